@@ -1,0 +1,1 @@
+"""One medium a file, all behind the same datagram interface."""

@@ -1,0 +1,1 @@
+"""The protocol, sans-IO: bytes and times in; bytes, events and deadlines out."""

@@ -1,0 +1,1 @@
+"""The story that `bt-selfsecure demo` tells, and how it is shown."""

@@ -1,0 +1,15 @@
+"""Errors that a person reads: one line that names the fault, and the remedy."""
+
+from __future__ import annotations
+
+
+class BtSelfSecureError(Exception):
+    """Base of every error that this package raises on purpose. Its text is what the user reads."""
+
+
+class UsageError(BtSelfSecureError):
+    """The caller's input can't be used: the text names what is wrong and what would be right. The CLI exits with 2."""
+
+
+class LocalError(BtSelfSecureError):
+    """The program drives an endpoint against its contract (a bug in the driver, never the peer's fault)."""
