@@ -1,0 +1,31 @@
+"""Every number of the protocol: the paper's, the wire's, and ours, each with its unit and one line of reason."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# --- the wire (sizes in bytes; PROTOCOL.md has the same table) --------------------------------------------------------
+
+IDENTITY_BYTES: Final = 6  # a Bluetooth device address: "the Message field is set to [...] the MAC address" (3.2)
+NONCE_BYTES: Final = 16  # Rand of Fig. 2: 128 random bits
+SESSION_ID_BYTES: Final = 8  # names one establishment in each burst packet: the first bytes of the request's Rand
+SESSION_TAG_BYTES: Final = 2  # the same in the compact form, where space is short
+PAIR_ID_BYTES: Final = 8  # names one responder's part of an establishment
+COMMITMENT_BYTES: Final = 32  # SHA-256 of the RandData that [10] reveals later
+SHARE_BYTES: Final = 32  # X25519 public key, RFC 7748
+BURST_MESSAGE_BYTES: Final = 32  # Randmsg_i: one missed packet alone hides 256 bits
+COMPACT_MESSAGE_BYTES: Final = 16  # Randmsg_i in an advertisement: the least that row 6 of the reading allows
+KEY_BYTES: Final = 32  # K_0, K_i: SHA-256
+
+MAX_LEN: Final = 4095  # Len has 12 bits
+MAX_RETRAN: Final = 15  # Retran has 4 bits
+MAX_FRAME_BYTES: Final = 5000  # no frame of ours is longer; longer input is refused before it is looked at
+MAX_BURST: Final = 32_000  # N: Seq has 16 bits, and the bitmap of S must fit Len
+MAX_ROUNDS: Final = 2**63  # Seq of a session: "refuse at the limit, re-establish" (row 15)
+MAX_MESSAGE_BYTES: Final = 3800  # one round's message: Len less what the paper profile adds (OAEP, fields)
+
+# --- the state that strangers can make us keep ------------------------------------------------------------------------
+
+MAX_RESPONDERS: Final = 32  # of one burst: each holds a received set of MAX_BURST numbers at most
+MAX_THROTTLED: Final = 64  # identities whose T_d is remembered; the oldest is forgotten first
+MAX_EVENTS: Final = 1024  # undelivered events: a driver that does not read them loses the oldest rejections, not memory

@@ -1,0 +1,335 @@
+"""What the losses are worth: joint losses of Bob and Eve, bounds with confidence, secret bits.
+
+Symbols: d = P(Bob misses), e = P(Eve misses), e|B = P(Eve misses, given that Bob received), rho = correlation of the
+two losses, N packets sent, S the set that Bob kept, k = packets in S that Eve lacks, L = bits of a packet.
+
+Secrecy rests on e|B alone. Bob's own loss costs only time, and a loss that Bob and Eve share is worth nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from bt_selfsecure.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Set
+
+KEY_BITS = 256
+"""K0 is a SHA-256 digest [7]: no key is worth more."""
+_ROUNDING = 1e-12
+
+
+def require_probability(what: str, value: float) -> float:
+    """`value` if it lies in 0..1, else UsageError that names `what`."""
+    if not 0 <= value <= 1:
+        raise UsageError(f"{what} is {value:g}, but a probability lies in 0..1: give 0.1 for 10 %")
+    return value
+
+
+# --- Closed forms -----------------------------------------------------------------------------------------------------
+
+
+class JointProbabilities(NamedTuple):
+    """What happens to one packet: four probabilities that sum to 1."""
+
+    both: float
+    bob_only: float
+    eve_only: float
+    neither: float
+
+
+def joint_probabilities(d: float, e: float, rho: float = 0.0) -> JointProbabilities:
+    """The joint distribution of two losses with means d and e and correlation coefficient rho.
+
+    P(neither hears) = d e + rho sqrt(d (1-d) e (1-e)); the other three follow from the means. Not every rho is possible
+    (Frechet's bounds): UsageError with the range that is.
+    """
+    require_probability("Bob's loss d", d)
+    require_probability("Eve's loss e", e)
+    spread = math.sqrt(d * (1 - d) * e * (1 - e))
+    neither = d * e + rho * spread
+    least, most = max(0.0, d + e - 1), min(d, e)
+    if rho and not spread:
+        raise UsageError(f"losses of d={d:g} and e={e:g} do not both vary, so they have no correlation: take rho=0")
+    if not least - _ROUNDING <= neither <= most + _ROUNDING:
+        low, high = (least - d * e) / spread, (most - d * e) / spread
+        raise UsageError(f"losses of d={d:g} and e={e:g} can't have rho={rho:g}: take {low:.4f} <= rho <= {high:.4f}")
+    neither = min(max(neither, least), most)
+    return JointProbabilities(max(0.0, 1 - d - e + neither), e - neither, d - neither, neither)
+
+
+def capacity(d: float, e: float, rho: float = 0.0) -> float:
+    """Secret-key capacity of the packet-erasure broadcast with public feedback, in packets per packet sent.
+
+    max I(X;Y|Z) = P(Bob hears, Eve misses) = (1-d) e|B (Maurer 1993; Ahlswede and Csiszar 1993). Times L for bits.
+    """
+    return joint_probabilities(d, e, rho).bob_only
+
+
+def e_given_bob(d: float, e: float, rho: float = 0.0) -> float:
+    """e|B = e - rho sqrt(d e (1-e) / (1-d)). UsageError if d = 1: then Bob receives nothing."""
+    if d == 1:
+        raise UsageError("Bob misses every packet (d=1), so nothing is known of what Eve misses among his: take d < 1")
+    return capacity(d, e, rho) / (1 - d)
+
+
+# --- Measured ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class JointLoss:
+    """The 2x2 table of one burst, in packets: who heard what. An empty margin always counts against secrecy."""
+
+    both: int
+    bob_only: int
+    """k: packets in S that Eve lacks."""
+    eve_only: int
+    neither: int
+
+    @classmethod
+    def of(cls, sent: int, bob: Set[int], eve: Set[int]) -> Self:
+        """The table of packets 0..sent-1; `bob` and `eve` received these. UsageError if one received any other."""
+        if strangers := sorted(seq for seq in bob | eve if not 0 <= seq < sent):
+            raise UsageError(f"packet {strangers[0]} was received but not sent: count all {sent} packets from 0")
+        return cls(len(bob & eve), len(bob - eve), len(eve - bob), sent - len(bob | eve))
+
+    @property
+    def sent(self) -> int:
+        """N."""
+        return self.both + self.bob_only + self.eve_only + self.neither
+
+    @property
+    def received(self) -> int:
+        """|S|."""
+        return self.both + self.bob_only
+
+    @property
+    def d(self) -> float:
+        """P(Bob misses); 1 if nothing was sent."""
+        return (self.eve_only + self.neither) / self.sent if self.sent else 1.0
+
+    @property
+    def e(self) -> float:
+        """P(Eve misses); 0 if nothing was sent."""
+        return (self.bob_only + self.neither) / self.sent if self.sent else 0.0
+
+    @property
+    def e_given_bob(self) -> float:
+        """k / |S|; 0 if Bob received nothing. To plan a key on it, take `lower_bound(bob_only, received)`."""
+        return self.bob_only / self.received if self.received else 0.0
+
+    @property
+    def capacity(self) -> float:
+        """(1-d) e|B: packets that Bob has and Eve lacks, per packet sent."""
+        return (1 - self.d) * self.e_given_bob
+
+    @property
+    def phi(self) -> float:
+        """Correlation coefficient of the two losses, -1..1; undefined, and 0 here, where one never or always lost."""
+        margins = (
+            self.received
+            * (self.eve_only + self.neither)
+            * (self.both + self.eve_only)
+            * (self.bob_only + self.neither)
+        )
+        return (self.both * self.neither - self.bob_only * self.eve_only) / math.sqrt(margins) if margins else 0.0
+
+    @property
+    def entropy_correlation(self) -> float:
+        """Entropy correlation coefficient 2 I(X;Y) / (H(X) + H(Y)), 0..1; 0 where neither loss varies.
+
+        0 is independent, 1 is the same information. Wang, Hassan and Moors (LCN 2010, 10.1109/LCN.2010.5735774) show
+        why a conditional loss probability alone misleads. Some authors take the square root of this.
+        """
+        bob = _entropy(self.received, self.eve_only + self.neither)
+        eve = _entropy(self.both + self.eve_only, self.bob_only + self.neither)
+        joint = _entropy(self.both, self.bob_only, self.eve_only, self.neither)
+        return max(0.0, 2 * (bob + eve - joint) / (bob + eve)) if bob + eve else 0.0
+
+
+def _entropy(*counts: int) -> float:
+    total = sum(counts)
+    return -sum(count / total * math.log2(count / total) for count in counts if count)
+
+
+def group_capacity(tables: Iterable[JointLoss]) -> float:
+    """Secret packets per packet sent for one key that a whole group shares: min over its receivers of (1-d_i) e|B_i."""
+    return min(table.capacity for table in tables)
+
+
+def colluding(eves: Iterable[Set[int]]) -> set[int]:
+    """What Eves who put their captures together hold: the union of their receptions."""
+    return set().union(*eves)
+
+
+@dataclass(frozen=True, slots=True)
+class GilbertElliottFit:
+    """A two-state Markov chain fitted to a loss sequence, in the simple Gilbert variant: bad = lost, good = received.
+
+    Maximum likelihood from the counts of successive pairs (Gilbert 1960). Elliott (1963) adds losses in the good state,
+    which hide the state: that model has no closed-form fit, and is not fitted here.
+    """
+
+    p: float
+    """P(good -> bad): a burst of losses begins."""
+    r: float
+    """P(bad -> good): it ends. 0 if the only burst reaches the end of the sequence."""
+    log_likelihood: float
+    """Of all symbols after the first, natural logarithm."""
+    bernoulli_log_likelihood: float
+    """Of the same symbols, if losses were independent."""
+
+    @classmethod
+    def of(cls, lost: Iterable[bool]) -> Self:
+        """Fit to `lost`, one truth value a packet, in order. UsageError unless some are lost and some are not."""
+        counts = [[0, 0], [0, 0]]
+        for before, after in pairwise(lost):
+            counts[bool(before)][bool(after)] += 1
+        (good_good, good_bad), (bad_good, bad_bad) = counts
+        if not good_good + good_bad or not bad_good + bad_bad:
+            raise UsageError(
+                "a loss sequence without both a loss and a reception has no bursts to fit: record more packets"
+            )
+        return cls(
+            p=good_bad / (good_good + good_bad),
+            r=bad_good / (bad_good + bad_bad),
+            log_likelihood=_log_likelihood(good_good, good_bad) + _log_likelihood(bad_good, bad_bad),
+            bernoulli_log_likelihood=_log_likelihood(good_good + bad_good, good_bad + bad_bad),
+        )
+
+    @property
+    def loss(self) -> float:
+        """P(lost) in the long run, p / (p + r)."""
+        return self.p / (self.p + self.r) if self.p + self.r else math.nan
+
+    @property
+    def mean_burst(self) -> float:
+        """Mean length of a run of losses in packets, 1 / r. Independent losses have 1 / (1 - loss)."""
+        return 1 / self.r if self.r else math.inf
+
+    @property
+    def p_value(self) -> float:
+        """P(so large a gain in likelihood, if losses were independent): likelihood-ratio test, chi-squared(1)."""
+        return math.erfc(math.sqrt(max(0.0, self.log_likelihood - self.bernoulli_log_likelihood)))
+
+
+def _log_likelihood(*counts: int) -> float:
+    total = sum(counts)
+    return sum(count * math.log(count / total) for count in counts if count)
+
+
+# --- Confidence -------------------------------------------------------------------------------------------------------
+
+
+def binomial_tail(k: int, n: int, p: float) -> float:
+    """P(X >= k) for X ~ Binomial(n, p), summed away from the mean: only O(sqrt(n)) terms matter."""
+    if k <= 0 or p >= 1:
+        return 1.0 if k <= n else 0.0
+    if k > n or p <= 0:
+        return 0.0
+    if k <= n * p:
+        return 1 - binomial_tail(n - k + 1, n, 1 - p)
+    choose = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+    term = total = math.exp(choose + k * math.log(p) + (n - k) * math.log1p(-p))
+    for j in range(k, n):
+        term *= (n - j) / (j + 1) * p / (1 - p)
+        total += term
+        if term < total * 1e-17:
+            break
+    return total
+
+
+def lower_bound(k: int, n: int, confidence: float = 0.95) -> float:
+    """One-sided Clopper-Pearson bound: the true probability is at least this, given k of n, with the stated confidence.
+
+    The root p of P(X >= k) = 1 - confidence; 0 if k = 0 (so also if n = 0). A key may be planned on this, never on the
+    mean. It supposes independent packets: losses that come in bursts (`GilbertElliottFit`) make it too high.
+    """
+    if not 0 <= k <= n:
+        raise UsageError(f"{k} of {n} is not a count: give MISSED/HEARD with 0 <= MISSED <= HEARD, as in 45/450")
+    if not 0.5 <= confidence < 1:
+        raise UsageError(f"a confidence of {confidence:g} is not useful: take 0.5 <= confidence < 1, as in 0.95")
+    if k == 0:
+        return 0.0
+    low, high = 0.0, k / n
+    while low < (middle := (low + high) / 2) < high:
+        if binomial_tail(k, n, middle) < 1 - confidence:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def clopper_pearson(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Two-sided exact binomial interval (Clopper and Pearson, Biometrika 26, 1934); (0, 1) if n = 0.
+
+    Zero misses in n give an upper bound of about 3/n at a one-sided 95 %, 3.7/n here.
+    """
+    one_sided = (1 + confidence) / 2
+    return lower_bound(k, n, one_sided), 1 - lower_bound(n - k, n, one_sided)
+
+
+def packets_to_send(needed: int, d: float, probability: float = 0.99) -> int:
+    """Smallest N of which Bob, who misses a share d, keeps `needed` or more with at least this probability."""
+    require_probability("Bob's loss d", d)
+    if d == 1 or not 0 < probability < 1:
+        raise UsageError(f"with a loss of {d:g} at Bob no number of packets is enough: take a loss below 1")
+    most = max(1, needed)
+    while binomial_tail(needed, most, 1 - d) < probability:
+        most *= 2
+    return bisect_left(range(most), True, lo=needed, key=lambda n: binomial_tail(needed, n, 1 - d) >= probability)
+
+
+# --- Secret bits ------------------------------------------------------------------------------------------------------
+
+
+def bits_per_packet(e_given_bob: float) -> float:
+    """-log2(1 - e|B): what one packet in S adds to the work of an Eve who must hold them all."""
+    require_probability("Eve's loss e|B", e_given_bob)
+    return math.inf if e_given_bob == 1 else -math.log1p(-e_given_bob) / math.log(2)
+
+
+def secret_bits(received: int, e_given_bob: float, *, missed_entropy: float | None = None) -> float:
+    """How hard K0 is for Eve: -log2 P(she holds all of S) = |S| * -log2(1 - e|B), independent packets.
+
+    Never above 256, nor above `missed_entropy` (bits), where what she lacks is known: see the function of that name.
+    """
+    bits = received * bits_per_packet(e_given_bob) if received else 0.0
+    return min(bits, KEY_BITS, math.inf if missed_entropy is None else missed_entropy)
+
+
+def packets_needed(target_bits: float, e_given_bob: float) -> int:
+    """Smallest |S| with `secret_bits(|S|, e|B) >= target_bits`. UsageError if no burst reaches it."""
+    if not 0 < target_bits <= KEY_BITS:
+        raise UsageError(
+            f"a target of {target_bits:g} secret bits can't be met: K0 has {KEY_BITS}, so take 1..{KEY_BITS}"
+        )
+    if bits_per_packet(e_given_bob) == 0:
+        raise UsageError(
+            "an Eve who misses nothing knows every key: measure a loss above 0 first (more packets, or farther)"
+        )
+    received = max(1, math.ceil(target_bits / bits_per_packet(e_given_bob)))
+    return received if secret_bits(received, e_given_bob) >= target_bits else received + 1
+
+
+def guess_space(flipped: int, packet_bits: int) -> float:
+    """log2 of the packets within `flipped` bit errors of a copy with a bad checksum: log2(C(L,0) + ... + C(L,flipped)).
+
+    What Eve has yet to guess of it, at most L. 1 error in 512 bits: 9 bits; 2: 17; 4: 31.4; 8: 56.6. The HMAC of rsp
+    [9] tells her when she is right. It is an upper bound: errors that cluster leave her less to try.
+    """
+    return math.log2(sum(math.comb(packet_bits, t) for t in range(min(flipped, packet_bits) + 1)))
+
+
+def missed_entropy(missed: int, flipped: Iterable[int] = (), *, packet_bits: int) -> float:
+    """Bits of entropy in what Eve lacks of S, a packet holding `packet_bits` random bits.
+
+    `missed` packets of which she has no copy at all, and copies with a bad checksum, each given as the most bits that
+    are flipped in it.
+    """
+    return missed * packet_bits + sum(guess_space(t, packet_bits) for t in flipped)

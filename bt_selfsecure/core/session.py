@@ -1,0 +1,170 @@
+"""The secure session (paper 3.3): stop-and-wait in both directions, with a key that rolls at every message.
+
+`Session` joins the two directions and gives them the verbs of an endpoint. The machines are `Sender` (sending.py) and
+`Receiver` (receiving.py); what they keep and how two ends find together again is in recovery.py.
+
+    sender                                     receiver
+      | -- data Seq, Retran 0, Rand, message --> |   accepted: K_{i+1} by [14], on disk, then
+      | <------------------- ack Seq+1, [13] --- |   (lost)
+      | -- data Seq, Retran 1, new Rand -------> |   a retransmission of what is accepted already:
+      | <------ the ack of the accepted attempt - |   the same acknowledgement again (row 10)
+      |    K_{i+1} by the attempt that it proves  |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Self
+
+from bt_selfsecure.core.events import Event, Rejection
+from bt_selfsecure.core.frames import Kind, Profile
+from bt_selfsecure.core.keychain import Chain
+from bt_selfsecure.core.outbox import Outbox
+from bt_selfsecure.core.receiving import Receiver
+from bt_selfsecure.core.recovery import ReceivingState, Role, SendingState, SessionConfig, SessionRecord
+from bt_selfsecure.core.sending import Sender
+from bt_selfsecure.core.suites import SUITES, Random
+from bt_selfsecure.core.trace import KeyLog, Tracer
+
+
+class Session:
+    """One end of a session. Drive it by the verbs of `Endpoint`, `send(message, now)` and `persisted(token)`.
+
+    `Persist` events come before what waits for them; where `sync` is set, frames and `MessageReceived` wait for
+    `persisted(token)`.
+    Make it with `start` (a new K_0) or `restore` (a stored record). Raises `LocalError` for misuse by the driver only.
+    """
+
+    sender_class: type[Sender] = Sender
+    receiver_class: type[Receiver] = Receiver
+
+    def __init__(
+        self,
+        record: SessionRecord,
+        config: SessionConfig,
+        random: Random,
+        *,
+        tracer: Tracer | None = None,
+        key_log: KeyLog | None = None,
+        name: str = "session",
+    ) -> None:
+        self.profile: Final = record.profile
+        self.role: Final = record.role
+        self._out: Final = Outbox(lambda: self.record)
+        self._sender: Final = self.sender_class(record, config, self._out, random, tracer, key_log, name)
+        self._receiver: Final = self.receiver_class(record, config, self._out, random, tracer, key_log, name)
+
+    @classmethod
+    def start(
+        cls,
+        profile: Profile,
+        role: Role,
+        k0: bytes,
+        config: SessionConfig,
+        random: Random,
+        *,
+        tracer: Tracer | None = None,
+        key_log: KeyLog | None = None,
+        name: str = "session",
+    ) -> Self:
+        """A new session from K_0 (32 bytes). Its first event asks for its first record to be written."""
+        suite, rounds = SUITES[profile], config.checkpoint_rounds
+        record = SessionRecord(
+            profile,
+            role,
+            SendingState(Chain.start(suite, k0, role.label, rounds)),
+            ReceivingState(Chain.start(suite, k0, role.peer.label, rounds)),
+        )
+        session = cls(record, config, random, tracer=tracer, key_log=key_log, name=name)
+        session._out.persist(sync=True)
+        return session
+
+    @classmethod
+    def restore(
+        cls,
+        record: SessionRecord,
+        config: SessionConfig,
+        random: Random,
+        now: float,
+        *,
+        tracer: Tracer | None = None,
+        key_log: KeyLog | None = None,
+        name: str = "session",
+    ) -> Self:
+        """The session as it was stored. It finds together with its peer by itself, whatever either has forgotten."""
+        session = cls(record, config, random, tracer=tracer, key_log=key_log, name=name)
+        session._sender.resynchronise(now)
+        session._receiver.call(now)
+        return session
+
+    # --- the verbs ----------------------------------------------------------------------------------------------------
+
+    @property
+    def record(self) -> SessionRecord:
+        """The state as it is now. Holds keys."""
+        return SessionRecord(self.profile, self.role, self._sender.kept, self._receiver.kept)
+
+    @property
+    def can_send(self) -> bool:
+        """Whether `send` takes a message now: one at a time, and none while the two ends find together."""
+        return self._sender.can_send
+
+    @property
+    def rejections(self) -> Mapping[Rejection, int]:
+        """Frames from the air that changed nothing, by reason."""
+        return self._out.events.rejections
+
+    def send(self, message: bytes, now: float) -> int:
+        """Begin the round of this message and return its Seq. In `every-message` the message is the session's own once
+        the `Persist` which this causes is written; until then the caller keeps it.
+
+        Raises `LocalError` unless `can_send`, or for more than `limits.MAX_MESSAGE_BYTES`.
+        """
+        return self._sender.send(message, now)
+
+    def rekey(self, k0: bytes, now: float) -> None:
+        """A new K_0 was established with the same peer: go over to it. Nothing under way is lost; if the peer does not
+        have it (its establishment failed at the last packet) both stay with the old one."""
+        self._sender.rekey(k0, now)
+        self._receiver.rekey(k0, now)
+        self._out.persist(sync=True)
+
+    def persisted(self, token: int) -> None:
+        """The record of the `Persist` with this token, or a later one, is on disk."""
+        self._out.persisted(token)
+
+    def next_event(self) -> Event | None:
+        return self._out.take_event()
+
+    def frames_to_send(self, now: float) -> list[bytes]:
+        return self._out.take_frames()
+
+    def get_timer(self) -> float | None:
+        return min((t for t in (self._sender.deadline, self._receiver.deadline) if t is not None), default=None)
+
+    def handle_timer(self, now: float) -> None:
+        self._sender.handle_timer(now)
+        self._receiver.handle_timer(now)
+
+    def receive_frame(self, data: bytes, now: float) -> None:
+        frame = self._out.events.decode(data, self.profile)
+        if frame is None:
+            return
+        match frame.kind:
+            case Kind.DATA:
+                self._receiver.receive_data(frame, now)
+            case Kind.DATA_ACK:
+                self._sender.receive_ack(frame, now)
+            case Kind.RESYNC_CALL:
+                self._sender.receive_call(frame, now)
+            case Kind.RESYNC_REQUEST:
+                self._receiver.receive_request(frame, now)
+            case Kind.RESYNC_RESPONSE:
+                self._sender.receive_response(frame, now)
+            case _:
+                self._out.events.reject(Rejection.NOT_FOR_US, frame.kind.name)
+
+    def close(self) -> None:
+        """Send nothing more. The record stays valid."""
+        self._sender.close()
+        self._receiver.close()

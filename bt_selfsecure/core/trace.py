@@ -1,0 +1,80 @@
+"""Every transition with its time, as JSON lines without secrets; and the key log, only where it is asked for.
+
+A `Machine` is the one place where a state changes: its transitions are one table of data, a miss is a bug of ours or of
+the driver and named with machine, state and input.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Generic, TypeVar
+
+from bt_selfsecure.errors import LocalError
+
+State = TypeVar("State", bound=enum.Enum)
+Input = TypeVar("Input", bound=enum.Enum)
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One step of one machine."""
+
+    time: float
+    """Seconds, by the clock of whoever drives the endpoint."""
+    endpoint: str
+    machine: str
+    state: str
+    input: str
+    next: str
+    detail: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    """Public figures only: counts, sequence numbers, reasons, hex of identities."""
+
+    def to_json(self) -> str:
+        """One line of JSON, without the line end."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+
+Tracer = Callable[[Transition], None]
+KeyLog = Callable[[str], None]
+"""Takes one line: label, public name, hex of the key. Whoever holds the lines reads everything, as with NSS keys."""
+
+
+def key_log_line(label: str, name: bytes, key: bytes) -> str:
+    """E.g. `BTSS_K0 0011223344556677 <64 hex digits>`."""
+    return f"BTSS_{label} {name.hex()} {key.hex()}"
+
+
+class Machine(Generic[State, Input]):
+    """State, and the only function that changes it."""
+
+    def __init__(
+        self, endpoint: str, name: str, table: Mapping[tuple[State, Input], State], start: State, tracer: Tracer | None
+    ) -> None:
+        self.state: State = start
+        self._endpoint: Final = endpoint
+        self._name: Final = name
+        self._table: Final = table
+        self._tracer: Final = tracer
+
+    def on(self, given: Input, now: float, **detail: Any) -> None:
+        """Take the transition that the table names. Raises `LocalError` where it names none."""
+        following = self._table.get((self.state, given))
+        if following is None:
+            raise LocalError(f"{self._endpoint} {self._name}: {given.name} is impossible in {self.state.name}")
+        if self._tracer is not None:
+            self._tracer(
+                Transition(now, self._endpoint, self._name, self.state.name, given.name, following.name, detail)
+            )
+        self.state = following
+
+    def can(self, given: Input) -> bool:
+        return (self.state, given) in self._table
+
+
+def state_diagram(table: Mapping[tuple[State, Input], State]) -> str:
+    """The table as a Mermaid state diagram, for PROTOCOL.md: drawn, so it cannot drift."""
+    rows = [f"    {state.name} --> {following.name}: {given.name}" for (state, given), following in table.items()]
+    return "\n".join(["stateDiagram-v2", *rows])
