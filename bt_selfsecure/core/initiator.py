@@ -10,15 +10,7 @@ from typing import Final
 
 from bt_selfsecure.core import limits
 from bt_selfsecure.core.endpoint import EventQueue
-from bt_selfsecure.core.establish import (
-    EstablishConfig,
-    KeyMaterial,
-    KeyShare,
-    Offer,
-    burst_kind,
-    burst_rand,
-    pair_id,
-)
+from bt_selfsecure.core.establish import EstablishConfig
 from bt_selfsecure.core.events import (
     ActiveAttack,
     BurstSent,
@@ -33,6 +25,7 @@ from bt_selfsecure.core.events import (
 )
 from bt_selfsecure.core.frames import Frame, Kind, encode
 from bt_selfsecure.core.losses import secret_bits
+from bt_selfsecure.core.material import KeyMaterial, KeyShare, Offer, burst_kind, burst_rand, pair_id
 from bt_selfsecure.core.received_set import ReceivedSetError, decode_received_set
 from bt_selfsecure.core.suites import Random, sha256
 from bt_selfsecure.core.trace import KeyLog, Machine, Tracer, key_log_line
@@ -312,7 +305,14 @@ class Initiator:
         except ReceivedSetError:
             return self._events.reject(Rejection.MALFORMED, "a received set that can't be")
         messages = [self._messages[seq] for seq in received]
-        material = KeyMaterial.derive(self.config, self.request, leg.accept, s, messages, leg.secret)
+        material = KeyMaterial.derive(
+            self.request,
+            leg.accept,
+            s,
+            messages,
+            secret=leg.secret,
+            authentication_key=self.config.authentication_key,
+        )
         if not hmac.compare_digest(self.config.suite.establishment_mac(material.kd, frame), frame.mac):
             leg.forged = True
             return self._events.reject(Rejection.UNAUTHENTIC, "a response")

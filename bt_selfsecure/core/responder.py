@@ -11,15 +11,7 @@ from typing import Final
 
 from bt_selfsecure.core import limits
 from bt_selfsecure.core.endpoint import EventQueue
-from bt_selfsecure.core.establish import (
-    EstablishConfig,
-    KeyMaterial,
-    KeyShare,
-    Offer,
-    burst_kind,
-    burst_rand,
-    pair_id,
-)
+from bt_selfsecure.core.establish import EstablishConfig
 from bt_selfsecure.core.events import (
     ActiveAttack,
     Established,
@@ -32,6 +24,7 @@ from bt_selfsecure.core.events import (
 )
 from bt_selfsecure.core.frames import Frame, FrameError, Kind, decode, encode
 from bt_selfsecure.core.losses import secret_bits
+from bt_selfsecure.core.material import KeyMaterial, KeyShare, Offer, burst_kind, burst_rand, pair_id
 from bt_selfsecure.core.received_set import encode_received_set
 from bt_selfsecure.core.suites import Random, sha256
 from bt_selfsecure.core.trace import KeyLog, Machine, Tracer, key_log_line
@@ -322,7 +315,14 @@ class Responder:
         current.received = tuple(sorted(current.kept))
         s = encode_received_set(current.received, (current.part + 1) * current.burst)
         messages = [current.kept[seq] for seq in current.received]
-        current.material = KeyMaterial.derive(config, current.request, current.accept, s, messages, current.secret)
+        current.material = KeyMaterial.derive(
+            current.request,
+            current.accept,
+            s,
+            messages,
+            secret=current.secret,
+            authentication_key=config.authentication_key,
+        )
         current.nonce = self._random(limits.NONCE_BYTES)
         pair = pair_id(current.request, current.accept)
         frame = Frame(config.profile, Kind.RESPONSE, 0, current.part, current.nonce, pair + s)
