@@ -1,0 +1,274 @@
+"""Two virtual Bluetooth devices and the listeners around them, in one process: datagrams over Bumble's real host stack.
+
+    send() -> L2CAP or RFCOMM -> HCI -> controller -> LossyLink -> controller -> HCI -> RFCOMM or L2CAP -> received
+                                                         |
+                                                        taps
+
+    bearer     losses seen by the receiver   sent to everyone    longest datagram
+    rfcomm     none: a loss is a delay       no                  65535 bytes
+    l2cap      yes                           no                    335 bytes
+    le_advert  yes, of up to 24 bytes        yes, up to 24 bytes 65535 bytes (longer than 24 over rfcomm beside it)
+
+A real chip sends at most 30 to 40 advertising events a second. Nothing here enforces it: whoever wants the figures of a
+Pi paces `send` accordingly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, get_args
+
+from bumble import core, hci, l2cap, rfcomm
+from bumble.device import Device, DeviceConfiguration
+from bumble.transport.common import AsyncPipeSink
+
+from bt_selfsecure.air.capture import COMPANY_ID, framed, manufacturer_data
+from bt_selfsecure.air.controller import (
+    ACL_PACKET_OCTETS,
+    FlushableHost,
+    HCI_Write_Automatic_Flush_Timeout_Command,
+    LossyLink,
+    RadioController,
+    start_worker,
+)
+from bt_selfsecure.errors import BtSelfSecureError, LocalError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Mapping, Sequence
+
+    from bt_selfsecure.air.capture import Tap
+    from bt_selfsecure.air.controller import Heard
+
+Bearer = Literal["rfcomm", "l2cap", "le_advert"]
+
+ADVERT_MTU: Final = 24
+"""Bytes of ours in a legacy advertisement of 31: Linux adds Flags (3), manufacturer data has a head of 4."""
+STREAM_MTU: Final = 0xFFFF
+L2CAP_MTU: Final = ACL_PACKET_OCTETS - 4
+"""One SDU with its L2CAP header is one baseband packet: a loss takes one datagram, whole, and no other."""
+L2CAP_PSM: Final = 0x1001
+RFCOMM_CHANNEL: Final = 1
+FLUSH_TIMEOUT_SLOTS: Final = 1
+"""Each datagram of `l2cap` is tried once: the timeout is over before it could be repeated."""
+CONNECT_SECONDS: Final = 60.0
+ADVERTISING_INTERVAL: Final = 32
+"""20 ms in units of 0.625 ms, the shortest. Nothing waits for it: advertising is enabled for one event at a time."""
+ADVERTISING_EVENT: Final = 2.5e-3
+"""Seconds in which an advertising event of one channel surely ends: 0.4 ms of air and the HCI commands around it."""
+
+
+class LinkClosedError(BtSelfSecureError):
+    """The connection ended: for the whole supervision timeout the two devices did not hear each other."""
+
+
+class DatagramLink:
+    """One device's end: datagrams to the peer and from it. Made by `VirtualBluetooth`."""
+
+    def __init__(self, name: str, bearer: Bearer) -> None:
+        self.name = name
+        self.mtu: int = L2CAP_MTU if bearer == "l2cap" else STREAM_MTU
+        """Longest datagram that `send` takes, in bytes."""
+        self.losses_visible: bool = bearer != "rfcomm"
+        """Whether a datagram may fail to arrive (in `le_advert`: one of up to `ADVERT_MTU` bytes)."""
+        self.broadcast: bool = bearer == "le_advert"
+        """Whether a datagram of up to `ADVERT_MTU` bytes goes to whoever listens."""
+        self.received: asyncio.Queue[bytes] = asyncio.Queue()
+        """Datagrams that came in, in order, whole."""
+        self.closed = asyncio.Event()
+        """Set when the connection is lost; nothing is delivered any more."""
+        self.outbox: asyncio.Queue[bytes] = asyncio.Queue()
+        """What `send` queued for the connection."""
+        self.adverts: asyncio.Queue[bytes] = asyncio.Queue()
+        """What `send` queued for advertising."""
+
+    def send(self, data: bytes, *, advertise: bool = True) -> None:
+        """Queue one datagram of 1 to `mtu` bytes; it leaves when those before it have left.
+
+        In `le_advert`, up to `ADVERT_MTU` bytes are advertised; `advertise=False` sends them over the connection too.
+        Raises `LinkClosedError` once the connection is lost, `LocalError` for a size that the bearer can't carry.
+        """
+        if self.closed.is_set():
+            raise LinkClosedError(f"{self.name}'s connection is lost; the devices no longer hear each other")
+        if not 0 < len(data) <= self.mtu:
+            raise LocalError(f"a datagram of {len(data)} bytes does not fit this bearer; 1 to {self.mtu} do")
+        queue = self.adverts if self.broadcast and advertise and len(data) <= ADVERT_MTU else self.outbox
+        queue.put_nowait(bytes(data))
+
+
+class VirtualBluetooth:
+    """Two devices named `names`, connected over `bearer`, on an air where `heard` decides and `taps` listen.
+
+    An asynchronous context manager: inside, `link(name)` is each device's end. Runs in any asyncio event loop, and
+    under `run_virtual` in virtual time. Entering raises `UsageError` for a wrong bearer or name, and where the devices
+    hear too little of each other to connect within `CONNECT_SECONDS`.
+    """
+
+    def __init__(
+        self, bearer: Bearer, heard: Heard, taps: Mapping[str, Tap], names: Sequence[str] = ("alice", "bob")
+    ) -> None:
+        if bearer not in get_args(Bearer):
+            raise UsageError(f"there is no bearer {bearer!r} in virtual Bluetooth; take {', '.join(get_args(Bearer))}")
+        if len(names) != 2:
+            raise UsageError(f"virtual Bluetooth joins two devices, not {len(names)}; give two names")
+        self._bearer: Bearer = bearer
+        self._names = tuple(names)
+        self._links = {name: DatagramLink(name, bearer) for name in names}
+        self._air = LossyLink(heard, taps)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def link(self, name: str) -> DatagramLink:
+        """The end of the device `name`. Raises `UsageError` where there is none."""
+        if name not in self._links:
+            raise UsageError(f"there is no device {name!r} on the air; there are {' and '.join(self._links)}")
+        return self._links[name]
+
+    async def __aenter__(self) -> Self:
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await self._connect()
+        except (TimeoutError, asyncio.CancelledError, core.BaseBumbleError) as fault:
+            self._close()
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise  # by our caller; Bumble cancels what waits on a connection that broke
+            pair = " and ".join(self._names)
+            raise UsageError(f"{pair} hear too little of each other to connect; take a model with less loss") from fault
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        self._air.close()
+
+    async def _connect(self) -> None:
+        first, second = [virtual_device(name, number, self._air) for number, name in enumerate(self._names, 1)]
+        for device in (first, second):
+            await device.power_on()
+        channels = _l2cap_channels if self._bearer == "l2cap" else _rfcomm_channels
+        for link, channel in zip(self._links.values(), await channels(first, second), strict=True):
+            channel.on(channel.EVENT_CLOSE, link.closed.set)
+            if self._bearer == "l2cap":
+                channel.sink = link.received.put_nowait
+                self._start(_send_sdus(link, channel), link)
+            else:
+                channel.sink = _StreamReader(link.received).feed
+                self._start(_send_stream(link, channel), link)
+        if self._bearer == "le_advert":
+            for link, device in zip(self._links.values(), (first, second), strict=True):
+                await _listen(link, device)
+                await _prepare_advertising(device)
+                self._start(_advertise(link, device), link)
+
+    def _start(self, work: Coroutine[Any, Any, None], link: DatagramLink) -> None:
+        self._tasks.append(start_worker(work, f"{link.name} sending"))
+
+
+def virtual_device(name: str, number: int, air: LossyLink) -> Any:
+    """A Bumble `Device`, powered off: a host joined by HCI to a controller of its own on the air.
+
+    `name` is its name on the air too; `number`, 1 to 255, makes its addresses.
+    """
+    controller = RadioController(name, link=air, public_address=hci.Address(f"02:00:00:00:00:{number:02X}", 0))
+    host = FlushableHost(controller, AsyncPipeSink(controller))
+    address = hci.Address(f"C2:00:00:00:00:{number:02X}", hci.Address.RANDOM_DEVICE_ADDRESS)
+    return Device(host=host, config=DeviceConfiguration(name=name, address=address, classic_enabled=True))
+
+
+# --- BR/EDR -----------------------------------------------------------------------------------------------------------
+
+
+async def _rfcomm_channels(first: Any, second: Any) -> tuple[Any, Any]:
+    """An RFCOMM channel from the first device to the second: both ends."""
+    accepted: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    rfcomm.Server(second).listen(accepted.set_result, RFCOMM_CHANNEL)
+    connection = await first.connect(second.public_address, core.PhysicalTransport.BR_EDR)
+    multiplexer = await rfcomm.Client(connection).start()
+    return await multiplexer.open_dlc(RFCOMM_CHANNEL), await accepted
+
+
+async def _l2cap_channels(first: Any, second: Any) -> tuple[Any, Any]:
+    """A flushable L2CAP channel in basic mode from the first device to the second: both ends."""
+    accepted: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    spec = l2cap.ClassicChannelSpec(psm=L2CAP_PSM, mtu=L2CAP_MTU)
+    second.create_l2cap_server(
+        spec, lambda channel: channel.on(channel.EVENT_OPEN, lambda: accepted.set_result(channel))
+    )
+    connection = await first.connect(second.public_address, core.PhysicalTransport.BR_EDR)
+    channels = await connection.create_l2cap_channel(spec), await accepted
+    for device, channel in zip((first, second), channels, strict=True):
+        handle = channel.connection.handle
+        await device.send_sync_command(HCI_Write_Automatic_Flush_Timeout_Command(handle, FLUSH_TIMEOUT_SLOTS))
+        device.host.flushable_channels.add((handle, channel.destination_cid))
+    return channels
+
+
+async def _send_sdus(link: DatagramLink, channel: Any) -> None:
+    while True:
+        sdu = await link.outbox.get()
+        if not link.closed.is_set():
+            channel.write(sdu)
+
+
+async def _send_stream(link: DatagramLink, channel: Any) -> None:
+    """One datagram after the other, so that each begins with an RFCOMM frame of its own."""
+    while True:
+        datagram = await link.outbox.get()
+        if not link.closed.is_set():
+            channel.write(framed(datagram))
+            await channel.drain()
+
+
+class _StreamReader:
+    """Cuts a reliable stream into the datagrams that `framed` put in."""
+
+    def __init__(self, received: asyncio.Queue[bytes]) -> None:
+        self._received = received
+        self._buffer = b""
+
+    def feed(self, data: bytes) -> None:
+        self._buffer += data
+        while len(self._buffer) >= 2 and len(self._buffer) >= (end := 2 + int.from_bytes(self._buffer[:2], "big")):
+            self._received.put_nowait(self._buffer[2:end])
+            self._buffer = self._buffer[end:]
+
+
+# --- LE advertising ---------------------------------------------------------------------------------------------------
+
+
+async def _listen(link: DatagramLink, device: Any) -> None:
+    """Scan passively and without a duplicate filter: each advertising event is a datagram of its own."""
+
+    def on_advertisement(advertisement: Any) -> None:
+        for company, payload in advertisement.data.get_all(core.AdvertisingData.MANUFACTURER_SPECIFIC_DATA):
+            if company == COMPANY_ID:
+                link.received.put_nowait(payload)
+
+    device.on(device.EVENT_ADVERTISEMENT, on_advertisement)
+    await device.start_scanning(legacy=True, active=False, filter_duplicates=False)
+
+
+async def _prepare_advertising(device: Any) -> None:
+    kinds = hci.HCI_LE_Set_Advertising_Parameters_Command.AdvertisingType
+    command = hci.HCI_LE_Set_Advertising_Parameters_Command(
+        advertising_interval_min=ADVERTISING_INTERVAL,
+        advertising_interval_max=ADVERTISING_INTERVAL,
+        advertising_type=kinds.ADV_NONCONN_IND,
+        own_address_type=hci.OwnAddressType.PUBLIC,
+        peer_address_type=0,
+        peer_address=hci.Address.ANY,
+        advertising_channel_map=0b001,  # channel 37 alone: one packet an event
+        advertising_filter_policy=0,
+    )
+    await device.send_sync_command(command)
+
+
+async def _advertise(link: DatagramLink, device: Any) -> None:
+    """One advertising event a datagram: on, until the event is over, off."""
+    while True:
+        data = manufacturer_data(await link.adverts.get())
+        await device.send_sync_command(hci.HCI_LE_Set_Advertising_Data_Command(data))
+        await device.send_sync_command(hci.HCI_LE_Set_Advertising_Enable_Command(1))
+        await asyncio.sleep(ADVERTISING_EVENT)
+        await device.send_sync_command(hci.HCI_LE_Set_Advertising_Enable_Command(0))

@@ -1,0 +1,93 @@
+"""What Eve has: the frames that she heard, and what follows from them by public formats and computation alone."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass, field
+
+from bt_selfsecure.core import limits
+from bt_selfsecure.core.frames import Frame, FrameError, Kind, decode
+from bt_selfsecure.core.material import KeyMaterial, burst_rand, pair_id
+from bt_selfsecure.core.received_set import ReceivedSetError, decode_received_set
+from bt_selfsecure.core.suites import SUITES
+
+
+@dataclass(slots=True)
+class Knowledge:
+    """One establishment between one initiator and one responder, as Eve heard it. Colluding Eves share one of these.
+
+    Eve here is a program with today's computing power: she can't break SHA-256, AES or X25519, and she does not guess
+    missing packets. She reads everything that she hears; she never sees a variable of the two ends.
+    """
+
+    request: Frame | None = None
+    accept: Frame | None = None
+    response: Frame | None = None
+    """The last one, with the final received set."""
+    burst: dict[int, bytes] = field(default_factory=dict, repr=False)
+    """Message of each burst packet that she heard first, by Seq."""
+    heard: int = 0
+    """Frames in all."""
+
+    def hear(self, data: bytes) -> Frame | None:
+        """One datagram from her tap; the frame, if it is one of ours."""
+        try:
+            frame = decode(data)
+        except FrameError:
+            return None
+        self.heard += 1
+        match frame.kind:
+            case Kind.REQUEST if self.request is None or self.request.rand != frame.rand:
+                self.request, self.accept, self.response = frame, None, None
+                self.burst.clear()
+            case Kind.ACCEPT:
+                self.accept = self.accept or frame
+            case Kind.RAND | Kind.RAND_COMPACT if self._of_this_burst(frame):
+                self.burst.setdefault(frame.seq, frame.message)
+            case Kind.RESPONSE:
+                self.response = frame
+            case _:
+                pass
+        return frame
+
+    def _of_this_burst(self, frame: Frame) -> bool:
+        """Without the request she takes any burst packet: the session id is in each of them."""
+        compact = frame.kind is Kind.RAND_COMPACT
+        return self.request is None or frame.rand == burst_rand(self.request, compact=compact)
+
+    @property
+    def received_set(self) -> frozenset[int] | None:
+        """S, if she heard the response."""
+        if self.response is None:
+            return None
+        try:
+            s = self.response.message[limits.PAIR_ID_BYTES :]
+            return frozenset(decode_received_set(s, limits.MAX_BURST))
+        except ReceivedSetError:
+            return None
+
+    @property
+    def missing(self) -> frozenset[int] | None:
+        """The packets of S that she lacks, if she heard the response. One is enough to lock her out."""
+        s = self.received_set
+        return None if s is None else s - self.burst.keys()
+
+    def initial_key(self) -> KeyMaterial | None:
+        """K_0, if what she heard gives it; proved by the response's own HMAC [9], so she never believes in a wrong one.
+
+        It takes the response and every burst packet of S; in `hardened` also request and accept, and neither X25519 nor
+        an authentication key may be mixed in.
+        """
+        s = self.received_set
+        if s is None or self.missing or self.response is None or self.request is None or self.accept is None:
+            return None
+        messages = [self.burst[seq] for seq in sorted(s)]
+        cpr_s = self.response.message[limits.PAIR_ID_BYTES :]
+        material = KeyMaterial.derive(self.request, self.accept, cpr_s, messages)
+        mac = SUITES[self.response.profile].establishment_mac(material.kd, self.response)
+        return material if hmac.compare_digest(mac, self.response.mac) else None
+
+    @property
+    def pair(self) -> bytes | None:
+        """The public name of the establishment, if she heard how it began."""
+        return pair_id(self.request, self.accept) if self.request and self.accept else None
