@@ -239,7 +239,7 @@ def binomial_tail(k: int, n: int, p: float) -> float:
     for j in range(k, n):
         term *= (n - j) / (j + 1) * p / (1 - p)
         total += term
-        if term < total * 1e-17:
+        if term <= total * 1e-17:
             break
     return total
 
@@ -313,7 +313,7 @@ def packets_needed(target_bits: float, e_given_bob: float) -> int:
         raise UsageError(
             "an Eve who misses nothing knows every key: measure a loss above 0 first (more packets, or farther)"
         )
-    received = max(1, math.ceil(target_bits / bits_per_packet(e_given_bob)))
+    received = max(1, math.floor(target_bits / bits_per_packet(e_given_bob)))
     return received if secret_bits(received, e_given_bob) >= target_bits else received + 1
 
 

@@ -47,8 +47,11 @@ def encode_received_set(seqs: Iterable[int], count: int) -> bytes:
         raise ValueError(f"a burst has 0 to 2**32 packets, not {count}")
     if ordered and not 0 <= ordered[0] <= ordered[-1] < count:
         raise ValueError(f"sequence numbers {ordered[0]}..{ordered[-1]} are not all inside 0..{count - 1}")
-    deltas, bitmap = _deltas(ordered), _bitmap(ordered)
-    return bytes([DELTAS]) + deltas if len(deltas) <= len(bitmap) else bytes([BITMAP]) + bitmap
+    deltas = _deltas(ordered)
+    bitmap_octets = ordered[-1] // 8 + 1 if ordered else 0
+    if len(deltas) <= bitmap_octets:
+        return bytes([DELTAS]) + deltas
+    return bytes([BITMAP]) + _bitmap(ordered, bitmap_octets)
 
 
 def decode_received_set(data: bytes, limit: int) -> tuple[int, ...]:
@@ -62,13 +65,12 @@ def decode_received_set(data: bytes, limit: int) -> tuple[int, ...]:
     """
     if not 1 <= len(data) <= 1 + (limit + 7) // 8:
         raise ReceivedSetError(f"{len(data)} octets can't be a received set of a burst of {limit}")
-    match data[0]:
-        case 0x00:
-            seqs = tuple(_read_deltas(data[1:], limit))
-        case 0x01:
-            seqs = tuple(_read_bitmap(data[1:], limit))
-        case form:
-            raise ReceivedSetError(f"unknown form 0x{form:02x} of a received set")
+    if data[0] == DELTAS:
+        seqs = tuple(_read_deltas(data[1:], limit))
+    elif data[0] == BITMAP:
+        seqs = tuple(_read_bitmap(data[1:], limit))
+    else:
+        raise ReceivedSetError(f"unknown form 0x{data[0]:02x} of a received set")
     if encode_received_set(seqs, limit) != data:
         raise ReceivedSetError("not the shortest encoding of this received set")
     return seqs
@@ -108,8 +110,8 @@ def _read_deltas(body: bytes, limit: int) -> Iterator[int]:
         raise ReceivedSetError("the last delta is cut off")
 
 
-def _bitmap(ordered: list[int]) -> bytes:
-    octets = bytearray(ordered[-1] // 8 + 1 if ordered else 0)
+def _bitmap(ordered: list[int], length: int) -> bytes:
+    octets = bytearray(length)
     for seq in ordered:
         octets[seq // 8] |= 1 << seq % 8
     return bytes(octets)

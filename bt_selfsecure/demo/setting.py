@@ -42,7 +42,7 @@ class Request:
     model: str | None = None
     """A loss model of `air.models.parse_model`; None: the recording."""
     recording: Path | None = None
-    position: int = 0
+    position: int = 33
     bob: str = "sensor20"
     eves: Sequence[str] = ("sensor30",)
     profile: Profile = Profile.HARDENED

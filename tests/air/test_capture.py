@@ -1,0 +1,250 @@
+"""Captures: what tshark makes of our files, and what Eve reads out of what she heard."""
+
+from __future__ import annotations
+
+import io
+import random
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+from bumble import rfcomm
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bt_selfsecure.air import capture
+from bt_selfsecure.air.capture import CaptureTap, DatagramReader, PcapngWriter
+from bt_selfsecure.errors import UsageError
+
+ADDRESS = bytes.fromhex("010000000002")  # 02:00:00:00:00:01, little-endian
+HCI, LE, RAW = (
+    capture.LINKTYPE_BLUETOOTH_HCI_H4_WITH_PHDR,
+    capture.LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR,
+    capture.LINKTYPE_USER0,
+)
+
+
+def advertisement(payload: bytes, channel: int = 37) -> bytes:
+    data = capture.manufacturer_data(payload)
+    pdu = capture.advertising_pdu(capture.ADV_NONCONN_IND, ADDRESS, data, random_address=False)
+    return capture.le_packet(channel, pdu)
+
+
+def l2cap(payload: bytes, cid: int = 0x40, *, sent: bool = True) -> bytes:
+    return capture.acl_packet(1, struct.pack("<HH", len(payload), cid) + payload, sent=sent)
+
+
+def uih(information: bytes, *, channel: int = 1, credits_given: int | None = None) -> bytes:
+    """An RFCOMM data frame as Bumble builds it."""
+    if credits_given is None:
+        return bytes(rfcomm.RFCOMM_Frame.uih(1, channel << 1, information))
+    return bytes(rfcomm.RFCOMM_Frame.uih(1, channel << 1, bytes([credits_given]) + information, p_f=1))
+
+
+def tshark(path: Path, *arguments: str) -> str:
+    if shutil.which("tshark") is None:
+        pytest.skip("tshark is not installed (apt-get install tshark)")
+    done = subprocess.run(["tshark", "-r", path, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def complaints(path: Path) -> str:
+    return tshark(path, "-Y", '_ws.malformed || _ws.expert.severity == "Error" || _ws.expert.severity == "Warning"')
+
+
+# --- the file ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_of_one_packet_has_these_bytes() -> None:
+    """Worked out by hand from draft-ietf-opsawg-pcapng, 4.1 to 4.3."""
+    file = io.BytesIO()
+    PcapngWriter(file).write(2.5, RAW, b"\x01\x02\x03\x04\x05", comment="hi")
+    section = "0a0d0d0a 34000000 4d3c2b1a 01000000 ffffffff ffffffff 04000d00 62745f73 656c6673 65637572 65000000"
+    section += "00000000 34000000"
+    interface = "01000000 20000000 93000000 00000000 09000100 09000000 00000000 20000000"
+    packet = "06000000 34000000 00000000 00000000 00f90295 05000000 05000000 01020304 05000000 01000200 68690000"
+    packet += "00000000 34000000"
+    assert file.getvalue() == bytes.fromhex(section + interface + packet)
+
+
+def test_tshark_reads_all_link_types_times_and_comments_of_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "all.pcapng"
+    with PcapngWriter(path) as writer:
+        writer.write(0.0, RAW, b"\x23frame", comment="bare")
+        writer.write(1.000000001, LE, advertisement(b"payload"))
+        writer.write(2.5, HCI, l2cap(b"sdu"))
+        writer.write(3.0, RAW, b"\x23again")
+    rows = tshark(path, "-T", "fields", "-e", "frame.time_epoch", "-e", "frame.len", "-e", "frame.comment").splitlines()
+    assert [row.split("\t") for row in rows] == [
+        ["0.000000000", "6", "bare"],
+        ["1.000000001", str(len(advertisement(b"payload"))), ""],
+        ["2.500000000", "12", ""],
+        ["3.000000000", "6", ""],
+    ]
+
+
+def test_tshark_opens_the_capture_of_an_eve_who_heard_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "empty.pcapng"
+    PcapngWriter(path).close()
+    assert tshark(path) == ""
+
+
+def test_tshark_decodes_our_advertisements_on_all_channels_and_finds_their_checksums_right(tmp_path: Path) -> None:
+    path, draw = tmp_path / "adverts.pcapng", random.Random(1)
+    adverts = [(channel, draw.randbytes(length)) for channel in (37, 38, 39) for length in range(1, 28)]
+    with PcapngWriter(path) as writer:
+        for number, (channel, payload) in enumerate(adverts):
+            writer.write(number / 10, LE, advertisement(payload, channel))
+    fields = ("btle_rf.channel", "btle.advertising_address", "btcommon.eir_ad.entry.company_id")
+    rows = tshark(path, "-T", "fields", *(x for f in fields for x in ("-e", f)), "-e", "btcommon.eir_ad.entry.data")
+    index = {37: "0", 38: "12", 39: "39"}
+    assert [row.split("\t") for row in rows.splitlines()] == [
+        [index[channel], "02:00:00:00:00:01", "0xffff", payload.hex()] for channel, payload in adverts
+    ]
+    assert complaints(path) == ""
+
+
+def test_tshark_would_have_noticed_a_wrong_checksum(tmp_path: Path) -> None:
+    path = tmp_path / "wrong.pcapng"
+    right = advertisement(b"payload")
+    with PcapngWriter(path) as writer:
+        writer.write(0, LE, right[:-1] + bytes([right[-1] ^ 1]))
+    assert complaints(path) != ""
+
+
+def test_tshark_does_not_complain_about_a_connection_whose_beginning_was_not_heard(tmp_path: Path) -> None:
+    path = tmp_path / "acl.pcapng"
+    with PcapngWriter(path) as writer:
+        tap = CaptureTap(writer)
+        tap.hear(1.0, HCI, l2cap(b"first"))
+        tap.hear(2.0, HCI, l2cap(b"second", sent=False))
+    assert complaints(path) == ""
+    rows = tshark(path, "-T", "fields", "-e", "frame.comment", "-e", "btl2cap.payload").splitlines()
+    assert [row.split("\t") for row in rows] == [
+        ["Not heard: added so that Wireshark knows the connection.", ""],
+        ["", b"first".hex()],
+        ["", b"second".hex()],
+    ]
+
+
+def test_a_capture_that_cannot_be_written_is_reported_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^can't write the capture .*missing.*; name a writable file$"):
+        PcapngWriter(tmp_path / "missing" / "eve.pcapng")
+
+
+def test_a_writer_leaves_a_file_open_that_it_did_not_open() -> None:
+    file = io.BytesIO()
+    with PcapngWriter(file) as writer:
+        writer.write(0, RAW, b"frame")
+    assert not file.closed
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+@given(st.binary(max_size=27), st.sampled_from([37, 38, 39]))
+def test_the_payload_of_an_advertisement_is_read_back(payload: bytes, channel: int) -> None:
+    assert DatagramReader().read(LE, advertisement(payload, channel)) == [payload]
+
+
+def test_manufacturer_data_is_found_behind_flags_and_other_companies_are_ignored() -> None:
+    flags, other = bytes.fromhex("020106"), bytes.fromhex("05ff4c000215")
+    data = flags + other + capture.manufacturer_data(b"ours")
+    pdu = capture.advertising_pdu(capture.ADV_IND, ADDRESS, data, random_address=True)
+    assert DatagramReader().read(LE, capture.le_packet(37, pdu)) == [b"ours"]
+
+
+@given(st.binary(min_size=1, max_size=600))
+def test_an_l2cap_sdu_is_read_back(payload: bytes) -> None:
+    """None happens to be an RFCOMM frame: that takes a control octet, the right length and a check sequence."""
+    assert DatagramReader().read(HCI, l2cap(payload)) == [payload]
+
+
+@given(st.binary(min_size=1, max_size=900), st.none() | st.integers(1, 255))
+def test_a_datagram_in_one_rfcomm_frame_is_read_back(datagram: bytes, credits_given: int | None) -> None:
+    frame = uih(capture.framed(datagram), credits_given=credits_given)
+    assert DatagramReader().read(HCI, l2cap(frame)) == [datagram]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        bytes(rfcomm.RFCOMM_Frame.sabm(1, 2)),
+        bytes(rfcomm.RFCOMM_Frame.ua(1, 2)),
+        bytes(rfcomm.RFCOMM_Frame.dm(1, 2)),
+        bytes(rfcomm.RFCOMM_Frame.disc(1, 2)),
+        uih(capture.framed(b"control"), channel=0),
+        uih(b"", credits_given=7),
+    ],
+    ids=["SABM", "UA", "DM", "DISC", "multiplexer", "credits"],
+)
+def test_rfcomm_frames_without_data_hold_no_datagram(payload: bytes) -> None:
+    assert DatagramReader().read(HCI, l2cap(payload)) == []
+
+
+def test_a_part_of_an_l2cap_pdu_is_not_taken_for_the_whole() -> None:
+    assert DatagramReader().read(HCI, l2cap(b"whole sdu")[:-1]) == []
+
+
+def test_l2cap_signalling_holds_no_datagram() -> None:
+    assert DatagramReader().read(HCI, l2cap(b"\x02\x01\x04\x00\x03\x00\x40\x00", cid=1)) == []
+
+
+WHOLE, LONG, NEXT = b"w" * 10, bytes(range(256)) * 10, b"n" * 20
+PIECES = [capture.framed(LONG)[at : at + 900] for at in range(0, 2562, 900)]
+
+
+@pytest.mark.parametrize(
+    ("heard", "read"),
+    [
+        ([*PIECES], [LONG]),
+        ([capture.framed(WHOLE), *PIECES, capture.framed(NEXT)], [WHOLE, LONG, NEXT]),
+        ([PIECES[0], PIECES[2], capture.framed(NEXT)], [NEXT]),
+        ([PIECES[1], PIECES[2], capture.framed(NEXT)], [NEXT]),
+        ([PIECES[0], PIECES[1], capture.framed(NEXT), PIECES[2], capture.framed(WHOLE)], [NEXT, WHOLE]),
+        ([PIECES[0], PIECES[1], *PIECES], [LONG]),
+    ],
+    ids=["all", "all between others", "middle missed", "first missed", "last too late", "last missed, sent again"],
+)
+def test_a_datagram_in_several_rfcomm_frames_is_read_only_if_every_piece_was_heard(
+    heard: list[bytes], read: list[bytes]
+) -> None:
+    reader = DatagramReader()
+    assert [d for piece in heard for d in reader.read(HCI, l2cap(uih(piece)))] == read
+
+
+def test_the_two_directions_and_channels_are_pieced_together_apart() -> None:
+    reader, got = DatagramReader(), []
+    for piece in PIECES:
+        for sent, channel in ((True, 1), (False, 1), (True, 2)):
+            got += reader.read(HCI, l2cap(uih(piece, channel=channel), sent=sent))
+    assert got == [LONG, LONG, LONG]
+
+
+@given(st.sampled_from([RAW, HCI, LE, 1]), st.binary(max_size=80))
+def test_no_bytes_make_the_reader_fail(linktype: int, packet: bytes) -> None:
+    reader = DatagramReader()
+    for _ in range(2):
+        assert all(len(datagram) <= len(packet) for datagram in reader.read(linktype, packet))
+
+
+@given(st.binary(max_size=40), st.integers(0, 60), st.integers(0, 255))
+def test_no_damage_to_a_packet_makes_the_reader_fail(datagram: bytes, at: int, value: int) -> None:
+    reader = DatagramReader()
+    for linktype, packet in ((HCI, l2cap(uih(capture.framed(datagram)))), (LE, advertisement(datagram[:27]))):
+        damaged = bytearray(packet)
+        damaged[at % len(damaged)] = value
+        reader.read(linktype, bytes(damaged))
+        reader.read(linktype, bytes(damaged[:at]))
+
+
+def test_a_tap_hands_over_each_datagram_with_its_time_and_needs_no_file() -> None:
+    got: list[tuple[float, bytes]] = []
+    tap = CaptureTap(on_datagram=lambda time, datagram: got.append((time, datagram)))
+    tap.hear(1.0, RAW, b"frame")
+    tap.hear(2.0, LE, advertisement(b"advert"))
+    tap.hear(3.0, HCI, l2cap(uih(capture.framed(b"stream"))))
+    assert got == [(1.0, b"frame"), (2.0, b"advert"), (3.0, b"stream")]
