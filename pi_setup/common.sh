@@ -1,0 +1,121 @@
+# shellcheck shell=bash
+# Sourced by pi_setup/demo and pi_setup/test: Debian's python3, what apt must add, and the virtual environment.
+
+checkout=$(cd -P "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)
+venv=$(realpath -ms "${BT_SELFSECURE_VENV:-$checkout/.venv}")
+
+# Debian's own python3: many other builds lack socket.AF_BLUETOOTH.
+python=/usr/bin/python3
+[ -x $python ] || command -v apt-get >/dev/null || python=$(command -v python3 || echo python3)
+
+# What the caller may have set that would lead python or pip astray.
+unset PYTHONHOME PYTHONPATH PIP_USER PIP_TARGET PIP_PREFIX
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
+
+# Progress goes to stderr: stdout belongs to the command itself (demo --json).
+say() { printf 'pi_setup: %s\n' "$*" >&2; }
+die() { say "$@"; exit 2; }
+
+log=
+trap '[ -z "$log" ] || rm -f "$log"' EXIT
+# Without this bash goes on after Ctrl-C where the program that it waited for ends on its own (apt-get does, with 0).
+trap 'exit 130' INT
+
+# step TEXT COMMAND...: a line of progress; what the command writes is shown only if it fails, and ends the script.
+step() {
+  local text=$1
+  shift
+  say "$text"
+  log=$(mktemp)
+  if ! "$@" >"$log" 2>&1 </dev/null; then
+    cat "$log" >&2
+    say "failed, for the reason above: $text"
+    exit 1
+  fi
+  rm -f "$log"
+  log=
+}
+
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+
+# can_be_root PURPOSE: is root, may use sudo without a password, or has a terminal and is in a group that sudo serves.
+can_be_root() {
+  [ "$(id -u)" = 0 ] && return
+  command -v sudo >/dev/null || return
+  sudo -n true 2>/dev/null && return
+  [[ " $(id -nG) " =~ \ (sudo|admin|wheel)\  ]] && { : </dev/tty; } 2>/dev/null && sudo -v -p "Password of %p, $1: "
+}
+
+# A package source that can't be updated may be one that is not needed: the installation decides.
+apt_install() {
+  as_root apt-get -q update
+  as_root env DEBIAN_FRONTEND=noninteractive \
+    apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=300 install "$@"
+}
+
+has_venv() { "$python" -I -c 'import ensurepip, venv' 2>/dev/null; }
+
+# Names those of the given commands that are not there (each is called like its Debian package).
+absent() { for name in "$@"; do command -v "$name" >/dev/null || echo "$name"; done; }
+
+# need_packages "NEEDED..." "WISHED...": python3 with venv and the needed commands, or an exit that says how to get
+# them; the wished ones come along where something can be installed.
+need_packages() {
+  local needed wished
+  read -ra needed <<<"$1"
+  read -ra wished <<<"$2"
+  mapfile -t needed < <(
+    command -v "$python" >/dev/null || echo python3
+    has_venv || echo python3-venv
+    absent "${needed[@]}"
+  )
+  mapfile -t wished < <(absent "${wished[@]}")
+  local missing=("${needed[@]}" "${wished[@]}")
+  [ ${#missing[@]} != 0 ] || return 0
+  if ! command -v apt-get >/dev/null; then
+    say "missing: ${missing[*]} (Debian's names). There is no apt here: install them with this system's own means"
+    has_venv || exit 2
+  elif can_be_root "to install ${missing[*]}"; then
+    step "installing ${missing[*]} with apt (once, about a minute)" apt_install "${missing[@]}"
+  elif [ ${#needed[@]} != 0 ]; then
+    die "missing: ${needed[*]}. Install with: sudo apt-get update && sudo apt-get install -y ${needed[*]}"
+  fi
+}
+
+# venv_fits: whole, made by this very python, and for this very place (a moved environment keeps its first paths).
+venv_fits() {
+  [ -x "$venv/bin/pip" ] && "$python" -I - "$venv" 2>/dev/null <<'PYTHON'
+import os, platform, sys
+venv = sys.argv[1]
+made = dict(line.rstrip("\n").split(" = ", 1) for line in open(venv + "/pyvenv.cfg"))
+here = made["home"] == os.path.dirname(sys._base_executable) and made["version"] == platform.python_version()
+sys.exit(not (here and made["command"].endswith(" " + venv)))
+PYTHON
+}
+
+make_venv() {
+  local text="making the virtual environment $venv (once, some seconds)"
+  if [ -e "$venv/pyvenv.cfg" ]; then
+    text="remaking the virtual environment $venv: it was made by another python, for another place or not to its end"
+  elif [ -n "$(ls -A "$venv")" ]; then
+    die "$venv is not empty and no virtual environment: set BT_SELFSECURE_VENV to another folder"
+  fi
+  step "$text" "$python" -m venv --clear "$venv"
+}
+
+# need_installed EXTRA: the package with this extra, editable, in the environment; again when pyproject.toml changed.
+need_installed() {
+  local extra=$1 state
+  "$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    die "$python is older than 3.11: this needs Debian 12, Raspberry Pi OS of 2023, or newer"
+  state="$checkout $(sha256sum <"$checkout/pyproject.toml")"
+  # dev holds all of demo.
+  if venv_fits && grep -qsxF -e "$extra $state" -e "dev $state" "$venv/.installed"; then return; fi
+  { mkdir -p "$venv" && [ -w "$venv" ]; } 2>/dev/null ||
+    die "can't write to $venv: set BT_SELFSECURE_VENV to a folder of your own, or remove what is in the way"
+  venv_fits || make_venv
+  rm -f "$venv/.installed"
+  step "installing bt_selfsecure and what its $extra needs with pip (once, about half a minute)" \
+    "$venv/bin/python" -m pip install -q --no-compile -e "${checkout}[$extra]"
+  echo "$extra $state" >"$venv/.installed"
+}
