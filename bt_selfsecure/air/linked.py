@@ -9,6 +9,7 @@ from typing import Final
 from bt_selfsecure.air.bluetooth import VirtualBluetooth
 from bt_selfsecure.air.world import EventHandler
 from bt_selfsecure.core.endpoint import Endpoint
+from bt_selfsecure.core.frames import Kind
 
 
 EARLY: Final = 1e-6
@@ -52,7 +53,7 @@ class LinkedAir:
         woken.clear()
         while not until() and self.now < end and not link.closed.is_set():
             for data in endpoint.frames_to_send(self.now):
-                link.send(data)
+                link.send(data, advertise=data[0] & 15 == Kind.RAND_COMPACT)  # control frames go beside the adverts
             event = endpoint.next_event()
             if event is not None:
                 on_event(name, event, self.now)

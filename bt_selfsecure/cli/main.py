@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from bt_selfsecure import __version__
 from bt_selfsecure.cli import demo, plan
@@ -23,9 +24,16 @@ exit status:
 """
 
 
+class Parser(argparse.ArgumentParser):
+    """One that says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}: see {self.prog} --help")
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    main = argparse.ArgumentParser(
+    main = Parser(
         "bt-selfsecure",
         description=DESCRIPTION,
         epilog=EPILOG,
@@ -40,8 +48,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    args = parser().parse_args(arguments)
     try:
+        args = parser().parse_args(arguments)
         status: int = args.run(args)
     except UsageError as error:
         print(f"bt-selfsecure: {error}", file=sys.stderr)

@@ -10,8 +10,9 @@ what is computed from frames in `material.py`.
       | -- acknowledge RandData, [10] -----> |    2 T_3
       | <---------------------------- end -- |
 
-Repeated until answered (row 4): the request at T_H + T_W, response, acknowledge and end by their own interval; every
-handler is idempotent.
+Every handler is idempotent. The request is repeated at T_H + T_W, the accept at each request. In `hardened` (row 4)
+response and acknowledge are repeated too, by an interval of their own, and the end at each acknowledge; in `paper` each
+of these three is sent once.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from bt_selfsecure.core.losses import packets_needed
 from bt_selfsecure.core.suites import SUITES, Suite
 from bt_selfsecure.errors import UsageError
 
+MIN_T_1: Final = 0.001  # seconds; on the wire it is a number of milliseconds
+MAX_T_1: Final = 600.0  # seconds: a responder binds itself for twice this time
+REPEAT: Final = 0.15  # seconds: several round trips of a link of some 10 ms
 ANYBODY: Final[Callable[[bytes], bool]] = lambda identity: True  # noqa: E731
 
 
@@ -42,13 +46,14 @@ class Timers:
     t_2: float = 1.0
     """The initiator waits 2 T_2 for responses, the responder 2 T_2 before it expects the acknowledgement."""
     t_3: float = 1.0
-    """The initiator acknowledges for T_3; the responder waits 2 T_3 for it."""
+    """The initiator waits T_3 from the acknowledgement to the waiting phase, the responder 2 T_3 for it."""
     t_d: float = 10.0
     """No second request of one identity is considered within this time."""
     waiting: float = 5.0
     """The waiting phase: how long the initiator promises to wait for the end packet."""
-    repeat: float = 0.15
-    """Ours (row 4): response and acknowledge are sent again after this time, until answered."""
+    repeat: float | None = None
+    """Ours (row 4): response and acknowledge are sent again after this time, until answered. None: 0.15 s in
+    `hardened`; never in `paper`, where the loss of one such packet is a failure."""
     settle: float = 0.05
     """Ours: after the burst's last packet a `hardened` responder waits this long for overtaken ones."""
 
@@ -96,8 +101,13 @@ class EstablishConfig:
             raise UsageError("target_bits must be above 0 and at most 256")
         if not 1 <= self.responders <= limits.MAX_RESPONDERS:
             raise UsageError(f"responders must be 1 to {limits.MAX_RESPONDERS}")
-        if min(self.timers.t_h, self.timers.t_w, self.t_1, self.timers.t_2, self.timers.t_3) <= 0:
-            raise UsageError("T_H, T_W, T_1, T_2 and T_3 must be above 0 seconds")
+        timers = self.timers
+        if min(timers.t_h, timers.t_w, timers.t_2, timers.t_3, REPEAT if timers.repeat is None else timers.repeat) <= 0:
+            raise UsageError("T_H, T_W, T_2, T_3 and repeat must be above 0 seconds")
+        if not MIN_T_1 <= self.t_1 <= MAX_T_1:
+            raise UsageError(
+                f"T_1 is {self.t_1:g} s and must be {MIN_T_1:g} to {MAX_T_1:g} s: take another burst or interval"
+            )
         if not self.burst_seconds <= self.t_1 < self.burst_seconds + 2 * self.timers.t_2:
             raise UsageError(
                 f"T_1 must be at least the burst's {self.burst_seconds:g} s and less than that and 2 T_2, or the "
@@ -125,6 +135,12 @@ class EstablishConfig:
     def t_1(self) -> float:
         """T_1 in force, seconds."""
         return self.burst_seconds + self.timers.t_2 / 2 if self.timers.t_1 is None else self.timers.t_1
+
+    def next_repeat(self, now: float) -> float | None:
+        """When response or acknowledge is sent again, if it is."""
+        default = REPEAT if self.hardened else None
+        repeat = default if self.timers.repeat is None else self.timers.repeat
+        return None if repeat is None else now + repeat
 
     @property
     def message_bytes(self) -> int:

@@ -25,7 +25,15 @@ from bt_selfsecure.core.events import (
 )
 from bt_selfsecure.core.frames import Frame, Kind, encode
 from bt_selfsecure.core.losses import secret_bits
-from bt_selfsecure.core.material import KeyMaterial, KeyShare, Offer, burst_kind, burst_rand, pair_id
+from bt_selfsecure.core.material import (
+    KeyMaterial,
+    KeyShare,
+    Offer,
+    burst_kind,
+    burst_rand,
+    nonce_commitment,
+    pair_id,
+)
 from bt_selfsecure.core.received_set import ReceivedSetError, decode_received_set
 from bt_selfsecure.core.suites import Random, sha256
 from bt_selfsecure.core.trace import KeyLog, Machine, Tracer, key_log_line
@@ -82,8 +90,8 @@ class _Leg:
     responded_part: int = -1
     received: tuple[int, ...] = ()
     material: KeyMaterial | None = None
-    nonce: bytes = b""
-    """The responder's nonce of its response."""
+    commitment: bytes = b""
+    """The response's Rand: commits to the responder's nonce, which the end shows."""
     bits: float = 0.0
     forged: bool = False
     """A response came that was not made with the key."""
@@ -223,13 +231,13 @@ class Initiator:
             return self._events.reject(Rejection.NOT_FOR_US, "an accept of another request")
         if self.state not in (S.REQUESTING, S.RESTING):
             return self._events.reject(Rejection.REPLAY, "an accept after its time")
-        known = any(leg.offer.identity == offer.identity for leg in self._legs.values())
+        pair = pair_id(self.request, frame)
+        known = pair in self._legs or any(leg.offer.identity == offer.identity for leg in self._legs.values())
         if known or len(self._legs) >= limits.MAX_RESPONDERS:
             return self._events.reject(Rejection.REPLAY, "this responder has accepted already")
         secret = self._share.exchange(offer.share)
         if secret is None or bool(offer.share) != self.config.exchange_shares:
             return self._events.reject(Rejection.NOT_FOR_US, "an accept with another key exchange than the request's")
-        pair = pair_id(self.request, frame)
         self._legs[pair] = _Leg(offer, frame, pair, secret)
         self._events.put(PeerAccepted(offer.identity))
         if len(self._legs) == self.config.responders:
@@ -283,7 +291,7 @@ class Initiator:
     def _overhear_burst(self, frame: Frame, now: float) -> None:
         """Someone else sends burst packets of this establishment: an echo is harmless, other content is an attack."""
         ours = frame.rand == burst_rand(self.request, compact=frame.kind is Kind.RAND_COMPACT)
-        if not ours or (frame.seq < self.sent and self._messages[frame.seq] == frame.message) or self.state in _OVER:
+        if self.state in _OVER or not ours or self._messages[frame.seq : frame.seq + 1] == [frame.message]:
             return self._events.reject(Rejection.NOT_FOR_US, "a burst packet")
         self._events.put(ActiveAttack(frame.seq))
         if self.config.hardened:
@@ -316,7 +324,7 @@ class Initiator:
         if not hmac.compare_digest(self.config.suite.establishment_mac(material.kd, frame), frame.mac):
             leg.forged = True
             return self._events.reject(Rejection.UNAUTHENTIC, "a response")
-        leg.responded_part, leg.received, leg.material, leg.nonce = self._part, received, material, frame.rand
+        leg.responded_part, leg.received, leg.material, leg.commitment = self._part, received, material, frame.rand
         bound = self.config.eve_loss_bound
         missed_entropy = len(received) * bound * 8 * self.config.message_bytes
         leg.bits = secret_bits(len(received), bound, missed_entropy=missed_entropy)
@@ -373,14 +381,17 @@ class Initiator:
                 frame = Frame(self.config.profile, Kind.ACKNOWLEDGE, rand=self._rand_data, message=leg.pair)
                 mac = self.config.suite.establishment_mac(leg.material.kd, frame)
                 self._outbox.append(encode(replace(frame, mac=mac)))
-        self._repeat = now + self.config.timers.repeat
+        self._repeat = self.config.next_repeat(now)
 
     def _receive_end(self, frame: Frame, now: float) -> None:
-        leg = self._legs.get(frame.message)
+        pair, nonce = frame.message[: limits.PAIR_ID_BYTES], frame.message[limits.PAIR_ID_BYTES :]
+        leg = self._legs.get(pair)
         if leg is None or leg.material is None or self.state is not S.CONFIRMING or leg.ended:
             return self._events.reject(Rejection.NOT_FOR_US, "an end that is not waited for")
         if not hmac.compare_digest(self.config.suite.establishment_mac(leg.material.kd, frame), frame.mac):
             return self._events.reject(Rejection.UNAUTHENTIC, "an end")
+        if not hmac.compare_digest(nonce_commitment(nonce), leg.commitment):
+            return self._events.reject(Rejection.UNAUTHENTIC, "the end's nonce is not what the response committed to")
         leg.ended = True
         if self._key_log is not None:
             self._key_log(key_log_line("K0", leg.pair, leg.material.k0))
@@ -389,7 +400,7 @@ class Initiator:
                 peer=leg.offer.identity,
                 k0=leg.material.k0,
                 fingerprint=leg.material.fingerprint,
-                sas=leg.material.sas(leg.nonce, self._rand_data),
+                sas=leg.material.sas(nonce, self._rand_data),
                 sent=self.sent,
                 received=leg.received,
                 secret_bits=leg.bits,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -13,13 +12,15 @@ from bt_selfsecure.core.recovery import SessionRecord
 
 
 class Outbox:
-    """Frames and events on their way out, each behind the disk write that it waits for."""
+    """Frames on their way out, each behind the disk write that it waits for, and events.
+
+    One frame of each kind waits at most: the next of its kind replaces it, as on the air the later one counts.
+    """
 
     def __init__(self, record: Callable[[], SessionRecord]) -> None:
         self.events: Final = EventQueue()
         self._record: Final = record
-        self._frames: Final[deque[tuple[int, bytes]]] = deque()
-        self._held: Final[deque[tuple[int, Event]]] = deque()
+        self._frames: Final[dict[int, tuple[int, bytes]]] = {}  # by first octet: version and kind
         self._token = 0
         self._needed = 0  # what leaves from now on waits for this token
         self._persisted = 0
@@ -40,19 +41,13 @@ class Outbox:
         return data
 
     def send_bytes(self, data: bytes) -> None:
-        self._frames.append((self._needed, data))
-
-    def tell_when_persisted(self, event: Event) -> None:
-        self._held.append((self._needed, event))
+        waiting = self._frames.get(data[0])
+        if waiting is None or waiting[1] != data:
+            self._frames[data[0]] = (self._needed, data)
 
     def take_frames(self) -> list[bytes]:
-        out = []
-        while self._frames and self._frames[0][0] <= self._persisted:
-            out.append(self._frames.popleft()[1])
-        return out
+        due = [kind for kind, (needed, _) in self._frames.items() if needed <= self._persisted]
+        return [self._frames.pop(kind)[1] for kind in due]
 
     def take_event(self) -> Event | None:
-        event = self.events.take()
-        if event is None and self._held and self._held[0][0] <= self._persisted:
-            event = self._held.popleft()[1]
-        return event
+        return self.events.take()

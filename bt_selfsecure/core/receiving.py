@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from bt_selfsecure.core import limits
@@ -17,7 +17,8 @@ from bt_selfsecure.core.recovery import (
     ReceivingState,
     SessionConfig,
     SessionRecord,
-    common_checkpoint,
+    common_keys,
+    request_fields,
     resync_call,
     resync_response,
 )
@@ -28,13 +29,14 @@ from bt_selfsecure.core.trace import KeyLog, Machine, Tracer
 
 class ReceiverState(enum.Enum):
     LISTENING = enum.auto()
-    CALLING = enum.auto()  # for a resynchronisation; frames of the chain are accepted all the same
+    CALLING = enum.auto()  # for a resynchronisation; until then no data is accepted
     CLOSED = enum.auto()
 
 
 class ReceiverInput(enum.Enum):
     CALL = enum.auto()
     ACCEPTED = enum.auto()
+    AGREED = enum.auto()
     CLOSE = enum.auto()
 
 
@@ -43,18 +45,9 @@ RECEIVER_TABLE: Final[Mapping[tuple[ReceiverState, ReceiverInput], ReceiverState
     (S.LISTENING, I.CALL): S.CALLING,
     (S.CALLING, I.CALL): S.CALLING,
     (S.LISTENING, I.ACCEPTED): S.LISTENING,
-    (S.CALLING, I.ACCEPTED): S.LISTENING,
+    (S.CALLING, I.AGREED): S.LISTENING,
     **{(state, I.CLOSE): S.CLOSED for state in S},
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Next:
-    """What a request would have us go over to; the first authentic data under it decides (the others are forgotten)."""
-
-    request_nonce: bytes
-    chain: Chain
-    response: bytes
 
 
 class Receiver:
@@ -78,8 +71,12 @@ class Receiver:
         self._random: Final = random
         self._key_log: Final = key_log
         self._machine: Final = Machine(name, "receiver", RECEIVER_TABLE, S.LISTENING, tracer)
-        self._next: _Next | None = None
-        self._called = -1e9
+        self._previous: Chain | None = None  # to know a retransmission of the message that was accepted last
+        self._ack = b""  # the acknowledgement of the attempt that was accepted (row 10), as sent
+        self._waits = 0  # time-outs in a row: the exponent of the back-off
+        self._call = b""  # Rand of the call under way
+        self._answered = b""  # Rand of the request that was answered last, and
+        self._response = b""  # the response to it
         self._told_no_common = False
 
     @property
@@ -89,87 +86,86 @@ class Receiver:
     # --- rounds -------------------------------------------------------------------------------------------------------
 
     def receive_data(self, frame: Frame, now: float) -> None:
-        if self.state is S.CLOSED:
-            return self._out.events.reject(Rejection.REPLAY, "data after the end")
-        kept = self.kept
-        if (opened := _opened(kept.chain, frame)) is not None:
-            return self._accept(kept.chain, *opened, epoch=kept.epoch, now=now)
-        if self._next is not None and (opened := _opened(self._next.chain, frame)) is not None:
-            chain, self._next = self._next.chain, None
-            self._out.events.put(Resynchronised(False, chain.seq))
-            return self._accept(chain, *opened, epoch=kept.epoch + 1, now=now)
-        if kept.previous is not None and _opened(kept.previous, frame) is not None:
-            return self._acknowledge()
-        self._out.events.reject(Rejection.UNAUTHENTIC, "data")
-        if now >= self._called + self._config.resync_interval:
-            self.call(now)  # perhaps the peer goes by another key: ask it
-        return None
+        if self.state is not S.LISTENING:
+            return self._out.events.reject(Rejection.REPLAY, f"data, while {self.state.name}")
+        if (opened := _opened(self.kept.chain, frame)) is not None:
+            return self._accept(*opened, now)
+        if self._previous is not None and _opened(self._previous, frame) is not None:
+            return self._out.send_bytes(self._ack)
+        return self._out.events.reject(Rejection.UNAUTHENTIC, "data")
 
-    def _accept(self, chain: Chain, message: bytes, attempt: Attempt, *, epoch: int, now: float) -> None:
-        """The next message: roll by [14] or [15], keep the ACK of this very attempt, then tell (row 10)."""
-        seq, rolled = chain.seq, chain.rolled(attempt, message)
-        self._machine.on(I.ACCEPTED, now, seq=seq, retran=attempt.header.retran)
-        every_message = self._config.durability is Durability.EVERY_MESSAGE
-        new = seq >= self.kept.delivered or not every_message
-        self.kept = ReceivingState(
-            rolled, chain, _ack_message(rolled, attempt), attempt.header.retran, rolled.seq, epoch
-        )
-        if self._key_log is not None:
-            self._key_log(chain_key_line(rolled, self._label))
-        self.deadline = None
-        self._out.persist(sync=every_message or rolled.at_checkpoint)
-        self._acknowledge()
-        if new:
-            self._out.tell_when_persisted(MessageReceived(seq, message, epoch))
-
-    def _acknowledge(self) -> None:
-        """Seq_ACK is the number of the next round; the ACK is always the accepted attempt's."""
-        kept = self.kept
-        profile = kept.chain.suite.profile
-        self._out.send(Frame(profile, Kind.DATA_ACK, kept.ack_retran, kept.chain.seq & 255, b"", kept.ack))
+    def _accept(self, message: bytes, attempt: Attempt, now: float) -> None:
+        """The next message: roll by [14] or [15], on disk, then acknowledge this very attempt."""
+        chain = self.kept.chain
+        rolled = chain.rolled(attempt, message)
+        self._machine.on(I.ACCEPTED, now, seq=chain.seq, retran=attempt.header.retran)
+        self.kept = ReceivingState(rolled, chain.key, self.kept.epoch, self.kept.offer)
+        self._previous = chain
+        self._log_key()
+        self._out.events.put(MessageReceived(chain.seq, message, self.kept.epoch))
+        self._out.persist(sync=self._config.durability is Durability.EVERY_MESSAGE or rolled.at_checkpoint)
+        self._ack = self._out.send(_acknowledgement(rolled, attempt))
 
     # --- resynchronisation --------------------------------------------------------------------------------------------
 
     def call(self, now: float) -> None:
-        """Ask the sender for a request, and again until something authentic comes."""
+        """Ask the sender for a request that is made now, and again until it comes."""
         self._machine.on(I.CALL, now)
-        self._out.send(resync_call(self.kept.chain, self._random(limits.NONCE_BYTES)))
-        self._called = now
-        self.deadline = now + max(self._config.resync_interval, self._config.timeout)
+        self._call = self._call or self._random(limits.NONCE_BYTES)
+        self._out.send(resync_call(self.kept, self._call))
+        self.deadline = now + self._config.back_off(self._waits)
 
     def handle_timer(self, now: float) -> None:
         if self.deadline is not None and now >= self.deadline:
+            self._waits += 1
             self.call(now)
 
     def receive_request(self, frame: Frame, now: float) -> None:
-        """Answer with r and the newest common checkpoint. The present state stays: a request may be an old one."""
-        if self._next is not None and self._next.request_nonce == frame.rand:
-            return self._out.send_bytes(self._next.response)
-        chain = self.kept.chain
-        checkpoint = common_checkpoint(chain, frame) if self.state is not S.CLOSED else None
-        if checkpoint is None:
+        """Go over to a fresh key and answer with r and the common one, if the request names the call under way."""
+        if self.state is S.CLOSED:
+            return self._out.events.reject(Rejection.REPLAY, "a request after the end")
+        if frame.rand == self._answered:
+            return self._out.send_bytes(self._response)
+        common = common_keys(self.kept, frame)
+        if not common:
             return self._refuse_request()
-        nonce = self._random(limits.NONCE_BYTES)
-        response = resync_response(chain, checkpoint, nonce, frame.rand, self.kept.delivered)
-        seq = max(self.kept.delivered, min(int.from_bytes(frame.message[:8]), limits.MAX_ROUNDS))
-        resumed = chain.resumed(checkpoint, frame.rand + nonce, seq)
-        self._next = _Next(frame.rand, resumed, self._out.send(response))
-        return None
+        oldest, call = request_fields(frame)
+        if call != self._call:
+            return self.call(now)
+        return self._agree(common, frame.rand, oldest, now)
+
+    def _agree(self, common: list[bytes], request_nonce: bytes, oldest: int, now: float) -> None:
+        chain, old_offer, nonce = self.kept.chain, self.kept.offer, self._random(limits.NONCE_BYTES)
+        seq = max(chain.seq, oldest)
+        self._machine.on(I.AGREED, now, seq=seq)
+        previous = next((key for key in common if key != old_offer), b"")
+        offer = b"" if common[0] == old_offer else old_offer
+        resumed = chain.resumed(common[0], request_nonce + nonce, seq)
+        self.kept = ReceivingState(resumed, previous, self.kept.epoch + 1, offer)
+        self._previous, self._call, self._waits, self.deadline = None, b"", 0, None
+        self._log_key()
+        self._out.events.put(Resynchronised(False, seq))
+        self._out.persist(sync=True)
+        self._answered = request_nonce
+        self._response = self._out.send(resync_response(chain, common[0], nonce, request_nonce))
 
     def _refuse_request(self) -> None:
-        self._out.events.reject(Rejection.UNAUTHENTIC, "a request: no common checkpoint")
+        self._out.events.reject(Rejection.UNAUTHENTIC, "a request: no common key")
         if not self._told_no_common:
             self._told_no_common = True
-            self._out.events.put(ReestablishNeeded("a request came that names no common checkpoint (or an attacker's)"))
+            self._out.events.put(ReestablishNeeded("a request came that names no common key (or an attacker's)"))
 
-    def rekey(self, k0: bytes, now: float) -> None:
-        chain = self.kept.chain
-        self.kept = replace(self.kept, chain=chain.with_checkpoint(chain.suite.chain_key(k0, self._label)))
-        self.call(now)
+    def offer(self, k0: bytes) -> None:
+        """Name this K_0 at the next resynchronisation; it is taken if the sender has it too."""
+        self.kept = replace(self.kept, offer=self.kept.chain.suite.chain_key(k0, self._label))
 
     def close(self) -> None:
         self._machine.on(I.CLOSE, 0.0)
         self.deadline = None
+
+    def _log_key(self) -> None:
+        if self._key_log is not None:
+            self._key_log(chain_key_line(self.kept.chain, self._label))
 
 
 def _opened(chain: Chain, frame: Frame) -> tuple[bytes, Attempt] | None:
@@ -179,8 +175,9 @@ def _opened(chain: Chain, frame: Frame) -> tuple[bytes, Attempt] | None:
         return None
 
 
-def _ack_message(rolled: Chain, attempt: Attempt) -> bytes:
-    """[13]; `paper` adds alpha_r (2 bytes)."""
-    if rolled.suite.profile is Profile.HARDENED:
-        return attempt.ack
-    return attempt.ack + (rolled.alpha & 0xFFFF).to_bytes(2)
+def _acknowledgement(rolled: Chain, attempt: Attempt) -> Frame:
+    """Seq_ACK is the number of the next round, the message [13]; `paper` adds alpha_r (2 bytes)."""
+    profile, ack = rolled.suite.profile, attempt.ack
+    if profile is Profile.PAPER:
+        ack += (rolled.alpha & 0xFFFF).to_bytes(2)
+    return Frame(profile, Kind.DATA_ACK, attempt.header.retran, rolled.seq & 255, b"", ack)

@@ -1,23 +1,25 @@
 """What a session keeps across a crash: its state as a versioned record, and the frames by which two ends find together.
 
 The state of a session *is* its record: frozen, replaced as a whole, so that a driver can store it at any moment. Format
-(JSON, keys in hexadecimal; version 1 is read for ever):
+(JSON, keys and messages in hexadecimal; version 1 is read for ever):
 
     {"format": "bt-selfsecure session", "version": 1, "profile": "hardened", "role": "initiator",
-     "sending":   {"seq", "key", "checkpoint_rounds", "alpha", "checkpoints", "message", "attempts"},
-     "receiving": {"seq", "key", "checkpoint_rounds", "alpha", "checkpoints", "previous", "ack", "ack_retran",
-                   "delivered", "epoch"}}
+     "sending":   {"seq", "key", "checkpoint_rounds", "alpha", "checkpoints", "offer", "messages"},
+     "receiving": {"seq", "key", "checkpoint_rounds", "alpha", "checkpoints", "offer", "previous", "epoch"}}
 
-Resynchronisation, one direction at a time, after an end was restored or when both no longer hold the same K_i:
+Resynchronisation, one direction at a time, after an end was restored or has a new K_0 to offer:
 
     receiver                                     sender
-      | -- call (its checkpoints) ---------------> |      only where the receiver finds it necessary
-      | <- request (h, its checkpoints) ---------- |      h: the oldest message it can send again
-      | -- response (r, the newest common one) --> |      r: the next round that the receiver has not seen
+      | <- request (h, no call, its keys) -------- |      only where the sender finds it necessary
+      | -- call (its keys) ----------------------> |      where the receiver does, or in doubt whether a request is old
+      | <- request (h, that call, its keys) ------ |      h: the oldest message it can send again
+      | -- response (r, the newest common key) --> |      r: the next round that the receiver has not seen
       | <- data of round max(r, h), fresh key ---- |
 
-Both mix fresh random numbers into the newest common checkpoint. The sender goes over at the response, the receiver
-at the first authentic data under the new key; until then it keeps the old one, so replayed frames change nothing.
+Both mix fresh random numbers into the newest key that they have in common. The receiver goes over, on disk, when a
+request names its present call; the sender when the response to its present request comes. Each repeats call or request
+until then, and each goes over once only for a call and a request: replayed frames change nothing, and two idle ends
+hold the same key and are silent. Every key that a request names is on disk first, so no crash can part the two.
 """
 
 from __future__ import annotations
@@ -25,14 +27,13 @@ from __future__ import annotations
 import enum
 import hmac
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from bt_selfsecure.core import limits
 from bt_selfsecure.core.frames import Frame, Kind, Profile
 from bt_selfsecure.core.keychain import CHECKPOINT_ID_BYTES, Chain
-from bt_selfsecure.core.suites import SUITES, Attempt, Header
+from bt_selfsecure.core.suites import SUITES
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 
 FORMAT: Final = "bt-selfsecure session"
@@ -60,13 +61,14 @@ class Role(enum.Enum):
 
 
 class Durability(enum.Enum):
-    """What a crash may cost."""
+    """What a crash may cost. In both, a message that was acknowledged has been handed to the peer's application."""
 
     EVERY_MESSAGE = "every-message"
-    """Each message is on disk before it is acknowledged: exactly once, also across power loss."""
+    """Each message is on disk before it leaves and before it is acknowledged: exactly once, also across power loss."""
     EVERY_W = "every-W"
-    """The paper's: on disk every W rounds. After power loss the application may see up to 2 W messages again, and a
-    message that was not acknowledged yet may be lost with the power of its sender."""
+    """The paper's: on disk every W rounds. Power loss of a receiver may show its application up to 2 W messages again,
+    under the same Seq; a message that was not acknowledged yet may be lost with the power of its sender. Only where
+    both ends lose their power may a Seq come again with another message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +81,9 @@ class SessionConfig:
     omega: int = 8
     """Omega: retransmissions of one message before the peer is called unreachable; at most 15."""
     timeout: float = 0.2
-    """Seconds until the first retransmission; doubled at each further one."""
+    """Seconds until the first retransmission of data, request or call; doubled at each further one."""
     max_timeout: float = 10.0
     """Seconds between retransmissions at most; an unreachable peer is tried this often."""
-    resync_interval: float = 1.0
-    """Seconds: a receiver calls for resynchronisation at most this often, a sender heeds a call at most this often."""
 
     def __post_init__(self) -> None:
         """Raises `UsageError` where a value is out of range."""
@@ -94,16 +94,25 @@ class SessionConfig:
         if not 0 < self.timeout <= self.max_timeout:
             raise UsageError("timeout must be above 0 and at most max_timeout")
 
+    def back_off(self, waits: int) -> float:
+        """Seconds to wait after this many time-outs in a row."""
+        return min(self.timeout * (1 << min(waits, 32)), self.max_timeout)
+
 
 @dataclass(frozen=True, slots=True)
 class SendingState:
     """The sender's end of one direction."""
 
     chain: Chain
-    message: bytes | None = field(default=None, repr=False)
-    """The message of this round, if one is under way."""
-    attempts: tuple[Attempt, ...] = ()
-    """Every attempt that may have left: the acknowledgement of any of them may come (row 10)."""
+    messages: tuple[bytes, ...] = field(default=(), repr=False)
+    """The message of this round, if one is under way, and those that follow it (what the peer has forgotten)."""
+    offer: bytes = field(default=b"", repr=False)
+    """First key of this direction from a new K_0 that the peer was not seen to have."""
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """What this end can resume from, the newest first."""
+        return _distinct(self.offer, self.chain.key, *reversed(self.chain.checkpoints))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +120,21 @@ class ReceivingState:
     """The receiver's end of one direction."""
 
     chain: Chain
-    previous: Chain | None = None
-    """The round before, to know a retransmission of the message that was accepted last."""
-    ack: bytes = field(default=b"", repr=False)
-    """Message field of the acknowledgement of the attempt that was accepted (row 10)."""
-    ack_retran: int = 0
-    delivered: int = 0
-    """The application has every message before this number."""
+    previous: bytes = field(default=b"", repr=False)
+    """K_{i-1}, or K_i before a new K_0: the sender still holds it where our last answer was lost."""
     epoch: int = 0
+    """Counts resynchronisations."""
+    offer: bytes = field(default=b"", repr=False)
+    """First key of this direction from a new K_0 that the peer was not seen to have."""
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """What this end can resume from, the newest first."""
+        return _distinct(self.offer, self.chain.key, self.previous, *reversed(self.chain.checkpoints))
+
+
+def _distinct(*keys: bytes) -> tuple[bytes, ...]:
+    return tuple(dict.fromkeys(key for key in keys if key))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,21 +155,9 @@ class SessionRecord:
             "profile": self.profile.label,
             "role": self.role.value,
             "sending": _chain_to_dict(sending.chain)
-            | {
-                "message": None if sending.message is None else sending.message.hex(),
-                "attempts": [
-                    {"retran": a.header.retran, "alpha": a.header.alpha, "rand": a.rand.hex(), "ack": a.ack.hex()}
-                    for a in sending.attempts
-                ],
-            },
+            | {"offer": sending.offer.hex(), "messages": [message.hex() for message in sending.messages]},
             "receiving": _chain_to_dict(receiving.chain)
-            | {
-                "previous": None if receiving.previous is None else _chain_to_dict(receiving.previous),
-                "ack": receiving.ack.hex(),
-                "ack_retran": receiving.ack_retran,
-                "delivered": receiving.delivered,
-                "epoch": receiving.epoch,
-            },
+            | {"offer": receiving.offer.hex(), "previous": receiving.previous.hex(), "epoch": receiving.epoch},
         }
         return json.dumps(record, separators=(",", ":"))
 
@@ -177,28 +181,15 @@ class SessionRecord:
     def _from_dict(cls, data: dict[str, Any]) -> SessionRecord:
         profile = Profile[data["profile"].upper()]
         sending, receiving = data["sending"], data["receiving"]
-        chain = _chain_from_dict(profile, sending)
-        message = None if sending["message"] is None else bytes.fromhex(sending["message"])
-        attempts = tuple(
-            Attempt(
-                Header(chain.seq, _number(a["retran"]), _number(a["alpha"])),
-                bytes.fromhex(a["rand"]),
-                bytes.fromhex(a["ack"]),
-            )
-            for a in sending["attempts"]
-        )
-        previous = None if receiving["previous"] is None else _chain_from_dict(profile, receiving["previous"])
         return cls(
             profile,
             Role(data["role"]),
-            SendingState(chain, message, attempts),
+            SendingState(_chain_from_dict(profile, sending), _messages(sending), _key_or_none(sending["offer"])),
             ReceivingState(
                 _chain_from_dict(profile, receiving),
-                previous,
-                bytes.fromhex(receiving["ack"]),
-                _number(receiving["ack_retran"]),
-                _number(receiving["delivered"]),
+                _key_or_none(receiving["previous"]),
                 _number(receiving["epoch"]),
+                _key_or_none(receiving["offer"]),
             ),
         )
 
@@ -215,16 +206,18 @@ def _chain_to_dict(chain: Chain) -> dict[str, Any]:
 
 def _chain_from_dict(profile: Profile, data: dict[str, Any]) -> Chain:
     checkpoints = tuple(_key(text) for text in data["checkpoints"])
-    if not 1 <= len(checkpoints) <= 2:
-        raise ValueError("there must be one or two checkpoints")
-    return Chain(
-        SUITES[profile],
-        _key(data["key"]),
-        _number(data["seq"]),
-        _number(data["checkpoint_rounds"]),
-        _number(data["alpha"]),
-        checkpoints,
-    )
+    rounds, alpha = _number(data["checkpoint_rounds"]), _number(data["alpha"])
+    if not 1 <= len(checkpoints) <= 2 or not alpha < rounds:
+        raise ValueError("there must be one or two checkpoints, and less than W rounds since the newest")
+    return Chain(SUITES[profile], _key(data["key"]), _number(data["seq"]), rounds, alpha, checkpoints)
+
+
+def _messages(data: dict[str, Any]) -> tuple[bytes, ...]:
+    messages = tuple(bytes.fromhex(text) for text in data["messages"])
+    longest = max(map(len, messages), default=0)
+    if longest > limits.MAX_MESSAGE_BYTES or len(messages) > 2 * data["checkpoint_rounds"] + 1:
+        raise ValueError("there are more or longer messages than a sender takes")
+    return messages
 
 
 def _key(text: str) -> bytes:
@@ -232,6 +225,10 @@ def _key(text: str) -> bytes:
     if len(key) != limits.KEY_BYTES:
         raise ValueError(f"a key has {limits.KEY_BYTES} bytes")
     return key
+
+
+def _key_or_none(text: str) -> bytes:
+    return _key(text) if text != "" else b""
 
 
 def _number(value: Any) -> int:
@@ -242,59 +239,71 @@ def _number(value: Any) -> int:
 
 # --- the frames of a resynchronisation --------------------------------------------------------------------------------
 
-_ENTRY_BYTES: Final = CHECKPOINT_ID_BYTES + 16
+NO_CALL: Final = bytes(limits.NONCE_BYTES)
+"""What a request has in the place of a call's Rand where it answers none."""
+_MAC_BYTES: Final = 16
+_MAX_KEYS: Final = 5  # two checkpoints, K_i, K_{i-1}, an offer
+_REQUEST_FIELDS: Final = 8 + limits.NONCE_BYTES
 
 
-def resync_call(chain: Chain, nonce: bytes) -> Frame:
-    """The receiver asks the sender for a request. Message: for each checkpoint its id (8) and an HMAC (16)."""
-    return Frame(chain.suite.profile, Kind.RESYNC_CALL, rand=nonce, message=_entries(chain, b"resync call", nonce, b""))
+def resync_call(state: ReceivingState, nonce: bytes) -> Frame:
+    """The receiver asks the sender for a request. Message: ids of its keys (8 each), an HMAC under each (16 each)."""
+    message = _named_keys(state, b"resync call", nonce, b"")
+    return Frame(state.chain.suite.profile, Kind.RESYNC_CALL, rand=nonce, message=message)
 
 
-def resync_request(chain: Chain, nonce: bytes, oldest: int) -> Frame:
-    """The sender's request. Message: h (8), then for each checkpoint its id (8) and an HMAC (16)."""
-    fields = oldest.to_bytes(8)
-    message = fields + _entries(chain, b"resync request", nonce, fields)
-    return Frame(chain.suite.profile, Kind.RESYNC_REQUEST, rand=nonce, message=message)
+def resync_request(state: SendingState, nonce: bytes, call: bytes, oldest: int) -> Frame:
+    """The sender's request. Message: h (8), Rand of the call that it answers or zeros (16), then as in a call."""
+    message = _named_keys(state, b"resync request", nonce, oldest.to_bytes(8) + call)
+    return Frame(state.chain.suite.profile, Kind.RESYNC_REQUEST, rand=nonce, message=message)
 
 
-def resync_response(chain: Chain, checkpoint: bytes, nonce: bytes, request_nonce: bytes, expected: int) -> Frame:
-    """The receiver's response. Message: the request's Rand (16), the id of the common checkpoint (8), r (8)."""
-    message = request_nonce + chain.checkpoint_id(checkpoint) + expected.to_bytes(8)
-    mac = chain.suite.label_mac(checkpoint, b"resync response", nonce + message)
+def request_fields(frame: Frame) -> tuple[int, bytes]:
+    """h and the Rand of the call, of an authentic request."""
+    return min(int.from_bytes(frame.message[:8]), limits.MAX_ROUNDS), frame.message[8:_REQUEST_FIELDS]
+
+
+def resync_response(chain: Chain, common: bytes, nonce: bytes, request_nonce: bytes) -> Frame:
+    """The receiver's response. Message: the request's Rand (16), the id of the common key (8), r (8)."""
+    message = request_nonce + chain.checkpoint_id(common) + chain.seq.to_bytes(8)
+    mac = chain.suite.label_mac(common, b"resync response", nonce + message)
     return Frame(chain.suite.profile, Kind.RESYNC_RESPONSE, rand=nonce, message=message, mac=mac)
 
 
-def common_checkpoint(chain: Chain, frame: Frame) -> bytes | None:
-    """The newest own checkpoint that an authentic call or request names, or None."""
-    label, skip = (b"resync call", 0) if frame.kind is Kind.RESYNC_CALL else (b"resync request", 8)
-    fields = frame.message[:skip]
-    named = dict(_split_entries(frame.message[skip:]))
-    for key in reversed(chain.checkpoints):
-        mac = named.get(chain.checkpoint_id(key))
-        if mac is not None and hmac.compare_digest(mac, chain.suite.label_mac(key, label, frame.rand + fields)):
-            return key
-    return None
+def common_keys(state: SendingState | ReceivingState, frame: Frame) -> list[bytes]:
+    """The own keys that an authentic call or request names, the newest first."""
+    label, skip = (b"resync call", 0) if frame.kind is Kind.RESYNC_CALL else (b"resync request", _REQUEST_FIELDS)
+    count, rest = divmod(len(frame.message) - skip, CHECKPOINT_ID_BYTES + _MAC_BYTES)
+    if rest or not 1 <= count <= _MAX_KEYS:
+        return []
+    ids_end = skip + count * CHECKPOINT_ID_BYTES
+    ids, macs = frame.message[skip:ids_end], frame.message[ids_end:]
+    named = dict(zip(_pieces(ids, CHECKPOINT_ID_BYTES), _pieces(macs, _MAC_BYTES), strict=True))
+    common = [(key, named[name]) for key in state.keys if (name := state.chain.checkpoint_id(key)) in named]
+    data, suite = frame.rand + frame.message[:ids_end], state.chain.suite
+    authentic = all(hmac.compare_digest(mac, suite.label_mac(key, label, data)) for key, mac in common)
+    return [key for key, _ in common] if authentic else []
 
 
-def authentic_response(chain: Chain, frame: Frame, request_nonce: bytes) -> tuple[bytes, int] | None:
-    """The common checkpoint and r of an authentic response to this request, or None."""
-    nonce, name, expected = frame.message[:16], frame.message[16:24], frame.message[24:]
-    key = chain.checkpoint_named(name)
-    if len(frame.message) != 32 or key is None or not hmac.compare_digest(nonce, request_nonce):
+def authentic_response(state: SendingState, frame: Frame, request_nonce: bytes) -> tuple[bytes, int] | None:
+    """The common key and r of an authentic response to this request, or None."""
+    if len(frame.message) != 32 or not hmac.compare_digest(frame.message[:16], request_nonce):
         return None
-    if not hmac.compare_digest(chain.suite.label_mac(key, b"resync response", frame.rand + frame.message), frame.mac):
+    suite, name = state.chain.suite, frame.message[16:24]
+    key = next((key for key in state.keys if state.chain.checkpoint_id(key) == name), None)
+    if key is None:
         return None
-    seq = int.from_bytes(expected)
+    if not hmac.compare_digest(suite.label_mac(key, b"resync response", frame.rand + frame.message), frame.mac):
+        return None
+    seq = int.from_bytes(frame.message[24:])
     return (key, seq) if seq <= limits.MAX_ROUNDS else None
 
 
-def _entries(chain: Chain, label: bytes, nonce: bytes, fields: bytes) -> bytes:
-    return b"".join(
-        chain.checkpoint_id(key) + chain.suite.label_mac(key, label, nonce + fields) for key in chain.checkpoints
-    )
+def _named_keys(state: SendingState | ReceivingState, label: bytes, nonce: bytes, fields: bytes) -> bytes:
+    """Each HMAC covers all ids, so that none can be cut out to have an older key chosen."""
+    named = fields + b"".join(state.chain.checkpoint_id(key) for key in state.keys)
+    return named + b"".join(state.chain.suite.label_mac(key, label, nonce + named) for key in state.keys)
 
 
-def _split_entries(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    for start in range(0, min(len(data), 2 * _ENTRY_BYTES), _ENTRY_BYTES):
-        entry = data[start : start + _ENTRY_BYTES]
-        yield entry[:CHECKPOINT_ID_BYTES], entry[CHECKPOINT_ID_BYTES:]
+def _pieces(data: bytes, size: int) -> list[bytes]:
+    return [data[start : start + size] for start in range(0, len(data), size)]

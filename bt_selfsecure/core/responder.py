@@ -11,7 +11,7 @@ from typing import Final
 
 from bt_selfsecure.core import limits
 from bt_selfsecure.core.endpoint import EventQueue
-from bt_selfsecure.core.establish import EstablishConfig
+from bt_selfsecure.core.establish import MAX_T_1, MIN_T_1, EstablishConfig
 from bt_selfsecure.core.events import (
     ActiveAttack,
     Established,
@@ -24,7 +24,7 @@ from bt_selfsecure.core.events import (
 )
 from bt_selfsecure.core.frames import Frame, FrameError, Kind, decode, encode
 from bt_selfsecure.core.losses import secret_bits
-from bt_selfsecure.core.material import KeyMaterial, KeyShare, Offer, burst_kind, burst_rand, pair_id
+from bt_selfsecure.core.material import KeyMaterial, KeyShare, Offer, burst_kind, burst_rand, nonce_commitment, pair_id
 from bt_selfsecure.core.received_set import encode_received_set
 from bt_selfsecure.core.suites import Random, sha256
 from bt_selfsecure.core.trace import KeyLog, Machine, Tracer, key_log_line
@@ -78,12 +78,15 @@ class _Establishment:
     """N of one part."""
     t_1: float
     secret: bytes = field(repr=False)
+    over: float = 0.0
+    """When 2 T_1 of this part is over."""
     part: int = 0
     kept: dict[int, bytes] = field(default_factory=dict, repr=False)
     """m[.] by s[.]"""
     blacklist: set[int] = field(default_factory=set)
     response: bytes = b""
-    nonce: bytes = b""
+    nonce: bytes = field(default=b"", repr=False)
+    """For the short authentication string: the response commits to it, the end shows it."""
     received: tuple[int, ...] = ()
     material: KeyMaterial | None = None
     rand_data: bytes = b""
@@ -158,7 +161,7 @@ class Responder:
     def handle_timer(self, now: float) -> None:
         if self._repeat is not None and now >= self._repeat and self._current:
             self._outbox.append(self._current.response)
-            self._repeat = now + self.config.timers.repeat
+            self._repeat = self.config.next_repeat(now)
         if self._deadline is None or now < self._deadline:
             return
         self._deadline = None
@@ -229,7 +232,7 @@ class Responder:
             return Refusal.AUTHENTICATION
         if config.exchange_shares and not offer.share:
             return Refusal.PARAMETERS
-        if config.hardened and not (1 <= offer.burst <= limits.MAX_BURST and 0 < offer.t_1 <= 600):
+        if config.hardened and not (1 <= offer.burst <= limits.MAX_BURST and MIN_T_1 <= offer.t_1 <= MAX_T_1):
             return Refusal.PARAMETERS
         return None
 
@@ -261,10 +264,10 @@ class Responder:
         if known is not None or frame.seq in current.blacklist:
             return self._receive_copy(current, frame, known, now)
         if not self._enter_part(current, frame.seq // current.burst, now):
-            return self._events.reject(Rejection.REPLAY, "a burst packet after the response")
+            return self._events.reject(Rejection.REPLAY, "a burst packet out of its time")
         current.kept[frame.seq] = frame.message
-        if self.config.hardened and frame.seq % current.burst == current.burst - 1 and self._deadline is not None:
-            self._deadline = min(self._deadline, now + self.config.timers.settle)
+        if self.config.hardened and frame.seq == (current.part + 1) * current.burst - 1:
+            self._deadline = min(current.over, now + self.config.timers.settle)
         return None
 
     def _is_of(self, frame: Frame, current: _Establishment) -> bool:
@@ -277,24 +280,22 @@ class Responder:
         return right_form and len(frame.message) == size and frame.seq < last
 
     def _enter_part(self, current: _Establishment, part: int, now: float) -> bool:
-        """Whether a packet of this part may still be kept; the first one of a part starts 2 T_1."""
-        if self.state is S.ACCEPTED:
+        """Whether a packet of this part may be kept now; the first one of a part starts 2 T_1."""
+        if self.state is S.ACCEPTED and part == 0:
             self._machine.on(I.FIRST_PACKET, now)
-        elif self.state in _RESPONDED and part > current.part:
+        elif self.state in _RESPONDED and part == current.part + 1:
             self._machine.on(I.BURST_GOES_ON, now, received=len(current.kept), part=part)
             self._repeat = None
-        elif self.state is not S.COLLECTING:
-            return False
-        elif part <= current.part:
-            return True
+        else:
+            return self.state is S.COLLECTING and part <= current.part
         current.part = part
-        self._deadline = now + 2 * current.t_1
+        self._deadline = current.over = now + 2 * current.t_1
         return True
 
     def _receive_copy(self, current: _Establishment, frame: Frame, known: bytes | None, now: float) -> None:
         """Row 5. `paper`: both are discarded and Seq is blacklisted. `hardened`: an equal copy is the same packet (an
         advertisement is sent on three channels), another content ends the establishment."""
-        if known != frame.message:
+        if known is not None and known != frame.message:
             self._events.put(ActiveAttack(frame.seq))
             if self.config.hardened:
                 return self._fail(Failure.CONFLICT, now, f"Seq {frame.seq}")
@@ -325,13 +326,13 @@ class Responder:
         )
         current.nonce = self._random(limits.NONCE_BYTES)
         pair = pair_id(current.request, current.accept)
-        frame = Frame(config.profile, Kind.RESPONSE, 0, current.part, current.nonce, pair + s)
+        frame = Frame(config.profile, Kind.RESPONSE, 0, current.part, nonce_commitment(current.nonce), pair + s)
         mac = config.suite.establishment_mac(current.material.kd, frame)
         current.response = encode(replace(frame, mac=mac))
         self._machine.on(I.BURST_OVER, now, received=len(current.received), part=current.part)
         self._outbox.append(current.response)
-        self._repeat = now + config.timers.repeat
-        self._deadline = now + 2 * config.timers.t_2
+        self._repeat = config.next_repeat(now)
+        self._deadline = max(now, current.over) + 2 * config.timers.t_2  # who is early waits for the initiator
         return None
 
     # --- confirmation -------------------------------------------------------------------------------------------------
@@ -365,13 +366,14 @@ class Responder:
         """The acknowledgement is authentic (`paper`: and 2 T_3 is over): the end packet, and the key is in use."""
         config, material = self.config, current.material
         assert material is not None
-        frame = Frame(config.profile, Kind.END, message=pair_id(current.request, current.accept))
+        pair = pair_id(current.request, current.accept)
+        frame = Frame(config.profile, Kind.END, message=pair + current.nonce)
         current.end = encode(replace(frame, mac=config.suite.establishment_mac(material.kd, frame)))
         self._outbox.append(current.end)
         self._machine.on(I.ACKNOWLEDGED, now, received=len(current.received))
         self._deadline = self._repeat = None
         if self._key_log is not None:
-            self._key_log(key_log_line("K0", frame.message, material.k0))
+            self._key_log(key_log_line("K0", pair, material.k0))
         bound = config.eve_loss_bound
         missed_entropy = sum(8 * len(message) for message in current.kept.values()) * bound
         self._events.put(

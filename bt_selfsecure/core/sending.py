@@ -6,6 +6,7 @@ import enum
 import hmac
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from bt_selfsecure.core import limits
@@ -14,12 +15,13 @@ from bt_selfsecure.core.frames import Frame
 from bt_selfsecure.core.keychain import Chain
 from bt_selfsecure.core.outbox import Outbox
 from bt_selfsecure.core.recovery import (
+    NO_CALL,
     Durability,
     SendingState,
     SessionConfig,
     SessionRecord,
     authentic_response,
-    common_checkpoint,
+    common_keys,
     resync_request,
 )
 from bt_selfsecure.core.suites import Attempt, Random
@@ -77,12 +79,15 @@ class Sender:
         self._random: Final = random
         self._key_log: Final = key_log
         self._machine: Final = Machine(name, "sender", SENDER_TABLE, S.IDLE, tracer)
+        self._attempts: list[Attempt] = []  # all of this round: the acknowledgement of any may come, and late (row 10)
         self._waits = 0  # time-outs in a row: the exponent of the back-off
         self._last_frame = b""
         self._nonce = b""  # Rand of the request under way
-        self._heeded = -1e9  # when a call was heeded last
-        self._history: deque[tuple[int, bytes]] = deque()  # acknowledged since the older checkpoint
-        self._again: deque[tuple[int, bytes]] = deque()  # what the peer has forgotten, or the message under way
+        self._call = NO_CALL  # Rand of the call that the last request answers
+        self._told_no_common = False
+        # In `every-W` a receiver may forget up to the older checkpoint, and then needs these messages again.
+        every_w = config.durability is Durability.EVERY_W
+        self._history: Final[deque[bytes]] = deque(maxlen=2 * self.kept.chain.checkpoint_rounds if every_w else 0)
 
     @property
     def state(self) -> SenderState:
@@ -90,7 +95,7 @@ class Sender:
 
     @property
     def can_send(self) -> bool:
-        return self.state is S.IDLE and not self._again
+        return self.state is S.IDLE
 
     # --- rounds -------------------------------------------------------------------------------------------------------
 
@@ -102,29 +107,25 @@ class Sender:
         if self.kept.chain.exhausted():
             self._out.events.put(ReestablishNeeded("the rounds of this K_0 are used up"))
             raise LocalError("send: the rounds of this K_0 are used up")
-        return self._begin(message, now)
+        self.kept = SendingState(self.kept.chain, (message,), self.kept.offer)
+        self._begin(now)
+        return self.kept.chain.seq
 
-    def _begin(self, message: bytes, now: float) -> int:
-        chain = self.kept.chain
-        self._machine.on(I.SEND, now, seq=chain.seq, bytes=len(message))
-        self.kept = SendingState(chain, message)
+    def _begin(self, now: float) -> None:
+        """The round of the first message: it is on disk before it leaves (in `every-W`, if a checkpoint is to be)."""
+        chain, messages = self.kept.chain, self.kept.messages
+        self._machine.on(I.SEND, now, seq=chain.seq, bytes=len(messages[0]))
+        self._attempts = []
         self._waits = 0
+        self._out.persist(sync=self._config.durability is Durability.EVERY_MESSAGE or chain.at_checkpoint)
         self._attempt(now)
-        return chain.seq
 
     def _attempt(self, now: float) -> None:
-        """One more attempt: fresh Rand, [11] to [13]; kept before it leaves, for its acknowledgement may come late."""
-        kept = self.kept
-        assert kept.message is not None
-        frame, attempt = kept.chain.seal(kept.message, len(kept.attempts), self._random)
-        self.kept = SendingState(kept.chain, kept.message, (*kept.attempts, attempt))
-        every_message = self._config.durability is Durability.EVERY_MESSAGE
-        self._out.persist(sync=every_message or (kept.chain.at_checkpoint and not kept.attempts))
+        """One more attempt: fresh Rand, [11] to [13]."""
+        frame, attempt = self.kept.chain.seal(self.kept.messages[0], len(self._attempts), self._random)
+        self._attempts.append(attempt)
         self._last_frame = self._out.send(frame)
-        self.deadline = now + self._back_off()
-
-    def _back_off(self) -> float:
-        return min(self._config.timeout * (1 << min(self._waits, 32)), self._config.max_timeout)
+        self.deadline = now + self._config.back_off(self._waits)
 
     def receive_ack(self, frame: Frame, now: float) -> None:
         if self.state not in (S.WAITING, S.UNREACHABLE) or frame.seq != self.kept.chain.seq + 1 & 255:
@@ -132,106 +133,114 @@ class Sender:
         attempt = self._proved_attempt(frame)
         if attempt is None:
             return self._out.events.reject(Rejection.UNAUTHENTIC, "an acknowledgement")
-        chain, message = self.kept.chain, self.kept.message
-        assert message is not None
+        chain, (message, *following) = self.kept.chain, self.kept.messages
         self._machine.on(I.ACKNOWLEDGED, now, seq=chain.seq, retran=attempt.header.retran)
-        self.kept = SendingState(chain.rolled(attempt, message))
+        self.kept = SendingState(chain.rolled(attempt, message), tuple(following), self.kept.offer)
         self._log_key()
-        self.deadline = None
-        self._remember(chain.seq, message)
-        self._out.persist(sync=False)  # nothing waits for it; it takes the old key from the disk
+        self._attempts = []
+        self._history.append(message)
         self._out.events.put(MessageDelivered(chain.seq))
-        return self._go_on(now)
+        if following:
+            return self._begin(now)
+        self.deadline = None
+        return self._out.persist(sync=False)  # nothing waits for it; it takes the old key from the disk
 
     def _proved_attempt(self, frame: Frame) -> Attempt | None:
         """The attempt whose ACK [13] this is: the receiver accepted that one, so [14] or [15] goes by it (row 10)."""
-        for attempt in self.kept.attempts:
+        for attempt in self._attempts:
             if hmac.compare_digest(attempt.ack, frame.message[: len(attempt.ack)]):
                 return attempt
         return None
-
-    def _remember(self, seq: int, message: bytes) -> None:
-        """In `every-W` a receiver may forget up to the older checkpoint, and then needs these messages again."""
-        if self._config.durability is Durability.EVERY_W:
-            self._history.append((seq, message))
-            while len(self._history) > 2 * self._config.checkpoint_rounds:
-                self._history.popleft()
-
-    def _go_on(self, now: float) -> None:
-        if self._again:
-            self._begin(self._again.popleft()[1], now)
 
     def handle_timer(self, now: float) -> None:
         if self.deadline is None or now < self.deadline:
             return
         self._waits += 1
         match self.state:
-            case S.WAITING if len(self.kept.attempts) <= self._config.omega:
+            case S.WAITING if len(self._attempts) <= self._config.omega:
                 self._attempt(now)
             case S.WAITING:
                 self._machine.on(I.OMEGA_OVER, now, seq=self.kept.chain.seq)
                 self._out.events.put(Unreachable(self.kept.chain.seq))
                 self._repeat(now)
             case S.UNREACHABLE | S.RESYNCHRONISING:
+                if self.state is S.RESYNCHRONISING and self._waits == self._config.omega + 1:
+                    self._out.events.put(Unreachable(self.kept.chain.seq))
                 self._repeat(now)
             case _:
                 self.deadline = None
 
     def _repeat(self, now: float) -> None:
         self._out.send_bytes(self._last_frame)
-        self.deadline = now + self._back_off()
+        self.deadline = now + self._config.back_off(self._waits)
 
     # --- resynchronisation --------------------------------------------------------------------------------------------
 
-    def resynchronise(self, now: float) -> None:
+    def resynchronise(self, now: float, call: bytes = NO_CALL) -> None:
         """Ask the receiver where it stands; until it answers nothing is sent."""
         self._machine.on(I.RESYNCHRONISE, now, seq=self.kept.chain.seq)
-        self._nonce = self._random(limits.NONCE_BYTES)
-        self._last_frame = self._out.send(resync_request(self.kept.chain, self._nonce, self._oldest()))
         self._waits = 0
-        self.deadline = now + self._back_off()
+        self._out.persist(sync=True)  # the receiver will rely on a key that the request names
+        self._request(call, now)
+
+    def _request(self, call: bytes, now: float) -> None:
+        """Another call, another Rand: the response to an earlier request must not count once the receiver calls anew."""
+        self._call, self._nonce = call, self._random(limits.NONCE_BYTES)
+        self._last_frame = self._out.send(resync_request(self.kept, self._nonce, call, self._oldest()))
+        self.deadline = now + self._config.back_off(self._waits)
 
     def _oldest(self) -> int:
         """h: number of the oldest message that can be sent again."""
-        return self._history[0][0] if self._history else self.kept.chain.seq
+        return self.kept.chain.seq - len(self._history)
 
     def receive_call(self, frame: Frame, now: float) -> None:
-        if self.state in (S.RESYNCHRONISING, S.CLOSED) or now < self._heeded + self._config.resync_interval:
-            return self._out.events.reject(Rejection.THROTTLED, "a call for resynchronisation")
-        if common_checkpoint(self.kept.chain, frame) is None:
-            return self._out.events.reject(Rejection.UNAUTHENTIC, "a call for resynchronisation")
-        self._heeded = now
-        return self.resynchronise(now)
+        resynchronising, answered = self.state is S.RESYNCHRONISING, frame.rand == self._call
+        if self.state is S.CLOSED or (answered and not resynchronising):
+            return self._out.events.reject(Rejection.REPLAY, "a call for resynchronisation")
+        if not common_keys(self.kept, frame):
+            return self._refuse_call()
+        if answered:
+            return self._repeat(now)
+        return self._request(frame.rand, now) if resynchronising else self.resynchronise(now, frame.rand)
+
+    def _refuse_call(self) -> None:
+        self._out.events.reject(Rejection.UNAUTHENTIC, "a call: no common key")
+        if not self._told_no_common:
+            self._told_no_common = True
+            self._out.events.put(ReestablishNeeded("a call came that names no common key (or an attacker's)"))
 
     def receive_response(self, frame: Frame, now: float) -> None:
         if self.state is not S.RESYNCHRONISING:
             return self._out.events.reject(Rejection.REPLAY, "a response that is not waited for")
-        answer = authentic_response(self.kept.chain, frame, self._nonce)
+        answer = authentic_response(self.kept, frame, self._nonce)
         if answer is None:
             return self._out.events.reject(Rejection.UNAUTHENTIC, "a response to the request")
-        checkpoint, expected = answer
+        common, expected = answer
         seq = max(expected, self._oldest())
-        again = [*self._history, *self._again]
-        if self.kept.message is not None:
-            again = [*self._history, (self.kept.chain.seq, self.kept.message), *self._again]
-            if self.kept.chain.seq < seq:
-                self._out.events.put(MessageDelivered(self.kept.chain.seq))
-        self._again = deque((number, message) for number, message in again if number >= seq)
-        self._history = deque((number, message) for number, message in again if number < seq)
-        self._machine.on(I.AGREED, now, seq=seq, again=len(self._again))
-        self.kept = SendingState(self.kept.chain.resumed(checkpoint, self._nonce + frame.rand, seq))
+        messages = self._sort(seq)
+        self._machine.on(I.AGREED, now, seq=seq, again=len(messages))
+        offer = b"" if common == self.kept.offer else self.kept.offer
+        self.kept = SendingState(self.kept.chain.resumed(common, self._nonce + frame.rand, seq), messages, offer)
         self._log_key()
-        self.deadline = None
-        self._out.persist(sync=True)
         self._out.events.put(Resynchronised(True, seq))
-        return self._go_on(now)
+        if messages:
+            return self._begin(now)
+        self.deadline = None
+        return self._out.persist(sync=True)
 
-    def rekey(self, k0: bytes, now: float) -> None:
-        chain = self.kept.chain
-        self.kept = SendingState(
-            chain.with_checkpoint(chain.suite.chain_key(k0, self._label)), self.kept.message, self.kept.attempts
-        )
-        self.resynchronise(now)
+    def _sort(self, seq: int) -> tuple[bytes, ...]:
+        """The peer has what is before round `seq`: that is history, and delivered; the rest is to be sent."""
+        oldest, known = self._oldest(), [*self._history, *self.kept.messages]
+        for number in range(self.kept.chain.seq, min(seq, oldest + len(known))):
+            self._out.events.put(MessageDelivered(number))
+        self._history.clear()
+        if seq <= oldest + len(known):  # else this end has forgotten some, and the history would have a gap
+            self._history.extend(known[: seq - oldest])
+        return tuple(known[seq - oldest :])
+
+    def offer(self, k0: bytes) -> None:
+        """Name this K_0 at the next resynchronisation; it is taken if the receiver has it too."""
+        self.kept = replace(self.kept, offer=self.kept.chain.suite.chain_key(k0, self._label))
 
     def close(self) -> None:
         self._machine.on(I.CLOSE, 0.0)

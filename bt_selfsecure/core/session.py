@@ -30,8 +30,10 @@ from bt_selfsecure.core.trace import KeyLog, Tracer
 class Session:
     """One end of a session. Drive it by the verbs of `Endpoint`, `send(message, now)` and `persisted(token)`.
 
-    `Persist` events come before what waits for them; where `sync` is set, frames and `MessageReceived` wait for
-    `persisted(token)`.
+    Take the events first, then the frames. What a record counts comes before its `Persist`: a driver that writes the
+    messages received and the record in one transaction, and only then hands them on, gives its application each message
+    exactly once; one that does not may show it the last message again after a crash, under the same Seq. Frames wait
+    for `persisted(token)` where `sync` is set.
     Make it with `start` (a new K_0) or `restore` (a stored record). Raises `LocalError` for misuse by the driver only.
     """
 
@@ -50,7 +52,7 @@ class Session:
     ) -> None:
         self.profile: Final = record.profile
         self.role: Final = record.role
-        self._out: Final = Outbox(lambda: self.record)
+        self._out: Final = Outbox(self._present_record)
         self._sender: Final = self.sender_class(record, config, self._out, random, tracer, key_log, name)
         self._receiver: Final = self.receiver_class(record, config, self._out, random, tracer, key_log, name)
 
@@ -102,6 +104,9 @@ class Session:
     @property
     def record(self) -> SessionRecord:
         """The state as it is now. Holds keys."""
+        return self._present_record()
+
+    def _present_record(self) -> SessionRecord:
         return SessionRecord(self.profile, self.role, self._sender.kept, self._receiver.kept)
 
     @property
@@ -123,11 +128,12 @@ class Session:
         return self._sender.send(message, now)
 
     def rekey(self, k0: bytes, now: float) -> None:
-        """A new K_0 was established with the same peer: go over to it. Nothing under way is lost; if the peer does not
-        have it (its establishment failed at the last packet) both stay with the old one."""
-        self._sender.rekey(k0, now)
-        self._receiver.rekey(k0, now)
-        self._out.persist(sync=True)
+        """A new K_0 was established with the same peer: go over to it. Nothing under way is lost; while the peer does
+        not have it (its establishment failed at the last packet) both stay with the old one."""
+        self._sender.offer(k0)
+        self._receiver.offer(k0)
+        self._sender.resynchronise(now)
+        self._receiver.call(now)
 
     def persisted(self, token: int) -> None:
         """The record of the `Persist` with this token, or a later one, is on disk."""

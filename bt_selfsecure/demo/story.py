@@ -7,6 +7,7 @@ them; the figures that compare them are the narrator's, who sees everything.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -33,7 +34,7 @@ from bt_selfsecure.core.losses import JointLoss, lower_bound, secret_bits
 from bt_selfsecure.core.recovery import Role, SessionConfig
 from bt_selfsecure.core.responder import Responder
 from bt_selfsecure.core.session import Session
-from bt_selfsecure.core.trace import KeyLog, Tracer, Transition
+from bt_selfsecure.core.trace import KeyLog, Tracer
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.attacks import StolenKey
 from bt_selfsecure.eve.knowledge import Knowledge
@@ -103,17 +104,22 @@ class Outcome:
     """Lower bound on e|B from this very burst, at `CONFIDENCE`."""
     secret_bits: float = 0.0
     """By the losses of this burst, with that bound."""
+    planned_bits: float = 0.0
+    """By |S| and the bound that Alice was given: what she goes by when she ends the burst."""
     eve_has_key: bool = False
     """She computed K_0, and it is Alice's or Bob's."""
     file_sha256_sent: str = ""
     file_sha256_received: str = ""
     file_bytes: int = 0
     rounds: int = 0
+    attempts: list[int] = field(default_factory=list)
+    """How often Alice sent the message of each of her rounds."""
     retransmissions: int = 0
+    """Of both ends."""
     stolen_at: int | None = None
     """Round whose K_i was handed to Eve."""
-    rounds_read: int = 0
-    """Messages that she read with it."""
+    read: tuple[int, ...] = ()
+    """Rounds whose messages she read with it."""
     rounds_until_thief_is_out: int | None = None
     """Rounds from the theft to the first that rolled without her, that one included; None if she is still in."""
     seconds: float = 0.0
@@ -124,9 +130,14 @@ class Outcome:
         return bool(self.file_sha256_sent) and self.file_sha256_sent == self.file_sha256_received
 
     @property
+    def secret(self) -> bool:
+        """Whether Eve lacks a packet of the key. Whatever else she missed is no secret."""
+        return self.joint.bob_only > 0 and not self.eve_has_key
+
+    @property
     def success(self) -> bool:
         """Whether two ends share a key that Eve does not have, and the file came across."""
-        return self.established and self.equal_keys and self.delivered and not self.eve_has_key
+        return self.established and self.equal_keys and self.delivered and self.secret
 
     @property
     def verdict(self) -> str:
@@ -134,21 +145,30 @@ class Outcome:
         if not self.established:
             return f"No key: {self.failure}."
         if self.eve_has_key:
-            return "The key is broken: Eve heard every packet of it and holds K_0, and neither end has noticed."
-        reached = "reached" if self.secret_bits >= self.target_bits else "MISSED"
+            return "The key is broken: Eve heard every packet of it and holds K_0; both ends go on as if all were well."
+        if not self.secret:
+            return "The key is not secret: Eve heard every packet of it, and lacks only what any listener can hear."
+        planned, target = f"{self.planned_bits:.0f} secret bits by the given bound on her loss", f"{self.target_bits:g}"
+        if self.planned_bits < self.target_bits:
+            end = f"only {planned}: the target of {target} is MISSED."
+        elif self.secret_bits < self.target_bits:
+            end = f"{planned} reach the target of {target}, but this burst itself proves no more than "
+            end += f"{self.secret_bits:.0f}."
+        else:
+            end = f"{self.secret_bits:.0f} secret bits by the loss in this burst: the target of {target} is reached."
         return (
-            f"Eve lacks {self.joint.bob_only} of the {self.joint.received} packets in the key and is locked out; "
-            f"{self.secret_bits:.0f} secret bits by measured loss, target {self.target_bits:g} {reached}."
+            f"Eve lacks {self.joint.bob_only} of the {self.joint.received} packets in the key and is locked out; {end}"
         )
 
 
 class _Watched:
-    """An endpoint, and the burst packets that went through it."""
+    """An endpoint, and the burst packets that it sent, or received without contradiction."""
 
     def __init__(self, endpoint: Initiator | Responder, changed: Callable[[], None]) -> None:
         self._endpoint: Final = endpoint
         self._changed: Final = changed
         self.seqs: Final[set[int]] = set()
+        self._messages: Final[dict[int, bytes]] = {}
         self.get_timer: Final = endpoint.get_timer
         self.handle_timer: Final = endpoint.handle_timer
         self.next_event: Final = endpoint.next_event
@@ -160,6 +180,8 @@ class _Watched:
             return
         if frame.kind in (Kind.RAND, Kind.RAND_COMPACT):
             self.seqs.add(frame.seq)
+            if self._messages.setdefault(frame.seq, frame.message) != frame.message:
+                self.seqs.discard(frame.seq)  # struck out: row 5
             self._changed()
 
     def receive_frame(self, data: bytes, now: float) -> None:
@@ -171,6 +193,29 @@ class _Watched:
         frames = self._endpoint.frames_to_send(now)
         for data in frames if isinstance(self._endpoint, Initiator) else ():
             self._note(data)
+        return frames
+
+
+class _Counted:
+    """A session, and how often it sent the message of each round."""
+
+    def __init__(self, session: Session) -> None:
+        self._session: Final = session
+        self._attempts: Final[Counter[int]] = Counter()
+        self.get_timer: Final = session.get_timer
+        self.handle_timer: Final = session.handle_timer
+        self.next_event: Final = session.next_event
+        self.receive_frame: Final = session.receive_frame
+
+    @property
+    def attempts(self) -> list[int]:
+        return [self._attempts[seq] for seq in sorted(self._attempts)]
+
+    def frames_to_send(self, now: float) -> list[bytes]:
+        frames = self._session.frames_to_send(now)
+        data = sum(decode(frame).kind is Kind.DATA for frame in frames)
+        if data:
+            self._attempts[self._session.record.sending.chain.seq] += data
         return frames
 
 
@@ -218,13 +263,15 @@ class Story:
         return len(self._file)
 
     @property
-    def thief(self) -> str:
-        """How it stands with the stolen key."""
-        if self._thief is None:
-            return "no key stolen yet"
-        if self.outcome.rounds_until_thief_is_out is None:
-            return f"Eve holds K_{self.outcome.stolen_at} and has read {len(self._thief.read)}"
-        return f"Eve is out after {self.outcome.rounds_until_thief_is_out} rounds"
+    def read(self) -> frozenset[int]:
+        """Rounds whose messages Eve has read with the stolen key."""
+        return frozenset(self._thief.read) if self._thief else frozenset()
+
+    @property
+    def out_at(self) -> int | None:
+        """The first round whose key Eve, who had stolen an earlier one, does not hold."""
+        rounds, stolen_at = self.outcome.rounds_until_thief_is_out, self.outcome.stolen_at
+        return None if rounds is None or stolen_at is None else stolen_at + rounds
 
     def fates(self) -> list[Fate]:
         """Who heard each burst packet so far."""
@@ -297,8 +344,8 @@ class Story:
             case ResponseVerified():
                 self.bits = event.secret_bits
                 self._stage.say(
-                    f"Bob has kept {event.received} packets: {event.secret_bits:.0f} of "
-                    f"{self.plot.alice.target_bits:g} secret bits for the given bound on Eve's loss."
+                    f"Bob has kept {event.received} packets: {event.secret_bits:.0f} secret bits by the bound on Eve's "
+                    f"loss, target {self.plot.alice.target_bits:g}."
                 )
             case _:
                 pass
@@ -317,6 +364,7 @@ class Story:
         outcome, keys = self.outcome, self._keys
         outcome.fates = self.fates()
         outcome.established = {"alice", "bob"} <= keys.keys()
+        outcome.planned_bits = self.bits
         if "bob" in keys:
             outcome.received_set = keys["bob"].received
         if outcome.established:
@@ -324,7 +372,7 @@ class Story:
             outcome.fingerprint, outcome.sas = keys["alice"].fingerprint, str(keys["alice"].sas)
             outcome.authenticated = keys["alice"].authenticated
         else:
-            failed = self._failed.get("bob") or self._failed.get("alice")
+            failed = next(iter(self._failed.values()), None)  # who gave up first knows why
             outcome.failure = failed.reason.value + _in_brackets(failed.detail) if failed else "time ran out"
         kept = set(outcome.received_set) if outcome.received_set else self._bob.seqs
         outcome.joint = JointLoss.of(max(outcome.sent, self.sent), kept, set(self.eve.burst))
@@ -361,7 +409,7 @@ class Story:
                 self._keys[name].k0,
                 SessionConfig(),
                 self._random.randbytes,
-                tracer=self._count,
+                tracer=self._tracer,
                 key_log=self._key_log,
                 name=name,
             )
@@ -369,19 +417,19 @@ class Story:
         }
         self._sessions = sessions
         sessions["alice"].send(self.chunks[0], air.now)
-        await air.run(sessions, self._on_session, lambda: bool(self._receipt), SESSION_SECONDS)
+        counting = {name: _Counted(session) for name, session in sessions.items()}
+        await air.run(counting, self._on_session, self._all_acknowledged, SESSION_SECONDS)
         outcome.file_sha256_received = hashlib.sha256(b"".join(self._file)).hexdigest()
         outcome.rounds = sum(session.record.sending.chain.seq for session in sessions.values())
-        if self._thief is not None:
-            outcome.rounds_read = len(self._thief.read)
+        outcome.attempts = counting["alice"].attempts
+        outcome.retransmissions = sum(number - 1 for end in counting.values() for number in end.attempts)
+        outcome.read = tuple(sorted(self.read))
         self._stage.say(self._ending())
 
-    def _count(self, transition: Transition) -> None:
-        """Retransmissions are what the trace of the sender's rounds shows."""
-        if transition.input == "ACKNOWLEDGED" and transition.machine == "sender":
-            self.outcome.retransmissions += int(transition.detail.get("retran", 0))
-        if self._tracer is not None:
-            self._tracer(transition)
+    def _all_acknowledged(self) -> bool:
+        """Whether Alice has the receipt, Bob knows it, and Alice knows that her last message came."""
+        rolled = [self._sessions[name].record.sending.chain.seq for name in ("alice", "bob")]
+        return bool(self._receipt) and rolled == [len(self.chunks), 1]
 
     def _on_session(self, name: str, event: Event, now: float) -> None:
         session = self._sessions[name]
@@ -414,7 +462,7 @@ class Story:
             outcome.rounds_until_thief_is_out = chain.seq - (outcome.stolen_at or 0)
             self._stage.say(
                 f"She missed the packet of round {seq} that Bob accepted: from K_{chain.seq} on she is out, "
-                f"{outcome.rounds_until_thief_is_out} rounds after the theft."
+                f"{counted(outcome.rounds_until_thief_is_out, 'round')} after the theft."
             )
 
     def _ending(self) -> str:
@@ -423,8 +471,13 @@ class Story:
             return f"The file did not come across: {self.delivered} of {len(self.chunks)} messages arrived."
         return (
             f"Bob has the file, SHA-256 equal ({outcome.file_sha256_received[:16]}...), after {outcome.rounds} rounds "
-            f"and {outcome.retransmissions} retransmissions; his receipt came back by the other chain."
+            f"and {counted(outcome.retransmissions, 'retransmission')}; his receipt came back by the other chain."
         )
+
+
+def counted(number: int, what: str) -> str:
+    """`1 round`, `2 rounds`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _in_brackets(detail: str) -> str:

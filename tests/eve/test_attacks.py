@@ -1,4 +1,4 @@
-"""A stolen K_i lives as long as its thief hears every accepted packet, 1/e rounds on average, and not a round longer."""
+"""A stolen K_i lives while its thief hears every accepted packet, 1/e rounds on average, and not a round longer."""
 
 from __future__ import annotations
 

@@ -1,0 +1,54 @@
+"""Establishments a second: both ends, one burst of N = 400 packets of which Bob loses a tenth, in virtual time."""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bt_selfsecure.core.establish import EstablishConfig
+from bt_selfsecure.core.events import Established
+from bt_selfsecure.core.frames import Kind, Profile, decode
+from bt_selfsecure.core.initiator import Initiator
+from bt_selfsecure.core.responder import Responder
+
+if TYPE_CHECKING:
+    from pytest_benchmark.fixture import BenchmarkFixture
+
+LOSS, EVE = 0.1, 0.3
+"""With e|B of 30 % the 360 packets that Bob receives are worth more than the target of 128 bits: one burst is enough."""
+
+
+def establish(profile: Profile, rng: random.Random) -> bool:
+    """One establishment from request to end; whether both ends hold the key."""
+    config = {"profile": profile, "burst": 400, "eve_loss_bound": EVE}
+    alice = Initiator(EstablishConfig(b"alice1", **config), os.urandom)
+    bob = Responder(EstablishConfig(b"bob001", **config), os.urandom)
+    keys, now = [], 0.0
+    alice.start(now)
+    while len(keys) < 2:
+        for sender, receiver in ((alice, bob), (bob, alice)):
+            for data in sender.frames_to_send(now):
+                if decode(data).kind is not Kind.RAND or rng.random() >= LOSS:
+                    receiver.receive_frame(data, now)
+        for end in (alice, bob):
+            while (event := end.next_event()) is not None:
+                if isinstance(event, Established):
+                    keys.append(event.k0)
+        timers = [timer for end in (alice, bob) if (timer := end.get_timer()) is not None]
+        if not timers:
+            return False
+        now = max(now, min(timers))
+        alice.handle_timer(now)
+        bob.handle_timer(now)
+    return keys[0] == keys[1]
+
+
+@pytest.mark.parametrize("profile", Profile, ids=lambda profile: profile.label)
+def test_establishments_a_second(benchmark: BenchmarkFixture, profile: Profile) -> None:
+    rng = random.Random(1)
+    assert benchmark(establish, profile, rng)
+    benchmark.extra_info["establishments a second"] = round(1 / benchmark.stats.stats.mean, 1)
+    print(f"\n{profile.label}: {benchmark.extra_info}")

@@ -1,0 +1,233 @@
+"""report.html: one run, for people. One file without outside resources, for a screen, a phone and paper."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Final
+
+from bt_selfsecure import __version__
+from bt_selfsecure.core.losses import JointLoss, clopper_pearson
+from bt_selfsecure.demo import figures
+from bt_selfsecure.demo.story import Outcome, counted
+from bt_selfsecure.demo.summary import LIMITS, Run, air, naive, percent, thief
+
+_CSS: Final = """
+:root { color-scheme: light; }
+body { font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; color: #1b1f24;
+  background: #fff; max-width: 46rem; margin: 0 auto; padding: 1.2rem 1rem 3rem; }
+h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .2rem; }
+h2 { font-size: 1.2rem; margin: 2.2rem 0 .5rem; border-bottom: 1px solid #d5dae0; padding-bottom: .2rem; }
+p { margin: .5rem 0; }
+.lead { font-size: 1.1rem; border-left: .4rem solid #0072b2; padding: .5rem .8rem; background: #eef4f9; }
+.lead.bad { border-color: #d55e00; background: #fdf1e8; }
+.air, figcaption, .note { color: #4d5661; font-size: .92rem; }
+.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .6rem; margin: 1rem 0; }
+.facts div { border: 1px solid #d5dae0; border-radius: .4rem; padding: .5rem .7rem; }
+.facts b { display: block; font-size: 1.25rem; white-space: nowrap; line-height: 1.2; }
+.facts span { font-size: .88rem; color: #4d5661; }
+figure { margin: .8rem 0; }
+.wide { overflow-x: auto; }
+svg { width: 100%; max-width: 38rem; height: auto; display: block; margin: 0 auto; }
+table { border-collapse: collapse; margin: .6rem 0; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .7rem; vertical-align: top; border: 1px solid #d5dae0; text-align: right; }
+th { background: #f4f6f8; font-weight: 600; }
+tbody th, .text td { text-align: left; }
+code, pre { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: .92em; }
+pre { background: #f4f6f8; padding: .7rem; white-space: pre-wrap; overflow-wrap: anywhere; }
+.hash { overflow-wrap: anywhere; }
+@media (max-width: 30rem) { th, td { padding: .3rem .45rem; } .facts b { font-size: 1.1rem; } }
+@media print {
+  body { font-size: 11pt; max-width: none; }
+  h2 { break-after: avoid; }
+  figure, table, .facts { break-inside: avoid; }
+}
+"""
+
+
+def html(run: Run) -> str:
+    """The page. Equal runs give equal pages."""
+    outcome = run.outcome
+    sections = [_head(run), _what_this_is(), _packets(outcome), _losses(outcome.joint), _strength(run)]
+    if outcome.file_sha256_sent:
+        sections.append(_session(run))
+    sections += [_eve(run), _limits(run), _again(run)]
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>bt_selfsecure: a key from lost packets</title>\n<style>{_CSS}</style>\n</head>\n<body>\n"
+        + "\n".join(sections).replace(" %", "\N{NO-BREAK SPACE}%")
+        + "\n</body>\n</html>\n"
+    )
+
+
+def _head(run: Run) -> str:
+    outcome, joint = run.outcome, run.outcome.joint
+    facts = [
+        (f"{joint.received} of {joint.sent}", "packets are in the key" if outcome.established else "reached Bob"),
+        (str(joint.bob_only), "of those Eve never heard"),
+        (f"{outcome.secret_bits:.0f} bits", f"proved by this burst, target {outcome.target_bits:g}"),
+    ]
+    if outcome.file_sha256_sent:
+        rounds = outcome.rounds_until_thief_is_out
+        facts.append(("still in" if rounds is None else counted(rounds, "round"), "until the stolen key was worthless"))
+    boxes = "".join(f"<div><b>{escape(figure)}</b><span>{escape(what)}</span></div>" for figure, what in facts)
+    return (
+        f"<h1>A key from lost packets</h1>\n"
+        f'<p class="air">{escape(air(run.production.request))}. Profile {outcome.profile}, '
+        f"bearer {run.production.request.bearer}.</p>\n"
+        f'<p class="lead{"" if outcome.success else " bad"}">{escape(outcome.verdict)} {escape(_file(outcome))}</p>\n'
+        f'<div class="facts">{boxes}</div>'
+    )
+
+
+def _file(outcome: Outcome) -> str:
+    if not outcome.file_sha256_sent:
+        return "No file was sent."
+    return "The file came across, equal to the byte." if outcome.delivered else "The file did not come across."
+
+
+def _what_this_is() -> str:
+    return """<h2>What this is</h2>
+<p>Alice sends a burst of random packets by Bluetooth. Radio loses some of them: Bob keeps those that he heard, tells
+Alice which (in public), and both hash these packets into a key. An eavesdropper, Eve, loses packets too, but others. If
+she lacks one packet of the key, she lacks the key. How many she lacks is what makes it strong, and it can be measured.
+After that the key rolls at every message, so that a stolen key dies as soon as its thief misses one of them. The scheme
+is Hao and Xiao's <cite>Self-secure Communication for Internet of Things</cite>.</p>"""
+
+
+def _packets(outcome: Outcome) -> str:
+    if not outcome.fates:
+        return "<h2>Who heard what</h2>\n<p>No packet of the burst was sent.</p>"
+    return (
+        "<h2>Who heard what</h2>\n"
+        + _figure(
+            figures.packet_map(outcome.fates),
+            "Each mark is one packet of the burst, in the order of sending. The diamonds are the secret: packets that "
+            "are in the key and that Eve does not have.",
+        )
+        + _figure(
+            figures.growth(outcome),
+            "Secret bits while the burst went on. Alice stops when those by the bound that she was given reach the "
+            "target; what this burst itself proves is known only to somebody who can ask Eve.",
+        )
+    )
+
+
+def _losses(joint: JointLoss) -> str:
+    def cell(count: int) -> str:
+        return f"<td>{count}<br><span class='note'>{percent(count / joint.sent) if joint.sent else '-'}</span></td>"
+
+    rows = [
+        ("Bob misses (d)", joint.sent - joint.received, joint.sent),
+        ("Eve misses (e)", joint.bob_only + joint.neither, joint.sent),
+        ("Eve misses of Bob's (e|B)", joint.bob_only, joint.received),
+    ]
+    intervals = "".join(_interval(name, count, of) for name, count, of in rows)
+    return f"""<h2>The losses</h2>
+<div class="wide"><table>
+<thead><tr><th>packets</th><th>Eve heard</th><th>Eve missed</th></tr></thead>
+<tbody><tr><th>Bob kept</th>{cell(joint.both)}{cell(joint.bob_only)}</tr>
+<tr><th>Bob did not</th>{cell(joint.eve_only)}{cell(joint.neither)}</tr></tbody></table></div>
+<div class="wide"><table>
+<thead><tr><th>loss</th><th>measured</th><th>95 % interval</th></tr></thead><tbody>{intervals}</tbody></table></div>
+<p class="note">Intervals are Clopper and Pearson's, for packets lost independently of each other. The two losses have
+correlation {joint.phi:.3f}; a loss that both share is worth nothing, which is why e|B counts and not e.</p>"""
+
+
+def _interval(name: str, count: int, of: int) -> str:
+    low, high = clopper_pearson(count, of)
+    share = percent(count / of) if of else "-"
+    return (
+        f"<tr><th>{name}</th><td>{share}<br><span class='note'>{count} of {of}</span></td>"
+        f"<td>{percent(low)}<br>to {percent(high)}</td></tr>"
+    )
+
+
+def _strength(run: Run) -> str:
+    outcome, survey = run.outcome, run.production.survey
+    if not outcome.joint.received:
+        return ""
+    if run.production.request.eve_loss_bound is not None:
+        source = "That Eve misses so much is an assumption, given with --eve-loss-bound."
+    elif survey.bound:
+        source = survey.sentence
+    else:
+        source = f"{survey.sentence} The figure only stands for that."
+    return (
+        "<h2>What a longer burst gives</h2>\n"
+        + _figure(
+            figures.longer_burst(outcome),
+            "A passive Eve holds every packet of the key with probability (1 - e|B) to the power |S|. Each further "
+            "packet in the key multiplies her chance by 1 - e|B.",
+        )
+        + f"<p>Alice was told that Eve misses at least {percent(outcome.eve_loss_bound)} of what Bob hears. {source} "
+        f"By that bound the packets are worth {outcome.planned_bits:.0f} secret bits; by the loss in this very burst, "
+        f"with 95 % confidence, {outcome.secret_bits:.0f}. No key is called stronger than 256 bits.</p>"
+    )
+
+
+def _session(run: Run) -> str:
+    outcome = run.outcome
+    equal = "equal at both ends" if outcome.delivered else "of the original; Bob's copy differs"
+    return (
+        "<h2>The session</h2>\n"
+        f"<p>{escape(run.production.plot.file_name)}, {outcome.file_bytes} bytes, in "
+        f"{counted(outcome.rounds, 'round')} (Bob's receipt included) with "
+        f"{counted(outcome.retransmissions, 'retransmission')}. SHA-256, {equal}: "
+        f'<code class="hash">{outcome.file_sha256_sent}</code></p>\n'
+        + _figure(
+            figures.session(outcome),
+            f"How often Alice sent the message of each round. Above it the life of the stolen key: ticks are "
+            f"messages that Eve read, the cross is the one that she missed. {thief(outcome)}.",
+        )
+    )
+
+
+def _eve(run: Run) -> str:
+    outcome, joint = run.outcome, run.outcome.joint
+    rows = [
+        ("packets of the key", f"{joint.both} of {joint.received}"),
+        ("K_0", "YES: computed, and equal to the two ends'" if outcome.eve_has_key else "no"),
+        ("messages of the file", f"{len(outcome.read)}, all with the stolen key" if outcome.read else "none"),
+        ("forged packets noticed", str(outcome.attacks_reported)),
+    ]
+    table = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in rows)
+    flaws = ""
+    if run.naive_shown:
+        steered = "she holds K_0" if outcome.eve_has_key else "this time without success"
+        flaws = (
+            "<p><b>The paper's two flaws.</b> Steering: Eve forged the packets that she had missed, Bob struck out "
+            f"both copies, and the key shrank to what she has; {steered}. The lost ACK: {escape(naive(run))} The "
+            "profile <code>hardened</code> ends an establishment at the first contradiction.</p>"
+        )
+    return f'<h2>What Eve has</h2>\n<table class="text"><tbody>{table}</tbody></table>{flaws}'
+
+
+def _limits(run: Run) -> str:
+    eves = counted(len(run.production.eves), "radio")
+    return f"""<h2>Limits, and the attacker assumed</h2>
+<p>{LIMITS}</p>
+<ul>
+<li>Eve here has {eves}, today's computing power and no part in the conversation, unless an attack was asked for. A
+better antenna, a nearer place or more radios than those that were measured lower e|B, and the bits with it.</li>
+<li>Somebody in the middle is found only if people compare the short string, or if an authentication key is
+configured. This run was {"authenticated" if run.outcome.authenticated else "<b>not authenticated</b>"}.</li>
+<li>A thief of K_i who also sends can impersonate until the next establishment; here she only listens.</li>
+<li>The direction from Bob to Alice was not recorded: it is taken to lose as the other one does.</li>
+</ul>"""
+
+
+def _again(run: Run) -> str:
+    outcome = run.outcome
+    rows = [("fingerprint of the key", outcome.fingerprint or "-"), ("to compare aloud", outcome.sas or "-")]
+    table = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in rows)
+    return f"""<h2>See it again</h2>
+<pre>{escape(run.command)}</pre>
+<p>bt_selfsecure {__version__}. The same seed gives the same packets, losses and keys. Beside this page:
+<code>eve.pcapng</code> is what Eve heard (open it with Wireshark), <code>trace.jsonl</code> every step of both ends,
+<code>summary.json</code> these figures for programs. None of them holds a secret.</p>
+<table class="text"><tbody>{table}</tbody></table>"""
+
+
+def _figure(svg: str, caption: str) -> str:
+    return f'<figure><div class="wide">{svg}</div><figcaption>{escape(caption)}</figcaption></figure>\n'

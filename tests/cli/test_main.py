@@ -1,0 +1,58 @@
+"""The command: one line and exit 2 for what can't be used, 130 for Ctrl-C, and help that teaches."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from argparse import Namespace
+
+import pytest
+
+from bt_selfsecure import __version__
+from bt_selfsecure.cli import demo
+from bt_selfsecure.cli.main import main
+
+
+def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"bt-selfsecure {__version__}\n"
+
+
+@pytest.mark.parametrize("words", [["--help"], ["demo", "--help"], ["plan", "--help"]])
+def test_help_tells_examples_or_exit_status(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    out = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert "exit status:" in out or "examples:" in out
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["dance"], ["demo", "--seed", "x"], ["demo", "--position"], ["plan"], ["demo", "--no-such-option"]]
+)
+def test_words_that_mean_nothing_give_one_line_and_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith("bt-selfsecure: ")
+    assert "--help" in captured.err
+
+
+def test_ctrl_c_is_130_and_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(args: Namespace) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "run", interrupted)
+    assert main(["demo"]) == 130
+    assert capsys.readouterr().err == "bt-selfsecure: interrupted; nothing was left half-written\n"
+
+
+def test_a_reader_who_has_seen_enough_is_no_error() -> None:
+    command = f"{sys.executable} -m bt_selfsecure.cli.main demo --plain | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=60)
+    assert done.stdout.startswith("A survey before")
+    assert done.returncode == 0
+    assert done.stderr == ""
