@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
 LOSS, EVE = 0.1, 0.3
-"""With e|B of 30 % the 360 packets that Bob receives are worth more than the target of 128 bits: one burst is enough."""
+"""With e|B of 30 % the 360 packets that Bob receives are worth more than 128 bits: one burst is enough."""
 
 
 def establish(profile: Profile, rng: random.Random) -> bool:
@@ -26,9 +26,10 @@ def establish(profile: Profile, rng: random.Random) -> bool:
     config = {"profile": profile, "burst": 400, "eve_loss_bound": EVE}
     alice = Initiator(EstablishConfig(b"alice1", **config), os.urandom)
     bob = Responder(EstablishConfig(b"bob001", **config), os.urandom)
-    keys, now = [], 0.0
-    alice.start(now)
-    while len(keys) < 2:
+    keys: list[bytes] = []
+    now: float | None = 0.0
+    alice.start(0.0)
+    while now is not None:
         for sender, receiver in ((alice, bob), (bob, alice)):
             for data in sender.frames_to_send(now):
                 if decode(data).kind is not Kind.RAND or rng.random() >= LOSS:
@@ -37,13 +38,11 @@ def establish(profile: Profile, rng: random.Random) -> bool:
             while (event := end.next_event()) is not None:
                 if isinstance(event, Established):
                     keys.append(event.k0)
-        timers = [timer for end in (alice, bob) if (timer := end.get_timer()) is not None]
-        if not timers:
-            return False
-        now = max(now, min(timers))
-        alice.handle_timer(now)
-        bob.handle_timer(now)
-    return keys[0] == keys[1]
+        now = min((timer for end in (alice, bob) if (timer := end.get_timer()) is not None), default=None)
+        if now is not None:
+            alice.handle_timer(now)
+            bob.handle_timer(now)
+    return len(keys) == 2 and keys[0] == keys[1]
 
 
 @pytest.mark.parametrize("profile", Profile, ids=lambda profile: profile.label)

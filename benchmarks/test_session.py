@@ -1,4 +1,4 @@
-"""One round of the session against one one-way message of the Double Ratchet, in the same run; and bytes on the wire."""
+"""One round of the session against one one-way message of the Double Ratchet in the same run; bytes on the wire."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Pair:
             self.round()
 
 
-# --- the Double Ratchet with the algorithms that its specification recommends ------------------------------------------
+# --- the Double Ratchet with the algorithms that its specification recommends -----------------------------------------
 
 
 class Ratchet(diffie_hellman_ratchet_curve25519.DiffieHellmanRatchet):

@@ -11,7 +11,6 @@ from bt_selfsecure.air.world import EventHandler
 from bt_selfsecure.core.endpoint import Endpoint
 from bt_selfsecure.core.frames import Kind
 
-
 EARLY: Final = 1e-6
 """Seconds by which a loop may call before the deadline: its clock has a resolution, and sums of floats are rounded."""
 

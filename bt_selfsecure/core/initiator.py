@@ -63,6 +63,7 @@ class InitiatorInput(enum.Enum):
 
 
 S, I = InitiatorState, InitiatorInput
+_OVER: Final = frozenset({S.NEW, S.ESTABLISHED, S.FAILED})
 INITIATOR_TABLE: Final[Mapping[tuple[InitiatorState, InitiatorInput], InitiatorState]] = {
     (S.NEW, I.START): S.REQUESTING,
     (S.REQUESTING, I.T_H_OVER): S.RESTING,
@@ -73,9 +74,8 @@ INITIATOR_TABLE: Final[Mapping[tuple[InitiatorState, InitiatorInput], InitiatorS
     (S.COLLECTING, I.TARGET_NOT_YET): S.BURSTING,
     (S.COLLECTING, I.RESPONDED): S.CONFIRMING,
     (S.CONFIRMING, I.ENDED): S.ESTABLISHED,
-    **{(state, I.FAILED): S.FAILED for state in S if state not in (S.ESTABLISHED, S.FAILED)},
+    **{(state, I.FAILED): S.FAILED for state in S if state not in _OVER},
 }
-_OVER: Final = frozenset({S.NEW, S.ESTABLISHED, S.FAILED})
 
 
 @dataclass(slots=True)

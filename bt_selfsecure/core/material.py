@@ -117,8 +117,8 @@ class KeyMaterial:
 
         The request commits to RandData, the response to the responder's nonce; acknowledge and end open them, when no
         part of K_0 can change any more. So somebody in the middle has one try in a million (in the words one in 16
-        million), however much she computes. The request of `paper` commits to nothing, and there she can make both ends
-        show the same.
+        million), however much she computes. It finds nobody who has the same K_0 as both ends: one who heard all of S,
+        or in `paper` steered S to what she heard.
         """
         value = hkdf_expand(self.k0, b"btss sas" + responder_nonce + rand_data, 16)
         digits = f"{int.from_bytes(value[:8]) % 1_000_000:06d}"

@@ -45,6 +45,7 @@ RECEIVER_TABLE: Final[Mapping[tuple[ReceiverState, ReceiverInput], ReceiverState
     (S.LISTENING, I.CALL): S.CALLING,
     (S.CALLING, I.CALL): S.CALLING,
     (S.LISTENING, I.ACCEPTED): S.LISTENING,
+    (S.LISTENING, I.AGREED): S.LISTENING,
     (S.CALLING, I.AGREED): S.LISTENING,
     **{(state, I.CLOSE): S.CLOSED for state in S},
 }
@@ -74,7 +75,7 @@ class Receiver:
         self._previous: Chain | None = None  # to know a retransmission of the message that was accepted last
         self._ack = b""  # the acknowledgement of the attempt that was accepted (row 10), as sent
         self._waits = 0  # time-outs in a row: the exponent of the back-off
-        self._call = b""  # Rand of the call under way
+        self._call = b""  # Rand of the call that was not answered yet
         self._answered = b""  # Rand of the request that was answered last, and
         self._response = b""  # the response to it
         self._told_no_common = False
@@ -111,9 +112,12 @@ class Receiver:
     def call(self, now: float) -> None:
         """Ask the sender for a request that is made now, and again until it comes."""
         self._machine.on(I.CALL, now)
-        self._call = self._call or self._random(limits.NONCE_BYTES)
-        self._out.send(resync_call(self.kept, self._call))
+        self._send_call()
         self.deadline = now + self._config.back_off(self._waits)
+
+    def _send_call(self) -> None:
+        self._call = self._call or self._random(limits.NONCE_BYTES)
+        self._out.send(resync_call(self.kept, self._call, challenge=self.state is S.LISTENING))
 
     def handle_timer(self, now: float) -> None:
         if self.deadline is not None and now >= self.deadline:
@@ -121,7 +125,8 @@ class Receiver:
             self.call(now)
 
     def receive_request(self, frame: Frame, now: float) -> None:
-        """Go over to a fresh key and answer with r and the common one, if the request names the call under way."""
+        """Go over to a fresh key and answer with r and the common one, if the request names our call; else it may be
+        an old one: call, and stay."""
         if self.state is S.CLOSED:
             return self._out.events.reject(Rejection.REPLAY, "a request after the end")
         if frame.rand == self._answered:
@@ -131,7 +136,7 @@ class Receiver:
             return self._refuse_request()
         oldest, call = request_fields(frame)
         if call != self._call:
-            return self.call(now)
+            return self._send_call()
         return self._agree(common, frame.rand, oldest, now)
 
     def _agree(self, common: list[bytes], request_nonce: bytes, oldest: int, now: float) -> None:

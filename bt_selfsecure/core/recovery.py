@@ -11,7 +11,7 @@ Resynchronisation, one direction at a time, after an end was restored or has a n
 
     receiver                                     sender
       | <- request (h, no call, its keys) -------- |      only where the sender finds it necessary
-      | -- call (its keys) ----------------------> |      where the receiver does, or in doubt whether a request is old
+      | -- call (its keys) ----------------------> |      where the receiver does, or to see if a request is fresh
       | <- request (h, that call, its keys) ------ |      h: the oldest message it can send again
       | -- response (r, the newest common key) --> |      r: the next round that the receiver has not seen
       | <- data of round max(r, h), fresh key ---- |
@@ -170,12 +170,13 @@ class SessionRecord:
                 raise RecordError(f"this is not a record of a session: 'format' must be {FORMAT!r}")
             if data.get("version") != VERSION:
                 raise RecordError(
-                    f"the record has version {data.get('version')!r}; this program reads version {VERSION}: "
+                    f"the record has version {str(data.get('version'))[:20]}; this program reads version {VERSION}: "
                     "upgrade it, or establish the session anew"
                 )
             return cls._from_dict(data)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-            raise RecordError(f"the record of the session is damaged ({error!r}): establish the session anew") from None
+            what = repr(error)[:100]
+            raise RecordError(f"the record of the session is damaged ({what}): establish the session anew") from None
 
     @classmethod
     def _from_dict(cls, data: dict[str, Any]) -> SessionRecord:
@@ -233,7 +234,7 @@ def _key_or_none(text: str) -> bytes:
 
 def _number(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= limits.MAX_ROUNDS:
-        raise ValueError(f"{value!r} is not a number of this field")
+        raise ValueError("a number is missing or out of range")
     return value
 
 
@@ -241,20 +242,23 @@ def _number(value: Any) -> int:
 
 NO_CALL: Final = bytes(limits.NONCE_BYTES)
 """What a request has in the place of a call's Rand where it answers none."""
+_CALL, _CHALLENGE = b"resync call", b"resync challenge"
+_REQUEST, _RESPONSE = b"resync request", b"resync response"
 _MAC_BYTES: Final = 16
 _MAX_KEYS: Final = 5  # two checkpoints, K_i, K_{i-1}, an offer
 _REQUEST_FIELDS: Final = 8 + limits.NONCE_BYTES
 
 
-def resync_call(state: ReceivingState, nonce: bytes) -> Frame:
-    """The receiver asks the sender for a request. Message: ids of its keys (8 each), an HMAC under each (16 each)."""
-    message = _named_keys(state, b"resync call", nonce, b"")
-    return Frame(state.chain.suite.profile, Kind.RESYNC_CALL, rand=nonce, message=message)
+def resync_call(state: ReceivingState, nonce: bytes, *, challenge: bool) -> Frame:
+    """The receiver asks the sender for a request; by a challenge (Seq 1) only if the sender has made one already.
+    Message: ids of its keys (8 each), an HMAC under each (16 each)."""
+    message = _named_keys(state, _CHALLENGE if challenge else _CALL, nonce, b"")
+    return Frame(state.chain.suite.profile, Kind.RESYNC_CALL, seq=int(challenge), rand=nonce, message=message)
 
 
 def resync_request(state: SendingState, nonce: bytes, call: bytes, oldest: int) -> Frame:
     """The sender's request. Message: h (8), Rand of the call that it answers or zeros (16), then as in a call."""
-    message = _named_keys(state, b"resync request", nonce, oldest.to_bytes(8) + call)
+    message = _named_keys(state, _REQUEST, nonce, oldest.to_bytes(8) + call)
     return Frame(state.chain.suite.profile, Kind.RESYNC_REQUEST, rand=nonce, message=message)
 
 
@@ -266,13 +270,15 @@ def request_fields(frame: Frame) -> tuple[int, bytes]:
 def resync_response(chain: Chain, common: bytes, nonce: bytes, request_nonce: bytes) -> Frame:
     """The receiver's response. Message: the request's Rand (16), the id of the common key (8), r (8)."""
     message = request_nonce + chain.checkpoint_id(common) + chain.seq.to_bytes(8)
-    mac = chain.suite.label_mac(common, b"resync response", nonce + message)
+    mac = chain.suite.label_mac(common, _RESPONSE, nonce + message)
     return Frame(chain.suite.profile, Kind.RESYNC_RESPONSE, rand=nonce, message=message, mac=mac)
 
 
 def common_keys(state: SendingState | ReceivingState, frame: Frame) -> list[bytes]:
     """The own keys that an authentic call or request names, the newest first."""
-    label, skip = (b"resync call", 0) if frame.kind is Kind.RESYNC_CALL else (b"resync request", _REQUEST_FIELDS)
+    label, skip = _REQUEST, _REQUEST_FIELDS
+    if frame.kind is Kind.RESYNC_CALL:
+        label, skip = (_CHALLENGE if frame.seq else _CALL), 0
     count, rest = divmod(len(frame.message) - skip, CHECKPOINT_ID_BYTES + _MAC_BYTES)
     if rest or not 1 <= count <= _MAX_KEYS:
         return []
@@ -293,7 +299,7 @@ def authentic_response(state: SendingState, frame: Frame, request_nonce: bytes) 
     key = next((key for key in state.keys if state.chain.checkpoint_id(key) == name), None)
     if key is None:
         return None
-    if not hmac.compare_digest(suite.label_mac(key, b"resync response", frame.rand + frame.message), frame.mac):
+    if not hmac.compare_digest(suite.label_mac(key, _RESPONSE, frame.rand + frame.message), frame.mac):
         return None
     seq = int.from_bytes(frame.message[24:])
     return (key, seq) if seq <= limits.MAX_ROUNDS else None

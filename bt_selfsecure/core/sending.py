@@ -184,7 +184,7 @@ class Sender:
         self._request(call, now)
 
     def _request(self, call: bytes, now: float) -> None:
-        """Another call, another Rand: the response to an earlier request must not count once the receiver calls anew."""
+        """Another call, another Rand: a response to an earlier request must not count once the receiver calls anew."""
         self._call, self._nonce = call, self._random(limits.NONCE_BYTES)
         self._last_frame = self._out.send(resync_request(self.kept, self._nonce, call, self._oldest()))
         self.deadline = now + self._config.back_off(self._waits)
@@ -194,8 +194,8 @@ class Sender:
         return self.kept.chain.seq - len(self._history)
 
     def receive_call(self, frame: Frame, now: float) -> None:
-        resynchronising, answered = self.state is S.RESYNCHRONISING, frame.rand == self._call
-        if self.state is S.CLOSED or (answered and not resynchronising):
+        resynchronising, answered, challenge = self.state is S.RESYNCHRONISING, frame.rand == self._call, frame.seq > 0
+        if self.state is S.CLOSED or (not resynchronising and (answered or challenge)):
             return self._out.events.reject(Rejection.REPLAY, "a call for resynchronisation")
         if not common_keys(self.kept, frame):
             return self._refuse_call()

@@ -50,9 +50,9 @@ def packet_map(fates: list[Fate]) -> str:
             )
         axes.set(xlim=(-1, _ROW), ylim=(rows - 0.4, -0.6), xlabel="packet in the row")
         axes.set_yticks(
-            range(0, rows, max(1, rows // 8)), [f"{_ROW * row}" for row in range(0, rows, max(1, rows // 8))]
+            range(0, rows, max(1, rows // 5)), [f"{_ROW * row}" for row in range(0, rows, max(1, rows // 5))]
         )
-        axes.set_ylabel("first packet of the row")
+        axes.set_ylabel("first packet")
         figure.legend(
             loc="outside upper center", ncols=4, frameon=False, handletextpad=0, columnspacing=0.8, fontsize=9
         )
@@ -103,7 +103,7 @@ def session(outcome: Outcome) -> str:
         figure, axes = _axes(2.3)
         axes.stairs(outcome.attempts, [number - 0.5 for number in range(rounds + 1)], fill=True, color=SKY)
         top = max(outcome.attempts, default=1)
-        axes.set(xlabel="round", ylabel="attempts", xlim=(-1, rounds), ylim=(0, top * 1.55))
+        axes.set(xlabel="round", ylabel="attempts", xlim=(-1, rounds), ylim=(0, top * 1.75))
         axes.set_yticks(range(0, top + 1, max(1, top // 4)))
         if outcome.stolen_at is not None:
             _thief(axes, outcome, rounds, 1.2 * top)
@@ -117,9 +117,7 @@ def _thief(axes: Axes, outcome: Outcome, rounds: int, height: float) -> None:
     axes.hlines(height, stolen - 0.5, out - 0.5, color=PURPLE, linewidth=7)
     axes.plot(outcome.read, [height] * len(outcome.read), "|", color="white", markersize=6)
     axes.plot(missed, [height] * len(missed), "X", color="white", markeredgecolor="black", markersize=8)
-    axes.annotate(
-        f"K_{stolen} stolen", (stolen - 0.5, height), (-4, 0), textcoords="offset points", ha="right", va="center"
-    )
+    axes.annotate(f"$K_{{{stolen}}}$ stolen", (stolen - 0.5, height), (0, 6), textcoords="offset points", va="bottom")
     if outcome.rounds_until_thief_is_out is not None:
         axes.annotate("she is out", (out - 0.5, height), (4, 0), textcoords="offset points", va="center")
 

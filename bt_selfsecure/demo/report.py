@@ -185,10 +185,13 @@ def _session(run: Run) -> str:
 
 def _eve(run: Run) -> str:
     outcome, joint = run.outcome, run.outcome.joint
+    read = f"{len(outcome.read)}, all with the stolen key" if outcome.read else "none"
+    if outcome.eve_has_key and outcome.rounds:
+        read += "; with K_0 she can follow from the first message on, as long as she misses none"
     rows = [
         ("packets of the key", f"{joint.both} of {joint.received}"),
         ("K_0", "YES: computed, and equal to the two ends'" if outcome.eve_has_key else "no"),
-        ("messages of the file", f"{len(outcome.read)}, all with the stolen key" if outcome.read else "none"),
+        ("messages of the file", read),
         ("forged packets noticed", str(outcome.attacks_reported)),
     ]
     table = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in rows)

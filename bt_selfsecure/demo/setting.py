@@ -20,7 +20,7 @@ from bt_selfsecure.core.establish import EstablishConfig
 from bt_selfsecure.core.frames import Profile
 from bt_selfsecure.core.losses import JointLoss, lower_bound
 from bt_selfsecure.core.trace import KeyLog, Tracer
-from bt_selfsecure.demo.story import ALICE, BOB, CONFIDENCE, Outcome, Plot, Stage, Story
+from bt_selfsecure.demo.story import ALICE, BOB, Outcome, Plot, Stage, Story
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.attacks import BlacklistSteering
 from bt_selfsecure.eve.knowledge import Knowledge
@@ -28,6 +28,8 @@ from bt_selfsecure.eve.knowledge import Knowledge
 LINKTYPE_USER0: Final = 147
 MAX_FILE_BYTES: Final = 1_000_000
 SURVEY_PACKETS: Final = 1000
+SURVEY_CONFIDENCE: Final = 0.999
+"""Stricter than what the burst is judged by afterwards, so that a key that was planned well is seldom found short."""
 LEAST_BOUND: Final = 1e-4
 """A survey in which Eve missed nothing gives the bound 0, for which no burst is long enough; this stands for it."""
 LARGEST_BURST: Final = {"memory": 20_000, "rfcomm": 20_000, "l2cap": 2_200, "le_advert": 20_000}
@@ -70,7 +72,8 @@ class Survey:
         found = f"A survey before: of {self.joint.sent} packets Bob heard {self.joint.received}, and Eve missed "
         if not self.bound:
             return f"{found}none of those. No burst is long enough for that."
-        return f"{found}{self.joint.bob_only} of those, so at least {100 * self.bound:.3g} % (with 95 % confidence)."
+        least = f"at least {100 * self.bound:.3g} % (confidence {100 * SURVEY_CONFIDENCE:g} %)"
+        return f"{found}{self.joint.bob_only} of those, so {least}."
 
 
 @dataclass
@@ -150,7 +153,7 @@ def take_survey(model: LossModel, eves: Sequence[str], random: Random) -> Survey
         if heard - {"bob"}:
             eve.add(seq)
     joint = JointLoss.of(SURVEY_PACKETS, bob, eve)
-    return Survey(joint, lower_bound(joint.bob_only, joint.received, CONFIDENCE) if joint.received else 0.0)
+    return Survey(joint, lower_bound(joint.bob_only, joint.received, SURVEY_CONFIDENCE) if joint.received else 0.0)
 
 
 def read_file(path: Path | None) -> tuple[str, bytes]:

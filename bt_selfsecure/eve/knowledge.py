@@ -6,7 +6,7 @@ import hmac
 from dataclasses import dataclass, field
 
 from bt_selfsecure.core import limits
-from bt_selfsecure.core.frames import Frame, FrameError, Kind, decode
+from bt_selfsecure.core.frames import Frame, FrameError, Kind, Profile, decode
 from bt_selfsecure.core.material import KeyMaterial, burst_rand, pair_id
 from bt_selfsecure.core.received_set import ReceivedSetError, decode_received_set
 from bt_selfsecure.core.suites import SUITES
@@ -78,14 +78,18 @@ class Knowledge:
         It takes the response and every burst packet of S; in `hardened` also request and accept, and neither X25519 nor
         an authentication key may be mixed in.
         """
-        s = self.received_set
-        if s is None or self.missing or self.response is None or self.request is None or self.accept is None:
+        response, s = self.response, self.received_set
+        if response is None or s is None or self.missing:
+            return None
+        request, accept = self.request, self.accept
+        if response.profile is Profile.PAPER:  # nothing but the messages enters [7]
+            request, accept = request or response, accept or response
+        if request is None or accept is None:
             return None
         messages = [self.burst[seq] for seq in sorted(s)]
-        cpr_s = self.response.message[limits.PAIR_ID_BYTES :]
-        material = KeyMaterial.derive(self.request, self.accept, cpr_s, messages)
-        mac = SUITES[self.response.profile].establishment_mac(material.kd, self.response)
-        return material if hmac.compare_digest(mac, self.response.mac) else None
+        material = KeyMaterial.derive(request, accept, response.message[limits.PAIR_ID_BYTES :], messages)
+        mac = SUITES[response.profile].establishment_mac(material.kd, response)
+        return material if hmac.compare_digest(mac, response.mac) else None
 
     @property
     def pair(self) -> bytes | None:

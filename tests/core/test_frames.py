@@ -78,8 +78,8 @@ CASES = [
     Case(H, Kind.END, "26 0018 0000", message=RAND[:8] + RAND, mac=MAC[:16]),
     Case(H, Kind.DATA, "28 f050 2a", retran=15, seq=42, message=bytes(80), mac=MAC[:16]),
     Case(H, Kind.DATA_ACK, "29 f010 2b", retran=15, seq=43, message=MAC[:16]),
-    Case(H, Kind.RESYNC_CALL, "2a 0030 00", rand=RAND, message=bytes(48)),
-    Case(H, Kind.RESYNC_REQUEST, "2b 0048 00", rand=RAND, message=bytes(72)),
+    Case(H, Kind.RESYNC_CALL, "2a 0018 00", rand=RAND, message=MESSAGE[:24]),
+    Case(H, Kind.RESYNC_REQUEST, "2b 0030 00", rand=RAND, message=bytes(24) + MESSAGE[:24]),
     Case(H, Kind.RESYNC_RESPONSE, "2c 0020 00", rand=RAND, message=MESSAGE, mac=MAC[:16]),
 ]
 UNKEYED = (Kind.REQUEST, Kind.ACCEPT, Kind.RAND, Kind.RAND_COMPACT)

@@ -147,6 +147,8 @@ def test_in_paper_the_steering_eve_has_the_key_of_nearly_every_run(burst: int, l
     """
     wins = sum(establish(Profile.PAPER, burst, loss, seed, active=True).eve_wins for seed in range(runs))
     low, high = clopper_pearson(wins, runs, 0.9999)
+    print(f"paper, N = {burst}, loss {loss:.0%}: {wins} of {runs} keys are the steering Eve's", end=" ")
+    print(f"(closed form {chance_of_steering(burst, loss):.2%}, interval {low:.2%} to {high:.2%})")
     assert low <= chance_of_steering(burst, loss) <= high
     assert low <= CLAIMED[burst] <= high
     assert wins >= 0.95 * runs
@@ -158,6 +160,7 @@ def test_a_passive_eve_has_at_most_one_key_in_a_thousand(burst: int, loss: float
     """P = (1 - e (1 - d))^N: 6e-5 at N = 200 with 5 %, and next to nothing at the others."""
     wins = sum(establish(Profile.PAPER, burst, loss, seed, active=False).eve_wins for seed in range(runs))
     low, _ = clopper_pearson(wins, runs, 0.9999)
+    print(f"paper, N = {burst}, loss {loss:.0%}: {wins} of {runs} keys are the passive Eve's")
     assert wins <= 0.001 * runs
     assert low <= (1 - loss * (1 - loss)) ** burst
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bt_selfsecure.air.virtual_time import run_virtual
+from bt_selfsecure.core.frames import Profile
 from bt_selfsecure.core.losses import JointLoss, lower_bound, secret_bits
 from bt_selfsecure.core.trace import Transition
 from bt_selfsecure.demo.plain import ASCII, BLOCKS, SilentStage, marks_for, packet_map
@@ -35,6 +36,13 @@ def test_fates_add_up_to_the_joint_loss_and_the_received_set() -> None:
     assert len(outcome.fates) == outcome.joint.sent == outcome.sent
     bound = lower_bound(outcome.joint.bob_only, outcome.joint.received)
     assert outcome.secret_bits == secret_bits(outcome.joint.received, bound)
+
+
+def test_packets_that_bob_struck_out_are_not_shown_as_his() -> None:
+    _, _, outcome, _ = told(profile=Profile.PAPER, burst=400, attack="steering")
+    assert outcome.eve_has_key
+    assert outcome.fates.count(Fate.BOB_ONLY) == 0
+    assert outcome.fates.count(Fate.BOTH) == len(outcome.received_set)
 
 
 def test_attempts_and_the_thiefs_rounds_follow_the_trace() -> None:
