@@ -233,7 +233,7 @@ class Initiator:
             return self._events.reject(Rejection.REPLAY, "an accept after its time")
         pair = pair_id(self.request, frame)
         known = pair in self._legs or any(leg.offer.identity == offer.identity for leg in self._legs.values())
-        if known or len(self._legs) >= limits.MAX_RESPONDERS:
+        if known:
             return self._events.reject(Rejection.REPLAY, "this responder has accepted already")
         secret = self._share.exchange(offer.share)
         if secret is None or bool(offer.share) != self.config.exchange_shares:

@@ -66,9 +66,9 @@ class Durability(enum.Enum):
     EVERY_MESSAGE = "every-message"
     """Each message is on disk before it leaves and before it is acknowledged: exactly once, also across power loss."""
     EVERY_W = "every-W"
-    """The paper's: on disk every W rounds. Power loss of a receiver may show its application up to 2 W messages again,
-    under the same Seq; a message that was not acknowledged yet may be lost with the power of its sender. Only where
-    both ends lose their power may a Seq come again with another message."""
+    """The paper's: on disk every W rounds. Power loss of a receiver may show its application up to W messages again,
+    under the same Seq. A message that was not acknowledged yet may be lost with the power of its sender, or with its
+    process before the record was written. Only where both ends crash may a Seq come again with another message."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,10 @@ write. `World` checks the invariants of the design as it goes and raises `Assert
 
 1. *Never lost, never twice, in order.* `every-message`: the inbox that is written with the record is at any moment a
    beginning of what the peer's application said, and in the end all of it. `every-W`: each message comes at least once
-   and the first time in order, unless its sender lost power before it was acknowledged; a repetition has the Seq of the
-   first time; an (epoch, Seq) comes once. As long as the sender has not crashed, the inbox is as in `every-message`.
+   and the first time in order, unless its sender crashed before it was acknowledged and before its record was on disk;
+   a repetition has the Seq of the first time, one of the last W; only where both ends have crashed may a Seq come again
+   with another message. As long as the sender has not crashed, the inbox is as in `every-message`. In both an (epoch,
+   Seq) comes once, and without a gap within an epoch.
 2. *Never apart.* Whenever the network delivers, both ends come to hold the same chains, have delivered everything, and
    fall silent: no frame on its way, no timer.
 3. *Bounded.* What an end holds, in memory and in its record.
@@ -272,20 +274,32 @@ class World:
 
     def _hand(self, i: int, event: MessageReceived) -> None:
         """Invariant 1, as far as one message goes."""
-        end, said = self.ends[i], self.ends[1 - i].said
-        first_time = {message: seq for _, seq, message in reversed(end.handed)}
-        assert event.message in said, "a message that nobody sent"
+        end, sender = self.ends[i], self.ends[1 - i]
+        assert event.message in sender.said, "a message that nobody sent"
         assert all((event.epoch, event.seq) != (epoch, seq) for epoch, seq, _ in end.handed), "an (epoch, Seq) twice"
-        if event.message in first_time:
-            assert event.seq == first_time[event.message], "a repetition under another Seq"
-        elif first_time:
-            assert said.index(event.message) > max(map(said.index, first_time)), "out of order"
-        if end.handed and end.handed[-1][0] == event.epoch:
-            assert event.seq == end.handed[-1][1] + 1, "a gap within an epoch"
+        if end.handed:
+            self._check_against_the_past(i, event)
         end.handed.append((event.epoch, event.seq, event.message))
         end.inbox += (event.message,)
-        if self.durability is Durability.EVERY_MESSAGE or not self.ends[1 - i].crashes:
-            assert list(end.inbox) == said[: len(end.inbox)], "lost, doubled or out of order"
+        if self.durability is Durability.EVERY_MESSAGE or not sender.crashes:
+            assert list(end.inbox) == sender.said[: len(end.inbox)], "lost, doubled or out of order"
+
+    def _check_against_the_past(self, i: int, event: MessageReceived) -> None:
+        handed, said = self.ends[i].handed, self.ends[1 - i].said
+        first_time = {message: seq for _, seq, message in reversed(handed)}
+        if event.message in first_time:
+            assert event.seq == first_time[event.message], "a repetition under another Seq"
+        else:
+            assert said.index(event.message) > max(map(said.index, first_time)), "out of order"
+        last_epoch, last_seq, _ = handed[-1]
+        if last_epoch == event.epoch:
+            assert event.seq == last_seq + 1, "a gap within an epoch"
+        highest = max(first_time.values())
+        assert event.seq > highest - self.config.checkpoint_rounds, "a Seq from more than W rounds ago"
+        if event.seq <= highest and event.message not in first_time:
+            assert self.durability is Durability.EVERY_W, "a Seq again, with another message"
+            assert self.ends[0].crashes, "a Seq again, with another message"
+            assert self.ends[1].crashes, "a Seq again, with another message"
 
     def check_bounds(self, i: int) -> None:
         """Invariant 3: nothing that an end holds grows without bound."""

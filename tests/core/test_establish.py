@@ -381,15 +381,17 @@ def test_a_lost_response_of_one_part_does_not_stop_the_burst_from_going_on() -> 
 
 
 def test_a_late_packet_of_the_part_before_is_kept_and_does_not_cut_the_new_part_short() -> None:
-    """The last packet of part 0 comes by twice, once in the middle of part 1: no sign that part 1 is over."""
+    """The last packet of part 0 arrives in the middle of part 1: no sign that part 1 is over."""
 
-    def echo(transmission: Transmission) -> list[Arrival]:
+    def channel(transmission: Transmission) -> list[Arrival]:
         late = transmission.frame.kind is Kind.RAND and transmission.frame.seq == 7
-        return [(0.5 + L + 2 * INTERVAL, transmission.data)] if late else clear(transmission)
+        return [(0.5 - 5 * INTERVAL + 4 * L, transmission.data)] if late else clear(transmission)
 
-    scene = cast(H, channel=echo, target_bits=16.0, max_burst=64)
+    timers = Timers(t_1=0.25, repeat=0.125, settle=INTERVAL / 2)
+    scene = cast(H, channel=channel, target_bits=16.0, max_burst=64, timers=timers)
     scene.world.run()
     assert assert_equal_keys(scene).received == tuple(range(16))
+    assert scene.world.times(Kind.RESPONSE)[0] < scene.world.times(Kind.RAND)[8]
 
 
 def test_a_burst_packet_of_a_part_that_cannot_have_begun_is_not_kept() -> None:
@@ -402,6 +404,34 @@ def test_a_burst_packet_of_a_part_that_cannot_have_begun_is_not_kept() -> None:
     scene.world.run()
     assert assert_equal_keys(scene).received == tuple(range(8))
     assert FrameRejected(Rejection.REPLAY, "a burst packet out of its time") in scene.world.rejected("bob")
+    assert scene.bob.received == 0  # the packets themselves are forgotten
+
+
+def test_after_a_response_only_the_very_next_part_can_begin() -> None:
+    scene = cast(H, channel=lost(Kind.RESPONSE))
+    scene.world.run(EARLY_RESPONSE)
+    assert scene.bob.state is ResponderState.RESPONDED
+    rand = scene.alice.request.rand[: limits.SESSION_ID_BYTES]
+    scene.world.inject(encode(Frame(H, Kind.RAND, 0, 16, rand, bytes(32))), "bob")
+    scene.world.run()
+    assert assert_equal_keys(scene).received == tuple(range(8))
+
+
+def test_a_response_of_the_part_before_does_not_count_for_this_one() -> None:
+    """bob0 had enough in part 0, bob1 had not; an echo of bob0's first response comes when part 1 has been sent."""
+
+    def channel(transmission: Transmission) -> list[Arrival]:
+        frame = transmission.frame
+        if frame.kind is Kind.RAND and frame.seq in range(6) and transmission.destination == "bob1":
+            return []
+        echo = frame.kind is Kind.RESPONSE and frame.seq == 0 and transmission.source == "bob0"
+        return [*clear(transmission), *([(8.5 * INTERVAL, transmission.data)] if echo else [])]
+
+    scene = cast(H, channel=channel, bobs=2)
+    scene.world.run()
+    assert FrameRejected(Rejection.REPLAY, "a response that is not waited for") in scene.world.rejected("alice")
+    assert scene.world.established("bob0").received == tuple(range(16))
+    assert len(scene.world.events(Established, "alice")) == 2
 
 
 # --- several responders -----------------------------------------------------------------------------------------------
@@ -554,6 +584,8 @@ def test_a_second_request_is_refused_while_an_establishment_is_under_way() -> No
     scene.world.run()
     assert scene.world.events(RequestRefused) == [RequestRefused(bob_address(9), Refusal.BUSY)]
     assert_equal_keys(scene)
+    scene.bob.receive_frame(request, scene.world.now)  # it was not considered, so T_d does not run
+    assert scene.bob.state is ResponderState.ACCEPTED
 
 
 def refuser(asked: list[bytes]) -> Callable[[bytes], bool]:

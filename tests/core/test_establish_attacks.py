@@ -41,8 +41,8 @@ from bt_selfsecure.core.events import (
 )
 from bt_selfsecure.core.frames import Frame, Kind, Profile, decode, encode
 from bt_selfsecure.core.initiator import Initiator, InitiatorState
-from bt_selfsecure.core.material import KeyMaterial, KeyShare, Offer, nonce_commitment
-from bt_selfsecure.core.received_set import decode_received_set
+from bt_selfsecure.core.material import KeyMaterial, KeyShare, Offer, nonce_commitment, pair_id
+from bt_selfsecure.core.received_set import decode_received_set, encode_received_set
 from bt_selfsecure.core.responder import Responder, ResponderState
 from bt_selfsecure.core.suites import SUITES
 from bt_selfsecure.core.trace import Transition
@@ -268,6 +268,27 @@ def test_even_one_who_claims_to_have_the_authentication_key_and_heard_the_burst_
     scene.world.run()
     assert scene.world.events(Established) == []
     assert heard_in_full(scene.world) != heard_in_full(scene.world, authentication_key=KEY)
+
+
+@pytest.mark.parametrize("protection", [{}, {"authentication_key": KEY}, {"exchange_shares": True}], ids=str)
+def test_whoever_answers_first_is_the_peer_unless_more_than_the_burst_is_asked_for(protection: dict[str, Any]) -> None:
+    """Eve heard request, accept and six packets, and responds in Bob's name; his own response comes too late."""
+    scene = cast(H, channel=lambda t: [] if t.frame.kind is Kind.RESPONSE else clear(t), **protection)
+    world = scene.world
+    world.run(0.1)
+    request, accept = (world.frames(kind)[0].frame for kind in (Kind.REQUEST, Kind.ACCEPT))
+    s, nonce, pair = encode_received_set(range(6), 8), bytes(16), pair_id(request, accept)
+    hers = KeyMaterial.derive(request, accept, s, [t.frame.message for t in world.frames(Kind.RAND)[:6]])
+    response = Frame(H, Kind.RESPONSE, 0, 0, nonce_commitment(nonce), pair + s)
+    end = Frame(H, Kind.END, message=pair + nonce)
+    for frame in (response, end):
+        mac = SUITES[H].establishment_mac(hers.kd, frame)
+        world.inject(encode(dataclasses.replace(frame, mac=mac)), "alice")
+        world.run(world.now + 0.01)
+    world.run()
+    assert world.failures("bob") == [Failure.NO_ACKNOWLEDGE]
+    assert world.failures("alice") == ([Failure.NOT_AUTHENTIC] if protection else [])
+    assert [event.k0 for event in world.events(Established)] == ([] if protection else [hers.k0])
 
 
 class ChangesItsMind(Initiator):

@@ -125,25 +125,8 @@ def example() -> dict[str, Any]:
 
 
 EXAMPLE = example()
-EVIL = [
-    None,
-    True,
-    -1,
-    1.5,
-    2**64,
-    10**5000,
-    "",
-    "zz",
-    "00",
-    "é",
-    [],
-    [[]],
-    ["00"],
-    {},
-    {"seq": 1},
-    "00" * 31,
-    "00" * 5000,
-]
+EVIL = [None, True, -1, 1.5, 2**64, 10**4000, "", "zz", "00", "é", [], [[]], ["00"], {}, {"seq": 1}]
+EVIL += ["0" * 62, "0" * 9999]
 
 
 def places(data: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

@@ -46,8 +46,9 @@ class Outcome:
     @property
     def eve_wins(self) -> bool:
         """Both ends use a key that is hers."""
-        keys = {event.k0 for event in (*self.alice, *self.bob) if isinstance(event, Established)}
-        return keys == {self.eves_k0}
+        told = [event for event in (*self.alice, *self.bob) if isinstance(event, Established)]
+        strings = {event.sas for event in told}  # and nothing that they could compare tells them
+        return {event.k0 for event in told} == {self.eves_k0} and len(told) == 2 and len(strings) == 1
 
     def failures(self) -> list[Failure]:
         return [event.reason for event in (*self.alice, *self.bob) if isinstance(event, EstablishFailed)]

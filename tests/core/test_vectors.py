@@ -265,6 +265,53 @@ def test_each_round_follows_from_the_one_before(profile: str) -> None:
 
 
 @pytest.mark.parametrize("profile", ["paper", "hardened"])
+def test_resynchronisation_follows_from_the_keys_that_each_end_names(profile: str) -> None:
+    """The sender of one direction and the receiver of the other are the restarted responder."""
+    vector, hardened = load(f"session-{profile}.json")["resynchronisation"], profile == "hardened"
+    version, peer = (0x20 if hardened else 0x10), {"initiator": "responder", "responder": "initiator"}
+
+    def mac(key: bytes, label: bytes, data: bytes) -> bytes:
+        return hs(hkdf_expand(key, b"btss mac " + label) if hardened else sha256(key + label), data)[:16]
+
+    def name(key: bytes) -> bytes:
+        return mac(key, b"checkpoint id", b"")[:8]
+
+    def named(kind: int, seq: int, rand: bytes, fields: bytes, keys: list[bytes], label: bytes) -> bytes:
+        message = fields + b"".join(map(name, keys))
+        message += b"".join(mac(key, label, rand + message[: len(fields) + 8 * len(keys)]) for key in keys)
+        return bytes([version | kind]) + len(message).to_bytes(2) + bytes([seq]) + rand + message
+
+    wires = [(frame["from"], bytes.fromhex(frame["wire"])) for frame in vector["frames"]]
+    kinds = {sender: [wire[0] & 15 for role, wire in wires if role == sender] for sender in peer}
+    for sender, direction in vector["directions"].items():
+        hers, his = ([bytes.fromhex(key) for key in direction[f"{end}_keys"]] for end in ("sender", "receiver"))
+        from_sender = [wire for role, wire in wires if role == sender]
+        from_receiver = [wire for role, wire in wires if role == peer[sender]]
+        calls = [wire for wire in from_receiver if wire[0] & 15 == 10]
+        requests = [wire for wire in from_sender if wire[0] & 15 == 11]
+        (response,) = [wire for wire in from_receiver if wire[0] & 15 == 12]
+        for call in calls:
+            label = b"resync challenge" if call[3] else b"resync call"
+            assert call == named(10, call[3], call[4:20], b"", his, label)
+        for request in requests:
+            assert request[20:28] == direction["oldest"].to_bytes(8)
+            assert request[28:44] in (bytes(16), *(call[4:20] for call in calls))
+            assert request == named(11, 0, request[4:20], request[20:44], hers, b"resync request")
+        common = next(key for key in his if key in hers)
+        answered = next(wire for wire in requests if wire[4:20] == response[20:36])
+        message = answered[4:20] + name(common) + direction["expected"].to_bytes(8)
+        body = bytes([version | 12, 0, 32, 0]) + response[4:20] + message
+        assert response == body + mac(common, b"resync response", response[4:20] + message)
+        seq = max(direction["expected"], direction["oldest"])
+        fresh = answered[4:20] + response[4:20] + seq.to_bytes(8)
+        key = hkdf_expand(hs(common, fresh), b"btss resync") if hardened else sha256(common + b"resync" + fresh)
+        assert (direction["seq"], direction["key"]) == (seq, key.hex())
+        assert direction["checkpoints"] == [common.hex(), key.hex()]
+    assert {10, 11, 12} == {*kinds["initiator"], *kinds["responder"]}
+    assert {wire[3] for _, wire in wires if wire[0] & 15 == 10} == {0, 1}
+
+
+@pytest.mark.parametrize("profile", ["paper", "hardened"])
 def test_the_vectors_have_five_rounds_each_way_and_both_sorts_of_retransmission(profile: str) -> None:
     rounds = load(f"session-{profile}.json")["rounds"]
     assert [round_["sender"] for round_ in rounds] == ["initiator", "responder"] * 5

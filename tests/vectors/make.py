@@ -21,7 +21,7 @@ from bt_selfsecure.core import limits  # noqa: E402
 from bt_selfsecure.core.events import Persist  # noqa: E402
 from bt_selfsecure.core.frames import Kind, Profile, decode  # noqa: E402
 from bt_selfsecure.core.material import WORDS  # noqa: E402
-from bt_selfsecure.core.recovery import Role, SessionConfig  # noqa: E402
+from bt_selfsecure.core.recovery import Role, SessionConfig, SessionRecord  # noqa: E402
 from bt_selfsecure.core.session import Session  # noqa: E402
 from bt_selfsecure.core.suites import SUITES  # noqa: E402
 
@@ -114,7 +114,7 @@ class Pair:
     """Two sessions whose frames go by hand, so that each can be lost."""
 
     def __init__(self, profile: Profile, k0: bytes) -> None:
-        config = SessionConfig(checkpoint_rounds=CHECKPOINT_ROUNDS)
+        self.config = config = SessionConfig(checkpoint_rounds=CHECKPOINT_ROUNDS)
         self.random = {role: DeterministicRandom(100 + i) for i, role in enumerate(Role)}
         self.ends = {role: Session.start(profile, role, k0, config, self.random[role]) for role in Role}
         self.now = 0.0
@@ -134,6 +134,43 @@ class Pair:
         self.now = timer
         end.handle_timer(self.now)
         return self.out(end)
+
+    def restart(self, role: Role) -> None:
+        """Its memory is lost, its record is not."""
+        record = SessionRecord.from_json(self.ends[role].record.to_json())
+        self.ends[role] = Session.restore(record, self.config, self.random[role], self.now)
+
+    def exchange(self) -> list[tuple[Role, bytes]]:
+        """Everything that both send until they are silent; nothing is lost."""
+        sent: list[tuple[Role, bytes]] = []
+        while new := [(role, data) for role, end in self.ends.items() for data in self.out(end)]:
+            sent += new
+            for role, data in new:
+                self.ends[role.peer].receive_frame(data, self.now)
+        return sent
+
+
+def resynchronisation(pair: Pair) -> dict[str, Any]:
+    """The responder restarts: in one direction the receiver calls, in the other the sender requests of its own."""
+    pair.restart(Role.RESPONDER)
+    before = {role: (end.record.sending, end.record.receiving) for role, end in pair.ends.items()}
+    sent = pair.exchange()
+    directions = {}
+    for role in Role:
+        sending, receiving = before[role][0], before[role.peer][1]
+        chain = pair.ends[role].record.sending.chain
+        assert chain == pair.ends[role.peer].record.receiving.chain
+        directions[role.value] = {
+            "sender_keys": [key.hex() for key in sending.keys],
+            "receiver_keys": [key.hex() for key in receiving.keys],
+            "oldest": sending.chain.seq,
+            "expected": receiving.chain.seq,
+            "seq": chain.seq,
+            "key": chain.key.hex(),
+            "checkpoints": [key.hex() for key in chain.checkpoints],
+        }
+    frames = [{"from": role.value, "kind": decode(data).kind.name, "wire": data.hex()} for role, data in sent]
+    return {"restarted": "responder", "directions": directions, "frames": frames}
 
 
 def one_round(pair: Pair, role: Role, number: int, message: bytes) -> dict[str, Any]:
@@ -180,7 +217,7 @@ def one_round(pair: Pair, role: Role, number: int, message: bytes) -> dict[str, 
 
 
 def session(profile: Profile) -> dict[str, Any]:
-    """Five rounds each way, alternating, from K_0 of the plain establishment."""
+    """Five rounds each way, alternating, from K_0 of the plain establishment; then the responder restarts."""
     k0 = bytes.fromhex(establishment("plain", profile)["k0"])
     pair = Pair(profile, k0)
     messages = [b"", b"hello", bytes(range(64)), b"a message that is longer than a key of 32 bytes", b"\xff" * 32]
@@ -193,6 +230,7 @@ def session(profile: Profile) -> dict[str, Any]:
         "checkpoint_rounds": CHECKPOINT_ROUNDS,
         "chains": {role.value: SUITES[profile].chain_key(k0, role.label).hex() for role in Role},
         "rounds": rounds,
+        "resynchronisation": resynchronisation(pair),
     }
 
 
