@@ -35,19 +35,25 @@ class Endpoint(Protocol):
 
 
 class EventQueue:
-    """Events in order, and the count of rejected frames by reason. Bounded: rejections are the first to go."""
+    """Events in order, and the count of rejected frames by reason. When full, it drops what strangers can cause."""
 
     def __init__(self) -> None:
         self._events: Final[deque[Event]] = deque()
         self.rejections: Final[dict[Rejection, int]] = dict.fromkeys(Rejection, 0)
 
     def put(self, event: Event) -> None:
+        """For what an endpoint decides."""
         self._events.append(event)
 
-    def reject(self, reason: Rejection, detail: str = "") -> None:
-        self.rejections[reason] += 1
+    def put_if_room(self, event: Event) -> None:
+        """For what a stranger can cause at will."""
         if len(self._events) < limits.MAX_EVENTS:
-            self._events.append(FrameRejected(reason, detail))
+            self._events.append(event)
+
+    def reject(self, reason: Rejection, detail: str = "") -> None:
+        """A frame from the air changed nothing."""
+        self.rejections[reason] += 1
+        self.put_if_room(FrameRejected(reason, detail))
 
     def take(self) -> Event | None:
         return self._events.popleft() if self._events else None

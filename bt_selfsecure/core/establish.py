@@ -113,6 +113,11 @@ class EstablishConfig:
                 f"T_1 must be at least the burst's {self.burst_seconds:g} s and less than that and 2 T_2, or the "
                 "response comes when the initiator no longer waits for it"
             )
+        if 0 < len(self.authentication_key) < limits.MIN_AUTHENTICATION_KEY_BYTES:
+            raise UsageError(
+                f"an authentication key must have at least {limits.MIN_AUTHENTICATION_KEY_BYTES} random bytes: "
+                "a shorter one can be guessed"
+            )
         if self.profile is Profile.PAPER and (self.exchange_shares or self.authentication_key):
             raise UsageError("the profile 'paper' has neither X25519 nor an authentication key: use 'hardened'")
 

@@ -166,6 +166,8 @@ def encode(frame: Frame, *, seed: bytes = b"") -> bytes:
     if not 0 <= frame.seq < (256 if kind.phase else 65536) or len(frame.rand) != _RAND_BYTES[kind]:
         raise LocalError(f"{kind.name}: Seq {frame.seq} or {len(frame.rand)} bytes of Rand are out of range")
     if kind is Kind.RAND_COMPACT:
+        if frame.retran or len(frame.message) != limits.COMPACT_MESSAGE_BYTES:
+            raise LocalError(f"{kind.name}: Retran {frame.retran} or {len(frame.message)} bytes of Message do not fit")
         body = struct.pack(">BH", frame.profile << 4 | kind, frame.seq) + frame.rand + frame.message
     else:
         body = head(frame) + frame.rand + frame.message

@@ -293,7 +293,7 @@ class Initiator:
         ours = frame.rand == burst_rand(self.request, compact=frame.kind is Kind.RAND_COMPACT)
         if self.state in _OVER or not ours or self._messages[frame.seq : frame.seq + 1] == [frame.message]:
             return self._events.reject(Rejection.NOT_FOR_US, "a burst packet")
-        self._events.put(ActiveAttack(frame.seq))
+        self._events.put_if_room(ActiveAttack(frame.seq))
         if self.config.hardened:
             self._fail(Failure.CONFLICT, now, f"Seq {frame.seq}")
         return None

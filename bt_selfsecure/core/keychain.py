@@ -6,7 +6,7 @@ two ends hold one chain a direction each; Eve, with a stolen K_i, drives the sam
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from bt_selfsecure.core import limits
@@ -72,19 +72,9 @@ class Chain:
         key = self.suite.resync_key(checkpoint, nonces + seq.to_bytes(8))
         return Chain(self.suite, key, seq, self.checkpoint_rounds, 0, (checkpoint, key))
 
-    def with_checkpoint(self, key: bytes) -> Chain:
-        """The same round with one more key to resume from (a new K_0); the oldest goes."""
-        return replace(self, checkpoints=(*self.checkpoints[-1:], key))
-
-    def checkpoint_ids(self) -> tuple[bytes, ...]:
-        """Public names of the checkpoints, the newest last; 8 bytes each."""
-        return tuple(self.checkpoint_id(key) for key in self.checkpoints)
-
     def checkpoint_id(self, key: bytes) -> bytes:
+        """Public name of a key to resume from; 8 bytes."""
         return self.suite.label_mac(key, b"checkpoint id", b"")[:CHECKPOINT_ID_BYTES]
-
-    def checkpoint_named(self, name: bytes) -> bytes | None:
-        return next((key for key in reversed(self.checkpoints) if self.checkpoint_id(key) == name), None)
 
     def exhausted(self) -> bool:
         """Whether Seq has reached its limit (row 15): only a new K_0 helps."""

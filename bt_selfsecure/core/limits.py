@@ -10,6 +10,7 @@ IDENTITY_BYTES: Final = 6  # a Bluetooth device address: "the Message field is s
 NONCE_BYTES: Final = 16  # Rand of Fig. 2: 128 random bits
 SESSION_ID_BYTES: Final = 8  # names one establishment in each burst packet: the first bytes of the request's Rand
 SESSION_TAG_BYTES: Final = 2  # the same in the compact form, where space is short
+MIN_AUTHENTICATION_KEY_BYTES: Final = 16  # it can be guessed offline from one establishment: no passwords
 PAIR_ID_BYTES: Final = 8  # names one responder's part of an establishment
 COMMITMENT_BYTES: Final = 32  # SHA-256 of the RandData that [10] reveals later
 SHARE_BYTES: Final = 32  # X25519 public key, RFC 7748
@@ -28,4 +29,4 @@ MAX_MESSAGE_BYTES: Final = 3800  # one round's message: Len less what the paper 
 
 MAX_RESPONDERS: Final = 32  # of one burst: each holds a received set of MAX_BURST numbers at most
 MAX_THROTTLED: Final = 64  # identities whose T_d is remembered; the oldest is forgotten first
-MAX_EVENTS: Final = 1024  # undelivered events: a driver that does not read them loses the oldest rejections, not memory
+MAX_EVENTS: Final = 1024  # unread events: beyond that, what strangers can cause is counted but no longer told

@@ -195,7 +195,7 @@ class Responder:
             return False
         if frame.kind is not Kind.REQUEST or frame.profile is self.config.profile:
             return False
-        self._events.put(RequestRefused(frame.message[: limits.IDENTITY_BYTES], Refusal.PROFILE))
+        self._events.put_if_room(RequestRefused(frame.message[: limits.IDENTITY_BYTES], Refusal.PROFILE))
         return True
 
     def _receive_request(self, frame: Frame, now: float) -> None:
@@ -212,7 +212,7 @@ class Responder:
         if refusal is not Refusal.BUSY:
             self._throttle(offer.identity, now)
         if refusal is not None:
-            return self._events.put(RequestRefused(offer.identity, refusal))
+            return self._events.put_if_room(RequestRefused(offer.identity, refusal))
         return self._accept(frame, offer, now)
 
     def _throttle(self, identity: bytes, now: float) -> None:
@@ -241,7 +241,7 @@ class Responder:
         share = KeyShare(self._random if offer.share else None)
         secret = share.exchange(offer.share)
         if secret is None:
-            return self._events.put(RequestRefused(offer.identity, Refusal.PARAMETERS))
+            return self._events.put_if_room(RequestRefused(offer.identity, Refusal.PARAMETERS))
         answer = Offer(config.identity, offer.compact, bool(config.authentication_key), share=share.public)
         message = request.rand[: limits.SESSION_ID_BYTES] + answer.encode(config.profile, accept=True)
         accept = Frame(config.profile, Kind.ACCEPT, rand=self._random(limits.NONCE_BYTES), message=message)
@@ -296,7 +296,7 @@ class Responder:
         """Row 5. `paper`: both are discarded and Seq is blacklisted. `hardened`: an equal copy is the same packet (an
         advertisement is sent on three channels), another content ends the establishment."""
         if known is not None and known != frame.message:
-            self._events.put(ActiveAttack(frame.seq))
+            self._events.put_if_room(ActiveAttack(frame.seq))
             if self.config.hardened:
                 return self._fail(Failure.CONFLICT, now, f"Seq {frame.seq}")
         if not self.config.hardened and self.state is S.COLLECTING:

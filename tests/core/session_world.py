@@ -63,7 +63,7 @@ class End:
     acknowledged: set[int] = field(default_factory=set)
     """Rows of `said` that the session reported as delivered."""
     excused: set[int] = field(default_factory=set)
-    """Rows of `said` that `every-W` may lose with the power."""
+    """Rows of `said` that `every-W` may lose with the crash of their sender."""
     queue: list[tuple[Persist, Stored]] = field(default_factory=list)
     """Records that the driver was asked to write and has not begun to."""
     disk: list[Stored] = field(default_factory=list)
