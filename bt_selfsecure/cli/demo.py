@@ -43,8 +43,8 @@ EPILOG = """\
 examples:
   bt-selfsecure demo
       Bob is the recording's sensor20, Eve its sensor30.
-  bt-selfsecure demo --bob sensor10 --eve sensor12 --eve sensor42 --position 60
-      Two Eves put together what they hear; Alice stands elsewhere.
+  bt-selfsecure demo --bob sensor22 --eve sensor10 --eve sensor32
+      Another Bob, and two Eves who put together what they hear.
   bt-selfsecure demo --distance bob=3,eve=12 --send photo.jpg --out report
       A model of distance, your own file, and a report to read: report.html,
       eve.pcapng for Wireshark, trace.jsonl and summary.json.

@@ -125,9 +125,8 @@ def _key_rows(outcome: Outcome) -> list[tuple[str, str]]:
         rows, in_key = [("key", f"not established: {outcome.failure}")], "packets reached Bob"
     missed = f"{joint.bob_only} of those, e|B = {percent(joint.e_given_bob)} (95 % interval {percent(low)} to "
     planned = f"{outcome.planned_bits:.0f} by the bound given to Alice (e|B >= {percent(outcome.eve_loss_bound)})"
-    target = f"target {outcome.target_bits:g} " + (
-        "reached" if outcome.secret_bits >= outcome.target_bits else "not proved"
-    )
+    proved = "reached" if outcome.secret_bits >= outcome.target_bits else "not proved"
+    target = f"target {outcome.target_bits:g} {proved if outcome.established else 'missed: there is no key'}"
     return [
         *rows,
         ("|S|", f"{joint.received} of {joint.sent} {in_key}"),
