@@ -16,7 +16,8 @@ from typing import Any
 
 import harness
 import pytest
-from session_world import STRANGERS, World, mutated
+from session_schedules import STRANGERS, mutated
+from session_world import World
 
 from bt_selfsecure.core.events import FrameRejected
 from bt_selfsecure.core.frames import FrameError, Kind, Profile, decode, encode

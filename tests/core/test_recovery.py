@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_session import EVERY_W, Pair
+from session_pair import EVERY_W, Pair
 
 from bt_selfsecure.core import limits
 from bt_selfsecure.core.frames import Profile

@@ -70,7 +70,8 @@ class SmallWorld(World):
             )
             queue = tuple((persist.sync, stored) for persist, stored in end.queue)
             disk = (tuple(end.disk), queue, end.writing is None)
-            ends.append((memory, disk, end.inbox, end.taken, tuple(end.handed), end.randbytes.__self__.count))
+            application = (end.inbox, end.taken, tuple(end.handed), frozenset(end.acknowledged), frozenset(end.excused))
+            ends.append((memory, disk, application, end.randbytes.__self__.count))
         return hash((*ends, tuple(sorted(self.on_the_way))))
 
     def actions(self, budget: Budget) -> list[Action]:
@@ -287,7 +288,7 @@ def check_figures(loss: float, runs: int, capsys: pytest.CaptureFixture[str]) ->
 
 def report(explored: Explored, capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
-        print(f"\n  {explored.states} states, {explored.depth} steps {explored.violation}", end=" ")
+        print(f"\n  {explored.states} states, schedules of {explored.depth} steps {explored.violation}", end=" ")
         print(*(f"\n    {step}" for step in explored.schedule), end=" ")
 
 
@@ -301,12 +302,14 @@ SETTINGS = [
 DEEP_SETTINGS = [
     pytest.param({}, Budget(3, 2, 0), 99, id="loss-duplicates-timeouts"),
     pytest.param({"profile": PAPER}, Budget(3, 1, 0), 99, id="paper"),
-    pytest.param({}, Budget(1, 1, 1), 8, id="crash"),
-    pytest.param({"W": 2}, Budget(1, 0, 2), 8, id="two-crashes"),
-    pytest.param({"durability": EVERY_W, "W": 1}, Budget(1, 0, 2), 8, id="two-crashes-every-1"),
-    pytest.param({"durability": EVERY_W, "W": 2}, Budget(1, 0, 2), 8, id="two-crashes-every-W"),
-    pytest.param({"slow": True}, Budget(1, 0, 1), 10, id="crash-slow-disk"),
-    pytest.param({"slow": True, "durability": EVERY_W, "W": 2}, Budget(1, 0, 1), 10, id="crash-slow-disk-every-W"),
+    pytest.param({}, Budget(0, 0, 1), 99, id="crash"),
+    pytest.param({"durability": EVERY_W, "W": 2}, Budget(0, 0, 1), 99, id="crash-every-W"),
+    pytest.param({"slow": True}, Budget(0, 0, 1), 99, id="crash-slow-disk"),
+    pytest.param({}, Budget(1, 1, 1), 7, id="crash-and-more"),
+    pytest.param({"W": 2}, Budget(1, 0, 2), 6, id="two-crashes"),
+    pytest.param({"durability": EVERY_W, "W": 1}, Budget(1, 0, 2), 6, id="two-crashes-every-1"),
+    pytest.param({"durability": EVERY_W, "W": 2}, Budget(1, 0, 2), 6, id="two-crashes-every-W"),
+    pytest.param({"slow": True, "durability": EVERY_W, "W": 2}, Budget(1, 0, 1), 11, id="crash-slow-disk-every-W"),
 ]
 
 

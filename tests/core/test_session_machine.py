@@ -1,6 +1,6 @@
 """The five invariants of the session under any schedule of a random adversary, crashes and power loss included.
 
-Hypothesis finds short schedules and makes them shorter; the fast scheduler of `session_world` does many:
+Hypothesis finds short schedules and makes them shorter; `session_schedules` does many:
 
     pytest -m long tests/core/test_session_machine.py              100 000 schedules from seed 0
     SCHEDULES=1000000 SCHEDULE_SEED=7000000 pytest -m long ...     others
@@ -19,7 +19,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from session_world import STRANGERS, World, run_schedule
+from session_schedules import STRANGERS, run_schedule
+from session_world import World
 
 from bt_selfsecure.core.frames import Profile
 from bt_selfsecure.core.recovery import Durability
