@@ -40,6 +40,8 @@ class Profile(enum.IntEnum):
     PAPER = 1
     HARDENED = 2
 
+    __hash__ = int.__hash__  # enum's own hashes the name, in Python: tables by profile and kind are on the hot path
+
     @property
     def label(self) -> str:
         return self.name.lower()
@@ -60,6 +62,8 @@ class Kind(enum.IntEnum):
     RESYNC_CALL = 10
     RESYNC_REQUEST = 11
     RESYNC_RESPONSE = 12
+
+    __hash__ = int.__hash__
 
     @property
     def phase(self) -> int:

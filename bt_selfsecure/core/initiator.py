@@ -36,10 +36,10 @@ from bt_selfsecure.core.material import (
 )
 from bt_selfsecure.core.received_set import ReceivedSetError, decode_received_set
 from bt_selfsecure.core.suites import Random, sha256
-from bt_selfsecure.core.trace import KeyLog, Machine, Tracer, key_log_line
+from bt_selfsecure.core.trace import KeyLog, Machine, MachineEnum, Tracer, key_log_line
 
 
-class InitiatorState(enum.Enum):
+class InitiatorState(MachineEnum):
     NEW = enum.auto()
     REQUESTING = enum.auto()  # T_H runs
     RESTING = enum.auto()  # T_W runs
@@ -50,7 +50,7 @@ class InitiatorState(enum.Enum):
     FAILED = enum.auto()
 
 
-class InitiatorInput(enum.Enum):
+class InitiatorInput(MachineEnum):
     START = enum.auto()
     T_H_OVER = enum.auto()
     T_W_OVER = enum.auto()

@@ -24,16 +24,16 @@ from bt_selfsecure.core.recovery import (
 )
 from bt_selfsecure.core.sending import chain_key_line
 from bt_selfsecure.core.suites import Attempt, NotAuthentic, Random
-from bt_selfsecure.core.trace import KeyLog, Machine, Tracer
+from bt_selfsecure.core.trace import KeyLog, Machine, MachineEnum, Tracer
 
 
-class ReceiverState(enum.Enum):
+class ReceiverState(MachineEnum):
     LISTENING = enum.auto()
     CALLING = enum.auto()  # for a resynchronisation; until then no data is accepted
     CLOSED = enum.auto()
 
 
-class ReceiverInput(enum.Enum):
+class ReceiverInput(MachineEnum):
     CALL = enum.auto()
     ACCEPTED = enum.auto()
     AGREED = enum.auto()

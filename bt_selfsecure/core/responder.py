@@ -27,10 +27,10 @@ from bt_selfsecure.core.losses import secret_bits
 from bt_selfsecure.core.material import KeyMaterial, KeyShare, Offer, burst_kind, burst_rand, nonce_commitment, pair_id
 from bt_selfsecure.core.received_set import encode_received_set
 from bt_selfsecure.core.suites import Random, sha256
-from bt_selfsecure.core.trace import KeyLog, Machine, Tracer, key_log_line
+from bt_selfsecure.core.trace import KeyLog, Machine, MachineEnum, Tracer, key_log_line
 
 
-class ResponderState(enum.Enum):
+class ResponderState(MachineEnum):
     IDLE = enum.auto()
     ACCEPTED = enum.auto()
     COLLECTING = enum.auto()  # 2 T_1 runs
@@ -39,7 +39,7 @@ class ResponderState(enum.Enum):
     ESTABLISHED = enum.auto()
 
 
-class ResponderInput(enum.Enum):
+class ResponderInput(MachineEnum):
     REQUEST = enum.auto()
     FIRST_PACKET = enum.auto()
     BURST_OVER = enum.auto()

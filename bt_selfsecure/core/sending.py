@@ -25,11 +25,11 @@ from bt_selfsecure.core.recovery import (
     resync_request,
 )
 from bt_selfsecure.core.suites import Attempt, Random
-from bt_selfsecure.core.trace import KeyLog, Machine, Tracer, key_log_line
+from bt_selfsecure.core.trace import KeyLog, Machine, MachineEnum, Tracer, key_log_line
 from bt_selfsecure.errors import LocalError
 
 
-class SenderState(enum.Enum):
+class SenderState(MachineEnum):
     IDLE = enum.auto()
     WAITING = enum.auto()  # for the acknowledgement
     UNREACHABLE = enum.auto()  # Omega retransmissions were in vain; the last one is repeated, slowly
@@ -37,7 +37,7 @@ class SenderState(enum.Enum):
     CLOSED = enum.auto()
 
 
-class SenderInput(enum.Enum):
+class SenderInput(MachineEnum):
     SEND = enum.auto()
     ACKNOWLEDGED = enum.auto()
     OMEGA_OVER = enum.auto()

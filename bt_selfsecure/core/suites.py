@@ -13,12 +13,15 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from bt_selfsecure.core import limits, oaep
 from bt_selfsecure.core.frames import Frame, Kind, Profile, head
 
+_SHA256: Final = hashes.SHA256()
 Random = Callable[[int], bytes]
 """`random(n)` gives n unpredictable bytes; the caller of an endpoint injects it."""
 
@@ -112,13 +115,9 @@ def hkdf_extract(salt: bytes, material: bytes) -> bytes:
 
 def hkdf_expand(prk: bytes, info: bytes, length: int = 32) -> bytes:
     """HKDF-Expand of RFC 5869 section 2.3 with SHA-256; `length` at most 8160 bytes."""
-    block = hmac.digest(prk, info + b"\x01", "sha256")
-    if length <= 32:
-        return block[:length]
-    blocks = [block]
-    for counter in range(2, -(-length // 32) + 1):
-        blocks.append(hmac.digest(prk, blocks[-1] + info + bytes([counter]), "sha256"))
-    return b"".join(blocks)[:length]
+    if length <= 32:  # one block, which is most of them: HMAC alone is faster
+        return hmac.digest(prk, info + b"\x01", "sha256")[:length]
+    return HKDFExpand(_SHA256, length, info).derive(prk)
 
 
 def sha256(data: bytes) -> bytes:
@@ -264,9 +263,9 @@ class HardenedSuite:
         return message, Attempt(header, rand, self._ack(keys, frame.mac))
 
     def roll(self, key: bytes, attempt: Attempt, message: bytes) -> bytes:
-        """Row 11: HKDF over (K_i, Rand, H(message), Seq, Retran)."""
+        """Row 11: HKDF over (K_i, Rand, H(message), Seq, Retran). K_i is a key already, so expansion is enough."""
         fresh = attempt.rand + sha256(message) + self._associated(attempt.header)
-        return hkdf_expand(hkdf_extract(key, fresh), b"btss next key")
+        return hkdf_expand(key, b"btss next key" + fresh)
 
     def label_mac(self, key: bytes, label: bytes, data: bytes) -> bytes:
         return hmac.digest(hkdf_expand(key, b"btss mac " + label), data, "sha256")[:16]

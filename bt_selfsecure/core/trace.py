@@ -14,8 +14,15 @@ from typing import Any, Final, Generic, TypeVar
 
 from bt_selfsecure.errors import LocalError
 
-State = TypeVar("State", bound=enum.Enum)
-Input = TypeVar("Input", bound=enum.Enum)
+
+class MachineEnum(enum.Enum):
+    """States and inputs of a machine."""
+
+    __hash__ = object.__hash__  # enum's own hashes the name, in Python: a table is looked up at every frame
+
+
+State = TypeVar("State", bound=MachineEnum)
+Input = TypeVar("Input", bound=MachineEnum)
 
 
 @dataclass(frozen=True, slots=True)

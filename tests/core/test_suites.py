@@ -329,8 +329,8 @@ def test_the_key_of_hardened_rolls_by_hkdf_over_rand_message_seq_and_retran(
 ) -> None:
     """Row 11 of the reading."""
     following = HARDENED.roll(key, Attempt(Header(seq, retran), rand, b""), message)
-    prk = hmac_sha256(key, rand + sha256(message) + seq.to_bytes(8) + bytes([retran]))
-    assert following == hmac_sha256(prk, b"btss next key\1")
+    fresh = rand + sha256(message) + seq.to_bytes(8) + bytes([retran])
+    assert following == hmac_sha256(key, b"btss next key" + fresh + b"\1")
 
 
 def test_the_two_chains_of_a_session_and_the_keys_of_a_resynchronisation_are_as_the_specification_says() -> None:

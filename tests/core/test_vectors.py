@@ -233,7 +233,7 @@ def next_key(round_: dict[str, Any], attempt: dict[str, Any], *, hardened: bool)
     seq = round_["seq"].to_bytes(8)
     if hardened:
         fresh = rand + sha256(message) + seq + bytes([attempt["retran"]])
-        return hkdf_expand(hs(key, fresh), b"btss next key")
+        return hkdf_expand(key, b"btss next key" + fresh)
     return sha256(xor(key, message, rand) if attempt["retran"] == 0 else xor(key, message, rand, seq))
 
 
