@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import statistics
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -139,9 +138,9 @@ def test_one_round_takes_at_most_half_of_a_double_ratchet_message(
         for _ in range(21):  # in turns, so that both meet the same weather
             ours.append(seconds(pair.batch))
             theirs.append(seconds(lambda: runner.run(double_batch(alice, bob))))
-    ratio = statistics.median(ours) / statistics.median(theirs)
+    ratio = min(ours) / min(theirs)  # the least disturbed batch of each
     benchmark.extra_info["ratio"] = round(ratio, 3)
-    benchmark.extra_info["double ratchet, us"] = round(statistics.median(theirs) / BATCH * 1e6, 1)
+    benchmark.extra_info["double ratchet, us"] = round(min(theirs) / BATCH * 1e6, 1)
     benchmark(pair.round)
     print(f"\n{durability.value}: ratio {ratio:.3f}", benchmark.extra_info)
     assert ratio <= MOST_OF_THEIR_TIME

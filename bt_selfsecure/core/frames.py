@@ -28,7 +28,7 @@ import hashlib
 import hmac
 import struct
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from bt_selfsecure.core import limits, oaep
 from bt_selfsecure.errors import LocalError
@@ -90,9 +90,12 @@ class FrameError(Exception):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Frame:
-    """One packet of Fig. 2. Fields that a kind does not have are empty or zero."""
+    """One packet of Fig. 2. Fields that a kind does not have are empty or zero.
+
+    Never changed once it is made, as if it were frozen; freezing would double what making one costs.
+    """
 
     profile: Profile
     kind: Kind
@@ -136,8 +139,7 @@ _UNKEYED: Final = frozenset({Kind.REQUEST, Kind.ACCEPT, Kind.RAND, Kind.RAND_COM
 _PADDED: Final = frozenset({Kind.REQUEST, Kind.ACCEPT})
 _SESSION_HEAD: Final = struct.Struct(">BHB")
 _ESTABLISH_HEAD: Final = struct.Struct(">BHH")
-_PROFILES: Final = {p.value: p for p in Profile}
-_KINDS: Final = {k.value: k for k in Kind}
+_VERSIONS: Final = frozenset(p.value for p in Profile)
 
 
 def mac_bytes(profile: Profile, kind: Kind) -> int:
@@ -149,7 +151,33 @@ def mac_bytes(profile: Profile, kind: Kind) -> int:
     return PAPER_HASH_BYTES if profile is Profile.PAPER and kind not in _PAPER_SHORT else SHORT_MAC_BYTES
 
 
-_MAC_BYTES: Final = {(p, k): mac_bytes(p, k) for p in Profile for k in Kind}
+class _Form(NamedTuple):
+    """How frames of one first octet (Ver and Kind) are laid out."""
+
+    profile: Profile
+    kind: Kind
+    layout: struct.Struct
+    seq_limit: int
+    rand_bytes: int
+    mac_bytes: int
+    unkeyed: bool
+    padded: bool
+
+
+def _form(profile: Profile, kind: Kind) -> _Form:
+    return _Form(
+        profile,
+        kind,
+        _SESSION_HEAD if kind.phase else _ESTABLISH_HEAD,
+        1 << 8 if kind.phase else 1 << 16,
+        _RAND_BYTES[kind],
+        mac_bytes(profile, kind),
+        kind in _UNKEYED,
+        kind in _PADDED and profile is Profile.PAPER,
+    )
+
+
+_FORMS: Final = {p << 4 | k: _form(p, k) for p in Profile for k in Kind}
 
 
 def head(frame: Frame) -> bytes:
@@ -164,21 +192,24 @@ def encode(frame: Frame, *, seed: bytes = b"") -> bytes:
     `seed` is the one-time random number a of [2] (32 bytes), needed for request and accept in `paper` only.
     Raises `LocalError` where a field has a size or value that the wire can't carry.
     """
-    kind = frame.kind
-    if not 0 <= frame.retran <= limits.MAX_RETRAN or len(frame.message) > limits.MAX_LEN:
-        raise LocalError(f"{kind.name}: Retran {frame.retran} or Len {len(frame.message)} is out of range")
-    if not 0 <= frame.seq < (256 if kind.phase else 65536) or len(frame.rand) != _RAND_BYTES[kind]:
+    kind, size = frame.kind, len(frame.message)
+    octet = frame.profile << 4 | kind
+    form = _FORMS[octet]
+    if not 0 <= frame.retran <= limits.MAX_RETRAN or size > limits.MAX_LEN:
+        raise LocalError(f"{kind.name}: Retran {frame.retran} or Len {size} is out of range")
+    if not 0 <= frame.seq < form.seq_limit or len(frame.rand) != form.rand_bytes:
         raise LocalError(f"{kind.name}: Seq {frame.seq} or {len(frame.rand)} bytes of Rand are out of range")
     if kind is Kind.RAND_COMPACT:
-        if frame.retran or len(frame.message) != limits.COMPACT_MESSAGE_BYTES:
-            raise LocalError(f"{kind.name}: Retran {frame.retran} or {len(frame.message)} bytes of Message do not fit")
-        body = struct.pack(">BH", frame.profile << 4 | kind, frame.seq) + frame.rand + frame.message
+        if frame.retran or size != limits.COMPACT_MESSAGE_BYTES:
+            raise LocalError(f"{kind.name}: Retran {frame.retran} or {size} bytes of Message do not fit")
+        clear = struct.pack(">BH", octet, frame.seq)
     else:
-        body = head(frame) + frame.rand + frame.message
-    if kind in _PADDED and frame.profile is Profile.PAPER:
-        body = head(frame) + oaep.encode(body, seed=seed)
-    mac = _unkeyed_hash(frame.profile, kind, body) if kind in _UNKEYED else frame.mac
-    if len(mac) != _MAC_BYTES[frame.profile, kind]:
+        clear = form.layout.pack(octet, frame.retran << 12 | size, frame.seq)
+    body = clear + frame.rand + frame.message
+    if form.padded:
+        body = clear + oaep.encode(body, seed=seed)
+    mac = _unkeyed_hash(body, form.mac_bytes) if form.unkeyed else frame.mac
+    if len(mac) != form.mac_bytes:
         raise LocalError(f"{kind.name}: the HMAC field has {len(mac)} bytes")
     return body + mac
 
@@ -187,35 +218,31 @@ def decode(data: bytes) -> Frame:
     """The frame that these bytes are. Total: returns a `Frame` or raises `FrameError`, and nothing else."""
     if not 1 <= len(data) <= limits.MAX_FRAME_BYTES:
         raise FrameError(Malformed.SIZE)
-    profile, kind = _PROFILES.get(data[0] >> 4), _KINDS.get(data[0] & 15)
-    if profile is None:
-        raise FrameError(Malformed.VERSION)
-    if kind is None:
-        raise FrameError(Malformed.KIND)
+    form = _FORMS.get(data[0])
+    if form is None:
+        raise FrameError(Malformed.KIND if data[0] >> 4 in _VERSIONS else Malformed.VERSION)
+    profile, kind, layout, _, rand_bytes, mac_bytes, unkeyed, padded = form
     if kind is Kind.RAND_COMPACT:
         return _decode_compact(profile, data)
-    layout = _SESSION_HEAD if kind >= Kind.DATA else _ESTABLISH_HEAD
-    start, mac_size = layout.size, _MAC_BYTES[profile, kind]
-    end = len(data) - mac_size
+    start, end = layout.size, len(data) - mac_bytes
     if end < start:
         raise FrameError(Malformed.SIZE)
     _, retran_len, seq = layout.unpack_from(data)
     body, mac = data[start:end], data[end:]
-    if kind in _UNKEYED and not hmac.compare_digest(mac, _unkeyed_hash(profile, kind, data[:end])):
+    if unkeyed and not hmac.compare_digest(mac, _unkeyed_hash(data[:end], mac_bytes)):
         raise FrameError(Malformed.CHECK)
-    if kind in _PADDED and profile is Profile.PAPER:
+    if padded:
         body = _unpad(data[:start], body)
-    rand_size = _RAND_BYTES[kind]
-    if len(body) - rand_size != retran_len & 0xFFF:
+    if len(body) - rand_bytes != retran_len & 0xFFF:
         raise FrameError(Malformed.LENGTH)
-    return Frame(profile, kind, retran_len >> 12, seq, body[:rand_size], body[rand_size:], mac)
+    return Frame(profile, kind, retran_len >> 12, seq, body[:rand_bytes], body[rand_bytes:], mac)
 
 
 def _decode_compact(profile: Profile, data: bytes) -> Frame:
     if len(data) != COMPACT_FRAME_BYTES:
         raise FrameError(Malformed.SIZE)
     body, check = data[:-COMPACT_CHECK_BYTES], data[-COMPACT_CHECK_BYTES:]
-    if check != _unkeyed_hash(profile, Kind.RAND_COMPACT, body):
+    if check != _unkeyed_hash(body, COMPACT_CHECK_BYTES):
         raise FrameError(Malformed.CHECK)
     return Frame(profile, Kind.RAND_COMPACT, 0, int.from_bytes(body[1:3]), body[3:5], body[5:], check)
 
@@ -230,6 +257,6 @@ def _unpad(clear_head: bytes, padded: bytes) -> bytes:
     return plain[len(clear_head) :]
 
 
-def _unkeyed_hash(profile: Profile, kind: Kind, body: bytes) -> bytes:
-    """Hash_A of [3], as long as the HMAC field of this kind."""
-    return hashlib.sha256(body).digest()[: _MAC_BYTES[profile, kind]]
+def _unkeyed_hash(body: bytes, length: int) -> bytes:
+    """Hash_A of [3], as long as the HMAC field of its kind."""
+    return hashlib.sha256(body).digest()[:length]

@@ -1,7 +1,8 @@
 """The chain of round keys of one direction: K_i, its parts, how it rolls, and the checkpoints it can be resumed from.
 
-Immutable: rolling gives a new chain, so an endpoint commits by assignment, after it has authenticated. The session's
-two ends hold one chain a direction each; Eve, with a stolen K_i, drives the same object.
+Never changed once it is made: rolling gives a new chain, so an endpoint commits by assignment, after it has
+authenticated. (Not frozen, for freezing would double what making one costs, twice a round.) The session's two ends hold
+one chain a direction each; Eve, with a stolen K_i, drives the same object.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from bt_selfsecure.core.suites import Attempt, Header, NotAuthentic, Random, Rou
 CHECKPOINT_ID_BYTES: Final = 8
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Chain:
     """One direction at round `seq`. Its repr shows no key."""
 
@@ -35,7 +36,7 @@ class Chain:
     """K_H, K_E, K_A of this round."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "keys", self.suite.split(self.key))
+        self.keys = self.suite.split(self.key)
 
     @classmethod
     def start(cls, suite: Suite, k0: bytes, label: bytes, checkpoint_rounds: int, seq: int = 0) -> Chain:
@@ -56,7 +57,7 @@ class Chain:
         """Message and attempt, if the frame belongs to this round. Raises `NotAuthentic`, and nothing else."""
         if frame.seq != self.seq & 255:
             raise NotAuthentic
-        return self.suite.open(self.keys, Header(self.seq, 0), frame)
+        return self.suite.open(self.keys, self.seq, frame)
 
     def rolled(self, attempt: Attempt, message: bytes) -> Chain:
         """The chain at the next round, [14] and [15]; every W rounds the new key is a checkpoint."""

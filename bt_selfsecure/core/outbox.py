@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from bt_selfsecure.core.endpoint import EventQueue
-from bt_selfsecure.core.events import Event, Persist
+from bt_selfsecure.core.events import Persist
 from bt_selfsecure.core.frames import Frame, encode
 from bt_selfsecure.core.recovery import SessionRecord
 
@@ -46,8 +46,9 @@ class Outbox:
             self._frames[data[0]] = (self._needed, data)
 
     def take_frames(self) -> list[bytes]:
-        due = [kind for kind, (needed, _) in self._frames.items() if needed <= self._persisted]
-        return [self._frames.pop(kind)[1] for kind in due]
-
-    def take_event(self) -> Event | None:
-        return self.events.take()
+        if self._needed <= self._persisted:  # as nearly always
+            due = [data for _, data in self._frames.values()]
+            self._frames.clear()
+            return due
+        kinds = [kind for kind, (needed, _) in self._frames.items() if needed <= self._persisted]
+        return [self._frames.pop(kind)[1] for kind in kinds]

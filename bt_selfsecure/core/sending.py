@@ -133,9 +133,9 @@ class Sender:
         attempt = self._proved_attempt(frame)
         if attempt is None:
             return self._out.events.reject(Rejection.UNAUTHENTIC, "an acknowledgement")
-        chain, (message, *following) = self.kept.chain, self.kept.messages
+        chain, message, following = self.kept.chain, self.kept.messages[0], self.kept.messages[1:]
         self._machine.on(I.ACKNOWLEDGED, now, seq=chain.seq, retran=attempt.header.retran)
-        self.kept = SendingState(chain.rolled(attempt, message), tuple(following), self.kept.offer)
+        self.kept = SendingState(chain.rolled(attempt, message), following, self.kept.offer)
         self._log_key()
         self._attempts = []
         self._history.append(message)

@@ -140,7 +140,7 @@ class Session:
         self._out.persisted(token)
 
     def next_event(self) -> Event | None:
-        return self._out.take_event()
+        return self._out.events.take()
 
     def frames_to_send(self, now: float) -> list[bytes]:
         return self._out.take_frames()

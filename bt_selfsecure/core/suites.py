@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import struct
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -21,7 +21,10 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from bt_selfsecure.core import limits, oaep
 from bt_selfsecure.core.frames import Frame, Kind, Profile, head
 
+_SEQ_RETRAN: Final = struct.Struct(">QB")
 _SHA256: Final = hashes.SHA256()
+_IPAD: Final = bytes(octet ^ 0x36 for octet in range(256))
+_OPAD: Final = bytes(octet ^ 0x5C for octet in range(256))
 Random = Callable[[int], bytes]
 """`random(n)` gives n unpredictable bytes; the caller of an endpoint injects it."""
 
@@ -30,17 +33,18 @@ class NotAuthentic(Exception):  # noqa: N818 - a verdict about a frame, not a fa
     """The frame was not made with this key. The only exception that `Suite.open` raises."""
 
 
-@dataclass(frozen=True, slots=True)
-class RoundKeys:
-    """K_H, K_E, K_A: the parts of one round's key K_i."""
+class RoundKeys(NamedTuple):
+    """K_H, K_E, K_A: the parts of one round's key K_i. Its repr shows none."""
 
-    hmac: bytes = field(repr=False)
-    encryption: bytes = field(repr=False)
-    acknowledgement: bytes = field(repr=False)
+    hmac: bytes
+    encryption: bytes
+    acknowledgement: bytes
+
+    def __repr__(self) -> str:
+        return "RoundKeys()"
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """The fields of one attempt that are authenticated beside the message."""
 
     seq: int
@@ -51,14 +55,16 @@ class Header:
     """Rounds since the last checkpoint. In P_p of `paper`; in `hardened` it follows from the rest."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One sealed attempt of one round, as its sender keeps it and its receiver finds it."""
+class Attempt(NamedTuple):
+    """One sealed attempt of one round, as its sender keeps it and its receiver finds it. Its repr shows no secret."""
 
     header: Header
-    rand: bytes = field(repr=False)
-    ack: bytes = field(repr=False)
+    rand: bytes
+    ack: bytes
     """ACK of [13]: only somebody who holds K_A and this very attempt can name it."""
+
+    def __repr__(self) -> str:
+        return f"Attempt({self.header!r})"
 
 
 class Suite(Protocol):
@@ -91,8 +97,8 @@ class Suite(Protocol):
         """The frame of one attempt, [2] and [11] to [13], with fresh Rand, and what its sender must keep."""
         ...
 
-    def open(self, keys: RoundKeys, header: Header, frame: Frame) -> tuple[bytes, Attempt]:
-        """Message and attempt of an authentic frame. Raises `NotAuthentic`, and nothing else."""
+    def open(self, keys: RoundKeys, seq: int, frame: Frame) -> tuple[bytes, Attempt]:
+        """Message and attempt of an authentic frame of round `seq`. Raises `NotAuthentic`, and nothing else."""
         ...
 
     def roll(self, key: bytes, attempt: Attempt, message: bytes) -> bytes:
@@ -108,15 +114,25 @@ class Suite(Protocol):
         ...
 
 
+def hmac_sha256(key: bytes, data: bytes) -> bytes:
+    """HMAC-SHA-256 (RFC 2104) under a key of at most 64 bytes.
+
+    The same as hmac.digest, of which OpenSSL 3 makes four times the work of its two hashes: a round takes a dozen.
+    """
+    padded = key.ljust(64, b"\0")
+    inner = hashlib.sha256(padded.translate(_IPAD) + data).digest()
+    return hashlib.sha256(padded.translate(_OPAD) + inner).digest()
+
+
 def hkdf_extract(salt: bytes, material: bytes) -> bytes:
     """HKDF-Extract of RFC 5869 section 2.2 with SHA-256; 32 bytes."""
     return hmac.digest(salt, material, "sha256")
 
 
 def hkdf_expand(prk: bytes, info: bytes, length: int = 32) -> bytes:
-    """HKDF-Expand of RFC 5869 section 2.3 with SHA-256; `length` at most 8160 bytes."""
-    if length <= 32:  # one block, which is most of them: HMAC alone is faster
-        return hmac.digest(prk, info + b"\x01", "sha256")[:length]
+    """HKDF-Expand of RFC 5869 section 2.3 with SHA-256; `length` at most 8160 bytes, `prk` at most 64."""
+    if length <= 32:
+        return hmac_sha256(prk, info + b"\x01")[:length]
     return HKDFExpand(_SHA256, length, info).derive(prk)
 
 
@@ -176,7 +192,7 @@ class PaperSuite:
         frame = Frame(self.profile, Kind.DATA, min(header.retran, 1), header.seq & 255, b"", body, mac)
         return frame, Attempt(header, rand, self._ack(keys, padded))
 
-    def open(self, keys: RoundKeys, header: Header, frame: Frame) -> tuple[bytes, Attempt]:
+    def open(self, keys: RoundKeys, seq: int, frame: Frame) -> tuple[bytes, Attempt]:
         """Row 9: the paper decrypts before it verifies."""
         padded = self._crypt(keys, frame.mac, frame.message)
         if not hmac.compare_digest(frame.mac, hmac.digest(keys.hmac, padded, "sha256")):
@@ -185,7 +201,7 @@ class PaperSuite:
             plain = oaep.decode(padded)
         except oaep.OaepError:
             raise NotAuthentic from None
-        header = Header(header.seq, frame.retran, int.from_bytes(plain[12:14]))
+        header = Header(seq, frame.retran, int.from_bytes(plain[12:14]))
         rand, message = plain[14 : self._FIELDS], plain[self._FIELDS :]
         if plain != self._plaintext(header, rand, message):
             raise NotAuthentic
@@ -250,8 +266,8 @@ class HardenedSuite:
         frame = Frame(self.profile, Kind.DATA, header.retran, header.seq & 255, b"", body, mac)
         return frame, Attempt(header, rand, self._ack(keys, mac))
 
-    def open(self, keys: RoundKeys, header: Header, frame: Frame) -> tuple[bytes, Attempt]:
-        header = Header(header.seq, frame.retran)
+    def open(self, keys: RoundKeys, seq: int, frame: Frame) -> tuple[bytes, Attempt]:
+        header = Header(seq, frame.retran)
         if len(frame.message) < limits.NONCE_BYTES:
             raise NotAuthentic
         try:
@@ -274,11 +290,11 @@ class HardenedSuite:
         return hkdf_expand(hkdf_extract(checkpoint, nonces), b"btss resync")
 
     def _associated(self, header: Header) -> bytes:
-        return header.seq.to_bytes(8) + bytes([header.retran])
+        return _SEQ_RETRAN.pack(header.seq, header.retran)
 
     def _ack(self, keys: RoundKeys, mac: bytes) -> bytes:
         """[13] in 128 bits: the SIV stands for the whole attempt, Rand and header included."""
-        return hmac.digest(keys.acknowledgement, mac, "sha256")[:16]
+        return hmac_sha256(keys.acknowledgement, mac)[:16]
 
 
 PAPER: Final[Suite] = PaperSuite()

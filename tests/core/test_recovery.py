@@ -25,8 +25,8 @@ SEQS = st.integers(0, limits.MAX_ROUNDS)
 
 
 def pair_of_the_fixture(profile: Profile) -> Pair:
-    """Alice's seventh message was accepted and the acknowledgement lost; Bob's second has not arrived. She was given a
-    new K_0 that he does not have."""
+    """How the fixtures were made. Alice's eighth message was accepted, the acknowledgement lost; Bob's second did not
+    arrive. She was given a new K_0 that he does not have."""
     pair = Pair(profile, SessionConfig(checkpoint_rounds=4))
     for number in range(6):
         pair.round(b"message %d" % number)
@@ -45,10 +45,17 @@ def fixture(profile: Profile) -> dict[str, Any]:
 
 @pytest.mark.parametrize("profile", Profile, ids=lambda profile: profile.label)
 def test_a_record_of_version_1_is_read_for_ever(profile: Profile) -> None:
-    pair, stored = pair_of_the_fixture(profile), fixture(profile)
-    for role, end in ((Role.INITIATOR, pair.alice), (Role.RESPONDER, pair.bob)):
-        record = SessionRecord.from_json(json.dumps(stored[role.value]))
-        assert record == end.records[-1].record
+    stored = fixture(profile)
+    alice, bob = (SessionRecord.from_json(json.dumps(stored[role.value])) for role in Role)
+    assert (alice.profile, alice.role, bob.profile, bob.role) == (profile, Role.INITIATOR, profile, Role.RESPONDER)
+    assert (alice.sending.chain.seq, alice.sending.messages) == (7, (b"message 7",))
+    assert (bob.receiving.chain.seq, bob.receiving.previous) == (8, alice.sending.chain.key)
+    assert (bob.sending.chain.seq, bob.sending.messages) == (1, (b"answer 1",))
+    assert alice.receiving.chain == bob.sending.chain
+    assert alice.sending.chain.checkpoints == bob.receiving.chain.checkpoints
+    assert alice.sending.offer
+    assert not bob.receiving.offer
+    for role, record in ((Role.INITIATOR, alice), (Role.RESPONDER, bob)):
         assert json.loads(record.to_json()) == stored[role.value]
 
 

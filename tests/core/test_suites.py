@@ -353,7 +353,7 @@ def test_what_is_sealed_is_opened_with_the_same_attempt(
     suite: Suite, message: bytes, seq: int, retran: int, key: bytes
 ) -> None:
     frame, sent = suite.seal(suite.split(key), Header(seq, retran), message, DeterministicRandom(2))
-    opened, received = suite.open(suite.split(key), Header(seq, 0), frame)
+    opened, received = suite.open(suite.split(key), seq, frame)
     assert opened == message
     assert (received.rand, received.ack) == (sent.rand, sent.ack)
     assert suite.roll(key, received, opened) == suite.roll(key, sent, message)
@@ -378,11 +378,11 @@ def test_a_forged_frame_another_round_and_another_key_are_not_authentic(suite: S
     frame, _ = suite.seal(keys, header, b"message", DeterministicRandom(3))
     for forged in forgeries(frame):
         with pytest.raises(NotAuthentic):
-            suite.open(keys, header, forged)
+            suite.open(keys, header.seq, forged)
     with pytest.raises(NotAuthentic):
-        suite.open(keys, Header(300 + 256, 1), frame)  # the same low bits on the wire
+        suite.open(keys, 300 + 256, frame)  # the same low bits on the wire
     with pytest.raises(NotAuthentic):
-        suite.open(suite.split(bytes(32)), header, frame)
+        suite.open(suite.split(bytes(32)), header.seq, frame)
 
 
 @both_suites
