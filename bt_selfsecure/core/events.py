@@ -154,9 +154,12 @@ class Independence:
 
 @dataclass(frozen=True, slots=True)
 class Persist:
-    """Write `record`; then call `persisted(token)`, which releases the frames and events that wait for it.
+    """Write `record`, together with what was told since the last one; then call `persisted(token)`, which releases the
+    frames that wait for it.
 
-    A later record replaces every earlier one. Where `sync` is false nothing waits: the driver may write lazily.
+    A message that was received or delivered is told before the record that counts it, so a driver that writes both in
+    one transaction gets each exactly once. A later record replaces every earlier one. Where `sync` is false nothing
+    waits: the driver may write lazily.
     """
 
     token: int
@@ -166,12 +169,13 @@ class Persist:
 
 @dataclass(frozen=True, slots=True)
 class MessageReceived:
-    """A message from the peer, in order. In `every-message` exactly once; in `every-W` perhaps again after a crash."""
+    """A message from the peer, in order. In `every-message` exactly once; in `every-W` perhaps again after a crash, under
+    the same Seq in a later epoch, at most W rounds back."""
 
     seq: int
     message: bytes = field(repr=False)
     epoch: int
-    """Counts resynchronisations: a Seq that an earlier epoch has shown already may be a repetition."""
+    """Counts resynchronisations: each (epoch, Seq) comes once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +204,10 @@ class Resynchronised:
 
 @dataclass(frozen=True, slots=True)
 class ReestablishNeeded:
-    """The session can't go on with this K_0: the rounds are used up, or no common checkpoint is left."""
+    """The session can't go on with this K_0: the rounds are used up, or the ends seem to have no key in common.
+
+    A hint where the latter: a stranger's frame can cause it, once in each direction.
+    """
 
     reason: str
 
