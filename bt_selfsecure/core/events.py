@@ -169,8 +169,8 @@ class Persist:
 
 @dataclass(frozen=True, slots=True)
 class MessageReceived:
-    """A message from the peer, in order. In `every-message` exactly once; in `every-W` perhaps again after a crash, under
-    the same Seq in a later epoch, at most W rounds back."""
+    """A message from the peer, in order. In `every-message` exactly once; in `every-W` perhaps again after a crash,
+    under the same Seq in a later epoch."""
 
     seq: int
     message: bytes = field(repr=False)
