@@ -20,7 +20,7 @@ from harness import DeterministicRandom
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bt_selfsecure.core import oaep
+from bt_selfsecure.core import oaep, suites
 from bt_selfsecure.core.frames import Frame, Kind, Profile
 from bt_selfsecure.core.material import KeyShare
 from bt_selfsecure.core.suites import (
@@ -93,6 +93,16 @@ def test_hmac_ack_of_paper_is_hmac_sha_256_of_rfc_4231(vector: dict[str, str]) -
 @pytest.mark.parametrize("vector", official("HMAC/rfc-4231-sha256.txt"), ids=lambda vector: vector["Len"])
 def test_hkdf_extract_is_hmac_sha_256_of_rfc_4231(vector: dict[str, str]) -> None:
     assert hkdf_extract(bytes.fromhex(vector["Key"]), bytes.fromhex(vector["Msg"])).hex() == vector["MD"]
+
+
+def test_our_hmac_of_the_hot_path_is_hmac_sha_256_of_rfc_4231() -> None:
+    """Its keys have at most 64 octets; it also gives the one-block expansion."""
+    vectors = [v for v in official("HMAC/rfc-4231-sha256.txt") if len(v["Key"]) <= 2 * 64]
+    assert len(vectors) >= 4
+    for vector in vectors:
+        key, message = bytes.fromhex(vector["Key"]), bytes.fromhex(vector["Msg"])
+        assert suites.hmac_sha256(key, message).hex() == vector["MD"]
+        assert hkdf_expand(key, message, 32) == suites.hmac_sha256(key, message + b"\x01")
 
 
 def test_our_hkdf_is_that_of_rfc_5869() -> None:
