@@ -182,8 +182,8 @@ _FORMS: Final = {p << 4 | k: _form(p, k) for p in Profile for k in Kind}
 
 def head(frame: Frame) -> bytes:
     """The clear fields before Rand: 4 bytes in the session, 5 in the establishment."""
-    layout = _SESSION_HEAD if frame.kind.phase else _ESTABLISH_HEAD
-    return layout.pack(frame.profile << 4 | frame.kind, frame.retran << 12 | len(frame.message), frame.seq)
+    octet = frame.profile << 4 | frame.kind
+    return _FORMS[octet].layout.pack(octet, frame.retran << 12 | len(frame.message), frame.seq)
 
 
 def encode(frame: Frame, *, seed: bytes = b"") -> bytes:
@@ -204,7 +204,7 @@ def encode(frame: Frame, *, seed: bytes = b"") -> bytes:
             raise LocalError(f"{kind.name}: Retran {frame.retran} or {size} bytes of Message do not fit")
         clear = struct.pack(">BH", octet, frame.seq)
     else:
-        clear = form.layout.pack(octet, frame.retran << 12 | size, frame.seq)
+        clear = head(frame)
     body = clear + frame.rand + frame.message
     if form.padded:
         body = clear + oaep.encode(body, seed=seed)
@@ -221,21 +221,21 @@ def decode(data: bytes) -> Frame:
     form = _FORMS.get(data[0])
     if form is None:
         raise FrameError(Malformed.KIND if data[0] >> 4 in _VERSIONS else Malformed.VERSION)
-    profile, kind, layout, _, rand_bytes, mac_bytes, unkeyed, padded = form
+    profile, kind, layout, _, rand_size, mac_size, unkeyed, padded = form
     if kind is Kind.RAND_COMPACT:
         return _decode_compact(profile, data)
-    start, end = layout.size, len(data) - mac_bytes
+    start, end = layout.size, len(data) - mac_size
     if end < start:
         raise FrameError(Malformed.SIZE)
     _, retran_len, seq = layout.unpack_from(data)
     body, mac = data[start:end], data[end:]
-    if unkeyed and not hmac.compare_digest(mac, _unkeyed_hash(data[:end], mac_bytes)):
+    if unkeyed and not hmac.compare_digest(mac, _unkeyed_hash(data[:end], mac_size)):
         raise FrameError(Malformed.CHECK)
     if padded:
         body = _unpad(data[:start], body)
-    if len(body) - rand_bytes != retran_len & 0xFFF:
+    if len(body) - rand_size != retran_len & 0xFFF:
         raise FrameError(Malformed.LENGTH)
-    return Frame(profile, kind, retran_len >> 12, seq, body[:rand_bytes], body[rand_bytes:], mac)
+    return Frame(profile, kind, retran_len >> 12, seq, body[:rand_size], body[rand_size:], mac)
 
 
 def _decode_compact(profile: Profile, data: bytes) -> Frame:
