@@ -23,21 +23,15 @@ from bumble.device import Device, DeviceConfiguration
 from bumble.transport.common import AsyncPipeSink
 
 from bt_selfsecure.air.capture import COMPANY_ID, framed, manufacturer_data
-from bt_selfsecure.air.controller import (
-    ACL_PACKET_OCTETS,
-    FlushableHost,
-    HCI_Write_Automatic_Flush_Timeout_Command,
-    LossyLink,
-    RadioController,
-    start_worker,
-)
+from bt_selfsecure.air.controller import FlushableHost, HCI_Write_Automatic_Flush_Timeout_Command, RadioController
+from bt_selfsecure.air.link import ACL_PACKET_OCTETS, LossyLink, start_worker
 from bt_selfsecure.errors import BtSelfSecureError, LocalError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
 
     from bt_selfsecure.air.capture import Tap
-    from bt_selfsecure.air.controller import Heard
+    from bt_selfsecure.air.link import Heard
 
 Bearer = Literal["rfcomm", "l2cap", "le_advert"]
 

@@ -109,7 +109,8 @@ def _padded(data: bytes) -> bytes:
 
 ADVERTISING_ACCESS_ADDRESS: Final = 0x8E89BED6  # Core Vol 6 Part B 2.1.2
 ADV_IND: Final = 0
-ADV_NONCONN_IND: Final = 2  # PDU types: Core Vol 6 Part B 2.3
+ADV_NONCONN_IND: Final = 2
+ADV_SCAN_IND: Final = 6  # PDU types: Core Vol 6 Part B 2.3
 ADDRESS_BYTES: Final = 6
 _RF_CHANNEL: Final = {37: 0, 38: 12, 39: 39}  # advertising channel to k of 2402 + 2k MHz, Core Vol 6 Part B 1.4.1
 _CRC24_PRESET: Final = 0xAAAAAA  # 0x555555, bits reversed as octets are sent with the least significant bit first
@@ -223,7 +224,11 @@ def _missing(stream: bytes) -> int:
 
 
 def _read_advertisement(pdu: bytes) -> list[bytes]:
-    if len(pdu) < 2 + ADDRESS_BYTES or pdu[0] & 15 not in (ADV_IND, ADV_NONCONN_IND) or pdu[1] != len(pdu) - 2:
+    if (
+        len(pdu) < 2 + ADDRESS_BYTES
+        or pdu[0] & 15 not in (ADV_IND, ADV_NONCONN_IND, ADV_SCAN_IND)
+        or pdu[1] != len(pdu) - 2
+    ):
         return []
     data, found = pdu[2 + ADDRESS_BYTES :], []
     while len(data) > 1 and 0 < data[0] < len(data):

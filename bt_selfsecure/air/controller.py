@@ -1,72 +1,29 @@
-"""Bumble's radio with losses: a link that loses what a radio loses, controllers and hosts fit for it.
+"""Bumble's controllers and hosts, fit for a radio on which packets are lost.
 
-Bumble 0.0.236 joins controllers by a `LocalLink` on which nothing is ever lost. `LossyLink` asks a loss model instead,
-once for each packet that a transmitter sends, and gives each tap what its listener heard. What becomes of a loss:
-
-    advertisement             gone for whoever did not hear it
-    flushable L2CAP PDU       sent again until its flush timeout, then gone
-    other L2CAP PDU (RFCOMM)  sent again until heard: a delay; past the supervision timeout the connection ends
-
-A tap has a chance with every repetition. Limits: acknowledgements are never lost and nothing collides; the two
-directions of a connection do not wait for each other's slots; a controller's buffers never fill; paging, LMP and LE
-connections are neither lost nor tapped; nobody asks for scan responses; nothing on the air is encrypted, where two Pis
-encrypt BR/EDR by default. Lost flushable packets alone never end a connection.
-
-The subclasses below each cure one thing that Bumble lacks, in a form that its own source could take over; each says
-which. Nothing here needs the host in the same process: a controller may as well serve another machine over a transport.
+The subclasses below each cure one thing that Bumble 0.0.236 lacks, in a form that its own source could take over; each
+says which. Nothing here needs the host in the same process: a controller may as well serve another machine over a
+transport. The air between them is in `link.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from bumble import hci, ll
 from bumble.controller import Controller, LegacyAdvertiser
-from bumble.core import PhysicalTransport
 from bumble.host import Host
-from bumble.link import LocalLink
-
-from bt_selfsecure.air.capture import (
-    ADV_IND,
-    ADV_NONCONN_IND,
-    LINKTYPE_BLUETOOTH_HCI_H4_WITH_PHDR,
-    LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR,
-    Tap,
-    acl_packet,
-    advertising_pdu,
-    le_packet,
-)
-from bt_selfsecure.errors import UsageError
-
-Heard = Callable[[str, Sequence[str], float], frozenset[str]]
-"""`heard(sender, listeners, now)`: which of the listeners receive the packet that the sender begins to send now."""
 
 SLOT: Final = 625e-6
 """Seconds of a BR/EDR time slot, the unit of HCI's times too (Core Vol 2 Part B 2.2.3)."""
-ACL_PACKETS: Final = ((27, 1), (183, 3), (339, 5))
-"""Payload octets and slots of DH1, DH3 and DH5 (Core Vol 2 Part B 6.5.4)."""
-ACL_PACKET_OCTETS: Final = ACL_PACKETS[-1][0]
-SUPERVISION_TIMEOUT: Final = 20.0
-"""Seconds without a packet until a BR/EDR connection counts as lost (Core Vol 4 Part E 6.21, the default)."""
 ADVERTISING_DELAY: Final = 0.010
 """Seconds: an advertiser adds a random part of this to each interval (Core Vol 6 Part B 4.4.2.2.1)."""
-LE_OCTET: Final = 8e-6
-"""Seconds of one octet on LE's 1 Mbit/s radio."""
-LE_OVERHEAD_OCTETS: Final = 10
-"""Preamble, access address, header and CRC around an LE payload (Core Vol 6 Part B 2.1)."""
 RSSI_NOT_AVAILABLE: Final = 127
-"""Core Vol 4 Part E 7.7.65.2: the model says who heard, not how loudly."""
-
-
-def start_worker(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-    """A task in the background whose failure, if it ever fails, reaches the event loop's exception handler at once."""
-    task = asyncio.create_task(work, name=name)
-    task.add_done_callback(lambda done: None if done.cancelled() else done.result())
-    return task
+"""Core Vol 4 Part E 7.7.65.2: where the model says who heard, not how loudly."""
+PAGE_TIMEOUT: Final = 5.12
+"""Seconds that a device is called before it counts as absent (Core Vol 4 Part E 6.6, the default)."""
 
 
 @dataclass
@@ -99,6 +56,11 @@ class FlushableHost(Host):  # type: ignore[misc]
         super().send_hci_packet(packet)
 
 
+@dataclass
+class AdvScanInd(ll.AdvNonConnInd):  # type: ignore[misc]
+    """ADV_SCAN_IND, which Bumble has no class for: not connectable, but a scanner may ask for a scan response."""
+
+
 class RadioAdvertiser(LegacyAdvertiser):  # type: ignore[misc]
     """Bumble's advertiser sends connectable advertisements only, and takes the interval's 0.625 ms for milliseconds."""
 
@@ -109,8 +71,9 @@ class RadioAdvertiser(LegacyAdvertiser):  # type: ignore[misc]
 
     def send_advertising_data(self) -> None:
         kinds = hci.HCI_LE_Set_Advertising_Parameters_Command.AdvertisingType
-        if self.enabled and self.advertising_type == kinds.ADV_NONCONN_IND:
-            self.controller.send_advertising_pdu(ll.AdvNonConnInd(self.address, self.advertising_data))
+        packets = {kinds.ADV_NONCONN_IND: ll.AdvNonConnInd, kinds.ADV_SCAN_IND: AdvScanInd}
+        if self.enabled and self.advertising_type in packets:
+            self.controller.send_advertising_pdu(packets[self.advertising_type](self.address, self.advertising_data))
         else:
             super().send_advertising_data()
 
@@ -119,8 +82,8 @@ class RadioController(Controller):  # type: ignore[misc]
     """A dual-mode controller of a Raspberry Pi's abilities: BR/EDR with flushable packets, legacy advertising.
 
     Bumble's reports no advertisement that is not connectable, and adds to each one a scan response that nobody sent;
-    it knows no flush timeout; its packets of 27 octets would cut each PDU; it offers extended advertising without its
-    commands.
+    it knows no flush timeout and reports every packet completed before it was sent; its packets of 27 octets would cut
+    each PDU; it offers extended advertising without its commands; a refused connection stays in its list.
     """
 
     lmp_features = (
@@ -132,13 +95,22 @@ class RadioController(Controller):  # type: ignore[misc]
     le_features = hci.LeFeatureMask.LE_ENCRYPTION | hci.LeFeatureMask.LE_DATA_PACKET_LENGTH_EXTENSION
     acl_data_packet_length = 1021
     total_num_acl_data_packets = 8
+    le_acl_data_packet_length = 251
+    total_num_le_acl_data_packets = 8
+    page_timeout = PAGE_TIMEOUT
 
     def __init__(self, name: str, **kwargs: Any) -> None:
         super().__init__(name, **kwargs)
         self.random = random.Random(name)
         self.le_legacy_advertiser = RadioAdvertiser(self)
-        self._flush_timeouts: dict[int, float] = {}
+        self.flush_timeout_slots: dict[int, int] = {}
+        """By connection handle; 0 or missing is no timeout (Core Vol 4 Part E 7.3.29)."""
         self._flushable: dict[int, bool] = {}
+        self._uncompleted: dict[int, int] = {}
+
+    @property
+    def is_page_scanning(self) -> bool:
+        return bool(self.classic_scan_enable & 0b10)
 
     @property
     def is_listening_for_advertisements(self) -> bool:
@@ -146,25 +118,42 @@ class RadioController(Controller):  # type: ignore[misc]
 
     def flush_timeout(self, handle: int) -> float:
         """Seconds that the latest PDU on this connection may be tried; infinite where it is not to be flushed."""
-        return self._flush_timeouts.get(handle, float("inf")) if self._flushable.get(handle) else float("inf")
+        slots = self.flush_timeout_slots.get(handle, 0)
+        return slots * SLOT if slots and self._flushable.get(handle) else float("inf")
 
     def on_hci_write_automatic_flush_timeout_command(self, command: Any) -> Any:
-        handle, slots = command.connection_handle, command.flush_timeout
-        self._flush_timeouts[handle] = slots * SLOT if slots else float("inf")
-        return HCI_Write_Automatic_Flush_Timeout_ReturnParameters(hci.HCI_ErrorCode.SUCCESS, handle)
+        self.flush_timeout_slots[command.connection_handle] = command.flush_timeout
+        success = hci.HCI_ErrorCode.SUCCESS
+        return HCI_Write_Automatic_Flush_Timeout_ReturnParameters(success, command.connection_handle)
 
     def on_hci_write_secure_connections_host_support_command(self, _command: Any) -> Any:
         """Bumble's host sends it to every controller; nothing here is encrypted, so it changes nothing."""
         return hci.HCI_StatusReturnParameters(hci.HCI_ErrorCode.SUCCESS)
 
     def on_hci_acl_data_packet(self, packet: Any) -> None:
+        """Bumble's reports the packet completed at once; here the link does it when the packet has left."""
+        handle = packet.connection_handle
+        if (connection := self.find_connection_by_handle(handle)) is None:
+            return  # it ended while the packet was on its way
         if packet.pb_flag != hci.HCI_ACL_PB_CONTINUATION:
-            self._flushable[packet.connection_handle] = packet.pb_flag == hci.HCI_ACL_PB_FIRST_FLUSHABLE
-        super().on_hci_acl_data_packet(packet)
+            self._flushable[handle] = packet.pb_flag == hci.HCI_ACL_PB_FIRST_FLUSHABLE
+        self._uncompleted[handle] = self._uncompleted.get(handle, 0) + 1
+        connection.assembler.feed_packet(packet)
+
+    def take_uncompleted(self, handle: int) -> int:
+        """How many HCI packets the PDU came in that is now given to the link."""
+        return self._uncompleted.pop(handle, 0)
+
+    def complete(self, handle: int, packets: int) -> None:
+        """A PDU of so many HCI packets has left or was flushed: its buffers are free (Core Vol 4 Part E 4.1.1)."""
+        if packets:
+            self.send_hci_packet(hci.HCI_Number_Of_Completed_Packets_Event([handle], [packets]))
 
     def on_ll_advertising_pdu(self, packet: Any) -> None:
         kinds = hci.HCI_LE_Advertising_Report_Event.EventType
         match packet:
+            case AdvScanInd():
+                self._report(kinds.ADV_SCAN_IND, packet)
             case ll.AdvNonConnInd():
                 self._report(kinds.ADV_NONCONN_IND, packet)
             case ll.AdvInd():
@@ -177,160 +166,40 @@ class RadioController(Controller):  # type: ignore[misc]
 
     def _report(self, event_type: int, packet: Any) -> None:
         if self.le_scan_enable:
-            address = packet.advertiser_address
-            report = hci.HCI_LE_Advertising_Report_Event.Report(
-                event_type, address.address_type, address, packet.data, RSSI_NOT_AVAILABLE
-            )
-            self.send_hci_packet(hci.HCI_LE_Advertising_Report_Event([report]))
+            self.report(event_type, packet.advertiser_address, packet.data)
+
+    def report(self, event_type: int, address: Any, data: bytes) -> None:
+        """Tell the host of an advertisement or scan response."""
+        advertiser = self.link.find_le_controller(address)
+        rssi = self.link.rssi(advertiser.name, self.name) if advertiser else RSSI_NOT_AVAILABLE
+        report = hci.HCI_LE_Advertising_Report_Event.Report(event_type, address.address_type, address, data, rssi)
+        self.send_hci_packet(hci.HCI_LE_Advertising_Report_Event([report]))
+
+    def create_le_connection(self, peer_address: Any) -> None:
+        timeout = self.pending_le_connection.supervision_timeout
+        super().create_le_connection(peer_address)
+        if connection := self.le_connections.get(peer_address):
+            connection.supervision_timeout = timeout * 0.01  # units: Core Vol 4 Part E 7.8.12
+
+    def on_le_connect_ind(self, packet: Any) -> None:
+        super().on_le_connect_ind(packet)
+        if connection := self.le_connections.get(packet.initiator_address):
+            connection.supervision_timeout = packet.timeout * 0.01
+
+    def on_classic_connection_complete(self, peer_address: Any, status: int) -> None:
+        super().on_classic_connection_complete(peer_address, status)
+        if status != hci.HCI_ErrorCode.SUCCESS:
+            self.classic_connections.pop(peer_address, None)
+
+    def on_le_disconnected(self, connection: Any, reason: int) -> None:
+        self._forget(connection)
+        super().on_le_disconnected(connection, reason)
 
     def on_classic_disconnected(self, peer_address: Any, reason: int) -> None:
         if connection := self.classic_connections.get(peer_address):
-            self._flush_timeouts.pop(connection.handle, None)
-            self._flushable.pop(connection.handle, None)
-        super().on_classic_disconnected(peer_address, reason)
+            self._forget(connection)
+            super().on_classic_disconnected(peer_address, reason)
 
-
-class LossyLink(LocalLink):  # type: ignore[misc]
-    """The air: joins controllers by their names, loses what `heard` says, and lets the taps listen.
-
-    Names of controllers and taps are what `heard` is asked about, taps last. Raises `UsageError` for a name used twice.
-    """
-
-    def __init__(self, heard: Heard, taps: Mapping[str, Tap]) -> None:
-        super().__init__()
-        self.heard = heard
-        self.taps = dict(taps)
-        self._ways: dict[tuple[str, str], _AclWay] = {}
-
-    def add_controller(self, controller: Any) -> None:
-        if controller.name in self.taps or any(controller.name == other.name for other in self.controllers):
-            raise UsageError(f"two devices on the air are named {controller.name}; give each its own name")
-        super().add_controller(controller)
-
-    def close(self) -> None:
-        """Silence: what is on its way is gone, nobody advertises."""
-        for way in self._ways.values():
-            way.close()
-        for controller in self.controllers:
-            controller.le_legacy_advertiser.stop()
-
-    # --- advertising
-
-    def send_advertising_pdu(self, sender_controller: Any, packet: Any) -> None:
-        match packet:
-            case ll.AdvInd():
-                pdu_type = ADV_IND
-            case ll.AdvNonConnInd():
-                pdu_type = ADV_NONCONN_IND
-            case _:  # connection set-up and extended advertising: Bumble's own, lossless
-                super().send_advertising_pdu(sender_controller, packet)
-                return
-        scanners = {
-            c.name: c for c in self.controllers if c is not sender_controller and c.is_listening_for_advertisements
-        }
-        loop = asyncio.get_running_loop()
-        heard = self.heard(sender_controller.name, (*sorted(scanners), *self.taps), loop.time())
-        address = packet.advertiser_address
-        pdu = advertising_pdu(pdu_type, bytes(address), bytes(packet.data), random_address=not address.is_public)
-        # A scanner listens on one channel at a time, so an event on three channels is one chance: on the first of them.
-        channel_map = sender_controller.le_legacy_advertiser.advertising_channel_map & 0b111 or 0b111
-        on_air = le_packet(37 + (channel_map & -channel_map).bit_length() - 1, pdu)
-        air_time = (len(pdu) - 2 + LE_OVERHEAD_OCTETS) * LE_OCTET
-        for name in sorted(scanners):
-            if name in heard:
-                loop.call_later(air_time, scanners[name].on_ll_advertising_pdu, packet)
-        for name, tap in self.taps.items():
-            if name in heard:
-                tap_time = loop.time() + air_time
-                loop.call_at(tap_time, tap.hear, tap_time, LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR, on_air)
-
-    # --- BR/EDR
-
-    def send_acl_data(self, sender_controller: Any, destination_address: Any, transport: Any, data: bytes) -> None:
-        if transport == PhysicalTransport.LE:
-            # Lossless. Bumble takes the sender's random address even where the connection is made with the public one.
-            source = sender_controller.le_connections[destination_address].self_address
-            if receiver := self.find_le_controller(destination_address):
-                asyncio.get_running_loop().call_soon(receiver.on_link_acl_data, source, transport, data)
-        elif receiver := self.find_classic_controller(destination_address):
-            connection = sender_controller.classic_connections[destination_address]
-            flush_timeout = sender_controller.flush_timeout(connection.handle)
-            self._way(sender_controller, receiver).send(_Pdu(bytes(data), flush_timeout, connection))
-
-    def _way(self, sender: Any, receiver: Any) -> _AclWay:
-        """The direction of an ACL; in captures, `sent` is the way of the end that spoke first."""
-        if (sender.name, receiver.name) not in self._ways:
-            number = len(self._ways) // 2 + 1
-            self._ways[sender.name, receiver.name] = _AclWay(self, sender, receiver, number, sent=True)
-            self._ways[receiver.name, sender.name] = _AclWay(self, receiver, sender, number, sent=False)
-        return self._ways[sender.name, receiver.name]
-
-
-@dataclass
-class _Pdu:
-    data: bytes
-    flush_timeout: float
-    connection: Any
-    """Bumble's: a PDU never leaves on a later connection than its own."""
-
-
-class _AclWay:
-    """One direction of a BR/EDR connection: stop-and-wait with repetition, ARQ (Core Vol 2 Part B 7.6)."""
-
-    def __init__(self, link: LossyLink, sender: Any, receiver: Any, number: int, *, sent: bool) -> None:
-        self._link, self._sender, self._receiver, self._number, self._sent = link, sender, receiver, number, sent
-        self._queue: asyncio.Queue[_Pdu] = asyncio.Queue()
-        self._task: asyncio.Task[None] | None = None
-
-    def send(self, pdu: _Pdu) -> None:
-        self._queue.put_nowait(pdu)
-        if self._task is None:
-            self._task = start_worker(self._run(), f"{self._sender.name} to {self._receiver.name}")
-
-    def close(self) -> None:
-        if self._task:
-            self._task.cancel()
-
-    async def _run(self) -> None:
-        while True:
-            pdu = await self._queue.get()
-            if await self._transmit(pdu):
-                self._receiver.on_link_acl_data(self._sender.public_address, PhysicalTransport.BR_EDR, pdu.data)
-
-    async def _transmit(self, pdu: _Pdu) -> bool:
-        """Send a PDU in as many baseband packets as it needs; whether all of them arrived."""
-        begun = asyncio.get_running_loop().time()
-        offsets = range(0, len(pdu.data), ACL_PACKET_OCTETS)
-        missing = {name: set(offsets) for name in (self._receiver.name, *self._link.taps)}
-        for offset in offsets:
-            size = min(ACL_PACKET_OCTETS, len(pdu.data) - offset)
-            slots = next(slots for octets, slots in ACL_PACKETS if size <= octets)
-            tried = asyncio.get_running_loop().time()
-            while offset in missing[self._receiver.name]:
-                now = asyncio.get_running_loop().time()
-                if self._sender.classic_connections.get(self._receiver.public_address) is not pdu.connection:
-                    return False  # disconnected meanwhile
-                if now > begun and now - begun >= pdu.flush_timeout:
-                    return False
-                if now - tried >= SUPERVISION_TIMEOUT:
-                    self._lose_connection()
-                    return False
-                heard = self._link.heard(self._sender.name, tuple(missing), now)
-                await asyncio.sleep((slots + 1) * SLOT)  # and the slot in which the receiver acknowledges
-                self._strike_out(pdu.data, offset, heard, missing)
-        return True
-
-    def _strike_out(self, pdu: bytes, offset: int, heard: frozenset[str], missing: dict[str, set[int]]) -> None:
-        """Note who heard this packet. A tap gets a PDU once, when she has heard every packet of it."""
-        for name, offsets in missing.items():
-            if name in heard and offset in offsets:
-                offsets.remove(offset)
-                if not offsets and name in self._link.taps:
-                    packet = acl_packet(self._number, pdu, sent=self._sent)
-                    time = asyncio.get_running_loop().time()
-                    self._link.taps[name].hear(time, LINKTYPE_BLUETOOTH_HCI_H4_WITH_PHDR, packet)
-
-    def _lose_connection(self) -> None:
-        reason = hci.HCI_ErrorCode.CONNECTION_TIMEOUT_ERROR
-        self._sender.on_classic_disconnected(self._receiver.public_address, reason)
-        self._receiver.on_classic_disconnected(self._sender.public_address, reason)
+    def _forget(self, connection: Any) -> None:
+        for kept in (self.flush_timeout_slots, self._flushable, self._uncompleted):
+            kept.pop(connection.handle, None)

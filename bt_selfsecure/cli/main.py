@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from bt_selfsecure import __version__
-from bt_selfsecure.cli import demo, plan
+from bt_selfsecure.cli import demo, lab, plan
 from bt_selfsecure.errors import UsageError
 
 DESCRIPTION = """\
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     )
     main.add_argument("--version", action="version", version=f"bt-selfsecure {__version__}")
     commands = main.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (demo, plan):
+    for group in (demo, plan, lab):
         group.add_parser(commands)
     return main
 

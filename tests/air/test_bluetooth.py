@@ -19,7 +19,7 @@ import pytest
 
 from bt_selfsecure.air.bluetooth import ADVERT_MTU, L2CAP_MTU, DatagramLink, LinkClosedError, VirtualBluetooth
 from bt_selfsecure.air.capture import CaptureTap, PcapngWriter
-from bt_selfsecure.air.controller import ACL_PACKET_OCTETS, SUPERVISION_TIMEOUT
+from bt_selfsecure.air.link import ACL_PACKET_OCTETS, SUPERVISION_TIMEOUT
 from bt_selfsecure.air.models import Bernoulli
 from bt_selfsecure.air.virtual_time import run_virtual
 from bt_selfsecure.errors import LocalError, UsageError
@@ -131,6 +131,7 @@ def test_where_losses_show_exactly_those_datagrams_are_missing_that_the_model_lo
         ether = Ether(losing(4, alice=0.2, bob=0.3, eve=0.25))
         heard: list[bytes] = []
         async with VirtualBluetooth(bearer, ether.heard, {"eve": tap(heard)}) as air:
+            await asyncio.sleep(5)  # what is still signalled after the connection is made has its repetitions
             connected = asyncio.get_running_loop().time()
             outward, at_bob, homeward, at_alice = await exchange(air, size)
         there, back = (drop_signalling(ether.of(name, connected)) for name in ("alice", "bob"))

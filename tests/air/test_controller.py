@@ -11,7 +11,8 @@ from bumble import core, hci, l2cap
 from bumble.device import Peer
 
 from bt_selfsecure.air.bluetooth import virtual_device
-from bt_selfsecure.air.controller import SLOT, HCI_Write_Automatic_Flush_Timeout_Command, LossyLink
+from bt_selfsecure.air.controller import SLOT, HCI_Write_Automatic_Flush_Timeout_Command
+from bt_selfsecure.air.link import LossyLink
 from bt_selfsecure.air.virtual_time import run_virtual
 
 if TYPE_CHECKING:

@@ -1,0 +1,270 @@
+"""`bt-selfsecure lab`: virtual Pis for people without three Pis."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+import termios
+import tty
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bt_selfsecure.errors import UsageError
+from bt_selfsecure.lab.client import LabClient, default_folder, print_prefixed
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace, _SubParsersAction
+
+    from bt_selfsecure.lab.lab import Lab
+
+DESCRIPTION = """\
+Boot virtual Pis: QEMU machines with Debian's kernel, its real Bluetooth stack
+and bluetoothd, each with a controller on a UART like a Pi's. The controllers
+share one air, which loses what a radio loses. Machines see this computer's
+files, so what is installed here runs there; what they write is gone when they
+stop, but for /var/lib/bluetooth and /var/lib/bt-selfsecure."""
+EPILOG = """\
+example, in two terminals:
+  bt-selfsecure lab up alice bob eve --air bernoulli:alice=0.1,bob=0.1,eve=0.2
+  bt-selfsecure lab shell alice
+  bt-selfsecure lab kill bob          pull the plug
+  bt-selfsecure lab start bob
+  bt-selfsecure lab down
+"""
+ESCAPE = b"\x1d"
+"""Ctrl-], as in telnet."""
+
+
+def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """Add `lab` and its commands."""
+    lab = commands.add_parser(
+        "lab",
+        help="virtual Pis with the real Linux Bluetooth stack",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = lab.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    up = _verb(verbs, "up", _up, "boot machines; Ctrl-C or `lab down` ends them")
+    up.add_argument("machines", nargs="+", metavar="NAME", help="names of the machines, as in alice bob eve")
+    _air_options(up)
+    run = _verb(verbs, "run", _run, "run a script on the machines, each with LAB_MACHINE set to its name")
+    run.add_argument("script", help="a shell script; - reads it from standard input")
+    run.add_argument("--on", nargs="+", metavar="NAME", help="on these machines only; if no lab runs, boot these")
+    _air_options(run)
+    shell = _verb(verbs, "shell", _shell, "a shell on a machine, as root; Ctrl-] leaves it")
+    shell.add_argument("machine")
+    for name, what in (
+        ("kill", "pull the plug of a machine"),
+        ("stop", "shut a machine down"),
+        ("start", "boot it again"),
+    ):
+        verb = _verb(verbs, name, _control, what)
+        verb.add_argument("machine", nargs="+")
+        if name == "kill":
+            verb.add_argument("-9", action="store_true", dest="nine", help="accepted for old habits' sake")
+        verb.set_defaults(verb=name)
+    air = _verb(verbs, "air", _air, "change the loss model while machines talk")
+    air.add_argument("model", help="as in distance:alice=3,bob=3,eve=12 or bernoulli:alice=0.1,bob=0.1,eve=0.3")
+    move = _verb(verbs, "move", _move, "change a distance, in a loss model that has distances")
+    move.add_argument("machine")
+    move.add_argument("metres", type=float)
+    status = _verb(verbs, "status", _status, "machines, their addresses, the air")
+    status.add_argument("--json", action="store_true")
+    logs = _verb(verbs, "logs", _logs, "what kernel, bluetoothd and btattach of a machine said")
+    logs.add_argument("machine")
+    _verb(verbs, "down", _down, "end the lab")
+
+
+def _verb(verbs: _SubParsersAction[ArgumentParser], name: str, run: object, what: str) -> ArgumentParser:
+    verb = verbs.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
+    verb.add_argument("--lab", type=Path, metavar="DIR", help="the lab's folder, where several run at once")
+    verb.set_defaults(run=run)
+    return verb
+
+
+def _air_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--air", metavar="MODEL", help="loss model (default: everybody misses a tenth)")
+    parser.add_argument("--tap", nargs=2, action="append", metavar=("NAME", "FILE"), default=[],
+                        help="a listener without a machine; what it hears is written to FILE (pcapng)")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=1, help="of the losses (default 1)")
+    parser.add_argument("--memory", type=int, default=256, metavar="MB", help="of each machine (default 256)")
+
+
+def _folder(args: Namespace) -> Path:
+    return args.lab.absolute() if args.lab else default_folder()
+
+
+def _client(args: Namespace) -> LabClient:
+    return LabClient(_folder(args))
+
+
+# --- a lab of our own -------------------------------------------------------------------------------------------------
+
+
+def _up(args: Namespace) -> int:
+    async def wait(lab: Lab) -> int:
+        for name, machine in lab.status()["machines"].items():
+            print(f"{name:<16}  {machine['address']}")
+        print("up; Ctrl-C ends the lab", flush=True)
+        await lab.is_over.wait()
+        return 0
+
+    return asyncio.run(_in_lab(args, args.machines, wait))
+
+
+async def _in_lab(args: Namespace, names: list[str], work: Callable[[Lab], Awaitable[int]]) -> int:
+    """Boot machines, do the work, leave nothing behind."""
+    from bt_selfsecure.lab.lab import Lab  # imports Bumble: only where it is used
+    from bt_selfsecure.lab.machine import MachineError
+
+    logging.basicConfig(level=logging.WARNING, format="lab: %(message)s")
+    lab = Lab(
+        names,
+        _folder(args),
+        air=args.air,
+        taps={name: Path(file) for name, file in args.tap},
+        seed=args.seed,
+        megabytes=args.memory,
+        progress=lambda text: print(f"lab: {text}", file=sys.stderr, flush=True),
+    )
+    task = asyncio.current_task()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel if task else lab.is_over.set)
+    try:
+        async with lab:
+            return await work(lab)
+    except MachineError as fault:
+        raise UsageError(str(fault)) from fault
+    except asyncio.CancelledError:
+        print("lab: ended; nothing is left behind", file=sys.stderr)
+        raise
+
+
+def _run(args: Namespace) -> int:
+    script = sys.stdin.read() if args.script == "-" else _read(Path(args.script))
+    client = _client(args)
+    if client.is_running:
+        return _run_on(client, args.on or list(client.status()["machines"]), script)
+    if not args.on:
+        raise UsageError("no lab runs: start one with lab up, or name the machines to boot with --on alice bob")
+
+    async def work(lab: Lab) -> int:
+        return await asyncio.to_thread(_run_on, client, args.on, script)
+
+    return asyncio.run(_in_lab(args, args.on, work))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as fault:
+        raise UsageError(f"can't read the script {path}: {fault}") from fault
+
+
+def _run_on(client: LabClient, machines: list[str], script: str) -> int:
+    """On all of them at once; the highest exit status."""
+    width = max(map(len, machines))
+    with ThreadPoolExecutor(len(machines)) as pool:
+        jobs = [pool.submit(client.stream, name, script, print_prefixed(name, width)) for name in machines]
+    return max(job.result() for job in jobs)
+
+
+# --- a lab that runs --------------------------------------------------------------------------------------------------
+
+
+def _control(args: Namespace) -> int:
+    for machine in args.machine:
+        _client(args).do(args.verb, machine=machine)
+    return 0
+
+
+def _air(args: Namespace) -> int:
+    _client(args).do("air", model=args.model)
+    return 0
+
+
+def _move(args: Namespace) -> int:
+    _client(args).do("move", machine=args.machine, metres=args.metres)
+    return 0
+
+
+def _down(args: Namespace) -> int:
+    _client(args).do("down")
+    return 0
+
+
+def _status(args: Namespace) -> int:
+    status = _client(args).status()
+    if args.json:
+        print(json.dumps(status, indent=2))
+        return 0
+    for name, machine in status["machines"].items():
+        print(f"{name:<16}  {machine['address']}  {'running' if machine['running'] else 'off'}")
+    for name, file in status["taps"].items():
+        print(f"{name:<16}  listens, {file}")
+    print(f"air: {status['air']}")
+    return 0
+
+
+def _logs(args: Namespace) -> int:
+    print(_client(args).logs(args.machine), end="")
+    return 0
+
+
+def _shell(args: Namespace) -> int:
+    """Join this terminal to the machine's console."""
+    client = _client(args)
+    machines = client.status()["machines"]
+    if args.machine not in machines:
+        raise UsageError(f"there is no machine {args.machine}; there are {' '.join(machines)}")
+    with closing(socket.socket(socket.AF_UNIX)) as console:
+        try:
+            console.connect(str(_folder(args) / f"{args.machine}.shell"))
+        except OSError as fault:
+            raise UsageError(f"{args.machine} is off, or another shell has its console") from fault
+        print(f"{args.machine}: Ctrl-] leaves this shell", file=sys.stderr)
+        columns, lines = shutil.get_terminal_size()
+        console.sendall(f" stty rows {lines} cols {columns}; TERM={os.environ.get('TERM', 'dumb')}; clear\n".encode())
+        with _raw_terminal():
+            _join(console)
+    return 0
+
+
+@contextmanager
+def _raw_terminal() -> Iterator[None]:
+    if not sys.stdin.isatty():
+        yield
+        return
+    before = termios.tcgetattr(sys.stdin)
+    try:
+        tty.setraw(sys.stdin)
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+        print()
+
+
+def _join(console: socket.socket) -> None:
+    """Copy both ways until the escape character, the end of the input, or of the machine."""
+    while True:
+        for source in select.select([console, sys.stdin], [], [])[0]:
+            data = console.recv(65536) if source is console else os.read(sys.stdin.fileno(), 4096)
+            if not data or (source is sys.stdin and ESCAPE in data):
+                return
+            if source is console:
+                os.write(sys.stdout.fileno(), data)
+            else:
+                console.sendall(data)

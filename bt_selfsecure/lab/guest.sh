@@ -1,0 +1,65 @@
+#!/bin/bash
+# PID 1 of a virtual Pi: brings Bluetooth up as a Pi does, by a UART, then runs the jobs that the host asks for.
+#
+# /lab is shared with the host: this file, the scripts of the jobs and what they write.
+
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 TERM=dumb PYTHONUNBUFFERED=1
+say() { echo "lab: $(cut -d' ' -f1 /proc/uptime) s: $*"; }
+
+for word in $(cat /proc/cmdline); do
+  case $word in name=*) name=${word#name=} ;; esac
+done
+export LAB_MACHINE=$name
+
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir -p /run/dbus /run/lab /run/lock /dev/pts /dev/shm "/lib/modules/$(uname -r)"
+mount -t devpts devpts /dev/pts
+mount -t tmpfs tmpfs /dev/shm
+mount -t debugfs debugfs /sys/kernel/debug
+mount -t 9p -o trans=virtio,version=9p2000.L,ro,msize=1048576,cache=loose modules "/lib/modules/$(uname -r)"
+hostname "$name"
+echo "127.0.0.1 localhost $name" >/etc/hosts
+ip link set lo up
+
+# The crypto first: without a random number generator SMP's self-test fails and bluetooth does not load.
+modprobe -a virtio_console virtio_blk ext4 hmac sha256_generic drbg jitterentropy_rng cmac ecb hci_uart rfcomm bnep
+
+# What a Pi keeps on its card: this survives `lab kill`.
+mount -t ext4 /dev/vda /mnt
+for place in bluetooth bt-selfsecure; do
+  mkdir -p "/mnt/$place" "/var/lib/$place"
+  mount --bind "/mnt/$place" "/var/lib/$place"
+done
+chmod 700 /var/lib/bluetooth
+
+port=$(grep -lx jobs /sys/class/virtio-ports/*/name)
+exec 3<>"/dev/$(basename "$(dirname "$port")")"
+
+dbus-uuidgen --ensure=/etc/machine-id
+dbus-daemon --system --fork
+# Nobody sits at a Pi to confirm that a peer which lost its link key may pair again.
+sed -i 's/^#\?JustWorksRepairing.*/JustWorksRepairing = always/' /etc/bluetooth/main.conf
+if [ -c /dev/hvc0 ]; then
+  btattach -B /dev/hvc0 -P h4 >/run/lab/btattach.log 2>&1 &
+  for _ in $(seq 100); do [ -e /sys/class/bluetooth/hci0 ] && break; sleep 0.1; done
+  /usr/libexec/bluetooth/bluetoothd --nodetach --experimental >/run/lab/bluetoothd.log 2>&1 &
+  for _ in $(seq 200); do hciconfig hci0 2>/dev/null | grep -q 'UP RUNNING' && break; sleep 0.1; done
+fi
+(while :; do setsid --ctty bash --login -i </dev/hvc1 >/dev/hvc1 2>&1; sleep 1; done) &
+say "$(hciconfig hci0 2>&1 | grep -m1 -o 'UP RUNNING' || echo 'no adapter')"
+echo ready >&3
+
+job() {
+  setsid --wait bash -c "echo \$\$ >/run/lab/$1; exec bash /lab/jobs/$1.sh" </dev/null >"/lab/jobs/$1.out" 2>"/lab/jobs/$1.err" 3>&-
+  echo "done $1 $?" >&3
+}
+while read -r verb id <&3; do
+  case $verb in
+    run) job "$id" & ;;
+    stop) [ ! -e "/run/lab/$id" ] || kill -TERM -- "-$(cat "/run/lab/$id")" ;;
+    off) break ;;
+  esac
+done
+sync
+echo o >/proc/sysrq-trigger
+sleep 10

@@ -1,0 +1,181 @@
+"""What a virtual Pi boots: Debian's kernel, unpacked without installing it, and a small initial RAM disk.
+
+    linux-image-*.deb -> boot/vmlinuz -> vmlinux (QEMU starts the bare ELF image 2.6 s sooner than a bzImage, by PVH)
+                      -> lib/modules  -> modules for the initial RAM disk, and for modprobe inside
+
+Everything is made once and kept under the user's cache directory.
+"""
+
+from __future__ import annotations
+
+import lzma
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bt_selfsecure.errors import UsageError
+
+PACKAGE: Final = "linux-image-amd64"
+"""Debian's metapackage: it depends on the newest kernel of the release."""
+BUSYBOX: Final = "busybox-static"
+"""The initial RAM disk's shell; not installed, because it excludes the busybox that many systems have."""
+TOOLS: Final = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "btattach": "bluez",
+    "hciconfig": "bluez",
+    "dbus-daemon": "dbus",
+    "dbus-uuidgen": "dbus-bin",
+    "cpio": "cpio",
+    "depmod": "kmod",
+    "mke2fs": "e2fsprogs",
+    "setpriv": "util-linux",
+    "ip": "iproute2",
+    "apt-get": "apt",
+    "dpkg-deb": "dpkg",
+}
+"""Programs that the lab needs, on the host and (it sees the host's files) in the machines; each with its package."""
+EARLY_MODULES: Final = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
+"""What it takes to reach the host's files; modprobe loads the others from there."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Files that QEMU boots a machine from."""
+
+    image: Path
+    initrd: Path
+    modules: Path
+    """The folder that is /lib/modules/VERSION inside."""
+
+
+def require_tools() -> None:
+    """Raises `UsageError` with the apt line where programs are missing."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    missing = sorted({package for tool, package in TOOLS.items() if shutil.which(tool, path=path) is None})
+    if missing:
+        raise UsageError(f"the lab needs {', '.join(missing)}: sudo apt-get install -y {' '.join(missing)}")
+
+
+def cache_directory() -> Path:
+    """Where kernels are kept: $XDG_CACHE_HOME or ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bt-selfsecure" / "lab"
+
+
+def kernel(progress: Callable[[str], None]) -> Kernel:
+    """The newest kernel of this Debian release, fetched and prepared if it is not yet in the cache.
+
+    Raises `UsageError` where it can't be had, with the remedy.
+    """
+    package = _dependency(PACKAGE)
+    home = cache_directory() / package
+    if not home.exists():
+        progress(f"fetching {package} (once; some 70 MB to download, 400 MB on disk)")
+        home.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=home.parent) as work:
+            made = _make(Path(work), package)
+            try:
+                made.rename(home)
+            except OSError:  # another lab made the same one meanwhile
+                if not home.exists():
+                    raise
+    modules = next((home / "lib/modules").iterdir())
+    return Kernel(home / "vmlinux", home / "initrd", modules)
+
+
+def _dependency(metapackage: str) -> str:
+    answer = _run(["apt-cache", "depends", metapackage], f"apt knows no {metapackage}")
+    found = re.search(r"Depends: (linux-image-\S+)", answer)
+    if found is None:
+        raise UsageError(
+            f"apt knows no {metapackage}: run sudo apt-get update first (the lab runs on Debian for amd64)"
+        )
+    return found[1]
+
+
+def _make(work: Path, package: str) -> Path:
+    made, busybox = _unpack(work, package), _unpack(work, BUSYBOX)
+    if not (made / "lib").exists():  # releases with a merged /usr
+        (made / "lib").symlink_to("usr/lib")
+    version = next((made / "lib/modules").iterdir()).name
+    _run(["depmod", "-b", str(made), version], "depmod failed")
+    (made / "vmlinux").write_bytes(_elf_image((made / f"boot/vmlinuz-{version}").read_bytes()))
+    _make_initrd(made, version, next(busybox.glob("**/bin/busybox")))
+    return made
+
+
+def _unpack(work: Path, package: str) -> Path:
+    """A Debian package's files, without installing it: no root is needed, and nothing on this system changes."""
+    _run(["apt-get", "download", package], f"{package} can't be downloaded: run sudo apt-get update first", cwd=work)
+    made = work / package.split("-")[0]
+    _run(["dpkg-deb", "-x", str(next(work.glob(f"{package}_*.deb"))), str(made)], f"{package} can't be unpacked")
+    return made
+
+
+def _elf_image(bzimage: bytes) -> bytes:
+    """The ELF kernel inside a bzImage, or the bzImage itself where it is packed in a way we don't read."""
+    for magic, unpack in ((rb"\xfd7zXZ\x00", _unxz), (rb"\x28\xb5\x2f\xfd", _unzstd)):
+        for found in re.finditer(magic, bzimage):
+            image = unpack(bzimage[found.start() :])
+            if image.startswith(b"\x7fELF"):
+                return image
+    return bzimage
+
+
+def _unxz(data: bytes) -> bytes:
+    try:
+        return lzma.LZMADecompressor().decompress(data)
+    except lzma.LZMAError:
+        return b""
+
+
+def _unzstd(data: bytes) -> bytes:
+    if shutil.which("zstd") is None:
+        return b""
+    return subprocess.run(["zstd", "-dcq"], input=data, capture_output=True, check=False).stdout
+
+
+def _make_initrd(made: Path, version: str, busybox: Path) -> None:
+    tree = made / "initrd.d"
+    for folder in ("bin", "modules", "proc", "sys", "dev", "lower", "changes", "new"):
+        (tree / folder).mkdir(parents=True)
+    shutil.copy(Path(__file__).with_name("init.sh"), tree / "init")
+    (tree / "init").chmod(0o755)
+    shutil.copy(busybox, tree / "bin/busybox")
+    order: list[str] = []
+    for module in EARLY_MODULES:
+        command = ["modprobe", "-d", str(made), "-S", version, "--show-depends", module]
+        for line in _run(command, f"the kernel has no module {module}").splitlines():
+            if line.startswith("insmod"):
+                _add_module(Path(line.split()[1]), tree / "modules", order)
+    (tree / "modules/order").write_text("\n".join(order))
+    names = "\n".join(str(path.relative_to(tree)) for path in sorted(tree.rglob("*")))
+    archive = subprocess.run(
+        ["cpio", "-o", "-H", "newc", "--quiet"], cwd=tree, input=names.encode(), capture_output=True, check=True
+    )
+    (made / "initrd").write_bytes(archive.stdout)
+    shutil.rmtree(tree)
+
+
+def _add_module(path: Path, folder: Path, order: list[str]) -> None:
+    name = path.name.removesuffix(".xz")
+    if name not in order:
+        data = path.read_bytes()
+        (folder / name).write_bytes(lzma.decompress(data) if path.suffix == ".xz" else data)
+        order.append(name)
+
+
+def _run(command: Sequence[str], otherwise: str, cwd: Path | None = None) -> str:
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    done = subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, check=False, env={**os.environ, "PATH": path, "LC_ALL": "C"}
+    )
+    if done.returncode:
+        detail = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise UsageError(f"{otherwise} ({detail})")
+    return done.stdout

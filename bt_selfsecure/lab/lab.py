@@ -1,0 +1,219 @@
+"""A lab: machines and their radios, and the socket by which other programs use them while `lab up` runs.
+
+Each connection to the control socket carries one request, a line of JSON, and its answers, lines of JSON; the last
+answer has "done": the exit status of a job, or 0; or "error". Requests:
+
+    {"do": "status"}                                        one answer: machines, air
+    {"do": "run", "machine": M, "command": SHELL SCRIPT}    "out" and "err" as they come; closing the connection ends it
+    {"do": "kill" | "stop" | "start", "machine": M}         the plug is pulled; shut down; boot
+    {"do": "air", "model": SPEC}                            a loss model of `air.models.parse_model`
+    {"do": "move", "machine": M, "metres": X}               where the model has distances
+    {"do": "logs", "machine": M}                            console and services, as "out"
+    {"do": "down"}                                          the lab ends
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, Self
+
+from bt_selfsecure.air.capture import CaptureTap, PcapngWriter
+from bt_selfsecure.air.models import Bernoulli, parse_model
+from bt_selfsecure.errors import BtSelfSecureError, UsageError
+from bt_selfsecure.lab.kernel import Kernel, kernel, require_tools
+from bt_selfsecure.lab.machine import Machine, MachineError
+from bt_selfsecure.lab.radio import DEFAULT_LOSS, Air, Radio, address
+
+MAX_MACHINES: Final = 16
+MAX_SOCKET_PATH: Final = 80
+"""Bytes of the folder's path: a Unix socket's whole path has at most 107 (unix(7))."""
+LOGS: Final = "cat /run/lab/*.log; dmesg | tail -n 100"
+
+
+class Lab:
+    """An asynchronous context manager: inside, the machines are up.
+
+    `air` is a loss model's spec; None loses a tenth for everybody. `taps` gives each listener without a machine, by
+    name, the pcapng file of what it hears. Raises `UsageError` for what can't be, `MachineError` where a boot fails.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        folder: Path,
+        *,
+        air: str | None = None,
+        taps: Mapping[str, Path] | None = None,
+        seed: int = 1,
+        megabytes: int = 256,
+        progress: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._taps = dict(taps or {})
+        _require_names([*names, *self._taps], len(names))
+        if len(str(folder)) > MAX_SOCKET_PATH:
+            raise UsageError(f"the path {folder} is too long for a socket in it: name a folder nearer to the root")
+        self._names, self._folder, self._megabytes, self._progress = list(names), folder, megabytes, progress
+        listeners = [*self._names, *self._taps]
+        self._air = Air(Bernoulli(dict.fromkeys(listeners, DEFAULT_LOSS)), seed)
+        self._spec = f"bernoulli:{','.join(f'{name}={DEFAULT_LOSS}' for name in listeners)}"
+        if air is not None:
+            self._set_air(air)
+        self._machines: dict[str, Machine] = {}
+        self._radio: Radio | None = None
+        self._server: asyncio.Server | None = None
+        self._writers: list[PcapngWriter] = []
+        self.is_over = asyncio.Event()
+        """Set when somebody asked for the end."""
+
+    async def __aenter__(self) -> Self:
+        require_tools()
+        base = kernel(self._progress)
+        _take(self._folder)
+        try:
+            await self._start(base)
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._close()
+
+    async def _start(self, base: Kernel) -> None:
+        self._server = await asyncio.start_unix_server(self._serve, self._folder / "control")
+        self._writers = [PcapngWriter(path) for path in self._taps.values()]
+        taps = {name: CaptureTap(writer) for name, writer in zip(self._taps, self._writers, strict=True)}
+        self._radio = Radio(self._air, self._names, taps, self._folder)
+        await self._radio.start()
+        for name in self._names:
+            uart = self._radio.socket(name)
+            self._machines[name] = Machine(name, self._folder / name, base, uart, self._megabytes)
+        self._progress(f"booting {' '.join(self._names)}")
+        await _together(machine.start() for machine in self._machines.values())
+
+    async def _close(self) -> None:
+        if self._server:
+            self._server.close()
+        await asyncio.gather(*(machine.close() for machine in self._machines.values()), return_exceptions=True)
+        if self._radio:
+            self._radio.close()
+        for writer in self._writers:
+            writer.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    # --- requests
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        def answer(**values: Any) -> None:
+            if not writer.is_closing():
+                writer.write(json.dumps(values).encode() + b"\n")
+
+        try:
+            request = json.loads(await reader.readline())
+            work = asyncio.ensure_future(self._answer(request, answer))
+            gone = asyncio.ensure_future(reader.read(1))
+            await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
+            gone.cancel()
+            if not work.done():
+                work.cancel()
+            with suppress(asyncio.CancelledError):
+                answer(done=await work)
+        except BtSelfSecureError as fault:
+            answer(error=str(fault))
+        except (ValueError, KeyError, TypeError) as fault:
+            answer(error=f"a request that is none: {fault!r}")
+        finally:
+            with suppress(ConnectionError):
+                await writer.drain()
+            writer.close()
+
+    async def _answer(self, request: dict[str, Any], answer: Callable[..., None]) -> int:
+        def output(name: str, data: bytes) -> None:
+            answer(**{name: data.decode(errors="replace")})
+
+        match request["do"]:
+            case "status":
+                answer(**self.status())
+            case "run":
+                return await self._machine(request["machine"]).run(request["command"], output)
+            case "kill":
+                await self._machine(request["machine"]).kill()
+            case "stop":
+                await self._machine(request["machine"]).stop()
+            case "start":
+                await self._machine(request["machine"]).start()
+            case "air":
+                self._set_air(request["model"])
+            case "move":
+                self._machine(request["machine"])
+                self._air.move(request["machine"], float(request["metres"]))
+            case "logs":
+                machine = self._machine(request["machine"])
+                answer(out=machine.last_words(200) + "\n")
+                if machine.is_running:
+                    await machine.run(LOGS, output)
+            case "down":
+                self.is_over.set()
+            case unknown:
+                raise UsageError(f"the lab can't do {unknown!r}")
+        return 0
+
+    def status(self) -> dict[str, Any]:
+        """{"machines": {name: {"address", "running"}}, "air", "taps"}"""
+        machines = {
+            name: {"address": address(number), "running": name in self._machines and self._machines[name].is_running}
+            for number, name in enumerate(self._names, 1)
+        }
+        return {"machines": machines, "air": self._spec, "taps": {name: str(path) for name, path in self._taps.items()}}
+
+    def _machine(self, name: str) -> Machine:
+        if name not in self._machines:
+            raise UsageError(f"there is no machine {name}; there are {' '.join(self._machines)}")
+        return self._machines[name]
+
+    def _set_air(self, spec: str) -> None:
+        model = parse_model(spec)
+        listeners = [*self._names, *self._taps]
+        for sender in self._names:  # a model that lacks a figure says so now, not while machines talk
+            others = [name for name in listeners if name != sender]
+            parse_model(spec).transmit(self._air.random, sender, others, 0.0)
+        self._air.model, self._spec = model, spec
+
+
+def _require_names(names: Sequence[str], machines: int) -> None:
+    for name in names:
+        if not (name.isascii() and name.isalnum() and len(name) <= 16 and name[0].isalpha()):
+            raise UsageError(f"{name!r} is no name for a machine: take 1 to 16 letters and digits, as in alice")
+        if names.count(name) > 1:
+            raise UsageError(f"two listeners are named {name}: give each its own name")
+    if not 1 <= machines <= MAX_MACHINES:
+        raise UsageError(f"a lab has 1 to {MAX_MACHINES} machines")
+
+
+def _take(folder: Path) -> None:
+    """Make the folder ours. Raises `UsageError` where a lab runs in it; what a killed one left behind is removed."""
+    if (folder / "control").exists():
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(str(folder / "control")) == 0:
+                raise UsageError(f"a lab runs in {folder} already: end it with lab down, or name another with --lab")
+        shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir(parents=True, mode=0o700)
+    except OSError as fault:
+        raise UsageError(f"{folder} can't be made for the lab ({fault.strerror}): name another with --lab") from fault
+
+
+async def _together(works: Any) -> None:
+    """All of them; the first failure ends the others."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for work in works:
+                group.create_task(work)
+    except* MachineError as faults:
+        raise faults.exceptions[0] from None

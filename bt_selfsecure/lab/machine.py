@@ -1,0 +1,216 @@
+"""One virtual Pi: a QEMU machine without an own disk image of the system, and the jobs that run on it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from bt_selfsecure.errors import BtSelfSecureError
+from bt_selfsecure.lab.kernel import Kernel
+
+DISK_MEGABYTES: Final = 64
+"""What the machine may keep: link keys and the node's state."""
+BOOT_SECONDS: Final = 180.0
+"""After this a boot has failed. 8 to 20 s are usual; a loaded host may need much longer."""
+STOP_SECONDS: Final = 15.0
+POLL_SECONDS: Final = 0.05
+
+
+class MachineError(BtSelfSecureError):
+    """A machine did not do what was asked; the text ends with its last words."""
+
+
+class Machine:
+    """Boots with `start`, runs shell commands with `run`. Its files lie in `folder`, which it shares as /lab.
+
+    The machine sees the host's files, read-only below a RAM disk: what it writes is gone when it stops, but for its
+    disk, which holds /var/lib/bluetooth and /var/lib/bt-selfsecure.
+    """
+
+    def __init__(self, name: str, folder: Path, kernel: Kernel, uart: Path, megabytes: int) -> None:
+        self.name = name
+        self._folder, self._kernel, self._uart, self._megabytes = folder, kernel, uart, megabytes
+        self._process: asyncio.subprocess.Process | None = None
+        self._numbers = itertools.count(1)
+        self._jobs: dict[str, asyncio.Future[int]] = {}
+        self._ready: asyncio.Future[None] | None = None
+        self._orders: asyncio.StreamWriter | None = None
+        self._server: asyncio.Server | None = None
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    @property
+    def shell_socket(self) -> Path:
+        """A console with a shell of root's, for one at a time."""
+        return self._folder.with_suffix(".shell")
+
+    @property
+    def console(self) -> Path:
+        """What kernel and boot script said."""
+        return self._folder.with_suffix(".console")
+
+    async def start(self) -> None:
+        """Boot; returns when the adapter is up. Raises `MachineError` where it does not get so far."""
+        if self.is_running:
+            return
+        (self._folder / "jobs").mkdir(parents=True, exist_ok=True)
+        (self._folder / "guest.sh").write_text(files("bt_selfsecure.lab").joinpath("guest.sh").read_text())
+        self._make_disk()
+        self._ready = asyncio.get_running_loop().create_future()
+        if self._server is None:
+            self._server = await asyncio.start_unix_server(self._serve, self._folder.with_suffix(".jobs"))
+        log = self._folder.with_suffix(".qemu").open("wb")
+        self._process = await asyncio.create_subprocess_exec(
+            *self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+        log.close()
+        ended = asyncio.ensure_future(self._process.wait())
+        await asyncio.wait((self._ready, ended), timeout=BOOT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
+        if not self._ready.done():
+            await self.kill()
+            raise MachineError(
+                f"{self.name} did not boot within {BOOT_SECONDS:g} s. Its last words:\n{self.last_words()}"
+            )
+
+    async def kill(self) -> None:
+        """Pull the plug."""
+        if self.is_running and self._process:
+            self._process.kill()
+            await self._process.wait()
+        self._fail_jobs()
+
+    async def stop(self) -> None:
+        """Shut down, as far as it still listens."""
+        if self.is_running and self._process and self._orders:
+            self._order("off")
+            try:
+                async with asyncio.timeout(STOP_SECONDS):
+                    await self._process.wait()
+            except TimeoutError:
+                pass
+        await self.kill()
+
+    async def close(self) -> None:
+        await self.kill()
+        if self._server:
+            self._server.close()
+
+    async def run(self, command: str, output: Callable[[str, bytes], None]) -> int:
+        """Run a shell script there and return its exit status; `output("out" or "err", data)` gets what it writes.
+
+        Cancelling ends the job. Raises `MachineError` where the machine is off, or goes off meanwhile.
+        """
+        if not self.is_running or self._orders is None:
+            raise MachineError(f"{self.name} is off: start it with lab start {self.name}")
+        job = str(next(self._numbers))
+        base = self._folder / "jobs" / job
+        prepare = f"export PATH={shlex.quote(sys.prefix)}/bin:$PATH\ncd {shlex.quote(str(Path.cwd()))}\n"
+        base.with_suffix(".sh").write_text(prepare + command + "\n")
+        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._jobs[job] = done
+        self._order(f"run {job}")
+        read = dict.fromkeys(("out", "err"), 0)
+        try:
+            while True:
+                finished = done.done()
+                for name in read:
+                    read[name] += _copy(base.with_suffix(f".{name}"), read[name], name, output)
+                if finished:
+                    return done.result()
+                await asyncio.wait((done,), timeout=POLL_SECONDS)
+        except asyncio.CancelledError:
+            self._order(f"stop {job}")
+            raise
+        finally:
+            self._jobs.pop(job, None)
+
+    def last_words(self, lines: int = 15) -> str:
+        """The end of its console and of what QEMU said."""
+        said = ""
+        for path in (self.console, self._folder.with_suffix(".qemu")):
+            if path.exists():
+                said += path.read_text(errors="replace").replace("\r", "")
+        return "\n".join(said.strip().splitlines()[-lines:]) or "(nothing)"
+
+    # --- how it works
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """The other end of the machine's job port."""
+        self._orders = writer
+        while line := (await reader.readline()).decode(errors="replace").split():
+            match line:
+                case ["ready"] if self._ready and not self._ready.done():
+                    self._ready.set_result(None)
+                case ["done", job, status] if job in self._jobs and not self._jobs[job].done():
+                    self._jobs[job].set_result(int(status))
+        self._orders = None
+        self._fail_jobs()
+
+    def _order(self, line: str) -> None:
+        if self._orders:
+            self._orders.write(f"{line}\n".encode())
+
+    def _fail_jobs(self) -> None:
+        for done in self._jobs.values():
+            if not done.done():
+                done.set_exception(MachineError(f"{self.name} went off while a job ran there"))
+
+    def _make_disk(self) -> None:
+        disk = self._folder.with_suffix(".disk")
+        if not disk.exists():
+            with disk.open("wb") as file:
+                file.truncate(DISK_MEGABYTES << 20)
+            mke2fs = shutil.which("mke2fs") or "/sbin/mke2fs"
+            subprocess.run(
+                [mke2fs, "-q", "-t", "ext4", "-E", "root_owner=0:0", str(disk)], check=True, capture_output=True
+            )
+
+    def _command(self) -> list[str]:
+        """-cpu: the oldest with SSE4.2, so that TCG need not emulate more; hvc0 is the UART, hvc1 the shell."""
+        share = "local,security_model=none,multidevs=remap"
+        console = "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off"
+        # The kernel ends QEMU with us, however we end.
+        return [
+            *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-name", self.name),
+            *("-M", "q35", "-cpu", "Nehalem", "-accel", "tcg", "-smp", "1", "-m", str(self._megabytes)),
+            *("-display", "none", "-nodefaults", "-monitor", "none", "-no-reboot"),
+            *("-kernel", str(self._kernel.image), "-initrd", str(self._kernel.initrd)),
+            *("-append", f"{console} name={self.name}"),
+            *("-serial", f"file:{_escape(self.console)}"),
+            *("-virtfs", f"{share},path=/,mount_tag=root,readonly=on"),
+            *("-virtfs", f"{share},path={_escape(self._kernel.modules)},mount_tag=modules,readonly=on"),
+            *("-virtfs", f"{share},path={_escape(self._folder)},mount_tag=lab"),
+            *("-drive", f"if=virtio,format=raw,file={_escape(self._folder.with_suffix('.disk'))}"),
+            *("-device", "virtio-serial-pci"),
+            *("-chardev", f"socket,id=uart,path={_escape(self._uart)}", "-device", "virtconsole,chardev=uart"),
+            *("-chardev", f"socket,id=shell,path={_escape(self.shell_socket)},server=on,wait=off"),
+            *("-device", "virtconsole,chardev=shell"),
+            *("-chardev", f"socket,id=jobs,path={_escape(self._folder.with_suffix('.jobs'))}"),
+            *("-device", "virtserialport,chardev=jobs,name=jobs"),
+        ]
+
+
+def _escape(path: Path) -> str:
+    """QEMU's options take a doubled comma for one."""
+    return str(path).replace(",", ",,")
+
+
+def _copy(path: Path, offset: int, name: str, output: Callable[[str, bytes], None]) -> int:
+    if not path.exists() or path.stat().st_size <= offset:
+        return 0
+    with path.open("rb") as file:
+        file.seek(offset)
+        data = file.read()
+    output(name, data)
+    return len(data)

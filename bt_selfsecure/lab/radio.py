@@ -1,0 +1,101 @@
+"""The radios of the machines: one controller for each, on one air, behind a Unix socket that is its UART."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from bumble.transport.common import StreamPacketSink, StreamPacketSource
+
+from bt_selfsecure.air.capture import Tap
+from bt_selfsecure.air.controller import RSSI_NOT_AVAILABLE
+from bt_selfsecure.air.link import LossyLink
+from bt_selfsecure.air.models import Distance, LossModel
+from bt_selfsecure.errors import UsageError
+from bt_selfsecure.lab.controller import LinuxController
+
+DEFAULT_LOSS: Final = 0.1
+"""Of every listener, where no model is given: an advertisement is missed about that often within a few metres (field
+data: 10 to 12 % at 0 to 2 m)."""
+
+
+class Air:
+    """The loss model in force; it may be changed, and its distances moved, while machines talk."""
+
+    def __init__(self, model: LossModel, seed: int) -> None:
+        self.model = model
+        self.random = random.Random(seed)
+
+    def heard(self, sender: str, listeners: Sequence[str], now: float) -> frozenset[str]:
+        return self.model.transmit(self.random, sender, listeners, now)
+
+    def rssi(self, sender: str, listener: str) -> int:
+        """Mean RSSI in dBm where the model has distances."""
+        if not isinstance(self.model, Distance):
+            return RSSI_NOT_AVAILABLE
+        metres = self.model.metres.get(listener, self.model.metres.get(sender, 1.0))
+        return round(min(20.0, max(-127.0, self.model.mean_rssi(metres))))
+
+    def move(self, listener: str, metres: float) -> None:
+        """Raises `UsageError` where the model has no distances."""
+        if not isinstance(self.model, Distance):
+            raise UsageError("the air in force knows no distances: set one that does, as in distance:alice=3,bob=3")
+        self.model.move(listener, metres)
+
+
+class Radio:
+    """Controllers named `names` on `air`. `socket(name)` is where that machine's UART ends; each connection to it is a
+    controller that was just switched on, and the end of the connection cuts its power."""
+
+    def __init__(self, air: Air, names: Sequence[str], taps: Mapping[str, Tap], folder: Path) -> None:
+        self._link = LossyLink(air.heard, taps, air.rssi)
+        self._addresses = {name: address(number) for number, name in enumerate(names, 1)}
+        self._folder = folder
+        self._servers: list[asyncio.Server] = []
+
+    def socket(self, name: str) -> Path:
+        return self._folder / f"{name}.uart"
+
+    async def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        for name in self._addresses:
+            server = await loop.create_unix_server(lambda name=name: _Uart(self, name), self.socket(name))  # type: ignore[misc]
+            self._servers.append(server)
+
+    def close(self) -> None:
+        for server in self._servers:
+            server.close()
+        self._link.close()
+
+    def switch_on(self, name: str, source: Any, sink: Any) -> Any:
+        return LinuxController(
+            name, host_source=source, host_sink=sink, link=self._link, public_address=self._addresses[name]
+        )
+
+    def switch_off(self, controller: Any) -> None:
+        controller.le_legacy_advertiser.stop()
+        self._link.remove_controller(controller)
+
+
+def address(number: int) -> str:
+    """Device address of the machine with this number, 1 to 255: of Raspberry Pi's range, locally administered."""
+    return f"BA:27:EB:00:00:{number:02X}"
+
+
+class _Uart(StreamPacketSource):  # type: ignore[misc]
+    """H4 packets from one machine."""
+
+    def __init__(self, radio: Radio, name: str) -> None:
+        super().__init__()
+        self._radio, self._name = radio, name
+        self._controller: Any = None
+
+    def connection_made(self, transport: Any) -> None:
+        self._controller = self._radio.switch_on(self._name, self, StreamPacketSink(transport))
+
+    def connection_lost(self, _fault: Exception | None) -> None:
+        self._controller.host = None
+        self._radio.switch_off(self._controller)

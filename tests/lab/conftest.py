@@ -1,0 +1,45 @@
+"""Virtual Pis for tests: shared by the tests of a module, ended with it; a failing test shows what they said."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from running_lab import RunningLab
+
+
+@pytest.fixture(scope="module")
+def lab_of() -> Iterator[Callable[..., RunningLab]]:
+    """`lab_of("alice", "bob")`: these machines, up, on an air that loses nothing until `set_loss`."""
+    labs: dict[tuple[Any, ...], RunningLab] = {}
+    with tempfile.TemporaryDirectory(prefix="btss-") as place:
+
+        def get(*names: str, options: tuple[str, ...] = ()) -> RunningLab:
+            if (names, options) not in labs:
+                labs[names, options] = RunningLab(Path(place) / f"lab{len(labs)}", names, options)
+            lab = labs[names, options]
+            for name, machine in lab.status()["machines"].items():
+                if not machine["running"]:
+                    lab.do("start", machine=name)
+            lab.set_loss()
+            return lab
+
+        try:
+            yield get
+        finally:
+            for lab in labs.values():
+                lab.end()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """A failing test shows what its machines said."""
+    report = yield
+    if report.failed:
+        for value in getattr(item, "funcargs", {}).values():
+            if isinstance(value, RunningLab):
+                report.sections.append(("machines", value.all_logs()))
+    return report

@@ -1,0 +1,132 @@
+"""Virtual Pis as such: they boot, talk over real sockets, lose what a radio loses, and leave nothing behind."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from running_lab import RunningLab
+
+from bt_selfsecure.lab.client import LabError
+
+pytestmark = pytest.mark.lab
+
+PREPARE = """
+from socket import *
+import os, struct, sys, time
+AF, RFCOMM, L2CAP = AF_BLUETOOTH, BTPROTO_RFCOMM, BTPROTO_L2CAP
+ANY, PEER = "00:00:00:00:00:00", "{peer}"
+"""
+
+
+@pytest.fixture
+def lab(lab_of: Callable[..., RunningLab]) -> RunningLab:
+    lab = lab_of("alice", "bob")
+    lab.run_on_all("hciconfig hci0 piscan")
+    return lab
+
+
+def talk(lab: RunningLab, bob: str, alice: str) -> tuple[str, str]:
+    """Python at both, bob first: what alice and bob wrote."""
+    scripts = {
+        "alice": PREPARE.format(peer=lab.address("bob")) + alice,
+        "bob": PREPARE.format(peer=lab.address("alice")) + bob,
+    }
+    cases = "".join(f"{name}) exec /usr/bin/python3 -c '{script}' ;;\n" for name, script in scripts.items())
+    wrote = lab.run_on_all(f"case $LAB_MACHINE in {cases} esac")
+    return wrote["alice"], wrote["bob"]
+
+
+def test_rfcomm_carries_every_byte_over_a_lossy_air_and_the_link_is_encrypted(lab: RunningLab) -> None:
+    lab.set_loss(alice=0.2, bob=0.2)
+    alice, bob = talk(
+        lab,
+        """
+s = socket(AF, SOCK_STREAM, RFCOMM); s.bind((ANY, 5)); s.listen(1); s.settimeout(60); c, _ = s.accept()
+got = b""
+while len(got) < 20000: got += c.recv(4096)
+c.sendall(got[::-1]); print(c.recv(10))
+""",
+        """
+time.sleep(3); s = socket(AF, SOCK_STREAM, RFCOMM); s.settimeout(60); s.connect((PEER, 5))
+data = os.urandom(20000); s.sendall(data); got = b""
+while len(got) < 20000: got += s.recv(4096)
+os.system("hcitool con"); s.sendall(b"end"); print(got == data[::-1])
+""",
+    )
+    assert alice.splitlines()[-1] == "True"
+    assert "AUTH ENCRYPT" in alice
+    assert bob == "b'end'\n"
+
+
+@pytest.mark.parametrize("flushable", [False, True])
+def test_only_flushable_l2cap_packets_are_lost(lab: RunningLab, flushable: bool) -> None:
+    """BT_FLUSHABLE (274, 8) and a flush timeout of one slot: each SDU is tried once. 3 sigma of 400 at 20 % is 6 %."""
+    lab.set_loss(bob=0.2)
+    _, bob = talk(
+        lab,
+        """
+s = socket(AF, SOCK_SEQPACKET, L2CAP); s.bind((ANY, 0x1001)); s.listen(1); s.settimeout(60); c, _ = s.accept()
+c.settimeout(10); got = []
+while (d := c.recv(100)) != b"end": got.append(int(d))
+print(len(got), got == sorted(got))
+""",
+        f"""
+time.sleep(3); s = socket(AF, SOCK_SEQPACKET, L2CAP); s.settimeout(60); s.connect((PEER, 0x1001))
+s.setsockopt(274, 8, {int(flushable)})
+handle = os.popen("hcitool con").read().split("handle ")[1].split()[0]
+os.system(f"hcitool cmd 0x03 0x0028 {{int(handle):02x}} 00 01 00 >/dev/null")
+for i in range(400): s.send(str(i).encode()); time.sleep(0.01)
+s.setsockopt(274, 8, 0); s.send(b"end"); time.sleep(1)
+""",
+    )
+    count, in_order = bob.split()
+    assert in_order == "True"
+    assert (0.74 < int(count) / 400 < 0.86) if flushable else count == "400"
+
+
+def test_a_pulled_plug_costs_what_was_not_on_the_card_and_a_peer_notices_by_the_supervision_timeout(
+    lab: RunningLab,
+) -> None:
+    lab.run("bob", "echo kept >/var/lib/bt-selfsecure/card; sync; echo lost >/root/memory").check()
+    lab.run("alice", f"hcitool cc {lab.address('bob')}; hcitool con | grep {lab.address('bob')}").check()
+    with ThreadPoolExecutor(1) as pool:
+        job = pool.submit(lab.run, "bob", "sleep 1000")
+        time.sleep(1)
+        lab.do("kill", machine="bob")
+        with pytest.raises(LabError, match="went off"):
+            job.result()
+    lab.do("start", machine="bob")
+    assert lab.run("bob", "cat /var/lib/bt-selfsecure/card; ls /root/memory").out == "kept\n"
+    noticed = f"for _ in $(seq 60); do hcitool con | grep -q {lab.address('bob')} || exit 0; sleep 0.5; done; exit 1"
+    lab.run("alice", noticed).check()
+
+
+def test_eve_hears_advertisements_at_her_tap_in_a_capture_that_tshark_reads(
+    lab_of: Callable[..., RunningLab], tmp_path: Path
+) -> None:
+    capture = tmp_path / "eve.pcapng"
+    lab = lab_of("dora", options=("--tap", "eve", str(capture)))
+    lab.run("dora", "btmgmt -i hci0 add-adv -d 06fffffff00ba2 1; sleep 2; btmgmt -i hci0 rm-adv 1").check()
+    lab.end()
+    command = ["tshark", "-r", str(capture), "-T", "fields", "-e", "btcommon.eir_ad.entry.company_id"]
+    heard = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert heard
+    assert set(heard) == {"0xffff"}
+
+
+def test_ctrl_c_and_even_kill_9_leave_no_process_and_no_file(lab_of: Callable[..., RunningLab]) -> None:
+    for number in (signal.SIGINT, signal.SIGKILL):
+        lab = lab_of("carol", options=("--seed", str(int(number))))
+        mine = subprocess.run(["pgrep", "-f", "qemu.* -name carol"], capture_output=True, text=True, check=False).stdout
+        assert mine
+        lab.process.send_signal(number)
+        lab.process.wait(30)
+        time.sleep(1)
+        left = subprocess.run(["pgrep", "-f", "qemu.* -name carol"], capture_output=True, text=True, check=False).stdout
+        assert not set(mine.split()) & set(left.split())
