@@ -55,11 +55,21 @@ apt_install() {
 
 has_venv() { "$python" -I -c 'import ensurepip, venv' 2>/dev/null; }
 
-# Names those of the given commands that are not there (each is called like its Debian package).
-absent() { for name in "$@"; do command -v "$name" >/dev/null || echo "$name"; done; }
+# Names the Debian packages of those things that are not there. A thing is COMMAND, COMMAND=PACKAGE (where they are not
+# called alike) or MODULE.py=PACKAGE.
+absent() {
+  local thing name
+  for thing in "$@"; do
+    name=${thing%%=*}
+    case $name in
+      *.py) "$python" -I -c "import ${name%.py}" 2>/dev/null ;;
+      *) PATH=$PATH:/usr/sbin:/sbin command -v "$name" >/dev/null ;;
+    esac || echo "${thing#*=}"
+  done | sort -u
+}
 
-# need_packages "NEEDED..." "WISHED...": python3 with venv and the needed commands, or an exit that says how to get
-# them; the wished ones come along where something can be installed.
+# need_packages "NEEDED..." "WISHED...": python3 with venv and the needed things, or an exit that says how to get
+# them; the wished ones come along where something can be installed. Things are what `absent` takes.
 need_packages() {
   local needed wished
   read -ra needed <<<"$1"
@@ -89,7 +99,8 @@ import os, platform, sys
 venv = sys.argv[1]
 made = dict(line.rstrip("\n").split(" = ", 1) for line in open(venv + "/pyvenv.cfg"))
 here = made["home"] == os.path.dirname(sys._base_executable) and made["version"] == platform.python_version()
-sys.exit(not (here and made["command"].endswith(" " + venv)))
+whole = here and made["include-system-site-packages"] == "true"
+sys.exit(not (whole and made["command"].endswith(" " + venv)))
 PYTHON
 }
 
@@ -100,17 +111,18 @@ make_venv() {
   elif [ -n "$(ls -A "$venv")" ]; then
     die "$venv is not empty and no virtual environment: set BT_SELFSECURE_VENV to another folder"
   fi
-  step "$text" "$python" -m venv --clear "$venv"
+  # It sees the system's packages: dbus and gi (bluezero needs them) come from Debian, pip would have to compile them.
+  step "$text" "$python" -m venv --clear --system-site-packages "$venv"
 }
 
-# need_installed EXTRA: the package with this extra, editable, in the environment; again when pyproject.toml changed.
+# need_installed EXTRAS: the package with these, editable, in the environment; again when pyproject.toml changed.
 need_installed() {
   local extra=$1 state
   "$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     die "$python is older than 3.11: this needs Debian 12, Raspberry Pi OS of 2023, or newer"
   state="$checkout $(sha256sum <"$checkout/pyproject.toml")"
   # dev holds all of demo.
-  if venv_fits && grep -qsxF -e "$extra $state" -e "dev $state" "$venv/.installed"; then return; fi
+  if venv_fits && grep -qsxF -e "$extra $state" -e "dev $state" -e "dev,discovery $state" "$venv/.installed"; then return; fi
   { mkdir -p "$venv" && [ -w "$venv" ]; } 2>/dev/null ||
     die "can't write to $venv: set BT_SELFSECURE_VENV to a folder of your own, or remove what is in the way"
   venv_fits || make_venv

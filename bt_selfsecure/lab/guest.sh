@@ -6,9 +6,7 @@
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 TERM=dumb PYTHONUNBUFFERED=1
 say() { echo "lab: $(cut -d' ' -f1 /proc/uptime) s: $*"; }
 
-for word in $(cat /proc/cmdline); do
-  case $word in name=*) name=${word#name=} ;; esac
-done
+name=$(sed 's/.* name=\([^ ]*\).*/\1/' /proc/cmdline)
 export LAB_MACHINE=$name
 
 mount -t tmpfs -o mode=755 tmpfs /run

@@ -1,4 +1,5 @@
 #!/bin/busybox sh
+# shellcheck shell=dash
 # PID 1 of the initial RAM disk: mounts the host's root, read-only, below a RAM disk for changes, and hands over.
 busybox=/bin/busybox
 $busybox mount -t proc proc /proc
