@@ -1,0 +1,194 @@
+"""The air between controllers: pages, lost LE packets, peers that fall silent, buffers, what taps hear."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from bumble import core, hci, l2cap
+from bumble.device import Peer
+
+from bt_selfsecure.air.bluetooth import virtual_device
+from bt_selfsecure.air.controller import PAGE_TIMEOUT
+from bt_selfsecure.air.link import LE_CONNECTION_INTERVAL, PAGE_SCAN_INTERVAL, SUPERVISION_TIMEOUT, LossyLink
+from bt_selfsecure.air.virtual_time import run_virtual
+
+PSM = 0x1001
+
+
+class Fading:
+    """Nobody hears anything while it is deaf."""
+
+    def __init__(self) -> None:
+        self.deaf = False
+        self.asked = 0
+
+    def heard(self, sender: str, listeners: Sequence[str], now: float) -> frozenset[str]:
+        self.asked += 1
+        return frozenset() if self.deaf else frozenset(listeners)
+
+
+async def devices(air: LossyLink) -> tuple[Any, Any]:
+    pair = virtual_device("alice", 1, air), virtual_device("bob", 2, air)
+    for device in pair:
+        await device.power_on()
+    return pair
+
+
+def controller_of(link: LossyLink, name: str) -> Any:
+    return next(controller for controller in link.controllers if controller.name == name)
+
+
+def ends(connection: Any) -> list[tuple[float, int]]:
+    """Grows by (time, reason) when the connection ends."""
+    ended: list[tuple[float, int]] = []
+    loop = asyncio.get_running_loop()
+    connection.on(connection.EVENT_DISCONNECTION, lambda reason: ended.append((loop.time(), reason)))
+    return ended
+
+
+async def connect_le(alice: Any, bob: Any) -> Any:
+    public = hci.OwnAddressType.PUBLIC
+    await bob.start_advertising(own_address_type=public)
+    return await alice.connect(bob.public_address, core.PhysicalTransport.LE, own_address_type=public)
+
+
+def test_calling_a_device_that_is_not_there_ends_with_the_page_timeout() -> None:
+    async def main() -> float:
+        alice, _ = await devices(LossyLink(Fading().heard, {}))
+        begun = asyncio.get_running_loop().time()
+        with pytest.raises(core.ConnectionError) as refused:
+            await alice.connect(hci.Address("02:00:00:00:00:77", 0), core.PhysicalTransport.BR_EDR)
+        assert refused.value.error_code == hci.HCI_ErrorCode.PAGE_TIMEOUT_ERROR
+        return asyncio.get_running_loop().time() - begun
+
+    assert run_virtual(main()) == pytest.approx(PAGE_TIMEOUT, abs=0.01)
+
+
+def test_a_page_is_repeated_until_it_is_heard() -> None:
+    async def main() -> float:
+        air = Fading()
+        alice, bob = await devices(LossyLink(air.heard, {}))
+        air.deaf, loop = True, asyncio.get_running_loop()
+        begun = loop.time()
+        loop.call_later(2 * PAGE_SCAN_INTERVAL - 0.1, setattr, air, "deaf", False)
+        await alice.connect(bob.public_address, core.PhysicalTransport.BR_EDR)
+        return loop.time() - begun
+
+    assert run_virtual(main()) == pytest.approx(2 * PAGE_SCAN_INTERVAL, abs=0.1)
+
+
+@pytest.mark.parametrize("connect", ["classic", "le"])
+def test_when_a_power_cut_silences_a_device_its_peer_loses_the_connection_by_the_supervision_timeout(
+    connect: str,
+) -> None:
+    async def main() -> tuple[float, int, float]:
+        link = LossyLink(Fading().heard, {})
+        alice, bob = await devices(link)
+        if connect == "classic":
+            connection, timeout = (
+                await alice.connect(bob.public_address, core.PhysicalTransport.BR_EDR),
+                SUPERVISION_TIMEOUT,
+            )
+        else:
+            connection = await connect_le(alice, bob)
+            timeout = next(iter(controller_of(link, "alice").le_connections.values())).supervision_timeout
+        ended, cut = ends(connection), asyncio.get_running_loop().time()
+        link.remove_controller(controller_of(link, "bob"))
+        await asyncio.sleep(30)
+        ((at, reason),) = ended
+        return at - cut, reason, timeout
+
+    after, reason, timeout = run_virtual(main())
+    assert reason == hci.HCI_ErrorCode.CONNECTION_TIMEOUT_ERROR
+    assert after == pytest.approx(timeout, abs=0.01)
+
+
+def test_a_lost_le_packet_costs_a_connection_interval_and_no_data() -> None:
+    async def main(deaf_seconds: float) -> float:
+        air = Fading()
+        alice, bob = await devices(LossyLink(air.heard, {}))
+        peer = Peer(await connect_le(alice, bob))
+        await asyncio.sleep(1)
+        loop = asyncio.get_running_loop()
+        begun, air.deaf = loop.time(), deaf_seconds > 0
+        loop.call_later(deaf_seconds, setattr, air, "deaf", False)
+        assert [service.uuid.to_hex_str() for service in await peer.discover_services()] == ["1800", "1801"]
+        return loop.time() - begun
+
+    clean, lossy = run_virtual(main(0)), run_virtual(main(0.1))
+    assert 3 * LE_CONNECTION_INTERVAL < lossy - clean < 5 * LE_CONNECTION_INTERVAL
+
+
+def test_le_silence_past_the_supervision_timeout_ends_the_connection_at_both_ends() -> None:
+    async def main() -> None:
+        air = Fading()
+        alice, bob = await devices(LossyLink(air.heard, {}))
+        connection = await connect_le(alice, bob)
+        both = ends(connection), ends(next(iter(bob.connections.values())))
+        air.deaf = True
+        discovering = asyncio.ensure_future(Peer(connection).discover_services())
+        await asyncio.sleep(60)
+        discovering.cancel()
+        for ended in both:
+            assert [reason for _, reason in ended] == [hci.HCI_ErrorCode.CONNECTION_TIMEOUT_ERROR]
+
+    run_virtual(main())
+
+
+def test_a_controller_takes_no_more_packets_than_it_has_buffers_while_nothing_gets_through() -> None:
+    async def main() -> tuple[int, list[bytes]]:
+        air = Fading()
+        link = LossyLink(air.heard, {})
+        alice, bob = await devices(link)
+        accepted, spec = asyncio.get_running_loop().create_future(), l2cap.ClassicChannelSpec(psm=PSM)
+        bob.create_l2cap_server(spec, accepted.set_result)
+        connection = await alice.connect(bob.public_address, core.PhysicalTransport.BR_EDR)
+        channel, at_bob = await connection.create_l2cap_channel(spec), await accepted
+        await asyncio.sleep(1)
+        received: list[bytes] = []
+        at_bob.sink, air.deaf = received.append, True
+        taken: list[Any] = []
+        send = link.send_acl_data
+
+        def count(*arguments: Any) -> None:
+            taken.append(arguments)
+            send(*arguments)
+
+        link.send_acl_data = count  # type: ignore[method-assign]
+        for number in range(50):
+            channel.write(bytes([number]))
+        await asyncio.sleep(1)
+        waiting, air.deaf = len(taken), False
+        await asyncio.sleep(5)
+        return waiting, received
+
+    waiting, received = run_virtual(main())
+    assert waiting == 8
+    assert received == [bytes([number]) for number in range(50)]
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_a_tap_hears_a_connection_only_as_long_as_it_is_not_encrypted(encrypted: bool) -> None:
+    heard: list[bytes] = []
+
+    class Ear:
+        def hear(self, time: float, linktype: int, packet: bytes) -> None:
+            heard.append(packet)
+
+    async def main() -> None:
+        link = LossyLink(Fading().heard, {"eve": Ear()})
+        alice, bob = await devices(link)
+        connection = await alice.connect(bob.public_address, core.PhysicalTransport.BR_EDR)
+        await asyncio.sleep(1)
+        for controller in link.controllers:
+            for end in controller.classic_connections.values():
+                end.encrypted = encrypted
+        heard.clear()
+        with pytest.raises(core.BaseBumbleError):
+            await connection.create_l2cap_channel(l2cap.ClassicChannelSpec(psm=PSM))  # nobody serves it
+
+    run_virtual(main())
+    assert bool(heard) is not encrypted
