@@ -1,0 +1,97 @@
+"""`bt-selfsecure lab` without machines: what it says to input that it can't use."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from bt_selfsecure.air.models import parse_model
+from bt_selfsecure.cli.main import main
+from bt_selfsecure.errors import UsageError
+from bt_selfsecure.lab import kernel
+from bt_selfsecure.lab.lab import Lab
+from bt_selfsecure.lab.radio import Air
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(["lab", *arguments]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    return said.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("status",), ("kill", "bob"), ("shell", "alice"), ("logs", "bob"), ("air", "bernoulli:bob=0.1"), ("down",)],
+)
+def test_without_a_lab_every_command_says_how_to_start_one(
+    arguments: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "bt-selfsecure lab up" in refused(capsys, *arguments, "--lab", str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("up", "alice", "alice"), "two listeners are named alice"),
+        (("up", "ali/ce"), "no name for a machine"),
+        (("up", "a" * 17), "no name for a machine"),
+        (("up", *(f"m{number}" for number in range(17))), "1 to 16 machines"),
+        (("up", "alice", "--tap", "alice", "x.pcapng"), "two listeners are named alice"),
+        (("up", "alice", "bob", "eve", "--air", "bernoulli:alice=0.1"), "give a figure for"),
+        (("up", "alice", "--air", "nonsense"), "unknown loss model"),
+        (("run", "missing.sh", "--on", "alice"), "can't read the script missing.sh"),
+        (("run", "-"), "no lab runs"),
+    ],
+)
+def test_what_can_not_be_used_is_named_before_anything_boots(
+    arguments: tuple[str, ...],
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.stdin", (tmp_path / "empty").open("w+"))
+    assert said in refused(capsys, *arguments, "--lab", str(tmp_path / "lab"))
+    assert not (tmp_path / "lab").exists()
+
+
+def test_a_folder_too_deep_for_a_socket_is_refused() -> None:
+    with pytest.raises(UsageError, match="too long for a socket"):
+        Lab(["alice"], Path("/" + "x" * 100))
+
+
+def test_a_folder_in_which_a_lab_runs_is_not_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "lab").mkdir()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(tmp_path / "lab/control"))
+        other.listen()
+        assert "runs in" in refused(capsys, "up", "alice", "--lab", str(tmp_path / "lab"))
+        assert (tmp_path / "lab/control").exists()
+
+
+def test_missing_programs_are_named_with_the_apt_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    real = kernel.shutil.which
+    monkeypatch.setattr(
+        kernel.shutil, "which", lambda tool, **rest: None if tool.startswith("qemu") else real(tool, **rest)
+    )
+    with pytest.raises(UsageError, match="sudo apt-get install -y qemu-system-x86"):
+        kernel.require_tools()
+
+
+def test_a_kernel_packed_in_an_unknown_way_is_booted_as_it_is() -> None:
+    assert kernel._elf_image(b"MZ no archive in here") == b"MZ no archive in here"
+
+
+def test_distances_give_an_rssi_and_can_be_moved_other_models_say_that_they_have_none() -> None:
+    air = Air(parse_model("distance:alice=1,bob=10"), 1)
+    assert air.rssi("alice", "bob") == -85
+    air.move("bob", 1)
+    assert air.rssi("alice", "bob") == -65
+    air.model = parse_model("bernoulli:alice=0,bob=0")
+    assert air.rssi("alice", "bob") == 127
+    with pytest.raises(UsageError, match="distance:"):
+        air.move("bob", 1)
