@@ -45,6 +45,7 @@ _SETTINGS: Final = frozenset(
         hci.HCI_WRITE_INQUIRY_SCAN_TYPE_COMMAND,
         hci.HCI_WRITE_INQUIRY_MODE_COMMAND,
         hci.HCI_WRITE_PAGE_SCAN_TYPE_COMMAND,
+        hci.HCI_WRITE_CURRENT_IAC_LAP_COMMAND,
         hci.HCI_WRITE_DEFAULT_LINK_POLICY_SETTINGS_COMMAND,
         hci.HCI_INQUIRY_CANCEL_COMMAND,
     }
@@ -112,20 +113,16 @@ class LinuxController(RadioController):
 
     def on_hci_command(self, command: Any) -> Any:
         """What has no method of its own: a setting that changes nothing here, or Unknown HCI Command."""
-        if command.op_code in _SETTINGS:
-            return hci.HCI_StatusReturnParameters(OK)
-        if command.op_code not in self._unknown:
+        status = OK if command.op_code in _SETTINGS else hci.HCI_ErrorCode.UNKNOWN_HCI_COMMAND_ERROR
+        if status != OK and command.op_code not in self._unknown:
             self._unknown.add(command.op_code)
-            logger.info("%s: host sent %s, which is not known here", self.name, command.name)
-        event = hci.HCI_Command_Complete_Event(
-            num_hci_command_packets=1,
-            command_opcode=command.op_code,
-            return_parameters=hci.HCI_StatusReturnParameters(hci.HCI_ErrorCode.UNKNOWN_HCI_COMMAND_ERROR),
-        )
-        if not isinstance(command, hci.HCI_SyncCommand):  # those are answered by what a method returns
-            self.send_hci_packet(event)
-            return None
-        return event.return_parameters
+            logger.warning("%s: its host sent %s, which is not known here", self.name, command.name)
+        returned = hci.HCI_StatusReturnParameters(status)
+        if isinstance(command, hci.HCI_SyncCommand):
+            return returned
+        # Bumble answers by itself only those that it has a class for.
+        self.send_hci_packet(hci.HCI_Command_Complete_Event(1, command.op_code, returned))
+        return None
 
     def on_hci_read_voice_setting_command(self, _command: Any) -> Any:
         return hci.HCI_Read_Voice_Setting_ReturnParameters(OK, 0x0060)

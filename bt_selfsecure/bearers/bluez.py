@@ -1,0 +1,164 @@
+"""bluetoothd over D-Bus, as far as RFCOMM needs it: an agent that pairs, a service that is found by SDP.
+
+All of it is gone when the connection to the bus ends, as BlueZ has it for its clients.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from bt_selfsecure.bearers.base import BearerError
+
+if TYPE_CHECKING:
+    from dbus_fast.aio import MessageBus
+
+log = logging.getLogger(__name__)
+
+BLUEZ: Final = "org.bluez"
+ROOT: Final = "/org/bluez"
+AGENT_PATH: Final = "/bt_selfsecure/agent"
+PROFILE_PATH: Final = "/bt_selfsecure/profile"
+
+
+class BlueZ:
+    """A connection to the system bus. Make it with `connect`; methods raise `BearerError` with BlueZ's own words."""
+
+    def __init__(self, bus: MessageBus, adapter: str) -> None:
+        self._bus, self._adapter = bus, f"{ROOT}/{adapter}"
+        self._on_lost: list[Callable[[], None]] = []
+        self.is_lost = False
+        """bluetoothd has left the bus, or the bus us: whatever was registered is gone."""
+
+    @classmethod
+    async def connect(cls, adapter: str) -> BlueZ | None:
+        """None where there is no bus, or no bluetoothd with this adapter on it."""
+        from dbus_fast import BusType
+        from dbus_fast.aio import MessageBus
+
+        try:
+            bus = await MessageBus(bus_type=BusType.SYSTEM, negotiate_unix_fd=True).connect()
+        except OSError:
+            return None
+        bluez = cls(bus, adapter)
+        try:
+            await bluez._watch()
+            await bluez._get("Address")
+        except BearerError:
+            bus.disconnect()
+            return None
+        return bluez
+
+    async def make_connectable(self) -> None:
+        """Let peers find and call the adapter, for as long as it is on."""
+        for name, signature, value in (
+            ("DiscoverableTimeout", "u", 0),
+            ("PairableTimeout", "u", 0),
+            ("Pairable", "b", True),
+            ("Discoverable", "b", True),
+        ):
+            await self._set(name, signature, value)
+
+    async def register_agent(self) -> None:
+        """Pair with whoever asks, without asking anybody (Just Works): a Pi has neither keys nor display."""
+        from bt_selfsecure.bearers.bluez_objects import Agent
+
+        self._bus.export(AGENT_PATH, Agent())
+        await self._call(ROOT, "org.bluez.AgentManager1", "RegisterAgent", "os", AGENT_PATH, "NoInputNoOutput")
+        await self._call(ROOT, "org.bluez.AgentManager1", "RequestDefaultAgent", "o", AGENT_PATH)
+
+    async def register_profile(self, uuid: str, name: str, on_connection: Callable[[socket.socket], None]) -> None:
+        """Listen on a free RFCOMM channel that SDP tells; connections come as sockets, `on_connection` owns them."""
+        from dbus_fast import Variant
+
+        from bt_selfsecure.bearers.bluez_objects import Profile
+
+        self._bus.export(PROFILE_PATH, Profile(on_connection))
+        options = {
+            "Name": Variant("s", name),
+            "Role": Variant("s", "server"),
+            "Channel": Variant("q", 0),
+            "RequireAuthentication": Variant("b", False),
+            "RequireAuthorization": Variant("b", False),
+        }
+        await self._call(ROOT, "org.bluez.ProfileManager1", "RegisterProfile", "osa{sv}", PROFILE_PATH, uuid, options)
+
+    async def unregister_profile(self, uuid: str) -> None:
+        """Listen no more; does no harm where nothing was registered."""
+        with contextlib.suppress(BearerError):
+            await self._call(ROOT, "org.bluez.ProfileManager1", "UnregisterProfile", "o", PROFILE_PATH)
+        self._bus.unexport(PROFILE_PATH)
+        log.debug("profile %s unregistered", uuid)
+
+    async def forget(self, peer: str) -> None:
+        """Remove what BlueZ knows of this peer, its link key too, so that the two can pair anew."""
+        device = f"{self._adapter}/dev_{peer.replace(':', '_')}"
+        with contextlib.suppress(BearerError):
+            await self._call(self._adapter, "org.bluez.Adapter1", "RemoveDevice", "o", device)
+
+    def on_lost(self, call: Callable[[], None]) -> None:
+        """To be called once when bluetoothd or the bus is gone."""
+        self._on_lost.append(call)
+
+    async def close(self) -> None:
+        self._lose()
+        self._bus.disconnect()
+
+    # --- how it works
+
+    async def _watch(self) -> None:
+        from dbus_fast import Message
+
+        rule = f"type='signal',interface='org.freedesktop.DBus',member='NameOwnerChanged',arg0='{BLUEZ}'"
+        self._bus.add_message_handler(self._on_message)
+        await self._bus.call(
+            Message(
+                destination="org.freedesktop.DBus",
+                path="/org/freedesktop/DBus",
+                interface="org.freedesktop.DBus",
+                member="AddMatch",
+                signature="s",
+                body=[rule],
+            )
+        )
+
+    def _on_message(self, message: Any) -> None:
+        if message.member == "NameOwnerChanged" and message.body and message.body[0] == BLUEZ and message.body[1]:
+            self._lose()
+
+    def _lose(self) -> None:
+        if not self.is_lost:
+            self.is_lost = True
+            for call in self._on_lost:
+                call()
+
+    async def _get(self, name: str) -> Any:
+        answer = await self._call(
+            self._adapter, "org.freedesktop.DBus.Properties", "Get", "ss", "org.bluez.Adapter1", name
+        )
+        return answer[0].value
+
+    async def _set(self, name: str, signature: str, value: Any) -> None:
+        from dbus_fast import Variant
+
+        properties, adapter = "org.freedesktop.DBus.Properties", "org.bluez.Adapter1"
+        await self._call(self._adapter, properties, "Set", "ssv", adapter, name, Variant(signature, value))
+
+    async def _call(self, path: str, interface: str, member: str, signature: str, *body: Any) -> list[Any]:
+        from dbus_fast import Message, MessageType
+
+        message = Message(
+            destination=BLUEZ, path=path, interface=interface, member=member, signature=signature, body=list(body)
+        )
+        try:
+            answer = await self._bus.call(message)
+        except (OSError, EOFError) as error:
+            self._lose()
+            raise BearerError(f"the system bus is gone ({error})", transient=True) from error
+        if answer is None or answer.message_type == MessageType.ERROR:
+            words = f"{answer.error_name}: {answer.body[0] if answer.body else ''}" if answer else "no answer"
+            raise BearerError(f"bluetoothd refused {member} ({words}): see systemctl status bluetooth", transient=True)
+        return list(answer.body)

@@ -1,0 +1,69 @@
+"""What the kernel's error numbers mean on Bluetooth sockets, and what to do about each."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import Final, NamedTuple
+
+from bt_selfsecure.bearers.base import BearerError, LinkClosedError
+
+
+class _Meaning(NamedTuple):
+    text: str
+    transient: bool
+
+
+_MEANINGS: Final = {
+    errno.EHOSTDOWN: _Meaning("it does not answer: switch it on, bring it nearer, make it connectable", True),
+    errno.ECONNREFUSED: _Meaning("nobody listens there: start bt-selfsecure on it, with the same bearer", True),
+    errno.EBUSY: _Meaning("a connection to it is just being made: try again", True),
+    errno.EALREADY: _Meaning("a connection to it is just being made: try again", True),
+    errno.ETIMEDOUT: _Meaning("it stopped answering: bring it nearer", True),
+    errno.ECONNRESET: _Meaning("the other end closed the connection", True),
+    errno.EPIPE: _Meaning("the other end closed the connection", True),
+    errno.ENOTCONN: _Meaning("the connection is over", True),
+    errno.ENOLINK: _Meaning("the link broke", True),
+    errno.ECONNABORTED: _Meaning("pairing was refused: see that bt-selfsecure runs on both", True),
+    errno.EACCES: _Meaning("pairing failed: forget it on both sides (bluetoothctl remove ADDRESS)", True),
+    errno.EPERM: _Meaning("it takes the capabilities CAP_NET_RAW and CAP_NET_ADMIN, as the service has", False),
+    errno.EBADFD: _Meaning("the socket was used before: a fault of this program, please report it", False),
+    errno.EHOSTUNREACH: _Meaning("the adapter is down: bluetoothctl power on", True),
+    errno.ENETDOWN: _Meaning("the adapter is down: bluetoothctl power on", True),
+    errno.ENODEV: _Meaning("there is no such adapter: see bluetoothctl list, and dmesg | grep -i bluetooth", True),
+    errno.EADDRNOTAVAIL: _Meaning("there is no such adapter: see bluetoothctl list", True),
+    errno.ERFKILL: _Meaning("the radio is blocked: rfkill unblock bluetooth", True),
+    errno.EADDRINUSE: _Meaning("another program listens on it already: end that one, or take another number", True),
+    errno.EAFNOSUPPORT: _Meaning("this kernel has no Bluetooth (as in a container): modprobe bluetooth", False),
+    errno.EPROTONOSUPPORT: _Meaning("the kernel lacks the protocol: modprobe rfcomm", False),
+    errno.EMSGSIZE: _Meaning("the other end takes only shorter datagrams", False),
+    errno.EOPNOTSUPP: _Meaning("the adapter can't do that", False),
+    errno.ENOMEM: _Meaning("the kernel is out of memory for it", True),
+}
+
+
+def fault(error: OSError, doing: str) -> BearerError:
+    """The error as a sentence: "DOING: what it means: remedy"."""
+    text, transient = _say(error, doing)
+    return BearerError(text, transient=transient)
+
+
+def closed(error: OSError, peer: str) -> LinkClosedError:
+    """The same for a link that has worked until now."""
+    text, transient = _say(error, f"the link to {peer} ended")
+    return LinkClosedError(text, transient=transient)
+
+
+def _say(error: OSError, doing: str) -> tuple[str, bool]:
+    if isinstance(error, TimeoutError) and error.errno is None:
+        error = OSError(errno.ETIMEDOUT, "timed out")
+    meaning = _MEANINGS.get(error.errno or 0)
+    if meaning is None:
+        return f"{doing}: {error.strerror or error}", True
+    return f"{doing}: {meaning.text}", meaning.transient
+
+
+def require_bluetooth_sockets() -> None:
+    """Raises `BearerError` where this Python was built without them."""
+    if not hasattr(socket, "AF_BLUETOOTH"):
+        raise BearerError("this Python lacks AF_BLUETOOTH: run with Debian's /usr/bin/python3")

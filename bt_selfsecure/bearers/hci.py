@@ -1,0 +1,224 @@
+"""The kernel's raw HCI channel: commands to the controller, and its events, beside bluetoothd (Core Vol 4 Part E).
+
+    command  | 1 | opcode (2) | length | parameters |
+    event    | 4 | code       | length | parameters |
+
+Events are seen by every raw socket, whoever's command they answer. Sending takes CAP_NET_RAW.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import fcntl
+import socket
+import struct
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from bt_selfsecure.bearers.base import BearerError
+from bt_selfsecure.bearers.faults import fault, require_bluetooth_sockets
+from bt_selfsecure.bearers.sockets import Readiness, bind_raw
+
+# Opcodes: OGF << 10 | OCF.
+WRITE_AUTOMATIC_FLUSH_TIMEOUT: Final = 0x0C28
+READ_AUTOMATIC_FLUSH_TIMEOUT: Final = 0x0C27
+LE_SET_ADVERTISING_PARAMETERS: Final = 0x2006
+LE_SET_ADVERTISING_DATA: Final = 0x2008
+LE_SET_ADVERTISING_ENABLE: Final = 0x200A
+LE_SET_SCAN_PARAMETERS: Final = 0x200B
+LE_SET_SCAN_ENABLE: Final = 0x200C
+
+COMMAND_COMPLETE: Final = 0x0E
+COMMAND_STATUS: Final = 0x0F
+LE_META: Final = 0x3E
+LE_ADVERTISING_REPORT: Final = 0x02
+
+COMMAND_DISALLOWED: Final = 0x0C  # Core Vol 1 Part F 1.3
+
+COMMAND_SECONDS: Final = 5.0
+MAX_EVENT_BYTES: Final = 260
+_SOL_HCI: Final = 0
+_HCI_FILTER: Final = 2
+_EVENTS_ONLY: Final = struct.pack("<IIIH2x", 1 << 4, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+_RAW_CHANNEL: Final = 0
+_HCIGETCONNINFO: Final = 0x800448D5
+_CONNECTION_INFO: Final = struct.Struct("<6sBxH6sBBHI")  # struct hci_conn_info_req with one hci_conn_info
+_ACL_LINK: Final = 1
+_ENCRYPTED: Final = 0x0004  # HCI_LM_ENCRYPT
+
+
+class HciError(BearerError):
+    """The controller refused a command."""
+
+    def __init__(self, opcode: int, status: int) -> None:
+        super().__init__(f"the controller refused command 0x{opcode:04x} with status 0x{status:02x}")
+        self.status = status
+
+
+class Connection(NamedTuple):
+    """What the kernel knows of a BR/EDR connection."""
+
+    handle: int
+    encrypted: bool
+
+
+def adapter_number(adapter: str) -> int:
+    """hci0 is 0. Raises `BearerError` for a name of another form."""
+    if not (adapter.startswith("hci") and adapter[3:].isdecimal()):
+        raise BearerError(f"{adapter!r} is no adapter: take a name as in hci0 (bluetoothctl list)")
+    return int(adapter[3:])
+
+
+def _open(adapter: str) -> socket.socket:
+    require_bluetooth_sockets()
+    number = adapter_number(adapter)
+    try:
+        sock = socket.socket(socket.AF_BLUETOOTH, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.BTPROTO_HCI)
+    except OSError as error:
+        raise fault(error, f"{adapter} can't be opened") from error
+    try:
+        bind_raw(sock, struct.pack("<HHH", socket.AF_BLUETOOTH, number, _RAW_CHANNEL))
+    except OSError as error:
+        sock.close()
+        raise fault(error, f"{adapter} can't be opened") from error
+    return sock
+
+
+def connection_to(adapter: str, peer: str) -> Connection | None:
+    """The BR/EDR connection to this peer, if there is one. Raises `BearerError` where the adapter can't be asked."""
+    with _open(adapter) as sock:
+        wanted = bytes.fromhex(peer.replace(":", ""))[::-1]
+        request = array.array("B", _CONNECTION_INFO.pack(wanted, _ACL_LINK, 0, bytes(6), 0, 0, 0, 0))
+        try:
+            fcntl.ioctl(sock.fileno(), _HCIGETCONNINFO, request, True)
+        except OSError:
+            return None
+        _, _, handle, _, _, _, _, mode = _CONNECTION_INFO.unpack(request.tobytes())
+        return Connection(handle, bool(mode & _ENCRYPTED))
+
+
+class HciSocket:
+    """One raw socket on one adapter. `on_event(code, parameters)` gets every event but the answers to our own commands.
+
+    Use it in one event loop; `close` ends it. Raises `BearerError` where the adapter can't be opened.
+    """
+
+    def __init__(self, adapter: str, on_event: Callable[[int, bytes], None] | None = None) -> None:
+        self._adapter = adapter
+        self._on_event = on_event
+        sock = _open(adapter)
+        sock.setsockopt(_SOL_HCI, _HCI_FILTER, _EVENTS_ONLY)
+        self._socket = Readiness(sock)
+        self._answers: dict[int, asyncio.Future[bytes]] = {}
+        self._turn = asyncio.Lock()
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the adapter is gone."""
+        asyncio.get_running_loop().add_reader(sock, self._read)
+
+    async def command(self, opcode: int, parameters: bytes = b"") -> bytes:
+        """Send a command and return its return parameters after the status. Raises `HciError`; `BearerError` where
+        there is no answer, the adapter is gone or we may not."""
+        async with self._turn:
+            answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+            self._answers[opcode] = answer
+            try:
+                self._socket.sock.send(struct.pack("<BHB", 1, opcode, len(parameters)) + parameters)
+                async with asyncio.timeout(COMMAND_SECONDS):
+                    returned = await answer
+            except OSError as error:  # TimeoutError is one
+                raise fault(error, f"{self._adapter} did not take a command") from error
+            finally:
+                del self._answers[opcode]
+        if returned[:1] != b"\0":
+            raise HciError(opcode, returned[0] if returned else 0xFF)
+        return returned[1:]
+
+    def close(self) -> None:
+        self._socket.close()
+        if not self.lost.done():
+            self.lost.set_result(None)
+
+    def _read(self) -> None:
+        try:
+            packet = self._socket.sock.recv(MAX_EVENT_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._fail(error)
+            return
+        if not packet:
+            self._fail(OSError(19, "the adapter is gone"))
+            return
+        event = parse_event(packet)
+        if event is None:
+            return
+        code, parameters = event
+        opcode, returned = answered(code, parameters)
+        answer = self._answers.get(opcode) if opcode else None
+        if answer and not answer.done():
+            answer.set_result(returned)
+        elif self._on_event:
+            self._on_event(code, parameters)
+
+    def _fail(self, error: OSError) -> None:
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(error)
+        self.close()
+
+
+def parse_event(packet: bytes) -> tuple[int, bytes] | None:
+    """Code and parameters; None where it is no whole event."""
+    if len(packet) < 3 or packet[0] != 4 or len(packet) != 3 + packet[2]:
+        return None
+    return packet[1], packet[3:]
+
+
+def answered(code: int, parameters: bytes) -> tuple[int, bytes]:
+    """The opcode that a Command Complete or Command Status event answers, and what it returns; 0 for other events."""
+    if code == COMMAND_COMPLETE and len(parameters) >= 3:
+        return int.from_bytes(parameters[1:3], "little"), parameters[3:]
+    if code == COMMAND_STATUS and len(parameters) == 4 and parameters[0]:
+        return int.from_bytes(parameters[2:4], "little"), parameters[:1]
+    return 0, b""
+
+
+class Report(NamedTuple):
+    """One LE advertising report."""
+
+    event_type: int
+    address: str
+    data: bytes
+    rssi: int
+    """dBm; 127 where the controller does not know."""
+
+
+def parse_reports(parameters: bytes) -> list[Report]:
+    """Those of an LE Meta event (Core Vol 4 Part E 7.7.65.2); what is cut off or of another kind is left out.
+
+    Controllers send one report an event. Several would stand field by field; Linux reads them report by report, as
+    chips really send them, and so do we.
+    """
+    if len(parameters) < 2 or parameters[0] != LE_ADVERTISING_REPORT:
+        return []
+    reports, rest = [], parameters[2:]
+    for _ in range(parameters[1]):
+        if len(rest) < 9 or len(rest) < 10 + rest[8]:
+            break
+        length = rest[8]
+        address = ":".join(f"{octet:02X}" for octet in rest[2:8][::-1])
+        rssi = int.from_bytes(rest[9 + length : 10 + length], signed=True)
+        reports.append(Report(rest[0], address, rest[9 : 9 + length], rssi))
+        rest = rest[10 + length :]
+    return reports
+
+
+def manufacturer_data(data: bytes, company: int) -> list[bytes]:
+    """What this company's manufacturer data hold in advertising data (Core Supplement Part A 1.4)."""
+    found, rest = [], data
+    while rest and 0 < rest[0] < len(rest):
+        field, rest = rest[1 : rest[0] + 1], rest[rest[0] + 1 :]
+        if field[0] == 0xFF and field[1:3] == company.to_bytes(2, "little"):
+            found.append(field[3:])
+    return found

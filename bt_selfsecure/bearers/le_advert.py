@@ -1,0 +1,252 @@
+"""LE advertising as a broadcast bearer: burst packets in legacy non-connectable advertisements, by raw HCI.
+
+    AD structure   | length | 0xFF | company id 0xFFFF (2) | datagram of 1 to 24 bytes |
+
+Why not over D-Bus: bluetoothd, kernel and bleak drop what looks like a repetition, so nobody could count losses. A
+datagram is on the air for one advertising event, on all three channels; the next replaces it. A receiver scans without
+a break, so it misses what its own channel changes and the air cost it.
+
+A chip without extended advertising has one advertiser and one scanner, and bluetoothd thinks that they are its own:
+while a link of ours is open we set them again whenever somebody else has changed them, and at the end both are off.
+Pause other advertising for the time of a burst. It takes CAP_NET_RAW.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import struct
+from collections import deque
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from bt_selfsecure.bearers import hci
+from bt_selfsecure.bearers.base import Bearer, BearerError, Link, LinkClosedError, Listener, Traits
+from bt_selfsecure.errors import UsageError
+
+COMPANY_ID: Final = 0xFFFF
+"""Reserved by the Bluetooth SIG for tests (Assigned Numbers 7.1); air/capture.py reads the same."""
+MTU: Final = 24
+"""Of 31 bytes the head of manufacturer data takes four; three are kept free for Flags."""
+INTERVAL_UNITS: Final = 32
+"""Of the advertiser, 20 ms in units of 0.625 ms: the shortest of Bluetooth 5.0."""
+OLD_INTERVAL_UNITS: Final = 160
+"""100 ms: the shortest for non-connectable advertising before 5.0 (Core 4.2 Vol 2 Part E 7.8.5)."""
+EVENT_SECONDS: Final = 0.020 + 0.010
+"""The interval and the longest random delay: within it there was one event (Core Vol 6 Part B 4.4.2.2.1)."""
+GAP_SECONDS: Final = 0.01
+"""A sender that has nothing more to send for so long is silenced."""
+SCAN_UNITS: Final = 0x0010
+"""Interval and window of the scanner, 10 ms: equal, so it always listens."""
+QUEUE: Final = 4096
+"""Datagrams that wait for the program; older ones are dropped, as the air would."""
+TRAITS: Final = Traits(losses_visible=True, ordered=True, broadcast=True, link_encrypted=False)
+_NONCONN: Final = 3
+_ALL_CHANNELS: Final = 7
+
+
+class LeAdvertBearer(Bearer):
+    """One advertiser and one scanner, shared by all links; both are on only while a link is open."""
+
+    name = "le_advert"
+    traits = TRAITS
+
+    def __init__(self, adapter: str) -> None:
+        self._adapter = adapter
+        self._radio: _Radio | None = None
+
+    async def connect(self, peer: str) -> Link:
+        """A link that hears this peer's datagrams; what it sends everybody hears."""
+        if self._radio is None or self._radio.is_lost:
+            radio = _Radio(self._adapter)
+            try:
+                await radio.start()
+            except BaseException:
+                await radio.stop()
+                raise
+            self._radio = radio
+        return LeAdvertLink(self, self._radio, peer)
+
+    async def listen(self) -> Listener:
+        raise UsageError("le_advert has no connections to wait for: connect to each peer that is to be heard")
+
+    async def close(self) -> None:
+        if self._radio:
+            for link in list(self._radio.links):
+                await link.close()
+
+    async def release(self, link: LeAdvertLink) -> None:
+        """The last link's end switches the radio's part off."""
+        if self._radio:
+            self._radio.links.discard(link)
+            if not self._radio.links:
+                radio, self._radio = self._radio, None
+                await radio.stop()
+
+
+class LeAdvertLink(Link):
+    """Made by `LeAdvertBearer.connect`."""
+
+    def __init__(self, bearer: LeAdvertBearer, radio: _Radio, peer: str) -> None:
+        self.peer, self.mtu, self.traits = peer, MTU, TRAITS
+        self._bearer, self._radio = bearer, radio
+        self._received: deque[bytes] = deque(maxlen=QUEUE)
+        self._changed = asyncio.Event()
+        self._closed = False
+        radio.links.add(self)
+
+    async def send(self, data: bytes) -> None:
+        self._require_size(data)
+        self._require_open()
+        await self._radio.advertise(data)
+
+    async def receive(self) -> bytes:
+        while not self._received:
+            self._require_open()
+            self._changed.clear()
+            await self._changed.wait()
+        return self._received.popleft()
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._changed.set()
+            await self._bearer.release(self)
+
+    def hear(self, data: bytes) -> None:
+        self._received.append(data)
+        self._changed.set()
+
+    def wake(self) -> None:
+        self._changed.set()
+
+    def _require_open(self) -> None:
+        if self._closed or self._radio.is_lost:
+            raise LinkClosedError("advertising has ended: the link is closed or the adapter gone", transient=True)
+
+
+class _Radio:
+    """The advertiser and the scanner of one adapter."""
+
+    def __init__(self, adapter: str) -> None:
+        self.links: set[LeAdvertLink] = set()
+        self._hci = hci.HciSocket(adapter, self._on_event)
+        self._hci.lost.add_done_callback(lambda lost: self._on_lost())
+        self._turn = asyncio.Lock()
+        self._prepared = self._advertising = False
+        self._datagrams = 0
+        self._repairing = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_lost(self) -> bool:
+        return self._hci.lost.done()
+
+    async def start(self) -> None:
+        """Scan. Raises `BearerError` where the controller will not."""
+        try:
+            await self._scan()
+        except hci.HciError as refused:
+            if refused.status == hci.COMMAND_DISALLOWED:
+                raise BearerError(
+                    "the controller refuses legacy scanning: it uses extended advertising, which this bearer does not"
+                    " speak; take another adapter, or another bearer for the establishment"
+                ) from refused
+            raise
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if not self.is_lost:
+            with contextlib.suppress(BearerError):
+                await self._hci.command(hci.LE_SET_SCAN_ENABLE, b"\0\0")
+                if self._advertising:
+                    await self._hci.command(hci.LE_SET_ADVERTISING_ENABLE, b"\0")
+        self._hci.close()
+
+    async def advertise(self, data: bytes) -> None:
+        """Put this on the air for one event; returns when that is surely over."""
+        structure = struct.pack("<BBH", 3 + len(data), 0xFF, COMPANY_ID) + data
+        payload = bytes([len(structure)]) + structure.ljust(31, b"\0")
+        self._datagrams += 1
+        async with self._turn:
+            if not self._prepared:
+                await self._prepare_advertiser()
+            await self._hci.command(hci.LE_SET_ADVERTISING_DATA, payload)
+            if not self._advertising:
+                await self._hci.command(hci.LE_SET_ADVERTISING_ENABLE, b"\1")
+                self._advertising = True
+            await asyncio.sleep(EVENT_SECONDS)
+        asyncio.get_running_loop().call_later(GAP_SECONDS, self._if_nothing_follows, self._datagrams)
+
+    def _if_nothing_follows(self, datagrams: int) -> None:
+        if datagrams == self._datagrams and not self.is_lost:
+            self._start(self._fall_silent(datagrams))
+
+    async def _fall_silent(self, datagrams: int) -> None:
+        """Or the last datagram would be repeated for ever."""
+        async with self._turn:
+            if datagrams == self._datagrams and self._advertising:
+                await self._hci.command(hci.LE_SET_ADVERTISING_ENABLE, b"\0")
+                self._advertising = False
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(self._unless_lost(work), name="le_advert")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _unless_lost(self, work: Coroutine[Any, Any, None]) -> None:
+        with contextlib.suppress(BearerError):  # the links learn of it when the adapter is gone
+            await work
+
+    async def _prepare_advertiser(self) -> None:
+        """Where somebody else advertises, that ends."""
+        with contextlib.suppress(hci.HciError):
+            await self._hci.command(hci.LE_SET_ADVERTISING_ENABLE, b"\0")
+        for units in (INTERVAL_UNITS, OLD_INTERVAL_UNITS):
+            parameters = struct.pack(
+                "<HHBBB6sBB", units, units, _NONCONN, 0, 0, bytes(6), _ALL_CHANNELS, 0
+            )  # own address: public
+            try:
+                await self._hci.command(hci.LE_SET_ADVERTISING_PARAMETERS, parameters)
+                break
+            except hci.HciError:
+                if units == OLD_INTERVAL_UNITS:
+                    raise
+        self._prepared, self._advertising = True, False
+
+    async def _scan(self) -> None:
+        """Passive, all the time, every repetition reported."""
+        with contextlib.suppress(hci.HciError):
+            await self._hci.command(hci.LE_SET_SCAN_ENABLE, b"\0\0")  # parameters can't be set while it is on
+        await self._hci.command(hci.LE_SET_SCAN_PARAMETERS, struct.pack("<BHHBB", 0, SCAN_UNITS, SCAN_UNITS, 0, 0))
+        await self._hci.command(hci.LE_SET_SCAN_ENABLE, b"\1\0")
+
+    def _on_event(self, code: int, parameters: bytes) -> None:
+        if code == hci.LE_META:
+            for report in hci.parse_reports(parameters):
+                for data in hci.manufacturer_data(report.data, COMPANY_ID):
+                    self._hear(report.address, data)
+        opcode, _ = hci.answered(code, parameters)
+        if opcode in (hci.LE_SET_SCAN_ENABLE, hci.LE_SET_ADVERTISING_ENABLE, hci.LE_SET_ADVERTISING_PARAMETERS):
+            self._others_interfered()
+
+    def _hear(self, address: str, data: bytes) -> None:
+        for link in self.links:
+            if link.peer == address:
+                link.hear(data)
+
+    def _others_interfered(self) -> None:
+        """bluetoothd or another program has set scanner or advertiser: set ours again."""
+        if not self._repairing:
+            self._repairing = True
+            self._start(self._set_again())
+
+    async def _set_again(self) -> None:
+        async with self._turn:
+            self._repairing = self._prepared = False
+            await self._scan()
+
+    def _on_lost(self) -> None:
+        for link in self.links:
+            link.wake()

@@ -1,0 +1,133 @@
+"""Links inside one process: for tests, and as the plainest example of a bearer.
+
+What is sent is there at once, unless `lose` says that it is not. Nothing is encrypted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from bt_selfsecure.bearers.base import Bearer, BearerError, Link, LinkClosedError, Listener, Traits
+
+MTU: Final = 5000
+QUEUE: Final = 64
+"""Datagrams on their way: a sender waits when so many were not received yet."""
+
+
+class MemoryAir:
+    """What joins bearers: `air.bearer(address)` is the medium of the device with this address.
+
+    `lose(datagram)` decides on each datagram whether it gets lost.
+    """
+
+    def __init__(self, lose: Callable[[bytes], bool] | None = None, mtu: int = MTU) -> None:
+        self.lose = lose or (lambda datagram: False)
+        self.mtu = mtu
+        self.traits = Traits(losses_visible=lose is not None, ordered=True, broadcast=False, link_encrypted=False)
+        self.listeners: dict[str, MemoryListener] = {}
+
+    def bearer(self, address: str) -> MemoryBearer:
+        return MemoryBearer(self, address)
+
+
+class MemoryBearer(Bearer):
+    """One device's end of a `MemoryAir`."""
+
+    name = "memory"
+
+    def __init__(self, air: MemoryAir, address: str) -> None:
+        self._air, self._address = air, address
+        self.traits = air.traits
+        self._ends: list[MemoryLink | MemoryListener] = []
+
+    async def connect(self, peer: str) -> Link:
+        listener = self._air.listeners.get(peer)
+        if listener is None:
+            raise BearerError(f"{peer} does not listen: start it, or wait for it", transient=True)
+        here, there = MemoryLink(self._air, peer), MemoryLink(self._air, self._address)
+        here.other, there.other = there, here
+        self._ends.append(here)
+        listener.accepted.put_nowait(there)
+        return here
+
+    async def listen(self) -> Listener:
+        if self._address in self._air.listeners:
+            raise BearerError(f"{self._address} is listened on already: close the other listener first")
+        listener = self._air.listeners[self._address] = MemoryListener(self._air, self._address)
+        self._ends.append(listener)
+        return listener
+
+    async def close(self) -> None:
+        """As if the adapter were gone: all links and listeners end."""
+        for end in self._ends:
+            await end.close()
+
+
+class MemoryListener(Listener):
+    """Made by `MemoryBearer.listen`."""
+
+    def __init__(self, air: MemoryAir, address: str) -> None:
+        self._air, self._address = air, address
+        self.accepted: asyncio.Queue[MemoryLink | None] = asyncio.Queue()
+
+    async def accept(self) -> Link:
+        link = await self.accepted.get()
+        if link is None:
+            self.accepted.put_nowait(None)
+            raise BearerError(f"{self._address} no longer listens")
+        return link
+
+    async def close(self) -> None:
+        if self._air.listeners.get(self._address) is self:
+            del self._air.listeners[self._address]
+            self.accepted.put_nowait(None)
+
+
+class MemoryLink(Link):
+    """One end. Made in pairs by `MemoryBearer.connect`."""
+
+    def __init__(self, air: MemoryAir, peer: str) -> None:
+        self._air = air
+        self.peer, self.mtu, self.traits = peer, air.mtu, air.traits
+        self.other: MemoryLink = self
+        self._received: deque[bytes] = deque()
+        self._changed = asyncio.Event()
+        self._closed = False
+
+    async def send(self, data: bytes) -> None:
+        self._require_size(data)
+        while not self._is_over and len(self.other._received) >= QUEUE:
+            await self._change()
+        if self._is_over:
+            raise LinkClosedError(f"the link to {self.peer} is closed", transient=True)
+        if not self._air.lose(data):
+            self.other._received.append(bytes(data))
+            self._wake()
+
+    async def receive(self) -> bytes:
+        while not self._received:
+            if self._is_over:
+                raise LinkClosedError(f"the link to {self.peer} is closed", transient=True)
+            await self._change()
+        self._wake()
+        return self._received.popleft()
+
+    async def close(self) -> None:
+        self._closed = True
+        self._wake()
+
+    @property
+    def _is_over(self) -> bool:
+        return self._closed or self.other._closed
+
+    async def _change(self) -> None:
+        """Until either end sent, received or closed."""
+        self._changed.clear()
+        await self._changed.wait()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self.other._changed.set()

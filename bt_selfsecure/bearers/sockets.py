@@ -1,0 +1,153 @@
+"""Non-blocking Bluetooth sockets in asyncio, and the two kinds of link over them."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+from bt_selfsecure.bearers.base import Link, LinkClosedError, Traits
+from bt_selfsecure.bearers.faults import closed
+
+LENGTH_BYTES: Final = 2
+"""A datagram on a stream has its length before it, big-endian."""
+STREAM_MTU: Final = 0xFFFF
+SEND_BUFFER: Final = 8192
+"""Bytes: little, so that `send` waits for the radio and not for memory."""
+SOL_BLUETOOTH: Final = 274
+BT_FLUSHABLE: Final = 8  # include/net/bluetooth/bluetooth.h
+ANY_ADDRESS: Final = "00:00:00:00:00:00"
+
+
+def bind_raw(sock: socket.socket, address: bytes) -> None:
+    """bind(2) with an address that Python's own can't express. Raises `OSError`."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.bind(sock.fileno(), address, len(address)):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+class Readiness:
+    """Waits for one socket; cancelling a wait loses nothing, and `close` ends every wait."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.is_closed = False
+        self._waits: dict[str, asyncio.Future[None]] = {}
+
+    async def readable(self) -> None:
+        loop = asyncio.get_running_loop()
+        await self._wait("read", loop.add_reader, loop.remove_reader)
+
+    async def writable(self) -> None:
+        loop = asyncio.get_running_loop()
+        await self._wait("write", loop.add_writer, loop.remove_writer)
+
+    async def _wait(self, kind: str, add: Callable[..., Any], remove: Callable[..., Any]) -> None:
+        ready = asyncio.get_running_loop().create_future()
+        self._waits[kind] = ready
+        add(self.sock, _resolve, ready)
+        try:
+            await ready
+        finally:
+            if not self.is_closed:
+                remove(self.sock)
+
+    def close(self) -> None:
+        if self.is_closed:
+            return
+        self.is_closed = True
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self.sock)
+        loop.remove_writer(self.sock)
+        self.sock.close()
+        for ready in self._waits.values():
+            _resolve(ready)
+
+
+def _resolve(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
+class SocketLink(Link):
+    """What stream and packet links share."""
+
+    def __init__(self, sock: socket.socket, peer: str, mtu: int, traits: Traits) -> None:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        self.peer, self.mtu, self.traits = peer, mtu, traits
+        self._socket = Readiness(sock)
+        self._sending = asyncio.Lock()
+
+    async def close(self) -> None:
+        self._socket.close()
+
+    async def _receive_some(self, size: int) -> bytes:
+        while True:
+            self._require_open()
+            try:
+                data = self._socket.sock.recv(size)
+            except BlockingIOError:
+                await self._socket.readable()
+                continue
+            except OSError as error:
+                self._socket.close()
+                raise closed(error, self.peer) from error
+            if not data:
+                self._socket.close()
+                raise LinkClosedError(f"{self.peer} closed the link", transient=True)
+            return data
+
+    async def _send_some(self, data: bytes) -> int:
+        while True:
+            self._require_open()
+            try:
+                return self._socket.sock.send(data)
+            except BlockingIOError:
+                await self._socket.writable()
+            except OSError as error:
+                self._socket.close()
+                raise closed(error, self.peer) from error
+
+    def _require_open(self) -> None:
+        if self._socket.is_closed:
+            raise LinkClosedError(f"the link to {self.peer} is closed", transient=True)
+
+
+class StreamLink(SocketLink):
+    """Datagrams on a reliable stream: RFCOMM."""
+
+    def __init__(self, sock: socket.socket, peer: str, traits: Traits) -> None:
+        super().__init__(sock, peer, STREAM_MTU, traits)
+        self._buffer = b""
+
+    async def send(self, data: bytes) -> None:
+        self._require_size(data)
+        async with self._sending:
+            rest = len(data).to_bytes(LENGTH_BYTES) + data
+            begun = False
+            try:
+                while rest:
+                    rest = rest[await self._send_some(rest) :]
+                    begun = True
+            except asyncio.CancelledError:
+                if begun and rest:  # half a datagram would garble the stream
+                    self._socket.close()
+                raise
+
+    async def receive(self) -> bytes:
+        while True:
+            length = int.from_bytes(self._buffer[:LENGTH_BYTES])
+            if len(self._buffer) >= LENGTH_BYTES and len(self._buffer) >= LENGTH_BYTES + length:
+                data, self._buffer = (
+                    self._buffer[LENGTH_BYTES : LENGTH_BYTES + length],
+                    self._buffer[LENGTH_BYTES + length :],
+                )
+                if data:
+                    return data
+                continue  # nobody sends an empty one; it is nothing to us
+            self._buffer += await self._receive_some(STREAM_MTU)
