@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from bt_selfsecure import __version__
-from bt_selfsecure.cli import demo, lab, plan
+from bt_selfsecure.cli import client, config, demo, doctor, lab, messages, node, plan
 from bt_selfsecure.errors import UsageError
 
 DESCRIPTION = """\
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     )
     main.add_argument("--version", action="version", version=f"bt-selfsecure {__version__}")
     commands = main.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (demo, plan, lab):
+    for group in (demo, plan, node, client, messages, config, doctor, lab):
         group.add_parser(commands)
     return main
 

@@ -1,0 +1,210 @@
+"""`bt-selfsecure status`, `peers`, `establish`, `scan`: what a person asks a running node."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Final
+
+from bt_selfsecure.cli.status import establishment_lines, peer_table, sighting_table, state, status_lines
+from bt_selfsecure.errors import UsageError
+from bt_selfsecure.node.client import NodeClient
+from bt_selfsecure.node.config import DEFAULT_PATH, SOCKET
+from bt_selfsecure.node.config_file import find_path, read
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace, _SubParsersAction
+
+WATCH_S: Final = 1.0
+PROGRESS_S: Final = 0.5
+MAX_SCAN_S: Final = 60
+MOST_COLUMNS: Final = 80
+TO_TOP: Final = "\x1b[H"
+"""Cursor to the upper left corner (ECMA-48 CUP)."""
+CLEAR_LINE_END: Final = "\x1b[K"
+CLEAR_BELOW: Final = "\x1b[J"
+
+
+def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """The four commands and their options."""
+    status = client_parser(
+        commands,
+        "status",
+        "the node, its peers, and on what the secrecy rests",
+        "Say how the node and each of its peers are. Exit status 1 if the node has a\n"
+        "problem; each comes with its remedy.",
+        "example:\n  bt-selfsecure status --watch      until Ctrl-C; fits a phone's terminal",
+        _status,
+    )
+    status.add_argument("--watch", action="store_true", help="show it again every second, until Ctrl-C")
+    status.add_argument("--json", action="store_true", help="one JSON object, as GET /v1/status")
+    peers = client_parser(
+        commands,
+        "peers",
+        "one line a peer",
+        "List the peers, one line each.",
+        "example:\n  bt-selfsecure peers --json | jq -r '.[] | select(.key == null) | .name'",
+        _peers,
+    )
+    peers.add_argument("--json", action="store_true", help="a JSON array, as GET /v1/peers")
+    establish = client_parser(
+        commands,
+        "establish",
+        "agree on a new key with a peer now",
+        "Agree on a new key now; the session goes over to it by itself. Exit status 1:\nthere is none.",
+        "example:\n  bt-selfsecure establish bob\n"
+        "      Then compare the short authentication string with what `status` says\n      at bob.",
+        _establish,
+    )
+    establish.add_argument("peer", metavar="PEER", help="name or address")
+    establish.add_argument("--json", action="store_true", help="the outcome as one JSON object")
+    scan = client_parser(
+        commands,
+        "scan",
+        "which nodes are near",
+        "Listen for nodes that advertise. What is heard is not authenticated.",
+        "example:\n  bt-selfsecure scan --seconds 10",
+        _scan,
+    )
+    scan.add_argument("--seconds", type=float, default=6.0, metavar="N", help="how long, 1..60 (default 6)")
+    scan.add_argument("--json", action="store_true", help="a JSON array")
+
+
+def client_parser(
+    commands: _SubParsersAction[ArgumentParser],
+    name: str,
+    what: str,
+    description: str,
+    example: str,
+    run: Callable[[Namespace], int],
+) -> ArgumentParser:
+    """A command that talks to a running node."""
+    parser = commands.add_parser(
+        name,
+        help=what,
+        description=description,
+        epilog=example,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="the node's configuration, if it is not the default one",
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def node_client(args: Namespace) -> NodeClient:
+    """The node that the configuration means; where there is no such file, the default socket."""
+    path = find_path(args.config)
+    unreadable = path == DEFAULT_PATH and not os.access(path, os.R_OK)
+    return NodeClient(SOCKET if unreadable else read(path).config.node.socket)
+
+
+# --- the commands -----------------------------------------------------------------------------------------------------
+
+
+def _status(args: Namespace) -> int:
+    client = node_client(args)
+    if args.watch and args.json:
+        raise UsageError("--watch is for people and --json for programs: give one of them")
+    if args.watch:
+        return _watch(client)
+    status = client.status()
+    print(json.dumps(status, indent=2) if args.json else "\n".join(status_lines(status, columns(), time.time())))
+    return 0 if status["healthy"] else 1
+
+
+def _watch(client: NodeClient) -> int:
+    """Each picture over the one before, without flicker. It goes on while the node is away."""
+    try:
+        while True:
+            try:
+                lines = status_lines(client.status(), columns(), time.time())
+            except UsageError as error:
+                lines = [str(error)]
+            rows = shutil.get_terminal_size().lines
+            if len(lines) > rows - 1:
+                lines = [*lines[: rows - 2], f"... {len(lines) - rows + 2} more lines"]
+            picture = "".join(line + CLEAR_LINE_END + "\n" for line in lines)
+            print(TO_TOP + picture + CLEAR_BELOW, end="", flush=True)
+            time.sleep(WATCH_S)
+    except KeyboardInterrupt:
+        return 0
+
+
+def _peers(args: Namespace) -> int:
+    peers = node_client(args).peers()
+    print(json.dumps(peers, indent=2) if args.json else "\n".join(peer_table(peers, columns())))
+    return 0
+
+
+def _establish(args: Namespace) -> int:
+    client = node_client(args)
+    with progress(lambda: _state(client, args.peer)):
+        outcome = client.establish(args.peer)
+    print(json.dumps(outcome, indent=2) if args.json else "\n".join(establishment_lines(outcome, columns())))
+    return 0 if outcome["established"] else 1
+
+
+def _state(client: NodeClient, name: str) -> str:
+    """What the node says of an establishment under way."""
+    for peer in client.peers():
+        if peer["name"] == name or peer["address"] == name.upper():
+            return state(peer, time.time())
+    return ""
+
+
+def _scan(args: Namespace) -> int:
+    if not 1 <= args.seconds <= MAX_SCAN_S:
+        raise UsageError(f"--seconds {args.seconds:g} can't be scanned: give 1 to {MAX_SCAN_S}")
+    client = node_client(args)
+    with progress(lambda: f"listening for {args.seconds:g} s"):
+        nodes = client.scan(args.seconds)
+    print(json.dumps(nodes, indent=2) if args.json else "\n".join(sighting_table(nodes, columns())))
+    return 0
+
+
+# --- the terminal -----------------------------------------------------------------------------------------------------
+
+
+def columns() -> int:
+    return min(shutil.get_terminal_size().columns, MOST_COLUMNS)
+
+
+@contextmanager
+def progress(tell: Callable[[], str]) -> Iterator[None]:
+    """Show on a terminal's standard error what goes on, with the seconds; leave nothing of it behind."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    done = Event()
+    thread = Thread(target=_show_progress, args=(tell, done), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        print("\r" + CLEAR_LINE_END, end="", file=sys.stderr, flush=True)
+
+
+def _show_progress(tell: Callable[[], str], done: Event) -> None:
+    start = time.monotonic()
+    while not done.wait(PROGRESS_S):
+        try:
+            what = tell()
+        except UsageError:
+            continue  # the command itself will say it
+        line = f"{what}, {time.monotonic() - start:.0f} s"[: columns() - 1]
+        print("\r" + line + CLEAR_LINE_END, end="", file=sys.stderr, flush=True)

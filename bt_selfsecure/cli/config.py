@@ -1,0 +1,74 @@
+"""`bt-selfsecure config`: is the node's configuration right, and what does it come to?"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bt_selfsecure.node.config import Config, authentication_key
+from bt_selfsecure.node.config_file import ConfigFile, Origin, find_path, load, render
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace, _SubParsersAction
+
+FILE_HELP = "if it is not the default one"
+DESCRIPTION = """\
+The node's configuration is one TOML file, /etc/bt-selfsecure/node.toml or what
+$BT_SELFSECURE_CONFIG names. All keys but the peers have defaults, so it may be
+as short as
+
+    [[peer]]
+    name = "bob"
+    address = "B8:27:EB:12:34:56"
+"""
+EPILOG = """\
+examples:
+  bt-selfsecure config show > node.toml
+      Every key with what it means, to begin with.
+  bt-selfsecure config check node.toml
+      Name the file, line and key of the first fault; exit status 2.
+  bt-selfsecure config show --origin
+      Say for each value whether it is a default, or in which line it stands.
+"""
+
+
+def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
+    """`config` and its commands."""
+    parser = subparsers.add_parser(
+        "config",
+        help="check the node's configuration, or print it with every key explained",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    check = verbs.add_parser("check", help="say whether a node can run with it", description="Check the configuration.")
+    check.set_defaults(run=_check)
+    show = verbs.add_parser("show", help="print it, annotated", description="Print the configuration, annotated.")
+    show.add_argument("--origin", action="store_true", help="add to each value where it came from")
+    show.set_defaults(run=_show)
+    for verb in (check, show):
+        verb.add_argument("file", nargs="?", type=Path, metavar="FILE", help=FILE_HELP)
+
+
+def _check(args: Namespace) -> int:
+    """UsageError names the first fault."""
+    file = load(find_path(args.file))
+    config = file.config
+    proved = sum(bool(authentication_key(peer)) for peer in config.peer)
+    print(f"{file.origin.path} is right: keys over {config.establish.bearer}, sessions over {config.session.bearer},")
+    print(f"{_count(len(config.peer), 'peer')}, {proved} with an authentication key.")
+    return 0
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def _show(args: Namespace) -> int:
+    path = find_path(args.file)
+    defaults_only = args.file is None and not path.exists()
+    file = ConfigFile(Config(), Origin(path, {})) if defaults_only else load(path)
+    print(render(file, origin=args.origin), end="")
+    return 0

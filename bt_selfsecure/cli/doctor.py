@@ -1,0 +1,135 @@
+"""`bt-selfsecure doctor`: is this machine fit for the node, and if not, what to do?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+import textwrap
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final, TextIO
+
+from bt_selfsecure.errors import UsageError
+from bt_selfsecure.node.doctor.checks import CHECKS
+from bt_selfsecure.node.doctor.machine import Machine
+from bt_selfsecure.node.doctor.report import Result, Verdict, examine
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace, _SubParsersAction
+
+WIDTH: Final = 80
+INDENT: Final = 28
+COLOURS: Final = {Verdict.OK: "32", Verdict.WARNING: "33", Verdict.FAILURE: "31", Verdict.NOT_SEEN: "36"}
+"""SGR parameters (ECMA-48)."""
+
+DESCRIPTION = """\
+Look at what users' machines really fail on: radio switches, unprogrammed
+addresses, kernels that refuse to advertise, missing privileges, a clock or a
+disk that is slow. Each line is OK, a warning, a failure or not seen, with its
+remedy. It changes nothing; for a moment it advertises. Without root it sees
+less, and says what."""
+
+EPILOG = """\
+examples:
+  bt-selfsecure doctor
+  sudo bt-selfsecure doctor --adapter hci1 --peer AA:BB:CC:DD:EE:FF
+
+exit status:
+  0  nothing failed
+  1  at least one failure: the node can't work here as it is
+  2  input that can't be used; one line says what and what to do"""
+
+
+def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
+    """`doctor` and its options."""
+    parser = subparsers.add_parser(
+        "doctor",
+        help="is this machine fit for the node, and if not, what to do",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("--adapter", default="hci0", metavar="hciN", help="the adapter to look at (default hci0)")
+    parser.add_argument(
+        "--peer", metavar="ADDR", help="the other node's address: is it another than ours, is it paired"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
+
+
+def run(args: Namespace) -> int:
+    """Make the checks and show them as they come. UsageError for an adapter or address that is none."""
+    machine = Machine(_adapter(args.adapter), peer=_address(args.peer))
+    results = examine(machine, CHECKS)
+    done = list(results) if args.json else _show(results, machine, sys.stdout)
+    if args.json:
+        print(json.dumps(_as_object(machine, done), indent=2))
+    return int(any(result.finding.verdict is Verdict.FAILURE for result in done))
+
+
+def _adapter(text: str) -> str:
+    if not re.fullmatch(r"hci\d{1,5}", text):
+        raise UsageError(f"{text!r} is not an adapter: write it as in hci0")
+    return text
+
+
+def _address(text: str | None) -> str | None:
+    if text is not None and not re.fullmatch(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}", text):
+        raise UsageError(f"{text!r} is not a Bluetooth address: write it as in AA:BB:CC:DD:EE:FF")
+    return text.upper() if text is not None else None
+
+
+def _as_object(machine: Machine, done: list[Result]) -> dict[str, object]:
+    return {
+        "adapter": machine.adapter,
+        "peer": machine.peer,
+        "kernel": machine.kernel,
+        "counts": {verdict.value: _count(done, verdict) for verdict in Verdict},
+        "checks": [
+            {
+                "number": result.check.number,
+                "name": result.check.name,
+                "verdict": result.finding.verdict.value,
+                "finding": result.finding.text,
+                "remedy": result.finding.remedy,
+            }
+            for result in done
+        ],
+    }
+
+
+def _count(done: list[Result], verdict: Verdict) -> int:
+    return sum(result.finding.verdict is verdict for result in done)
+
+
+def _show(results: Iterable[Result], machine: Machine, out: TextIO) -> list[Result]:
+    """A line or more for each check as soon as it is made, in 80 columns, and the sum."""
+    coloured = out.isatty() and not os.environ.get("NO_COLOR")
+    done = []
+    print(f"{machine.adapter} on Linux {machine.kernel}\n", file=out)
+    for result in results:
+        done.append(result)
+        print(lines(result, coloured), file=out, flush=True)
+    plural = {Verdict.OK: "OK", Verdict.WARNING: "warnings", Verdict.FAILURE: "failures", Verdict.NOT_SEEN: "not seen"}
+    counts = ", ".join(f"{_count(done, verdict)} {name}" for verdict, name in plural.items())
+    print(f"\n{len(done)} checks: {counts}", file=out)
+    return done
+
+
+def lines(result: Result, coloured: bool) -> str:
+    """One check, wrapped to 80 columns."""
+    finding = result.finding
+    label = f"{finding.verdict.value.upper():<8}"
+    if coloured:
+        label = f"\x1b[{COLOURS[finding.verdict]}m{label}\x1b[0m"
+    text = _wrapped(finding.text, "")
+    remedy = "\n" + " " * INDENT + _wrapped(finding.remedy, "> ") if finding.remedy else ""
+    return f"{label}  {result.check.name:<{INDENT - 10}}{text}{remedy}"
+
+
+def _wrapped(text: str, head: str) -> str:
+    """In the right column, without the indentation of its first line."""
+    lines = textwrap.wrap(head + text, WIDTH - INDENT, subsequent_indent=" " * len(head), break_on_hyphens=False)
+    return ("\n" + " " * INDENT).join(lines)

@@ -1,0 +1,171 @@
+"""What `status`, `peers`, `establish` and `scan` print: plain text that fits 80 columns and a phone."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any, Final
+
+LABEL: Final = 10
+"""Columns of the labels on the left."""
+INDENT: Final = "  "
+NARROWEST: Final = 32
+UNHEARD: Final = 999
+"""Beyond every signal strength in dBm, to sort by."""
+MINUTE: Final = 60
+HOUR: Final = 60 * MINUTE
+DAY: Final = 24 * HOUR
+
+
+def status_lines(status: dict[str, Any], width: int, now: float) -> list[str]:
+    """A head, the problems, and a paragraph for each peer. `now` in seconds since the epoch."""
+    address = status["address"] or "no adapter"
+    head = f"{status['name']}  {status['adapter']} {address}  up {duration(status['uptime_s'])}  {status['version']}"
+    lines = _wrap(head, width)
+    for problem in status["problems"]:
+        lines += _wrap(f"! {problem}", width, "  ")
+    for peer in status["peers"]:
+        lines += ["", *_peer_lines(peer, width, now)]
+    if not status["peers"]:
+        lines += ["", *_wrap("No peers: add a [[peer]] to the configuration and restart the node.", width)]
+    return lines
+
+
+def _peer_lines(peer: dict[str, Any], width: int, now: float) -> list[str]:
+    name, address = peer["name"], peer["address"]
+    rows = [("state", state(peer, now)), *_key_rows(peer["key"], now), ("messages", _messages(peer))]
+    if peer["trouble"]:
+        rows.insert(1, ("trouble", peer["trouble"]))
+    if peer["rejections"]:
+        rows.append(("rejected", ", ".join(f"{count:,} {reason}" for reason, count in peer["rejections"].items())))
+    if (signal := _signal(peer, now)) != "":
+        rows.append(("signal", signal))
+    lines = [name if name == address else f"{name}  {address}"]
+    for label, text in rows:
+        lines += _row(label, text, width)
+    return lines
+
+
+def state(peer: dict[str, Any], now: float) -> str:
+    """Of a peer, with its link and what goes on."""
+    text = str(peer["state"])
+    if link := peer["link"]:
+        text += f", {link['bearer']} for {duration(now - link['since'])}"
+    if progress := peer["progress"]:
+        text += f", {progress['sent']:,} of {progress['of']:,} packets"
+    return text
+
+
+def _key_rows(key: dict[str, Any] | None, now: float) -> list[tuple[str, str]]:
+    if key is None:
+        return [("key", "none yet")]
+    return [
+        ("key", f"{key['fingerprint']}, {duration(now - key['since'])} old"),
+        *_strength_rows(key),
+    ]
+
+
+def _strength_rows(key: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a key is worth, and to whom."""
+    heard = f"{key['received']:,} of {key['sent']:,} packets over {key['bearer']}"
+    who = "the pre-shared key proved it" if key["authenticated"] else f"not proved; compare {key['sas']} at both ends"
+    return [
+        ("secret", f"{key['secret_bits']:.1f} bits (target {key['target_bits']:g}), {heard}"),
+        ("rests on", str(key["rests_on"])),
+        ("peer", who),
+    ]
+
+
+def _messages(peer: dict[str, Any]) -> str:
+    queues, session = peer["queues"], peer["session"]
+    done = f"{session['sent']:,} sent, {session['received']:,} received; " if session else ""
+    return f"{done}waiting {queues['outbox']:,} out, {queues['inbox']:,} in (each up to {queues['limit']:,})"
+
+
+def _signal(peer: dict[str, Any], now: float) -> str:
+    strength = "" if peer["rssi"] is None else f"{peer['rssi']} dBm"
+    heard = "" if peer["last_seen"] is None else f"heard {duration(now - peer['last_seen'])} ago"
+    return ", ".join(filter(None, (strength, heard)))
+
+
+def establishment_lines(outcome: dict[str, Any], width: int) -> list[str]:
+    """How it ended."""
+    if not outcome["established"]:
+        return _wrap(f"no key with {outcome['peer']}: {outcome['reason']}", width, "  ")
+    lines = [f"A new key with {outcome['peer']}"]
+    for label, text in [("key", str(outcome["fingerprint"])), *_strength_rows(outcome)]:
+        lines += _row(label, text, width)
+    return lines
+
+
+def peer_table(peers: list[dict[str, Any]], width: int) -> list[str]:
+    """One line a peer."""
+    rows = [
+        (
+            peer["name"],
+            peer["address"],
+            peer["state"],
+            peer["key"]["fingerprint"] if peer["key"] else "-",
+            f"{peer['queues']['outbox']}/{peer['queues']['inbox']}",
+        )
+        for peer in peers
+    ]
+    return _table(("NAME", "ADDRESS", "STATE", "KEY", "OUT/IN"), rows, width)
+
+
+def sighting_table(nodes: list[dict[str, Any]], width: int) -> list[str]:
+    """One line a node, the nearest first."""
+    nearest = sorted(nodes, key=lambda node: UNHEARD if node["rssi"] is None else -node["rssi"])
+    rows = [
+        (
+            node["peer"] or "-",
+            node["address"],
+            "?" if node["rssi"] is None else f"{node['rssi']} dBm",
+            printable(node["name"] or "-"),
+            node["profile"] or "?",
+        )
+        for node in nearest
+    ]
+    return _table(("PEER", "ADDRESS", "SIGNAL", "NAME", "PROFILE"), rows, width) if rows else ["No node was heard."]
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], width: int) -> list[str]:
+    """Columns as wide as they must be; a line that is too long is cut."""
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    lines = (
+        "  ".join(cell.ljust(size) for cell, size in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)
+    )
+    return [line if len(line) <= width else line[: width - 3] + "..." for line in lines]
+
+
+def _row(label: str, text: str, width: int) -> list[str]:
+    return _wrap(f"{INDENT}{label:<{LABEL}}{text}", width, " " * (LABEL + len(INDENT)))
+
+
+def _wrap(text: str, width: int, indent: str = "") -> list[str]:
+    """Words that are too long for a line stay whole: they are addresses and such, to be copied."""
+    return textwrap.wrap(
+        text,
+        max(width, NARROWEST),
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+        replace_whitespace=False,
+    )
+
+
+def printable(text: str) -> str:
+    """Something from outside, without what would drive a terminal."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def duration(seconds: float) -> str:
+    """As people say it: "12 s", "5 min", "3 h 12 min", "40 d 2 h"."""
+    whole = max(0, int(seconds))
+    if whole < MINUTE:
+        return f"{whole} s"
+    if whole < HOUR:
+        return f"{whole // MINUTE} min"
+    if whole < DAY:
+        return f"{whole // HOUR} h {whole % HOUR // MINUTE} min"
+    return f"{whole // DAY} d {whole % DAY // HOUR} h"

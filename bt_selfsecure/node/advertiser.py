@@ -1,0 +1,226 @@
+"""Keeps the node on the air: by the beacon's child process, or by raw HCI where bluetoothd can't advertise."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import logging
+import random
+import struct
+import sys
+from asyncio.subprocess import PIPE, Process
+from typing import Final
+
+from bt_selfsecure.bearers import hci
+from bt_selfsecure.bearers.base import BearerError
+from bt_selfsecure.core.frames import Profile
+from bt_selfsecure.node import beacon
+from bt_selfsecure.node.beacon import ServiceData, Word
+
+log = logging.getLogger(__name__)
+
+ANSWER_S: Final = 5.0
+"""A beacon that has not obeyed by then is killed; its advertisement goes with its D-Bus connection."""
+FIRST_RETRY_S: Final = 1.0
+LAST_RETRY_S: Final = 60.0
+REFRESH_S: Final = 15.0
+"""A reset of the controller takes a raw advertisement away in silence, so it is set anew as often."""
+READ_BD_ADDR: Final = 0x1009
+LE_SET_SCAN_RESPONSE_DATA: Final = 0x2009
+SCANNABLE: Final = 2
+"""ADV_SCAN_IND: it can't be connected to, and gives its name to who asks."""
+INTERVAL: Final = 1600
+"""In units of 0.625 ms: one second."""
+
+
+class Advertising(enum.Enum):
+    """By what means the node is on the air."""
+
+    OFF = "off"
+    """By none: not wanted, or not possible at the moment."""
+    BLUEZ = "bluez"
+    """bluezero and bluetoothd, with the GATT status service."""
+    RAW_HCI = "raw-hci"
+    """Without that service."""
+    PAUSED = "paused"
+    """A burst has the radio."""
+
+
+class Advertiser:
+    """Advertises while `run` runs; `pause` and `resume` are for bursts over the same radio."""
+
+    def __init__(self, adapter: str, name: str, profile: Profile) -> None:
+        self.state = Advertising.OFF
+        self.trouble = ""
+        """Why it is not what it could be; one sentence, for people."""
+        self._adapter, self._name, self._profile = adapter, name, profile
+        self._status = b"{}"
+        self._without_bluez = ""
+        """Why raw HCI has to do."""
+        self._child: Process | None = None
+        self._free, self._wanted, self._silent = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        """The radio is ours; it is wanted for a burst; nothing of ours is on the air."""
+        self._woken = asyncio.Event()
+        self._free.set()
+        self._silent.set()
+
+    async def run(self) -> None:
+        """For ever; cancelled to end. The child has ended then, and nothing of ours is on the air."""
+        clock = asyncio.get_running_loop().time
+        retry = FIRST_RETRY_S
+        bluezero_is_here = True
+        while True:
+            await self._free.wait()
+            began = clock()
+            if bluezero_is_here:
+                self._without_bluez = ""
+                bluezero_is_here = await self._by_bluez() is not Word.UNAVAILABLE
+            if self._without_bluez:
+                await self._by_raw_hci()
+            retry = FIRST_RETRY_S if clock() - began > LAST_RETRY_S else min(2 * retry, LAST_RETRY_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), retry * random.uniform(0.5, 1))
+            self._woken.clear()
+
+    async def pause(self) -> None:
+        """Return when the node is off the air; it stays so until `resume`."""
+        self._free.clear()
+        self._wanted.set()
+        if self.state is Advertising.BLUEZ:
+            self._tell("pause")
+        elif self.state is Advertising.OFF and self._child is not None:  # only starting, and deaf until it advertises
+            self._child.kill()
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await self._silent.wait()
+        except TimeoutError:
+            if self._child is not None:
+                self._child.kill()
+            await self._silent.wait()
+
+    def resume(self) -> None:
+        """Go back on the air, soon."""
+        self._wanted.clear()
+        self._free.set()
+        if self.state is Advertising.PAUSED:
+            self._tell("resume")
+
+    def wake(self) -> None:
+        """Things have changed: try again now, if it is off."""
+        self._woken.set()
+
+    def show(self, status: bytes) -> None:
+        """What the GATT service shows from now on: one line."""
+        self._status = status
+        self._tell("status " + status.decode())
+
+    def _tell(self, line: str) -> None:
+        if self._child is not None and self._child.stdin is not None:
+            self._child.stdin.write(line.encode() + b"\n")
+
+    def _is(self, state: Advertising) -> None:
+        self.state = state
+        if state in (Advertising.BLUEZ, Advertising.RAW_HCI):
+            self._silent.clear()
+        else:
+            self._silent.set()
+
+    def _say(self, trouble: str) -> None:
+        if trouble and trouble != self.trouble:
+            log.warning("%s", trouble)
+        self.trouble = trouble
+
+    async def _by_bluez(self) -> Word:
+        """Until the child ends; its last word."""
+        last = Word.GONE
+        child = None
+        self._silent.clear()
+        try:
+            child = self._child = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", beacon.__name__, "--", self._adapter, self._name, str(self._profile.value)),
+                stdin=PIPE,
+                stdout=PIPE,
+                start_new_session=True,
+            )
+            if self._wanted.is_set():
+                return last
+            self._tell("status " + self._status.decode())
+            assert child.stdout is not None
+            async for line in child.stdout:
+                word, _, reason = line.decode(errors="replace").strip().partition(" ")
+                with contextlib.suppress(ValueError):  # a line of somebody else's
+                    last = Word(word)
+                    self._take(last, reason)
+        finally:
+            self._child = None
+            if child is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    child.kill()
+                await child.wait()
+            self._is(Advertising.OFF)
+        return last
+
+    def _take(self, word: Word, reason: str) -> None:
+        """One line of the child's."""
+        match word:
+            case Word.ADVERTISING:
+                self._say("")
+                self._is(Advertising.BLUEZ)
+            case Word.PAUSED:
+                self._is(Advertising.PAUSED)
+            case Word.STATUS_SERVICE:
+                log.warning("bluetoothd refuses the GATT status service (%s); nothing else depends on it", reason)
+            case Word.GONE:
+                self._say(f"can't advertise ({reason}): see bt-selfsecure doctor")
+            case Word.REFUSED:
+                self._without_bluez = f"bluetoothd refuses to advertise ({reason}), as on some kernels, see doctor"
+            case Word.UNAVAILABLE:
+                self._without_bluez = f"bluezero is not usable ({reason})"
+
+    async def _by_raw_hci(self) -> None:
+        """Until it fails, and then bluetoothd may be tried again."""
+        try:
+            while True:
+                await self._free.wait()
+                self._silent.clear()
+                await self._set_raw(True)
+                self._is(Advertising.RAW_HCI)
+                self._say(f"{self._without_bluez}: raw HCI advertises instead, without the GATT status service")
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wanted.wait(), REFRESH_S)
+                if self._wanted.is_set():
+                    await self._set_raw(False)
+                    self._is(Advertising.PAUSED)
+        except BearerError as error:
+            self._say(f"{self._without_bluez}; nor can raw HCI advertise: {error}")
+        finally:
+            if self.state is Advertising.RAW_HCI:
+                with contextlib.suppress(BearerError):
+                    await self._set_raw(False)
+            self._is(Advertising.OFF)
+
+    async def _set_raw(self, on: bool) -> None:
+        """Core Vol 4 Part E 7.8.5 to 7.8.9. Raises `BearerError`."""
+        controller = hci.HciSocket(self._adapter)
+        try:
+            with contextlib.suppress(hci.HciError):  # some refuse to switch off what is not on
+                await controller.command(hci.LE_SET_ADVERTISING_ENABLE, b"\0")
+            if not on:
+                return
+            address = ":".join(f"{octet:02X}" for octet in reversed(await controller.command(READ_BD_ADDR)))
+            said = ServiceData(beacon.VERSION, self._profile.value, beacon.identity_of(address))
+            name = beacon.short_name(self._name).encode()
+            parameters = struct.pack("<HHBBB6sBB", INTERVAL, INTERVAL, SCANNABLE, 0, 0, bytes(6), 7, 0)
+            await controller.command(hci.LE_SET_ADVERTISING_PARAMETERS, parameters)
+            await controller.command(hci.LE_SET_ADVERTISING_DATA, _padded(beacon.ad_structure(said)))
+            await controller.command(LE_SET_SCAN_RESPONSE_DATA, _padded(bytes([len(name) + 1, 0x09]) + name))
+            await controller.command(hci.LE_SET_ADVERTISING_ENABLE, b"\1")
+        finally:
+            controller.close()
+
+
+def _padded(data: bytes) -> bytes:
+    """As the commands want it: its length, and 31 bytes."""
+    return bytes([len(data)]) + data.ljust(31, b"\0")

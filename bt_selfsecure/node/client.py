@@ -1,0 +1,165 @@
+"""Uses the local API of a running node. Standard library only: on a Pi Zero every import is felt."""
+
+from __future__ import annotations
+
+import base64
+import grp
+import http.client
+import json
+import socket
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+from bt_selfsecure.errors import UsageError
+
+HOST: Final = "node"
+"""HTTP wants a name; the socket decides."""
+CONNECT_S: Final = 5.0
+ANSWER_S: Final = 30.0
+"""A node answers at once, beyond what it is asked to wait for."""
+LONGEST_S: Final = 86_400.0
+"""As long as the API waits for an acknowledgement at most."""
+
+
+class ApiError(UsageError):
+    """The node refused: its own words."""
+
+    def __init__(self, status: int, text: str, retry_after: float = 1.0) -> None:
+        super().__init__(text)
+        self.status = status
+        """Of HTTP."""
+        self.retry_after = retry_after
+        """Seconds after which trying again is worth it, where status is 429."""
+
+
+class NodeAwayError(UsageError):
+    """No node answers; perhaps it is just starting anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message from a peer; it comes again until it is acknowledged."""
+
+    id: int
+    peer: str
+    port: int
+    time: float
+    """When it came, seconds since the epoch."""
+    message: bytes
+
+
+class _Answer(dict[str, Any]):
+    """A JSON object of a node; one of another version may lack what this one has."""
+
+    def __missing__(self, key: str) -> Any:
+        raise UsageError(f"the node's answer has no {key}, so it is of another version: restart it")
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path, timeout: float | None) -> None:
+        super().__init__(HOST, timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(CONNECT_S)
+        self.sock.connect(str(self._path))
+        self.sock.settimeout(self.timeout)
+
+
+class NodeClient:
+    """One node, by its socket. Every call raises `NodeAwayError` or `ApiError`, or `UsageError` for a socket that
+    can't be used."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def status(self) -> dict[str, Any]:
+        return self._object("GET", "/v1/status")
+
+    def peers(self) -> list[dict[str, Any]]:
+        peers: list[dict[str, Any]] = self._object("GET", "/v1/peers")["peers"]
+        return peers
+
+    def establish(self, peer: str) -> dict[str, Any]:
+        """Returns when the establishment has ended, however long that takes."""
+        return self._object("POST", f"/v1/peers/{quote(peer, safe='')}/establish", wait=LONGEST_S)
+
+    def scan(self, seconds: float) -> list[dict[str, Any]]:
+        nodes: list[dict[str, Any]] = self._object("POST", f"/v1/scan?seconds={seconds:f}", wait=seconds)["nodes"]
+        return nodes
+
+    def send(self, peer: str, message: bytes, *, port: int = 0, until: str = "durable", timeout: float = 60.0) -> int:
+        """The message's number, once it is `durable` here or `acknowledged` by the peer."""
+        query = urlencode({"port": port, "until": until, "timeout": f"{timeout:f}"})
+        path = f"/v1/peers/{quote(peer, safe='')}/messages?{query}"
+        number: int = self._object("POST", path, message, wait=timeout)["id"]
+        return number
+
+    def receive(
+        self, *, peer: str | None = None, port: int = 0, follow: bool = False
+    ) -> Generator[Received, None, None]:
+        """Messages that nobody acknowledged yet; with `follow` it goes on until the node stops."""
+        query = {"port": str(port), "follow": str(follow).lower()} | ({"peer": peer} if peer else {})
+        connection = _Connection(self._path, None if follow else ANSWER_S)
+        with closing(connection), _in_one_line(self._path):
+            answer = self._ask(connection, "GET", "/v1/messages?" + urlencode(query))
+            while line := answer.readline():
+                fields = json.loads(line, object_hook=_Answer)
+                yield Received(**fields | {"message": base64.b64decode(fields["message"])})
+
+    def acknowledge(self, number: int) -> None:
+        """This message was taken care of: the node forgets it."""
+        self._request("DELETE", f"/v1/messages/{number}")
+
+    def _object(self, method: str, path: str, body: bytes | None = None, wait: float = 0.0) -> dict[str, Any]:
+        with _in_one_line(self._path):
+            return _Answer(json.loads(self._request(method, path, body, wait), object_hook=_Answer))
+
+    def _request(self, method: str, path: str, body: bytes | None = None, wait: float = 0.0) -> bytes:
+        connection = _Connection(self._path, ANSWER_S + wait)
+        with closing(connection), _in_one_line(self._path):
+            return self._ask(connection, method, path, body).read()
+
+    @staticmethod
+    def _ask(connection: _Connection, method: str, path: str, body: bytes | None = None) -> http.client.HTTPResponse:
+        connection.request(method, path, body, {"Content-Type": "application/octet-stream"} if body is not None else {})
+        answer = connection.getresponse()
+        if answer.status >= 400:
+            text = json.loads(answer.read())["error"]
+            raise ApiError(answer.status, text, float(answer.getheader("Retry-After") or 1))
+        return answer
+
+
+@contextmanager
+def _in_one_line(path: Path) -> Iterator[None]:
+    """Whatever goes wrong between here and the node, as a sentence with its remedy."""
+    try:
+        yield
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise NodeAwayError(
+            f"no node runs on {path}: `systemctl status bt-selfsecure` says why, `bt-selfsecure node` runs one by hand"
+        ) from None
+    except PermissionError:
+        raise UsageError(f"you may not use {path}: {_membership(path)}") from None
+    except TimeoutError:
+        raise NodeAwayError(f"the node on {path} does not answer: see `journalctl -u bt-selfsecure`") from None
+    except (OSError, http.client.HTTPException):
+        raise NodeAwayError(f"the node on {path} ended in mid-sentence: see `systemctl status bt-selfsecure`") from None
+    except (ValueError, KeyError, TypeError):
+        raise UsageError(f"what answers on {path} is no node: see --config, or restart it") from None
+
+
+def _membership(path: Path) -> str:
+    """How to become one who may."""
+    try:
+        group = grp.getgrgid(path.stat().st_gid).gr_name
+    except (OSError, KeyError):
+        return "only root and its group may; use sudo, or see [node] socket_group"
+    return f"join its group with `sudo usermod -aG {group} $USER` and log in again"

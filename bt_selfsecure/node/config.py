@@ -1,0 +1,303 @@
+"""The node's configuration: each key declared once, with its default, its range and what it means.
+
+`config_file` reads and prints it. What the core takes from it is built here: `establish_config`, `session_config`;
+only they import the core's machines, since every command reads the configuration, also on a Pi Zero.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from socket import gethostname
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+
+from bt_selfsecure.bearers.specs import BearerSpec, parse_spec
+from bt_selfsecure.core import limits
+from bt_selfsecure.errors import UsageError
+
+if TYPE_CHECKING:
+    from bt_selfsecure.core.establish import EstablishConfig
+    from bt_selfsecure.core.recovery import SessionConfig
+
+DEFAULT_PATH: Final = Path("/etc/bt-selfsecure/node.toml")
+STATE_DIRECTORY: Final = Path("/var/lib/bt-selfsecure")
+SOCKET: Final = Path("/run/bt-selfsecure/node.sock")
+PATH_VARIABLE: Final = "BT_SELFSECURE_CONFIG"
+"""Environment variable that names another file."""
+INTERVAL_MS: Final[Mapping[str, float]] = {"le_advert": 30.0, "l2cap": 10.0}
+"""Default time between two burst packets, by bearer; a controller advertises at most every 20 to 30 ms."""
+OTHER_INTERVAL_MS: Final = 5.0
+NUMBER_KEYS: Final[Mapping[str, str]] = {"rfcomm": "channel", "l2cap": "psm", "ipsp": "port"}
+"""Bearers that have a number, and its key in the bearer's table."""
+MAX_KEY_FILE_BYTES: Final = 4096
+
+T = TypeVar("T")
+
+
+class Rule(NamedTuple):
+    """What a value must be, beyond its type."""
+
+    expected: str
+    """Completes "must be ..."."""
+    accepts: Callable[[Any], bool]
+
+
+def between(low: float, high: float, unit: str = "") -> Rule:
+    """Both ends included."""
+    return Rule(f"{low:,} to {high:,}{unit}", lambda value: low <= value <= high)
+
+
+def one_of(*choices: str) -> Rule:
+    return Rule("one of " + ", ".join(f'"{choice}"' for choice in choices), lambda value: value in choices)
+
+
+def matching(pattern: str, expected: str) -> Rule:
+    return Rule(expected, lambda value: re.fullmatch(pattern, value) is not None)
+
+
+ANY: Final = Rule("anything", lambda value: True)
+ABSOLUTE: Final = Rule("an absolute path", lambda value: value.is_absolute() and "\0" not in str(value))
+SOCKET_PATH: Final = Rule(
+    "an absolute path of at most 107 bytes", lambda value: ABSOLUTE.accepts(value) and len(os.fsencode(value)) <= 107
+)
+NAME: Final = matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "1 to 64 letters, digits, dots, hyphens or underscores")
+BEARER: Final = matching(
+    rf"le_advert|({'|'.join(NUMBER_KEYS)})(#[0-9]{{1,5}})?",
+    f'le_advert, {", ".join(NUMBER_KEYS)}, the last three perhaps with a number, as in "rfcomm#3"',
+)
+ADDRESS: Final = matching(
+    r"(?!(00:){5}00|(FF:){5}FF)([0-9A-F]{2}:){5}[0-9A-F]{2}", 'a device address, as in "B8:27:EB:12:34:56"'
+)
+
+
+def about(doc: str, rule: Rule = ANY, read: Callable[[str], str] = str) -> dict[str, Any]:
+    """What is declared with a key; `read` makes the usual spelling of what is written."""
+    return {"doc": doc, "rule": rule, "read": read}
+
+
+def key(default: T, doc: str, rule: Rule = ANY) -> T:
+    """A key with a default."""
+    return field(default=default, metadata=about(doc, rule))
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTable:
+    """The daemon itself."""
+
+    adapter: str = key("hci0", "Bluetooth adapter.", matching(r"hci[0-9]{1,3}", 'an adapter, as in "hci0"'))
+    name: str = field(
+        default_factory=gethostname,
+        metadata=about("Name under which peers discover this node; by default the machine's.", NAME),
+    )
+    state_directory: Path = field(default=STATE_DIRECTORY, metadata=about("Where keys and queues are kept.", ABSOLUTE))
+    socket: Path = field(default=SOCKET, metadata=about("Unix socket of the local API.", SOCKET_PATH))
+    socket_group: str = key("", "Group whose members may use the local API; empty: the daemon's own group.")
+    accept: str = key(
+        "configured",
+        'Whose requests are answered: of the [[peer]] tables only, or of "anyone".',
+        one_of("configured", "anyone"),
+    )
+    max_links: int = key(16, "Links open at once; further ones are refused.", between(1, 255))
+    queue_messages: int = key(
+        1000, "Most messages that wait in each queue: one outbox and one inbox a peer.", between(1, 1_000_000)
+    )
+    log_level: str = key(
+        "info", "Least important messages that are logged.", one_of("debug", "info", "warning", "error")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class EstablishTable:
+    """How keys are agreed on."""
+
+    bearer: str = key(
+        "le_advert",
+        "What carries the burst. Losses show on le_advert and l2cap; rfcomm and ipsp hide them from the responder.",
+        BEARER,
+    )
+    profile: str = key("hardened", "Cipher suite and rules; the same at both ends.", one_of("hardened", "paper"))
+    target_bits: float = key(128.0, "Secret bits that the losses must give.", between(1, 256, " bits"))
+    eve_loss_bound: float = key(
+        0.05,
+        "Share of what the responder hears that an eavesdropper misses at least; measure it, the secrecy rests on it.",
+        Rule("above 0 and at most 1", lambda value: 0 < value <= 1),
+    )
+    burst: int = key(400, "Packets of the first part of a burst.", between(1, limits.MAX_BURST))
+    max_burst: int = key(20_000, "Packets of all parts together.", between(1, limits.MAX_BURST))
+    interval_ms: float = key(
+        0.0, "Between two burst packets; 0: 30 ms on le_advert, 10 on l2cap, 5 elsewhere.", between(0, 10_000, " ms")
+    )
+    exchange_shares: bool = key(True, "Mix in X25519, so that the key is at least as strong as the better of the two.")
+    renew_after_hours: float = key(720.0, "A new key after this time; 0: never for its age.", between(0, 87_600, " h"))
+    renew_after_messages: int = key(
+        1_000_000, "A new key after this many messages; 0: never for their number.", between(0, 10**15)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SessionTable:
+    """How messages are carried under the key."""
+
+    bearer: str = key("rfcomm", "What carries the session.", BEARER)
+    durability: str = key(
+        "every-message",
+        "When a message is on disk: before it leaves and before it is acknowledged (exactly once, also across power "
+        "loss), or with every W-th round only (faster, spares an SD card, may show messages again).",
+        one_of("every-message", "every-W"),
+    )
+    checkpoint_rounds: int = key(
+        64, "W: rounds from one checkpoint to the next; the same at both ends.", between(1, 4096)
+    )
+    omega: int = key(8, "Retransmissions before the peer is called unreachable.", between(1, limits.MAX_RETRAN))
+    timeout_ms: float = key(
+        500.0, "Until the first retransmission; doubled at each further one.", between(1, 600_000, " ms")
+    )
+    max_timeout_s: float = key(10.0, "Between retransmissions at most.", between(0.001, 3600, " s"))
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveryTable:
+    """How nodes find each other."""
+
+    advertise: bool = key(True, "Advertise this node over Bluetooth LE.")
+    scan: bool = key(True, "Look for the peers now and then.")
+    scan_interval_s: float = key(60.0, "From one look to the next.", between(1, 86_400, " s"))
+
+
+@dataclass(frozen=True, slots=True)
+class RfcommTable:
+    """Bearer rfcomm: a reliable stream; the link hides its losses."""
+
+    channel: int = key(0, "Channel to listen on and to dial; 0: found by SDP.", between(0, 30))
+    pair: bool = key(True, "Pair with configured peers without asking (Just Works), as a Pi without a screen must.")
+
+
+@dataclass(frozen=True, slots=True)
+class L2capTable:
+    """Bearer l2cap: datagrams that the controller drops where the radio loses them."""
+
+    psm: int = key(
+        0x1001,
+        "Protocol/service multiplexer to listen on and to dial.",
+        Rule("an odd number from 4097 to 65279 whose bit 8 is 0", lambda v: 0x1001 <= v <= 0xFEFF and v & 0x0101 == 1),
+    )
+    flush_timeout_slots: int = key(
+        2, "After so many slots of 0.625 ms the controller gives a packet up.", between(1, 2047, " slots")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class IpspTable:
+    """Bearer ipsp (experimental): UDP over IPv6 over Bluetooth LE; the link hides its losses."""
+
+    port: int = key(5700, "UDP port.", between(1, 65_535))
+
+
+@dataclass(frozen=True, slots=True)
+class PeerTable:
+    """A node to talk to; one [[peer]] for each."""
+
+    name: str = field(metadata=about("What it is called here.", NAME))
+    address: str = field(metadata=about("Its Bluetooth device address.", ADDRESS, read=str.upper))
+    dial: str = key(
+        "auto", "Who opens the link: in auto the one with the lower address.", one_of("auto", "always", "never")
+    )
+    authentication_key_file: str = key(
+        "",
+        "File with a key of 16 random bytes or more that both ends have; it proves who the peer is. Empty: none.",
+        matching(r"|/[^\0]*", "an absolute path, or empty"),
+    )
+
+    @property
+    def identity(self) -> bytes:
+        return address_bytes(self.address)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole file."""
+
+    node: NodeTable = field(default_factory=NodeTable)
+    establish: EstablishTable = field(default_factory=EstablishTable)
+    session: SessionTable = field(default_factory=SessionTable)
+    discovery: DiscoveryTable = field(default_factory=DiscoveryTable)
+    rfcomm: RfcommTable = field(default_factory=RfcommTable)
+    l2cap: L2capTable = field(default_factory=L2capTable)
+    ipsp: IpspTable = field(default_factory=IpspTable)
+    peer: tuple[PeerTable, ...] = ()
+
+    def find_peer(self, name_or_address: str) -> PeerTable | None:
+        """The peer of that name or address, if one is configured."""
+        address = name_or_address.upper()
+        return next((peer for peer in self.peer if peer.name == name_or_address or peer.address == address), None)
+
+
+def address_bytes(address: str) -> bytes:
+    """A device address as the 6 bytes of an identity, in the order in which it is written."""
+    return bytes.fromhex(address.replace(":", ""))
+
+
+def bearer_spec(config: Config, bearer: str) -> BearerSpec:
+    """What `open_bearer` takes for a key `bearer`: with its own number, or else that of the bearer's table."""
+    spec = parse_spec(bearer)
+    table = getattr(config, spec.name, None)
+    number = spec.number or (getattr(table, NUMBER_KEYS[spec.name]) if table else 0)
+    return replace(spec, number=number, adapter=config.node.adapter)
+
+
+def authentication_key(peer: PeerTable) -> bytes:
+    """The bytes of the peer's key file; empty where none is configured. UsageError for a file that others may read."""
+    if not peer.authentication_key_file:
+        return b""
+    path = Path(peer.authentication_key_file)
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            secret = file.read(MAX_KEY_FILE_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"can't read the authentication key of {peer.name}, {path}: {error.strerror}") from None
+    if mode & (stat.S_IRWXO | stat.S_IWGRP):
+        raise UsageError(f"{path} is open to other users (mode {mode:04o}): chmod 600 {path}")
+    if not limits.MIN_AUTHENTICATION_KEY_BYTES <= len(secret) <= MAX_KEY_FILE_BYTES:
+        raise UsageError(
+            f"{path} has {len(secret)} bytes and must have {limits.MIN_AUTHENTICATION_KEY_BYTES} to "
+            f"{MAX_KEY_FILE_BYTES}: head -c 32 /dev/urandom > {path}"
+        )
+    return secret
+
+
+def establish_config(config: Config, identity: bytes, authentication_key: bytes = b"") -> EstablishConfig:
+    """What the core's endpoints take; `identity` is the own device address, 6 bytes. Raises UsageError."""
+    from bt_selfsecure.core.establish import ANYBODY, EstablishConfig
+    from bt_selfsecure.core.frames import Profile
+
+    table = config.establish
+    name = parse_spec(table.bearer).name
+    peers = {peer.identity for peer in config.peer}
+    return EstablishConfig(
+        identity,
+        profile=Profile[table.profile.upper()],
+        burst=table.burst,
+        max_burst=table.max_burst,
+        interval=(table.interval_ms or INTERVAL_MS.get(name, OTHER_INTERVAL_MS)) / 1000,
+        target_bits=table.target_bits,
+        eve_loss_bound=table.eve_loss_bound,
+        compact=name == "le_advert",
+        exchange_shares=table.exchange_shares,
+        authentication_key=authentication_key,
+        admit=ANYBODY if config.node.accept == "anyone" else peers.__contains__,
+    )
+
+
+def session_config(config: Config) -> SessionConfig:
+    """What the core's sessions take. Raises UsageError."""
+    from bt_selfsecure.core.recovery import Durability, SessionConfig
+
+    table = config.session
+    return SessionConfig(
+        Durability(table.durability), table.checkpoint_rounds, table.omega, table.timeout_ms / 1000, table.max_timeout_s
+    )

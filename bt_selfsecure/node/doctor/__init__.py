@@ -1,0 +1,1 @@
+"""What users' machines really fail on, looked at one by one; each fault is named with its remedy."""

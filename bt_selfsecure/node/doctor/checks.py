@@ -1,0 +1,29 @@
+"""All the checks, in the order in which they are made."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bt_selfsecure.node.doctor import radio, software, surroundings
+from bt_selfsecure.node.doctor.report import Check
+
+CHECKS: Final = (
+    Check(1, "Bluetooth sockets", software.sockets),
+    Check(2, "Kernel modules", software.modules),
+    Check(3, "Radio switch", radio.switch),
+    Check(4, "Adapter", radio.adapter),
+    Check(5, "UART", radio.uart),
+    Check(6, "Advertising", radio.advertising),
+    Check(7, "BlueZ", software.bluez),
+    Check(8, "Radio features", radio.features),
+    Check(9, "Capabilities", software.capabilities),
+    Check(10, "D-Bus", software.dbus),
+    Check(11, "Pairing", software.pairing),
+    Check(12, "WiFi", surroundings.wifi),
+    Check(13, "debugfs", surroundings.debugfs),
+    Check(14, "Clock", surroundings.clock),
+    Check(15, "Disk", surroundings.disk),
+    Check(16, "LE supervision", radio.supervision),
+    Check(17, "Python", software.python),
+    Check(18, "Second radio", radio.neighbours),
+)

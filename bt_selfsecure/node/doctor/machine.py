@@ -1,0 +1,77 @@
+"""The machine under examination; everything about it is read when a check first asks."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+from bt_selfsecure.node.beacon import Word
+from bt_selfsecure.node.doctor import facts
+from bt_selfsecure.node.doctor.facts import Bluez, Radio
+from bt_selfsecure.node.doctor.report import NotSeen
+
+STATE_DIRECTORY: Final = Path("/var/lib/bt-selfsecure")
+
+
+class Machine:
+    """`root` is where its files are; sockets are those of the running kernel."""
+
+    def __init__(
+        self,
+        adapter: str = "hci0",
+        *,
+        peer: str | None = None,
+        state_directory: Path = STATE_DIRECTORY,
+        root: Path = Path("/"),
+    ) -> None:
+        self.adapter, self.peer, self.root = adapter, peer, root
+        self.state_directory = self.path(state_directory)
+
+    def path(self, path: str | Path) -> Path:
+        """Below the root."""
+        return self.root / str(path).lstrip("/")
+
+    def text(self, path: str) -> str | None:
+        """A file's text, stripped; None where there is no such file. Raises `NotSeen` if only root may read it."""
+        try:
+            return self.path(path).read_text(errors="replace").strip()
+        except PermissionError as error:
+            raise NotSeen(f"only root can read {path}") from error
+        except OSError:
+            return None
+
+    def some(self, pattern: str) -> list[Path]:
+        """The paths below the root that match, in order."""
+        return sorted(self.root.glob(pattern.lstrip("/")))
+
+    @cached_property
+    def kernel(self) -> str:
+        """The release, as "6.12.47+rpt-rpi-v8"."""
+        return self.text("/proc/sys/kernel/osrelease") or "unknown"
+
+    @cached_property
+    def radio(self) -> Radio:
+        """Raises `NotSeen` where there is none."""
+        return facts.read_radio(self.adapter)
+
+    @cached_property
+    def bluez(self) -> Bluez:
+        """Raises `facts.BluezAbsent`, and `NotSeen`."""
+        return asyncio.run(facts.ask_bluez(self.adapter, self.peer))
+
+    @cached_property
+    def advertising(self) -> tuple[Word, str]:
+        """What came of an advertisement by bluetoothd."""
+        return asyncio.run(facts.try_advertising(self.adapter))
+
+    @cached_property
+    def wifi_frequencies(self) -> dict[str, int]:
+        """MHz by interface. Raises `NotSeen`."""
+        return facts.wifi_frequencies()
+
+    @cached_property
+    def kernel_log(self) -> list[str]:
+        """Raises `NotSeen`."""
+        return facts.kernel_log()

@@ -1,0 +1,68 @@
+"""Messages of any length in rounds of a session: cut into fragments there, joined again here.
+
+    +------+-------+------+----------------------
+    | port | first | more | piece of the message
+    +------+-------+------+----------------------
+      6 bit  1 bit   1 bit   0 to SIZE - 1 bytes
+
+`first` marks the first fragment of a message, `more` all but its last. A session delivers in order, so nothing needs a
+number; `first` is for a receiver that has lost its memory in the middle of a message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+from bt_selfsecure.node.errors import MessageTooLongError
+
+HEAD_BYTES: Final = 1
+MAX_PORT: Final = 63
+MAX_MESSAGE_BYTES: Final = 1 << 20
+
+
+class Fragment(NamedTuple):
+    """What one round carries."""
+
+    port: int
+    first: bool
+    more: bool
+    """Whether the message goes on in the next fragment."""
+    piece: bytes
+
+
+def split(message: bytes, port: int, size: int) -> Iterator[bytes]:
+    """Fragments of `size` bytes at most, 2 or more. Raises `MessageTooLongError`."""
+    if len(message) > MAX_MESSAGE_BYTES:
+        raise MessageTooLongError(f"a message has at most {MAX_MESSAGE_BYTES} bytes, this has {len(message)}")
+    step = size - HEAD_BYTES
+    for start in range(0, max(1, len(message)), step):
+        more = start + step < len(message)
+        yield bytes([port << 2 | (start == 0) << 1 | more]) + message[start : start + step]
+
+
+def parse(data: bytes) -> Fragment | None:
+    """None for the empty round that no node sends."""
+    return Fragment(data[0] >> 2, bool(data[0] & 2), bool(data[0] & 1), data[HEAD_BYTES:]) if data else None
+
+
+class Joiner:
+    """Joins the fragments that one peer's session delivers. Holds one message's pieces, `MAX_MESSAGE_BYTES` at most."""
+
+    def __init__(self, pieces: Iterable[bytes] = ()) -> None:
+        self.pieces = list(pieces)
+        """Of the message that is under way."""
+
+    def add(self, fragment: Fragment) -> bytes | None:
+        """The message that this fragment completes, else None. What belongs to no message that began is dropped."""
+        if fragment.first:
+            self.pieces = []
+        elif not self.pieces:
+            return None
+        self.pieces.append(fragment.piece)
+        if sum(map(len, self.pieces)) > MAX_MESSAGE_BYTES:
+            self.pieces = []
+        if fragment.more or not self.pieces:
+            return None
+        message, self.pieces = b"".join(self.pieces), []
+        return message

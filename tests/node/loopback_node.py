@@ -1,0 +1,197 @@
+"""Nodes that really keep and hand over messages, without a radio: API, client and commands are run on them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncGenerator, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bt_selfsecure.errors import BtSelfSecureError
+from bt_selfsecure.node.api import Api, Until
+from bt_selfsecure.node.client import NodeClient
+from bt_selfsecure.node.config import Config, NodeTable
+from bt_selfsecure.node.errors import MessageTooLongError, QueueFullError, UnknownPeerError
+
+T = TypeVar("T")
+SECRET = "00c0ffee" * 8
+MOST_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Message:
+    id: int
+    peer: str
+    port: int
+    time: float
+    message: bytes
+
+
+class LoopbackNode:
+    """Hands messages to the nodes that it was joined with, at once, unless they are `away`."""
+
+    def __init__(self, name: str, address: str, limit: int = 100) -> None:
+        self.name = name
+        self.address = address
+        self.limit = limit
+        self.away = False
+        self.problems: list[str] = []
+        self.known: dict[str, LoopbackNode] = {}
+        self.kept: dict[int, Message] = {}
+        self.establishing: str | None = None
+        self.establishing_s = 0.02
+        self.established = 0
+        self.shown = 0
+        """Newest message that a reader was shown."""
+        self._newest = 0
+        self._changed = asyncio.Condition()
+
+    def join(self, other: LoopbackNode) -> None:
+        self.known[other.name], other.known[self.name] = other, self
+
+    def status(self) -> dict[str, Any]:
+        return {
+            "version": "0.0.0",
+            "name": self.name,
+            "address": self.address,
+            "adapter": "hci0",
+            "uptime_s": 3723.0,
+            "healthy": not self.problems,
+            "problems": self.problems,
+            "peers": self.peers(),
+        }
+
+    def peers(self) -> list[dict[str, Any]]:
+        return [self._peer(other) for other in self.known.values()]
+
+    def _peer(self, other: LoopbackNode) -> dict[str, Any]:
+        waiting = sum(message.peer == other.name for message in self.kept.values())
+        connected = not other.away
+        return {
+            "name": other.name,
+            "address": other.address,
+            "state": "establishing" if self.establishing == other.name else "connected" if connected else "away",
+            "trouble": "the peer is off or out of range: it is tried again" if other.away else "",
+            "link": {"bearer": "rfcomm", "since": time.time() - 60, "losses_visible": False, "encrypted": True}
+            if connected
+            else None,
+            "key": self.key(other) | {"since": time.time() - 7200} if self.established else None,
+            "session": {"profile": "hardened", "sent": 1204, "received": 88, "epoch": 0} if self.established else None,
+            "queues": {"outbox": 0, "inbox": waiting, "limit": self.limit},
+            "rejections": {"not made with the key": 3} if self.established else {},
+            "rssi": -61 if connected else None,
+            "last_seen": time.time() - 4 if connected else None,
+            "progress": {"sent": 1200, "of": 20_000} if self.establishing else None,
+        }
+
+    def key(self, other: LoopbackNode) -> dict[str, Any]:
+        return {
+            "fingerprint": f"ab12-{other.name}",
+            "secret_bits": 139.2,
+            "target_bits": 128.0,
+            "sent": 3200,
+            "received": 2713,
+            "sas": "123 456 (apple river stone)",
+            "authenticated": False,
+            "hybrid": True,
+            "bearer": "rfcomm",
+            "rests_on": "Eve's misses alone, at least 5 % as configured: rfcomm hides its losses from the responder.",
+        }
+
+    def _find(self, peer: str) -> LoopbackNode:
+        for other in self.known.values():
+            if peer == other.name or peer.upper() == other.address:
+                return other
+        raise UnknownPeerError(f"there is no peer {peer[:64]!r}: see `bt-selfsecure peers`")
+
+    async def send(self, peer: str, message: bytes, *, port: int = 0, until: Until = "durable") -> int:
+        other = self._find(peer)
+        if len(message) > MOST_BYTES:
+            raise MessageTooLongError("too long")
+        if len(other.kept) >= other.limit:
+            raise QueueFullError(f"{self.limit} messages wait for {other.name}: try again when it has some of them")
+        number = other._newest = other._newest + 1
+        other.kept[number] = Message(number, self.name, port, time.time(), message)
+        async with other._changed:
+            other._changed.notify_all()
+        if other.away and until == "acknowledged":
+            await asyncio.Event().wait()
+        return number
+
+    async def inbox(self, peer: str | None, port: int, *, follow: bool = True) -> AsyncGenerator[Message, None]:
+        shown = 0
+        while True:
+            seen = self._newest
+            for message in list(self.kept.values()):
+                if message.id > shown and message.port == port and peer in (None, message.peer):
+                    shown = self.shown = message.id
+                    yield message
+            if not follow:
+                return
+            async with self._changed:
+                while self._newest == seen:
+                    await self._changed.wait()
+
+    def acknowledge(self, number: int) -> None:
+        self.kept.pop(number, None)
+
+    async def establish(self, peer: str) -> dict[str, Any]:
+        other = self._find(peer)
+        if other.away:
+            return {"established": False, "peer": other.name, "reason": "nobody accepted the request"}
+        self.establishing = other.name
+        await asyncio.sleep(self.establishing_s)
+        self.establishing = None
+        self.established += 1
+        return {"established": True, "peer": other.name, "reason": ""} | self.key(other)
+
+    async def scan(self, seconds: float) -> list[dict[str, Any]]:
+        if self.problems:
+            raise BtSelfSecureError("the adapter is off: bluetoothctl power on")
+        await asyncio.sleep(0.01)
+        return [
+            {"address": "B8:27:EB:00:00:09", "name": "\x1b[31mred", "rssi": -80, "peer": None, "profile": None,
+             "version": None},
+            {"address": "B8:27:EB:00:00:08", "name": None, "rssi": None, "peer": None, "profile": "paper",
+             "version": 1},
+            *({"address": other.address, "name": other.name, "rssi": -61, "peer": other.name, "profile": "hardened",
+               "version": 1} for other in self.known.values()),
+        ]  # fmt: skip
+
+
+class Server:
+    """APIs on an event loop of their own, so that tests can block as the commands do."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever)
+        self._thread.start()
+        self.apis: dict[str, Api] = {}
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(10)
+
+    def socket(self, name: str) -> Path:
+        return self.folder / f"{name}.sock"
+
+    def config(self, name: str) -> Config:
+        return Config(node=NodeTable(socket=self.socket(name)))
+
+    def serve(self, node: LoopbackNode) -> NodeClient:
+        self.apis[node.name] = Api(node, self.config(node.name))
+        self.wait(self.apis[node.name].start())
+        return NodeClient(self.socket(node.name))
+
+    def stop(self, name: str) -> None:
+        self.wait(self.apis.pop(name).stop())
+
+    def close(self) -> None:
+        for name in list(self.apis):
+            self.stop(name)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()

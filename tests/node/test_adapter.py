@@ -1,0 +1,159 @@
+"""The keeper where there is no such adapter, the kernel's records, and radio switches behind a pipe."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bt_selfsecure.node.adapter import RFKILL_EVENT, AdapterError, AdapterKeeper, AdapterState, Switch, Switches
+from bt_selfsecure.node.management import Setting, parse_configuration, parse_info
+
+NO_ADAPTER = "hci99"
+READ_INFO = bytes.fromhex("020000eb27ba09ffffffbe0100c10a0000000040426c75655a20352e3636").ljust(280, b"\0")
+"""What a Debian 12 kernel (6.1.0) said of a virtual Pi's adapter, named "BlueZ 5.66"."""
+CONFIGURATION = bytes.fromhex(
+    "0000020000010002000802000212000300020000040002000005000200000600020000070002000008000250000900022003"
+    "0a000200080b000200080c000202000d000260000e000230000f000200041000021200110002120012000212001300026000"
+    "1400023000150002600016000260001700021800180002280019000200001a00022a001b0002a00f1d00022c011e0002f401"
+    "1f000100"
+)
+"""The same machine's default system configuration."""
+
+
+def async_test(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run it in an event loop of its own, for ten seconds at most."""
+
+    @wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        asyncio.run(asyncio.wait_for(test(*args, **kwargs), 10))
+
+    return run
+
+
+@async_test
+async def test_without_its_adapter_the_keeper_waits_and_the_node_hears_nothing() -> None:
+    told: list[object] = []
+    keeper = AdapterKeeper(NO_ADAPTER, adapter_up=told.append, adapter_gone=told.append)
+    await keeper.start()
+    assert keeper.state is AdapterState.MISSING
+    assert keeper.status()["state"] == "missing"
+    assert keeper.status()["address"] is None
+    await keeper.stop()
+    assert told == []
+
+
+@async_test
+async def test_powering_what_is_not_there_fails_with_one_line() -> None:
+    keeper = AdapterKeeper(NO_ADAPTER)
+    await keeper.start()
+    with pytest.raises(AdapterError, match=r"^can't power hci99 off and on: .+$"):
+        await keeper.power_cycle()
+    await keeper.stop()
+
+
+@async_test
+async def test_a_keeper_can_be_stopped_twice_and_never_started() -> None:
+    keeper = AdapterKeeper(NO_ADAPTER)
+    await keeper.stop()
+    await keeper.start()
+    await keeper.stop()
+    await keeper.stop()
+
+
+def test_the_kernels_answer_about_an_adapter_is_read() -> None:
+    info = parse_info(READ_INFO)
+    assert (info.address, info.bluetooth_version) == ("BA:27:EB:00:00:02", 9)
+    assert Setting.POWERED in info.current
+    assert {Setting.SSP, Setting.BREDR, Setting.LE, Setting.SECURE_CONNECTIONS} <= set(info.current)
+
+
+def test_the_kernels_default_configuration_is_read_and_broken_ones_do_not_raise() -> None:
+    values = parse_configuration(CONFIGURATION)
+    assert len(values) == 31
+    assert int.from_bytes(values[0x1A], "little") == 42
+    assert values[0x1F] == b"\0"
+    for size in range(len(CONFIGURATION)):
+        parse_configuration(CONFIGURATION[:size])
+
+
+class Pipe:
+    """A named pipe where /dev/rfkill would be: what is written there is read there, as the kernel repeats a change to
+    those who watch."""
+
+    def __init__(self, folder: Path) -> None:
+        self.device = folder / "rfkill"
+        os.mkfifo(self.device)
+        self.keep_open = os.open(self.device, os.O_RDWR | os.O_NONBLOCK)
+        self.names = folder / "names"
+
+    def switch(self, index: int, name: str) -> None:
+        (self.names / f"rfkill{index}").mkdir(parents=True)
+        (self.names / f"rfkill{index}" / "name").write_text(name + "\n")
+
+    def say(self, index: int, kind: int, operation: int, soft: int, hard: int) -> None:
+        os.write(self.keep_open, RFKILL_EVENT.pack(index, kind, operation, soft, hard))
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Pipe:
+    pipe = Pipe(tmp_path)
+    for index, name in enumerate(["phy0", "hci0", "hci1", "tpacpi_bluetooth_sw"]):
+        pipe.switch(index, name)
+    return pipe
+
+
+ADD, REMOVE, CHANGE = 0, 1, 2
+WLAN, BLUETOOTH = 1, 2
+
+
+async def settle() -> None:
+    await asyncio.sleep(0.05)
+
+
+@async_test
+async def test_a_soft_block_of_the_adapter_is_seen_and_lifted(pipe: Pipe) -> None:
+    changes: list[None] = []
+    pipe.say(1, BLUETOOTH, ADD, 1, 0)
+    switches = Switches(lambda: changes.append(None), pipe.device, pipe.names)
+    assert switches.writable
+    assert switches.blocking("hci0") == {1: Switch("hci0", soft=True, hard=False)}
+    before = len(changes)
+    switches.unblock(1)
+    await settle()
+    assert switches.blocking("hci0") == {}
+    assert len(changes) > before
+    switches.close()
+
+
+@async_test
+async def test_switches_of_other_radios_and_adapters_do_not_count_and_a_platforms_does(pipe: Pipe) -> None:
+    pipe.say(0, WLAN, ADD, 1, 1)
+    pipe.say(2, BLUETOOTH, ADD, 1, 0)
+    pipe.say(1, BLUETOOTH, ADD, 0, 0)
+    switches = Switches(lambda: None, pipe.device, pipe.names)
+    assert switches.blocking("hci0") == {}
+    pipe.say(3, BLUETOOTH, ADD, 0, 1)
+    await settle()
+    assert switches.blocking("hci0") == {3: Switch("tpacpi_bluetooth_sw", soft=False, hard=True)}
+    pipe.say(3, BLUETOOTH, REMOVE, 0, 0)
+    await settle()
+    assert switches.blocking("hci0") == {}
+    switches.close()
+
+
+@async_test
+async def test_a_block_that_comes_later_is_told(pipe: Pipe) -> None:
+    told = asyncio.Event()
+    pipe.say(1, BLUETOOTH, ADD, 0, 0)
+    switches = Switches(told.set, pipe.device, pipe.names)
+    told.clear()
+    pipe.say(1, BLUETOOTH, CHANGE, 1, 0)
+    await told.wait()
+    assert switches.blocking("hci0")[1].soft
+    switches.close()

@@ -1,0 +1,206 @@
+"""What the air says about nodes, and what a node says of itself where there is no radio."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bt_selfsecure.core.frames import Profile
+from bt_selfsecure.errors import LocalError
+from bt_selfsecure.node import beacon
+from bt_selfsecure.node.advertiser import Advertising
+from bt_selfsecure.node.beacon import SERVICE_UUID, ServiceData, Word
+from bt_selfsecure.node.discovery import LONGEST_NAME, MOST_SIGHTINGS, Discovery, DiscoveryError
+
+ALICE, BOB, STRANGER = "BA:27:EB:00:00:01", "BA:27:EB:00:00:02", "5C:F3:70:00:00:07"
+NO_ADAPTER = "hci99"
+
+
+def async_test(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run it in an event loop of its own, for ten seconds at most."""
+
+    @wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        asyncio.run(asyncio.wait_for(test(*args, **kwargs), 10))
+
+    return run
+
+
+def discovery(**changes: Any) -> Discovery:
+    return Discovery(
+        **{"adapter": NO_ADAPTER, "name": "alice", "profile": Profile.HARDENED, "advertise": False, "scan": False}
+        | changes
+    )
+
+
+def said_by(address: str, profile: int = 2, version: int = 1) -> dict[str, bytes]:
+    return {SERVICE_UUID: beacon.encode(ServiceData(version, profile, beacon.identity_of(address)))}
+
+
+def test_the_advertisement_has_the_layout_of_the_docstring_and_fits_beside_the_flags() -> None:
+    structure = beacon.ad_structure(ServiceData(1, Profile.HARDENED, beacon.identity_of(BOB)))
+    assert (
+        structure
+        == bytes.fromhex(
+            "1b21"  # 27 bytes follow; Service Data, 128-bit UUID
+            "f935680dc649"
+            "6e98"
+            "4749"
+            "fbc7"
+            "49b81f6c"  # the UUID, its last byte first
+            "0102"
+        )
+        + bytes.fromhex(hashlib.sha256(bytes.fromhex("ba27eb000002")).hexdigest()[:16])
+    )
+    assert len(structure) == 31 - 3
+
+
+@given(st.builds(ServiceData, st.integers(1, 255), st.integers(0, 255), st.binary(min_size=8, max_size=8)))
+def test_service_data_is_read_as_it_was_written(data: ServiceData) -> None:
+    assert beacon.decode(beacon.encode(data)) == data
+
+
+@given(st.binary(max_size=40))
+def test_no_bytes_from_the_air_raise(data: bytes) -> None:
+    said = beacon.decode(data)
+    assert said is None or beacon.encode(said) == data[:10]
+
+
+def test_a_later_version_may_add_bytes_and_version_1_may_not() -> None:
+    ours = beacon.encode(ServiceData(1, 2, bytes(8)))
+    assert beacon.decode(ours + b"more") is None
+    assert beacon.decode(b"\x02" + ours[1:] + b"more") == ServiceData(2, 2, bytes(8))
+    assert beacon.decode(b"\x00" + ours[1:]) is None
+    assert beacon.decode(ours[:-1]) is None
+
+
+@async_test
+async def test_a_node_is_sighted_with_name_rssi_profile_and_version() -> None:
+    heard: list[str] = []
+    found = discovery(on_sighting=heard.append)
+    found.hear(STRANGER.lower(), "pi-garden", -71, said_by(STRANGER, profile=1))
+    (sighting,) = found.sightings.values()
+    assert (sighting.address, sighting.name, sighting.rssi) == (STRANGER, "pi-garden", -71)
+    assert (sighting.profile, sighting.version) == ("paper", 1)
+    assert heard == [STRANGER]
+    assert found.status()["nodes_in_sight"] == 1
+
+
+@async_test
+async def test_a_configured_peer_is_recognised_under_another_address() -> None:
+    found = discovery(peers=[ALICE, BOB])
+    found.hear("7F:00:00:00:00:01", None, -60, said_by(BOB))
+    assert list(found.sightings) == [BOB]
+
+
+@async_test
+async def test_advertisements_of_others_are_no_sightings() -> None:
+    found = discovery()
+    found.hear(STRANGER, "headphones", -50, {})
+    found.hear(STRANGER, "headphones", -50, {"0000feaa-0000-1000-8000-00805f9b34fb": b"\x01\x02" + bytes(8)})
+    found.hear(STRANGER, "broken", -50, {SERVICE_UUID: b"\x01\x02"})
+    assert found.sightings == {}
+
+
+@async_test
+async def test_an_rssi_that_the_controller_does_not_tell_is_none() -> None:
+    found = discovery()
+    found.hear(BOB, "bob", 127, said_by(BOB))
+    assert found.sightings[BOB].rssi is None
+
+
+@async_test
+async def test_a_name_from_the_air_can_do_nothing_to_a_terminal() -> None:
+    found = discovery()
+    found.hear(BOB, "\x1b[31mred\r\n\x07\u202e" + "x" * 300, -50, said_by(BOB))
+    name = found.sightings[BOB].name
+    assert name.isprintable()
+    assert name.startswith("[31mred")
+    assert len(name) == LONGEST_NAME
+
+
+@async_test
+async def test_a_flood_of_nodes_leaves_the_latest_and_bounded_memory() -> None:
+    found = discovery()
+    addresses = [f"02:00:00:00:{n >> 8:02X}:{n & 255:02X}" for n in range(3 * MOST_SIGHTINGS)]
+    for address in addresses:
+        found.hear(address, None, -50, said_by(address))
+    assert list(found.sightings) == addresses[-MOST_SIGHTINGS:]
+
+
+@async_test
+async def test_a_profile_that_is_not_ours_is_shown_as_unknown() -> None:
+    found = discovery()
+    found.hear(BOB, None, -50, said_by(BOB, profile=9, version=3))
+    assert (found.sightings[BOB].profile, found.sightings[BOB].version) == ("unknown", 3)
+
+
+@async_test
+async def test_a_scan_without_a_radio_says_so_in_one_line() -> None:
+    with pytest.raises(DiscoveryError, match=r"^can't scan on hci99 \(.+\): see bt-selfsecure doctor$"):
+        await discovery().scan(0.1)
+
+
+@async_test
+async def test_a_scan_waits_for_the_end_of_every_pause() -> None:
+    found = discovery()
+    await found.pause()
+    await found.pause()
+    scan = asyncio.create_task(found.scan(0.1))
+    await found.resume()
+    await asyncio.sleep(0.05)
+    assert not scan.done()
+    await found.resume()
+    with pytest.raises(DiscoveryError):
+        await scan
+
+
+@async_test
+async def test_without_a_radio_discovery_starts_pauses_and_stops_and_tells_why_it_is_off() -> None:
+    found = discovery(advertise=True, scan=True)
+    await found.start()
+    while not (found.status()["scan_trouble"] and found.status()["advertising_trouble"]):
+        await asyncio.sleep(0.02)
+    assert found.status()["advertising"] == Advertising.OFF.value
+    await found.pause()
+    await found.resume()
+    await found.stop()
+
+
+@async_test
+async def test_the_beacon_without_bluetooth_says_one_line_and_ends() -> None:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", beacon.__name__, NO_ADAPTER, "alice", "2", stdin=PIPE, stdout=PIPE, stderr=PIPE
+    )
+    out, err = await child.communicate()
+    word, _, reason = out.decode().rstrip("\n").partition(" ")
+    assert Word(word) in (Word.UNAVAILABLE, Word.GONE)
+    assert reason
+    assert "\n" not in reason
+    assert err == b""
+    assert child.returncode == 1
+
+
+@async_test
+async def test_a_status_too_long_for_gatt_is_refused() -> None:
+    found = discovery()
+    found.set_status({"state": "idle"})
+    with pytest.raises(LocalError, match="do not fit"):
+        found.set_status({"names": ["x" * 40] * 20})
+
+
+@given(st.text(max_size=60))
+def test_a_name_is_cut_between_characters_to_what_a_scan_response_holds(name: str) -> None:
+    short = beacon.short_name(name)
+    assert name.startswith(short)
+    assert len(short.encode()) <= beacon.LARGEST_NAME
+    assert short == name or len(short.encode()) > beacon.LARGEST_NAME - 4
