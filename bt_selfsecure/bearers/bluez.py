@@ -6,6 +6,7 @@ All of it is gone when the connection to the bus ends, as BlueZ has it for its c
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import socket
 from collections.abc import Callable
@@ -22,6 +23,8 @@ BLUEZ: Final = "org.bluez"
 ROOT: Final = "/org/bluez"
 AGENT_PATH: Final = "/bt_selfsecure/agent"
 PROFILE_PATH: Final = "/bt_selfsecure/profile"
+_PAIRING: Final = (errno.EACCES, errno.EBADE)
+"""Authentication failed; PIN or key missing (net/bluetooth/lib.c, bt_to_errno)."""
 
 
 class BlueZ:
@@ -50,6 +53,20 @@ class BlueZ:
         except BearerError:
             bus.disconnect()
             return None
+        return bluez
+
+    @classmethod
+    async def prepare(cls, adapter: str, *, pair: bool) -> BlueZ | None:
+        """Connected, the adapter connectable, and with `pair` an agent; None where bluetoothd does not run."""
+        bluez = await cls.connect(adapter)
+        if bluez:
+            try:
+                await bluez.make_connectable()
+                if pair:
+                    await bluez.register_agent()
+            except BearerError:
+                await bluez.close()
+                raise
         return bluez
 
     async def make_connectable(self) -> None:
@@ -81,7 +98,7 @@ class BlueZ:
             "Name": Variant("s", name),
             "Role": Variant("s", "server"),
             "Channel": Variant("q", 0),
-            "RequireAuthentication": Variant("b", False),
+            "RequireAuthentication": Variant("b", True),  # BT_SECURITY_MEDIUM: see sockets.require_bond
             "RequireAuthorization": Variant("b", False),
         }
         await self._call(ROOT, "org.bluez.ProfileManager1", "RegisterProfile", "osa{sv}", PROFILE_PATH, uuid, options)
@@ -93,8 +110,12 @@ class BlueZ:
         self._bus.unexport(PROFILE_PATH)
         log.debug("profile %s unregistered", uuid)
 
-    async def forget(self, peer: str) -> None:
-        """Remove what BlueZ knows of this peer, its link key too, so that the two can pair anew."""
+    async def forget_after(self, error: OSError, peer: str) -> None:
+        """Where pairing was the trouble, remove what BlueZ knows of this peer, its link key too: the peer may have lost
+        its own, and only so can the two pair anew. What travels is secured above the link, so nothing rests on it."""
+        if error.errno not in _PAIRING:
+            return
+        log.info("%s: pairing failed (%s), its link key is forgotten", peer, error)
         device = f"{self._adapter}/dev_{peer.replace(':', '_')}"
         with contextlib.suppress(BearerError):
             await self._call(self._adapter, "org.bluez.Adapter1", "RemoveDevice", "o", device)

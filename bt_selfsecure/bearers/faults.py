@@ -26,6 +26,7 @@ _MEANINGS: Final = {
     errno.ENOLINK: _Meaning("the link broke", True),
     errno.ECONNABORTED: _Meaning("pairing was refused: see that bt-selfsecure runs on both", True),
     errno.EACCES: _Meaning("pairing failed: forget it on both sides (bluetoothctl remove ADDRESS)", True),
+    errno.EBADE: _Meaning("it has lost the link key: forget it on both sides (bluetoothctl remove ADDRESS)", True),
     errno.EPERM: _Meaning("it takes the capabilities CAP_NET_RAW and CAP_NET_ADMIN, as the service has", False),
     errno.EBADFD: _Meaning("the socket was used before: a fault of this program, please report it", False),
     errno.EHOSTUNREACH: _Meaning("the adapter is down: bluetoothctl power on", True),

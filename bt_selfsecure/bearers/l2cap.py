@@ -11,7 +11,6 @@ The kernel marks packets (BT_FLUSHABLE) but never writes the flush timeout, whos
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import struct
 from typing import Final
@@ -20,7 +19,7 @@ from bt_selfsecure.bearers import hci
 from bt_selfsecure.bearers.base import Bearer, BearerError, Link, LinkClosedError, Listener, Traits
 from bt_selfsecure.bearers.bluez import BlueZ
 from bt_selfsecure.bearers.faults import fault, require_bluetooth_sockets
-from bt_selfsecure.bearers.sockets import ANY_ADDRESS, BT_FLUSHABLE, SOL_BLUETOOTH, Readiness, SocketLink
+from bt_selfsecure.bearers.sockets import ANY_ADDRESS, BT_FLUSHABLE, SOL_BLUETOOTH, Readiness, SocketLink, require_bond
 
 PSM: Final = 0x1001
 """Default protocol/service multiplexer: the first of the range that is free for everybody's use."""
@@ -61,6 +60,8 @@ class L2capBearer(Bearer):
             return await self._link(sock, peer)
         except OSError as error:  # TimeoutError is one
             sock.close()
+            if self._bluez:
+                await self._bluez.forget_after(error, peer)
             raise fault(error, f"no L2CAP connection to {peer}, PSM {self._psm}") from error
         except BaseException:
             sock.close()
@@ -86,17 +87,14 @@ class L2capBearer(Bearer):
         """bluetoothd, where it runs, makes us connectable and pairs."""
         require_bluetooth_sockets()
         if self._bluez is None or self._bluez.is_lost:
-            self._bluez = await BlueZ.connect(self._adapter)
-            if self._bluez:
-                await self._bluez.make_connectable()
-                with contextlib.suppress(BearerError):  # another bearer's agent does as well
-                    await self._bluez.register_agent()
+            self._bluez = await BlueZ.prepare(self._adapter, pair=True)
 
     def _socket(self) -> socket.socket:
         try:
             kind = socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK
             sock = socket.socket(socket.AF_BLUETOOTH, kind, socket.BTPROTO_L2CAP)
             sock.setsockopt(_SOL_L2CAP, _L2CAP_OPTIONS, _OPTIONS.pack(MTU, MTU, 0xFFFF, _BASIC, 0, 3, 63))
+            require_bond(sock)
         except OSError as error:
             raise fault(error, "no L2CAP socket") from error
         return sock

@@ -18,7 +18,7 @@ from bt_selfsecure.bearers.base import Bearer, BearerError, Link, Listener, Trai
 from bt_selfsecure.bearers.bluez import BlueZ
 from bt_selfsecure.bearers.faults import fault, require_bluetooth_sockets
 from bt_selfsecure.bearers.sdp import find_rfcomm_channel
-from bt_selfsecure.bearers.sockets import ANY_ADDRESS, Readiness, StreamLink
+from bt_selfsecure.bearers.sockets import ANY_ADDRESS, Readiness, StreamLink, require_bond
 
 SERVICE_UUID: Final = "b7355ec5-0e11-4b1e-9c0e-5e1f5ec07e00"
 """Of the SDP record under which a node is found."""
@@ -41,7 +41,7 @@ class RfcommBearer(Bearer):
 
     async def connect(self, peer: str) -> Link:
         require_bluetooth_sockets()
-        await self._agent()
+        bluez = await self._agent()
         channel = self._channel or await find_rfcomm_channel(peer, SERVICE_UUID)
         sock = _socket(peer)
         try:
@@ -49,6 +49,8 @@ class RfcommBearer(Bearer):
                 await asyncio.get_running_loop().sock_connect(sock, (peer, channel))
         except OSError as error:  # TimeoutError is one
             sock.close()
+            if bluez:
+                await bluez.forget_after(error, peer)
             raise fault(error, f"no RFCOMM connection to {peer}, channel {channel}") from error
         except BaseException:
             sock.close()
@@ -71,13 +73,9 @@ class RfcommBearer(Bearer):
             self._bluez = None
 
     async def _agent(self) -> BlueZ | None:
-        """Our connection to bluetoothd, with the adapter connectable and an agent; None where it does not run."""
+        """Our connection to bluetoothd; None where it does not run."""
         if self._bluez is None or self._bluez.is_lost:
-            self._bluez = await BlueZ.connect(self._adapter)
-            if self._bluez:
-                await self._bluez.make_connectable()
-                if self._pair:
-                    await self._bluez.register_agent()
+            self._bluez = await BlueZ.prepare(self._adapter, pair=self._pair)
         return self._bluez
 
     def _link(self, sock: socket.socket, peer: str) -> Link:
@@ -90,9 +88,11 @@ class RfcommBearer(Bearer):
 
 def _socket(what: str) -> socket.socket:
     try:
-        return socket.socket(socket.AF_BLUETOOTH, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, socket.BTPROTO_RFCOMM)
+        sock = socket.socket(socket.AF_BLUETOOTH, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, socket.BTPROTO_RFCOMM)
+        require_bond(sock)
     except OSError as error:
         raise fault(error, f"no RFCOMM to {what}") from error
+    return sock
 
 
 class _ChannelListener(Listener):

@@ -18,7 +18,10 @@ STREAM_MTU: Final = 0xFFFF
 SEND_BUFFER: Final = 8192
 """Bytes: little, so that `send` waits for the radio and not for memory."""
 SOL_BLUETOOTH: Final = 274
+BT_SECURITY: Final = 4
 BT_FLUSHABLE: Final = 8  # include/net/bluetooth/bluetooth.h
+MEDIUM: Final = b"\x02\x00"
+"""struct bt_security: encrypted, and paired for good (general bonding)."""
 ANY_ADDRESS: Final = "00:00:00:00:00:00"
 
 
@@ -28,6 +31,12 @@ def bind_raw(sock: socket.socket, address: bytes) -> None:
     if libc.bind(sock.fileno(), address, len(address)):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+def require_bond(sock: socket.socket) -> None:
+    """Pair for good where the two have not yet. A device that is paired for one connection only bluetoothd takes for
+    temporary, and disconnects half a minute after a scan has seen it (TemporaryTimeout of its main.conf)."""
+    sock.setsockopt(SOL_BLUETOOTH, BT_SECURITY, MEDIUM)
 
 
 class Readiness:
