@@ -33,6 +33,8 @@ INTERVAL_MS: Final[Mapping[str, float]] = {"le_advert": 30.0, "l2cap": 10.0}
 OTHER_INTERVAL_MS: Final = 5.0
 NUMBER_KEYS: Final[Mapping[str, str]] = {"rfcomm": "channel", "l2cap": "psm", "ipsp": "port"}
 """Bearers that have a number, and its key in the bearer's table."""
+MAX_REQUESTS: Final = 20
+"""Of one establishment, a second apart: more than T_d, within which a responder ignores a second wish of one peer."""
 MAX_KEY_FILE_BYTES: Final = 4096
 
 T = TypeVar("T")
@@ -283,6 +285,7 @@ def establish_config(config: Config, identity: bytes, authentication_key: bytes 
         profile=Profile[table.profile.upper()],
         burst=table.burst,
         max_burst=table.max_burst,
+        max_requests=MAX_REQUESTS,
         interval=(table.interval_ms or INTERVAL_MS.get(name, OTHER_INTERVAL_MS)) / 1000,
         target_bits=table.target_bits,
         eve_loss_bound=table.eve_loss_bound,

@@ -62,6 +62,7 @@ KEY_FACTS: Final[dict[str, Schema]] = {
     "hybrid": _flag("Whether an X25519 secret is mixed in."),
     "bearer": _text("What carried the burst."),
     "rests_on": _text("On what the secrecy rests, in a sentence."),
+    "since": _number(f"When it was agreed on, {TIME}."),
 }
 SCHEMAS: Final[dict[str, Schema]] = {
     "Error": _object("Why not.", error=_text("One line: what is wrong, and what to do.")),
@@ -107,11 +108,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         losses_visible=_flag("Whether packets that the radio loses are missing here, or the link repeats them."),
         encrypted=_flag("Whether the controllers encrypt it, as far as the system tells."),
     ),
-    "Key": _object(
-        "The key that both ends hold: facts about it, never the key.",
-        **KEY_FACTS,
-        since=_number(f"When it was agreed on, {TIME}."),
-    ),
+    "Key": _object("The key that both ends hold: facts about it, never the key.", **KEY_FACTS),
     "Session": _object(
         "The secure session.",
         profile=_text("hardened or paper."),

@@ -165,6 +165,7 @@ class Pipe:
             data = received.message[HEAD.size :]
             if stream is None and (offset == 0 or data) and flag != Flag.ABORT:
                 stream, position = its_stream, 0 if offset == 0 else self._appended()
+                self._require_beginning(position, offset)
             if stream is not None:
                 self._require_next(stream == its_stream, position, offset)
                 if fresh := data[position - offset :]:
@@ -185,14 +186,18 @@ class Pipe:
             except NodeAwayError as error:
                 self._wait_for_node(error)
 
-    def _require_next(self, same: bool, position: int, offset: int) -> None:
-        if not same:
-            raise PipeError(f"{self._peer} broke off after {position:,} bytes and began anew: start once more")
+    def _require_beginning(self, position: int, offset: int) -> None:
         if offset > position:
             raise PipeError(
                 f"a stream of {self._peer} waits at byte {offset:,}, the output has {position:,}: append to the file "
                 f"with the rest (>> FILE), or drop it (receive --peer {self._peer} --port {PORT} --raw > /dev/null)"
             )
+
+    def _require_next(self, same: bool, position: int, offset: int) -> None:
+        if not same:
+            raise PipeError(f"{self._peer} broke off after {position:,} bytes and began anew: start once more")
+        if offset > position:
+            raise PipeError(f"bytes {position:,} to {offset:,} are missing, lost in a crash: send it again")
 
     def _appended(self) -> int:
         """Bytes that the sink holds already, if it is a file that is appended to."""

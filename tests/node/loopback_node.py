@@ -78,7 +78,7 @@ class LoopbackNode:
             "link": {"bearer": "rfcomm", "since": time.time() - 60, "losses_visible": False, "encrypted": True}
             if connected
             else None,
-            "key": self.key(other) | {"since": time.time() - 7200} if self.established else None,
+            "key": self.key(other) if self.established else None,
             "session": {"profile": "hardened", "sent": 1204, "received": 88, "epoch": 0} if self.established else None,
             "queues": {"outbox": 0, "inbox": waiting, "limit": self.limit},
             "rejections": {"not made with the key": 3} if self.established else {},
@@ -98,6 +98,7 @@ class LoopbackNode:
             "authenticated": False,
             "hybrid": True,
             "bearer": "rfcomm",
+            "since": time.time() - 7200,
             "rests_on": "Eve's misses alone, at least 5 % as configured: rfcomm hides its losses from the responder.",
         }
 

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from loopback_node import LoopbackNode, Server
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.node.api import Api, listen
+from bt_selfsecure.node.api import STOP_S, Api, listen
 from bt_selfsecure.node.client import NodeClient
 from bt_selfsecure.node.openapi import DESCRIPTION, PATHS, SCHEMAS
 
@@ -401,7 +401,7 @@ def test_stopping_ends_streams_at_once_and_removes_the_socket(server: Server, ca
     server.stop("alice")
     with pytest.raises((http.client.IncompleteRead, ConnectionError)):
         stream.read()
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < STOP_S / 2
     assert not caller.path.exists()
 
 

@@ -186,6 +186,35 @@ def test_abort_is_what_the_other_end_is_told(
     running.join()
 
 
+def test_an_input_that_ends_by_the_interruption_does_not_end_the_stream(
+    at_alice: NodeClient, at_bob: NodeClient, tmp_path: Path, bob: LoopbackNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in `producer | pipe bob` ends the producer as well."""
+    monkeypatch.setattr(module, "GRACE_S", 0.05)
+    source, producer = os.pipe()
+    pipe = Pipe(at_alice, "bob", source, os.open(tmp_path / "out", os.O_WRONLY | os.O_CREAT))
+    threading.Thread(target=pipe.run, args=(lambda pipe: None,), daemon=True).start()
+    os.write(producer, b"half")
+    wait_until_kept(bob, 1)
+    pipe.abort()
+    os.close(producer)
+    time.sleep(0.2)
+    assert [HEAD.unpack_from(message.message)[2] for message in bob.kept.values()] == [Flag.MORE, Flag.ABORT]
+
+
+def test_a_file_is_on_disk_before_the_message_is_forgotten(
+    at_alice: NodeClient, at_bob: NodeClient, nothing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    sync, acknowledge = os.fsync, NodeClient.acknowledge
+    monkeypatch.setattr(module.os, "fsync", lambda file: (done.append("synced"), sync(file)))
+    monkeypatch.setattr(NodeClient, "acknowledge", lambda *args: (done.append("forgotten"), acknowledge(*args)))
+    at_alice.send("bob", part(7, 0, b"abc"), port=PORT)
+    at_alice.send("bob", part(7, 3, flag=Flag.END), port=PORT)
+    Running(at_bob, "alice", nothing, tmp_path / "out").join()
+    assert done == ["synced", "forgotten", "forgotten"]
+
+
 def wait_until_kept(node: LoopbackNode, count: int) -> None:
     end = time.monotonic() + 10
     while len(node.kept) < count:
@@ -222,6 +251,13 @@ def test_the_rest_of_a_stream_is_refused_where_its_beginning_is_not(
     with pytest.raises(PipeError, match="a stream of alice waits at byte 2, the output has 0: append to the file"):
         Running(at_bob, "alice", nothing, tmp_path / "out").join()
     assert len(bob.kept) == 1
+
+
+def test_a_gap_is_told(at_alice: NodeClient, at_bob: NodeClient, nothing: Path, tmp_path: Path) -> None:
+    for message in (part(7, 0, b"abc"), part(7, 4, b"e")):
+        at_alice.send("bob", message, port=PORT)
+    with pytest.raises(PipeError, match="bytes 3 to 4 are missing, lost in a crash: send it again"):
+        Running(at_bob, "alice", nothing, tmp_path / "out").join()
 
 
 def test_a_new_stream_may_be_appended_to_a_file_that_holds_others(

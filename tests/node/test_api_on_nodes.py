@@ -1,0 +1,150 @@
+"""The local API and its client on real nodes, joined by a bearer in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loopback_node import Server
+from test_api import Caller, fits, wait_until
+
+from bt_selfsecure.bearers.base import Bearer
+from bt_selfsecure.bearers.memory import MemoryAir
+from bt_selfsecure.node.client import NodeClient
+from bt_selfsecure.node.config import Config, DiscoveryTable, EstablishTable, NodeTable, PeerTable, SessionTable
+from bt_selfsecure.node.openapi import SCHEMAS
+from bt_selfsecure.node.pipe import Pipe
+from bt_selfsecure.node.service import Node
+
+ADDRESSES = {"alice": "B8:27:EB:00:00:01", "bob": "B8:27:EB:00:00:02"}
+
+
+class Media:
+    """One device's bearers, whatever they are called."""
+
+    def __init__(self, air: MemoryAir, address: str) -> None:
+        self._air, self._address = air, address
+
+    def open(self, name: str) -> Bearer:
+        return self._air.bearer(self._address)
+
+
+class Pair:
+    """Alice and Bob with their local APIs, on the event loop of `server`."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.air = MemoryAir()
+        self.nodes: dict[str, Node] = {}
+        self.clients = {name: NodeClient(server.socket(name)) for name in ADDRESSES}
+
+    def start(self, name: str) -> None:
+        self.nodes[name] = self.server.wait(self._started(name))
+
+    async def _started(self, name: str) -> Node:
+        (other,) = ADDRESSES.keys() - {name}
+        config = Config(
+            node=NodeTable(
+                name=name, state_directory=self.server.folder / f"{name}.state", socket=self.server.socket(name)
+            ),
+            establish=EstablishTable(bearer="rfcomm", interval_ms=0.1, burst=2000),
+            session=SessionTable(timeout_ms=50),
+            discovery=DiscoveryTable(advertise=False, scan=False),
+            peer=(PeerTable(other, ADDRESSES[other]),),
+        )
+        node = Node(config, Media(self.air, ADDRESSES[name]), ADDRESSES[name])
+        await node.start()
+        return node
+
+    def stop(self, name: str) -> None:
+        self.server.wait(self.nodes.pop(name).stop())
+
+    def wait_for_key(self) -> None:
+        for client in self.clients.values():
+            wait_until(lambda client=client: client.peers()[0]["key"])
+
+
+@pytest.fixture
+def pair(server: Server) -> Iterator[Pair]:
+    pair = Pair(server)
+    for name in ADDRESSES:
+        pair.start(name)
+    yield pair
+    for name in list(pair.nodes):
+        pair.stop(name)
+
+
+def secrets_of(value: Any, name: str = "") -> Iterator[str]:
+    """What a session's record keeps secret, as it would be written somewhere else."""
+    if isinstance(value, dict):
+        for key, below in value.items():
+            yield from secrets_of(below, key)
+    elif isinstance(value, list):
+        for below in value:
+            yield from secrets_of(below, name)
+    elif isinstance(value, str) and name in ("key", "checkpoints", "offer", "previous") and value:
+        yield value
+
+
+def test_nodes_answer_as_described_and_show_no_secret(pair: Pair) -> None:
+    """Asked for at once, before the nodes have agreed on a key by themselves."""
+    caller = Caller(pair.server.socket("alice"))
+    answers = [caller.ask("POST", "/v1/peers/bob/establish")[1]]
+    pair.wait_for_key()
+    answers += [caller.ask("GET", f"/v1/{what}")[1] for what in ("status", "health", "peers")]
+    for answer, schema in zip(answers, ("Establishment", "Status", "Health"), strict=False):
+        assert fits(answer, SCHEMAS[schema]), answer
+    assert answers[0]["established"]
+    assert answers[0]["sas"] == pair.clients["bob"].peers()[0]["key"]["sas"]
+    assert "hides losses" in answers[0]["rests_on"]
+    shown = json.dumps(answers).lower()
+    kept = json.loads(pair.nodes["alice"]._peers[ADDRESSES["bob"]]._session.record.to_json())  # type: ignore[union-attr]
+    secrets = list(secrets_of(kept))
+    assert len(secrets) >= 4
+    assert not any(secret in shown for secret in secrets)
+
+
+def test_messages_go_from_client_to_client(pair: Pair) -> None:
+    pair.wait_for_key()
+    message = os.urandom(1 << 20)
+    pair.clients["alice"].send("bob", message, until="acknowledged", timeout=30)
+    (received,) = pair.clients["bob"].receive(peer="alice")
+    assert received.message == message
+    assert abs(received.time - time.time()) < 30
+    pair.clients["bob"].acknowledge(received.id)
+    assert list(pair.clients["bob"].receive()) == []
+
+
+def test_a_pipe_survives_nodes_that_restart(pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair.wait_for_key()
+    monkeypatch.setattr("bt_selfsecure.node.pipe.RETRY_S", 0.02)
+    (big := tmp_path / "big").write_bytes(os.urandom(2_000_000))
+    pipes, threads, failures = [], [], []
+    for name, peer in (("alice", "bob"), ("bob", "alice")):
+        sink = os.open(tmp_path / name, os.O_WRONLY | os.O_CREAT)
+        pipes.append(pipe := Pipe(pair.clients[name], peer, os.open(big, os.O_RDONLY), sink))
+
+        def run(pipe: Pipe = pipe) -> None:
+            try:
+                pipe.run(lambda pipe: None)
+            except Exception as error:
+                failures.append(error)
+
+        threads.append(thread := threading.Thread(target=run))
+        thread.start()
+    for name in ("bob", "alice"):
+        wait_until(lambda: pipes[0].received > 300_000 or failures)
+        pair.stop(name)
+        pair.start(name)
+    for thread in threads:
+        thread.join(60)
+    assert not failures
+    digests = {hashlib.sha256(path.read_bytes()).hexdigest() for path in (big, tmp_path / "alice", tmp_path / "bob")}
+    assert len(digests) == 1
