@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from bt_selfsecure.air.bluetooth import VirtualBluetooth
 from bt_selfsecure.air.world import EventHandler
 from bt_selfsecure.core.endpoint import Endpoint
 from bt_selfsecure.core.frames import Kind
+
+if TYPE_CHECKING:
+    from bt_selfsecure.air.bluetooth import VirtualBluetooth
 
 EARLY: Final = 1e-6
 """Seconds by which a loop may call before the deadline: its clock has a resolution, and sums of floats are rounded."""

@@ -6,10 +6,10 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from importlib import import_module
+from typing import Final, NoReturn
 
 from bt_selfsecure import __version__
-from bt_selfsecure.cli import client, config, demo, doctor, lab, messages, node, plan
 from bt_selfsecure.errors import UsageError
 
 DESCRIPTION = """\
@@ -25,6 +25,24 @@ exit status:
 """
 
 
+COMMANDS: Final = {
+    "demo": "demo",
+    "plan": "plan",
+    "node": "node",
+    "status": "client",
+    "peers": "client",
+    "establish": "client",
+    "scan": "client",
+    "send": "messages",
+    "receive": "messages",
+    "pipe": "messages",
+    "config": "config",
+    "doctor": "doctor",
+    "lab": "lab",
+}
+"""Each command's module in this package. Only the one that is called is imported: on a Pi Zero all take seconds."""
+
+
 class Parser(argparse.ArgumentParser):
     """One that says what is wrong in one line."""
 
@@ -32,8 +50,8 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}: see {self.prog} --help")
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+def parser(command: str = "") -> argparse.ArgumentParser:
+    """The command line, with this command alone or, if it is none, with all."""
     main = Parser(
         "bt-selfsecure",
         description=DESCRIPTION,
@@ -42,15 +60,16 @@ def parser() -> argparse.ArgumentParser:
     )
     main.add_argument("--version", action="version", version=f"bt-selfsecure {__version__}")
     commands = main.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (demo, plan, node, client, messages, config, doctor, lab):
-        group.add_parser(commands)
+    for module in [COMMANDS[command]] if command in COMMANDS else dict.fromkeys(COMMANDS.values()):
+        import_module(f"bt_selfsecure.cli.{module}").add_parser(commands)
     return main
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        args = parser().parse_args(arguments)
+        args = parser(words[0] if words else "").parse_args(words)
         status: int = args.run(args)
         sys.stdout.flush()
     except UsageError as error:

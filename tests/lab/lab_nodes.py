@@ -1,0 +1,149 @@
+"""Real nodes on the machines of a lab, with what a test needs to run and to judge them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from running_lab import RunningLab
+
+from bt_selfsecure.lab.client import LabError
+
+TRAFFIC = Path(__file__).with_name("traffic.py")
+BASE = """
+[node]
+name = "{name}"
+log_level = "info"
+[discovery]
+advertise = {discover}
+scan = {discover}
+[establish]
+bearer = "{establish}"
+target_bits = 40.0
+eve_loss_bound = 0.25
+burst = 100
+{more_establish}
+[session]
+bearer = "{session}"
+{more_session}
+"""
+PEER = """
+[[peer]]
+name = "{name}"
+address = "{address}"
+"""
+
+
+class Nodes:
+    """A node on each machine, peers of each other unless `pairs` says who knows whom."""
+
+    def __init__(self, lab: RunningLab) -> None:
+        self.lab = lab
+
+    def begin(
+        self,
+        establish: str = "rfcomm",
+        session: str = "rfcomm",
+        *,
+        more_establish: str = "",
+        more_session: str = "",
+        discover: bool = False,
+        pairs: Callable[[str, str], bool] = lambda one, other: True,
+    ) -> None:
+        """New configuration, no state, all started."""
+        self.end()
+        status = self.lab.status()["machines"]
+        for name in self.lab.names:
+            text = BASE.format(
+                name=name,
+                establish=establish,
+                session=session,
+                more_establish=more_establish,
+                more_session=more_session,
+                discover=str(discover).lower(),
+            )
+            for other in self.lab.names:
+                if other != name and pairs(name, other):
+                    text += PEER.format(name=other, address=status[other]["address"])
+            self.lab.run(
+                name, f"rm -rf /var/lib/bt-selfsecure/* /mnt/*.log; cat >/mnt/node.toml <<'END'\n{text}\nEND"
+            ).check()
+        for name in self.lab.names:
+            self.start(name)
+
+    def start(self, name: str) -> None:
+        self.lab.run(
+            name,
+            "setsid bt-selfsecure node --config /mnt/node.toml >>/run/lab/node.log 2>&1 </dev/null &\n"
+            "echo $! >/run/lab/node.pid",
+        ).check()
+
+    def kill(self, name: str) -> None:
+        """The daemon, as the kernel would for want of memory."""
+        self.lab.run(name, "kill -9 $(cat /run/lab/node.pid)").check()
+
+    def end(self) -> None:
+        """All daemons, as systemd would."""
+        self.lab.run_on_all(
+            "pid=$(cat /run/lab/node.pid 2>/dev/null) || exit 0\nkill $pid 2>/dev/null\n"
+            "for _ in $(seq 100); do kill -0 $pid 2>/dev/null || break; sleep 0.1; done; rm -f /run/lab/node.pid"
+        )
+
+    def power_cycle(self, name: str) -> None:
+        self.lab.do("kill", machine=name)
+        self.lab.do("start", machine=name)
+        self.start(name)
+
+    def status(self, name: str) -> dict[str, Any]:
+        answer = self.lab.run(name, "bt-selfsecure status --json")
+        status: dict[str, Any] = json.loads(answer.out) if answer.out.startswith("{") else {"peers": []}
+        return status
+
+    def peer(self, name: str, of: str) -> dict[str, Any]:
+        found: dict[str, Any] = next((peer for peer in self.status(name)["peers"] if peer["name"] == of), {})
+        return found
+
+    def wait_for(
+        self, name: str, of: str, is_so: Callable[[dict[str, Any]], bool], seconds: float = 120
+    ) -> dict[str, Any]:
+        """The peer `of` as `name` sees it, once it is so. Raises `LabError` with what it was last."""
+        until = time.monotonic() + seconds
+        while True:
+            peer = self.peer(name, of)
+            if peer and is_so(peer):
+                return peer
+            if time.monotonic() > until:
+                raise LabError(f"{name} still sees {json.dumps(peer)} after {seconds} s\n{self.log(name)}")
+            time.sleep(1)
+
+    def wait_connected(self, *names: str, seconds: float = 120) -> None:
+        for name in names or self.lab.names:
+            for other in self.lab.names:
+                if other != name:
+                    self.wait_for(name, other, lambda peer: peer["state"] == "connected", seconds)
+
+    def log(self, name: str) -> str:
+        return self.lab.run(name, "tail -n 40 /run/lab/node.log").out
+
+    # --- traffic
+
+    def traffic(self, name: str, verb: str, peer: str, *rest: object, seconds: float = 600) -> None:
+        """Raises `LabError` where it did not end well, or the machine went off."""
+        words = " ".join(map(str, rest))
+        log = f"/mnt/{verb}-{peer}.log"
+        self.lab.run(name, f"python {TRAFFIC} {verb} {peer} {words} {log}", timeout=seconds).check()
+
+    def judge(self, sender: str, receiver: str, count: int) -> None:
+        """Nothing lost, nothing twice, nothing garbled, nothing out of order."""
+        sent = self.lab.run(sender, f"cat /mnt/send-{receiver}.log").check().splitlines()
+        came = self.lab.run(receiver, f"cat /mnt/receive-{sender}.log").check().splitlines()
+        taken = [tuple(map(int, line.split()[1:])) for line in sent if line.startswith("taken")]
+        received = [tuple(map(int, line.split()[2:4])) for line in came]
+        assert all(line.endswith("True") for line in came), "garbled"
+        assert len(set(received)) == len(received), "twice"
+        assert set(taken) <= set(received), f"lost: {sorted(set(taken) - set(received))[:10]}"
+        assert [number for number, _ in taken] == list(range(count))
+        assert received == sorted(received), "out of order"

@@ -1,0 +1,96 @@
+"""Two real nodes on virtual Pis: keys from losses, messages under them, and whatever happens to Pis."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from lab_nodes import Nodes
+from running_lab import RunningLab
+
+from bt_selfsecure.lab.client import LabError
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture
+def nodes(lab_of: Callable[..., RunningLab]) -> Nodes:
+    return Nodes(lab_of("alice", "bob"))
+
+
+def exchange(nodes: Nodes, count: int, seconds: float = 900) -> None:
+    """`count` messages each way at once, judged."""
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [
+            pool.submit(nodes.traffic, name, *work, seconds=seconds)
+            for name, other in (("alice", "bob"), ("bob", "alice"))
+            for work in (("send", other, 0, count), ("receive", other, count))
+        ]
+        for job in jobs:
+            job.result()
+    nodes.judge("alice", "bob", count)
+    nodes.judge("bob", "alice", count)
+
+
+def assert_same_key(nodes: Nodes) -> None:
+    fingerprints = {nodes.peer(*pair)["key"]["fingerprint"] for pair in (("alice", "bob"), ("bob", "alice"))}
+    assert len(fingerprints) == 1
+
+
+def test_a_key_from_lost_advertisements_a_session_over_rfcomm_and_a_file_through_the_pipe(nodes: Nodes) -> None:
+    nodes.lab.set_loss(alice=0.1, bob=0.1)
+    nodes.begin("le_advert", "rfcomm", discover=True)
+    nodes.wait_connected()
+    assert_same_key(nodes)
+    key = nodes.peer("bob", "alice")["key"]
+    assert key["received"] < key["sent"]
+    assert key["secret_bits"] >= 40
+    assert "losses that both ends saw" in key["rests_on"]
+    with ThreadPoolExecutor(1) as pool:
+        there = pool.submit(
+            nodes.lab.run, "bob", "bt-selfsecure pipe alice </dev/null >/tmp/file; sha256sum </tmp/file"
+        )
+        sent = nodes.lab.run(
+            "alice", "head -c 50000 /dev/urandom >/tmp/file; bt-selfsecure pipe bob </tmp/file; sha256sum </tmp/file"
+        ).check()
+        assert there.result().check() == sent
+    exchange(nodes, 20)
+
+
+def test_a_daemon_killed_and_a_plug_pulled_in_the_middle_lose_nothing(nodes: Nodes) -> None:
+    nodes.lab.set_loss(alice=0.05, bob=0.05)
+    nodes.begin()
+    nodes.wait_connected()
+    transfer_with(nodes, 60, [("kill", "alice"), ("power", "bob")], seed=1)
+
+
+def transfer_with(nodes: Nodes, count: int, blows: list[tuple[str, str]], seed: int) -> None:
+    """Messages both ways while daemons are killed and plugs pulled, each at a random moment."""
+    draw = random.Random(seed)
+    with ThreadPoolExecutor(4) as pool:
+        works = {
+            (name, verb): (verb, other, *numbers)
+            for name, other in (("alice", "bob"), ("bob", "alice"))
+            for verb, numbers in (("send", (0, count)), ("receive", (count,)))
+        }
+        jobs = {key: pool.submit(nodes.traffic, key[0], *work) for key, work in works.items()}
+        for kind, name in blows:
+            time.sleep(draw.uniform(2, 8))
+            if kind == "kill":
+                nodes.kill(name)
+                time.sleep(draw.uniform(0, 2))
+                nodes.start(name)
+            else:
+                nodes.power_cycle(name)
+                for key in works:
+                    if key[0] == name and isinstance(jobs[key].exception(), LabError):  # it went with its machine
+                        jobs[key] = pool.submit(nodes.traffic, name, *works[key])
+        for job in jobs.values():
+            job.result()
+    nodes.judge("alice", "bob", count)
+    nodes.judge("bob", "alice", count)
+    nodes.wait_connected()
+    assert_same_key(nodes)
