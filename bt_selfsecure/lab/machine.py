@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import shlex
 import shutil
 import subprocess
@@ -115,7 +116,10 @@ class Machine:
             raise MachineError(f"{self.name} is off: start it with lab start {self.name}")
         job = str(next(self._numbers))
         base = self._folder / "jobs" / job
-        prepare = f"export PATH={shlex.quote(sys.prefix)}/bin:$PATH\ncd {shlex.quote(str(Path.cwd()))}\n"
+        source = shlex.quote(os.environ.get("PYTHONPATH", ""))
+        prepare = (
+            f"export PATH={shlex.quote(sys.prefix)}/bin:$PATH PYTHONPATH={source}\ncd {shlex.quote(str(Path.cwd()))}\n"
+        )
         base.with_suffix(".sh").write_text(prepare + command + "\n")
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._jobs[job] = done

@@ -1,0 +1,58 @@
+"""Two real nodes on virtual Pis, at length: every bearer under loss, fifty killed daemons, ten pulled plugs."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+from lab_nodes import Nodes
+from running_lab import RunningLab
+from test_nodes import assert_same_key, exchange, transfer_with
+
+pytestmark = [pytest.mark.lab, pytest.mark.long]
+
+MESSAGES = 1000
+
+
+@pytest.fixture
+def nodes(lab_of: Callable[..., RunningLab]) -> Nodes:
+    return Nodes(lab_of("alice", "bob"))
+
+
+@pytest.mark.parametrize(
+    ("establish", "session", "loss", "durability"),
+    [
+        ("rfcomm", "rfcomm", 0.0, "every-message"),
+        ("rfcomm", "rfcomm", 0.1, "every-W"),
+        ("le_advert", "rfcomm", 0.3, "every-message"),
+        ("l2cap", "l2cap", 0.0, "every-message"),
+        ("l2cap", "l2cap", 0.1, "every-message"),
+        ("l2cap", "l2cap", 0.3, "every-W"),
+        ("l2cap", "rfcomm", 0.1, "every-message"),
+        ("ipsp", "ipsp", 0.0, "every-message"),
+    ],
+)
+def test_a_thousand_messages_each_way(nodes: Nodes, establish: str, session: str, loss: float, durability: str) -> None:
+    nodes.lab.set_loss(alice=loss, bob=loss)
+    nodes.begin(establish, session, more_session=f'durability = "{durability}"')
+    nodes.wait_connected(seconds=240)
+    assert_same_key(nodes)
+    exchange(nodes, MESSAGES, seconds=1200)
+    assert_same_key(nodes)
+
+
+def test_fifty_killed_daemons_lose_nothing(nodes: Nodes) -> None:
+    nodes.lab.set_loss(alice=0.05, bob=0.05)
+    nodes.begin()
+    nodes.wait_connected()
+    draw = random.Random(50)
+    transfer_with(nodes, 1500, [("kill", draw.choice(("alice", "bob"))) for _ in range(50)], seed=51)
+
+
+def test_ten_pulled_plugs_lose_nothing(nodes: Nodes) -> None:
+    nodes.lab.set_loss(alice=0.05, bob=0.05)
+    nodes.begin()
+    nodes.wait_connected()
+    draw = random.Random(10)
+    transfer_with(nodes, 800, [("power", draw.choice(("alice", "bob"))) for _ in range(10)], seed=11)
