@@ -8,6 +8,14 @@ venv=$(realpath -ms "${BT_SELFSECURE_VENV:-$checkout/.venv}")
 python=/usr/bin/python3
 [ -x $python ] || command -v apt-get >/dev/null || python=$(command -v python3 || echo python3)
 
+# What virtual Pis run on, and run; as `absent` takes it.
+# shellcheck disable=SC2034  # used by who sources this
+lab_packages=(
+  qemu-system-x86_64=qemu-system-x86 hciconfig=bluez btmgmt=bluez dbus-daemon=dbus dbus-uuidgen=dbus-bin cpio
+  depmod=kmod mke2fs=e2fsprogs ip=iproute2 tc=iproute2 ping=iputils-ping zstd dbus.py=python3-dbus gi.py=python3-gi
+  cairo.py=python3-cairo
+)
+
 # What the caller may have set that would lead python or pip astray.
 unset PYTHONHOME PYTHONPATH PIP_USER PIP_TARGET PIP_PREFIX
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
@@ -92,6 +100,11 @@ need_packages() {
   fi
 }
 
+# with_discovery EXTRAS: and bluezero, where its bindings are there (pip would have to compile them).
+with_discovery() {
+  if [ -z "$(absent dbus.py gi.py cairo.py)" ]; then echo "$1,discovery"; else echo "$1"; fi
+}
+
 # venv_fits: whole, made by this very python, and for this very place (a moved environment keeps its first paths).
 venv_fits() {
   [ -x "$venv/bin/pip" ] && "$python" -I - "$venv" 2>/dev/null <<'PYTHON'
@@ -121,8 +134,10 @@ need_installed() {
   "$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     die "$python is older than 3.11: this needs Debian 12, Raspberry Pi OS of 2023, or newer"
   state="$checkout $(sha256sum <"$checkout/pyproject.toml")"
-  # dev holds all of demo.
-  if venv_fits && grep -qsxF -e "$extra $state" -e "dev $state" -e "dev,discovery $state" "$venv/.installed"; then return; fi
+  # dev holds all of demo, lab and node.
+  local holds=(-e "$extra $state" -e "dev,discovery $state")
+  case $extra in *discovery*) ;; *) holds+=(-e "dev $state") ;; esac
+  if venv_fits && grep -qsxF "${holds[@]}" "$venv/.installed"; then return; fi
   { mkdir -p "$venv" && [ -w "$venv" ]; } 2>/dev/null ||
     die "can't write to $venv: set BT_SELFSECURE_VENV to a folder of your own, or remove what is in the way"
   venv_fits || make_venv

@@ -36,8 +36,8 @@ files, so what is installed here runs there; what they write is gone when they
 stop, but for /var/lib/bluetooth and /var/lib/bt-selfsecure."""
 EPILOG = """\
 example, in two terminals:
-  bt-selfsecure lab up alice bob eve --air bernoulli:alice=0.1,bob=0.1,eve=0.2
-  bt-selfsecure lab shell alice
+  bt-selfsecure lab up alice bob --nodes
+  bt-selfsecure lab shell alice       there: bt-selfsecure status --watch
   bt-selfsecure lab kill bob          pull the plug
   bt-selfsecure lab start bob
   bt-selfsecure lab down
@@ -59,6 +59,7 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
 
     up = _verb(verbs, "up", _up, "boot machines; Ctrl-C or `lab down` ends them")
     up.add_argument("machines", nargs="+", metavar="NAME", help="names of the machines, as in alice bob eve")
+    up.add_argument("--nodes", action="store_true", help="run a node on each machine, all peers of each other")
     _air_options(up)
     run = _verb(verbs, "run", _run, "run a script on the machines, each with LAB_MACHINE set to its name")
     run.add_argument("script", help="a shell script; - reads it from standard input")
@@ -138,6 +139,7 @@ async def _in_lab(args: Namespace, names: list[str], work: Callable[[Lab], Await
         taps={name: Path(file) for name, file in args.tap},
         seed=args.seed,
         megabytes=args.memory,
+        nodes=getattr(args, "nodes", False),
         progress=lambda text: print(f"lab: {text}", file=sys.stderr, flush=True),
     )
     task = asyncio.current_task()

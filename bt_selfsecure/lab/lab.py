@@ -40,7 +40,8 @@ class Lab:
     """An asynchronous context manager: inside, the machines are up.
 
     `air` is a loss model's spec; None loses a tenth for everybody. `taps` gives each listener without a machine, by
-    name, the pcapng file of what it hears. Raises `UsageError` for what can't be, `MachineError` where a boot fails.
+    name, the pcapng file of what it hears. `nodes` runs a node on each machine, peers of each other. Raises
+    `UsageError` for what can't be, `MachineError` where a boot fails.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Lab:
         taps: Mapping[str, Path] | None = None,
         seed: int = 1,
         megabytes: int = 256,
+        nodes: bool = False,
         progress: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._taps = dict(taps or {})
@@ -59,6 +61,7 @@ class Lab:
         if len(str(folder)) > MAX_SOCKET_PATH:
             raise UsageError(f"the path {folder} is too long for a socket in it: name a folder nearer to the root")
         self._names, self._folder, self._megabytes, self._progress = list(names), folder, megabytes, progress
+        self._nodes = nodes
         listeners = [*self._names, *self._taps]
         self._air = Air(Bernoulli(dict.fromkeys(listeners, DEFAULT_LOSS)), seed)
         self._spec = f"bernoulli:{','.join(f'{name}={DEFAULT_LOSS}' for name in listeners)}"
@@ -95,7 +98,13 @@ class Lab:
             uart = self._radio.socket(name)
             self._machines[name] = Machine(name, self._folder / name, base, uart, self._megabytes)
         self._progress(f"booting {' '.join(self._names)}")
-        await _together(machine.start() for machine in self._machines.values())
+        await _together(self._boot(machine) for machine in self._machines.values())
+
+    async def _boot(self, machine: Machine) -> None:
+        if not machine.is_running:
+            await machine.start()
+            if self._nodes:
+                await machine.run(_node_script(machine.name, self._names), lambda name, data: None)
 
     async def _close(self) -> None:
         if self._server:
@@ -147,7 +156,7 @@ class Lab:
             case "stop":
                 await self._machine(request["machine"]).stop()
             case "start":
-                await self._machine(request["machine"]).start()
+                await self._boot(self._machine(request["machine"]))
             case "air":
                 self._set_air(request["model"])
             case "move":
@@ -207,6 +216,18 @@ def _take(folder: Path) -> None:
         folder.mkdir(parents=True, mode=0o700)
     except OSError as fault:
         raise UsageError(f"{folder} can't be made for the lab ({fault.strerror}): name another with --lab") from fault
+
+
+def _node_script(name: str, names: Sequence[str]) -> str:
+    """Configures a node where it looks first, and starts it. Its bound on Eve's misses is what DEFAULT_LOSS gives."""
+    text = f'[node]\nname = "{name}"\n\n[establish]\neve_loss_bound = {DEFAULT_LOSS}\n'
+    for number, other in enumerate(names, 1):
+        if other != name:
+            text += f'\n[[peer]]\nname = "{other}"\naddress = "{address(number)}"\n'
+    return (
+        f"mkdir -p /etc/bt-selfsecure\ncat >/etc/bt-selfsecure/node.toml <<'END'\n{text}END\n"
+        "setsid bt-selfsecure node >/run/lab/node.log 2>&1 </dev/null &\n"
+    )
 
 
 async def _together(works: Any) -> None:
