@@ -17,6 +17,7 @@ BASE = """
 [node]
 name = "{name}"
 log_level = "info"
+accept = "{accept}"
 [discovery]
 advertise = {discover}
 scan = {discover}
@@ -51,6 +52,7 @@ class Nodes:
         more_establish: str = "",
         more_session: str = "",
         discover: bool = False,
+        anyone: bool = False,
         pairs: Callable[[str, str], bool] = lambda one, other: True,
     ) -> None:
         """New configuration, no state, all started."""
@@ -64,6 +66,7 @@ class Nodes:
                 more_establish=more_establish,
                 more_session=more_session,
                 discover=str(discover).lower(),
+                accept="anyone" if anyone else "configured",
             )
             for other in self.lab.names:
                 if other != name and pairs(name, other):

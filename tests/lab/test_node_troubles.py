@@ -1,0 +1,156 @@
+"""What happens to Pis that run for months: adapters that go, daemons that restart, full disks, strange clocks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from lab_nodes import Nodes
+from running_lab import RunningLab
+from test_nodes import assert_same_key, exchange
+
+pytestmark = [pytest.mark.lab, pytest.mark.long]
+
+STRANGER = Path(__file__).with_name("stranger.py")
+
+
+@pytest.fixture(scope="module")
+def connected(lab_of: Callable[..., RunningLab]) -> Nodes:
+    nodes = Nodes(lab_of("alice", "bob"))
+    nodes.begin()
+    nodes.wait_connected()
+    return nodes
+
+
+def linked_since(nodes: Nodes) -> float:
+    return float(nodes.peer("alice", "bob")["link"]["since"])
+
+
+def assert_it_goes_on(nodes: Nodes) -> None:
+    nodes.wait_connected(seconds=240)
+    nodes.lab.run_on_all("rm -f /mnt/*.log")
+    exchange(nodes, 5)
+    assert_same_key(nodes)
+
+
+def test_an_adapter_that_was_pulled_out_and_put_back(connected: Nodes) -> None:
+    connected.lab.run("bob", "pkill -x btattach").check()
+    until = time.monotonic() + 60
+    while connected.status("bob")["healthy"] and time.monotonic() < until:
+        time.sleep(1)
+    assert "hci0" in connected.status("bob")["problems"][0]
+    connected.lab.run("bob", "setsid btattach -B /dev/hvc0 -P h4 >/run/lab/btattach.log 2>&1 </dev/null &").check()
+    assert_it_goes_on(connected)
+
+
+def test_bluetoothd_restarted(connected: Nodes) -> None:
+    connected.lab.run(
+        "alice",
+        "pkill -x bluetoothd; sleep 2\n"
+        "setsid /usr/libexec/bluetooth/bluetoothd --nodetach --experimental >/run/lab/bluetoothd.log 2>&1 </dev/null &",
+    ).check()
+    assert_it_goes_on(connected)
+
+
+def test_a_peer_that_is_out_of_range_for_a_while_gets_its_messages_when_it_is_back(connected: Nodes) -> None:
+    connected.lab.set_loss(alice=1.0, bob=1.0)
+    for number in range(3):
+        connected.lab.run("alice", f"echo {number} | bt-selfsecure send bob --port 7").check()
+    connected.wait_for("alice", "bob", lambda peer: peer["state"] in ("unreachable", "not connected"), 180)
+    connected.lab.set_loss()
+    connected.wait_connected(seconds=240)
+    got = connected.lab.run("bob", "timeout 100 bt-selfsecure receive --port 7 --count 3 --follow --raw").check()
+    assert got.split() == ["0", "1", "2"]
+
+
+def test_a_full_disk_stops_messages_in_a_clear_state_and_room_lets_them_go_on(connected: Nodes) -> None:
+    connected.lab.run("bob", "dd if=/dev/zero of=/mnt/filler bs=64k 2>/dev/null; sync")
+    with ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(
+            connected.lab.run,
+            "alice",
+            "for i in 0 1 2 3; do head -c 200000 /dev/zero | bt-selfsecure send bob --port 8; done",
+        )
+        connected.wait_for("bob", "alice", lambda peer: peer["state"] == "waiting for the disk", 120)
+        assert "make room" in connected.status("bob")["problems"][0]
+        connected.lab.run("bob", "rm /mnt/filler; sync").check()
+        sent.result().check()
+    got = connected.lab.run(
+        "bob", "timeout 200 bt-selfsecure receive --port 8 --count 4 --follow --raw | wc -c"
+    ).check()
+    assert int(got) == 800000
+    assert_it_goes_on(connected)
+
+
+@pytest.mark.parametrize("jump", ["+1 year", "-1 year"])
+def test_a_clock_that_jumps_by_a_year(connected: Nodes, jump: str) -> None:
+    connected.lab.run("alice", f"date -s '{jump}'").check()
+    time.sleep(5)
+    assert_it_goes_on(connected)
+
+
+def test_a_flood_from_a_stranger_leaves_the_session_alone(lab_of: Callable[..., RunningLab]) -> None:
+    """Ten thousand requests and garbage from a third machine, while two talk."""
+    lab = lab_of("alice", "bob", "mallory")
+    nodes = Nodes(lab)
+    pairs = lambda one, other: "mallory" not in (one, other)  # noqa: E731
+    nodes.begin(pairs=pairs, anyone=True)
+    lab.run("mallory", "kill $(cat /run/lab/node.pid)").check()
+    for pair in (("alice", "bob"), ("bob", "alice")):
+        nodes.wait_for(*pair, lambda peer: peer["state"] == "connected")
+    before = memory(nodes, "bob")
+    with ThreadPoolExecutor(1) as pool:
+        flood = pool.submit(lab.run, "mallory", f"python {STRANGER} {lab.address('bob')} 10000", 900)
+        exchange(nodes, 20)
+        sent = flood.result().check()
+    assert "10000" in sent
+    assert memory(nodes, "bob") - before < 10_000
+    assert "connected" in {peer["state"] for peer in nodes.status("bob")["peers"] if peer["name"] == "alice"}
+    rejected = [peer["rejections"] for peer in nodes.status("bob")["peers"] if peer["name"] != "alice"]
+    assert sum(sum(reasons.values()) for reasons in rejected) > 1000
+
+
+def memory(nodes: Nodes, name: str) -> int:
+    """RSS of the daemon, kB."""
+    return int(nodes.lab.run(name, "grep VmRSS /proc/$(cat /run/lab/node.pid)/status").check().split()[1])
+
+
+def test_four_machines_one_of_them_with_three_peers_at_once(lab_of: Callable[..., RunningLab]) -> None:
+    lab = lab_of("alice", "bob", "carol", "dave")
+    nodes = Nodes(lab)
+    nodes.begin(pairs=lambda one, other: "alice" in (one, other))
+    others = ("bob", "carol", "dave")
+    for other in others:
+        nodes.wait_for("alice", other, lambda peer: peer["state"] == "connected", 240)
+        nodes.wait_for(other, "alice", lambda peer: peer["state"] == "connected", 240)
+    with ThreadPoolExecutor(2 * len(others)) as pool:
+        jobs = [pool.submit(nodes.traffic, "alice", "send", other, 0, 20) for other in others]
+        jobs += [pool.submit(nodes.traffic, other, "receive", "alice", 20) for other in others]
+        for job in jobs:
+            job.result()
+    for other in others:
+        nodes.judge("alice", other, 20)
+    fingerprints = {peer["key"]["fingerprint"] for peer in nodes.status("alice")["peers"]}
+    assert len(fingerprints) == len(others)
+
+
+def test_btmon_and_the_bearer_count_the_same_bytes_of_rfcomm(connected: Nodes) -> None:
+    """What a session sends is on the HCI, datagram by datagram, each with its length before it."""
+    lab = connected.lab
+    lab.run(
+        "alice", "setsid btmon -w /lab/traffic.snoop >/dev/null 2>&1 </dev/null & echo $! >/run/lab/btmon.pid; sleep 2"
+    )
+    sizes = (1, 100, 1000, 3000)
+    for size in sizes:
+        lab.run("alice", f"head -c {size} /dev/urandom | bt-selfsecure send bob --wait --port 9").check()
+    lab.run("alice", "sleep 1; kill $(cat /run/lab/btmon.pid); sleep 1").check()
+    counted = lab.run(
+        "alice", "tshark -r /lab/traffic.snoop -Y 'btrfcomm && hci_h4.direction == 0' -T fields -e btrfcomm.len"
+    )
+    payload = sum(int(length) for length in counted.check().split())
+    per_message = 1 + 36 + 2  # the fragment's head, the frame's, and the length on the stream
+    acknowledgements = 0  # alice acknowledges nothing: bob sends no message
+    assert payload == sum(size + per_message for size in sizes) + acknowledgements
