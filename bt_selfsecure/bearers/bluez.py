@@ -5,6 +5,7 @@ All of it is gone when the connection to the bus ends, as BlueZ has it for its c
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import logging
@@ -33,6 +34,7 @@ class BlueZ:
     def __init__(self, bus: MessageBus, adapter: str) -> None:
         self._bus, self._adapter = bus, f"{ROOT}/{adapter}"
         self._on_lost: list[Callable[[], None]] = []
+        self._ending: asyncio.Task[None] | None = None
         self.is_lost = False
         """bluetoothd has left the bus, or the bus us: whatever was registered is gone."""
 
@@ -53,6 +55,7 @@ class BlueZ:
         except BearerError:
             bus.disconnect()
             return None
+        bluez._ending = asyncio.create_task(bluez._outlive(), name="system bus")
         return bluez
 
     @classmethod
@@ -70,14 +73,15 @@ class BlueZ:
         return bluez
 
     async def make_connectable(self) -> None:
-        """Let peers find and call the adapter, for as long as it is on."""
-        for name, signature, value in (
-            ("DiscoverableTimeout", "u", 0),
-            ("PairableTimeout", "u", 0),
-            ("Pairable", "b", True),
-            ("Discoverable", "b", True),
-        ):
-            await self._set(name, signature, value)
+        """Let peers call the adapter, for as long as it is on. Before BlueZ had a property for that only what is
+        discoverable, seen by everybody's inquiry, could be called by a stranger."""
+        await self._set("PairableTimeout", "u", 0)
+        await self._set("Pairable", "b", True)
+        try:
+            await self._set("Connectable", "b", True)
+        except BearerError:
+            await self._set("DiscoverableTimeout", "u", 0)
+            await self._set("Discoverable", "b", True)
 
     async def register_agent(self) -> None:
         """Pair with whoever asks, without asking anybody (Just Works): a Pi has neither keys nor display."""
@@ -103,12 +107,11 @@ class BlueZ:
         }
         await self._call(ROOT, "org.bluez.ProfileManager1", "RegisterProfile", "osa{sv}", PROFILE_PATH, uuid, options)
 
-    async def unregister_profile(self, uuid: str) -> None:
+    async def unregister_profile(self) -> None:
         """Listen no more; does no harm where nothing was registered."""
         with contextlib.suppress(BearerError):
             await self._call(ROOT, "org.bluez.ProfileManager1", "UnregisterProfile", "o", PROFILE_PATH)
         self._bus.unexport(PROFILE_PATH)
-        log.debug("profile %s unregistered", uuid)
 
     async def forget_after(self, error: OSError, peer: str) -> None:
         """Where pairing was the trouble, remove what BlueZ knows of this peer, its link key too: the peer may have lost
@@ -125,8 +128,9 @@ class BlueZ:
         self._on_lost.append(call)
 
     async def close(self) -> None:
-        self._lose()
         self._bus.disconnect()
+        if self._ending:
+            await self._ending
 
     # --- how it works
 
@@ -145,6 +149,11 @@ class BlueZ:
                 body=[rule],
             )
         )
+
+    async def _outlive(self) -> None:
+        with contextlib.suppress(OSError, EOFError):
+            await self._bus.wait_for_disconnect()  # type: ignore[no-untyped-call]
+        self._lose()
 
     def _on_message(self, message: Any) -> None:
         if message.member == "NameOwnerChanged" and message.body and message.body[0] == BLUEZ and message.body[1]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import socket
 from collections.abc import Callable
 from typing import Annotated
@@ -56,8 +55,7 @@ class Profile(ServiceInterface):
     @dbus_method()
     def NewConnection(self, device: DBusObjectPath, fd: DBusUnixFd, properties: DBusDict) -> Nothing:  # noqa: N802
         log.debug("%s connected", device)
-        self._on_connection(socket.socket(fileno=os.dup(fd)))
-        os.close(fd)
+        self._on_connection(socket.socket(fileno=fd))
 
     @dbus_method()
     def RequestDisconnection(self, device: DBusObjectPath) -> Nothing:  # noqa: N802

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import array
 import asyncio
+import errno
 import fcntl
+import os
 import socket
 import struct
 from collections.abc import Callable
@@ -42,9 +44,19 @@ _SOL_HCI: Final = 0
 _HCI_FILTER: Final = 2
 _EVENTS_ONLY: Final = struct.pack("<IIIH2x", 1 << 4, 0xFFFFFFFF, 0xFFFFFFFF, 0)
 _RAW_CHANNEL: Final = 0
+_NO_ADAPTER: Final = 0xFFFF  # HCI_DEV_NONE
+_STACK_INTERNAL: Final = 0xFD
+_DEVICE_EVENT: Final = struct.Struct("<HHH")  # struct hci_ev_stack_internal with struct hci_ev_si_device
+_DEVICE: Final = 1
+_DOWN: Final = 4  # HCI_DEV_DOWN
+_HCIGETDEVINFO: Final = 0x800448D3
 _HCIGETCONNINFO: Final = 0x800448D5
+_ADAPTER_INFO: Final = struct.Struct("<H8s6sI72x")  # struct hci_dev_info
+_UP: Final = 1  # HCI_UP of its flags
 _CONNECTION_INFO: Final = struct.Struct("<6sBxH6sBBHI")  # struct hci_conn_info_req with one hci_conn_info
-_ACL_LINK: Final = 1
+_CONNECTED: Final = 1  # BT_CONNECTED
+ACL_LINK: Final = 0x01
+LE_LINK: Final = 0x80
 _ENCRYPTED: Final = 0x0004  # HCI_LM_ENCRYPT
 
 
@@ -57,7 +69,7 @@ class HciError(BearerError):
 
 
 class Connection(NamedTuple):
-    """What the kernel knows of a BR/EDR connection."""
+    """What the kernel knows of a connection."""
 
     handle: int
     encrypted: bool
@@ -65,14 +77,15 @@ class Connection(NamedTuple):
 
 def adapter_number(adapter: str) -> int:
     """hci0 is 0. Raises `BearerError` for a name of another form."""
-    if not (adapter.startswith("hci") and adapter[3:].isdecimal()):
+    number = adapter.removeprefix("hci")
+    if adapter == number or not number.isdecimal() or int(number) >= _NO_ADAPTER:
         raise BearerError(f"{adapter!r} is no adapter: take a name as in hci0 (bluetoothctl list)")
-    return int(adapter[3:])
+    return int(number)
 
 
-def _open(adapter: str) -> socket.socket:
+def _open(adapter: str, number: int | None = None) -> socket.socket:
     require_bluetooth_sockets()
-    number = adapter_number(adapter)
+    number = adapter_number(adapter) if number is None else number
     try:
         sock = socket.socket(socket.AF_BLUETOOTH, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.BTPROTO_HCI)
     except OSError as error:
@@ -85,17 +98,32 @@ def _open(adapter: str) -> socket.socket:
     return sock
 
 
-def connection_to(adapter: str, peer: str) -> Connection | None:
-    """The BR/EDR connection to this peer, if there is one. Raises `BearerError` where the adapter can't be asked."""
+def adapter_address(adapter: str) -> str:
+    """Its own device address. Raises `BearerError` where there is no such adapter or it is down."""
+    require_bluetooth_sockets()
+    request = array.array("B", _ADAPTER_INFO.pack(adapter_number(adapter), b"", bytes(6), 0))
+    try:
+        with socket.socket(socket.AF_BLUETOOTH, socket.SOCK_RAW, socket.BTPROTO_HCI) as sock:
+            fcntl.ioctl(sock.fileno(), _HCIGETDEVINFO, request, True)
+        _, _, address, flags = _ADAPTER_INFO.unpack(request.tobytes())
+        if not flags & _UP:
+            raise OSError(errno.ENETDOWN, os.strerror(errno.ENETDOWN))
+    except OSError as error:
+        raise fault(error, f"{adapter} can't be used") from error
+    return ":".join(f"{octet:02X}" for octet in address[::-1])
+
+
+def connection_to(adapter: str, peer: str, link_type: int = ACL_LINK) -> Connection | None:
+    """The connection to this peer, if there is one. Raises `BearerError` where the adapter can't be asked."""
     with _open(adapter) as sock:
         wanted = bytes.fromhex(peer.replace(":", ""))[::-1]
-        request = array.array("B", _CONNECTION_INFO.pack(wanted, _ACL_LINK, 0, bytes(6), 0, 0, 0, 0))
+        request = array.array("B", _CONNECTION_INFO.pack(wanted, link_type, 0, bytes(6), 0, 0, 0, 0))
         try:
             fcntl.ioctl(sock.fileno(), _HCIGETCONNINFO, request, True)
         except OSError:
             return None
-        _, _, handle, _, _, _, _, mode = _CONNECTION_INFO.unpack(request.tobytes())
-        return Connection(handle, bool(mode & _ENCRYPTED))
+        _, _, handle, _, _, _, state, mode = _CONNECTION_INFO.unpack(request.tobytes())
+        return Connection(handle, bool(mode & _ENCRYPTED)) if state == _CONNECTED else None
 
 
 class HciSocket:
@@ -108,13 +136,22 @@ class HciSocket:
         self._adapter = adapter
         self._on_event = on_event
         sock = _open(adapter)
-        sock.setsockopt(_SOL_HCI, _HCI_FILTER, _EVENTS_ONLY)
         self._socket = Readiness(sock)
+        try:
+            watching = _open(adapter, _NO_ADAPTER)
+        except BearerError:
+            sock.close()
+            raise
+        self._watching = Readiness(watching)
+        """The kernel tells sockets of no adapter when one goes down."""
+        for each in (sock, watching):
+            each.setsockopt(_SOL_HCI, _HCI_FILTER, _EVENTS_ONLY)
         self._answers: dict[int, asyncio.Future[bytes]] = {}
         self._turn = asyncio.Lock()
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done when the adapter is gone."""
+        """Done when the adapter is gone or down."""
         asyncio.get_running_loop().add_reader(sock, self._read)
+        asyncio.get_running_loop().add_reader(watching, self._watch)
 
     async def command(self, opcode: int, parameters: bytes = b"") -> bytes:
         """Send a command and return its return parameters after the status. Raises `HciError`; `BearerError` where
@@ -136,6 +173,7 @@ class HciSocket:
 
     def close(self) -> None:
         self._socket.close()
+        self._watching.close()
         if not self.lost.done():
             self.lost.set_result(None)
 
@@ -148,7 +186,7 @@ class HciSocket:
             self._fail(error)
             return
         if not packet:
-            self._fail(OSError(19, "the adapter is gone"))
+            self._fail(OSError(errno.ENODEV, os.strerror(errno.ENODEV)))
             return
         event = parse_event(packet)
         if event is None:
@@ -160,6 +198,15 @@ class HciSocket:
             answer.set_result(returned)
         elif self._on_event:
             self._on_event(code, parameters)
+
+    def _watch(self) -> None:
+        try:
+            packet = self._watching.sock.recv(MAX_EVENT_BYTES)
+        except OSError:
+            return
+        code, parameters = parse_event(packet) or (0, b"")
+        if code == _STACK_INTERNAL and parameters == _DEVICE_EVENT.pack(_DEVICE, _DOWN, adapter_number(self._adapter)):
+            self._fail(OSError(errno.ENETDOWN, os.strerror(errno.ENETDOWN)))
 
     def _fail(self, error: OSError) -> None:
         for answer in self._answers.values():

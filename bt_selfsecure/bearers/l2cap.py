@@ -19,7 +19,7 @@ from bt_selfsecure.bearers import hci
 from bt_selfsecure.bearers.base import Bearer, BearerError, Link, LinkClosedError, Listener, Traits
 from bt_selfsecure.bearers.bluez import BlueZ
 from bt_selfsecure.bearers.faults import fault, require_bluetooth_sockets
-from bt_selfsecure.bearers.sockets import ANY_ADDRESS, BT_FLUSHABLE, SOL_BLUETOOTH, Readiness, SocketLink, require_bond
+from bt_selfsecure.bearers.sockets import BT_FLUSHABLE, SOL_BLUETOOTH, Readiness, SocketLink, require_bond
 
 PSM: Final = 0x1001
 """Default protocol/service multiplexer: the first of the range that is free for everybody's use."""
@@ -50,11 +50,13 @@ class L2capBearer(Bearer):
             raise BearerError(f"a flush timeout of {flush_timeout_slots} slots is out of range: take 1 to 2047")
         self._adapter, self._psm, self._slots = adapter, psm, flush_timeout_slots
         self._bluez: BlueZ | None = None
+        self._preparing = asyncio.Lock()
 
     async def connect(self, peer: str) -> Link:
-        await self._prepare()
+        own = await self._prepare()
         sock = self._socket()
         try:
+            sock.bind((own, 0))
             async with asyncio.timeout(CONNECT_SECONDS):
                 await asyncio.get_running_loop().sock_connect(sock, (peer, self._psm))
             return await self._link(sock, peer)
@@ -68,10 +70,10 @@ class L2capBearer(Bearer):
             raise
 
     async def listen(self) -> Listener:
-        await self._prepare()
+        own = await self._prepare()
         sock = self._socket()
         try:
-            sock.bind((ANY_ADDRESS, self._psm))
+            sock.bind((own, self._psm))
             sock.listen(BACKLOG)
         except OSError as error:
             sock.close()
@@ -83,11 +85,13 @@ class L2capBearer(Bearer):
             await self._bluez.close()
             self._bluez = None
 
-    async def _prepare(self) -> None:
-        """bluetoothd, where it runs, makes us connectable and pairs."""
+    async def _prepare(self) -> str:
+        """bluetoothd, where it runs, makes us connectable and pairs. Returns the adapter's address."""
         require_bluetooth_sockets()
-        if self._bluez is None or self._bluez.is_lost:
-            self._bluez = await BlueZ.prepare(self._adapter, pair=True)
+        async with self._preparing:
+            if self._bluez is None or self._bluez.is_lost:
+                self._bluez = await BlueZ.prepare(self._adapter, pair=True)
+        return hci.adapter_address(self._adapter)
 
     def _socket(self) -> socket.socket:
         try:
@@ -105,10 +109,13 @@ class L2capBearer(Bearer):
             raise LinkClosedError(f"the link to {peer} ended at once", transient=True)
         raw = hci.HciSocket(self._adapter)
         try:
-            handle = struct.pack("<H", connection.handle)
-            await raw.command(hci.WRITE_AUTOMATIC_FLUSH_TIMEOUT, handle + struct.pack("<H", self._slots))
+            wanted = struct.pack("<HH", connection.handle, self._slots)
+            await raw.command(hci.WRITE_AUTOMATIC_FLUSH_TIMEOUT, wanted)
+            written = await raw.command(hci.READ_AUTOMATIC_FLUSH_TIMEOUT, wanted[:2])
         finally:
             raw.close()
+        if written != wanted:
+            raise BearerError("the controller did not keep the flush timeout: take another bearer for the losses")
         omtu = _OPTIONS.unpack(sock.getsockopt(_SOL_L2CAP, _L2CAP_OPTIONS, _OPTIONS.size))[0]
         return L2capLink(sock, peer, min(omtu, MTU), Traits(True, True, False, connection.encrypted))
 

@@ -32,10 +32,13 @@ INTERVAL_UNITS: Final = 32
 """Of the advertiser, 20 ms in units of 0.625 ms: the shortest of Bluetooth 5.0."""
 OLD_INTERVAL_UNITS: Final = 160
 """100 ms: the shortest for non-connectable advertising before 5.0 (Core 4.2 Vol 2 Part E 7.8.5)."""
-EVENT_SECONDS: Final = 0.020 + 0.010
-"""The interval and the longest random delay: within it there was one event (Core Vol 6 Part B 4.4.2.2.1)."""
+UNIT_SECONDS: Final = 0.000625
+DELAY_SECONDS: Final = 0.010
+"""The longest random delay; within the interval and this there was one event (Core Vol 6 Part B 4.4.2.2.1)."""
 GAP_SECONDS: Final = 0.01
 """A sender that has nothing more to send for so long is silenced."""
+REPAIR_SECONDS: Final = 0.2
+"""Before we set again what somebody else has set, so that two who both do it stay quiet."""
 SCAN_UNITS: Final = 0x0010
 """Interval and window of the scanner, 10 ms: equal, so it always listens."""
 QUEUE: Final = 4096
@@ -54,18 +57,20 @@ class LeAdvertBearer(Bearer):
     def __init__(self, adapter: str) -> None:
         self._adapter = adapter
         self._radio: _Radio | None = None
+        self._turn = asyncio.Lock()
 
     async def connect(self, peer: str) -> Link:
         """A link that hears this peer's datagrams; what it sends everybody hears."""
-        if self._radio is None or self._radio.is_lost:
-            radio = _Radio(self._adapter)
-            try:
-                await radio.start()
-            except BaseException:
-                await radio.stop()
-                raise
-            self._radio = radio
-        return LeAdvertLink(self, self._radio, peer)
+        async with self._turn:
+            if self._radio is None or self._radio.is_lost:
+                radio = _Radio(self._adapter)
+                try:
+                    await radio.start()
+                except BaseException:
+                    await radio.stop()
+                    raise
+                self._radio = radio
+            return LeAdvertLink(self, self._radio, peer)
 
     async def listen(self) -> Listener:
         raise UsageError("le_advert has no connections to wait for: connect to each peer that is to be heard")
@@ -134,6 +139,7 @@ class _Radio:
         self._hci.lost.add_done_callback(lambda lost: self._on_lost())
         self._turn = asyncio.Lock()
         self._prepared = self._advertising = False
+        self._event_seconds = 0.0
         self._datagrams = 0
         self._repairing = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -147,12 +153,7 @@ class _Radio:
         try:
             await self._scan()
         except hci.HciError as refused:
-            if refused.status == hci.COMMAND_DISALLOWED:
-                raise BearerError(
-                    "the controller refuses legacy scanning: it uses extended advertising, which this bearer does not"
-                    " speak; take another adapter, or another bearer for the establishment"
-                ) from refused
-            raise
+            raise _explained(refused) from None
 
     async def stop(self) -> None:
         for task in self._tasks:
@@ -170,14 +171,18 @@ class _Radio:
         payload = bytes([len(structure)]) + structure.ljust(31, b"\0")
         self._datagrams += 1
         async with self._turn:
-            if not self._prepared:
-                await self._prepare_advertiser()
-            await self._hci.command(hci.LE_SET_ADVERTISING_DATA, payload)
-            if not self._advertising:
-                await self._hci.command(hci.LE_SET_ADVERTISING_ENABLE, b"\1")
-                self._advertising = True
-            await asyncio.sleep(EVENT_SECONDS)
-        asyncio.get_running_loop().call_later(GAP_SECONDS, self._if_nothing_follows, self._datagrams)
+            try:
+                if not self._prepared:
+                    await self._prepare_advertiser()
+                await self._hci.command(hci.LE_SET_ADVERTISING_DATA, payload)
+                if not self._advertising:
+                    self._advertising = True
+                    await self._hci.command(hci.LE_SET_ADVERTISING_ENABLE, b"\1")
+                await asyncio.sleep(self._event_seconds)
+            except hci.HciError as refused:
+                raise _explained(refused) from None
+            finally:
+                asyncio.get_running_loop().call_later(GAP_SECONDS, self._if_nothing_follows, self._datagrams)
 
     def _if_nothing_follows(self, datagrams: int) -> None:
         if datagrams == self._datagrams and not self.is_lost:
@@ -209,6 +214,7 @@ class _Radio:
             )  # own address: public
             try:
                 await self._hci.command(hci.LE_SET_ADVERTISING_PARAMETERS, parameters)
+                self._event_seconds = units * UNIT_SECONDS + DELAY_SECONDS
                 break
             except hci.HciError:
                 if units == OLD_INTERVAL_UNITS:
@@ -243,6 +249,7 @@ class _Radio:
             self._start(self._set_again())
 
     async def _set_again(self) -> None:
+        await asyncio.sleep(REPAIR_SECONDS)
         async with self._turn:
             self._repairing = self._prepared = False
             await self._scan()
@@ -250,3 +257,12 @@ class _Radio:
     def _on_lost(self) -> None:
         for link in self.links:
             link.wake()
+
+
+def _explained(refused: hci.HciError) -> BearerError:
+    if refused.status != hci.COMMAND_DISALLOWED:
+        return refused
+    return BearerError(
+        "the controller refuses legacy advertising: it has been told to use extended, which this bearer does not speak;"
+        " take another adapter, or another bearer for the establishment"
+    )

@@ -50,13 +50,13 @@ class MemoryBearer(Bearer):
         here, there = MemoryLink(self._air, peer), MemoryLink(self._air, self._address)
         here.other, there.other = there, here
         self._ends.append(here)
-        listener.accepted.put_nowait(there)
+        listener.accept_later(there)
         return here
 
     async def listen(self) -> Listener:
         if self._address in self._air.listeners:
             raise BearerError(f"{self._address} is listened on already: close the other listener first")
-        listener = self._air.listeners[self._address] = MemoryListener(self._air, self._address)
+        listener = self._air.listeners[self._address] = MemoryListener(self._air, self._address, self._ends)
         self._ends.append(listener)
         return listener
 
@@ -69,21 +69,25 @@ class MemoryBearer(Bearer):
 class MemoryListener(Listener):
     """Made by `MemoryBearer.listen`."""
 
-    def __init__(self, air: MemoryAir, address: str) -> None:
-        self._air, self._address = air, address
-        self.accepted: asyncio.Queue[MemoryLink | None] = asyncio.Queue()
+    def __init__(self, air: MemoryAir, address: str, ends: list[MemoryLink | MemoryListener]) -> None:
+        self._air, self._address, self._ends = air, address, ends
+        self._accepted: asyncio.Queue[MemoryLink | None] = asyncio.Queue()
+
+    def accept_later(self, link: MemoryLink) -> None:
+        self._ends.append(link)
+        self._accepted.put_nowait(link)
 
     async def accept(self) -> Link:
-        link = await self.accepted.get()
+        link = await self._accepted.get()
         if link is None:
-            self.accepted.put_nowait(None)
+            self._accepted.put_nowait(None)
             raise BearerError(f"{self._address} no longer listens")
         return link
 
     async def close(self) -> None:
         if self._air.listeners.get(self._address) is self:
             del self._air.listeners[self._address]
-            self.accepted.put_nowait(None)
+            self._accepted.put_nowait(None)
 
 
 class MemoryLink(Link):

@@ -18,7 +18,7 @@ from bt_selfsecure.bearers.base import Bearer, BearerError, Link, Listener, Trai
 from bt_selfsecure.bearers.bluez import BlueZ
 from bt_selfsecure.bearers.faults import fault, require_bluetooth_sockets
 from bt_selfsecure.bearers.sdp import find_rfcomm_channel
-from bt_selfsecure.bearers.sockets import ANY_ADDRESS, Readiness, StreamLink, require_bond
+from bt_selfsecure.bearers.sockets import Readiness, StreamLink, require_bond
 
 SERVICE_UUID: Final = "b7355ec5-0e11-4b1e-9c0e-5e1f5ec07e00"
 """Of the SDP record under which a node is found."""
@@ -38,13 +38,15 @@ class RfcommBearer(Bearer):
             raise BearerError(f"there is no RFCOMM channel {channel}: take 1 to 30, or none to use SDP")
         self._adapter, self._channel, self._pair = adapter, channel, pair
         self._bluez: BlueZ | None = None
+        self._preparing = asyncio.Lock()
 
     async def connect(self, peer: str) -> Link:
-        require_bluetooth_sockets()
         bluez = await self._agent()
-        channel = self._channel or await find_rfcomm_channel(peer, SERVICE_UUID)
+        own = hci.adapter_address(self._adapter)
+        channel = self._channel or await find_rfcomm_channel(own, peer, SERVICE_UUID)
         sock = _socket(peer)
         try:
+            sock.bind((own, 0))
             async with asyncio.timeout(CONNECT_SECONDS):
                 await asyncio.get_running_loop().sock_connect(sock, (peer, channel))
         except OSError as error:  # TimeoutError is one
@@ -58,11 +60,9 @@ class RfcommBearer(Bearer):
         return self._link(sock, peer)
 
     async def listen(self) -> Listener:
-        require_bluetooth_sockets()
-        if self._channel:
-            await self._agent()
-            return _ChannelListener(self)
         bluez = await self._agent()
+        if self._channel:
+            return _ChannelListener(self)
         if bluez is None:
             raise BearerError("bluetoothd is needed to offer RFCOMM by SDP: start it, or name a channel as in rfcomm#3")
         return await _ProfileListener.start(self, bluez)
@@ -74,9 +74,11 @@ class RfcommBearer(Bearer):
 
     async def _agent(self) -> BlueZ | None:
         """Our connection to bluetoothd; None where it does not run."""
-        if self._bluez is None or self._bluez.is_lost:
-            self._bluez = await BlueZ.prepare(self._adapter, pair=self._pair)
-        return self._bluez
+        require_bluetooth_sockets()
+        async with self._preparing:
+            if self._bluez is None or self._bluez.is_lost:
+                self._bluez = await BlueZ.prepare(self._adapter, pair=self._pair)
+            return self._bluez
 
     def _link(self, sock: socket.socket, peer: str) -> Link:
         connection = None
@@ -100,9 +102,10 @@ class _ChannelListener(Listener):
 
     def __init__(self, bearer: RfcommBearer) -> None:
         self._bearer = bearer
+        own = hci.adapter_address(bearer._adapter)
         sock = _socket("anybody")
         try:
-            sock.bind((ANY_ADDRESS, bearer._channel))
+            sock.bind((own, bearer._channel))
             sock.listen(BACKLOG)
         except OSError as error:
             sock.close()
@@ -160,5 +163,5 @@ class _ProfileListener(Listener):
         raise BearerError("bluetoothd is gone, and with it the RFCOMM listener", transient=True)
 
     async def close(self) -> None:
-        await self._bluez.unregister_profile(SERVICE_UUID)
+        await self._bluez.unregister_profile()
         self._end()

@@ -24,7 +24,8 @@ SECONDS: Final = 30.0
 SEARCH_ATTRIBUTE_REQUEST: Final = 0x06
 SEARCH_ATTRIBUTE_RESPONSE: Final = 0x07
 PROTOCOL_DESCRIPTOR_LIST: Final = 0x0004
-RFCOMM_PROTOCOL: Final = 0x0003
+RFCOMM_PROTOCOL: Final = b"\0\0\0\3"
+BASE_UUID: Final = bytes.fromhex("00001000800000805f9b34fb")  # what follows a short one: Core Vol 3 Part B 2.5.1
 MAX_ANSWER_BYTES: Final = 0xFFFF
 MAX_RESPONSES: Final = 64
 MAX_DEPTH: Final = 8
@@ -35,13 +36,15 @@ class SdpError(BearerError):
     """The peer's answer is none of SDP's."""
 
 
-async def find_rfcomm_channel(peer: str, service: str) -> int:
-    """The channel of the service with this UUID. Raises `BearerError` where the peer can't be asked or has none."""
+async def find_rfcomm_channel(own: str, peer: str, service: str) -> int:
+    """The channel of the service with this UUID; `own` is the address of the adapter that asks. Raises `BearerError`
+    where the peer can't be asked or has none."""
     loop = asyncio.get_running_loop()
     kind = socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK
     lists, continuation = b"", b"\0"
     try:
         with socket.socket(socket.AF_BLUETOOTH, kind, socket.BTPROTO_L2CAP) as sock:
+            sock.bind((own, 0))
             async with asyncio.timeout(SECONDS):
                 await loop.sock_connect(sock, (peer, SDP_PSM))
                 for transaction in range(MAX_RESPONSES):
@@ -90,10 +93,8 @@ def rfcomm_channel(lists: bytes) -> int | None:
 
 
 def _is_rfcomm(protocol: bytes) -> bool:
-    base = uuid.UUID("00000000-0000-1000-8000-00805f9b34fb").bytes  # Core Vol 3 Part B 2.5.1
-    return protocol.rjust(4, b"\0") + base[4:] == RFCOMM_PROTOCOL.to_bytes(4) + base[4:] or (
-        protocol == RFCOMM_PROTOCOL.to_bytes(4) + base[4:]
-    )
+    whole = protocol if len(protocol) == 16 else protocol.rjust(4, b"\0") + BASE_UUID
+    return whole == RFCOMM_PROTOCOL + BASE_UUID
 
 
 def _sequences(element: Any) -> Iterator[list[Any]]:

@@ -22,7 +22,6 @@ BT_SECURITY: Final = 4
 BT_FLUSHABLE: Final = 8  # include/net/bluetooth/bluetooth.h
 MEDIUM: Final = b"\x02\x00"
 """struct bt_security: encrypted, and paired for good (general bonding)."""
-ANY_ADDRESS: Final = "00:00:00:00:00:00"
 
 
 def bind_raw(sock: socket.socket, address: bytes) -> None:

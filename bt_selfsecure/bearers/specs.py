@@ -36,7 +36,7 @@ def parse_spec(text: str) -> BearerSpec:
     name, number = found["name"], int(found["number"] or 0)
     if name not in NAMES:
         raise UsageError(f"there is no bearer {name!r}: take {', '.join(NAMES)}")
-    if number and name not in _NUMBERED:
+    if found["number"] and name not in _NUMBERED:
         raise UsageError(f"{name} takes no number: leave #{number} out")
     return BearerSpec(name, (found["peer"] or "").upper(), number, found["adapter"] or "hci0")
 
@@ -55,7 +55,7 @@ def open_bearer(spec: str | BearerSpec, *, pair: bool = True, flush_timeout_slot
         case "l2cap":
             from bt_selfsecure.bearers.l2cap import FLUSH_TIMEOUT_SLOTS, PSM, L2capBearer
 
-            slots = flush_timeout_slots or FLUSH_TIMEOUT_SLOTS
+            slots = FLUSH_TIMEOUT_SLOTS if flush_timeout_slots is None else flush_timeout_slots
             return L2capBearer(wanted.adapter, wanted.number or PSM, flush_timeout_slots=slots)
         case "le_advert":
             from bt_selfsecure.bearers.le_advert import LeAdvertBearer

@@ -17,6 +17,10 @@ from bt_selfsecure.bearers.base import Bearer, BearerError, Link, LinkClosedErro
 from bt_selfsecure.bearers.specs import open_bearer
 
 INDEX_BYTES = 2
+HELLO = b"?"
+HELLOS = 20
+LONG = 336
+"""Bytes: with its L2CAP header such a datagram is more than one DH5 packet."""
 QUIET_SECONDS = 5.0
 RETRIES = 60
 
@@ -27,6 +31,8 @@ class Exchange:
 
     sent: int
     received: int
+    long_lost: int
+    """Datagrams longer than one baseband packet that did not arrive."""
     garbled: int
     ordered: bool
     mtu: int
@@ -47,6 +53,15 @@ def sizes(mtu: int, count: int) -> list[int]:
     return [fit[number % len(fit)] for number in range(count)]
 
 
+async def meet(link: Link) -> None:
+    """On a broadcast nobody knows since when the other hears: call until it is heard, then some more for the other."""
+    heard = asyncio.create_task(link.receive())
+    while not heard.done():
+        await link.send(HELLO)
+    for _ in range(HELLOS):
+        await link.send(HELLO)
+
+
 async def exchange(link: Link, me: str, other: str, count: int) -> Exchange:
     """Both ends send `count` datagrams at once and look at what arrives, until all did or none comes any more."""
     numbers: list[int] = []
@@ -60,6 +75,8 @@ async def exchange(link: Link, me: str, other: str, count: int) -> Exchange:
         nonlocal garbled
         while len(numbers) < count:
             data = await link.receive()
+            if data == HELLO:
+                continue
             number = int.from_bytes(data[:INDEX_BYTES])
             garbled += len(data) < INDEX_BYTES or data != datagram(other, number, len(data))
             if not numbers or number != numbers[-1]:  # an advertisement is heard as often as it is on the air
@@ -75,8 +92,10 @@ async def exchange(link: Link, me: str, other: str, count: int) -> Exchange:
             break
     else:
         await receiving
+    lost = set(range(count)) - set(numbers)
+    long_lost = sum(sizes(link.mtu, count)[number] >= LONG for number in lost)
     ordered = numbers == sorted(numbers)
-    return Exchange(count, len(set(numbers)), garbled, ordered, link.mtu, link.traits.link_encrypted)
+    return Exchange(count, count - len(lost), long_lost, garbled, ordered, link.mtu, link.traits.link_encrypted)
 
 
 async def dial(bearer: Bearer, peer: str) -> Link:
@@ -116,6 +135,8 @@ async def check(role: str, spec: str, peer: str, what: str) -> Any:
     other = "listener" if role == "connect" else "dialler"
     try:
         link = await link_of(bearer, role, peer)
+        if link.traits.broadcast:
+            await meet(link)
         if what == "close":
             await link.send(b"x")
             if role == "connect":
