@@ -99,7 +99,8 @@ class NodeClient:
         """The message's number, once it is `durable` here or `acknowledged` by the peer."""
         query = urlencode({"port": port, "until": until, "timeout": f"{timeout:f}"})
         path = f"/v1/peers/{quote(peer, safe='')}/messages?{query}"
-        number: int = self._object("POST", path, message, wait=timeout)["id"]
+        wait = timeout if until == "acknowledged" else 0.0
+        number: int = self._object("POST", path, message, wait=wait)["id"]
         return number
 
     def receive(
@@ -107,9 +108,11 @@ class NodeClient:
     ) -> Generator[Received, None, None]:
         """Messages that nobody acknowledged yet; with `follow` it goes on until the node stops."""
         query = {"port": str(port), "follow": str(follow).lower()} | ({"peer": peer} if peer else {})
-        connection = _Connection(self._path, None if follow else ANSWER_S)
+        connection = _Connection(self._path, ANSWER_S)
         with closing(connection), _in_one_line(self._path):
             answer = self._ask(connection, "GET", "/v1/messages?" + urlencode(query))
+            if follow:
+                connection.sock.settimeout(None)
             while line := answer.readline():
                 fields = json.loads(line, object_hook=_Answer)
                 yield Received(**fields | {"message": base64.b64decode(fields["message"])})

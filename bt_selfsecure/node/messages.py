@@ -52,17 +52,24 @@ class Joiner:
     def __init__(self, pieces: Iterable[bytes] = ()) -> None:
         self.pieces = list(pieces)
         """Of the message that is under way."""
+        self._bytes = sum(map(len, self.pieces))
 
     def add(self, fragment: Fragment) -> bytes | None:
         """The message that this fragment completes, else None. What belongs to no message that began is dropped."""
         if fragment.first:
-            self.pieces = []
+            self.drop()
         elif not self.pieces:
             return None
         self.pieces.append(fragment.piece)
-        if sum(map(len, self.pieces)) > MAX_MESSAGE_BYTES:
-            self.pieces = []
+        self._bytes += len(fragment.piece)
+        if self._bytes > MAX_MESSAGE_BYTES:
+            self.drop()
         if fragment.more or not self.pieces:
             return None
-        message, self.pieces = b"".join(self.pieces), []
+        message = b"".join(self.pieces)
+        self.drop()
         return message
+
+    def drop(self) -> None:
+        """Forget the message that is under way; what is left of it is dropped as it comes."""
+        self.pieces, self._bytes = [], 0

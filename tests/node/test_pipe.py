@@ -49,6 +49,8 @@ class Running:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RETRY_S", 0.02)
+    # A connection that asyncio accepts while its server closes is never answered, unless the process ends.
+    monkeypatch.setattr("bt_selfsecure.node.client.ANSWER_S", 2.0)
 
 
 @pytest.fixture

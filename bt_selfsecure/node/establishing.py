@@ -1,0 +1,346 @@
+"""Agreeing on keys with one peer: who asks and when, what carries it, and what people are told of it.
+
+On a link travels everything, told apart by each frame's first octet. Where the establishment has a bearer of its own
+its frames go there, on a link that lasts as long as the establishment; on `le_advert` only the burst does, as
+advertisements, and the rest goes on the session's link.
+
+The end that dialled the link asks for the first key and for each that follows by policy. Where both ends ask at once
+the request of the lower address stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any, Final
+
+from bt_selfsecure.bearers.base import BearerError
+from bt_selfsecure.core.endpoint import Endpoint
+from bt_selfsecure.core.events import (
+    ActiveAttack,
+    Established,
+    EstablishFailed,
+    Event,
+    FrameRejected,
+    Rejection,
+    RequestRefused,
+)
+from bt_selfsecure.core.frames import Kind
+from bt_selfsecure.core.initiator import Initiator, InitiatorState
+from bt_selfsecure.core.responder import Responder, ResponderState
+from bt_selfsecure.errors import BtSelfSecureError
+from bt_selfsecure.node.config import address_bytes
+from bt_selfsecure.node.links import BackOff, PeerLinks, Start
+from bt_selfsecure.node.radio import BurstRadio
+from bt_selfsecure.node.surroundings import Surroundings
+
+log = logging.getLogger(__name__)
+
+GRACE: Final = 10.0
+"""Seconds that the end which did not dial leaves the first request to the other."""
+BURST_KINDS: Final = frozenset((Kind.RAND, Kind.RAND_COMPACT))
+_FOR_INITIATOR: Final = frozenset((Kind.ACCEPT, Kind.RESPONSE, Kind.END))
+_ASKING: Final = frozenset((InitiatorState.REQUESTING, InitiatorState.RESTING))
+_IDLE: Final = frozenset((ResponderState.IDLE, ResponderState.ESTABLISHED))
+
+
+class Establishing:
+    """Owned by `Peer`, which gives it what comes, sends what it has, and tells it of every event of its endpoints."""
+
+    def __init__(
+        self,
+        node: Surroundings,
+        name: str,
+        address: str,
+        links: PeerLinks,
+        start: Start,
+        heard: Callable[[bytes], Awaitable[None]],
+        wake: Callable[[], None],
+    ) -> None:
+        self.trouble = ""
+        """Why the last one failed; empty after a success."""
+        self.initiator: Initiator | None = None
+        self.responder: Responder | None = None
+        self.retry: Final = BackOff(asyncio.get_running_loop().time)
+        self._node, self._name, self._address, self._links, self._start = node, name, address, links, start
+        self._wake = wake
+        self._clock = asyncio.get_running_loop().time
+        self._hinted = False
+        self._connecting = self._accepting = False
+        self._outcomes: list[asyncio.Future[dict[str, Any]]] = []
+        self._burst: deque[bytes] = deque()
+        self._bursting = False
+        self._radio: Final = BurstRadio(node, address, start, heard, self._say)
+        self._rejections: Counter[Rejection] = Counter()
+        """Of initiators that are over."""
+
+    # --- whether
+
+    @property
+    def is_wanted(self) -> bool:
+        """Somebody waits for the outcome."""
+        return any(not outcome.done() for outcome in self._outcomes)
+
+    @property
+    def is_under_way(self) -> bool:
+        return self.initiator is not None or self._connecting or self._responds
+
+    @property
+    def _responds(self) -> bool:
+        return self.responder is not None and self.responder.state not in _IDLE
+
+    def ask(self) -> asyncio.Future[dict[str, Any]]:
+        """Agree on a new key now, or join what is under way; the outcome, as `Establishment` in openapi.py."""
+        outcome: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._outcomes = [*(other for other in self._outcomes if not other.done()), outcome]
+        self.retry.reset()
+        self._wake()
+        return outcome
+
+    def hint(self, why: str) -> None:
+        """The two seem to need a new key. Strangers can cause this: it is logged once and followed with back-off."""
+        if not self._hinted:
+            log.warning("%s: %s", self._name, why)
+            self._hinted = True
+            self._wake()
+
+    def forget_hint(self) -> None:
+        """The key that there is works."""
+        self._hinted = False
+
+    def consider(self, now: float, *, leads: bool, linked_since: float, has_key: bool, due: bool) -> None:
+        """Begin, if it is time. `leads`: this end dialled the link; `due`: the policy wants another key."""
+        if self.is_under_way or now < self.retry.until:
+            return
+        lonely = not has_key and (leads or now - linked_since > GRACE)
+        if self.is_wanted or self._hinted or lonely or (due and leads):
+            self._connecting = True
+            self._start(self._begin(), "establish")
+
+    async def _begin(self) -> None:
+        bearer = self._node.establish_bearer
+        try:
+            if bearer not in (self._node.session_bearer, "le_advert") and not self._links.get(bearer):
+                link = await self._node.connect(bearer, self._address)
+                self._links.attach(bearer, link, dialled=True, dialler_wins=self._is_lower)
+        except BtSelfSecureError as error:
+            self.failed(str(error))
+            return
+        finally:
+            self._connecting = False
+        if not self._responds:
+            log.info("%s: establishing a key over %s", self._name, bearer)
+            config = self._node.establish_config(self._address)
+            self.initiator = Initiator(config, secrets.token_bytes, name=f"{self._name} initiator")
+            self.initiator.start(self._clock())
+        self._wake()
+
+    @property
+    def _is_lower(self) -> bool:
+        return address_bytes(self._node.own or "") < address_bytes(self._address)
+
+    # --- what comes
+
+    def receive(self, data: bytes, now: float) -> None:
+        """A frame of an establishment."""
+        kind = data[0] & 15
+        if kind == Kind.REQUEST and self._own_request_stands():
+            return
+        if kind in _FOR_INITIATOR or (kind in BURST_KINDS and not self._responds):
+            if self.initiator:
+                self.initiator.receive_frame(data, now)
+            else:
+                self._rejections[Rejection.NOT_FOR_US] += 1
+        else:
+            self._the_responder().receive_frame(data, now)
+
+    def _own_request_stands(self) -> bool:
+        """Where both ends ask."""
+        if self.initiator and self.initiator.state in _ASKING and not self._is_lower:
+            self._end_initiator()
+            self.retry.failed()
+        return self.initiator is not None
+
+    def _the_responder(self) -> Responder:
+        if self.responder is None:
+            config = self._node.establish_config(self._address)
+            admit, identity = config.admit, address_bytes(self._address)
+            config = replace(config, admit=lambda asking: asking == identity and admit(asking))
+            self.responder = Responder(config, secrets.token_bytes, name=f"{self._name} responder")
+        return self.responder
+
+    # --- what becomes of it
+
+    def on_event(self, event: Event, endpoint: Endpoint) -> None:
+        match event:
+            case EstablishFailed() if endpoint is self.initiator:
+                self.failed(event.reason.value + (f": {event.detail}" if event.detail else ""))
+            case EstablishFailed():
+                self._say(f"its establishment failed: {event.reason.value}")
+            case RequestRefused():
+                self._say(f"its request is refused: {event.reason.value}")
+            case ActiveAttack():
+                self._say("contradicting burst packets: an active attack")
+            case FrameRejected():
+                log.debug("%s: %s %s", self._name, event.reason.value, event.detail)
+            case _:
+                log.debug("%s: %s", self._name, event)
+
+    def succeeded(self, event: Established, endpoint: Endpoint) -> dict[str, Any]:
+        """Both ends hold a new key: the facts about it, as `Key` in openapi.py."""
+        facts = {
+            "fingerprint": event.fingerprint,
+            "secret_bits": event.secret_bits,
+            "target_bits": event.target_bits,
+            "sent": event.sent,
+            "received": len(event.received),
+            "sas": str(event.sas),
+            "authenticated": event.authenticated,
+            "hybrid": event.hybrid,
+            "bearer": self._node.establish_bearer,
+            "rests_on": self._rests_on(event.hybrid),
+            "since": time.time(),
+        }
+        log.info("%s: key %s, %.0f secret bits", self._name, event.fingerprint, event.secret_bits)
+        if endpoint is self.initiator:
+            self._end_initiator()
+        self._hinted = False
+        self.trouble = ""
+        self.retry.reset()
+        self._tell({"established": True, "peer": self._name, "reason": ""} | facts)
+        return facts
+
+    def failed(self, reason: str) -> None:
+        """What this end began is over without a key; it is tried again later where there is still need."""
+        self._end_initiator()
+        self.retry.failed()
+        self._say(f"no key: {reason}")
+        self._tell({"established": False, "peer": self._name, "reason": reason})
+        self._wake()
+
+    def link_lost(self, bearer: str, why: str) -> None:
+        """A link that carried it is gone."""
+        if bearer == self._control_bearer or bearer == self._node.establish_bearer:
+            if self.responder:
+                self.responder.close(self._clock())
+            if self.initiator:
+                self.failed(why)
+
+    def fail_outcomes(self, reason: str) -> None:
+        """There is no way to the peer now."""
+        self._tell({"established": False, "peer": self._name, "reason": reason})
+
+    def reset(self) -> None:
+        """The adapter is gone: nothing is under way, and another one may come."""
+        if self.initiator:
+            self._end_initiator()
+        self.responder = None
+        self._radio.release()
+
+    def _end_initiator(self) -> None:
+        if self.initiator:
+            self._rejections.update(self.initiator.rejections)
+            self.initiator = None
+        self._burst.clear()
+        own = self._links.get(self._node.establish_bearer)
+        if own and own.dialled and own.bearer != self._node.session_bearer:
+            self._links.hang_up(own.bearer)
+
+    def _tell(self, outcome: dict[str, Any]) -> None:
+        for waiting in self._outcomes:
+            if not waiting.done():
+                waiting.set_result(outcome)
+        self._outcomes.clear()
+
+    def _say(self, text: str) -> None:
+        if text != self.trouble:
+            log.warning("%s: %s", self._name, text)
+        self.trouble = text
+
+    def _rests_on(self, hybrid: bool) -> str:
+        bearer = self._node.establish_bearer
+        line = self._links.get(bearer)
+        text = self._node.rests_on(bearer == "le_advert" or (line is not None and line.link.traits.losses_visible))
+        return f"{text} X25519 is mixed in: an eavesdropper must break that as well." if hybrid else text
+
+    # --- what goes
+
+    async def send(self, data: bytes) -> None:
+        """A frame of an endpoint of ours. Raises `LocalError` if it fits no link."""
+        kind = data[0] & 15
+        if kind in BURST_KINDS:
+            self._burst.append(data)
+            if not self._bursting:
+                self._bursting = True
+                self._start(self._send_burst(), "burst")
+        elif kind == Kind.ACCEPT and self._node.establish_bearer == "le_advert":
+            if not self._accepting:  # else the request is repeated, and the accept with it
+                self._accepting = True
+                self._start(self._accept(data), "accept")
+        else:
+            await self._links.send(self._control_bearer, data)
+
+    @property
+    def _control_bearer(self) -> str:
+        own = self._node.establish_bearer
+        return own if self._links.get(own) else self._node.session_bearer
+
+    async def _accept(self, data: bytes) -> None:
+        """Whoever accepts a burst is listening when it begins."""
+        try:
+            if await self._radio.hold():
+                await self._links.send(self._control_bearer, data)
+        finally:
+            self._accepting = False
+
+    async def _send_burst(self) -> None:
+        """In a task of its own: a burst waits for the radio, and nothing else may wait for it."""
+        try:
+            while self._burst:
+                data = self._burst.popleft()
+                if self._node.establish_bearer == "le_advert":
+                    await self._advertise(data)
+                else:
+                    await self._links.send(self._control_bearer, data)
+        finally:
+            self._bursting = False
+
+    async def _advertise(self, data: bytes) -> None:
+        link = await self._radio.hold()
+        if link is None:
+            self._burst.clear()
+            return
+        try:
+            await link.send(data)
+        except BearerError as error:
+            self._say(str(error))
+
+    def mind_the_radio(self) -> None:
+        """Give it back when no burst is sent or awaited."""
+        if not (self.initiator or self._responds or self._bursting or self._accepting):
+            self._radio.release()
+
+    # --- what is told about it
+
+    @property
+    def rejections(self) -> Counter[Rejection]:
+        """Frames that changed nothing, by reason."""
+        total = Counter(self._rejections)
+        for endpoint in (self.initiator, self.responder):
+            if endpoint:
+                total.update(endpoint.rejections)
+        return total
+
+    @property
+    def progress(self) -> dict[str, int] | None:
+        """Burst packets that were sent, or received, of the most that may be."""
+        if self.initiator:
+            return {"sent": self.initiator.sent - len(self._burst), "of": self.initiator.config.max_burst}
+        if self._responds and self.responder:
+            return {"sent": self.responder.received, "of": self.responder.config.max_burst}
+        return None

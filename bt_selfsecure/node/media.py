@@ -1,0 +1,132 @@
+"""Where a node's bearers come from, and what fits them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
+
+from bt_selfsecure.bearers.base import Bearer, Link
+from bt_selfsecure.bearers.specs import open_bearer, parse_spec
+from bt_selfsecure.core import limits
+from bt_selfsecure.core.frames import Profile, encode
+from bt_selfsecure.core.keychain import Chain
+from bt_selfsecure.core.suites import SUITES
+from bt_selfsecure.errors import BtSelfSecureError
+from bt_selfsecure.node.config import Config, bearer_spec
+from bt_selfsecure.node.links import BackOff
+
+log = logging.getLogger(__name__)
+
+FRAME_BYTES: Final = {"l2cap": 335, "ipsp": 1200}
+"""Longest frame of a session by bearer: one baseband packet, one IPv6 packet. Elsewhere the core's own limit rules."""
+
+
+class Media(Protocol):
+    """The kernel's adapter, or a test's memory."""
+
+    def open(self, name: str) -> Bearer:
+        """The bearer of that name. Raises `BtSelfSecureError`."""
+
+
+class KernelMedia:
+    """Bearers on the configured adapter."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    def open(self, name: str) -> Bearer:
+        config = self._config
+        table = config.session.bearer if bearer_name(config.session.bearer) == name else config.establish.bearer
+        return open_bearer(
+            bearer_spec(config, table), pair=config.rfcomm.pair, flush_timeout_slots=config.l2cap.flush_timeout_slots
+        )
+
+
+class Bearers:
+    """Opened when they are needed. `on_link` is given each link that a peer dials; False if it is not welcome."""
+
+    def __init__(self, media: Media, on_link: Callable[[str, Link], bool]) -> None:
+        self.troubles: dict[str, str] = {}
+        """Why no peer can dial, by bearer."""
+        self._media, self._on_link = media, on_link
+        self._bearers: dict[str, Bearer] = {}
+        self._listeners: list[asyncio.Task[None]] = []
+
+    async def connect(self, name: str, address: str) -> Link:
+        """Raises `BtSelfSecureError`."""
+        return await self._open(name).connect(address)
+
+    def listen(self, names: Iterable[str]) -> None:
+        """From now until `close`; what fails is tried again."""
+        for name in sorted(names):
+            self._listeners.append(asyncio.create_task(self._listen(name), name=f"listen on {name}"))
+
+    async def close(self) -> None:
+        """Nothing is held of the adapter; `listen` and `connect` begin anew."""
+        for task in self._listeners:
+            task.cancel()
+        await asyncio.gather(*self._listeners, return_exceptions=True)
+        for bearer in self._bearers.values():
+            with contextlib.suppress(BtSelfSecureError):
+                await bearer.close()
+        self._listeners.clear()
+        self._bearers.clear()
+        self.troubles.clear()
+
+    def _open(self, name: str) -> Bearer:
+        if name not in self._bearers:
+            self._bearers[name] = self._media.open(name)
+        return self._bearers[name]
+
+    async def _listen(self, name: str) -> None:
+        clock = asyncio.get_running_loop().time
+        retry = BackOff(clock)
+        while True:
+            try:
+                await self._accept_links(name, retry)
+            except BtSelfSecureError as error:
+                if self.troubles.get(name) != str(error):
+                    log.warning("%s: %s", name, error)
+                self.troubles[name] = str(error)
+            except Exception:
+                log.exception("a fault of this program in listening on %s, please report it", name)
+                self.troubles[name] = "nobody can dial: see the log"
+            retry.failed()
+            await asyncio.sleep(max(0.0, retry.until - clock()))
+
+    async def _accept_links(self, name: str, retry: BackOff) -> None:
+        listener = await self._open(name).listen()
+        self.troubles.pop(name, None)
+        retry.reset()
+        try:
+            while True:
+                link = await listener.accept()
+                if not self._on_link(name, link):
+                    log.info("a link of %s is refused: no peer of ours, or too many links", link.peer)
+                    await link.close()
+        finally:
+            await listener.close()
+
+
+def bearer_name(bearer: str) -> str:
+    """Of a key `bearer` in the configuration."""
+    return parse_spec(bearer).name
+
+
+def fragment_bytes(config: Config) -> int:
+    """Longest message of a session that fits a frame of its bearer."""
+    suite = SUITES[Profile[config.establish.profile.upper()]]
+    frame, _ = Chain.start(suite, bytes(limits.KEY_BYTES), b"", 1).seal(b"", 0, bytes)
+    longest = FRAME_BYTES.get(bearer_name(config.session.bearer), limits.MAX_FRAME_BYTES)
+    return min(limits.MAX_MESSAGE_BYTES, longest - len(encode(frame)))
+
+
+def most_packets(config: Config) -> int:
+    """Most packets of a burst whose received set, as a bitmap, fits one frame of the bearer that carries it."""
+    carrier = bearer_name(config.establish.bearer)
+    if carrier == "le_advert":
+        carrier = bearer_name(config.session.bearer)
+    return (FRAME_BYTES["ipsp"] - 64) * 8 if carrier == "ipsp" else limits.MAX_BURST

@@ -1,0 +1,63 @@
+"""Fragments that wait for one peer's session: in memory, and in the journal."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Final
+
+from bt_selfsecure.node.journal import Journal
+from bt_selfsecure.node.messages import parse
+
+OUTBOX_BYTES: Final = 8 << 20
+"""Of one peer's messages, besides their number."""
+
+
+class Outbox:
+    """One peer's, the oldest first. Each fragment has a number; that of its last fragment is a message's own."""
+
+    def __init__(self, journal: Journal, address: str) -> None:
+        self._journal, self._address = journal, address
+        self._fragments = deque(journal.outbox(address))
+        self._restored = self._fragments[-1][0] if self._fragments else 0
+        self._bytes = sum(len(fragment) for _, fragment in self._fragments)
+        self.messages = sum(_ends_message(fragment) for _, fragment in self._fragments)
+        """Those that wait, counting one whose first fragments are gone."""
+
+    def __bool__(self) -> bool:
+        return bool(self._fragments)
+
+    def has_room(self, size: int) -> bool:
+        """For a message of so many bytes."""
+        return not self._fragments or self._bytes + size <= OUTBOX_BYTES
+
+    def put(self, fragments: Iterable[bytes]) -> int:
+        """Note a message's fragments in the journal; the message's number."""
+        number = 0
+        for fragment in fragments:
+            number = self._journal.next_id("outbox")
+            self._journal.write(self._address, "INSERT INTO outbox VALUES (?, ?, ?)", number, self._address, fragment)
+            self._fragments.append((number, fragment))
+            self._bytes += len(fragment)
+        self.messages += 1
+        return number
+
+    def take(self) -> tuple[int, bytes]:
+        """The oldest fragment and its number, no longer here nor, with the next commit, in the journal."""
+        number, fragment = self._fragments.popleft()
+        self._bytes -= len(fragment)
+        self.messages -= _ends_message(fragment)
+        self._journal.write(self._address, "DELETE FROM outbox WHERE id = ?", number)
+        return number, fragment
+
+    def take_restored(self, count: int) -> list[int]:
+        """Take so many of those that were here when this node started, if there are as many; their numbers."""
+        taken: list[int] = []
+        while self._fragments and self._fragments[0][0] <= self._restored and len(taken) < count:
+            taken.append(self.take()[0])
+        return taken
+
+
+def _ends_message(fragment: bytes) -> bool:
+    parsed = parse(fragment)
+    return parsed is None or not parsed.more

@@ -1,0 +1,306 @@
+"""The session with one peer: what it is fed with, what it delivers, and what of it must last."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from bt_selfsecure.core.events import (
+    Established,
+    Event,
+    FrameRejected,
+    MessageDelivered,
+    MessageReceived,
+    Persist,
+    ReestablishNeeded,
+    Resynchronised,
+    Unreachable,
+)
+from bt_selfsecure.core.recovery import RecordError, Role, SessionRecord
+from bt_selfsecure.core.session import Session
+from bt_selfsecure.errors import BtSelfSecureError
+from bt_selfsecure.node.config import address_bytes
+from bt_selfsecure.node.errors import QueueFullError
+from bt_selfsecure.node.journal import JournalError, PeerRow
+from bt_selfsecure.node.messages import Joiner, parse, split
+from bt_selfsecure.node.outbox import Outbox
+from bt_selfsecure.node.surroundings import Surroundings
+
+log = logging.getLogger(__name__)
+
+HOUR: Final = 3600.0
+DAY: Final = 24 * HOUR
+
+
+class PeerSession:
+    """Owned by `Peer`, which gives its frames and takes them, and tells it of every event of its session."""
+
+    def __init__(
+        self,
+        node: Surroundings,
+        name: str,
+        address: str,
+        *,
+        wake: Callable[[], None],
+        hint: Callable[[str], None],
+        agreed: Callable[[], None],
+    ) -> None:
+        """`wake` asks for the pump, `hint` for a new key; `agreed` says that the present one works."""
+        self.session: Session | None = None
+        self.trouble = ""
+        """Of the last time; empty after a success."""
+        self.is_unreachable = False
+        """The peer does not answer."""
+        self.answered_at = 0.0
+        """Loop time of the last answer."""
+        self._node, self._name, self._address = node, name, address
+        self._wake, self._hint, self._tell_agreed = wake, hint, agreed
+        self._clock = asyncio.get_running_loop().time
+        self._agreed: set[bool] = set()
+        """Directions in which both ends have found together since start or new key; True is ours to send in."""
+        self._keyed_at = self._clock()
+        self._unpersisted = 0
+        self._facts: dict[str, Any] = {}
+        """About the key in use."""
+        self._offered: dict[str, Any] = {}
+        """About a newer one that the peer was not seen to use."""
+        self._synchronised = False
+        """The two ends have agreed at least once, so that rounds can be counted."""
+        self._next_out = self._next_in = 0
+        self._in_session: dict[int, int] = {}
+        """Numbers of the fragments that the session has, by Seq."""
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self.outbox: Final = Outbox(node.journal, address)
+        self._joiner = Joiner(node.journal.partial(address))
+        self._restore()
+
+    # --- out
+
+    async def send(self, message: bytes, port: int, *, acknowledged: bool) -> int:
+        """As `Peer.send`; the frames are left to the pump."""
+        fragments = list(split(message, port, self._node.fragment_bytes))
+        if self._node.journal.trouble:
+            raise JournalError(self._node.journal.trouble)
+        waiting = self.outbox.messages
+        if waiting >= self._node.queue_messages or not self.outbox.has_room(len(message)):
+            raise QueueFullError(f"{waiting} messages wait for {self._name}: try again when it has some of them")
+        number = self.outbox.put(fragments)
+        delivered = asyncio.get_running_loop().create_future()
+        if acknowledged:
+            self._waiting[number] = delivered
+        try:
+            self.feed()  # where the session is free its record is in the same transaction
+            self._node.journal.commit()
+            self._wake()
+            if acknowledged:
+                await delivered
+        finally:
+            self._waiting.pop(number, None)
+        return number
+
+    def feed(self) -> None:
+        """Give the session the next fragment, if it takes one now."""
+        if self.outbox and self.session and self.session.can_send and not self._node.journal.trouble:
+            number, fragment = self.outbox.take()
+            seq = self.session.send(fragment, self._clock())
+            self._in_session[seq] = number
+            self._next_out = seq + 1
+            self.take_events()
+
+    def stop_waiting(self) -> None:
+        """Nobody will learn from this object whether a message arrived."""
+        for delivered in self._waiting.values():
+            if not delivered.done():
+                delivered.set_exception(BtSelfSecureError("the node is stopping; the message stays queued"))
+
+    # --- events
+
+    def take_events(self) -> bool:
+        """Note, commit and tell what the session has to tell; whether there was anything."""
+        any_event = False
+        while self.session and (event := self.session.next_event()) is not None:
+            any_event = True
+            self._on_event(event)
+        return any_event
+
+    def _on_event(self, event: Event) -> None:
+        match event:
+            case MessageReceived():
+                self._on_received(event)
+            case MessageDelivered():
+                self._answered()
+                self._on_delivered(self._in_session.pop(event.seq, 0))
+            case Persist():
+                self._persist(event)
+            case Resynchronised():
+                self._on_resynchronised(event)
+            case Unreachable():
+                self.is_unreachable = True
+                self._say("it does not answer; messages wait")
+            case ReestablishNeeded():
+                self._hint(event.reason)
+            case FrameRejected():
+                log.debug("%s: %s %s", self._name, event.reason.value, event.detail)
+            case _:
+                log.debug("%s: %s", self._name, event)
+
+    def _on_received(self, event: MessageReceived) -> None:
+        fragment, had = parse(event.message), len(self._joiner.pieces)
+        if event.seq != self._next_in or (fragment and fragment.first):
+            self._joiner.drop()  # rounds are missing, forgotten by both ends in crashes: no message may bridge them
+        self._next_in = event.seq + 1
+        if fragment is None:
+            return
+        message = self._joiner.add(fragment)
+        if had and len(self._joiner.pieces) <= had:
+            self._node.journal.write(self._address, "DELETE FROM partial WHERE peer = ?", self._address)
+        if message is not None:
+            self._node.receive(self._address, fragment.port, message)
+        elif self._joiner.pieces:
+            number = self._node.journal.next_id("partial")
+            self._node.journal.write(
+                self._address, "INSERT INTO partial VALUES (?, ?, ?)", number, self._address, fragment.piece
+            )
+
+    def _on_delivered(self, number: int) -> None:
+        delivered = self._waiting.get(number)
+        if delivered and not delivered.done():
+            delivered.set_result(None)
+
+    def _on_resynchronised(self, event: Resynchronised) -> None:
+        log.info("%s: resynchronised, %s from round %d", self._name, "out" if event.sending else "in", event.seq)
+        self._answered()
+        self._agreed.add(event.sending)
+        if self.is_agreed:
+            self._tell_agreed()
+        if not event.sending:
+            return
+        # Rounds that the peer has and we know nothing of were sent before a crash that their traces did not survive:
+        # the oldest of what we took for waiting. Nothing was sent before the two ends had first agreed.
+        if self._synchronised:
+            for number in self.outbox.take_restored(event.seq - self._next_out):
+                self._on_delivered(number)
+        self._next_out = max(event.seq, self._next_out) if self._synchronised else event.seq
+        self._synchronised = True
+
+    def _answered(self) -> None:
+        self.is_unreachable, self.trouble, self.answered_at = False, "", self._clock()
+
+    def _say(self, text: str) -> None:
+        if text != self.trouble:
+            log.info("%s: %s", self._name, text)
+        self.trouble = text
+
+    # --- keys
+
+    @property
+    def is_agreed(self) -> bool:
+        """In both directions, since start or new key."""
+        return len(self._agreed) == 2
+
+    def take_key(self, event: Established, facts: dict[str, Any]) -> None:
+        """Go over to a new K_0."""
+        if self.session is None:
+            own = address_bytes(self._node.own or "")
+            role = Role.INITIATOR if own < address_bytes(self._address) else Role.RESPONDER
+            profile = self._node.establish_config(self._address).profile
+            self.session = Session.start(
+                profile, role, event.k0, self._node.session_config, secrets.token_bytes, name=self._name
+            )
+        self._offered = facts | {"begun_at": self._rounds}
+        self._agreed.clear()
+        self._keyed_at = self._clock()
+        # Always through a resynchronisation, also of a session that is new here: the peer's may not be.
+        self.session.rekey(event.k0, self._keyed_at)
+
+    @property
+    def _rounds(self) -> int:
+        record = self.session.record if self.session else None
+        return record.sending.chain.seq + record.receiving.chain.seq if record else 0
+
+    def is_due(self, now: float) -> bool:
+        """Whether the key is as old, or as much used, as the configuration allows, or the peer has not taken a newer.
+
+        Its age is by the wall clock, which may jump: a key from the future is as good as an old one, and for its age
+        no key is replaced before it was used for an hour of ours.
+        """
+        used = now - self._keyed_at
+        if self._offered:
+            return used > HOUR
+        if not self._facts:
+            return False
+        hours, messages = self._node.renew_hours, self._node.renew_messages
+        age = time.time() - float(self._facts["since"])
+        aged = bool(hours) and not -DAY <= age <= hours * HOUR and used > min(1.0, hours) * HOUR
+        return aged or (bool(messages) and self._rounds - int(self._facts["begun_at"]) > messages)
+
+    # --- the disk
+
+    def _restore(self) -> None:
+        row = self._node.journal.peer(self._address)
+        if row is None:
+            return
+        try:
+            record = SessionRecord.from_json(row.record)
+        except RecordError as error:
+            log.error("%s: %s", self._name, error)
+            self.trouble = str(error)
+            return
+        facts = json.loads(row.facts)
+        self._facts, self._offered, self._synchronised = facts["key"], facts["offered"], row.synchronised
+        self._next_out = record.sending.chain.seq + len(record.sending.messages)
+        self._next_in = record.receiving.chain.seq
+        config = self._node.session_config
+        self.session = Session.restore(record, config, secrets.token_bytes, self._clock(), name=self._name)
+
+    def _persist(self, event: Persist) -> None:
+        record = event.record
+        if self._offered and not record.sending.offer:
+            self._facts, self._offered = self._offered, {}
+        facts, synchronised = {"key": self._facts, "offered": self._offered}, self._synchronised
+        self._node.journal.keep(self._address, lambda: PeerRow(record.to_json(), json.dumps(facts), synchronised))
+        if event.sync:
+            self._unpersisted = event.token
+            self._commit()
+        else:
+            self._node.commit_later()
+
+    def commit_again(self) -> None:
+        """Where the disk did not take it."""
+        if self._unpersisted or self._node.journal.trouble:
+            self._commit()
+
+    def _commit(self) -> None:
+        try:
+            self._node.journal.commit(sync=True)
+        except JournalError as error:
+            self._say(str(error))
+            return
+        if self.session and self._unpersisted:
+            self.session.persisted(self._unpersisted)
+        self._unpersisted = 0
+
+    # --- what is told about it
+
+    @property
+    def key_status(self) -> dict[str, Any] | None:
+        """As `Key` in openapi.py."""
+        return {name: value for name, value in self._facts.items() if name != "begun_at"} or None
+
+    @property
+    def status(self) -> dict[str, Any] | None:
+        """As `Session` in openapi.py."""
+        if self.session is None:
+            return None
+        record = self.session.record
+        return {
+            "profile": record.profile.label,
+            "sent": record.sending.chain.seq,
+            "received": record.receiving.chain.seq,
+            "epoch": record.receiving.epoch,
+        }

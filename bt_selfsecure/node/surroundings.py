@@ -1,0 +1,47 @@
+"""What a peer needs of its node."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from bt_selfsecure.bearers.base import Link
+from bt_selfsecure.core.establish import EstablishConfig
+from bt_selfsecure.core.recovery import SessionConfig
+from bt_selfsecure.node.journal import Journal
+
+
+class Surroundings(Protocol):
+    """`service.Node` is one."""
+
+    journal: Journal
+    session_config: SessionConfig
+    session_bearer: str
+    establish_bearer: str
+    fragment_bytes: int
+    """Of one round's message."""
+    queue_messages: int
+    renew_hours: float
+    renew_messages: int
+
+    @property
+    def own(self) -> str | None:
+        """Device address of the adapter; None while there is none that works."""
+
+    def establish_config(self, address: str) -> EstablishConfig: ...
+    async def connect(self, bearer: str, address: str) -> Link:
+        """Raises `BtSelfSecureError`."""
+
+    def radio(self, address: str) -> AbstractAsyncContextManager[Link]:
+        """The broadcast link for a burst; other advertising and scanning of ours pauses meanwhile. Raises
+        `BtSelfSecureError`."""
+
+    def receive(self, address: str, port: int, message: bytes) -> None:
+        """A whole message; noted in the journal, not yet committed."""
+
+    def inbox_has_room(self, address: str) -> bool: ...
+    def commit_later(self) -> None:
+        """Within a second or so."""
+
+    def rests_on(self, losses_visible: bool) -> str:
+        """A sentence: on what a key's secrecy rests."""

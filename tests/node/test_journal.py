@@ -1,0 +1,326 @@
+"""The journal: what is committed lasts, what can't be used is left alone."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bt_selfsecure.core.recovery import SessionRecord
+from bt_selfsecure.errors import UsageError
+from bt_selfsecure.node import journal as module
+from bt_selfsecure.node.journal import APPLICATION_ID, FILE, MIGRATIONS, Journal, JournalError, PeerRow
+
+BOB = "B8:27:EB:00:00:02"
+FIXTURE = Path(__file__).parent / "fixtures" / "journal-1.sql"
+
+
+@contextlib.contextmanager
+def opened(directory: Path, *, sync_each: bool = True) -> Iterator[Journal]:
+    journal = Journal(directory, sync_each=sync_each)
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+def put(journal: Journal, fragment: bytes, peer: str = BOB) -> int:
+    number = journal.next_id("outbox")
+    journal.write(peer, "INSERT INTO outbox VALUES (?, ?, ?)", number, peer, fragment)
+    return number
+
+
+def fill(journal: Journal) -> None:
+    """Let the file grow no further."""
+    pages = journal._database.execute("PRAGMA page_count").fetchone()[0]
+    journal._database.execute(f"PRAGMA max_page_count = {pages}")
+
+
+def make_room(journal: Journal) -> None:
+    journal._database.execute("PRAGMA max_page_count = 1000000")
+
+
+def test_what_is_committed_is_there_again_and_what_is_only_noted_is_not(tmp_path: Path) -> None:
+    with opened(tmp_path) as journal:
+        put(journal, b"kept")
+        journal.keep(BOB, lambda: PeerRow("record", "{}", True))
+        journal.commit()
+        put(journal, b"lost")
+    with opened(tmp_path) as journal:
+        assert [fragment for _, fragment in journal.outbox(BOB)] == [b"kept"]
+        assert journal.peer(BOB) == PeerRow("record", "{}", True)
+        assert journal.addresses() == [BOB]
+
+
+def test_the_newest_state_of_a_peer_is_asked_for_at_the_commit(tmp_path: Path) -> None:
+    with opened(tmp_path) as journal:
+        journal.keep(BOB, lambda: PeerRow("old", "{}", False))
+        journal.keep(BOB, lambda: PeerRow("new", "{}", True))
+        journal.commit()
+        row = journal.peer(BOB)
+        assert row
+        assert row.record == "new"
+
+
+def test_no_id_is_given_out_twice_not_even_one_that_a_crash_made_undone(tmp_path: Path) -> None:
+    seen: set[int] = set()
+    for _ in range(3):
+        with opened(tmp_path, sync_each=False) as journal:
+            ids = [put(journal, b"x") for _ in range(5)]
+            assert ids == sorted(ids)
+            assert not seen & set(ids)
+            seen.update(ids)
+
+
+def test_what_waits_for_a_commit_is_called_once_after_it(tmp_path: Path) -> None:
+    calls = []
+    with opened(tmp_path) as journal:
+        put(journal, b"x")
+        journal.after_commit(BOB, lambda: calls.append(len(journal.outbox(BOB))))
+        assert calls == []
+        journal.commit()
+        journal.commit()
+    assert calls == [1]
+
+
+def test_what_is_discarded_is_not_written_and_others_changes_are(tmp_path: Path) -> None:
+    calls: list[str] = []
+    with opened(tmp_path) as journal:
+        put(journal, b"mine")
+        journal.after_commit(BOB, lambda: calls.append("mine"))
+        put(journal, b"other", "B8:27:EB:00:00:03")
+        journal.discard(BOB)
+        journal.commit()
+        assert journal.outbox(BOB) == []
+        assert len(journal.outbox("B8:27:EB:00:00:03")) == 1
+    assert calls == []
+
+
+def test_a_forgotten_peer_leaves_only_unread_messages(tmp_path: Path) -> None:
+    with opened(tmp_path) as journal:
+        put(journal, b"x")
+        journal.keep(BOB, lambda: PeerRow("record", "{}", True))
+        journal.write(BOB, "INSERT INTO inbox VALUES (?, ?, ?, ?, ?)", 1, BOB, 0, 0.0, b"unread")
+        journal.commit()
+        journal.forget(BOB)
+        journal.commit()
+        assert journal.peer(BOB) is None
+        assert journal.outbox(BOB) == []
+        assert len(journal.inbox()) == 1
+
+
+def test_a_full_disk_takes_all_or_nothing_and_the_next_commit_takes_what_waited(tmp_path: Path) -> None:
+    calls = []
+    with opened(tmp_path) as journal:
+        fill(journal)
+        put(journal, b"small")
+        put(journal, bytes(100_000))
+        journal.after_commit(BOB, lambda: calls.append(1))
+        with pytest.raises(JournalError, match="make room in the state directory"):
+            journal.commit()
+        assert journal.trouble
+        assert journal.outbox(BOB) == []
+        make_room(journal)
+        journal.commit()
+        assert not journal.trouble
+        assert calls == [1]
+        assert [len(fragment) for _, fragment in journal.outbox(BOB)] == [5, 100_000]
+
+
+def test_every_message_is_synced_and_in_every_w_what_asks_for_it(tmp_path: Path) -> None:
+    """strace is not needed: SQLite says how it would commit."""
+
+    def mode(journal: Journal) -> int:
+        return int(journal._database.execute("PRAGMA synchronous").fetchone()[0])
+
+    full, normal = 2, 1
+    with opened(tmp_path / "each") as journal:
+        assert mode(journal) == full
+    with opened(tmp_path / "w", sync_each=False) as journal:
+        assert mode(journal) == normal
+        modes = []
+        journal._database.set_trace_callback(lambda statement: modes.append(statement))
+        put(journal, b"x")
+        journal.commit()
+        assert not [statement for statement in modes if "FULL" in statement]
+        put(journal, b"x")
+        journal.commit(sync=True)
+        assert modes.index("PRAGMA synchronous = FULL") < modes.index("COMMIT", modes.index("COMMIT") + 1)
+        journal._database.set_trace_callback(None)
+        assert mode(journal) == normal
+
+
+def test_only_its_owner_reads_it(tmp_path: Path) -> None:
+    directory = tmp_path / "a" / "state"
+    with opened(directory) as journal:
+        put(journal, b"x")
+        journal.commit()
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+        assert {stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()} == {0o600}
+    (directory / FILE).chmod(0o644)  # as after a restored copy
+    with opened(directory):
+        assert stat.S_IMODE((directory / FILE).stat().st_mode) == 0o600
+
+
+def test_two_daemons_never_share_a_state_directory(tmp_path: Path) -> None:
+    with opened(tmp_path), pytest.raises(UsageError, match="another node uses"):
+        Journal(tmp_path, sync_each=True)
+    with opened(tmp_path):
+        pass
+
+
+def test_a_killed_daemon_leaves_no_lock_and_all_that_it_committed(tmp_path: Path) -> None:
+    program = (
+        "import os, sys, signal; from pathlib import Path\n"
+        "from bt_selfsecure.node.journal import Journal\n"
+        "journal = Journal(Path(sys.argv[1]), sync_each=False)\n"
+        f"journal.write('{BOB}', \"INSERT INTO outbox VALUES (1, '{BOB}', x'01')\"); journal.commit()\n"
+        f"journal.write('{BOB}', \"INSERT INTO outbox VALUES (2, '{BOB}', x'02')\")\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False, timeout=30)
+    with opened(tmp_path) as journal:
+        assert journal.outbox(BOB) == [(1, b"\1")]
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.name not in ("lock", FILE + "-shm")}
+
+
+def not_a_database(path: Path) -> None:
+    path.write_bytes(b"These are not the keys that you are looking for.\n" * 100)
+
+
+def another_programs(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE bookmark (url TEXT)")
+
+
+def another_programs_in_use(path: Path) -> None:
+    """With changes in its write-ahead log only."""
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("CREATE TABLE bookmark (url TEXT)")
+        database.commit()
+        for name in (FILE, FILE + "-wal"):
+            shutil.copy(path.parent / name, path.parent / f"copy-of-{name}")
+    for name in (FILE, FILE + "-wal"):
+        (path.parent / f"copy-of-{name}").rename(path.parent / name)
+
+
+def of_the_future(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.executescript(FIXTURE.read_text())
+        database.execute("PRAGMA user_version = 99")
+
+
+def with_a_torn_page(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.executescript(FIXTURE.read_text())
+        database.executemany("INSERT INTO outbox VALUES (?, 'x', randomblob(3000))", [(i,) for i in range(1, 20)])
+        database.commit()
+    with path.open("r+b") as file:
+        file.seek(4096 * 2)
+        file.write(b"\xff" * 4096 * 3)
+
+
+def cut_short(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.executescript(FIXTURE.read_text())
+    with path.open("r+b") as file:
+        file.truncate(5000)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (not_a_database, "damaged or no journal"),
+        (another_programs, "another program's"),
+        (another_programs_in_use, "another program's"),
+        (of_the_future, "newer version of this program"),
+        (with_a_torn_page, "damaged"),
+        (cut_short, "damaged"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named_and_left_untouched(tmp_path: Path, make: object, words: str) -> None:
+    path = tmp_path / FILE
+    make(path)  # type: ignore[operator]
+    path.chmod(0o640)
+    before = contents(tmp_path)
+    for _ in range(2):
+        with pytest.raises(UsageError) as refusal:
+            Journal(tmp_path, sync_each=True)
+        assert words in str(refusal.value)
+        assert str(path) in str(refusal.value)
+        assert "\n" not in str(refusal.value)
+    assert contents(tmp_path) == before
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("size", [1, 100, 511, 4096])
+def test_a_file_of_noise_is_refused(tmp_path: Path, size: int) -> None:
+    (tmp_path / FILE).write_bytes(b"\xa5" * size)
+    with pytest.raises(UsageError):
+        Journal(tmp_path, sync_each=True)
+    assert (tmp_path / FILE).read_bytes() == b"\xa5" * size
+
+
+def test_an_empty_file_is_a_beginning_that_a_crash_interrupted(tmp_path: Path) -> None:
+    (tmp_path / FILE).touch()
+    with opened(tmp_path) as journal:
+        assert journal.addresses() == []
+
+
+def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="can't use the state directory"):
+        Journal(tmp_path / "file" / "state", sync_each=True)
+
+
+def test_a_journal_of_format_1_is_read(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as database:
+        database.executescript(FIXTURE.read_text())
+    with opened(tmp_path) as journal:
+        row = journal.peer(BOB)
+        assert row
+        assert SessionRecord.from_json(row.record).sending.messages == (b"\2in flight",)
+        assert row.synchronised
+        assert journal.outbox(BOB) == [(10002, b"\3abc"), (10003, b"\0def")]
+        assert journal.partial(BOB) == [b"hel"]
+        assert journal.inbox() == [(10001, BOB, 1, 1700000100.5, b"world")]
+        assert journal.next_id("inbox") > 10001
+
+
+def test_migrations_run_once_each_and_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as database:
+        database.executescript(FIXTURE.read_text())
+    monkeypatch.setattr(
+        module,
+        "MIGRATIONS",
+        (*MIGRATIONS, "ALTER TABLE peer ADD COLUMN note TEXT;", "UPDATE peer SET note = 'of format 3';"),
+    )
+    for _ in range(2):
+        with opened(tmp_path) as journal:
+            database = journal._database
+            assert database.execute("PRAGMA user_version").fetchone() == (3,)
+            assert database.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
+            assert database.execute("SELECT note FROM peer").fetchall() == [("of format 3",)]
+
+
+def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as database:
+        database.executescript(FIXTURE.read_text())
+    monkeypatch.setattr(module, "MIGRATIONS", (*MIGRATIONS, "CREATE TABLE news (a); INSERT INTO nowhere VALUES (1);"))
+    with pytest.raises(UsageError, match="nowhere"):
+        Journal(tmp_path, sync_each=True)
+    monkeypatch.undo()
+    with opened(tmp_path) as journal:
+        assert journal.inbox()
+        assert journal._database.execute("SELECT count(*) FROM sqlite_master WHERE name = 'news'").fetchone() == (0,)
