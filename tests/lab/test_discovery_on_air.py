@@ -23,6 +23,8 @@ pytestmark = pytest.mark.lab
 PROGRAM = Path(__file__).with_name("discovery_node.py")
 BLUETOOTHD = "setsid /usr/libexec/bluetooth/bluetoothd --nodetach --experimental >/run/lab/bluetoothd.log 2>&1 & true"
 SETTLE_S = 60.0
+END = "[ ! -e /run/node.pid ] || { kill -9 $(cat /run/node.pid) 2>/dev/null; rm /run/node.pid; sleep 2; }"
+"""Of the node that runs on a machine, if there is one."""
 State = dict[str, Any]
 
 
@@ -34,7 +36,7 @@ class DiscoveryNode:
         self.address = lab.address(machine)
         lab.run(
             machine,
-            f"rm -f /run/node.json; {environment} PYTHONDONTWRITEBYTECODE=1 setsid {sys.executable} {PROGRAM} "
+            f"{END}; rm -f /run/node.json; {environment} PYTHONDONTWRITEBYTECODE=1 setsid {sys.executable} {PROGRAM} "
             f"{machine} </dev/null >/run/lab/node.log 2>&1 & echo $! >/run/node.pid",
         ).check()
         self.until(lambda state: True)
@@ -176,7 +178,7 @@ def test_a_restart_of_bluetoothd_is_survived(nodes: Nodes) -> None:
 def test_a_daemon_that_is_killed_leaves_no_advertisement_behind(nodes: Nodes) -> None:
     _, bob = nodes
     bob.until(advertises())
-    bob.lab.run("bob", "kill -9 $(cat /run/node.pid); echo 0 >/run/node.pid").check()
+    bob.lab.run("bob", "kill -9 $(cat /run/node.pid) && rm /run/node.pid").check()
     time.sleep(2)
     assert bob.lab.run("bob", "pgrep -f bt_selfsecure.node.beacon").status == 1
     instances = "busctl get-property org.bluez /org/bluez/hci0 org.bluez.LEAdvertisingManager1 ActiveInstances"
