@@ -43,6 +43,9 @@ _MEANINGS: Final = {
 }
 
 
+ABORTED: Final = "this computer cut it, as when its adapter is switched off: bluetoothctl power on"
+
+
 def fault(error: OSError, doing: str) -> BearerError:
     """The error as a sentence: "DOING: what it means: remedy"."""
     text, transient = _say(error, doing)
@@ -50,7 +53,9 @@ def fault(error: OSError, doing: str) -> BearerError:
 
 
 def closed(error: OSError, peer: str) -> LinkClosedError:
-    """The same for a link that has worked until now."""
+    """The same for a link that has worked until now: nobody refuses to pair any more."""
+    if error.errno == errno.ECONNABORTED:
+        return LinkClosedError(f"the link to {peer} ended: {ABORTED}", transient=True)
     text, transient = _say(error, f"the link to {peer} ended")
     return LinkClosedError(text, transient=transient)
 

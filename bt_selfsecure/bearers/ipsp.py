@@ -71,6 +71,11 @@ class IpspBearer(Bearer):
                 async with asyncio.timeout(CONNECT_SECONDS):
                     return await network.dial(peer)
             except TimeoutError as error:
+                if network.is_stale(peer):
+                    raise BearerError(
+                        f"no IPSP connection to {peer}: the kernel has kept one that is over; modprobe -r "
+                        "bluetooth_6lowpan as root, or restart the computer"
+                    ) from error
                 silent = OSError(errno.EHOSTDOWN, os.strerror(errno.EHOSTDOWN))
                 raise fault(silent, f"no IPSP connection to {peer}") from error
 
@@ -211,6 +216,10 @@ class _Network:
             raise
         finally:
             del self._dialled[number]
+
+    def is_stale(self, peer: str) -> bool:
+        """Whether the kernel lists a peer to which there is no LE connection."""
+        return peer in self._connected and not hci.connection_to(self._adapter, peer, hci.LE_LINK)
 
     async def listen(self) -> _IpspListener:
         if self.listener:

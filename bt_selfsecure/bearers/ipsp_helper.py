@@ -16,6 +16,7 @@ What net/bluetooth/6lowpan.c needs to be told carefully:
     a public address is type 1 for "connect" and type 0 for "disconnect"
     "connect" to a peer that is connected makes a second channel; so it is looked up first
     "connect" closes the kernel's listener; writing 1 to 6lowpan_enable again opens it
+    what closes after 0 was written to 6lowpan_enable stays in its list for ever; so that waits for the last peer
     words that it does not know it takes without complaint; so only these two are ever written
 """
 
@@ -110,9 +111,9 @@ class Helper:
                 self._disconnect(address)
         until = time.monotonic() + PATIENCE
         with contextlib.suppress(OSError):
-            while set(self._connected) & set(self._peers()) and time.monotonic() < until:
+            while self._peers() and time.monotonic() < until:
                 time.sleep(0.1)
-            if self._was_enabled == "0":
+            if self._was_enabled == "0" and not self._peers():
                 self._write(self._enable, "0")
 
     def _listen(self, adapter: int) -> None:

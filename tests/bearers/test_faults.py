@@ -41,7 +41,14 @@ def test_what_users_meet_has_a_remedy_and_says_whether_to_try_again(name: str) -
     assert said.transient is transient
     ended = closed(OSError(number, os.strerror(number)), "X")
     assert isinstance(ended, LinkClosedError)
-    assert str(ended) == str(said).replace("no connection to X", "the link to X ended")
+    if number != errno.ECONNABORTED:
+        assert str(ended) == str(said).replace("no connection to X", "the link to X ended")
+
+
+def test_a_link_that_this_computer_cuts_has_nothing_to_do_with_pairing() -> None:
+    cut = closed(OSError(errno.ECONNABORTED, os.strerror(errno.ECONNABORTED)), "X")
+    assert "adapter is switched off" in str(cut)
+    assert cut.transient
 
 
 def test_every_error_of_the_system_is_one_line_and_an_unknown_one_keeps_its_own_words() -> None:

@@ -190,7 +190,7 @@ def test_what_btmon_sees_of_rfcomm_payload_is_what_both_ends_counted(lab: Runnin
 
 def payload_bytes(capture: Path) -> dict[str, int]:
     """By tshark: of the frames that are on no multiplexer control channel."""
-    fields = ["-e", "frame.p2p_dir", "-e", "btrfcomm.len"]
+    fields = ["-e", "hci_mon.opcode", "-e", "btrfcomm.len"]
     shown = subprocess.run(
         ["tshark", "-r", capture, "-Y", "btrfcomm.frame_type == 0xef && btrfcomm.dlci != 0", "-T", "fields", *fields],
         check=True,
@@ -199,6 +199,6 @@ def payload_bytes(capture: Path) -> dict[str, int]:
     ).stdout
     total = {"sent": 0, "received": 0}
     for line in shown.splitlines():
-        direction, size = line.split("\t")
-        total["received" if int(direction, 0) else "sent"] += int(size)
+        opcode, size = line.split("\t")
+        total[{4: "sent", 5: "received"}[int(opcode)]] += int(size)
     return total

@@ -135,22 +135,3 @@ def test_four_machines_one_of_them_with_three_peers_at_once(lab_of: Callable[...
         nodes.judge("alice", other, 20)
     fingerprints = {peer["key"]["fingerprint"] for peer in nodes.status("alice")["peers"]}
     assert len(fingerprints) == len(others)
-
-
-def test_btmon_and_the_bearer_count_the_same_bytes_of_rfcomm(connected: Nodes) -> None:
-    """What a session sends is on the HCI, datagram by datagram, each with its length before it."""
-    lab = connected.lab
-    lab.run(
-        "alice", "setsid btmon -w /lab/traffic.snoop >/dev/null 2>&1 </dev/null & echo $! >/run/lab/btmon.pid; sleep 2"
-    )
-    sizes = (1, 100, 1000, 3000)
-    for size in sizes:
-        lab.run("alice", f"head -c {size} /dev/urandom | bt-selfsecure send bob --wait --port 9").check()
-    lab.run("alice", "sleep 1; kill $(cat /run/lab/btmon.pid); sleep 1").check()
-    counted = lab.run(
-        "alice", "tshark -r /lab/traffic.snoop -Y 'btrfcomm && hci_h4.direction == 0' -T fields -e btrfcomm.len"
-    )
-    payload = sum(int(length) for length in counted.check().split())
-    per_message = 1 + 36 + 2  # the fragment's head, the frame's, and the length on the stream
-    acknowledgements = 0  # alice acknowledges nothing: bob sends no message
-    assert payload == sum(size + per_message for size in sizes) + acknowledgements
