@@ -256,7 +256,7 @@ class _Network:
     def _change(self, interface: Interface | None) -> None:
         if interface == self._interface:
             return
-        self._close_socket("the interface is gone, and with it the connection")
+        self._close_socket("its interface is gone: the connection broke, or the adapter is off")
         self._interface = interface
         if interface:
             self._socket = Readiness(udp_socket(interface, self._port))
