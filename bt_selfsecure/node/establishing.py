@@ -133,7 +133,9 @@ class Establishing:
             return
         finally:
             self._connecting = False
-        if not self._responds:
+        if self._node.own is None:
+            self.failed("the adapter is gone")
+        elif not self._responds:
             log.info("%s: establishing a key over %s", self._name, bearer)
             config = self._node.establish_config(self._address)
             self.initiator = Initiator(config, secrets.token_bytes, name=f"{self._name} initiator")
@@ -142,7 +144,7 @@ class Establishing:
 
     @property
     def _is_lower(self) -> bool:
-        return address_bytes(self._node.own or "") < address_bytes(self._address)
+        return self._node.identity < address_bytes(self._address)
 
     # --- what comes
 

@@ -109,7 +109,7 @@ class Peer:
         """A link of this bearer is open; False if nobody is here to use it."""
         if not self._running:
             return False
-        lower = address_bytes(self._node.own or "") < address_bytes(self.address)
+        lower = self._node.identity < address_bytes(self.address)
         used = self._links.attach(bearer, link, dialled=dialled, dialler_wins=lower)
         if used and bearer == self._node.session_bearer:
             self._heard_at = self._asunder_since = self._clock()

@@ -105,6 +105,7 @@ class PeerSession:
 
     def feed(self) -> None:
         """Give the session the next fragment, if it takes one now."""
+        self.take_events()  # which fragment is the next can depend on where the two ends have just agreed to go on
         if self.outbox and self.session and self.session.can_send and not self._node.journal.trouble:
             number, fragment = self.outbox.take()
             seq = self.session.send(fragment, self._clock())
@@ -185,8 +186,11 @@ class PeerSession:
         if self._synchronised:
             for number in self.outbox.take_restored(event.seq - self._next_out):
                 self._on_delivered(number)
-        self._next_out = max(event.seq, self._next_out) if self._synchronised else event.seq
-        self._synchronised = True
+            self._next_out = max(event.seq, self._next_out)
+        elif self.session:
+            self._next_out, self._synchronised = event.seq, True
+            self._keep(self.session.record)
+            self._commit()  # before anything is sent
 
     def _answered(self) -> None:
         self.is_unreachable, self.trouble, self.answered_at = False, "", self._clock()
@@ -206,7 +210,7 @@ class PeerSession:
     def take_key(self, event: Established, facts: dict[str, Any]) -> None:
         """Go over to a new K_0."""
         if self.session is None:
-            own = address_bytes(self._node.own or "")
+            own = self._node.identity
             role = Role.INITIATOR if own < address_bytes(self._address) else Role.RESPONDER
             profile = self._node.establish_config(self._address).profile
             self.session = Session.start(
@@ -262,13 +266,16 @@ class PeerSession:
         record = event.record
         if self._offered and not record.sending.offer:
             self._facts, self._offered = self._offered, {}
-        facts, synchronised = {"key": self._facts, "offered": self._offered}, self._synchronised
-        self._node.journal.keep(self._address, lambda: PeerRow(record.to_json(), json.dumps(facts), synchronised))
+        self._keep(record)
         if event.sync:
             self._unpersisted = event.token
             self._commit()
         else:
             self._node.commit_later()
+
+    def _keep(self, record: SessionRecord) -> None:
+        facts, synchronised = {"key": self._facts, "offered": self._offered}, self._synchronised
+        self._node.journal.keep(self._address, lambda: PeerRow(record.to_json(), json.dumps(facts), synchronised))
 
     def commit_again(self) -> None:
         """Where the disk did not take it."""

@@ -13,6 +13,7 @@ from bt_selfsecure import __version__
 from bt_selfsecure.bearers.base import Link
 from bt_selfsecure.core.establish import EstablishConfig
 from bt_selfsecure.core.frames import Profile
+from bt_selfsecure.core.limits import IDENTITY_BYTES
 from bt_selfsecure.core.recovery import Durability
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node.adapter import AdapterKeeper, AdapterState
@@ -60,8 +61,9 @@ class Node:
         self.renew_messages = config.establish.renew_after_messages
         self.fragment_bytes = fragment_bytes(config)
         self._keys = {peer.address: authentication_key(peer) for peer in config.peer}
-        establish_config(config, bytes(6))
+        establish_config(config, bytes(IDENTITY_BYTES))
         self._own: str | None = None
+        self._identity = bytes(IDENTITY_BYTES)
         self._bearers = Bearers(media or KernelMedia(config), self._on_link)
         self._peers: dict[str, Peer] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -126,6 +128,10 @@ class Node:
     def own(self) -> str | None:
         return self._own
 
+    @property
+    def identity(self) -> bytes:
+        return self._identity
+
     def _on_adapter_up(self, address: str) -> None:
         self._spawn("adapter up", self._begin(address))
 
@@ -150,6 +156,7 @@ class Node:
                 return
             log.info("%s works, its address is %s", self._config.node.adapter, address)
             self._own = address.upper()
+            self._identity = address_bytes(self._own)
             self._bearers.listen({self.session_bearer, self.establish_bearer} - {"le_advert"})
             for peer in self._peers.values():
                 peer.sighted()
@@ -233,7 +240,7 @@ class Node:
     # --- what a peer needs
 
     def establish_config(self, address: str) -> EstablishConfig:
-        config = establish_config(self._config, address_bytes(self._own or ""), self._keys.get(address, b""))
+        config = establish_config(self._config, self._identity, self._keys.get(address, b""))
         most = max(config.burst, min(config.max_burst, most_packets(self._config)))
         return replace(config, max_burst=most)
 

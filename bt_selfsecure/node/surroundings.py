@@ -28,6 +28,10 @@ class Surroundings(Protocol):
     def own(self) -> str | None:
         """Device address of the adapter; None while there is none that works."""
 
+    @property
+    def identity(self) -> bytes:
+        """The address of the adapter that works, or did last: a node is known by it."""
+
     def establish_config(self, address: str) -> EstablishConfig: ...
     async def connect(self, bearer: str, address: str) -> Link:
         """Raises `BtSelfSecureError`."""

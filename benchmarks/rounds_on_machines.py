@@ -1,0 +1,182 @@
+"""Stop-and-wait rounds in turn over one RFCOMM link, three ways; runs on virtual (or real) Pis.
+
+rounds_on_machines.py OWN_NAME PEER_NAME PEER_ADDRESS DURABILITY BLOCKS
+
+echo      two datagrams, as long as a session's data frame and its acknowledgement
+session   the core's two ends and nothing else: what the protocol costs
+node      two nodes with all they do for a message: queues, journal on the card, local API's verbs (not its HTTP)
+
+The lower name dials, measures and prints JSON: seconds of each round, by way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from bt_selfsecure.bearers.base import Bearer, BearerError, Link, Listener
+from bt_selfsecure.bearers.hci import adapter_address
+from bt_selfsecure.bearers.specs import open_bearer
+from bt_selfsecure.core.events import MessageDelivered, Persist
+from bt_selfsecure.core.frames import Profile
+from bt_selfsecure.core.recovery import Durability, Role, SessionConfig
+from bt_selfsecure.core.session import Session
+from bt_selfsecure.node.config import (
+    Config,
+    DiscoveryTable,
+    EstablishTable,
+    NodeTable,
+    PeerTable,
+    SessionTable,
+)
+from bt_selfsecure.node.service import Node
+
+MESSAGE = bytes(64)
+DATA_FRAME_BYTES, ACK_FRAME_BYTES = 36 + 1 + len(MESSAGE), 20
+ECHO, ANSWER, GOODBYE, CORE = b"\xff", b"\xfe", b"\xfd", b"\xfc"
+"""First octets of datagrams that are not the node's."""
+ROUNDS = 20
+"""In a block."""
+PLACE = Path("/var/lib/bt-selfsecure/rounds")
+
+
+class SharedLink(Link):
+    """A link to the peer on which all three travel; `receive` gives what is the node's."""
+
+    def __init__(self, link: Link, role: Role) -> None:
+        self.peer, self.mtu, self.traits = link.peer, link.mtu, link.traits
+        self._link = link
+        config = SessionConfig(Durability.EVERY_W)
+        self._session = Session.start(Profile.HARDENED, role, bytes(32), config, os.urandom)
+        self._answered = asyncio.Event()
+        self.ended = asyncio.Event()
+
+    async def send(self, data: bytes) -> None:
+        await self._link.send(data)
+
+    async def receive(self) -> bytes:
+        while True:
+            data = await self._link.receive()
+            if data[:1] == ECHO:
+                await self._link.send(ANSWER.ljust(ACK_FRAME_BYTES, b"."))
+            elif data[:1] == ANSWER:
+                self._answered.set()
+            elif data[:1] == CORE:
+                self._session.receive_frame(data[1:], time.monotonic())
+                await self._serve()
+            elif data[:1] == GOODBYE:
+                self.ended.set()
+            else:
+                return data
+
+    async def _serve(self) -> None:
+        while (event := self._session.next_event()) is not None:
+            if isinstance(event, MessageDelivered):
+                self._answered.set()
+            elif isinstance(event, Persist):
+                self._session.persisted(event.token)
+        for frame in self._session.frames_to_send(time.monotonic()):
+            await self._link.send(CORE + frame)
+
+    async def close(self) -> None:
+        await self._link.close()
+
+    async def echo(self) -> None:
+        """There and back."""
+        self._answered.clear()
+        await self._link.send(ECHO.ljust(DATA_FRAME_BYTES, b"."))
+        await self._answered.wait()
+
+    async def round(self) -> None:
+        """A message there, its acknowledgement back."""
+        self._answered.clear()
+        self._session.send(MESSAGE, time.monotonic())
+        await self._serve()
+        await self._answered.wait()
+
+
+class OneLink(Bearer, Listener):
+    """Gives the link that there is, to whoever dials or listens first."""
+
+    name = "rfcomm"
+
+    def __init__(self, link: SharedLink) -> None:
+        self.traits = link.traits
+        self._links: asyncio.Queue[Link] = asyncio.Queue()
+        self._links.put_nowait(link)
+
+    def open(self, name: str) -> Bearer:
+        return self
+
+    async def connect(self, peer: str) -> Link:
+        return await self._links.get()
+
+    async def listen(self) -> Listener:
+        return self
+
+    async def accept(self) -> Link:
+        return await self._links.get()
+
+    async def close(self) -> None:
+        pass
+
+
+async def main(own: str, peer: str, address: str, durability: str, blocks: int) -> None:
+    dials = own < peer
+    bearer = open_bearer("rfcomm")
+    first = await (dial(bearer, address) if dials else (await bearer.listen()).accept())
+    link = SharedLink(first, Role.INITIATOR if dials else Role.RESPONDER)
+    shutil.rmtree(PLACE, ignore_errors=True)
+    config = Config(
+        node=NodeTable(name=own, state_directory=PLACE, socket=PLACE / "node.sock"),
+        establish=EstablishTable(bearer="rfcomm", burst=100, target_bits=20.0, eve_loss_bound=0.25),
+        session=SessionTable(durability=durability),
+        discovery=DiscoveryTable(advertise=False, scan=False),
+        peer=(PeerTable(peer, address, dial="always" if dials else "never"),),
+    )
+    node = Node(config, OneLink(link), adapter_address("hci0"))
+    await node.start()
+    if dials:
+        while node.peers()[0]["state"] != "connected":
+            await asyncio.sleep(0.1)
+        print(json.dumps(await measure(node, peer, link, blocks)))
+        await link.send(GOODBYE)
+    else:
+        await link.ended.wait()
+    await node.stop()
+    await bearer.close()
+
+
+async def dial(bearer: Bearer, address: str) -> Link:
+    """Until the other listens."""
+    while True:
+        try:
+            return await bearer.connect(address)
+        except BearerError as error:
+            if not error.transient:
+                raise
+            await asyncio.sleep(1)
+
+
+async def measure(node: Node, peer: str, link: SharedLink, blocks: int) -> dict[str, list[float]]:
+    seconds: dict[str, list[float]] = {"echo": [], "session": [], "node": []}
+    for _ in range(blocks):
+        for way, once in (
+            ("echo", link.echo),
+            ("session", link.round),
+            ("node", lambda: node.send(peer, MESSAGE, until="acknowledged")),
+        ):
+            for _ in range(ROUNDS):
+                began = time.perf_counter()
+                await once()
+                seconds[way].append(time.perf_counter() - began)
+    return seconds
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:5], int(sys.argv[5])))
