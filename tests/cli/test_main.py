@@ -10,7 +10,7 @@ import pytest
 
 from bt_selfsecure import __version__
 from bt_selfsecure.cli import demo
-from bt_selfsecure.cli.main import main
+from bt_selfsecure.cli.main import COMMANDS, main, parser
 
 
 def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
@@ -56,3 +56,14 @@ def test_a_reader_who_has_seen_enough_is_no_error() -> None:
     assert done.stdout.startswith("A survey before")
     assert done.returncode == 0
     assert done.stderr == ""
+
+
+def commands(of: str = "") -> set[str]:
+    """Those that a parser made for this one command, or for all, knows."""
+    return {name for action in parser(of)._actions for name in action.choices or ()}
+
+
+def test_each_command_is_found_without_importing_the_others() -> None:
+    assert commands() == set(COMMANDS)
+    assert all(command in commands(command) for command in COMMANDS)
+    assert len(commands("doctor")) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,8 @@ import pytest
 from lab_nodes import Nodes
 from running_lab import RunningLab
 from test_nodes import assert_same_key, exchange
+
+from bt_selfsecure.core.establish import Timers
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 
@@ -103,10 +106,12 @@ def test_a_flood_from_a_stranger_leaves_the_session_alone(lab_of: Callable[..., 
         nodes.wait_for(*pair, lambda peer: peer["state"] == "connected")
     before = memory(nodes, "bob")
     with ThreadPoolExecutor(1) as pool:
-        flood = pool.submit(lab.run, "mallory", f"python {STRANGER} {lab.address('bob')} 10000", 900)
+        words = f"{lab.address('mallory')} {lab.address('bob')} 10000"
+        flood = pool.submit(lab.run, "mallory", f"python {STRANGER} {words}", 900)
         exchange(nodes, 20)
-        sent = flood.result().check()
-    assert "10000" in sent
+        told = json.loads(flood.result().check().splitlines()[-1])
+    assert told["sent"] == 10000
+    assert 1 <= told["accepted"] <= told["seconds"] / Timers().t_d + 1
     assert memory(nodes, "bob") - before < 10_000
     assert "connected" in {peer["state"] for peer in nodes.status("bob")["peers"] if peer["name"] == "alice"}
     rejected = [peer["rejections"] for peer in nodes.status("bob")["peers"] if peer["name"] != "alice"]

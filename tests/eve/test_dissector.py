@@ -1,0 +1,254 @@
+"""The Wireshark dissector, in tshark: held against tests/vectors, through every carrier."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from carriers import (
+    ALL_SIZES,
+    FIXTURES,
+    SMALL,
+    Carrier,
+    bare,
+    by_ipsp,
+    by_l2cap_unannounced,
+    by_rfcomm,
+    dissected,
+    findings,
+    rfcomm_frames,
+    vectors,
+    write,
+)
+
+from bt_selfsecure.core.frames import Kind, Profile, encode
+from bt_selfsecure.core.keychain import Chain
+from bt_selfsecure.core.sending import chain_key_line
+from bt_selfsecure.core.suites import SUITES
+from bt_selfsecure.core.trace import key_log_line
+
+FRAMES = vectors("frames")["frames"]
+FIELDS = ["version", "kind", "retran", "len", "seq", "rand", "message", "mac"]
+WRONG = ("wrong_length", "wrong_check", "wrong_padding", "wrong_set", "conflict", "replay")
+
+
+def wires() -> list[bytes]:
+    return [bytes.fromhex(frame["wire"]) for frame in FRAMES]
+
+
+def expected(frame: dict[str, Any]) -> list[str]:
+    compact = frame["kind"] == "RAND_COMPACT"
+    return [
+        str(Profile[frame["profile"].upper()].value),
+        str(Kind[frame["kind"]].value),
+        "" if compact else str(frame["retran"]),
+        "" if compact else str(len(frame["message"]) // 2),
+        str(frame["seq"]),
+        frame["rand"],
+        frame["message"],
+        frame["mac"],
+    ]
+
+
+@pytest.mark.parametrize("carrier", ALL_SIZES, ids=lambda carrier: carrier.__name__)
+def test_every_field_of_every_vector_is_read_through_every_carrier(carrier: Carrier, tmp_path: Path) -> None:
+    path = write(tmp_path / "all.pcapng", carrier(wires()))
+    assert dissected(path, [f"btss.{field}" for field in FIELDS]) == [expected(frame) for frame in FRAMES]
+    assert findings(path, *WRONG) == []
+
+
+@pytest.mark.parametrize("carrier", SMALL, ids=lambda carrier: carrier.__name__)
+def test_compact_burst_packets_are_read_from_advertisements(carrier: Carrier, tmp_path: Path) -> None:
+    path = write(tmp_path / "small.pcapng", carrier(wires()))
+    small = [expected(frame) for frame in FRAMES if len(frame["wire"]) <= 54]
+    assert len(small) >= 2
+    assert dissected(path, [f"btss.{field}" for field in FIELDS]) == small
+
+
+# --- what is wrong with a frame ---------------------------------------------------------------------------------------
+
+
+def wire(profile: str, kind: str) -> bytes:
+    [found] = [frame["wire"] for frame in FRAMES if (frame["profile"], frame["kind"]) == (profile, kind)]
+    return bytes.fromhex(found)
+
+
+def broken(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+@pytest.mark.parametrize("carrier", ALL_SIZES, ids=lambda carrier: carrier.__name__)
+def test_a_wrong_length_is_found_after_a_sound_frame_of_the_same_sender(carrier: Carrier, tmp_path: Path) -> None:
+    sound = wire("hardened", "ACCEPT")
+    path = write(tmp_path / "short.pcapng", carrier([sound, sound[:-1], sound + b"x", broken(sound, 2)]))
+    last = int(dissected(path, ["frame.number"])[-1][0])
+    assert findings(path, "wrong_length") == [last - 2, last - 1, last]
+
+
+@pytest.mark.parametrize(
+    ("data", "finding"),
+    [
+        (broken(wire("hardened", "REQUEST"), 40), "wrong_check"),
+        (broken(wire("hardened", "RAND"), 40), "wrong_check"),
+        (broken(wire("hardened", "RAND_COMPACT"), 20), "wrong_check"),
+        (broken(wire("paper", "ACCEPT"), 40), "wrong_padding"),
+        (wire("hardened", "RESPONSE")[:29] + b"\x02" + wire("hardened", "RESPONSE")[30:], "wrong_set"),
+    ],
+)
+def test_what_is_wrong_with_a_frame_is_said(data: bytes, finding: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "wrong.pcapng", bare([data]))
+    assert findings(path, finding) == [1]
+    assert findings(path, "wrong_length") == []
+
+
+@pytest.mark.parametrize("kind", ["RAND", "RAND_COMPACT"])
+def test_burst_packets_that_contradict_each_other_are_found_and_equal_copies_are_copies(
+    kind: str, tmp_path: Path
+) -> None:
+    first = wire("hardened", kind)
+    other = broken(first, 18)
+    path = write(tmp_path / "conflict.pcapng", bare([first, first, other, first]))
+    assert findings(path, "conflict") == [3]
+    assert findings(path, "copy") == [2, 4]
+    assert [row[0] for row in dissected(path, ["btss.copy_of"])] == ["", "1", "", "1"]
+
+
+@pytest.mark.parametrize("profile", ["paper", "hardened"])
+def test_a_session_with_retransmissions_holds_no_replay_but_its_first_frame_sent_again_is_one(
+    profile: str, tmp_path: Path
+) -> None:
+    rounds = vectors(f"session-{profile}")["rounds"]
+    data = [bytes.fromhex(a["wire"]) for r in rounds if r["sender"] == "initiator" for a in r["attempts"]]
+    path = write(tmp_path / "session.pcapng", by_rfcomm([*data, data[-1]]))
+    last = int(dissected(path, ["frame.number"])[-1][0])
+    assert findings(path, "replay") == []
+    assert findings(path, "copy") == [last]
+    path = write(tmp_path / "replayed.pcapng", by_rfcomm([*data, data[0]]))
+    assert findings(path, "replay") == [last]
+
+
+def test_an_old_request_is_a_replay_and_a_request_repeated_until_it_is_answered_is_not(tmp_path: Path) -> None:
+    request, packet = wire("hardened", "REQUEST"), wire("hardened", "RAND")
+    path = write(tmp_path / "requests.pcapng", bare([request, request, packet, request]))
+    assert findings(path, "copy") == [2]
+    assert findings(path, "replay") == [4]
+
+
+def test_a_second_pass_over_the_file_finds_the_same(tmp_path: Path) -> None:
+    data = wire("hardened", "RAND")
+    path = write(tmp_path / "twice.pcapng", by_rfcomm([*wires(), broken(data, 30), *wires()]))
+    once = findings(path, *WRONG, "copy")
+    assert len(once) > 10
+    assert findings(path, *WRONG, "copy", options=["-2"]) == once
+
+
+# --- messages ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("profile", ["paper", "hardened"])
+def test_the_received_set_of_the_vectors_is_shown(profile: str, tmp_path: Path) -> None:
+    for number, establishment in enumerate(vectors(f"establishment-{profile}")["establishments"]):
+        frames = [bytes.fromhex(frame["wire"]) for frame in establishment["frames"]]
+        path = write(tmp_path / f"{number}.pcapng", bare(frames))
+        rows = dissected(path, ["btss.received", "btss.received.count", "btss.pair", "btss.identity"])
+        shown = {row[:2][0]: row[1] for row in rows if row[0]}
+        assert shown == {"0-1, 3-4, 6-7": "6"}
+        assert {row[2] for row in rows if row[2]} == {establishment["pair"]}
+        identities = [row[3].replace(":", "") for row in rows if row[3]]
+        assert identities == [establishment["identity"]["initiator"], establishment["identity"]["responder"]]
+        assert findings(path, *WRONG) == []
+
+
+# --- decryption -------------------------------------------------------------------------------------------------------
+
+PLAIN = ["btss.plain", "btss.plain.rand", "btss.key"]
+
+
+def with_keys(path: Path) -> tuple[str, str]:
+    return "-o", f"btss.keylog_file:{path}"
+
+
+@pytest.mark.parametrize("profile", ["paper", "hardened"])
+def test_every_attempt_of_the_vectors_is_opened_with_its_keys_and_those_of_round_0_follow_from_k_0(
+    profile: str, tmp_path: Path
+) -> None:
+    session = vectors(f"session-{profile}")
+    lines = [key_log_line("K0", bytes(8), bytes.fromhex(session["k0"]))]
+    lines += [
+        key_log_line("KI", bytes([r["sender"] == "responder"]) + r["seq"].to_bytes(8), bytes.fromhex(r["key"]))
+        for r in session["rounds"]
+        if r["seq"]
+    ]
+    (log := tmp_path / "keys").write_text("\n".join(lines) + "\n")
+    sent = [(round_, attempt) for round_ in session["rounds"] for attempt in round_["attempts"]]
+    path = write(tmp_path / "session.pcapng", bare(bytes.fromhex(attempt["wire"]) for _, attempt in sent))
+    assert dissected(path, PLAIN, *with_keys(log)) == [[r["message"], a["rand"], r["key"]] for r, a in sent]
+    assert dissected(path, PLAIN) == [["", "", ""]] * len(sent)
+
+
+@pytest.mark.parametrize("profile", list(Profile), ids=lambda profile: profile.label)
+def test_messages_of_any_size_are_opened_and_rounds_told_apart_whose_seq_is_the_same(
+    profile: Profile, tmp_path: Path
+) -> None:
+    """The Lua program's own AES and SHA-256 against those of the cryptography package."""
+    draw = random.Random(6)
+    sizes = [0, 1, 14, 15, 16, 17, 31, 32, 33, 47, 55, 63, 64, 65, 200, 3800]
+    frames, lines, messages = [], ["# a comment", "BTSS_KI 00 00", "noise"], []
+    for number, size in enumerate(sizes):
+        chain = Chain(SUITES[profile], draw.randbytes(32), 7 + 256 * number, 256)
+        messages.append(draw.randbytes(size))
+        frame, _ = chain.seal(messages[-1], number % 2, draw.randbytes)
+        frames.append(encode(frame))
+        lines.append(chain_key_line(chain, b"responder to initiator"))
+    draw.shuffle(lines)
+    (log := tmp_path / "keys").write_text("\n".join(lines))
+    path = write(tmp_path / "sizes.pcapng", by_rfcomm(frames))
+    assert [row[0] for row in dissected(path, PLAIN, *with_keys(log))] == [message.hex() for message in messages]
+    forged = write(tmp_path / "forged.pcapng", by_rfcomm(broken(frame, len(frame) - 20) for frame in frames))
+    assert {row[0] for row in dissected(forged, PLAIN, *with_keys(log))} == {""}
+
+
+def test_text_is_shown_as_text(tmp_path: Path) -> None:
+    draw = random.Random(1)
+    chain = Chain(SUITES[Profile.HARDENED], draw.randbytes(32), 1, 256)
+    frame, _ = chain.seal(b"caf\xc3\xa9 at 5%\n", 0, draw.randbytes)
+    (log := tmp_path / "keys").write_text(chain_key_line(chain, b""))
+    path = write(tmp_path / "text.pcapng", bare([encode(frame)]))
+    assert dissected(path, ["btss.plain.text"], *with_keys(log)) == [["caf.. at 5%."]]
+
+
+def test_a_key_log_that_is_not_there_is_said_at_the_data(tmp_path: Path) -> None:
+    path = write(tmp_path / "data.pcapng", bare([wire("hardened", "DATA")]))
+    assert findings(path, "keylog", options=with_keys(tmp_path / "none")) == [1]
+    assert findings(path, "keylog") == []
+
+
+# --- what is not ours -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["ubertooth", "nrf52_sniffer"])
+def test_nothing_in_other_peoples_captures_is_taken_for_ours(name: str) -> None:
+    assert dissected(FIXTURES / f"{name}.pcapng", ["frame.number"]) == []
+
+
+def test_other_traffic_on_l2cap_and_rfcomm_is_left_alone(tmp_path: Path) -> None:
+    draw = random.Random(3)
+    octets = [bytes([first]) + draw.randbytes(size) for first in range(256) for size in (3, 40)]
+    path = write(tmp_path / "other.pcapng", [*by_l2cap_unannounced(octets), *rfcomm_frames(octets)])
+    assert dissected(path, ["frame.number"]) == []
+
+
+def test_bytes_of_any_kind_break_nothing(tmp_path: Path) -> None:
+    """An error in Lua ends the test: `run` looks for it. Half of the frames begin like ours."""
+    draw = random.Random(4)
+    frames = [draw.randbytes(draw.randrange(1, 150)) for _ in range(2000)]
+    frames += [bytes([draw.choice(wires())[0]]) + frame for frame in frames]
+    for data in wires():
+        frames += [data[:size] for size in range(1, len(data))]
+        frames += [broken(data, at) for at in range(len(data))]
+    path = write(tmp_path / "noise.pcapng", [*bare(frames), *by_rfcomm(frames), *by_ipsp(frames)])
+    rows = dissected(path, ["_ws.lua.error", "btss.kind"])
+    assert len(rows) > 4000
+    assert {row[0] for row in rows} == {""}

@@ -1,0 +1,437 @@
+"""Capture files: as many packets as tshark finds, what stands in them as tshark says, and no file that breaks it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import subprocess
+import sys
+import threading
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from bumble import hci, snoop
+from carriers import (
+    CONNECTED,
+    FIXTURES,
+    HCI,
+    LE,
+    RAW,
+    advertisement,
+    bare,
+    by_rfcomm,
+    l2cap,
+    report,
+    run,
+    write,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from scapy.all import PcapNgWriter, PcapWriter, RawPcapWriter
+from scapy.layers.bluetooth4LE import BTLE, BTLE_ADV, BTLE_ADV_NONCONN_IND, BTLE_PPI, BTLE_RF
+from scapy.layers.ppi import PPI, PPI_Hdr
+
+from bt_selfsecure.errors import UsageError
+from bt_selfsecure.eve.sources import UNREADABLE, Capture, Direction, Heard
+from bt_selfsecure.eve.sources.files import CUT_SHORT, DAMAGED, MAX_PACKET_BYTES
+from bt_selfsecure.eve.sources.linktypes import READ, crc_ok
+
+OTHERS = ["ubertooth", "nrf52_sniffer"]
+
+
+def read(path: Path) -> tuple[Capture, list[Heard]]:
+    with Capture(str(path)) as capture:
+        return capture, list(capture)
+
+
+def fields(path: Path, *names: str, only: str = "") -> list[list[str]]:
+    chosen = [word for name in names for word in ("-e", name)]
+    out = run("tshark", "-r", path, *(["-Y", only] if only else []), "-T", "fields", *chosen)
+    return [line.split("\t") for line in out.splitlines()]
+
+
+def packets_of_tshark(path: Path) -> int:
+    """Also of a file that it finds damaged."""
+    done = subprocess.run(["tshark", "-r", path, "-T", "fields", "-e", "frame.number"], capture_output=True, text=True)
+    return len(done.stdout.splitlines())
+
+
+@pytest.fixture(params=OTHERS)
+def others(request: pytest.FixtureRequest) -> Path:
+    """A capture that another sniffer made."""
+    return FIXTURES / f"{request.param}.pcapng"
+
+
+# --- what other tools wrote -------------------------------------------------------------------------------------------
+
+
+def test_the_fixtures_are_what_their_manifest_says() -> None:
+    for entry in tomllib.loads((FIXTURES / "manifest.toml").read_text())["capture"]:
+        assert hashlib.sha256((FIXTURES / entry["file"]).read_bytes()).hexdigest() == entry["sha256"]
+        assert read(FIXTURES / entry["file"])[0].packets == entry["packets"]
+
+
+def test_packets_and_times_are_those_of_tshark(others: Path) -> None:
+    capture, heard = read(others)
+    times = [float(time) for (time,) in fields(others, "frame.time_epoch")]
+    assert capture.packets == len(heard) == len(times) > 800
+    assert [packet.time for packet in heard] == pytest.approx(times, abs=1e-6, rel=0)
+    assert not capture.skipped
+
+
+def test_wrong_checksums_of_ubertooth_are_those_that_tshark_finds_or_stumbles_at() -> None:
+    """It gives up before the checksum where the damage makes a packet malformed."""
+    path = FIXTURES / "ubertooth.pcapng"
+    wrong = {number for number, heard in enumerate(read(path)[1], 1) if heard.crc_ok is False}
+    found, stumbled = (
+        {int(row[0]) for row in fields(path, "frame.number", only=only)}
+        for only in ("btle.crc.incorrect", "_ws.malformed")
+    )
+    assert found <= wrong <= found | stumbled
+    assert len(found) > 50
+
+
+def test_signal_and_channel_of_ubertooth_are_those_of_tshark() -> None:
+    path = FIXTURES / "ubertooth.pcapng"
+    rows = fields(path, "btle_rf.signal_dbm", "btle_rf.channel")
+    index = {0: 37, 12: 38, 39: 39}
+    assert [(heard.rssi, heard.channel) for heard in read(path)[1]] == [
+        (int(rssi), index.get(int(k), int(k) - (1 if int(k) < 12 else 2))) for rssi, k in rows
+    ]
+
+
+def test_signal_channel_and_checksum_of_nordic_are_those_of_tshark() -> None:
+    path = FIXTURES / "nrf52_sniffer.pcapng"
+    rows = fields(path, "nordic_ble.rssi", "nordic_ble.channel", "nordic_ble.crcok")
+    assert [(heard.rssi, heard.channel, heard.crc_ok) for heard in read(path)[1]] == [
+        (int(rssi), int(channel), ok == "1") for rssi, channel, ok in rows
+    ]
+    assert {heard.crc_ok for heard in read(path)[1]} == {True, False}
+
+
+def test_nordics_checksums_agree_with_ours() -> None:
+    """Its firmware checks them before it tells; where it says that one is right, so does our CRC."""
+    heard = read(FIXTURES / "nrf52_sniffer.pcapng")[1]
+    right = [packet for packet in heard if packet.crc_ok and crc_ok(packet.bytes) is not None]
+    assert len(right) > 500
+    assert all(crc_ok(packet.bytes) for packet in right)
+
+
+@pytest.mark.parametrize("form", ["pcap", "nsecpcap", "pcapng"])
+def test_a_file_means_the_same_in_every_container_that_editcap_writes(others: Path, form: str, tmp_path: Path) -> None:
+    converted = tmp_path / "converted"
+    run("editcap", "-F", form, others, converted)
+    assert [p._replace(time=0) for p in read(converted)[1]] == [p._replace(time=0) for p in read(others)[1]]
+    assert [p.time for p in read(converted)[1]] == pytest.approx([p.time for p in read(others)[1]], abs=2e-6, rel=0)
+
+
+def test_link_types_may_be_mixed_in_one_file(tmp_path: Path) -> None:
+    ours = write(tmp_path / "ours.pcapng", [*bare([b"one", b"two"]), report(b"x"), l2cap(b"sdu")])
+    foreign = tmp_path / "ethernet.pcap"
+    with RawPcapWriter(str(foreign), linktype=1) as writer:
+        writer.write(bytes(60))
+    mixed = tmp_path / "mixed.pcapng"
+    run("mergecap", "-a", "-w", mixed, ours, foreign, *(FIXTURES / f"{name}.pcapng" for name in OTHERS))
+    capture, heard = read(mixed)
+    assert capture.packets == packets_of_tshark(mixed)
+    assert capture.linktypes == {RAW: 2, HCI: 2, 1: 1, LE: 1106, 272: 832}
+    assert capture.skipped == {"link type 1 is not read": 1}
+    assert len(heard) == capture.packets - 1
+
+
+@pytest.mark.parametrize("endian", ["<", ">"])
+@pytest.mark.parametrize("nano", [False, True])
+def test_scapys_pcap_files_of_either_byte_order_are_read(endian: str, nano: bool, tmp_path: Path) -> None:
+    path, data = tmp_path / "scapy.pcap", advertisement(b"payload")
+    with RawPcapWriter(str(path), linktype=LE, endianness=endian, nano=nano) as writer:
+        writer.write_header(None)
+        writer.write_packet(data, sec=1_700_000_000, usec=250_000_000 if nano else 250_000)
+    [heard] = read(path)[1]
+    assert (heard.time, heard.channel, heard.bytes, heard.crc_ok) == (1_700_000_000.25, 37, data[10:], True)
+
+
+def test_scapys_pcapng_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "scapy.pcapng"
+    writer = PcapNgWriter(str(path))
+    writer.write(BTLE_RF(advertisement(b"payload")))
+    writer.close()
+    assert [heard.bytes for heard in read(path)[1]] == [advertisement(b"payload")[10:]]
+
+
+def test_le_without_and_with_scapys_ppi_header_is_read(tmp_path: Path) -> None:
+    packet = BTLE(access_addr=0x8E89BED6) / BTLE_ADV() / BTLE_ADV_NONCONN_IND(AdvA="02:00:00:00:00:01", data=[])
+    plain, wrapped = tmp_path / "plain.pcap", tmp_path / "ppi.pcap"
+    with PcapWriter(str(plain), linktype=251) as writer:
+        writer.write(packet)
+    field = BTLE_PPI(btle_channel=2426, rssi_max=-50, rssi_min=-70, rssi_avg=-61)
+    with PcapWriter(str(wrapped), linktype=192) as writer:
+        writer.write(PPI(dlt=251, headers=[PPI_Hdr() / field]) / packet)
+    [heard] = read(plain)[1]
+    assert (heard.bytes, heard.crc_ok, heard.rssi) == (bytes(packet), True, None)
+    [wrapped_heard] = read(wrapped)[1]
+    assert wrapped_heard == heard._replace(rssi=-61, channel=38, linktype=192, time=wrapped_heard.time)
+
+
+def test_bumbles_btsnoop_is_read_with_its_directions_and_times(tmp_path: Path) -> None:
+    path = tmp_path / "bumble.btsnoop"
+    command, event = bytes(hci.HCI_Reset_Command()), report(b"payload", rssi=-47)[1][4:]
+    with path.open("wb") as file:
+        snooper = snoop.BtSnooper(file)
+        snooper.snoop(command, snoop.Snooper.Direction.HOST_TO_CONTROLLER)
+        snooper.snoop(event, snoop.Snooper.Direction.CONTROLLER_TO_HOST)
+    capture, heard = read(path)
+    assert [(h.direction, h.bytes, h.rssi) for h in heard] == [
+        (Direction.SENT, command, None),
+        (Direction.RECEIVED, event, -47),
+    ]
+    assert capture.linktypes == {HCI: 2}
+    assert [h.time for h in heard] == pytest.approx([float(t) for (t,) in fields(path, "frame.time_epoch")], abs=1e-5)
+
+
+def test_the_h1_btsnoop_that_editcap_writes_says_the_same_as_its_source(tmp_path: Path) -> None:
+    source = write(tmp_path / "h4.pcapng", [CONNECTED, *by_rfcomm([b"\x23x" * 20]), report(b"payload")])
+    converted = tmp_path / "h4.btsnoop"
+    run("editcap", "-F", "btsnoop", source, converted)
+    assert [h._replace(time=0) for h in read(converted)[1]] == [h._replace(time=0) for h in read(source)[1]]
+
+
+def btsnoop(datalink: int, records: Iterable[tuple[int, bytes]]) -> bytes:
+    """RFC 1761 with Bluetooth's data links, by hand: no tool at hand writes those of the monitor."""
+    head = b"btsnoop\0" + struct.pack(">II", 1, datalink)
+    stamp = 0x00DCDDB30F2F8000 + 1_700_000_000_000_000
+    return head + b"".join(
+        struct.pack(">IIIIq", len(data), len(data), flags, 0, stamp) + data for flags, data in records
+    )
+
+
+def test_btmons_btsnoop_and_link_type_254_say_the_same_and_as_many_packets_as_tshark(tmp_path: Path) -> None:
+    event, acl = report(b"payload", rssi=-47)[1][5:], l2cap(b"sdu")[1][5:]
+    records = [(3, event), (4, acl), (5, acl), (13, b"a note of btmon's\0")]
+    snooped = tmp_path / "btmon.btsnoop"
+    snooped.write_bytes(btsnoop(2001, records))
+    monitored = write(tmp_path / "254.pcapng", [(254, struct.pack(">HH", 0, op) + data) for op, data in records])
+    capture, heard = read(snooped)
+    assert [h._replace(time=0) for h in heard] == [h._replace(time=0) for h in read(monitored)[1]]
+    assert [(h.bytes, h.direction, h.rssi) for h in heard] == [
+        (b"\x04" + event, Direction.RECEIVED, -47),
+        (b"\x02" + acl, Direction.SENT, None),
+        (b"\x02" + acl, Direction.RECEIVED, None),
+        (b"", Direction.UNKNOWN, None),
+    ]
+    assert capture.packets == packets_of_tshark(snooped) == packets_of_tshark(monitored) == 4
+
+
+def test_h4_without_directions_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "187.pcapng", [(187, report(b"payload")[1][4:])])
+    [heard] = read(path)[1]
+    assert (heard.bytes, heard.direction) == (report(b"payload")[1][4:], Direction.UNKNOWN)
+
+
+def test_old_and_simple_packets_of_pcapng_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "old.pcapng"
+    write(path, [])
+    data = b"four"
+
+    def block(kind: int, body: bytes) -> bytes:
+        return struct.pack("<II", kind, len(body) + 12) + body + struct.pack("<I", len(body) + 12)
+
+    interface = block(1, struct.pack("<HHI", RAW, 0, 0))
+    old = block(2, struct.pack("<HHIIII", 0, 0, 1, 0, 4, 4) + data)
+    path.write_bytes(path.read_bytes() + interface + old + block(3, struct.pack("<I", 4) + data) + block(0xBAD, b""))
+    capture, heard = read(path)
+    assert [(h.time, h.bytes) for h in heard] == [(pytest.approx(2**32 / 1e6), data), (0, data)]
+    assert capture.packets == packets_of_tshark(path) == 2
+
+
+# --- streams ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_fifo_is_read_packet_by_packet_as_it_is_written(tmp_path: Path) -> None:
+    fifo, file = tmp_path / "fifo", (FIXTURES / "ubertooth.pcapng").read_bytes()
+    os.mkfifo(fifo)
+    goes_on = threading.Event()
+
+    def sniffer() -> None:
+        with fifo.open("wb", buffering=0) as out:
+            out.write(file[:20_000])
+            assert goes_on.wait(20)
+            out.write(file[20_000:])
+
+    thread = threading.Thread(target=sniffer)
+    thread.start()
+    with Capture(str(fifo)) as capture:
+        packets = iter(capture)
+        next(packets)  # comes although the file is not over
+        assert capture.packets == 1
+        goes_on.set()
+        assert 1 + len(list(packets)) == 1106
+    thread.join()
+
+
+def test_standard_input_is_read_and_left_open() -> None:
+    program = (
+        "import sys\nfrom bt_selfsecure.eve.sources import Capture\n"
+        "with Capture('-') as c: print(len(list(c)))\nassert not sys.stdin.closed"
+    )
+    with (FIXTURES / "nrf52_sniffer.pcapng").open("rb") as file:
+        done = subprocess.run([sys.executable, "-c", program], stdin=file, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("832\n", "")
+
+
+def test_memory_does_not_grow_with_the_file() -> None:
+    """300 000 advertisements through a pipe take no more than ten thousand do."""
+    few, many = peak_of(10_000), peak_of(300_000)
+    assert many - few < 4 * 1024, (few, many)
+
+
+def peak_of(packets: int) -> int:
+    """Greatest resident memory, in KiB, of a process that reads so many packets."""
+    program = (
+        "import resource\nfrom bt_selfsecure.eve.reading import Reader\nfrom bt_selfsecure.eve.sources import Capture\n"
+        "reader = Reader()\n"
+        "with Capture('-') as capture: ours = sum(len(reader.read(heard)) for heard in capture)\n"
+        "print(ours, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    one = advertisement(bytes([0x23]) * 24)
+    record = struct.pack("<IIII", 0, 0, len(one), len(one)) + one
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reader:
+        assert reader.stdin is not None
+        assert reader.stdout is not None
+        reader.stdin.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, LE))
+        for _ in range(packets // 1000):
+            reader.stdin.write(record * 1000)
+        reader.stdin.close()
+        ours, peak = reader.stdout.read().split()
+    assert int(ours) == packets
+    return int(peak)
+
+
+# --- damage -----------------------------------------------------------------------------------------------------------
+
+
+def small_file(tmp_path: Path, form: str) -> bytes:
+    if form == "btsnoop":
+        return btsnoop(1002, [(1, report(b"payload")[1][4:]), (0, l2cap(b"sdu")[1][4:])])
+    path = write(tmp_path / "small.pcapng", [(LE, advertisement(b"one")), (LE, advertisement(b"second"))])
+    if form == "pcapng":
+        return path.read_bytes()
+    run("editcap", "-F", form, path, tmp_path / "small.pcap")
+    return (tmp_path / "small.pcap").read_bytes()
+
+
+@pytest.mark.parametrize("form", ["pcap", "pcapng", "btsnoop"])
+def test_a_file_that_ends_anywhere_is_read_up_to_there(form: str, tmp_path: Path) -> None:
+    whole, path, before = small_file(tmp_path, form), tmp_path / "cut", 0
+    for size in range(1, len(whole)):
+        path.write_bytes(whole[:size])
+        if size < (8 if form == "btsnoop" else 4):
+            with pytest.raises(UsageError, match="is no capture"):
+                read(path)
+            continue
+        capture, heard = read(path)
+        assert before <= len(heard) <= 2
+        before = len(heard)
+        assert capture.skipped in ({CUT_SHORT: 1}, {DAMAGED: 1}, {})
+        if size in range(60, len(whole), 37):
+            assert capture.packets == packets_of_tshark(path), size
+    assert before == 1
+
+
+@pytest.mark.parametrize("form", ["pcap", "pcapng", "btsnoop"])
+def test_a_packet_that_claims_a_gigantic_size_ends_the_file(form: str, tmp_path: Path) -> None:
+    whole, path = small_file(tmp_path, form), tmp_path / "giant"
+    at = {"pcap": 24 + 8, "pcapng": 52 + 32 + 4, "btsnoop": 20}[form]
+    order = ">" if form == "btsnoop" else "<"
+    for size in (MAX_PACKET_BYTES + 4, 1 << 28, (1 << 32) - 4):
+        path.write_bytes(whole[:at] + struct.pack(order + "I", size) + whole[at + 4 :])
+        capture, heard = read(path)
+        assert heard == []
+        assert sum(capture.skipped[why] for why in (DAMAGED, CUT_SHORT)) == 1
+
+
+@pytest.mark.parametrize("linktype", sorted(READ))
+def test_packets_of_every_length_and_zero_are_counted_and_break_nothing(linktype: int, tmp_path: Path) -> None:
+    packets = [octet * size for octet in (b"\0", b"\xff") for size in range(40)]
+    capture, heard = read(write(tmp_path / "short.pcapng", [(linktype, packet) for packet in packets]))
+    assert capture.packets == 80
+    assert len(heard) + capture.skipped[UNREADABLE] == 80
+    # tshark ends at a packet that is shorter than these link types' own heads: here it is only skipped.
+    least = {201: 4, 254: 4}.get(linktype, 0)
+    whole = write(tmp_path / "whole.pcapng", [(linktype, packet) for packet in packets if len(packet) >= least])
+    assert read(whole)[0].packets == packets_of_tshark(whole)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"#!/bin/sh\n", "is no capture that can be read: give pcap, pcapng or btsnoop"),
+        (b"\x1f\x8b\x08\0\0\0\0\0\0\0", "is no capture that can be read: give pcap, pcapng or btsnoop"),
+        (b"btsnoop\0" + struct.pack(">II", 1, 1003), "is btsnoop version 1 of data link 1003"),
+    ],
+)
+def test_what_is_no_capture_is_said_with_its_name_and_a_remedy(content: bytes, message: str, tmp_path: Path) -> None:
+    (path := tmp_path / "strange").write_bytes(content)
+    with pytest.raises(UsageError, match=message) as refused:
+        read(path)
+    assert str(path) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "."])
+def test_a_file_that_can_not_be_opened_is_said(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="give a capture file, a FIFO, or - for stdin"):
+        read(tmp_path / name)
+
+
+def all_of(content: bytes) -> None:
+    """As a file of these bytes is read: gives no more than it should, or says why not."""
+    reading, writing = os.pipe()
+    os.write(writing, content)
+    os.close(writing)
+    said = ""
+    try:
+        with Capture(f"/dev/fd/{reading}") as capture:
+            assert len(list(capture)) <= capture.packets
+    except UsageError as refused:
+        said = str(refused)
+    finally:
+        os.close(reading)
+    assert "\n" not in said
+
+
+BEGINNINGS = st.sampled_from(
+    [
+        struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, LE),
+        struct.pack(">IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 65535, HCI),
+        struct.pack("<IIIHHqI", 0x0A0D0D0A, 28, 0x1A2B3C4D, 1, 0, -1, 28)
+        + struct.pack("<IIHHII", 1, 20, LE, 0, 0, 20)
+        + struct.pack("<IIHHII", 1, 20, 272, 0, 0, 20),
+        b"btsnoop\0" + struct.pack(">II", 1, 2001),
+        b"",
+    ]
+)
+
+
+@given(BEGINNINGS, st.binary(max_size=400))
+def test_any_bytes_are_a_capture_or_refused_in_one_line(beginning: bytes, rest: bytes) -> None:
+    all_of(beginning + rest)
+
+
+@given(
+    st.sampled_from(OTHERS), st.lists(st.tuples(st.integers(0, 8000), st.binary(min_size=1, max_size=8)), max_size=12)
+)
+def test_damage_anywhere_in_a_real_capture_breaks_nothing(name: str, damages: list[tuple[int, bytes]]) -> None:
+    content = bytearray((FIXTURES / f"{name}.pcapng").read_bytes()[:8000])
+    for at, data in damages:
+        content[at : at + len(data)] = data
+    all_of(bytes(content))
+
+
+@given(st.sampled_from(sorted(READ)), st.binary(max_size=300))
+def test_any_packet_of_any_link_type_is_read_or_skipped(linktype: int, packet: bytes) -> None:
+    heard = READ[linktype](0.0, packet)
+    assert heard is None or heard.linktype == linktype
