@@ -80,7 +80,16 @@ SCHEMAS: Final[dict[str, Schema]] = {
         uptime_s=_number("Seconds since the node started."),
         healthy=_flag("Whether there is no problem."),
         problems=_list("Each with its remedy.", _text("One sentence.")),
+        discovery=_maybe(_ref("Discovery")),
         peers=_list("As GET /v1/peers.", _ref("Peer")),
+    ),
+    "Discovery": _object(
+        "How nodes near are found; null without an adapter. No session depends on it.",
+        advertising=_text("bluez, raw-hci, paused, off."),
+        advertising_trouble=_text("Why not by bluez, or not at all; else empty."),
+        scanning=_flag("Whether it listens now."),
+        scan_trouble=_text("Why the last scan failed; else empty."),
+        nodes_in_sight=_whole("Nodes heard since the start."),
     ),
     "Peer": _object(
         "A peer and what there is with it.",

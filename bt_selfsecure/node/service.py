@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from dataclasses import replace
 from typing import Any, Final, Literal
 
@@ -339,8 +339,14 @@ class Node:
             "uptime_s": self._clock() - self._began,
             "healthy": not problems,
             "problems": problems,
+            "discovery": self._discovery.status() if self._discovery else None,
             "peers": self.peers(),
         }
+
+    def show_nearby(self, status: dict[str, Any]) -> None:
+        """Let everybody near read it, by GATT."""
+        if self._discovery:
+            self._discovery.set_status(status)
 
     def peers(self) -> list[dict[str, Any]]:
         return [self._peer_status(peer) for peer in self._peers.values()]
@@ -385,20 +391,21 @@ async def run_node(config: Config) -> int:
     try:
         await node.start()
         notify(READY=1, STATUS="listening")
-        await _beat(node.status)
+        await _beat(node)
     finally:
         notify(STOPPING=1)
         await node.stop()
     return 0
 
 
-async def _beat(status: Callable[[], dict[str, Any]]) -> None:
+async def _beat(node: Node) -> None:
     """Tell systemd that the loop turns and the node can say how it is: one that hangs is restarted."""
     asked = watchdog_seconds()
     every = min(BEAT_SECONDS, asked / 2) if asked else BEAT_SECONDS
     while True:
-        told = status()
+        told = node.status()
         connected = sum(peer["state"] == "connected" for peer in told["peers"])
         text = told["problems"][0] if told["problems"] else f"{connected} of {len(told['peers'])} peers connected"
         notify(WATCHDOG=1, STATUS=text)
+        node.show_nearby({"version": __version__, "healthy": told["healthy"], "connected": connected})
         await asyncio.sleep(every)

@@ -61,6 +61,7 @@ class LoopbackNode:
             "uptime_s": 3723.0,
             "healthy": not self.problems,
             "problems": self.problems,
+            "discovery": None,
             "peers": self.peers(),
         }
 
