@@ -30,6 +30,7 @@ ROUNDS = 1000
 SLOWER_AT_MOST = 0.15
 IDLE_KIB = 60 << 10
 BUSY_KIB = 64 << 10
+BOOT_S = 25.0
 READY_S = 20.0
 """On an emulated CPU."""
 NAMES = ("alice", "bob", "carol", "dave")
@@ -84,6 +85,15 @@ def test_a_nodes_round_takes_little_more_than_an_echo(lab: RunningLab, tmp_path:
     print(f"slower there: session {on_machines['session'] / echo - 1:.0%}, node {on_machines['node'] / echo - 1:.0%}")
     print(f"work of both nodes on this CPU: {work:.2f} ms, {work / echo:.1%} of the echo")
     assert work / echo <= SLOWER_AT_MOST
+
+
+def test_three_machines_are_up_soon(tmp_path: Path) -> None:
+    began = time.monotonic()
+    lab = RunningLab(tmp_path / "lab", NAMES[:3], ())
+    took = time.monotonic() - began
+    lab.end()
+    print(f"\nthree machines with their adapters up in {took:.1f} s")
+    assert took < BOOT_S
 
 
 def test_memory_and_start_up(lab: RunningLab) -> None:

@@ -37,7 +37,9 @@ LE_SUPERVISION_TIMEOUT: Final = 0x001A
 """In the default system configuration, in units of 10 ms (kernel net/bluetooth/mgmt_config.c)."""
 LE_READ_LOCAL_SUPPORTED_FEATURES: Final = 0x2003
 ANSWER_S: Final = 10.0
-"""For bluetoothd, and for a trial of its advertising."""
+"""For bluetoothd."""
+TRIAL_S: Final = 40.0
+"""For a trial of its advertising: a Python has to start and to import bluezero, on whatever computer this is."""
 UNSYNCHRONISED: Final = 5
 """TIME_ERROR, returned by adjtimex(2) while no time service has set the clock."""
 
@@ -181,13 +183,13 @@ async def try_advertising(adapter: str) -> tuple[Word, str]:
     )
     assert child.stdout is not None
     try:
-        async with asyncio.timeout(ANSWER_S):
+        async with asyncio.timeout(TRIAL_S):
             async for line in child.stdout:
                 word, _, reason = line.decode(errors="replace").strip().partition(" ")
                 if word != Word.STATUS_SERVICE.value:
                     return Word(word), reason
     except TimeoutError:
-        return Word.GONE, f"no answer in {ANSWER_S:g} s"
+        return Word.GONE, f"no answer in {TRIAL_S:g} s"
     finally:
         if child.returncode is None:
             child.kill()
