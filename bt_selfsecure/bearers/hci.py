@@ -124,8 +124,8 @@ def connection_to(adapter: str, peer: str, link_type: int = ACL_LINK) -> Connect
 
 
 async def let_it_end(adapter: str, peer: str) -> None:
-    """Wait for the end of a BR/EDR connection that is being ended. A socket that joins it then, and is closed later, can
-    stop the kernel (seen with Debian's 6.1.192: "list_del corruption" in hci_chan_del). Raises `BearerError`."""
+    """Wait for the end of a BR/EDR connection that is being ended. A socket that joins it then, and is closed later,
+    can stop the kernel (seen with Debian's 6.1.192: "list_del corruption" in hci_chan_del). Raises `BearerError`."""
     for _ in range(_ENDING_LOOKS):
         state, _connection = _connection_state(adapter, peer, ACL_LINK)
         if state not in (_DISCONNECTING, _CLOSED):

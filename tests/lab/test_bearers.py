@@ -27,6 +27,13 @@ pytestmark = pytest.mark.lab
 
 SECONDS = 240.0
 RELIABLE = ["rfcomm", "rfcomm#3", "ipsp"]
+
+
+def long(*specs: str) -> list[Any]:
+    """Cases for `--all` alone."""
+    return [pytest.param(spec, marks=pytest.mark.long) for spec in specs]
+
+
 ADAPTER_DOWN = "hciconfig hci0 down"
 ADAPTER_UP = "hciconfig hci0 up"
 SUPERVISION_SECONDS = {"rfcomm": 20.0, "l2cap": 20.0, "ipsp": 0.42}
@@ -59,7 +66,7 @@ def share(lost: int, of: int, loss: float) -> bool:
     return abs(lost - of * loss) <= 5 * math.sqrt(of * loss * (1 - loss)) + 1
 
 
-@pytest.mark.parametrize("spec", [*RELIABLE, "l2cap", "le_advert"])
+@pytest.mark.parametrize("spec", ["rfcomm", "ipsp", "l2cap", "le_advert", *long("rfcomm#3")])
 def test_on_clean_air_all_arrives_whole_and_in_order_both_ways_at_once(lab: RunningLab, spec: str) -> None:
     for seen in check(lab, spec, 110):
         assert (seen["received"], seen["garbled"], seen["ordered"]) == (110, 0, True)
@@ -110,7 +117,7 @@ def test_ipsp_connects_in_spite_of_lost_ip_packets_and_loses_their_share(lab: Ru
         assert share(count - seen["received"], count, percent / 100), seen
 
 
-@pytest.mark.parametrize("spec", ["rfcomm", "l2cap", "ipsp"])
+@pytest.mark.parametrize("spec", ["rfcomm", *long("l2cap", "ipsp")])
 def test_when_one_end_closes_both_are_told(lab: RunningLab, spec: str) -> None:
     alice, bob = check(lab, spec, "close")
     assert alice == f"the link to {lab.address('bob')} is closed"
@@ -145,7 +152,7 @@ class Waiting:
         return words
 
 
-@pytest.mark.parametrize("spec", ["rfcomm", "l2cap", "ipsp"])
+@pytest.mark.parametrize("spec", ["rfcomm", *long("l2cap", "ipsp")])
 def test_a_peer_without_power_is_noticed_by_the_supervision_timeout(lab: RunningLab, spec: str) -> None:
     alice = Waiting(lab, "alice", spec)
     with ThreadPoolExecutor(1) as pool:
@@ -160,7 +167,7 @@ def test_a_peer_without_power_is_noticed_by_the_supervision_timeout(lab: Running
         assert bob.exception() is not None
 
 
-@pytest.mark.parametrize("spec", ["rfcomm", "l2cap", "le_advert", "ipsp"])
+@pytest.mark.parametrize("spec", ["rfcomm", *long("l2cap", "le_advert", "ipsp")])
 def test_an_adapter_that_goes_down_ends_links_and_is_named(lab: RunningLab, spec: str) -> None:
     alice, bob = Waiting(lab, "alice", spec), Waiting(lab, "bob", spec)
     try:
