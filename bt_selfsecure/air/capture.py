@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, Self
+from typing import TYPE_CHECKING, BinaryIO, Final, Literal, Protocol, Self
 
+from bt_selfsecure.core import limits
 from bt_selfsecure.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
 LINKTYPE_USER0: Final = 147
 """A frame of the memory bearer, bare."""
@@ -166,6 +167,8 @@ def framed(datagram: bytes) -> bytes:
 # --- reading them back ------------------------------------------------------------------------------------------------
 
 _FIRST_DYNAMIC_CID: Final = 0x0040  # below are signalling and fixed channels, Core Vol 3 Part A 2.1
+_MOST_WAYS: Final = 256  # of which a beginning is kept: an unfriendly capture names any number
+_MOST_BEGUN: Final = 16  # of each way: a datagram of 5000 bytes is as many frames of RFCOMM
 _SABM, _UA, _DM, _DISC, _UIH, _UIH_CREDITS = 0x3F, 0x73, 0x1F, 0x53, 0xEF, 0xFF  # RFCOMM: TS 07.10, 5.2.1.3
 
 
@@ -179,7 +182,7 @@ class DatagramReader:
     """
 
     def __init__(self) -> None:
-        self._pieces: dict[tuple[bytes, int], bytes] = {}
+        self._streams = rfcomm_streams()
 
     def read(self, linktype: int, packet: bytes) -> list[bytes]:
         """The datagrams that this packet completes; none where it is not ours or malformed. Never raises."""
@@ -188,7 +191,7 @@ class DatagramReader:
         if linktype == LINKTYPE_BLUETOOTH_HCI_H4_WITH_PHDR:
             return self._read_acl(packet)
         if linktype == LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR:
-            return _read_advertisement(packet[_LE_PHDR.size + 4 : -3])
+            return advertised(packet[_LE_PHDR.size + 4 : -3])
         return []
 
     def _read_acl(self, packet: bytes) -> list[bytes]:
@@ -198,39 +201,71 @@ class DatagramReader:
         payload = packet[13:]
         if cid < _FIRST_DYNAMIC_CID or length != len(payload):
             return []
-        frame = _read_rfcomm(payload)
+        frame = read_rfcomm(payload)
         if frame is None:
             return [payload]
         dlci, information = frame
-        return self._read_stream((packet[:7], dlci), information) if dlci and information else []
-
-    def _read_stream(self, way: tuple[bytes, int], information: bytes) -> list[bytes]:
-        """`way` is one direction of one RFCOMM channel: direction, handle and DLCI."""
-        before = self._pieces.pop(way, b"")
-        if _missing(information) == 0:  # a datagram of its own: whatever came before it will never be whole
-            return [information[2:]]
-        stream = before + information
-        if _missing(stream) < 0:  # the end of the one before was not heard, so another one begins here
-            stream = information
-        missing = _missing(stream)
-        if missing > 0:
-            self._pieces[way] = stream
-        return [stream[2:]] if missing == 0 else []
+        datagram = self._streams.read((packet[:7], dlci), information) if dlci and information else None
+        return [] if datagram is None else [datagram]
 
 
-def _missing(stream: bytes) -> int:
-    """How many bytes are missing to the end of the datagram that begins here; negative where there are too many."""
-    return 2 + (int.from_bytes(stream[:2], "big") if len(stream) > 1 else 0) - len(stream)
+def rfcomm_streams() -> Streams:
+    """For the information of RFCOMM frames; no frame of ours is longer than `limits.MAX_FRAME_BYTES`."""
+    return Streams("big", limits.MAX_FRAME_BYTES)
 
 
-def _read_advertisement(pdu: bytes) -> list[bytes]:
+class Streams:
+    """Datagrams, each with its length in two bytes before it, in pieces of which a datagram begins one and ends one.
+
+    Each channel's and direction's pieces apart. After a piece that was not heard, any may begin a datagram: those whose
+    length allows it are all kept, until one is whole.
+    """
+
+    def __init__(self, byteorder: Literal["big", "little"], longest: int) -> None:
+        self._byteorder: Final = byteorder
+        self._longest: Final = longest
+        """Bytes of a datagram. The shorter, the sooner she finds her way back."""
+        self._begun: dict[Hashable, list[bytes]] = {}
+
+    def read(self, way: Hashable, piece: bytes) -> bytes | None:
+        """The datagram that one more piece of one direction of one channel completes."""
+        open_: list[bytes] = []
+        found = None
+        for begun in (b"", *self._begun.pop(way, ())):  # the latest beginning first
+            missing = self._missing(begun + piece)
+            if missing == 0:  # what began before this will never be whole
+                found = (begun + piece)[2:]
+                break
+            if missing > 0:
+                open_.append(begun + piece)
+        if open_:
+            if len(self._begun) >= _MOST_WAYS:
+                del self._begun[next(iter(self._begun))]
+            self._begun[way] = open_[:_MOST_BEGUN]
+        return found
+
+    def _missing(self, stream: bytes) -> int:
+        """Bytes to the end of the datagram that begins here; negative where there are too many, or it can't be one."""
+        if len(stream) < 2:
+            return 2 - len(stream)
+        size = int.from_bytes(stream[:2], self._byteorder)
+        return 2 + size - len(stream) if size <= self._longest else -1
+
+
+def advertised(pdu: bytes) -> list[bytes]:
+    """Our datagrams in a legacy advertising PDU; none where it is not one, or malformed."""
     if (
         len(pdu) < 2 + ADDRESS_BYTES
         or pdu[0] & 15 not in (ADV_IND, ADV_NONCONN_IND, ADV_SCAN_IND)
         or pdu[1] != len(pdu) - 2
     ):
         return []
-    data, found = pdu[2 + ADDRESS_BYTES :], []
+    return manufacturer_datagrams(pdu[2 + ADDRESS_BYTES :])
+
+
+def manufacturer_datagrams(data: bytes) -> list[bytes]:
+    """Our datagrams in advertising data: what stands in manufacturer data of `COMPANY_ID`."""
+    found: list[bytes] = []
     while len(data) > 1 and 0 < data[0] < len(data):
         field, data = data[1 : data[0] + 1], data[data[0] + 1 :]
         if field[0] == _AD_MANUFACTURER_DATA and field[1:3] == struct.pack("<H", COMPANY_ID):
@@ -238,7 +273,7 @@ def _read_advertisement(pdu: bytes) -> list[bytes]:
     return found
 
 
-def _read_rfcomm(payload: bytes) -> tuple[int, bytes] | None:
+def read_rfcomm(payload: bytes) -> tuple[int, bytes] | None:
     """DLCI and information of an RFCOMM frame (TS 07.10, 5.2; credits: RFCOMM 1.1, 6.5), None if it is none."""
     if len(payload) < 4 or payload[1] not in (_SABM, _UA, _DM, _DISC, _UIH, _UIH_CREDITS):
         return None

@@ -39,6 +39,7 @@ COMMANDS: Final = {
     "config": "config",
     "doctor": "doctor",
     "lab": "lab",
+    "eve": "eve",
 }
 """Each command's module in this package. Only the one that is called is imported: on a Pi Zero all take seconds."""
 

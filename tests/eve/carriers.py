@@ -38,6 +38,11 @@ def vectors(name: str) -> Any:
     return json.loads((VECTORS / f"{name}.json").read_text())
 
 
+def wires() -> list[bytes]:
+    """Every kind of frame in both profiles."""
+    return [bytes.fromhex(frame["wire"]) for frame in vectors("frames")["frames"]]
+
+
 # --- HCI and the radio ------------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,19 @@ from carriers import (
     Carrier,
     bare,
     by_ipsp,
+    by_l2cap,
     by_l2cap_unannounced,
     by_rfcomm,
+    by_rfcomm_unannounced,
     dissected,
     findings,
     rfcomm_frames,
     vectors,
+    wires,
     write,
 )
 
-from bt_selfsecure.core.frames import Kind, Profile, encode
+from bt_selfsecure.core.frames import Frame, Kind, Profile, decode, encode
 from bt_selfsecure.core.keychain import Chain
 from bt_selfsecure.core.sending import chain_key_line
 from bt_selfsecure.core.suites import SUITES
@@ -32,10 +36,6 @@ from bt_selfsecure.core.trace import key_log_line
 FRAMES = vectors("frames")["frames"]
 FIELDS = ["version", "kind", "retran", "len", "seq", "rand", "message", "mac"]
 WRONG = ("wrong_length", "wrong_check", "wrong_padding", "wrong_set", "conflict", "replay")
-
-
-def wires() -> list[bytes]:
-    return [bytes.fromhex(frame["wire"]) for frame in FRAMES]
 
 
 def expected(frame: dict[str, Any]) -> list[str]:
@@ -104,15 +104,17 @@ def test_what_is_wrong_with_a_frame_is_said(data: bytes, finding: str, tmp_path:
 
 
 @pytest.mark.parametrize("kind", ["RAND", "RAND_COMPACT"])
-def test_burst_packets_that_contradict_each_other_are_found_and_equal_copies_are_copies(
+def test_burst_packets_that_contradict_each_other_are_found_and_copies_and_damaged_ones_are_not_among_them(
     kind: str, tmp_path: Path
 ) -> None:
-    first = wire("hardened", kind)
-    other = broken(first, 18)
-    path = write(tmp_path / "conflict.pcapng", bare([first, first, other, first]))
-    assert findings(path, "conflict") == [3]
-    assert findings(path, "copy") == [2, 4]
-    assert [row[0] for row in dissected(path, ["btss.copy_of"])] == ["", "1", "", "1"]
+    first, damaged = wire("hardened", kind), broken(wire("hardened", kind), 18)
+    frame = decode(first)
+    other = encode(replace(frame, message=bytes(len(frame.message))))
+    path = write(tmp_path / "conflict.pcapng", bare([first, first, damaged, other, first]))
+    assert findings(path, "conflict") == [4]
+    assert findings(path, "wrong_check") == [3]
+    assert findings(path, "copy") == [2, 5]
+    assert [row[0] for row in dissected(path, ["btss.copy_of"])] == ["", "1", "", "", "1"]
 
 
 @pytest.mark.parametrize("profile", ["paper", "hardened"])
@@ -129,6 +131,34 @@ def test_a_session_with_retransmissions_holds_no_replay_but_its_first_frame_sent
     assert findings(path, "replay") == [last]
 
 
+def sealed(draw: random.Random, seq: int, size: int) -> bytes:
+    """A data frame of round `seq`, under a key of its own."""
+    chain = Chain(SUITES[Profile.HARDENED], draw.randbytes(32), seq, 256)
+    return encode(chain.seal(draw.randbytes(size), 0, draw.randbytes)[0])
+
+
+def test_a_frame_sent_again_is_no_replay_though_its_seq_was_there_256_rounds_ago(tmp_path: Path) -> None:
+    draw = random.Random(8)
+    data = [sealed(draw, seq, 1) for seq in range(258)]
+    path = write(tmp_path / "wrapped.pcapng", by_rfcomm([*data, data[-1]]))
+    assert findings(path, "replay") == []
+    assert len(findings(path, "copy")) == 1
+
+
+def test_whatever_rfcomm_frame_is_lost_costs_one_datagram(tmp_path: Path) -> None:
+    """Also where each of its pieces might begin another, of 0x1010 bytes."""
+    data = [
+        encode(Frame(Profile.HARDENED, Kind.DATA, 0, seq, b"", b"\x10" * (700 + 13 * seq), bytes([seq]) * 16))
+        for seq in range(6)
+    ]
+    packets = list(by_rfcomm(data))
+    begin = len(packets) - len(list(rfcomm_frames(data)))
+    for lost in range(begin, begin + 5):
+        path = write(tmp_path / f"{lost}.pcapng", packets[:lost] + packets[lost + 1 :])
+        shown = {row[0] for row in dissected(path, ["btss.mac"])}
+        assert len(shown & {frame[-16:].hex() for frame in data}) >= len(data) - 1
+
+
 def test_an_old_request_is_a_replay_and_a_request_repeated_until_it_is_answered_is_not(tmp_path: Path) -> None:
     request, packet = wire("hardened", "REQUEST"), wire("hardened", "RAND")
     path = write(tmp_path / "requests.pcapng", bare([request, request, packet, request]))
@@ -137,8 +167,9 @@ def test_an_old_request_is_a_replay_and_a_request_repeated_until_it_is_answered_
 
 
 def test_a_second_pass_over_the_file_finds_the_same(tmp_path: Path) -> None:
-    data = wire("hardened", "RAND")
-    path = write(tmp_path / "twice.pcapng", by_rfcomm([*wires(), broken(data, 30), *wires()]))
+    frame = decode(wire("hardened", "RAND"))
+    other = encode(replace(frame, message=bytes(32)))
+    path = write(tmp_path / "twice.pcapng", by_rfcomm([*wires(), other, *wires()]))
     once = findings(path, *WRONG, "copy")
     assert len(once) > 10
     assert findings(path, *WRONG, "copy", options=["-2"]) == once
@@ -238,6 +269,22 @@ def test_other_traffic_on_l2cap_and_rfcomm_is_left_alone(tmp_path: Path) -> None
     octets = [bytes([first]) + draw.randbytes(size) for first in range(256) for size in (3, 40)]
     path = write(tmp_path / "other.pcapng", [*by_l2cap_unannounced(octets), *rfcomm_frames(octets)])
     assert dissected(path, ["frame.number"]) == []
+
+
+@pytest.mark.parametrize(
+    ("carrier", "layers"),
+    [
+        (by_rfcomm, "btl2cap:btrfcomm:btss_rfcomm"),
+        (by_rfcomm_unannounced, "btl2cap:btss_l2cap"),
+        (by_l2cap, "btl2cap:btss_bare"),
+        (by_l2cap_unannounced, "btl2cap:btss_l2cap"),
+        (by_ipsp, "btl2cap:6lowpan:ipv6:udp:btss_ipsp"),
+    ],
+)
+def test_what_wireshark_knows_of_a_channel_stays_in_the_view(carrier: Carrier, layers: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "layers.pcapng", carrier([wire("hardened", "RAND")]))
+    [[protocols]] = dissected(path, ["frame.protocols"])
+    assert protocols.endswith(layers)
 
 
 def test_bytes_of_any_kind_break_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,134 @@
+"""`bt-selfsecure eve`: what an eavesdropper makes of captures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext, suppress
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bt_selfsecure.core.frames import FrameError, decode
+from bt_selfsecure.eve.reading import Reader
+from bt_selfsecure.eve.sources import Capture, Heard, Source, open_source
+from bt_selfsecure.eve.sources.linktypes import NAMES
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace, _SubParsersAction
+
+PROGRESS_SECONDS = 1.0
+PROGRESS_PACKETS = 1 << 14
+
+READ = """\
+Sum up captures: pcap, pcapng and btsnoop (btmon -w), of link types 147 (ours),
+187, 192 (PPI with LE), 201, 251, 254, 256 and 272. A FIFO or - (standard input)
+is read as it comes, until whoever writes it ends:
+
+  dumpcap -i bluetooth0 -w - | bt-selfsecure eve read -
+
+hci0 is this computer's own radio: it scans until Ctrl-C, and hears advertisements
+and what goes to or from this computer, but no connection between others.
+
+`ours` counts the frames of this protocol, whatever carried them. Packets with a
+wrong CRC are counted, and not looked into. A damaged file counts up to where the
+damage is, and that is said."""
+
+
+@dataclass(slots=True)
+class Summary:
+    """The answer; its fields are the keys of `--json`."""
+
+    packets: int = 0
+    by_linktype: dict[str, int] = field(default_factory=dict)
+    crc_bad: int = 0
+    ours: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
+
+
+def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
+    """`eve` and what belongs to it."""
+    parser = subparsers.add_parser("eve", help="what an eavesdropper makes of captures")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    read = commands.add_parser(
+        "read", help="sum up captures", description=READ, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    read.add_argument(
+        "files", nargs="+", metavar="FILE", help="capture file, FIFO, - for standard input, or an adapter (hci0)"
+    )
+    read.add_argument("--json", action="store_true", help="one JSON object instead of the table")
+    read.set_defaults(run=run_read)
+    install = commands.add_parser(
+        "install-wireshark",
+        help="put our dissector and profile where Wireshark finds them",
+        description="Copy the dissector bt_selfsecure.lua and the profile 'bt-selfsecure' (columns, colours) to where "
+        "Wireshark of this user looks for them. Run it again after an update. Filters are named btss.*",
+    )
+    install.set_defaults(run=run_install_wireshark)
+
+
+def run_read(args: Namespace) -> int:
+    """Print the summary. UsageError for what is no capture."""
+    summary = Summary()
+    for name in args.files:
+        with open_source(name) as source:
+            _add(summary, source)
+    print(json.dumps(asdict(summary), indent=2) if args.json else _table(summary))
+    return 0
+
+
+def run_install_wireshark(args: Namespace) -> int:
+    """Copy, and say where to."""
+    from bt_selfsecure.eve.wireshark import install
+
+    for path in install():
+        print(path)
+    print("Restart Wireshark, and choose the profile with Edit, Configuration Profiles.")
+    return 0
+
+
+def _add(summary: Summary, source: Source) -> None:
+    reader = Reader()
+    with nullcontext() if isinstance(source, Capture) else suppress(KeyboardInterrupt):  # else a radio never ends
+        for heard in _with_progress(source):
+            summary.crc_bad += heard.crc_ok is False
+            summary.ours += sum(_is_ours(datagram.data) for datagram in reader.read(heard))
+    summary.packets += source.packets
+    for linktype, count in sorted(source.linktypes.items()):
+        name = f"{linktype} {NAMES.get(linktype, '')}".rstrip()
+        summary.by_linktype[name] = summary.by_linktype.get(name, 0) + count
+    for why, count in source.skipped.items():
+        summary.skipped[why] = summary.skipped.get(why, 0) + count
+
+
+def _is_ours(datagram: bytes) -> bool:
+    try:
+        decode(datagram)
+    except FrameError:
+        return False
+    return True
+
+
+def _with_progress(source: Source) -> Iterator[Heard]:
+    """The packets, with a line on a terminal that says how far we are once that takes longer."""
+    told = started = time.monotonic()
+    between = PROGRESS_PACKETS if isinstance(source, Capture) else 1
+    try:
+        for number, heard in enumerate(source):
+            yield heard
+            if number % between == 0 and sys.stderr.isatty() and time.monotonic() - told > PROGRESS_SECONDS:
+                told = time.monotonic()
+                print(f"\r{source.packets:,} packets, {told - started:.0f} s", end="", file=sys.stderr, flush=True)
+    finally:
+        if told != started:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def _table(summary: Summary) -> str:
+    rows: list[tuple[str, Any]] = [("packets", summary.packets)]
+    rows += [(f"  {name}", count) for name, count in summary.by_linktype.items()]
+    rows += [("with a wrong CRC", summary.crc_bad), ("frames of ours", summary.ours)]
+    lines = [f"{name:<34}{count:>14,}" for name, count in rows]
+    return "\n".join(lines + [f"skipped: {why} ({count:,})" for why, count in summary.skipped.items()])

@@ -1,0 +1,83 @@
+"""Where Eve's packets come from. Each source is iterated for `Heard`, and holds none of them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from bt_selfsecure.errors import UsageError
+from bt_selfsecure.eve.sources.files import recognise
+from bt_selfsecure.eve.sources.heard import Direction, Heard, Source
+from bt_selfsecure.eve.sources.linktypes import READ
+
+__all__ = ["Capture", "Direction", "Heard", "HeardTap", "Source", "open_source"]
+
+STANDARD_INPUT: Final = "-"
+UNREADABLE: Final = "too short for their link type, or a note of the sniffer"
+
+
+def open_source(name: str) -> Source:
+    """An adapter of this computer (hci0), unless a file has that name; a capture file, a FIFO, or `-`.
+
+    Raises `UsageError` where it can't be opened.
+    """
+    if re.fullmatch(r"hci\d+", name) and not Path(name).exists():
+        from bt_selfsecure.eve.sources.live import Live  # sockets that only Linux has
+
+        return Live(name)
+    return Capture(name)
+
+
+class Capture(Source):
+    """A capture file: pcap, pcapng or btsnoop, from a path, a FIFO that something writes to, or `-`, standard input.
+
+    Raises `UsageError`, when made or while iterated, where the file can't be read or is no capture.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name: Final = name
+        stdin = name == STANDARD_INPUT
+        if stdin and sys.stdin.isatty():
+            raise UsageError("standard input is the terminal: pipe a capture into it, or name a file")
+        try:  # Unbuffered: what a FIFO brings is read as it comes.
+            self._file = open(sys.stdin.fileno() if stdin else name, "rb", buffering=0, closefd=not stdin)  # noqa: SIM115
+        except OSError as fault:
+            raise self._unreadable(fault) from fault
+
+    def __iter__(self) -> Iterator[Heard]:
+        try:
+            container, start = recognise(self._file)
+            for time, linktype, packet in container(self._file, start, self.skipped):
+                self.linktypes[linktype] += 1
+                read = READ.get(linktype)
+                if read is None:
+                    self.skipped[f"link type {linktype} is not read"] += 1
+                elif (heard := read(time, packet)) is None:
+                    self.skipped[UNREADABLE] += 1
+                else:
+                    yield heard
+        except OSError as fault:
+            raise self._unreadable(fault) from fault
+        except UsageError as fault:
+            raise UsageError(f"{self._name!r} {fault}") from None
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _unreadable(self, fault: OSError) -> UsageError:
+        return UsageError(f"can't read {self._name!r} ({fault.strerror}): give a capture file, a FIFO, or - for stdin")
+
+
+class HeardTap:
+    """A `Tap` on the simulated air: hands on what it hears as `Heard`."""
+
+    def __init__(self, on_heard: Callable[[Heard], None]) -> None:
+        self._on_heard: Final = on_heard
+
+    def hear(self, time: float, linktype: int, packet: bytes) -> None:
+        if (heard := READ[linktype](time, packet)) is not None:
+            self._on_heard(heard)

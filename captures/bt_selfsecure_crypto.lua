@@ -1,0 +1,1 @@
+../bt_selfsecure/eve/wireshark/bt_selfsecure_crypto.lua

@@ -1,0 +1,97 @@
+"""The scapy layer: the same bytes as tests/vectors, and scapy's own runner over btss.uts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from carriers import bare, vectors, write
+from hypothesis import given
+from hypothesis import strategies as st
+from scapy.utils import rdpcap
+
+from bt_selfsecure.core.frames import Kind, Profile
+from bt_selfsecure.eve.layers import BTSS, BTSS_IPSP
+
+FRAMES = vectors("frames")["frames"]
+
+
+def name(frame: dict[str, Any]) -> str:
+    return f"{frame['profile']} {frame['kind']}"
+
+
+@pytest.mark.parametrize("frame", FRAMES, ids=name)
+def test_every_vector_is_taken_apart_and_built_again(frame: dict[str, Any]) -> None:
+    wire = bytes.fromhex(frame["wire"])
+    packet = BTSS(wire)
+    assert (packet.version, packet.kind, packet.seq) == (
+        Profile[frame["profile"].upper()],
+        Kind[frame["kind"]],
+        frame["seq"],
+    )
+    assert packet.mac == bytes.fromhex(frame["mac"])
+    if frame["oaep_seed"]:
+        assert packet.padded == wire[5:-32]
+    else:
+        assert packet.rand == bytes.fromhex(frame["rand"])
+        assert bytes(packet.message) == bytes.fromhex(frame["message"])
+    assert not packet.payload
+    packet.clear_cache()
+    assert bytes(packet) == wire
+
+
+@pytest.mark.parametrize("frame", [f for f in FRAMES if not f["oaep_seed"]], ids=name)
+def test_every_vector_is_built_from_its_fields_with_len_and_hash_filled_in(frame: dict[str, Any]) -> None:
+    unkeyed = frame["kind"] in ("REQUEST", "ACCEPT", "RAND", "RAND_COMPACT")
+    packet = BTSS(
+        version=frame["profile"],
+        kind=frame["kind"].lower(),
+        retran=frame["retran"],
+        seq=frame["seq"],
+        rand=bytes.fromhex(frame["rand"]),
+        message=bytes.fromhex(frame["message"]),
+        mac=None if unkeyed else bytes.fromhex(frame["mac"]),
+    )
+    assert bytes(packet) == bytes.fromhex(frame["wire"])
+    assert BTSS(bytes(packet)).hash_ok() is (True if unkeyed else None)
+
+
+@pytest.mark.parametrize("profile", ["paper", "hardened"])
+def test_messages_of_an_establishment_are_taken_apart(profile: str) -> None:
+    for establishment in vectors(f"establishment-{profile}")["establishments"]:
+        packets = [BTSS(bytes.fromhex(frame["wire"])) for frame in establishment["frames"]]
+        by_kind = {Kind(packet.kind): packet for packet in packets}
+        assert by_kind[Kind.RESPONSE].message.cpr == bytes.fromhex(establishment["cpr_s"])
+        for kind in (Kind.RESPONSE, Kind.ACKNOWLEDGE, Kind.END):
+            assert by_kind[kind].message.pair == bytes.fromhex(establishment["pair"])
+        assert by_kind[Kind.END].message.nonce == bytes.fromhex(establishment["responder_nonce"])
+        if profile == "hardened":
+            offer = by_kind[Kind.REQUEST].message
+            assert offer.identity.replace(":", "") == establishment["identity"]["initiator"]
+            assert (offer.burst, offer.t1) == (establishment["burst"], establishment["t_1_ms"])
+            assert by_kind[Kind.ACCEPT].message.identity.replace(":", "") == establishment["identity"]["responder"]
+
+
+def test_scapy_reads_our_captures_of_bare_frames(tmp_path: Path) -> None:
+    wires = [bytes.fromhex(frame["wire"]) for frame in FRAMES]
+    assert [bytes(packet[BTSS]) for packet in rdpcap(str(write(tmp_path / "bare.pcapng", bare(wires))))] == wires
+
+
+def test_scapys_runner_passes_every_test_of_the_uts_file(tmp_path: Path) -> None:
+    script = Path(__file__).parent / "btss.uts"
+    command = [sys.executable, "-m", "scapy.tools.UTscapy", "-t", script, "-f", "text", "-o", tmp_path / "report"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 0, done.stderr
+    report = (tmp_path / "report").read_text()
+    assert report.count("=[passed]") == script.read_text().count("\n= ")
+    assert "Failed=0" in report
+
+
+@given(st.integers(0, 255), st.binary(max_size=120))
+def test_any_bytes_behind_ipsp_are_taken_apart_into_themselves(first: int, rest: bytes) -> None:
+    """scapy shows what is too short as Raw, where another layer is before it."""
+    wire = bytes.fromhex("0300000007") + bytes([first]) + rest
+    assert bytes(BTSS_IPSP(wire)) == wire
