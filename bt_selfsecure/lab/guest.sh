@@ -30,9 +30,6 @@ for place in bluetooth bt-selfsecure; do
 done
 chmod 700 /var/lib/bluetooth
 
-port=$(grep -lx jobs /sys/class/virtio-ports/*/name)
-exec 3<>"/dev/$(basename "$(dirname "$port")")"
-
 dbus-uuidgen --ensure=/etc/machine-id
 dbus-daemon --system --fork
 # Nobody sits at a Pi to confirm that a peer which lost its link key may pair again.
@@ -43,21 +40,9 @@ if [ -c /dev/hvc0 ]; then
   /usr/libexec/bluetooth/bluetoothd --nodetach --experimental >/run/lab/bluetoothd.log 2>&1 &
   for _ in $(seq 200); do hciconfig hci0 2>/dev/null | grep -q 'UP RUNNING' && break; sleep 0.1; done
 fi
-(while :; do setsid --ctty bash --login -i </dev/hvc1 >/dev/hvc1 2>&1; sleep 1; done) &
 say "$(hciconfig hci0 2>&1 | grep -m1 -o 'UP RUNNING' || echo 'no adapter')"
-echo ready >&3
-
-job() {
-  setsid --wait bash -c "echo \$\$ >/run/lab/$1; exec bash /lab/jobs/$1.sh" </dev/null >"/lab/jobs/$1.out" 2>"/lab/jobs/$1.err" 3>&-
-  echo "done $1 $?" >&3
-}
-while read -r verb id <&3; do
-  case $verb in
-    run) job "$id" & ;;
-    stop) [ ! -e "/run/lab/$id" ] || kill -TERM -- "-$(cat "/run/lab/$id")" ;;
-    off) break ;;
-  esac
-done
+# shellcheck source-path=SCRIPTDIR source=jobs.sh
+. /lab/jobs.sh
 sync
 echo o >/proc/sysrq-trigger
 sleep 10

@@ -52,6 +52,8 @@ class Kernel:
     initrd: Path
     modules: Path
     """The folder that is /lib/modules/VERSION inside."""
+    disk: Path | None = None
+    """Image of a disk with a whole system; None where machines see the host's files instead."""
 
 
 def require_tools() -> None:
@@ -99,17 +101,22 @@ def _dependency(metapackage: str) -> str:
 
 
 def _make(work: Path, package: str) -> Path:
-    made, busybox = _unpack(work, package), _unpack(work, BUSYBOX)
+    made, busybox = unpack(work, package), unpack(work, BUSYBOX)
     if not (made / "lib").exists():  # releases with a merged /usr
         (made / "lib").symlink_to("usr/lib")
-    version = next((made / "lib/modules").iterdir()).name
-    _run(["depmod", "-b", str(made), version], "depmod failed")
-    (made / "vmlinux").write_bytes(_elf_image((made / f"boot/vmlinuz-{version}").read_bytes()))
-    _make_initrd(made, version, next(busybox.glob("**/bin/busybox")))
+    make_boot_files(made, next(busybox.glob("**/bin/busybox")), EARLY_MODULES, "init.sh")
     return made
 
 
-def _unpack(work: Path, package: str) -> Path:
+def make_boot_files(made: Path, busybox: Path, modules: Sequence[str], init: str) -> None:
+    """vmlinux and initrd, from boot/ and lib/modules/ in `made`; `init` is the RAM disk's script, a file of ours."""
+    version = next((made / "lib/modules").iterdir()).name
+    _run(["depmod", "-b", str(made), version], "depmod failed")
+    (made / "vmlinux").write_bytes(_elf_image((made / f"boot/vmlinuz-{version}").read_bytes()))
+    _make_initrd(made, version, busybox, modules, init)
+
+
+def unpack(work: Path, package: str) -> Path:
     """A Debian package's files, without installing it: no root is needed, and nothing on this system changes."""
     _run(["apt-get", "download", package], f"{package} can't be downloaded: run sudo apt-get update first", cwd=work)
     made = work / package.split("-")[0]
@@ -140,15 +147,15 @@ def _unzstd(data: bytes) -> bytes:
     return subprocess.run(["zstd", "-dcq"], input=data, capture_output=True, check=False).stdout
 
 
-def _make_initrd(made: Path, version: str, busybox: Path) -> None:
+def _make_initrd(made: Path, version: str, busybox: Path, modules: Sequence[str], init: str) -> None:
     tree = made / "initrd.d"
     for folder in ("bin", "modules", "proc", "sys", "dev", "lower", "changes", "new"):
         (tree / folder).mkdir(parents=True)
-    shutil.copy(Path(__file__).with_name("init.sh"), tree / "init")
+    shutil.copy(Path(__file__).with_name(init), tree / "init")
     (tree / "init").chmod(0o755)
     shutil.copy(busybox, tree / "bin/busybox")
     order: list[str] = []
-    for module in EARLY_MODULES:
+    for module in modules:
         command = ["modprobe", "-d", str(made), "-S", version, "--show-depends", module]
         for line in _run(command, f"the kernel has no module {module}").splitlines():
             if line.startswith("insmod"):

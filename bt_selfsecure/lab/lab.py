@@ -27,20 +27,22 @@ from bt_selfsecure.air.capture import CaptureTap, PcapngWriter
 from bt_selfsecure.air.models import Bernoulli, parse_model
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.lab.kernel import Kernel, kernel, require_tools
-from bt_selfsecure.lab.machine import Machine, MachineError
+from bt_selfsecure.lab.machine import Machine
 from bt_selfsecure.lab.radio import DEFAULT_LOSS, Air, Radio, address
+from bt_selfsecure.lab.system import system as make_system
 
 MAX_MACHINES: Final = 16
 MAX_SOCKET_PATH: Final = 80
 """Bytes of the folder's path: a Unix socket's whole path has at most 107 (unix(7))."""
-LOGS: Final = "cat /run/lab/*.log; dmesg | tail -n 100"
+LOGS: Final = "cat /run/lab/*.log 2>/dev/null; journalctl -b -n 100 2>/dev/null; dmesg | tail -n 100"
 
 
 class Lab:
     """An asynchronous context manager: inside, the machines are up.
 
     `air` is a loss model's spec; None loses a tenth for everybody. `taps` gives each listener without a machine, by
-    name, the pcapng file of what it hears. `nodes` runs a node on each machine, peers of each other. Raises
+    name, the pcapng file of what it hears. `nodes` runs a node on each machine, peers of each other. `system` is a
+    Debian release, with which each machine is a computer of its own; with None they see the host's files. Raises
     `UsageError` for what can't be, `MachineError` where a boot fails.
     """
 
@@ -54,6 +56,7 @@ class Lab:
         seed: int = 1,
         megabytes: int = 256,
         nodes: bool = False,
+        system: str | None = None,
         progress: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._taps = dict(taps or {})
@@ -61,7 +64,7 @@ class Lab:
         if len(str(folder)) > MAX_SOCKET_PATH:
             raise UsageError(f"the path {folder} is too long for a socket in it: name a folder nearer to the root")
         self._names, self._folder, self._megabytes, self._progress = list(names), folder, megabytes, progress
-        self._nodes = nodes
+        self._nodes, self._system = nodes, system
         listeners = [*self._names, *self._taps]
         self._air = Air(Bernoulli(dict.fromkeys(listeners, DEFAULT_LOSS)), seed)
         self._spec = f"bernoulli:{','.join(f'{name}={DEFAULT_LOSS}' for name in listeners)}"
@@ -76,7 +79,7 @@ class Lab:
 
     async def __aenter__(self) -> Self:
         require_tools()
-        base = kernel(self._progress)
+        base = make_system(self._system, self._progress) if self._system else kernel(self._progress)
         _take(self._folder)
         try:
             await self._start(base)
@@ -236,5 +239,5 @@ async def _together(works: Any) -> None:
         async with asyncio.TaskGroup() as group:
             for work in works:
                 group.create_task(work)
-    except* MachineError as faults:
+    except ExceptionGroup as faults:
         raise faults.exceptions[0] from None

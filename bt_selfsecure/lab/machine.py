@@ -21,8 +21,22 @@ DISK_MEGABYTES: Final = 64
 """What the machine may keep: link keys and the node's state."""
 BOOT_SECONDS: Final = 180.0
 """After this a boot has failed. 8 to 20 s are usual; a loaded host may need much longer."""
-STOP_SECONDS: Final = 15.0
+SYSTEM_BOOT_SECONDS: Final = 600.0
+"""The same with systemd, where 50 s are usual."""
+STOP_SECONDS: Final = 90.0
+"""Then the plug is pulled. A machine without systemd takes one."""
 POLL_SECONDS: Final = 0.05
+GUEST_FILES: Final = ("guest.sh", "jobs.sh", "lab-uart.service", "lab-jobs.service")
+"""What runs inside: the first without systemd, the last two with it."""
+NEEDLESS_UNITS: Final = (
+    *("serial-getty@hvc0.service", "serial-getty@ttyS0.service", "systemd-binfmt.service", "e2scrub_reap.service"),
+    *("dev-hugepages.mount", "sys-kernel-tracing.mount", "proc-sys-fs-binfmt_misc.automount", "apt-daily.timer"),
+    *("apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "fstrim.timer"),
+)
+"""They would take half of the boot's time; the first would take the UART."""
+SYSTEMD_OPTIONS: Final = "systemd.firstboot=off systemd.show_status=no systemd.log_color=0 TERM=dumb " + " ".join(
+    f"systemd.mask={unit}" for unit in NEEDLESS_UNITS
+)
 
 
 class MachineError(BtSelfSecureError):
@@ -33,7 +47,8 @@ class Machine:
     """Boots with `start`, runs shell commands with `run`. Its files lie in `folder`, which it shares as /lab.
 
     The machine sees the host's files, read-only below a RAM disk: what it writes is gone when it stops, but for its
-    disk, which holds /var/lib/bluetooth and /var/lib/bt-selfsecure.
+    disk, which holds /var/lib/bluetooth and /var/lib/bt-selfsecure. With a system of its own (`Kernel.disk`) it sees
+    none of them, and keeps all that it writes.
     """
 
     def __init__(self, name: str, folder: Path, kernel: Kernel, uart: Path, megabytes: int) -> None:
@@ -65,7 +80,8 @@ class Machine:
         if self.is_running:
             return
         (self._folder / "jobs").mkdir(parents=True, exist_ok=True)
-        (self._folder / "guest.sh").write_text(files("bt_selfsecure.lab").joinpath("guest.sh").read_text())
+        for name in GUEST_FILES:
+            (self._folder / name).write_text(files("bt_selfsecure.lab").joinpath(name).read_text())
         self._make_disk()
         self._ready = asyncio.get_running_loop().create_future()
         if self._server is None:
@@ -76,13 +92,12 @@ class Machine:
         )
         log.close()
         ended = asyncio.ensure_future(self._process.wait())
-        await asyncio.wait((self._ready, ended), timeout=BOOT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        patience = SYSTEM_BOOT_SECONDS if self._kernel.disk else BOOT_SECONDS
+        await asyncio.wait((self._ready, ended), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         ended.cancel()
         if not self._ready.done():
             await self.kill()
-            raise MachineError(
-                f"{self.name} did not boot within {BOOT_SECONDS:g} s. Its last words:\n{self.last_words()}"
-            )
+            raise MachineError(f"{self.name} did not boot within {patience:g} s. Its last words:\n{self.last_words()}")
 
     async def kill(self) -> None:
         """Pull the plug."""
@@ -116,11 +131,7 @@ class Machine:
             raise MachineError(f"{self.name} is off: start it with lab start {self.name}")
         job = str(next(self._numbers))
         base = self._folder / "jobs" / job
-        source = shlex.quote(os.environ.get("PYTHONPATH", ""))
-        prepare = (
-            f"export PATH={shlex.quote(sys.prefix)}/bin:$PATH PYTHONPATH={source}\ncd {shlex.quote(str(Path.cwd()))}\n"
-        )
-        base.with_suffix(".sh").write_text(prepare + command + "\n")
+        base.with_suffix(".sh").write_text(self._preparation() + command + "\n")
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._jobs[job] = done
         self._order(f"run {job}")
@@ -170,9 +181,21 @@ class Machine:
             if not done.done():
                 done.set_exception(MachineError(f"{self.name} went off while a job ran there"))
 
+    def _preparation(self) -> str:
+        """Where the host's files are seen, jobs run as if they were on the host."""
+        if self._kernel.disk:
+            return ""
+        source = shlex.quote(os.environ.get("PYTHONPATH", ""))
+        path, folder = shlex.quote(sys.prefix), shlex.quote(str(Path.cwd()))
+        return f"export PATH={path}/bin:$PATH PYTHONPATH={source}\ncd {folder}\n"
+
     def _make_disk(self) -> None:
         disk = self._folder.with_suffix(".disk")
-        if not disk.exists():
+        if disk.exists():
+            return
+        if self._kernel.disk:
+            subprocess.run(["cp", "--sparse=always", str(self._kernel.disk), str(disk)], check=True)
+        else:
             with disk.open("wb") as file:
                 file.truncate(DISK_MEGABYTES << 20)
             mke2fs = shutil.which("mke2fs") or "/sbin/mke2fs"
@@ -184,6 +207,12 @@ class Machine:
         """-cpu: the oldest with SSE4.2, so that TCG need not emulate more; hvc0 is the UART, hvc1 the shell."""
         share = "local,security_model=none,multidevs=remap"
         console = "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off"
+        shares = [
+            *("-virtfs", f"{share},path=/,mount_tag=root,readonly=on"),
+            *("-virtfs", f"{share},path={_escape(self._kernel.modules)},mount_tag=modules,readonly=on"),
+        ]
+        if self._kernel.disk:
+            console, shares = f"{console} {SYSTEMD_OPTIONS} systemd.hostname={self.name}", []
         # The kernel ends QEMU with us, however we end.
         return [
             *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-name", self.name),
@@ -192,10 +221,9 @@ class Machine:
             *("-kernel", str(self._kernel.image), "-initrd", str(self._kernel.initrd)),
             *("-append", f"{console} name={self.name}"),
             *("-serial", f"file:{_escape(self.console)}"),
-            *("-virtfs", f"{share},path=/,mount_tag=root,readonly=on"),
-            *("-virtfs", f"{share},path={_escape(self._kernel.modules)},mount_tag=modules,readonly=on"),
+            *shares,
             *("-virtfs", f"{share},path={_escape(self._folder)},mount_tag=lab"),
-            *("-drive", f"if=virtio,format=raw,file={_escape(self._folder.with_suffix('.disk'))}"),
+            *("-drive", f"if=virtio,format=raw,cache=unsafe,file={_escape(self._folder.with_suffix('.disk'))}"),
             *("-device", "virtio-serial-pci"),
             *("-chardev", f"socket,id=uart,path={_escape(self._uart)}", "-device", "virtconsole,chardev=uart"),
             *("-chardev", f"socket,id=shell,path={_escape(self.shell_socket)},server=on,wait=off"),

@@ -66,7 +66,8 @@ class InstalledPis:
         self._folder = folder
         self.lab.set_loss(alice=0.1, bob=0.1)
         self.lab.run_on_all(
-            f"useradd -m -s /bin/bash -G sudo {USER} && echo '{USER} ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/{USER}"
+            f"useradd -m -s /bin/bash -G sudo {USER} && echo '{USER} ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/{USER}\n"
+            "echo 127.0.1.1 $(hostname) >>/etc/hosts"
         )
         for name in NAMES:
             self.copy_checkout(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def pis(before: tuple[InstalledPis, list[str]]) -> InstalledPis:
 
 def test_after_the_reboot_both_are_peers_and_a_message_is_delivered(pis: InstalledPis) -> None:
     assert pis.show("alice", "ActiveState") == "active"
-    assert {pis.wait_connected(name)["key"]["fingerprint"] for name in NAMES}
+    assert len({pis.wait_connected(name)["key"]["fingerprint"] for name in NAMES}) == 1
     pis.deliver("alice", "bob", "over-the-air")
     smoke = pis.as_user("alice", "pi_setup/smoketest 2>&1", 300)
     assert smoke.status == 0, smoke.out
@@ -67,9 +67,8 @@ def test_a_second_peer_is_added_and_what_was_configured_stays(pis: InstalledPis)
     after = pis.lab.run("alice", "cat /etc/bt-selfsecure/node.toml").check()
     assert after == before + '\n[[peer]]\nname = "pi-123456"\naddress = "B8:27:EB:12:34:56"\n'
     names = [peer["name"] for peer in pis.status("alice")["peers"]]
-    (
-        pis.lab.run("alice", f"cat >/etc/bt-selfsecure/node.toml <<'END'\n{before}END\nsystemctl restart bt-selfsecure")
-    ).check()
+    restore = f"cat >/etc/bt-selfsecure/node.toml <<'END'\n{before}END\nsystemctl restart bt-selfsecure"
+    pis.lab.run("alice", restore).check()
     assert len(names) == 2
 
 
@@ -81,28 +80,57 @@ def test_the_node_is_not_root_and_writes_nowhere_but_in_its_own_folders(pis: Ins
     assert (facts["NoNewPrivs"].strip(), facts["Seccomp"].strip()) == ("1", "2")
     user = pis.lab.run("alice", "id -u bt-selfsecure; id -g bt-selfsecure").check().split()
     enter = f"nsenter --target {pid} --mount --setuid {user[0]} --setgid {user[1]}"
-    search = "find / -path /proc -prune -o -path /sys -prune -o -writable ( -type d -o -type f ) -print"
-    writable = pis.lab.run("alice", f"{enter} -- {search.replace('(', chr(92) + '(').replace(')', chr(92) + ')')}").out
+    search = r"find / -path /proc -prune -o -path /sys -prune -o -writable \( -type d -o -type f \) -print"
+    writable = pis.lab.run("alice", f"{enter} -- {search}").out
     own = ("/var/lib/bt-selfsecure", "/run/bt-selfsecure", "/tmp", "/var/tmp")
     assert "/var/lib/bt-selfsecure/journal.db" in writable.splitlines()
+    assert pis.lab.run("alice", "stat -c '%G %a' /dev/rfkill").check() == "bt-selfsecure 664\n"
     assert [path for path in writable.splitlines() if not path.startswith(own)] == []
 
 
 def test_systemd_has_no_complaint_about_the_units_and_finds_them_safe(pis: InstalledPis) -> None:
-    names = "bt-selfsecure.service bt-selfsecure-ipsp.socket bt-selfsecure-eve.service bt-selfsecure-ipsp@1.service"
-    verified = pis.lab.run("alice", f"systemd-analyze verify --man=no {names} bt-selfsecure-sweep@plan.service")
+    services = [f"bt-selfsecure{rest}.service" for rest in ("", "-eve", "-ipsp@1", "-sweep@plan")]
+    command = f"systemd-analyze verify --man=no bt-selfsecure-ipsp.socket {' '.join(services)}"
+    verified = pis.lab.run("alice", command)
     assert (verified.status, verified.out + verified.err) == (0, "")
-    for unit in names.split()[::2]:
+    for unit in services:
         table = pis.lab.run("alice", f"systemd-analyze security --json=short --threshold=30 {unit}")
         assert table.status == 0, table.out
         assert json.loads(table.out)
+
+
+def test_the_ipsp_helper_obeys_the_nodes_group_and_nobody_else(pis: InstalledPis) -> None:
+    pis.lab.run("alice", "systemctl start bt-selfsecure-ipsp.socket").check()
+    ask = "import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/bt-selfsecure/ipsp.sock'); "
+    ask += "f = s.makefile('rw'); f.write('listen hci0\\npeers\\n'); f.flush(); print(f.readline(), f.readline())"
+    pis.lab.run("alice", f'cat >/tmp/ask.py <<"END"\n{ask}\nEND').check()
+    try:
+        assert pis.as_user("alice", "python3 /tmp/ask.py").check().split() == ["ok", "ok"]
+        refused = pis.lab.run("alice", "setpriv --reuid nobody --clear-groups python3 /tmp/ask.py")
+        assert "PermissionError" in refused.err
+        assert pis.lab.run("alice", "cat /sys/kernel/debug/bluetooth/6lowpan_enable").check().strip() in "01"
+    finally:
+        pis.lab.run("alice", "systemctl stop bt-selfsecure-ipsp.socket").check()
+
+
+def test_an_authentication_key_stays_roots_and_proves_the_peer(pis: InstalledPis) -> None:
+    for name in NAMES:
+        (peer,) = pis.status(name)["peers"]
+        secret = f"/etc/bt-selfsecure/keys/{peer['name']}"
+        line = f'authentication_key_file = "/run/credentials/bt-selfsecure.service/keys_{peer["name"]}"'
+        script = f"yes key | head -c 32 >{secret}; chmod 600 {secret}; echo '{line}' >>/etc/bt-selfsecure/node.toml"
+        pis.lab.run(name, f"{script}; systemctl restart bt-selfsecure").check()
+    peer = pis.wait_connected("alice")
+    outcome = json.loads(pis.as_user("alice", f"bt-selfsecure establish --json {peer['name']}", 300).check())
+    assert outcome["established"]
+    assert pis.wait_connected("alice")["key"]["authenticated"]
 
 
 def test_a_node_whose_loop_hangs_is_restarted_and_the_session_goes_on(pis: InstalledPis) -> None:
     fingerprint = pis.wait_connected("alice")["key"]["fingerprint"]
     pid = pis.show("alice", "MainPID")
     pis.lab.run("alice", f"kill -STOP {pid}").check()
-    until = time.monotonic() + 120
+    until = time.monotonic() + 240
     while pis.show("alice", "MainPID") in (pid, "0"):
         assert time.monotonic() < until
         time.sleep(2)
@@ -130,13 +158,14 @@ def test_an_upgrade_keeps_the_session(pis: InstalledPis) -> None:
     assert pis.status("alice")["version"].startswith("9.")
 
 
-def fail_at_start(text: str) -> str:
-    return text.replace("    node = Node(config)\n", "    raise RuntimeError('a version that is broken')\n")
+def before_the_node(statement: str) -> Callable[[str], str]:
+    """A change of the service's source: it does that instead of beginning."""
+    return lambda text: text.replace("    node = Node(config)\n", f"    {statement}\n    node = Node(config)\n")
 
 
 def test_a_version_that_does_not_get_healthy_is_rolled_back(pis: InstalledPis) -> None:
     version = pis.status("alice")["version"]
-    pis.copy_checkout("alice", {SERVICE: fail_at_start})
+    pis.copy_checkout("alice", {SERVICE: before_the_node("raise RuntimeError('a version that is broken')")})
     said = pis.upgrade("alice")
     assert said.status == 1
     assert "a version that is broken" in said.out
@@ -147,12 +176,7 @@ def test_a_version_that_does_not_get_healthy_is_rolled_back(pis: InstalledPis) -
 
 def test_a_power_cut_in_the_trial_of_a_version_that_hangs_finds_the_old_one(pis: InstalledPis) -> None:
     version = pis.status("alice")["version"]
-    hang = {
-        SERVICE: lambda text: text.replace(
-            "    node = Node(config)\n", "    await asyncio.sleep(1000)\n    node = Node(config)\n"
-        )
-    }
-    pis.copy_checkout("alice", hang)
+    pis.copy_checkout("alice", {SERVICE: before_the_node("await asyncio.sleep(1000)")})
     with ThreadPoolExecutor(1) as pool:
         upgrade = pool.submit(pis.upgrade, "alice")
         trial = "until [ -e /run/systemd/system/bt-selfsecure.service ]; do sleep 1; done; sleep 5"
@@ -170,6 +194,22 @@ def test_uninstall_leaves_what_was_there_before(before: tuple[InstalledPis, list
     said = pis.as_user("alice", "sudo pi_setup/uninstall --purge 2>&1", 300).check()
     assert "removed" in said
     assert pis.files("alice") == files
-    assert (
-        pis.lab.run("alice", "systemctl --failed --no-legend; journalctl -b -p err -u bt-selfsecure -q").check() == ""
-    )
+    assert pis.lab.run("alice", "systemctl --failed --no-legend").check() == ""
+
+
+def test_a_prepared_card_makes_its_pi_a_node_at_the_first_boot(before: tuple[InstalledPis, list[str]]) -> None:
+    """After `image-config`; what cloud-init would run on trixie, and the first-run script of bookworm."""
+    pis, _ = before
+    boot = "/boot/firmware"
+    user_data = f"touch {boot}/user-data;" if pis.release == "trixie" else ""
+    pis.lab.run("alice", f"mkdir -p {boot}; echo console=tty1 >{boot}/cmdline.txt; {user_data}").check()
+    options = f"--peer {pis.lab.address('bob')} --wheelhouse /lab/wheels"
+    pis.as_user("alice", f"sudo pi_setup/image-config {options} {boot}").check()
+    first = "first-boot" if user_data else "first-run"
+    pis.lab.run("alice", f"sh {boot}/bt-selfsecure/{first}", 900).check()
+    pis.reboot("alice")
+    until = time.monotonic() + 900
+    while pis.lab.run("alice", "systemctl is-active bt-selfsecure").out.strip() != "active":
+        assert time.monotonic() < until, pis.lab.run("alice", f"cat {boot}/bt-selfsecure/log").out
+        time.sleep(5)
+    assert len(pis.status("alice")["peers"]) == 1

@@ -1,0 +1,19 @@
+# shellcheck shell=bash
+# Sourced inside a virtual Pi when its adapter is up: runs the jobs that the host asks for, until it says off.
+
+(while :; do setsid --ctty bash --login -i </dev/hvc1 >/dev/hvc1 2>&1; sleep 1; done) &
+port=$(grep -lx jobs /sys/class/virtio-ports/*/name)
+exec 3<>"/dev/$(basename "$(dirname "$port")")"
+echo ready >&3
+
+job() {
+  setsid --wait bash -c "echo \$\$ >/run/lab/$1; exec bash /lab/jobs/$1.sh" </dev/null >"/lab/jobs/$1.out" 2>"/lab/jobs/$1.err" 3>&-
+  echo "done $1 $?" >&3
+}
+while read -r verb id <&3; do
+  case $verb in
+    run) job "$id" & ;;
+    stop) [ ! -e "/run/lab/$id" ] || kill -TERM -- "-$(cat "/run/lab/$id")" ;;
+    off) break ;;
+  esac
+done
