@@ -83,6 +83,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
         assert a != c, file
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("bearer", ["rfcomm", "le_advert"])
 def test_virtual_bluetooth_too_gives_the_same_bytes_for_the_same_seed(
     bearer: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

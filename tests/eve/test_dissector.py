@@ -79,6 +79,7 @@ def broken(data: bytes, at: int) -> bytes:
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("carrier", ALL_SIZES, ids=lambda carrier: carrier.__name__)
 def test_a_wrong_length_is_found_after_a_sound_frame_of_the_same_sender(carrier: Carrier, tmp_path: Path) -> None:
     sound = wire("hardened", "ACCEPT")
@@ -117,6 +118,7 @@ def test_burst_packets_that_contradict_each_other_are_found_and_copies_and_damag
     assert [row[0] for row in dissected(path, ["btss.copy_of"])] == ["", "1", "", "", "1"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("profile", ["paper", "hardened"])
 def test_a_session_with_retransmissions_holds_no_replay_but_its_first_frame_sent_again_is_one(
     profile: str, tmp_path: Path
@@ -219,6 +221,7 @@ def test_every_attempt_of_the_vectors_is_opened_with_its_keys_and_those_of_round
     assert dissected(path, PLAIN) == [["", "", ""]] * len(sent)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("profile", list(Profile), ids=lambda profile: profile.label)
 def test_messages_of_any_size_are_opened_and_rounds_told_apart_whose_seq_is_the_same(
     profile: Profile, tmp_path: Path
@@ -287,6 +290,7 @@ def test_what_wireshark_knows_of_a_channel_stays_in_the_view(carrier: Carrier, l
     assert protocols.endswith(layers)
 
 
+@pytest.mark.long
 def test_bytes_of_any_kind_break_nothing(tmp_path: Path) -> None:
     """An error in Lua ends the test: `run` looks for it. Half of the frames begin like ours."""
     draw = random.Random(4)
