@@ -127,32 +127,28 @@ def run(folder: Path, plan: list[tuple[str, float, float]], loss: float, durabil
     virtual(main())
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    plan=crashes,
-    loss=st.sampled_from([0.0, 0.1, 0.3]),
-    durability=st.sampled_from(["every-message", "every-W"]),
-    seed=st.integers(0, 1000),
-)
-def test_no_schedule_of_crashes_loses_or_doubles_a_message(
-    plan: list[tuple[str, float, float]], loss: float, durability: str, seed: int
-) -> None:
-    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=place) as folder:
-        run(Path(folder), plan, loss, durability, seed)
-
-
-@pytest.mark.long
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
+CASES = given(
     plan=crashes,
     loss=st.sampled_from([0.0, 0.1, 0.3]),
     durability=st.sampled_from(["every-message", "every-W"]),
     seed=st.integers(0, 1_000_000),
 )
-def test_no_schedule_of_crashes_loses_or_doubles_a_message_at_length(
-    plan: list[tuple[str, float, float]], loss: float, durability: str, seed: int
-) -> None:
+
+
+def in_memory(**case: Any) -> None:
     place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=place) as folder:
-        run(Path(folder), plan, loss, durability, seed)
+        run(Path(folder), **case)
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@CASES
+def test_no_schedule_of_crashes_loses_or_doubles_a_message(**case: Any) -> None:
+    in_memory(**case)
+
+
+@pytest.mark.long
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@CASES
+def test_no_schedule_of_crashes_loses_or_doubles_a_message_at_length(**case: Any) -> None:
+    in_memory(**case)
