@@ -139,6 +139,7 @@ def test_a_radio_switch_is_lifted(nodes: Nodes) -> None:
     sees_anew(alice, bob)
 
 
+@pytest.mark.long
 def test_an_adapter_that_is_pulled_out_is_missed_and_taken_up_again(nodes: Nodes) -> None:
     alice, bob = nodes
     told = len(bob.state["told"])
@@ -164,6 +165,7 @@ def test_a_power_cycle_on_demand_is_a_fall_and_a_return(nodes: Nodes) -> None:
     bob.until(advertises())
 
 
+@pytest.mark.long
 def test_a_restart_of_bluetoothd_is_survived(nodes: Nodes) -> None:
     alice, bob = nodes
     bob.lab.run("bob", "kill $(pidof bluetoothd)").check()

@@ -110,6 +110,7 @@ def test_a_blocked_radio_is_named(doctor: Callable[..., Diagnosis], broken: Call
     assert "Advertising" in found.not_seen
 
 
+@pytest.mark.long
 def test_a_stopped_bluetoothd_is_named(doctor: Callable[..., Diagnosis], broken: Callable[[str, str], None]) -> None:
     broken("kill $(pidof bluetoothd); sleep 1; hciconfig hci0 up", BLUETOOTHD)
     found = doctor()
@@ -118,6 +119,7 @@ def test_a_stopped_bluetoothd_is_named(doctor: Callable[..., Diagnosis], broken:
     assert "Advertising" in found.not_seen
 
 
+@pytest.mark.long
 def test_a_missing_adapter_is_named(doctor: Callable[..., Diagnosis], broken: Callable[[str, str], None]) -> None:
     broken("kill $(pidof btattach); sleep 1", BTATTACH)
     found = doctor()
