@@ -13,6 +13,8 @@ from test_nodes import assert_same_key, exchange, transfer_with
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 MESSAGES = 1000
+IMPATIENT = "timeout_ms = 100\nmax_timeout_s = 0.4\n"
+"""Where the air is lossy but not crowded, waits that double up to 10 s would take most of the time."""
 DROP = """
 modprobe sch_netem
 [ ! -e /run/netem.pid ] || kill $(cat /run/netem.pid)
@@ -47,7 +49,8 @@ def test_a_thousand_messages_each_way(nodes: Nodes, establish: str, session: str
         nodes.lab.run_on_all(DROP.format(loss))
     else:
         nodes.lab.set_loss(alice=loss, bob=loss)
-    nodes.begin(establish, session, more_session=f'durability = "{durability}"')
+    settings = f'durability = "{durability}"\n' + (IMPATIENT if loss and session != "rfcomm" else "")
+    nodes.begin(establish, session, more_session=settings)
     nodes.wait_connected(seconds=240)
     assert_same_key(nodes)
     exchange(nodes, MESSAGES, seconds=1200)
