@@ -31,7 +31,7 @@ SLOWER_AT_MOST = 0.15
 IDLE_KIB = 60 << 10
 BUSY_KIB = 64 << 10
 BOOT_S = 25.0
-READY_S = 20.0
+READY_S = 40.0
 """On an emulated CPU."""
 NAMES = ("alice", "bob", "carol", "dave")
 
