@@ -68,7 +68,7 @@ def share(lost: int, of: int, loss: float) -> bool:
     return abs(lost - of * loss) <= 5 * math.sqrt(of * loss * (1 - loss)) + 1
 
 
-@pytest.mark.parametrize("spec", ["rfcomm", "ipsp", "l2cap", "le_advert", *long("rfcomm#3")])
+@pytest.mark.parametrize("spec", ["rfcomm", "l2cap", "le_advert", *long("rfcomm#3", "ipsp")])
 def test_on_clean_air_all_arrives_whole_and_in_order_both_ways_at_once(lab: RunningLab, spec: str) -> None:
     for seen in check(lab, spec, 110):
         assert (seen["garbled"], seen["ordered"]) == (0, True)
