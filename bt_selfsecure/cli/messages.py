@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 from bt_selfsecure.cli.client import CLEAR_LINE_END, client_parser, columns, node_client, progress
 from bt_selfsecure.cli.status import duration, printable
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.node.client import ApiError, Received
-from bt_selfsecure.node.messages import MAX_MESSAGE_BYTES, MAX_PORT
+from bt_selfsecure.node.client import ApiError
+from bt_selfsecure.node.messages import MAX_MESSAGE_BYTES, MAX_PORT, Received
 from bt_selfsecure.node.pipe import Pipe, PipeError
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from aiohttp import ClientPayloadError, web
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.node.config import Config
 from bt_selfsecure.node.errors import MessageTooLongError, QueueFullError, UnknownPeerError
-from bt_selfsecure.node.messages import MAX_MESSAGE_BYTES, MAX_PORT
+from bt_selfsecure.node.messages import MAX_MESSAGE_BYTES, MAX_PORT, Received
 from bt_selfsecure.node.openapi import DESCRIPTION
 
 MAX_TIMEOUT_S: Final = 86_400.0
@@ -43,28 +43,6 @@ http_log.setLevel(logging.CRITICAL)  # aiohttp logs a traceback for every reques
 
 Until = Literal["durable", "acknowledged"]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class Received(Protocol):
-    """A message from a peer, as the inbox holds it."""
-
-    @property
-    def id(self) -> int:
-        """Names it towards `acknowledge`."""
-
-    @property
-    def peer(self) -> str:
-        """The peer's name, or its address if it has none."""
-
-    @property
-    def port(self) -> int: ...
-
-    @property
-    def time(self) -> float:
-        """When it came, seconds since the epoch."""
-
-    @property
-    def message(self) -> bytes: ...
 
 
 class NodeApi(Protocol):

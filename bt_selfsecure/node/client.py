@@ -9,12 +9,12 @@ import json
 import socket
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.node.messages import Received
 
 HOST: Final = "node"
 """HTTP wants a name; the socket decides."""
@@ -38,18 +38,6 @@ class ApiError(UsageError):
 
 class NodeAwayError(UsageError):
     """No node answers; perhaps it is just starting anew."""
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A message from a peer; it comes again until it is acknowledged."""
-
-    id: int
-    peer: str
-    port: int
-    time: float
-    """When it came, seconds since the epoch."""
-    message: bytes
 
 
 class _Answer(dict[str, Any]):

@@ -6,26 +6,13 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
 from typing import Final
 
 from bt_selfsecure.node.journal import Journal
+from bt_selfsecure.node.messages import Received
 
 INBOX_BYTES: Final = 8 << 20
 """Of one peer's messages, besides their number."""
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A message from a peer."""
-
-    id: int
-    peer: str
-    """Its name, or its address if it has none."""
-    port: int
-    time: float
-    """When it came, seconds since 1970-01-01 UTC."""
-    message: bytes
 
 
 class Inbox:

@@ -27,7 +27,6 @@ _INFO: Final = struct.Struct("<6sBHII")
 class Opcode(enum.IntEnum):
     """The commands that we send."""
 
-    READ_INDEX_LIST = 0x0003
     READ_INFO = 0x0004
     SET_POWERED = 0x0005
     READ_DEFAULT_SYSTEM_CONFIGURATION = 0x004B
@@ -38,7 +37,6 @@ class Event(enum.IntEnum):
 
     COMMAND_COMPLETE = 0x0001
     COMMAND_STATUS = 0x0002
-    INDEX_ADDED = 0x0004
     INDEX_REMOVED = 0x0005
     NEW_SETTINGS = 0x0006
 

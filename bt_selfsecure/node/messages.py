@@ -12,6 +12,7 @@ number; `first` is for a receiver that has lost its memory in the middle of a me
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from bt_selfsecure.node.errors import MessageTooLongError
@@ -44,6 +45,20 @@ def split(message: bytes, port: int, size: int) -> Iterator[bytes]:
 def parse(data: bytes) -> Fragment | None:
     """None for the empty round that no node sends."""
     return Fragment(data[0] >> 2, bool(data[0] & 2), bool(data[0] & 1), data[HEAD_BYTES:]) if data else None
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message from a peer; it comes again until it is acknowledged."""
+
+    id: int
+    """Names it towards `acknowledge`."""
+    peer: str
+    """Its name, or its address if it has none."""
+    port: int
+    time: float
+    """When it came, seconds since 1970-01-01 UTC."""
+    message: bytes
 
 
 class Joiner:

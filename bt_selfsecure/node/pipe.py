@@ -28,7 +28,8 @@ from threading import Thread
 from typing import Final
 
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
-from bt_selfsecure.node.client import LONGEST_S, ApiError, NodeAwayError, NodeClient, Received
+from bt_selfsecure.node.client import LONGEST_S, ApiError, NodeAwayError, NodeClient
+from bt_selfsecure.node.messages import Received
 
 PORT: Final = 1
 HEAD: Final = struct.Struct(">QQB")

@@ -21,10 +21,11 @@ from bt_selfsecure.node.api import Api
 from bt_selfsecure.node.config import Config, address_bytes, authentication_key, establish_config, session_config
 from bt_selfsecure.node.discovery import Discovery
 from bt_selfsecure.node.errors import UnknownPeerError
-from bt_selfsecure.node.inbox import Inbox, Received
+from bt_selfsecure.node.inbox import Inbox
 from bt_selfsecure.node.journal import Journal, JournalError
 from bt_selfsecure.node.links import FIRST_RETRY, LAST_RETRY
 from bt_selfsecure.node.media import Bearers, KernelMedia, Media, bearer_name, fragment_bytes, most_packets
+from bt_selfsecure.node.messages import Received
 from bt_selfsecure.node.notify import notify, watchdog_seconds
 from bt_selfsecure.node.peer import Peer
 

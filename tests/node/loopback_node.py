@@ -6,7 +6,6 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncGenerator, Coroutine
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,19 +14,11 @@ from bt_selfsecure.node.api import Api, Until
 from bt_selfsecure.node.client import NodeClient
 from bt_selfsecure.node.config import Config, NodeTable
 from bt_selfsecure.node.errors import MessageTooLongError, QueueFullError, UnknownPeerError
+from bt_selfsecure.node.messages import Received
 
 T = TypeVar("T")
 SECRET = "00c0ffee" * 8
 MOST_BYTES = 1 << 20
-
-
-@dataclass(frozen=True)
-class Message:
-    id: int
-    peer: str
-    port: int
-    time: float
-    message: bytes
 
 
 class LoopbackNode:
@@ -40,7 +31,7 @@ class LoopbackNode:
         self.away = False
         self.problems: list[str] = []
         self.known: dict[str, LoopbackNode] = {}
-        self.kept: dict[int, Message] = {}
+        self.kept: dict[int, Received] = {}
         self.establishing: str | None = None
         self.establishing_s = 0.02
         self.established = 0
@@ -116,14 +107,14 @@ class LoopbackNode:
         if len(other.kept) >= other.limit:
             raise QueueFullError(f"{self.limit} messages wait for {other.name}: try again when it has some of them")
         number = other._newest = other._newest + 1
-        other.kept[number] = Message(number, self.name, port, time.time(), message)
+        other.kept[number] = Received(number, self.name, port, time.time(), message)
         async with other._changed:
             other._changed.notify_all()
         if other.away and until == "acknowledged":
             await asyncio.Event().wait()
         return number
 
-    async def inbox(self, peer: str | None, port: int, *, follow: bool = True) -> AsyncGenerator[Message, None]:
+    async def inbox(self, peer: str | None, port: int, *, follow: bool = True) -> AsyncGenerator[Received, None]:
         shown = 0
         while True:
             seen = self._newest
