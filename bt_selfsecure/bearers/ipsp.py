@@ -23,11 +23,10 @@ import contextlib
 import errno
 import os
 import secrets
-from collections import deque
 from typing import Final
 
 from bt_selfsecure.bearers import hci
-from bt_selfsecure.bearers.base import Bearer, BearerError, Link, LinkClosedError, Listener, Traits
+from bt_selfsecure.bearers.base import Bearer, BearerError, Link, Listener, QueuedLink, Traits
 from bt_selfsecure.bearers.faults import fault
 from bt_selfsecure.bearers.ipsp_datagrams import HEAD_BYTES, Data, End, Hello, Welcome, pack, parse
 from bt_selfsecure.bearers.ipsp_kernel import HelperClient, Interface, udp_socket, watch
@@ -42,8 +41,6 @@ HELLO_SECONDS: Final = 0.5
 REDIAL_SECONDS: Final = 4.0
 PEERS_SECONDS: Final = 1.0
 """Between two looks at who is connected."""
-QUEUE: Final = 1024
-"""Datagrams that wait for the program; what comes then is dropped, as UDP does."""
 BACKLOG: Final = 4
 ENDS: Final = 3
 """An END may get lost like anything, so it is sent as often."""
@@ -97,17 +94,15 @@ class IpspBearer(Bearer):
         return self._network
 
 
-class IpspLink(Link):
+class IpspLink(QueuedLink):
     """Made by `IpspBearer`."""
 
     def __init__(self, network: _Network, peer: str, place: tuple[str, int], traits: Traits) -> None:
+        super().__init__()
         self.peer, self.mtu, self.traits = peer, MTU, traits
         self._network = network
         self._place = place
         """The peer's IPv6 address, and the link's number."""
-        self._received: deque[bytes] = deque()
-        self._changed = asyncio.Event()
-        self._ended = ""
 
     async def send(self, data: bytes) -> None:
         self._require_size(data)
@@ -119,13 +114,6 @@ class IpspLink(Link):
             self.end(str(fault(error, f"the link to {self.peer} ended")))
             self._require_open()
 
-    async def receive(self) -> bytes:
-        while not self._received:
-            self._require_open()
-            self._changed.clear()
-            await self._changed.wait()
-        return self._received.popleft()
-
     async def close(self) -> None:
         if not self._ended:
             self.end(f"the link to {self.peer} is closed")
@@ -134,19 +122,9 @@ class IpspLink(Link):
                 with contextlib.suppress(OSError):
                     await self._network.send(address, pack(End(number)))
 
-    def hear(self, data: bytes) -> None:
-        if len(self._received) < QUEUE:
-            self._received.append(data)
-            self._changed.set()
-
     def end(self, why: str) -> None:
-        self._ended = self._ended or why
+        super().end(why)
         self._network.links.pop(self._place, None)
-        self._changed.set()
-
-    def _require_open(self) -> None:
-        if self._ended:
-            raise LinkClosedError(self._ended, transient=True)
 
 
 class _IpspListener(Listener):

@@ -18,8 +18,9 @@ from bt_selfsecure.bearers.faults import fault
 
 HELPER_SOCKET: Final = Path("/run/bt-selfsecure/ipsp.sock")
 """Where systemd starts the helper for those who are not root."""
-HELPER_SECONDS: Final = 15.0
-"""For an answer, and for its end; both take it two seconds at most, the kernel permitting."""
+HELPER_SECONDS: Final = 60.0
+"""For an answer, and for its end; both take it two seconds at most, the kernel permitting, but it has to start first,
+and to load a module, on a computer that may be busy."""
 SEND_BUFFER: Final = 1
 """The kernel makes its minimum of it, two long datagrams: `send` waits for the radio and not for memory, and the queue
 stays too short for CoDel (Raspberry Pi OS has it) to drop from: it keeps its hands off the last MTU of bytes."""
@@ -66,7 +67,11 @@ class HelperClient:
                     self._writer.write(f"{' '.join(words)}\n".encode())
                     await self._writer.drain()
                     answer = (await self._reader.readline()).decode().split()
-            except OSError as error:  # TimeoutError is one
+            except TimeoutError as error:
+                raise BearerError(
+                    f"{doing}: its helper has not answered in {HELPER_SECONDS:.0f} s", transient=True
+                ) from error
+            except OSError as error:
                 raise fault(error, doing) from error
         match answer:
             case ["ok", *what]:

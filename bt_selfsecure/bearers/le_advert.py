@@ -16,12 +16,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import struct
-from collections import deque
 from collections.abc import Coroutine
 from typing import Any, Final
 
 from bt_selfsecure.bearers import hci
-from bt_selfsecure.bearers.base import Bearer, BearerError, Link, LinkClosedError, Listener, Traits
+from bt_selfsecure.bearers.base import Bearer, BearerError, Link, Listener, QueuedLink, Traits
 from bt_selfsecure.errors import UsageError
 
 COMPANY_ID: Final = 0xFFFF
@@ -41,8 +40,7 @@ REPAIR_SECONDS: Final = 0.2
 """Before we set again what somebody else has set, so that two who both do it stay quiet."""
 SCAN_UNITS: Final = 0x0010
 """Interval and window of the scanner, 10 ms: equal, so it always listens."""
-QUEUE: Final = 4096
-"""Datagrams that wait for the program; older ones are dropped, as the air would."""
+ENDED: Final = "advertising has ended: the link is closed or the adapter gone"
 TRAITS: Final = Traits(losses_visible=True, ordered=True, broadcast=True, link_encrypted=False)
 _NONCONN: Final = 3
 _ALL_CHANNELS: Final = 7
@@ -89,15 +87,13 @@ class LeAdvertBearer(Bearer):
                 await radio.stop()
 
 
-class LeAdvertLink(Link):
+class LeAdvertLink(QueuedLink):
     """Made by `LeAdvertBearer.connect`."""
 
     def __init__(self, bearer: LeAdvertBearer, radio: _Radio, peer: str) -> None:
+        super().__init__()
         self.peer, self.mtu, self.traits = peer, MTU, TRAITS
         self._bearer, self._radio = bearer, radio
-        self._received: deque[bytes] = deque(maxlen=QUEUE)
-        self._changed = asyncio.Event()
-        self._closed = False
         radio.links.add(self)
 
     async def send(self, data: bytes) -> None:
@@ -105,29 +101,9 @@ class LeAdvertLink(Link):
         self._require_open()
         await self._radio.advertise(data)
 
-    async def receive(self) -> bytes:
-        while not self._received:
-            self._require_open()
-            self._changed.clear()
-            await self._changed.wait()
-        return self._received.popleft()
-
     async def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            self._changed.set()
-            await self._bearer.release(self)
-
-    def hear(self, data: bytes) -> None:
-        self._received.append(data)
-        self._changed.set()
-
-    def wake(self) -> None:
-        self._changed.set()
-
-    def _require_open(self) -> None:
-        if self._closed or self._radio.is_lost:
-            raise LinkClosedError("advertising has ended: the link is closed or the adapter gone", transient=True)
+        self.end(ENDED)
+        await self._bearer.release(self)
 
 
 class _Radio:
@@ -256,7 +232,7 @@ class _Radio:
 
     def _on_lost(self) -> None:
         for link in self.links:
-            link.wake()
+            link.end(ENDED)
 
 
 def _explained(refused: hci.HciError) -> BearerError:

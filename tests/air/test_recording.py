@@ -87,7 +87,7 @@ OURS = {1: 0.12227, 2: 0.01964, 3: 0.003668, 4: 0.000862}
 of which the file is a part, has 0.122, 0.0205, 0.0036 and 0.0009."""
 
 
-@pytest.mark.parametrize("eves", [1, 2, 3, 4])
+@pytest.mark.parametrize("eves", [1, 2, *(pytest.param(eves, marks=pytest.mark.long) for eves in (3, 4))])
 def test_each_further_receiver_of_eves_divides_the_secret_share_by_four_to_six(
     office: Recording, words: NDArray[np.uint16], eves: int
 ) -> None:

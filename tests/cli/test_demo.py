@@ -22,7 +22,7 @@ from bt_selfsecure.air.recording import OFFICE
 from bt_selfsecure.cli.main import main
 
 DATA = Path(__file__).parents[2] / "bt_selfsecure" / "air" / "data"
-BEARERS = ("memory", "rfcomm", "l2cap", "le_advert")
+OTHERS = ("memory", "rfcomm", "l2cap")
 FILES = ["eve.pcapng", "report.html", "summary.json", "trace.jsonl"]
 PROMISED = {
     *("established", "equal_keys", "sent", "received", "eve_missed_given_bob", "secret_bits", "target_bits"),
@@ -41,7 +41,7 @@ def summary(capsys: pytest.CaptureFixture[str], *words: str, status: int = 0) ->
 # --- a run ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bearer", BEARERS)
+@pytest.mark.parametrize("bearer", ["le_advert", *(pytest.param(name, marks=pytest.mark.long) for name in OTHERS)])
 def test_each_bearer_gives_a_key_and_the_file_and_a_capture_without_errors(
     bearer: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -312,7 +312,7 @@ class Page(HTMLParser):
 @pytest.mark.parametrize(
     "words",
     [
-        ["--bob", "3"],
+        pytest.param(["--bob", "3"], marks=pytest.mark.long),
         ["--attack", "steering"],
         ["--profile", "paper", "--attack", "steering"],
         ["--model", "bernoulli:bob=1,eve=0.1", "--eve-loss-bound", "0.1"],

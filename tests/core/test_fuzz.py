@@ -180,7 +180,7 @@ def check_sessions(frames: int) -> None:
 
 
 def test_session_survives_mutated_frames_in_every_state() -> None:
-    check_sessions(80_000)
+    check_sessions(30_000)
 
 
 def test_a_driver_that_reads_no_events_does_not_cost_memory_without_bound() -> None:
@@ -270,7 +270,7 @@ def check_establishments(frames: int) -> None:
 
 
 def test_establishment_survives_mutated_frames_in_every_state() -> None:
-    check_establishments(80_000)
+    check_establishments(30_000)
 
 
 @pytest.mark.long

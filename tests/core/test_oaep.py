@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from itertools import pairwise
 
 import cryptography_vectors
@@ -33,7 +33,7 @@ class Vector:
         """Bytes of the modulus, k of the RFC."""
         return (self.modulus.bit_length() + 7) // 8
 
-    @property
+    @cached_property
     def encoded(self) -> bytes:
         """maskedSeed || maskedDB, by raw RSA decryption (RFC 8017 section 7.1.2, step 2)."""
         encoded_message = pow(int.from_bytes(self.encryption), self.private_exponent, self.modulus).to_bytes(self.size)

@@ -133,9 +133,11 @@ class Nodes:
 
     # --- traffic
 
-    def traffic(self, name: str, verb: str, peer: str, *rest: object, seconds: float = 600) -> None:
+    def traffic(
+        self, name: str, verb: str, peer: str, *rest: object, longest: int = 5000, seconds: float = 600
+    ) -> None:
         """Raises `LabError` where it did not end well, or the machine went off."""
-        words = " ".join(map(str, rest))
+        words = " ".join(map(str, (longest, *rest)))
         log = f"/mnt/{verb}-{peer}.log"
         self.lab.run(name, f"python {TRAFFIC} {verb} {peer} {words} {log}", timeout=seconds).check()
 

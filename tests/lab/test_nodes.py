@@ -21,11 +21,11 @@ def nodes(lab_of: Callable[..., RunningLab]) -> Nodes:
     return Nodes(lab_of("alice", "bob"))
 
 
-def exchange(nodes: Nodes, count: int, seconds: float = 900) -> None:
+def exchange(nodes: Nodes, count: int, longest: int = 5000, seconds: float = 900) -> None:
     """`count` messages each way at once, judged."""
     with ThreadPoolExecutor(4) as pool:
         jobs = [
-            pool.submit(nodes.traffic, name, *work, seconds=seconds)
+            pool.submit(nodes.traffic, name, *work, longest=longest, seconds=seconds)
             for name, other in (("alice", "bob"), ("bob", "alice"))
             for work in (("send", other, 0, count), ("receive", other, count))
         ]
@@ -76,7 +76,7 @@ def transfer_with(nodes: Nodes, count: int, blows: list[tuple[str, str]], seed: 
             for name, other in (("alice", "bob"), ("bob", "alice"))
             for verb, numbers in (("send", (0, count)), ("receive", (count,)))
         }
-        jobs = {key: pool.submit(nodes.traffic, key[0], *work) for key, work in works.items()}
+        jobs = {key: pool.submit(nodes.traffic, key[0], *work, seconds=1500) for key, work in works.items()}
         for kind, name in blows:
             time.sleep(draw.uniform(2, 8))
             if kind == "kill":
@@ -90,7 +90,7 @@ def transfer_with(nodes: Nodes, count: int, blows: list[tuple[str, str]], seed: 
                 nodes.power_cycle(name)
                 for key in works:
                     if key[0] == name and isinstance(jobs[key].exception(), LabError):  # it went with its machine
-                        jobs[key] = pool.submit(nodes.traffic, name, *works[key])
+                        jobs[key] = pool.submit(nodes.traffic, name, *works[key], seconds=1500)
         for job in jobs.values():
             job.result()
     nodes.judge("alice", "bob", count)

@@ -1,7 +1,9 @@
 """Numbered messages through a node's local API, by a program that survives its node and its machine.
 
-    traffic.py send PEER FIRST LAST LOG       sends messages FIRST to LAST - 1, each durably
-    traffic.py receive PEER COUNT LOG         receives until COUNT numbers have come
+    traffic.py send PEER LONGEST FIRST LAST LOG       sends messages FIRST to LAST - 1, each durably
+    traffic.py receive PEER LONGEST COUNT LOG         receives until COUNT numbers have come
+
+Every tenth message is LONGEST bytes long, the others 20.
 
 The log is on the machine's card. A sender that does not know whether its node took a message sends it again under
 another attempt; so a (number, attempt) that was taken must come once and once only, and the others at most once.
@@ -38,10 +40,9 @@ class Log:
         os.fsync(self._file.fileno())
 
 
-def body(number: int, attempt: int) -> bytes:
-    """Lengths from 20 to some 5000 bytes: one fragment, and several."""
+def body(number: int, attempt: int, longest: int) -> bytes:
     head = f"{number} {attempt} ".encode()
-    return head + hashlib.shake_128(head).digest(20 if number % 10 else 5000)
+    return (head + hashlib.shake_128(head).digest(longest))[: 20 if number % 10 else longest]
 
 
 def persist_in(work: Callable[[], Any]) -> Any:
@@ -57,7 +58,7 @@ def persist_in(work: Callable[[], Any]) -> Any:
         time.sleep(PAUSE)
 
 
-def send(peer: str, first: int, last: int, log: Log) -> None:
+def send(peer: str, longest: int, first: int, last: int, log: Log) -> None:
     client = NodeClient(SOCKET)
     taken = {int(line.split()[1]) for line in log.lines if line.startswith("taken")}
     attempts = {int(line.split()[1]): int(line.split()[2]) for line in log.lines if line.startswith("try")}
@@ -66,7 +67,7 @@ def send(peer: str, first: int, last: int, log: Log) -> None:
             attempt = attempts[number] = attempts.get(number, -1) + 1
             log.add(f"try {number} {attempt}")
             try:
-                client.send(peer, body(number, attempt), port=PORT)
+                client.send(peer, body(number, attempt, longest), port=PORT)
             except ApiError as error:
                 if error.status not in (429, 503):
                     raise
@@ -78,7 +79,7 @@ def send(peer: str, first: int, last: int, log: Log) -> None:
                 taken.add(number)
 
 
-def receive(peer: str, count: int, log: Log) -> None:
+def receive(peer: str, longest: int, count: int, log: Log) -> None:
     client = NodeClient(SOCKET)
     came = {int(line.split()[2]) for line in log.lines}
     newest = max((int(line.split()[1]) for line in log.lines), default=0)
@@ -86,7 +87,7 @@ def receive(peer: str, count: int, log: Log) -> None:
         try:
             for message in client.receive(peer=peer, port=PORT, follow=True):
                 number, attempt = map(int, message.message.split(b" ", 2)[:2])
-                whole = message.message == body(number, attempt)
+                whole = message.message == body(number, attempt, longest)
                 if message.id > newest:  # else it was written before, and the acknowledgement lost
                     log.add(f"came {message.id} {number} {attempt} {whole}")
                     newest = message.id
@@ -98,13 +99,13 @@ def receive(peer: str, count: int, log: Log) -> None:
             time.sleep(PAUSE)
 
 
-def main(verb: str, peer: str, *rest: str) -> None:
+def main(verb: str, peer: str, longest: str, *rest: str) -> None:
     if verb == "send":
         first, last, log = rest
-        send(peer, int(first), int(last), Log(Path(log)))
+        send(peer, int(longest), int(first), int(last), Log(Path(log)))
     else:
         count, log = rest
-        receive(peer, int(count), Log(Path(log)))
+        receive(peer, int(longest), int(count), Log(Path(log)))
     print("done")
 
 

@@ -44,7 +44,14 @@ def digest(messages: list[bytes]) -> str:
     return hashlib.sha256(b"".join(messages)).hexdigest()
 
 
-@pytest.mark.parametrize(("loss", "durability"), [(0.0, "every-message"), (0.1, "every-W"), (0.3, "every-message")])
+@pytest.mark.parametrize(
+    ("loss", "durability"),
+    [
+        (0.1, "every-W"),
+        pytest.param(0.0, "every-message", marks=pytest.mark.long),
+        pytest.param(0.3, "every-message", marks=pytest.mark.long),
+    ],
+)
 def test_a_thousand_messages_go_each_way(folder: Path, loss: float, durability: str) -> None:
     world = World(folder, loss=loss, session__durability=durability)
     messages = [f"{number} ".encode() * (1 + number % 50) for number in range(1000)]
