@@ -6,7 +6,8 @@ echo      two datagrams, as long as a session's data frame and its acknowledgeme
 session   the core's two ends and nothing else: what the protocol costs
 node      two nodes with all they do for a message: queues, journal on the card, local API's verbs (not its HTTP)
 
-The lower name dials, measures and prints JSON: seconds of each round, by way.
+The lower name dials, measures and prints JSON: seconds of each round, by way. test_rounds.py measures the same within
+one process.
 """
 
 from __future__ import annotations
@@ -43,6 +44,16 @@ ECHO, ANSWER, GOODBYE, CORE = b"\xff", b"\xfe", b"\xfd", b"\xfc"
 ROUNDS = 20
 """In a block."""
 PLACE = Path("/var/lib/bt-selfsecure/rounds")
+
+
+def node_config(own: str, peer: str, address: str, durability: str, place: Path) -> Config:
+    return Config(
+        node=NodeTable(name=own, state_directory=place, socket=place / f"{own}.sock"),
+        establish=EstablishTable(bearer="rfcomm", burst=100, target_bits=20.0, eve_loss_bound=0.25),
+        session=SessionTable(durability=durability),
+        discovery=DiscoveryTable(advertise=False, scan=False),
+        peer=(PeerTable(peer, address, dial="always" if own < peer else "never"),),
+    )
 
 
 class SharedLink(Link):
@@ -132,13 +143,7 @@ async def main(own: str, peer: str, address: str, durability: str, blocks: int) 
     first = await (dial(bearer, address) if dials else (await bearer.listen()).accept())
     link = SharedLink(first, Role.INITIATOR if dials else Role.RESPONDER)
     shutil.rmtree(PLACE, ignore_errors=True)
-    config = Config(
-        node=NodeTable(name=own, state_directory=PLACE, socket=PLACE / "node.sock"),
-        establish=EstablishTable(bearer="rfcomm", burst=100, target_bits=20.0, eve_loss_bound=0.25),
-        session=SessionTable(durability=durability),
-        discovery=DiscoveryTable(advertise=False, scan=False),
-        peer=(PeerTable(peer, address, dial="always" if dials else "never"),),
-    )
+    config = node_config(own, peer, address, durability, PLACE)
     node = Node(config, OneLink(link), adapter_address("hci0"))
     await node.start()
     if dials:

@@ -46,7 +46,8 @@ def nodes(lab_of: Callable[..., RunningLab]) -> Nodes:
     ],
 )
 def test_a_thousand_messages_each_way(nodes: Nodes, establish: str, session: str, loss: float, durability: str) -> None:
-    """On IPSP the link repeats what the air loses, so there the losses are made above it."""
+    """On IPSP the link repeats what the air loses, so there the losses are made above it. On RFCOMM a session sees none:
+    what is lossy there is the establishment."""
     if session == "ipsp":
         nodes.lab.run_on_all(DROP.format(loss))
     else:
@@ -55,7 +56,7 @@ def test_a_thousand_messages_each_way(nodes: Nodes, establish: str, session: str
     nodes.begin(establish, session, more_session=settings)
     nodes.wait_connected(seconds=240)
     assert_same_key(nodes)
-    exchange(nodes, MESSAGES, longest=5000 if session == "rfcomm" else LONGEST, seconds=1200)
+    exchange(nodes, MESSAGES if loss == 0 or session != "rfcomm" else MESSAGES // 10, longest=LONGEST, seconds=1800)
     assert_same_key(nodes)
 
 
