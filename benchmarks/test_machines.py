@@ -101,7 +101,7 @@ def test_memory_and_start_up(lab: RunningLab) -> None:
     nodes.begin(pairs=lambda one, other: "alice" in (one, other), discover=True)
     for other in NAMES[1:]:
         nodes.wait_for("alice", other, lambda peer: peer["state"] == "connected", 240)
-    busy, _ = resident(lab, "alice")
+    busy, _ = nodes.resident("alice")
     nodes.end()
     began = time.monotonic()
     nodes.start("alice")
@@ -110,17 +110,9 @@ def test_memory_and_start_up(lab: RunningLab) -> None:
         time.sleep(0.2)
     ready = time.monotonic() - began
     time.sleep(20)
-    idle, child = resident(lab, "alice")
+    idle, child = nodes.resident("alice")
     print(f"\nresident: {idle / 1024:.1f} MiB idle, {busy / 1024:.1f} MiB with three peers; ready in {ready:.1f} s")
     print(f"and {child / 1024:.1f} MiB, partly the same pages, in the process that advertises through bluezero")
     assert idle < IDLE_KIB
     assert busy < BUSY_KIB
     assert ready < READY_S
-
-
-def resident(lab: RunningLab, name: str) -> tuple[int, int]:
-    """KiB of the daemon, and of the processes that it has started."""
-    pids = "pid=$(cat /run/lab/node.pid); echo $pid $(pgrep -P $pid)"
-    shown = lab.run(name, f"for pid in $({pids}); do grep VmRSS /proc/$pid/status; done").check()
-    daemon, *others = (int(line.split()[1]) for line in shown.splitlines())
-    return daemon, sum(others)

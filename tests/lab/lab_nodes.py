@@ -131,6 +131,13 @@ class Nodes:
     def log(self, name: str) -> str:
         return self.lab.run(name, "tail -n 40 /run/lab/node.log").out
 
+    def resident(self, name: str) -> tuple[int, int]:
+        """KiB of memory: of the daemon, and of the processes that it has started."""
+        pids = "pid=$(cat /run/lab/node.pid); echo $pid $(pgrep -P $pid)"
+        shown = self.lab.run(name, f"for pid in $({pids}); do grep VmRSS /proc/$pid/status; done").check()
+        daemon, *others = (int(line.split()[1]) for line in shown.splitlines())
+        return daemon, sum(others)
+
     # --- traffic
 
     def traffic(

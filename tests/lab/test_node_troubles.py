@@ -104,7 +104,7 @@ def test_a_flood_from_a_stranger_leaves_the_session_alone(lab_of: Callable[..., 
     lab.run("mallory", "kill $(cat /run/lab/node.pid)").check()
     for pair in (("alice", "bob"), ("bob", "alice")):
         nodes.wait_for(*pair, lambda peer: peer["state"] == "connected")
-    before = memory(nodes, "bob")
+    before = nodes.resident("bob")[0]
     with ThreadPoolExecutor(1) as pool:
         words = f"{lab.address('mallory')} {lab.address('bob')} 10000"
         flood = pool.submit(lab.run, "mallory", f"python {STRANGER} {words}", 900)
@@ -112,15 +112,10 @@ def test_a_flood_from_a_stranger_leaves_the_session_alone(lab_of: Callable[..., 
         told = json.loads(flood.result().check().splitlines()[-1])
     assert told["sent"] == 10000
     assert 1 <= told["accepted"] <= told["seconds"] / Timers().t_d + 1
-    assert memory(nodes, "bob") - before < 10_000
+    assert nodes.resident("bob")[0] - before < 10_000
     assert "connected" in {peer["state"] for peer in nodes.status("bob")["peers"] if peer["name"] == "alice"}
     rejected = [peer["rejections"] for peer in nodes.status("bob")["peers"] if peer["name"] != "alice"]
     assert sum(sum(reasons.values()) for reasons in rejected) > 1000
-
-
-def memory(nodes: Nodes, name: str) -> int:
-    """RSS of the daemon, kB."""
-    return int(nodes.lab.run(name, "grep VmRSS /proc/$(cat /run/lab/node.pid)/status").check().split()[1])
 
 
 def test_four_machines_one_of_them_with_three_peers_at_once(lab_of: Callable[..., RunningLab]) -> None:

@@ -46,8 +46,8 @@ def nodes(lab_of: Callable[..., RunningLab]) -> Nodes:
     ],
 )
 def test_a_thousand_messages_each_way(nodes: Nodes, establish: str, session: str, loss: float, durability: str) -> None:
-    """On IPSP the link repeats what the air loses, so there the losses are made above it. On RFCOMM a session sees none:
-    what is lossy there is the establishment."""
+    """On IPSP the link repeats what the air loses, so the losses are made above it. On RFCOMM a session sees none, so
+    only the establishment is lossy."""
     if session == "ipsp":
         nodes.lab.run_on_all(DROP.format(loss))
     else:
