@@ -1,0 +1,71 @@
+"""What a round of stop-and-wait costs against a plain echo on the same RFCOMM link, on a CPU that is not emulated.
+
+The link is virtual Bluetooth's in real time: Bumble's host stacks, and an air that takes the slots a radio takes. Both
+nodes and both stacks share one CPU here, so this is more than what two Pis add to a round, each on its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from rounds_on_machines import OneLink, SharedLink, measure, node_config
+
+from bt_selfsecure.air.bluetooth import STREAM_MTU, DatagramLink, VirtualBluetooth
+from bt_selfsecure.bearers.base import Link
+from bt_selfsecure.bearers.rfcomm import TRAITS
+from bt_selfsecure.core.recovery import Role
+from bt_selfsecure.node.service import Node
+
+ADDRESSES = {"alice": "02:00:00:00:00:01", "bob": "02:00:00:00:00:02"}
+SLOWER_AT_MOST = 0.15
+BLOCKS = 25
+
+
+class VirtualLink(Link):
+    """One end of virtual Bluetooth's RFCOMM as a link of ours."""
+
+    def __init__(self, end: DatagramLink, peer: str) -> None:
+        self.peer, self.mtu, self.traits = peer, STREAM_MTU, TRAITS
+        self._end = end
+
+    async def send(self, data: bytes) -> None:
+        self._end.send(data)
+
+    async def receive(self) -> bytes:
+        return await self._end.received.get()
+
+    async def close(self) -> None:
+        pass
+
+
+async def rounds(durability: str, folder: Path) -> Mapping[str, list[float]]:
+    """Seconds of each round, by way."""
+    async with VirtualBluetooth("rfcomm", lambda sender, listeners, now: frozenset(listeners), {}) as bluetooth:
+        links, nodes = {}, {}
+        for own, peer, role in (("alice", "bob", Role.INITIATOR), ("bob", "alice", Role.RESPONDER)):
+            links[own] = SharedLink(VirtualLink(bluetooth.link(own), ADDRESSES[peer]), role)
+            config = node_config(own, peer, ADDRESSES[peer], durability, folder / own)
+            nodes[own] = Node(config, OneLink(links[own]), ADDRESSES[own])
+            await nodes[own].start()
+        try:
+            while nodes["alice"].peers()[0]["state"] != "connected":
+                await asyncio.sleep(0.1)
+            return await measure(nodes["alice"], "bob", links["alice"], BLOCKS)
+        finally:
+            for node in nodes.values():
+                await node.stop()
+
+
+@pytest.mark.parametrize("durability", ["every-W", "every-message"])
+def test_a_round_takes_at_most_15_percent_more_than_an_echo(durability: str, tmp_path: Path) -> None:
+    seconds = asyncio.run(rounds(durability, tmp_path))
+    median = {way: statistics.median(times) for way, times in seconds.items()}
+    slower = {way: time / median["echo"] - 1 for way, time in median.items()}
+    print(f"\n{durability}:")
+    for way, time in median.items():
+        print(f"  {way:8} {1000 * time:6.2f} ms, {1 / time:5.1f} rounds a second, {slower[way]:+.1%}")
+    assert slower["node"] <= SLOWER_AT_MOST
