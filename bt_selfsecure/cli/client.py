@@ -104,11 +104,17 @@ def client_parser(
     return parser
 
 
-def node_client(args: Namespace) -> NodeClient:
-    """The node that the configuration means; where there is no such file, the default socket."""
+def node_client(args: Namespace, *, lenient: bool = False) -> NodeClient:
+    """The node that the configuration means; where there is no such file, the default socket. `lenient`: there as well
+    where the file is wrong."""
     path = find_path(args.config)
     unreadable = path == DEFAULT_PATH and not os.access(path, os.R_OK)
-    return NodeClient(SOCKET if unreadable else read(path).config.node.socket)
+    try:
+        return NodeClient(SOCKET if unreadable else read(path).config.node.socket)
+    except UsageError:
+        if not lenient:
+            raise
+        return NodeClient(SOCKET)
 
 
 # --- the commands -----------------------------------------------------------------------------------------------------

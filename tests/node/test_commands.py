@@ -404,7 +404,23 @@ def test_progress_shows_on_a_terminal_and_leaves_nothing_behind(both: tuple[Path
 
 
 @pytest.mark.parametrize(
-    "command", ["status", "peers", "establish", "scan", "send", "receive", "pipe", "config", "node"]
+    "command",
+    [
+        "status",
+        "peers",
+        "establish",
+        "scan",
+        "send",
+        "receive",
+        "pipe",
+        "config",
+        "node",
+        "report",
+        "backup",
+        "restore",
+        "metrics",
+        "log-level",
+    ],
 )
 def test_every_help_teaches_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
