@@ -34,17 +34,16 @@ while the node runs. FILE HOLDS THE KEYS: who has it can read what is sent under
 them. Keep it as you keep a key, and delete it when you have a newer one.
 /etc/bt-selfsecure is not in it: copy that as well, for a new card."""
 RESTORE_TEXT: Final = """\
-Put a backup in the place of the node's state. Stop the node first. What was there
-stays beside it, with the time in its name: delete it when all is well.
+Put a backup in the place of the node's state. Stop the node first. What was
+there stays beside it, with the time in its name: delete it when all is well.
 
-The keys in FILE may be older than what the peers have. That is safe for the
-session: while both ends still have a checkpoint in common (two times
+The keys in FILE may be older than what the peers have. The session is safe from
+that: while both ends still have a checkpoint in common (at most two times
 checkpoint_rounds back) they resynchronise to a fresh key; beyond that the peer
-refuses the old one, and a new key is agreed on by itself within a minute or two.
-It is not safe from a thief of that very backup, or of a disk as old as it: he
-reads on from there. Then, or if in doubt: bt-selfsecure establish PEER, for each.
-Messages that were read here since the backup stay read; those that waited in it
-for a reader may be shown again."""
+refuses the old one, and a new key is agreed on by itself in a minute or two.
+It is not safe from a thief of that backup, or of a disk as old as it, who reads
+on from there. If in doubt: bt-selfsecure establish PEER, for each of them.
+Messages that waited in FILE for a reader here are shown, perhaps again."""
 RESTORED: Final = """\
 Restored. Its keys may be old: the peers resynchronise, or refuse them and agree on
 new ones. If somebody else may have had this file, or a disk as old as it:
