@@ -42,6 +42,7 @@ COMMANDS: Final = {
     "metrics": "operations",
     "log-level": "operations",
     "config": "config",
+    "setup": "setup",
     "doctor": "doctor",
     "lab": "lab",
     "eve": "eve",
