@@ -97,7 +97,8 @@ version_id() {
   ) | sha256sum | cut -c1-12
 }
 
-# The pip that Debian's python3-venv brings for new environments. It runs as it is; putting it into each takes minutes.
+# The pip that Debian's python3-venv brings for new environments. It runs where it is unpacked; to put it into each
+# environment, as venv does, takes minutes on a small Pi.
 pip_wheel() {
   "$python" -I - <<'PYTHON'
 import ensurepip, glob, os
@@ -128,7 +129,9 @@ make_version() {
   # It sees the system's packages: dbus and gi come from Debian, pip would have to compile them.
   run "$python" -m venv --system-site-packages --without-pip "$place"
   say "fetching and unpacking what the node needs: some minutes on a small Pi"
-  run "$place/bin/python" "$(pip_wheel)/pip" install -q "${from[@]}" "${checkout}[$(with_discovery node)]" shtab
+  run "$python" -m zipfile -e "$(pip_wheel)" "$home/pip"
+  run "$place/bin/python" "$home/pip/pip" install -q "${from[@]}" "${checkout}[$(with_discovery node)]" shtab
+  run rm -rf "$home/pip"
   run "$place/bin/bt-selfsecure" --version
   run sync -f "$home"
   run touch "$place/.whole"
