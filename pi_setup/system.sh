@@ -49,6 +49,12 @@ need_root() {
   exec sudo -- "$0" "$@"
 }
 
+# take_wheelhouse DIR: pip is to take all from there.
+take_wheelhouse() {
+  compgen -G "$1/*.whl" >/dev/null || die "there are no wheels in $1: see pi_setup/install --help"
+  wheelhouse=$(cd "$1" && pwd)
+}
+
 systemd_runs() { [ -d /run/systemd/system ]; }
 
 # SOURCE DESTINATION pairs of all that is copied from systemd/.
@@ -91,6 +97,27 @@ version_id() {
   ) | sha256sum | cut -c1-12
 }
 
+# The pip that Debian's python3-venv brings for new environments. It runs where it is unpacked; to put it into each
+# environment, as venv does, takes minutes on a small Pi.
+pip_wheel() {
+  "$python" -I - <<'PYTHON'
+import ensurepip, glob, os
+places = "/usr/share/python-wheels", os.path.join(os.path.dirname(ensurepip.__file__), "_bundled")
+print(next(wheel for place in places for wheel in sorted(glob.glob(place + "/pip-*.whl"))))
+PYTHON
+}
+
+# seed PLACE: a new environment begins as a copy of the present one: what that has, pip need not fetch and unpack again.
+seed() {
+  local present library
+  present=$(readlink -e "$current") || return 0
+  library=$("$python" -I -c 'import sys; print("lib/python%d.%d" % sys.version_info[:2])')
+  [ -d "$present/$library" ] || return 0
+  run cp -a "$present" "$1"
+  run rm "$1/.whole"
+  run find "$1/bin" -type f -exec sed -i "1s#$present/#$1/#" {} +
+}
+
 # make_version ID: its environment, if it is not there whole.
 make_version() {
   local place=$home/versions/$1 from=()
@@ -98,10 +125,13 @@ make_version() {
   changed=yes
   if [ -n "$wheelhouse" ]; then from=(--no-index --find-links "$wheelhouse"); fi
   [ ! -e "$place" ] || run rm -rf "$place"
+  seed "$place"
   # It sees the system's packages: dbus and gi come from Debian, pip would have to compile them.
-  run "$python" -m venv --system-site-packages "$place"
+  run "$python" -m venv --system-site-packages --without-pip "$place"
   say "fetching and unpacking what the node needs: some minutes on a small Pi"
-  run "$place/bin/python" -m pip install -q "${from[@]}" "${checkout}[$(with_discovery node)]" shtab
+  run "$python" -m zipfile -e "$(pip_wheel)" "$home/pip"
+  run "$place/bin/python" "$home/pip/pip" install -q "${from[@]}" "${checkout}[$(with_discovery node)]" shtab
+  run rm -rf "$home/pip"
   run "$place/bin/bt-selfsecure" --version
   run sync -f "$home"
   run touch "$place/.whole"
@@ -154,7 +184,7 @@ put_command() {
   [ -n "$changed" ] || return 0
   made=$(mktemp -d)
   if [ -z "$dry_run" ]; then
-    "$current/bin/shtab" --shell=bash --prog=bt-selfsecure bt_selfsecure.cli.main.parser >"$made/completion"
+    "$current/bin/python" -m shtab --shell=bash --prog=bt-selfsecure bt_selfsecure.cli.main.parser >"$made/completion"
     write_manual >"$made/manual"
   fi
   put "$made/completion" "$completion"

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Final
 
-from bt_selfsecure.cli.status import establishment_lines, peer_table, sighting_table, state, status_lines
+from bt_selfsecure.cli.status import establishment_lines, peer_table, sighting_table, state, status_lines, watch_lines
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.client import NodeClient
 from bt_selfsecure.node.config import DEFAULT_PATH, SOCKET
@@ -104,11 +105,17 @@ def client_parser(
     return parser
 
 
-def node_client(args: Namespace) -> NodeClient:
-    """The node that the configuration means; where there is no such file, the default socket."""
+def node_client(args: Namespace, *, lenient: bool = False) -> NodeClient:
+    """The node that the configuration means; where there is no such file, the default socket. `lenient`: there as well
+    where the file is wrong."""
     path = find_path(args.config)
     unreadable = path == DEFAULT_PATH and not os.access(path, os.R_OK)
-    return NodeClient(SOCKET if unreadable else read(path).config.node.socket)
+    try:
+        return NodeClient(SOCKET if unreadable else read(path).config.node.socket)
+    except UsageError:
+        if not lenient:
+            raise
+        return NodeClient(SOCKET)
 
 
 # --- the commands -----------------------------------------------------------------------------------------------------
@@ -130,9 +137,9 @@ def _watch(client: NodeClient) -> int:
     try:
         while True:
             try:
-                lines = status_lines(client.status(), columns(), time.time())
+                lines = watch_lines(client.status(), columns(), time.time())
             except UsageError as error:
-                lines = [str(error)]
+                lines = textwrap.wrap(str(error), columns(), break_long_words=False)
             rows = shutil.get_terminal_size().lines
             if len(lines) > rows - 1:
                 lines = [*lines[: rows - 2], f"... {len(lines) - rows + 2} more lines"]

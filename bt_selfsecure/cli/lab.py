@@ -61,8 +61,13 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
     up.add_argument("machines", nargs="+", metavar="NAME", help="names of the machines, as in alice bob eve")
     own = up.add_mutually_exclusive_group()
     own.add_argument("--nodes", action="store_true", help="run a node on each machine, all peers of each other")
-    own.add_argument("--system", metavar="RELEASE", help="bookworm or trixie: machines with that Debian on a disk of "
-                     "their own, and systemd, instead of this computer's files")  # fmt: skip
+    own.add_argument(
+        "--system",
+        metavar="RELEASE",
+        default="",
+        help="bookworm, trixie, or one for each machine, as in bookworm,trixie: machines with that Debian on a disk of "
+        "their own, and systemd, instead of this computer's files",
+    )
     _air_options(up)
     run = _verb(verbs, "run", _run, "run a script on the machines, each with LAB_MACHINE set to its name")
     run.add_argument("script", help="a shell script; - reads it from standard input")
@@ -143,7 +148,7 @@ async def _in_lab(args: Namespace, names: list[str], work: Callable[[Lab], Await
         seed=args.seed,
         megabytes=args.memory,
         nodes=getattr(args, "nodes", False),
-        system=getattr(args, "system", None),
+        systems=tuple(filter(None, getattr(args, "system", "").split(","))),
         progress=lambda text: print(f"lab: {text}", file=sys.stderr, flush=True),
     )
     task = asyncio.current_task()

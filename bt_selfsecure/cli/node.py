@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -11,15 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
-from bt_selfsecure.node.config import Config
+from bt_selfsecure.node.config import LOG_LEVELS, Config
 from bt_selfsecure.node.config_file import find_path, load
+from bt_selfsecure.node.peer_log import JournalHandler, stderr_is_the_journal
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
 
 log = logging.getLogger(__name__)
 
-LEVELS: Final = ("debug", "info", "warning", "error")
+FORMAT: Final = "%(name)s: %(message)s"
 STOP_S: Final = 5.0
 """From the signal to the end; links are told good-bye, the journal is closed."""
 DESCRIPTION = """\
@@ -50,14 +52,14 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         metavar="FILE",
         help="configuration, if it is not the default one: see `config --help`",
     )
-    parser.add_argument("--log-level", choices=LEVELS, help="instead of the configured one")
+    parser.add_argument("--log-level", choices=LOG_LEVELS, help="instead of the configured one")
     parser.set_defaults(run=run)
 
 
 def run(args: Namespace) -> int:
     """Run until a signal comes. UsageError for a configuration or a machine that can't be used."""
     config = load(find_path(args.config)).config
-    _log_to_stderr(args.log_level or config.node.log_level)
+    _begin_log(args.log_level or config.node.log_level)
     try:
         return asyncio.run(_until_signal(config))
     except UsageError:
@@ -67,15 +69,17 @@ def run(args: Namespace) -> int:
         return 1
 
 
-def _log_to_stderr(level: str) -> None:
-    """With the time, unless the journal adds it."""
-    clock = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
-    logging.basicConfig(level=level.upper(), format=clock + "%(levelname)s %(name)s: %(message)s")
+def _begin_log(level: str) -> None:
+    """To the journal with its fields, where that reads standard error; else to standard error, with the time."""
+    if stderr_is_the_journal():
+        with contextlib.suppress(OSError):
+            logging.basicConfig(level=level.upper(), format=FORMAT, handlers=[JournalHandler()])
+    logging.basicConfig(level=level.upper(), format=f"%(asctime)s %(levelname)s {FORMAT}")
 
 
 async def _until_signal(config: Config) -> int:
     try:
-        from bt_selfsecure.node.service import run_node
+        from bt_selfsecure.node.daemon import run_node
     except ImportError as error:
         raise UsageError(f"the node needs {error.name}: install it with pip install 'bt-selfsecure[node]'") from error
 

@@ -6,10 +6,15 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any, Final
 
+from bt_selfsecure.node.metrics import burst_loss
+
 LABEL: Final = 10
 """Columns of the labels on the left."""
 INDENT: Final = "  "
 NARROWEST: Final = 32
+PHONE: Final = 60
+"""Below so many columns `--watch` shows what changes, and leaves out what a key rests on."""
+SHORT_LABEL: Final = 8
 UNHEARD: Final = 999
 """Beyond every signal strength in dBm, to sort by."""
 MINUTE: Final = 60
@@ -34,6 +39,8 @@ def status_lines(status: dict[str, Any], width: int, now: float) -> list[str]:
 def _peer_lines(peer: dict[str, Any], width: int, now: float) -> list[str]:
     name, address = peer["name"], peer["address"]
     rows = [("state", state(peer, now)), *_key_rows(peer["key"], now), ("messages", _messages(peer))]
+    if losses := _losses(peer):
+        rows.append(("losses", losses))
     if peer["trouble"]:
         rows.insert(1, ("trouble", peer["trouble"]))
     if peer["rejections"]:
@@ -44,6 +51,47 @@ def _peer_lines(peer: dict[str, Any], width: int, now: float) -> list[str]:
     for label, text in rows:
         lines += _row(label, text, width)
     return lines
+
+
+def watch_lines(status: dict[str, Any], width: int, now: float) -> list[str]:
+    """As `status_lines`; on a phone, half as much for each peer."""
+    if width >= PHONE:
+        return status_lines(status, width, now)
+    disk = status["journal"]
+    mean = disk["seconds"] / disk["commits"] if disk["commits"] else 0.0
+    lines = _wrap(f"{status['name']}  up {duration(status['uptime_s'])}", width)
+    lines += _wrap(f"disk {1000 * mean:.0f} ms, slowest {1000 * disk['slowest_s']:.0f} ms", width)
+    for problem in status["problems"]:
+        lines += _wrap(f"! {problem}", width, "  ")
+    for peer in status["peers"]:
+        lines += ["", *_phone_lines(peer, width, now)]
+    return lines if status["peers"] else [*lines, "", "No peers."]
+
+
+def _phone_lines(peer: dict[str, Any], width: int, now: float) -> list[str]:
+    lines = _wrap(f"{peer['name']}: {state(peer, now)}", width, INDENT)
+    if peer["trouble"]:
+        lines += _wrap(f"{INDENT}! {peer['trouble']}", width, INDENT * 2)
+    counts, queues, key = peer["counts"], peer["queues"], peer["key"]
+    rows = [
+        ("key", f"{key['fingerprint']}, {key['secret_bits']:.0f} bits" if key else "none yet"),
+        ("rounds", f"{counts['rounds_out']:,} out, {counts['rounds_in']:,} in"),
+        ("waiting", f"{queues['outbox']:,} out, {queues['inbox']:,} in"),
+        ("lost", _losses(peer)),
+        ("signal", _signal(peer, now)),
+    ]
+    for label, text in rows:
+        if text:
+            lines += _wrap(f"{INDENT}{label:<{SHORT_LABEL}}{text}", width, " " * (SHORT_LABEL + len(INDENT)))
+    return lines
+
+
+def _losses(peer: dict[str, Any]) -> str:
+    """Of the key's burst, and of what the session sent since the node began; empty where nothing was sent."""
+    key, counts = peer["key"], peer["counts"]
+    found = [f"{100 * burst_loss(key):.1f} % of burst"] if key else []
+    found += [f"{100 * counts['retransmissions'] / counts['frames']:.1f} % resent"] if counts["frames"] else []
+    return ", ".join(found)
 
 
 def state(peer: dict[str, Any], now: float) -> str:

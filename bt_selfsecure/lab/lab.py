@@ -41,9 +41,9 @@ class Lab:
     """An asynchronous context manager: inside, the machines are up.
 
     `air` is a loss model's spec; None loses a tenth for everybody. `taps` gives each listener without a machine, by
-    name, the pcapng file of what it hears. `nodes` runs a node on each machine, peers of each other. `system` is a
-    Debian release, with which each machine is a computer of its own; with None they see the host's files. Raises
-    `UsageError` for what can't be, `MachineError` where a boot fails.
+    name, the pcapng file of what it hears. `nodes` runs a node on each machine, peers of each other. `systems` are
+    Debian releases, one for all machines or one for each, with which each is a computer of its own; with none they see
+    the host's files. Raises `UsageError` for what can't be, `MachineError` where a boot fails.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Lab:
         seed: int = 1,
         megabytes: int = 256,
         nodes: bool = False,
-        system: str | None = None,
+        systems: Sequence[str] = (),
         progress: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._taps = dict(taps or {})
@@ -64,7 +64,9 @@ class Lab:
         if len(str(folder)) > MAX_SOCKET_PATH:
             raise UsageError(f"the path {folder} is too long for a socket in it: name a folder nearer to the root")
         self._names, self._folder, self._megabytes, self._progress = list(names), folder, megabytes, progress
-        self._nodes, self._system = nodes, system
+        if len(systems) not in (0, 1, len(names)):
+            raise UsageError(f"{len(systems)} systems for {len(names)} machines: name one for all, or one for each")
+        self._nodes, self._systems = nodes, list(systems) * (len(names) if len(systems) == 1 else 1)
         listeners = [*self._names, *self._taps]
         self._air = Air(Bernoulli(dict.fromkeys(listeners, DEFAULT_LOSS)), seed)
         self._spec = f"bernoulli:{','.join(f'{name}={DEFAULT_LOSS}' for name in listeners)}"
@@ -79,10 +81,13 @@ class Lab:
 
     async def __aenter__(self) -> Self:
         require_tools()
-        base = make_system(self._system, self._progress) if self._system else kernel(self._progress)
+        if self._systems:
+            bases = [make_system(release, self._progress) for release in self._systems]
+        else:
+            bases = [kernel(self._progress)] * len(self._names)
         _take(self._folder)
         try:
-            await self._start(base)
+            await self._start(bases)
         except BaseException:
             await self._close()
             raise
@@ -91,13 +96,13 @@ class Lab:
     async def __aexit__(self, *_: object) -> None:
         await self._close()
 
-    async def _start(self, base: Kernel) -> None:
+    async def _start(self, bases: Sequence[Kernel]) -> None:
         self._server = await asyncio.start_unix_server(self._serve, self._folder / "control")
         self._writers = [PcapngWriter(path) for path in self._taps.values()]
         taps = {name: CaptureTap(writer) for name, writer in zip(self._taps, self._writers, strict=True)}
         self._radio = Radio(self._air, self._names, taps, self._folder)
         await self._radio.start()
-        for name in self._names:
+        for name, base in zip(self._names, bases, strict=True):
             uart = self._radio.socket(name)
             self._machines[name] = Machine(name, self._folder / name, base, uart, self._megabytes)
         self._progress(f"booting {' '.join(self._names)}")

@@ -22,7 +22,8 @@ from typing import Any, Final, Literal, Protocol, cast
 from aiohttp import ClientPayloadError, web
 
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
-from bt_selfsecure.node.config import Config
+from bt_selfsecure.node import metrics
+from bt_selfsecure.node.config import LOG_LEVELS, Config
 from bt_selfsecure.node.errors import MessageTooLongError, QueueFullError, UnknownPeerError
 from bt_selfsecure.node.messages import MAX_MESSAGE_BYTES, MAX_PORT, Received
 from bt_selfsecure.node.openapi import DESCRIPTION
@@ -93,6 +94,9 @@ class Api:
                 web.get("/v1/messages", self._messages, allow_head=False),
                 web.delete("/v1/messages/{id}", self._acknowledge),
                 web.post("/v1/scan", self._scan),
+                web.get("/v1/metrics", self._metrics, allow_head=False),
+                web.get("/v1/log-level", self._log_level, allow_head=False),
+                web.put("/v1/log-level", self._set_log_level),
                 web.get("/v1/openapi.json", self._openapi, allow_head=False),
             ]
         )
@@ -186,6 +190,23 @@ class Api:
     async def _scan(self, request: web.Request) -> web.Response:
         query = _query(request, seconds=SCAN)
         return web.json_response({"nodes": await self._node.scan(query.get("seconds", DEFAULT_SCAN_S))})
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        _query(request)
+        headers = {"Content-Type": metrics.CONTENT_TYPE}
+        return web.Response(body=metrics.render(self._node.status()).encode(), headers=headers)
+
+    async def _log_level(self, request: web.Request) -> web.Response:
+        _query(request)
+        return web.json_response({"level": logging.getLevelName(logging.getLogger().level).lower()})
+
+    async def _set_log_level(self, request: web.Request) -> web.Response:
+        query = _query(request, level=LEVEL)
+        if "level" not in query:
+            raise UsageError(f"level is missing: give one of {', '.join(LOG_LEVELS)}")
+        logging.getLogger().setLevel(query["level"].upper())
+        log.log(logging.getLogger().level, "the log level is %s now", query["level"])
+        return web.json_response(query)
 
     async def _openapi(self, request: web.Request) -> web.Response:
         _query(request)
@@ -309,6 +330,7 @@ PORT: Final = _whole(0, MAX_PORT)
 ID: Final = _whole(1, 2**63 - 1)
 UNTIL: Final = _choice(durable="durable", acknowledged="acknowledged")
 FOLLOW: Final = _choice(true=True, false=False)
+LEVEL: Final = _choice(**{level: level for level in LOG_LEVELS})
 TIMEOUT: Final = _seconds(0, MAX_TIMEOUT_S)
 SCAN: Final = _seconds(1, MAX_SCAN_S)
 

@@ -75,6 +75,16 @@ class NodeClient:
         peers: list[dict[str, Any]] = self._object("GET", "/v1/peers")["peers"]
         return peers
 
+    def metrics(self) -> str:
+        """In Prometheus's text format."""
+        return self._request("GET", "/v1/metrics").decode()
+
+    def log_level(self, level: str | None = None) -> str:
+        """Of the running node; with `level`, set until it ends."""
+        method, query = ("PUT", f"?level={level}") if level else ("GET", "")
+        now: str = self._object(method, "/v1/log-level" + query)["level"]
+        return now
+
     def establish(self, peer: str) -> dict[str, Any]:
         """Returns when the establishment has ended, however long that takes."""
         return self._object("POST", f"/v1/peers/{quote(peer, safe='')}/establish", wait=LONGEST_S)

@@ -33,6 +33,7 @@ INTERVAL_MS: Final[Mapping[str, float]] = {"le_advert": 30.0, "l2cap": 10.0}
 OTHER_INTERVAL_MS: Final = 5.0
 NUMBER_KEYS: Final[Mapping[str, str]] = {"rfcomm": "channel", "l2cap": "psm", "ipsp": "port"}
 """Bearers that have a number, and its key in the bearer's table."""
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 MAX_REQUESTS: Final = 20
 """Of one establishment, a second apart: more than T_d, within which a responder ignores a second wish of one peer."""
 MAX_KEY_FILE_BYTES: Final = 4096
@@ -63,6 +64,7 @@ def matching(pattern: str, expected: str) -> Rule:
 
 ANY: Final = Rule("anything", lambda value: True)
 ABSOLUTE: Final = Rule("an absolute path", lambda value: value.is_absolute() and "\0" not in str(value))
+PATH_OR_NONE: Final = matching(r"|/[^\0]*", "an absolute path, or empty")
 SOCKET_PATH: Final = Rule(
     "an absolute path of at most 107 bytes", lambda value: ABSOLUTE.accepts(value) and len(os.fsencode(value)) <= 107
 )
@@ -107,8 +109,12 @@ class NodeTable:
     queue_messages: int = key(
         1000, "Most messages that wait in each queue: one outbox and one inbox a peer.", between(1, 1_000_000)
     )
-    log_level: str = key(
-        "info", "Least important messages that are logged.", one_of("debug", "info", "warning", "error")
+    log_level: str = key("info", "Least important messages that are logged.", one_of(*LOG_LEVELS))
+    metrics_file: str = key(
+        "",
+        "File for Prometheus's textfile collector, readable by everyone, as in /run/bt-selfsecure/node.prom. "
+        "Empty: none.",
+        PATH_OR_NONE,
     )
 
 
@@ -211,7 +217,7 @@ class PeerTable:
     authentication_key_file: str = key(
         "",
         "File with a key of 16 random bytes or more that both ends have; it proves who the peer is. Empty: none.",
-        matching(r"|/[^\0]*", "an absolute path, or empty"),
+        PATH_OR_NONE,
     )
 
     @property

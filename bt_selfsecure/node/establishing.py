@@ -36,6 +36,8 @@ from bt_selfsecure.core.responder import Responder, ResponderState
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node.config import address_bytes
 from bt_selfsecure.node.links import BackOff, PeerLinks, Start
+from bt_selfsecure.node.metrics import Counts
+from bt_selfsecure.node.peer_log import PeerLog
 from bt_selfsecure.node.radio import BurstRadio
 from bt_selfsecure.node.surroundings import Surroundings
 
@@ -57,6 +59,7 @@ class Establishing:
         node: Surroundings,
         name: str,
         address: str,
+        counts: Counts,
         links: PeerLinks,
         start: Start,
         heard: Callable[[bytes], Awaitable[None]],
@@ -68,6 +71,7 @@ class Establishing:
         self.responder: Responder | None = None
         self.retry: Final = BackOff(asyncio.get_running_loop().time)
         self._node, self._name, self._address, self._links, self._start = node, name, address, links, start
+        self._counts, self._log = counts, PeerLog(log, name)
         self._wake = wake
         self._clock = asyncio.get_running_loop().time
         self._hinted = False
@@ -105,7 +109,7 @@ class Establishing:
     def hint(self, why: str) -> None:
         """The two seem to need a new key. Strangers can cause this: it is logged once and followed with back-off."""
         if not self._hinted:
-            log.warning("%s: %s", self._name, why)
+            self._log.warning("%s", why, event="key-needed")
             self._hinted = True
             self._wake()
 
@@ -136,7 +140,7 @@ class Establishing:
         if self._node.own is None:
             self.failed("the adapter is gone")
         elif not self._responds:
-            log.info("%s: establishing a key over %s", self._name, bearer)
+            self._log.info("establishing a key over %s", bearer, event="establishing")
             config = self._node.establish_config(self._address)
             self.initiator = Initiator(config, secrets.token_bytes, name=f"{self._name} initiator")
             self.initiator.start(self._clock())
@@ -183,15 +187,16 @@ class Establishing:
             case EstablishFailed() if endpoint is self.initiator:
                 self.failed(event.reason.value + (f": {event.detail}" if event.detail else ""))
             case EstablishFailed():
-                self._say(f"its establishment failed: {event.reason.value}")
+                self._counts.failed_establishments += 1
+                self._say(f"its establishment failed: {event.reason.value}", event="no-key")
             case RequestRefused():
-                self._say(f"its request is refused: {event.reason.value}")
+                self._say(f"its request is refused: {event.reason.value}", event="refused")
             case ActiveAttack():
-                self._say("contradicting burst packets: an active attack")
+                self._say("contradicting burst packets: an active attack", event="attack")
             case FrameRejected():
-                log.debug("%s: %s %s", self._name, event.reason.value, event.detail)
+                self._log.debug("%s %s", event.reason.value, event.detail, event="rejected")
             case _:
-                log.debug("%s: %s", self._name, event)
+                self._log.debug("%s", event)
 
     def succeeded(self, event: Established, endpoint: Endpoint) -> dict[str, Any]:
         """Both ends hold a new key: the facts about it, as `Key` in openapi.py."""
@@ -208,7 +213,8 @@ class Establishing:
             "rests_on": self._rests_on(event.hybrid),
             "since": time.time(),
         }
-        log.info("%s: key %s, %.0f secret bits", self._name, event.fingerprint, event.secret_bits)
+        self._counts.establishments += 1
+        self._log.info("key %s, %.0f secret bits", event.fingerprint, event.secret_bits, event="established")
         if endpoint is self.initiator:
             self._end_initiator()
         self._hinted = False
@@ -221,7 +227,8 @@ class Establishing:
         """What this end began is over without a key; it is tried again later where there is still need."""
         self._end_initiator()
         self.retry.failed()
-        self._say(f"no key: {reason}")
+        self._counts.failed_establishments += 1
+        self._say(f"no key: {reason}", event="no-key")
         self._tell({"established": False, "peer": self._name, "reason": reason})
         self._wake()
 
@@ -259,9 +266,9 @@ class Establishing:
                 waiting.set_result(outcome)
         self._outcomes.clear()
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: str, **fields: Any) -> None:
         if text != self.trouble:
-            log.warning("%s: %s", self._name, text)
+            self._log.warning("%s", text, **fields)
         self.trouble = text
 
     def _rests_on(self, hybrid: bool) -> str:

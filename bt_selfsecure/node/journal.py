@@ -21,6 +21,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Final, NamedTuple
 
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
@@ -81,6 +82,20 @@ class _Noted:
     calls: list[Callable[[], None]] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class Latency:
+    """What the disk took for commits since the start; as `Journal` in openapi.py."""
+
+    commits: int = 0
+    seconds: float = 0.0
+    slowest_s: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.commits += 1
+        self.seconds += seconds
+        self.slowest_s = max(self.slowest_s, seconds)
+
+
 class Journal:
     """Open it in a directory; raises `UsageError` for a file that is not ours, damaged, newer or in use, untouched."""
 
@@ -98,6 +113,7 @@ class Journal:
             raise
         self.trouble = ""
         """Why the last commit failed; empty if it did not."""
+        self.latency = Latency()
         self._newest = {table: self._skip_ids(table) for table in ("outbox", "inbox", "partial")}
         with contextlib.suppress(JournalError):
             self.commit()
@@ -164,6 +180,7 @@ class Journal:
         """Bring all noted changes to the disk; with `sync`, safe from a loss of power. Raises `JournalError`."""
         if not self._noted:
             return
+        began = perf_counter()
         try:
             if sync and not self._sync_each:
                 self._database.execute("PRAGMA synchronous = FULL")
@@ -175,6 +192,7 @@ class Journal:
         finally:
             if sync and not self._sync_each:
                 self._database.execute("PRAGMA synchronous = NORMAL")
+        self.latency.add(perf_counter() - began)
         noted, self._noted, self.trouble = self._noted, {}, ""
         for changes in noted.values():
             for call in changes.calls:
@@ -215,6 +233,16 @@ class Journal:
         return newest
 
 
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """No node uses the directory meanwhile. Raises `UsageError` where one does."""
+    lock = _lock(directory)
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
 def _lock(directory: Path) -> int:
     """Hold the directory for this process. Raises `UsageError`."""
     try:
@@ -235,7 +263,7 @@ def _open(path: Path) -> sqlite3.Connection:
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     if path.stat().st_size:
-        _inspect(path)
+        inspect(path)
         path.chmod(0o600)
     database = sqlite3.connect(path, isolation_level=None, timeout=0)
     try:
@@ -248,7 +276,7 @@ def _open(path: Path) -> sqlite3.Connection:
     return database
 
 
-def _inspect(path: Path) -> None:
+def inspect(path: Path) -> None:
     """Read-only. Raises `UsageError` where it is not a whole file of ours that this program knows."""
     remedy = "move it away to start with new keys, or restore a copy"
     with path.open("rb") as file:

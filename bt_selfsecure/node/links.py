@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bt_selfsecure.bearers.base import Link, LinkClosedError
+from bt_selfsecure.node.peer_log import PeerLog
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,8 @@ class PeerLinks:
         deliver: Callable[[bytes], Awaitable[None]],
         closed: Callable[[Line, str], None],
     ) -> None:
-        self._name, self._start, self._deliver, self._closed = name, start, deliver, closed
+        self._start, self._deliver, self._closed = start, deliver, closed
+        self._log = PeerLog(log, name)
         self._clock = asyncio.get_running_loop().time
         self._lines: dict[str, Line] = {}
 
@@ -90,7 +92,7 @@ class PeerLinks:
         now, old = self._clock(), self._lines.get(bearer)
         crossed = old is not None and old.dialled is not dialled and now - old.since < CROSSING
         if crossed and dialled is not dialler_wins:
-            log.info("%s: links over %s have crossed, the other one stays", self._name, bearer)
+            self._log.info("links over %s have crossed, the other one stays", bearer, event="crossed")
             self._start(link.close(), "close")
             return False
         if old:
@@ -111,7 +113,7 @@ class PeerLinks:
         except LinkClosedError:
             pass  # its reader tells of it; what matters is repeated
         except TimeoutError:
-            log.warning("%s: the link over %s took nothing for %d s and is given up", self._name, bearer, STUCK)
+            self._log.warning("the link over %s took nothing for %d s and is given up", bearer, STUCK, event="stuck")
             await line.link.close()
 
     def hang_up(self, bearer: str) -> None:

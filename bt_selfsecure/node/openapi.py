@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from bt_selfsecure import __version__
+from bt_selfsecure.node.config import LOG_LEVELS
 from bt_selfsecure.node.messages import MAX_MESSAGE_BYTES, MAX_PORT
 
 Schema = dict[str, Any]
@@ -81,7 +82,14 @@ SCHEMAS: Final[dict[str, Schema]] = {
         healthy=_flag("Whether there is no problem."),
         problems=_list("Each with its remedy.", _text("One sentence.")),
         discovery=_maybe(_ref("Discovery")),
+        journal=_ref("Journal"),
         peers=_list("As GET /v1/peers.", _ref("Peer")),
+    ),
+    "Journal": _object(
+        "What the disk took to keep the node's state, since the start.",
+        commits=_whole("How many."),
+        seconds=_number("All together."),
+        slowest_s=_number("The slowest, in seconds."),
     ),
     "Discovery": _object(
         "How nodes near are found; null without an adapter. No session depends on it.",
@@ -101,6 +109,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         key=_maybe(_ref("Key")),
         session=_maybe(_ref("Session")),
         queues=_ref("Queues"),
+        counts=_ref("Counts"),
         rejections={
             "type": "object",
             "description": "Frames that changed nothing, counted by reason.",
@@ -131,6 +140,17 @@ SCHEMAS: Final[dict[str, Schema]] = {
         inbox=_whole("For a reader here."),
         limit=_whole("Most that either takes."),
     ),
+    "Counts": _object(
+        "What happened since the node began with this peer.",
+        rounds_out=_whole("Rounds that the peer acknowledged."),
+        rounds_in=_whole("Rounds that were accepted here."),
+        frames=_whole("Data frames sent."),
+        retransmissions=_whole("Of these, sent again."),
+        resynchronisations=_whole("Times that a direction went on from a common checkpoint."),
+        establishments=_whole("Keys that were agreed on."),
+        failed_establishments=_whole("Establishments that ended without one."),
+        links=_whole("Links that were opened."),
+    ),
     "Progress": _object(
         "Of the establishment under way.",
         sent=_whole("Burst packets sent or heard so far."),
@@ -145,6 +165,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         **KEY_FACTS,
     ),
     "Sent": _object("The message is in the queue.", id=_whole("Its number, for the logs.")),
+    "LogLevel": _object("What is logged.", level=_text("Least important messages: " + ", ".join(LOG_LEVELS) + ".")),
     "Received": _object(
         "One line of the stream.",
         id=_whole("To acknowledge it by DELETE /v1/messages/{id}.", minimum=1),
@@ -288,6 +309,33 @@ PATHS: Final[dict[str, Schema]] = {
             _query("seconds", _number("How long.", minimum=1, maximum=60), 6),
             errors=_errors(_503="The adapter can't scan now."),
         )
+    },
+    "/v1/metrics": {
+        "get": _operation(
+            "metrics",
+            "The figures of status, for Prometheus",
+            {
+                "200": {
+                    "description": "Text format 0.0.4.",
+                    "content": {"text/plain": {"schema": {"type": "string"}}},
+                }
+            },
+        )
+    },
+    "/v1/log-level": {
+        "get": _operation("logLevel", "What is logged", {"200": _json("Now.", _ref("LogLevel"))}),
+        "put": _operation(
+            "setLogLevel",
+            "Log more or less until the node ends",
+            {"200": _json("From now on.", _ref("LogLevel"))},
+            {
+                "name": "level",
+                "in": "query",
+                "required": True,
+                "description": "Least important messages.",
+                "schema": {"type": "string", "enum": list(LOG_LEVELS)},
+            },
+        ),
     },
     "/v1/openapi.json": {
         "get": _operation("openapi", "This description", {"200": _json("OpenAPI 3.1.", {"type": "object"})})

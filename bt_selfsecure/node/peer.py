@@ -22,6 +22,8 @@ from bt_selfsecure.errors import BtSelfSecureError, LocalError
 from bt_selfsecure.node.config import address_bytes
 from bt_selfsecure.node.establishing import Establishing
 from bt_selfsecure.node.links import STEADY, BackOff, Line, PeerLinks
+from bt_selfsecure.node.metrics import Counts
+from bt_selfsecure.node.peer_log import PeerLog
 from bt_selfsecure.node.peer_session import PeerSession
 from bt_selfsecure.node.surroundings import Surroundings
 
@@ -63,6 +65,7 @@ class Peer:
     def __init__(self, node: Surroundings, name: str, address: str, dial: str) -> None:
         """`dial` is "auto", "always" or "never"."""
         self.name, self.address, self.dial = name, address, dial
+        self.counts, self._log = Counts(), PeerLog(log, name)
         self._trouble = ""
         """With the link; empty after a success."""
         self._node = node
@@ -74,11 +77,14 @@ class Peer:
         self._pumping = asyncio.Lock()
         self._again = False
         self._links = PeerLinks(name, self._start, self._on_data, self._on_unlinked)
-        self._establishing = Establishing(node, name, address, self._links, self._start, self._on_burst, self.wake)
+        self._establishing = Establishing(
+            node, name, address, self.counts, self._links, self._start, self._on_burst, self.wake
+        )
         self._session = PeerSession(
             node,
             name,
             address,
+            self.counts,
             wake=self.wake,
             hint=self._establishing.hint,
             agreed=self._establishing.forget_hint,
@@ -114,7 +120,8 @@ class Peer:
         if used and bearer == self._node.session_bearer:
             self._heard_at = self._asunder_since = self._clock()
             self._trouble = ""
-            log.info("%s: linked over %s", self.name, bearer)
+            self.counts.links += 1
+            self._log.info("linked over %s", bearer, event="linked")
         self.wake()
         return True
 
@@ -173,7 +180,7 @@ class Peer:
         if self._session.answered_at > line.since:
             self._patience = DEAF
         if self._session.is_unreachable and self._heard_at is not None and now - self._heard_at > self._patience:
-            log.warning("%s: nothing heard for %.0f s, the link is given up", self.name, now - self._heard_at)
+            self._log.warning("nothing heard for %.0f s, the link is given up", now - self._heard_at, event="deaf")
             self._patience = min(2 * self._patience, LAST_DEAF)
             self._links.hang_up(line.bearer)
         if self._session.is_agreed or self._establishing.is_under_way:
@@ -231,7 +238,7 @@ class Peer:
 
     def _say(self, text: str) -> None:
         if text != self._trouble:
-            log.info("%s: %s", self.name, text)
+            self._log.info("%s", text, event="link-trouble")
         self._trouble = text
 
     # --- in
@@ -299,6 +306,7 @@ class Peer:
                 self._again = True
                 try:
                     if endpoint is self._session.session:
+                        self._session.count(data)
                         await self._links.send(self._node.session_bearer, data)
                     else:
                         await self._establishing.send(data)

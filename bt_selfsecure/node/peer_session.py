@@ -21,6 +21,7 @@ from bt_selfsecure.core.events import (
     Resynchronised,
     Unreachable,
 )
+from bt_selfsecure.core.frames import Kind
 from bt_selfsecure.core.recovery import RecordError, Role, SessionRecord
 from bt_selfsecure.core.session import Session
 from bt_selfsecure.errors import BtSelfSecureError
@@ -28,7 +29,9 @@ from bt_selfsecure.node.config import address_bytes
 from bt_selfsecure.node.errors import QueueFullError
 from bt_selfsecure.node.journal import JournalError, PeerRow
 from bt_selfsecure.node.messages import Joiner, parse, split
+from bt_selfsecure.node.metrics import Counts
 from bt_selfsecure.node.outbox import Outbox
+from bt_selfsecure.node.peer_log import PeerLog
 from bt_selfsecure.node.surroundings import Surroundings
 
 log = logging.getLogger(__name__)
@@ -45,6 +48,7 @@ class PeerSession:
         node: Surroundings,
         name: str,
         address: str,
+        counts: Counts,
         *,
         wake: Callable[[], None],
         hint: Callable[[str], None],
@@ -58,7 +62,8 @@ class PeerSession:
         """The peer does not answer."""
         self.answered_at = 0.0
         """Loop time of the last answer."""
-        self._node, self._name, self._address = node, name, address
+        self._node, self._name, self._address, self._counts = node, name, address, counts
+        self._log = PeerLog(log, name)
         self._wake, self._hint, self._tell_agreed = wake, hint, agreed
         self._clock = asyncio.get_running_loop().time
         self._agreed: set[bool] = set()
@@ -113,6 +118,12 @@ class PeerSession:
             self._next_out = seq + 1
             self.take_events()
 
+    def count(self, frame: bytes) -> None:
+        """A frame of the session's is sent; its head (core/frames.py: kind, Retran, Len) tells a retransmission."""
+        if frame[0] & 15 == Kind.DATA:
+            self._counts.frames += 1
+            self._counts.retransmissions += frame[1] >> 4 > 0
+
     def stop_waiting(self) -> None:
         """Nobody will learn from this object whether a message arrived."""
         for delivered in self._waiting.values():
@@ -132,8 +143,12 @@ class PeerSession:
     def _on_event(self, event: Event) -> None:
         match event:
             case MessageReceived():
+                self._counts.rounds_in += 1
+                self._log.debug("round accepted", event="accepted", round=event.seq)
                 self._on_received(event)
             case MessageDelivered():
+                self._counts.rounds_out += 1
+                self._log.debug("round acknowledged", event="acknowledged", round=event.seq)
                 self._answered()
                 self._on_delivered(self._in_session.pop(event.seq, 0))
             case Persist():
@@ -142,13 +157,13 @@ class PeerSession:
                 self._on_resynchronised(event)
             case Unreachable():
                 self.is_unreachable = True
-                self._say("it does not answer; messages wait")
+                self._say("it does not answer; messages wait", event="unreachable", round=event.seq)
             case ReestablishNeeded():
                 self._hint(event.reason)
             case FrameRejected():
-                log.debug("%s: %s %s", self._name, event.reason.value, event.detail)
+                self._log.debug("%s %s", event.reason.value, event.detail, event="rejected")
             case _:
-                log.debug("%s: %s", self._name, event)
+                self._log.debug("%s", event)
 
     def _on_received(self, event: MessageReceived) -> None:
         fragment, had = parse(event.message), len(self._joiner.pieces)
@@ -174,7 +189,11 @@ class PeerSession:
             delivered.set_result(None)
 
     def _on_resynchronised(self, event: Resynchronised) -> None:
-        log.info("%s: resynchronised, %s from round %d", self._name, "out" if event.sending else "in", event.seq)
+        self._counts.resynchronisations += 1
+        direction = "out" if event.sending else "in"
+        self._log.info(
+            "resynchronised, %s from round %d", direction, event.seq, event="resynchronised", round=event.seq
+        )
         self._answered()
         self._agreed.add(event.sending)
         if self.is_agreed:
@@ -195,9 +214,9 @@ class PeerSession:
     def _answered(self) -> None:
         self.is_unreachable, self.trouble, self.answered_at = False, "", self._clock()
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: str, **fields: Any) -> None:
         if text != self.trouble:
-            log.info("%s: %s", self._name, text)
+            self._log.info("%s", text, **fields)
         self.trouble = text
 
     # --- keys
@@ -252,7 +271,7 @@ class PeerSession:
         try:
             record = SessionRecord.from_json(row.record)
         except RecordError as error:
-            log.error("%s: %s", self._name, error)
+            self._log.error("%s", error, event="record-damaged")
             self.trouble = str(error)
             return
         facts = json.loads(row.facts)
@@ -286,7 +305,7 @@ class PeerSession:
         try:
             self._node.journal.commit(sync=True)
         except JournalError as error:
-            self._say(str(error))
+            self._say(str(error), event="disk")
             return
         if self.session and self._unpersisted:
             self.session.persisted(self._unpersisted)

@@ -1,4 +1,4 @@
-"""The node: one adapter, its listeners, its peers, the local API; all of what the daemon does."""
+"""The node: one adapter, its listeners, its peers, the local API; `daemon.py` runs it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, Coroutine
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Final, Literal
 
 from bt_selfsecure import __version__
@@ -26,15 +26,13 @@ from bt_selfsecure.node.journal import Journal, JournalError
 from bt_selfsecure.node.links import FIRST_RETRY, LAST_RETRY
 from bt_selfsecure.node.media import Bearers, KernelMedia, Media, bearer_name, fragment_bytes, most_packets
 from bt_selfsecure.node.messages import Received
-from bt_selfsecure.node.notify import notify, watchdog_seconds
 from bt_selfsecure.node.peer import Peer
+from bt_selfsecure.node.peer_log import PeerLog
 
 log = logging.getLogger(__name__)
 
 COMMIT_SECONDS: Final = 1.0
 """What may be lazy is on disk within so long."""
-BEAT_SECONDS: Final = 10.0
-"""Between two looks at the node's own health, where systemd does not ask for more."""
 STRANGER_SECONDS: Final = 60.0
 """A stranger is remembered for so long at least, and T_d with it."""
 END_SECONDS: Final = 3.0
@@ -207,7 +205,9 @@ class Node:
             try:
                 await peer.run()
             except Exception:
-                log.exception("%s: a fault of this program, please report it; starting anew with this peer", peer.name)
+                PeerLog(log, peer.name).exception(
+                    "a fault of this program, please report it; starting anew with this peer", event="fault"
+                )
             self.journal.discard(peer.address)
             peer = self._peers[peer.address] = Peer(self, peer.name, peer.address, peer.dial)
             wait = FIRST_RETRY if self._clock() - began > LAST_RETRY else min(2 * wait, LAST_RETRY)
@@ -341,6 +341,7 @@ class Node:
             "healthy": not problems,
             "problems": problems,
             "discovery": self._discovery.status() if self._discovery else None,
+            "journal": asdict(self.journal.latency),
             "peers": self.peers(),
         }
 
@@ -360,7 +361,7 @@ class Node:
             "limit": self._config.node.queue_messages,
         }
         seen = {"rssi": sighting.rssi if sighting else None, "last_seen": peer.last_heard}
-        return peer.status() | seen | {"queues": queues}
+        return peer.status() | seen | {"queues": queues, "counts": asdict(peer.counts)}
 
     def _problems(self) -> list[str]:
         adapter = ""
@@ -384,29 +385,3 @@ class Node:
 def _log_fault(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (fault := task.exception()):
         log.error("%s: a fault of this program, please report it", task.get_name(), exc_info=fault)
-
-
-async def run_node(config: Config) -> int:
-    """The daemon: until cancelled. Raises `UsageError` for what a person must mend first."""
-    node = Node(config)
-    try:
-        await node.start()
-        notify(READY=1, STATUS="listening")
-        await _beat(node)
-    finally:
-        notify(STOPPING=1)
-        await node.stop()
-    return 0
-
-
-async def _beat(node: Node) -> None:
-    """Tell systemd that the loop turns and the node can say how it is: one that hangs is restarted."""
-    asked = watchdog_seconds()
-    every = min(BEAT_SECONDS, asked / 2) if asked else BEAT_SECONDS
-    while True:
-        told = node.status()
-        connected = sum(peer["state"] == "connected" for peer in told["peers"])
-        text = told["problems"][0] if told["problems"] else f"{connected} of {len(told['peers'])} peers connected"
-        notify(WATCHDOG=1, STATUS=text)
-        node.show_nearby({"version": __version__, "healthy": told["healthy"], "connected": connected})
-        await asyncio.sleep(every)

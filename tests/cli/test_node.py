@@ -17,14 +17,14 @@ from bt_selfsecure.cli import node
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 
-service = sys.modules["bt_selfsecure.node.service"] = types.ModuleType("service")
+daemon = sys.modules["bt_selfsecure.node.daemon"] = types.ModuleType("daemon")
 async def run_node(config):
 {body}
-service.run_node = run_node
+daemon.run_node = run_node
 node.STOP_S = {stop_s}
 sys.exit(main(["node", *sys.argv[1:]]))
 """
-"""The command around another service than the real one, which needs a Bluetooth adapter."""
+"""The command around another daemon than the real one, which needs a Bluetooth adapter."""
 STOP_S = 0.5
 CLEAN = """
     try:

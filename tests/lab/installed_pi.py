@@ -1,27 +1,35 @@
-"""Virtual Pis with a Debian of their own, on which pi_setup/install was run as a user does it."""
+"""Virtual Pis with a Debian of their own and an ordinary user, for pi_setup."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+import pytest
 from running_lab import RunningLab
 
+from bt_selfsecure.errors import UsageError
 from bt_selfsecure.lab.client import Completed, LabError
 from bt_selfsecure.lab.kernel import cache_directory
+from bt_selfsecure.lab.system import system
+
+T = TypeVar("T")
 
 CHECKOUT: Final = Path(__file__).parents[2]
 PYTHONS: Final = {"bookworm": "3.11", "trixie": "3.13"}
 PLATFORMS: Final = ("manylinux2014_x86_64", "manylinux_2_28_x86_64", "manylinux_2_34_x86_64")
 USER: Final = "pi"
-NAMES: Final = ("alice", "bob")
+RELEASES: Final = tuple(PYTHONS)
+"""Each is the name of the machine that has it, too: a Pi with bookworm and one with trixie are peers."""
 INSTALL_SECONDS: Final = 900
 OTHERS_FILES: Final = (
     *("/proc/*", "/sys/*", "/dev/*", "/run/*", "/lab/*", "/tmp/*", "/var/tmp/*", "/home/*", "/var/log/*"),
@@ -57,21 +65,40 @@ def checkout_files() -> list[str]:
     return [name for name in names if name.startswith(wanted) and (CHECKOUT / name).is_file()]
 
 
-class InstalledPis:
-    """Two machines; until `install` nothing of ours is on them."""
+def require_systems(releases: Sequence[str]) -> None:
+    """Made on first use; skips the test where that can't be (no root, no mmdebstrap), with the reason."""
+    try:
+        for release in releases:
+            system(release, print)
+    except UsageError as error:
+        pytest.skip(str(error))
 
-    def __init__(self, folder: Path, release: str) -> None:
-        self.release = release
-        self.lab = RunningLab(folder, NAMES, ("--system", release, "--memory", "512"))
+
+class DebianPis:
+    """One machine for each release, with its name; nothing of ours is on them but a checkout in the user's home.
+
+    They have no Internet: pip.conf names a folder of wheels in its place.
+    """
+
+    def __init__(self, folder: Path, releases: Sequence[str] = RELEASES) -> None:
+        require_systems(releases)
+        self.names = tuple(releases)
+        self.lab = RunningLab(folder, self.names, ("--system", ",".join(releases), "--memory", "512"))
         self._folder = folder
-        self.lab.set_loss(alice=0.1, bob=0.1)
+        self.lab.set_loss(**dict.fromkeys(self.names, 0.1))
         self.lab.run_on_all(
             f"useradd -m -s /bin/bash -G sudo {USER} && echo '{USER} ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/{USER}\n"
-            "echo 127.0.1.1 $(hostname) >>/etc/hosts"
+            "echo 127.0.1.1 $(hostname) >>/etc/hosts\n"
+            "printf '[global]\\nno-index = yes\\nfind-links = /lab/wheels\\n' >/etc/pip.conf"
         )
-        for name in NAMES:
-            self.copy_checkout(name)
-            shutil.copytree(wheelhouse(release), folder / name / "wheels")
+        for name in self.names:
+            shutil.copytree(wheelhouse(name), folder / name / "wheels")
+        self.on_all(self.copy_checkout)
+
+    def on_all(self, work: Callable[[str], T]) -> list[T]:
+        """The same on every machine at once; what it came to on each."""
+        with ThreadPoolExecutor(len(self.names)) as pool:
+            return list(pool.map(work, self.names))
 
     def copy_checkout(self, name: str, changes: dict[str, Callable[[str], str]] | None = None) -> None:
         """To the user's home; `changes` makes new text of the named files."""
@@ -81,36 +108,34 @@ class InstalledPis:
             (place / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(CHECKOUT / file, place / file)
         for file, change in (changes or {}).items():
-            (place / file).write_text(change((place / file).read_text()))
+            old = (place / file).read_text()
+            assert change(old) != old, f"{file} is not as the test expects it"
+            (place / file).write_text(change(old))
         self.lab.run(
             name, f"rm -rf ~{USER}/checkout && cp -r /lab/checkout ~{USER} && chown -R {USER}: ~{USER}/checkout"
         ).check()
 
-    def as_user(self, name: str, command: str, seconds: float = 120) -> Completed:
-        """In a new login, in the checkout."""
+    def as_user(self, name: str, command: str, seconds: float = INSTALL_SECONDS) -> Completed:
+        """In a new login, in the checkout; what it says is in `out` alone."""
         words = command.replace("'", "'\\''")
-        return self.lab.run(name, f"su - {USER} -c 'cd checkout && {words}'", timeout=seconds)
+        return self.lab.run(name, f"su - {USER} -c 'cd checkout && {words}' 2>&1", timeout=seconds)
 
-    def install(self, name: str) -> str:
-        """With the other one as the peer."""
-        (other,) = (each for each in NAMES if each != name)
-        command = f"sudo pi_setup/install --wheelhouse /lab/wheels --peer {self.lab.address(other)} 2>&1"
-        return self.as_user(name, command, INSTALL_SECONDS).check()
+    def other(self, name: str) -> str:
+        (other,) = (each for each in self.names if each != name)
+        return other
 
-    def upgrade(self, name: str) -> Completed:
-        return self.as_user(name, "sudo pi_setup/upgrade --wheelhouse /lab/wheels 2>&1", INSTALL_SECONDS)
-
-    def reboot(self, *names: str) -> None:
-        for verb in ("stop", "start"):
-            for name in names:
-                self.lab.do(verb, machine=name)
+    def reboot(self, name: str) -> None:
+        """As its user does it."""
+        with contextlib.suppress(LabError):  # the job ends with the machine
+            self.as_user(name, "sudo reboot && sleep 300", 400)
+        self.lab.do("start", machine=name)
 
     def show(self, name: str, what: str) -> str:
         """A property of the node's unit."""
         return self.lab.run(name, f"systemctl show -P {what} bt-selfsecure.service").check().strip()
 
     def status(self, name: str) -> dict[str, Any]:
-        answer = self.as_user(name, "bt-selfsecure status --json")
+        answer = self.as_user(name, "bt-selfsecure status --json", 120)
         status: dict[str, Any] = json.loads(answer.out) if answer.out.startswith("{") else {"peers": []}
         return status
 
@@ -126,11 +151,16 @@ class InstalledPis:
         journal = self.lab.run(name, "journalctl -u bt-selfsecure -n 40 --no-pager -o cat").out
         raise LabError(f"{name} has {json.dumps(status)} after {seconds} s\n{journal}")
 
-    def deliver(self, sender: str, receiver: str, text: str) -> None:
+    def fingerprint(self) -> str:
+        """Of the key that all of them have."""
+        (found,) = {peer["key"]["fingerprint"] for peer in self.on_all(self.wait_connected)}
+        return str(found)
+
+    def deliver(self, sender: str, text: str) -> None:
         """A message from one user to the other."""
         (peer,) = (peer["name"] for peer in self.status(sender)["peers"])
         self.as_user(sender, f"echo {text} | bt-selfsecure send {peer} --wait").check()
-        assert text in self.as_user(receiver, "bt-selfsecure receive --raw").check()
+        assert text in self.as_user(self.other(sender), "bt-selfsecure receive --raw").check()
 
     def files(self, name: str) -> list[str]:
         """Every path that belongs to the system, with its owner and mode, and the users and groups there are."""

@@ -8,6 +8,7 @@ import pytest
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.lab import system
+from bt_selfsecure.lab.lab import Lab
 
 
 @pytest.fixture(autouse=True)
@@ -18,6 +19,13 @@ def no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_a_release_that_is_none_is_refused_with_those_there_are() -> None:
     with pytest.raises(UsageError, match="'buster' for machines: take one of bookworm, trixie"):
         system.system("buster", print)
+
+
+def test_each_machine_gets_its_own_release_or_all_the_same(tmp_path: Path) -> None:
+    Lab(["alice", "bob"], tmp_path, systems=["trixie"])
+    Lab(["alice", "bob"], tmp_path, systems=["bookworm", "trixie"])
+    with pytest.raises(UsageError, match="3 systems for 2 machines: name one for all, or one for each"):
+        Lab(["alice", "bob"], tmp_path, systems=["bookworm", "trixie", "trixie"])
 
 
 def test_a_missing_mmdebstrap_is_named_with_the_apt_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,7 @@ class LoopbackNode:
             "healthy": not self.problems,
             "problems": self.problems,
             "discovery": None,
+            "journal": {"commits": 42, "seconds": 0.21, "slowest_s": 0.0125},
             "peers": self.peers(),
         }
 
@@ -73,6 +74,16 @@ class LoopbackNode:
             "key": self.key(other) if self.established else None,
             "session": {"profile": "hardened", "sent": 1204, "received": 88, "epoch": 0} if self.established else None,
             "queues": {"outbox": 0, "inbox": waiting, "limit": self.limit},
+            "counts": {
+                "rounds_out": 1204,
+                "rounds_in": 88,
+                "frames": 1304,
+                "retransmissions": 100,
+                "resynchronisations": 2,
+                "establishments": self.established,
+                "failed_establishments": 0,
+                "links": 1,
+            },
             "rejections": {"not made with the key": 3} if self.established else {},
             "rssi": -61 if connected else None,
             "last_seen": time.time() - 4 if connected else None,

@@ -7,6 +7,7 @@ import contextlib
 import grp
 import http.client
 import json
+import logging
 import os
 import re
 import shutil
@@ -27,6 +28,7 @@ from loopback_node import LoopbackNode, Server
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.api import STOP_S, Api, listen
 from bt_selfsecure.node.client import NodeClient
+from bt_selfsecure.node.metrics import render
 from bt_selfsecure.node.openapi import DESCRIPTION, PATHS, SCHEMAS
 
 
@@ -313,7 +315,16 @@ def described(path: str, method: str, status: int) -> dict[str, Any]:
     return schema
 
 
-def test_answers_are_as_described(caller: Caller, bobs: Caller, bob: LoopbackNode) -> None:
+@pytest.fixture
+def root_level() -> Iterator[logging.Logger]:
+    """The level of all logs, which is put back."""
+    root = logging.getLogger()
+    level = root.level
+    yield root
+    root.setLevel(level)
+
+
+def test_answers_are_as_described(caller: Caller, bobs: Caller, bob: LoopbackNode, root_level: logging.Logger) -> None:
     for _ in range(2):
         for method, path, template in (
             ("GET", "/v1/health", None),
@@ -322,6 +333,10 @@ def test_answers_are_as_described(caller: Caller, bobs: Caller, bob: LoopbackNod
             ("POST", "/v1/peers/bob/messages", "/v1/peers/{peer}/messages"),
             ("POST", "/v1/peers/bob/establish", "/v1/peers/{peer}/establish"),
             ("POST", "/v1/peers/eve/establish", "/v1/peers/{peer}/establish"),
+            ("GET", "/v1/log-level", None),
+            ("PUT", "/v1/log-level?level=error", "/v1/log-level"),
+            ("PUT", "/v1/log-level?level=loud", "/v1/log-level"),
+            ("PUT", "/v1/log-level", None),
             ("POST", "/v1/scan", None),
             ("POST", "/v1/scan?seconds=x", "/v1/scan"),
         ):
@@ -331,6 +346,22 @@ def test_answers_are_as_described(caller: Caller, bobs: Caller, bob: LoopbackNod
     (line, _) = lines(bobs.open("GET", "/v1/messages"))
     assert fits(line, described("/v1/messages", "get", 200))
     assert caller.ask("GET", "/v1/openapi.json") == (200, DESCRIPTION)
+
+
+def test_the_log_level_is_told_and_changed_at_once(caller: Caller, root_level: logging.Logger) -> None:
+    for level in ("debug", "warning"):
+        assert caller.ask("PUT", f"/v1/log-level?level={level}") == (200, {"level": level})
+        assert caller.ask("GET", "/v1/log-level") == (200, {"level": level})
+        assert logging.getLogger("bt_selfsecure.node").getEffectiveLevel() == getattr(logging, level.upper())
+    status, words = caller.refused("PUT", "/v1/log-level?level=loud")
+    assert (status, words) == (400, "level is 'loud' and must be one of debug, info, warning, error")
+    assert caller.refused("PUT", "/v1/log-level")[1] == "level is missing: give one of debug, info, warning, error"
+
+
+def test_metrics_are_prometheus_text(caller: Caller, alice: LoopbackNode) -> None:
+    response = caller.open("GET", "/v1/metrics")
+    assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert response.read().decode() == render(alice.status())
 
 
 def test_the_schema_check_can_fail() -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import fcntl
 import json
 import os
 import pty
 import re
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -76,6 +79,7 @@ bob  B8:27:EB:00:00:02
             losses from the responder.
   peer      not proved; compare 123 456 (apple river stone) at both ends
   messages  1,204 sent, 88 received; waiting 0 out, 0 in (each up to 100)
+  losses    15.2 % of burst, 7.7 % resent
   rejected  3 not made with the key
   signal    -61 dBm, heard 4 s ago
 """
@@ -391,6 +395,38 @@ def test_watch_draws_over_itself_until_ctrl_c(both: tuple[Path, Path], bob: Loop
     assert b"Traceback" not in seen
 
 
+def test_watch_on_a_phone_shows_what_changes_in_one_screen(
+    both: tuple[Path, Path], alice: LoopbackNode, bob: LoopbackNode
+) -> None:
+    """40 columns and 24 rows, as in a phone held upright; three peers fit."""
+    alice.established = 1
+    for name in ("carol", "dave"):
+        alice.join(LoopbackNode(name, f"B8:27:EB:00:00:{len(alice.known) + 2:02X}"))
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
+    watch = started("status", "--watch", "--config", both[0], stdout=slave, stderr=slave, stdin=slave)
+    os.close(slave)
+    seen = b""
+    while seen.count(b"\x1b[H") < 2:
+        seen += os.read(master, 4096)
+    watch.send_signal(signal.SIGINT)
+    assert watch.wait(20) == 0
+    os.close(master)
+    picture = seen.split(b"\x1b[H")[1].decode().replace("\x1b[K", "").replace("\x1b[J", "").splitlines()
+    assert len(picture) < 24
+    assert max(map(len, picture)) <= 40
+    assert picture[:8] == [
+        "alice  up 1 h 2 min",
+        "disk 5 ms, slowest 12 ms",
+        "",
+        "bob: connected, rfcomm for 1 min",
+        "  key     ab12-bob, 139 bits",
+        "  rounds  1,204 out, 88 in",
+        "  waiting 0 out, 0 in",
+        "  lost    15.2 % of burst, 7.7 % resent",
+    ]
+
+
 def test_progress_shows_on_a_terminal_and_leaves_nothing_behind(both: tuple[Path, Path], alice: LoopbackNode) -> None:
     master, slave = pty.openpty()
     alice.establishing_s = 1.2
@@ -404,7 +440,23 @@ def test_progress_shows_on_a_terminal_and_leaves_nothing_behind(both: tuple[Path
 
 
 @pytest.mark.parametrize(
-    "command", ["status", "peers", "establish", "scan", "send", "receive", "pipe", "config", "node"]
+    "command",
+    [
+        "status",
+        "peers",
+        "establish",
+        "scan",
+        "send",
+        "receive",
+        "pipe",
+        "config",
+        "node",
+        "report",
+        "backup",
+        "restore",
+        "metrics",
+        "log-level",
+    ],
 )
 def test_every_help_teaches_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):

@@ -1,0 +1,169 @@
+"""`bt-selfsecure report`, `backup`, `restore`, `metrics`, `log-level`: what whoever runs a node needs."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from bt_selfsecure.cli.client import client_parser, node_client, progress
+from bt_selfsecure.errors import UsageError
+from bt_selfsecure.node.config import DEFAULT_PATH, LOG_LEVELS, STATE_DIRECTORY
+from bt_selfsecure.node.config_file import find_path, read
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace, _SubParsersAction
+
+REPORT_HEAD: Final = """\
+Report of bt-selfsecure, {when}. It holds no key and no message.
+{redacted}
+"""
+REDACTED: Final = "Redacted: stand-ins in <> replace device addresses, names of nodes and computers, and users."
+NOT_REDACTED: Final = "NOT redacted: it names devices and their addresses. For others use --redact."
+REPORT_TEXT: Final = """\
+Write one text file with what a bug report needs: versions, configuration,
+status, the doctor's findings, the logs. It holds no key and no message. With
+--redact it holds no device address and no name of a node either, but the same
+stand-in for the same device throughout. Look through it before you attach it.
+With sudo it sees more."""
+BACKUP_TEXT: Final = """\
+Copy the node's state (keys, queues, where each session stands) to FILE, also
+while the node runs. FILE HOLDS THE KEYS: who has it can read what is sent under
+them. Keep it as you keep a key, and delete it when you have a newer one.
+/etc/bt-selfsecure is not in it: copy that as well, for a new card."""
+RESTORE_TEXT: Final = """\
+Put a backup in the place of the node's state. Stop the node first. What was
+there stays beside it, with the time in its name: delete it when all is well.
+
+The keys in FILE may be older than what the peers have. The session is safe from
+that: while both ends still have a checkpoint in common (at most two times
+checkpoint_rounds back) they resynchronise to a fresh key; beyond that the peer
+refuses the old one, and a new key is agreed on by itself in a minute or two.
+It is not safe from a thief of that backup, or of a disk as old as it, who reads
+on from there. If in doubt: bt-selfsecure establish PEER, for each of them.
+Messages that waited in FILE for a reader here are shown, perhaps again."""
+RESTORED: Final = """\
+Restored. Its keys may be old: the peers resynchronise, or refuse them and agree on
+new ones. If somebody else may have had this file, or a disk as old as it:
+bt-selfsecure establish PEER, for each peer."""
+
+
+def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """The five commands and their options."""
+    report = client_parser(
+        commands,
+        "report",
+        "one file to attach to a bug report",
+        REPORT_TEXT,
+        "example:\n  sudo bt-selfsecure report --redact",
+        _report,
+    )
+    report.add_argument("--redact", action="store_true", help="without device addresses and names")
+    report.add_argument("--output", metavar="FILE", help="default bt-selfsecure-report-TIME.txt; - for standard output")
+    backup = client_parser(
+        commands,
+        "backup",
+        "copy the node's state to a file",
+        BACKUP_TEXT,
+        "example:\n  sudo bt-selfsecure backup node.backup",
+        _backup,
+    )
+    restore = client_parser(
+        commands,
+        "restore",
+        "put a backup in the place of the node's state",
+        RESTORE_TEXT,
+        "example:\n"
+        "  sudo systemctl stop bt-selfsecure\n"
+        "  sudo bt-selfsecure restore node.backup\n"
+        "  sudo systemctl start bt-selfsecure",
+        _restore,
+    )
+    for parser in (backup, restore):
+        parser.add_argument("file", type=Path, metavar="FILE")
+    client_parser(
+        commands,
+        "metrics",
+        "figures of the running node, for Prometheus",
+        "Print the node's figures in Prometheus's text format: rounds, retransmissions,\n"
+        "losses, secret bits, signal strength, latency of the disk. Where node_exporter\n"
+        "is to collect them: [node] metrics_file.",
+        "example:\n  bt-selfsecure metrics | grep retransmissions",
+        _metrics,
+    )
+    level = client_parser(
+        commands,
+        "log-level",
+        "log more or less, at once",
+        "Say what the running node logs, or change it until it ends; for longer there is\n[node] log_level.",
+        "example:\n  bt-selfsecure log-level debug\n  journalctl -f -u bt-selfsecure BTSS_PEER=bob",
+        _log_level,
+    )
+    level.add_argument("level", nargs="?", choices=LOG_LEVELS, help=", ".join(LOG_LEVELS), metavar="LEVEL")
+
+
+def _report(args: Namespace) -> int:
+    from bt_selfsecure.node.report import redactor, sections, text_of
+
+    path, when = find_path(args.config), time.strftime("%Y-%m-%d %H:%M:%S %z")
+    parts = [REPORT_HEAD.format(when=when, redacted=REDACTED if args.redact else NOT_REDACTED)]
+    for heading, make in sections(path, node_client(args, lenient=True)):
+        with progress(lambda heading=heading: f"{heading} ..."):  # type: ignore[misc]
+            parts.append(f"== {heading}\n\n{text_of(make)}\n")
+    text = "\n".join(parts)
+    if args.redact:
+        text = redactor(path)(text)
+    if args.output == "-":
+        print(text, end="")
+        return 0
+    output = Path(args.output or f"bt-selfsecure-report-{time.strftime('%Y%m%d-%H%M%S')}.txt")
+    _write_new(output, text)
+    print(f"{output}: look through it, then attach it to your report.", file=sys.stderr)
+    return 0
+
+
+def _write_new(path: Path, text: str) -> None:
+    """For its owner alone."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise UsageError(f"can't write {path} ({error.strerror}): name another file with --output") from None
+    with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
+        file.write(text)
+
+
+def _state_directory(args: Namespace) -> Path:
+    path = find_path(args.config)
+    if path == DEFAULT_PATH and not path.exists():
+        return STATE_DIRECTORY
+    return read(path).config.node.state_directory
+
+
+def _backup(args: Namespace) -> int:
+    from bt_selfsecure.node.state import backup
+
+    size = backup(_state_directory(args), args.file)
+    print(f"{args.file}: {size:,} bytes. It holds the node's keys: keep it as you keep a key.", file=sys.stderr)
+    return 0
+
+
+def _restore(args: Namespace) -> int:
+    from bt_selfsecure.node.state import restore
+
+    old = restore(args.file, _state_directory(args))
+    print(RESTORED, file=sys.stderr)
+    if old:
+        print(f"The state that was there before: {old}; it holds keys, delete it when all is well.", file=sys.stderr)
+    return 0
+
+
+def _metrics(args: Namespace) -> int:
+    print(node_client(args).metrics(), end="")
+    return 0
+
+
+def _log_level(args: Namespace) -> int:
+    print(node_client(args).log_level(args.level))
+    return 0

@@ -1,0 +1,66 @@
+"""The daemon: one node from the start to a signal, and what it tells systemd and Prometheus meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any, Final
+
+from bt_selfsecure import __version__
+from bt_selfsecure.node import metrics
+from bt_selfsecure.node.config import Config
+from bt_selfsecure.node.notify import notify, watchdog_seconds
+from bt_selfsecure.node.service import Node
+
+log = logging.getLogger(__name__)
+
+BEAT_SECONDS: Final = 10.0
+"""Between two looks at the node's own health, where systemd does not ask for more."""
+
+
+async def run_node(config: Config) -> int:
+    """Until cancelled. Raises `UsageError` for what a person must mend first."""
+    node = Node(config)
+    try:
+        await node.start()
+        notify(READY=1, STATUS="listening")
+        await _beat(node, MetricsFile(config.node.metrics_file))
+    finally:
+        notify(STOPPING=1)
+        await node.stop()
+    return 0
+
+
+async def _beat(node: Node, file: MetricsFile) -> None:
+    """Tell systemd that the loop turns and the node can say how it is: one that hangs is restarted."""
+    asked = watchdog_seconds()
+    every = min(BEAT_SECONDS, asked / 2) if asked else BEAT_SECONDS
+    while True:
+        told = node.status()
+        connected = sum(peer["state"] == "connected" for peer in told["peers"])
+        text = told["problems"][0] if told["problems"] else f"{connected} of {len(told['peers'])} peers connected"
+        notify(WATCHDOG=1, STATUS=text)
+        node.show_nearby({"version": __version__, "healthy": told["healthy"], "connected": connected})
+        file.write(told)
+        await asyncio.sleep(every)
+
+
+class MetricsFile:
+    """`[node] metrics_file`, if there is one. A disk that does not take it is a line in the log, not a fault."""
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path) if path else None
+        self._trouble = ""
+
+    def write(self, status: dict[str, Any]) -> None:
+        if self._path is None:
+            return
+        trouble = ""
+        try:
+            metrics.write(self._path, status)
+        except OSError as error:
+            trouble = f"can't write [node] metrics_file {self._path}: {error.strerror}"
+        if trouble and trouble != self._trouble:
+            log.warning("%s", trouble)
+        self._trouble = trouble

@@ -1,0 +1,131 @@
+"""Figures for Prometheus: what really happened between two nodes, in a form that its parser takes."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Any
+
+from loopback_node import LoopbackNode
+from node_world import World, connected, peer_of, read, send_all, until, virtual
+
+from bt_selfsecure.core.frames import Kind, decode
+from bt_selfsecure.node.daemon import MetricsFile
+from bt_selfsecure.node.metrics import METRICS, render, write
+
+SAMPLE = re.compile(
+    r'(?P<name>[a-z_]+)(?:\{(?P<labels>(?:[a-z]+="(?:[^"\\\n]|\\["\\n])*",?)+)\})? (?P<value>-?[0-9.e+-]+)'
+)
+
+
+def parsed(text: str) -> dict[str, float]:
+    """By name and labels; every line is a comment of the two kinds, or a sample of the metric they announced."""
+    samples: dict[str, float] = {}
+    announced = ""
+    for line in text.splitlines():
+        if line.startswith("# "):
+            announced = line.split()[2]
+            assert line.split()[1] in ("HELP", "TYPE")
+            continue
+        found = SAMPLE.fullmatch(line)
+        assert found, line
+        assert found["name"] == announced
+        name = found["name"].removeprefix("bt_selfsecure_") + (f"{{{found['labels']}}}" if found["labels"] else "")
+        assert name not in samples
+        samples[name] = float(found["value"])
+    assert text.endswith("\n")
+    return samples
+
+
+def test_the_figures_are_what_happened_between_two_nodes(tmp_path: Path) -> None:
+    """Over a medium that loses a third, of which every datagram is looked at."""
+    seen: list[tuple[Kind, int]] = []
+
+    def watch(datagram: bytes) -> bool:
+        if datagram[0] & 15 == Kind.DATA:
+            frame = decode(datagram)
+            seen.append((frame.kind, frame.retran))
+        return lose(datagram) if lose else False
+
+    async def main() -> None:
+        async with world.pair() as (alice, bob):
+            await connected(alice, bob)
+            await send_all(alice, "bob", [b"%d" % number for number in range(20)])
+            await read(bob, 20)
+            await alice.send("bob", b"last", until="acknowledged")
+            figures = parsed(render(alice.status()))
+            bobs = parsed(render(bob.status()))
+        assert figures['rounds_total{peer="bob",direction="out"}'] == 21
+        assert bobs['rounds_total{peer="alice",direction="in"}'] == 21
+        assert figures['data_frames_total{peer="bob"}'] == len(seen)
+        again = sum(retran > 0 for _, retran in seen)
+        assert figures['retransmissions_total{peer="bob"}'] == again > 5
+        assert figures['establishments_total{peer="bob"}'] == 1
+        assert figures['links_total{peer="bob"}'] >= 1
+        assert figures['key_secret_bits{peer="bob"}'] >= 40
+        assert 0.2 < figures['burst_loss_ratio{peer="bob"}'] < 0.5
+        assert figures['resynchronisations_total{peer="bob"}'] >= 2
+        assert figures["journal_commit_seconds_count"] > 20
+        mean = figures["journal_commit_seconds_sum"] / figures["journal_commit_seconds_count"]
+        assert 0 < mean <= figures["journal_commit_slowest_seconds"]
+        assert figures["healthy"] == figures['connected{peer="bob"}'] == 1
+        assert not any(name.startswith("rssi") for name in figures), "nobody has heard it advertise"
+
+    world = World(tmp_path, loss=0.33)
+    lose = world.air.lose
+    world.air.lose = watch
+    virtual(main())
+
+
+def test_a_failed_establishment_is_counted(tmp_path: Path) -> None:
+    async def main() -> None:
+        world = World(tmp_path, establish__target_bits=256.0, establish__max_burst=200, establish__eve_loss_bound=0.01)
+        async with world.pair() as (alice, _):
+            await until(lambda: peer_of(alice, "bob")["counts"]["failed_establishments"] == 1)
+            assert peer_of(alice, "bob")["counts"]["establishments"] == 0
+
+    virtual(main())
+
+
+def test_each_metric_has_a_sample_a_type_and_the_units_that_prometheus_wants(
+    alice: LoopbackNode, bob: LoopbackNode
+) -> None:
+    bob.name = 'b"o\\b'
+    alice.known = {"bob": bob}
+    alice.established = 1
+    samples = parsed(render(alice.status()))
+    assert samples['rssi_dbm{peer="b\\"o\\\\b"}'] == -61
+    for name, kind, _, _ in METRICS:
+        assert any(sample.partition("{")[0] == name for sample in samples), name
+        assert (kind == "counter") == name.endswith(("_total", "_count", "_sum"))
+
+
+def test_the_file_is_whole_for_everyone_and_follows_the_node(tmp_path: Path, alice: LoopbackNode) -> None:
+    path = tmp_path / "node.prom"
+    old = os.umask(0o077)
+    try:
+        for version in ("1", "2"):
+            write(path, alice.status() | {"version": version})
+            assert parsed(path.read_text())[f'build_info{{version="{version}"}}'] == 1
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_can_not_be_written_is_told_once_and_no_fault(
+    tmp_path: Path, alice: LoopbackNode, caplog: Any
+) -> None:
+    file = MetricsFile(str(tmp_path / "nowhere/node.prom"))
+    for _ in range(3):
+        file.write(alice.status())
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"can't write [node] metrics_file {tmp_path}/nowhere/node.prom: No such file or directory"
+    )
+    (tmp_path / "nowhere").mkdir()
+    file.write(alice.status())
+    assert (tmp_path / "nowhere/node.prom").exists()
+    MetricsFile("").write(alice.status())

@@ -1,0 +1,142 @@
+"""`report`, `backup`, `restore`, `metrics`, `log-level`: as whoever runs a node types them, at real nodes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from loopback_node import Server
+from test_api_on_nodes import ADDRESSES, Pair, secrets_of
+
+from bt_selfsecure.cli.main import main
+from bt_selfsecure.node import report
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def pair(server: Server) -> Iterator[Pair]:
+    pair = Pair(server)
+    for name in ADDRESSES:
+        pair.start(name)
+    yield pair
+    for name in list(pair.nodes):
+        pair.stop(name)
+
+
+@pytest.fixture
+def config(server: Server) -> Path:
+    """Of the node "alice" in `pair`."""
+    path = server.folder / "alice.toml"
+    text = f'[node]\nname = "alice"\nsocket = "{server.socket("alice")}"\n'
+    text += f'state_directory = "{server.folder / "alice.state"}"\n'
+    path.write_text(f'{text}\n[[peer]]\nname = "bob"\naddress = "{ADDRESSES["bob"]}"\n')
+    return path
+
+
+@pytest.fixture
+def run(config: Path, capfd: pytest.CaptureFixture[str]) -> Run:
+    def run(*words: str, at: Path = config) -> tuple[int, str, str]:
+        status = main([*words, "--config", str(at)])
+        out, err = capfd.readouterr()
+        return status, out, err
+
+    return run
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the system's own commands would say, with more addresses; they take seconds and see this computer."""
+
+    def output(*command: str) -> str:
+        return f"{command[0]} {socket.gethostname()} has seen AA:BB:CC:DD:EE:01 and dev_AA_BB_CC_DD_EE_01 of /home/jane"
+
+    monkeypatch.setattr(report, "_output", output)
+
+
+def test_a_redacted_report_names_no_device_and_holds_no_key(run: Run, pair: Pair, quick: None, tmp_path: Path) -> None:
+    pair.wait_for_key()
+    pair.clients["alice"].send("bob", b"words-of-a-message")
+    status, out, err = run("report", "--redact", "--output", str(tmp_path / "report.txt"))
+    assert (status, out) == (0, "")
+    assert "look through it" in err
+    text = (tmp_path / "report.txt").read_text()
+    assert stat.S_IMODE((tmp_path / "report.txt").stat().st_mode) == 0o600
+    for part in ("versions", "configuration", "status", "doctor", "unit", "log of the node", "log of the kernel"):
+        assert f"\n== {part}\n" in text
+    assert not re.search(r"([0-9A-Fa-f]{2}[:_-]){5}[0-9A-Fa-f]{2}", text)
+    for name in ("alice", "bob", socket.gethostname(), "jane", "words-of-a-message"):
+        assert not re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w./-])", text), name
+    peer = json.loads(text.split("== status\n")[1].split("\n== ")[0])["peers"][0]
+    assert (peer["name"], peer["address"]) == ("<peer 1>", "<address of peer 1>")
+    record = json.loads(pair.nodes["alice"]._peers[ADDRESSES["bob"]]._session.session.record.to_json())
+    assert not any(secret in text for secret in secrets_of(record))
+
+
+def test_a_report_that_is_not_redacted_says_so(run: Run, pair: Pair, quick: None) -> None:
+    status, out, _ = run("report", "--output", "-")
+    assert status == 0
+    assert "NOT redacted" in out
+    assert ADDRESSES["bob"] in out
+
+
+def test_a_report_is_made_without_a_node_and_with_a_wrong_configuration(
+    run: Run, config: Path, quick: None, tmp_path: Path
+) -> None:
+    config.write_text(config.read_text().replace("[node]", "[node]\nmax_links = 0"))
+    status, out, _ = run("report", "--redact", "--output", "-")
+    assert status == 0
+    assert "not available: " in out
+    assert "[node] max_links is 0 and must be 1 to 255" in out
+    assert "no node runs on" in out
+    assert ADDRESSES["bob"] not in out
+
+
+def test_a_report_never_replaces_a_file(run: Run, pair: Pair, quick: None, tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("precious")
+    status, _, err = run("report", "--output", str(tmp_path / "notes"))
+    assert status == 2
+    assert "File exists" in err
+    assert (tmp_path / "notes").read_text() == "precious"
+
+
+def test_a_backup_is_restored_with_a_warning_and_only_while_the_node_is_off(
+    run: Run, pair: Pair, tmp_path: Path
+) -> None:
+    pair.wait_for_key()
+    copy = str(tmp_path / "node.backup")
+    status, _, err = run("backup", copy)
+    assert status == 0
+    assert "It holds the node's keys" in err
+    status, _, err = run("restore", copy)
+    assert status == 2
+    assert "another node uses" in err
+    pair.stop("alice")
+    status, _, err = run("restore", copy)
+    assert status == 0
+    assert "Its keys may be old: the peers resynchronise, or refuse them" in err
+    assert "before-restore" in err
+    pair.start("alice")
+    pair.clients["alice"].send("bob", b"after", until="acknowledged", timeout=30)
+
+
+def test_metrics_are_printed_as_the_api_gives_them(run: Run, pair: Pair) -> None:
+    status, out, _ = run("metrics")
+    assert status == 0
+    assert 'bt_selfsecure_rounds_total{peer="bob",direction="out"} 0.0\n' in out
+
+
+def test_the_log_level_of_the_running_node_is_told_and_changed(run: Run, pair: Pair) -> None:
+    before = logging.getLogger().level
+    try:
+        assert run("log-level", "debug") == (0, "debug\n", "")
+        assert run("log-level") == (0, "debug\n", "")
+        assert run("log-level", "loud")[0] == 2
+    finally:
+        logging.getLogger().setLevel(before)

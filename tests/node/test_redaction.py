@@ -1,0 +1,53 @@
+"""No device can be known from a redacted text."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bt_selfsecure.node.redaction import Redactor
+
+addresses = st.binary(min_size=6, max_size=6)
+SPELLINGS = (
+    lambda octets: ":".join(octets),
+    lambda octets: "-".join(octets).lower(),
+    lambda octets: "/org/bluez/hci0/dev_" + "_".join(octets),
+    lambda octets: "(" + ":".join(octets).lower() + ")",
+)
+
+
+@given(st.lists(addresses, min_size=1, max_size=5), st.data())
+def test_no_address_is_left_in_any_spelling_and_the_same_device_stays_the_same(
+    devices: list[bytes], data: st.DataObject
+) -> None:
+    words = []
+    for device in devices:
+        spelling = data.draw(st.sampled_from(SPELLINGS))
+        words.append(spelling([f"{octet:02X}" for octet in device]))
+    told = Redactor({}, {})(" seen\nfrom ".join(words))
+    for device in devices:
+        for separator in ":_-":
+            assert separator.join(f"{octet:02x}" for octet in device) not in told.lower()
+    assert told.count("<device") == len(devices)
+    assert f"<device {len(set(devices))}>" in told
+    assert f"<device {len(set(devices)) + 1}>" not in told
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("pi-123456: linked", "<peer 1>: linked"),
+        ("pi-123456.local or xpi-123456", "<peer 1>.local or xpi-123456"),
+        ("b8:27:eb:12:34:56 is bob", "<address of peer 1> is <peer 2>"),
+        ("b827eb123456 is known, deadbeef0000 not", "<address of peer 1> is known, deadbeef0000 not"),
+        ("fe80::ba27:ebff:fe12:3456%bt0", "<link-local address>%bt0"),
+        ("/home/jane.doe/btss/x.py", "/home/<user>/btss/x.py"),
+        ("at 12:34:56:78 and 2026-11-21T13:03:43+0000", "at 12:34:56:78 and 2026-11-21T13:03:43+0000"),
+        ("bobsled stays, bob goes", "bobsled stays, <peer 2> goes"),
+    ],
+)  # fmt: skip
+def test_names_and_other_spellings_have_stand_ins(text: str, expected: str) -> None:
+    redact = Redactor({"pi-123456": "<peer 1>", "bob": "<peer 2>"}, {"B8:27:EB:12:34:56": "<address of peer 1>"})
+    assert redact(text) == expected
+    assert redact(expected) == expected

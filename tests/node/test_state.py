@@ -1,0 +1,158 @@
+"""Backup and restore: what comes back is whole, and a key that is too old is refused or resynchronised, never used."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+from node_world import World, connected, fingerprint, peer_of, read, record_secrets, send_all, until, virtual
+
+from bt_selfsecure.errors import UsageError
+from bt_selfsecure.node.journal import FILE, Journal
+from bt_selfsecure.node.state import backup, restore
+
+
+async def talk(world: World, count: int, word: bytes) -> None:
+    """So many messages from Alice to Bob, all read."""
+    await send_all(world.nodes["alice"], "bob", [b"%s %d" % (word, number) for number in range(count)])
+    assert await read(world.nodes["bob"], count) == [b"%s %d" % (word, number) for number in range(count)]
+
+
+async def put_back(world: World, copy: Path) -> None:
+    """Alice stops, gets her old state, and begins again."""
+    await world.stop("alice")
+    restore(copy, world.folder / "alice")
+    await world.start("alice", "bob")
+
+
+@pytest.mark.parametrize("durability", ["every-message", "every-W"])
+def test_a_restored_key_that_both_still_have_a_checkpoint_of_is_resynchronised(tmp_path: Path, durability: str) -> None:
+    """The rounds of the meantime are not repeated, and none of the keys that were in the copy is used again."""
+
+    async def main() -> None:
+        async with world.pair() as (alice, bob):
+            await connected(alice, bob)
+            await talk(world, 10, b"before")
+            backup(tmp_path / "alice", tmp_path / "copy")
+            old_key = fingerprint(alice, "bob")
+            await talk(world, 10, b"meanwhile")
+            await put_back(world, tmp_path / "copy")
+            in_copy = record_secrets(world.nodes["alice"], "bob")
+            await connected(world.nodes["alice"], bob)
+            assert fingerprint(world.nodes["alice"], "bob") == old_key == fingerprint(bob, "alice")
+            await talk(world, 10, b"after")
+            assert not {chain["key"] for chain in chains(world)} & set(in_copy)
+
+    world = World(tmp_path, session__durability=durability)
+    virtual(main())
+
+
+def chains(world: World) -> list[dict[str, str]]:
+    """Both directions of Alice's session with Bob, as they are in memory."""
+    (peer,) = world.nodes["alice"]._peers.values()
+    assert peer._session.session
+    record = json.loads(peer._session.session.record.to_json())
+    return [record["sending"], record["receiving"]]
+
+
+def test_a_restored_key_that_the_peer_has_left_behind_is_refused_and_a_new_one_agreed_on(tmp_path: Path) -> None:
+    """After another establishment and more rounds than two checkpoints reach back."""
+
+    async def main() -> None:
+        async with world.pair() as (alice, bob):
+            await connected(alice, bob)
+            backup(tmp_path / "alice", tmp_path / "copy")
+            old_key = fingerprint(alice, "bob")
+            assert (await alice.establish("bob"))["established"]
+            await connected(alice, bob)
+            await talk(world, 30, b"meanwhile")
+            left_behind = fingerprint(bob, "alice")
+            await put_back(world, tmp_path / "copy")
+            await until(lambda: fingerprint(bob, "alice") not in (old_key, left_behind))
+            await connected(world.nodes["alice"], bob)
+            assert peer_of(bob, "alice")["rejections"].get("not made with the key", 0) > 0
+            await talk(world, 10, b"after")
+
+    world = World(tmp_path, session__checkpoint_rounds=4)
+    virtual(main())
+
+
+def test_messages_that_waited_in_the_copy_come_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with world.pair() as (alice, bob):
+            await connected(alice, bob)
+            await world.stop("bob")
+            await send_all(alice, "bob", [b"one", b"two"])
+            backup(tmp_path / "alice", tmp_path / "copy")
+            bob = await world.start("bob", "alice")
+            assert await read(bob, 2) == [b"one", b"two"]
+            await put_back(world, tmp_path / "copy")
+            await connected(world.nodes["alice"], bob)
+            await send_all(world.nodes["alice"], "bob", [b"three"])
+            assert await read(bob, 1) == [b"three"]
+
+    world = World(tmp_path)
+    virtual(main())
+
+
+def test_a_backup_of_a_running_node_is_whole_private_and_one_file(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "state", sync_each=False)
+    journal.write("A", "INSERT INTO outbox VALUES (?, ?, ?)", journal.next_id("outbox"), "A", b"kept")
+    journal.commit()
+    size = backup(tmp_path / "state", tmp_path / "copy")
+    assert size == (tmp_path / "copy").stat().st_size > 0
+    assert stat.S_IMODE((tmp_path / "copy").stat().st_mode) == 0o600
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "state"]
+    with pytest.raises(UsageError, match=r"another node uses .*: stop it"):
+        restore(tmp_path / "copy", tmp_path / "state")
+    journal.write("A", "DELETE FROM outbox")
+    journal.commit(sync=True)
+    journal.close()
+    old = restore(tmp_path / "copy", tmp_path / "state")
+    restored = Journal(tmp_path / "state", sync_each=False)
+    assert [fragment for _, fragment in restored.outbox("A")] == [b"kept"]
+    restored.close()
+    assert old
+    assert old.name.startswith(f"{FILE}.before-restore-")
+    assert sqlite3.connect(old).execute("SELECT count(*) FROM outbox").fetchone() == (0,)
+    assert stat.S_IMODE((tmp_path / "state" / FILE).stat().st_mode) == 0o600
+
+
+def test_a_new_card_without_a_state_takes_a_backup(tmp_path: Path) -> None:
+    Journal(tmp_path / "state", sync_each=False).close()
+    backup(tmp_path / "state", tmp_path / "copy")
+    assert restore(tmp_path / "copy", tmp_path / "new") is None
+    Journal(tmp_path / "new", sync_each=False).close()
+
+
+def test_what_is_no_backup_is_refused_and_the_state_stays(tmp_path: Path) -> None:
+    Journal(tmp_path / "state", sync_each=False).close()
+    before = (tmp_path / "state" / FILE).read_bytes()
+    (tmp_path / "text").write_text("a photo of a cat")
+    sqlite3.connect(tmp_path / "other").executescript("CREATE TABLE cat (name TEXT)")
+    for source, words in (
+        ("text", "is damaged or no journal"),
+        ("other", "is another program's database"),
+        ("nowhere", "there is no backup"),
+        ("state", "there is no backup"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            restore(tmp_path / source, tmp_path / "state")
+    assert (tmp_path / "state" / FILE).read_bytes() == before
+    assert sorted(path.name for path in (tmp_path / "state").iterdir()) == [FILE, "lock"]
+
+
+def test_a_backup_never_replaces_a_file_and_needs_a_state(tmp_path: Path) -> None:
+    Journal(tmp_path / "state", sync_each=False).close()
+    (tmp_path / "copy").write_text("precious")
+    with pytest.raises(UsageError, match="is there already"):
+        backup(tmp_path / "state", tmp_path / "copy")
+    assert (tmp_path / "copy").read_text() == "precious"
+    with pytest.raises(UsageError, match="has a node ever run here"):
+        backup(tmp_path, tmp_path / "other")
+    with pytest.raises(UsageError, match=r"can't back up .* to .*No such file or directory"):
+        backup(tmp_path / "state", tmp_path / "nowhere/copy")
+    assert not (tmp_path / "other").exists()
