@@ -190,7 +190,11 @@ class GilbertElliottFit:
         counts = [[0, 0], [0, 0]]
         for before, after in pairwise(lost):
             counts[bool(before)][bool(after)] += 1
-        (good_good, good_bad), (bad_good, bad_bad) = counts
+        return cls.of_steps(*counts[0], *counts[1])
+
+    @classmethod
+    def of_steps(cls, good_good: int, good_bad: int, bad_good: int, bad_bad: int) -> Self:
+        """Fit to the counts of two successive packets, by what became of the first and of the second."""
         if not good_good + good_bad or not bad_good + bad_bad:
             raise UsageError(
                 "a loss sequence without both a loss and a reception has no bursts to fit: record more packets"
