@@ -260,12 +260,20 @@ def lower_bound(k: int, n: int, confidence: float = 0.95) -> float:
         raise UsageError(f"a confidence of {confidence:g} is not useful: take 0.5 <= confidence < 1, as in 0.95")
     if k == 0:
         return 0.0
+    if k == n:
+        return float((1 - confidence) ** (1 / n))
+    choose = math.lgamma(n + 1) - math.lgamma(k) - math.lgamma(n - k + 1)
     low, high = 0.0, k / n
+    p = high
     while low < (middle := (low + high) / 2) < high:
-        if binomial_tail(k, n, middle) < 1 - confidence:
-            low = middle
-        else:
-            high = middle
+        tail = binomial_tail(k, n, p)
+        low, high = (p, high) if tail < 1 - confidence else (low, p)
+        # Newton's step on the tail's logarithm; bisection where that leads out of the bracket.
+        slope = math.exp(choose + (k - 1) * math.log(p) + (n - k) * math.log1p(-p))
+        step = p - math.log(tail / (1 - confidence)) * tail / slope if tail and slope else middle
+        if abs(step - p) < 1e-12 * p:
+            return step
+        p = step if low < step < high else middle
     return low
 
 

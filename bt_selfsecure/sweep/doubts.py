@@ -63,8 +63,8 @@ def _bursts(pairs: Sequence[Pair], level: float) -> Iterator[str]:
         how = f", {burst:.2f} packets long on average instead of {1 / alone:.2f}" if burst and alone else ""
         yield (
             f"{_some(bad, pairs)}: Eve's misses among Bob's packets are not independent but depend on the packet "
-            f"before{how} ({_name(worst)}). The intervals of e|B, the bound, the secret bits and the packets needed suppose "
-            "independence: where misses come in bursts all of them are too good."
+            f"before{how} ({_name(worst)}). The intervals of e|B, the bound, the secret bits and the packets needed "
+            "suppose independence: where misses come in bursts all of them are too good."
         )
 
 

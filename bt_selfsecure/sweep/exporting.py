@@ -1,10 +1,9 @@
-"""A sweep as a table for other programs: CSV, JSON Lines or Parquet, a row a packet and receiver, and the manifest beside."""
+"""A sweep for other programs: CSV, JSON Lines or Parquet, a row a packet and receiver, and the manifest beside it."""
 
 from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -143,7 +142,7 @@ def _whole(file: Path) -> Iterator[Path]:
     part = file.with_name(file.name + ".part")
     try:
         yield part
-        os.replace(part, file)
+        part.replace(file)
     except OSError as error:
         raise UsageError(f"can't write {str(file)!r} ({error.strerror}): choose another place") from error
     finally:

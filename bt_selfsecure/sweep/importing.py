@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from bt_selfsecure.air.recording import Recording
@@ -17,6 +19,7 @@ from bt_selfsecure.core.frames import FrameError, Kind, decode
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.reading import Reader
 from bt_selfsecure.eve.sources import Capture
+from bt_selfsecure.sweep.manifest import collect
 from bt_selfsecure.sweep.store import Reception, RunInfo, Store
 
 REQUIRED: Final = ("seq", "receiver", "heard")
@@ -63,7 +66,7 @@ def import_csv(store: Store, file: Path, how: Circumstances) -> int:
     """A row a packet and receiver: `seq,receiver,heard[,rssi]`, in any order; seq counts from 0 or from 1. Runs added.
 
     The columns of our own export are read too, and tell the circumstances instead of `how`; a column `run` parts the
-    file into runs, each in one piece. UsageError, which names file and line, and nothing written of the run where it is.
+    file into runs, each in one piece. UsageError, which names file and line; nothing is written of the run there.
     """
     added = 0
     repeats = len(store.runs())
@@ -233,3 +236,45 @@ def _burst_packets(file: Path) -> Iterator[tuple[tuple[Kind, bytes], int, float,
                     continue
                 if frame.kind in BURST:
                     yield (frame.kind, frame.rand), frame.seq, packet.time, packet.rssi
+
+
+# --- Whichever it is --------------------------------------------------------------------------------------------------
+
+
+def import_sources(
+    store: Store, sources: Sequence[str], packets: int | None, how: Circumstances, progress: Progress
+) -> int:
+    """FILE.csv, FILE.json (a reception matrix) and LISTENER=CAPTURE, in this order of kinds; the runs added."""
+    captures: dict[str, Path] = {}
+    added = 0
+    for source in sources:
+        name, equals, file = source.partition("=")
+        if equals and not Path(source).exists():
+            if not name or not file or name in captures:
+                raise UsageError(f"{source!r} is not a new LISTENER=CAPTURE: write it as in bob=bob.pcapng")
+            captures[name] = Path(file)
+        elif source.endswith(".csv"):
+            added += import_csv(store, Path(source), how)
+        elif source.endswith(".json"):
+            added += import_recording(store, Path(source), how, progress)
+        else:
+            raise UsageError(
+                f"can't tell what {source!r} is: give FILE.csv, FILE.json of a reception matrix, or LISTENER=CAPTURE"
+            )
+    return added + (import_captures(store, captures, packets, how) if captures else 0)
+
+
+@contextmanager
+def opened(name: str, progress: Progress) -> Iterator[Store]:
+    """A sweep to read: its own file, or a CSV or reception matrix as if it had been imported."""
+    if not name.endswith((".csv", ".json")):
+        with Store(name) as store:
+            yield store
+        return
+    with (
+        TemporaryDirectory(prefix="bt-selfsecure-") as directory,
+        Store(Path(directory) / Path(name).name, create=True) as store,
+    ):
+        store.begin(collect(imported=[name]))
+        import_sources(store, [name], None, Circumstances(), progress)
+        yield store

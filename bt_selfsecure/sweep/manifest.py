@@ -17,7 +17,7 @@ MODEL: Final = Path("/proc/device-tree/model")
 
 
 def collect(**more: Any) -> dict[str, Any]:
-    """Versions, kernel, board and commit, with what the caller adds: plan, nodes, firmware. No address, no host name."""
+    """Versions, kernel, board and commit, and what the caller adds: plan, nodes, firmware. No address, no host name."""
     return {
         "bt_selfsecure": __version__,
         "commit": _commit(),

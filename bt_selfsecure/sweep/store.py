@@ -68,8 +68,7 @@ CREATE TABLE reception (
     rssi REAL,
     copies INTEGER NOT NULL CHECK (copies >= heard),
     lost_in_queue INTEGER NOT NULL CHECK (lost_in_queue IN (0, 1 - heard)),
-    PRIMARY KEY (run, receiver, seq),
-    FOREIGN KEY (run, receiver) REFERENCES listener
+    PRIMARY KEY (run, receiver, seq)
 ) WITHOUT ROWID;
 CREATE TABLE withdrawn (run INTEGER PRIMARY KEY REFERENCES run, written TEXT NOT NULL, reason TEXT NOT NULL);
 """
@@ -326,7 +325,7 @@ class Store:
                 "WHERE run = ? AND receiver = (SELECT id FROM receiver WHERE name = ?) ORDER BY seq",
                 (run, listener),
             )
-            yield from chain.from_iterable(rows)
+        return chain.from_iterable(rows)  # no generator of our own: millions of packets pass here
 
     def means(self, run: int, listeners: Iterable[str]) -> tuple[list[float], list[float]]:
         """Copies and RSSI (dBm) of the packets that each listener heard in a run, on average; nan if nothing tells."""
