@@ -54,6 +54,8 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     _add_import(commands)
     _add_export(commands)
     _add_analyse(commands)
+    _add_plot(commands)
+    _add_report(commands)
 
 
 # --- import, export ---------------------------------------------------------------------------------------------------
@@ -170,8 +172,58 @@ def run_analyse(args: Namespace) -> int:
     return 0
 
 
+def _add_plot(commands: _SubParsersAction[ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "plot",
+        help="figures, as SVG and PNG",
+        description="Draw loss against distance (the paper's Fig. 7, with intervals and with Eve's lines), the joint "
+        "losses, secret bits against distance, packets against colluding Eves, loss against time and against RSSI. "
+        "Figures for which the record has no data are left out.",
+    )
+    parser.set_defaults(run=run_plot)
+    parser.add_argument("sweep", nargs="?", default=DEFAULT, metavar="SWEEP", help=SWEEP_HELP)
+    parser.add_argument("--out", default="figures", metavar="DIRECTORY", help="(default figures)")
+
+
+def run_plot(args: Namespace) -> int:
+    """Draw, and name the files."""
+    with _needed():
+        from bt_selfsecure.sweep.figures import save
+
+    for path in save(_analysed(args.sweep), Path(args.out)):
+        print(path)
+    return 0
+
+
+def _add_report(commands: _SubParsersAction[ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "report",
+        help="one HTML page to send to a colleague",
+        description="Everything on one HTML page without outside resources: result, warnings, figures, tables, what "
+        "was measured with, and how to do it again.",
+    )
+    parser.set_defaults(run=run_report)
+    parser.add_argument("sweep", nargs="?", default=DEFAULT, metavar="SWEEP", help=SWEEP_HELP)
+    parser.add_argument("--out", default="report.html", metavar="FILE", help="(default report.html)")
+
+
+def run_report(args: Namespace) -> int:
+    """Write the page, and name it."""
+    with _needed():
+        from bt_selfsecure.sweep.analysis import analyse
+        from bt_selfsecure.sweep.exporting import whole
+        from bt_selfsecure.sweep.importing import opened
+        from bt_selfsecure.sweep.report import html
+    with _progress("runs") as progress, opened(args.sweep, progress) as store:
+        text = html(store, analyse(store, progress))
+    with whole(Path(args.out)) as part:
+        part.write_text(text, encoding="utf-8")
+    print(args.out)
+    return 0
+
+
 def _analysed(name: str) -> Analysis:
-    with _numpy():
+    with _needed():
         from bt_selfsecure.sweep.analysis import analyse
         from bt_selfsecure.sweep.importing import opened
     with _progress("runs") as progress, opened(name, progress) as store:
@@ -182,7 +234,7 @@ def _analysed(name: str) -> Analysis:
 
 
 @contextmanager
-def _numpy() -> Iterator[None]:
+def _needed() -> Iterator[None]:
     try:
         yield
     except ImportError as error:

@@ -54,12 +54,12 @@ def export(store: Store, file: Path, progress: Progress) -> Path:
     runs = store.runs()
     described = json.dumps(description(store), indent=1, ensure_ascii=False)
     beside = file.with_name(file.name + ".manifest.json")
-    with _whole(file) as part, _WRITERS[file.suffix](part, described) as write:
+    with whole(file) as part, _WRITERS[file.suffix](part, described) as write:
         for number, run in enumerate(runs):
             progress(number, len(runs))
             write(list(_rows(store, run)))
         progress(len(runs), len(runs))
-    with _whole(beside) as part:
+    with whole(beside) as part:
         part.write_text(described + "\n", encoding="utf-8")
     return beside
 
@@ -137,7 +137,7 @@ def _text(part: Path) -> TextIO:
 
 
 @contextmanager
-def _whole(file: Path) -> Iterator[Path]:
+def whole(file: Path) -> Iterator[Path]:
     """A path to write to, which takes the place of `file` at the end, or vanishes."""
     part = file.with_name(file.name + ".part")
     try:

@@ -61,7 +61,7 @@ def loss_by_distance(analysis: Analysis) -> Figure | None:
             capsize=2,
             linewidth=1.3,
         )
-    axes.set(xlabel="metres from the sender", ylabel="packets lost, %", xlim=(0, None), ylim=(0, None))
+    axes.set(xlabel="metres from the sender", ylabel="packets lost, %", xlim=(-0.03 * reach, None), ylim=(0, None))
     if len(lines) <= 2 * MOST_LINES:
         figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=8)
     return figure
