@@ -44,6 +44,9 @@ table { border-collapse: collapse; margin: .6rem 0; font-variant-numeric: tabula
 th, td { padding: .3rem .7rem; vertical-align: top; border: 1px solid #d5dae0; text-align: right; }
 th { background: #f4f6f8; font-weight: 600; }
 tbody th, .text td { text-align: left; }
+.fine { font-size: .8rem; }
+.fine th, .fine td { padding: .12rem .4rem; white-space: nowrap; }
+.fine.text td, .fine td:last-child { white-space: normal; min-width: 4rem; }
 code, pre { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: .92em; }
 pre { background: #f4f6f8; padding: .7rem; white-space: pre-wrap; overflow-wrap: anywhere; }
 .hash { overflow-wrap: anywhere; }
@@ -52,6 +55,8 @@ pre { background: #f4f6f8; padding: .7rem; white-space: pre-wrap; overflow-wrap:
   body { font-size: 11pt; max-width: none; }
   h2 { break-after: avoid; }
   figure, table, .facts { break-inside: avoid; }
+  table.fine { break-inside: auto; font-size: 7.5pt; }
+  tr { break-inside: avoid; }
 }
 """
 

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-import time
 from argparse import ArgumentParser, Namespace
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bt_selfsecure.cli.sweep_text import table
+from bt_selfsecure.cli import sweep_study
+from bt_selfsecure.cli.sweep_text import compared, needed, progress_line, table
 from bt_selfsecure.errors import UsageError
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
-    from collections.abc import Callable, Iterator
 
     from bt_selfsecure.sweep.results import Analysis
 
 DEFAULT: Final = "sweep.db"
-PROGRESS_SECONDS: Final = 0.5
 
 DESCRIPTION = """\
 Measure who hears which packet at several distances, and find out what a key
@@ -56,6 +52,8 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     _add_analyse(commands)
     _add_plot(commands)
     _add_report(commands)
+    _add_compare(commands)
+    sweep_study.add_parser(commands)
 
 
 # --- import, export ---------------------------------------------------------------------------------------------------
@@ -104,7 +102,7 @@ def run_import(args: Namespace) -> int:
 
     metres = dict(_metres(item) for item in args.distance_of)
     how = Circumstances(args.distance, metres, args.bearer, args.size, args.spacing, args.sender, args.tx_power)
-    with Store(args.out, create=True) as store, _progress("runs imported") as progress:
+    with Store(args.out, create=True) as store, progress_line("runs imported") as progress:
         store.begin(collect(imported=args.sources))
         added = import_sources(store, args.sources, args.packets, how, progress)
     print(f"{added} run{'s' if added > 1 else ''} added to {args.out}")
@@ -136,7 +134,7 @@ def run_export(args: Namespace) -> int:
     from bt_selfsecure.sweep.exporting import export
     from bt_selfsecure.sweep.importing import opened
 
-    with _progress("runs exported") as progress, opened(args.sweep, progress) as store:
+    with progress_line("runs exported") as progress, opened(args.sweep, progress) as store:
         beside = export(store, Path(args.out), progress)
     print(f"{args.out}\n{beside}")
     return 0
@@ -187,7 +185,7 @@ def _add_plot(commands: _SubParsersAction[ArgumentParser]) -> None:
 
 def run_plot(args: Namespace) -> int:
     """Draw, and name the files."""
-    with _needed():
+    with needed():
         from bt_selfsecure.sweep.figures import save
 
     for path in save(_analysed(args.sweep), Path(args.out)):
@@ -209,12 +207,12 @@ def _add_report(commands: _SubParsersAction[ArgumentParser]) -> None:
 
 def run_report(args: Namespace) -> int:
     """Write the page, and name it."""
-    with _needed():
+    with needed():
         from bt_selfsecure.sweep.analysis import analyse
         from bt_selfsecure.sweep.exporting import whole
         from bt_selfsecure.sweep.importing import opened
         from bt_selfsecure.sweep.report import html
-    with _progress("runs") as progress, opened(args.sweep, progress) as store:
+    with progress_line("runs") as progress, opened(args.sweep, progress) as store:
         text = html(store, analyse(store, progress))
     with whole(Path(args.out)) as part:
         part.write_text(text, encoding="utf-8")
@@ -223,38 +221,39 @@ def run_report(args: Namespace) -> int:
 
 
 def _analysed(name: str) -> Analysis:
-    with _needed():
+    with needed():
         from bt_selfsecure.sweep.analysis import analyse
         from bt_selfsecure.sweep.importing import opened
-    with _progress("runs") as progress, opened(name, progress) as store:
+    with progress_line("runs") as progress, opened(name, progress) as store:
         return analyse(store, progress)
 
 
-# --- what they share --------------------------------------------------------------------------------------------------
+def _add_compare(commands: _SubParsersAction[ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "compare",
+        help="two sweeps side by side",
+        description="Put two sweeps side by side, distance by distance: a rehearsal and the field, or the paper and "
+        "yours. Listeners are matched by the part that they play in the plan, else by name. A * marks a difference "
+        "beyond chance (95 %, packets independent). Either may also be FILE.csv with the columns distance_m, packets "
+        "and loss (0..1), as read off the paper's Fig. 7: it counts as Bob's loss.",
+    )
+    parser.set_defaults(run=run_compare)
+    parser.add_argument("a", metavar="A", help="a record, FILE.csv or FILE.json")
+    parser.add_argument("b", metavar="B", help="the same")
+    parser.add_argument("--json", action="store_true", help="one JSON array")
 
 
-@contextmanager
-def _needed() -> Iterator[None]:
-    try:
-        yield
-    except ImportError as error:
-        raise UsageError(f"this needs {error.name}: install it with pip install 'bt-selfsecure[sweep]'") from error
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A line on a terminal that says how far we are."""
-    told = time.monotonic()
-    shown = False
-
-    def tell(done: int, all_of_them: int) -> None:
-        nonlocal told, shown
-        if sys.stderr.isatty() and time.monotonic() - told > PROGRESS_SECONDS:
-            told, shown = time.monotonic(), True
-            print(f"\r{what}: {done:,} of {all_of_them:,}", end="", file=sys.stderr, flush=True)
-
-    try:
-        yield tell
-    finally:
-        if shown:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+def run_compare(args: Namespace) -> int:
+    """Print the rows."""
+    with needed():
+        from bt_selfsecure.sweep.compare import compare, figures_of, figures_read_off
+    both = []
+    for name in (args.a, args.b):
+        read_off = figures_read_off(Path(name)) if name.endswith(".csv") else None
+        both.append(figures_of(_analysed(name)) if read_off is None else read_off)
+    rows = list(compare(*both))
+    if args.json:
+        print(json.dumps([row.as_json() for row in rows], indent=1))
+    else:
+        print(f"A: {args.a}\nB: {args.b}\n\n{compared(rows)}")
+    return 0

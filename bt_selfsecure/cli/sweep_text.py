@@ -1,18 +1,53 @@
-"""An analysis for people, in 80 columns."""
+"""What the commands of `sweep` show on a terminal: progress, and an analysis in 80 columns."""
 
 from __future__ import annotations
 
+import sys
 import textwrap
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
+from bt_selfsecure.errors import UsageError
+
 if TYPE_CHECKING:
+    from bt_selfsecure.sweep.compare import Row
     from bt_selfsecure.sweep.results import Analysis, Collusion, Listener, Pair
 
 MOST_PAIRS: Final = 12
 """Of one setting; the weakest are shown."""
 WIDTH: Final = 79
+PROGRESS_SECONDS: Final = 0.5
+
+
+@contextmanager
+def needed() -> Iterator[None]:
+    """Imports within, of what the extra `sweep` brings: UsageError that says so where it is not there."""
+    try:
+        yield
+    except ImportError as error:
+        raise UsageError(f"this needs {error.name}: install it with pip install 'bt-selfsecure[sweep]'") from error
+
+
+@contextmanager
+def progress_line(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A line on a terminal that says how far we are."""
+    told = time.monotonic()
+    shown = False
+
+    def tell(done: int, all_of_them: int) -> None:
+        nonlocal told, shown
+        if sys.stderr.isatty() and time.monotonic() - told > PROGRESS_SECONDS:
+            told, shown = time.monotonic(), True
+            print(f"\r{what}: {done:,} of {all_of_them:,}", end="", file=sys.stderr, flush=True)
+
+    try:
+        yield tell
+    finally:
+        if shown:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def table(analysis: Analysis) -> str:
@@ -29,6 +64,20 @@ def table(analysis: Analysis) -> str:
         lines += ["", *_by_distance(analysis)]
     for warning in analysis.warnings:
         lines += ["", *textwrap.wrap(f"! {warning}", WIDTH, subsequent_indent="  ")]
+    return "\n".join(lines)
+
+
+def compared(rows: list[Row]) -> str:
+    """Both sweeps in columns, a line a figure."""
+    lines = [f"{'metres':>7}  {'figure':<30}{'A':>9}{'B':>9}{'B - A':>10}  95 %"]
+    for row in rows:
+        metres = "-" if row.distance_m is None else f"{row.distance_m:g}"
+        line = f"{metres:>7}  {row.figure[:29]:<30}" + "".join(
+            f"{'-' if share is None else _percent(share):>9}" for share in (row.a, row.b)
+        )
+        if row.difference is not None and row.low is not None and row.high is not None:
+            line += f"{100 * row.difference:>+8.2f} %  {100 * row.low:+.2f} to {100 * row.high:+.2f}{' *' * bool(row.differs)}"
+        lines.append(line)
     return "\n".join(lines)
 
 

@@ -63,6 +63,17 @@ def joint_probabilities(d: float, e: float, rho: float = 0.0) -> JointProbabilit
     return JointProbabilities(max(0.0, 1 - d - e + neither), e - neither, d - neither, neither)
 
 
+def colluding_probabilities(one: JointProbabilities, eves: int) -> JointProbabilities:
+    """The same for Eves who put together what they heard, each with the joint distribution `one` of Bob and her.
+
+    What became of a packet at Bob tells how likely each Eve is to miss it; given that, they miss it independently.
+    """
+    received, lost = one.both + one.bob_only, one.eve_only + one.neither
+    bob_only = received * (one.bob_only / received) ** eves if received else 0.0
+    neither = lost * (one.neither / lost) ** eves if lost else 0.0
+    return JointProbabilities(received - bob_only, bob_only, lost - neither, neither)
+
+
 def capacity(d: float, e: float, rho: float = 0.0) -> float:
     """Secret-key capacity of the packet-erasure broadcast with public feedback, in packets per packet sent.
 

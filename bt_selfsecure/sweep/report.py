@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from bt_selfsecure import __version__
 from bt_selfsecure.look import figure, page
+from bt_selfsecure.node.tables import toml
 from bt_selfsecure.sweep.figures import drawn, planned
 from bt_selfsecure.sweep.results import BITS, Analysis, Pair
 from bt_selfsecure.sweep.store import Store, StoredRun
@@ -27,7 +28,8 @@ CAPTIONS: Final = {
     "loss-by-rssi": "Each mark is one run at one listener. Loss without weak signal is the receiver's own, or "
     "interference; a better receiver at the same place would not have it.",
 }
-MOST_ROWS: Final = 150
+MOST_NAMED: Final = 4
+MOST_ROWS: Final = 72
 """Of a table; the weakest pairs come first, and the JSON has all."""
 
 
@@ -88,11 +90,14 @@ def _verdict(pairs: Sequence[Pair]) -> str:
     packets = worst.packets_to_send[str(BITS[-1])]
     takes = "no number of packets is enough" if packets is None else f"{packets:,} packets are to be sent"
     weak = sum(pair.verdict == "weak" for pair in pairs)
-    made = f"{weak} of {len(pairs)} cases had a run" if weak else "no run was"
+    made = (
+        f"In {weak} of {len(pairs)} cases a run was made whose key is worth less than that."
+        if weak
+        else "The key of every run that was made is worth that."
+    )
     return (
         f"Where Eve was best ({_case(worst)}) she missed {_percent(worst.e_given_b)} of what Bob heard, at least "
-        f"{_percent(worst.bound)} with 95 % confidence: for a key of {BITS[-1]} bits against her {takes}. "
-        f"Of the runs that were made, {made} worth less than that."
+        f"{_percent(worst.bound)} with 95 % confidence: for a key of {BITS[-1]} bits against her {takes}. {made}"
     )
 
 
@@ -119,9 +124,7 @@ def _warnings(analysis: Analysis) -> str:
     if not analysis.warnings:
         return "<h2>Warnings</h2>\n<p>No figure rests on an assumption that these data contradict.</p>"
     items = "".join(f"<li>{escape(warning)}</li>" for warning in analysis.warnings)
-    return (
-        f"<h2>Warnings</h2>\n<p>Figures that rest on an assumption which these data contradict:</p>\n<ul>{items}</ul>"
-    )
+    return f"<h2>Warnings</h2>\n<p>To read before a figure is believed.</p>\n<ul>{items}</ul>"
 
 
 def _listeners(analysis: Analysis) -> str:
@@ -180,7 +183,7 @@ def _pairs(analysis: Analysis) -> str:
             _percent(pair.e_given_b),
             _interval(pair.ci_low, pair.ci_high),
             f"{pair.phi:.2f}",
-            f"{pair.runs_broken}/{pair.runs} (<= {_percent(pair.broken_high)})",
+            f"{pair.runs_broken}/{pair.runs}, \N{LESS-THAN OR EQUAL TO} {100 * pair.broken_high:.2g} %",
             f"{pair.secret_bits:.0f}",
             _count(pair.packets_to_send["128"]),
             pair.verdict,
@@ -206,19 +209,19 @@ def _colluding(analysis: Analysis) -> str:
         min(same, key=lambda row: row.bound)
         for _, same in groupby(sorted(rows, key=lambda row: row.eves), key=lambda row: row.eves)
     ]
-    names = ("Eves", "Bob", "who", "m", "e|B", "if independent", "broken", "|S| for 40", "80", "128")
+    names = ("Eves", "Bob", "m", "e|B", "if independent", "broken", "|S| for 40", "80", "128", "who")
     table = _table(
         names,
         (
             (
                 str(row.eves),
                 row.bob,
-                ", ".join(row.worst),
                 _place(row.setting.distance_m),
                 _percent(row.e_given_b),
                 _percent(row.if_independent),
                 f"{row.runs_broken}/{row.runs}",
                 *(_count(row.packets_needed[str(bits)]) for bits in BITS),
+                ", ".join(row.worst),
             )
             for row in worst
         ),
@@ -228,7 +231,7 @@ def _colluding(analysis: Analysis) -> str:
 
 def _again(runs: Sequence[StoredRun], manifests: Mapping[int, Mapping[str, Any]]) -> str:
     """What a stranger does to get the same table from his own place."""
-    plans = list(dict.fromkeys(str(each["plan_toml"]) for each in manifests.values() if each.get("plan_toml")))
+    plans = list(dict.fromkeys(_plan(each["plan"]) for each in manifests.values() if each.get("plan")))
     info = runs[0].info
     names = sorted({name for run in runs for name in run.listeners})
     how = (
@@ -253,9 +256,7 @@ orientation; note walls, people and Wi-Fi nearby.</li>
 def _measured_with(manifests: Mapping[int, Mapping[str, Any]]) -> str:
     blocks = []
     for number, manifest in manifests.items():
-        rows = [
-            (name, value) for name, value in _flat(manifest) if name != "plan_toml" and not name.startswith("plan.")
-        ]
+        rows = [(name, value) for name, value in _flat(manifest) if not name.startswith("plan.")]
         blocks.append(f"<h3>Manifest {number}</h3>\n" + _table(("what", "value"), rows, "text"))
     return (
         "<h2>Measured with</h2>\n"
@@ -271,20 +272,39 @@ def _runs(runs: Sequence[StoredRun]) -> str:
         info = run.info
         return (
             _place(info.distance_m),
-            ", ".join(f"{name} {metres:.3g} m" for name, metres in info.distances_m.items()),
+            _others(info.distances_m),
             info.bearer,
             f"{info.packets} x {info.size_bytes} B",
-            f"{info.spacing_ms:.4g} ms",
             "-" if info.tx_power_dbm is None else f"{info.tx_power_dbm:g} dBm",
             info.sender,
             run.withdrawn or "",
             _notes(info.notes),
         )
 
-    names = ("m", "others", "bearer", "packets", "spacing", "power", "sender", "withdrawn", "notes", "runs")
-    rows = [(*key, str(len(list(same)))) for key, same in groupby(runs, key=place)]
+    names = ("m", "others at", "bearer", "packets", "power", "sender", "withdrawn", "notes", "runs", "spacing, ms")
+    rows = []
+    for key, group in groupby(runs, key=place):
+        same = [run.info.spacing_ms for run in group]
+        spacing = f"{min(same):.3g}" + (f"\N{EN DASH}{max(same):.3g}" if max(same) > min(same) else "")
+        rows.append((*key, str(len(same)), spacing))
     more = f"<p>{len(rows) - MOST_ROWS} more lines are in the record.</p>" if len(rows) > MOST_ROWS else ""
-    return "<h2>The runs</h2>\n" + _table(names, rows[:MOST_ROWS], "text") + more
+    return "<h2>The runs</h2>\n" + _table(names, rows[:MOST_ROWS], "text") + more + _seen(runs)
+
+
+def _seen(runs: Sequence[StoredRun]) -> str:
+    """What the nodes saw of themselves and around them, wherever it changed."""
+    rows: list[tuple[str, str, str]] = []
+    last: dict[str, str] = {}
+    for run in runs:
+        nodes = run.info.notes.get("nodes")
+        for node, facts in nodes.items() if isinstance(nodes, Mapping) else ():
+            text = "; ".join(f"{name}: {value}" for name, value in _flat(facts))
+            if last.get(node) != text:
+                last[node] = text
+                rows.append((str(run.id), str(node), text))
+    if not rows:
+        return ""
+    return "<h3>What the nodes saw</h3>\n" + _table(("from run", "node", "seen"), rows[:MOST_ROWS], "text")
 
 
 def _limits() -> str:
@@ -303,9 +323,8 @@ packets that were in the air; an Eve with three receivers does not.</li>
 def _table(names: Iterable[str], rows: Iterable[Iterable[Any]], kind: str = "") -> str:
     head = "".join(f"<th>{escape(name)}</th>" for name in names)
     body = "".join("<tr>" + "".join(f"<td>{escape(str(value))}</td>" for value in row) + "</tr>\n" for row in rows)
-    return (
-        f'<div class="wide"><table class="{kind}"><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>\n'
-    )
+    whole = f"<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody>"
+    return f'<div class="wide"><table class="fine {kind}">{whole}</table></div>\n'
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
@@ -318,7 +337,26 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _notes(notes: Mapping[str, Any]) -> str:
-    return "; ".join(f"{name}: {value}" for name, value in _flat(notes) if not name.startswith(("roles.", "sender.")))
+    """Without what has a place of its own in the page, or differs from run to run."""
+    rest = {name: value for name, value in notes.items() if name not in ("nodes", "sender") and value != ""}
+    return "; ".join(f"{name}: {value}" for name, value in _flat(rest))
+
+
+def _others(metres: Mapping[str, float]) -> str:
+    if len(metres) > MOST_NAMED:
+        return f"{len(metres)} listeners, {min(metres.values()):.3g} to {max(metres.values()):.3g} m"
+    return ", ".join(f"{name} {metre:.3g} m" for name, metre in metres.items())
+
+
+def _plan(plan: Mapping[str, Any]) -> str:
+    """As the TOML file from which it came, defaults and all."""
+    lines = []
+    for name, table in plan.items():
+        lines += [f"[{name}]"] if isinstance(table, Mapping) else []
+        for key, value in table.items() if isinstance(table, Mapping) else [(name, table)]:
+            lines += [f"{key} = {toml(tuple(value) if isinstance(value, list) else value)}"] * (value not in ([], None))
+        lines.append("")
+    return "\n".join(lines)
 
 
 def _place(metres: float | None) -> str:
@@ -330,7 +368,7 @@ def _percent(share: float) -> str:
 
 
 def _interval(low: float, high: float) -> str:
-    return f"{100 * low:.3g} to {100 * high:.3g} %"
+    return f"{100 * low:.3g}\N{EN DASH}{100 * high:.3g} %"
 
 
 def _count(value: int | None) -> str:
