@@ -63,6 +63,17 @@ def joint_probabilities(d: float, e: float, rho: float = 0.0) -> JointProbabilit
     return JointProbabilities(max(0.0, 1 - d - e + neither), e - neither, d - neither, neither)
 
 
+def colluding_probabilities(one: JointProbabilities, eves: int) -> JointProbabilities:
+    """The same for Eves who put together what they heard, each with the joint distribution `one` of Bob and her.
+
+    What became of a packet at Bob tells how likely each Eve is to miss it; given that, they miss it independently.
+    """
+    received, lost = one.both + one.bob_only, one.eve_only + one.neither
+    bob_only = received * (one.bob_only / received) ** eves if received else 0.0
+    neither = lost * (one.neither / lost) ** eves if lost else 0.0
+    return JointProbabilities(received - bob_only, bob_only, lost - neither, neither)
+
+
 def capacity(d: float, e: float, rho: float = 0.0) -> float:
     """Secret-key capacity of the packet-erasure broadcast with public feedback, in packets per packet sent.
 
@@ -190,7 +201,11 @@ class GilbertElliottFit:
         counts = [[0, 0], [0, 0]]
         for before, after in pairwise(lost):
             counts[bool(before)][bool(after)] += 1
-        (good_good, good_bad), (bad_good, bad_bad) = counts
+        return cls.of_steps(*counts[0], *counts[1])
+
+    @classmethod
+    def of_steps(cls, good_good: int, good_bad: int, bad_good: int, bad_bad: int) -> Self:
+        """Fit to the counts of two successive packets, by what became of the first and of the second."""
         if not good_good + good_bad or not bad_good + bad_bad:
             raise UsageError(
                 "a loss sequence without both a loss and a reception has no bursts to fit: record more packets"
@@ -256,12 +271,20 @@ def lower_bound(k: int, n: int, confidence: float = 0.95) -> float:
         raise UsageError(f"a confidence of {confidence:g} is not useful: take 0.5 <= confidence < 1, as in 0.95")
     if k == 0:
         return 0.0
+    if k == n:
+        return float((1 - confidence) ** (1 / n))
+    choose = math.lgamma(n + 1) - math.lgamma(k) - math.lgamma(n - k + 1)
     low, high = 0.0, k / n
+    p = high
     while low < (middle := (low + high) / 2) < high:
-        if binomial_tail(k, n, middle) < 1 - confidence:
-            low = middle
-        else:
-            high = middle
+        tail = binomial_tail(k, n, p)
+        low, high = (p, high) if tail < 1 - confidence else (low, p)
+        # Newton's step on the tail's logarithm; bisection where that leads out of the bracket.
+        slope = math.exp(choose + (k - 1) * math.log(p) + (n - k) * math.log1p(-p))
+        step = p - math.log(tail / (1 - confidence)) * tail / slope if tail and slope else middle
+        if abs(step - p) < 1e-12 * p:
+            return step
+        p = step if low < step < high else middle
     return low
 
 

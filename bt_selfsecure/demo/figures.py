@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from io import StringIO
 from itertools import accumulate
 from typing import Final
 
@@ -13,19 +11,8 @@ from matplotlib.figure import Figure
 
 from bt_selfsecure.core.losses import bits_per_packet, clopper_pearson, lower_bound, secret_bits
 from bt_selfsecure.demo.story import CONFIDENCE, Fate, Outcome
+from bt_selfsecure.look import BLUE, GREY, ORANGE, PURPLE, SKY, STYLE, WIDTH, svg
 
-# Okabe and Ito's colours; in each figure shape or line style tells the same.
-BLUE, SKY, ORANGE, PURPLE, GREY, PALE = "#0072b2", "#56b4e9", "#d55e00", "#a8508a", "#666666", "#eef1f4"
-_STYLE: Final = {
-    "svg.hashsalt": "bt-selfsecure demo",
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.sans-serif": ["system-ui", "DejaVu Sans", "sans-serif"],
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
-_WIDTH: Final = 5.2  # inches: still readable on a phone
 _ROW: Final = 40  # packets in a row of the map
 _POINTS: Final = 80
 
@@ -39,7 +26,7 @@ def packet_map(fates: list[Fate]) -> str:
         (Fate.EVE_ONLY, "o", "none", PURPLE, 22),
         (Fate.NEITHER, "P", GREY, "none", 20),
     )
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure, axes = _axes(0.9 + 0.115 * rows)
         for fate, marker, face, edge, size in shapes:
             seqs = [seq for seq, each in enumerate(fates) if each is fate]
@@ -56,7 +43,7 @@ def packet_map(fates: list[Fate]) -> str:
         figure.legend(
             loc="outside upper center", ncols=4, frameon=False, handletextpad=0, columnspacing=0.8, fontsize=9
         )
-        return _svg(figure, "Who heard each packet of the burst")
+        return svg(figure, "Who heard each packet of the burst")
 
 
 def growth(outcome: Outcome) -> str:
@@ -67,14 +54,14 @@ def growth(outcome: Outcome) -> str:
     missed = [0, *accumulate(fate is Fate.BOB_ONLY for fate in outcome.fates)]
     planned = [secret_bits(received[x], outcome.eve_loss_bound) for x in xs]
     proved = [secret_bits(received[x], lower_bound(missed[x], received[x], CONFIDENCE)) for x in xs]
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure, axes = _axes(3.1)
         axes.plot(xs, planned, "--", color=GREY, label="by the bound given to Alice before")
         axes.plot(xs, proved, color=BLUE, linewidth=2, label="proved by this burst itself (95 %)")
         _target(axes, outcome.target_bits, "target")
         axes.set(xlabel="packets sent", ylabel="secret bits", xlim=(0, max(1, sent)), ylim=(0, None))
         figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=9)
-        return _svg(figure, "Secret bits over packets sent")
+        return svg(figure, "Secret bits over packets sent")
 
 
 def longer_burst(outcome: Outcome) -> str:
@@ -84,7 +71,7 @@ def longer_burst(outcome: Outcome) -> str:
     most = 2 * max(joint.received, 1)
     xs = [most * step / _POINTS for step in range(_POINTS + 1)]
     measured, low, high = ([-min(bits_per_packet(min(e, 0.999)) * x, 256) for x in xs] for e in shares)
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure, axes = _axes(3.1)
         axes.fill_between(xs, low, high, color=SKY, alpha=0.35, linewidth=0, label="95 % interval of e|B")
         axes.plot(xs, measured, color=BLUE, linewidth=2, label=f"measured e|B = {100 * shares[0]:.3g} %")
@@ -93,13 +80,13 @@ def longer_burst(outcome: Outcome) -> str:
         axes.set(xlabel="|S|, packets in the key", ylabel="P(Eve has them all)", xlim=(0, most))
         axes.yaxis.set_major_formatter(lambda value, _: f"$2^{{{value:.0f}}}$")
         figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=9)
-        return _svg(figure, "Probability that Eve holds every packet of the key, over the length of the key")
+        return svg(figure, "Probability that Eve holds every packet of the key, over the length of the key")
 
 
 def session(outcome: Outcome) -> str:
     """Attempts of each round, and over them the life of the stolen key."""
     rounds = len(outcome.attempts)
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure, axes = _axes(2.3)
         axes.stairs(outcome.attempts, [number - 0.5 for number in range(rounds + 1)], fill=True, color=SKY)
         top = max(outcome.attempts, default=1)
@@ -107,7 +94,7 @@ def session(outcome: Outcome) -> str:
         axes.set_yticks(range(0, top + 1, max(1, top // 4)))
         if outcome.stolen_at is not None:
             _thief(axes, outcome, rounds, 1.2 * top)
-        return _svg(figure, "Attempts of each round, and the life of the stolen key")
+        return svg(figure, "Attempts of each round, and the life of the stolen key")
 
 
 def _thief(axes: Axes, outcome: Outcome, rounds: int, height: float) -> None:
@@ -123,19 +110,9 @@ def _thief(axes: Axes, outcome: Outcome, rounds: int, height: float) -> None:
 
 
 def _axes(height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, figure.add_subplot()
 
 
 def _target(axes: Axes, value: float, name: str) -> None:
     axes.axhline(value, color=ORANGE, linestyle=":", linewidth=2, label=f"{name}: {abs(value):g} bits")
-
-
-def _svg(figure: Figure, title: str) -> str:
-    """An <svg> element that scales with the page, with a title for those who can't see it."""
-    text = StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    svg = text.getvalue()
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"|(<svg[^>]*?) height="[^"]*" width="[^"]*"', r"\1\2", svg)
-    return svg.replace(">", f' role="img"><title>{title}</title>', 1)

@@ -3,45 +3,13 @@
 from __future__ import annotations
 
 from html import escape
-from typing import Final
 
 from bt_selfsecure import __version__
 from bt_selfsecure.core.losses import JointLoss, clopper_pearson
 from bt_selfsecure.demo import figures
 from bt_selfsecure.demo.story import Outcome, counted
 from bt_selfsecure.demo.summary import LIMITS, Run, air, naive, percent, thief
-
-_CSS: Final = """
-:root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; color: #1b1f24;
-  background: #fff; max-width: 46rem; margin: 0 auto; padding: 1.2rem 1rem 3rem; }
-h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .2rem; }
-h2 { font-size: 1.2rem; margin: 2.2rem 0 .5rem; border-bottom: 1px solid #d5dae0; padding-bottom: .2rem; }
-p { margin: .5rem 0; }
-.lead { font-size: 1.1rem; border-left: .4rem solid #0072b2; padding: .5rem .8rem; background: #eef4f9; }
-.lead.bad { border-color: #d55e00; background: #fdf1e8; }
-.air, figcaption, .note { color: #4d5661; font-size: .92rem; }
-.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .6rem; margin: 1rem 0; }
-.facts div { border: 1px solid #d5dae0; border-radius: .4rem; padding: .5rem .7rem; }
-.facts b { display: block; font-size: 1.25rem; white-space: nowrap; line-height: 1.2; }
-.facts span { font-size: .88rem; color: #4d5661; }
-figure { margin: .8rem 0; }
-.wide { overflow-x: auto; }
-svg { width: 100%; max-width: 38rem; height: auto; display: block; margin: 0 auto; }
-table { border-collapse: collapse; margin: .6rem 0; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .7rem; vertical-align: top; border: 1px solid #d5dae0; text-align: right; }
-th { background: #f4f6f8; font-weight: 600; }
-tbody th, .text td { text-align: left; }
-code, pre { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: .92em; }
-pre { background: #f4f6f8; padding: .7rem; white-space: pre-wrap; overflow-wrap: anywhere; }
-.hash { overflow-wrap: anywhere; }
-@media (max-width: 30rem) { th, td { padding: .3rem .45rem; } .facts b { font-size: 1.1rem; } }
-@media print {
-  body { font-size: 11pt; max-width: none; }
-  h2 { break-after: avoid; }
-  figure, table, .facts { break-inside: avoid; }
-}
-"""
+from bt_selfsecure.look import figure, page
 
 
 def html(run: Run) -> str:
@@ -51,13 +19,7 @@ def html(run: Run) -> str:
     if outcome.file_sha256_sent:
         sections.append(_session(run))
     sections += [_eve(run), _limits(run), _again(run)]
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>bt_selfsecure: a key from lost packets</title>\n<style>{_CSS}</style>\n</head>\n<body>\n"
-        + "\n".join(sections).replace(" %", "\N{NO-BREAK SPACE}%")
-        + "\n</body>\n</html>\n"
-    )
+    return page("bt_selfsecure: a key from lost packets", "\n".join(sections))
 
 
 def _head(run: Run) -> str:
@@ -100,12 +62,12 @@ def _packets(outcome: Outcome) -> str:
         return "<h2>Who heard what</h2>\n<p>No packet of the burst was sent.</p>"
     return (
         "<h2>Who heard what</h2>\n"
-        + _figure(
+        + figure(
             figures.packet_map(outcome.fates),
             "Each mark is one packet of the burst, in the order of sending. The diamonds are the secret: packets that "
             "are in the key and that Eve does not have.",
         )
-        + _figure(
+        + figure(
             figures.growth(outcome),
             "Secret bits while the burst went on. Alice stops when those by the bound that she was given reach the "
             "target; what this burst itself proves is known only to somebody who can ask Eve.",
@@ -155,7 +117,7 @@ def _strength(run: Run) -> str:
         source = f"{survey.sentence} The figure only stands for that."
     return (
         "<h2>What a longer burst gives</h2>\n"
-        + _figure(
+        + figure(
             figures.longer_burst(outcome),
             "A passive Eve holds every packet of the key with probability (1 - e|B) to the power |S|. Each further "
             "packet in the key multiplies her chance by 1 - e|B.",
@@ -175,7 +137,7 @@ def _session(run: Run) -> str:
         f"{counted(outcome.rounds, 'round')} (Bob's receipt included) with "
         f"{counted(outcome.retransmissions, 'retransmission')}. SHA-256, {equal}: "
         f'<code class="hash">{outcome.file_sha256_sent}</code></p>\n'
-        + _figure(
+        + figure(
             figures.session(outcome),
             f"How often Alice sent the message of each round. Above it the life of the stolen key: ticks are "
             f"messages that Eve read, the cross is the one that she missed. {thief(outcome)}.",
@@ -230,7 +192,3 @@ def _again(run: Run) -> str:
 <code>eve.pcapng</code> is what Eve heard (open it with Wireshark), <code>trace.jsonl</code> every step of both ends,
 <code>summary.json</code> these figures for programs. None of them holds a secret.</p>
 <table class="text"><tbody>{table}</tbody></table>"""
-
-
-def _figure(svg: str, caption: str) -> str:
-    return f'<figure><div class="wide">{svg}</div><figcaption>{escape(caption)}</figcaption></figure>\n'

@@ -1,0 +1,259 @@
+"""`bt-selfsecure sweep`: what was measured about losses at several distances, and what a key made there is worth."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from bt_selfsecure.cli import sweep_study
+from bt_selfsecure.cli.sweep_text import compared, needed, progress_line, table
+from bt_selfsecure.errors import UsageError
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+    from bt_selfsecure.sweep.results import Analysis
+
+DEFAULT: Final = "sweep.db"
+
+DESCRIPTION = """\
+Measure who hears which packet at several distances, and find out what a key
+made at that place is worth: Bob's loss, Eve's loss among the packets that Bob
+hears (e|B, the only one that counts for secrecy), and the packets it takes."""
+EPILOG = """\
+examples:
+  bt-selfsecure sweep analyse --json
+  bt-selfsecure sweep import --out office.db ble_office_reception.json
+  bt-selfsecure sweep import --distance 3 bob=bob.pcapng eve=eve.pcapng
+  bt-selfsecure sweep report --out report.html
+SWEEP.md explains the record, the exported columns and the keys of --json.
+"""
+SWEEP_HELP = (
+    f"the record (default {DEFAULT}); also FILE.csv or FILE.json, as `import` takes them, which is then not kept"
+)
+
+
+def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
+    """`sweep` and its commands."""
+    sweep = subparsers.add_parser(
+        "sweep",
+        help="measure losses against distance, and what they are worth",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = sweep.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    # `run`, from bt_selfsecure.cli.sweep_run: add_parser(commands)
+    _add_import(commands)
+    _add_export(commands)
+    _add_analyse(commands)
+    _add_plot(commands)
+    _add_report(commands)
+    _add_compare(commands)
+    sweep_study.add_parser(commands)
+
+
+# --- import, export ---------------------------------------------------------------------------------------------------
+
+
+def _add_import(commands: _SubParsersAction[ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "import",
+        help="add others' data to a record",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Add others' data to a record, as runs.",
+        epilog="""\
+sources:
+  FILE.csv          a row a packet and receiver: seq,receiver,heard[,rssi]. One
+                    run, or more if a column `run` tells them apart. Columns of
+                    our own export are read too.
+  FILE.json         a reception matrix like ble_office_reception.json of this
+                    package, its data file beside it. A run a position.
+  LISTENER=CAPTURE  one capture a listener (pcap, pcapng, btsnoop), all taken at
+                    the same time. A run for each of our bursts in them.
+""",
+    )
+    parser.set_defaults(run=run_import)
+    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="see below")
+    parser.add_argument("--out", default=DEFAULT, metavar="SWEEP", help=f"record to add to (default {DEFAULT})")
+    told = parser.add_argument_group("what the data don't say of themselves")
+    told.add_argument("--distance", type=float, metavar="M", help="metres from the sender")
+    told.add_argument(
+        "--distance-of", action="append", default=[], metavar="LISTENER=M", help="of one that has another; repeatable"
+    )
+    told.add_argument("--bearer", default="le_advert", help="(default le_advert)")
+    told.add_argument("--size", type=int, default=64, metavar="BYTES", help="of a packet's payload (default 64)")
+    told.add_argument("--spacing", type=float, default=10, metavar="MS", help="between two packets (default 10)")
+    told.add_argument("--sender", default="alice", metavar="NAME", help="(default alice)")
+    told.add_argument("--tx-power", type=float, metavar="DBM", help="transmit power")
+    told.add_argument(
+        "--packets", type=int, metavar="N", help="sent in each captured burst (default: up to the last that was heard)"
+    )
+
+
+def run_import(args: Namespace) -> int:
+    """Add the runs, and say how many."""
+    from bt_selfsecure.sweep.importing import Circumstances, import_sources
+    from bt_selfsecure.sweep.manifest import collect
+    from bt_selfsecure.sweep.store import Store
+
+    metres = dict(_metres(item) for item in args.distance_of)
+    how = Circumstances(args.distance, metres, args.bearer, args.size, args.spacing, args.sender, args.tx_power)
+    with Store(args.out, create=True) as store, progress_line("runs imported") as progress:
+        store.begin(collect(imported=args.sources))
+        added = import_sources(store, args.sources, args.packets, how, progress)
+    print(f"{added} run{'s' if added > 1 else ''} added to {args.out}")
+    return 0
+
+
+def _metres(item: str) -> tuple[str, float]:
+    name, _, metres = item.partition("=")
+    try:
+        return name, float(metres)
+    except ValueError:
+        raise UsageError(f"--distance-of {item!r} is not LISTENER=METRES: write it as in eve=4.5") from None
+
+
+def _add_export(commands: _SubParsersAction[ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "export",
+        help="write the record for other programs",
+        description="Write a row a packet and receiver as CSV, JSON Lines or Parquet, and FILE.manifest.json with "
+        "what was measured with. Withdrawn runs are left out; the manifest names them.",
+    )
+    parser.set_defaults(run=run_export)
+    parser.add_argument("sweep", nargs="?", default=DEFAULT, metavar="SWEEP", help=SWEEP_HELP)
+    parser.add_argument("--out", required=True, metavar="FILE", help="FILE.csv, FILE.jsonl or FILE.parquet")
+
+
+def run_export(args: Namespace) -> int:
+    """Write both files, and name them."""
+    from bt_selfsecure.sweep.exporting import export
+    from bt_selfsecure.sweep.importing import opened
+
+    with progress_line("runs exported") as progress, opened(args.sweep, progress) as store:
+        beside = export(store, Path(args.out), progress)
+    print(f"{args.out}\n{beside}")
+    return 0
+
+
+# --- analyse, plot, report, compare -----------------------------------------------------------------------------------
+
+
+def _add_analyse(commands: _SubParsersAction[ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "analyse",
+        help="losses, joint losses, secret bits, and whom to believe",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="""\
+Losses with 95 % intervals, what Eve misses of what Bob hears, what a key made
+of each run is worth, packets needed for more, colluding Eves, and a warning
+for each figure that rests on an assumption which the data contradict.
+
+Each listener is judged as Bob against each other one as Eve. The verdict is
+  broken  if Eve missed nothing that Bob heard,
+  weak    if the key of the weakest run is worth less than 128 bits,
+  holds   otherwise.""",
+    )
+    parser.set_defaults(run=run_analyse)
+    parser.add_argument("sweep", nargs="?", default=DEFAULT, metavar="SWEEP", help=SWEEP_HELP)
+    parser.add_argument("--json", action="store_true", help="everything, as one JSON object")
+
+
+def run_analyse(args: Namespace) -> int:
+    """Print the analysis."""
+    analysis = _analysed(args.sweep)
+    print(json.dumps(analysis.as_json(), indent=1, ensure_ascii=False) if args.json else table(analysis))
+    return 0
+
+
+def _add_plot(commands: _SubParsersAction[ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "plot",
+        help="figures, as SVG and PNG",
+        description="Draw loss against distance (the paper's Fig. 7, with intervals and with Eve's lines), the joint "
+        "losses, secret bits against distance, packets against colluding Eves, loss against time and against RSSI. "
+        "Figures for which the record has no data are left out.",
+    )
+    parser.set_defaults(run=run_plot)
+    parser.add_argument("sweep", nargs="?", default=DEFAULT, metavar="SWEEP", help=SWEEP_HELP)
+    parser.add_argument("--out", default="figures", metavar="DIRECTORY", help="(default figures)")
+
+
+def run_plot(args: Namespace) -> int:
+    """Draw, and name the files."""
+    with needed():
+        from bt_selfsecure.sweep.figures import save
+
+    for path in save(_analysed(args.sweep), Path(args.out)):
+        print(path)
+    return 0
+
+
+def _add_report(commands: _SubParsersAction[ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "report",
+        help="one HTML page to send to a colleague",
+        description="Everything on one HTML page without outside resources: result, warnings, figures, tables, what "
+        "was measured with, and how to do it again.",
+    )
+    parser.set_defaults(run=run_report)
+    parser.add_argument("sweep", nargs="?", default=DEFAULT, metavar="SWEEP", help=SWEEP_HELP)
+    parser.add_argument("--out", default="report.html", metavar="FILE", help="(default report.html)")
+
+
+def run_report(args: Namespace) -> int:
+    """Write the page, and name it."""
+    with needed():
+        from bt_selfsecure.sweep.analysis import analyse
+        from bt_selfsecure.sweep.exporting import whole
+        from bt_selfsecure.sweep.importing import opened
+        from bt_selfsecure.sweep.report import html
+    with progress_line("runs") as progress, opened(args.sweep, progress) as store:
+        text = html(store, analyse(store, progress))
+    with whole(Path(args.out)) as part:
+        part.write_text(text, encoding="utf-8")
+    print(args.out)
+    return 0
+
+
+def _analysed(name: str) -> Analysis:
+    with needed():
+        from bt_selfsecure.sweep.analysis import analyse
+        from bt_selfsecure.sweep.importing import opened
+    with progress_line("runs") as progress, opened(name, progress) as store:
+        return analyse(store, progress)
+
+
+def _add_compare(commands: _SubParsersAction[ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "compare",
+        help="two sweeps side by side",
+        description="Put two sweeps side by side, distance by distance: a rehearsal and the field, or the paper and "
+        "yours. Listeners are matched by the part that they play in the plan, else by name. A * marks a difference "
+        "beyond chance (95 %, packets independent). Either may also be FILE.csv with the columns distance_m, packets "
+        "and loss (0..1), as read off the paper's Fig. 7: it counts as Bob's loss.",
+    )
+    parser.set_defaults(run=run_compare)
+    parser.add_argument("a", metavar="A", help="a record, FILE.csv or FILE.json")
+    parser.add_argument("b", metavar="B", help="the same")
+    parser.add_argument("--json", action="store_true", help="one JSON array")
+
+
+def run_compare(args: Namespace) -> int:
+    """Print the rows."""
+    with needed():
+        from bt_selfsecure.sweep.compare import compare, figures_of, figures_read_off
+    both = []
+    for name in (args.a, args.b):
+        read_off = figures_read_off(Path(name)) if name.endswith(".csv") else None
+        both.append(figures_of(_analysed(name)) if read_off is None else read_off)
+    rows = list(compare(*both))
+    if args.json:
+        print(json.dumps([row.as_json() for row in rows], indent=1))
+    else:
+        print(f"A: {args.a}\nB: {args.b}\n\n{compared(rows)}")
+    return 0

@@ -1,0 +1,375 @@
+"""A sweep for people, in one HTML file without outside resources: what came out, how sure that is, how to repeat it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from html import escape
+from itertools import groupby
+from typing import Any, Final
+
+from bt_selfsecure import __version__
+from bt_selfsecure.look import figure, page
+from bt_selfsecure.node.tables import toml
+from bt_selfsecure.sweep.figures import drawn, planned
+from bt_selfsecure.sweep.results import BITS, Analysis, Pair
+from bt_selfsecure.sweep.store import Store, StoredRun
+
+CAPTIONS: Final = {
+    "loss-by-distance": "Share of the packets on the air that each listener missed, with 95 % intervals. The paper's "
+    "Fig. 7 has this for Bob alone; the points of one distance are drawn a little apart.",
+    "joint-loss": "e|B: of the packets that Bob heard, the share that Eve missed, in percent. This is what a key is "
+    "made of. Where several settings share a column, the least is shown.",
+    "bits-by-distance": "What the key of the weakest run would be worth. No key is called stronger than 256 bits.",
+    "packets-by-eves": "Packets that Bob must have in the key, if so many listeners put together what they heard. For "
+    "each number the Bob and the Eves who make it worst.",
+    "loss-by-time": "Each mark is one run at one listener. Steps and trends say that something else than the distance "
+    "changed.",
+    "loss-by-rssi": "Each mark is one run at one listener. Loss without weak signal is the receiver's own, or "
+    "interference; a better receiver at the same place would not have it.",
+}
+MOST_NAMED: Final = 4
+MOST_ROWS: Final = 72
+"""Of a table; the weakest pairs come first, and the JSON has all."""
+
+
+def html(store: Store, analysis: Analysis) -> str:
+    """The page. Equal sweeps give equal pages."""
+    runs, manifests = store.runs(withdrawn=True), store.manifests()
+    body = [
+        _head(analysis, runs),
+        _what_this_is(analysis),
+        _warnings(analysis),
+        "<h2>Figures</h2>\n" + "".join(figure(svg, CAPTIONS[name]) for name, svg in drawn(analysis)),
+        _listeners(analysis),
+        _pairs(analysis),
+        _colluding(analysis),
+        _again(runs, manifests),
+        _measured_with(manifests),
+        _runs(runs),
+        _limits(),
+    ]
+    return page(f"bt_selfsecure: {analysis.sweep}", "\n".join(part for part in body if part))
+
+
+def _head(analysis: Analysis, runs: Sequence[StoredRun]) -> str:
+    times = sorted(run.info.started for run in runs if run.info.started)
+    when = f", {times[0]:%Y-%m-%d %H:%M} to {times[-1]:%Y-%m-%d %H:%M} UTC" if times else ""
+    bearers = " and ".join(sorted({row.setting.bearer for row in analysis.listeners}))
+    pairs = planned(analysis)
+    worst = min(pairs, key=lambda pair: (pair.secret_bits, pair.bound), default=None)
+    distances = sorted({row.distance_m for row in analysis.each_run if row.distance_m is not None})
+    facts = [
+        (f"{analysis.runs}", "runs" + (f", and {analysis.withdrawn} withdrawn" if analysis.withdrawn else "")),
+        (f"{sum({row.run: row.sent for row in analysis.each_run}.values()):,}", "packets on the air"),
+    ]
+    if distances:
+        facts.append((f"{distances[0]:.3g} to {distances[-1]:.3g} m", "from the sender"))
+    if worst:
+        facts.append((f"{worst.secret_bits:.0f} bits", "the weakest key of all runs"))
+    boxes = "".join(f"<div><b>{escape(value)}</b><span>{escape(what)}</span></div>" for value, what in facts)
+    bad = worst is None or worst.verdict != "holds"
+    return (
+        f"<h1>Distance sweep: {escape(analysis.sweep)}</h1>\n"
+        f'<p class="air">Over {escape(bearers)}{when}.</p>\n'
+        f'<p class="lead{" bad" * bad}">{escape(_verdict(pairs))}</p>\n<div class="facts">{boxes}</div>'
+    )
+
+
+def _verdict(pairs: Sequence[Pair]) -> str:
+    """The result in a few sentences."""
+    if not pairs:
+        return "With one listener nothing can be said of secrecy: it takes Bob and at least one Eve."
+    broken = [pair for pair in pairs if pair.verdict == "broken"]
+    if broken:
+        return (
+            f"In {len(broken)} of {len(pairs)} cases Eve heard everything that Bob heard, first {_case(broken[0])}: "
+            "no key can be made of these packets."
+        )
+    worst = min(pairs, key=lambda pair: pair.bound)
+    packets = worst.packets_to_send[str(BITS[-1])]
+    takes = "no number of packets is enough" if packets is None else f"{packets:,} packets are to be sent"
+    weak = sum(pair.verdict == "weak" for pair in pairs)
+    made = (
+        f"In {weak} of {len(pairs)} cases a run was made whose key is worth less than that."
+        if weak
+        else "The key of every run that was made is worth that."
+    )
+    return (
+        f"Where Eve was best ({_case(worst)}) she missed {_percent(worst.e_given_b)} of what Bob heard, at least "
+        f"{_percent(worst.bound)} with 95 % confidence: for a key of {BITS[-1]} bits against her {takes}. {made}"
+    )
+
+
+def _case(pair: Pair) -> str:
+    return f"Bob {pair.bob}, Eve {pair.eve}, {pair.setting}"
+
+
+def _what_this_is(analysis: Analysis) -> str:
+    parts = "".join(
+        f"<li><b>{escape(name)}</b> is {'Bob' if part == 'bob' else 'an Eve'} by the plan.</li>"
+        for name, part in sorted(analysis.roles.items())
+    )
+    return f"""<h2>What was measured</h2>
+<p>A sender sends runs of numbered packets, one after the other. Radio loses some of them at each listener. Those that
+Bob hears would become the key; an eavesdropper, Eve, who misses one of them has no key. So the figure that counts is
+<b>e|B</b>, the share of <i>Bob's</i> packets that Eve misses: not how many Bob loses (that costs time only), and not
+how many Eve loses (a loss that both share is worth nothing). Every listener is judged as Bob against every other one as
+Eve. With |S| packets in a key Eve has all of them with probability (1 - e|B)<sup>|S|</sup>; in bits, that is its worth.
+The scheme is Hao and Xiao's <cite>Self-secure Communication for Internet of Things</cite>.</p>
+{f"<ul>{parts}</ul>" if parts else ""}"""
+
+
+def _warnings(analysis: Analysis) -> str:
+    if not analysis.warnings:
+        return "<h2>Warnings</h2>\n<p>No figure rests on an assumption that these data contradict.</p>"
+    items = "".join(f"<li>{escape(warning)}</li>" for warning in analysis.warnings)
+    return f"<h2>Warnings</h2>\n<p>To read before a figure is believed.</p>\n<ul>{items}</ul>"
+
+
+def _listeners(analysis: Analysis) -> str:
+    rows = (
+        (
+            _place(row.distance_m),
+            row.listener,
+            str(row.setting.packets or "-"),
+            row.setting.bearer,
+            f"{row.sent:,}",
+            _percent(row.loss),
+            _interval(row.loss_low, row.loss_high),
+            "-"
+            if not row.gilbert_elliott or row.gilbert_elliott.mean_burst is None
+            else f"{row.gilbert_elliott.mean_burst:.2f}",
+            "-" if row.rssi_dbm is None else f"{row.rssi_dbm:.0f}",
+        )
+        for row in analysis.listeners
+    )
+    names = ("m", "listener", "N", "bearer", "on the air", "lost", "95 %", "burst", "dBm")
+    return (
+        "<h2>Losses</h2>\n"
+        + _table(names, rows)
+        + '<p class="note">Intervals: Clopper and Pearson, for packets lost independently. Burst: mean length of a run '
+        "of losses in packets, by Gilbert's chain; independent losses have 1/(1 - loss).</p>"
+    )
+
+
+def _pairs(analysis: Analysis) -> str:
+    pairs = planned(analysis)
+    others = [pair for pair in analysis.pairs if pair not in pairs]
+    ordered = [*pairs, *others] if others else sorted(pairs, key=lambda pair: (pair.secret_bits, pair.bound))
+    names = (
+        "m",
+        "Bob",
+        "Eve",
+        "N",
+        "Bob heard",
+        "Eve missed",
+        "e|B",
+        "95 %",
+        "phi",
+        "broken",
+        "bits",
+        "N for 128",
+        "verdict",
+    )
+    rows = (
+        (
+            _place(pair.setting.distance_m),
+            pair.bob,
+            pair.eve,
+            str(pair.setting.packets or "-"),
+            f"{pair.bob_heard:,}",
+            f"{pair.eve_missed_given_bob:,}",
+            _percent(pair.e_given_b),
+            _interval(pair.ci_low, pair.ci_high),
+            f"{pair.phi:.2f}",
+            f"{pair.runs_broken}/{pair.runs}, \N{LESS-THAN OR EQUAL TO} {100 * pair.broken_high:.2g} %",
+            f"{pair.secret_bits:.0f}",
+            _count(pair.packets_to_send["128"]),
+            pair.verdict,
+        )
+        for pair in ordered[:MOST_ROWS]
+    )
+    more = "" if len(ordered) <= MOST_ROWS else f" Shown are {MOST_ROWS} of {len(ordered)}; the JSON has all."
+    return (
+        "<h2>Bob and Eve</h2>\n"
+        + _table(names, rows)
+        + f"""<p class="note">phi: correlation of the two losses. broken: runs of which Eve heard all that Bob did, and
+the 95 % bound of that share (about 3/R if none of R was). bits: the key of the weakest run, by the lower 95 % bound of
+e|B. N for 128: packets to send for 128 bits, so that Bob keeps enough with 99 % probability. The verdict is broken if
+Eve missed nothing that Bob heard, weak if the weakest key is under 128 bits, else holds.{more}</p>"""
+    )
+
+
+def _colluding(analysis: Analysis) -> str:
+    rows = [row for row in analysis.colluding if row.eves > 1]
+    if not rows:
+        return ""
+    worst = [
+        min(same, key=lambda row: row.bound)
+        for _, same in groupby(sorted(rows, key=lambda row: row.eves), key=lambda row: row.eves)
+    ]
+    names = ("Eves", "Bob", "m", "e|B", "if independent", "broken", "|S| for 40", "80", "128", "who")
+    table = _table(
+        names,
+        (
+            (
+                str(row.eves),
+                row.bob,
+                _place(row.setting.distance_m),
+                _percent(row.e_given_b),
+                _percent(row.if_independent),
+                f"{row.runs_broken}/{row.runs}",
+                *(_count(row.packets_needed[str(bits)]) for bits in BITS),
+                ", ".join(row.worst),
+            )
+            for row in worst
+        ),
+    )
+    return f"<h2>Eves who put their captures together</h2>\n{table}"
+
+
+def _again(runs: Sequence[StoredRun], manifests: Mapping[int, Mapping[str, Any]]) -> str:
+    """What a stranger does to get the same table from his own place."""
+    plans = list(dict.fromkeys(_plan(each["plan"]) for each in manifests.values() if each.get("plan")))
+    info = runs[0].info
+    names = sorted({name for run in runs for name in run.listeners})
+    how = (
+        "Save the plan below as plan.toml and run <code>bt-selfsecure sweep run plan.toml</code>. It says when to move "
+        "what, and goes on where it stopped if it is interrupted."
+        if plans
+        else "These runs were imported: send as many packets as the table of runs says, with its size and spacing, let "
+        "each listener write down which it heard, and <code>bt-selfsecure sweep import</code> that."
+    )
+    text = "".join(f"<pre>{escape(plan.strip())}</pre>" for plan in plans)
+    return f"""<h2>Do it again</h2>
+<ol><li>Take a sender (here {escape(info.sender)}) and {len(names)} listeners ({escape(", ".join(names))}), each a
+Raspberry Pi with bt_selfsecure installed (<code>pi_setup/install</code>), and a tape measure.</li>
+<li>Put the sender down and leave it. Put the listeners where the table of runs says, at the same height, in the same
+orientation; note walls, people and Wi-Fi nearby.</li>
+<li>{how}</li>
+<li><code>bt-selfsecure sweep report --out report.html</code> makes this page, and <code>bt-selfsecure sweep compare
+</code> puts two sweeps side by side.</li></ol>
+{text}"""
+
+
+def _measured_with(manifests: Mapping[int, Mapping[str, Any]]) -> str:
+    blocks = []
+    for number, manifest in manifests.items():
+        rows = [(name, value) for name, value in _flat(manifest) if not name.startswith("plan.")]
+        blocks.append(f"<h3>Manifest {number}</h3>\n" + _table(("what", "value"), rows, "text"))
+    return (
+        "<h2>Measured with</h2>\n"
+        + "\n".join(blocks)
+        + '<p class="note">Addresses are hashed with a salt that stays in the record and is not in this page.</p>'
+    )
+
+
+def _runs(runs: Sequence[StoredRun]) -> str:
+    """The runs as they were sent, one line for repeats that differ in nothing."""
+
+    def place(run: StoredRun) -> tuple[Any, ...]:
+        info = run.info
+        return (
+            _place(info.distance_m),
+            _others(info.distances_m),
+            info.bearer,
+            f"{info.packets} x {info.size_bytes} B",
+            "-" if info.tx_power_dbm is None else f"{info.tx_power_dbm:g} dBm",
+            info.sender,
+            run.withdrawn or "",
+            _notes(info.notes),
+        )
+
+    names = ("m", "others at", "bearer", "packets", "power", "sender", "withdrawn", "notes", "runs", "spacing, ms")
+    rows = []
+    for key, group in groupby(runs, key=place):
+        same = [run.info.spacing_ms for run in group]
+        spacing = f"{min(same):.3g}" + (f"\N{EN DASH}{max(same):.3g}" if max(same) > min(same) else "")
+        rows.append((*key, str(len(same)), spacing))
+    more = f"<p>{len(rows) - MOST_ROWS} more lines are in the record.</p>" if len(rows) > MOST_ROWS else ""
+    return "<h2>The runs</h2>\n" + _table(names, rows[:MOST_ROWS], "text") + more + _seen(runs)
+
+
+def _seen(runs: Sequence[StoredRun]) -> str:
+    """What the nodes saw of themselves and around them, wherever it changed."""
+    rows: list[tuple[str, str, str]] = []
+    last: dict[str, str] = {}
+    for run in runs:
+        nodes = run.info.notes.get("nodes")
+        for node, facts in nodes.items() if isinstance(nodes, Mapping) else ():
+            text = "; ".join(f"{name}: {value}" for name, value in _flat(facts))
+            if last.get(node) != text:
+                last[node] = text
+                rows.append((str(run.id), str(node), text))
+    if not rows:
+        return ""
+    return "<h3>What the nodes saw</h3>\n" + _table(("from run", "node", "seen"), rows[:MOST_ROWS], "text")
+
+
+def _limits() -> str:
+    return f"""<h2>Limits, and the attacker assumed</h2>
+<ul>
+<li>These figures are of these radios at these places and times. An Eve who is nearer, has a better antenna, or more
+receivers misses less, and nobody can measure one who does not take part.</li>
+<li>Eve here listens only. Somebody who injects packets or stands in the middle is another matter: see PROTOCOL.md.</li>
+<li>Packets that never left the sender's queue are in no figure. A receiver that scans one channel at a time misses
+packets that were in the air; an Eve with three receivers does not.</li>
+<li>That none of R runs was broken proves no more than that less than about 3/R of them are.</li>
+</ul>
+<p class="note">Made by bt_selfsecure {__version__}. SWEEP.md explains the record and every figure.</p>"""
+
+
+def _table(names: Iterable[str], rows: Iterable[Iterable[Any]], kind: str = "") -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in names)
+    body = "".join("<tr>" + "".join(f"<td>{escape(str(value))}</td>" for value in row) + "</tr>\n" for row in rows)
+    whole = f"<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody>"
+    return f'<div class="wide"><table class="fine {kind}">{whole}</table></div>\n'
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Names joined by dots, and what is there."""
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from _flat(item, f"{name}.{key}" if name else str(key))
+    elif value is not None:
+        yield name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _notes(notes: Mapping[str, Any]) -> str:
+    """Without what has a place of its own in the page, or differs from run to run."""
+    rest = {name: value for name, value in notes.items() if name not in ("nodes", "sender") and value != ""}
+    return "; ".join(f"{name}: {value}" for name, value in _flat(rest))
+
+
+def _others(metres: Mapping[str, float]) -> str:
+    if len(metres) > MOST_NAMED:
+        return f"{len(metres)} listeners, {min(metres.values()):.3g} to {max(metres.values()):.3g} m"
+    return ", ".join(f"{name} {metre:.3g} m" for name, metre in metres.items())
+
+
+def _plan(plan: Mapping[str, Any]) -> str:
+    """As the TOML file from which it came, defaults and all."""
+    lines = []
+    for name, table in plan.items():
+        lines += [f"[{name}]"] if isinstance(table, Mapping) else []
+        for key, value in table.items() if isinstance(table, Mapping) else [(name, table)]:
+            lines += [f"{key} = {toml(tuple(value) if isinstance(value, list) else value)}"] * (value not in ([], None))
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _place(metres: float | None) -> str:
+    return "-" if metres is None else f"{metres:.3g}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
+def _interval(low: float, high: float) -> str:
+    return f"{100 * low:.3g}\N{EN DASH}{100 * high:.3g} %"
+
+
+def _count(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
