@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html import escape
 from typing import Final
 
@@ -47,14 +48,19 @@ pre { background: #f4f6f8; padding: .7rem; white-space: pre-wrap; overflow-wrap:
 def html(run: Run) -> str:
     """The page. Equal runs give equal pages."""
     outcome = run.outcome
-    sections = [_head(run), _what_this_is(), _packets(outcome), _losses(outcome.joint), _strength(run)]
+    sections = [_head(run), _what_this_is(), _packets(outcome), losses(outcome.joint), _strength(run)]
     if outcome.file_sha256_sent:
         sections.append(_session(run))
     sections += [_eve(run), _limits(run), _again(run)]
+    return page("a key from lost packets", sections)
+
+
+def page(title: str, sections: Iterable[str]) -> str:
+    """One file of these sections."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>bt_selfsecure: a key from lost packets</title>\n<style>{_CSS}</style>\n</head>\n<body>\n"
+        f"<title>bt_selfsecure: {title}</title>\n<style>{_CSS}</style>\n</head>\n<body>\n"
         + "\n".join(sections).replace(" %", "\N{NO-BREAK SPACE}%")
         + "\n</body>\n</html>\n"
     )
@@ -100,12 +106,12 @@ def _packets(outcome: Outcome) -> str:
         return "<h2>Who heard what</h2>\n<p>No packet of the burst was sent.</p>"
     return (
         "<h2>Who heard what</h2>\n"
-        + _figure(
+        + figure(
             figures.packet_map(outcome.fates),
             "Each mark is one packet of the burst, in the order of sending. The diamonds are the secret: packets that "
             "are in the key and that Eve does not have.",
         )
-        + _figure(
+        + figure(
             figures.growth(outcome),
             "Secret bits while the burst went on. Alice stops when those by the bound that she was given reach the "
             "target; what this burst itself proves is known only to somebody who can ask Eve.",
@@ -113,7 +119,9 @@ def _packets(outcome: Outcome) -> str:
     )
 
 
-def _losses(joint: JointLoss) -> str:
+def losses(joint: JointLoss) -> str:
+    """The section on who lost what."""
+
     def cell(count: int) -> str:
         return f"<td>{count}<br><span class='note'>{percent(count / joint.sent) if joint.sent else '-'}</span></td>"
 
@@ -155,8 +163,8 @@ def _strength(run: Run) -> str:
         source = f"{survey.sentence} The figure only stands for that."
     return (
         "<h2>What a longer burst gives</h2>\n"
-        + _figure(
-            figures.longer_burst(outcome),
+        + figure(
+            figures.longer_burst(outcome.joint, outcome.target_bits),
             "A passive Eve holds every packet of the key with probability (1 - e|B) to the power |S|. Each further "
             "packet in the key multiplies her chance by 1 - e|B.",
         )
@@ -175,7 +183,7 @@ def _session(run: Run) -> str:
         f"{counted(outcome.rounds, 'round')} (Bob's receipt included) with "
         f"{counted(outcome.retransmissions, 'retransmission')}. SHA-256, {equal}: "
         f'<code class="hash">{outcome.file_sha256_sent}</code></p>\n'
-        + _figure(
+        + figure(
             figures.session(outcome),
             f"How often Alice sent the message of each round. Above it the life of the stolen key: ticks are "
             f"messages that Eve read, the cross is the one that she missed. {thief(outcome)}.",
@@ -232,5 +240,6 @@ def _again(run: Run) -> str:
 <table class="text"><tbody>{table}</tbody></table>"""
 
 
-def _figure(svg: str, caption: str) -> str:
+def figure(svg: str, caption: str) -> str:
+    """A drawing and what it shows."""
     return f'<figure><div class="wide">{svg}</div><figcaption>{escape(caption)}</figcaption></figure>\n'

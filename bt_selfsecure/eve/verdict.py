@@ -18,7 +18,7 @@ from bt_selfsecure.core.losses import JointLoss, lower_bound, missed_entropy, se
 from bt_selfsecure.core.material import KeyMaterial, Offer
 from bt_selfsecure.core.suites import SUITES
 from bt_selfsecure.eve.attacks.guessing import Repair
-from bt_selfsecure.eve.attacks.theft import StolenKey
+from bt_selfsecure.eve.attacks.theft import StolenKey, StolenRecord
 from bt_selfsecure.eve.establishments import Eavesdropper
 from bt_selfsecure.eve.knowledge import Knowledge
 from bt_selfsecure.eve.reading import ON_AIR, Reader, damaged
@@ -79,10 +79,12 @@ class Verdict:
     """K_0 was computed, and the response's HMAC [9] proves it."""
     fingerprint: str
     """Of that K_0: as the two ends show it."""
-    rounds: tuple[int, int]
-    """Rounds opened with it, by direction."""
+    rounds: tuple[int, ...]
+    """Rounds opened with it, by direction; none without it."""
     plaintext: tuple[bytes, ...] = field(repr=False)
     """Messages read, initiator's first."""
+    frames_opened: int
+    """Data frames, all attempts."""
     fates: tuple[tuple[bool | None, bool], ...] = field(repr=False)
     """For each packet sent: whether it is in S, if that is known, and whether Eve has it."""
 
@@ -126,9 +128,11 @@ class Report:
     kinds: dict[str, int]
     contradictions: int
     """Burst packets that contradict an earlier one of the same Seq: an active attack, or damage."""
-    sessions_unopened: int
+    unopened: int
     """Data frames that no key of hers opens."""
     verdicts: tuple[Verdict, ...]
+    stolen_read: tuple[bytes, ...] = field(default=(), repr=False)
+    """Messages read with keys of a stolen journal."""
 
     @property
     def broken(self) -> bool:
@@ -146,9 +150,10 @@ class Judge:
     """Feed it what each Eve heard, in any order; `report` gives the verdict. `work` bounds the repair of packets with a
     wrong CRC, in tries; 0 leaves them alone."""
 
-    def __init__(self, work: int = 0, confidence: float = CONFIDENCE) -> None:
+    def __init__(self, work: int = 0, confidence: float = CONFIDENCE, stolen: Iterable[StolenRecord] = ()) -> None:
         self._work: Final = work
         self._confidence: Final = confidence
+        self._stolen: Final = [thief for record in stolen for thief in (record.sending, record.receiving)]
         self._eve: Final = Eavesdropper()
         self._damaged: Final[list[bytes]] = []
         self._captures = self._packets = self._crc_bad = 0
@@ -172,9 +177,13 @@ class Judge:
 
     def report(self) -> Report:
         """The verdict over everything so far."""
-        session, opened = list(self._eve.session.values()), [0]
-        verdicts = [self._judge(knowledge, session, opened) for knowledge in self._eve.establishments()]
+        session = list(self._eve.session.values())
+        verdicts = [self._judge(knowledge, session) for knowledge in self._eve.establishments()]
         data = sum(frame.kind is Kind.DATA for frame in session)
+        for thief in self._stolen:
+            for frame in session:
+                thief.hear(frame)
+        opened = sum(verdict.frames_opened for verdict in verdicts) + sum(thief.opened for thief in self._stolen)
         return Report(
             self._captures,
             self._packets,
@@ -184,11 +193,12 @@ class Judge:
             tuple(self._linktypes),
             dict(self._eve.kinds),
             self._eve.contradictions,
-            data - opened[0],
+            max(0, data - opened),
             tuple(verdicts),
+            tuple(thief.read[seq] for thief in self._stolen for seq in sorted(thief.read)),
         )
 
-    def _judge(self, knowledge: Knowledge, session: list[Frame], opened: list[int]) -> Verdict:
+    def _judge(self, knowledge: Knowledge, session: list[Frame]) -> Verdict:
         before, s = knowledge.missing, knowledge.received_set
         repaired = self._repair(knowledge) if before else 0
         missing, material = knowledge.missing, knowledge.initial_key()
@@ -201,7 +211,7 @@ class Judge:
             low = lower_bound(k, len(s), self._confidence)
             hidden = min(256.0, missed_entropy(k, packet_bits=8 * _message_bytes(knowledge)))
             bits = 0.0 if material else secret_bits(len(s), low, missed_entropy=hidden)
-        rounds, plaintext = _read(knowledge, material, session, opened)
+        thieves = _thieves(knowledge, material, session)
         return Verdict(
             profile=(knowledge.request or knowledge.response or _UNKNOWN).profile.label,
             session=knowledge.request.rand[: limits.SESSION_ID_BYTES].hex() if knowledge.request else "",
@@ -219,8 +229,9 @@ class Judge:
             mixed_in=bool(offer and (offer.share or offer.authenticated)),
             has_key=material is not None,
             fingerprint=material.fingerprint if material else "",
-            rounds=rounds,
-            plaintext=plaintext,
+            rounds=tuple(len(thief.read) for thief in thieves),
+            plaintext=tuple(thief.read[seq] for thief in thieves for seq in sorted(thief.read)),
+            frames_opened=sum(thief.opened for thief in thieves),
             fates=tuple((None if s is None else seq in s, seq in knowledge.burst) for seq in range(sent)),
         )
 
@@ -252,21 +263,24 @@ def _message_bytes(knowledge: Knowledge) -> int:
     return max(map(len, knowledge.burst.values()), default=limits.COMPACT_MESSAGE_BYTES)
 
 
-def _read(
-    knowledge: Knowledge, material: KeyMaterial | None, session: list[Frame], opened: list[int]
-) -> tuple[tuple[int, int], tuple[bytes, ...]]:
-    """Rounds and messages of the session that follows from K_0, in both directions."""
+def _thieves(knowledge: Knowledge, material: KeyMaterial | None, session: list[Frame]) -> list[StolenKey]:
+    """The session that follows from K_0, in both directions, as far as she heard it."""
     if material is None or knowledge.response is None:
-        return (0, 0), ()
-    suite = SUITES[knowledge.response.profile]
-    thieves = [StolenKey(Chain.start(suite, material.k0, label.encode(), 1)) for label in DIRECTIONS]
-    frames = [frame for frame in session if frame.profile is knowledge.response.profile]
+        return []
+    profile = knowledge.response.profile
+    thieves = [StolenKey(Chain.start(SUITES[profile], material.k0, label.encode(), 1)) for label in DIRECTIONS]
     for thief in thieves:
-        for frame in frames:
-            thief.hear(frame)
-        opened[0] += thief.opened
-    messages = [thief.read[seq] for thief in thieves for seq in sorted(thief.read)]
-    return (len(thieves[0].read), len(thieves[1].read)), tuple(messages)
+        for frame in session:
+            if frame.profile is profile:
+                thief.hear(frame)
+    return thieves
+
+
+def preview(message: bytes, most: int = 60) -> str:
+    """A message in one line: text where it is text, else hexadecimal."""
+    text = message.decode(errors="replace")
+    shown = text if text.isprintable() and "\ufffd" not in text else message.hex()
+    return shown if len(shown) <= most else f"{shown[:most]}... ({len(message)} bytes)"
 
 
 def link_type_names(report: Report) -> list[str]:

@@ -46,8 +46,10 @@ class ManInTheMiddle:
     authentication string, compared by people, finds her.
     """
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, identity: bytes | None = None) -> None:
+        """`identity`: as whom both ends know her, where their links tell them her address; else the other end's."""
         self._random: Final = random
+        self._identity: Final = identity
         self._rand_data: Final = random(limits.NONCE_BYTES)
         self._nonce: Final = random(limits.NONCE_BYTES)
         self._alice: _Leg | None = None
@@ -94,7 +96,7 @@ class ManInTheMiddle:
                 return []
             share = KeyShare(self._random if offer.share else None)
             self._alice = _Leg(frame, KeyShare(self._random if offer.share else None))
-            mine = replace(offer, commitment=sha256(self._rand_data), share=share.public)
+            mine = replace(self._named(offer), commitment=sha256(self._rand_data), share=share.public)
             message = mine.encode(frame.profile, accept=False)
             request = Frame(frame.profile, Kind.REQUEST, rand=self._random(limits.NONCE_BYTES), message=message)
             self._bob = _Leg(request, share)
@@ -113,7 +115,7 @@ class ManInTheMiddle:
         if bob.accept is None:
             bob.accept, bob.secret = frame, bob.share.exchange(offer.share) or b""
             alice.secret = alice.share.exchange(theirs.share) or b""
-            mine = replace(offer, share=alice.share.public).encode(frame.profile, accept=True)
+            mine = replace(self._named(offer), share=alice.share.public).encode(frame.profile, accept=True)
             message = alice.request.rand[:session] + mine
             alice.accept = Frame(frame.profile, Kind.ACCEPT, rand=self._random(limits.NONCE_BYTES), message=message)
             self._accept = encode(alice.accept, seed=self._random(32))
@@ -156,6 +158,9 @@ class ManInTheMiddle:
         self.complete = True
         message = pair_id(alice.request, alice.accept) + self._nonce
         return self._sealed(alice, Frame(frame.profile, Kind.END, message=message))
+
+    def _named(self, offer: Offer) -> Offer:
+        return replace(offer, identity=self._identity or offer.identity)
 
     @property
     def _commitment(self) -> bytes:
