@@ -238,6 +238,22 @@ class Replay:
         return frozenset(name for name in listeners if word & _figure(self._masks, sender, name))
 
 
+@dataclass(frozen=True)
+class Jammed:
+    """Whatever Eve failed to receive she destroys at the others while it is on the air: nobody hears what she missed.
+
+    Her own packets and those that go to nobody else are left alone. Then e|B is 0, however much she misses. It supposes
+    a jammer that knows within a packet that she will not receive it, which is more than a radio can surely do.
+    """
+
+    air: LossModel
+    eve: str = "eve"
+
+    def transmit(self, random: Random, sender: str, listeners: Sequence[str], now: float) -> frozenset[str]:
+        heard = self.air.transmit(random, sender, listeners, now)
+        return heard if self.eve in heard or self.eve not in listeners else frozenset()
+
+
 # --- Models by name, as given on a command line -----------------------------------------------------------------------
 
 
@@ -250,10 +266,13 @@ def parse_model(spec: str) -> LossModel:
     distance:bob=3,eve=12,floor=0.1       metres; floor is the loss however near
     recording:bob=3,eve=6,eve2=7,position=2,start=0,file=MINE.json
                                           receivers by name or bit; the last three may be left out
+    jammed:MODEL                          one of these, where nobody hears what "eve" failed to receive
     """
     name, _, rest = spec.partition(":")
+    if name == "jammed":
+        return Jammed(parse_model(rest))
     if name not in _MODELS:
-        raise UsageError(f"unknown loss model {name!r}: choose one of {', '.join(_MODELS)}")
+        raise UsageError(f"unknown loss model {name!r}: choose one of {', '.join([*_MODELS, 'jammed'])}")
     build, example = _MODELS[name]
     values: dict[str, str] = {}
     for item in rest.split(","):

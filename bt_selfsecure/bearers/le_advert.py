@@ -47,13 +47,16 @@ _ALL_CHANNELS: Final = 7
 
 
 class LeAdvertBearer(Bearer):
-    """One advertiser and one scanner, shared by all links; both are on only while a link is open."""
+    """One advertiser and one scanner, shared by all links; both are on only while a link is open.
+
+    `address`, six bytes, is advertised from instead of the adapter's own, as a random one: Eve says she is Alice.
+    """
 
     name = "le_advert"
     traits = TRAITS
 
-    def __init__(self, adapter: str) -> None:
-        self._adapter = adapter
+    def __init__(self, adapter: str, address: bytes = b"") -> None:
+        self._adapter, self._address = adapter, address
         self._radio: _Radio | None = None
         self._turn = asyncio.Lock()
 
@@ -61,7 +64,7 @@ class LeAdvertBearer(Bearer):
         """A link that hears this peer's datagrams; what it sends everybody hears."""
         async with self._turn:
             if self._radio is None or self._radio.is_lost:
-                radio = _Radio(self._adapter)
+                radio = _Radio(self._adapter, self._address)
                 try:
                     await radio.start()
                 except BaseException:
@@ -109,8 +112,9 @@ class LeAdvertLink(QueuedLink):
 class _Radio:
     """The advertiser and the scanner of one adapter."""
 
-    def __init__(self, adapter: str) -> None:
+    def __init__(self, adapter: str, address: bytes) -> None:
         self.links: set[LeAdvertLink] = set()
+        self._address = address
         self._hci = hci.HciSocket(adapter, self._on_event)
         self._hci.lost.add_done_callback(lambda lost: self._on_lost())
         self._turn = asyncio.Lock()
@@ -186,8 +190,8 @@ class _Radio:
             await self._hci.command(hci.LE_SET_ADVERTISING_ENABLE, b"\0")
         for units in (INTERVAL_UNITS, OLD_INTERVAL_UNITS):
             parameters = struct.pack(
-                "<HHBBB6sBB", units, units, _NONCONN, 0, 0, bytes(6), _ALL_CHANNELS, 0
-            )  # own address: public
+                "<HHBBB6sBB", units, units, _NONCONN, bool(self._address), 0, bytes(6), _ALL_CHANNELS, 0
+            )  # own address: public, or random
             try:
                 await self._hci.command(hci.LE_SET_ADVERTISING_PARAMETERS, parameters)
                 self._event_seconds = units * UNIT_SECONDS + DELAY_SECONDS
@@ -201,6 +205,8 @@ class _Radio:
         """Passive, all the time, every repetition reported."""
         with contextlib.suppress(hci.HciError):
             await self._hci.command(hci.LE_SET_SCAN_ENABLE, b"\0\0")  # parameters can't be set while it is on
+        if self._address:
+            await self._hci.command(hci.LE_SET_RANDOM_ADDRESS, self._address[::-1])  # nor this
         await self._hci.command(hci.LE_SET_SCAN_PARAMETERS, struct.pack("<BHHBB", 0, SCAN_UNITS, SCAN_UNITS, 0, 0))
         await self._hci.command(hci.LE_SET_SCAN_ENABLE, b"\1\0")
 

@@ -1,4 +1,4 @@
-"""`bt-selfsecure eve`: what an eavesdropper makes of captures."""
+"""`bt-selfsecure eve`: what an eavesdropper makes of what she hears."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from bt_selfsecure.cli import eve_attack, eve_capture, eve_report
 from bt_selfsecure.core.frames import FrameError, decode
 from bt_selfsecure.eve.reading import Reader
 from bt_selfsecure.eve.sources import Capture, Heard, Source, open_source
@@ -30,7 +31,8 @@ is read as it comes, until whoever writes it ends:
   dumpcap -i bluetooth0 -w - | bt-selfsecure eve read -
 
 hci0 is this computer's own radio: it scans until Ctrl-C, and hears advertisements
-and what goes to or from this computer, but no connection between others.
+and what goes to or from this computer, but no connection between others;
+monitor:hci0 only listens to what its host says and hears.
 
 `ours` counts the frames of this protocol, whatever carried them. Packets with a
 wrong CRC are counted, and not looked into. A damaged file counts up to where the
@@ -50,7 +52,7 @@ class Summary:
 
 def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     """`eve` and what belongs to it."""
-    parser = subparsers.add_parser("eve", help="what an eavesdropper makes of captures")
+    parser = subparsers.add_parser("eve", help="what an eavesdropper hears, keeps, computes and tries")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     read = commands.add_parser(
         "read", help="sum up captures", description=READ, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -60,6 +62,9 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     )
     read.add_argument("--json", action="store_true", help="one JSON object instead of the table")
     read.set_defaults(run=run_read)
+    eve_report.add(commands)
+    eve_capture.add(commands)
+    eve_attack.add(commands)
     install = commands.add_parser(
         "install-wireshark",
         help="put our dissector and profile where Wireshark finds them",
@@ -92,7 +97,7 @@ def run_install_wireshark(args: Namespace) -> int:
 def _add(summary: Summary, source: Source) -> None:
     reader = Reader()
     with nullcontext() if isinstance(source, Capture) else suppress(KeyboardInterrupt):  # else a radio never ends
-        for heard in _with_progress(source):
+        for heard in with_progress(source):
             summary.crc_bad += heard.crc_ok is False
             summary.ours += sum(_is_ours(datagram.data) for datagram in reader.read(heard))
     summary.packets += source.packets
@@ -111,7 +116,7 @@ def _is_ours(datagram: bytes) -> bool:
     return True
 
 
-def _with_progress(source: Source) -> Iterator[Heard]:
+def with_progress(source: Source) -> Iterator[Heard]:
     """The packets, with a line on a terminal that says how far we are once that takes longer."""
     told = started = time.monotonic()
     between = PROGRESS_PACKETS if isinstance(source, Capture) else 1

@@ -9,7 +9,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bt_selfsecure.core.losses import bits_per_packet, clopper_pearson, lower_bound, secret_bits
+from bt_selfsecure.core.losses import JointLoss, bits_per_packet, clopper_pearson, lower_bound, secret_bits
 from bt_selfsecure.demo.story import CONFIDENCE, Fate, Outcome
 from bt_selfsecure.look import BLUE, GREY, ORANGE, PURPLE, SKY, STYLE, WIDTH, svg
 
@@ -64,9 +64,8 @@ def growth(outcome: Outcome) -> str:
         return svg(figure, "Secret bits over packets sent")
 
 
-def longer_burst(outcome: Outcome) -> str:
+def longer_burst(joint: JointLoss, target_bits: float) -> str:
     """P(break) = (1 - e|B)^|S| over |S|, with the measured e|B and its interval; the target and this run marked."""
-    joint = outcome.joint
     shares = (joint.e_given_bob, *clopper_pearson(joint.bob_only, joint.received))
     most = 2 * max(joint.received, 1)
     xs = [most * step / _POINTS for step in range(_POINTS + 1)]
@@ -76,7 +75,7 @@ def longer_burst(outcome: Outcome) -> str:
         axes.fill_between(xs, low, high, color=SKY, alpha=0.35, linewidth=0, label="95 % interval of e|B")
         axes.plot(xs, measured, color=BLUE, linewidth=2, label=f"measured e|B = {100 * shares[0]:.3g} %")
         axes.plot(joint.received, measured[_POINTS // 2], "D", color=ORANGE, markeredgecolor="black", label="this run")
-        _target(axes, -outcome.target_bits, "target")
+        _target(axes, -target_bits, "target")
         axes.set(xlabel="|S|, packets in the key", ylabel="P(Eve has them all)", xlim=(0, most))
         axes.yaxis.set_major_formatter(lambda value, _: f"$2^{{{value:.0f}}}$")
         figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=9)

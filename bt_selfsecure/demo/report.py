@@ -15,7 +15,7 @@ from bt_selfsecure.look import figure, page
 def html(run: Run) -> str:
     """The page. Equal runs give equal pages."""
     outcome = run.outcome
-    sections = [_head(run), _what_this_is(), _packets(outcome), _losses(outcome.joint), _strength(run)]
+    sections = [_head(run), _what_this_is(), _packets(outcome), losses(outcome.joint), _strength(run)]
     if outcome.file_sha256_sent:
         sections.append(_session(run))
     sections += [_eve(run), _limits(run), _again(run)]
@@ -75,7 +75,9 @@ def _packets(outcome: Outcome) -> str:
     )
 
 
-def _losses(joint: JointLoss) -> str:
+def losses(joint: JointLoss) -> str:
+    """The section on who lost what."""
+
     def cell(count: int) -> str:
         return f"<td>{count}<br><span class='note'>{percent(count / joint.sent) if joint.sent else '-'}</span></td>"
 
@@ -118,7 +120,7 @@ def _strength(run: Run) -> str:
     return (
         "<h2>What a longer burst gives</h2>\n"
         + figure(
-            figures.longer_burst(outcome),
+            figures.longer_burst(outcome.joint, outcome.target_bits),
             "A passive Eve holds every packet of the key with probability (1 - e|B) to the power |S|. Each further "
             "packet in the key multiplies her chance by 1 - e|B.",
         )

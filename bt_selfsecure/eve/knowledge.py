@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bt_selfsecure.core import limits
@@ -72,21 +73,22 @@ class Knowledge:
         s = self.received_set
         return None if s is None else s - self.burst.keys()
 
-    def initial_key(self) -> KeyMaterial | None:
+    def initial_key(self, guess: Mapping[int, bytes] | None = None) -> KeyMaterial | None:
         """K_0, if what she heard gives it; proved by the response's own HMAC [9], so she never believes in a wrong one.
 
-        It takes the response and every burst packet of S; in `hardened` also request and accept, and neither X25519 nor
-        an authentication key may be mixed in.
+        It takes the response and every burst packet of S, those of `guess` where she heard none; in `hardened` also
+        request and accept, and neither X25519 nor an authentication key may be mixed in.
         """
         response, s = self.response, self.received_set
-        if response is None or s is None or self.missing:
+        burst = {**guess, **self.burst} if guess else self.burst
+        if response is None or s is None or not s <= burst.keys():
             return None
         request, accept = self.request, self.accept
         if response.profile is Profile.PAPER:  # nothing but the messages enters [7]
             request, accept = request or response, accept or response
         if request is None or accept is None:
             return None
-        messages = [self.burst[seq] for seq in sorted(s)]
+        messages = [burst[seq] for seq in sorted(s)]
         material = KeyMaterial.derive(request, accept, response.message[limits.PAIR_ID_BYTES :], messages)
         mac = SUITES[response.profile].establishment_mac(material.kd, response)
         return material if hmac.compare_digest(mac, response.mac) else None

@@ -30,6 +30,7 @@ from bt_selfsecure.air.capture import (
     rfcomm_streams,
 )
 from bt_selfsecure.bearers.ipsp_datagrams import Data, parse
+from bt_selfsecure.core.frames import COMPACT_FRAME_BYTES
 from bt_selfsecure.eve.lowpan import udp_payload
 from bt_selfsecure.eve.sources.heard import Direction, Heard
 from bt_selfsecure.eve.sources.linktypes import ACL, BLUETOOTH_LE_LL, EVENT, NORDIC_BLE, PPI
@@ -167,6 +168,17 @@ class Reader:
         return [Datagram(heard.time, "ipsp", f"{name} {heard.direction.value}".rstrip(), carried.data)]
 
 
+def damaged(heard: Heard) -> bytes | None:
+    """What may be a burst packet of ours in an advertisement whose CRC is wrong: it stands at the same place in all of
+    them, whichever bits are flipped. None for packets of any other size."""
+    packet = heard.bytes
+    if heard.linktype not in ON_AIR or len(packet) != _COMPACT_PACKET_BYTES:
+        return None
+    return packet[-3 - COMPACT_FRAME_BYTES : -3]
+
+
+_COMPACT_PACKET_BYTES: Final = 4 + 2 + ADDRESS_BYTES + 4 + COMPACT_FRAME_BYTES + 3
+"""Access address, head, address, head of the manufacturer data, frame, CRC."""
 _CONTINUED, _BEGUN = 1, 2  # packet boundary of HCI and LLID of the link layer alike
 _SN: Final = 0x08
 _FIRST_DYNAMIC_CID: Final = 0x0040

@@ -211,7 +211,10 @@ def test_a_whole_replay_has_the_joint_losses_of_its_recording(office: Recording)
 @pytest.mark.parametrize(
     ("spec", "fault"),
     [
-        ("", "unknown loss model '': choose one of bernoulli, correlated, gilbert-elliott, distance, recording"),
+        (
+            "",
+            "unknown loss model '': choose one of bernoulli, correlated, gilbert-elliott, distance, recording, jammed",
+        ),
         ("rayleigh:bob=0.1", "unknown loss model 'rayleigh': choose one of bernoulli,"),
         ("bernoulli", "'' is not a new KEY=VALUE: write the model as in bernoulli:bob=0.1,eve=0.05"),
         ("bernoulli:bob", "'bob' is not a new KEY=VALUE"),

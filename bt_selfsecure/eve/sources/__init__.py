@@ -20,14 +20,16 @@ UNREADABLE: Final = "too short for their link type, or a note of the sniffer"
 
 
 def open_source(name: str) -> Source:
-    """An adapter of this computer (hci0), unless a file has that name; a capture file, a FIFO, or `-`.
+    """An adapter of this computer that scans (hci0), or whose host is only listened to (monitor:hci0), unless a file
+    has that name; a capture file, a FIFO, or `-`.
 
     Raises `UsageError` where it can't be opened.
     """
-    if re.fullmatch(r"hci\d+", name) and not Path(name).exists():
-        from bt_selfsecure.eve.sources.live import Live  # sockets that only Linux has
+    radio = re.fullmatch(r"(monitor:)?(hci\d+)", name)
+    if radio and not Path(name).exists():
+        from bt_selfsecure.eve.sources.live import Live, Overheard  # sockets that only Linux has
 
-        return Live(name)
+        return (Overheard if radio[1] else Live)(radio[2])
     return Capture(name)
 
 

@@ -49,7 +49,13 @@ _UNKNOWN, _SENT, _RECEIVED = Direction.UNKNOWN, Direction.SENT, Direction.RECEIV
 _CHANNELS: Final = tuple(
     {0: 37, 12: 38, 39: 39}.get(k, k - 1 if k < 12 else k - 2) for k in range(40)
 )  # k of 2402 + 2k MHz to channel index
+_RF_CHANNELS: Final = {index: k for k, index in enumerate(_CHANNELS)}
 _ADVERTISING: Final = struct.pack("<I", ADVERTISING_ACCESS_ADDRESS)
+
+
+def rf_channel(index: int | None) -> int:
+    """k of 2402 + 2k MHz for a channel index; that of 37 where it is not known."""
+    return _RF_CHANNELS.get(index, 0) if index is not None else 0
 
 
 # --- LE on the air ----------------------------------------------------------------------------------------------------

@@ -59,6 +59,16 @@ class Monitored(Source):
         self._socket.close()
 
 
+class Overheard(Monitored):
+    """An adapter as it is: what its host says and hears, and what somebody else's scanner brings."""
+
+    def __init__(self, adapter: str) -> None:
+        try:
+            super().__init__(adapter, _open_monitor())
+        except BearerError as refused:
+            raise UsageError(str(refused)) from refused
+
+
 class Live(Monitored):
     """An adapter that scans as long as this is open. Raises `UsageError` where it can't, or is gone."""
 

@@ -1,0 +1,152 @@
+"""`bt-selfsecure eve report`: what Eve has and what she lacks."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import textwrap
+from contextlib import nullcontext, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bt_selfsecure.errors import UsageError
+from bt_selfsecure.eve.sources import Capture, open_source
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace, _SubParsersAction
+
+    from bt_selfsecure.eve.verdict import Report, Verdict
+
+WIDTH = 80
+MESSAGES = 5
+DESCRIPTION = """\
+The verdict over captures, as `eve read` takes them: for each establishment what
+was sent, what Bob heard (from his own response), what Eve heard and what she
+lacks of his; secret bits left; K_0, if it can be computed; messages read.
+
+Several captures are several Eves who put together what they heard, by session
+and Seq: their clocks need not agree. hci0 listens until Ctrl-C.
+
+  bt-selfsecure eve report captures/steering-paper.pcapng
+  bt-selfsecure eve report one.pcapng other.pcapng --html verdict.html
+"""
+EPILOG = """\
+exit status: 0  Eve has no key      1  she has one      2  input that can't be used
+"""
+
+
+def add(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """`report`."""
+    report = commands.add_parser(
+        "report", help="what Eve has and what she lacks, in numbers", description=DESCRIPTION, epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    report.add_argument("files", nargs="+", metavar="FILE", help="capture, FIFO, -, hci0 or monitor:hci0")
+    report.add_argument("--json", action="store_true", help="one JSON object instead of the text")
+    report.add_argument("--html", type=Path, metavar="FILE", help="also write a page with figures (one file)")
+    report.add_argument("--repair", type=int, default=0, metavar="TRIES", help="make packets with a wrong CRC good, "
+                        "with so many tries in all (a million takes some seconds); default 0")  # fmt: skip
+    report.add_argument("--confidence", type=float, default=0.95, help="of the secret bits (default 0.95)")
+    report.add_argument("--target-bits", type=float, default=128.0, metavar="BITS", help="marked in the page's figure")
+    report.add_argument(
+        "--journal", type=Path, metavar="FILE", help="a stolen journal.db of a node: read on with its keys"
+    )
+    report.set_defaults(run=run)
+
+
+def run(args: Namespace) -> int:
+    """Print the verdict; 1 if Eve has a key."""
+    from bt_selfsecure.cli.eve import with_progress
+    from bt_selfsecure.eve.attacks.theft import StolenRecord
+    from bt_selfsecure.eve.verdict import Judge
+
+    if args.repair < 0:
+        raise UsageError("--repair is a number of tries, 0 or more: --repair 1000000")
+    if not 0.5 <= args.confidence < 1:
+        raise UsageError("--confidence must be at least 0.5 and below 1, as in 0.95")
+    stolen = StolenRecord.from_journal(args.journal) if args.journal else []
+    judge = Judge(args.repair, args.confidence, stolen)
+    for name in args.files:
+        with open_source(name) as source, nullcontext() if isinstance(source, Capture) else suppress(KeyboardInterrupt):
+            judge.hear_all(with_progress(source))
+    report = judge.report()
+    if args.html:
+        _write_page(args.html, report, args.target_bits)
+    print(json.dumps(as_object(report), indent=2) if args.json else "\n".join(lines(report)))
+    return int(report.broken)
+
+
+def as_object(report: Report) -> dict[str, Any]:
+    """For programs; messages in hexadecimal."""
+    found = asdict(report)
+    for verdict, told in zip(found["verdicts"], report.verdicts, strict=True):
+        del verdict["fates"]
+        verdict["plaintext"] = [message.hex() for message in told.plaintext]
+        verdict["sentence"] = told.sentence
+    found["stolen_read"] = [message.hex() for message in report.stolen_read]
+    return {**found, "limits": report.limits}
+
+
+def lines(report: Report) -> list[str]:
+    """For a terminal of 80 columns."""
+    by = ", ".join(f"{count} by {name}" for name, count in report.bearers.items()) or "none"
+    heard = f"{report.captures} capture{'s' * (report.captures != 1)}, {report.packets:,} packets"
+    out = [f"{heard}, {report.crc_bad:,} with a wrong CRC; frames of ours: {by}"]
+    if report.contradictions:
+        out.append(f"{report.contradictions} burst packets contradict an earlier one: somebody forges")
+    for number, verdict in enumerate(report.verdicts, 1):
+        out += ["", *_establishment(number, verdict)]
+    if not report.verdicts:
+        out += ["", "No establishment was heard."]
+    if report.stolen_read:
+        out += ["", f"with the stolen journal: {len(report.stolen_read)} messages read", *_read(report.stolen_read)]
+    if report.unopened:
+        out += ["", f"data frames that no key of hers opens: {report.unopened}"]
+    told = [
+        line for sentence in report.limits for line in textwrap.wrap(f"- {sentence}", WIDTH, subsequent_indent="  ")
+    ]
+    return [line for block in out for line in (textwrap.wrap(block, WIDTH) or [""])] + [
+        "",
+        "what this can't tell:",
+        *told,
+    ]
+
+
+def _establishment(number: int, verdict: Verdict) -> list[str]:
+    rows = [("packets sent", str(verdict.sent)), ("heard by Eve", str(verdict.heard_by_eve))]
+    if verdict.repaired:
+        rows.append(("  repaired", str(verdict.repaired)))
+    if verdict.heard_by_bob is not None and verdict.e_given_bob_low is not None:
+        low = f"e|B at least {100 * verdict.e_given_bob_low:.2f} %, confidence {100 * verdict.confidence:g} %"
+        rows += [
+            ("kept by Bob, |S|", str(verdict.heard_by_bob)),
+            ("  of those Eve lacks", f"{verdict.missed_given_bob}   {low}"),
+            ("secret bits left", f"{verdict.secret_bits:.1f}"),
+        ]
+    ends = f"{verdict.initiator or '?'} -> {verdict.responder or '?'}"
+    table = [f"  {name:<22}{value}" for name, value in rows]
+    return [
+        f"establishment {number}, {verdict.profile}, {ends}",
+        *table,
+        f"  {verdict.sentence}",
+        *_read(verdict.plaintext),
+    ]
+
+
+def _read(messages: tuple[bytes, ...]) -> list[str]:
+    from bt_selfsecure.eve.verdict import preview
+
+    more = len(messages) - MESSAGES
+    return [f"    {preview(message)}" for message in messages[:MESSAGES]] + [f"    and {more} more"] * (more > 0)
+
+
+def _write_page(path: Path, report: Report, target_bits: float) -> None:
+    try:
+        from bt_selfsecure.demo.verdict_page import html
+    except ModuleNotFoundError as fault:
+        raise UsageError(f"--html needs {fault.name}: pip install 'bt-selfsecure[plots]'") from None
+    try:
+        path.write_text(html(report, target_bits))
+    except OSError as fault:
+        raise UsageError(f"can't write {str(path)!r} ({fault.strerror}): name a writable file") from None

@@ -1,0 +1,305 @@
+"""What each of Eve's attacks yields on the virtual air, counted over many runs. docs/attacks.md is made from this.
+
+The attacks are in `eve.attacks` and see only what Eve's radio brings; what they claim is held against the truth here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from statistics import fmean
+from typing import Final
+
+from bt_selfsecure.air.models import Bernoulli, Jammed
+from bt_selfsecure.air.world import World
+from bt_selfsecure.core.events import Established, Event
+from bt_selfsecure.core.frames import Kind, Profile, decode
+from bt_selfsecure.demo.scene import BOB_LOSS, EVE_LOSS, Scene
+from bt_selfsecure.demo.story import ALICE
+from bt_selfsecure.eve.attacks.flood import RequestFlood
+from bt_selfsecure.eve.attacks.guessing import BruteForce, Repair
+from bt_selfsecure.eve.attacks.middle import ManInTheMiddle
+from bt_selfsecure.eve.attacks.replay import Reflection, Replay
+from bt_selfsecure.eve.attacks.steering import BlacklistSteering
+from bt_selfsecure.eve.attacks.theft import StolenKey, StolenRecord
+from bt_selfsecure.eve.establishments import Eavesdropper
+
+WEAK_BITS: Final = 4
+"""Random bits in each message of a broken generator."""
+WORK: Final = 1 << 9
+FLOOD_SECONDS: Final = 0.5
+"""From one request of the flood to the next."""
+HEALING_LOSSES: Final = (0.05, 0.1, 0.2, 0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One run: whether the attack did what it is for, whether both ends ended with a key, whether one noticed."""
+
+    success: bool
+    established: bool
+    noticed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """A row of the table."""
+
+    name: str
+    """As on the command line."""
+    what: str
+    needs: str
+    aim: str
+    """What counts as a success."""
+    run: Callable[[Profile, int], Trial]
+    """One run, of this seed."""
+    runs: int = 100
+    remedy: str = ""
+    """What helps, in one sentence."""
+
+
+def _trial(scene: Scene, success: bool) -> Trial:
+    return Trial(success, scene.established, bool(scene.reports or scene.failures))
+
+
+# --- those who listen -------------------------------------------------------------------------------------------------
+
+
+def passive(profile: Profile, seed: int) -> Trial:
+    scene = Scene(profile, seed)
+    scene.establish()
+    return _trial(scene, scene.eve_has_key)
+
+
+def colluding(profile: Profile, seed: int) -> Trial:
+    """Two of them, each with her own losses; what they heard is put together by Seq."""
+    together = Eavesdropper()
+    scene = Scene(profile, seed, eves=("eve", "eve2"), tap=lambda time, data: together.hear(data))
+    scene.establish()
+    found = [knowledge.initial_key() for knowledge in together.establishments()]
+    return _trial(scene, any(material is not None and scene.is_key(material.k0) for material in found))
+
+
+def repair(profile: Profile, seed: int) -> Trial:
+    """Every packet that she misses reaches her with one or two bits flipped, and a CRC that says so."""
+    random, damaged = Random(seed), list[bytes]()
+
+    def intact(data: bytes) -> bool:
+        if random.random() >= EVE_LOSS or decode(data).kind is not Kind.RAND_COMPACT:
+            return True
+        flips = random.sample(range(8 * len(data)), random.choice((1, 2)))
+        damaged.append((int.from_bytes(data) ^ sum(1 << at for at in flips)).to_bytes(len(data)))
+        return False
+
+    air = Bernoulli({"alice": BOB_LOSS, "bob": BOB_LOSS, "eve": 0.0})
+    scene = Scene(profile, seed, compact=True, air=air, intact=intact)
+    scene.establish()
+    attack = Repair(scene.knowledge)
+    for copy in damaged:
+        attack.hear(copy)
+    material = attack.initial_key()
+    return _trial(scene, material is not None and scene.is_key(material.k0))
+
+
+def brute_force(profile: Profile, seed: int) -> Trial:
+    """Alice's generator is broken: each burst message is one of 16 that it can make."""
+    return _guessed(profile, seed, broken=True)
+
+
+def brute_force_sound(profile: Profile, seed: int) -> Trial:
+    """The same against a generator that works."""
+    return _guessed(profile, seed, broken=False)
+
+
+def _guessed(profile: Profile, seed: int, *, broken: bool) -> Trial:
+    random = Random(seed)
+
+    def weak(size: int) -> bytes:
+        return random.getrandbits(WEAK_BITS).to_bytes(32) if size == 32 else random.randbytes(size)
+
+    scene = Scene(profile, seed, random=weak if broken else None, air=_clear(eve=0.02))
+    scene.establish()
+    possible = [number.to_bytes(32) for number in range(1 << WEAK_BITS)]
+    material = BruteForce(scene.knowledge, possible, WORK).initial_key() if scene.knowledge.missing else None
+    return _trial(scene, material is not None and scene.is_key(material.k0))
+
+
+def _clear(*, eve: float) -> Bernoulli:
+    return Bernoulli({"alice": 0.0, "bob": 0.0, "eve": eve})
+
+
+# --- those who send ---------------------------------------------------------------------------------------------------
+
+
+def steering(profile: Profile, seed: int) -> Trial:
+    scene = Scene(profile, seed, speak=BlacklistSteering(Random(seed).randbytes).hear)
+    scene.establish()
+    steered = len(scene.knowledge.burst) < scene.burst
+    return _trial(scene, steered and scene.eve_has_key)
+
+
+def middle(profile: Profile, seed: int) -> Trial:
+    """Alice and Bob are out of each other's range, and hear Mallory."""
+
+    def heard(random: Random, sender: str, listeners: Sequence[str], now: float) -> frozenset[str]:
+        return frozenset(listeners) if sender == "eve" else frozenset({"eve"} & set(listeners))
+
+    mallory = ManInTheMiddle(Random(seed).randbytes)
+    scene = Scene(profile, seed, speak=mallory.hear, shares=profile is Profile.HARDENED)
+    scene.world = World(heard, seed, {"eve": scene.hear})
+    scene.establish()
+    keys = mallory.keys()
+    both = keys is not None and scene.established and keys == (scene.keys["alice"].k0, scene.keys["bob"].k0)
+    differ = scene.established and scene.keys["alice"].sas != scene.keys["bob"].sas
+    return Trial(both, scene.established, differ)
+
+
+def replay(profile: Profile, seed: int) -> Trial:
+    """The recording of an establishment, heard in full, played to a Bob who was restarted."""
+    tape, air = Replay(), _clear(eve=0.0)
+    scene = Scene(profile, seed, air=air, tap=lambda time, data: tape.record(data))
+    scene.establish()
+    old = scene.keys["bob"].k0
+    again = Scene(profile, seed + 1, air=air)
+    bob, found = again.responder(), list[Established]()
+
+    def on_event(name: str, event: Event, now: float) -> None:
+        if isinstance(event, Established):
+            found.append(event)
+
+    def ear(time: float, data: bytes) -> None:
+        for sent in tape.hear(data):
+            delay = 2.5 if decode(sent).kind is Kind.ACKNOWLEDGE else 0.0  # `paper` looks for it after 2 T_2 only
+            again.world.at(time + delay, lambda sent=sent: again.world.transmit("eve", sent))  # type: ignore[misc]
+
+    again.world = World(air.transmit, seed, {"eve": ear})
+    for sent in tape.begin():
+        again.world.at(0.0, lambda sent=sent: again.world.transmit("eve", sent))  # type: ignore[misc]
+    again.world.run_now({"bob": bob}, on_event, lambda: bool(found), 60.0)
+    return Trial(any(event.k0 == old for event in found), bool(found), not found)
+
+
+def reflection(profile: Profile, seed: int) -> Trial:
+    """Every frame of the session comes again, to both ends."""
+    scene = Scene(profile, seed, speak=Reflection().hear)
+    sessions = scene.sessions(Random(seed).randbytes(32))
+    messages = [b"%d" % number for number in range(10)]
+    scene.converse(sessions, messages)
+    whole = scene.received == {"alice": messages, "bob": messages}
+    rejected = sum(sum(session.rejections.values()) for session in sessions.values())
+    return Trial(not whole, True, bool(rejected))
+
+
+def flood(profile: Profile, seed: int) -> Trial:
+    """Requests in Alice's name, all the time, begun before she begins."""
+    scene = Scene(profile, seed)
+    requests = RequestFlood(profile, Random(seed).randbytes, ALICE)
+
+    def send() -> None:
+        scene.world.transmit("eve", requests.request())
+        scene.world.at(scene.world.now + FLOOD_SECONDS, send)
+
+    scene.world.at(0.0, send)
+    scene.establish(begin=1.0)
+    return Trial(not scene.established, scene.established, bool(scene.failures))
+
+
+def jamming(profile: Profile, seed: int) -> Trial:
+    scene = Scene(profile, seed)
+    scene.world = World(Jammed(scene.air).transmit, seed, {"eve": scene.hear})
+    scene.establish()
+    return _trial(scene, scene.eve_has_key)
+
+
+# --- those who stole --------------------------------------------------------------------------------------------------
+
+
+def theft(profile: Profile, seed: int) -> Trial:
+    """K_i, copied from Alice's memory; success: she still holds the newest key ten rounds later."""
+    return Trial(rounds_to_heal(profile, seed, EVE_LOSS) > 10, True, False)
+
+
+def stolen_disk(profile: Profile, seed: int) -> Trial:
+    """Bob's record, copied; then Alice forgets everything since that day and the two resynchronise. Success: the copy
+    opens what Alice sends after it."""
+    scene = Scene(profile, seed, air=_clear(eve=0.0))
+    sessions = scene.sessions(Random(seed).randbytes(32))
+    scene.converse(sessions, [b"before"] * 3)
+    copy = StolenRecord.parse(sessions["bob"].record.to_json())
+    backup = sessions["alice"].record
+    scene.converse(sessions, [b"unheard"] * 3)  # Eve is away
+    restored = scene.restored(backup)
+    scene.tap = lambda time, data: copy.receiving.hear(decode(data))
+    scene.converse({"alice": restored, "bob": sessions["bob"]}, [b"after"] * 2)
+    return Trial(b"after" in copy.receiving.read.values(), True, False)
+
+
+def rounds_to_heal(profile: Profile, seed: int, loss: float) -> int:
+    """Rounds from the theft of K_i to the first key that the thief, who misses this share of frames, does not hold."""
+    scene = Scene(profile, seed, air=_clear(eve=loss))
+    sessions = scene.sessions(Random(seed).randbytes(32))
+    thief = StolenKey(sessions["alice"].record.sending.chain)
+    scene.tap = lambda time, data: thief.hear(decode(data))
+    scene.converse(
+        sessions,
+        [b"m"] * 1000,
+        until=lambda: not thief.may_hold(sessions["alice"].record.sending.chain.key),
+    )
+    return sessions["alice"].record.sending.chain.seq
+
+
+def healing(profile: Profile, thefts: int) -> list[tuple[float, float]]:
+    """The rounds-to-heal curve: e|B, and the mean over so many thefts; 1/e|B is what is expected."""
+    return [
+        (loss, fmean(rounds_to_heal(profile, 1000 * number + round(100 * loss), loss) for number in range(thefts)))
+        for loss in HEALING_LOSSES
+    ]
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+ATTACKS: Final = (
+    Attack("passive", "listens", "a radio in range", "Eve has K_0", passive,
+           remedy="A longer burst: (1 - e|B)^|S| is what is left to her."),
+    Attack("colluding", "two radios, captures merged by Seq; clocks not trusted", "two radios in range, at two places",
+           "Eve has K_0", colluding, remedy="A bound on e|B that was measured against as many radios; X25519."),
+    Attack("repair", "damaged copies, made good", "a sniffer that hands on wrong CRCs; one or two wrong bits in each "
+           "packet that she misses", "Eve has K_0", repair, runs=20,
+           remedy="Count as missed only what is missed without a copy; X25519."),
+    Attack("brute-force", "short messages guessed", f"a sender whose messages have {WEAK_BITS} random bits, not 256; "
+           f"at most {WORK} tries", "Eve has K_0 though she lacked packets of it", brute_force,
+           runs=50, remedy="A sound generator."),
+    Attack("brute-force-sound", "the same, messages as they are", f"to guess 256 bits within {WORK} tries",
+           "Eve has K_0 though she lacked packets of it", brute_force_sound,
+           runs=20, remedy="None is needed."),
+    Attack("steering", "forges the packets that she missed (row 5)", "a sender in range of Bob",
+           "Eve has K_0 though she missed packets", steering,
+           remedy="`hardened`: contradicting packets end the establishment."),
+    Attack("middle", "stands in the middle (row 7)", "Alice and Bob hear her and not each other",
+           "she shares a key with each", middle, runs=20,
+           remedy="People compare the string, which differs in every run; an authentication key."),
+    Attack("replay", "plays Alice's establishment to Bob again", "all of S, and a Bob who was restarted",
+           "Bob establishes the old K_0", replay, runs=20, remedy="`hardened`: the accept's Rand is in K_0."),
+    Attack("reflection", "sends every frame of a session again", "a sender in range",
+           "a message is lost, twice there, or at its sender", reflection, runs=20, remedy="None is needed."),
+    Attack("flood", "requests in Alice's name, two a second", "a sender in range of Bob, Alice's address",
+           "no key comes about", flood, runs=20, remedy="None; nothing secret is lost, state stays bounded."),
+    Attack("jamming", "destroys what she fails to receive", "to know within a packet that she will not receive it",
+           "Eve has K_0", jamming, remedy="X25519, or an authentication key: e|B is 0."),
+    Attack("theft", "K_i from memory, then listens", "one look into a device", "she holds the key ten rounds later",
+           theft, remedy="Talk: she is out at the first accepted packet that she misses."),
+    Attack("stolen-disk", "Bob's record; later Alice is restored from an old copy", "one look at a disk, and that "
+           "restoration", "she reads again", stolen_disk, runs=20,
+           remedy="Establish anew after a restoration from an old copy."),
+)  # fmt: skip
+
+
+def find(name: str) -> Attack:
+    """The attack of this name. KeyError for any other."""
+    return next(attack for attack in ATTACKS if attack.name == name)
+
+
+def carry_out(attack: Attack, profile: Profile, runs: int | None = None) -> list[Trial]:
+    """So many runs, or as many as its row has; seeds from 0 on."""
+    return [attack.run(profile, seed) for seed in range(runs or attack.runs)]

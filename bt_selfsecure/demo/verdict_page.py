@@ -1,0 +1,91 @@
+"""`eve report --html`: Eve's verdict for people. One file without outside resources."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Final
+
+from bt_selfsecure import __version__
+from bt_selfsecure.demo import figures
+from bt_selfsecure.demo.report import losses
+from bt_selfsecure.demo.story import Fate, counted
+from bt_selfsecure.eve.verdict import DIRECTIONS, Report, Verdict, link_type_names, preview
+from bt_selfsecure.look import figure, page
+
+PREVIEWS: Final = 12
+"""Messages shown, of those that she read."""
+_FATES: Final = {
+    (True, True): Fate.BOTH,
+    (True, False): Fate.BOB_ONLY,
+    (False, True): Fate.EVE_ONLY,
+    (False, False): Fate.NEITHER,
+}
+
+
+def html(report: Report, target_bits: float) -> str:
+    """The page. Equal reports give equal pages."""
+    sections = [_head(report)]
+    for number, verdict in enumerate(report.verdicts, 1):
+        sections += _establishment(number, verdict, target_bits)
+    sections.append(_limits(report))
+    return page("bt_selfsecure: what Eve has", "\n".join(sections))
+
+
+def _head(report: Report) -> str:
+    frames = ", ".join(f"{count} by {name}" for name, count in report.bearers.items()) or "none"
+    lead = "Eve has a key." if report.broken else "Eve has no key."
+    attacks = (
+        f" {counted(report.contradictions, 'burst packet')} contradict an earlier one: somebody forged."
+        if report.contradictions
+        else ""
+    )
+    return (
+        f"<h1>What Eve has</h1>\n<p class='air'>{counted(report.captures, 'capture')}, {report.packets} packets "
+        f"({report.crc_bad} with a wrong CRC), link types {escape(', '.join(link_type_names(report)) or '-')}; frames "
+        f"of the protocol: {escape(frames)}.</p>\n"
+        f'<p class="lead{" bad" if report.broken else ""}">{lead} {counted(len(report.verdicts), "establishment")} '
+        f"heard, {counted(report.unopened, 'data frame')} unopened.{attacks}</p>"
+    )
+
+
+def _establishment(number: int, verdict: Verdict, target_bits: float) -> list[str]:
+    ends = f"{verdict.initiator or 'unknown'} &rarr; {verdict.responder or 'unknown'}"
+    head = f"<h2>Establishment {number}: {ends}, {verdict.profile}</h2>\n"
+    lead = f'<p class="lead{" bad" if verdict.has_key else ""}">{escape(verdict.sentence)}</p>\n'
+    sections = [head + lead + _facts(verdict)]
+    joint = verdict.joint
+    if joint is not None and joint.received:
+        fates = [_FATES[bool(bob), eve] for bob, eve in verdict.fates]
+        caption = "Each mark is one packet of the burst. The diamonds are in the key, and Eve does not have them."
+        sections += [figure(figures.packet_map(fates), caption), losses(joint)]
+        if joint.bob_only > 0:
+            caption = "What an Eve who hears like this one can hope for, the longer the key."
+            sections.append(figure(figures.longer_burst(joint, target_bits), caption))
+    if verdict.plaintext:
+        sections.append(_plaintext(verdict))
+    return sections
+
+
+def _facts(verdict: Verdict) -> str:
+    boxes = [(str(verdict.sent), "packets sent"), (str(verdict.heard_by_eve), "heard by Eve")]
+    if verdict.heard_by_bob is not None:
+        bits = "-" if verdict.secret_bits is None else f"{verdict.secret_bits:.0f} bits"
+        boxes += [
+            (str(verdict.heard_by_bob), "in the key"),
+            (str(verdict.missed_given_bob), "of those she lacks"),
+            (bits, f"are left, at {100 * verdict.confidence:g} % confidence"),
+        ]
+    return f'<div class="facts">{"".join(f"<div><b>{a}</b><span>{b}</span></div>" for a, b in boxes)}</div>'
+
+
+def _plaintext(verdict: Verdict) -> str:
+    rounds = ", ".join(f"{count} from {way}" for way, count in zip(DIRECTIONS, verdict.rounds, strict=True))
+    lines = "\n".join(escape(preview(message)) for message in verdict.plaintext[:PREVIEWS])
+    more = len(verdict.plaintext) - PREVIEWS
+    rest = f"<p class='note'>and {counted(more, 'message')} more</p>" if more > 0 else ""
+    return f"<h2>What she read</h2>\n<p>{rounds}.</p>\n<pre>{lines}</pre>\n{rest}"
+
+
+def _limits(report: Report) -> str:
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in report.limits)
+    return f"<h2>What this hearing can not tell</h2>\n<ul>{items}</ul>\n<p class='note'>bt_selfsecure {__version__}</p>"

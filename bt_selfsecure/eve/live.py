@@ -1,0 +1,226 @@
+"""Attacks from this computer's own radio: the sans-IO classes of `attacks`, on the kernel's bearers.
+
+Whether an attack succeeded Eve often cannot know: who attacks by advertisements hears no response. She says what she
+did and what came back; `bt-selfsecure status` on the devices tells the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from bt_selfsecure.bearers.base import Bearer, BearerError, Link
+from bt_selfsecure.bearers.hci import HciSocket
+from bt_selfsecure.bearers.le_advert import LeAdvertBearer
+from bt_selfsecure.bearers.specs import open_bearer
+from bt_selfsecure.core.frames import FrameError, Kind, Profile, decode
+from bt_selfsecure.core.material import KeyMaterial
+from bt_selfsecure.errors import UsageError
+from bt_selfsecure.eve.attacks.flood import RequestFlood
+from bt_selfsecure.eve.attacks.middle import ManInTheMiddle
+from bt_selfsecure.eve.attacks.steering import BlacklistSteering
+from bt_selfsecure.eve.knowledge import Knowledge
+from bt_selfsecure.eve.reading import Reader
+from bt_selfsecure.eve.sources import open_source
+
+Say = Callable[[str], None]
+STEERING_COPIES: Final = 2
+"""Of each forged packet: one is on the air for 30 ms, in which Alice sends the next."""
+FLOOD_SECONDS: Final = 0.1
+FROM_BOB: Final = frozenset({Kind.ACCEPT, Kind.RESPONSE, Kind.END})
+READ_BD_ADDR: Final = 0x1009
+DIAL_SECONDS: Final = 2.0
+"""Between two tries to reach a device."""
+
+
+def say_lines(line: str) -> None:
+    """Onto the terminal, at once."""
+    print(line, flush=True)
+
+
+class Live:
+    """Live attacks with one adapter, each for so many seconds or until Ctrl-C. Raises `UsageError` where the radio or a
+    device can't be used."""
+
+    def __init__(self, adapter: str, seconds: float, say: Say) -> None:
+        self._adapter: Final = adapter
+        self._seconds: Final = seconds
+        self._say: Final = say
+
+    def run(self, name: str, targets: list[str], capture: str | None) -> bool:
+        """Whether she knows that it succeeded."""
+        frames = _frames_of(capture) if capture else []
+        try:
+            return asyncio.run(self._run(name, targets, frames))
+        except BearerError as refused:
+            raise UsageError(str(refused)) from refused
+
+    async def _run(self, name: str, targets: list[str], frames: list[bytes]) -> bool:
+        match name:
+            case "steering":
+                return await self._steer(targets[0])
+            case "flood":
+                return await self._flood(targets[0])
+            case "middle":
+                return await self._stand_between(*targets)
+            case _:
+                return await self._replay(targets[0], frames)
+
+    # --- by advertisements
+
+    async def _steer(self, alice: str) -> bool:
+        attack, knowledge = BlacklistSteering(secrets.token_bytes, STEERING_COPIES), Knowledge()
+        bearer = LeAdvertBearer(self._adapter, bytes.fromhex(alice.replace(":", "")))
+        forged: Counter[int] = Counter()
+        self._say(f"listening for a burst of {alice}")
+        try:
+            async with asyncio.timeout(self._seconds):
+                link = await bearer.connect(alice)
+                while True:
+                    data = await link.receive()
+                    knowledge.hear(data)
+                    for sent in attack.hear(data):
+                        await link.send(sent)
+                        forged[decode(sent).seq] += 1
+        except TimeoutError:
+            pass
+        finally:
+            await bearer.close()
+        self._say(f"{len(knowledge.burst)} burst packets heard, {len(forged)} missed and forged: {sorted(forged)}")
+        self._say("Whether Bob struck them out, or gave up, his status tells; she hears no response.")
+        return False
+
+    # --- by connections
+
+    async def _flood(self, bob: str) -> bool:
+        attack = RequestFlood(Profile.HARDENED, secrets.token_bytes)
+        bearer = open_bearer(f"rfcomm@{self._adapter}")
+        sent, came = 0, Counter[str]()
+        try:
+            async with asyncio.timeout(self._seconds):
+                while True:
+                    link = await self._dial(bearer, bob)
+                    listening = asyncio.create_task(_count(link, came))
+                    try:
+                        while True:
+                            await link.send(attack.request())
+                            sent += 1
+                            await asyncio.sleep(FLOOD_SECONDS)
+                    except BearerError as lost:
+                        self._say(f"after {sent} requests: {lost}")
+                    finally:
+                        listening.cancel()
+                        await link.close()
+        except TimeoutError:
+            pass
+        finally:
+            await bearer.close()
+        self._say(f"{sent} requests sent; Bob answered {_told(came)}")
+        return False
+
+    async def _stand_between(self, alice: str, bob: str) -> bool:
+        attack = ManInTheMiddle(secrets.token_bytes, await self._identity())
+        bearer = open_bearer(f"rfcomm@{self._adapter}")
+        self._say(f"waiting for {alice}")
+        try:
+            async with asyncio.timeout(self._seconds):
+                listener = await bearer.listen()
+                to_alice = await listener.accept()
+                while to_alice.peer != alice:
+                    await to_alice.close()
+                    to_alice = await listener.accept()
+                self._say(f"{alice} is here; dialling {bob}")
+                to_bob = await self._dial(bearer, bob)
+                self._say("between the two")
+                ways = (self._relay(attack, a, to_alice, to_bob) for a in (to_alice, to_bob))
+                await asyncio.gather(*ways)
+        except TimeoutError:
+            pass
+        finally:
+            await bearer.close()
+        keys = attack.keys()
+        if keys is None or not attack.complete:
+            self._say("no key: they did not finish, or she was refused")
+            return False
+        for name, k0 in zip((alice, bob), keys, strict=True):
+            self._say(f"with {name} she shares the key {KeyMaterial(k0, b'').fingerprint}")
+        return True
+
+    async def _relay(self, attack: ManInTheMiddle, source: Link, alice: Link, bob: Link) -> None:
+        while True:
+            data = await source.receive()
+            if data[0] & 8:  # a session's: hers to read, and to translate, with both keys; here it passes as it is
+                await (bob if source is alice else alice).send(data)
+            for sent in attack.hear(data):
+                await (alice if decode(sent).kind in FROM_BOB else bob).send(sent)
+
+    async def _replay(self, device: str, frames: list[bytes]) -> bool:
+        bearer = open_bearer(f"rfcomm@{self._adapter}")
+        came = Counter[str]()
+        try:
+            async with asyncio.timeout(self._seconds):
+                link = await self._dial(bearer, device)
+                listening = asyncio.create_task(_count(link, came))
+                for sent in frames:
+                    await link.send(sent)
+                self._say(f"{len(frames)} frames played to {device}")
+                await listening
+        except TimeoutError:
+            pass
+        finally:
+            await bearer.close()
+        self._say(f"it answered {_told(came)}")
+        return bool(came[Kind.END.name] or came[Kind.DATA_ACK.name])
+
+    async def _dial(self, bearer: Bearer, device: str) -> Link:
+        """Until it answers."""
+        while True:
+            try:
+                return await bearer.connect(device)
+            except BearerError as refused:
+                if not refused.transient:
+                    raise
+                self._say(str(refused))
+                await asyncio.sleep(DIAL_SECONDS)
+
+    async def _identity(self) -> bytes:
+        """Own device address, as it is written (Core Vol 4 Part E 7.4.6)."""
+        controller = HciSocket(self._adapter)
+        try:
+            return (await controller.command(READ_BD_ADDR))[::-1]
+        finally:
+            controller.close()
+
+
+def _frames_of(capture: str) -> list[bytes]:
+    """Frames of ours, in their order. Raises `UsageError` where there are none."""
+    reader, frames = Reader(), []
+    with open_source(capture) as source:
+        for datagram in reader.read_all(source):
+            try:
+                decode(datagram.data)
+            except FrameError:
+                continue
+            frames.append(datagram.data)
+    if not frames:
+        raise UsageError(f"{capture!r} holds no frame of this protocol: give a capture of an establishment or session")
+    return frames
+
+
+async def _count(link: Link, came: Counter[str]) -> None:
+    """What comes over the link, until it ends."""
+    try:
+        while True:
+            try:
+                came[decode(await link.receive()).kind.name] += 1
+            except FrameError:
+                came["noise"] += 1
+    except BearerError:
+        pass
+
+
+def _told(came: Counter[str]) -> str:
+    return ", ".join(f"{count} {name.lower()}" for name, count in came.items()) or "nothing"

@@ -1,0 +1,107 @@
+"""What a source hears, kept in pcapng files of bounded size: each packet in a form that Wireshark knows."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from typing import BinaryIO, Final, Self
+
+from bt_selfsecure.air.capture import (
+    ADVERTISING_ACCESS_ADDRESS,
+    LINKTYPE_BLUETOOTH_HCI_H4_WITH_PHDR,
+    LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR,
+    LINKTYPE_USER0,
+    PcapngWriter,
+)
+from bt_selfsecure.errors import UsageError
+from bt_selfsecure.eve.reading import ON_AIR
+from bt_selfsecure.eve.sources.heard import Direction, Heard
+from bt_selfsecure.eve.sources.linktypes import rf_channel
+
+FLUSH_SECONDS: Final = 1.0
+"""Of what was heard is lost at most, when the power goes."""
+_LE_PHDR: Final = struct.Struct("<BbbBIH")
+_DEWHITENED, _SIGNAL, _REFERENCE, _CHECKED, _VALID = 0x0001, 0x0002, 0x0010, 0x0400, 0x0800
+
+
+def as_captured(heard: Heard) -> tuple[int, bytes] | None:
+    """Link type and packet to be written: HCI as 201, LE as 256, ours as 147. None for a note of the host's own."""
+    if heard.linktype == LINKTYPE_USER0:
+        return LINKTYPE_USER0, heard.bytes
+    if not heard.bytes:
+        return None
+    if heard.linktype not in ON_AIR:
+        received = heard.direction is Direction.RECEIVED
+        return LINKTYPE_BLUETOOTH_HCI_H4_WITH_PHDR, struct.pack(">I", received) + heard.bytes
+    flags = _DEWHITENED | _REFERENCE | (_SIGNAL if heard.rssi is not None else 0)
+    if heard.crc_ok is not None:
+        flags |= _CHECKED | (_VALID if heard.crc_ok else 0)
+    reference = int.from_bytes(heard.bytes[:4], "little") if heard.bytes else ADVERTISING_ACCESS_ADDRESS
+    head = _LE_PHDR.pack(rf_channel(heard.channel), heard.rssi or 0, 0, 0, reference, flags)
+    return LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR, head + heard.bytes
+
+
+class Recorder:
+    """Writes to `folder`, a file after the other; the oldest go when there are more than `files`.
+
+    Raises `UsageError` where the folder or a file can't be written.
+    """
+
+    def __init__(
+        self, folder: Path, megabytes: float, files: int, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._folder: Final = folder
+        self._most: Final = int(megabytes * 1_000_000)
+        self._files: Final = files
+        self._now: Final = now
+        self._file: BinaryIO | None = None
+        self._writer: PcapngWriter
+        self._flushed = 0.0
+        self.packets = 0
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as fault:
+            raise self._unwritable(fault) from fault
+
+    def write(self, heard: Heard) -> None:
+        """Keep this packet."""
+        captured = as_captured(heard)
+        if captured is None:
+            return
+        try:
+            file = self._file or self._begin()
+            self._writer.write(heard.time, *captured)
+            self.packets += 1
+            if monotonic() - self._flushed > FLUSH_SECONDS:
+                self._flushed = monotonic()
+                file.flush()
+            if file.tell() >= self._most:
+                self.close()
+        except OSError as fault:
+            raise self._unwritable(fault) from fault
+
+    def close(self) -> None:
+        """Write out what is left."""
+        if self._file:
+            self._file.close()
+            self._file = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _begin(self) -> BinaryIO:
+        path = self._folder / f"eve-{self._now():%Y%m%dT%H%M%S.%fZ}.pcapng"
+        self._file = path.open("xb")
+        self._writer = PcapngWriter(self._file)
+        for old in sorted(self._folder.glob("eve-*.pcapng"))[: -self._files]:
+            old.unlink()
+        return self._file
+
+    def _unwritable(self, fault: OSError) -> UsageError:
+        return UsageError(f"can't write to {str(self._folder)!r} ({fault.strerror}): name another with --output")

@@ -1,0 +1,288 @@
+"""What Eve has and what she lacks, in numbers: the verdict over what was heard, by one Eve or by several together.
+
+She gets nothing but captures. What she claims she has proved: a K_0 by the response's HMAC [9], a message by opening it
+under the keys that follow. What she cannot know she says so: without the response there is no S.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from bt_selfsecure.core import limits
+from bt_selfsecure.core.frames import Frame, Kind, Profile
+from bt_selfsecure.core.keychain import Chain
+from bt_selfsecure.core.losses import JointLoss, lower_bound, missed_entropy, secret_bits
+from bt_selfsecure.core.material import KeyMaterial, Offer
+from bt_selfsecure.core.suites import SUITES
+from bt_selfsecure.eve.attacks.guessing import Repair
+from bt_selfsecure.eve.attacks.theft import StolenKey, StolenRecord
+from bt_selfsecure.eve.establishments import Eavesdropper
+from bt_selfsecure.eve.knowledge import Knowledge
+from bt_selfsecure.eve.reading import ON_AIR, Reader, damaged
+from bt_selfsecure.eve.sources.heard import Heard
+from bt_selfsecure.eve.sources.linktypes import NAMES
+
+CONFIDENCE: Final = 0.95
+DIRECTIONS: Final = ("initiator to responder", "responder to initiator")
+SNIFFER: Final = (
+    "A sniffer of LE: hears connections only if it caught their beginning and nobody encrypts them; no classic link."
+)
+HOST: Final = (
+    "A computer's own radio, or its host interface: hears advertisements whose CRC is right, at most one of three "
+    "copies, and what its own computer says and hears. It hears no connection between others."
+)
+BARE: Final = "Bare frames of a virtual air: what no radio hands out."
+ENCRYPTED: Final = "Once two devices are paired, their controllers encrypt this link: on a real air nobody reads it."
+ADVERTS: Final = "Advertisements are in the clear for everybody; the rest of the establishment goes over a link."
+BEARERS: Final = {
+    "le_advert": ADVERTS,
+    "rfcomm": ENCRYPTED,
+    "l2cap": ENCRYPTED,
+    "ipsp": ENCRYPTED,
+    "memory": BARE,
+}
+"""What the hardware hears of each bearer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One establishment, and the session that follows from its key."""
+
+    profile: str
+    session: str
+    """Session id (or tag) in hexadecimal."""
+    initiator: str
+    responder: str
+    """Device addresses; empty where request or accept was not heard."""
+    sent: int
+    """Burst packets that must have been sent: whole parts where the request tells N, else up to the last one heard."""
+    heard_by_bob: int | None
+    """|S|, from his response; None if Eve did not hear it."""
+    heard_by_eve: int
+    missed_given_bob: int | None
+    """k: packets of S that she lacks, after repair."""
+    repaired: int
+    """Packets with a wrong CRC that she made good."""
+    e_given_bob_low: float | None
+    """Lower bound on e|B from these figures, at `confidence`."""
+    confidence: float
+    secret_bits: float | None
+    """Against an Eve who hears as this one does, by that bound; 0 if this one has K_0. None without a response."""
+    hidden_bits: float | None
+    """What this very Eve would have to guess, at most 256."""
+    mixed_in: bool
+    """Whether X25519 or an authentication key protects K_0 besides."""
+    has_key: bool
+    """K_0 was computed, and the response's HMAC [9] proves it."""
+    fingerprint: str
+    """Of that K_0: as the two ends show it."""
+    rounds: tuple[int, ...]
+    """Rounds opened with it, by direction; none without it."""
+    plaintext: tuple[bytes, ...] = field(repr=False)
+    """Messages read, initiator's first."""
+    frames_opened: int
+    """Data frames, all attempts."""
+    fates: tuple[tuple[bool | None, bool], ...] = field(repr=False)
+    """For each packet sent: whether it is in S, if that is known, and whether Eve has it."""
+
+    @property
+    def joint(self) -> JointLoss | None:
+        """Who heard what, if S is known."""
+        if self.heard_by_bob is None:
+            return None
+        bob = {seq for seq, (kept, _) in enumerate(self.fates) if kept}
+        return JointLoss.of(self.sent, bob, {seq for seq, (_, has) in enumerate(self.fates) if has})
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in words."""
+        if self.heard_by_bob is None:
+            return f"Eve heard {self.heard_by_eve} of {self.sent} packets and no response: she does not know S."
+        if self.has_key:
+            read = f"{len(self.plaintext)} messages read" if self.plaintext else "no message was there to read"
+            return f"BROKEN: Eve has K_0 (fingerprint {self.fingerprint}), {read}."
+        if not self.missed_given_bob:
+            why = "X25519 or an authentication key is mixed in" if self.mixed_in else "request or accept was not heard"
+            return f"Eve has every packet of S and not K_0: {why}."
+        return (
+            f"Locked out: Eve lacks {self.missed_given_bob} of the {self.heard_by_bob} packets of S; "
+            f"{self.secret_bits:.0f} secret bits at {100 * self.confidence:g} % confidence."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that came of one hearing."""
+
+    captures: int
+    """How many Eves put together what they heard."""
+    packets: int
+    crc_bad: int
+    ours: int
+    bearers: dict[str, int]
+    """Frames of ours, by bearer."""
+    linktypes: tuple[int, ...]
+    kinds: dict[str, int]
+    contradictions: int
+    """Burst packets that contradict an earlier one of the same Seq: an active attack, or damage."""
+    unopened: int
+    """Data frames that no key of hers opens."""
+    verdicts: tuple[Verdict, ...]
+    stolen_read: tuple[bytes, ...] = field(default=(), repr=False)
+    """Messages read with keys of a stolen journal."""
+
+    @property
+    def broken(self) -> bool:
+        """Whether Eve has a key."""
+        return any(verdict.has_key for verdict in self.verdicts)
+
+    @property
+    def limits(self) -> list[str]:
+        """What her hardware cannot hear, one sentence each."""
+        heard = [SNIFFER if linktype in ON_AIR else BARE if linktype == 147 else HOST for linktype in self.linktypes]
+        return list(dict.fromkeys([*heard, *(f"{name}: {BEARERS[name]}" for name in self.bearers)]))
+
+
+class Judge:
+    """Feed it what each Eve heard, in any order; `report` gives the verdict. `work` bounds the repair of packets with a
+    wrong CRC, in tries; 0 leaves them alone."""
+
+    def __init__(self, work: int = 0, confidence: float = CONFIDENCE, stolen: Iterable[StolenRecord] = ()) -> None:
+        self._work: Final = work
+        self._confidence: Final = confidence
+        self._stolen: Final = [thief for record in stolen for thief in (record.sending, record.receiving)]
+        self._eve: Final = Eavesdropper()
+        self._damaged: Final[list[bytes]] = []
+        self._captures = self._packets = self._crc_bad = 0
+        self._bearers: Final[Counter[str]] = Counter()
+        self._linktypes: Final[dict[int, None]] = {}
+
+    def hear_all(self, source: Iterable[Heard]) -> None:
+        """One Eve's whole capture."""
+        reader = Reader()
+        self._captures += 1
+        for heard in source:
+            self._packets += 1
+            self._linktypes[heard.linktype] = None
+            if heard.crc_ok is False:
+                self._crc_bad += 1
+                if copy := damaged(heard):
+                    self._damaged.append(copy)
+            for datagram in reader.read(heard):
+                if self._eve.hear(datagram.data) is not None:
+                    self._bearers[datagram.bearer] += 1
+
+    def report(self) -> Report:
+        """The verdict over everything so far."""
+        session = list(self._eve.session.values())
+        verdicts = [self._judge(knowledge, session) for knowledge in self._eve.establishments()]
+        data = sum(frame.kind is Kind.DATA for frame in session)
+        for thief in self._stolen:
+            for frame in session:
+                thief.hear(frame)
+        opened = sum(verdict.frames_opened for verdict in verdicts) + sum(thief.opened for thief in self._stolen)
+        return Report(
+            self._captures,
+            self._packets,
+            self._crc_bad,
+            self._eve.kinds.total(),
+            dict(self._bearers),
+            tuple(self._linktypes),
+            dict(self._eve.kinds),
+            self._eve.contradictions,
+            max(0, data - opened),
+            tuple(verdicts),
+            tuple(thief.read[seq] for thief in self._stolen for seq in sorted(thief.read)),
+        )
+
+    def _judge(self, knowledge: Knowledge, session: list[Frame]) -> Verdict:
+        before, s = knowledge.missing, knowledge.received_set
+        repaired = self._repair(knowledge) if before else 0
+        missing, material = knowledge.missing, knowledge.initial_key()
+        offer = _offer(knowledge.request, accept=False)
+        answer = _offer(knowledge.accept, accept=True)
+        sent = _sent(knowledge, offer)
+        k = None if missing is None else len(missing)
+        low = bits = hidden = None
+        if s is not None and k is not None:
+            low = lower_bound(k, len(s), self._confidence)
+            hidden = min(256.0, missed_entropy(k, packet_bits=8 * _message_bytes(knowledge)))
+            bits = 0.0 if material else secret_bits(len(s), low, missed_entropy=hidden)
+        thieves = _thieves(knowledge, material, session)
+        return Verdict(
+            profile=(knowledge.request or knowledge.response or _UNKNOWN).profile.label,
+            session=knowledge.request.rand[: limits.SESSION_ID_BYTES].hex() if knowledge.request else "",
+            initiator=offer.identity.hex(":").upper() if offer else "",
+            responder=answer.identity.hex(":").upper() if answer else "",
+            sent=sent,
+            heard_by_bob=None if s is None else len(s),
+            heard_by_eve=len(knowledge.burst),
+            missed_given_bob=k,
+            repaired=repaired,
+            e_given_bob_low=low,
+            confidence=self._confidence,
+            secret_bits=bits,
+            hidden_bits=hidden,
+            mixed_in=bool(offer and (offer.share or offer.authenticated)),
+            has_key=material is not None,
+            fingerprint=material.fingerprint if material else "",
+            rounds=tuple(len(thief.read) for thief in thieves),
+            plaintext=tuple(thief.read[seq] for thief in thieves for seq in sorted(thief.read)),
+            frames_opened=sum(thief.opened for thief in thieves),
+            fates=tuple((None if s is None else seq in s, seq in knowledge.burst) for seq in range(sent)),
+        )
+
+    def _repair(self, knowledge: Knowledge) -> int:
+        """Make damaged copies good, within the work; the number of packets of S that came of it."""
+        repair = Repair(knowledge, self._work)
+        for copy in self._damaged if self._work else ():
+            repair.hear(copy)
+        return repair.apply()
+
+
+_UNKNOWN: Final = Frame(Profile.HARDENED, Kind.RAND)
+
+
+def _offer(frame: Frame | None, *, accept: bool) -> Offer | None:
+    if frame is None:
+        return None
+    return Offer.decode(frame.profile, frame.message[limits.SESSION_ID_BYTES if accept else 0 :], accept=accept)
+
+
+def _sent(knowledge: Knowledge, offer: Offer | None) -> int:
+    last = max([-1, *knowledge.burst, *(knowledge.received_set or ())]) + 1
+    part = offer.burst if offer else 0
+    parts = -(-last // part) if part else 0
+    return parts * part or last
+
+
+def _message_bytes(knowledge: Knowledge) -> int:
+    return max(map(len, knowledge.burst.values()), default=limits.COMPACT_MESSAGE_BYTES)
+
+
+def _thieves(knowledge: Knowledge, material: KeyMaterial | None, session: list[Frame]) -> list[StolenKey]:
+    """The session that follows from K_0, in both directions, as far as she heard it."""
+    if material is None or knowledge.response is None:
+        return []
+    profile = knowledge.response.profile
+    thieves = [StolenKey(Chain.start(SUITES[profile], material.k0, label.encode(), 1)) for label in DIRECTIONS]
+    for thief in thieves:
+        for frame in session:
+            if frame.profile is profile:
+                thief.hear(frame)
+    return thieves
+
+
+def preview(message: bytes, most: int = 60) -> str:
+    """A message in one line: text where it is text, else hexadecimal."""
+    text = message.decode(errors="replace")
+    shown = text if text.isprintable() and "\ufffd" not in text else message.hex()
+    return shown if len(shown) <= most else f"{shown[:most]}... ({len(message)} bytes)"
+
+
+def link_type_names(report: Report) -> list[str]:
+    """As the other commands print them."""
+    return [f"{linktype} {NAMES.get(linktype, '')}".rstrip() for linktype in report.linktypes]

@@ -1,0 +1,110 @@
+"""docs/attacks.md is what the runs say; `python tests/eve/test_attack_table.py` writes it anew."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from bt_selfsecure.core.frames import Profile
+from bt_selfsecure.demo.trials import ATTACKS, HEALING_LOSSES, Trial, carry_out, find, healing, rounds_to_heal
+
+DOCUMENT = Path(__file__).parents[2] / "docs/attacks.md"
+THEFTS = 200
+
+
+def cell(trials: list[Trial]) -> str:
+    """What came of it: successes, keys at both ends, noticed."""
+    figures = (sum(getattr(trial, name) for trial in trials) for name in ("success", "established", "noticed"))
+    success, established, noticed = figures
+    return f"**{success}** of {len(trials)}; key of both ends {established}, noticed {noticed}"
+
+
+def table() -> str:
+    lines = ["| attack | needs | succeeds if | against `paper` | against `hardened` | what helps |", "|" + "---|" * 6]
+    for attack in ATTACKS:
+        cells = [cell(carry_out(attack, profile)) for profile in Profile]
+        words = [f"`{attack.name}`: {attack.what}", attack.needs, attack.aim, *cells, attack.remedy]
+        lines.append(f"| {' | '.join(word.replace('|', chr(92) + '|') for word in words)} |")
+    return "\n".join(lines)
+
+
+def healing_table() -> str:
+    paper, hardened = (dict(healing(profile, THEFTS)) for profile in Profile)
+    lines = [
+        r"| e\|B | 1/e\|B | `paper`, mean rounds | `hardened`, mean rounds |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {100 * loss:g} % | {1 / loss:g} | {paper[loss]:.1f} | {hardened[loss]:.1f} |" for loss in HEALING_LOSSES
+    ]
+    return "\n".join([*lines, "", f"Means of {THEFTS} thefts each."])
+
+
+def _filled(body: str, found: re.Match[str]) -> str:
+    return f"{found[1]}\n{body}\n\n{found[2]}"
+
+
+def regenerated(text: str) -> str:
+    for name, make in (("table", table), ("healing", healing_table)):
+        marks = f"(<!-- generated: {name} -->\n).*?(<!-- end -->)"
+        body = make()
+        text = re.sub(marks, partial(_filled, body), text, flags=re.DOTALL)
+    return text
+
+
+@pytest.mark.long
+def test_the_table_is_what_the_runs_say() -> None:
+    assert DOCUMENT.read_text() == regenerated(DOCUMENT.read_text())
+
+
+def test_every_attack_of_the_table_is_in_the_document() -> None:
+    named = re.findall(r"^\| `([a-z-]+)`:", DOCUMENT.read_text(), flags=re.MULTILINE)
+    assert named == [attack.name for attack in ATTACKS]
+
+
+@pytest.mark.parametrize(
+    ("name", "paper", "hardened"),
+    [
+        ("passive", (0, 3), (0, 3)),
+        ("colluding", (5, 10), (5, 10)),
+        ("repair", (6, 10), (6, 10)),
+        ("brute-force", (2, 8), (2, 8)),
+        ("brute-force-sound", (0, 0), (0, 0)),
+        ("steering", (4, 10), (0, 0)),
+        ("middle", (10, 10), (10, 10)),
+        ("replay", (10, 10), (0, 0)),
+        ("reflection", (0, 0), (0, 0)),
+        ("flood", (8, 10), (8, 10)),
+        ("jamming", (5, 10), (8, 10)),
+        ("theft", (2, 9), (2, 9)),
+        ("stolen-disk", (10, 10), (10, 10)),
+    ],
+)
+def test_an_attack_succeeds_as_often_as_it_should(name: str, paper: tuple[int, int], hardened: tuple[int, int]) -> None:
+    """Of ten runs each, three for those that take many hashes; the exact figures are in the document."""
+    runs = 3 if name in ("repair", "brute-force-sound") else 10
+    for profile, (least, most) in ((Profile.PAPER, paper), (Profile.HARDENED, hardened)):
+        successes = sum(trial.success for trial in carry_out(find(name), profile, runs))
+        assert runs * least // 10 <= successes <= -(-runs * most // 10), profile.label
+
+
+def test_steering_is_reported_in_both_profiles_and_hardened_ends() -> None:
+    paper, hardened = (carry_out(find("steering"), profile, 10) for profile in Profile)
+    assert all(trial.noticed for trial in [*paper, *hardened])
+    assert any(trial.established for trial in paper)
+    assert not any(trial.established for trial in hardened)
+
+
+@pytest.mark.parametrize("profile", Profile)
+def test_rounds_to_heal_are_one_over_the_thiefs_loss(profile: Profile) -> None:
+    """Geometric: mean 1/e, standard deviation sqrt(1-e)/e; four standard errors."""
+    loss, thefts = 0.2, 50
+    mean = sum(rounds_to_heal(profile, seed, loss) for seed in range(thefts)) / thefts
+    assert abs(mean - 1 / loss) < 4 * (1 - loss) ** 0.5 / loss / thefts**0.5
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(regenerated(DOCUMENT.read_text()))

@@ -1,0 +1,82 @@
+"""Packets that Eve lacks, repaired or guessed: never more than the stated work, never a wrong key."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from bt_selfsecure.core.frames import Kind, Profile, decode, encode
+from bt_selfsecure.demo.scene import Scene
+from bt_selfsecure.demo.trials import _clear
+from bt_selfsecure.eve.attacks.guessing import BruteForce, Repair
+
+
+def heard_in_full(compact: bool = True) -> Scene:
+    scene = Scene(Profile.HARDENED, 1, _clear(eve=0.0), burst=16, compact=compact)
+    scene.establish()
+    assert scene.eve_has_key
+    return scene
+
+
+def copy_of(scene: Scene, seq: int) -> bytes:
+    assert scene.knowledge.request
+    rand = scene.knowledge.request.rand[:2]
+    from bt_selfsecure.core.frames import Frame
+
+    return encode(Frame(Profile.HARDENED, Kind.RAND_COMPACT, 0, seq, rand, scene.knowledge.burst[seq]))
+
+
+def flipped(data: bytes, *places: int) -> bytes:
+    return (int.from_bytes(data) ^ sum(1 << place for place in places)).to_bytes(len(data))
+
+
+@pytest.mark.parametrize("places", [(0,), (191,), (5, 100), (30, 150)])
+def test_flipped_bits_are_found_and_the_response_proves_the_key(places: tuple[int, ...]) -> None:
+    """In the check, in the head, in the message."""
+    scene = heard_in_full()
+    damaged = flipped(copy_of(scene, 3), *places)
+    del scene.knowledge.burst[3]
+    assert not scene.eve_has_key
+    repair = Repair(scene.knowledge)
+    assert repair.hear(damaged)
+    material = repair.initial_key()
+    assert material is not None
+    assert scene.is_key(material.k0)
+    assert repair.apply() == 1
+    assert scene.eve_has_key
+
+
+def test_the_work_is_never_more_than_was_stated() -> None:
+    scene = heard_in_full()
+    damaged = flipped(copy_of(scene, 3), 1, 2)
+    del scene.knowledge.burst[3]
+    for work in (0, 1, 100):
+        repair = Repair(scene.knowledge, work)
+        assert not repair.hear(damaged)
+        assert repair.initial_key() is None
+        assert repair.tries <= work
+    brute = BruteForce(scene.knowledge, (Random(n).randbytes(16) for n in range(1000)), 10)
+    assert brute.initial_key() is None
+    assert brute.tries == 10
+
+
+def test_noise_and_packets_that_she_has_are_no_repair() -> None:
+    scene = heard_in_full()
+    known = flipped(copy_of(scene, 3), 7)
+    repair = Repair(scene.knowledge, work=2000)
+    assert not repair.hear(known)
+    assert not repair.hear(Random(1).randbytes(24))
+    assert repair.apply() == 0
+
+
+def test_a_short_message_is_found_among_those_that_it_can_be() -> None:
+    scene = heard_in_full()
+    message = scene.knowledge.burst.pop(3)
+    possible = [Random(n).randbytes(16) for n in range(20)] + [message]
+    brute = BruteForce(scene.knowledge, possible)
+    material = brute.initial_key()
+    assert material is not None
+    assert scene.is_key(material.k0)
+    assert brute.tries == 21
+    assert decode(copy_of(heard_in_full(), 3)).message == message
