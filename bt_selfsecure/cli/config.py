@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bt_selfsecure.node.config import Config, authentication_key
-from bt_selfsecure.node.config_file import ConfigFile, Origin, find_path, load, render
+from bt_selfsecure.node.config_file import ConfigFile, find_path, load, render
+from bt_selfsecure.node.tables import Origin
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction

@@ -33,7 +33,8 @@ from bt_selfsecure.node.config import (
     establish_config,
     session_config,
 )
-from bt_selfsecure.node.config_file import ConfigFile, Origin, check, find_path, load, parse, places, read, render
+from bt_selfsecure.node.config_file import ConfigFile, check, find_path, load, parse, read, render
+from bt_selfsecure.node.tables import Origin, places
 
 FILE = Path("node.toml")
 ALICE = bytes.fromhex("B827EB000001")

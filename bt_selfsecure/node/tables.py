@@ -1,0 +1,216 @@
+"""Tables of a TOML file as dataclasses, whose fields `config.key` declares: what is wrong is named with file, line and
+key."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from bt_selfsecure.errors import UsageError
+from bt_selfsecure.node.config import Rule
+
+MAX_FILE_BYTES: Final = 64 * 1024
+"""Room for several hundred peers."""
+TYPES: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
+    "str": ((str,), "text in quotes"),
+    "Path": ((str,), "text in quotes"),
+    "int": ((int,), "a whole number"),
+    "float": ((int, float), "a number"),
+    "bool": ((bool,), "true or false"),
+}
+LIST: Final = re.compile(r"tuple\[(\w+), \.\.\.\]")
+"""A field of this type is a list in the file, of one element at least."""
+
+Place = tuple[str | int, ...]
+"""As in ("session", "omega"), ("peer", 1, "name") or ("sweep", "distances_m", 2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the values of a configuration came from."""
+
+    path: Path
+    lines: Mapping[Place, int]
+    """Line of each table and key in the file, from 1; what has none is a default."""
+
+    def line(self, place: Place) -> int:
+        """Of the place itself, or of the nearest that holds it."""
+        while place and place not in self.lines:
+            place = place[:-1]
+        return self.lines.get(place, 1)
+
+    def fail(self, place: Place, what: str) -> NoReturn:
+        """Raise UsageError with file, line and key."""
+        raise UsageError(f"{self.path}:{self.line(place)}: {_named(place)} {what}")
+
+
+def load_toml(path: Path, *, missing: str, kind: str) -> tuple[dict[str, Any], Origin]:
+    """What tomllib reads from the file, and where it stands. Raises UsageError: `missing` says what to do where there
+    is no such file, `kind` what the file should be."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        raise UsageError(f"there is no {path}: {missing}") from None
+    except OSError as error:
+        raise UsageError(f"can't read {path} ({error.strerror}): check its path and its permissions") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise UsageError(f"{path} has more than {MAX_FILE_BYTES // 1024} KiB: that is no {kind}")
+    try:
+        return parse_toml(data.decode(), path, kind)
+    except UnicodeDecodeError as error:
+        line = 1 + data.count(b"\n", 0, error.start)
+        raise UsageError(f"{path}:{line}: is not UTF-8: save the file in that encoding") from None
+
+
+def parse_toml(text: str, path: Path, kind: str) -> tuple[dict[str, Any], Origin]:
+    """The same from text; `path` is for the words of a UsageError."""
+    try:
+        values = tomllib.loads(text)
+    except RecursionError:
+        raise UsageError(f"{path} nests more deeply than a {kind} does") from None
+    except ValueError as error:  # TOMLDecodeError, and what int() and datetime() say to numbers and dates beyond them
+        what, _, at = str(error).partition(" (at ")
+        line = re.match(r"line (\d+)", at)
+        raise UsageError(f"{path}:{line[1] if line else text.count(chr(10)) + 1}: not TOML: {what}") from None
+    return values, Origin(path, places(text))
+
+
+def places(text: str) -> dict[Place, int]:
+    """The line where each table and key of this TOML begins.
+
+    tomllib tells no positions, but it can tell where a statement ends: at the first line with which it parses.
+    """
+    found: dict[Place, int] = {}
+    seen: dict[Place, int] = {}
+    table: Place = ()
+    statement, start = "", 1
+    for number, line in enumerate(text.split("\n"), 1):
+        statement += line + "\n"
+        try:
+            values = tomllib.loads(statement)
+        except tomllib.TOMLDecodeError:
+            continue
+        if statement.lstrip().startswith("["):
+            table = _header(values, seen)
+            found.setdefault(table, start)
+        else:
+            for place in _paths(values):
+                found.setdefault(table + place, start)
+        statement, start = "", number + 1
+    return found
+
+
+def _header(values: Any, seen: dict[Place, int]) -> Place:
+    """The place that `[a.b]` or `[[a]]` opens; counts the tables of each array."""
+    place: Place = ()
+    while values:
+        if isinstance(values, list):
+            seen[place] = seen.get(place, -1) + 1
+            place, values = (*place, seen[place]), values[0]
+        else:
+            ((name, values),) = values.items()
+            place += (name,)
+    return place
+
+
+def _paths(value: Any) -> Iterator[Place]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, below in inner:
+        yield (name,)
+        yield from ((name, *place) for place in _paths(below))
+
+
+class TableReader:
+    """Makes dataclasses of what tomllib read."""
+
+    def __init__(self, origin: Origin) -> None:
+        self._origin = origin
+
+    def table(self, table: type, place: Place, values: Any) -> Any:
+        """An instance of the dataclass `table`. Raises UsageError."""
+        if not isinstance(values, dict):
+            self._origin.fail(place, f"must be a table: write [{place[0]}] on a line of its own")
+        fields = {field.name: field for field in dataclasses.fields(table)}
+        self.refuse_unknown(place, values, list(fields))
+        read = {name: self._value(fields[name], (*place, name), value) for name, value in values.items()}
+        for name, field in fields.items():
+            if name not in read and field.default is field.default_factory is dataclasses.MISSING:
+                example = "[...]" if LIST.fullmatch(str(field.type)) else '"..."'
+                self._origin.fail(place, f"needs {name}: add a line {name} = {example}")
+        return table(**read)
+
+    def refuse_unknown(self, place: Place, values: dict[str, Any], known: list[str]) -> None:
+        for name in values:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                remedy = f"do you mean {near[0]}?" if near else f"the known ones are {', '.join(known)}"
+                what = "key" if place else "table"
+                self._origin.fail((*place, name), f"is an unknown {what}: {remedy}")
+
+    def _value(self, field: dataclasses.Field[Any], place: Place, value: Any) -> Any:
+        listed = LIST.fullmatch(str(field.type))
+        if not listed:
+            return self._scalar(str(field.type), field, place, value)
+        if not isinstance(value, list) or not value:
+            self._origin.fail(place, f"is {shown(value)} and must be a list, as in [...], of one element at least")
+        return tuple(self._scalar(listed[1], field, (*place, index), element) for index, element in enumerate(value))
+
+    def _scalar(self, kind: str, field: dataclasses.Field[Any], place: Place, value: Any) -> Any:
+        types, expected = TYPES[kind]
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+            self._origin.fail(place, f"is {shown(value)} and must be {expected}")
+        rule: Rule = field.metadata["rule"]
+        read = {"Path": Path, "float": float, "str": field.metadata["read"]}.get(kind, type(value))
+        try:
+            converted = read(value)
+        except OverflowError:  # a whole number that no float reaches
+            converted = float("inf")
+        if not rule.accepts(converted):
+            self._origin.fail(place, f"is {shown(value)} and must be {rule.expected}")
+        return converted
+
+
+def _named(place: Place) -> str:
+    """As in "[session] omega" or "[[peer]] 2, name"."""
+    match place:
+        case (table,):
+            return f"[{clip(str(table))}]"
+        case (table, int(number)):
+            return f"[[{table}]] number {number + 1}"
+        case (table, int(number), name):
+            return f"[[{table}]] number {number + 1}: {clip(str(name))}"
+        case (table, name, int(number)):
+            return f"[{clip(str(table))}] {clip(str(name))}, number {number + 1}"
+        case (table, name):
+            return f"[{table}] {clip(str(name))}"
+        case _:
+            return clip(".".join(map(str, place)))
+
+
+def shown(value: Any) -> str:
+    """A value in one short line."""
+    if isinstance(value, int) and abs(value) >= 1 << 63:
+        return "a number beyond 64 bits"
+    return clip(toml(value) if isinstance(value, str | int | float) else f"a {type(value).__name__}")
+
+
+def clip(text: str) -> str:
+    text = text if text.isprintable() else ascii(text)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def toml(value: object) -> str:
+    """A value as TOML writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
