@@ -47,6 +47,8 @@ class Link(ABC):
     mtu: int
     """Longest datagram, bytes."""
     traits: Traits
+    rssi: int | None = None
+    """dBm of the datagram that `receive` gave last; None where the medium does not tell."""
 
     @abstractmethod
     async def send(self, data: bytes) -> None:

@@ -44,6 +44,8 @@ SCAN_UNITS: Final = 0x0010
 QUEUE: Final = 4096
 """Datagrams that wait for the program; older ones are dropped, as the air would."""
 TRAITS: Final = Traits(losses_visible=True, ordered=True, broadcast=True, link_encrypted=False)
+RSSI_UNKNOWN: Final = 127
+"""Core Vol 4 Part E 7.7.65.2."""
 _NONCONN: Final = 3
 _ALL_CHANNELS: Final = 7
 
@@ -95,7 +97,7 @@ class LeAdvertLink(Link):
     def __init__(self, bearer: LeAdvertBearer, radio: _Radio, peer: str) -> None:
         self.peer, self.mtu, self.traits = peer, MTU, TRAITS
         self._bearer, self._radio = bearer, radio
-        self._received: deque[bytes] = deque(maxlen=QUEUE)
+        self._received: deque[tuple[bytes, int]] = deque(maxlen=QUEUE)
         self._changed = asyncio.Event()
         self._closed = False
         radio.links.add(self)
@@ -110,7 +112,9 @@ class LeAdvertLink(Link):
             self._require_open()
             self._changed.clear()
             await self._changed.wait()
-        return self._received.popleft()
+        data, rssi = self._received.popleft()
+        self.rssi = None if rssi == RSSI_UNKNOWN else rssi
+        return data
 
     async def close(self) -> None:
         if not self._closed:
@@ -118,8 +122,8 @@ class LeAdvertLink(Link):
             self._changed.set()
             await self._bearer.release(self)
 
-    def hear(self, data: bytes) -> None:
-        self._received.append(data)
+    def hear(self, data: bytes, rssi: int) -> None:
+        self._received.append((data, rssi))
         self._changed.set()
 
     def wake(self) -> None:
@@ -232,15 +236,15 @@ class _Radio:
         if code == hci.LE_META:
             for report in hci.parse_reports(parameters):
                 for data in hci.manufacturer_data(report.data, COMPANY_ID):
-                    self._hear(report.address, data)
+                    self._hear(report.address, data, report.rssi)
         opcode, _ = hci.answered(code, parameters)
         if opcode in (hci.LE_SET_SCAN_ENABLE, hci.LE_SET_ADVERTISING_ENABLE, hci.LE_SET_ADVERTISING_PARAMETERS):
             self._others_interfered()
 
-    def _hear(self, address: str, data: bytes) -> None:
+    def _hear(self, address: str, data: bytes, rssi: int) -> None:
         for link in self.links:
             if link.peer == address:
-                link.hear(data)
+                link.hear(data, rssi)
 
     def _others_interfered(self) -> None:
         """bluetoothd or another program has set scanner or advertiser: set ours again."""

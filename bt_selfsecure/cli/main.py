@@ -40,6 +40,7 @@ COMMANDS: Final = {
     "doctor": "doctor",
     "lab": "lab",
     "eve": "eve",
+    "sweep": "sweep",
 }
 """Each command's module in this package. Only the one that is called is imported: on a Pi Zero all take seconds."""
 

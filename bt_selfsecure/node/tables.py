@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import json
 import re
+import textwrap
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from bt_selfsecure.node.config import Rule
 
 MAX_FILE_BYTES: Final = 64 * 1024
 """Room for several hundred peers."""
+WIDTH: Final = 80
 TYPES: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
     "str": ((str,), "text in quotes"),
     "Path": ((str,), "text in quotes"),
@@ -178,6 +180,25 @@ class TableReader:
         return converted
 
 
+def table_lines(origin: Origin, header: str, place: Place, table: Any, *, tell: bool = False) -> list[str]:
+    """The table as a file has it, each key with what it means, defaults behind a `#`; with `tell`, each value says
+    where it came from."""
+    lines = ["", *wrapped(str(type(table).__doc__)), header]
+    for field in dataclasses.fields(table):
+        rule: Rule = field.metadata["rule"]
+        lines += wrapped(field.metadata["doc"] + (f" ({rule.expected})" if rule.expected != "anything" else ""))
+        line = origin.lines.get((*place, field.name))
+        setting = f"{field.name} = {toml(getattr(table, field.name))}"
+        source = "" if not tell else f"  # {origin.path}:{line}" if line else "  # default"
+        lines.append(("" if line else "#") + setting + source)
+    return lines
+
+
+def wrapped(text: str) -> list[str]:
+    """As comments."""
+    return textwrap.wrap(text, WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
+
+
 def _named(place: Place) -> str:
     """As in "[session] omega" or "[[peer]] 2, name"."""
     match place:
@@ -213,4 +234,6 @@ def toml(value: object) -> str:
         return str(value).lower()
     if isinstance(value, int | float):
         return repr(value)
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(toml, value))}]"
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
