@@ -98,11 +98,12 @@ def _run(args: Namespace) -> int:
         raise UsageError("there is no terminal to ask you on: add --web, or --unattended where nothing is to be moved")
     record = args.record or Path(os.environ.get(STATE_VARIABLE, "")) / f"{args.plan.stem}.db"
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    with Store(record, create=True) as store:
-        return asyncio.run(_sweep(args, plan, store))
+    with Store(record, create=True) as store, suppress(asyncio.CancelledError):  # SIGTERM
+        asyncio.run(_sweep(args, plan, store))
+    return 0
 
 
-async def _sweep(args: Namespace, plan: Plan, store: Store) -> int:
+async def _sweep(args: Namespace, plan: Plan, store: Store) -> None:
     driver = Driver(plan, Book(store, plan), _crew(args, plan))
     _end_at_sigterm()
     async with AsyncExitStack() as stack:
@@ -114,7 +115,6 @@ async def _sweep(args: Namespace, plan: Plan, store: Store) -> int:
         screen = Screen(driver, store.path, address)
         stack.enter_context(screen.shown(unattended=args.unattended))
         await driver.run()
-    return 0
 
 
 def _end_at_sigterm() -> None:

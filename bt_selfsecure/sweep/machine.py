@@ -379,7 +379,7 @@ class Sweep:
         assert self._sent is not None
         try:
             receptions = {
-                node: Reception.of(heard, self._sent, node, run.packets) for node, heard in self._heard.items()
+                node: Reception.of(self._heard[node], self._sent, node, run.packets) for node in roles.receivers
             }
         except NotAnOrderError as error:
             self._fail(str(error), now)

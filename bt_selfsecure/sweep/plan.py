@@ -243,7 +243,7 @@ def _check(plan: Plan, origin: Origin) -> None:
     metres = plan.roles.eve_distances_m
     if metres and len(metres) != len(plan.roles.eves):
         origin.fail(("roles", "eve_distances_m"), f"has {len(metres)} numbers: give one for each of eves")
-    if plan.sweep.min_repeats > plan.sweep.repeats:
+    if plan.sweep.narrow_enough and plan.sweep.min_repeats > plan.sweep.repeats:
         origin.fail(("sweep", "min_repeats"), f"is more than repeats, which is {plan.sweep.repeats}")
     runs = len(plan.places()) * plan.sweep.repeats * len(plan.sweep.bearers) * len(plan.sweep.packets)
     if runs > MAX_RUNS:
