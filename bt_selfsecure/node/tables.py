@@ -161,8 +161,10 @@ class TableReader:
         listed = LIST.fullmatch(str(field.type))
         if not listed:
             return self._scalar(str(field.type), field, place, value)
-        if not isinstance(value, list) or not value:
-            self._origin.fail(place, f"is {shown(value)} and must be a list, as in [...], of one element at least")
+        if not isinstance(value, list):
+            self._origin.fail(place, f"is {shown(value)} and must be a list, as in [...]")
+        if not value:
+            self._origin.fail(place, "is empty and must have one element at least")
         return tuple(self._scalar(listed[1], field, (*place, index), element) for index, element in enumerate(value))
 
     def _scalar(self, kind: str, field: dataclasses.Field[Any], place: Place, value: Any) -> Any:

@@ -229,10 +229,10 @@ def listen_for(client: NodeClient, port: int, received: Callable[[Received], Non
         while not loop.is_closed():
             try:
                 for message in client.receive(port=port, follow=True):
-                    client.acknowledge(message.id)
                     if message.id > newest:  # else its acknowledgement was lost
-                        newest = message.id
                         loop.call_soon_threadsafe(received, message)
+                        newest = message.id
+                    client.acknowledge(message.id)
             except ApiError as error:
                 log.error("%s", error)
             except (BtSelfSecureError, RuntimeError):  # the node is away; or the loop ended just now

@@ -59,6 +59,12 @@ class State(enum.Enum):
     DONE = "all runs are done"
 
 
+BUSY: Final = (State.PREPARING, State.SENDING, State.COLLECTING)
+"""Nodes are at work for us; in every other state whoever still answers is late."""
+NOBODY: Final = -1
+"""No answer has this tag."""
+
+
 class Cause(enum.Enum):
     """Why the state changes."""
 
@@ -82,8 +88,8 @@ TRANSITIONS: Final[Mapping[tuple[State, Cause], State]] = {
     (State.COLLECTING, Cause.ALL_REPORTED): State.STORING,
     (State.STORING, Cause.NEXT_RUN): State.PREPARING,
     (State.WAITING, Cause.TIME): State.PREPARING,
-    **{(busy, Cause.TROUBLE): State.WAITING for busy in (State.PREPARING, State.SENDING, State.COLLECTING)},
-    **{(busy, Cause.HELP_NEEDED): State.ASKING for busy in (State.PREPARING, State.SENDING, State.COLLECTING)},
+    **{(busy, Cause.TROUBLE): State.WAITING for busy in BUSY},
+    **{(busy, Cause.HELP_NEEDED): State.ASKING for busy in BUSY},
     # The person may interrupt whatever goes on, but for a run that is just being written down.
     **{(state, Cause.NEXT_PLACE): State.ASKING for state in State},
     **{(state, Cause.FINISHED): State.DONE for state in State},
@@ -205,7 +211,7 @@ class Sweep:
         self._deferred: deque[Input] = deque()
         """The person's wishes while a run is written down."""
         self._skipped: set[Place] = set()
-        self._tag = 0
+        self._tag = NOBODY
         self._retries = 0
         self._awaited: set[str] = set()
         self._sent: Sent | None = None
@@ -255,7 +261,7 @@ class Sweep:
         match self.state:
             case State.COUNTING | State.WAITING:
                 self._prepare(now)
-            case State.PREPARING | State.SENDING | State.COLLECTING:
+            case _ if self.state in BUSY:
                 silent = " and ".join(sorted(self._awaited))
                 self._fail(
                     f"{silent} did not answer: see that it is on and `bt-selfsecure sweep agent` runs there", now
@@ -296,6 +302,8 @@ class Sweep:
     def _change(self, cause: Cause, timer: float | None) -> None:
         self.state = TRANSITIONS[self.state, cause]
         self.timer = timer
+        if self.state not in BUSY:
+            self._tag = NOBODY
 
     def _go_on(self, now: float) -> None:
         """To the next run here, to the next place, or to the end."""
@@ -312,7 +320,6 @@ class Sweep:
 
     def _ask(self, place: Place, trouble: str) -> None:
         self.place, self.run, self.trouble = place, self.missing_at(place)[0], trouble
-        self._tag = -1  # whoever still answers is late
         self._change(Cause.NEXT_PLACE, None)
         self._effects.append(Prompt(place, self.plan.roles_in(place.turn), trouble))
 
@@ -391,7 +398,7 @@ class Sweep:
 
     def _fail(self, reason: str, now: float) -> None:
         """Try this run again from its beginning, in a while; or ask the person."""
-        self.trouble, self._tag = reason, -1
+        self.trouble = reason
         self._retries += 1
         if self._retries > RETRIES:
             self._change(Cause.HELP_NEEDED, None)
