@@ -18,8 +18,9 @@ from bt_selfsecure.node.doctor.machine import Machine
 from bt_selfsecure.sweep import plan as plans
 from bt_selfsecure.sweep.agent import Agent
 from bt_selfsecure.sweep.control import AirCrew, Crew, RadioCrew, Servant
-from bt_selfsecure.sweep.driver import Driver
+from bt_selfsecure.sweep.driver import Driver, metres
 from bt_selfsecure.sweep.kernel import KernelMedia
+from bt_selfsecure.sweep.machine import Redo
 from bt_selfsecure.sweep.plan import Plan
 from bt_selfsecure.sweep.record import Book
 from bt_selfsecure.sweep.rehearsal import Air
@@ -72,6 +73,7 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
     run.add_argument(
         "--unattended", action="store_true", help="take every place as ready: for rehearsals, and where nothing moves"
     )
+    run.add_argument("--redo", type=float, metavar="METRES", help="withdraw what was measured there and do it again")
     run.add_argument("--seed", type=int, default=1, help="of the virtual air's losses (default 1)")
     agent = client_parser(
         commands,
@@ -105,6 +107,8 @@ def _run(args: Namespace) -> int:
 
 async def _sweep(args: Namespace, plan: Plan, store: Store) -> None:
     driver = Driver(plan, Book(store, plan), _crew(args, plan))
+    if args.redo is not None:
+        _redo(driver, args.redo)
     _end_at_sigterm()
     async with AsyncExitStack() as stack:
         address = ""
@@ -115,6 +119,16 @@ async def _sweep(args: Namespace, plan: Plan, store: Store) -> None:
         screen = Screen(driver, store.path, address)
         stack.enter_context(screen.shown(unattended=args.unattended))
         await driver.run()
+
+
+def _redo(driver: Driver, distance_m: float) -> None:
+    """In every turn of the ring."""
+    places = [place for place in driver.plan.places() if place.distance_m == distance_m]
+    if not places:
+        known = ", ".join(metres(place) for place in driver.plan.places())
+        raise UsageError(f"--redo {distance_m:g} is no place of the plan: {known}")
+    for place in reversed(places):
+        driver.do(Redo(place))
 
 
 def _end_at_sigterm() -> None:

@@ -32,7 +32,8 @@ class Screen:
         self._unattended = unattended
         self._head()
         loop = asyncio.get_running_loop()
-        if sys.stdin.isatty() and not unattended:
+        listens = sys.stdin.isatty() and not unattended
+        if listens:
             loop.add_reader(sys.stdin, self._read)
         task = loop.create_task(self._look(), name="screen")
         self._driver.on_change = self._changed
@@ -40,7 +41,8 @@ class Screen:
             yield
         finally:
             task.cancel()
-            loop.remove_reader(sys.stdin)
+            if listens:
+                loop.remove_reader(sys.stdin)
             self._clear()
             self._tail()
 
