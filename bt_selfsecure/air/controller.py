@@ -149,6 +149,9 @@ class RadioController(Controller):  # type: ignore[misc]
         if packets:
             self.send_hci_packet(hci.HCI_Number_Of_Completed_Packets_Event([handle], [packets]))
 
+    def flushed(self, handle: int) -> None:
+        """A PDU was given up after the flush timeout. Bumble's host does not know that event."""
+
     def on_ll_advertising_pdu(self, packet: Any) -> None:
         kinds = hci.HCI_LE_Advertising_Report_Event.EventType
         match packet:

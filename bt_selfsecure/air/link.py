@@ -289,6 +289,8 @@ class _AclWay:
             if not self._is_current(pdu):
                 continue
             self._sender.complete(pdu.connection.handle, pdu.packets)
+            if not arrived:
+                self._sender.flushed(pdu.connection.handle)
             if arrived and (receiver := self._link.peer_of(pdu.connection)):
                 receiver.on_link_acl_data(pdu.connection.self_address, self._transport, pdu.data)
 

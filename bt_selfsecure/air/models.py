@@ -62,23 +62,29 @@ class Correlated:
     """Eve misses with probability e, everyone else with d; each one's loss has correlation rho with Eve's.
 
     The pair (listener, Eve) has exactly the joint distribution of `core.losses.joint_probabilities`; given Eve's loss,
-    the other listeners are independent of each other. UsageError if rho is impossible for d and e.
+    the other listeners are independent of each other. Those of `others` have losses of their own, independent of all.
+    UsageError if rho is impossible for d and e.
     """
 
     d: float
     e: float
     rho: float = 0.0
     eve: str = "eve"
+    others: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         joint_probabilities(self.d, self.e, self.rho)
+        for name, loss in self.others.items():
+            require_probability(f"the loss of {name!r}", loss)
 
     def transmit(self, random: Random, sender: str, listeners: Sequence[str], now: float) -> frozenset[str]:
         joint = joint_probabilities(self.d, self.e, self.rho)
         eve_misses = random.random() < self.e
         loss = joint.neither / self.e if eve_misses else joint.eve_only / (1 - self.e)
         return frozenset(
-            name for name in listeners if (not eve_misses if name == self.eve else random.random() >= loss)
+            name
+            for name in listeners
+            if (not eve_misses if name == self.eve else random.random() >= self.others.get(name, loss))
         )
 
 
@@ -261,7 +267,8 @@ def parse_model(spec: str) -> LossModel:
     """The model that `NAME:KEY=VALUE,KEY=VALUE,...` names; UsageError that says what is wrong and what would be right.
 
     bernoulli:bob=0.1,eve=0.05            the loss of each listener
-    correlated:bob=0.1,eve=0.05,rho=0.2   rho is the correlation of the two losses
+    correlated:bob=0.1,eve=0.05,rho=0.2   rho is the correlation of the two losses; further listeners, as in carol=0.3,
+                                          have losses of their own
     gilbert-elliott:bob=0.1/4,eve=0.05/2  loss / mean burst in packets
     distance:bob=3,eve=12,floor=0.1       metres; floor is the loss however near
     recording:bob=3,eve=6,eve2=7,position=2,start=0,file=MINE.json
@@ -293,9 +300,7 @@ def _bernoulli(values: dict[str, str]) -> LossModel:
 
 def _correlated(values: dict[str, str]) -> LossModel:
     d, e, rho = float(values.pop("bob")), float(values.pop("eve")), float(values.pop("rho", "0"))
-    if values:
-        raise ValueError(f"no such key: {', '.join(values)}")
-    return Correlated(d, e, rho)
+    return Correlated(d, e, rho, others={name: float(loss) for name, loss in values.items()})
 
 
 def _gilbert_elliott(values: dict[str, str]) -> LossModel:

@@ -53,6 +53,8 @@ class Link(ABC):
     mtu: int
     """Longest datagram, bytes."""
     traits: Traits
+    rssi: int | None = None
+    """dBm of the datagram that `receive` gave last; None where the medium does not tell."""
 
     @abstractmethod
     async def send(self, data: bytes) -> None:
@@ -76,7 +78,7 @@ class QueuedLink(Link):
     """One whose datagrams are read by somebody who reads for several."""
 
     def __init__(self) -> None:
-        self._received: deque[bytes] = deque()
+        self._received: deque[tuple[bytes, int | None]] = deque()
         self._changed = asyncio.Event()
         self._ended = ""
 
@@ -85,12 +87,13 @@ class QueuedLink(Link):
             self._require_open()
             self._changed.clear()
             await self._changed.wait()
-        return self._received.popleft()
+        data, self.rssi = self._received.popleft()
+        return data
 
-    def hear(self, data: bytes) -> None:
+    def hear(self, data: bytes, rssi: int | None = None) -> None:
         """One datagram; dropped, as a radio would, where `QUEUE` wait."""
         if len(self._received) < QUEUE:
-            self._received.append(data)
+            self._received.append((data, rssi))
             self._changed.set()
 
     def end(self, why: str) -> None:

@@ -8,7 +8,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bt_selfsecure.cli import sweep_study
+from bt_selfsecure.cli import sweep_run, sweep_study
 from bt_selfsecure.cli.sweep_text import compared, needed, progress_line, table
 from bt_selfsecure.errors import UsageError
 
@@ -46,7 +46,7 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = sweep.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    # `run`, from bt_selfsecure.cli.sweep_run: add_parser(commands)
+    sweep_run.add_parser(commands)
     _add_import(commands)
     _add_export(commands)
     _add_analyse(commands)

@@ -171,6 +171,9 @@ class LinuxController(RadioController):
     def on_hci_read_encryption_key_size_command(self, command: Any) -> Any:
         return hci.HCI_Read_Encryption_Key_Size_ReturnParameters(OK, command.connection_handle, 16)
 
+    def flushed(self, handle: int) -> None:
+        self._send_event(hci.HCI_FLUSH_OCCURRED_EVENT, struct.pack("<H", handle))  # Core Vol 4 Part E 7.7.17
+
     # --- inquiry
 
     def on_hci_inquiry_command(self, command: Any) -> None:

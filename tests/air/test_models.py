@@ -103,6 +103,15 @@ def test_two_listeners_share_eves_losses_but_not_each_others() -> None:
     assert JointLoss.of(SENT, received["bob"], received["bob2"]).phi == pytest.approx(0.25, abs=0.03)
 
 
+def test_a_listener_beside_the_correlated_pair_has_a_loss_of_its_own() -> None:
+    received = heard(
+        parse_model("correlated:bob=0.2,eve=0.3,rho=0.5,carol=0.1,dave=0"), ("bob", "eve", "carol", "dave")
+    )
+    assert len(received["dave"]) == SENT
+    assert within_four_standard_errors(len(received["carol"]), SENT, 0.9)
+    assert JointLoss.of(SENT, received["carol"], received["eve"]).phi == pytest.approx(0, abs=0.03)
+
+
 @pytest.mark.parametrize(("loss", "burst"), [(0.1, 4), (0.05, 1), (0.3, 2), (0.5, 10)])
 def test_gilbert_elliott_loses_its_share_in_bursts_of_its_length(loss: float, burst: float) -> None:
     received = heard(GilbertElliott({"bob": Burstiness.of(loss, burst)}), ("bob",))["bob"]
@@ -224,7 +233,7 @@ def test_a_whole_replay_has_the_joint_losses_of_its_recording(office: Recording)
         ("bernoulli:bob=1.1", "the loss of 'bob' is 1.1, but a probability lies in 0..1"),
         ("bernoulli:bob=nan", "0..1"),
         ("correlated:bob=0.1", "lacks 'eve': write it as in correlated:bob=0.1,eve=0.05,rho=0.2"),
-        ("correlated:bob=0.1,eve=0.1,eve2=0.1", "no such key: eve2"),
+        ("correlated:bob=0.1,eve=0.1,eve2=1.1", "the loss of 'eve2'"),
         ("correlated:bob=0.1,eve=0.2,rho=0.9", "take -0.1667 <= rho <= 0.6667"),
         ("gilbert-elliott:bob=0.1", "write it as in gilbert-elliott:bob=0.1/4"),
         ("gilbert-elliott:bob=0.9/2", "a loss of 0.9 can't come in bursts of 2 packets"),

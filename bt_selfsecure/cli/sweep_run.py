@@ -1,0 +1,172 @@
+"""`bt-selfsecure sweep run`, `agent` and `plan`: the afternoon with the tape measure."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from bt_selfsecure.cli.client import client_parser, node_client
+from bt_selfsecure.cli.sweep_screen import Screen
+from bt_selfsecure.errors import UsageError
+from bt_selfsecure.node.doctor.machine import Machine
+from bt_selfsecure.sweep import plan as plans
+from bt_selfsecure.sweep.agent import Agent
+from bt_selfsecure.sweep.control import AirCrew, Crew, RadioCrew, Servant
+from bt_selfsecure.sweep.driver import Driver, metres
+from bt_selfsecure.sweep.kernel import KernelMedia
+from bt_selfsecure.sweep.machine import Redo
+from bt_selfsecure.sweep.plan import Plan
+from bt_selfsecure.sweep.record import Book
+from bt_selfsecure.sweep.rehearsal import Air
+from bt_selfsecure.sweep.store import Store
+from bt_selfsecure.sweep.surroundings import facts_of
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace, _SubParsersAction
+
+STATE_VARIABLE: Final = "STATE_DIRECTORY"
+"""Set by systemd."""
+WEB_PORT: Final = 8700
+
+RUN: Final = """\
+Measure after a plan: it says where to put the nodes, counts down, sends test
+packets, collects who heard what, and goes on where it was after a crash or a
+flat battery. Run it on the node that you hold; on each other node of the plan
+runs `bt-selfsecure sweep agent`. Each run is written down whole or not at all."""
+RUN_EPILOG: Final = """\
+examples:
+  bt-selfsecure sweep plan > car-park.toml      then name your nodes in [roles]
+  bt-selfsecure sweep run car-park.toml --web   and open the page on the phone
+  bt-selfsecure sweep run rehearsal.toml        with "air:..." as bearer: no radios
+
+Whoever can reach the page's port and knows its address, which has a random
+part, can steer the sweep; the page has no encryption. Use your own hotspot.
+"""
+AGENT: Final = """\
+Obey the sweeps of this node's peers: send and receive test packets, and tell
+what was heard. Only peers with a [[peer]] table are obeyed, over their session.
+For the packets of le_advert the node itself must not advertise or scan: set
+advertise = false and scan = false in [discovery] of its configuration."""
+PLAN: Final = "Print a plan with every key, its default and what it means; or check one."
+
+
+def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """The three commands and their options."""
+    run = client_parser(commands, "run", "measure after a plan", RUN, RUN_EPILOG, _run)
+    run.add_argument("plan", type=Path, metavar="PLAN.toml", help="see `sweep plan`")
+    run.add_argument(
+        "--record", type=Path, metavar="FILE", help="where runs are written (default: the plan's name with .db, here)"
+    )
+    run.add_argument(
+        "--web",
+        nargs="?",
+        const=f"0.0.0.0:{WEB_PORT}",
+        metavar="ADDRESS:PORT",
+        help=f"serve a page to steer it from a phone (default 0.0.0.0:{WEB_PORT})",
+    )
+    run.add_argument(
+        "--unattended", action="store_true", help="take every place as ready: for rehearsals, and where nothing moves"
+    )
+    run.add_argument("--redo", type=float, metavar="METRES", help="withdraw what was measured there and do it again")
+    run.add_argument("--seed", type=int, default=1, help="of the virtual air's losses (default 1)")
+    agent = client_parser(
+        commands,
+        "agent",
+        "obey the sweeps of this node's peers",
+        AGENT,
+        "example:\n  sudo systemctl enable --now bt-selfsecure-sweep-agent",
+        _agent,
+    )
+    agent.add_argument("--quiet", action="store_true", help="log only what goes wrong")
+    plan = commands.add_parser("plan", help="print a plan to begin with, or check one", description=PLAN)
+    plan.add_argument(
+        "plan", nargs="?", type=Path, metavar="PLAN.toml", help="check this one, and say how long it takes"
+    )
+    plan.set_defaults(run=_plan)
+
+
+# --- run --------------------------------------------------------------------------------------------------------------
+
+
+def _run(args: Namespace) -> int:
+    plan = plans.load(args.plan)
+    if not (sys.stdin.isatty() or args.web or args.unattended):
+        raise UsageError("there is no terminal to ask you on: add --web, or --unattended where nothing is to be moved")
+    record = args.record or Path(os.environ.get(STATE_VARIABLE, "")) / f"{args.plan.stem}.db"
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    with Store(record, create=True) as store, suppress(asyncio.CancelledError):  # SIGTERM
+        asyncio.run(_sweep(args, plan, store))
+    return 0
+
+
+async def _sweep(args: Namespace, plan: Plan, store: Store) -> None:
+    driver = Driver(plan, Book(store, plan), _crew(args, plan))
+    if args.redo is not None:
+        _redo(driver, args.redo)
+    _end_at_sigterm()
+    async with AsyncExitStack() as stack:
+        address = ""
+        if args.web:
+            from bt_selfsecure.sweep.web import serve
+
+            address = await stack.enter_async_context(serve(driver, args.web))
+        screen = Screen(driver, store.path, address)
+        stack.enter_context(screen.shown(unattended=args.unattended))
+        await driver.run()
+
+
+def _redo(driver: Driver, distance_m: float) -> None:
+    """In every turn of the ring."""
+    places = [place for place in driver.plan.places() if place.distance_m == distance_m]
+    if not places:
+        known = ", ".join(metres(place) for place in driver.plan.places())
+        raise UsageError(f"--redo {distance_m:g} is no place of the plan: {known}")
+    for place in reversed(places):
+        driver.do(Redo(place))
+
+
+def _end_at_sigterm() -> None:
+    """As at Ctrl-C: the radio is given back."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+
+
+def _crew(args: Namespace, plan: Plan) -> Crew:
+    if plan.is_virtual:
+        return AirCrew(plan.nodes, Air(args.seed), facts_of(Machine(), None))
+    client = node_client(args)
+    return RadioCrew(client, plan.nodes, Agent(KernelMedia(client), facts_of(Machine(), client)))
+
+
+# --- agent and plan ---------------------------------------------------------------------------------------------------
+
+
+def _agent(args: Namespace) -> int:
+    clock = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
+    logging.basicConfig(level="WARNING" if args.quiet else "INFO", format=f"{clock}%(message)s")
+    client = node_client(args)
+
+    async def serve() -> None:
+        _end_at_sigterm()
+        await Servant(client, Agent(KernelMedia(client), facts_of(Machine(), client))).run()
+
+    with suppress(asyncio.CancelledError):
+        asyncio.run(serve())
+    return 0
+
+
+def _plan(args: Namespace) -> int:
+    if args.plan is None:
+        print(plans.example(), end="")
+        return 0
+    plan = plans.load(args.plan)
+    runs = len(plan.places()) * sum(1 for _ in plan.runs_at(plan.places()[0]))
+    print(f"{args.plan}: {len(plan.places())} places, {runs} runs, {plan.seconds() / 60:.0f} minutes of packets")
+    return 0

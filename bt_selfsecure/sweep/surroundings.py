@@ -1,0 +1,71 @@
+"""What a node can tell about itself and its surroundings: the notes that nobody has to take."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from bt_selfsecure import __version__
+from bt_selfsecure.errors import BtSelfSecureError
+from bt_selfsecure.node.client import NodeClient
+from bt_selfsecure.node.doctor.machine import Machine
+from bt_selfsecure.node.doctor.report import NotSeen
+
+TEMPERATURE: Final = "/sys/class/thermal/thermal_zone0/temp"
+MODEL: Final = "/proc/device-tree/model"
+FIRMWARE: Final = ("BCM: firmware", "Patch", "hci0: BCM")
+"""In the kernel's log, of a Pi's chip."""
+
+
+def facts(machine: Machine, client: NodeClient | None) -> dict[str, Any]:
+    """What can be seen; what can't is left out. No addresses."""
+    found: dict[str, Any] = {
+        "version": __version__,
+        "python": platform.python_version(),
+        "kernel": platform.release(),
+    }
+    if model := machine.text(MODEL):
+        found["machine"] = model.rstrip("\0\n")
+    if temperature := machine.text(TEMPERATURE):
+        found["temperature_c"] = int(temperature) / 1000
+    for look in (_radio, _wifi, _firmware):
+        try:
+            found |= look(machine)
+        except NotSeen:
+            continue
+    if client:
+        found |= _node(client)
+    return found
+
+
+def facts_of(machine: Machine, client: NodeClient | None) -> Callable[[], Awaitable[dict[str, Any]]]:
+    """The same for an agent, which must not be held up."""
+    return lambda: asyncio.to_thread(facts, machine, client)
+
+
+def _radio(machine: Machine) -> dict[str, Any]:
+    radio = machine.radio
+    return {
+        "bus": radio.bus,
+        "bluetooth_version": radio.bluetooth_version,
+        "le_features": radio.le_features.hex() if radio.le_features else None,
+    }
+
+
+def _wifi(machine: Machine) -> dict[str, Any]:
+    return {"wifi_mhz": machine.wifi_frequencies}
+
+
+def _firmware(machine: Machine) -> dict[str, Any]:
+    lines = [line for line in machine.kernel_log if "Bluetooth" in line and any(word in line for word in FIRMWARE)]
+    return {"firmware": [line.partition("Bluetooth: ")[2] for line in lines[-3:]]}
+
+
+def _node(client: NodeClient) -> dict[str, Any]:
+    try:
+        peers = client.peers()
+    except BtSelfSecureError:
+        return {}
+    return {"peers_rssi": {peer["name"]: peer["rssi"] for peer in peers if peer["rssi"] is not None}}

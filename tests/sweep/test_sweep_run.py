@@ -1,0 +1,205 @@
+"""The commands as a person types them: a rehearsal on the virtual air, killed and resumed, prompts on a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bt_selfsecure.cli.main import main
+from bt_selfsecure.core.losses import JointLoss, clopper_pearson, joint_probabilities
+from bt_selfsecure.sweep.store import Store
+
+D, E, RHO = 0.2, 0.15, 0.5
+PLAN = f"""
+[roles]
+alice = "pi-a"
+bob = "pi-b"
+eves = ["pi-c"]
+[sweep]
+distances_m = [0.5, 3]
+packets = [200, 400]
+repeats = 5
+bearers = ["air:correlated:bob={D},eve={E},rho={RHO}"]
+countdown_s = 0
+"""
+ALL = 2 * 2 * 5
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "plan.toml").write_text(PLAN)
+    return tmp_path
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "bt_selfsecure.cli.main", "sweep", *words]
+
+
+def runs_in(record: Path) -> int:
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(record)) as db:
+        return int(db.execute("SELECT count(*) FROM run").fetchone()[0])
+    return 0
+
+
+def test_a_rehearsal_killed_in_the_middle_and_resumed_finds_what_was_put_into_the_air(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = folder / "plan.db"
+    child = subprocess.Popen(command("run", "plan.toml", "--unattended"), cwd=folder, stdout=subprocess.DEVNULL)
+    while runs_in(record) < 3:
+        assert child.poll() is None
+        time.sleep(0.002)
+    child.kill()
+    child.wait()
+    done = runs_in(record)
+    assert 3 <= done < ALL
+    assert (
+        main(["sweep", "run", str(folder / "plan.toml"), "--unattended", "--record", str(record), "--seed", "2"]) == 0
+    )
+    assert f"{ALL - done} runs to do at 2 places, {done} are done already" in capsys.readouterr().out
+    counts: Counter[tuple[bool, bool]] = Counter()
+    with Store(record) as store:
+        assert Counter((run.info.distance_m, run.info.packets) for run in store.runs()) == dict.fromkeys(
+            [(0.5, 200), (0.5, 400), (3.0, 200), (3.0, 400)], 5
+        )
+        for run in store.runs():
+            rows = list(store.receptions(run.id))
+            assert len(rows) == 2 * run.info.packets
+            heard = {name: [row.heard for row in rows if row.receiver == name] for name in run.listeners}
+            counts.update(zip(heard["pi-b"], heard["pi-c"], strict=True))
+    table = JointLoss(counts[True, True], counts[True, False], counts[False, True], counts[False, False])
+    sent = counts.total()
+    for count, probability in zip(
+        (table.both, table.bob_only, table.eve_only, table.neither), joint_probabilities(D, E, RHO), strict=True
+    ):
+        low, high = clopper_pearson(count, sent, 0.9999)
+        assert low <= probability <= high
+    assert table.phi == pytest.approx(RHO, abs=4 / sent**0.5)
+
+
+class Terminal:
+    """A command on a terminal of 80 columns."""
+
+    def __init__(self, words: list[str], folder: Path) -> None:
+        self.said = ""
+        self.pid, self._terminal = pty.fork()
+        if not self.pid:
+            os.chdir(folder)
+            os.execvp(words[0], words)
+        os.set_blocking(self._terminal, False)
+
+    def wait_for(self, true: Callable[[], bool], seconds: float = 20.0) -> None:
+        until = time.monotonic() + seconds
+        while not true():
+            assert time.monotonic() < until, self.said
+            with contextlib.suppress(OSError):
+                self.said += os.read(self._terminal, 65536).decode()
+            time.sleep(0.01)
+
+    def type(self, line: str) -> None:
+        os.write(self._terminal, line.encode() + b"\n")
+
+    def end(self) -> int:
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            with contextlib.suppress(OSError):
+                self.said += os.read(self._terminal, 65536).decode()
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.01)
+        os.kill(self.pid, signal.SIGKILL)
+        raise AssertionError(self.said)
+
+
+@pytest.fixture
+def terminal(folder: Path) -> Iterator[Terminal]:
+    terminal = Terminal(command("run", "plan.toml"), folder)
+    yield terminal
+    with contextlib.suppress(ProcessLookupError, ChildProcessError):
+        os.kill(terminal.pid, signal.SIGKILL)
+        os.waitpid(terminal.pid, 0)
+
+
+def test_on_a_terminal_the_person_places_redoes_and_quits_and_nothing_is_lost(terminal: Terminal, folder: Path) -> None:
+    terminal.wait_for(lambda: "pi-b         0.5 m from there" in terminal.said)
+    terminal.type("r 7")
+    terminal.wait_for(lambda: "r takes a place of the plan: 0.5 m, 3 m" in terminal.said)
+    terminal.type("")
+    terminal.wait_for(lambda: "pi-b         3 m from there" in terminal.said)
+    assert "0.5 m  air  400 packets  run 5 of 5  lost: pi-b" in terminal.said
+    terminal.type("r 0.5")
+    terminal.wait_for(lambda: "withdrawn and done again" in terminal.said)
+    terminal.type("q")
+    assert terminal.end() == 130
+    assert "the same command goes on with the next" in terminal.said
+    assert "Traceback" not in terminal.said
+    with Store(folder / "plan.db") as store:
+        assert store.runs() == []
+        assert len(store.runs(withdrawn=True)) == ALL / 2
+
+
+def test_a_redo_of_a_finished_sweep_is_asked_for_on_the_command_line(folder: Path) -> None:
+    plan, record = str(folder / "plan.toml"), str(folder / "plan.db")
+    for more in ([], ["--redo", "3"]):
+        assert main(["sweep", "run", plan, "--unattended", "--record", record, *more]) == 0
+    with Store(record) as store:
+        assert len(store.runs()) == ALL
+        assert {run.info.distance_m for run in store.runs(withdrawn=True) if run.withdrawn} == {3.0}
+
+
+def test_sigterm_ends_it_as_systemd_does(folder: Path) -> None:
+    child = subprocess.Popen(
+        command("run", "plan.toml", "--web", "127.0.0.1:0"),
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    while "on the phone: http://127.0.0.1:" not in child.stdout.readline():
+        assert child.poll() is None
+    child.terminate()
+    _, said = child.communicate(timeout=20)
+    assert (child.returncode, said) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "plan.toml"], "there is no terminal to ask you on"),
+        (["run", "none.toml"], "there is no none.toml: `bt-selfsecure sweep plan` prints one"),
+        (["run", "plan.toml", "--web", "here"], "--web here is no place to listen on"),
+        (["run", "plan.toml", "--unattended", "--redo", "4"], "--redo 4 is no place of the plan: 0.5 m, 3 m"),
+        (["run", "plan.toml", "--unattended", "--record", "/nowhere/x.db"], "can't open the sweep"),
+        (["plan", "plan.db"], "there is no plan.db"),
+        (["agent", "--config", "none.toml"], "there is no none.toml"),
+    ],
+)
+def test_what_can_not_be_used_is_said_in_one_line(
+    words: list[str], said: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    assert main(["sweep", *words]) == 2
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert printed.err.count("\n") == 1
+
+
+def test_a_plan_is_printed_and_checked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", "plan"]) == 0
+    (folder / "new.toml").write_text(capsys.readouterr().out)
+    assert main(["sweep", "plan", str(folder / "new.toml")]) == 0
+    assert "6 places, 360 runs, 56 minutes of packets" in capsys.readouterr().out
