@@ -103,6 +103,7 @@ def test_two_nodes_see_each_other_with_name_profile_and_rssi(nodes: Nodes) -> No
     assert sees_anew(alice, bob)["sightings"][bob.address]["rssi"] < near["rssi"] - 3
 
 
+@pytest.mark.long
 def test_between_pause_and_resume_a_node_neither_advertises_nor_scans(nodes: Nodes) -> None:
     alice, bob = nodes
     bob.until(advertises())
@@ -187,6 +188,7 @@ def test_a_daemon_that_is_killed_leaves_no_advertisement_behind(nodes: Nodes) ->
     assert bob.lab.run("bob", instances).check().split() == ["y", "0"]
 
 
+@pytest.mark.long
 def test_without_bluezero_raw_hci_advertises_and_says_so_once(nodes: Nodes) -> None:
     alice, bob = nodes
     missing = "mkdir -p /run/no; echo 'raise ImportError(\"no bluezero here\")' >/run/no/bluezero.py"

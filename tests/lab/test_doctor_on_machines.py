@@ -91,6 +91,7 @@ def test_on_a_good_machine_nothing_fails_and_all_is_seen(doctor: Callable[..., D
     assert f"{lab.address('alice')} is not known yet" in found.checks["Pairing"]["finding"]
 
 
+@pytest.mark.long
 def test_without_root_it_says_what_it_could_not_see(doctor: Callable[..., Diagnosis]) -> None:
     found = doctor(before="setpriv --reuid=nobody --regid=nogroup --clear-groups env HOME=/tmp")
     assert found.failures == set()
@@ -101,6 +102,7 @@ def test_without_root_it_says_what_it_could_not_see(doctor: Callable[..., Diagno
     assert found.checks["Advertising"]["verdict"] == "ok"
 
 
+@pytest.mark.long
 def test_a_blocked_radio_is_named(doctor: Callable[..., Diagnosis], broken: Callable[[str, str], None]) -> None:
     broken("echo 1 >/sys/class/rfkill/rfkill0/soft", "echo 0 >/sys/class/rfkill/rfkill0/soft; hciconfig hci0 up; true")
     found = doctor()

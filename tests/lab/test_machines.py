@@ -64,7 +64,7 @@ os.system("hcitool con"); s.sendall(b"end"); print(got == data[::-1])
     assert bob == "b'end'\n"
 
 
-@pytest.mark.parametrize("flushable", [False, True])
+@pytest.mark.parametrize("flushable", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_only_flushable_l2cap_packets_are_lost(lab: RunningLab, flushable: bool) -> None:
     """BT_FLUSHABLE (274, 8) and a flush timeout of one slot: each SDU is tried once. 3 sigma of 400 at 20 % is 6 %."""
     lab.set_loss(bob=0.2)
