@@ -1,13 +1,11 @@
 """Nodes on virtual Pis: what a round costs against a plain echo on the same link, memory, start-up.
 
 A virtual Pi's CPU is emulated, some 70 times slower at Python than the computer it runs on, while its radio keeps the
-air's real slots; no Pi is like that. So what is held is the node's work for a round on this computer's own CPU against
-the time of an echo on the air, and the ratio on the machines is only shown.
+air's real slots; no Pi is like that, and what a round costs is told by test_rounds.py. Here it may not get worse.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import statistics
 import sys
@@ -18,16 +16,12 @@ from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).parents[1] / "tests"
-sys.path += [str(TESTS / "lab"), str(TESTS / "node")]
-from lab_nodes import Nodes  # noqa: E402
-from node_world import World, connected  # noqa: E402
-from running_lab import RunningLab  # noqa: E402
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "lab"))
+from lab_nodes import Nodes
+from running_lab import RunningLab
 
 PROGRAM = Path(__file__).with_name("rounds_on_machines.py")
 BLOCKS = 10
-ROUNDS = 1000
-SLOWER_AT_MOST = 0.15
 IDLE_KIB = 60 << 10
 BUSY_KIB = 64 << 10
 BOOT_S = 25.0
@@ -58,33 +52,14 @@ def medians(lab: RunningLab, durability: str) -> dict[str, float]:
     return {way: 1000 * statistics.median(times) for way, times in seconds.items()}
 
 
-def work_of_a_round(folder: Path, durability: str) -> float:
-    """Milliseconds of this computer's CPU for both nodes' share of one message, in memory's air."""
-
-    async def main() -> float:
-        world = World(folder, session__durability=durability)
-        async with world.pair() as (alice, bob):
-            await connected(alice, bob)
-            began = time.process_time()
-            for number in range(ROUNDS):
-                await alice.send("bob", bytes(64), until="acknowledged")
-                if number % 100 == 0:
-                    async for received in bob.inbox(None, 0, follow=False):
-                        bob.acknowledge(received.id)
-            return 1000 * (time.process_time() - began) / ROUNDS
-
-    return asyncio.run(main())
-
-
-@pytest.mark.parametrize("durability", ["every-W", "every-message"])
-def test_a_nodes_round_takes_little_more_than_an_echo(lab: RunningLab, tmp_path: Path, durability: str) -> None:
-    on_machines = medians(lab, durability)
-    work = work_of_a_round(tmp_path, durability)
-    echo = on_machines["echo"]
-    print(f"\n{durability}: medians on virtual Pis", {way: f"{ms:.1f} ms" for way, ms in on_machines.items()})
-    print(f"slower there: session {on_machines['session'] / echo - 1:.0%}, node {on_machines['node'] / echo - 1:.0%}")
-    print(f"work of both nodes on this CPU: {work:.2f} ms, {work / echo:.1%} of the echo")
-    assert work / echo <= SLOWER_AT_MOST
+@pytest.mark.parametrize(("durability", "most"), [("every-W", 2.0), ("every-message", 3.0)])
+def test_a_round_on_an_emulated_cpu_gets_no_slower(lab: RunningLab, durability: str, most: float) -> None:
+    median = medians(lab, durability)
+    print(f"\n{durability}: medians on virtual Pis", {way: f"{ms:.1f} ms" for way, ms in median.items()})
+    print(
+        f"times an echo: session {median['session'] / median['echo']:.2f}, node {median['node'] / median['echo']:.2f}"
+    )
+    assert median["node"] <= most * median["echo"]
 
 
 def test_three_machines_are_up_soon(tmp_path: Path) -> None:
