@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -110,7 +111,7 @@ def _report(args: Namespace) -> int:
     path, when = find_path(args.config), time.strftime("%Y-%m-%d %H:%M:%S %z")
     parts = [REPORT_HEAD.format(when=when, redacted=REDACTED if args.redact else NOT_REDACTED)]
     for heading, make in sections(path, node_client(args, lenient=True)):
-        with progress(lambda heading=heading: f"{heading} ..."):  # type: ignore[misc]
+        with progress(partial(str, f"reading: {heading}")):
             parts.append(f"== {heading}\n\n{text_of(make)}\n")
     text = "\n".join(parts)
     if args.redact:

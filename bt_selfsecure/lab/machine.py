@@ -21,7 +21,7 @@ DISK_MEGABYTES: Final = 64
 """What the machine may keep: link keys and the node's state."""
 BOOT_SECONDS: Final = 180.0
 """After this a boot has failed. 8 to 20 s are usual; a loaded host may need much longer."""
-SYSTEM_BOOT_SECONDS: Final = 600.0
+SYSTEM_BOOT_SECONDS: Final = 1200.0
 """The same with systemd, where 50 s are usual."""
 STOP_SECONDS: Final = 90.0
 """Then the plug is pulled. A machine without systemd takes one."""

@@ -19,6 +19,8 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX: Final = "bt_selfsecure_"
 
 Sample = tuple[dict[str, str], float]
+Read = Callable[[dict[str, Any]], Iterator[Sample]]
+"""The samples of one metric, from a status."""
 
 
 @dataclass(slots=True)
@@ -40,7 +42,7 @@ def burst_loss(key: dict[str, Any]) -> float:
     return 1 - key["received"] / key["sent"] if key["sent"] else 0.0
 
 
-def _of_peers(read: Callable[[dict[str, Any]], float | None]) -> Callable[[dict[str, Any]], Iterator[Sample]]:
+def _of_peers(read: Callable[[dict[str, Any]], float | None]) -> Read:
     """One sample a peer, where there is one to read."""
 
     def samples(status: dict[str, Any]) -> Iterator[Sample]:
@@ -51,23 +53,27 @@ def _of_peers(read: Callable[[dict[str, Any]], float | None]) -> Callable[[dict[
     return samples
 
 
-def _of_keys(read: Callable[[dict[str, Any]], float]) -> Callable[[dict[str, Any]], Iterator[Sample]]:
+def _of_keys(read: Callable[[dict[str, Any]], float]) -> Read:
     return _of_peers(lambda peer: read(peer["key"]) if peer["key"] else None)
 
 
-def _of_node(read: Callable[[dict[str, Any]], float]) -> Callable[[dict[str, Any]], Iterator[Sample]]:
+def _of_node(read: Callable[[dict[str, Any]], float]) -> Read:
     return lambda status: iter([({}, read(status))])
 
 
-def _two_ways(**reads: Callable[[dict[str, Any]], float]) -> Callable[[dict[str, Any]], Iterator[Sample]]:
-    """Out and in."""
+def _two_ways(table: str, out: str, into: str) -> Read:
+    """Two figures of a table in each peer's status."""
 
     def samples(status: dict[str, Any]) -> Iterator[Sample]:
         for peer in status["peers"]:
-            for direction, read in reads.items():
-                yield {"peer": peer["name"], "direction": direction}, read(peer)
+            for direction, figure in (("out", out), ("in", into)):
+                yield {"peer": peer["name"], "direction": direction}, peer[table][figure]
 
     return samples
+
+
+def _counted(figure: str) -> Read:
+    return _of_peers(lambda peer: peer["counts"][figure])
 
 
 def _rejections(status: dict[str, Any]) -> Iterator[Sample]:
@@ -80,7 +86,7 @@ def _build(status: dict[str, Any]) -> Iterator[Sample]:
     yield {"version": status["version"]}, 1
 
 
-METRICS: Final[tuple[tuple[str, str, str, Callable[[dict[str, Any]], Iterator[Sample]]], ...]] = (
+METRICS: Final[tuple[tuple[str, str, str, Read], ...]] = (
     ("build_info", "gauge", "The program's version; always 1.", _build),
     ("healthy", "gauge", "1 if the node has no problem.", _of_node(lambda status: status["healthy"])),
     ("uptime_seconds", "gauge", "Since the node started.", _of_node(lambda status: status["uptime_s"])),
@@ -89,34 +95,34 @@ METRICS: Final[tuple[tuple[str, str, str, Callable[[dict[str, Any]], Iterator[Sa
         "rounds_total",
         "counter",
         "Rounds that were completed: acknowledged (out), accepted (in).",
-        _two_ways(out=lambda peer: peer["counts"]["rounds_out"], **{"in": lambda peer: peer["counts"]["rounds_in"]}),
+        _two_ways("counts", "rounds_out", "rounds_in"),
     ),
-    ("data_frames_total", "counter", "Data frames sent.", _of_peers(lambda peer: peer["counts"]["frames"])),
+    ("data_frames_total", "counter", "Data frames sent.", _counted("frames")),
     (
         "retransmissions_total",
         "counter",
         "Data frames sent again; divided by data_frames_total: the share of attempts or acknowledgements lost.",
-        _of_peers(lambda peer: peer["counts"]["retransmissions"]),
+        _counted("retransmissions"),
     ),
     (
         "resynchronisations_total",
         "counter",
         "Times that a direction went on from a common checkpoint.",
-        _of_peers(lambda peer: peer["counts"]["resynchronisations"]),
+        _counted("resynchronisations"),
     ),
     (
         "establishments_total",
         "counter",
         "Keys that were agreed on.",
-        _of_peers(lambda peer: peer["counts"]["establishments"]),
+        _counted("establishments"),
     ),
     (
         "failed_establishments_total",
         "counter",
         "Establishments that ended without a key.",
-        _of_peers(lambda peer: peer["counts"]["failed_establishments"]),
+        _counted("failed_establishments"),
     ),
-    ("links_total", "counter", "Links that were opened.", _of_peers(lambda peer: peer["counts"]["links"])),
+    ("links_total", "counter", "Links that were opened.", _counted("links")),
     ("rejected_frames_total", "counter", "Frames from the air that changed nothing.", _rejections),
     (
         "key_secret_bits",
@@ -131,7 +137,7 @@ METRICS: Final[tuple[tuple[str, str, str, Callable[[dict[str, Any]], Iterator[Sa
         "queued_messages",
         "gauge",
         "Messages that wait, for the peer (out) or for a reader here (in).",
-        _two_ways(out=lambda peer: peer["queues"]["outbox"], **{"in": lambda peer: peer["queues"]["inbox"]}),
+        _two_ways("queues", "outbox", "inbox"),
     ),
     (
         "journal_commit_seconds_count",

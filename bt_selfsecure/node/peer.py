@@ -77,9 +77,8 @@ class Peer:
         self._pumping = asyncio.Lock()
         self._again = False
         self._links = PeerLinks(name, self._start, self._on_data, self._on_unlinked)
-        self._establishing = Establishing(
-            node, name, address, self.counts, self._links, self._start, self._on_burst, self.wake
-        )
+        wiring = self._links, self._start, self._on_burst, self.wake
+        self._establishing = Establishing(node, name, address, self.counts, *wiring)
         self._session = PeerSession(
             node,
             name,

@@ -9,13 +9,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
 from bt_selfsecure import __version__
-from bt_selfsecure.errors import BtSelfSecureError
+from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.node.client import NodeClient
+from bt_selfsecure.node.config import NodeTable
 from bt_selfsecure.node.config_file import read, render
 from bt_selfsecure.node.redaction import Redactor
 
@@ -24,6 +26,7 @@ LOG_LINES: Final = 500
 COMMAND_S: Final = 90.0
 """The doctor tries to advertise."""
 PACKAGES: Final = ("aiohttp", "bleak", "bluezero", "cryptography", "dbus-fast", "pyroute2")
+VERSION_COMMANDS: Final[tuple[Sequence[str], ...]] = (("systemctl", "--version"), ("bluetoothctl", "--version"))
 NAMED: Final = re.compile(r"""^\s*name\s*=\s*["']([^"']+)["']""", re.MULTILINE)
 TABLE_HEAD: Final = re.compile(r"^\s*\[\[?([a-z0-9_]+)\]\]?", re.MULTILINE)
 
@@ -35,7 +38,7 @@ def sections(config: Path, client: NodeClient) -> Iterator[Section]:
     yield "versions", _versions
     yield "configuration", lambda: _configuration(config)
     yield "status", lambda: json.dumps(client.status(), indent=1)
-    yield "doctor", lambda: _output(sys.executable, "-m", "bt_selfsecure.cli.main", "doctor")
+    yield "doctor", lambda: _doctor(config)
     yield "unit", lambda: _output("systemctl", "status", "--no-pager", "--full", "--lines=0", UNIT)
     yield "log of the node", lambda: _journal("--unit", UNIT, "--lines", str(LOG_LINES))
     yield "log of the kernel", lambda: _journal("--dmesg", "--grep", "bluetooth|hci[0-9]", "--lines", "100")
@@ -74,7 +77,7 @@ def _versions() -> str:
         f"Python {platform.python_version()} on {platform.system()} {platform.release()} {platform.machine()}",
         _first_line("/proc/device-tree/model", "the board has no device tree"),
         _os_name(),
-        *(text_of(lambda command=command: _output(*command).splitlines()[0]) for command in VERSION_COMMANDS),  # type: ignore[misc]
+        *(text_of(partial(_output, *command)).partition("\n")[0] for command in VERSION_COMMANDS),
     ]
     for name in PACKAGES:
         try:
@@ -82,9 +85,6 @@ def _versions() -> str:
         except PackageNotFoundError:
             lines.append(f"{name} is not installed")
     return "\n".join(lines)
-
-
-VERSION_COMMANDS: Final[tuple[Sequence[str], ...]] = (("systemctl", "--version"), ("bluetoothctl", "--version"))
 
 
 def _first_line(path: str, otherwise: str) -> str:
@@ -105,6 +105,14 @@ def _configuration(path: Path) -> str:
     """What differs from the defaults, with its line."""
     lines = render(read(path), origin=True).splitlines()
     return "\n".join(line for line in lines if line and not line.startswith("#"))
+
+
+def _doctor(path: Path) -> str:
+    try:
+        adapter = read(path).config.node.adapter
+    except UsageError:
+        adapter = NodeTable().adapter
+    return _output(sys.executable, "-m", "bt_selfsecure.cli.main", "doctor", "--adapter", adapter)
 
 
 def _journal(*words: str) -> str:

@@ -65,7 +65,8 @@ def _replace(source: Path, directory: Path) -> Path | None:
     owner = directory.stat()
     with _beside(target) as new:
         new.write_bytes(source.read_bytes())
-        os.chown(new, owner.st_uid, owner.st_gid)
+        for made in (new, directory / journal.LOCK):  # by root, perhaps, and the node is not root
+            os.chown(made, owner.st_uid, owner.st_gid)
         _sync(new)
         if target.exists():
             with contextlib.closing(sqlite3.connect(target)) as database, contextlib.suppress(sqlite3.Error):

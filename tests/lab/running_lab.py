@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bt_selfsecure.lab.client import LabClient, LabError
 
-BOOT_SECONDS = 700
+BOOT_SECONDS = 1300
 CLEAN_AIR = 0.0
 
 

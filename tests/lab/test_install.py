@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 VERSION = "bt_selfsecure/__init__.py"
 DAEMON = "bt_selfsecure/node/daemon.py"
+METRICS = "/run/bt-selfsecure/node.prom"
 PEER_IN_README = "B8:27:EB:12:34:56"
 
 
@@ -178,7 +179,8 @@ def test_an_authentication_key_stays_roots_and_proves_the_peer(pis: DebianPis) -
         secret = f"/etc/bt-selfsecure/keys/{peer}"
         line = f'authentication_key_file = "/run/credentials/bt-selfsecure.service/keys_{peer}"'
         script = f"yes key | head -c 32 >{secret}; chmod 600 {secret}; echo '{line}' >>/etc/bt-selfsecure/node.toml"
-        pis.lab.run(name, f"{script}; systemctl restart bt-selfsecure").check()
+        metrics = f"sed -i 's|^#metrics_file .*|metrics_file = \"{METRICS}\"|' /etc/bt-selfsecure/node.toml"
+        pis.lab.run(name, f"{script}; {metrics}; systemctl restart bt-selfsecure").check()
         return str(peer)
 
     peer = pis.on_all(configure)[0]
@@ -205,7 +207,8 @@ def test_the_journal_has_the_fields_and_a_report_and_a_backup_are_made_while_it_
         assert "bt_selfsecure.node.establishing: <peer 1>: key " in report
         assert not re.search(r"(?:[0-9A-F]{2}:){5}[0-9A-F]{2}", report)
         assert pis.as_user(name, "bt-selfsecure log-level debug && bt-selfsecure log-level info").status == 0
-        assert 'bt_selfsecure_connected{peer="' in pis.as_user(name, "bt-selfsecure metrics").check()
+        for figures in ("bt-selfsecure metrics", f"cat {METRICS}"):
+            assert 'bt_selfsecure_connected{peer="' in pis.as_user(name, figures).check()
         pis.as_user(name, "sudo bt-selfsecure backup /root/node.backup").check()
 
     pis.on_all(operate)

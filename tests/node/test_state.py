@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import stat
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from node_world import World, connected, fingerprint, peer_of, read, record_secrets, send_all, until, virtual
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.node.journal import FILE, Journal
+from bt_selfsecure.node.journal import FILE, LOCK, Journal
 from bt_selfsecure.node.state import backup, restore
 
 
@@ -126,6 +127,17 @@ def test_a_new_card_without_a_state_takes_a_backup(tmp_path: Path) -> None:
     backup(tmp_path / "state", tmp_path / "copy")
     assert restore(tmp_path / "copy", tmp_path / "new") is None
     Journal(tmp_path / "new", sync_each=False).close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_root_restores_belongs_to_the_nodes_user(tmp_path: Path) -> None:
+    Journal(tmp_path / "state", sync_each=False).close()
+    backup(tmp_path / "state", tmp_path / "copy")
+    (tmp_path / "new").mkdir()
+    os.chown(tmp_path / "new", 1234, 5678)
+    restore(tmp_path / "copy", tmp_path / "new")
+    owners = {path.name: (path.stat().st_uid, path.stat().st_gid) for path in (tmp_path / "new").iterdir()}
+    assert owners == dict.fromkeys((FILE, LOCK), (1234, 5678))
 
 
 def test_what_is_no_backup_is_refused_and_the_state_stays(tmp_path: Path) -> None:
