@@ -76,7 +76,8 @@ def compared(rows: list[Row]) -> str:
             f"{'-' if share is None else _percent(share):>9}" for share in (row.a, row.b)
         )
         if row.difference is not None and row.low is not None and row.high is not None:
-            line += f"{100 * row.difference:>+8.2f} %  {100 * row.low:+.2f} to {100 * row.high:+.2f}{' *' * bool(row.differs)}"
+            line += f"{100 * row.difference:>+8.2f} %  {100 * row.low:+.2f} to {100 * row.high:+.2f}"
+            line += " *" if row.differs else ""
         lines.append(line)
     return "\n".join(lines)
 

@@ -69,8 +69,8 @@ def loss_by_distance(analysis: Analysis) -> Figure | None:
 
 def _label(analysis: Analysis, name: str, kind: Kind, kinds: Sequence[Kind]) -> str:
     bearer, size, packets = kind
-    part = analysis.roles.get(name)
-    words = [name if part is None or part == name else f"{name} ({part})"]
+    parts = {part for roles in analysis.roles.values() for who, part in roles.items() if who == name}
+    words = [name if not parts or parts == {name} else f"{name} ({' or '.join(sorted(parts))})"]
     if len(kinds) > 1:
         words.append(f"{packets} packets" if packets else "")
         words += [f"{bearer}"] * (len({each[0] for each in kinds}) > 1)
@@ -145,7 +145,7 @@ def _map(cells: dict[tuple[int, int], Pair], rows: list[str], columns: list[str]
 
 def bits_by_distance(analysis: Analysis) -> Figure | None:
     """Secret bits of the weakest run against distance, of each pair that the plan names (else of all)."""
-    pairs = [pair for pair in planned(analysis) if pair.setting.distance_m is not None]
+    pairs = [pair for pair in analysis.planned() if pair.setting.distance_m is not None]
     if len({pair.setting.distance_m for pair in pairs}) < 2:
         return None
     lines: dict[tuple[str, str], list[Pair]] = defaultdict(list)
@@ -251,12 +251,6 @@ FIGURES: Final[dict[str, tuple[str, Drawing]]] = {
     "loss-by-rssi": ("Loss against signal strength", loss_by_rssi),
 }
 """Name of the file: title, and what draws it (None where the sweep has nothing to draw)."""
-
-
-def planned(analysis: Analysis) -> list[Pair]:
-    """The pairs whose Bob and Eve the plan names; all where it names none."""
-    named = [p for p in analysis.pairs if analysis.roles.get(p.bob) == "bob" and analysis.roles.get(p.eve) == "eve"]
-    return named or analysis.pairs
 
 
 def drawn(analysis: Analysis) -> Iterator[tuple[str, str]]:
