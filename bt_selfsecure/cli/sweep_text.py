@@ -69,10 +69,10 @@ def table(analysis: Analysis) -> str:
 
 def compared(rows: list[Row]) -> str:
     """Both sweeps in columns, a line a figure."""
-    lines = [f"{'metres':>7}  {'figure':<30}{'A':>9}{'B':>9}{'B - A':>10}  95 %"]
+    lines = [f"{'metres':>7}  {'figure':<26}{'A':>9}{'B':>9}{'B - A':>10}  95 %"]
     for row in rows:
         metres = "-" if row.distance_m is None else f"{row.distance_m:g}"
-        line = f"{metres:>7}  {row.figure[:29]:<30}" + "".join(
+        line = f"{metres:>7}  {row.figure[:25]:<26}" + "".join(
             f"{'-' if share is None else _percent(share):>9}" for share in (row.a, row.b)
         )
         if row.difference is not None and row.low is not None and row.high is not None:

@@ -356,7 +356,8 @@ def _plan(plan: Mapping[str, Any]) -> str:
     for name, table in plan.items():
         lines += [f"[{name}]"] if isinstance(table, Mapping) else []
         for key, value in table.items() if isinstance(table, Mapping) else [(name, table)]:
-            lines += [f"{key} = {toml(tuple(value) if isinstance(value, list) else value)}"] * (value not in ([], None))
+            text = f"[{', '.join(map(toml, value))}]" if isinstance(value, list) else toml(value)
+            lines += [f"{key} = {text}"] * (value not in ([], None))
         lines.append("")
     return "\n".join(lines)
 
