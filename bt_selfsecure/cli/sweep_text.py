@@ -69,14 +69,15 @@ def table(analysis: Analysis) -> str:
 
 def compared(rows: list[Row]) -> str:
     """Both sweeps in columns, a line a figure."""
-    lines = [f"{'metres':>7}  {'figure':<30}{'A':>9}{'B':>9}{'B - A':>10}  95 %"]
+    lines = [f"{'metres':>7}  {'figure':<26}{'A':>9}{'B':>9}{'B - A':>10}  95 %"]
     for row in rows:
         metres = "-" if row.distance_m is None else f"{row.distance_m:g}"
-        line = f"{metres:>7}  {row.figure[:29]:<30}" + "".join(
+        line = f"{metres:>7}  {row.figure[:25]:<26}" + "".join(
             f"{'-' if share is None else _percent(share):>9}" for share in (row.a, row.b)
         )
         if row.difference is not None and row.low is not None and row.high is not None:
-            line += f"{100 * row.difference:>+8.2f} %  {100 * row.low:+.2f} to {100 * row.high:+.2f}{' *' * bool(row.differs)}"
+            line += f"{100 * row.difference:>+8.2f} %  {100 * row.low:+.2f} to {100 * row.high:+.2f}"
+            line += " *" if row.differs else ""
         lines.append(line)
     return "\n".join(lines)
 
@@ -94,10 +95,10 @@ def _listeners(rows: list[Listener]) -> Iterator[str]:
 
 def _pairs(pairs: list[Pair]) -> Iterator[str]:
     weakest = sorted(pairs, key=lambda pair: (pair.secret_bits, pair.bound))
-    yield f"  {'Bob':<11}{'Eve':<11}{'e|B':>7}  {'95 %':<15}{'phi':>6}{'broken':>8}{'bits':>6}{'N: 128':>8} verdict"
+    yield f"  {'Bob':<9}{'Eve':<9}{'e|B':>7}  {'95 %':<15}{'phi':>6}{'broken':>8}{'bits':>6}{'N: 128':>8} verdict"
     for pair in weakest[:MOST_PAIRS]:
         yield (
-            f"  {pair.bob[:10]:<11}{pair.eve[:10]:<11}{_percent(pair.e_given_b):>7}"
+            f"  {pair.bob[:8]:<9}{pair.eve[:8]:<9}{_percent(pair.e_given_b):>7}"
             f"  {_interval(pair.ci_low, pair.ci_high):<15}{pair.phi:>6.2f}{f'{pair.runs_broken}/{pair.runs}':>8}"
             f"{pair.secret_bits:>6.0f}{_count(pair.packets_to_send['128']):>8} {pair.verdict}"
         )
@@ -135,6 +136,8 @@ def _by_distance(analysis: Analysis) -> Iterator[str]:
 
 
 def _percent(share: float) -> str:
+    if share > 0.9999:
+        return "100 %"
     return f"{100 * share:.2f} %" if share >= 0.001 or share == 0 else f"{100 * share:.0e} %"
 
 

@@ -242,15 +242,18 @@ def _each_run(one: Counts) -> Iterator[OneRun]:
             )
 
 
-def _roles(settings: list[Counts]) -> dict[str, str]:
-    told: dict[str, set[str]] = {}
-    for run in (run for one in settings for run in one.runs):
-        roles = run.info.notes.get("roles")
+def _roles(settings: list[Counts]) -> dict[str, dict[str, str]]:
+    told: dict[tuple[str, str], set[str]] = {}
+    for info in (run.info for one in settings for run in one.runs):
+        roles = info.notes.get("roles")
         if isinstance(roles, dict):
-            parts = [(roles.get("bob"), "bob"), *((eve, "eve") for eve in roles.get("eves", ()))]
-            for name, part in parts:
-                told.setdefault(str(name), set()).add(part)
-    return {name: parts.pop() for name, parts in told.items() if len(parts) == 1}
+            for name, part in ((roles.get("bob"), "bob"), *((eve, "eve") for eve in roles.get("eves", ()))):
+                told.setdefault((info.sender, str(name)), set()).add(part)
+    by_sender: dict[str, dict[str, str]] = {}
+    for (sender, name), parts in told.items():
+        if len(parts) == 1:
+            by_sender.setdefault(sender, {})[name] = parts.pop()
+    return by_sender
 
 
 def _distance(one: Counts, name: str) -> float | None:

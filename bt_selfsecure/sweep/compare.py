@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.sweep.results import Analysis
+from bt_selfsecure.sweep.results import Analysis, Listener, Pair
 
 TABLE = {"distance_m", "packets", "loss"}
 """Columns of figures that were read off a paper; packets is sent in all, over the repeats."""
@@ -61,15 +61,15 @@ def figures_of(analysis: Analysis) -> Figures:
     """
     sums: dict[tuple[float | None, str], list[int]] = defaultdict(lambda: [0, 0])
 
-    def name(listener: str) -> str:
-        return analysis.roles.get(listener, listener)
+    def name(row: Listener | Pair, listener: str) -> str:
+        return analysis.part(row.setting, listener) or listener
 
     for row in analysis.listeners:
-        total = sums[row.setting.distance_m, f"{name(row.listener)} lost"]
+        total = sums[row.setting.distance_m, f"{name(row, row.listener)} lost"]
         total[0] += row.sent - row.heard
         total[1] += row.sent
     for pair in analysis.pairs:
-        total = sums[pair.setting.distance_m, f"{name(pair.eve)} missed of {name(pair.bob)}'s"]
+        total = sums[pair.setting.distance_m, f"{name(pair, pair.eve)} missed of {name(pair, pair.bob)}'s"]
         total[0] += pair.eve_missed_given_bob
         total[1] += pair.bob_heard
     return {key: Measured(*counts) for key, counts in sums.items()}
@@ -109,7 +109,11 @@ def compare(a: Figures, b: Figures) -> Iterator[Row]:
             low, high = _interval(one, other)
             yield Row(*key, one.share, other.share, other.share - one.share, low, high, not low <= 0 <= high)
         else:
-            yield Row(*key, one and one.share, other and other.share, None, None, None, None)
+            yield Row(*key, _share(one), _share(other), None, None, None, None)
+
+
+def _share(one: Measured | None) -> float | None:
+    return one.share if one and one.of else None
 
 
 def _interval(a: Measured, b: Measured) -> tuple[float, float]:

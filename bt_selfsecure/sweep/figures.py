@@ -25,6 +25,8 @@ MOST_COLUMNS: Final = 8
 """Of a map with a column a setting; more settings, and it shows the pairs of all of them together."""
 INK: Final = 0.55
 """Cells darker than this share of the scale take white figures."""
+LONGEST: Final = 14
+"""Letters of a listener's name."""
 PRINT_DPI: Final = 200
 
 Kind = tuple[str, int, int]
@@ -69,8 +71,8 @@ def loss_by_distance(analysis: Analysis) -> Figure | None:
 
 def _label(analysis: Analysis, name: str, kind: Kind, kinds: Sequence[Kind]) -> str:
     bearer, size, packets = kind
-    part = analysis.roles.get(name)
-    words = [name if part is None or part == name else f"{name} ({part})"]
+    parts = {part for roles in analysis.roles.values() for who, part in roles.items() if who == name}
+    words = [_clip(name) if not parts or parts == {name} else f"{_clip(name)} ({' or '.join(sorted(parts))})"]
     if len(kinds) > 1:
         words.append(f"{packets} packets" if packets else "")
         words += [f"{bearer}"] * (len({each[0] for each in kinds}) > 1)
@@ -86,7 +88,7 @@ def joint_loss_map(analysis: Analysis) -> Figure | None:
     if len(settings) == 1:
         names = sorted({pair.bob for pair in analysis.pairs})
         cells = {(names.index(p.bob), names.index(p.eve)): p for p in analysis.pairs}
-        return _map(cells, [f"Bob {name}" for name in names], names, "Eve")
+        return _map(cells, [f"Bob {_clip(name)}" for name in names], [_clip(name) for name in names], "Eve")
     pairs = sorted({(pair.bob, pair.eve) for pair in analysis.pairs})[:24]
     short = _short(settings)
     shown = sorted(set(short.values()), key=list(short.values()).index)
@@ -94,7 +96,7 @@ def joint_loss_map(analysis: Analysis) -> Figure | None:
     for pair in sorted(analysis.pairs, key=lambda pair: -pair.e_given_b):  # the worst of a cell stays
         if (pair.bob, pair.eve) in pairs:
             cells[pairs.index((pair.bob, pair.eve)), shown.index(short[pair.setting])] = pair
-    return _map(cells, [f"Bob {bob}, Eve {eve}" for bob, eve in pairs], shown, "")
+    return _map(cells, [f"Bob {_clip(bob)}, Eve {_clip(eve)}" for bob, eve in pairs], shown, "")
 
 
 def _short(settings: Sequence[Setting]) -> dict[Setting, str]:
@@ -145,7 +147,7 @@ def _map(cells: dict[tuple[int, int], Pair], rows: list[str], columns: list[str]
 
 def bits_by_distance(analysis: Analysis) -> Figure | None:
     """Secret bits of the weakest run against distance, of each pair that the plan names (else of all)."""
-    pairs = [pair for pair in planned(analysis) if pair.setting.distance_m is not None]
+    pairs = [pair for pair in analysis.planned() if pair.setting.distance_m is not None]
     if len({pair.setting.distance_m for pair in pairs}) < 2:
         return None
     lines: dict[tuple[str, str], list[Pair]] = defaultdict(list)
@@ -253,12 +255,6 @@ FIGURES: Final[dict[str, tuple[str, Drawing]]] = {
 """Name of the file: title, and what draws it (None where the sweep has nothing to draw)."""
 
 
-def planned(analysis: Analysis) -> list[Pair]:
-    """The pairs whose Bob and Eve the plan names; all where it names none."""
-    named = [p for p in analysis.pairs if analysis.roles.get(p.bob) == "bob" and analysis.roles.get(p.eve) == "eve"]
-    return named or analysis.pairs
-
-
 def drawn(analysis: Analysis) -> Iterator[tuple[str, str]]:
     """Name and SVG of each figure that there is."""
     for name, (title, draw) in FIGURES.items():
@@ -289,9 +285,13 @@ def save(analysis: Analysis, directory: Path) -> list[Path]:
     return paths
 
 
+def _clip(name: str) -> str:
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
 def _by_listener(rows: Sequence[OneRun]) -> list[tuple[str, list[OneRun]]]:
     names = sorted({row.listener for row in rows})
-    return [(name, [row for row in rows if row.listener == name]) for name in names]
+    return [(_clip(name), [row for row in rows if row.listener == name]) for name in names]
 
 
 def _axes(height: float) -> tuple[Figure, Axes]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from bt_selfsecure import __version__
 from bt_selfsecure.look import figure, page
 from bt_selfsecure.node.tables import toml
-from bt_selfsecure.sweep.figures import drawn, planned
+from bt_selfsecure.sweep.figures import drawn
 from bt_selfsecure.sweep.results import BITS, Analysis, Pair
 from bt_selfsecure.sweep.store import Store, StoredRun
 
@@ -56,7 +56,7 @@ def _head(analysis: Analysis, runs: Sequence[StoredRun]) -> str:
     times = sorted(run.info.started for run in runs if run.info.started)
     when = f", {times[0]:%Y-%m-%d %H:%M} to {times[-1]:%Y-%m-%d %H:%M} UTC" if times else ""
     bearers = " and ".join(sorted({row.setting.bearer for row in analysis.listeners}))
-    pairs = planned(analysis)
+    pairs = analysis.planned()
     worst = min(pairs, key=lambda pair: (pair.secret_bits, pair.bound), default=None)
     distances = sorted({row.distance_m for row in analysis.each_run if row.distance_m is not None})
     facts = [
@@ -107,8 +107,10 @@ def _case(pair: Pair) -> str:
 
 def _what_this_is(analysis: Analysis) -> str:
     parts = "".join(
-        f"<li><b>{escape(name)}</b> is {'Bob' if part == 'bob' else 'an Eve'} by the plan.</li>"
-        for name, part in sorted(analysis.roles.items())
+        f"<li>When <b>{escape(sender)}</b> sends, "
+        + " and ".join(f"<b>{escape(name)}</b> is {'Bob' if part == 'bob' else 'Eve'}" for name, part in roles.items())
+        + ".</li>"
+        for sender, roles in analysis.roles.items()
     )
     return f"""<h2>What was measured</h2>
 <p>A sender sends runs of numbered packets, one after the other. Radio loses some of them at each listener. Those that
@@ -154,7 +156,7 @@ def _listeners(analysis: Analysis) -> str:
 
 
 def _pairs(analysis: Analysis) -> str:
-    pairs = planned(analysis)
+    pairs = analysis.planned()
     others = [pair for pair in analysis.pairs if pair not in pairs]
     ordered = [*pairs, *others] if others else sorted(pairs, key=lambda pair: (pair.secret_bits, pair.bound))
     names = (
@@ -354,7 +356,8 @@ def _plan(plan: Mapping[str, Any]) -> str:
     for name, table in plan.items():
         lines += [f"[{name}]"] if isinstance(table, Mapping) else []
         for key, value in table.items() if isinstance(table, Mapping) else [(name, table)]:
-            lines += [f"{key} = {toml(tuple(value) if isinstance(value, list) else value)}"] * (value not in ([], None))
+            text = f"[{', '.join(map(toml, value))}]" if isinstance(value, list) else toml(value)
+            lines += [f"{key} = {text}"] * (value not in ([], None))
         lines.append("")
     return "\n".join(lines)
 

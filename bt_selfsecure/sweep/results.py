@@ -194,9 +194,22 @@ class Analysis:
     shares: list[Share]
     loss_by_distance: list[AtDistance]
     each_run: list[OneRun]
-    roles: dict[str, str]
-    """Listener: the part it plays by the plan (bob, eve), where every run says the same."""
+    roles: dict[str, dict[str, str]]
+    """Sender, then listener: the part it plays by the plan (bob or eve), if all runs of this sender say the same."""
     warnings: list[str] = field(default_factory=list)
+
+    def part(self, setting: Setting, listener: str) -> str | None:
+        """What a listener is by the plan: bob, eve, or None if it says nothing."""
+        return self.roles.get(setting.sender, {}).get(listener)
+
+    def planned(self) -> list[Pair]:
+        """The pairs whose Bob and Eve the plan names; all where it names none."""
+        named = [
+            pair
+            for pair in self.pairs
+            if self.part(pair.setting, pair.bob) == "bob" and self.part(pair.setting, pair.eve) == "eve"
+        ]
+        return named or self.pairs
 
     def as_json(self) -> dict[str, Any]:
         """For `json.dumps`: the setting's fields stand beside those of each row."""

@@ -1,0 +1,43 @@
+"""SWEEP.md names everything that there is."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sqlite3
+from pathlib import Path
+
+from bt_selfsecure.sweep.exporting import COLUMNS
+from bt_selfsecure.sweep.results import Analysis, Collusion, Listener, Pair, Setting
+from bt_selfsecure.sweep.store import Store
+
+TEXT = (Path(__file__).parents[2] / "SWEEP.md").read_text()
+NAMED = set(re.findall(r"`(\w+)`", TEXT))
+
+
+def test_every_table_and_column_of_the_record_is_explained(tmp_path: Path) -> None:
+    Store(tmp_path / "sweep.db", create=True).close()
+    section = TEXT.split("## The record")[1].split("\n## ")[0]
+    with sqlite3.connect(tmp_path / "sweep.db") as database:
+        tables = [row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        assert len(tables) == 7
+        for table in tables:
+            rows = section.split(f"\n| `{table}` |")[1]
+            described = re.match(r".*\n(\| \| .*\n)*", rows)
+            assert described
+            for _, column, *_ in database.execute(f"PRAGMA table_info({table})"):
+                assert f"`{column}`" in described[0], (table, column)
+
+
+def test_every_exported_column_and_every_key_of_the_json_is_explained() -> None:
+    exported = TEXT.split("## Exported columns")[1].split("\n## ")[0]
+    assert set(COLUMNS) <= set(re.findall(r"`(\w+)`", exported))
+    for kind in (Pair, Setting):
+        assert {field.name for field in dataclasses.fields(kind)} - {"setting"} <= NAMED
+    told_in_words = {"setting", "eves", "bob_heard", "missed_given_bob", "listener", "distance_m", "runs"}
+    for kind in (Listener, Collusion, Analysis):
+        assert {field.name for field in dataclasses.fields(kind)} - told_in_words <= NAMED | {
+            "sweep",
+            "withdrawn",
+            "roles",
+        }

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from bt_selfsecure.cli.main import main
+from bt_selfsecure.core.losses import clopper_pearson, colluding_probabilities, joint_probabilities
+from bt_selfsecure.errors import UsageError
+from bt_selfsecure.sweep import study
+
+GRID = """[study]
+trials = 40_000
+seed = 7
+bob_loss = [0.1, 0.2]
+eve_loss = [0.05]
+correlation = [0.0, 0.2, 0.95]
+packets = [100]
+eves = [1, 2]
+"""
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> Path:
+    path = tmp_path / "grid.toml"
+    path.write_text(GRID)
+    return path
+
+
+def silent(done: int, of: int) -> None:
+    pass
+
+
+def test_the_simulated_shares_agree_with_the_formula_within_their_intervals(grid: Path, tmp_path: Path) -> None:
+    table = study.run(study.read_grid(grid), tmp_path / "out.parquet", None, silent)
+    assert len(table) == 8  # a correlation of 0.95 is not possible here
+    assert all(row["trials"] == 40_000 for row in table)
+    for row in table:
+        low, high = clopper_pearson(row["broken"], row["trials"], 0.9999)
+        assert low <= row["broken_expected"] <= high
+        assert row["received_mean"] == pytest.approx(100 * (1 - row["bob_loss"]), rel=0.01)
+        assert row["missed_mean"] == pytest.approx(row["received_mean"] * row["e_given_b"], rel=0.05)
+    assert pq.read_table(tmp_path / "out.parquet").to_pylist() == table
+    assert not list(tmp_path.glob("*.pieces"))
+
+
+def test_two_eves_are_drawn_as_two_and_found_as_one_stronger_eve() -> None:
+    from random import Random
+
+    one = joint_probabilities(0.2, 0.3, 0.3)
+    together = colluding_probabilities(one, 2)
+    assert sum(together) == pytest.approx(1)
+    random, counts = Random(3), [0, 0]
+    for _ in range(40_000):
+        bob = random.random() < 0.8
+        misses = one.bob_only / 0.8 if bob else one.neither / 0.2
+        both_miss = random.random() < misses and random.random() < misses
+        counts[0] += bob and both_miss
+        counts[1] += not bob and both_miss
+    assert counts[0] / 40_000 == pytest.approx(together.bob_only, abs=0.004)
+    assert counts[1] / 40_000 == pytest.approx(together.neither, abs=0.004)
+    assert colluding_probabilities(one, 1) == pytest.approx(one)
+
+
+def test_an_interrupted_study_goes_on_and_ends_with_the_same_table(
+    grid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = study.run(study.read_grid(grid), tmp_path / "whole.parquet", None, silent)
+    out = tmp_path / "out.parquet"
+    for stop_after in (1, 4, 9):
+
+        def stop(done: int, of: int, stop_after: int = stop_after) -> None:
+            if done == stop_after:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            study.run(study.read_grid(grid), out, None, stop)
+        with (tmp_path / "out.parquet.pieces").open("a") as kept:
+            kept.write("[[3, 1, 72")  # a line cut off by the plug that was pulled
+    done_before: list[int] = []
+    assert study.run(study.read_grid(grid), out, None, lambda done, of: done_before.append(done)) == whole
+    assert done_before[0] == 9
+    assert out.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    assert not list(tmp_path.glob("*.pieces"))
+
+
+def test_pieces_of_another_grid_are_not_taken(grid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def stop(done: int, of: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        study.run(study.read_grid(grid), grid.with_suffix(".parquet"), None, stop)
+    grid.write_text(GRID.replace("seed = 7", "seed = 8"))
+    assert main(["sweep", "study", str(grid)]) == 2
+    assert "belongs to another grid" in capsys.readouterr().err
+    (tmp_path / "grid.parquet.pieces").write_text("what is this\n")
+    assert main(["sweep", "study", str(grid)]) == 2
+    assert "damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("trials = 40_000", "trials = 0"), r"grid\.toml:2: \[study\] trials"),
+        (("bob_loss = [0.1, 0.2]", "bob_loss = [0.1, 2]"), r"grid\.toml:4: .*bob_loss"),
+        (("packets = [100]", "packet = [100]"), "packet is an unknown key: do you mean packets"),
+        (("packets = [100]", ""), "needs packets"),
+        (("correlation = [0.0, 0.2, 0.95]", "correlation = [0.95]"), "fits none of these losses"),
+        (("[study]", "[survey]"), "unknown"),
+    ],
+)
+def test_a_grid_with_a_fault_is_refused_with_its_line(grid: Path, change: tuple[str, str], words: str) -> None:
+    grid.write_text(GRID.replace(*change))
+    with pytest.raises(UsageError, match=words):
+        study.read_grid(grid)
+
+
+def test_the_command_shows_the_table_and_names_the_file(grid: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    grid.write_text(GRID.replace("40_000", "1000"))
+    assert main(["sweep", "study", str(grid)]) == 0
+    shown = capsys.readouterr().out
+    assert "4 points can't be" in shown
+    assert str(grid.with_suffix(".parquet")) in shown
+    assert max(map(len, shown.splitlines()[:9])) <= 80
+    assert main(["sweep", "study", str(grid), "--out", "x.csv"]) == 2
+
+
+def test_a_scheduler_that_does_not_answer_is_said_in_one_line(
+    grid: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(study, "CONNECT_S", 0.2)
+    assert main(["sweep", "study", str(grid), "--scheduler", "tcp://127.0.0.1:1"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "tcp://127.0.0.1:1" in line
+
+
+# --- A real cluster ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def started(log: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of Dask's own, ended at the end."""
+    with log.open("wb") as output:
+        process = subprocess.Popen([sys.executable, "-m", "dask", *arguments], stdout=output, stderr=output)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def told(log: Path, pattern: str, seconds: float = 60) -> str:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if found := re.search(pattern, log.read_text(errors="replace")):
+            return found[1]
+        time.sleep(0.1)
+    raise AssertionError(log.read_text())
+
+
+@pytest.mark.long
+def test_a_million_establishments_on_a_cluster_with_a_killed_worker_give_the_table_of_one_process(
+    tmp_path: Path,
+) -> None:
+    grid = tmp_path / "million.toml"
+    grid.write_text(
+        "[study]\ntrials = 125_000\nbob_loss = [0.1, 0.2]\neve_loss = [0.05, 0.1]\npackets = [400, 800]\n"
+        "correlation = [0.1]\n"
+    )
+    study_of = study.read_grid(grid)
+    assert study_of.trials * len(study_of.points()[0]) == 1_000_000
+    alone = study.run(study_of, tmp_path / "alone.parquet", None, silent)
+    with ExitStack() as cluster:
+        log = tmp_path / "scheduler.log"
+        cluster.enter_context(started(log, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"))
+        address = told(log, r"Scheduler at:\s+(tcp://\S+)")
+        workers = []
+        for number in range(2):
+            log = tmp_path / f"worker{number}.log"
+            options = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(tmp_path))
+            workers.append(cluster.enter_context(started(log, "worker", address, *options)))
+            told(log, r"(Registered to)")
+        killed_at: list[int] = []
+
+        def kill_one(done: int, of: int) -> None:
+            if not killed_at and done >= of // 3:
+                os.kill(workers[0].pid, signal.SIGKILL)
+                killed_at.append(done)
+
+        table = study.run(study_of, tmp_path / "cluster.parquet", address, kill_one)
+        assert killed_at
+        assert workers[0].wait(10) == -signal.SIGKILL
+    assert table == alone
+    assert (tmp_path / "cluster.parquet").read_bytes() == (tmp_path / "alone.parquet").read_bytes()
