@@ -65,7 +65,7 @@ def run(args: Namespace) -> int:
         raise UsageError("--repair is a number of tries, 0 or more: --repair 1000000")
     if not 0.5 <= args.confidence < 1:
         raise UsageError("--confidence must be at least 0.5 and below 1, as in 0.95")
-    stolen = StolenRecord.from_journal(args.journal) if args.journal else []
+    stolen = StolenRecord.read(args.stolen) if args.stolen else []
     judge = Judge(args.repair, args.confidence, stolen)
     for name in args.files:
         with open_source(name) as source, nullcontext() if isinstance(source, Capture) else suppress(KeyboardInterrupt):
@@ -100,7 +100,7 @@ def lines(report: Report) -> list[str]:
     if not report.verdicts:
         out += ["", "No establishment was heard."]
     if report.stolen_read:
-        out += ["", f"with the stolen journal: {len(report.stolen_read)} messages read", *_read(report.stolen_read)]
+        out += ["", f"with what was stolen: {len(report.stolen_read)} messages read", *_read(report.stolen_read)]
     if report.unopened:
         out += ["", f"data frames that no key of hers opens: {report.unopened}"]
     told = [

@@ -99,6 +99,8 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """The verdict in words."""
+        if not self.sent:
+            return "Nothing came of this request: Eve heard no packet of a burst."
         if self.heard_by_bob is None:
             return f"Eve heard {self.heard_by_eve} of {self.sent} packets and no response: she does not know S."
         if self.has_key:
@@ -109,7 +111,7 @@ class Verdict:
             return f"Eve has every packet of S and not K_0: {why}."
         return (
             f"Locked out: Eve lacks {self.missed_given_bob} of the {self.heard_by_bob} packets of S; "
-            f"{self.secret_bits:.0f} secret bits at {100 * self.confidence:g} % confidence."
+            f"{self.secret_bits:.1f} secret bits at {100 * self.confidence:g} % confidence."
         )
 
 
