@@ -358,8 +358,8 @@ def make(folder: Path) -> None:
     made = everything()
     for each in made:
         write(each, folder)
-    text = "# Written by `python captures/make.py`, which makes the captures too. tests/eve/test_captures.py holds against\n"
-    text += "# this file what Eve's programs say of each, and each frame against tshark with our dissector.\n"
+    text = "# Written by `python captures/make.py`, which makes the captures too. tests/eve/test_captures.py holds\n"
+    text += "# what Eve's programs say of each against this file, and each frame against tshark with our dissector.\n"
     for each in made:
         text += "\n[[capture]]\n" + "".join(f"{key} = {toml(v)}\n" for key, v in described(each, folder).items())
     (folder / "manifest.toml").write_text(text)

@@ -49,9 +49,8 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
                         "with so many tries in all (a million takes some seconds); default 0")  # fmt: skip
     report.add_argument("--confidence", type=float, default=0.95, help="of the secret bits (default 0.95)")
     report.add_argument("--target-bits", type=float, default=128.0, metavar="BITS", help="marked in the page's figure")
-    report.add_argument(
-        "--journal", type=Path, metavar="FILE", help="a stolen journal.db of a node: read on with its keys"
-    )
+    report.add_argument("--stolen", type=Path, metavar="FILE",
+                        help="a node's journal.db, or one record of it: what its keys open")  # fmt: skip
     report.set_defaults(run=run)
 
 
@@ -106,11 +105,17 @@ def lines(report: Report) -> list[str]:
     told = [
         line for sentence in report.limits for line in textwrap.wrap(f"- {sentence}", WIDTH, subsequent_indent="  ")
     ]
-    return [line for block in out for line in (textwrap.wrap(block, WIDTH) or [""])] + [
+    return [
+        line for block in out for line in (textwrap.wrap(block, WIDTH, subsequent_indent=_indent(block)) or [""])
+    ] + [
         "",
         "what this can't tell:",
         *told,
     ]
+
+
+def _indent(line: str) -> str:
+    return " " * (len(line) - len(line.lstrip()))
 
 
 def _establishment(number: int, verdict: Verdict) -> list[str]:

@@ -42,7 +42,6 @@ BEARERS: Final = {
     "rfcomm": ENCRYPTED,
     "l2cap": ENCRYPTED,
     "ipsp": ENCRYPTED,
-    "memory": BARE,
 }
 """What the hardware hears of each bearer."""
 
@@ -145,7 +144,9 @@ class Report:
     def limits(self) -> list[str]:
         """What her hardware cannot hear, one sentence each."""
         heard = [SNIFFER if linktype in ON_AIR else BARE if linktype == 147 else HOST for linktype in self.linktypes]
-        return list(dict.fromkeys([*heard, *(f"{name}: {BEARERS[name]}" for name in self.bearers)]))
+        return list(
+            dict.fromkeys([*heard, *(f"{name}: {text}" for name, text in BEARERS.items() if name in self.bearers)])
+        )
 
 
 class Judge:
