@@ -49,9 +49,8 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
                         "with so many tries in all (a million takes some seconds); default 0")  # fmt: skip
     report.add_argument("--confidence", type=float, default=0.95, help="of the secret bits (default 0.95)")
     report.add_argument("--target-bits", type=float, default=128.0, metavar="BITS", help="marked in the page's figure")
-    report.add_argument(
-        "--journal", type=Path, metavar="FILE", help="a stolen journal.db of a node: read on with its keys"
-    )
+    report.add_argument("--stolen", type=Path, metavar="FILE",
+                        help="a node's journal.db, or one record of it: what its keys open")  # fmt: skip
     report.set_defaults(run=run)
 
 
@@ -65,7 +64,7 @@ def run(args: Namespace) -> int:
         raise UsageError("--repair is a number of tries, 0 or more: --repair 1000000")
     if not 0.5 <= args.confidence < 1:
         raise UsageError("--confidence must be at least 0.5 and below 1, as in 0.95")
-    stolen = StolenRecord.from_journal(args.journal) if args.journal else []
+    stolen = StolenRecord.read(args.stolen) if args.stolen else []
     judge = Judge(args.repair, args.confidence, stolen)
     for name in args.files:
         with open_source(name) as source, nullcontext() if isinstance(source, Capture) else suppress(KeyboardInterrupt):
@@ -100,17 +99,23 @@ def lines(report: Report) -> list[str]:
     if not report.verdicts:
         out += ["", "No establishment was heard."]
     if report.stolen_read:
-        out += ["", f"with the stolen journal: {len(report.stolen_read)} messages read", *_read(report.stolen_read)]
+        out += ["", f"with what was stolen: {len(report.stolen_read)} messages read", *_read(report.stolen_read)]
     if report.unopened:
         out += ["", f"data frames that no key of hers opens: {report.unopened}"]
     told = [
         line for sentence in report.limits for line in textwrap.wrap(f"- {sentence}", WIDTH, subsequent_indent="  ")
     ]
-    return [line for block in out for line in (textwrap.wrap(block, WIDTH) or [""])] + [
+    return [
+        line for block in out for line in (textwrap.wrap(block, WIDTH, subsequent_indent=_indent(block)) or [""])
+    ] + [
         "",
         "what this can't tell:",
         *told,
     ]
+
+
+def _indent(line: str) -> str:
+    return " " * (len(line) - len(line.lstrip()))
 
 
 def _establishment(number: int, verdict: Verdict) -> list[str]:

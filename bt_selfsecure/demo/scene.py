@@ -62,7 +62,8 @@ class Scene:
     """Of Alice's device; None: a good generator."""
     knowledge: Knowledge = field(default_factory=Knowledge)
     keys: dict[str, Established] = field(default_factory=dict)
-    failures: list[EstablishFailed] = field(default_factory=list)
+    failures: dict[str, EstablishFailed] = field(default_factory=dict)
+    """The last one of each end."""
     reports: int = 0
     """Contradicting packets that Alice or Bob reported."""
     received: dict[str, list[bytes]] = field(default_factory=lambda: {"alice": [], "bob": []})
@@ -116,14 +117,14 @@ class Scene:
         return len(self.keys) == 2
 
     def _over(self) -> bool:
-        return len(self.keys) + len(self.failures) >= 2
+        return self.keys.keys() | self.failures.keys() >= {"alice", "bob"}
 
     def _on_event(self, name: str, event: Event, now: float) -> None:
         match event:
             case Established():
                 self.keys[name] = event
             case EstablishFailed():
-                self.failures.append(event)
+                self.failures[name] = event
             case ActiveAttack():
                 self.reports += 1
             case _:

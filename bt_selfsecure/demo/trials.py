@@ -201,7 +201,7 @@ def flood(profile: Profile, seed: int) -> Trial:
         scene.world.at(scene.world.now + FLOOD_SECONDS, send)
 
     scene.world.at(0.0, send)
-    scene.establish(begin=1.0)
+    scene.establish(begin=0.75)
     return Trial(not scene.established, scene.established, bool(scene.failures))
 
 

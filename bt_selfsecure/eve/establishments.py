@@ -55,14 +55,19 @@ class Eavesdropper:
         return frame
 
     def establishments(self) -> list[Knowledge]:
-        """One for each pair that she can tell apart. A response without the accept before it is taken to belong to the
-        only establishment that lacks one, if there is only one."""
+        """One for each pair that she can tell apart; requests that nothing followed are none.
+
+        A response without the accept before it is taken to belong to the only establishment that lacks one, if there is
+        only one.
+        """
         found, named, claimed = [], set(), set()
         for request in self._requests.values():
             ids = [request.rand[:size] for size in (limits.SESSION_ID_BYTES, limits.SESSION_TAG_BYTES)]
             burst = {seq: message for name in ids for seq, message in self._bursts.get(name, {}).items()}
             claimed.update(ids)
             for accept in self._accepts.get(ids[0], {}).values() or (None,):
+                if accept is None and not burst:
+                    continue
                 pair = pair_id(request, accept) if accept else b""
                 named.add(pair)
                 found.append(Knowledge(request, accept, self._responses.get(pair), burst))

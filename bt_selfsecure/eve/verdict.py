@@ -42,7 +42,6 @@ BEARERS: Final = {
     "rfcomm": ENCRYPTED,
     "l2cap": ENCRYPTED,
     "ipsp": ENCRYPTED,
-    "memory": BARE,
 }
 """What the hardware hears of each bearer."""
 
@@ -99,6 +98,8 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """The verdict in words."""
+        if not self.sent:
+            return "Nothing came of this request: Eve heard no packet of a burst."
         if self.heard_by_bob is None:
             return f"Eve heard {self.heard_by_eve} of {self.sent} packets and no response: she does not know S."
         if self.has_key:
@@ -109,7 +110,7 @@ class Verdict:
             return f"Eve has every packet of S and not K_0: {why}."
         return (
             f"Locked out: Eve lacks {self.missed_given_bob} of the {self.heard_by_bob} packets of S; "
-            f"{self.secret_bits:.0f} secret bits at {100 * self.confidence:g} % confidence."
+            f"{self.secret_bits:.1f} secret bits at {100 * self.confidence:g} % confidence."
         )
 
 
@@ -143,7 +144,9 @@ class Report:
     def limits(self) -> list[str]:
         """What her hardware cannot hear, one sentence each."""
         heard = [SNIFFER if linktype in ON_AIR else BARE if linktype == 147 else HOST for linktype in self.linktypes]
-        return list(dict.fromkeys([*heard, *(f"{name}: {BEARERS[name]}" for name in self.bearers)]))
+        return list(
+            dict.fromkeys([*heard, *(f"{name}: {text}" for name, text in BEARERS.items() if name in self.bearers)])
+        )
 
 
 class Judge:

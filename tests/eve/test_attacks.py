@@ -67,7 +67,7 @@ def test_a_thief_who_heard_both_attempts_follows_whichever_was_accepted(profile:
         assert thief.read[1] == b"next"
 
 
-@pytest.mark.parametrize("loss", [0.05, 0.2, 0.5])
+@pytest.mark.parametrize("loss", [pytest.param(0.05, marks=pytest.mark.long), 0.2, 0.5])
 def test_rounds_to_heal_are_one_over_the_thiefs_loss(loss: float) -> None:
     """A geometric number of rounds: mean 1/e, standard deviation sqrt(1-e)/e; 400 thefts, four standard errors."""
     random, thefts, total = Random(5), 400, 0

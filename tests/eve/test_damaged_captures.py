@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from capture_tools import OTHERS, btsnoop, packets_of_tshark, read
 from carriers import FIXTURES, HCI, LE, advertisement, l2cap, report, run, write
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bt_selfsecure.errors import UsageError
@@ -28,6 +28,7 @@ def small_file(tmp_path: Path, form: str) -> bytes:
     return (tmp_path / "small.pcap").read_bytes()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", ["pcap", "pcapng", "btsnoop"])
 def test_a_file_that_ends_anywhere_is_read_up_to_there(form: str, tmp_path: Path) -> None:
     whole, path, before = small_file(tmp_path, form), tmp_path / "cut", 0
@@ -58,6 +59,7 @@ def test_a_packet_that_claims_a_gigantic_size_ends_the_file(form: str, tmp_path:
         assert sum(capture.skipped[why] for why in (DAMAGED, CUT_SHORT)) == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("linktype", sorted(READ))
 def test_packets_of_every_length_and_zero_are_counted_and_break_nothing(linktype: int, tmp_path: Path) -> None:
     packets = [octet * size for octet in (b"\0", b"\xff") for size in range(40)]
@@ -127,6 +129,7 @@ def test_any_bytes_are_a_capture_or_refused_in_one_line(beginning: bytes, rest: 
     all_of(beginning + rest)
 
 
+@settings(max_examples=40)
 @given(
     st.sampled_from(OTHERS), st.lists(st.tuples(st.integers(0, 8000), st.binary(min_size=1, max_size=8)), max_size=12)
 )

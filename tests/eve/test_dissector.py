@@ -52,6 +52,7 @@ def expected(frame: dict[str, Any]) -> list[str]:
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("carrier", ALL_SIZES, ids=lambda carrier: carrier.__name__)
 def test_every_field_of_every_vector_is_read_through_every_carrier(carrier: Carrier, tmp_path: Path) -> None:
     path = write(tmp_path / "all.pcapng", carrier(wires()))
@@ -59,6 +60,7 @@ def test_every_field_of_every_vector_is_read_through_every_carrier(carrier: Carr
     assert findings(path, *WRONG) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("carrier", SMALL, ids=lambda carrier: carrier.__name__)
 def test_compact_burst_packets_are_read_from_advertisements(carrier: Carrier, tmp_path: Path) -> None:
     path = write(tmp_path / "small.pcapng", carrier(wires()))
@@ -88,34 +90,43 @@ def test_a_wrong_length_is_found_after_a_sound_frame_of_the_same_sender(carrier:
     assert findings(path, "wrong_length") == [last - 2, last - 1, last]
 
 
-@pytest.mark.parametrize(
-    ("data", "finding"),
-    [
-        (broken(wire("hardened", "REQUEST"), 40), "wrong_check"),
-        (broken(wire("hardened", "RAND"), 40), "wrong_check"),
-        (broken(wire("hardened", "RAND_COMPACT"), 20), "wrong_check"),
-        (broken(wire("paper", "ACCEPT"), 40), "wrong_padding"),
-        (wire("hardened", "RESPONSE")[:29] + b"\x02" + wire("hardened", "RESPONSE")[30:], "wrong_set"),
-    ],
-)
-def test_what_is_wrong_with_a_frame_is_said(data: bytes, finding: str, tmp_path: Path) -> None:
-    path = write(tmp_path / "wrong.pcapng", bare([data]))
-    assert findings(path, finding) == [1]
-    assert findings(path, "wrong_length") == []
+def test_every_field_of_every_vector_is_read_through_all_carriers_one_after_the_other(tmp_path: Path) -> None:
+    """One file, so that tshark starts once; each carrier by itself, and in a file of its own, with --all."""
+    path = write(tmp_path / "all.pcapng", [packet for carrier in [*ALL_SIZES, *SMALL] for packet in carrier(wires())])
+    small = [frame for frame in FRAMES if len(frame["wire"]) <= 54]
+    sent = [expected(frame) for frame in [*FRAMES * len(ALL_SIZES), *small * len(SMALL)]]
+    assert dissected(path, [f"btss.{field}" for field in FIELDS]) == sent
 
 
-@pytest.mark.parametrize("kind", ["RAND", "RAND_COMPACT"])
+def test_what_is_wrong_with_a_frame_is_said_and_nothing_else(tmp_path: Path) -> None:
+    faults = [
+        (broken(wire("hardened", "REQUEST"), 40), ["wrong_check"]),
+        (broken(wire("hardened", "RAND"), 40), ["wrong_check"]),
+        (broken(wire("hardened", "RAND_COMPACT"), 20), ["wrong_check"]),
+        (broken(wire("paper", "ACCEPT"), 40), ["wrong_check", "wrong_padding"]),
+        (wire("hardened", "RESPONSE")[:29] + b"\x02" + wire("hardened", "RESPONSE")[30:], ["wrong_set"]),
+        (wire("hardened", "END"), []),
+    ]
+    path = write(tmp_path / "wrong.pcapng", bare(data for data, _ in faults))
+    rows = dissected(path, [f"btss.{name}" for name in WRONG])
+    said = [[name for name, value in zip(WRONG, row, strict=True) if value] for row in rows]
+    assert said == [found for _, found in faults]
+
+
 def test_burst_packets_that_contradict_each_other_are_found_and_copies_and_damaged_ones_are_not_among_them(
-    kind: str, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
-    first, damaged = wire("hardened", kind), broken(wire("hardened", kind), 18)
-    frame = decode(first)
-    other = encode(replace(frame, message=bytes(len(frame.message))))
-    path = write(tmp_path / "conflict.pcapng", bare([first, first, damaged, other, first]))
-    assert findings(path, "conflict") == [4]
-    assert findings(path, "wrong_check") == [3]
-    assert findings(path, "copy") == [2, 5]
-    assert [row[0] for row in dissected(path, ["btss.copy_of"])] == ["", "1", "", "", "1"]
+    frames = []
+    for kind in ("RAND", "RAND_COMPACT"):
+        first = wire("hardened", kind)
+        other = encode(replace(decode(first), message=bytes(len(decode(first).message))))
+        frames += [first, first, broken(first, 18), other, first]
+    path = write(tmp_path / "conflict.pcapng", bare(frames))
+    found: list[list[str]] = [[], ["copy"], ["wrong_check"], ["conflict"], ["copy"]]
+    names = ("conflict", "copy", "wrong_check")
+    rows = dissected(path, [*(f"btss.{name}" for name in names), "btss.copy_of"])
+    assert [[name for name, value in zip(names, row, strict=False) if value] for row in rows] == found * 2
+    assert [row[3] for row in rows] == ["", "1", "", "", "1", "", "6", "", "", "6"]
 
 
 @pytest.mark.long
@@ -139,6 +150,7 @@ def sealed(draw: random.Random, seq: int, size: int) -> bytes:
     return encode(chain.seal(draw.randbytes(size), 0, draw.randbytes)[0])
 
 
+@pytest.mark.long
 def test_a_frame_sent_again_is_no_replay_though_its_seq_was_there_256_rounds_ago(tmp_path: Path) -> None:
     draw = random.Random(8)
     data = [sealed(draw, seq, 1) for seq in range(258)]
@@ -147,6 +159,7 @@ def test_a_frame_sent_again_is_no_replay_though_its_seq_was_there_256_rounds_ago
     assert len(findings(path, "copy")) == 1
 
 
+@pytest.mark.long
 def test_whatever_rfcomm_frame_is_lost_costs_one_datagram(tmp_path: Path) -> None:
     """Also where each of its pieces might begin another, of 0x1010 bytes."""
     data = [
@@ -161,6 +174,7 @@ def test_whatever_rfcomm_frame_is_lost_costs_one_datagram(tmp_path: Path) -> Non
         assert len(shown & {frame[-16:].hex() for frame in data}) >= len(data) - 1
 
 
+@pytest.mark.long
 def test_an_old_request_is_a_replay_and_a_request_repeated_until_it_is_answered_is_not(tmp_path: Path) -> None:
     request, packet = wire("hardened", "REQUEST"), wire("hardened", "RAND")
     path = write(tmp_path / "requests.pcapng", bare([request, request, packet, request]))
@@ -168,6 +182,7 @@ def test_an_old_request_is_a_replay_and_a_request_repeated_until_it_is_answered_
     assert findings(path, "replay") == [4]
 
 
+@pytest.mark.long
 def test_a_second_pass_over_the_file_finds_the_same(tmp_path: Path) -> None:
     frame = decode(wire("hardened", "RAND"))
     other = encode(replace(frame, message=bytes(32)))
@@ -180,6 +195,7 @@ def test_a_second_pass_over_the_file_finds_the_same(tmp_path: Path) -> None:
 # --- messages ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("profile", ["paper", "hardened"])
 def test_the_received_set_of_the_vectors_is_shown(profile: str, tmp_path: Path) -> None:
     for number, establishment in enumerate(vectors(f"establishment-{profile}")["establishments"]):
@@ -203,18 +219,29 @@ def with_keys(path: Path) -> tuple[str, str]:
     return "-o", f"btss.keylog_file:{path}"
 
 
+def key_log_of(session: Any) -> list[str]:
+    return [key_log_line("K0", bytes(8), bytes.fromhex(session["k0"]))] + [
+        key_log_line("KI", bytes([r["sender"] == "responder"]) + r["seq"].to_bytes(8), bytes.fromhex(r["key"]))
+        for r in session["rounds"]
+        if r["seq"]
+    ]
+
+
+def test_both_profiles_sessions_in_one_file_are_opened_with_one_key_log(tmp_path: Path) -> None:
+    sessions = [vectors(f"session-{profile}") for profile in ("paper", "hardened")]
+    (log := tmp_path / "keys").write_text("".join(f"{line}\n" for session in sessions for line in key_log_of(session)))
+    sent = [(round_, attempt) for s in sessions for round_ in s["rounds"] for attempt in round_["attempts"]]
+    path = write(tmp_path / "sessions.pcapng", bare(bytes.fromhex(attempt["wire"]) for _, attempt in sent))
+    assert dissected(path, PLAIN, *with_keys(log)) == [[r["message"], a["rand"], r["key"]] for r, a in sent]
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("profile", ["paper", "hardened"])
 def test_every_attempt_of_the_vectors_is_opened_with_its_keys_and_those_of_round_0_follow_from_k_0(
     profile: str, tmp_path: Path
 ) -> None:
     session = vectors(f"session-{profile}")
-    lines = [key_log_line("K0", bytes(8), bytes.fromhex(session["k0"]))]
-    lines += [
-        key_log_line("KI", bytes([r["sender"] == "responder"]) + r["seq"].to_bytes(8), bytes.fromhex(r["key"]))
-        for r in session["rounds"]
-        if r["seq"]
-    ]
-    (log := tmp_path / "keys").write_text("\n".join(lines) + "\n")
+    (log := tmp_path / "keys").write_text("\n".join(key_log_of(session)) + "\n")
     sent = [(round_, attempt) for round_ in session["rounds"] for attempt in round_["attempts"]]
     path = write(tmp_path / "session.pcapng", bare(bytes.fromhex(attempt["wire"]) for _, attempt in sent))
     assert dissected(path, PLAIN, *with_keys(log)) == [[r["message"], a["rand"], r["key"]] for r, a in sent]
@@ -244,6 +271,7 @@ def test_messages_of_any_size_are_opened_and_rounds_told_apart_whose_seq_is_the_
     assert {row[0] for row in dissected(forged, PLAIN, *with_keys(log))} == {""}
 
 
+@pytest.mark.long
 def test_text_is_shown_as_text(tmp_path: Path) -> None:
     draw = random.Random(1)
     chain = Chain(SUITES[Profile.HARDENED], draw.randbytes(32), 1, 256)
@@ -253,6 +281,7 @@ def test_text_is_shown_as_text(tmp_path: Path) -> None:
     assert dissected(path, ["btss.plain.text"], *with_keys(log)) == [["caf.. at 5%."]]
 
 
+@pytest.mark.long
 def test_a_key_log_that_is_not_there_is_said_at_the_data(tmp_path: Path) -> None:
     path = write(tmp_path / "data.pcapng", bare([wire("hardened", "DATA")]))
     assert findings(path, "keylog", options=with_keys(tmp_path / "none")) == [1]
@@ -262,11 +291,13 @@ def test_a_key_log_that_is_not_there_is_said_at_the_data(tmp_path: Path) -> None
 # --- what is not ours -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["ubertooth", "nrf52_sniffer"])
 def test_nothing_in_other_peoples_captures_is_taken_for_ours(name: str) -> None:
     assert dissected(FIXTURES / f"{name}.pcapng", ["frame.number"]) == []
 
 
+@pytest.mark.long
 def test_other_traffic_on_l2cap_and_rfcomm_is_left_alone(tmp_path: Path) -> None:
     draw = random.Random(3)
     octets = [bytes([first]) + draw.randbytes(size) for first in range(256) for size in (3, 40)]
@@ -274,6 +305,7 @@ def test_other_traffic_on_l2cap_and_rfcomm_is_left_alone(tmp_path: Path) -> None
     assert dissected(path, ["frame.number"]) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("carrier", "layers"),
     [

@@ -61,6 +61,7 @@ def test_packets_and_times_are_those_of_tshark(others: Path) -> None:
     assert not capture.skipped
 
 
+@pytest.mark.long
 def test_wrong_checksums_of_ubertooth_are_those_that_tshark_finds_or_stumbles_at() -> None:
     """It gives up before the checksum where the damage makes a packet malformed."""
     path = FIXTURES / "ubertooth.pcapng"
@@ -73,6 +74,7 @@ def test_wrong_checksums_of_ubertooth_are_those_that_tshark_finds_or_stumbles_at
     assert len(found) > 50
 
 
+@pytest.mark.long
 def test_signal_and_channel_of_ubertooth_are_those_of_tshark() -> None:
     path = FIXTURES / "ubertooth.pcapng"
     rows = fields(path, "btle_rf.signal_dbm", "btle_rf.channel")
@@ -82,6 +84,7 @@ def test_signal_and_channel_of_ubertooth_are_those_of_tshark() -> None:
     ]
 
 
+@pytest.mark.long
 def test_signal_channel_and_checksum_of_nordic_are_those_of_tshark() -> None:
     path = FIXTURES / "nrf52_sniffer.pcapng"
     rows = fields(path, "nordic_ble.rssi", "nordic_ble.channel", "nordic_ble.crcok")
@@ -107,6 +110,7 @@ def raw_nordic() -> bytes:
         return next(packet for _, _, packet in container(file, start, Counter()) if packet[8] & 1)
 
 
+@pytest.mark.long
 def test_what_nordics_flags_say_of_a_connection_is_what_tshark_says(tmp_path: Path) -> None:
     usual = raw_nordic()
     data = usual[:17] + b"\x01\x02\x03\x04" + usual[21:]
@@ -116,6 +120,7 @@ def test_what_nordics_flags_say_of_a_connection_is_what_tshark_says(tmp_path: Pa
     assert [direction for (direction,) in fields(path, "nordic_ble.direction")][1:] == ["1", "0"]
 
 
+@pytest.mark.long
 def test_the_coding_indicator_of_nordics_coded_packets_is_left_out(tmp_path: Path) -> None:
     usual = raw_nordic()
     head = usual[:1] + bytes([usual[1] + 1]) + usual[2:8]  # its length of what follows
@@ -133,6 +138,7 @@ def test_what_nordics_sniffer_says_of_itself_is_skipped_as_a_note(tmp_path: Path
     assert (heard, capture.skipped) == ([], {UNREADABLE: 1})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", ["pcap", "nsecpcap", "pcapng"])
 def test_a_file_means_the_same_in_every_container_that_editcap_writes(others: Path, form: str, tmp_path: Path) -> None:
     converted = tmp_path / "converted"
@@ -141,6 +147,7 @@ def test_a_file_means_the_same_in_every_container_that_editcap_writes(others: Pa
     assert [p.time for p in read(converted)[1]] == pytest.approx([p.time for p in read(others)[1]], abs=2e-6, rel=0)
 
 
+@pytest.mark.long
 def test_link_types_may_be_mixed_in_one_file(tmp_path: Path) -> None:
     ours = write(tmp_path / "ours.pcapng", [*bare([b"one", b"two"]), report(b"x"), l2cap(b"sdu")])
     foreign = tmp_path / "ethernet.pcap"
@@ -192,6 +199,7 @@ def test_le_without_and_with_scapys_ppi_header_is_read(tmp_path: Path) -> None:
     assert [(h.rssi, h.bytes) for h in read(wrapped)[1]] == [(None, bytes(packet))]
 
 
+@pytest.mark.long
 def test_bumbles_btsnoop_is_read_with_its_directions_and_times(tmp_path: Path) -> None:
     path = tmp_path / "bumble.btsnoop"
     command, event = bytes(hci.HCI_Reset_Command()), report(b"payload", rssi=-47)[1][4:]
@@ -208,6 +216,7 @@ def test_bumbles_btsnoop_is_read_with_its_directions_and_times(tmp_path: Path) -
     assert [h.time for h in heard] == pytest.approx([float(t) for (t,) in fields(path, "frame.time_epoch")], abs=1e-5)
 
 
+@pytest.mark.long
 def test_the_h1_btsnoop_that_editcap_writes_says_the_same_as_its_source(tmp_path: Path) -> None:
     source = write(tmp_path / "h4.pcapng", [CONNECTED, *by_rfcomm([b"\x23x" * 20]), report(b"payload")])
     converted = tmp_path / "h4.btsnoop"
@@ -215,6 +224,7 @@ def test_the_h1_btsnoop_that_editcap_writes_says_the_same_as_its_source(tmp_path
     assert [h._replace(time=0) for h in read(converted)[1]] == [h._replace(time=0) for h in read(source)[1]]
 
 
+@pytest.mark.long
 def test_btmons_btsnoop_and_link_type_254_say_the_same_and_as_many_packets_as_tshark(tmp_path: Path) -> None:
     event, acl = report(b"payload", rssi=-47)[1][5:], l2cap(b"sdu")[1][5:]
     records = [(3, event), (4, acl), (5, acl), (13, b"a note of btmon's\0")]
@@ -243,6 +253,7 @@ def block(kind: int, body: bytes) -> bytes:
     return struct.pack("<II", kind, len(body) + 12) + body + struct.pack("<I", len(body) + 12)
 
 
+@pytest.mark.long
 def test_resolution_and_offset_of_pcapngs_times_are_heeded(tmp_path: Path) -> None:
     """if_tsresol of 10^-9, 2^-10 and, without one, 10^-6 seconds; if_tsoffset of 1000 seconds."""
     path = write(tmp_path / "times.pcapng", [])
@@ -256,6 +267,7 @@ def test_resolution_and_offset_of_pcapngs_times_are_heeded(tmp_path: Path) -> No
     assert times == pytest.approx([float(time) for (time,) in fields(path, "frame.time_epoch")], abs=1e-6, rel=0)
 
 
+@pytest.mark.long
 def test_a_simple_packet_is_as_long_as_its_interface_allows(tmp_path: Path) -> None:
     path = write(tmp_path / "simple.pcapng", [])
     interface = block(1, struct.pack("<HHI", RAW, 0, 3))
@@ -264,6 +276,7 @@ def test_a_simple_packet_is_as_long_as_its_interface_allows(tmp_path: Path) -> N
     assert fields(path, "frame.cap_len") == [["3"]]
 
 
+@pytest.mark.long
 def test_old_and_simple_packets_of_pcapng_are_read(tmp_path: Path) -> None:
     path = tmp_path / "old.pcapng"
     write(path, [])
@@ -311,6 +324,7 @@ def test_standard_input_is_read_and_left_open() -> None:
     assert (done.stdout, done.stderr) == ("832\n", "")
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_file() -> None:
     """300 000 advertisements through a pipe take no more than ten thousand do."""
     few, many = peak_of(10_000), peak_of(300_000)

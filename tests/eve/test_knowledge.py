@@ -65,9 +65,9 @@ def test_an_eve_who_hears_everything_has_the_key(profile: Profile) -> None:
 
 @pytest.mark.parametrize("profile", Profile)
 def test_eve_has_the_key_exactly_if_she_missed_nothing_that_it_takes(profile: Profile) -> None:
-    """200 runs at a loss where she sometimes hears it all; a claim is always true, and silence has its reason."""
+    """50 runs at a loss where she sometimes hears it all; a claim is always true, and silence has its reason."""
     claims = 0
-    for seed in range(200):
+    for seed in range(50):
         eve = Knowledge()
         keys = establish(profile, eve_misses(share=0.02), seed, {"eve": eve})
         material = eve.initial_key()
@@ -78,7 +78,7 @@ def test_eve_has_the_key_exactly_if_she_missed_nothing_that_it_takes(profile: Pr
             claims += 1
             assert not eve.missing
             assert material.k0 == keys["bob"].k0
-    assert 20 < claims < 180
+    assert 5 < claims < 45
 
 
 def test_x25519_locks_out_an_eve_who_heard_every_packet() -> None:

@@ -38,6 +38,7 @@ def test_every_form_of_iphc_leads_to_the_payload() -> None:
         assert udp_payload(packet) == PAYLOAD, (tf, hlim, source, destination, multicast)
 
 
+@pytest.mark.long
 def test_tshark_finds_the_same_payload_in_the_same_forms(tmp_path: Path) -> None:
     sdus = [compressed(*form[:4], multicast=form[4]) for form in FORMS] + [lowpan(PAYLOAD)]
     packets = [LE_CONNECTED, *ipsp_opened(), *(l2cap(frame) for sdu in sdus for frame in frames_of_sdu(sdu))]

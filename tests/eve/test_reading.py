@@ -28,7 +28,7 @@ from carriers import (
     uih,
     wires,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bt_selfsecure.air import capture
@@ -235,6 +235,7 @@ def test_packets_of_any_bytes_never_raise(packets: list[Packet]) -> None:
     read(packets)
 
 
+@settings(max_examples=25)
 @given(
     st.sampled_from([carrier for carrier in ALL_SIZES if carrier.__name__ != "bare"]),
     st.lists(st.tuples(st.integers(0, 40), st.integers(0, 200), st.integers(1, 255)), max_size=6),

@@ -80,6 +80,7 @@ def test_scapy_reads_our_captures_of_bare_frames(tmp_path: Path) -> None:
     assert [bytes(packet[BTSS]) for packet in rdpcap(str(write(tmp_path / "bare.pcapng", bare(wires))))] == wires
 
 
+@pytest.mark.long
 def test_scapys_runner_passes_every_test_of_the_uts_file(tmp_path: Path) -> None:
     script = Path(__file__).parent / "btss.uts"
     command = [sys.executable, "-m", "scapy.tools.UTscapy", "-t", script, "-f", "text", "-o", tmp_path / "report"]

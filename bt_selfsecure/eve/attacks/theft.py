@@ -63,7 +63,7 @@ class StolenKey:
         return False
 
     def _learn(self, *chains: Chain) -> None:
-        """These, and whatever follows from them and from the frames heard so far."""
+        """These, the last first, and whatever follows from them and from the frames heard so far."""
         new = list(chains)
         while new:
             chain = new.pop()
@@ -111,24 +111,31 @@ class StolenRecord:
                 raise ValueError("another format")
             suite = SUITES[Profile[record["profile"].upper()]]
             return cls(_stolen(suite, record["sending"]), _stolen(suite, record["receiving"]))
-        except (ValueError, KeyError, TypeError, AttributeError) as fault:
+        except (ValueError, KeyError, TypeError, AttributeError) as fault:  # UnicodeDecodeError is a ValueError
             raise UsageError(
                 f"no session record of version 1 ({fault}): give one as PROTOCOL.md describes it"
             ) from None
 
     @classmethod
-    def from_journal(cls, path: Path) -> list[Self]:
-        """Every peer's record in a node's journal. Raises `UsageError` where that is none."""
+    def read(cls, path: Path) -> list[Self]:
+        """Every peer's record in a node's journal, or the one in a file of its own. Raises `UsageError` for others."""
         try:
+            with path.open("rb") as file:
+                start = file.read(len(_SQLITE))
+            if start != _SQLITE:
+                return [cls.parse(path.read_text())]
             with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as journal:
                 rows = journal.execute("SELECT record FROM peer").fetchall()
-        except sqlite3.Error as fault:
-            raise UsageError(f"can't read {str(path)!r} as a node's journal ({fault}): give its journal.db") from None
+        except (OSError, sqlite3.Error) as fault:
+            raise UsageError(f"can't read {str(path)!r} ({fault}): give a node's journal.db or a record") from None
         return [cls.parse(record) for (record,) in rows]
+
+
+_SQLITE: Final = b"SQLite format 3\0"
 
 
 def _stolen(suite: Suite, direction: dict[str, Any]) -> StolenKey:
     seq, rounds = direction["seq"], direction["checkpoint_rounds"]
-    keys = [(direction["key"], seq), (direction.get("previous", ""), seq - 1), (direction["offer"], seq)]
-    keys += [(checkpoint, -1) for checkpoint in direction["checkpoints"]]
+    keys = [(checkpoint, -1) for checkpoint in direction["checkpoints"]]  # of rounds that nobody needs to know
+    keys += [(direction["offer"], 0), (direction.get("previous", ""), seq - 1), (direction["key"], seq)]
     return StolenKey(*(Chain(suite, bytes.fromhex(key), number, rounds) for key, number in keys if key))

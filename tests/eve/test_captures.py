@@ -1,0 +1,106 @@
+"""captures/: made anew to the byte, and read alike by Eve's programs, the manifest and tshark with our dissector."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+import tomllib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from carriers import DISSECTOR, findings, run
+
+from bt_selfsecure.core.frames import FrameError, decode
+from bt_selfsecure.eve.reading import Reader
+from bt_selfsecure.eve.sources import Capture
+
+FOLDER = Path(__file__).parents[2] / "captures"
+MANIFEST: list[dict[str, Any]] = tomllib.loads((FOLDER / "manifest.toml").read_text())["capture"]
+NAMES = [capture["file"] for capture in MANIFEST]
+MOST_BYTES = 2_000_000
+UNHEARD = {"wrong_length", "wrong_padding", "wrong_set"}
+
+
+def maker() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_captures", FOLDER / "make.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def kinds(name: str) -> list[str]:
+    """The kinds of the frames of ours, in their order, as Eve's reader finds them."""
+    found = []
+    with Capture(str(FOLDER / name)) as capture:
+        for datagram in Reader().read_all(capture):
+            try:
+                found.append(str(decode(datagram.data).kind.value))
+            except FrameError:
+                continue
+    return found
+
+
+def test_the_set_is_small_and_nothing_lies_beside_the_manifest() -> None:
+    files = [path for path in FOLDER.iterdir() if path.suffix == ".pcapng"]
+    assert sorted(path.name for path in files) == sorted(NAMES)
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < MOST_BYTES
+
+
+def test_each_capture_is_the_one_that_the_manifest_describes() -> None:
+    for capture in MANIFEST:
+        assert hashlib.sha256((FOLDER / capture["file"]).read_bytes()).hexdigest() == capture["sha256"]
+        assert len(kinds(capture["file"])) <= capture["frames"]
+
+
+def test_every_bearer_and_every_attack_has_one() -> None:
+    for bearer in ("memory", "le_advert", "rfcomm", "l2cap", "ipsp"):
+        assert any(f"bearer {bearer}," in capture["how"] for capture in MANIFEST)
+    attacks = ("passive", "colluding", "repair", "brute-force", "steering", "middle", "replay", "reflection", "flood",
+               "jamming", "theft")  # fmt: skip
+    for attack in attacks:
+        assert any(f"attack {attack}," in capture["how"] for capture in MANIFEST)
+
+
+@pytest.mark.long
+def test_made_anew_they_are_the_same_to_the_byte_and_so_is_the_manifest(tmp_path: Path) -> None:
+    maker().make(tmp_path)
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == (FOLDER / path.name).read_bytes(), path.name
+    assert (tmp_path / "manifest.toml").exists()
+
+
+def test_tshark_with_our_dissector_sees_every_frame_that_eve_sees(tmp_path: Path) -> None:
+    """All captures in one file, so that tshark starts once."""
+    both = tmp_path / "all.pcapng"
+    run("mergecap", "-a", "-w", both, *(FOLDER / name for name in NAMES))
+    tshark = ("tshark", "-X", f"lua_script:{DISSECTOR}", "-r", both, "-T", "fields", "-e", "btss.kind")
+    out = run(*tshark, "-Y", "btss && !btss.wrong_check")  # Eve leaves alone what is damaged
+    assert [kind for line in out.splitlines() for kind in line.split(",") if kind] == [
+        kind for name in NAMES for kind in kinds(name)
+    ]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("capture", MANIFEST, ids=NAMES)
+def test_tshark_finds_fault_where_there_is_one_and_nowhere_else(capture: dict[str, Any]) -> None:
+    path = FOLDER / capture["file"]
+    assert len(findings(path, "conflict")) == capture["contradictions"] or "colluding" in capture["file"]
+    assert not any(findings(path, name) for name in UNHEARD)
+    text = run("tshark", "-X", f"lua_script:{DISSECTOR}", "-r", path, "-V")
+    assert "Lua Error" not in text
+    assert "Malformed Packet" not in text
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("bearer", ["rfcomm", "l2cap", "le_advert"])
+def test_the_key_log_beside_a_capture_opens_it_in_tshark(bearer: str) -> None:
+    path, keys = FOLDER / f"{bearer}-hardened.pcapng", FOLDER / f"{bearer}-hardened.keys"
+    tshark = ("tshark", "-X", f"lua_script:{DISSECTOR}", "-o", f"btss.keylog_file:{keys}", "-r", path)
+    out = run(*tshark, "-Y", "btss.plain", "-T", "fields", "-e", "btss.plain.text")
+    assert "The sensor sends line 1." in out
