@@ -172,5 +172,5 @@ def _plan(args: Namespace) -> int:
         return 0
     plan = plans.load(args.plan)
     runs = len(plan.places()) * sum(1 for _ in plan.runs_at(plan.places()[0]))
-    print(f"{args.plan}: {len(plan.places())} places, {runs} runs, {plan.seconds() / 60:.0f} minutes of packets")
+    print(f"{args.plan}: {len(plan.places())} places, {runs} runs, {plans.minutes(plan)}")
     return 0

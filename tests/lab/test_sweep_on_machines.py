@@ -135,7 +135,7 @@ def assert_found_again(measured: JointLoss, d: float, e: float, neither: float) 
 def test_every_run_is_there_once_and_whole_although_driver_and_agent_were_killed(
     rehearsal: Rehearsal,
 ) -> None:
-    assert f"{ALL} runs to do at 1 places" in rehearsal.said
+    assert f"{ALL} runs to do at 1 place" in rehearsal.said
     assert "are done already" in rehearsal.said
     assert "all runs are done" in rehearsal.said
     with Store(rehearsal.record) as store:
