@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 STATE_VARIABLE: Final = "STATE_DIRECTORY"
 """Set by systemd."""
 WEB_PORT: Final = 8700
+GOODBYE_S: Final = 4.0
+"""The page asks once a second: it sees the end."""
 
 RUN: Final = """\
 Measure after a plan: it says where to put the nodes, counts down, sends test
@@ -119,6 +121,8 @@ async def _sweep(args: Namespace, plan: Plan, store: Store) -> None:
         screen = Screen(driver, store.path, address)
         stack.enter_context(screen.shown(unattended=args.unattended))
         await driver.run()
+        if args.web:
+            await asyncio.sleep(GOODBYE_S)
 
 
 def _redo(driver: Driver, distance_m: float) -> None:
@@ -168,5 +172,5 @@ def _plan(args: Namespace) -> int:
         return 0
     plan = plans.load(args.plan)
     runs = len(plan.places()) * sum(1 for _ in plan.runs_at(plan.places()[0]))
-    print(f"{args.plan}: {len(plan.places())} places, {runs} runs, {plan.seconds() / 60:.0f} minutes of packets")
+    print(f"{args.plan}: {len(plan.places())} places, {runs} runs, {plans.minutes(plan)}")
     return 0

@@ -12,6 +12,7 @@ from typing import Final
 from bt_selfsecure.cli.client import CLEAR_LINE_END, columns
 from bt_selfsecure.sweep.driver import Driver, metres
 from bt_selfsecure.sweep.machine import Placed, Redo, Skip, State, Stop
+from bt_selfsecure.sweep.plan import minutes
 
 LOOK_S: Final = 0.5
 HELP: Final = "Enter: they stand there.  r METRES: redo a place.  s: skip this place.  i: interrupt.  q: quit."
@@ -50,7 +51,8 @@ class Screen:
         plan, sweep = self._driver.plan, self._driver.sweep
         left = sum(len(sweep.missing_at(place)) for place in plan.places())
         done = f", {len(sweep.done)} are done already" if sweep.done else ""
-        print(f"{left} runs to do at {len(plan.places())} places{done}; {plan.seconds() / 60:.0f} minutes in all")
+        places = f"{len(plan.places())} place{'s' * (len(plan.places()) > 1)}"
+        print(f"{left} runs to do at {places}{done}; {minutes(plan)} in all")
         print(f"written to {self._record}")
         if self._address:
             print(f"on the phone: {self._address}")

@@ -11,7 +11,7 @@ from threading import Thread
 from typing import Any, Final, Protocol
 
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
-from bt_selfsecure.node.client import ApiError, NodeClient
+from bt_selfsecure.node.client import ApiError, NodeAwayError, NodeClient
 from bt_selfsecure.node.messages import Received
 from bt_selfsecure.sweep.agent import Agent
 from bt_selfsecure.sweep.orders import (
@@ -182,8 +182,11 @@ class Servant:
         self._client, self._hands = client, Hands(agent)
 
     async def run(self) -> None:
-        """For ever. Raises `UsageError` where no node answers now."""
-        await asyncio.to_thread(self._client.status)
+        """For ever; a node that is away is waited for. Raises `UsageError` where it can't be used."""
+        try:
+            await asyncio.to_thread(self._client.status)
+        except NodeAwayError as error:
+            log.warning("%s; waiting for it", error)
         listen_for(self._client, ORDERS_PORT, self._received)
         try:
             await asyncio.Event().wait()

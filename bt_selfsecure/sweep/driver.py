@@ -103,7 +103,8 @@ class Driver:
                 case Tell(text):
                     self._tell(text)
                 case Finished():
-                    self._tell("all runs are done")
+                    left = self.sweep.status()["left"]
+                    self._tell(f"ended, {left} runs are left out" if left else "all runs are done")
                     self._over = self.sweep.state is State.DONE
                 case _:
                     assert_never(effect)

@@ -18,8 +18,8 @@ from bt_selfsecure.sweep.plan import bearer_of, medium
 
 FLUSH_OCCURRED: Final = 0x11  # Core Vol 4 Part E 7.7.17
 NUMBER_OF_COMPLETED_PACKETS: Final = 0x13  # 7.7.19
-DRAIN_S: Final = 2.0
-"""For packets that were handed to the kernel and wait for the controller."""
+DRAIN_S: Final = 10.0
+"""At most, for packets that were handed to the kernel and wait for the controller: an emulated one is slow."""
 LOOK_S: Final = 0.02
 
 

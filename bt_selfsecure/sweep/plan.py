@@ -178,6 +178,12 @@ class Plan:
         return _model_spec(run.bearer, run.place.distance_m) if run.bearer.startswith(AIR) else run.bearer
 
 
+def minutes(plan: Plan) -> str:
+    """Of packets in the air, for people."""
+    rounded = max(1, round(plan.seconds() / 60))
+    return f"{rounded} minute{'s' * (rounded > 1)} of packets"
+
+
 def medium(bearer: str) -> str:
     """le_advert, l2cap or air."""
     return AIR[:-1] if bearer.startswith(AIR) else parse_spec(bearer).name

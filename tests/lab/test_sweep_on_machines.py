@@ -1,5 +1,5 @@
-"""A rehearsal on three virtual Pis: real kernels, sessions and bearers, a driver that is killed and a plug that is
-pulled; and what was put into the air is found again."""
+"""A rehearsal on three virtual Pis: real kernels, sessions and bearers, a driver that is killed and a listener whose
+agent is; and what was put into the air is found again."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from bt_selfsecure.sweep.store import Store, StoredRun
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 
-BOB, EVE, RHO = 0.2, 0.15, 0.4
+BOB, EVE, RHO = 0.5, 0.4, 0.5
 AIR = f"correlated:bob={BOB},eve={EVE},rho={RHO},alice=0,truth=0"
-"""`truth` is a tap that hears everything."""
+"""`truth` is a tap that hears everything. Losses are high because an advertisement has several chances."""
 PACKETS, REPEATS = 300, 2
+ALL = 2 * REPEATS
 PLAN = f"""
 [roles]
 alice = "alice"
 bob = "bob"
 eves = ["eve"]
 [sweep]
-distances_m = [1.5, 3]
+distances_m = [1.5]
 packets = [{PACKETS}]
 repeats = {REPEATS}
 bearers = ["l2cap", "le_advert"]
@@ -62,20 +63,17 @@ def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Rehearsal:
         lab.do("air", model=AIR)
         lab.run("alice", f"cat >/mnt/plan.toml <<'END'\n{PLAN}\nEND").check()
         sweep(lab)
-        wait_for_runs(lab, 2)
+        wait_for_runs(lab, 1)
         lab.run("alice", "kill -9 $(cat /run/lab/run.pid)").check()
+        lab.run("bob", "kill -9 $(cat /run/lab/agent.pid)").check()
+        start(lab, "bob", "agent")
         sweep(lab)
-        wait_for_runs(lab, 4)
-        nodes.power_cycle("alice")
-        for name in ("bob", "eve"):
-            nodes.wait_for("alice", name, lambda peer: peer["state"] == "connected", seconds=600)
-        sweep(lab)
-        wait_for_runs(lab, 2 * 2 * REPEATS)
+        wait_for_runs(lab, ALL)
         record = folder / "sweep.db"
         record.write_bytes(base64.b64decode(lab.run("alice", "base64 /mnt/sweep.db").check()))
         said = lab.run("alice", "sleep 2; cat /mnt/run.log").check()
     except BaseException:
-        print(lab.run_on_all("cat /run/lab/agent.log /mnt/run.log 2>/dev/null || true") if lab.is_running else lab.said)
+        print(lab.all_logs(), lab.run_on_all("cat /run/lab/agent.log /mnt/run.log 2>/dev/null || true"))
         raise
     finally:
         lab.end()
@@ -134,20 +132,15 @@ def assert_found_again(measured: JointLoss, d: float, e: float, neither: float) 
     assert abs(measured.phi - phi) <= 4 / math.sqrt(sent) * (1 + abs(phi))
 
 
-def test_every_run_is_there_once_and_whole_although_the_driver_was_killed_and_a_plug_pulled(
+def test_every_run_is_there_once_and_whole_although_driver_and_agent_were_killed(
     rehearsal: Rehearsal,
 ) -> None:
-    assert rehearsal.said.count("to do at 2 places") == 3
+    assert f"{ALL} runs to do at 1 place" in rehearsal.said
     assert "are done already" in rehearsal.said
     assert "all runs are done" in rehearsal.said
     with Store(rehearsal.record) as store:
-        done = Counter((run.info.distance_m, run.info.bearer, run.info.repeat) for run in store.runs())
-        assert done == Counter(
-            (metres, bearer, repeat)
-            for metres in (1.5, 3.0)
-            for bearer in ("l2cap", "le_advert")
-            for repeat in range(REPEATS)
-        )
+        done = Counter((run.info.bearer, run.info.repeat) for run in store.runs())
+        assert done == Counter((bearer, repeat) for bearer in ("l2cap", "le_advert") for repeat in range(REPEATS))
         for run in store.runs():
             assert run.listeners == ("bob", "eve")
             assert len(list(store.receptions(run.id))) == 2 * PACKETS
