@@ -77,7 +77,9 @@ def test_a_system_with_the_node_installed_boots_into_it(monkeypatch: pytest.Monk
         monkeypatch.setenv("XDG_CACHE_HOME", folder)
         lab = RunningLab(Path(folder) / "lab", (RELEASE,), ("--system", RELEASE, "--memory", "512"))
         try:
-            lab.run(RELEASE, "until systemctl -q is-active bt-selfsecure.service; do sleep 1; done", 120).check()
+            started = lab.run(RELEASE, "systemctl start bt-selfsecure.service", 300)  # it starts at boot: this waits
+            assert started.status == 0, lab.run(RELEASE, "journalctl -b -u bt-selfsecure.service").out
+            assert lab.run(RELEASE, "systemctl is-enabled bt-selfsecure.service").check() == "enabled\n"
             assert '"pi-123456"' in lab.run(RELEASE, "bt-selfsecure status --json").check()
             assert lab.run(RELEASE, "systemctl --failed --no-legend").check() == ""
         finally:
