@@ -113,8 +113,11 @@ seed() {
   present=$(readlink -e "$current") || return 0
   library=$("$python" -I -c 'import sys; print("lib/python%d.%d" % sys.version_info[:2])')
   [ -d "$present/$library" ] || return 0
-  run cp -a "$present" "$1"
-  run rm "$1/.whole"
+  # Under another name until the old one's mark is off: after a power cut here nothing passes for whole.
+  run rm -rf "$1.seed"
+  run cp -a "$present" "$1.seed"
+  run rm -f "$1.seed/.whole"
+  run mv "$1.seed" "$1"
   run find "$1/bin" -type f -exec sed -i "1s#$present/#$1/#" {} +
 }
 
