@@ -135,10 +135,11 @@ class Live:
                 self._say(f"{alice} is here; dialling {bob}")
                 to_bob = await self._dial(bearer, bob)
                 self._say("between the two")
-                ways = (self._relay(attack, a, to_alice, to_bob) for a in (to_alice, to_bob))
-                await asyncio.gather(*ways)
-        except TimeoutError:
-            pass
+                async with asyncio.TaskGroup() as relaying:
+                    for source in (to_alice, to_bob):
+                        relaying.create_task(self._relay(attack, source, to_alice, to_bob))
+        except* (TimeoutError, BearerError) as ended:
+            self._say(f"over: {ended.exceptions[0] or 'time is up'}")
         finally:
             await bearer.close()
         keys = attack.keys()
@@ -150,11 +151,9 @@ class Live:
         return True
 
     async def _relay(self, attack: ManInTheMiddle, source: Link, alice: Link, bob: Link) -> None:
-        while True:
-            data = await source.receive()
-            if data[0] & 8:  # a session's: hers to read, and to translate, with both keys; here it passes as it is
-                await (bob if source is alice else alice).send(data)
-            for sent in attack.hear(data):
+        """Until both ends have a key. Sessions are not carried on: the two will find no common key, and say so."""
+        while not attack.complete:
+            for sent in attack.hear(await source.receive()):
                 await (alice if decode(sent).kind in FROM_BOB else bob).send(sent)
 
     async def _replay(self, device: str, frames: list[bytes]) -> bool:

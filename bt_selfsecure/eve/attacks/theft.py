@@ -123,7 +123,7 @@ class StolenRecord:
             with path.open("rb") as file:
                 start = file.read(len(_SQLITE))
             if start != _SQLITE:
-                return [cls.parse(path.read_text())]
+                return [cls.parse(path.read_bytes())]
             with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as journal:
                 rows = journal.execute("SELECT record FROM peer").fetchall()
         except (OSError, sqlite3.Error) as fault:

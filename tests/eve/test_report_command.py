@@ -1,0 +1,116 @@
+"""`eve report` and `eve attack` as people call them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from bt_selfsecure.cli.main import main
+from bt_selfsecure.demo.trials import ATTACKS
+
+CAPTURES = Path(__file__).parents[2] / "captures"
+DOCUMENT = Path(__file__).parents[2] / "docs/lab-sheet.md"
+
+
+def of(name: str) -> str:
+    return str(CAPTURES / f"{name}.pcapng")
+
+
+def test_a_locked_out_eve_is_0_and_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eve", "report", of("passive-hardened")]) == 0
+    out = capsys.readouterr().out
+    assert "Locked out: Eve lacks 4 of the 57 packets of S" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_a_broken_key_is_1_and_its_messages_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eve", "report", of("steering-paper")]) == 1
+    out = capsys.readouterr().out
+    assert "BROKEN" in out
+    assert "The sensor sends line 1." in out
+    assert "somebody forges" in out
+
+
+def test_two_eves_together_have_what_neither_has(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eve", "report", of("colluding-1")]) == 0
+    assert main(["eve", "report", of("colluding-2")]) == 0
+    assert main(["eve", "report", of("colluding-1"), of("colluding-2"), "--json"]) == 1
+    out = capsys.readouterr().out
+    told = json.loads(out[out.index("{") :])
+    assert told["captures"] == 2
+    assert told["verdicts"][0]["has_key"] is True
+    assert b"The sensor sends line 1." in [bytes.fromhex(message) for message in told["verdicts"][0]["plaintext"]]
+
+
+@pytest.mark.long
+def test_damaged_packets_are_made_good_within_the_work_that_is_allowed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eve", "report", of("repair-hardened")]) == 0
+    assert main(["eve", "report", of("repair-hardened"), "--repair", "1000"]) == 0
+    assert main(["eve", "report", of("repair-hardened"), "--repair", "1000000"]) == 1
+    assert "repaired" in capsys.readouterr().out
+
+
+def test_a_stolen_record_opens_messages(capsys: pytest.CaptureFixture[str]) -> None:
+    record = str(CAPTURES / "theft-hardened.record.json")
+    assert main(["eve", "report", of("theft-hardened"), "--stolen", record]) == 0
+    assert "with what was stolen: 43 messages read" in capsys.readouterr().out
+
+
+@pytest.mark.long
+def test_the_page_is_one_file_without_outside_resources(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eve", "report", of("passive-hardened"), "--html", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("<svg") == 2
+    assert re.search(r'(src|href)="(?!#)', page) is None
+    assert "Locked out" in page
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (["report", "/nonexistent"], "can't read '/nonexistent'"),
+        (["report", of("theft-hardened"), "--stolen", of("theft-hardened")], "no session record of version 1"),
+        (["report", of("theft-hardened"), "--stolen", "/nonexistent"], "give a node's journal.db"),
+        (["report", "-", "--repair", "-1"], "--repair is a number of tries"),
+        (["report", "-", "--confidence", "1"], "--confidence must be"),
+        (["attack", "wizardry"], "there is no attack 'wizardry': choose one of passive"),
+        (["attack", "steering", "B8:27:EB:00:00:01"], "addresses are for --live"),
+        (["attack", "steering", "--runs", "0"], "--runs must be at least 1"),
+        (["attack", "passive", "--live"], "passive is not carried out live: choose one of steering"),
+        (["attack", "middle", "B8:27:EB:00:00:01", "--live"], "a live middle takes 2"),
+        (["attack", "replay", "B8:27:EB:00:00:01", "--live"], "--capture FILE is what a live replay plays"),
+        (["attack", "flood", "B8:27:EB:00:00:01", "--live", "--own", "/nonexistent"], "attacks need a list of devices"),
+    ],
+)
+def test_what_can_not_be_used_gives_one_line_and_2(
+    words: list[str], fault: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["eve", *words]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert fault in captured.err
+
+
+def test_an_attack_on_the_virtual_air_tells_what_came_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eve", "attack", "replay", "--runs", "2", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert [trial["success"] for trial in told["runs"]["paper"]] == [True, True]
+    assert [trial["success"] for trial in told["runs"]["hardened"]] == [False, False]
+    assert main(["eve", "attack", "reflection", "--runs", "1", "--profile", "hardened"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
+def test_every_attack_and_capture_that_the_lab_sheet_names_is_there() -> None:
+    text = DOCUMENT.read_text()
+    named = set(re.findall(r"eve attack ([a-z-]+)", text))
+    assert named <= {attack.name for attack in ATTACKS}
+    assert len(named) >= 6
+    for file in set(re.findall(r"captures/[\w.-]+", text)):
+        assert (CAPTURES.parent / file).exists(), file
+    questions = set(re.findall(r"\*Q(\d+)\.\*", text))
+    answers = set(re.findall(r"^(\d+)\. ", text[text.index("## Answers") :], flags=re.MULTILINE))
+    assert questions == answers
