@@ -45,7 +45,7 @@ def html(store: Store, analysis: Analysis) -> str:
         _pairs(analysis),
         _colluding(analysis),
         _again(runs, manifests),
-        _measured_with(manifests),
+        _measured_with(runs, manifests),
         _runs(runs),
         _limits(),
     ]
@@ -227,6 +227,7 @@ def _colluding(analysis: Analysis) -> str:
             )
             for row in worst
         ),
+        "text",
     )
     return f"<h2>Eves who put their captures together</h2>\n{table}"
 
@@ -255,11 +256,14 @@ orientation; note walls, people and Wi-Fi nearby.</li>
 {text}"""
 
 
-def _measured_with(manifests: Mapping[int, Mapping[str, Any]]) -> str:
+def _measured_with(runs: Sequence[StoredRun], manifests: Mapping[int, Mapping[str, Any]]) -> str:
+    first = {run.manifest: run.id for run in reversed(runs)}
     blocks = []
     for number, manifest in manifests.items():
+        if number not in first:
+            continue
         rows = [(name, value) for name, value in _flat(manifest) if not name.startswith("plan.")]
-        blocks.append(f"<h3>Manifest {number}</h3>\n" + _table(("what", "value"), rows, "text"))
+        blocks.append(f"<h3>From run {first[number]} on</h3>\n" + _table(("what", "value"), rows, "text"))
     return (
         "<h2>Measured with</h2>\n"
         + "\n".join(blocks)
@@ -340,7 +344,7 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 def _notes(notes: Mapping[str, Any]) -> str:
     """Without what has a place of its own in the page, or differs from run to run."""
-    rest = {name: value for name, value in notes.items() if name not in ("nodes", "sender") and value != ""}
+    rest = {name: value for name, value in notes.items() if name not in ("nodes", "roles", "sender") and value != ""}
     return "; ".join(f"{name}: {value}" for name, value in _flat(rest))
 
 
