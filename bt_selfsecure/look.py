@@ -45,8 +45,8 @@ th, td { padding: .3rem .7rem; vertical-align: top; border: 1px solid #d5dae0; t
 th { background: #f4f6f8; font-weight: 600; }
 tbody th, .text td { text-align: left; }
 .fine { font-size: .8rem; }
-.fine th, .fine td { padding: .12rem .4rem; white-space: nowrap; }
-.fine.text td, .fine td:last-child { white-space: normal; min-width: 4rem; }
+.fine th, .fine td { padding: .12rem .3rem; white-space: nowrap; }
+.fine.text td { white-space: normal; }
 code, pre { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: .92em; }
 pre { background: #f4f6f8; padding: .7rem; white-space: pre-wrap; overflow-wrap: anywhere; }
 .hash { overflow-wrap: anywhere; }

@@ -102,7 +102,7 @@ def run_import(args: Namespace) -> int:
 
     metres = dict(_metres(item) for item in args.distance_of)
     how = Circumstances(args.distance, metres, args.bearer, args.size, args.spacing, args.sender, args.tx_power)
-    with Store(args.out, create=True) as store, progress_line("runs imported") as progress:
+    with Store(args.out, create=True) as store, progress_line("imported") as progress:
         store.begin(collect(imported=args.sources))
         added = import_sources(store, args.sources, args.packets, how, progress)
     print(f"{added} run{'s' if added > 1 else ''} added to {args.out}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 MOST_ROWS = 40
+INTERRUPTED = 130
+"""As a shell tells a program that Ctrl-C ended."""
 
 DESCRIPTION = """\
 Simulate establishments at each point of a grid of losses, correlations, packet
@@ -67,7 +70,8 @@ def run_study(args: Namespace) -> int:
         try:
             table = study.run(grid, out, args.scheduler, progress)
         except KeyboardInterrupt:
-            raise UsageError("interrupted: the same command goes on where it was") from None
+            print("bt-selfsecure: interrupted; the same command goes on where it was", file=sys.stderr)
+            return INTERRUPTED
     print(_table(table, grid.points()[1], out))
     return 0
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.look import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, STYLE, WIDTH, YELLOW, svg
-from bt_selfsecure.sweep.results import BITS, Analysis, AtDistance, OneRun, Pair, Setting
+from bt_selfsecure.sweep.results import BITS, Analysis, OneRun, Pair, Setting
 
 LINES: Final = ("-", "--", ":", "-.")
 MARKERS: Final = "osD^vPX*"
@@ -31,37 +31,57 @@ PRINT_DPI: Final = 200
 
 Kind = tuple[str, int, int]
 """Bearer, bytes a packet, packets a run (0: any)."""
+
+
+class Point(NamedTuple):
+    """A share with its interval."""
+
+    metres: float
+    loss: float
+    low: float
+    high: float
+
+
 Drawing = Callable[[Analysis], Figure | None]
 
 
 def loss_by_distance(analysis: Analysis) -> Figure | None:
-    """The paper's Fig. 7: loss against distance for each number of packets; with intervals, and with every listener."""
-    rows = [row for row in analysis.loss_by_distance if row.listener] or analysis.loss_by_distance
-    if not rows:
+    """The paper's Fig. 7: loss against distance for each number of packets; with intervals, and with every listener.
+
+    Against the distance that the plan varies, wherever a listener stood; where there is none, against each one's own.
+    """
+    lines: dict[tuple[str, Kind], list[Point]] = defaultdict(list)
+    for row in analysis.listeners:
+        if row.setting.distance_m is not None:
+            kind = (row.setting.bearer, row.setting.size_bytes, row.setting.packets or 0)
+            point = Point(row.setting.distance_m, row.loss, row.loss_low, row.loss_high)
+            lines[row.listener, kind].append(point)
+    for each in [] if lines else analysis.loss_by_distance:
+        kind = (each.bearer, each.size_bytes, each.packets or 0)
+        point = Point((each.from_m + each.to_m) / 2, each.loss, each.low, each.high)
+        lines[each.listener or "all listeners", kind].append(point)
+    if not lines:
         return None
-    lines: dict[tuple[str, Kind], list[AtDistance]] = defaultdict(list)
-    for row in rows:
-        lines[row.listener or "all listeners", (row.bearer, row.size_bytes, row.packets or 0)].append(row)
     listeners = list(dict.fromkeys(name for name, _ in lines))
     kinds = sorted({kind for _, kind in lines})
     figure, axes = _axes(3.4)
-    reach = max(row.to_m for row in rows)
+    reach = max(point.metres for points in lines.values() for point in points)
     for (name, kind), points in lines.items():
-        at, shift = listeners.index(name), (kinds.index(kind) - (len(kinds) - 1) / 2) * 0.012 * reach
-        xs = [(row.from_m + row.to_m) / 2 + shift for row in points]
-        ys = [100 * row.loss for row in points]
-        bars = [[100 * (row.loss - row.low) for row in points], [100 * (row.high - row.loss) for row in points]]
+        at, nth = listeners.index(name), kinds.index(kind) + len(kinds) * listeners.index(name)
+        shift = (nth - (len(kinds) * len(listeners) - 1) / 2) * 0.008 * reach
+        points.sort()
+        below, above = [p.loss - p.low for p in points], [p.high - p.loss for p in points]
         axes.errorbar(
-            xs,
-            ys,
-            bars,
+            [point.metres + shift for point in points],
+            [100 * point.loss for point in points],
+            [[100 * each for each in below], [100 * each for each in above]],
             label=_label(analysis, name, kind, kinds),
             color=COLOURS[at % len(COLOURS)],
             linestyle=LINES[at % len(LINES)],
             marker=MARKERS[kinds.index(kind) % len(MARKERS)],
-            markersize=5,
+            markersize=4.5,
             capsize=2,
-            linewidth=1.3,
+            linewidth=1.2,
         )
     axes.set(xlabel="metres from the sender", ylabel="packets lost, %", xlim=(-0.03 * reach, None), ylim=(0, None))
     if len(lines) <= 2 * MOST_LINES:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from bt_selfsecure.air.recording import Recording
 from bt_selfsecure.core.frames import FrameError, Kind, decode
@@ -26,6 +26,7 @@ REQUIRED: Final = ("seq", "receiver", "heard")
 TRUTH: Final = {"1": True, "0": False, "true": True, "false": False, "yes": True, "no": False, "": False}
 MOST_PACKETS: Final = 10_000_000
 """In one run: a seq beyond it is a mistake, not a packet."""
+PROGRESS_LINES: Final = 10_000
 BURST: Final = (Kind.RAND, Kind.RAND_COMPACT)
 
 Progress = Callable[[int, int], None]
@@ -62,7 +63,7 @@ class Circumstances:
 # --- CSV --------------------------------------------------------------------------------------------------------------
 
 
-def import_csv(store: Store, file: Path, how: Circumstances) -> int:
+def import_csv(store: Store, file: Path, how: Circumstances, progress: Progress) -> int:
     """A row a packet and receiver: `seq,receiver,heard[,rssi]`, in any order; seq counts from 0 or from 1. Runs added.
 
     The columns of our own export are read too, and tell the circumstances instead of `how`; a column `run` parts the
@@ -76,7 +77,7 @@ def import_csv(store: Store, file: Path, how: Circumstances) -> int:
             if missing := [name for name in REQUIRED if name not in (reader.fieldnames or ())]:
                 raise UsageError(f"{file} has no column {missing[0]!r}: its first line names seq,receiver,heard[,rssi]")
             seen: set[str] = set()
-            for label, rows in groupby(_lines(file, reader), key=lambda row: row[1].get("run") or ""):
+            for label, rows in groupby(_lines(file, text, reader, progress), key=lambda row: row[1].get("run") or ""):
                 if label in seen:
                     raise UsageError(f"{file}: the rows of run {label} are not together: sort the file by run")
                 seen.add(label)
@@ -94,8 +95,11 @@ def import_csv(store: Store, file: Path, how: Circumstances) -> int:
 Line = tuple[int, dict[str, str]]
 
 
-def _lines(file: Path, reader: csv.DictReader[str]) -> Iterator[Line]:
+def _lines(file: Path, text: TextIO, reader: csv.DictReader[str], progress: Progress) -> Iterator[Line]:
+    size = file.stat().st_size
     for row in reader:
+        if reader.line_num % PROGRESS_LINES == 0:
+            progress(text.buffer.tell(), size)
         if None in row or None in row.values():
             raise UsageError(
                 f"{file}:{reader.line_num}: the row has not as many fields as the first line names columns"
@@ -254,7 +258,7 @@ def import_sources(
                 raise UsageError(f"{source!r} is not a new LISTENER=CAPTURE: write it as in bob=bob.pcapng")
             captures[name] = Path(file)
         elif source.endswith(".csv"):
-            added += import_csv(store, Path(source), how)
+            added += import_csv(store, Path(source), how, progress)
         elif source.endswith(".json"):
             added += import_recording(store, Path(source), how, progress)
         else:

@@ -17,7 +17,8 @@ from bt_selfsecure.sweep.store import Store, StoredRun
 
 CAPTIONS: Final = {
     "loss-by-distance": "Share of the packets on the air that each listener missed, with 95 % intervals. The paper's "
-    "Fig. 7 has this for Bob alone; the points of one distance are drawn a little apart.",
+    "Fig. 7 has this for Bob alone. The points of one distance are drawn a little apart, and an Eve's point is where "
+    "Bob was, wherever she stood.",
     "joint-loss": "e|B: of the packets that Bob heard, the share that Eve missed, in percent. This is what a key is "
     "made of. Where several settings share a column, the least is shown.",
     "bits-by-distance": "What the key of the weakest run would be worth. No key is called stronger than 256 bits.",
@@ -45,7 +46,7 @@ def html(store: Store, analysis: Analysis) -> str:
         _pairs(analysis),
         _colluding(analysis),
         _again(runs, manifests),
-        _measured_with(manifests),
+        _measured_with(runs, manifests),
         _runs(runs),
         _limits(),
     ]
@@ -135,7 +136,7 @@ def _listeners(analysis: Analysis) -> str:
             _place(row.distance_m),
             row.listener,
             str(row.setting.packets or "-"),
-            row.setting.bearer,
+            _bearer(row.setting.bearer),
             f"{row.sent:,}",
             _percent(row.loss),
             _interval(row.loss_low, row.loss_high),
@@ -227,6 +228,7 @@ def _colluding(analysis: Analysis) -> str:
             )
             for row in worst
         ),
+        "text",
     )
     return f"<h2>Eves who put their captures together</h2>\n{table}"
 
@@ -237,8 +239,9 @@ def _again(runs: Sequence[StoredRun], manifests: Mapping[int, Mapping[str, Any]]
     info = runs[0].info
     names = sorted({name for run in runs for name in run.listeners})
     how = (
-        "Save the plan below as plan.toml and run <code>bt-selfsecure sweep run plan.toml</code>. It says when to move "
-        "what, and goes on where it stopped if it is interrupted."
+        "Save the plan below as plan.toml. Run <code>bt-selfsecure sweep agent</code> on every other node, and on the "
+        "one in your hand <code>bt-selfsecure sweep run plan.toml</code>. It says when to move what, and goes on where "
+        "it stopped if it is interrupted. A bearer that begins with <code>air:</code> is a rehearsal without radios."
         if plans
         else "These runs were imported: send as many packets as the table of runs says, with its size and spacing, let "
         "each listener write down which it heard, and <code>bt-selfsecure sweep import</code> that."
@@ -255,11 +258,14 @@ orientation; note walls, people and Wi-Fi nearby.</li>
 {text}"""
 
 
-def _measured_with(manifests: Mapping[int, Mapping[str, Any]]) -> str:
+def _measured_with(runs: Sequence[StoredRun], manifests: Mapping[int, Mapping[str, Any]]) -> str:
+    first = {run.manifest: run.id for run in reversed(runs)}
     blocks = []
     for number, manifest in manifests.items():
+        if number not in first:
+            continue
         rows = [(name, value) for name, value in _flat(manifest) if not name.startswith("plan.")]
-        blocks.append(f"<h3>Manifest {number}</h3>\n" + _table(("what", "value"), rows, "text"))
+        blocks.append(f"<h3>From run {first[number]} on</h3>\n" + _table(("what", "value"), rows, "text"))
     return (
         "<h2>Measured with</h2>\n"
         + "\n".join(blocks)
@@ -275,20 +281,24 @@ def _runs(runs: Sequence[StoredRun]) -> str:
         return (
             _place(info.distance_m),
             _others(info.distances_m),
-            info.bearer,
-            f"{info.packets} x {info.size_bytes} B",
+            _bearer(info.bearer),
+            f"{info.size_bytes} B",
             "-" if info.tx_power_dbm is None else f"{info.tx_power_dbm:g} dBm",
             info.sender,
             run.withdrawn or "",
             _notes(info.notes),
         )
 
-    names = ("m", "others at", "bearer", "packets", "power", "sender", "withdrawn", "notes", "runs", "spacing, ms")
+    names = ("m", "others at", "bearer", "size", "power", "sender", "withdrawn", "notes", "runs", "N", "spacing, ms")
+    alike: dict[tuple[Any, ...], list[StoredRun]] = {}
+    for run in runs:
+        alike.setdefault(place(run), []).append(run)
     rows = []
-    for key, group in groupby(runs, key=place):
-        same = [run.info.spacing_ms for run in group]
-        spacing = f"{min(same):.3g}" + (f"\N{EN DASH}{max(same):.3g}" if max(same) > min(same) else "")
-        rows.append((*key, str(len(same)), spacing))
+    for key, same in alike.items():
+        spacings = [run.info.spacing_ms for run in same]
+        spacing = f"{min(spacings):.3g}" + (f"\N{EN DASH}{max(spacings):.3g}" if len(set(spacings)) > 1 else "")
+        packets = ", ".join(map(str, sorted({run.info.packets for run in same})))
+        rows.append((*key, str(len(same)), packets, spacing))
     more = f"<p>{len(rows) - MOST_ROWS} more lines are in the record.</p>" if len(rows) > MOST_ROWS else ""
     return "<h2>The runs</h2>\n" + _table(names, rows[:MOST_ROWS], "text") + more + _seen(runs)
 
@@ -300,8 +310,8 @@ def _seen(runs: Sequence[StoredRun]) -> str:
     for run in runs:
         nodes = run.info.notes.get("nodes")
         for node, facts in nodes.items() if isinstance(nodes, Mapping) else ():
-            text = "; ".join(f"{name}: {value}" for name, value in _flat(facts))
-            if last.get(node) != text:
+            text = "; ".join(f"{name}: {value}" for name, value in _flat(facts) if name)
+            if last.get(node, "") != text:
                 last[node] = text
                 rows.append((str(run.id), str(node), text))
     if not rows:
@@ -340,7 +350,7 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 def _notes(notes: Mapping[str, Any]) -> str:
     """Without what has a place of its own in the page, or differs from run to run."""
-    rest = {name: value for name, value in notes.items() if name not in ("nodes", "sender") and value != ""}
+    rest = {name: value for name, value in notes.items() if name not in ("nodes", "roles", "sender") and value != ""}
     return "; ".join(f"{name}: {value}" for name, value in _flat(rest))
 
 
@@ -360,6 +370,11 @@ def _plan(plan: Mapping[str, Any]) -> str:
             lines += [f"{key} = {text}"] * (value not in ([], None))
         lines.append("")
     return "\n".join(lines)
+
+
+def _bearer(name: str) -> str:
+    """Short: a virtual air's loss model is told in the plan."""
+    return name.partition(":")[0] if name.startswith("air:") else name
 
 
 def _place(metres: float | None) -> str:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import struct
 import zlib
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -41,18 +43,20 @@ def pair_of(analysis: Analysis, bob: str = "bob", eve: str = "eve") -> Pair:
 class Office:
     """The recording, read and counted without any of our code."""
 
-    def __init__(self, positions: int | None) -> None:
+    def __init__(self, positions: int | None = None, events: int | None = None) -> None:
+        """The first positions, and of each the first events."""
         self.description = json.loads(OFFICE.read_text())
         raw = zlib.decompress((OFFICE.parent / self.description["file"]).read_bytes())
-        self.places = self.description["transmitter_positions"][:positions]
-        events = sum(place["events"] for place in self.places)
-        self.words = struct.unpack(f"<{events}H", raw[: 2 * events])
+        words = struct.unpack(f"<{len(raw) // 2}H", raw)
+        self.places, self.words = [], []
+        for place in self.description["transmitter_positions"][:positions]:
+            run = words[place["first_event"] :][: min(place["events"], events or place["events"])]
+            self.places.append({**place, "first_event": len(self.words), "events": len(run)})
+            self.words += run
         self.names = [receiver["name"] for receiver in sorted(self.description["receivers"], key=lambda r: r["bit"])]
 
     def write(self, folder: Path) -> Path:
         """The same positions as a recording of their own."""
-        import hashlib
-
         raw = struct.pack(f"<{len(self.words)}H", *self.words)
         (folder / "cut.z").write_bytes(zlib.compress(raw))
         described = {
@@ -132,8 +136,8 @@ class Office:
         )
 
 
-def test_all_132_pairs_of_three_positions_of_the_office_agree_with_plain_counting(tmp_path: Path) -> None:
-    office = Office(3)
+def test_all_132_pairs_of_a_part_of_the_office_agree_with_plain_counting(tmp_path: Path) -> None:
+    office = Office(positions=3, events=700)
     with Store(tmp_path / "office.db", create=True) as store:
         store.begin({})
         import_recording(store, office.write(tmp_path), Circumstances(), lambda done, of: None)
@@ -146,7 +150,7 @@ def test_the_whole_office_agrees_with_plain_counting_and_with_the_published_tabl
         store.begin({})
         import_recording(store, OFFICE, Circumstances(), lambda done, of: None)
         analysis = analyse(store)
-    Office(None).check(analysis)
+    Office().check(analysis)
     # P(Bob hears, so many Eves all miss) as measured on all 126 positions of the data set; ours are 81 of them.
     for eves, share in ((1, 0.122), (2, 0.0205), (3, 0.0036), (4, 0.0009)):
         (ours,) = (each.secret_share for each in analysis.shares if each.eves == eves)
@@ -188,20 +192,20 @@ def test_the_95_percent_intervals_of_200_simulated_sweeps_hold_what_was_put_in_9
 
 def test_a_simulated_sweep_gives_back_distance_loss_and_correlation(tmp_path: Path) -> None:
     models = {1.0: Correlated(0.1, 0.1, 0.4), 5.0: Correlated(0.3, 0.2, 0.0)}
-    with Store(simulated_sweep(tmp_path / "s.db", models, (300, 600), 3, 1)) as store:
+    with Store(simulated_sweep(tmp_path / "s.db", models, (200, 400), 3, 1)) as store:
         analysis = analyse(store)
     assert {(p.setting.distance_m, p.setting.packets) for p in analysis.pairs} == {
-        (1, 300),
-        (1, 600),
-        (5, 300),
-        (5, 600),
+        (1, 200),
+        (1, 400),
+        (5, 200),
+        (5, 400),
     }
     for pair in analysis.planned():
         assert (pair.bob, pair.eve, pair.runs) == ("bob", "eve", 3)
         d, e, rho = (0.1, 0.1, 0.4) if pair.setting.distance_m == 1 else (0.3, 0.2, 0.0)
         assert pair.phi_low - 0.1 < rho < pair.phi_high + 0.1
-        assert abs(pair.d - d) < 0.05
-        assert abs(pair.e_given_b - e_given_bob(d, e, rho)) < 0.05
+        assert abs(pair.d - d) < 0.07
+        assert abs(pair.e_given_b - e_given_bob(d, e, rho)) < 0.07
     assert analysis.roles == {"alice": {"bob": "bob", "eve": "eve"}}
     assert not [warning for warning in analysis.warnings if "independent but" in warning]
 
@@ -303,8 +307,6 @@ def test_a_loss_that_grows_with_the_packets_of_a_run_points_to_a_queue(tmp_path:
 
 @pytest.mark.parametrize(("bearer", "words"), [("rfcomm", "hides losses"), ("l2cap", "link of its own")])
 def test_a_bearer_that_does_not_show_the_radio_is_warned_of(tmp_path: Path, bearer: str, words: str) -> None:
-    from dataclasses import replace
-
     rows = simulated(Bernoulli({"bob": 0.1, "eve": 0.1}), 100, 1)
     assert warned(analysed(tmp_path / "s.db", (replace(info(100), bearer=bearer), rows)), words)
 

@@ -43,7 +43,7 @@ def written(path: Path, text: str) -> Path:
 
 def test_joint_reception_as_csv_is_a_run(store: Store, tmp_path: Path) -> None:
     file = written(tmp_path / "joint.csv", PLAIN)
-    assert import_csv(store, file, Circumstances(distance_m=3.0, distances_m={"eve": 1.0}, bearer="l2cap")) == 1
+    assert import_csv(store, file, Circumstances(distance_m=3.0, distances_m={"eve": 1.0}, bearer="l2cap"), silent) == 1
     (run,) = store.runs()
     assert (run.info.packets, run.info.distance_m, run.info.distances_m, run.info.bearer) == (2, 3, {"eve": 1}, "l2cap")
     assert set(store.receptions(run.id)) == {
@@ -63,7 +63,7 @@ def test_joint_reception_as_csv_is_a_run(store: Store, tmp_path: Path) -> None:
 )
 def test_other_orders_words_and_columns_are_read_too(store: Store, tmp_path: Path, text: str) -> None:
     (tmp_path / "joint.csv").write_text(text, encoding="utf-8", newline="")
-    import_csv(store, tmp_path / "joint.csv", Circumstances())
+    import_csv(store, tmp_path / "joint.csv", Circumstances(), silent)
     assert {(row.seq, row.receiver) for row in store.receptions(1) if row.heard} == {(0, "bob"), (1, "eve")}
 
 
@@ -91,7 +91,7 @@ def test_a_file_with_a_fault_is_refused_in_one_line_that_names_it(
     store: Store, tmp_path: Path, text: str, words: str
 ) -> None:
     with pytest.raises(UsageError, match=words) as raised:
-        import_csv(store, written(tmp_path / "bad.csv", text), Circumstances())
+        import_csv(store, written(tmp_path / "bad.csv", text), Circumstances(), silent)
     assert "bad.csv" in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -104,7 +104,7 @@ def test_a_file_with_a_fault_is_refused_in_one_line_that_names_it(
         ),
     )
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_whatever_bytes_a_file_has_they_are_runs_or_one_fault(
     tmp_path_factory: pytest.TempPathFactory, data: bytes
 ) -> None:
@@ -113,7 +113,7 @@ def test_whatever_bytes_a_file_has_they_are_runs_or_one_fault(
     with Store(folder / "sweep.db", create=True) as store:
         store.begin({})
         with suppress(UsageError):
-            import_csv(store, folder / "f.csv", Circumstances())
+            import_csv(store, folder / "f.csv", Circumstances(), silent)
         for run in store.runs():
             assert len(list(store.receptions(run.id))) == run.info.packets * len(run.listeners)
 
@@ -165,7 +165,7 @@ def test_the_three_exports_say_the_same_and_the_csv_comes_back_as_the_same_runs(
     assert len(as_csv) == 120
     with Store(tmp_path / "again.db", create=True) as again:
         again.begin({})
-        assert import_csv(again, tmp_path / "out.csv", Circumstances()) == 3
+        assert import_csv(again, tmp_path / "out.csv", Circumstances(), silent) == 3
         for one, other in zip(store.runs(), again.runs(), strict=True):
             for name in (
                 "distance_m",

@@ -135,6 +135,7 @@ def test_the_command_shows_the_table_and_names_the_file(grid: Path, capsys: pyte
     assert main(["sweep", "study", str(grid), "--out", "x.csv"]) == 2
 
 
+@pytest.mark.long
 def test_a_scheduler_that_does_not_answer_is_said_in_one_line(
     grid: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -142,6 +143,25 @@ def test_a_scheduler_that_does_not_answer_is_said_in_one_line(
     assert main(["sweep", "study", str(grid), "--scheduler", "tcp://127.0.0.1:1"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "tcp://127.0.0.1:1" in line
+
+
+@pytest.mark.long
+def test_ctrl_c_ends_a_study_that_goes_on_with_the_same_command(grid: Path, tmp_path: Path) -> None:
+    grid.write_text(GRID.replace("40_000", "2_000_000"))
+    command = [sys.executable, "-m", "bt_selfsecure.cli.main", "sweep", "study", str(grid)]
+    pieces = tmp_path / "grid.parquet.pieces"
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as interrupted:
+        while not pieces.exists() or pieces.read_text().count("\n") < 5:
+            time.sleep(0.01)
+        interrupted.send_signal(signal.SIGINT)
+        _, errors = interrupted.communicate()
+    assert (interrupted.returncode, len(errors.splitlines())) == (130, 1)
+    assert "goes on where it was" in errors
+    kept = pieces.read_text().count("\n")
+    done_before: list[int] = []
+    study.run(study.read_grid(grid), grid.with_suffix(".parquet"), None, lambda done, of: done_before.append(done))
+    assert kept - 2 <= done_before[0] <= kept
+    assert not pieces.exists()
 
 
 # --- A real cluster ---------------------------------------------------------------------------------------------------
