@@ -173,7 +173,8 @@ def test_sigterm_ends_it_as_systemd_does(folder: Path) -> None:
         assert child.poll() is None
     child.terminate()
     _, said = child.communicate(timeout=20)
-    assert (child.returncode, said) == (0, "")
+    assert said == "", said
+    assert child.returncode == 0
 
 
 @pytest.mark.parametrize(
