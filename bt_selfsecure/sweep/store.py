@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
@@ -66,8 +68,7 @@ CREATE TABLE reception (
     rssi REAL,
     copies INTEGER NOT NULL CHECK (copies >= heard),
     lost_in_queue INTEGER NOT NULL CHECK (lost_in_queue IN (0, 1 - heard)),
-    PRIMARY KEY (run, receiver, seq),
-    FOREIGN KEY (run, receiver) REFERENCES listener
+    PRIMARY KEY (run, receiver, seq)
 ) WITHOUT ROWID;
 CREATE TABLE withdrawn (run INTEGER PRIMARY KEY REFERENCES run, written TEXT NOT NULL, reason TEXT NOT NULL);
 """
@@ -315,6 +316,31 @@ class Store:
                 (run,),
             ):
                 yield Reception(seq, name, bool(heard), rssi, copies, bool(lost))
+
+    def fates(self, run: int, listener: str) -> Iterator[int]:
+        """What became of each packet of a run at one listener, in order: 0 missed, 1 heard, 2 lost in the queue."""
+        with self._faults():
+            rows = self._db.execute(
+                "SELECT heard + 2 * lost_in_queue FROM reception "
+                "WHERE run = ? AND receiver = (SELECT id FROM receiver WHERE name = ?) ORDER BY seq",
+                (run, listener),
+            )
+        return chain.from_iterable(rows)  # no generator of our own: millions of packets pass here
+
+    def means(self, run: int, listeners: Iterable[str]) -> tuple[list[float], list[float]]:
+        """Copies and RSSI (dBm) of the packets that each listener heard in a run, on average; nan if nothing tells."""
+        copies: list[float] = []
+        rssi: list[float] = []
+        with self._faults():
+            for listener in listeners:
+                row = self._db.execute(
+                    "SELECT avg(copies), avg(rssi) FROM reception "
+                    "WHERE heard AND run = ? AND receiver = (SELECT id FROM receiver WHERE name = ?)",
+                    (run, listener),
+                ).fetchone()
+                for values, value in zip((copies, rssi), row, strict=True):
+                    values.append(math.nan if value is None else float(value))
+        return copies, rssi
 
     def hashed(self, address: str) -> str:
         """A name for a device's address that this file uses everywhere, and that tells nothing to whom lacks the file.
