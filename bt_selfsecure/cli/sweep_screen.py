@@ -84,7 +84,8 @@ class Screen:
         eves = self._driver.plan.roles.eve_distances_m or ("",) * len(roles.eves)
         for name, away in zip(roles.eves, eves, strict=True):
             print(f"  {name:<12} listens, {f'{away:g} m from there' if away else 'where she always is'}")
-        print(HELP)
+        if sys.stdin.isatty():
+            print(HELP)
 
     def _read(self) -> None:
         line = sys.stdin.readline()

