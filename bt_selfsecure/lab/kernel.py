@@ -23,6 +23,9 @@ from bt_selfsecure.errors import UsageError
 
 PACKAGE: Final = "linux-image-amd64"
 """Debian's metapackage: it depends on the newest kernel of the release."""
+FAULTY: Final = "6.1.192"
+"""Versions of Linux that begin so free twice what belongs to an L2CAP connection that could not be made: whoever closes
+the socket is killed ("list_del corruption" in hci_chan_del), and Bluetooth works no more until a restart."""
 BUSYBOX: Final = "busybox-static"
 """The initial RAM disk's shell; not installed, because it excludes the busybox that many systems have."""
 TOOLS: Final = {
@@ -70,11 +73,11 @@ def cache_directory() -> Path:
 
 
 def kernel(progress: Callable[[str], None]) -> Kernel:
-    """The newest kernel of this Debian release, fetched and prepared if it is not yet in the cache.
+    """The newest kernel of this Debian release that is not `FAULTY`; fetched and prepared unless it is in the cache.
 
     Raises `UsageError` where it can't be had, with the remedy.
     """
-    package = _dependency(PACKAGE)
+    package = _package(PACKAGE)
     home = cache_directory() / package
     if not home.exists():
         progress(f"fetching {package} (once; some 70 MB to download, 400 MB on disk)")
@@ -90,8 +93,13 @@ def kernel(progress: Callable[[str], None]) -> Kernel:
     return Kernel(home / "vmlinux", home / "initrd", modules)
 
 
-def _dependency(metapackage: str) -> str:
-    answer = _run(["apt-cache", "depends", metapackage], f"apt knows no {metapackage}")
+def _package(metapackage: str) -> str:
+    """The kernel's package that the newest version depends on which is not `FAULTY`; the newest if all are."""
+    known = _run(["apt-cache", "madison", metapackage], f"apt knows no {metapackage}")
+    versions = [line.split("|")[1].strip() for line in known.splitlines() if line.count("|") == 2]
+    sound = [version for version in versions if not version.startswith(FAULTY)]
+    wanted = "=".join([metapackage, *(sound or versions)[:1]])
+    answer = _run(["apt-cache", "depends", wanted], f"apt knows no {wanted}")
     found = re.search(r"Depends: (linux-image-\S+)", answer)
     if found is None:
         raise UsageError(

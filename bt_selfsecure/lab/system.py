@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.lab.kernel import BUSYBOX, Kernel, cache_directory, make_boot_files, unpack
+from bt_selfsecure.lab.kernel import BUSYBOX, FAULTY, Kernel, cache_directory, make_boot_files, unpack
 
 RELEASES: Final = ("bookworm", "trixie")
 """Debian 12 and 13: those that Raspberry Pi OS is made from today."""
@@ -28,6 +28,8 @@ PACKAGES: Final = (
 """What the image has beyond Debian's minimum: what Raspberry Pi OS Lite has of it, and, because these machines have no
 Internet, what pi_setup/install would fetch with apt."""
 EARLY_MODULES: Final = ("virtio_pci", "virtio_blk", "ext4", "9pnet_virtio", "9p")
+PIN: Final = f"Package: linux-image-*\nPin: version {FAULTY}*\nPin-Priority: -1"
+"""apt_preferences(5), for the time of the making."""
 DISK_MEGABYTES: Final = 3072
 """Sparse; a system takes 800 MB of it."""
 
@@ -40,7 +42,7 @@ def system(release: str, progress: Callable[[str], None]) -> Kernel:
     if release not in RELEASES:
         raise UsageError(f"there is no system {release!r} for machines: take one of {', '.join(RELEASES)}")
     init = files("bt_selfsecure.lab").joinpath("systemd-init.sh").read_text()
-    recipe = hashlib.sha256(repr((PACKAGES, DISK_MEGABYTES, EARLY_MODULES, init)).encode()).hexdigest()[:12]
+    recipe = hashlib.sha256(repr((PACKAGES, PIN, DISK_MEGABYTES, EARLY_MODULES, init)).encode()).hexdigest()[:12]
     home = cache_directory() / f"{release}-{recipe}"
     if not home.exists():
         _require(home)
@@ -75,7 +77,9 @@ def _make(made: Path, release: str) -> None:
         f"mke2fs -q -t ext4 -d tree {disk.name}; made=$?; umount tree; exit $made",
     )
     command = ["mmdebstrap", "--quiet", "--variant=minbase", "--format=null", f"--include={','.join(PACKAGES)}"]
-    command += [f"--customize-hook={hook}" for hook in hooks]
+    preferences = '"$1/etc/apt/preferences.d/kernel"'
+    command += [f"--setup-hook=mkdir -p $(dirname {preferences}); echo '{PIN}' >{preferences}"]
+    command += [f"--customize-hook={hook}" for hook in (f"rm {preferences}", *hooks)]
     done = subprocess.run([*command, release, "-"], cwd=made, capture_output=True, text=True, check=False)
     if done.returncode:
         detail = "\n".join(done.stderr.strip().splitlines()[-5:])

@@ -464,12 +464,23 @@ def test_sniffers_and_second_adapters_are_found(tmp_path: Path) -> None:
     seen(radio.neighbours(machine(tmp_path / "alone", HCI0)), Verdict.OK, "No second radio")
 
 
+# 19: the kernel
+
+
+def test_a_kernel_that_is_known_to_kill_the_node_is_named(tmp_path: Path) -> None:
+    text = "Linux version 6.1.0-{}-amd64 (debian-kernel@lists.debian.org) #1 SMP PREEMPT_DYNAMIC Debian 6.1.{}-1\n"
+    seen(
+        software.kernel(machine(tmp_path / "new", {"/proc/version": text.format(56, 192)})), Verdict.FAILURE, "6.1.192"
+    )
+    seen(software.kernel(machine(tmp_path / "old", {"/proc/version": text.format(50, 176)})), Verdict.OK)
+
+
 # the whole
 
 
 def test_the_checklist_is_whole_and_in_order() -> None:
-    assert [check.number for check in CHECKS] == list(range(1, 19))
-    assert len({check.name for check in CHECKS}) == 18
+    assert [check.number for check in CHECKS] == list(range(1, 20))
+    assert len({check.name for check in CHECKS}) == 19
 
 
 def test_no_check_raises_on_an_empty_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

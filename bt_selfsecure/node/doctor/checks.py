@@ -26,4 +26,5 @@ CHECKS: Final = (
     Check(16, "LE supervision", radio.supervision),
     Check(17, "Python", software.python),
     Check(18, "Second radio", radio.neighbours),
+    Check(19, "Kernel", software.kernel),
 )

@@ -23,6 +23,8 @@ CAPABILITIES: Final = {
     12: ("CAP_NET_ADMIN", "recovering the adapter"),
 }
 """By bit (capabilities(7)): the name, and what in the node needs it."""
+FAULTY_KERNEL: Final = re.compile(r"\b6\.1\.192\b")
+"""Frees twice what belongs to an L2CAP connection that could not be made (Debian 6.1.0-56; 6.1.176 is sound)."""
 
 
 def sockets(machine: Machine) -> Finding:
@@ -171,3 +173,14 @@ def python(machine: Machine) -> Finding:
     if sys.version_info >= (3, 14):
         return ok("Python names LE L2CAP addresses and HCI channels itself (3.14 and later).")
     return ok("LE L2CAP addresses and HCI channels by ctypes (Python names them from 3.14 on).")
+
+
+def kernel(machine: Machine) -> Finding:
+    """19. One that is known to corrupt its memory."""
+    version = machine.text("/proc/version") or ""
+    if FAULTY_KERNEL.search(version):
+        return failure(
+            "This kernel, 6.1.192, kills the node when a peer that it dials is away, and Bluetooth with it.",
+            "Boot another: apt list -a linux-image-amd64 shows which there are; 6.1.176 is sound.",
+        )
+    return ok(f"No known fault of Linux {machine.kernel} concerns the node.")
