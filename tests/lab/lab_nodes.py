@@ -128,13 +128,6 @@ class Nodes:
                 if other != name:
                     self.wait_for(name, other, lambda peer: peer["state"] == "connected", seconds)
 
-    def are_connected(self, one: str, other: str) -> bool:
-        """As both see it."""
-        return all(self.peer(*pair).get("state") == "connected" for pair in ((one, other), (other, one)))
-
-    def kernel_has_a_fault(self, name: str) -> bool:
-        return self.lab.run(name, "dmesg | grep -q 'Call Trace'").status == 0
-
     def log(self, name: str) -> str:
         return self.lab.run(name, "tail -n 40 /run/lab/node.log").out
 
