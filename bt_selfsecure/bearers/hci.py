@@ -56,10 +56,6 @@ _ADAPTER_INFO: Final = struct.Struct("<H8s6sI72x")  # struct hci_dev_info
 _UP: Final = 1  # HCI_UP of its flags
 _CONNECTION_INFO: Final = struct.Struct("<6sBxH6sBBHI")  # struct hci_conn_info_req with one hci_conn_info
 _CONNECTED: Final = 1  # BT_CONNECTED
-_DISCONNECTING: Final = 8  # BT_DISCONN
-_CLOSED: Final = 9  # BT_CLOSED
-_ENDING_SECONDS: Final = 3.0
-_ENDING_LOOKS: Final = 60
 ACL_LINK: Final = 0x01
 LE_LINK: Final = 0x80
 _ENCRYPTED: Final = 0x0004  # HCI_LM_ENCRYPT
@@ -120,30 +116,15 @@ def adapter_address(adapter: str) -> str:
 
 def connection_to(adapter: str, peer: str, link_type: int = ACL_LINK) -> Connection | None:
     """The connection to this peer, if there is one. Raises `BearerError` where the adapter can't be asked."""
-    state, connection = _connection_state(adapter, peer, link_type)
-    return connection if state == _CONNECTED else None
-
-
-async def let_it_end(adapter: str, peer: str) -> None:
-    """Wait for the end of a BR/EDR connection that is being ended. A socket that joins it then, and is closed later,
-    can stop the kernel (seen with Debian's 6.1.192: "list_del corruption" in hci_chan_del). Raises `BearerError`."""
-    for _ in range(_ENDING_LOOKS):
-        state, _connection = _connection_state(adapter, peer, ACL_LINK)
-        if state not in (_DISCONNECTING, _CLOSED):
-            return
-        await asyncio.sleep(_ENDING_SECONDS / _ENDING_LOOKS)
-
-
-def _connection_state(adapter: str, peer: str, link_type: int) -> tuple[int | None, Connection]:
     with _open(adapter) as sock:
         wanted = bytes.fromhex(peer.replace(":", ""))[::-1]
         request = array.array("B", _CONNECTION_INFO.pack(wanted, link_type, 0, bytes(6), 0, 0, 0, 0))
         try:
             fcntl.ioctl(sock.fileno(), _HCIGETCONNINFO, request, True)
         except OSError:
-            return None, Connection(0, False)
-        _, _, handle, _, _, _, state, mode = _CONNECTION_INFO.unpack(request.tobytes())
-        return state, Connection(handle, bool(mode & _ENCRYPTED))
+            return None
+    _, _, handle, _, _, _, state, mode = _CONNECTION_INFO.unpack(request.tobytes())
+    return Connection(handle, bool(mode & _ENCRYPTED)) if state == _CONNECTED else None
 
 
 class HciSocket:

@@ -54,7 +54,6 @@ class L2capBearer(Bearer):
 
     async def connect(self, peer: str) -> Link:
         own = await self._prepare()
-        await hci.let_it_end(self._adapter, peer)
         sock = self._socket()
         try:
             sock.bind((own, 0))

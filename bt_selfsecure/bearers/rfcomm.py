@@ -43,7 +43,6 @@ class RfcommBearer(Bearer):
     async def connect(self, peer: str) -> Link:
         bluez = await self._agent()
         own = hci.adapter_address(self._adapter)
-        await hci.let_it_end(self._adapter, peer)
         channel = self._channel or await find_rfcomm_channel(own, peer, SERVICE_UUID)
         sock = _socket(peer)
         try:

@@ -84,9 +84,6 @@ def transfer_with(nodes: Nodes, count: int, blows: list[tuple[str, str]], seed: 
                 time.sleep(draw.uniform(0, 2))
                 nodes.start(name)
             else:
-                # Debian's kernel 6.1.192 corrupts its memory when a radio link is lost while a socket asks over it by
-                # SDP (hci_chan_del, list_del corruption), as a daemon does that was just started.
-                nodes.wait_connected(seconds=300)
                 nodes.power_cycle(name)
                 for key in works:
                     if key[0] == name and isinstance(jobs[key].exception(), LabError):  # it went with its machine
