@@ -18,8 +18,8 @@ CHECKOUT = Path(__file__).parents[2]
 SETUP = "bt_selfsecure/_setup"
 SHARED = ("common.sh", "system.sh")
 LOOSE = ("LICENSE", "README.md", "pyproject.toml")
-SDIST = ("CHANGELOG.md", "PROTOCOL.md", "TROUBLESHOOTING.md", ".gitignore", "PKG-INFO", *LOOSE)
-SDIST_FOLDERS = ("bt_selfsecure", "pi_setup", "systemd", "tests", "benchmarks", "captures")
+SDIST_FILES = (".gitignore", "LICENSE", "pyproject.toml")
+SDIST_FOLDERS = ("bt_selfsecure", "pi_setup", "systemd", "tests", "benchmarks", "captures", "docs")
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +65,10 @@ def test_the_wheel_has_the_package_the_installer_and_nothing_else(built: Path) -
 def test_the_sdist_has_what_building_testing_and_reading_take(built: Path) -> None:
     with tarfile.open(next(built.glob("*.tar.gz"))) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
-    wanted = {name for name in known_to_git() if name.startswith(tuple(f"{folder}/" for folder in SDIST_FOLDERS))}
-    assert names == wanted | {name for name in SDIST if name == "PKG-INFO" or (CHECKOUT / name).exists()}
+    folders = tuple(f"{folder}/" for folder in SDIST_FOLDERS)
+    texts = {name for name in known_to_git() if "/" not in name and name.endswith(".md")}
+    assert names == {name for name in known_to_git() if name.startswith(folders)} | texts | {*SDIST_FILES, "PKG-INFO"}
+    assert "README.md" in texts
 
 
 def test_a_wheel_from_the_sdist_is_the_same(built: Path, tmp_path: Path) -> None:
