@@ -65,7 +65,8 @@ class Eavesdropper:
             ids = [request.rand[:size] for size in (limits.SESSION_ID_BYTES, limits.SESSION_TAG_BYTES)]
             burst = {seq: message for name in ids for seq, message in self._bursts.get(name, {}).items()}
             claimed.update(ids)
-            accepts = [a for a in self._accepts.get(ids[0], {}).values() if a.profile is request.profile]
+            accepts: list[Frame | None] = []
+            accepts += [a for a in self._accepts.get(ids[0], {}).values() if a.profile is request.profile]
             for accept in accepts or [None] * bool(burst):
                 pair = pair_id(request, accept) if accept else b""
                 response = self._responses.get(pair)
