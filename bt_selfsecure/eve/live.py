@@ -10,12 +10,13 @@ import asyncio
 import secrets
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from bt_selfsecure.bearers.base import Bearer, BearerError, Link
 from bt_selfsecure.bearers.hci import HciSocket
 from bt_selfsecure.bearers.le_advert import LeAdvertBearer
-from bt_selfsecure.bearers.specs import open_bearer
+from bt_selfsecure.bearers.specs import open_bearer, parse_spec
 from bt_selfsecure.core.frames import FrameError, Kind, Profile, decode
 from bt_selfsecure.core.material import KeyMaterial
 from bt_selfsecure.errors import UsageError
@@ -42,11 +43,12 @@ def say_lines(line: str) -> None:
 
 
 class Live:
-    """Live attacks with one adapter, each for so many seconds or until Ctrl-C. Raises `UsageError` where the radio or a
-    device can't be used."""
+    """Live attacks with one adapter, each for so many seconds or until Ctrl-C. `bearer` carries those that dial, as in
+    "rfcomm#3". Raises `UsageError` where the radio or a device can't be used."""
 
-    def __init__(self, adapter: str, seconds: float, say: Say) -> None:
+    def __init__(self, adapter: str, bearer: str, seconds: float, say: Say) -> None:
         self._adapter: Final = adapter
+        self._bearer: Final = replace(parse_spec(bearer), adapter=adapter)
         self._seconds: Final = seconds
         self._say: Final = say
 
@@ -97,7 +99,7 @@ class Live:
 
     async def _flood(self, bob: str) -> bool:
         attack = RequestFlood(Profile.HARDENED, secrets.token_bytes)
-        bearer = open_bearer(f"rfcomm@{self._adapter}")
+        bearer = open_bearer(self._bearer)
         sent, came = 0, Counter[str]()
         try:
             async with asyncio.timeout(self._seconds):
@@ -123,7 +125,7 @@ class Live:
 
     async def _stand_between(self, alice: str, bob: str) -> bool:
         attack = ManInTheMiddle(secrets.token_bytes, await self._identity())
-        bearer = open_bearer(f"rfcomm@{self._adapter}")
+        bearer = open_bearer(self._bearer)
         self._say(f"waiting for {alice}")
         try:
             async with asyncio.timeout(self._seconds):
@@ -157,7 +159,7 @@ class Live:
                 await (alice if decode(sent).kind in FROM_BOB else bob).send(sent)
 
     async def _replay(self, device: str, frames: list[bytes]) -> bool:
-        bearer = open_bearer(f"rfcomm@{self._adapter}")
+        bearer = open_bearer(self._bearer)
         came = Counter[str]()
         try:
             async with asyncio.timeout(self._seconds):
