@@ -45,13 +45,16 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
         "attack", help="carry an attack out: on the virtual air, or live on your own devices",
         description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    attack.add_argument("name", metavar="NAME")
-    attack.add_argument("targets", nargs="*", metavar="ADDRESS", help="with --live: Alice's address, Bob's address")
+    attack.add_argument("name", metavar="NAME", help="of the attack")
+    attack.add_argument("targets", nargs="*", metavar="ADDRESS", help="with --live: of the device, or the two")
     attack.add_argument("--profile", choices=("paper", "hardened", "both"), default="both")
     attack.add_argument("--runs", type=int, metavar="N", help="on the virtual air (default: as in docs/attacks.md)")
     attack.add_argument("--json", action="store_true", help="one JSON object instead of the text")
     attack.add_argument("--live", action="store_true", help="from this computer's radio")
     attack.add_argument("--adapter", default="hci0", help="of a live attack (default hci0)")
+    attack.add_argument(
+        "--bearer", default="rfcomm", help="that a live attack dials by, as in rfcomm#3 (default rfcomm)"
+    )
     attack.add_argument("--seconds", type=float, default=60.0, help="that a live attack lasts (default 60)")
     attack.add_argument("--capture", metavar="FILE", help="that a live replay plays")
     attack.add_argument("--own", type=Path, metavar="FILE", help="list of your devices (default: see above)")
@@ -99,5 +102,5 @@ def _live(args: Namespace) -> int:
     OwnDevices(args.own or DEFAULT_PATH).require(*args.targets)
     from bt_selfsecure.eve.live import Live, say_lines
 
-    live = Live(args.adapter, args.seconds, say_lines)
+    live = Live(args.adapter, args.bearer, args.seconds, say_lines)
     return int(live.run(args.name, [target.upper() for target in args.targets], args.capture))

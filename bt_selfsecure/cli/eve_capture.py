@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -25,12 +26,16 @@ SIGTERM, as systemd sends). The source is this computer's radio:
 
 Advertisements tell who is near: keep such captures to yourself. A radio needs
 CAP_NET_RAW and CAP_NET_ADMIN (root, or the unit bt-selfsecure-eve)."""
+EPILOG = """\
+exit status: 0  ended by somebody, or by its source      1  the adapter went away
+             2  nothing can be heard, or kept
+"""
 
 
 def add(commands: _SubParsersAction[ArgumentParser]) -> None:
     """`capture`."""
     capture = commands.add_parser(
-        "capture", help="keep what the radio hears in files", description=DESCRIPTION,
+        "capture", help="keep what the radio hears in files", description=DESCRIPTION, epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     capture.add_argument("source", nargs="?", default="hci0", metavar="SOURCE", help="default hci0")
@@ -47,6 +52,7 @@ def run(args: Namespace) -> int:
 
     if args.megabytes <= 0 or args.files < 1:
         raise UsageError("--megabytes must be above 0 and --files at least 1")
+    status = 0
     before = signal.signal(signal.SIGTERM, _end)
     try:
         with open_source(args.source) as source, Recorder(args.output, args.megabytes, args.files) as recorder:
@@ -55,10 +61,15 @@ def run(args: Namespace) -> int:
                     recorder.write(heard)
             except KeyboardInterrupt:
                 pass
+            except UsageError as gone:  # the adapter, perhaps: what was heard before is kept, and systemd tries again
+                if not recorder.packets:
+                    raise
+                print(f"bt-selfsecure: {gone}", file=sys.stderr)
+                status = 1
     finally:
         signal.signal(signal.SIGTERM, before)
     print(f"{recorder.packets:,} packets kept in {args.output}")
-    return 0
+    return status
 
 
 def _end(number: int, frame: object) -> NoReturn:

@@ -102,20 +102,13 @@ def lines(report: Report) -> list[str]:
         out += ["", f"with what was stolen: {len(report.stolen_read)} messages read", *_read(report.stolen_read)]
     if report.unopened:
         out += ["", f"data frames that no key of hers opens: {report.unopened}"]
-    told = [
-        line for sentence in report.limits for line in textwrap.wrap(f"- {sentence}", WIDTH, subsequent_indent="  ")
-    ]
-    return [
-        line for block in out for line in (textwrap.wrap(block, WIDTH, subsequent_indent=_indent(block)) or [""])
-    ] + [
-        "",
-        "what this can't tell:",
-        *told,
-    ]
+    out += ["", "what this can't tell:", *(f"- {sentence}" for sentence in report.limits)]
+    return [line for block in out for line in _wrapped(block)]
 
 
-def _indent(line: str) -> str:
-    return " " * (len(line) - len(line.lstrip()))
+def _wrapped(block: str) -> list[str]:
+    indent = "  " if block.startswith("- ") else " " * (len(block) - len(block.lstrip()))
+    return textwrap.wrap(block, WIDTH, subsequent_indent=indent) or [""]
 
 
 def _establishment(number: int, verdict: Verdict) -> list[str]:

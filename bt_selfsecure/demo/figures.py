@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Final
 
@@ -80,6 +81,23 @@ def longer_burst(joint: JointLoss, target_bits: float) -> str:
         axes.yaxis.set_major_formatter(lambda value, _: f"$2^{{{value:.0f}}}$")
         figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=9)
         return svg(figure, "Probability that Eve holds every packet of the key, over the length of the key")
+
+
+def healing(measured: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+    """Rounds until a stolen K_i is worthless over e|B: by profile the measured means, and 1/e|B."""
+    losses = sorted({loss for points in measured.values() for loss, _ in points})
+    with rc_context(STYLE):
+        figure, axes = _axes(3.1)
+        axes.loglog(losses, [1 / loss for loss in losses], "--", color=GREY, label="1/e|B")
+        for (name, points), marker, colour in zip(measured.items(), "oD", (BLUE, ORANGE), strict=False):
+            xs, ys = zip(*points, strict=True)
+            axes.loglog(xs, ys, marker, color=colour, fillstyle="none", label=f"{name}, mean")
+        axes.set(xlabel="e|B, share of frames that the thief misses", ylabel="rounds until she is out")
+        axes.set_xticks(losses, [f"{100 * loss:g} %" for loss in losses])
+        axes.set_yticks([2, 5, 10, 20], ["2", "5", "10", "20"])
+        axes.minorticks_off()
+        figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=9)
+        return svg(figure, "Rounds until a stolen key is worthless, over the thief's loss")
 
 
 def session(outcome: Outcome) -> str:

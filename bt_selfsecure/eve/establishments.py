@@ -65,12 +65,15 @@ class Eavesdropper:
             ids = [request.rand[:size] for size in (limits.SESSION_ID_BYTES, limits.SESSION_TAG_BYTES)]
             burst = {seq: message for name in ids for seq, message in self._bursts.get(name, {}).items()}
             claimed.update(ids)
-            for accept in self._accepts.get(ids[0], {}).values() or (None,):
-                if accept is None and not burst:
-                    continue
+            accepts: list[Frame | None] = []
+            accepts += [a for a in self._accepts.get(ids[0], {}).values() if a.profile is request.profile]
+            for accept in accepts or [None] * bool(burst):
                 pair = pair_id(request, accept) if accept else b""
+                response = self._responses.get(pair)
                 named.add(pair)
-                found.append(Knowledge(request, accept, self._responses.get(pair), burst))
+                if response is not None and response.profile is not request.profile:
+                    response = None
+                found.append(Knowledge(request, accept, response, burst))
         found += [Knowledge(burst=burst) for name, burst in self._bursts.items() if name not in claimed]
         unanswered = [knowledge for knowledge in found if knowledge.accept is None]
         unclaimed = [response for pair, response in self._responses.items() if pair not in named]

@@ -85,8 +85,8 @@ class Knowledge:
             return None
         request, accept = self.request, self.accept
         if response.profile is Profile.PAPER:  # nothing but the messages enters [7]
-            request, accept = request or response, accept or response
-        if request is None or accept is None:
+            request = accept = response
+        if request is None or accept is None or {request.profile, accept.profile} != {response.profile}:
             return None
         messages = [burst[seq] for seq in sorted(s)]
         material = KeyMaterial.derive(request, accept, response.message[limits.PAIR_ID_BYTES :], messages)

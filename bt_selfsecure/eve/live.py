@@ -10,12 +10,14 @@ import asyncio
 import secrets
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
+from types import TracebackType
 from typing import Final
 
 from bt_selfsecure.bearers.base import Bearer, BearerError, Link
 from bt_selfsecure.bearers.hci import HciSocket
 from bt_selfsecure.bearers.le_advert import LeAdvertBearer
-from bt_selfsecure.bearers.specs import open_bearer
+from bt_selfsecure.bearers.specs import open_bearer, parse_spec
 from bt_selfsecure.core.frames import FrameError, Kind, Profile, decode
 from bt_selfsecure.core.material import KeyMaterial
 from bt_selfsecure.errors import UsageError
@@ -42,11 +44,12 @@ def say_lines(line: str) -> None:
 
 
 class Live:
-    """Live attacks with one adapter, each for so many seconds or until Ctrl-C. Raises `UsageError` where the radio or a
-    device can't be used."""
+    """Live attacks with one adapter, each for so many seconds or until Ctrl-C. `bearer` carries those that dial, as in
+    "rfcomm#3". Raises `UsageError` where the radio or a device can't be used."""
 
-    def __init__(self, adapter: str, seconds: float, say: Say) -> None:
+    def __init__(self, adapter: str, bearer: str, seconds: float, say: Say) -> None:
         self._adapter: Final = adapter
+        self._bearer: Final = replace(parse_spec(bearer), adapter=adapter)
         self._seconds: Final = seconds
         self._say: Final = say
 
@@ -77,7 +80,7 @@ class Live:
         forged: Counter[int] = Counter()
         self._say(f"listening for a burst of {alice}")
         try:
-            async with asyncio.timeout(self._seconds):
+            async with _Lasting(self._seconds):
                 link = await bearer.connect(alice)
                 while True:
                     data = await link.receive()
@@ -85,8 +88,6 @@ class Live:
                     for sent in attack.hear(data):
                         await link.send(sent)
                         forged[decode(sent).seq] += 1
-        except TimeoutError:
-            pass
         finally:
             await bearer.close()
         self._say(f"{len(knowledge.burst)} burst packets heard, {len(forged)} missed and forged: {sorted(forged)}")
@@ -97,10 +98,10 @@ class Live:
 
     async def _flood(self, bob: str) -> bool:
         attack = RequestFlood(Profile.HARDENED, secrets.token_bytes)
-        bearer = open_bearer(f"rfcomm@{self._adapter}")
+        bearer = open_bearer(self._bearer)
         sent, came = 0, Counter[str]()
         try:
-            async with asyncio.timeout(self._seconds):
+            async with _Lasting(self._seconds):
                 while True:
                     link = await self._dial(bearer, bob)
                     listening = asyncio.create_task(_count(link, came))
@@ -114,8 +115,6 @@ class Live:
                     finally:
                         listening.cancel()
                         await link.close()
-        except TimeoutError:
-            pass
         finally:
             await bearer.close()
         self._say(f"{sent} requests sent; Bob answered {_told(came)}")
@@ -123,10 +122,10 @@ class Live:
 
     async def _stand_between(self, alice: str, bob: str) -> bool:
         attack = ManInTheMiddle(secrets.token_bytes, await self._identity())
-        bearer = open_bearer(f"rfcomm@{self._adapter}")
+        bearer = open_bearer(self._bearer)
         self._say(f"waiting for {alice}")
         try:
-            async with asyncio.timeout(self._seconds):
+            async with _Lasting(self._seconds):
                 listener = await bearer.listen()
                 to_alice = await listener.accept()
                 while to_alice.peer != alice:
@@ -138,8 +137,8 @@ class Live:
                 async with asyncio.TaskGroup() as relaying:
                     for source in (to_alice, to_bob):
                         relaying.create_task(self._relay(attack, source, to_alice, to_bob))
-        except* (TimeoutError, BearerError) as ended:
-            self._say(f"over: {ended.exceptions[0] or 'time is up'}")
+        except* BearerError as ended:
+            self._say(f"over: {ended.exceptions[0]}")
         finally:
             await bearer.close()
         keys = attack.keys()
@@ -157,18 +156,16 @@ class Live:
                 await (alice if decode(sent).kind in FROM_BOB else bob).send(sent)
 
     async def _replay(self, device: str, frames: list[bytes]) -> bool:
-        bearer = open_bearer(f"rfcomm@{self._adapter}")
+        bearer = open_bearer(self._bearer)
         came = Counter[str]()
         try:
-            async with asyncio.timeout(self._seconds):
+            async with _Lasting(self._seconds):
                 link = await self._dial(bearer, device)
                 listening = asyncio.create_task(_count(link, came))
                 for sent in frames:
                     await link.send(sent)
                 self._say(f"{len(frames)} frames played to {device}")
                 await listening
-        except TimeoutError:
-            pass
         finally:
             await bearer.close()
         self._say(f"it answered {_told(came)}")
@@ -192,6 +189,25 @@ class Live:
             return (await controller.command(READ_BD_ADDR))[::-1]
         finally:
             controller.close()
+
+
+class _Lasting:
+    """So many seconds, or until Ctrl-C; what came of it is said all the same."""
+
+    def __init__(self, seconds: float) -> None:
+        self._timeout: Final = asyncio.timeout(seconds)
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        try:
+            await self._timeout.__aexit__(kind, value, trace)
+        except TimeoutError:
+            return True
+        return kind is asyncio.CancelledError
 
 
 def _frames_of(capture: str) -> list[bytes]:

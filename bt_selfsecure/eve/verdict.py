@@ -172,7 +172,7 @@ class Judge:
             self._linktypes[heard.linktype] = None
             if heard.crc_ok is False:
                 self._crc_bad += 1
-                if copy := damaged(heard):
+                if self._work and (copy := damaged(heard)):
                     self._damaged.append(copy)
             for datagram in reader.read(heard):
                 if self._eve.hear(datagram.data) is not None:

@@ -262,3 +262,11 @@ def test_a_specification_that_is_wrong_says_what_would_be_right(spec: str, fault
 def test_a_chain_that_never_recovers_is_refused() -> None:
     with pytest.raises(UsageError, match="never leaves its bad state"):
         Burstiness(p=0.1, r=0.0)
+
+
+def test_what_eve_misses_nobody_hears_where_she_jams_and_her_own_packets_are_left_alone() -> None:
+    air, random = parse_model("jammed:bernoulli:alice=0.1,bob=0.1,eve=0.3"), Random(1)
+    heard = [air.transmit(random, "alice", ("bob", "eve"), 0.0) for _ in range(2000)]
+    assert all("eve" in listeners for listeners in heard if listeners)
+    assert 0.25 < sum(not listeners for listeners in heard) / 2000 < 0.35
+    assert any(air.transmit(random, "eve", ("alice", "bob"), 0.0) == {"alice", "bob"} for _ in range(10))

@@ -106,5 +106,14 @@ def test_rounds_to_heal_are_one_over_the_thiefs_loss(profile: Profile) -> None:
     assert abs(mean - 1 / loss) < 4 * (1 - loss) ** 0.5 / loss / thefts**0.5
 
 
+def draw() -> None:
+    """docs/healing.svg, which depends on the version of matplotlib and is not compared."""
+    from bt_selfsecure.demo.figures import healing as figure
+
+    svg = figure({profile.label: healing(profile, THEFTS) for profile in Profile})
+    DOCUMENT.with_name("healing.svg").write_text(f"{svg}\n")
+
+
 if __name__ == "__main__":
+    draw()
     DOCUMENT.write_text(regenerated(DOCUMENT.read_text()))

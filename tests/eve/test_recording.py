@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from bt_selfsecure.cli.main import main
 from bt_selfsecure.eve.recording import Recorder
 from bt_selfsecure.eve.sources import Heard
 from bt_selfsecure.eve.sources.linktypes import READ
+from bt_selfsecure.eve.sources.live import Monitored
 
 
 def alike(one: Heard, other: Heard) -> bool:
@@ -102,3 +104,18 @@ def test_an_adapter_that_is_not_there_is_said(tmp_path: Path, capsys: pytest.Cap
             continue  # a monitor may listen to an adapter that is yet to come
         assert main(["eve", "capture", source, "--output", str(tmp_path)]) == 2
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_an_adapter_that_goes_away_ends_a_capture_with_1_and_keeps_what_was_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kernel, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    monkeypatch.setattr("bt_selfsecure.cli.eve_capture.open_source", lambda name: Monitored(name, ours))
+    event = report(wires()[3])[1][5:]
+    kernel.send(struct.pack("<HHH", 3, 1, len(event)) + event)
+    kernel.send(struct.pack("<HHH", 9, 1, 0))  # index closed
+    assert main(["eve", "capture", "hci1", "--output", str(tmp_path)]) == 1
+    assert "hci1 is gone or was switched off" in capsys.readouterr().err
+    [kept] = tmp_path.iterdir()
+    assert len(read(kept)[1]) == 1
+    kernel.close()

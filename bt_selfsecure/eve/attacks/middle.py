@@ -71,6 +71,8 @@ class ManInTheMiddle:
             frame = decode(data)
         except FrameError:
             return []
+        if frame.kind is not Kind.REQUEST and self._alice and frame.profile is not self._alice.request.profile:
+            return []
         match frame.kind:
             case Kind.REQUEST:
                 return self._hear_request(frame)

@@ -9,6 +9,8 @@ from bt_selfsecure.core.frames import Frame, FrameError, Kind, decode, encode
 from bt_selfsecure.core.suites import Random
 
 FORGED_COPIES: Final = 8
+MOST_GAP: Final = 256
+"""Packets forged because of one that was heard: a stranger's Seq must not make her send for ever."""
 
 
 class BlacklistSteering:
@@ -32,7 +34,7 @@ class BlacklistSteering:
             return []
         if frame.kind not in (Kind.RAND, Kind.RAND_COMPACT):
             return []
-        gap = range(self._next, frame.seq)
+        gap = range(max(self._next, frame.seq - MOST_GAP), frame.seq)
         self._next = max(self._next, frame.seq + 1)
         return [forged for seq in gap for forged in self._forge(frame, seq)]
 
