@@ -21,7 +21,8 @@ CAPTIONS: Final = {
     "Bob was, wherever she stood.",
     "joint-loss": "e|B: of the packets that Bob heard, the share that Eve missed, in percent. This is what a key is "
     "made of. Where several settings share a column, the least is shown.",
-    "bits-by-distance": "What the key of the weakest run would be worth. No key is called stronger than 256 bits.",
+    "bits-by-distance": "What the key of the weakest run would be worth, of the pairs of Bob and Eve that the plan "
+    "names. No key is called stronger than 256 bits.",
     "packets-by-eves": "Packets that Bob must have in the key, if so many listeners put together what they heard. For "
     "each number the Bob and the Eves who make it worst.",
     "loss-by-time": "Each mark is one run at one listener. Steps and trends say that something else than the distance "

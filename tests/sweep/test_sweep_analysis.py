@@ -305,6 +305,12 @@ def test_a_loss_that_grows_with_the_packets_of_a_run_points_to_a_queue(tmp_path:
     assert warned(analysed(tmp_path / "s.db", *runs), "overflows")
 
 
+def test_bursts_alone_are_not_taken_for_a_queue(tmp_path: Path) -> None:
+    bursty = GilbertElliott({"bob": Burstiness.of(0.1, 6), "eve": Burstiness.of(0.1, 6)})
+    runs = [(info(count, repeat=r), simulated(bursty, count, r)) for count in (200, 800) for r in range(8)]
+    assert not warned(analysed(tmp_path / "s.db", *runs), "overflows")
+
+
 @pytest.mark.parametrize(("bearer", "words"), [("rfcomm", "hides losses"), ("l2cap", "link of its own")])
 def test_a_bearer_that_does_not_show_the_radio_is_warned_of(tmp_path: Path, bearer: str, words: str) -> None:
     rows = simulated(Bernoulli({"bob": 0.1, "eve": 0.1}), 100, 1)
