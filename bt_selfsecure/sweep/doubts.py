@@ -6,10 +6,11 @@ something to warn of.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from bt_selfsecure.core.losses import binomial_tail
-from bt_selfsecure.sweep.results import Analysis, Collusion, OneRun, Pair
+from bt_selfsecure.sweep.results import Analysis, Collusion, OneRun, Pair, Setting
 from bt_selfsecure.sweep.statistics import chi_squared_tail
 
 LEVEL = 0.01
@@ -26,7 +27,7 @@ def doubts(analysis: Analysis) -> Iterator[str]:
     yield from _broken_more_often(pairs, level)
     yield from _bursts(pairs, level)
     yield from _changing(pairs, level)
-    yield from _eves_alike(analysis.colluding, LEVEL / max(1, len(analysis.colluding)))
+    yield from _eves_alike(analysis.colluding)
     yield from _longer_runs_lose_more(analysis.each_run)
     yield from _bearers(analysis)
     if analysis.lost_in_queue:
@@ -77,19 +78,23 @@ def _changing(pairs: Sequence[Pair], level: float) -> Iterator[str]:
         )
 
 
-def _eves_alike(rows: Sequence[Collusion], level: float) -> Iterator[str]:
+def _eves_alike(rows: Sequence[Collusion]) -> Iterator[str]:
+    """Each row is the worst of many sets of Eves, and so below its product by chance: count every set as a test."""
+    others: dict[tuple[Setting, str], int] = {}
+    for row in rows:
+        others[row.setting, row.bob] = max(row.eves, others.get((row.setting, row.bob), 0))
+    several = [row for row in rows if row.eves > 1 and row.bob_heard]
+    sets = [math.comb(others[row.setting, row.bob], row.eves) for row in several]
     bad = [
         row
-        for row in rows
-        if row.eves > 1
-        and row.bob_heard
-        and 1 - binomial_tail(row.missed_given_bob + 1, row.bob_heard, row.if_independent) < level
+        for row in several
+        if 1 - binomial_tail(row.missed_given_bob + 1, row.bob_heard, row.if_independent) < LEVEL / sum(sets)
     ]
     if bad:
         worst = min(bad, key=lambda row: row.e_given_b / row.if_independent)
         yield (
             f"colluding Eves are better together than the product of their losses says, in {len(bad)} of "
-            f"{sum(row.eves > 1 for row in rows)} cases: against {worst.bob}, {' and '.join(worst.worst)} all miss "
+            f"{len(several)} cases: against {worst.bob}, {' and '.join(worst.worst)} all miss "
             f"{100 * worst.e_given_b:.2g} % instead of {100 * worst.if_independent:.2g} %. Don't plan with e^k; take "
             "the measured row."
         )

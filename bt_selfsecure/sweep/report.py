@@ -159,7 +159,8 @@ def _listeners(analysis: Analysis) -> str:
 
 def _pairs(analysis: Analysis) -> str:
     pairs = analysis.planned()
-    others = [pair for pair in analysis.pairs if pair not in pairs]
+    named = {id(pair) for pair in pairs}
+    others = [pair for pair in analysis.pairs if id(pair) not in named]
     ordered = [*pairs, *others] if others else sorted(pairs, key=lambda pair: (pair.secret_bits, pair.bound))
     names = (
         "m",
