@@ -266,7 +266,7 @@ def _measured_with(runs: Sequence[StoredRun], manifests: Mapping[int, Mapping[st
     for number, manifest in manifests.items():
         if number not in first:
             continue
-        rows = [(name, value) for name, value in _flat(manifest) if not name.startswith("plan.")]
+        rows = [(name, value) for name, value in _flat(manifest) if name and not name.startswith("plan.")]
         blocks.append(f"<h3>From run {first[number]} on</h3>\n" + _table(("what", "value"), rows, "text"))
     return (
         "<h2>Measured with</h2>\n"

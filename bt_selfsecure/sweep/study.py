@@ -297,7 +297,7 @@ def write_parquet(table: list[dict[str, Any]], grid: Grid, out: Path) -> None:
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError as error:
-        raise UsageError("a study needs pyarrow: install it with pip install 'bt-selfsecure[study]'") from error
+        raise UsageError("a study needs pyarrow: install it with pip install 'bt-selfsecure[sweep]'") from error
     described = json.dumps({"version": VERSION, **asdict(grid)})
     with whole(out) as part:
         parquet.write_table(pa.Table.from_pylist(table).replace_schema_metadata({"bt_selfsecure": described}), part)
