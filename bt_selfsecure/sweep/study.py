@@ -303,8 +303,8 @@ def write_parquet(table: list[dict[str, Any]], grid: Grid, out: Path) -> None:
 
 def _parquet() -> tuple[ModuleType, ModuleType]:
     try:
-        import pyarrow
+        import pyarrow as pa
         from pyarrow import parquet
     except ImportError as error:
         raise UsageError("a study needs pyarrow: install it with pip install 'bt-selfsecure[sweep]'") from error
-    return pyarrow, parquet
+    return pa, parquet
