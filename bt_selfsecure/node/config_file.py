@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,9 +22,8 @@ from bt_selfsecure.node.config import (
     establish_config,
     session_config,
 )
-from bt_selfsecure.node.tables import Origin, Place, TableReader, load_toml, parse_toml, shown, toml
+from bt_selfsecure.node.tables import Origin, TableReader, load_toml, parse_toml, shown, table_lines, wrapped
 
-WIDTH: Final = 80
 NO_ADDRESS: Final = bytes(6)
 
 
@@ -136,34 +134,18 @@ def render(file: ConfigFile, *, origin: bool = False) -> str:
 
     With `origin`, each value says where it came from.
     """
-    lines = _wrapped(
+    lines = wrapped(
         "Configuration of `bt-selfsecure node`. A line that begins with # and a key shows the default: to change it, "
         "remove the #. Then: bt-selfsecure config check"
     )
     for field in dataclasses.fields(Config):
         if field.name != "peer":
-            lines += _table_lines(file, f"[{field.name}]", (field.name,), getattr(file.config, field.name), origin)
+            lines += table_lines(
+                file.origin, f"[{field.name}]", (field.name,), getattr(file.config, field.name), tell=origin
+            )
     for number, peer in enumerate(file.config.peer):
-        lines += _table_lines(file, "[[peer]]", ("peer", number), peer, origin)
+        lines += table_lines(file.origin, "[[peer]]", ("peer", number), peer, tell=origin)
     if not file.config.peer:
         example = PeerTable("bob", "B8:27:EB:12:34:56")
-        lines += _table_lines(
-            ConfigFile(file.config, Origin(file.origin.path, {})), "#[[peer]]", ("peer", 0), example, origin=False
-        )
+        lines += table_lines(Origin(file.origin.path, {}), "#[[peer]]", ("peer", 0), example)
     return "\n".join(lines) + "\n"
-
-
-def _table_lines(file: ConfigFile, header: str, place: Place, table: Any, origin: bool) -> list[str]:
-    lines = ["", *_wrapped(str(type(table).__doc__)), header]
-    for field in dataclasses.fields(table):
-        rule: Rule = field.metadata["rule"]
-        lines += _wrapped(field.metadata["doc"] + (f" ({rule.expected})" if rule.expected != "anything" else ""))
-        line = file.origin.lines.get((*place, field.name))
-        setting = f"{field.name} = {toml(getattr(table, field.name))}"
-        source = "" if not origin else f"  # {file.origin.path}:{line}" if line else "  # default"
-        lines.append(("" if line else "#") + setting + source)
-    return lines
-
-
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)

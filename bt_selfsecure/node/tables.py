@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import json
 import re
+import textwrap
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from bt_selfsecure.node.config import Rule
 
 MAX_FILE_BYTES: Final = 64 * 1024
 """Room for several hundred peers."""
+WIDTH: Final = 80
 TYPES: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
     "str": ((str,), "text in quotes"),
     "Path": ((str,), "text in quotes"),
@@ -159,8 +161,10 @@ class TableReader:
         listed = LIST.fullmatch(str(field.type))
         if not listed:
             return self._scalar(str(field.type), field, place, value)
-        if not isinstance(value, list) or not value:
-            self._origin.fail(place, f"is {shown(value)} and must be a list, as in [...], of one element at least")
+        if not isinstance(value, list):
+            self._origin.fail(place, f"is {shown(value)} and must be a list, as in [...]")
+        if not value:
+            self._origin.fail(place, "is empty and must have one element at least")
         return tuple(self._scalar(listed[1], field, (*place, index), element) for index, element in enumerate(value))
 
     def _scalar(self, kind: str, field: dataclasses.Field[Any], place: Place, value: Any) -> Any:
@@ -176,6 +180,25 @@ class TableReader:
         if not rule.accepts(converted):
             self._origin.fail(place, f"is {shown(value)} and must be {rule.expected}")
         return converted
+
+
+def table_lines(origin: Origin, header: str, place: Place, table: Any, *, tell: bool = False) -> list[str]:
+    """The table as a file has it, each key with what it means, defaults behind a `#`; with `tell`, each value says
+    where it came from."""
+    lines = ["", *wrapped(str(type(table).__doc__)), header]
+    for field in dataclasses.fields(table):
+        rule: Rule = field.metadata["rule"]
+        lines += wrapped(field.metadata["doc"] + (f" ({rule.expected})" if rule.expected != "anything" else ""))
+        line = origin.lines.get((*place, field.name))
+        setting = f"{field.name} = {toml(getattr(table, field.name))}"
+        source = "" if not tell else f"  # {origin.path}:{line}" if line else "  # default"
+        lines.append(("" if line else "#") + setting + source)
+    return lines
+
+
+def wrapped(text: str) -> list[str]:
+    """As comments."""
+    return textwrap.wrap(text, WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
 
 
 def _named(place: Place) -> str:
@@ -213,4 +236,6 @@ def toml(value: object) -> str:
         return str(value).lower()
     if isinstance(value, int | float):
         return repr(value)
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(toml, value))}]"
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
