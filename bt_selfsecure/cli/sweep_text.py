@@ -57,7 +57,8 @@ def table(analysis: Analysis) -> str:
     for setting, rows in groupby(analysis.listeners, key=lambda row: row.setting):
         lines += ["", *textwrap.wrap(str(setting), WIDTH), ""]
         lines += _listeners(list(rows))
-        lines += ["", *_pairs([pair for pair in analysis.pairs if pair.setting == setting])]
+        if pairs := [pair for pair in analysis.pairs if pair.setting == setting]:
+            lines += ["", *_pairs(pairs)]
         several = [row for row in analysis.colluding if row.setting == setting and row.eves > 1]
         lines += _colluding(several)
     if any(row.setting.distance_m is None for row in analysis.pairs) and analysis.loss_by_distance:
@@ -121,7 +122,7 @@ def _colluding(rows: list[Collusion]) -> Iterator[str]:
         yield (
             f"  {row.eves:<15}{_percent(row.e_given_b):>8}{_percent(row.if_independent):>11}"
             f"{f'{row.runs_broken}/{row.runs}':>9}{_count(needed['40']):>9}{_count(needed['80']):>8}"
-            f"{_count(needed['128']):>8}  {row.bob[:9]}"
+            f"{_count(needed['128']):>8}  {row.bob[:8]}"
         )
 
 

@@ -6,11 +6,11 @@ something to warn of.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+import math
+from collections.abc import Iterator, Sequence
 
 from bt_selfsecure.core.losses import binomial_tail
-from bt_selfsecure.sweep.results import Analysis, AtDistance, Collusion, Pair
+from bt_selfsecure.sweep.results import Analysis, Collusion, OneRun, Pair, Setting
 from bt_selfsecure.sweep.statistics import chi_squared_tail
 
 LEVEL = 0.01
@@ -27,8 +27,8 @@ def doubts(analysis: Analysis) -> Iterator[str]:
     yield from _broken_more_often(pairs, level)
     yield from _bursts(pairs, level)
     yield from _changing(pairs, level)
-    yield from _eves_alike(analysis.colluding, LEVEL / max(1, len(analysis.colluding)))
-    yield from _longer_bursts_lose_more(analysis.loss_by_distance)
+    yield from _eves_alike(analysis.colluding)
+    yield from _longer_runs_lose_more(analysis.each_run)
     yield from _bearers(analysis)
     if analysis.lost_in_queue:
         yield (
@@ -78,51 +78,72 @@ def _changing(pairs: Sequence[Pair], level: float) -> Iterator[str]:
         )
 
 
-def _eves_alike(rows: Sequence[Collusion], level: float) -> Iterator[str]:
+def _eves_alike(rows: Sequence[Collusion]) -> Iterator[str]:
+    """Each row is the worst of many sets of Eves, and so below its product by chance: count every set as a test."""
+    others: dict[tuple[Setting, str], int] = {}
+    for row in rows:
+        others[row.setting, row.bob] = max(row.eves, others.get((row.setting, row.bob), 0))
+    several = [row for row in rows if row.eves > 1 and row.bob_heard]
+    sets = [math.comb(others[row.setting, row.bob], row.eves) for row in several]
     bad = [
         row
-        for row in rows
-        if row.eves > 1
-        and row.bob_heard
-        and 1 - binomial_tail(row.missed_given_bob + 1, row.bob_heard, row.if_independent) < level
+        for row in several
+        if 1 - binomial_tail(row.missed_given_bob + 1, row.bob_heard, row.if_independent) < LEVEL / sum(sets)
     ]
     if bad:
         worst = min(bad, key=lambda row: row.e_given_b / row.if_independent)
         yield (
             f"colluding Eves are better together than the product of their losses says, in {len(bad)} of "
-            f"{sum(row.eves > 1 for row in rows)} cases: against {worst.bob}, {' and '.join(worst.worst)} all miss "
+            f"{len(several)} cases: against {worst.bob}, {' and '.join(worst.worst)} all miss "
             f"{100 * worst.e_given_b:.2g} % instead of {100 * worst.if_independent:.2g} %. Don't plan with e^k; take "
             "the measured row."
         )
 
 
-def _longer_bursts_lose_more(rows: Sequence[AtDistance]) -> Iterator[str]:
-    def place(row: AtDistance) -> tuple[str, str, int, float]:
-        return row.listener or "", row.bearer, row.size_bytes, row.from_m
+def _longer_runs_lose_more(rows: Sequence[OneRun]) -> Iterator[str]:
+    def place(row: OneRun) -> tuple[object, ...]:
+        setting = row.setting
+        return row.listener, setting.sender, setting.bearer, setting.size_bytes, setting.distance_m, row.distance_m
 
-    places = [list(group) for _, group in groupby(sorted((r for r in rows if r.listener), key=place), key=place)]
-    several = [group for group in places if len(group) > 1]
-    bad = [group for group in several if _differ(group) < LEVEL / len(several)]
+    places: dict[tuple[object, ...], dict[int, list[OneRun]]] = {}
+    for row in rows:
+        if row.setting.packets is not None:
+            places.setdefault(place(row), {}).setdefault(row.setting.packets, []).append(row)
+    several = [groups for groups in places.values() if len(groups) > 1]
+    bad = [groups for groups in several if _differ(list(groups.values())) < LEVEL / len(several)]
     if bad:
-        group = sorted(bad[0], key=lambda row: row.packets or 0)
-        text = ", ".join(f"{100 * row.loss:.2g} % of {row.packets}" for row in group)
+        first = next(iter(bad[0].values()))[0]
+        text = ", ".join(f"{100 * _loss(runs):.2g} % of {packets}" for packets, runs in sorted(bad[0].items()))
         yield (
             f"at {len(bad)} of {len(several)} places and listeners the loss depends on how many packets a run has, "
-            f"as at {group[0].from_m:g} m ({group[0].listener}): {text}. On the air it should not: look "
-            "for a queue that overflows, at the sender or in the receiver."
+            f"as at {first.setting.distance_m:g} m ({first.listener}): {text}. On the air it should not: look for a "
+            "queue that overflows, at the sender or in the receiver."
         )
 
 
-def _differ(rows: Iterable[AtDistance]) -> float:
-    """P(losses so different, if they were one): Pearson."""
-    rows = list(rows)
-    sent, lost = sum(row.sent for row in rows), sum(row.lost for row in rows)
-    if not 0 < lost < sent:
+def _loss(runs: Sequence[OneRun]) -> float:
+    sent = sum(row.sent for row in runs)
+    return sum(row.lost for row in runs) / sent if sent else 0.0
+
+
+def _differ(groups: Sequence[Sequence[OneRun]]) -> float:
+    """P(losses of groups so different, if they were one): Pearson, over the runs' own spread if that is more than
+    independent packets would have."""
+    everything = [row for group in groups for row in group]
+    if not 0 < _loss(everything) < 1:
         return 1.0
-    p = lost / sent
-    return chi_squared_tail(
-        sum((row.lost - row.sent * p) ** 2 / (row.sent * p * (1 - p)) for row in rows), len(rows) - 1
-    )
+    within = sum(_pearson([[row] for row in group], _loss(group)) for group in groups)
+    freedom = len(everything) - len(groups)
+    spread = max(1.0, within / freedom) if freedom else 1.0
+    return chi_squared_tail(_pearson(groups, _loss(everything)) / spread, len(groups) - 1)
+
+
+def _pearson(groups: Sequence[Sequence[OneRun]], p: float) -> float:
+    if not 0 < p < 1:
+        return 0.0
+    sent = [sum(row.sent for row in group) for group in groups]
+    lost = [sum(row.lost for row in group) for group in groups]
+    return sum((k - n * p) ** 2 / (n * p * (1 - p)) for k, n in zip(lost, sent, strict=True) if n)
 
 
 def _bearers(analysis: Analysis) -> Iterator[str]:

@@ -6,16 +6,18 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from io import BytesIO
+from itertools import product
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bt_selfsecure.core.losses import clopper_pearson
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.look import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, STYLE, WIDTH, YELLOW, svg
-from bt_selfsecure.sweep.results import BITS, Analysis, OneRun, Pair, Setting
+from bt_selfsecure.sweep.results import BITS, Analysis, Listener, OneRun, Pair, Setting
 
 LINES: Final = ("-", "--", ":", "-.")
 MARKERS: Final = "osD^vPX*"
@@ -29,19 +31,8 @@ LONGEST: Final = 14
 """Letters of a listener's name."""
 PRINT_DPI: Final = 200
 
-Kind = tuple[str, int, int]
-"""Bearer, bytes a packet, packets a run (0: any)."""
-
-
-class Point(NamedTuple):
-    """A share with its interval."""
-
-    metres: float
-    loss: float
-    low: float
-    high: float
-
-
+Kind = tuple[int, int]
+"""Packets a run (0: any), bytes a packet."""
 Drawing = Callable[[Analysis], Figure | None]
 
 
@@ -49,55 +40,62 @@ def loss_by_distance(analysis: Analysis) -> Figure | None:
     """The paper's Fig. 7: loss against distance for each number of packets; with intervals, and with every listener.
 
     Against the distance that the plan varies, wherever a listener stood; where there is none, against each one's own.
+    Where the nodes take turns, all Bobs are one line, and all Eves.
     """
-    lines: dict[tuple[str, Kind], list[Point]] = defaultdict(list)
+    sums: dict[tuple[str, str, Kind, float], list[int]] = defaultdict(lambda: [0, 0])
     for row in analysis.listeners:
         if row.setting.distance_m is not None:
-            kind = (row.setting.bearer, row.setting.size_bytes, row.setting.packets or 0)
-            point = Point(row.setting.distance_m, row.loss, row.loss_low, row.loss_high)
-            lines[row.listener, kind].append(point)
-    for each in [] if lines else analysis.loss_by_distance:
-        kind = (each.bearer, each.size_bytes, each.packets or 0)
-        point = Point((each.from_m + each.to_m) / 2, each.loss, each.low, each.high)
-        lines[each.listener or "all listeners", kind].append(point)
-    if not lines:
+            kind = (row.setting.packets or 0, row.setting.size_bytes)
+            total = sums[row.setting.bearer, _who(analysis, row), kind, row.setting.distance_m]
+            total[0] += row.sent - row.heard
+            total[1] += row.sent
+    for each in [] if sums else analysis.loss_by_distance:
+        kind = (each.packets or 0, each.size_bytes)
+        at = (each.from_m + each.to_m) / 2
+        sums[each.bearer, each.listener or "all listeners", kind, at] = [each.lost, each.sent]
+    if not sums:
         return None
-    listeners = list(dict.fromkeys(name for name, _ in lines))
-    kinds = sorted({kind for _, kind in lines})
-    figure, axes = _axes(3.4)
-    reach = max(point.metres for points in lines.values() for point in points)
-    for (name, kind), points in lines.items():
-        at, nth = listeners.index(name), kinds.index(kind) + len(kinds) * listeners.index(name)
-        shift = (nth - (len(kinds) * len(listeners) - 1) / 2) * 0.008 * reach
-        points.sort()
-        below, above = [p.loss - p.low for p in points], [p.high - p.loss for p in points]
+    who, kinds = list(dict.fromkeys(key[1] for key in sums)), sorted({key[2] for key in sums})
+    reach = max(key[3] for key in sums)
+    figure, panels = _panels(list(dict.fromkeys(key[0] for key in sums)), 2.6)
+    for (bearer, axes), (at, name), (nth, kind) in product(panels, enumerate(who), enumerate(kinds)):
+        points = sorted((key[3], lost, sent) for key, (lost, sent) in sums.items() if key[:3] == (bearer, name, kind))
+        shift = (nth + len(kinds) * at - (len(kinds) * len(who) - 1) / 2) * 0.008 * reach
+        shares = [(100 * lost / sent if sent else 100.0, *clopper_pearson(lost, sent)) for _, lost, sent in points]
         axes.errorbar(
-            [point.metres + shift for point in points],
-            [100 * point.loss for point in points],
-            [[100 * each for each in below], [100 * each for each in above]],
-            label=_label(analysis, name, kind, kinds),
+            [metres + shift for metres, _, _ in points],
+            [share for share, _, _ in shares],
+            [[share - 100 * low for share, low, _ in shares], [100 * high - share for share, _, high in shares]],
+            label=_label(name, kind, kinds),
             color=COLOURS[at % len(COLOURS)],
             linestyle=LINES[at % len(LINES)],
-            marker=MARKERS[kinds.index(kind) % len(MARKERS)],
+            marker=MARKERS[nth % len(MARKERS)],
             markersize=4.5,
             capsize=2,
             linewidth=1.2,
         )
-    axes.set(xlabel="metres from the sender", ylabel="packets lost, %", xlim=(-0.03 * reach, None), ylim=(0, None))
-    if len(lines) <= 2 * MOST_LINES:
-        figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=8)
+    for _, axes in panels:  # when all is drawn: limits that are set stay
+        axes.set(ylabel="packets lost, %", xlim=(-0.03 * reach, None), ylim=(0, None))
+    panels[-1][1].set_xlabel("metres from the sender")
+    _legend(figure, panels)
     return figure
 
 
-def _label(analysis: Analysis, name: str, kind: Kind, kinds: Sequence[Kind]) -> str:
-    bearer, size, packets = kind
-    parts = {part for roles in analysis.roles.values() for who, part in roles.items() if who == name}
-    words = [_clip(name) if not parts or parts == {name} else f"{_clip(name)} ({' or '.join(sorted(parts))})"]
-    if len(kinds) > 1:
-        words.append(f"{packets} packets" if packets else "")
-        words += [f"{bearer}"] * (len({each[0] for each in kinds}) > 1)
-        words += [f"{size} B"] * (len({each[1] for each in kinds}) > 1)
-    return ", ".join(word for word in words if word)
+def _who(analysis: Analysis, row: Listener) -> str:
+    """The listener and its part; the part alone if the nodes take turns at it."""
+    part = analysis.part(row.setting, row.listener)
+    parts = {roles[row.listener] for roles in analysis.roles.values() if row.listener in roles}
+    if part is None or part == row.listener:
+        return _clip(row.listener)
+    return f"every {part.capitalize()}" if len(parts) > 1 else f"{_clip(row.listener)} ({part})"
+
+
+def _label(name: str, kind: Kind, kinds: Sequence[Kind]) -> str:
+    packets, size = kind
+    words = [name]
+    words += [f"{packets} packets"] * (packets > 0 and len({each[0] for each in kinds}) > 1)
+    words += [f"{size} B"] * (len({each[1] for each in kinds}) > 1)
+    return ", ".join(words)
 
 
 def joint_loss_map(analysis: Analysis) -> Figure | None:
@@ -166,32 +164,32 @@ def _map(cells: dict[tuple[int, int], Pair], rows: list[str], columns: list[str]
 
 
 def bits_by_distance(analysis: Analysis) -> Figure | None:
-    """Secret bits of the weakest run against distance, of each pair that the plan names (else of all)."""
-    pairs = [pair for pair in analysis.planned() if pair.setting.distance_m is not None]
-    if len({pair.setting.distance_m for pair in pairs}) < 2:
+    """Secret bits of the weakest run against distance: the weakest pair that the plan names (else of all)."""
+    least: dict[tuple[str, Kind, float], float] = {}
+    for pair in analysis.planned():
+        if (metres := pair.setting.distance_m) is not None:
+            key = (pair.setting.bearer, (pair.setting.packets or 0, pair.setting.size_bytes), metres)
+            least[key] = min(pair.secret_bits, least.get(key, pair.secret_bits))
+    if len({metres for _, _, metres in least}) < 2:
         return None
-    lines: dict[tuple[str, str], list[Pair]] = defaultdict(list)
-    for pair in pairs:
-        words = [f"{pair.setting.packets} packets"]
-        words += [pair.setting.bearer] * (len({other.setting.bearer for other in pairs}) > 1)
-        lines[f"Bob {pair.bob}, Eve {pair.eve}", ", ".join(words)].append(pair)
-    who = list(dict.fromkeys(name for name, _ in lines))
-    kinds = list(dict.fromkeys(kind for _, kind in lines))
-    figure, axes = _axes(3.2)
-    for (name, kind), points in list(lines.items())[: 2 * MOST_LINES]:
-        points.sort(key=lambda pair: pair.setting.distance_m or 0)
+    kinds = sorted({kind for _, kind, _ in least})
+    figure, panels = _panels(list(dict.fromkeys(bearer for bearer, _, _ in least)), 2.4)
+    for (bearer, axes), (nth, kind) in product(panels, enumerate(kinds)):
+        points = sorted((key[2], bits) for key, bits in least.items() if key[:2] == (bearer, kind))
         axes.plot(
-            [pair.setting.distance_m or 0 for pair in points],
-            [pair.secret_bits for pair in points],
-            label=f"{name}, {kind}" if len(who) > 1 else kind,
-            color=COLOURS[kinds.index(kind) % len(COLOURS)],
-            linestyle=LINES[who.index(name) % len(LINES)],
-            marker=MARKERS[kinds.index(kind) % len(MARKERS)],
+            [metres for metres, _ in points],
+            [bits for _, bits in points],
+            label=f"{kind[0]} packets" + f", {kind[1]} B" * (len({size for _, size in kinds}) > 1),
+            color=COLOURS[nth % len(COLOURS)],
+            linestyle=LINES[nth % len(LINES)],
+            marker=MARKERS[nth % len(MARKERS)],
         )
-    axes.axhline(BITS[-1], color=GREY, linestyle=(0, (1, 2)))
-    axes.annotate("128", (0, BITS[-1]), (2, 2), textcoords="offset points", fontsize=8, color=GREY)
-    axes.set(xlabel="metres from the sender", ylabel="secret bits, weakest run", xlim=(0, None), ylim=(-4, 262))
-    figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=8)
+    for _, axes in panels:
+        axes.axhline(BITS[-1], color=GREY, linestyle=(0, (1, 2)))
+        axes.annotate("128", (0, BITS[-1]), (2, 2), textcoords="offset points", fontsize=8, color=GREY)
+        axes.set(ylabel="secret bits, weakest run", xlim=(0, None), ylim=(-4, 262))
+    panels[-1][1].set_xlabel("metres from the sender")
+    _legend(figure, panels)
     return figure
 
 
@@ -317,3 +315,18 @@ def _by_listener(rows: Sequence[OneRun]) -> list[tuple[str, list[OneRun]]]:
 def _axes(height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, figure.add_subplot()
+
+
+def _panels(names: Sequence[str], height: float) -> tuple[Figure, list[tuple[str, Axes]]]:
+    """One above the other, with their names where there are several."""
+    figure = Figure(figsize=(WIDTH, 0.8 + height * len(names)), layout="constrained")
+    panels = list(zip(names, figure.subplots(len(names), sharex=True, squeeze=False)[:, 0], strict=True))
+    for name, axes in panels if len(names) > 1 else ():
+        axes.set_title(name, fontsize=9, loc="left")
+    return figure, panels
+
+
+def _legend(figure: Figure, panels: Sequence[tuple[str, Axes]]) -> None:
+    handles, labels = panels[0][1].get_legend_handles_labels()
+    if len(labels) <= 2 * MOST_LINES:
+        figure.legend(handles, labels, loc="outside upper left", ncols=2, frameon=False, fontsize=8)

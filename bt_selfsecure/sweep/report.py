@@ -21,7 +21,8 @@ CAPTIONS: Final = {
     "Bob was, wherever she stood.",
     "joint-loss": "e|B: of the packets that Bob heard, the share that Eve missed, in percent. This is what a key is "
     "made of. Where several settings share a column, the least is shown.",
-    "bits-by-distance": "What the key of the weakest run would be worth. No key is called stronger than 256 bits.",
+    "bits-by-distance": "What the key of the weakest run would be worth, of the pairs of Bob and Eve that the plan "
+    "names. No key is called stronger than 256 bits.",
     "packets-by-eves": "Packets that Bob must have in the key, if so many listeners put together what they heard. For "
     "each number the Bob and the Eves who make it worst.",
     "loss-by-time": "Each mark is one run at one listener. Steps and trends say that something else than the distance "
@@ -158,7 +159,8 @@ def _listeners(analysis: Analysis) -> str:
 
 def _pairs(analysis: Analysis) -> str:
     pairs = analysis.planned()
-    others = [pair for pair in analysis.pairs if pair not in pairs]
+    named = {id(pair) for pair in pairs}
+    others = [pair for pair in analysis.pairs if id(pair) not in named]
     ordered = [*pairs, *others] if others else sorted(pairs, key=lambda pair: (pair.secret_bits, pair.bound))
     names = (
         "m",
@@ -264,7 +266,7 @@ def _measured_with(runs: Sequence[StoredRun], manifests: Mapping[int, Mapping[st
     for number, manifest in manifests.items():
         if number not in first:
             continue
-        rows = [(name, value) for name, value in _flat(manifest) if not name.startswith("plan.")]
+        rows = [(name, value) for name, value in _flat(manifest) if name and not name.startswith("plan.")]
         blocks.append(f"<h3>From run {first[number]} on</h3>\n" + _table(("what", "value"), rows, "text"))
     return (
         "<h2>Measured with</h2>\n"

@@ -21,7 +21,7 @@ class Setting:
     tx_power_dbm: float | None
 
     def __str__(self) -> str:
-        parts = ["each at its own distance" if self.distance_m is None else f"{self.distance_m:g} m", self.bearer]
+        parts = ["no common distance" if self.distance_m is None else f"{self.distance_m:g} m", self.bearer]
         parts.append(f"{self.size_bytes} B" if self.packets is None else f"{self.packets} x {self.size_bytes} B")
         if self.tx_power_dbm is not None:
             parts.append(f"{self.tx_power_dbm:g} dBm")

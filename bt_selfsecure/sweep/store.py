@@ -31,6 +31,8 @@ from bt_selfsecure.errors import UsageError
 APPLICATION_ID: Final = 0x62747377
 """ASCII "btsw", in the file's header; a node's journal has "btss"."""
 VERSION: Final = 1
+LOCKED_S: Final = 60.0
+"""How long to wait for another process, as one that analyses while the sweep goes on: rather late than a run lost."""
 
 _TABLES: Final = """
 CREATE TABLE salt (salt BLOB NOT NULL);
@@ -150,7 +152,7 @@ class Store:
         if not create and not self.path.is_file():
             raise UsageError(f"there is no sweep {str(path)!r}: name the file that `sweep run` or `sweep import` wrote")
         try:
-            self._db: Final = sqlite3.connect(self.path, isolation_level=None)
+            self._db: Final = sqlite3.connect(self.path, LOCKED_S, isolation_level=None)
         except sqlite3.Error as error:
             raise UsageError(f"can't open the sweep {str(path)!r} ({error}): choose another place") from error
         try:

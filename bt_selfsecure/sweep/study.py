@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -163,6 +164,7 @@ def run(grid: Grid, out: Path, scheduler: str | None, progress: Progress) -> lis
     What was done before an interruption is taken from `out`.pieces, which vanishes at the end. UsageError if that is of
     another grid, the table can't be written or the cluster can't be used.
     """
+    _parquet()  # it had better be missed now than after hours
     points, _ = grid.points()
     pieces = [
         Piece(index, number, min(PIECE, grid.trials - number * PIECE))
@@ -293,11 +295,16 @@ def _quantile(counts: Counter[int], rank: float) -> int:
 
 def write_parquet(table: list[dict[str, Any]], grid: Grid, out: Path) -> None:
     """The table, with the grid in its metadata. Whole or not at all; UsageError if it can't be written."""
+    pa, parquet = _parquet()
+    described = json.dumps({"version": VERSION, **asdict(grid)})
+    with whole(out) as part:
+        parquet.write_table(pa.Table.from_pylist(table).replace_schema_metadata({"bt_selfsecure": described}), part)
+
+
+def _parquet() -> tuple[ModuleType, ModuleType]:
     try:
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError as error:
-        raise UsageError("a study needs pyarrow: install it with pip install 'bt-selfsecure[study]'") from error
-    described = json.dumps({"version": VERSION, **asdict(grid)})
-    with whole(out) as part:
-        parquet.write_table(pa.Table.from_pylist(table).replace_schema_metadata({"bt_selfsecure": described}), part)
+        raise UsageError("a study needs pyarrow: install it with pip install 'bt-selfsecure[sweep]'") from error
+    return pa, parquet

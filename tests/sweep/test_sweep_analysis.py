@@ -296,6 +296,13 @@ def test_eves_who_miss_the_same_packets_are_no_better_together_and_those_who_mis
     assert warned(analysis, "better together")
 
 
+def test_many_independent_listeners_are_not_taken_for_eves_who_help_each_other(tmp_path: Path) -> None:
+    names = tuple(f"l{number}" for number in range(9))
+    model = Bernoulli(dict.fromkeys(names, 0.15))
+    runs = [(info(200), simulated(model, 200, seed, names)) for seed in range(10)]
+    assert analysed(tmp_path / "s.db", *runs).warnings == []
+
+
 def test_a_loss_that_grows_with_the_packets_of_a_run_points_to_a_queue(tmp_path: Path) -> None:
     runs = [
         (info(count, repeat=r), simulated(Bernoulli({"bob": loss, "eve": 0.1}), count, r))
@@ -303,6 +310,12 @@ def test_a_loss_that_grows_with_the_packets_of_a_run_points_to_a_queue(tmp_path:
         for r in range(10)
     ]
     assert warned(analysed(tmp_path / "s.db", *runs), "overflows")
+
+
+def test_bursts_alone_are_not_taken_for_a_queue(tmp_path: Path) -> None:
+    bursty = GilbertElliott({"bob": Burstiness.of(0.1, 6), "eve": Burstiness.of(0.1, 6)})
+    runs = [(info(count, repeat=r), simulated(bursty, count, r)) for count in (200, 800) for r in range(8)]
+    assert not warned(analysed(tmp_path / "s.db", *runs), "overflows")
 
 
 @pytest.mark.parametrize(("bearer", "words"), [("rfcomm", "hides losses"), ("l2cap", "link of its own")])

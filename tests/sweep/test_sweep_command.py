@@ -5,11 +5,12 @@ import re
 import shutil
 import subprocess
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from sweep_data import simulated_sweep
+from sweep_data import info, receptions, simulated_sweep
 
 from bt_selfsecure.air.models import Correlated
 from bt_selfsecure.cli.main import main
@@ -127,6 +128,31 @@ def test_every_figure_is_drawn_as_svg_and_png(sweep: str, tmp_path: Path, capsys
     drawn = (tmp_path / "figures" / "loss-by-distance.svg").read_text()
     for label in ("bob, 100 packets", "bob, 200 packets", "eve, 200 packets"):
         assert label in drawn
+
+
+def test_nodes_that_take_turns_are_drawn_and_compared_by_the_parts_they_play(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nodes = ("a", "b", "c")
+    with Store(tmp_path / "turns.db", create=True) as store:
+        store.begin({})
+        for turn in range(3):
+            alice, bob, eve = nodes[turn:] + nodes[:turn]
+            heard = {bob: [seq % 5 > 0 for seq in range(100)], eve: [seq % 10 > 0 for seq in range(100)]}
+            roles = {"alice": alice, "bob": bob, "eves": [eve]}
+            for metres in (1.0, 2.0):
+                run = replace(info(100, metres, notes={"roles": roles, "turn": turn}), sender=alice)
+                store.add(run, receptions(heard))
+    assert main(["sweep", "plot", str(tmp_path / "turns.db"), "--out", str(tmp_path)]) == 0
+    drawn = (tmp_path / "loss-by-distance.svg").read_text()
+    assert "every Bob" in drawn
+    assert "every Eve" in drawn
+    capsys.readouterr()
+    assert main(["sweep", "compare", str(tmp_path / "turns.db"), str(tmp_path / "turns.db"), "--json"]) == 0
+    shares = {row["figure"]: row["a"] for row in json.loads(capsys.readouterr().out)}
+    assert shares == pytest.approx(
+        {"bob lost": 0.2, "eve lost": 0.1, "eve missed of bob's": 0.0, "bob missed of eve's": 10 / 90}
+    )
 
 
 class Page(HTMLParser):
