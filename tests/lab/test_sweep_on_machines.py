@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.long]
 BOB, EVE, RHO = 0.5, 0.4, 0.5
 AIR = f"correlated:bob={BOB},eve={EVE},rho={RHO},alice=0,truth=0"
 """`truth` is a tap that hears everything. Losses are high because an advertisement has several chances."""
-PACKETS, REPEATS = 300, 2
+PACKETS, REPEATS = 200, 2
 ALL = 2 * REPEATS
 PLAN = f"""
 [roles]
