@@ -15,7 +15,7 @@ from bt_selfsecure.sweep.machine import Placed, Redo, Skip, State, Stop
 from bt_selfsecure.sweep.plan import minutes
 
 LOOK_S: Final = 0.5
-HELP: Final = "Enter: they stand there.  r METRES: redo a place.  s: skip this place.  i: interrupt.  q: quit."
+HELP: Final = "Enter starts, r METRES redoes a place, s skips it, i interrupts, q quits."
 
 
 class Screen:

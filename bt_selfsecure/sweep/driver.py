@@ -89,6 +89,7 @@ class Driver:
             self._crew.give(node, Describe(secrets.randbits(32)))
 
     def _act(self) -> None:
+        told = self._told
         while effect := self.sweep.next_effect():
             match effect:
                 case Give(node, order):
@@ -108,6 +109,7 @@ class Driver:
                     self._over = self.sweep.state is State.DONE
                 case _:
                     assert_never(effect)
+        if self._told != told:
             self.on_change()
 
     def _write(self, record: Record) -> None:
