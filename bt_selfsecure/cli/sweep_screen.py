@@ -24,9 +24,7 @@ class Screen:
     def __init__(self, driver: Driver, record: Path, address: str) -> None:
         self._driver, self._record, self._address = driver, record, address
         self._shown = 0
-        self._prompted: object = None
         self._unattended = False
-        self._task: asyncio.Task[None] | None = None
 
     @contextmanager
     def shown(self, *, unattended: bool) -> Iterator[None]:

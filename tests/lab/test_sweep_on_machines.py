@@ -56,6 +56,7 @@ def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Rehearsal:
     lab = RunningLab(folder / "lab", ("alice", "bob", "eve"), ("--tap", "truth", str(capture)))
     try:
         nodes = Nodes(lab)
+        lab.set_loss()
         nodes.begin(pairs=lambda one, other: "alice" in (one, other))
         for name in ("bob", "eve"):
             nodes.wait_for("alice", name, lambda peer: peer["state"] == "connected", seconds=600)
