@@ -168,12 +168,13 @@ def test_on_l2cap_the_senders_controller_counts_the_same_losses_as_flushed(rehea
 
 def test_on_le_advert_losses_and_correlation_of_the_air_are_found_again(rehearsal: Rehearsal) -> None:
     """An advertisement is repeated until the next replaces it: a packet is lost if each of its events is."""
-    events = Counter(found.groups() for found in TEST_PACKET.finditer(rehearsal.capture.read_bytes()))
-    assert events
     once = joint_probabilities(BOB, EVE, RHO)
-    times = list(events.values())
-    d, e, neither = (sum(share**k for k in times) / len(times) for share in (BOB, EVE, once.neither))
     with Store(rehearsal.record) as store:
+        tags = {run.info.notes["tag"].to_bytes(4) for run in runs(store, "le_advert")}
+        on_air = [found.groups() for found in TEST_PACKET.finditer(rehearsal.capture.read_bytes())]
+        times = list(Counter((tag, seq) for tag, seq in on_air if tag in tags).values())
+        assert len(times) == PACKETS * REPEATS
+        d, e, neither = (sum(share**k for k in times) / len(times) for share in (BOB, EVE, once.neither))
         measured, queued = table(store, "le_advert")
         assert queued == 0
         assert_found_again(measured, d, e, neither)
