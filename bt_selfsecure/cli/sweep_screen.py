@@ -46,8 +46,7 @@ class Screen:
             self._tail()
 
     def _head(self) -> None:
-        plan, sweep = self._driver.plan, self._driver.sweep
-        left = sum(len(sweep.missing_at(place)) for place in plan.places())
+        plan, sweep, left = self._driver.plan, self._driver.sweep, self._driver.standing()["left"]
         done = f", {len(sweep.done)} are done already" if sweep.done else ""
         places = f"{len(plan.places())} place{'s' * (len(plan.places()) > 1)}"
         print(f"{left} runs to do at {places}{done}; {minutes(plan)} in all")

@@ -415,5 +415,4 @@ class Sweep:
             "place": self.place,
             "run": self.run,
             "done": len(self.done),
-            "left": sum(len(self.missing_at(place)) for place in self.plan.places()),
         }
