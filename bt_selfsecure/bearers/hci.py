@@ -179,16 +179,22 @@ class HciSocket:
             self.lost.set_result(None)
 
     def _read(self) -> None:
-        try:
-            packet = self._socket.sock.recv(MAX_EVENT_BYTES)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self._fail(error)
-            return
-        if not packet:
-            self._fail(OSError(errno.ENODEV, os.strerror(errno.ENODEV)))
-            return
+        """All that is there: a program that is busy between two rounds of the loop would else fall behind, and the
+        kernel drops what does not fit the socket's buffer."""
+        while not self._socket.is_closed:
+            try:
+                packet = self._socket.sock.recv(MAX_EVENT_BYTES)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._fail(error)
+                return
+            if not packet:
+                self._fail(OSError(errno.ENODEV, os.strerror(errno.ENODEV)))
+                return
+            self._take(packet)
+
+    def _take(self, packet: bytes) -> None:
         event = parse_event(packet)
         if event is None:
             return

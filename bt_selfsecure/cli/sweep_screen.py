@@ -15,7 +15,7 @@ from bt_selfsecure.sweep.machine import Placed, Redo, Skip, State, Stop
 from bt_selfsecure.sweep.plan import minutes
 
 LOOK_S: Final = 0.5
-HELP: Final = "Enter: they stand there.  r METRES: redo a place.  s: skip this place.  i: interrupt.  q: quit."
+HELP: Final = "Enter starts, r METRES redoes a place, s skips it, i interrupts, q quits."
 
 
 class Screen:
@@ -24,9 +24,7 @@ class Screen:
     def __init__(self, driver: Driver, record: Path, address: str) -> None:
         self._driver, self._record, self._address = driver, record, address
         self._shown = 0
-        self._prompted: object = None
         self._unattended = False
-        self._task: asyncio.Task[None] | None = None
 
     @contextmanager
     def shown(self, *, unattended: bool) -> Iterator[None]:
@@ -48,8 +46,7 @@ class Screen:
             self._tail()
 
     def _head(self) -> None:
-        plan, sweep = self._driver.plan, self._driver.sweep
-        left = sum(len(sweep.missing_at(place)) for place in plan.places())
+        plan, sweep, left = self._driver.plan, self._driver.sweep, self._driver.standing()["left"]
         done = f", {len(sweep.done)} are done already" if sweep.done else ""
         places = f"{len(plan.places())} place{'s' * (len(plan.places()) > 1)}"
         print(f"{left} runs to do at {places}{done}; {minutes(plan)} in all")

@@ -130,13 +130,14 @@ class Agent:
     async def _burst(self, order: Send, links: dict[str, Link], counters: Counters, *, broadcast: bool) -> Sent:
         queued: dict[str, set[int]] = {name: set() for name in links}
         given: dict[str, list[int]] = {name: [] for name in links}
+        patience = None if broadcast else PATIENCE_S  # what is broadcast has no queue to wait in
         await self._media.sleep(SETTLE_S)
         start = self._media.now()
         for seq in range(order.packets):
             await self._media.sleep(max(0.0, start + seq * order.spacing_ms / 1000 - self._media.now()))
             packet = encode_packet(order.tag, seq, order.size_bytes)
             for name, link in links.items():
-                (given[name].append if await _hand_over(link, packet) else queued[name].add)(seq)
+                (given[name].append if await _hand_over(link, packet, patience) else queued[name].add)(seq)
             self.progress = (seq + 1, order.packets)
         seconds = self._media.now() - start
         left = await counters.drained({name: len(seqs) for name, seqs in given.items()})
@@ -160,10 +161,10 @@ async def _dial(bearer: Bearer, receivers: dict[str, str]) -> dict[str, Link]:
     return {name: await bearer.connect(address) for name, address in chosen}
 
 
-async def _hand_over(link: Link, packet: bytes) -> bool:
+async def _hand_over(link: Link, packet: bytes, patience: float | None) -> bool:
     """Whether the sender's queue took it."""
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(patience):
             await link.send(packet)
     except LinkClosedError:
         raise

@@ -47,6 +47,7 @@ class Driver:
         self._book, self._crew = book, crew
         self._clock = asyncio.get_running_loop().time
         self._facts: dict[str, dict[str, Any]] = {}
+        self._standing: dict[str, Any] = {}
         self._wake = asyncio.Event()
         self._over = False
         self.sweep = Sweep(plan, book.done(), crew.addresses, lambda: secrets.randbits(32), self._clock())
@@ -89,6 +90,7 @@ class Driver:
             self._crew.give(node, Describe(secrets.randbits(32)))
 
     def _act(self) -> None:
+        told = self._told
         while effect := self.sweep.next_effect():
             match effect:
                 case Give(node, order):
@@ -97,17 +99,19 @@ class Driver:
                     self._write(effect)
                 case Withdraw(place):
                     self._book.withdraw(place, "done again")
+                    self._standing = {}
                     self._tell(f"the runs at {metres(place)} are withdrawn and done again")
                 case Prompt(place, roles, trouble):
                     self._tell(trouble or f"next: {metres(place)}, {roles.alice} to {roles.bob}")
                 case Tell(text):
                     self._tell(text)
                 case Finished():
-                    left = self.sweep.status()["left"]
+                    left = self.standing()["left"]
                     self._tell(f"ended, {left} runs are left out" if left else "all runs are done")
                     self._over = self.sweep.state is State.DONE
                 case _:
                     assert_never(effect)
+        if self._told != told:
             self.on_change()
 
     def _write(self, record: Record) -> None:
@@ -115,6 +119,7 @@ class Driver:
         self._book.begin(still, self._crew.addresses)
         started = datetime.now(UTC) - timedelta(seconds=self._clock() - record.began)
         self._book.write(record, started, {node: _only(facts, CHANGING, True) for node, facts in self._facts.items()})
+        self._standing = {}
         self._tell(run_line(record.run, self.sweep))
         self.sweep.handle(Stored(record.run), self._clock())
 
@@ -136,16 +141,30 @@ class Driver:
         place, run = status.pop("place"), status.pop("run")
         timer = sweep.get_timer()
         done, of = self._crew.progress() if sweep.state is State.SENDING else (0, 0)
-        return status | {
-            "place": place and asdict(place) | {"roles": asdict(self.plan.roles_in(place.turn))},
-            "run": run and {"bearer": run.bearer, "packets": run.packets, "repeat": run.repeat},
-            "repeats": self.plan.sweep.repeats,
-            "countdown_s": max(0.0, timer - self._clock()) if timer and sweep.state is State.COUNTING else None,
-            "progress": [done, of],
-            "places": [self._place(each) for each in self.plan.places()],
-            "points": [point for each in self.plan.places() for point in self._points(each)],
-            "lines": list(self.lines)[-8:],
-        }
+        return (
+            status
+            | self.standing()
+            | {
+                "place": place and asdict(place) | {"roles": asdict(self.plan.roles_in(place.turn))},
+                "run": run and {"bearer": run.bearer, "packets": run.packets, "repeat": run.repeat},
+                "repeats": self.plan.sweep.repeats,
+                "countdown_s": max(0.0, timer - self._clock()) if timer and sweep.state is State.COUNTING else None,
+                "progress": [done, of],
+                "lines": list(self.lines)[-8:],
+            }
+        )
+
+    def standing(self) -> dict[str, Any]:
+        """Runs left, places, and losses so far. Counted once a run, while nothing is in the air: it takes a Pi Zero a
+        while, and packets would leave late."""
+        if not self._standing:
+            places = self.plan.places()
+            self._standing = {
+                "left": sum(len(self.sweep.missing_at(place)) for place in places),
+                "places": [self._place(place) for place in places],
+                "points": [point for place in places for point in self._points(place)],
+            }
+        return self._standing
 
     def _place(self, place: Place) -> dict[str, Any]:
         runs = list(self.plan.runs_at(place))

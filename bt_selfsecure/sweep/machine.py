@@ -1,14 +1,6 @@
 """A sweep as a state machine, without radio, clock, disk or person: plan and events go in; prompts, orders and records
 come out.
 
-    ASKING ---placed---> COUNTING ---time---> PREPARING ---all listen---> SENDING ---sent---> COLLECTING
-      ^                                         ^  |  ^                     |                     |
-      |                                         |  +------- trouble --------+---------------------+ all reported
-      |                                       time |                                              v
-      |                                         |  v                                           STORING
-      +-------- next place ---------+          WAITING                                            |
-                                    +------------- or next run <----------- stored ---------------+
-
 What was stored is whole; what a crash interrupts was not stored, and is asked for again by the next sweep with the same
 plan. `handle` takes what happened, `next_effect` gives what is to be done; `get_timer` and `handle_timer` are those of
 every endpoint here.
@@ -423,5 +415,4 @@ class Sweep:
             "place": self.place,
             "run": self.run,
             "done": len(self.done),
-            "left": sum(len(self.missing_at(place)) for place in self.plan.places()),
         }

@@ -46,6 +46,7 @@ class Book:
             distances_m=dict(zip(record.roles.eves, plan.roles.eve_distances_m, strict=False)),
             notes={
                 "turn": run.place.turn,
+                "tag": record.sent.tag,
                 "roles": asdict(record.roles),
                 "person": plan.sweep.notes,
                 "sender": record.sent.counters,

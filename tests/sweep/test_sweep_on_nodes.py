@@ -14,13 +14,14 @@ import pytest
 
 from bt_selfsecure.bearers.base import Bearer
 from bt_selfsecure.bearers.memory import MemoryAir
-from bt_selfsecure.errors import UsageError
+from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.node.client import NodeClient
 from bt_selfsecure.node.config import Config, DiscoveryTable, EstablishTable, NodeTable, PeerTable, SessionTable
 from bt_selfsecure.node.service import Node
 from bt_selfsecure.sweep.agent import Agent
 from bt_selfsecure.sweep.control import RadioCrew, Servant
 from bt_selfsecure.sweep.driver import Driver
+from bt_selfsecure.sweep.kernel import KernelMedia
 from bt_selfsecure.sweep.machine import Placed, State
 from bt_selfsecure.sweep.plan import Plan, RolesTable, SweepTable
 from bt_selfsecure.sweep.record import Book
@@ -169,3 +170,16 @@ def test_a_plan_with_a_node_that_nobody_knows_is_refused_at_once(three: Three) -
     agent = Agent(Air(1).at(ADDRESSES["alice"]), facts)
     with pytest.raises(UsageError, match="the plan's node carol is neither this one nor a peer"):
         RadioCrew(three.clients["alice"], ("alice", "carol"), agent)
+
+
+def test_a_node_that_advertises_by_itself_takes_no_part_in_a_measurement_of_advertisements(
+    three: Three, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    media = KernelMedia(three.clients["alice"])
+    assert media.open("le_advert").name == "le_advert"
+    assert media.open("l2cap").name == "l2cap"
+    status = three.clients["alice"].status() | {"discovery": {"advertising": True}}
+    monkeypatch.setattr(NodeClient, "status", lambda self: status)
+    assert media.open("l2cap").name == "l2cap"
+    with pytest.raises(BtSelfSecureError, match="set advertise = false and scan = false"):
+        media.open("le_advert")

@@ -29,6 +29,7 @@ repeats = 3
 bearers = ["air:distance:eve=12,floor=0.05"]
 countdown_s = 1
 """
+CHROMIUM = "/usr/bin/chromium"
 WIDTH, HEIGHT = 390, 844
 THUMB = 48
 """CSS pixels: what a thumb hits (Material Design: 48, WCAG 2.2 AA: 24)."""
@@ -95,8 +96,10 @@ def test_only_who_knows_the_token_steers_and_only_by_wishes_that_there_are(sweep
 @pytest.fixture
 def phone() -> Iterator[Any]:
     api = pytest.importorskip("playwright.sync_api")
+    if not Path(CHROMIUM).exists():
+        pytest.skip(f"there is no {CHROMIUM}: apt-get install chromium")
     with api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(
             viewport={"width": WIDTH, "height": HEIGHT}, has_touch=True, is_mobile=True, device_scale_factor=2
         )
