@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Final
 
 from bt_selfsecure.bearers.base import Bearer, BearerError, Link
-from bt_selfsecure.bearers.hci import HciSocket
+from bt_selfsecure.bearers.hci import adapter_address
 from bt_selfsecure.bearers.le_advert import LeAdvertBearer
 from bt_selfsecure.bearers.specs import open_bearer, parse_spec
 from bt_selfsecure.core.frames import FrameError, Kind, Profile, decode
@@ -33,7 +33,6 @@ STEERING_COPIES: Final = 2
 """Of each forged packet: one is on the air for 30 ms, in which Alice sends the next."""
 FLOOD_SECONDS: Final = 0.1
 FROM_BOB: Final = frozenset({Kind.ACCEPT, Kind.RESPONSE, Kind.END})
-READ_BD_ADDR: Final = 0x1009
 DIAL_SECONDS: Final = 2.0
 """Between two tries to reach a device."""
 
@@ -121,7 +120,8 @@ class Live:
         return False
 
     async def _stand_between(self, alice: str, bob: str) -> bool:
-        attack = ManInTheMiddle(secrets.token_bytes, await self._identity())
+        own = bytes.fromhex(adapter_address(self._adapter).replace(":", ""))
+        attack = ManInTheMiddle(secrets.token_bytes, own)
         bearer = open_bearer(self._bearer)
         self._say(f"waiting for {alice}")
         try:
@@ -181,14 +181,6 @@ class Live:
                     raise
                 self._say(str(refused))
                 await asyncio.sleep(DIAL_SECONDS)
-
-    async def _identity(self) -> bytes:
-        """Own device address, as it is written (Core Vol 4 Part E 7.4.6)."""
-        controller = HciSocket(self._adapter)
-        try:
-            return (await controller.command(READ_BD_ADDR))[::-1]
-        finally:
-            controller.close()
 
 
 class _Lasting:

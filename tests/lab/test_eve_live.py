@@ -46,19 +46,23 @@ def lab(lab_of: Callable[..., RunningLab]) -> RunningLab:
     return lab
 
 
-def begin(lab: RunningLab, establish: str, *, middle: bool = False) -> Nodes:
-    """Nodes at alice and bob alone; with `middle` each takes Eve for the other."""
+def begin(lab: RunningLab, establish: str, attack: Callable[[], Eve] | None = None) -> Nodes:
+    """Nodes at alice and bob alone; with an attack from the middle each takes Eve for the other.
+
+    Whoever is dialled is there before: a link that is refused while it is being made can crash this kernel (README).
+    """
     nodes = Nodes(lab)
     nodes.end()
-    for name, other in (("alice", "bob"), ("bob", "alice")):
+    for name, other in (("bob", "alice"), ("alice", "bob")):
         text = BASE.format(name=name, establish=establish, session="rfcomm", more_establish="", more_session="",
                            discover="false", accept="configured")  # fmt: skip
-        text += "[rfcomm]\nchannel = 3\n" + PEER.format(name=other, address=lab.address("eve" if middle else other))
+        text += PEER.format(name=other, address=lab.address("eve" if attack else other))
         lab.run(name, f"rm -rf /var/lib/bt-selfsecure/*; cat >/mnt/node.toml <<'END'\n{text}\nEND").check()
         lab.run(name, ": >/run/lab/node.log").check()
         nodes.start(name)
-    for name in ("alice", "bob"):  # a link that is refused while it is being made can crash this kernel: README
         lab.run(name, "until grep -q 'hci0 works' /run/lab/node.log; do sleep 1; done", PATIENCE).check()
+        if attack and name == "bob":
+            attack()
     return nodes
 
 
@@ -74,15 +78,19 @@ def test_a_device_that_is_not_listed_is_not_attacked(lab: RunningLab) -> None:
 
 
 def test_in_the_middle_she_has_the_key_of_each_and_their_strings_differ(lab: RunningLab) -> None:
-    begin(lab, "rfcomm", middle=True)
-    addresses = f"{lab.address('alice')} {lab.address('bob')}"
-    attack = Eve(lab, f"attack middle {addresses} --live --bearer rfcomm#3 --seconds {PATIENCE}", "true")
-    told = attack.wait("grep -c shares /tmp/eve.log | grep -q 2")
+    words = f"attack middle {lab.address('alice')} {lab.address('bob')} --live --seconds {PATIENCE}"
+    eves = list[Eve]()
+
+    def attack() -> Eve:
+        eves.append(Eve(lab, words, "grep -q waiting /tmp/eve.log"))
+        return eves[0]
+
+    begin(lab, "rfcomm", attack)
+    told = eves[0].wait("grep -c shares /tmp/eve.log | grep -q 2")
     keys = dict(re.findall(r"with (\S+) she shares the key (\S+)", told))
     assert len(set(keys.values())) == 2, told
     for name in ("alice", "bob"):
         assert f"key {keys[lab.address(name)]}" in lab.run(name, "cat /run/lab/node.log").out
-    attack.end()
 
 
 def test_a_burst_is_heard_kept_and_judged_without_s_and_forged_packets_in_it_are_noticed(lab: RunningLab) -> None:
@@ -106,7 +114,7 @@ def test_a_burst_is_heard_kept_and_judged_without_s_and_forged_packets_in_it_are
 def test_a_flood_leaves_a_session_alone(lab: RunningLab) -> None:
     nodes = begin(lab, "rfcomm")
     connected(nodes)
-    attack = Eve(lab, f"attack flood {lab.address('bob')} --live --bearer rfcomm#3 --seconds 60", "true")
+    attack = Eve(lab, f"attack flood {lab.address('bob')} --live --seconds 60", "true")
     told = attack.wait("grep -q 'requests sent' /tmp/eve.log")
     assert re.search(r"[1-9]\d* requests sent", told), told
     lab.run("alice", "echo still here | bt-selfsecure send bob --port 3", PATIENCE).check()
