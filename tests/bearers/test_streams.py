@@ -55,7 +55,7 @@ def test_a_datagram_is_its_length_in_two_bytes_and_itself() -> None:
     play(scene)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.binary(min_size=1, max_size=600), min_size=1, max_size=8), st.lists(st.integers(1, 700)))
 def test_wherever_the_stream_is_cut_the_datagrams_are_whole(datagrams: list[bytes], cuts: list[int]) -> None:
     stream = b"".join(len(data).to_bytes(2) + data for data in datagrams)

@@ -476,7 +476,7 @@ def test_no_event_and_no_setting_shows_a_secret(profile: Profile) -> None:
 chances = st.floats(0, 0.5)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from(Profile), st.integers(0, 2**32), chances, chances, chances, chances, st.integers(1, 3))
 def test_whatever_the_air_does_two_established_ends_hold_the_same_key(
     profile: Profile, seed: int, loss: float, double: float, late: float, damage: float, bobs: int

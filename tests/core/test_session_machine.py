@@ -123,7 +123,6 @@ class SessionPair(RuleBasedStateMachine):
 SessionPair.TestCase.settings = settings(
     max_examples=100,
     stateful_step_count=40,
-    deadline=None,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

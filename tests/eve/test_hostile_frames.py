@@ -56,7 +56,7 @@ def changed(draw: Random) -> bytes:
         return bytes(octets)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.integers(0, 2**32))
 def test_frames_in_any_order_of_any_profile_with_any_fields_raise_nothing(seed: int) -> None:
     draw = Random(seed)

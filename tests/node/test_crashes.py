@@ -141,14 +141,14 @@ def in_memory(**case: Any) -> None:
         run(Path(folder), **case)
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, suppress_health_check=list(HealthCheck))
 @CASES
 def test_no_schedule_of_crashes_loses_or_doubles_a_message(**case: Any) -> None:
     in_memory(**case)
 
 
 @pytest.mark.long
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400, suppress_health_check=list(HealthCheck))
 @CASES
 def test_no_schedule_of_crashes_loses_or_doubles_a_message_at_length(**case: Any) -> None:
     in_memory(**case)

@@ -104,7 +104,7 @@ def test_a_file_with_a_fault_is_refused_in_one_line_that_names_it(
         ),
     )
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_whatever_bytes_a_file_has_they_are_runs_or_one_fault(
     tmp_path_factory: pytest.TempPathFactory, data: bytes
 ) -> None:

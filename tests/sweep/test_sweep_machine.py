@@ -196,7 +196,7 @@ def test_every_state_is_entered_and_every_transition_goes_somewhere_else_than_no
     assert {cause for _, cause in TRANSITIONS} == set(Cause)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     crashes=st.lists(st.integers(0, 120), max_size=6),
     seed=st.integers(0, 2**32),
@@ -220,7 +220,7 @@ def test_crashed_at_any_moments_a_sweep_ends_with_every_run_once_and_whole(
 WISHES: list[Input] = [Placed(), Skip(), Stop(), Redo(Place(0, 0.5)), Redo(Place(0, 3.0)), Redo(Place(7, 1.0))]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.integers(0, 40), st.sampled_from(WISHES)), max_size=12), st.integers(0, 2**32))
 def test_whatever_the_person_presses_when_the_sweep_goes_on(wishes: list[tuple[int, Input]], seed: int) -> None:
     plan = plan_of(packets=(10,))

@@ -46,7 +46,7 @@ def test_a_run_comes_back_as_it_was_written(store: Store) -> None:
 @given(
     st.lists(st.tuples(st.integers(0, 4), st.sampled_from(["bob", "eve"]), st.booleans(), st.booleans()), max_size=12)
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_run_is_taken_whole_or_not_at_all(tmp_path_factory: pytest.TempPathFactory, rows: list) -> None:
     with Store(tmp_path_factory.mktemp("store") / "sweep.db", create=True) as store:
         store.begin({})
