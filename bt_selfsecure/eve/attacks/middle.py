@@ -128,8 +128,10 @@ class ManInTheMiddle:
         compact = frame.kind is Kind.RAND_COMPACT
         if alice is None or bob is None or frame.rand != burst_rand(alice.request, compact=compact):
             return []
-        alice.burst[frame.seq] = frame.message
         mine = bob.burst.setdefault(frame.seq, self._random(len(frame.message)))
+        if len(mine) != len(frame.message):  # the Seq was there in the other form: not Alice's
+            return []
+        alice.burst[frame.seq] = frame.message
         rand = burst_rand(bob.request, compact=compact)
         return [encode(Frame(frame.profile, frame.kind, 0, frame.seq, rand, mine))]
 
