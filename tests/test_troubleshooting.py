@@ -19,7 +19,7 @@ HOLE = "…"
 
 def headings() -> list[str]:
     text = (CHECKOUT / "TROUBLESHOOTING.md").read_text()
-    return [found[1].rstrip() for found in re.findall(r"^### (``?)(.*)\1$", text, re.MULTILINE)]
+    return [found[1].strip() for found in re.findall(r"^### (``?)(.*)\1$", text, re.MULTILINE)]
 
 
 def template(node: ast.expr) -> str | None:

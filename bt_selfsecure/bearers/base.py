@@ -6,16 +6,10 @@ each whole or not at all. What a medium can and can't do is in its `Traits`.
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
-from collections import deque
 from dataclasses import dataclass
-from typing import Final
 
 from bt_selfsecure.errors import BtSelfSecureError, LocalError
-
-QUEUE: Final = 4096
-"""Datagrams that wait for the program on a `QueuedLink`."""
 
 
 class BearerError(BtSelfSecureError):
@@ -72,38 +66,6 @@ class Link(ABC):
     def _require_size(self, data: bytes) -> None:
         if not 0 < len(data) <= self.mtu:
             raise LocalError(f"a datagram of {len(data)} bytes does not fit this link; 1 to {self.mtu} do")
-
-
-class QueuedLink(Link):
-    """One whose datagrams are read by somebody who reads for several."""
-
-    def __init__(self) -> None:
-        self._received: deque[tuple[bytes, int | None]] = deque()
-        self._changed = asyncio.Event()
-        self._ended = ""
-
-    async def receive(self) -> bytes:
-        while not self._received:
-            self._require_open()
-            self._changed.clear()
-            await self._changed.wait()
-        data, self.rssi = self._received.popleft()
-        return data
-
-    def hear(self, data: bytes, rssi: int | None = None) -> None:
-        """One datagram; dropped, as a radio would, where `QUEUE` wait."""
-        if len(self._received) < QUEUE:
-            self._received.append((data, rssi))
-            self._changed.set()
-
-    def end(self, why: str) -> None:
-        """The link is over; the first `why` counts."""
-        self._ended = self._ended or why
-        self._changed.set()
-
-    def _require_open(self) -> None:
-        if self._ended:
-            raise LinkClosedError(self._ended, transient=True)
 
 
 class Listener(ABC):

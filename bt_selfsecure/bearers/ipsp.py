@@ -26,10 +26,11 @@ import secrets
 from typing import Final
 
 from bt_selfsecure.bearers import hci
-from bt_selfsecure.bearers.base import Bearer, BearerError, Link, Listener, QueuedLink, Traits
+from bt_selfsecure.bearers.base import Bearer, BearerError, Link, Listener, Traits
 from bt_selfsecure.bearers.faults import fault
 from bt_selfsecure.bearers.ipsp_datagrams import HEAD_BYTES, Data, End, Hello, Welcome, pack, parse
 from bt_selfsecure.bearers.ipsp_kernel import HelperClient, Interface, udp_socket, watch
+from bt_selfsecure.bearers.queued import QueuedLink
 from bt_selfsecure.bearers.sockets import Readiness
 
 PORT: Final = 5700

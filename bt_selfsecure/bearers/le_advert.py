@@ -20,7 +20,8 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from bt_selfsecure.bearers import hci
-from bt_selfsecure.bearers.base import Bearer, BearerError, Link, Listener, QueuedLink, Traits
+from bt_selfsecure.bearers.base import Bearer, BearerError, Link, Listener, Traits
+from bt_selfsecure.bearers.queued import QueuedLink
 from bt_selfsecure.errors import UsageError
 
 COMPANY_ID: Final = 0xFFFF

@@ -330,7 +330,10 @@ def test_a_full_disk_leaves_the_message_in_the_node(
 
 def started(*words: object, **how: object) -> subprocess.Popen[bytes]:
     command = [*COMMAND, *map(str, words)]
-    return subprocess.Popen(command, **({"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | how))  # type: ignore
+    # os.environ as Python has it: libreadline, where something imports it, has put COLUMNS into that of C.
+    return subprocess.Popen(
+        command, env=dict(os.environ), **({"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | how)
+    )  # type: ignore
 
 
 def wait_until(true: Callable[[], object]) -> None:
