@@ -18,6 +18,7 @@ import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from loopback_node import LoopbackNode, Server
@@ -328,12 +329,10 @@ def test_a_full_disk_leaves_the_message_in_the_node(
     assert len(bob.kept) == 1
 
 
-def started(*words: object, **how: object) -> subprocess.Popen[bytes]:
-    command = [*COMMAND, *map(str, words)]
-    # os.environ as Python has it: libreadline, where something imports it, has put COLUMNS into that of C.
-    return subprocess.Popen(
-        command, env=dict(os.environ), **({"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | how)
-    )  # type: ignore
+def started(*words: object, **how: Any) -> subprocess.Popen[bytes]:
+    """In os.environ as Python has it: libreadline, where something imports it, has put COLUMNS into that of C."""
+    how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": dict(os.environ)} | how
+    return subprocess.Popen([*COMMAND, *map(str, words)], **how)
 
 
 def wait_until(true: Callable[[], object]) -> None:
