@@ -330,8 +330,9 @@ def test_a_full_disk_leaves_the_message_in_the_node(
 
 
 def started(*words: object, **how: Any) -> subprocess.Popen[bytes]:
-    """In os.environ as Python has it: libreadline, where something imports it, has put COLUMNS into that of C."""
-    how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": dict(os.environ)} | how
+    """As wide as its terminal, although libreadline, where something imports it, puts COLUMNS into the environment."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment} | how
     return subprocess.Popen([*COMMAND, *map(str, words)], **how)
 
 
