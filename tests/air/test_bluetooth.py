@@ -408,6 +408,7 @@ def test_the_same_seed_makes_the_same_capture_and_another_seed_another(bearer: B
     assert first != capture(bearer, 2, tmp_path / "3")
 
 
+@pytest.mark.long
 def test_the_capture_does_not_depend_on_the_order_in_which_python_hashes_names(tmp_path: Path) -> None:
     script = (
         "import sys, pathlib; sys.path.insert(0, sys.argv[1]); import test_bluetooth as t;"
@@ -441,7 +442,9 @@ def tshark() -> Callable[..., list[str]]:
     return read
 
 
-@pytest.mark.parametrize("bearer", BEARERS)
+@pytest.mark.parametrize(
+    "bearer", ["le_advert", *(pytest.param(name, marks=pytest.mark.long) for name in ("rfcomm", "l2cap"))]
+)
 def test_tshark_opens_what_eve_heard_without_a_complaint(
     bearer: Bearer, tmp_path: Path, tshark: Callable[..., list[str]]
 ) -> None:

@@ -293,9 +293,9 @@ def report(explored: Explored, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 SETTINGS = [
-    pytest.param({}, Budget(2, 1, 0), 99, id="loss-duplicates-timeouts"),
+    pytest.param({}, Budget(2, 1, 0), 99, id="loss-duplicates-timeouts", marks=pytest.mark.long),
     pytest.param({"profile": PAPER}, Budget(2, 0, 0), 99, id="paper"),
-    pytest.param({"durability": EVERY_W, "W": 2}, Budget(1, 0, 1), 5, id="crash-every-W"),
+    pytest.param({"durability": EVERY_W, "W": 2}, Budget(1, 0, 1), 5, id="crash-every-W", marks=pytest.mark.long),
     pytest.param({"slow": True}, Budget(0, 0, 1), 10, id="crash-slow-disk"),
 ]
 DEEP_SETTINGS = [

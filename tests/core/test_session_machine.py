@@ -121,7 +121,7 @@ class SessionPair(RuleBasedStateMachine):
 
 
 SessionPair.TestCase.settings = settings(
-    max_examples=100,
+    max_examples=60,
     stateful_step_count=40,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
@@ -142,7 +142,7 @@ def failures(first: int, count: int) -> list[str]:
 
 
 def test_invariants_hold_in_random_schedules() -> None:
-    assert failures(10_000_000, 300) == []
+    assert failures(10_000_000, 200) == []
 
 
 @pytest.mark.long

@@ -25,7 +25,7 @@ from bt_selfsecure.core.responder import Responder
 from bt_selfsecure.core.suites import SUITES
 
 COPIES = 8
-FEW, MANY = 60, 2000
+FEW, MANY = 30, 2000
 SETTINGS = [(200, 0.05), (400, 0.10), (800, 0.20)]
 CLAIMED = {200: 1.0, 400: 1.0, 800: 0.998}
 each_setting = pytest.mark.parametrize(("burst", "loss"), SETTINGS)

@@ -122,6 +122,7 @@ def test_messages_go_from_client_to_client(pair: Pair) -> None:
     assert list(pair.clients["bob"].receive()) == []
 
 
+@pytest.mark.long
 def test_a_pipe_survives_nodes_that_restart(pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pair.wait_for_key()
     monkeypatch.setattr("bt_selfsecure.node.pipe.RETRY_S", 0.02)
