@@ -31,6 +31,7 @@ USER: Final = "pi"
 RELEASES: Final = tuple(PYTHONS)
 """Each is the name of the machine that has it, too: a Pi with bookworm and one with trixie are peers."""
 INSTALL_SECONDS: Final = 900
+OFF_SECONDS: Final = 120
 OTHERS_FILES: Final = (
     *("/proc/*", "/sys/*", "/dev/*", "/run/*", "/lab/*", "/tmp/*", "/var/tmp/*", "/home/*", "/var/log/*"),
     *("/var/lib/bluetooth/*", "/var/lib/systemd/*", "/var/cache/*", "*/__pycache__*"),
@@ -126,8 +127,12 @@ class DebianPis:
 
     def reboot(self, name: str) -> None:
         """As its user does it."""
-        with contextlib.suppress(LabError):  # the job ends with the machine
+        with contextlib.suppress(LabError):  # the job ends before the machine does
             self.as_user(name, "sudo reboot && sleep 300", 400)
+        until = time.monotonic() + OFF_SECONDS
+        while self.lab.status()["machines"][name]["running"]:
+            assert time.monotonic() < until
+            time.sleep(0.5)
         self.lab.do("start", machine=name)
 
     def show(self, name: str, what: str) -> str:
