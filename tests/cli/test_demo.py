@@ -121,9 +121,9 @@ def test_colluding_eves_miss_less_than_one(capsys: pytest.CaptureFixture[str]) -
     "words",
     [
         ("--distance", "bob=3,eve=20"),
-        ("--model", "bernoulli:bob=0.1,eve=0.3"),
+        pytest.param(("--model", "bernoulli:bob=0.1,eve=0.3"), marks=pytest.mark.long),
         ("--model", "correlated:bob=0.2,eve=0.3,rho=0.2"),
-        ("--model", "gilbert-elliott:bob=0.1/4,eve=0.3/4"),
+        pytest.param(("--model", "gilbert-elliott:bob=0.1/4,eve=0.3/4"), marks=pytest.mark.long),
         ("--model", "recording:bob=3,eve=6,position=2"),
     ],
 )
@@ -343,7 +343,7 @@ def test_a_hostile_file_name_is_text_in_the_report(tmp_path: Path, capsys: pytes
     assert "<script" not in (tmp_path / "out" / "report.html").read_text()
 
 
-@pytest.mark.parametrize("profile", ["hardened", "paper"])
+@pytest.mark.parametrize("profile", ["hardened", pytest.param("paper", marks=pytest.mark.long)])
 def test_no_file_holds_a_secret_and_the_key_log_holds_them_all(
     profile: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
