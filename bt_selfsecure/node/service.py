@@ -77,12 +77,8 @@ class Node:
         self._api = Api(self, config)
 
     async def start(self) -> None:
-        """Serve the local API, and bring up what the adapter allows. Raises `UsageError`."""
-        try:
-            await self._api.start()
-        except BaseException:
-            self.journal.close()
-            raise
+        """Serve the local API, and bring up what the adapter allows. Raises `UsageError`; `stop` it then, too."""
+        await self._api.start()
         for table in self._config.peer:
             self._add_peer(Peer(self, table.name, table.address, table.dial))
         if self._config.node.accept == "anyone":

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from node_world import (
     ADDRESSES,
+    Media,
     World,
     connected,
     fingerprint,
@@ -24,8 +25,10 @@ from node_world import (
     virtual,
 )
 
+from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.config import PeerTable
 from bt_selfsecure.node.errors import MessageTooLongError, QueueFullError, UnknownPeerError
+from bt_selfsecure.node.service import Node
 
 SHM = Path("/dev/shm")
 
@@ -410,5 +413,21 @@ def test_an_authentication_key_proves_the_peer_and_a_wrong_one_gives_no_key(fold
             await world.close()
             for name in ("alice", "bob"):
                 shutil.rmtree(folder / name)
+
+    virtual(main())
+
+
+def test_a_node_whose_socket_another_serves_says_so_and_stops_cleanly(folder: Path) -> None:
+    world = World(folder)
+
+    async def main() -> None:
+        await world.start("alice", "bob")
+        config = world.config("bob", ("alice",), node__socket=folder / "alice.sock")
+        second = Node(config, Media(world.airs, ADDRESSES["bob"]), ADDRESSES["bob"])
+        with pytest.raises(UsageError, match=r"a node runs already on .*alice.sock: stop it first"):
+            await second.start()
+        await second.stop()
+        assert (folder / "alice.sock").exists()
+        await world.close()
 
     virtual(main())
