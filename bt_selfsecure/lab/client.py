@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bt_selfsecure.errors import BtSelfSecureError, UsageError
+from bt_selfsecure.errors import UsageError
 
 
 def default_folder() -> Path:
@@ -20,7 +20,7 @@ def default_folder() -> Path:
     return Path(os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/bt-selfsecure-{os.getuid()}") / "lab"
 
 
-class LabError(BtSelfSecureError):
+class LabError(UsageError):
     """The lab refused or failed; its own words."""
 
 
