@@ -167,13 +167,16 @@ def test_on_l2cap_the_senders_controller_counts_the_same_losses_as_flushed(rehea
 
 
 def test_on_le_advert_losses_and_correlation_of_the_air_are_found_again(rehearsal: Rehearsal) -> None:
-    """An advertisement is repeated until the next replaces it: a packet is lost if each of its events is."""
+    """An advertisement is repeated until the next replaces it: a packet is lost if each of its events is. On a computer
+    that is busy the next may come before the first event, so that nobody can have heard it."""
     once = joint_probabilities(BOB, EVE, RHO)
     with Store(rehearsal.record) as store:
         tags = {run.info.notes["tag"].to_bytes(4) for run in runs(store, "le_advert")}
         on_air = [found.groups() for found in TEST_PACKET.finditer(rehearsal.capture.read_bytes())]
         times = list(Counter((tag, seq) for tag, seq in on_air if tag in tags).values())
-        assert len(times) == PACKETS * REPEATS
+        never = PACKETS * REPEATS - len(times)
+        assert 0 <= never <= PACKETS * REPEATS / 50
+        times += [0] * never
         d, e, neither = (sum(share**k for k in times) / len(times) for share in (BOB, EVE, once.neither))
         measured, queued = table(store, "le_advert")
         assert queued == 0
