@@ -84,6 +84,7 @@ def transfer_with(nodes: Nodes, count: int, blows: list[tuple[str, str]], seed: 
                 time.sleep(draw.uniform(0, 2))
                 nodes.start(name)
             else:
+                nodes.wait_connected(seconds=300)  # a machine starts more slowly than plugs are pulled
                 nodes.power_cycle(name)
                 for key in works:
                     if key[0] == name and isinstance(jobs[key].exception(), LabError):  # it went with its machine
