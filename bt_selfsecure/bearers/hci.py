@@ -36,6 +36,7 @@ COMMAND_COMPLETE: Final = 0x0E
 COMMAND_STATUS: Final = 0x0F
 LE_META: Final = 0x3E
 LE_ADVERTISING_REPORT: Final = 0x02
+_RSSI_UNKNOWN: Final = 127  # Core Vol 4 Part E 7.7.65.2
 
 COMMAND_DISALLOWED: Final = 0x0C  # Core Vol 1 Part F 1.3
 
@@ -244,8 +245,8 @@ class Report(NamedTuple):
     event_type: int
     address: str
     data: bytes
-    rssi: int
-    """dBm; 127 where the controller does not know."""
+    rssi: int | None
+    """dBm; None where the controller does not know."""
 
 
 def parse_reports(parameters: bytes) -> list[Report]:
@@ -263,7 +264,8 @@ def parse_reports(parameters: bytes) -> list[Report]:
         length = rest[8]
         address = ":".join(f"{octet:02X}" for octet in rest[2:8][::-1])
         rssi = int.from_bytes(rest[9 + length : 10 + length], signed=True)
-        reports.append(Report(rest[0], address, rest[9 : 9 + length], rssi))
+        known = None if rssi == _RSSI_UNKNOWN else rssi
+        reports.append(Report(rest[0], address, rest[9 : 9 + length], known))
         rest = rest[10 + length :]
     return reports
 

@@ -43,8 +43,6 @@ SCAN_UNITS: Final = 0x0010
 """Interval and window of the scanner, 10 ms: equal, so it always listens."""
 ENDED: Final = "advertising has ended: the link is closed or the adapter gone"
 TRAITS: Final = Traits(losses_visible=True, ordered=True, broadcast=True, link_encrypted=False)
-RSSI_UNKNOWN: Final = 127
-"""Core Vol 4 Part E 7.7.65.2."""
 _NONCONN: Final = 3
 _ALL_CHANNELS: Final = 7
 
@@ -217,7 +215,7 @@ class _Radio:
         if code == hci.LE_META:
             for report in hci.parse_reports(parameters):
                 for data in hci.manufacturer_data(report.data, COMPANY_ID):
-                    self._hear(report.address, data, None if report.rssi == RSSI_UNKNOWN else report.rssi)
+                    self._hear(report.address, data, report.rssi)
         opcode, _ = hci.answered(code, parameters)
         if opcode in (hci.LE_SET_SCAN_ENABLE, hci.LE_SET_ADVERTISING_ENABLE, hci.LE_SET_ADVERTISING_PARAMETERS):
             self._others_interfered()

@@ -36,6 +36,7 @@ def test_a_report_says_who_advertised_what_and_how_loud() -> None:
     assert hci.parse_reports(event[1]) == [report]
     assert hci.parse_reports(b"\x02\x02" + REPORT + REPORT) == [report, report]
     assert hci.manufacturer_data(report.data, 0xFFFF) == [b"\x0b\xad\xca\xfe"]
+    assert hci.parse_reports(b"\x02\x01" + REPORT[:-1] + b"\x7f") == [report._replace(rssi=None)]
 
 
 def test_of_reports_what_is_cut_off_or_of_another_kind_is_left_out() -> None:
@@ -67,7 +68,7 @@ def test_no_bytes_raise(data: bytes) -> None:
     for parameters in (data, b"\x02" + data, b"\x02\xff" + data):
         for report in hci.parse_reports(parameters):
             assert report.data in data
-            assert -128 <= report.rssi <= 127
+            assert report.rssi is None or -128 <= report.rssi < 127
     for found in hci.manufacturer_data(data, 0xFFFF):
         assert b"\xff\xff\xff" + found in data
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from loopback_node import LoopbackNode, Server
+from served_pair import ADDRESSES, Pair
 
 from bt_selfsecure.node.client import NodeClient
 
@@ -38,3 +39,13 @@ def at_alice(server: Server, alice: LoopbackNode, bob: LoopbackNode) -> NodeClie
 @pytest.fixture
 def at_bob(server: Server, bob: LoopbackNode) -> NodeClient:
     return server.serve(bob)
+
+
+@pytest.fixture
+def pair(server: Server) -> Iterator[Pair]:
+    pair = Pair(server)
+    for name in ADDRESSES:
+        pair.start(name)
+    yield pair
+    for name in list(pair.nodes):
+        pair.stop(name)

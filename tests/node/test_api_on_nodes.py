@@ -12,73 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from loopback_node import Server
+from served_pair import ADDRESSES, Pair
 from test_api import Caller, fits, wait_until
 
-from bt_selfsecure.bearers.base import Bearer
-from bt_selfsecure.bearers.memory import MemoryAir
-from bt_selfsecure.node.client import NodeClient
-from bt_selfsecure.node.config import Config, DiscoveryTable, EstablishTable, NodeTable, PeerTable, SessionTable
 from bt_selfsecure.node.openapi import SCHEMAS
 from bt_selfsecure.node.pipe import Pipe
-from bt_selfsecure.node.service import Node
-
-ADDRESSES = {"alice": "B8:27:EB:00:00:01", "bob": "B8:27:EB:00:00:02"}
-
-
-class Media:
-    """One device's bearers, whatever they are called."""
-
-    def __init__(self, air: MemoryAir, address: str) -> None:
-        self._air, self._address = air, address
-
-    def open(self, name: str) -> Bearer:
-        return self._air.bearer(self._address)
-
-
-class Pair:
-    """Alice and Bob with their local APIs, on the event loop of `server`."""
-
-    def __init__(self, server: Server) -> None:
-        self.server = server
-        self.air = MemoryAir()
-        self.nodes: dict[str, Node] = {}
-        self.clients = {name: NodeClient(server.socket(name)) for name in ADDRESSES}
-
-    def start(self, name: str) -> None:
-        self.nodes[name] = self.server.wait(self._started(name))
-
-    async def _started(self, name: str) -> Node:
-        (other,) = ADDRESSES.keys() - {name}
-        config = Config(
-            node=NodeTable(
-                name=name, state_directory=self.server.folder / f"{name}.state", socket=self.server.socket(name)
-            ),
-            establish=EstablishTable(bearer="rfcomm", interval_ms=0.1, burst=2000),
-            session=SessionTable(timeout_ms=50),
-            discovery=DiscoveryTable(advertise=False, scan=False),
-            peer=(PeerTable(other, ADDRESSES[other]),),
-        )
-        node = Node(config, Media(self.air, ADDRESSES[name]), ADDRESSES[name])
-        await node.start()
-        return node
-
-    def stop(self, name: str) -> None:
-        self.server.wait(self.nodes.pop(name).stop())
-
-    def wait_for_key(self) -> None:
-        for client in self.clients.values():
-            wait_until(lambda client=client: client.peers()[0]["key"])
-
-
-@pytest.fixture
-def pair(server: Server) -> Iterator[Pair]:
-    pair = Pair(server)
-    for name in ADDRESSES:
-        pair.start(name)
-    yield pair
-    for name in list(pair.nodes):
-        pair.stop(name)
 
 
 def secrets_of(value: Any, name: str = "") -> Iterator[str]:

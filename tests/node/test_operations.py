@@ -7,27 +7,18 @@ import logging
 import re
 import socket
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from loopback_node import Server
-from test_api_on_nodes import ADDRESSES, Pair, secrets_of
+from served_pair import ADDRESSES, Pair
+from test_api_on_nodes import secrets_of
 
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.node import report
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def pair(server: Server) -> Iterator[Pair]:
-    pair = Pair(server)
-    for name in ADDRESSES:
-        pair.start(name)
-    yield pair
-    for name in list(pair.nodes):
-        pair.stop(name)
 
 
 @pytest.fixture
