@@ -33,7 +33,7 @@ from bt_selfsecure.air.models import Bernoulli, Jammed  # noqa: E402
 from bt_selfsecure.air.virtual_time import run_virtual  # noqa: E402
 from bt_selfsecure.air.world import World  # noqa: E402
 from bt_selfsecure.core.frames import Kind, Profile, decode  # noqa: E402
-from bt_selfsecure.demo.scene import DEFAULT_AIR, Scene  # noqa: E402
+from bt_selfsecure.demo.scene import DEFAULT_AIR, Scene, Speak  # noqa: E402
 from bt_selfsecure.demo.setting import Request, perform, stage_set  # noqa: E402
 from bt_selfsecure.demo.story import ALICE, Story  # noqa: E402
 from bt_selfsecure.eve.attacks.flood import RequestFlood  # noqa: E402
@@ -86,6 +86,17 @@ def memory(file: str, what: str, attack: str, profile: Profile, seed: int = 3, *
     if "air" in settings or "eves" in settings:
         scene.__post_init__()
     return made, scene
+
+
+def keep_too(made: Made, scene: Scene, hear: Speak) -> Speak:
+    """What Eve sends for what she hears is in the capture too."""
+
+    def speak(data: bytes) -> Iterable[bytes]:
+        for each in hear(data):
+            made.hear(scene.world.now, each)
+            yield each
+
+    return speak
 
 
 def talk(scene: Scene) -> None:
@@ -156,13 +167,7 @@ def steering(profile: Profile) -> Made:
                          "capture too, as a third radio hears them", "steering", profile, seed=2)  # fmt: skip
     attack = BlacklistSteering(Random(3).randbytes)
 
-    def speak(data: bytes) -> Iterable[bytes]:
-        forged = attack.hear(data)
-        for each in forged:
-            made.hear(scene.world.now, each)
-        return forged
-
-    scene.speak = speak
+    scene.speak = keep_too(made, scene, attack.hear)
     talk(scene)
     return made
 
@@ -172,16 +177,10 @@ def middle() -> Made:
                          "middle", H)  # fmt: skip
     attack = ManInTheMiddle(Random(3).randbytes)
 
-    def speak(data: bytes) -> Iterable[bytes]:
-        sent = attack.hear(data)
-        for each in sent:
-            made.hear(scene.world.now, each)
-        return sent
-
     def heard(random: Random, sender: str, listeners: Any, now: float) -> frozenset[str]:
         return frozenset(listeners) if sender == "eve" else frozenset({"eve"} & set(listeners))
 
-    scene.speak, scene.world = speak, World(heard, 3, {"eve": scene.hear})
+    scene.speak, scene.world = keep_too(made, scene, attack.hear), World(heard, 3, {"eve": scene.hear})
     scene.establish()
     return made
 
@@ -224,12 +223,7 @@ def reflection() -> Made:
     scene.establish()
     attack = Reflection()
 
-    def speak(data: bytes) -> Iterable[bytes]:
-        for each in attack.hear(data):
-            made.hear(scene.world.now, each)
-            yield each
-
-    scene.speak = speak
+    scene.speak = keep_too(made, scene, attack.hear)
     scene.converse(scene.sessions(), TEXT)
     return made
 

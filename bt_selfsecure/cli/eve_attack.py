@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,7 +101,7 @@ def _live(args: Namespace) -> int:
     if (args.name == "replay") != bool(args.capture):
         raise UsageError("--capture FILE is what a live replay plays, and nothing else takes it")
     OwnDevices(args.own or DEFAULT_PATH).require(*args.targets)
-    from bt_selfsecure.eve.live import Live, say_lines
+    from bt_selfsecure.eve.live import Live
 
-    live = Live(args.adapter, args.bearer, args.seconds, say_lines)
+    live = Live(args.adapter, args.bearer, args.seconds, partial(print, flush=True))
     return int(live.run(args.name, [target.upper() for target in args.targets], args.capture))

@@ -37,11 +37,6 @@ DIAL_SECONDS: Final = 2.0
 """Between two tries to reach a device."""
 
 
-def say_lines(line: str) -> None:
-    """Onto the terminal, at once."""
-    print(line, flush=True)
-
-
 class Live:
     """Live attacks with one adapter, each for so many seconds or until Ctrl-C. `bearer` carries those that dial, as in
     "rfcomm#3". Raises `UsageError` where the radio or a device can't be used."""
@@ -184,7 +179,10 @@ class Live:
 
 
 class _Lasting:
-    """So many seconds, or until Ctrl-C; what came of it is said all the same."""
+    """So many seconds, or until Ctrl-C; what came of it is said all the same.
+
+    A class, because type checkers take a generator for one that lets exceptions pass.
+    """
 
     def __init__(self, seconds: float) -> None:
         self._timeout: Final = asyncio.timeout(seconds)

@@ -145,13 +145,8 @@ class Agent:
             queued[name].update(given[name][len(given[name]) - count :])
         for link in links.values():
             await link.close()
-        everybody = order.receivers if broadcast else links
-        (shared, *_) = queued.values()
-        packed = {
-            name: pack_set(shared if broadcast else queued[name], order.packets)
-            for name in everybody
-            if (shared if broadcast else queued[name])
-        }
+        of_each = dict.fromkeys(order.receivers, next(iter(queued.values()))) if broadcast else queued
+        packed = {name: pack_set(seqs, order.packets) for name, seqs in of_each.items() if seqs}
         return Sent(order.tag, seconds, packed, counters.totals())
 
 

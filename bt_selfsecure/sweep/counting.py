@@ -205,12 +205,6 @@ def count(store: Store, progress: Callable[[int, int], None] = lambda done, all_
     return sorted(settings.values(), key=lambda one: _order(one.key))
 
 
-def joint(one: RunCounts | Counts, bob: int, eve: int) -> JointLoss:
-    """The 2x2 table of two listeners."""
-    both = one.both if isinstance(one, RunCounts) else one.tables()
-    return table(one.sent, both, bob, eve)
-
-
 def table(sent: int, both: Numbers, bob: int, eve: int) -> JointLoss:
     """The 2x2 table of two listeners, from packets sent and packets heard by each two (by one: the diagonal)."""
     by_bob, by_eve, by_both = (int(both[pair]) for pair in ((bob, bob), (eve, eve), (bob, eve)))
