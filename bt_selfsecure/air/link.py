@@ -6,7 +6,8 @@ once for each packet that a transmitter sends, and gives each tap what its liste
     advertisement                        gone for whoever did not hear it
     flushable L2CAP PDU (BR/EDR)         sent again until its flush timeout, then gone
     other PDU (RFCOMM, LE connections)   sent again until heard: a delay; past the supervision timeout the link ends
-    page                                 tried again until the page timeout
+    page                                 tried again until the page timeout; whose host does not answer it in the
+                                         connection accept timeout, refuses it
 
 A tap has a chance with every repetition. Limits: acknowledgements are never lost and nothing collides; the two
 directions of a connection do not wait for each other's slots, nor a first attempt on LE for its connection event; LMP
@@ -55,6 +56,8 @@ SUPERVISION_TIMEOUT: Final = 20.0
 """Seconds without a packet until a BR/EDR connection counts as lost (Core Vol 4 Part E 6.21, the default)."""
 PAGE_SCAN_INTERVAL: Final = 1.28
 """Seconds between two chances of a page (Core Vol 4 Part E 6.8, the default)."""
+CONNECTION_ACCEPT_TIMEOUT: Final = 5.0
+"""Seconds that a host has to answer a connection request (Core Vol 4 Part E 6.7, the default)."""
 LE_OCTET: Final = 8e-6
 """Seconds of one octet on LE's 1 Mbit/s radio."""
 LE_OVERHEAD_OCTETS: Final = 10
@@ -217,8 +220,9 @@ class LossyLink(LocalLink):  # type: ignore[misc]
 
     def cancel_page(self, controller: Any, address: Any) -> bool:
         """Whether a page of this address was under way."""
-        page = self._pages.pop((controller, address), None)
-        return page is not None and page.cancel()
+        page = self._pages.get((controller, address))
+        under_way = page is not None and _is_half_made(controller, address, _classic(controller).get(address))
+        return under_way and self._pages.pop((controller, address)).cancel()
 
     async def _page(self, sender: Any, address: Any, packet: Any) -> None:
         """Call a device until it answers or the page timeout is over (Core Vol 2 Part B 8.3)."""
@@ -232,11 +236,31 @@ class LossyLink(LocalLink):  # type: ignore[misc]
                 if old := receiver.classic_connections.get(sender.public_address):
                     self._lose(receiver, _classic, old)  # its other end has forgotten it, or it would not call
                 receiver.on_lmp_packet(sender.public_address, packet)
+                await self._wait_for_answer(sender, receiver)
                 return
             await asyncio.sleep(PAGE_SCAN_INTERVAL)
             waited += PAGE_SCAN_INTERVAL
         refused = lmp.LmpNotAccepted(lmp.Opcode.LMP_HOST_CONNECTION_REQ, hci.HCI_ErrorCode.PAGE_TIMEOUT_ERROR)
         sender.on_lmp_packet(address, refused)
+
+    async def _wait_for_answer(self, sender: Any, receiver: Any) -> None:
+        """A host that shuts down, or was just reset, never answers a connection request; its controller does then."""
+        source, address = sender.public_address, receiver.public_address
+        theirs, own = _classic(receiver).get(source), _classic(sender).get(address)
+        reason = hci.HCI_ErrorCode.CONNECTION_ACCEPT_TIMEOUT_ERROR
+        try:
+            await asyncio.sleep(CONNECTION_ACCEPT_TIMEOUT)
+        finally:
+            if _is_half_made(receiver, source, theirs):
+                receiver.on_classic_connection_complete(source, reason)
+        if _is_half_made(sender, address, own):
+            sender.on_lmp_packet(address, lmp.LmpNotAccepted(lmp.Opcode.LMP_HOST_CONNECTION_REQ, reason))
+
+
+def _is_half_made(controller: Any, address: Any, connection: Any) -> bool:
+    """Whether the controller still has this connection, and no handle for it yet."""
+    present = _classic(controller).get(address)
+    return present is not None and present is connection and not present.handle
 
 
 def _classic(controller: Any) -> dict[Any, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,13 @@ from bumble.device import Peer
 
 from bt_selfsecure.air.bluetooth import virtual_device
 from bt_selfsecure.air.controller import PAGE_TIMEOUT
-from bt_selfsecure.air.link import LE_CONNECTION_INTERVAL, PAGE_SCAN_INTERVAL, SUPERVISION_TIMEOUT, LossyLink
+from bt_selfsecure.air.link import (
+    CONNECTION_ACCEPT_TIMEOUT,
+    LE_CONNECTION_INTERVAL,
+    PAGE_SCAN_INTERVAL,
+    SUPERVISION_TIMEOUT,
+    LossyLink,
+)
 from bt_selfsecure.air.virtual_time import run_virtual
 
 PSM = 0x1001
@@ -78,6 +85,36 @@ def test_a_page_is_repeated_until_it_is_heard() -> None:
         return loop.time() - begun
 
     assert run_virtual(main()) == pytest.approx(2 * PAGE_SCAN_INTERVAL, abs=0.1)
+
+
+@pytest.mark.parametrize("falls_silent", ["shuts down", "was reset"])
+def test_a_host_that_does_not_answer_a_call_is_one_that_refuses_and_later_it_can_be_called_again(
+    falls_silent: str,
+) -> None:
+    async def main() -> float:
+        link = LossyLink(Fading().heard, {})
+        alice, bob = await devices(link)
+        called = controller_of(link, "bob")
+        loop, host, called.host = (
+            asyncio.get_running_loop(),
+            called.host,
+            SimpleNamespace(on_packet=lambda packet: None),
+        )
+        if falls_silent == "was reset":
+            loop.call_later(0.1, link.forget_connections, called)
+        begun = loop.time()
+        with pytest.raises(core.ConnectionError) as refused:
+            await alice.connect(bob.public_address, core.PhysicalTransport.BR_EDR)
+        assert refused.value.error_code == hci.HCI_ErrorCode.CONNECTION_ACCEPT_TIMEOUT_ERROR
+        took, called.host = loop.time() - begun, host
+        assert called.classic_connections == {}
+        connection = await alice.connect(bob.public_address, core.PhysicalTransport.BR_EDR)
+        await asyncio.sleep(2 * CONNECTION_ACCEPT_TIMEOUT)
+        assert [bob_end.peer_address for bob_end in bob.connections.values()] == [alice.public_address]
+        assert connection.handle in alice.connections
+        return took
+
+    assert run_virtual(main()) == pytest.approx(CONNECTION_ACCEPT_TIMEOUT, abs=0.01)
 
 
 @pytest.mark.parametrize("connect", ["classic", "le"])
