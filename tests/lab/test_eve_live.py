@@ -47,10 +47,8 @@ def lab(lab_of: Callable[..., RunningLab]) -> RunningLab:
 
 
 def begin(lab: RunningLab, establish: str, attack: Callable[[], Eve] | None = None) -> Nodes:
-    """Nodes at alice and bob alone; with an attack from the middle each takes Eve for the other.
-
-    Whoever is dialled is there before: a link that is refused while it is being made can crash this kernel (README).
-    """
+    """Nodes at alice and bob alone; with an attack from the middle each takes Eve for the other, and whoever is dialled
+    is there before."""
     nodes = Nodes(lab)
     nodes.end()
     for name, other in (("bob", "alice"), ("alice", "bob")):
@@ -95,8 +93,8 @@ def test_in_the_middle_she_has_the_key_of_each_and_their_strings_differ(lab: Run
 
 def test_a_burst_is_heard_kept_and_judged_without_s_and_forged_packets_in_it_are_noticed(lab: RunningLab) -> None:
     """Onboard radios hear no connection, so she learns no S; that she forged, both ends may hear."""
-    nodes = begin(lab, "le_advert")
     capture = Eve(lab, "capture --output /tmp/kept", "test -d /tmp/kept")
+    nodes = begin(lab, "le_advert")
     connected(nodes)
     assert "packets kept in /tmp/kept" in capture.end()
     report = lab.run("eve", "bt-selfsecure eve report /tmp/kept/*.pcapng", PATIENCE)
