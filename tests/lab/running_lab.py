@@ -37,7 +37,7 @@ class RunningLab(LabClient):
 
     def set_loss(self, **losses: float) -> None:
         """Of the named listeners; the others hear everything."""
-        figures = {**dict.fromkeys(self.names, CLEAN_AIR), **losses}
+        figures = {**dict.fromkeys([*self.names, *self.status()["taps"]], CLEAN_AIR), **losses}
         self.do("air", model=f"bernoulli:{','.join(f'{name}={loss}' for name, loss in figures.items())}")
 
     def run_on_all(self, script: str, timeout: float | None = 120.0) -> dict[str, str]:
