@@ -74,8 +74,9 @@ def loss_by_distance(analysis: Analysis) -> Figure | None:
             capsize=2,
             linewidth=1.2,
         )
+    room = (0.03 + 0.004 * len(kinds) * len(who)) * reach
     for _, axes in panels:  # when all is drawn: limits that are set stay
-        axes.set(ylabel="packets lost, %", xlim=(-0.03 * reach, None), ylim=(0, None))
+        axes.set(ylabel="packets lost, %", xlim=(-room, reach + room), ylim=(0, None))
     panels[-1][1].set_xlabel("metres from the sender")
     _legend(figure, panels)
     return figure

@@ -66,7 +66,8 @@ def _head(analysis: Analysis, runs: Sequence[StoredRun]) -> str:
         (f"{sum({row.run: row.sent for row in analysis.each_run}.values()):,}", "packets on the air"),
     ]
     if distances:
-        facts.append((f"{distances[0]:.3g} to {distances[-1]:.3g} m", "from the sender"))
+        first = f"{distances[0]:.3g} to " if len(distances) > 1 else ""
+        facts.append((f"{first}{distances[-1]:.3g} m", "from the sender"))
     if worst:
         facts.append((f"{worst.secret_bits:.0f} bits", "the weakest key of all runs"))
     boxes = "".join(f"<div><b>{escape(value)}</b><span>{escape(what)}</span></div>" for value, what in facts)
