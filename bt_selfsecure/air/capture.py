@@ -14,6 +14,7 @@ HCI that Wireshark decodes up to RFCOMM. Numbers of the link types: https://www.
 from __future__ import annotations
 
 import struct
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Literal, Protocol, Self
 
@@ -54,7 +55,8 @@ _NANOSECONDS: Final = bytes([9])  # if_tsresol: 10^-9 s
 class PcapngWriter:
     """Writes packets of any link type to a pcapng file as they come; holds none of them.
 
-    `target` is a path, opened and closed here, or a binary file, left open. Times are written in nanoseconds.
+    `target` is a path, opened and closed here, or a binary file, left open. A path's file holds whole packets at any
+    time, for whoever looks on. Times are written in nanoseconds.
     Raises `UsageError` where the path can't be opened.
     """
 
@@ -62,7 +64,7 @@ class PcapngWriter:
         self._owned = isinstance(target, str | Path)
         if isinstance(target, str | Path):
             try:
-                self._file: BinaryIO = Path(target).open("wb")  # noqa: SIM115
+                self._file: BinaryIO | FileIO = Path(target).open("wb", buffering=0)  # noqa: SIM115
             except OSError as fault:
                 raise UsageError(f"can't write the capture {target}: {fault.strerror}; name a writable file") from fault
         else:

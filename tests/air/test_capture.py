@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from bt_selfsecure.air import capture
 from bt_selfsecure.air.capture import CaptureTap, DatagramReader, PcapngWriter
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.eve.sources import open_source
 
 ADDRESS = bytes.fromhex("010000000002")  # 02:00:00:00:00:01, little-endian
 HCI, LE, RAW = (
@@ -133,6 +134,15 @@ def test_tshark_does_not_complain_about_a_connection_whose_beginning_was_not_hea
 def test_a_capture_that_cannot_be_written_is_reported_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"^can't write the capture .*missing.*; name a writable file$"):
         PcapngWriter(tmp_path / "missing" / "eve.pcapng")
+
+
+def test_who_looks_on_sees_each_packet_as_soon_as_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "growing.pcapng"
+    with PcapngWriter(path) as writer:
+        for number in range(3):
+            writer.write(1.0, RAW, bytes([number]))
+            with open_source(str(path)) as seen:
+                assert [heard.bytes for heard in seen] == [bytes([n]) for n in range(number + 1)]
 
 
 def test_a_writer_leaves_a_file_open_that_it_did_not_open() -> None:

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from lab_nodes import BASE, PEER, Nodes
 from running_lab import RunningLab
 
+from bt_selfsecure.eve.sources import open_source
+from bt_selfsecure.eve.verdict import Judge, Verdict
+
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 
+EARS = ("ear1", "ear2")
 PATIENCE = 400
 """Seconds: on a computer that does other things too, an emulated Python takes a minute to begin."""
 
 
 class Eve:
-    """A command of hers that runs on her machine while the test goes on."""
+    """A command of hers that runs on a machine while the test goes on."""
 
-    def __init__(self, lab: RunningLab, words: str, until: str) -> None:
-        self._lab = lab
+    def __init__(self, lab: RunningLab, words: str, until: str, machine: str = "eve") -> None:
+        self._lab, self._machine = lab, machine
         lab.run(
-            "eve",
+            machine,
             "rm -rf /tmp/kept\n"
             f"setsid bt-selfsecure eve {words} >/tmp/eve.log 2>&1 </dev/null &\necho $! >/tmp/eve.pid",
         ).check()
@@ -30,30 +37,40 @@ class Eve:
     def wait(self, until: str) -> str:
         """What she has said, once a shell condition holds or she has ended."""
         script = f"until {until} || ! kill -0 $(cat /tmp/eve.pid); do sleep 1; done 2>/dev/null; cat /tmp/eve.log"
-        return self._lab.run("eve", script, PATIENCE).out
+        return self._lab.run(self._machine, script, PATIENCE).out
 
     def end(self) -> str:
-        self._lab.run("eve", "kill $(cat /tmp/eve.pid)")
+        self._lab.run(self._machine, "kill $(cat /tmp/eve.pid)")
         return self.wait("false")
 
 
 @pytest.fixture(scope="module")
-def lab(lab_of: Callable[..., RunningLab]) -> RunningLab:
+def ears(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """What two sniffers kept that have no machine."""
+    folder = tmp_path_factory.mktemp("ears")
+    return [folder / f"{name}.pcapng" for name in EARS]
+
+
+@pytest.fixture(scope="module")
+def lab(lab_of: Callable[..., RunningLab], ears: list[Path]) -> RunningLab:
     """Eve's address lies between those of the others: alice dials her, and she dials bob."""
-    lab = lab_of("alice", "eve", "bob")
+    taps = [word for name, file in zip(EARS, ears, strict=True) for word in ("--tap", name, str(file))]
+    lab = lab_of("alice", "eve", "bob", options=tuple(taps))
     own = ", ".join(f'"{lab.address(name)}"' for name in ("alice", "bob"))
     lab.run("eve", f"mkdir -p /etc/bt-selfsecure; echo 'own = [{own}]' >/etc/bt-selfsecure/eve.toml").check()
     return lab
 
 
-def begin(lab: RunningLab, establish: str, attack: Callable[[], Eve] | None = None) -> Nodes:
+def begin(
+    lab: RunningLab, establish: str, attack: Callable[[], Eve] | None = None, accept: str = "configured"
+) -> Nodes:
     """Nodes at alice and bob alone; with an attack from the middle each takes Eve for the other, and whoever is dialled
     is there before."""
     nodes = Nodes(lab)
     nodes.end()
     for name, other in (("bob", "alice"), ("alice", "bob")):
         text = BASE.format(name=name, establish=establish, session="rfcomm", more_establish="", more_session="",
-                           discover="false", accept="configured")  # fmt: skip
+                           discover="false", accept=accept)  # fmt: skip
         text += PEER.format(name=other, address=lab.address("eve" if attack else other))
         lab.run(name, f"rm -rf /var/lib/bt-selfsecure/*; cat >/mnt/node.toml <<'END'\n{text}\nEND").check()
         lab.run(name, ": >/run/lab/node.log").check()
@@ -67,6 +84,20 @@ def begin(lab: RunningLab, establish: str, attack: Callable[[], Eve] | None = No
 def connected(nodes: Nodes) -> None:
     for name, of in (("alice", "bob"), ("bob", "alice")):
         nodes.wait_for(name, of, lambda peer: peer["state"] == "connected", PATIENCE)
+
+
+def verdict(*captures: Path) -> Verdict:
+    """Over the last establishment in them."""
+    judge = Judge()
+    for capture in captures:
+        with open_source(str(capture)) as source:
+            judge.hear_all(source)
+    return judge.report().verdicts[-1]
+
+
+def fetch(lab: RunningLab, machine: str, pattern: str, to: Path) -> Path:
+    to.write_bytes(base64.b64decode(lab.run(machine, f"cat {pattern} | base64").check()))
+    return to
 
 
 def test_a_device_that_is_not_listed_is_not_attacked(lab: RunningLab) -> None:
@@ -107,6 +138,67 @@ def test_a_burst_is_heard_kept_and_judged_without_s_and_forged_packets_in_it_are
     said = attack.end()
     assert "active attack" in nodes.log("alice") + nodes.log("bob"), said
     lab.set_loss()
+
+
+def test_two_ears_that_put_together_what_they_heard_lack_less_than_each(lab: RunningLab, ears: list[Path]) -> None:
+    """Passive and colluding. An advertisement is on the air several times, so single losses are high."""
+    lab.set_loss(ear1=0.6, ear2=0.6)
+    connected(begin(lab, "le_advert"))
+    alone, together = [verdict(ear).heard_by_eve for ear in ears], verdict(*ears)
+    assert together.heard_by_eve > max(alone)
+    assert together.heard_by_bob is None  # his response went over a link that the controllers encrypt
+
+
+def test_what_a_jammer_misses_nobody_hears(lab: RunningLab, ears: list[Path], tmp_path: Path) -> None:
+    """She misses as much as before, and lacks nothing of what Bob has: not of what anybody heard."""
+    capture = Eve(lab, "capture --output /tmp/kept", "test -d /tmp/kept")
+    losses = "alice=0,bob=0.1,eve=0.5,ear1=0,ear2=0"
+    lab.do("air", model=f"jammed:bernoulli:{losses}")
+    nodes = begin(lab, "le_advert")
+    connected(nodes)
+    capture.end()
+    hers, sharpest = verdict(fetch(lab, "eve", "/tmp/kept/*.pcapng", tmp_path / "eve.pcapng")), verdict(ears[0])
+    assert hers.session == sharpest.session
+    missed = {seq for seq, (_, has) in enumerate(sharpest.fates) if has} - {
+        seq for seq, (_, has) in enumerate(hers.fates) if has
+    }
+    assert missed == set()
+    key = nodes.peer("bob", "alice")["key"]
+    assert key["received"] <= hers.heard_by_eve
+    lab.set_loss()
+
+
+def test_a_spy_in_bobs_computer_breaks_the_key_and_what_he_kept_is_no_use_played_again(
+    lab: RunningLab, tmp_path: Path
+) -> None:
+    """Whoever hears all that Bob hears has his key: passive at her best. With a stolen journal she reads from there on.
+    Played to Bob again, and back to alice, it brings no key and no message, and harms no session."""
+    spy = Eve(lab, "capture monitor:hci0 --output /tmp/kept", "test -d /tmp/kept", "bob")
+    nodes = begin(lab, "le_advert", accept="anyone")
+    connected(nodes)
+    lab.run("alice", "echo before | bt-selfsecure send bob --port 3 --wait", PATIENCE).check()
+    lab.run("bob", "cp /var/lib/bt-selfsecure/journal.db* /tmp/").check()
+    lab.run("alice", "echo after | bt-selfsecure send bob --port 3 --wait", PATIENCE).check()
+    spy.end()
+    report = lab.run("bob", "bt-selfsecure eve report /tmp/kept/*.pcapng --json --stolen /tmp/journal.db", PATIENCE)
+    found = json.loads(report.out)
+    key = nodes.peer("bob", "alice")["key"]["fingerprint"]
+    assert (report.status, found["verdicts"][-1]["fingerprint"]) == (1, key)
+    stolen = b"".join(map(bytes.fromhex, found["stolen_read"]))
+    assert b"after" in stolen
+    assert b"before" not in stolen
+    capture = fetch(lab, "bob", "/tmp/kept/*.pcapng", tmp_path / "spy.pcapng")
+    packed = base64.b64encode(capture.read_bytes()).decode()
+    lab.run("eve", f"base64 -d >/tmp/spy.pcapng <<'END'\n{packed}\nEND").check()
+    for name in ("bob", "alice"):
+        words = f"attack replay {lab.address(name)} --live --capture /tmp/spy.pcapng --seconds 30"
+        played = Eve(lab, words, "grep -q answered /tmp/eve.log").wait("grep -q answered /tmp/eve.log")
+        assert re.search(r"[1-9]\d* frames played", played), played
+        assert not re.search(r"answered .*(end|data_ack)", played), played
+    lab.run("alice", "echo later | bt-selfsecure send bob --port 3 --wait", PATIENCE).check()
+    got = lab.run("bob", "timeout 200 bt-selfsecure receive --port 3 --count 3 --follow --raw", PATIENCE).check()
+    assert got.split() == ["before", "after", "later"]
+    assert nodes.peer("bob", "alice")["key"]["fingerprint"] == key
 
 
 def test_a_flood_leaves_a_session_alone(lab: RunningLab) -> None:
