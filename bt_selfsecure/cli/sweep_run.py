@@ -40,7 +40,9 @@ RUN: Final = """\
 Measure after a plan: it says where to put the nodes, counts down, sends test
 packets, collects who heard what, and goes on where it was after a crash or a
 flat battery. Run it on the node that you hold; on each other node of the plan
-runs `bt-selfsecure sweep agent`. Each run is written down whole or not at all."""
+runs `bt-selfsecure sweep agent`. Each run is written down whole or not at all.
+The loss so far shows between runs, which last some seconds: to ask the
+listeners in the middle of one would use the radio that is measured."""
 RUN_EPILOG: Final = """\
 examples:
   bt-selfsecure sweep plan > car-park.toml      then name your nodes in [roles]
