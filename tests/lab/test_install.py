@@ -346,6 +346,7 @@ def test_a_prepared_card_makes_its_pi_a_node_at_the_first_boot(fresh: tuple[Debi
     boot = "/boot/firmware"
 
     def prepare(name: str) -> None:
+        pis.copy_checkout(name)
         user_data = f"touch {boot}/user-data;" if name == "trixie" else ""
         pis.lab.run(name, f"mkdir -p {boot}; echo console=tty1 >{boot}/cmdline.txt; {user_data}").check()
         options = f"--peer {pis.lab.address(pis.other(name))} --wheelhouse /lab/wheels"
