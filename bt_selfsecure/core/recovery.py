@@ -68,7 +68,8 @@ class Durability(enum.Enum):
     EVERY_W = "every-W"
     """The paper's: on disk every W rounds. Power loss of a receiver may show its application up to W messages again,
     under the same Seq. A message that was not acknowledged yet may be lost with the power of its sender, or with its
-    process before the record was written. Only where both ends crash may a Seq come again with another message."""
+    process before the record was written. What a receiver has forgotten its sender repeats from memory: only where both
+    crash are up to W rounds lost to both, and may a Seq come again with another message."""
 
 
 @dataclass(frozen=True, slots=True)

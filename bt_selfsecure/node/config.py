@@ -154,7 +154,8 @@ class SessionTable:
     durability: str = key(
         "every-message",
         "When a message is on disk: before it leaves and before it is acknowledged (exactly once, also across power "
-        "loss), or with every W-th round only (faster, spares an SD card, may show messages again).",
+        "loss), or with every W-th round only (faster, spares an SD card; where one end dies it may show messages "
+        "again, where both die it may lose up to W rounds).",
         one_of("every-message", "every-W"),
     )
     checkpoint_rounds: int = key(
