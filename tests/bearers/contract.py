@@ -23,7 +23,7 @@ HELLOS = 20
 LONG = 336
 """Bytes: with its L2CAP header such a datagram is more than one DH5 packet."""
 QUIET_SECONDS = 5.0
-RETRIES = 60
+DIAL_SECONDS = 180.0
 
 
 @dataclass
@@ -102,15 +102,16 @@ async def exchange(link: Link, me: str, other: str, count: int) -> Exchange:
 
 async def dial(bearer: Bearer, peer: str) -> Link:
     """Try until the other end listens."""
-    for _ in range(RETRIES):
+    clock = asyncio.get_running_loop().time
+    until = clock() + DIAL_SECONDS
+    while True:
         try:
             return await bearer.connect(peer)
         except BearerError as error:
-            if not error.transient:
+            if not error.transient or clock() > until:
                 raise
             print(error, file=sys.stderr, flush=True)
             await asyncio.sleep(0.5)
-    raise SystemExit("nobody listened")
 
 
 async def link_of(bearer: Bearer, role: str, peer: str) -> Link:
