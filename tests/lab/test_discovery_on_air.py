@@ -148,7 +148,7 @@ def test_an_adapter_that_is_pulled_out_is_missed_and_taken_up_again(nodes: Nodes
     state = bob.until(lambda state: state["adapter"]["state"] == "missing" and bool(state["adapter"]["trouble"]))
     assert state["told"][told:] == ["missing"]
     assert "there is no hci0" in state["adapter"]["trouble"]
-    assert state["discovery"]["advertising"] == "off"
+    bob.until(advertises("off"))
     bob.lab.run("bob", "setsid btattach -B /dev/hvc0 -P h4 >/run/lab/btattach.log 2>&1 & true").check()
     state = bob.until(lambda state: state["told"][told:][1:2] == [bob.address])
     assert state["adapter"]["trouble"] == ""
