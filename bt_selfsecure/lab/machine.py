@@ -34,8 +34,6 @@ NEEDLESS_UNITS: Final = (
     *("apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "fstrim.timer"),
 )
 """They would take half of the boot's time; the first would take the UART."""
-QUICK: Final = "mitigations=off cryptomgr.notests=1 nokaslr no_timer_check"
-"""Kernel options: what an emulated CPU need not do, as the self-tests of ciphers, for nobody attacks this kernel."""
 SYSTEMD_OPTIONS: Final = "systemd.firstboot=off systemd.show_status=no systemd.log_color=0 TERM=dumb " + " ".join(
     f"systemd.mask={unit}" for unit in NEEDLESS_UNITS
 )
@@ -208,7 +206,7 @@ class Machine:
     def _command(self) -> list[str]:
         """-cpu: the oldest with SSE4.2, so that TCG need not emulate more; hvc0 is the UART, hvc1 the shell."""
         share = "local,security_model=none,multidevs=remap"
-        console = f"console=ttyS0 quiet panic=-1 random.trust_cpu=on {QUICK}"
+        console = "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off"
         shares = [
             *("-virtfs", f"{share},path=/,mount_tag=root,readonly=on"),
             *("-virtfs", f"{share},path={_escape(self._kernel.modules)},mount_tag=modules,readonly=on"),
