@@ -60,7 +60,7 @@ def test_a_thousand_messages_each_way(nodes: Nodes, establish: str, session: str
     assert_same_key(nodes)
 
 
-@pytest.mark.parametrize(("kind", "count", "messages", "seed"), [("kill", 50, 1500, 51), ("power", 10, 800, 11)])
+@pytest.mark.parametrize(("kind", "count", "messages", "seed"), [("kill", 50, 2500, 51), ("power", 10, 800, 11)])
 def test_fifty_killed_daemons_and_ten_pulled_plugs_lose_nothing(
     nodes: Nodes, kind: str, count: int, messages: int, seed: int
 ) -> None:
