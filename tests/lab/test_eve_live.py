@@ -177,8 +177,8 @@ def test_a_spy_in_bobs_computer_breaks_the_key_and_what_he_kept_is_no_use_played
     lab: RunningLab, tmp_path: Path
 ) -> None:
     """Whoever hears all that Bob hears has his key, where X25519 is not mixed in: passive at her best. With a stolen
-    journal she reads from there on (and back to its oldest checkpoint). Played to Bob again, and back to alice, what she kept brings no key and no message,
-    and harms no session."""
+    journal she reads from there on, and back to its oldest checkpoint. Played to Bob again, and back to alice, what she
+    kept brings no key and no message, and harms no session."""
     spy = Eve(lab, "capture monitor:hci0 --output /tmp/kept", "test -d /tmp/kept", "bob")
     nodes = begin(lab, "le_advert", more_establish="exchange_shares = false", accept="anyone")
     connected(nodes)
