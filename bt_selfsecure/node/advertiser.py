@@ -61,6 +61,7 @@ class Advertiser:
         self._child: Process | None = None
         self._free, self._wanted, self._silent = asyncio.Event(), asyncio.Event(), asyncio.Event()
         """The radio is ours; it is wanted for a burst; nothing of ours is on the air."""
+        self._woken = asyncio.Event()
         self._free.set()
         self._silent.set()
 
@@ -78,7 +79,9 @@ class Advertiser:
             if self._without_bluez:
                 await self._by_raw_hci()
             retry = FIRST_RETRY_S if clock() - began > LAST_RETRY_S else min(2 * retry, LAST_RETRY_S)
-            await asyncio.sleep(retry * random.uniform(0.5, 1))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), retry * random.uniform(0.5, 1))
+            self._woken.clear()
 
     async def pause(self) -> None:
         """Return when the node is off the air; it stays so until `resume`."""
@@ -102,6 +105,10 @@ class Advertiser:
         self._free.set()
         if self.state is Advertising.PAUSED:
             self._tell("resume")
+
+    def wake(self) -> None:
+        """Things have changed: try again now, if it is off."""
+        self._woken.set()
 
     def show(self, status: bytes) -> None:
         """What the GATT service shows from now on: one line."""

@@ -125,6 +125,10 @@ class Discovery:
             self._free.set()
             self.advertiser.resume()
 
+    def wake(self) -> None:
+        """The adapter is up again: advertise now, not only after the back-off."""
+        self.advertiser.wake()
+
     async def scan(self, seconds: float) -> list[Sighting]:
         """Scan for so long (less if a burst comes up), after any burst and scan; the nodes heard.
 

@@ -26,24 +26,13 @@ async def main(name: str) -> None:
     told: list[str] = []
     discovery = Discovery(adapter="hci0", name=name, profile=Profile.HARDENED, scan_interval_s=3.0)
 
-    ups = asyncio.Queue[bool]()
+    def adapter_up(address: str) -> None:
+        told.append(address)
+        discovery.wake()
 
-    def tell(word: str, *, up: bool) -> None:
-        told.append(word)
-        ups.put_nowait(up)
-
-    async def follow() -> None:
-        """As the service does."""
-        while True:
-            await (discovery.start() if await ups.get() else discovery.stop())
-
-    keeper = AdapterKeeper(
-        "hci0",
-        adapter_up=lambda address: tell(address, up=True),
-        adapter_gone=lambda state: tell(state.value, up=False),
-    )
-    following = asyncio.create_task(follow())
+    keeper = AdapterKeeper("hci0", adapter_up=adapter_up, adapter_gone=lambda state: told.append(state.value))
     await keeper.start()
+    await discovery.start()
     discovery.set_status({"name": name, "sessions": 0})
     with contextlib.suppress(FileExistsError):
         os.mkfifo(WORDS)
@@ -71,7 +60,6 @@ async def main(name: str) -> None:
         STATE.with_suffix(".new").write_text(json.dumps(state))
         STATE.with_suffix(".new").replace(STATE)
         await asyncio.sleep(0.2)
-    following.cancel()
     await discovery.stop()
     await keeper.stop()
 
