@@ -61,7 +61,7 @@ async def rounds(folder: Path) -> Mapping[str, list[float]]:
 
 
 def test_a_round_takes_little_more_than_an_echo(tmp_path: Path) -> None:
-    """With the default durability, `every-W`; `every-message` waits for the disk twice, which may take any time."""
+    """In `every-W`; `every-message`, the default, waits for the disk twice, which may take any time."""
     seconds = asyncio.run(rounds(tmp_path))
     median = {way: statistics.median(times) for way, times in seconds.items()}
     slower = {way: time / median["echo"] - 1 for way, time in median.items()}

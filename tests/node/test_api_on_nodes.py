@@ -51,7 +51,7 @@ def test_nodes_answer_as_described_and_show_no_secret(pair: Pair) -> None:
 
 def test_messages_go_from_client_to_client(pair: Pair) -> None:
     pair.wait_for_key()
-    message = os.urandom(1 << 18)
+    message = os.urandom(1 << 20)
     pair.clients["alice"].send("bob", message, until="acknowledged", timeout=30)
     (received,) = pair.clients["bob"].receive(peer="alice")
     assert received.message == message
