@@ -81,12 +81,12 @@ class Lab:
 
     async def __aenter__(self) -> Self:
         require_tools()
-        if self._systems:
-            bases = [make_system(release, self._progress) for release in self._systems]
-        else:
-            bases = [kernel(self._progress)] * len(self._names)
         _take(self._folder)
         try:
+            if self._systems:
+                bases = [make_system(release, self._progress) for release in self._systems]
+            else:
+                bases = [kernel(self._progress)] * len(self._names)
             await self._start(bases)
         except BaseException:
             await self._close()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from argparse import Namespace
+from pathlib import Path
 
 import pytest
 
@@ -61,6 +63,19 @@ def test_a_reader_who_has_seen_enough_is_no_error() -> None:
 def commands(of: str = "") -> set[str]:
     """Those that a parser made for this one command, or for all, knows."""
     return {name for action in parser(of)._actions for name in action.choices or ()}
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_is_one_line_and_2(unbuffered: str) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "bt_selfsecure.cli.main", "config", "show"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )
+    assert done.returncode == 2
+    assert done.stderr == b"bt-selfsecure: can't write the output (No space left on device)\n"
 
 
 def test_each_command_is_found_without_importing_the_others() -> None:

@@ -319,19 +319,18 @@ def test_a_full_disk_leaves_the_message_in_the_node(
 ) -> None:
     at_alice.send("bob", b"hello")
     with Path("/dev/full").open("wb") as full:
-        command = [*COMMAND, "receive", "--raw", "--config", bobs]
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=20)
-    assert done.returncode == 2
-    assert (
-        done.stderr
-        == "bt-selfsecure: can't write the output (No space left on device): the message stays in the node\n"
-    )
+        process = started("receive", "--raw", "--config", bobs, stdout=full)
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert said == b"bt-selfsecure: can't write the output (No space left on device): the message stays in the node\n"
     assert len(bob.kept) == 1
 
 
 def started(*words: object, **how: Any) -> subprocess.Popen[bytes]:
-    """As wide as its terminal, although libreadline, where something imports it, puts COLUMNS into the environment."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    """As wide as its terminal, although libreadline, where something imports it, puts COLUMNS into the environment; and
+    buffered, as for most users."""
+    foreign = ("COLUMNS", "LINES", "PYTHONUNBUFFERED")
+    environment = {name: value for name, value in os.environ.items() if name not in foreign}
     how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment} | how
     return subprocess.Popen([*COMMAND, *map(str, words)], **how)
 
