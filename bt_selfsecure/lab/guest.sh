@@ -6,7 +6,7 @@
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 TERM=dumb PYTHONUNBUFFERED=1
 say() { echo "lab: $(cut -d' ' -f1 /proc/uptime) s: $*"; }
 
-name=$(sed 's/.* name=\([^ ]*\).*/\1/' /proc/cmdline)
+name=$1
 export LAB_MACHINE=$name
 
 mount -t tmpfs -o mode=755 tmpfs /run
@@ -18,9 +18,6 @@ mount -t 9p -o trans=virtio,version=9p2000.L,ro,msize=1048576,cache=loose module
 hostname "$name"
 echo "127.0.0.1 localhost $name" >/etc/hosts
 ip link set lo up
-
-# The crypto first: without a random number generator SMP's self-test fails and bluetooth does not load.
-modprobe -a virtio_console virtio_blk ext4 hmac sha256_generic drbg jitterentropy_rng cmac ecb hci_uart rfcomm bnep
 
 # What a Pi keeps on its card: this survives `lab kill`.
 mount -t ext4 /dev/vda /mnt

@@ -8,6 +8,7 @@ Everything is made once and kept under the user's cache directory.
 
 from __future__ import annotations
 
+import hashlib
 import lzma
 import os
 import re
@@ -43,8 +44,15 @@ TOOLS: Final = {
     "dpkg-deb": "dpkg",
 }
 """Programs that the lab needs, on the host and (it sees the host's files) in the machines; each with its package."""
-EARLY_MODULES: Final = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
-"""What it takes to reach the host's files; modprobe loads the others from there."""
+EARLY_MODULES: Final = (
+    *("virtio_pci", "virtio_console", "virtio_blk", "9pnet_virtio", "9p", "overlay", "ext4"),
+    # The crypto first, in the order of need: nobody loads what is missing on the RAM disk, and without a random number
+    # generator SMP's self-test fails and bluetooth does not load.
+    *("hmac", "sha256_generic", "sha512_generic", "ctr", "jitterentropy_rng", "drbg", "aes_generic", "cmac", "ecb"),
+    *("hci_uart", "rfcomm", "bnep"),
+)
+"""What it takes to reach the host's files, and Bluetooth; modprobe loads the others from there."""
+INIT: Final = "init.sh"
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,8 @@ class Kernel:
     """The folder that is /lib/modules/VERSION inside."""
     disk: Path | None = None
     """Image of a disk with a whole system; None where machines see the host's files instead."""
+    state: Path | None = None
+    """Of a machine that has booted the kernel: others begin there."""
 
 
 def require_tools() -> None:
@@ -78,7 +88,9 @@ def kernel(progress: Callable[[str], None]) -> Kernel:
     Raises `UsageError` where it can't be had, with the remedy.
     """
     package = _package(PACKAGE)
-    home = cache_directory() / package
+    init = Path(__file__).with_name(INIT).read_text()
+    recipe = hashlib.sha256(repr((EARLY_MODULES, init)).encode()).hexdigest()[:12]
+    home = cache_directory() / f"{package}-{recipe}"
     if not home.exists():
         progress(f"fetching {package} (once; some 70 MB to download, 400 MB on disk)")
         home.parent.mkdir(parents=True, exist_ok=True)
@@ -112,7 +124,7 @@ def _make(work: Path, package: str) -> Path:
     made, busybox = unpack(work, package), unpack(work, BUSYBOX)
     if not (made / "lib").exists():  # releases with a merged /usr
         (made / "lib").symlink_to("usr/lib")
-    make_boot_files(made, next(busybox.glob("**/bin/busybox")), EARLY_MODULES, "init.sh")
+    make_boot_files(made, next(busybox.glob("**/bin/busybox")), EARLY_MODULES, INIT)
     return made
 
 

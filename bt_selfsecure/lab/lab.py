@@ -15,11 +15,13 @@ answer has "done": the exit status of a job, or 0; or "error". Requests:
 from __future__ import annotations
 
 import asyncio
+import compileall
 import json
 import shutil
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -29,6 +31,7 @@ from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.lab.kernel import Kernel, kernel, require_tools
 from bt_selfsecure.lab.machine import Machine
 from bt_selfsecure.lab.radio import DEFAULT_LOSS, Air, Radio, address
+from bt_selfsecure.lab.snapshot import booted
 from bt_selfsecure.lab.system import system as make_system
 
 MAX_MACHINES: Final = 16
@@ -86,7 +89,10 @@ class Lab:
             if self._systems:
                 bases = [make_system(release, self._progress) for release in self._systems]
             else:
-                bases = [kernel(self._progress)] * len(self._names)
+                # Each machine would compile for itself what is not compiled yet, at every boot.
+                compileall.compile_dir(str(files("bt_selfsecure")), quiet=2)
+                base = await booted(kernel(self._progress), self._megabytes, self._progress)
+                bases = [base] * len(self._names)
             await self._start(bases)
         except BaseException:
             await self._close()

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -20,12 +21,13 @@ from bt_selfsecure.lab.kernel import Kernel
 DISK_MEGABYTES: Final = 64
 """What the machine may keep: link keys and the node's state."""
 BOOT_SECONDS: Final = 180.0
-"""After this a boot has failed. 8 to 20 s are usual; a loaded host may need much longer."""
+"""After this a boot has failed. 5 to 15 s are usual; a loaded host may need much longer."""
 SYSTEM_BOOT_SECONDS: Final = 1200.0
 """The same with systemd, where 50 s are usual."""
 STOP_SECONDS: Final = 90.0
 """Then the plug is pulled. A machine without systemd takes one."""
 POLL_SECONDS: Final = 0.05
+STAGES: Final = ("connected", "booted", "ready")
 GUEST_FILES: Final = ("guest.sh", "jobs.sh", "lab-uart.service", "lab-jobs.service")
 """What runs inside: the first without systemd, the last two with it."""
 NEEDLESS_UNITS: Final = (
@@ -57,7 +59,9 @@ class Machine:
         self._process: asyncio.subprocess.Process | None = None
         self._numbers = itertools.count(1)
         self._jobs: dict[str, asyncio.Future[int]] = {}
-        self._ready: asyncio.Future[None] | None = None
+        self._reached: dict[str, asyncio.Future[None]] = {}
+        """On its way up: "connected", our line to it; "booted", its kernel (not where that was `save`d); "ready", its
+        adapter."""
         self._orders: asyncio.StreamWriter | None = None
         self._server: asyncio.Server | None = None
 
@@ -82,22 +86,23 @@ class Machine:
         (self._folder / "jobs").mkdir(parents=True, exist_ok=True)
         for name in GUEST_FILES:
             (self._folder / name).write_text(files("bt_selfsecure.lab").joinpath(name).read_text())
-        self._make_disk()
-        self._ready = asyncio.get_running_loop().create_future()
-        if self._server is None:
-            self._server = await asyncio.start_unix_server(self._serve, self._folder.with_suffix(".jobs"))
-        log = self._folder.with_suffix(".qemu").open("wb")
-        self._process = await asyncio.create_subprocess_exec(
-            *self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
-        log.close()
-        ended = asyncio.ensure_future(self._process.wait())
-        patience = SYSTEM_BOOT_SECONDS if self._kernel.disk else BOOT_SECONDS
-        await asyncio.wait((self._ready, ended), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-        ended.cancel()
-        if not self._ready.done():
-            await self.kill()
-            raise MachineError(f"{self.name} did not boot within {patience:g} s. Its last words:\n{self.last_words()}")
+        if self._kernel.state is None:
+            await self._launch()
+        else:
+            await self._launch("-incoming", f"exec:cat {shlex.quote(str(self._kernel.state))}")
+            await self._until("connected")
+            self._order(f"go {self.name} {time.time():.0f}")
+        await self._until("ready")
+
+    async def save(self, state: Path) -> None:
+        """Boot only as far as all machines are the same, keep the state in a file, and end. Raises `MachineError`."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        await self._launch("-monitor", "stdio")
+        await self._until("booted")
+        if self._process:
+            await self._process.communicate(f'migrate "exec:cat >{shlex.quote(str(state))}"\nquit\n'.encode())
+        if not state.exists() or not state.stat().st_size:
+            raise MachineError(f"the state of a booted machine could not be kept. Its last words:\n{self.last_words()}")
 
     async def kill(self) -> None:
         """Pull the plug."""
@@ -158,19 +163,73 @@ class Machine:
                 said += path.read_text(errors="replace").replace("\r", "")
         return "\n".join(said.strip().splitlines()[-lines:]) or "(nothing)"
 
+    def command(self) -> list[str]:
+        """What starts QEMU. -cpu: the oldest with SSE4.2, so that TCG need not emulate more; hvc0 is the UART, hvc1 the
+        shell; vmgenid has the kernel draw new random numbers where it finds itself in another machine than before."""
+        share = "local,security_model=none,multidevs=remap"
+        console = "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off"
+        shares = [
+            *("-virtfs", f"{share},path=/,mount_tag=root,readonly=on"),
+            *("-virtfs", f"{share},path={_escape(self._kernel.modules)},mount_tag=modules,readonly=on"),
+        ]
+        if self._kernel.disk:
+            console, shares = f"{console} {SYSTEMD_OPTIONS} systemd.hostname={self.name}", []
+        # The kernel ends QEMU with us, however we end.
+        return [
+            *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-name", self.name),
+            *("-M", "q35", "-cpu", "Nehalem", "-accel", "tcg", "-smp", "1", "-m", str(self._megabytes)),
+            *("-display", "none", "-nodefaults", "-monitor", "none", "-no-reboot"),
+            *("-kernel", str(self._kernel.image), "-initrd", str(self._kernel.initrd)),
+            *("-append", console, "-device", "vmgenid,guid=auto"),
+            *("-serial", f"file:{_escape(self.console)}"),
+            *shares,
+            *("-virtfs", f"{share},path={_escape(self._folder)},mount_tag=lab"),
+            *("-drive", f"if=virtio,format=raw,cache=unsafe,file={_escape(self._folder.with_suffix('.disk'))}"),
+            *("-device", "virtio-serial-pci"),
+            *("-chardev", f"socket,id=uart,path={_escape(self._uart)}", "-device", "virtconsole,chardev=uart"),
+            *("-chardev", f"socket,id=shell,path={_escape(self.shell_socket)},server=on,wait=off"),
+            *("-device", "virtconsole,chardev=shell"),
+            *("-chardev", f"socket,id=jobs,path={_escape(self._folder.with_suffix('.jobs'))}"),
+            *("-device", "virtserialport,chardev=jobs,name=jobs"),
+        ]
+
     # --- how it works
+
+    async def _launch(self, *options: str) -> None:
+        self._make_disk()
+        self._reached = {stage: asyncio.get_running_loop().create_future() for stage in STAGES}
+        if self._server is None:
+            self._server = await asyncio.start_unix_server(self._serve, self._folder.with_suffix(".jobs"))
+        with self._folder.with_suffix(".qemu").open("wb") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *self.command(), *options, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+            )
+
+    async def _until(self, stage: str) -> None:
+        reached, seconds = self._reached[stage], SYSTEM_BOOT_SECONDS if self._kernel.disk else BOOT_SECONDS
+        ended = asyncio.ensure_future(self._process.wait()) if self._process else reached
+        await asyncio.wait((reached, ended), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
+        if not reached.done():
+            await self.kill()
+            raise MachineError(f"{self.name} did not boot within {seconds:g} s. Its last words:\n{self.last_words()}")
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """The other end of the machine's job port."""
         self._orders = writer
+        self._reach("connected")
         while line := (await reader.readline()).decode(errors="replace").split():
             match line:
-                case ["ready"] if self._ready and not self._ready.done():
-                    self._ready.set_result(None)
+                case [stage] if stage in STAGES:
+                    self._reach(stage)
                 case ["done", job, status] if job in self._jobs and not self._jobs[job].done():
                     self._jobs[job].set_result(int(status))
         self._orders = None
         self._fail_jobs()
+
+    def _reach(self, stage: str) -> None:
+        if not self._reached[stage].done():
+            self._reached[stage].set_result(None)
 
     def _order(self, line: str) -> None:
         if self._orders:
@@ -202,35 +261,6 @@ class Machine:
             subprocess.run(
                 [mke2fs, "-q", "-t", "ext4", "-E", "root_owner=0:0", str(disk)], check=True, capture_output=True
             )
-
-    def _command(self) -> list[str]:
-        """-cpu: the oldest with SSE4.2, so that TCG need not emulate more; hvc0 is the UART, hvc1 the shell."""
-        share = "local,security_model=none,multidevs=remap"
-        console = "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off"
-        shares = [
-            *("-virtfs", f"{share},path=/,mount_tag=root,readonly=on"),
-            *("-virtfs", f"{share},path={_escape(self._kernel.modules)},mount_tag=modules,readonly=on"),
-        ]
-        if self._kernel.disk:
-            console, shares = f"{console} {SYSTEMD_OPTIONS} systemd.hostname={self.name}", []
-        # The kernel ends QEMU with us, however we end.
-        return [
-            *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-name", self.name),
-            *("-M", "q35", "-cpu", "Nehalem", "-accel", "tcg", "-smp", "1", "-m", str(self._megabytes)),
-            *("-display", "none", "-nodefaults", "-monitor", "none", "-no-reboot"),
-            *("-kernel", str(self._kernel.image), "-initrd", str(self._kernel.initrd)),
-            *("-append", f"{console} name={self.name}"),
-            *("-serial", f"file:{_escape(self.console)}"),
-            *shares,
-            *("-virtfs", f"{share},path={_escape(self._folder)},mount_tag=lab"),
-            *("-drive", f"if=virtio,format=raw,cache=unsafe,file={_escape(self._folder.with_suffix('.disk'))}"),
-            *("-device", "virtio-serial-pci"),
-            *("-chardev", f"socket,id=uart,path={_escape(self._uart)}", "-device", "virtconsole,chardev=uart"),
-            *("-chardev", f"socket,id=shell,path={_escape(self.shell_socket)},server=on,wait=off"),
-            *("-device", "virtconsole,chardev=shell"),
-            *("-chardev", f"socket,id=jobs,path={_escape(self._folder.with_suffix('.jobs'))}"),
-            *("-device", "virtserialport,chardev=jobs,name=jobs"),
-        ]
 
 
 def _escape(path: Path) -> str:

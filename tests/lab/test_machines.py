@@ -90,10 +90,22 @@ s.setsockopt(274, 8, 0); s.send(b"end"); time.sleep(1)
     assert (0.74 < int(count) / 400 < 0.86) if flushable else count == "400"
 
 
+def test_machines_that_begin_with_one_state_have_their_own_names_and_random_numbers_and_the_time(
+    lab: RunningLab,
+) -> None:
+    began = time.time()
+    wrote = lab.run_on_all("hostname; date +%s; cat /proc/sys/kernel/random/boot_id; cat /proc/sys/kernel/random/uuid")
+    names, times, boots, drawn = zip(*(text.split() for text in wrote.values()), strict=True)
+    assert names == ("alice", "bob")
+    assert all(abs(int(at) - began) < 20 for at in times)
+    assert len({*boots, *drawn}) == 4
+
+
 def test_a_pulled_plug_costs_what_was_not_on_the_card_and_a_peer_notices_by_the_supervision_timeout(
     lab: RunningLab,
 ) -> None:
-    lab.run("bob", "echo kept >/var/lib/bt-selfsecure/card; sync; echo lost >/root/memory").check()
+    boot = "cat /proc/sys/kernel/random/boot_id"
+    before = lab.run("bob", f"echo kept >/var/lib/bt-selfsecure/card; sync; echo lost >/root/memory; {boot}").check()
     lab.run("alice", f"hcitool cc {lab.address('bob')}; hcitool con | grep {lab.address('bob')}").check()
     with ThreadPoolExecutor(1) as pool:
         job = pool.submit(lab.run, "bob", "sleep 1000")
@@ -103,6 +115,7 @@ def test_a_pulled_plug_costs_what_was_not_on_the_card_and_a_peer_notices_by_the_
             job.result()
     lab.do("start", machine="bob")
     assert lab.run("bob", "cat /var/lib/bt-selfsecure/card; ls /root/memory").out == "kept\n"
+    assert lab.run("bob", boot).check() != before  # the kernel drew other random numbers
     noticed = f"for _ in $(seq 60); do hcitool con | grep -q {lab.address('bob')} || exit 0; sleep 0.5; done; exit 1"
     lab.run("alice", noticed).check()
 

@@ -1,0 +1,42 @@
+"""What is the same at every boot happens once: a machine that has booted its kernel is kept, and others begin there.
+
+On an emulated CPU the kernel and its modules take half of a boot's time. What differs from one machine to the next
+comes after: its name, its files, the time of day and its random numbers (init.sh).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from bt_selfsecure.lab.kernel import Kernel
+from bt_selfsecure.lab.machine import Machine
+
+
+async def booted(kernel: Kernel, megabytes: int, progress: Callable[[str], None]) -> Kernel:
+    """The same kernel with the state of a machine of so much memory that has booted it; kept beside the kernel.
+
+    Raises `MachineError` where that machine does not boot.
+    """
+    qemu = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, check=True).stdout
+    shape = Machine("first", Path("first"), kernel, Path("uart"), megabytes).command()
+    home = kernel.image.parent
+    state = home / f"booted-{hashlib.sha256(qemu + repr(shape).encode()).hexdigest()[:12]}"
+    if not state.exists():
+        progress("booting a first machine: the others begin where it has got (once)")
+        with tempfile.TemporaryDirectory(prefix="btlab") as place, tempfile.TemporaryDirectory(dir=home) as work:
+            folder = Path(place)
+            nobody = await asyncio.start_unix_server(lambda reader, writer: None, folder / "uart")
+            machine = Machine("first", folder / "first", kernel, folder / "uart", megabytes)
+            try:
+                await machine.save(Path(work) / "state")
+            finally:
+                await machine.close()
+                nobody.close()
+            (Path(work) / "state").rename(state)
+    return replace(kernel, state=state)
