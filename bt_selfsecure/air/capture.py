@@ -23,6 +23,7 @@ from bt_selfsecure.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
+    from random import Random
 
 LINKTYPE_USER0: Final = 147
 """A frame of the memory bearer, bare."""
@@ -37,7 +38,11 @@ class Tap(Protocol):
     """One listener's ear on the air."""
 
     def hear(self, time: float, linktype: int, packet: bytes) -> None:
-        """She received `packet`, a whole one of this LINKTYPE, at `time` in seconds. What she missed is not told."""
+        """She received `packet`, a whole one of this LINKTYPE, at `time` in seconds."""
+
+    def miss(self, time: float, linktype: int, packet: bytes) -> None:
+        """An advertisement reached her with wrong bits. Most radios drop it and tell nobody."""
+        return
 
 
 # --- pcapng -----------------------------------------------------------------------------------------------------------
@@ -298,7 +303,7 @@ def _rfcomm_check(data: bytes) -> int:
     return 0xFF - register
 
 
-class CaptureTap:
+class CaptureTap(Tap):
     """A `Tap` that writes what it hears to a capture, and hands each datagram that it can read to `on_datagram`.
 
     Wireshark takes ACL packets for an error unless it saw their connection begin. The HCI event for that, which no
@@ -327,3 +332,16 @@ class CaptureTap:
             self._connections.add(handle)
             note = "Not heard: added so that Wireshark knows the connection."
             writer.write(time, LINKTYPE_BLUETOOTH_HCI_H4_WITH_PHDR, connection_complete(handle), note)
+
+
+class Sniffer(CaptureTap):
+    """One that hands on what has a wrong CRC, as some sniffers do: one or two bits behind its head are flipped."""
+
+    def __init__(self, writer: PcapngWriter, random: Random) -> None:
+        super().__init__(writer)
+        self._damaged, self._random = writer, random
+
+    def miss(self, time: float, linktype: int, packet: bytes) -> None:
+        bits = range(8 * (len(packet) - _LE_PHDR.size - 6))  # access address, type and length
+        flipped = sum(1 << bit for bit in self._random.sample(bits, self._random.choice((1, 2))))
+        self._damaged.write(time, linktype, (int.from_bytes(packet) ^ flipped).to_bytes(len(packet)))

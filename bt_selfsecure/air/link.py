@@ -155,9 +155,8 @@ class LossyLink(LocalLink):  # type: ignore[misc]
             if name in heard:
                 loop.call_later(air_time, scanners[name].on_ll_advertising_pdu, packet)
         for name, tap in self.taps.items():
-            if name in heard:
-                tap_time = loop.time() + air_time
-                loop.call_at(tap_time, tap.hear, tap_time, LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR, on_air)
+            tap_time, receive = loop.time() + air_time, tap.hear if name in heard else tap.miss
+            loop.call_at(tap_time, receive, tap_time, LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR, on_air)
 
     # --- connections
 

@@ -108,6 +108,9 @@ def _air_options(parser: ArgumentParser) -> None:
     parser.add_argument("--air", metavar="MODEL", help="loss model (default: everybody misses a tenth)")
     parser.add_argument("--tap", nargs=2, action="append", metavar=("NAME", "FILE"), default=[],
                         help="a listener without a machine; what it hears is written to FILE (pcapng)")  # fmt: skip
+    parser.add_argument("--sniffer", nargs=2, action="append", metavar=("NAME", "FILE"), default=[],
+                        help="a tap that hands on damaged advertisements, too: what it misses, with one or two wrong "
+                        "bits")  # fmt: skip
     parser.add_argument("--seed", type=int, default=1, help="of the losses (default 1)")
     parser.add_argument("--memory", type=int, default=256, metavar="MB", help="of each machine (default 256)")
 
@@ -140,11 +143,16 @@ async def _in_lab(args: Namespace, names: list[str], work: Callable[[Lab], Await
     from bt_selfsecure.lab.machine import MachineError
 
     logging.basicConfig(level=logging.WARNING, format="lab: %(message)s")
+    taps = [(name, Path(file)) for name, file in args.tap + args.sniffer]
+    for name, _ in taps:
+        if [other for other, _ in taps].count(name) > 1:
+            raise UsageError(f"two listeners are named {name}: give each its own name")
     lab = Lab(
         names,
         _folder(args),
         air=args.air,
-        taps={name: Path(file) for name, file in args.tap},
+        taps=dict(taps),
+        sniffers=[name for name, _ in args.sniffer],
         seed=args.seed,
         megabytes=args.memory,
         nodes=getattr(args, "nodes", False),

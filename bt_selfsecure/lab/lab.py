@@ -19,13 +19,13 @@ import compileall
 import json
 import shutil
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, Self
 
-from bt_selfsecure.air.capture import CaptureTap, PcapngWriter
+from bt_selfsecure.air.capture import CaptureTap, PcapngWriter, Sniffer
 from bt_selfsecure.air.models import Bernoulli, parse_model
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.lab.kernel import Kernel, kernel, require_tools
@@ -44,9 +44,10 @@ class Lab:
     """An asynchronous context manager: inside, the machines are up.
 
     `air` is a loss model's spec; None loses a tenth for everybody. `taps` gives each listener without a machine, by
-    name, the pcapng file of what it hears. `nodes` runs a node on each machine, peers of each other. `systems` are
-    Debian releases, one for all machines or one for each, with which each is a computer of its own; with none they see
-    the host's files. Raises `UsageError` for what can't be, `MachineError` where a boot fails.
+    name, the pcapng file of what it hears; those of `sniffers` hand on advertisements with a wrong CRC, too. `nodes`
+    runs a node on each machine, peers of each other. `systems` are Debian releases, one for all machines or one for
+    each, with which each is a computer of its own; with none they see the host's files. Raises `UsageError` for what
+    can't be, `MachineError` where a boot fails.
     """
 
     def __init__(
@@ -56,13 +57,14 @@ class Lab:
         *,
         air: str | None = None,
         taps: Mapping[str, Path] | None = None,
+        sniffers: Collection[str] = (),
         seed: int = 1,
         megabytes: int = 256,
         nodes: bool = False,
         systems: Sequence[str] = (),
         progress: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self._taps = dict(taps or {})
+        self._taps, self._sniffers = dict(taps or {}), sniffers
         _require_names([*names, *self._taps], len(names))
         if len(str(folder)) > MAX_SOCKET_PATH:
             raise UsageError(f"the path {folder} is too long for a socket in it: name a folder nearer to the root")
@@ -105,7 +107,10 @@ class Lab:
     async def _start(self, bases: Sequence[Kernel]) -> None:
         self._server = await asyncio.start_unix_server(self._serve, self._folder / "control")
         self._writers = [PcapngWriter(path) for path in self._taps.values()]
-        taps = {name: CaptureTap(writer) for name, writer in zip(self._taps, self._writers, strict=True)}
+        taps = {
+            name: Sniffer(writer, self._air.random) if name in self._sniffers else CaptureTap(writer)
+            for name, writer in zip(self._taps, self._writers, strict=True)
+        }
         self._radio = Radio(self._air, self._names, taps, self._folder)
         await self._radio.start()
         for name, base in zip(self._names, bases, strict=True):

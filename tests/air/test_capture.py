@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bt_selfsecure.air import capture
-from bt_selfsecure.air.capture import CaptureTap, DatagramReader, PcapngWriter
+from bt_selfsecure.air.capture import CaptureTap, DatagramReader, PcapngWriter, Sniffer
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.sources import open_source
 
@@ -114,6 +114,21 @@ def test_tshark_would_have_noticed_a_wrong_checksum(tmp_path: Path) -> None:
     with PcapngWriter(path) as writer:
         writer.write(0, LE, right[:-1] + bytes([right[-1] ^ 1]))
     assert complaints(path) != ""
+
+
+def test_a_sniffer_hands_on_what_it_missed_with_a_wrong_crc(tmp_path: Path) -> None:
+    path, whole = tmp_path / "sniffer.pcapng", advertisement(b"payload")
+    with PcapngWriter(path) as writer:
+        sniffer = Sniffer(writer, random.Random(1))
+        sniffer.hear(0.0, LE, whole)
+        for number in range(100):
+            sniffer.miss(number, LE, whole)
+    with open_source(str(path)) as source:
+        heard = list(source)
+    wrong = [(int.from_bytes(copy.bytes) ^ int.from_bytes(heard[0].bytes)).bit_count() for copy in heard[1:]]
+    assert set(wrong) == {1, 2}
+    assert [copy.crc_ok for copy in heard] == [True] + [False] * 100
+    assert {copy.bytes[:6] for copy in heard} == {heard[0].bytes[:6]}  # of the same length for whoever reads it
 
 
 def test_tshark_does_not_complain_about_a_connection_whose_beginning_was_not_heard(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from bumble import core, hci, l2cap
 from bumble.device import Peer
 
 from bt_selfsecure.air.bluetooth import virtual_device
+from bt_selfsecure.air.capture import Tap
 from bt_selfsecure.air.controller import PAGE_TIMEOUT
 from bt_selfsecure.air.link import (
     CONNECTION_ACCEPT_TIMEOUT,
@@ -211,7 +212,7 @@ def test_a_controller_takes_no_more_packets_than_it_has_buffers_while_nothing_ge
 def test_a_tap_hears_a_connection_only_as_long_as_it_is_not_encrypted(encrypted: bool) -> None:
     heard: list[bytes] = []
 
-    class Ear:
+    class Ear(Tap):
         def hear(self, time: float, linktype: int, packet: bytes) -> None:
             heard.append(packet)
 

@@ -11,6 +11,7 @@ from typing import Any
 from running_lab import RunningLab
 
 from bt_selfsecure.lab.client import LabError
+from bt_selfsecure.node.config import SOCKET
 
 TRAFFIC = Path(__file__).with_name("traffic.py")
 BASE = """
@@ -36,6 +37,12 @@ PEER = """
 name = "{name}"
 address = "{address}"
 """
+ASK = f"""/usr/bin/python3 -SE -c '
+import socket
+node = socket.socket(socket.AF_UNIX)
+node.connect("{SOCKET}")
+node.sendall(b"GET /v1/status HTTP/1.0\\r\\n\\r\\n")
+while part := node.recv(65536).decode(): print(part, end="")'"""
 
 
 class Nodes:
@@ -77,10 +84,10 @@ class Nodes:
         for name in self.lab.names:
             self.start(name)
 
-    def start(self, name: str) -> None:
+    def start(self, name: str, program: str = "bt-selfsecure") -> None:
         self.lab.run(
             name,
-            "setsid bt-selfsecure node --config /mnt/node.toml >>/run/lab/node.log 2>&1 </dev/null &\n"
+            f"setsid {program} node --config /mnt/node.toml >>/run/lab/node.log 2>&1 </dev/null &\n"
             "echo $! >/run/lab/node.pid",
         ).check()
 
@@ -101,8 +108,9 @@ class Nodes:
         self.start(name)
 
     def status(self, name: str) -> dict[str, Any]:
-        answer = self.lab.run(name, "bt-selfsecure status --json")
-        status: dict[str, Any] = json.loads(answer.out) if answer.out.startswith("{") else {"peers": []}
+        """What `bt-selfsecure status --json` prints, at a tenth of the time: it is asked again and again."""
+        _, _, body = self.lab.run(name, ASK).out.replace("\r", "").partition("\n\n")
+        status: dict[str, Any] = json.loads(body) if body else {"peers": []}
         return status
 
     def peer(self, name: str, of: str) -> dict[str, Any]:

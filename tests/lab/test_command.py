@@ -41,6 +41,7 @@ def test_without_a_lab_every_command_says_how_to_start_one(
         (("up", "a" * 17), "no name for a machine"),
         (("up", *(f"m{number}" for number in range(17))), "1 to 16 machines"),
         (("up", "alice", "--tap", "alice", "x.pcapng"), "two listeners are named alice"),
+        (("up", "alice", "--tap", "ear", "x", "--sniffer", "ear", "y"), "two listeners are named ear"),
         (("up", "alice", "bob", "eve", "--air", "bernoulli:alice=0.1"), "give a figure for"),
         (("up", "alice", "--air", "nonsense"), "unknown loss model"),
         (("run", "missing.sh", "--on", "alice"), "can't read the script missing.sh"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,12 +13,17 @@ import pytest
 from lab_nodes import BASE, PEER, Nodes
 from running_lab import RunningLab
 
+from bt_selfsecure.eve.attacks.guessing import BruteForce
+from bt_selfsecure.eve.attacks.theft import StolenRecord
+from bt_selfsecure.eve.establishments import Eavesdropper
+from bt_selfsecure.eve.reading import Reader
 from bt_selfsecure.eve.sources import open_source
-from bt_selfsecure.eve.verdict import Judge, Verdict
+from bt_selfsecure.eve.verdict import Judge, Report, Verdict
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 
-EARS = ("ear1", "ear2")
+EARS = {"ear1": "--sniffer", "ear2": "--tap"}
+BROKEN_NODE = Path(__file__).with_name("broken_node.py")
 PATIENCE = 400
 """Seconds: on a computer that does other things too, an emulated Python takes a minute to begin."""
 
@@ -54,7 +60,7 @@ def ears(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="module")
 def lab(lab_of: Callable[..., RunningLab], ears: list[Path]) -> RunningLab:
     """Eve's address lies between those of the others: alice dials her, and she dials bob."""
-    taps = [word for name, file in zip(EARS, ears, strict=True) for word in ("--tap", name, str(file))]
+    taps = [word for (name, option), file in zip(EARS.items(), ears, strict=True) for word in (option, name, str(file))]
     lab = lab_of("alice", "eve", "bob", options=tuple(taps))
     own = ", ".join(f'"{lab.address(name)}"' for name in ("alice", "bob"))
     lab.run("eve", f"mkdir -p /etc/bt-selfsecure; echo 'own = [{own}]' >/etc/bt-selfsecure/eve.toml").check()
@@ -67,18 +73,20 @@ def begin(
     attack: Callable[[], Eve] | None = None,
     more_establish: str = "",
     accept: str = "configured",
+    session: str = "rfcomm",
+    program: str = "bt-selfsecure",
 ) -> Nodes:
-    """Nodes at alice and bob alone; with an attack from the middle each takes Eve for the other, and whoever is dialled
-    is there before."""
+    """Nodes at alice (this program) and bob alone; with an attack from the middle each takes Eve for the other, and
+    whoever is dialled is there before."""
     nodes = Nodes(lab)
     nodes.end()
     for name, other in (("bob", "alice"), ("alice", "bob")):
-        text = BASE.format(name=name, establish=establish, session="rfcomm", more_session="",
+        text = BASE.format(name=name, establish=establish, session=session, more_session="",
                            more_establish=more_establish, discover="false", accept=accept)  # fmt: skip
         text += PEER.format(name=other, address=lab.address("eve" if attack else other))
         lab.run(name, f"rm -rf /var/lib/bt-selfsecure/*; cat >/mnt/node.toml <<'END'\n{text}\nEND").check()
         lab.run(name, ": >/run/lab/node.log").check()
-        nodes.start(name)
+        nodes.start(name, program if name == "alice" else "bt-selfsecure")
         lab.run(name, "until grep -q 'hci0 works' /run/lab/node.log; do sleep 1; done", PATIENCE).check()
         if attack and name == "bob":
             attack()
@@ -90,13 +98,17 @@ def connected(nodes: Nodes) -> None:
         nodes.wait_for(name, of, lambda peer: peer["state"] == "connected", PATIENCE)
 
 
-def verdict(*captures: Path) -> Verdict:
-    """Over the last establishment in them."""
-    judge = Judge()
+def report(*captures: Path, work: int = 0, stolen: Path | None = None) -> Report:
+    judge = Judge(work, stolen=StolenRecord.read(stolen) if stolen else ())
     for capture in captures:
         with open_source(str(capture)) as source:
             judge.hear_all(source)
-    return judge.report().verdicts[-1]
+    return judge.report()
+
+
+def verdict(*captures: Path, work: int = 0) -> Verdict:
+    """Over the last establishment in them."""
+    return report(*captures, work=work).verdicts[-1]
 
 
 def held(verdict: Verdict) -> set[int]:
@@ -205,6 +217,67 @@ def test_a_spy_in_bobs_computer_breaks_the_key_and_what_he_kept_is_no_use_played
     got = lab.run("bob", "timeout 200 bt-selfsecure receive --port 3 --count 3 --follow --raw", PATIENCE).check()
     assert got.split() == ["before", "after", "later"]
     assert nodes.peer("bob", "alice")["key"]["fingerprint"] == key
+
+
+def test_on_a_link_that_nobody_encrypts_missed_packets_are_repaired_or_guessed_where_the_generator_is_broken(
+    lab: RunningLab, ears: list[Path]
+) -> None:
+    """IPSP: controllers encrypt no link of two that never paired. In the middle of the burst she is deaf for a moment:
+    what she missed her sniffer hands on damaged; and each message is one of two."""
+    sessions = len(report(ears[0]).verdicts)
+    nodes = begin(lab, "le_advert", session="ipsp", more_establish="exchange_shares = false",
+                  program=f"python {BROKEN_NODE}")  # fmt: skip
+    until = time.monotonic() + PATIENCE
+    while len(heard := report(ears[0]).verdicts) == sessions or heard[-1].heard_by_eve < 20:
+        assert time.monotonic() < until, nodes.log("alice")
+        time.sleep(0.1)
+    lab.set_loss(ear1=1.0)
+    time.sleep(0.15)
+    lab.set_loss()
+    connected(nodes)
+    key = nodes.peer("bob", "alice")["key"]["fingerprint"]
+    assert verdict(ears[1]).fingerprint == key  # passive: whoever was not deaf has it at once
+    alone = verdict(ears[0])
+    assert alone.missed_given_bob
+    assert not alone.has_key
+    repaired = verdict(ears[0], work=10_000_000)
+    assert (repaired.fingerprint, repaired.repaired) == (key, alone.missed_given_bob)
+    eve, reader = Eavesdropper(), Reader()
+    with open_source(str(ears[0])) as source:
+        for datagram in (datagram for heard in source for datagram in reader.read(heard)):
+            eve.hear(datagram.data)
+    possible = [number.to_bytes(16) for number in range(2)]
+    material = BruteForce(eve.establishments()[-1], possible).initial_key()
+    assert material is not None
+    assert material.fingerprint == key
+
+
+def test_a_disk_stolen_long_ago_opens_what_comes_after_its_peer_was_restored_from_an_old_backup(
+    lab: RunningLab, ears: list[Path], tmp_path: Path
+) -> None:
+    """Eve was away in between, so the keys that she stole had become worthless."""
+    nodes = begin(lab, "le_advert", session="ipsp")
+    connected(nodes)
+    send = "echo {} | timeout 200 bt-selfsecure send bob --port 3 --wait"
+    lab.run("alice", send.format("before"), PATIENCE).check()
+    lab.run("bob", "cp /var/lib/bt-selfsecure/journal.db* /tmp/").check()
+    for file in lab.run("bob", "cd /tmp; ls journal.db*").check().split():
+        fetch(lab, "bob", f"/tmp/{file}", tmp_path / file)
+    lab.run("alice", "bt-selfsecure backup /mnt/old.backup --config /mnt/node.toml", PATIENCE).check()
+    lab.set_loss(ear2=1.0)
+    lab.run("alice", send.format("unheard"), PATIENCE).check()
+    lab.set_loss()
+    lab.run("alice", send.format("safe"), PATIENCE).check()
+    nodes.end()
+    lab.run("alice", "bt-selfsecure restore /mnt/old.backup --config /mnt/node.toml", PATIENCE).check()
+    for name in ("bob", "alice"):
+        nodes.start(name)
+    connected(nodes)
+    lab.run("alice", send.format("after"), PATIENCE).check()
+    read = b" ".join(report(ears[1], stolen=tmp_path / "journal.db").stolen_read)
+    assert b"after" in read
+    assert b"unheard" not in read
+    assert b"safe" not in read
 
 
 def test_a_flood_leaves_a_session_alone(lab: RunningLab) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from bt_selfsecure.air.capture import Tap
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.sources.files import recognise
 from bt_selfsecure.eve.sources.heard import Direction, Heard, Source
@@ -74,8 +75,8 @@ class Capture(Source):
         return UsageError(f"can't read {self._name!r} ({fault.strerror}): give a capture file, a FIFO, or - for stdin")
 
 
-class HeardTap:
-    """A `Tap` on the simulated air: hands on what it hears as `Heard`."""
+class HeardTap(Tap):
+    """A tap on the simulated air: hands on what it hears as `Heard`."""
 
     def __init__(self, on_heard: Callable[[Heard], None]) -> None:
         self._on_heard: Final = on_heard
