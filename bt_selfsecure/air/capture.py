@@ -30,6 +30,8 @@ LINKTYPE_USER0: Final = 147
 LINKTYPE_BLUETOOTH_HCI_H4_WITH_PHDR: Final = 201
 LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR: Final = 256
 
+FIRST_LE_HANDLE: Final = 0x0800
+"""Of our captures' connections, those of LE have handles from here on, those of BR/EDR lower ones."""
 COMPANY_ID: Final = 0xFFFF
 """Company identifier of our manufacturer data: reserved by the Bluetooth SIG for tests (Assigned Numbers, 7.1)."""
 
@@ -156,9 +158,12 @@ def acl_packet(handle: int, pdu: bytes, *, sent: bool) -> bytes:
 
 
 def connection_complete(handle: int) -> bytes:
-    """The HCI event that begins an ACL (Core Vol 4 Part E 7.7.3), its address unknown, for link type 201."""
-    event = struct.pack("<BH6xBB", 0, handle, 1, 0)
-    return struct.pack(">I", 1) + bytes([4, 0x03, len(event)]) + event
+    """The HCI event that begins an ACL (Core Vol 4 Part E 7.7.3) or, with a handle from `FIRST_LE_HANDLE` on, a
+    connection of LE (7.7.65.1), its address unknown, for link type 201."""
+    code, event = 0x03, struct.pack("<BH6xBB", 0, handle, 1, 0)
+    if handle >= FIRST_LE_HANDLE:
+        code, event = 0x3E, struct.pack("<BBH15x", 1, 0, handle)
+    return struct.pack(">I", 1) + bytes([4, code, len(event)]) + event
 
 
 def manufacturer_data(payload: bytes) -> bytes:

@@ -32,6 +32,7 @@ from bt_selfsecure.air.capture import (
     ADV_IND,
     ADV_NONCONN_IND,
     ADV_SCAN_IND,
+    FIRST_LE_HANDLE,
     LINKTYPE_BLUETOOTH_HCI_H4_WITH_PHDR,
     LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR,
     Tap,
@@ -90,7 +91,8 @@ class LossyLink(LocalLink):  # type: ignore[misc]
         self.taps = dict(taps)
         self.rssi: Rssi = rssi or (lambda sender, listener: RSSI_NOT_AVAILABLE)
         self._ways: dict[tuple[Any, Any, Any], _AclWay] = {}
-        self._captured: dict[frozenset[str], tuple[int, str]] = {}
+        self._captured: dict[bool, dict[frozenset[str], tuple[int, str]]] = {False: {}, True: {}}
+        """By whether it is LE, and by who talks: handle, and who spoke first."""
         self._pages: dict[tuple[Any, Any], asyncio.Task[None]] = {}
 
     def add_controller(self, controller: Any) -> None:
@@ -178,10 +180,12 @@ class LossyLink(LocalLink):  # type: ignore[misc]
         peer = (self.find_le_controller if le else self.find_classic_controller)(connection.peer_address)
         return peer if peer and connection.self_address in (_le if le else _classic)(peer) else None
 
-    def captured_as(self, sender: str, receiver: str) -> tuple[int, bool]:
+    def captured_as(self, sender: str, receiver: str, *, le: bool) -> tuple[int, bool]:
         """Handle of the connection between these two in captures, and whether this direction counts as `sent`: it does
         for the end that spoke first."""
-        number, first = self._captured.setdefault(frozenset((sender, receiver)), (len(self._captured) + 1, sender))
+        known = self._captured[le]
+        begins = FIRST_LE_HANDLE if le else 0
+        number, first = known.setdefault(frozenset((sender, receiver)), (begins + len(known) + 1, sender))
         return number, first == sender
 
     def lose_connection(self, controller: Any, connection: Any) -> None:
@@ -361,7 +365,7 @@ class _AclWay:
             if name in heard and offset in offsets:
                 offsets.remove(offset)
                 if not offsets and name != receiver and not getattr(pdu.connection, "encrypted", False):
-                    number, sent = self._link.captured_as(self._sender.name, receiver)
+                    number, sent = self._link.captured_as(self._sender.name, receiver, le=self._le)
                     time = asyncio.get_running_loop().time()
                     packet = acl_packet(number, pdu.data, sent=sent)
                     self._link.taps[name].hear(time, LINKTYPE_BLUETOOTH_HCI_H4_WITH_PHDR, packet)

@@ -146,6 +146,18 @@ def test_tshark_does_not_complain_about_a_connection_whose_beginning_was_not_hea
     ]
 
 
+@pytest.mark.parametrize(("handle", "code"), [(1, "0x03"), (capture.FIRST_LE_HANDLE, "0x3e,0x01")])
+def test_a_connection_is_introduced_as_what_it_is(handle: int, code: str, tmp_path: Path) -> None:
+    path = tmp_path / "acl.pcapng"
+    with PcapngWriter(path) as writer:
+        CaptureTap(writer).hear(1.0, HCI, capture.acl_packet(handle, struct.pack("<HH", 1, 0x40) + b"x", sent=True))
+    assert complaints(path) == ""
+    fields = tshark(
+        path, "-T", "fields", "-e", "bthci_evt.code", "-e", "bthci_evt.le_meta_subevent", "-E", "separator=,"
+    )
+    assert fields.splitlines()[0].strip(",") == code
+
+
 def test_a_capture_that_cannot_be_written_is_reported_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"^can't write the capture .*missing.*; name a writable file$"):
         PcapngWriter(tmp_path / "missing" / "eve.pcapng")
