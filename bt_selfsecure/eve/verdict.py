@@ -280,9 +280,10 @@ def _thieves(knowledge: Knowledge, material: KeyMaterial | None, session: list[F
 
 
 def preview(message: bytes, most: int = 60) -> str:
-    """A message in one line: text where it is text, else hexadecimal."""
-    text = message.decode(errors="replace")
-    shown = text if text.isprintable() and "\ufffd" not in text else message.hex()
+    """A message in one line: text, with dots for what is not printable, where most of it is text; else hexadecimal."""
+    text = message.decode(errors="replace").replace("\ufffd", "\0")
+    dotted = "".join(letter if letter.isprintable() else "·" for letter in text)
+    shown = dotted if 2 * sum(map(str.isprintable, text)) > len(text) else message.hex()
     return shown if len(shown) <= most else f"{shown[:most]}... ({len(message)} bytes)"
 
 

@@ -14,7 +14,7 @@ from bt_selfsecure.demo.scene import Scene
 from bt_selfsecure.demo.trials import BlacklistSteering
 from bt_selfsecure.eve.attacks.theft import StolenRecord
 from bt_selfsecure.eve.sources.linktypes import READ
-from bt_selfsecure.eve.verdict import Judge, Report, Verdict
+from bt_selfsecure.eve.verdict import Judge, Report, Verdict, preview
 
 Ether = list[tuple[float, bytes]]
 
@@ -161,3 +161,11 @@ def test_a_stolen_record_reads_on_and_the_key_of_before_is_gone() -> None:
     assert set(report.stolen_read) <= {b"after", b"before"}
     assert b"after" in report.stolen_read
     assert report.stolen_read.count(b"before") <= 2  # the last round, sent again
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [(b"hello", "hello"), (b"\x0ehello\n", "·hello·"), (bytes(range(128, 144)), bytes(range(128, 144)).hex())],
+)
+def test_a_message_is_shown_as_text_where_it_is_text(message: bytes, shown: str) -> None:
+    assert preview(message) == shown
