@@ -134,7 +134,14 @@ def _up(args: Namespace) -> int:
         await lab.is_over.wait()
         return 0
 
-    return asyncio.run(_in_lab(args, args.machines, wait))
+    return _boot(args, args.machines, wait)
+
+
+def _boot(args: Namespace, names: list[str], work: Callable[[Lab], Awaitable[int]]) -> int:
+    try:
+        return asyncio.run(_in_lab(args, names, work))
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM
 
 
 async def _in_lab(args: Namespace, names: list[str], work: Callable[[Lab], Awaitable[int]]) -> int:
@@ -183,7 +190,7 @@ def _run(args: Namespace) -> int:
     async def work(lab: Lab) -> int:
         return await asyncio.to_thread(_run_on, client, args.on, script)
 
-    return asyncio.run(_in_lab(args, args.on, work))
+    return _boot(args, args.on, work)
 
 
 def _read(path: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -100,9 +101,14 @@ class Machine:
         await self._launch("-monitor", "stdio")
         await self._until("booted")
         if self._process:
-            await self._process.communicate(f'migrate "exec:cat >{shlex.quote(str(state))}"\nquit\n'.encode())
-        if not state.exists() or not state.stat().st_size:
-            raise MachineError(f"the state of a booted machine could not be kept. Its last words:\n{self.last_words()}")
+            orders = f'migrate "exec:cat >{shlex.quote(str(state))}"\ninfo migrate\nquit\n'
+            await self._process.communicate(orders.encode())
+        told = re.search(r"Migration status: (.*)", self.last_words(50))
+        if not told or told[1] != "completed":
+            why = told[1] if told else self.last_words()
+            raise MachineError(
+                f"the state of a booted machine could not be kept; is there room in {state.parent}? QEMU: {why}"
+            )
 
     async def kill(self) -> None:
         """Pull the plug."""
