@@ -1,7 +1,7 @@
 """Makes the captures beside this file anew, and manifest.toml with them: `python captures/make.py [FOLDER]`.
 
-Each comes from a run of ours with a fixed seed, so it is the same to the byte wherever it is made. Keys in them are of
-these runs and nobody's.
+Each comes from a run of ours with a fixed seed, so it is the same to the byte wherever it is made; but for those of the
+lab (lab.py makes them), which are taken as they are. Keys in them are of these runs and nobody's.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ class Made:
     """Files that belong to it: a key log, a stolen record."""
     options: dict[str, Any] = field(default_factory=dict)
     """Of the verdict."""
+    script: str = "make.py"
 
     def hear(self, time: float, data: bytes) -> None:
         self.packets.append((time, LINKTYPE_USER0, data))
@@ -291,11 +292,24 @@ def ipsp() -> Made:
     return made
 
 
+def from_lab(file: str, what: str, bearer: str) -> Made:
+    """As lab.py left it."""
+    return Made(file, what, bearer, "passive", H, [(-1.0, 0, (HERE / file).read_bytes())], script="lab.py")
+
+
 def everything() -> list[Made]:
     """The whole set."""
     made = [passive(P), passive(H), *colluding(), repair(), brute_force(), steering(P), steering(H), middle(), replay()]
     made += [reflection(), flood(), jamming(), theft()]
-    return [*made, *(bearer(name) for name in ("le_advert", "rfcomm", "l2cap")), ipsp()]
+    made += [*(bearer(name) for name in ("le_advert", "rfcomm", "l2cap")), ipsp()]
+    nodes = "two nodes on virtual Pis, Linux's own stack; "
+    spied = nodes + "kept by a spy in Bob's computer (eve capture monitor:hci0), who misses nothing of his"
+    return [
+        *made,
+        from_lab("lab-ipsp.pcapng", nodes + "a tap on the air, which misses 5 %: advertised burst, and IPSP", "ipsp"),
+        from_lab("lab-rfcomm.pcapng", spied, "rfcomm"),
+        from_lab("lab-l2cap.pcapng", spied + "; X25519 is mixed in", "l2cap"),
+    ]
 
 
 # --- writing them -----------------------------------------------------------------------------------------------------
@@ -326,7 +340,8 @@ def described(made: Made, folder: Path) -> dict[str, Any]:
     return {
         "file": made.file,
         "what": made.what,
-        "how": f"python captures/make.py; bearer {made.bearer}, attack {made.attack}, profile {made.profile.label}",
+        "how": f"python captures/{made.script}; bearer {made.bearer}, attack {made.attack}, "
+        f"profile {made.profile.label}",
         **made.options,
         "packets": report.packets,
         "frames": report.ours,
