@@ -59,11 +59,10 @@ def wheelhouse(release: str) -> Path:
 
 
 def checkout_files() -> list[str]:
-    """What a user copies over: what git tracks, and what is new here."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", "."]
-    names = subprocess.run(command, cwd=CHECKOUT, capture_output=True, check=True).stdout.decode().split("\0")
-    wanted = ("bt_selfsecure/", "pi_setup/", "systemd/", "pyproject.toml", "README.md", "LICENSE")
-    return [name for name in names if name.startswith(wanted) and (CHECKOUT / name).is_file()]
+    """What a user copies over, without what Python keeps beside its sources."""
+    files = [file for folder in ("bt_selfsecure", "pi_setup", "systemd") for file in (CHECKOUT / folder).rglob("*")]
+    names = [str(file.relative_to(CHECKOUT)) for file in files if file.is_file() and "__pycache__" not in file.parts]
+    return [*names, "pyproject.toml", "README.md", "LICENSE"]
 
 
 def require_systems(releases: Sequence[str]) -> None:
