@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -91,6 +92,8 @@ def run_install_wireshark(args: Namespace) -> int:
     for path in install():
         print(path)
     print("Restart Wireshark, and choose the profile with Edit, Configuration Profiles.")
+    if os.geteuid() == 0:
+        print("Wireshark 4.4 runs no dissector like this for root: run this again as the user who looks at captures.")
     return 0
 
 

@@ -125,7 +125,9 @@ def test_eve_hears_advertisements_at_her_tap_in_a_capture_that_tshark_reads(
 ) -> None:
     capture = tmp_path / "eve.pcapng"
     lab = lab_of("dora", options=("--tap", "eve", str(capture)))
-    lab.run("dora", "btmgmt -i hci0 add-adv -d 06fffffff00ba2 1; sleep 2; btmgmt -i hci0 rm-adv 1").check()
+    data = "06 ff ff ff f0 0b a2" + 24 * " 00"
+    advertise = f"hcitool -i hci0 cmd 0x08 0x0008 07 {data}; hciconfig hci0 leadv 3; sleep 2; hciconfig hci0 noleadv"
+    lab.run("dora", advertise).check()
     lab.end()
     command = ["tshark", "-r", str(capture), "-T", "fields", "-e", "btcommon.eir_ad.entry.company_id"]
     heard = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
