@@ -68,6 +68,12 @@ def lab(lab_of: Callable[..., RunningLab], ears: list[Path]) -> RunningLab:
     return lab
 
 
+@pytest.fixture(autouse=True)
+def clean_air(lab: RunningLab) -> None:
+    """Until a test says otherwise."""
+    lab.set_loss()
+
+
 def begin(
     lab: RunningLab,
     establish: str,
@@ -159,7 +165,6 @@ def test_a_burst_is_heard_kept_and_judged_without_s_and_forged_packets_in_it_are
     lab.run("alice", "sleep 20; timeout 200 bt-selfsecure establish bob", PATIENCE)
     said = attack.end()
     assert "active attack" in nodes.log("alice") + nodes.log("bob"), said
-    lab.set_loss()
 
 
 def test_two_ears_that_put_together_what_they_heard_lack_less_than_each(lab: RunningLab, ears: list[Path]) -> None:
@@ -184,7 +189,6 @@ def test_what_a_jammer_misses_nobody_hears(lab: RunningLab, ears: list[Path], tm
     assert held(sharpest) <= held(hers)
     key = nodes.peer("bob", "alice")["key"]
     assert key["received"] <= hers.heard_by_eve
-    lab.set_loss()
 
 
 def test_a_spy_in_bobs_computer_breaks_the_key_and_what_he_kept_is_no_use_played_again(
