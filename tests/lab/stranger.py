@@ -20,7 +20,8 @@ from bt_selfsecure.core.initiator import Initiator
 
 def frame(draw: random.Random, own: bytes) -> bytes:
     """A well-formed request half of the time, under the own name or another; else one tampered with, or noise."""
-    initiator = Initiator(EstablishConfig(draw.choice((own, draw.randbytes(6)))), draw.randbytes)
+    identity = draw.choice((own, draw.randbytes(6)))
+    initiator = Initiator(EstablishConfig(identity, exchange_shares=True), draw.randbytes)
     initiator.start(0.0)
     request = bytearray(initiator.frames_to_send(0.0)[0])
     if draw.random() < 0.5:
