@@ -344,9 +344,9 @@ class Sniffer(CaptureTap):
 
     def __init__(self, writer: PcapngWriter, random: Random) -> None:
         super().__init__(writer)
-        self._damaged, self._random = writer, random
+        self._random = random
 
     def miss(self, time: float, linktype: int, packet: bytes) -> None:
         bits = range(8 * (len(packet) - _LE_PHDR.size - 6))  # access address, type and length
         flipped = sum(1 << bit for bit in self._random.sample(bits, self._random.choice((1, 2))))
-        self._damaged.write(time, linktype, (int.from_bytes(packet) ^ flipped).to_bytes(len(packet)))
+        self.hear(time, linktype, (int.from_bytes(packet) ^ flipped).to_bytes(len(packet)))

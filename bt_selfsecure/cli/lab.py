@@ -150,15 +150,11 @@ async def _in_lab(args: Namespace, names: list[str], work: Callable[[Lab], Await
     from bt_selfsecure.lab.machine import MachineError
 
     logging.basicConfig(level=logging.WARNING, format="lab: %(message)s")
-    taps = [(name, Path(file)) for name, file in args.tap + args.sniffer]
-    for name, _ in taps:
-        if [other for other, _ in taps].count(name) > 1:
-            raise UsageError(f"two listeners are named {name}: give each its own name")
     lab = Lab(
         names,
         _folder(args),
         air=args.air,
-        taps=dict(taps),
+        taps=[(name, Path(file)) for name, file in args.tap + args.sniffer],
         sniffers=[name for name, _ in args.sniffer],
         seed=args.seed,
         megabytes=args.memory,

@@ -19,7 +19,7 @@ import compileall
 import json
 import shutil
 import socket
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
@@ -56,7 +56,7 @@ class Lab:
         folder: Path,
         *,
         air: str | None = None,
-        taps: Mapping[str, Path] | None = None,
+        taps: Sequence[tuple[str, Path]] = (),
         sniffers: Collection[str] = (),
         seed: int = 1,
         megabytes: int = 256,
@@ -64,8 +64,8 @@ class Lab:
         systems: Sequence[str] = (),
         progress: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self._taps, self._sniffers = dict(taps or {}), sniffers
-        _require_names([*names, *self._taps], len(names))
+        _require_names([*names, *(name for name, _ in taps)], len(names))
+        self._taps, self._sniffers = dict(taps), sniffers
         if len(str(folder)) > MAX_SOCKET_PATH:
             raise UsageError(f"the path {folder} is too long for a socket in it: name a folder nearer to the root")
         self._names, self._folder, self._megabytes, self._progress = list(names), folder, megabytes, progress
