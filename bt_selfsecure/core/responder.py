@@ -209,14 +209,15 @@ class Responder:
         if self._throttled.get(offer.identity, now) > now:
             return self._events.reject(Rejection.THROTTLED, offer.identity.hex(":"))
         refusal = self._refusal(offer)
-        if refusal is not Refusal.BUSY:
+        if refusal not in (Refusal.BUSY, Refusal.UNWILLING):
             self._throttle(offer.identity, now)
         if refusal is not None:
             return self._events.put_if_room(RequestRefused(offer.identity, refusal))
         return self._accept(frame, offer, now)
 
     def _throttle(self, identity: bytes, now: float) -> None:
-        """T_d starts with each request that is considered, whatever comes of it."""
+        """T_d starts with each request that is considered, whatever else comes of it. Whom the policy does not admit
+        gets no place here: names that anybody can make up would push out those that it admits."""
         self._throttled.pop(identity, None)
         self._throttled[identity] = now + self.config.timers.t_d
         if len(self._throttled) > limits.MAX_THROTTLED:

@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 
 GRACE: Final = 10.0
 """Seconds that the end which did not dial leaves the first request to the other."""
+QUIET: Final = 600.0
+"""Seconds within which a line of the log about the same failure is not written again."""
 BURST_KINDS: Final = frozenset((Kind.RAND, Kind.RAND_COMPACT))
 _FOR_INITIATOR: Final = frozenset((Kind.ACCEPT, Kind.RESPONSE, Kind.END))
 _ASKING: Final = frozenset((InitiatorState.REQUESTING, InitiatorState.RESTING))
@@ -75,6 +77,8 @@ class Establishing:
         self._wake = wake
         self._clock = asyncio.get_running_loop().time
         self._hinted = False
+        self._said: dict[str, float] = {}
+        """What the log was told, and until when it is not told again."""
         self._connecting = self._accepting = False
         self._outcomes: list[asyncio.Future[dict[str, Any]]] = []
         self._burst: deque[bytes] = deque()
@@ -267,8 +271,11 @@ class Establishing:
         self._outcomes.clear()
 
     def _say(self, text: str, **fields: Any) -> None:
-        if text != self.trouble:
+        """Strangers can cause any of these, and another one with each frame."""
+        now = self._clock()
+        if text != self.trouble and text not in self._said:
             self._log.warning("%s", text, **fields)
+        self._said = {said: until for said, until in self._said.items() if until > now} | {text: now + QUIET}
         self.trouble = text
 
     def _rests_on(self, hybrid: bool) -> str:

@@ -7,7 +7,6 @@ L is the latency from any end to any other.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import pytest
 from harness import (
@@ -588,45 +587,47 @@ def test_a_second_request_is_refused_while_an_establishment_is_under_way() -> No
     assert scene.bob.state is ResponderState.ACCEPTED
 
 
-def refuser(asked: list[bytes]) -> Callable[[bytes], bool]:
-    """A policy that admits nobody, and notes who was considered."""
-
-    def admit(identity: bytes) -> bool:
-        asked.append(identity)
-        return False
-
-    return admit
+def request_of(identity: bytes, number: int, profile: Profile) -> bytes:
+    """A request as Alice would send it; each number is another one."""
+    initiator = Initiator(small(identity, profile), DeterministicRandom(number))
+    initiator.start(0.0)
+    return initiator.frames_to_send(0.0)[0]
 
 
 @both_profiles
 def test_no_second_request_of_one_identity_is_considered_within_t_d(profile: Profile) -> None:
-    """Row 16: "he will reject each packet within T_d time"."""
-    asked: list[bytes] = []
-    scene = cast(profile, bob={"admit": refuser(asked)})
-    scene.world.run()
-    assert scene.world.times(Kind.REQUEST) == [float(i) for i in range(10)]
-    assert asked == [ALICE]
-    assert scene.bob.rejections[Rejection.THROTTLED] == 9
-    request = scene.world.frames(Kind.REQUEST)[0].data
-    scene.bob.receive_frame(request, L + 10.0)
-    assert asked == [ALICE, ALICE]
+    """Row 16: "he will reject each packet within T_d time"; also where the first came to nothing."""
+    bob = Responder(small(bob_address(0), profile), DeterministicRandom(1))
+    for tenths in range(201):
+        bob.receive_frame(request_of(ALICE, tenths, profile), tenths / 10)
+        bob.close(tenths / 10)
+    accepts = bob.frames_to_send(20.0)
+    assert len(accepts) == 3, "at 0, 10 and 20 s"
+    assert bob.rejections[Rejection.THROTTLED] == 198
 
 
 def test_t_d_is_remembered_of_a_bounded_number_of_identities() -> None:
     """Row 16: after 64 other identities the first is forgotten, and may ask again."""
-    considered: list[bytes] = []
-    bob = Responder(small(bob_address(0), P, admit=refuser(considered)), DeterministicRandom(1))
+    bob = Responder(small(bob_address(0)), DeterministicRandom(1))
 
-    def ask(number: int) -> None:
-        frame = Frame(P, Kind.REQUEST, rand=bytes(16), message=number.to_bytes(6))
-        bob.receive_frame(encode(frame, seed=bytes(32)), 0.0)
+    def is_considered(number: int) -> bool:
+        bob.receive_frame(request_of(number.to_bytes(6), number, H), 0.0)
+        return bool(bob.frames_to_send(0.0))
 
-    for number in (*range(limits.MAX_THROTTLED), 0):
-        ask(number)
-    assert considered == [number.to_bytes(6) for number in range(limits.MAX_THROTTLED)]
-    ask(1_000_000)
-    ask(0)
-    assert considered[-1] == (0).to_bytes(6)
+    assert all(is_considered(number) for number in range(limits.MAX_THROTTLED))
+    assert not is_considered(0)
+    assert is_considered(1_000_000)
+    assert is_considered(0)
+
+
+@both_profiles
+def test_made_up_names_do_not_make_bob_forget_t_d_of_one_that_he_admits(profile: Profile) -> None:
+    """Row 16: a stranger who floods under one admitted name and many others."""
+    bob = Responder(small(bob_address(0), profile, admit=lambda identity: identity == ALICE), DeterministicRandom(1))
+    for number in range(3 * limits.MAX_THROTTLED):
+        bob.receive_frame(request_of(ALICE, number, profile), number / 100)
+        bob.receive_frame(request_of((number + 1).to_bytes(6), number, profile), number / 100)
+    assert len(bob.frames_to_send(2.0)) == 1
 
 
 @both_profiles
