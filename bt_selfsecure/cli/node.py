@@ -78,6 +78,8 @@ def _begin_log(level: str) -> None:
 
 
 async def _until_signal(config: Config) -> int:
+    # aiohttp reads all CA certificates when it is imported, for a client that the node never is: a fifth of its start.
+    os.environ.setdefault("SSL_CERT_FILE", os.devnull)
     try:
         from bt_selfsecure.node.daemon import run_node
     except ImportError as error:

@@ -170,10 +170,12 @@ class Machine:
         return "\n".join(said.strip().splitlines()[-lines:]) or "(nothing)"
 
     def command(self) -> list[str]:
-        """What starts QEMU. -cpu: the oldest with SSE4.2, so that TCG need not emulate more; hvc0 is the UART, hvc1 the
-        shell; vmgenid has the kernel draw new random numbers where it finds itself in another machine than before."""
+        """What starts QEMU. -cpu: the oldest with SSE4.2, so that TCG need not emulate more; norandmaps: TCG keeps what
+        it has translated by address, so a program is translated once and not whenever it starts (for Python, 10 s);
+        hvc0 is the UART, hvc1 the shell; vmgenid has the kernel draw new random numbers where it finds itself in
+        another machine than before."""
         share = "local,security_model=none,multidevs=remap"
-        console = "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off"
+        console = "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off norandmaps"
         shares = [
             *("-virtfs", f"{share},path=/,mount_tag=root,readonly=on"),
             *("-virtfs", f"{share},path={_escape(self._kernel.modules)},mount_tag=modules,readonly=on"),
