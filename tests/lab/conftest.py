@@ -5,10 +5,19 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from running_lab import RunningLab
+
+LONGEST: Final = ("test_nodes_long.py", "test_install.py", "test_nodes_killed.py", "test_eve_live.py")
+"""They begin first where files are shared out (`--dist loadfile --no-loadscope-reorder`), so that none is left over at
+the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
 
 
 @pytest.fixture(scope="module")

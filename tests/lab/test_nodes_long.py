@@ -1,14 +1,13 @@
-"""Two real nodes on virtual Pis, at length: every bearer under loss, fifty killed daemons, ten pulled plugs."""
+"""Two real nodes on virtual Pis, at length: every bearer under loss."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 
 import pytest
 from lab_nodes import Nodes
 from running_lab import RunningLab
-from test_nodes import assert_same_key, exchange, transfer_with
+from test_nodes import assert_same_key, exchange
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 
@@ -58,14 +57,3 @@ def test_a_thousand_messages_each_way(nodes: Nodes, establish: str, session: str
     assert_same_key(nodes)
     exchange(nodes, MESSAGES if loss == 0 or session != "rfcomm" else MESSAGES // 10, longest=LONGEST, seconds=1800)
     assert_same_key(nodes)
-
-
-@pytest.mark.parametrize(("kind", "count", "messages", "seed"), [("kill", 50, 2500, 51), ("power", 10, 800, 11)])
-def test_fifty_killed_daemons_and_ten_pulled_plugs_lose_nothing(
-    nodes: Nodes, kind: str, count: int, messages: int, seed: int
-) -> None:
-    nodes.lab.set_loss(alice=0.05, bob=0.05)
-    nodes.begin()
-    nodes.wait_connected()
-    draw = random.Random(seed)
-    transfer_with(nodes, messages, [(kind, draw.choice(("alice", "bob"))) for _ in range(count)], seed)
