@@ -2,8 +2,8 @@
 
 Hypothesis finds short schedules and makes them shorter; `session_schedules` does many:
 
-    pytest -m long tests/core/test_session_machine.py              100 000 schedules from seed 0
-    SCHEDULES=1000000 SCHEDULE_SEED=7000000 pytest -m long ...     others
+    pytest -m long tests/core/test_session_machine.py                                 20 000 schedules from seed 0
+    SCHEDULES=100000 SCHEDULE_SEED=7000000 pytest -m long tests/core/test_session_machine.py        more, and others
 
 A schedule that fails is told by its seed; `run_schedule(seed)` is that schedule again.
 """
@@ -147,8 +147,8 @@ def test_invariants_hold_in_random_schedules() -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(4 * 3600)
-def test_invariants_hold_in_100_000_schedules(capsys: pytest.CaptureFixture[str]) -> None:
-    first, count = int(os.environ.get("SCHEDULE_SEED", "0")), int(os.environ.get("SCHEDULES", "100000"))
+def test_invariants_hold_in_many_schedules(capsys: pytest.CaptureFixture[str]) -> None:
+    first, count = int(os.environ.get("SCHEDULE_SEED", "0")), int(os.environ.get("SCHEDULES", "20000"))
     with ProcessPoolExecutor() as pool:
         chunks = range(first, first + count, CHUNK)
         told = [line for lines in pool.map(failures, chunks, [CHUNK] * len(chunks)) for line in lines]

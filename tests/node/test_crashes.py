@@ -167,7 +167,7 @@ def test_no_schedule_of_crashes_loses_or_doubles_a_message(**case: Any) -> None:
 
 
 @pytest.mark.long
-@settings(max_examples=400, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @CASES
 def test_no_schedule_of_crashes_loses_or_doubles_a_message_at_length(**case: Any) -> None:
     in_memory(**case)
