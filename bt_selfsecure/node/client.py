@@ -6,7 +6,9 @@ import base64
 import grp
 import http.client
 import json
+import select
 import socket
+import threading
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -50,9 +52,22 @@ class _Answer(dict[str, Any]):
 class _Connection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
-    def __init__(self, path: Path, timeout: float | None) -> None:
-        super().__init__(HOST, timeout=timeout)
+    sock: socket.socket | None
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(HOST, timeout=ANSWER_S)
         self._path = path
+
+    def __del__(self) -> None:
+        self.close()
+
+    def prepare(self, timeout: float) -> None:
+        """For one more request. A node that was started anew has closed it: it is opened again."""
+        self.timeout = timeout
+        if self.sock and select.select([self.sock], [], [], 0)[0]:
+            self.close()
+        if self.sock:
+            self.sock.settimeout(timeout)
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -63,10 +78,11 @@ class _Connection(http.client.HTTPConnection):
 
 class NodeClient:
     """One node, by its socket. Every call raises `NodeAwayError` or `ApiError`, or `UsageError` for a socket that
-    can't be used."""
+    can't be used. Each thread that uses it keeps a connection from one call to the next."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._kept = threading.local()
 
     def status(self) -> dict[str, Any]:
         return self._object("GET", "/v1/status")
@@ -106,10 +122,10 @@ class NodeClient:
     ) -> Generator[Received, None, None]:
         """Messages that nobody acknowledged yet; with `follow` it goes on until the node stops."""
         query = {"port": str(port), "follow": str(follow).lower()} | ({"peer": peer} if peer else {})
-        connection = _Connection(self._path, ANSWER_S)
+        connection = _Connection(self._path)
         with closing(connection), _in_one_line(self._path):
             answer = self._ask(connection, "GET", "/v1/messages?" + urlencode(query))
-            if follow:
+            if follow and connection.sock:
                 connection.sock.settimeout(None)
             while line := answer.readline():
                 fields = json.loads(line, object_hook=_Answer)
@@ -124,9 +140,16 @@ class NodeClient:
             return _Answer(json.loads(self._request(method, path, body, wait), object_hook=_Answer))
 
     def _request(self, method: str, path: str, body: bytes | None = None, wait: float = 0.0) -> bytes:
-        connection = _Connection(self._path, ANSWER_S + wait)
-        with closing(connection), _in_one_line(self._path):
-            return self._ask(connection, method, path, body).read()
+        connection = self._kept.connection = getattr(self._kept, "connection", None) or _Connection(self._path)
+        connection.prepare(ANSWER_S + wait)
+        with _in_one_line(self._path):
+            try:
+                return self._ask(connection, method, path, body).read()
+            except ApiError:
+                raise  # a whole answer
+            except BaseException:
+                connection.close()
+                raise
 
     @staticmethod
     def _ask(connection: _Connection, method: str, path: str, body: bytes | None = None) -> http.client.HTTPResponse:

@@ -27,7 +27,7 @@ from loopback_node import LoopbackNode, Server
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.api import STOP_S, Api, listen
-from bt_selfsecure.node.client import NodeClient
+from bt_selfsecure.node.client import ApiError, NodeAwayError, NodeClient
 from bt_selfsecure.node.metrics import render
 from bt_selfsecure.node.openapi import DESCRIPTION, PATHS, SCHEMAS
 
@@ -383,6 +383,28 @@ def test_curl_is_enough(caller: Caller, bobs: Caller) -> None:
     assert json.loads(line)["id"] == json.loads(answer)["id"]
     curl(bobs.path, "-X", "DELETE", f"http://node/v1/messages/{json.loads(line)['id']}")
     assert curl(bobs.path, "http://node/v1/messages") == b""
+
+
+def test_the_client_keeps_its_connection_and_finds_a_node_that_was_started_anew(
+    server: Server, at_alice: NodeClient, alice: LoopbackNode
+) -> None:
+    def used() -> set[socket.socket]:
+        """By three calls, one of which is refused."""
+        sockets = set()
+        for call in (at_alice.status, lambda: at_alice.send("eve", b"x"), at_alice.peers):
+            with contextlib.suppress(ApiError):
+                call()
+            sockets.add(at_alice._kept.connection.sock)
+        return sockets
+
+    before = used()
+    server.stop("alice")
+    with pytest.raises(NodeAwayError):
+        at_alice.status()
+    server.serve(alice)
+    after = used()
+    assert len(before) == len(after) == 1
+    assert before != after
 
 
 # --- the socket -------------------------------------------------------------------------------------------------------
