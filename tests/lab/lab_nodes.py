@@ -79,7 +79,7 @@ class Nodes:
                 if other != name and pairs(name, other):
                     text += PEER.format(name=other, address=status[other]["address"])
             self.lab.run(
-                name, f"rm -rf /var/lib/bt-selfsecure/* /mnt/*.log; cat >/mnt/node.toml <<'END'\n{text}\nEND"
+                name, f"rm -rf /var/lib/bt-selfsecure/* /lab/*.log; cat >/mnt/node.toml <<'END'\n{text}\nEND"
             ).check()
         for name in self.lab.names:
             self.start(name)
@@ -148,18 +148,14 @@ class Nodes:
 
     # --- traffic
 
-    def traffic(
-        self, name: str, verb: str, peer: str, *rest: object, longest: int = 5000, seconds: float = 600
-    ) -> None:
-        """Raises `LabError` where it did not end well, or the machine went off."""
-        words = " ".join(map(str, (longest, *rest)))
-        log = f"/mnt/{verb}-{peer}.log"
-        self.lab.run(name, f"python {TRAFFIC} {verb} {peer} {words} {log}", timeout=seconds).check()
+    def traffic(self, name: str, peer: str, count: int, longest: int = 5000, seconds: float = 600) -> None:
+        """One end of it. Raises `LabError` where it did not end well, or the machine went off."""
+        self.lab.run(name, f"python {TRAFFIC} {peer} {longest} {count}", timeout=seconds).check()
 
     def judge(self, sender: str, receiver: str, count: int) -> None:
         """Nothing lost, nothing twice, nothing garbled, nothing out of order."""
-        sent = self.lab.run(sender, f"cat /mnt/send-{receiver}.log").check().splitlines()
-        came = self.lab.run(receiver, f"cat /mnt/receive-{sender}.log").check().splitlines()
+        sent = self.lab.run(sender, f"cat /lab/send-{receiver}.log").check().splitlines()
+        came = self.lab.run(receiver, f"cat /lab/receive-{sender}.log").check().splitlines()
         taken = [tuple(map(int, line.split()[1:])) for line in sent if line.startswith("taken")]
         received = [tuple(map(int, line.split()[2:4])) for line in came]
         assert all(line.endswith("True") for line in came), "garbled"

@@ -34,7 +34,7 @@ def linked_since(nodes: Nodes) -> float:
 
 def assert_it_goes_on(nodes: Nodes) -> None:
     nodes.wait_connected(seconds=240)
-    nodes.lab.run_on_all("rm -f /mnt/*.log")
+    nodes.lab.run_on_all("rm -f /lab/*.log")
     exchange(nodes, 5)
     assert_same_key(nodes)
 
@@ -127,11 +127,12 @@ def test_four_machines_one_of_them_with_three_peers_at_once(lab_of: Callable[...
         nodes.wait_for("alice", other, lambda peer: peer["state"] == "connected", 240)
         nodes.wait_for(other, "alice", lambda peer: peer["state"] == "connected", 240)
     with ThreadPoolExecutor(2 * len(others)) as pool:
-        jobs = [pool.submit(nodes.traffic, "alice", "send", other, 0, 20) for other in others]
-        jobs += [pool.submit(nodes.traffic, other, "receive", "alice", 20) for other in others]
+        jobs = [pool.submit(nodes.traffic, "alice", other, 20) for other in others]
+        jobs += [pool.submit(nodes.traffic, other, "alice", 20) for other in others]
         for job in jobs:
             job.result()
     for other in others:
         nodes.judge("alice", other, 20)
+        nodes.judge(other, "alice", 20)
     fingerprints = {peer["key"]["fingerprint"] for peer in nodes.status("alice")["peers"]}
     assert len(fingerprints) == len(others)

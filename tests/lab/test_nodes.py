@@ -15,6 +15,7 @@ from bt_selfsecure.lab.client import LabError
 
 pytestmark = pytest.mark.lab
 
+PAIRS = (("alice", "bob"), ("bob", "alice"))
 HALF = 0.5
 """Of the kills come while messages flow, the others in a start too. An emulated machine starts more slowly than plugs
 are pulled, so these wait."""
@@ -27,20 +28,15 @@ def nodes(lab_of: Callable[..., RunningLab]) -> Nodes:
 
 def exchange(nodes: Nodes, count: int, longest: int = 5000, seconds: float = 900) -> None:
     """`count` messages each way at once, judged."""
-    with ThreadPoolExecutor(4) as pool:
-        jobs = [
-            pool.submit(nodes.traffic, name, *work, longest=longest, seconds=seconds)
-            for name, other in (("alice", "bob"), ("bob", "alice"))
-            for work in (("send", other, 0, count), ("receive", other, count))
-        ]
-        for job in jobs:
+    with ThreadPoolExecutor(2) as pool:
+        for job in [pool.submit(nodes.traffic, *pair, count, longest, seconds) for pair in PAIRS]:
             job.result()
     nodes.judge("alice", "bob", count)
     nodes.judge("bob", "alice", count)
 
 
 def assert_same_key(nodes: Nodes) -> None:
-    fingerprints = {nodes.peer(*pair)["key"]["fingerprint"] for pair in (("alice", "bob"), ("bob", "alice"))}
+    fingerprints = {nodes.peer(*pair)["key"]["fingerprint"] for pair in PAIRS}
     assert len(fingerprints) == 1
 
 
@@ -74,13 +70,8 @@ def test_a_daemon_killed_and_a_plug_pulled_in_the_middle_lose_nothing(nodes: Nod
 def transfer_with(nodes: Nodes, count: int, blows: list[tuple[str, str]], seed: int) -> None:
     """Messages both ways while daemons are killed and plugs pulled, each at a random moment."""
     draw = random.Random(seed)
-    with ThreadPoolExecutor(4) as pool:
-        works = {
-            (name, verb): (verb, other, *numbers)
-            for name, other in (("alice", "bob"), ("bob", "alice"))
-            for verb, numbers in (("send", (0, count)), ("receive", (count,)))
-        }
-        jobs = {key: pool.submit(nodes.traffic, key[0], *work, seconds=1500) for key, work in works.items()}
+    with ThreadPoolExecutor(2) as pool:
+        jobs = {name: pool.submit(nodes.traffic, name, other, count, seconds=1500) for name, other in PAIRS}
         for kind, name in blows:
             if kind == "power" or draw.random() < HALF:
                 nodes.wait_connected(seconds=300)
@@ -91,9 +82,8 @@ def transfer_with(nodes: Nodes, count: int, blows: list[tuple[str, str]], seed: 
                 nodes.start(name)
             else:
                 nodes.power_cycle(name)
-                for key in works:
-                    if key[0] == name and isinstance(jobs[key].exception(), LabError):  # it went with its machine
-                        jobs[key] = pool.submit(nodes.traffic, name, *works[key], seconds=1500)
+                if isinstance(jobs[name].exception(), LabError):  # it went with its machine
+                    jobs[name] = pool.submit(nodes.traffic, name, dict(PAIRS)[name], count, seconds=1500)
         for job in jobs.values():
             job.result()
     nodes.judge("alice", "bob", count)

@@ -12,8 +12,8 @@ from test_nodes import assert_same_key, exchange
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 MESSAGES = 1000
-LONGEST = 1500
-"""Bytes: five frames on l2cap, two on ipsp; with more it would take longer, and show nothing else."""
+LONGEST = 700
+"""Bytes: three frames on l2cap; with more it would take longer, and show nothing else."""
 IMPATIENT = "timeout_ms = 100\nmax_timeout_s = 0.4\n"
 """Where the air is lossy but not crowded, waits that double up to 10 s would take most of the time."""
 DROP = """
