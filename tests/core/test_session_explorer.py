@@ -305,10 +305,10 @@ DEEP_SETTINGS = [
     pytest.param({}, Budget(0, 0, 1), 99, id="crash"),
     pytest.param({"durability": EVERY_W, "W": 2}, Budget(0, 0, 1), 99, id="crash-every-W"),
     pytest.param({"slow": True}, Budget(0, 0, 1), 99, id="crash-slow-disk"),
-    pytest.param({}, Budget(1, 1, 1), 7, id="crash-and-more"),
-    pytest.param({"W": 2}, Budget(1, 0, 2), 6, id="two-crashes"),
-    pytest.param({"durability": EVERY_W, "W": 1}, Budget(1, 0, 2), 6, id="two-crashes-every-1"),
-    pytest.param({"durability": EVERY_W, "W": 2}, Budget(1, 0, 2), 6, id="two-crashes-every-W"),
+    pytest.param({}, Budget(1, 1, 1), 6, id="crash-and-more"),
+    pytest.param({"W": 2}, Budget(1, 0, 2), 5, id="two-crashes"),
+    pytest.param({"durability": EVERY_W, "W": 1}, Budget(1, 0, 2), 5, id="two-crashes-every-1"),
+    pytest.param({"durability": EVERY_W, "W": 2}, Budget(1, 0, 2), 5, id="two-crashes-every-W"),
     pytest.param({"slow": True, "durability": EVERY_W, "W": 2}, Budget(1, 0, 1), 11, id="crash-slow-disk-every-W"),
 ]
 
