@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 GRACE: Final = 10.0
 """Seconds that the end which did not dial leaves the first request to the other."""
 QUIET: Final = 600.0
-"""Seconds within which a line of the log about the same failure is not written again."""
+"""A failure that comes again within so many seconds, and no key between, is not written into the log again."""
 BURST_KINDS: Final = frozenset((Kind.RAND, Kind.RAND_COMPACT))
 _FOR_INITIATOR: Final = frozenset((Kind.ACCEPT, Kind.RESPONSE, Kind.END))
 _ASKING: Final = frozenset((InitiatorState.REQUESTING, InitiatorState.RESTING))
@@ -223,6 +223,7 @@ class Establishing:
             self._end_initiator()
         self._hinted = False
         self.trouble = ""
+        self._said.clear()
         self.retry.reset()
         self._tell({"established": True, "peer": self._name, "reason": ""} | facts)
         return facts
@@ -273,9 +274,10 @@ class Establishing:
     def _say(self, text: str, **fields: Any) -> None:
         """Strangers can cause any of these, and another one with each frame."""
         now = self._clock()
-        if text != self.trouble and text not in self._said:
+        self._said = {said: until for said, until in self._said.items() if until > now}
+        if text not in self._said:
             self._log.warning("%s", text, **fields)
-        self._said = {said: until for said, until in self._said.items() if until > now} | {text: now + QUIET}
+        self._said[text] = now + QUIET
         self.trouble = text
 
     def _rests_on(self, hybrid: bool) -> str:
