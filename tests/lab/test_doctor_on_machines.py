@@ -157,9 +157,8 @@ def test_a_longer_supervision_timeout_in_main_conf_is_well(
 def test_secure_simple_pairing_that_is_off_is_named(
     doctor: Callable[..., Diagnosis], broken: Callable[[str, str], None]
 ) -> None:
-    broken(
-        "btmgmt --index 0 ssp off </dev/null", "btmgmt --index 0 ssp on </dev/null; btmgmt --index 0 sc on </dev/null"
-    )
+    btmgmt = "script -qec 'btmgmt --index 0 {}' /dev/null </dev/null"  # of trixie, it waits for a terminal
+    broken(btmgmt.format("ssp off"), f"{btmgmt.format('ssp on')}; {btmgmt.format('sc on')}")
     assert "Simple Pairing is off" in doctor().checks["Pairing"]["finding"]
 
 
