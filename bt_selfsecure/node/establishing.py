@@ -21,11 +21,13 @@ from typing import Any, Final
 
 from bt_selfsecure.bearers.base import BearerError
 from bt_selfsecure.core.endpoint import Endpoint
+from bt_selfsecure.core.establish import MAX_T_1, EstablishConfig
 from bt_selfsecure.core.events import (
     ActiveAttack,
     Established,
     EstablishFailed,
     Event,
+    Failure,
     FrameRejected,
     Rejection,
     RequestRefused,
@@ -48,8 +50,11 @@ GRACE: Final = 10.0
 QUIET: Final = 600.0
 """A failure that comes again within so many seconds, and no key between, is not written into the log again."""
 BURST_KINDS: Final = frozenset((Kind.RAND, Kind.RAND_COMPACT))
+SLOWEST: Final = 0.1
+"""Seconds from one burst packet to the next: a peer that does not come along gets twice as many each time, to this."""
 _FOR_INITIATOR: Final = frozenset((Kind.ACCEPT, Kind.RESPONSE, Kind.END))
 _ASKING: Final = frozenset((InitiatorState.REQUESTING, InitiatorState.RESTING))
+_TOO_LATE: Final = frozenset((Failure.NO_RESPONSE, Failure.NO_END))
 _IDLE: Final = frozenset((ResponderState.IDLE, ResponderState.ESTABLISHED))
 
 
@@ -76,6 +81,8 @@ class Establishing:
         self._counts, self._log = counts, PeerLog(log, name)
         self._wake = wake
         self._clock = asyncio.get_running_loop().time
+        self._slower = 1
+        """Times the configured interval."""
         self._hinted = False
         self._said: dict[str, float] = {}
         """What the log was told, and until when it is not told again."""
@@ -145,10 +152,15 @@ class Establishing:
             self.failed("the adapter is gone")
         elif not self._responds:
             self._log.info("establishing a key over %s", bearer, event="establishing")
-            config = self._node.establish_config(self._address)
-            self.initiator = Initiator(config, secrets.token_bytes, name=f"{self._name} initiator")
+            self.initiator = Initiator(self._at_its_pace(), secrets.token_bytes, name=f"{self._name} initiator")
             self.initiator.start(self._clock())
         self._wake()
+
+    def _at_its_pace(self) -> EstablishConfig:
+        """As configured, but not faster than the two ends were seen to be. T_1 follows, and goes with the request."""
+        config = self._node.establish_config(self._address)
+        longest = min(SLOWEST, (MAX_T_1 - config.timers.t_2) / config.burst)
+        return replace(config, interval=max(config.interval, min(self._slower * config.interval, longest)))
 
     @property
     def _is_lower(self) -> bool:
@@ -189,6 +201,8 @@ class Establishing:
     def on_event(self, event: Event, endpoint: Endpoint) -> None:
         match event:
             case EstablishFailed() if endpoint is self.initiator:
+                if event.reason in _TOO_LATE:
+                    self._slower *= 2
                 self.failed(event.reason.value + (f": {event.detail}" if event.detail else ""))
             case EstablishFailed():
                 self._counts.failed_establishments += 1

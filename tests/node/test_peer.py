@@ -25,6 +25,7 @@ from node_world import (
     virtual,
 )
 
+from bt_selfsecure.bearers.memory import MemoryLink
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.config import PeerTable
 from bt_selfsecure.node.errors import MessageTooLongError, QueueFullError, UnknownPeerError
@@ -67,6 +68,29 @@ def test_a_thousand_messages_go_each_way(folder: Path, loss: float, durability: 
             assert digest(at_bob) == digest(at_alice) == digest(messages)
             await connected(alice, bob)
             assert await unread(alice) == await unread(bob) == []
+
+    virtual(main())
+
+
+def test_a_peer_that_can_not_keep_up_with_the_burst_is_sent_a_slower_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """40 ms for a packet that comes every 10 ms: a small Pi that has other work, too."""
+    receive = MemoryLink.receive
+
+    async def receive_slowly(link: MemoryLink) -> bytes:
+        data = await receive(link)
+        if link.peer == ADDRESSES["alice"]:
+            await asyncio.sleep(0.04)
+        return data
+
+    monkeypatch.setattr(MemoryLink, "receive", receive_slowly)
+    world = World(folder)
+
+    async def main() -> None:
+        async with world.pair() as (alice, bob):
+            await connected(alice, bob, 300)
+            assert 1 <= peer_of(alice, "bob")["counts"]["failed_establishments"] <= 3
 
     virtual(main())
 
