@@ -137,7 +137,9 @@ class EstablishTable:
     burst: int = key(400, "Packets of the first part of a burst.", between(1, limits.MAX_BURST))
     max_burst: int = key(20_000, "Packets of all parts together.", between(1, limits.MAX_BURST))
     interval_ms: float = key(
-        0.0, "Between two burst packets; 0: 30 ms on le_advert, 10 on l2cap, 5 elsewhere.", between(0, 10_000, " ms")
+        0.0,
+        "Between two burst packets; 0: 30 ms on le_advert, 10 on l2cap, 5 elsewhere. Doubled where that was too fast.",
+        between(0, 10_000, " ms"),
     )
     exchange_shares: bool = key(True, "Mix in X25519, so that the key is at least as strong as the better of the two.")
     renew_after_hours: float = key(720.0, "A new key after this time; 0: never for its age.", between(0, 87_600, " h"))
