@@ -1,6 +1,6 @@
 """Nodes on virtual Pis: what a round costs against a plain echo on the same link, memory, start-up.
 
-A virtual Pi's CPU is emulated, some 70 times slower at Python than the computer it runs on, while its radio keeps the
+A virtual Pi's CPU is emulated, 15 to 25 times slower at Python than the computer it runs on, while its radio keeps the
 air's real slots; no Pi is like that, and what a round costs is told by test_rounds.py. Here it may not get worse.
 """
 
