@@ -14,8 +14,9 @@ from bt_selfsecure.bearers.base import Link
 from bt_selfsecure.core.establish import EstablishConfig, Timers
 from bt_selfsecure.core.frames import Kind, Profile
 from bt_selfsecure.core.initiator import Initiator
+from bt_selfsecure.node.config import address_bytes
 
-OWN = bytes.fromhex(ADDRESSES["mallory"].replace(":", ""))
+OWN = address_bytes(ADDRESSES["mallory"])
 
 
 def request(draw: random.Random) -> bytes:
