@@ -33,7 +33,8 @@ Boot virtual Pis: QEMU machines with Debian's kernel, its real Bluetooth stack
 and bluetoothd, each with a controller on a UART like a Pi's. The controllers
 share one air, which loses what a radio loses. Machines see this computer's
 files, so what is installed here runs there; what they write is gone when they
-stop, but for /var/lib/bluetooth and /var/lib/bt-selfsecure."""
+stop, but for /var/lib/bluetooth and /var/lib/bt-selfsecure. KVM runs them where
+/dev/kvm is and is yours; else their CPU is emulated, and slower than a Pi's."""
 EPILOG = """\
 example, in two terminals:
   bt-selfsecure lab up alice bob --nodes
@@ -113,6 +114,7 @@ def _air_options(parser: ArgumentParser) -> None:
                         "bits")  # fmt: skip
     parser.add_argument("--seed", type=int, default=1, help="of the losses (default 1)")
     parser.add_argument("--memory", type=int, default=256, metavar="MB", help="of each machine (default 256)")
+    parser.add_argument("--emulated", action="store_true", help="no KVM: a CPU that is slower than a Pi's")
 
 
 def _folder(args: Namespace) -> Path:
@@ -158,6 +160,7 @@ async def _in_lab(args: Namespace, names: list[str], work: Callable[[Lab], Await
         sniffers=[name for name, _ in args.sniffer],
         seed=args.seed,
         megabytes=args.memory,
+        emulated=args.emulated,
         nodes=getattr(args, "nodes", False),
         systems=tuple(filter(None, getattr(args, "system", "").split(","))),
         progress=lambda text: print(f"lab: {text}", file=sys.stderr, flush=True),

@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # Sourced inside a virtual Pi when its adapter is up: runs the jobs that the host asks for, until it says off.
 
-(while :; do setsid --ctty bash --login -i </dev/hvc1 >/dev/hvc1 2>&1; sleep 1; done) &
+# With a profile of the lab's: the host's, which this machine sees too, may be long and do anything.
+(while :; do setsid --ctty bash --rcfile /lab/shell.rc -i </dev/hvc1 >/dev/hvc1 2>&1; sleep 1; done) &
 port=$(grep -lx jobs /sys/class/virtio-ports/*/name)
 exec 3<>"/dev/$(basename "$(dirname "$port")")"
 echo ready >&3

@@ -29,7 +29,7 @@ from bt_selfsecure.air.capture import CaptureTap, PcapngWriter, Sniffer
 from bt_selfsecure.air.models import Bernoulli, parse_model
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.lab.kernel import Kernel, kernel, require_tools
-from bt_selfsecure.lab.machine import Machine
+from bt_selfsecure.lab.machine import Machine, Shape
 from bt_selfsecure.lab.radio import DEFAULT_LOSS, Air, Radio, address
 from bt_selfsecure.lab.snapshot import booted
 from bt_selfsecure.lab.system import system as make_system
@@ -44,10 +44,10 @@ class Lab:
     """An asynchronous context manager: inside, the machines are up.
 
     `air` is a loss model's spec; None loses a tenth for everybody. `taps` gives each listener without a machine, by
-    name, the pcapng file of what it hears; those of `sniffers` hand on advertisements with a wrong CRC, too. `nodes`
-    runs a node on each machine, peers of each other. `systems` are Debian releases, one for all machines or one for
-    each, with which each is a computer of its own; with none they see the host's files. Raises `UsageError` for what
-    can't be, `MachineError` where a boot fails.
+    name, the pcapng file of what it hears; those of `sniffers` hand on advertisements with a wrong CRC, too. `emulated`
+    does without KVM where there is one. `nodes` runs a node on each machine, peers of each other. `systems` are Debian
+    releases, one for all machines or one for each, with which each is a computer of its own; with none they see the
+    host's files. Raises `UsageError` for what can't be, `MachineError` where a boot fails.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class Lab:
         sniffers: Collection[str] = (),
         seed: int = 1,
         megabytes: int = 256,
+        emulated: bool = False,
         nodes: bool = False,
         systems: Sequence[str] = (),
         progress: Callable[[str], None] = lambda text: None,
@@ -68,7 +69,8 @@ class Lab:
         self._taps, self._sniffers = dict(taps), sniffers
         if len(str(folder)) > MAX_SOCKET_PATH:
             raise UsageError(f"the path {folder} is too long for a socket in it: name a folder nearer to the root")
-        self._names, self._folder, self._megabytes, self._progress = list(names), folder, megabytes, progress
+        self._names, self._folder, self._progress = list(names), folder, progress
+        self._shape = Shape(megabytes, accelerated=False) if emulated else Shape.fitting(megabytes, progress)
         if len(systems) not in (0, 1, len(names)):
             raise UsageError(f"{len(systems)} systems for {len(names)} machines: name one for all, or one for each")
         self._nodes, self._systems = nodes, list(systems) * (len(names) if len(systems) == 1 else 1)
@@ -93,7 +95,7 @@ class Lab:
             else:
                 # Each machine would compile for itself what is not compiled yet, at every boot.
                 compileall.compile_dir(str(files("bt_selfsecure")), quiet=2)
-                base = await booted(kernel(self._progress), self._megabytes, self._progress)
+                base = await booted(kernel(self._progress), self._shape, self._progress)
                 bases = [base] * len(self._names)
             await self._start(bases)
         except BaseException:
@@ -115,7 +117,7 @@ class Lab:
         await self._radio.start()
         for name, base in zip(self._names, bases, strict=True):
             uart = self._radio.socket(name)
-            self._machines[name] = Machine(name, self._folder / name, base, uart, self._megabytes)
+            self._machines[name] = Machine(name, self._folder / name, base, uart, self._shape)
         self._progress(f"booting {' '.join(self._names)}")
         await _together(self._boot(machine) for machine in self._machines.values())
 

@@ -12,9 +12,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.lab.kernel import Kernel
@@ -40,10 +41,34 @@ NEEDLESS_UNITS: Final = (
 SYSTEMD_OPTIONS: Final = "systemd.firstboot=off systemd.show_status=no systemd.log_color=0 TERM=dumb " + " ".join(
     f"systemd.mask={unit}" for unit in NEEDLESS_UNITS
 )
+KVM: Final = Path("/dev/kvm")
+CPUINFO: Final = Path("/proc/cpuinfo")
+CPU_WITH_KVM: Final = re.compile(r"^flags\s*:.* (vmx|svm)\b", re.MULTILINE)
+"""In `CPUINFO`. Some cloud machines have a /dev/kvm without it, which takes an unchanged kernel hours."""
 
 
 class MachineError(BtSelfSecureError):
     """A machine did not do what was asked; the text ends with its last words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a machine is made of. `accelerated`: by KVM, its programs run on the host's CPU as they are; else QEMU
+    emulates one, which is 15 to 25 times slower at Python."""
+
+    megabytes: int
+    accelerated: bool
+
+    @classmethod
+    def fitting(cls, megabytes: int, progress: Callable[[str], None]) -> Self:
+        """With KVM where this computer has it and lets us; says so where only the permission is missing."""
+        can = CPU_WITH_KVM.search(CPUINFO.read_text()) is not None and KVM.exists()
+        may = os.access(KVM, os.R_OK | os.W_OK)
+        if can and not may:
+            progress(
+                f"emulating the CPU, which is slow: {KVM} is not open to you (sudo adduser $USER kvm; log in anew)"
+            )
+        return cls(megabytes, can and may)
 
 
 class Machine:
@@ -54,9 +79,9 @@ class Machine:
     none of them, and keeps all that it writes.
     """
 
-    def __init__(self, name: str, folder: Path, kernel: Kernel, uart: Path, megabytes: int) -> None:
+    def __init__(self, name: str, folder: Path, kernel: Kernel, uart: Path, shape: Shape) -> None:
         self.name = name
-        self._folder, self._kernel, self._uart, self._megabytes = folder, kernel, uart, megabytes
+        self._folder, self._kernel, self._uart, self._shape = folder, kernel, uart, shape
         self._process: asyncio.subprocess.Process | None = None
         self._numbers = itertools.count(1)
         self._jobs: dict[str, asyncio.Future[int]] = {}
@@ -87,6 +112,7 @@ class Machine:
         (self._folder / "jobs").mkdir(parents=True, exist_ok=True)
         for name in GUEST_FILES:
             (self._folder / name).write_text(files("bt_selfsecure.lab").joinpath(name).read_text())
+        (self._folder / "shell.rc").write_text(f"PS1='\\u@\\h:\\w# '\n{self._preparation()}")
         if self._kernel.state is None:
             await self._launch()
         else:
@@ -170,9 +196,9 @@ class Machine:
         return "\n".join(said.strip().splitlines()[-lines:]) or "(nothing)"
 
     def command(self) -> list[str]:
-        """What starts QEMU. -cpu: the oldest with SSE4.2, so that TCG need not emulate more; norandmaps: TCG keeps what
-        it has translated by address, so a program is translated once and not whenever it starts (for Python, 10 s);
-        hvc0 is the UART, hvc1 the shell; vmgenid has the kernel draw new random numbers where it finds itself in
+        """What starts QEMU. -cpu Nehalem: the oldest with SSE4.2, so that TCG need not emulate more; norandmaps: TCG
+        keeps what it has translated by address, so a program is translated once and not whenever it starts (for Python,
+        10 s); hvc0 is the UART, hvc1 the shell; vmgenid has the kernel draw new random numbers where it finds itself in
         another machine than before."""
         share = "local,security_model=none,multidevs=remap"
         console = "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off norandmaps"
@@ -185,7 +211,8 @@ class Machine:
         # The kernel ends QEMU with us, however we end.
         return [
             *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-name", self.name),
-            *("-M", "q35", "-cpu", "Nehalem", "-accel", "tcg", "-smp", "1", "-m", str(self._megabytes)),
+            *("-M", "q35", "-smp", "1", "-m", str(self._shape.megabytes)),
+            *(("-accel", "kvm", "-cpu", "host") if self._shape.accelerated else ("-accel", "tcg", "-cpu", "Nehalem")),
             *("-display", "none", "-nodefaults", "-monitor", "none", "-no-reboot"),
             *("-kernel", str(self._kernel.image), "-initrd", str(self._kernel.initrd)),
             *("-append", console, "-device", "vmgenid,guid=auto"),

@@ -10,33 +10,44 @@ import asyncio
 import hashlib
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from bt_selfsecure.lab.kernel import Kernel
-from bt_selfsecure.lab.machine import Machine
+from bt_selfsecure.lab.machine import Machine, Shape
+
+UNUSED_DAYS: Final = 30.0
+"""After this a state is removed: each takes 85 MB."""
 
 
-async def booted(kernel: Kernel, megabytes: int, progress: Callable[[str], None]) -> Kernel:
-    """The same kernel with the state of a machine of so much memory that has booted it; kept beside the kernel.
+async def booted(kernel: Kernel, shape: Shape, progress: Callable[[str], None]) -> Kernel:
+    """The same kernel with the state of a machine of that shape that has booted it; kept beside the kernel.
 
     Raises `MachineError` where that machine does not boot.
     """
     qemu = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, check=True).stdout
-    shape = Machine("first", Path("first"), kernel, Path("uart"), megabytes).command()
+    command = Machine("first", Path("first"), kernel, Path("uart"), shape).command()
     home = kernel.image.parent
-    state = home / f"booted-{hashlib.sha256(qemu + repr(shape).encode()).hexdigest()[:12]}"
+    state = home / f"booted-{hashlib.sha256(qemu + repr(command).encode()).hexdigest()[:12]}"
     if not state.exists():
         progress("booting a first machine: the others begin where it has got (once)")
         with tempfile.TemporaryDirectory(prefix="btlab") as place, tempfile.TemporaryDirectory(dir=home) as work:
             folder = Path(place)
             nobody = await asyncio.start_unix_server(lambda reader, writer: None, folder / "uart")
-            machine = Machine("first", folder / "first", kernel, folder / "uart", megabytes)
+            machine = Machine("first", folder / "first", kernel, folder / "uart", shape)
             try:
                 await machine.save(Path(work) / "state")
             finally:
                 await machine.close()
                 nobody.close()
             (Path(work) / "state").rename(state)
+    state.touch()
+    for other in home.glob("booted-*"):  # of another QEMU, mostly: it would never be used again
+        with suppress(FileNotFoundError):  # another lab is at it, too
+            if other.stat().st_mtime < time.time() - UNUSED_DAYS * 86400:
+                other.unlink()
     return replace(kernel, state=state)

@@ -20,6 +20,8 @@ class RunningLab(LabClient):
     def __init__(self, folder: Path, names: tuple[str, ...], options: tuple[str, ...]) -> None:
         super().__init__(folder)
         self.names = names
+        self.shared = {name: folder / name for name in names}
+        """What each machine sees as /lab: to look there costs its slow CPU nothing."""
         self._log = folder.with_suffix(".log")
         command = [sys.executable, "-m", "bt_selfsecure.cli.main", "lab", "up", *names, "--lab", str(folder), *options]
         with self._log.open("wb") as log:

@@ -10,7 +10,7 @@ import pytest
 from bt_selfsecure.air.models import parse_model
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.lab import kernel
+from bt_selfsecure.lab import kernel, machine
 from bt_selfsecure.lab.lab import Lab
 from bt_selfsecure.lab.radio import Air
 
@@ -81,6 +81,29 @@ def test_missing_programs_are_named_with_the_apt_line(monkeypatch: pytest.Monkey
     )
     with pytest.raises(UsageError, match="sudo apt-get install -y qemu-system-x86"):
         kernel.require_tools()
+
+
+@pytest.mark.parametrize(
+    ("flags", "allowed", "accelerated", "said"),
+    [
+        ("fpu vmx ept", True, True, ""),
+        ("fpu svm", True, True, ""),
+        ("fpu svm", False, False, "kvm is not open to you"),
+        ("fpu sse2\nvmx flags\t: vnmi", True, False, ""),
+    ],
+)
+def test_kvm_runs_the_machines_where_the_cpu_has_it_and_we_may(
+    flags: str, allowed: bool, accelerated: bool, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kvm").touch()
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags} clflush\n")
+    monkeypatch.setattr(machine, "KVM", tmp_path / "kvm")
+    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(machine.os, "access", lambda path, mode: allowed)
+    told: list[str] = []
+    assert machine.Shape.fitting(256, told.append) == machine.Shape(256, accelerated)
+    assert said in "".join(told)
+    assert bool(told) == bool(said)
 
 
 def test_a_kernel_packed_in_an_unknown_way_is_booted_as_it_is() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +16,9 @@ import pytest
 from running_lab import RunningLab
 
 from bt_selfsecure.lab.client import LabError
+from bt_selfsecure.lab.kernel import kernel
+from bt_selfsecure.lab.machine import Shape
+from bt_selfsecure.lab.snapshot import booted
 
 pytestmark = pytest.mark.lab
 
@@ -133,6 +139,26 @@ def test_eve_hears_advertisements_at_her_tap_in_a_capture_that_tshark_reads(
     heard = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     assert heard
     assert set(heard) == {"0xffff"}
+
+
+def test_states_of_booted_machines_that_nobody_begins_with_any_more_are_removed(lab: RunningLab) -> None:
+    home = kernel(print).image.parent
+    used = max(home.glob("booted-*"), key=lambda state: state.stat().st_mtime)
+    for name, days in (("booted-test-old", 31), ("booted-test-young", 29)):
+        (home / name).touch()
+        os.utime(home / name, times=(time.time() - days * 86400,) * 2)
+    asyncio.run(booted(kernel(print), Shape.fitting(256, print), print))
+    assert not (home / "booted-test-old").exists()
+    assert used.exists()
+    (home / "booted-test-young").unlink()
+
+
+def test_a_shell_on_a_machine_finds_the_command_and_says_where_it_is(lab: RunningLab) -> None:
+    command = f"{sys.executable} -m bt_selfsecure.cli.main lab shell alice --lab {lab.shared['alice'].parent}"
+    typed = f"(sleep 1; echo type bt-selfsecure; sleep 4) | {command}"
+    said = subprocess.run(typed, shell=True, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert f"bt-selfsecure is {sys.prefix}/bin/bt-selfsecure" in said
+    assert "root@alice:" in said
 
 
 def test_ctrl_c_and_even_kill_9_leave_no_process_and_no_file(lab_of: Callable[..., RunningLab]) -> None:
