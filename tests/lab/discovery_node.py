@@ -1,6 +1,6 @@
 """A node that only discovers peers and keeps its adapter; tests run it on a machine.
 
-discovery_node.py NAME      its state goes to /run/node.json, five times a second;
+discovery_node.py NAME      its state goes to /lab/node.json, five times a second;
                             words written to /run/node.in: pause, resume, scan, power_cycle, stop
 """
 
@@ -19,7 +19,7 @@ from bt_selfsecure.core.frames import Profile
 from bt_selfsecure.node.adapter import AdapterKeeper
 from bt_selfsecure.node.discovery import Discovery
 
-STATE, WORDS = Path("/run/node.json"), Path("/run/node.in")
+STATE, WORDS = Path("/lab/node.json"), Path("/run/node.in")
 
 
 async def main(name: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import pytest
+from lab_nodes import node_status
 from running_lab import RunningLab
 
 from bt_selfsecure.errors import UsageError
@@ -84,7 +85,6 @@ class DebianPis:
         require_systems(releases)
         self.names = tuple(releases)
         self.lab = RunningLab(folder, self.names, ("--system", ",".join(releases), "--memory", "512"))
-        self._folder = folder
         self.lab.set_loss(**dict.fromkeys(self.names, 0.1))
         self.lab.run_on_all(
             f"useradd -m -s /bin/bash -G sudo {USER} && echo '{USER} ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/{USER}\n"
@@ -92,7 +92,7 @@ class DebianPis:
             "printf '[global]\\nno-index = yes\\nfind-links = /lab/wheels\\n' >/etc/pip.conf"
         )
         for name in self.names:
-            shutil.copytree(wheelhouse(name), folder / name / "wheels")
+            shutil.copytree(wheelhouse(name), self.lab.shared[name] / "wheels")
         self.on_all(self.copy_checkout)
 
     def on_all(self, work: Callable[[str], T]) -> list[T]:
@@ -102,7 +102,7 @@ class DebianPis:
 
     def copy_checkout(self, name: str, changes: dict[str, Callable[[str], str]] | None = None) -> None:
         """To the user's home; `changes` makes new text of the named files."""
-        place = self._folder / name / "checkout"
+        place = self.lab.shared[name] / "checkout"
         shutil.rmtree(place, ignore_errors=True)
         for file in checkout_files():
             (place / file).parent.mkdir(parents=True, exist_ok=True)
@@ -139,9 +139,7 @@ class DebianPis:
         return self.lab.run(name, f"systemctl show -P {what} bt-selfsecure.service").check().strip()
 
     def status(self, name: str) -> dict[str, Any]:
-        answer = self.as_user(name, "bt-selfsecure status --json", 120)
-        status: dict[str, Any] = json.loads(answer.out) if answer.out.startswith("{") else {"peers": []}
-        return status
+        return node_status(self.lab, name)
 
     def wait_connected(self, name: str, seconds: float = 300) -> dict[str, Any]:
         """Its only peer, once it is connected. Raises `LabError` with what it was last."""

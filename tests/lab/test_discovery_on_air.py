@@ -12,8 +12,6 @@ from typing import Any
 import pytest
 from running_lab import RunningLab
 
-from bt_selfsecure.lab.client import LabError
-
 pytest.importorskip(
     "bluezero", reason="apt install python3-dbus python3-gi; pip install bluezero; a venv that sees both"
 )
@@ -36,14 +34,14 @@ class DiscoveryNode:
         self.address = lab.address(machine)
         lab.run(
             machine,
-            f"{END}; rm -f /run/node.json; {environment} PYTHONDONTWRITEBYTECODE=1 setsid {sys.executable} {PROGRAM} "
+            f"{END}; rm -f /lab/node.json; {environment} PYTHONDONTWRITEBYTECODE=1 setsid {sys.executable} {PROGRAM} "
             f"{machine} </dev/null >/run/lab/node.log 2>&1 & echo $! >/run/node.pid",
         ).check()
         self.until(lambda state: True)
 
     @property
     def state(self) -> State:
-        state: State = json.loads(self.lab.run(self.machine, "cat /run/node.json").check())
+        state: State = json.loads((self.lab.shared[self.machine] / "node.json").read_text())
         return state
 
     @property
@@ -63,7 +61,7 @@ class DiscoveryNode:
         while time.monotonic() < end:
             try:
                 state = self.state
-            except LabError:  # not there yet
+            except FileNotFoundError:  # not there yet
                 time.sleep(0.2)
                 continue
             if holds(state):

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.long]
 MESSAGES = 1000
 LONGEST = 700
 """Bytes: three frames on l2cap; with more it would take longer, and show nothing else."""
-IMPATIENT = "timeout_ms = 100\nmax_timeout_s = 0.4\n"
+IMPATIENT = "timeout_ms = 100\nmax_timeout_s = 0.2\n"
 """Where the air is lossy but not crowded, waits that double up to 10 s would take most of the time."""
 DROP = """
 modprobe sch_netem

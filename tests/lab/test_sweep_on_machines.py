@@ -94,7 +94,7 @@ def sweep(lab: RunningLab) -> None:
 
 
 def wait_for_runs(lab: RunningLab, count: int, seconds: float = 1200) -> None:
-    question = f"python -c '{COUNT}'"
+    question = f"/usr/bin/python3 -ISE -c '{COUNT}'"
     until = time.monotonic() + seconds
     while int(lab.run("alice", question).out or 0) < count:
         assert time.monotonic() < until, f"not {count} runs in {seconds} s"

@@ -1,6 +1,8 @@
 """Numbered messages both ways through a node's local API, by a program that survives its node and its machine.
 
     traffic.py PEER LONGEST COUNT       sends messages 0 to COUNT - 1, each durably; receives until as many have come
+    traffic.py PEER LONGEST             sends, with pauses, until the file /lab/enough is there, and says which was the
+                                        last; receives until the last has come
 
 Every tenth message is LONGEST bytes long, the others 20.
 
@@ -13,9 +15,13 @@ the others at most once.
 from __future__ import annotations
 
 import hashlib
+import itertools
+import os
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+import traceback
+from collections.abc import Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from bt_selfsecure.errors import BtSelfSecureError
@@ -25,6 +31,9 @@ from bt_selfsecure.node.config import SOCKET
 PORT = 5
 SHARED = Path("/lab")
 PAUSE = 0.3
+THINK = 0.1
+"""Seconds between messages where they go on until it is enough, so that machines do other things too."""
+LAST = b"last"
 
 
 class Log:
@@ -43,34 +52,53 @@ def body(number: int, attempt: int, longest: int) -> bytes:
     return (head + hashlib.shake_128(head).digest(longest))[: 20 if number % 10 else longest]
 
 
-def send(peer: str, longest: int, count: int) -> None:
+def numbers(begin: int, count: int | None) -> Iterator[int]:
+    number = begin
+    while number != count and not (count is None and (SHARED / "enough").exists()):
+        yield number
+        number += 1
+        if count is None:
+            time.sleep(THINK)
+
+
+def send(peer: str, longest: int, count: int | None) -> None:
     client, log = NodeClient(SOCKET), Log(SHARED / f"send-{peer}.log")
-    taken = {int(line.split()[1]) for line in log.lines if line.startswith("taken")}
+    taken = sum(line.startswith("taken") for line in log.lines)
     attempts = {int(line.split()[1]): int(line.split()[2]) for line in log.lines if line.startswith("try")}
-    for number in range(count):
-        while number not in taken:
-            attempt = attempts[number] = attempts.get(number, -1) + 1
+
+    def is_taken(message: bytes) -> bool:
+        try:
+            client.send(peer, message, port=PORT)
+        except ApiError as error:
+            if error.status not in (429, 503):
+                raise
+        except BtSelfSecureError:
+            pass
+        else:
+            return True
+        time.sleep(PAUSE)
+        return False
+
+    for number in numbers(taken, count):
+        for attempt in itertools.count(attempts.get(number, -1) + 1):
             log.add(f"try {number} {attempt}")
-            try:
-                client.send(peer, body(number, attempt, longest), port=PORT)
-            except ApiError as error:
-                if error.status not in (429, 503):
-                    raise
-                time.sleep(PAUSE)
-            except BtSelfSecureError:
-                time.sleep(PAUSE)
-            else:
+            if is_taken(body(number, attempt, longest)):
                 log.add(f"taken {number} {attempt}")
-                taken.add(number)
+                break
+    while count is None and not is_taken(LAST):
+        pass
 
 
-def receive(peer: str, longest: int, count: int) -> None:
+def receive(peer: str, longest: int, count: int | None) -> None:
     client, log = NodeClient(SOCKET), Log(SHARED / f"receive-{peer}.log")
     came = {int(line.split()[2]) for line in log.lines}
     newest = max((int(line.split()[1]) for line in log.lines), default=0)
-    while len(came) < count:
+    while count is None or len(came) < count:
         try:
             for message in client.receive(peer=peer, port=PORT, follow=True):
+                if message.message == LAST:
+                    client.acknowledge(message.id)
+                    return
                 number, attempt = map(int, message.message.split(b" ", 2)[:2])
                 whole = message.message == body(number, attempt, longest)
                 if message.id > newest:  # else it was written before, and the acknowledgement lost
@@ -78,16 +106,19 @@ def receive(peer: str, longest: int, count: int) -> None:
                     newest = message.id
                     came.add(number)
                 client.acknowledge(message.id)
-                if len(came) >= count:
+                if count is not None and len(came) >= count:
                     break
         except BtSelfSecureError:
             time.sleep(PAUSE)
 
 
-def main(peer: str, longest: str, count: str) -> None:
+def main(peer: str, longest: str, count: str = "") -> None:
     with ThreadPoolExecutor(2) as pool:
-        for work in [pool.submit(way, peer, int(longest), int(count)) for way in (send, receive)]:
-            work.result()
+        works = [pool.submit(way, peer, int(longest), int(count) if count else None) for way in (send, receive)]
+        for work in wait(works, return_when=FIRST_EXCEPTION).done:
+            if error := work.exception():
+                traceback.print_exception(error)
+                os._exit(1)  # or the other one would be waited for
 
 
 if __name__ == "__main__":
