@@ -69,6 +69,13 @@ class RadioAdvertiser(LegacyAdvertiser):  # type: ignore[misc]
         interval = self.advertising_interval_min * SLOT + self.controller.random.uniform(0, ADVERTISING_DELAY)
         self.timer_handle = asyncio.get_running_loop().call_later(interval, self._on_timer_fired)
 
+    def catch_up(self) -> None:
+        """Hold the event that is overdue, where the computer was too busy to hold it in time."""
+        next_event, now = self.timer_handle, asyncio.get_running_loop().time()
+        if isinstance(next_event, asyncio.TimerHandle) and next_event.when() <= now:
+            next_event.cancel()
+            self._on_timer_fired()
+
     def send_advertising_data(self) -> None:
         kinds = hci.HCI_LE_Set_Advertising_Parameters_Command.AdvertisingType
         packets = {kinds.ADV_NONCONN_IND: ll.AdvNonConnInd, kinds.ADV_SCAN_IND: AdvScanInd}
@@ -129,6 +136,11 @@ class RadioController(Controller):  # type: ignore[misc]
     def on_hci_write_secure_connections_host_support_command(self, _command: Any) -> Any:
         """Bumble's host sends it to every controller; nothing here is encrypted, so it changes nothing."""
         return hci.HCI_StatusReturnParameters(hci.HCI_ErrorCode.SUCCESS)
+
+    def on_hci_command_packet(self, command: Any) -> None:
+        """asyncio reads before it looks at its timers: new data would take the place of what should be on the air."""
+        self.le_legacy_advertiser.catch_up()
+        super().on_hci_command_packet(command)
 
     def on_hci_acl_data_packet(self, packet: Any) -> None:
         """Bumble's reports the packet completed at once; here the link does it when the packet has left."""

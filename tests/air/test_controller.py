@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,23 @@ def test_advertising_goes_on_at_its_interval_and_is_reported_once_each_as_what_i
     reported = run_virtual(main())
     assert set(reported) == {event}
     assert reported[event] == pytest.approx(100, abs=3)
+
+
+def test_data_that_were_due_are_on_the_air_before_new_ones_however_busy_the_computer_is() -> None:
+    async def main() -> list[bytes]:
+        alice, bob = await two_devices()
+        heard: list[bytes] = []
+        bob.host.on("advertising_report", lambda report: heard.append(report.data))
+        await bob.start_scanning(legacy=True, active=False)
+        await advertise(alice, Kinds.ADV_NONCONN_IND, 32)
+        await asyncio.sleep(0.005)
+        for number in range(5):
+            await alice.send_sync_command(hci.HCI_LE_Set_Advertising_Data_Command(bytes([number])))
+            time.sleep(0.035)  # no await: the controller in the same loop can't do anything
+        await alice.send_sync_command(hci.HCI_LE_Set_Advertising_Enable_Command(0))
+        return heard
+
+    assert [data for data in asyncio.run(main()) if len(data) == 1] == [bytes([number]) for number in range(5)]
 
 
 def test_a_scanner_that_is_off_hears_nothing() -> None:
