@@ -15,6 +15,9 @@ lab_packages=(
   depmod=kmod mke2fs=e2fsprogs ip=iproute2 tc=iproute2 ping=iputils-ping zstd dbus.py=python3-dbus gi.py=python3-gi
   cairo.py=python3-cairo
 )
+# What compiles the kernel with which they are fast where there is no KVM (bt_selfsecure/lab/uml.py).
+# shellcheck disable=SC2034
+kernel_packages=(gcc make flex bison bc xz=xz-utils /usr/include/stdio.h=libc6-dev)
 
 # What the caller may have set that would lead python or pip astray.
 unset PYTHONHOME PYTHONPATH PIP_USER PIP_TARGET PIP_PREFIX
@@ -64,12 +67,13 @@ apt_install() {
 has_venv() { "$python" -I -c 'import ensurepip, venv' 2>/dev/null; }
 
 # Names the Debian packages of those things that are not there. A thing is COMMAND, COMMAND=PACKAGE (where they are not
-# called alike) or MODULE.py=PACKAGE.
+# called alike), MODULE.py=PACKAGE or /FILE=PACKAGE.
 absent() {
   local thing name
   for thing in "$@"; do
     name=${thing%%=*}
     case $name in
+      /*) [ -e "$name" ] ;;
       *.py) "$python" -I -c "import ${name%.py}" 2>/dev/null ;;
       *) PATH=$PATH:/usr/sbin:/sbin command -v "$name" >/dev/null ;;
     esac || echo "${thing#*=}"

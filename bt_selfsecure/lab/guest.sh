@@ -8,19 +8,20 @@ say() { echo "lab: $(cut -d' ' -f1 /proc/uptime) s: $*"; }
 
 name=$1
 export LAB_MACHINE=$name
+# shellcheck disable=SC1091  # it is written when the machine starts
+. /lab/devices.sh
 
 mount -t tmpfs -o mode=755 tmpfs /run
-mkdir -p /run/dbus /run/lab /run/lock /dev/pts /dev/shm "/lib/modules/$(uname -r)"
+mkdir -p /run/dbus /run/lab /run/lock /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /dev/shm
 mount -t debugfs debugfs /sys/kernel/debug
-mount -t 9p -o trans=virtio,version=9p2000.L,ro,msize=1048576,cache=loose modules "/lib/modules/$(uname -r)"
 hostname "$name"
 echo "127.0.0.1 localhost $name" >/etc/hosts
 ip link set lo up
 
 # What a Pi keeps on its card: this survives `lab kill`. What the host was given it has: barriers would add nothing.
-mount -t ext4 -o barrier=0 /dev/vda /mnt
+mount -t ext4 -o barrier=0 "$DISK" /mnt
 for place in bluetooth bt-selfsecure; do
   mkdir -p "/mnt/$place" "/var/lib/$place"
   mount --bind "/mnt/$place" "/var/lib/$place"
@@ -35,8 +36,8 @@ sed -i 's/^#\?JustWorksRepairing.*/JustWorksRepairing = always/' /etc/bluetooth/
 mkfifo /run/lab/never
 exec {never}<>/run/lab/never
 nap() { ((SECONDS < 60)) && { read -rt 0.3 -u "$never" || true; }; }
-if [ -c /dev/hvc0 ]; then
-  btattach -B /dev/hvc0 -P h4 >/run/lab/btattach.log 2>&1 &
+if [ -c "$UART" ]; then
+  btattach -B "$UART" -P h4 >/run/lab/btattach.log 2>&1 &
   until [ -e /sys/class/bluetooth/hci0 ]; do nap || break; done
   /usr/libexec/bluetooth/bluetoothd --nodetach --experimental >/run/lab/bluetoothd.log 2>&1 &
   until [[ $(hciconfig hci0 2>&1) = *"UP RUNNING"* ]]; do nap || break; done

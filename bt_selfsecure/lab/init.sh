@@ -28,6 +28,9 @@ $busybox mkdir /changes/upper /changes/work
 $busybox mount -t 9p -o $shared,ro,msize=1048576,cache=loose root /lower
 $busybox mount -t overlay -o lowerdir=/lower,upperdir=/changes/upper,workdir=/changes/work overlay /new
 $busybox mkdir -p /new/lab
+modules=/new/lib/modules/$($busybox uname -r)
+$busybox mkdir -p "$modules"
+$busybox mount -t 9p -o $shared,ro,msize=1048576,cache=loose modules "$modules"
 $busybox mount -t 9p -o $shared,rw,msize=131072,cache=none lab /new/lab
 for mount in proc sys dev; do $busybox mount --move /$mount /new/$mount; done
 exec $busybox switch_root /new /bin/bash /lab/guest.sh "$name"

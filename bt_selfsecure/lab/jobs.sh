@@ -1,10 +1,12 @@
 # shellcheck shell=bash
 # Sourced inside a virtual Pi when its adapter is up: runs the jobs that the host asks for, until it says off.
 
+# shellcheck disable=SC1091  # it is written when the machine starts
+. /lab/devices.sh
 # With a profile of the lab's: the host's, which this machine sees too, may be long and do anything.
-(while :; do setsid --ctty bash --rcfile /lab/shell.rc -i </dev/hvc1 >/dev/hvc1 2>&1; sleep 1; done) &
-port=$(grep -lx jobs /sys/class/virtio-ports/*/name)
-exec 3<>"/dev/$(basename "$(dirname "$port")")"
+(while :; do setsid --ctty bash --rcfile /lab/shell.rc -i <"$SHELL_LINE" >"$SHELL_LINE" 2>&1; sleep 1; done) &
+exec 3<>"$JOBS"
+[ ! -t 3 ] || stty raw -echo <&3
 echo ready >&3
 
 job() {

@@ -15,7 +15,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -30,7 +30,6 @@ the socket is killed ("list_del corruption" in hci_chan_del), and Bluetooth work
 BUSYBOX: Final = "busybox-static"
 """The initial RAM disk's shell; not installed, because it excludes the busybox that many systems have."""
 TOOLS: Final = {
-    "qemu-system-x86_64": "qemu-system-x86",
     "btattach": "bluez",
     "hciconfig": "bluez",
     "dbus-daemon": "dbus",
@@ -44,6 +43,7 @@ TOOLS: Final = {
     "dpkg-deb": "dpkg",
 }
 """Programs that the lab needs, on the host and (it sees the host's files) in the machines; each with its package."""
+QEMU: Final = {"qemu-system-x86_64": "qemu-system-x86"}
 EARLY_MODULES: Final = (
     *("virtio_pci", "virtio_console", "virtio_blk", "9pnet_virtio", "9p", "overlay", "ext4"),
     # The crypto first, in the order of need: nobody loads what is missing on the RAM disk, and without a random number
@@ -57,24 +57,29 @@ INIT: Final = "init.sh"
 
 @dataclass(frozen=True)
 class Kernel:
-    """Files that QEMU boots a machine from."""
+    """Files that a machine boots from."""
 
     image: Path
-    initrd: Path
     modules: Path
     """The folder that is /lib/modules/VERSION inside."""
+    initrd: Path | None = None
+    """None where the image is a program (uml.py)."""
     disk: Path | None = None
     """Image of a disk with a whole system; None where machines see the host's files instead."""
     state: Path | None = None
     """Of a machine that has booted the kernel: others begin there."""
 
 
-def require_tools() -> None:
-    """Raises `UsageError` with the apt line where programs are missing."""
+def require_tools(tools: Mapping[str, str], who: str = "the lab") -> None:
+    """Raises `UsageError` with the apt line where programs, or files with a whole path, are missing."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-    missing = sorted({package for tool, package in TOOLS.items() if shutil.which(tool, path=path) is None})
+
+    def is_there(tool: str) -> bool:
+        return Path(tool).exists() if tool.startswith("/") else shutil.which(tool, path=path) is not None
+
+    missing = sorted({package for tool, package in tools.items() if not is_there(tool)})
     if missing:
-        raise UsageError(f"the lab needs {', '.join(missing)}: sudo apt-get install -y {' '.join(missing)}")
+        raise UsageError(f"{who} needs {', '.join(missing)}: sudo apt-get install -y {' '.join(missing)}")
 
 
 def cache_directory() -> Path:
@@ -87,37 +92,43 @@ def kernel(progress: Callable[[str], None]) -> Kernel:
 
     Raises `UsageError` where it can't be had, with the remedy.
     """
-    package = _package(PACKAGE)
+    package, _ = newest_sound(PACKAGE)
     init = Path(__file__).with_name(INIT).read_text()
     recipe = hashlib.sha256(repr((EARLY_MODULES, init)).encode()).hexdigest()[:12]
     home = cache_directory() / f"{package}-{recipe}"
     if not home.exists():
         progress(f"fetching {package} (once; some 70 MB to download, 400 MB on disk)")
-        home.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=home.parent) as work:
-            made = _make(Path(work), package)
-            try:
-                made.rename(home)
-            except OSError:  # another lab made the same one meanwhile
-                if not home.exists():
-                    raise
+        make_once(home, lambda work: _make(work, package))
     modules = next((home / "lib/modules").iterdir())
-    return Kernel(home / "vmlinux", home / "initrd", modules)
+    return Kernel(home / "vmlinux", modules, home / "initrd")
 
 
-def _package(metapackage: str) -> str:
-    """The kernel's package that the newest version depends on which is not `FAULTY`; the newest if all are."""
-    known = _run(["apt-cache", "madison", metapackage], f"apt knows no {metapackage}")
+def make_once(home: Path, make: Callable[[Path], Path]) -> None:
+    """What `make` leaves in the folder that it returns, within the one that it is given, becomes `home`."""
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=home.parent) as work:
+        made = make(Path(work))
+        try:
+            made.rename(home)
+        except OSError:  # another lab made the same one meanwhile
+            if not home.exists():
+                raise
+
+
+def newest_sound(metapackage: str) -> tuple[str, str]:
+    """The kernel's package that this one's newest version depends on which is not `FAULTY` (the newest if all are), and
+    that version. Raises `UsageError` where apt knows none."""
+    known = run_tool(["apt-cache", "madison", metapackage], f"apt knows no {metapackage}")
     versions = [line.split("|")[1].strip() for line in known.splitlines() if line.count("|") == 2]
     sound = [version for version in versions if not version.startswith(FAULTY)]
     wanted = "=".join([metapackage, *(sound or versions)[:1]])
-    answer = _run(["apt-cache", "depends", wanted], f"apt knows no {wanted}")
-    found = re.search(r"Depends: (linux-image-\S+)", answer)
-    if found is None:
+    answer = run_tool(["apt-cache", "depends", wanted], f"apt knows no {wanted}")
+    found = re.search(r"Depends: (linux-(?:image|source)-\S+)", answer)
+    if not versions or found is None:
         raise UsageError(
             f"apt knows no {metapackage}: run sudo apt-get update first (the lab runs on Debian for amd64)"
         )
-    return found[1]
+    return found[1], (sound or versions)[0]
 
 
 def _make(work: Path, package: str) -> Path:
@@ -131,16 +142,19 @@ def _make(work: Path, package: str) -> Path:
 def make_boot_files(made: Path, busybox: Path, modules: Sequence[str], init: str) -> None:
     """vmlinux and initrd, from boot/ and lib/modules/ in `made`; `init` is the RAM disk's script, a file of ours."""
     version = next((made / "lib/modules").iterdir()).name
-    _run(["depmod", "-b", str(made), version], "depmod failed")
+    run_tool(["depmod", "-b", str(made), version], "depmod failed")
     (made / "vmlinux").write_bytes(_elf_image((made / f"boot/vmlinuz-{version}").read_bytes()))
     _make_initrd(made, version, busybox, modules, init)
 
 
 def unpack(work: Path, package: str) -> Path:
-    """A Debian package's files, without installing it: no root is needed, and nothing on this system changes."""
-    _run(["apt-get", "download", package], f"{package} can't be downloaded: run sudo apt-get update first", cwd=work)
-    made = work / package.split("-")[0]
-    _run(["dpkg-deb", "-x", str(next(work.glob(f"{package}_*.deb"))), str(made)], f"{package} can't be unpacked")
+    """The files of a Debian package (or of a version of it, after "="), without installing it: no root is needed, and
+    nothing on this system changes."""
+    run_tool(
+        ["apt-get", "download", package], f"{package} can't be downloaded: run sudo apt-get update first", cwd=work
+    )
+    made, archive = work / package.split("-")[0], next(work.glob(f"{package.split('=')[0]}_*.deb"))
+    run_tool(["dpkg-deb", "-x", str(archive), str(made)], f"{package} can't be unpacked")
     return made
 
 
@@ -177,7 +191,7 @@ def _make_initrd(made: Path, version: str, busybox: Path, modules: Sequence[str]
     order: list[str] = []
     for module in modules:
         command = ["modprobe", "-d", str(made), "-S", version, "--show-depends", module]
-        for line in _run(command, f"the kernel has no module {module}").splitlines():
+        for line in run_tool(command, f"the kernel has no module {module}").splitlines():
             if line.startswith("insmod"):
                 _add_module(Path(line.split()[1]), tree / "modules", order)
     (tree / "modules/order").write_text("\n".join(order))
@@ -197,7 +211,8 @@ def _add_module(path: Path, folder: Path, order: list[str]) -> None:
         order.append(name)
 
 
-def _run(command: Sequence[str], otherwise: str, cwd: Path | None = None) -> str:
+def run_tool(command: Sequence[str], otherwise: str, cwd: Path | None = None) -> str:
+    """What it wrote. Raises `UsageError` that begins with `otherwise` and ends with the program's last line."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     done = subprocess.run(
         command, cwd=cwd, capture_output=True, text=True, check=False, env={**os.environ, "PATH": path, "LC_ALL": "C"}

@@ -21,6 +21,7 @@ import shutil
 import socket
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, Self
@@ -28,9 +29,11 @@ from typing import Any, Final, Self
 from bt_selfsecure.air.capture import CaptureTap, PcapngWriter, Sniffer
 from bt_selfsecure.air.models import Bernoulli, parse_model
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
-from bt_selfsecure.lab.kernel import Kernel, kernel, require_tools
-from bt_selfsecure.lab.machine import Machine, Shape
+from bt_selfsecure.lab import uml
+from bt_selfsecure.lab.kernel import QEMU, TOOLS, Kernel, kernel, require_tools
+from bt_selfsecure.lab.machine import Machine
 from bt_selfsecure.lab.radio import DEFAULT_LOSS, Air, Radio, address
+from bt_selfsecure.lab.runner import Runner, best_runner
 from bt_selfsecure.lab.snapshot import booted
 from bt_selfsecure.lab.system import system as make_system
 
@@ -44,10 +47,10 @@ class Lab:
     """An asynchronous context manager: inside, the machines are up.
 
     `air` is a loss model's spec; None loses a tenth for everybody. `taps` gives each listener without a machine, by
-    name, the pcapng file of what it hears; those of `sniffers` hand on advertisements with a wrong CRC, too. `emulated`
-    does without KVM where there is one. `nodes` runs a node on each machine, peers of each other. `systems` are Debian
-    releases, one for all machines or one for each, with which each is a computer of its own; with none they see the
-    host's files. Raises `UsageError` for what can't be, `MachineError` where a boot fails.
+    name, the pcapng file of what it hears; those of `sniffers` hand on advertisements with a wrong CRC, too. `runner`
+    is the best that is here unless one is named. `nodes` runs a node on each machine, peers of each other. `systems`
+    are Debian releases, one for all machines or one for each, with which each is a computer of its own; with none they
+    see the host's files. Raises `UsageError` for what can't be, `MachineError` where a boot fails.
     """
 
     def __init__(
@@ -60,7 +63,7 @@ class Lab:
         sniffers: Collection[str] = (),
         seed: int = 1,
         megabytes: int = 256,
-        emulated: bool = False,
+        runner: Runner | None = None,
         nodes: bool = False,
         systems: Sequence[str] = (),
         progress: Callable[[str], None] = lambda text: None,
@@ -70,7 +73,7 @@ class Lab:
         if len(str(folder)) > MAX_SOCKET_PATH:
             raise UsageError(f"the path {folder} is too long for a socket in it: name a folder nearer to the root")
         self._names, self._folder, self._progress = list(names), folder, progress
-        self._shape = Shape(megabytes, accelerated=False) if emulated else Shape.fitting(megabytes, progress)
+        self._megabytes, self._runner = megabytes, runner
         if len(systems) not in (0, 1, len(names)):
             raise UsageError(f"{len(systems)} systems for {len(names)} machines: name one for all, or one for each")
         self._nodes, self._systems = nodes, list(systems) * (len(names) if len(systems) == 1 else 1)
@@ -87,17 +90,11 @@ class Lab:
         """Set when somebody asked for the end."""
 
     async def __aenter__(self) -> Self:
-        require_tools()
+        require_tools(TOOLS)
         _take(self._folder)
         try:
-            if self._systems:
-                bases = [make_system(release, self._progress) for release in self._systems]
-            else:
-                # Each machine would compile for itself what is not compiled yet, at every boot.
-                compileall.compile_dir(str(files("bt_selfsecure")), quiet=2)
-                base = await booted(kernel(self._progress), self._shape, self._progress)
-                bases = [base] * len(self._names)
-            await self._start(bases)
+            runner = self._runner or best_runner(self._progress)
+            await self._start(await self._bases(runner), runner)
         except BaseException:
             await self._close()
             raise
@@ -106,7 +103,20 @@ class Lab:
     async def __aexit__(self, *_: object) -> None:
         await self._close()
 
-    async def _start(self, bases: Sequence[Kernel]) -> None:
+    async def _bases(self, runner: Runner) -> list[Kernel]:
+        """What each machine boots from."""
+        program = uml.compile_kernel(self._progress, newest=False) if runner is Runner.UML else None
+        if not program:
+            require_tools(QEMU)
+        if self._systems:
+            systems = [make_system(release, self._progress) for release in self._systems]
+            return [replace(program, disk=base.disk) if program else base for base in systems]
+        # Each machine would compile for itself what is not compiled yet, at every boot.
+        compileall.compile_dir(str(files("bt_selfsecure")), quiet=2)
+        base = program or await booted(kernel(self._progress), self._megabytes, runner, self._progress)
+        return [base] * len(self._names)
+
+    async def _start(self, bases: Sequence[Kernel], runner: Runner) -> None:
         self._server = await asyncio.start_unix_server(self._serve, self._folder / "control")
         self._writers = [PcapngWriter(path) for path in self._taps.values()]
         taps = {
@@ -117,7 +127,7 @@ class Lab:
         await self._radio.start()
         for name, base in zip(self._names, bases, strict=True):
             uart = self._radio.socket(name)
-            self._machines[name] = Machine(name, self._folder / name, base, uart, self._shape)
+            self._machines[name] = Machine(name, self._folder / name, base, uart, self._megabytes, runner)
         self._progress(f"booting {' '.join(self._names)}")
         await _together(self._boot(machine) for machine in self._machines.values())
 

@@ -1,4 +1,4 @@
-"""One virtual Pi: a QEMU machine without an own disk image of the system, and the jobs that run on it."""
+"""One virtual Pi, whatever runs it (runner.py), and the jobs that run on it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ import os
 import re
 import shlex
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from bt_selfsecure.errors import BtSelfSecureError
+from bt_selfsecure.lab import qemu, uml
 from bt_selfsecure.lab.kernel import Kernel
+from bt_selfsecure.lab.runner import Runner
 
 DISK_MEGABYTES: Final = 64
 """What the machine may keep: link keys and the node's state."""
@@ -30,45 +34,12 @@ STOP_SECONDS: Final = 90.0
 """Then the plug is pulled. A machine without systemd takes one."""
 POLL_SECONDS: Final = 0.05
 STAGES: Final = ("connected", "booted", "ready")
-GUEST_FILES: Final = ("guest.sh", "jobs.sh", "lab-uart.service", "lab-jobs.service")
-"""What runs inside: the first without systemd, the last two with it."""
-NEEDLESS_UNITS: Final = (
-    *("serial-getty@hvc0.service", "serial-getty@ttyS0.service", "systemd-binfmt.service", "e2scrub_reap.service"),
-    *("dev-hugepages.mount", "sys-kernel-tracing.mount", "proc-sys-fs-binfmt_misc.automount", "apt-daily.timer"),
-    *("apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "fstrim.timer"),
-)
-"""They would take half of the boot's time; the first would take the UART."""
-SYSTEMD_OPTIONS: Final = "systemd.firstboot=off systemd.show_status=no systemd.log_color=0 TERM=dumb " + " ".join(
-    f"systemd.mask={unit}" for unit in NEEDLESS_UNITS
-)
-KVM: Final = Path("/dev/kvm")
-CPUINFO: Final = Path("/proc/cpuinfo")
-CPU_WITH_KVM: Final = re.compile(r"^flags\s*:.* (vmx|svm)\b", re.MULTILINE)
-"""In `CPUINFO`. Some cloud machines have a /dev/kvm without it, which takes an unchanged kernel hours."""
+GUEST_FILES: Final = ("guest.sh", "jobs.sh", "units.sh", "lab-uart.service", "lab-jobs.service")
+"""What runs inside: the first without systemd, the last three with it."""
 
 
 class MachineError(BtSelfSecureError):
     """A machine did not do what was asked; the text ends with its last words."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """What a machine is made of. `accelerated`: by KVM, its programs run on the host's CPU as they are; else QEMU
-    emulates one, which is 15 to 25 times slower at Python."""
-
-    megabytes: int
-    accelerated: bool
-
-    @classmethod
-    def fitting(cls, megabytes: int, progress: Callable[[str], None]) -> Self:
-        """With KVM where this computer has it and lets us; says so where only the permission is missing."""
-        can = CPU_WITH_KVM.search(CPUINFO.read_text()) is not None and KVM.exists()
-        may = os.access(KVM, os.R_OK | os.W_OK)
-        if can and not may:
-            progress(
-                f"emulating the CPU, which is slow: {KVM} is not open to you (sudo adduser $USER kvm; log in anew)"
-            )
-        return cls(megabytes, can and may)
 
 
 class Machine:
@@ -79,9 +50,9 @@ class Machine:
     none of them, and keeps all that it writes.
     """
 
-    def __init__(self, name: str, folder: Path, kernel: Kernel, uart: Path, shape: Shape) -> None:
+    def __init__(self, name: str, folder: Path, kernel: Kernel, uart: Path, megabytes: int, runner: Runner) -> None:
         self.name = name
-        self._folder, self._kernel, self._uart, self._shape = folder, kernel, uart, shape
+        self._folder, self._kernel, self._uart, self._megabytes, self._runner = folder, kernel, uart, megabytes, runner
         self._process: asyncio.subprocess.Process | None = None
         self._numbers = itertools.count(1)
         self._jobs: dict[str, asyncio.Future[int]] = {}
@@ -90,6 +61,7 @@ class Machine:
         adapter."""
         self._orders: asyncio.StreamWriter | None = None
         self._server: asyncio.Server | None = None
+        self._shell: asyncio.Task[None] | None = None
 
     @property
     def is_running(self) -> bool:
@@ -112,6 +84,7 @@ class Machine:
         (self._folder / "jobs").mkdir(parents=True, exist_ok=True)
         for name in GUEST_FILES:
             (self._folder / name).write_text(files("bt_selfsecure.lab").joinpath(name).read_text())
+        (self._folder / "devices.sh").write_text(uml.DEVICES if self._runner is Runner.UML else qemu.DEVICES)
         (self._folder / "shell.rc").write_text(f"PS1='\\u@\\h:\\w# '\n{self._preparation()}")
         if self._kernel.state is None:
             await self._launch()
@@ -139,7 +112,8 @@ class Machine:
     async def kill(self) -> None:
         """Pull the plug."""
         if self.is_running and self._process:
-            self._process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
             await self._process.wait()
         self._fail_jobs()
 
@@ -188,45 +162,19 @@ class Machine:
             self._jobs.pop(job, None)
 
     def last_words(self, lines: int = 15) -> str:
-        """The end of its console and of what QEMU said."""
+        """The end of its console and of what its runner said."""
         said = ""
-        for path in (self.console, self._folder.with_suffix(".qemu")):
+        for path in (self.console, self._folder.with_suffix(".runner")):
             if path.exists():
                 said += path.read_text(errors="replace").replace("\r", "")
         return "\n".join(said.strip().splitlines()[-lines:]) or "(nothing)"
 
-    def command(self) -> list[str]:
-        """What starts QEMU. -cpu Nehalem: the oldest with SSE4.2, so that TCG need not emulate more; norandmaps: TCG
-        keeps what it has translated by address, so a program is translated once and not whenever it starts (for Python,
-        10 s); hvc0 is the UART, hvc1 the shell; vmgenid has the kernel draw new random numbers where it finds itself in
-        another machine than before."""
-        share = "local,security_model=none,multidevs=remap"
-        console = "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off norandmaps"
-        shares = [
-            *("-virtfs", f"{share},path=/,mount_tag=root,readonly=on"),
-            *("-virtfs", f"{share},path={_escape(self._kernel.modules)},mount_tag=modules,readonly=on"),
-        ]
-        if self._kernel.disk:
-            console, shares = f"{console} {SYSTEMD_OPTIONS} systemd.hostname={self.name}", []
-        # The kernel ends QEMU with us, however we end.
-        return [
-            *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-name", self.name),
-            *("-M", "q35", "-smp", "1", "-m", str(self._shape.megabytes)),
-            *(("-accel", "kvm", "-cpu", "host") if self._shape.accelerated else ("-accel", "tcg", "-cpu", "Nehalem")),
-            *("-display", "none", "-nodefaults", "-monitor", "none", "-no-reboot"),
-            *("-kernel", str(self._kernel.image), "-initrd", str(self._kernel.initrd)),
-            *("-append", console, "-device", "vmgenid,guid=auto"),
-            *("-serial", f"file:{_escape(self.console)}"),
-            *shares,
-            *("-virtfs", f"{share},path={_escape(self._folder)},mount_tag=lab"),
-            *("-drive", f"if=virtio,format=raw,cache=unsafe,file={_escape(self._folder.with_suffix('.disk'))}"),
-            *("-device", "virtio-serial-pci"),
-            *("-chardev", f"socket,id=uart,path={_escape(self._uart)}", "-device", "virtconsole,chardev=uart"),
-            *("-chardev", f"socket,id=shell,path={_escape(self.shell_socket)},server=on,wait=off"),
-            *("-device", "virtconsole,chardev=shell"),
-            *("-chardev", f"socket,id=jobs,path={_escape(self._folder.with_suffix('.jobs'))}"),
-            *("-device", "virtserialport,chardev=jobs,name=jobs"),
-        ]
+    def command(self, lines: Sequence[socket.socket] = ()) -> list[str]:
+        """What starts it; `lines` are the ends of its serial lines where it is a program."""
+        place = (self._kernel, self._folder, self.console)
+        if self._runner is Runner.UML:
+            return uml.command(*place, lines, self._megabytes)
+        return qemu.command(*place, self._uart, self._megabytes, with_kvm=self._runner is Runner.KVM)
 
     # --- how it works
 
@@ -235,10 +183,24 @@ class Machine:
         self._reached = {stage: asyncio.get_running_loop().create_future() for stage in STAGES}
         if self._server is None:
             self._server = await asyncio.start_unix_server(self._serve, self._folder.with_suffix(".jobs"))
-        with self._folder.with_suffix(".qemu").open("wb") as log:
+        with self._folder.with_suffix(".runner").open("wb") as log:
+            lines: list[socket.socket] = []
+            if self._runner is Runner.UML:
+                shell, end = socket.socketpair()
+                self._shell = asyncio.create_task(uml.serve_line(self.shell_socket, shell), name="shell")
+                lines = [_connected(self._uart), end, _connected(self._folder.with_suffix(".jobs"))]
             self._process = await asyncio.create_subprocess_exec(
-                *self.command(), *options, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+                *self.command(lines),
+                *options,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                cwd=self._folder,
+                start_new_session=True,
+                pass_fds=[line.fileno() for line in lines],
             )
+            for line in lines:
+                line.close()
 
     async def _until(self, stage: str) -> None:
         reached, seconds = self._reached[stage], SYSTEM_BOOT_SECONDS if self._kernel.disk else BOOT_SECONDS
@@ -298,9 +260,10 @@ class Machine:
             )
 
 
-def _escape(path: Path) -> str:
-    """QEMU's options take a doubled comma for one."""
-    return str(path).replace(",", ",,")
+def _connected(path: Path) -> socket.socket:
+    end = socket.socket(socket.AF_UNIX)
+    end.connect(str(path))
+    return end
 
 
 def _copy(path: Path, offset: int, name: str, output: Callable[[str, bytes], None]) -> int:

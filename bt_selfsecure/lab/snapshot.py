@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import subprocess
 import tempfile
 import time
@@ -18,27 +19,32 @@ from pathlib import Path
 from typing import Final
 
 from bt_selfsecure.lab.kernel import Kernel
-from bt_selfsecure.lab.machine import Machine, Shape
+from bt_selfsecure.lab.machine import Machine
+from bt_selfsecure.lab.runner import CPUINFO, Runner
 
+CPU_MODEL: Final = re.compile(rb"^model name.*", re.MULTILINE)
+"""In `CPUINFO`. A home may move to another computer, whose CPU can't go on where this one stopped."""
 UNUSED_DAYS: Final = 30.0
 """After this a state is removed: each takes 85 MB."""
 
 
-async def booted(kernel: Kernel, shape: Shape, progress: Callable[[str], None]) -> Kernel:
-    """The same kernel with the state of a machine of that shape that has booted it; kept beside the kernel.
+async def booted(kernel: Kernel, megabytes: int, runner: Runner, progress: Callable[[str], None]) -> Kernel:
+    """The same kernel with the state of such a machine that has booted it, by QEMU; kept beside the kernel.
 
     Raises `MachineError` where that machine does not boot.
     """
     qemu = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, check=True).stdout
-    command = Machine("first", Path("first"), kernel, Path("uart"), shape).command()
+    command = Machine("first", Path("first"), kernel, Path("uart"), megabytes, runner).command()
     home = kernel.image.parent
-    state = home / f"booted-{hashlib.sha256(qemu + repr(command).encode()).hexdigest()[:12]}"
+    cpu = CPU_MODEL.search(CPUINFO.read_bytes())
+    key = qemu + repr(command).encode() + (cpu[0] if cpu else b"")
+    state = home / f"booted-{hashlib.sha256(key).hexdigest()[:12]}"
     if not state.exists():
         progress("booting a first machine: the others begin where it has got (once)")
         with tempfile.TemporaryDirectory(prefix="btlab") as place, tempfile.TemporaryDirectory(dir=home) as work:
             folder = Path(place)
             nobody = await asyncio.start_unix_server(lambda reader, writer: None, folder / "uart")
-            machine = Machine("first", folder / "first", kernel, folder / "uart", shape)
+            machine = Machine("first", folder / "first", kernel, folder / "uart", megabytes, runner)
             try:
                 await machine.save(Path(work) / "state")
             finally:

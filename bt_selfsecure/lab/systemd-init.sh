@@ -9,12 +9,9 @@ $busybox mount -t devtmpfs dev /dev
 for module in $($busybox cat /modules/order); do $busybox insmod "/modules/$module" || echo "no module $module"; done
 $busybox mount -t ext4 /dev/vda /new
 $busybox mount -t 9p -o trans=virtio,version=9p2000.L,rw,msize=131072,cache=none lab /new/lab
-$busybox mount -t tmpfs -o mode=755,nosuid,nodev run /new/run
-units=/new/run/systemd/system
-$busybox mkdir -p $units/multi-user.target.wants
-for unit in /new/lab/*.service; do
-  $busybox cp "$unit" $units
-  $busybox ln -s "../${unit##*/}" $units/multi-user.target.wants
-done
+# shellcheck disable=SC2034  # units.sh uses it
+root=/new
+# shellcheck source-path=SCRIPTDIR source=units.sh
+. /new/lab/units.sh
 for mount in proc sys dev; do $busybox mount --move /$mount /new/$mount; done
 exec $busybox switch_root /new /sbin/init

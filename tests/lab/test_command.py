@@ -10,9 +10,10 @@ import pytest
 from bt_selfsecure.air.models import parse_model
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.lab import kernel, machine
+from bt_selfsecure.lab import kernel, runner
 from bt_selfsecure.lab.lab import Lab
 from bt_selfsecure.lab.radio import Air
+from bt_selfsecure.lab.runner import Runner
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -80,28 +81,31 @@ def test_missing_programs_are_named_with_the_apt_line(monkeypatch: pytest.Monkey
         kernel.shutil, "which", lambda tool, **rest: None if tool.startswith("qemu") else real(tool, **rest)
     )
     with pytest.raises(UsageError, match="sudo apt-get install -y qemu-system-x86"):
-        kernel.require_tools()
+        kernel.require_tools(kernel.TOOLS | kernel.QEMU)
 
 
 @pytest.mark.parametrize(
-    ("flags", "allowed", "accelerated", "said"),
+    ("flags", "allowed", "compiled", "best", "said"),
     [
-        ("fpu vmx ept", True, True, ""),
-        ("fpu svm", True, True, ""),
-        ("fpu svm", False, False, "kvm is not open to you"),
-        ("fpu sse2\nvmx flags\t: vnmi", True, False, ""),
+        ("fpu vmx ept", True, True, Runner.KVM, ""),
+        ("fpu svm", True, False, Runner.KVM, ""),
+        ("fpu svm", False, False, Runner.TCG, "adduser $USER kvm"),
+        ("fpu svm", False, True, Runner.UML, ""),
+        ("fpu sse2\nvmx flags\t: vnmi", True, True, Runner.UML, ""),
+        ("fpu sse2\nvmx flags\t: vnmi", True, False, Runner.TCG, "lab kernel"),
     ],
 )
-def test_kvm_runs_the_machines_where_the_cpu_has_it_and_we_may(
-    flags: str, allowed: bool, accelerated: bool, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_best_runner_is_kvm_where_the_cpu_has_it_and_we_may_then_a_kernel_that_was_compiled(
+    flags: str, allowed: bool, compiled: bool, best: Runner, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "kvm").touch()
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags} clflush\n")
-    monkeypatch.setattr(machine, "KVM", tmp_path / "kvm")
-    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
-    monkeypatch.setattr(machine.os, "access", lambda path, mode: allowed)
+    monkeypatch.setattr(runner, "KVM", tmp_path / "kvm")
+    monkeypatch.setattr(runner, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(runner.os, "access", lambda path, mode: allowed)
+    monkeypatch.setattr(runner.uml, "find", lambda: "a kernel" if compiled else None)
     told: list[str] = []
-    assert machine.Shape.fitting(256, told.append) == machine.Shape(256, accelerated)
+    assert runner.best_runner(told.append) is best
     assert said in "".join(told)
     assert bool(told) == bool(said)
 

@@ -147,7 +147,7 @@ def test_an_adapter_that_is_pulled_out_is_missed_and_taken_up_again(nodes: Nodes
     assert state["told"][told:] == ["missing"]
     assert "there is no hci0" in state["adapter"]["trouble"]
     bob.until(advertises("off"))
-    bob.lab.run("bob", "setsid btattach -B /dev/hvc0 -P h4 >/run/lab/btattach.log 2>&1 & true").check()
+    bob.lab.run("bob", ". /lab/devices.sh; setsid btattach -B $UART -P h4 >/run/lab/btattach.log 2>&1 & true").check()
     state = bob.until(lambda state: state["told"][told:][1:2] == [bob.address])
     assert state["adapter"]["trouble"] == ""
     bob.until(advertises())

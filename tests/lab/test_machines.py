@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import subprocess
@@ -17,8 +16,6 @@ from running_lab import RunningLab
 
 from bt_selfsecure.lab.client import LabError
 from bt_selfsecure.lab.kernel import kernel
-from bt_selfsecure.lab.machine import Shape
-from bt_selfsecure.lab.snapshot import booted
 
 pytestmark = pytest.mark.lab
 
@@ -141,15 +138,20 @@ def test_eve_hears_advertisements_at_her_tap_in_a_capture_that_tshark_reads(
     assert set(heard) == {"0xffff"}
 
 
-def test_states_of_booted_machines_that_nobody_begins_with_any_more_are_removed(lab: RunningLab) -> None:
+def test_qemu_runs_machines_too_and_states_that_nobody_begins_with_any_more_are_removed(
+    lab_of: Callable[..., RunningLab],
+) -> None:
     home = kernel(print).image.parent
-    used = max(home.glob("booted-*"), key=lambda state: state.stat().st_mtime)
     for name, days in (("booted-test-old", 31), ("booted-test-young", 29)):
         (home / name).touch()
         os.utime(home / name, times=(time.time() - days * 86400,) * 2)
-    asyncio.run(booted(kernel(print), Shape.fitting(256, print), print))
-    assert not (home / "booted-test-old").exists()
-    assert used.exists()
+    lab = lab_of("dave", options=("--runner", "tcg"))
+    assert "QEMU" in lab.run("dave", "cat /sys/class/dmi/id/sys_vendor").check()
+    assert "UP RUNNING" in lab.run("dave", "hciconfig hci0").check()
+    lab.do("stop", machine="dave")
+    lab.do("start", machine="dave")
+    assert "UP RUNNING" in lab.run("dave", "hciconfig hci0").check()
+    assert {state.name for state in home.glob("booted-test-*")} == {"booted-test-young"}
     (home / "booted-test-young").unlink()
 
 
@@ -161,13 +163,17 @@ def test_a_shell_on_a_machine_finds_the_command_and_says_where_it_is(lab: Runnin
     assert "root@alice:" in said
 
 
+def processes_of(machine: str) -> set[str]:
+    pattern = f"qemu.* -name {machine}|NAME={machine}"
+    return set(subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True, check=False).stdout.split())
+
+
 def test_ctrl_c_and_even_kill_9_leave_no_process_and_no_file(lab_of: Callable[..., RunningLab]) -> None:
     for number in (signal.SIGINT, signal.SIGKILL):
         lab = lab_of("carol", options=("--seed", str(int(number))))
-        mine = subprocess.run(["pgrep", "-f", "qemu.* -name carol"], capture_output=True, text=True, check=False).stdout
+        mine = processes_of("carol")
         assert mine
         lab.process.send_signal(number)
         lab.process.wait(30)
         time.sleep(1)
-        left = subprocess.run(["pgrep", "-f", "qemu.* -name carol"], capture_output=True, text=True, check=False).stdout
-        assert not set(mine.split()) & set(left.split())
+        assert not mine & processes_of("carol")

@@ -45,7 +45,9 @@ def test_an_adapter_that_was_pulled_out_and_put_back(connected: Nodes) -> None:
     while connected.status("bob")["healthy"] and time.monotonic() < until:
         time.sleep(1)
     assert "hci0" in connected.status("bob")["problems"][0]
-    connected.lab.run("bob", "setsid btattach -B /dev/hvc0 -P h4 >/run/lab/btattach.log 2>&1 </dev/null &").check()
+    connected.lab.run(
+        "bob", ". /lab/devices.sh; setsid btattach -B $UART -P h4 >/run/lab/btattach.log 2>&1 </dev/null &"
+    ).check()
     assert_it_goes_on(connected)
 
 

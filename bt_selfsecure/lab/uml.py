@@ -1,0 +1,150 @@
+"""Linux as a program of this computer (User-Mode Linux), for virtual Pis where there is no KVM.
+
+The source of Debian's kernel, compiled once for the architecture "um": below it are no processor and no devices but
+the host's system calls, above it all is Debian's, net/bluetooth included. The machine's programs run on the host's CPU;
+what they ask of the kernel takes some microseconds more than on the host. (Documentation/virt/uml in Linux's source.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Final
+
+from bt_selfsecure.errors import UsageError
+from bt_selfsecure.lab.kernel import Kernel, cache_directory, make_once, newest_sound, require_tools, run_tool, unpack
+from bt_selfsecure.lab.system import SYSTEMD_OPTIONS
+
+PACKAGE: Final = "linux-source"
+"""Debian's metapackage: it depends on the source of the release's kernel."""
+CONFIG: Final = "uml.config"
+"""What the kernel has; all else is left out (allnoconfig), or compiling would take twice as long."""
+TOOLS: Final = {tool: tool for tool in ("gcc", "make", "flex", "bison", "bc")} | {
+    "xz": "xz-utils",
+    "/usr/include/stdio.h": "libc6-dev",
+}
+"""What compiling takes, each with its package."""
+LINES: Final = 1350
+"""That make writes, about."""
+PROGRESS_SECONDS: Final = 20.0
+HEADERS: Final = {"/usr/include/stdio.h": "libc6-dev"}
+DEVICES: Final = "UART=/dev/ttyS0 SHELL_LINE=/dev/ttyS1 JOBS=/dev/ttyS2 DISK=/dev/ubda\n"
+"""For the scripts inside."""
+WATCH: Final = """trap 'sleep 0.2; kill -9 0' TERM; exec 3<&0; cat <&3 >"$0" & wait"""
+"""Beside a kernel that is a program: copies its console into a file, for which the kernel itself can't wait; and when it
+has ended, however, ends its process group. Each process in it is one here, too, and would stay."""
+START: Final = """exec "$@" </dev/null > >(exec setpriv --pdeathsig TERM sh -c "$WATCH" "$0") 2>&1"""
+
+
+def find() -> Kernel | None:
+    """The newest that was compiled here; None where there is none."""
+    made = sorted(cache_directory().glob(f"uml-*-{_recipe()}"), key=lambda home: home.stat().st_mtime)
+    return _kernel(made[-1]) if made else None
+
+
+def compile_kernel(progress: Callable[[str], None], *, newest: bool = True) -> Kernel:
+    """The newest of this Debian release, unless it is there already, or any is and it need not be the newest. Raises
+    `UsageError` with the remedy."""
+    if not newest and (found := find()):
+        return found
+    package, version = newest_sound(PACKAGE)
+    home = cache_directory() / f"uml-{version}-{_recipe()}"
+    if not home.exists():
+        require_tools(TOOLS, "compiling a kernel")
+        progress(f"fetching {package} {version} (140 MB), to compile a kernel: once, minutes")
+        make_once(home, lambda work: _compile(work, f"{package}={version}", progress))
+    return _kernel(home)
+
+
+def command(kernel: Kernel, folder: Path, console: Path, lines: Sequence[socket.socket], megabytes: int) -> list[str]:
+    """What starts a machine, in `folder`. `lines` are its serial lines: /dev/ttyS0 and so on."""
+    init = shlex.quote(str(files("bt_selfsecure.lab").joinpath("uml-init.sh")))
+    options = [
+        *(f"mem={megabytes}M", "uml_dir=.", "umid=uml", "con=null", "con0=null,fd:1", "ssl=null"),
+        *(f"ssl{number}=fd:{line.fileno()}" for number, line in enumerate(lines)),
+        # c: not locked, or the disk of a machine whose plug was just pulled might still be.
+        f"ubd0c={folder.with_suffix('.disk')}",
+        *("root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "quiet", "random.trust_cpu=on"),
+        *(f'LAB="{folder}"', f"NAME={folder.name}", f'MODULES="{kernel.modules}"', "init=/bin/bash"),
+    ]
+    if kernel.disk:
+        options += ["SYSTEM=yes", *SYSTEMD_OPTIONS, f"systemd.hostname={folder.name}"]
+    linux = [str(kernel.image), *options, "--", "-c", f'". {init}"']
+    return ["setpriv", "--pdeathsig", "KILL", "env", f"WATCH={WATCH}", "bash", "-c", START, str(console), *linux]
+
+
+async def serve_line(path: Path, line: socket.socket) -> None:
+    """Serve this end of a machine's serial line at a Unix socket, to one client at a time, until the machine is off."""
+    from_line, to_line = await asyncio.open_connection(sock=line)
+    clients: list[asyncio.StreamWriter] = []
+
+    async def join(from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        if not clients:
+            clients.append(to_client)
+            while data := await from_client.read(4096):
+                to_line.write(data)
+            clients.clear()
+        to_client.close()
+
+    path.unlink(missing_ok=True)
+    async with await asyncio.start_unix_server(join, path):
+        while data := await from_line.read(4096):
+            for client in clients:
+                client.write(data)
+        for client in clients:
+            client.close()
+    to_line.close()
+
+
+# --- compiling
+
+
+def _recipe() -> str:
+    return hashlib.sha256(files("bt_selfsecure.lab").joinpath(CONFIG).read_bytes()).hexdigest()[:12]
+
+
+def _kernel(home: Path) -> Kernel:
+    return Kernel(home / "linux", next((home / "modules").iterdir()))
+
+
+def _compile(work: Path, package: str, progress: Callable[[str], None]) -> Path:
+    """A folder with the program and, in modules/RELEASE, what modprobe needs to know that all is built in."""
+    archive = next(unpack(work, package).glob("usr/src/linux-source-*.tar.xz"))
+    run_tool(["tar", "-C", str(work), "-xf", str(archive)], "the kernel's source can't be unpacked")
+    source = next(work.glob("linux-source-*/"))
+    with as_file(files("bt_selfsecure.lab").joinpath(CONFIG)) as config:
+        _make(source, "allnoconfig", f"KCONFIG_ALLCONFIG={config}")
+    _make(source, "linux", f"-j{len(os.sched_getaffinity(0))}", progress=progress)
+    made = work / "made"
+    modules = made / "modules" / (source / "include/config/kernel.release").read_text().strip()
+    modules.mkdir(parents=True)
+    shutil.copy(source / "linux", made)
+    for name in ("modules.builtin", "modules.builtin.modinfo"):
+        shutil.copy(source / name, modules)
+    return made
+
+
+def _make(source: Path, *arguments: str, progress: Callable[[str], None] = lambda text: None) -> None:
+    """make for the architecture um; how far it is, now and then."""
+    said: deque[str] = deque(maxlen=15)
+    told = time.monotonic()
+    with subprocess.Popen(
+        ["make", "ARCH=um", *arguments], cwd=source, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as make:
+        for number, line in enumerate(make.stdout or ()):
+            said.append(line)
+            if time.monotonic() > told + PROGRESS_SECONDS:
+                told = time.monotonic()
+                progress(f"compiling a kernel, {min(99, 100 * number // LINES)} %")
+    if make.returncode:
+        raise UsageError(f"the kernel could not be compiled:\n{''.join(said)}")
