@@ -4,6 +4,7 @@
 # shellcheck disable=SC1091  # it is written when the machine starts
 . /lab/devices.sh
 # With a profile of the lab's: the host's, which this machine sees too, may be long and do anything.
+# shellcheck disable=SC2094  # it is a terminal
 (while :; do setsid --ctty bash --rcfile /lab/shell.rc -i <"$SHELL_LINE" >"$SHELL_LINE" 2>&1; sleep 1; done) &
 exec 3<>"$JOBS"
 [ ! -t 3 ] || stty raw -echo <&3

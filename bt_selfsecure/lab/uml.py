@@ -41,8 +41,8 @@ HEADERS: Final = {"/usr/include/stdio.h": "libc6-dev"}
 DEVICES: Final = "UART=/dev/ttyS0 SHELL_LINE=/dev/ttyS1 JOBS=/dev/ttyS2 DISK=/dev/ubda\n"
 """For the scripts inside."""
 WATCH: Final = """trap 'sleep 0.2; kill -9 0' TERM; exec 3<&0; cat <&3 >"$0" & wait"""
-"""Beside a kernel that is a program: copies its console into a file, for which the kernel itself can't wait; and when it
-has ended, however, ends its process group. Each process in it is one here, too, and would stay."""
+"""Beside a kernel that is a program: copies its console into a file (the kernel can't wait for one); and when it has
+ended, however, ends its process group. Each process in the machine is one here, too, and would stay."""
 START: Final = """exec "$@" </dev/null > >(exec setpriv --pdeathsig TERM sh -c "$WATCH" "$0") 2>&1"""
 
 
