@@ -38,6 +38,7 @@ LINES: Final = 1350
 """That make writes, about."""
 PROGRESS_SECONDS: Final = 20.0
 HEADERS: Final = {"/usr/include/stdio.h": "libc6-dev"}
+SHM: Final = Path("/dev/shm")
 DEVICES: Final = "UART=/dev/ttyS0 SHELL_LINE=/dev/ttyS1 JOBS=/dev/ttyS2 DISK=/dev/ubda\n"
 """For the scripts inside."""
 WATCH: Final = """trap 'sleep 0.2; kill -9 0' TERM; exec 3<&0; cat <&3 >"$0" & wait"""
@@ -80,7 +81,14 @@ def command(kernel: Kernel, folder: Path, console: Path, lines: Sequence[socket.
     if kernel.disk:
         options += ["SYSTEM=yes", *SYSTEMD_OPTIONS, f"systemd.hostname={folder.name}"]
     linux = [str(kernel.image), *options, "--", "-c", f'". {init}"']
-    return ["setpriv", "--pdeathsig", "KILL", "env", f"WATCH={WATCH}", "bash", "-c", START, str(console), *linux]
+    environment = [f"WATCH={WATCH}", f"TMPDIR={_place_of_memory(folder, megabytes)}"]
+    return ["setpriv", "--pdeathsig", "KILL", "env", *environment, "bash", "-c", START, str(console), *linux]
+
+
+def _place_of_memory(folder: Path, megabytes: int) -> Path:
+    """Where a file without a name can be the machine's memory: containers may have little in /dev/shm, or none."""
+    fits = os.access(SHM, os.W_OK) and shutil.disk_usage(SHM).free > megabytes << 20
+    return SHM if fits else folder.parent
 
 
 async def serve_line(path: Path, line: socket.socket) -> None:
