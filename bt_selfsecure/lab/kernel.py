@@ -3,7 +3,7 @@
     linux-image-*.deb -> boot/vmlinuz -> vmlinux (QEMU starts the bare ELF image 2.6 s sooner than a bzImage, by PVH)
                       -> lib/modules  -> modules for the initial RAM disk, and for modprobe inside
 
-Everything is made once and kept under the user's cache directory.
+Everything is made once and kept under the user's cache directory, as long as it is used.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -53,6 +55,8 @@ EARLY_MODULES: Final = (
 )
 """What it takes to reach the host's files, and Bluetooth; modprobe loads the others from there."""
 INIT: Final = "init.sh"
+UNUSED_DAYS: Final = 30.0
+"""After this what the cache holds is removed: kernels take 10 to 400 MB, systems 800, states of booted machines 85."""
 
 
 @dataclass(frozen=True)
@@ -96,23 +100,38 @@ def kernel(progress: Callable[[str], None]) -> Kernel:
     init = Path(__file__).with_name(INIT).read_text()
     recipe = hashlib.sha256(repr((EARLY_MODULES, init)).encode()).hexdigest()[:12]
     home = cache_directory() / f"{package}-{recipe}"
-    if not home.exists():
+
+    def make(work: Path) -> Path:
         progress(f"fetching {package} (once; some 70 MB to download, 400 MB on disk)")
-        make_once(home, lambda work: _make(work, package))
+        return _make(work, package)
+
+    keep(home, make)
     modules = next((home / "lib/modules").iterdir())
     return Kernel(home / "vmlinux", modules, home / "initrd")
 
 
-def make_once(home: Path, make: Callable[[Path], Path]) -> None:
-    """What `make` leaves in the folder that it returns, within the one that it is given, becomes `home`."""
-    home.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=home.parent) as work:
-        made = make(Path(work))
-        try:
-            made.rename(home)
-        except OSError:  # another lab made the same one meanwhile
-            if not home.exists():
-                raise
+def keep(home: Path, make: Callable[[Path], Path]) -> None:
+    """Make what is to be `home` in the cache, unless it is there: `make` is given a folder, and returns the one in it
+    that becomes `home`. What else of the cache nobody has used for long is removed."""
+    if not home.exists():
+        home.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=home.parent) as work:
+            made = make(Path(work))
+            try:
+                made.rename(home)
+            except OSError:  # another lab made the same one meanwhile
+                if not home.exists():
+                    raise
+    home.touch()
+    remove_unused(home.parent.iterdir())
+
+
+def remove_unused(places: Iterable[Path]) -> None:
+    """Those whose time is older than `UNUSED_DAYS`."""
+    for place in places:
+        with suppress(FileNotFoundError):  # another lab is at it, too
+            if place.stat().st_mtime < time.time() - UNUSED_DAYS * 86400:
+                shutil.rmtree(place) if place.is_dir() else place.unlink()
 
 
 def newest_sound(metapackage: str) -> tuple[str, str]:

@@ -11,21 +11,17 @@ import hashlib
 import re
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from bt_selfsecure.lab.kernel import Kernel
+from bt_selfsecure.lab.kernel import Kernel, remove_unused
 from bt_selfsecure.lab.machine import Machine
 from bt_selfsecure.lab.runner import CPUINFO, Runner
 
 CPU_MODEL: Final = re.compile(rb"^model name.*", re.MULTILINE)
 """In `CPUINFO`. A home may move to another computer, whose CPU can't go on where this one stopped."""
-UNUSED_DAYS: Final = 30.0
-"""After this a state is removed: each takes 85 MB."""
 
 
 async def booted(kernel: Kernel, megabytes: int, runner: Runner, progress: Callable[[str], None]) -> Kernel:
@@ -52,8 +48,5 @@ async def booted(kernel: Kernel, megabytes: int, runner: Runner, progress: Calla
                 nobody.close()
             (Path(work) / "state").rename(state)
     state.touch()
-    for other in home.glob("booted-*"):  # of another QEMU, mostly: it would never be used again
-        with suppress(FileNotFoundError):  # another lab is at it, too
-            if other.stat().st_mtime < time.time() - UNUSED_DAYS * 86400:
-                other.unlink()
+    remove_unused(home.glob("booted-*"))  # of another QEMU, mostly: they would never be used again
     return replace(kernel, state=state)

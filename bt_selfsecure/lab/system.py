@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.lab.kernel import BUSYBOX, FAULTY, Kernel, cache_directory, make_boot_files, make_once, unpack
+from bt_selfsecure.lab.kernel import BUSYBOX, FAULTY, Kernel, cache_directory, keep, make_boot_files, unpack
 
 RELEASES: Final = ("bookworm", "trixie")
 """Debian 12 and 13: those that Raspberry Pi OS is made from today."""
@@ -54,10 +54,13 @@ def system(release: str, progress: Callable[[str], None]) -> Kernel:
     init = files("bt_selfsecure.lab").joinpath("systemd-init.sh").read_text()
     recipe = hashlib.sha256(repr((PACKAGES, PIN, DISK_MEGABYTES, EARLY_MODULES, init)).encode()).hexdigest()[:12]
     home = cache_directory() / f"{release}-{recipe}"
-    if not home.exists():
+
+    def make(work: Path) -> Path:
         _require(home)
         progress(f"making a Debian {release} system for machines (once; 300 MB to download, some minutes)")
-        make_once(home, lambda work: _make(work, release))
+        return _make(work, release)
+
+    keep(home, make)
     return Kernel(home / "vmlinux", next((home / "lib/modules").iterdir()), home / "initrd", home / "disk")
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.lab.kernel import Kernel, cache_directory, make_once, newest_sound, require_tools, run_tool, unpack
+from bt_selfsecure.lab.kernel import Kernel, cache_directory, keep, newest_sound, require_tools, run_tool, unpack
 from bt_selfsecure.lab.system import SYSTEMD_OPTIONS
 
 PACKAGE: Final = "linux-source"
@@ -57,13 +57,17 @@ def compile_kernel(progress: Callable[[str], None], *, newest: bool = True) -> K
     """The newest of this Debian release, unless it is there already, or any is and it need not be the newest. Raises
     `UsageError` with the remedy."""
     if not newest and (found := find()):
+        found.image.parent.touch()
         return found
     package, version = newest_sound(PACKAGE)
     home = cache_directory() / f"uml-{version}-{_recipe()}"
-    if not home.exists():
+
+    def make(work: Path) -> Path:
         require_tools(TOOLS, "compiling a kernel")
         progress(f"fetching {package} {version} (140 MB), to compile a kernel: once, minutes")
-        make_once(home, lambda work: _compile(work, f"{package}={version}", progress))
+        return _compile(work, f"{package}={version}", progress)
+
+    keep(home, make)
     return _kernel(home)
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from bt_selfsecure.air.models import parse_model
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.lab import kernel, runner
+from bt_selfsecure.lab import kernel, runner, uml
 from bt_selfsecure.lab.lab import Lab
 from bt_selfsecure.lab.radio import Air
 from bt_selfsecure.lab.runner import Runner
@@ -108,6 +111,62 @@ def test_the_best_runner_is_kvm_where_the_cpu_has_it_and_we_may_then_a_kernel_th
     assert runner.best_runner(told.append) is best
     assert said in "".join(told)
     assert bool(told) == bool(said)
+
+
+def test_compiling_a_kernel_without_the_tools_names_them_with_the_apt_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real = kernel.shutil.which
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(uml, "newest_sound", lambda package: (f"{package}-6.1", "6.1.190-1"))
+    monkeypatch.setattr(kernel.shutil, "which", lambda tool, **rest: None if tool == "flex" else real(tool, **rest))
+    with pytest.raises(UsageError, match="sudo apt-get install -y flex"):
+        uml.compile_kernel(print)
+    assert uml.find() is None
+
+
+def test_what_the_cache_holds_is_made_once_and_removed_when_nobody_has_used_it_for_a_month(tmp_path: Path) -> None:
+    for name, days in (("old", 31), ("young", 29), ("used", 31)):
+        (tmp_path / name / "d").mkdir(parents=True)
+        os.utime(tmp_path / name, times=(time.time() - days * 86400,) * 2)
+
+    def make(work: Path) -> Path:
+        (work / "made").mkdir()
+        return work / "made"
+
+    kernel.keep(tmp_path / "used", lambda work: pytest.fail("it is there"))
+    kernel.keep(tmp_path / "new", make)
+    assert {path.name for path in tmp_path.iterdir()} == {"young", "used", "new"}
+
+
+def test_of_compiled_kernels_the_latest_is_taken_and_none_of_another_recipe(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert uml.find() is None
+    for age, name in (
+        (0, "uml-6.1.200-1-other"),
+        (20, f"uml-6.1.9-1-{uml._recipe()}"),
+        (10, f"uml-6.12-{uml._recipe()}"),
+    ):
+        home = kernel.cache_directory() / name
+        (home / "modules/6.1.9-uml").mkdir(parents=True)
+        os.utime(home, times=(time.time() - age,) * 2)
+    found = uml.find()
+    assert found
+    assert found.image.parent.name == f"uml-6.12-{uml._recipe()}"
+
+
+@pytest.mark.parametrize(("free", "place"), [(300 << 20, "shm"), (200 << 20, "lab")])
+def test_a_machines_memory_lies_in_the_labs_folder_where_dev_shm_has_no_room(
+    free: int, place: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "shm").mkdir()
+    monkeypatch.setattr(uml, "SHM", tmp_path / "shm")
+    monkeypatch.setattr(uml.shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    base = kernel.Kernel(tmp_path / "linux", tmp_path / "modules")
+    words = uml.command(base, tmp_path / "lab/alice", tmp_path / "console", [], 256)
+    assert f"TMPDIR={tmp_path / place}" in words
 
 
 def test_a_kernel_packed_in_an_unknown_way_is_booted_as_it_is() -> None:
