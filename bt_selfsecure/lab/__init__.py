@@ -1,1 +1,1 @@
-"""Virtual Pis: the real Linux kernel, BlueZ and systemd in QEMU machines, on the project's one air."""
+"""Virtual Pis: the real Linux kernel, BlueZ and systemd, on the project's one air."""

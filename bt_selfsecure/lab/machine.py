@@ -27,9 +27,9 @@ from bt_selfsecure.lab.runner import Runner
 DISK_MEGABYTES: Final = 64
 """What the machine may keep: link keys and the node's state."""
 BOOT_SECONDS: Final = 180.0
-"""After this a boot has failed. 5 to 15 s are usual; a loaded host may need much longer."""
+"""After this a boot has failed. 3 to 15 s are usual; a loaded host may need much longer."""
 SYSTEM_BOOT_SECONDS: Final = 1200.0
-"""The same with systemd, where 50 s are usual."""
+"""The same with systemd, where 10 to 50 s are usual."""
 STOP_SECONDS: Final = 90.0
 """Then the plug is pulled. A machine without systemd takes one."""
 POLL_SECONDS: Final = 0.05

@@ -2,6 +2,8 @@
 # First script of a virtual Pi that is a program (uml.py). Its root is the host's, read-only; it hands over to what is
 # above that or, where the machine has a system of its own, to that. $LAB, $MODULES and $NAME come from the command line.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+# hostfs takes its path as mount(2) gives it, which util-linux 2.39 would not call any more.
+export LIBMOUNT_FORCE_MOUNT2=always
 mount -n -t proc proc /proc
 mount -n -t sysfs sys /sys
 mount -n -t tmpfs tmpfs /mnt
@@ -27,6 +29,7 @@ if [ -n "${SYSTEM-}" ]; then
   . "$root/lab/units.sh"
   next=(/sbin/init)
 fi
+unset LIBMOUNT_FORCE_MOUNT2
 cd $root || exit
 pivot_root . mnt
 exec chroot . /bin/bash -c 'umount -l /mnt; exec "$@"' bash "${next[@]}"

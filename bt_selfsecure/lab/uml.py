@@ -44,7 +44,9 @@ DEVICES: Final = "UART=/dev/ttyS0 SHELL_LINE=/dev/ttyS1 JOBS=/dev/ttyS2 DISK=/de
 WATCH: Final = """trap 'sleep 0.2; kill -9 0' TERM; exec 3<&0; cat <&3 >"$0" & wait"""
 """Beside a kernel that is a program: copies its console into a file (the kernel can't wait for one); and when it has
 ended, however, ends its process group. Each process in the machine is one here, too, and would stay."""
-START: Final = """exec "$@" </dev/null > >(exec setpriv --pdeathsig TERM sh -c "$WATCH" "$0") 2>&1"""
+START: Final = """exec -a "$NAME" "$@" </dev/null > >(exec setpriv --pdeathsig TERM sh -c "$WATCH" "$0") 2>&1"""
+"""To reboot, the kernel starts the program again by its name: there is none with the machine's, so it ends, as QEMU
+does with -no-reboot."""
 
 
 def find() -> Kernel | None:
@@ -85,7 +87,7 @@ def command(kernel: Kernel, folder: Path, console: Path, lines: Sequence[socket.
     if kernel.disk:
         options += ["SYSTEM=yes", *SYSTEMD_OPTIONS, f"systemd.hostname={folder.name}"]
     linux = [str(kernel.image), *options, "--", "-c", f'". {init}"']
-    environment = [f"WATCH={WATCH}", f"TMPDIR={_place_of_memory(folder, megabytes)}"]
+    environment = [f"NAME=machine {folder.name}", f"WATCH={WATCH}", f"TMPDIR={_place_of_memory(folder, megabytes)}"]
     return ["setpriv", "--pdeathsig", "KILL", "env", *environment, "bash", "-c", START, str(console), *linux]
 
 
