@@ -62,6 +62,7 @@ class Machine:
         self._orders: asyncio.StreamWriter | None = None
         self._server: asyncio.Server | None = None
         self._shell: asyncio.Task[None] | None = None
+        """Serves the shell's line, where nobody else does."""
 
     @property
     def is_running(self) -> bool:
@@ -208,8 +209,9 @@ class Machine:
         await asyncio.wait((reached, ended), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         ended.cancel()
         if not reached.done():
+            what = f"did not boot within {seconds:g} s" if self.is_running else "went off while it booted"
             await self.kill()
-            raise MachineError(f"{self.name} did not boot within {seconds:g} s. Its last words:\n{self.last_words()}")
+            raise MachineError(f"{self.name} {what}. Its last words:\n{self.last_words()}")
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """The other end of the machine's job port."""

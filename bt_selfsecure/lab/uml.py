@@ -17,6 +17,7 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Final
@@ -37,7 +38,6 @@ TOOLS: Final = {tool: tool for tool in ("gcc", "make", "flex", "bison", "bc")} |
 LINES: Final = 1350
 """That make writes, about."""
 PROGRESS_SECONDS: Final = 20.0
-HEADERS: Final = {"/usr/include/stdio.h": "libc6-dev"}
 SHM: Final = Path("/dev/shm")
 DEVICES: Final = "UART=/dev/ttyS0 SHELL_LINE=/dev/ttyS1 JOBS=/dev/ttyS2 DISK=/dev/ubda\n"
 """For the scripts inside."""
@@ -103,18 +103,21 @@ async def serve_line(path: Path, line: socket.socket) -> None:
     clients: list[asyncio.StreamWriter] = []
 
     async def join(from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
-        if not clients:
-            clients.append(to_client)
-            while data := await from_client.read(4096):
-                to_line.write(data)
-            clients.clear()
+        with suppress(ConnectionError):
+            if not clients:
+                clients.append(to_client)
+                while data := await from_client.read(4096):
+                    to_line.write(data)
+        if to_client in clients:
+            clients.remove(to_client)
         to_client.close()
 
     path.unlink(missing_ok=True)
     async with await asyncio.start_unix_server(join, path):
-        while data := await from_line.read(4096):
-            for client in clients:
-                client.write(data)
+        with suppress(ConnectionError):
+            while data := await from_line.read(4096):
+                for client in clients:
+                    client.write(data)
         for client in clients:
             client.close()
     to_line.close()
