@@ -32,6 +32,8 @@ SYSTEM_BOOT_SECONDS: Final = 1200.0
 """The same with systemd, where 10 to 50 s are usual."""
 STOP_SECONDS: Final = 90.0
 """Then the plug is pulled. A machine without systemd takes one."""
+GONE_SECONDS: Final = 5.0
+"""For the rest of what was killed to end."""
 POLL_SECONDS: Final = 0.05
 STAGES: Final = ("connected", "booted", "ready")
 GUEST_FILES: Final = ("guest.sh", "jobs.sh", "units.sh", "lab-uart.service", "lab-jobs.service")
@@ -60,6 +62,9 @@ class Machine:
         """On its way up: "connected", our line to it; "booted", its kernel (not where that was `save`d); "ready", its
         adapter."""
         self._orders: asyncio.StreamWriter | None = None
+        self._is_gone = asyncio.Event()
+        """Nobody holds its lines any more. Of a program of many processes (uml.py), the first one ends before that."""
+        self._is_gone.set()
         self._server: asyncio.Server | None = None
         self._shell: asyncio.Task[None] | None = None
         """Serves the shell's line, where nobody else does."""
@@ -116,6 +121,9 @@ class Machine:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             await self._process.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(GONE_SECONDS):
+                    await self._is_gone.wait()
         self._fail_jobs()
 
     async def stop(self) -> None:
@@ -216,15 +224,21 @@ class Machine:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """The other end of the machine's job port."""
         self._orders = writer
+        self._is_gone.clear()
         self._reach("connected")
-        while line := (await reader.readline()).decode(errors="replace").split():
-            match line:
-                case [stage] if stage in STAGES:
-                    self._reach(stage)
-                case ["done", job, status] if job in self._jobs and not self._jobs[job].done():
-                    self._jobs[job].set_result(int(status))
-        self._orders = None
-        self._fail_jobs()
+        try:
+            while line := (await reader.readline()).decode(errors="replace").split():
+                match line:
+                    case [stage] if stage in STAGES:
+                        self._reach(stage)
+                    case ["done", job, status] if job in self._jobs and not self._jobs[job].done():
+                        self._jobs[job].set_result(int(status))
+        except ConnectionError:
+            pass  # its plug was pulled
+        finally:
+            self._orders = None
+            self._is_gone.set()
+            self._fail_jobs()
 
     def _reach(self, stage: str) -> None:
         if not self._reached[stage].done():
