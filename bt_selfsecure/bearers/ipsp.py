@@ -3,7 +3,7 @@
 Linux brings the IP interface up (bt0, by the module bluetooth_6lowpan). This bearer has it dialled and listened for by
 a privileged helper (`ipsp_helper`), finds the peer on it, and tells links apart by a number before each datagram:
 
-    HELLO     1 | link (4) | address wanted (6) | own address (6)      to ff02::1, until WELCOME comes
+    HELLO     1 | link (4) | address wanted (6) | own address (6)      to ff02::1, until WELCOME or DATA comes
     WELCOME   2 | link (4) | own address (6)
     DATA      3 | link (4) | datagram
     END       4 | link (4)
@@ -278,14 +278,14 @@ class _Network:
         match parse(datagram):
             case Hello(number, wanted, peer) if wanted == self._own and peer in self._connected:
                 self._on_hello(peer, (address, number))
-            case Welcome(number, peer):
-                wanted, welcome = self._dialled.get(number, ("", None))
-                if welcome and peer == wanted and not welcome.done():
-                    welcome.set_result(self._link(peer, (address, number)))
+            case Welcome(number, peer) if number in self._dialled and peer == self._dialled[number][0]:
+                self._granted(address, number)
             case Data(number, data):
+                if number in self._dialled:  # its WELCOME was lost
+                    self._granted(address, number)
                 if link := self.links.get((address, number)):
                     link.hear(data)
-                elif number not in self._dialled:  # or the WELCOME was lost, and will come again
+                else:
                     self._answer(address, End(number))
             case End(number):
                 if link := self.links.get((address, number)):
@@ -297,6 +297,11 @@ class _Network:
                 return
             self.listener.links.put_nowait(self._link(peer, place))
         self._answer(place[0], Welcome(place[1], self._own))
+
+    def _granted(self, address: str, number: int) -> None:
+        peer, welcome = self._dialled[number]
+        if not welcome.done():
+            welcome.set_result(self._link(peer, (address, number)))
 
     def _link(self, peer: str, place: tuple[str, int]) -> IpspLink:
         connection = hci.connection_to(self._adapter, peer, hci.LE_LINK)
