@@ -12,8 +12,10 @@ So no IPv6 address is ever computed from a device address: kernels disagree abou
 
 Limits, all of the kernel's interface: debugfs and root (none under lockdown=integrity); public addresses only; the
 kernel dials on its first adapter, whichever is named here; its code has a record of races, so links are not opened and
-closed in quick succession. The link layer repeats what is lost and hides it, but UDP's queues may overflow. Nothing is
-encrypted below us, and while a node listens anybody near can reach whatever this computer serves on all interfaces.
+closed in quick succession (seen: of those that followed one another within seconds, the third or fourth never came, and
+only a restart of both computers helped). The link layer repeats what is lost and hides it, but UDP's queues may
+overflow. Nothing is encrypted below us, and while a node listens anybody near can reach whatever this computer serves
+on all interfaces.
 """
 
 from __future__ import annotations
