@@ -1,7 +1,7 @@
 """Nodes on virtual Pis: what a round costs against a plain echo on the same link, memory, start-up.
 
-A virtual Pi's CPU is emulated, 15 to 25 times slower at Python than the computer it runs on, while its radio keeps the
-air's real slots; no Pi is like that, and what a round costs is told by test_rounds.py. Here it may not get worse.
+Where its kernel is a program, or KVM runs it, a virtual Pi's CPU is this computer's. An emulated one is 15 to 25 times
+slower at Python, while the radio keeps the air's real slots; the bounds hold there, too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ IDLE_KIB = 60 << 10
 BUSY_KIB = 64 << 10
 BOOT_S = 25.0
 READY_S = 40.0
-"""On an emulated CPU."""
+"""Where the CPU is emulated; else 4."""
 NAMES = ("alice", "bob", "carol", "dave")
 
 
@@ -53,7 +53,7 @@ def medians(lab: RunningLab, durability: str) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(("durability", "most"), [("every-W", 2.0), ("every-message", 3.0)])
-def test_a_round_on_an_emulated_cpu_gets_no_slower(lab: RunningLab, durability: str, most: float) -> None:
+def test_a_round_between_two_kernels_gets_no_slower(lab: RunningLab, durability: str, most: float) -> None:
     median = medians(lab, durability)
     print(f"\n{durability}: medians on virtual Pis", {way: f"{ms:.1f} ms" for way, ms in median.items()})
     print(
