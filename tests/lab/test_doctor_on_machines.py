@@ -85,7 +85,8 @@ def test_on_a_good_machine_nothing_fails_and_all_is_seen(doctor: Callable[..., D
     assert found.warnings <= {"Clock", "LE supervision", "Disk"}
     assert "420 ms" in found.checks["LE supervision"]["finding"]
     assert lab.address("bob") in found.checks["Adapter"]["finding"]
-    assert "btattach -B /dev/" in found.checks["UART"]["finding"]
+    uart = lab.run("bob", ". /lab/devices.sh; echo $UART").check().strip()
+    assert f"btattach -B {uart}" in found.checks["UART"]["finding"]
     assert "(tried)" in found.checks["Advertising"]["finding"]
     assert "data length extension; no 2M" in found.checks["Radio features"]["finding"]
     assert "Secure Connections" in found.checks["Pairing"]["finding"]
