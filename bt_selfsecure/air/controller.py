@@ -90,7 +90,9 @@ class RadioController(Controller):  # type: ignore[misc]
 
     Bumble's reports no advertisement that is not connectable, and adds to each one a scan response that nobody sent;
     it knows no flush timeout and reports every packet completed before it was sent; its packets of 27 octets would cut
-    each PDU; it offers extended advertising without its commands; a refused connection stays in its list.
+    each PDU; it offers extended advertising without its commands; a refused connection stays in its list. It tells a
+    peripheral's host an interval and a timeout of its own invention: Linux asks for another interval then, with that
+    timeout, and the central's keeps both for the next connection, too, which four lost packets in a row would end.
     """
 
     lmp_features = (
@@ -114,6 +116,8 @@ class RadioController(Controller):  # type: ignore[misc]
         """By connection handle; 0 or missing is no timeout (Core Vol 4 Part E 7.3.29)."""
         self._flushable: dict[int, bool] = {}
         self._uncompleted: dict[int, int] = {}
+        self._connect_ind: ll.ConnectInd | None = None
+        """The latest that was for us."""
 
     @property
     def is_page_scanning(self) -> bool:
@@ -193,13 +197,28 @@ class RadioController(Controller):  # type: ignore[misc]
     def create_le_connection(self, peer_address: Any) -> None:
         timeout = self.pending_le_connection.supervision_timeout
         super().create_le_connection(peer_address)
-        if connection := self.le_connections.get(peer_address):
-            connection.supervision_timeout = timeout * 0.01  # units: Core Vol 4 Part E 7.8.12
+        _supervise(self.le_connections.get(peer_address), timeout)
 
     def on_le_connect_ind(self, packet: Any) -> None:
+        self._connect_ind = packet
         super().on_le_connect_ind(packet)
-        if connection := self.le_connections.get(packet.initiator_address):
-            connection.supervision_timeout = packet.timeout * 0.01
+        _supervise(self.le_connections.get(packet.initiator_address), packet.timeout)
+
+    def on_ll_control_pdu(self, sender_address: Any, packet: Any) -> None:
+        super().on_ll_control_pdu(sender_address, packet)
+        if isinstance(packet, ll.ConnectionUpdateInd):
+            _supervise(self.le_connections.get(sender_address), packet.timeout)
+
+    def on_hci_le_connection_update_command(self, command: Any) -> None:
+        super().on_hci_le_connection_update_command(command)
+        _supervise(self.find_le_connection_by_handle(command.connection_handle), command.supervision_timeout)
+
+    def send_hci_packet(self, packet: Any) -> None:
+        timing = self._connect_ind
+        if timing and isinstance(packet, hci.HCI_LE_Connection_Complete_Event) and packet.role == hci.Role.PERIPHERAL:
+            packet.connection_interval, packet.peripheral_latency = timing.interval, timing.latency
+            packet.supervision_timeout = timing.timeout
+        super().send_hci_packet(packet)
 
     def on_classic_connection_complete(self, peer_address: Any, status: int) -> None:
         super().on_classic_connection_complete(peer_address, status)
@@ -218,3 +237,9 @@ class RadioController(Controller):  # type: ignore[misc]
     def _forget(self, connection: Any) -> None:
         for kept in (self.flush_timeout_slots, self._flushable, self._uncompleted):
             kept.pop(connection.handle, None)
+
+
+def _supervise(connection: Any, units: int) -> None:
+    """The connection's supervision timeout from here on, in HCI's units of 10 ms (Core Vol 4 Part E 7.8.12)."""
+    if connection:
+        connection.supervision_timeout = units * 0.01

@@ -176,6 +176,33 @@ def test_le_silence_past_the_supervision_timeout_ends_the_connection_at_both_end
     run_virtual(main())
 
 
+def test_both_ends_of_an_le_connection_are_told_the_same_interval_and_supervision_timeout() -> None:
+    async def main() -> None:
+        alice, bob = await devices(LossyLink(Fading().heard, {}))
+        connection = await connect_le(alice, bob)
+        assert next(iter(bob.connections.values())).parameters == connection.parameters
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("deaf", ["alice", "bob"])
+def test_an_updated_connection_lives_by_its_new_supervision_timeout_at_both_ends(deaf: str) -> None:
+    async def main() -> list[float]:
+        link = LossyLink(Fading().heard, {})
+        pair = await devices(link)
+        connection = await connect_le(*pair)
+        await connection.update_parameters(30, 50, 0, 3210)
+        await asyncio.sleep(1)
+        other = pair[deaf == "alice"]
+        ended = ends(next(iter(other.connections.values())))
+        cut = asyncio.get_running_loop().time()
+        link.remove_controller(controller_of(link, deaf))
+        await asyncio.sleep(30)
+        return [at - cut for at, _ in ended]
+
+    assert run_virtual(main()) == [pytest.approx(3.21, abs=0.01)]
+
+
 def test_a_controller_takes_no_more_packets_than_it_has_buffers_while_nothing_gets_through() -> None:
     async def main() -> tuple[int, list[bytes]]:
         air = Fading()
