@@ -57,6 +57,7 @@ _ADAPTER_INFO: Final = struct.Struct("<H8s6sI72x")  # struct hci_dev_info
 _UP: Final = 1  # HCI_UP of its flags
 _CONNECTION_INFO: Final = struct.Struct("<6sBxH6sBBHI")  # struct hci_conn_info_req with one hci_conn_info
 _CONNECTED: Final = 1  # BT_CONNECTED
+_CLOSED: Final = 9  # BT_CLOSED
 ACL_LINK: Final = 0x01
 LE_LINK: Final = 0x80
 _ENCRYPTED: Final = 0x0004  # HCI_LM_ENCRYPT
@@ -117,15 +118,27 @@ def adapter_address(adapter: str) -> str:
 
 def connection_to(adapter: str, peer: str, link_type: int = ACL_LINK) -> Connection | None:
     """The connection to this peer, if there is one. Raises `BearerError` where the adapter can't be asked."""
+    handle, state, mode = _connection_info(adapter, peer, link_type)
+    return Connection(handle, bool(mode & _ENCRYPTED)) if state == _CONNECTED else None
+
+
+def is_connecting_to(adapter: str, peer: str, link_type: int = ACL_LINK) -> bool:
+    """Whether the kernel is still trying. Raises `BearerError` where the adapter can't be asked."""
+    _, state, _ = _connection_info(adapter, peer, link_type)
+    return state not in (_CLOSED, _CONNECTED)
+
+
+def _connection_info(adapter: str, peer: str, link_type: int) -> tuple[int, int, int]:
+    """Handle, state and link mode, as the kernel has them."""
     with _open(adapter) as sock:
         wanted = bytes.fromhex(peer.replace(":", ""))[::-1]
         request = array.array("B", _CONNECTION_INFO.pack(wanted, link_type, 0, bytes(6), 0, 0, 0, 0))
         try:
             fcntl.ioctl(sock.fileno(), _HCIGETCONNINFO, request, True)
         except OSError:
-            return None
+            return 0, _CLOSED, 0
     _, _, handle, _, _, _, state, mode = _CONNECTION_INFO.unpack(request.tobytes())
-    return Connection(handle, bool(mode & _ENCRYPTED)) if state == _CONNECTED else None
+    return handle, state, mode
 
 
 class HciSocket:

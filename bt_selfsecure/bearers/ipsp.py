@@ -11,11 +11,9 @@ a privileged helper (`ipsp_helper`), finds the peer on it, and tells links apart
 So no IPv6 address is ever computed from a device address: kernels disagree about that.
 
 Limits, all of the kernel's interface: debugfs and root (none under lockdown=integrity); public addresses only; the
-kernel dials on its first adapter, whichever is named here; its code has a record of races, so links are not opened and
-closed in quick succession (seen: of those that followed one another within seconds, the third or fourth never came, and
-only a restart of both computers helped). The link layer repeats what is lost and hides it, but UDP's queues may
-overflow. Nothing is encrypted below us, and while a node listens anybody near can reach whatever this computer serves
-on all interfaces.
+kernel dials on its first adapter, whichever is named here; its code has a record of races. The link layer repeats what
+is lost and hides it, but UDP's queues may overflow. Nothing is encrypted below us, and while a node listens anybody
+near can reach whatever this computer serves on all interfaces.
 """
 
 from __future__ import annotations
@@ -183,9 +181,10 @@ class _Network:
         self._dialled[number] = peer, welcome
         try:
             while not welcome.done():
-                linked = hci.connection_to(self._adapter, peer, hci.LE_LINK)
-                if linked and peer not in self._connected and clock() - dialled > REDIAL_SECONDS:
-                    await self._helper.ask("connect", peer)  # it did not listen; the kernel does not try again
+                waited = clock() - dialled > REDIAL_SECONDS and peer not in self._connected
+                if waited and not hci.is_connecting_to(self._adapter, peer, hci.LE_LINK):
+                    # It did not listen, or the connection broke at once: the kernel does not try again.
+                    await self._helper.ask("connect", peer)
                     dialled = clock()
                 with contextlib.suppress(OSError):  # there is no interface yet
                     await self.send(ALL_NODES, pack(Hello(number, peer, self._own)))

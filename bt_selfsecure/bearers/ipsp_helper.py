@@ -4,7 +4,6 @@
 
     listen ADAPTER        ok                 peers may connect: the kernel listens, the adapter (hci0) advertises
     connect ADDRESS       ok                 dials; the interface comes when the peer has answered
-    disconnect ADDRESS    ok
     peers                 ok ADDRESS...      those connected
     whatever fails        error ERRNO
 
@@ -15,6 +14,8 @@ What net/bluetooth/6lowpan.c needs to be told carefully:
 
     a public address is type 1 for "connect" and type 0 for "disconnect"
     "connect" to a peer that is connected makes a second channel; so it is looked up first
+    "disconnect" of what is being disconnected forgets the channel and keeps the peer in its list for ever; so it is
+    written once, however often the peer was dialled
     "connect" closes the kernel's listener; writing 1 to 6lowpan_enable again opens it
     what closes after 0 was written to 6lowpan_enable stays in its list for ever; so that waits for the last peer
     words that it does not know it takes without complaint; so only these two are ever written
@@ -77,7 +78,7 @@ class Helper:
     def __init__(self, folder: Path = FOLDER) -> None:
         self._enable, self._control = folder / "6lowpan_enable", folder / "6lowpan_control"
         self._was_enabled: str | None = None
-        self._connected: list[str] = []
+        self._dialled: set[str] = set()
         self._advertising: int | None = None
 
     def obey(self, line: str) -> str:
@@ -89,9 +90,6 @@ class Helper:
                     return "ok"
                 case ["connect", address]:
                     self._connect(_checked(address))
-                    return "ok"
-                case ["disconnect", address]:
-                    self._disconnect(_checked(address))
                     return "ok"
                 case ["peers"]:
                     return " ".join(["ok", *self._peers()])
@@ -106,9 +104,9 @@ class Helper:
         if self._advertising is not None:
             with contextlib.suppress(OSError, RefusedError):
                 _manage(REMOVE_ADVERTISING, self._advertising, bytes([INSTANCE]))
-        for address in self._connected:
-            with contextlib.suppress(OSError):
-                self._disconnect(address)
+        with contextlib.suppress(OSError):
+            for address in self._dialled & set(self._peers()):
+                self._write(self._control, f"disconnect {address} {DISCONNECT_PUBLIC}")
         until = time.monotonic() + PATIENCE
         with contextlib.suppress(OSError):
             while self._peers() and time.monotonic() < until:
@@ -126,12 +124,8 @@ class Helper:
         self._turn_on()
         if address not in self._peers():
             self._write(self._control, f"connect {address} {CONNECT_PUBLIC}")
-            self._connected.append(address)
+            self._dialled.add(address)
             self._write(self._enable, "1")  # the listener again
-
-    def _disconnect(self, address: str) -> None:
-        if address in self._peers():
-            self._write(self._control, f"disconnect {address} {DISCONNECT_PUBLIC}")
 
     def _peers(self) -> list[str]:
         if not self._control.exists():

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -45,14 +45,8 @@ SLACK_SECONDS = 15.0
 
 
 @pytest.fixture
-def lab(lab_of: Callable[..., RunningLab], request: pytest.FixtureRequest) -> Iterator[RunningLab]:
-    """After `ipsp` the machines begin anew: its kernel code keeps of links that are over what the next ones fall over,
-    and where the CPU is fast they follow within a second (see the limits in bearers/ipsp.py)."""
-    lab = lab_of("alice", "bob")
-    yield lab
-    if "ipsp" in request.node.name:
-        for name in lab.names:
-            lab.do("kill", machine=name)
+def lab(lab_of: Callable[..., RunningLab]) -> RunningLab:
+    return lab_of("alice", "bob")
 
 
 def one_end(lab: RunningLab, name: str, spec: str, what: str) -> str:
@@ -61,10 +55,11 @@ def one_end(lab: RunningLab, name: str, spec: str, what: str) -> str:
     return f"exec python {contract.__file__} {role} {spec} {lab.address(other)} {what}"
 
 
-def check(lab: RunningLab, spec: str, what: str | int, before: str = "") -> list[Any]:
+def check(lab: RunningLab, spec: str, what: str | int, before: str = "", before_bob: str = "") -> list[Any]:
     """What alice and bob saw."""
     with ThreadPoolExecutor(2) as pool:
-        commands = {name: f"{before}\n{one_end(lab, name, spec, str(what))}" for name in ("alice", "bob")}
+        first = {"alice": before, "bob": f"{before}\n{before_bob}"}
+        commands = {name: f"{first[name]}\n{one_end(lab, name, spec, str(what))}" for name in first}
         jobs = [pool.submit(lab.run, name, command, SECONDS) for name, command in commands.items()]
         return [json.loads(job.result().check().splitlines()[-1]) for job in jobs]
 
@@ -125,6 +120,14 @@ def test_ipsp_connects_in_spite_of_lost_ip_packets_and_loses_their_share(lab: Ru
     for seen in check(lab, "ipsp", count, f"modprobe sch_netem; (until {netem}; do sleep 0.1; done) 2>/dev/null &"):
         assert (seen["garbled"], seen["ordered"]) == (0, True)
         assert share(count - seen["received"], count, percent / 100), seen
+
+
+@pytest.mark.long
+def test_ipsp_links_may_follow_one_another_also_where_one_had_to_be_dialled_more_than_once(lab: RunningLab) -> None:
+    """Bob is late the second time, while the connection of the first still stands: the kernel's dial is refused."""
+    for before_bob in ("", "sleep 6", "", ""):
+        for seen in check(lab, "ipsp", 22, before_bob=before_bob):
+            assert (seen["received"], seen["ordered"]) == (22, True)
 
 
 @pytest.mark.parametrize("spec", ["rfcomm", *long("l2cap", "ipsp")])
