@@ -38,8 +38,8 @@ class Inbox:
 
     def put(self, address: str, port: int, message: bytes) -> None:
         """Note it in the journal, and show it to readers."""
-        number, came = self._journal.next_id("inbox"), time.time()
-        self._journal.write(address, "INSERT INTO inbox VALUES (?, ?, ?, ?, ?)", number, address, port, came, message)
+        came = time.time()
+        number = self._journal.insert(address, "inbox", address, port, came, message)
         if self._durable_first:
             self._journal.after_commit(address, lambda: self._show(number, address, port, came, message))
         else:
@@ -50,7 +50,7 @@ class Inbox:
         message = self._messages.pop(number, None)
         if message is not None:
             self._count(message[0], -1, -len(message[3]))
-            self._journal.write(message[0], "DELETE FROM inbox WHERE id = ?", number)
+            self._journal.delete(message[0], "inbox", number)
 
     async def stream(self, address: str | None, port: int, *, follow: bool) -> AsyncGenerator[Received, None]:
         """Those that nobody acknowledged; with `follow` then those that come, for ever."""

@@ -59,8 +59,8 @@ MIGRATIONS: Final = (
     """,
 )
 """Each brings a file from its place in the tuple to the next; the newest is the file's user_version."""
-LOST_IDS: Final = 10_000
-"""More than are given out between two commits; so many are skipped at each start, for what a crash made undone."""
+RESERVED_IDS: Final = 20_000
+"""So many at a time, with half of them left when the next are: more than are given out between two commits."""
 
 
 class JournalError(BtSelfSecureError):
@@ -77,7 +77,8 @@ class PeerRow(NamedTuple):
 class _Noted:
     """Changes of one peer's that are not on disk yet."""
 
-    statements: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
+    statements: dict[object, tuple[str, tuple[Any, ...]]] = field(default_factory=dict)
+    """In their order; those that bring one row by its table and id."""
     row: Callable[[], PeerRow] | None = None
     calls: list[Callable[[], None]] = field(default_factory=list)
 
@@ -114,7 +115,10 @@ class Journal:
         self.trouble = ""
         """Why the last commit failed; empty if it did not."""
         self.latency = Latency()
-        self._newest = {table: self._skip_ids(table) for table in ("outbox", "inbox", "partial")}
+        self._newest = {table: self._last_reserved(table) for table in ("outbox", "inbox", "partial")}
+        self._reserved: dict[str, int] = {}
+        for table in self._newest:
+            self._reserve_ids(table)
         with contextlib.suppress(JournalError):
             self.commit()
         if not sync_each:
@@ -149,14 +153,26 @@ class Journal:
 
     # --- writing
 
-    def next_id(self, table: str) -> int:
-        """For a row that is about to be written; no id is given out twice."""
-        self._newest[table] += 1
-        return self._newest[table]
+    def insert(self, address: str, table: str, *values: Any) -> int:
+        """Note a new row of this peer's for the next commit: its number, which comes first in it and is given out once,
+        also where the row is never written."""
+        number = self._newest[table] = self._newest[table] + 1
+        if self._reserved[table] - number < RESERVED_IDS // 2:
+            self._reserve_ids(table)
+        row = (number, *values)
+        statement = f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})"
+        self._of(address).statements[table, number] = statement, row
+        return number
+
+    def delete(self, address: str, table: str, number: int) -> None:
+        """Note that a row goes. One that is not on disk yet is never written: the card is spared."""
+        statements = self._of(address).statements
+        if statements.pop((table, number), None) is None:
+            statements[table, number] = f"DELETE FROM {table} WHERE id = ?", (number,)
 
     def write(self, address: str, statement: str, *values: Any) -> None:
-        """Note a change of this peer's for the next commit."""
-        self._of(address).statements.append((statement, values))
+        """Note a change of more than one row."""
+        self._of(address).statements[object()] = statement, values
 
     def keep(self, address: str, row: Callable[[], PeerRow]) -> None:
         """Note a peer's newest state; it is asked for at the commit, and replaces what was noted before."""
@@ -200,7 +216,7 @@ class Journal:
 
     def _execute_noted(self) -> None:
         for address, changes in self._noted.items():
-            for statement, values in changes.statements:
+            for statement, values in changes.statements.values():
                 self._database.execute(statement, values)
             if changes.row:
                 self._database.execute("INSERT OR REPLACE INTO peer VALUES (?, ?, ?, ?)", (address, *changes.row()))
@@ -224,13 +240,15 @@ class Journal:
         self._database.close()
         os.close(self._lock)
 
-    def _skip_ids(self, table: str) -> int:
+    def _last_reserved(self, table: str) -> int:
         """Beyond every id that was given out before, whether its row was committed or not."""
         row = self._database.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
-        newest = int(row[0] if row else 0) + LOST_IDS
+        return int(row[0]) if row else 0
+
+    def _reserve_ids(self, table: str) -> None:
+        last = self._reserved[table] = self._newest[table] + RESERVED_IDS
         self.write("", "DELETE FROM sqlite_sequence WHERE name = ?", table)
-        self.write("", "INSERT INTO sqlite_sequence VALUES (?, ?)", table, newest)
-        return newest
+        self.write("", "INSERT INTO sqlite_sequence VALUES (?, ?)", table, last)
 
 
 @contextlib.contextmanager

@@ -35,8 +35,7 @@ class Outbox:
         """Note a message's fragments in the journal; the message's number."""
         number = 0
         for fragment in fragments:
-            number = self._journal.next_id("outbox")
-            self._journal.write(self._address, "INSERT INTO outbox VALUES (?, ?, ?)", number, self._address, fragment)
+            number = self._journal.insert(self._address, "outbox", self._address, fragment)
             self._fragments.append((number, fragment))
             self._bytes += len(fragment)
         self.messages += 1
@@ -47,7 +46,7 @@ class Outbox:
         number, fragment = self._fragments.popleft()
         self._bytes -= len(fragment)
         self.messages -= _ends_message(fragment)
-        self._journal.write(self._address, "DELETE FROM outbox WHERE id = ?", number)
+        self._journal.delete(self._address, "outbox", number)
         return number, fragment
 
     def take_restored(self, count: int) -> list[int]:

@@ -178,10 +178,7 @@ class PeerSession:
         if message is not None:
             self._node.receive(self._address, fragment.port, message)
         elif self._joiner.pieces:
-            number = self._node.journal.next_id("partial")
-            self._node.journal.write(
-                self._address, "INSERT INTO partial VALUES (?, ?, ?)", number, self._address, fragment.piece
-            )
+            self._node.journal.insert(self._address, "partial", self._address, fragment.piece)
 
     def _on_delivered(self, number: int) -> None:
         delivered = self._waiting.get(number)

@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,9 +33,7 @@ def opened(directory: Path, *, sync_each: bool = True) -> Iterator[Journal]:
 
 
 def put(journal: Journal, fragment: bytes, peer: str = BOB) -> int:
-    number = journal.next_id("outbox")
-    journal.write(peer, "INSERT INTO outbox VALUES (?, ?, ?)", number, peer, fragment)
-    return number
+    return journal.insert(peer, "outbox", peer, fragment)
 
 
 def fill(journal: Journal) -> None:
@@ -79,6 +78,40 @@ def test_no_id_is_given_out_twice_not_even_one_that_a_crash_made_undone(tmp_path
             seen.update(ids)
 
 
+def test_no_id_is_given_out_twice_although_no_row_of_most_was_ever_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bt_selfsecure.node.journal.RESERVED_IDS", 10)
+    seen: list[int] = []
+    for _ in range(3):
+        with opened(tmp_path) as journal:
+            for _ in range(8):
+                given = [put(journal, b"x") for _ in range(4)]
+                for number in given:
+                    journal.delete(BOB, "outbox", number)
+                journal.commit()
+                seen += given
+            seen.append(put(journal, b"undone by a crash"))
+    assert len(set(seen)) == len(seen)
+
+
+def test_a_row_that_goes_before_it_was_committed_is_never_written(tmp_path: Path) -> None:
+    with opened(tmp_path) as journal:
+        first, second, third = put(journal, b"1"), put(journal, b"2"), put(journal, b"3")
+        journal.delete(BOB, "outbox", first)
+        journal.commit()
+        assert journal.outbox(BOB) == [(second, b"2"), (third, b"3")]
+        journal.delete(BOB, "outbox", second)
+        journal.commit()
+        assert journal.outbox(BOB) == [(third, b"3")]
+        written = Counter[str]()
+        journal._database.set_trace_callback(lambda statement: written.update([statement.split()[0]]))
+        journal.delete(BOB, "outbox", put(journal, b"4"))
+        journal.keep(BOB, lambda: PeerRow("record", "{}", True))
+        journal.commit()
+    assert written == {"BEGIN": 1, "INSERT": 1, "COMMIT": 1}
+
+
 def test_what_waits_for_a_commit_is_called_once_after_it(tmp_path: Path) -> None:
     calls = []
     with opened(tmp_path) as journal:
@@ -107,7 +140,7 @@ def test_a_forgotten_peer_leaves_only_unread_messages(tmp_path: Path) -> None:
     with opened(tmp_path) as journal:
         put(journal, b"x")
         journal.keep(BOB, lambda: PeerRow("record", "{}", True))
-        journal.write(BOB, "INSERT INTO inbox VALUES (?, ?, ?, ?, ?)", 1, BOB, 0, 0.0, b"unread")
+        journal.insert(BOB, "inbox", BOB, 0, 0.0, b"unread")
         journal.commit()
         journal.forget(BOB)
         journal.commit()
@@ -181,13 +214,13 @@ def test_a_killed_daemon_leaves_no_lock_and_all_that_it_committed(tmp_path: Path
         "import os, sys, signal; from pathlib import Path\n"
         "from bt_selfsecure.node.journal import Journal\n"
         "journal = Journal(Path(sys.argv[1]), sync_each=False)\n"
-        f"journal.write('{BOB}', \"INSERT INTO outbox VALUES (1, '{BOB}', x'01')\"); journal.commit()\n"
-        f"journal.write('{BOB}', \"INSERT INTO outbox VALUES (2, '{BOB}', x'02')\")\n"
+        f"journal.insert('{BOB}', 'outbox', '{BOB}', b'1'); journal.commit()\n"
+        f"journal.insert('{BOB}', 'outbox', '{BOB}', b'2')\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False, timeout=30)
     with opened(tmp_path) as journal:
-        assert journal.outbox(BOB) == [(1, b"\1")]
+        assert [fragment for _, fragment in journal.outbox(BOB)] == [b"1"]
 
 
 def contents(directory: Path) -> dict[str, bytes]:
@@ -295,7 +328,7 @@ def test_a_journal_of_format_1_is_read(tmp_path: Path) -> None:
         assert journal.outbox(BOB) == [(10002, b"\3abc"), (10003, b"\0def")]
         assert journal.partial(BOB) == [b"hel"]
         assert journal.inbox() == [(10001, BOB, 1, 1700000100.5, b"world")]
-        assert journal.next_id("inbox") > 10001
+        assert journal.insert(BOB, "inbox", BOB, 1, 0.0, b"") > 10001
 
 
 def test_migrations_run_once_each_and_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,7 +101,7 @@ def test_messages_that_waited_in_the_copy_come_once(tmp_path: Path) -> None:
 
 def test_a_backup_of_a_running_node_is_whole_private_and_one_file(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "state", sync_each=False)
-    journal.write("A", "INSERT INTO outbox VALUES (?, ?, ?)", journal.next_id("outbox"), "A", b"kept")
+    journal.insert("A", "outbox", "A", b"kept")
     journal.commit()
     size = backup(tmp_path / "state", tmp_path / "copy")
     assert size == (tmp_path / "copy").stat().st_size > 0
