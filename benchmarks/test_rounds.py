@@ -20,7 +20,7 @@ from bt_selfsecure.core.recovery import Role
 from bt_selfsecure.node.service import Node
 
 ADDRESSES = {"alice": "02:00:00:00:00:01", "bob": "02:00:00:00:00:02"}
-SLOWER_AT_MOST = {"session": 0.15, "node": 0.3}
+SLOWER_AT_MOST = {"session": 0.15, "node": 0.2}
 """The protocol alone; and with the node's queues, its journal on disk and its accounts of it all, at both ends."""
 BLOCKS = 25
 
