@@ -54,6 +54,11 @@ class DiscoveryNode:
         self.lab.run(self.machine, f"echo {word} >/run/node.in").check()
         self.until(lambda state: len(state["done"]) > before)
 
+    def stop(self) -> None:
+        """And wait until it has ended."""
+        self.tell("stop")
+        self.lab.run(self.machine, "timeout 30 tail --pid=$(cat /run/node.pid) -f /dev/null").check()
+
     def until(self, holds: Callable[[State], bool]) -> State:
         """The first state for which it holds."""
         end = time.monotonic() + SETTLE_S
@@ -206,7 +211,7 @@ def test_without_bluezero_raw_hci_advertises_and_says_so_once(nodes: Nodes) -> N
     time.sleep(1)
     sees_anew(alice, raw)
     assert raw.log.count("raw HCI advertises instead") == 1
-    raw.tell("stop")
+    raw.stop()
     assert bob.lab.run("bob", "pgrep -f discovery_node").status == 1
 
 
@@ -233,6 +238,6 @@ def test_the_gatt_service_shows_the_nodes_status_to_a_peer_that_can_connect(node
     ).check()
     again = DiscoveryNode(bob.lab, "bob")
     again.until(advertises())
-    alice.tell("stop")
+    alice.stop()
     read = f"PYTHONDONTWRITEBYTECODE=1 {sys.executable} -c '{READ_STATUS}' {bob.address}"
     assert json.loads(alice.lab.run("alice", read).check()) == {"name": "bob", "sessions": 0}
