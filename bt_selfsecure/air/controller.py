@@ -117,7 +117,7 @@ class RadioController(Controller):  # type: ignore[misc]
         self._flushable: dict[int, bool] = {}
         self._uncompleted: dict[int, int] = {}
         self._connect_ind: ll.ConnectInd | None = None
-        """The latest that was for us."""
+        """The latest on the air."""
 
     @property
     def is_page_scanning(self) -> bool:
@@ -202,7 +202,9 @@ class RadioController(Controller):  # type: ignore[misc]
     def on_le_connect_ind(self, packet: Any) -> None:
         self._connect_ind = packet
         super().on_le_connect_ind(packet)
-        _supervise(self.le_connections.get(packet.initiator_address), packet.timeout)
+        connection = self.le_connections.get(packet.initiator_address)
+        if connection and connection.self_address == packet.advertiser_address:
+            _supervise(connection, packet.timeout)
 
     def on_ll_control_pdu(self, sender_address: Any, packet: Any) -> None:
         super().on_ll_control_pdu(sender_address, packet)

@@ -78,7 +78,7 @@ class _Noted:
     """Changes of one peer's that are not on disk yet."""
 
     statements: dict[object, tuple[str, tuple[Any, ...]]] = field(default_factory=dict)
-    """In their order; those that bring one row by its table and id."""
+    """In their order; those that bring a row by its table and id."""
     row: Callable[[], PeerRow] | None = None
     calls: list[Callable[[], None]] = field(default_factory=list)
 
@@ -166,12 +166,11 @@ class Journal:
 
     def delete(self, address: str, table: str, number: int) -> None:
         """Note that a row goes. One that is not on disk yet is never written: the card is spared."""
-        statements = self._of(address).statements
-        if statements.pop((table, number), None) is None:
-            statements[table, number] = f"DELETE FROM {table} WHERE id = ?", (number,)
+        if self._of(address).statements.pop((table, number), None) is None:
+            self.write(address, f"DELETE FROM {table} WHERE id = ?", number)
 
     def write(self, address: str, statement: str, *values: Any) -> None:
-        """Note a change of more than one row."""
+        """Note any other change of this peer's."""
         self._of(address).statements[object()] = statement, values
 
     def keep(self, address: str, row: Callable[[], PeerRow]) -> None:

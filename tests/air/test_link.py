@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from bumble import core, hci, l2cap
-from bumble.device import Peer
+from bumble.device import ConnectionParametersPreferences, Peer
 
 from bt_selfsecure.air.bluetooth import virtual_device
 from bt_selfsecure.air.capture import Tap
@@ -201,6 +201,30 @@ def test_an_updated_connection_lives_by_its_new_supervision_timeout_at_both_ends
         return [at - cut for at, _ in ended]
 
     assert run_virtual(main()) == [pytest.approx(3.21, abs=0.01)]
+
+
+def test_a_connection_to_somebody_else_changes_no_timeout_here() -> None:
+    async def main() -> None:
+        link = LossyLink(Fading().heard, {})
+        alice, bob = await devices(link)
+        carol = virtual_device("carol", 3, link)
+        await carol.power_on()
+        await connect_le(alice, bob)
+        (at_bob,) = controller_of(link, "bob").le_connections.values()
+        before = at_bob.supervision_timeout
+        await carol.start_advertising(own_address_type=hci.OwnAddressType.PUBLIC)
+        await alice.connect(
+            carol.public_address,
+            core.PhysicalTransport.LE,
+            connection_parameters_preferences={
+                hci.Phy.LE_1M: ConnectionParametersPreferences(supervision_timeout=3210)
+            },
+            own_address_type=hci.OwnAddressType.PUBLIC,
+        )
+        (at_carol,) = controller_of(link, "carol").le_connections.values()
+        assert (at_bob.supervision_timeout, at_carol.supervision_timeout) == (before, pytest.approx(3.21))
+
+    run_virtual(main())
 
 
 def test_a_controller_takes_no_more_packets_than_it_has_buffers_while_nothing_gets_through() -> None:
