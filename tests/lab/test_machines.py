@@ -67,6 +67,12 @@ os.system("hcitool con"); s.sendall(b"end"); print(got == data[::-1])
     assert bob == "b'end'\n"
 
 
+@pytest.mark.long
+def test_an_adapter_answers_every_command_of_hundreds_of_resets(lab: RunningLab) -> None:
+    """Some 40 commands each, to an otherwise idle machine; a lost interrupt would be one that is not answered in 2 s."""
+    lab.run_on_all("for i in $(seq 200); do hciconfig hci0 down && hciconfig hci0 up || exit; done", timeout=400)
+
+
 @pytest.mark.parametrize("flushable", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_only_flushable_l2cap_packets_are_lost(lab: RunningLab, flushable: bool) -> None:
     """BT_FLUSHABLE (274, 8) and a flush timeout of one slot: each SDU is tried once. 3 sigma of 400 at 20 % is 6 %."""
