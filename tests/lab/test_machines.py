@@ -69,7 +69,7 @@ os.system("hcitool con"); s.sendall(b"end"); print(got == data[::-1])
 
 @pytest.mark.long
 def test_an_adapter_answers_every_command_of_hundreds_of_resets(lab: RunningLab) -> None:
-    """Some 40 commands each, to an otherwise idle machine; a lost interrupt would be one that is not answered in 2 s."""
+    """Some 40 commands each, to an idle machine; one whose answer is overlooked fails after 2 s."""
     lab.run_on_all("for i in $(seq 200); do hciconfig hci0 down && hciconfig hci0 up || exit; done", timeout=400)
 
 
