@@ -36,7 +36,7 @@ GONE_SECONDS: Final = 5.0
 """For the rest of what was killed to end."""
 POLL_SECONDS: Final = 0.05
 STAGES: Final = ("connected", "booted", "ready")
-NUDGE_SECONDS: Final = 0.25
+NUDGE_SECONDS: Final = 0.5
 """A kernel that is a program sometimes misses that a line has something for it (a lost SIGIO; seen once in some 600
 resets of an adapter) and then waits for its next signal. So one comes at least this often: HCI commands wait 2 s."""
 GUEST_FILES: Final = ("guest.sh", "jobs.sh", "units.sh", "lab-uart.service", "lab-jobs.service")
