@@ -194,32 +194,20 @@ class RadioController(Controller):  # type: ignore[misc]
         report = hci.HCI_LE_Advertising_Report_Event.Report(event_type, address.address_type, address, data, rssi)
         self.send_hci_packet(hci.HCI_LE_Advertising_Report_Event([report]))
 
-    def create_le_connection(self, peer_address: Any) -> None:
-        timeout = self.pending_le_connection.supervision_timeout
-        super().create_le_connection(peer_address)
-        _supervise(self.le_connections.get(peer_address), timeout)
-
     def on_le_connect_ind(self, packet: Any) -> None:
         self._connect_ind = packet
         super().on_le_connect_ind(packet)
-        connection = self.le_connections.get(packet.initiator_address)
-        if connection and connection.self_address == packet.advertiser_address:
-            _supervise(connection, packet.timeout)
-
-    def on_ll_control_pdu(self, sender_address: Any, packet: Any) -> None:
-        super().on_ll_control_pdu(sender_address, packet)
-        if isinstance(packet, ll.ConnectionUpdateInd):
-            _supervise(self.le_connections.get(sender_address), packet.timeout)
-
-    def on_hci_le_connection_update_command(self, command: Any) -> None:
-        super().on_hci_le_connection_update_command(command)
-        _supervise(self.find_le_connection_by_handle(command.connection_handle), command.supervision_timeout)
 
     def send_hci_packet(self, packet: Any) -> None:
+        """What the host is told of an LE connection's timing is what the connection lives by."""
         timing = self._connect_ind
         if timing and isinstance(packet, hci.HCI_LE_Connection_Complete_Event) and packet.role == hci.Role.PERIPHERAL:
             packet.connection_interval, packet.peripheral_latency = timing.interval, timing.latency
             packet.supervision_timeout = timing.timeout
+        if isinstance(packet, hci.HCI_LE_Connection_Complete_Event | hci.HCI_LE_Connection_Update_Complete_Event) and (
+            connection := self.find_le_connection_by_handle(packet.connection_handle)
+        ):
+            connection.supervision_timeout = packet.supervision_timeout * 0.01  # units: Core Vol 4 Part E 7.8.12
         super().send_hci_packet(packet)
 
     def on_classic_connection_complete(self, peer_address: Any, status: int) -> None:
@@ -239,9 +227,3 @@ class RadioController(Controller):  # type: ignore[misc]
     def _forget(self, connection: Any) -> None:
         for kept in (self.flush_timeout_slots, self._flushable, self._uncompleted):
             kept.pop(connection.handle, None)
-
-
-def _supervise(connection: Any, units: int) -> None:
-    """The connection's supervision timeout from here on, in HCI's units of 10 ms (Core Vol 4 Part E 7.8.12)."""
-    if connection:
-        connection.supervision_timeout = units * 0.01
