@@ -272,6 +272,6 @@ class BTSS_IPSP(Packet):  # noqa: N801
 
 
 conf.l2types.register(LINKTYPE_USER0, BTSS)
-bind_layers(EIR_Manufacturer_Specific_Data, BTSS, company_id=COMPANY_ID)
+bind_layers(EIR_Manufacturer_Specific_Data, BTSS, company_identifier=COMPANY_ID)
 bind_layers(UDP, BTSS_IPSP, sport=PORT, dport=PORT)
 bind_layers(BTSS_IPSP, BTSS, type=3)

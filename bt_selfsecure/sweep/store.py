@@ -152,7 +152,7 @@ class Store:
         if not create and not self.path.is_file():
             raise UsageError(f"there is no sweep {str(path)!r}: name the file that `sweep run` or `sweep import` wrote")
         try:
-            self._db: Final = sqlite3.connect(self.path, LOCKED_S, isolation_level=None)
+            self._db: Final = sqlite3.connect(self.path, timeout=LOCKED_S, isolation_level=None)
         except sqlite3.Error as error:
             raise UsageError(f"can't open the sweep {str(path)!r} ({error}): choose another place") from error
         try:
