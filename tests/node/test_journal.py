@@ -20,6 +20,8 @@ from bt_selfsecure.node import journal as module
 from bt_selfsecure.node.journal import APPLICATION_ID, FILE, MIGRATIONS, Journal, JournalError, PeerRow
 
 BOB = "B8:27:EB:00:00:02"
+WAL_FRAME_HEAD = 24
+"""Bytes before each page in SQLite's write-ahead log (sqlite.org/fileformat2.html, 4.1)."""
 FIXTURE = Path(__file__).parent / "fixtures" / "journal-1.sql"
 
 
@@ -110,6 +112,20 @@ def test_a_row_that_goes_before_it_was_committed_is_never_written(tmp_path: Path
         journal.keep(BOB, lambda: PeerRow("record", "{}", True))
         journal.commit()
     assert written == {"BEGIN": 1, "INSERT": 1, "COMMIT": 1}
+
+
+def test_a_peers_newest_state_takes_one_page_however_many_peers_there_are(tmp_path: Path) -> None:
+    log = tmp_path / f"{FILE}-wal"
+    with opened(tmp_path, sync_each=False) as journal:
+        page = journal._database.execute("PRAGMA page_size").fetchone()[0]
+        for last in range(20):
+            journal.keep(f"B8:27:EB:00:00:{last:02X}", lambda: PeerRow("record of the first time", "{}", False))
+        journal.commit()
+        before = log.stat().st_size
+        journal.keep(BOB, lambda: PeerRow("record of the second time", "{}", True))
+        journal.commit()
+        assert log.stat().st_size - before == page + WAL_FRAME_HEAD
+        assert journal.peer(BOB) == PeerRow("record of the second time", "{}", True)
 
 
 def test_what_waits_for_a_commit_is_called_once_after_it(tmp_path: Path) -> None:
