@@ -246,9 +246,11 @@ class Machine:
             self._fail_jobs()
 
     async def _nudge(self) -> None:
-        """An empty order, which nobody obeys, now and then."""
+        """An empty order, which nobody obeys, now and then, where the kernel needs it."""
+        if self._runner is not Runner.UML:
+            return
         await asyncio.shield(self._reached["ready"])
-        while self._runner is Runner.UML:
+        while True:
             await asyncio.sleep(NUDGE_SECONDS)
             self._order("")
 

@@ -194,18 +194,16 @@ def test_an_input_that_ends_by_the_interruption_does_not_end_the_stream(
     """Ctrl-C in `producer | pipe bob` ends the producer as well."""
     monkeypatch.setattr(module, "GRACE_S", 0.05)
     source, producer = os.pipe()
-    pipe = Pipe(at_alice, "bob", source, os.open(tmp_path / "out", os.O_WRONLY | os.O_CREAT))
-    running = threading.Thread(target=pipe.run, args=(lambda pipe: None,), daemon=True)
-    running.start()
+    running = Running(at_alice, "bob", Path(f"/dev/fd/{source}"), tmp_path / "out")
+    os.close(source)
     os.write(producer, b"half")
     wait_until_kept(bob, 1)
-    pipe.abort()
+    running.pipe.abort()
     os.close(producer)
     time.sleep(0.2)
     assert [HEAD.unpack_from(message.message)[2] for message in bob.kept.values()] == [Flag.MORE, Flag.ABORT]
     at_bob.send("alice", part(7, 0, flag=Flag.END), port=PORT)
-    running.join(5)
-    assert not running.is_alive()
+    running.join()
 
 
 def test_a_file_is_on_disk_before_the_message_is_forgotten(
