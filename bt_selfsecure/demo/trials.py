@@ -14,7 +14,7 @@ from typing import Any, Final
 from bt_selfsecure.air.models import Bernoulli, Jammed
 from bt_selfsecure.air.world import World
 from bt_selfsecure.core.events import Established, Event
-from bt_selfsecure.core.frames import Kind, Profile, decode
+from bt_selfsecure.core.frames import Kind, Profile, decode, encode
 from bt_selfsecure.core.losses import packets_needed
 from bt_selfsecure.demo.scene import BOB_LOSS, BURST, EVE_LOSS, Scene
 from bt_selfsecure.demo.story import ALICE
@@ -263,6 +263,17 @@ def theft(ends: Ends, seed: int) -> Trial:
     return Trial(rounds_to_heal(ends.profile, seed, EVE_LOSS) > 10, True, False)
 
 
+def impersonation(ends: Ends, seed: int) -> Trial:
+    """K_i, copied from Alice's memory; success: Bob takes a message of the thief's for Alice's."""
+    scene = ends.scene(seed, air=_clear(eve=0.0))
+    sessions = scene.sessions(Random(seed).randbytes(32))
+    scene.converse(sessions, [b"before"] * 3)
+    frame, _ = sessions["alice"].record.sending.chain.seal(b"forged", 0, Random(seed).randbytes)
+    scene.world.at(scene.world.now, lambda: scene.world.transmit("eve", encode(frame)))
+    scene.converse({"bob": sessions["bob"]}, [b"answer"])  # Alice is away
+    return Trial(b"forged" in scene.received["bob"], True, False)
+
+
 def stolen_disk(ends: Ends, seed: int) -> Trial:
     """Bob's record, copied; then Alice forgets everything since that day and the two resynchronise. Success: the copy
     opens what Alice sends after it."""
@@ -363,6 +374,10 @@ ATTACKS: Final = (
            setting=f"a session, of whose packets the thief misses {100 * EVE_LOSS:g} %",
            meaning=f"ten rounds without a miss are 0.95^10 = {100 * (1 - EVE_LOSS) ** 10:.0f} %, a hundred "
            f"{100 * (1 - EVE_LOSS) ** 100:.1g} %: she is out after 1/e|B = {1 / EVE_LOSS:.0f} rounds on average"),
+    Attack("impersonation", "K_i from memory, then sends in Alice's name", "one look into a device, and a sender in "
+           "range of Bob", "Bob takes her message for Alice's", impersonation, runs=20,
+           remedy="Establish anew: `bt-selfsecure establish PEER`.",
+           setting="a session, of which she hears every packet", meaning="who has the key is Alice, until there is a new one"),
     Attack("stolen-disk", "Bob's record; later Alice is restored from an old copy", "one look at a disk, and that "
            "restoration", "she reads again", stolen_disk, runs=20,
            remedy="Establish anew after a restoration from an old copy.",

@@ -85,6 +85,25 @@ def test_every_attack_of_the_table_is_in_the_document() -> None:
     assert named == [attack.name for attack in ATTACKS]
 
 
+def rows(text: str) -> dict[str, list[str]]:
+    """Of a table: the attack that a row names, and "k of n" of each of its cells that begin so."""
+    found = {}
+    for line in text.splitlines():
+        cells = [cell.strip().replace("*", "") for cell in re.split(r"(?<!\\\\)\|", line)[1:-1]]
+        figures = [figure[0] for cell in cells if (figure := re.match(r"\d+ of \d+", cell))]
+        if figures and (name := re.search("`([a-z-]+)`", cells[0])):
+            found[name[1]] = figures
+    return found
+
+
+def test_readmes_table_of_attackers_says_what_the_document_shows() -> None:
+    """A row for each attack but variants of one that is there."""
+    documented, told = rows(DOCUMENT.read_text()), rows((DOCUMENT.parents[1] / "README.md").read_text())
+    assert len(told) == 10
+    assert {name: documented[name] for name in told} == told
+    assert documented.keys() - told.keys() == {"colluding", "repair", "brute-force", "brute-force-sound", "reflection"}
+
+
 @pytest.mark.parametrize(
     ("name", "paper", "hardened"),
     [
@@ -101,6 +120,7 @@ def test_every_attack_of_the_table_is_in_the_document() -> None:
         ("flood", (8, 10), (8, 10)),
         ("jamming", (5, 10), (8, 10)),
         ("theft", (2, 9), (2, 9)),
+        ("impersonation", (10, 10), (10, 10)),
         ("stolen-disk", (10, 10), (10, 10)),
     ],
 )
