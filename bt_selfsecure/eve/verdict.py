@@ -258,9 +258,11 @@ class Judge:
         return True
 
     def _judge(self, knowledge: Knowledge, session: Mapping[Profile, SessionHeard]) -> Verdict:
-        rivals = self._settle(knowledge)
+        rivals, material = self._settle(knowledge)
         repaired = self._repair(knowledge) if knowledge.missing else 0
-        s, missing, material = knowledge.received_set, knowledge.missing, knowledge.initial_key()
+        if repaired:
+            material = knowledge.initial_key()
+        s, missing = knowledge.received_set, knowledge.missing
         offer = _offer(knowledge.request, accept=False)
         answer = _offer(knowledge.accept, accept=True)
         sent = _sent(knowledge, offer)
@@ -292,17 +294,18 @@ class Judge:
             fates=tuple(_FATES[None if s is None else seq in s, seq in knowledge.burst] for seq in range(sent)),
         )
 
-    def _settle(self, knowledge: Knowledge) -> int:
+    def _settle(self, knowledge: Knowledge) -> tuple[int, KeyMaterial | None]:
         """Choose the response to be believed, of those that claim to be of this establishment: the one that [9] proves,
         else the last part's, else, where they contradict each other, that which leaves the two ends least. How many
-        contradict each other; 1 if none do.
+        contradict each other, 1 if none do; and the key.
 
         Honest ones are one a part, each with what was received before it. Each is decoded once.
         """
-        honest, before, worst = not knowledge.more_rivals, None, None
+        honest, before, worst, material = not knowledge.more_rivals, None, None, None
         for number, response in enumerate(knowledge.rivals):
             knowledge.response = response
-            if knowledge.initial_key() is not None:
+            material = knowledge.initial_key()
+            if material is not None:
                 break
             s = knowledge.received_set
             honest &= s is not None and (before is None or (before[0] < response.seq and before[1] <= s))
@@ -312,7 +315,7 @@ class Judge:
                 worst = bits, response
             if number == len(knowledge.rivals) - 1 and not honest and worst is not None:
                 knowledge.response = worst[1]
-        return 1 if honest and knowledge.rivals else len(knowledge.rivals) + knowledge.more_rivals
+        return 1 if honest and knowledge.rivals else len(knowledge.rivals) + knowledge.more_rivals, material
 
     def _bits(self, knowledge: Knowledge) -> tuple[float, float, float] | tuple[None, None, None]:
         """Lower bound on e|B, secret bits by it, and the bits that what she lacks hides; None without S."""
