@@ -18,8 +18,8 @@ DESCRIPTION = """\
 Keep what a source hears in pcapng files of bounded size, until Ctrl-C (or
 SIGTERM, as systemd sends). The source is this computer's radio:
 
-  hci0            scans passively all the time: advertisements of everybody near,
-                  and what goes to or from this computer
+  hci0            scans passively all the time: advertisements of everybody
+                  near, and what goes to or from this computer
   monitor:hci0    the same without scanning: leaves the radio to other programs
   - or a FIFO     what a sniffer writes, as in
                   dumpcap -i ... -w - | bt-selfsecure eve capture - --output DIR
@@ -27,7 +27,8 @@ SIGTERM, as systemd sends). The source is this computer's radio:
 Advertisements tell who is near: keep such captures to yourself. A radio needs
 CAP_NET_RAW and CAP_NET_ADMIN (root, or the unit bt-selfsecure-eve)."""
 EPILOG = """\
-exit status: 0  ended by somebody, or by its source      1  the adapter went away
+exit status: 0  ended by somebody, or by its source
+             1  the adapter went away
              2  nothing can be heard, or kept
 """
 
