@@ -156,17 +156,15 @@ def _write_text(received: Received) -> None:
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(received.time))
     text = received.message.decode(errors="backslashreplace").rstrip("\n")
     for line in text.split("\n"):
-        _to_stdout(f"{when}  {received.peer}  {printable(line)}\n".encode())
+        _to_stdout(f"{when}  {received.peer}  {printable(line)}\n".encode(sys.stdout.encoding, "replace"))
 
 
 def _to_stdout(data: bytes) -> None:
     try:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise UsageError(f"can't write the output ({error.strerror}): the message stays in the node") from None
+    except UsageError as error:
+        raise UsageError(f"{error}: the message stays in the node") from None
 
 
 # --- pipe -------------------------------------------------------------------------------------------------------------

@@ -166,7 +166,7 @@ Each listener is judged as Bob against each other one as Eve. The verdict is
 def run_analyse(args: Namespace) -> int:
     """Print the analysis."""
     analysis = _analysed(args.sweep)
-    print(json.dumps(analysis.as_json(), indent=1, ensure_ascii=False) if args.json else table(analysis))
+    print(json.dumps(analysis.as_json(), indent=1) if args.json else table(analysis))
     return 0
 
 
