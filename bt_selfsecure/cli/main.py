@@ -14,9 +14,11 @@ from bt_selfsecure.cli import streams
 from bt_selfsecure.errors import UsageError
 
 DESCRIPTION = """\
-Two small devices agree on a key from the Bluetooth packets that the radio loses,
-and talk under a key that rolls at every message (Hao and Xiao, "Self-secure
-Communication for Internet of Things"). Begin with:  bt-selfsecure demo
+Two small devices agree on a key from the Bluetooth packets that the radio
+loses, and talk under a key that rolls at every message (Hao and Xiao,
+"Self-secure Communication for Internet of Things"). Begin with:
+
+  bt-selfsecure demo
 """
 EPILOG = """\
 exit status:

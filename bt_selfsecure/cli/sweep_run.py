@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bt_selfsecure.cli.client import client_parser, node_client
+from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.cli.sweep_screen import Screen
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.doctor.machine import Machine
@@ -47,7 +48,8 @@ RUN_EPILOG: Final = """\
 examples:
   bt-selfsecure sweep plan > car-park.toml      then name your nodes in [roles]
   bt-selfsecure sweep run car-park.toml --web   and open the page on the phone
-  bt-selfsecure sweep run rehearsal.toml        with "air:..." as bearer: no radios
+  bt-selfsecure sweep plan --rehearsal > rehearsal.toml
+  bt-selfsecure sweep run rehearsal.toml        the same without radios
 
 Whoever can reach the page's port and knows its address, which has a random
 part, can steer the sweep; the page has no encryption. Use your own hotspot.
@@ -77,8 +79,12 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
     run.add_argument(
         "--unattended", action="store_true", help="take every place as ready: for rehearsals, and where nothing moves"
     )
-    run.add_argument("--redo", type=float, metavar="METRES", help="withdraw what was measured there and do it again")
-    run.add_argument("--seed", type=int, default=1, help="of the virtual air's losses (default 1)")
+    run.add_argument(
+        "--redo", type=real(above=0), metavar="METRES", help="withdraw what was measured there and do it again"
+    )
+    run.add_argument(
+        "--seed", type=integer(least=0), default=1, metavar="N", help="of the virtual air's losses (default 1)"
+    )
     agent = client_parser(
         commands,
         "agent",
