@@ -439,7 +439,7 @@ def test_progress_shows_on_a_terminal_and_leaves_nothing_behind(both: tuple[Path
     assert establish.wait(20) == 0
     seen = os.read(master, 65536)
     os.close(master)
-    assert b"\restablishing, rfcomm for 1 min, 1,200 of 20,000 packets, 1 s\x1b[K" in seen
+    assert b"\restablishing, rfcomm for 1 min, 1,200 packets sent, 1,730 must arrive, 1 s\x1b[K" in seen
     assert seen.endswith(b"\r\x1b[K")
 
 
