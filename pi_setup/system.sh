@@ -130,9 +130,9 @@ make_version() {
   [ ! -e "$place" ] || run rm -rf "$place"
   seed "$place"
   # It sees the system's packages: dbus and gi come from Debian, pip would have to compile them.
-  run "$python" -m venv --system-site-packages --without-pip "$place"
+  run "$python" -I -m venv --system-site-packages --without-pip "$place"
   say "fetching and unpacking what the node needs: some minutes on a small Pi"
-  run "$python" -m zipfile -e "$(pip_wheel)" "$home/pip"
+  run "$python" -I -m zipfile -e "$(pip_wheel)" "$home/pip"
   run "$place/bin/python" "$home/pip/pip" install -q "${from[@]}" "${checkout}[$(with_discovery node)]" shtab
   run rm -rf "$home/pip"
   run "$place/bin/bt-selfsecure" --version
@@ -159,7 +159,7 @@ remove_other_versions() {
 
 # A manual page of all --help texts: pages that are typed twice drift apart.
 write_manual() {
-  COLUMNS=80 "$current/bin/python" - <<'PYTHON'
+  COLUMNS=80 "$current/bin/python" -I - <<'PYTHON'
 import argparse
 from bt_selfsecure.cli.main import parser
 
@@ -187,7 +187,11 @@ put_command() {
   [ -n "$changed" ] || return 0
   made=$(mktemp -d)
   if [ -z "$dry_run" ]; then
-    "$current/bin/python" -m shtab --shell=bash --prog=bt-selfsecure bt_selfsecure.cli.main.parser >"$made/completion"
+    # By its function: shtab's own command imports from the current folder.
+    "$current/bin/python" -I -c '
+from bt_selfsecure.cli.main import parser
+from shtab import complete
+print(complete(parser(), "bash"))' >"$made/completion"
     write_manual >"$made/manual"
   fi
   put "$made/completion" "$completion"

@@ -8,13 +8,13 @@ import enum
 import logging
 import random
 import struct
-import sys
 from asyncio.subprocess import PIPE, Process
 from typing import Final
 
 from bt_selfsecure.bearers import hci
 from bt_selfsecure.bearers.base import BearerError
 from bt_selfsecure.core.frames import Profile
+from bt_selfsecure.isolated import FOLDER, python_module
 from bt_selfsecure.node import beacon
 from bt_selfsecure.node.beacon import ServiceData, Word
 
@@ -138,8 +138,8 @@ class Advertiser:
         self._silent.clear()
         try:
             child = self._child = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-m", beacon.__name__, "--", self._adapter, self._name, str(self._profile.value)),
+                *python_module(beacon.__name__, "--", self._adapter, self._name, str(self._profile.value)),
+                cwd=FOLDER,
                 stdin=PIPE,
                 stdout=PIPE,
                 start_new_session=True,

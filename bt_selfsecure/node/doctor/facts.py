@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from bt_selfsecure.bearers.base import BearerError
 from bt_selfsecure.bearers.hci import HciSocket, adapter_number
+from bt_selfsecure.isolated import FOLDER, python_module
 from bt_selfsecure.node import beacon
 from bt_selfsecure.node.beacon import BLUEZ, Word
 from bt_selfsecure.node.doctor.report import NotSeen
@@ -175,8 +176,8 @@ async def ask_bluez(adapter: str, peer: str | None) -> Bluez:
 async def try_advertising(adapter: str) -> tuple[Word, str]:
     """Advertise as the node does, by its beacon, and say what came of it, with the reason. It ends at once."""
     child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", beacon.__name__, "--", adapter, socket.gethostname(), "2"),
+        *python_module(beacon.__name__, "--", adapter, socket.gethostname(), "2"),
+        cwd=FOLDER,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -244,6 +245,7 @@ def _journal() -> list[str]:
     try:
         asked = subprocess.run(
             ["journalctl", "--dmesg", "--boot", "--quiet", "--no-pager", "--output=cat"],
+            cwd=FOLDER,
             capture_output=True,
             timeout=ANSWER_S,
             check=False,
