@@ -17,7 +17,6 @@ user=bt-selfsecure
 units=/usr/local/lib/systemd/system
 rules=/usr/local/lib/udev/rules.d/70-bt-selfsecure.rules
 sysusers=/usr/local/lib/sysusers.d/bt-selfsecure.conf
-tmpfiles=/usr/local/lib/tmpfiles.d/bt-selfsecure.conf
 command_link=/usr/local/bin/bt-selfsecure
 completion=/usr/local/share/bash-completion/completions/bt-selfsecure
 manual=/usr/local/share/man/man1/bt-selfsecure.1
@@ -65,7 +64,6 @@ systemd_files() {
   done
   echo "$checkout/systemd/bt-selfsecure.rules $rules"
   echo "$checkout/systemd/bt-selfsecure.sysusers $sysusers"
-  echo "$checkout/systemd/bt-selfsecure.tmpfiles $tmpfiles"
 }
 
 # put SOURCE DESTINATION: a copy, if there is none like it.
@@ -80,9 +78,9 @@ put_systemd_files() {
   while read -r source destination; do put "$source" "$destination"; done < <(systemd_files)
   [ -n "$changed" ] || return 0
   run systemd-sysusers "$sysusers"
-  run systemd-tmpfiles --create "$tmpfiles"
   systemd_runs || return 0
   run systemctl daemon-reload
+  run systemctl try-restart bt-selfsecure-ipsp.socket
   run udevadm control --reload
   run udevadm trigger --settle --sysname-match=rfkill
 }

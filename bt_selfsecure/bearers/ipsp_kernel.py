@@ -16,7 +16,7 @@ from bt_selfsecure.bearers.base import BearerError
 from bt_selfsecure.bearers.faults import fault
 from bt_selfsecure.isolated import FOLDER, python_module
 
-HELPER_SOCKET: Final = Path("/run/bt-selfsecure/ipsp.sock")
+HELPER_SOCKET: Final = Path("/run/bt-selfsecure-ipsp/helper.sock")
 """Where systemd starts the helper for those who are not root."""
 HELPER_SECONDS: Final = 60.0
 """For an answer, and for its end; both take it two seconds at most, the kernel permitting, but it has to start first,
