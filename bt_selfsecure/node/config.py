@@ -68,7 +68,9 @@ PATH_OR_NONE: Final = matching(r"|/[^\0]*", "an absolute path, or empty")
 SOCKET_PATH: Final = Rule(
     "an absolute path of at most 107 bytes", lambda value: ABSOLUTE.accepts(value) and len(os.fsencode(value)) <= 107
 )
-NAME: Final = matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "1 to 64 letters, digits, dots, hyphens or underscores")
+NAME: Final = matching(
+    r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "1 to 64 letters (A to Z, a to z), digits, dots, hyphens or underscores"
+)
 BEARER: Final = matching(
     rf"le_advert|({'|'.join(NUMBER_KEYS)})(#[0-9]{{1,5}})?",
     f'le_advert, {", ".join(NUMBER_KEYS)}, the last three perhaps with a number, as in "rfcomm#3"',
@@ -76,6 +78,11 @@ BEARER: Final = matching(
 ADDRESS: Final = matching(
     r"(?!(00:){5}00|(FF:){5}FF)([0-9A-F]{2}:){5}[0-9A-F]{2}", 'a device address, as in "B8:27:EB:12:34:56"'
 )
+
+
+def spelled_address(text: str) -> str:
+    """In the usual spelling; Windows writes b8-27-eb-12-34-56."""
+    return text.upper().replace("-", ":")
 
 
 def about(doc: str, rule: Rule = ANY, read: Callable[[str], str] = str) -> dict[str, Any]:
@@ -213,7 +220,7 @@ class PeerTable:
     """A node to talk to; one [[peer]] for each."""
 
     name: str = field(metadata=about("What it is called here.", NAME))
-    address: str = field(metadata=about("Its Bluetooth device address.", ADDRESS, read=str.upper))
+    address: str = field(metadata=about("Its Bluetooth device address.", ADDRESS, read=spelled_address))
     dial: str = key(
         "auto", "Who opens the link: in auto the one with the lower address.", one_of("auto", "always", "never")
     )
@@ -243,7 +250,7 @@ class Config:
 
     def find_peer(self, name_or_address: str) -> PeerTable | None:
         """The peer of that name or address, if one is configured."""
-        address = name_or_address.upper()
+        address = spelled_address(name_or_address)
         return next((peer for peer in self.peer if peer.name == name_or_address or peer.address == address), None)
 
 
