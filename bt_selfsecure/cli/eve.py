@@ -31,13 +31,13 @@ is read as it comes, until whoever writes it ends:
 
   dumpcap -i bluetooth0 -w - | bt-selfsecure eve read -
 
-hci0 is this computer's own radio: it scans until Ctrl-C, and hears advertisements
-and what goes to or from this computer, but no connection between others;
-monitor:hci0 only listens to what its host says and hears.
+hci0 is this computer's own radio: it scans until Ctrl-C, and hears
+advertisements and what goes to or from this computer, but no connection between
+others; monitor:hci0 only listens to what its host says and hears.
 
 `ours` counts the frames of this protocol, whatever carried them. Packets with a
-wrong CRC are counted, and not looked into. A damaged file counts up to where the
-damage is, and that is said."""
+wrong CRC are counted, and not looked into. A damaged file counts up to where
+the damage is, and that is said."""
 
 
 @dataclass(slots=True)
