@@ -82,7 +82,7 @@ def _parse_faults(text: str) -> Faults:
     given: dict[str, float] = {}
     for part in text.split(","):
         name, _, value = part.partition("=")
-        if name not in names or name in given or not re.fullmatch(r"0?\.\d{1,9}|0", value):
+        if name not in names or name in given or not re.fullmatch(r"0?\.[0-9]{1,9}|0", value):
             raise UsageError(
                 f"{part!r} is no fault: write {' and '.join(names)}, each with a share from 0 to below 1, "
                 "as in faults:loss=0.1;udp"
@@ -95,7 +95,7 @@ def parse_place(text: str) -> Place:
     """Raises `UsageError`."""
     from ipaddress import ip_address
 
-    found = re.fullmatch(r"(?:\[(?P<six>[\w:.%-]*)\]|(?P<four>[\d.]*)):(?P<port>\d{1,5})", text)
+    found = re.fullmatch(r"(?:\[(?P<six>[\w:.%-]*)\]|(?P<four>[0-9.]*)):(?P<port>[0-9]{1,5})", text)
     try:
         if found and 0 < int(found["port"]) < 0x10000:
             address = ip_address(found["six"] or found["four"])

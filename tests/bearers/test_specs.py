@@ -97,7 +97,8 @@ def test_a_place_is_an_address_and_a_port(text: str, place: tuple[str, int]) -> 
 
 @pytest.mark.parametrize(
     "text", ["", "127.0.0.1", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.256:1", "::1:5700",
-             "[127.0.0.1]:1", "localhost:5700", "[]:1", ":1", "[::1]5700", "127.0.0.1:5700 ", "127.0.0.1:5700\n", "[fe80::1%\n]:5"],
+             "[127.0.0.1]:1", "localhost:5700", "[]:1", ":1", "[::1]5700", "127.0.0.1:5700 ", "127.0.0.1:5700\n",
+             "[fe80::1%\n]:5", "127.0.0.1:١"],
 )  # fmt: skip
 def test_another_place_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(UsageError, match=r"write it as 127.0.0.1:5700 or \[::1\]:5700") as refused:
