@@ -49,7 +49,9 @@ def listening(where: str) -> socket.socket:
     try:
         return socket.create_server((host.strip("[]"), int(port)), family=family)
     except OSError as error:
-        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror  # getaddrinfo's are below 0
+        why = (
+            os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        )  # getaddrinfo's are below 0
         raise UsageError(f"--web can't listen on {where} ({why}): take another address or port") from None
 
 
