@@ -168,7 +168,7 @@ class Distance:
     """P(missed however near). About 0.12 for the receivers of the office recording within 2 m."""
     common: float = 0.0
     """Share of the shadowing's variance that all listeners have in common, the correlation of its dB at two of them: it
-    is the sender's, as of a person who stands before her. Between a mobile and several base stations at 1.9 GHz -0.34 to
+    is the sender's, as of a person who stands before her. Between a mobile and base stations at 1.9 GHz -0.34 to
     0.43 were measured (Perahia, Cox, Ho, VTC 2001, 10.1109/VETECS.2001.944855). 1 is for lessons: who is farther away
     then hears hardly anything that a nearer one missed."""
 
