@@ -148,7 +148,7 @@ def run_export(args: Namespace) -> int:
     from bt_selfsecure.sweep.exporting import export
     from bt_selfsecure.sweep.importing import opened
 
-    with progress_line("runs exported") as progress, opened(args.sweep, progress) as store:
+    with progress_line("exported") as progress, opened(args.sweep, progress) as store:
         beside = export(store, Path(args.out), progress)
     print(f"{args.out}\n{beside}")
     return 0
@@ -227,7 +227,7 @@ def run_report(args: Namespace) -> int:
         from bt_selfsecure.sweep.analysis import analyse
         from bt_selfsecure.sweep.importing import opened
         from bt_selfsecure.sweep.report import html
-    with whole(Path(args.out)) as part, progress_line("runs") as progress, opened(args.sweep, progress) as store:
+    with whole(Path(args.out)) as part, progress_line("read") as progress, opened(args.sweep, progress) as store:
         part.write_text(html(store, analyse(store, progress)), encoding="utf-8")
     print(args.out)
     return 0
@@ -237,7 +237,7 @@ def _analysed(name: str) -> Analysis:
     with needed():
         from bt_selfsecure.sweep.analysis import analyse
         from bt_selfsecure.sweep.importing import opened
-    with progress_line("runs") as progress, opened(name, progress) as store:
+    with progress_line("read") as progress, opened(name, progress) as store:
         return analyse(store, progress)
 
 
