@@ -167,6 +167,7 @@ weakest run decides; figures of all runs together are called pooled. A pair is
     parser.add_argument("sweep", nargs="?", default=DEFAULT, metavar="SWEEP", help=SWEEP_HELP)
     parser.add_argument("--json", action="store_true", help="everything, as one JSON object")
     parser.add_argument("--all", action="store_true", help="each setting, however many there are")
+    parser.add_argument("--runs", action="store_true", help="each run of each pair, too; long without --listeners")
     _add_listeners(parser)
 
 
@@ -189,7 +190,7 @@ def run_analyse(args: Namespace) -> int:
     if args.json:
         print(json.dumps(analysis.as_json(), indent=1, ensure_ascii=False))
     else:
-        print(table(analysis, whole=args.all))
+        print(table(analysis, whole=args.all, runs=args.runs))
     return 0
 
 
@@ -259,7 +260,8 @@ def _add_compare(commands: _SubParsersAction[ArgumentParser]) -> None:
         help="two sweeps side by side",
         description="Put two sweeps side by side, distance by distance: a rehearsal and the field, or the paper and "
         "yours. Listeners are matched by the part that they play in the plan, else by name. A * marks a difference "
-        "beyond chance (95 %, packets independent). Either may also be FILE.csv with the columns distance_m, packets "
+        "beyond chance (95 %, packets independent), and a ^ what Eve missed in the run whose key is worth least; the "
+        "other figures are of all runs pooled. Either may also be FILE.csv with the columns distance_m, packets "
         "and loss (0..1), as read off the paper's Fig. 7: it counts as Bob's loss.",
     )
     parser.set_defaults(run=run_compare)

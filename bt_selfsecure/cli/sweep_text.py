@@ -62,20 +62,21 @@ def progress_line(what: str) -> Iterator[Callable[[int, int], None]]:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
-def table(analysis: Analysis, *, whole: bool = False) -> str:
+def table(analysis: Analysis, *, whole: bool = False, runs: bool = False) -> str:
     """Setting by setting: listeners, the pairs that are worth least, colluding Eves; then the warnings.
 
-    Of many settings an overview, unless it shall be the `whole`.
+    Of many settings an overview, unless it shall be the `whole`. With `runs`, each run of each pair.
     """
     settings = list(dict.fromkeys(row.setting for row in analysis.listeners))
     withdrawn = f", {analysis.withdrawn} withdrawn" if analysis.withdrawn else ""
     several = f" in {len(settings)} settings" if len(settings) > 1 else ""
     lines = [f"{analysis.sweep}: {analysis.runs} run{'s' if analysis.runs > 1 else ''}{several}{withdrawn}"]
-    if len(settings) > MOST_SETTINGS and not whole:
+    if len(settings) > MOST_SETTINGS and not whole and not runs:
         lines += ["", *_overview(analysis)]
     else:
         for setting in settings:
             lines += _setting(analysis, setting)
+            lines += [line for pair in analysis.pairs if runs and pair.setting == setting for line in _runs(pair)]
         if analysis.pairs:
             lines += ["", *LEGEND]
         if any(row.setting.distance_m is None for row in analysis.pairs) and analysis.loss_by_distance:
@@ -175,6 +176,17 @@ def _pairs(pairs: list[Pair]) -> Iterator[str]:
         yield f" the weakest of {len(pairs)} pairs: {_verdicts(pairs)}; --json has all"
 
 
+def _runs(pair: Pair) -> Iterator[str]:
+    yield from ("", *textwrap.wrap(f" Bob {pair.bob}, Eve {pair.eve}, each run by itself", WIDTH))
+    yield f" {'run':>5}{'sent':>9}{'Bob heard':>11}{'Eve missed':>12}{'e|B':>10}{'at least':>10}{'bits':>6} verdict"
+    for run in pair.each_run:
+        yield (
+            f" {run.run:>5}{run.sent:>9}{run.bob_heard:>11}{run.eve_missed_given_bob:>12}"
+            f"{words.percent(run.e_given_b):>10}{words.percent(run.bound):>10}{words.bits(run.secret_bits):>6}"
+            f" {run.verdict}"
+        )
+
+
 def _colluding(rows: list[Collusion]) -> Iterator[str]:
     short = words.names((row.bob for row in rows), NAME)
     yield f" {'':5}{'e|B, %':>8}{'if inde-':>9}{'in the worst run, %':>21}{'|S| for 128':>20}"
@@ -197,12 +209,15 @@ def _colluding(rows: list[Collusion]) -> Iterator[str]:
 def _by_distance(analysis: Analysis) -> Iterator[str]:
     short = words.names((row.listener or "all" for row in analysis.loss_by_distance), 13)
     yield f" {'metres':<12}{'listener':<14}{'bearer':<11}{'packets':>9}{'lost':>9}   95 %"
-    for row in analysis.loss_by_distance:
-        metres = f"{row.from_m:g}" if row.from_m == row.to_m else f"{row.from_m:g} to {row.to_m:g}"
-        yield (
-            f" {metres:<12}{short[row.listener or 'all']:<14}{words.bearer(row.bearer)[:10]:<11}{row.sent:>9}"
-            f"{words.percent(row.loss):>9}   {words.interval(row.low, row.high)}"
-        )
+    by_conditions = sorted(analysis.loss_by_distance, key=lambda row: row.conditions)
+    for so, rows in groupby(by_conditions, key=lambda row: row.conditions):
+        yield from textwrap.wrap(f" {words.conditions(so)}:", WIDTH) if so else ()
+        for row in rows:
+            metres = f"{row.from_m:g}" if row.from_m == row.to_m else f"{row.from_m:g} to {row.to_m:g}"
+            yield (
+                f" {metres:<12}{short[row.listener or 'all']:<14}{words.bearer(row.bearer)[:10]:<11}{row.sent:>9}"
+                f"{words.percent(row.loss):>9}   {words.interval(row.low, row.high)}"
+            )
 
 
 def _verdicts(pairs: list[Pair]) -> str:

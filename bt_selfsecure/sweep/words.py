@@ -57,7 +57,8 @@ def metres(nearest: float | None, farthest: float | None = None) -> str:
     """As in 4.5, or 1.3-22.9 for a listener whose distance was not always the same."""
     if nearest is None:
         return NONE
-    return f"{nearest:.3g}" if farthest in (None, nearest) else f"{nearest:.3g}-{farthest:.3g}"
+    told = [f"{each:.0f}" if each >= 100 else f"{each:.3g}" for each in (nearest, farthest) if each is not None]
+    return "-".join(dict.fromkeys(told))
 
 
 def bearer(name: str) -> str:

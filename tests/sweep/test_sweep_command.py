@@ -72,7 +72,7 @@ def any_sweep(request: pytest.FixtureRequest, sweep: str, tmp_path_factory: pyte
     return recorded(path, *((info(2000, None), receptions(heard)) for _ in range(12)))
 
 
-@pytest.mark.parametrize("command", ["analyse", "analyse --all", "compare"])
+@pytest.mark.parametrize("command", ["analyse", "analyse --all", "analyse --runs", "compare"])
 def test_the_tables_fit_80_columns(any_sweep: str, command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sweep", *command.split(), *[any_sweep] * (1 + (command == "compare"))]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -111,6 +111,49 @@ def test_many_settings_are_told_in_a_screen_and_each_on_demand(
     assert any("--all" in line for line in lines)
     assert main(["sweep", "analyse", path, "--all"]) == 0
     assert sum(line.endswith("sent by alice") for line in capsys.readouterr().out.splitlines()) == 145
+
+
+def test_each_run_of_a_pair_is_told_on_demand(sweep: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with Store(sweep) as store:
+        (pair, *_) = (pair for pair in analyse(store).pairs if pair.bob == "bob")
+    assert main(["sweep", "analyse", sweep, "--runs"]) == 0
+    rows = {tuple(line.split()[:4]) for line in capsys.readouterr().out.splitlines() if line}
+    for run in pair.each_run:
+        assert (f"{run.run}", f"{run.sent}", f"{run.bob_heard}", f"{run.eve_missed_given_bob}") in rows
+
+
+def test_conditions_are_shown_wherever_a_setting_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = simulated(Bernoulli({"bob": 0.1, "eve": 0.3}), 100, 1)
+    runs = [
+        (info(100, metres, notes={"conditions": {"room": room}}), rows)
+        for room in ("office", "hall")
+        for metres in (1.0, 2.0, 3.0)
+    ]
+    path = recorded(tmp_path / "s.db", *runs)
+    for command in (["analyse", path], ["analyse", path, "--all"], ["compare", path, path]):
+        assert main(["sweep", *command]) == 0
+        out = capsys.readouterr().out
+        assert "room office" in out
+        assert "room hall" in out
+    assert main(["sweep", "compare", path, path, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {row["conditions"]["room"] for row in told} == {"office", "hall"}
+    assert main(["sweep", "plot", path, "--out", str(tmp_path)]) == 0
+    for name in ("loss-by-distance", "joint-loss", "bits-by-distance"):
+        assert "room office" in (tmp_path / f"{name}.svg").read_text()
+    assert main(["sweep", "report", path, "--out", str(tmp_path / "r.html")]) == 0
+    assert "1 m, room office" in Page((tmp_path / "r.html").read_text()).text
+
+
+def test_sweeps_of_other_conditions_are_compared_by_distance_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = simulated(Bernoulli({"bob": 0.1, "eve": 0.3}), 100, 1)
+    rooms = [(info(100, notes={"conditions": {"room": room}}), rows) for room in ("office", "hall")]
+    one, other = recorded(tmp_path / "a.db", *rooms), recorded(tmp_path / "b.db", (info(100), rows))
+    assert main(["sweep", "compare", one, other, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [row["figure"] for row in told if row["difference"] == 0] == [row["figure"] for row in told]
 
 
 def test_only_the_listeners_that_are_named_are_judged(sweep: str, capsys: pytest.CaptureFixture[str]) -> None:

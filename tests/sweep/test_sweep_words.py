@@ -33,6 +33,14 @@ def test_packets_are_rounded_up(value: int | None, text: str) -> None:
     assert words.count(value) == text
 
 
+@pytest.mark.parametrize(
+    ("metres", "text"),
+    [((4.5,), "4.5"), ((2.0, 2.0), "2"), ((0.469, 22.96), "0.469-23"), ((1234.5,), "1234"), ((None, None), "-")],
+)
+def test_a_place_is_one_distance_or_from_where_to_where(metres: tuple[float | None, ...], text: str) -> None:
+    assert words.metres(*metres) == text
+
+
 def test_an_interval_has_no_exponent() -> None:
     assert words.interval(0.0, 3e-7) == "0-0.000030 %"
     assert words.interval(0.158, 1.0) == "15.8-100 %"
