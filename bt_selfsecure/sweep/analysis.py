@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from bt_selfsecure.errors import UsageError
 from bt_selfsecure.sweep.collusion import collusion
 from bt_selfsecure.sweep.counting import Counts, Numbers, count, table
 from bt_selfsecure.sweep.doubts import doubts
-from bt_selfsecure.sweep.results import BROKEN, Analysis, AtDistance, Fit, InRun, Listener, OneRun, Pair, Setting
+from bt_selfsecure.sweep.results import BROKEN, Analysis, AtDistance, Fit, InRun, Listener, OneRun, Pair
 from bt_selfsecure.sweep.settings import stands
 from bt_selfsecure.sweep.statistics import phi_interval
 from bt_selfsecure.sweep.store import Store
@@ -41,7 +40,7 @@ def analyse(
     """
     settings = count(store, progress, listeners)
     pairs = [pair for one in settings for pair in _pairs(one)]
-    together = [collusion(one, setting_of(one)) for one in settings]
+    together = [collusion(one) for one in settings]
     runs = sum(len(one.runs) for one in settings)
     analysis = Analysis(
         sweep=store.path.name,
@@ -60,11 +59,6 @@ def analyse(
     return analysis
 
 
-def setting_of(one: Counts) -> Setting:
-    """The setting, without who listened where."""
-    return Setting(**{each.name: getattr(one.key, each.name) for each in fields(Setting)})
-
-
 def _listeners(one: Counts) -> Iterator[Listener]:
     sent, heard = one.sent, one.heard()
     for index, name in enumerate(one.key.listeners):
@@ -73,7 +67,7 @@ def _listeners(one: Counts) -> Iterator[Listener]:
         weights = np.array([run.heard[index] for run in one.runs], np.float64)
         metres = [at for who, at in one.distances if who == name]
         yield Listener(
-            setting_of(one),
+            one.key.setting,
             name,
             _distance(one, name),
             min(metres, default=None),
@@ -103,7 +97,7 @@ def _pairs(one: Counts) -> Iterator[Pair]:
         broken = sum(run.verdict == BROKEN for run in runs)
         e_given_b = joint.e_given_bob if joint.received else None
         yield Pair(
-            setting=setting_of(one),
+            setting=one.key.setting,
             bob=names[bob],
             eve=names[eve],
             bob_distance_m=_distance(one, names[bob]),
@@ -148,14 +142,15 @@ def _pairs(one: Counts) -> Iterator[Pair]:
 def _in_run(one: Counts, index: int, bob: int, eve: int) -> InRun:
     run = one.runs[index]
     joint = table(run.sent, run.both, bob, eve)
-    return in_run(run.id, run.sent, joint.received, joint.bob_only, one.key.size_bytes)
+    return in_run(run.id, run.sent, joint.received, joint.bob_only, one.key.setting.size_bytes)
 
 
 def _by_distance(settings: list[Counts]) -> list[AtDistance]:
     """Each listener alone where there are few distances, and all together. In steps where there are many."""
     points: list[tuple[Kind, str, float, int, int]] = []
     for one in settings:
-        kind = (one.key.bearer, one.key.size_bytes, one.key.packets or 0, one.key.conditions)
+        its = one.key.setting
+        kind = (its.bearer, its.size_bytes, its.packets or 0, its.conditions)
         points += [(kind, name, metres, sent, heard) for (name, metres), (sent, heard) in one.distances.items()]
     many = len({metres for _, _, metres, _, _ in points}) > MOST_DISTANCES
     sums: dict[tuple[Kind, str, float, float], list[int]] = {}
@@ -178,7 +173,7 @@ def _each_run(one: Counts) -> Iterator[OneRun]:
         for index, name in enumerate(one.key.listeners):
             yield OneRun(
                 run.id,
-                setting_of(one),
+                one.key.setting,
                 name,
                 stands(run.info, name),
                 run.started.isoformat() if run.started else None,

@@ -11,7 +11,7 @@ import numpy as np
 
 from bt_selfsecure.core.losses import lower_bound
 from bt_selfsecure.sweep.counting import MOST_TOGETHER, Counts, Numbers, RunCounts, table
-from bt_selfsecure.sweep.results import Collusion, Setting, Share
+from bt_selfsecure.sweep.results import Collusion, Share
 from bt_selfsecure.sweep.worth import in_run, least_bound, needed, weakest
 
 
@@ -88,7 +88,7 @@ class Sums:
     """What the best set of its size missed, shape (runs, numbers of Eves)."""
 
 
-def collusion(one: Counts, setting: Setting) -> tuple[list[Collusion], list[Share]]:
+def collusion(one: Counts) -> tuple[list[Collusion], list[Share]]:
     """For each Bob and number of Eves those who are best together; and, the mean of all sets, what is left of them."""
     listeners = len(one.key.listeners)
     if listeners < 2:
@@ -105,15 +105,15 @@ def collusion(one: Counts, setting: Setting) -> tuple[list[Collusion], list[Shar
             sums.missed[:] += missed
             sums.broken[:] += (missed == 0) & (run.heard[bob] > 0)
             sums.least[number] = np.minimum.reduceat(missed, sums.sets.first)
-    rows = [row for sums in against for row in _rows(one, setting, sums)]
+    rows = [row for sums in against for row in _rows(one, sums)]
     first, eves = against[0].sets.first, against[0].sets.eves
     totals = sum(np.add.reduceat(sums.missed, first) for sums in against)
     sets_of = listeners * np.add.reduceat(np.ones(len(against[0].missed)), first)
     shares = totals / sets_of / max(1, one.sent)
-    return rows, [Share(setting, number, float(share)) for number, share in zip(eves, shares, strict=True)]
+    return rows, [Share(one.key.setting, number, float(share)) for number, share in zip(eves, shares, strict=True)]
 
 
-def _rows(one: Counts, setting: Setting, sums: Sums) -> Iterator[Collusion]:
+def _rows(one: Counts, sums: Sums) -> Iterator[Collusion]:
     sets, pooled, broken, least = sums.sets, sums.missed, sums.broken, sums.least
     names, both, bob = one.key.listeners, one.tables(), sets.bob
     received, keys = int(both[bob, bob]), sum(int(run.heard[bob]) > 0 for run in one.runs)
@@ -122,7 +122,7 @@ def _rows(one: Counts, setting: Setting, sums: Sums) -> Iterator[Collusion]:
         at = sets.least(pooled, nth)
         members, lacking = sets.members(at), int(pooled[at])
         each = [
-            in_run(run.id, run.sent, int(run.heard[bob]), int(missed), one.key.size_bytes)
+            in_run(run.id, run.sent, int(run.heard[bob]), int(missed), one.key.setting.size_bytes)
             for run, missed in zip(one.runs, least[:, nth], strict=True)
         ]
         worst = weakest(each)
@@ -130,7 +130,7 @@ def _rows(one: Counts, setting: Setting, sums: Sums) -> Iterator[Collusion]:
         best = sets.members(sets.least(sets.missed(there, _unheard(there)), nth)) if there else ()
         bound = lower_bound(lacking, received)
         yield Collusion(
-            setting=setting,
+            setting=one.key.setting,
             bob=names[bob],
             eves=eves,
             worst=tuple(names[index] for index in members),

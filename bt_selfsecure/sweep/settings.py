@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, replace
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.sweep.results import Setting
 from bt_selfsecure.sweep.store import RunInfo, Store, StoredRun
 
 CONDITIONS: Final = "conditions"
@@ -23,14 +25,7 @@ class Key(NamedTuple):
     listeners' distances.
     """
 
-    distance_m: float | None
-    bearer: str
-    size_bytes: int
-    packets: int | None
-    """N of a run; None where runs of different N are together."""
-    sender: str
-    tx_power_dbm: float | None
-    conditions: tuple[tuple[str, str], ...]
+    setting: Setting
     listeners: tuple[str, ...]
     distances_m: tuple[tuple[str, float], ...]
 
@@ -41,16 +36,23 @@ class Key(NamedTuple):
         names = tuple(sorted(name for name in run.listeners if not chosen or name in chosen))
         metres = sorted(info.distances_m.items()) if info.distance_m is not None else ()
         return cls(
-            info.distance_m,
-            info.bearer,
-            info.size_bytes,
-            None,
-            info.sender,
-            info.tx_power_dbm,
-            conditions_of(info),
+            Setting(
+                info.distance_m,
+                info.bearer,
+                info.size_bytes,
+                None,
+                info.sender,
+                info.tx_power_dbm,
+                conditions_of(info),
+            ),
             names,
             tuple((name, at) for name, at in metres if name in names),
         )
+
+    @property
+    def order(self) -> tuple[object, ...]:
+        """Nearest first."""
+        return tuple((value is None, value) for value in (*astuple(self.setting), *self[1:]))
 
 
 def by_setting(store: Store, chosen: Sequence[str] = ()) -> dict[Key, list[StoredRun]]:
@@ -70,12 +72,12 @@ def by_setting(store: Store, chosen: Sequence[str] = ()) -> dict[Key, list[Store
     settings: dict[Key, list[StoredRun]] = {}
     manifests = store.manifests()
     for key, there in places.items():
-        apart = key.distance_m is not None and _packets_are_meant(there, manifests)
+        apart = key.setting.distance_m is not None and _packets_are_meant(there, manifests)
         alike = len({run.info.packets for run in there}) == 1
         for run in there:
             packets = run.info.packets if apart or alike else None
-            settings.setdefault(key._replace(packets=packets), []).append(run)
-    return dict(sorted(settings.items(), key=lambda item: tuple((value is None, value) for value in item[0])))
+            settings.setdefault(key._replace(setting=replace(key.setting, packets=packets)), []).append(run)
+    return dict(sorted(settings.items(), key=lambda item: item[0].order))
 
 
 def conditions_of(info: RunInfo) -> tuple[tuple[str, str], ...]:

@@ -10,13 +10,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from sweep_data import BEGAN, info, receptions, simulated, simulated_sweep
+from sweep_data import BEGAN, info, receptions, recorded, simulated, simulated_sweep
 
 from bt_selfsecure.air.models import Bernoulli, Correlated
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.sweep.analysis import analyse
 from bt_selfsecure.sweep.figures import loss_by_distance
-from bt_selfsecure.sweep.store import Reception, RunInfo, Store
+from bt_selfsecure.sweep.store import Store
 
 PAIR_FIELDS = {
     "bob", "eve", "sent", "bob_heard", "eve_heard", "eve_missed_given_bob", "e_given_b", "ci_low", "ci_high", "phi",
@@ -44,15 +44,6 @@ def test_a_csv_is_analysed_without_being_kept(tmp_path: Path, capsys: pytest.Cap
     assert main(["sweep", "analyse", str(tmp_path / "j.csv"), "--json"]) == 0
     assert [pair["verdict"] for pair in json.loads(capsys.readouterr().out)["pairs"]] == ["broken", "broken"]
     assert [path.name for path in tmp_path.iterdir()] == ["j.csv"]
-
-
-def recorded(path: Path, *runs: tuple[RunInfo, list[Reception]]) -> str:
-    """A sweep of these runs; its path."""
-    with Store(path, create=True) as store:
-        store.begin({})
-        for run, rows in runs:
-            store.add(run, rows)
-    return str(path)
 
 
 LONG = ("kitchen-window-left", "kitchen-window-right", "kitchen-door-left", "k\u00fcche")
