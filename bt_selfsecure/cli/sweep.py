@@ -157,8 +157,8 @@ than four settings an overview.
 
 Each listener is judged as Bob against each other one as Eve, run by run. The
 weakest run decides; figures of all runs together are called pooled. A pair is
-  no key  if Bob heard nothing in any run,
-  broken  if Eve missed nothing that Bob heard in any run,
+  no key  if Bob heard nothing, in all runs,
+  broken  if Eve missed nothing that Bob heard, in all runs,
   weak    if the key of the weakest run is worth less than 128 bits (0 if Eve
           missed nothing of that run),
   holds   otherwise.""",

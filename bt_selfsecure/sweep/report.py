@@ -87,9 +87,7 @@ def _verdict(pairs: Sequence[Pair]) -> str:
     keys = [pair for pair in pairs if pair.worst]
     if not keys:
         return "Bob heard nothing: no key could be made."
-    counted = Counter(pair.verdict for pair in pairs)
-    worst = min(keys, key=lambda pair: pair.strength)
-    run, strong = worst.worst, f"{BITS[-1]} bits"
+    counted, strong = Counter(pair.verdict for pair in pairs), f"{BITS[-1]} bits"
     each = f": each of their keys is worth {strong} or more" if counted[HOLDS] else ""
     text = f"{counted[HOLDS]} of {len(pairs)} pairs of Bob and Eve hold{each}. "
     if counted[BROKEN]:
@@ -102,17 +100,25 @@ def _verdict(pairs: Sequence[Pair]) -> str:
         text += f"In {counted[WEAK]} a run was made whose key is worth less than {strong}. "
     if counted[NO_KEY]:
         text += f"In {counted[NO_KEY]} Bob heard nothing. "
-    if worst.verdict == BROKEN or run is None:
-        return text
-    where = f"The weakest key is of run {run.run} ({_case(worst)}): there Eve"
-    pooled = f"Over all runs pooled she missed {words.percent(worst.e_given_b)}, but a run is no better for the others."
+    others = [pair for pair in keys if pair.verdict != BROKEN]
+    text += "Of the others the" if 0 < counted[BROKEN] < len(keys) else "The"
+    return f"{text} {_weakest(min(others or keys, key=lambda pair: pair.strength))}"
+
+
+def _weakest(pair: Pair) -> str:
+    """The worst run of a pair that has a key."""
+    run = pair.worst
+    assert run is not None
+    told = f"weakest key is of run {run.run} ({_case(pair)}): there Eve"
+    pooled = f" Over all runs pooled she missed {words.percent(pair.e_given_b)}, but a run is no better for the others."
+    pooled *= pair.runs > 1 and pair.verdict != BROKEN
     if run.verdict == BROKEN:
-        return f"{text}{where} heard everything that Bob heard, and no number of packets helps. {pooled}"
-    takes = worst.packets_to_send[str(BITS[-1])]
+        return f"{told} heard everything that Bob heard, and no number of packets helps.{pooled}"
+    takes = pair.packets_to_send[str(BITS[-1])]
     helps = "no number of packets helps" if takes is None else f"{words.count(takes)} packets are to be sent"
     return (
-        f"{text}{where} missed {words.percent(run.e_given_b)} of what Bob heard, at least {words.percent(run.bound)} "
-        f"with 95 % confidence, which is worth {words.bits(run.secret_bits)} bits; for {strong} {helps}. {pooled}"
+        f"{told} missed {words.percent(run.e_given_b)} of what Bob heard, at least {words.percent(run.bound)} with "
+        f"95 % confidence, which is worth {words.bits(run.secret_bits)} bits; for {BITS[-1]} bits {helps}.{pooled}"
     )
 
 
