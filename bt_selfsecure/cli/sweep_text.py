@@ -45,7 +45,7 @@ def needed() -> Iterator[None]:
 
 @contextmanager
 def progress_line(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A line on a terminal that says how far we are."""
+    """A line on a terminal that says how far we are: as a share, since files are read in bytes, records in runs."""
     told = time.monotonic()
     shown = False
 
@@ -53,7 +53,7 @@ def progress_line(what: str) -> Iterator[Callable[[int, int], None]]:
         nonlocal told, shown
         if sys.stderr.isatty() and time.monotonic() - told > PROGRESS_SECONDS:
             told, shown = time.monotonic(), True
-            print(f"\r{what}: {done:,} of {all_of_them:,}", end="", file=sys.stderr, flush=True)
+            print(f"\r{what}: {100 * done // max(all_of_them, 1)} %", end="", file=sys.stderr, flush=True)
 
     try:
         yield tell

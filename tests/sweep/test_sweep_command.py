@@ -14,6 +14,7 @@ from sweep_data import BEGAN, info, receptions, recorded, simulated, simulated_s
 
 from bt_selfsecure.air.models import Bernoulli, Correlated
 from bt_selfsecure.cli.main import main
+from bt_selfsecure.cli.sweep_text import progress_line
 from bt_selfsecure.sweep.analysis import analyse
 from bt_selfsecure.sweep.figures import loss_by_distance
 from bt_selfsecure.sweep.store import Store
@@ -361,3 +362,15 @@ def test_a_real_browser_shows_the_report_on_a_phone_without_sideways_scrolling(s
     ).stdout
     width, window = map(int, re.search(r"<title>(\d+)/(\d+)", dumped).groups())  # type: ignore[union-attr]
     assert width <= window
+
+
+def test_progress_is_a_share_whatever_is_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("bt_selfsecure.cli.sweep_text.PROGRESS_SECONDS", -1.0)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with progress_line("read") as progress:
+        progress(505, 20_000)
+        progress(20_000, 20_000)
+        progress(0, 0)
+    assert capsys.readouterr().err == "\rread: 2 %\rread: 100 %\rread: 0 %\r\033[K"
