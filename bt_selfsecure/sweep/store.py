@@ -79,6 +79,7 @@ _TWIN: Final = """
 SELECT old.id FROM run AS old JOIN run AS new ON new.id = :run
 WHERE old.id < :before AND old.packets = new.packets AND old.id NOT IN (SELECT run FROM withdrawn)
 AND coalesce(old.started = new.started, 1)
+AND coalesce(json_extract(old.notes, '$.burst') = json_extract(new.notes, '$.burst'), 1)
 AND NOT EXISTS (SELECT receiver FROM listener WHERE run = old.id EXCEPT SELECT receiver FROM listener WHERE run = :run)
 AND NOT EXISTS (SELECT receiver FROM listener WHERE run = :run EXCEPT SELECT receiver FROM listener WHERE run = old.id)
 AND NOT EXISTS (
@@ -302,7 +303,7 @@ class Store:
     def twin(self, run: int, before: int) -> int | None:
         """A run that counts, of an id below `before`, and has the very same packets as `run`; None if there is none.
 
-        It has the same listeners, and each heard the same packets. RSSI and beginning don't differ where both know them.
+        Each listener of the one is of the other, too, and heard the same; RSSI, beginning and burst do not differ.
         """
         with self._faults():
             found = self._db.execute(_TWIN, {"run": run, "before": before}).fetchone()
@@ -428,7 +429,8 @@ class Store:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         """All or nothing; within another one a part of it."""
-        if self._db.in_transaction:
+        within = self._db.in_transaction
+        if within:
             yield
             return
         self._db.execute("BEGIN IMMEDIATE")
