@@ -151,7 +151,7 @@ class _Two:
         coarse = max(resolution(reference), resolution(times))
         if coarse > interval / COARSE:
             raise UsageError(
-                f"has, or the reference has, times in steps of {coarse:g} s: give finer ones, or number the packets (seq)"
+                f"has, or the reference has, times in steps of {coarse:g} s: give finer ones, or a column seq"
             )
         self.reference, self.times, self.interval = reference, times, interval
         self.floor = max(interval / 2000, coarse / 4)

@@ -115,6 +115,8 @@ class _Run:
         self.line = 0
         self.told: dict[str, str] = {}
         """What columns say of the whole run: of our own export, and conditions."""
+        self.alike: dict[_Reader, list[str]] = {}
+        """The cells of that in every row of a table."""
         self.rows: dict[str, dict[int, Reception]] = {}
         self.metres: dict[str, str] = {}
         """Each listener's distance, as written."""
@@ -176,10 +178,9 @@ class _Reader:
                 raise ValueError
         except ValueError:
             raise self._no_reception(line, cells) from None
-        if not run.line:
-            run.line, run.told = line, {column: cells[index] for column, index in self.of_a_run.items()}
-        elif self.of_a_run and any(cells[index] != run.told.get(column) for column, index in self.of_a_run.items()):
-            self._differs(line, cells, run)
+        run.line = run.line or line
+        if self.of_a_run and [cells[index] for index in self.of_a_run.values()] != run.alike.get(self):
+            self._learn(line, cells, run)
         received = run.rows.get(name)
         if received is None:
             received = run.rows[name] = {}
@@ -214,14 +215,16 @@ class _Reader:
                 return table.fault(line, f"not a reception: {name} is {cells[index]!r}, but {SENTENCE}")
         return table.fault(line, f"not a reception: {SENTENCE}")
 
-    def _differs(self, line: int, cells: list[str], run: _Run) -> None:
+    def _learn(self, line: int, cells: list[str], run: _Run) -> None:
+        """What the first row says of the run, and every other does then."""
         for column, index in self.of_a_run.items():
-            if cells[index] != run.told.get(column):
+            if (told := run.told.setdefault(column, cells[index])) != cells[index]:
                 raise self.table.fault(
                     line,
-                    f"column {column!r} is {cells[index]!r} here and {run.told.get(column)!r} in line {run.line} of "
-                    "the same run: it is one value a run",
+                    f"column {column!r} is {cells[index]!r} here and {told!r} in line {run.line} of the same run: it "
+                    "is one value a run",
                 )
+        run.alike[self] = [cells[index] for index in self.of_a_run.values()]
 
 
 def _store(store: Store, run: _Run, repeat: int, source: Any) -> None:

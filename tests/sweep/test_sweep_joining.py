@@ -88,10 +88,9 @@ def test_a_join_is_never_kinder_than_the_truth_or_it_is_refused(air: Air, seed: 
     truth = heard(air, seed)
     try:
         joined = join(truth.logs, Told())
-    except UsageError as error:
-        assert "\n" not in str(error)
-    else:
-        never_kinder(joined, truth)
+    except UsageError:
+        return
+    never_kinder(joined, truth)
 
 
 def test_a_sender_without_jitter_is_refused_and_joined_once_the_offset_is_told() -> None:
