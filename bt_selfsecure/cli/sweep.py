@@ -96,9 +96,12 @@ def _add_plot(commands: _SubParsersAction[ArgumentParser]) -> None:
 def run_plot(args: Namespace) -> int:
     """Draw, and name the files."""
     with needed():
+        from bt_selfsecure.sweep.exporting import directory
         from bt_selfsecure.sweep.figures import save
 
-    for path in save(_analysed(args.sweep), Path(args.out)):
+    with directory(Path(args.out)) as out:
+        paths = save(_analysed(args.sweep), out)
+    for path in paths:
         print(path)
     return 0
 

@@ -62,10 +62,12 @@ def run_study(args: Namespace) -> int:
     """Run or go on, write the table, and show its head."""
     with needed():
         from bt_selfsecure.sweep import study
+        from bt_selfsecure.sweep.exporting import place
     grid = study.read_grid(Path(args.grid))
     out = Path(args.out) if args.out else Path(args.grid).with_suffix(".parquet")
     if out.suffix != ".parquet":
         raise UsageError(f"the table is written as Parquet: give --out a name that ends in .parquet, not {str(out)!r}")
+    place(out)
     with progress_line("pieces") as progress:
         try:
             table = study.run(grid, out, args.scheduler, progress)

@@ -7,7 +7,7 @@ import errno
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Protocol, TextIO
@@ -80,7 +80,7 @@ def check(file: Path) -> Path:
         raise UsageError("Parquet needs pyarrow: install it with pip install 'bt-selfsecure[sweep]'")
     beside = file.with_name(file.name + ".manifest.json")
     for path in (file, beside):
-        _place(path)
+        place(path)
     return beside
 
 
@@ -162,7 +162,7 @@ def whole(file: Path) -> Iterator[Path]:
 
     UsageError at once, before any work, for a place that can't be written.
     """
-    part = _place(file)
+    part = place(file)
     try:
         yield part
         part.replace(file)
@@ -172,7 +172,25 @@ def whole(file: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def _place(file: Path) -> Path:
+@contextmanager
+def directory(path: Path) -> Iterator[Path]:
+    """A folder to write to, made if need be; UsageError at once if it can't be. After an error a new one vanishes."""
+    made = not path.exists()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    place(path / "figure")
+    try:
+        yield path
+    except BaseException:
+        if made:
+            with suppress(OSError):
+                path.rmdir()
+        raise
+
+
+def place(file: Path) -> Path:
     """Where to write what becomes the file. UsageError if it can't be."""
     part = file.with_name(file.name + ".part")
     try:

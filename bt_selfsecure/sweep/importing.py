@@ -55,6 +55,7 @@ def import_recording(store: Store, file: Path, how: Circumstances, progress: Pro
 
     The listeners' distances follow from the positions; a run has no distance of its own.
     """
+    _no_columns(how)
     recording = Recording.load(file)
     for number, position in enumerate(recording.positions):
         progress(number, len(recording.positions))
@@ -82,6 +83,7 @@ def import_captures(store: Store, captures: Mapping[str, Path], how: Circumstanc
     that anybody heard is taken for the last that was sent. A listener who heard nothing of a burst missed all of it.
     UsageError if no capture has a burst packet.
     """
+    _no_columns(how)
     bursts: dict[tuple[Kind, bytes], dict[str, dict[int, list[float | None]]]] = {}
     began: dict[tuple[Kind, bytes], float] = {}
     for number, (listener, file) in enumerate(captures.items()):
@@ -186,6 +188,12 @@ def import_sources(
                 added += several(store, files, how, progress)
                 _refuse_twins(store, " ".join(map(str, files.values())), known, again)
     return added
+
+
+def _no_columns(how: Circumstances) -> None:
+    for name, value in how.conditions.items():
+        if value is None:
+            raise UsageError(f"--condition {name} names a column, and only tables have some: say {name}=VALUE")
 
 
 def _next(store: Store) -> int:

@@ -591,6 +591,53 @@ def test_an_export_appears_whole_or_not_at_all(store: Store, tmp_path: Path) -> 
         export(store, tmp_path / "nowhere" / "out.csv", silent)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "out"),
+    [
+        (["export", "none.db", "--out"], "nowhere/o.csv"),
+        (["export", "none.db", "--out"], "folder.csv"),
+        (["report", "none.db", "--out"], "nowhere/o.html"),
+        (["report", "none.db", "--out"], "folder.csv"),
+        (["plot", "none.db", "--out"], "file/figures"),
+        (["plot", "none.db", "--out"], "file"),
+        (["study", "grid.toml", "--out"], "nowhere/o.parquet"),
+        (["import", "none.csv", "--out"], "nowhere/o.db"),
+    ],
+)
+def test_an_output_that_can_not_be_written_is_told_before_any_work(
+    arguments: list[str],
+    out: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "grid.toml").write_text("[study]\nbob_loss = [0.1]\neve_loss = [0.1]\npackets = [100]\ntrials = 100\n")
+    assert main(["sweep", *arguments, out]) == 2
+    told = capsys.readouterr().err
+    assert re.search("can't (write|open)", told)  # and nothing of none.db, which was not looked at yet
+    assert len(told.splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder.csv", "grid.toml"]
+
+
+def test_a_folder_for_figures_of_nothing_is_not_left(tmp_path: Path) -> None:
+    assert main(["sweep", "plot", str(tmp_path / "none.db"), "--out", str(tmp_path / "figures")]) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_record_without_a_run_that_counts_is_not_exported(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.withdraw([store.add(info(1), receptions({"bob": [True]}))], "rain")
+    (tmp_path / "empty.db").touch()
+    for record in ("sweep.db", "empty.db"):
+        assert main(["sweep", "export", str(tmp_path / record), "--out", str(tmp_path / "o.csv")]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+    assert not (tmp_path / "o.csv").exists()
+
+
 # --- Captures ---------------------------------------------------------------------------------------------------------
 
 
@@ -624,6 +671,39 @@ def test_captures_of_the_same_bursts_become_runs(store: Store, tmp_path: Path) -
     assert [row.heard for row in store.receptions(second.id) if row.receiver == "eve"] == [False] * 5
     with pytest.raises(UsageError, match="--packets 3 is too few"):
         import_sources(store, sources, 3, Circumstances(), silent)
+
+
+def test_a_capture_of_a_time_that_no_calendar_has_is_a_run_without_a_date(store: Store, tmp_path: Path) -> None:
+    with capture.PcapngWriter(tmp_path / "bob.pcapng") as writer:
+        for seq in range(3):
+            writer.write(1e9 + seq, capture.LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR, burst_packet(seq, b"aa"))
+    whole = (tmp_path / "bob.pcapng").read_bytes()
+    nanoseconds = b"\x09\x00\x01\x00\x09"  # if_tsresol
+    assert nanoseconds in whole
+    (tmp_path / "bob.pcapng").write_bytes(whole.replace(nanoseconds, b"\x09\x00\x01\x00\x00"))  # are seconds now
+    assert import_sources(store, [f"bob={tmp_path}/bob.pcapng"], None, Circumstances(), silent) == 1
+    assert store.runs()[0].info.started is None
+
+
+def test_other_bursts_that_lost_the_same_packets_are_other_runs(store: Store, tmp_path: Path) -> None:
+    for number, tag in enumerate((b"aa", b"bb", b"aa")):
+        with capture.PcapngWriter(tmp_path / f"{number}.pcapng") as writer:
+            writer.write(1000.0, capture.LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR, burst_packet(0, tag))
+    first, other, again = ([f"bob={tmp_path}/{number}.pcapng"] for number in range(3))
+    assert import_sources(store, first, None, Circumstances(), silent) == 1
+    assert import_sources(store, other, None, Circumstances(), silent) == 1
+    with pytest.raises(UsageError, match="its run 1 is run 1"):
+        import_sources(store, again, None, Circumstances(), silent)
+
+
+def test_conditions_of_captures_have_values_not_columns(store: Store, tmp_path: Path) -> None:
+    with capture.PcapngWriter(tmp_path / "bob.pcapng") as writer:
+        writer.write(1000.0, capture.LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR, burst_packet(0, b"aa"))
+    source = [f"bob={tmp_path}/bob.pcapng"]
+    with pytest.raises(UsageError, match="room=VALUE"):
+        import_sources(store, source, None, Circumstances(conditions={"room": None}), silent)
+    import_sources(store, source, None, Circumstances(conditions={"room": "hall"}), silent)
+    assert store.runs()[0].info.notes["conditions"] == {"room": "hall"}
 
 
 def test_captures_without_our_bursts_and_sources_of_no_kind_are_refused(store: Store, tmp_path: Path) -> None:
