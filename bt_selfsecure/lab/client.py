@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -110,14 +109,3 @@ class LabClient:
                     if "error" in answer:
                         raise LabError(answer["error"])
                     yield answer
-
-
-def print_prefixed(machine: str, width: int) -> Callable[[str, str], None]:
-    """An output for `stream` that writes each line with the machine's name before it."""
-
-    def output(name: str, text: str) -> None:
-        target = sys.stdout if name == "out" else sys.stderr
-        for line in text.splitlines():
-            print(f"{machine:<{width}} | {line}", file=target, flush=True)
-
-    return output

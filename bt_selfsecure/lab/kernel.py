@@ -13,14 +13,15 @@ import lzma
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from bt_selfsecure.errors import UsageError
 
@@ -72,6 +73,8 @@ class Kernel:
     """Image of a disk with a whole system; None where machines see the host's files instead."""
     state: Path | None = None
     """Of a machine that has booted the kernel: others begin there."""
+    memory: Path | None = None
+    """Where the memory of machines lies whose kernel is a program."""
 
 
 def require_tools(tools: Mapping[str, str], who: str = "the lab") -> None:
@@ -230,13 +233,28 @@ def _add_module(path: Path, folder: Path, order: list[str]) -> None:
         order.append(name)
 
 
-def run_tool(command: Sequence[str], otherwise: str, cwd: Path | None = None) -> str:
-    """What it wrote. Raises `UsageError` that begins with `otherwise` and ends with the program's last line."""
+def run_tool(command: Sequence[str], otherwise: str, cwd: Path | None = None, lines: int = 1) -> str:
+    """What it wrote. Raises `UsageError` that begins with `otherwise` and ends with the program's last `lines`."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-    done = subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, check=False, env={**os.environ, "PATH": path, "LC_ALL": "C"}
-    )
-    if done.returncode:
-        detail = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+    with tool(command, cwd, stderr=subprocess.PIPE, env={**os.environ, "PATH": path, "LC_ALL": "C"}) as program:
+        out, err = program.communicate()
+    if program.returncode:
+        detail = "\n".join(err.strip().splitlines()[-lines:]) or "no reason given"
         raise UsageError(f"{otherwise} ({detail})")
-    return done.stdout
+    return out
+
+
+@contextmanager
+def tool(command: Sequence[str], cwd: Path | None, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A program that has ended, with all that it started, before we go on, whatever interrupts us. The terminal's
+    Ctrl-C does not reach it: it is we who are interrupted, or the user would read that a program failed."""
+    with subprocess.Popen(
+        command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True, **options
+    ) as program:
+        try:
+            yield program
+        except BaseException:
+            with suppress(ProcessLookupError):
+                os.killpg(program.pid, signal.SIGTERM)
+            program.communicate()
+            raise
