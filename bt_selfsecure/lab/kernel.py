@@ -117,22 +117,41 @@ def keep(home: Path, make: Callable[[Path], Path]) -> None:
     """Make what is to be `home` in the cache, unless it is there: `make` is given a folder, and returns the one in it
     that becomes `home`. What else of the cache nobody has used for long is removed."""
     if not home.exists():
-        home.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=home.parent) as work:
-            made = make(Path(work))
+        with workplace(home.parent) as work:
+            made = make(work)
             try:
                 made.rename(home)
             except OSError:  # another lab made the same one meanwhile
                 if not home.exists():
                     raise
-    home.touch()
+    used(home)
     remove_unused(home.parent.iterdir())
 
 
+@contextmanager
+def workplace(parent: Path) -> Iterator[Path]:
+    """A folder in that one, gone afterwards. Raises `UsageError` where there can be none."""
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        place = tempfile.TemporaryDirectory(dir=parent)
+    except OSError as fault:
+        raise UsageError(
+            f"can't write to {parent} ({fault.strerror}): make it yours, or set XDG_CACHE_HOME to another folder"
+        ) from fault
+    with place as work:
+        yield Path(work)
+
+
+def used(place: Path) -> None:
+    """From now on it counts as used; it may be another user's (root's, who made a system)."""
+    with suppress(PermissionError):
+        place.touch()
+
+
 def remove_unused(places: Iterable[Path]) -> None:
-    """Those whose time is older than `UNUSED_DAYS`."""
+    """Those whose time is older than `UNUSED_DAYS`, as far as they are ours."""
     for place in places:
-        with suppress(FileNotFoundError):  # another lab is at it, too
+        with suppress(FileNotFoundError, PermissionError):  # another lab is at it, too
             if place.stat().st_mtime < time.time() - UNUSED_DAYS * 86400:
                 shutil.rmtree(place) if place.is_dir() else place.unlink()
 

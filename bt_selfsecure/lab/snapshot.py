@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bt_selfsecure.lab import cpu
-from bt_selfsecure.lab.kernel import Kernel, remove_unused, run_tool
+from bt_selfsecure.lab.kernel import Kernel, remove_unused, run_tool, used, workplace
 from bt_selfsecure.lab.machine import Machine
 from bt_selfsecure.lab.runner import Runner
 
@@ -31,16 +31,16 @@ async def booted(kernel: Kernel, megabytes: int, runner: Runner, progress: Calla
     state = home / f"booted-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     if not state.exists():
         progress("booting a first machine: the others begin where it has got (once)")
-        with tempfile.TemporaryDirectory(prefix="btlab") as place, tempfile.TemporaryDirectory(dir=home) as work:
+        with tempfile.TemporaryDirectory(prefix="btlab") as place, workplace(home) as work:
             folder = Path(place)
             nobody = await asyncio.start_unix_server(lambda reader, writer: None, folder / "uart")
             machine = Machine("first", folder / "first", kernel, folder / "uart", megabytes, runner)
             try:
-                await machine.save(Path(work) / "state")
+                await machine.save(work / "state")
             finally:
                 await machine.close()
                 nobody.close()
-            (Path(work) / "state").rename(state)
-    state.touch()
+            (work / "state").rename(state)
+    used(state)
     remove_unused(home.glob("booted-*"))  # of another QEMU, mostly: they would never be used again
     return replace(kernel, state=state)

@@ -36,6 +36,7 @@ from bt_selfsecure.lab.kernel import (
     run_tool,
     tool,
     unpack,
+    used,
 )
 from bt_selfsecure.lab.system import SYSTEMD_OPTIONS
 
@@ -92,7 +93,7 @@ def compile_kernel(progress: Callable[[str], None], *, newest: bool = True) -> K
     """The newest of this Debian release, unless it is there already, or any is and it need not be the newest. Raises
     `UsageError` with the remedy."""
     if not newest and (found := find()):
-        found.image.parent.touch()
+        used(found.image.parent)
         return found
     package, version = newest_sound(PACKAGE)
     home = cache_directory() / f"uml-{version}-{_recipe()}"
@@ -114,8 +115,11 @@ def obstacle(kernel: Kernel, progress: Callable[[str], None], *, anew: bool = Fa
     answer = kernel.image.with_name(f"tried-{cpu.identity()}")
     if anew or not answer.exists():
         progress("trying the kernel that was compiled (a second)")
-        answer.write_text(_try(kernel))
-    why = answer.read_text()
+        why = _try(kernel)
+        with suppress(PermissionError):
+            answer.write_text(why)
+    else:
+        why = answer.read_text()
     return why and f"the kernel that was compiled does not boot here ({why})"
 
 

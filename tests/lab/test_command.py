@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
@@ -164,6 +165,32 @@ def test_what_the_cache_holds_is_made_once_and_removed_when_nobody_has_used_it_f
     kernel.keep(tmp_path / "used", lambda work: pytest.fail("it is there"))
     kernel.keep(tmp_path / "new", make)
     assert {path.name for path in tmp_path.iterdir()} == {"young", "used", "new"}
+
+
+def test_a_cache_that_is_another_users_is_used_and_where_it_can_not_be_written_the_remedy_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    (tmp_path / "theirs").mkdir()
+    monkeypatch.setattr(Path, "touch", refuse)
+    kernel.keep(tmp_path / "theirs", lambda work: pytest.fail("it is there"))
+    monkeypatch.setattr(kernel.tempfile, "mkdtemp", refuse)
+    with pytest.raises(UsageError, match=r"can't write to .* \(Permission denied\): .* XDG_CACHE_HOME"):
+        kernel.keep(tmp_path / "new", lambda work: work)
+
+
+def test_a_cache_from_which_nothing_can_be_run_is_refused_before_anything_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(uml, "newest_sound", lambda package: (f"{package}-6.1", "6.1.190-1"))
+    monkeypatch.setattr(uml, "require_tools", lambda tools, who: None)
+    monkeypatch.setattr(uml.os, "statvfs", lambda path: SimpleNamespace(f_flag=os.ST_NOEXEC))
+    with pytest.raises(UsageError, match=r"nothing can be run from .* \(noexec\): set XDG_CACHE_HOME"):
+        uml.compile_kernel(print)
+    assert list(kernel.cache_directory().iterdir()) == []
 
 
 def test_of_compiled_kernels_the_latest_is_taken_and_none_of_another_recipe(
