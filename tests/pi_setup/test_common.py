@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -156,3 +157,30 @@ def test_ctrl_c_in_a_step_ends_the_script_with_130_however_its_program_takes_it(
         os.killpg(running.pid, signal.SIGINT)
         out, err = running.communicate(timeout=20)
     assert (running.returncode, out, err) == (130, "", "pi_setup: working\n")
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "tools", "noted"),
+    [
+        ("/cache/linux", 0, "bash", "passed   the kernel"),
+        ("no boot (why)", 1, "bash", "slower   virtual Pis, on an emulated CPU (no boot (why))"),
+        ("", 2, "/nowhere/gcc=gcc", "slower   virtual Pis, on an emulated CPU (not installed: gcc)"),
+        ("", 2, "bash", "FAILED   the kernel (exit status 1)"),
+        ("", 1, "bash", "FAILED   the kernel (exit status 1)"),
+    ],
+    ids=["boots", "does not boot", "no compiler", "could not be compiled", "a crash"],
+)  # fmt: skip
+def test_the_summary_of_the_tests_says_what_is_slower_where_the_kernel_is_none_of_this_computers(
+    answer: str, status: int, tools: str, noted: str
+) -> None:
+    text = COMMON.with_name("test").read_text()
+    functions = "".join(re.findall(r"^(?:check|fast_kernel)\(\) \{\n.*?^\}\n", text, re.MULTILINE | re.DOTALL))
+    script = f"""
+        . '{COMMON}'; kernel_packages=({tools}); results=(); status=0
+        bt-selfsecure() {{ echo '{answer}'; return {status}; }}
+        {functions}
+        check "the kernel" fast_kernel
+        echo "${{results[@]}}"
+    """
+    done = subprocess.run(["bash", "-uc", script], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == noted, done.stderr
