@@ -15,7 +15,7 @@ import sys
 import termios
 import tty
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Lock
@@ -243,6 +243,11 @@ def _run_on(client: LabClient, machines: list[str], script: str) -> int:
     written = Written(several=len(machines) > 1)
     with ThreadPoolExecutor(len(machines)) as pool:
         jobs = [pool.submit(client.stream, name, script, written.by(name)) for name in machines]
+        try:
+            wait(jobs)
+        except KeyboardInterrupt:
+            client.hang_up()
+            raise
     written.end()
     return max(job.result() for job in jobs)
 

@@ -6,10 +6,11 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from bt_selfsecure.errors import UsageError
 
@@ -43,6 +44,7 @@ class LabClient:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._open = WeakSet[socket.socket]()
 
     @property
     def is_running(self) -> bool:
@@ -89,6 +91,12 @@ class LabClient:
             raise LabError(f"silent for {timeout} s on {machine}: {command}\n{texts['out']}{texts['err']}") from None
         return Completed(status, texts["out"], texts["err"])
 
+    def hang_up(self) -> None:
+        """Ends what other threads ask here: with its connection a job ends."""
+        for connection in tuple(self._open):
+            with suppress(OSError):  # it ended by itself
+                connection.shutdown(socket.SHUT_RDWR)
+
     def logs(self, machine: str) -> str:
         """Console, bluetoothd, btattach and the kernel's last lines."""
         return "".join(answer.get("out", "") for answer in self._request(do="logs", machine=machine))
@@ -101,6 +109,7 @@ class LabClient:
                 raise UsageError(
                     f"no lab runs in {self._folder}: start one with bt-selfsecure lab up alice bob"
                 ) from fault
+            self._open.add(connection)
             connection.sendall(json.dumps(request).encode() + b"\n")
             connection.settimeout(timeout)
             with connection.makefile("rb") as lines:
