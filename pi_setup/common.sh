@@ -135,7 +135,7 @@ make_venv() {
     die "$venv is not empty and no virtual environment: set BT_SELFSECURE_VENV to another folder"
   fi
   # It sees the system's packages: dbus and gi (bluezero needs them) come from Debian, pip would have to compile them.
-  step "$text" "$python" -m venv --clear --system-site-packages "$venv"
+  step "$text" "$python" -I -m venv --clear --system-site-packages "$venv"
 }
 
 # has_all EXTRAS: the environment has this checkout, editable, and all that it needs with these, and what that needs.
@@ -186,5 +186,5 @@ need_installed() {
     die "can't write to $venv: set BT_SELFSECURE_VENV to a folder of your own, or remove what is in the way"
   venv_fits || make_venv
   step "installing bt_selfsecure and what its $extra needs with pip (once, about half a minute)" \
-    "$venv/bin/python" -m pip install -q --no-compile -e "${checkout}[$extra]"
+    "$venv/bin/python" -I -m pip install -q --no-compile -e "${checkout}[$extra]"
 }

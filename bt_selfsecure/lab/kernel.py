@@ -56,6 +56,8 @@ EARLY_MODULES: Final = (
 )
 """What it takes to reach the host's files, and Bluetooth; modprobe loads the others from there."""
 INIT: Final = "init.sh"
+MIN_MEGABYTES: Final = 160
+"""Of a machine's memory: in less QEMU's have no room for Python, or do not boot."""
 UNUSED_DAYS: Final = 30.0
 """After this what the cache holds is removed: kernels take 10 to 400 MB, systems 800, states of booted machines 85."""
 

@@ -42,8 +42,6 @@ from bt_selfsecure.lab.system import system as make_system
 MAX_MACHINES: Final = 16
 MAX_SOCKET_PATH: Final = 80
 """Bytes of the folder's path: a Unix socket's whole path has at most 107 (unix(7))."""
-MIN_MEGABYTES: Final = 160
-"""In less QEMU's machines have no room for Python, or do not boot."""
 LOG_LINES: Final = 200
 LOGS: Final = "cat /run/lab/*.log 2>/dev/null; journalctl -b -n 100 2>/dev/null; dmesg | tail -n 100"
 
@@ -260,11 +258,8 @@ def _require_names(names: Sequence[str], machines: int) -> None:
 
 def _require_memory(megabytes: int, machines: int) -> None:
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
-    if not MIN_MEGABYTES <= megabytes <= there // machines:
-        raise UsageError(
-            f"machines can't have {megabytes} MB of memory: each takes {MIN_MEGABYTES} or more, all together no more "
-            f"than this computer's {there}"
-        )
+    if megabytes * machines > there:
+        raise UsageError(f"{machines} times {megabytes} MB is more than the {there} MB of this computer: less --memory")
 
 
 def _require_free(folder: Path) -> None:
