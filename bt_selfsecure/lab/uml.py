@@ -63,7 +63,7 @@ SET_ALL_REGISTERS: Final = """\
 """The host's kernel takes a process's registers only whole (the XSAVE area), and UML keeps 2696 bytes of them, without
 AMX's tiles: on CPUs that have those (11008 bytes) it would panic ("ptrace set fp regs failed, errno = 14"). No process
 in a machine may use tiles, so the rest is always zero. More than the host's kernel takes it leaves."""
-LINES: Final = 1350
+LINES: Final = 1450
 """That make writes, about."""
 PROGRESS_SECONDS: Final = 20.0
 TRY: Final = "uml-try.sh"
