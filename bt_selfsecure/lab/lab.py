@@ -146,7 +146,7 @@ class Lab:
         for name, base in zip(self._names, bases, strict=True):
             uart = self._radio.socket(name)
             self._machines[name] = Machine(name, self._folder / name, base, uart, self._megabytes, runner)
-        self._progress(f"booting {' '.join(self._names)}")
+        self._progress(f"booting {' '.join(self._names)} ({runner})")
         await _together(self._boot(machine) for machine in self._machines.values())
 
     async def _boot(self, machine: Machine) -> None:
