@@ -24,6 +24,7 @@ from aiohttp import ClientPayloadError, web
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.node import metrics
 from bt_selfsecure.node.config import LOG_LEVELS, Config
+from bt_selfsecure.node.connections import Connections, most_connections
 from bt_selfsecure.node.errors import MessageTooLongError, QueueFullError, UnknownPeerError
 from bt_selfsecure.node.messages import MAX_MESSAGE_BYTES, MAX_PORT, Received
 from bt_selfsecure.node.openapi import DESCRIPTION
@@ -85,7 +86,10 @@ class Api:
         self._group = config.node.socket_group
         self._readers: dict[asyncio.Task[Any], tuple[str | None, int]] = {}
         self._runner: web.AppRunner | None = None
-        self.application = web.Application(client_max_size=MAX_MESSAGE_BYTES, middlewares=[_in_one_line])
+        self._connections: Connections | None = None
+        self._most_connections = most_connections(config.node.max_links)
+        middlewares = [self._counted, _in_one_line]
+        self.application = web.Application(client_max_size=MAX_MESSAGE_BYTES, middlewares=middlewares)
         self.application.add_routes(
             [
                 web.get("/v1/health", self._health, allow_head=False),
@@ -114,17 +118,34 @@ class Api:
             logger=http_log,
         )
         await self._runner.setup()
-        await web.SockSite(self._runner, listener).start()
+        assert self._runner.server is not None
+        self._connections = Connections(listener, self._runner.server, self._most_connections)
 
     async def stop(self) -> None:
         """Take no more requests, end those under way, remove the socket."""
-        if self._runner is None:
+        if self._runner is None or self._connections is None:
             return
         self._path.unlink(missing_ok=True)
         for reader in self._readers:
             reader.cancel()
+        await self._connections.close()
         await self._runner.cleanup()
         self._runner = None
+
+    @property
+    def trouble(self) -> str:
+        """Why some program is not served; one sentence with its remedy."""
+        return self._connections.trouble if self._connections else ""
+
+    @web.middleware
+    async def _counted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """A connection with a request under way is not taken for an idle one."""
+        assert self._connections is not None
+        self._connections.busy.add(request.protocol)
+        try:
+            return await handler(request)
+        finally:
+            self._connections.busy.discard(request.protocol)
 
     # --- handlers -----------------------------------------------------------------------------------------------------
 

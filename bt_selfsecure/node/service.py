@@ -364,7 +364,12 @@ class Node:
         if self._own is None and self._keeper:
             missing = f"{self._config.node.adapter} is {self._keeper.state.value}: see bt-selfsecure doctor"
             adapter = self._keeper.trouble or missing
-        found = [adapter, self.journal.trouble, *(f"{name}: {text}" for name, text in self._bearers.troubles.items())]
+        found = [
+            adapter,
+            self.journal.trouble,
+            self._api.trouble,
+            *(f"{name}: {text}" for name, text in self._bearers.troubles.items()),
+        ]
         return [problem for problem in found if problem]
 
     def _peer(self, name: str) -> Peer:
