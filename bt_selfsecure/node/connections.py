@@ -11,9 +11,10 @@ import json
 import logging
 import resource
 import socket
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 
 log = logging.getLogger(__name__)
 
@@ -45,56 +46,79 @@ class Connections:
     def __init__(self, listener: socket.socket, server: web.Server, most: int) -> None:
         self.busy: set[asyncio.BaseProtocol] = set()
         self._listener, self._server, self._most = listener, server, most
-        self._clock = asyncio.get_running_loop().time
+        self._loop = asyncio.get_running_loop()
         self._refusal, self._refused_at = "", float("-inf")
-        self._refused: list[asyncio.BaseTransport] = []
+        self._refused: list[_Refusal] = []
+        self._dropped: set[asyncio.BaseProtocol] = set()
+        self._coming: asyncio.Task[Any] | None = None
+        self._retry: asyncio.TimerHandle | None = None
         listener.listen(BACKLOG)
         listener.setblocking(False)
-        self._task = asyncio.create_task(self._accept(), name="local API")
+        self._resume()
 
     @property
     def trouble(self) -> str:
         """Why a program was refused lately; one sentence with its remedy."""
-        return self._refusal if self._clock() - self._refused_at < QUIET_S else ""
+        return self._refusal if self._loop.time() - self._refused_at < QUIET_S else ""
 
     async def close(self) -> None:
-        """Take no more."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        """Take no more; what was taken has come to the server."""
+        if self._retry:
+            self._retry.cancel()
+        self._loop.remove_reader(self._listener)
         self._listener.close()
+        if self._coming:
+            await asyncio.wait([self._coming])
 
-    async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                connection, _ = await loop.sock_accept(self._listener)
-                if len(self._server.connections) < self._most or self._drop_idle():
-                    await loop.connect_accepted_socket(self._server, connection)
-                else:
-                    self._refuse(f"the node serves {self._most} programs already, as many as it can: end one of them")
-                    await self._turn_away(connection)
-            except OSError as error:  # no file or no memory is left
-                if self._drop_idle():
-                    await asyncio.sleep(0)
-                else:
-                    why = f"the node can't take another program ({error.strerror})"
-                    self._refuse(f"{why}: end some, or raise LimitNOFILE= of its unit")
-                    await asyncio.sleep(RETRY_S)
+    def _resume(self) -> None:
+        self._loop.add_reader(self._listener, self._accept)
 
-    async def _turn_away(self, connection: socket.socket) -> None:
-        """With an answer, while few wait for one."""
-        self._refused = [transport for transport in self._refused if not transport.is_closing()]
-        if len(self._refused) >= FEWEST:
-            connection.close()
+    def _came(self, task: asyncio.Task[Any]) -> None:
+        self._coming = None
+        if self._listener.fileno() >= 0:
+            self._resume()
+
+    def _accept(self) -> None:
+        """No task, which might be cancelled with a connection in its hands that nobody would ever answer."""
+        try:
+            connection, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
             return
-        refusal = _Refusal(self._refusal)
-        transport, _ = await asyncio.get_running_loop().connect_accepted_socket(lambda: refusal, connection)
-        self._refused.append(transport)
+        except OSError as error:  # no file or no memory is left
+            if not self._drop_idle():
+                why = f"the node can't take another program ({error.strerror})"
+                self._refuse(f"{why}: end some, or raise LimitNOFILE= of its unit")
+                self._loop.remove_reader(self._listener)
+                self._retry = self._loop.call_later(RETRY_S, self._resume)
+            return
+        connection.setblocking(False)
+        if len(self._open()) < self._most or self._drop_idle():
+            self._give(self._server, connection)
+            return
+        self._refuse(f"the node serves {self._most} programs already, as many as it can: end one of them")
+        self._refused = [refusal for refusal in self._refused if not refusal.is_over]
+        if len(self._refused) < FEWEST:
+            self._refused.append(_Refusal(self._refusal))
+            self._give(self._refused[-1], connection)
+        else:
+            connection.close()
+
+    def _give(self, server: web.Server | _Refusal, connection: socket.socket) -> None:
+        """One at a time, so that the server has counted it before the next comes."""
+        self._loop.remove_reader(self._listener)
+        self._coming = self._loop.create_task(self._loop.connect_accepted_socket(server, connection))
+        self._coming.add_done_callback(self._came)
+
+    def _open(self) -> list[RequestHandler]:
+        """Those of the server that are not about to end, the oldest first."""
+        self._dropped.intersection_update(self._server.connections)
+        return [protocol for protocol in self._server.connections if protocol not in self._dropped]
 
     def _drop_idle(self) -> bool:
         """Close the oldest connection on which nothing is asked, as aiohttp does after a while, if there is one."""
-        for protocol in self._server.connections:
+        for protocol in self._open():
             if protocol not in self.busy:
+                self._dropped.add(protocol)
                 protocol.force_close()
                 return True
         return False
@@ -102,18 +126,22 @@ class Connections:
     def _refuse(self, why: str) -> None:
         if not self.trouble:
             log.warning("%s", why)
-        self._refusal, self._refused_at = why, self._clock()
+        self._refusal, self._refused_at = why, self._loop.time()
 
 
 class _Refusal(asyncio.Protocol):
     """Tells a program why it is not served, once it has asked: who is answered before may not read it."""
 
     def __init__(self, why: str) -> None:
+        self.is_over = False
         body = json.dumps({"error": why})
         self._answer = (
             "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json; charset=utf-8\r\n"
             f"Content-Length: {len(body)}\r\nRetry-After: {RETRY_S:.0f}\r\nConnection: close\r\n\r\n{body}"
         ).encode()
+
+    def __call__(self) -> _Refusal:
+        return self
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -124,4 +152,5 @@ class _Refusal(asyncio.Protocol):
         self._transport.close()
 
     def connection_lost(self, error: Exception | None) -> None:
+        self.is_over = True
         self._timer.cancel()

@@ -76,7 +76,7 @@ def test_programs_that_ask_nothing_make_room_for_one_that_does(
     with opened(server.socket("alice"), 60) as idle:
         assert at_alice.status()["name"] == "alice"
         assert idle[0].recv(1) == b"", "the oldest is closed"
-        assert len(server.apis["alice"]._connections._server.connections) <= FEW
+        assert len(server.apis["alice"]._connections._open()) <= FEW
     assert caplog.records == []
     assert server.apis["alice"].trouble == ""
 
