@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Final
 
 from bt_selfsecure import __version__
-from bt_selfsecure.errors import BtSelfSecureError, UsageError
+from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.isolated import FOLDER, python_module
 from bt_selfsecure.node.client import NodeClient
-from bt_selfsecure.node.config import NodeTable
 from bt_selfsecure.node.config_file import read, render
 from bt_selfsecure.node.redaction import Redactor
 
@@ -129,11 +128,8 @@ def _configuration(path: Path) -> str:
 
 
 def _doctor(path: Path) -> str:
-    try:
-        adapter = read(path).config.node.adapter
-    except UsageError:
-        adapter = NodeTable().adapter
-    return _output(*python_module("bt_selfsecure.cli.main", "doctor", "--adapter", adapter))
+    words = ("--config", str(path.absolute())) if path.exists() else ()
+    return _output(*python_module("bt_selfsecure.cli.main", "doctor", *words))
 
 
 def _journal(*words: str) -> str:

@@ -91,7 +91,10 @@ class Node:
             await self._begin(self._fixed_address)
             return
         self._keeper = AdapterKeeper(
-            self._config.node.adapter, adapter_up=self._on_adapter_up, adapter_gone=self._on_adapter_gone
+            self._config.node.adapter,
+            bearers=(self.session_bearer, self.establish_bearer),
+            adapter_up=self._on_adapter_up,
+            adapter_gone=self._on_adapter_gone,
         )
         await self._keeper.start()
         if self._keeper.state is not AdapterState.UP:
@@ -366,6 +369,7 @@ class Node:
             adapter = self._keeper.trouble or missing
         found = [
             adapter,
+            *(self._keeper.misfits if self._keeper else ()),
             self.journal.trouble,
             self._api.trouble,
             *(f"{name}: {text}" for name, text in self._bearers.troubles.items()),

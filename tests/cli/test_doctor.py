@@ -36,7 +36,7 @@ def test_a_machine_without_the_adapter_fails_with_a_line_for_each_check(capsys: 
     for check in CHECKS:
         assert sum(line[10:].startswith(f"{check.name:<18}") for line in lines) == 1
     assert "There is no hci99" in captured.out
-    assert lines[-1].startswith("19 checks: ")
+    assert lines[-1].startswith("20 checks: ")
     assert "\x1b" not in captured.out
 
 
@@ -44,7 +44,7 @@ def test_json_has_the_same_verdicts_and_their_counts(capsys: pytest.CaptureFixtu
     assert run(*NO_ADAPTER, "--peer", "aa:bb:cc:dd:ee:ff", "--json") == 1
     answer: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert (answer["adapter"], answer["peer"]) == ("hci99", "AA:BB:CC:DD:EE:FF")
-    assert [check["number"] for check in answer["checks"]] == list(range(1, 20))
+    assert [check["number"] for check in answer["checks"]] == list(range(1, 21))
     for verdict, count in answer["counts"].items():
         assert count == sum(check["verdict"] == verdict for check in answer["checks"])
     (adapter,) = (check for check in answer["checks"] if check["name"] == "Adapter")
@@ -95,5 +95,5 @@ def test_colours_come_on_a_terminal_and_not_with_no_color(no_colour: str, colour
         check=True,
         env={"PATH": "/usr/bin:/bin", "NO_COLOR": no_colour},
     ).stdout
-    assert b"19 checks" in said
+    assert b"20 checks" in said
     assert (b"\x1b[31m" in said) is coloured

@@ -8,6 +8,7 @@ from typing import Final
 from bt_selfsecure.node.beacon import Word
 from bt_selfsecure.node.doctor.machine import Machine
 from bt_selfsecure.node.doctor.report import Finding, NotSeen, failure, ok, warning
+from bt_selfsecure.node.fitness import misfits
 
 UNPROGRAMMED: Final = re.compile(r"AA:AA:AA:AA:AA:AA|43:4[35]:.*|00:00:00:00:00:00")
 """Addresses of Broadcom chips whose own is not set (and of none): several boards have the same."""
@@ -157,6 +158,19 @@ def _le(features: bytes | None) -> str:
     has = [name for bit, name in names.items() if bits >> bit & 1]
     lacks = [name for bit, name in names.items() if not bits >> bit & 1]
     return (f" with {', '.join(has)}" if has else "") + (f"; no {', no '.join(lacks)}" if lacks else "")
+
+
+def bearers(machine: Machine) -> Finding:
+    """20. Those of the configuration, against what the adapter has on."""
+    radio = machine.radio
+    if radio.settings is None or radio.supported is None:
+        raise NotSeen("the kernel's management interface does not answer")
+    if not radio.up:
+        raise NotSeen(f"{machine.adapter} is off")
+    if found := list(misfits(machine.bearers, machine.adapter, radio.supported, radio.settings)):
+        what, remedies = zip(*(misfit.split(": ", 1) for misfit in found), strict=True)
+        return failure("; ".join(what) + ".", "; ".join(dict.fromkeys(remedies)))
+    return ok(f"{machine.adapter} has what {' and '.join(sorted(set(machine.bearers)))} need.")
 
 
 def supervision(machine: Machine) -> Finding:
