@@ -86,8 +86,10 @@ class Connections:
             return
         except OSError as error:  # no file or no memory is left
             if not self._drop_idle():
-                why = f"the node can't take another program ({error.strerror})"
-                self._refuse(f"{why}: end some, or raise LimitNOFILE= of its unit")
+                self._refuse(
+                    f"the node can't take another program ({error.strerror}): end some of those that use it, or raise "
+                    "LimitNOFILE= of its unit"
+                )
                 self._loop.remove_reader(self._listener)
                 self._retry = self._loop.call_later(RETRY_S, self._resume)
             return

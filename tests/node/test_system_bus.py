@@ -189,9 +189,7 @@ def test_a_bluetoothd_that_hangs_is_named_and_not_waited_for(
 ) -> None:
     for module in (bluez, facts):
         monkeypatch.setattr(module, "ANSWER_S", 0.3)
-    with pytest.raises(
-        BearerError, match=r"Get: bluetoothd hangs: sudo systemctl restart bluetooth; or name a channel"
-    ):
+    with pytest.raises(BearerError, match=r"^bluetoothd hangs: sudo systemctl restart bluetooth; or name a channel"):
         asyncio.run(RfcommBearer("hci0").listen())
     with pytest.raises(facts.BluezAbsent, match=r"bluetoothd did not answer in 0\.3 s: sudo"):
         asyncio.run(facts.ask_bluez("hci0", None))
