@@ -57,7 +57,8 @@ def adapter(machine: Machine) -> Finding:
         return failure(
             f"There is no {machine.adapter}.",
             "On a Pi: no dtoverlay=disable-bt in /boot/firmware/config.txt, bluez-firmware installed, then reboot; "
-            "see dmesg | grep -i bluetooth. Else: plug in a USB adapter.",
+            "see dmesg | grep -i bluetooth. Else: plug in a USB adapter, or begin with virtual Pis: "
+            "bt-selfsecure lab --help",
         )
     radio = machine.radio
     if UNPROGRAMMED.fullmatch(radio.address):
