@@ -1,4 +1,4 @@
-"""The connections of programs to the local API: as many as leave the node the files that it needs itself.
+"""The local API's socket, and the connections of programs to it: as many as leave the node the files that it needs.
 
 A program too many takes the place of one that has asked for nothing, or is told in HTTP that there is no room; the
 node's links, its journal and the other programs do not feel it.
@@ -7,14 +7,20 @@ node's links, its journal and the other programs do not feel it.
 from __future__ import annotations
 
 import asyncio
+import grp
 import json
 import logging
+import os
 import resource
 import socket
+import stat
+from pathlib import Path
 from typing import Any, Final, cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
+
+from bt_selfsecure.errors import UsageError
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +34,63 @@ FILES_OF_A_LINK: Final = 2
 BACKLOG: Final = 128
 RETRY_S: Final = 1.0
 """After a connection that the kernel could not give us."""
+SOCKET_MODE: Final = 0o660
+FOLDER_MODE: Final = 0o755
+"""As systemd makes it: everybody may pass, the socket's own mode says who may use it."""
 QUIET_S: Final = 60.0
 """A refusal is told for so long, and logged once in it."""
+
+
+def listen(path: Path, group: str) -> socket.socket:
+    """The API's socket, for its group only. UsageError if a node listens there, or where it can't be made."""
+    _remove_stale(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    old = os.umask(0o777 & ~SOCKET_MODE)
+    try:
+        _make_folder(path.parent)
+        listener.bind(str(path))
+        if group:
+            os.chown(path, -1, grp.getgrnam(group).gr_gid)
+    except (OSError, KeyError) as error:
+        listener.close()
+        if isinstance(error, KeyError):
+            path.unlink(missing_ok=True)
+            raise UsageError(f"there is no group {group!r} for the socket: sudo groupadd {group}") from None
+        raise UsageError(
+            f"can't make the socket {path} ({error.strerror}): check the folder, or [node] socket and socket_group"
+        ) from None
+    finally:
+        os.umask(old)
+    return listener
+
+
+def _make_folder(folder: Path) -> None:
+    """With those above it, whatever the umask: the service's own is for its keys."""
+    for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
+        missing.mkdir(exist_ok=True)
+        missing.chmod(FOLDER_MODE)
+
+
+def _remove_stale(path: Path) -> None:
+    """A daemon that was killed leaves its socket behind."""
+    try:
+        is_socket = stat.S_ISSOCK(path.lstat().st_mode)
+    except OSError:
+        return
+    if not is_socket:
+        raise UsageError(f"{path} is in the way and not a socket: move it away, or choose another [node] socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"can't tell whether a node uses {path} ({error.strerror}): remove it if none does"
+            ) from None
+        else:
+            raise UsageError(f"a node runs already on {path}: stop it first (systemctl stop bt-selfsecure)")
 
 
 def most_connections(max_links: int) -> int:

@@ -63,7 +63,8 @@ def test_bluetoothd_restarted(connected: Nodes) -> None:
 def test_br_edr_switched_off_is_a_problem_of_the_status_until_it_is_on_again(connected: Nodes) -> None:
     main_conf = "/etc/bluetooth/main.conf"
     restart = (
-        "pkill -x bluetoothd; sleep 2\n"
+        # As systemd does: bluetoothd takes the adapter down when it ends, and what is up can't be set.
+        "pkill -x bluetoothd; while pidof -q bluetoothd; do sleep 0.1; done\n"
         "setsid /usr/libexec/bluetooth/bluetoothd --nodetach --experimental >/run/lab/bluetoothd.log 2>&1 <&- &\n"
         "sleep 2; hciconfig hci0 up"
     )
