@@ -24,7 +24,7 @@ from bt_selfsecure.node.errors import UnknownPeerError
 from bt_selfsecure.node.inbox import Inbox
 from bt_selfsecure.node.journal import Journal, JournalError
 from bt_selfsecure.node.links import FIRST_RETRY, LAST_RETRY
-from bt_selfsecure.node.media import Bearers, KernelMedia, Media, bearer_name, fragment_bytes, most_packets
+from bt_selfsecure.node.media import Bearers, KernelMedia, Media, bearer_name, fragment_bytes, most_packets, no_radio
 from bt_selfsecure.node.messages import Received
 from bt_selfsecure.node.peer import Peer
 from bt_selfsecure.node.peer_log import PeerLog
@@ -42,19 +42,21 @@ END_SECONDS: Final = 3.0
 class Node:
     """Between `start` and `stop` it does its work; `surroundings.Surroundings` and `api.NodeApi` are what it offers.
 
-    With `media` and `address` it runs on those; without, on the configured adapter, whose coming and going it follows.
-    Peers, their queues and the local API are there whether the adapter is or not.
+    With `media` and `address` it runs on those; without, as configured: on UDP, or on an adapter, whose coming and
+    going it follows. Peers, their queues and the local API are there whether the adapter is or not.
     """
 
     def __init__(self, config: Config, media: Media | None = None, address: str | None = None) -> None:
         """Raises `UsageError` for a configuration or a state directory that can't be used."""
         self._config = config
-        self._fixed_address = address
+        self._fixed_address = address or config.node.address or None
+        self._medium = config.node.adapter if config.needs_adapter else f"udp {config.udp.listen}"
         self._clock = asyncio.get_running_loop().time
         self._began = self._clock()
         self.session_config = session_config(config)
         self.session_bearer = bearer_name(config.session.bearer)
         self.establish_bearer = bearer_name(config.establish.bearer)
+        self.no_radio = no_radio(config)
         self.queue_messages = config.node.queue_messages
         self.renew_hours = config.establish.renew_after_hours
         self.renew_messages = config.establish.renew_after_messages
@@ -63,7 +65,7 @@ class Node:
         establish_config(config, bytes(IDENTITY_BYTES))
         self._own: str | None = None
         self._identity = bytes(IDENTITY_BYTES)
-        self._bearers = Bearers(media or KernelMedia(config), self._on_link)
+        self._bearers = Bearers(media or KernelMedia(config, lambda: self._own), self._on_link)
         self._peers: dict[str, Peer] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._commit_timer: asyncio.TimerHandle | None = None
@@ -152,7 +154,9 @@ class Node:
         async with self._changing:
             if self._own is not None:
                 return
-            log.info("%s works, its address is %s", self._config.node.adapter, address)
+            log.info("%s works, its address is %s", self._medium, address)
+            if self.no_radio:
+                log.warning("%s: whoever reads the network misses nothing of what makes a key", self.no_radio)
             self._own = address.upper()
             self._identity = address_bytes(self._own)
             self._bearers.listen({self.session_bearer, self.establish_bearer} - {"le_advert"})
@@ -282,7 +286,15 @@ class Node:
                 log.error("%s", error)
             self.commit_later()
 
-    def rests_on(self, losses_visible: bool) -> str:
+    def rests_on(self, losses_visible: bool, *, hybrid: bool, authenticated: bool) -> str:
+        if self.no_radio:
+            others = ["X25519"] * hybrid + ["the authentication key"] * authenticated
+            alone = f"{' and '.join(others)} alone" if others else "nothing"
+            return f"On {alone}: {self.no_radio}. Whoever reads the network misses nothing of what makes the key."
+        text = self._rests_on(losses_visible)
+        return f"{text} X25519 is mixed in: an eavesdropper must break that as well." if hybrid else text
+
+    def _rests_on(self, losses_visible: bool) -> str:
         bound = (
             f"an eavesdropper misses at least {self._config.establish.eve_loss_bound:.3g} of what the responder hears"
         )
@@ -335,7 +347,7 @@ class Node:
             "version": __version__,
             "name": self._config.node.name,
             "address": self._own,
-            "adapter": self._config.node.adapter,
+            "adapter": f"{self._medium} ({self.no_radio})" if self.no_radio else self._medium,
             "uptime_s": self._clock() - self._began,
             "healthy": not problems,
             "problems": problems,
