@@ -16,12 +16,12 @@ NEEDED: Final[Mapping[str, tuple[Setting, str]]] = {
     "le_advert": (Setting.LE, "LE"),
     "ipsp": (Setting.LE, "LE"),
 }
-"""By bearer: what the adapter must have on, and its name."""
+"""By bearer, of those that take a radio: what the adapter must have on, and its name."""
 
 
 def misfits(bearers: Iterable[str], adapter: str, supported: Setting, current: Setting) -> Iterator[str]:
     """For each of the bearers that can't work, a sentence with its remedy."""
-    for bearer in sorted(set(bearers)):
+    for bearer in sorted(NEEDED.keys() & bearers):
         setting, name = NEEDED[bearer]
         if setting not in supported:
             others = ", ".join(other for other, (needed, _) in NEEDED.items() if needed in supported)

@@ -32,8 +32,8 @@ VERSION_COMMANDS: Final[tuple[Sequence[str], ...]] = (("systemctl", "--version")
 _TEXT: Final = r"""["']?\s*=\s*["']([^"'\n]+)["']"""
 NAMED: Final = re.compile(r"""(?:^|[{,.])\s*["']?name""" + _TEXT, re.MULTILINE)
 KEY_FILE: Final = re.compile("authentication_key_file" + _TEXT)
-ADDRESS_KEY: Final = re.compile(r"\baddress" + _TEXT)
-"""What a peer's table has, and no other."""
+PEER: Final = re.compile(r"^\s*\[\[?\s*peer\b|^\{.*\baddress\s*=", re.MULTILINE)
+"""The head of a peer's table, or one in braces."""
 DEVICE_ADDRESS: Final = re.compile("[0-9A-Fa-f]{2}(?:[:-][0-9A-Fa-f]{2}){5}")
 PEOPLE: Final = range(1000, 60_000)
 """Debian's user ids of people."""
@@ -73,7 +73,7 @@ def redactor(config: Path) -> Redactor:
         text = ""
     peers = 0
     for table in re.split(r"^(?=\s*\[)|(?=\{)", text, flags=re.MULTILINE):
-        is_peer = ADDRESS_KEY.search(table) is not None
+        is_peer = PEER.search(table) is not None
         peers += is_peer
         names.update(dict.fromkeys(NAMED.findall(table), f"<peer {peers}>" if is_peer else "<this node>"))
         for path in map(Path, KEY_FILE.findall(table)):

@@ -421,6 +421,7 @@ BOTH = Setting.BREDR | Setting.LE
         (("le_advert", "ipsp"), Setting.LE, []),
         (("l2cap", "rfcomm"), Setting.BREDR, []),
         (("le_advert", "rfcomm"), BOTH, []),
+        (("udp", "udp"), Setting(0), []),
     ],
 )
 def test_each_configured_bearer_is_held_against_what_the_adapter_has_on(

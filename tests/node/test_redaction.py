@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bt_selfsecure.node.redaction import Redactor
+from bt_selfsecure.node.report import redactor
 
 addresses = st.binary(min_size=6, max_size=6)
 SPELLINGS = (
@@ -17,6 +19,22 @@ SPELLINGS = (
     lambda octets: "/org/bluez/hci0/dev_" + "_".join(octets),
     lambda octets: "(" + ":".join(octets).lower() + ")",
 )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[node]\nname = "mias-node"\n[[peer]]\nname = "annas-pump"\naddress = "b8-27-eb-12-34-56"\n',
+        'node.name = "mias-node"\npeer = [{ name = "annas-pump", address = "B8:27:EB:12:34:56" }]\n',
+        """\ufeff[node]\n"name" = 'mias-node'\n[[ peer ]]\n\tname='annas-pump'\n\taddress='B8:27:EB:12:34:56'\n""",
+        '[node]\nname = "mias-node"\nnonsense\n[[peer]]\nname = "annas-pump"\naddress = "B8:27:EB:12:34:56"\n',
+    ],
+    ids=["tables", "braces", "quoted keys", "a wrong file"],
+)
+def test_what_a_configuration_names_is_known_however_it_is_written(text: str, tmp_path: Path) -> None:
+    (config := tmp_path / "node.toml").write_text(text)
+    told = redactor(config)("mias-node sees annas-pump at B8:27:EB:12:34:56")
+    assert told == "<this node> sees <peer 1> at <address of peer 1>"
 
 
 def test_names_beyond_ascii_are_found_as_json_has_them() -> None:

@@ -8,7 +8,7 @@ from typing import Final
 from bt_selfsecure.node.beacon import Word
 from bt_selfsecure.node.doctor.machine import Machine
 from bt_selfsecure.node.doctor.report import Finding, NotSeen, failure, ok, warning
-from bt_selfsecure.node.fitness import misfits
+from bt_selfsecure.node.fitness import NEEDED, misfits
 
 UNPROGRAMMED: Final = re.compile(r"AA:AA:AA:AA:AA:AA|43:4[35]:.*|00:00:00:00:00:00")
 """Addresses of Broadcom chips whose own is not set (and of none): several boards have the same."""
@@ -163,6 +163,9 @@ def _le(features: bytes | None) -> str:
 
 def bearers(machine: Machine) -> Finding:
     """20. Those of the configuration, against what the adapter has on."""
+    needed = sorted(NEEDED.keys() & machine.bearers)
+    if not needed:
+        return ok("No bearer of the configuration takes a radio.")
     radio = machine.radio
     if radio.settings is None or radio.supported is None:
         raise NotSeen("the kernel's management interface does not answer")
@@ -171,7 +174,7 @@ def bearers(machine: Machine) -> Finding:
     if found := list(misfits(machine.bearers, machine.adapter, radio.supported, radio.settings)):
         what, remedies = zip(*(misfit.split(": ", 1) for misfit in found), strict=True)
         return failure("; ".join(what) + ".", "; ".join(dict.fromkeys(remedies)))
-    return ok(f"{machine.adapter} has what {' and '.join(sorted(set(machine.bearers)))} need.")
+    return ok(f"{machine.adapter} has what {' and '.join(needed)} need.")
 
 
 def supervision(machine: Machine) -> Finding:
