@@ -37,15 +37,17 @@ async def connect_system_bus() -> MessageBus:
         raise SystemBusError(
             f"the D-Bus system bus has not answered in {ANSWER_S:g} s: restart the computer", transient=True
         ) from error
+    except (EOFError, ConnectionResetError, BrokenPipeError) as error:
+        raise SystemBusError("the D-Bus system bus hangs up on us: see journalctl -u dbus", transient=True) from error
     except OSError as error:
         raise SystemBusError(
             f"there is no D-Bus system bus ({error.strerror or error}): sudo systemctl start dbus bluetooth; in a "
             "container, share the host's /run/dbus",
             transient=True,
         ) from error
-    except (EOFError, DBusError, InvalidAddressError) as error:
+    except (DBusError, InvalidAddressError) as error:
         raise SystemBusError(
-            f"the D-Bus system bus can't be used ({error or 'it hung up'}): see journalctl -u dbus", transient=True
+            f"the D-Bus system bus can't be used ({error}): see $DBUS_SYSTEM_BUS_ADDRESS", transient=True
         ) from error
 
 
