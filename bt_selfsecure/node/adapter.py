@@ -16,7 +16,7 @@ import logging
 import os
 import random
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,7 @@ from typing import Any, Final
 from bt_selfsecure.bearers.base import BearerError
 from bt_selfsecure.bearers.hci import adapter_number
 from bt_selfsecure.errors import BtSelfSecureError
+from bt_selfsecure.node.fitness import misfits
 from bt_selfsecure.node.management import (
     AdapterInfo,
     Event,
@@ -142,6 +143,7 @@ class AdapterKeeper:
         self,
         adapter: str,
         *,
+        bearers: Iterable[str] = (),
         adapter_up: Callable[[str], None] = lambda address: None,
         adapter_gone: Callable[[AdapterState], None] = lambda state: None,
     ) -> None:
@@ -150,9 +152,12 @@ class AdapterKeeper:
         """The last one known."""
         self.trouble = ""
         """Why it does not come up; one sentence and a remedy, for people."""
+        self.misfits: tuple[str, ...] = ()
+        """Why some of `bearers` can't work while it is up."""
         self.recoveries = 0
         """How often it came back."""
         self._adapter, self._index = adapter, adapter_number(adapter)
+        self._bearers = tuple(bearers)
         self._adapter_up, self._adapter_gone = adapter_up, adapter_gone
         self._management: Management | None = None
         self._switches: Switches | None = None
@@ -220,6 +225,7 @@ class AdapterKeeper:
         self.state = self._judge(info)
         if info is not None:
             self.address = info.address
+        self._judge_bearers(info)
         if self.state is not before:
             log.info("%s is %s", self._adapter, self.state.value)
         if before is AdapterState.UP and (fell or self.state is not AdapterState.UP):
@@ -236,6 +242,15 @@ class AdapterKeeper:
         if self._switches is not None and self._switches.blocking(self._adapter):
             return AdapterState.BLOCKED
         return AdapterState.MISSING if info is None else AdapterState.DOWN
+
+    def _judge_bearers(self, info: AdapterInfo | None) -> None:
+        found: tuple[str, ...] = ()
+        if info is not None and self.state is AdapterState.UP:
+            found = tuple(misfits(self._bearers, self._adapter, info.supported, info.current))
+        for misfit in found:
+            if misfit not in self.misfits:
+                log.warning("%s", misfit)
+        self.misfits = found
 
     async def _info(self) -> AdapterInfo | None:
         try:
