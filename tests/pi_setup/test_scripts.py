@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).parents[2]
-SCRIPTS = ("install", "uninstall", "upgrade", "smoketest", "image-config", "demo", "lab", "test")
+SCRIPTS = ("install", "uninstall", "upgrade", "smoketest", "image-config", "demo", "try", "lab", "test")
 UNITS = sorted([*CHECKOUT.glob("systemd/*.service"), *CHECKOUT.glob("systemd/*.socket")])
 PEER = "B8:27:EB:12:34:56"
 
