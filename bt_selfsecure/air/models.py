@@ -277,10 +277,14 @@ def parse_model(spec: str) -> LossModel:
     """
     name, _, rest = spec.partition(":")
     if name == "jammed":
+        if rest.partition(":")[0] not in _MODELS:
+            raise UsageError("jammed stands before another loss model: write it as in jammed:bernoulli:bob=0.1,eve=0.3")
         return Jammed(parse_model(rest))
     if name not in _MODELS:
         raise UsageError(f"unknown loss model {name!r}: choose one of {', '.join([*_MODELS, 'jammed'])}")
     build, example = _MODELS[name]
+    if not rest:
+        raise UsageError(f"loss model {spec!r} lacks its figures: write it as in {name}:{example}")
     values: dict[str, str] = {}
     for item in rest.split(","):
         key, _, value = item.partition("=")

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.sources import Capture, open_source
 
@@ -32,7 +33,7 @@ and Seq: their clocks need not agree. hci0 listens until Ctrl-C.
   bt-selfsecure eve report one.pcapng other.pcapng --html verdict.html
 """
 EPILOG = """\
-exit status: 0  Eve has no key      1  she has one      2  input that can't be used
+exit status: 0  Eve has no key   1  she has one   2  input that can't be used
 """
 
 
@@ -45,10 +46,18 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
     report.add_argument("files", nargs="+", metavar="FILE", help="capture, FIFO, -, hci0 or monitor:hci0")
     report.add_argument("--json", action="store_true", help="one JSON object instead of the text")
     report.add_argument("--html", type=Path, metavar="FILE", help="also write a page with figures (one file)")
-    report.add_argument("--repair", type=int, default=0, metavar="TRIES", help="make packets with a wrong CRC good, "
-                        "with so many tries in all (a million takes some seconds); default 0")  # fmt: skip
-    report.add_argument("--confidence", type=float, default=0.95, help="of the secret bits (default 0.95)")
-    report.add_argument("--target-bits", type=float, default=128.0, metavar="BITS", help="marked in the page's figure")
+    report.add_argument("--repair", type=integer(least=0), default=0, metavar="TRIES",
+                        help="make packets with a wrong CRC good, with so many tries in all (a million takes some "
+                        "seconds); default 0")  # fmt: skip
+    report.add_argument(
+        "--confidence",
+        type=real(least=0.5, below=1),
+        default=0.95,
+        metavar="C",
+        help="of the secret bits (default 0.95)",
+    )
+    report.add_argument("--target-bits", type=real(above=0, most=256), default=128.0, metavar="BITS",
+                        help="marked in the page's figure")  # fmt: skip
     report.add_argument("--stolen", type=Path, metavar="FILE",
                         help="a node's journal.db, or one record of it: what its keys open")  # fmt: skip
     report.set_defaults(run=run)
@@ -60,10 +69,6 @@ def run(args: Namespace) -> int:
     from bt_selfsecure.eve.attacks.theft import StolenRecord
     from bt_selfsecure.eve.verdict import Judge
 
-    if args.repair < 0:
-        raise UsageError("--repair is a number of tries, 0 or more: --repair 1000000")
-    if not 0.5 <= args.confidence < 1:
-        raise UsageError("--confidence must be at least 0.5 and below 1, as in 0.95")
     stolen = StolenRecord.read(args.stolen) if args.stolen else []
     judge = Judge(args.repair, args.confidence, stolen)
     for name in args.files:

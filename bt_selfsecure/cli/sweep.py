@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bt_selfsecure.cli import sweep_run, sweep_study
+from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.cli.sweep_text import compared, needed, progress_line, table
-from bt_selfsecure.errors import UsageError
+from bt_selfsecure.files import folder, whole
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from bt_selfsecure.sweep.results import Analysis
 
 DEFAULT: Final = "sweep.db"
+METRES: Final = real(above=0)
 
 DESCRIPTION = """\
 Measure who hears which packet at several distances, and find out what a key
@@ -80,17 +82,29 @@ sources:
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help="see below")
     parser.add_argument("--out", default=DEFAULT, metavar="SWEEP", help=f"record to add to (default {DEFAULT})")
     told = parser.add_argument_group("what the data don't say of themselves")
-    told.add_argument("--distance", type=float, metavar="M", help="metres from the sender")
+    told.add_argument("--distance", type=METRES, metavar="M", help="metres from the sender")
     told.add_argument(
-        "--distance-of", action="append", default=[], metavar="LISTENER=M", help="of one that has another; repeatable"
+        "--distance-of",
+        action="append",
+        type=_metres,
+        default=[],
+        metavar="LISTENER=M",
+        help="of one that has another; repeatable",
     )
     told.add_argument("--bearer", default="le_advert", help="(default le_advert)")
-    told.add_argument("--size", type=int, default=64, metavar="BYTES", help="of a packet's payload (default 64)")
-    told.add_argument("--spacing", type=float, default=10, metavar="MS", help="between two packets (default 10)")
-    told.add_argument("--sender", default="alice", metavar="NAME", help="(default alice)")
-    told.add_argument("--tx-power", type=float, metavar="DBM", help="transmit power")
     told.add_argument(
-        "--packets", type=int, metavar="N", help="sent in each captured burst (default: up to the last that was heard)"
+        "--size", type=integer(least=1), default=64, metavar="BYTES", help="of a packet's payload (default 64)"
+    )
+    told.add_argument(
+        "--spacing", type=real(above=0), default=10.0, metavar="MS", help="between two packets (default 10)"
+    )
+    told.add_argument("--sender", default="alice", metavar="NAME", help="(default alice)")
+    told.add_argument("--tx-power", type=real(), metavar="DBM", help="transmit power")
+    told.add_argument(
+        "--packets",
+        type=integer(least=1),
+        metavar="N",
+        help="sent in each captured burst (default: up to the last that was heard)",
     )
 
 
@@ -100,8 +114,9 @@ def run_import(args: Namespace) -> int:
     from bt_selfsecure.sweep.manifest import collect
     from bt_selfsecure.sweep.store import Store
 
-    metres = dict(_metres(item) for item in args.distance_of)
-    how = Circumstances(args.distance, metres, args.bearer, args.size, args.spacing, args.sender, args.tx_power)
+    how = Circumstances(
+        args.distance, dict(args.distance_of), args.bearer, args.size, args.spacing, args.sender, args.tx_power
+    )
     with Store(args.out, create=True) as store, progress_line("imported") as progress:
         store.begin(collect(imported=args.sources))
         added = import_sources(store, args.sources, args.packets, how, progress)
@@ -110,11 +125,10 @@ def run_import(args: Namespace) -> int:
 
 
 def _metres(item: str) -> tuple[str, float]:
-    name, _, metres = item.partition("=")
-    try:
-        return name, float(metres)
-    except ValueError:
-        raise UsageError(f"--distance-of {item!r} is not LISTENER=METRES: write it as in eve=4.5") from None
+    name, equals, metres = item.partition("=")
+    if not name or not equals:
+        raise ArgumentTypeError(f"{item!r} is not LISTENER=METRES: write it as in eve=4.5")
+    return name, METRES(metres)
 
 
 def _add_export(commands: _SubParsersAction[ArgumentParser]) -> None:
@@ -166,7 +180,7 @@ Each listener is judged as Bob against each other one as Eve. The verdict is
 def run_analyse(args: Namespace) -> int:
     """Print the analysis."""
     analysis = _analysed(args.sweep)
-    print(json.dumps(analysis.as_json(), indent=1, ensure_ascii=False) if args.json else table(analysis))
+    print(json.dumps(analysis.as_json(), indent=1) if args.json else table(analysis))
     return 0
 
 
@@ -188,8 +202,10 @@ def run_plot(args: Namespace) -> int:
     with needed():
         from bt_selfsecure.sweep.figures import save
 
-    for path in save(_analysed(args.sweep), Path(args.out)):
-        print(path)
+    with folder(out := Path(args.out)) as part:
+        drawn = save(_analysed(args.sweep), part)
+    for path in drawn:
+        print(out / path.name)
     return 0
 
 
@@ -209,13 +225,10 @@ def run_report(args: Namespace) -> int:
     """Write the page, and name it."""
     with needed():
         from bt_selfsecure.sweep.analysis import analyse
-        from bt_selfsecure.sweep.exporting import whole
         from bt_selfsecure.sweep.importing import opened
         from bt_selfsecure.sweep.report import html
-    with progress_line("runs") as progress, opened(args.sweep, progress) as store:
-        text = html(store, analyse(store, progress))
-    with whole(Path(args.out)) as part:
-        part.write_text(text, encoding="utf-8")
+    with whole(Path(args.out)) as part, progress_line("runs") as progress, opened(args.sweep, progress) as store:
+        part.write_text(html(store, analyse(store, progress)), encoding="utf-8")
     print(args.out)
     return 0
 

@@ -7,11 +7,12 @@ import logging
 import os
 import signal
 import sys
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bt_selfsecure.cli.client import client_parser, node_client
+from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.cli.sweep_screen import Screen
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.doctor.machine import Machine
@@ -20,8 +21,8 @@ from bt_selfsecure.sweep.agent import Agent
 from bt_selfsecure.sweep.control import AirCrew, Crew, RadioCrew, Servant
 from bt_selfsecure.sweep.driver import Driver, metres
 from bt_selfsecure.sweep.kernel import KernelMedia
-from bt_selfsecure.sweep.machine import Redo
-from bt_selfsecure.sweep.plan import Plan
+from bt_selfsecure.sweep.machine import Redo, State
+from bt_selfsecure.sweep.plan import Place, Plan
 from bt_selfsecure.sweep.record import Book
 from bt_selfsecure.sweep.rehearsal import Air
 from bt_selfsecure.sweep.store import Store
@@ -29,6 +30,7 @@ from bt_selfsecure.sweep.surroundings import facts_of
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
+    from socket import socket
 
 STATE_VARIABLE: Final = "STATE_DIRECTORY"
 """Set by systemd."""
@@ -47,7 +49,8 @@ RUN_EPILOG: Final = """\
 examples:
   bt-selfsecure sweep plan > car-park.toml      then name your nodes in [roles]
   bt-selfsecure sweep run car-park.toml --web   and open the page on the phone
-  bt-selfsecure sweep run rehearsal.toml        with "air:..." as bearer: no radios
+  bt-selfsecure sweep plan --rehearsal > rehearsal.toml
+  bt-selfsecure sweep run rehearsal.toml        the same without radios
 
 Whoever can reach the page's port and knows its address, which has a random
 part, can steer the sweep; the page has no encryption. Use your own hotspot.
@@ -77,8 +80,12 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
     run.add_argument(
         "--unattended", action="store_true", help="take every place as ready: for rehearsals, and where nothing moves"
     )
-    run.add_argument("--redo", type=float, metavar="METRES", help="withdraw what was measured there and do it again")
-    run.add_argument("--seed", type=int, default=1, help="of the virtual air's losses (default 1)")
+    run.add_argument(
+        "--redo", type=real(above=0), metavar="METRES", help="withdraw what was measured there and do it again"
+    )
+    run.add_argument(
+        "--seed", type=integer(least=0), default=1, metavar="N", help="of the virtual air's losses (default 1)"
+    )
     agent = client_parser(
         commands,
         "agent",
@@ -104,37 +111,49 @@ def _run(args: Namespace) -> int:
         raise UsageError("there is no terminal to ask you on: add --web, or --unattended where nothing is to be moved")
     record = args.record or Path(os.environ.get(STATE_VARIABLE, "")) / f"{args.plan.stem}.db"
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    with Store(record, create=True) as store, suppress(asyncio.CancelledError):  # SIGTERM
-        asyncio.run(_sweep(args, plan, store))
+    again = [] if args.redo is None else _places(plan, args.redo)
+    crew = _crew(args, plan)
+    with ExitStack() as stack:
+        listener = stack.enter_context(_listener(args.web)) if args.web else None
+        store = stack.enter_context(Store(record, create=True))  # last: what is refused leaves no file
+        with suppress(asyncio.CancelledError):  # SIGTERM
+            asyncio.run(_sweep(store, plan, crew, again, listener, unattended=args.unattended))
     return 0
 
 
-async def _sweep(args: Namespace, plan: Plan, store: Store) -> None:
-    driver = Driver(plan, Book(store, plan), _crew(args, plan))
-    if args.redo is not None:
-        _redo(driver, args.redo)
+async def _sweep(
+    store: Store, plan: Plan, crew: Crew, again: list[Place], listener: socket | None, *, unattended: bool
+) -> None:
+    driver = Driver(plan, Book(store, plan), crew)
+    for place in again:
+        driver.do(Redo(place))
     _end_at_sigterm()
     async with AsyncExitStack() as stack:
         address = ""
-        if args.web:
+        if listener:
             from bt_selfsecure.sweep.web import serve
 
-            address = await stack.enter_async_context(serve(driver, args.web))
+            address = await stack.enter_async_context(serve(driver, listener))
         screen = Screen(driver, store.path, address)
-        stack.enter_context(screen.shown(unattended=args.unattended))
+        stack.enter_context(screen.shown(unattended=unattended))
         await driver.run()
-        if args.web:
+        if listener and driver.sweep.state is State.DONE:
             await asyncio.sleep(GOODBYE_S)
 
 
-def _redo(driver: Driver, distance_m: float) -> None:
-    """In every turn of the ring."""
-    places = [place for place in driver.plan.places() if place.distance_m == distance_m]
+def _places(plan: Plan, distance_m: float) -> list[Place]:
+    """At this distance: one in every turn of the ring, the last first."""
+    places = [place for place in plan.places() if place.distance_m == distance_m]
     if not places:
-        known = ", ".join(metres(place) for place in driver.plan.places())
+        known = ", ".join(metres(place) for place in plan.places())
         raise UsageError(f"--redo {distance_m:g} is no place of the plan: {known}")
-    for place in reversed(places):
-        driver.do(Redo(place))
+    return places[::-1]
+
+
+def _listener(where: str) -> socket:
+    from bt_selfsecure.sweep.web import listening
+
+    return listening(where)
 
 
 def _end_at_sigterm() -> None:

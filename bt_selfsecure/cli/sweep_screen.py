@@ -58,7 +58,8 @@ class Screen:
     def _tail(self) -> None:
         sweep = self._driver.sweep
         if sweep.state is not State.DONE:
-            print(f"{len(sweep.done)} runs are written down; the same command goes on with the next")
+            left = self._driver.standing()["left"]
+            print(f"{len(sweep.done)} runs are written down, {left} to go; the same command goes on with the next")
 
     def _changed(self) -> None:
         self._clear()
@@ -86,8 +87,10 @@ class Screen:
 
     def _read(self) -> None:
         line = sys.stdin.readline()
-        if not line:
+        if not line:  # Ctrl-D, or the terminal is gone
             asyncio.get_running_loop().remove_reader(sys.stdin)
+            if not self._address:
+                self._driver.quit()
             return
         word, _, rest = line.strip().partition(" ")
         match word:
@@ -100,7 +103,7 @@ class Screen:
             case "r":
                 self._redo(rest)
             case "q":
-                raise KeyboardInterrupt
+                self._driver.quit()
             case _:
                 print(HELP)
 

@@ -69,7 +69,9 @@ PATH_OR_NONE: Final = matching(r"|/[^\0]*", "an absolute path, or empty")
 SOCKET_PATH: Final = Rule(
     "an absolute path of at most 107 bytes", lambda value: ABSOLUTE.accepts(value) and len(os.fsencode(value)) <= 107
 )
-NAME: Final = matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "1 to 64 letters, digits, dots, hyphens or underscores")
+NAME: Final = matching(
+    r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "1 to 64 letters (A to Z, a to z), digits, dots, hyphens or underscores"
+)
 ADDRESS_PATTERN: Final = r"(?!(00:){5}00|(FF:){5}FF)([0-9A-F]{2}:){5}[0-9A-F]{2}"
 ADDRESS: Final = matching(ADDRESS_PATTERN, 'a device address, as in "B8:27:EB:12:34:56"')
 OWN_ADDRESS: Final = matching(rf"|{ADDRESS_PATTERN}", 'a device address, as in "02:00:00:00:00:01", or empty')
@@ -100,6 +102,11 @@ PLACE: Final = Rule(
 PLACE_OR_NONE: Final = Rule(f"{PLACE.expected}, or empty", lambda value: not value or PLACE.accepts(value))
 
 
+def spelled_address(text: str) -> str:
+    """In the usual spelling; Windows writes b8-27-eb-12-34-56."""
+    return text.upper().replace("-", ":")
+
+
 def about(doc: str, rule: Rule = ANY, read: Callable[[str], str] = str) -> dict[str, Any]:
     """What is declared with a key; `read` makes the usual spelling of what is written."""
     return {"doc": doc, "rule": rule, "read": read}
@@ -125,7 +132,7 @@ class NodeTable:
             "Own device address of a node whose bearers are all udp: any, and known to its peers. With a radio it is "
             "the adapter's, and this stays empty.",
             OWN_ADDRESS,
-            read=str.upper,
+            read=spelled_address,
         ),
     )
     state_directory: Path = field(default=STATE_DIRECTORY, metadata=about("Where keys and queues are kept.", ABSOLUTE))
@@ -253,7 +260,7 @@ class PeerTable:
 
     name: str = field(metadata=about("What it is called here.", NAME))
     address: str = field(
-        metadata=about("Its Bluetooth device address, or its [node] address.", ADDRESS, read=str.upper)
+        metadata=about("Its Bluetooth device address, or its [node] address.", ADDRESS, read=spelled_address)
     )
     dial: str = key(
         "auto", "Who opens the link: in auto the one with the lower address.", one_of("auto", "always", "never")
@@ -293,7 +300,7 @@ class Config:
 
     def find_peer(self, name_or_address: str) -> PeerTable | None:
         """The peer of that name or address, if one is configured."""
-        address = name_or_address.upper()
+        address = spelled_address(name_or_address)
         return next((peer for peer in self.peer if peer.name == name_or_address or peer.address == address), None)
 
 

@@ -371,10 +371,11 @@ class Establishing:
         return total
 
     @property
-    def progress(self) -> dict[str, int] | None:
-        """Burst packets that were sent, or received, of the most that may be."""
+    def progress(self) -> dict[str, int | None] | None:
+        """Burst packets that were sent, or heard, and how many must be heard for a key."""
         if self.initiator:
-            return {"sent": self.initiator.sent - len(self._burst), "of": self.initiator.config.max_burst}
+            sent = self.initiator.sent - len(self._burst)
+            return {"sent": sent, "heard": None, "needed": self.initiator.config.n_r}
         if self._responds and self.responder:
-            return {"sent": self.responder.received, "of": self.responder.config.max_burst}
+            return {"sent": None, "heard": self.responder.received, "needed": self.responder.config.n_r}
         return None

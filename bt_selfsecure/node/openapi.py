@@ -155,8 +155,9 @@ SCHEMAS: Final[dict[str, Schema]] = {
     ),
     "Progress": _object(
         "Of the establishment under way.",
-        sent=_whole("Burst packets sent or heard so far."),
-        of=_whole("Most that there can be."),
+        sent=_maybe(_whole("Burst packets sent so far; null at the end that hears them.")),
+        heard=_maybe(_whole("Burst packets heard so far; null at the end that sends them.")),
+        needed=_whole("How many must arrive for a key."),
     ),
     "Establishment": _object(
         "How an establishment ended.",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TextIO
 
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.files import whole
 from bt_selfsecure.sweep.store import Store, StoredRun
 
 COLUMNS: Final = {
@@ -134,16 +135,3 @@ _WRITERS: Final = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
 
 def _text(part: Path) -> TextIO:
     return part.open("w", encoding="utf-8", newline="")
-
-
-@contextmanager
-def whole(file: Path) -> Iterator[Path]:
-    """A path to write to, which takes the place of `file` at the end, or vanishes."""
-    part = file.with_name(file.name + ".part")
-    try:
-        yield part
-        part.replace(file)
-    except OSError as error:
-        raise UsageError(f"can't write {str(file)!r} ({error.strerror}): choose another place") from error
-    finally:
-        part.unlink(missing_ok=True)

@@ -16,10 +16,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
@@ -74,6 +75,20 @@ CREATE TABLE reception (
 ) WITHOUT ROWID;
 CREATE TABLE withdrawn (run INTEGER PRIMARY KEY REFERENCES run, written TEXT NOT NULL, reason TEXT NOT NULL);
 """
+_TWIN: Final = """
+SELECT old.id FROM run AS old JOIN run AS new ON new.id = :run
+WHERE old.id < :before AND old.packets = new.packets AND old.id NOT IN (SELECT run FROM withdrawn)
+AND coalesce(old.started = new.started, 1)
+AND NOT EXISTS (SELECT receiver FROM listener WHERE run = old.id EXCEPT SELECT receiver FROM listener WHERE run = :run)
+AND NOT EXISTS (SELECT receiver FROM listener WHERE run = :run EXCEPT SELECT receiver FROM listener WHERE run = old.id)
+AND NOT EXISTS (
+    SELECT 1 FROM reception AS a CROSS JOIN reception AS b
+    WHERE a.run = :run AND b.run = old.id AND b.receiver = a.receiver AND b.seq = a.seq
+    AND (a.heard <> b.heard OR a.lost_in_queue <> b.lost_in_queue OR a.rssi <> b.rssi)
+)
+ORDER BY old.id LIMIT 1
+"""
+"""Each run that could be one is compared packet by packet up to the first that differs."""
 _NAMES: Final = ("salt", "manifest", "run", "receiver", "listener", "reception", "withdrawn")
 _FIGURES: Final = ("distance_m", "bearer", "size_bytes", "spacing_ms", "packets", "sender", "repeat", "tx_power_dbm")
 _APPEND_ONLY: Final = "".join(
@@ -144,6 +159,8 @@ class Store:
         run = store.add(RunInfo(3.0, "l2cap", 64, 10, 200, "alice"), receptions)
         store.withdraw([run], "somebody stood in the way")
         done = [(run.info.distance_m, run.info.repeat) for run in store.runs()]
+
+    A file that this made is taken away again if an error ends the `with` before there is a run in it.
     """
 
     def __init__(self, path: str | Path, *, create: bool = False) -> None:
@@ -151,16 +168,23 @@ class Store:
         self.path: Final = Path(path)
         if not create and not self.path.is_file():
             raise UsageError(f"there is no sweep {str(path)!r}: name the file that `sweep run` or `sweep import` wrote")
+        if not create and self.path.stat().st_size == 0:
+            raise UsageError(f"{str(path)!r} is empty, not a sweep: name the file that `sweep run` or `import` wrote")
+        self._made: Final = not self.path.exists()
+        self._manifest: int | None = None
+        self._content: dict[str, Any] = {}
+        self._file: os.stat_result | None = None
         try:
             self._db: Final = sqlite3.connect(self.path, timeout=LOCKED_S, isolation_level=None)
         except sqlite3.Error as error:
-            raise UsageError(f"can't open the sweep {str(path)!r} ({error}): choose another place") from error
+            raise self._refused(error) from error
         try:
             self._prepare()
+            self._file = self.path.stat()
         except BaseException:
+            self._take_away_if_empty()
             self._db.close()
             raise
-        self._manifest: int | None = None
 
     def _prepare(self) -> None:
         with self._faults():
@@ -192,8 +216,20 @@ class Store:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        if kind is not None:
+            self._take_away_if_empty()
         self.close()
+
+    def _take_away_if_empty(self) -> None:
+        """If this made the file and it has no run. Under its lock: whoever waits to write there is told (`_locked`)."""
+        if not self._made:
+            return
+        with suppress(sqlite3.Error, OSError):
+            self._db.execute("BEGIN EXCLUSIVE")
+            tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if tables == (0,) or self._db.execute("SELECT count(*) FROM run").fetchone() == (0,):
+                self.path.unlink()
 
     def close(self) -> None:
         """Twice is no harm."""
@@ -201,12 +237,29 @@ class Store:
 
     # --- Write --------------------------------------------------------------------------------------------------------
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is begun, added and withdrawn within is written at the end, all of it or (after any error) nothing."""
+        before = self._manifest, self._content
+        try:
+            with self._faults(), self._transaction():
+                yield
+        except BaseException:
+            self._manifest, self._content = before
+            raise
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        """What `begin` was told."""
+        return self._content
+
     def begin(self, manifest: Mapping[str, Any]) -> int:
         """The runs added from now on were measured under this manifest; its id.
 
         Nothing is written if the last manifest of the file is the same, as after a resumed plan.
         """
         content = json.dumps(manifest, sort_keys=True, ensure_ascii=False)
+        self._content = dict(manifest)
         with self._faults(), self._transaction():
             last = self._db.execute("SELECT id, content FROM manifest ORDER BY id DESC LIMIT 1").fetchone()
             if last and last[1] == content:
@@ -236,7 +289,24 @@ class Store:
         Their rows stay. UsageError for a run that is not there or was withdrawn before.
         """
         with self._faults(), self._transaction():
-            self._db.executemany("INSERT INTO withdrawn VALUES (?, ?, ?)", ((run, _now(), reason) for run in runs))
+            for run in runs:
+                known = self._db.execute(
+                    "SELECT reason FROM run LEFT JOIN withdrawn ON run = id WHERE id = ?", (run,)
+                ).fetchone()
+                if known is None:
+                    raise UsageError(f"there is no run {run} in {str(self.path)!r}: `sweep list` shows which there are")
+                if known[0] is not None:
+                    raise UsageError(f"run {run} was withdrawn before ({known[0]}): leave it out")
+                self._db.execute("INSERT INTO withdrawn VALUES (?, ?, ?)", (run, _now(), reason))
+
+    def twin(self, run: int, before: int) -> int | None:
+        """A run that counts, of an id below `before`, and has the very same packets as `run`; None if there is none.
+
+        It has the same listeners, and each heard the same packets. RSSI and beginning don't differ where both know them.
+        """
+        with self._faults():
+            found = self._db.execute(_TWIN, {"run": run, "before": before}).fetchone()
+        return int(found[0]) if found else None
 
     def _insert_run(self, info: RunInfo, manifest: int) -> int:
         row = {name: getattr(info, name) for name in _FIGURES} | {
@@ -357,24 +427,74 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
+        """All or nothing; within another one a part of it."""
+        if self._db.in_transaction:
+            yield
+            return
         self._db.execute("BEGIN IMMEDIATE")
         try:
+            self._same_file()
             yield
+            self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # a full disk has ended it already
+                self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
+
+    def _same_file(self) -> None:
+        """UsageError if the file was removed or replaced: what is written then would be lost with the last handle."""
+        if self._file is None:
+            return
+        try:
+            if os.path.samestat(self.path.stat(), self._file):
+                return
+        except OSError:
+            pass
+        raise UsageError(f"the sweep {str(self.path)!r} was removed while it was open: begin again")
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.IntegrityError as error:
-            raise UsageError(f"the run does not fit the record ({error}): nothing of it was written") from error
-        except sqlite3.Error as error:
-            raise UsageError(
-                f"the sweep {str(self.path)!r} can't be used ({error}): free space, or name another"
-            ) from error
+            raise UsageError(f"the run does not fit the record ({_said(error)}): nothing of it was written") from error
+        except (sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
+            raise self._refused(error) from error
+
+    def _refused(self, error: Exception) -> UsageError:
+        name = str(self.path)
+        for words, sentence in _REMEDIES.items():
+            if words in str(error):
+                return UsageError(sentence.format(repr(name)))
+        return UsageError(f"the sweep {name!r} can't be used ({error}): name another")
+
+
+_REMEDIES: Final = {
+    "not a database": "{} can't be used, it is not a sweep: name the file that `sweep run` or `sweep import` wrote",
+    "locked": "another program is writing to the sweep {}: wait for it, or end it",
+    "readonly": "the sweep {} can't be written: make the file and its folder writable, or name another",
+    "unable to open": "can't open the sweep {}: choose another place, a folder that is there and writable",
+    "disk is full": "there is no space left for the sweep {}: free some and do it again",
+    "malformed": "the sweep {} is damaged, can't be used: take a copy, or recover it with sqlite3's .recover",
+    "disk I/O error": "the disk refuses the sweep {}: look at `dmesg`, or choose another place",
+    "no such table": "the sweep {} lacks a table, can't be used: name another",
+    "surrogates not allowed": "a name for the sweep {} is not text in UTF-8: write it anew",
+    "too large": "a number for the sweep {} is beyond 64 bits: look for a slip",
+}
+"""What users can do, by SQLite's words."""
+
+
+def _said(error: sqlite3.IntegrityError) -> str:
+    """A broken rule in words: SQLite names its kind and the rule."""
+    kind, _, rule = str(error).partition(" constraint failed: ")
+    match kind:
+        case "CHECK":
+            return f"{rule} does not hold"
+        case "UNIQUE":
+            return "a packet of a listener comes twice"
+        case "NOT NULL":
+            return f"{rule} is missing"
+    return str(error)
 
 
 def _now() -> str:

@@ -42,9 +42,9 @@ from bt_selfsecure.core.losses import (
     joint_probabilities,
 )
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.files import whole
 from bt_selfsecure.node.config import Rule, about, between, key
 from bt_selfsecure.node.tables import TableReader, load_toml
-from bt_selfsecure.sweep.exporting import whole
 
 PIECE: Final = 32_768
 """Establishments in one piece; part of the result, as another value gives other numbers for a seed."""
@@ -171,7 +171,7 @@ def run(grid: Grid, out: Path, scheduler: str | None, progress: Progress) -> lis
         for index in range(len(points))
         for number in range(-(-grid.trials // PIECE))
     ]
-    with _kept(grid, out.with_name(out.name + ".pieces")) as (done, keep):
+    with whole(out) as part, _kept(grid, out.with_name(out.name + ".pieces")) as (done, keep):
         waiting = [piece for piece in pieces if piece not in done]
         progress(len(pieces) - len(waiting), len(pieces))
         work = _on_cluster(grid, points, waiting, scheduler) if scheduler else _here(grid, points, waiting)
@@ -183,7 +183,7 @@ def run(grid: Grid, out: Path, scheduler: str | None, progress: Progress) -> lis
         for outcome in done.values():
             by_point[outcome.piece.point].append(outcome)
         table = [_row(point, by_point[index]) for index, point in enumerate(points)]
-        write_parquet(table, grid, out)
+        write_parquet(table, grid, part)
     return table
 
 
@@ -294,11 +294,10 @@ def _quantile(counts: Counter[int], rank: float) -> int:
 
 
 def write_parquet(table: list[dict[str, Any]], grid: Grid, out: Path) -> None:
-    """The table, with the grid in its metadata. Whole or not at all; UsageError if it can't be written."""
+    """The table, with the grid in its metadata."""
     pa, parquet = _parquet()
     described = json.dumps({"version": VERSION, **asdict(grid)})
-    with whole(out) as part:
-        parquet.write_table(pa.Table.from_pylist(table).replace_schema_metadata({"bt_selfsecure": described}), part)
+    parquet.write_table(pa.Table.from_pylist(table).replace_schema_metadata({"bt_selfsecure": described}), out)
 
 
 def _parquet() -> tuple[ModuleType, ModuleType]:

@@ -225,7 +225,7 @@ def test_a_whole_replay_has_the_joint_losses_of_its_recording(office: Recording)
             "unknown loss model '': choose one of bernoulli, correlated, gilbert-elliott, distance, recording, jammed",
         ),
         ("rayleigh:bob=0.1", "unknown loss model 'rayleigh': choose one of bernoulli,"),
-        ("bernoulli", "'' is not a new KEY=VALUE: write the model as in bernoulli:bob=0.1,eve=0.05"),
+        ("bernoulli", "lacks its figures: write it as in bernoulli:bob=0.1,eve=0.05"),
         ("bernoulli:bob", "'bob' is not a new KEY=VALUE"),
         ("bernoulli:bob=0.1,", "'' is not a new KEY=VALUE"),
         ("bernoulli:bob=0.1,bob=0.2", "'bob=0.2' is not a new KEY=VALUE"),

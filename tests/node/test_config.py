@@ -454,6 +454,60 @@ def test_files_that_can_not_be_read_are_refused_in_one_line(tmp_path: Path) -> N
         read(tmp_path / "none")
 
 
+BOM = "\ufeff"
+IN_QUOTES = '[node]\nadapter = "hci1"\n'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        (BOM + IN_QUOTES).encode(),
+        IN_QUOTES.replace("\n", "\r\n").encode(),
+        (BOM + IN_QUOTES.replace("\n", "\r\n")).encode(),
+        IN_QUOTES.replace(" = ", "\t=\t").replace("adapter", "\tadapter").encode(),
+        IN_QUOTES.rstrip().encode(),
+    ],
+    ids=["BOM", "CR LF", "BOM and CR LF", "tabs", "no end of line"],
+)
+def test_what_editors_add_to_a_file_changes_nothing(content: bytes, tmp_path: Path) -> None:
+    (file := tmp_path / "node.toml").write_bytes(content)
+    assert read(file).config.node.adapter == "hci1"
+    assert read(file).origin.line(("node", "adapter")) == 2
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("text", [IN_QUOTES, BOM + IN_QUOTES], ids=["bare", "BOM"])
+def test_utf_16_is_called_by_its_name_with_the_remedy(encoding: str, text: str, tmp_path: Path) -> None:
+    (file := tmp_path / "node.toml").write_bytes(text.encode(encoding))
+    with pytest.raises(UsageError, match=r"node\.toml is in UTF-16, as editors on Windows write it: save it as UTF-8"):
+        read(file)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("adapter = \u201chci0\u201d", '2: not TOML: Invalid value; \u201c (U+201C) must be "'),
+        ("adapter = \u2018hci0\u2019", "\u2018 (U+2018) must be '"),
+        ("adapter\u00a0= 'hci0'", "; (U+00A0) must be a plain space"),
+        ("max_links = \u22123", "\u2212 (U+2212) must be -"),
+        ("adapter = hci0", "2: not TOML: Invalid value"),
+    ],
+)
+def test_a_typeset_character_that_toml_does_not_take_is_named(line: str, words: str) -> None:
+    assert fault(f"[node]\n{line}\n").endswith(words)
+
+
+def test_a_typeset_character_inside_quotes_is_no_fault_of_the_file() -> None:
+    assert "U+2019" not in fault("[node]\nname = 'caf\u2019e'")
+
+
+@pytest.mark.parametrize("spelling", ["b8:27:eb:00:00:02", "B8-27-EB-00-00-02", "b8-27-eb-00-00-02"])
+def test_an_address_is_taken_in_the_spellings_of_all_systems(spelling: str) -> None:
+    config = parse(BOB.replace("B8:27:EB:00:00:02", spelling), FILE).config
+    assert config.peer[0].address == "B8:27:EB:00:00:02"
+    assert config.find_peer(spelling) is config.peer[0]
+
+
 def run(*words: str) -> int:
     parser = argparse.ArgumentParser(prog="bt-selfsecure")
     command.add_parser(parser.add_subparsers(required=True))

@@ -6,6 +6,7 @@ import contextlib
 import os
 import pty
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -108,7 +109,10 @@ class Terminal:
             time.sleep(0.01)
 
     def type(self, line: str) -> None:
-        os.write(self._terminal, line.encode() + b"\n")
+        self.press(line + "\n")
+
+    def press(self, keys: str) -> None:
+        os.write(self._terminal, keys.encode())
 
     def end(self) -> int:
         until = time.monotonic() + 20
@@ -142,12 +146,31 @@ def test_on_a_terminal_the_person_places_redoes_and_quits_and_nothing_is_lost(te
     terminal.type("r 0.5")
     terminal.wait_for(lambda: "withdrawn and done again" in terminal.said)
     terminal.type("q")
-    assert terminal.end() == 130
-    assert "the same command goes on with the next" in terminal.said
+    assert terminal.end() == 0
+    assert f"0 runs are written down, {ALL} to go; the same command goes on with the next" in terminal.said
     assert "Traceback" not in terminal.said
+    assert "interrupted" not in terminal.said
     with Store(folder / "plan.db") as store:
         assert store.runs() == []
         assert len(store.runs(withdrawn=True)) == ALL / 2
+
+
+@pytest.mark.parametrize(("key", "status"), [("q\n", 0), ("\x04", 0), ("\x03", 130)])
+@pytest.mark.parametrize("after", ["the question", "some runs"])
+def test_who_ends_a_sweep_keeps_what_is_written_and_goes_on_later(
+    key: str, status: int, after: str, terminal: Terminal, folder: Path
+) -> None:
+    """Ctrl-C is an interruption, q and the end of the input are not."""
+    terminal.wait_for(lambda: "q quits" in terminal.said)
+    if after == "some runs":
+        terminal.type("")
+        terminal.wait_for(lambda: "0.5 m  air  200 packets  run 1 of 4" in terminal.said)
+    terminal.press(key)
+    assert terminal.end() == status
+    assert ("interrupted" in terminal.said) == bool(status)
+    done = runs_in(folder / "plan.db")
+    assert f"{done} runs are written down, {ALL - done} to go; the same command goes on" in terminal.said
+    assert (done > 0) == (after == "some runs")
 
 
 def test_a_redo_of_a_finished_sweep_is_asked_for_on_the_command_line(folder: Path) -> None:
@@ -197,6 +220,40 @@ def test_what_can_not_be_used_is_said_in_one_line(
     printed = capsys.readouterr()
     assert said in printed.err
     assert printed.err.count("\n") == 1
+
+
+RADIOS = '[roles]\nalice = "pi-a"\nbob = "pi-b"\n'
+
+
+@pytest.mark.parametrize(
+    ("plan", "words", "said"),
+    [
+        (PLAN, ["--web", "here"], "--web here is no place to listen on"),
+        (PLAN, ["--web", "127.0.0.1:{taken}"], "(Address already in use): take another address or port"),
+        (PLAN, ["--web", "192.0.2.1:0"], "(Cannot assign requested address): take another address or port"),
+        (PLAN, ["--web", "no.such.invalid:0"], "--web can't listen on no.such.invalid:0 ("),
+        (PLAN, ["--unattended", "--redo", "4"], "--redo 4 is no place of the plan"),
+        (PLAN, [], "there is no terminal to ask you on"),
+        (RADIOS, ["--unattended"], "no node"),
+    ],
+)
+def test_a_run_that_is_refused_leaves_no_record(
+    plan: str,
+    words: list[str],
+    said: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(folder)
+    (folder / "plan.toml").write_text(plan)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["sweep", "run", "plan.toml", *(word.format(taken=port) for word in words)]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+    assert [file.name for file in folder.iterdir()] == ["plan.toml"]
 
 
 def test_a_plan_is_printed_and_checked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
