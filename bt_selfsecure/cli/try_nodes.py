@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
-from bt_selfsecure.node.two_nodes import ADDRESSES, HOST, TwoNodes
+from bt_selfsecure.isolated import FOLDER
+from bt_selfsecure.node.two_nodes import ADDRESSES, HOST, SIGNALS, TwoNodes
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
@@ -94,6 +95,8 @@ def run(args: Namespace) -> int:
                 say("\n".join(nodes.log(name).read_text(errors="replace").splitlines()[-LOG_LINES:]))
             return 1
         finally:
+            for number in SIGNALS:  # a second Ctrl-C must not leave anything behind either
+                signal.signal(number, signal.SIG_IGN)
             nodes.stop()
     return 0
 
@@ -101,8 +104,7 @@ def run(args: Namespace) -> int:
 @contextlib.contextmanager
 def _signals_as_ctrl_c() -> Iterator[None]:
     """A terminal that is closed ends the two as well."""
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    before = {number: signal.signal(number, signal.default_int_handler) for number in SIGNALS}
     try:
         yield
     finally:
@@ -185,6 +187,7 @@ class _Story:
             input=f"{text}\n" if text else "",
             stdout=subprocess.PIPE,
             text=True,
+            cwd=FOLDER,
             check=False,
         )
         print(done.stdout, end="", flush=True)

@@ -6,12 +6,13 @@ import contextlib
 import signal
 import socket
 import subprocess
-import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.isolated import FOLDER, python_module
 from bt_selfsecure.node.client import NodeAwayError, NodeClient
 from bt_selfsecure.node.config_file import load, parse
 from bt_selfsecure.node.tables import toml
@@ -20,6 +21,8 @@ ADDRESSES: Final = {"alice": "02:00:00:00:00:01", "bob": "02:00:00:00:00:02"}
 """Locally administered (IEEE 802), so no device's."""
 OTHER: Final = {"alice": "bob", "bob": "alice"}
 HOST: Final = "127.0.0.1"
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""By which people and terminals end a program."""
 READY_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 10.0
 CONFIGURATION: Final = """\
@@ -81,17 +84,18 @@ class TwoNodes:
         return self._clients[name]
 
     def command(self, *words: str) -> list[str]:
-        """Of this very program, whatever folder one is in."""
-        return [sys.executable, "-P", "-m", "bt_selfsecure.cli.main", *words]
+        """Of this very program, to be run in `isolated.FOLDER`."""
+        return python_module("bt_selfsecure.cli.main", *words)
 
     def start(self, name: str) -> None:
-        """Returns when its API answers. Raises `UsageError` with its own last word if it ends instead."""
-        with self.log(name).open("ab") as log:
+        """In the main thread; returns when its API answers. Raises `UsageError` with its last word if it ends instead."""
+        with self.log(name).open("ab") as log, _no_interrupt():
             self.processes[name] = subprocess.Popen(
                 self.command("node", "--config", str(self.config(name))),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
+                cwd=FOLDER,
             )
         until = time.monotonic() + READY_SECONDS
         while True:
@@ -137,6 +141,20 @@ class TwoNodes:
             peer_address=ADDRESSES[OTHER[name]],
             peer_place=places[OTHER[name]],
         )
+
+
+@contextlib.contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """A signal comes only after this: a child that was just made must not be forgotten."""
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda number, frame: came.append(number)) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def _free_ports(host: str) -> tuple[int, int]:

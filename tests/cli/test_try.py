@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,13 +78,22 @@ def test_a_key_a_message_a_pulled_plug_and_a_ctrl_c_that_leaves_nothing(tmp_path
     assert remains(tmp_path) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("words", ["alice.toml &", "bob.toml &", "status --config"])
+@pytest.mark.parametrize(
+    ("words", "number"),
+    [
+        ("such losses", signal.SIGTERM),
+        ("alice.toml &", signal.SIGHUP),
+        ("bob.toml &", signal.SIGTERM),
+        ("status --config", signal.SIGINT),
+    ],
+)
 @pytest.mark.timeout(120)
-def test_whatever_interrupts_it_at_any_moment_leaves_nothing(tmp_path: Path, number: int, words: str) -> None:
+def test_whatever_interrupts_it_at_any_moment_leaves_nothing(tmp_path: Path, words: str, number: int) -> None:
     with trying(tmp_path) as process:
         read_until(process, words)
-        process.send_signal(number)
+        for _ in range(3):
+            process.send_signal(number)
+            time.sleep(0.1)
         _, error = process.communicate(timeout=30)
         assert process.returncode == 130
         assert "Traceback" not in error
@@ -100,6 +110,7 @@ def test_a_folder_of_ones_own_stays_and_its_configurations_are_used_again(tmp_pa
     with trying(tmp_path, "--folder", str(folder), "--loss", "0") as process:
         read_until(process, "bob.toml")
     assert (folder / "bob.toml").read_text() == configuration
+    assert remains(tmp_path) == [str(folder)]
 
 
 def test_a_node_that_can_not_start_says_why_and_nothing_remains(tmp_path: Path) -> None:
