@@ -39,7 +39,9 @@ _MEANINGS: Final[Mapping[int, Meaning]] = {
     errno.EADDRNOTAVAIL: Meaning("this computer has no such address: see ip address, and [udp] listen", True),
     errno.EACCES: Meaning("ports below 1024 are root's, and a broadcast is nobody's: take others", False),
     errno.EPERM: Meaning("a firewall of this computer does not let it out: allow UDP there", True),
-    errno.EINVAL: Meaning('127.0.0.1 reaches this computer alone: [udp] listen = "0.0.0.0:5700" reaches others', False),
+    errno.EINVAL: Meaning(
+        "what listens on 127.0.0.1 reaches this computer alone: take another address in [udp] listen", False
+    ),
     errno.ENETUNREACH: _AWAY,
     errno.EHOSTUNREACH: _AWAY,
     errno.ENETDOWN: _AWAY,

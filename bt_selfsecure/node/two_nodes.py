@@ -88,7 +88,7 @@ class TwoNodes:
         return python_module("bt_selfsecure.cli.main", *words)
 
     def start(self, name: str) -> None:
-        """In the main thread; returns when its API answers. Raises `UsageError` with its last word if it ends instead."""
+        """In the main thread; returns when its API answers. `UsageError` with its last word if it ends instead."""
         with self.log(name).open("ab") as log, _no_interrupt():
             self.processes[name] = subprocess.Popen(
                 self.command("node", "--config", str(self.config(name))),

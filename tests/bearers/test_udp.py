@@ -291,6 +291,17 @@ def test_a_place_that_can_not_be_listened_on_is_told_with_a_remedy(loopback_host
     asyncio.run(asyncio.wait_for(main(), 30))
 
 
+def test_who_listens_on_this_computer_alone_is_told_why_it_reaches_nobody_else(loopback_host: str) -> None:
+    async def main() -> None:
+        alice = udp.UdpBearer(UdpPlaces(ALICE, f"{loopback_host}:5700", {BOB: "192.0.2.1:5701"}))
+        with pytest.raises(BearerError, match="reaches this computer alone: take another address in") as refused:
+            await alice.connect(BOB)
+        assert not refused.value.transient
+        await alice.close()
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
 def test_udp_takes_places_and_says_so_where_there_are_none() -> None:
     with pytest.raises(UsageError, match="take another bearer"):
         open_bearer("udp")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import random
@@ -14,8 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from node_world import AdvertAir, lossy, until
 from two_daemons import Traffic, start, wait_until
 
+from bt_selfsecure.bearers.base import Bearer
+from bt_selfsecure.node.config import (
+    Config,
+    EstablishTable,
+    NodeTable,
+    PeerTable,
+    SessionTable,
+    UdpTable,
+)
+from bt_selfsecure.node.media import KernelMedia
+from bt_selfsecure.node.service import Node
 from bt_selfsecure.node.two_nodes import ADDRESSES, OTHER, TwoNodes
 
 PORTS = 5700, 5701
@@ -135,6 +148,51 @@ def test_a_radio_on_a_python_without_bluetooth_is_a_problem_in_one_sentence(tmp_
         assert nodes.client("alice").send("bob", b"later") > 0
     finally:
         nodes.stop()
+
+
+# --- a session on UDP, under a key from a radio
+
+
+class RadioAndUdp:
+    """One device's media: a broadcast in memory, and real UDP."""
+
+    def __init__(self, air: AdvertAir, config: Config, address: str) -> None:
+        self._advert, self._kernel = air.bearer(address), KernelMedia(config, lambda: address)
+
+    def open(self, name: str) -> Bearer:
+        return self._advert if name == "le_advert" else self._kernel.open(name)
+
+
+def test_a_session_on_udp_is_worth_what_its_key_from_a_radio_is(tmp_path: Path, loopback_host: str) -> None:
+    places = {name: f"{loopback_host}:{port}" for name, port in zip(ADDRESSES, PORTS, strict=True)}
+    air = AdvertAir(lossy(0.1, 1))
+
+    async def started(name: str) -> Node:
+        other = OTHER[name]
+        config = Config(
+            node=NodeTable(name=name, state_directory=tmp_path / name, socket=tmp_path / f"{name}.sock"),
+            establish=EstablishTable(burst=60, target_bits=10.0, eve_loss_bound=0.2),
+            session=SessionTable("faults:loss=0.1;udp", timeout_ms=50),
+            udp=UdpTable(places[name]),
+            peer=(PeerTable(other, ADDRESSES[other], udp=places[other]),),
+        )
+        node = Node(config, RadioAndUdp(air, config, ADDRESSES[name]), ADDRESSES[name])
+        await node.start()
+        return node
+
+    async def main() -> None:
+        alice, bob = await started("alice"), await started("bob")
+        await until(lambda: all(node.peers()[0]["state"] == "connected" for node in (alice, bob)), 30)
+        assert await alice.send("bob", b"hello", until="acknowledged") > 0
+        for told in (*alice.peers(), *bob.peers()):
+            assert told["link"]["bearer"] == "udp"
+            assert told["key"]["bearer"] == "le_advert"
+            assert told["key"]["secret_bits"] >= 10
+            assert told["key"]["rests_on"].startswith("On losses that both ends saw")
+        await alice.stop()
+        await bob.stop()
+
+    asyncio.run(asyncio.wait_for(main(), 60))
 
 
 # --- at length
