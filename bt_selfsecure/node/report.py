@@ -9,12 +9,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
 from bt_selfsecure import __version__
+from bt_selfsecure.bearers.specs import parse_place
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.isolated import FOLDER, python_module
 from bt_selfsecure.node.client import NodeClient
@@ -29,6 +32,7 @@ COMMAND_S: Final = 90.0
 PACKAGES: Final = ("aiohttp", "bleak", "bluezero", "cryptography", "dbus-fast", "pyroute2")
 VERSION_COMMANDS: Final[tuple[Sequence[str], ...]] = (("systemctl", "--version"), ("bluetoothctl", "--version"))
 NAMED: Final = re.compile(r"""^\s*name\s*=\s*["']([^"']+)["']""", re.MULTILINE)
+PLACED: Final = re.compile(r"""^\s*(?:udp|listen)\s*=\s*["']([^"']+)["']""", re.MULTILINE)
 TABLE_HEAD: Final = re.compile(r"^\s*\[\[?([a-z0-9_]+)\]\]?", re.MULTILINE)
 
 Section = tuple[str, Callable[[], str]]
@@ -66,10 +70,20 @@ def redactor(config: Path) -> Redactor:
         peers += is_peer
         stand_in = f"<peer {peers}>" if is_peer else "<this node>"
         names.update(dict.fromkeys(NAMED.findall(table), stand_in))
+        names.update(dict.fromkeys(_hosts(PLACED.findall(table)), f"<IP address of {stand_in.strip('<>')}>"))
         if is_peer:
             found = re.findall(r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}", table)
             addresses.update(dict.fromkeys(found, f"<address of peer {peers}>"))
     return Redactor({socket.gethostname(): "<this computer>"} | names, addresses)
+
+
+def _hosts(places: list[str]) -> Iterator[str]:
+    """IP addresses, as they are written and as we write them, that tell anything about anybody."""
+    for place in places:
+        with suppress(UsageError):
+            host, _ = parse_place(place)
+            if not (ip_address(host).is_loopback or ip_address(host).is_unspecified):
+                yield from (host, place.rpartition(":")[0].strip("[]"))
 
 
 def _versions() -> str:
