@@ -59,10 +59,17 @@ def folder(directory: Path, names: Collection[str] = ()) -> Iterator[Path]:
     try:
         yield part
         for file in sorted(part.iterdir()):
-            file.replace(directory / file.name)
+            _replace(file, directory / file.name)
     except BaseException:
         shutil.rmtree(part)
         if fresh:
             directory.rmdir()
         raise
     part.rmdir()
+
+
+def _replace(file: Path, old: Path) -> None:
+    try:
+        file.replace(old)
+    except OSError as error:
+        raise UsageError(f"can't write {old} ({error.strerror}): give --out another folder") from None

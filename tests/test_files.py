@@ -41,6 +41,18 @@ def test_a_run_that_ends_replaces_the_old_files_at_its_end(tmp_path: Path) -> No
     assert (tmp_path / "report.html").read_text() == "new"
 
 
+def test_a_folder_in_the_place_of_a_file_is_named_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "loss.svg").mkdir()
+    with (
+        pytest.raises(UsageError, match=r"can't write .*loss.svg \(it is a folder\)"),
+        files.folder(tmp_path, ["loss.svg"]),
+    ):
+        pytest.fail("the work was begun")
+    with pytest.raises(UsageError, match=r"can't write .*loss.svg \(Is a directory\)"), files.folder(tmp_path) as part:
+        (part / "loss.svg").touch()
+    assert [file.name for file in tmp_path.iterdir()] == ["loss.svg"]
+
+
 @pytest.mark.parametrize("fault", [KeyboardInterrupt, RuntimeError])
 def test_a_file_is_the_old_one_until_the_new_one_is_whole(tmp_path: Path, fault: type[BaseException]) -> None:
     file = tmp_path / "table"

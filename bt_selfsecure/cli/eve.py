@@ -43,7 +43,8 @@ wrong CRC, or cut by a snap length, are counted, and not looked into. A damaged
 file counts up to where the damage is, and that is said; so is a file that is no
 capture, and the others still count."""
 EPILOG = """\
-exit status: 0  every FILE was read      2  one could not be, or not to its end
+exit status: 0  every FILE is a capture, be it damaged
+             2  one is none, or could not be read: the others are summed up
 """
 
 
@@ -63,7 +64,7 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     parser = subparsers.add_parser("eve", help="what an eavesdropper hears, keeps, computes and tries")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     read = commands.add_parser(
-        "read", help="sum up captures", description=READ, epilog=EPILOG,
+        "read", help="sum up captures", description=READ, epilog=EPILOG, options_anywhere=True,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     read.add_argument(
@@ -98,10 +99,12 @@ def hear_each(names: Sequence[str], hear: Callable[[Source], None]) -> int:
     unread = 0
     for name in names:
         try:
-            with open_source(name) as source:
-                # A radio never ends by itself.
-                with nullcontext() if isinstance(source, Capture) else suppress(KeyboardInterrupt):
-                    hear(source)
+            # A radio never ends by itself.
+            with (
+                open_source(name) as source,
+                nullcontext() if isinstance(source, Capture) else suppress(KeyboardInterrupt),
+            ):
+                hear(source)
         except UsageError as fault:
             print(f"bt-selfsecure: {fault}", file=sys.stderr)
             unread += 1

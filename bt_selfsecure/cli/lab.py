@@ -196,7 +196,7 @@ async def _in_lab(args: Namespace, names: list[str], work: Callable[[Lab], Await
 
 
 def _run(args: Namespace) -> int:
-    script = sys.stdin.read() if args.script == "-" else _read(Path(args.script))
+    script = _read(args.script)
     client = _client(args)
     if client.is_running:
         return _run_on(client, args.on or list(client.status()["machines"]), script)
@@ -209,11 +209,11 @@ def _run(args: Namespace) -> int:
     return _boot(args, args.on, work)
 
 
-def _read(path: Path) -> str:
+def _read(script: str) -> str:
     try:
-        return path.read_text()
+        return sys.stdin.read() if script == "-" else Path(script).read_text()
     except (OSError, UnicodeDecodeError) as fault:
-        raise UsageError(f"can't read the script {path}: {fault}") from fault
+        raise UsageError(f"can't read the script {script}: {fault}") from fault
 
 
 def _run_on(client: LabClient, machines: list[str], script: str) -> int:

@@ -7,7 +7,7 @@ import errno
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from bt_selfsecure import __version__
 from bt_selfsecure.cli import streams
@@ -56,7 +56,21 @@ COMMANDS: Final = {
 
 
 class Parser(argparse.ArgumentParser):
-    """One that says what is wrong in one line."""
+    """One that says what is wrong in one line. With `options_anywhere` options may stand between positional ones, also
+    where there may be any number of these."""
+
+    def __init__(self, *args: Any, options_anywhere: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._options_anywhere = options_anywhere
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if not self._options_anywhere:
+            return super().parse_known_args(args, namespace)
+        self._options_anywhere = False  # which it calls itself
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._options_anywhere = True
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}: see {self.prog} --help")

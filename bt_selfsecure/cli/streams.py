@@ -68,7 +68,7 @@ def take() -> None:
         try:
             os.fstat(number)
         except OSError:  # closed, and so is the lowest number that is free
-            os.open(os.devnull, way)
+            os.set_inheritable(os.open(os.devnull, way), True)
     sys.stdin = TextIOWrapper(BufferedReader(_Input(0, closefd=False)), _encoding(sys.stdin))
     sys.stdout = _text(_Output(1, "w", closefd=False), sys.stdout, "replace")
     sys.stderr = _text(_Complaints(2, "w", closefd=False), sys.stderr, "backslashreplace")

@@ -15,6 +15,7 @@ from bt_selfsecure.files import folder, whole
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
+    from collections.abc import Sequence
 
     from bt_selfsecure.sweep.results import Analysis
 
@@ -148,7 +149,7 @@ def run_export(args: Namespace) -> int:
     from bt_selfsecure.sweep.exporting import export
     from bt_selfsecure.sweep.importing import opened
 
-    with progress_line("runs exported") as progress, opened(args.sweep, progress) as store:
+    with progress_line("exported") as progress, opened(args.sweep, progress) as store:
         beside = export(store, Path(args.out), progress)
     print(f"{args.out}\n{beside}")
     return 0
@@ -165,22 +166,45 @@ def _add_analyse(commands: _SubParsersAction[ArgumentParser]) -> None:
         description="""\
 Losses with 95 % intervals, what Eve misses of what Bob hears, what a key made
 of each run is worth, packets needed for more, colluding Eves, and a warning
-for each figure that rests on an assumption which the data contradict.
+for each figure that rests on an assumption which the data contradict. Of more
+than four settings an overview.
 
-Each listener is judged as Bob against each other one as Eve. The verdict is
-  broken  if Eve missed nothing that Bob heard,
-  weak    if the key of the weakest run is worth less than 128 bits,
+Each listener is judged as Bob against each other one as Eve, run by run. The
+weakest run decides; figures of all runs together are called pooled. A pair is
+  no key  if Bob heard nothing, in all runs,
+  broken  if Eve missed nothing that Bob heard, in all runs,
+  weak    if the key of the weakest run is worth less than 128 bits (0 if Eve
+          missed nothing of that run),
   holds   otherwise.""",
     )
     parser.set_defaults(run=run_analyse)
     parser.add_argument("sweep", nargs="?", default=DEFAULT, metavar="SWEEP", help=SWEEP_HELP)
     parser.add_argument("--json", action="store_true", help="everything, as one JSON object")
+    parser.add_argument("--all", action="store_true", help="each setting, however many there are")
+    parser.add_argument("--runs", action="store_true", help="each run of each pair, too; long without --listeners")
+    _add_listeners(parser)
+
+
+def _add_listeners(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--listeners", default=(), type=_names, metavar="NAME,NAME", help="judge these only (default: all)"
+    )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"{text!r} names no listener: write them as in bob,eve")
+    return names
 
 
 def run_analyse(args: Namespace) -> int:
     """Print the analysis."""
-    analysis = _analysed(args.sweep)
-    print(json.dumps(analysis.as_json(), indent=1) if args.json else table(analysis))
+    analysis = _analysed(args.sweep, args.listeners)
+    if args.json:
+        print(json.dumps(analysis.as_json(), indent=1))
+    else:
+        print(table(analysis, whole=args.all, runs=args.runs))
     return 0
 
 
@@ -195,6 +219,7 @@ def _add_plot(commands: _SubParsersAction[ArgumentParser]) -> None:
     parser.set_defaults(run=run_plot)
     parser.add_argument("sweep", nargs="?", default=DEFAULT, metavar="SWEEP", help=SWEEP_HELP)
     parser.add_argument("--out", default="figures", metavar="DIRECTORY", help="(default figures)")
+    _add_listeners(parser)
 
 
 def run_plot(args: Namespace) -> int:
@@ -203,7 +228,7 @@ def run_plot(args: Namespace) -> int:
         from bt_selfsecure.sweep.figures import save
 
     with folder(out := Path(args.out)) as part:
-        drawn = save(_analysed(args.sweep), part)
+        drawn = save(_analysed(args.sweep, args.listeners), part)
     for path in drawn:
         print(out / path.name)
     return 0
@@ -219,6 +244,7 @@ def _add_report(commands: _SubParsersAction[ArgumentParser]) -> None:
     parser.set_defaults(run=run_report)
     parser.add_argument("sweep", nargs="?", default=DEFAULT, metavar="SWEEP", help=SWEEP_HELP)
     parser.add_argument("--out", default="report.html", metavar="FILE", help="(default report.html)")
+    _add_listeners(parser)
 
 
 def run_report(args: Namespace) -> int:
@@ -227,18 +253,18 @@ def run_report(args: Namespace) -> int:
         from bt_selfsecure.sweep.analysis import analyse
         from bt_selfsecure.sweep.importing import opened
         from bt_selfsecure.sweep.report import html
-    with whole(Path(args.out)) as part, progress_line("runs") as progress, opened(args.sweep, progress) as store:
-        part.write_text(html(store, analyse(store, progress)), encoding="utf-8")
+    with whole(Path(args.out)) as part, progress_line("read") as progress, opened(args.sweep, progress) as store:
+        part.write_text(html(store, analyse(store, progress, args.listeners)), encoding="utf-8")
     print(args.out)
     return 0
 
 
-def _analysed(name: str) -> Analysis:
+def _analysed(name: str, listeners: Sequence[str] = ()) -> Analysis:
     with needed():
         from bt_selfsecure.sweep.analysis import analyse
         from bt_selfsecure.sweep.importing import opened
-    with progress_line("runs") as progress, opened(name, progress) as store:
-        return analyse(store, progress)
+    with progress_line("read") as progress, opened(name, progress) as store:
+        return analyse(store, progress, listeners)
 
 
 def _add_compare(commands: _SubParsersAction[ArgumentParser]) -> None:
@@ -247,7 +273,8 @@ def _add_compare(commands: _SubParsersAction[ArgumentParser]) -> None:
         help="two sweeps side by side",
         description="Put two sweeps side by side, distance by distance: a rehearsal and the field, or the paper and "
         "yours. Listeners are matched by the part that they play in the plan, else by name. A * marks a difference "
-        "beyond chance (95 %, packets independent). Either may also be FILE.csv with the columns distance_m, packets "
+        "beyond chance (95 %, packets independent), and a ^ what Eve missed in the run whose key is worth least; the "
+        "other figures are of all runs pooled. Either may also be FILE.csv with the columns distance_m, packets "
         "and loss (0..1), as read off the paper's Fig. 7: it counts as Bob's loss.",
     )
     parser.set_defaults(run=run_compare)

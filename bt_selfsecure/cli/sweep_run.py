@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import logging
 import os
@@ -60,7 +61,11 @@ Obey the sweeps of this node's peers: send and receive test packets, and tell
 what was heard. Only peers with a [[peer]] table are obeyed, over their session.
 For the packets of le_advert the node itself must not advertise or scan: set
 advertise = false and scan = false in [discovery] of its configuration."""
-PLAN: Final = "Print a plan with every key, its default and what it means; or check one."
+PLAN: Final = """\
+Print a plan with every key, its default and what it means; or check one. The
+rehearsal is a sweep on the virtual air of this computer: Bob walks away from
+Alice, past Eve, and you see by which loss a key holds, is weak, or is broken.
+"""
 
 
 def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
@@ -95,9 +100,19 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
         _agent,
     )
     agent.add_argument("--quiet", action="store_true", help="log only what goes wrong")
-    plan = commands.add_parser("plan", help="print a plan to begin with, or check one", description=PLAN)
+    plan = commands.add_parser(
+        "plan",
+        help="print a plan to begin with, or check one",
+        description=PLAN,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     plan.add_argument(
         "plan", nargs="?", type=Path, metavar="PLAN.toml", help="check this one, and say how long it takes"
+    )
+    plan.add_argument(
+        "--rehearsal",
+        action="store_true",
+        help="print one that needs no radio, and teaches what to look for",
     )
     plan.set_defaults(run=_plan)
 
@@ -189,8 +204,10 @@ def _agent(args: Namespace) -> int:
 
 def _plan(args: Namespace) -> int:
     if args.plan is None:
-        print(plans.example(), end="")
+        print(plans.rehearsal() if args.rehearsal else plans.example(), end="")
         return 0
+    if args.rehearsal:
+        raise UsageError(f"--rehearsal prints a plan, and {args.plan} is one to check: leave one of them out")
     plan = plans.load(args.plan)
     runs = len(plan.places()) * sum(1 for _ in plan.runs_at(plan.places()[0]))
     print(f"{args.plan}: {len(plan.places())} places, {runs} runs, {plans.minutes(plan)}")

@@ -49,7 +49,8 @@ class Screen:
         plan, sweep, left = self._driver.plan, self._driver.sweep, self._driver.standing()["left"]
         done = f", {len(sweep.done)} are done already" if sweep.done else ""
         places = f"{len(plan.places())} place{'s' * (len(plan.places()) > 1)}"
-        print(f"{left} runs to do at {places}{done}; {minutes(plan)} in all")
+        print(f"{left} runs to do at {places}{done}")
+        print(f"in all {minutes(plan)}")
         print(f"written to {self._record}")
         if self._address:
             print(f"on the phone: {self._address}")

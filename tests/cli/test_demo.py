@@ -157,7 +157,8 @@ def test_paper_and_steering_show_both_flaws(capsys: pytest.CaptureFixture[str]) 
     assert 1 <= answer["naive_reading_parted_at"] <= 300
     assert main(["demo", "--profile", "paper", "--attack", "steering"]) == 1
     out = " ".join(capsys.readouterr().out.split())
-    assert "K_0 is hers. Both ends go on." in out
+    assert "K_0 is hers." in out
+    assert "Both ends go on, as the paper has it." in out
     assert f"parted the two keys for ever at message {answer['naive_reading_parted_at']}" in out
     assert f"still together after {answer['rounds']} rounds" in out
 

@@ -63,10 +63,13 @@ def test_a_command_that_asks_nothing_runs_without_an_input(words: str) -> None:
     assert (done.stderr, done.returncode) == (b"", 0)
 
 
-@pytest.mark.parametrize("words", ["eve read -", "lab run - --on alice", "sweep run plan.toml"])
-def test_an_input_that_is_needed_and_closed_is_one_line_and_2(words: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "words", ["eve read - <&-", "lab run - --on alice <&-", "sweep run plan.toml <&-", "lab run - --on alice < latin-1"]
+)
+def test_an_input_that_is_needed_and_can_not_be_read_is_one_line_and_2(words: str, tmp_path: Path) -> None:
     (tmp_path / "plan.toml").write_text('[roles]\nalice = "a"\nbob = "b"\n')
-    done = shell(f"cd {tmp_path}; $BT {words} <&-")
+    (tmp_path / "latin-1").write_bytes(b"echo caf\xe9\n")
+    done = shell(f"cd {tmp_path}; $BT {words}")
     assert done.stderr.startswith(b"bt-selfsecure: ")
     assert done.stderr.count(b"\n") == 1
     assert (done.stdout, done.returncode) == (b"", 2)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pty
+import re
 import signal
 import socket
 import sqlite3
@@ -220,6 +222,40 @@ def test_what_can_not_be_used_is_said_in_one_line(
     printed = capsys.readouterr()
     assert said in printed.err
     assert printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_the_rehearsal_as_the_readme_has_it_goes_from_holds_to_broken(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    lines = re.findall(
+        r"^    bt-selfsecure (sweep (?:plan|run|analyse) .*rehearsal.*?) *(?:#.*)?$", readme, re.MULTILINE
+    )
+    assert [line.split()[1] for line in lines] == ["plan", "run", "analyse"]
+    plan, run, analyse = (line.split() for line in lines)
+    assert plan[-2] == ">"
+    assert main(plan[:-2]) == 0
+    Path(plan[-1]).write_text(capsys.readouterr().out)
+    assert main(["sweep", "plan", plan[-1]]) == 0
+    assert "5 places, 50 runs, 7 minutes of packets, which the virtual air sends at once" in capsys.readouterr().out
+    assert main([*run, "--unattended", "--seed", str(seed)]) == 0
+    capsys.readouterr()
+    assert main([*analyse, "--json"]) == 0
+    pairs = json.loads(capsys.readouterr().out)["pairs"]
+    assert {row["distance_m"]: row["verdict"] for row in pairs if (row["bob"], row["eve"]) == ("pi-bob", "pi-eve")} == {
+        3.0: "holds",
+        6.0: "holds",
+        12.0: "holds",
+        24.0: "weak",
+        48.0: "broken",
+    }
+
+
+def test_a_rehearsal_is_printed_or_a_plan_is_checked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", "plan", "--rehearsal", str(folder / "plan.toml")]) == 2
+    assert "leave one of them out" in capsys.readouterr().err
 
 
 RADIOS = '[roles]\nalice = "pi-a"\nbob = "pi-b"\n'
