@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from bt_selfsecure.errors import BtSelfSecureError, UsageError
+from bt_selfsecure.cli.numbers import real
+from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.isolated import FOLDER
 from bt_selfsecure.node.two_nodes import ADDRESSES, HOST, SIGNALS, TwoNodes
 
@@ -71,7 +72,11 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         "--folder", type=Path, metavar="DIR", help="where they live, and stay; configurations in it are kept"
     )
     parser.add_argument(
-        "--loss", type=float, default=0.1, metavar="P", help=f"share that is lost, 0..{MOST_LOSS:g} (default 0.1)"
+        "--loss",
+        type=real(least=0, most=MOST_LOSS),
+        default=0.1,
+        metavar="P",
+        help=f"share that is lost, 0..{MOST_LOSS:g} (default 0.1)",
     )
     parser.set_defaults(run=run)
 
@@ -82,8 +87,6 @@ class _WentWrongError(BtSelfSecureError):
 
 def run(args: Namespace) -> int:
     """The story. Ctrl-C ends it at any moment, and then nothing runs any more."""
-    if not 0 <= args.loss <= MOST_LOSS:
-        raise UsageError(f"--loss {args.loss:g} is no share from 0 to {MOST_LOSS:g}: give 0.1 for a tenth")
     with _signals_as_ctrl_c(), _folder(args.folder) as folder:
         nodes = TwoNodes(folder, args.loss)
         try:

@@ -129,8 +129,8 @@ def test_a_node_that_can_not_start_says_why_and_nothing_remains(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["--loss", "0.6"], "--loss 0.6 is no share from 0 to 0.5: give 0.1 for a tenth"),
-        (["--loss", "nan"], "--loss nan is no share from 0 to 0.5: give 0.1 for a tenth"),
+        (["--loss", "0.6"], "0.6 is out of range: give a number at least 0 and at most 0.5"),
+        (["--loss", "nan"], "nan is out of range: give a number at least 0 and at most 0.5"),
         (["--folder", "/proc/two"], "can't write to /proc/two (No such file or directory): name another folder"),
         (["--folder", 120 * "x"], "must be an absolute path of at most 107 bytes"),
     ],
