@@ -150,6 +150,29 @@ def test_a_radio_on_a_python_without_bluetooth_is_a_problem_in_one_sentence(tmp_
         nodes.stop()
 
 
+@pytest.mark.parametrize(
+    ("bearer", "hybrid", "authenticated", "begins"),
+    [
+        ("udp", False, False, "On nothing: udp is no radio."),
+        ("udp", True, False, "On X25519 alone: udp is no radio."),
+        ("faults:loss=0.1;udp", False, True, "On the authentication key alone: losses are drawn by this program"),
+        ("faults:loss=0.1;udp", True, True, "On X25519 and the authentication key alone: losses are drawn by"),
+    ],
+)
+def test_what_a_key_rests_on_without_a_radio_is_what_is_left_and_never_the_losses(
+    tmp_path: Path, bearer: str, hybrid: bool, authenticated: bool, begins: str
+) -> None:
+    async def main() -> str:
+        tables = NodeTable(address=ADDRESSES["alice"], state_directory=tmp_path / "a", socket=tmp_path / "a.sock")
+        node = Node(Config(node=tables, establish=EstablishTable(bearer), session=SessionTable(bearer)))
+        node.journal.close()
+        return node.rests_on(True, hybrid=hybrid, authenticated=authenticated)
+
+    text = asyncio.run(main())
+    assert text.startswith(begins)
+    assert text.endswith("Whoever reads the network misses nothing of what makes the key.")
+
+
 # --- a session on UDP, under a key from a radio
 
 
