@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import textwrap
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +27,10 @@ lacks of his; secret bits left; K_0, if it can be computed; messages read.
 Several captures are several Eves who put together what they heard, by session
 and Seq: their clocks need not agree. hci0 listens until Ctrl-C.
 
-Each claim is proved: a key by the HMAC of Bob's response. Where responses to one
-establishment contradict each other, all are tried, and without a key the one
-counts that leaves the two ends least. A capture made to take for ever is looked
-at in part, and that is said.
+Each claim is proved: a key by the HMAC of Bob's response. Where responses to
+one establishment contradict each other, all are tried, and without a key the
+one counts that leaves the two ends least. A capture made to take for ever is
+looked at in part, and that is said.
 
   bt-selfsecure eve report captures/steering-paper.pcapng
   bt-selfsecure eve report one.pcapng other.pcapng --html verdict.html
@@ -76,7 +76,7 @@ def run(args: Namespace) -> int:
     stolen = StolenRecord.read(args.stolen) if args.stolen else []
     judge = Judge(args.repair, args.confidence, stolen)
     unread = hear_each(args.files, lambda source: judge.hear_all(with_progress(source), source.skipped))
-    report = judge.report()
+    report = replace(judge.report(), unread=unread)
     if unread == len(args.files) and not report.packets:
         return 2
     if args.html:
@@ -84,7 +84,7 @@ def run(args: Namespace) -> int:
     print(json.dumps(as_object(report), indent=2) if args.json else "\n".join(lines(report)))
     if report.broken:
         return 1
-    return 2 if unread or not report.decided else 0
+    return 0 if report.decided else 2
 
 
 def as_object(report: Report) -> dict[str, Any]:
@@ -114,6 +114,8 @@ def lines(report: Report) -> list[str]:
         out += ["", f"with what was stolen: {len(report.stolen_read)} messages read", *_read(report.stolen_read)]
     if report.unopened:
         out += ["", f"data frames that no key of hers opens: {report.unopened}"]
+    if report.unread:
+        out += ["", f"captures that could not be read, or not to their end: {report.unread}"]
     if report.left_out:
         out += ["", f"left out, too much to look at: {report.left_out:,}"]
     if report.repair_used_up:
@@ -139,7 +141,7 @@ def _establishment(number: int, verdict: Verdict) -> list[str]:
         rows += [
             ("kept by Bob, |S|", str(verdict.heard_by_bob)),
             ("  of those Eve lacks", f"{verdict.missed_given_bob}   {low}"),
-            ("secret bits left", f"{verdict.secret_bits:.1f}"),
+            ("secret bits left", "not known" if verdict.secret_bits is None else f"{verdict.secret_bits:.1f}"),
         ]
     ends = f"{verdict.initiator or '?'} -> {verdict.responder or '?'}"
     table = [f"  {name:<22}{value}" for name, value in rows]

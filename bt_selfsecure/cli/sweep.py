@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from bt_selfsecure.cli import sweep_run, sweep_study
-from bt_selfsecure.cli.numbers import integer, real
+from bt_selfsecure.cli import sweep_record, sweep_run, sweep_study
+from bt_selfsecure.cli.sweep_record import DEFAULT, SWEEP_HELP
 from bt_selfsecure.cli.sweep_text import compared, needed, progress_line, table
 from bt_selfsecure.files import folder, whole
 
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bt_selfsecure.sweep.results import Analysis
-
-DEFAULT: Final = "sweep.db"
-METRES: Final = real(above=0)
 
 DESCRIPTION = """\
 Measure who hears which packet at several distances, and find out what a key
@@ -34,9 +31,6 @@ examples:
   bt-selfsecure sweep report --out report.html
 SWEEP.md explains the record, the exported columns and the keys of --json.
 """
-SWEEP_HELP = (
-    f"the record (default {DEFAULT}); also FILE.csv or FILE.json, as `import` takes them, which is then not kept"
-)
 
 
 def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
@@ -50,109 +44,12 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     )
     commands = sweep.add_subparsers(title="commands", metavar="COMMAND", required=True)
     sweep_run.add_parser(commands)
-    _add_import(commands)
-    _add_export(commands)
+    sweep_record.add_parsers(commands)
     _add_analyse(commands)
     _add_plot(commands)
     _add_report(commands)
     _add_compare(commands)
     sweep_study.add_parser(commands)
-
-
-# --- import, export ---------------------------------------------------------------------------------------------------
-
-
-def _add_import(commands: _SubParsersAction[ArgumentParser]) -> None:
-    parser = commands.add_parser(
-        "import",
-        help="add others' data to a record",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Add others' data to a record, as runs.",
-        epilog="""\
-sources:
-  FILE.csv          a row a packet and receiver: seq,receiver,heard[,rssi]. One
-                    run, or more if a column `run` tells them apart. Columns of
-                    our own export are read too.
-  FILE.json         a reception matrix like ble_office_reception.json of this
-                    package, its data file beside it. A run a position.
-  LISTENER=CAPTURE  one capture a listener (pcap, pcapng, btsnoop), all taken at
-                    the same time. A run for each of our bursts in them.
-""",
-    )
-    parser.set_defaults(run=run_import)
-    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="see below")
-    parser.add_argument("--out", default=DEFAULT, metavar="SWEEP", help=f"record to add to (default {DEFAULT})")
-    told = parser.add_argument_group("what the data don't say of themselves")
-    told.add_argument("--distance", type=METRES, metavar="M", help="metres from the sender")
-    told.add_argument(
-        "--distance-of",
-        action="append",
-        type=_metres,
-        default=[],
-        metavar="LISTENER=M",
-        help="of one that has another; repeatable",
-    )
-    told.add_argument("--bearer", default="le_advert", help="(default le_advert)")
-    told.add_argument(
-        "--size", type=integer(least=1), default=64, metavar="BYTES", help="of a packet's payload (default 64)"
-    )
-    told.add_argument(
-        "--spacing", type=real(above=0), default=10.0, metavar="MS", help="between two packets (default 10)"
-    )
-    told.add_argument("--sender", default="alice", metavar="NAME", help="(default alice)")
-    told.add_argument("--tx-power", type=real(), metavar="DBM", help="transmit power")
-    told.add_argument(
-        "--packets",
-        type=integer(least=1),
-        metavar="N",
-        help="sent in each captured burst (default: up to the last that was heard)",
-    )
-
-
-def run_import(args: Namespace) -> int:
-    """Add the runs, and say how many."""
-    from bt_selfsecure.sweep.importing import Circumstances, import_sources
-    from bt_selfsecure.sweep.manifest import collect
-    from bt_selfsecure.sweep.store import Store
-
-    how = Circumstances(
-        args.distance, dict(args.distance_of), args.bearer, args.size, args.spacing, args.sender, args.tx_power
-    )
-    with Store(args.out, create=True) as store, progress_line("imported") as progress:
-        store.begin(collect(imported=args.sources))
-        added = import_sources(store, args.sources, args.packets, how, progress)
-    print(f"{added} run{'s' if added > 1 else ''} added to {args.out}")
-    return 0
-
-
-def _metres(item: str) -> tuple[str, float]:
-    name, equals, metres = item.partition("=")
-    if not name or not equals:
-        raise ArgumentTypeError(f"{item!r} is not LISTENER=METRES: write it as in eve=4.5")
-    return name, METRES(metres)
-
-
-def _add_export(commands: _SubParsersAction[ArgumentParser]) -> None:
-    parser = commands.add_parser(
-        "export",
-        help="write the record for other programs",
-        description="Write a row a packet and receiver as CSV, JSON Lines or Parquet, and FILE.manifest.json with "
-        "what was measured with. Withdrawn runs are left out; the manifest names them.",
-    )
-    parser.set_defaults(run=run_export)
-    parser.add_argument("sweep", nargs="?", default=DEFAULT, metavar="SWEEP", help=SWEEP_HELP)
-    parser.add_argument("--out", required=True, metavar="FILE", help="FILE.csv, FILE.jsonl or FILE.parquet")
-
-
-def run_export(args: Namespace) -> int:
-    """Write both files, and name them."""
-    from bt_selfsecure.sweep.exporting import export
-    from bt_selfsecure.sweep.importing import opened
-
-    with progress_line("exported") as progress, opened(args.sweep, progress) as store:
-        beside = export(store, Path(args.out), progress)
-    print(f"{args.out}\n{beside}")
-    return 0
 
 
 # --- analyse, plot, report, compare -----------------------------------------------------------------------------------

@@ -113,24 +113,28 @@ def _compared(row: Row, short: dict[str, str]) -> str:
 def _overview(analysis: Analysis) -> Iterator[str]:
     """Verdicts, and the pairs and settings that are worth least."""
     pairs = analysis.planned()
-    weakest = sorted(pairs, key=lambda pair: pair.strength)[:MOST_PAIRS]
     different = words.what_differs(list(dict.fromkeys(row.setting for row in analysis.listeners)))
     short = words.names((name for pair in pairs for name in (pair.bob, pair.eve)), NAME)
     yield f"{len(pairs)} pairs of Bob and Eve{' as planned' * (len(pairs) < len(analysis.pairs))}: {_verdicts(pairs)}"
-    if weakest:
-        yield ""
-        yield f"{'':28} worst run"
-        yield f" {'Bob':<9}{'Eve':<9}{'verdict':<9}{'bits':>5}{'e|B':>8}{'run':>5}  setting"
-    for pair in weakest:
+    lines: list[str] = []
+    shown = 0
+    for pair in sorted(pairs, key=lambda pair: pair.strength):
         line = (
             f" {short[pair.bob]:<9}{short[pair.eve]:<9}{pair.verdict:<9}{words.bits(pair.secret_bits):>5}"
             f"{words.percent(pair.worst_e_given_b):>8}{_count(pair.worst_run):>5}  "
         )
-        yield from textwrap.wrap(
-            ", ".join(different[pair.setting]), WIDTH, initial_indent=line, subsequent_indent=" " * len(line)
-        )
-    if len(pairs) > len(weakest):
-        yield f" the weakest of {len(pairs)}"
+        setting = ", ".join(different[pair.setting])
+        wrapped = textwrap.wrap(setting, WIDTH, initial_indent=line, subsequent_indent=" " * len(line))
+        if len(lines) + len(wrapped) > MOST_PAIRS:
+            break
+        lines += wrapped
+        shown += 1
+    if shown:
+        yield ""
+        yield f"{'':28} worst run"
+        yield f" {'Bob':<9}{'Eve':<9}{'verdict':<9}{'bits':>5}{'e|B':>8}{'run':>5}  setting"
+        yield from lines
+        yield from [f" the weakest of {len(pairs)}"] * (shown < len(pairs))
     yield ""
     yield "--all shows each setting, --json everything, and `sweep report` makes a page"
 

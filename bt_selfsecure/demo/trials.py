@@ -377,7 +377,8 @@ ATTACKS: Final = (
     Attack("impersonation", "K_i from memory, then sends in Alice's name", "one look into a device, and a sender in "
            "range of Bob", "Bob takes her message for Alice's", impersonation, runs=20,
            remedy="Establish anew: `bt-selfsecure establish PEER`.",
-           setting="a session, of which she hears every packet", meaning="who has the key is Alice, until there is a new one"),
+           setting="a session, of which she hears every packet",
+           meaning="who has the key is Alice, until there is a new one"),
     Attack("stolen-disk", "Bob's record; later Alice is restored from an old copy", "one look at a disk, and that "
            "restoration", "she reads again", stolen_disk, runs=20,
            remedy="Establish anew after a restoration from an old copy.",

@@ -62,8 +62,8 @@ class Eavesdropper:
         """One for each pair that she can tell apart, with the response to its last part, and all that contradict it;
         requests that nothing followed are none. Of accepts that nothing followed, no more than an initiator serves.
 
-        What takes least to look at comes first. `may` is asked before each what that costs, in packets of bursts and
-        of received sets, and nothing is built of those that it declines.
+        In the order in which they began. `may` is asked first, of all of them, whether so much more may be looked at,
+        in packets of bursts and of received sets, beginning with those that take least; nothing is built of others.
 
         A response without the accept before it is taken to belong to the only establishment that lacks one, if there is
         only one.
@@ -73,14 +73,16 @@ class Eavesdropper:
         unclaimed = [pair for pair in self._responses if pair not in named]
         lacking = sum(accept is None for _, accept, _, _ in found)
         stray = unclaimed[0] if lacking == len(unclaimed) == 1 else b""
-        candidates: list[tuple[int, int, Frame | None, Frame | None, list[Frame], list[bytes]]] = []
+        costs, answers = [], []
         for request, accept, pair, names in found:
             responses = self._of(pair if accept else stray, request)
             cost = 1 + sum(len(self._bursts[name]) for name in names)
             cost += OCTET_PACKETS * sum(len(response.message) for response in responses[:MOST_RIVALS])
-            candidates.append((cost, len(candidates), request, accept, responses, names))
-        for cost, _, request, accept, responses, names in sorted(candidates, key=lambda each: each[:2]):
-            if may(cost):
+            costs.append(cost)
+            answers.append(responses)
+        admitted = {number for cost, number in sorted(zip(costs, range(len(costs)), strict=True)) if may(cost)}
+        for number, ((request, accept, _, names), responses) in enumerate(zip(found, answers, strict=True)):
+            if number in admitted:
                 burst = {seq: message for name in names for seq, message in self._bursts[name].items()}
                 rivals = sorted(responses[:MOST_RIVALS], key=lambda response: response.seq)
                 last = rivals[-1] if rivals else None

@@ -75,7 +75,8 @@ class Verdict:
     """Lower bound on e|B from these figures, at `confidence`."""
     confidence: float
     secret_bits: float | None
-    """Against an Eve who hears as this one does, by that bound; 0 if this one has K_0. None without a response."""
+    """Against an Eve who hears as this one does, by that bound; 0 if this one has K_0. None without a response, or if
+    some were not looked at."""
     hidden_bits: float | None
     """What this very Eve would have to guess, at most 256."""
     mixed_in: bool
@@ -118,14 +119,10 @@ class Verdict:
         if not self.missed_given_bob:
             why = "X25519 or an authentication key is mixed in" if self.mixed_in else "request or accept was not heard"
             return f"Eve has every packet of S and not K_0: {why}."
-        numbers = (
-            f"Eve lacks {self.missed_given_bob} of the {self.heard_by_bob} packets of S; "
-            f"{self.secret_bits:.1f} secret bits at {100 * self.confidence:g} % confidence."
-        )
+        lacks = f"Eve lacks {self.missed_given_bob} of the {self.heard_by_bob} packets of S"
         if self.rivals_left_out:
-            unseen = f"Not decided: {self.rivals_left_out} responses were not looked at."
-            return f"{unseen} By the worst of the others {numbers}"
-        return f"Locked out: {numbers}"
+            return f"Not decided, for {self.rivals_left_out} responses were not looked at. By the others {lacks}."
+        return f"Locked out: {lacks}; {self.secret_bits:.1f} secret bits at {100 * self.confidence:g} % confidence."
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +145,8 @@ class Report:
     verdicts: tuple[Verdict, ...]
     stolen_read: tuple[bytes, ...] = field(default=(), repr=False)
     """Messages read with keys of a stolen journal."""
+    unread: int = 0
+    """Captures that were named, and could not be read or not to their end."""
     left_out: int = 0
     """Establishments not looked at, or not read on, because there was too much in the capture."""
     repair_used_up: bool = False
@@ -158,7 +157,7 @@ class Report:
     @property
     def decided(self) -> bool:
         """Whether all that was heard was looked at: if not, Eve may have a key that is not told here."""
-        return not self.left_out and not any(verdict.rivals_left_out for verdict in self.verdicts)
+        return not self.unread and not self.left_out and not any(verdict.rivals_left_out for verdict in self.verdicts)
 
     @property
     def conclusion(self) -> str:
@@ -167,7 +166,7 @@ class Report:
         if keys:
             return f"Eve has a key: of {keys} of {count} establishments." if count > 1 else "Eve has the key."
         if not self.decided:
-            return "Eve has no key of what was looked at; what was left out may have given her one."
+            return "Eve has no key of what was looked at; what was not may have given her one."
         return "Eve has no key."
 
     @property
@@ -244,9 +243,9 @@ class Judge:
             max(0, data - opened),
             tuple(verdicts),
             tuple(thief.read[seq] for thief in self._stolen for seq in sorted(thief.read)),
-            self._left_out,
-            bool(self._work and self._damaged and not self._tries),
-            dict(self._skipped),
+            left_out=self._left_out + sum(not thief.tries_left for thief in self._stolen),
+            repair_used_up=bool(self._work and self._damaged and not self._tries),
+            skipped=dict(self._skipped),
         )
 
     def _may(self, cost: int) -> bool:
@@ -258,9 +257,11 @@ class Judge:
         return True
 
     def _judge(self, knowledge: Knowledge, session: Mapping[Profile, SessionHeard]) -> Verdict:
-        rivals = self._settle(knowledge)
+        rivals, material = self._settle(knowledge)
         repaired = self._repair(knowledge) if knowledge.missing else 0
-        s, missing, material = knowledge.received_set, knowledge.missing, knowledge.initial_key()
+        if repaired:
+            material = knowledge.initial_key()
+        s, missing = knowledge.received_set, knowledge.missing
         offer = _offer(knowledge.request, accept=False)
         answer = _offer(knowledge.accept, accept=True)
         sent = _sent(knowledge, offer)
@@ -279,7 +280,7 @@ class Judge:
             repaired=repaired,
             e_given_bob_low=low,
             confidence=self._confidence,
-            secret_bits=0.0 if material and bits is not None else bits,
+            secret_bits=0.0 if material else None if knowledge.more_rivals else bits,
             hidden_bits=hidden,
             mixed_in=bool(offer and (offer.share or offer.authenticated)),
             has_key=material is not None,
@@ -292,17 +293,18 @@ class Judge:
             fates=tuple(_FATES[None if s is None else seq in s, seq in knowledge.burst] for seq in range(sent)),
         )
 
-    def _settle(self, knowledge: Knowledge) -> int:
+    def _settle(self, knowledge: Knowledge) -> tuple[int, KeyMaterial | None]:
         """Choose the response to be believed, of those that claim to be of this establishment: the one that [9] proves,
         else the last part's, else, where they contradict each other, that which leaves the two ends least. How many
-        contradict each other; 1 if none do.
+        contradict each other, 1 if none do; and the key.
 
         Honest ones are one a part, each with what was received before it. Each is decoded once.
         """
-        honest, before, worst = not knowledge.more_rivals, None, None
+        honest, before, worst, material = not knowledge.more_rivals, None, None, None
         for number, response in enumerate(knowledge.rivals):
             knowledge.response = response
-            if knowledge.initial_key() is not None:
+            material = knowledge.initial_key()
+            if material is not None:
                 break
             s = knowledge.received_set
             honest &= s is not None and (before is None or (before[0] < response.seq and before[1] <= s))
@@ -312,7 +314,7 @@ class Judge:
                 worst = bits, response
             if number == len(knowledge.rivals) - 1 and not honest and worst is not None:
                 knowledge.response = worst[1]
-        return 1 if honest and knowledge.rivals else len(knowledge.rivals) + knowledge.more_rivals
+        return 1 if honest and knowledge.rivals else len(knowledge.rivals) + knowledge.more_rivals, material
 
     def _bits(self, knowledge: Knowledge) -> tuple[float, float, float] | tuple[None, None, None]:
         """Lower bound on e|B, secret bits by it, and the bits that what she lacks hides; None without S."""
@@ -328,16 +330,16 @@ class Judge:
     ) -> list[StolenKey]:
         """The session that follows from K_0, in both directions, as far as she heard it."""
         profile = (knowledge.response or _UNKNOWN).profile
-        thieves = []
-        for label in DIRECTIONS:
+        thieves: list[StolenKey] = []
+        for label in DIRECTIONS if self._budget > 0 else ():
             thief = StolenKey(Chain.start(SUITES[profile], material.k0, label.encode(), 1))
             thief.tries_left = tries = max(1, self._budget // TRY)
             if thief.may_follow(session[profile]):
                 for frame in session[profile].frames:
                     thief.hear(frame)
             self._budget -= TRY * (tries - thief.tries_left)
-            self._left_out += not thief.tries_left
             thieves.append(thief)
+        self._left_out += not thieves or not all(thief.tries_left for thief in thieves)
         return thieves
 
     def _repair(self, knowledge: Knowledge) -> int:

@@ -229,7 +229,8 @@ def packets_by_eves(analysis: Analysis) -> Figure | None:
             most = [(eves, _most(analysis, eves, str(bits), pooled=pooled)) for eves in numbers]
             if known := [(eves, packets) for eves, packets in most if packets]:
                 label = f"{bits} bits, {said}"
-                axes.semilogy(*zip(*known, strict=True), line, marker=marker, color=colour, label=label)
+                face = "none" if pooled else colour
+                axes.semilogy(*zip(*known, strict=True), line, marker=marker, color=colour, mfc=face, label=label)
     if hopeless := [eves for eves in numbers if not _most(analysis, eves, str(BITS[-1]), pooled=False)]:
         label = "worst run: missed nothing, no key"
         axes.axvspan(hopeless[0] - 0.5, numbers[-1] + 0.5, color=GREY, alpha=0.2, linewidth=0, label=label)

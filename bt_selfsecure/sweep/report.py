@@ -18,9 +18,9 @@ from bt_selfsecure.sweep.results import BITS, BROKEN, HOLDS, NO_KEY, WEAK, Analy
 from bt_selfsecure.sweep.store import Store, StoredRun
 
 CAPTIONS: Final = {
-    "loss-by-distance": "Share of the packets on the air that each listener missed, with 95 % intervals. The paper's "
-    "Fig. 7 has this for Bob alone. The points of one distance are drawn a little apart, and an Eve's point is where "
-    "Bob was, wherever she stood.",
+    "loss-by-distance": "Share of the packets on the air that each listener missed, all runs of a distance pooled, "
+    "with 95 % intervals. The paper's Fig. 7 has this for Bob alone. The points of one distance are drawn a little "
+    "apart, and an Eve's point is where Bob was, wherever she stood.",
     "joint-loss": "e|B: of the packets that Bob heard, the share that Eve missed, in percent, in the run whose key is "
     "worth least. This is what a key is made of. A bold 0 is a run that Eve heard whole. Where several settings share "
     "a column, the least is shown.",

@@ -176,9 +176,9 @@ class Pair:
         return [run.e_given_b for run in self.each_run if run.e_given_b is not None]
 
     @property
-    def strength(self) -> tuple[float, float]:
+    def strength(self) -> tuple[float, float, float]:
         """To sort by, weakest first; a pair without a key last."""
-        return (KEY_BITS + 1.0 if self.secret_bits is None else self.secret_bits, self.bound)
+        return (KEY_BITS + 1.0 if self.secret_bits is None else self.secret_bits, self.bound, self.pooled_bound)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,75 +28,13 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.sweep.refusals import refused
+from bt_selfsecure.sweep.schema import APPEND_ONLY, APPLICATION_ID, TABLES, TWIN, VERSION
 
-APPLICATION_ID: Final = 0x62747377
-"""ASCII "btsw", in the file's header; a node's journal has "btss"."""
-VERSION: Final = 1
 LOCKED_S: Final = 60.0
 """How long to wait for another process, as one that analyses while the sweep goes on: rather late than a run lost."""
 
-_TABLES: Final = """
-CREATE TABLE salt (salt BLOB NOT NULL);
-CREATE TABLE manifest (
-    id INTEGER PRIMARY KEY,
-    written TEXT NOT NULL,
-    content TEXT NOT NULL CHECK (json_valid(content))
-);
-CREATE TABLE run (
-    id INTEGER PRIMARY KEY,
-    manifest INTEGER NOT NULL REFERENCES manifest,
-    distance_m REAL CHECK (distance_m > 0),
-    bearer TEXT NOT NULL,
-    size_bytes INTEGER NOT NULL CHECK (size_bytes > 0),
-    spacing_ms REAL NOT NULL CHECK (spacing_ms > 0),
-    packets INTEGER NOT NULL CHECK (packets > 0),
-    sender TEXT NOT NULL,
-    repeat INTEGER NOT NULL CHECK (repeat >= 0),
-    tx_power_dbm REAL,
-    started TEXT,
-    notes TEXT NOT NULL CHECK (json_valid(notes))
-);
-CREATE TABLE receiver (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
-CREATE TABLE listener (
-    run INTEGER NOT NULL REFERENCES run,
-    receiver INTEGER NOT NULL REFERENCES receiver,
-    distance_m REAL CHECK (distance_m > 0),
-    PRIMARY KEY (run, receiver)
-) WITHOUT ROWID;
-CREATE TABLE reception (
-    run INTEGER NOT NULL,
-    receiver INTEGER NOT NULL,
-    seq INTEGER NOT NULL CHECK (seq >= 0),
-    heard INTEGER NOT NULL CHECK (heard IN (0, 1)),
-    rssi REAL,
-    copies INTEGER NOT NULL CHECK (copies >= heard),
-    lost_in_queue INTEGER NOT NULL CHECK (lost_in_queue IN (0, 1 - heard)),
-    PRIMARY KEY (run, receiver, seq)
-) WITHOUT ROWID;
-CREATE TABLE withdrawn (run INTEGER PRIMARY KEY REFERENCES run, written TEXT NOT NULL, reason TEXT NOT NULL);
-"""
-_TWIN: Final = """
-SELECT old.id FROM run AS old JOIN run AS new ON new.id = :run
-WHERE old.id < :before AND old.packets = new.packets AND old.id NOT IN (SELECT run FROM withdrawn)
-AND coalesce(old.started = new.started, 1)
-AND NOT EXISTS (SELECT receiver FROM listener WHERE run = old.id EXCEPT SELECT receiver FROM listener WHERE run = :run)
-AND NOT EXISTS (SELECT receiver FROM listener WHERE run = :run EXCEPT SELECT receiver FROM listener WHERE run = old.id)
-AND NOT EXISTS (
-    SELECT 1 FROM reception AS a CROSS JOIN reception AS b
-    WHERE a.run = :run AND b.run = old.id AND b.receiver = a.receiver AND b.seq = a.seq
-    AND (a.heard <> b.heard OR a.lost_in_queue <> b.lost_in_queue OR a.rssi <> b.rssi)
-)
-ORDER BY old.id LIMIT 1
-"""
-"""Each run that could be one is compared packet by packet up to the first that differs."""
-_NAMES: Final = ("salt", "manifest", "run", "receiver", "listener", "reception", "withdrawn")
 _FIGURES: Final = ("distance_m", "bearer", "size_bytes", "spacing_ms", "packets", "sender", "repeat", "tx_power_dbm")
-_APPEND_ONLY: Final = "".join(
-    f"CREATE TRIGGER {name}_no_{verb} BEFORE {verb} ON {name} "
-    "BEGIN SELECT RAISE(ABORT, 'a sweep is append-only'); END;\n"
-    for name in _NAMES
-    for verb in ("update", "delete")
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +115,7 @@ class Store:
         try:
             self._db: Final = sqlite3.connect(self.path, timeout=LOCKED_S, isolation_level=None)
         except sqlite3.Error as error:
-            raise self._refused(error) from error
+            raise refused(self.path, error) from error
         try:
             self._prepare()
             self._file = self.path.stat()
@@ -205,9 +143,9 @@ class Store:
             )
 
     def _make_tables(self) -> None:
-        for statement in _TABLES.split(";\n"):
+        for statement in TABLES.split(";\n"):
             self._db.execute(statement)
-        for statement in _APPEND_ONLY.splitlines():
+        for statement in APPEND_ONLY.splitlines():
             self._db.execute(statement)
         self._db.execute("INSERT INTO salt VALUES (?)", (secrets.token_bytes(16),))
         self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -302,10 +240,10 @@ class Store:
     def twin(self, run: int, before: int) -> int | None:
         """A run that counts, of an id below `before`, and has the very same packets as `run`; None if there is none.
 
-        It has the same listeners, and each heard the same packets. RSSI and beginning don't differ where both know them.
+        Each listener of the one is of the other, too, and heard the same; RSSI, beginning and burst do not differ.
         """
         with self._faults():
-            found = self._db.execute(_TWIN, {"run": run, "before": before}).fetchone()
+            found = self._db.execute(TWIN, {"run": run, "before": before}).fetchone()
         return int(found[0]) if found else None
 
     def _insert_run(self, info: RunInfo, manifest: int) -> int:
@@ -428,7 +366,8 @@ class Store:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         """All or nothing; within another one a part of it."""
-        if self._db.in_transaction:
+        within = self._db.in_transaction
+        if within:
             yield
             return
         self._db.execute("BEGIN IMMEDIATE")
@@ -456,45 +395,8 @@ class Store:
     def _faults(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.IntegrityError as error:
-            raise UsageError(f"the run does not fit the record ({_said(error)}): nothing of it was written") from error
         except (sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
-            raise self._refused(error) from error
-
-    def _refused(self, error: Exception) -> UsageError:
-        name = str(self.path)
-        for words, sentence in _REMEDIES.items():
-            if words in str(error):
-                return UsageError(sentence.format(repr(name)))
-        return UsageError(f"the sweep {name!r} can't be used ({error}): name another")
-
-
-_REMEDIES: Final = {
-    "not a database": "{} can't be used, it is not a sweep: name the file that `sweep run` or `sweep import` wrote",
-    "locked": "another program is writing to the sweep {}: wait for it, or end it",
-    "readonly": "the sweep {} can't be written: make the file and its folder writable, or name another",
-    "unable to open": "can't open the sweep {}: choose another place, a folder that is there and writable",
-    "disk is full": "there is no space left for the sweep {}: free some and do it again",
-    "malformed": "the sweep {} is damaged, can't be used: take a copy, or recover it with sqlite3's .recover",
-    "disk I/O error": "the disk refuses the sweep {}: look at `dmesg`, or choose another place",
-    "no such table": "the sweep {} lacks a table, can't be used: name another",
-    "surrogates not allowed": "a name for the sweep {} is not text in UTF-8: write it anew",
-    "too large": "a number for the sweep {} is beyond 64 bits: look for a slip",
-}
-"""What users can do, by SQLite's words."""
-
-
-def _said(error: sqlite3.IntegrityError) -> str:
-    """A broken rule in words: SQLite names its kind and the rule."""
-    kind, _, rule = str(error).partition(" constraint failed: ")
-    match kind:
-        case "CHECK":
-            return f"{rule} does not hold"
-        case "UNIQUE":
-            return "a packet of a listener comes twice"
-        case "NOT NULL":
-            return f"{rule} is missing"
-    return str(error)
+            raise refused(self.path, error) from error
 
 
 def _now() -> str:

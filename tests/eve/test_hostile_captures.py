@@ -123,12 +123,13 @@ def test_more_forged_responses_than_are_looked_at_leave_the_verdict_open(
     report = judged(tmp_path, frames)
     [told] = report.verdicts
     assert (told.has_key, told.rivals_left_out, told.rivals) == (False, 21, MOST_RIVALS + 21)
-    assert "Not decided: 21 responses were not looked at" in told.sentence
+    assert "Not decided, for 21 responses were not looked at" in told.sentence
+    assert told.secret_bits is None
     assert not report.decided
     assert len(decoded) <= 2 * MOST_RIVALS
     assert main(["eve", "report", str(tmp_path / "hostile.pcapng")]) == 2
     out = capsys.readouterr().out
-    assert "what was left out may have given her one" in out.splitlines()[-2] + out.splitlines()[-1]
+    assert out.splitlines()[-1] == "Eve has no key of what was looked at; what was not may have given her one."
     assert max(map(len, out.splitlines())) <= 80
 
 
@@ -184,6 +185,13 @@ def test_accepts_that_nothing_followed_are_listed_as_far_as_anybody_serves_them(
     assert len(report.verdicts) == limits.MAX_RESPONDERS + 1
     assert report.decided
     assert report.broken
+
+
+def test_establishments_are_told_in_the_order_in_which_they_began(tmp_path: Path) -> None:
+    """Whatever each takes to look at."""
+    made = [Establishment(size) for size in (40, 8, 64, 16)]
+    report = judged(tmp_path, [frame for e in made for frame in (*e.heard, e.sound)])
+    assert [told.heard_by_eve for told in report.verdicts] == [40, 8, 64, 16]
 
 
 def session_of(e: Establishment, rounds: int) -> list[Frame]:

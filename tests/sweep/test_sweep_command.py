@@ -164,7 +164,7 @@ def test_import_adds_and_export_writes_both_files(tmp_path: Path, capsys: pytest
     store, out = str(tmp_path / "s.db"), str(tmp_path / "o.parquet")
     arguments = ["--out", store, "--distance", "2", "--distance-of", "eve=4"]
     assert main(["sweep", "import", *arguments, str(tmp_path / "j.csv")]) == 0
-    assert main(["sweep", "import", *arguments, str(tmp_path / "j.csv")]) == 0
+    assert main(["sweep", "import", *arguments, "--again", str(tmp_path / "j.csv")]) == 0
     with Store(store) as opened:
         assert [run.info.repeat for run in opened.runs()] == [0, 1]
     assert main(["sweep", "export", store, "--out", out]) == 0

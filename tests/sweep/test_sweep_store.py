@@ -119,11 +119,16 @@ def test_the_reason_why_a_run_can_not_be_withdrawn_is_told(store: Store) -> None
 @pytest.mark.parametrize("fault", [UsageError("no"), KeyboardInterrupt(), ValueError("no")])
 def test_what_is_added_together_is_there_whole_or_not_at_all(store: Store, fault: BaseException) -> None:
     first = store.add(info(3), WHOLE)
-    with pytest.raises(type(fault)), store.together():
-        store.begin({"another": 1})
-        store.add(info(3), WHOLE)
-        store.withdraw([first], "rain")
-        raise fault
+
+    def fails() -> None:
+        with store.together():
+            store.begin({"another": 1})
+            store.add(info(3), WHOLE)
+            store.withdraw([first], "rain")
+            raise fault
+
+    with pytest.raises(type(fault)):
+        fails()
     assert [run.id for run in store.runs()] == [first]
     assert list(store.manifests().values()) == [{"kernel": "6.12"}]
     store.add(info(3), WHOLE)  # under the manifest of before
@@ -163,10 +168,15 @@ def test_runs_of_other_times_or_other_levels_are_others(store: Store) -> None:
 
 def test_a_file_that_was_made_and_got_no_run_is_taken_away_after_an_error(tmp_path: Path) -> None:
     path = tmp_path / "sweep.db"
-    for fault in (UsageError("no"), KeyboardInterrupt()):
-        with pytest.raises(type(fault)), Store(path, create=True) as store:
+
+    def fails(fault: BaseException) -> None:
+        with Store(path, create=True) as store:
             store.begin({})
             raise fault
+
+    for fault in (UsageError("no"), KeyboardInterrupt()):
+        with pytest.raises(type(fault)):
+            fails(fault)
         assert list(tmp_path.iterdir()) == []
     with Store(path, create=True) as store:
         store.begin({})

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -81,9 +82,8 @@ class StolenKey:
         """Whether a key of hers opens a frame of it, or it resumes from one; else `hear` is in vain."""
         if not self._ids.keys().isdisjoint(session.named):
             return True
-        return any(
-            self._opens(chain, frame) for seq in self._at for frame in session.data[seq] for chain in self._at[seq]
-        )
+        pairs = ((chain, frame) for seq in self._at for frame in session.data[seq] for chain in self._at[seq])
+        return any(self._opens(*pair) for pair in takewhile(lambda _: self.tries_left, pairs))
 
     def hear(self, frame: Frame) -> bool:
         """A frame from her tap; whether it was data that she could open."""
