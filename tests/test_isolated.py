@@ -6,6 +6,7 @@ import ast
 import asyncio
 import re
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from bt_selfsecure.isolated import python_module
 from bt_selfsecure.node import beacon, report
 from bt_selfsecure.node.advertiser import Advertiser
 from bt_selfsecure.node.doctor import facts
+from bt_selfsecure.node.two_nodes import TwoNodes
 
 CHECKOUT = Path(__file__).parents[1]
 PLANTED = ("bt_selfsecure/__init__", "argparse", "asyncio", "enum", "json", "re", "signal", "socket", "subprocess")
@@ -55,6 +57,15 @@ async def the_helper_of_ipsp() -> None:
         await helper.close()
 
 
+async def the_two_nodes_of_a_trial() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        nodes = TwoNodes(Path(folder))
+        try:
+            nodes.start("alice")
+        finally:
+            nodes.stop()
+
+
 @pytest.mark.parametrize(
     "start",
     [
@@ -62,6 +73,7 @@ async def the_helper_of_ipsp() -> None:
         the_beacon_that_the_doctor_tries,
         the_beacon_of_the_node,
         the_helper_of_ipsp,
+        the_two_nodes_of_a_trial,
     ],
 )
 def test_a_child_runs_nothing_that_was_planted_in_the_current_folder(

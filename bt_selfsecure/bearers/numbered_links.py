@@ -163,7 +163,9 @@ class NumberedLinks(Generic[Address]):
             del self._links[link.place]
 
     def take(self, datagram: bytes, address: Address) -> None:
-        """One UDP datagram that came."""
+        """One UDP datagram that came; those longer than any of ours are nobody's."""
+        if len(datagram) > HEAD_BYTES + MTU:
+            return
         match parse(datagram):
             case Hello(number, wanted, peer) if wanted == self._own and self.ways.admits(peer, address):
                 self._on_hello(peer, (address, number))

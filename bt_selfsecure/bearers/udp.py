@@ -29,7 +29,7 @@ BEAT_SECONDS: Final = 1.0
 SILENCE_SECONDS: Final = 6.0
 """A link on which nothing came for so long is over."""
 LONGEST: Final = 2048
-"""Bytes of a datagram that are read; ours are shorter."""
+"""Bytes of a datagram that are read; ours are shorter, and others are none of ours."""
 TRAITS: Final = Traits(losses_visible=True, ordered=False, broadcast=False, link_encrypted=False)
 _AWAY: Final = Meaning("there is no way to it: bring the network up, or see [udp] listen and the peer's udp", True)
 _MEANINGS: Final[Mapping[int, Meaning]] = {
@@ -38,8 +38,11 @@ _MEANINGS: Final[Mapping[int, Meaning]] = {
     ),
     errno.EADDRNOTAVAIL: Meaning("this computer has no such address: see ip address, and [udp] listen", True),
     errno.EACCES: Meaning("ports below 1024 are root's, and a broadcast is nobody's: take others", False),
-    errno.EPERM: Meaning("a firewall of this computer does not let it out: allow UDP there", True),
-    errno.EINVAL: Meaning('127.0.0.1 reaches this computer alone: [udp] listen = "0.0.0.0:5700" reaches others', False),
+    errno.EPERM: Meaning("a firewall, or the service's IPAddressDeny, does not let it out: allow it there", True),
+    errno.EAFNOSUPPORT: Meaning("IP is denied to this process: for the service, see systemctl edit", True),
+    errno.EINVAL: Meaning(
+        "what listens on 127.0.0.1 reaches this computer alone: take another address in [udp] listen", False
+    ),
     errno.ENETUNREACH: _AWAY,
     errno.EHOSTUNREACH: _AWAY,
     errno.ENETDOWN: _AWAY,

@@ -31,6 +31,7 @@ exit status:
 COMMANDS: Final = {
     "demo": "demo",
     "plan": "plan",
+    "try": "try_nodes",
     "node": "node",
     "status": "client",
     "peers": "client",

@@ -11,13 +11,16 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
 from bt_selfsecure import __version__
-from bt_selfsecure.errors import BtSelfSecureError
+from bt_selfsecure.bearers.specs import parse_place
+from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.isolated import FOLDER, python_module
 from bt_selfsecure.node.client import NodeClient
 from bt_selfsecure.node.config_file import read, render
@@ -31,6 +34,7 @@ PACKAGES: Final = ("aiohttp", "bleak", "bluezero", "cryptography", "dbus-fast", 
 VERSION_COMMANDS: Final[tuple[Sequence[str], ...]] = (("systemctl", "--version"), ("bluetoothctl", "--version"))
 _TEXT: Final = r"""["']?\s*=\s*["']([^"'\n]+)["']"""
 NAMED: Final = re.compile(r"""(?:^|[{,.])\s*["']?name""" + _TEXT, re.MULTILINE)
+PLACED: Final = re.compile(r"""(?:^|[{,.])\s*["']?(?:udp|listen)""" + _TEXT, re.MULTILINE)
 KEY_FILE: Final = re.compile("authentication_key_file" + _TEXT)
 PEER: Final = re.compile(r"^\s*\[\[?\s*peer\b|^\{.*\baddress\s*=", re.MULTILINE)
 """The head of a peer's table, or one in braces."""
@@ -75,7 +79,9 @@ def redactor(config: Path) -> Redactor:
     for table in re.split(r"^(?=\s*\[)|(?=\{)", text, flags=re.MULTILINE):
         is_peer = PEER.search(table) is not None
         peers += is_peer
-        names.update(dict.fromkeys(NAMED.findall(table), f"<peer {peers}>" if is_peer else "<this node>"))
+        stand_in = f"<peer {peers}>" if is_peer else "<this node>"
+        names.update(dict.fromkeys(NAMED.findall(table), stand_in))
+        names.update(dict.fromkeys(_hosts(PLACED.findall(table)), f"<IP address of {stand_in.strip('<>')}>"))
         for path in map(Path, KEY_FILE.findall(table)):
             names.update(dict.fromkeys((path.name, path.stem), f"<key file of peer {peers}>"))
         if is_peer:
@@ -89,6 +95,15 @@ def _people() -> dict[str, str]:
     homes = {user.pw_dir: "<home>" for user in pwd.getpwall() if user.pw_uid in PEOPLE and user.pw_dir.count("/") > 1}
     asks = os.environ.get("SUDO_USER") or os.environ.get("USER") or ""
     return homes | ({} if asks in COMMON_USERS else {asks: "<user>"})
+
+
+def _hosts(places: list[str]) -> Iterator[str]:
+    """IP addresses, as they are written and as we write them, that tell anything about anybody."""
+    for place in places:
+        with suppress(UsageError):
+            host, _ = parse_place(place)
+            if not (ip_address(host).is_loopback or ip_address(host).is_unspecified):
+                yield from (host, place.rpartition(":")[0].strip("[]"))
 
 
 def _versions() -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import socket
 import tracemalloc
 from collections.abc import Awaitable, Callable, Iterator
@@ -18,7 +20,7 @@ from bt_selfsecure.bearers import udp
 from bt_selfsecure.bearers.base import Bearer, BearerError, Link, LinkClosedError
 from bt_selfsecure.bearers.drawn import DrawnBearer
 from bt_selfsecure.bearers.link_datagrams import Data, End, Hello, Welcome, pack, parse
-from bt_selfsecure.bearers.numbered_links import BACKLOG, MTU, QUEUE
+from bt_selfsecure.bearers.numbered_links import BACKLOG, MTU, QUEUE, NumberedLinks, Ways
 from bt_selfsecure.bearers.specs import Faults, UdpPlaces, open_bearer
 from bt_selfsecure.errors import LocalError, UsageError
 
@@ -291,6 +293,36 @@ def test_a_place_that_can_not_be_listened_on_is_told_with_a_remedy(loopback_host
     asyncio.run(asyncio.wait_for(main(), 30))
 
 
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.EADDRINUSE, "take another in [udp] listen"),
+        (errno.EADDRNOTAVAIL, "see ip address, and [udp] listen"),
+        (errno.EACCES, "take others"),
+        (errno.EPERM, "IPAddressDeny, does not let it out: allow it there"),
+        (errno.EAFNOSUPPORT, "see systemctl edit"),
+        (errno.EINVAL, "take another address in [udp] listen"),
+        *((number, "bring the network up") for number in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN)),
+    ],
+)
+def test_what_hinders_a_socket_is_told_with_a_remedy_and_none_that_is_bluetooths(number: int, remedy: str) -> None:
+    said = str(udp._fault(OSError(number, os.strerror(number)), "no connection"))
+    assert said.startswith("no connection: ")
+    assert remedy in said
+    assert "bluetoothctl" not in said
+
+
+def test_who_listens_on_this_computer_alone_is_told_why_it_reaches_nobody_else(loopback_host: str) -> None:
+    async def main() -> None:
+        alice = udp.UdpBearer(UdpPlaces(ALICE, f"{loopback_host}:5700", {BOB: "192.0.2.1:5701"}))
+        with pytest.raises(BearerError, match="reaches this computer alone: take another address in") as refused:
+            await alice.connect(BOB)
+        assert not refused.value.transient
+        await alice.close()
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
 def test_udp_takes_places_and_says_so_where_there_are_none() -> None:
     with pytest.raises(UsageError, match="take another bearer"):
         open_bearer("udp")
@@ -326,7 +358,9 @@ def test_who_is_configured_may_dial_from_its_own_place_alone(loopback_host: str,
     asyncio.run(asyncio.wait_for(main(), 30))
 
 
-def test_a_dialler_takes_no_welcome_and_a_link_no_datagram_from_elsewhere(loopback_host: str) -> None:
+def test_a_dialler_takes_no_welcome_and_a_link_no_datagram_from_elsewhere_nor_one_that_is_too_long(
+    loopback_host: str,
+) -> None:
     """Not even with the right number, which nobody else knows."""
 
     async def main() -> None:
@@ -346,6 +380,7 @@ def test_a_dialler_takes_no_welcome_and_a_link_no_datagram_from_elsewhere(loopba
             link = await dialling
             mallory.send(pack(Data(hello.link, b"forged")))
             mallory.send(pack(End(hello.link)))
+            bob.sendto(pack(Data(hello.link, bytes(MTU + 1))), here)
             bob.sendto(pack(Data(hello.link, b"real")), here)
             assert await link.receive() == b"real"
         await alice.close()
@@ -424,3 +459,57 @@ ADDRESSES = st.binary(min_size=6, max_size=6).map(lambda octets: octets.hex(":")
 )
 def test_every_frame_reads_back(frame: Hello | Welcome | Data | End) -> None:
     assert parse(pack(frame)) == frame
+
+
+FRAMES = st.one_of(
+    st.builds(Hello, st.integers(0, 5), st.just(ALICE), st.sampled_from([BOB, MALLORY, ALICE])),
+    st.builds(Welcome, st.integers(0, 5), st.sampled_from([BOB, MALLORY])),
+    st.builds(Data, st.integers(0, 5), st.binary(min_size=1, max_size=9)),
+    st.builds(End, st.integers(0, 5)),
+)
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(st.tuples(FRAMES.map(pack) | st.binary(max_size=30), st.sampled_from(["bob", "elsewhere"])), max_size=60),
+    st.integers(0, 60),
+)
+def test_whatever_comes_in_whatever_order_links_and_answers_stay_few(
+    came: list[tuple[bytes, str]], dialled_at: int
+) -> None:
+    """Somewhere between, Alice dials Bob under a number that is among those that come, too."""
+
+    async def main() -> None:
+        answers: list[tuple[str, bytes]] = []
+
+        async def send(place: str, datagram: bytes) -> None:
+            pass
+
+        def admits(peer: str, place: str) -> bool:
+            return (peer == BOB) == (place == "bob")
+
+        def answer(place: str, datagram: bytes) -> None:
+            answers.append((place, datagram))
+
+        links = NumberedLinks[str](ALICE, Ways(send, answer, admits, lambda peer: udp.TRAITS, udp._fault))
+        listener = links.listen("udp")
+        dialling = None
+        for count, (datagram, place) in enumerate(came):
+            if count == dialled_at:
+                dialling = asyncio.create_task(links.dial(BOB, lambda hello: send("bob", hello), "bob"))
+                await asyncio.sleep(0)
+                (number,) = links._dialled
+                links._dialled[3] = links._dialled[number]
+            before = len(answers)
+            links.take(datagram, place)
+            assert len(answers) - before <= 1
+            assert all(to == place and len(said) <= len(datagram) for to, said in answers[before:])
+        assert listener.granted.qsize() <= BACKLOG
+        assert len(links) <= BACKLOG + 1
+        if dialling:
+            await asyncio.sleep(0)
+            if dialling.done():
+                assert dialling.result().place == ("bob", 3)
+            dialling.cancel()
+
+    asyncio.run(main())

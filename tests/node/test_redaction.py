@@ -86,3 +86,17 @@ def test_names_and_other_spellings_have_stand_ins(text: str, expected: str) -> N
     redact = Redactor({"pi-123456": "<peer 1>", "bob": "<peer 2>"}, {"B8:27:EB:12:34:56": "<address of peer 1>"})
     assert redact(text) == expected
     assert redact(expected) == expected
+
+
+def test_where_nodes_are_on_a_network_is_not_told_either(tmp_path: Path) -> None:
+    config = tmp_path / "node.toml"
+    config.write_text(
+        '[udp]\nlisten = "192.168.1.5:5700"\n[[peer]]\nname = "bob"\nudp = "[2001:DB8:0::7]:5701"\n'
+        '[[peer]]\nname = "carol"\nudp = "127.0.0.1:5702"\n[[peer]]\nname = "dave"\nudp = "nonsense"\n'
+    )
+    redact = redactor(config)
+    assert redact("udp 192.168.1.5:5700 works") == "udp <IP address of this node>:5700 works"
+    assert redact("at [2001:db8::7]:5701: nobody") == "at [<IP address of peer 1>]:5701: nobody"
+    assert redact('udp = "[2001:DB8:0::7]:5701"') == 'udp = "[<IP address of peer 1>]:5701"'
+    assert redact("at 127.0.0.1:5702") == "at 127.0.0.1:5702"
+    assert redact("at 192.168.1.50:5702") == "at 192.168.1.50:5702"

@@ -13,7 +13,7 @@ import pytest
 from bt_selfsecure.bearers.ipsp_kernel import HELPER_SOCKET
 
 CHECKOUT = Path(__file__).parents[2]
-SCRIPTS = ("install", "uninstall", "upgrade", "smoketest", "image-config", "demo", "lab", "test")
+SCRIPTS = ("install", "uninstall", "upgrade", "smoketest", "image-config", "demo", "try", "lab", "test")
 UNITS = sorted([*CHECKOUT.glob("systemd/*.service"), *CHECKOUT.glob("systemd/*.socket")])
 SERVICES = [path for path in UNITS if path.suffix == ".service"]
 PEER = "B8:27:EB:12:34:56"
