@@ -51,7 +51,8 @@ class Session:
         name: str = "session",
     ) -> None:
         self.profile: Final = record.profile
-        self.role: Final = record.role
+        self.role = record.role
+        """Of this end in the establishment of the newest K_0."""
         self._out: Final = Outbox(self._present_record)
         self._sender: Final = self.sender_class(record, config, self._out, random, tracer, key_log, name)
         self._receiver: Final = self.receiver_class(record, config, self._out, random, tracer, key_log, name)
@@ -127,11 +128,22 @@ class Session:
         """
         return self._sender.send(message, now)
 
-    def rekey(self, k0: bytes, now: float) -> None:
+    def withdraw(self, now: float) -> None:
+        """Take back the message of the last `send`, which could not be kept: the session is as it was before.
+
+        Raises `LocalError` where a frame of it has been taken by `frames_to_send`.
+        """
+        self._sender.withdraw(now)
+
+    def rekey(self, k0: bytes, now: float, role: Role | None = None) -> None:
         """A new K_0 was established with the same peer: go over to it. Nothing under way is lost; while the peer does
-        not have it (its establishment failed at the last packet) both stay with the old one."""
-        self._sender.offer(k0)
-        self._receiver.offer(k0)
+        not have it (its establishment failed at the last packet) both stay with the old one.
+
+        Each K_0 has roles of its own, different ones at the two ends: `role` where this end's is not what it was.
+        """
+        self.role = role or self.role
+        self._sender.offer(k0, self.role)
+        self._receiver.offer(k0, self.role)
         self._sender.resynchronise(now)
         self._receiver.call(now)
 
