@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, TextIO
 
+from bt_selfsecure.bearers.hci import adapter_addresses
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.doctor.checks import CHECKS
 from bt_selfsecure.node.doctor.machine import Machine
@@ -52,7 +53,9 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
-    parser.add_argument("--adapter", default="hci0", metavar="hciN", help="the adapter to look at (default hci0)")
+    parser.add_argument(
+        "--adapter", default="hci0", metavar="hciN", help="the adapter to look at, or its address (default hci0)"
+    )
     parser.add_argument(
         "--peer", metavar="ADDR", help="the other node's address: is it another than ours, is it paired"
     )
@@ -70,6 +73,13 @@ def run(args: Namespace) -> int:
 
 
 def _adapter(text: str) -> str:
+    if ":" in text:
+        here = adapter_addresses()
+        name = next((name for name, address in here.items() if address == text.upper()), None)
+        if name is None:
+            others = ", ".join(f"{other} is {address}" for other, address in here.items())
+            raise UsageError(f"no adapter has the address {text!r}: {others or 'there is none here'}")
+        return name
     if not re.fullmatch(r"hci\d{1,5}", text):
         raise UsageError(f"{text!r} is not an adapter: write it as in hci0")
     return text

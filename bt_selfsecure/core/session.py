@@ -17,11 +17,18 @@ from collections.abc import Mapping
 from typing import Final, Self
 
 from bt_selfsecure.core.events import Event, Rejection
-from bt_selfsecure.core.frames import Kind, Profile
+from bt_selfsecure.core.frames import FrameError, Kind, Profile, decode
 from bt_selfsecure.core.keychain import Chain
 from bt_selfsecure.core.outbox import Outbox
 from bt_selfsecure.core.receiving import Receiver
-from bt_selfsecure.core.recovery import ReceivingState, Role, SendingState, SessionConfig, SessionRecord
+from bt_selfsecure.core.recovery import (
+    ReceivingState,
+    Role,
+    SendingState,
+    SessionConfig,
+    SessionRecord,
+    common_keys,
+)
 from bt_selfsecure.core.sending import Sender
 from bt_selfsecure.core.suites import SUITES, Random
 from bt_selfsecure.core.trace import KeyLog, Tracer
@@ -146,6 +153,21 @@ class Session:
         self._receiver.offer(k0, self.role)
         self._sender.resynchronise(now)
         self._receiver.call(now)
+
+    def shares_key(self, data: bytes) -> bool:
+        """Whether this is an authentic call or request that names a key of this session. It may be an old one that
+        somebody repeats, on a link of his own."""
+        try:
+            frame = decode(data)
+        except FrameError:
+            return False
+        match frame.kind:
+            case Kind.RESYNC_CALL:
+                return bool(common_keys(self._sender.kept, frame))
+            case Kind.RESYNC_REQUEST:
+                return bool(common_keys(self._receiver.kept, frame))
+            case _:
+                return False
 
     def persisted(self, token: int) -> None:
         """The record of the `Persist` with this token, or a later one, is on disk."""

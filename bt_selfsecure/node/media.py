@@ -32,16 +32,18 @@ class Media(Protocol):
 
 
 class KernelMedia:
-    """Bearers on the configured adapter."""
+    """Bearers on the adapter that `adapter` names when one is opened."""
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(self, config: Config, adapter: Callable[[], str]) -> None:
+        self._config, self._adapter = config, adapter
 
     def open(self, name: str) -> Bearer:
         config = self._config
         table = config.session.bearer if bearer_name(config.session.bearer) == name else config.establish.bearer
         return open_bearer(
-            bearer_spec(config, table), pair=config.rfcomm.pair, flush_timeout_slots=config.l2cap.flush_timeout_slots
+            bearer_spec(config, table, self._adapter()),
+            pair=config.rfcomm.pair,
+            flush_timeout_slots=config.l2cap.flush_timeout_slots,
         )
 
 

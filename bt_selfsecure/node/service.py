@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import AsyncGenerator, Coroutine
 from dataclasses import asdict, replace
 from typing import Any, Final, Literal
@@ -22,7 +23,8 @@ from bt_selfsecure.node.config import Config, address_bytes, authentication_key,
 from bt_selfsecure.node.discovery import Discovery
 from bt_selfsecure.node.errors import UnknownPeerError
 from bt_selfsecure.node.inbox import Inbox
-from bt_selfsecure.node.journal import Journal, JournalError
+from bt_selfsecure.node.journal import QUEUES, Journal
+from bt_selfsecure.node.journal_file import JournalError
 from bt_selfsecure.node.links import FIRST_RETRY, LAST_RETRY
 from bt_selfsecure.node.media import Bearers, KernelMedia, Media, bearer_name, fragment_bytes, most_packets
 from bt_selfsecure.node.messages import Received
@@ -39,6 +41,14 @@ END_SECONDS: Final = 3.0
 """Links and adapter have so long to be closed when the node stops."""
 
 
+KEYS_MOVED: Final = (
+    "the card came from another computer, or the adapter is another one. Give the peers the new address, and each "
+    "agrees on a new key by itself; or set [node] adapter to the address that is meant"
+)
+COPY: Final = "give one of them a state of its own (stop its node, move journal.db* away, start it)"
+CARD: Final = "the card may be failing, see dmesg; bt-selfsecure backup saves what is whole"
+
+
 class Node:
     """Between `start` and `stop` it does its work; `surroundings.Surroundings` and `api.NodeApi` are what it offers.
 
@@ -47,7 +57,8 @@ class Node:
     """
 
     def __init__(self, config: Config, media: Media | None = None, address: str | None = None) -> None:
-        """Raises `UsageError` for a configuration or a state directory that can't be used."""
+        """Raises `UsageError` for a configuration or a state directory that can't be used, `JournalError` where that
+        may pass."""
         self._config = config
         self._fixed_address = address
         self._clock = asyncio.get_running_loop().time
@@ -63,15 +74,17 @@ class Node:
         establish_config(config, bytes(IDENTITY_BYTES))
         self._own: str | None = None
         self._identity = bytes(IDENTITY_BYTES)
-        self._bearers = Bearers(media or KernelMedia(config), self._on_link)
+        self._bearers = Bearers(media or KernelMedia(config, lambda: self.adapter), self._on_link)
         self._peers: dict[str, Peer] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._commit_timer: asyncio.TimerHandle | None = None
         self._keeper: AdapterKeeper | None = None
         self._discovery: Discovery | None = None
         self._changing = asyncio.Lock()
+        self._copies: dict[str, str] = {}
+        """Peers that have another one's keys, by address, and whose."""
         durable_first = self.session_config.durability is Durability.EVERY_MESSAGE
-        self.journal = Journal(config.node.state_directory, sync_each=durable_first)
+        self.journal = Journal(config.node.state_directory, sync_each=durable_first, told=self._on_disk)
         self._durable_first = durable_first
         self._inbox = Inbox(self.journal, config.node.queue_messages, self._name_of, durable_first=durable_first)
         self._api = Api(self, config)
@@ -85,8 +98,6 @@ class Node:
             for address in self.journal.addresses():
                 if address not in self._peers and len(self._peers) < self._config.node.max_links:
                     self._add_peer(Peer(self, address, address, "never"))
-        if self.journal.trouble:
-            self.commit_later()
         if self._fixed_address:
             await self._begin(self._fixed_address)
             return
@@ -95,7 +106,7 @@ class Node:
         )
         await self._keeper.start()
         if self._keeper.state is not AdapterState.UP:
-            log.warning("%s is %s; waiting for it", self._config.node.adapter, self._keeper.state.value)
+            log.warning("%s is %s; waiting for it", self.adapter, self._keeper.state.value)
 
     async def stop(self) -> None:
         """All is closed, what was lazy is on disk."""
@@ -120,6 +131,11 @@ class Node:
     # --- the adapter's comings and goings
 
     @property
+    def adapter(self) -> str:
+        """As in hci0; as configured where there is no such one."""
+        return self._keeper.name if self._keeper else self._config.node.adapter
+
+    @property
     def own(self) -> str | None:
         return self._own
 
@@ -131,7 +147,7 @@ class Node:
         self._spawn("adapter up", self._begin(address))
 
     def _on_adapter_gone(self, state: AdapterState) -> None:
-        log.warning("%s is %s", self._config.node.adapter, state.value)
+        log.warning("%s is %s", self.adapter, state.value)
         self._spawn("adapter gone", self._end())
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
@@ -149,9 +165,11 @@ class Node:
         async with self._changing:
             if self._own is not None:
                 return
-            log.info("%s works, its address is %s", self._config.node.adapter, address)
+            log.info("%s works, its address is %s", self.adapter, address)
             self._own = address.upper()
             self._identity = address_bytes(self._own)
+            if moved := self._moved():
+                log.warning("%s", moved)
             self._bearers.listen({self.session_bearer, self.establish_bearer} - {"le_advert"})
             for peer in self._peers.values():
                 peer.sighted()
@@ -172,7 +190,7 @@ class Node:
         if self._fixed_address or not (table.advertise or table.scan):
             return
         self._discovery = Discovery(
-            adapter=self._config.node.adapter,
+            adapter=self.adapter,
             name=self._config.node.name,
             profile=Profile[self._config.establish.profile.upper()],
             advertise=table.advertise,
@@ -271,13 +289,19 @@ class Node:
 
     def _commit(self) -> None:
         self._commit_timer = None
-        before = self.journal.trouble
         try:
             self.journal.commit()
-        except JournalError as error:
-            if not before:
-                log.error("%s", error)
+        except JournalError:
             self.commit_later()
+
+    def _on_disk(self, trouble: str) -> None:
+        if trouble:
+            log.error("%s", trouble)
+            self.commit_later()
+            return
+        log.info("the node's state is kept again")
+        for peer in self._peers.values():
+            peer.wake()
 
     def rests_on(self, losses_visible: bool) -> str:
         bound = (
@@ -289,6 +313,44 @@ class Node:
             f"On the eavesdropper's misses alone: {self.establish_bearer} hides losses from the responder. "
             f"Configured: {bound}."
         )
+
+    # --- one card in several devices
+
+    def _moved(self) -> str:
+        """In a sentence: keys were agreed on under another address of ours than the present one."""
+        former = sorted({peer.own_address for peer in self._peers.values()} - {"", self._own})
+        if not former or self._own is None:
+            return ""
+        near = self._discovery is not None and former[0] in self._discovery.sightings
+        return f"this node's keys were made under {former[0]}, and its adapter has {self._own}: {KEYS_MOVED}" + (
+            f"; {former[0]} is heard near, so two devices run with copies of one card" if near else ""
+        )
+
+    def look_for_copies(self, address: str, data: bytes) -> None:
+        for peer in self._peers.values():
+            if peer.address != address and peer.shares_key(data) and self._copies.get(address) != peer.address:
+                self._copies[address] = peer.address
+                PeerLog(log, self._name_of(address)).warning(
+                    "it has the keys of %s: the card of %s was moved to it, or copied",
+                    peer.name,
+                    peer.name,
+                    event="copy",
+                )
+
+    def _copied(self) -> list[str]:
+        """In a sentence each: two peers have one state, and both are here."""
+        linked = {peer.address: peer.name for peer in self._peers.values() if peer.link_count}
+        return [
+            f"{linked[one]} and {linked[other]} run with copies of one card: {COPY}"
+            for one, other in self._copies.items()
+            if one in linked and other in linked
+        ]
+
+    def _damaged(self) -> str:
+        """In a sentence: what was dropped since the start."""
+        counts = Counter(QUEUES[row.table] for row in self.journal.damaged)
+        what = ", ".join(f"{count} {held}" for held, count in counts.items())
+        return f"parts of messages were damaged on the disk and are dropped ({what}): {CARD}" if counts else ""
 
     # --- what the local API offers
 
@@ -332,7 +394,7 @@ class Node:
             "version": __version__,
             "name": self._config.node.name,
             "address": self._own,
-            "adapter": self._config.node.adapter,
+            "adapter": self.adapter,
             "uptime_s": self._clock() - self._began,
             "healthy": not problems,
             "problems": problems,
@@ -362,9 +424,16 @@ class Node:
     def _problems(self) -> list[str]:
         adapter = ""
         if self._own is None and self._keeper:
-            missing = f"{self._config.node.adapter} is {self._keeper.state.value}: see bt-selfsecure doctor"
+            missing = f"{self.adapter} is {self._keeper.state.value}: see bt-selfsecure doctor"
             adapter = self._keeper.trouble or missing
-        found = [adapter, self.journal.trouble, *(f"{name}: {text}" for name, text in self._bearers.troubles.items())]
+        found = [
+            adapter,
+            self.journal.trouble,
+            self._moved(),
+            *self._copied(),
+            self._damaged(),
+            *(f"{name}: {text}" for name, text in self._bearers.troubles.items()),
+        ]
         return [problem for problem in found if problem]
 
     def _peer(self, name: str) -> Peer:

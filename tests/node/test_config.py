@@ -80,7 +80,10 @@ FAULTS = [
     ("[session]\nomega = true", "node.toml:2: [session] omega is true and must be a whole number"),
     ("session.omega = []", "node.toml:1: [session] omega is a list and must be a whole number"),
     ("session = 3", "node.toml:1: [session] must be a table: write [session] on a line of its own"),
-    ("[node]\nadapter = 'usb'", 'node.toml:2: [node] adapter is "usb" and must be an adapter, as in "hci0"'),
+    (
+        "[node]\nadapter = 'usb'",
+        'node.toml:2: [node] adapter is "usb" and must be an adapter, as in "hci0" or "B8:27:EB:12:34:56"',
+    ),
     ('[node]\nsocket = "run/x"', "must be an absolute path of at most 107 bytes"),
     ('[node]\nsocket = "/\\u0000"', "must be an absolute path of at most 107 bytes"),
     ('[node]\nsocket = "/' + 107 * "x" + '"', "must be an absolute path of at most 107 bytes"),

@@ -16,8 +16,9 @@ import pytest
 
 from bt_selfsecure.core.recovery import SessionRecord
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.node import journal as module
-from bt_selfsecure.node.journal import APPLICATION_ID, FILE, MIGRATIONS, Journal, JournalError, PeerRow
+from bt_selfsecure.node import journal_file as module
+from bt_selfsecure.node.journal import Journal, PeerRow
+from bt_selfsecure.node.journal_file import APPLICATION_ID, FILE, MIGRATIONS, JournalError
 
 BOB = "B8:27:EB:00:00:02"
 WAL_FRAME_HEAD = 24
@@ -353,21 +354,21 @@ def test_migrations_run_once_each_and_in_order(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(
         module,
         "MIGRATIONS",
-        (*MIGRATIONS, "ALTER TABLE peer ADD COLUMN note TEXT;", "UPDATE peer SET note = 'of format 3';"),
+        (*MIGRATIONS, "CREATE TABLE note (text TEXT);", "INSERT INTO note VALUES ('of format 4');"),
     )
     for _ in range(2):
         with opened(tmp_path) as journal:
             database = journal._database
-            assert database.execute("PRAGMA user_version").fetchone() == (3,)
+            assert database.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS) + 2,)
             assert database.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
-            assert database.execute("SELECT note FROM peer").fetchall() == [("of format 3",)]
+            assert database.execute("SELECT text FROM note").fetchall() == [(b"of format 4",)]
 
 
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as database:
         database.executescript(FIXTURE.read_text())
     monkeypatch.setattr(module, "MIGRATIONS", (*MIGRATIONS, "CREATE TABLE news (a); INSERT INTO nowhere VALUES (1);"))
-    with pytest.raises(UsageError, match="nowhere"):
+    with pytest.raises(JournalError, match="please report it"):
         Journal(tmp_path, sync_each=True)
     monkeypatch.undo()
     with opened(tmp_path) as journal:
