@@ -334,9 +334,10 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         Journal(tmp_path / "file" / "state", sync_each=True)
 
 
-def test_a_journal_of_format_1_is_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", range(1, len(MIGRATIONS) + 1))
+def test_a_journal_of_each_format_is_read(tmp_path: Path, number: int) -> None:
     with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as database:
-        database.executescript(FIXTURE.read_text())
+        database.executescript(FIXTURE.with_name(f"journal-{number}.sql").read_text())
     with opened(tmp_path) as journal:
         row = journal.peer(BOB)
         assert row
