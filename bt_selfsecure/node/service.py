@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import Counter
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from dataclasses import asdict, replace
 from typing import Any, Final, Literal
 
@@ -19,11 +18,12 @@ from bt_selfsecure.core.recovery import Durability
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node.adapter import AdapterKeeper, AdapterState
 from bt_selfsecure.node.api import Api
+from bt_selfsecure.node.card import Card
 from bt_selfsecure.node.config import Config, address_bytes, authentication_key, establish_config, session_config
-from bt_selfsecure.node.discovery import Discovery
+from bt_selfsecure.node.discovery import Discovery, Sighting
 from bt_selfsecure.node.errors import UnknownPeerError
 from bt_selfsecure.node.inbox import Inbox
-from bt_selfsecure.node.journal import QUEUES, Journal
+from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.journal_file import JournalError
 from bt_selfsecure.node.links import FIRST_RETRY, LAST_RETRY
 from bt_selfsecure.node.media import Bearers, KernelMedia, Media, bearer_name, fragment_bytes, most_packets
@@ -39,14 +39,6 @@ STRANGER_SECONDS: Final = 60.0
 """A stranger is remembered for so long at least, and T_d with it."""
 END_SECONDS: Final = 3.0
 """Links and adapter have so long to be closed when the node stops."""
-
-
-KEYS_MOVED: Final = (
-    "the card came from another computer, or the adapter is another one. Give the peers the new address, and each "
-    "agrees on a new key by itself; or set [node] adapter to the address that is meant"
-)
-COPY: Final = "give one of them a state of its own (stop its node, move journal.db* away, start it)"
-CARD: Final = "the card may be failing, see dmesg; bt-selfsecure backup saves what is whole"
 
 
 class Node:
@@ -81,10 +73,9 @@ class Node:
         self._keeper: AdapterKeeper | None = None
         self._discovery: Discovery | None = None
         self._changing = asyncio.Lock()
-        self._copies: dict[str, str] = {}
-        """Peers that have another one's keys, by address, and whose."""
         durable_first = self.session_config.durability is Durability.EVERY_MESSAGE
         self.journal = Journal(config.node.state_directory, sync_each=durable_first, told=self._on_disk)
+        self._card = Card(self.journal, self._peers)
         self._durable_first = durable_first
         self._inbox = Inbox(self.journal, config.node.queue_messages, self._name_of, durable_first=durable_first)
         self._api = Api(self, config)
@@ -168,7 +159,7 @@ class Node:
             log.info("%s works, its address is %s", self.adapter, address)
             self._own = address.upper()
             self._identity = address_bytes(self._own)
-            if moved := self._moved():
+            if moved := self._card.moved(self._own, self._sightings):
                 log.warning("%s", moved)
             self._bearers.listen({self.session_bearer, self.establish_bearer} - {"le_advert"})
             for peer in self._peers.values():
@@ -200,6 +191,11 @@ class Node:
             on_sighting=self._on_sighting,
         )
         await self._discovery.start()
+
+    @property
+    def _sightings(self) -> Mapping[str, Sighting]:
+        """By address."""
+        return self._discovery.sightings if self._discovery else {}
 
     def _on_sighting(self, address: str) -> None:
         if peer := self._peers.get(address):
@@ -314,43 +310,8 @@ class Node:
             f"Configured: {bound}."
         )
 
-    # --- one card in several devices
-
-    def _moved(self) -> str:
-        """In a sentence: keys were agreed on under another address of ours than the present one."""
-        former = sorted({peer.own_address for peer in self._peers.values()} - {"", self._own})
-        if not former or self._own is None:
-            return ""
-        near = self._discovery is not None and former[0] in self._discovery.sightings
-        return f"this node's keys were made under {former[0]}, and its adapter has {self._own}: {KEYS_MOVED}" + (
-            f"; {former[0]} is heard near, so two devices run with copies of one card" if near else ""
-        )
-
     def look_for_copies(self, address: str, data: bytes) -> None:
-        for peer in self._peers.values():
-            if peer.address != address and peer.shares_key(data) and self._copies.get(address) != peer.address:
-                self._copies[address] = peer.address
-                PeerLog(log, self._name_of(address)).warning(
-                    "it has the keys of %s: the card of %s was moved to it, or copied",
-                    peer.name,
-                    peer.name,
-                    event="copy",
-                )
-
-    def _copied(self) -> list[str]:
-        """In a sentence each: two peers have one state, and both are here."""
-        linked = {peer.address: peer.name for peer in self._peers.values() if peer.link_count}
-        return [
-            f"{linked[one]} and {linked[other]} run with copies of one card: {COPY}"
-            for one, other in self._copies.items()
-            if one in linked and other in linked
-        ]
-
-    def _damaged(self) -> str:
-        """In a sentence: what was dropped since the start."""
-        counts = Counter(QUEUES[row.table] for row in self.journal.damaged)
-        what = ", ".join(f"{count} {held}" for held, count in counts.items())
-        return f"parts of messages were damaged on the disk and are dropped ({what}): {CARD}" if counts else ""
+        self._card.look_for_copies(address, data)
 
     # --- what the local API offers
 
@@ -412,7 +373,7 @@ class Node:
         return [self._peer_status(peer) for peer in self._peers.values()]
 
     def _peer_status(self, peer: Peer) -> dict[str, Any]:
-        sighting = self._discovery.sightings.get(peer.address) if self._discovery else None
+        sighting = self._sightings.get(peer.address)
         queues = {
             "outbox": peer.waiting_messages,
             "inbox": self._inbox.count(peer.address),
@@ -426,14 +387,8 @@ class Node:
         if self._own is None and self._keeper:
             missing = f"{self.adapter} is {self._keeper.state.value}: see bt-selfsecure doctor"
             adapter = self._keeper.trouble or missing
-        found = [
-            adapter,
-            self.journal.trouble,
-            self._moved(),
-            *self._copied(),
-            self._damaged(),
-            *(f"{name}: {text}" for name, text in self._bearers.troubles.items()),
-        ]
+        bearers = (f"{name}: {text}" for name, text in self._bearers.troubles.items())
+        found = [adapter, self.journal.trouble, *self._card.troubles(self._own, self._sightings), *bearers]
         return [problem for problem in found if problem]
 
     def _peer(self, name: str) -> Peer:

@@ -55,7 +55,7 @@ def test_a_card_that_is_moved_to_a_device_with_another_address_gets_a_new_key(
         virtual(main())
     assert [text for text in caplog.messages if text.startswith("this node's keys were made under")]
     if knows_both:
-        assert f"{new}: it has the keys of {old}: the card of {old} was moved to it, or copied" in caplog.messages
+        assert f"{new}: it has the keys of {old}: its card was moved from there, or copied" in caplog.messages
 
 
 def test_an_adapter_that_changes_and_comes_back_finds_its_peer_each_time(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_two_devices_with_one_card_are_named_by_their_peer_and_both_work(
 
     with caplog.at_level(logging.INFO):
         virtual(main())
-    assert caplog.messages.count("carol: it has the keys of alice: the card of alice was moved to it, or copied") == 1
+    assert caplog.messages.count("carol: it has the keys of alice: its card was moved from there, or copied") == 1
 
 
 def test_nobody_is_called_a_copy_for_a_key_of_its_own_that_is_old(
