@@ -17,6 +17,9 @@ MOVED: Final = (
     "the card came from another computer, or the adapter is another one. Give the peers the new address, and each "
     "agrees on a new key by itself; or set [node] adapter to the address that is meant"
 )
+TWICE: Final = (
+    "that address is heard near, too, so two devices run with copies of one card: move journal.db* away on one of them"
+)
 COPIED: Final = "give one of them a state of its own (stop its node, move journal.db* away, start it)"
 FAILING: Final = "the card may be failing, see dmesg; bt-selfsecure backup saves what is whole"
 
@@ -38,8 +41,8 @@ class Card:
         former = sorted({peer.own_address for peer in self._peers.values()} - {"", own})
         if not former or own is None:
             return ""
-        twice = f"; {former[0]} is heard near, so two devices run with copies of one card" if former[0] in near else ""
-        return f"this node's keys were made under {former[0]}, and its adapter has {own}: {MOVED}{twice}"
+        why = TWICE if former[0] in near else MOVED
+        return f"this node's keys were made under {former[0]}, and its adapter has {own}: {why}"
 
     def look_for_copies(self, address: str, data: bytes) -> None:
         """This frame names keys that are none of the sender's that we know: are they another peer's?"""

@@ -85,6 +85,7 @@ MIGRATIONS: Final = (
 """Each brings a file from its place in the tuple to the next; the newest is the file's user_version."""
 OF_A_CELL: Final = re.compile(r"(NULL|NUMERIC|TEXT|non-[A-Z]+) value in \w+\.\w+")
 """What quick_check says of a cell: that row's digest tells the same."""
+REMEDY: Final = "restore a copy, or move it away, with its -wal and -shm, to start with new keys"
 ADDRESS: Final = re.compile(rb"[0-9A-F]{2}(:[0-9A-F]{2}){5}")
 
 
@@ -136,9 +137,12 @@ def lock(directory: Path) -> int:
         raise UsageError(f"can't use the state directory {directory}: {error.strerror}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         os.close(descriptor)
         raise UsageError(f"another node uses {directory}: stop it (systemctl stop bt-selfsecure)") from error
+    except OSError as error:
+        os.close(descriptor)
+        raise UsageError(f"can't lock the state directory {directory}: {error.strerror}") from error
     return descriptor
 
 
@@ -153,6 +157,8 @@ def open_database(path: Path) -> sqlite3.Connection:
         if path.stat().st_size:
             inspect(path)
             path.chmod(0o600)
+        elif (log := path.with_name(path.name + "-wal")).exists() and log.stat().st_size:  # SQLite would delete it
+            raise UsageError(f"{path} is damaged or no journal: {REMEDY}")
     except OSError as error:
         raise UsageError(f"can't use {path}: {error.strerror}") from error
     with refused(path):
@@ -182,10 +188,9 @@ def refused(path: Path) -> Iterator[None]:
 
 def inspect(path: Path) -> None:
     """Read-only. Raises `UsageError` where it is not a whole file of ours that this program knows, and as `refused`."""
-    remedy = "move it away to start with new keys, or restore a copy"
     with path.open("rb") as file:
         if file.read(len(MAGIC)) != MAGIC:  # SQLite takes a file of a few bytes for an empty one
-            raise UsageError(f"{path} is damaged or no journal: {remedy}")
+            raise UsageError(f"{path} is damaged or no journal: {REMEDY}")
     with (
         refused(path),
         contextlib.closing(
@@ -197,9 +202,9 @@ def inspect(path: Path) -> None:
         told = [str(row[0]) for row in database.execute("PRAGMA quick_check")]
         tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if application != APPLICATION_ID and tables:
-        raise UsageError(f"{path} is another program's database: {remedy}")
+        raise UsageError(f"{path} is another program's database: {REMEDY}")
     if any(line != "ok" and not OF_A_CELL.fullmatch(line) for line in told):
-        raise UsageError(f"{path} is damaged: {remedy}")
+        raise UsageError(f"{path} is damaged: {REMEDY}")
     if version > len(MIGRATIONS):
         raise UsageError(f"{path} was written by a newer version of this program (format {version}): upgrade")
 

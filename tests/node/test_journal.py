@@ -322,6 +322,19 @@ def test_a_file_of_noise_is_refused(tmp_path: Path, size: int) -> None:
     assert (tmp_path / FILE).read_bytes() == b"\xa5" * size
 
 
+def test_an_empty_file_beside_a_log_of_changes_is_damaged_and_the_log_stays(tmp_path: Path) -> None:
+    with opened(tmp_path / "state", sync_each=True) as journal:
+        put(journal, b"kept")
+        journal.commit()
+        shutil.copytree(tmp_path / "state", tmp_path / "copy")
+    (tmp_path / "copy" / FILE).write_bytes(b"")
+    before = contents(tmp_path / "copy")
+    assert before[FILE + "-wal"]
+    with pytest.raises(UsageError, match="is damaged"):
+        Journal(tmp_path / "copy", sync_each=True)
+    assert contents(tmp_path / "copy") == before
+
+
 def test_an_empty_file_is_a_beginning_that_a_crash_interrupted(tmp_path: Path) -> None:
     (tmp_path / FILE).touch()
     with opened(tmp_path) as journal:
