@@ -170,10 +170,12 @@ class SessionRecord:
             data = json.loads(text)
             if not isinstance(data, dict) or data.get("format") != FORMAT:
                 raise RecordError(f"this is not a record of a session: 'format' must be {FORMAT!r}")
-            if data.get("version") != VERSION:
+            version = data.get("version")
+            if version != VERSION:
+                shown = version if isinstance(version, int) and 0 <= version < 1000 else "?"
                 raise RecordError(
-                    f"the record is not of version {VERSION}, which this program reads: upgrade it, or establish the "
-                    "session anew"
+                    f"the record has version {shown}; this program reads version {VERSION}: "
+                    "upgrade it, or establish the session anew"
                 )
             return cls._from_dict(data)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:

@@ -126,6 +126,8 @@ class World:
         session = self.ends[i].session
         if session.can_send:
             session.send(b"refused", self.now)
+            while session.next_event() is not None:
+                pass  # its record, which the disk does not take
             session.withdraw(self.now)
             self._settle(i)
 
