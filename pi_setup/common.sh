@@ -129,7 +129,7 @@ make_venv() {
     die "$venv is not empty and no virtual environment: set BT_SELFSECURE_VENV to another folder"
   fi
   # It sees the system's packages: dbus and gi (bluezero needs them) come from Debian, pip would have to compile them.
-  step "$text" "$python" -m venv --clear --system-site-packages "$venv"
+  step "$text" "$python" -I -m venv --clear --system-site-packages "$venv"
 }
 
 # need_installed EXTRAS: the package with these, editable, in the environment; again when pyproject.toml changed.
@@ -147,6 +147,6 @@ need_installed() {
   venv_fits || make_venv
   rm -f "$venv/.installed"
   step "installing bt_selfsecure and what its $extra needs with pip (once, about half a minute)" \
-    "$venv/bin/python" -m pip install -q --no-compile -e "${checkout}[$extra]"
+    "$venv/bin/python" -I -m pip install -q --no-compile -e "${checkout}[$extra]"
   echo "$extra $state" >"$venv/.installed"
 }

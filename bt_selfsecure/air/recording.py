@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 OFFICE = "ble_office_reception.json"
 MAX_RECEIVERS = 16
 """One bit each in a 16-bit word."""
+MAX_EVENTS = 1 << 25
+"""A hundred times the office's, which took two days: 64 MiB of words."""
+MAX_DESCRIPTION_BYTES = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,8 @@ class Recording:
         for index, position in enumerate(positions):
             if position.events < 1 or not 0 <= position.first_event <= len(words) - position.events:
                 raise ValueError(f"position {index} reaches outside the {len(words)} events")
+        if sum(position.events for position in positions) > len(words):
+            raise ValueError(f"its positions claim more than the {len(words)} events that there are")
         self.receivers = receivers
         self.positions = positions
         self._words = memoryview(words).toreadonly()
@@ -86,12 +91,12 @@ class Recording:
         else:
             folder, name = Path(path).parent, Path(path).name
             remedy = "copy it again from where it came from"
-        text = _read(folder / name, remedy)
+        text = _read(folder / name, MAX_DESCRIPTION_BYTES, remedy)
         try:
             description = json.loads(text)
             words = _words(folder, description, remedy)
             return cls(*_described(description), words)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             fault = f"lacks {error}" if isinstance(error, KeyError) else str(error)
             raise UsageError(f"{folder / name} does not describe a recording ({fault}): {remedy}") from error
 
@@ -139,11 +144,16 @@ class Recording:
         return self._counts[position]
 
 
-def _read(file: Traversable, remedy: str) -> bytes:
+def _read(file: Traversable, most: int, remedy: str) -> bytes:
+    """The file, if it has at most so many octets: no more of it is read than that."""
     try:
-        return file.read_bytes()
+        with file.open("rb") as opened:
+            content: bytes = opened.read(most + 1)
     except OSError as error:
         raise UsageError(f"can't read {file} ({error.strerror}): {remedy}, or name another") from error
+    if len(content) > most:
+        raise UsageError(f"{file} is too long for what it should be (more than {most} octets): {remedy}")
+    return content
 
 
 def _words(folder: Traversable, description: Mapping[str, Any], remedy: str) -> array[int]:
@@ -151,7 +161,9 @@ def _words(folder: Traversable, description: Mapping[str, Any], remedy: str) -> 
     name, size = str(description["file"]), 2 * int(description["events"])
     if "/" in name:
         raise ValueError(f"its data file {name!r} is not beside it")
-    packed = _read(folder / name, remedy)
+    if not 0 <= size <= 2 * MAX_EVENTS:
+        raise ValueError(f"it has 0 to {MAX_EVENTS} events, not {size // 2}")
+    packed = _read(folder / name, size + size // 100 + 1024, remedy)  # zlib adds less where it gains nothing
     inflate = zlib.decompressobj()
     try:
         raw = inflate.decompress(packed, size + 1)

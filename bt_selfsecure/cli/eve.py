@@ -7,13 +7,15 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bt_selfsecure.cli import eve_attack, eve_capture, eve_report
 from bt_selfsecure.core.frames import FrameError, decode
+from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.reading import Reader
 from bt_selfsecure.eve.sources import Capture, Heard, Source, open_source
 from bt_selfsecure.eve.sources.linktypes import NAMES
@@ -25,19 +27,25 @@ PROGRESS_SECONDS = 1.0
 PROGRESS_PACKETS = 1 << 14
 
 READ = """\
-Sum up captures: pcap, pcapng and btsnoop (btmon -w), of link types 147 (ours),
-187, 192 (PPI with LE), 201, 251, 254, 256 and 272. A FIFO or - (standard input)
-is read as it comes, until whoever writes it ends:
+Sum up captures: pcap, pcapng, btsnoop (btmon -w, Android) and PacketLogger
+(.pklg), also in .gz or .zst, of link types 147 (ours), 187, 192 (PPI with LE),
+201, 251, 254, 256 and 272. A FIFO or - (standard input) is read as it comes,
+until whoever writes it ends:
 
   dumpcap -i bluetooth0 -w - | bt-selfsecure eve read -
 
-hci0 is this computer's own radio: it scans until Ctrl-C, and hears advertisements
-and what goes to or from this computer, but no connection between others;
-monitor:hci0 only listens to what its host says and hears.
+hci0 is this computer's own radio: it scans until Ctrl-C, and hears
+advertisements and what goes to or from this computer, but no connection between
+others; monitor:hci0 only listens to what its host says and hears.
 
 `ours` counts the frames of this protocol, whatever carried them. Packets with a
-wrong CRC are counted, and not looked into. A damaged file counts up to where the
-damage is, and that is said."""
+wrong CRC, or cut by a snap length, are counted, and not looked into. A damaged
+file counts up to where the damage is, and that is said; so is a file that is no
+capture, and the others still count."""
+EPILOG = """\
+exit status: 0  every FILE is a capture, be it damaged
+             2  one is none, or could not be read: the others are summed up
+"""
 
 
 @dataclass(slots=True)
@@ -56,8 +64,9 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     parser = subparsers.add_parser("eve", help="what an eavesdropper hears, keeps, computes and tries")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     read = commands.add_parser(
-        "read", help="sum up captures", description=READ, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+        "read", help="sum up captures", description=READ, epilog=EPILOG, options_anywhere=True,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     read.add_argument(
         "files", nargs="+", metavar="FILE", help="capture file, FIFO, - for standard input, or an adapter (hci0)"
     )
@@ -76,13 +85,30 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
 
 
 def run_read(args: Namespace) -> int:
-    """Print the summary. UsageError for what is no capture."""
+    """Print the summary; 2 if something in it is missing."""
     summary = Summary()
-    for name in args.files:
-        with open_source(name) as source:
-            _add(summary, source)
-    print(json.dumps(asdict(summary), indent=2) if args.json else _table(summary))
-    return 0
+    unread = hear_each(args.files, partial(_add, summary))
+    if unread < len(args.files) or summary.packets:
+        print(json.dumps(asdict(summary), indent=2) if args.json else _table(summary))
+    return 2 if unread else 0
+
+
+def hear_each(names: Sequence[str], hear: Callable[[Source], None]) -> int:
+    """Let `hear` have one source after the other. One that can't be read, or no further, is told, and the others go on;
+    how many those are."""
+    unread = 0
+    for name in names:
+        try:
+            # A radio never ends by itself.
+            with (
+                open_source(name) as source,
+                nullcontext() if isinstance(source, Capture) else suppress(KeyboardInterrupt),
+            ):
+                hear(source)
+        except UsageError as fault:
+            print(f"bt-selfsecure: {fault}", file=sys.stderr)
+            unread += 1
+    return unread
 
 
 def run_install_wireshark(args: Namespace) -> int:
@@ -99,10 +125,15 @@ def run_install_wireshark(args: Namespace) -> int:
 
 def _add(summary: Summary, source: Source) -> None:
     reader = Reader()
-    with nullcontext() if isinstance(source, Capture) else suppress(KeyboardInterrupt):  # else a radio never ends
+    try:
         for heard in with_progress(source):
             summary.crc_bad += heard.crc_ok is False
             summary.ours += sum(_is_ours(datagram.data) for datagram in reader.read(heard))
+    finally:  # what was heard before a fault, or before Ctrl-C, counts
+        _count(summary, source)
+
+
+def _count(summary: Summary, source: Source) -> None:
     summary.packets += source.packets
     for linktype, count in sorted(source.linktypes.items()):
         name = f"{linktype} {NAMES.get(linktype, '')}".rstrip()

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+import textwrap
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.errors import UsageError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
+    from collections.abc import Mapping, Sequence
+
+    from bt_selfsecure.demo.trials import Attack, Trial
 
 DESCRIPTION = """\
 Carry an attack out. Without --live on the virtual air, on endpoints of its own,
-as docs/attacks.md tells: how often it succeeds against each profile.
+as docs/attacks.md tells: how often it succeeds against `paper`, `hardened`,
+`hardened` with X25519 (as nodes have it) and with an authentication key.
 
-  passive colluding repair brute-force brute-force-sound steering middle
-  replay reflection flood jamming theft stolen-disk
+  passive everything colluding repair brute-force brute-force-sound steering
+  middle replay reflection flood jamming theft stolen-disk
 
 With --live from this computer's radio, against the devices whose addresses
 follow: Alice's, and Bob's where the attack needs both.
@@ -30,12 +37,17 @@ follow: Alice's, and Bob's where the attack needs both.
   middle ALICE BOB   waits for Alice, dials Bob, and is each for the other; both
                      must take this computer for the other one
   replay DEVICE --capture FILE
-                     dials a device and plays all frames of a capture: to the one
-                     they were for, or back to the one they came from
+                     dials a device and plays all frames of a capture: to the
+                     one they were for, or back to the one they came from
 
 Live attacks are carried out against devices that are listed as yours in
 /etc/bt-selfsecure/eve.toml, and against no others:
   own = ["B8:27:EB:12:34:56", "B8:27:EB:65:43:21"]"""
+EPILOG = """\
+exit status: 0  the attack failed, in every run
+             1  it succeeded, at least once
+             2  it was not carried out: input that can't be used
+"""
 LIVE = {"steering": 1, "flood": 1, "middle": 2, "replay": 1}
 """Each with its number of addresses."""
 
@@ -44,19 +56,24 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
     """`attack`."""
     attack = commands.add_parser(
         "attack", help="carry an attack out: on the virtual air, or live on your own devices",
-        description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+        options_anywhere=True,
     )  # fmt: skip
     attack.add_argument("name", metavar="NAME", help="of the attack")
     attack.add_argument("targets", nargs="*", metavar="ADDRESS", help="with --live: of the device, or the two")
     attack.add_argument("--profile", choices=("paper", "hardened", "both"), default="both")
-    attack.add_argument("--runs", type=int, metavar="N", help="on the virtual air (default: as in docs/attacks.md)")
+    attack.add_argument(
+        "--runs", type=integer(least=1), metavar="N", help="on the virtual air (default: as in docs/attacks.md)"
+    )
     attack.add_argument("--json", action="store_true", help="one JSON object instead of the text")
     attack.add_argument("--live", action="store_true", help="from this computer's radio")
     attack.add_argument("--adapter", default="hci0", help="of a live attack (default hci0)")
     attack.add_argument(
         "--bearer", default="rfcomm", help="that a live attack dials by, as in rfcomm#3 (default rfcomm)"
     )
-    attack.add_argument("--seconds", type=float, default=60.0, help="that a live attack lasts (default 60)")
+    attack.add_argument(
+        "--seconds", type=real(above=0), default=60.0, metavar="S", help="that a live attack lasts (default 60)"
+    )
     attack.add_argument("--capture", metavar="FILE", help="that a live replay plays")
     attack.add_argument("--own", type=Path, metavar="FILE", help="list of your devices (default: see above)")
     attack.set_defaults(run=run)
@@ -68,27 +85,58 @@ def run(args: Namespace) -> int:
         return _live(args)
     if args.targets:
         raise UsageError("addresses are for --live: on the virtual air there is nobody else's device")
-    from bt_selfsecure.core.frames import Profile
-    from bt_selfsecure.demo.trials import ATTACKS, carry_out, find
+    from bt_selfsecure.demo.trials import ALL_ENDS, ATTACKS, carry_out, find
 
     if args.name not in [attack.name for attack in ATTACKS]:
         raise UsageError(f"there is no attack {args.name!r}: choose one of {', '.join(a.name for a in ATTACKS)}")
-    if args.runs is not None and args.runs < 1:
-        raise UsageError("--runs must be at least 1")
     attack = find(args.name)
-    profiles = [profile for profile in Profile if args.profile in (profile.label, "both")]
-    results = {profile.label: carry_out(attack, profile, args.runs) for profile in profiles}
+    chosen = [ends for ends in ALL_ENDS if args.profile in (ends.profile.label, "both")]
+    results = {ends.label: carry_out(attack, ends, args.runs, partial(_progress, ends.label)) for ends in chosen}
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
     if args.json:
         told = {label: [asdict(trial) for trial in trials] for label, trials in results.items()}
-        print(json.dumps({"attack": attack.name, "aim": attack.aim, "runs": told}, indent=2))
+        about = {name: getattr(attack, name) for name in ("aim", "setting", "meaning")}
+        print(json.dumps({"attack": attack.name, **about, "runs": told}, indent=2))
     else:
-        print(f"{attack.name}: {attack.what}\nneeds:  {attack.needs}\naim:    {attack.aim}\n")
-        print(f"{'':<10}{'succeeded':>12}{'of runs':>10}{'both have a key':>18}{'noticed':>10}")
-        for label, trials in results.items():
-            success, keys, noticed = (sum(getattr(t, name) for t in trials) for name in asdict(trials[0]))
-            print(f"{label:<10}{success:>12}{len(trials):>10}{keys:>18}{noticed:>10}")
-        print(f"\nWhat helps: {attack.remedy}")
+        print("\n".join(_lines(attack, results)))
     return int(any(trial.success for trials in results.values() for trial in trials))
+
+
+def _progress(label: str, number: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{label}: {number} runs", end="", file=sys.stderr, flush=True)
+
+
+def _lines(attack: Attack, results: Mapping[str, Sequence[Trial]]) -> list[str]:
+    """For a terminal of 80 columns: the setting, the figures, and what they mean."""
+    out = [
+        *_row("needs", attack.needs),
+        *_row("aim", attack.aim),
+        *_row("setting", f"the virtual air; {attack.setting}; X25519 off where the row does not name it"),
+        "",
+        f"{'':<29}{'succeeded':>11}{'of runs':>9}{'both have a key':>17}{'noticed':>9}",
+    ]
+    for label, trials in results.items():
+        success, keys, noticed = (sum(getattr(trial, name) for trial in trials) for name in asdict(trials[0]))
+        out.append(f"{label:<29}{success:>11}{len(trials):>9}{keys:>17}{noticed:>9}")
+    from bt_selfsecure.core.losses import clopper_pearson
+
+    label, trials = next(iter(results.items()))
+    success = sum(trial.success for trial in trials)
+    low, high = clopper_pearson(success, len(trials))
+    means = (
+        f"{success} of {len(trials)} ({label}) is a chance of {100 * low:.0f} to {100 * high:.0f} % (95 %) in this "
+        f"setting, and not for every key: {attack.meaning}."
+    )
+    return [
+        f"{attack.name}: {attack.what}",
+        *out, "", *_row("means", means), *_row("what helps", attack.remedy),
+    ]  # fmt: skip
+
+
+def _row(name: str, text: str) -> list[str]:
+    return textwrap.wrap(text, 80, initial_indent=f"{name + ':':<12}", subsequent_indent=" " * 12)
 
 
 def _live(args: Namespace) -> int:

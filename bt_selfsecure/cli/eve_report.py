@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import textwrap
-from contextlib import nullcontext, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.eve.sources import Capture, open_source
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
@@ -28,11 +27,17 @@ lacks of his; secret bits left; K_0, if it can be computed; messages read.
 Several captures are several Eves who put together what they heard, by session
 and Seq: their clocks need not agree. hci0 listens until Ctrl-C.
 
+Each claim is proved: a key by the HMAC of Bob's response. Where responses to
+one establishment contradict each other, all are tried, and without a key the
+one counts that leaves the two ends least. A capture made to take for ever is
+looked at in part, and that is said.
+
   bt-selfsecure eve report captures/steering-paper.pcapng
   bt-selfsecure eve report one.pcapng other.pcapng --html verdict.html
 """
 EPILOG = """\
-exit status: 0  Eve has no key      1  she has one      2  input that can't be used
+exit status: 0  Eve has no key      1  she has one
+             2  input that can't be used, or not all of it: she may have one
 """
 
 
@@ -40,40 +45,46 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
     """`report`."""
     report = commands.add_parser(
         "report", help="what Eve has and what she lacks, in numbers", description=DESCRIPTION, epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=argparse.RawDescriptionHelpFormatter, options_anywhere=True,
     )  # fmt: skip
     report.add_argument("files", nargs="+", metavar="FILE", help="capture, FIFO, -, hci0 or monitor:hci0")
     report.add_argument("--json", action="store_true", help="one JSON object instead of the text")
     report.add_argument("--html", type=Path, metavar="FILE", help="also write a page with figures (one file)")
-    report.add_argument("--repair", type=int, default=0, metavar="TRIES", help="make packets with a wrong CRC good, "
-                        "with so many tries in all (a million takes some seconds); default 0")  # fmt: skip
-    report.add_argument("--confidence", type=float, default=0.95, help="of the secret bits (default 0.95)")
-    report.add_argument("--target-bits", type=float, default=128.0, metavar="BITS", help="marked in the page's figure")
+    report.add_argument("--repair", type=integer(least=0), default=0, metavar="TRIES",
+                        help="make packets with a wrong CRC good, with so many tries in all (a million takes some "
+                        "seconds); default 0")  # fmt: skip
+    report.add_argument(
+        "--confidence",
+        type=real(least=0.5, below=1),
+        default=0.95,
+        metavar="C",
+        help="of the secret bits (default 0.95)",
+    )
+    report.add_argument("--target-bits", type=real(above=0, most=256), default=128.0, metavar="BITS",
+                        help="marked in the page's figure")  # fmt: skip
     report.add_argument("--stolen", type=Path, metavar="FILE",
                         help="a node's journal.db, or one record of it: what its keys open")  # fmt: skip
     report.set_defaults(run=run)
 
 
 def run(args: Namespace) -> int:
-    """Print the verdict; 1 if Eve has a key."""
-    from bt_selfsecure.cli.eve import with_progress
+    """Print the verdict; 1 if Eve has a key, 2 if she may have one that was not found."""
+    from bt_selfsecure.cli.eve import hear_each, with_progress
     from bt_selfsecure.eve.attacks.theft import StolenRecord
     from bt_selfsecure.eve.verdict import Judge
 
-    if args.repair < 0:
-        raise UsageError("--repair is a number of tries, 0 or more: --repair 1000000")
-    if not 0.5 <= args.confidence < 1:
-        raise UsageError("--confidence must be at least 0.5 and below 1, as in 0.95")
     stolen = StolenRecord.read(args.stolen) if args.stolen else []
     judge = Judge(args.repair, args.confidence, stolen)
-    for name in args.files:
-        with open_source(name) as source, nullcontext() if isinstance(source, Capture) else suppress(KeyboardInterrupt):
-            judge.hear_all(with_progress(source))
-    report = judge.report()
+    unread = hear_each(args.files, lambda source: judge.hear_all(with_progress(source), source.skipped))
+    report = replace(judge.report(), unread=unread)
+    if unread == len(args.files) and not report.packets:
+        return 2
     if args.html:
         _write_page(args.html, report, args.target_bits)
     print(json.dumps(as_object(report), indent=2) if args.json else "\n".join(lines(report)))
-    return int(report.broken)
+    if report.broken:
+        return 1
+    return 0 if report.decided else 2
 
 
 def as_object(report: Report) -> dict[str, Any]:
@@ -84,7 +95,7 @@ def as_object(report: Report) -> dict[str, Any]:
         verdict["plaintext"] = [message.hex() for message in told.plaintext]
         verdict["sentence"] = told.sentence
     found["stolen_read"] = [message.hex() for message in report.stolen_read]
-    return {**found, "limits": report.limits}
+    return {**found, "limits": report.limits, "conclusion": report.conclusion, "decided": report.decided}
 
 
 def lines(report: Report) -> list[str]:
@@ -92,6 +103,7 @@ def lines(report: Report) -> list[str]:
     by = ", ".join(f"{count} by {name}" for name, count in report.bearers.items()) or "none"
     heard = f"{report.captures} capture{'s' * (report.captures != 1)}, {report.packets:,} packets"
     out = [f"{heard}, {report.crc_bad:,} with a wrong CRC; frames of ours: {by}"]
+    out += [f"skipped: {why} ({count:,})" for why, count in report.skipped.items()]
     if report.contradictions:
         out.append(f"{report.contradictions} burst packets contradict an earlier one: somebody forges")
     for number, verdict in enumerate(report.verdicts, 1):
@@ -102,7 +114,14 @@ def lines(report: Report) -> list[str]:
         out += ["", f"with what was stolen: {len(report.stolen_read)} messages read", *_read(report.stolen_read)]
     if report.unopened:
         out += ["", f"data frames that no key of hers opens: {report.unopened}"]
+    if report.unread:
+        out += ["", f"captures that could not be read, or not to their end: {report.unread}"]
+    if report.left_out:
+        out += ["", f"left out, too much to look at: {report.left_out:,}"]
+    if report.repair_used_up:
+        out += ["", "the tries of --repair were used up: more might make more packets good"]
     out += ["", "what this can't tell:", *(f"- {sentence}" for sentence in report.limits)]
+    out += ["", report.conclusion]
     return [line for block in out for line in _wrapped(block)]
 
 
@@ -113,6 +132,8 @@ def _wrapped(block: str) -> list[str]:
 
 def _establishment(number: int, verdict: Verdict) -> list[str]:
     rows = [("packets sent", str(verdict.sent)), ("heard by Eve", str(verdict.heard_by_eve))]
+    if verdict.rivals > 1:
+        rows.append(("responses", f"{verdict.rivals:,} that contradict each other: somebody forges"))
     if verdict.repaired:
         rows.append(("  repaired", str(verdict.repaired)))
     if verdict.heard_by_bob is not None and verdict.e_given_bob_low is not None:
@@ -120,7 +141,7 @@ def _establishment(number: int, verdict: Verdict) -> list[str]:
         rows += [
             ("kept by Bob, |S|", str(verdict.heard_by_bob)),
             ("  of those Eve lacks", f"{verdict.missed_given_bob}   {low}"),
-            ("secret bits left", f"{verdict.secret_bits:.1f}"),
+            ("secret bits left", "not known" if verdict.secret_bits is None else f"{verdict.secret_bits:.1f}"),
         ]
     ends = f"{verdict.initiator or '?'} -> {verdict.responder or '?'}"
     table = [f"  {name:<22}{value}" for name, value in rows]

@@ -20,6 +20,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.lab.client import LabClient, default_folder, print_prefixed
 
@@ -93,7 +94,7 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
     air.add_argument("model", help="as in distance:alice=3,bob=3,eve=12 or bernoulli:alice=0.1,bob=0.1,eve=0.3")
     move = _verb(verbs, "move", _move, "change a distance, in a loss model that has distances")
     move.add_argument("machine")
-    move.add_argument("metres", type=float)
+    move.add_argument("metres", type=real(above=0))
     status = _verb(verbs, "status", _status, "machines, their addresses, the air")
     status.add_argument("--json", action="store_true")
     logs = _verb(verbs, "logs", _logs, "what kernel, bluetoothd and btattach of a machine said")
@@ -122,8 +123,10 @@ def _air_options(parser: ArgumentParser) -> None:
     parser.add_argument("--sniffer", nargs=2, action="append", metavar=("NAME", "FILE"), default=[],
                         help="a tap that hands on damaged advertisements, too: what it misses, with one or two wrong "
                         "bits")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=1, help="of the losses (default 1)")
-    parser.add_argument("--memory", type=int, default=256, metavar="MB", help="of each machine (default 256)")
+    parser.add_argument("--seed", type=integer(least=0), default=1, metavar="N", help="of the losses (default 1)")
+    parser.add_argument(
+        "--memory", type=integer(least=64), default=256, metavar="MB", help="of each machine (default 256)"
+    )
     parser.add_argument("--runner", choices=["kvm", "uml", "tcg"], metavar="NAME",
                         help="kvm: QEMU on this CPU, where /dev/kvm is and is yours; uml: the kernel is a program on "
                         "this CPU (see lab kernel); tcg: QEMU emulates a CPU, slower than a Pi's (default: the first "
@@ -193,7 +196,7 @@ async def _in_lab(args: Namespace, names: list[str], work: Callable[[Lab], Await
 
 
 def _run(args: Namespace) -> int:
-    script = sys.stdin.read() if args.script == "-" else _read(Path(args.script))
+    script = _read(args.script)
     client = _client(args)
     if client.is_running:
         return _run_on(client, args.on or list(client.status()["machines"]), script)
@@ -206,11 +209,11 @@ def _run(args: Namespace) -> int:
     return _boot(args, args.on, work)
 
 
-def _read(path: Path) -> str:
+def _read(script: str) -> str:
     try:
-        return path.read_text()
+        return sys.stdin.read() if script == "-" else Path(script).read_text()
     except (OSError, UnicodeDecodeError) as fault:
-        raise UsageError(f"can't read the script {path}: {fault}") from fault
+        raise UsageError(f"can't read the script {script}: {fault}") from fault
 
 
 def _run_on(client: LabClient, machines: list[str], script: str) -> int:

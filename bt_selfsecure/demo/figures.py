@@ -101,7 +101,7 @@ def healing(measured: Mapping[str, Sequence[tuple[float, float]]]) -> str:
 
 
 def session(outcome: Outcome) -> str:
-    """Attempts of each round, and over them the life of the stolen key."""
+    """Attempts of each round, and over them the life of the key that Eve has."""
     rounds = len(outcome.attempts)
     with rc_context(STYLE):
         figure, axes = _axes(2.3)
@@ -111,7 +111,7 @@ def session(outcome: Outcome) -> str:
         axes.set_yticks(range(0, top + 1, max(1, top // 4)))
         if outcome.stolen_at is not None:
             _thief(axes, outcome, rounds, 1.2 * top)
-        return svg(figure, "Attempts of each round, and the life of the stolen key")
+        return svg(figure, "Attempts of each round, and the life of the key that Eve has")
 
 
 def _thief(axes: Axes, outcome: Outcome, rounds: int, height: float) -> None:
@@ -121,7 +121,8 @@ def _thief(axes: Axes, outcome: Outcome, rounds: int, height: float) -> None:
     axes.hlines(height, stolen - 0.5, out - 0.5, color=PURPLE, linewidth=7)
     axes.plot(outcome.read, [height] * len(outcome.read), "|", color="white", markersize=6)
     axes.plot(missed, [height] * len(missed), "X", color="white", markeredgecolor="black", markersize=8)
-    axes.annotate(f"$K_{{{stolen}}}$ stolen", (stolen - 0.5, height), (0, 6), textcoords="offset points", va="bottom")
+    whose = "$K_0$ is Eve's, too" if outcome.eve_has_key else f"$K_{{{stolen}}}$ stolen"
+    axes.annotate(whose, (stolen - 0.5, height), (0, 6), textcoords="offset points", va="bottom")
     if outcome.rounds_until_thief_is_out is not None:
         axes.annotate("she is out", (out - 0.5, height), (4, 0), textcoords="offset points", va="center")
 

@@ -187,14 +187,13 @@ class LiveStage:
 
     def _thief(self, story: Story) -> str:
         stolen_at, out_at = story.outcome.stolen_at, story.out_at
-        if stolen_at is None or story.delivered <= stolen_at:
+        computed = story.outcome.eve_has_key
+        if not computed and (stolen_at is None or story.delivered <= stolen_at):
             return "nobody else holds a key"
+        key = "Eve has K_0" if computed else f"Eve stole K_{stolen_at}"
         if out_at is None:
-            return f"Eve stole K_{stolen_at} and reads along: {len(story.read)} messages"
-        return (
-            f"Eve stole K_{stolen_at}, read {len(story.read)}, missed one ({self._marks.missed}), and is out from "
-            f"K_{out_at} on"
-        )
+            return f"{key} and reads along: {len(story.read)} messages"
+        return f"{key}, read {len(story.read)}, missed one ({self._marks.missed}), and is out from K_{out_at} on"
 
     def _said(self) -> list[Text]:
         lines = self._lines[-4:]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from html import escape
 
 from bt_selfsecure import __version__
+from bt_selfsecure.core.frames import Profile
 from bt_selfsecure.core.losses import JointLoss, clopper_pearson
 from bt_selfsecure.demo import figures
 from bt_selfsecure.demo.story import Outcome, counted
-from bt_selfsecure.demo.summary import LIMITS, Run, air, naive, percent, thief
+from bt_selfsecure.demo.summary import Run, air, limits, naive, percent, thief
 from bt_selfsecure.look import figure, page
 
 
@@ -27,11 +28,15 @@ def _head(run: Run) -> str:
     facts = [
         (f"{joint.received} of {joint.sent}", "packets are in the key" if outcome.established else "reached Bob"),
         (str(joint.bob_only), "of those Eve never heard"),
-        (f"{outcome.secret_bits:.0f} bits", f"proved by this burst, target {outcome.target_bits:g}"),
+        (
+            f"{outcome.secret_bits:.0f} bits",
+            f"{'left' if outcome.eve_has_key else 'proved by this burst'}, target {outcome.target_bits:g}",
+        ),
     ]
     if outcome.file_sha256_sent:
         rounds = outcome.rounds_until_thief_is_out
-        facts.append(("still in" if rounds is None else counted(rounds, "round"), "until the stolen key was worthless"))
+        whose = "until Eve, with K_0, was out" if outcome.eve_has_key else "until the stolen key was worthless"
+        facts.append(("still in" if rounds is None else counted(rounds, "round"), whose))
     boxes = "".join(f"<div><b>{escape(figure)}</b><span>{escape(what)}</span></div>" for figure, what in facts)
     return (
         f"<h1>A key from lost packets</h1>\n"
@@ -65,13 +70,21 @@ def _packets(outcome: Outcome) -> str:
         + figure(
             figures.packet_map(outcome.fates),
             "Each mark is one packet of the burst, in the order of sending. The diamonds are the secret: packets that "
-            "are in the key and that Eve does not have.",
+            f"are in the key and that Eve does not have.{' There is none.' if outcome.eve_has_key else ''}",
         )
         + figure(
             figures.growth(outcome),
-            "Secret bits while the burst went on. Alice stops when those by the bound that she was given reach the "
-            "target; what this burst itself proves is known only to somebody who can ask Eve.",
+            f"Secret bits while the burst went on. {_when_it_ends(outcome)}",
         )
+    )
+
+
+def _when_it_ends(outcome: Outcome) -> str:
+    if outcome.profile == Profile.PAPER.label:
+        return "The paper sends one burst, whatever it is worth."
+    return (
+        "Alice stops when those by the bound that she was given reach the target; what this burst itself proves is "
+        "known only to somebody who can ask Eve."
     )
 
 
@@ -111,6 +124,12 @@ def _strength(run: Run) -> str:
     outcome, survey = run.outcome, run.production.survey
     if not outcome.joint.received:
         return ""
+    if outcome.eve_has_key and outcome.attacks_reported:
+        return (
+            "<h2>What a longer burst gives</h2>\n<p>Nothing: whatever this Eve misses of it she has struck out. By the "
+            f"bound that Alice was given ({percent(outcome.eve_loss_bound)} of what Bob hears) the packets would be "
+            f"worth {outcome.planned_bits:.0f} secret bits against one who only listens.</p>"
+        )
     if run.production.request.eve_loss_bound is not None:
         source = "That Eve misses so much is an assumption, given with --eve-loss-bound."
     elif survey.bound:
@@ -141,17 +160,17 @@ def _session(run: Run) -> str:
         f'<code class="hash">{outcome.file_sha256_sent}</code></p>\n'
         + figure(
             figures.session(outcome),
-            f"How often Alice sent the message of each round. Above it the life of the stolen key: ticks are "
-            f"messages that Eve read, the cross is the one that she missed. {thief(outcome)}.",
+            f"How often Alice sent the message of each round. Above it the life of "
+            f"{'the key that Eve computed' if outcome.eve_has_key else 'the stolen key'}: ticks are messages that she "
+            f"read, the cross is the one that she missed. {thief(outcome).capitalize()}.",
         )
     )
 
 
 def _eve(run: Run) -> str:
     outcome, joint = run.outcome, run.outcome.joint
-    read = f"{len(outcome.read)}, all with the stolen key" if outcome.read else "none"
-    if outcome.eve_has_key and outcome.rounds:
-        read += "; with K_0 she can follow from the first message on, as long as she misses none"
+    key = "K_0, from the first on, as long as she missed none" if outcome.eve_has_key else "the stolen key"
+    read = f"{len(outcome.read)}, all with {key}" if outcome.read else "none"
     rows = [
         ("packets of the key", f"{joint.both} of {joint.received}"),
         ("K_0", "YES: computed, and equal to the two ends'" if outcome.eve_has_key else "no"),
@@ -173,7 +192,7 @@ def _eve(run: Run) -> str:
 def _limits(run: Run) -> str:
     eves = counted(len(run.production.eves), "radio")
     return f"""<h2>Limits, and the attacker assumed</h2>
-<p>{LIMITS}</p>
+<p>{limits(run.outcome)}</p>
 <ul>
 <li>Eve here has {eves}, today's computing power and no part in the conversation, unless an attack was asked for. A
 better antenna, a nearer place or more radios than those that were measured lower e|B, and the bits with it.</li>

@@ -58,6 +58,7 @@ class Scene:
     burst: int = BURST
     compact: bool = False
     shares: bool = False
+    authentication_key: bytes = b""
     random: Callable[[int], bytes] | None = None
     """Of Alice's device; None: a good generator."""
     knowledge: Knowledge = field(default_factory=Knowledge)
@@ -94,6 +95,7 @@ class Scene:
             target_bits=1,
             compact=self.compact,
             exchange_shares=self.shares,
+            authentication_key=self.authentication_key,
         )
 
     def responder(self) -> Responder:

@@ -117,11 +117,11 @@ class Outcome:
     retransmissions: int = 0
     """Of both ends."""
     stolen_at: int | None = None
-    """Round whose K_i was handed to Eve."""
+    """Round whose K_i was handed to Eve; 0 where she computed K_0, and nothing need be handed to her."""
     read: tuple[int, ...] = ()
-    """Rounds whose messages she read with it."""
+    """Rounds whose messages she read with it, and what follows from it."""
     rounds_until_thief_is_out: int | None = None
-    """Rounds from the theft to the first that rolled without her, that one included; None if she is still in."""
+    """Rounds from there to the first that rolled without her, that one included; None if she is still in."""
     seconds: float = 0.0
     """Virtual time."""
 
@@ -144,8 +144,13 @@ class Outcome:
         """One sentence."""
         if not self.established:
             return f"No key: {self.failure}."
+        if self.eve_has_key and self.attacks_reported:
+            return (
+                "The key is broken: Eve holds K_0, for what she had missed was struck out. Contradicting packets were "
+                "seen, and both ends go on, as the paper has it."
+            )
         if self.eve_has_key:
-            return "The key is broken: Eve heard every packet of it and holds K_0; both ends go on as if all were well."
+            return "The key is broken: Eve heard every packet of it and holds K_0; neither end can notice."
         if not self.secret:
             return "The key is not secret: Eve heard every packet of it, and lacks only what any listener can hear."
         planned, target = f"{self.planned_bits:.0f} secret bits by the given bound on her loss", f"{self.target_bits:g}"
@@ -343,9 +348,11 @@ class Story:
                 self._refused(event)
             case ResponseVerified():
                 self.bits = event.secret_bits
+                short = event.secret_bits < self.plot.alice.target_bits and not self.plot.alice.hardened
                 self._stage.say(
                     f"Bob has kept {event.received} packets: {event.secret_bits:.0f} secret bits by the bound on Eve's "
-                    f"loss, target {self.plot.alice.target_bits:g}."
+                    f"loss, if she only listens; target {self.plot.alice.target_bits:g}"
+                    f"{', of which the paper knows nothing.' if short else '.'}"
                 )
             case _:
                 pass
@@ -396,7 +403,9 @@ class Story:
         outcome, profile = self.outcome, self.plot.alice.profile
         outcome.file_bytes = len(self.plot.file)
         outcome.file_sha256_sent = hashlib.sha256(self.plot.file).hexdigest()
-        if self.plot.theft:
+        if outcome.eve_has_key:
+            outcome.stolen_at = 0
+        elif self.plot.theft:
             outcome.stolen_at = self._random.randrange(1, max(2, len(self.chunks) // 2))
         self._stage.say(
             f"Alice sends {self.plot.file_name} ({outcome.file_bytes} bytes) in {len(self.chunks)} messages; "
@@ -416,6 +425,9 @@ class Story:
             for name, role in (("alice", Role.INITIATOR), ("bob", Role.RESPONDER))
         }
         self._sessions = sessions
+        if outcome.eve_has_key:
+            self._thief = StolenKey(sessions["alice"].record.sending.chain)  # of the K_0 that is hers, too
+            self._stage.say("Eve reads along from the first message on: with K_0 nothing need be stolen.")
         sessions["alice"].send(self.chunks[0], air.now)
         counting = {name: _Counted(session) for name, session in sessions.items()}
         await air.run(counting, self._on_session, self._all_acknowledged, SESSION_SECONDS)
@@ -453,7 +465,7 @@ class Story:
     def _round_over(self, seq: int) -> None:
         """Round `seq` has rolled Alice's key. Hand it to Eve where the plot says so; see whether she still has it."""
         outcome, chain = self.outcome, self._sessions["alice"].record.sending.chain
-        if outcome.stolen_at == seq + 1:
+        if self._thief is None and outcome.stolen_at == seq + 1:
             self._thief = StolenKey(chain)
             self._stage.say(f"K_{chain.seq} of Alice's is handed to Eve.")
         elif self._thief is None or outcome.rounds_until_thief_is_out is not None or self._thief.may_hold(chain.key):
@@ -462,7 +474,7 @@ class Story:
             outcome.rounds_until_thief_is_out = chain.seq - (outcome.stolen_at or 0)
             self._stage.say(
                 f"She missed the packet of round {seq} that Bob accepted: from K_{chain.seq} on she is out, "
-                f"{counted(outcome.rounds_until_thief_is_out, 'round')} after the theft."
+                f"after {counted(outcome.rounds_until_thief_is_out, 'round')}."
             )
 
     def _ending(self) -> str:

@@ -16,6 +16,10 @@ LIMITS: Final = (
     "The bits hold against a passive Eve at the places where her loss was measured, and for losses of single packets "
     "independent of each other. Nobody is authenticated unless both people compare the digits above."
 )
+LIMITS_OF_A_BROKEN_KEY: Final = (
+    "Comparing the digits finds somebody in the middle, who has another key with each end. It does not find this Eve: "
+    "she has the K_0 that both ends have, and their digits are equal."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +104,13 @@ def as_object(run: Run) -> dict[str, object]:
 def closing(run: Run, width: int = WIDTH) -> list[str]:
     """The block at the end, none of its lines wider than `width` columns."""
     rows = [*_key_rows(run.outcome), *_session_rows(run), *_flaw_rows(run)]
-    rows += [("verdict", run.outcome.verdict), ("limits", LIMITS)]
+    rows += [("verdict", run.outcome.verdict), ("limits", limits(run.outcome))]
     return [line for label, text in rows for line in _row(label, text, width)]
+
+
+def limits(outcome: Outcome) -> str:
+    """What the figures of this run do not say."""
+    return LIMITS_OF_A_BROKEN_KEY if outcome.eve_has_key else LIMITS
 
 
 def percent(share: float) -> str:
@@ -123,6 +132,15 @@ def _key_rows(outcome: Outcome) -> list[tuple[str, str]]:
         in_key = "packets are in the key"
     else:
         rows, in_key = [("key", f"not established: {outcome.failure}")], "packets reached Bob"
+    if outcome.eve_has_key:
+        struck = ": those that she had missed were struck out" if outcome.attacks_reported else ""
+        bits = f"none: Eve holds K_0 ({outcome.planned_bits:.0f} by the bound given to Alice, against an Eve who only "
+        return [
+            *rows,
+            ("|S|", f"{joint.received} of {joint.sent} {in_key}"),
+            ("Eve missed", f"{joint.bob_only} of those{struck}"),
+            ("secret bits", f"{bits}listens); target {outcome.target_bits:g} missed"),
+        ]
     missed = f"{joint.bob_only} of those, e|B = {percent(joint.e_given_bob)} (95 % interval {percent(low)} to "
     planned = f"{outcome.planned_bits:.0f} by the bound given to Alice (e|B >= {percent(outcome.eve_loss_bound)})"
     proved = "reached" if outcome.secret_bits >= outcome.target_bits else "not proved"
@@ -143,16 +161,17 @@ def _session_rows(run: Run) -> list[tuple[str, str]]:
     return [
         ("file", f"{run.production.plot.file_name}, {outcome.file_bytes} bytes, {equal}: {outcome.file_sha256_sent}"),
         ("session", f"{counted(outcome.rounds, 'round')}, {counted(outcome.retransmissions, 'retransmission')}"),
-        ("stolen key", thief(outcome)),
+        ("Eve, with K_0" if outcome.eve_has_key else "stolen key", thief(outcome)),
     ]
 
 
 def thief(outcome: Outcome) -> str:
-    """What became of the stolen key."""
+    """What became of the stolen key, or of the K_0 that she computed."""
     read, rounds = counted(len(outcome.read), "message"), outcome.rounds_until_thief_is_out
+    key = "nothing was stolen" if outcome.eve_has_key else f"K_{outcome.stolen_at} was handed to Eve"
     if rounds is None:
-        return f"K_{outcome.stolen_at} was handed to Eve; she read {read} and was still in when the file was over"
-    return f"K_{outcome.stolen_at} was handed to Eve; she read {read}, and was out after {counted(rounds, 'round')}"
+        return f"{key}; she read {read} and was still in when the file was over"
+    return f"{key}; she read {read}, and was out after {counted(rounds, 'round')}"
 
 
 def _flaw_rows(run: Run) -> list[tuple[str, str]]:
@@ -165,9 +184,9 @@ def _flaw_rows(run: Run) -> list[tuple[str, str]]:
         came = "she does not hold K_0."
     else:
         came = "the establishment came to nothing."
-    unaware = " Both ends go on." if outcome.established else ""
-    steered = f"Eve forged the packets that she had missed; {came}{unaware}"
-    rows = [("steering", f"{steered} Contradicting packets reported: {outcome.attacks_reported}.")]
+    on = " Both ends go on, as the paper has it." if outcome.established else ""
+    steered = f"Eve forged the packets that she had missed; {came}"
+    rows = [("steering", f"{steered} Contradicting packets reported: {outcome.attacks_reported}.{on}")]
     return [*rows, ("lost ACK", naive(run))] if run.naive_shown else rows
 
 

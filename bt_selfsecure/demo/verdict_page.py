@@ -14,6 +14,8 @@ from bt_selfsecure.look import figure, page
 
 PREVIEWS: Final = 12
 """Messages shown, of those that she read."""
+FIGURES: Final = 16
+"""Establishments that have figures: a capture may hold thousands, and nobody looks at those."""
 _FATES: Final = {
     (True, True): Fate.BOTH,
     (True, False): Fate.BOB_ONLY,
@@ -26,14 +28,13 @@ def html(report: Report, target_bits: float) -> str:
     """The page. Equal reports give equal pages."""
     sections = [_head(report)]
     for number, verdict in enumerate(report.verdicts, 1):
-        sections += _establishment(number, verdict, target_bits)
+        sections += _establishment(number, verdict, target_bits, drawn=number <= FIGURES)
     sections.append(_limits(report))
     return page("bt_selfsecure: what Eve has", "\n".join(sections))
 
 
 def _head(report: Report) -> str:
     frames = ", ".join(f"{count} by {name}" for name, count in report.bearers.items()) or "none"
-    lead = "Eve has a key." if report.broken else "Eve has no key."
     attacks = (
         f" {counted(report.contradictions, 'burst packet')} contradict an earlier one: somebody forged."
         if report.contradictions
@@ -43,18 +44,19 @@ def _head(report: Report) -> str:
         f"<h1>What Eve has</h1>\n<p class='air'>{counted(report.captures, 'capture')}, {report.packets} packets "
         f"({report.crc_bad} with a wrong CRC), link types {escape(', '.join(link_type_names(report)) or '-')}; frames "
         f"of the protocol: {escape(frames)}.</p>\n"
-        f'<p class="lead{" bad" if report.broken else ""}">{lead} {counted(len(report.verdicts), "establishment")} '
+        f'<p class="lead{" bad" if report.broken else ""}">{escape(report.conclusion)} '
+        f"{counted(len(report.verdicts), 'establishment')} "
         f"heard, {counted(report.unopened, 'data frame')} unopened.{attacks}</p>"
     )
 
 
-def _establishment(number: int, verdict: Verdict, target_bits: float) -> list[str]:
+def _establishment(number: int, verdict: Verdict, target_bits: float, *, drawn: bool) -> list[str]:
     ends = f"{verdict.initiator or 'unknown'} &rarr; {verdict.responder or 'unknown'}"
     head = f"<h2>Establishment {number}: {ends}, {verdict.profile}</h2>\n"
     lead = f'<p class="lead{" bad" if verdict.has_key else ""}">{escape(verdict.sentence)}</p>\n'
     sections = [head + lead + _facts(verdict)]
     joint = verdict.joint
-    if joint is not None and joint.received:
+    if drawn and joint is not None and joint.received:
         fates = [_FATES[bool(bob), eve] for bob, eve in verdict.fates]
         caption = "Each mark is one packet of the burst. The diamonds are in the key, and Eve does not have them."
         sections += [figure(figures.packet_map(fates), caption), losses(joint)]

@@ -7,6 +7,7 @@ clock need be trusted, and captures may be fed one after the other.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from bt_selfsecure.core import limits
@@ -14,6 +15,11 @@ from bt_selfsecure.core.frames import Frame, FrameError, Kind, decode
 from bt_selfsecure.core.material import pair_id
 from bt_selfsecure.eve.knowledge import Knowledge
 
+MOST_RIVALS: Final = 32
+"""Responses of one establishment that are looked at, those heard first: honest ones are one a part, seldom above three.
+Whoever forges more hides what is behind, and is told to."""
+OCTET_PACKETS: Final = 8
+"""That an octet of a received set stands for, at most."""
 _BURST: Final = (Kind.RAND, Kind.RAND_COMPACT)
 
 
@@ -30,7 +36,7 @@ class Eavesdropper:
         self._requests: Final[dict[bytes, Frame]] = {}
         self._accepts: Final[defaultdict[bytes, dict[bytes, Frame]]] = defaultdict(dict)
         self._bursts: Final[defaultdict[bytes, dict[int, bytes]]] = defaultdict(dict)
-        self._responses: Final[dict[bytes, Frame]] = {}
+        self._responses: Final[defaultdict[bytes, dict[tuple[bytes, bytes], Frame]]] = defaultdict(dict)
 
     def hear(self, data: bytes) -> Frame | None:
         """One datagram; the frame, if it is one of ours."""
@@ -47,36 +53,63 @@ class Eavesdropper:
             known = self._bursts[frame.rand].setdefault(frame.seq, frame.message)
             self.contradictions += known != frame.message
         elif frame.kind is Kind.RESPONSE:
-            pair = frame.message[: limits.PAIR_ID_BYTES]
-            if pair not in self._responses or frame.seq >= self._responses[pair].seq:
-                self._responses[pair] = frame  # of the last part: the final S
+            self._responses[frame.message[: limits.PAIR_ID_BYTES]][frame.mac, frame.message] = frame
         elif frame.kind.phase:
             self.session[frame.mac, frame.rand + frame.message] = frame
         return frame
 
-    def establishments(self) -> list[Knowledge]:
-        """One for each pair that she can tell apart; requests that nothing followed are none.
+    def establishments(self, may: Callable[[int], bool] = lambda cost: True) -> Iterator[Knowledge]:
+        """One for each pair that she can tell apart, with the response to its last part, and all that contradict it;
+        requests that nothing followed are none. Of accepts that nothing followed, no more than an initiator serves.
+
+        In the order in which they began. `may` is asked first, of all of them, whether so much more may be looked at,
+        in packets of bursts and of received sets, beginning with those that take least; nothing is built of others.
 
         A response without the accept before it is taken to belong to the only establishment that lacks one, if there is
         only one.
         """
-        found, named, claimed = [], set(), set()
+        found = list(self._pairs())
+        named = {pair for _, _, pair, _ in found}
+        unclaimed = [pair for pair in self._responses if pair not in named]
+        lacking = sum(accept is None for _, accept, _, _ in found)
+        stray = unclaimed[0] if lacking == len(unclaimed) == 1 else b""
+        costs, answers = [], []
+        for request, accept, pair, names in found:
+            responses = self._of(pair if accept else stray, request)
+            cost = 1 + sum(len(self._bursts[name]) for name in names)
+            cost += OCTET_PACKETS * sum(len(response.message) for response in responses[:MOST_RIVALS])
+            costs.append(cost)
+            answers.append(responses)
+        admitted = {number for cost, number in sorted(zip(costs, range(len(costs)), strict=True)) if may(cost)}
+        for number, ((request, accept, _, names), responses) in enumerate(zip(found, answers, strict=True)):
+            if number in admitted:
+                burst = {seq: message for name in names for seq, message in self._bursts[name].items()}
+                rivals = sorted(responses[:MOST_RIVALS], key=lambda response: response.seq)
+                last = rivals[-1] if rivals else None
+                more = max(0, len(responses) - MOST_RIVALS)
+                yield Knowledge(request, accept, last, burst, rivals=tuple(rivals), more_rivals=more)
+
+    def _pairs(self) -> Iterator[tuple[Frame | None, Frame | None, bytes, list[bytes]]]:
+        """Request and accept, as far as heard, the pair's id, and the names of its burst."""
+        claimed = set()
         for request in self._requests.values():
             ids = [request.rand[:size] for size in (limits.SESSION_ID_BYTES, limits.SESSION_TAG_BYTES)]
-            burst = {seq: message for name in ids for seq, message in self._bursts.get(name, {}).items()}
-            claimed.update(ids)
-            accepts: list[Frame | None] = []
-            accepts += [a for a in self._accepts.get(ids[0], {}).values() if a.profile is request.profile]
-            for accept in accepts or [None] * bool(burst):
-                pair = pair_id(request, accept) if accept else b""
-                response = self._responses.get(pair)
-                named.add(pair)
-                if response is not None and response.profile is not request.profile:
-                    response = None
-                found.append(Knowledge(request, accept, response, burst))
-        found += [Knowledge(burst=burst) for name, burst in self._bursts.items() if name not in claimed]
-        unanswered = [knowledge for knowledge in found if knowledge.accept is None]
-        unclaimed = [response for pair, response in self._responses.items() if pair not in named]
-        if len(unanswered) == len(unclaimed) == 1:
-            unanswered[0].response = unclaimed[0]
-        return found
+            names = [name for name in ids if name in self._bursts]
+            claimed.update(names)
+            accepts = [a for a in self._accepts.get(ids[0], {}).values() if a.profile is request.profile]
+            unanswered = 0
+            for accept in accepts:
+                pair = pair_id(request, accept)
+                unanswered += pair not in self._responses
+                if pair in self._responses or unanswered <= limits.MAX_RESPONDERS:
+                    yield request, accept, pair, names
+            if names and not accepts:
+                yield request, None, b"", names
+        for name in self._bursts:
+            if name not in claimed:
+                yield None, None, b"", [name]
+
+    def _of(self, pair: bytes, request: Frame | None) -> list[Frame]:
+        """The responses with this id, in the order in which they were heard."""
+        responses = self._responses.get(pair, {}).values()
+        return [response for response in responses if request is None or response.profile is request.profile]

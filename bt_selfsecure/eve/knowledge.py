@@ -29,6 +29,12 @@ class Knowledge:
     """Message of each burst packet that she heard first, by Seq."""
     heard: int = 0
     """Frames in all."""
+    rivals: tuple[Frame, ...] = ()
+    """Every response that claims to be of this establishment, by part: one a part, unless somebody forges."""
+    more_rivals: int = 0
+    """Those that there were too many of to be kept."""
+    _decoded: tuple[Frame, frozenset[int] | None] | None = field(default=None, repr=False, compare=False)
+    """A response, and its S: it takes long, and is asked for often."""
 
     def hear(self, data: bytes) -> Frame | None:
         """One datagram from her tap; the frame, if it is one of ours."""
@@ -61,11 +67,9 @@ class Knowledge:
         """S, if she heard the response."""
         if self.response is None:
             return None
-        try:
-            s = self.response.message[limits.PAIR_ID_BYTES :]
-            return frozenset(decode_received_set(s, limits.MAX_BURST))
-        except ReceivedSetError:
-            return None
+        if self._decoded is None or self._decoded[0] is not self.response:
+            self._decoded = self.response, _received_set(self.response)
+        return self._decoded[1]
 
     @property
     def missing(self) -> frozenset[int] | None:
@@ -97,3 +101,10 @@ class Knowledge:
     def pair(self) -> bytes | None:
         """The public name of the establishment, if she heard how it began."""
         return pair_id(self.request, self.accept) if self.request and self.accept else None
+
+
+def _received_set(response: Frame) -> frozenset[int] | None:
+    try:
+        return frozenset(decode_received_set(response.message[limits.PAIR_ID_BYTES :], limits.MAX_BURST))
+    except ReceivedSetError:
+        return None

@@ -7,8 +7,9 @@ under the keys that follow. What she cannot know she says so: without the respon
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Final
 
 from bt_selfsecure.core import limits
@@ -18,7 +19,7 @@ from bt_selfsecure.core.losses import JointLoss, lower_bound, missed_entropy, se
 from bt_selfsecure.core.material import KeyMaterial, Offer
 from bt_selfsecure.core.suites import SUITES
 from bt_selfsecure.eve.attacks.guessing import Repair
-from bt_selfsecure.eve.attacks.theft import StolenKey, StolenRecord
+from bt_selfsecure.eve.attacks.theft import SessionHeard, StolenKey, StolenRecord
 from bt_selfsecure.eve.establishments import Eavesdropper
 from bt_selfsecure.eve.knowledge import Knowledge
 from bt_selfsecure.eve.reading import ON_AIR, Reader, damaged
@@ -26,6 +27,11 @@ from bt_selfsecure.eve.sources.heard import Heard
 from bt_selfsecure.eve.sources.linktypes import NAMES
 
 CONFIDENCE: Final = 0.95
+MOST_WORK: Final = 1 << 24
+"""Packets of bursts and received sets that are looked at in all: some ten seconds of one core. A thousand ordinary
+establishments take a tenth of it; a capture made to take for ever is judged as far as this goes."""
+TRY: Final = 16
+"""What it costs to try a key on a data frame, in packets."""
 DIRECTIONS: Final = ("initiator to responder", "responder to initiator")
 SNIFFER: Final = (
     "A sniffer of LE: hears connections only if it caught their beginning and nobody encrypts them; no classic link."
@@ -69,7 +75,8 @@ class Verdict:
     """Lower bound on e|B from these figures, at `confidence`."""
     confidence: float
     secret_bits: float | None
-    """Against an Eve who hears as this one does, by that bound; 0 if this one has K_0. None without a response."""
+    """Against an Eve who hears as this one does, by that bound; 0 if this one has K_0. None without a response, or if
+    some were not looked at."""
     hidden_bits: float | None
     """What this very Eve would have to guess, at most 256."""
     mixed_in: bool
@@ -84,6 +91,10 @@ class Verdict:
     """Messages read, initiator's first."""
     frames_opened: int
     """Data frames, all attempts."""
+    rivals: int
+    """Responses of this pair that contradict each other: all but one are forged. 1 or 0 where nobody forges."""
+    rivals_left_out: int
+    """Of those, not looked at: there were too many."""
     fates: tuple[tuple[bool | None, bool], ...] = field(repr=False)
     """For each packet sent: whether it is in S, if that is known, and whether Eve has it."""
 
@@ -108,10 +119,10 @@ class Verdict:
         if not self.missed_given_bob:
             why = "X25519 or an authentication key is mixed in" if self.mixed_in else "request or accept was not heard"
             return f"Eve has every packet of S and not K_0: {why}."
-        return (
-            f"Locked out: Eve lacks {self.missed_given_bob} of the {self.heard_by_bob} packets of S; "
-            f"{self.secret_bits:.1f} secret bits at {100 * self.confidence:g} % confidence."
-        )
+        lacks = f"Eve lacks {self.missed_given_bob} of the {self.heard_by_bob} packets of S"
+        if self.rivals_left_out:
+            return f"Not decided, for {self.rivals_left_out} responses were not looked at. By the others {lacks}."
+        return f"Locked out: {lacks}; {self.secret_bits:.1f} secret bits at {100 * self.confidence:g} % confidence."
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +145,29 @@ class Report:
     verdicts: tuple[Verdict, ...]
     stolen_read: tuple[bytes, ...] = field(default=(), repr=False)
     """Messages read with keys of a stolen journal."""
+    unread: int = 0
+    """Captures that were named, and could not be read or not to their end."""
+    left_out: int = 0
+    """Establishments not looked at, or not read on, because there was too much in the capture."""
+    repair_used_up: bool = False
+    """Whether more tries might have made more packets good."""
+    skipped: dict[str, int] = field(default_factory=dict)
+    """What the captures held that could not be read, by reason."""
+
+    @property
+    def decided(self) -> bool:
+        """Whether all that was heard was looked at: if not, Eve may have a key that is not told here."""
+        return not self.unread and not self.left_out and not any(verdict.rivals_left_out for verdict in self.verdicts)
+
+    @property
+    def conclusion(self) -> str:
+        """All verdicts in one sentence."""
+        keys, count = sum(verdict.has_key for verdict in self.verdicts), len(self.verdicts)
+        if keys:
+            return f"Eve has a key: of {keys} of {count} establishments." if count > 1 else "Eve has the key."
+        if not self.decided:
+            return "Eve has no key of what was looked at; what was not may have given her one."
+        return "Eve has no key."
 
     @property
     def broken(self) -> bool:
@@ -159,14 +193,22 @@ class Judge:
         self._stolen: Final = [thief for record in stolen for thief in (record.sending, record.receiving)]
         self._eve: Final = Eavesdropper()
         self._damaged: Final[list[bytes]] = []
-        self._captures = self._packets = self._crc_bad = 0
+        self._captures = self._packets = self._crc_bad = self._left_out = 0
+        self._tries, self._budget = work, MOST_WORK
+        self._skipped: Final[Counter[str]] = Counter()
         self._bearers: Final[Counter[str]] = Counter()
         self._linktypes: Final[dict[int, None]] = {}
 
-    def hear_all(self, source: Iterable[Heard]) -> None:
-        """One Eve's whole capture."""
+    def hear_all(self, source: Iterable[Heard], skipped: Mapping[str, int] | None = None) -> None:
+        """One Eve's whole capture; in `skipped` stands afterwards what could not be read of it."""
         reader = Reader()
         self._captures += 1
+        try:
+            self._hear(reader, source)
+        finally:  # what was heard before a source failed counts
+            self._skipped.update(skipped or {})
+
+    def _hear(self, reader: Reader, source: Iterable[Heard]) -> None:
         for heard in source:
             self._packets += 1
             self._linktypes[heard.linktype] = None
@@ -180,11 +222,13 @@ class Judge:
 
     def report(self) -> Report:
         """The verdict over everything so far."""
-        session = list(self._eve.session.values())
-        verdicts = [self._judge(knowledge, session) for knowledge in self._eve.establishments()]
-        data = sum(frame.kind is Kind.DATA for frame in session)
+        heard = list(self._eve.session.values())
+        session = {profile: SessionHeard(f for f in heard if f.profile is profile) for profile in Profile}
+        self._tries, self._budget, self._left_out = self._work, MOST_WORK, 0
+        verdicts = [self._judge(knowledge, session) for knowledge in self._eve.establishments(self._may)]
+        data = sum(frame.kind is Kind.DATA for frame in heard)
         for thief in self._stolen:
-            for frame in session:
+            for frame in heard:
                 thief.hear(frame)
         opened = sum(verdict.frames_opened for verdict in verdicts) + sum(thief.opened for thief in self._stolen)
         return Report(
@@ -199,22 +243,31 @@ class Judge:
             max(0, data - opened),
             tuple(verdicts),
             tuple(thief.read[seq] for thief in self._stolen for seq in sorted(thief.read)),
+            left_out=self._left_out + sum(not thief.tries_left for thief in self._stolen),
+            repair_used_up=bool(self._work and self._damaged and not self._tries),
+            skipped=dict(self._skipped),
         )
 
-    def _judge(self, knowledge: Knowledge, session: list[Frame]) -> Verdict:
-        before, s = knowledge.missing, knowledge.received_set
-        repaired = self._repair(knowledge) if before else 0
-        missing, material = knowledge.missing, knowledge.initial_key()
+    def _may(self, cost: int) -> bool:
+        """Whether so much more may be looked at."""
+        if cost > self._budget:
+            self._left_out += 1
+            return False
+        self._budget -= cost
+        return True
+
+    def _judge(self, knowledge: Knowledge, session: Mapping[Profile, SessionHeard]) -> Verdict:
+        rivals, material = self._settle(knowledge)
+        repaired = self._repair(knowledge) if knowledge.missing else 0
+        if repaired:
+            material = knowledge.initial_key()
+        s, missing = knowledge.received_set, knowledge.missing
         offer = _offer(knowledge.request, accept=False)
         answer = _offer(knowledge.accept, accept=True)
         sent = _sent(knowledge, offer)
         k = None if missing is None else len(missing)
-        low = bits = hidden = None
-        if s is not None and k is not None:
-            low = lower_bound(k, len(s), self._confidence)
-            hidden = min(256.0, missed_entropy(k, packet_bits=8 * _message_bytes(knowledge)))
-            bits = 0.0 if material else secret_bits(len(s), low, missed_entropy=hidden)
-        thieves = _thieves(knowledge, material, session)
+        low, bits, hidden = self._bits(knowledge)
+        thieves = self._thieves(knowledge, material, session) if material else []
         return Verdict(
             profile=(knowledge.request or knowledge.response or _UNKNOWN).profile.label,
             session=knowledge.request.rand[: limits.SESSION_ID_BYTES].hex() if knowledge.request else "",
@@ -227,7 +280,7 @@ class Judge:
             repaired=repaired,
             e_given_bob_low=low,
             confidence=self._confidence,
-            secret_bits=bits,
+            secret_bits=0.0 if material else None if knowledge.more_rivals else bits,
             hidden_bits=hidden,
             mixed_in=bool(offer and (offer.share or offer.authenticated)),
             has_key=material is not None,
@@ -235,17 +288,74 @@ class Judge:
             rounds=tuple(len(thief.read) for thief in thieves),
             plaintext=tuple(thief.read[seq] for thief in thieves for seq in sorted(thief.read)),
             frames_opened=sum(thief.opened for thief in thieves),
-            fates=tuple((None if s is None else seq in s, seq in knowledge.burst) for seq in range(sent)),
+            rivals=rivals,
+            rivals_left_out=0 if material else knowledge.more_rivals,
+            fates=tuple(_FATES[None if s is None else seq in s, seq in knowledge.burst] for seq in range(sent)),
         )
 
+    def _settle(self, knowledge: Knowledge) -> tuple[int, KeyMaterial | None]:
+        """Choose the response to be believed, of those that claim to be of this establishment: the one that [9] proves,
+        else the last part's, else, where they contradict each other, that which leaves the two ends least. How many
+        contradict each other, 1 if none do; and the key.
+
+        Honest ones are one a part, each with what was received before it. Each is decoded once.
+        """
+        honest, before, worst, material = not knowledge.more_rivals, None, None, None
+        for number, response in enumerate(knowledge.rivals):
+            knowledge.response = response
+            material = knowledge.initial_key()
+            if material is not None:
+                break
+            s = knowledge.received_set
+            honest &= s is not None and (before is None or (before[0] < response.seq and before[1] <= s))
+            before = response.seq, s or frozenset()
+            bits = self._bits(knowledge)[1]
+            if bits is not None and (worst is None or bits < worst[0]):
+                worst = bits, response
+            if number == len(knowledge.rivals) - 1 and not honest and worst is not None:
+                knowledge.response = worst[1]
+        return 1 if honest and knowledge.rivals else len(knowledge.rivals) + knowledge.more_rivals, material
+
+    def _bits(self, knowledge: Knowledge) -> tuple[float, float, float] | tuple[None, None, None]:
+        """Lower bound on e|B, secret bits by it, and the bits that what she lacks hides; None without S."""
+        s, missing = knowledge.received_set, knowledge.missing
+        if s is None or missing is None:
+            return None, None, None
+        low = lower_bound(len(missing), len(s), self._confidence)
+        hidden = min(256.0, missed_entropy(len(missing), packet_bits=8 * _message_bytes(knowledge)))
+        return low, secret_bits(len(s), low, missed_entropy=hidden), hidden
+
+    def _thieves(
+        self, knowledge: Knowledge, material: KeyMaterial, session: Mapping[Profile, SessionHeard]
+    ) -> list[StolenKey]:
+        """The session that follows from K_0, in both directions, as far as she heard it."""
+        profile = (knowledge.response or _UNKNOWN).profile
+        thieves: list[StolenKey] = []
+        for label in DIRECTIONS if self._budget > 0 else ():
+            thief = StolenKey(Chain.start(SUITES[profile], material.k0, label.encode(), 1))
+            thief.tries_left = tries = max(1, self._budget // TRY)
+            if thief.may_follow(session[profile]):
+                for frame in session[profile].frames:
+                    thief.hear(frame)
+            self._budget -= TRY * (tries - thief.tries_left)
+            thieves.append(thief)
+        self._left_out += not thieves or not all(thief.tries_left for thief in thieves)
+        return thieves
+
     def _repair(self, knowledge: Knowledge) -> int:
-        """Make damaged copies good, within the work; the number of packets of S that came of it."""
-        repair = Repair(knowledge, self._work)
-        for copy in self._damaged if self._work else ():
+        """Make damaged copies good, within what is left of the work; the number of packets of S that came of it."""
+        if not self._tries:
+            return 0
+        repair = Repair(knowledge, self._tries)
+        for copy in self._damaged:
             repair.hear(copy)
-        return repair.apply()
+        repaired = repair.apply()
+        self._tries -= repair.tries
+        return repaired
 
 
+_FATES: Final = {fate: fate for fate in product((None, False, True), (False, True))}
+"""Each only once in memory."""
 _UNKNOWN: Final = Frame(Profile.HARDENED, Kind.RAND)
 
 
@@ -264,19 +374,6 @@ def _sent(knowledge: Knowledge, offer: Offer | None) -> int:
 
 def _message_bytes(knowledge: Knowledge) -> int:
     return max(map(len, knowledge.burst.values()), default=limits.COMPACT_MESSAGE_BYTES)
-
-
-def _thieves(knowledge: Knowledge, material: KeyMaterial | None, session: list[Frame]) -> list[StolenKey]:
-    """The session that follows from K_0, in both directions, as far as she heard it."""
-    if material is None or knowledge.response is None:
-        return []
-    profile = knowledge.response.profile
-    thieves = [StolenKey(Chain.start(SUITES[profile], material.k0, label.encode(), 1)) for label in DIRECTIONS]
-    for thief in thieves:
-        for frame in session:
-            if frame.profile is profile:
-                thief.hear(frame)
-    return thieves
 
 
 def preview(message: bytes, most: int = 60) -> str:

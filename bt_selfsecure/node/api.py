@@ -37,6 +37,8 @@ RETRY_AFTER_S: Final = 1
 STOP_S: Final = 1.0
 """Requests under way have so long to end when the node stops."""
 SOCKET_MODE: Final = 0o660
+FOLDER_MODE: Final = 0o755
+"""As systemd makes it: everybody may pass, the socket's own mode says who may use it."""
 
 log = logging.getLogger(__name__)
 http_log = logging.getLogger(f"{__name__}.http")
@@ -344,7 +346,7 @@ def listen(path: Path, group: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     old = os.umask(0o777 & ~SOCKET_MODE)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         listener.bind(str(path))
         if group:
             os.chown(path, -1, grp.getgrnam(group).gr_gid)
@@ -359,6 +361,13 @@ def listen(path: Path, group: str) -> socket.socket:
     finally:
         os.umask(old)
     return listener
+
+
+def _make_folder(folder: Path) -> None:
+    """With those above it, whatever the umask: the service's own is for its keys."""
+    for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
+        missing.mkdir(exist_ok=True)
+        missing.chmod(FOLDER_MODE)
 
 
 def _remove_stale(path: Path) -> None:

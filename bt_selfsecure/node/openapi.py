@@ -54,7 +54,9 @@ def _ref(name: str) -> Schema:
 TIME: Final = "seconds since 1970-01-01 UTC"
 KEY_FACTS: Final[dict[str, Schema]] = {
     "fingerprint": _text("Short public name of the key, equal at both ends."),
-    "secret_bits": _number("Secret bits by the losses alone, for the configured bound on an eavesdropper's loss."),
+    "secret_bits": _number(
+        "Secret bits by the losses alone, for the configured bound on an eavesdropper's loss; 0 without a radio."
+    ),
     "target_bits": _number("What was asked for."),
     "sent": _whole("Burst packets that were sent, as far as this end knows."),
     "received": _whole("Burst packets that became the key."),
@@ -78,7 +80,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         version=_text("Of this program."),
         name=_text("Under which peers discover the node."),
         address=_maybe(_text("The adapter's device address; null while there is no adapter.")),
-        adapter=_text("As in hci0."),
+        adapter=_text("As in hci0; without one, what takes its place, and why that is no radio."),
         uptime_s=_number("Seconds since the node started."),
         healthy=_flag("Whether there is no problem."),
         problems=_list("Each with its remedy.", _text("One sentence.")),
@@ -155,8 +157,9 @@ SCHEMAS: Final[dict[str, Schema]] = {
     ),
     "Progress": _object(
         "Of the establishment under way.",
-        sent=_whole("Burst packets sent or heard so far."),
-        of=_whole("Most that there can be."),
+        sent=_maybe(_whole("Burst packets sent so far; null at the end that hears them.")),
+        heard=_maybe(_whole("Burst packets heard so far; null at the end that sends them.")),
+        needed=_whole("How many must arrive for a key."),
     ),
     "Establishment": _object(
         "How an establishment ended.",

@@ -16,6 +16,7 @@ from typing import Final
 
 from bt_selfsecure import __version__
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
+from bt_selfsecure.isolated import FOLDER, python_module
 from bt_selfsecure.node.client import NodeClient
 from bt_selfsecure.node.config import NodeTable
 from bt_selfsecure.node.config_file import read, render
@@ -112,7 +113,7 @@ def _doctor(path: Path) -> str:
         adapter = read(path).config.node.adapter
     except UsageError:
         adapter = NodeTable().adapter
-    return _output(sys.executable, "-m", "bt_selfsecure.cli.main", "doctor", "--adapter", adapter)
+    return _output(*python_module("bt_selfsecure.cli.main", "doctor", "--adapter", adapter))
 
 
 def _journal(*words: str) -> str:
@@ -122,6 +123,7 @@ def _journal(*words: str) -> str:
 def _output(*command: str) -> str:
     done = subprocess.run(
         command,
+        cwd=FOLDER,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

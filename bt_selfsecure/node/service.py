@@ -26,7 +26,7 @@ from bt_selfsecure.node.inbox import Inbox
 from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.journal_file import JournalError
 from bt_selfsecure.node.links import FIRST_RETRY, LAST_RETRY
-from bt_selfsecure.node.media import Bearers, KernelMedia, Media, bearer_name, fragment_bytes, most_packets
+from bt_selfsecure.node.media import Bearers, KernelMedia, Media, bearer_name, fragment_bytes, most_packets, no_radio
 from bt_selfsecure.node.messages import Received
 from bt_selfsecure.node.peer import Peer
 from bt_selfsecure.node.peer_log import PeerLog
@@ -44,20 +44,22 @@ END_SECONDS: Final = 3.0
 class Node:
     """Between `start` and `stop` it does its work; `surroundings.Surroundings` and `api.NodeApi` are what it offers.
 
-    With `media` and `address` it runs on those; without, on the configured adapter, whose coming and going it follows.
-    Peers, their queues and the local API are there whether the adapter is or not.
+    With `media` and `address` it runs on those; without, as configured: on UDP, or on an adapter, whose coming and
+    going it follows. Peers, their queues and the local API are there whether the adapter is or not.
     """
 
     def __init__(self, config: Config, media: Media | None = None, address: str | None = None) -> None:
         """Raises `UsageError` for a configuration or a state directory that can't be used, `JournalError` where that
         may pass."""
         self._config = config
-        self._fixed_address = address
+        self._fixed_address = address or config.node.address or None
+        self._medium = config.node.adapter if config.needs_adapter else f"udp {config.udp.listen}"
         self._clock = asyncio.get_running_loop().time
         self._began = self._clock()
         self.session_config = session_config(config)
         self.session_bearer = bearer_name(config.session.bearer)
         self.establish_bearer = bearer_name(config.establish.bearer)
+        self.no_radio = no_radio(config)
         self.queue_messages = config.node.queue_messages
         self.renew_hours = config.establish.renew_after_hours
         self.renew_messages = config.establish.renew_after_messages
@@ -66,7 +68,7 @@ class Node:
         establish_config(config, bytes(IDENTITY_BYTES))
         self._own: str | None = None
         self._identity = bytes(IDENTITY_BYTES)
-        self._bearers = Bearers(media or KernelMedia(config, lambda: self.adapter), self._on_link)
+        self._bearers = Bearers(media or KernelMedia(config, lambda: self.adapter, lambda: self._own), self._on_link)
         self._peers: dict[str, Peer] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._commit_timer: asyncio.TimerHandle | None = None
@@ -123,8 +125,8 @@ class Node:
 
     @property
     def adapter(self) -> str:
-        """As in hci0; as configured where there is no such one."""
-        return self._keeper.name if self._keeper else self._config.node.adapter
+        """As in hci0, or what there is in its place; as configured where there is no such adapter."""
+        return self._keeper.name if self._keeper else self._medium
 
     @property
     def own(self) -> str | None:
@@ -157,6 +159,8 @@ class Node:
             if self._own is not None:
                 return
             log.info("%s works, its address is %s", self.adapter, address)
+            if self.no_radio:
+                log.warning("%s: whoever reads the network misses nothing of what makes a key", self.no_radio)
             self._own = address.upper()
             self._identity = address_bytes(self._own)
             if moved := self._card.moved(self._own, self._sightings):
@@ -299,7 +303,15 @@ class Node:
         for peer in self._peers.values():
             peer.wake()
 
-    def rests_on(self, losses_visible: bool) -> str:
+    def rests_on(self, losses_visible: bool, *, hybrid: bool, authenticated: bool) -> str:
+        if self.no_radio:
+            others = ["X25519"] * hybrid + ["the authentication key"] * authenticated
+            alone = f"{' and '.join(others)} alone" if others else "nothing"
+            return f"On {alone}: {self.no_radio}. Whoever reads the network misses nothing of what makes the key."
+        text = self._rests_on(losses_visible)
+        return f"{text} X25519 is mixed in: an eavesdropper must break that as well." if hybrid else text
+
+    def _rests_on(self, losses_visible: bool) -> str:
         bound = (
             f"an eavesdropper misses at least {self._config.establish.eve_loss_bound:.3g} of what the responder hears"
         )
@@ -355,7 +367,7 @@ class Node:
             "version": __version__,
             "name": self._config.node.name,
             "address": self._own,
-            "adapter": self.adapter,
+            "adapter": f"{self.adapter} ({self.no_radio})" if self.no_radio else self.adapter,
             "uptime_s": self._clock() - self._began,
             "healthy": not problems,
             "problems": problems,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tracemalloc
 import zlib
 from importlib.resources import files
 from itertools import combinations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from bt_selfsecure.air import recording
 from bt_selfsecure.air.recording import OFFICE, Recording
 from bt_selfsecure.errors import UsageError
 
@@ -176,6 +178,9 @@ POSITION = {"position_m": [0, 0], "first_event": 0, "events": 4, "interval_s": 0
         ({"transmitter_positions": [POSITION | {"first_event": 1}]}, "position 0 reaches outside the 4 events"),
         ({"transmitter_positions": [POSITION | {"first_event": -1}]}, "position 0 reaches outside"),
         ({"transmitter_positions": [POSITION | {"events": 0}]}, "position 0 reaches outside"),
+        ({"transmitter_positions": [POSITION, POSITION]}, "claim more than the 4 events"),
+        ({"events": 10**12}, "it has 0 to 33554432 events, not 1000000000000"),
+        ({"events": float("inf")}, "mine.json does not describe"),
     ],
 )
 def test_a_description_that_does_not_fit_is_refused_with_its_fault(
@@ -185,6 +190,44 @@ def test_a_description_that_does_not_fit_is_refused_with_its_fault(
         Recording.load(small(tmp_path, **changes))
     assert "copy it again" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def held(load: Callable[[], Any]) -> int:
+    """The most memory that this took, in octets."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(UsageError, match="copy it again"):
+            load()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_recording_that_claims_or_unpacks_to_gigabytes_is_refused_without_holding_them(tmp_path: Path) -> None:
+    """A megabyte of zlib unpacks to a gigabyte, and a description may say any number."""
+    pack = zlib.compressobj()
+    bomb = b"".join(pack.compress(bytes(1 << 22)) for _ in range(64)) + pack.flush()
+    for events in (4, 10**6, 10**9, 2**62):
+        mine = small(tmp_path, events=events)
+        (tmp_path / "mine.z").write_bytes(bomb)
+        assert held(lambda: Recording.load(mine)) < 40_000_000, events  # noqa: B023
+
+
+@pytest.mark.parametrize("which", ["mine.json", "mine.z"])
+def test_a_file_without_an_end_is_refused_after_what_it_may_hold(
+    which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recording, "MAX_DESCRIPTION_BYTES", 1 << 20)
+    mine = small(tmp_path)
+    (tmp_path / which).unlink()
+    (tmp_path / which).symlink_to("/dev/zero")
+    assert held(lambda: Recording.load(mine)) < 40_000_000
+
+
+def test_a_description_nested_without_end_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_bytes(b"[" * 200_000)
+    with pytest.raises(UsageError, match=r"mine\.json does not describe a recording"):
+        Recording.load(tmp_path / "mine.json")
 
 
 def test_a_truncated_or_flipped_copy_of_the_office_is_refused(tmp_path: Path) -> None:

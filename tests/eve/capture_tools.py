@@ -39,3 +39,11 @@ def btsnoop(datalink: int, records: Iterable[tuple[int, bytes]]) -> bytes:
     return head + b"".join(
         struct.pack(">IIIIq", len(data), len(data), flags, 0, stamp) + data for flags, data in records
     )
+
+
+def packetlogger(records: Iterable[tuple[int, bytes]], order: str = ">") -> bytes:
+    """Apple's format: type and packet of each record."""
+    return b"".join(
+        struct.pack(order + "IIIB", len(data) + 9, 1_700_000_000 + number, 250_000, kind) + data
+        for number, (kind, data) in enumerate(records)
+    )

@@ -64,13 +64,35 @@ def test_a_frame_with_a_wrong_check_is_not_counted_as_ours(tmp_path: Path, capsy
     assert json.loads(capsys.readouterr().out)["ours"] == 1
 
 
-@pytest.mark.parametrize("name", ["/nonexistent", "/", __file__])
-def test_what_can_not_be_read_gives_one_line_and_2(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["eve", "read", NORDIC, name]) == 2
+@pytest.fixture
+def empty(tmp_path: Path) -> str:
+    (path := tmp_path / "empty.pcap").touch()
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["/nonexistent", "/", __file__, "empty"])
+def test_what_can_not_be_read_gives_one_line_and_2(name: str, empty: str, capsys: pytest.CaptureFixture[str]) -> None:
+    name = empty if name == "empty" else name
+    assert main(["eve", "read", name]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
     assert repr(name) in captured.err
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("name", ["/nonexistent", "/", __file__, "empty"])
+def test_one_file_that_can_not_be_read_does_not_discard_what_the_others_hold(
+    name: str, first: bool, empty: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = empty if name == "empty" else name
+    names = [name, NORDIC] if first else [NORDIC, name]
+    for command, counted in (("read", 832), ("report", 832)):
+        assert main(["eve", command, *names, "--json"]) == 2
+        captured = capsys.readouterr()
+        assert json.loads(captured.out)["packets"] == counted
+        assert captured.err.count("\n") == 1
+        assert repr(name) in captured.err
 
 
 def test_a_sniffers_output_is_read_from_standard_input() -> None:

@@ -35,6 +35,7 @@ from scapy.layers.ppi import PPI, PPI_Hdr
 
 from bt_selfsecure.eve.sources import UNREADABLE, Capture, Direction
 from bt_selfsecure.eve.sources.files import recognise
+from bt_selfsecure.eve.sources.heard import CUT
 from bt_selfsecure.eve.sources.linktypes import crc_ok
 
 
@@ -106,8 +107,7 @@ def raw_nordic() -> bytes:
     """A packet of the fixture whose CRC is right, with its sniffer's header: 7 bytes, then the length and flags of the
     event, 10 bytes in all."""
     with (FIXTURES / "nrf52_sniffer.pcapng").open("rb", buffering=0) as file:
-        container, start = recognise(file)
-        return next(packet for _, _, packet in container(file, start, Counter()) if packet[8] & 1)
+        return next(packet for _, _, packet, _ in recognise(file, Counter()) if packet[8] & 1)
 
 
 @pytest.mark.long
@@ -268,12 +268,13 @@ def test_resolution_and_offset_of_pcapngs_times_are_heeded(tmp_path: Path) -> No
 
 
 @pytest.mark.long
-def test_a_simple_packet_is_as_long_as_its_interface_allows(tmp_path: Path) -> None:
+def test_a_simple_packet_longer_than_its_interface_allows_was_cut(tmp_path: Path) -> None:
     path = write(tmp_path / "simple.pcapng", [])
     interface = block(1, struct.pack("<HHI", RAW, 0, 3))
     path.write_bytes(path.read_bytes() + interface + block(3, struct.pack("<I", 9) + b"cut\0"))
-    assert [h.bytes for h in read(path)[1]] == [b"cut"]
-    assert fields(path, "frame.cap_len") == [["3"]]
+    capture, heard = read(path)
+    assert (heard, capture.skipped) == ([], {CUT: 1})
+    assert fields(path, "frame.cap_len", "frame.len") == [["3", "9"]]
 
 
 @pytest.mark.long

@@ -88,7 +88,7 @@ class LoopbackNode:
             "rejections": {"not made with the key": 3} if self.established else {},
             "rssi": -61 if connected else None,
             "last_seen": time.time() - 4 if connected else None,
-            "progress": {"sent": 1200, "of": 20_000} if self.establishing else None,
+            "progress": {"sent": 1200, "heard": None, "needed": 1730} if self.establishing else None,
         }
 
     def key(self, other: LoopbackNode) -> dict[str, Any]:

@@ -97,6 +97,29 @@ def test_a_report_never_replaces_a_file(run: Run, pair: Pair, quick: None, tmp_p
     assert (tmp_path / "notes").read_text() == "precious"
 
 
+@pytest.mark.parametrize("place", ["notes/report.txt", "none/report.txt", "."])
+def test_a_report_that_can_not_be_kept_is_told_before_anything_is_read(
+    place: str, run: Run, config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(report, "sections", lambda *args: pytest.fail("the work was begun"))
+    (tmp_path / "notes").touch()
+    status, _, err = run("report", "--output", str(tmp_path / place))
+    assert (status, err.count("\n")) == (2, 1)
+    assert "can't write" in err
+
+
+def test_an_interrupted_report_leaves_no_file(
+    run: Run, config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def interrupted(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(report, "sections", interrupted)
+    status, _, _ = run("report", "--output", str(tmp_path / "report.txt"))
+    assert status == 130
+    assert not (tmp_path / "report.txt").exists()
+
+
 def test_a_backup_is_restored_with_a_warning_and_only_while_the_node_is_off(
     run: Run, pair: Pair, tmp_path: Path
 ) -> None:

@@ -5,15 +5,40 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import defaultdict
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final, Self
 
 from bt_selfsecure.core.frames import Frame, Kind, Profile
 from bt_selfsecure.core.keychain import Chain
-from bt_selfsecure.core.suites import SUITES, NotAuthentic, Suite
+from bt_selfsecure.core.suites import SUITES, Attempt, NotAuthentic, Suite
 from bt_selfsecure.errors import UsageError
+
+MOST_TRIES: Final = 1 << 22
+"""To open a frame, or to follow a resynchronisation: half a minute of one core. An honest frame takes one, one that is
+forged one for each 256 rounds."""
+RESUMPTION: Final = 16
+"""Tries that following a resynchronisation counts for: each leaves a key to be kept."""
+_RAND, _ID = 16, 24  # ends of the request's Rand and of the key's id in a resync response
+
+
+class SessionHeard:
+    """The frames of sessions in one profile that she heard, in this order, and where to look first."""
+
+    def __init__(self, frames: Iterable[Frame]) -> None:
+        self.frames: Final = list(frames)
+        self.data: Final[defaultdict[int, list[Frame]]] = defaultdict(list)
+        """Data frames by the low 8 bits of their round."""
+        self.named: Final[set[bytes]] = set()
+        """Ids of keys that a resynchronisation goes on from."""
+        for frame in self.frames:
+            if frame.kind is Kind.DATA:
+                self.data[frame.seq].append(frame)
+            elif frame.kind is Kind.RESYNC_RESPONSE:
+                self.named.add(frame.message[_RAND:_ID])
 
 
 class StolenKey:
@@ -26,9 +51,18 @@ class StolenKey:
 
     def __init__(self, *chains: Chain) -> None:
         self._known: Final[dict[bytes, Chain]] = {}
+        self._at: Final[defaultdict[int, list[Chain]]] = defaultdict(list)
+        """The same, by the low 8 bits of the round: those that a frame can be of."""
         self._data: Final[defaultdict[int, list[Frame]]] = defaultdict(list)
+        """Not opened yet, by the same: no other key opens one that was."""
+        self._ids: Final[dict[bytes, Chain]] = {}
+        """The same, by the id that a resync response names."""
         self._requests: Final[dict[bytes, Frame]] = {}
-        self._responses: Final[list[Frame]] = []
+        self._answers: Final[defaultdict[bytes, list[Frame]]] = defaultdict(list)
+        """Resync responses, by the Rand of the request that they answer."""
+        self._naming: Final[defaultdict[bytes, list[Frame]]] = defaultdict(list)
+        """The same, by the id of the key that they name."""
+        self.tries_left = MOST_TRIES
         self.opened = 0
         """Data frames that she opened, whatever attempt of a round they were."""
         self.read: Final[dict[int, bytes]] = {}
@@ -44,22 +78,32 @@ class StolenKey:
         """Whether this is a key that she stole, or that follows from what she heard."""
         return key in self._known
 
+    def may_follow(self, session: SessionHeard) -> bool:
+        """Whether a key of hers opens a frame of it, or it resumes from one; else `hear` is in vain."""
+        if not self._ids.keys().isdisjoint(session.named):
+            return True
+        pairs = ((chain, frame) for seq in self._at for frame in session.data[seq] for chain in self._at[seq])
+        return any(self._opens(*pair) for pair in takewhile(lambda _: self.tries_left, pairs))
+
     def hear(self, frame: Frame) -> bool:
         """A frame from her tap; whether it was data that she could open."""
         match frame.kind:
             case Kind.DATA:
+                for chain in reversed(self._at[frame.seq]):
+                    if following := self._opened(chain, frame):
+                        self._learn(*following)
+                        return True
                 self._data[frame.seq].append(frame)
-                candidates = [chain for chain in self._known.values() if chain.seq & 255 == frame.seq]
-                following = [found for chain in candidates for found in self._opened(chain, frame)]
-                self._learn(*following)
-                return bool(following)
-            case Kind.RESYNC_REQUEST:
-                self._requests[frame.rand] = frame
-            case Kind.RESYNC_RESPONSE:
-                self._responses.append(frame)
-            case _:
                 return False
-        self._learn(*(found for chain in [*self._known.values()] for found in self._resumed(chain)))
+            case Kind.RESYNC_REQUEST if self.tries_left:
+                self._requests[frame.rand] = frame
+                self._learn(*self._resumed(self._answers[frame.rand]))
+            case Kind.RESYNC_RESPONSE if self.tries_left:
+                self._answers[frame.message[:_RAND]].append(frame)
+                self._naming[frame.message[_RAND:_ID]].append(frame)
+                self._learn(*self._resumed([frame]))
+            case _:
+                pass
         return False
 
     def _learn(self, *chains: Chain) -> None:
@@ -69,30 +113,46 @@ class StolenKey:
             chain = new.pop()
             if chain.key not in self._known:
                 self._known[chain.key] = chain
+                self._at[chain.seq & 255].append(chain)
+                closed = []
                 for frame in self._data[chain.seq & 255]:
-                    new += self._opened(chain, frame)
-                new += self._resumed(chain)
+                    following = self._opened(chain, frame)
+                    new += following
+                    closed += [] if following else [frame]
+                self._data[chain.seq & 255] = closed
+                name = chain.checkpoint_id(chain.key)
+                self._ids[name] = chain
+                new += self._resumed(self._naming[name])
 
     def _opened(self, chain: Chain, frame: Frame) -> list[Chain]:
-        try:
-            message, attempt = chain.open(frame)
-        except NotAuthentic:
+        opened = self._opens(chain, frame)
+        if opened is None:
             return []
         self.opened += 1
-        self.read[chain.seq] = message
-        return [chain.rolled(attempt, message)]
+        self.read[chain.seq] = opened[0]
+        return [chain.rolled(opened[1], opened[0])]
 
-    def _resumed(self, chain: Chain) -> list[Chain]:
-        name, found = chain.checkpoint_id(chain.key), []
-        for response in self._responses:
+    def _opens(self, chain: Chain, frame: Frame) -> tuple[bytes, Attempt] | None:
+        """Message and attempt, where this key opens the frame."""
+        if not self.tries_left:
+            return None
+        self.tries_left -= 1
+        try:
+            return chain.open(frame)
+        except NotAuthentic:
+            return None
+
+    def _resumed(self, responses: list[Frame]) -> list[Chain]:
+        """What follows from those that name a key of hers, and whose request she heard."""
+        found = []
+        for response in responses:
             request = self._requests.get(response.message[:_RAND])
-            if request is not None and response.message[_RAND:_ID] == name:
+            chain = self._ids.get(response.message[_RAND:_ID])
+            if request is not None and chain is not None and self.tries_left:
+                self.tries_left = max(0, self.tries_left - RESUMPTION)
                 seq = max(int.from_bytes(request.message[:8]), int.from_bytes(response.message[_ID:]))
                 found.append(chain.resumed(chain.key, request.rand + response.rand, seq))
         return found
-
-
-_RAND, _ID = 16, 24  # ends of the request's Rand and of the key's id in a resync response
 
 
 @dataclass(frozen=True, slots=True)

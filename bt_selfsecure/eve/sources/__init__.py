@@ -11,12 +11,15 @@ from typing import Final
 from bt_selfsecure.air.capture import Tap
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.sources.files import recognise
-from bt_selfsecure.eve.sources.heard import Direction, Heard, Source
+from bt_selfsecure.eve.sources.heard import CUT, Direction, Heard, Source
 from bt_selfsecure.eve.sources.linktypes import READ
 
 __all__ = ["Capture", "Direction", "Heard", "HeardTap", "Source", "open_source"]
 
 STANDARD_INPUT: Final = "-"
+LATEST: Final = 253402300799
+"""The last second of the year 9999: programs and libraries know no date beyond."""
+NO_TIME: Final = "times before 1970 or after 9999, taken as unknown"
 UNREADABLE: Final = "too short for their link type, or a note of the sniffer"
 
 
@@ -35,7 +38,7 @@ def open_source(name: str) -> Source:
 
 
 class Capture(Source):
-    """A capture file: pcap, pcapng or btsnoop, from a path, a FIFO that something writes to, or `-`, standard input.
+    """A capture file, of any container and compressed or not: a path, a FIFO, or `-` for standard input.
 
     Raises `UsageError`, when made or while iterated, where the file can't be read or is no capture.
     """
@@ -53,12 +56,16 @@ class Capture(Source):
 
     def __iter__(self) -> Iterator[Heard]:
         try:
-            container, start = recognise(self._file)
-            for time, linktype, packet in container(self._file, start, self.skipped):
+            for time, linktype, packet, whole in recognise(self._file, self.skipped):
                 self.linktypes[linktype] += 1
+                if not 0 <= time <= LATEST:
+                    self.skipped[NO_TIME] += 1
+                    time = 0.0
                 read = READ.get(linktype)
                 if read is None:
                     self.skipped[f"link type {linktype} is not read"] += 1
+                elif not whole:
+                    self.skipped[CUT] += 1
                 elif (heard := read(time, packet)) is None:
                     self.skipped[UNREADABLE] += 1
                 else:

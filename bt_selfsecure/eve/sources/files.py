@@ -1,7 +1,9 @@
-"""Capture files, read as they come: pcap, pcapng and btsnoop, from a file, a FIFO or standard input.
+"""Capture files, read as they come: pcap, pcapng, btsnoop and PacketLogger, from a file, a FIFO or standard input.
 
-pcap and pcapng: https://www.ietf.org/archive/id/draft-ietf-opsawg-pcap, -pcapng. btsnoop: the snoop format of RFC 1761
-with Bluetooth's own data links and a clock in microseconds since the year 0.
+pcap and pcapng: https://www.ietf.org/archive/id/draft-ietf-opsawg-pcap, -pcapng. Modified pcap, of Kuznetsov's patches
+to libpcap: https://wiki.wireshark.org/Development/LibpcapFileFormat. btsnoop: the snoop format of RFC 1761 with
+Bluetooth's own data links and a clock in microseconds since the year 0. PacketLogger, Apple's, has no specification:
+it is read as Wireshark and BTstack do.
 
 A file is as good as what came before its first fault: reading ends there, and the fault is counted.
 """
@@ -10,46 +12,54 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import Final, Protocol
+from collections.abc import Iterator
+from typing import Any, Final
 
 from bt_selfsecure.air.capture import LINKTYPE_BLUETOOTH_HCI_H4_WITH_PHDR
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.eve.sources.linktypes import ACL, BLUETOOTH_LINUX_MONITOR, COMMAND, EVENT
+from bt_selfsecure.eve.sources.compressed import Readable, Unpacked, is_compressed
+from bt_selfsecure.eve.sources.heard import CUT_SHORT, DAMAGED
+from bt_selfsecure.eve.sources.linktypes import ACL, BLUETOOTH_LINUX_MONITOR, COMMAND, EVENT, SCO
 
 CHUNK: Final = 1 << 18
+_LEAST_BYTES: Final = 8
+"""That tell every container but one."""
 MAX_PACKET_BYTES: Final = 1 << 18
 """What Wireshark takes for the greatest packet of any link type but a few, none of them Bluetooth's."""
 MAX_BLOCK_BYTES: Final = 1 << 24
 """Of a pcapng block, as in Wireshark."""
-CUT_SHORT: Final = "the file ends in the middle of a packet"
-DAMAGED: Final = "the rest of the file is damaged"
+MAX_INTERFACES: Final = 1 << 12
+"""Of a pcapng section: one for each link type and sniffer: far more than anybody has."""
 
-Record = tuple[float, int, bytes]
-"""Time in seconds, link type, packet."""
-
-
-class Readable(Protocol):
-    """An unbuffered binary file: `read` gives what is there, b"" at the end."""
-
-    def read(self, size: int, /) -> bytes | None: ...
+Record = tuple[float, int, bytes, bool]
+"""Time in seconds, link type, packet, and whether that is all of it: false where the snap length cut it."""
 
 
-Container = Callable[[Readable, bytes, Counter[str]], Iterator[Record]]
+def recognise(file: Readable, faults: Counter[str]) -> Iterator[Record]:
+    """The packets of a capture file of whatever container, compressed or not, up to its end or its first fault.
 
-
-def recognise(file: Readable) -> tuple[Container, bytes]:
-    """Which container it is, and the bytes that were read to find out. Raises `UsageError` for any other."""
-    start = fill(file, b"", 8)
+    Raises `UsageError` for any other file.
+    """
+    start = fill(file, b"", _LEAST_BYTES)
+    if is_compressed(start):
+        file = Unpacked(file, start, faults)
+        start = fill(file, b"", _LEAST_BYTES)
     if not start:
+        if faults:  # which say why
+            return iter(())
         raise UsageError("is empty")
     if start[:4] == _SECTION:
-        return pcapng, start
+        return pcapng(file, start, faults)
     if start[:8] == _BTSNOOP:
-        return btsnoop, start
+        return btsnoop(file, start, faults)
     if start[:4] in _PCAP:
-        return pcap, start
-    raise UsageError("is no capture that can be read: give pcap, pcapng or btsnoop")
+        return pcap(file, start, faults)
+    start = fill(file, start, _PACKETLOGGER_LEAST)
+    if (order := _packetlogger_order(start)) is not None:
+        return packetlogger(file, start, faults, order)
+    raise UsageError(
+        "is no capture that can be read: give pcap, pcapng, btsnoop or PacketLogger (.pklg), also in .gz or .zst"
+    )
 
 
 def fill(file: Readable, have: bytes, need: int) -> bytes:
@@ -63,13 +73,41 @@ def fill(file: Readable, have: bytes, need: int) -> bytes:
     return b"".join(parts)
 
 
+def _records(
+    file: Readable, buffer: bytes, at: int, head: struct.Struct, size: int, faults: Counter[str], counted: int = 0
+) -> Iterator[tuple[tuple[Any, ...], bytes]]:
+    """Heads, and what is behind each: as many bytes as its field `size` says, less `counted` of the head itself."""
+    while True:
+        if len(buffer) < at + head.size:
+            buffer, at = fill(file, buffer[at:], head.size), 0
+            if len(buffer) < head.size:
+                faults.update([CUT_SHORT] if buffer and not faults[CUT_SHORT] else [])
+                return
+        fields = head.unpack_from(buffer, at)
+        octets = fields[size] - counted
+        if not 0 <= octets <= MAX_PACKET_BYTES:
+            faults[DAMAGED] += 1
+            return
+        at += head.size
+        if len(buffer) < at + octets:
+            buffer, at = fill(file, buffer[at:], octets), 0
+            if len(buffer) < octets:
+                faults[CUT_SHORT] = 1
+                return
+        yield fields, buffer[at : at + octets]
+        at += octets
+
+
 # --- pcap -------------------------------------------------------------------------------------------------------------
 
-_PCAP: Final = {  # magic number to byte order and fractions of a second
-    b"\xd4\xc3\xb2\xa1": ("<", 1e6),
-    b"\xa1\xb2\xc3\xd4": (">", 1e6),
-    b"\x4d\x3c\xb2\xa1": ("<", 1e9),
-    b"\xa1\xb2\x3c\x4d": (">", 1e9),
+_HEAD, _MODIFIED_HEAD = "IIII", "IIIIIHBx"  # behind the latter's sizes: interface, protocol, type of packet
+_PCAP: Final = {  # magic number to byte order, fractions of a second, and head of a packet
+    b"\xd4\xc3\xb2\xa1": ("<", 1e6, _HEAD),
+    b"\xa1\xb2\xc3\xd4": (">", 1e6, _HEAD),
+    b"\x4d\x3c\xb2\xa1": ("<", 1e9, _HEAD),
+    b"\xa1\xb2\x3c\x4d": (">", 1e9, _HEAD),
+    b"\x34\xcd\xb2\xa1": ("<", 1e6, _MODIFIED_HEAD),
+    b"\xa1\xb2\xcd\x34": (">", 1e6, _MODIFIED_HEAD),
 }
 _PCAP_HEAD_BYTES: Final = 24
 
@@ -77,30 +115,14 @@ _PCAP_HEAD_BYTES: Final = 24
 def pcap(file: Readable, start: bytes, faults: Counter[str]) -> Iterator[Record]:
     """The packets of a pcap file that begins with `start`."""
     buffer = fill(file, start, _PCAP_HEAD_BYTES)
-    order, fractions = _PCAP[buffer[:4]]
+    order, fractions, head = _PCAP[buffer[:4]]
     if len(buffer) < _PCAP_HEAD_BYTES:
-        faults[CUT_SHORT] += 1
+        faults[CUT_SHORT] = 1
         return
     linktype = struct.unpack_from(order + "I", buffer, 20)[0] & 0xFFFF  # above are the FCS's length and reserved bits
-    head, at = struct.Struct(order + "IIII"), _PCAP_HEAD_BYTES
-    while True:
-        if len(buffer) < at + 16:
-            buffer, at = fill(file, buffer[at:], 16), 0
-            if len(buffer) < 16:
-                faults.update([CUT_SHORT] if buffer else [])
-                return
-        seconds, fraction, size, _ = head.unpack_from(buffer, at)
-        if size > MAX_PACKET_BYTES:
-            faults[DAMAGED] += 1
-            return
-        end = at + 16 + size
-        if len(buffer) < end:
-            buffer, at, end = fill(file, buffer[at:], end - at), 0, end - at
-            if len(buffer) < end:
-                faults[CUT_SHORT] += 1
-                return
-        yield seconds + fraction / fractions, linktype, buffer[at + 16 : end]
-        at = end
+    records = _records(file, buffer, _PCAP_HEAD_BYTES, struct.Struct(order + head), 2, faults)
+    for (seconds, fraction, size, sent, *_), packet in records:
+        yield seconds + fraction / fractions, linktype, packet, size >= sent
 
 
 # --- pcapng -----------------------------------------------------------------------------------------------------------
@@ -118,8 +140,9 @@ class _Section:
     def __init__(self, order: str) -> None:
         self._order: Final = order
         self.head: Final = struct.Struct(order + "II")
+        self.total: Final = struct.Struct(order + "I")
         self.packet: Final = struct.Struct(order + "IIIII")
-        self._old: Final = struct.Struct(order + "HHIII")
+        self._old: Final = struct.Struct(order + "HHIIII")
         self._interface: Final = struct.Struct(order + "HHI")
         self._option: Final = struct.Struct(order + "HH")
         self.interfaces: list[tuple[int, float, int]] = []
@@ -143,19 +166,20 @@ class _Section:
         self.interfaces.append((linktype, ticks, offset))
         self._snap.append(snap or MAX_PACKET_BYTES)
 
-    def rare(self, kind: int, block: bytes) -> tuple[int, int, bytes] | None:
-        """Interface, time in ticks and packet of a block of one of the two old kinds; None if it is damaged."""
+    def rare(self, kind: int, block: bytes) -> Record | None:
+        """The packet in a block of one of the two old kinds; None if it is damaged."""
         if not self.interfaces:
             return None
         if kind == _SIMPLE_PACKET:
-            size = min(self.head.unpack_from(block, 8)[0], self._snap[0])
-            interface, stamp, at = 0, 0, 12
+            sent = self.head.unpack_from(block, 8)[0]
+            interface, stamp, at, size = 0, 0, 12, min(sent, self._snap[0])
         else:
-            interface, _, high, low, size = self._old.unpack_from(block, 8)
+            interface, _, high, low, size, sent = self._old.unpack_from(block, 8)
             stamp, at = high << 32 | low, 28
         if interface >= len(self.interfaces) or at + size > len(block) - 4:
             return None
-        return interface, stamp, block[at : at + size]
+        linktype, ticks, offset = self.interfaces[interface]
+        return stamp / ticks + offset, linktype, block[at : at + size], size >= sent
 
 
 def pcapng(file: Readable, start: bytes, faults: Counter[str]) -> Iterator[Record]:
@@ -166,7 +190,7 @@ def pcapng(file: Readable, start: bytes, faults: Counter[str]) -> Iterator[Recor
         if len(buffer) < at + 12:
             buffer, at = fill(file, buffer[at:], 12), 0
             if len(buffer) < 12:
-                faults.update([CUT_SHORT] if buffer else [])
+                faults.update([CUT_SHORT] if buffer and not faults[CUT_SHORT] else [])
                 return
         if buffer[at : at + 4] == _SECTION:
             order = _ORDERS.get(buffer[at + 8 : at + 12])
@@ -182,24 +206,29 @@ def pcapng(file: Readable, start: bytes, faults: Counter[str]) -> Iterator[Recor
         if len(buffer) < end:
             buffer, at, end = fill(file, buffer[at:], size), 0, size
             if len(buffer) < end:
-                faults[CUT_SHORT] += 1
+                faults[CUT_SHORT] = 1
                 return
+        if section.total.unpack_from(buffer, end - 4)[0] != size:  # it stands at both ends of a block
+            faults[DAMAGED] += 1
+            return
         if kind == _PACKET:
-            interface, high, low, length, _ = section.packet.unpack_from(buffer, at + 8)
+            interface, high, low, length, sent = section.packet.unpack_from(buffer, at + 8)
             if length > size - 32 or interface >= len(section.interfaces):
                 faults[DAMAGED] += 1
                 return
             linktype, ticks, offset = section.interfaces[interface]
-            yield (high << 32 | low) / ticks + offset, linktype, buffer[at + 28 : at + 28 + length]
+            yield (high << 32 | low) / ticks + offset, linktype, buffer[at + 28 : at + 28 + length], length >= sent
         elif kind == _INTERFACE:
+            if len(section.interfaces) >= MAX_INTERFACES:
+                faults[DAMAGED] += 1
+                return
             section.add_interface(buffer[at:end])
         elif kind in (_OLD_PACKET, _SIMPLE_PACKET):
             found = section.rare(kind, buffer[at:end])
             if found is None:
                 faults[DAMAGED] += 1
                 return
-            linktype, ticks, offset = section.interfaces[found[0]]
-            yield found[1] / ticks + offset, linktype, found[2]
+            yield found
         at = end
 
 
@@ -221,32 +250,16 @@ def btsnoop(file: Readable, start: bytes, faults: Counter[str]) -> Iterator[Reco
     """
     buffer = fill(file, start, _BTSNOOP_HEAD_BYTES)
     if len(buffer) < _BTSNOOP_HEAD_BYTES:
-        faults[CUT_SHORT] += 1
+        faults[CUT_SHORT] = 1
         return
     version, datalink = struct.unpack_from(">II", buffer, 8)
     if version != 1 or datalink not in (_HCI_H1, _HCI_H4, _MONITOR):
         raise UsageError(f"is btsnoop version {version} of data link {datalink}: give version 1 of 1001, 1002 or 2001")
     linktype = BLUETOOTH_LINUX_MONITOR if datalink == _MONITOR else LINKTYPE_BLUETOOTH_HCI_H4_WITH_PHDR
-    at = _BTSNOOP_HEAD_BYTES
-    while True:
-        if len(buffer) < at + _RECORD.size:
-            buffer, at = fill(file, buffer[at:], _RECORD.size), 0
-            if len(buffer) < _RECORD.size:
-                faults.update([CUT_SHORT] if buffer else [])
-                return
-        _, size, flags, _, stamp = _RECORD.unpack_from(buffer, at)
-        if size > MAX_PACKET_BYTES:
-            faults[DAMAGED] += 1
-            return
-        end = at + _RECORD.size + size
-        if len(buffer) < end:
-            buffer, at, end = fill(file, buffer[at:], end - at), 0, end - at
-            if len(buffer) < end:
-                faults[CUT_SHORT] += 1
-                return
-        packet = _btsnoop_head(datalink, flags) + buffer[at + _RECORD.size : end]
-        yield (stamp - _BTSNOOP_EPOCH) / 1e6, linktype, packet
-        at = end
+    records = _records(file, buffer, _BTSNOOP_HEAD_BYTES, _RECORD, 1, faults)
+    for (sent, size, flags, _, stamp), packet in records:
+        time = (stamp - _BTSNOOP_EPOCH) / 1e6
+        yield time, linktype, _btsnoop_head(datalink, flags) + packet, size >= sent
 
 
 def _btsnoop_head(datalink: int, flags: int) -> bytes:
@@ -259,3 +272,42 @@ def _btsnoop_head(datalink: int, flags: int) -> bytes:
     if flags & _COMMAND_OR_EVENT:
         return direction + bytes([EVENT if flags & _RECEIVED else COMMAND])
     return direction + bytes([ACL])
+
+
+# --- PacketLogger -----------------------------------------------------------------------------------------------------
+
+_LOGGED: Final = "IIIB"  # bytes behind this field, seconds, microseconds, type
+_LOGGED_COUNTED: Final = 9
+"""Bytes of the head that its first field counts: the time and the type."""
+_PACKETLOGGER_LEAST: Final = 13
+_LOGGED_TYPES: Final = {  # to direction of link type 201 and packet indicator
+    0x00: bytes([0, 0, 0, 0, COMMAND]),
+    0x01: bytes([0, 0, 0, 1, EVENT]),
+    0x02: bytes([0, 0, 0, 0, ACL]),
+    0x03: bytes([0, 0, 0, 1, ACL]),
+    0x08: bytes([0, 0, 0, 0, SCO]),
+    0x09: bytes([0, 0, 0, 1, SCO]),
+}
+_LOGGED_NOTES: Final = frozenset({0x0A, 0x0B, *range(0xF7, 0xFF)})
+"""Link manager packets, and what the system says of itself."""
+_A_NOTE: Final = bytes(4)
+
+
+def _packetlogger_order(start: bytes) -> str | None:
+    """Byte order of a file whose first record begins so; None if that is no such record. There is no magic number: a
+    size below 2^16 tells the order, and microseconds and type must be some that there are."""
+    if len(start) < _PACKETLOGGER_LEAST:
+        return None
+    order = ">" if start[:2] == b"\0\0" else "<"
+    size, _, microseconds, kind = struct.unpack_from(order + _LOGGED, start)
+    known = kind in _LOGGED_TYPES or kind in _LOGGED_NOTES
+    return order if known and _LOGGED_COUNTED <= size < 1 << 16 and microseconds < 1_000_000 else None
+
+
+def packetlogger(file: Readable, start: bytes, faults: Counter[str], order: str) -> Iterator[Record]:
+    """The packets of a PacketLogger file that begins with `start`, as link type 201; a note is one without a packet."""
+    records = _records(file, start, 0, struct.Struct(order + _LOGGED), 0, faults, _LOGGED_COUNTED)
+    for (_, seconds, microseconds, kind), packet in records:
+        head = _LOGGED_TYPES.get(kind)
+        time = seconds + microseconds / 1e6
+        yield time, LINKTYPE_BLUETOOTH_HCI_H4_WITH_PHDR, head + packet if head else _A_NOTE, True

@@ -6,7 +6,11 @@ import enum
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
+
+CUT_SHORT: Final = "the file ends in the middle of a packet"
+DAMAGED: Final = "the rest of the file is damaged"
+CUT: Final = "packets cut by the snap length when they were captured"
 
 
 class Direction(enum.Enum):

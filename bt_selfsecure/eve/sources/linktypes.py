@@ -39,7 +39,7 @@ NAMES: Final = {
 }
 """Of the link types that are read."""
 
-COMMAND, ACL, EVENT = 1, 2, 4  # packet indicators of H4, Core Vol 4 Part A 2
+COMMAND, ACL, SCO, EVENT = 1, 2, 3, 4  # packet indicators of H4, Core Vol 4 Part A 2
 LE_META: Final = b"\x04\x3e"
 """Packet indicator and code of the event that brings advertisements, Core Vol 4 Part E 7.7.65."""
 LE_LEAST: Final = 4 + 2 + 3
@@ -100,19 +100,20 @@ def _ppi(time: float, data: bytes) -> Heard | None:
         return None
     _, _, length, linktype = _PPI.unpack_from(data)
     packet = data[length:]
-    if linktype != BLUETOOTH_LE_LL or length < _PPI.size or len(packet) < LE_LEAST:
+    if length < _PPI.size or len(packet) < LE_LEAST:
         return None
-    at, rssi, channel = _PPI.size, None, None
+    at, rssi, channel, is_le = _PPI.size, None, None, linktype == BLUETOOTH_LE_LL
     while at + _PPI_FIELD.size <= length:
         kind, size = _PPI_FIELD.unpack_from(data, at)
         at += _PPI_FIELD.size
         if kind == _PPI_BTLE and _PPI_BTLE_FORM.size <= size <= length - at:
+            is_le |= linktype == LINKTYPE_USER0  # as sniffers wrote LE before 251 was assigned
             version, megahertz, average = _PPI_BTLE_FORM.unpack_from(data, at)
             k = (megahertz - 2402) // 2
             rssi = average if version == 0 and average != _SIGNAL_UNKNOWN else None
             channel = _CHANNELS[k] if 0 <= k < 40 else None
         at += size
-    return Heard(time, rssi, channel, packet, crc_ok(packet), PPI, _UNKNOWN)
+    return Heard(time, rssi, channel, packet, crc_ok(packet), PPI, _UNKNOWN) if is_le else None
 
 
 _NORDIC: Final = struct.Struct("<xxxBxxB")  # board, lengths, version, counter, id: at the same places in all versions
@@ -195,8 +196,8 @@ _MONITOR: Final = {  # opcodes of the kernel's include/net/bluetooth/hci_mon.h t
     3: (EVENT, _RECEIVED),
     4: (ACL, _SENT),
     5: (ACL, _RECEIVED),
-    6: (3, _SENT),
-    7: (3, _RECEIVED),
+    6: (SCO, _SENT),
+    7: (SCO, _RECEIVED),
     18: (5, _SENT),
     19: (5, _RECEIVED),
 }
