@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO
 
+from bt_selfsecure.bearers.hci import adapter_addresses
 from bt_selfsecure.bearers.specs import parse_spec
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.node.config import Config
+from bt_selfsecure.node.config import Config, spelled_address
 from bt_selfsecure.node.config_file import find_path, read
 from bt_selfsecure.node.doctor.checks import CHECKS
 from bt_selfsecure.node.doctor.machine import Machine
@@ -57,7 +58,9 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     )
     parser.set_defaults(run=run)
     parser.add_argument("--config", type=Path, metavar="FILE", help="the node's, if it is not the default one")
-    parser.add_argument("--adapter", metavar="hciN", help="the adapter to look at (default: of the configuration)")
+    parser.add_argument(
+        "--adapter", metavar="hciN", help="the adapter to look at, or its address (default: of the configuration)"
+    )
     parser.add_argument(
         "--peer", metavar="ADDR", help="the other node's address: is it another than ours, is it paired"
     )
@@ -91,6 +94,13 @@ def _config(path: Path | None) -> Config:
 
 
 def _adapter(text: str) -> str:
+    if ":" in (wanted := spelled_address(text)):
+        here = adapter_addresses()
+        name = next((name for name, address in here.items() if address == wanted), None)
+        if name is None:
+            others = ", ".join(f"{other} is {address}" for other, address in here.items())
+            raise UsageError(f"no adapter has the address {text!r}: {others or 'there is none here'}")
+        return name
     if not re.fullmatch(r"hci\d{1,5}", text):
         raise UsageError(f"{text!r} is not an adapter: write it as in hci0")
     return text

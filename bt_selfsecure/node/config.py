@@ -121,7 +121,17 @@ def key(default: T, doc: str, rule: Rule = ANY) -> T:
 class NodeTable:
     """The daemon itself."""
 
-    adapter: str = key("hci0", "Bluetooth adapter.", matching(r"hci[0-9]{1,3}", 'an adapter, as in "hci0"'))
+    adapter: str = field(
+        default="hci0",
+        metadata=about(
+            "Bluetooth adapter, by its name or by its device address, which stays where names change.",
+            Rule(
+                'an adapter, as in "hci0" or "B8:27:EB:12:34:56"',
+                lambda value: re.fullmatch(r"hci[0-9]{1,3}", value) is not None or ADDRESS.accepts(value),
+            ),
+            read=lambda text: text.upper() if ":" in text else text,
+        ),
+    )
     name: str = field(
         default_factory=gethostname,
         metadata=about("Name under which peers discover this node; by default the machine's.", NAME),
@@ -309,12 +319,13 @@ def address_bytes(address: str) -> bytes:
     return bytes.fromhex(address.replace(":", ""))
 
 
-def bearer_spec(config: Config, bearer: str) -> BearerSpec:
-    """What `open_bearer` takes for a key `bearer`: with its own number, or else that of the bearer's table."""
+def bearer_spec(config: Config, bearer: str, adapter: str = "") -> BearerSpec:
+    """What `open_bearer` takes for a key `bearer`: with its own number, or else that of the bearer's table; on this
+    adapter, or the configured one."""
     spec = parse_spec(bearer)
     key = NUMBER_KEYS.get(spec.name)
     number = spec.number or (getattr(getattr(config, spec.name), key) if key else 0)
-    return replace(spec, number=number, adapter=config.node.adapter)
+    return replace(spec, number=number, adapter=adapter or config.node.adapter)
 
 
 def udp_places(config: Config, own: str) -> UdpPlaces:

@@ -229,6 +229,7 @@ class Establishing:
             "authenticated": event.authenticated,
             "hybrid": event.hybrid,
             "bearer": self._node.establish_bearer,
+            "own_address": self._node.own or "",
             "rests_on": self._rests_on(event),
             "since": time.time(),
         }

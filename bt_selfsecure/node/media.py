@@ -32,16 +32,16 @@ class Media(Protocol):
 
 
 class KernelMedia:
-    """Bearers on the configured adapter, or on UDP; `own` tells the device address."""
+    """Bearers on the adapter that `adapter` names when one is opened, or on UDP; `own` tells the device address."""
 
-    def __init__(self, config: Config, own: Callable[[], str | None]) -> None:
-        self._config, self._own = config, own
+    def __init__(self, config: Config, adapter: Callable[[], str], own: Callable[[], str | None]) -> None:
+        self._config, self._adapter, self._own = config, adapter, own
 
     def open(self, name: str) -> Bearer:
         config = self._config
         table = config.session.bearer if bearer_name(config.session.bearer) == name else config.establish.bearer
         return open_bearer(
-            bearer_spec(config, table),
+            bearer_spec(config, table, self._adapter()),
             pair=config.rfcomm.pair,
             flush_timeout_slots=config.l2cap.flush_timeout_slots,
             udp=udp_places(config, self._own() or ""),

@@ -64,6 +64,7 @@ KEY_FACTS: Final[dict[str, Schema]] = {
     "authenticated": _flag("Whether a pre-shared key proved the peer. If not, only comparing `sas` does."),
     "hybrid": _flag("Whether an X25519 secret is mixed in."),
     "bearer": _text("What carried the burst."),
+    "own_address": _text("This node's device address then; empty where an older version agreed on the key."),
     "rests_on": _text("On what the secrecy rests, in a sentence."),
     "since": _number(f"When it was agreed on, {TIME}."),
 }
@@ -152,6 +153,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         establishments=_whole("Keys that were agreed on."),
         failed_establishments=_whole("Establishments that ended without one."),
         links=_whole("Links that were opened."),
+        dropped=_whole("Messages that were found damaged on the disk, and dropped."),
     ),
     "Progress": _object(
         "Of the establishment under way.",

@@ -46,6 +46,9 @@ class Surroundings(Protocol):
         """A whole message; noted in the journal, not yet committed."""
 
     def inbox_has_room(self, address: str) -> bool: ...
+    def look_for_copies(self, address: str, data: bytes) -> None:
+        """This frame of the peer's names keys that are none of its own: are they another peer's?"""
+
     def commit_later(self) -> None:
         """Within a second or so."""
 

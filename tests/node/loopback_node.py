@@ -83,6 +83,7 @@ class LoopbackNode:
                 "establishments": self.established,
                 "failed_establishments": 0,
                 "links": 1,
+                "dropped": 0,
             },
             "rejections": {"not made with the key": 3} if self.established else {},
             "rssi": -61 if connected else None,
@@ -101,6 +102,7 @@ class LoopbackNode:
             "authenticated": False,
             "hybrid": True,
             "bearer": "rfcomm",
+            "own_address": self.address,
             "since": time.time() - 7200,
             "rests_on": "Eve's misses alone, at least 5 % as configured: rfcomm hides its losses from the responder.",
         }

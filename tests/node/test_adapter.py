@@ -66,6 +66,43 @@ async def test_a_keeper_can_be_stopped_twice_and_never_started() -> None:
     await keeper.stop()
 
 
+HERE = {"hci0": "B8:27:EB:00:00:0A", "hci2": "B8:27:EB:00:00:0B"}
+
+
+@async_test
+async def test_an_adapter_is_found_by_its_address_under_whichever_name_it_has_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = dict(HERE)
+    monkeypatch.setattr("bt_selfsecure.node.adapter.adapter_addresses", lambda: here)
+    keeper = AdapterKeeper("B8:27:EB:00:00:0B")
+    keeper._find()
+    assert (keeper.name, keeper._index) == ("hci2", 2)
+    here["hci0"], here["hci2"] = here["hci2"], here["hci0"]
+    keeper._find()
+    assert (keeper.name, keeper._index) == ("hci0", 0)
+    del here["hci0"]
+    keeper._find()
+    assert (keeper.name, keeper._index) == ("B8:27:EB:00:00:0B", None)
+
+
+@async_test
+async def test_an_address_that_no_adapter_has_is_told_with_those_that_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bt_selfsecure.node.adapter.adapter_addresses", lambda: HERE)
+    keeper = AdapterKeeper("B8:27:EB:00:00:0C")
+    await keeper.start()
+    assert keeper.state is AdapterState.MISSING
+    assert keeper._missing() == (
+        "no adapter has the address B8:27:EB:00:00:0C, but hci0 is B8:27:EB:00:00:0A, hci2 is B8:27:EB:00:00:0B: "
+        "correct [node] adapter, or plug it in"
+    )
+    with pytest.raises(AdapterError, match=r"^can't power B8:27:EB:00:00:0C off and on: .+$"):
+        await keeper.power_cycle()
+    await keeper.stop()
+
+
 def test_the_kernels_answer_about_an_adapter_is_read() -> None:
     info = parse_info(READ_INFO)
     assert (info.address, info.bluetooth_version) == ("BA:27:EB:00:00:02", 9)

@@ -91,7 +91,10 @@ FAULTS = [
     ("[session]\nomega = true", "node.toml:2: [session] omega is true and must be a whole number"),
     ("session.omega = []", "node.toml:1: [session] omega is a list and must be a whole number"),
     ("session = 3", "node.toml:1: [session] must be a table: write [session] on a line of its own"),
-    ("[node]\nadapter = 'usb'", 'node.toml:2: [node] adapter is "usb" and must be an adapter, as in "hci0"'),
+    (
+        "[node]\nadapter = 'usb'",
+        'node.toml:2: [node] adapter is "usb" and must be an adapter, as in "hci0" or "B8:27:EB:12:34:56"',
+    ),
     ('[node]\nsocket = "run/x"', "must be an absolute path of at most 107 bytes"),
     ('[node]\nsocket = "/\\u0000"', "must be an absolute path of at most 107 bytes"),
     ('[node]\nsocket = "/' + 107 * "x" + '"', "must be an absolute path of at most 107 bytes"),
@@ -385,12 +388,24 @@ def test_only_configured_peers_are_admitted_unless_anyone_is() -> None:
     assert establish_config(parsed('[node]\naccept = "anyone"'), ALICE).admit(stranger)
 
 
+@pytest.mark.parametrize("written", ["B8:27:EB:12:34:56", "b8:27:eb:12:34:56"])
+def test_the_adapter_may_be_named_by_its_address(written: str) -> None:
+    assert parsed(f'[node]\nadapter = "{written}"').node.adapter == "B8:27:EB:12:34:56"
+
+
+@pytest.mark.parametrize("written", ["b8:27:eb:12:34", "00:00:00:00:00:00", "B8-27-EB-12-34-56", "hci", "HCI0", ""])
+def test_what_is_no_adapter_is_refused_by_its_line(written: str) -> None:
+    with pytest.raises(UsageError, match=r":2: \[node\] adapter is .* and must be an adapter, as in"):
+        parsed(f'[node]\nadapter = "{written}"')
+
+
 def test_a_bearers_own_number_comes_before_that_of_its_table() -> None:
     config = parsed('[node]\nadapter = "hci1"\n[rfcomm]\nchannel = 4\n')
     assert bearer_spec(config, "rfcomm") == BearerSpec("rfcomm", number=4, adapter="hci1")
     assert bearer_spec(config, "rfcomm#3") == BearerSpec("rfcomm", number=3, adapter="hci1")
     assert bearer_spec(config, "le_advert") == BearerSpec("le_advert", adapter="hci1")
     assert bearer_spec(config, "l2cap").number == 4097
+    assert bearer_spec(config, "rfcomm", "hci2") == BearerSpec("rfcomm", number=4, adapter="hci2")
 
 
 # --- the authentication key -------------------------------------------------------------------------------------------
