@@ -17,7 +17,6 @@ user=bt-selfsecure
 units=/usr/local/lib/systemd/system
 rules=/usr/local/lib/udev/rules.d/70-bt-selfsecure.rules
 sysusers=/usr/local/lib/sysusers.d/bt-selfsecure.conf
-tmpfiles=/usr/local/lib/tmpfiles.d/bt-selfsecure.conf
 command_link=/usr/local/bin/bt-selfsecure
 completion=/usr/local/share/bash-completion/completions/bt-selfsecure
 manual=/usr/local/share/man/man1/bt-selfsecure.1
@@ -65,7 +64,6 @@ systemd_files() {
   done
   echo "$checkout/systemd/bt-selfsecure.rules $rules"
   echo "$checkout/systemd/bt-selfsecure.sysusers $sysusers"
-  echo "$checkout/systemd/bt-selfsecure.tmpfiles $tmpfiles"
 }
 
 # put SOURCE DESTINATION: a copy, if there is none like it.
@@ -75,14 +73,19 @@ put() {
   run install -D -m 644 "$1" "$2"
 }
 
+# A socket that moved is listened on at its new place only once it is restarted.
+reload_units() {
+  run systemctl daemon-reload
+  ! systemctl -q is-active bt-selfsecure-ipsp.socket || run systemctl restart bt-selfsecure-ipsp.socket
+}
+
 put_systemd_files() {
   local source destination
   while read -r source destination; do put "$source" "$destination"; done < <(systemd_files)
   [ -n "$changed" ] || return 0
   run systemd-sysusers "$sysusers"
-  run systemd-tmpfiles --create "$tmpfiles"
   systemd_runs || return 0
-  run systemctl daemon-reload
+  reload_units
   run udevadm control --reload
   run udevadm trigger --settle --sysname-match=rfkill
 }
@@ -130,9 +133,9 @@ make_version() {
   [ ! -e "$place" ] || run rm -rf "$place"
   seed "$place"
   # It sees the system's packages: dbus and gi come from Debian, pip would have to compile them.
-  run "$python" -m venv --system-site-packages --without-pip "$place"
+  run "$python" -I -m venv --system-site-packages --without-pip "$place"
   say "fetching and unpacking what the node needs: some minutes on a small Pi"
-  run "$python" -m zipfile -e "$(pip_wheel)" "$home/pip"
+  run "$python" -I -m zipfile -e "$(pip_wheel)" "$home/pip"
   run "$place/bin/python" "$home/pip/pip" install -q "${from[@]}" "${checkout}[$(with_discovery node)]" shtab
   run rm -rf "$home/pip"
   run "$place/bin/bt-selfsecure" --version
@@ -159,7 +162,7 @@ remove_other_versions() {
 
 # A manual page of all --help texts: pages that are typed twice drift apart.
 write_manual() {
-  COLUMNS=80 "$current/bin/python" - <<'PYTHON'
+  COLUMNS=80 "$current/bin/python" -I - <<'PYTHON'
 import argparse
 from bt_selfsecure.cli.main import parser
 
@@ -187,7 +190,11 @@ put_command() {
   [ -n "$changed" ] || return 0
   made=$(mktemp -d)
   if [ -z "$dry_run" ]; then
-    "$current/bin/python" -m shtab --shell=bash --prog=bt-selfsecure bt_selfsecure.cli.main.parser >"$made/completion"
+    # By its function: shtab's own command imports from the current folder.
+    "$current/bin/python" -I -c '
+from bt_selfsecure.cli.main import parser
+from shtab import complete
+print(complete(parser(), "bash"))' >"$made/completion"
     write_manual >"$made/manual"
   fi
   put "$made/completion" "$completion"

@@ -14,8 +14,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from bt_selfsecure.bearers.base import BearerError
+from bt_selfsecure.bearers.system_bus import SystemBusError, connect_system_bus
 
 if TYPE_CHECKING:
+    from dbus_fast import Message
     from dbus_fast.aio import MessageBus
 
 log = logging.getLogger(__name__)
@@ -24,6 +26,8 @@ BLUEZ: Final = "org.bluez"
 ROOT: Final = "/org/bluez"
 AGENT_PATH: Final = "/bt_selfsecure/agent"
 PROFILE_PATH: Final = "/bt_selfsecure/profile"
+ANSWER_S: Final = 25.0
+"""bluetoothd has so long for a call, as with every client of libdbus."""
 _PAIRING: Final = (errno.EACCES, errno.EBADE)
 """Authentication failed; PIN or key missing (net/bluetooth/lib.c, bt_to_errno)."""
 
@@ -40,18 +44,15 @@ class BlueZ:
 
     @classmethod
     async def connect(cls, adapter: str) -> BlueZ | None:
-        """None where there is no bus, or no bluetoothd with this adapter on it."""
-        from dbus_fast import BusType
-        from dbus_fast.aio import MessageBus
-
-        try:
-            bus = await MessageBus(bus_type=BusType.SYSTEM, negotiate_unix_fd=True).connect()
-        except OSError:
-            return None
+        """None where there is no bluetoothd with this adapter on the bus. Raises `SystemBusError`."""
+        bus = await connect_system_bus()
         bluez = cls(bus, adapter)
         try:
             await bluez._watch()
             await bluez._get("Address")
+        except SystemBusError:
+            bus.disconnect()
+            raise
         except BearerError:
             bus.disconnect()
             return None
@@ -60,7 +61,7 @@ class BlueZ:
 
     @classmethod
     async def prepare(cls, adapter: str, *, pair: bool) -> BlueZ | None:
-        """Connected, the adapter connectable, and with `pair` an agent; None where bluetoothd does not run."""
+        """Connected, the adapter connectable, and with `pair` an agent; None as of `connect`."""
         bluez = await cls.connect(adapter)
         if bluez:
             try:
@@ -139,7 +140,7 @@ class BlueZ:
 
         rule = f"type='signal',interface='org.freedesktop.DBus',member='NameOwnerChanged',arg0='{BLUEZ}'"
         self._bus.add_message_handler(self._on_message)
-        await self._bus.call(
+        await self._ask(
             Message(
                 destination="org.freedesktop.DBus",
                 path="/org/freedesktop/DBus",
@@ -183,12 +184,20 @@ class BlueZ:
         message = Message(
             destination=BLUEZ, path=path, interface=interface, member=member, signature=signature, body=list(body)
         )
-        try:
-            answer = await self._bus.call(message)
-        except (OSError, EOFError) as error:
-            self._lose()
-            raise BearerError(f"the system bus is gone ({error})", transient=True) from error
+        answer = await self._ask(message)
         if answer is None or answer.message_type == MessageType.ERROR:
             words = f"{answer.error_name}: {answer.body[0] if answer.body else ''}" if answer else "no answer"
             raise BearerError(f"bluetoothd refused {member} ({words}): see systemctl status bluetooth", transient=True)
         return list(answer.body)
+
+    async def _ask(self, message: Message) -> Message | None:
+        """The answer, which may be an error. Raises `SystemBusError`."""
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return await self._bus.call(message)
+        except TimeoutError as error:
+            self._lose()
+            raise SystemBusError("bluetoothd hangs: sudo systemctl restart bluetooth", transient=True) from error
+        except (OSError, EOFError) as error:
+            self._lose()
+            raise SystemBusError(f"the system bus is gone ({error})", transient=True) from error

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import array
 import asyncio
+import contextlib
 import errno
 import fcntl
 import os
 import socket
 import struct
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from bt_selfsecure.bearers.base import BearerError
@@ -40,6 +42,7 @@ _RSSI_UNKNOWN: Final = 127  # Core Vol 4 Part E 7.7.65.2
 
 COMMAND_DISALLOWED: Final = 0x0C  # Core Vol 1 Part F 1.3
 
+ADAPTERS: Final = Path("/sys/class/bluetooth")
 COMMAND_SECONDS: Final = 5.0
 MAX_EVENT_BYTES: Final = 260
 _SOL_HCI: Final = 0
@@ -114,6 +117,21 @@ def adapter_address(adapter: str) -> str:
     except OSError as error:
         raise fault(error, f"{adapter} can't be used") from error
     return ":".join(f"{octet:02X}" for octet in address[::-1])
+
+
+def adapter_addresses() -> dict[str, str]:
+    """The device address of each adapter of this computer by its name, on or off; empty where there is no Bluetooth."""
+    found = {}
+    with contextlib.suppress(OSError, BearerError):
+        require_bluetooth_sockets()
+        with socket.socket(socket.AF_BLUETOOTH, socket.SOCK_RAW, socket.BTPROTO_HCI) as sock:
+            for number in sorted(int(path.name[3:]) for path in ADAPTERS.glob("hci*") if path.name[3:].isdecimal()):
+                request = array.array("B", _ADAPTER_INFO.pack(number, b"", bytes(6), 0))
+                with contextlib.suppress(OSError):  # it went while we looked
+                    fcntl.ioctl(sock.fileno(), _HCIGETDEVINFO, request, True)
+                    address = _ADAPTER_INFO.unpack(request.tobytes())[2]
+                    found[f"hci{number}"] = address[::-1].hex(":").upper()
+    return found
 
 
 def connection_to(adapter: str, peer: str, link_type: int = ACL_LINK) -> Connection | None:

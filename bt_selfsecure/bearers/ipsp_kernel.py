@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import socket
-import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ from typing import Any, Final
 
 from bt_selfsecure.bearers.base import BearerError
 from bt_selfsecure.bearers.faults import fault
+from bt_selfsecure.isolated import FOLDER, python_module
 
-HELPER_SOCKET: Final = Path("/run/bt-selfsecure/ipsp.sock")
+HELPER_SOCKET: Final = Path("/run/bt-selfsecure-ipsp/helper.sock")
 """Where systemd starts the helper for those who are not root."""
 HELPER_SECONDS: Final = 60.0
 """For an answer, and for its end; both take it two seconds at most, the kernel permitting, but it has to start first,
@@ -47,9 +47,8 @@ class HelperClient:
         if os.geteuid():
             raise BearerError("IPSP takes root: systemctl enable --now bt-selfsecure-ipsp.socket, or run this as root")
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "bt_selfsecure.bearers.ipsp_helper",
+            *python_module("bt_selfsecure.bearers.ipsp_helper"),
+            cwd=FOLDER,
             stdin=PIPE,
             stdout=PIPE,
             start_new_session=True,  # Ctrl-C is for us; it ends when its input does

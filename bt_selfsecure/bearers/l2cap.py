@@ -11,6 +11,7 @@ The kernel marks packets (BT_FLUSHABLE) but never writes the flush timeout, whos
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 from typing import Final
@@ -20,6 +21,7 @@ from bt_selfsecure.bearers.base import Bearer, BearerError, Link, LinkClosedErro
 from bt_selfsecure.bearers.bluez import BlueZ
 from bt_selfsecure.bearers.faults import fault, require_bluetooth_sockets
 from bt_selfsecure.bearers.sockets import BT_FLUSHABLE, SOL_BLUETOOTH, Readiness, SocketLink, require_bond
+from bt_selfsecure.bearers.system_bus import SystemBusError
 
 PSM: Final = 0x1001
 """Default protocol/service multiplexer: the first of the range that is free for everybody's use."""
@@ -90,7 +92,9 @@ class L2capBearer(Bearer):
         require_bluetooth_sockets()
         async with self._preparing:
             if self._bluez is None or self._bluez.is_lost:
-                self._bluez = await BlueZ.prepare(self._adapter, pair=True)
+                self._bluez = None
+                with contextlib.suppress(SystemBusError):
+                    self._bluez = await BlueZ.prepare(self._adapter, pair=True)
         return hci.adapter_address(self._adapter)
 
     def _socket(self) -> socket.socket:

@@ -9,13 +9,14 @@ from typing import Final
 from bt_selfsecure.bearers.base import Link, LinkClosedError
 
 QUEUE: Final = 4096
-"""Datagrams that wait for the program on a `QueuedLink`."""
+"""Datagrams that wait for the program on a `QueuedLink`, unless it says otherwise."""
 
 
 class QueuedLink(Link):
     """`hear` gives it what came, `end` says that no more will."""
 
-    def __init__(self) -> None:
+    def __init__(self, queue: int = QUEUE) -> None:
+        self._queue = queue
         self._received: deque[tuple[bytes, int | None]] = deque()
         self._changed = asyncio.Event()
         self._ended = ""
@@ -29,8 +30,8 @@ class QueuedLink(Link):
         return data
 
     def hear(self, data: bytes, rssi: int | None = None) -> None:
-        """One datagram; dropped, as a radio would, where `QUEUE` wait."""
-        if len(self._received) < QUEUE:
+        """One datagram; dropped, as a radio would, where as many wait as may."""
+        if len(self._received) < self._queue:
             self._received.append((data, rssi))
             self._changed.set()
 

@@ -19,6 +19,7 @@ from bt_selfsecure.bearers.bluez import BlueZ
 from bt_selfsecure.bearers.faults import fault, require_bluetooth_sockets
 from bt_selfsecure.bearers.sdp import find_rfcomm_channel
 from bt_selfsecure.bearers.sockets import Readiness, StreamLink, require_bond
+from bt_selfsecure.bearers.system_bus import SystemBusError
 
 SERVICE_UUID: Final = "b7355ec5-0e11-4b1e-9c0e-5e1f5ec07e00"
 """Of the SDP record under which a node is found."""
@@ -38,6 +39,8 @@ class RfcommBearer(Bearer):
             raise BearerError(f"there is no RFCOMM channel {channel}: take 1 to 30, or none to use SDP")
         self._adapter, self._channel, self._pair = adapter, channel, pair
         self._bluez: BlueZ | None = None
+        self._without_bus = ""
+        """Why bluetoothd could not be asked."""
         self._preparing = asyncio.Lock()
 
     async def connect(self, peer: str) -> Link:
@@ -63,6 +66,8 @@ class RfcommBearer(Bearer):
         bluez = await self._agent()
         if self._channel:
             return _ChannelListener(self)
+        if self._without_bus:
+            raise BearerError(f"{self._without_bus}; or name a channel, as in rfcomm#3", transient=True)
         if bluez is None:
             raise BearerError("bluetoothd is needed to offer RFCOMM by SDP: start it, or name a channel as in rfcomm#3")
         return await _ProfileListener.start(self, bluez)
@@ -73,11 +78,15 @@ class RfcommBearer(Bearer):
             self._bluez = None
 
     async def _agent(self) -> BlueZ | None:
-        """Our connection to bluetoothd; None where it does not run."""
+        """Our connection to bluetoothd; None where it does not run, or can't be asked."""
         require_bluetooth_sockets()
         async with self._preparing:
             if self._bluez is None or self._bluez.is_lost:
-                self._bluez = await BlueZ.prepare(self._adapter, pair=self._pair)
+                self._bluez, self._without_bus = None, ""
+                try:
+                    self._bluez = await BlueZ.prepare(self._adapter, pair=self._pair)
+                except SystemBusError as error:
+                    self._without_bus = str(error)
             return self._bluez
 
     def _link(self, sock: socket.socket, peer: str) -> Link:

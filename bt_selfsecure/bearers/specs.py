@@ -1,19 +1,49 @@
-"""Bearers by name: `NAME[:PEER][#NUMBER][@ADAPTER]`, as in `rfcomm#3` or `l2cap:AA:BB:CC:DD:EE:FF#4097@hci1`."""
+"""Bearers by name: `NAME[:PEER][#NUMBER][@ADAPTER]`, as in `rfcomm#3` or `l2cap:AA:BB:CC:DD:EE:FF#4097@hci1`.
+
+Before `udp` may stand what this program is to do to each datagram: `faults:loss=0.1,duplicate=0.01;udp`.
+"""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Final
 
 from bt_selfsecure.bearers.base import Bearer
 from bt_selfsecure.errors import UsageError
 
-NAMES: Final = ("rfcomm", "l2cap", "le_advert", "ipsp")
+NAMES: Final = ("rfcomm", "l2cap", "le_advert", "ipsp", "udp")
 _NUMBERED: Final = ("rfcomm", "l2cap", "ipsp")
+_FAULTS: Final = re.compile(r"faults:(?P<faults>[^;]*);(?P<spec>.*)", re.DOTALL)
 _SPEC: Final = re.compile(
     r"(?P<name>[a-z0-9_]+)(:(?P<peer>[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}))?(#(?P<number>\d{1,5}))?(@(?P<adapter>hci\d+))?"
 )
+
+
+Place = tuple[str, int]
+"""IP address and UDP port."""
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What is drawn for each datagram: probabilities, below 1."""
+
+    loss: float = 0.0
+    duplicate: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class UdpPlaces:
+    """What `udp` takes beside its name: where this end and its peers are, as in "127.0.0.1:5700"."""
+
+    own: str
+    """This end's device address; a node without adapter makes one up."""
+    listen: str
+    peers: Mapping[str, str] = field(default_factory=dict)
+    """By device address."""
+    anyone: bool = False
+    """Whether other devices may dial as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +56,16 @@ class BearerSpec:
     number: int = 0
     """RFCOMM channel, L2CAP PSM or UDP port; 0 if none is named."""
     adapter: str = "hci0"
+    faults: Faults | None = None
 
 
 def parse_spec(text: str) -> BearerSpec:
     """Raises `UsageError` that says what is wrong."""
+    if drawn := _FAULTS.fullmatch(text):
+        spec = parse_spec(drawn["spec"])
+        if spec.name != "udp" or spec.faults:
+            raise UsageError(f"faults: goes before udp, and not before {drawn['spec']!r}: a radio loses by itself")
+        return replace(spec, faults=_parse_faults(drawn["faults"]))
     found = _SPEC.fullmatch(text)
     if found is None:
         raise UsageError(f"{text!r} is no bearer: write NAME[:PEER][#NUMBER][@hciN], as in rfcomm or l2cap#4097")
@@ -41,10 +77,46 @@ def parse_spec(text: str) -> BearerSpec:
     return BearerSpec(name, (found["peer"] or "").upper(), number, found["adapter"] or "hci0")
 
 
-def open_bearer(spec: str | BearerSpec, *, pair: bool = True, flush_timeout_slots: int | None = None) -> Bearer:
+def _parse_faults(text: str) -> Faults:
+    names = [field.name for field in fields(Faults)]
+    given: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        if name not in names or name in given or not re.fullmatch(r"0?\.[0-9]{1,9}|0", value):
+            raise UsageError(
+                f"{part!r} is no fault: write {' and '.join(names)}, each with a share from 0 to below 1, "
+                "as in faults:loss=0.1;udp"
+            )
+        given[name] = float(value)
+    return Faults(**given)
+
+
+def parse_place(text: str) -> Place:
+    """Raises `UsageError`."""
+    from ipaddress import ip_address
+
+    found = re.fullmatch(r"(?:\[(?P<six>[\w:.%-]*)\]|(?P<four>[0-9.]*)):(?P<port>[0-9]{1,5})", text)
+    try:
+        if found and 0 < int(found["port"]) < 0x10000:
+            address = ip_address(found["six"] or found["four"])
+            if address.version == (6 if found["six"] else 4):
+                return str(address), int(found["port"])
+    except ValueError:
+        pass
+    raise UsageError(f"{text!r} is no IP address with a UDP port: write it as 127.0.0.1:5700 or [::1]:5700")
+
+
+def shown_place(place: Place) -> str:
+    """`parse_place` is its inverse."""
+    return "[{}]:{}".format(*place) if ":" in place[0] else "{}:{}".format(*place)
+
+
+def open_bearer(
+    spec: str | BearerSpec, *, pair: bool = True, flush_timeout_slots: int | None = None, udp: UdpPlaces | None = None
+) -> Bearer:
     """The bearer that a spec names. Raises `UsageError`; `BearerError` for numbers that it can't use.
 
-    `pair` is for `rfcomm`, `flush_timeout_slots` for `l2cap`.
+    `pair` is for `rfcomm`, `flush_timeout_slots` for `l2cap`, `udp` for `udp`, which can't do without.
     """
     wanted = parse_spec(spec) if isinstance(spec, str) else spec
     match wanted.name:
@@ -61,6 +133,14 @@ def open_bearer(spec: str | BearerSpec, *, pair: bool = True, flush_timeout_slot
             from bt_selfsecure.bearers.le_advert import LeAdvertBearer
 
             return LeAdvertBearer(wanted.adapter)
+        case "udp":
+            from bt_selfsecure.bearers.drawn import DrawnBearer
+            from bt_selfsecure.bearers.udp import UdpBearer
+
+            if udp is None:
+                raise UsageError("udp joins nodes alone, which know each other's places: take another bearer here")
+            bearer = UdpBearer(udp)
+            return DrawnBearer(bearer, wanted.faults) if wanted.faults else bearer
         case _:
             from bt_selfsecure.bearers.ipsp import PORT, IpspBearer
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Final
 
+from bt_selfsecure.cli.numbers import real
 from bt_selfsecure.cli.status import establishment_lines, peer_table, sighting_table, state, status_lines, watch_lines
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.client import NodeClient
@@ -75,7 +76,9 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
         "example:\n  bt-selfsecure scan --seconds 10",
         _scan,
     )
-    scan.add_argument("--seconds", type=float, default=6.0, metavar="N", help="how long, 1..60 (default 6)")
+    scan.add_argument(
+        "--seconds", type=real(least=1, most=MAX_SCAN_S), default=6.0, metavar="N", help="how long, 1..60 (default 6)"
+    )
     scan.add_argument("--json", action="store_true", help="a JSON array")
 
 
@@ -173,8 +176,6 @@ def _state(client: NodeClient, name: str) -> str:
 
 
 def _scan(args: Namespace) -> int:
-    if not 1 <= args.seconds <= MAX_SCAN_S:
-        raise UsageError(f"--seconds {args.seconds:g} can't be scanned: give 1 to {MAX_SCAN_S}")
     client = node_client(args)
     with progress(lambda: f"listening for {args.seconds:g} s"):
         nodes = client.scan(args.seconds)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from bt_selfsecure.air.capture import PcapngWriter
 from bt_selfsecure.air.virtual_time import run_virtual
+from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.core.frames import Profile
 from bt_selfsecure.core.trace import Transition
 from bt_selfsecure.demo import output
@@ -22,6 +23,7 @@ from bt_selfsecure.demo.setting import ATTACKS, LARGEST_BURST, Production, Reque
 from bt_selfsecure.demo.story import Outcome, Stage
 from bt_selfsecure.demo.summary import Run, as_object, closing
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.files import folder
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
@@ -84,7 +86,7 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         help=f"Eve's receiver (default {', '.join(DEFAULT.eves)}); repeated, Eves collude",
     )
     air.add_argument(
-        "--position", type=int, metavar="N", help=f"where Alice stands, 0..80 (default {DEFAULT.position})"
+        "--position", type=integer(least=0), metavar="N", help=f"where Alice stands, 0..80 (default {DEFAULT.position})"
     )
     air.add_argument("--recording", type=Path, metavar="FILE.json", help="a recording of your own")
     air.add_argument("--model", metavar="MODEL", help="a loss model instead of the recording, see the examples")
@@ -93,15 +95,22 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     key = parser.add_argument_group("the key")
     key.add_argument("--profile", default="hardened", help="hardened (default), or paper: the paper to the letter")
     key.add_argument("--bob-profile", metavar="PROFILE", help="Bob's, to see what happens when the two differ")
-    key.add_argument("--target-bits", type=float, default=128.0, metavar="BITS", help="to 256 (default 128)")
     key.add_argument(
-        "--eve-loss-bound", type=float, metavar="P", help="what she misses at least of Bob's (default: surveyed first)"
+        "--target-bits", type=real(above=0, most=256), default=128.0, metavar="BITS", help="to 256 (default 128)"
     )
-    key.add_argument("--burst", type=int, metavar="N", help="packets of a burst (default 200, paper 400)")
+    key.add_argument(
+        "--eve-loss-bound",
+        type=real(above=0, below=1),
+        metavar="P",
+        help="what she misses at least of Bob's (default: surveyed first)",
+    )
+    key.add_argument("--burst", type=integer(least=1), metavar="N", help="packets of a burst (default 200, paper 400)")
     key.add_argument("--attack", metavar="ATTACK", help=f"what Eve does beside listening: {', '.join(ATTACKS)}")
     run_group = parser.add_argument_group("the run")
     run_group.add_argument("--send", type=Path, metavar="FILE", help="file to send (default: a small one of ours)")
-    run_group.add_argument("--seed", type=int, default=DEFAULT.seed, metavar="N", help="same seed, same run")
+    run_group.add_argument(
+        "--seed", type=integer(least=0), default=DEFAULT.seed, metavar="N", help="same seed, same run"
+    )
     run_group.add_argument("--fast", action="store_true", help="no pacing of the live view")
     run_group.add_argument("--plain", action="store_true", help="plain lines instead of the live view")
     run_group.add_argument("--json", action="store_true", help="nothing but the summary as one JSON object")
@@ -119,7 +128,7 @@ def run(args: Namespace) -> int:
         _require_plots()
     with interruptible(), ExitStack() as stack:
         keys = None if args.key_log is None else stack.enter_context(output.secret_lines(args.key_log))
-        part = None if args.out is None else stack.enter_context(output.folder(args.out))
+        part = None if args.out is None else stack.enter_context(folder(args.out, output.FILES))
         transitions: list[Transition] = []
         with (
             nullcontext() if part is None else PcapngWriter(part / output.CAPTURE) as capture,
@@ -252,8 +261,7 @@ def _write(part: Path, result: Run, transitions: list[Transition]) -> None:
 def _written(args: Namespace) -> list[str]:
     lines = []
     if args.out is not None:
-        files = ", ".join((output.REPORT, output.CAPTURE, output.TRACE, output.SUMMARY))
-        lines += ["", f"  In {args.out}:", f"  {files}"]
+        lines += ["", f"  In {args.out}:", f"  {', '.join(output.FILES)}"]
     if args.key_log is not None:
         lines += ["", f"  The secret keys are in {args.key_log}: delete it when you are done."]
     return lines

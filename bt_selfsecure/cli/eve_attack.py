@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.errors import UsageError
 
 if TYPE_CHECKING:
@@ -61,14 +62,18 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
     attack.add_argument("name", metavar="NAME", help="of the attack")
     attack.add_argument("targets", nargs="*", metavar="ADDRESS", help="with --live: of the device, or the two")
     attack.add_argument("--profile", choices=("paper", "hardened", "both"), default="both")
-    attack.add_argument("--runs", type=int, metavar="N", help="on the virtual air (default: as in docs/attacks.md)")
+    attack.add_argument(
+        "--runs", type=integer(least=1), metavar="N", help="on the virtual air (default: as in docs/attacks.md)"
+    )
     attack.add_argument("--json", action="store_true", help="one JSON object instead of the text")
     attack.add_argument("--live", action="store_true", help="from this computer's radio")
     attack.add_argument("--adapter", default="hci0", help="of a live attack (default hci0)")
     attack.add_argument(
         "--bearer", default="rfcomm", help="that a live attack dials by, as in rfcomm#3 (default rfcomm)"
     )
-    attack.add_argument("--seconds", type=float, default=60.0, help="that a live attack lasts (default 60)")
+    attack.add_argument(
+        "--seconds", type=real(above=0), default=60.0, metavar="S", help="that a live attack lasts (default 60)"
+    )
     attack.add_argument("--capture", metavar="FILE", help="that a live replay plays")
     attack.add_argument("--own", type=Path, metavar="FILE", help="list of your devices (default: see above)")
     attack.set_defaults(run=run)
@@ -84,8 +89,6 @@ def run(args: Namespace) -> int:
 
     if args.name not in [attack.name for attack in ATTACKS]:
         raise UsageError(f"there is no attack {args.name!r}: choose one of {', '.join(a.name for a in ATTACKS)}")
-    if args.runs is not None and args.runs < 1:
-        raise UsageError("--runs must be at least 1")
     attack = find(args.name)
     chosen = [ends for ends in ALL_ENDS if args.profile in (ends.profile.label, "both")]
     results = {ends.label: carry_out(attack, ends, args.runs, partial(_progress, ends.label)) for ends in chosen}

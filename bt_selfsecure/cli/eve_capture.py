@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.sources import open_source
 
@@ -27,8 +28,7 @@ SIGTERM, as systemd sends). The source is this computer's radio:
 Advertisements tell who is near: keep such captures to yourself. A radio needs
 CAP_NET_RAW and CAP_NET_ADMIN (root, or the unit bt-selfsecure-eve)."""
 EPILOG = """\
-exit status: 0  ended by somebody, or by its source
-             1  the adapter went away
+exit status: 0  ended by somebody, or by its source     1  the adapter went away
              2  nothing can be heard, or kept
 """
 
@@ -41,8 +41,10 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
     )  # fmt: skip
     capture.add_argument("source", nargs="?", default="hci0", metavar="SOURCE", help="default hci0")
     capture.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the files")
-    capture.add_argument("--megabytes", type=float, default=16.0, metavar="MB", help="of a file (default 16)")
-    capture.add_argument("--files", type=int, default=32, metavar="N", help="kept at most; the oldest go (default 32)")
+    capture.add_argument("--megabytes", type=real(above=0), default=16.0, metavar="MB", help="of a file (default 16)")
+    capture.add_argument(
+        "--files", type=integer(least=1), default=32, metavar="N", help="kept at most; the oldest go (default 32)"
+    )
     capture.set_defaults(run=run)
 
 
@@ -51,8 +53,6 @@ def run(args: Namespace) -> int:
     from bt_selfsecure.cli.eve import with_progress
     from bt_selfsecure.eve.recording import Recorder
 
-    if args.megabytes <= 0 or args.files < 1:
-        raise UsageError("--megabytes must be above 0 and --files at least 1")
     status = 0
     before = signal.signal(signal.SIGTERM, _end)
     try:

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,10 +50,18 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
     report.add_argument("files", nargs="+", metavar="FILE", help="capture, FIFO, -, hci0 or monitor:hci0")
     report.add_argument("--json", action="store_true", help="one JSON object instead of the text")
     report.add_argument("--html", type=Path, metavar="FILE", help="also write a page with figures (one file)")
-    report.add_argument("--repair", type=int, default=0, metavar="TRIES", help="make packets with a wrong CRC good, "
-                        "with so many tries in all (a million takes some seconds); default 0")  # fmt: skip
-    report.add_argument("--confidence", type=float, default=0.95, help="of the secret bits (default 0.95)")
-    report.add_argument("--target-bits", type=float, default=128.0, metavar="BITS", help="marked in the page's figure")
+    report.add_argument("--repair", type=integer(least=0), default=0, metavar="TRIES",
+                        help="make packets with a wrong CRC good, with so many tries in all (a million takes some "
+                        "seconds); default 0")  # fmt: skip
+    report.add_argument(
+        "--confidence",
+        type=real(least=0.5, below=1),
+        default=0.95,
+        metavar="C",
+        help="of the secret bits (default 0.95)",
+    )
+    report.add_argument("--target-bits", type=real(above=0, most=256), default=128.0, metavar="BITS",
+                        help="marked in the page's figure")  # fmt: skip
     report.add_argument("--stolen", type=Path, metavar="FILE",
                         help="a node's journal.db, or one record of it: what its keys open")  # fmt: skip
     report.set_defaults(run=run)
@@ -64,10 +73,6 @@ def run(args: Namespace) -> int:
     from bt_selfsecure.eve.attacks.theft import StolenRecord
     from bt_selfsecure.eve.verdict import Judge
 
-    if args.repair < 0:
-        raise UsageError("--repair is a number of tries, 0 or more: --repair 1000000")
-    if not 0.5 <= args.confidence < 1:
-        raise UsageError("--confidence must be at least 0.5 and below 1, as in 0.95")
     stolen = StolenRecord.read(args.stolen) if args.stolen else []
     judge = Judge(args.repair, args.confidence, stolen)
     unread = hear_each(args.files, lambda source: judge.hear_all(with_progress(source), source.skipped))

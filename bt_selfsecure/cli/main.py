@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import argparse
 import errno
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, Final, NoReturn
 
 from bt_selfsecure import __version__
+from bt_selfsecure.cli import streams
 from bt_selfsecure.errors import UsageError
 
 DESCRIPTION = """\
-Two small devices agree on a key from the Bluetooth packets that the radio loses,
-and talk under a key that rolls at every message (Hao and Xiao, "Self-secure
-Communication for Internet of Things"). Begin with:  bt-selfsecure demo
+Two small devices agree on a key from the Bluetooth packets that the radio
+loses, and talk under a key that rolls at every message (Hao and Xiao,
+"Self-secure Communication for Internet of Things"). Begin with:
+
+  bt-selfsecure demo
 """
 EPILOG = """\
 exit status:
@@ -29,6 +31,7 @@ exit status:
 COMMANDS: Final = {
     "demo": "demo",
     "plan": "plan",
+    "try": "try_nodes",
     "node": "node",
     "status": "client",
     "peers": "client",
@@ -89,39 +92,41 @@ def parser(command: str = "") -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status."""
+    """Run one command and return its exit status. Without `arguments`, that of this process, on its own streams."""
+    if arguments is None:
+        streams.take()
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        args = parser(words[0] if words else "").parse_args(words)
-        status: int = args.run(args)
-        sys.stdout.flush()
+        status = _run(words)
     except UsageError as error:
-        return _refused(str(error))
+        status = _refused(str(error))
     except BrokenPipeError:  # whoever read our output has seen enough
-        _drop_output()
-        return 0
+        status = 0
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        return _refused(f"can't write {error.filename or 'the output'} ({error.strerror})")
+        status = _refused(f"can't write {error.filename or 'the output'} ({error.strerror})")
     except KeyboardInterrupt:
         print("bt-selfsecure: interrupted; nothing was left half-written", file=sys.stderr)
-        return 130
+        status = 130
+    streams.drop_output()
+    return status
+
+
+def _run(words: Sequence[str]) -> int:
+    try:
+        args = parser(words[0] if words else "").parse_args(words)
+        status: int = args.run(args)
+    except SystemExit:  # argparse has shown help or the version
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
     return status
 
 
 def _refused(why: str) -> int:
     print(f"bt-selfsecure: {why}", file=sys.stderr)
-    try:
-        sys.stdout.flush()
-    except OSError:
-        _drop_output()
     return 2
-
-
-def _drop_output() -> None:
-    """What can't be written, or Python tries it again at exit, complains, and exits with 120."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

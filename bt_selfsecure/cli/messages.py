@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bt_selfsecure.cli.client import CLEAR_LINE_END, client_parser, columns, node_client, progress
+from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.cli.status import duration, printable
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.client import ApiError
@@ -58,7 +59,13 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
     send.add_argument("peer", metavar="PEER", help="name or address")
     send.add_argument("file", nargs="?", default="-", metavar="FILE", help="the message; - or nothing: standard input")
     send.add_argument("--wait", action="store_true", help="until the peer has it; exit status 1 if that takes too long")
-    send.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds for --wait (default 60)")
+    send.add_argument(
+        "--timeout",
+        type=real(above=0, most=MAX_TIMEOUT_S),
+        default=60.0,
+        metavar="S",
+        help="seconds for --wait (default 60)",
+    )
     _port(send)
     receive = client_parser(
         commands,
@@ -70,7 +77,9 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
         _receive,
     )
     receive.add_argument("--peer", metavar="PEER", help="of this peer only")
-    receive.add_argument("--count", type=int, metavar="N", help="N at most; exit status 1 if there were fewer")
+    receive.add_argument(
+        "--count", type=integer(least=1), metavar="N", help="N at most; exit status 1 if there were fewer"
+    )
     receive.add_argument("--follow", action="store_true", help="wait for further ones, until Ctrl-C")
     form = receive.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object a line, the message in base64")
@@ -81,16 +90,19 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
 
 
 def _port(parser: ArgumentParser) -> None:
-    parser.add_argument("--port", type=int, default=0, metavar="N", help="0..63, to keep programs apart (default 0)")
+    parser.add_argument(
+        "--port",
+        type=integer(least=0, most=MAX_PORT),
+        default=0,
+        metavar="N",
+        help="0..63, to keep programs apart (default 0)",
+    )
 
 
 # --- send -------------------------------------------------------------------------------------------------------------
 
 
 def _send(args: Namespace) -> int:
-    _require_port(args.port)
-    if not 0 < args.timeout <= MAX_TIMEOUT_S:
-        raise UsageError(f"--timeout {args.timeout:g} can't be waited for: give seconds, at most {MAX_TIMEOUT_S}")
     client, message = node_client(args), _message(args.file)
     until = "acknowledged" if args.wait else "durable"
     try:
@@ -102,11 +114,6 @@ def _send(args: Namespace) -> int:
         print(f"bt-selfsecure: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def _require_port(port: int) -> None:
-    if not 0 <= port <= MAX_PORT:
-        raise UsageError(f"there is no port {port}: give 0 to {MAX_PORT}")
 
 
 def _message(file: str) -> bytes:
@@ -127,9 +134,6 @@ def _message(file: str) -> bytes:
 
 
 def _receive(args: Namespace) -> int:
-    _require_port(args.port)
-    if args.count is not None and args.count < 1:
-        raise UsageError(f"--count {args.count} asks for nothing: give 1 or more")
     client = node_client(args)
     write = _write_raw if args.raw else _write_json if args.json else _write_text
     messages = client.receive(peer=args.peer, port=args.port, follow=args.follow)
@@ -156,17 +160,15 @@ def _write_text(received: Received) -> None:
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(received.time))
     text = received.message.decode(errors="backslashreplace").rstrip("\n")
     for line in text.split("\n"):
-        _to_stdout(f"{when}  {received.peer}  {printable(line)}\n".encode())
+        _to_stdout(f"{when}  {received.peer}  {printable(line)}\n".encode(sys.stdout.encoding, "replace"))
 
 
 def _to_stdout(data: bytes) -> None:
     try:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise UsageError(f"can't write the output ({error.strerror}): the message stays in the node") from None
+    except UsageError as error:
+        raise UsageError(f"{error}: the message stays in the node") from None
 
 
 # --- pipe -------------------------------------------------------------------------------------------------------------

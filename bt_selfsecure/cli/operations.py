@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO
 
 from bt_selfsecure.cli.client import client_parser, node_client, progress
 from bt_selfsecure.errors import UsageError
@@ -110,29 +112,31 @@ def _report(args: Namespace) -> int:
 
     path, when = find_path(args.config), time.strftime("%Y-%m-%d %H:%M:%S %z")
     parts = [REPORT_HEAD.format(when=when, redacted=REDACTED if args.redact else NOT_REDACTED)]
-    for heading, make in sections(path, node_client(args, lenient=True)):
-        with progress(partial(str, f"reading: {heading}")):
-            parts.append(f"== {heading}\n\n{text_of(make)}\n")
-    text = "\n".join(parts)
-    if args.redact:
-        text = redactor(path)(text)
-    if args.output == "-":
-        print(text, end="")
-        return 0
     output = Path(args.output or f"bt-selfsecure-report-{time.strftime('%Y%m%d-%H%M%S')}.txt")
-    _write_new(output, text)
-    print(f"{output}: look through it, then attach it to your report.", file=sys.stderr)
+    with nullcontext(sys.stdout) if args.output == "-" else _new(output) as file:
+        for heading, make in sections(path, node_client(args, lenient=True)):
+            with progress(partial(str, f"reading: {heading}")):
+                parts.append(f"== {heading}\n\n{text_of(make)}\n")
+        text = "\n".join(parts)
+        file.write(redactor(path)(text) if args.redact else text)
+    if args.output != "-":
+        print(f"{output}: look through it, then attach it to your report.", file=sys.stderr)
     return 0
 
 
-def _write_new(path: Path, text: str) -> None:
-    """For its owner alone."""
+@contextmanager
+def _new(path: Path) -> Iterator[TextIO]:
+    """A new file for its owner alone, which vanishes after an exception. UsageError before anything is yielded."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
         raise UsageError(f"can't write {path} ({error.strerror}): name another file with --output") from None
-    with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
-        file.write(text)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
+            yield file
+    except BaseException:
+        path.unlink()
+        raise
 
 
 def _state_directory(args: Namespace) -> Path:

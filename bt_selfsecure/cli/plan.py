@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from dataclasses import asdict, dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bt_selfsecure.air.recording import Recording
-from bt_selfsecure.core.losses import JointLoss, lower_bound, packets_needed, packets_to_send, secret_bits
+from bt_selfsecure.cli.numbers import integer, real
+from bt_selfsecure.core.losses import KEY_BITS, JointLoss, lower_bound, packets_needed, packets_to_send, secret_bits
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.files import whole
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
 
 BOB_LOSS = 0.1
+CONFIDENCE = 0.95
 SURE = 0.99
 """P(Bob keeps enough of the planned burst)."""
 MAX_PACKETS = 10**9
@@ -84,6 +85,9 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     """`plan` and its options."""
     parser = subparsers.add_parser(
         "plan",
+        usage="""%(prog)s --eve-loss P [options]
+       %(prog)s --measured MISSED/HEARD [options]
+       %(prog)s --recording POSITION --bob R --eve R [options]""",
         help="packets, seconds and bytes for a key of a given strength",
         description=DESCRIPTION,
         epilog=EPILOG,
@@ -91,7 +95,9 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     )
     parser.set_defaults(run=run)
     known = parser.add_argument_group("Eve's loss, one of").add_mutually_exclusive_group(required=True)
-    known.add_argument("--eve-loss", type=float, metavar="P", help="share she misses of what Bob hears, 0..1")
+    known.add_argument(
+        "--eve-loss", type=real(above=0, below=1), metavar="P", help="share she misses of what Bob hears, 0..1"
+    )
     known.add_argument(
         "--measured",
         metavar="MISSED/HEARD",
@@ -101,25 +107,38 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         "--recording", metavar="POSITION", help="the office recording from this position, 0..80, or 'all'"
     )
     losses = parser.add_argument_group("more about the losses")
-    losses.add_argument("--confidence", type=float, default=0.95, metavar="C", help="of that bound (default 0.95)")
+    losses.add_argument(
+        "--confidence", type=real(least=0.5, below=1), metavar="C", help=f"of that bound (default {CONFIDENCE})"
+    )
     losses.add_argument("--bob", metavar="R", help="with --recording: Bob's receiver, by number or name")
     losses.add_argument("--eve", action="append", metavar="R", help="with --recording: a receiver of Eve's; repeatable")
     losses.add_argument(
         "--eves",
-        type=int,
+        type=integer(least=1),
         metavar="K",
         help="so many Eves collude, each with that loss, and independently of each other, so that p becomes p^K: an "
         "assumption; two receivers of the office recording can miss 8 times less than that together (default 1)",
     )
     losses.add_argument(
-        "--bob-loss", type=float, metavar="D", help=f"share that Bob misses (default: recorded, else {BOB_LOSS})"
+        "--bob-loss",
+        type=real(least=0, below=1),
+        metavar="D",
+        help=f"share that Bob misses (default: recorded, else {BOB_LOSS})",
     )
     burst = parser.add_argument_group("the burst")
     burst.add_argument(
-        "--target-bits", type=float, default=128, metavar="BITS", help="secret bits, to 256 (default 128)"
+        "--target-bits",
+        type=real(above=0, most=KEY_BITS),
+        default=128,
+        metavar="BITS",
+        help="secret bits, to 256 (default 128)",
     )
-    burst.add_argument("--packet-bytes", type=int, default=61, metavar="BYTES", help="of a burst packet (default 61)")
-    burst.add_argument("--interval-ms", type=float, default=10, metavar="MS", help="between two packets (default 10)")
+    burst.add_argument(
+        "--packet-bytes", type=integer(least=1), default=61, metavar="BYTES", help="of a burst packet (default 61)"
+    )
+    burst.add_argument(
+        "--interval-ms", type=real(above=0), default=10, metavar="MS", help="between two packets (default 10)"
+    )
     output = parser.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="one JSON object instead of the table")
     output.add_argument("--plot", metavar="FILE", help="draw packets over Eve's loss: FILE.svg or FILE.png")
@@ -131,20 +150,23 @@ def run(args: Namespace) -> int:
     if args.plot:
         _plot(plan, Path(args.plot))
     print(json.dumps(asdict(plan), indent=2) if args.json else _table(plan))
+    if args.plot and not args.json:
+        print(f"\nPackets over Eve's loss are drawn in {args.plot}")
     return 0
 
 
 def _eve_loss(args: Namespace) -> EveLoss:
     if args.recording is None and (args.bob or args.eve):
         raise UsageError("--bob and --eve name receivers of a recording: add --recording POSITION")
+    confidence = CONFIDENCE if args.confidence is None else args.confidence
     if args.measured is not None:
         missed, heard = _fraction(args.measured)
-        bound = lower_bound(missed, heard, args.confidence)
-        return EveLoss(bound, f"measured {missed} of {heard}, {100 * args.confidence:g} % bound")
+        bound = lower_bound(missed, heard, confidence)
+        return EveLoss(bound, f"measured {missed} of {heard}, {100 * confidence:g} % bound")
     if args.recording is not None:
-        return _recorded(args)
-    if not 0 < args.eve_loss < 1:
-        raise UsageError(f"an Eve's loss of {args.eve_loss:g} can't be planned with: give more than 0 and less than 1")
+        return _recorded(args, confidence)
+    if args.confidence is not None:
+        raise UsageError("--confidence is of a bound that was measured: leave it out, or give --measured MISSED/HEARD")
     return EveLoss(args.eve_loss, "given, not measured")
 
 
@@ -155,7 +177,7 @@ def _fraction(text: str) -> tuple[int, int]:
     return int(missed), int(heard)
 
 
-def _recorded(args: Namespace) -> EveLoss:
+def _recorded(args: Namespace, confidence: float) -> EveLoss:
     if not args.bob or not args.eve:
         raise UsageError("--recording needs to know who is who: add --bob R and --eve R, as in --bob 3 --eve 6")
     if args.eves is not None:
@@ -163,17 +185,13 @@ def _recorded(args: Namespace) -> EveLoss:
     if args.recording != "all" and not args.recording.isdecimal():
         raise UsageError(f"{args.recording!r} is not a position of the recording: choose 0..80 or all")
     table = Recording.load().joint_loss(None if args.recording == "all" else int(args.recording), args.bob, args.eve)
-    bound = lower_bound(table.bob_only, table.received, args.confidence)
-    source = f"recorded {table.bob_only} of {table.received}, {100 * args.confidence:g} % bound"
+    bound = lower_bound(table.bob_only, table.received, confidence)
+    source = f"recorded {table.bob_only} of {table.received}, {100 * confidence:g} % bound"
     return EveLoss(bound, source, table)
 
 
 def _plan(args: Namespace, eve: EveLoss) -> Plan:
-    if args.packet_bytes < 1 or not 0 < args.interval_ms < math.inf:
-        raise UsageError("a packet has at least 1 byte, and an interval is more than 0 ms: see the defaults in --help")
     eves = len(args.eve) if args.eve else 1 if args.eves is None else args.eves
-    if eves < 1:
-        raise UsageError(f"--eves {eves} leaves nobody to plan against: give 1 or more")
     if args.bob_loss is not None:
         bob_loss, bob_source = args.bob_loss, "given"
     elif eve.table is not None:
@@ -242,8 +260,7 @@ def _plot(plan: Plan, file: Path) -> None:
     decade = [plan.eve_loss * 10 ** (step / 32) for step in range(-32, 33)]
     losses = [loss for loss in decade if loss < 1]
     needed = [packets_to_send(packets_needed(plan.target_bits, loss), plan.bob_loss, SURE) for loss in losses]
-    picture = BytesIO()
-    with rc_context({"svg.hashsalt": "bt-selfsecure plan"}):
+    with whole(file) as part, rc_context({"svg.hashsalt": "bt-selfsecure plan"}):
         axes = (figure := Figure(figsize=(7, 4.3), layout="constrained")).add_subplot()
         axes.loglog(losses, needed)
         axes.loglog([plan.eve_loss], [plan.packets], "o", color="C0")
@@ -258,11 +275,4 @@ def _plot(plan: Plan, file: Path) -> None:
             title=f"{plan.target_bits:g} secret bits, Bob misses {_percent(plan.bob_loss)} ({plan.bob_loss_source})",
         )
         axes.grid(which="both", alpha=0.3)
-        figure.savefig(picture, format=file.suffix[1:], metadata={"Date": None} if file.suffix == ".svg" else None)
-    part = file.with_name(file.name + ".part")
-    try:
-        part.write_bytes(picture.getvalue())
-        part.replace(file)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise UsageError(f"can't write {str(file)!r} ({error.strerror}): choose another place") from error
+        figure.savefig(part, format=file.suffix[1:], metadata={"Date": None} if file.suffix == ".svg" else None)

@@ -100,7 +100,9 @@ def state(peer: dict[str, Any], now: float) -> str:
     if link := peer["link"]:
         text += f", {link['bearer']} for {duration(now - link['since'])}"
     if progress := peer["progress"]:
-        text += f", {progress['sent']:,} of {progress['of']:,} packets"
+        sent, heard, needed = progress["sent"], progress["heard"], progress["needed"]
+        so_far = f"{heard:,} packets heard" if sent is None else f"{sent:,} packets sent"
+        text += f", {so_far}, {needed:,} must arrive"
     return text
 
 

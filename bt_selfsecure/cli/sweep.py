@@ -6,18 +6,18 @@ import argparse
 import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from bt_selfsecure.cli import sweep_run, sweep_study
+from bt_selfsecure.cli import sweep_record, sweep_run, sweep_study
+from bt_selfsecure.cli.sweep_record import DEFAULT, SWEEP_HELP
 from bt_selfsecure.cli.sweep_text import compared, needed, progress_line, table
-from bt_selfsecure.errors import UsageError
+from bt_selfsecure.files import folder, whole
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
+    from collections.abc import Sequence
 
     from bt_selfsecure.sweep.results import Analysis
-
-DEFAULT: Final = "sweep.db"
 
 DESCRIPTION = """\
 Measure who hears which packet at several distances, and find out what a key
@@ -31,9 +31,6 @@ examples:
   bt-selfsecure sweep report --out report.html
 SWEEP.md explains the record, the exported columns and the keys of --json.
 """
-SWEEP_HELP = (
-    f"the record (default {DEFAULT}); also FILE.csv or FILE.json, as `import` takes them, which is then not kept"
-)
 
 
 def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
@@ -47,97 +44,12 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     )
     commands = sweep.add_subparsers(title="commands", metavar="COMMAND", required=True)
     sweep_run.add_parser(commands)
-    _add_import(commands)
-    _add_export(commands)
+    sweep_record.add_parsers(commands)
     _add_analyse(commands)
     _add_plot(commands)
     _add_report(commands)
     _add_compare(commands)
     sweep_study.add_parser(commands)
-
-
-# --- import, export ---------------------------------------------------------------------------------------------------
-
-
-def _add_import(commands: _SubParsersAction[ArgumentParser]) -> None:
-    parser = commands.add_parser(
-        "import",
-        help="add others' data to a record",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Add others' data to a record, as runs.",
-        epilog="""\
-sources:
-  FILE.csv          a row a packet and receiver: seq,receiver,heard[,rssi]. One
-                    run, or more if a column `run` tells them apart. Columns of
-                    our own export are read too.
-  FILE.json         a reception matrix like ble_office_reception.json of this
-                    package, its data file beside it. A run a position.
-  LISTENER=CAPTURE  one capture a listener (pcap, pcapng, btsnoop), all taken at
-                    the same time. A run for each of our bursts in them.
-""",
-    )
-    parser.set_defaults(run=run_import)
-    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="see below")
-    parser.add_argument("--out", default=DEFAULT, metavar="SWEEP", help=f"record to add to (default {DEFAULT})")
-    told = parser.add_argument_group("what the data don't say of themselves")
-    told.add_argument("--distance", type=float, metavar="M", help="metres from the sender")
-    told.add_argument(
-        "--distance-of", action="append", default=[], metavar="LISTENER=M", help="of one that has another; repeatable"
-    )
-    told.add_argument("--bearer", default="le_advert", help="(default le_advert)")
-    told.add_argument("--size", type=int, default=64, metavar="BYTES", help="of a packet's payload (default 64)")
-    told.add_argument("--spacing", type=float, default=10, metavar="MS", help="between two packets (default 10)")
-    told.add_argument("--sender", default="alice", metavar="NAME", help="(default alice)")
-    told.add_argument("--tx-power", type=float, metavar="DBM", help="transmit power")
-    told.add_argument(
-        "--packets", type=int, metavar="N", help="sent in each captured burst (default: up to the last that was heard)"
-    )
-
-
-def run_import(args: Namespace) -> int:
-    """Add the runs, and say how many."""
-    from bt_selfsecure.sweep.importing import Circumstances, import_sources
-    from bt_selfsecure.sweep.manifest import collect
-    from bt_selfsecure.sweep.store import Store
-
-    metres = dict(_metres(item) for item in args.distance_of)
-    how = Circumstances(args.distance, metres, args.bearer, args.size, args.spacing, args.sender, args.tx_power)
-    with Store(args.out, create=True) as store, progress_line("imported") as progress:
-        store.begin(collect(imported=args.sources))
-        added = import_sources(store, args.sources, args.packets, how, progress)
-    print(f"{added} run{'s' if added > 1 else ''} added to {args.out}")
-    return 0
-
-
-def _metres(item: str) -> tuple[str, float]:
-    name, _, metres = item.partition("=")
-    try:
-        return name, float(metres)
-    except ValueError:
-        raise UsageError(f"--distance-of {item!r} is not LISTENER=METRES: write it as in eve=4.5") from None
-
-
-def _add_export(commands: _SubParsersAction[ArgumentParser]) -> None:
-    parser = commands.add_parser(
-        "export",
-        help="write the record for other programs",
-        description="Write a row a packet and receiver as CSV, JSON Lines or Parquet, and FILE.manifest.json with "
-        "what was measured with. Withdrawn runs are left out; the manifest names them.",
-    )
-    parser.set_defaults(run=run_export)
-    parser.add_argument("sweep", nargs="?", default=DEFAULT, metavar="SWEEP", help=SWEEP_HELP)
-    parser.add_argument("--out", required=True, metavar="FILE", help="FILE.csv, FILE.jsonl or FILE.parquet")
-
-
-def run_export(args: Namespace) -> int:
-    """Write both files, and name them."""
-    from bt_selfsecure.sweep.exporting import export
-    from bt_selfsecure.sweep.importing import opened
-
-    with progress_line("runs exported") as progress, opened(args.sweep, progress) as store:
-        beside = export(store, Path(args.out), progress)
-    print(f"{args.out}\n{beside}")
-    return 0
 
 
 # --- analyse, plot, report, compare -----------------------------------------------------------------------------------
@@ -151,22 +63,45 @@ def _add_analyse(commands: _SubParsersAction[ArgumentParser]) -> None:
         description="""\
 Losses with 95 % intervals, what Eve misses of what Bob hears, what a key made
 of each run is worth, packets needed for more, colluding Eves, and a warning
-for each figure that rests on an assumption which the data contradict.
+for each figure that rests on an assumption which the data contradict. Of more
+than four settings an overview.
 
-Each listener is judged as Bob against each other one as Eve. The verdict is
-  broken  if Eve missed nothing that Bob heard,
-  weak    if the key of the weakest run is worth less than 128 bits,
+Each listener is judged as Bob against each other one as Eve, run by run. The
+weakest run decides; figures of all runs together are called pooled. A pair is
+  no key  if Bob heard nothing, in all runs,
+  broken  if Eve missed nothing that Bob heard, in all runs,
+  weak    if the key of the weakest run is worth less than 128 bits (0 if Eve
+          missed nothing of that run),
   holds   otherwise.""",
     )
     parser.set_defaults(run=run_analyse)
     parser.add_argument("sweep", nargs="?", default=DEFAULT, metavar="SWEEP", help=SWEEP_HELP)
     parser.add_argument("--json", action="store_true", help="everything, as one JSON object")
+    parser.add_argument("--all", action="store_true", help="each setting, however many there are")
+    parser.add_argument("--runs", action="store_true", help="each run of each pair, too; long without --listeners")
+    _add_listeners(parser)
+
+
+def _add_listeners(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--listeners", default=(), type=_names, metavar="NAME,NAME", help="judge these only (default: all)"
+    )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"{text!r} names no listener: write them as in bob,eve")
+    return names
 
 
 def run_analyse(args: Namespace) -> int:
     """Print the analysis."""
-    analysis = _analysed(args.sweep)
-    print(json.dumps(analysis.as_json(), indent=1, ensure_ascii=False) if args.json else table(analysis))
+    analysis = _analysed(args.sweep, args.listeners)
+    if args.json:
+        print(json.dumps(analysis.as_json(), indent=1))
+    else:
+        print(table(analysis, whole=args.all, runs=args.runs))
     return 0
 
 
@@ -181,6 +116,7 @@ def _add_plot(commands: _SubParsersAction[ArgumentParser]) -> None:
     parser.set_defaults(run=run_plot)
     parser.add_argument("sweep", nargs="?", default=DEFAULT, metavar="SWEEP", help=SWEEP_HELP)
     parser.add_argument("--out", default="figures", metavar="DIRECTORY", help="(default figures)")
+    _add_listeners(parser)
 
 
 def run_plot(args: Namespace) -> int:
@@ -188,8 +124,10 @@ def run_plot(args: Namespace) -> int:
     with needed():
         from bt_selfsecure.sweep.figures import save
 
-    for path in save(_analysed(args.sweep), Path(args.out)):
-        print(path)
+    with folder(out := Path(args.out)) as part:
+        drawn = save(_analysed(args.sweep, args.listeners), part)
+    for path in drawn:
+        print(out / path.name)
     return 0
 
 
@@ -203,29 +141,27 @@ def _add_report(commands: _SubParsersAction[ArgumentParser]) -> None:
     parser.set_defaults(run=run_report)
     parser.add_argument("sweep", nargs="?", default=DEFAULT, metavar="SWEEP", help=SWEEP_HELP)
     parser.add_argument("--out", default="report.html", metavar="FILE", help="(default report.html)")
+    _add_listeners(parser)
 
 
 def run_report(args: Namespace) -> int:
     """Write the page, and name it."""
     with needed():
         from bt_selfsecure.sweep.analysis import analyse
-        from bt_selfsecure.sweep.exporting import whole
         from bt_selfsecure.sweep.importing import opened
         from bt_selfsecure.sweep.report import html
-    with progress_line("runs") as progress, opened(args.sweep, progress) as store:
-        text = html(store, analyse(store, progress))
-    with whole(Path(args.out)) as part:
-        part.write_text(text, encoding="utf-8")
+    with whole(Path(args.out)) as part, progress_line("read") as progress, opened(args.sweep, progress) as store:
+        part.write_text(html(store, analyse(store, progress, args.listeners)), encoding="utf-8")
     print(args.out)
     return 0
 
 
-def _analysed(name: str) -> Analysis:
+def _analysed(name: str, listeners: Sequence[str] = ()) -> Analysis:
     with needed():
         from bt_selfsecure.sweep.analysis import analyse
         from bt_selfsecure.sweep.importing import opened
-    with progress_line("runs") as progress, opened(name, progress) as store:
-        return analyse(store, progress)
+    with progress_line("read") as progress, opened(name, progress) as store:
+        return analyse(store, progress, listeners)
 
 
 def _add_compare(commands: _SubParsersAction[ArgumentParser]) -> None:
@@ -234,7 +170,8 @@ def _add_compare(commands: _SubParsersAction[ArgumentParser]) -> None:
         help="two sweeps side by side",
         description="Put two sweeps side by side, distance by distance: a rehearsal and the field, or the paper and "
         "yours. Listeners are matched by the part that they play in the plan, else by name. A * marks a difference "
-        "beyond chance (95 %, packets independent). Either may also be FILE.csv with the columns distance_m, packets "
+        "beyond chance (95 %, packets independent), and a ^ what Eve missed in the run whose key is worth least; the "
+        "other figures are of all runs pooled. Either may also be FILE.csv with the columns distance_m, packets "
         "and loss (0..1), as read off the paper's Fig. 7: it counts as Bob's loss.",
     )
     parser.set_defaults(run=run_compare)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import logging
 import os
 import signal
 import sys
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bt_selfsecure.cli.client import client_parser, node_client
+from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.cli.sweep_screen import Screen
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.doctor.machine import Machine
@@ -20,8 +22,8 @@ from bt_selfsecure.sweep.agent import Agent
 from bt_selfsecure.sweep.control import AirCrew, Crew, RadioCrew, Servant
 from bt_selfsecure.sweep.driver import Driver, metres
 from bt_selfsecure.sweep.kernel import KernelMedia
-from bt_selfsecure.sweep.machine import Redo
-from bt_selfsecure.sweep.plan import Plan
+from bt_selfsecure.sweep.machine import Redo, State
+from bt_selfsecure.sweep.plan import Place, Plan
 from bt_selfsecure.sweep.record import Book
 from bt_selfsecure.sweep.rehearsal import Air
 from bt_selfsecure.sweep.store import Store
@@ -29,6 +31,7 @@ from bt_selfsecure.sweep.surroundings import facts_of
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
+    from socket import socket
 
 STATE_VARIABLE: Final = "STATE_DIRECTORY"
 """Set by systemd."""
@@ -47,7 +50,8 @@ RUN_EPILOG: Final = """\
 examples:
   bt-selfsecure sweep plan > car-park.toml      then name your nodes in [roles]
   bt-selfsecure sweep run car-park.toml --web   and open the page on the phone
-  bt-selfsecure sweep run rehearsal.toml        with "air:..." as bearer: no radios
+  bt-selfsecure sweep plan --rehearsal > rehearsal.toml
+  bt-selfsecure sweep run rehearsal.toml        the same without radios
 
 Whoever can reach the page's port and knows its address, which has a random
 part, can steer the sweep; the page has no encryption. Use your own hotspot.
@@ -57,7 +61,11 @@ Obey the sweeps of this node's peers: send and receive test packets, and tell
 what was heard. Only peers with a [[peer]] table are obeyed, over their session.
 For the packets of le_advert the node itself must not advertise or scan: set
 advertise = false and scan = false in [discovery] of its configuration."""
-PLAN: Final = "Print a plan with every key, its default and what it means; or check one."
+PLAN: Final = """\
+Print a plan with every key, its default and what it means; or check one. The
+rehearsal is a sweep on the virtual air of this computer: Bob walks away from
+Alice, past Eve, and you see by which loss a key holds, is weak, or is broken.
+"""
 
 
 def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
@@ -77,8 +85,12 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
     run.add_argument(
         "--unattended", action="store_true", help="take every place as ready: for rehearsals, and where nothing moves"
     )
-    run.add_argument("--redo", type=float, metavar="METRES", help="withdraw what was measured there and do it again")
-    run.add_argument("--seed", type=int, default=1, help="of the virtual air's losses (default 1)")
+    run.add_argument(
+        "--redo", type=real(above=0), metavar="METRES", help="withdraw what was measured there and do it again"
+    )
+    run.add_argument(
+        "--seed", type=integer(least=0), default=1, metavar="N", help="of the virtual air's losses (default 1)"
+    )
     agent = client_parser(
         commands,
         "agent",
@@ -88,9 +100,19 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
         _agent,
     )
     agent.add_argument("--quiet", action="store_true", help="log only what goes wrong")
-    plan = commands.add_parser("plan", help="print a plan to begin with, or check one", description=PLAN)
+    plan = commands.add_parser(
+        "plan",
+        help="print a plan to begin with, or check one",
+        description=PLAN,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     plan.add_argument(
         "plan", nargs="?", type=Path, metavar="PLAN.toml", help="check this one, and say how long it takes"
+    )
+    plan.add_argument(
+        "--rehearsal",
+        action="store_true",
+        help="print one that needs no radio, and teaches what to look for",
     )
     plan.set_defaults(run=_plan)
 
@@ -104,37 +126,49 @@ def _run(args: Namespace) -> int:
         raise UsageError("there is no terminal to ask you on: add --web, or --unattended where nothing is to be moved")
     record = args.record or Path(os.environ.get(STATE_VARIABLE, "")) / f"{args.plan.stem}.db"
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    with Store(record, create=True) as store, suppress(asyncio.CancelledError):  # SIGTERM
-        asyncio.run(_sweep(args, plan, store))
+    again = [] if args.redo is None else _places(plan, args.redo)
+    crew = _crew(args, plan)
+    with ExitStack() as stack:
+        listener = stack.enter_context(_listener(args.web)) if args.web else None
+        store = stack.enter_context(Store(record, create=True))  # last: what is refused leaves no file
+        with suppress(asyncio.CancelledError):  # SIGTERM
+            asyncio.run(_sweep(store, plan, crew, again, listener, unattended=args.unattended))
     return 0
 
 
-async def _sweep(args: Namespace, plan: Plan, store: Store) -> None:
-    driver = Driver(plan, Book(store, plan), _crew(args, plan))
-    if args.redo is not None:
-        _redo(driver, args.redo)
+async def _sweep(
+    store: Store, plan: Plan, crew: Crew, again: list[Place], listener: socket | None, *, unattended: bool
+) -> None:
+    driver = Driver(plan, Book(store, plan), crew)
+    for place in again:
+        driver.do(Redo(place))
     _end_at_sigterm()
     async with AsyncExitStack() as stack:
         address = ""
-        if args.web:
+        if listener:
             from bt_selfsecure.sweep.web import serve
 
-            address = await stack.enter_async_context(serve(driver, args.web))
+            address = await stack.enter_async_context(serve(driver, listener))
         screen = Screen(driver, store.path, address)
-        stack.enter_context(screen.shown(unattended=args.unattended))
+        stack.enter_context(screen.shown(unattended=unattended))
         await driver.run()
-        if args.web:
+        if listener and driver.sweep.state is State.DONE:
             await asyncio.sleep(GOODBYE_S)
 
 
-def _redo(driver: Driver, distance_m: float) -> None:
-    """In every turn of the ring."""
-    places = [place for place in driver.plan.places() if place.distance_m == distance_m]
+def _places(plan: Plan, distance_m: float) -> list[Place]:
+    """At this distance: one in every turn of the ring, the last first."""
+    places = [place for place in plan.places() if place.distance_m == distance_m]
     if not places:
-        known = ", ".join(metres(place) for place in driver.plan.places())
+        known = ", ".join(metres(place) for place in plan.places())
         raise UsageError(f"--redo {distance_m:g} is no place of the plan: {known}")
-    for place in reversed(places):
-        driver.do(Redo(place))
+    return places[::-1]
+
+
+def _listener(where: str) -> socket:
+    from bt_selfsecure.sweep.web import listening
+
+    return listening(where)
 
 
 def _end_at_sigterm() -> None:
@@ -170,8 +204,10 @@ def _agent(args: Namespace) -> int:
 
 def _plan(args: Namespace) -> int:
     if args.plan is None:
-        print(plans.example(), end="")
+        print(plans.rehearsal() if args.rehearsal else plans.example(), end="")
         return 0
+    if args.rehearsal:
+        raise UsageError(f"--rehearsal prints a plan, and {args.plan} is one to check: leave one of them out")
     plan = plans.load(args.plan)
     runs = len(plan.places()) * sum(1 for _ in plan.runs_at(plan.places()[0]))
     print(f"{args.plan}: {len(plan.places())} places, {runs} runs, {plans.minutes(plan)}")

@@ -49,7 +49,8 @@ class Screen:
         plan, sweep, left = self._driver.plan, self._driver.sweep, self._driver.standing()["left"]
         done = f", {len(sweep.done)} are done already" if sweep.done else ""
         places = f"{len(plan.places())} place{'s' * (len(plan.places()) > 1)}"
-        print(f"{left} runs to do at {places}{done}; {minutes(plan)} in all")
+        print(f"{left} runs to do at {places}{done}")
+        print(f"in all {minutes(plan)}")
         print(f"written to {self._record}")
         if self._address:
             print(f"on the phone: {self._address}")
@@ -58,7 +59,8 @@ class Screen:
     def _tail(self) -> None:
         sweep = self._driver.sweep
         if sweep.state is not State.DONE:
-            print(f"{len(sweep.done)} runs are written down; the same command goes on with the next")
+            left = self._driver.standing()["left"]
+            print(f"{len(sweep.done)} runs are written down, {left} to go; the same command goes on with the next")
 
     def _changed(self) -> None:
         self._clear()
@@ -86,8 +88,10 @@ class Screen:
 
     def _read(self) -> None:
         line = sys.stdin.readline()
-        if not line:
+        if not line:  # Ctrl-D, or the terminal is gone
             asyncio.get_running_loop().remove_reader(sys.stdin)
+            if not self._address:
+                self._driver.quit()
             return
         word, _, rest = line.strip().partition(" ")
         match word:
@@ -100,7 +104,7 @@ class Screen:
             case "r":
                 self._redo(rest)
             case "q":
-                raise KeyboardInterrupt
+                self._driver.quit()
             case _:
                 print(HELP)
 

@@ -66,7 +66,7 @@ def run_study(args: Namespace) -> int:
     out = Path(args.out) if args.out else Path(args.grid).with_suffix(".parquet")
     if out.suffix != ".parquet":
         raise UsageError(f"the table is written as Parquet: give --out a name that ends in .parquet, not {str(out)!r}")
-    with progress_line("pieces") as progress:
+    with progress_line("simulated") as progress:
         try:
             table = study.run(grid, out, args.scheduler, progress)
         except KeyboardInterrupt:

@@ -30,6 +30,7 @@ from bt_selfsecure.errors import UsageError
 MIN_T_1: Final = 0.001  # seconds; on the wire it is a number of milliseconds
 MAX_T_1: Final = 600.0  # seconds: a responder binds itself for twice this time
 REPEAT: Final = 0.15  # seconds: several round trips of a link of some 10 ms
+FLOOD_PAUSE: Final = 0.15  # seconds, on average: as often as the true response is repeated among the forged ones
 ANYBODY: Final[Callable[[bytes], bool]] = lambda identity: True  # noqa: E731
 
 

@@ -16,6 +16,7 @@ class Rejection(enum.Enum):
     UNAUTHENTIC = "not made with the key"
     REPLAY = "of a time that is over"
     THROTTLED = "asked for too often (T_d)"
+    FLOODED = "one response too many, unread"
 
 
 @dataclass(frozen=True, slots=True)

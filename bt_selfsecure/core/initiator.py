@@ -10,7 +10,7 @@ from typing import Final
 
 from bt_selfsecure.core import limits
 from bt_selfsecure.core.endpoint import EventQueue
-from bt_selfsecure.core.establish import EstablishConfig
+from bt_selfsecure.core.establish import FLOOD_PAUSE, EstablishConfig
 from bt_selfsecure.core.events import (
     ActiveAttack,
     BurstSent,
@@ -95,6 +95,10 @@ class _Leg:
     bits: float = 0.0
     forged: bool = False
     """A response came that was not made with the key."""
+    wrong: int = 0
+    """Responses to this part that were read and did not count."""
+    deaf_until: float = 0.0
+    """After too many of them."""
     ended: bool = False
 
 
@@ -265,6 +269,8 @@ class Initiator:
         self._machine.on(given, now, responders=len(self._legs), sent=self.sent)
         self._burst_started = now
         self._deadline = None
+        for leg in self._legs.values():
+            leg.wrong = 0
 
     @property
     def _part(self) -> int:
@@ -307,6 +313,8 @@ class Initiator:
             return self._events.reject(reason, "a response that is not waited for")
         if leg.responded_part == self._part:
             return self._events.reject(Rejection.REPLAY, "a response again")
+        if not self._may_read(leg, now):
+            return self._events.reject(Rejection.FLOODED)
         s = frame.message[limits.PAIR_ID_BYTES :]
         try:
             received = decode_received_set(s, self.sent)
@@ -332,6 +340,16 @@ class Initiator:
         if self.config.hardened and all(leg.responded_part == self._part for leg in self._legs.values()):
             self._responses_are_in(now)
         return None
+
+    def _may_read(self, leg: _Leg, now: float) -> bool:
+        """Whether to spend a hash of all of S on one more response. After too many wrong ones only now and then, at
+        random: the true one is repeated, and nobody can have a forged one ready each time."""
+        if leg.wrong >= limits.MAX_WRONG_RESPONSES:
+            if now < leg.deaf_until:
+                return False
+            leg.deaf_until = now + FLOOD_PAUSE * (0.5 + self._random(1)[0] / 256)
+        leg.wrong += 1
+        return True
 
     def _enough(self, leg: _Leg) -> bool:
         """Whether this responder's received set is a key: N_r, and in `hardened` the target."""

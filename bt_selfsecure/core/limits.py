@@ -29,4 +29,5 @@ MAX_MESSAGE_BYTES: Final = 3800  # one round's message: Len less what the paper 
 
 MAX_RESPONDERS: Final = 32  # of one burst: each holds a received set of MAX_BURST numbers at most
 MAX_THROTTLED: Final = 64  # identities whose T_d is remembered; the oldest is forgotten first
+MAX_WRONG_RESPONSES: Final = 16  # of one responder and part, checked as they come: each costs a hash of all of S
 MAX_EVENTS: Final = 1024  # unread events: beyond that, what strangers can cause is counted but no longer told

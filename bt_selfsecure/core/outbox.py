@@ -45,6 +45,13 @@ class Outbox:
         if waiting is None or waiting[1] != data:
             self._frames[data[0]] = (self._needed, data)
 
+    def take_back(self, data: bytes) -> bool:
+        """Whether this datagram was still here; now it is not."""
+        here = data[0] in self._frames and self._frames[data[0]][1] == data
+        if here:
+            del self._frames[data[0]]
+        return here
+
     def take_frames(self) -> list[bytes]:
         if self._needed <= self._persisted:  # as nearly always
             due = [data for _, data in self._frames.values()]

@@ -15,6 +15,7 @@ from bt_selfsecure.core.outbox import Outbox
 from bt_selfsecure.core.recovery import (
     Durability,
     ReceivingState,
+    Role,
     SessionConfig,
     SessionRecord,
     common_keys,
@@ -66,7 +67,7 @@ class Receiver:
     ) -> None:
         self.kept: ReceivingState = record.receiving
         self.deadline: float | None = None
-        self._label: Final = record.role.peer.label
+        self._label = record.role.peer.label
         self._config: Final = config
         self._out: Final = out
         self._random: Final = random
@@ -160,8 +161,9 @@ class Receiver:
             self._told_no_common = True
             self._out.events.put(ReestablishNeeded("a request came that names no common key (or an attacker's)"))
 
-    def offer(self, k0: bytes) -> None:
+    def offer(self, k0: bytes, role: Role) -> None:
         """Name this K_0 at the next resynchronisation; it is taken if the sender has it too."""
+        self._label = role.peer.label
         self.kept = replace(self.kept, offer=self.kept.chain.suite.chain_key(k0, self._label))
 
     def close(self) -> None:

@@ -164,19 +164,22 @@ class SessionRecord:
 
     @classmethod
     def from_json(cls, text: str) -> SessionRecord:
-        """Raises `RecordError` where the text is not such a record, or of a version that this program does not know."""
+        """Raises `RecordError`, which shows nothing of the text, where that is not such a record, or of a version that
+        this program does not know."""
         try:
             data = json.loads(text)
             if not isinstance(data, dict) or data.get("format") != FORMAT:
                 raise RecordError(f"this is not a record of a session: 'format' must be {FORMAT!r}")
-            if data.get("version") != VERSION:
+            version = data.get("version")
+            if version != VERSION:
+                shown = version if isinstance(version, int) and 0 <= version < 1000 else "?"
                 raise RecordError(
-                    f"the record has version {str(data.get('version'))[:20]}; this program reads version {VERSION}: "
+                    f"the record has version {shown}; this program reads version {VERSION}: "
                     "upgrade it, or establish the session anew"
                 )
             return cls._from_dict(data)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-            what = repr(error)[:100]
+            what = type(error).__name__  # its text can show what is in the record
             raise RecordError(f"the record of the session is damaged ({what}): establish the session anew") from None
 
     @classmethod

@@ -17,6 +17,7 @@ from bt_selfsecure.core.outbox import Outbox
 from bt_selfsecure.core.recovery import (
     NO_CALL,
     Durability,
+    Role,
     SendingState,
     SessionConfig,
     SessionRecord,
@@ -39,6 +40,7 @@ class SenderState(MachineEnum):
 
 class SenderInput(MachineEnum):
     SEND = enum.auto()
+    WITHDRAWN = enum.auto()
     ACKNOWLEDGED = enum.auto()
     OMEGA_OVER = enum.auto()
     RESYNCHRONISE = enum.auto()
@@ -49,6 +51,7 @@ class SenderInput(MachineEnum):
 S, I = SenderState, SenderInput
 SENDER_TABLE: Final[Mapping[tuple[SenderState, SenderInput], SenderState]] = {
     (S.IDLE, I.SEND): S.WAITING,
+    (S.WAITING, I.WITHDRAWN): S.IDLE,
     (S.WAITING, I.ACKNOWLEDGED): S.IDLE,
     (S.WAITING, I.OMEGA_OVER): S.UNREACHABLE,
     (S.UNREACHABLE, I.ACKNOWLEDGED): S.IDLE,
@@ -73,7 +76,7 @@ class Sender:
     ) -> None:
         self.kept: SendingState = record.sending
         self.deadline: float | None = None
-        self._label: Final = record.role.label
+        self._label = record.role.label
         self._config: Final = config
         self._out: Final = out
         self._random: Final = random
@@ -110,6 +113,14 @@ class Sender:
         self.kept = SendingState(self.kept.chain, (message,), self.kept.offer)
         self._begin(now)
         return self.kept.chain.seq
+
+    def withdraw(self, now: float) -> None:
+        if self.state is not S.WAITING or not self._out.take_back(self._last_frame):
+            raise LocalError(f"withdraw: no message waits that has not left ({self.state.name})")
+        self._machine.on(I.WITHDRAWN, now, seq=self.kept.chain.seq)
+        self.kept = replace(self.kept, messages=())
+        self._attempts, self.deadline = [], None
+        self._out.persist(sync=False)
 
     def _begin(self, now: float) -> None:
         """The round of the first message: it is on disk before it leaves (in `every-W`, if a checkpoint is to be)."""
@@ -238,8 +249,9 @@ class Sender:
             self._history.extend(known[: seq - oldest])
         return tuple(known[seq - oldest :])
 
-    def offer(self, k0: bytes) -> None:
+    def offer(self, k0: bytes, role: Role) -> None:
         """Name this K_0 at the next resynchronisation; it is taken if the receiver has it too."""
+        self._label = role.label
         self.kept = replace(self.kept, offer=self.kept.chain.suite.chain_key(k0, self._label))
 
     def close(self) -> None:

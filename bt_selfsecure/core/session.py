@@ -17,11 +17,18 @@ from collections.abc import Mapping
 from typing import Final, Self
 
 from bt_selfsecure.core.events import Event, Rejection
-from bt_selfsecure.core.frames import Kind, Profile
+from bt_selfsecure.core.frames import FrameError, Kind, Profile, decode
 from bt_selfsecure.core.keychain import Chain
 from bt_selfsecure.core.outbox import Outbox
 from bt_selfsecure.core.receiving import Receiver
-from bt_selfsecure.core.recovery import ReceivingState, Role, SendingState, SessionConfig, SessionRecord
+from bt_selfsecure.core.recovery import (
+    ReceivingState,
+    Role,
+    SendingState,
+    SessionConfig,
+    SessionRecord,
+    common_keys,
+)
 from bt_selfsecure.core.sending import Sender
 from bt_selfsecure.core.suites import SUITES, Random
 from bt_selfsecure.core.trace import KeyLog, Tracer
@@ -51,7 +58,8 @@ class Session:
         name: str = "session",
     ) -> None:
         self.profile: Final = record.profile
-        self.role: Final = record.role
+        self.role = record.role
+        """Of this end in the establishment of the newest K_0."""
         self._out: Final = Outbox(self._present_record)
         self._sender: Final = self.sender_class(record, config, self._out, random, tracer, key_log, name)
         self._receiver: Final = self.receiver_class(record, config, self._out, random, tracer, key_log, name)
@@ -127,13 +135,39 @@ class Session:
         """
         return self._sender.send(message, now)
 
-    def rekey(self, k0: bytes, now: float) -> None:
+    def withdraw(self, now: float) -> None:
+        """Take back the message of the last `send`, whose record was not written: the session is as it was before.
+
+        Raises `LocalError` where a frame of it has been taken by `frames_to_send`.
+        """
+        self._sender.withdraw(now)
+
+    def rekey(self, k0: bytes, now: float, role: Role | None = None) -> None:
         """A new K_0 was established with the same peer: go over to it. Nothing under way is lost; while the peer does
-        not have it (its establishment failed at the last packet) both stay with the old one."""
-        self._sender.offer(k0)
-        self._receiver.offer(k0)
+        not have it (its establishment failed at the last packet) both stay with the old one.
+
+        Each K_0 has roles of its own, different ones at the two ends: `role` where this end's is not what it was.
+        """
+        self.role = role or self.role
+        self._sender.offer(k0, self.role)
+        self._receiver.offer(k0, self.role)
         self._sender.resynchronise(now)
         self._receiver.call(now)
+
+    def shares_key(self, data: bytes) -> bool:
+        """Whether this is an authentic call or request that names a key of this session. It may be an old one that
+        somebody repeats, on a link of his own."""
+        try:
+            frame = decode(data)
+        except FrameError:
+            return False
+        match frame.kind:
+            case Kind.RESYNC_CALL:
+                return bool(common_keys(self._sender.kept, frame))
+            case Kind.RESYNC_REQUEST:
+                return bool(common_keys(self._receiver.kept, frame))
+            case _:
+                return False
 
     def persisted(self, token: int) -> None:
         """The record of the `Persist` with this token, or a later one, is on disk."""

@@ -29,7 +29,7 @@ from bt_selfsecure.air.capture import (
     read_rfcomm,
     rfcomm_streams,
 )
-from bt_selfsecure.bearers.ipsp_datagrams import Data, parse
+from bt_selfsecure.bearers.link_datagrams import Data, parse
 from bt_selfsecure.core.frames import COMPACT_FRAME_BYTES
 from bt_selfsecure.eve.lowpan import udp_payload
 from bt_selfsecure.eve.sources.heard import Direction, Heard

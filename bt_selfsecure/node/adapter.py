@@ -16,14 +16,15 @@ import logging
 import os
 import random
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from bt_selfsecure.bearers.base import BearerError
-from bt_selfsecure.bearers.hci import adapter_number
+from bt_selfsecure.bearers.hci import adapter_addresses, adapter_number
 from bt_selfsecure.errors import BtSelfSecureError
+from bt_selfsecure.node.fitness import misfits
 from bt_selfsecure.node.management import (
     AdapterInfo,
     Event,
@@ -132,7 +133,7 @@ class Switches:
 
 
 class AdapterKeeper:
-    """Watches one adapter from `start` to `stop`.
+    """Watches one adapter, named hciN or by its device address, from `start` to `stop`.
 
     `adapter_up` is called with its address each time it begins to work, `adapter_gone` with what became of it each time
     it ceases to; never twice the same. Both run in the event loop and must not block.
@@ -142,6 +143,7 @@ class AdapterKeeper:
         self,
         adapter: str,
         *,
+        bearers: Iterable[str] = (),
         adapter_up: Callable[[str], None] = lambda address: None,
         adapter_gone: Callable[[AdapterState], None] = lambda state: None,
     ) -> None:
@@ -150,9 +152,15 @@ class AdapterKeeper:
         """The last one known."""
         self.trouble = ""
         """Why it does not come up; one sentence and a remedy, for people."""
+        self.misfits: tuple[str, ...] = ()
+        """Why some of `bearers` can't work while it is up."""
         self.recoveries = 0
         """How often it came back."""
-        self._adapter, self._index = adapter, adapter_number(adapter)
+        self.name = adapter
+        """As in hci0, also where the address was given, once there is one that has it."""
+        self._wanted = adapter
+        self._index: int | None = None if ":" in adapter else adapter_number(adapter)
+        self._bearers = tuple(bearers)
         self._adapter_up, self._adapter_gone = adapter_up, adapter_gone
         self._management: Management | None = None
         self._switches: Switches | None = None
@@ -166,7 +174,7 @@ class AdapterKeeper:
         """Begin. Where there is no adapter, or no Bluetooth at all, `state` is MISSING and we wait for it."""
         if self._task is None:
             await self._look()
-            self._task = asyncio.create_task(self._keep(), name=f"keeper of {self._adapter}")
+            self._task = asyncio.create_task(self._keep(), name=f"keeper of {self.name}")
 
     async def stop(self) -> None:
         """Leave the adapter as it is."""
@@ -183,12 +191,12 @@ class AdapterKeeper:
             await self._power(False)
             await self._power(True)
         except (OSError, BearerError, ManagementError) as error:
-            raise AdapterError(f"can't power {self._adapter} off and on: {self._reason(error)}") from error
+            raise AdapterError(f"can't power {self.name} off and on: {self._reason(error)}") from error
 
     def status(self) -> dict[str, Any]:
         """For the node's status: JSON-able."""
         return {
-            "name": self._adapter,
+            "name": self.name,
             "state": self.state.value,
             "address": self.address,
             "trouble": self.trouble,
@@ -220,8 +228,9 @@ class AdapterKeeper:
         self.state = self._judge(info)
         if info is not None:
             self.address = info.address
+        self._judge_bearers(info)
         if self.state is not before:
-            log.info("%s is %s", self._adapter, self.state.value)
+            log.info("%s is %s", self.name, self.state.value)
         if before is AdapterState.UP and (fell or self.state is not AdapterState.UP):
             self._adapter_gone(AdapterState.DOWN if self.state is AdapterState.UP else self.state)
         if info is not None and self.state is AdapterState.UP and (fell or before is not AdapterState.UP):
@@ -233,9 +242,18 @@ class AdapterKeeper:
     def _judge(self, info: AdapterInfo | None) -> AdapterState:
         if info is not None and Setting.POWERED in info.current:
             return AdapterState.UP
-        if self._switches is not None and self._switches.blocking(self._adapter):
+        if self._switches is not None and self._switches.blocking(self.name):
             return AdapterState.BLOCKED
         return AdapterState.MISSING if info is None else AdapterState.DOWN
+
+    def _judge_bearers(self, info: AdapterInfo | None) -> None:
+        found: tuple[str, ...] = ()
+        if info is not None and self.state is AdapterState.UP:
+            found = tuple(misfits(self._bearers, self.name, info.supported, info.current))
+        for misfit in found:
+            if misfit not in self.misfits:
+                log.warning("%s", misfit)
+        self.misfits = found
 
     async def _info(self) -> AdapterInfo | None:
         try:
@@ -244,11 +262,28 @@ class AdapterKeeper:
             if self._switches is None:
                 with contextlib.suppress(OSError):  # a kernel without rfkill blocks nothing
                     self._switches = Switches(self._changed.set)
-            return await self._management.info(self._index)
+            if ":" in self._wanted:
+                self._find()
+            return None if self._index is None else await self._management.info(self._index)
         except (OSError, BearerError, ManagementError) as error:
             await self._close()
-            self._say(f"can't ask the kernel about {self._adapter}: {self._reason(error)}")
+            self._say(f"can't ask the kernel about {self.name}: {self._reason(error)}")
             return None
+
+    def _find(self) -> None:
+        """Which adapter has the address that is wanted, now."""
+        name = next((name for name, address in adapter_addresses().items() if address == self._wanted), None)
+        if name is not None and name != self.name:
+            log.info("%s is %s", self._wanted, name)
+        self.name = name or self._wanted
+        self._index = None if name is None else adapter_number(name)
+
+    def _missing(self) -> str:
+        """In a sentence: why there is no adapter."""
+        here = ", ".join(f"{name} is {address}" for name, address in adapter_addresses().items())
+        if ":" in self._wanted and here:
+            return f"no adapter has the address {self._wanted}, but {here}: correct [node] adapter, or plug it in"
+        return f"there is no {self._wanted}: plug it in, or see its driver's words in dmesg"
 
     def _heard(self, event: int, index: int, parameters: bytes) -> None:
         """A fall that is over before we look must not be missed: links and advertisements went with it."""
@@ -267,13 +302,13 @@ class AdapterKeeper:
                     await self._power(False)
                 await self._power(True)
             elif self._management is not None:
-                self._say(f"there is no {self._adapter}: plug it in, or see its driver's words in dmesg")
+                self._say(self._missing())
         except (OSError, BearerError, ManagementError) as error:
-            self._say(f"can't bring {self._adapter} up: {self._reason(error)}")
+            self._say(f"can't bring {self.name} up: {self._reason(error)}")
 
     def _unblock(self) -> None:
         assert self._switches is not None
-        for index, switch in self._switches.blocking(self._adapter).items():
+        for index, switch in self._switches.blocking(self.name).items():
             if switch.hard:
                 self._say(f"a hardware switch blocks {switch.name}: turn Bluetooth on there")
             elif not self._switches.writable:
@@ -283,7 +318,7 @@ class AdapterKeeper:
                 self._switches.unblock(index)
 
     async def _power(self, on: bool) -> None:
-        if self._management is None:
+        if self._management is None or self._index is None:
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
         await self._management.command(Opcode.SET_POWERED, self._index, bytes([on]))
 

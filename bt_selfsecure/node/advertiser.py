@@ -8,13 +8,14 @@ import enum
 import logging
 import random
 import struct
-import sys
 from asyncio.subprocess import PIPE, Process
 from typing import Final
 
 from bt_selfsecure.bearers import hci
 from bt_selfsecure.bearers.base import BearerError
+from bt_selfsecure.bearers.system_bus import SystemBusError, require_system_bus
 from bt_selfsecure.core.frames import Profile
+from bt_selfsecure.isolated import FOLDER, python_module
 from bt_selfsecure.node import beacon
 from bt_selfsecure.node.beacon import ServiceData, Word
 
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 ANSWER_S: Final = 5.0
 """A beacon that has not obeyed by then is killed; its advertisement goes with its D-Bus connection."""
+START_S: Final = 60.0
+"""For its first word: a Python has to start and to import bluezero, on the smallest Pi while it boots."""
 FIRST_RETRY_S: Final = 1.0
 LAST_RETRY_S: Final = 60.0
 REFRESH_S: Final = 15.0
@@ -133,13 +136,13 @@ class Advertiser:
 
     async def _by_bluez(self) -> Word:
         """Until the child ends; its last word."""
-        last = Word.GONE
+        last, reason = Word.GONE, ""
         child = None
         self._silent.clear()
         try:
             child = self._child = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-m", beacon.__name__, "--", self._adapter, self._name, str(self._profile.value)),
+                *python_module(beacon.__name__, "--", self._adapter, self._name, str(self._profile.value)),
+                cwd=FOLDER,
                 stdin=PIPE,
                 stdout=PIPE,
                 start_new_session=True,
@@ -148,11 +151,17 @@ class Advertiser:
                 return last
             self._tell("status " + self._status.decode())
             assert child.stdout is not None
-            async for line in child.stdout:
-                word, _, reason = line.decode(errors="replace").strip().partition(" ")
-                with contextlib.suppress(ValueError):  # a line of somebody else's
-                    last = Word(word)
-                    self._take(last, reason)
+            async with asyncio.timeout(START_S) as start:
+                async for line in child.stdout:
+                    start.reschedule(None)
+                    word, _, reason = line.decode(errors="replace").strip().partition(" ")
+                    with contextlib.suppress(ValueError):  # a line of somebody else's
+                        last = Word(word)
+                        self._take(last, reason)
+        except TimeoutError:
+            reason = f"no answer in {START_S:g} s"
+        except OSError as error:
+            reason = f"its process can't be started, {error.strerror}"
         finally:
             self._child = None
             if child is not None:
@@ -160,6 +169,8 @@ class Advertiser:
                     child.kill()
                 await child.wait()
             self._is(Advertising.OFF)
+        if last is Word.GONE and (reason or not self._wanted.is_set()):
+            self._say(await _why_gone(reason or "its process ended without a word"))
         return last
 
     def _take(self, word: Word, reason: str) -> None:
@@ -172,8 +183,6 @@ class Advertiser:
                 self._is(Advertising.PAUSED)
             case Word.STATUS_SERVICE:
                 log.warning("bluetoothd refuses the GATT status service (%s); nothing else depends on it", reason)
-            case Word.GONE:
-                self._say(f"can't advertise ({reason}): see bt-selfsecure doctor")
             case Word.REFUSED:
                 self._without_bluez = f"bluetoothd refuses to advertise ({reason}), as on some kernels, see doctor"
             case Word.UNAVAILABLE:
@@ -219,6 +228,15 @@ class Advertiser:
             await controller.command(hci.LE_SET_ADVERTISING_ENABLE, b"\1")
         finally:
             controller.close()
+
+
+async def _why_gone(reason: str) -> str:
+    """Where nobody can be asked at all, libdbus has few words for it."""
+    try:
+        await require_system_bus()
+    except SystemBusError as error:
+        return f"can't advertise: {error}"
+    return f"can't advertise ({reason}): see bt-selfsecure doctor"
 
 
 def _padded(data: bytes) -> bytes:

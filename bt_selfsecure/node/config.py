@@ -11,11 +11,12 @@ import re
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from socket import gethostname
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from bt_selfsecure.bearers.specs import BearerSpec, parse_spec
+from bt_selfsecure.bearers.specs import BearerSpec, UdpPlaces, parse_place, parse_spec
 from bt_selfsecure.core import limits
 from bt_selfsecure.errors import UsageError
 
@@ -68,14 +69,42 @@ PATH_OR_NONE: Final = matching(r"|/[^\0]*", "an absolute path, or empty")
 SOCKET_PATH: Final = Rule(
     "an absolute path of at most 107 bytes", lambda value: ABSOLUTE.accepts(value) and len(os.fsencode(value)) <= 107
 )
-NAME: Final = matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "1 to 64 letters, digits, dots, hyphens or underscores")
-BEARER: Final = matching(
-    rf"le_advert|({'|'.join(NUMBER_KEYS)})(#[0-9]{{1,5}})?",
-    f'le_advert, {", ".join(NUMBER_KEYS)}, the last three perhaps with a number, as in "rfcomm#3"',
+NAME: Final = matching(
+    r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "1 to 64 letters (A to Z, a to z), digits, dots, hyphens or underscores"
 )
-ADDRESS: Final = matching(
-    r"(?!(00:){5}00|(FF:){5}FF)([0-9A-F]{2}:){5}[0-9A-F]{2}", 'a device address, as in "B8:27:EB:12:34:56"'
+ADDRESS_PATTERN: Final = r"(?!(00:){5}00|(FF:){5}FF)([0-9A-F]{2}:){5}[0-9A-F]{2}"
+ADDRESS: Final = matching(ADDRESS_PATTERN, 'a device address, as in "B8:27:EB:12:34:56"')
+OWN_ADDRESS: Final = matching(rf"|{ADDRESS_PATTERN}", 'a device address, as in "02:00:00:00:00:01", or empty')
+
+
+def is_good(parse: Callable[[str], object], text: str) -> bool:
+    """Whether `parse` takes it without a UsageError."""
+    try:
+        parse(text)
+    except UsageError:
+        return False
+    return True
+
+
+def _is_bearer(text: str) -> bool:
+    plain = re.fullmatch(rf"le_advert|udp|({'|'.join(NUMBER_KEYS)})(#[0-9]{{1,5}})?", text)
+    return plain is not None or (text.startswith("faults:") and is_good(parse_spec, text))
+
+
+BEARER: Final = Rule(
+    f'le_advert, {", ".join(NUMBER_KEYS)}, the last three perhaps with a number, as in "rfcomm#3", or udp, perhaps '
+    'with losses that are drawn, as in "faults:loss=0.1;udp"',
+    _is_bearer,
 )
+PLACE: Final = Rule(
+    'an IP address with a UDP port, as in "127.0.0.1:5700" or "[::1]:5700"', partial(is_good, parse_place)
+)
+PLACE_OR_NONE: Final = Rule(f"{PLACE.expected}, or empty", lambda value: not value or PLACE.accepts(value))
+
+
+def spelled_address(text: str) -> str:
+    """In the usual spelling; Windows writes b8-27-eb-12-34-56."""
+    return text.upper().replace("-", ":")
 
 
 def about(doc: str, rule: Rule = ANY, read: Callable[[str], str] = str) -> dict[str, Any]:
@@ -92,10 +121,29 @@ def key(default: T, doc: str, rule: Rule = ANY) -> T:
 class NodeTable:
     """The daemon itself."""
 
-    adapter: str = key("hci0", "Bluetooth adapter.", matching(r"hci[0-9]{1,3}", 'an adapter, as in "hci0"'))
+    adapter: str = field(
+        default="hci0",
+        metadata=about(
+            "Bluetooth adapter, by its name or by its device address, which stays where names change.",
+            Rule(
+                'an adapter, as in "hci0" or "B8:27:EB:12:34:56"',
+                lambda value: re.fullmatch(r"hci[0-9]{1,3}", value) is not None or ADDRESS.accepts(value),
+            ),
+            read=lambda text: text.upper() if ":" in text else text,
+        ),
+    )
     name: str = field(
         default_factory=gethostname,
         metadata=about("Name under which peers discover this node; by default the machine's.", NAME),
+    )
+    address: str = field(
+        default="",
+        metadata=about(
+            "Own device address of a node whose bearers are all udp: any, and known to its peers. With a radio it is "
+            "the adapter's, and this stays empty.",
+            OWN_ADDRESS,
+            read=spelled_address,
+        ),
     )
     state_directory: Path = field(default=STATE_DIRECTORY, metadata=about("Where keys and queues are kept.", ABSOLUTE))
     socket: Path = field(default=SOCKET, metadata=about("Unix socket of the local API.", SOCKET_PATH))
@@ -124,7 +172,8 @@ class EstablishTable:
 
     bearer: str = key(
         "le_advert",
-        "What carries the burst. Losses show on le_advert and l2cap; rfcomm and ipsp hide them from the responder.",
+        "What carries the burst. Losses show on le_advert and l2cap; rfcomm and ipsp hide them from the responder. "
+        "What udp loses keeps no secret.",
         BEARER,
     )
     profile: str = key("hardened", "Cipher suite and rules; the same at both ends.", one_of("hardened", "paper"))
@@ -209,11 +258,20 @@ class IpspTable:
 
 
 @dataclass(frozen=True, slots=True)
+class UdpTable:
+    """Bearer udp: this computer or a network, no radio; whoever reads there misses nothing that the peer has."""
+
+    listen: str = key("127.0.0.1:5700", "IP address and UDP port to listen on; 127.0.0.1: for this computer.", PLACE)
+
+
+@dataclass(frozen=True, slots=True)
 class PeerTable:
     """A node to talk to; one [[peer]] for each."""
 
     name: str = field(metadata=about("What it is called here.", NAME))
-    address: str = field(metadata=about("Its Bluetooth device address.", ADDRESS, read=str.upper))
+    address: str = field(
+        metadata=about("Its Bluetooth device address, or its [node] address.", ADDRESS, read=spelled_address)
+    )
     dial: str = key(
         "auto", "Who opens the link: in auto the one with the lower address.", one_of("auto", "always", "never")
     )
@@ -221,6 +279,9 @@ class PeerTable:
         "",
         "File with a key of 16 random bytes or more that both ends have; it proves who the peer is. Empty: none.",
         PATH_OR_NONE,
+    )
+    udp: str = key(
+        "", 'Where it listens on udp, as in "127.0.0.1:5701"; no other place may use its address.', PLACE_OR_NONE
     )
 
     @property
@@ -239,11 +300,17 @@ class Config:
     rfcomm: RfcommTable = field(default_factory=RfcommTable)
     l2cap: L2capTable = field(default_factory=L2capTable)
     ipsp: IpspTable = field(default_factory=IpspTable)
+    udp: UdpTable = field(default_factory=UdpTable)
     peer: tuple[PeerTable, ...] = ()
+
+    @property
+    def needs_adapter(self) -> bool:
+        """Whether any of its bearers is a radio."""
+        return {parse_spec(table.bearer).name for table in (self.establish, self.session)} != {"udp"}
 
     def find_peer(self, name_or_address: str) -> PeerTable | None:
         """The peer of that name or address, if one is configured."""
-        address = name_or_address.upper()
+        address = spelled_address(name_or_address)
         return next((peer for peer in self.peer if peer.name == name_or_address or peer.address == address), None)
 
 
@@ -252,12 +319,19 @@ def address_bytes(address: str) -> bytes:
     return bytes.fromhex(address.replace(":", ""))
 
 
-def bearer_spec(config: Config, bearer: str) -> BearerSpec:
-    """What `open_bearer` takes for a key `bearer`: with its own number, or else that of the bearer's table."""
+def bearer_spec(config: Config, bearer: str, adapter: str = "") -> BearerSpec:
+    """What `open_bearer` takes for a key `bearer`: with its own number, or else that of the bearer's table; on this
+    adapter, or the configured one."""
     spec = parse_spec(bearer)
-    table = getattr(config, spec.name, None)
-    number = spec.number or (getattr(table, NUMBER_KEYS[spec.name]) if table else 0)
-    return replace(spec, number=number, adapter=config.node.adapter)
+    key = NUMBER_KEYS.get(spec.name)
+    number = spec.number or (getattr(getattr(config, spec.name), key) if key else 0)
+    return replace(spec, number=number, adapter=adapter or config.node.adapter)
+
+
+def udp_places(config: Config, own: str) -> UdpPlaces:
+    """What `open_bearer` takes for udp; `own` is the device address."""
+    peers = {peer.address: peer.udp for peer in config.peer if peer.udp}
+    return UdpPlaces(own, config.udp.listen, peers, config.node.accept == "anyone")
 
 
 def authentication_key(peer: PeerTable) -> bytes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bt_selfsecure.bearers.specs import BearerSpec
+from bt_selfsecure.bearers.specs import BearerSpec, parse_place, parse_spec
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.config import (
     ANY,
@@ -75,9 +75,11 @@ def _peers(value: Any, reader: TableReader, origin: Origin) -> tuple[PeerTable, 
     if not isinstance(value, list) or not all(isinstance(peer, dict) for peer in value):
         origin.fail(("peer",), "must be written [[peer]], with two brackets, once for each peer")
     peers = [reader.table(PeerTable, ("peer", number), peer) for number, peer in enumerate(value)]
-    for name in ("name", "address"):
+    for name in ("name", "address", "udp"):
         first: dict[str, int] = {}
         for number, peer in enumerate(peers):
+            if not getattr(peer, name):
+                continue
             other = first.setdefault(getattr(peer, name), number)
             if other != number:
                 line = origin.line(("peer", other, name))
@@ -102,11 +104,39 @@ def check(file: ConfigFile) -> None:
             fail((name, "bearer"), f"is {shown(bearer)}, whose number must be {rule.expected}")
     if config.session.bearer == "le_advert":
         fail(("session", "bearer"), "is le_advert, whose 24 bytes hold no message: take rfcomm, l2cap or ipsp")
+    _check_udp(file)
     for name, build in (("session", lambda: session_config(config)), ("establish", lambda: _build_establish(config))):
         try:
             build()
         except UsageError as error:
             fail((name,), f"does not fit together: {error}")
+
+
+def _check_udp(file: ConfigFile) -> None:
+    """Who is where, on a node of which a bearer at least is udp."""
+    config, fail = file.config, file.origin.fail
+    specs = {name: parse_spec(getattr(config, name).bearer) for name in ("session", "establish")}
+    own = config.node.address
+    if config.needs_adapter:
+        if own:
+            fail(("node", "address"), "is for a node without a radio, and this one has its adapter's: leave it out")
+    elif not own:
+        fail(("session", "bearer"), 'is udp: a node without a radio needs [node] address = "02:00:00:00:00:01" or so')
+    if specs["session"].name == specs["establish"].name and specs["session"].faults != specs["establish"].faults:
+        what = shown(config.session.bearer)
+        fail(("establish", "bearer"), f"must be {what} like [session] bearer: both are on one socket")
+    if "udp" not in {spec.name for spec in specs.values()}:
+        return
+    listen = parse_place(config.udp.listen)
+    for number, peer in enumerate(config.peer):
+        if not peer.udp:
+            fail(("peer", number), 'needs udp = "127.0.0.1:5701" or wherever it listens, since udp is a bearer here')
+        place = parse_place(peer.udp)
+        if place == listen or peer.address == own:
+            key = "udp" if place == listen else "address"
+            fail(("peer", number, key), "is this node's own: each node has another one")
+        if (":" in place[0]) != (":" in listen[0]):
+            fail(("peer", number, "udp"), f"can't be reached from [udp] listen = {shown(config.udp.listen)}")
 
 
 def _number(config: Config, spec: BearerSpec) -> tuple[Rule, int]:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from bt_selfsecure.bearers.system_bus import SystemBusError, require_system_bus
 from bt_selfsecure.core.frames import Profile
 from bt_selfsecure.errors import BtSelfSecureError, LocalError
 from bt_selfsecure.node import beacon
@@ -178,6 +179,10 @@ class Discovery:
             from bleak.exc import BleakError
         except ImportError as error:
             raise DiscoveryError(f"can't scan without bleak ({error}): pip install 'bt-selfsecure[node]'") from error
+        try:
+            await require_system_bus()
+        except SystemBusError as error:
+            raise DiscoveryError(f"can't scan: {error}") from error
         scanner = BleakScanner(self._heard, bluez={"adapter": self._adapter})
         try:
             async with asyncio.timeout(seconds + HANG_S), scanner:

@@ -218,9 +218,10 @@ class Establishing:
 
     def succeeded(self, event: Established, endpoint: Endpoint) -> dict[str, Any]:
         """Both ends hold a new key: the facts about it, as `Key` in openapi.py."""
+        secret_bits = 0.0 if self._node.no_radio else event.secret_bits
         facts = {
             "fingerprint": event.fingerprint,
-            "secret_bits": event.secret_bits,
+            "secret_bits": secret_bits,
             "target_bits": event.target_bits,
             "sent": event.sent,
             "received": len(event.received),
@@ -228,11 +229,13 @@ class Establishing:
             "authenticated": event.authenticated,
             "hybrid": event.hybrid,
             "bearer": self._node.establish_bearer,
-            "rests_on": self._rests_on(event.hybrid),
+            "own_address": self._node.own or "",
+            "rests_on": self._rests_on(event),
             "since": time.time(),
         }
         self._counts.establishments += 1
-        self._log.info("key %s, %.0f secret bits", event.fingerprint, event.secret_bits, event="established")
+        why = f": {self._node.no_radio}" if self._node.no_radio else ""
+        self._log.info("key %s, %.0f secret bits%s", event.fingerprint, secret_bits, why, event="established")
         if endpoint is self.initiator:
             self._end_initiator()
         self._hinted = False
@@ -294,11 +297,11 @@ class Establishing:
         self._said[text] = now + QUIET
         self.trouble = text
 
-    def _rests_on(self, hybrid: bool) -> str:
+    def _rests_on(self, event: Established) -> str:
         bearer = self._node.establish_bearer
         line = self._links.get(bearer)
-        text = self._node.rests_on(bearer == "le_advert" or (line is not None and line.link.traits.losses_visible))
-        return f"{text} X25519 is mixed in: an eavesdropper must break that as well." if hybrid else text
+        visible = bearer == "le_advert" or (line is not None and line.link.traits.losses_visible)
+        return self._node.rests_on(visible, hybrid=event.hybrid, authenticated=event.authenticated)
 
     # --- what goes
 
@@ -369,10 +372,11 @@ class Establishing:
         return total
 
     @property
-    def progress(self) -> dict[str, int] | None:
-        """Burst packets that were sent, or received, of the most that may be."""
+    def progress(self) -> dict[str, int | None] | None:
+        """Burst packets that were sent, or heard, and how many must be heard for a key."""
         if self.initiator:
-            return {"sent": self.initiator.sent - len(self._burst), "of": self.initiator.config.max_burst}
+            sent = self.initiator.sent - len(self._burst)
+            return {"sent": sent, "heard": None, "needed": self.initiator.config.n_r}
         if self._responds and self.responder:
-            return {"sent": self.responder.received, "of": self.responder.config.max_burst}
+            return {"sent": None, "heard": self.responder.received, "needed": self.responder.config.n_r}
         return None

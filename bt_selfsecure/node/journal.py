@@ -10,12 +10,14 @@ for the hop on a PC's disk). What it costs is that the other peers wait too whil
 
 `every-message` syncs at each commit (synchronous=FULL). `every-W` does where `sync` asks for it (NORMAL otherwise): a
 commit then survives a crash of the process at once, and loss of power after the next one that is synced.
+
+A row that the card has damaged is dropped, and so is what can't be used without it; the others are as they were.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -24,58 +26,51 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Final, NamedTuple
 
-from bt_selfsecure.errors import BtSelfSecureError, UsageError
-
-FILE: Final = "journal.db"
-LOCK: Final = "lock"
-MAGIC: Final = b"SQLite format 3\0"
-APPLICATION_ID: Final = 0x62747373
-"""ASCII "btss", in the file's header."""
-MIGRATIONS: Final = (
-    """
-    CREATE TABLE peer (
-        address TEXT PRIMARY KEY,
-        record TEXT NOT NULL,        -- core/recovery.py's JSON; holds keys
-        facts TEXT NOT NULL,         -- of the establishment, JSON; nothing secret
-        synchronised INTEGER NOT NULL -- whether the two ends ever agreed on where they stand, so that rounds counted
-    ) STRICT;
-    CREATE TABLE outbox (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        peer TEXT NOT NULL,
-        fragment BLOB NOT NULL
-    ) STRICT;
-    CREATE TABLE partial (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        peer TEXT NOT NULL,
-        piece BLOB NOT NULL
-    ) STRICT;
-    CREATE TABLE inbox (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        peer TEXT NOT NULL,
-        port INTEGER NOT NULL,
-        time REAL NOT NULL,          -- seconds since 1970-01-01 UTC, for people
-        message BLOB NOT NULL
-    ) STRICT;
-    """,
+from bt_selfsecure.errors import BtSelfSecureError
+from bt_selfsecure.node.disk import refusal
+from bt_selfsecure.node.journal_file import (
+    FILE,
+    JournalError,
+    address_number,
+    address_of,
+    digest,
+    is_sound,
+    lock,
+    open_database,
+    refused,
 )
-"""Each brings a file from its place in the tuple to the next; the newest is the file's user_version."""
+
+log = logging.getLogger(__name__)
+
+BUSY_MS: Final = 250
+"""So long a commit waits for another program that has the database; while there is trouble it does not wait again,
+since all peers wait with it."""
 KEEP: Final = """
-    INSERT INTO peer VALUES (?, ?, ?, ?) ON CONFLICT (address) DO UPDATE
-    SET record = excluded.record, facts = excluded.facts, synchronised = excluded.synchronised
+    INSERT INTO peer VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE
+    SET record = excluded.record, facts = excluded.facts, synchronised = excluded.synchronised, digest = excluded.digest
 """
-"""In place, which writes one page; a REPLACE takes the row out of the address' index and puts it in again: two."""
+"""In place, which writes one page; a REPLACE takes the row out and puts it in again."""
 RESERVED_IDS: Final = 20_000
 """So many at a time, with half of them left when the next are: more than are given out between two commits."""
+QUEUES: Final = {"outbox": "to send", "partial": "half received", "inbox": "received"}
+"""Tables whose rows have a number and a peer, and what they hold, for people."""
 
 
-class JournalError(BtSelfSecureError):
-    """The disk did not take it; it is tried again."""
+class DamagedError(BtSelfSecureError):
+    """What is kept of a peer is not what was written."""
 
 
 class PeerRow(NamedTuple):
     record: str
     facts: str
     synchronised: bool
+
+
+class DamagedRow(NamedTuple):
+    table: str
+    id: int
+    peer: str
+    """Empty where that can't be told."""
 
 
 @dataclass(slots=True)
@@ -103,58 +98,98 @@ class Latency:
 
 
 class Journal:
-    """Open it in a directory; raises `UsageError` for a file that is not ours, damaged, newer or in use, untouched."""
+    """Open it in a directory. Raises `UsageError` for a file that is not ours, damaged, newer or in use, untouched, and
+    `JournalError` where the disk does not give it now.
 
-    def __init__(self, directory: Path, *, sync_each: bool) -> None:
-        self._sync_each = sync_each
+    `told` is called with each change of `trouble`.
+    """
+
+    def __init__(self, directory: Path, *, sync_each: bool, told: Callable[[str], None] = lambda trouble: None) -> None:
+        self._sync_each, self._told = sync_each, told
         self._noted: dict[str, _Noted] = {}
-        self._lock = _lock(directory)
-        try:
-            self._database = _open(directory / FILE)
-        except OSError as error:
-            os.close(self._lock)
-            raise UsageError(f"can't use {directory / FILE}: {error.strerror}") from error
-        except BaseException:
-            os.close(self._lock)
-            raise
-        self.trouble = ""
-        """Why the last commit failed; empty if it did not."""
-        self.latency = Latency()
-        self._newest = {table: self._last_reserved(table) for table in ("outbox", "inbox", "partial")}
-        self._reserved: dict[str, int] = {}
-        for table in self._newest:
-            self._reserve_ids(table)
-        with contextlib.suppress(JournalError):
-            self.commit()
-        if not sync_each:
-            self._database.execute("PRAGMA synchronous = NORMAL")
+        self._sync_due = False
+        self._lock = lock(directory)
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(os.close, self._lock)
+            self._database = open_database(directory / FILE)
+            on_failure.callback(self._database.close)
+            self.trouble = ""
+            """Why the last commit failed; empty if it did not."""
+            self.latency = Latency()
+            self.damaged: list[DamagedRow] = []
+            """Of messages, at the start; the next commit takes them out."""
+            with refused(directory / FILE):
+                self._find_damaged()
+                self._newest = {table: self._last_reserved(table) for table in QUEUES}
+                self._reserved: dict[str, int] = {}
+                for table in self._newest:
+                    self._reserve_ids(table)
+                self._database.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+                with contextlib.suppress(JournalError):
+                    self.commit()
+                if not sync_each:
+                    self._database.execute("PRAGMA synchronous = NORMAL")
+            on_failure.pop_all()
 
     # --- reading, at start
 
     def peer(self, address: str) -> PeerRow | None:
-        found = self._database.execute("SELECT record, facts, synchronised FROM peer WHERE address = ?", (address,))
+        """Raises `DamagedError`."""
+        found = self._database.execute("SELECT * FROM peer WHERE id = ?", (address_number(address),))
         row = found.fetchone()
-        return PeerRow(row[0], row[1], bool(row[2])) if row else None
+        if row is None:
+            return None
+        if not is_sound(row):
+            raise DamagedError("what was kept of this peer is damaged on the disk: a new key is agreed on by itself")
+        return PeerRow(row[1].decode(errors="replace"), row[2].decode(errors="replace"), bool(row[3]))
 
     def addresses(self) -> list[str]:
         """Of all peers of which anything is kept, those with a key first."""
-        rows = self._database.execute(
-            "SELECT address FROM peer UNION ALL SELECT peer FROM outbox UNION ALL SELECT peer FROM inbox"
-        )
-        return list(dict.fromkeys(row[0] for row in rows))
+        keyed = [address_of(row[0]) for row in self._database.execute("SELECT id FROM peer") if 0 <= row[0] < 1 << 48]
+        waiting = self._sound("outbox", "SELECT * FROM outbox"), self._sound("inbox", "SELECT * FROM inbox")
+        return list(dict.fromkeys(keyed + [row[1].decode() for rows in waiting for row in rows]))
 
-    def outbox(self, address: str) -> list[tuple[int, bytes]]:
-        """(id, fragment) in the order in which they are to be sent."""
-        return list(self._database.execute("SELECT id, fragment FROM outbox WHERE peer = ? ORDER BY id", (address,)))
+    def outbox(self, address: str) -> list[tuple[int, bytes | None]]:
+        """(id, fragment) in the order in which they are to be sent; None where one is damaged that may have been this
+        peer's."""
+        rows = self._sound("outbox", "SELECT * FROM outbox WHERE peer = ?", address)
+        found: list[tuple[int, bytes | None]] = [(row[0], row[2]) for row in rows]
+        return sorted(found + [(row.id, None) for row in self.damaged_of(address, "outbox")], key=lambda row: row[0])
 
     def partial(self, address: str) -> list[bytes]:
-        """Pieces of the message that is under way here."""
-        rows = self._database.execute("SELECT piece FROM partial WHERE peer = ? ORDER BY id", (address,))
-        return [row[0] for row in rows]
+        """Pieces of the message that is under way here; none where any is damaged."""
+        if self.damaged_of(address, "partial"):
+            return []
+        rows = self._sound("partial", "SELECT * FROM partial WHERE peer = ? ORDER BY id", address)
+        return [row[2] for row in rows]
 
     def inbox(self) -> list[tuple[int, str, int, float, bytes]]:
         """(id, peer, port, time, message) in the order in which they came."""
-        return list(self._database.execute("SELECT id, peer, port, time, message FROM inbox ORDER BY id"))
+        rows = self._sound("inbox", "SELECT * FROM inbox ORDER BY id")
+        return [(row[0], row[1].decode(), row[2], row[3], row[4]) for row in rows]
+
+    def damaged_of(self, address: str, table: str) -> list[DamagedRow]:
+        """Rows that were this peer's, or may have been."""
+        return [row for row in self.damaged if row.table == table and row.peer in (address, "")]
+
+    def _sound(self, table: str, query: str, *values: Any) -> Iterator[tuple[Any, ...]]:
+        return (row for row in self._database.execute(query, values) if is_sound(row) and address_number(row[1]))
+
+    def _find_damaged(self) -> None:
+        """Note the end of each damaged row in the queues."""
+        known = {address_of(row[0]) for row in self._database.execute("SELECT id FROM peer") if 0 <= row[0] < 1 << 48}
+        found: list[tuple[str, tuple[Any, ...]]] = []
+        for table in QUEUES:
+            for row in self._database.execute(f"SELECT * FROM {table}"):
+                if is_sound(row) and address_number(row[1]) is not None:
+                    known.add(row[1].decode())
+                else:
+                    found.append((table, row))
+        for table, row in found:
+            self.damaged.append(DamagedRow(table, row[0], _owner(row, known)))
+            self.write("", f"DELETE FROM {table} WHERE id = ?", row[0])
+            what = QUEUES[table]
+            log.error("a message %s was damaged on the disk and is dropped: see dmesg, the card may be failing", what)
 
     # --- writing
 
@@ -164,7 +199,7 @@ class Journal:
         number = self._newest[table] = self._newest[table] + 1
         if self._reserved[table] - number < RESERVED_IDS // 2:
             self._reserve_ids(table)
-        row = (number, *values)
+        row = (number, *values, digest(number, *values))
         statement = f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})"
         self._of(address).statements[table, number] = statement, row
         return number
@@ -193,37 +228,50 @@ class Journal:
     def forget(self, address: str) -> None:
         """Note that nothing of this peer's is kept, but for messages that nobody has read."""
         self.discard(address)
-        for table, column in (("peer", "address"), ("outbox", "peer"), ("partial", "peer")):
-            self.write(address, f"DELETE FROM {table} WHERE {column} = ?", address)
+        self.write(address, "DELETE FROM peer WHERE id = ?", address_number(address))
+        for table in ("outbox", "partial"):
+            self.write(address, f"DELETE FROM {table} WHERE peer = ?", address)
 
     def commit(self, *, sync: bool = False) -> None:
-        """Bring all noted changes to the disk; with `sync`, safe from a loss of power. Raises `JournalError`."""
-        if not self._noted:
+        """Bring all noted changes to the disk; with `sync`, safe from a loss of power. Raises `JournalError`, and is
+        then to be called again: also where nothing is noted it finds out whether the trouble is over."""
+        if not self._noted and not self.trouble:
             return
         began = perf_counter()
+        self._sync_due |= sync and not self._sync_each
         try:
-            if sync and not self._sync_each:
+            if self._sync_due:
                 self._database.execute("PRAGMA synchronous = FULL")
             with self._transaction():
                 self._execute_noted()
-        except sqlite3.Error as error:
-            self.trouble = f"the disk does not take the node's state ({error}): make room in the state directory"
-            raise JournalError(self.trouble) from error
-        finally:
-            if sync and not self._sync_each:
+            if self._sync_due:
                 self._database.execute("PRAGMA synchronous = NORMAL")
+        except sqlite3.Error as error:
+            self._say(f"the node's state can't be kept: {refusal(error)}")
+            raise JournalError(self.trouble) from None
         self.latency.add(perf_counter() - began)
-        noted, self._noted, self.trouble = self._noted, {}, ""
+        noted, self._noted, self._sync_due = self._noted, {}, False
+        self._say("")
         for changes in noted.values():
             for call in changes.calls:
                 call()
+
+    def _say(self, trouble: str) -> None:
+        if trouble == self.trouble:
+            return
+        with contextlib.suppress(sqlite3.Error):
+            self._database.execute(f"PRAGMA busy_timeout = {0 if trouble else BUSY_MS}")
+        self.trouble = trouble
+        self._told(trouble)
 
     def _execute_noted(self) -> None:
         for address, changes in self._noted.items():
             for statement, values in changes.statements.values():
                 self._database.execute(statement, values)
             if changes.row:
-                self._database.execute(KEEP, (address, *changes.row()))
+                record, facts, synchronised = changes.row()
+                row = address_number(address), record, facts, int(synchronised)
+                self._database.execute(KEEP, (*row, digest(*row)))
 
     def _of(self, address: str) -> _Noted:
         return self._noted.setdefault(address, _Noted())
@@ -246,8 +294,10 @@ class Journal:
 
     def _last_reserved(self, table: str) -> int:
         """Beyond every id that was given out before, whether its row was committed or not."""
-        row = self._database.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
-        return int(row[0]) if row else 0
+        rows = self._database.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,))
+        newest = self._database.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0]
+        given = [int(seq) for (seq,) in rows if isinstance(seq, int) and seq < 1 << 62]
+        return max([int(newest), *given])
 
     def _reserve_ids(self, table: str) -> None:
         last = self._reserved[table] = self._newest[table] + RESERVED_IDS
@@ -255,75 +305,9 @@ class Journal:
         self.write("", "INSERT INTO sqlite_sequence VALUES (?, ?)", table, last)
 
 
-@contextlib.contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """No node uses the directory meanwhile. Raises `UsageError` where one does."""
-    lock = _lock(directory)
-    try:
-        yield
-    finally:
-        os.close(lock)
-
-
-def _lock(directory: Path) -> int:
-    """Hold the directory for this process. Raises `UsageError`."""
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise UsageError(f"can't use the state directory {directory}: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise UsageError(f"another node uses {directory}: stop it (systemctl stop bt-selfsecure)") from error
-    return descriptor
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    """The database, checked and migrated. A file that can't be used is not written to."""
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    if path.stat().st_size:
-        inspect(path)
-        path.chmod(0o600)
-    database = sqlite3.connect(path, isolation_level=None, timeout=0)
-    try:
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = FULL")
-        _migrate(database, path)
-    except sqlite3.Error as error:
-        database.close()
-        raise UsageError(f"can't use {path}: {error}; move it away to start anew, or restore a copy") from error
-    return database
-
-
-def inspect(path: Path) -> None:
-    """Read-only. Raises `UsageError` where it is not a whole file of ours that this program knows."""
-    remedy = "move it away to start with new keys, or restore a copy"
-    with path.open("rb") as file:
-        if file.read(len(MAGIC)) != MAGIC:  # SQLite takes a file of a few bytes for an empty one
-            raise UsageError(f"{path} is damaged or no journal: {remedy}")
-    try:
-        with contextlib.closing(
-            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=0)
-        ) as database:
-            application = database.execute("PRAGMA application_id").fetchone()[0]
-            version = database.execute("PRAGMA user_version").fetchone()[0]
-            sound = database.execute("PRAGMA quick_check(1)").fetchone()[0]
-            tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    except sqlite3.Error as error:
-        raise UsageError(f"{path} is damaged or no journal ({error}): {remedy}") from error
-    if application != APPLICATION_ID and tables:
-        raise UsageError(f"{path} is another program's database: {remedy}")
-    if sound != "ok":
-        raise UsageError(f"{path} is damaged ({' '.join(sound.split())}): {remedy}")
-    if version > len(MIGRATIONS):
-        raise UsageError(f"{path} was written by a newer version of this program (format {version}): upgrade")
-
-
-def _migrate(database: sqlite3.Connection, path: Path) -> None:
-    version = database.execute("PRAGMA user_version").fetchone()[0]
-    for number, script in enumerate(MIGRATIONS[version:], version + 1):
-        marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number};"
-        database.executescript(f"BEGIN IMMEDIATE; {script} {marks} COMMIT;")
+def _owner(row: tuple[Any, ...], known: set[str]) -> str:
+    """Whose damaged row this is: of whom its digest is right, where only that cell is damaged, or else of whom the cell
+    says; empty where that is no peer of ours."""
+    named = [address for address in known if row[-1] == digest(row[0], address, *row[2:-1])]
+    named += [address for address in known if row[1] == address.encode()]
+    return named[0] if named else ""

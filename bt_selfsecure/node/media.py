@@ -15,12 +15,12 @@ from bt_selfsecure.core.frames import Profile, encode
 from bt_selfsecure.core.keychain import Chain
 from bt_selfsecure.core.suites import SUITES
 from bt_selfsecure.errors import BtSelfSecureError
-from bt_selfsecure.node.config import Config, bearer_spec
+from bt_selfsecure.node.config import Config, bearer_spec, udp_places
 from bt_selfsecure.node.links import BackOff
 
 log = logging.getLogger(__name__)
 
-FRAME_BYTES: Final = {"l2cap": 335, "ipsp": 1200}
+FRAME_BYTES: Final = {"l2cap": 335, "ipsp": 1200, "udp": 1200}
 """Longest frame of a session by bearer: one baseband packet, one IPv6 packet. Elsewhere the core's own limit rules."""
 
 
@@ -32,16 +32,19 @@ class Media(Protocol):
 
 
 class KernelMedia:
-    """Bearers on the configured adapter."""
+    """Bearers on the adapter that `adapter` names when one is opened, or on UDP; `own` tells the device address."""
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(self, config: Config, adapter: Callable[[], str], own: Callable[[], str | None]) -> None:
+        self._config, self._adapter, self._own = config, adapter, own
 
     def open(self, name: str) -> Bearer:
         config = self._config
         table = config.session.bearer if bearer_name(config.session.bearer) == name else config.establish.bearer
         return open_bearer(
-            bearer_spec(config, table), pair=config.rfcomm.pair, flush_timeout_slots=config.l2cap.flush_timeout_slots
+            bearer_spec(config, table, self._adapter()),
+            pair=config.rfcomm.pair,
+            flush_timeout_slots=config.l2cap.flush_timeout_slots,
+            udp=udp_places(config, self._own() or ""),
         )
 
 
@@ -129,4 +132,12 @@ def most_packets(config: Config) -> int:
     carrier = bearer_name(config.establish.bearer)
     if carrier == "le_advert":
         carrier = bearer_name(config.session.bearer)
-    return (FRAME_BYTES["ipsp"] - 64) * 8 if carrier == "ipsp" else limits.MAX_BURST
+    return (FRAME_BYTES[carrier] - 64) * 8 if carrier in ("ipsp", "udp") else limits.MAX_BURST
+
+
+def no_radio(config: Config) -> str:
+    """Why what gets lost while a key is agreed on hides nothing from an eavesdropper; empty on a radio."""
+    spec = parse_spec(config.establish.bearer)
+    if spec.name != "udp":
+        return ""
+    return "losses are drawn by this program, no radio" if spec.faults else "udp is no radio"

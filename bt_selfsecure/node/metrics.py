@@ -35,6 +35,7 @@ class Counts:
     establishments: int = 0
     failed_establishments: int = 0
     links: int = 0
+    dropped: int = 0
 
 
 def burst_loss(key: dict[str, Any]) -> float:
@@ -123,6 +124,7 @@ METRICS: Final[tuple[tuple[str, str, str, Read], ...]] = (
         _counted("failed_establishments"),
     ),
     ("links_total", "counter", "Links that were opened.", _counted("links")),
+    ("dropped_total", "counter", "Messages found damaged on the disk, and dropped.", _counted("dropped")),
     ("rejected_frames_total", "counter", "Frames from the air that changed nothing.", _rejections),
     (
         "key_secret_bits",

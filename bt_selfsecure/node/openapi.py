@@ -54,7 +54,9 @@ def _ref(name: str) -> Schema:
 TIME: Final = "seconds since 1970-01-01 UTC"
 KEY_FACTS: Final[dict[str, Schema]] = {
     "fingerprint": _text("Short public name of the key, equal at both ends."),
-    "secret_bits": _number("Secret bits by the losses alone, for the configured bound on an eavesdropper's loss."),
+    "secret_bits": _number(
+        "Secret bits by the losses alone, for the configured bound on an eavesdropper's loss; 0 without a radio."
+    ),
     "target_bits": _number("What was asked for."),
     "sent": _whole("Burst packets that were sent, as far as this end knows."),
     "received": _whole("Burst packets that became the key."),
@@ -62,6 +64,7 @@ KEY_FACTS: Final[dict[str, Schema]] = {
     "authenticated": _flag("Whether a pre-shared key proved the peer. If not, only comparing `sas` does."),
     "hybrid": _flag("Whether an X25519 secret is mixed in."),
     "bearer": _text("What carried the burst."),
+    "own_address": _text("This node's device address then; empty where an older version agreed on the key."),
     "rests_on": _text("On what the secrecy rests, in a sentence."),
     "since": _number(f"When it was agreed on, {TIME}."),
 }
@@ -77,7 +80,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         version=_text("Of this program."),
         name=_text("Under which peers discover the node."),
         address=_maybe(_text("The adapter's device address; null while there is no adapter.")),
-        adapter=_text("As in hci0."),
+        adapter=_text("As in hci0; without one, what takes its place, and why that is no radio."),
         uptime_s=_number("Seconds since the node started."),
         healthy=_flag("Whether there is no problem."),
         problems=_list("Each with its remedy.", _text("One sentence.")),
@@ -150,11 +153,13 @@ SCHEMAS: Final[dict[str, Schema]] = {
         establishments=_whole("Keys that were agreed on."),
         failed_establishments=_whole("Establishments that ended without one."),
         links=_whole("Links that were opened."),
+        dropped=_whole("Messages that were found damaged on the disk, and dropped."),
     ),
     "Progress": _object(
         "Of the establishment under way.",
-        sent=_whole("Burst packets sent or heard so far."),
-        of=_whole("Most that there can be."),
+        sent=_maybe(_whole("Burst packets sent so far; null at the end that hears them.")),
+        heard=_maybe(_whole("Burst packets heard so far; null at the end that sends them.")),
+        needed=_whole("How many must arrive for a key."),
     ),
     "Establishment": _object(
         "How an establishment ended.",
@@ -202,11 +207,11 @@ def _json(doc: str, schema: Schema) -> Schema:
 
 
 def _operation(name: str, summary: str, answers: Schema, *parameters: Schema, **more: Any) -> Schema:
-    errors = {"400": _json("The request can't be used.", _ref("Error")), "500": _json("A fault.", _ref("Error"))}
+    errors = _errors(_400="The request can't be used.", _500="A fault.", _503="Too many programs use the node.")
     operation: Schema = {
         "operationId": name,
         "summary": summary,
-        "responses": answers | errors | more.pop("errors", {}),
+        "responses": errors | answers | more.pop("errors", {}),
     }
     return operation | ({"parameters": list(parameters)} if parameters else {}) | more
 

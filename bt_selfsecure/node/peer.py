@@ -37,7 +37,9 @@ LAST_DEAF: Final = 600.0
 """The same where that does not help: doubled each time up to this, for a peer whose inbox is full."""
 ASUNDER: Final = 30.0
 """Two ends that are linked for so many seconds and have not found a common key need a new one."""
-DISK_RETRY: Final = 2.0
+COPIES: Final = 8
+"""Frames of a peer that are tried with the keys of the others, from one key to the next."""
+_NAMES_KEYS: Final = frozenset((Kind.RESYNC_CALL, Kind.RESYNC_REQUEST))
 _SESSION: Final = 8
 """Bit of a kind that belongs to a session: the paper's Phase."""
 
@@ -93,6 +95,7 @@ class Peer:
         self._heard_at: float | None = None
         self._patience = DEAF
         self._asunder_since = 0.0
+        self._copies_left = COPIES
 
     # --- what others ask of it ----------------------------------------------------------------------------------------
 
@@ -137,6 +140,10 @@ class Peer:
 
     def wake(self) -> None:
         self._wake.set()
+
+    def shares_key(self, data: bytes) -> bool:
+        """Whether this frame was made with a key that this peer has, by whomever it came."""
+        return self._session.session is not None and self._session.session.shares_key(data)
 
     def is_idle(self, seconds: float) -> bool:
         """No link, nothing to send, nothing under way, and not heard for so long."""
@@ -248,6 +255,9 @@ class Peer:
         if self._node.journal.trouble:
             return  # what can't be kept must not be acknowledged; the peer repeats it
         kind, session = data[0] & 15, self._session.session
+        if kind in _NAMES_KEYS and self._copies_left and not self.shares_key(data):
+            self._copies_left -= 1
+            self._node.look_for_copies(self.address, data)
         if not kind & _SESSION:
             self._establishing.receive(data, now)
         elif session is None:
@@ -273,7 +283,6 @@ class Peer:
         async with self._pumping:
             while self._again:
                 self._again = False
-                self._session.commit_again()
                 self._session.feed()
                 self._take_events()
                 await self._send_frames()
@@ -293,6 +302,7 @@ class Peer:
                 if isinstance(event, Established):
                     self._session.take_key(event, self._establishing.succeeded(event, endpoint))
                     self._asunder_since = self._clock()
+                    self._copies_left = COPIES
                     self.wake()
                 else:
                     self._establishing.on_event(event, endpoint)
@@ -324,8 +334,6 @@ class Peer:
                 deadlines.append(self._establishing.retry.until)
         elif self._wants_to_dial and not self._dialling:
             deadlines.append(self._redial.until)
-        if self._node.journal.trouble:
-            deadlines.append(now + DISK_RETRY)
         if not deadlines:
             return
         at = max(min(deadlines), now)
@@ -343,6 +351,11 @@ class Peer:
     @property
     def link_count(self) -> int:
         return len(self._links)
+
+    @property
+    def own_address(self) -> str:
+        """Of this node, when it agreed on the key that is in use; empty where that is not known."""
+        return self._session.own_address
 
     @property
     def waiting_messages(self) -> int:

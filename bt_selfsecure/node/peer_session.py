@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import secrets
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from bt_selfsecure.core.events import (
@@ -27,7 +29,8 @@ from bt_selfsecure.core.session import Session
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node.config import address_bytes
 from bt_selfsecure.node.errors import QueueFullError
-from bt_selfsecure.node.journal import JournalError, PeerRow
+from bt_selfsecure.node.journal import DamagedError, PeerRow
+from bt_selfsecure.node.journal_file import JournalError
 from bt_selfsecure.node.messages import Joiner, parse, split
 from bt_selfsecure.node.metrics import Counts
 from bt_selfsecure.node.outbox import Outbox
@@ -69,7 +72,6 @@ class PeerSession:
         self._agreed: set[bool] = set()
         """Directions in which both ends have found together since start or new key; True is ours to send in."""
         self._keyed_at = self._clock()
-        self._unpersisted = 0
         self._facts: dict[str, Any] = {}
         """About the key in use."""
         self._offered: dict[str, Any] = {}
@@ -83,6 +85,7 @@ class PeerSession:
         self.outbox: Final = Outbox(node.journal, address)
         self._joiner = Joiner(node.journal.partial(address))
         self._restore()
+        counts.dropped += self.outbox.dropped + len(node.journal.damaged_of(address, "partial"))
 
     # --- out
 
@@ -90,7 +93,7 @@ class PeerSession:
         """As `Peer.send`; the frames are left to the pump."""
         fragments = list(split(message, port, self._node.fragment_bytes))
         if self._node.journal.trouble:
-            raise JournalError(self._node.journal.trouble)
+            self._node.journal.commit()  # it may be over
         waiting = self.outbox.messages
         if waiting >= self._node.queue_messages or not self.outbox.has_room(len(message)):
             raise QueueFullError(f"{waiting} messages wait for {self._name}: try again when it has some of them")
@@ -104,9 +107,23 @@ class PeerSession:
             self._wake()
             if acknowledged:
                 await delivered
+        except JournalError:
+            self._take_back(number - len(fragments) + 1)
+            raise
         finally:
             self._waiting.pop(number, None)
         return number
+
+    def _take_back(self, first: int) -> None:
+        """The message whose fragments have this number and later ones is refused: then it must not come."""
+        for seq, number in self._in_session.items():
+            if self.session and number >= first:
+                self.session.withdraw(self._clock())
+                self._next_out = seq
+                del self._in_session[seq]
+                break
+        self.outbox.take_back(first)
+        self.take_events()
 
     def feed(self) -> None:
         """Give the session the next fragment, if it takes one now."""
@@ -225,9 +242,9 @@ class PeerSession:
 
     def take_key(self, event: Established, facts: dict[str, Any]) -> None:
         """Go over to a new K_0."""
+        own = self._node.identity
+        role = Role.INITIATOR if own < address_bytes(self._address) else Role.RESPONDER
         if self.session is None:
-            own = self._node.identity
-            role = Role.INITIATOR if own < address_bytes(self._address) else Role.RESPONDER
             profile = self._node.establish_config(self._address).profile
             self.session = Session.start(
                 profile, role, event.k0, self._node.session_config, secrets.token_bytes, name=self._name
@@ -236,7 +253,8 @@ class PeerSession:
         self._agreed.clear()
         self._keyed_at = self._clock()
         # Always through a resynchronisation, also of a session that is new here: the peer's may not be.
-        self.session.rekey(event.k0, self._keyed_at)
+        # The role is that of the address of now: the state may have been made under another one.
+        self.session.rekey(event.k0, self._keyed_at, role)
 
     @property
     def _rounds(self) -> int:
@@ -262,17 +280,18 @@ class PeerSession:
     # --- the disk
 
     def _restore(self) -> None:
-        row = self._node.journal.peer(self._address)
-        if row is None:
-            return
         try:
+            row = self._node.journal.peer(self._address)
+            if row is None:
+                return
             record = SessionRecord.from_json(row.record)
-        except RecordError as error:
+            self._facts, self._offered = _facts(row.facts)
+        except (DamagedError, RecordError) as error:
             self._log.error("%s", error, event="record-damaged")
             self.trouble = str(error)
+            self.outbox.drop_begun()  # its first fragments were in the session
             return
-        facts = json.loads(row.facts)
-        self._facts, self._offered, self._synchronised = facts["key"], facts["offered"], row.synchronised
+        self._synchronised = row.synchronised
         self._next_out = record.sending.chain.seq + len(record.sending.messages)
         self._next_in = record.receiving.chain.seq
         config = self._node.session_config
@@ -284,7 +303,7 @@ class PeerSession:
             self._facts, self._offered = self._offered, {}
         self._keep(record)
         if event.sync:
-            self._unpersisted = event.token
+            self._node.journal.after_commit(self._address, partial(self._persisted, event.token))
             self._commit()
         else:
             self._node.commit_later()
@@ -293,22 +312,22 @@ class PeerSession:
         facts, synchronised = {"key": self._facts, "offered": self._offered}, self._synchronised
         self._node.journal.keep(self._address, lambda: PeerRow(record.to_json(), json.dumps(facts), synchronised))
 
-    def commit_again(self) -> None:
-        """Where the disk did not take it."""
-        if self._unpersisted or self._node.journal.trouble:
-            self._commit()
+    def _persisted(self, token: int) -> None:
+        if self.session:
+            self.session.persisted(token)
+        self._wake()
 
     def _commit(self) -> None:
-        try:
+        """What the disk does not take now is noted; the node tells of it and tries it again."""
+        with contextlib.suppress(JournalError):
             self._node.journal.commit(sync=True)
-        except JournalError as error:
-            self._say(str(error), event="disk")
-            return
-        if self.session and self._unpersisted:
-            self.session.persisted(self._unpersisted)
-        self._unpersisted = 0
 
     # --- what is told about it
+
+    @property
+    def own_address(self) -> str:
+        """Under which this node has agreed on the key in use; empty where there is none, or it is not known."""
+        return str(self._facts.get("own_address", ""))
 
     @property
     def key_status(self) -> dict[str, Any] | None:
@@ -327,3 +346,16 @@ class PeerSession:
             "received": record.receiving.chain.seq,
             "epoch": record.receiving.epoch,
         }
+
+
+def _facts(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """About the key in use and about a newer one. Raises `DamagedError`."""
+    try:
+        facts = json.loads(text)
+        known = {"own_address": ""}
+        key, offered = ({**known, **facts[name]} if facts[name] else {} for name in ("key", "offered"))
+        for of_one in filter(None, (key, offered)):
+            float(of_one["since"]), int(of_one["begun_at"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
+        raise DamagedError("what was kept about this peer's key is damaged: a new one is agreed on by itself") from None
+    return key, offered

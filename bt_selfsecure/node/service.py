@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from dataclasses import asdict, replace
 from typing import Any, Final, Literal
 
@@ -18,13 +18,15 @@ from bt_selfsecure.core.recovery import Durability
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node.adapter import AdapterKeeper, AdapterState
 from bt_selfsecure.node.api import Api
+from bt_selfsecure.node.card import Card
 from bt_selfsecure.node.config import Config, address_bytes, authentication_key, establish_config, session_config
-from bt_selfsecure.node.discovery import Discovery
+from bt_selfsecure.node.discovery import Discovery, Sighting
 from bt_selfsecure.node.errors import UnknownPeerError
 from bt_selfsecure.node.inbox import Inbox
-from bt_selfsecure.node.journal import Journal, JournalError
+from bt_selfsecure.node.journal import Journal
+from bt_selfsecure.node.journal_file import JournalError
 from bt_selfsecure.node.links import FIRST_RETRY, LAST_RETRY
-from bt_selfsecure.node.media import Bearers, KernelMedia, Media, bearer_name, fragment_bytes, most_packets
+from bt_selfsecure.node.media import Bearers, KernelMedia, Media, bearer_name, fragment_bytes, most_packets, no_radio
 from bt_selfsecure.node.messages import Received
 from bt_selfsecure.node.peer import Peer
 from bt_selfsecure.node.peer_log import PeerLog
@@ -42,19 +44,22 @@ END_SECONDS: Final = 3.0
 class Node:
     """Between `start` and `stop` it does its work; `surroundings.Surroundings` and `api.NodeApi` are what it offers.
 
-    With `media` and `address` it runs on those; without, on the configured adapter, whose coming and going it follows.
-    Peers, their queues and the local API are there whether the adapter is or not.
+    With `media` and `address` it runs on those; without, as configured: on UDP, or on an adapter, whose coming and
+    going it follows. Peers, their queues and the local API are there whether the adapter is or not.
     """
 
     def __init__(self, config: Config, media: Media | None = None, address: str | None = None) -> None:
-        """Raises `UsageError` for a configuration or a state directory that can't be used."""
+        """Raises `UsageError` for a configuration or a state directory that can't be used, `JournalError` where that
+        may pass."""
         self._config = config
-        self._fixed_address = address
+        self._fixed_address = address or config.node.address or None
+        self._medium = config.node.adapter if config.needs_adapter else f"udp {config.udp.listen}"
         self._clock = asyncio.get_running_loop().time
         self._began = self._clock()
         self.session_config = session_config(config)
         self.session_bearer = bearer_name(config.session.bearer)
         self.establish_bearer = bearer_name(config.establish.bearer)
+        self.no_radio = no_radio(config)
         self.queue_messages = config.node.queue_messages
         self.renew_hours = config.establish.renew_after_hours
         self.renew_messages = config.establish.renew_after_messages
@@ -63,7 +68,7 @@ class Node:
         establish_config(config, bytes(IDENTITY_BYTES))
         self._own: str | None = None
         self._identity = bytes(IDENTITY_BYTES)
-        self._bearers = Bearers(media or KernelMedia(config), self._on_link)
+        self._bearers = Bearers(media or KernelMedia(config, lambda: self.adapter, lambda: self._own), self._on_link)
         self._peers: dict[str, Peer] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._commit_timer: asyncio.TimerHandle | None = None
@@ -71,7 +76,8 @@ class Node:
         self._discovery: Discovery | None = None
         self._changing = asyncio.Lock()
         durable_first = self.session_config.durability is Durability.EVERY_MESSAGE
-        self.journal = Journal(config.node.state_directory, sync_each=durable_first)
+        self.journal = Journal(config.node.state_directory, sync_each=durable_first, told=self._on_disk)
+        self._card = Card(self.journal, self._peers)
         self._durable_first = durable_first
         self._inbox = Inbox(self.journal, config.node.queue_messages, self._name_of, durable_first=durable_first)
         self._api = Api(self, config)
@@ -85,17 +91,18 @@ class Node:
             for address in self.journal.addresses():
                 if address not in self._peers and len(self._peers) < self._config.node.max_links:
                     self._add_peer(Peer(self, address, address, "never"))
-        if self.journal.trouble:
-            self.commit_later()
         if self._fixed_address:
             await self._begin(self._fixed_address)
             return
         self._keeper = AdapterKeeper(
-            self._config.node.adapter, adapter_up=self._on_adapter_up, adapter_gone=self._on_adapter_gone
+            self._config.node.adapter,
+            bearers=(self.session_bearer, self.establish_bearer),
+            adapter_up=self._on_adapter_up,
+            adapter_gone=self._on_adapter_gone,
         )
         await self._keeper.start()
         if self._keeper.state is not AdapterState.UP:
-            log.warning("%s is %s; waiting for it", self._config.node.adapter, self._keeper.state.value)
+            log.warning("%s is %s; waiting for it", self.adapter, self._keeper.state.value)
 
     async def stop(self) -> None:
         """All is closed, what was lazy is on disk."""
@@ -120,6 +127,11 @@ class Node:
     # --- the adapter's comings and goings
 
     @property
+    def adapter(self) -> str:
+        """As in hci0, or what there is in its place; as configured where there is no such adapter."""
+        return self._keeper.name if self._keeper else self._medium
+
+    @property
     def own(self) -> str | None:
         return self._own
 
@@ -131,7 +143,7 @@ class Node:
         self._spawn("adapter up", self._begin(address))
 
     def _on_adapter_gone(self, state: AdapterState) -> None:
-        log.warning("%s is %s", self._config.node.adapter, state.value)
+        log.warning("%s is %s", self.adapter, state.value)
         self._spawn("adapter gone", self._end())
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
@@ -149,9 +161,13 @@ class Node:
         async with self._changing:
             if self._own is not None:
                 return
-            log.info("%s works, its address is %s", self._config.node.adapter, address)
+            log.info("%s works, its address is %s", self.adapter, address)
+            if self.no_radio:
+                log.warning("%s: whoever reads the network misses nothing of what makes a key", self.no_radio)
             self._own = address.upper()
             self._identity = address_bytes(self._own)
+            if moved := self._card.moved(self._own, self._sightings):
+                log.warning("%s", moved)
             self._bearers.listen({self.session_bearer, self.establish_bearer} - {"le_advert"})
             for peer in self._peers.values():
                 peer.sighted()
@@ -172,7 +188,7 @@ class Node:
         if self._fixed_address or not (table.advertise or table.scan):
             return
         self._discovery = Discovery(
-            adapter=self._config.node.adapter,
+            adapter=self.adapter,
             name=self._config.node.name,
             profile=Profile[self._config.establish.profile.upper()],
             advertise=table.advertise,
@@ -182,6 +198,11 @@ class Node:
             on_sighting=self._on_sighting,
         )
         await self._discovery.start()
+
+    @property
+    def _sightings(self) -> Mapping[str, Sighting]:
+        """By address."""
+        return self._discovery.sightings if self._discovery else {}
 
     def _on_sighting(self, address: str) -> None:
         if peer := self._peers.get(address):
@@ -271,15 +292,29 @@ class Node:
 
     def _commit(self) -> None:
         self._commit_timer = None
-        before = self.journal.trouble
         try:
             self.journal.commit()
-        except JournalError as error:
-            if not before:
-                log.error("%s", error)
+        except JournalError:
             self.commit_later()
 
-    def rests_on(self, losses_visible: bool) -> str:
+    def _on_disk(self, trouble: str) -> None:
+        if trouble:
+            log.error("%s", trouble)
+            self.commit_later()
+            return
+        log.info("the node's state is kept again")
+        for peer in self._peers.values():
+            peer.wake()
+
+    def rests_on(self, losses_visible: bool, *, hybrid: bool, authenticated: bool) -> str:
+        if self.no_radio:
+            others = ["X25519"] * hybrid + ["the authentication key"] * authenticated
+            alone = f"{' and '.join(others)} alone" if others else "nothing"
+            return f"On {alone}: {self.no_radio}. Whoever reads the network misses nothing of what makes the key."
+        text = self._rests_on(losses_visible)
+        return f"{text} X25519 is mixed in: an eavesdropper must break that as well." if hybrid else text
+
+    def _rests_on(self, losses_visible: bool) -> str:
         bound = (
             f"an eavesdropper misses at least {self._config.establish.eve_loss_bound:.3g} of what the responder hears"
         )
@@ -289,6 +324,9 @@ class Node:
             f"On the eavesdropper's misses alone: {self.establish_bearer} hides losses from the responder. "
             f"Configured: {bound}."
         )
+
+    def look_for_copies(self, address: str, data: bytes) -> None:
+        self._card.look_for_copies(address, data)
 
     # --- what the local API offers
 
@@ -332,7 +370,7 @@ class Node:
             "version": __version__,
             "name": self._config.node.name,
             "address": self._own,
-            "adapter": self._config.node.adapter,
+            "adapter": f"{self.adapter} ({self.no_radio})" if self.no_radio else self.adapter,
             "uptime_s": self._clock() - self._began,
             "healthy": not problems,
             "problems": problems,
@@ -350,7 +388,7 @@ class Node:
         return [self._peer_status(peer) for peer in self._peers.values()]
 
     def _peer_status(self, peer: Peer) -> dict[str, Any]:
-        sighting = self._discovery.sightings.get(peer.address) if self._discovery else None
+        sighting = self._sightings.get(peer.address)
         queues = {
             "outbox": peer.waiting_messages,
             "inbox": self._inbox.count(peer.address),
@@ -362,9 +400,16 @@ class Node:
     def _problems(self) -> list[str]:
         adapter = ""
         if self._own is None and self._keeper:
-            missing = f"{self._config.node.adapter} is {self._keeper.state.value}: see bt-selfsecure doctor"
+            missing = f"{self.adapter} is {self._keeper.state.value}: see bt-selfsecure doctor"
             adapter = self._keeper.trouble or missing
-        found = [adapter, self.journal.trouble, *(f"{name}: {text}" for name, text in self._bearers.troubles.items())]
+        found = [
+            adapter,
+            *(self._keeper.misfits if self._keeper else ()),
+            self.journal.trouble,
+            *self._card.troubles(self._own, self._sightings),
+            self._api.trouble,
+            *(f"{name}: {text}" for name, text in self._bearers.troubles.items()),
+        ]
         return [problem for problem in found if problem]
 
     def _peer(self, name: str) -> Peer:

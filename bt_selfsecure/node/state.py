@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.node import journal
+from bt_selfsecure.node import journal_file as journal
+from bt_selfsecure.node.disk import refusal
 
 COMPANIONS: Final = ("-wal", "-shm")
 """SQLite's own files beside a database; they belong to the one that was there before."""
@@ -42,7 +43,9 @@ def backup(directory: Path, target: Path) -> int:
     except OSError as error:
         raise UsageError(f"can't back up {source} to {target} ({error.strerror}): use sudo, or another file") from None
     except sqlite3.Error as error:
-        raise UsageError(f"can't back up {source} ({error}): use sudo, and see bt-selfsecure doctor") from None
+        raise UsageError(f"can't back up {source}: {refusal(error)}") from None
+    except journal.JournalError as error:
+        raise UsageError(f"can't back up {source}: {error}") from None
 
 
 def restore(source: Path, directory: Path) -> Path | None:
@@ -58,6 +61,8 @@ def restore(source: Path, directory: Path) -> Path | None:
             return _replace(source, directory)
     except OSError as error:
         raise UsageError(f"can't restore {source} to {directory} ({error.strerror}): use sudo") from None
+    except journal.JournalError as error:
+        raise UsageError(f"can't restore {source}: {error}") from None
 
 
 def _replace(source: Path, directory: Path) -> Path | None:

@@ -18,6 +18,8 @@ class Surroundings(Protocol):
     session_config: SessionConfig
     session_bearer: str
     establish_bearer: str
+    no_radio: str
+    """Why losses of a burst hide nothing from an eavesdropper; empty where a radio carries it."""
     fragment_bytes: int
     """Of one round's message."""
     queue_messages: int
@@ -44,8 +46,11 @@ class Surroundings(Protocol):
         """A whole message; noted in the journal, not yet committed."""
 
     def inbox_has_room(self, address: str) -> bool: ...
+    def look_for_copies(self, address: str, data: bytes) -> None:
+        """This frame of the peer's names keys that are none of its own: are they another peer's?"""
+
     def commit_later(self) -> None:
         """Within a second or so."""
 
-    def rests_on(self, losses_visible: bool) -> str:
+    def rests_on(self, losses_visible: bool, *, hybrid: bool, authenticated: bool) -> str:
         """A sentence: on what a key's secrecy rests."""

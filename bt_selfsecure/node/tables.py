@@ -3,6 +3,7 @@ key."""
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import difflib
 import json
@@ -27,6 +28,13 @@ TYPES: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
     "float": ((int, float), "a number"),
     "bool": ((bool,), "true or false"),
 }
+TYPESET: Final[Mapping[str, str]] = {
+    **dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb\u2033\uff02", '"'),
+    **dict.fromkeys("\u2018\u2019\u201a\u201b\u2032", "'"),
+    **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"),
+    **dict.fromkeys("\u00a0\u2007\u2009\u202f\u200b\u3000\ufeff", "a plain space"),
+}
+"""What word processors and web pages make of characters that TOML wants as they are on the keyboard."""
 LIST: Final = re.compile(r"tuple\[(\w+), \.\.\.\]")
 """A field of this type is a list in the file, of one element at least."""
 
@@ -65,8 +73,10 @@ def load_toml(path: Path, *, missing: str, kind: str) -> tuple[dict[str, Any], O
         raise UsageError(f"can't read {path} ({error.strerror}): check its path and its permissions") from None
     if len(data) > MAX_FILE_BYTES:
         raise UsageError(f"{path} has more than {MAX_FILE_BYTES // 1024} KiB: that is no {kind}")
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data[:2]:
+        raise UsageError(f"{path} is in UTF-16, as editors on Windows write it: save it as UTF-8")
     try:
-        return parse_toml(data.decode(), path, kind)
+        return parse_toml(data.decode("utf-8-sig"), path, kind)
     except UnicodeDecodeError as error:
         line = 1 + data.count(b"\n", 0, error.start)
         raise UsageError(f"{path}:{line}: is not UTF-8: save the file in that encoding") from None
@@ -80,9 +90,20 @@ def parse_toml(text: str, path: Path, kind: str) -> tuple[dict[str, Any], Origin
         raise UsageError(f"{path} nests more deeply than a {kind} does") from None
     except ValueError as error:  # TOMLDecodeError, and what int() and datetime() say to numbers and dates beyond them
         what, _, at = str(error).partition(" (at ")
-        line = re.match(r"line (\d+)", at)
-        raise UsageError(f"{path}:{line[1] if line else text.count(chr(10)) + 1}: not TOML: {what}") from None
+        found = re.match(r"line (\d+)", at)
+        number = int(found[1]) if found else text.count("\n") + 1
+        what += _typeset(text.split("\n")[number - 1])
+        raise UsageError(f"{path}:{number}: not TOML: {what}") from None
     return values, Origin(path, places(text))
+
+
+def _typeset(line: str) -> str:
+    """What is probably wrong with a line that TOML does not take; "" where nothing is in sight."""
+    for letter in line:
+        if letter in TYPESET:
+            seen = f"{letter} " if letter.isprintable() else ""
+            return f"; {seen}(U+{ord(letter):04X}) must be {TYPESET[letter]}"
+    return ""
 
 
 def places(text: str) -> dict[Place, int]:

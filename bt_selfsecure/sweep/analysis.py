@@ -1,55 +1,46 @@
-"""From counts to what they are worth: losses, joint losses, colluding Eves, secret bits.
+"""From counts to what they are worth: losses, joint losses, secret bits.
 
-Everything that concerns secrecy rests on e|B, the share of Bob's packets that Eve missed, and on its lower bound. The
-formulas are those of `core.losses`.
+Everything that concerns secrecy rests on e|B, the share of Bob's packets that Eve missed, and on its lower bound in
+each run (see `worth`). The formulas are those of `core.losses`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from bt_selfsecure.core.losses import (
-    GilbertElliottFit,
-    clopper_pearson,
-    lower_bound,
-    packets_needed,
-    packets_to_send,
-    secret_bits,
-)
+from bt_selfsecure.core.losses import GilbertElliottFit, clopper_pearson, lower_bound
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.sweep.collusion import collusion
 from bt_selfsecure.sweep.counting import Counts, Numbers, count, table
 from bt_selfsecure.sweep.doubts import doubts
-from bt_selfsecure.sweep.results import (
-    BITS,
-    Analysis,
-    AtDistance,
-    Collusion,
-    Fit,
-    Listener,
-    OneRun,
-    Pair,
-    Setting,
-    Share,
-)
+from bt_selfsecure.sweep.results import BROKEN, Analysis, AtDistance, Fit, InRun, Listener, OneRun, Pair
+from bt_selfsecure.sweep.settings import stands
 from bt_selfsecure.sweep.statistics import phi_interval
 from bt_selfsecure.sweep.store import Store
+from bt_selfsecure.sweep.worth import in_run, least_bound, needed, to_send, verdict, weakest
 
 MOST_DISTANCES = 24
 """More different ones are put together in steps of `STEP_M`."""
 STEP_M = 2.0
-SURE = 0.99
-MOST_PACKETS = 10**9
+Kind = tuple[str, int, int, tuple[tuple[str, str], ...]]
+"""Bearer, bytes, packets (0: any) and conditions."""
 
 
-def analyse(store: Store, progress: Callable[[int, int], None] = lambda done, all_of_them: None) -> Analysis:
-    """Everything that the sweep's runs tell. `progress` is told the runs done and to do. UsageError without a run."""
-    settings = count(store, progress)
+def analyse(
+    store: Store,
+    progress: Callable[[int, int], None] = lambda done, all_of_them: None,
+    listeners: Sequence[str] = (),
+) -> Analysis:
+    """Everything that the sweep's runs tell; of these `listeners` only, if any are named.
+
+    `progress` is told the runs done and to do. UsageError without a run, or with a listener that no run has.
+    """
+    settings = count(store, progress, listeners)
     pairs = [pair for one in settings for pair in _pairs(one)]
-    listeners = [listener for one in settings for listener in _listeners(one)]
-    colluding = [row for one in settings for row in _collusion(one)]
+    together = [collusion(one) for one in settings]
     runs = sum(len(one.runs) for one in settings)
     analysis = Analysis(
         sweep=store.path.name,
@@ -57,9 +48,9 @@ def analyse(store: Store, progress: Callable[[int, int], None] = lambda done, al
         withdrawn=len(store.runs(withdrawn=True)) - runs,
         lost_in_queue=sum(run.lost_in_queue for one in settings for run in one.runs),
         pairs=pairs,
-        listeners=listeners,
-        colluding=colluding,
-        shares=[share for one in settings for share in _shares(one)],
+        listeners=[listener for one in settings for listener in _listeners(one)],
+        colluding=[row for rows, _ in together for row in rows],
+        shares=[share for _, shares in together for share in shares],
         loss_by_distance=_by_distance(settings),
         each_run=[row for one in settings for row in _each_run(one)],
         roles=_roles(settings),
@@ -68,22 +59,19 @@ def analyse(store: Store, progress: Callable[[int, int], None] = lambda done, al
     return analysis
 
 
-def setting_of(one: Counts) -> Setting:
-    """The setting, without who listened where."""
-    key = one.key
-    return Setting(key.distance_m, key.bearer, key.size_bytes, key.packets, key.sender, key.tx_power_dbm)
-
-
 def _listeners(one: Counts) -> Iterator[Listener]:
     sent, heard = one.sent, one.heard()
     for index, name in enumerate(one.key.listeners):
         lost = sent - int(heard[index])
         low, high = clopper_pearson(lost, sent)
         weights = np.array([run.heard[index] for run in one.runs], np.float64)
+        metres = [at for who, at in one.distances if who == name]
         yield Listener(
-            setting_of(one),
+            one.key.setting,
             name,
             _distance(one, name),
+            min(metres, default=None),
+            max(metres, default=None),
             sent,
             sent - lost,
             lost / sent if sent else 1.0,
@@ -103,18 +91,16 @@ def _pairs(one: Counts) -> Iterator[Pair]:
     for bob, eve in ((bob, eve) for bob in range(len(names)) for eve in range(len(names)) if bob != eve):
         joint = table(sent, both, bob, eve)
         ci_low, ci_high = clopper_pearson(joint.bob_only, joint.received)
-        bound = lower_bound(joint.bob_only, joint.received)
         phi_low, phi_high = phi_interval(joint)
-        runs = [table(run.sent, run.both, bob, eve) for run in one.runs]
-        broken = sum(run.bob_only == 0 for run in runs)
-        bits = min(
-            secret_bits(run.received, bound, missed_entropy=8 * one.key.size_bytes * run.bob_only) for run in runs
-        )
-        needed = _needed(bound)
+        runs = [_in_run(one, index, bob, eve) for index in range(len(one.runs))]
+        worst, keys = weakest(runs), [run for run in runs if run.bob_heard]
+        broken = sum(run.verdict == BROKEN for run in runs)
+        e_given_b = joint.e_given_bob if joint.received else None
         yield Pair(
-            setting=setting_of(one),
+            setting=one.key.setting,
             bob=names[bob],
             eve=names[eve],
+            bob_distance_m=_distance(one, names[bob]),
             eve_distance_m=_distance(one, names[eve]),
             sent=sent,
             bob_heard=joint.received,
@@ -126,10 +112,10 @@ def _pairs(one: Counts) -> Iterator[Pair]:
             eve_missed_given_bob=joint.bob_only,
             d=joint.d,
             e=joint.e,
-            e_given_b=joint.e_given_bob,
+            e_given_b=e_given_b,
             ci_low=ci_low,
             ci_high=ci_high,
-            bound=bound,
+            pooled_bound=lower_bound(joint.bob_only, joint.received),
             phi=joint.phi,
             phi_low=phi_low,
             phi_high=phi_high,
@@ -138,80 +124,36 @@ def _pairs(one: Counts) -> Iterator[Pair]:
             misses_fit=_fit(one.miss_steps[bob, eve]),
             stationary_p=one.miss_windows[bob][eve].p_value,
             runs=len(runs),
+            runs_without_key=len(runs) - len(keys),
             runs_broken=broken,
-            broken_share=broken / len(runs),
-            broken_high=1 - lower_bound(len(runs) - broken, len(runs)),
-            broken_expected=sum((1 - joint.e_given_bob) ** run.received for run in runs) / len(runs),
-            secret_bits=bits,
-            packets_needed=needed,
-            packets_to_send={name: _to_send(packets, joint.d) for name, packets in needed.items()},
-            verdict="broken" if joint.bob_only == 0 else "weak" if bits < BITS[-1] else "holds",
+            broken_share=broken / len(keys) if keys else None,
+            broken_high=1 - lower_bound(len(keys) - broken, len(keys)),
+            broken_expected=sum((1 - joint.e_given_bob) ** run.bob_heard for run in keys) / len(keys) if keys else None,
+            each_run=runs,
+            worst_run=worst.run if worst else None,
+            bound=worst.bound if worst else 0.0,
+            secret_bits=worst.secret_bits if worst else None,
+            packets_needed=needed(least_bound(runs)),
+            packets_to_send=to_send(runs),
+            verdict=verdict(joint.received, joint.bob_only, worst),
         )
 
 
-def _missed_by_all(one: Counts, bob: int) -> tuple[Numbers, Numbers]:
-    """Sets of Eves, as words without Bob's bit, and the packets that Bob heard and all of the set missed."""
-    unheard = one.unheard()
-    sets = np.arange(len(unheard))
-    sets = sets[(sets >> bob & 1) == 0]
-    return sets, unheard[sets] - unheard[sets | 1 << bob]
-
-
-def _sizes(sets: Numbers) -> Numbers:
-    return np.array([int(each).bit_count() for each in sets])
-
-
-def _collusion(one: Counts) -> Iterator[Collusion]:
-    names, heard, both = one.key.listeners, one.heard(), one.tables()
-    for bob, name in enumerate(names):
-        sets, missed = _missed_by_all(one, bob)
-        sizes, received = _sizes(sets), int(heard[bob])
-        for eves in range(1, len(names)):
-            chosen = sizes == eves
-            at = int(np.argmin(np.where(chosen, missed, np.iinfo(np.int64).max)))
-            word, lacking = int(sets[at]), int(missed[at])
-            members = [index for index in range(len(names)) if word >> index & 1]
-            bound = lower_bound(lacking, received)
-            broken = sum(
-                int(run.counts[(run.words >> bob & 1 == 1) & (run.words & word == 0)].sum()) == 0 for run in one.runs
-            )
-            yield Collusion(
-                setting_of(one),
-                name,
-                eves,
-                tuple(names[index] for index in members),
-                received,
-                lacking,
-                lacking / received if received else 0.0,
-                bound,
-                math.prod(table(one.sent, both, bob, index).e_given_bob for index in members),
-                len(one.runs),
-                broken,
-                1 - lower_bound(len(one.runs) - broken, len(one.runs)),
-                _needed(bound),
-            )
-
-
-def _shares(one: Counts) -> Iterator[Share]:
-    count_of_eves = len(one.key.listeners) - 1
-    totals, sets_of = np.zeros(count_of_eves + 1), np.zeros(count_of_eves + 1)
-    for bob in range(len(one.key.listeners)):
-        sets, missed = _missed_by_all(one, bob)
-        sizes = _sizes(sets)
-        totals += np.bincount(sizes, weights=missed)
-        sets_of += np.bincount(sizes)
-    for eves in range(1, count_of_eves + 1):
-        yield Share(setting_of(one), eves, float(totals[eves] / sets_of[eves]) / one.sent if one.sent else 0.0)
+def _in_run(one: Counts, index: int, bob: int, eve: int) -> InRun:
+    run = one.runs[index]
+    joint = table(run.sent, run.both, bob, eve)
+    return in_run(run.id, run.sent, joint.received, joint.bob_only, one.key.setting.size_bytes)
 
 
 def _by_distance(settings: list[Counts]) -> list[AtDistance]:
     """Each listener alone where there are few distances, and all together. In steps where there are many."""
-    points: list[tuple[tuple[str, int, int], str, float, int, int]] = []
+    points: list[tuple[Kind, str, float, int, int]] = []
     for one in settings:
-        kind = (one.key.bearer, one.key.size_bytes, one.key.packets or 0)
+        its = one.key.setting
+        kind = (its.bearer, its.size_bytes, its.packets or 0, its.conditions)
         points += [(kind, name, metres, sent, heard) for (name, metres), (sent, heard) in one.distances.items()]
     many = len({metres for _, _, metres, _, _ in points}) > MOST_DISTANCES
-    sums: dict[tuple[tuple[str, int, int], str, float, float], list[int]] = {}
+    sums: dict[tuple[Kind, str, float, float], list[int]] = {}
     for kind, name, metres, sent, heard in points:
         low = metres // STEP_M * STEP_M if many else metres
         for who in ("",) if many else ("", name):
@@ -219,10 +161,10 @@ def _by_distance(settings: list[Counts]) -> list[AtDistance]:
             total[0] += sent
             total[1] += sent - heard
     rows = []
-    for ((bearer, size, packets), who, low, high), (sent, lost) in sorted(sums.items()):
+    for ((bearer, size, packets, so), who, low, high), (sent, lost) in sorted(sums.items()):
         interval = clopper_pearson(lost, sent)
         loss = lost / sent if sent else 1.0
-        rows.append(AtDistance(who or None, bearer, size, packets or None, low, high, sent, lost, loss, *interval))
+        rows.append(AtDistance(who or None, bearer, size, packets or None, so, low, high, sent, lost, loss, *interval))
     return rows
 
 
@@ -231,9 +173,9 @@ def _each_run(one: Counts) -> Iterator[OneRun]:
         for index, name in enumerate(one.key.listeners):
             yield OneRun(
                 run.id,
-                setting_of(one),
+                one.key.setting,
                 name,
-                run.info.distances_m.get(name, run.info.distance_m),
+                stands(run.info, name),
                 run.started.isoformat() if run.started else None,
                 run.sent,
                 run.sent - int(run.heard[index]),
@@ -268,14 +210,6 @@ def _fit(steps: Numbers) -> Fit | None:
     except UsageError:  # nothing was lost, or nothing heard
         return None
     return Fit(fit.p, fit.r, _number(fit.mean_burst), fit.p_value)
-
-
-def _needed(bound: float) -> dict[str, int | None]:
-    return {str(bits): packets_needed(bits, bound) if bound else None for bits in BITS}
-
-
-def _to_send(needed: int | None, d: float) -> int | None:
-    return None if needed is None or needed > MOST_PACKETS or d == 1 else packets_to_send(needed, d, SURE)
 
 
 def _mean(values: np.ndarray, weights: np.ndarray) -> float | None:

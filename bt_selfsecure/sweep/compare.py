@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.sweep.results import Analysis, Listener, Pair
@@ -29,16 +29,32 @@ class Measured:
         return self.count / self.of if self.of else math.nan
 
 
-Figures = dict[tuple[float | None, str], Measured]
-"""By distance and by what it is a share of."""
+Conditions = tuple[tuple[str, str], ...]
+
+
+class Figure(NamedTuple):
+    """A share of packets: lost by a listener or, where there is a Bob, missed by an Eve of what he heard."""
+
+    distance_m: float | None
+    conditions: Conditions
+    listener: str
+    bob: str | None = None
+    in_worst_run: bool = False
+    """Of the run whose key is worth least; else of all runs pooled."""
+
+    def __str__(self) -> str:
+        missed = f"{self.listener} missed of {self.bob}'s" if self.bob else f"{self.listener} lost"
+        return f"{missed}, worst run" if self.in_worst_run else missed
+
+
+Figures = dict[Figure, Measured]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One figure in both."""
 
-    distance_m: float | None
-    figure: str
+    figure: Figure
     a: float | None
     b: float | None
     """None where one of them does not have it."""
@@ -46,33 +62,54 @@ class Row:
     """b - a"""
     low: float | None
     high: float | None
-    """95 % interval of the difference."""
+    """95 % interval of the difference; None for the worst of several runs, which no interval fits."""
     differs: bool | None
     """Whether 0 lies outside."""
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        figure = self.figure._asdict() | {"conditions": dict(self.figure.conditions), "figure": str(self.figure)}
+        return figure | {name: value for name, value in asdict(self).items() if name != "figure"}
 
 
 def figures_of(analysis: Analysis) -> Figures:
-    """Losses of each listener and e|B of each pair, by distance; all bearers, sizes and powers of a distance together.
+    """Losses of each listener and e|B of each pair; all bearers, sizes and powers of a distance together.
 
-    A listener is called by the part that it plays, if the plan names one: then sweeps with other devices compare.
+    e|B is there twice: of all runs pooled, and of the worst run. A listener is called by the part that it plays, if the
+    plan names one: then sweeps with other devices compare.
     """
-    sums: dict[tuple[float | None, str], list[int]] = defaultdict(lambda: [0, 0])
+    figures: Figures = {}
 
     def name(row: Listener | Pair, listener: str) -> str:
         return analysis.part(row.setting, listener) or listener
 
     for row in analysis.listeners:
-        total = sums[row.setting.distance_m, f"{name(row, row.listener)} lost"]
-        total[0] += row.sent - row.heard
-        total[1] += row.sent
+        figure = Figure(row.setting.distance_m, row.setting.conditions, name(row, row.listener))
+        _add(figures, figure, Measured(row.sent - row.heard, row.sent))
     for pair in analysis.pairs:
-        total = sums[pair.setting.distance_m, f"{name(pair, pair.eve)} missed of {name(pair, pair.bob)}'s"]
-        total[0] += pair.eve_missed_given_bob
-        total[1] += pair.bob_heard
-    return {key: Measured(*counts) for key, counts in sums.items()}
+        figure = Figure(pair.setting.distance_m, pair.setting.conditions, name(pair, pair.eve), name(pair, pair.bob))
+        _add(figures, figure, Measured(pair.eve_missed_given_bob, pair.bob_heard))
+        if worst := pair.worst:
+            measured = Measured(worst.eve_missed_given_bob, worst.bob_heard)
+            _add(figures, figure._replace(in_worst_run=True), measured)
+    return figures
+
+
+def _add(figures: Figures, figure: Figure, one: Measured) -> None:
+    """Pooled, or the worse of two."""
+    if (other := figures.get(figure)) is None:
+        figures[figure] = one
+    elif figure.in_worst_run:
+        figures[figure] = min(one, other, key=lambda each: each.share)
+    else:
+        figures[figure] = Measured(one.count + other.count, one.of + other.of)
+
+
+def _anyhow(figures: Figures) -> Figures:
+    """Whatever the conditions."""
+    together: Figures = {}
+    for figure, measured in figures.items():
+        _add(together, figure._replace(conditions=()), measured)
+    return together
 
 
 def figures_read_off(file: Path) -> Figures | None:
@@ -96,20 +133,33 @@ def figures_read_off(file: Path) -> Figures | None:
                 sums[metres][1] += packets
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"can't read {file} ({error}): name a sweep or a CSV file") from error
-    return {(metres, "bob lost"): Measured(*counts) for metres, counts in sums.items()}
+    return {Figure(metres, (), "bob"): Measured(*counts) for metres, counts in sums.items()}
 
 
 def compare(a: Figures, b: Figures) -> Iterator[Row]:
-    """What either has, by distance. UsageError if they have nothing in common."""
+    """What either has, by distance and conditions; by distance alone if they don't name the same conditions.
+
+    UsageError if they have nothing in common.
+    """
+    named = [{name for figure in one for name, _ in figure.conditions} for one in (a, b)]
+    if named[0] != named[1]:
+        a, b = _anyhow(a), _anyhow(b)
     if not set(a) & set(b):
         raise UsageError("the two have no figure at one distance in common: there is nothing to compare")
-    for key in sorted({**a, **b}, key=lambda key: (key[0] is None, key[0] or 0, key[1])):
-        one, other = a.get(key), b.get(key)
+    for figure in sorted({**a, **b}, key=_order):
+        one, other = a.get(figure), b.get(figure)
         if one and other and one.of and other.of:
-            low, high = _interval(one, other)
-            yield Row(*key, one.share, other.share, other.share - one.share, low, high, not low <= 0 <= high)
+            difference = other.share - one.share
+            low, high = (None, None) if figure.in_worst_run else _interval(one, other)
+            differs = None if low is None or high is None else not low <= 0 <= high
+            yield Row(figure, one.share, other.share, difference, low, high, differs)
         else:
-            yield Row(*key, _share(one), _share(other), None, None, None, None)
+            yield Row(figure, _share(one), _share(other), None, None, None, None)
+
+
+def _order(figure: Figure) -> tuple[object, ...]:
+    metres = figure.distance_m
+    return figure.conditions, metres is None, metres or 0, figure.bob or "", figure.listener, figure.in_worst_run
 
 
 def _share(one: Measured | None) -> float | None:

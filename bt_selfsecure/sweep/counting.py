@@ -7,56 +7,27 @@ counted apart, and is in no table.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bt_selfsecure.core.losses import JointLoss
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.sweep.settings import Key, by_setting, stands
 from bt_selfsecure.sweep.statistics import WINDOW, Windows
 from bt_selfsecure.sweep.store import RunInfo, Store, StoredRun
 
 Flags = NDArray[np.bool_]
 Numbers = NDArray[np.int64]
 
-MOST_LISTENERS = 16
-"""Who heard a packet is one 16-bit word; and of the sets of colluding Eves, which are 2^listeners, none is left out."""
-
-
-class Key(NamedTuple):
-    """What runs have in common whose packets are counted together.
-
-    Runs without a distance of their own, as in a recording where each listener has another, are together whatever their
-    length and their listeners' distances.
-    """
-
-    distance_m: float | None
-    bearer: str
-    size_bytes: int
-    packets: int | None
-    """N of a run; None where runs of different N are together."""
-    sender: str
-    tx_power_dbm: float | None
-    listeners: tuple[str, ...]
-    distances_m: tuple[tuple[str, float], ...]
-
-    @classmethod
-    def of(cls, run: StoredRun) -> Key:
-        info, alike = run.info, run.info.distance_m is not None
-        return cls(
-            info.distance_m,
-            info.bearer,
-            info.size_bytes,
-            info.packets if alike else None,
-            info.sender,
-            info.tx_power_dbm,
-            tuple(sorted(run.listeners)),
-            tuple(sorted(info.distances_m.items())) if alike else (),
-        )
+MOST_LISTENERS = 128
+"""Every two of them are compared, which takes memory and time by the square."""
+MOST_TOGETHER = 16
+"""Up to so many, who heard a packet is one 16-bit word, and of the sets of colluding Eves, 2^listeners, none is left
+out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +42,10 @@ class RunCounts:
     heard: Numbers
     both: Numbers
     """Packets that two listeners both heard, shape (listeners, listeners)."""
+    alone: Numbers
+    """Packets that this listener heard and no other one."""
     words: NDArray[np.uint16]
-    """The different sets of listeners that heard a packet: bit i for listener i."""
+    """The different sets of listeners that heard a packet: bit i for listener i. Empty if they are too many."""
     counts: Numbers
     """How often each of these sets occurs."""
     lost_in_queue: int
@@ -125,20 +98,6 @@ class Counts:
         """Packets heard by two listeners, shape (listeners, listeners)."""
         return sum((run.both for run in self.runs), np.zeros(2 * (len(self.key.listeners),), np.int64))
 
-    def unheard(self) -> Numbers:
-        """Of each set of listeners, as a word: the packets that none of them heard, shape (2^listeners,).
-
-        Sums over the subsets of the complement, one listener at a time.
-        """
-        listeners = len(self.key.listeners)
-        total = np.zeros(1 << listeners, np.int64)
-        for run in self.runs:
-            np.add.at(total, run.words, run.counts)
-        for bit in range(listeners):
-            halves = total.reshape(-1, 2, 1 << bit)
-            halves[:, 1] += halves[:, 0]
-        return total[::-1]
-
     def add(self, store: Store, run: StoredRun) -> None:
         """Read and count one run."""
         heard, on_air = _flags(store, run, self.key.listeners)
@@ -155,6 +114,7 @@ class Counts:
                 kept.shape[1],
                 kept.sum(axis=1),
                 np.rint(sums @ sums.T).astype(np.int64),
+                (kept & (kept.sum(axis=0) == 1)).sum(axis=1),
                 words,
                 counts,
                 int(np.count_nonzero(~on_air)),
@@ -164,7 +124,7 @@ class Counts:
         )
         self._count_order(kept)
         for name, received in zip(self.key.listeners, self.runs[-1].heard, strict=True):
-            metres = info.distances_m.get(name, info.distance_m)
+            metres = stands(info, name)
             if metres is not None:
                 sum_up = self.distances.setdefault((name, metres), [0, 0])
                 sum_up[0] += kept.shape[1]
@@ -182,37 +142,38 @@ class Counts:
             _add_windows(self.miss_windows[bob], missed)
 
 
-def count(store: Store, progress: Callable[[int, int], None] = lambda done, all_of_them: None) -> list[Counts]:
+def count(
+    store: Store,
+    progress: Callable[[int, int], None] = lambda done, all_of_them: None,
+    chosen: Sequence[str] = (),
+) -> list[Counts]:
     """All runs that count, by setting: nearest first. `progress` is told the runs done and to do.
 
-    UsageError if there are none, or a run has too many listeners.
+    Of the listeners only those that are `chosen`; all where none is. UsageError if there is no run, or one has too many
+    listeners.
     """
-    runs = store.runs()
-    if not runs:
-        raise UsageError(
-            f"there is no run in the sweep {str(store.path)!r}: add some with `sweep run` or `sweep import`"
-        )
-    settings: dict[Key, Counts] = {}
-    for number, run in enumerate(runs):
-        progress(number, len(runs))
-        key = Key.of(run)
+    settings = by_setting(store, chosen)
+    all_of_them, done = sum(map(len, settings.values())), 0
+    counted = []
+    for key, runs in settings.items():
         if len(key.listeners) > MOST_LISTENERS:
-            raise UsageError(f"run {run.id} has {len(key.listeners)} listeners: at most {MOST_LISTENERS} are compared")
-        if key not in settings:
-            settings[key] = Counts.empty(key)
-        settings[key].add(store, run)
-    progress(len(runs), len(runs))
-    return sorted(settings.values(), key=lambda one: _order(one.key))
+            raise UsageError(
+                f"run {runs[0].id} has {len(key.listeners)} listeners, and at most {MOST_LISTENERS} are compared: "
+                "choose some with --listeners NAME,NAME"
+            )
+        counted.append(Counts.empty(key))
+        for run in runs:
+            progress(done, all_of_them)
+            counted[-1].add(store, run)
+            done += 1
+    progress(done, all_of_them)
+    return counted
 
 
 def table(sent: int, both: Numbers, bob: int, eve: int) -> JointLoss:
     """The 2x2 table of two listeners, from packets sent and packets heard by each two (by one: the diagonal)."""
     by_bob, by_eve, by_both = (int(both[pair]) for pair in ((bob, bob), (eve, eve), (bob, eve)))
     return JointLoss(by_both, by_bob - by_both, by_eve - by_both, sent - by_bob - by_eve + by_both)
-
-
-def _order(key: Key) -> tuple[object, ...]:
-    return tuple((value is None, value) for value in key)
 
 
 def _flags(store: Store, run: StoredRun, listeners: tuple[str, ...]) -> tuple[Flags, Flags]:
@@ -227,6 +188,8 @@ def _flags(store: Store, run: StoredRun, listeners: tuple[str, ...]) -> tuple[Fl
 
 
 def _words(kept: Flags) -> NDArray[np.uint16]:
+    if len(kept) > MOST_TOGETHER:
+        return np.empty(0, np.uint16)
     bits = (np.uint16(1) << np.arange(len(kept), dtype=np.uint16))[:, None]
     words: NDArray[np.uint16] = np.where(kept, bits, np.uint16(0)).sum(axis=0, dtype=np.uint16)
     return words

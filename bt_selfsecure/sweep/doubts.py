@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from bt_selfsecure.core.losses import binomial_tail
-from bt_selfsecure.sweep.results import Analysis, Collusion, OneRun, Pair, Setting
+from bt_selfsecure.core.losses import binomial_tail, secret_bits
+from bt_selfsecure.sweep.counting import MOST_TOGETHER
+from bt_selfsecure.sweep.results import BITS, Analysis, Collusion, OneRun, Pair, Setting
 from bt_selfsecure.sweep.statistics import chi_squared_tail
+from bt_selfsecure.sweep.words import bits, conditions, percent
 
 LEVEL = 0.01
 HIDDEN = ("rfcomm", "ipsp")
@@ -24,10 +26,13 @@ def doubts(analysis: Analysis) -> Iterator[str]:
     """The warnings, gravest first."""
     pairs = analysis.pairs
     level = LEVEL / max(1, len(pairs))
+    yield from _no_key(pairs)
+    yield from _kind_mean(pairs)
     yield from _broken_more_often(pairs, level)
     yield from _bursts(pairs, level)
     yield from _changing(pairs, level)
     yield from _eves_alike(analysis.colluding)
+    yield from _too_many_together(analysis)
     yield from _longer_runs_lose_more(analysis.each_run)
     yield from _bearers(analysis)
     if analysis.lost_in_queue:
@@ -43,15 +48,54 @@ def doubts(analysis: Analysis) -> Iterator[str]:
         )
 
 
-def _broken_more_often(pairs: Sequence[Pair], level: float) -> Iterator[str]:
-    bad = [p for p in pairs if p.runs_broken and binomial_tail(p.runs_broken, p.runs, p.broken_expected) < level]
-    bad = [pair for pair in bad if pair.eve_missed_given_bob]
+def _no_key(pairs: Sequence[Pair]) -> Iterator[str]:
+    bad = [pair for pair in pairs if 0 < pair.runs_without_key < pair.runs]
     if bad:
-        worst = max(bad, key=lambda pair: pair.broken_share)
+        worst = max(bad, key=lambda pair: pair.runs_without_key / pair.runs)
+        yield (
+            f"{_some(bad, pairs)}: in some runs Bob heard nothing, {worst.runs_without_key} of {worst.runs} "
+            f"({_name(worst)}). They give no key, and are in no verdict."
+        )
+
+
+def _kind_mean(pairs: Sequence[Pair]) -> Iterator[str]:
+    """A key that the mean of all runs would call strong, and a run does not."""
+    bad = [pair for pair in pairs if _below(pair) and pair.pooled_bound > pair.bound and _pooled_bits(pair) >= BITS[-1]]
+    if bad:
+        worst = min(bad, key=lambda pair: pair.strength)
+        yield (
+            f"{_some(bad, pairs)}: e|B of all runs pooled would give every run a key of {BITS[-1]} bits, and a run by "
+            f"itself does not, as run {worst.worst_run} with {bits(worst.secret_bits)} bits ({_name(worst)}). The "
+            "verdict is the run's."
+        )
+
+
+def _below(pair: Pair) -> bool:
+    return pair.secret_bits is not None and pair.secret_bits < BITS[-1]
+
+
+def _pooled_bits(pair: Pair) -> float:
+    """What the worst run's key would be worth by the mean."""
+    return secret_bits(pair.worst.bob_heard, pair.pooled_bound) if pair.worst else 0.0
+
+
+def _broken_more_often(pairs: Sequence[Pair], level: float) -> Iterator[str]:
+    def keys(pair: Pair) -> int:
+        return pair.runs - pair.runs_without_key
+
+    bad = [
+        pair
+        for pair in pairs
+        if pair.runs_broken
+        and pair.eve_missed_given_bob
+        and binomial_tail(pair.runs_broken, keys(pair), pair.broken_expected or 0.0) < level
+    ]
+    if bad:
+        worst = max(bad, key=lambda pair: pair.runs_broken / keys(pair))
         yield (
             f"{_some(bad, pairs)}: Eve had all of Bob's packets in more runs than independent losses would give, "
-            f"{worst.runs_broken} of {worst.runs} instead of {worst.broken_expected:.2g} of them ({_name(worst)}). "
-            "Believe the measured share, not the bits."
+            f"{worst.runs_broken} of {keys(worst)} instead of {percent(worst.broken_expected)} of them "
+            f"({_name(worst)}). Believe the measured share, not the bits."
         )
 
 
@@ -59,7 +103,7 @@ def _bursts(pairs: Sequence[Pair], level: float) -> Iterator[str]:
     bad = [pair for pair in pairs if pair.misses_fit and pair.misses_fit.p_value < level]
     if bad:
         worst = min(bad, key=lambda pair: pair.misses_fit.p_value if pair.misses_fit else 1.0)
-        burst, alone = worst.misses_fit and worst.misses_fit.mean_burst, 1 - worst.e_given_b
+        burst, alone = worst.misses_fit and worst.misses_fit.mean_burst, 1 - (worst.e_given_b or 0.0)
         how = f", {burst:.2f} packets long on average instead of {1 / alone:.2f}" if burst and alone else ""
         yield (
             f"{_some(bad, pairs)}: Eve's misses among Bob's packets are not independent but depend on the packet "
@@ -73,8 +117,8 @@ def _changing(pairs: Sequence[Pair], level: float) -> Iterator[str]:
     if bad:
         yield (
             f"{_some(bad, pairs)}: Eve's misses are not the same all the time ({_name(bad[0])}): windows of 100 "
-            "packets differ by more than chance. One e|B for all of them does not hold for each; plan on the worst "
-            "place and time, or measure for longer."
+            "packets differ by more than chance. The pooled e|B holds for none of them, and a run's own bound only for "
+            "the mean of that run; plan on the worst run, or measure for longer."
         )
 
 
@@ -88,22 +132,36 @@ def _eves_alike(rows: Sequence[Collusion]) -> Iterator[str]:
     bad = [
         row
         for row in several
-        if 1 - binomial_tail(row.missed_given_bob + 1, row.bob_heard, row.if_independent) < LEVEL / sum(sets)
+        if row.if_independent
+        and 1 - binomial_tail(row.missed_given_bob + 1, row.bob_heard, row.if_independent) < LEVEL / sum(sets)
     ]
     if bad:
-        worst = min(bad, key=lambda row: row.e_given_b / row.if_independent)
+        worst = min(bad, key=lambda row: (row.e_given_b or 0.0) / (row.if_independent or 1.0))
         yield (
             f"colluding Eves are better together than the product of their losses says, in {len(bad)} of "
             f"{len(several)} cases: against {worst.bob}, {' and '.join(worst.worst)} all miss "
-            f"{100 * worst.e_given_b:.2g} % instead of {100 * worst.if_independent:.2g} %. Don't plan with e^k; take "
-            "the measured row."
+            f"{percent(worst.e_given_b)} instead of {percent(worst.if_independent)}. Don't plan with e^k; take the "
+            "measured row."
+        )
+
+
+def _too_many_together(analysis: Analysis) -> Iterator[str]:
+    listeners: dict[Setting, set[str]] = {}
+    for row in analysis.listeners:
+        listeners.setdefault(row.setting, set()).add(row.listener)
+    most = max(map(len, listeners.values()), default=0)
+    if most > MOST_TOGETHER:
+        yield (
+            f"{most} listeners have too many sets of colluding Eves to judge each: only one Eve, and all of them "
+            f"together, who bound every number in between. Choose up to {MOST_TOGETHER} with --listeners NAME,NAME."
         )
 
 
 def _longer_runs_lose_more(rows: Sequence[OneRun]) -> Iterator[str]:
     def place(row: OneRun) -> tuple[object, ...]:
         setting = row.setting
-        return row.listener, setting.sender, setting.bearer, setting.size_bytes, setting.distance_m, row.distance_m
+        kind = setting.sender, setting.bearer, setting.size_bytes, setting.conditions
+        return row.listener, kind, setting.distance_m, row.distance_m
 
     places: dict[tuple[object, ...], dict[int, list[OneRun]]] = {}
     for row in rows:
@@ -113,7 +171,7 @@ def _longer_runs_lose_more(rows: Sequence[OneRun]) -> Iterator[str]:
     bad = [groups for groups in several if _differ(list(groups.values())) < LEVEL / len(several)]
     if bad:
         first = next(iter(bad[0].values()))[0]
-        text = ", ".join(f"{100 * _loss(runs):.2g} % of {packets}" for packets, runs in sorted(bad[0].items()))
+        text = ", ".join(f"{percent(_loss(runs))} of {packets}" for packets, runs in sorted(bad[0].items()))
         yield (
             f"at {len(bad)} of {len(several)} places and listeners the loss depends on how many packets a run has, "
             f"as at {first.setting.distance_m:g} m ({first.listener}): {text}. On the air it should not: look for a "
@@ -167,4 +225,5 @@ def _some(bad: Sequence[Pair], all_of_them: Sequence[Pair]) -> str:
 
 def _name(pair: Pair) -> str:
     where = "" if pair.setting.distance_m is None else f" at {pair.setting.distance_m:g} m"
-    return f"Bob {pair.bob}, Eve {pair.eve}{where}"
+    so = f", {conditions(pair.setting.conditions)}" if pair.setting.conditions else ""
+    return f"Bob {pair.bob}, Eve {pair.eve}{where}{so}"

@@ -53,7 +53,7 @@ class Driver:
         self.sweep = Sweep(plan, book.done(), crew.addresses, lambda: secrets.randbits(32), self._clock())
 
     async def run(self) -> None:
-        """Returns when all runs are done. Raises `UsageError` where the file can't be written."""
+        """Returns when all runs are done, or after `quit`. Raises `UsageError` where the file can't be written."""
         self._crew.start(self._on_answer)
         self._describe()
         try:
@@ -76,6 +76,11 @@ class Driver:
         if isinstance(wish, Placed) and self.sweep.state is State.ASKING:
             self._describe()
         self.sweep.handle(wish, self._clock())
+        self._wake.set()
+
+    def quit(self) -> None:
+        """`run` returns; the next sweep with this plan and file goes on."""
+        self._over = True
         self._wake.set()
 
     def _on_answer(self, node: str, answer: Answer) -> None:

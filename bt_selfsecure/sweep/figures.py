@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from bt_selfsecure.core.losses import clopper_pearson
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.look import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, STYLE, WIDTH, YELLOW, svg
-from bt_selfsecure.sweep.results import BITS, Analysis, Listener, OneRun, Pair, Setting
+from bt_selfsecure.sweep import words
+from bt_selfsecure.sweep.results import BITS, BROKEN, Analysis, InRun, Listener, OneRun, Setting
 
 LINES: Final = ("-", "--", ":", "-.")
 MARKERS: Final = "osD^vPX*"
@@ -31,8 +32,8 @@ LONGEST: Final = 14
 """Letters of a listener's name."""
 PRINT_DPI: Final = 200
 
-Kind = tuple[int, int]
-"""Packets a run (0: any), bytes a packet."""
+Kind = tuple[int, int, tuple[tuple[str, str], ...]]
+"""Packets a run (0: any), bytes a packet, conditions."""
 Drawing = Callable[[Analysis], Figure | None]
 
 
@@ -40,41 +41,41 @@ def loss_by_distance(analysis: Analysis) -> Figure | None:
     """The paper's Fig. 7: loss against distance for each number of packets; with intervals, and with every listener.
 
     Against the distance that the plan varies, wherever a listener stood; where there is none, against each one's own.
-    Where the nodes take turns, all Bobs are one line, and all Eves.
+    Where the nodes take turns, all Bobs are one line, and all Eves. Several listeners with several kinds of runs have a
+    panel each (or each kind has one, if those are fewer), so that no panel has all lines.
     """
-    sums: dict[tuple[str, str, Kind, float], list[int]] = defaultdict(lambda: [0, 0])
-    for row in analysis.listeners:
-        if row.setting.distance_m is not None:
-            kind = (row.setting.packets or 0, row.setting.size_bytes)
-            total = sums[row.setting.bearer, _who(analysis, row), kind, row.setting.distance_m]
-            total[0] += row.sent - row.heard
-            total[1] += row.sent
-    for each in [] if sums else analysis.loss_by_distance:
-        kind = (each.packets or 0, each.size_bytes)
-        at = (each.from_m + each.to_m) / 2
-        sums[each.bearer, each.listener or "all listeners", kind, at] = [each.lost, each.sent]
+    sums = _losses(analysis)
     if not sums:
         return None
-    who, kinds = list(dict.fromkeys(key[1] for key in sums)), sorted({key[2] for key in sums})
-    reach = max(key[3] for key in sums)
-    figure, panels = _panels(list(dict.fromkeys(key[0] for key in sums)), 2.6)
-    for (bearer, axes), (at, name), (nth, kind) in product(panels, enumerate(who), enumerate(kinds)):
+    bearers, who = list(dict.fromkeys(key[0] for key in sums)), list(dict.fromkeys(key[1] for key in sums))
+    kinds = sorted({key[2] for key in sums})
+    both, by_who = len(who) > 1 and len(kinds) > 1, len(who) <= len(kinds)
+    series: dict[str, dict[str, list[tuple[float, int, int]]]] = {}
+    for bearer, name, kind in product(bearers, who, kinds):
+        what = _label(kind, kinds)
+        title, line = (name, what) if both and by_who else (what, name) if both else ("", _joined(name, what))
         points = sorted((key[3], lost, sent) for key, (lost, sent) in sums.items() if key[:3] == (bearer, name, kind))
-        shift = (nth + len(kinds) * at - (len(kinds) * len(who) - 1) / 2) * 0.008 * reach
+        series.setdefault(_joined(words.bearer(bearer) * (len(bearers) > 1), title), {})[line] = points
+    lines = list(dict.fromkeys(line for panel in series.values() for line in panel))
+    reach = max(key[3] for key in sums)
+    figure, panels = _panels(list(series), 2.6 if len(series) == 1 else 1.9)
+    for (title, axes), (nth, line) in product(panels, enumerate(lines)):
+        points = series[title].get(line, [])
+        shift = (nth - (len(lines) - 1) / 2) * 0.008 * reach
         shares = [(100 * lost / sent if sent else 100.0, *clopper_pearson(lost, sent)) for _, lost, sent in points]
         axes.errorbar(
             [metres + shift for metres, _, _ in points],
             [share for share, _, _ in shares],
             [[share - 100 * low for share, low, _ in shares], [100 * high - share for share, _, high in shares]],
-            label=_label(name, kind, kinds),
-            color=COLOURS[at % len(COLOURS)],
-            linestyle=LINES[at % len(LINES)],
+            label=line,
+            color=COLOURS[nth % len(COLOURS)],
+            linestyle=LINES[nth % len(LINES)],
             marker=MARKERS[nth % len(MARKERS)],
             markersize=4.5,
             capsize=2,
             linewidth=1.2,
         )
-    room = (0.03 + 0.004 * len(kinds) * len(who)) * reach
+    room = (0.03 + 0.004 * len(lines)) * reach
     for _, axes in panels:  # when all is drawn: limits that are set stay
         axes.set(ylabel="packets lost, %", xlim=(-room, reach + room), ylim=(0, None))
     panels[-1][1].set_xlabel("metres from the sender")
@@ -82,76 +83,96 @@ def loss_by_distance(analysis: Analysis) -> Figure | None:
     return figure
 
 
-def _who(analysis: Analysis, row: Listener) -> str:
+def _losses(analysis: Analysis) -> dict[tuple[str, str, Kind, float], list[int]]:
+    """Packets lost and sent, by bearer, listener, kind of run and distance."""
+    sums: dict[tuple[str, str, Kind, float], list[int]] = defaultdict(lambda: [0, 0])
+    short = _names(analysis)
+    for row in analysis.listeners:
+        if row.setting.distance_m is not None:
+            total = sums[row.setting.bearer, _who(analysis, row, short), _kind(row.setting), row.setting.distance_m]
+            total[0] += row.sent - row.heard
+            total[1] += row.sent
+    for each in [] if sums else analysis.loss_by_distance:
+        kind, at = (each.packets or 0, each.size_bytes, each.conditions), (each.from_m + each.to_m) / 2
+        who = short[each.listener] if each.listener else "all listeners"
+        sums[each.bearer, who, kind, at] = [each.lost, each.sent]
+    return sums
+
+
+def _who(analysis: Analysis, row: Listener, short: dict[str, str]) -> str:
     """The listener and its part; the part alone if the nodes take turns at it."""
     part = analysis.part(row.setting, row.listener)
     parts = {roles[row.listener] for roles in analysis.roles.values() if row.listener in roles}
     if part is None or part == row.listener:
-        return _clip(row.listener)
-    return f"every {part.capitalize()}" if len(parts) > 1 else f"{_clip(row.listener)} ({part})"
+        return short[row.listener]
+    return f"every {part.capitalize()}" if len(parts) > 1 else f"{short[row.listener]} ({part})"
 
 
-def _label(name: str, kind: Kind, kinds: Sequence[Kind]) -> str:
-    packets, size = kind
-    words = [name]
-    words += [f"{packets} packets"] * (packets > 0 and len({each[0] for each in kinds}) > 1)
-    words += [f"{size} B"] * (len({each[1] for each in kinds}) > 1)
-    return ", ".join(words)
+def _kind(setting: Setting) -> Kind:
+    return setting.packets or 0, setting.size_bytes, setting.conditions
+
+
+def _label(kind: Kind, kinds: Sequence[Kind]) -> str:
+    """What tells this kind from the others."""
+    packets, size, so = kind
+    several = [len({each[part] for each in kinds}) > 1 for part in range(3)]
+    said = (f"{packets} packets" if packets else "any number", f"{size} B", words.conditions(so))
+    return _joined(*(one for one, differs in zip(said, several, strict=True) if differs))
+
+
+def _joined(*parts: str) -> str:
+    return ", ".join(part for part in parts if part)
 
 
 def joint_loss_map(analysis: Analysis) -> Figure | None:
-    """e|B of every pair: a row a Bob and a column an Eve for one setting, else a row a pair and a column a setting."""
+    """e|B of every pair's worst run: a row a Bob and a column an Eve for one setting, else a row a pair and a column a
+    setting."""
+    worst = [(pair, pair.worst) for pair in analysis.pairs]
     settings = list(dict.fromkeys(pair.setting for pair in analysis.pairs))
-    if not analysis.pairs:
+    if not any(run for _, run in worst):
         return None
+    short = _names(analysis)
     if len(settings) == 1:
         names = sorted({pair.bob for pair in analysis.pairs})
-        cells = {(names.index(p.bob), names.index(p.eve)): p for p in analysis.pairs}
-        return _map(cells, [f"Bob {_clip(name)}" for name in names], [_clip(name) for name in names], "Eve")
+        cells = {(names.index(pair.bob), names.index(pair.eve)): run for pair, run in worst if run}
+        return _map(cells, [f"Bob {short[name]}" for name in names], [short[name] for name in names], "Eve")
     pairs = sorted({(pair.bob, pair.eve) for pair in analysis.pairs})[:24]
-    short = _short(settings)
-    shown = sorted(set(short.values()), key=list(short.values()).index)
+    columns = _columns(settings)
+    shown = list(dict.fromkeys(columns.values()))
     cells = {}
-    for pair in sorted(analysis.pairs, key=lambda pair: -pair.e_given_b):  # the worst of a cell stays
-        if (pair.bob, pair.eve) in pairs:
-            cells[pairs.index((pair.bob, pair.eve)), shown.index(short[pair.setting])] = pair
-    return _map(cells, [f"Bob {_clip(bob)}, Eve {_clip(eve)}" for bob, eve in pairs], shown, "")
+    for pair, run in worst:
+        at = (pair.bob, pair.eve)
+        if run and at in pairs:
+            cell = pairs.index(at), shown.index(columns[pair.setting])
+            cells[cell] = min(run, cells.get(cell, run), key=lambda each: each.e_given_b or 0.0)
+    return _map(cells, [f"Bob {short[bob]}, Eve {short[eve]}" for bob, eve in pairs], shown, "")
 
 
-def _short(settings: Sequence[Setting]) -> dict[Setting, str]:
+def _columns(settings: Sequence[Setting]) -> dict[Setting, str]:
     """Names for the columns: the distance, and what else differs; only the distance if that would be too many."""
-    differs = {name for name in ("bearer", "packets", "size_bytes") if len({getattr(s, name) for s in settings}) > 1}
-
-    def name(setting: Setting, *what: str) -> str:
-        words = ["-" if setting.distance_m is None else f"{setting.distance_m:g} m"]
-        return "\n".join(words + [f"{getattr(setting, each)}" for each in what if each in differs])
-
-    for what in (("packets", "bearer", "size_bytes"), ("bearer",), ()):
-        names = {setting: name(setting, *what) for setting in settings}
-        if len(set(names.values())) <= MOST_COLUMNS:
-            break
-    return names
+    differs = words.what_differs(settings)
+    whole = {setting: "\n".join(said) for setting, said in differs.items()}
+    few = len(set(whole.values())) <= MOST_COLUMNS
+    return whole if few else {setting: said[0] for setting, said in differs.items()}
 
 
-def _map(cells: dict[tuple[int, int], Pair], rows: list[str], columns: list[str], what: str) -> Figure:
-    top = max(max(pair.e_given_b for pair in cells.values()), 1e-3)
+def _map(cells: dict[tuple[int, int], InRun], rows: list[str], columns: list[str], what: str) -> Figure:
+    shares = {cell: run.e_given_b or 0.0 for cell, run in cells.items()}
+    top = max(*shares.values(), 1e-3)
     figure, axes = _axes(1.0 + 0.32 * len(rows))
-    grid = [
-        [cells[r, c].e_given_b if (r, c) in cells else float("nan") for c in range(len(columns))]
-        for r in range(len(rows))
-    ]
+    grid = [[shares.get((r, c), float("nan")) for c in range(len(columns))] for r in range(len(rows))]
     image = axes.imshow(grid, cmap="cividis_r", vmin=0, vmax=top, aspect="auto")
-    for (row, column), pair in cells.items():
-        broken = pair.eve_missed_given_bob == 0
+    for (row, column), run in cells.items():
+        share, broken = shares[row, column], run.verdict == BROKEN
         axes.text(
             column,
             row,
-            "broken" if broken else f"{100 * pair.e_given_b:.2g}",
+            words.hundredths(share),
             ha="center",
             va="center",
             fontsize=7,
             fontweight="bold" if broken else "normal",
-            color="white" if pair.e_given_b > INK * top else "black",
+            color="white" if share > INK * top else "black",
         )
     long = max(len(name) for name in columns) > 6
     axes.set_xticks(
@@ -160,27 +181,29 @@ def _map(cells: dict[tuple[int, int], Pair], rows: list[str], columns: list[str]
     axes.set_yticks(range(len(rows)), rows, fontsize=8)
     axes.set_xlabel(what)
     axes.spines[:].set_visible(False)
-    figure.colorbar(image, ax=axes, label="e|B, %", format=lambda value, _: f"{100 * value:.3g}")
+    axes.set_title("e|B in the worst run, %", fontsize=9, loc="left")
+    figure.colorbar(image, ax=axes, format=lambda value, _: words.hundredths(value))
     return figure
 
 
 def bits_by_distance(analysis: Analysis) -> Figure | None:
-    """Secret bits of the weakest run against distance: the weakest pair that the plan names (else of all)."""
+    """Secret bits of the worst run against distance: the weakest pair that the plan names (else of all)."""
     least: dict[tuple[str, Kind, float], float] = {}
     for pair in analysis.planned():
-        if (metres := pair.setting.distance_m) is not None:
-            key = (pair.setting.bearer, (pair.setting.packets or 0, pair.setting.size_bytes), metres)
+        if (metres := pair.setting.distance_m) is not None and pair.secret_bits is not None:
+            key = (pair.setting.bearer, _kind(pair.setting), metres)
             least[key] = min(pair.secret_bits, least.get(key, pair.secret_bits))
     if len({metres for _, _, metres in least}) < 2:
         return None
     kinds = sorted({kind for _, kind, _ in least})
-    figure, panels = _panels(list(dict.fromkeys(bearer for bearer, _, _ in least)), 2.4)
-    for (bearer, axes), (nth, kind) in product(panels, enumerate(kinds)):
+    bearers = list(dict.fromkeys(bearer for bearer, _, _ in least))
+    figure, panels = _panels([words.bearer(bearer) * (len(bearers) > 1) for bearer in bearers], 2.4)
+    for (bearer, (_, axes)), (nth, kind) in product(zip(bearers, panels, strict=True), enumerate(kinds)):
         points = sorted((key[2], bits) for key, bits in least.items() if key[:2] == (bearer, kind))
         axes.plot(
             [metres for metres, _ in points],
             [bits for _, bits in points],
-            label=f"{kind[0]} packets" + f", {kind[1]} B" * (len({size for _, size in kinds}) > 1),
+            label=_label(kind, kinds) or "the weakest pair",
             color=COLOURS[nth % len(COLOURS)],
             linestyle=LINES[nth % len(LINES)],
             marker=MARKERS[nth % len(MARKERS)],
@@ -188,34 +211,41 @@ def bits_by_distance(analysis: Analysis) -> Figure | None:
     for _, axes in panels:
         axes.axhline(BITS[-1], color=GREY, linestyle=(0, (1, 2)))
         axes.annotate("128", (0, BITS[-1]), (2, 2), textcoords="offset points", fontsize=8, color=GREY)
-        axes.set(ylabel="secret bits, weakest run", xlim=(0, None), ylim=(-4, 262))
+        axes.set(ylabel="secret bits, worst run", xlim=(0, None), ylim=(-4, 262))
     panels[-1][1].set_xlabel("metres from the sender")
     _legend(figure, panels)
     return figure
 
 
 def packets_by_eves(analysis: Analysis) -> Figure | None:
-    """Packets that the key takes against so many colluding Eves; the worst Bob and the worst Eves of each number."""
-    most = max((row.eves for row in analysis.colluding), default=0)
-    if most < 2:
+    """Packets that the key takes against so many colluding Eves, in the worst run and pooled; the worst Bob and the
+    worst Eves of each number."""
+    numbers = sorted({row.eves for row in analysis.colluding})
+    if not numbers or numbers[-1] < 2:
         return None
-    worst = [
-        min((row for row in analysis.colluding if row.eves == eves), key=lambda row: row.bound)
-        for eves in range(1, most + 1)
-    ]
     figure, axes = _axes(3.0)
-    for bits, marker, colour in zip(BITS, MARKERS, COLOURS, strict=False):
-        known = [(row.eves, row.packets_needed[str(bits)]) for row in worst if row.packets_needed[str(bits)]]
-        axes.semilogy(
-            *zip(*known, strict=True) if known else ((), ()), marker=marker, color=colour, label=f"{bits} bits"
-        )
-    if hopeless := [row.eves for row in worst if not row.bound]:
-        axes.axvspan(hopeless[0] - 0.5, most + 0.5, color=GREY, alpha=0.2, linewidth=0, label="missed nothing: no key")
-    axes.set(xlabel="colluding Eves", ylabel="packets in the key, |S|", xlim=(0.5, most + 0.5))
-    axes.set_xticks(range(1, most + 1))
+    for pooled, line, said in ((False, "-", "worst run"), (True, ":", "pooled")):
+        for bits, marker, colour in zip(BITS, MARKERS, COLOURS, strict=False):
+            most = [(eves, _most(analysis, eves, str(bits), pooled=pooled)) for eves in numbers]
+            if known := [(eves, packets) for eves, packets in most if packets]:
+                label = f"{bits} bits, {said}"
+                face = "none" if pooled else colour
+                axes.semilogy(*zip(*known, strict=True), line, marker=marker, color=colour, mfc=face, label=label)
+    if hopeless := [eves for eves in numbers if not _most(analysis, eves, str(BITS[-1]), pooled=False)]:
+        label = "worst run: missed nothing, no key"
+        axes.axvspan(hopeless[0] - 0.5, numbers[-1] + 0.5, color=GREY, alpha=0.2, linewidth=0, label=label)
+    axes.set(xlabel="colluding Eves", ylabel="packets in the key, |S|", xlim=(0.5, numbers[-1] + 0.5))
+    axes.set_xticks(numbers)
     axes.grid(axis="y", alpha=0.3)
-    figure.legend(loc="outside upper left", ncols=4, frameon=False, fontsize=8)
+    figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=8)
     return figure
+
+
+def _most(analysis: Analysis, eves: int, bits: str, *, pooled: bool) -> int | None:
+    """Packets that the key takes against so many Eves; None if no number is enough."""
+    rows = [row for row in analysis.colluding if row.eves == eves and row.in_run]
+    takes = [(row.pooled_packets_needed if pooled else row.packets_needed)[bits] for row in rows]
+    return None if None in takes else max((each for each in takes if each), default=None)
 
 
 def loss_by_time(analysis: Analysis) -> Figure | None:
@@ -232,7 +262,7 @@ def loss_by_time(analysis: Analysis) -> Figure | None:
         return row.run
 
     figure, axes = _axes(2.8)
-    for (name, points), colour, marker in zip(_by_listener(rows), COLOURS * 3, MARKERS * 3, strict=False):
+    for (name, points), colour, marker in zip(_by_listener(analysis, rows), COLOURS * 3, MARKERS * 3, strict=False):
         points.sort(key=when)
         axes.plot(
             [when(row) for row in points],
@@ -254,7 +284,7 @@ def loss_by_rssi(analysis: Analysis) -> Figure | None:
     if not rows:
         return None
     figure, axes = _axes(2.8)
-    for (name, points), colour, marker in zip(_by_listener(rows), COLOURS * 3, MARKERS * 3, strict=False):
+    for (name, points), colour, marker in zip(_by_listener(analysis, rows), COLOURS * 3, MARKERS * 3, strict=False):
         levels = [row.rssi_dbm for row in points if row.rssi_dbm is not None]
         losses = [100 * row.lost / row.sent if row.sent else 100 for row in points]
         axes.plot(levels, losses, marker, markersize=4, color=colour, markerfacecolor="none", label=name)
@@ -304,13 +334,14 @@ def save(analysis: Analysis, directory: Path) -> list[Path]:
     return paths
 
 
-def _clip(name: str) -> str:
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}\N{HORIZONTAL ELLIPSIS}"
+def _names(analysis: Analysis) -> dict[str, str]:
+    return words.names((row.listener for row in analysis.listeners), LONGEST)
 
 
-def _by_listener(rows: Sequence[OneRun]) -> list[tuple[str, list[OneRun]]]:
+def _by_listener(analysis: Analysis, rows: Sequence[OneRun]) -> list[tuple[str, list[OneRun]]]:
+    short = _names(analysis)
     names = sorted({row.listener for row in rows})
-    return [(_clip(name), [row for row in rows if row.listener == name]) for name in names]
+    return [(short[name], [row for row in rows if row.listener == name]) for name in names]
 
 
 def _axes(height: float) -> tuple[Figure, Axes]:
@@ -321,8 +352,8 @@ def _axes(height: float) -> tuple[Figure, Axes]:
 def _panels(names: Sequence[str], height: float) -> tuple[Figure, list[tuple[str, Axes]]]:
     """One above the other, with their names where there are several."""
     figure = Figure(figsize=(WIDTH, 0.8 + height * len(names)), layout="constrained")
-    panels = list(zip(names, figure.subplots(len(names), sharex=True, squeeze=False)[:, 0], strict=True))
-    for name, axes in panels if len(names) > 1 else ():
+    panels = list(zip(names, figure.subplots(len(names), sharex=True, sharey=True, squeeze=False)[:, 0], strict=True))
+    for name, axes in panels:
         axes.set_title(name, fontsize=9, loc="left")
     return figure, panels
 
@@ -330,4 +361,5 @@ def _panels(names: Sequence[str], height: float) -> tuple[Figure, list[tuple[str
 def _legend(figure: Figure, panels: Sequence[tuple[str, Axes]]) -> None:
     handles, labels = panels[0][1].get_legend_handles_labels()
     if len(labels) <= 2 * MOST_LINES:
-        figure.legend(handles, labels, loc="outside upper left", ncols=2, frameon=False, fontsize=8)
+        columns = 3 if max(map(len, labels), default=0) <= LONGEST else 2
+        figure.legend(handles, labels, loc="outside upper left", ncols=columns, frameon=False, fontsize=8)

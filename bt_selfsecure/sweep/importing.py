@@ -1,166 +1,50 @@
-"""Others' data as runs of a sweep: joint reception as CSV, a recorded reception matrix, captures of our own bursts."""
+"""Others' data as runs of a sweep: tables of what was heard, a recorded reception matrix, captures of our bursts."""
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final, TextIO
+from typing import Final
 
 from bt_selfsecure.air.recording import Recording
 from bt_selfsecure.core.frames import FrameError, Kind, decode
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.reading import Reader
 from bt_selfsecure.eve.sources import Capture
+from bt_selfsecure.sweep import timed
+from bt_selfsecure.sweep.circumstances import Circumstances
 from bt_selfsecure.sweep.manifest import collect
-from bt_selfsecure.sweep.store import Reception, RunInfo, Store
+from bt_selfsecure.sweep.numbered import WANTED, Logs
+from bt_selfsecure.sweep.store import Reception, Store
+from bt_selfsecure.sweep.tables import SUFFIXES, Progress, reading
 
-REQUIRED: Final = ("seq", "receiver", "heard")
-TRUTH: Final = {"1": True, "0": False, "true": True, "false": False, "yes": True, "no": False, "": False}
-MOST_PACKETS: Final = 10_000_000
-"""In one run: a seq beyond it is a mistake, not a packet."""
-PROGRESS_LINES: Final = 10_000
 BURST: Final = (Kind.RAND, Kind.RAND_COMPACT)
 
-Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Circumstances:
-    """What the data don't say of themselves: see `RunInfo`."""
-
-    distance_m: float | None = None
-    distances_m: Mapping[str, float] = field(default_factory=dict)
-    bearer: str = "le_advert"
-    size_bytes: int = 64
-    spacing_ms: float = 10.0
-    sender: str = "alice"
-    tx_power_dbm: float | None = None
-
-    def run(self, packets: int, repeat: int, notes: Mapping[str, Any]) -> RunInfo:
-        """One run of so many packets."""
-        return RunInfo(
-            self.distance_m,
-            self.bearer,
-            self.size_bytes,
-            self.spacing_ms,
-            packets,
-            self.sender,
-            repeat,
-            self.tx_power_dbm,
-            distances_m=self.distances_m,
-            notes=notes,
-        )
-
-
-# --- CSV --------------------------------------------------------------------------------------------------------------
+# --- Tables -----------------------------------------------------------------------------------------------------------
 
 
 def import_csv(store: Store, file: Path, how: Circumstances, progress: Progress) -> int:
-    """A row a packet and receiver: `seq,receiver,heard[,rssi]`, in any order; seq counts from 0 or from 1. Runs added.
-
-    The columns of our own export are read too, and tell the circumstances instead of `how`; a column `run` parts the
-    file into runs, each in one piece. UsageError, which names file and line; nothing is written of the run there.
-    """
-    added = 0
-    repeats = len(store.runs())
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as text:
-            reader = csv.DictReader(text, skipinitialspace=True)
-            if missing := [name for name in REQUIRED if name not in (reader.fieldnames or ())]:
-                raise UsageError(f"{file} has no column {missing[0]!r}: its first line names seq,receiver,heard[,rssi]")
-            seen: set[str] = set()
-            for label, rows in groupby(_lines(file, text, reader, progress), key=lambda row: row[1].get("run") or ""):
-                if label in seen:
-                    raise UsageError(f"{file}: the rows of run {label} are not together: sort the file by run")
-                seen.add(label)
-                _add_run(store, file, list(rows), how, repeats + added)
-                added += 1
-    except OSError as error:
-        raise UsageError(f"can't read {file} ({error.strerror}): name a CSV file") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{file} is not a CSV file of text in UTF-8 ({error})") from None
-    if not added:
-        raise UsageError(f"{file} has no row: it takes one a packet and receiver, seq,receiver,heard[,rssi]")
-    return added
+    """The runs of one table with a column `receiver`; how many. UsageError, which names file and line."""
+    return import_tables(store, {"": file}, how, progress)
 
 
-Line = tuple[int, dict[str, str]]
-
-
-def _lines(file: Path, text: TextIO, reader: csv.DictReader[str], progress: Progress) -> Iterator[Line]:
-    size = file.stat().st_size
-    for row in reader:
-        if reader.line_num % PROGRESS_LINES == 0:
-            progress(text.buffer.tell(), size)
-        if None in row or None in row.values():
-            raise UsageError(
-                f"{file}:{reader.line_num}: the row has not as many fields as the first line names columns"
-            )
-        yield reader.line_num, row
-
-
-def _add_run(store: Store, file: Path, lines: list[Line], how: Circumstances, repeat: int) -> None:
-    receptions = [_reception(file, number, row) for number, row in lines]
-    seen: set[tuple[str, int]] = set()
-    for (number, _), each in zip(lines, receptions, strict=True):
-        if (each.receiver, each.seq) in seen:
-            raise UsageError(f"{file}:{number}: packet {each.seq} at {each.receiver!r} comes a second time")
-        seen.add((each.receiver, each.seq))
-    first = min(each.seq for each in receptions)
-    first = first if first == 1 else 0
-    packets = max(each.seq for each in receptions) - first + 1
-    row = lines[0][1]
-    try:
-        info = _told(how, lines).run(packets, int(row.get("repeat") or repeat), {"imported_from": file.name})
-        if row.get("started"):
-            started = datetime.fromisoformat(row["started"])
-            info = replace(info, started=started if started.tzinfo else started.replace(tzinfo=UTC))
-        store.add(info, [each._replace(seq=each.seq - first) for each in receptions])
-    except (ValueError, UsageError) as error:
-        raise UsageError(f"{file}: the run from line {lines[0][0]} on: {error}") from None
-
-
-def _reception(file: Path, number: int, row: dict[str, str]) -> Reception:
-    try:
-        seq, heard = int(row["seq"]), TRUTH[row["heard"].strip().lower()]
-        lost = TRUTH[(row.get("lost_in_queue") or "").strip().lower()]
-        rssi, copies = row.get("rssi"), row.get("copies")
-        if not 0 <= seq <= MOST_PACKETS or not row["receiver"]:
-            raise ValueError
-        return Reception(
-            seq, row["receiver"], heard, float(rssi) if rssi else None, int(copies) if copies else None, lost
-        )
-    except (KeyError, ValueError):
-        raise UsageError(
-            f"{file}:{number}: not a reception: seq counts packets from 0, receiver is a name, heard is 1 or 0, and "
-            "rssi a number of dBm or nothing"
-        ) from None
-
-
-def _told(how: Circumstances, lines: list[Line]) -> Circumstances:
-    """With what the run's first rows say in columns of our own export."""
-    row = lines[0][1]
-    metres = {line["receiver"]: float(line["distance_m"]) for _, line in lines if line.get("distance_m")}
-    alike = set(metres.values())
-    told: dict[str, Any] = {name: row[name] for name in ("bearer", "sender") if row.get(name)}
-    told |= {name: float(row[name]) for name in ("spacing_ms", "tx_power_dbm") if row.get(name)}
-    if row.get("size_bytes"):
-        told["size_bytes"] = int(row["size_bytes"])
-    if row.get("run_distance_m"):
-        told["distance_m"] = float(row["run_distance_m"])
-        told["distances_m"] = {name: metre for name, metre in metres.items() if metre != told["distance_m"]}
-    elif metres:
-        told["distance_m"] = alike.pop() if len(alike) == 1 else None
-        told["distances_m"] = metres if told["distance_m"] is None else {}
-    return replace(how, **told)
+def import_tables(store: Store, files: Mapping[str, Path], how: Circumstances, progress: Progress) -> int:
+    """A table, or a table a listener: packets by their numbers, else by the time when they came. The runs added."""
+    with ExitStack() as stack:
+        tables = {name: stack.enter_context(reading(file, WANTED, progress)) for name, file in files.items()}
+        source = {name: file.name for name, file in files.items()} if "" not in files else files[""].name
+        if any("seq" in table.columns for table in tables.values()) or not any(map(timed.column, tables.values())):
+            return Logs(tables, how, source).add_to(store)
+        if not how.kept:
+            names = ", ".join(str(file) for file in files.values())
+            raise UsageError(f"{names} has no numbers: join it by time first, with `sweep import`, which shows how")
+        return timed.add_to(store, tables, how, source)
 
 
 # --- A recorded reception matrix --------------------------------------------------------------------------------------
@@ -171,6 +55,7 @@ def import_recording(store: Store, file: Path, how: Circumstances, progress: Pro
 
     The listeners' distances follow from the positions; a run has no distance of its own.
     """
+    _no_columns(how)
     recording = Recording.load(file)
     for number, position in enumerate(recording.positions):
         progress(number, len(recording.positions))
@@ -182,7 +67,7 @@ def import_recording(store: Store, file: Path, how: Circumstances, progress: Pro
         )
         metres = {each.name: math.dist(each.metres, position.metres) for each in recording.receivers}
         place = replace(how, distance_m=None, distances_m=metres, spacing_ms=1000 * position.interval)
-        notes = {"imported_from": file.name, "position": number, "position_m": list(position.metres)}
+        notes = how.notes(file.name, position=number, position_m=list(position.metres))
         store.add(place.run(len(events), number, notes), receptions)
     progress(len(recording.positions), len(recording.positions))
     return len(recording.positions)
@@ -191,16 +76,18 @@ def import_recording(store: Store, file: Path, how: Circumstances, progress: Pro
 # --- Captures ---------------------------------------------------------------------------------------------------------
 
 
-def import_captures(store: Store, captures: Mapping[str, Path], packets: int | None, how: Circumstances) -> int:
+def import_captures(store: Store, captures: Mapping[str, Path], how: Circumstances, progress: Progress) -> int:
     """One capture a listener, all of the same time: each burst that any of them heard is a run. The runs added.
 
-    Bursts are told apart by the session id (or tag) in their packets. `packets` is N; without it the last packet that
-    anybody heard is taken for the last that was sent. A listener who heard nothing of a burst missed all of it.
+    Bursts are told apart by the session id (or tag) in their packets. `how.packets` is N; without it the last packet
+    that anybody heard is taken for the last that was sent. A listener who heard nothing of a burst missed all of it.
     UsageError if no capture has a burst packet.
     """
+    _no_columns(how)
     bursts: dict[tuple[Kind, bytes], dict[str, dict[int, list[float | None]]]] = {}
     began: dict[tuple[Kind, bytes], float] = {}
-    for listener, file in captures.items():
+    for number, (listener, file) in enumerate(captures.items()):
+        progress(number, len(captures))
         for burst, seq, time, rssi in _burst_packets(file):
             began[burst] = min(time, began.get(burst, time))
             heard = bursts.setdefault(burst, {}).setdefault(listener, defaultdict(list))
@@ -209,11 +96,11 @@ def import_captures(store: Store, captures: Mapping[str, Path], packets: int | N
         raise UsageError("no capture has a burst packet of ours: look at them with `bt-selfsecure eve read`")
     for repeat, burst in enumerate(sorted(bursts, key=lambda each: began[each]), start=len(store.runs())):
         last = max(max(heard) for heard in bursts[burst].values())
-        if packets is not None and last >= packets:
-            raise UsageError(f"a capture has packet {last} of a burst: --packets {packets} is too few")
-        count = last + 1 if packets is None else packets
-        notes = {"imported_from": {name: file.name for name, file in captures.items()}, "burst": burst[1].hex()}
-        info = replace(how.run(count, repeat, notes), started=datetime.fromtimestamp(began[burst], UTC))
+        if how.packets is not None and last >= how.packets:
+            raise UsageError(f"a capture has packet {last} of a burst: --packets {how.packets} is too few")
+        count = last + 1 if how.packets is None else how.packets
+        notes = how.notes({name: file.name for name, file in captures.items()}, burst=burst[1].hex())
+        info = replace(how.run(count, repeat, notes), started=_moment(began[burst]))
         store.add(info, _captured(captures, bursts[burst], count))
     return len(bursts)
 
@@ -229,49 +116,104 @@ def _captured(
             yield Reception(seq, name, times > 0, max(levels, default=None), times)
 
 
+def _moment(seconds: float) -> datetime | None:
+    """None at 0, which is how a reader says that it does not know the time."""
+    return datetime.fromtimestamp(seconds, UTC) if seconds else None
+
+
 def _burst_packets(file: Path) -> Iterator[tuple[tuple[Kind, bytes], int, float, float | None]]:
     reader = Reader()
     with Capture(str(file)) as source:
-        for packet in source:
-            for datagram in reader.read(packet):
-                try:
-                    frame = decode(datagram.data)
-                except FrameError:
-                    continue
-                if frame.kind in BURST:
-                    yield (frame.kind, frame.rand), frame.seq, packet.time, packet.rssi
+        try:
+            for packet in source:
+                for datagram in reader.read(packet):
+                    try:
+                        frame = decode(datagram.data)
+                    except FrameError:
+                        continue
+                    if frame.kind in BURST:
+                        yield (frame.kind, frame.rand), frame.seq, packet.time, packet.rssi
+        except (ArithmeticError, LookupError, ValueError) as error:  # a capture may hold anything
+            raise UsageError(f"{file} has a packet that can't be read ({error}): leave the capture out") from error
 
 
 # --- Whichever it is --------------------------------------------------------------------------------------------------
 
 
 def import_sources(
-    store: Store, sources: Sequence[str], packets: int | None, how: Circumstances, progress: Progress
+    store: Store,
+    sources: Sequence[str],
+    packets: int | None,
+    how: Circumstances,
+    progress: Progress,
+    *,
+    again: bool = False,
 ) -> int:
-    """FILE.csv, FILE.json (a reception matrix) and LISTENER=CAPTURE, in this order of kinds; the runs added."""
+    """Tables, FILE.json (a reception matrix), LISTENER=TABLE and LISTENER=CAPTURE; the runs added, all or none.
+
+    `packets` is N of what was sent. Unless `again`, UsageError for a run that the store has, or an earlier source.
+    """
+    if packets is not None:
+        how = replace(how, packets=packets)
     captures: dict[str, Path] = {}
+    tables: dict[str, Path] = {}
     added = 0
-    for source in sources:
-        name, equals, file = source.partition("=")
-        if equals and not Path(source).exists():
-            if not name or not file or name in captures:
-                raise UsageError(f"{source!r} is not a new LISTENER=CAPTURE: write it as in bob=bob.pcapng")
-            captures[name] = Path(file)
-        elif source.endswith(".csv"):
-            added += import_csv(store, Path(source), how, progress)
-        elif source.endswith(".json"):
-            added += import_recording(store, Path(source), how, progress)
-        else:
+    with store.together():
+        for source in sources:
+            known = _next(store)
+            name, equals, file = source.partition("=")
+            if equals and not Path(source).exists():
+                kind = tables if file.lower().endswith(SUFFIXES) else captures
+                if not name.strip() or not file or name.strip() in {**tables, **captures}:
+                    raise UsageError(
+                        f"{source!r} is not a new LISTENER=CAPTURE or LISTENER=TABLE: write it as in bob=bob.pcapng"
+                    )
+                kind[name.strip()] = Path(file)
+            elif source.lower().endswith(SUFFIXES):
+                added += import_csv(store, Path(source), how, progress)
+            elif source.lower().endswith(".json"):
+                added += import_recording(store, Path(source), how, progress)
+            else:
+                raise UsageError(
+                    f"can't tell what {source!r} is: give FILE.csv, FILE.json of a reception matrix, LISTENER=CAPTURE "
+                    "or LISTENER=TABLE"
+                )
+            _refuse_twins(store, source, known, again)
+        for files, several in ((tables, import_tables), (captures, import_captures)):
+            if files:
+                known = _next(store)
+                added += several(store, files, how, progress)
+                _refuse_twins(store, " ".join(map(str, files.values())), known, again)
+    return added
+
+
+def _no_columns(how: Circumstances) -> None:
+    for name, value in how.conditions.items():
+        if value is None:
+            raise UsageError(f"--condition {name} names a column, and only tables have some: say {name}=VALUE")
+
+
+def _next(store: Store) -> int:
+    """An id that is above all there are."""
+    return max((run.id for run in store.runs(withdrawn=True)), default=0) + 1
+
+
+def _refuse_twins(store: Store, source: str, known: int, again: bool) -> None:
+    """Compared with runs of before this source: one table may well have a run twice, as where nothing was lost."""
+    if again or known == 1:
+        return
+    for run in store.runs():
+        if run.id >= known and (twin := store.twin(run.id, known)) is not None:
             raise UsageError(
-                f"can't tell what {source!r} is: give FILE.csv, FILE.json of a reception matrix, or LISTENER=CAPTURE"
+                f"{source}: its run {run.id - known + 1} is run {twin} of {store.path}, packet for packet: leave it "
+                "out, `sweep withdraw` that one first, or say --again if it is another"
             )
-    return added + (import_captures(store, captures, packets, how) if captures else 0)
 
 
 @contextmanager
 def opened(name: str, progress: Progress) -> Iterator[Store]:
     """A sweep to read: its own file, or a CSV or reception matrix as if it had been imported."""
-    if not name.endswith((".csv", ".json")):
+    if not name.lower().endswith((*SUFFIXES, ".json")):
         with Store(name) as store:
             yield store
         return
@@ -280,5 +222,5 @@ def opened(name: str, progress: Progress) -> Iterator[Store]:
         Store(Path(directory) / Path(name).name, create=True) as store,
     ):
         store.begin(collect(imported=[name]))
-        import_sources(store, [name], None, Circumstances(), progress)
+        import_sources(store, [name], None, Circumstances(kept=False), progress)
         yield store

@@ -57,7 +57,7 @@ class SweepTable:
     bearers: tuple[str, ...] = key(
         ("le_advert", "l2cap"),
         "What carries the test packets. le_advert: one packet that everybody hears. l2cap: each packet to each "
-        'receiver in turn. For a rehearsal without radios "air:" and a loss model, as in "air:distance:eve=4".',
+        'receiver in turn. For a rehearsal without radios "air:" and a loss model, as in "air:distance:eve=24".',
         Rule('"le_advert", "l2cap", or as in "air:bernoulli:bob=0.1,eve=0.2"', _is_bearer),
     )
     size_bytes: int = key(
@@ -181,7 +181,8 @@ class Plan:
 def minutes(plan: Plan) -> str:
     """Of packets in the air, for people."""
     rounded = max(1, round(plan.seconds() / 60))
-    return f"{rounded} minute{'s' * (rounded > 1)} of packets"
+    at_once = ", which the virtual air sends at once" if plan.is_virtual else ""
+    return f"{rounded} minute{'s' * (rounded > 1)} of packets{at_once}"
 
 
 def medium(bearer: str) -> str:
@@ -205,14 +206,41 @@ def _model_spec(bearer: str, metres: float) -> str:
 
 def example() -> str:
     """A plan that reads back as the default one, each key with what it means; the roles are to be filled in."""
-    roles = RolesTable("pi-alice", "pi-bob", ("pi-eve",))
-    named = Origin(Path(), {("roles", name): 1 for name in ("alice", "bob", "eves")})
-    lines = wrapped(
+    return _written(
         "Plan of a distance sweep. A line that begins with # and a key shows the default: to change it, remove the #. "
-        "Then: bt-selfsecure sweep run THIS-FILE"
+        "Then: bt-selfsecure sweep run THIS-FILE",
+        {"alice": "pi-alice", "bob": "pi-bob", "eves": ("pi-eve",)},
+        {},
     )
-    lines += table_lines(named, "[roles]", ("roles",), roles)
-    lines += table_lines(Origin(Path(), {}), "[sweep]", ("sweep",), SweepTable())
+
+
+def rehearsal() -> str:
+    """A plan for the virtual air whose places teach something: Bob walks past Eve, and his key from holding to broken.
+
+    Only Alice's end shadows there, so that whoever is nearer to her hears nearly all that the other one does.
+    """
+    away = 24.0
+    return _written(
+        "Rehearsal of a distance sweep, on this computer alone. Bob walks away from Alice, past Eve, who stays where "
+        "she is; whoever is nearer hears, of each packet, what the other one hears. Nearer than Eve his key holds, "
+        "beside her it is weak, beyond her it is broken: what Eve misses of Bob's packets counts, and not how many Bob "
+        "misses. Then: bt-selfsecure sweep run THIS-FILE, and sweep analyse",
+        {"alice": "pi-alice", "bob": "pi-bob", "eves": ("pi-eve",), "eve_distances_m": (away,)},
+        {
+            "distances_m": (3.0, 6.0, 12.0, 24.0, 48.0),
+            "packets": (800,),
+            "bearers": (f"{AIR}distance:eve={away:g},common=1",),
+            "countdown_s": 0,
+        },
+    )
+
+
+def _written(head: str, roles: Mapping[str, Any], sweep: Mapping[str, Any]) -> str:
+    """As a file has it; what is not among `roles` and `sweep` stands there as a default."""
+    lines = wrapped(head)
+    for name, table in ("roles", RolesTable(**roles)), ("sweep", SweepTable(**sweep)):
+        named = Origin(Path(), {(name, key): 1 for key in (roles if name == "roles" else sweep)})
+        lines += table_lines(named, f"[{name}]", (name,), table)
     return "\n".join(lines) + "\n"
 
 

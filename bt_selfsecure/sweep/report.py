@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
-from itertools import groupby
 from typing import Any, Final
 
 from bt_selfsecure import __version__
 from bt_selfsecure.look import figure, page
 from bt_selfsecure.node.tables import toml
+from bt_selfsecure.sweep import report_tables, words
 from bt_selfsecure.sweep.figures import drawn
-from bt_selfsecure.sweep.results import BITS, Analysis, Pair
+from bt_selfsecure.sweep.report_tables import MOST_ROWS
+from bt_selfsecure.sweep.results import BITS, BROKEN, HOLDS, NO_KEY, WEAK, Analysis, Pair
 from bt_selfsecure.sweep.store import Store, StoredRun
 
 CAPTIONS: Final = {
-    "loss-by-distance": "Share of the packets on the air that each listener missed, with 95 % intervals. The paper's "
-    "Fig. 7 has this for Bob alone. The points of one distance are drawn a little apart, and an Eve's point is where "
-    "Bob was, wherever she stood.",
-    "joint-loss": "e|B: of the packets that Bob heard, the share that Eve missed, in percent. This is what a key is "
-    "made of. Where several settings share a column, the least is shown.",
-    "bits-by-distance": "What the key of the weakest run would be worth, of the pairs of Bob and Eve that the plan "
-    "names. No key is called stronger than 256 bits.",
-    "packets-by-eves": "Packets that Bob must have in the key, if so many listeners put together what they heard. For "
-    "each number the Bob and the Eves who make it worst.",
+    "loss-by-distance": "Share of the packets on the air that each listener missed, all runs of a distance pooled, "
+    "with 95 % intervals. The paper's Fig. 7 has this for Bob alone. The points of one distance are drawn a little "
+    "apart, and an Eve's point is where Bob was, wherever she stood.",
+    "joint-loss": "e|B: of the packets that Bob heard, the share that Eve missed, in percent, in the run whose key is "
+    "worth least. This is what a key is made of. A bold 0 is a run that Eve heard whole. Where several settings share "
+    "a column, the least is shown.",
+    "bits-by-distance": "What the key of the worst run is worth by its own bound, of the pairs of Bob and Eve that the "
+    "plan names. No key is called stronger than 256 bits.",
+    "packets-by-eves": "Packets that Bob must have in the key, if so many listeners put together what they heard: by "
+    "the bound of the worst run, and (dotted) of all runs pooled, which is kinder than the worst run. For each number "
+    "the Bob and the Eves who make it worst.",
     "loss-by-time": "Each mark is one run at one listener. Steps and trends say that something else than the distance "
     "changed.",
     "loss-by-rssi": "Each mark is one run at one listener. Loss without weak signal is the receiver's own, or "
     "interference; a better receiver at the same place would not have it.",
 }
 MOST_NAMED: Final = 4
-MOST_ROWS: Final = 72
-"""Of a table; the weakest pairs come first, and the JSON has all."""
 
 
 def html(store: Store, analysis: Analysis) -> str:
@@ -43,9 +45,9 @@ def html(store: Store, analysis: Analysis) -> str:
         _what_this_is(analysis),
         _warnings(analysis),
         "<h2>Figures</h2>\n" + "".join(figure(svg, CAPTIONS[name]) for name, svg in drawn(analysis)),
-        _listeners(analysis),
-        _pairs(analysis),
-        _colluding(analysis),
+        report_tables.listeners(analysis),
+        report_tables.pairs(analysis),
+        report_tables.colluding(analysis),
         _again(runs, manifests),
         _measured_with(runs, manifests),
         _runs(runs),
@@ -59,17 +61,16 @@ def _head(analysis: Analysis, runs: Sequence[StoredRun]) -> str:
     when = f", {times[0]:%Y-%m-%d %H:%M} to {times[-1]:%Y-%m-%d %H:%M} UTC" if times else ""
     bearers = " and ".join(sorted({row.setting.bearer for row in analysis.listeners}))
     pairs = analysis.planned()
-    worst = min(pairs, key=lambda pair: (pair.secret_bits, pair.bound), default=None)
+    worst = min((pair for pair in pairs if pair.worst), key=lambda pair: pair.strength, default=None)
     distances = sorted({row.distance_m for row in analysis.each_run if row.distance_m is not None})
     facts = [
         (f"{analysis.runs}", "runs" + (f", and {analysis.withdrawn} withdrawn" if analysis.withdrawn else "")),
         (f"{sum({row.run: row.sent for row in analysis.each_run}.values()):,}", "packets on the air"),
     ]
     if distances:
-        first = f"{distances[0]:.3g} to " if len(distances) > 1 else ""
-        facts.append((f"{first}{distances[-1]:.3g} m", "from the sender"))
+        facts.append((f"{words.metres(distances[0], distances[-1])} m", "from the sender"))
     if worst:
-        facts.append((f"{worst.secret_bits:.0f} bits", "the weakest key of all runs"))
+        facts.append((f"{words.bits(worst.secret_bits)} bits", "the weakest key of all runs"))
     boxes = "".join(f"<div><b>{escape(value)}</b><span>{escape(what)}</span></div>" for value, what in facts)
     bad = worst is None or worst.verdict != "holds"
     return (
@@ -83,24 +84,41 @@ def _verdict(pairs: Sequence[Pair]) -> str:
     """The result in a few sentences."""
     if not pairs:
         return "With one listener nothing can be said of secrecy: it takes Bob and at least one Eve."
-    broken = [pair for pair in pairs if pair.verdict == "broken"]
-    if broken:
-        return (
-            f"In {len(broken)} of {len(pairs)} cases Eve heard everything that Bob heard, first {_case(broken[0])}: "
-            "no key can be made of these packets."
+    keys = [pair for pair in pairs if pair.worst]
+    if not keys:
+        return "Bob heard nothing: no key could be made."
+    counted, strong = Counter(pair.verdict for pair in pairs), f"{BITS[-1]} bits"
+    each = f": each of their keys is worth {strong} or more" if counted[HOLDS] else ""
+    text = f"{counted[HOLDS]} of {len(pairs)} pairs of Bob and Eve hold{each}. "
+    if counted[BROKEN]:
+        first = next(pair for pair in keys if pair.verdict == BROKEN)
+        text += (
+            f"In {counted[BROKEN]} Eve heard everything that Bob heard in every run, first {_case(first)}: no key can "
+            "be made of these packets. "
         )
-    worst = min(pairs, key=lambda pair: pair.bound)
-    packets = worst.packets_to_send[str(BITS[-1])]
-    takes = "no number of packets is enough" if packets is None else f"{packets:,} packets are to be sent"
-    weak = sum(pair.verdict == "weak" for pair in pairs)
-    made = (
-        f"In {weak} of {len(pairs)} cases a run was made whose key is worth less than that."
-        if weak
-        else "The key of every run that was made is worth that."
-    )
+    if counted[WEAK]:
+        text += f"In {counted[WEAK]} a run was made whose key is worth less than {strong}. "
+    if counted[NO_KEY]:
+        text += f"In {counted[NO_KEY]} Bob heard nothing. "
+    others = [pair for pair in keys if pair.verdict != BROKEN]
+    text += "Of the others the" if 0 < counted[BROKEN] < len(keys) else "The"
+    return f"{text} {_weakest(min(others or keys, key=lambda pair: pair.strength))}"
+
+
+def _weakest(pair: Pair) -> str:
+    """The worst run of a pair that has a key."""
+    run = pair.worst
+    assert run is not None
+    told = f"weakest key is of run {run.run} ({_case(pair)}): there Eve"
+    pooled = f" Over all runs pooled she missed {words.percent(pair.e_given_b)}, but a run is no better for the others."
+    pooled *= pair.runs > 1 and pair.verdict != BROKEN
+    if run.verdict == BROKEN:
+        return f"{told} heard everything that Bob heard, and no number of packets helps.{pooled}"
+    takes = pair.packets_to_send[str(BITS[-1])]
+    helps = "no number of packets helps" if takes is None else f"{words.count(takes)} packets are to be sent"
     return (
-        f"Where Eve was best ({_case(worst)}) she missed {_percent(worst.e_given_b)} of what Bob heard, at least "
-        f"{_percent(worst.bound)} with 95 % confidence: for a key of {BITS[-1]} bits against her {takes}. {made}"
+        f"{told} missed {words.percent(run.e_given_b)} of what Bob heard, at least {words.percent(run.bound)} with "
+        f"95 % confidence, which is worth {words.bits(run.secret_bits)} bits; for {BITS[-1]} bits {helps}.{pooled}"
     )
 
 
@@ -121,7 +139,8 @@ Bob hears would become the key; an eavesdropper, Eve, who misses one of them has
 <b>e|B</b>, the share of <i>Bob's</i> packets that Eve misses: not how many Bob loses (that costs time only), and not
 how many Eve loses (a loss that both share is worth nothing). Every listener is judged as Bob against every other one as
 Eve. With |S| packets in a key Eve has all of them with probability (1 - e|B)<sup>|S|</sup>; in bits, that is its worth.
-The scheme is Hao and Xiao's <cite>Self-secure Communication for Internet of Things</cite>.</p>
+Each run is judged by its own e|B, at the lower 95 % bound, and the worst run decides; figures of all runs together are
+called pooled. The scheme is Hao and Xiao's <cite>Self-secure Communication for Internet of Things</cite>.</p>
 {f"<ul>{parts}</ul>" if parts else ""}"""
 
 
@@ -130,110 +149,6 @@ def _warnings(analysis: Analysis) -> str:
         return "<h2>Warnings</h2>\n<p>No figure rests on an assumption that these data contradict.</p>"
     items = "".join(f"<li>{escape(warning)}</li>" for warning in analysis.warnings)
     return f"<h2>Warnings</h2>\n<p>To read before a figure is believed.</p>\n<ul>{items}</ul>"
-
-
-def _listeners(analysis: Analysis) -> str:
-    rows = (
-        (
-            _place(row.distance_m),
-            row.listener,
-            str(row.setting.packets or "-"),
-            _bearer(row.setting.bearer),
-            f"{row.sent:,}",
-            _percent(row.loss),
-            _interval(row.loss_low, row.loss_high),
-            "-"
-            if not row.gilbert_elliott or row.gilbert_elliott.mean_burst is None
-            else f"{row.gilbert_elliott.mean_burst:.2f}",
-            "-" if row.rssi_dbm is None else f"{row.rssi_dbm:.0f}",
-        )
-        for row in analysis.listeners
-    )
-    names = ("m", "listener", "N", "bearer", "on the air", "lost", "95 %", "burst", "dBm")
-    return (
-        "<h2>Losses</h2>\n"
-        + _table(names, rows)
-        + '<p class="note">Intervals: Clopper and Pearson, for packets lost independently. Burst: mean length of a run '
-        "of losses in packets, by Gilbert's chain; independent losses have 1/(1 - loss).</p>"
-    )
-
-
-def _pairs(analysis: Analysis) -> str:
-    pairs = analysis.planned()
-    named = {id(pair) for pair in pairs}
-    others = [pair for pair in analysis.pairs if id(pair) not in named]
-    ordered = [*pairs, *others] if others else sorted(pairs, key=lambda pair: (pair.secret_bits, pair.bound))
-    names = (
-        "m",
-        "Bob",
-        "Eve",
-        "N",
-        "Bob heard",
-        "Eve missed",
-        "e|B",
-        "95 %",
-        "phi",
-        "broken",
-        "bits",
-        "N for 128",
-        "verdict",
-    )
-    rows = (
-        (
-            _place(pair.setting.distance_m),
-            pair.bob,
-            pair.eve,
-            str(pair.setting.packets or "-"),
-            f"{pair.bob_heard:,}",
-            f"{pair.eve_missed_given_bob:,}",
-            _percent(pair.e_given_b),
-            _interval(pair.ci_low, pair.ci_high),
-            f"{pair.phi:.2f}",
-            f"{pair.runs_broken}/{pair.runs}, \N{LESS-THAN OR EQUAL TO} {100 * pair.broken_high:.2g} %",
-            f"{pair.secret_bits:.0f}",
-            _count(pair.packets_to_send["128"]),
-            pair.verdict,
-        )
-        for pair in ordered[:MOST_ROWS]
-    )
-    more = "" if len(ordered) <= MOST_ROWS else f" Shown are {MOST_ROWS} of {len(ordered)}; the JSON has all."
-    return (
-        "<h2>Bob and Eve</h2>\n"
-        + _table(names, rows)
-        + f"""<p class="note">phi: correlation of the two losses. broken: runs of which Eve heard all that Bob did, and
-the 95 % bound of that share (about 3/R if none of R was). bits: the key of the weakest run, by the lower 95 % bound of
-e|B. N for 128: packets to send for 128 bits, so that Bob keeps enough with 99 % probability. The verdict is broken if
-Eve missed nothing that Bob heard, weak if the weakest key is under 128 bits, else holds.{more}</p>"""
-    )
-
-
-def _colluding(analysis: Analysis) -> str:
-    rows = [row for row in analysis.colluding if row.eves > 1]
-    if not rows:
-        return ""
-    worst = [
-        min(same, key=lambda row: row.bound)
-        for _, same in groupby(sorted(rows, key=lambda row: row.eves), key=lambda row: row.eves)
-    ]
-    names = ("Eves", "Bob", "m", "e|B", "if independent", "broken", "|S| for 40", "80", "128", "who")
-    table = _table(
-        names,
-        (
-            (
-                str(row.eves),
-                row.bob,
-                _place(row.setting.distance_m),
-                _percent(row.e_given_b),
-                _percent(row.if_independent),
-                f"{row.runs_broken}/{row.runs}",
-                *(_count(row.packets_needed[str(bits)]) for bits in BITS),
-                ", ".join(row.worst),
-            )
-            for row in worst
-        ),
-        "text",
-    )
-    return f"<h2>Eves who put their captures together</h2>\n{table}"
 
 
 def _again(runs: Sequence[StoredRun], manifests: Mapping[int, Mapping[str, Any]]) -> str:
@@ -268,7 +183,7 @@ def _measured_with(runs: Sequence[StoredRun], manifests: Mapping[int, Mapping[st
         if number not in first:
             continue
         rows = [(name, value) for name, value in _flat(manifest) if name and not name.startswith("plan.")]
-        blocks.append(f"<h3>From run {first[number]} on</h3>\n" + _table(("what", "value"), rows, "text"))
+        blocks.append(f"<h3>From run {first[number]} on</h3>\n" + report_tables.table(("what", "value"), rows, "text"))
     return (
         "<h2>Measured with</h2>\n"
         + "\n".join(blocks)
@@ -282,9 +197,9 @@ def _runs(runs: Sequence[StoredRun]) -> str:
     def place(run: StoredRun) -> tuple[Any, ...]:
         info = run.info
         return (
-            _place(info.distance_m),
+            words.metres(info.distance_m),
             _others(info.distances_m),
-            _bearer(info.bearer),
+            words.bearer(info.bearer),
             f"{info.size_bytes} B",
             "-" if info.tx_power_dbm is None else f"{info.tx_power_dbm:g} dBm",
             info.sender,
@@ -303,7 +218,7 @@ def _runs(runs: Sequence[StoredRun]) -> str:
         packets = ", ".join(map(str, sorted({run.info.packets for run in same})))
         rows.append((*key, str(len(same)), packets, spacing))
     more = f"<p>{len(rows) - MOST_ROWS} more lines are in the record.</p>" if len(rows) > MOST_ROWS else ""
-    return "<h2>The runs</h2>\n" + _table(names, rows[:MOST_ROWS], "text") + more + _seen(runs)
+    return "<h2>The runs</h2>\n" + report_tables.table(names, rows[:MOST_ROWS], "text") + more + _seen(runs)
 
 
 def _seen(runs: Sequence[StoredRun]) -> str:
@@ -319,7 +234,7 @@ def _seen(runs: Sequence[StoredRun]) -> str:
                 rows.append((str(run.id), str(node), text))
     if not rows:
         return ""
-    return "<h3>What the nodes saw</h3>\n" + _table(("from run", "node", "seen"), rows[:MOST_ROWS], "text")
+    return "<h3>What the nodes saw</h3>\n" + report_tables.table(("from run", "node", "seen"), rows[:MOST_ROWS], "text")
 
 
 def _limits() -> str:
@@ -333,13 +248,6 @@ packets that were in the air; an Eve with three receivers does not.</li>
 <li>That none of R runs was broken proves no more than that less than about 3/R of them are.</li>
 </ul>
 <p class="note">Made by bt_selfsecure {__version__}. SWEEP.md explains the record and every figure.</p>"""
-
-
-def _table(names: Iterable[str], rows: Iterable[Iterable[Any]], kind: str = "") -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in names)
-    body = "".join("<tr>" + "".join(f"<td>{escape(str(value))}</td>" for value in row) + "</tr>\n" for row in rows)
-    whole = f"<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody>"
-    return f'<div class="wide"><table class="fine {kind}">{whole}</table></div>\n'
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
@@ -373,24 +281,3 @@ def _plan(plan: Mapping[str, Any]) -> str:
             lines += [f"{key} = {text}"] * (value not in ([], None))
         lines.append("")
     return "\n".join(lines)
-
-
-def _bearer(name: str) -> str:
-    """Short: a virtual air's loss model is told in the plan."""
-    return name.partition(":")[0] if name.startswith("air:") else name
-
-
-def _place(metres: float | None) -> str:
-    return "-" if metres is None else f"{metres:.3g}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"
-
-
-def _interval(low: float, high: float) -> str:
-    return f"{100 * low:.3g}\N{EN DASH}{100 * high:.3g} %"
-
-
-def _count(value: int | None) -> str:
-    return "-" if value is None else f"{value:,}"

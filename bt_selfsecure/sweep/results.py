@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from statistics import median
 from typing import Any
+
+from bt_selfsecure.core.losses import KEY_BITS
 
 BITS = (40, 80, 128)
 """Strengths of a key for which the packets are given."""
+NO_KEY, BROKEN, WEAK, HOLDS = VERDICTS = ("no key", "broken", "weak", "holds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +23,15 @@ class Setting:
     packets: int | None
     sender: str
     tx_power_dbm: float | None
+    conditions: tuple[tuple[str, str], ...] = ()
+    """What was so, by name: free, as the runs' notes say it."""
 
     def __str__(self) -> str:
         parts = ["no common distance" if self.distance_m is None else f"{self.distance_m:g} m", self.bearer]
         parts.append(f"{self.size_bytes} B" if self.packets is None else f"{self.packets} x {self.size_bytes} B")
         if self.tx_power_dbm is not None:
             parts.append(f"{self.tx_power_dbm:g} dBm")
+        parts += [f"{name} {value}" for name, value in self.conditions]
         return ", ".join(parts) + f", sent by {self.sender}"
 
 
@@ -47,7 +54,10 @@ class Listener:
     setting: Setting
     listener: str
     distance_m: float | None
-    """Its own, from the sender."""
+    """Its own, from the sender; None if nobody told, or where it was not the same in all runs."""
+    nearest_m: float | None
+    farthest_m: float | None
+    """Of its distances in the runs; None if nobody told any."""
     sent: int
     heard: int
     loss: float
@@ -65,12 +75,31 @@ class Listener:
 
 
 @dataclass(frozen=True, slots=True)
+class InRun:
+    """What a key of one run is worth, by that run alone."""
+
+    run: int
+    sent: int
+    bob_heard: int
+    eve_missed_given_bob: int
+    e_given_b: float | None
+    """None if Bob heard nothing."""
+    bound: float
+    """This run's e|B is at least this: one-sided 95 %."""
+    secret_bits: float | None
+    """|S| * -log2(1 - bound), never more than what Eve's missing packets hide; None if Bob heard nothing."""
+    verdict: str
+    """no key: Bob heard nothing; broken: Eve missed nothing that Bob heard; weak: less than 128 bits; else holds."""
+
+
+@dataclass(frozen=True, slots=True)
 class Pair:
-    """One listener as Bob, another as Eve."""
+    """One listener as Bob, another as Eve. Counts and shares are of all runs pooled, unless they say otherwise."""
 
     setting: Setting
     bob: str
     eve: str
+    bob_distance_m: float | None
     eve_distance_m: float | None
     sent: int
     bob_heard: int
@@ -83,11 +112,12 @@ class Pair:
     """k: packets that Bob heard and Eve missed."""
     d: float
     e: float
-    e_given_b: float
+    e_given_b: float | None
+    """None if Bob heard nothing."""
     ci_low: float
     ci_high: float
-    bound: float
-    """e|B is at least this: one-sided 95 %. Keys are planned on it."""
+    pooled_bound: float
+    """The e|B of all runs together is at least this: one-sided 95 %. No key is planned on it."""
     phi: float
     phi_low: float
     phi_high: float
@@ -98,43 +128,94 @@ class Pair:
     """Of Eve's misses among the packets that Bob heard, in order."""
     stationary_p: float | None
     runs: int
+    runs_without_key: int
+    """Of which Bob heard nothing."""
     runs_broken: int
     """Of which Eve heard every packet that Bob did."""
-    broken_share: float
+    broken_share: float | None
+    """Of the runs with a key; None if there are none."""
     broken_high: float
     """One-sided 95 %; about 3/R if none of R was broken."""
-    broken_expected: float
+    broken_expected: float | None
     """The share that independent misses of probability e|B would give."""
-    secret_bits: float
-    """Of the weakest run's key: |S| * -log2(1 - bound), never more than what Eve's missing packets hide."""
+    each_run: list[InRun]
+    worst_run: int | None
+    """The run whose key is worth least; None if there is no key."""
+    bound: float
+    """That of the worst run; keys are planned on each run's own."""
+    secret_bits: float | None
+    """Of the worst run's key."""
     packets_needed: dict[str, int | None]
-    """|S| for 40, 80 and 128 bits by the bound; None if the bound is 0."""
+    """|S| for 40, 80 and 128 bits by the least bound of a run; None if that is 0."""
     packets_to_send: dict[str, int | None]
-    """N, so that Bob keeps as many with 99 % probability."""
+    """N, so that Bob keeps as many with 99 % probability, in the run that takes most; None if no number is enough."""
     verdict: str
-    """broken: Eve missed nothing that Bob heard; weak: the weakest run is worth less than 128 bits; else holds."""
+    """no key, or broken: in all runs; weak: the worst run is worth less than 128 bits; else holds."""
+
+    @property
+    def worst(self) -> InRun | None:
+        """The worst run."""
+        return next((run for run in self.each_run if run.run == self.worst_run), None)
+
+    @property
+    def worst_e_given_b(self) -> float | None:
+        """Of the worst run."""
+        return self.worst.e_given_b if self.worst else None
+
+    @property
+    def median_e_given_b(self) -> float | None:
+        """Of the runs with a key."""
+        return median(known) if (known := self._known()) else None
+
+    @property
+    def best_e_given_b(self) -> float | None:
+        """The greatest of a run: best for Bob."""
+        return max(self._known(), default=None)
+
+    def _known(self) -> list[float]:
+        return [run.e_given_b for run in self.each_run if run.e_given_b is not None]
+
+    @property
+    def strength(self) -> tuple[float, float, float]:
+        """To sort by, weakest first; a pair without a key last."""
+        return (KEY_BITS + 1.0 if self.secret_bits is None else self.secret_bits, self.bound, self.pooled_bound)
 
 
 @dataclass(frozen=True, slots=True)
 class Collusion:
-    """The best that so many Eves can do together against one Bob."""
+    """The best that so many Eves can do together against one Bob: over all runs pooled, and in a single run."""
 
     setting: Setting
     bob: str
     eves: int
     worst: tuple[str, ...]
-    """Those who together miss least."""
+    """Those who together miss least of all runs pooled."""
     bob_heard: int
     missed_given_bob: int
     """Packets that Bob heard and all of them missed."""
-    e_given_b: float
-    bound: float
-    if_independent: float
+    e_given_b: float | None
+    pooled_bound: float
+    if_independent: float | None
     """Product of the e|B of each."""
     runs: int
+    runs_without_key: int
     runs_broken: int
+    """The most that so many, always the same, hold whole."""
     broken_high: float
+    worst_in_run: tuple[str, ...]
+    """Those who leave the least worth of a run's key."""
+    in_run: InRun | None
+    """That run, judged against them."""
+    pooled_packets_needed: dict[str, int | None]
+    """|S| for 40, 80 and 128 bits by the pooled bound."""
     packets_needed: dict[str, int | None]
+    """The same by the least bound of a run."""
+
+    @property
+    def strength(self) -> tuple[float, float]:
+        """To sort by, best Eves first; without a key last."""
+        known = self.in_run.secret_bits if self.in_run else None
+        return (KEY_BITS + 1.0 if known is None else known, self.pooled_bound)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +235,7 @@ class AtDistance:
     bearer: str
     size_bytes: int
     packets: int | None
+    conditions: tuple[tuple[str, str], ...]
     from_m: float
     to_m: float
     """The same as from_m for one distance; else from_m <= distance < to_m."""
@@ -216,4 +298,7 @@ class Analysis:
         whole = asdict(self)
         for name in ("pairs", "listeners", "colluding", "shares", "each_run"):
             whole[name] = [{**row.pop("setting"), **row} for row in whole[name]]
+        for row in (row for rows in whole.values() if isinstance(rows, list) for row in rows if isinstance(row, dict)):
+            if "conditions" in row:
+                row["conditions"] = dict(row["conditions"])
         return whole

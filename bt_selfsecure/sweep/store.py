@@ -16,10 +16,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
@@ -27,61 +28,13 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.sweep.refusals import refused
+from bt_selfsecure.sweep.schema import APPEND_ONLY, APPLICATION_ID, TABLES, TWIN, VERSION
 
-APPLICATION_ID: Final = 0x62747377
-"""ASCII "btsw", in the file's header; a node's journal has "btss"."""
-VERSION: Final = 1
 LOCKED_S: Final = 60.0
 """How long to wait for another process, as one that analyses while the sweep goes on: rather late than a run lost."""
 
-_TABLES: Final = """
-CREATE TABLE salt (salt BLOB NOT NULL);
-CREATE TABLE manifest (
-    id INTEGER PRIMARY KEY,
-    written TEXT NOT NULL,
-    content TEXT NOT NULL CHECK (json_valid(content))
-);
-CREATE TABLE run (
-    id INTEGER PRIMARY KEY,
-    manifest INTEGER NOT NULL REFERENCES manifest,
-    distance_m REAL CHECK (distance_m > 0),
-    bearer TEXT NOT NULL,
-    size_bytes INTEGER NOT NULL CHECK (size_bytes > 0),
-    spacing_ms REAL NOT NULL CHECK (spacing_ms > 0),
-    packets INTEGER NOT NULL CHECK (packets > 0),
-    sender TEXT NOT NULL,
-    repeat INTEGER NOT NULL CHECK (repeat >= 0),
-    tx_power_dbm REAL,
-    started TEXT,
-    notes TEXT NOT NULL CHECK (json_valid(notes))
-);
-CREATE TABLE receiver (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
-CREATE TABLE listener (
-    run INTEGER NOT NULL REFERENCES run,
-    receiver INTEGER NOT NULL REFERENCES receiver,
-    distance_m REAL CHECK (distance_m > 0),
-    PRIMARY KEY (run, receiver)
-) WITHOUT ROWID;
-CREATE TABLE reception (
-    run INTEGER NOT NULL,
-    receiver INTEGER NOT NULL,
-    seq INTEGER NOT NULL CHECK (seq >= 0),
-    heard INTEGER NOT NULL CHECK (heard IN (0, 1)),
-    rssi REAL,
-    copies INTEGER NOT NULL CHECK (copies >= heard),
-    lost_in_queue INTEGER NOT NULL CHECK (lost_in_queue IN (0, 1 - heard)),
-    PRIMARY KEY (run, receiver, seq)
-) WITHOUT ROWID;
-CREATE TABLE withdrawn (run INTEGER PRIMARY KEY REFERENCES run, written TEXT NOT NULL, reason TEXT NOT NULL);
-"""
-_NAMES: Final = ("salt", "manifest", "run", "receiver", "listener", "reception", "withdrawn")
 _FIGURES: Final = ("distance_m", "bearer", "size_bytes", "spacing_ms", "packets", "sender", "repeat", "tx_power_dbm")
-_APPEND_ONLY: Final = "".join(
-    f"CREATE TRIGGER {name}_no_{verb} BEFORE {verb} ON {name} "
-    "BEGIN SELECT RAISE(ABORT, 'a sweep is append-only'); END;\n"
-    for name in _NAMES
-    for verb in ("update", "delete")
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +97,8 @@ class Store:
         run = store.add(RunInfo(3.0, "l2cap", 64, 10, 200, "alice"), receptions)
         store.withdraw([run], "somebody stood in the way")
         done = [(run.info.distance_m, run.info.repeat) for run in store.runs()]
+
+    A file that this made is taken away again if an error ends the `with` before there is a run in it.
     """
 
     def __init__(self, path: str | Path, *, create: bool = False) -> None:
@@ -151,16 +106,23 @@ class Store:
         self.path: Final = Path(path)
         if not create and not self.path.is_file():
             raise UsageError(f"there is no sweep {str(path)!r}: name the file that `sweep run` or `sweep import` wrote")
+        if not create and self.path.stat().st_size == 0:
+            raise UsageError(f"{str(path)!r} is empty, not a sweep: name the file that `sweep run` or `import` wrote")
+        self._made: Final = not self.path.exists()
+        self._manifest: int | None = None
+        self._content: dict[str, Any] = {}
+        self._file: os.stat_result | None = None
         try:
             self._db: Final = sqlite3.connect(self.path, timeout=LOCKED_S, isolation_level=None)
         except sqlite3.Error as error:
-            raise UsageError(f"can't open the sweep {str(path)!r} ({error}): choose another place") from error
+            raise refused(self.path, error) from error
         try:
             self._prepare()
+            self._file = self.path.stat() if self.path.exists() else None  # of a record in memory
         except BaseException:
+            self._take_away_if_empty()
             self._db.close()
             raise
-        self._manifest: int | None = None
 
     def _prepare(self) -> None:
         with self._faults():
@@ -181,9 +143,9 @@ class Store:
             )
 
     def _make_tables(self) -> None:
-        for statement in _TABLES.split(";\n"):
+        for statement in TABLES.split(";\n"):
             self._db.execute(statement)
-        for statement in _APPEND_ONLY.splitlines():
+        for statement in APPEND_ONLY.splitlines():
             self._db.execute(statement)
         self._db.execute("INSERT INTO salt VALUES (?)", (secrets.token_bytes(16),))
         self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -192,8 +154,20 @@ class Store:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        if kind is not None:
+            self._take_away_if_empty()
         self.close()
+
+    def _take_away_if_empty(self) -> None:
+        """If this made the file and it has no run. Under its lock: whoever waits to write there is told (`_locked`)."""
+        if not self._made:
+            return
+        with suppress(sqlite3.Error, OSError):
+            self._db.execute("BEGIN EXCLUSIVE")
+            tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if tables == (0,) or self._db.execute("SELECT count(*) FROM run").fetchone() == (0,):
+                self.path.unlink()
 
     def close(self) -> None:
         """Twice is no harm."""
@@ -201,12 +175,29 @@ class Store:
 
     # --- Write --------------------------------------------------------------------------------------------------------
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is begun, added and withdrawn within is written at the end, all of it or (after any error) nothing."""
+        before = self._manifest, self._content
+        try:
+            with self._faults(), self._transaction():
+                yield
+        except BaseException:
+            self._manifest, self._content = before
+            raise
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        """What `begin` was told."""
+        return self._content
+
     def begin(self, manifest: Mapping[str, Any]) -> int:
         """The runs added from now on were measured under this manifest; its id.
 
         Nothing is written if the last manifest of the file is the same, as after a resumed plan.
         """
         content = json.dumps(manifest, sort_keys=True, ensure_ascii=False)
+        self._content = dict(manifest)
         with self._faults(), self._transaction():
             last = self._db.execute("SELECT id, content FROM manifest ORDER BY id DESC LIMIT 1").fetchone()
             if last and last[1] == content:
@@ -236,7 +227,24 @@ class Store:
         Their rows stay. UsageError for a run that is not there or was withdrawn before.
         """
         with self._faults(), self._transaction():
-            self._db.executemany("INSERT INTO withdrawn VALUES (?, ?, ?)", ((run, _now(), reason) for run in runs))
+            for run in runs:
+                known = self._db.execute(
+                    "SELECT reason FROM run LEFT JOIN withdrawn ON run = id WHERE id = ?", (run,)
+                ).fetchone()
+                if known is None:
+                    raise UsageError(f"there is no run {run} in {str(self.path)!r}: `sweep list` shows which there are")
+                if known[0] is not None:
+                    raise UsageError(f"run {run} was withdrawn before ({known[0]}): leave it out")
+                self._db.execute("INSERT INTO withdrawn VALUES (?, ?, ?)", (run, _now(), reason))
+
+    def twin(self, run: int, before: int) -> int | None:
+        """A run that counts, of an id below `before`, and has the very same packets as `run`; None if there is none.
+
+        Each listener of the one is of the other, too, and heard the same; RSSI, beginning and burst do not differ.
+        """
+        with self._faults():
+            found = self._db.execute(TWIN, {"run": run, "before": before}).fetchone()
+        return int(found[0]) if found else None
 
     def _insert_run(self, info: RunInfo, manifest: int) -> int:
         row = {name: getattr(info, name) for name in _FIGURES} | {
@@ -357,24 +365,38 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
+        """All or nothing; within another one a part of it."""
+        within = self._db.in_transaction
+        if within:
+            yield
+            return
         self._db.execute("BEGIN IMMEDIATE")
         try:
+            self._same_file()
             yield
+            self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # a full disk has ended it already
+                self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
+
+    def _same_file(self) -> None:
+        """UsageError if the file was removed or replaced: what is written then would be lost with the last handle."""
+        if self._file is None:
+            return
+        try:
+            if os.path.samestat(self.path.stat(), self._file):
+                return
+        except OSError:
+            pass
+        raise UsageError(f"the sweep {str(self.path)!r} was removed while it was open: begin again")
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.IntegrityError as error:
-            raise UsageError(f"the run does not fit the record ({error}): nothing of it was written") from error
-        except sqlite3.Error as error:
-            raise UsageError(
-                f"the sweep {str(self.path)!r} can't be used ({error}): free space, or name another"
-            ) from error
+        except (sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
+            raise refused(self.path, error) from error
 
 
 def _now() -> str:

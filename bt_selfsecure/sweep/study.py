@@ -42,9 +42,9 @@ from bt_selfsecure.core.losses import (
     joint_probabilities,
 )
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.files import whole
 from bt_selfsecure.node.config import Rule, about, between, key
 from bt_selfsecure.node.tables import TableReader, load_toml
-from bt_selfsecure.sweep.exporting import whole
 
 PIECE: Final = 32_768
 """Establishments in one piece; part of the result, as another value gives other numbers for a seed."""
@@ -161,8 +161,9 @@ def simulate_piece(grid: Grid, point: Point, piece: Piece, threads: int | None =
 def run(grid: Grid, out: Path, scheduler: str | None, progress: Progress) -> list[dict[str, Any]]:
     """The whole study; its table, which is then in `out` as Parquet.
 
-    What was done before an interruption is taken from `out`.pieces, which vanishes at the end. UsageError if that is of
-    another grid, the table can't be written or the cluster can't be used.
+    `progress` is told the establishments done, and all. What was done before an interruption is taken from
+    `out`.pieces, which vanishes at the end. UsageError if that is of another grid, the table can't be written or the
+    cluster can't be used.
     """
     _parquet()  # it had better be missed now than after hours
     points, _ = grid.points()
@@ -171,19 +172,22 @@ def run(grid: Grid, out: Path, scheduler: str | None, progress: Progress) -> lis
         for index in range(len(points))
         for number in range(-(-grid.trials // PIECE))
     ]
-    with _kept(grid, out.with_name(out.name + ".pieces")) as (done, keep):
+    beside = out.with_name(out.name + ".pieces")
+    with whole(out) as part, _kept(grid, beside) as (done, keep):
         waiting = [piece for piece in pieces if piece not in done]
-        progress(len(pieces) - len(waiting), len(pieces))
-        work = _on_cluster(grid, points, waiting, scheduler) if scheduler else _here(grid, points, waiting)
-        for number, outcome in enumerate(work, start=len(pieces) - len(waiting) + 1):
+        simulated, all_of_them = sum(piece.trials for piece in done), grid.trials * len(points)
+        progress(simulated, all_of_them)
+        for outcome in _on_cluster(grid, points, waiting, scheduler) if scheduler else _here(grid, points, waiting):
             keep(outcome)
             done[outcome.piece] = outcome
-            progress(number, len(pieces))
+            simulated += outcome.piece.trials
+            progress(simulated, all_of_them)
         by_point: dict[int, list[Outcome]] = defaultdict(list)
         for outcome in done.values():
             by_point[outcome.piece.point].append(outcome)
         table = [_row(point, by_point[index]) for index, point in enumerate(points)]
-        write_parquet(table, grid, out)
+        write_parquet(table, grid, part)
+    beside.unlink()
     return table
 
 
@@ -227,7 +231,7 @@ def _version() -> str:
 
 @contextmanager
 def _kept(grid: Grid, path: Path) -> Iterator[tuple[dict[Piece, Outcome], Callable[[Outcome], None]]]:
-    """What was done before, and how to keep more: a JSON line a piece. The file goes when all went well."""
+    """What was done before, and how to keep more: a JSON line a piece."""
     digest = grid.digest()
     done: dict[Piece, Outcome] = {}
     try:
@@ -254,7 +258,6 @@ def _kept(grid: Grid, path: Path) -> Iterator[tuple[dict[Piece, Outcome], Callab
 
     with file:
         yield done, keep
-    path.unlink()
 
 
 # --- The table --------------------------------------------------------------------------------------------------------
@@ -294,11 +297,10 @@ def _quantile(counts: Counter[int], rank: float) -> int:
 
 
 def write_parquet(table: list[dict[str, Any]], grid: Grid, out: Path) -> None:
-    """The table, with the grid in its metadata. Whole or not at all; UsageError if it can't be written."""
+    """The table, with the grid in its metadata."""
     pa, parquet = _parquet()
     described = json.dumps({"version": VERSION, **asdict(grid)})
-    with whole(out) as part:
-        parquet.write_table(pa.Table.from_pylist(table).replace_schema_metadata({"bt_selfsecure": described}), part)
+    parquet.write_table(pa.Table.from_pylist(table).replace_schema_metadata({"bt_selfsecure": described}), out)
 
 
 def _parquet() -> tuple[ModuleType, ModuleType]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
 import socket
 from collections.abc import AsyncGenerator
@@ -39,33 +40,39 @@ HEADERS: Final = {
 }
 
 
-@contextlib.asynccontextmanager
-async def serve(driver: Driver, where: str) -> AsyncGenerator[str, None]:
-    """Serve on "ADDRESS:PORT" for the time of the context, which is the page's address. Raises `UsageError`."""
+def listening(where: str) -> socket.socket:
+    """What takes connections on "ADDRESS:PORT". Raises `UsageError`: before there is a sweep, or anything of it."""
     host, _, port = where.rpartition(":")
     if not host or not port.isdecimal() or not 0 <= int(port) <= 0xFFFF:
         raise UsageError(f"--web {where} is no place to listen on: write ADDRESS:PORT, as in 0.0.0.0:8700")
+    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+    try:
+        return socket.create_server((host.strip("[]"), int(port)), family=family)
+    except OSError as error:
+        why = (
+            os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        )  # getaddrinfo's are below 0
+        raise UsageError(f"--web can't listen on {where} ({why}): take another address or port") from None
+
+
+@contextlib.asynccontextmanager
+async def serve(driver: Driver, listener: socket.socket) -> AsyncGenerator[str, None]:
+    """Serve for the time of the context, which is the page's address; `listener` is closed then."""
     page = Page(driver, secrets.token_hex(TOKEN_BYTES))
     runner = web.AppRunner(page.application, access_log=None)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host.strip("[]"), int(port))
-        try:
-            await site.start()
-        except OSError as error:
-            raise UsageError(
-                f"--web can't listen on {where} ({error.strerror}): take another address or port"
-            ) from None
-        real_port = runner.addresses[0][1]
-        yield f"http://{_reachable(host)}:{real_port}/{page.token}/"
+        await web.SockSite(runner, listener).start()
+        host, port = listener.getsockname()[:2]
+        yield f"http://{_reachable(host)}:{port}/{page.token}/"
     finally:
         await runner.cleanup()
 
 
 def _reachable(host: str) -> str:
     """What to type on the phone."""
-    if host not in ("0.0.0.0", "[::]"):
-        return host
+    if host not in ("0.0.0.0", "::"):
+        return f"[{host}]" if ":" in host else host
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # nothing is sent: it only asks for our address on the way out

@@ -171,6 +171,18 @@ def test_distance_loses_what_the_shadowed_packet_error_rate_says(metres: float, 
     assert within_four_standard_errors(len(received), SENT, 0.9 * (1 - loss))
 
 
+@pytest.mark.parametrize("common", [0.0, 0.5, 1.0])
+def test_a_shadow_in_common_changes_no_loss_and_who_misses_what_together(common: float) -> None:
+    """Each one's loss is that of the shadowing whole; e|B shrinks as more of it is the sender's."""
+    received = heard(Distance({"bob": 30, "eve": 20}, common=common), ("bob", "eve"))
+    alone = heard(Distance({"bob": 30, "eve": 20}), ("bob", "eve"))
+    for name in ("bob", "eve"):
+        assert within_four_standard_errors(len(received[name]), SENT, len(alone[name]) / SENT)
+    e_given_b = len(received["bob"] - received["eve"]) / len(received["bob"])
+    low, high = {0.0: (0.14, 0.18), 0.5: (0.07, 0.09), 1.0: (0.0, 0.001)}[common]
+    assert low <= e_given_b <= high
+
+
 def test_a_listener_that_walks_away_hears_less_from_then_on() -> None:
     radio = Distance({"bob": 2, "eve": 12})
     near = heard(radio, ("bob", "eve"), 2000)
@@ -225,7 +237,7 @@ def test_a_whole_replay_has_the_joint_losses_of_its_recording(office: Recording)
             "unknown loss model '': choose one of bernoulli, correlated, gilbert-elliott, distance, recording, jammed",
         ),
         ("rayleigh:bob=0.1", "unknown loss model 'rayleigh': choose one of bernoulli,"),
-        ("bernoulli", "'' is not a new KEY=VALUE: write the model as in bernoulli:bob=0.1,eve=0.05"),
+        ("bernoulli", "lacks its figures: write it as in bernoulli:bob=0.1,eve=0.05"),
         ("bernoulli:bob", "'bob' is not a new KEY=VALUE"),
         ("bernoulli:bob=0.1,", "'' is not a new KEY=VALUE"),
         ("bernoulli:bob=0.1,bob=0.2", "'bob=0.2' is not a new KEY=VALUE"),
@@ -242,6 +254,7 @@ def test_a_whole_replay_has_the_joint_losses_of_its_recording(office: Recording)
         ("distance:bob=0", "a distance of 0 m for 'bob' is out of range: take 0.1 to 10000"),
         ("distance:bob=inf", "out of range"),
         ("distance:bob=1,floor=2", "the floor is 2"),
+        ("distance:bob=1,common=nan", "the common share of the shadowing is nan"),
         ("recording:bob=12,eve=6", "no receiver '12': choose one of 0=sensor10, 1=sensor11"),
         ("recording:bob=3,eve=3", "two listeners share one receiver"),
         ("recording:bob=3,eve=sensor20", "two listeners share one receiver"),

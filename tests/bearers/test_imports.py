@@ -36,7 +36,9 @@ for module in pkgutil.iter_modules(bearers.__path__):
         print(module.name)
 """
     )
-    assert {"base", "rfcomm", "l2cap", "le_advert", "ipsp", "ipsp_helper", "hci", "specs"} <= set(wrote.split())
+    assert {"base", "rfcomm", "l2cap", "le_advert", "ipsp", "ipsp_helper", "hci", "specs", "udp", "drawn"} <= set(
+        wrote.split()
+    )
 
 
 @pytest.mark.parametrize("spec", ["rfcomm", "rfcomm#3", "l2cap", "le_advert", "ipsp"])

@@ -13,7 +13,16 @@ from bt_selfsecure.bearers.base import Bearer, BearerError
 from bt_selfsecure.bearers.l2cap import PSM, L2capBearer
 from bt_selfsecure.bearers.le_advert import LeAdvertBearer
 from bt_selfsecure.bearers.rfcomm import RfcommBearer
-from bt_selfsecure.bearers.specs import NAMES, BearerSpec, open_bearer, parse_spec
+from bt_selfsecure.bearers.specs import (
+    NAMES,
+    BearerSpec,
+    Faults,
+    UdpPlaces,
+    open_bearer,
+    parse_place,
+    parse_spec,
+    shown_place,
+)
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 
 
@@ -28,6 +37,9 @@ from bt_selfsecure.errors import BtSelfSecureError, UsageError
         ("le_advert@hci12", BearerSpec("le_advert", adapter="hci12")),
         ("ipsp:ba:27:eb:00:00:02", BearerSpec("ipsp", "BA:27:EB:00:00:02")),
         ("l2cap:BA:27:EB:00:00:02#4099@hci0", BearerSpec("l2cap", "BA:27:EB:00:00:02", 4099)),
+        ("udp", BearerSpec("udp")),
+        ("faults:loss=0.1;udp", BearerSpec("udp", faults=Faults(loss=0.1))),
+        ("faults:duplicate=.25,loss=0;udp", BearerSpec("udp", faults=Faults(duplicate=0.25))),
     ],
 )
 def test_every_form_is_understood(text: str, spec: BearerSpec) -> None:
@@ -57,12 +69,54 @@ def test_a_number_where_none_belongs_is_refused(number: int) -> None:
         parse_spec(f"le_advert#{number}")
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("faults:loss=1;udp", "'loss=1' is no fault"), ("faults:;udp", "'' is no fault: write loss and duplicate"),
+     ("faults:loss=0.1,loss=0.1;udp", "no fault"), ("faults:loss=nan;udp", "no fault"), ("faults:delay=0.1;udp", "no"),
+     ("faults:loss=-0.1;udp", "no fault"), ("faults:loss=1e-3;udp", "no fault"), ("faults:loss=0.1", "is no bearer"),
+     ("faults:loss=0.1;", "is no bearer"), ("faults:loss=0.1;rfcomm", "before udp, and not before 'rfcomm'"),
+     ("faults:loss=0.1;faults:loss=0.1;udp", "before udp, and not before"), ("udp#5700", "takes no number")],
+)  # fmt: skip
+def test_faults_that_can_not_be_drawn_are_refused_with_what_can(text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        parse_spec(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("127.0.0.1:5700", ("127.0.0.1", 5700)),
+        ("[::1]:65535", ("::1", 65535)),
+        ("[FE80:0::1%eth0]:1", ("fe80::1%eth0", 1)),
+    ],
+)
+def test_a_place_is_an_address_and_a_port(text: str, place: tuple[str, int]) -> None:
+    assert parse_place(text) == place
+    assert parse_place(shown_place(place)) == place
+
+
+@pytest.mark.parametrize(
+    "text", ["", "127.0.0.1", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.256:1", "::1:5700",
+             "[127.0.0.1]:1", "localhost:5700", "[]:1", ":1", "[::1]5700", "127.0.0.1:5700 ", "127.0.0.1:5700\n",
+             "[fe80::1%\n]:5", "127.0.0.1:١"],
+)  # fmt: skip
+def test_another_place_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(UsageError, match=r"write it as 127.0.0.1:5700 or \[::1\]:5700") as refused:
+        parse_place(text)
+    assert "\n" not in str(refused.value)
+
+
+PLACES = UdpPlaces("BA:27:EB:00:00:01", "127.0.0.1:5700")
+
+
 @given(
-    st.text(max_size=40) | st.from_regex(r"(rfcomm|l2cap|ipsp|le_advert)(:[0-9a-f:]{0,17})?(#\d{0,6})?(@hci\d{0,6})?")
+    st.text(max_size=40)
+    | st.from_regex(r"(rfcomm|l2cap|ipsp|le_advert|udp)(:[0-9a-f:]{0,17})?(#\d{0,6})?(@hci\d{0,6})?")
+    | st.from_regex(r"faults:((loss|duplicate)=[0-9.]{0,4},?)*;(udp)?")
 )
 def test_no_text_raises_anything_but_what_a_person_reads(text: str) -> None:
     try:
-        assert open_bearer(text).name == parse_spec(text).name
+        assert open_bearer(text, udp=PLACES).name == parse_spec(text).name
     except BtSelfSecureError as refused:
         said = str(refused)
         assert "\n" not in said
@@ -70,11 +124,11 @@ def test_no_text_raises_anything_but_what_a_person_reads(text: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_name_opens_its_bearer_and_says_what_it_shows(name: str) -> None:
-    bearer = open_bearer(name)
+    bearer = open_bearer(name, udp=PLACES)
     assert bearer.name == name
-    assert bearer.traits.losses_visible == (name in ("l2cap", "le_advert"))
+    assert bearer.traits.losses_visible == (name in ("l2cap", "le_advert", "udp"))
     assert bearer.traits.broadcast == (name == "le_advert")
-    assert bearer.traits.ordered
+    assert bearer.traits.ordered == (name != "udp")
     asyncio.run(bearer.close())
 
 
@@ -112,7 +166,7 @@ def test_nobody_waits_for_connections_of_a_broadcast() -> None:
         asyncio.run(LeAdvertBearer("hci0").listen())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted({*NAMES} - {"udp"}))
 def test_an_adapter_that_can_not_be_is_refused_in_words(name: str) -> None:
     """Where there is no Bluetooth, as in a container, that is said instead."""
 

@@ -398,7 +398,7 @@ def truncated(folder: Path) -> Path:
         ("--eve nobody", "no receiver 'nobody'"),
         ("--bob sensor20 --eve sensor20", "share one receiver"),
         ("--position 81", "no position 81: choose 0..80"),
-        ("--position -1", "no position -1"),
+        ("--position -1", "--position: -1 is out of range"),
         ("--recording {folder}/none.json", "can't read"),
         ("--recording {truncated}", "truncated"),
         ("--send {folder}/none", "can't read"),
@@ -412,17 +412,24 @@ def truncated(folder: Path) -> Path:
         ("--attack steering --bearer rfcomm", "memory"),
         ("--seed -1", "seed"),
         ("--seed 1.5", "--seed"),
-        ("--target-bits 0", "target"),
-        ("--target-bits nan", "target"),
-        ("--target-bits 257", "target"),
+        ("--target-bits 0", "--target-bits: 0 is out of range: give a number above 0 and at most 256"),
+        ("--target-bits 257", "--target-bits"),
         ("--eve-loss-bound 0", "bound"),
-        ("--eve-loss-bound nan", "bound"),
+        ("--eve-loss-bound 1", "bound"),
+        ("--model jammed", "jammed stands before another loss model: write it as in jammed:bernoulli:bob=0.1,eve=0.3"),
+        ("--model jammed:jammed:bernoulli:bob=0.1,eve=0.05", "jammed stands before another loss model"),
+        (
+            "--model gilbert-elliott",
+            "loss model 'gilbert-elliott' lacks its figures: write it as in gilbert",
+        ),
+        ("--model bernoulli:bob", "'bob' is not a new KEY=VALUE: write the model as in bernoulli:bob=0.1,eve=0.05"),
         ("--burst 0", "burst"),
         ("--out {folder}/empty", "can't write"),
         ("--out {folder}/none/out", "can't write"),
         ("--out /proc/out", "can't write"),
-        ("--key-log {folder}", "can't write the key log"),
-        ("--key-log {folder}/none/log", "can't write the key log"),
+        ("--out {taken}", "report.html (it is a folder): give --out another one"),
+        ("--key-log {folder}", "can't write"),
+        ("--key-log {folder}/none/log", "can't write"),
     ],
 )
 def test_one_line_says_what_cannot_be_used_and_nothing_is_written(
@@ -432,7 +439,8 @@ def test_one_line_says_what_cannot_be_used_and_nothing_is_written(
     inputs.mkdir()
     (inputs / "empty").touch()
     (inputs / "large").write_bytes(bytes(1_000_001))
-    given = words.format(folder=inputs, truncated=truncated(inputs)).split()
+    (taken := inputs / "taken" / "report.html").mkdir(parents=True)
+    given = words.format(folder=inputs, truncated=truncated(inputs), taken=taken.parent).split()
     before = sorted(inputs.iterdir())
     out = [] if "--out" in given else ["--out", str(outputs)]
     assert main(["demo", "--json", *given, *out]) == 2

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from argparse import Namespace
-from pathlib import Path
 
 import pytest
 
@@ -52,30 +48,9 @@ def test_ctrl_c_is_130_and_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys:
     assert capsys.readouterr().err == "bt-selfsecure: interrupted; nothing was left half-written\n"
 
 
-def test_a_reader_who_has_seen_enough_is_no_error() -> None:
-    command = f"{sys.executable} -m bt_selfsecure.cli.main demo --plain | head -1"
-    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=60)
-    assert done.stdout.startswith("A survey before")
-    assert done.returncode == 0
-    assert done.stderr == ""
-
-
 def commands(of: str = "") -> set[str]:
     """Those that a parser made for this one command, or for all, knows."""
     return {name for action in parser(of)._actions for name in action.choices or ()}
-
-
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_full_disk_is_one_line_and_2(unbuffered: str) -> None:
-    with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "bt_selfsecure.cli.main", "config", "show"],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
-        )
-    assert done.returncode == 2
-    assert done.stderr == b"bt-selfsecure: can't write the output (No space left on device)\n"
 
 
 def test_each_command_is_found_without_importing_the_others() -> None:

@@ -90,6 +90,8 @@ def random_step(world: World, setting: Setting, rng: random.Random) -> None:
         attack(world, rng)
     elif rng.random() < 0.25:
         world.say(i)
+    elif rng.random() < 0.05:
+        world.refuse(i)
     elif rng.random() < 0.12:
         world.timeout(i)
     elif rng.random() < 0.05:

@@ -121,6 +121,16 @@ class World:
         end.said.append(f"{i}:{number}:".encode().ljust(number * 37 % 90, b"."))
         self._settle(i)
 
+    def refuse(self, i: int) -> None:
+        """End i's disk does not take a message, whose sender is told so: it is taken back and never comes."""
+        session = self.ends[i].session
+        if session.can_send:
+            session.send(b"refused", self.now)
+            while session.next_event() is not None:
+                pass  # its record, which the disk does not take
+            session.withdraw(self.now)
+            self._settle(i)
+
     def deliver(self, which: int, *, keep: bool = False) -> None:
         """Any frame on the way arrives; with `keep`, a second copy of it stays on the way."""
         if self.on_the_way:

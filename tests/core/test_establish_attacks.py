@@ -5,6 +5,7 @@ Row n is a row of the table "Readings" in PROTOCOL.md.
 
 from __future__ import annotations
 
+import collections
 import copy
 import dataclasses
 import random
@@ -30,6 +31,7 @@ from hypothesis import strategies as st
 from test_frames import mutated
 
 from bt_selfsecure.core import limits
+from bt_selfsecure.core.establish import FLOOD_PAUSE, Timers
 from bt_selfsecure.core.events import (
     ActiveAttack,
     Established,
@@ -107,6 +109,60 @@ def test_a_changed_request_or_accept_gives_no_key_in_hardened(kind: Kind) -> Non
     scene.world.run()
     assert scene.world.failures("alice") == [Failure.NOT_AUTHENTIC]
     assert scene.world.events(Established) == []
+
+
+# --- forged responses -------------------------------------------------------------------------------------------------
+
+
+def forged_response(scene: Cast, draw: random.Random, part: int = 0) -> bytes:
+    """As anybody can make one who heard request and accept; of a set that can be, or not."""
+    request, accept = (scene.world.frames(kind)[0].frame for kind in (Kind.REQUEST, Kind.ACCEPT))
+    sent = (part + 1) * scene.alice.config.burst
+    s = encode_received_set(draw.sample(range(sent), draw.randint(1, sent)), sent)
+    message = pair_id(request, accept) + draw.choice((s, s + draw.randbytes(1)))
+    return encode(Frame(H, Kind.RESPONSE, 0, part, draw.randbytes(16), message, draw.randbytes(16)))
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_of_a_flood_of_forged_responses_a_bounded_number_is_read_in_each_part(
+    monkeypatch: pytest.MonkeyPatch, parts: int
+) -> None:
+    read: list[int] = []
+    monkeypatch.setattr(
+        "bt_selfsecure.core.initiator.decode_received_set",
+        lambda s, sent: read.append(sent) or decode_received_set(s, sent),
+    )
+    burst, draw = 8, random.Random(1)
+    scene = cast(H, burst=burst, max_burst=4 * burst, target_bits=5.0 * parts, channel=losses(0.3, 1))
+    for part in range(parts):
+        while scene.alice.sent < (part + 1) * burst:
+            assert scene.world.step()
+        for _ in range(500):
+            scene.world.inject(forged_response(scene, draw, part), "alice")
+    scene.world.run()
+    assert scene.world.established("alice").k0 == scene.world.established("bob").k0
+    forged = collections.Counter(read)
+    assert sorted(forged) == [(part + 1) * burst for part in range(parts)]
+    repeats = 2 + scene.world.now / (0.5 * FLOOD_PAUSE)
+    assert max(forged.values()) <= limits.MAX_WRONG_RESPONSES + repeats
+    assert scene.alice.rejections[Rejection.FLOODED] >= 500 * parts - len(read)
+
+
+@given(seed=st.integers(0, 1 << 30), pause=st.floats(0.03, 0.2))
+@settings(max_examples=50, deadline=None)
+def test_no_steady_flood_of_forged_responses_keeps_the_true_one_out(seed: int, pause: float) -> None:
+    """However it is timed: the true one is repeated, and which one is read next is not for the attacker to choose."""
+    draw = random.Random(seed)
+    scene = cast(H, seed=seed % 1000, timers=Timers(t_1=0.25, settle=0.0625, t_2=4.0))
+    while scene.alice.state is not InitiatorState.COLLECTING:
+        scene.world.step()
+    start = scene.world.now
+    for _ in range(2 * limits.MAX_WRONG_RESPONSES):
+        scene.world.inject(forged_response(scene, draw), "alice")
+    for number in range(round(8 / pause)):
+        scene.world.inject(forged_response(scene, draw), "alice", start + number * pause)
+    scene.world.run()
+    assert scene.world.established("alice").k0 == scene.world.established("bob").k0
 
 
 # --- row 5: copies ----------------------------------------------------------------------------------------------------

@@ -133,6 +133,7 @@ def limits_table() -> str:
         "MAX_RETRAN": "highest Retran, and so the most that Omega can be",
         "MAX_RESPONDERS": "responders of one burst",
         "MAX_THROTTLED": "identities whose T_d is remembered",
+        "MAX_WRONG_RESPONSES": "wrong responses of one responder and part that are read; then one every 0.15 s or so",
         "MAX_EVENTS": "events that wait for the program; the rejections after that are only counted",
     }
     rows: list[tuple[object, ...]] = [("limit", "")]

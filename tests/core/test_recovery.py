@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,7 @@ def loads_or_tells(text: str) -> bool:
         return True
     assert len(told.splitlines()) == 1
     assert len(told) < 200
+    assert not [word for word in re.findall(r"[0-9a-f]{6,}", text) if word in told], "it shows what may be a key"
     return False
 
 
@@ -199,6 +201,14 @@ def test_damage_of_any_field_is_told(path: tuple[Any, ...]) -> None:
 )
 def test_values_that_no_session_has_are_told(path: tuple[str, ...], value: Any) -> None:
     assert not loads_or_tells(changed(path, value))
+
+
+@pytest.mark.parametrize("path", list(places(EXAMPLE)), ids=lambda path: ".".join(map(str, path)))
+def test_what_stands_in_a_damaged_record_is_not_shown(path: tuple[Any, ...]) -> None:
+    secret = "deadbeefdeadbeef zzz"
+    with pytest.raises(RecordError) as told:
+        SessionRecord.from_json(changed(path, secret))
+    assert "deadbeef" not in str(told.value)
 
 
 def test_another_version_is_told_with_the_remedy() -> None:

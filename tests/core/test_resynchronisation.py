@@ -18,7 +18,7 @@ from bt_selfsecure.core.events import (
     Unreachable,
 )
 from bt_selfsecure.core.frames import Kind, Profile, decode, encode
-from bt_selfsecure.core.recovery import SessionConfig
+from bt_selfsecure.core.recovery import Role, SessionConfig
 
 # --- resynchronisation ------------------------------------------------------------------------------------------------
 
@@ -320,6 +320,34 @@ def test_a_new_k0_at_both_ends_is_taken_and_nothing_is_lost(pair: Pair) -> None:
         assert not end.session.record.sending.offer
         assert not end.session.record.receiving.offer
         assert not [key for key in old if key.hex() in end.records[-1].record.to_json()]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_each_new_k0_may_come_with_other_roles(pair: Pair, restarted: bool) -> None:
+    """As where a card is moved to a device with another address."""
+    for number in range(1, 4):
+        roles = list(Role)[:: 1 if number % 2 == 0 else -1]
+        for end, role in zip((pair.alice, pair.bob), roles, strict=True):
+            end.session.rekey(b"%d" % number * 32, pair.now, role)
+            end.serve()
+            if restarted:
+                end.restart(now=pair.now)
+        pair.settle()
+        assert [end.records[-1].record.role for end in (pair.alice, pair.bob)] == roles
+        assert not any(end.session.record.sending.offer for end in (pair.alice, pair.bob))
+        pair.round(b"%d" % number)
+        pair.round(b"back", back=True)
+        assert pair.agree()
+    assert pair.bob.messages() == [b"1", b"2", b"3"]
+
+
+def test_a_new_k0_with_one_role_at_both_ends_leaves_both_on_the_old(pair: Pair) -> None:
+    for end in (pair.alice, pair.bob):
+        end.session.rekey(b"k" * 32, pair.now, Role.INITIATOR)
+        end.serve()
+    pair.settle()
+    pair.round(b"on the old one")
+    assert all(end.session.record.sending.offer for end in (pair.alice, pair.bob))
 
 
 def test_a_new_k0_at_one_end_only_leaves_both_on_the_old(pair: Pair) -> None:

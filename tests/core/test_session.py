@@ -19,7 +19,7 @@ from bt_selfsecure.core.events import (
     Unreachable,
 )
 from bt_selfsecure.core.frames import Frame, Kind, Profile, decode, encode
-from bt_selfsecure.core.recovery import SessionConfig
+from bt_selfsecure.core.recovery import Durability, SessionConfig
 from bt_selfsecure.core.sending import SenderState
 from bt_selfsecure.errors import LocalError, UsageError
 
@@ -223,6 +223,37 @@ def test_at_the_limit_of_seq_a_new_establishment_is_asked_for(profile: Profile) 
 def test_a_configuration_out_of_range_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UsageError, match="must be"):
         SessionConfig(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("durability", Durability)
+def test_a_message_that_is_taken_back_leaves_the_session_as_it_was_and_never_comes(
+    profile: Profile, durability: Durability
+) -> None:
+    pair = Pair(profile, SessionConfig(durability, checkpoint_rounds=4))
+    for number in range(6):  # also at a checkpoint
+        before = pair.alice.session.record
+        pair.alice.holds = True
+        pair.alice.session.send(b"refused", pair.now)
+        pair.alice.session.withdraw(pair.now)
+        assert pair.alice.session.record == before
+        assert pair.frames(pair.alice) == []
+        assert pair.alice.session.get_timer() is None
+        pair.alice.write()
+        assert pair.frames(pair.alice) == []
+        assert pair.alice.records[-1].record == before
+        pair.alice.holds = False
+        pair.round(b"%d" % number)
+    assert pair.bob.messages() == [b"%d" % number for number in range(6)]
+
+
+def test_a_message_that_has_left_is_not_taken_back(pair: Pair) -> None:
+    with pytest.raises(LocalError, match="no message waits"):
+        pair.alice.session.withdraw(pair.now)
+    data = pair.send(b"hello")
+    with pytest.raises(LocalError, match="no message waits"):
+        pair.alice.session.withdraw(pair.now)
+    pair.give(pair.bob, data)
+    assert pair.bob.messages() == [b"hello"]
 
 
 # --- disk and air -----------------------------------------------------------------------------------------------------

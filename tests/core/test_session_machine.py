@@ -46,6 +46,10 @@ class SessionPair(RuleBasedStateMachine):
     def say(self, i: int) -> None:
         self.world.say(i)
 
+    @rule(i=ENDS)
+    def refuse(self, i: int) -> None:
+        self.world.refuse(i)
+
     @rule(messages=st.integers(1, 6))
     def peace(self, messages: int) -> None:
         self.world.peace(messages)

@@ -18,7 +18,7 @@ from scapy.layers.inet6 import IPv6
 
 from bt_selfsecure.air import capture
 from bt_selfsecure.air.capture import PcapngWriter
-from bt_selfsecure.bearers.ipsp_datagrams import Data, pack
+from bt_selfsecure.bearers.link_datagrams import Data, pack
 
 ROOT: Final = Path(__file__).parents[2]
 DISSECTOR: Final = ROOT / "captures/bt_selfsecure.lua"

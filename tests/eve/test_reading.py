@@ -32,7 +32,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bt_selfsecure.air import capture
-from bt_selfsecure.bearers.ipsp_datagrams import Data, Hello, pack
+from bt_selfsecure.bearers.link_datagrams import Data, Hello, pack
 from bt_selfsecure.eve.reading import MOST_CONNECTIONS, Datagram, Reader
 from bt_selfsecure.eve.sources.heard import Heard
 from bt_selfsecure.eve.sources.linktypes import READ

@@ -17,6 +17,7 @@ TRAFFIC = Path(__file__).with_name("traffic.py")
 BASE = """
 [node]
 name = "{name}"
+adapter = "{adapter}"
 log_level = "info"
 accept = "{accept}"
 [discovery]
@@ -76,6 +77,7 @@ class Nodes:
         for name in self.lab.names:
             text = BASE.format(
                 name=name,
+                adapter="hci0" if name == "alice" else status[name]["address"],
                 establish=establish,
                 session=session,
                 more_establish=more_establish,

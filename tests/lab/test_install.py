@@ -156,7 +156,7 @@ def test_systemd_has_no_complaint_about_the_units_and_finds_them_safe(pis: Debia
 
 
 def test_the_ipsp_helper_obeys_the_nodes_group_and_nobody_else(pis: DebianPis) -> None:
-    ask = "import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/bt-selfsecure/ipsp.sock'); "
+    ask = "import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/bt-selfsecure-ipsp/helper.sock'); "
     ask += "f = s.makefile('rw'); f.write('listen hci0\\npeers\\n'); f.flush(); print(f.readline(), f.readline())"
 
     def try_it(name: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from lab_nodes import Nodes
+from lab_nodes import Nodes, node_status
 from running_lab import RunningLab
 
 from bt_selfsecure.lab.client import LabError
@@ -49,6 +49,8 @@ def test_a_key_from_lost_advertisements_a_session_over_rfcomm_and_a_file_through
     assert key["received"] < key["sent"]
     assert key["secret_bits"] >= 40
     assert "losses that both ends saw" in key["rests_on"]
+    for name in ("alice", "bob"):  # Bob's is configured by its address
+        assert node_status(nodes.lab, name)["adapter"] == "hci0"
     with ThreadPoolExecutor(1) as pool:
         there = pool.submit(
             nodes.lab.run, "bob", "bt-selfsecure pipe alice </dev/null >/tmp/file; sha256sum </tmp/file"

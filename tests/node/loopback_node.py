@@ -83,11 +83,12 @@ class LoopbackNode:
                 "establishments": self.established,
                 "failed_establishments": 0,
                 "links": 1,
+                "dropped": 0,
             },
             "rejections": {"not made with the key": 3} if self.established else {},
             "rssi": -61 if connected else None,
             "last_seen": time.time() - 4 if connected else None,
-            "progress": {"sent": 1200, "of": 20_000} if self.establishing else None,
+            "progress": {"sent": 1200, "heard": None, "needed": 1730} if self.establishing else None,
         }
 
     def key(self, other: LoopbackNode) -> dict[str, Any]:
@@ -101,6 +102,7 @@ class LoopbackNode:
             "authenticated": False,
             "hybrid": True,
             "bearer": "rfcomm",
+            "own_address": self.address,
             "since": time.time() - 7200,
             "rests_on": "Eve's misses alone, at least 5 % as configured: rfcomm hides its losses from the responder.",
         }

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bt_selfsecure.node.adapter import RFKILL_EVENT, AdapterError, AdapterKeeper, AdapterState, Switch, Switches
-from bt_selfsecure.node.management import Setting, parse_configuration, parse_info
+from bt_selfsecure.node.management import AdapterInfo, Setting, parse_configuration, parse_info
 
 NO_ADAPTER = "hci99"
 READ_INFO = bytes.fromhex("020000eb27ba09ffffffbe0100c10a0000000040426c75655a20352e3636").ljust(280, b"\0")
@@ -66,11 +66,72 @@ async def test_a_keeper_can_be_stopped_twice_and_never_started() -> None:
     await keeper.stop()
 
 
+HERE = {"hci0": "B8:27:EB:00:00:0A", "hci2": "B8:27:EB:00:00:0B"}
+
+
+@async_test
+async def test_an_adapter_is_found_by_its_address_under_whichever_name_it_has_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = dict(HERE)
+    monkeypatch.setattr("bt_selfsecure.node.adapter.adapter_addresses", lambda: here)
+    keeper = AdapterKeeper("B8:27:EB:00:00:0B")
+    keeper._find()
+    assert (keeper.name, keeper._index) == ("hci2", 2)
+    here["hci0"], here["hci2"] = here["hci2"], here["hci0"]
+    keeper._find()
+    assert (keeper.name, keeper._index) == ("hci0", 0)
+    del here["hci0"]
+    keeper._find()
+    assert (keeper.name, keeper._index) == ("B8:27:EB:00:00:0B", None)
+
+
+@async_test
+async def test_an_address_that_no_adapter_has_is_told_with_those_that_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bt_selfsecure.node.adapter.adapter_addresses", lambda: HERE)
+    keeper = AdapterKeeper("B8:27:EB:00:00:0C")
+    await keeper.start()
+    assert keeper.state is AdapterState.MISSING
+    assert keeper._missing() == (
+        "no adapter has the address B8:27:EB:00:00:0C, but hci0 is B8:27:EB:00:00:0A, hci2 is B8:27:EB:00:00:0B: "
+        "correct [node] adapter, or plug it in"
+    )
+    with pytest.raises(AdapterError, match=r"^can't power B8:27:EB:00:00:0C off and on: .+$"):
+        await keeper.power_cycle()
+    await keeper.stop()
+
+
 def test_the_kernels_answer_about_an_adapter_is_read() -> None:
     info = parse_info(READ_INFO)
     assert (info.address, info.bluetooth_version) == ("BA:27:EB:00:00:02", 9)
     assert Setting.POWERED in info.current
     assert {Setting.SSP, Setting.BREDR, Setting.LE, Setting.SECURE_CONNECTIONS} <= set(info.current)
+
+
+@async_test
+async def test_a_bearer_that_the_adapter_can_not_carry_is_told_while_that_is_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """BR/EDR is switched off, something else changes, it is on again; then the adapter goes."""
+    whole = parse_info(READ_INFO)
+    without = whole._replace(current=whole.current & ~Setting.BREDR)
+    off = without._replace(current=without.current & ~Setting.POWERED)
+    told = [whole, without, without, whole, without, off, None]
+
+    async def info(keeper: AdapterKeeper) -> AdapterInfo | None:
+        return told[0]
+
+    monkeypatch.setattr(AdapterKeeper, "_info", info)
+    keeper = AdapterKeeper(NO_ADAPTER, bearers=["rfcomm", "le_advert"])
+    found = []
+    while told:
+        await keeper._look()
+        found.append(len(keeper.misfits))
+        told.pop(0)
+    assert found == [0, 1, 1, 0, 1, 0, 0]
+    assert sum("rfcomm can't work, BR/EDR is switched off on hci99: " in line for line in caplog.messages) == 2
 
 
 def test_the_kernels_default_configuration_is_read_and_broken_ones_do_not_raise() -> None:

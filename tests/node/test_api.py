@@ -26,8 +26,9 @@ from hypothesis import strategies as st
 from loopback_node import LoopbackNode, Server
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.node.api import STOP_S, Api, listen
+from bt_selfsecure.node.api import STOP_S, Api
 from bt_selfsecure.node.client import ApiError, NodeAwayError, NodeClient
+from bt_selfsecure.node.connections import listen
 from bt_selfsecure.node.metrics import render
 from bt_selfsecure.node.openapi import DESCRIPTION, PATHS, SCHEMAS
 
@@ -440,6 +441,23 @@ def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is in the way and not a socket"):
         listen(path, "")
     assert path.read_text() == "precious"
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o777], ids=oct)
+def test_the_sockets_group_passes_through_folders_that_are_made_for_it(tmp_path: Path, umask: int) -> None:
+    tmp_path.chmod(0o700)
+    path = tmp_path / "new" / "newer" / "node.sock"
+    before = os.umask(umask)
+    try:
+        listen(path, "").close()
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE(place.stat().st_mode) for place in (path.parents[1], path.parent, path)] == [
+        0o755,
+        0o755,
+        0o660,
+    ]
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700, "a folder that was there stays as it was"
 
 
 def test_a_folder_that_can_not_be_is_named(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bt_selfsecure.bearers.specs import BearerSpec
+from bt_selfsecure.bearers.specs import BearerSpec, UdpPlaces
 from bt_selfsecure.cli import config as command
 from bt_selfsecure.core.frames import Profile
 from bt_selfsecure.core.recovery import Durability
@@ -28,10 +28,12 @@ from bt_selfsecure.node.config import (
     PeerTable,
     RfcommTable,
     SessionTable,
+    UdpTable,
     authentication_key,
     bearer_spec,
     establish_config,
     session_config,
+    udp_places,
 )
 from bt_selfsecure.node.config_file import ConfigFile, check, find_path, load, parse, read, render
 from bt_selfsecure.node.tables import Origin, places
@@ -40,6 +42,15 @@ FILE = Path("node.toml")
 ALICE = bytes.fromhex("B827EB000001")
 BOB = '[[peer]]\nname = "bob"\naddress = "B8:27:EB:00:00:02"\n'
 CAROL = '[[peer]]\nname = "carol"\naddress = "B8:27:EB:00:00:03"\n'
+UDP = """\
+[node]
+address = "B8:27:EB:00:00:01"
+[session]
+bearer = "udp"
+[establish]
+bearer = "udp"
+"""
+AT_BOB = 'udp = "127.0.0.1:5701"\n'
 
 
 def parsed(text: str) -> Config:
@@ -80,7 +91,10 @@ FAULTS = [
     ("[session]\nomega = true", "node.toml:2: [session] omega is true and must be a whole number"),
     ("session.omega = []", "node.toml:1: [session] omega is a list and must be a whole number"),
     ("session = 3", "node.toml:1: [session] must be a table: write [session] on a line of its own"),
-    ("[node]\nadapter = 'usb'", 'node.toml:2: [node] adapter is "usb" and must be an adapter, as in "hci0"'),
+    (
+        "[node]\nadapter = 'usb'",
+        'node.toml:2: [node] adapter is "usb" and must be an adapter, as in "hci0" or "B8:27:EB:12:34:56"',
+    ),
     ('[node]\nsocket = "run/x"', "must be an absolute path of at most 107 bytes"),
     ('[node]\nsocket = "/\\u0000"', "must be an absolute path of at most 107 bytes"),
     ('[node]\nsocket = "/' + 107 * "x" + '"', "must be an absolute path of at most 107 bytes"),
@@ -107,6 +121,34 @@ FAULTS = [
     ('[[peer]]\nname = "bob"', 'node.toml:1: [[peer]] number 1 needs address: add a line address = "..."'),
     (f"{BOB}\n{CAROL}dail = 1", "node.toml:8: [[peer]] number 2: dail is an unknown key: do you mean dial?"),
     (f"{BOB}\n{CAROL}dial = 'no'", 'node.toml:8: [[peer]] number 2: dial is "no" and must be one of "auto", "always"'),
+    ('[session]\nbearer = "udp#5700"', 'is "udp#5700" and must be le_advert, rfcomm, l2cap, ipsp'),
+    (
+        '[session]\nbearer = "faults:loss=2;udp"',
+        'or udp, perhaps with losses that are drawn, as in "faults:loss=0.1;udp"',
+    ),
+    (
+        '[establish]\nbearer = "faults:loss=0.1;rfcomm"',
+        'or udp, perhaps with losses that are drawn, as in "faults:loss',
+    ),
+    ('[udp]\nlisten = "here:5700"', 'must be an IP address with a UDP port, as in "127.0.0.1:5700"'),
+    (f'{BOB}udp = "127.0.0.1"', 'node.toml:4: [[peer]] number 1: udp is "127.0.0.1" and must be an IP address with a'),
+    (UDP.replace("address = ", "#"), "node.toml:4: [session] bearer is udp: a node without a radio needs [node] addr"),
+    (
+        UDP.replace("udp", "rfcomm", 1),
+        "node.toml:2: [node] address is for a node without a radio, and this one has its",
+    ),
+    (UDP.replace('"udp"', '"faults:loss=0.1;udp"', 1), 'node.toml:6: [establish] bearer must be "faults:loss=0.1;udp"'),
+    (UDP + BOB, 'node.toml:7: [[peer]] number 1 needs udp = "127.0.0.1:5701" or wherever it listens, since udp is a'),
+    (UDP + BOB + 'udp = "127.0.0.1:5700"', "node.toml:10: [[peer]] number 1: udp is this node's own: each node has"),
+    (UDP + BOB.replace("02", "01") + AT_BOB, "node.toml:9: [[peer]] number 1: address is this node's own"),
+    (
+        UDP + BOB + 'udp = "[::1]:5701"',
+        "node.toml:10: [[peer]] number 1: udp can't be reached from [udp] listen = \"127",
+    ),
+    (
+        UDP + BOB + AT_BOB + CAROL + AT_BOB,
+        "node.toml:14: [[peer]] number 2: udp is that of another peer already (line 10",
+    ),
     (BOB + BOB, "node.toml:5: [[peer]] number 2: name is that of another peer already (line 2)"),
     (BOB + CAROL.replace("03", "02"), "node.toml:6: [[peer]] number 2: address is that of another peer already"),
     (BOB.replace("B8:27:EB:00:00:02", "FF:FF:FF:FF:FF:FF"), "must be a device address"),
@@ -122,6 +164,23 @@ FAULTS = [
 @pytest.mark.parametrize(("text", "words"), FAULTS, ids=range(len(FAULTS)))
 def test_a_fault_is_named_with_its_line_key_and_remedy(text: str, words: str) -> None:
     assert words in fault(text)
+
+
+@pytest.mark.parametrize("bearer", ["udp", "faults:loss=0.1,duplicate=0.01;udp"])
+def test_two_nodes_on_udp_need_no_adapter_and_each_others_places(bearer: str) -> None:
+    config = parsed(UDP.replace('"udp"', f'"{bearer}"') + BOB + AT_BOB)
+    assert not config.needs_adapter
+    places = UdpPlaces("B8:27:EB:00:00:01", "127.0.0.1:5700", {"B8:27:EB:00:00:02": "127.0.0.1:5701"})
+    assert udp_places(config, config.node.address) == places
+
+
+@pytest.mark.parametrize(
+    ("session", "establish"), [("udp", "le_advert"), ("faults:loss=0.1;udp", "rfcomm"), ("l2cap", "udp")]
+)
+def test_udp_and_a_radio_go_together_under_the_adapters_address(session: str, establish: str) -> None:
+    text = f'[session]\nbearer = "{session}"\n[establish]\nbearer = "{establish}"\n{BOB}{AT_BOB}'
+    assert parsed(text).needs_adapter
+    assert "needs udp =" in fault(text.replace(AT_BOB, ""))
 
 
 def test_an_unknown_key_without_a_near_one_is_told_the_known_ones() -> None:
@@ -216,7 +275,19 @@ CANDIDATES: dict[str, list[Any]] = {
     "bool": [False, True],
     "int": [0, 1, 2, 15, 30, 255, 4097, 4353, 65_279, 10**15],
     "float": [0.0, 0.001, 0.1 + 0.2, 1.0, 128.5, 1e3, 86_400.0],
-    "str": ["", "hci7", "x.y_z-", "anyone", "paper", "every-W", "rfcomm#3", "ipsp", "debug"],
+    "str": [
+        "",
+        "hci7",
+        "x.y_z-",
+        "anyone",
+        "paper",
+        "every-W",
+        "rfcomm#3",
+        "ipsp",
+        "debug",
+        "faults:loss=.1;udp",
+        "[::1]:9",
+    ],
     "Path": [Path("/"), Path('/a "quoted" \\ \t\x7f path'), Path("/é\u202e")],
 }
 """By the type of a key; each takes those that its rule accepts."""
@@ -241,6 +312,7 @@ CONFIGS = st.builds(
     rfcomm=tables(RfcommTable),
     l2cap=tables(L2capTable),
     ipsp=tables(IpspTable),
+    udp=tables(UdpTable),
     peer=st.just((PeerTable("bob", "B8:27:EB:00:00:02"), PeerTable("carol", "B8:27:EB:00:00:03", "never", "/k")))
     | st.just(()),
 )
@@ -275,10 +347,10 @@ def test_the_printed_defaults_are_comments_that_hold_when_uncommented() -> None:
 def test_every_key_is_printed_with_a_sentence_and_its_origin() -> None:
     lines = render(parse(f"[session]\nomega = 3\n\n{BOB}", FILE), origin=True).splitlines()
     for table in dataclasses.fields(Config):
+        head = lines.index("[[peer]]" if table.name == "peer" else f"[{table.name}]")
+        end = next((n for n in range(head + 1, len(lines)) if lines[n].startswith("[")), len(lines))
         for key in dataclasses.fields(PeerTable if table.name == "peer" else getattr(Config(), table.name)):
-            (number,) = [n for n, line in enumerate(lines) if re.match(rf"#?{key.name} = ", line)] if key.name not in (
-                "bearer", "name"
-            ) else [next(n for n, line in enumerate(lines) if re.match(rf"#?{key.name} = ", line))]  # fmt: skip
+            (number,) = [n for n in range(head, end) if re.match(rf"#?{key.name} = ", lines[n])]
             assert lines[number - 1].startswith("# ")
             assert re.search(r"  # (default|node\.toml:\d+)$", lines[number])
     assert "omega = 3  # node.toml:2" in lines
@@ -316,12 +388,24 @@ def test_only_configured_peers_are_admitted_unless_anyone_is() -> None:
     assert establish_config(parsed('[node]\naccept = "anyone"'), ALICE).admit(stranger)
 
 
+@pytest.mark.parametrize("written", ["B8:27:EB:12:34:56", "b8:27:eb:12:34:56"])
+def test_the_adapter_may_be_named_by_its_address(written: str) -> None:
+    assert parsed(f'[node]\nadapter = "{written}"').node.adapter == "B8:27:EB:12:34:56"
+
+
+@pytest.mark.parametrize("written", ["b8:27:eb:12:34", "00:00:00:00:00:00", "B8-27-EB-12-34-56", "hci", "HCI0", ""])
+def test_what_is_no_adapter_is_refused_by_its_line(written: str) -> None:
+    with pytest.raises(UsageError, match=r":2: \[node\] adapter is .* and must be an adapter, as in"):
+        parsed(f'[node]\nadapter = "{written}"')
+
+
 def test_a_bearers_own_number_comes_before_that_of_its_table() -> None:
     config = parsed('[node]\nadapter = "hci1"\n[rfcomm]\nchannel = 4\n')
     assert bearer_spec(config, "rfcomm") == BearerSpec("rfcomm", number=4, adapter="hci1")
     assert bearer_spec(config, "rfcomm#3") == BearerSpec("rfcomm", number=3, adapter="hci1")
     assert bearer_spec(config, "le_advert") == BearerSpec("le_advert", adapter="hci1")
     assert bearer_spec(config, "l2cap").number == 4097
+    assert bearer_spec(config, "rfcomm", "hci2") == BearerSpec("rfcomm", number=4, adapter="hci2")
 
 
 # --- the authentication key -------------------------------------------------------------------------------------------
@@ -383,6 +467,60 @@ def test_files_that_can_not_be_read_are_refused_in_one_line(tmp_path: Path) -> N
         read(tmp_path)
     with pytest.raises(UsageError, match=r"there is no .*/none: `bt-selfsecure config show` prints one to begin with"):
         read(tmp_path / "none")
+
+
+BOM = "\ufeff"
+IN_QUOTES = '[node]\nadapter = "hci1"\n'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        (BOM + IN_QUOTES).encode(),
+        IN_QUOTES.replace("\n", "\r\n").encode(),
+        (BOM + IN_QUOTES.replace("\n", "\r\n")).encode(),
+        IN_QUOTES.replace(" = ", "\t=\t").replace("adapter", "\tadapter").encode(),
+        IN_QUOTES.rstrip().encode(),
+    ],
+    ids=["BOM", "CR LF", "BOM and CR LF", "tabs", "no end of line"],
+)
+def test_what_editors_add_to_a_file_changes_nothing(content: bytes, tmp_path: Path) -> None:
+    (file := tmp_path / "node.toml").write_bytes(content)
+    assert read(file).config.node.adapter == "hci1"
+    assert read(file).origin.line(("node", "adapter")) == 2
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("text", [IN_QUOTES, BOM + IN_QUOTES], ids=["bare", "BOM"])
+def test_utf_16_is_called_by_its_name_with_the_remedy(encoding: str, text: str, tmp_path: Path) -> None:
+    (file := tmp_path / "node.toml").write_bytes(text.encode(encoding))
+    with pytest.raises(UsageError, match=r"node\.toml is in UTF-16, as editors on Windows write it: save it as UTF-8"):
+        read(file)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("adapter = \u201chci0\u201d", '2: not TOML: Invalid value; \u201c (U+201C) must be "'),
+        ("adapter = \u2018hci0\u2019", "\u2018 (U+2018) must be '"),
+        ("adapter\u00a0= 'hci0'", "; (U+00A0) must be a plain space"),
+        ("max_links = \u22123", "\u2212 (U+2212) must be -"),
+        ("adapter = hci0", "2: not TOML: Invalid value"),
+    ],
+)
+def test_a_typeset_character_that_toml_does_not_take_is_named(line: str, words: str) -> None:
+    assert fault(f"[node]\n{line}\n").endswith(words)
+
+
+def test_a_typeset_character_inside_quotes_is_no_fault_of_the_file() -> None:
+    assert "U+2019" not in fault("[node]\nname = 'caf\u2019e'")
+
+
+@pytest.mark.parametrize("spelling", ["b8:27:eb:00:00:02", "B8-27-EB-00-00-02", "b8-27-eb-00-00-02"])
+def test_an_address_is_taken_in_the_spellings_of_all_systems(spelling: str) -> None:
+    config = parse(BOB.replace("B8:27:EB:00:00:02", spelling), FILE).config
+    assert config.peer[0].address == "B8:27:EB:00:00:02"
+    assert config.find_peer(spelling) is config.peer[0]
 
 
 def run(*words: str) -> int:

@@ -146,7 +146,7 @@ async def test_a_profile_that_is_not_ours_is_shown_as_unknown() -> None:
 
 @async_test
 async def test_a_scan_without_a_radio_says_so_in_one_line() -> None:
-    with pytest.raises(DiscoveryError, match=r"^can't scan on hci99 \(.+\): see bt-selfsecure doctor$"):
+    with pytest.raises(DiscoveryError, match=r"^can't scan(: there is no D-Bus system bus| on hci99) \(.+\): .+$"):
         await discovery().scan(0.1)
 
 

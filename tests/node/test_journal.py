@@ -16,8 +16,9 @@ import pytest
 
 from bt_selfsecure.core.recovery import SessionRecord
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.node import journal as module
-from bt_selfsecure.node.journal import APPLICATION_ID, FILE, MIGRATIONS, Journal, JournalError, PeerRow
+from bt_selfsecure.node import journal_file as module
+from bt_selfsecure.node.journal import Journal, PeerRow
+from bt_selfsecure.node.journal_file import APPLICATION_ID, FILE, MIGRATIONS, JournalError
 
 BOB = "B8:27:EB:00:00:02"
 WAL_FRAME_HEAD = 24
@@ -321,6 +322,19 @@ def test_a_file_of_noise_is_refused(tmp_path: Path, size: int) -> None:
     assert (tmp_path / FILE).read_bytes() == b"\xa5" * size
 
 
+def test_an_empty_file_beside_a_log_of_changes_is_damaged_and_the_log_stays(tmp_path: Path) -> None:
+    with opened(tmp_path / "state", sync_each=True) as journal:
+        put(journal, b"kept")
+        journal.commit()
+        shutil.copytree(tmp_path / "state", tmp_path / "copy")
+    (tmp_path / "copy" / FILE).write_bytes(b"")
+    before = contents(tmp_path / "copy")
+    assert before[FILE + "-wal"]
+    with pytest.raises(UsageError, match="is damaged"):
+        Journal(tmp_path / "copy", sync_each=True)
+    assert contents(tmp_path / "copy") == before
+
+
 def test_an_empty_file_is_a_beginning_that_a_crash_interrupted(tmp_path: Path) -> None:
     (tmp_path / FILE).touch()
     with opened(tmp_path) as journal:
@@ -333,9 +347,10 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         Journal(tmp_path / "file" / "state", sync_each=True)
 
 
-def test_a_journal_of_format_1_is_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", range(1, len(MIGRATIONS) + 1))
+def test_a_journal_of_each_format_is_read(tmp_path: Path, number: int) -> None:
     with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as database:
-        database.executescript(FIXTURE.read_text())
+        database.executescript(FIXTURE.with_name(f"journal-{number}.sql").read_text())
     with opened(tmp_path) as journal:
         row = journal.peer(BOB)
         assert row
@@ -353,21 +368,21 @@ def test_migrations_run_once_each_and_in_order(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(
         module,
         "MIGRATIONS",
-        (*MIGRATIONS, "ALTER TABLE peer ADD COLUMN note TEXT;", "UPDATE peer SET note = 'of format 3';"),
+        (*MIGRATIONS, "CREATE TABLE note (text TEXT);", "INSERT INTO note VALUES ('of format 4');"),
     )
     for _ in range(2):
         with opened(tmp_path) as journal:
             database = journal._database
-            assert database.execute("PRAGMA user_version").fetchone() == (3,)
+            assert database.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS) + 2,)
             assert database.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
-            assert database.execute("SELECT note FROM peer").fetchall() == [("of format 3",)]
+            assert database.execute("SELECT text FROM note").fetchall() == [(b"of format 4",)]
 
 
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as database:
         database.executescript(FIXTURE.read_text())
     monkeypatch.setattr(module, "MIGRATIONS", (*MIGRATIONS, "CREATE TABLE news (a); INSERT INTO nowhere VALUES (1);"))
-    with pytest.raises(UsageError, match="nowhere"):
+    with pytest.raises(JournalError, match="please report it"):
         Journal(tmp_path, sync_each=True)
     monkeypatch.undo()
     with opened(tmp_path) as journal:

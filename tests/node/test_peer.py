@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +28,8 @@ from node_world import (
 )
 
 from bt_selfsecure.bearers.memory import MemoryLink
+from bt_selfsecure.cli.status import state
+from bt_selfsecure.core.losses import packets_needed
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.config import PeerTable
 from bt_selfsecure.node.errors import MessageTooLongError, QueueFullError, UnknownPeerError
@@ -68,6 +72,31 @@ def test_a_thousand_messages_go_each_way(folder: Path, loss: float, durability: 
             assert digest(at_bob) == digest(at_alice) == digest(messages)
             await connected(alice, bob)
             assert await unread(alice) == await unread(bob) == []
+
+    virtual(main())
+
+
+def test_progress_is_told_against_what_a_key_takes_at_both_ends(folder: Path) -> None:
+    """Not against the most that a burst may have, which tells nobody how long it lasts."""
+    world = World(folder, loss=0.1)
+    told: dict[str, list[str]] = {"alice": [], "bob": []}
+    needed = packets_needed(40.0, 0.2)  # as the world's nodes are configured
+
+    async def main() -> None:
+        async with world.pair() as pair:
+            while not all(node.peers()[0]["key"] for node in pair):
+                for name, node in zip(told, pair, strict=True):
+                    told[name].append(state(node.peers()[0], time.time()))
+                await asyncio.sleep(0.05)
+            sent, heard = ([text for text in texts if f"{needed} must arrive" in text] for texts in told.values())
+            if "heard" in sent[0]:
+                sent, heard = heard, sent
+            for texts, verb in ((sent, "sent"), (heard, "heard")):
+                found = [re.search(rf", (\d+) packets {verb}, {needed} must arrive$", text) for text in texts]
+                counts = [int(match[1]) for match in found if match]
+                assert len(counts) == len(texts)
+                assert counts == sorted(counts)
+                assert 0 < counts[-1] <= 200
 
     virtual(main())
 

@@ -12,8 +12,11 @@ import pytest
 from node_world import World, connected, fingerprint, peer_of, read, record_secrets, send_all, until, virtual
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.node.journal import FILE, LOCK, Journal
+from bt_selfsecure.node.journal import Journal
+from bt_selfsecure.node.journal_file import FILE, LOCK
 from bt_selfsecure.node.state import backup, restore
+
+A = "B8:27:EB:00:00:01"
 
 
 async def talk(world: World, count: int, word: bytes) -> None:
@@ -101,7 +104,7 @@ def test_messages_that_waited_in_the_copy_come_once(tmp_path: Path) -> None:
 
 def test_a_backup_of_a_running_node_is_whole_private_and_one_file(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "state", sync_each=False)
-    journal.insert("A", "outbox", "A", b"kept")
+    journal.insert(A, "outbox", A, b"kept")
     journal.commit()
     size = backup(tmp_path / "state", tmp_path / "copy")
     assert size == (tmp_path / "copy").stat().st_size > 0
@@ -109,12 +112,12 @@ def test_a_backup_of_a_running_node_is_whole_private_and_one_file(tmp_path: Path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "state"]
     with pytest.raises(UsageError, match=r"another node uses .*: stop it"):
         restore(tmp_path / "copy", tmp_path / "state")
-    journal.write("A", "DELETE FROM outbox")
+    journal.write(A, "DELETE FROM outbox")
     journal.commit(sync=True)
     journal.close()
     old = restore(tmp_path / "copy", tmp_path / "state")
     restored = Journal(tmp_path / "state", sync_each=False)
-    assert [fragment for _, fragment in restored.outbox("A")] == [b"kept"]
+    assert [fragment for _, fragment in restored.outbox(A)] == [b"kept"]
     restored.close()
     assert old
     assert old.name.startswith(f"{FILE}.before-restore-")

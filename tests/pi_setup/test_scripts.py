@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from bt_selfsecure.bearers.ipsp_kernel import HELPER_SOCKET
+
 CHECKOUT = Path(__file__).parents[2]
-SCRIPTS = ("install", "uninstall", "upgrade", "smoketest", "image-config", "demo", "lab", "test")
+SCRIPTS = ("install", "uninstall", "upgrade", "smoketest", "image-config", "demo", "try", "lab", "test")
 UNITS = sorted([*CHECKOUT.glob("systemd/*.service"), *CHECKOUT.glob("systemd/*.socket")])
+SERVICES = [path for path in UNITS if path.suffix == ".service"]
 PEER = "B8:27:EB:12:34:56"
 
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
@@ -70,13 +73,32 @@ def test_a_dry_run_prints_each_command_and_runs_none() -> None:
 
 
 @needs_systemd
-@pytest.mark.parametrize("unit", [path for path in UNITS if path.suffix == ".service"], ids=lambda path: path.name)
+@pytest.mark.parametrize("unit", SERVICES, ids=lambda path: path.name)
 def test_systemd_rates_each_service_three_at_most(unit: Path) -> None:
     done = subprocess.run(
         ["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit)], capture_output=True, text=True
     )
     (exposure,) = re.findall(r"Overall exposure level for \S+: (\d+\.\d)", done.stdout)
     assert float(exposure) <= 3.0
+
+
+def settings(unit: Path, name: str) -> list[str]:
+    return re.findall(rf"^{name}=(.*)$", unit.read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("unit", SERVICES, ids=lambda path: path.name)
+def test_no_service_can_take_all_memory_or_all_processes_of_a_pi(unit: Path) -> None:
+    (memory,), (tasks,) = settings(unit, "MemoryMax"), settings(unit, "TasksMax")
+    assert 0 < int(memory.removesuffix("M")) <= 512
+    assert 0 < int(tasks) <= 64
+
+
+def test_no_socket_of_roots_lies_where_a_service_could_replace_it() -> None:
+    writable = {f"/run/{name}" for unit in SERVICES for name in settings(unit, "RuntimeDirectory")}
+    assert writable
+    sockets = [path for unit in UNITS if unit.suffix == ".socket" for path in settings(unit, "ListenStream")]
+    assert [str(HELPER_SOCKET)] == sockets, "the node calls what systemd listens on"
+    assert not writable & {str(folder) for path in sockets for folder in Path(path).parents}
 
 
 @needs_systemd

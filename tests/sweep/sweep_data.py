@@ -8,6 +8,8 @@ from pathlib import Path
 from random import Random
 
 from bt_selfsecure.air.models import LossModel
+from bt_selfsecure.sweep.analysis import analyse
+from bt_selfsecure.sweep.results import Analysis, Pair
 from bt_selfsecure.sweep.store import Reception, RunInfo, Store
 
 OFFICE = Path(__file__).parents[2] / "bt_selfsecure" / "air" / "data" / "ble_office_reception.json"
@@ -48,3 +50,26 @@ def simulated_sweep(
                     store.add(run, simulated(model, count, hash((seed, number, count, repeat))))
                     started += timedelta(seconds=10)
     return path
+
+
+def recorded(path: Path, *runs: tuple[RunInfo, list[Reception]], plan: object = None) -> str:
+    """A sweep of these runs; its path."""
+    with Store(path, create=True) as store:
+        store.begin({"plan": plan} if plan else {})
+        for run, rows in runs:
+            store.add(run, rows)
+    return str(path)
+
+
+def analysed(
+    path: Path, *runs: tuple[RunInfo, list[Reception]], plan: object = None, listeners: tuple[str, ...] = ()
+) -> Analysis:
+    """Of these runs."""
+    with Store(recorded(path, *runs, plan=plan)) as store:
+        return analyse(store, listeners=listeners)
+
+
+def pair_of(analysis: Analysis, bob: str = "bob", eve: str = "eve") -> Pair:
+    """The only one of these two."""
+    (pair,) = (pair for pair in analysis.pairs if (pair.bob, pair.eve) == (bob, eve))
+    return pair

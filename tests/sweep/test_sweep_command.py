@@ -10,10 +10,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from sweep_data import info, receptions, simulated_sweep
+from sweep_data import BEGAN, info, receptions, recorded, simulated, simulated_sweep
 
-from bt_selfsecure.air.models import Correlated
+from bt_selfsecure.air.models import Bernoulli, Correlated
 from bt_selfsecure.cli.main import main
+from bt_selfsecure.cli.sweep_text import progress_line
+from bt_selfsecure.sweep.analysis import analyse
+from bt_selfsecure.sweep.figures import loss_by_distance
 from bt_selfsecure.sweep.store import Store
 
 PAIR_FIELDS = {
@@ -44,12 +47,116 @@ def test_a_csv_is_analysed_without_being_kept(tmp_path: Path, capsys: pytest.Cap
     assert [path.name for path in tmp_path.iterdir()] == ["j.csv"]
 
 
-def test_the_tables_fit_80_columns(sweep: str, capsys: pytest.CaptureFixture[str]) -> None:
-    for command in (["analyse", sweep], ["compare", sweep, sweep]):
+LONG = ("kitchen-window-left", "kitchen-window-right", "kitchen-door-left", "k\u00fcche")
+
+
+@pytest.fixture(scope="module", params=["a plan", "long names", "extremes"])
+def any_sweep(request: pytest.FixtureRequest, sweep: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("any") / "sweep.db"
+    if request.param == "a plan":
+        return sweep
+    if request.param == "long names":
+        so = {"conditions": {"room": "a long hall with stairs", "noise": "microwave oven at full power"}}
+        run = info(100, 1234.5, notes=so, started=BEGAN)
+        return recorded(path, (run, simulated(Bernoulli(dict.fromkeys(LONG, 0.15)), 100, 1, LONG)))
+    nearly, most = [seq > 0 for seq in range(2000)], [seq % 500 > 0 for seq in range(2000)]
+    heard = {"bob": most, "near": nearly, "all": [True] * 2000, "deaf": [False] * 2000}
+    return recorded(path, *((info(2000, None), receptions(heard)) for _ in range(12)))
+
+
+@pytest.mark.parametrize("command", ["analyse", "analyse --all", "analyse --runs", "compare"])
+def test_the_tables_fit_80_columns(any_sweep: str, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", *command.split(), *[any_sweep] * (1 + (command == "compare"))]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line) for line in lines if not line.startswith(("A:", "B:"))) <= 80
+    for line in lines:  # no column runs into the next
+        assert not re.search(r"\d%|%\d|[a-z]\d+/\d+\d,", line)
+
+
+def test_pairs_stay_told_apart_where_names_are_long(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = simulated(Bernoulli(dict.fromkeys(LONG, 0.15)), 100, 1, LONG)
+    path = recorded(tmp_path / "s.db", (info(100), rows))
+    assert main(["sweep", "compare", path, path]) == 0
+    missed = [line.split("missed of") for line in capsys.readouterr().out.splitlines() if "missed of" in line]
+    pairs = [(eve.split()[-1], bob.split("'s")[0]) for eve, bob in missed]
+    assert len(pairs) == 2 * len(set(pairs)) == 2 * 4 * 3  # pooled, and in the worst run
+    assert main(["sweep", "analyse", path]) == 0
+    listed = [line.split()[:2] for line in capsys.readouterr().out.splitlines() if line.endswith(("weak", "holds"))]
+    assert len({tuple(pair) for pair in listed}) == 4 * 3
+
+
+def test_many_settings_are_told_in_a_screen_and_each_on_demand(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = {loss: simulated(Bernoulli({"bob": 0.1, "eve": loss}), 600, 1) for loss in (0.0, 0.01, 0.5)}
+    runs = [(info(600, 0.1 * (1 + at)), rows[0.5]) for at in range(145)]
+    runs[70], runs[80] = (runs[70][0], rows[0.0]), (runs[80][0], rows[0.01])
+    path = recorded(tmp_path / "s.db", *runs)
+    assert main(["sweep", "analyse", path]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 24
+    assert "145 runs in 145 settings" in lines[0]
+    assert "290 pairs of Bob and Eve: 1 broken, 1" in lines[2]
+    worst = [line for line in lines if line.endswith(" m")]
+    assert worst[0].split()[:3] == ["bob", "eve", "broken"]
+    assert worst[0].endswith("7.1 m")
+    assert any("--all" in line for line in lines)
+    assert main(["sweep", "analyse", path, "--all"]) == 0
+    assert sum(line.endswith("sent by alice") for line in capsys.readouterr().out.splitlines()) == 145
+
+
+def test_each_run_of_a_pair_is_told_on_demand(sweep: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with Store(sweep) as store:
+        (pair, *_) = (pair for pair in analyse(store).pairs if pair.bob == "bob")
+    assert main(["sweep", "analyse", sweep, "--runs"]) == 0
+    rows = {tuple(line.split()[:4]) for line in capsys.readouterr().out.splitlines() if line}
+    for run in pair.each_run:
+        assert (f"{run.run}", f"{run.sent}", f"{run.bob_heard}", f"{run.eve_missed_given_bob}") in rows
+
+
+def test_conditions_are_shown_wherever_a_setting_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = simulated(Bernoulli({"bob": 0.1, "eve": 0.3}), 100, 1)
+    runs = [
+        (info(100, metres, notes={"conditions": {"room": room}}), rows)
+        for room in ("office", "hall")
+        for metres in (1.0, 2.0, 3.0)
+    ]
+    path = recorded(tmp_path / "s.db", *runs)
+    for command in (["analyse", path], ["analyse", path, "--all"], ["compare", path, path]):
         assert main(["sweep", *command]) == 0
-        lines = capsys.readouterr().out.splitlines()
-        assert max(len(line) for line in lines if not line.startswith(("A:", "B:"))) <= 80
-        assert any("bob" in line for line in lines)
+        out = capsys.readouterr().out
+        assert "room office" in out
+        assert "room hall" in out
+    assert main(["sweep", "compare", path, path, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {row["conditions"]["room"] for row in told} == {"office", "hall"}
+    assert main(["sweep", "plot", path, "--out", str(tmp_path)]) == 0
+    for name in ("loss-by-distance", "joint-loss", "bits-by-distance"):
+        assert "room office" in (tmp_path / f"{name}.svg").read_text()
+    assert main(["sweep", "report", path, "--out", str(tmp_path / "r.html")]) == 0
+    assert "1 m, room office" in Page((tmp_path / "r.html").read_text()).text
+
+
+def test_sweeps_of_other_conditions_are_compared_by_distance_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = simulated(Bernoulli({"bob": 0.1, "eve": 0.3}), 100, 1)
+    rooms = [(info(100, notes={"conditions": {"room": room}}), rows) for room in ("office", "hall")]
+    one, other = recorded(tmp_path / "a.db", *rooms), recorded(tmp_path / "b.db", (info(100), rows))
+    assert main(["sweep", "compare", one, other, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [row["figure"] for row in told if row["difference"] == 0] == [row["figure"] for row in told]
+
+
+def test_only_the_listeners_that_are_named_are_judged(sweep: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", "analyse", sweep, "--json", "--listeners", "bob, eve"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["pairs"]) == 3 * 2 * 2
+    assert main(["sweep", "analyse", sweep, "--json", "--listeners", "eve"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["pairs"], {row["listener"] for row in told["listeners"]}) == ([], {"eve"})
+    for wrong in ("bob,mouse", "bob,,eve", ""):
+        assert main(["sweep", "analyse", sweep, "--listeners", wrong]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_import_adds_and_export_writes_both_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,7 +164,7 @@ def test_import_adds_and_export_writes_both_files(tmp_path: Path, capsys: pytest
     store, out = str(tmp_path / "s.db"), str(tmp_path / "o.parquet")
     arguments = ["--out", store, "--distance", "2", "--distance-of", "eve=4"]
     assert main(["sweep", "import", *arguments, str(tmp_path / "j.csv")]) == 0
-    assert main(["sweep", "import", *arguments, str(tmp_path / "j.csv")]) == 0
+    assert main(["sweep", "import", *arguments, "--again", str(tmp_path / "j.csv")]) == 0
     with Store(store) as opened:
         assert [run.info.repeat for run in opened.runs()] == [0, 1]
     assert main(["sweep", "export", store, "--out", out]) == 0
@@ -126,8 +233,8 @@ def test_every_figure_is_drawn_as_svg_and_png(sweep: str, tmp_path: Path, capsys
         else:
             assert path.read_bytes().startswith(b"\x89PNG")
     drawn = (tmp_path / "figures" / "loss-by-distance.svg").read_text()
-    for label in ("bob, 100 packets", "bob, 200 packets", "eve, 200 packets"):
-        assert label in drawn
+    for label in (">bob<", ">eve<", ">100 packets<", ">200 packets<"):
+        assert drawn.count(label) == 1
 
 
 def test_nodes_that_take_turns_are_drawn_and_compared_by_the_parts_they_play(
@@ -151,8 +258,39 @@ def test_nodes_that_take_turns_are_drawn_and_compared_by_the_parts_they_play(
     assert main(["sweep", "compare", str(tmp_path / "turns.db"), str(tmp_path / "turns.db"), "--json"]) == 0
     shares = {row["figure"]: row["a"] for row in json.loads(capsys.readouterr().out)}
     assert shares == pytest.approx(
-        {"bob lost": 0.2, "eve lost": 0.1, "eve missed of bob's": 0.0, "bob missed of eve's": 10 / 90}
+        {"bob lost": 0.2, "eve lost": 0.1}
+        | {f"eve missed of bob's{run}": 0.0 for run in ("", ", worst run")}
+        | {f"bob missed of eve's{run}": 10 / 90 for run in ("", ", worst run")}
     )
+
+
+@pytest.mark.parametrize(
+    ("listeners", "panels", "lines"),
+    [
+        (("bob", "eve"), {"bob", "eve"}, {"200 packets", "400 packets", "800 packets"}),
+        (("bob", "eve", "eve2", "eve3"), {"200 packets", "400 packets", "800 packets"}, {"bob", "eve", "eve2", "eve3"}),
+    ],
+)
+def test_no_panel_of_the_papers_figure_has_all_of_six_or_more_lines(
+    tmp_path: Path, listeners: tuple[str, ...], panels: set[str], lines: set[str]
+) -> None:
+    runs = [
+        (info(count, metres, repeat=r), simulated(Bernoulli(dict.fromkeys(listeners, 0.1)), count, r, listeners))
+        for metres in (1.0, 2.0)
+        for count in (200, 400, 800)
+        for r in range(2)
+    ]
+    with Store(recorded(tmp_path / "s.db", *runs)) as store:
+        figure = loss_by_distance(analyse(store))
+    assert figure is not None
+    assert {axes.get_title("left") for axes in figure.axes} == panels
+    (legend,) = figure.legends
+    assert {text.get_text() for text in legend.get_texts()} == lines
+    figure.canvas.draw()
+    assert not any(legend.get_window_extent().overlaps(axes.get_window_extent()) for axes in figure.axes)
+    for axes in figure.axes:
+        drawn = [(bars.lines[0].get_color(), bars.lines[0].get_marker()) for bars in axes.containers]
+        assert len(drawn) == len({colour for colour, _ in drawn}) == len({marker for _, marker in drawn}) == len(lines)
 
 
 class Page(HTMLParser):
@@ -186,6 +324,25 @@ def test_the_report_is_one_page_that_tells_how_to_do_it_again(sweep: str, tmp_pa
         assert needed in page.text
 
 
+def test_the_report_says_of_a_sweep_what_its_worst_run_says(tmp_path: Path) -> None:
+    half, near = [seq % 2 == 0 for seq in range(1000)], [seq != 501 for seq in range(1000)]
+    bob = [seq % 4 > 0 for seq in range(1000)]
+    runs = [(info(1000), receptions({"bob": bob, "eve": eve})) for eve in (half, near, half)]
+    assert main(["sweep", "report", recorded(tmp_path / "s.db", *runs), "--out", str(tmp_path / "r.html")]) == 0
+    text = Page((tmp_path / "r.html").read_text()).text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "1 of 2 pairs of Bob and Eve hold" in text
+    assert "In 1 a run was made whose key is worth less than 128 bits. The weakest key is of run 2" in text
+    assert "there Eve missed 0.133 % of what Bob heard" in text
+    assert re.search(r"worth 0.07 bits; for 128 bits [\d.]+ M packets are to be sent", text)
+    broken = [(info(1000), receptions({"bob": half, "eve": eve})) for eve in (half, [not it for it in half])]
+    assert main(["sweep", "report", recorded(tmp_path / "b.db", *broken), "--out", str(tmp_path / "b.html")]) == 0
+    text = Page((tmp_path / "b.html").read_text()).text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "0 of 2 pairs of Bob and Eve hold" in text
+    assert "run 1 (Bob bob, Eve eve, 3 m" in text
+    assert "heard everything that Bob heard, and no number of packets helps" in text
+    assert "Over all runs pooled she missed 50.0 %" in text
+
+
 def test_a_name_that_looks_like_html_is_shown_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "j.csv").write_text("seq,receiver,heard\n0,<script>alert(1)</script>,1\n0,eve,0\n")
     assert main(["sweep", "report", str(tmp_path / "j.csv"), "--out", str(tmp_path / "r.html")]) == 0
@@ -205,3 +362,15 @@ def test_a_real_browser_shows_the_report_on_a_phone_without_sideways_scrolling(s
     ).stdout
     width, window = map(int, re.search(r"<title>(\d+)/(\d+)", dumped).groups())  # type: ignore[union-attr]
     assert width <= window
+
+
+def test_progress_is_a_share_whatever_is_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("bt_selfsecure.cli.sweep_text.PROGRESS_SECONDS", -1.0)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with progress_line("read") as progress:
+        progress(505, 20_000)
+        progress(20_000, 20_000)
+        progress(0, 0)
+    assert capsys.readouterr().err == "\rread: 2 %\rread: 100 %\rread: 0 %\r\033[K"

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.sweep.plan import Place, Plan, RolesTable, Run, SweepTable, example, load, parse
+from bt_selfsecure.sweep.plan import Place, Plan, RolesTable, Run, SweepTable, example, load, parse, rehearsal
 
 FILE = Path("car-park.toml")
 ROLES = '[roles]\nalice = "a"\nbob = "b"\neves = ["c", "d"]\n'
@@ -30,14 +30,17 @@ def test_the_default_plan_is_that_of_the_paper_with_one_very_close_place() -> No
     assert len([run for place in plan.places() for run in plan.runs_at(place)]) == 6 * 3 * 10 * 2
 
 
-def test_the_example_reads_back_as_the_default_plan() -> None:
-    plan = parse(example(), FILE)
-    assert plan == Plan(RolesTable("pi-alice", "pi-bob", ("pi-eve",)), SweepTable())
+def test_the_example_is_the_default_plan() -> None:
+    assert parse(example(), FILE) == Plan(RolesTable("pi-alice", "pi-bob", ("pi-eve",)), SweepTable())
+
+
+@pytest.mark.parametrize("text", [example(), rehearsal()], ids=["example", "rehearsal"])
+def test_what_stands_behind_a_hash_in_a_printed_plan_is_the_default(text: str) -> None:
     everything = "\n".join(
         line.removeprefix("#") if line.startswith("#") and " = " in line else "" if line.startswith("#") else line
-        for line in example().splitlines()
+        for line in text.splitlines()
     )
-    assert parse(everything.replace("eve_distances_m = []", ""), FILE) == plan
+    assert parse(everything.replace("eve_distances_m = []", ""), FILE) == parse(text, FILE)
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pty
+import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -108,7 +111,10 @@ class Terminal:
             time.sleep(0.01)
 
     def type(self, line: str) -> None:
-        os.write(self._terminal, line.encode() + b"\n")
+        self.press(line + "\n")
+
+    def press(self, keys: str) -> None:
+        os.write(self._terminal, keys.encode())
 
     def end(self) -> int:
         until = time.monotonic() + 20
@@ -142,12 +148,31 @@ def test_on_a_terminal_the_person_places_redoes_and_quits_and_nothing_is_lost(te
     terminal.type("r 0.5")
     terminal.wait_for(lambda: "withdrawn and done again" in terminal.said)
     terminal.type("q")
-    assert terminal.end() == 130
-    assert "the same command goes on with the next" in terminal.said
+    assert terminal.end() == 0
+    assert f"0 runs are written down, {ALL} to go; the same command goes on with the next" in terminal.said
     assert "Traceback" not in terminal.said
+    assert "interrupted" not in terminal.said
     with Store(folder / "plan.db") as store:
         assert store.runs() == []
         assert len(store.runs(withdrawn=True)) == ALL / 2
+
+
+@pytest.mark.parametrize(("key", "status"), [("q\n", 0), ("\x04", 0), ("\x03", 130)])
+@pytest.mark.parametrize("after", ["the question", "some runs"])
+def test_who_ends_a_sweep_keeps_what_is_written_and_goes_on_later(
+    key: str, status: int, after: str, terminal: Terminal, folder: Path
+) -> None:
+    """Ctrl-C is an interruption, q and the end of the input are not."""
+    terminal.wait_for(lambda: "q quits" in terminal.said)
+    if after == "some runs":
+        terminal.type("")
+        terminal.wait_for(lambda: "0.5 m  air  200 packets  run 1 of 4" in terminal.said)
+    terminal.press(key)
+    assert terminal.end() == status
+    assert ("interrupted" in terminal.said) == bool(status)
+    done = runs_in(folder / "plan.db")
+    assert f"{done} runs are written down, {ALL - done} to go; the same command goes on" in terminal.said
+    assert (done > 0) == (after == "some runs")
 
 
 def test_a_redo_of_a_finished_sweep_is_asked_for_on_the_command_line(folder: Path) -> None:
@@ -197,6 +222,74 @@ def test_what_can_not_be_used_is_said_in_one_line(
     printed = capsys.readouterr()
     assert said in printed.err
     assert printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_the_rehearsal_as_the_readme_has_it_goes_from_holds_to_broken(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    lines = re.findall(
+        r"^    bt-selfsecure (sweep (?:plan|run|analyse) .*rehearsal.*?) *(?:#.*)?$", readme, re.MULTILINE
+    )
+    assert [line.split()[1] for line in lines] == ["plan", "run", "analyse"]
+    plan, run, analyse = (line.split() for line in lines)
+    assert plan[-2] == ">"
+    assert main(plan[:-2]) == 0
+    Path(plan[-1]).write_text(capsys.readouterr().out)
+    assert main(["sweep", "plan", plan[-1]]) == 0
+    assert "5 places, 50 runs, 7 minutes of packets, which the virtual air sends at once" in capsys.readouterr().out
+    assert main([*run, "--unattended", "--seed", str(seed)]) == 0
+    capsys.readouterr()
+    assert main([*analyse, "--json"]) == 0
+    pairs = json.loads(capsys.readouterr().out)["pairs"]
+    assert {row["distance_m"]: row["verdict"] for row in pairs if (row["bob"], row["eve"]) == ("pi-bob", "pi-eve")} == {
+        3.0: "holds",
+        6.0: "holds",
+        12.0: "holds",
+        24.0: "weak",
+        48.0: "broken",
+    }
+
+
+def test_a_rehearsal_is_printed_or_a_plan_is_checked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", "plan", "--rehearsal", str(folder / "plan.toml")]) == 2
+    assert "leave one of them out" in capsys.readouterr().err
+
+
+RADIOS = '[roles]\nalice = "pi-a"\nbob = "pi-b"\n'
+
+
+@pytest.mark.parametrize(
+    ("plan", "words", "said"),
+    [
+        (PLAN, ["--web", "here"], "--web here is no place to listen on"),
+        (PLAN, ["--web", "127.0.0.1:{taken}"], "(Address already in use): take another address or port"),
+        (PLAN, ["--web", "192.0.2.1:0"], "(Cannot assign requested address): take another address or port"),
+        (PLAN, ["--web", "no.such.invalid:0"], "--web can't listen on no.such.invalid:0 ("),
+        (PLAN, ["--unattended", "--redo", "4"], "--redo 4 is no place of the plan"),
+        (PLAN, [], "there is no terminal to ask you on"),
+        (RADIOS, ["--unattended"], "no node"),
+    ],
+)
+def test_a_run_that_is_refused_leaves_no_record(
+    plan: str,
+    words: list[str],
+    said: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(folder)
+    (folder / "plan.toml").write_text(plan)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["sweep", "run", "plan.toml", *(word.format(taken=port) for word in words)]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+    assert [file.name for file in folder.iterdir()] == ["plan.toml"]
 
 
 def test_a_plan_is_printed_and_checked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,137 @@ def test_withdrawn_runs_stay_but_do_not_count(store: Store) -> None:
     assert [run.id for run in store.runs()] == [second]  # all or none
     with pytest.raises(UsageError):
         store.withdraw([99], "no such run")
+
+
+def test_the_reason_why_a_run_can_not_be_withdrawn_is_told(store: Store) -> None:
+    run = store.add(info(3), WHOLE)
+    store.withdraw([run], "rain")
+    for wrong, words in ((run, "withdrawn before .rain."), (99, "no run 99")):
+        with pytest.raises(UsageError, match=words):
+            store.withdraw([wrong], "again")
+
+
+@pytest.mark.parametrize("fault", [UsageError("no"), KeyboardInterrupt(), ValueError("no")])
+def test_what_is_added_together_is_there_whole_or_not_at_all(store: Store, fault: BaseException) -> None:
+    first = store.add(info(3), WHOLE)
+
+    def fails() -> None:
+        with store.together():
+            store.begin({"another": 1})
+            store.add(info(3), WHOLE)
+            store.withdraw([first], "rain")
+            raise fault
+
+    with pytest.raises(type(fault)):
+        fails()
+    assert [run.id for run in store.runs()] == [first]
+    assert list(store.manifests().values()) == [{"kernel": "6.12"}]
+    store.add(info(3), WHOLE)  # under the manifest of before
+    assert [run.manifest for run in store.runs()] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("other", "twin"),
+    [
+        (receptions({"eve": [True, True, False], "bob": [True, False, True]}), True),
+        ([row._replace(rssi=-60.0 if row.heard else None) for row in reversed(WHOLE)], True),  # the first knew none
+        ([row._replace(copies=3 if row.heard else 0) for row in WHOLE], True),
+        (receptions({"bob": [True, False, True], "eve": [True, True, True]}), False),
+        (receptions({"bob": [True, False, True], "eve2": [True, True, False]}), False),
+        (receptions({"bob": [True, False, True]}), False),
+        ([*WHOLE, *receptions({"eve2": [True, True, False]})], False),
+    ],
+)
+def test_a_run_that_is_there_already_is_found_whatever_the_order_of_its_rows(
+    store: Store, other: list[Reception], twin: bool
+) -> None:
+    first = store.add(info(3), WHOLE)
+    second = store.add(info(3, 5.0), other)
+    assert store.twin(second, before=second) == (first if twin else None)
+    store.withdraw([first], "rain")
+    assert store.twin(second, before=second) is None
+
+
+def test_runs_of_other_times_or_other_levels_are_others(store: Store) -> None:
+    level = [row._replace(rssi=-60.0 if row.heard else None) for row in WHOLE]
+    louder = [row._replace(rssi=-50.0 if row.heard else None) for row in WHOLE]
+    first = store.add(info(3, started=BEGAN), level)
+    assert store.twin(store.add(info(3), louder), before=2) is None
+    assert store.twin(store.add(info(3, started=BEGAN + timedelta(seconds=60)), level), before=2) is None
+    assert store.twin(store.add(info(3, started=BEGAN), level), before=2) == first
+
+
+def test_a_file_that_was_made_and_got_no_run_is_taken_away_after_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.db"
+
+    def fails(fault: BaseException) -> None:
+        with Store(path, create=True) as store:
+            store.begin({})
+            raise fault
+
+    for fault in (UsageError("no"), KeyboardInterrupt()):
+        with pytest.raises(type(fault)):
+            fails(fault)
+        assert list(tmp_path.iterdir()) == []
+    with Store(path, create=True) as store:
+        store.begin({})
+        store.add(info(3), WHOLE)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt), Store(path, create=True):
+            raise KeyboardInterrupt
+    with Store(path) as store:
+        assert len(store.runs()) == 1
+
+
+def test_nothing_is_written_to_a_file_that_was_removed_while_it_was_open(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.db"
+    with Store(path, create=True) as store:
+        store.begin({})
+        path.unlink()
+        with pytest.raises(UsageError, match="was removed"):
+            store.add(info(3), WHOLE)
+        Store(path, create=True).close()
+        with pytest.raises(UsageError, match="was removed"):
+            store.add(info(3), WHOLE)
+
+
+def test_an_empty_file_is_no_sweep_and_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "empty.db").touch()
+    with pytest.raises(UsageError, match="is empty"):
+        Store(tmp_path / "empty.db")
+    assert (tmp_path / "empty.db").stat().st_size == 0
+
+
+def test_what_the_database_refuses_is_told_with_a_remedy_and_without_sql(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sweep.db"
+    with Store(path, create=True) as store:
+        store.begin({})
+        store.add(info(3), WHOLE)
+    monkeypatch.setattr("bt_selfsecure.sweep.store.LOCKED_S", 0.1)
+    with sqlite3.connect(path, isolation_level=None) as other, Store(path) as store:
+        store.begin({})
+        other.execute("BEGIN EXCLUSIVE")
+        for write in (lambda: store.add(info(3), WHOLE), store.runs, lambda: store.begin({"a": 1})):
+            with pytest.raises(UsageError, match="another program is writing"):
+                write()
+        other.execute("ROLLBACK")
+    with Store(path) as store:
+        store.begin({})
+        store._db.execute("PRAGMA query_only = ON")  # as a file system that is mounted so does it, for root too
+        with pytest.raises(UsageError, match="writable"):
+            store.add(info(3), WHOLE)
+        store._db.execute("PRAGMA query_only = OFF")
+        store._db.execute("PRAGMA max_page_count = 1")
+        with pytest.raises(UsageError, match="no space left"):
+            store.add(info(5000), receptions({"bob": [True] * 5000}))
+        assert len(store.runs()) == 1
+        for wrong in (replace(info(3), sender="\udcff"), info(3, repeat=2**70)):
+            with pytest.raises(UsageError):
+                store.add(wrong, WHOLE)
+    with pytest.raises(UsageError, match="choose another place"):
+        Store(tmp_path / "nowhere" / "sweep.db", create=True)
 
 
 def test_a_resumed_sweep_has_one_manifest_and_a_changed_one_two(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from typing import Any, Final
 
 from bt_selfsecure.bearers.base import BearerError
 from bt_selfsecure.bearers.hci import HciSocket, adapter_number
+from bt_selfsecure.bearers.system_bus import SystemBusError, connect_system_bus, require_system_bus
+from bt_selfsecure.isolated import FOLDER, python_module
 from bt_selfsecure.node import beacon
 from bt_selfsecure.node.beacon import BLUEZ, Word
 from bt_selfsecure.node.doctor.report import NotSeen
@@ -56,6 +58,7 @@ class Radio:
     """Page 0, eight bytes (Core Vol 2 Part C 3.3); zeros if it was never up."""
     settings: Setting | None = None
     """Current ones; None if the management interface did not answer."""
+    supported: Setting | None = None
     bluetooth_version: int | None = None
     """HCI_Version of the Assigned Numbers."""
     le_supervision_ms: int | None = None
@@ -76,6 +79,10 @@ class Bluez:
 
 class BluezAbsent(Exception):  # noqa: N818 - an outcome, not a fault of the program
     """bluetoothd can't be asked; the text says why."""
+
+
+class Silent(BluezAbsent):
+    """There is no bus to ask it on, or it hangs; the text has the remedy, too."""
 
 
 class AccessDenied(BluezAbsent):
@@ -117,7 +124,9 @@ async def _with_more(adapter: str, radio: Radio) -> Radio:
         management = Management()
         try:
             if (info := await management.info(adapter_number(adapter))) is not None:
-                radio = replace(radio, settings=info.current, bluetooth_version=info.bluetooth_version)
+                radio = replace(
+                    radio, settings=info.current, supported=info.supported, bluetooth_version=info.bluetooth_version
+                )
             answer = await management.command(Opcode.READ_DEFAULT_SYSTEM_CONFIGURATION, adapter_number(adapter))
             timeout = parse_configuration(answer).get(LE_SUPERVISION_TIMEOUT)
             if timeout is not None:
@@ -136,15 +145,14 @@ async def _with_more(adapter: str, radio: Radio) -> Radio:
 async def ask_bluez(adapter: str, peer: str | None) -> Bluez:
     """What bluetoothd knows. Does not start it. Raises `BluezAbsent`, and `NotSeen` without dbus-fast."""
     try:
-        from dbus_fast import BusType, Message, MessageFlag, MessageType
-        from dbus_fast.aio import MessageBus
+        from dbus_fast import Message, MessageFlag, MessageType
         from dbus_fast.unpack import unpack_variants
     except ImportError as error:
         raise NotSeen(f"bluetoothd can't be asked without dbus-fast ({error})") from error
     try:
-        bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
-    except (OSError, EOFError) as error:
-        raise BluezAbsent(f"there is no D-Bus system bus ({error})") from error
+        bus = await connect_system_bus()
+    except SystemBusError as error:
+        raise Silent(str(error)) from error
     try:
         question = Message(
             destination=BLUEZ,
@@ -156,7 +164,11 @@ async def ask_bluez(adapter: str, peer: str | None) -> Bluez:
         async with asyncio.timeout(ANSWER_S):
             reply = await bus.call(question)
     except TimeoutError as error:
-        raise BluezAbsent(f"the daemon bluetoothd did not answer in {ANSWER_S:g} s") from error
+        raise Silent(
+            f"the daemon bluetoothd did not answer in {ANSWER_S:g} s: sudo systemctl restart bluetooth"
+        ) from error
+    except (OSError, EOFError) as error:
+        raise BluezAbsent(f"the D-Bus system bus hung up ({error})") from error
     finally:
         bus.disconnect()
     if reply is None or reply.message_type is MessageType.ERROR:
@@ -174,9 +186,15 @@ async def ask_bluez(adapter: str, peer: str | None) -> Bluez:
 
 async def try_advertising(adapter: str) -> tuple[Word, str]:
     """Advertise as the node does, by its beacon, and say what came of it, with the reason. It ends at once."""
+    try:
+        await require_system_bus()  # libdbus knows no limit
+    except SystemBusError as error:
+        return Word.GONE, str(error)
+    except ImportError:  # the beacon has another library
+        pass
     child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", beacon.__name__, "--", adapter, socket.gethostname(), "2"),
+        *python_module(beacon.__name__, "--", adapter, socket.gethostname(), "2"),
+        cwd=FOLDER,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -244,6 +262,7 @@ def _journal() -> list[str]:
     try:
         asked = subprocess.run(
             ["journalctl", "--dmesg", "--boot", "--quiet", "--no-pager", "--output=cat"],
+            cwd=FOLDER,
             capture_output=True,
             timeout=ANSWER_S,
             check=False,

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from typing import Final
 
-from bt_selfsecure.node.doctor.facts import AccessDenied, BluezAbsent
+from bt_selfsecure.node.doctor.facts import AccessDenied, BluezAbsent, Silent
 from bt_selfsecure.node.doctor.machine import Machine
 from bt_selfsecure.node.doctor.report import Finding, NotSeen, failure, ok, warning
 from bt_selfsecure.node.management import Setting
@@ -113,6 +113,9 @@ def dbus(machine: Machine) -> Finding:
         answer = machine.bluez
     except AccessDenied as error:
         return failure(_sentence(error), "sudo usermod -aG bluetooth $USER, and log in anew.")
+    except Silent as error:
+        text, _, remedy = _sentence(error).partition(": ")
+        return failure(f"{text}.", remedy)
     except BluezAbsent as error:
         return failure(
             _sentence(error),
@@ -137,10 +140,7 @@ def pairing(machine: Machine) -> Finding:
     if settings is None:
         raise NotSeen("the kernel's management interface does not answer")
     if Setting.BREDR not in settings:
-        return warning(
-            f"{machine.adapter} has BR/EDR off: no rfcomm, no l2cap.",
-            "Set ControllerMode = dual in /etc/bluetooth/main.conf, and sudo systemctl restart bluetooth.",
-        )
+        return ok(f"{machine.adapter} has BR/EDR off: nothing is paired.")
     if Setting.SSP not in settings:
         return warning(
             "Secure Simple Pairing is off: links are neither paired nor encrypted by the radio.",

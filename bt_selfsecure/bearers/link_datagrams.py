@@ -1,4 +1,9 @@
-"""What `ipsp` puts into a UDP datagram; the layout is at the head of ipsp.py.
+"""What `ipsp` and `udp` put into a UDP datagram:
+
+    HELLO     1 | link (4) | address wanted (6) | own address (6)      until WELCOME or DATA comes
+    WELCOME   2 | link (4) | own address (6)
+    DATA      3 | link (4) | datagram
+    END       4 | link (4)
 
 Integers are big-endian, a device address is its six bytes as they are written.
 """

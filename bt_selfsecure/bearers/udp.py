@@ -1,0 +1,172 @@
+"""UDP on loopback or a LAN: nodes without a radio, as two on one laptop.
+
+One socket carries all links, as `link_datagrams` says; a peer is known by where it listens. The dialler repeats its
+HELLO every second as long as the link lasts, and is answered WELCOME: so an end that was killed is missed in seconds,
+and one that was restarted meanwhile takes the link up again.
+
+Whoever reads the network misses nothing: what gets lost here keeps no secret. And nothing proves a source address: who
+can forge one can break links, but neither read nor alter what a session carries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from bt_selfsecure.bearers.base import Bearer, BearerError, Link, Listener, Traits
+from bt_selfsecure.bearers.faults import Meaning, fault
+from bt_selfsecure.bearers.link_datagrams import Hello, pack
+from bt_selfsecure.bearers.numbered_links import NumberedLinks, Ways
+from bt_selfsecure.bearers.sockets import Readiness
+from bt_selfsecure.bearers.specs import Place, UdpPlaces, parse_place, shown_place
+
+CONNECT_SECONDS: Final = 10.0
+BEAT_SECONDS: Final = 1.0
+SILENCE_SECONDS: Final = 6.0
+"""A link on which nothing came for so long is over."""
+LONGEST: Final = 2048
+"""Bytes of a datagram that are read; ours are shorter, and others are none of ours."""
+TRAITS: Final = Traits(losses_visible=True, ordered=False, broadcast=False, link_encrypted=False)
+_AWAY: Final = Meaning("there is no way to it: bring the network up, or see [udp] listen and the peer's udp", True)
+_MEANINGS: Final[Mapping[int, Meaning]] = {
+    errno.EADDRINUSE: Meaning(
+        "another program, perhaps another node, has that port: take another in [udp] listen", True
+    ),
+    errno.EADDRNOTAVAIL: Meaning("this computer has no such address: see ip address, and [udp] listen", True),
+    errno.EACCES: Meaning("ports below 1024 are root's, and a broadcast is nobody's: take others", False),
+    errno.EPERM: Meaning("a firewall, or the service's IPAddressDeny, does not let it out: allow it there", True),
+    errno.EAFNOSUPPORT: Meaning("IP is denied to this process: for the service, see systemctl edit", True),
+    errno.EINVAL: Meaning(
+        "what listens on 127.0.0.1 reaches this computer alone: take another address in [udp] listen", False
+    ),
+    errno.ENETUNREACH: _AWAY,
+    errno.EHOSTUNREACH: _AWAY,
+    errno.ENETDOWN: _AWAY,
+}
+
+
+class UdpBearer(Bearer):
+    """On one socket, which is opened when it is needed. Raises `UsageError` for places that are none."""
+
+    name = "udp"
+    traits = TRAITS
+
+    def __init__(self, places: UdpPlaces) -> None:
+        self._own, self._anyone = places.own, places.anyone
+        self._listen = parse_place(places.listen)
+        self._peers = {peer: parse_place(place) for peer, place in places.peers.items()}
+        self._socket: _Socket | None = None
+
+    async def connect(self, peer: str) -> Link:
+        place = self._peers.get(peer)
+        if place is None:
+            raise BearerError(f'it is not known where {peer} listens: add udp = "ADDRESS:PORT" to its [[peer]]')
+        opened, doing = self._open(), f"no connection to {peer} at {shown_place(place)}"
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                return await opened.links.dial(peer, lambda hello: opened.send(place, hello), place)
+        except TimeoutError:
+            raise BearerError(
+                f"{doing}: nobody answers there; start its node, and see that each has the other's udp and address",
+                transient=True,
+            ) from None
+        except OSError as error:
+            raise _fault(error, doing) from error
+
+    async def listen(self) -> Listener:
+        return self._open().links.listen(self.name)
+
+    async def close(self) -> None:
+        if self._socket:
+            await self._socket.close()
+            self._socket = None
+
+    def _open(self) -> _Socket:
+        if self._socket is None:
+            try:
+                self._socket = _Socket(self._own, self._listen, self._admits)
+            except OSError as error:
+                raise _fault(error, f"can't listen on UDP {shown_place(self._listen)}") from error
+        return self._socket
+
+    def _admits(self, peer: str, place: Place) -> bool:
+        known = self._peers.get(peer)
+        return self._anyone and peer != self._own if known is None else place == known
+
+
+class _Socket:
+    """With its links, and what keeps them."""
+
+    def __init__(self, own: str, place: Place, admits: Callable[[str, Place], bool]) -> None:
+        """Raises `OSError`."""
+        self.links: NumberedLinks[Place] = NumberedLinks(
+            own, Ways(self.send, self._answer, admits, lambda peer: TRAITS, _fault)
+        )
+        self._own = own
+        sock = socket.socket(socket.AF_INET6 if ":" in place[0] else socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            sock.setblocking(False)
+            if sock.family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(place)
+        except BaseException:
+            sock.close()
+            raise
+        self._socket = Readiness(sock)
+        self._sending = asyncio.Lock()
+        asyncio.get_running_loop().add_reader(sock, self._read)
+        self._beating = asyncio.create_task(self._beat(), name="udp beat")
+
+    async def send(self, place: Place, datagram: bytes) -> None:
+        """Waits for room, and lets others read meanwhile. Raises `OSError`."""
+        async with self._sending:
+            while not self._socket.is_closed:
+                try:
+                    self._socket.sock.sendto(datagram, place)
+                    break
+                except BlockingIOError:
+                    await self._socket.writable()
+                except OSError as error:
+                    if error.errno != errno.ENOBUFS:  # which is a loss like any other
+                        raise
+                    break
+        await asyncio.sleep(0)
+
+    async def close(self) -> None:
+        for link in self.links:
+            await link.close()
+        self.links.stop_listening()
+        self._beating.cancel()
+        await asyncio.gather(self._beating, return_exceptions=True)
+        self._socket.close()
+
+    def _answer(self, place: Place, datagram: bytes) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.sock.sendto(datagram, place)
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):  # nothing there
+            datagram, source = self._socket.sock.recvfrom(LONGEST)
+            self.links.take(datagram, source[:2])
+
+    async def _beat(self) -> None:
+        clock = asyncio.get_running_loop().time
+        while True:
+            before = clock()
+            await asyncio.sleep(BEAT_SECONDS)
+            if clock() - before > SILENCE_SECONDS / 2:
+                continue  # it was this program that slept: read first
+            for link in self.links:
+                if clock() - link.heard_at > SILENCE_SECONDS:
+                    link.end(f"the link to {link.peer} ended: nothing came for {SILENCE_SECONDS:.0f} s")
+                elif link.dialled:
+                    place, number = link.place
+                    self._answer(place, pack(Hello(number, link.peer, self._own)))
+
+
+def _fault(error: OSError, doing: str) -> BearerError:
+    return fault(error, doing, _MEANINGS)

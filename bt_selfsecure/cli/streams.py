@@ -1,0 +1,92 @@
+"""The three standard streams, made so that no command need think of them: closed, full, of whatever encoding.
+
+Python takes a closed stream for None, and gives its number to the next file that is opened. It raises whatever the
+system says of a full disk, in the middle of a command or at exit, and refuses letters that the terminal has not.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+from io import BufferedReader, BufferedWriter, FileIO, TextIOWrapper
+from typing import TYPE_CHECKING, Final, TextIO, TypeVar
+
+from bt_selfsecure.errors import UsageError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+T = TypeVar("T")
+
+USELESS: Final = {0: os.O_WRONLY, 1: os.O_RDONLY, 2: os.O_WRONLY}
+"""How /dev/null takes the place of a closed stream: whoever reads the input or writes the output is told EBADF (as
+gnulib's `stdopen` does it), and complaints vanish."""
+
+
+class _Input(FileIO):
+    """Standard input. UsageError where it can't be read."""
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int | None:
+        return _told("read standard input", lambda: super(_Input, self).readinto(buffer))
+
+    def readall(self) -> bytes:
+        return _told("read standard input", super().readall)
+
+
+class _Output(FileIO):
+    """Standard output. UsageError where it can't be written, BrokenPipeError where nobody reads it any more."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        return _told("write the output", lambda: super(_Output, self).write(data))
+
+
+class _Complaints(FileIO):
+    """Standard error: what can't be said there can be said nowhere, and must not change the exit status."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return memoryview(data).nbytes
+
+
+def _told(what: str, do: Callable[[], T]) -> T:
+    try:
+        return do()
+    except (BrokenPipeError, BlockingIOError):
+        raise
+    except OSError as error:
+        why = "it is closed" if error.errno == errno.EBADF else error.strerror
+        raise UsageError(f"can't {what} ({why})") from None
+
+
+def take() -> None:
+    """Put ours in the place of Python's, once at the start of the program."""
+    for number, way in USELESS.items():
+        try:
+            os.fstat(number)
+        except OSError:  # closed, and so is the lowest number that is free
+            os.set_inheritable(os.open(os.devnull, way), True)
+    sys.stdin = TextIOWrapper(BufferedReader(_Input(0, closefd=False)), _encoding(sys.stdin))
+    sys.stdout = _text(_Output(1, "w", closefd=False), sys.stdout, "replace")
+    sys.stderr = _text(_Complaints(2, "w", closefd=False), sys.stderr, "backslashreplace")
+
+
+def _text(raw: FileIO, before: TextIO | None, errors: str) -> TextIOWrapper:
+    """As buffered as Python's own was, which knows of terminals and PYTHONUNBUFFERED."""
+    by_line = isinstance(before, TextIOWrapper) and (before.line_buffering or before.write_through)
+    return TextIOWrapper(BufferedWriter(raw), _encoding(before), errors, line_buffering=by_line)
+
+
+def _encoding(before: TextIO | None) -> str:
+    return before.encoding if before else "utf-8"
+
+
+def drop_output() -> None:
+    """What can't be written, or Python tries it again at exit, complains, and exits with 120."""
+    try:
+        sys.stdout.flush()
+    except (OSError, UsageError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

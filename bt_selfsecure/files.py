@@ -1,0 +1,75 @@
+"""What a command leaves on disk: all of it or nothing, and a place that can't be written is found before the work."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from bt_selfsecure.errors import UsageError
+
+
+@contextmanager
+def whole(file: Path, mode: int = 0o666) -> Iterator[Path]:
+    """A path to write to, made at once, which takes the place of `file` at the end; after an exception nothing is left.
+
+    `mode` is as for `Path.touch`. A device or FIFO is written to as it is. UsageError where `file` can't be written,
+    nearly always before anything is yielded.
+    """
+    if file.exists() and not (file.is_file() or file.is_dir()):
+        yield file
+        return
+    part = file.with_name(file.name + ".part")
+    try:
+        if file.is_dir():
+            raise IsADirectoryError(0, "it is a folder", str(part))
+        part.touch(mode)
+        part.chmod(part.stat().st_mode & mode)
+        yield part
+        part.replace(file)
+    except OSError as error:
+        if error.filename not in (None, str(part), part):
+            raise
+        raise UsageError(f"can't write {str(file)!r} ({error.strerror}): choose another place") from error
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
+@contextmanager
+def folder(directory: Path, names: Collection[str] = ()) -> Iterator[Path]:
+    """A temporary folder whose files replace those in `directory` at the end; after an exception nothing is left.
+
+    UsageError, before anything is yielded, where `directory` can't be written or has folders of these `names`.
+    """
+    fresh = not directory.exists()
+    try:
+        directory.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"can't write into {directory} ({error.strerror}): give --out a folder") from None
+    for name in names:
+        if (directory / name).is_dir():
+            raise UsageError(f"can't write {directory / name} (it is a folder): give --out another one")
+    try:
+        part = Path(tempfile.mkdtemp(prefix=".part-", dir=directory))
+    except OSError as error:
+        raise UsageError(f"can't write into {directory} ({error.strerror}): give --out a folder of yours") from None
+    try:
+        yield part
+        for file in sorted(part.iterdir()):
+            _replace(file, directory / file.name)
+    except BaseException:
+        shutil.rmtree(part)
+        if fresh:
+            directory.rmdir()
+        raise
+    part.rmdir()
+
+
+def _replace(file: Path, old: Path) -> None:
+    try:
+        file.replace(old)
+    except OSError as error:
+        raise UsageError(f"can't write {old} ({error.strerror}): give --out another folder") from None

@@ -1,0 +1,67 @@
+"""What can be told of the card from what it holds: it came from another device, runs in two, or is failing."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Container, Mapping
+from typing import Final
+
+from bt_selfsecure.node.journal import QUEUES, Journal
+from bt_selfsecure.node.peer import Peer
+from bt_selfsecure.node.peer_log import PeerLog
+
+log = logging.getLogger(__name__)
+
+MOVED: Final = (
+    "the card came from another computer, or the adapter is another one. Give the peers the new address, and each "
+    "agrees on a new key by itself; or set [node] adapter to the address that is meant"
+)
+TWICE: Final = (
+    "that address is heard near, too, so two devices run with copies of one card: move journal.db* away on one of them"
+)
+COPIED: Final = "give one of them a state of its own (stop its node, move journal.db* away, start it)"
+FAILING: Final = "the card may be failing, see dmesg; bt-selfsecure backup saves what is whole"
+
+
+class Card:
+    """Looks at the node's own peers, which come and go in `peers`, by address."""
+
+    def __init__(self, journal: Journal, peers: Mapping[str, Peer]) -> None:
+        self._journal, self._peers = journal, peers
+        self._copies: dict[str, str] = {}
+        """Peers that have another one's keys, by address, and whose."""
+
+    def troubles(self, own: str | None, near: Container[str]) -> list[str]:
+        """In a sentence each. `own` is the node's address now, `near` those of the nodes that were heard."""
+        return [self.moved(own, near), *self._copied(), self._damaged()]
+
+    def moved(self, own: str | None, near: Container[str]) -> str:
+        """Keys were agreed on under another address of ours than the present one; else empty."""
+        former = sorted({peer.own_address for peer in self._peers.values()} - {"", own})
+        if not former or own is None:
+            return ""
+        why = TWICE if former[0] in near else MOVED
+        return f"this node's keys were made under {former[0]}, and its adapter has {own}: {why}"
+
+    def look_for_copies(self, address: str, data: bytes) -> None:
+        """This frame names keys that are none of the sender's that we know: are they another peer's?"""
+        for other in self._peers.values():
+            if other.address != address and other.shares_key(data) and self._copies.get(address) != other.address:
+                self._copies[address] = other.address
+                PeerLog(log, self._peers[address].name).warning(
+                    "it has the keys of %s: its card was moved from there, or copied", other.name, event="copy"
+                )
+
+    def _copied(self) -> list[str]:
+        linked = {peer.address: peer.name for peer in self._peers.values() if peer.link_count}
+        return [
+            f"{linked[one]} and {linked[other]} run with copies of one card: {COPIED}"
+            for one, other in self._copies.items()
+            if one in linked and other in linked
+        ]
+
+    def _damaged(self) -> str:
+        counts = Counter(QUEUES[row.table] for row in self._journal.damaged)
+        what = ", ".join(f"{count} {held}" for held, count in counts.items())
+        return f"parts of messages were damaged on the disk and are dropped ({what}): {FAILING}" if counts else ""

@@ -1,0 +1,103 @@
+"""What data from elsewhere don't say of themselves: as options tell it, beside what columns tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bt_selfsecure.errors import UsageError
+from bt_selfsecure.sweep.store import RunInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """Of all runs of one import. See `RunInfo`."""
+
+    distance_m: float | None = None
+    distances_m: Mapping[str, float] = field(default_factory=dict)
+    bearer: str = "le_advert"
+    size_bytes: int = 64
+    spacing_ms: float = 10.0
+    sender: str = "alice"
+    tx_power_dbm: float | None = None
+    packets: int | None = None
+    """N, as sent."""
+    first: int | None = None
+    last: int | None = None
+    """The numbers of the first and the last packet that was sent."""
+    kept: bool = True
+    """Whether the runs go into a record. Else nobody sees how logs were joined by time."""
+    whose: str | None = None
+    """Of logs with a column of the sender: whose packets to take, if not everybody's."""
+    interval_ms: float | None = None
+    clock_offsets_s: Mapping[str, float] = field(default_factory=dict)
+    one_clock: bool = False
+    pause_s: float | None = None
+    """What is known of logs without numbers: see `joining.Told`."""
+    conditions: Mapping[str, str | None] = field(default_factory=dict)
+    """What the setting depends on, besides: by name its value, or None where a column of that name has it."""
+
+    @property
+    def counted(self) -> bool:
+        """Whether it is told which packets were sent."""
+        return (self.packets, self.first, self.last) != (None, None, None)
+
+    def sent(self, low: int, high: int) -> range | None:
+        """The numbers of the packets that were sent, if somebody heard `low` to `high`; None if nothing tells.
+
+        UsageError, without the file's name, if what is told does not fit.
+        """
+        first, last, packets = self.first, self.last, self.packets
+        if not self.counted:
+            return None
+        if first is None and last is not None and packets is not None:
+            first = last - packets + 1
+        if first is None:
+            if packets is not None and high - low + 1 == packets:
+                first = low
+            else:
+                first = int(low > 0 and high == packets)
+        if last is None:
+            last = high if packets is None else first + packets - 1
+        if packets is not None and last - first + 1 != packets:
+            raise UsageError(
+                f"--first {first} --last {last} are {last - first + 1} packets, not {packets}: leave one out"
+            )
+        if not first <= low <= high <= last:
+            raise UsageError(
+                f"packets {low} to {high} were heard, but {first} to {last} sent: say --first and --last as they were"
+            )
+        return range(first, last + 1)
+
+    def notes(self, source: Any, told: Mapping[str, str] | None = None, **more: Any) -> dict[str, Any]:
+        """Of a run from this source: where it came from, and its conditions, those of its columns too."""
+        said = {name: value for name, value in self.conditions.items() if value} | dict(told or {})
+        return {"imported_from": source, **more} | ({"conditions": said} if said else {})
+
+    def run(self, packets: int, repeat: int, notes: Mapping[str, Any]) -> RunInfo:
+        """One run of so many packets."""
+        return RunInfo(
+            self.distance_m,
+            self.bearer,
+            self.size_bytes,
+            self.spacing_ms,
+            packets,
+            self.sender,
+            repeat,
+            self.tx_power_dbm,
+            distances_m=self.distances_m,
+            notes=notes,
+        )
+
+
+def conditions(words: str) -> dict[str, str | None]:
+    """`room,noise=loud`: room is a column, noise is loud everywhere. UsageError for a name twice or none."""
+    told: dict[str, str | None] = {}
+    for word in words.split(","):
+        name, equals, value = (part.strip() for part in word.partition("="))
+        name = name.casefold()
+        if not name or name in told or (equals and not value):
+            raise UsageError(f"--condition {words!r} does not name conditions: write room,noise or room=office")
+        told[name] = value or None
+    return told

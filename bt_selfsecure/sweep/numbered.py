@@ -1,0 +1,300 @@
+"""Tables whose packets have numbers, as runs: a row a packet and listener, or a row for each packet that was heard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import chain, groupby
+from typing import Any, Final
+
+from bt_selfsecure.errors import UsageError
+from bt_selfsecure.sweep.circumstances import Circumstances
+from bt_selfsecure.sweep.exporting import COLUMNS
+from bt_selfsecure.sweep.store import Reception, Store
+from bt_selfsecure.sweep.tables import Row, Table
+
+WANTED: Final = frozenset(
+    (
+        "seq",
+        "receiver",
+        "heard",
+        "rssi",
+        "time",
+        "timestamp",
+        "time_s",
+        "time_ms",
+        "time_us",
+        "run",
+        "sender",
+        "address",
+    )
+)
+"""Columns by which the dialect of a table is told."""
+MOST_PACKETS: Final = 10_000_000
+"""In one run: a seq beyond it is a mistake, not a packet."""
+SENTENCE: Final = "seq counts packets from 0, receiver is a name, heard is 1 or 0, and rssi a number of dBm or nothing"
+OF_A_RUN: Final = (
+    "bearer",
+    "sender",
+    "spacing_ms",
+    "tx_power_dbm",
+    "size_bytes",
+    "run_distance_m",
+    "packets",
+    "repeat",
+    "started",
+)
+"""Columns of our own export that are the same throughout a run."""
+
+
+class Logs:
+    """One table with a column `receiver`, or a table a listener, with rows of the same runs."""
+
+    def __init__(self, tables: Mapping[str, Table], how: Circumstances, source: Any) -> None:
+        """`tables` by listener; "" where a column tells. UsageError if a column lacks or is not there to be taken."""
+        self.source = source
+        self.readers = [_Reader(table, listener, how) for listener, table in tables.items()]
+        self.how = how
+
+    def add_to(self, store: Store) -> int:
+        """Each run; how many. UsageError, which names file and line of the first fault."""
+        added, repeats = 0, len(store.runs())
+        for label, parts in self._runs():
+            run = _Run(self.how, parts[0][0])
+            if self.how.counted:  # who has a log and is not in it heard nothing
+                run.rows.update({reader.listener: {} for reader in self.readers if reader.listener})
+            for reader, rows in parts:
+                for row in rows:
+                    reader.take(row, run)
+            try:
+                _store(store, run, repeats + added, self.source)
+            except (ValueError, UsageError) as error:
+                name = f" {label!r}" if label else ""
+                raise UsageError(f"{run.reader.table.file}: the run{name} from line {run.line} on: {error}") from None
+            added += 1
+        if not added:
+            raise UsageError(
+                f"{self.readers[0].table.file} has no row: it takes one a packet and receiver, "
+                "seq,receiver,heard[,rssi]"
+            )
+        return added
+
+    def _runs(self) -> Iterator[tuple[str, list[tuple[_Reader, Iterator[Row]]]]]:
+        """Each run's label, and its rows of each table. One table is never held as a whole."""
+        if len(self.readers) == 1:
+            for label, rows in self.readers[0].runs():
+                yield label, [(self.readers[0], rows)]
+            return
+        runs: dict[str, list[tuple[_Reader, Iterator[Row]]]] = {}
+        for reader in self.readers:
+            for label, rows in reader.runs():
+                runs.setdefault(label, []).append((reader, iter(list(rows))))
+        yield from runs.items()
+
+
+def condition_columns(table: Table, how: Circumstances) -> dict[str, int]:
+    """The columns that are conditions of a run: those that are named, and in an export of ours any that is not its own.
+
+    UsageError for one that is not there.
+    """
+    wanted = [name for name, value in how.conditions.items() if value is None]
+    if set(COLUMNS) <= set(table.columns):
+        wanted += [name for name in table.columns if name not in COLUMNS and name not in how.conditions]
+    for name in wanted:
+        if name not in table.columns or name in COLUMNS:
+            raise UsageError(f"{table.file} has no column {name!r} for a condition: name one, or say {name}=VALUE")
+    return {name: table.columns[name] for name in wanted}
+
+
+class _Run:
+    """One run, as far as its rows were read."""
+
+    def __init__(self, how: Circumstances, reader: _Reader) -> None:
+        self.how, self.reader = how, reader
+        self.line = 0
+        self.told: dict[str, str] = {}
+        """What columns say of the whole run: of our own export, and conditions."""
+        self.alike: dict[_Reader, list[str]] = {}
+        """The cells of that in every row of a table."""
+        self.rows: dict[str, dict[int, Reception]] = {}
+        self.metres: dict[str, str] = {}
+        """Each listener's distance, as written."""
+        self.misses = False
+        """Whether a row says that a packet was not heard: then no row that lacks does."""
+
+
+class _Reader:
+    """One table's columns, found once."""
+
+    def __init__(self, table: Table, listener: str, how: Circumstances) -> None:
+        self.table, self.listener = table, listener
+        at = table.columns.get
+        for name in ("seq", *(() if listener else ("receiver",))):
+            if at(name) is None:
+                raise UsageError(
+                    f"{table.file} has no column {name!r}: its first line names seq,receiver,heard[,rssi], between "
+                    "commas, semicolons or tabs"
+                )
+        if at("heard") is None and not how.counted:
+            raise UsageError(
+                f"{table.file} has no column 'heard': if it lists only what was heard, say how many packets were sent, "
+                "--packets N"
+            )
+        self.seq, self.receiver, self.heard = table.columns["seq"], table.columns.get("receiver", -1), at("heard")
+        self.rssi, self.copies, self.lost, self.metres = map(at, ("rssi", "copies", "lost_in_queue", "distance_m"))
+        self.run = at("run")
+        self.conditions = condition_columns(table, how)
+        names = (*OF_A_RUN, *self.conditions)
+        self.of_a_run = {name: table.columns[name] for name in names if name in table.columns}
+
+    def runs(self) -> Iterator[tuple[str, Iterator[Row]]]:
+        """Rows that follow each other and are of one run."""
+        if self.run is None:
+            first = next(self.table.rows, None)
+            if first is not None:
+                yield "", chain((first,), self.table.rows)
+            return
+        seen: set[str] = set()
+        column = self.run
+        for label, rows in groupby(self.table.rows, key=lambda row: row[1][column]):
+            if label in seen:
+                raise UsageError(f"{self.table.file}: the rows of run {label} are not together: sort the file by run")
+            seen.add(label)
+            yield label, rows
+
+    def take(self, row: Row, run: _Run) -> None:
+        """One reception more."""
+        line, cells = row
+        table = self.table
+        try:
+            seq = table.whole(cells[self.seq])
+            name = self.listener or cells[self.receiver]
+            heard = True if self.heard is None else table.truth(cells[self.heard])
+            lost = self.lost is not None and cells[self.lost] != "" and table.truth(cells[self.lost])
+            rssi = table.number(cells[self.rssi]) if self.rssi is not None and cells[self.rssi] else None
+            copies = table.whole(cells[self.copies]) if self.copies is not None and cells[self.copies] else None
+            if not 0 <= seq <= MOST_PACKETS or not name:
+                raise ValueError
+        except ValueError:
+            raise self._no_reception(line, cells) from None
+        run.line = run.line or line
+        if self.of_a_run and [cells[index] for index in self.of_a_run.values()] != run.alike.get(self):
+            self._learn(line, cells, run)
+        received = run.rows.get(name)
+        if received is None:
+            received = run.rows[name] = {}
+        before = received.get(seq)
+        if before is None:
+            received[seq] = Reception(seq, name, heard, rssi, copies, lost)
+        elif self.heard is None:  # it lists what came, as it came
+            best = max((level for level in (rssi, before.rssi) if level is not None), default=None)
+            received[seq] = before._replace(rssi=best, copies=(before.copies or 1) + (copies or 1))
+        else:
+            raise table.fault(line, f"packet {seq} at {name!r} comes a second time")
+        if not heard:
+            run.misses = True
+        if self.metres is not None and cells[self.metres]:
+            metres = run.metres.setdefault(name, cells[self.metres])
+            if metres != cells[self.metres]:
+                raise table.fault(line, f"{name!r} is {cells[self.metres]} m away, and {metres} m before in the run")
+
+    def _no_reception(self, line: int, cells: list[str]) -> UsageError:
+        """Which cell it is."""
+        table, truth = self.table, self.table.truth
+        kinds = (
+            ("seq", self.seq, table.whole), ("heard", self.heard, truth), ("lost_in_queue", self.lost, truth),
+            ("rssi", self.rssi, table.number), ("copies", self.copies, table.whole),
+        )  # fmt: skip
+        for name, index, read in kinds:
+            if index is None or not (cells[index] or name in ("seq", "heard")):
+                continue
+            try:
+                read(cells[index])
+            except ValueError:
+                return table.fault(line, f"not a reception: {name} is {cells[index]!r}, but {SENTENCE}")
+        return table.fault(line, f"not a reception: {SENTENCE}")
+
+    def _learn(self, line: int, cells: list[str], run: _Run) -> None:
+        """What the first row says of the run, and every other does then."""
+        for column, index in self.of_a_run.items():
+            if (told := run.told.setdefault(column, cells[index])) != cells[index]:
+                raise self.table.fault(
+                    line,
+                    f"column {column!r} is {cells[index]!r} here and {told!r} in line {run.line} of the same run: it "
+                    "is one value a run",
+                )
+        run.alike[self] = [cells[index] for index in self.of_a_run.values()]
+
+
+def _store(store: Store, run: _Run, repeat: int, source: Any) -> None:
+    sent = _sent(run)
+    how, told = _circumstances(run), run.told
+    said = {name: told[name] for name in run.reader.conditions if told.get(name)}
+    repeat = run.reader.table.whole(told["repeat"]) if told.get("repeat") else repeat
+    info = how.run(len(sent), repeat, how.notes(source, said))
+    if told.get("started"):
+        started = datetime.fromisoformat(told["started"])
+        info = replace(info, started=started if started.tzinfo else started.replace(tzinfo=UTC))
+    store.add(info, _receptions(run, sent))
+
+
+def _sent(run: _Run) -> range:
+    """The numbers of the packets of the run. UsageError where a row lacks that is not told to be a miss."""
+    low = min(min(received) for received in run.rows.values() if received)
+    high = max(max(received) for received in run.rows.values() if received)
+    told = run.how.sent(low, high)
+    if told is None and low > 1:
+        raise UsageError(
+            f"it begins with packet {low}: say --first {low} if that was the first that was sent, or --first 0 if the "
+            "log lists only what was heard (half a run is not recorded)"
+        )
+    sent = range(int(low == 1), high + 1) if told is None else told
+    if told is None or run.misses:
+        for name, received in run.rows.items():
+            if lacking := len(sent) - len(received):
+                seq = next(seq for seq in sent if seq not in received)
+                raise UsageError(
+                    f"there is no row for packet {seq} at {name!r} ({lacking:,} lack): half a run is not recorded. "
+                    + (
+                        "A log that lists misses lists all of them"
+                        if run.misses
+                        else "If the log lists only what was heard, say how many packets were sent, --packets N"
+                    )
+                )
+    counted = run.told.get("packets")
+    if counted and run.reader.table.whole(counted) != len(sent):
+        raise UsageError(f"its column 'packets' says {counted}, and it has {len(sent)}: half a run is not recorded")
+    return sent
+
+
+def _receptions(run: _Run, sent: range) -> Iterator[Reception]:
+    for name, received in run.rows.items():
+        for number, seq in enumerate(sent):
+            each = received.get(seq)
+            yield Reception(number, name, False) if each is None else each._replace(seq=number)
+
+
+def _circumstances(run: _Run) -> Circumstances:
+    """With what the run's rows say in columns of our own export."""
+    told, table = run.told, run.reader.table
+
+    def number(column: str, text: str) -> float:
+        try:
+            return table.number(text)
+        except ValueError:
+            raise UsageError(f"its {column} is {text!r}: give a number") from None
+
+    distances = {name: number("distance_m", text) for name, text in run.metres.items()}
+    alike = set(distances.values())
+    said: dict[str, Any] = {name: told[name] for name in ("bearer", "sender") if told.get(name)}
+    said |= {name: number(name, told[name]) for name in ("spacing_ms", "tx_power_dbm") if told.get(name)}
+    if told.get("size_bytes"):
+        said["size_bytes"] = int(number("size_bytes", told["size_bytes"]))
+    if told.get("run_distance_m"):
+        metres = said["distance_m"] = number("run_distance_m", told["run_distance_m"])
+        said["distances_m"] = {name: each for name, each in distances.items() if each != metres}
+    elif distances:
+        said["distance_m"] = alike.pop() if len(alike) == 1 else None
+        said["distances_m"] = distances if said["distance_m"] is None else {}
+    return replace(run.how, **said)

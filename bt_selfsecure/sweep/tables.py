@@ -1,0 +1,179 @@
+"""Tables as people's programs write them: CSV with commas, semicolons or tabs, of any spreadsheet and any locale.
+
+What is certain is taken: a byte order mark (UTF-8, UTF-16), `sep=;` on the first line, names in capitals or with spaces
+around them, `1.0` for 1, TRUE, T, WAHR or VRAI for true, a decimal comma where commas don't part the columns, columns
+and lines without content. What could mean two things is refused, with its file and line.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import math
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, TextIO
+
+from bt_selfsecure.errors import UsageError
+
+SUFFIXES: Final = (".csv", ".tsv", ".txt")
+DELIMITERS: Final = (",", ";", "\t")
+PROGRESS_LINES: Final = 10_000
+_MARKS: Final = {  # UTF-32's begins as UTF-16's does
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_TRUE: Final = ("1", "true", "t", "yes", "y", "wahr", "ja", "vrai", "oui")
+_FALSE: Final = ("0", "false", "f", "no", "n", "falsch", "nein", "faux", "non")
+_TRUTH: Final = dict.fromkeys(_TRUE, True) | dict.fromkeys(_FALSE, False)
+_WHOLE: Final = re.compile(r"([+-]?\d+)(?:\.0*|,0|,00)?")
+"""Not `1,000`, which is a thousand to some and one to others."""
+_GROUPED: Final = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
+
+Progress = Callable[[int, int], None]
+Row = tuple[int, list[str]]
+"""The number of its line, and a cell a column, without spaces around."""
+
+
+@dataclass(slots=True)
+class Table:
+    """A table that is being read: names, and the rows that are still to come."""
+
+    file: Path
+    columns: dict[str, int]
+    """Where each named column is in a row; names without spaces around, in small letters."""
+    delimiter: str
+    rows: Iterator[Row]
+    _truth: dict[str, bool] = field(default_factory=lambda: dict(_TRUTH))
+
+    def fault(self, line: int, why: str) -> UsageError:
+        """What is wrong there, to be raised."""
+        return UsageError(f"{self.file}:{line}: {why}")
+
+    def truth(self, text: str) -> bool:
+        """ValueError where it is none. `1.0` and any spelling of a program that we know."""
+        try:
+            return self._truth[text]
+        except KeyError:
+            word = text.casefold()
+            number = int(_TRUTH[word]) if word in _TRUTH else self.whole(text)
+            if number not in (0, 1):
+                raise ValueError(text) from None
+            self._truth[text] = bool(number)
+            return bool(number)
+
+    def whole(self, text: str) -> int:
+        """A whole number; ValueError where it is none, or could be two."""
+        if text.isdecimal():
+            return int(text)
+        match = _WHOLE.fullmatch(text)
+        if not match or ("," in text and self.delimiter == ","):
+            raise ValueError(text)
+        return int(match[1])
+
+    def number(self, text: str) -> float:
+        """A finite number; ValueError where it is none."""
+        if "," in text and self.delimiter != ",":
+            if "." in text or (self.delimiter != ";" and _GROUPED.fullmatch(text)):
+                raise ValueError(text)
+            text = text.replace(",", ".", 1)
+        value = float(text)
+        if not math.isfinite(value) or "_" in text:
+            raise ValueError(text)
+        return value
+
+
+@contextmanager
+def reading(file: Path, wanted: frozenset[str], progress: Progress) -> Iterator[Table]:
+    """The table in a file. `wanted` are columns of which it should have some: they tell what parts the columns.
+
+    UsageError, also while the rows are taken, that names the file, the line and what to do.
+    """
+    encoding = ""
+    try:
+        encoding = _encoding(file)
+        with file.open(encoding=encoding, newline="") as text:
+            yield _table(file, text, wanted, progress)
+    except OSError as error:
+        raise UsageError(f"can't read {file} ({error.strerror}): name a CSV file") from error
+    except UnicodeError:
+        raise UsageError(
+            f"{file} is not a CSV file of text in UTF-8 ({_not_text(file, encoding)}): save it as 'CSV UTF-8'"
+        ) from None
+
+
+def _encoding(file: Path) -> str:
+    with file.open("rb") as binary:
+        start = binary.read(4096)
+    for mark, encoding in _MARKS.items():
+        if start.startswith(mark):
+            return encoding
+    if start.startswith(b"PK\x03\x04"):
+        raise UsageError(f"{file} is a workbook or an archive, not a CSV file: save it as 'CSV UTF-8'")
+    if b"\0" in start:
+        raise UsageError(f"{file} is not a CSV file of text, or in UTF-16 without its mark: save it as 'CSV UTF-8'")
+    return "utf-8"
+
+
+def _not_text(file: Path, encoding: str) -> str:
+    """Where it can't be read."""
+    if not encoding.startswith("utf-8"):
+        return f"nor in {encoding.upper()}, whose mark it has: a byte lacks"
+    with file.open("rb") as binary:
+        for number, line in enumerate(binary, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                return f"line {number}, byte {error.object[error.start]:#04x}"
+    return "its end is cut off"
+
+
+def _table(file: Path, text: TextIO, wanted: frozenset[str], progress: Progress) -> Table:
+    first, said = "\n", None
+    skipped = 0
+    while first and not first.strip("\ufeff\r\n\t ;,"):
+        first = text.readline()
+        skipped += 1
+        if match := re.fullmatch(r'"?sep=(.)"?[;,\t]*\s*', first, re.IGNORECASE | re.DOTALL):
+            said, first = match[1], "\n"
+    delimiter = said or max(DELIMITERS, key=lambda each: len(wanted & set(_names(first, each))))
+    names = _names(first, delimiter)
+    columns = {name: index for index, name in enumerate(names) if name}
+    for name in columns:
+        if names.count(name) > 1:
+            raise UsageError(f"{file}:{skipped}: two columns are called {name!r}: remove or rename one")
+    width = max(columns.values(), default=-1) + 1
+    return Table(file, columns, delimiter, _rows(file, text, delimiter, width, skipped, progress))
+
+
+def _names(line: str, delimiter: str) -> list[str]:
+    try:
+        cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
+    except (csv.Error, TypeError):  # a quote that is not closed; a delimiter that can't be one
+        return []
+    return [cell.strip().casefold() for cell in cells]
+
+
+def _rows(file: Path, text: TextIO, delimiter: str, width: int, skipped: int, progress: Progress) -> Iterator[Row]:
+    size = file.stat().st_size
+    reader = csv.reader(text, delimiter=delimiter, skipinitialspace=True)
+    number = skipped
+    try:
+        for cells in reader:
+            number = skipped + reader.line_num
+            if number % PROGRESS_LINES == 0:
+                progress(text.buffer.tell(), size)
+            row = [cell.strip() for cell in cells]
+            if not any(row):
+                continue
+            if len(row) < width or any(row[width:]):
+                raise UsageError(f"{file}:{number}: the row has not as many fields as the first line names columns")
+            yield number, row
+    except csv.Error as error:
+        raise UsageError(f"{file}:{number + 1}: not a CSV file's row ({error}): is a quote left open?") from None

@@ -1,0 +1,77 @@
+"""What the key of a run is worth. Each run is judged by its own lower bound of e|B, and the weakest decides.
+
+e|B of all runs pooled is a mean: a run of which Eve missed one packet is no better for others of which she missed half.
+The bounds are one-sided, Clopper and Pearson's at 95 %: the run with the least e|B is below its own with 95 %, hence
+the least of all bounds is one of the least e|B, however many runs there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Final
+
+from bt_selfsecure.core.losses import (
+    bits_per_packet,
+    lower_bound,
+    packets_needed,
+    packets_to_send,
+    secret_bits,
+)
+from bt_selfsecure.sweep.results import BITS, BROKEN, HOLDS, NO_KEY, WEAK, InRun
+
+SURE: Final = 0.99
+MOST_PACKETS: Final = 10**9
+bound_of = lru_cache(maxsize=1 << 16)(lower_bound)
+"""Of Eve's misses, and what Bob heard: the same few numbers come again and again."""
+
+
+def in_run(run: int, sent: int, heard: int, missed: int, size_bytes: int) -> InRun:
+    """A run of which Bob heard so many packets, and Eve (or Eves together) missed so many of those."""
+    if not heard:
+        return InRun(run, sent, 0, 0, None, 0.0, None, NO_KEY)
+    bound = bound_of(missed, heard)
+    bits = secret_bits(heard, bound, missed_entropy=8 * size_bytes * missed)
+    verdict = BROKEN if not missed else WEAK if bits < BITS[-1] else HOLDS
+    return InRun(run, sent, heard, missed, missed / heard, bound, bits, verdict)
+
+
+def weakest(runs: Iterable[InRun]) -> InRun | None:
+    """The run whose key is worth least; None if no run has a key."""
+    keys = [run for run in runs if run.secret_bits is not None]
+    return min(keys, key=lambda run: (run.secret_bits, _per_packet_sent(run)), default=None)
+
+
+def verdict(heard: int, missed: int, worst: InRun | None) -> str:
+    """Of all runs of a pair: packets that Bob heard in them, packets of those that Eve missed, and the worst run."""
+    if not heard or worst is None or worst.secret_bits is None:
+        return NO_KEY
+    return BROKEN if not missed else WEAK if worst.secret_bits < BITS[-1] else HOLDS
+
+
+def needed(bound: float) -> dict[str, int | None]:
+    """|S| for each strength by a bound of e|B; None where no number is enough."""
+    return {str(bits): packets_needed(bits, bound) if bound else None for bits in BITS}
+
+
+def to_send(runs: Sequence[InRun]) -> dict[str, int | None]:
+    """N for each strength, in the run that takes most on average."""
+    keys = [run for run in runs if run.bob_heard]
+    if not keys:
+        return dict.fromkeys(map(str, BITS))
+    run = min(keys, key=_per_packet_sent)
+    return {name: _to_send(packets, 1 - run.bob_heard / run.sent) for name, packets in needed(run.bound).items()}
+
+
+def least_bound(runs: Iterable[InRun]) -> float:
+    """Of the runs with a key; 0 if none has."""
+    return min((run.bound for run in runs if run.bob_heard), default=0.0)
+
+
+def _per_packet_sent(run: InRun) -> float:
+    """Secret bits."""
+    return run.bob_heard / run.sent * bits_per_packet(run.bound)
+
+
+def _to_send(packets: int | None, d: float) -> int | None:
+    return None if packets is None or packets > MOST_PACKETS else packets_to_send(packets, d, SURE)

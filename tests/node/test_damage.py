@@ -1,0 +1,220 @@
+"""A damaged cell of the journal is that record's fault: the node starts, tells it, shows nothing of it, and serves
+the others."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+from damage import CELLS, KINDS, damage
+from node_world import ADDRESSES, World, is_connected, record_secrets, unread, until, virtual
+
+from bt_selfsecure.node.journal import DamagedError, Journal, PeerRow
+from bt_selfsecure.node.journal_file import FILE
+from bt_selfsecure.node.messages import split
+from bt_selfsecure.node.outbox import Outbox
+
+BOB, CAROL = ADDRESSES["bob"], ADDRESSES["carol"]
+TO_BOB = [b"one fragment", bytes(range(200)) * 2, b"the third"]
+"""Of one, five and one fragment; Carol's stand between them."""
+SIZE = 100
+
+
+def filled(directory: Path) -> None:
+    journal = Journal(directory, sync_each=True)
+    for address in (BOB, CAROL):
+        journal.keep(address, lambda address=address: PeerRow(f"record of {address}", '{"key": {}}', True))
+        for piece in (b"half", b"received"):
+            journal.insert(address, "partial", address, piece)
+        for message in (b"first", b"second"):
+            journal.insert(address, "inbox", address, 1, 1.5, message)
+    for message in TO_BOB:
+        for fragment in split(message, 0, SIZE):
+            journal.insert(BOB, "outbox", BOB, fragment)
+        journal.insert(CAROL, "outbox", CAROL, next(split(b"to Carol", 0, SIZE)))
+    journal.commit()
+    journal.close()
+
+
+def messages_of(outbox: Outbox) -> list[bytes]:
+    """What its peer would join."""
+    found: list[bytes] = []
+    while outbox:
+        _, fragment = outbox.take()
+        found[len(found) :] = [b""] if fragment[0] & 2 else []
+        found[-1] += fragment[1:]
+    return found
+
+
+def rows_of(directory: Path, table: str) -> int:
+    with sqlite3.connect(directory / FILE) as database:
+        return int(database.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("table", "column"), CELLS)
+def test_a_damaged_cell_costs_that_record_alone_and_is_told_without_its_content(
+    tmp_path: Path, table: str, column: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    filled(tmp_path / "whole")
+    for row in range(rows_of(tmp_path / "whole", table)):
+        directory = tmp_path / str(row)
+        shutil.copytree(tmp_path / "whole", directory)
+        damage(directory, table, column, row, kind)
+        caplog.clear()
+        journal = Journal(directory, sync_each=True)
+        lost_peers = []
+        for address in (BOB, CAROL):
+            try:
+                assert journal.peer(address) == PeerRow(f"record of {address}", '{"key": {}}', True)
+            except DamagedError as error:
+                lost_peers.append(str(error))
+        bob, carol = Outbox(journal, BOB), Outbox(journal, CAROL)
+        dropped = bob.dropped, carol.dropped
+        to_bob, to_carol = messages_of(bob), messages_of(carol)
+        pieces = [piece for address in (BOB, CAROL) for piece in journal.partial(address)]
+        inbox = [message for *_, message in journal.inbox()]
+        assert set(to_bob) <= set(TO_BOB)
+        assert set(to_carol) <= {b"to Carol"}
+        assert set(inbox) <= {b"first", b"second"}
+        lost = len(TO_BOB) - len(to_bob), 3 - len(to_carol)
+        assert len(lost_peers) == (table == "peer")
+        assert "record of" not in str(lost_peers)
+        assert sum(lost) == sum(dropped) == (table == "outbox")
+        assert len(pieces) == 4 - 2 * (table == "partial")
+        assert len(inbox) == 4 - (table == "inbox")
+        journal.close()
+        assert bool(caplog.messages) == (table != "peer")
+        assert all("dropped" in text for text in caplog.messages)
+
+
+def test_a_damaged_row_is_gone_with_the_next_commit_and_told_once(tmp_path: Path) -> None:
+    filled(tmp_path)
+    damage(tmp_path, "inbox", "message", 1, "ones")
+    for damaged in (1, 0):
+        journal = Journal(tmp_path, sync_each=True)
+        assert len(journal.damaged) == damaged
+        assert len(journal.inbox()) == 3
+        journal.close()
+
+
+def test_a_damaged_counter_gives_no_number_out_twice(tmp_path: Path) -> None:
+    filled(tmp_path)
+    with sqlite3.connect(tmp_path / FILE) as database:
+        database.execute("UPDATE sqlite_sequence SET seq = NULL WHERE name = 'outbox'")
+        database.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'inbox'", ((1 << 63) - 1,))
+    journal = Journal(tmp_path, sync_each=True)
+    assert journal.insert(BOB, "outbox", BOB, b"\2") > max(number for number, _ in journal.outbox(BOB))
+    assert journal.insert(BOB, "inbox", BOB, 1, 1.5, b"new") > max(number for number, *_ in journal.inbox())
+    journal.commit()
+    journal.close()
+
+
+def of_format_1(directory: Path) -> None:
+    fixture = Path(__file__).parent / "fixtures" / "journal-1.sql"
+    directory.mkdir()
+    with sqlite3.connect(directory / FILE) as database:
+        database.executescript(fixture.read_text())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("column", ["address", "record", "facts", "synchronised"])
+def test_a_damaged_peer_of_format_1_is_no_reason_not_to_start(tmp_path: Path, column: str, kind: str) -> None:
+    of_format_1(tmp_path / "alice")
+    with sqlite3.connect(tmp_path / "alice" / FILE) as database:
+        old = database.execute(f"SELECT {column} FROM peer").fetchone()[0]
+        new = KINDS[kind](old.encode() if isinstance(old, str) else old)
+        place = "CAST(? AS TEXT)" if isinstance(new, bytes) else "?"
+        (declared,) = database.execute("SELECT sql FROM sqlite_master WHERE name = 'peer'").fetchone()
+        loose = "CREATE TABLE peer (address PRIMARY KEY, record, facts, synchronised)"
+        database.execute("PRAGMA writable_schema = ON")
+        database.execute("UPDATE sqlite_master SET sql = ? WHERE name = 'peer'", (loose,))
+        database.execute("PRAGMA writable_schema = RESET")
+        database.execute(f"UPDATE peer SET {column} = {place}", (new,))
+        database.execute("PRAGMA writable_schema = ON")
+        database.execute("UPDATE sqlite_master SET sql = ? WHERE name = 'peer'", (declared,))
+        database.execute("PRAGMA writable_schema = RESET")
+    world = World(tmp_path)
+
+    async def main() -> None:
+        alice = await world.start("alice", "bob")
+        bob = await world.start("bob", "alice")
+        await until(lambda: is_connected(alice, "bob") and is_connected(bob, "alice"), 300)
+        await world.close()
+
+    virtual(main())
+
+
+@pytest.fixture(scope="module")
+def lived(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """State of Alice, who has keys with Bob and Carol, messages for both and from both; and theirs."""
+    folder = tmp_path_factory.mktemp("lived")
+    world = World(folder)
+
+    async def main() -> None:
+        alice = await world.start("alice", "bob", "carol")
+        bob, carol = await world.start("bob", "alice"), await world.start("carol", "alice")
+        await until(lambda: is_connected(alice, "bob") and is_connected(alice, "carol"))
+        for node in (bob, carol):
+            await node.send("alice", b"to alice", until="acknowledged")
+        await world.stop("bob")
+        await world.stop("carol")
+        for name in ("bob", "carol"):
+            for number in range(3):
+                await alice.send(name, b"%d for %s " % (number, name.encode()) * 500)
+        await world.close()
+
+    virtual(main())
+    journal = Journal(folder / "alice", sync_each=True)
+    journal.insert(BOB, "partial", BOB, b"half received")
+    journal.commit()
+    journal.close()
+    return folder
+
+
+@pytest.mark.parametrize(("number", "cell"), list(enumerate(CELLS)))
+def test_a_node_with_a_damaged_cell_starts_tells_it_and_has_all_its_peers_again(
+    lived: Path, tmp_path: Path, number: int, cell: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    table, column = cell
+    for name in ("alice", "bob", "carol"):
+        shutil.copytree(lived / name, tmp_path / name)
+    kind = list(KINDS)[number % len(KINDS)]
+    damage(tmp_path / "alice", table, column, 0, kind)
+    world = World(tmp_path)
+    sent = {name: [b"%d for %s " % (number, name.encode()) * 500 for number in range(3)] for name in ("bob", "carol")}
+
+    async def main() -> None:
+        alice = await world.start("alice", "bob", "carol")
+        told = json.dumps(alice.status())
+        bob, carol = await world.start("bob", "alice"), await world.start("carol", "alice")
+        await until(lambda: is_connected(alice, "bob") and is_connected(alice, "carol"), 900)
+        for name in ("bob", "carol"):
+            await alice.send(name, b"at last", until="acknowledged")
+        came = {name: [*await unread(node)] for name, node in (("bob", bob), ("carol", carol))}
+        lost = {name: [message for message in sent[name] if message not in came[name]] for name in sent}
+        assert all(set(came[name]) <= {*sent[name], b"at last"} for name in sent)
+        assert len(lost["bob"]) <= (table in ("peer", "outbox"))
+        assert lost["carol"] == []
+        if table == "peer":
+            assert "damaged on the disk" in told
+        else:
+            assert "damaged on the disk" in " ".join(alice.status()["problems"])
+        secrets = record_secrets(alice, "bob") + record_secrets(alice, "carol")
+        assert not [secret for secret in secrets if secret in caplog.text or secret in told]
+        await world.close()
+
+    with caplog.at_level(logging.DEBUG):
+        virtual(main())
+    with sqlite3.connect(lived / "alice" / FILE) as database:
+        stored = [text for row in database.execute("SELECT record FROM peer") for text in row]
+    keys = [
+        key for text in stored for key in (json.loads(text)["sending"]["key"], json.loads(text)["receiving"]["key"])
+    ]
+    assert keys
+    assert not [key for key in keys if key[:16] in caplog.text]
+    assert "for bob" not in caplog.text

@@ -1,0 +1,126 @@
+"""State that was made under another own address: never a dead end, and told; two devices with one card are named."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from itertools import permutations
+from pathlib import Path
+
+import pytest
+from node_world import ADDRESSES, World, connected, fingerprint, is_connected, peer_of, read, until, virtual
+
+NAMES = ("alice", "bob", "carol", "dave")
+
+
+async def meet(world: World, one: str, other: str) -> None:
+    """Two nodes with a key and a message, which stop then."""
+    node = await world.start(one, other)
+    await world.start(other, one)
+    await until(lambda: is_connected(node, other))
+    await node.send(other, b"before", until="acknowledged")
+    await read(world.nodes[other], 1)
+    await world.stop(one)
+    await world.stop(other)
+
+
+@pytest.mark.parametrize("durability", ["every-message", "every-W"])
+@pytest.mark.parametrize("knows_both", [False, True])
+@pytest.mark.parametrize(("old", "new", "other"), list(permutations(NAMES[:3], 3)))
+def test_a_card_that_is_moved_to_a_device_with_another_address_gets_a_new_key(
+    tmp_path: Path, old: str, new: str, other: str, knows_both: bool, durability: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In each order of the three addresses, so that the roles stay or change places."""
+    world = World(tmp_path, session__durability=durability)
+
+    async def main() -> None:
+        await meet(world, old, other)
+        (tmp_path / old).rename(tmp_path / new)
+        there = await world.start(other, new, *([old] if knows_both else []))
+        moved = await world.start(new, other)
+        problem = f"made under {ADDRESSES[old]}, and its adapter has {ADDRESSES[new]}"
+        assert problem in " ".join(moved.status()["problems"])
+        await until(lambda: is_connected(moved, other) and is_connected(there, new), 900)
+        await until(lambda: fingerprint(moved, other) == fingerprint(there, new), 900)
+        assert peer_of(moved, other)["counts"]["establishments"] == 1, "a fresh key"
+        for node, peer, back in ((moved, other, there), (there, new, moved)):
+            await node.send(peer, b"after", until="acknowledged")
+            assert await read(back, 1) == [b"after"]
+        assert moved.status()["problems"] == []
+        assert peer_of(moved, other)["key"]["own_address"] == ADDRESSES[new]
+        await world.close()
+
+    with caplog.at_level(logging.INFO):
+        virtual(main())
+    assert [text for text in caplog.messages if text.startswith("this node's keys were made under")]
+    if knows_both:
+        assert f"{new}: it has the keys of {old}: its card was moved from there, or copied" in caplog.messages
+
+
+def test_an_adapter_that_changes_and_comes_back_finds_its_peer_each_time(tmp_path: Path) -> None:
+    world = World(tmp_path)
+
+    async def main() -> None:
+        await meet(world, "alice", "bob")
+        for own in ("dave", "alice", "carol", "alice"):
+            for name in NAMES:
+                if name != "bob" and (tmp_path / name).exists():
+                    (tmp_path / name).rename(tmp_path / own)
+            node = await world.start(own, "bob")
+            bob = await world.start("bob", "alice", "carol", "dave")
+            await until(lambda node=node, bob=bob, own=own: is_connected(node, "bob") and is_connected(bob, own), 900)
+            await node.send("bob", own.encode(), until="acknowledged")
+            assert await read(bob, 1) == [own.encode()]
+            await world.close()
+
+    virtual(main())
+
+
+def test_two_devices_with_one_card_are_named_by_their_peer_and_both_work(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(tmp_path)
+
+    async def main() -> None:
+        await meet(world, "alice", "bob")
+        shutil.copytree(tmp_path / "alice", tmp_path / "carol")
+        bob = await world.start("bob", "alice", "carol")
+        nodes = [await world.start(name, "bob") for name in ("alice", "carol")]
+        await until(lambda: all(is_connected(node, "bob") for node in nodes), 900)
+        await until(lambda: all(is_connected(bob, name) for name in ("alice", "carol")), 900)
+        for node in nodes:
+            await node.send("bob", b"hello", until="acknowledged")
+        assert fingerprint(bob, "alice") != fingerprint(bob, "carol")
+        (problem,) = bob.status()["problems"]
+        assert problem.startswith("carol and alice run with copies of one card: give one of them a state of its own")
+        await world.stop("alice")
+        await until(lambda: not bob.status()["problems"], 60)
+        await world.close()
+
+    with caplog.at_level(logging.INFO):
+        virtual(main())
+    assert caplog.messages.count("carol: it has the keys of alice: its card was moved from there, or copied") == 1
+
+
+def test_nobody_is_called_a_copy_for_a_key_of_its_own_that_is_old(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(tmp_path)
+
+    async def main() -> None:
+        alice = await world.start("alice", "bob", "carol")
+        bob, carol = await world.start("bob", "alice", "carol"), await world.start("carol", "alice", "bob")
+        await until(lambda: all(is_connected(alice, name) for name in ("bob", "carol")) and is_connected(bob, "carol"))
+        await world.stop("alice")
+        shutil.rmtree(tmp_path / "alice")
+        alice = await world.start("alice", "bob", "carol")
+        await connected(alice, bob, 900)
+        await until(lambda: is_connected(alice, "carol"), 900)
+        assert not any(node.status()["problems"] for node in (alice, bob, carol))
+        await asyncio.sleep(1)
+        await world.close()
+
+    with caplog.at_level(logging.INFO):
+        virtual(main())
+    assert not [text for text in caplog.messages if "card" in text]

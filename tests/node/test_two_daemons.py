@@ -1,0 +1,248 @@
+"""Two real daemons on this computer, over UDP with drawn losses: what a node promises, with nothing in its place."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from node_world import AdvertAir, lossy, until
+from two_daemons import Traffic, start, wait_until
+
+from bt_selfsecure.bearers.base import Bearer
+from bt_selfsecure.node.config import (
+    Config,
+    EstablishTable,
+    NodeTable,
+    PeerTable,
+    SessionTable,
+    UdpTable,
+)
+from bt_selfsecure.node.media import KernelMedia
+from bt_selfsecure.node.service import Node
+from bt_selfsecure.node.two_nodes import ADDRESSES, OTHER, TwoNodes
+
+PORTS = 5700, 5701
+LOSS = 0.05
+NO_BLUETOOTH = """
+import socket, sys
+for name in dir(socket):
+    if "BLUETOOTH" in name or name.startswith(("BTPROTO", "BDADDR", "HCI_")):
+        delattr(socket, name)
+from bt_selfsecure.cli.main import main
+sys.exit(main())
+"""
+
+
+class BareNodes(TwoNodes):
+    """On a Python without Bluetooth, as pyenv builds it."""
+
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, "-P", "-c", NO_BLUETOOTH, *words]
+
+
+@pytest.fixture(params=[TwoNodes, BareNodes])
+def nodes(tmp_path: Path, loopback_host: str, request: pytest.FixtureRequest) -> Iterator[TwoNodes]:
+    nodes: TwoNodes = request.param(tmp_path, LOSS, loopback_host, PORTS)
+    yield nodes
+    nodes.stop()
+
+
+real = pytest.mark.parametrize("nodes", [TwoNodes], indirect=True)
+
+
+def peer(nodes: TwoNodes, name: str) -> dict[str, Any]:
+    return nodes.client(name).peers()[0]
+
+
+def fingerprints(nodes: TwoNodes) -> set[str]:
+    return {peer(nodes, name)["key"]["fingerprint"] for name in ADDRESSES}
+
+
+@pytest.mark.timeout(180)
+def test_two_daemons_agree_on_a_key_and_messages_come_once_and_in_order(nodes: TwoNodes, loopback_host: str) -> None:
+    start(nodes)
+    assert len(fingerprints(nodes)) == 1
+    for key in (peer(nodes, name)["key"] for name in ADDRESSES):
+        assert key["received"] < key["sent"]
+        assert key["secret_bits"] == 0.0
+        assert key["rests_on"] == (
+            "On X25519 alone: losses are drawn by this program, no radio. "
+            "Whoever reads the network misses nothing of what makes the key."
+        )
+    Traffic(nodes, 30, pause=0).finish(60)
+    status = nodes.client("alice").status()
+    assert status["adapter"] == f"udp {loopback_host}:5700 (losses are drawn by this program, no radio)"
+    assert (status["healthy"], status["address"], status["discovery"]) == (True, ADDRESSES["alice"], None)
+    log = nodes.log("alice").read_text()
+    assert "0 secret bits: losses are drawn by this program, no radio" in log
+    assert "hci" not in log
+
+
+@real
+@pytest.mark.timeout(300)
+def test_a_daemon_that_is_killed_while_messages_pass_loses_and_doubles_none(nodes: TwoNodes) -> None:
+    start(nodes)
+    (key,) = fingerprints(nodes)
+    traffic = Traffic(nodes, 60)
+    for name in ("bob", "alice", "alice", "bob"):
+        time.sleep(1)
+        nodes.kill(name)
+        time.sleep(0.3)
+        nodes.start(name)
+    traffic.finish(120)
+    for name in ADDRESSES:
+        wait_until(lambda name=name: peer(nodes, name)["state"] == "connected")
+    assert fingerprints(nodes) == {key}
+
+
+@real
+@pytest.mark.timeout(120)
+def test_a_peer_that_is_gone_is_told_in_seconds_and_one_that_is_back_is_found(nodes: TwoNodes) -> None:
+    start(nodes)
+    nodes.kill("bob")
+    wait_until(lambda: peer(nodes, "alice")["state"] == "not connected", 20)
+    wait_until(lambda: "nothing came for 6 s" in str(peer(nodes, "alice")["trouble"]), 20)
+    nodes.start("bob")
+    for name in ADDRESSES:
+        wait_until(lambda name=name: peer(nodes, name)["state"] == "connected", 60)
+
+
+@real
+@pytest.mark.timeout(120)
+def test_a_port_that_is_taken_is_a_problem_with_its_remedy_until_it_is_free(
+    nodes: TwoNodes, loopback_host: str
+) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind((loopback_host, 5701))
+        nodes.start("bob")
+        wait_until(lambda: nodes.client("bob").status()["problems"])
+        (problem,) = nodes.client("bob").status()["problems"]
+        assert "another program, perhaps another node, has that port: take another in [udp] listen" in problem
+    wait_until(lambda: nodes.client("bob").status()["healthy"])
+
+
+@pytest.mark.parametrize("bearer", ["rfcomm", "l2cap"])
+def test_a_radio_on_a_python_without_bluetooth_is_a_problem_in_one_sentence(tmp_path: Path, bearer: str) -> None:
+    nodes = BareNodes(tmp_path, LOSS)
+    config = nodes.config("alice")
+    text = (
+        config.read_text()
+        .replace(f"faults:loss={LOSS};udp", bearer)
+        .replace(f'address = "{ADDRESSES["alice"]}"', "", 1)
+    )
+    config.write_text(text)
+    try:
+        nodes.start("alice")
+        (problem,) = nodes.client("alice").status()["problems"]
+        assert "this Python lacks AF_BLUETOOTH: run with Debian's /usr/bin/python3" in problem
+        assert nodes.client("alice").send("bob", b"later") > 0
+    finally:
+        nodes.stop()
+
+
+@pytest.mark.parametrize(
+    ("bearer", "hybrid", "authenticated", "begins"),
+    [
+        ("udp", False, False, "On nothing: udp is no radio."),
+        ("udp", True, False, "On X25519 alone: udp is no radio."),
+        ("faults:loss=0.1;udp", False, True, "On the authentication key alone: losses are drawn by this program"),
+        ("faults:loss=0.1;udp", True, True, "On X25519 and the authentication key alone: losses are drawn by"),
+    ],
+)
+def test_what_a_key_rests_on_without_a_radio_is_what_is_left_and_never_the_losses(
+    tmp_path: Path, bearer: str, hybrid: bool, authenticated: bool, begins: str
+) -> None:
+    async def main() -> str:
+        tables = NodeTable(address=ADDRESSES["alice"], state_directory=tmp_path / "a", socket=tmp_path / "a.sock")
+        node = Node(Config(node=tables, establish=EstablishTable(bearer), session=SessionTable(bearer)))
+        node.journal.close()
+        return node.rests_on(True, hybrid=hybrid, authenticated=authenticated)
+
+    text = asyncio.run(main())
+    assert text.startswith(begins)
+    assert text.endswith("Whoever reads the network misses nothing of what makes the key.")
+
+
+# --- a session on UDP, under a key from a radio
+
+
+class RadioAndUdp:
+    """One device's media: a broadcast in memory, and real UDP."""
+
+    def __init__(self, air: AdvertAir, config: Config, address: str) -> None:
+        self._advert, self._kernel = air.bearer(address), KernelMedia(config, lambda: "hci0", lambda: address)
+
+    def open(self, name: str) -> Bearer:
+        return self._advert if name == "le_advert" else self._kernel.open(name)
+
+
+def test_a_session_on_udp_is_worth_what_its_key_from_a_radio_is(tmp_path: Path, loopback_host: str) -> None:
+    places = {name: f"{loopback_host}:{port}" for name, port in zip(ADDRESSES, PORTS, strict=True)}
+    air = AdvertAir(lossy(0.1, 1))
+
+    async def started(name: str) -> Node:
+        other = OTHER[name]
+        config = Config(
+            node=NodeTable(name=name, state_directory=tmp_path / name, socket=tmp_path / f"{name}.sock"),
+            establish=EstablishTable(burst=60, target_bits=10.0, eve_loss_bound=0.2),
+            session=SessionTable("faults:loss=0.1;udp", timeout_ms=50),
+            udp=UdpTable(places[name]),
+            peer=(PeerTable(other, ADDRESSES[other], udp=places[other]),),
+        )
+        node = Node(config, RadioAndUdp(air, config, ADDRESSES[name]), ADDRESSES[name])
+        await node.start()
+        return node
+
+    async def main() -> None:
+        alice, bob = await started("alice"), await started("bob")
+        await until(lambda: all(node.peers()[0]["state"] == "connected" for node in (alice, bob)), 30)
+        assert await alice.send("bob", b"hello", until="acknowledged") > 0
+        for told in (*alice.peers(), *bob.peers()):
+            assert told["link"]["bearer"] == "udp"
+            assert told["key"]["bearer"] == "le_advert"
+            assert told["key"]["secret_bits"] >= 10
+            assert told["key"]["rests_on"].startswith("On losses that both ends saw")
+        await alice.stop()
+        await bob.stop()
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+# --- at length
+
+
+@real
+@pytest.mark.long
+@pytest.mark.timeout(5400)
+def test_50_kills_while_a_file_of_70_mb_and_400_messages_pass(nodes: TwoNodes, tmp_path: Path) -> None:
+    start(nodes)
+    sent, came = tmp_path / "sent", tmp_path / "came"
+    sent.write_bytes(random.Random(1).randbytes(70_000_000))
+    ends = []
+    for name, source, target in (("bob", Path(os.devnull), came), ("alice", sent, Path(os.devnull))):
+        with source.open("rb") as reading, target.open("wb") as writing:
+            command = nodes.command("pipe", OTHER[name], "--config", str(nodes.config(name)))
+            ends.append(subprocess.Popen(command, stdin=reading, stdout=writing))
+    traffic = Traffic(nodes, 200, pause=1)
+    chance = random.Random(2)
+    for kill in range(50):
+        size = (kill + 1) * sent.stat().st_size / 52
+        wait_until(lambda size=size: came.stat().st_size > size, 600)
+        name = chance.choice(sorted(ADDRESSES))
+        nodes.kill(name)
+        time.sleep(chance.uniform(0, 3))
+        nodes.start(name)
+    assert [end.wait(1800) for end in ends] == [0, 0]
+    traffic.finish(600)
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (sent, came)]
+    assert digests[0] == digests[1]

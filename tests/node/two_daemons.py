@@ -1,0 +1,100 @@
+"""Traffic between two real daemons on this computer, while plugs are pulled: what was taken, and what came."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from bt_selfsecure.errors import UsageError
+from bt_selfsecure.node.client import ApiError
+from bt_selfsecure.node.two_nodes import ADDRESSES, OTHER, TwoNodes
+
+Part = tuple[int, int]
+"""A message's number, and which attempt at sending it this was."""
+PAUSE = 0.05
+SIZES = (20, 20, 3000)
+
+
+def wait_until(is_so: Callable[[], object], seconds: float = 60.0) -> None:
+    """Also while a node is away."""
+    until = time.monotonic() + seconds
+    while True:
+        with suppress(UsageError):
+            if is_so():
+                return
+        assert time.monotonic() < until, "it took too long"
+        time.sleep(PAUSE)
+
+
+def start(nodes: TwoNodes) -> None:
+    """Both, until each is connected with a key."""
+    for name in ADDRESSES:
+        nodes.start(name)
+    for name in ADDRESSES:
+        wait_until(lambda name=name: nodes.client(name).peers()[0]["state"] == "connected")
+
+
+class Traffic:
+    """Both ends send `count` numbered messages and read what comes, each in a thread, from now on."""
+
+    def __init__(self, nodes: TwoNodes, count: int, pause: float = PAUSE) -> None:
+        self.taken: dict[str, list[Part]] = {name: [] for name in ADDRESSES}
+        self.came: dict[str, list[Part]] = {name: [] for name in ADDRESSES}
+        self._nodes, self._count, self._pause = nodes, count, pause
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=work, args=(name,), daemon=True)
+            for name in ADDRESSES
+            for work in (self._send, self._receive)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def finish(self, seconds: float) -> None:
+        """Until all came, and judge it: each once, in order, none lost."""
+        until = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        self._stop.set()
+        for name, other in OTHER.items():
+            came = self.came[other]
+            assert [number for number, _ in self.taken[name]] == list(range(self._count))
+            assert set(self.taken[name]) <= set(came), "lost"
+            assert came == sorted(set(came)), "twice, or out of order"
+
+    def _send(self, name: str) -> None:
+        """A number whose fate is not known is sent again, as another attempt."""
+        for number in range(self._count):
+            attempt = 0
+            while not self._takes(name, (number, attempt)):
+                attempt += 1
+            self.taken[name].append((number, attempt))
+            time.sleep(self._pause)
+
+    def _takes(self, name: str, part: Part) -> bool:
+        text = "{} {} ".format(*part).encode().ljust(SIZES[part[0] % len(SIZES)])
+        while not self._stop.is_set():
+            try:
+                self._nodes.client(name).send(OTHER[name], text)
+                return True
+            except ApiError:  # refused for good, as where the queue is full
+                time.sleep(PAUSE)
+            except UsageError:
+                time.sleep(PAUSE)
+                return False
+        raise SystemExit
+
+    def _receive(self, name: str) -> None:
+        newest = 0
+        while not self._stop.is_set() and self._count - 1 not in {number for number, _ in self.came[name]}:
+            with suppress(UsageError):
+                client = self._nodes.client(name)
+                for received in client.receive():
+                    if received.id > newest:
+                        newest = received.id
+                        number, attempt = map(int, received.message.split()[:2])
+                        self.came[name].append((number, attempt))
+                    client.acknowledge(received.id)
+            time.sleep(PAUSE)
