@@ -99,16 +99,18 @@ def hear_each(names: Sequence[str], hear: Callable[[Source], None]) -> int:
     unread = 0
     for name in names:
         try:
-            # A radio never ends by itself.
-            with (
-                open_source(name) as source,
-                nullcontext() if isinstance(source, Capture) else suppress(KeyboardInterrupt),
-            ):
-                hear(source)
+            with open_source(name) as source:
+                hear_out(source, hear)
         except UsageError as fault:
             print(f"bt-selfsecure: {fault}", file=sys.stderr)
             unread += 1
     return unread
+
+
+def hear_out(source: Source, hear: Callable[[Source], None]) -> None:
+    """Let `hear` have it to its end; a radio, which has none, until Ctrl-C."""
+    with nullcontext() if isinstance(source, Capture) else suppress(KeyboardInterrupt):
+        hear(source)
 
 
 def run_install_wireshark(args: Namespace) -> int:

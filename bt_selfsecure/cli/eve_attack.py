@@ -26,7 +26,7 @@ as docs/attacks.md tells: how often it succeeds against `paper`, `hardened`,
 `hardened` with X25519 (as nodes have it) and with an authentication key.
 
   passive everything colluding repair brute-force brute-force-sound steering
-  middle replay reflection flood jamming theft stolen-disk
+  middle replay reflection flood jamming theft impersonation stolen-disk
 
 With --live from this computer's radio, against the devices whose addresses
 follow: Alice's, and Bob's where the attack needs both.

@@ -116,6 +116,8 @@ def lines(report: Report) -> list[str]:
         out += ["", f"data frames that no key of hers opens: {report.unopened}"]
     if report.unread:
         out += ["", f"captures that could not be read, or not to their end: {report.unread}"]
+    if report.not_kept:
+        out += ["", f"frames heard when there was no room for more: {report.not_kept:,}"]
     if report.left_out:
         out += ["", f"left out, too much to look at: {report.left_out:,}"]
     if report.repair_used_up:

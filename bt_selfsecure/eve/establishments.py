@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, TypeVar
 
 from bt_selfsecure.core import limits
 from bt_selfsecure.core.frames import Frame, FrameError, Kind, decode
@@ -18,8 +18,12 @@ from bt_selfsecure.eve.knowledge import Knowledge
 MOST_RIVALS: Final = 32
 """Responses of one establishment that are looked at, those heard first: honest ones are one a part, seldom above three.
 Whoever forges more hides what is behind, and is told to."""
+MOST_FRAMES: Final = 1 << 20
+"""That are kept: some half a gigabyte, a week of two busy devices. A small file may unpack to a hundred times that."""
 OCTET_PACKETS: Final = 8
 """That an octet of a received set stands for, at most."""
+Key = TypeVar("Key", bytes, int)
+Kept = TypeVar("Kept", Frame, bytes)
 _BURST: Final = (Kind.RAND, Kind.RAND_COMPACT)
 
 
@@ -31,12 +35,15 @@ class Eavesdropper:
         """Frames heard, by kind, copies included."""
         self.contradictions = 0
         """Burst packets whose Seq was there with another content: somebody forges, or a check failed to tell damage."""
-        self.session: Final[dict[tuple[bytes, bytes], Frame]] = {}
+        self.not_kept = 0
+        """Frames heard when there was no room any more, copies included."""
+        self._kept = 0
+        self.session: Final[dict[bytes, Frame]] = {}
         """Frames of sessions (Phase 1), each once."""
         self._requests: Final[dict[bytes, Frame]] = {}
         self._accepts: Final[defaultdict[bytes, dict[bytes, Frame]]] = defaultdict(dict)
         self._bursts: Final[defaultdict[bytes, dict[int, bytes]]] = defaultdict(dict)
-        self._responses: Final[defaultdict[bytes, dict[tuple[bytes, bytes], Frame]]] = defaultdict(dict)
+        self._responses: Final[defaultdict[bytes, dict[bytes, Frame]]] = defaultdict(dict)
 
     def hear(self, data: bytes) -> Frame | None:
         """One datagram; the frame, if it is one of ours."""
@@ -45,18 +52,25 @@ class Eavesdropper:
         except FrameError:
             return None
         self.kinds[frame.kind.name.lower()] += 1
-        if frame.kind is Kind.REQUEST:
-            self._requests.setdefault(frame.rand, frame)
-        elif frame.kind is Kind.ACCEPT:
-            self._accepts[frame.message[: limits.SESSION_ID_BYTES]][frame.rand] = frame
+        if self._kept >= MOST_FRAMES:
+            self.not_kept += 1
+        elif frame.kind is Kind.REQUEST:
+            self._file(self._requests, frame.rand, frame)
+        elif frame.kind is Kind.ACCEPT:  # by its content: another one with this Rand does not replace it
+            self._file(self._accepts[frame.message[: limits.SESSION_ID_BYTES]], frame.rand + frame.message, frame)
         elif frame.kind in _BURST:
-            known = self._bursts[frame.rand].setdefault(frame.seq, frame.message)
+            known = self._file(self._bursts[frame.rand], frame.seq, frame.message)
             self.contradictions += known != frame.message
         elif frame.kind is Kind.RESPONSE:
-            self._responses[frame.message[: limits.PAIR_ID_BYTES]][frame.mac, frame.message] = frame
+            self._file(self._responses[frame.message[: limits.PAIR_ID_BYTES]], frame.mac + frame.message, frame)
         elif frame.kind.phase:
-            self.session[frame.mac, frame.rand + frame.message] = frame
+            self._file(self.session, frame.mac + frame.rand + frame.message, frame)
         return frame
+
+    def _file(self, where: dict[Key, Kept], key: Key, kept: Kept) -> Kept:
+        """What was filed under this key first; a copy takes no room."""
+        self._kept += key not in where
+        return where.setdefault(key, kept)
 
     def establishments(self, may: Callable[[int], bool] = lambda cost: True) -> Iterator[Knowledge]:
         """One for each pair that she can tell apart, with the response to its last part, and all that contradict it;

@@ -107,6 +107,14 @@ class Verdict:
         return JointLoss.of(self.sent, bob, {seq for seq, (_, has) in enumerate(self.fates) if has})
 
     @property
+    def open(self) -> bool:
+        """Whether Eve may have the key though it is not told here: she has all that it takes and the response does not
+        prove it, so a packet, the accept or the response was forged; or some responses were not looked at."""
+        heard = self.profile == Profile.PAPER.label or bool(self.initiator and self.responder)
+        complete = self.missed_given_bob == 0 and heard and not self.mixed_in
+        return not self.has_key and (complete or bool(self.rivals_left_out))
+
+    @property
     def sentence(self) -> str:
         """The verdict in words."""
         if not self.sent:
@@ -116,6 +124,8 @@ class Verdict:
         if self.has_key:
             read = f"{len(self.plaintext)} messages read" if self.plaintext else "no message was there to read"
             return f"BROKEN: Eve has K_0 (fingerprint {self.fingerprint}), {read}."
+        if self.open and not self.missed_given_bob:
+            return "Not decided: Eve has every packet of S and not K_0, so one of them, or the response, is forged."
         if not self.missed_given_bob:
             why = "X25519 or an authentication key is mixed in" if self.mixed_in else "request or accept was not heard"
             return f"Eve has every packet of S and not K_0: {why}."
@@ -149,6 +159,8 @@ class Report:
     """Captures that were named, and could not be read or not to their end."""
     left_out: int = 0
     """Establishments not looked at, or not read on, because there was too much in the capture."""
+    not_kept: int = 0
+    """Frames heard when there was no room for more."""
     repair_used_up: bool = False
     """Whether more tries might have made more packets good."""
     skipped: dict[str, int] = field(default_factory=dict)
@@ -157,7 +169,8 @@ class Report:
     @property
     def decided(self) -> bool:
         """Whether all that was heard was looked at: if not, Eve may have a key that is not told here."""
-        return not self.unread and not self.left_out and not any(verdict.rivals_left_out for verdict in self.verdicts)
+        whole = not self.unread and not self.left_out and not self.not_kept
+        return whole and not any(verdict.open for verdict in self.verdicts)
 
     @property
     def conclusion(self) -> str:
@@ -243,6 +256,7 @@ class Judge:
             max(0, data - opened),
             tuple(verdicts),
             tuple(thief.read[seq] for thief in self._stolen for seq in sorted(thief.read)),
+            not_kept=self._eve.not_kept,
             left_out=self._left_out + sum(not thief.tries_left for thief in self._stolen),
             repair_used_up=bool(self._work and self._damaged and not self._tries),
             skipped=dict(self._skipped),

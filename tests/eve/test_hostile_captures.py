@@ -16,7 +16,7 @@ from bt_selfsecure.core.keychain import Chain
 from bt_selfsecure.core.material import KeyMaterial, pair_id
 from bt_selfsecure.core.received_set import encode_received_set
 from bt_selfsecure.core.suites import SUITES
-from bt_selfsecure.eve import knowledge, verdict
+from bt_selfsecure.eve import establishments, knowledge, verdict
 from bt_selfsecure.eve.attacks import theft
 from bt_selfsecure.eve.attacks.theft import StolenKey
 from bt_selfsecure.eve.establishments import MOST_RIVALS
@@ -133,6 +133,24 @@ def test_more_forged_responses_than_are_looked_at_leave_the_verdict_open(
     assert max(map(len, out.splitlines())) <= 80
 
 
+def test_a_forged_accept_with_the_rand_of_the_sound_one_does_not_hide_the_key(tmp_path: Path) -> None:
+    e = Establishment()
+    forged = Frame(PROFILE, Kind.ACCEPT, rand=e.accept.rand, message=e.accept.message[:-7] + b"forged\0")
+    for frames in ([*e.heard, forged, e.sound], [forged, *e.heard, e.sound]):
+        assert judged(tmp_path, frames).broken
+
+
+def test_who_has_all_that_it_takes_and_no_key_is_not_said_to_be_locked_out(tmp_path: Path) -> None:
+    """A forged packet was heard first, and nothing tells which of the two is Alice's."""
+    e = Establishment()
+    forged = Frame(PROFILE, Kind.RAND, 0, 7, e.packets[7].rand, random(32))
+    report = judged(tmp_path, [e.request, e.accept, forged, *e.packets, e.sound])
+    assert report.contradictions == 1
+    assert report.verdicts[0].sentence.startswith("Not decided: Eve has every packet of S and not K_0")
+    assert not report.decided
+    assert "what was not may have given her one" in report.conclusion
+
+
 # --- bounded work, by counting ----------------------------------------------------------------------------------------
 
 
@@ -177,6 +195,18 @@ def test_a_burst_that_many_requests_share_is_not_copied_for_each(
     report = judged(tmp_path, [*requests, *burst])
     assert sum(told.heard_by_eve for told in report.verdicts) <= 20_000
     assert len(report.verdicts) + report.left_out == 500
+
+
+def test_frames_are_kept_up_to_a_stated_number_and_the_rest_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(establishments, "MOST_FRAMES", 30)
+    e = Establishment()
+    report = judged(tmp_path, [*e.heard, e.sound])
+    assert (report.not_kept, report.verdicts[0].heard_by_eve) == (BURST + 3 - 30, 28)
+    assert not report.decided
+    assert main(["eve", "report", str(tmp_path / "hostile.pcapng")]) == 2
+    assert "frames heard when there was no room for more: 37" in capsys.readouterr().out
 
 
 def test_accepts_that_nothing_followed_are_listed_as_far_as_anybody_serves_them(tmp_path: Path) -> None:

@@ -8,13 +8,14 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from carriers import HCI, by_rfcomm, l2cap, report, wires
 
 from bt_selfsecure.air.capture import DatagramReader
-from bt_selfsecure.cli.eve import Summary, _add
+from bt_selfsecure.cli.eve import Summary, _add, hear_out
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.reading import Reader
@@ -80,7 +81,7 @@ def test_ctrl_c_ends_a_radio_and_what_it_heard_is_summed_up(channel: tuple[socke
     timer = threading.Timer(0.5, signal.pthread_kill, (main_thread, signal.SIGINT))
     timer.start()
     summary = Summary()
-    _add(summary, source)
+    hear_out(source, partial(_add, summary))
     timer.join()
     assert (summary.packets, summary.ours, summary.by_linktype) == (3, 3, {"254 BLUETOOTH_LINUX_MONITOR": 3})
 

@@ -117,3 +117,44 @@ def test_every_attack_and_capture_that_the_lab_sheet_names_is_there() -> None:
     questions = set(re.findall(r"\*Q(\d+)\.\*", text))
     answers = set(re.findall(r"^(\d+)\. ", text[text.index("## Answers") :], flags=re.MULTILINE))
     assert questions == answers
+
+
+ADDRESSES = ("B8:27:EB:00:00:01", "B8:27:EB:00:00:02")
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_live_may_stand_anywhere_among_the_arguments(at: int, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["middle", *ADDRESSES]
+    words[at:at] = ["--live"]
+    assert main(["eve", "attack", *words, "--own", "/nonexistent"]) == 2
+    assert "attacks need a list of devices" in capsys.readouterr().err  # so it was taken for a live one, on both
+
+
+def test_an_attack_tells_its_setting_and_what_its_figures_mean(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eve", "attack", "everything", "--runs", "2"]) == 1
+    out = capsys.readouterr().out
+    told = " ".join(out.split())
+    assert max(map(len, out.splitlines())) <= 80
+    assert "a burst of 64 packets, of which Bob misses 10 %, and Eve none; X25519 off" in told
+    assert "2 of 2 (paper) is a chance of 16 to 100 % (95 %) in this setting, and not for every key" in told
+    assert main(["eve", "attack", "passive", "--runs", "1", "--json"]) == 0
+    assert "target 1 bit, where a node has 128" in json.loads(capsys.readouterr().out)["setting"]
+
+
+@pytest.mark.parametrize("command", ["read", "report", "attack", "capture"])
+def test_help_names_the_exit_statuses_and_fits_80_columns(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main(["eve", command, "--help"])
+    out = capsys.readouterr().out
+    assert "exit status: 0" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_every_attack_says_its_setting_and_meaning_and_help_names_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["eve", "attack", "--help"])
+    words = capsys.readouterr().out.split()
+    assert all(attack.setting and attack.meaning and attack.name in words for attack in ATTACKS)
