@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import textwrap
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
@@ -129,9 +130,10 @@ def run_import(args: Namespace) -> int:
     from bt_selfsecure.sweep.manifest import collect
     from bt_selfsecure.sweep.store import Store
 
-    for name in ("packets", "spacing"):
-        if getattr(args, name) is not None and not getattr(args, name) > 0:
-            raise UsageError(f"--{name} {getattr(args, name)} is no number of them: give one above 0")
+    for name, least in (("packets", 1), ("spacing", 1e-3), ("distance", 1e-3), ("pause", 0), ("first", 0), ("last", 0)):
+        value = getattr(args, name)
+        if value is not None and not least <= value < math.inf:
+            raise UsageError(f"--{name} {value} can't be: give a number from {least:g} on")
     how = Circumstances(
         args.distance,
         dict(_number_of("--distance-of", item, "METRES", "eve=4.5") for item in args.distance_of),
@@ -196,7 +198,9 @@ def _joined(join: dict[str, Any]) -> Iterator[str]:
 def _number_of(option: str, item: str, unit: str, example: str) -> tuple[str, float]:
     name, _, number = item.partition("=")
     try:
-        return name, float(number)
+        if not math.isfinite(value := float(number)):
+            raise ValueError
+        return name, value
     except ValueError:
         raise UsageError(f"{option} {item!r} is not LISTENER={unit}: write it as in {example}") from None
 

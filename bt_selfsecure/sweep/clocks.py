@@ -147,17 +147,21 @@ def best_of(fits: list[Clock], interval: float) -> Clock:
 def _unrivalled(piece: _Two, fits: list[Clock], told: bool) -> Clock:
     """The best fit to a piece. UsageError if another one, some packets off, is as good; if told: is better."""
     best = best_of(fits, piece.interval)
+    certain = SURE + 4 / math.sqrt(best.matched)
+
+    def another(fit: Clock) -> bool:
+        return abs(fit.at(best.middle) - best.offset_s) > piece.interval / 2 and fit.matched > best.matched / 2
+
+    if told and any(another(fit) and fit.residual_s < best.residual_s * math.exp(certain) for fit in fits):
+        raise UsageError(
+            "has a clock that drifts so far that the offset that was told fits one part of the log, and not another: "
+            "cut the log into runs (column run), or tell it more exactly"
+        )
     fits = [*fits, *piece.shifted(best)]
     if not told and best_of(fits, piece.interval) is not best:
         best = best_of(fits, piece.interval)
         fits += piece.shifted(best)
-    rivals = [
-        fit.residual_s
-        for fit in fits
-        if abs(fit.at(best.middle) - best.offset_s) > piece.interval / 2 and fit.matched > best.matched / 2
-    ]
-    ratio = min(rivals, default=math.inf) / best.residual_s
-    certain = SURE + 4 / math.sqrt(best.matched)
+    ratio = min((fit.residual_s for fit in fits if another(fit)), default=math.inf) / best.residual_s
     if told and math.log(ratio) < -certain:
         raise UsageError(
             f"fits {1 / ratio:.1f} times better some packets off the offset that was told: look at --clock-offset, "

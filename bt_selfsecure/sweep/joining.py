@@ -98,6 +98,10 @@ def join(logs: Mapping[str, Times], told: Told, progress: Callable[[int, int], N
     """
     if len(logs) < 2:
         raise UsageError(f"only {', '.join(logs)} has rows: to join logs by time takes two receivers or more")
+    if strangers := sorted(set(told.offsets_s) - set(logs)):
+        raise UsageError(
+            f"--clock-offset names {strangers[0]!r}, and the logs are of {', '.join(logs)}: name one of them"
+        )
     reference = max(logs, key=lambda name: len(logs[name]))
     interval = told.interval_s or usual_gap(logs[reference])
     firsts = {name: _first_copies(name, times, interval) for name, times in logs.items()}

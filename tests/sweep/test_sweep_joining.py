@@ -113,6 +113,16 @@ def test_logs_of_one_clock_are_joined_as_they_are_and_another_clock_is_noticed()
             join({**truth.logs, "eve": truth.logs["eve"] + ahead}, Told(one_clock=True))
 
 
+def test_an_offset_that_is_told_of_a_clock_that_drifts_by_packets_is_refused_or_does_no_harm() -> None:
+    for seed in range(6):
+        truth = heard(Air(packets=20_000, adv_delay=0, together=0.1, drift=4e-4), seed)
+        try:
+            joined = join(truth.logs, Told(offsets_s={"eve": truth.offsets["eve"] - truth.offsets["bob"]}))
+        except UsageError:
+            continue
+        never_kinder(joined, truth)
+
+
 @pytest.mark.parametrize("packets_off", [-3, -1, 1, 2])
 def test_an_offset_that_is_told_wrong_is_noticed_where_the_sender_jitters(packets_off: int) -> None:
     truth = heard(Air(offset=0.0, drift=0.0), 2)
