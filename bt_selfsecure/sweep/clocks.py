@@ -10,7 +10,7 @@ Times are seconds, sorted arrays of float64; no file, no clock, nothing random.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -38,7 +38,9 @@ SURE: Final = 0.1
 """Logarithm of how many times worse any other fit is at least; more where few packets tell."""
 SHIFTS: Final = 24
 """Packets by which a fit is moved to see whether that fits as well."""
-MOST_DIFFERENCES: Final = 20_000_000
+MOST_DIFFERENCES: Final = 4_000_000
+PIECE: Final = 4096
+"""Packets on which all that could be is tried, before the best is fitted to all."""
 EVEN: Final = 4.0
 """A clock runs evenly if no part of the log fits so many times worse than the middling one."""
 PART: Final = 40
@@ -63,6 +65,10 @@ class Clock:
     """Mean distance of these in time, after the fit."""
     rival: float | None
     """How many times worse the next best fit is, some packets off; None where the offset was told."""
+
+    def at(self, moment: float) -> float:
+        """The offset then."""
+        return self.offset_s + self.drift * (moment - self.middle)
 
     def __call__(self, times: Times) -> Times:
         """By the reference's clock."""
@@ -104,44 +110,70 @@ def align(reference: Times, times: Times, interval: float, told: float | None) -
     UsageError, to follow the receiver's name, where nothing is certain.
     """
     two = _Two(reference, times, interval)
-    fits = list(two.fits(told))
-    if not fits:
+    found = [two.piece(centre).best_fits(told) for centre in (int(share * len(times)) for share in CHUNKS)]
+    if not any(found):
         raise UsageError(
             f"has fewer than {COMMON} packets in common with the reference, or none to be recognised: give longer logs"
         )
-    best = two.best(fits)
-    if told is None:
-        fits += two.shifted(best)
-        if two.best(fits) is not best:
-            best = two.best(fits)
-            fits += two.shifted(best)
-        best = _unrivalled(best, fits, interval)
-    two.check_even(best)
-    return best
+    first = best_of([fit for fits in found for fit in fits], interval)
+    piece = two.piece(int(np.searchsorted(times, first.middle)))
+    candidates = [fit for fits in found for each in fits if (fit := piece.refitted(each))]
+    chosen = _unrivalled(piece, candidates or [first], told is not None)
+    whole = two.grown(int(np.searchsorted(times, chosen.middle)), chosen)
+    if whole is None or whole.matched < chosen.matched:
+        raise UsageError(
+            "agrees with the reference in a piece only: give logs of the same time, of clocks that run evenly"
+        )
+    two.check_even(whole)
+    return replace(whole, rival=chosen.rival)
 
 
 def as_it_is(reference: Times, times: Times, interval: float) -> Clock:
     """Of logs by one clock. UsageError if they have too little in common to see whether that is so."""
-    clock = _Two(reference, times, interval).judged(0.0, 0.0, 0.0)
+    two = _Two(reference, times, interval)
+    clock = two.judged(0.0, 0.0, float(np.mean(times)) if len(times) else 0.0)
     if clock is None:
         raise UsageError(f"has fewer than {COMMON} packets in common with the reference: is it one clock?")
+    _unrivalled(two.piece(len(times) // 2), [clock], True)
+    two.check_even(clock)
     return clock
 
 
-def _unrivalled(best: Clock, fits: list[Clock], interval: float) -> Clock:
-    rivals = [
-        fit.residual_s
-        for fit in fits
-        if abs(fit.offset_s - best.offset_s) > interval / 2 and fit.matched > best.matched / 2
-    ]
-    ratio = min(rivals, default=math.inf) / best.residual_s
-    if math.log(ratio) < SURE + 4 / math.sqrt(best.matched):
+def best_of(fits: list[Clock], interval: float) -> Clock:
+    """That which tells most: many packets, each much nearer than chance would put it."""
+    return max(fits, key=lambda fit: fit.matched * math.log(interval / 2 / fit.residual_s))
+
+
+def _unrivalled(piece: _Two, fits: list[Clock], told: bool) -> Clock:
+    """The best fit to a piece. UsageError if another one, some packets off, is as good; if told: is better."""
+    best = best_of(fits, piece.interval)
+    certain = SURE + 4 / math.sqrt(best.matched)
+
+    def another(fit: Clock) -> bool:
+        return abs(fit.at(best.middle) - best.offset_s) > piece.interval / 2 and fit.matched > best.matched / 2
+
+    if told and any(another(fit) and fit.residual_s < best.residual_s * math.exp(certain) for fit in fits):
+        raise UsageError(
+            "has a clock that drifts so far that the offset that was told fits one part of the log, and not another: "
+            "cut the log into runs (column run), or tell it more exactly"
+        )
+    fits = [*fits, *piece.shifted(best)]
+    if not told and best_of(fits, piece.interval) is not best:
+        best = best_of(fits, piece.interval)
+        fits += piece.shifted(best)
+    ratio = min((fit.residual_s for fit in fits if another(fit)), default=math.inf) / best.residual_s
+    if told and math.log(ratio) < -certain:
+        raise UsageError(
+            f"fits {1 / ratio:.1f} times better some packets off the offset that was told: look at --clock-offset, "
+            "--one-clock"
+        )
+    if not told and math.log(ratio) < certain:
         raise UsageError(
             f"may be a packet or more off: another offset fits as well ({1000 * best.residual_s:.2f} and "
             f"{1000 * ratio * best.residual_s:.2f} ms between {best.matched} packets). Packets that come evenly look "
             "alike: say how far this clock is ahead, --clock-offset RECEIVER=SECONDS, or --one-clock"
         )
-    return replace(best, rival=None if math.isinf(ratio) else ratio)
+    return replace(best, rival=None if told or math.isinf(ratio) else ratio)
 
 
 class _Two:
@@ -157,17 +189,26 @@ class _Two:
         self.floor = max(interval / 2000, coarse / 4)
         """Two clocks can't agree better than this, but by chance."""
 
-    def best(self, fits: list[Clock]) -> Clock:
-        """That which tells most: many packets, each much nearer than chance would put it."""
-        return max(fits, key=lambda fit: fit.matched * math.log(self.interval / 2 / fit.residual_s))
+    def piece(self, centre: int) -> _Two:
+        """Of the log, so much about a packet that all that could be is tried on it."""
+        piece = copy(self)
+        low = max(0, min(centre, len(self.times) - 1) - PIECE // 2)
+        piece.times = self.times[low : low + PIECE]
+        return piece
 
-    def fits(self, told: float | None) -> Iterator[Clock]:
-        """From the offsets by which most packets of a piece of the log fall on the reference's."""
-        for share in CHUNKS:
-            centre = int(share * len(self.times))
-            for offset in self._peaks(centre, told):
-                if fit := self._grown(centre, offset):
-                    yield fit
+    def best_fits(self, told: float | None) -> list[Clock]:
+        """From the offsets by which most packets in the middle fall on the reference's."""
+        centre = len(self.times) // 2
+        fits = (
+            self.grown(centre, Clock(offset, 0.0, float(self.times[centre]), 0, 0.0, None))
+            for offset in self._peaks(centre, told)
+        )
+        return [fit for fit in fits if fit]
+
+    def refitted(self, clock: Clock) -> Clock | None:
+        """To this piece."""
+        middle = float(self.times[0] + self.times[-1]) / 2
+        return self._fit(self.times, clock.at(middle), clock.drift, middle, FEW)
 
     def shifted(self, fit: Clock) -> list[Clock]:
         """The same, some packets off."""
@@ -217,14 +258,18 @@ class _Two:
                 counts[low:high] = 0
         return peaks
 
-    def _grown(self, centre: int, offset: float) -> Clock | None:
-        """A fit to the piece about `centre`, then to twice as much, and so on: drift is learnt before it counts."""
-        middle = float(self.times[centre])
-        drift, half = 0.0, CHUNK // 2
+    def grown(self, centre: int, fit: Clock) -> Clock | None:
+        """A fit to what is about `centre`, then to twice as much, and so on: drift is learnt before it counts."""
+        offset, drift, middle, half = (
+            fit.at(float(self.times[centre])),
+            fit.drift,
+            float(self.times[centre]),
+            CHUNK // 2,
+        )
         while half < len(self.times):
-            piece = self.times[max(0, centre - half) : centre + half]
-            if fit := self._fit(piece, offset, drift, middle, FEW):
-                offset, drift = fit.offset_s, fit.drift
+            near = self.times[max(0, centre - half) : centre + half]
+            if better := self._fit(near, offset, drift, middle, FEW):
+                offset, drift = better.offset_s, better.drift
             half *= 2  # if nothing of the reference was there, more of the log may have it
         whole = float(self.times[0] + self.times[-1]) / 2
         return self._fit(self.times, offset + drift * (whole - middle), drift, whole)
@@ -249,7 +294,7 @@ class _Two:
         if len(self.reference) < 2 or len(times) < 2:
             return np.empty(0, np.int64), np.empty(0)
         there = nearest(self.reference, times)
-        mutual = nearest(times, self.reference)[there] == np.arange(len(times))
+        mutual = nearest(times, self.reference[there]) == np.arange(len(times))
         later = self.reference[there] - times
         chosen = np.flatnonzero(mutual & (np.abs(later) < self.interval / 2))
         return chosen, later[chosen]

@@ -44,7 +44,7 @@ def import_tables(store: Store, files: Mapping[str, Path], how: Circumstances, p
         if not how.kept:
             names = ", ".join(str(file) for file in files.values())
             raise UsageError(f"{names} has no numbers: join it by time first, with `sweep import`, which shows how")
-        return timed.add_to(store, tables, how, source)
+        return timed.add_to(store, tables, how, source, progress)
 
 
 # --- A recorded reception matrix --------------------------------------------------------------------------------------

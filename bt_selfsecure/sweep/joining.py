@@ -8,7 +8,7 @@ many, nothing is certain, and nothing is joined. No file, no clock.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any, Final
@@ -89,20 +89,26 @@ class Joined:
         return told | {"clocks": clocks, "packets": [burst.packets for burst in self.bursts]}
 
 
-def join(logs: Mapping[str, Times], told: Told) -> Joined:
+def join(logs: Mapping[str, Times], told: Told, progress: Callable[[int, int], None] = lambda done, of: None) -> Joined:
     """`logs` has the times of each receiver's rows, sorted, seconds by its clock; two receivers or more.
+
+    `progress` is told the receivers done and to do.
 
     UsageError, one sentence with what to give, where the join is not certain.
     """
     if len(logs) < 2:
         raise UsageError(f"only {', '.join(logs)} has rows: to join logs by time takes two receivers or more")
+    if strangers := sorted(set(told.offsets_s) - set(logs)):
+        raise UsageError(
+            f"--clock-offset names {strangers[0]!r}, and the logs are of {', '.join(logs)}: name one of them"
+        )
     reference = max(logs, key=lambda name: len(logs[name]))
     interval = told.interval_s or usual_gap(logs[reference])
     firsts = {name: _first_copies(name, times, interval) for name, times in logs.items()}
-    clocks = {
-        name: _clock(name, logs[name][first], logs[reference][firsts[reference]], interval, told, reference)
-        for name, first in firsts.items()
-    }
+    clocks = {}
+    for number, (name, first) in enumerate(firsts.items()):
+        progress(number, len(firsts))
+        clocks[name] = _clock(name, logs[name][first], logs[reference][firsts[reference]], interval, told, reference)
     pool = _Pool(logs, firsts, clocks, interval)
     interval = pool.refined(interval)
     steps, uncertain = pool.steps(interval)

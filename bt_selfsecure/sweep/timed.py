@@ -13,7 +13,7 @@ from bt_selfsecure.errors import UsageError
 from bt_selfsecure.sweep.circumstances import Circumstances
 from bt_selfsecure.sweep.numbered import condition_columns
 from bt_selfsecure.sweep.store import Reception, Store
-from bt_selfsecure.sweep.tables import Table
+from bt_selfsecure.sweep.tables import Progress, Table
 
 if TYPE_CHECKING:
     from bt_selfsecure.sweep.joining import Burst, Joined, Told
@@ -46,7 +46,7 @@ def column(table: Table) -> str | None:
     return next((name for name in TIMES if name in table.columns), None)
 
 
-def add_to(store: Store, tables: Mapping[str, Table], how: Circumstances, source: Any) -> int:
+def add_to(store: Store, tables: Mapping[str, Table], how: Circumstances, source: Any, progress: Progress) -> int:
     """Join them and add each run; how many. `tables` by listener, "" where a column tells.
 
     How they were joined is in the manifest of these runs. UsageError, which names file and fault.
@@ -66,7 +66,8 @@ def add_to(store: Store, tables: Mapping[str, Table], how: Circumstances, source
     joins: list[tuple[Key, Joined]] = []
     for key, by_receiver in sorted(log.logs.items()):
         try:
-            joins.append((key, join({name: np.array(each.times) for name, each in by_receiver.items()}, _told(how))))
+            times = {name: np.array(each.times) for name, each in by_receiver.items()}
+            joins.append((key, join(times, _told(how), progress)))
         except UsageError as error:
             whose = f", of {key.sender}" if key.sender else ""
             raise UsageError(f"{name}{f', run {key.run}' if key.run else ''}{whose}: {error}") from None

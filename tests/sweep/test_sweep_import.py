@@ -502,6 +502,33 @@ def test_logs_that_can_not_be_joined_are_refused_in_one_line_and_leave_no_file(
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--distance", "nan"],
+        ["--distance", "-1"],
+        ["--distance-of", "bob=nan"],
+        ["--interval", "0"],
+        ["--interval", "inf"],
+        ["--packets", "0"],
+        ["--first", "-1"],
+        ["--pause", "nan"],
+        ["--clock-offset", "eve=nan"],
+        ["--clock-offset", "eve"],
+        ["--clock-offset", "mallory=1"],
+        ["--size", "0"],
+    ],
+)
+def test_a_number_that_can_not_be_is_refused_in_one_line_and_leaves_no_file(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = timed(heard(Air(packets=300), 1), "{:.6f}".format)
+    file = written(tmp_path / "t.csv", "time,receiver,rssi,note\n" + "".join(rows))
+    assert command(tmp_path / "r.db", *options, str(file)) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
+
+
 def test_logs_without_numbers_are_not_analysed_before_it_was_seen_how_they_were_joined(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

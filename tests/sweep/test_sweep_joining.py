@@ -113,6 +113,28 @@ def test_logs_of_one_clock_are_joined_as_they_are_and_another_clock_is_noticed()
             join({**truth.logs, "eve": truth.logs["eve"] + ahead}, Told(one_clock=True))
 
 
+def test_an_offset_that_is_told_of_a_clock_that_drifts_by_packets_is_refused_or_does_no_harm() -> None:
+    for seed in range(6):
+        truth = heard(Air(packets=20_000, adv_delay=0, together=0.1, drift=4e-4), seed)
+        try:
+            joined = join(truth.logs, Told(offsets_s={"eve": truth.offsets["eve"] - truth.offsets["bob"]}))
+        except UsageError:
+            continue
+        never_kinder(joined, truth)
+
+
+@pytest.mark.parametrize("packets_off", [-3, -1, 1, 2])
+def test_an_offset_that_is_told_wrong_is_noticed_where_the_sender_jitters(packets_off: int) -> None:
+    truth = heard(Air(offset=0.0, drift=0.0), 2)
+    ahead = packets_off * 0.105
+    logs = {**truth.logs, "eve": truth.logs["eve"] + ahead}
+    with pytest.raises(UsageError, match="times better some packets off"):
+        join(logs, Told(one_clock=True))
+    with pytest.raises(UsageError, match="times better some packets off"):
+        join(logs, Told(offsets_s={"eve": 0.0}))
+    never_kinder(join(logs, Told(offsets_s={"eve": ahead})), truth)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_logs_of_different_bursts_are_refused(seed: int) -> None:
     one, other = heard(Air(), seed), heard(Air(), 100 + seed)
@@ -150,6 +172,17 @@ def test_three_receivers_and_a_silence_are_joined_and_the_silence_is_told() -> N
     joined = join({**truth.logs, "eve2": silent}, Told())
     assert joined.silences["eve2"] > 150 > 15 > joined.silences["eve"]
     assert set(joined.bursts[0].heard) == {"bob", "eve", "eve2"}
+
+
+def test_long_logs_are_joined_as_short_ones_and_the_way_is_told() -> None:
+    truth = heard(Air(packets=20_000), 5, ("bob", "eve", "eve2"))
+    told: list[tuple[int, int]] = []
+    joined = join(truth.logs, Told(), lambda done, of: told.append((done, of)))
+    assert told == [(0, 3), (1, 3), (2, 3)]
+    for bob in truth.logs:
+        for eve in set(truth.logs) - {bob}:
+            received, missed = joint(joined, bob, eve)
+            assert missed / received == pytest.approx(truth.e_given_b(bob, eve), abs=0.002)
 
 
 def test_a_pause_is_asked_about_and_parts_the_runs() -> None:
