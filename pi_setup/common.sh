@@ -32,20 +32,24 @@ trap '[ -z "$log" ] || rm -f "$log"' EXIT
 # Without this bash goes on after Ctrl-C where the program that it waited for ends on its own (apt-get does, with 0).
 trap 'exit 130' INT
 
-# step TEXT COMMAND...: a line of progress; what the command writes is shown only if it fails, and ends the script.
-step() {
-  local text=$1
+# attempt TEXT COMMAND...: a line of progress; what the command writes is shown only if it fails.
+attempt() {
+  local text=$1 failed=
   shift
   say "$text"
   log=$(mktemp)
-  if ! "$@" >"$log" 2>&1 </dev/null; then
+  "$@" >"$log" 2>&1 </dev/null || failed=yes
+  if [ -n "$failed" ]; then
     cat "$log" >&2
     say "failed, for the reason above: $text"
-    exit 1
   fi
   rm -f "$log"
   log=
+  [ -z "$failed" ]
 }
+
+# step TEXT COMMAND...: the same, and the script ends where it fails.
+step() { attempt "$@" || exit 1; }
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
@@ -98,7 +102,9 @@ need_packages() {
     say "missing: ${missing[*]} (Debian's names). There is no apt here: install them with this system's own means"
     has_venv || exit 2
   elif can_be_root "to install ${missing[*]}"; then
-    step "installing ${missing[*]} with apt (once, about a minute)" apt_install "${missing[@]}"
+    # Without those that are only wished (no network, say) it goes on.
+    attempt "installing ${missing[*]} with apt (once, about a minute)" apt_install "${missing[@]}" ||
+      [ ${#needed[@]} = 0 ] || exit 1
   elif [ ${#needed[@]} != 0 ]; then
     die "missing: ${needed[*]}. Install with: sudo apt-get update && sudo apt-get install -y ${needed[*]}"
   fi
@@ -132,21 +138,53 @@ make_venv() {
   step "$text" "$python" -I -m venv --clear --system-site-packages "$venv"
 }
 
-# need_installed EXTRAS: the package with these, editable, in the environment; again when pyproject.toml changed.
+# has_all EXTRAS: the environment has this checkout, editable, and all that it needs with these, and what that needs.
+has_all() {
+  "$venv/bin/python" -I - "$checkout" "$1" 2>/dev/null <<'PYTHON'
+import json, sys, tomllib
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from pip._vendor.packaging.requirements import Requirement
+
+checkout = Path(sys.argv[1])
+own = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]
+origin = json.loads(distribution(own["name"]).read_text("direct_url.json"))
+seen = set()
+
+def needs(name, extras):
+    if name == own["name"]:
+        texts = own["dependencies"] + [text for extra in extras for text in own["optional-dependencies"][extra]]
+    else:
+        texts = distribution(name).requires or []
+    for need in map(Requirement, texts):
+        if not need.marker or any(need.marker.evaluate({"extra": extra}) for extra in ("", *extras)):
+            yield need
+
+def is_there(need):
+    key = need.name, *sorted(need.extras)
+    if key in seen:
+        return True
+    seen.add(key)
+    try:
+        fits = need.specifier.contains(distribution(need.name).version, prereleases=True)
+    except PackageNotFoundError:
+        return False
+    return fits and all(map(is_there, needs(need.name, need.extras)))
+
+is_ours = origin["url"] == checkout.as_uri() and origin["dir_info"]["editable"]
+sys.exit(not (is_ours and is_there(Requirement(f"{own['name']}[{sys.argv[2]}]"))))
+PYTHON
+}
+
+# need_installed EXTRAS: the package with these, editable, in the environment; where all is there, without the network.
 need_installed() {
-  local extra=$1 state
+  local extra=$1
   "$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     die "$python is older than 3.11: this needs Debian 12, Raspberry Pi OS of 2023, or newer"
-  state="$checkout $(sha256sum <"$checkout/pyproject.toml")"
-  # dev holds all of demo, lab and node.
-  local holds=(-e "$extra $state" -e "dev,discovery $state")
-  case $extra in *discovery*) ;; *) holds+=(-e "dev $state") ;; esac
-  if venv_fits && grep -qsxF "${holds[@]}" "$venv/.installed"; then return; fi
+  if venv_fits && has_all "$extra"; then return; fi
   { mkdir -p "$venv" && [ -w "$venv" ]; } 2>/dev/null ||
     die "can't write to $venv: set BT_SELFSECURE_VENV to a folder of your own, or remove what is in the way"
   venv_fits || make_venv
-  rm -f "$venv/.installed"
   step "installing bt_selfsecure and what its $extra needs with pip (once, about half a minute)" \
     "$venv/bin/python" -I -m pip install -q --no-compile -e "${checkout}[$extra]"
-  echo "$extra $state" >"$venv/.installed"
 }

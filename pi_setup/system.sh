@@ -73,14 +73,19 @@ put() {
   run install -D -m 644 "$1" "$2"
 }
 
+# A socket that moved is listened on at its new place only once it is restarted.
+reload_units() {
+  run systemctl daemon-reload
+  ! systemctl -q is-active bt-selfsecure-ipsp.socket || run systemctl restart bt-selfsecure-ipsp.socket
+}
+
 put_systemd_files() {
   local source destination
   while read -r source destination; do put "$source" "$destination"; done < <(systemd_files)
   [ -n "$changed" ] || return 0
   run systemd-sysusers "$sysusers"
   systemd_runs || return 0
-  run systemctl daemon-reload
-  run systemctl try-restart bt-selfsecure-ipsp.socket
+  reload_units
   run udevadm control --reload
   run udevadm trigger --settle --sysname-match=rfkill
 }

@@ -13,7 +13,7 @@ from bt_selfsecure.cli.main import COMMANDS
 from bt_selfsecure.core.events import Failure, Refusal
 
 CHECKOUT = Path(__file__).parents[1]
-ROOMS = ("node", "bearers", "cli", "core", "sweep")
+ROOMS = ("node", "bearers", "cli", "core", "sweep", "lab")
 HOLE = "…"
 
 

@@ -197,8 +197,7 @@ class BlueZ:
                 return await self._bus.call(message)
         except TimeoutError as error:
             self._lose()
-            text = "bluetoothd hangs: sudo systemctl restart bluetooth"
-            raise SystemBusError(f"{message.member}: {text}", transient=True) from error
+            raise SystemBusError("bluetoothd hangs: sudo systemctl restart bluetooth", transient=True) from error
         except (OSError, EOFError) as error:
             self._lose()
             raise SystemBusError(f"the system bus is gone ({error})", transient=True) from error

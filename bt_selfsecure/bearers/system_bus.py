@@ -28,19 +28,27 @@ async def connect_system_bus() -> MessageBus:
         async with asyncio.timeout(ANSWER_S):
             return await MessageBus(bus_type=BusType.SYSTEM, negotiate_unix_fd=True).connect()
     except AuthError as error:
-        text = "the D-Bus system bus turns this user away, as it does what runs in another user namespace: run outside "
-        text += "of the container, or with the host's users (podman --userns=host)"
-        raise SystemBusError(text, transient=True) from error
+        raise SystemBusError(
+            "the D-Bus system bus turns this user away, as it does what runs in another user namespace: run outside of "
+            "the container, or with the host's users (podman --userns=host)",
+            transient=True,
+        ) from error
     except TimeoutError as error:
-        text = f"the D-Bus system bus has not answered in {ANSWER_S:g} s: restart the computer"
-        raise SystemBusError(text, transient=True) from error
+        raise SystemBusError(
+            f"the D-Bus system bus has not answered in {ANSWER_S:g} s: restart the computer", transient=True
+        ) from error
+    except (EOFError, ConnectionResetError, BrokenPipeError) as error:
+        raise SystemBusError("the D-Bus system bus hangs up on us: see journalctl -u dbus", transient=True) from error
     except OSError as error:
-        text = f"there is no D-Bus system bus ({error.strerror or error}): sudo systemctl start dbus bluetooth; "
-        text += "in a container, share the host's /run/dbus"
-        raise SystemBusError(text, transient=True) from error
-    except (EOFError, DBusError, InvalidAddressError) as error:
-        text = f"the D-Bus system bus can't be used ({error or 'it hung up'}): see journalctl -u dbus"
-        raise SystemBusError(text, transient=True) from error
+        raise SystemBusError(
+            f"there is no D-Bus system bus ({error.strerror or error}): sudo systemctl start dbus bluetooth; in a "
+            "container, share the host's /run/dbus",
+            transient=True,
+        ) from error
+    except (DBusError, InvalidAddressError) as error:
+        raise SystemBusError(
+            f"the D-Bus system bus can't be used ({error}): see $DBUS_SYSTEM_BUS_ADDRESS", transient=True
+        ) from error
 
 
 async def require_system_bus() -> None:

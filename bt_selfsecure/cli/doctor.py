@@ -9,10 +9,14 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO
 
 from bt_selfsecure.bearers.hci import adapter_addresses
+from bt_selfsecure.bearers.specs import parse_spec
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.node.config import Config
+from bt_selfsecure.node.config_file import find_path, read
 from bt_selfsecure.node.doctor.checks import CHECKS
 from bt_selfsecure.node.doctor.machine import Machine
 from bt_selfsecure.node.doctor.report import Result, Verdict, examine
@@ -53,8 +57,9 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
+    parser.add_argument("--config", type=Path, metavar="FILE", help="the node's, if it is not the default one")
     parser.add_argument(
-        "--adapter", default="hci0", metavar="hciN", help="the adapter to look at, or its address (default hci0)"
+        "--adapter", metavar="hciN", help="the adapter to look at, or its address (default: of the configuration)"
     )
     parser.add_argument(
         "--peer", metavar="ADDR", help="the other node's address: is it another than ours, is it paired"
@@ -64,12 +69,28 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
 
 def run(args: Namespace) -> int:
     """Make the checks and show them as they come. UsageError for an adapter or address that is none."""
-    machine = Machine(_adapter(args.adapter), peer=_address(args.peer))
+    config = _config(args.config)
+    machine = Machine(
+        _adapter(args.adapter or config.node.adapter),
+        peer=_address(args.peer),
+        bearers=[parse_spec(table.bearer).name for table in (config.establish, config.session)],
+        state_directory=config.node.state_directory,
+    )
     results = examine(machine, CHECKS)
     done = list(results) if args.json else _show(results, machine, sys.stdout)
     if args.json:
         print(json.dumps(_as_object(machine, done), indent=2))
     return int(any(result.finding.verdict is Verdict.FAILURE for result in done))
+
+
+def _config(path: Path | None) -> Config:
+    """The node's, or the defaults: the doctor looks at the machine, whatever is wrong with the file."""
+    try:
+        return read(find_path(path)).config
+    except UsageError:
+        if path is not None and not path.exists():
+            raise
+        return Config()
 
 
 def _adapter(text: str) -> str:

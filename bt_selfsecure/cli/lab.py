@@ -15,14 +15,16 @@ import sys
 import termios
 import tty
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from threading import Lock
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.lab.client import LabClient, default_folder, print_prefixed
+from bt_selfsecure.lab.client import LabClient, default_folder
+from bt_selfsecure.lab.kernel import MIN_MEGABYTES
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
@@ -49,6 +51,7 @@ example, in two terminals:
 """
 ESCAPE = b"\x1d"
 """Ctrl-], as in telnet."""
+ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
 def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
@@ -102,10 +105,11 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
     _verb(verbs, "down", _down, "end the lab")
     verbs.add_parser(
         "kernel",
-        help="compile a kernel with which machines are fast without /dev/kvm; once, some minutes",
+        help="compile a kernel with which machines are fast without /dev/kvm; once, 4 to 15 minutes",
         description="Where there is no /dev/kvm for you: compile Debian's newest kernel as a program (User-Mode "
         "Linux). With it virtual Pis run on this computer's CPU instead of an emulated one, some ten times faster. "
-        "Once; 140 MB to download, 2 GB of disk meanwhile, some minutes. It is kept in ~/.cache/bt-selfsecure.",
+        "Once; 140 MB to download, 2 GB of disk meanwhile, 4 to 15 minutes. It is kept in ~/.cache/bt-selfsecure, and "
+        "booted once: exit status 1 where it does not boot on this computer.",
     ).set_defaults(run=_kernel)
 
 
@@ -125,7 +129,7 @@ def _air_options(parser: ArgumentParser) -> None:
                         "bits")  # fmt: skip
     parser.add_argument("--seed", type=integer(least=0), default=1, metavar="N", help="of the losses (default 1)")
     parser.add_argument(
-        "--memory", type=integer(least=64), default=256, metavar="MB", help="of each machine (default 256)"
+        "--memory", type=integer(least=MIN_MEGABYTES), default=256, metavar="MB", help="of each machine (default 256)"
     )
     parser.add_argument("--runner", choices=["kvm", "uml", "tcg"], metavar="NAME",
                         help="kvm: QEMU on this CPU, where /dev/kvm is and is yours; uml: the kernel is a program on "
@@ -156,16 +160,7 @@ def _up(args: Namespace) -> int:
 
 
 def _boot(args: Namespace, names: list[str], work: Callable[[Lab], Awaitable[int]]) -> int:
-    try:
-        return asyncio.run(_in_lab(args, names, work))
-    except asyncio.CancelledError:
-        return 128 + signal.SIGTERM
-
-
-async def _in_lab(args: Namespace, names: list[str], work: Callable[[Lab], Awaitable[int]]) -> int:
-    """Boot machines, do the work, leave nothing behind."""
     from bt_selfsecure.lab.lab import Lab  # imports Bumble: only where it is used
-    from bt_selfsecure.lab.machine import MachineError
     from bt_selfsecure.lab.runner import Runner
 
     logging.basicConfig(level=logging.WARNING, format="lab: %(message)s")
@@ -180,10 +175,41 @@ async def _in_lab(args: Namespace, names: list[str], work: Callable[[Lab], Await
         runner=Runner(args.runner) if args.runner else None,
         nodes=getattr(args, "nodes", False),
         systems=tuple(filter(None, getattr(args, "system", "").split(","))),
-        progress=lambda text: print(f"lab: {text}", file=sys.stderr, flush=True),
+        progress=_progress,
     )
+    with _ending():
+        lab.prepare()
+    try:
+        return asyncio.run(_in_lab(lab, work))
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM
+
+
+@contextmanager
+def _ending() -> Iterator[None]:
+    """Inside, whoever wants us to end has what was begun removed, as after Ctrl-C."""
+
+    def end(number: int, _: object) -> NoReturn:
+        sys.exit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _progress(text: str) -> None:
+    print(f"lab: {text}", file=sys.stderr, flush=True)
+
+
+async def _in_lab(lab: Lab, work: Callable[[Lab], Awaitable[int]]) -> int:
+    """Boot machines, do the work, leave nothing behind."""
+    from bt_selfsecure.lab.machine import MachineError
+
     task = asyncio.current_task()
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in ENDING:
         asyncio.get_running_loop().add_signal_handler(number, task.cancel if task else lab.is_over.set)
     try:
         async with lab:
@@ -218,20 +244,63 @@ def _read(script: str) -> str:
 
 def _run_on(client: LabClient, machines: list[str], script: str) -> int:
     """On all of them at once; the highest exit status."""
-    width = max(map(len, machines))
+    written = Written(several=len(machines) > 1)
     with ThreadPoolExecutor(len(machines)) as pool:
-        jobs = [pool.submit(client.stream, name, script, print_prefixed(name, width)) for name in machines]
+        jobs = [pool.submit(client.stream, name, script, written.by(name)) for name in machines]
+        try:
+            wait(jobs)
+        except KeyboardInterrupt:
+            client.hang_up()
+            raise
+    written.end()
     return max(job.result() for job in jobs)
 
 
-def _kernel(args: Namespace) -> int:
-    from bt_selfsecure.lab.runner import Runner, best_runner
-    from bt_selfsecure.lab.uml import compile_kernel
+class Written:
+    """What the machines wrote, as they wrote it: nothing stands before a line, or one that fits in a terminal would be
+    broken. Of `several` each line is written whole, under the name of its machine where another one's was before, as
+    tail(1) does it with files."""
 
-    if best_runner(lambda text: None) is Runner.KVM:
+    def __init__(self, *, several: bool) -> None:
+        self._several, self._lock, self._last = several, Lock(), ""
+        self._begun: dict[tuple[str, str], str] = {}
+        """The beginnings of lines, by machine and stream."""
+
+    def by(self, machine: str) -> Callable[[str, str], None]:
+        """An output for `LabClient.stream`."""
+        return lambda name, text: self._write(machine, name, text)
+
+    def end(self) -> None:
+        for machine, name in list(self._begun):
+            self._write(machine, name, "\n")
+
+    def _write(self, machine: str, name: str, text: str) -> None:
+        target = sys.stdout if name == "out" else sys.stderr
+        with self._lock:
+            if self._several:
+                lines, line_end, begun = (self._begun.pop((machine, name), "") + text).rpartition("\n")
+                text = lines + line_end
+                if begun:
+                    self._begun[machine, name] = begun
+                if text and machine != self._last:
+                    text, self._last = f"==> {machine} <==\n{text}", machine
+            print(text, end="", file=target, flush=True)
+
+
+def _kernel(args: Namespace) -> int:
+    from bt_selfsecure.lab import uml
+    from bt_selfsecure.lab.runner import Runner, obstacle
+
+    if not obstacle(Runner.KVM, _progress):
         print("not needed: /dev/kvm is here and runs the machines")
-    else:
-        print(compile_kernel(lambda text: print(f"lab: {text}", file=sys.stderr, flush=True)).image)
+        return 0
+    with _ending():
+        kernel = uml.compile_kernel(_progress)
+        why = uml.obstacle(kernel, _progress, anew=True)
+    if why:
+        print(f"{why}: an emulated CPU runs the machines")
+        return 1
+    print(kernel.image)
     return 0
 
 

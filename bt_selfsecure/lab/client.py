@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import socket
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from bt_selfsecure.errors import UsageError
 
@@ -44,6 +44,7 @@ class LabClient:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._open = WeakSet[socket.socket]()
 
     @property
     def is_running(self) -> bool:
@@ -90,6 +91,12 @@ class LabClient:
             raise LabError(f"silent for {timeout} s on {machine}: {command}\n{texts['out']}{texts['err']}") from None
         return Completed(status, texts["out"], texts["err"])
 
+    def hang_up(self) -> None:
+        """Ends what other threads ask here: with its connection a job ends."""
+        for connection in tuple(self._open):
+            with suppress(OSError):  # it ended by itself
+                connection.shutdown(socket.SHUT_RDWR)
+
     def logs(self, machine: str) -> str:
         """Console, bluetoothd, btattach and the kernel's last lines."""
         return "".join(answer.get("out", "") for answer in self._request(do="logs", machine=machine))
@@ -102,6 +109,7 @@ class LabClient:
                 raise UsageError(
                     f"no lab runs in {self._folder}: start one with bt-selfsecure lab up alice bob"
                 ) from fault
+            self._open.add(connection)
             connection.sendall(json.dumps(request).encode() + b"\n")
             connection.settimeout(timeout)
             with connection.makefile("rb") as lines:
@@ -110,14 +118,3 @@ class LabClient:
                     if "error" in answer:
                         raise LabError(answer["error"])
                     yield answer
-
-
-def print_prefixed(machine: str, width: int) -> Callable[[str, str], None]:
-    """An output for `stream` that writes each line with the machine's name before it."""
-
-    def output(name: str, text: str) -> None:
-        target = sys.stdout if name == "out" else sys.stderr
-        for line in text.splitlines():
-            print(f"{machine:<{width}} | {line}", file=target, flush=True)
-
-    return output

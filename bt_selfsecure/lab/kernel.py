@@ -13,14 +13,15 @@ import lzma
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from bt_selfsecure.errors import UsageError
 
@@ -55,6 +56,8 @@ EARLY_MODULES: Final = (
 )
 """What it takes to reach the host's files, and Bluetooth; modprobe loads the others from there."""
 INIT: Final = "init.sh"
+MIN_MEGABYTES: Final = 160
+"""Of a machine's memory: in less QEMU's have no room for Python, or do not boot."""
 UNUSED_DAYS: Final = 30.0
 """After this what the cache holds is removed: kernels take 10 to 400 MB, systems 800, states of booted machines 85."""
 
@@ -72,6 +75,8 @@ class Kernel:
     """Image of a disk with a whole system; None where machines see the host's files instead."""
     state: Path | None = None
     """Of a machine that has booted the kernel: others begin there."""
+    memory: Path | None = None
+    """Where the memory of machines lies whose kernel is a program."""
 
 
 def require_tools(tools: Mapping[str, str], who: str = "the lab") -> None:
@@ -114,22 +119,41 @@ def keep(home: Path, make: Callable[[Path], Path]) -> None:
     """Make what is to be `home` in the cache, unless it is there: `make` is given a folder, and returns the one in it
     that becomes `home`. What else of the cache nobody has used for long is removed."""
     if not home.exists():
-        home.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=home.parent) as work:
-            made = make(Path(work))
+        with workplace(home.parent) as work:
+            made = make(work)
             try:
                 made.rename(home)
             except OSError:  # another lab made the same one meanwhile
                 if not home.exists():
                     raise
-    home.touch()
+    used(home)
     remove_unused(home.parent.iterdir())
 
 
+@contextmanager
+def workplace(parent: Path) -> Iterator[Path]:
+    """A folder in that one, gone afterwards. Raises `UsageError` where there can be none."""
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        place = tempfile.TemporaryDirectory(dir=parent)
+    except OSError as fault:
+        raise UsageError(
+            f"can't write to {parent} ({fault.strerror}): make it yours, or set XDG_CACHE_HOME to another folder"
+        ) from fault
+    with place as work:
+        yield Path(work)
+
+
+def used(place: Path) -> None:
+    """From now on it counts as used; it may be another user's (root's, who made a system)."""
+    with suppress(PermissionError):
+        place.touch()
+
+
 def remove_unused(places: Iterable[Path]) -> None:
-    """Those whose time is older than `UNUSED_DAYS`."""
+    """Those whose time is older than `UNUSED_DAYS`, as far as they are ours."""
     for place in places:
-        with suppress(FileNotFoundError):  # another lab is at it, too
+        with suppress(FileNotFoundError, PermissionError):  # another lab is at it, too
             if place.stat().st_mtime < time.time() - UNUSED_DAYS * 86400:
                 shutil.rmtree(place) if place.is_dir() else place.unlink()
 
@@ -230,13 +254,28 @@ def _add_module(path: Path, folder: Path, order: list[str]) -> None:
         order.append(name)
 
 
-def run_tool(command: Sequence[str], otherwise: str, cwd: Path | None = None) -> str:
-    """What it wrote. Raises `UsageError` that begins with `otherwise` and ends with the program's last line."""
+def run_tool(command: Sequence[str], otherwise: str, cwd: Path | None = None, lines: int = 1) -> str:
+    """What it wrote. Raises `UsageError` that begins with `otherwise` and ends with the program's last `lines`."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-    done = subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, check=False, env={**os.environ, "PATH": path, "LC_ALL": "C"}
-    )
-    if done.returncode:
-        detail = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+    with tool(command, cwd, stderr=subprocess.PIPE, env={**os.environ, "PATH": path, "LC_ALL": "C"}) as program:
+        out, err = program.communicate()
+    if program.returncode:
+        detail = "\n".join(err.strip().splitlines()[-lines:]) or "no reason given"
         raise UsageError(f"{otherwise} ({detail})")
-    return done.stdout
+    return out
+
+
+@contextmanager
+def tool(command: Sequence[str], cwd: Path | None, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A program that has ended, with all that it started, before we go on, whatever interrupts us. The terminal's
+    Ctrl-C does not reach it: it is we who are interrupted, or the user would read that a program failed."""
+    with subprocess.Popen(
+        command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True, **options
+    ) as program:
+        try:
+            yield program
+        except BaseException:
+            with suppress(ProcessLookupError):
+                os.killpg(program.pid, signal.SIGTERM)
+            program.communicate()
+            raise

@@ -15,8 +15,10 @@ answer has "done": the exit status of a job, or 0; or "error". Requests:
 from __future__ import annotations
 
 import asyncio
+import codecs
 import compileall
 import json
+import os
 import shutil
 import socket
 from collections.abc import Callable, Collection, Sequence
@@ -40,11 +42,12 @@ from bt_selfsecure.lab.system import system as make_system
 MAX_MACHINES: Final = 16
 MAX_SOCKET_PATH: Final = 80
 """Bytes of the folder's path: a Unix socket's whole path has at most 107 (unix(7))."""
+LOG_LINES: Final = 200
 LOGS: Final = "cat /run/lab/*.log 2>/dev/null; journalctl -b -n 100 2>/dev/null; dmesg | tail -n 100"
 
 
 class Lab:
-    """An asynchronous context manager: inside, the machines are up.
+    """An asynchronous context manager, once `prepare` is done: inside, the machines are up.
 
     `air` is a loss model's spec; None loses a tenth for everybody. `taps` gives each listener without a machine, by
     name, the pcapng file of what it hears; those of `sniffers` hand on advertisements with a wrong CRC, too. `runner`
@@ -73,6 +76,7 @@ class Lab:
         if len(str(folder)) > MAX_SOCKET_PATH:
             raise UsageError(f"the path {folder} is too long for a socket in it: name a folder nearer to the root")
         self._names, self._folder, self._progress = list(names), folder, progress
+        _require_memory(megabytes, len(names))
         self._megabytes, self._runner = megabytes, runner
         if len(systems) not in (0, 1, len(names)):
             raise UsageError(f"{len(systems)} systems for {len(names)} machines: name one for all, or one for each")
@@ -82,6 +86,8 @@ class Lab:
         self._spec = f"bernoulli:{','.join(f'{name}={DEFAULT_LOSS}' for name in listeners)}"
         if air is not None:
             self._set_air(air)
+        self._prepared: tuple[Runner, list[Kernel]] | None = None
+        """What runs the machines, and what each boots from."""
         self._machines: dict[str, Machine] = {}
         self._radio: Radio | None = None
         self._server: asyncio.Server | None = None
@@ -89,12 +95,37 @@ class Lab:
         self.is_over = asyncio.Event()
         """Set when somebody asked for the end."""
 
-    async def __aenter__(self) -> Self:
+    def prepare(self) -> tuple[Runner, list[Kernel]]:
+        """Choose what runs the machines, and have what they boot from: on first use that is fetched or made, by other
+        programs, in minutes. Interrupted, it leaves nothing behind."""
         require_tools(TOOLS)
+        _require_free(self._folder)
+        runner = self._runner or best_runner(self._progress)
+        program = None
+        if runner is Runner.UML:
+            program = uml.compile_kernel(self._progress, newest=False)
+            if why := uml.obstacle(program, self._progress):
+                raise UsageError(why)
+            program = replace(program, memory=uml.place_of_memory(self._megabytes * len(self._names)))
+        else:
+            require_tools(QEMU)
+        if self._systems:
+            systems = [make_system(release, self._progress) for release in self._systems]
+            bases = [replace(program, disk=base.disk) if program else base for base in systems]
+        else:
+            # Each machine would compile for itself what is not compiled yet, at every boot.
+            compileall.compile_dir(str(files("bt_selfsecure")), quiet=2)
+            bases = [program or kernel(self._progress)] * len(self._names)
+        self._prepared = runner, bases
+        return runner, bases
+
+    async def __aenter__(self) -> Self:
+        runner, bases = self._prepared or self.prepare()
         _take(self._folder)
         try:
-            runner = self._runner or best_runner(self._progress)
-            await self._start(await self._bases(runner), runner)
+            if runner is not Runner.UML and not self._systems:
+                bases = [await booted(bases[0], self._megabytes, runner, self._progress)] * len(self._names)
+            await self._start(bases, runner)
         except BaseException:
             await self._close()
             raise
@@ -102,19 +133,6 @@ class Lab:
 
     async def __aexit__(self, *_: object) -> None:
         await self._close()
-
-    async def _bases(self, runner: Runner) -> list[Kernel]:
-        """What each machine boots from."""
-        program = uml.compile_kernel(self._progress, newest=False) if runner is Runner.UML else None
-        if not program:
-            require_tools(QEMU)
-        if self._systems:
-            systems = [make_system(release, self._progress) for release in self._systems]
-            return [replace(program, disk=base.disk) if program else base for base in systems]
-        # Each machine would compile for itself what is not compiled yet, at every boot.
-        compileall.compile_dir(str(files("bt_selfsecure")), quiet=2)
-        base = program or await booted(kernel(self._progress), self._megabytes, runner, self._progress)
-        return [base] * len(self._names)
 
     async def _start(self, bases: Sequence[Kernel], runner: Runner) -> None:
         self._server = await asyncio.start_unix_server(self._serve, self._folder / "control")
@@ -128,7 +146,7 @@ class Lab:
         for name, base in zip(self._names, bases, strict=True):
             uart = self._radio.socket(name)
             self._machines[name] = Machine(name, self._folder / name, base, uart, self._megabytes, runner)
-        self._progress(f"booting {' '.join(self._names)}")
+        self._progress(f"booting {' '.join(self._names)} ({runner})")
         await _together(self._boot(machine) for machine in self._machines.values())
 
     async def _boot(self, machine: Machine) -> None:
@@ -174,8 +192,10 @@ class Lab:
             writer.close()
 
     async def _answer(self, request: dict[str, Any], answer: Callable[..., None]) -> int:
+        decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in ("out", "err")}
+
         def output(name: str, data: bytes) -> None:
-            answer(**{name: data.decode(errors="replace")})
+            answer(**{name: decoders[name].decode(data)})
 
         match request["do"]:
             case "status":
@@ -195,7 +215,7 @@ class Lab:
                 self._air.move(request["machine"], float(request["metres"]))
             case "logs":
                 machine = self._machine(request["machine"])
-                answer(out=machine.last_words(200) + "\n")
+                answer(out="\n".join(machine.said.replace("\r", "").splitlines()[-LOG_LINES:]) + "\n")
                 if machine.is_running:
                     await machine.run(LOGS, output)
             case "down":
@@ -236,12 +256,22 @@ def _require_names(names: Sequence[str], machines: int) -> None:
         raise UsageError(f"a lab has 1 to {MAX_MACHINES} machines")
 
 
+def _require_memory(megabytes: int, machines: int) -> None:
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+    if megabytes * machines > there:
+        raise UsageError(f"{machines} times {megabytes} MB is more than the {there} MB of this computer: less --memory")
+
+
+def _require_free(folder: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as probe:
+        if probe.connect_ex(str(folder / "control")) == 0:
+            raise UsageError(f"a lab runs in {folder} already: end it with lab down, or name another with --lab")
+
+
 def _take(folder: Path) -> None:
     """Make the folder ours. Raises `UsageError` where a lab runs in it; what a killed one left behind is removed."""
+    _require_free(folder)
     if (folder / "control").exists():
-        with socket.socket(socket.AF_UNIX) as probe:
-            if probe.connect_ex(str(folder / "control")) == 0:
-                raise UsageError(f"a lab runs in {folder} already: end it with lab down, or name another with --lab")
         shutil.rmtree(folder, ignore_errors=True)
     try:
         folder.mkdir(parents=True, mode=0o700)

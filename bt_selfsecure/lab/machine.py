@@ -7,7 +7,6 @@ import itertools
 import os
 import re
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
@@ -21,7 +20,8 @@ from typing import Final
 
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.lab import qemu, uml
-from bt_selfsecure.lab.kernel import Kernel
+from bt_selfsecure.lab.console import last_words
+from bt_selfsecure.lab.kernel import Kernel, run_tool
 from bt_selfsecure.lab.runner import Runner
 
 DISK_MEGABYTES: Final = 64
@@ -35,6 +35,7 @@ STOP_SECONDS: Final = 90.0
 GONE_SECONDS: Final = 5.0
 """For the rest of what was killed to end."""
 POLL_SECONDS: Final = 0.05
+LAST_LINES: Final = 15
 STAGES: Final = ("connected", "booted", "ready")
 NUDGE_SECONDS: Final = 0.5
 """A kernel that is a program sometimes misses that a line has something for it (a lost SIGIO; seen once in some 600
@@ -111,9 +112,9 @@ class Machine:
         if self._process:
             orders = f'migrate "exec:cat >{shlex.quote(str(state))}"\ninfo migrate\nquit\n'
             await self._process.communicate(orders.encode())
-        told = re.search(r"Migration status: (.*)", self.last_words(50))
+        told = re.search(r"Migration status: (.*)", self.said)
         if not told or told[1] != "completed":
-            why = told[1] if told else self.last_words()
+            why = told[1] if told else last_words(self.said, LAST_LINES)
             raise MachineError(
                 f"the state of a booted machine could not be kept; is there room in {state.parent}? QEMU: {why}"
             )
@@ -173,13 +174,11 @@ class Machine:
         finally:
             self._jobs.pop(job, None)
 
-    def last_words(self, lines: int = 15) -> str:
-        """The end of its console and of what its runner said."""
-        said = ""
-        for path in (self.console, self._folder.with_suffix(".runner")):
-            if path.exists():
-                said += path.read_text(errors="replace").replace("\r", "")
-        return "\n".join(said.strip().splitlines()[-lines:]) or "(nothing)"
+    @property
+    def said(self) -> str:
+        """Its console, and what its runner said."""
+        paths = (self.console, self._folder.with_suffix(".runner"))
+        return "".join(path.read_text(errors="replace") for path in paths if path.exists())
 
     def command(self, lines: Sequence[socket.socket] = ()) -> list[str]:
         """What starts it; `lines` are the ends of its serial lines where it is a program."""
@@ -222,7 +221,7 @@ class Machine:
         if not reached.done():
             what = f"did not boot within {seconds:g} s" if self.is_running else "went off while it booted"
             await self.kill()
-            raise MachineError(f"{self.name} {what}. Its last words:\n{self.last_words()}")
+            raise MachineError(f"{self.name} {what}. Its last words:\n{last_words(self.said, LAST_LINES)}")
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """The other end of the machine's job port."""
@@ -280,14 +279,11 @@ class Machine:
         if disk.exists():
             return
         if self._kernel.disk:
-            subprocess.run(["cp", "--sparse=always", str(self._kernel.disk), str(disk)], check=True)
+            run_tool(["cp", "--sparse=always", str(self._kernel.disk), str(disk)], f"{self.name} gets no disk")
         else:
             with disk.open("wb") as file:
                 file.truncate(DISK_MEGABYTES << 20)
-            mke2fs = shutil.which("mke2fs") or "/sbin/mke2fs"
-            subprocess.run(
-                [mke2fs, "-q", "-t", "ext4", "-E", "root_owner=0:0", str(disk)], check=True, capture_output=True
-            )
+            run_tool(["mke2fs", "-q", "-t", "ext4", "-E", "root_owner=0:0", str(disk)], f"{self.name} gets no disk")
 
 
 def _connected(path: Path) -> socket.socket:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from bt_selfsecure.lab import uml
+from bt_selfsecure.lab import cpu, uml
 
 KVM: Final = Path("/dev/kvm")
-CPUINFO: Final = Path("/proc/cpuinfo")
-CPU_WITH_KVM: Final = re.compile(r"^flags\s*:.* (vmx|svm)\b", re.MULTILINE)
-"""In `CPUINFO`. Some cloud machines have a /dev/kvm without it, which takes an unchanged kernel hours."""
 
 
 class Runner(StrEnum):
@@ -29,12 +25,29 @@ class Runner(StrEnum):
 
 
 def best_runner(progress: Callable[[str], None]) -> Runner:
-    """The first that works here and is there; says what would be faster."""
-    can = CPU_WITH_KVM.search(CPUINFO.read_text()) is not None and KVM.exists()
-    if can and os.access(KVM, os.R_OK | os.W_OK):
-        return Runner.KVM
-    if uml.find():
-        return Runner.UML
-    remedy = "sudo adduser $USER kvm, and log in anew" if can else "bt-selfsecure lab kernel, once"
-    progress(f"emulating a CPU, which is slow; what helps: {remedy}")
+    """The first that works here; says why those before it do not."""
+    for runner in (Runner.KVM, Runner.UML):
+        why = obstacle(runner, progress)
+        if not why:
+            return runner
+        progress(f"not {runner}: {why}")
+    progress("tcg it is: an emulated CPU, slower than a Pi's")
     return Runner.TCG
+
+
+def obstacle(runner: Runner, progress: Callable[[str], None]) -> str:
+    """Why it runs no machines here, with the remedy if there is one; empty where it does."""
+    if runner is Runner.KVM:
+        if not KVM.exists():
+            return f"there is no {KVM}"
+        if not cpu.has_kvm():
+            return f"{KVM} is here, but the CPU shows neither vmx nor svm"
+        if not os.access(KVM, os.R_OK | os.W_OK):
+            return f"{KVM} is not yours: sudo adduser $USER kvm, and log in anew"
+    if runner is Runner.UML:
+        kernel = uml.find()
+        if not kernel:
+            return "no kernel is compiled: bt-selfsecure lab kernel does it, once, in 4 to 15 minutes"
+        why = uml.obstacle(kernel, progress)
+        return why and f"{why}; bt-selfsecure lab kernel tries it again"
+    return ""

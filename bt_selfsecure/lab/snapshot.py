@@ -8,20 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
-import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
-from bt_selfsecure.lab.kernel import Kernel, remove_unused
+from bt_selfsecure.lab import cpu
+from bt_selfsecure.lab.kernel import Kernel, remove_unused, run_tool, used, workplace
 from bt_selfsecure.lab.machine import Machine
-from bt_selfsecure.lab.runner import CPUINFO, Runner
-
-CPU_MODEL: Final = re.compile(rb"^model name.*", re.MULTILINE)
-"""In `CPUINFO`. A home may move to another computer, whose CPU can't go on where this one stopped."""
+from bt_selfsecure.lab.runner import Runner
 
 
 async def booted(kernel: Kernel, megabytes: int, runner: Runner, progress: Callable[[str], None]) -> Kernel:
@@ -29,24 +24,23 @@ async def booted(kernel: Kernel, megabytes: int, runner: Runner, progress: Calla
 
     Raises `MachineError` where that machine does not boot.
     """
-    qemu = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, check=True).stdout
+    qemu = run_tool(["qemu-system-x86_64", "--version"], "QEMU does not start")
     command = Machine("first", Path("first"), kernel, Path("uart"), megabytes, runner).command()
     home = kernel.image.parent
-    cpu = CPU_MODEL.search(CPUINFO.read_bytes())
-    key = qemu + repr(command).encode() + (cpu[0] if cpu else b"")
-    state = home / f"booted-{hashlib.sha256(key).hexdigest()[:12]}"
+    key = qemu + repr(command) + cpu.identity()
+    state = home / f"booted-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     if not state.exists():
         progress("booting a first machine: the others begin where it has got (once)")
-        with tempfile.TemporaryDirectory(prefix="btlab") as place, tempfile.TemporaryDirectory(dir=home) as work:
+        with tempfile.TemporaryDirectory(prefix="btlab") as place, workplace(home) as work:
             folder = Path(place)
             nobody = await asyncio.start_unix_server(lambda reader, writer: None, folder / "uart")
             machine = Machine("first", folder / "first", kernel, folder / "uart", megabytes, runner)
             try:
-                await machine.save(Path(work) / "state")
+                await machine.save(work / "state")
             finally:
                 await machine.close()
                 nobody.close()
-            (Path(work) / "state").rename(state)
-    state.touch()
+            (work / "state").rename(state)
+    used(state)
     remove_unused(home.glob("booted-*"))  # of another QEMU, mostly: they would never be used again
     return replace(kernel, state=state)

@@ -9,14 +9,13 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.lab.kernel import BUSYBOX, FAULTY, Kernel, cache_directory, keep, make_boot_files, unpack
+from bt_selfsecure.lab.kernel import BUSYBOX, FAULTY, Kernel, cache_directory, keep, make_boot_files, run_tool, unpack
 
 RELEASES: Final = ("bookworm", "trixie")
 """Debian 12 and 13: those that Raspberry Pi OS is made from today."""
@@ -90,10 +89,7 @@ def _make(work: Path, release: str) -> Path:
     preferences = '"$1/etc/apt/preferences.d/kernel"'
     command += [f"--setup-hook=mkdir -p $(dirname {preferences}); echo '{PIN}' >{preferences}"]
     command += [f"--customize-hook={hook}" for hook in (f"rm {preferences}", *hooks)]
-    done = subprocess.run([*command, release, "-"], cwd=made, capture_output=True, text=True, check=False)
-    if done.returncode:
-        detail = "\n".join(done.stderr.strip().splitlines()[-5:])
-        raise UsageError(f"mmdebstrap could not make a {release} system: {detail}")
+    run_tool([*command, release, "-"], f"mmdebstrap could not make a {release} system", cwd=made, lines=5)
     (made / "lib").mkdir()
     (made / "modules").rename(made / "lib/modules")
     busybox = next(unpack(made, BUSYBOX).glob("**/bin/busybox"))

@@ -16,7 +16,7 @@ import logging
 import os
 import random
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,7 @@ from typing import Any, Final
 from bt_selfsecure.bearers.base import BearerError
 from bt_selfsecure.bearers.hci import adapter_addresses, adapter_number
 from bt_selfsecure.errors import BtSelfSecureError
+from bt_selfsecure.node.fitness import misfits
 from bt_selfsecure.node.management import (
     AdapterInfo,
     Event,
@@ -142,6 +143,7 @@ class AdapterKeeper:
         self,
         adapter: str,
         *,
+        bearers: Iterable[str] = (),
         adapter_up: Callable[[str], None] = lambda address: None,
         adapter_gone: Callable[[AdapterState], None] = lambda state: None,
     ) -> None:
@@ -150,12 +152,15 @@ class AdapterKeeper:
         """The last one known."""
         self.trouble = ""
         """Why it does not come up; one sentence and a remedy, for people."""
+        self.misfits: tuple[str, ...] = ()
+        """Why some of `bearers` can't work while it is up."""
         self.recoveries = 0
         """How often it came back."""
         self.name = adapter
         """As in hci0, also where the address was given, once there is one that has it."""
         self._wanted = adapter
         self._index: int | None = None if ":" in adapter else adapter_number(adapter)
+        self._bearers = tuple(bearers)
         self._adapter_up, self._adapter_gone = adapter_up, adapter_gone
         self._management: Management | None = None
         self._switches: Switches | None = None
@@ -223,6 +228,7 @@ class AdapterKeeper:
         self.state = self._judge(info)
         if info is not None:
             self.address = info.address
+        self._judge_bearers(info)
         if self.state is not before:
             log.info("%s is %s", self.name, self.state.value)
         if before is AdapterState.UP and (fell or self.state is not AdapterState.UP):
@@ -239,6 +245,15 @@ class AdapterKeeper:
         if self._switches is not None and self._switches.blocking(self.name):
             return AdapterState.BLOCKED
         return AdapterState.MISSING if info is None else AdapterState.DOWN
+
+    def _judge_bearers(self, info: AdapterInfo | None) -> None:
+        found: tuple[str, ...] = ()
+        if info is not None and self.state is AdapterState.UP:
+            found = tuple(misfits(self._bearers, self.name, info.supported, info.current))
+        for misfit in found:
+            if misfit not in self.misfits:
+                log.warning("%s", misfit)
+        self.misfits = found
 
     async def _info(self) -> AdapterInfo | None:
         try:

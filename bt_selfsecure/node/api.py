@@ -8,15 +8,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import grp
 import json
 import logging
-import os
 import re
-import socket
-import stat
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import Any, Final, Literal, Protocol, cast
 
 from aiohttp import ClientPayloadError, web
@@ -24,6 +19,7 @@ from aiohttp import ClientPayloadError, web
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.node import metrics
 from bt_selfsecure.node.config import LOG_LEVELS, Config
+from bt_selfsecure.node.connections import Connections, listen, most_connections
 from bt_selfsecure.node.errors import MessageTooLongError, QueueFullError, UnknownPeerError
 from bt_selfsecure.node.messages import MAX_MESSAGE_BYTES, MAX_PORT, Received
 from bt_selfsecure.node.openapi import DESCRIPTION
@@ -36,9 +32,6 @@ RETRY_AFTER_S: Final = 1
 """A round takes some 10 ms: after a second a full queue has room."""
 STOP_S: Final = 1.0
 """Requests under way have so long to end when the node stops."""
-SOCKET_MODE: Final = 0o660
-FOLDER_MODE: Final = 0o755
-"""As systemd makes it: everybody may pass, the socket's own mode says who may use it."""
 
 log = logging.getLogger(__name__)
 http_log = logging.getLogger(f"{__name__}.http")
@@ -85,7 +78,10 @@ class Api:
         self._group = config.node.socket_group
         self._readers: dict[asyncio.Task[Any], tuple[str | None, int]] = {}
         self._runner: web.AppRunner | None = None
-        self.application = web.Application(client_max_size=MAX_MESSAGE_BYTES, middlewares=[_in_one_line])
+        self._connections: Connections | None = None
+        self._most_connections = most_connections(config.node.max_links)
+        middlewares = [self._counted, _in_one_line]
+        self.application = web.Application(client_max_size=MAX_MESSAGE_BYTES, middlewares=middlewares)
         self.application.add_routes(
             [
                 web.get("/v1/health", self._health, allow_head=False),
@@ -114,17 +110,34 @@ class Api:
             logger=http_log,
         )
         await self._runner.setup()
-        await web.SockSite(self._runner, listener).start()
+        assert self._runner.server is not None
+        self._connections = Connections(listener, self._runner.server, self._most_connections)
 
     async def stop(self) -> None:
         """Take no more requests, end those under way, remove the socket."""
-        if self._runner is None:
+        if self._runner is None or self._connections is None:
             return
         self._path.unlink(missing_ok=True)
         for reader in self._readers:
             reader.cancel()
+        await self._connections.close()
         await self._runner.cleanup()
         self._runner = None
+
+    @property
+    def trouble(self) -> str:
+        """Why some program is not served; one sentence with its remedy."""
+        return self._connections.trouble if self._connections else ""
+
+    @web.middleware
+    async def _counted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """A connection with a request under way is not taken for an idle one."""
+        assert self._connections is not None
+        self._connections.busy.add(request.protocol)
+        try:
+            return await handler(request)
+        finally:
+            self._connections.busy.discard(request.protocol)
 
     # --- handlers -----------------------------------------------------------------------------------------------------
 
@@ -335,58 +348,3 @@ FOLLOW: Final = _choice(true=True, false=False)
 LEVEL: Final = _choice(**{level: level for level in LOG_LEVELS})
 TIMEOUT: Final = _seconds(0, MAX_TIMEOUT_S)
 SCAN: Final = _seconds(1, MAX_SCAN_S)
-
-
-# --- the socket -------------------------------------------------------------------------------------------------------
-
-
-def listen(path: Path, group: str) -> socket.socket:
-    """The API's socket, for its group only. UsageError if a node listens there, or where it can't be made."""
-    _remove_stale(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    old = os.umask(0o777 & ~SOCKET_MODE)
-    try:
-        _make_folder(path.parent)
-        listener.bind(str(path))
-        if group:
-            os.chown(path, -1, grp.getgrnam(group).gr_gid)
-    except (OSError, KeyError) as error:
-        listener.close()
-        if isinstance(error, KeyError):
-            path.unlink(missing_ok=True)
-            raise UsageError(f"there is no group {group!r} for the socket: sudo groupadd {group}") from None
-        raise UsageError(
-            f"can't make the socket {path} ({error.strerror}): check the folder, or [node] socket and socket_group"
-        ) from None
-    finally:
-        os.umask(old)
-    return listener
-
-
-def _make_folder(folder: Path) -> None:
-    """With those above it, whatever the umask: the service's own is for its keys."""
-    for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
-        missing.mkdir(exist_ok=True)
-        missing.chmod(FOLDER_MODE)
-
-
-def _remove_stale(path: Path) -> None:
-    """A daemon that was killed leaves its socket behind."""
-    try:
-        is_socket = stat.S_ISSOCK(path.lstat().st_mode)
-    except OSError:
-        return
-    if not is_socket:
-        raise UsageError(f"{path} is in the way and not a socket: move it away, or choose another [node] socket")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise UsageError(
-                f"can't tell whether a node uses {path} ({error.strerror}): remove it if none does"
-            ) from None
-        else:
-            raise UsageError(f"a node runs already on {path}: stop it first (systemctl stop bt-selfsecure)")

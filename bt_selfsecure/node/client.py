@@ -10,7 +10,7 @@ import select
 import socket
 import threading
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -153,7 +153,9 @@ class NodeClient:
 
     @staticmethod
     def _ask(connection: _Connection, method: str, path: str, body: bytes | None = None) -> http.client.HTTPResponse:
-        connection.request(method, path, body, {"Content-Type": "application/octet-stream"} if body is not None else {})
+        headers = {"Content-Type": "application/octet-stream"} if body is not None else {}
+        with suppress(BrokenPipeError):  # it says why
+            connection.request(method, path, body, headers)
         answer = connection.getresponse()
         if answer.status >= 400:
             text = json.loads(answer.read())["error"]

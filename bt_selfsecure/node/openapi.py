@@ -207,11 +207,11 @@ def _json(doc: str, schema: Schema) -> Schema:
 
 
 def _operation(name: str, summary: str, answers: Schema, *parameters: Schema, **more: Any) -> Schema:
-    errors = {"400": _json("The request can't be used.", _ref("Error")), "500": _json("A fault.", _ref("Error"))}
+    errors = _errors(_400="The request can't be used.", _500="A fault.", _503="Too many programs use the node.")
     operation: Schema = {
         "operationId": name,
         "summary": summary,
-        "responses": answers | errors | more.pop("errors", {}),
+        "responses": errors | answers | more.pop("errors", {}),
     }
     return operation | ({"parameters": list(parameters)} if parameters else {}) | more
 

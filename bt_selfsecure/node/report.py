@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+import pwd
 import re
 import socket
 import subprocess
@@ -15,10 +17,9 @@ from pathlib import Path
 from typing import Final
 
 from bt_selfsecure import __version__
-from bt_selfsecure.errors import BtSelfSecureError, UsageError
+from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.isolated import FOLDER, python_module
 from bt_selfsecure.node.client import NodeClient
-from bt_selfsecure.node.config import NodeTable
 from bt_selfsecure.node.config_file import read, render
 from bt_selfsecure.node.redaction import Redactor
 
@@ -28,8 +29,16 @@ COMMAND_S: Final = 90.0
 """The doctor tries to advertise."""
 PACKAGES: Final = ("aiohttp", "bleak", "bluezero", "cryptography", "dbus-fast", "pyroute2")
 VERSION_COMMANDS: Final[tuple[Sequence[str], ...]] = (("systemctl", "--version"), ("bluetoothctl", "--version"))
-NAMED: Final = re.compile(r"""^\s*name\s*=\s*["']([^"']+)["']""", re.MULTILINE)
-TABLE_HEAD: Final = re.compile(r"^\s*\[\[?([a-z0-9_]+)\]\]?", re.MULTILINE)
+_TEXT: Final = r"""["']?\s*=\s*["']([^"'\n]+)["']"""
+NAMED: Final = re.compile(r"""(?:^|[{,.])\s*["']?name""" + _TEXT, re.MULTILINE)
+KEY_FILE: Final = re.compile("authentication_key_file" + _TEXT)
+PEER: Final = re.compile(r"^\s*\[\[?\s*peer\b|^\{.*\baddress\s*=", re.MULTILINE)
+"""The head of a peer's table, or one in braces."""
+DEVICE_ADDRESS: Final = re.compile("[0-9A-Fa-f]{2}(?:[:-][0-9A-Fa-f]{2}){5}")
+PEOPLE: Final = range(1000, 60_000)
+"""Debian's user ids of people."""
+COMMON_USERS: Final = ("", "root", "pi", "bt-selfsecure")
+"""Names that tell nobody."""
 
 Section = tuple[str, Callable[[], str]]
 
@@ -55,21 +64,31 @@ def text_of(make: Callable[[], str]) -> str:
 
 def redactor(config: Path) -> Redactor:
     """For what this node's configuration names, whether the file is right or not."""
+    host = socket.gethostname()
+    names = {host: "<this computer>", host.partition(".")[0]: "<this computer>"} | _people()
+    addresses: dict[str, str] = {}
     try:
-        text = config.read_text(errors="replace")
+        text = config.read_text(encoding="utf-8-sig", errors="replace")
     except OSError:
         text = ""
-    names, addresses = {}, {}
     peers = 0
-    for table in re.split(r"^(?=\s*\[)", text, flags=re.MULTILINE):
-        is_peer = (head := TABLE_HEAD.match(table)) is not None and head[1] == "peer"
+    for table in re.split(r"^(?=\s*\[)|(?=\{)", text, flags=re.MULTILINE):
+        is_peer = PEER.search(table) is not None
         peers += is_peer
-        stand_in = f"<peer {peers}>" if is_peer else "<this node>"
-        names.update(dict.fromkeys(NAMED.findall(table), stand_in))
+        names.update(dict.fromkeys(NAMED.findall(table), f"<peer {peers}>" if is_peer else "<this node>"))
+        for path in map(Path, KEY_FILE.findall(table)):
+            names.update(dict.fromkeys((path.name, path.stem), f"<key file of peer {peers}>"))
         if is_peer:
-            found = re.findall(r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}", table)
+            found = (address.replace("-", ":") for address in DEVICE_ADDRESS.findall(table))
             addresses.update(dict.fromkeys(found, f"<address of peer {peers}>"))
-    return Redactor({socket.gethostname(): "<this computer>"} | names, addresses)
+    return Redactor(names, addresses)
+
+
+def _people() -> dict[str, str]:
+    """Homes of those who use this computer, and who asks for the report."""
+    homes = {user.pw_dir: "<home>" for user in pwd.getpwall() if user.pw_uid in PEOPLE and user.pw_dir.count("/") > 1}
+    asks = os.environ.get("SUDO_USER") or os.environ.get("USER") or ""
+    return homes | ({} if asks in COMMON_USERS else {asks: "<user>"})
 
 
 def _versions() -> str:
@@ -109,11 +128,8 @@ def _configuration(path: Path) -> str:
 
 
 def _doctor(path: Path) -> str:
-    try:
-        adapter = read(path).config.node.adapter
-    except UsageError:
-        adapter = NodeTable().adapter
-    return _output(*python_module("bt_selfsecure.cli.main", "doctor", "--adapter", adapter))
+    words = ("--config", str(path.absolute())) if path.exists() else ()
+    return _output(*python_module("bt_selfsecure.cli.main", "doctor", *words))
 
 
 def _journal(*words: str) -> str:

@@ -95,7 +95,10 @@ class Node:
             await self._begin(self._fixed_address)
             return
         self._keeper = AdapterKeeper(
-            self._config.node.adapter, adapter_up=self._on_adapter_up, adapter_gone=self._on_adapter_gone
+            self._config.node.adapter,
+            bearers=(self.session_bearer, self.establish_bearer),
+            adapter_up=self._on_adapter_up,
+            adapter_gone=self._on_adapter_gone,
         )
         await self._keeper.start()
         if self._keeper.state is not AdapterState.UP:
@@ -399,8 +402,14 @@ class Node:
         if self._own is None and self._keeper:
             missing = f"{self.adapter} is {self._keeper.state.value}: see bt-selfsecure doctor"
             adapter = self._keeper.trouble or missing
-        bearers = (f"{name}: {text}" for name, text in self._bearers.troubles.items())
-        found = [adapter, self.journal.trouble, *self._card.troubles(self._own, self._sightings), *bearers]
+        found = [
+            adapter,
+            *(self._keeper.misfits if self._keeper else ()),
+            self.journal.trouble,
+            *self._card.troubles(self._own, self._sightings),
+            self._api.trouble,
+            *(f"{name}: {text}" for name, text in self._bearers.troubles.items()),
+        ]
         return [problem for problem in found if problem]
 
     def _peer(self, name: str) -> Peer:

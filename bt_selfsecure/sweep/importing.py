@@ -117,11 +117,8 @@ def _captured(
 
 
 def _moment(seconds: float) -> datetime | None:
-    """None if no calendar has it, as by the clock of a sniffer that was never set."""
-    try:
-        return datetime.fromtimestamp(seconds, UTC)
-    except (OverflowError, ValueError, OSError):
-        return None
+    """None at 0, which is how a reader says that it does not know the time."""
+    return datetime.fromtimestamp(seconds, UTC) if seconds else None
 
 
 def _burst_packets(file: Path) -> Iterator[tuple[tuple[Kind, bytes], int, float, float | None]]:

@@ -118,7 +118,7 @@ class Store:
             raise refused(self.path, error) from error
         try:
             self._prepare()
-            self._file = self.path.stat()
+            self._file = self.path.stat() if self.path.exists() else None  # of a record in memory
         except BaseException:
             self._take_away_if_empty()
             self._db.close()

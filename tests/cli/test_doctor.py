@@ -6,6 +6,7 @@ import argparse
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from bt_selfsecure.cli import doctor
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.doctor.checks import CHECKS
+from bt_selfsecure.node.doctor.machine import Machine
 from bt_selfsecure.node.doctor.report import Check, Finding, Result, Verdict
 
 NO_ADAPTER = ("--adapter", "hci99")
@@ -36,7 +38,7 @@ def test_a_machine_without_the_adapter_fails_with_a_line_for_each_check(capsys: 
     for check in CHECKS:
         assert sum(line[10:].startswith(f"{check.name:<18}") for line in lines) == 1
     assert "There is no hci99" in captured.out
-    assert lines[-1].startswith("19 checks: ")
+    assert lines[-1].startswith("20 checks: ")
     assert "\x1b" not in captured.out
 
 
@@ -44,12 +46,43 @@ def test_json_has_the_same_verdicts_and_their_counts(capsys: pytest.CaptureFixtu
     assert run(*NO_ADAPTER, "--peer", "aa:bb:cc:dd:ee:ff", "--json") == 1
     answer: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert (answer["adapter"], answer["peer"]) == ("hci99", "AA:BB:CC:DD:EE:FF")
-    assert [check["number"] for check in answer["checks"]] == list(range(1, 20))
+    assert [check["number"] for check in answer["checks"]] == list(range(1, 21))
     for verdict, count in answer["counts"].items():
         assert count == sum(check["verdict"] == verdict for check in answer["checks"])
     (adapter,) = (check for check in answer["checks"] if check["name"] == "Adapter")
     assert adapter["verdict"] == "failure"
     assert adapter["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("text", "adapter", "bearers"),
+    [
+        ('[node]\nadapter = "hci98"\n[session]\nbearer = "l2cap#4097"', "hci98", ("le_advert", "l2cap")),
+        ('[establish]\nbearer = "ipsp"', "hci0", ("ipsp", "rfcomm")),
+        ("[node]\nadapter = 7", "hci0", ("le_advert", "rfcomm")),
+    ],
+    ids=["another adapter", "another bearer", "a wrong file"],
+)
+def test_the_doctor_looks_at_what_the_node_is_configured_for(
+    text: str, adapter: str, bearers: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Machine] = []
+    monkeypatch.setattr(doctor, "examine", lambda machine, checks: seen.append(machine) or [])
+    (tmp_path / "node.toml").write_text(text)
+    assert run("--config", str(tmp_path / "node.toml")) == 0
+    assert (seen[0].adapter, seen[0].bearers) == (adapter, bearers)
+    assert run("--config", str(tmp_path / "node.toml"), *NO_ADAPTER) == 0
+    assert seen[1].adapter == "hci99", "what is said at the command line goes before"
+    with pytest.raises(UsageError, match="there is no"):
+        run("--config", str(tmp_path / "none.toml"))
+
+
+def test_an_adapter_may_be_named_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = {"hci0": "B8:27:EB:00:00:0A", "hci2": "B8:27:EB:00:00:0B"}
+    monkeypatch.setattr("bt_selfsecure.cli.doctor.adapter_addresses", lambda: here)
+    assert doctor._adapter("b8:27:eb:00:00:0b") == "hci2"
+    with pytest.raises(UsageError, match=r"no adapter has the address .*: hci0 is B8:27:EB:00:00:0A, hci2 is"):
+        doctor._adapter("B8:27:EB:00:00:0C")
 
 
 @pytest.mark.parametrize("words", [["--adapter", "usb0"], ["--adapter", "hci"], ["--peer", "bob"], ["--peer", "AA:BB"]])
@@ -95,5 +128,5 @@ def test_colours_come_on_a_terminal_and_not_with_no_color(no_colour: str, colour
         check=True,
         env={"PATH": "/usr/bin:/bin", "NO_COLOR": no_colour},
     ).stdout
-    assert b"19 checks" in said
+    assert b"20 checks" in said
     assert (b"\x1b[31m" in said) is coloured

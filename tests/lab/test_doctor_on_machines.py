@@ -191,3 +191,22 @@ def test_uart_faults_in_the_kernels_log_are_counted(
     assert found["verdict"] == "warning"
     assert "log: 1," in found["finding"]
     assert "Frame reassembly failed (-84)" in found["finding"]
+
+
+@pytest.mark.long
+def test_a_bearer_whose_half_of_bluetooth_is_switched_off_is_a_failure(
+    doctor: Callable[..., Diagnosis], broken: Callable[[str, str], None]
+) -> None:
+    """And the remedy that the doctor names mends it."""
+    restart = f"kill $(pidof bluetoothd); sleep 1; {BLUETOOTHD} sleep 2; hciconfig hci0 up; {UP}"
+    main_conf = "/etc/bluetooth/main.conf"
+    broken(f"cp {main_conf} /run/; sed -i '/^\\[General\\]/a ControllerMode = le' {main_conf}; {restart}", "true")
+    found = doctor()
+    assert found.failures == {"Bearers"}
+    assert "rfcomm can't work, BR/EDR is switched off on hci0" in found.checks["Bearers"]["finding"]
+    assert "ControllerMode = dual" in found.checks["Bearers"]["remedy"]
+    broken(
+        f"sed -i 's/^ControllerMode = le/ControllerMode = dual/' {main_conf}; {restart}",
+        f"cp /run/main.conf {main_conf}",
+    )
+    assert doctor().failures == set()

@@ -169,6 +169,36 @@ def test_a_shell_on_a_machine_finds_the_command_and_says_where_it_is(lab: Runnin
     assert "root@alice:" in said
 
 
+def test_ctrl_c_ends_the_jobs_of_lab_run_on_the_machines_too(lab: RunningLab) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "bt_selfsecure.cli.main",
+        "lab",
+        "run",
+        "-",
+        "--lab",
+        str(lab.shared["alice"].parent),
+    ]
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as running:
+        assert running.stdin
+        assert running.stdout
+        running.stdin.write("echo began; exec sleep 1234")
+        running.stdin.close()
+        assert [running.stdout.readline() for _ in range(4)].count("began\n") == 2
+        os.killpg(running.pid, signal.SIGINT)
+        assert running.wait(20) == 130
+    time.sleep(1)
+    assert set(lab.run_on_all("pgrep -x sleep || true").values()) == {""}
+
+
 def processes_of(machine: str) -> set[str]:
     pattern = f"qemu.* -name {machine}|NAME={machine}"
     return set(subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True, check=False).stdout.split())
@@ -180,6 +210,6 @@ def test_ctrl_c_and_even_kill_9_leave_no_process_and_no_file(lab_of: Callable[..
         mine = processes_of("carol")
         assert mine
         lab.process.send_signal(number)
-        lab.process.wait(30)
+        assert lab.process.wait(30) == {signal.SIGINT: 130, signal.SIGKILL: -9}[number]
         time.sleep(1)
         assert not mine & processes_of("carol")

@@ -60,6 +60,30 @@ def test_bluetoothd_restarted(connected: Nodes) -> None:
     assert_it_goes_on(connected)
 
 
+def test_br_edr_switched_off_is_a_problem_of_the_status_until_it_is_on_again(connected: Nodes) -> None:
+    main_conf = "/etc/bluetooth/main.conf"
+    restart = (
+        # As systemd does: bluetoothd takes the adapter down when it ends, and what is up can't be set.
+        "pkill -x bluetoothd; while pidof -q bluetoothd; do sleep 0.1; done\n"
+        "setsid /usr/libexec/bluetooth/bluetoothd --nodetach --experimental >/run/lab/bluetoothd.log 2>&1 <&- &\n"
+        "sleep 2; hciconfig hci0 up"
+    )
+    connected.lab.run(
+        "bob", f"cp {main_conf} /run/; sed -i '/^\\[General\\]/a ControllerMode = le' {main_conf}; {restart}"
+    ).check()
+
+    def told() -> list[str]:
+        return [text for text in connected.status("bob")["problems"] if "can't work, BR/EDR is switched off" in text]
+
+    until = time.monotonic() + 60
+    while not told() and time.monotonic() < until:
+        time.sleep(1)
+    assert ["ControllerMode = dual" in text for text in told()] == [True]
+    connected.lab.run("bob", f"cp /run/main.conf {main_conf}; {restart}").check()
+    assert_it_goes_on(connected)
+    assert told() == []
+
+
 def test_a_peer_that_is_out_of_range_for_a_while_gets_its_messages_when_it_is_back(connected: Nodes) -> None:
     connected.lab.set_loss(alice=1.0, bob=1.0)
     for number in range(3):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bt_selfsecure.node.adapter import RFKILL_EVENT, AdapterError, AdapterKeeper, AdapterState, Switch, Switches
-from bt_selfsecure.node.management import Setting, parse_configuration, parse_info
+from bt_selfsecure.node.management import AdapterInfo, Setting, parse_configuration, parse_info
 
 NO_ADAPTER = "hci99"
 READ_INFO = bytes.fromhex("020000eb27ba09ffffffbe0100c10a0000000040426c75655a20352e3636").ljust(280, b"\0")
@@ -108,6 +108,30 @@ def test_the_kernels_answer_about_an_adapter_is_read() -> None:
     assert (info.address, info.bluetooth_version) == ("BA:27:EB:00:00:02", 9)
     assert Setting.POWERED in info.current
     assert {Setting.SSP, Setting.BREDR, Setting.LE, Setting.SECURE_CONNECTIONS} <= set(info.current)
+
+
+@async_test
+async def test_a_bearer_that_the_adapter_can_not_carry_is_told_while_that_is_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """BR/EDR is switched off, something else changes, it is on again; then the adapter goes."""
+    whole = parse_info(READ_INFO)
+    without = whole._replace(current=whole.current & ~Setting.BREDR)
+    off = without._replace(current=without.current & ~Setting.POWERED)
+    told = [whole, without, without, whole, without, off, None]
+
+    async def info(keeper: AdapterKeeper) -> AdapterInfo | None:
+        return told[0]
+
+    monkeypatch.setattr(AdapterKeeper, "_info", info)
+    keeper = AdapterKeeper(NO_ADAPTER, bearers=["rfcomm", "le_advert"])
+    found = []
+    while told:
+        await keeper._look()
+        found.append(len(keeper.misfits))
+        told.pop(0)
+    assert found == [0, 1, 1, 0, 1, 0, 0]
+    assert sum("rfcomm can't work, BR/EDR is switched off on hci99: " in line for line in caplog.messages) == 2
 
 
 def test_the_kernels_default_configuration_is_read_and_broken_ones_do_not_raise() -> None:

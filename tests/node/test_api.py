@@ -26,8 +26,9 @@ from hypothesis import strategies as st
 from loopback_node import LoopbackNode, Server
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.node.api import STOP_S, Api, listen
+from bt_selfsecure.node.api import STOP_S, Api
 from bt_selfsecure.node.client import ApiError, NodeAwayError, NodeClient
+from bt_selfsecure.node.connections import listen
 from bt_selfsecure.node.metrics import render
 from bt_selfsecure.node.openapi import DESCRIPTION, PATHS, SCHEMAS
 

@@ -396,13 +396,53 @@ def test_pairing_is_judged_by_the_adapters_settings(tmp_path: Path) -> None:
     old = replace(PI_4, settings=Setting.POWERED | Setting.BREDR)
     seen(software.pairing(machine(tmp_path, radio=old)), Verdict.WARNING, "btmgmt ssp on")
     single = replace(PI_4, settings=Setting.POWERED | Setting.LE)
-    seen(software.pairing(machine(tmp_path, radio=single)), Verdict.WARNING, "ControllerMode = dual")
+    seen(software.pairing(machine(tmp_path, radio=single)), Verdict.OK, "BR/EDR off: nothing is paired")
 
 
 def test_pairing_tells_of_the_named_peer(tmp_path: Path) -> None:
     found = machine(tmp_path, radio=PI_4, bluez=Bluez(adapter={}, peer={"Paired": True}))
     found.peer = "AA:BB:CC:DD:EE:FF"
     seen(software.pairing(found), Verdict.OK, "AA:BB:CC:DD:EE:FF is paired")
+
+
+# 20: bearers
+
+BOTH = Setting.BREDR | Setting.LE
+
+
+@pytest.mark.parametrize(
+    ("configured", "on", "words"),
+    [
+        (("le_advert", "rfcomm"), Setting.LE, ["rfcomm can't work, BR/EDR is switched off on hci0", "= dual in /etc"]),
+        (("l2cap", "l2cap"), Setting.LE, ["l2cap can't work, BR/EDR is switched off", "restart bluetooth"]),
+        (("le_advert", "rfcomm"), Setting.BREDR, ["le_advert can't work, LE is switched off", "= dual in /etc"]),
+        (("l2cap", "ipsp"), Setting.BREDR, ["ipsp can't work, LE is switched off on hci0"]),
+        (("le_advert", "rfcomm"), Setting(0), ["le_advert can't work, LE is", "; rfcomm can't work, BR/EDR is"]),
+        (("le_advert", "ipsp"), Setting.LE, []),
+        (("l2cap", "rfcomm"), Setting.BREDR, []),
+        (("le_advert", "rfcomm"), BOTH, []),
+        (("udp", "udp"), Setting(0), []),
+    ],
+)
+def test_each_configured_bearer_is_held_against_what_the_adapter_has_on(
+    configured: tuple[str, ...], on: Setting, words: list[str], tmp_path: Path
+) -> None:
+    found = machine(tmp_path, radio=replace(PI_4, supported=BOTH, settings=Setting.POWERED | on), bearers=configured)
+    seen(radio.bearers(found), Verdict.FAILURE if words else Verdict.OK, *words)
+
+
+@pytest.mark.parametrize(("has", "lacks", "others"), [(Setting.LE, "rfcomm", "ipsp"), (Setting.BREDR, "ipsp", "l2cap")])
+def test_a_bearer_that_the_adapter_never_has_takes_another_one(
+    has: Setting, lacks: str, others: str, tmp_path: Path
+) -> None:
+    found = machine(tmp_path, radio=replace(PI_4, supported=has, settings=has), bearers=[lacks])
+    seen(radio.bearers(found), Verdict.FAILURE, f"{lacks} can't work, hci0 has no", "another adapter", others)
+
+
+def test_bearers_are_not_judged_by_an_adapter_that_is_off_or_not_known(tmp_path: Path) -> None:
+    for unknown in (replace(PI_4, up=False, supported=BOTH), replace(PI_4, settings=None)):
+        with pytest.raises(NotSeen):
+            radio.bearers(machine(tmp_path, radio=unknown))
 
 
 # 12 to 15: around the radio
@@ -479,8 +519,8 @@ def test_a_kernel_that_is_known_to_kill_the_node_is_named(tmp_path: Path) -> Non
 
 
 def test_the_checklist_is_whole_and_in_order() -> None:
-    assert [check.number for check in CHECKS] == list(range(1, 20))
-    assert len({check.name for check in CHECKS}) == 19
+    assert [check.number for check in CHECKS] == list(range(1, 21))
+    assert len({check.name for check in CHECKS}) == len(CHECKS)
 
 
 def test_no_check_raises_on_an_empty_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from loopback_node import Server
+from loopback_node import LoopbackNode, Server
 from served_pair import ADDRESSES, Pair
 from test_api_on_nodes import secrets_of
 
@@ -68,6 +68,49 @@ def test_a_redacted_report_names_no_device_and_holds_no_key(run: Run, pair: Pair
     assert (peer["name"], peer["address"]) == ("<peer 1>", "<address of peer 1>")
     record = json.loads(pair.nodes["alice"]._peers[ADDRESSES["bob"]]._session.session.record.to_json())
     assert not any(secret in text for secret in secrets_of(record))
+
+
+PEER, NODE, COMPUTER, PERSON, ADDRESS = "annas-pump", "mias-node", "mias-laptop", "mia-mayer", "B8:27:EB:12:34:56"
+SAID = f"""\
+2026-11-28T09:00:01+0100 {COMPUTER} node[17]: {PEER}: linked to dev_{ADDRESS.replace(":", "_")} (BTSS_PEER={PEER})
+2026-11-28T09:00:02+0100 {COMPUTER} bt-selfsecure[17]: can't read the authentication key of {PEER}, /etc/keys_{PEER}: no
+Loaded: loaded (/usr/local/lib/systemd/system/bt-selfsecure-sweep@{PEER.replace("-", chr(92) + "x2d")}.service)
+/home/{PERSON}/{PEER}/x.py /srv/my{PEER}backup/{NODE}.txt {PEER.upper()} {NODE}_{PEER} {COMPUTER}.local
+{ADDRESS.lower()} {ADDRESS.replace(":", "-")} {ADDRESS.replace(":", "")}
+(0xb8, 0x27, 0xeb, 0x12, 0x34, 0x56) 56:34:12:eb:27:b8
+fe80::ba27:ebff:fe12:3456%bt0 2001:db8::ba27:ebff:fe12:3456 machine 0123456789abcdef0123456789abcdef
+"""
+
+
+def test_no_part_of_a_redacted_report_tells_a_name_or_an_address_wherever_it_stands(
+    run: Run, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In paths, names of units and files, logs, status and configuration, in every spelling."""
+    node, peer = LoopbackNode(NODE, "B8:27:EB:00:00:01"), LoopbackNode(PEER, ADDRESS)
+    node.join(peer)
+    server.serve(node)
+    (folder := tmp_path / f"of-{PEER}").mkdir()
+    (config := folder / f"{NODE}.toml").write_text(
+        f'[node]\nname = "{NODE}"\nsocket = "{server.socket(NODE)}"\nmetrics_file = "/run/{PEER}.prom"\n'
+        f'[[peer]]\nname = "{PEER}"\naddress = "{ADDRESS}"\nauthentication_key_file = "/etc/bobo-{PEER}/grandma.key"\n'
+    )
+    monkeypatch.setattr(socket, "gethostname", lambda: f"{COMPUTER}.example.org")
+    monkeypatch.setenv("SUDO_USER", PERSON)
+    monkeypatch.setattr(report, "_output", lambda *command: f"{' '.join(command)}\n{SAID}")
+    status, text, _ = run("report", "--redact", "--output", "-", at=config)
+    assert status == 0
+    assert "not available" not in text
+    parts = text.split("\n== ")
+    assert len(parts) == 8
+    for part in parts:
+        found = [
+            name for name in (PEER, NODE, COMPUTER, PERSON, "grandma") if name in part.lower().replace("\\x2d", "-")
+        ]
+        assert found == [], part
+        digits = re.sub(r"0x|\\x|[^0-9a-f]", "", part.lower().replace("<address of peer 1>", "|"))
+        for octets in ("b827eb123456", "563412eb27b8", "ba27ebfffe123456", "0123456789abcdef"):
+            assert octets not in digits, part
+    assert text.count("<peer 1>") > 30
 
 
 def test_a_report_that_is_not_redacted_says_so(run: Run, pair: Pair, quick: None) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bt_selfsecure.node.redaction import Redactor
+from bt_selfsecure.node.report import redactor
 
 addresses = st.binary(min_size=6, max_size=6)
 SPELLINGS = (
@@ -15,6 +19,27 @@ SPELLINGS = (
     lambda octets: "/org/bluez/hci0/dev_" + "_".join(octets),
     lambda octets: "(" + ":".join(octets).lower() + ")",
 )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[node]\nname = "mias-node"\n[[peer]]\nname = "annas-pump"\naddress = "b8-27-eb-12-34-56"\n',
+        'node.name = "mias-node"\npeer = [{ name = "annas-pump", address = "B8:27:EB:12:34:56" }]\n',
+        """\ufeff[node]\n"name" = 'mias-node'\n[[ peer ]]\n\tname='annas-pump'\n\taddress='B8:27:EB:12:34:56'\n""",
+        '[node]\nname = "mias-node"\nnonsense\n[[peer]]\nname = "annas-pump"\naddress = "B8:27:EB:12:34:56"\n',
+    ],
+    ids=["tables", "braces", "quoted keys", "a wrong file"],
+)
+def test_what_a_configuration_names_is_known_however_it_is_written(text: str, tmp_path: Path) -> None:
+    (config := tmp_path / "node.toml").write_text(text)
+    told = redactor(config)("mias-node sees annas-pump at B8:27:EB:12:34:56")
+    assert told == "<this node> sees <peer 1> at <address of peer 1>"
+
+
+def test_names_beyond_ascii_are_found_as_json_has_them() -> None:
+    redact = Redactor({"k\u00fcche": "<peer 1>"}, {})
+    assert redact(json.dumps({"name": "k\u00fcche"}) + "k\u00dcche") == '{"name": "<peer 1>"}<peer 1>'
 
 
 @given(st.lists(addresses, min_size=1, max_size=5), st.data())
@@ -45,6 +70,16 @@ def test_no_address_is_left_in_any_spelling_and_the_same_device_stays_the_same(
         ("/home/jane.doe/btss/x.py", "/home/<user>/btss/x.py"),
         ("at 12:34:56:78 and 2026-11-21T13:03:43+0000", "at 12:34:56:78 and 2026-11-21T13:03:43+0000"),
         ("bobsled stays, bob goes", "bobsled stays, <peer 2> goes"),
+        ("Bob's peer_bob of bob-2.key", "<peer 2>'s peer_<peer 2> of <peer 2>-2.key"),
+        ("/keys/keys_pi-123456 /keys/mypi-123456key", "/keys/keys_<peer 1> /keys/my<peer 1>key"),
+        ("bt-selfsecure-sweep@pi\\x2d123456.service", "bt-selfsecure-sweep@<peer 1>.service"),
+        ("B827.EB12.3456 and b8 27 eb 12 34 56", "<address of peer 1> and <address of peer 1>"),
+        ("(0xb8, 0x27, 0xeb, 0x12, 0x34, 0x56)", "(<address of peer 1>)"),
+        ("b'\\xb8\\x27\\xeb\\x12\\x34\\x56'", "b'<address of peer 1>'"),
+        ("56:34:12:EB:27:B8 as HCI has it", "<address of peer 1> as HCI has it"),
+        ("2001:db8::ba27:ebff:fe12:3456", "<address of a link>"),
+        ("id 0123456789abcdef0123456789abcdef", "id <digits>"),
+        ("at 1764390000123456, 1764390000 and 0123456789ab", "at 1764390000123456, 1764390000 and 0123456789ab"),
     ],
 )  # fmt: skip
 def test_names_and_other_spellings_have_stand_ins(text: str, expected: str) -> None:

@@ -27,4 +27,5 @@ CHECKS: Final = (
     Check(17, "Python", software.python),
     Check(18, "Second radio", radio.neighbours),
     Check(19, "Kernel", software.kernel),
+    Check(20, "Bearers", radio.bearers),
 )

@@ -58,6 +58,7 @@ class Radio:
     """Page 0, eight bytes (Core Vol 2 Part C 3.3); zeros if it was never up."""
     settings: Setting | None = None
     """Current ones; None if the management interface did not answer."""
+    supported: Setting | None = None
     bluetooth_version: int | None = None
     """HCI_Version of the Assigned Numbers."""
     le_supervision_ms: int | None = None
@@ -123,7 +124,9 @@ async def _with_more(adapter: str, radio: Radio) -> Radio:
         management = Management()
         try:
             if (info := await management.info(adapter_number(adapter))) is not None:
-                radio = replace(radio, settings=info.current, bluetooth_version=info.bluetooth_version)
+                radio = replace(
+                    radio, settings=info.current, supported=info.supported, bluetooth_version=info.bluetooth_version
+                )
             answer = await management.command(Opcode.READ_DEFAULT_SYSTEM_CONFIGURATION, adapter_number(adapter))
             timeout = parse_configuration(answer).get(LE_SUPERVISION_TIMEOUT)
             if timeout is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -23,10 +24,13 @@ class Machine:
         adapter: str = "hci0",
         *,
         peer: str | None = None,
+        bearers: Iterable[str] = ("le_advert", "rfcomm"),
         state_directory: Path = STATE_DIRECTORY,
         root: Path = Path("/"),
     ) -> None:
         self.adapter, self.peer, self.root = adapter, peer, root
+        self.bearers = tuple(bearers)
+        """Those that the node is configured for."""
         self.state_directory = self.path(state_directory)
 
     def path(self, path: str | Path) -> Path:

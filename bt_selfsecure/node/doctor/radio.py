@@ -8,6 +8,7 @@ from typing import Final
 from bt_selfsecure.node.beacon import Word
 from bt_selfsecure.node.doctor.machine import Machine
 from bt_selfsecure.node.doctor.report import Finding, NotSeen, failure, ok, warning
+from bt_selfsecure.node.fitness import NEEDED, misfits
 
 UNPROGRAMMED: Final = re.compile(r"AA:AA:AA:AA:AA:AA|43:4[35]:.*|00:00:00:00:00:00")
 """Addresses of Broadcom chips whose own is not set (and of none): several boards have the same."""
@@ -56,7 +57,8 @@ def adapter(machine: Machine) -> Finding:
         return failure(
             f"There is no {machine.adapter}.",
             "On a Pi: no dtoverlay=disable-bt in /boot/firmware/config.txt, bluez-firmware installed, then reboot; "
-            "see dmesg | grep -i bluetooth. Else: plug in a USB adapter.",
+            "see dmesg | grep -i bluetooth. Else: plug in a USB adapter, or begin with virtual Pis: "
+            "bt-selfsecure lab --help",
         )
     radio = machine.radio
     if UNPROGRAMMED.fullmatch(radio.address):
@@ -157,6 +159,22 @@ def _le(features: bytes | None) -> str:
     has = [name for bit, name in names.items() if bits >> bit & 1]
     lacks = [name for bit, name in names.items() if not bits >> bit & 1]
     return (f" with {', '.join(has)}" if has else "") + (f"; no {', no '.join(lacks)}" if lacks else "")
+
+
+def bearers(machine: Machine) -> Finding:
+    """20. Those of the configuration, against what the adapter has on."""
+    needed = sorted(NEEDED.keys() & machine.bearers)
+    if not needed:
+        return ok("No bearer of the configuration takes a radio.")
+    radio = machine.radio
+    if radio.settings is None or radio.supported is None:
+        raise NotSeen("the kernel's management interface does not answer")
+    if not radio.up:
+        raise NotSeen(f"{machine.adapter} is off")
+    if found := list(misfits(machine.bearers, machine.adapter, radio.supported, radio.settings)):
+        what, remedies = zip(*(misfit.split(": ", 1) for misfit in found), strict=True)
+        return failure("; ".join(what) + ".", "; ".join(dict.fromkeys(remedies)))
+    return ok(f"{machine.adapter} has what {' and '.join(needed)} need.")
 
 
 def supervision(machine: Machine) -> Finding:

@@ -140,10 +140,7 @@ def pairing(machine: Machine) -> Finding:
     if settings is None:
         raise NotSeen("the kernel's management interface does not answer")
     if Setting.BREDR not in settings:
-        return warning(
-            f"{machine.adapter} has BR/EDR off: no rfcomm, no l2cap.",
-            "Set ControllerMode = dual in /etc/bluetooth/main.conf, and sudo systemctl restart bluetooth.",
-        )
+        return ok(f"{machine.adapter} has BR/EDR off: nothing is paired.")
     if Setting.SSP not in settings:
         return warning(
             "Secure Simple Pairing is off: links are neither paired nor encrypted by the radio.",
