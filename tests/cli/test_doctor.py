@@ -77,6 +77,14 @@ def test_the_doctor_looks_at_what_the_node_is_configured_for(
         run("--config", str(tmp_path / "none.toml"))
 
 
+def test_an_adapter_may_be_named_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = {"hci0": "B8:27:EB:00:00:0A", "hci2": "B8:27:EB:00:00:0B"}
+    monkeypatch.setattr("bt_selfsecure.cli.doctor.adapter_addresses", lambda: here)
+    assert doctor._adapter("b8:27:eb:00:00:0b") == "hci2"
+    with pytest.raises(UsageError, match=r"no adapter has the address .*: hci0 is B8:27:EB:00:00:0A, hci2 is"):
+        doctor._adapter("B8:27:EB:00:00:0C")
+
+
 @pytest.mark.parametrize("words", [["--adapter", "usb0"], ["--adapter", "hci"], ["--peer", "bob"], ["--peer", "AA:BB"]])
 def test_words_that_name_no_adapter_or_address_are_refused(
     words: list[str], capsys: pytest.CaptureFixture[str]
