@@ -27,7 +27,11 @@ async def connect_system_bus() -> MessageBus:
     try:
         async with asyncio.timeout(ANSWER_S):
             return await MessageBus(bus_type=BusType.SYSTEM, negotiate_unix_fd=True).connect()
-    except AuthError as error:
+    except (AuthError, EOFError, ConnectionResetError, BrokenPipeError) as error:
+        if "REJECTED" not in str(error):  # it hung up, or what listens there is no bus
+            raise SystemBusError(
+                "what answers as the D-Bus system bus does not speak with us: see journalctl -u dbus", transient=True
+            ) from error
         raise SystemBusError(
             "the D-Bus system bus turns this user away, as it does what runs in another user namespace: run outside of "
             "the container, or with the host's users (podman --userns=host)",
@@ -37,8 +41,6 @@ async def connect_system_bus() -> MessageBus:
         raise SystemBusError(
             f"the D-Bus system bus has not answered in {ANSWER_S:g} s: restart the computer", transient=True
         ) from error
-    except (EOFError, ConnectionResetError, BrokenPipeError) as error:
-        raise SystemBusError("the D-Bus system bus hangs up on us: see journalctl -u dbus", transient=True) from error
     except OSError as error:
         raise SystemBusError(
             f"there is no D-Bus system bus ({error.strerror or error}): sudo systemctl start dbus bluetooth; in a "

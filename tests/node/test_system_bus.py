@@ -64,8 +64,8 @@ BUSES: dict[str, tuple[Serve | None, str]] = {
     "turns away": (turn_away, "turns this user away, as it does what runs in another user namespace: run outside"),
     "silent": (say_nothing, "the D-Bus system bus has not answered in 0.3 s: restart the computer"),
     "hangs later": (hang_after_hello, "the D-Bus system bus has not answered in 0.3 s: restart the computer"),
-    "hangs up": (hang_up, "the D-Bus system bus hangs up on us: see journalctl -u dbus"),
-    "something else": (speak_http, "D-Bus system bus"),
+    "hangs up": (hang_up, "what answers as the D-Bus system bus does not speak with us: see journalctl"),
+    "something else": (speak_http, "what answers as the D-Bus system bus does not speak with us: see journalctl"),
 }
 
 
