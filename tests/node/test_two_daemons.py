@@ -55,6 +55,9 @@ def nodes(tmp_path: Path, loopback_host: str, request: pytest.FixtureRequest) ->
     nodes: TwoNodes = request.param(tmp_path, LOSS, loopback_host, PORTS)
     yield nodes
     nodes.stop()
+    for name in ADDRESSES:
+        log = nodes.log(name)
+        assert not log.exists() or "fault of this program" not in log.read_text()
 
 
 real = pytest.mark.parametrize("nodes", [TwoNodes], indirect=True)
