@@ -116,15 +116,20 @@ def align(reference: Times, times: Times, interval: float, told: float | None) -
             best = two.best(fits)
             fits += two.shifted(best)
         best = _unrivalled(best, fits, interval)
+    elif better := two.better_than(best):
+        raise UsageError(f"is not as far ahead as was told: {better}. Leave --clock-offset out, or say the right one")
     two.check_even(best)
     return best
 
 
 def as_it_is(reference: Times, times: Times, interval: float) -> Clock:
-    """Of logs by one clock. UsageError if they have too little in common to see whether that is so."""
-    clock = _Two(reference, times, interval).judged(0.0, 0.0, 0.0)
+    """Of logs by one clock. UsageError if they have too little in common to see whether that is so, or show another."""
+    two = _Two(reference, times, interval)
+    clock = two.judged(0.0, 0.0, two.whole)
     if clock is None:
         raise UsageError(f"has fewer than {COMMON} packets in common with the reference: is it one clock?")
+    if better := two.better_than(clock):
+        raise UsageError(f"is of another clock: {better}. Leave --one-clock out")
     return clock
 
 
@@ -135,13 +140,18 @@ def _unrivalled(best: Clock, fits: list[Clock], interval: float) -> Clock:
         if abs(fit.offset_s - best.offset_s) > interval / 2 and fit.matched > best.matched / 2
     ]
     ratio = min(rivals, default=math.inf) / best.residual_s
-    if math.log(ratio) < SURE + 4 / math.sqrt(best.matched):
+    if math.log(ratio) < _sure(best):
         raise UsageError(
             f"may be a packet or more off: another offset fits as well ({1000 * best.residual_s:.2f} and "
             f"{1000 * ratio * best.residual_s:.2f} ms between {best.matched} packets). Packets that come evenly look "
             "alike: say how far this clock is ahead, --clock-offset RECEIVER=SECONDS, or --one-clock"
         )
     return replace(best, rival=None if math.isinf(ratio) else ratio)
+
+
+def _sure(fit: Clock) -> float:
+    """Logarithm of how many times worse another fit is, if this is no chance."""
+    return SURE + 4 / math.sqrt(fit.matched)
 
 
 class _Two:
@@ -154,6 +164,8 @@ class _Two:
                 f"has, or the reference has, times in steps of {coarse:g} s: give finer ones, or a column seq"
             )
         self.reference, self.times, self.interval = reference, times, interval
+        self.whole = float(times[0] + times[-1]) / 2 if len(times) else 0.0
+        """The middle of its log."""
         self.floor = max(interval / 2000, coarse / 4)
         """Two clocks can't agree better than this, but by chance."""
 
@@ -177,6 +189,16 @@ class _Two:
             if shift
         )
         return [each for each in moved if each]
+
+    def better_than(self, told: Clock) -> str:
+        """Which fit, packets off, is clearly better than the one that was told, in words; "" if there is none."""
+        own = self._fit(self.times, told.offset_s, told.drift, told.middle) or told
+        for fit in (*self.fits(None), *self.shifted(own)):
+            ratio = own.residual_s / fit.residual_s
+            aside = fit.offset_s - own.offset_s
+            if abs(aside) > self.interval / 2 and 2 * fit.matched > own.matched and math.log(ratio) > _sure(fit):
+                return f"with its times {aside:+.3f} s from there, {fit.matched} packets agree {ratio:.1f} times better"
+        return ""
 
     def check_even(self, clock: Clock) -> None:
         """UsageError if a part of the log fits much worse, as after a clock was set."""
@@ -226,8 +248,7 @@ class _Two:
             if fit := self._fit(piece, offset, drift, middle, FEW):
                 offset, drift = fit.offset_s, fit.drift
             half *= 2  # if nothing of the reference was there, more of the log may have it
-        whole = float(self.times[0] + self.times[-1]) / 2
-        return self._fit(self.times, offset + drift * (whole - middle), drift, whole)
+        return self._fit(self.times, offset + drift * (self.whole - middle), drift, self.whole)
 
     def _fit(self, times: Times, offset: float, drift: float, middle: float, least: int = COMMON) -> Clock | None:
         """A straight line through what is each other's nearest; None if that is too little, or no clock."""
