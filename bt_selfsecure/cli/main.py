@@ -103,9 +103,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has seen enough
         status = 0
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            status = _refused(f"{error.strerror}: end other programs, or raise `ulimit -n` (of a unit, LimitNOFILE=)")
+        elif error.errno == errno.ENOSPC:
+            status = _refused(f"can't write {error.filename or 'the output'} ({error.strerror})")
+        else:
             raise
-        status = _refused(f"can't write {error.filename or 'the output'} ({error.strerror})")
     except KeyboardInterrupt:
         print("bt-selfsecure: interrupted; nothing was left half-written", file=sys.stderr)
         status = 130

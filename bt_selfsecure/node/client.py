@@ -6,6 +6,7 @@ import base64
 import grp
 import http.client
 import json
+import os
 import select
 import socket
 import threading
@@ -184,6 +185,9 @@ def _in_one_line(path: Path) -> Iterator[None]:
 
 def _membership(path: Path) -> str:
     """How to become one who may."""
+    for folder in reversed(path.parents):
+        if not os.access(folder, os.X_OK):
+            return f"its folder {folder} lets nobody else pass; chmod a+x it, or choose another [node] socket"
     try:
         group = grp.getgrgid(path.stat().st_gid).gr_name
     except (OSError, KeyError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from argparse import Namespace
 
 import pytest
@@ -51,6 +53,18 @@ def test_ctrl_c_is_130_and_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys:
 def commands(of: str = "") -> set[str]:
     """Those that a parser made for this one command, or for all, knows."""
     return {name for action in parser(of)._actions for name in action.choices or ()}
+
+
+def test_open_files_that_are_used_up_are_told_in_one_line_with_the_remedy() -> None:
+    code = (
+        "import os, resource, sys\nfrom bt_selfsecure.cli.main import main\n"
+        "newest = os.open('/', os.O_RDONLY)\nresource.setrlimit(resource.RLIMIT_NOFILE, (newest + 1, newest + 1))\n"
+        "sys.exit(main(['demo']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("bt-selfsecure: Too many open files: end other programs, or raise `ulimit -n`")
+    assert done.stderr.count("\n") == 1
 
 
 def test_each_command_is_found_without_importing_the_others() -> None:

@@ -226,21 +226,30 @@ def test_what_is_no_node_is_not_believed(
     server.loop.call_soon_threadsafe(listener.close)
 
 
-def test_who_may_not_is_told_the_group() -> None:
+@pytest.mark.parametrize(
+    ("mode", "told"),
+    [
+        (0o755, r"join its group with `sudo usermod -aG \w+ \$USER` and log in again"),
+        (0o700 if os.getuid() == 0 else 0, r"its folder \S+/inner lets nobody else pass; chmod a\+x it, or choose"),
+    ],
+    ids=["the socket", "its folder"],
+)
+def test_who_may_not_is_told_what_hinders_and_the_remedy(mode: int, told: str) -> None:
     """In a child that gives root up, if it is root."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
-        (path := Path(folder, "node.sock")).touch()
+        (path := Path(folder, "inner", "node.sock")).parent.mkdir()
+        path.touch()
         path.chmod(0o660 if os.getuid() == 0 else 0)
+        path.parent.chmod(mode)
         code = (
             "import os, sys\nfrom pathlib import Path\nfrom bt_selfsecure.node.client import NodeClient\n"
             "import encodings.idna\nif os.getuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
             "NodeClient(Path(sys.argv[1])).status()"
         )
         done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=20)
-    assert re.search(
-        rf"you may not use {path}: join its group with `sudo usermod -aG \w+ \$USER` and log in again", done.stderr
-    )
+        path.parent.chmod(0o700)
+    assert re.search(rf"you may not use {path}: {told}", done.stderr)
 
 
 def test_durations_are_as_people_say_them() -> None:
