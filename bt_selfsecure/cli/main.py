@@ -54,6 +54,9 @@ COMMANDS: Final = {
 }
 """Each command's module in this package. Only the one that is called is imported: on a Pi Zero all take seconds."""
 
+_OF_A_PATH: Final = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EROFS, errno.EIO)
+"""What a path's owner, length or disk is to blame for, wherever it is looked at: `Path.exists` raises these, too."""
+
 
 class Parser(argparse.ArgumentParser):
     """One that says what is wrong in one line. With `options_anywhere` options may stand between positional ones, also
@@ -103,9 +106,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has seen enough
         status = 0
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno == errno.ENOSPC:
+            status = _refused(f"can't write {error.filename or 'the output'} ({error.strerror})")
+        elif error.errno in _OF_A_PATH and error.filename:
+            status = _refused(f"can't get at {str(error.filename)!r} ({error.strerror}): name another place")
+        else:
             raise
-        status = _refused(f"can't write {error.filename or 'the output'} ({error.strerror})")
     except KeyboardInterrupt:
         print("bt-selfsecure: interrupted; nothing was left half-written", file=sys.stderr)
         status = 130
