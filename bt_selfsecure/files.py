@@ -21,7 +21,7 @@ def whole(file: Path, mode: int = 0o666) -> Iterator[Path]:
     if file.exists() and not (file.is_file() or file.is_dir()):
         yield file
         return
-    part = file.with_name(file.name + ".part")
+    part = file.parent / f"{file.name}.part"  # a folder may have no name to go with: "." or ""
     try:
         if file.is_dir():
             raise IsADirectoryError(0, "it is a folder", str(part))

@@ -54,6 +54,9 @@ COMMANDS: Final = {
 }
 """Each command's module in this package. Only the one that is called is imported: on a Pi Zero all take seconds."""
 
+_OF_A_PATH: Final = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EROFS, errno.EIO)
+"""What a path's owner, length or disk is to blame for, wherever it is looked at: `Path.exists` raises these, too."""
+
 
 class Parser(argparse.ArgumentParser):
     """One that says what is wrong in one line. With `options_anywhere` options may stand between positional ones, also
@@ -107,6 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             status = _refused(f"{error.strerror}: end other programs, or raise `ulimit -n` (of a unit, LimitNOFILE=)")
         elif error.errno == errno.ENOSPC:
             status = _refused(f"can't write {error.filename or 'the output'} ({error.strerror})")
+        elif error.errno in _OF_A_PATH and error.filename:
+            status = _refused(f"can't get at {str(error.filename)!r} ({error.strerror}): name another place")
         else:
             raise
     except KeyboardInterrupt:

@@ -147,10 +147,10 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
 def run(args: Namespace) -> int:
     """Print the plan. UsageError, before anything is written, for input that can't be planned with."""
     plan = _plan(args, _eve_loss(args))
-    if args.plot:
+    if args.plot is not None:
         _plot(plan, Path(args.plot))
     print(json.dumps(asdict(plan), indent=2) if args.json else _table(plan))
-    if args.plot and not args.json:
+    if args.plot is not None and not args.json:
         print(f"\nPackets over Eve's loss are drawn in {args.plot}")
     return 0
 

@@ -9,6 +9,7 @@ Secrecy rests on e|B alone. Bob's own loss costs only time, and a loss that Bob 
 from __future__ import annotations
 
 import math
+import sys
 from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import pairwise
@@ -332,7 +333,7 @@ def packets_needed(target_bits: float, e_given_bob: float) -> int:
         raise UsageError(
             f"a target of {target_bits:g} secret bits can't be met: K0 has {KEY_BITS}, so take 1..{KEY_BITS}"
         )
-    if bits_per_packet(e_given_bob) == 0:
+    if bits_per_packet(e_given_bob) <= KEY_BITS / sys.float_info.max:  # nothing, or a share that no figure can follow
         raise UsageError(
             "an Eve who misses nothing knows every key: measure a loss above 0 first (more packets, or farther)"
         )

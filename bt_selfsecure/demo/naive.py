@@ -16,28 +16,33 @@ from bt_selfsecure.core.suites import PAPER, Attempt
 
 MESSAGES: Final = 300
 MESSAGE: Final = b"a message of the naive reading"
+MOST_ATTEMPTS: Final = 10_000
+"""Of one message: more are not tried, lest an air that lets nothing through be tried for ever."""
 
 
 def message_of_parting(model: LossModel, seed: int, messages: int = MESSAGES) -> int | None:
-    """The message, from 1, after which the two keys differ, over the losses of `model`; None if they never did."""
+    """The message, from 1, after which the two keys differ, over the losses of `model`; None if they never did, or no
+    message came through before."""
     random = Random(seed)
     alice = bob = Chain.start(PAPER, random.randbytes(32), b"naive", SessionConfig().checkpoint_rounds)
     for number in range(1, messages + 1):
-        last, accepted = _round(alice, bob, model, random)
+        rolling = _round(alice, bob, model, random)
+        if rolling is None:
+            return None
+        last, accepted = rolling
         alice, bob = alice.rolled(last, MESSAGE), bob.rolled(accepted, MESSAGE)
         if alice.key != bob.key:
             return number
     return None
 
 
-def _round(alice: Chain, bob: Chain, model: LossModel, random: Random) -> tuple[Attempt, Attempt]:
-    """The attempts that the sender and the receiver roll with."""
+def _round(alice: Chain, bob: Chain, model: LossModel, random: Random) -> tuple[Attempt, Attempt] | None:
+    """The attempts that the sender and the receiver roll with; None if the sender never heard an ACK."""
     accepted: Attempt | None = None
-    retran = 0
-    while True:
-        frame, last = alice.seal(MESSAGE, retran, random.randbytes)
+    for attempt in range(MOST_ATTEMPTS):
+        frame, last = alice.seal(MESSAGE, min(attempt, 1), random.randbytes)
         if "bob" in model.transmit(random, "alice", ("bob",), 0.0):
             accepted = accepted or bob.open(frame)[1]
             if "alice" in model.transmit(random, "bob", ("alice",), 0.0):
                 return last, accepted
-        retran = 1
+    return None

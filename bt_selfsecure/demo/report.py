@@ -9,7 +9,7 @@ from bt_selfsecure.core.frames import Profile
 from bt_selfsecure.core.losses import JointLoss, clopper_pearson
 from bt_selfsecure.demo import figures
 from bt_selfsecure.demo.story import Outcome, counted
-from bt_selfsecure.demo.summary import Run, air, limits, naive, percent, thief
+from bt_selfsecure.demo.summary import Run, air, limits, naive, percent, steering, thief
 from bt_selfsecure.look import figure, page
 
 
@@ -180,11 +180,10 @@ def _eve(run: Run) -> str:
     table = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in rows)
     flaws = ""
     if run.naive_shown:
-        steered = "she holds K_0" if outcome.eve_has_key else "this time without success"
         flaws = (
-            "<p><b>The paper's two flaws.</b> Steering: Eve forged the packets that she had missed, Bob struck out "
-            f"both copies, and the key shrank to what she has; {steered}. The lost ACK: {escape(naive(run))} The "
-            "profile <code>hardened</code> ends an establishment at the first contradiction.</p>"
+            f"<p><b>The paper's two flaws.</b> Steering: {escape(steering(outcome))} The lost ACK: "
+            f"{escape(naive(run))} The profile <code>hardened</code> ends an establishment at the "
+            "first contradiction.</p>"
         )
     return f'<h2>What Eve has</h2>\n<table class="text"><tbody>{table}</tbody></table>{flaws}'
 

@@ -178,16 +178,23 @@ def _flaw_rows(run: Run) -> list[tuple[str, str]]:
     outcome = run.outcome
     if run.production.request.attack is None:
         return []
-    if outcome.eve_has_key:
-        came = "Bob struck them out, and K_0 is hers."
-    elif outcome.established:
-        came = "she does not hold K_0."
-    else:
-        came = "the establishment came to nothing."
-    on = " Both ends go on, as the paper has it." if outcome.established else ""
-    steered = f"Eve forged the packets that she had missed; {came}"
-    rows = [("steering", f"{steered} Contradicting packets reported: {outcome.attacks_reported}.{on}")]
+    rows = [("steering", f"{steering(outcome)} Contradicting packets reported: {outcome.attacks_reported}.")]
     return [*rows, ("lost ACK", naive(run))] if run.naive_shown else rows
+
+
+def steering(outcome: Outcome) -> str:
+    """What came of forged packets. Without a contradiction none met a packet of Alice's, whatever she forged."""
+    if not outcome.attacks_reported:
+        hers = "K_0 is hers without it" if outcome.eve_has_key else "she does not hold K_0"
+        return f"No forged packet contradicted one of Alice's, so that nothing was struck out; {hers}."
+    if outcome.eve_has_key:
+        came = "Bob struck them out, and K_0 is hers"
+    elif outcome.established:
+        came = "she does not hold K_0"
+    else:
+        came = "the establishment came to nothing"
+    on = " Both ends go on, as the paper has it." if outcome.established else ""
+    return f"Eve forged the packets that she had missed; {came}.{on}"
 
 
 def naive(run: Run) -> str:

@@ -23,7 +23,7 @@ from bt_selfsecure.eve.attacks.theft import SessionHeard, StolenKey, StolenRecor
 from bt_selfsecure.eve.establishments import Eavesdropper
 from bt_selfsecure.eve.knowledge import Knowledge
 from bt_selfsecure.eve.reading import ON_AIR, Reader, damaged
-from bt_selfsecure.eve.sources.heard import Heard
+from bt_selfsecure.eve.sources.heard import UNHEARD, Heard
 from bt_selfsecure.eve.sources.linktypes import NAMES
 
 CONFIDENCE: Final = 0.95
@@ -169,7 +169,7 @@ class Report:
     @property
     def decided(self) -> bool:
         """Whether all that was heard was looked at: if not, Eve may have a key that is not told here."""
-        whole = not self.unread and not self.left_out and not self.not_kept
+        whole = not self.unread and not self.left_out and not self.not_kept and UNHEARD.isdisjoint(self.skipped)
         return whole and not any(verdict.open for verdict in self.verdicts)
 
     @property

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from argparse import Action, ArgumentParser, ArgumentTypeError, _SubParsersAction
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -126,3 +129,49 @@ def test_an_output_that_can_not_be_written_is_told_before_the_work(
     assert told.err.startswith("bt-selfsecure: can't write ")
     assert (told.err.count("\n"), told.out) == (1, "")
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["demo --fast --key-log", "demo --fast --out", "plan --eve-loss 0.1 --plot", "sweep report no-such.db --out"],
+)
+@pytest.mark.parametrize("place", [".svg".rjust(300, "n"), "", "."], ids=["long", "empty", "folder"])
+def test_a_place_that_can_not_be_is_told_in_one_line(
+    words: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "--out" in words and words.startswith("demo") and place in ("", "."):
+        pytest.skip("is a folder, and right")
+    monkeypatch.chdir(tmp_path)
+    assert main([*words.split(), place]) == 2
+    told = capsys.readouterr()
+    assert told.err.startswith("bt-selfsecure: can't ")
+    assert told.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", ["plan --eve-loss 0.1 --plot", "demo --fast --out", "sweep analyse", "backup"])
+def test_a_path_that_may_not_be_looked_at_is_told_in_one_line(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever looks first: `stat` fails as it does for an ordinary user in another one's folder, root or not."""
+    place, stat = tmp_path / "locked" / "x.svg", os.stat
+
+    def refused(path: Any, **how: Any) -> os.stat_result:
+        if str(path) == str(place):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return stat(path, **how)
+
+    monkeypatch.setattr(os, "stat", refused)
+    assert main([*words.split(), str(place)]) == 2
+    told = capsys.readouterr().err
+    assert (told.count("\n"), told.startswith("bt-selfsecure: can't ")) == (1, True)
+    assert "Permission denied" in told
+
+
+@pytest.mark.parametrize("text", [str(2**63), "9" * 400, "1e19", "-" + "9" * 400])
+@pytest.mark.parametrize("action", NUMBERS.values(), ids=NUMBERS)
+def test_a_number_that_nothing_can_count_to_is_refused(action: Action, text: str) -> None:
+    """Floats, clocks and databases raise OverflowError for it, after the work."""
+    assert callable(action.type)
+    with pytest.raises(ArgumentTypeError):
+        action.type(text)

@@ -336,3 +336,9 @@ def test_damaged_copies_lower_the_entropy_of_what_eve_lacks() -> None:
     assert missed_entropy(0, [1, 1], packet_bits=512) == pytest.approx(2 * math.log2(513))
     damaged = missed_entropy(0, [1, 2], packet_bits=512)
     assert secret_bits(1730, 0.05, missed_entropy=damaged) == pytest.approx(26, abs=0.1)
+
+
+@pytest.mark.parametrize("loss", [5e-324, 1e-320, 1e-307, 0.0])
+def test_a_loss_too_small_for_any_figure_is_refused_as_none_is(loss: float) -> None:
+    with pytest.raises(UsageError, match="misses nothing"):
+        packets_needed(256, loss)

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from random import Random
 from statistics import median
 
+import pytest
+
 from bt_selfsecure.air.models import Bernoulli
 from bt_selfsecure.demo.naive import message_of_parting
 
@@ -26,6 +28,11 @@ def test_without_loss_the_keys_stay_together() -> None:
 
 def test_lost_messages_alone_do_no_harm() -> None:
     assert message_of_parting(Scripted(False, False, True, True, False), seed=1) is None
+
+
+@pytest.mark.parametrize("forth", [0.0, 1.0])
+def test_an_air_that_lets_no_ack_through_is_not_tried_for_ever(forth: float) -> None:
+    assert message_of_parting(Bernoulli({"bob": forth, "alice": 1.0}), seed=1) is None
 
 
 def test_the_first_lost_ack_parts_the_keys_at_its_message() -> None:

@@ -77,3 +77,16 @@ def test_who_listens_and_is_locked_out_is_told_as_before(profile: Profile) -> No
         assert "unless both people compare" in text
         assert "handed to Eve" in text
         assert "with K_0" not in text
+
+
+@pytest.mark.parametrize("profile", Profile)
+@pytest.mark.parametrize("eve", ["0", "1"])
+def test_where_no_forged_packet_met_one_of_alices_no_part_says_that_it_did(profile: Profile, eve: str) -> None:
+    """An Eve who misses nothing forges nothing, nor does one who hears nothing."""
+    _, outcome, text = told(
+        seed=7, profile=profile, burst=400, attack="steering", model=f"bernoulli:bob=0.1,eve={eve}", eve_loss_bound=0.1
+    )
+    assert outcome.attacks_reported == 0
+    assert "nothing was struck out" in text
+    for words in ("Bob struck", "Both ends go on", "shrank"):
+        assert words not in text

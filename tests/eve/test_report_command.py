@@ -10,6 +10,8 @@ import pytest
 
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.demo.trials import ATTACKS
+from bt_selfsecure.eve.sources.heard import UNHEARD
+from bt_selfsecure.eve.verdict import Judge
 
 CAPTURES = Path(__file__).parents[2] / "captures"
 DOCUMENT = Path(__file__).parents[2] / "docs/lab-sheet.md"
@@ -158,3 +160,15 @@ def test_every_attack_says_its_setting_and_meaning_and_help_names_it(capsys: pyt
         main(["eve", "attack", "--help"])
     words = capsys.readouterr().out.split()
     assert all(attack.setting and attack.meaning and attack.name in words for attack in ATTACKS)
+
+
+@pytest.mark.parametrize("why", sorted(UNHEARD))
+def test_behind_what_was_not_read_eve_may_have_a_key(why: str) -> None:
+    judge = Judge()
+    judge.hear_all([], {why: 1})
+    report = judge.report()
+    assert not report.decided
+    assert "may have given her one" in report.conclusion
+    judge = Judge()
+    judge.hear_all([], {"link type 1 is not read": 1})
+    assert judge.report().decided

@@ -10,13 +10,12 @@ from importlib import import_module
 from typing import Final, Protocol, cast
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.eve.sources.heard import CUT_SHORT, DAMAGED
+from bt_selfsecure.eve.sources.heard import BOMB, CUT_SHORT, DAMAGED
 
 FREE_BYTES: Final = 1 << 26
 """Unpacked, that a file may hold whatever its own size."""
 MOST_EXPANDED: Final = 100
 """Times its own size that it may hold beyond: real captures come to some ten, bombs to a thousand and more."""
-BOMB: Final = f"the rest of the file: it unpacks to more than {MOST_EXPANDED} times its size"
 
 
 class Readable(Protocol):

@@ -11,6 +11,9 @@ from typing import Final, NamedTuple, Self
 CUT_SHORT: Final = "the file ends in the middle of a packet"
 DAMAGED: Final = "the rest of the file is damaged"
 CUT: Final = "packets cut by the snap length when they were captured"
+BOMB: Final = "the rest of the file: it unpacks to more than 100 times its size"
+UNHEARD: Final = frozenset({CUT_SHORT, DAMAGED, CUT, BOMB})
+"""Behind which packets of ours may be that the radio did hear: to count them as missed is too kind."""
 
 
 class Direction(enum.Enum):
