@@ -129,7 +129,8 @@ class NodeClient:
                 connection.sock.settimeout(None)
             while line := answer.readline():
                 fields = json.loads(line, object_hook=_Answer)
-                yield Received(**fields | {"message": base64.b64decode(fields["message"])})
+                message, age = base64.b64decode(fields["message"]), fields.get("age_s")
+                yield Received(fields["id"], fields["peer"], fields["port"], fields["time"], message, age)
 
     def acknowledge(self, number: int) -> None:
         """This message was taken care of: the node forgets it."""

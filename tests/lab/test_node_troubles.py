@@ -28,10 +28,6 @@ def connected(lab_of: Callable[..., RunningLab]) -> Nodes:
     return nodes
 
 
-def linked_since(nodes: Nodes) -> float:
-    return float(nodes.peer("alice", "bob")["link"]["since"])
-
-
 def assert_it_goes_on(nodes: Nodes) -> None:
     nodes.wait_connected(seconds=240)
     nodes.lab.run_on_all("rm -f /lab/*.log")
