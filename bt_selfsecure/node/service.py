@@ -98,6 +98,7 @@ class Node:
             return
         self._keeper = AdapterKeeper(
             self._config.node.adapter,
+            former=next((peer.own_address for peer in self._peers.values() if peer.own_address), ""),
             bearers=(self.session_bearer, self.establish_bearer),
             adapter_up=self._on_adapter_up,
             adapter_gone=self._on_adapter_gone,
