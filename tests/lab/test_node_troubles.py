@@ -79,9 +79,9 @@ def test_what_other_programs_do_to_the_adapter_and_bluetoothd_is_survived(connec
 
 
 HOLD = """
-import socket, time
+import socket, sys, time
 with socket.socket(socket.AF_BLUETOOTH, socket.SOCK_STREAM, socket.BTPROTO_RFCOMM) as other:
-    other.bind((socket.BDADDR_ANY, 3))
+    other.bind((sys.argv[1], 3))
     other.listen()
     time.sleep(3600)
 """
@@ -90,7 +90,8 @@ with socket.socket(socket.AF_BLUETOOTH, socket.SOCK_STREAM, socket.BTPROTO_RFCOM
 def test_an_rfcomm_channel_that_is_taken_is_a_problem_until_it_is_free(lab_of: Callable[..., RunningLab]) -> None:
     nodes = Nodes(lab_of("alice", "bob"))
     nodes.end()
-    nodes.lab.run("bob", f"setsid python -c '{HOLD}' >/run/hold.log 2>&1 <&- & echo $! >/run/hold; sleep 1").check()
+    hold = f"setsid python -c '{HOLD}' {nodes.lab.address('bob')} >/run/hold.log 2>&1 <&- & echo $! >/run/hold"
+    nodes.lab.run("bob", f"{hold}; sleep 1").check()
     nodes.begin("rfcomm#3", "rfcomm#3")
     until = time.monotonic() + 60
     while not (told := nodes.status("bob").get("problems")) and time.monotonic() < until:
