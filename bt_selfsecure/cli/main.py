@@ -56,6 +56,10 @@ COMMANDS: Final = {
 """Each command's module in this package. Only the one that is called is imported: on a Pi Zero all take seconds."""
 
 
+NO_WRITING: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Where a disk takes nothing that is written, whoever writes."""
+
+
 class Parser(argparse.ArgumentParser):
     """One that says what is wrong in one line. Options may stand anywhere between positional ones: on most versions of
     Python argparse takes an optional FILE for absent when an option comes before it."""
@@ -103,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has seen enough
         status = 0
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in NO_WRITING:
             raise
         status = _refused(f"can't write {error.filename or 'the output'} ({error.strerror})")
     except KeyboardInterrupt:

@@ -152,6 +152,7 @@ def test_limits_are_meant_as_their_names_say() -> None:
         "sweep report no-such.db --out {taken}/plan.svg",
         "sweep plot no-such.db --out {taken}/plan.svg",
         "sweep study {taken}/grid.toml --out {taken}/table.parquet",
+        "sweep export no-such.db --out {taken}/table.parquet",
     ],
 )
 def test_an_output_that_can_not_be_written_is_told_before_the_work(

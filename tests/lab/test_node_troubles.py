@@ -104,12 +104,12 @@ def test_an_rfcomm_channel_that_is_taken_is_a_problem_until_it_is_free(lab_of: C
 
 
 STUB = """
-import os, time
-stub = os.open("/dev/vhci", os.O_RDWR)
-os.write(stub, bytes([255, 0]))
-time.sleep(3600)
+import os, subprocess, tty
+silent, line = os.openpty()
+tty.setraw(line)
+subprocess.run(["btattach", "-B", os.ttyname(line), "-P", "h4"])
 """
-"""Another adapter, which takes the first name that is free."""
+"""Another adapter, which takes the first name that is free; on its UART nobody answers."""
 
 
 @pytest.mark.parametrize("name", ["alice", "bob"])  # one names its adapter, the other has its address
@@ -121,16 +121,14 @@ def test_an_adapter_that_comes_back_under_another_name_is_found_by_its_address(
     nodes.wait_connected()
     back = ". /lab/devices.sh; setsid btattach -B $UART -P h4 >/run/lab/btattach.log 2>&1 </dev/null &"
     pulled = "pkill -x btattach; while [ -e /sys/class/bluetooth/hci0 ]; do sleep 0.1; done"
-    nodes.lab.run(
-        name, f"{pulled}; setsid python -c '{STUB}' >/run/stub.log 2>&1 <&- & echo $! >/run/stub; sleep 4; {back}"
-    ).check()
+    nodes.lab.run(name, f"{pulled}; setsid python -c '{STUB}' >/run/stub.log 2>&1 <&- & sleep 4; {back}").check()
     assert_it_goes_on(nodes)
     assert nodes.status(name)["adapter"] == "hci1"
     nodes.kill(name)  # what is started now has only the journal to know it by
     nodes.start(name)
     assert_it_goes_on(nodes)
     assert nodes.status(name)["adapter"] == "hci1"
-    nodes.lab.run(name, f"kill $(cat /run/stub); {pulled}; {back}").check()
+    nodes.lab.run(name, f"{pulled}; {back}").check()
     assert_it_goes_on(nodes)
     assert (nodes.status(name)["adapter"], nodes.status(name)["healthy"]) == ("hci0", True)
 
