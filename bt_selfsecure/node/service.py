@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from dataclasses import asdict, replace
 from typing import Any, Final, Literal
@@ -16,6 +17,7 @@ from bt_selfsecure.core.frames import Profile
 from bt_selfsecure.core.limits import IDENTITY_BYTES
 from bt_selfsecure.core.recovery import Durability
 from bt_selfsecure.errors import BtSelfSecureError
+from bt_selfsecure.node import ages
 from bt_selfsecure.node.adapter import AdapterKeeper, AdapterState
 from bt_selfsecure.node.api import Api
 from bt_selfsecure.node.card import Card
@@ -96,6 +98,7 @@ class Node:
             return
         self._keeper = AdapterKeeper(
             self._config.node.adapter,
+            former=next((peer.own_address for peer in self._peers.values() if peer.own_address), ""),
             bearers=(self.session_bearer, self.establish_bearer),
             adapter_up=self._on_adapter_up,
             adapter_gone=self._on_adapter_gone,
@@ -249,7 +252,7 @@ class Node:
         idle = [p for p in self._peers.values() if p.address not in known and p.is_idle(STRANGER_SECONDS)]
         if not idle:
             return False
-        oldest = min(idle, key=lambda peer: peer.last_heard or 0.0)
+        oldest = max(idle, key=lambda peer: math.inf if peer.silent_s is None else peer.silent_s)
         del self._peers[oldest.address]
         self._tasks.pop(f"peer {oldest.address}").cancel()
         self.journal.forget(oldest.address)
@@ -394,7 +397,9 @@ class Node:
             "inbox": self._inbox.count(peer.address),
             "limit": self._config.node.queue_messages,
         }
-        seen = {"rssi": sighting.rssi if sighting else None, "last_seen": peer.last_heard}
+        silent = peer.silent_s
+        heard = {"silent_s": silent, "last_seen": ages.told(silent)["since"]}
+        seen = {"rssi": sighting.rssi if sighting else None} | heard
         return peer.status() | seen | {"queues": queues, "counts": asdict(peer.counts)}
 
     def _problems(self) -> list[str]:

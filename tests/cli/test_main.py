@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from argparse import Namespace
@@ -71,3 +73,17 @@ def test_each_command_is_found_without_importing_the_others() -> None:
     assert commands() == set(COMMANDS)
     assert all(command in commands(command) for command in COMMANDS)
     assert len(commands("doctor")) == 1
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+@pytest.mark.parametrize("named", [True, False])
+def test_a_disk_that_takes_nothing_is_a_sentence_whichever_command_writes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, named: bool
+) -> None:
+    def full(args: Namespace) -> int:
+        raise OSError(number, os.strerror(number), *(["/media/card/x"] if named else []))
+
+    monkeypatch.setattr(demo, "run", full)
+    assert main(["demo"]) == 2
+    where = "/media/card/x" if named else "the output"
+    assert capsys.readouterr().err == f"bt-selfsecure: can't write {where} ({os.strerror(number)})\n"
