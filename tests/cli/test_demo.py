@@ -460,13 +460,16 @@ def test_a_folder_without_permission_is_named(tmp_path: Path, capsys: pytest.Cap
     assert "can't write into" in capsys.readouterr().err
 
 
-def test_without_matplotlib_out_is_refused_before_anything_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "bt_selfsecure.demo.figures", raising=False)
-    assert main(["demo", "--out", str(tmp_path / "out")]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert "matplotlib" in captured.err
-    assert not (tmp_path / "out").exists()
+def test_without_matplotlib_the_report_has_all_but_its_figures_and_one_line_says_so(tmp_path: Path) -> None:
+    (tmp_path / "matplotlib.py").write_text("raise ModuleNotFoundError('no', name='matplotlib')\n")
+    words = [sys.executable, "-m", "bt_selfsecure", "demo", "--out", str(tmp_path / "out")]
+    done = subprocess.run(words, env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines().count("  (No figures without matplotlib: pip install 'bt-selfsecure[plots]')") == 1
+    written = (tmp_path / "out/report.html").read_text()
+    assert "<svg" not in written
+    assert "<figcaption" not in written
+    page = Page()
+    page.feed(written)
+    assert page.open == []
+    assert page.headings >= 6
