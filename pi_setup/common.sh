@@ -143,7 +143,8 @@ def parts(needs):
         else:
             yield need
 
-print(*dict.fromkeys([*own["dependencies"], *parts([f"{own['name']}[{sys.argv[2]}]"] if sys.argv[2] else [])]), sep="\n")
+extras = [f"{own['name']}[{sys.argv[2]}]"] if sys.argv[2] else []
+print(*dict.fromkeys(parts(own["dependencies"] + extras)), sep="\n")
 PYTHON
 }
 
@@ -157,7 +158,8 @@ debian_has() {
   echo "$package"
 }
 
-# have PART PIP...: whether `PIP -q... PART` can install it. What Debian has of it, or of what it needs, is installed first.
+# have PART PIP...: whether `PIP... PART` can install it (PIP is quiet). What Debian has of it, or of what it needs, is
+# installed for that.
 have() {
   local part=$1 name package tried=" "
   shift
@@ -202,7 +204,8 @@ gather() {
       left_out+=("$part")
     fi
   done < <(parts "$1${2:+${1:+,}$2}")
-  [ ${#left_out[@]} = 0 ] || say "left out, as it can't be had here without a compiler: ${left_out[*]%%[^A-Za-z0-9._-]*}"
+  local names=("${left_out[@]%%[^A-Za-z0-9._-]*}")
+  [ ${#names[@]} = 0 ] || say "left out, as it can't be had here without a compiler: ${names[*]}"
 }
 
 # venv_fits: whole, made by this very python, and for this very place (a moved environment keeps its first paths).
