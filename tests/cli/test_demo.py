@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
 import select
 import shutil
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from on_a_terminal import spawn
 
 from bt_selfsecure.air.recording import OFFICE
 from bt_selfsecure.cli.main import main
@@ -204,10 +204,8 @@ def in_a_terminal(
     *words: str, size: tuple[int, int] = (24, 80), interrupt: bool = False, **env: str
 ) -> tuple[int, str]:
     """Exit status, and all that a terminal of so many lines and columns was sent."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.environ.update({"TERM": "xterm-256color", "LINES": str(size[0]), "COLUMNS": str(size[1]), **env})
-        os.execv(sys.executable, [sys.executable, "-m", "bt_selfsecure.cli.main", "demo", *words])
+    environment = {**os.environ, "TERM": "xterm-256color", "LINES": str(size[0]), "COLUMNS": str(size[1]), **env}
+    pid, terminal = spawn([sys.executable, "-m", "bt_selfsecure.cli.main", "demo", *words], environment)
     out, end = b"", time.monotonic() + 30
     while time.monotonic() < end and select.select([terminal], [], [], 30)[0]:
         try:
