@@ -20,7 +20,8 @@ BEAT_SECONDS: Final = 10.0
 
 
 async def run_node(config: Config) -> int:
-    """Until cancelled. Raises `UsageError` for what a person must mend first."""
+    """Until cancelled. Raises `UsageError` for what a person must mend first, `JournalError` where a new start may
+    help."""
     node = Node(config)
     try:
         await node.start()
@@ -37,6 +38,7 @@ async def _beat(node: Node, file: MetricsFile) -> None:
     asked = watchdog_seconds()
     every = min(BEAT_SECONDS, asked / 2) if asked else BEAT_SECONDS
     while True:
+        node.look_at_disk()
         told = node.status()
         connected = sum(peer["state"] == "connected" for peer in told["peers"])
         text = told["problems"][0] if told["problems"] else f"{connected} of {len(told['peers'])} peers connected"

@@ -27,18 +27,23 @@ from time import perf_counter
 from typing import Any, Final, NamedTuple
 
 from bt_selfsecure.errors import BtSelfSecureError
-from bt_selfsecure.node.disk import refusal
+from bt_selfsecure.node.disk import directory_refusal, is_damage, refusal
 from bt_selfsecure.node.journal_file import (
-    FILE,
+    LOCK,
+    OPEN_SECONDS,
+    DamagedFileError,
     JournalError,
     address_number,
     address_of,
+    connect,
     digest,
     is_sound,
     lock,
     open_database,
     refused,
 )
+from bt_selfsecure.node.salvage import salvage
+from bt_selfsecure.node.set_aside import FILE, LOG, NEW, give_to_owner, put_in_place, set_aside, sync_file
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +59,17 @@ RESERVED_IDS: Final = 20_000
 """So many at a time, with half of them left when the next are: more than are given out between two commits."""
 QUEUES: Final = {"outbox": "to send", "partial": "half received", "inbox": "received"}
 """Tables whose rows have a number and a peer, and what they hold, for people."""
+
+
+SALVAGED: Final = (
+    "the journal was damaged: what could be read of it is in use, and all of it lies in {folder}. The card may be "
+    "failing: see dmesg, and bt-selfsecure backup"
+)
+REPLACED: Final = (
+    "{file} was deleted or replaced while the node ran: the node wrote its state anew. To put another in its place, "
+    "stop the node and take bt-selfsecure restore; to begin with new keys, bt-selfsecure state set-aside"
+)
+FOUND: Final = ". What was found there lies in {folder}"
 
 
 class DamagedError(BtSelfSecureError):
@@ -98,23 +114,27 @@ class Latency:
 
 
 class Journal:
-    """Open it in a directory. Raises `UsageError` for a file that is not ours, damaged, newer or in use, untouched, and
-    `JournalError` where the disk does not give it now.
+    """Open it in a directory. Raises `UsageError` for a file that is not ours, newer, or damaged beyond use, untouched,
+    and `JournalError` where the disk does not give it now, or another node has it.
 
     `told` is called with each change of `trouble`.
     """
 
     def __init__(self, directory: Path, *, sync_each: bool, told: Callable[[str], None] = lambda trouble: None) -> None:
-        self._sync_each, self._told = sync_each, told
+        self._directory, self._sync_each, self._told = directory, sync_each, told
         self._noted: dict[str, _Noted] = {}
         self._sync_due = False
-        self._lock = lock(directory)
+        self.notes: list[str] = []
+        """What has become of the file, a sentence each, for as long as the node runs."""
+        self._lock = lock(directory, OPEN_SECONDS)
         with contextlib.ExitStack() as on_failure:
-            on_failure.callback(os.close, self._lock)
-            self._database = open_database(directory / FILE)
-            on_failure.callback(self._database.close)
+            on_failure.callback(lambda: os.close(self._lock))
+            self._database = self._opened()
+            on_failure.callback(lambda: self._database.close())
             self.trouble = ""
             """Why the last commit failed; empty if it did not."""
+            self.is_damaged = False
+            """The last commit failed since the file is damaged: the next start takes over what can be read of it."""
             self.latency = Latency()
             self.damaged: list[DamagedRow] = []
             """Of messages, at the start; the next commit takes them out."""
@@ -124,12 +144,76 @@ class Journal:
                 self._reserved: dict[str, int] = {}
                 for table in self._newest:
                     self._reserve_ids(table)
-                self._database.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
                 with contextlib.suppress(JournalError):
                     self.commit()
-                if not sync_each:
-                    self._database.execute("PRAGMA synchronous = NORMAL")
+            self._settle()
             on_failure.pop_all()
+
+    def _opened(self) -> sqlite3.Connection:
+        path = self._directory / FILE
+        try:
+            database = open_database(self._directory)
+        except DamagedFileError as damaged:
+            try:
+                self._note(SALVAGED.format(folder=salvage(self._directory)))
+            except sqlite3.Error as error:
+                if is_damage(error) or error.sqlite_errorcode == sqlite3.SQLITE_ERROR:  # its schema, or not the newest
+                    raise damaged from None
+                raise JournalError(f"can't use {path}: {refusal(error)}") from None
+            except OSError as error:
+                raise JournalError(f"can't use {path}: {directory_refusal(error, self._directory)}") from None
+            database = open_database(self._directory)
+        self._files = self._identities()
+        return database
+
+    def _settle(self) -> None:
+        """From the start to work."""
+        self._database.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+        self._database.execute(f"PRAGMA synchronous = {'FULL' if self._sync_each else 'NORMAL'}")
+        self._files = self._identities()
+
+    def _note(self, what: str) -> None:
+        log.error("%s", what)
+        self.notes.append(what)
+
+    # --- the file under the running node
+
+    def look(self) -> None:
+        """Whether the files are still those that are open: what was deleted or replaced is written anew, from what is
+        open, and nothing is lost. Raises `JournalError` where that can't be done; it is to be tried again."""
+        if self._identities() == self._files:
+            return
+        try:
+            self._write_anew()
+        except (sqlite3.Error, OSError, JournalError) as error:
+            why = refusal(error) if isinstance(error, sqlite3.Error) else error
+            self._say(f"the node's state can't be kept: {self._directory / FILE} was deleted or replaced: {why}")
+            raise JournalError(self.trouble) from None
+
+    def _write_anew(self) -> None:
+        if self._identities()[0] != self._files[0]:
+            descriptor = lock(self._directory, 0.0)
+            os.close(self._lock)
+            self._lock = descriptor
+        part = self._directory / f"{NEW}.part"
+        part.unlink(missing_ok=True)
+        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        with contextlib.closing(sqlite3.connect(part)) as copy:
+            copy.execute("PRAGMA journal_mode = MEMORY")
+            self._database.backup(copy)
+        give_to_owner(part)
+        sync_file(part)
+        part.replace(self._directory / NEW)
+        stranger = set_aside(self._directory)
+        self._database.close()  # which deletes what it takes for its WAL
+        put_in_place(self._directory)
+        self._database = connect(self._directory / FILE)
+        self._settle()
+        self._note(REPLACED.format(file=self._directory / FILE) + (FOUND.format(folder=stranger) if stranger else ""))
+
+    def _identities(self) -> list[tuple[int, int] | None]:
+        """Of the files that are open."""
+        return [_identity(self._directory / name) for name in (LOCK, FILE, LOG)]
 
     # --- reading, at start
 
@@ -237,6 +321,7 @@ class Journal:
         then to be called again: also where nothing is noted it finds out whether the trouble is over."""
         if not self._noted and not self.trouble:
             return
+        self.look()
         began = perf_counter()
         self._sync_due |= sync and not self._sync_each
         try:
@@ -247,6 +332,7 @@ class Journal:
             if self._sync_due:
                 self._database.execute("PRAGMA synchronous = NORMAL")
         except sqlite3.Error as error:
+            self.is_damaged = is_damage(error)
             self._say(f"the node's state can't be kept: {refusal(error)}")
             raise JournalError(self.trouble) from None
         self.latency.add(perf_counter() - began)
@@ -303,6 +389,14 @@ class Journal:
         last = self._reserved[table] = self._newest[table] + RESERVED_IDS
         self.write("", "DELETE FROM sqlite_sequence WHERE name = ?", table)
         self.write("", "INSERT INTO sqlite_sequence VALUES (?, ?)", table, last)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _owner(row: tuple[Any, ...], known: set[str]) -> str:

@@ -297,6 +297,13 @@ class Node:
         except JournalError:
             self.commit_later()
 
+    def look_at_disk(self) -> None:
+        """Whether the journal is still the node's. Raises `JournalError` where only a new start helps."""
+        with contextlib.suppress(JournalError):
+            self.journal.look()
+        if self.journal.is_damaged:
+            raise JournalError(f"{self.journal.trouble} (the next start takes over what can be read of it)")
+
     def _on_disk(self, trouble: str) -> None:
         if trouble:
             log.error("%s", trouble)

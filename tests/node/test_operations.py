@@ -178,7 +178,7 @@ def test_a_backup_is_restored_with_a_warning_and_only_while_the_node_is_off(
     status, _, err = run("restore", copy)
     assert status == 0
     assert "Its keys may be old: the peers resynchronise, or refuse them" in err
-    assert "before-restore" in err
+    assert "set-aside-" in err
     pair.start("alice")
     pair.clients["alice"].send("bob", b"after", until="acknowledged", timeout=30)
 

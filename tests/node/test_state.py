@@ -13,7 +13,8 @@ from node_world import World, connected, fingerprint, peer_of, read, record_secr
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.journal import Journal
-from bt_selfsecure.node.journal_file import FILE, LOCK
+from bt_selfsecure.node.journal_file import LOCK
+from bt_selfsecure.node.set_aside import FILE
 from bt_selfsecure.node.state import backup, restore
 
 A = "B8:27:EB:00:00:01"
@@ -120,8 +121,8 @@ def test_a_backup_of_a_running_node_is_whole_private_and_one_file(tmp_path: Path
     assert [fragment for _, fragment in restored.outbox(A)] == [b"kept"]
     restored.close()
     assert old
-    assert old.name.startswith(f"{FILE}.before-restore-")
-    assert sqlite3.connect(old).execute("SELECT count(*) FROM outbox").fetchone() == (0,)
+    assert old.name.startswith("set-aside-")
+    assert sqlite3.connect(old / FILE).execute("SELECT count(*) FROM outbox").fetchone() == (0,)
     assert stat.S_IMODE((tmp_path / "state" / FILE).stat().st_mode) == 0o600
 
 
