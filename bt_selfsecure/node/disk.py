@@ -38,9 +38,22 @@ _READ_ONLY: Final = Refusal(
     "is its disk mounted read-only (dmesg tells why), or does it belong to somebody else than the node?",
 )
 _DAMAGED: Final = Refusal("the journal is damaged", SET_ASIDE, damaged=True)
+_ELSEWHERE: Final = Refusal(
+    "its file system lacks locks or shared memory, as network and FUSE ones do",
+    "name a [node] state_directory on a disk of this computer",
+)
 _REFUSALS: Final = {
     sqlite3.SQLITE_FULL: _FULL,
     sqlite3.SQLITE_IOERR_SHMSIZE: _FULL,  # of a file that is written to memory alone, which only a full disk refuses
+    **dict.fromkeys(
+        (
+            sqlite3.SQLITE_IOERR_SHMMAP,
+            sqlite3.SQLITE_IOERR_SHMLOCK,
+            sqlite3.SQLITE_IOERR_LOCK,
+            sqlite3.SQLITE_IOERR_RDLOCK,
+        ),
+        _ELSEWHERE,
+    ),
     sqlite3.SQLITE_BUSY: _LOCKED,
     sqlite3.SQLITE_LOCKED: _LOCKED,
     sqlite3.SQLITE_PROTOCOL: _LOCKED,
@@ -89,9 +102,7 @@ def directory_refusal(error: OSError, directory: Path) -> Refusal:
         case errno.EACCES | errno.EPERM:
             return Refusal(f"not even root may ({what})", f"lsattr {directory} shows what is immutable; chattr -i")
         case errno.ENOLCK | errno.ENOSYS | errno.EOPNOTSUPP | errno.EINVAL:
-            return Refusal(
-                f"its file system has no locks ({what})", "name a [node] state_directory on a disk of this computer"
-            )
+            return _ELSEWHERE
         case errno.EMFILE | errno.ENFILE:
             return Refusal("too many files are open", "raise LimitNOFILE= of the unit, or ulimit -n")
         case errno.EEXIST | errno.ENOTDIR | errno.ELOOP if directory.is_symlink() and not directory.exists():

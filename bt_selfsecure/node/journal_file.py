@@ -242,16 +242,16 @@ def _make_usable(path: Path) -> None:
     """Raises `OSError`, for which SQLite has no words."""
     for file in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
         if file.exists():
-            if not os.access(file, os.R_OK | os.W_OK):
+            if not os.access(file, os.R_OK | os.W_OK, effective_ids=True):
                 with contextlib.suppress(OSError):
                     file.chmod(0o600)
             os.close(os.open(file, os.O_RDWR))
-    if not os.access(path.parent, os.W_OK | os.X_OK):
+    if not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path.parent))
 
 
 def _make_private(path: Path) -> None:
-    with contextlib.suppress(PermissionError):  # as on FAT
+    with contextlib.suppress(OSError):  # as on FAT
         path.chmod(0o600)
     if path.stat().st_mode & 0o077:
         log.warning("others can read %s, which holds the keys: its file system keeps no permissions", path)

@@ -61,7 +61,7 @@ def give_to_owner(path: Path) -> None:
     if os.geteuid() == 0:
         try:
             os.chown(path, owner.st_uid, owner.st_gid)
-        except PermissionError:  # as on FAT, where all belongs to one user
+        except OSError:  # as on FAT, where all belongs to one user
             if path.stat().st_uid != owner.st_uid:
                 raise
 

@@ -18,7 +18,7 @@ from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node import journal_file as journal
 from bt_selfsecure.node import set_aside as aside
 from bt_selfsecure.node.disk import directory_refusal, refusal
-from bt_selfsecure.node.set_aside import FILE, LOG, NEW
+from bt_selfsecure.node.set_aside import FILE, NEW
 
 
 def backup(directory: Path, target: Path) -> int:
@@ -49,15 +49,28 @@ def backup(directory: Path, target: Path) -> int:
 
 
 def _copy(source: Path, new: Path) -> None:
-    """By SQLite, as one file without companions. It asks for no lock on the copy, which nobody else knows."""
-    with (
-        contextlib.closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=rw", uri=True, timeout=10)) as database,
-        contextlib.closing(sqlite3.connect(f"{new.absolute().as_uri()}?vfs=unix-none", uri=True)) as copy,
-    ):
+    """As one file without companions. SQLite asks for no lock on it, which nobody else knows, and can't look at what it
+    can't write beside: a card that has become read-only is copied as it is."""
+    with contextlib.closing(sqlite3.connect(f"{new.absolute().as_uri()}?vfs=unix-none", uri=True)) as copy:
         copy.execute("PRAGMA locking_mode = EXCLUSIVE")
-        database.backup(copy)
+        try:
+            with contextlib.closing(
+                sqlite3.connect(f"{source.absolute().as_uri()}?mode=rw", uri=True, timeout=10)
+            ) as database:
+                database.backup(copy)
+        except sqlite3.OperationalError:
+            if os.access(source.parent, os.W_OK):
+                raise
+            _copy_files(source, new)
         copy.execute("PRAGMA journal_mode = DELETE")
     journal.inspect(new, source, alone=True)
+
+
+def _copy_files(source: Path, new: Path) -> None:
+    """With what stands in the WAL alone, if there is one."""
+    shutil.copyfile(source, new)
+    if (log := source.with_name(f"{source.name}-wal")).is_file():
+        shutil.copyfile(log, new.with_name(f"{new.name}-wal"))
 
 
 def restore(source: Path, directory: Path) -> Path | None:
@@ -98,9 +111,7 @@ def _take(source: Path, folder: Path) -> None:
     """Its copy in the folder, with what stood in its WAL, judged."""
     new = folder / FILE
     os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    shutil.copyfile(source, new)
-    if (log := source.with_name(f"{source.name}-wal")).is_file():
-        shutil.copyfile(log, folder / LOG)
+    _copy_files(source, new)
     journal.inspect(new, source)
     with contextlib.closing(sqlite3.connect(new)) as database:
         database.execute("PRAGMA journal_mode = DELETE")

@@ -28,6 +28,7 @@ CODES = {
     sqlite3.SQLITE_BUSY: "another program has locked the journal: end it",
     sqlite3.SQLITE_LOCKED_SHAREDCACHE: "another program has locked the journal: end it",
     sqlite3.SQLITE_IOERR_FSYNC: "see dmesg",
+    sqlite3.SQLITE_IOERR_SHMMAP: "lacks locks or shared memory, as network and FUSE ones do: name a [node]",
     sqlite3.SQLITE_READONLY_DBMOVED: "mounted read-only",
     sqlite3.SQLITE_CANTOPEN_ISDIR: "can't be opened: may the node use its folder",
     sqlite3.SQLITE_CORRUPT_INDEX: "bt-selfsecure state set-aside moves all that is there to a folder",
