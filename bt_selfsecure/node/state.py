@@ -13,12 +13,16 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node import journal_file as journal
 from bt_selfsecure.node import set_aside as aside
 from bt_selfsecure.node.disk import directory_refusal, refusal
-from bt_selfsecure.node.set_aside import FILE, NEW
+from bt_selfsecure.node.set_aside import FILE, LOG, NEW
+
+WAL_MODE: Final = slice(18, 20)
+"""Bytes of the header that are 2 where there may be a WAL (sqlite.org/fileformat2.html, 1.3); a backup has none."""
 
 
 def backup(directory: Path, target: Path) -> int:
@@ -82,6 +86,7 @@ def restore(source: Path, directory: Path) -> Path | None:
     source = _found(source, directory)
     try:
         with journal.locked(directory):
+            _refuse_half(source, directory)
             with _folder(directory) as folder:
                 _take(source, folder)
                 (folder / FILE).replace(directory / NEW)
@@ -105,6 +110,19 @@ def _found(source: Path, directory: Path) -> Path:
     except OSError as error:
         raise UsageError(f"can't read {source} ({error.strerror}): use sudo") from None
     return source
+
+
+def _refuse_half(source: Path, directory: Path) -> None:
+    """Of a journal that was moved away by hand the newest part may have stayed. Raises `UsageError`."""
+    log = directory / LOG
+    alone = not source.with_name(f"{source.name}-wal").exists()
+    with source.open("rb") as file:
+        needs_log = file.read(WAL_MODE.stop)[WAL_MODE] == b"\2\2"
+    if alone and needs_log and not (directory / FILE).exists() and log.exists() and log.stat().st_size:
+        raise UsageError(
+            f"{source} seems to be a part of the state, of which the other is {log}: "
+            f"mv {source} {directory / FILE}, then start the node; or first bt-selfsecure state set-aside"
+        )
 
 
 def _take(source: Path, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""`report`, `backup`, `restore`, `metrics`, `log-level`: as whoever runs a node types them, at real nodes."""
+"""`report`, `backup`, `restore`, `state`, `metrics`, `log-level`: as whoever runs a node types them, at real nodes."""
 
 from __future__ import annotations
 
@@ -181,6 +181,23 @@ def test_a_backup_is_restored_with_a_warning_and_only_while_the_node_is_off(
     assert "set-aside-" in err
     pair.start("alice")
     pair.clients["alice"].send("bob", b"after", until="acknowledged", timeout=30)
+
+
+def test_state_that_is_set_aside_by_command_comes_back_by_restore(run: Run, pair: Pair) -> None:
+    pair.wait_for_key()
+    key = pair.clients["alice"].peers()[0]["key"]["fingerprint"]
+    status, _, err = run("state", "set-aside")
+    assert status == 2
+    assert "another node uses" in err
+    pair.stop("alice")
+    status, _, err = run("state", "set-aside")
+    assert status == 0
+    (folder,) = re.findall(r"^(\S+): all that the node kept. bt-selfsecure restore \1 puts it back.$", err, re.M)
+    assert "begins with new keys" in err
+    assert run("state", "set-aside")[0] == 2, "there is nothing left"
+    assert run("restore", folder)[0] == 0
+    pair.start("alice")
+    assert pair.clients["alice"].peers()[0]["key"]["fingerprint"] == key
 
 
 def test_metrics_are_printed_as_the_api_gives_them(run: Run, pair: Pair) -> None:
