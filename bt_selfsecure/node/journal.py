@@ -61,17 +61,6 @@ QUEUES: Final = {"outbox": "to send", "partial": "half received", "inbox": "rece
 """Tables whose rows have a number and a peer, and what they hold, for people."""
 
 
-SALVAGED: Final = (
-    "the journal was damaged: what could be read of it is in use, and all of it lies in {folder}. The card may be "
-    "failing: see dmesg, and bt-selfsecure backup"
-)
-REPLACED: Final = (
-    "{file} was deleted or replaced while the node ran: the node wrote its state anew. To put another in its place, "
-    "stop the node and take bt-selfsecure restore; to begin with new keys, bt-selfsecure state set-aside"
-)
-FOUND: Final = ". What was found there lies in {folder}"
-
-
 class DamagedError(BtSelfSecureError):
     """What is kept of a peer is not what was written."""
 
@@ -155,7 +144,10 @@ class Journal:
             database = open_database(self._directory)
         except DamagedFileError as damaged:
             try:
-                self._note(SALVAGED.format(folder=salvage(self._directory)))
+                self._note(
+                    f"the journal was damaged: what could be read of it is in use, and all of it lies in "
+                    f"{salvage(self._directory)}. The card may be failing: see dmesg, and bt-selfsecure backup"
+                )
             except sqlite3.Error as error:
                 if is_damage(error) or error.sqlite_errorcode == sqlite3.SQLITE_ERROR:  # its schema, or not the newest
                     raise damaged from None
@@ -209,7 +201,11 @@ class Journal:
         put_in_place(self._directory)
         self._database = connect(self._directory / FILE)
         self._settle()
-        self._note(REPLACED.format(file=self._directory / FILE) + (FOUND.format(folder=stranger) if stranger else ""))
+        found = f", and what was in its place is in {stranger}" if stranger else ""
+        self._note(
+            f"{self._directory / FILE} was deleted or replaced while the node ran: the node wrote its state anew{found}"
+            f". To put another there, stop the node and take bt-selfsecure restore"
+        )
 
     def _identities(self) -> list[tuple[int, int] | None]:
         """Of the files that are open."""
