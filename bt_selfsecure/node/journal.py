@@ -122,8 +122,8 @@ class Journal:
             on_failure.callback(lambda: self._database.close())
             self.trouble = ""
             """Why the last commit failed; empty if it did not."""
-            self.is_damaged = False
-            """The last commit failed since the file is damaged: the next start takes over what can be read of it."""
+            self.must_restart = False
+            """Only a new start helps, which takes over what can be read of a damaged file."""
             self.latency = Latency()
             self.damaged: list[DamagedRow] = []
             """Of messages, at the start; the next commit takes them out."""
@@ -198,9 +198,11 @@ class Journal:
         part.replace(self._directory / NEW)
         stranger = set_aside(self._directory)
         self._database.close()  # which deletes what it takes for its WAL
+        self.must_restart = True
         put_in_place(self._directory)
         self._database = connect(self._directory / FILE)
         self._settle()
+        self.must_restart = False
         found = f", and what was in its place is in {stranger}" if stranger else ""
         self._note(
             f"{self._directory / FILE} was deleted or replaced while the node ran: the node wrote its state anew{found}"
@@ -214,9 +216,9 @@ class Journal:
     # --- reading, at start
 
     def peer(self, address: str) -> PeerRow | None:
-        """Raises `DamagedError`."""
-        found = self._database.execute("SELECT * FROM peer WHERE id = ?", (address_number(address),))
-        row = found.fetchone()
+        """Raises `DamagedError`, and as all that reads `JournalError`."""
+        with self._reading():
+            row = self._database.execute("SELECT * FROM peer WHERE id = ?", (address_number(address),)).fetchone()
         if row is None:
             return None
         if not is_sound(row):
@@ -225,14 +227,17 @@ class Journal:
 
     def addresses(self) -> list[str]:
         """Of all peers of which anything is kept, those with a key first."""
-        keyed = [address_of(row[0]) for row in self._database.execute("SELECT id FROM peer") if 0 <= row[0] < 1 << 48]
-        waiting = self._sound("outbox", "SELECT * FROM outbox"), self._sound("inbox", "SELECT * FROM inbox")
-        return list(dict.fromkeys(keyed + [row[1].decode() for rows in waiting for row in rows]))
+        with self._reading():
+            keyed = [
+                address_of(row[0]) for row in self._database.execute("SELECT id FROM peer") if 0 <= row[0] < 1 << 48
+            ]
+        waiting = self._sound("SELECT * FROM outbox") + self._sound("SELECT * FROM inbox")
+        return list(dict.fromkeys(keyed + [row[1].decode() for row in waiting]))
 
     def outbox(self, address: str) -> list[tuple[int, bytes | None]]:
         """(id, fragment) in the order in which they are to be sent; None where one is damaged that may have been this
         peer's."""
-        rows = self._sound("outbox", "SELECT * FROM outbox WHERE peer = ?", address)
+        rows = self._sound("SELECT * FROM outbox WHERE peer = ?", address)
         found: list[tuple[int, bytes | None]] = [(row[0], row[2]) for row in rows]
         return sorted(found + [(row.id, None) for row in self.damaged_of(address, "outbox")], key=lambda row: row[0])
 
@@ -240,20 +245,31 @@ class Journal:
         """Pieces of the message that is under way here; none where any is damaged."""
         if self.damaged_of(address, "partial"):
             return []
-        rows = self._sound("partial", "SELECT * FROM partial WHERE peer = ? ORDER BY id", address)
+        rows = self._sound("SELECT * FROM partial WHERE peer = ? ORDER BY id", address)
         return [row[2] for row in rows]
 
     def inbox(self) -> list[tuple[int, str, int, float, bytes]]:
         """(id, peer, port, time, message) in the order in which they came."""
-        rows = self._sound("inbox", "SELECT * FROM inbox ORDER BY id")
+        rows = self._sound("SELECT * FROM inbox ORDER BY id")
         return [(row[0], row[1].decode(), row[2], row[3], row[4]) for row in rows]
 
     def damaged_of(self, address: str, table: str) -> list[DamagedRow]:
         """Rows that were this peer's, or may have been."""
         return [row for row in self.damaged if row.table == table and row.peer in (address, "")]
 
-    def _sound(self, table: str, query: str, *values: Any) -> Iterator[tuple[Any, ...]]:
-        return (row for row in self._database.execute(query, values) if is_sound(row) and address_number(row[1]))
+    def _sound(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        with self._reading():
+            rows = self._database.execute(query, values).fetchall()
+        return [row for row in rows if is_sound(row) and address_number(row[1])]
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """What SQLite raises as `JournalError`."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            self.must_restart |= is_damage(error)
+            raise JournalError(f"the node's state can't be read: {refusal(error)}") from None
 
     def _find_damaged(self) -> None:
         """Note the end of each damaged row in the queues."""
@@ -328,7 +344,7 @@ class Journal:
             if self._sync_due:
                 self._database.execute("PRAGMA synchronous = NORMAL")
         except sqlite3.Error as error:
-            self.is_damaged = is_damage(error)
+            self.must_restart |= is_damage(error)
             self._say(f"the node's state can't be kept: {refusal(error)}")
             raise JournalError(self.trouble) from None
         self.latency.add(perf_counter() - began)

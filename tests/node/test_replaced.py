@@ -150,7 +150,7 @@ def test_a_file_that_goes_bad_under_the_running_node_ends_it_and_the_next_start_
             alice.look_at_disk()
             with pytest.raises(JournalError, match=r"the journal is damaged: .*state set-aside"):
                 await alice.send("bob", b"refused")
-            with pytest.raises(JournalError, match="the next start takes over what can be read of it"):
+            with pytest.raises(JournalError, match="the next start takes over what can be read"):
                 alice.look_at_disk()
             await world.stop("alice")
             alice = await world.start("alice", "bob")
@@ -159,6 +159,31 @@ def test_a_file_that_goes_bad_under_the_running_node_ends_it_and_the_next_start_
             await connected(alice, bob)
             await alice.send("bob", b"at last", until="acknowledged")
             assert await unread(bob) == [b"at last"]
+
+    virtual(main())
+
+
+def test_a_peer_that_begins_anew_waits_for_a_disk_that_gives_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(tmp_path)
+
+    async def main() -> None:
+        async with world.pair() as (alice, bob):
+            await connected(alice, bob)
+            await world.stop("bob")
+            await until(lambda: not is_connected(alice, "bob"))
+            (peer,) = alice._peers.values()
+            database = alice.journal._database
+            with contextlib.closing(sqlite3.connect(":memory:")) as nothing:
+                alice.journal._database = nothing
+                begins = asyncio.create_task(alice._from_disk(peer))
+                await asyncio.sleep(1)
+                assert not begins.done()
+                assert "bob: the node's state can't be read" in caplog.text
+            alice.journal._database = database
+            again = await begins
+            assert again.status()["key"] == peer.status()["key"]
 
     virtual(main())
 
