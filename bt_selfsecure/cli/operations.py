@@ -59,8 +59,8 @@ agrees on them with its peers by itself. Stop the node first. Nothing is
 destroyed, damaged files neither: restore FOLDER puts them back. The folder
 holds keys: delete it when all is well."""
 OPEN: Final = """\
-Whoever has that disk, or uses this computer, can read it: the file system keeps
-no permissions, as FAT on a USB stick."""
+Whoever has that disk, or uses this computer, can read {path}:
+its file system keeps no permissions, as FAT on a USB stick."""
 RESTORED: Final = """\
 Restored. Its keys may be old: the peers resynchronise, or refuse them and agree on
 new ones. If somebody else may have had this file, or a disk as old as it:
@@ -178,23 +178,32 @@ def _state_directory(args: Namespace) -> Path:
 
 
 def _backup(args: Namespace) -> int:
-    from bt_selfsecure.node.state import backup, is_open_to_others
+    from bt_selfsecure.node.state import backup
 
     size = backup(_state_directory(args), args.file)
     print(f"{args.file}: {size:,} bytes. It holds the node's keys: keep it as you keep a key.", file=sys.stderr)
-    if is_open_to_others(args.file):
-        print(OPEN, file=sys.stderr)
+    _warn_if_open(args.file)
     return 0
 
 
 def _restore(args: Namespace) -> int:
+    from bt_selfsecure.node.set_aside import FILE
     from bt_selfsecure.node.state import restore
 
-    old = restore(args.file, _state_directory(args))
+    directory = _state_directory(args)
+    old = restore(args.file, directory)
     print(RESTORED, file=sys.stderr)
+    _warn_if_open(directory / FILE)
     if old:
         print(f"The state that was there before: {old}; it holds keys, delete it when all is well.", file=sys.stderr)
     return 0
+
+
+def _warn_if_open(path: Path) -> None:
+    from bt_selfsecure.node.state import is_open_to_others
+
+    if is_open_to_others(path):
+        print(OPEN.format(path=path), file=sys.stderr)
 
 
 def _set_aside(args: Namespace) -> int:

@@ -183,6 +183,18 @@ def test_a_backup_is_restored_with_a_warning_and_only_while_the_node_is_off(
     pair.clients["alice"].send("bob", b"after", until="acknowledged", timeout=30)
 
 
+def test_whoever_puts_keys_on_a_file_system_without_permissions_is_warned(
+    run: Run, pair: Pair, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pair.stop("alice")
+    copies = [str(tmp_path / "one"), str(tmp_path / "two")]
+    told = [run("backup", copies[0])[2], run("restore", copies[0])[2]]
+    monkeypatch.setattr("bt_selfsecure.node.state.is_open_to_others", lambda path: True)
+    warned = [run("backup", copies[1])[2], run("restore", copies[1])[2]]
+    assert not any("keeps no permissions" in text for text in told)
+    assert all("can read /" in text and "keeps no permissions" in text for text in warned)
+
+
 def test_state_that_is_set_aside_by_command_comes_back_by_restore(run: Run, pair: Pair) -> None:
     pair.wait_for_key()
     key = pair.clients["alice"].peers()[0]["key"]["fingerprint"]
