@@ -43,7 +43,7 @@ from bt_selfsecure.node.journal_file import (
     refused,
 )
 from bt_selfsecure.node.salvage import salvage
-from bt_selfsecure.node.set_aside import FILE, LOG, NEW, give_to_owner, put_in_place, set_aside, sync_file
+from bt_selfsecure.node.set_aside import FILE, LOG, new_file, put_in_place, set_aside
 
 log = logging.getLogger(__name__)
 
@@ -187,15 +187,9 @@ class Journal:
             descriptor = lock(self._directory, 0.0)
             os.close(self._lock)
             self._lock = descriptor
-        part = self._directory / f"{NEW}.part"
-        part.unlink(missing_ok=True)
-        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        with contextlib.closing(sqlite3.connect(part)) as copy:
+        with new_file(self._directory) as path, contextlib.closing(sqlite3.connect(path)) as copy:
             copy.execute("PRAGMA journal_mode = MEMORY")
             self._database.backup(copy)
-        give_to_owner(part)
-        sync_file(part)
-        part.replace(self._directory / NEW)
         stranger = set_aside(self._directory)
         self._database.close()  # which deletes what it takes for its WAL
         self.must_restart = True

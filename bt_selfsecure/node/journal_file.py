@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.node.disk import SET_ASIDE, directory_refusal, refusal
-from bt_selfsecure.node.set_aside import FILE, LOG, NEW, give_to_owner, put_in_place, sync_folder
+from bt_selfsecure.node.set_aside import FILE, LOG, give_to_owner, new_file, put_in_place
 
 log = logging.getLogger(__name__)
 
@@ -177,8 +177,10 @@ def open_database(directory: Path) -> sqlite3.Connection:
         put_in_place(directory)
         if not path.exists():
             if _size(log := path.with_name(LOG)):  # SQLite would delete it
-                raise UsageError(f"{path} is gone, and its {log.name} is there: {SET_ASIDE}")
-            _create(path)
+                raise UsageError(f"{path} is gone, and its {log.name} is there: put it back; else {SET_ASIDE}")
+            with refused(path), new_file(directory) as new:  # what has the journal's name has its tables
+                create(new).close()
+            put_in_place(directory)
         _make_usable(path)
         inspect(path)
         _make_private(path)
@@ -218,24 +220,13 @@ def connect_read_only(path: Path, *, alone: bool = False) -> sqlite3.Connection:
 
 
 def create(path: Path) -> sqlite3.Connection:
-    """An empty journal of the newest format, which is not yet safe from a loss of power."""
-    os.close(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600))
+    """An empty journal of the newest format in this empty file; not yet safe from a loss of power."""
     database = sqlite3.connect(path, isolation_level=None)
     database.execute("PRAGMA journal_mode = MEMORY")
     database.text_factory = bytes
     _add_functions(database)
     _migrate(database)
     return database
-
-
-def _create(path: Path) -> None:
-    """It has its tables when it has its name: whatever of that name has none was ours once."""
-    part = path.with_name(f"{NEW}.part")
-    with refused(path):
-        create(part).close()
-    give_to_owner(part)
-    part.replace(path)
-    sync_folder(path.parent)
 
 
 def _make_usable(path: Path) -> None:

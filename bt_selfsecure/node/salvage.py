@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from bt_selfsecure.node.disk import is_damage
 from bt_selfsecure.node.journal_file import address_number, connect_read_only, create, is_sound
-from bt_selfsecure.node.set_aside import FILE, NEW, give_to_owner, put_in_place, sync_file
+from bt_selfsecure.node.set_aside import FILE, new_file, put_in_place
 
 LOST: Final = {
     "peer": ("", "", 0, b""),
@@ -37,24 +37,18 @@ def salvage(directory: Path) -> Path:
 
     Raises `sqlite3.Error` where nothing can be read of it, or nothing written, and `OSError`; then all is as before.
     """
-    part = directory / f"{NEW}.part"
-    try:
-        with (
-            contextlib.closing(connect_read_only(directory / FILE)) as old,
-            contextlib.closing(create(part)) as new,
-        ):
-            old.execute("PRAGMA writable_schema = ON")  # with which a file that was cut short is read, too
-            for table in LOST:
-                old.execute(f"SELECT id, digest FROM {table} LIMIT 0")  # raises where it has no such table
-            new.execute("BEGIN IMMEDIATE")
-            for table in LOST:
-                _copy(old, new, table)
-            new.execute("COMMIT")
-        give_to_owner(part)
-        sync_file(part)
-        part.replace(directory / NEW)
-    finally:
-        part.unlink(missing_ok=True)
+    with (
+        new_file(directory) as path,
+        contextlib.closing(connect_read_only(directory / FILE)) as old,
+        contextlib.closing(create(path)) as new,
+    ):
+        old.execute("PRAGMA writable_schema = ON")  # with which a file that was cut short is read, too
+        for table in LOST:
+            old.execute(f"SELECT id, digest FROM {table} LIMIT 0")  # raises where it has no such table
+        new.execute("BEGIN IMMEDIATE")
+        for table in LOST:
+            _copy(old, new, table)
+        new.execute("COMMIT")
     kept = put_in_place(directory)
     assert kept, "there was a journal, since it was read"
     return kept

@@ -6,9 +6,11 @@ folder; the new one gets the old one's name. From the first step on the next sta
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -39,6 +41,25 @@ def set_aside(directory: Path) -> Path | None:
     sync_folder(folder)
     sync_folder(directory)
     return folder
+
+
+@contextlib.contextmanager
+def new_file(directory: Path) -> Iterator[Path]:
+    """An empty file for the node alone, to write a journal to: it is `journal.db.new` afterwards, and gone after an
+    exception.
+
+    The directory is locked by the caller. Raises `OSError`.
+    """
+    part = directory / f"{NEW}.part"
+    part.unlink(missing_ok=True)
+    try:
+        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        yield part
+        give_to_owner(part)
+        sync_file(part)
+        part.replace(directory / NEW)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def put_in_place(directory: Path) -> Path | None:
