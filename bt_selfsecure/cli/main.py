@@ -44,6 +44,7 @@ COMMANDS: Final = {
     "report": "operations",
     "backup": "operations",
     "restore": "operations",
+    "state": "operations",
     "metrics": "operations",
     "log-level": "operations",
     "config": "config",

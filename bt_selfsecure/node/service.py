@@ -229,9 +229,18 @@ class Node:
                     "a fault of this program, please report it; starting anew with this peer", event="fault"
                 )
             self.journal.discard(peer.address)
-            peer = self._peers[peer.address] = Peer(self, peer.name, peer.address, peer.dial)
+            peer = self._peers[peer.address] = await self._from_disk(peer)
             wait = FIRST_RETRY if self._clock() - began > LAST_RETRY else min(2 * wait, LAST_RETRY)
             await asyncio.sleep(wait)
+
+    async def _from_disk(self, peer: Peer) -> Peer:
+        """Another one in its place, when the disk gives what is kept of it."""
+        while True:
+            try:
+                return Peer(self, peer.name, peer.address, peer.dial)
+            except JournalError as error:
+                PeerLog(log, peer.name).error("%s", error, event="disk")
+                await asyncio.sleep(LAST_RETRY)
 
     def _on_link(self, bearer: str, link: Link) -> bool:
         """Whether the link is welcome."""
@@ -299,6 +308,13 @@ class Node:
             self.journal.commit()
         except JournalError:
             self.commit_later()
+
+    def look_at_disk(self) -> None:
+        """Whether the journal is still the node's. Raises `JournalError` where only a new start helps."""
+        with contextlib.suppress(JournalError):
+            self.journal.look()
+        if self.journal.must_restart:
+            raise JournalError(f"{self.journal.trouble} (the next start takes over what can be read)".strip())
 
     def _on_disk(self, trouble: str) -> None:
         if trouble:
