@@ -71,6 +71,28 @@ def test_the_page_is_one_file_without_outside_resources(tmp_path: Path, capsys: 
 
 
 @pytest.mark.parametrize(
+    ("place", "fault"), [("nowhere/page.html", "No such file or directory"), (".", "it is a folder")]
+)
+def test_a_place_that_takes_no_page_is_told_before_anything_is_heard(
+    place: str, fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Judge, "hear_all", lambda *heard: pytest.fail("the work was begun"))
+    assert main(["eve", "report", of("passive-hardened"), "--html", str(tmp_path / place)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert fault in captured.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_verdict_the_page_that_was_there_stays(tmp_path: Path) -> None:
+    (page := tmp_path / "page.html").write_text("of yesterday")
+    assert main(["eve", "report", "/nonexistent", "--html", str(page)]) == 2
+    assert page.read_text() == "of yesterday"
+    assert list(tmp_path.iterdir()) == [page]
+
+
+@pytest.mark.parametrize(
     ("words", "fault"),
     [
         (["report", "/nonexistent"], "can't read '/nonexistent'"),
