@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bt_selfsecure.look import counted
 from bt_selfsecure.node.config import Config, authentication_key
 from bt_selfsecure.node.config_file import ConfigFile, find_path, load, render
 from bt_selfsecure.node.tables import Origin
@@ -59,12 +60,8 @@ def _check(args: Namespace) -> int:
     config = file.config
     proved = sum(bool(authentication_key(peer)) for peer in config.peer)
     print(f"{file.origin.path} is right: keys over {config.establish.bearer}, sessions over {config.session.bearer},")
-    print(f"{_count(len(config.peer), 'peer')}, {proved} with an authentication key.")
+    print(f"{counted(len(config.peer), 'peer')}, {proved} with an authentication key.")
     return 0
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _show(args: Namespace) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.look import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
@@ -105,7 +106,7 @@ def run(args: Namespace) -> int:
 
 def _progress(label: str, number: int) -> None:
     if sys.stderr.isatty():
-        print(f"\r\033[K{label}: {number} runs", end="", file=sys.stderr, flush=True)
+        print(f"\r\033[K{label}: {counted(number, 'run')}", end="", file=sys.stderr, flush=True)
 
 
 def _lines(attack: Attack, results: Mapping[str, Sequence[Trial]]) -> list[str]:
@@ -145,7 +146,8 @@ def _live(args: Namespace) -> int:
     if args.name not in LIVE:
         raise UsageError(f"{args.name} is not carried out live: choose one of {', '.join(LIVE)}")
     if len(args.targets) != LIVE[args.name]:
-        raise UsageError(f"a live {args.name} takes {LIVE[args.name]} address(es): see bt-selfsecure eve attack --help")
+        takes = counted(LIVE[args.name], "address")
+        raise UsageError(f"a live {args.name} takes {takes}: see bt-selfsecure eve attack --help")
     if (args.name == "replay") != bool(args.capture):
         raise UsageError("--capture FILE is what a live replay plays, and nothing else takes it")
     OwnDevices(args.own or DEFAULT_PATH).require(*args.targets)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.files import whole
+from bt_selfsecure.look import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
@@ -116,17 +117,18 @@ def as_object(report: Report) -> dict[str, Any]:
 def lines(report: Report) -> list[str]:
     """For a terminal of 80 columns."""
     by = ", ".join(f"{count} by {name}" for name, count in report.bearers.items()) or "none"
-    heard = f"{report.captures} capture{'s' * (report.captures != 1)}, {report.packets:,} packets"
+    heard = f"{counted(report.captures, 'capture')}, {counted(report.packets, 'packet')}"
     out = [f"{heard}, {report.crc_bad:,} with a wrong CRC; frames of ours: {by}"]
     out += [f"skipped: {why} ({count:,})" for why, count in report.skipped.items()]
     if report.contradictions:
-        out.append(f"{report.contradictions} burst packets contradict an earlier one: somebody forges")
+        out.append(f"burst packets that contradict an earlier one: {report.contradictions:,}; somebody forges")
     for number, verdict in enumerate(report.verdicts, 1):
         out += ["", *_establishment(number, verdict)]
     if not report.verdicts:
         out += ["", "No establishment was heard."]
     if report.stolen_read:
-        out += ["", f"with what was stolen: {len(report.stolen_read)} messages read", *_read(report.stolen_read)]
+        read = counted(len(report.stolen_read), "message")
+        out += ["", f"with what was stolen: {read} read", *_read(report.stolen_read)]
     if report.unopened:
         out += ["", f"data frames that no key of hers opens: {report.unopened}"]
     if report.unread:
@@ -137,7 +139,8 @@ def lines(report: Report) -> list[str]:
         out += ["", f"left out, too much to look at: {report.left_out:,}"]
     if report.repair_used_up:
         out += ["", "the tries of --repair were used up: more might make more packets good"]
-    out += ["", "what this can't tell:", *(f"- {sentence}" for sentence in report.limits)]
+    if report.limits:
+        out += ["", "what this can't tell:", *(f"- {sentence}" for sentence in report.limits)]
     out += ["", report.conclusion]
     return [line for block in out for line in _wrapped(block)]
 

@@ -70,6 +70,35 @@ def test_the_page_is_one_file_without_outside_resources(tmp_path: Path, capsys: 
     assert "Locked out" in page
 
 
+def cut(name: str, packets: int, file: Path) -> str:
+    """A capture of only so many packets."""
+    data, at = Path(of(name)).read_bytes(), 0
+    while True:
+        kind, length = (int.from_bytes(data[start : start + 4], "little") for start in (at, at + 4))
+        packets -= kind == 6  # an enhanced packet block
+        if packets < 0:
+            break
+        at += length
+    file.write_bytes(data[:at])
+    return str(file)
+
+
+@pytest.mark.parametrize("packets", [0, 1, 2])
+def test_of_one_thing_no_line_speaks_as_of_several_and_no_heading_stands_alone(
+    packets: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.html"
+    main(["eve", "report", cut("passive-hardened", packets, tmp_path / "cut.pcapng"), "--html", str(page)])
+    out = capsys.readouterr().out
+    text = re.sub(r"<(style|svg).*?</\1>", "", page.read_text(), flags=re.DOTALL)
+    expected = f"{packets} packet" + "s" * (packets != 1)
+    assert f"1 capture, {expected}, " in out
+    assert f"1 capture, {expected} " in text
+    assert re.findall(r"\b1 [a-z]+s\b", out + text) == []
+    for told, heading, sentence in ((out, "what this can't tell:", "\n- "), (text, "can not tell</h2>", "<li>")):
+        assert (heading in told) == (sentence in told) == (packets > 0)
+
+
 @pytest.mark.parametrize(
     ("place", "fault"), [("nowhere/page.html", "No such file or directory"), (".", "it is a folder")]
 )
@@ -107,7 +136,8 @@ def test_without_a_verdict_the_page_that_was_there_stays(tmp_path: Path) -> None
         (["attack", "steering", "B8:27:EB:00:00:01"], "addresses are for --live"),
         (["attack", "steering", "--runs", "0"], "argument --runs: 0 is out of range: give a whole number at least 1"),
         (["attack", "passive", "--live"], "passive is not carried out live: choose one of steering"),
-        (["attack", "middle", "B8:27:EB:00:00:01", "--live"], "a live middle takes 2"),
+        (["attack", "middle", "B8:27:EB:00:00:01", "--live"], "a live middle takes 2 addresses: see"),
+        (["attack", "flood", "--live"], "a live flood takes 1 address: see"),
         (["attack", "replay", "B8:27:EB:00:00:01", "--live"], "--capture FILE is what a live replay plays"),
         (["attack", "flood", "B8:27:EB:00:00:01", "--live", "--own", "/nonexistent"], "attacks need a list of devices"),
     ],
