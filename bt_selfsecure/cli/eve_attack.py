@@ -121,14 +121,17 @@ def _lines(attack: Attack, results: Mapping[str, Sequence[Trial]]) -> list[str]:
     for label, trials in results.items():
         success, keys, noticed = (sum(getattr(trial, name) for trial in trials) for name in asdict(trials[0]))
         out.append(f"{label:<29}{success:>11}{len(trials):>9}{keys:>17}{noticed:>9}")
+    from bt_selfsecure.core.frames import Profile
     from bt_selfsecure.core.losses import clopper_pearson
 
-    label, trials = next(iter(results.items()))
-    success = sum(trial.success for trial in trials)
-    low, high = clopper_pearson(success, len(trials))
+    chances = []
+    for label in (profile.label for profile in Profile if profile.label in results):
+        success = sum(trial.success for trial in results[label])
+        low, high = clopper_pearson(success, len(results[label]))
+        chances.append(f"{100 * low:.0f} to {100 * high:.0f} % ({success} of {len(results[label])}, {label})")
     means = (
-        f"{success} of {len(trials)} ({label}) is a chance of {100 * low:.0f} to {100 * high:.0f} % (95 %) in this "
-        f"setting, and not for every key: {attack.meaning}."
+        f"a chance of {' and '.join(chances)}, at 95 % confidence, in this setting and not for every key: "
+        f"{attack.meaning}."
     )
     return [
         f"{attack.name}: {attack.what}",

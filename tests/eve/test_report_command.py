@@ -161,6 +161,29 @@ def test_an_attack_on_the_virtual_air_tells_what_came_of_it(capsys: pytest.Captu
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
 
+@pytest.mark.parametrize(
+    ("chosen", "labels"), [("both", ["paper", "hardened"]), ("paper", ["paper"]), ("hardened", ["hardened"])]
+)
+def test_what_an_attack_means_is_told_for_each_profile_by_its_own_figures(
+    chosen: str, labels: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["eve", "attack", "colluding", "--runs", "100", "--profile", chosen])
+    out = capsys.readouterr().out
+    rows = {
+        line.split()[0]: int(line.split()[1]) for line in out.splitlines() if re.match(r"(paper|hardened) +\d", line)
+    }
+    words = " ".join(out[out.index("means:") :].split())
+    chances = {label: figures for *figures, label in re.findall(r"(\d+) to (\d+) % \((\d+) of 100, (\w+)\)", words)}
+    assert list(chances) == list(rows) == labels
+    for label, (low, high, success) in chances.items():
+        assert int(low) < int(success) < int(high)
+        assert int(success) == rows[label]
+    if "hardened" in chances:  # in which nothing but her misses keeps the key from her
+        (low, high, _), (share,) = chances["hardened"], re.findall(r"(\d+) % of runs", words)
+        assert int(low) <= int(share) <= int(high)
+    assert "in `paper` a lost acknowledge ends some of these without a key" in words
+
+
 def test_every_attack_and_capture_that_the_lab_sheet_names_is_there() -> None:
     text = DOCUMENT.read_text()
     named = set(re.findall(r"eve attack ([a-z-]+)", text))
@@ -190,7 +213,8 @@ def test_an_attack_tells_its_setting_and_what_its_figures_mean(capsys: pytest.Ca
     told = " ".join(out.split())
     assert max(map(len, out.splitlines())) <= 80
     assert "a burst of 64 packets, of which Bob misses 10 %, and Eve none; X25519 off" in told
-    assert "2 of 2 (paper) is a chance of 16 to 100 % (95 %) in this setting, and not for every key" in told
+    assert "16 to 100 % (2 of 2, paper) and 16 to 100 % (2 of 2, hardened), at 95 % confidence" in told
+    assert "in this setting and not for every key" in told
     assert main(["eve", "attack", "passive", "--runs", "1", "--json"]) == 0
     assert "target 1 bit, where a node has 128" in json.loads(capsys.readouterr().out)["setting"]
 
