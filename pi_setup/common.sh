@@ -22,6 +22,8 @@ kernel_packages=(gcc make flex bison bc xz=xz-utils /usr/include/stdio.h=libc6-d
 # What the caller may have set that would lead python or pip astray.
 unset PYTHONHOME PYTHONPATH PIP_USER PIP_TARGET PIP_PREFIX
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
+# dbus-fast is whole without its compiled half.
+export SKIP_CYTHON=1
 
 # Progress goes to stderr: stdout belongs to the command itself (demo --json).
 say() { printf 'pi_setup: %s\n' "$*" >&2; }
@@ -32,20 +34,27 @@ trap '[ -z "$log" ] || rm -f "$log"' EXIT
 # Without this bash goes on after Ctrl-C where the program that it waited for ends on its own (apt-get does, with 0).
 trap 'exit 130' INT
 
-# attempt TEXT COMMAND...: a line of progress; what the command writes is shown only if it fails.
-attempt() {
-  local text=$1 failed=
-  shift
-  say "$text"
-  log=$(mktemp)
-  "$@" >"$log" 2>&1 </dev/null || failed=yes
-  if [ -n "$failed" ]; then
-    cat "$log" >&2
-    say "failed, for the reason above: $text"
-  fi
+# quietly COMMAND...: what it writes is in $log where it fails, and gone where it does not.
+quietly() {
+  log=${log:-$(mktemp)}
+  "$@" >"$log" 2>&1 </dev/null || return
   rm -f "$log"
   log=
-  [ -z "$failed" ]
+}
+
+# failed TEXT: what the command wrote that just failed, and what it was for.
+failed() {
+  cat "$log" >&2
+  rm -f "$log"
+  log=
+  say "failed, for the reason above: $1"
+  return 1
+}
+
+# attempt TEXT COMMAND...: a line of progress; what the command writes is shown only if it fails.
+attempt() {
+  say "$1"
+  quietly "${@:2}" || failed "$1"
 }
 
 # step TEXT COMMAND...: the same, and the script ends where it fails.
@@ -110,9 +119,93 @@ need_packages() {
   fi
 }
 
-# with_discovery EXTRAS: and bluezero, where its bindings are there (pip would have to compile them).
-with_discovery() {
-  if [ -z "$(absent dbus.py gi.py cairo.py)" ]; then echo "$1,discovery"; else echo "$1"; fi
+# The extra with bluezero, where the bindings that it takes are there (pip would have to compile them).
+discovery() { [ -n "$(absent dbus.py gi.py cairo.py)" ] || echo discovery; }
+
+# --- what can be had: pip's wheels, Debian's packages; nothing is compiled
+
+# What pip is given as source too, having no wheel of it: its compiled half can be left out.
+pure=dbus-fast
+
+# parts EXTRAS: what the package needs with these, a requirement a line.
+parts() {
+  "$python" -I - "$checkout/pyproject.toml" "$1" <<'PYTHON'
+import sys, tomllib
+from pathlib import Path
+
+own = tomllib.loads(Path(sys.argv[1]).read_text())["project"]
+
+def parts(needs):
+    for need in needs:
+        name, _, extras = need.rstrip("]").partition("[")
+        if name == own["name"]:
+            yield from parts(need for extra in extras.split(",") for need in own["optional-dependencies"][extra])
+        else:
+            yield need
+
+extras = [f"{own['name']}[{sys.argv[2]}]"] if sys.argv[2] else []
+print(*dict.fromkeys(parts(own["dependencies"] + extras)), sep="\n")
+PYTHON
+}
+
+# debian_has NAME PART: python3-NAME, where Debian has one; for the part itself, where it is new enough.
+debian_has() {
+  local package=python3-${1,,} version
+  version=$(apt-cache policy "$package" 2>/dev/null | sed -n 's/^ *Candidate: \([0-9]*:\)\?\([0-9].*\)/\2/p')
+  [ -n "$version" ] || return 0
+  [ "$1" != "${2%%[^A-Za-z0-9._-]*}" ] || [[ ! $2 =~ [=\>]=\ *([0-9.]+) ]] ||
+    dpkg --compare-versions "$version" ge "${BASH_REMATCH[1]}" || return 0
+  echo "$package"
+}
+
+# have PART PIP...: whether `PIP... PART` can install it (PIP is quiet). What Debian has of it, or of what it needs, is
+# installed for that.
+have() {
+  local part=$1 name package tried=" "
+  shift
+  until quietly "$@" "${sources[@]}" -v --dry-run "$part"; do
+    package=
+    while [ -z "$package" ] && read -r name; do
+      [[ $tried != *" $name "* ]] || continue
+      tried+="$name "
+      package=$(debian_has "$name" "$part")
+      if [ "$name" = "$pure" ]; then sources=(--no-binary "$pure") package=source; fi
+    done < <(
+      echo "${part%%[^A-Za-z0-9._-]*}"
+      sed -nE 's/^ERROR: No matching distribution found for ([A-Za-z0-9._-]+).*/\1/p
+        s/^ .* depends on ([A-Za-z0-9._-]+).*/\1/p' "$log" | sort -u
+    )
+    case $package in "") return 1 ;; source) ;; *) take_packages "$package" || true ;; esac
+  done
+}
+
+take_packages() { can_be_root "to install $*" && attempt "installing $* with apt (once)" apt_install "$@"; }
+
+# gather NEEDED WISHED PIP...: after `PIP...` failed for these extras, what it can install of their parts, in `found`.
+# What can't be had of the wished ones is named, and in `left_out`; without a needed one it fails, as where there is no
+# answer to what pip asks.
+gather() {
+  local needs part why
+  why=$(cat "$log")
+  if ! quietly "${@:3}" --dry-run --ignore-installed hatchling; then
+    echo "$why" >"$log"
+    return 1
+  fi
+  say "not all of it is there in wheels: asking pip and Debian for one part after the other (minutes on a small Pi)"
+  ! can_be_root "to see what Debian has" || quietly as_root apt-get -q update || true
+  found=() left_out=() sources=()
+  needs=$(parts "$1")
+  while read -r part; do
+    if have "$part" "${@:3}"; then
+      found+=("$part")
+    elif grep -qxF -e "$part" <<<"$needs"; then
+      return 1
+    else
+      left_out+=("$part")
+    fi
+  done < <(parts "$1${2:+${1:+,}$2}")
+  local names=("${left_out[@]%%[^A-Za-z0-9._-]*}")
+  [ ${#names[@]} = 0 ] || say "left out, as it can't be had here without a compiler: ${names[*]}"
 }
 
 # venv_fits: whole, made by this very python, and for this very place (a moved environment keeps its first paths).
@@ -138,9 +231,10 @@ make_venv() {
   step "$text" "$python" -I -m venv --clear --system-site-packages "$venv"
 }
 
-# has_all EXTRAS: the environment has this checkout, editable, and all that it needs with these, and what that needs.
+# has_all EXTRAS [FILE]: the environment has this checkout, editable, and all that it needs with these, and what that
+# needs; but for the requirements in the file.
 has_all() {
-  "$venv/bin/python" -I - "$checkout" "$1" 2>/dev/null <<'PYTHON'
+  "$venv/bin/python" -I - "$checkout" "$1" "${2-}" 2>/dev/null <<'PYTHON'
 import json, sys, tomllib
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -149,6 +243,7 @@ from pip._vendor.packaging.requirements import Requirement
 checkout = Path(sys.argv[1])
 own = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]
 origin = json.loads(distribution(own["name"]).read_text("direct_url.json"))
+left_out = Path(sys.argv[3]).read_text().splitlines() if sys.argv[3] and Path(sys.argv[3]).exists() else []
 seen = set()
 
 def needs(name, extras):
@@ -156,7 +251,7 @@ def needs(name, extras):
         texts = own["dependencies"] + [text for extra in extras for text in own["optional-dependencies"][extra]]
     else:
         texts = distribution(name).requires or []
-    for need in map(Requirement, texts):
+    for need in map(Requirement, (text for text in texts if text not in left_out)):
         if not need.marker or any(need.marker.evaluate({"extra": extra}) for extra in ("", *extras)):
             yield need
 
@@ -176,15 +271,22 @@ sys.exit(not (is_ours and is_there(Requirement(f"{own['name']}[{sys.argv[2]}]"))
 PYTHON
 }
 
-# need_installed EXTRAS: the package with these, editable, in the environment; where all is there, without the network.
+# need_installed NEEDED [WISHED]: the package with these extras, editable, in the environment, but for what can't be had
+# of the wished ones; where all is there, without the network.
 need_installed() {
-  local extra=$1
+  local needs=$1 wishes=${2-} extras=$1${2:+${1:+,}$2} text pip
   "$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     die "$python is older than 3.11: this needs Debian 12, Raspberry Pi OS of 2023, or newer"
-  if venv_fits && has_all "$extra"; then return; fi
+  if venv_fits && has_all "$needs" && has_all "$wishes" "$venv/.left-out"; then return; fi
   { mkdir -p "$venv" && [ -w "$venv" ]; } 2>/dev/null ||
     die "can't write to $venv: set BT_SELFSECURE_VENV to a folder of your own, or remove what is in the way"
   venv_fits || make_venv
-  step "installing bt_selfsecure and what its $extra needs with pip (once, about half a minute)" \
-    "$venv/bin/python" -I -m pip install -q --no-compile -e "${checkout}[$extra]"
+  text="installing bt_selfsecure and what its $extras needs with pip (once, about half a minute)"
+  pip=("$venv/bin/python" -I -m pip install -q --no-compile --only-binary :all:)
+  rm -f "$venv/.left-out"
+  say "$text"
+  if quietly "${pip[@]}" -e "${checkout}[$extras]"; then return; fi
+  gather "$needs" "$wishes" "${pip[@]}" || failed "$text" || exit 1
+  step "installing what can be had" "${pip[@]}" "${sources[@]}" -e "$checkout" "${found[@]}"
+  [ ${#left_out[@]} = 0 ] || printf '%s\n' "${left_out[@]}" >"$venv/.left-out"
 }

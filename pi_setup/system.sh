@@ -27,18 +27,12 @@ wheelhouse=
 changed=
 
 # run COMMAND...: says it, and does it. What it writes is shown only if it fails, and that ends the script.
-run() {
+run() { attempt_run "$@" || failed "${*@Q}" || exit 1; }
+
+attempt_run() {
   echo "+$(printf ' %q' "$@")"
-  [ -z "$dry_run" ] || return 0
-  log=$(mktemp)
-  if ! "$@" >"$log" 2>&1 </dev/null; then
-    cat "$log" >&2
-    die_failed "${*@Q}"
-  fi
-  rm -f "$log"
-  log=
+  [ -n "$dry_run" ] || quietly "$@"
 }
-die_failed() { say "failed, for the reason above: $1"; exit 1; }
 
 # need_root ARGUMENTS...: this script again by sudo, where we are not root.
 need_root() {
@@ -96,7 +90,7 @@ version_id() {
     cd "$checkout" || exit
     find bt_selfsecure systemd pyproject.toml -type f ! -name '*.pyc' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
     "$python" -VV
-    with_discovery node
+    echo "node,$(discovery)"
   ) | sha256sum | cut -c1-12
 }
 
@@ -124,9 +118,16 @@ seed() {
   run find "$1/bin" -type f -exec sed -i "1s#$present/#$1/#" {} +
 }
 
+# take_packages PACKAGE...: from Debian, and noted for pi_setup/uninstall.
+take_packages() {
+  run env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=300 install "$@"
+  run install -d "$home"
+  [ -n "$dry_run" ] || printf '%s\n' "$@" >>"$home/packages"
+}
+
 # make_version ID: its environment, if it is not there whole.
 make_version() {
-  local place=$home/versions/$1 from=()
+  local place=$home/versions/$1 from=() extras pip
   [ ! -e "$place/.whole" ] || return 0
   changed=yes
   if [ -n "$wheelhouse" ]; then from=(--no-index --find-links "$wheelhouse"); fi
@@ -136,7 +137,12 @@ make_version() {
   run "$python" -I -m venv --system-site-packages --without-pip "$place"
   say "fetching and unpacking what the node needs: some minutes on a small Pi"
   run "$python" -I -m zipfile -e "$(pip_wheel)" "$home/pip"
-  run "$place/bin/python" "$home/pip/pip" install -q "${from[@]}" "${checkout}[$(with_discovery node)]" shtab
+  extras=$(discovery)
+  pip=("$place/bin/python" "$home/pip/pip" install -q --only-binary :all: "${from[@]}")
+  if ! attempt_run "${pip[@]}" "${checkout}[node${extras:+,$extras}]" shtab; then
+    gather node "$extras" "${pip[@]}" || failed "${pip[*]@Q}" || exit 1
+    run "${pip[@]}" "${sources[@]}" "$checkout" "${found[@]}" shtab
+  fi
   run rm -rf "$home/pip"
   run "$place/bin/bt-selfsecure" --version
   run sync -f "$home"

@@ -131,7 +131,7 @@ def _status(args: Namespace) -> int:
     if args.watch:
         return _watch(client)
     status = client.status()
-    print(json.dumps(status, indent=2) if args.json else "\n".join(status_lines(status, columns(), time.time())))
+    print(json.dumps(status, indent=2) if args.json else "\n".join(status_lines(status, columns())))
     return 0 if status["healthy"] else 1
 
 
@@ -140,7 +140,7 @@ def _watch(client: NodeClient) -> int:
     try:
         while True:
             try:
-                lines = watch_lines(client.status(), columns(), time.time())
+                lines = watch_lines(client.status(), columns())
             except UsageError as error:
                 lines = textwrap.wrap(str(error), columns(), break_long_words=False)
             rows = shutil.get_terminal_size().lines
@@ -171,7 +171,7 @@ def _state(client: NodeClient, name: str) -> str:
     """What the node says of an establishment under way."""
     for peer in client.peers():
         if peer["name"] == name or peer["address"] == name.upper():
-            return state(peer, time.time())
+            return state(peer)
     return ""
 
 

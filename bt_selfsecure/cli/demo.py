@@ -124,8 +124,6 @@ def run(args: Namespace) -> int:
     """Tell the story and say what came of it. UsageError for input that can't be used, with nothing written."""
     request = _request(args)
     production = stage_set(request)
-    if args.out is not None:
-        _require_plots()
     with interruptible(), ExitStack() as stack:
         keys = None if args.key_log is None else stack.enter_context(output.secret_lines(args.key_log))
         part = None if args.out is None else stack.enter_context(folder(args.out, output.FILES))
@@ -243,13 +241,6 @@ def _judged(production: Production, outcome: Outcome, command: str) -> Run:
     return Run(production, outcome, command, message_of_parting(production.model, request.seed), naive_shown=True)
 
 
-def _require_plots() -> None:
-    try:
-        import bt_selfsecure.demo.figures  # noqa: F401
-    except ImportError:
-        raise UsageError("--out draws with matplotlib: install it with pip install 'bt-selfsecure[plots]'") from None
-
-
 def _write(part: Path, result: Run, transitions: list[Transition]) -> None:
     from bt_selfsecure.demo.report import html
 
@@ -261,7 +252,11 @@ def _write(part: Path, result: Run, transitions: list[Transition]) -> None:
 def _written(args: Namespace) -> list[str]:
     lines = []
     if args.out is not None:
+        from bt_selfsecure.demo.report import DRAWS
+
         lines += ["", f"  In {args.out}:", f"  {', '.join(output.FILES)}"]
+        if not DRAWS:
+            lines += ["  (No figures without matplotlib: pip install 'bt-selfsecure[plots]')"]
     if args.key_log is not None:
         lines += ["", f"  The secret keys are in {args.key_log}: delete it when you are done."]
     return lines

@@ -65,7 +65,7 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     parser = subparsers.add_parser("eve", help="what an eavesdropper hears, keeps, computes and tries")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     read = commands.add_parser(
-        "read", help="sum up captures", description=READ, epilog=EPILOG, options_anywhere=True,
+        "read", help="sum up captures", description=READ, epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     read.add_argument(

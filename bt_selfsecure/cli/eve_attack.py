@@ -58,7 +58,6 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
     attack = commands.add_parser(
         "attack", help="carry an attack out: on the virtual air, or live on your own devices",
         description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
-        options_anywhere=True,
     )  # fmt: skip
     attack.add_argument("name", metavar="NAME", help="of the attack")
     attack.add_argument("targets", nargs="*", metavar="ADDRESS", help="with --live: of the device, or the two")

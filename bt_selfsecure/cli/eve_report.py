@@ -49,7 +49,7 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
     """`report`."""
     report = commands.add_parser(
         "report", help="what Eve has and what she lacks, in numbers", description=DESCRIPTION, epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter, options_anywhere=True,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     report.add_argument("files", nargs="+", metavar="FILE", help="capture, FIFO, -, hci0 or monitor:hci0")
     report.add_argument("--json", action="store_true", help="one JSON object instead of the text")

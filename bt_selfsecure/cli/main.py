@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import sys
+from argparse import PARSER, REMAINDER
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, Final, NoReturn
@@ -43,6 +44,7 @@ COMMANDS: Final = {
     "report": "operations",
     "backup": "operations",
     "restore": "operations",
+    "state": "operations",
     "metrics": "operations",
     "log-level": "operations",
     "config": "config",
@@ -54,26 +56,27 @@ COMMANDS: Final = {
 }
 """Each command's module in this package. Only the one that is called is imported: on a Pi Zero all take seconds."""
 
-_OF_A_PATH: Final = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EROFS, errno.EIO)
+OF_A_PATH: Final = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EIO)
 """What a path's owner, length or disk is to blame for, wherever it is looked at: `Path.exists` raises these, too."""
+NO_WRITING: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Where a disk takes nothing that is written, whoever writes."""
 
 
 class Parser(argparse.ArgumentParser):
-    """One that says what is wrong in one line. With `options_anywhere` options may stand between positional ones, also
-    where there may be any number of these."""
+    """One that says what is wrong in one line. Options may stand anywhere between positional ones: on most versions of
+    Python argparse takes an optional FILE for absent when an option comes before it."""
 
-    def __init__(self, *args: Any, options_anywhere: bool = False, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._options_anywhere = options_anywhere
+    _is_intermixed = False
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        if not self._options_anywhere:
+        hands_on = any(action.nargs in (PARSER, REMAINDER) for action in self._get_positional_actions())
+        if hands_on or self._is_intermixed:
             return super().parse_known_args(args, namespace)
-        self._options_anywhere = False  # which it calls itself
+        self._is_intermixed = True  # it calls this method
         try:
             return self.parse_known_intermixed_args(args, namespace)
         finally:
-            self._options_anywhere = True
+            self._is_intermixed = False
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}: see {self.prog} --help")
@@ -106,9 +109,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has seen enough
         status = 0
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            status = _refused(f"{error.strerror}: end other programs, or raise `ulimit -n` (of a unit, LimitNOFILE=)")
+        elif error.errno in NO_WRITING:
             status = _refused(f"can't write {error.filename or 'the output'} ({error.strerror})")
-        elif error.errno in _OF_A_PATH and error.filename:
+        elif error.errno in OF_A_PATH and error.filename:
             status = _refused(f"can't get at {str(error.filename)!r} ({error.strerror}): name another place")
         else:
             raise

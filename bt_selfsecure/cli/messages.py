@@ -14,7 +14,7 @@ from bt_selfsecure.cli.client import CLEAR_LINE_END, client_parser, columns, nod
 from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.cli.status import duration, printable
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.node.client import ApiError
+from bt_selfsecure.node.client import ApiError, NodeAwayError
 from bt_selfsecure.node.messages import MAX_MESSAGE_BYTES, MAX_PORT, Received
 from bt_selfsecure.node.pipe import Pipe, PipeError
 
@@ -80,7 +80,9 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
     receive.add_argument(
         "--count", type=integer(least=1), metavar="N", help="N at most; exit status 1 if there were fewer"
     )
-    receive.add_argument("--follow", action="store_true", help="wait for further ones, until Ctrl-C")
+    receive.add_argument(
+        "--follow", action="store_true", help="wait for further ones, until Ctrl-C; survives a restart of the node"
+    )
     form = receive.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object a line, the message in base64")
     form.add_argument("--raw", action="store_true", help="the bytes and nothing else")
@@ -136,10 +138,22 @@ def _message(file: str) -> bytes:
 def _receive(args: Namespace) -> int:
     client = node_client(args)
     write = _write_raw if args.raw else _write_json if args.json else _write_text
-    messages = client.receive(peer=args.peer, port=args.port, follow=args.follow)
-    for done, received in enumerate(messages, 1):
-        write(received)
-        client.acknowledge(received.id)
+    if args.follow:
+        client.status()  # a node that is away from the beginning is not waited for
+    messages = (client.follow if args.follow else client.receive)(peer=args.peer, port=args.port)
+    done, written = 0, set()
+    for received in messages:
+        if received.id not in written:
+            write(received)
+            done += 1
+        written.add(received.id)
+        try:
+            client.acknowledge(received.id)
+        except NodeAwayError:
+            if args.follow:  # it comes again
+                continue
+            raise
+        written.remove(received.id)
         if done == args.count:
             messages.close()
             return 0

@@ -1,10 +1,11 @@
-"""`bt-selfsecure report`, `backup`, `restore`, `metrics`, `log-level`: what whoever runs a node needs."""
+"""`bt-selfsecure report`, `backup`, `restore`, `state`, `metrics`, `log-level`: what whoever runs a node needs."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
+from argparse import RawDescriptionHelpFormatter
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -37,8 +38,9 @@ while the node runs. FILE HOLDS THE KEYS: who has it can read what is sent under
 them. Keep it as you keep a key, and delete it when you have a newer one.
 /etc/bt-selfsecure is not in it: copy that as well, for a new card."""
 RESTORE_TEXT: Final = """\
-Put a backup in the place of the node's state. Stop the node first. What was
-there stays beside it, with the time in its name: delete it when all is well.
+Put a backup, or a folder that was set aside, in the place of the node's state.
+Stop the node first. What was there moves to a folder beside it, with the time
+in its name: delete it when all is well.
 
 The keys in FILE may be older than what the peers have. The session is safe from
 that: while both ends still have a checkpoint in common (at most two times
@@ -47,6 +49,18 @@ refuses the old one, and a new key is agreed on by itself in a minute or two.
 It is not safe from a thief of that backup, or of a disk as old as it, who reads
 on from there. If in doubt: bt-selfsecure establish PEER, for each of them.
 Messages that waited in FILE for a reader here are shown, perhaps again."""
+STATE_TEXT: Final = """\
+What to do with all that the node keeps (keys, queues, where each session
+stands), other than to copy it: see backup and restore."""
+SET_ASIDE_TEXT: Final = """\
+Move the node's state (keys, queues, where each session stands) to a folder
+beside it, with the time in its name: the node then begins with new keys, and
+agrees on them with its peers by itself. Stop the node first. Nothing is
+destroyed, damaged files neither: restore FOLDER puts them back. The folder
+holds keys: delete it when all is well."""
+OPEN: Final = """\
+Whoever has that disk, or uses this computer, can read {path}:
+its file system keeps no permissions, as FAT on a USB stick."""
 RESTORED: Final = """\
 Restored. Its keys may be old: the peers resynchronise, or refuse them and agree on
 new ones. If somebody else may have had this file, or a disk as old as it:
@@ -54,7 +68,7 @@ bt-selfsecure establish PEER, for each peer."""
 
 
 def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """The five commands and their options."""
+    """The six commands and their options."""
     report = client_parser(
         commands,
         "report",
@@ -86,6 +100,23 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
     )
     for parser in (backup, restore):
         parser.add_argument("file", type=Path, metavar="FILE")
+    state = commands.add_parser(
+        "state",
+        help="move the node's state aside, to begin with new keys",
+        description=STATE_TEXT,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    client_parser(
+        state.add_subparsers(title="commands", metavar="COMMAND", required=True),
+        "set-aside",
+        "move it to a folder that `restore` takes",
+        SET_ASIDE_TEXT,
+        "example:\n"
+        "  sudo systemctl stop bt-selfsecure\n"
+        "  sudo bt-selfsecure state set-aside\n"
+        "  sudo systemctl start bt-selfsecure",
+        _set_aside,
+    )
     client_parser(
         commands,
         "metrics",
@@ -151,16 +182,36 @@ def _backup(args: Namespace) -> int:
 
     size = backup(_state_directory(args), args.file)
     print(f"{args.file}: {size:,} bytes. It holds the node's keys: keep it as you keep a key.", file=sys.stderr)
+    _warn_if_open(args.file)
     return 0
 
 
 def _restore(args: Namespace) -> int:
+    from bt_selfsecure.node.set_aside import FILE
     from bt_selfsecure.node.state import restore
 
-    old = restore(args.file, _state_directory(args))
+    directory = _state_directory(args)
+    old = restore(args.file, directory)
     print(RESTORED, file=sys.stderr)
+    _warn_if_open(directory / FILE)
     if old:
         print(f"The state that was there before: {old}; it holds keys, delete it when all is well.", file=sys.stderr)
+    return 0
+
+
+def _warn_if_open(path: Path) -> None:
+    from bt_selfsecure.node.state import is_open_to_others
+
+    if is_open_to_others(path):
+        print(OPEN.format(path=path), file=sys.stderr)
+
+
+def _set_aside(args: Namespace) -> int:
+    from bt_selfsecure.node.state import set_aside
+
+    folder = set_aside(_state_directory(args))
+    print(f"{folder}: all that the node kept. bt-selfsecure restore {folder} puts it back.", file=sys.stderr)
+    print("The node begins with new keys when it is started. The folder holds the old ones.", file=sys.stderr)
     return 0
 
 

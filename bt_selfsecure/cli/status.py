@@ -22,30 +22,30 @@ HOUR: Final = 60 * MINUTE
 DAY: Final = 24 * HOUR
 
 
-def status_lines(status: dict[str, Any], width: int, now: float) -> list[str]:
-    """A head, the problems, and a paragraph for each peer. `now` in seconds since the epoch."""
+def status_lines(status: dict[str, Any], width: int) -> list[str]:
+    """A head, the problems, and a paragraph for each peer."""
     address = status["address"] or "no adapter"
     head = f"{status['name']}  {status['adapter']} {address}  up {duration(status['uptime_s'])}  {status['version']}"
     lines = _wrap(head, width)
     for problem in status["problems"]:
         lines += _wrap(f"! {problem}", width, "  ")
     for peer in status["peers"]:
-        lines += ["", *_peer_lines(peer, width, now)]
+        lines += ["", *_peer_lines(peer, width)]
     if not status["peers"]:
         lines += ["", *_wrap("No peers: add a [[peer]] to the configuration and restart the node.", width)]
     return lines
 
 
-def _peer_lines(peer: dict[str, Any], width: int, now: float) -> list[str]:
+def _peer_lines(peer: dict[str, Any], width: int) -> list[str]:
     name, address = peer["name"], peer["address"]
-    rows = [("state", state(peer, now)), *_key_rows(peer["key"], now), ("messages", _messages(peer))]
+    rows = [("state", state(peer)), *_key_rows(peer["key"]), ("messages", _messages(peer))]
     if losses := _losses(peer):
         rows.append(("losses", losses))
     if peer["trouble"]:
         rows.insert(1, ("trouble", peer["trouble"]))
     if peer["rejections"]:
         rows.append(("rejected", ", ".join(f"{count:,} {reason}" for reason, count in peer["rejections"].items())))
-    if (signal := _signal(peer, now)) != "":
+    if (signal := _signal(peer)) != "":
         rows.append(("signal", signal))
     lines = [name if name == address else f"{name}  {address}"]
     for label, text in rows:
@@ -53,10 +53,10 @@ def _peer_lines(peer: dict[str, Any], width: int, now: float) -> list[str]:
     return lines
 
 
-def watch_lines(status: dict[str, Any], width: int, now: float) -> list[str]:
+def watch_lines(status: dict[str, Any], width: int) -> list[str]:
     """As `status_lines`; on a phone, half as much for each peer."""
     if width >= PHONE:
-        return status_lines(status, width, now)
+        return status_lines(status, width)
     disk = status["journal"]
     mean = disk["seconds"] / disk["commits"] if disk["commits"] else 0.0
     lines = _wrap(f"{status['name']}  up {duration(status['uptime_s'])}", width)
@@ -64,12 +64,12 @@ def watch_lines(status: dict[str, Any], width: int, now: float) -> list[str]:
     for problem in status["problems"]:
         lines += _wrap(f"! {problem}", width, "  ")
     for peer in status["peers"]:
-        lines += ["", *_phone_lines(peer, width, now)]
+        lines += ["", *_phone_lines(peer, width)]
     return lines if status["peers"] else [*lines, "", "No peers."]
 
 
-def _phone_lines(peer: dict[str, Any], width: int, now: float) -> list[str]:
-    lines = _wrap(f"{peer['name']}: {state(peer, now)}", width, INDENT)
+def _phone_lines(peer: dict[str, Any], width: int) -> list[str]:
+    lines = _wrap(f"{peer['name']}: {state(peer)}", width, INDENT)
     if peer["trouble"]:
         lines += _wrap(f"{INDENT}! {peer['trouble']}", width, INDENT * 2)
     counts, queues, key = peer["counts"], peer["queues"], peer["key"]
@@ -78,7 +78,7 @@ def _phone_lines(peer: dict[str, Any], width: int, now: float) -> list[str]:
         ("rounds", f"{counts['rounds_out']:,} out, {counts['rounds_in']:,} in"),
         ("waiting", f"{queues['outbox']:,} out, {queues['inbox']:,} in"),
         ("lost", _losses(peer)),
-        ("signal", _signal(peer, now)),
+        ("signal", _signal(peer)),
     ]
     for label, text in rows:
         if text:
@@ -94,11 +94,11 @@ def _losses(peer: dict[str, Any]) -> str:
     return ", ".join(found)
 
 
-def state(peer: dict[str, Any], now: float) -> str:
+def state(peer: dict[str, Any]) -> str:
     """Of a peer, with its link and what goes on."""
     text = str(peer["state"])
     if link := peer["link"]:
-        text += f", {link['bearer']} for {duration(now - link['since'])}"
+        text += f", {link['bearer']} for {duration(link['age_s'])}"
     if progress := peer["progress"]:
         sent, heard, needed = progress["sent"], progress["heard"], progress["needed"]
         so_far = f"{heard:,} packets heard" if sent is None else f"{sent:,} packets sent"
@@ -106,11 +106,12 @@ def state(peer: dict[str, Any], now: float) -> str:
     return text
 
 
-def _key_rows(key: dict[str, Any] | None, now: float) -> list[tuple[str, str]]:
+def _key_rows(key: dict[str, Any] | None) -> list[tuple[str, str]]:
     if key is None:
         return [("key", "none yet")]
+    age = "of unknown age" if key["age_s"] is None else f"{duration(key['age_s'])} old"
     return [
-        ("key", f"{key['fingerprint']}, {duration(now - key['since'])} old"),
+        ("key", f"{key['fingerprint']}, {age}"),
         *_strength_rows(key),
     ]
 
@@ -132,9 +133,9 @@ def _messages(peer: dict[str, Any]) -> str:
     return f"{done}waiting {queues['outbox']:,} out, {queues['inbox']:,} in (each up to {queues['limit']:,})"
 
 
-def _signal(peer: dict[str, Any], now: float) -> str:
+def _signal(peer: dict[str, Any]) -> str:
     strength = "" if peer["rssi"] is None else f"{peer['rssi']} dBm"
-    heard = "" if peer["last_seen"] is None else f"heard {duration(now - peer['last_seen'])} ago"
+    heard = "" if peer["silent_s"] is None else f"heard {duration(peer['silent_s'])} ago"
     return ", ".join(filter(None, (strength, heard)))
 
 

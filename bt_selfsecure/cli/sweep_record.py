@@ -129,7 +129,7 @@ def _add_import(commands: _SubParsersAction[ArgumentParser]) -> None:
         type=_of_each(real(), "SECONDS", "eve=0.25"),
         default=[],
         metavar="RECEIVER=S",
-        help="seconds that its clock is ahead, to within half an interval; repeatable",
+        help="seconds that its clock is ahead of one of which none is told, to within half an interval; repeatable",
     )
     clocks.add_argument("--one-clock", action="store_true", help="all times are by one clock, or by clocks that agree")
     clocks.add_argument(

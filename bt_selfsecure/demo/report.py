@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from html import escape
 
 from bt_selfsecure import __version__
 from bt_selfsecure.core.frames import Profile
 from bt_selfsecure.core.losses import JointLoss, clopper_pearson
-from bt_selfsecure.demo import figures
 from bt_selfsecure.demo.story import Outcome
 from bt_selfsecure.demo.summary import Run, air, limits, naive, percent, steering, thief
 from bt_selfsecure.look import counted, figure, page
+
+try:
+    from bt_selfsecure.demo import figures
+
+    DRAWS = True
+except ImportError:  # of matplotlib, which not every Pi can have
+    DRAWS = False
 
 
 def html(run: Run) -> str:
@@ -69,16 +76,21 @@ def _packets(outcome: Outcome) -> str:
         return "<h2>Who heard what</h2>\n<p>No packet of the burst was sent.</p>"
     return (
         "<h2>Who heard what</h2>\n"
-        + figure(
-            figures.packet_map(outcome.fates),
+        + _figure(
+            lambda: figures.packet_map(outcome.fates),
             "Each mark is one packet of the burst, in the order of sending. The diamonds are the secret: packets that "
             f"are in the key and that Eve does not have.{' There is none.' if outcome.eve_has_key else ''}",
         )
-        + figure(
-            figures.growth(outcome),
+        + _figure(
+            lambda: figures.growth(outcome),
             f"Secret bits while the burst went on. {_when_it_ends(outcome)}",
         )
     )
+
+
+def _figure(draw: Callable[[], str], caption: str) -> str:
+    """The figure; nothing without matplotlib."""
+    return figure(draw(), caption) if DRAWS else ""
 
 
 def _when_it_ends(outcome: Outcome) -> str:
@@ -140,8 +152,8 @@ def _strength(run: Run) -> str:
         source = f"{survey.sentence} The figure only stands for that."
     return (
         "<h2>What a longer burst gives</h2>\n"
-        + figure(
-            figures.longer_burst(outcome.joint, outcome.target_bits),
+        + _figure(
+            lambda: figures.longer_burst(outcome.joint, outcome.target_bits),
             "A passive Eve holds every packet of the key with probability (1 - e|B) to the power |S|. Each further "
             "packet in the key multiplies her chance by 1 - e|B.",
         )
@@ -160,8 +172,8 @@ def _session(run: Run) -> str:
         f"{counted(outcome.rounds, 'round')} (Bob's receipt included) with "
         f"{counted(outcome.retransmissions, 'retransmission')}. SHA-256, {equal}: "
         f'<code class="hash">{outcome.file_sha256_sent}</code></p>\n'
-        + figure(
-            figures.session(outcome),
+        + _figure(
+            lambda: figures.session(outcome),
             f"How often Alice sent the message of each round. Above it the life of "
             f"{'the key that Eve computed' if outcome.eve_has_key else 'the stolen key'}: ticks are messages that she "
             f"read, the cross is the one that she missed. {thief(outcome).capitalize()}.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -23,6 +24,8 @@ from bt_selfsecure.eve.sources.linktypes import rf_channel
 
 FLUSH_SECONDS: Final = 1.0
 """Of what was heard is lost at most, when the power goes."""
+NUMBERED: Final = re.compile(r"eve-(\d+)-")
+"""A file's name begins with its number in the folder: on a Pi, which has no clock of its own, times may go back."""
 _LE_PHDR: Final = struct.Struct("<BbbBIH")
 _DEWHITENED, _SIGNAL, _REFERENCE, _CHECKED, _VALID = 0x0001, 0x0002, 0x0010, 0x0400, 0x0800
 
@@ -45,7 +48,7 @@ def as_captured(heard: Heard) -> tuple[int, bytes] | None:
 
 
 class Recorder:
-    """Writes to `folder`, a file after the other; the oldest go when there are more than `files`.
+    """Writes to `folder`, a file after the other; those of the lowest numbers go when there are more than `files`.
 
     Raises `UsageError` where the folder or a file can't be written.
     """
@@ -96,12 +99,19 @@ class Recorder:
         self.close()
 
     def _begin(self) -> BinaryIO:
-        path = self._folder / f"eve-{self._now():%Y%m%dT%H%M%S.%fZ}.pcapng"
-        self._file = path.open("xb")
+        before = sorted(self._folder.glob("eve-*.pcapng"), key=lambda path: (_number(path), path.name))
+        number = _number(before[-1]) + 1 if before else 1
+        self._file = (self._folder / f"eve-{number:08}-{self._now():%Y%m%dT%H%M%SZ}.pcapng").open("xb")
         self._writer = PcapngWriter(self._file)
-        for old in sorted(self._folder.glob("eve-*.pcapng"))[: -self._files]:
-            old.unlink()
+        for old in before[: max(0, len(before) + 1 - self._files)]:
+            old.unlink(missing_ok=True)
         return self._file
 
     def _unwritable(self, fault: OSError) -> UsageError:
         return UsageError(f"can't write to {str(self._folder)!r} ({fault.strerror}): name another with --output")
+
+
+def _number(path: Path) -> int:
+    """Of a file of ours; 0 for one that an older version named by its time."""
+    named = NUMBERED.match(path.name)
+    return int(named[1]) if named else 0

@@ -98,8 +98,8 @@ class Lab:
     def prepare(self) -> tuple[Runner, list[Kernel]]:
         """Choose what runs the machines, and have what they boot from: on first use that is fetched or made, by other
         programs, in minutes. Interrupted, it leaves nothing behind."""
-        require_tools(TOOLS)
         _require_free(self._folder)
+        require_tools(TOOLS)
         runner = self._runner or best_runner(self._progress)
         program = None
         if runner is Runner.UML:

@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 FIRST_RETRY_S: Final = 2.0
 """bluetoothd powers the adapters that it finds within a second; let it."""
 LAST_RETRY_S: Final = 60.0
+NO_ADDRESS: Final = "00:00:00:00:00:00"
+"""Of an adapter that was never set up."""
 
 RFKILL: Final = Path("/dev/rfkill")
 NAMES: Final = Path("/sys/class/rfkill")
@@ -135,6 +137,10 @@ class Switches:
 class AdapterKeeper:
     """Watches one adapter, named hciN or by its device address, from `start` to `stop`.
 
+    The kernel gives names as adapters come: one that was pulled out, or reset, may come back under another. So hciN is
+    the adapter that has this name first, wherever it is later; where it is gone, whichever has the name. `former` is
+    the address that a node was known by: where there is no hciN it is looked for.
+
     `adapter_up` is called with its address each time it begins to work, `adapter_gone` with what became of it each time
     it ceases to; never twice the same. Both run in the event loop and must not block.
     """
@@ -143,6 +149,7 @@ class AdapterKeeper:
         self,
         adapter: str,
         *,
+        former: str = "",
         bearers: Iterable[str] = (),
         adapter_up: Callable[[str], None] = lambda address: None,
         adapter_gone: Callable[[AdapterState], None] = lambda state: None,
@@ -159,6 +166,9 @@ class AdapterKeeper:
         self.name = adapter
         """As in hci0, also where the address was given, once there is one that has it."""
         self._wanted = adapter
+        self._meant = adapter if ":" in adapter else ""
+        """Address of the adapter that is meant; empty as long as there was none."""
+        self._former = former
         self._index: int | None = None if ":" in adapter else adapter_number(adapter)
         self._bearers = tuple(bearers)
         self._adapter_up, self._adapter_gone = adapter_up, adapter_gone
@@ -227,6 +237,7 @@ class AdapterKeeper:
         fell, self._fell = self._fell, False
         self.state = self._judge(info)
         if info is not None:
+            fell |= info.address != self.address
             self.address = info.address
         self._judge_bearers(info)
         if self.state is not before:
@@ -262,8 +273,7 @@ class AdapterKeeper:
             if self._switches is None:
                 with contextlib.suppress(OSError):  # a kernel without rfkill blocks nothing
                     self._switches = Switches(self._changed.set)
-            if ":" in self._wanted:
-                self._find()
+            self._find()
             return None if self._index is None else await self._management.info(self._index)
         except (OSError, BearerError, ManagementError) as error:
             await self._close()
@@ -271,18 +281,25 @@ class AdapterKeeper:
             return None
 
     def _find(self) -> None:
-        """Which adapter has the address that is wanted, now."""
-        name = next((name for name, address in adapter_addresses().items() if address == self._wanted), None)
-        if name is not None and name != self.name:
-            log.info("%s is %s", self._wanted, name)
-        self.name = name or self._wanted
-        self._index = None if name is None else adapter_number(name)
+        """Under which name the adapter that is meant is here now."""
+        here = {name: address for name, address in adapter_addresses().items() if address != NO_ADDRESS}
+        if not self._meant and (first := here.get(self._wanted, self._former)) in here.values():
+            self._meant = first
+        names = [name for name, address in here.items() if address == self._meant]
+        name = self._wanted if self._wanted in names or not names else names[0]
+        if name != self.name:
+            log.info("%s is %s", self._meant or self._wanted, name)
+            self._fell |= self.state is AdapterState.UP
+        self.name = name
+        self._index = None if ":" in name else adapter_number(name)
 
     def _missing(self) -> str:
         """In a sentence: why there is no adapter."""
         here = ", ".join(f"{name} is {address}" for name, address in adapter_addresses().items())
         if ":" in self._wanted and here:
             return f"no adapter has the address {self._wanted}, but {here}: correct [node] adapter, or plug it in"
+        if here:
+            return f"there is no {self._wanted}, but {here}: plug it in, or set [node] adapter to the one that is meant"
         return f"there is no {self._wanted}: plug it in, or see its driver's words in dmesg"
 
     def _heard(self, event: int, index: int, parameters: bytes) -> None:

@@ -295,6 +295,7 @@ def _line(received: Received) -> bytes:
         "peer": received.peer,
         "port": received.port,
         "time": received.time,
+        "age_s": received.age_s,
         "message": base64.b64encode(received.message).decode(),
     }
     return json.dumps(line).encode() + b"\n"

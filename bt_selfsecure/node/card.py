@@ -19,9 +19,10 @@ MOVED: Final = (
     "the address that is meant"
 )
 TWICE: Final = (
-    "that address is heard near, too, so two devices run with copies of one card: move journal.db* away on one of them"
+    "that address is heard near, too, so two devices run with copies of one card: on one of them, stop the node, "
+    "bt-selfsecure state set-aside, start it"
 )
-COPIED: Final = "give one of them a state of its own (stop its node, move journal.db* away, start it)"
+COPIED: Final = "give one of them a state of its own (stop its node, bt-selfsecure state set-aside, start it)"
 FAILING: Final = "the card may be failing, see dmesg; bt-selfsecure backup saves what is whole"
 
 
@@ -35,7 +36,7 @@ class Card:
 
     def troubles(self, own: str | None, near: Container[str]) -> list[str]:
         """In a sentence each. `own` is the node's address now, `near` those of the nodes that were heard."""
-        return [self.moved(own, near), *self._copied(), self._damaged()]
+        return [self.moved(own, near), *self._copied(), *self._journal.notes, self._damaged()]
 
     def moved(self, own: str | None, near: Container[str]) -> str:
         """Keys were agreed on under another address of ours than the present one; else empty."""

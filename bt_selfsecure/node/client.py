@@ -6,9 +6,11 @@ import base64
 import grp
 import http.client
 import json
+import os
 import select
 import socket
 import threading
+import time
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -23,6 +25,9 @@ HOST: Final = "node"
 CONNECT_S: Final = 5.0
 ANSWER_S: Final = 30.0
 """A node answers at once, beyond what it is asked to wait for."""
+PATIENCE_S: Final = 60.0
+"""A node that was restarted is back by then, also on a Pi Zero."""
+RETRY_S: Final = 0.5
 LONGEST_S: Final = 86_400.0
 """As long as the API waits for an acknowledgement at most."""
 
@@ -129,7 +134,27 @@ class NodeClient:
                 connection.sock.settimeout(None)
             while line := answer.readline():
                 fields = json.loads(line, object_hook=_Answer)
-                yield Received(**fields | {"message": base64.b64decode(fields["message"])})
+                message, age = base64.b64decode(fields["message"]), fields.get("age_s")
+                yield Received(fields["id"], fields["peer"], fields["port"], fields["time"], message, age)
+
+    def follow(self, *, peer: str | None = None, port: int = 0) -> Generator[Received, None, None]:
+        """As `receive`, without end: a node that is restarted is waited for, and shows again what was not
+        acknowledged."""
+        while True:
+            try:
+                yield from self.receive(peer=peer, port=port, follow=True)
+            except NodeAwayError as error:
+                self.wait(error)
+
+    def wait(self, error: NodeAwayError) -> None:
+        """Until the node is back; raises the error where it does not come."""
+        end = time.monotonic() + PATIENCE_S
+        while time.monotonic() < end:
+            time.sleep(RETRY_S)
+            with suppress(NodeAwayError):
+                self.status()
+                return
+        raise error
 
     def acknowledge(self, number: int) -> None:
         """This message was taken care of: the node forgets it."""
@@ -184,6 +209,9 @@ def _in_one_line(path: Path) -> Iterator[None]:
 
 def _membership(path: Path) -> str:
     """How to become one who may."""
+    for folder in reversed(path.parents):
+        if not os.access(folder, os.X_OK):
+            return f"its folder {folder} lets nobody else pass; chmod a+x it, or choose another [node] socket"
     try:
         group = grp.getgrgid(path.stat().st_gid).gr_name
     except (OSError, KeyError):

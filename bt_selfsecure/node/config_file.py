@@ -90,6 +90,9 @@ def _peers(value: Any, reader: TableReader, origin: Origin) -> tuple[PeerTable, 
 def check(file: ConfigFile) -> None:
     """What the parts of a configuration demand of each other. Raises UsageError."""
     config, fail = file.config, file.origin.fail
+    for number, peer in enumerate(config.peer):
+        if peer.address in (config.node.address, config.node.adapter):
+            fail(("peer", number, "address"), "is this node's own: each node has another one")
     if config.establish.profile == "paper":
         if config.establish.exchange_shares:
             fail(("establish", "profile"), 'is "paper", which has no X25519: add exchange_shares = false')
@@ -132,9 +135,8 @@ def _check_udp(file: ConfigFile) -> None:
         if not peer.udp:
             fail(("peer", number), 'needs udp = "127.0.0.1:5701" or wherever it listens, since udp is a bearer here')
         place = parse_place(peer.udp)
-        if place == listen or peer.address == own:
-            key = "udp" if place == listen else "address"
-            fail(("peer", number, key), "is this node's own: each node has another one")
+        if place == listen:
+            fail(("peer", number, "udp"), "is this node's own: each node has another one")
         if (":" in place[0]) != (":" in listen[0]):
             fail(("peer", number, "udp"), f"can't be reached from [udp] listen = {shown(config.udp.listen)}")
 

@@ -10,18 +10,23 @@ from typing import Any, Final
 from bt_selfsecure import __version__
 from bt_selfsecure.node import metrics
 from bt_selfsecure.node.config import Config
-from bt_selfsecure.node.notify import notify, watchdog_seconds
+from bt_selfsecure.node.journal_file import JournalError
+from bt_selfsecure.node.notify import is_a_service, notify, watchdog_seconds
 from bt_selfsecure.node.service import Node
 
 log = logging.getLogger(__name__)
 
 BEAT_SECONDS: Final = 10.0
 """Between two looks at the node's own health, where systemd does not ask for more."""
+PATIENCE_SECONDS: Final = 40.0
+AGAIN_SECONDS: Final = 3.0
+"""Between two attempts at the state."""
 
 
 async def run_node(config: Config) -> int:
-    """Until cancelled. Raises `UsageError` for what a person must mend first."""
-    node = Node(config)
+    """Until cancelled. Raises `UsageError` for what a person must mend first, `JournalError` where a new start may
+    help."""
+    node = await _begun(config)
     try:
         await node.start()
         notify(READY=1, STATUS="listening")
@@ -32,11 +37,30 @@ async def run_node(config: Config) -> int:
     return 0
 
 
+async def _begun(config: Config) -> Node:
+    """As a service, for a state that can't be used now some time is given before the next start: systemd gives up after
+    20 failures in 10 minutes, and a disk may be full for longer."""
+    loop = asyncio.get_running_loop()
+    until, told = loop.time() + PATIENCE_SECONDS * is_a_service(), ""
+    while True:
+        try:
+            return Node(config)
+        except JournalError as error:
+            if loop.time() >= until:
+                raise
+            if str(error) != told:
+                told = str(error)
+                log.error("%s", told)
+            notify(STATUS=told)
+            await asyncio.sleep(AGAIN_SECONDS)
+
+
 async def _beat(node: Node, file: MetricsFile) -> None:
     """Tell systemd that the loop turns and the node can say how it is: one that hangs is restarted."""
     asked = watchdog_seconds()
     every = min(BEAT_SECONDS, asked / 2) if asked else BEAT_SECONDS
     while True:
+        node.look_at_disk()
         told = node.status()
         connected = sum(peer["state"] == "connected" for peer in told["peers"])
         text = told["problems"][0] if told["problems"] else f"{connected} of {len(told['peers'])} peers connected"

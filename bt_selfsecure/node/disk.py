@@ -1,11 +1,15 @@
-"""What SQLite says when the disk refuses, as a sentence with the remedy that helps.
+"""What SQLite and the kernel say when the disk refuses, as a sentence with the remedy that helps.
 
-Its own texts can hold what stands in a row, and a row can hold keys: only its code is used.
+SQLite's own texts can hold what stands in a row, and a row can hold keys: only its code is used.
 """
 
 from __future__ import annotations
 
+import errno
+import os
+import pwd
 import sqlite3
+from pathlib import Path
 from typing import Final, NamedTuple
 
 
@@ -21,23 +25,39 @@ class Refusal(NamedTuple):
         return f"{self.what}: {self.remedy}"
 
 
+SET_ASIDE: Final = (
+    "put a backup in its place (bt-selfsecure restore FILE), or begin with new keys: "
+    "bt-selfsecure state set-aside moves all that is there to a folder"
+)
+"""The remedy for a state that can't be used. It destroys nothing."""
+_FULL: Final = Refusal("the disk is full", "make room on it")
+_BROKEN: Final = Refusal("the disk does not work (an I/O error)", "see dmesg, and save the state elsewhere")
 _LOCKED: Final = Refusal("another program has locked the journal", "end it (an sqlite3 shell, say)")
 _READ_ONLY: Final = Refusal(
     "the journal can't be written",
     "is its disk mounted read-only (dmesg tells why), or does it belong to somebody else than the node?",
 )
-_DAMAGED: Final = Refusal(
-    "the journal is damaged",
-    "restore a copy (bt-selfsecure restore FILE), or move journal.db, journal.db-wal and journal.db-shm away "
-    "to start with new keys",
-    damaged=True,
+_DAMAGED: Final = Refusal("the journal is damaged", SET_ASIDE, damaged=True)
+_ELSEWHERE: Final = Refusal(
+    "its file system lacks locks or shared memory, as network and FUSE ones do",
+    "name a [node] state_directory on a disk of this computer",
 )
 _REFUSALS: Final = {
-    sqlite3.SQLITE_FULL: Refusal("the disk is full", "make room in the state directory"),
+    sqlite3.SQLITE_FULL: _FULL,
+    sqlite3.SQLITE_IOERR_SHMSIZE: _FULL,  # of a file that is written to memory alone, which only a full disk refuses
+    **dict.fromkeys(
+        (
+            sqlite3.SQLITE_IOERR_SHMMAP,
+            sqlite3.SQLITE_IOERR_SHMLOCK,
+            sqlite3.SQLITE_IOERR_LOCK,
+            sqlite3.SQLITE_IOERR_RDLOCK,
+        ),
+        _ELSEWHERE,
+    ),
     sqlite3.SQLITE_BUSY: _LOCKED,
     sqlite3.SQLITE_LOCKED: _LOCKED,
     sqlite3.SQLITE_PROTOCOL: _LOCKED,
-    sqlite3.SQLITE_IOERR: Refusal("the disk does not work (an I/O error)", "see dmesg, and save the state elsewhere"),
+    sqlite3.SQLITE_IOERR: _BROKEN,
     sqlite3.SQLITE_READONLY: _READ_ONLY,
     sqlite3.SQLITE_PERM: _READ_ONLY,
     sqlite3.SQLITE_CANTOPEN: Refusal(
@@ -46,11 +66,70 @@ _REFUSALS: Final = {
     sqlite3.SQLITE_CORRUPT: _DAMAGED,
     sqlite3.SQLITE_NOTADB: _DAMAGED,
 }
-"""By primary result code (sqlite.org/rescode.html)."""
+"""By result code (sqlite.org/rescode.html); by the primary one where the extended one is not there."""
+_ANOTHER_PLACE: Final = "move it away, or name another [node] state_directory"
 
 
 def refusal(error: sqlite3.Error) -> Refusal:
     """By the error's code; one without is a fault of the program that called SQLite."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     name = getattr(error, "sqlite_errorname", type(error).__name__)
-    return _REFUSALS.get(code & 0xFF) or Refusal(f"the journal can't be used ({name})", "please report it")
+    found = _REFUSALS.get(code) or _REFUSALS.get(code & 0xFF)
+    return found or Refusal(f"the journal can't be used ({name})", "please report it")
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """The file itself is at fault."""
+    return refusal(error).damaged
+
+
+def directory_refusal(error: OSError, directory: Path) -> Refusal:
+    """Why the kernel does not let the node use its state directory, or a file in it."""
+    what = error.strerror or type(error).__name__
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return _FULL
+        case errno.EIO:
+            return _BROKEN
+        case errno.EROFS:
+            return Refusal(
+                "its disk is mounted read-only",
+                "see dmesg for the reason, then mount -o remount,rw; the installed service may write to "
+                "/var/lib/bt-selfsecure alone (ReadWritePaths= of its unit allows more)",
+            )
+        case errno.EACCES | errno.EPERM if os.geteuid():
+            return _ownership(directory)
+        case errno.EACCES | errno.EPERM:
+            return Refusal(f"not even root may ({what})", f"lsattr {directory} shows what is immutable; chattr -i")
+        case errno.ENOLCK | errno.ENOSYS | errno.EOPNOTSUPP | errno.EINVAL:
+            return _ELSEWHERE
+        case errno.EMFILE | errno.ENFILE:
+            return Refusal("too many files are open", "raise LimitNOFILE= of the unit, or ulimit -n")
+        case errno.EEXIST | errno.ENOTDIR | errno.ELOOP if directory.is_symlink() and not directory.exists():
+            return Refusal(
+                f"it is a link to {directory.readlink()}, and nothing is there",
+                "mount that disk, or remove the link",
+            )
+        case errno.EEXIST | errno.ENOTDIR:
+            return Refusal("a file is where a folder should be", _ANOTHER_PLACE)
+        case errno.EISDIR:
+            return Refusal(f"{Path(str(error.filename)).name} in it is a folder", _ANOTHER_PLACE)
+    return Refusal(what, "name another [node] state_directory")
+
+
+def _ownership(directory: Path) -> Refusal:
+    try:
+        owner = directory.stat().st_uid
+    except OSError:
+        return Refusal("its folder is not open to this user", "use sudo")
+    own = f"sudo chown -R {_user(os.geteuid())} {directory}"
+    if owner == os.geteuid():
+        return Refusal("a file in it belongs to somebody else, as after a run with sudo", own)
+    return Refusal(f"it belongs to {_user(owner)}", f"use sudo, or give it to this user: {own}")
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)

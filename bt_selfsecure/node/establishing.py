@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -36,6 +35,7 @@ from bt_selfsecure.core.frames import Kind
 from bt_selfsecure.core.initiator import Initiator, InitiatorState
 from bt_selfsecure.core.responder import Responder, ResponderState
 from bt_selfsecure.errors import BtSelfSecureError
+from bt_selfsecure.node import ages
 from bt_selfsecure.node.config import address_bytes
 from bt_selfsecure.node.links import BackOff, PeerLinks, Start
 from bt_selfsecure.node.metrics import Counts
@@ -217,7 +217,7 @@ class Establishing:
                 self._log.debug("%s", event)
 
     def succeeded(self, event: Established, endpoint: Endpoint) -> dict[str, Any]:
-        """Both ends hold a new key: the facts about it, as `Key` in openapi.py."""
+        """Both ends hold a new key: the facts about it, as `Key` in openapi.py has them beside its age."""
         secret_bits = 0.0 if self._node.no_radio else event.secret_bits
         facts = {
             "fingerprint": event.fingerprint,
@@ -231,7 +231,6 @@ class Establishing:
             "bearer": self._node.establish_bearer,
             "own_address": self._node.own or "",
             "rests_on": self._rests_on(event),
-            "since": time.time(),
         }
         self._counts.establishments += 1
         why = f": {self._node.no_radio}" if self._node.no_radio else ""
@@ -242,7 +241,7 @@ class Establishing:
         self.trouble = ""
         self._said.clear()
         self.retry.reset()
-        self._tell({"established": True, "peer": self._name, "reason": ""} | facts)
+        self._tell({"established": True, "peer": self._name, "reason": ""} | ages.told(0.0) | facts)
         return facts
 
     def failed(self, reason: str) -> None:

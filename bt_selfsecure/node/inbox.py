@@ -6,13 +6,24 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.messages import Received
 
 INBOX_BYTES: Final = 8 << 20
 """Of one peer's messages, besides their number."""
+
+
+class _Waiting(NamedTuple):
+    peer: str
+    """Its address."""
+    port: int
+    wrote: float
+    """Wall clock as it was when it came."""
+    came: float | None
+    """Loop time; None where it came in an earlier run of the node."""
+    message: bytes
 
 
 class Inbox:
@@ -23,12 +34,13 @@ class Inbox:
 
     def __init__(self, journal: Journal, limit: int, name_of: Callable[[str], str], *, durable_first: bool) -> None:
         self._journal, self._limit, self._name_of, self._durable_first = journal, limit, name_of, durable_first
-        self._messages: dict[int, tuple[str, int, float, bytes]] = {}
+        self._clock = asyncio.get_running_loop().time
+        self._messages: dict[int, _Waiting] = {}
         self._counts: Counter[str] = Counter()
         self._bytes: Counter[str] = Counter()
         self._changed = asyncio.Event()
         for number, peer, port, came, message in journal.inbox():
-            self._show(number, peer, port, came, message)
+            self._show(number, _Waiting(peer, port, came, None, message))
 
     def count(self, address: str) -> int:
         return self._counts[address]
@@ -38,19 +50,19 @@ class Inbox:
 
     def put(self, address: str, port: int, message: bytes) -> None:
         """Note it in the journal, and show it to readers."""
-        came = time.time()
-        number = self._journal.insert(address, "inbox", address, port, came, message)
+        waiting = _Waiting(address, port, time.time(), self._clock(), message)
+        number = self._journal.insert(address, "inbox", address, port, waiting.wrote, message)
         if self._durable_first:
-            self._journal.after_commit(address, lambda: self._show(number, address, port, came, message))
+            self._journal.after_commit(address, lambda: self._show(number, waiting))
         else:
-            self._show(number, address, port, came, message)
+            self._show(number, waiting)
 
     def acknowledge(self, number: int) -> None:
         """Forget it, with the next commit."""
-        message = self._messages.pop(number, None)
-        if message is not None:
-            self._count(message[0], -1, -len(message[3]))
-            self._journal.delete(message[0], "inbox", number)
+        waiting = self._messages.pop(number, None)
+        if waiting is not None:
+            self._count(waiting.peer, -1, -len(waiting.message))
+            self._journal.delete(waiting.peer, "inbox", number)
 
     async def stream(self, address: str | None, port: int, *, follow: bool) -> AsyncGenerator[Received, None]:
         """Those that nobody acknowledged; with `follow` then those that come, for ever."""
@@ -58,17 +70,22 @@ class Inbox:
         while True:
             changed = self._changed
             for number in sorted(number for number in self._messages if number > seen):
-                peer, its_port, came, message = self._messages.get(number, ("", -1, 0.0, b""))
-                if its_port == port and address in (None, peer):
-                    yield Received(number, self._name_of(peer), port, came, message)
+                waiting = self._messages.get(number)
+                if waiting and waiting.port == port and address in (None, waiting.peer):
+                    yield self._as_received(number, waiting)
                 seen = number
             if not follow:
                 return
             await changed.wait()
 
-    def _show(self, number: int, address: str, port: int, came: float, message: bytes) -> None:
-        self._messages[number] = (address, port, came, message)
-        self._count(address, 1, len(message))
+    def _as_received(self, number: int, waiting: _Waiting) -> Received:
+        age = None if waiting.came is None else self._clock() - waiting.came
+        when = waiting.wrote if age is None else time.time() - age
+        return Received(number, self._name_of(waiting.peer), waiting.port, when, waiting.message, age)
+
+    def _show(self, number: int, waiting: _Waiting) -> None:
+        self._messages[number] = waiting
+        self._count(waiting.peer, 1, len(waiting.message))
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 

@@ -27,18 +27,23 @@ from time import perf_counter
 from typing import Any, Final, NamedTuple
 
 from bt_selfsecure.errors import BtSelfSecureError
-from bt_selfsecure.node.disk import refusal
+from bt_selfsecure.node.disk import directory_refusal, is_damage, refusal
 from bt_selfsecure.node.journal_file import (
-    FILE,
+    LOCK,
+    OPEN_SECONDS,
+    DamagedFileError,
     JournalError,
     address_number,
     address_of,
+    connect,
     digest,
     is_sound,
     lock,
     open_database,
     refused,
 )
+from bt_selfsecure.node.salvage import salvage
+from bt_selfsecure.node.set_aside import FILE, LOG, new_file, put_in_place, set_aside
 
 log = logging.getLogger(__name__)
 
@@ -98,23 +103,27 @@ class Latency:
 
 
 class Journal:
-    """Open it in a directory. Raises `UsageError` for a file that is not ours, damaged, newer or in use, untouched, and
-    `JournalError` where the disk does not give it now.
+    """Open it in a directory. Raises `UsageError` for a file that is not ours, newer, or damaged beyond use, untouched,
+    and `JournalError` where the disk does not give it now, or another node has it.
 
     `told` is called with each change of `trouble`.
     """
 
     def __init__(self, directory: Path, *, sync_each: bool, told: Callable[[str], None] = lambda trouble: None) -> None:
-        self._sync_each, self._told = sync_each, told
+        self._directory, self._sync_each, self._told = directory, sync_each, told
         self._noted: dict[str, _Noted] = {}
         self._sync_due = False
-        self._lock = lock(directory)
+        self.notes: list[str] = []
+        """What has become of the file, a sentence each, for as long as the node runs."""
+        self._lock = lock(directory, OPEN_SECONDS)
         with contextlib.ExitStack() as on_failure:
-            on_failure.callback(os.close, self._lock)
-            self._database = open_database(directory / FILE)
-            on_failure.callback(self._database.close)
+            on_failure.callback(lambda: os.close(self._lock))
+            self._database = self._opened()
+            on_failure.callback(lambda: self._database.close())
             self.trouble = ""
             """Why the last commit failed; empty if it did not."""
+            self.must_restart = False
+            """Only a new start helps, which takes over what can be read of a damaged file."""
             self.latency = Latency()
             self.damaged: list[DamagedRow] = []
             """Of messages, at the start; the next commit takes them out."""
@@ -124,19 +133,86 @@ class Journal:
                 self._reserved: dict[str, int] = {}
                 for table in self._newest:
                     self._reserve_ids(table)
-                self._database.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
                 with contextlib.suppress(JournalError):
                     self.commit()
-                if not sync_each:
-                    self._database.execute("PRAGMA synchronous = NORMAL")
+            self._settle()
             on_failure.pop_all()
+
+    def _opened(self) -> sqlite3.Connection:
+        path = self._directory / FILE
+        try:
+            database = open_database(self._directory)
+        except DamagedFileError as damaged:
+            try:
+                self._note(
+                    f"the journal was damaged: what could be read of it is in use, and all of it lies in "
+                    f"{salvage(self._directory)}. The card may be failing: see dmesg, and bt-selfsecure backup"
+                )
+            except sqlite3.Error as error:
+                if is_damage(error) or error.sqlite_errorcode == sqlite3.SQLITE_ERROR:  # its schema, or not the newest
+                    raise damaged from None
+                raise JournalError(f"can't use {path}: {refusal(error)}") from None
+            except OSError as error:
+                raise JournalError(f"can't use {path}: {directory_refusal(error, self._directory)}") from None
+            database = open_database(self._directory)
+        self._files = self._identities()
+        return database
+
+    def _settle(self) -> None:
+        """From the start to work."""
+        self._database.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+        self._database.execute(f"PRAGMA synchronous = {'FULL' if self._sync_each else 'NORMAL'}")
+        self._files = self._identities()
+
+    def _note(self, what: str) -> None:
+        log.error("%s", what)
+        self.notes.append(what)
+
+    # --- the file under the running node
+
+    def look(self) -> None:
+        """Whether the files are still those that are open: what was deleted or replaced is written anew, from what is
+        open, and nothing is lost. Raises `JournalError` where that can't be done; it is to be tried again."""
+        if self._identities() == self._files:
+            return
+        try:
+            self._write_anew()
+        except (sqlite3.Error, OSError, JournalError) as error:
+            why = refusal(error) if isinstance(error, sqlite3.Error) else error
+            self._say(f"the node's state can't be kept: {self._directory / FILE} was deleted or replaced: {why}")
+            raise JournalError(self.trouble) from None
+
+    def _write_anew(self) -> None:
+        if self._identities()[0] != self._files[0]:
+            descriptor = lock(self._directory, 0.0)
+            os.close(self._lock)
+            self._lock = descriptor
+        with new_file(self._directory) as path, contextlib.closing(sqlite3.connect(path)) as copy:
+            copy.execute("PRAGMA journal_mode = MEMORY")
+            self._database.backup(copy)
+        stranger = set_aside(self._directory)
+        self._database.close()  # which deletes what it takes for its WAL
+        self.must_restart = True
+        put_in_place(self._directory)
+        self._database = connect(self._directory / FILE)
+        self._settle()
+        self.must_restart = False
+        found = f", and what was in its place is in {stranger}" if stranger else ""
+        self._note(
+            f"{self._directory / FILE} was deleted or replaced while the node ran: the node wrote its state anew{found}"
+            f". To put another there, stop the node and take bt-selfsecure restore"
+        )
+
+    def _identities(self) -> list[tuple[int, int] | None]:
+        """Of the files that are open."""
+        return [_identity(self._directory / name) for name in (LOCK, FILE, LOG)]
 
     # --- reading, at start
 
     def peer(self, address: str) -> PeerRow | None:
-        """Raises `DamagedError`."""
-        found = self._database.execute("SELECT * FROM peer WHERE id = ?", (address_number(address),))
-        row = found.fetchone()
+        """Raises `DamagedError`, and as all that reads `JournalError`."""
+        with self._reading():
+            row = self._database.execute("SELECT * FROM peer WHERE id = ?", (address_number(address),)).fetchone()
         if row is None:
             return None
         if not is_sound(row):
@@ -145,14 +221,17 @@ class Journal:
 
     def addresses(self) -> list[str]:
         """Of all peers of which anything is kept, those with a key first."""
-        keyed = [address_of(row[0]) for row in self._database.execute("SELECT id FROM peer") if 0 <= row[0] < 1 << 48]
-        waiting = self._sound("outbox", "SELECT * FROM outbox"), self._sound("inbox", "SELECT * FROM inbox")
-        return list(dict.fromkeys(keyed + [row[1].decode() for rows in waiting for row in rows]))
+        with self._reading():
+            keyed = [
+                address_of(row[0]) for row in self._database.execute("SELECT id FROM peer") if 0 <= row[0] < 1 << 48
+            ]
+        waiting = self._sound("SELECT * FROM outbox") + self._sound("SELECT * FROM inbox")
+        return list(dict.fromkeys(keyed + [row[1].decode() for row in waiting]))
 
     def outbox(self, address: str) -> list[tuple[int, bytes | None]]:
         """(id, fragment) in the order in which they are to be sent; None where one is damaged that may have been this
         peer's."""
-        rows = self._sound("outbox", "SELECT * FROM outbox WHERE peer = ?", address)
+        rows = self._sound("SELECT * FROM outbox WHERE peer = ?", address)
         found: list[tuple[int, bytes | None]] = [(row[0], row[2]) for row in rows]
         return sorted(found + [(row.id, None) for row in self.damaged_of(address, "outbox")], key=lambda row: row[0])
 
@@ -160,20 +239,31 @@ class Journal:
         """Pieces of the message that is under way here; none where any is damaged."""
         if self.damaged_of(address, "partial"):
             return []
-        rows = self._sound("partial", "SELECT * FROM partial WHERE peer = ? ORDER BY id", address)
+        rows = self._sound("SELECT * FROM partial WHERE peer = ? ORDER BY id", address)
         return [row[2] for row in rows]
 
     def inbox(self) -> list[tuple[int, str, int, float, bytes]]:
         """(id, peer, port, time, message) in the order in which they came."""
-        rows = self._sound("inbox", "SELECT * FROM inbox ORDER BY id")
+        rows = self._sound("SELECT * FROM inbox ORDER BY id")
         return [(row[0], row[1].decode(), row[2], row[3], row[4]) for row in rows]
 
     def damaged_of(self, address: str, table: str) -> list[DamagedRow]:
         """Rows that were this peer's, or may have been."""
         return [row for row in self.damaged if row.table == table and row.peer in (address, "")]
 
-    def _sound(self, table: str, query: str, *values: Any) -> Iterator[tuple[Any, ...]]:
-        return (row for row in self._database.execute(query, values) if is_sound(row) and address_number(row[1]))
+    def _sound(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        with self._reading():
+            rows = self._database.execute(query, values).fetchall()
+        return [row for row in rows if is_sound(row) and address_number(row[1])]
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """What SQLite raises as `JournalError`."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            self.must_restart |= is_damage(error)
+            raise JournalError(f"the node's state can't be read: {refusal(error)}") from None
 
     def _find_damaged(self) -> None:
         """Note the end of each damaged row in the queues."""
@@ -237,6 +327,7 @@ class Journal:
         then to be called again: also where nothing is noted it finds out whether the trouble is over."""
         if not self._noted and not self.trouble:
             return
+        self.look()
         began = perf_counter()
         self._sync_due |= sync and not self._sync_each
         try:
@@ -247,6 +338,7 @@ class Journal:
             if self._sync_due:
                 self._database.execute("PRAGMA synchronous = NORMAL")
         except sqlite3.Error as error:
+            self.must_restart |= is_damage(error)
             self._say(f"the node's state can't be kept: {refusal(error)}")
             raise JournalError(self.trouble) from None
         self.latency.add(perf_counter() - began)
@@ -303,6 +395,14 @@ class Journal:
         last = self._reserved[table] = self._newest[table] + RESERVED_IDS
         self.write("", "DELETE FROM sqlite_sequence WHERE name = ?", table)
         self.write("", "INSERT INTO sqlite_sequence VALUES (?, ?)", table, last)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _owner(row: tuple[Any, ...], known: set[str]) -> str:

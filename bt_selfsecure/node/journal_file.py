@@ -7,26 +7,33 @@ row is known, and is that row's fault alone. What stood in it is told to nobody.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import logging
 import os
 import re
 import sqlite3
+import time
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
-from bt_selfsecure.node.disk import refusal
+from bt_selfsecure.node.disk import SET_ASIDE, directory_refusal, refusal
+from bt_selfsecure.node.set_aside import FILE, LOG, give_to_owner, new_file, put_in_place
 
-FILE: Final = "journal.db"
+log = logging.getLogger(__name__)
+
 LOCK: Final = "lock"
+TABLES: Final = frozenset(("peer", "outbox", "partial", "inbox"))
 MAGIC: Final = b"SQLite format 3\0"
 APPLICATION_ID: Final = 0x62747373
 """ASCII "btss", in the file's header."""
 DIGEST_BYTES: Final = 8
 OPEN_SECONDS: Final = 5.0
-"""At the start another program (a backup that ends, say) may have the file for so long."""
+"""At the start another program (a backup that ends, say) may have the file for so long, and another node."""
+LOOK_SECONDS: Final = 0.1
 MIGRATIONS: Final = (
     """
     CREATE TABLE peer (
@@ -85,12 +92,15 @@ MIGRATIONS: Final = (
 """Each brings a file from its place in the tuple to the next; the newest is the file's user_version."""
 OF_A_CELL: Final = re.compile(r"(NULL|NUMERIC|TEXT|non-[A-Z]+) value in \w+\.\w+")
 """What quick_check says of a cell: that row's digest tells the same."""
-REMEDY: Final = "restore a copy, or move it away, with its -wal and -shm, to start with new keys"
 ADDRESS: Final = re.compile(rb"[0-9A-F]{2}(:[0-9A-F]{2}){5}")
 
 
 class JournalError(BtSelfSecureError):
     """The disk did not take it, or does not give it; it is tried again."""
+
+
+class DamagedFileError(UsageError):
+    """A journal of ours, of which the disk has lost a part."""
 
 
 def digest(*row: Any) -> bytes:
@@ -120,60 +130,130 @@ def address_of(number: int) -> str:
 
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """No node uses the directory meanwhile. Raises `UsageError` where one does."""
-    descriptor = lock(directory)
+    """No node uses the directory meanwhile. Raises `JournalError` where one does, at once."""
+    descriptor = lock(directory, 0.0)
     try:
         yield
     finally:
         os.close(descriptor)
 
 
-def lock(directory: Path) -> int:
-    """Hold the directory for this process, until the descriptor is closed. Raises `UsageError`."""
+def lock(directory: Path, seconds: float) -> int:
+    """Hold the directory for this process, until the descriptor is closed; another one may have it for so many seconds.
+
+    Raises `JournalError`.
+    """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise UsageError(f"can't use the state directory {directory}: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise UsageError(f"another node uses {directory}: stop it (systemctl stop bt-selfsecure)") from error
-    except OSError as error:
-        os.close(descriptor)
-        raise UsageError(f"can't lock the state directory {directory}: {error.strerror}") from error
-    return descriptor
+        raise _unusable(error, directory) from error
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            give_to_owner(directory / LOCK)
+        except BlockingIOError as error:
+            if time.monotonic() < until:
+                time.sleep(LOOK_SECONDS)
+                continue
+            os.close(descriptor)
+            raise JournalError(f"another node uses {directory}: stop it (systemctl stop bt-selfsecure)") from error
+        except OSError as error:
+            os.close(descriptor)
+            raise _unusable(error, directory) from error
+        return descriptor
 
 
-def open_database(path: Path) -> sqlite3.Connection:
-    """The database, checked and migrated; text comes as bytes. A file that can't be used is not written to.
+def open_database(directory: Path) -> sqlite3.Connection:
+    """The directory's, made if there is none, checked and migrated; text comes as bytes. A file that can't be used is
+    not written to.
 
-    Raises `UsageError` where a person must do something about it, `JournalError` where that may pass.
+    Raises `UsageError` where a person must do something about it, `DamagedFileError` where a part of it may be whole,
+    `JournalError` where that may pass.
     """
+    path = directory / FILE
     try:
-        with contextlib.suppress(FileExistsError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        if path.stat().st_size:
-            inspect(path)
-            path.chmod(0o600)
-        elif (log := path.with_name(path.name + "-wal")).exists() and log.stat().st_size:  # SQLite would delete it
-            raise UsageError(f"{path} is damaged or no journal: {REMEDY}")
+        put_in_place(directory)
+        if not path.exists():
+            if _size(log := path.with_name(LOG)):  # SQLite would delete it
+                raise UsageError(f"{path} is gone, and its {log.name} is there: put it back; else {SET_ASIDE}")
+            with refused(path), new_file(directory) as new:  # what has the journal's name has its tables
+                create(new).close()
+            put_in_place(directory)
+        _make_usable(path)
+        inspect(path)
+        _make_private(path)
     except OSError as error:
-        raise UsageError(f"can't use {path}: {error.strerror}") from error
+        raise _unusable(error, directory) from error
+    database = connect(path)
+    try:
+        with refused(path):
+            _migrate(database)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """To a file that was inspected. Raises as `refused`."""
     with refused(path):
         database = sqlite3.connect(path, isolation_level=None, timeout=OPEN_SECONDS)
         try:
             database.text_factory = bytes
-            database.create_function("row_digest", -1, digest, deterministic=True)
-            database.create_function("address_number", 1, address_number, deterministic=True)
+            _add_functions(database)
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = FULL")
-            _migrate(database)
         except BaseException:
             database.close()
             raise
     return database
+
+
+def connect_read_only(path: Path, *, alone: bool = False) -> sqlite3.Connection:
+    """As it is; text comes as bytes. Raises `sqlite3.Error`."""
+    how = "immutable=1" if alone else "mode=ro"
+    database = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=OPEN_SECONDS)
+    database.text_factory = bytes
+    return database
+
+
+def create(path: Path) -> sqlite3.Connection:
+    """An empty journal of the newest format in this empty file; not yet safe from a loss of power."""
+    database = sqlite3.connect(path, isolation_level=None)
+    database.execute("PRAGMA journal_mode = MEMORY")
+    database.text_factory = bytes
+    _add_functions(database)
+    _migrate(database)
+    return database
+
+
+def _make_usable(path: Path) -> None:
+    """Raises `OSError`, for which SQLite has no words."""
+    for file in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
+        if file.exists():
+            if not os.access(file, os.R_OK | os.W_OK, effective_ids=True):
+                with contextlib.suppress(OSError):
+                    file.chmod(0o600)
+            os.close(os.open(file, os.O_RDWR))
+    if not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path.parent))
+
+
+def _make_private(path: Path) -> None:
+    with contextlib.suppress(OSError):  # as on FAT
+        path.chmod(0o600)
+    if path.stat().st_mode & 0o077:
+        log.warning("others can read %s, which holds the keys: its file system keeps no permissions", path)
+
+
+def _unusable(error: OSError, directory: Path) -> JournalError:
+    return JournalError(f"can't use the state directory {directory}: {directory_refusal(error, directory)}")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 @contextlib.contextmanager
@@ -183,30 +263,41 @@ def refused(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         why = refusal(error)
-        raise (UsageError if why.damaged else JournalError)(f"can't use {path}: {why}") from error
+        kind = DamagedFileError if why.damaged else JournalError
+        raise kind(f"can't use {path}: {why}") from error
 
 
-def inspect(path: Path) -> None:
-    """Read-only. Raises `UsageError` where it is not a whole file of ours that this program knows, and as `refused`."""
+def inspect(path: Path, called: Path | None = None, *, alone: bool = False) -> None:
+    """Read-only. Raises `UsageError` where it is not a whole file of ours that this program knows, and as `refused`.
+
+    `called` is its name for people. With `alone` nobody else can have it open, and it has no companions: so no lock is
+    asked for, which some file systems do not have.
+    """
+    shown = called or path
     with path.open("rb") as file:
         if file.read(len(MAGIC)) != MAGIC:  # SQLite takes a file of a few bytes for an empty one
-            raise UsageError(f"{path} is damaged or no journal: {REMEDY}")
-    with (
-        refused(path),
-        contextlib.closing(
-            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=OPEN_SECONDS)
-        ) as database,
-    ):
+            raise UsageError(f"{shown} is damaged or no journal: {SET_ASIDE}")
+    with refused(shown), contextlib.closing(connect_read_only(path, alone=alone)) as database:
         application = database.execute("PRAGMA application_id").fetchone()[0]
         version = database.execute("PRAGMA user_version").fetchone()[0]
-        told = [str(row[0]) for row in database.execute("PRAGMA quick_check")]
-        tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if application != APPLICATION_ID and tables:
-        raise UsageError(f"{path} is another program's database: {REMEDY}")
-    if any(line != "ok" and not OF_A_CELL.fullmatch(line) for line in told):
-        raise UsageError(f"{path} is damaged: {REMEDY}")
+        names = {name.decode() for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        told = [row[0].decode(errors="replace") for row in database.execute("PRAGMA quick_check")]
+    if not names >= TABLES:
+        what = "is another program's database" if names - TABLES else "is damaged or no journal"
+        raise UsageError(f"{shown} {what}: {SET_ASIDE}")
+    if application != APPLICATION_ID or not version or any(not _is_of_a_cell(line) for line in told):
+        raise DamagedFileError(f"{shown} is damaged: {SET_ASIDE}")
     if version > len(MIGRATIONS):
-        raise UsageError(f"{path} was written by a newer version of this program (format {version}): upgrade")
+        raise UsageError(f"{shown} was written by a newer version of this program (format {version}): upgrade")
+
+
+def _is_of_a_cell(line: str) -> bool:
+    return line == "ok" or bool(OF_A_CELL.fullmatch(line))
+
+
+def _add_functions(database: sqlite3.Connection) -> None:
+    database.create_function("row_digest", -1, digest, deterministic=True)
+    database.create_function("address_number", 1, address_number, deterministic=True)
 
 
 def _migrate(database: sqlite3.Connection) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
@@ -57,8 +56,6 @@ class Line:
     """By this end."""
     since: float
     """Loop time."""
-    opened: float
-    """Wall clock, for people."""
     reader: asyncio.Task[None]
 
 
@@ -99,7 +96,7 @@ class PeerLinks:
             del self._lines[bearer]
             old.reader.cancel()
         reader = self._start(self._read(bearer, link), f"read {bearer}")
-        self._lines[bearer] = Line(bearer, link, dialled, now, time.time(), reader)
+        self._lines[bearer] = Line(bearer, link, dialled, now, reader)
         return True
 
     async def send(self, bearer: str, data: bytes) -> None:

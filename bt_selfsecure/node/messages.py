@@ -59,6 +59,8 @@ class Received:
     time: float
     """When it came, seconds since 1970-01-01 UTC."""
     message: bytes
+    age_s: float | None = None
+    """Seconds since then; None where it came before the node was started, so that only a wall clock could tell."""
 
 
 class Joiner:

@@ -54,7 +54,7 @@ def _of_peers(read: Callable[[dict[str, Any]], float | None]) -> Read:
     return samples
 
 
-def _of_keys(read: Callable[[dict[str, Any]], float]) -> Read:
+def _of_keys(read: Callable[[dict[str, Any]], float | None]) -> Read:
     return _of_peers(lambda peer: read(peer["key"]) if peer["key"] else None)
 
 
@@ -132,7 +132,12 @@ METRICS: Final[tuple[tuple[str, str, str, Read], ...]] = (
         "Secret bits of the key by its losses alone, for the configured bound.",
         _of_keys(lambda key: key["secret_bits"]),
     ),
-    ("key_established_seconds", "gauge", "When the key was agreed on, Unix time.", _of_keys(lambda key: key["since"])),
+    (
+        "key_age_seconds",
+        "gauge",
+        "Since the key was agreed on, where that is known.",
+        _of_keys(lambda key: key["age_s"]),
+    ),
     ("burst_loss_ratio", "gauge", "Share of the key's burst that the responder did not receive.", _of_keys(burst_loss)),
     ("rssi_dbm", "gauge", "Signal strength as last heard.", _of_peers(lambda peer: peer["rssi"])),
     (

@@ -19,6 +19,11 @@ def notify(**assignments: str | int) -> None:
             return
 
 
+def is_a_service() -> bool:
+    """Somebody listens: systemd started this."""
+    return bool(os.environ.get("NOTIFY_SOCKET"))
+
+
 def watchdog_seconds() -> float | None:
     """How often systemd wants WATCHDOG=1 at the latest; None if it does not watch."""
     microseconds = os.environ.get("WATCHDOG_USEC", "")

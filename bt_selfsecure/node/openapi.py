@@ -51,7 +51,8 @@ def _ref(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-TIME: Final = "seconds since 1970-01-01 UTC"
+TIME: Final = "seconds since 1970-01-01 UTC, by the clock as it is now"
+AGE: Final = "by a clock that does not jump; null where the clock was set while the node was off"
 KEY_FACTS: Final[dict[str, Schema]] = {
     "fingerprint": _text("Short public name of the key, equal at both ends."),
     "secret_bits": _number(
@@ -66,7 +67,8 @@ KEY_FACTS: Final[dict[str, Schema]] = {
     "bearer": _text("What carried the burst."),
     "own_address": _text("This node's device address then; empty where an older version agreed on the key."),
     "rests_on": _text("On what the secrecy rests, in a sentence."),
-    "since": _number(f"When it was agreed on, {TIME}."),
+    "age_s": _maybe(_number(f"Seconds since it was agreed on, {AGE}.")),
+    "since": _maybe(_number(f"When that was, {TIME}.")),
 }
 SCHEMAS: Final[dict[str, Schema]] = {
     "Error": _object("Why not.", error=_text("One line: what is wrong, and what to do.")),
@@ -119,13 +121,15 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "additionalProperties": _whole("How many.", minimum=1),
         },
         rssi=_maybe(_whole("Signal strength as last heard, dBm.")),
-        last_seen=_maybe(_number(f"When the peer was last heard, {TIME}.")),
+        silent_s=_maybe(_number("Seconds since the peer was last heard; null where it was not since the start.")),
+        last_seen=_maybe(_number(f"When that was, {TIME}.")),
         progress=_maybe(_ref("Progress")),
     ),
     "Link": _object(
         "The open link.",
         bearer=_text("As in rfcomm."),
-        since=_number(f"When it was opened, {TIME}."),
+        age_s=_number("Seconds since it was opened."),
+        since=_number(f"When that was, {TIME}."),
         losses_visible=_flag("Whether packets that the radio loses are missing here, or the link repeats them."),
         encrypted=_flag("Whether the controllers encrypt it, as far as the system tells."),
     ),
@@ -177,6 +181,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         peer=_text("Who sent it."),
         port=_whole("On which port.", minimum=0, maximum=MAX_PORT),
         time=_number(f"When it came, {TIME}."),
+        age_s=_maybe(_number("Seconds since then; null for what came before the node was started.")),
         message={"type": "string", "contentEncoding": "base64", "description": "The bytes."},
     ),
     "Sighting": _object(

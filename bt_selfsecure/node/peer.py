@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-import time
 from collections.abc import Coroutine
 from typing import Any, Final
 
@@ -19,6 +18,7 @@ from bt_selfsecure.core.endpoint import Endpoint
 from bt_selfsecure.core.events import Established
 from bt_selfsecure.core.frames import Kind
 from bt_selfsecure.errors import BtSelfSecureError, LocalError
+from bt_selfsecure.node import ages
 from bt_selfsecure.node.config import address_bytes
 from bt_selfsecure.node.establishing import Establishing
 from bt_selfsecure.node.links import STEADY, BackOff, Line, PeerLinks
@@ -379,9 +379,9 @@ class Peer:
         return PeerState.CONNECTED if self._session.is_agreed else PeerState.SYNCHRONISING
 
     @property
-    def last_heard(self) -> float | None:
-        """Wall clock of the last datagram, for people."""
-        return None if self._heard_at is None else time.time() - (self._clock() - self._heard_at)
+    def silent_s(self) -> float | None:
+        """Seconds since the last datagram; None where there was none."""
+        return None if self._heard_at is None else self._clock() - self._heard_at
 
     def status(self) -> dict[str, Any]:
         """As `Peer` in openapi.py, without what only the node knows. No secret."""
@@ -406,7 +406,6 @@ class Peer:
         traits = line.link.traits
         return {
             "bearer": line.bearer,
-            "since": line.opened,
             "losses_visible": traits.losses_visible,
             "encrypted": traits.link_encrypted,
-        }
+        } | ages.told(self._clock() - line.since)

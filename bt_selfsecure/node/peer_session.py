@@ -7,7 +7,6 @@ import contextlib
 import json
 import logging
 import secrets
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -27,6 +26,7 @@ from bt_selfsecure.core.frames import Kind
 from bt_selfsecure.core.recovery import RecordError, Role, SessionRecord
 from bt_selfsecure.core.session import Session
 from bt_selfsecure.errors import BtSelfSecureError
+from bt_selfsecure.node import ages
 from bt_selfsecure.node.config import address_bytes
 from bt_selfsecure.node.errors import QueueFullError
 from bt_selfsecure.node.journal import DamagedError, PeerRow
@@ -40,7 +40,6 @@ from bt_selfsecure.node.surroundings import Surroundings
 log = logging.getLogger(__name__)
 
 HOUR: Final = 3600.0
-DAY: Final = 24 * HOUR
 
 
 class PeerSession:
@@ -73,7 +72,7 @@ class PeerSession:
         """Directions in which both ends have found together since start or new key; True is ours to send in."""
         self._keyed_at = self._clock()
         self._facts: dict[str, Any] = {}
-        """About the key in use."""
+        """About the key in use; "born" is the loop time at which it was agreed on, None where not known."""
         self._offered: dict[str, Any] = {}
         """About a newer one that the peer was not seen to use."""
         self._synchronised = False
@@ -249,7 +248,7 @@ class PeerSession:
             self.session = Session.start(
                 profile, role, event.k0, self._node.session_config, secrets.token_bytes, name=self._name
             )
-        self._offered = facts | {"begun_at": self._rounds}
+        self._offered = facts | {"begun_at": self._rounds, "born": self._clock()}
         self._agreed.clear()
         self._keyed_at = self._clock()
         # Always through a resynchronisation, also of a session that is new here: the peer's may not be.
@@ -264,8 +263,7 @@ class PeerSession:
     def is_due(self, now: float) -> bool:
         """Whether the key is as old, or as much used, as the configuration allows, or the peer has not taken a newer.
 
-        Its age is by the wall clock, which may jump: a key from the future is as good as an old one, and for its age
-        no key is replaced before it was used for an hour of ours.
+        One of unknown age is as good as an old one, and for its age no key is replaced before it was used for an hour.
         """
         used = now - self._keyed_at
         if self._offered:
@@ -273,8 +271,8 @@ class PeerSession:
         if not self._facts:
             return False
         hours, messages = self._node.renew_hours, self._node.renew_messages
-        age = time.time() - float(self._facts["since"])
-        aged = bool(hours) and not -DAY <= age <= hours * HOUR and used > min(1.0, hours) * HOUR
+        age = self._age(self._facts)
+        aged = bool(hours) and (age is None or age > hours * HOUR) and used > min(1.0, hours) * HOUR
         return aged or (bool(messages) and self._rounds - int(self._facts["begun_at"]) > messages)
 
     # --- the disk
@@ -285,7 +283,7 @@ class PeerSession:
             if row is None:
                 return
             record = SessionRecord.from_json(row.record)
-            self._facts, self._offered = _facts(row.facts)
+            self._facts, self._offered = (self._restored(facts) for facts in _facts(row.facts))
         except (DamagedError, RecordError) as error:
             self._log.error("%s", error, event="record-damaged")
             self.trouble = str(error)
@@ -309,8 +307,28 @@ class PeerSession:
             self._node.commit_later()
 
     def _keep(self, record: SessionRecord) -> None:
-        facts, synchronised = {"key": self._facts, "offered": self._offered}, self._synchronised
-        self._node.journal.keep(self._address, lambda: PeerRow(record.to_json(), json.dumps(facts), synchronised))
+        key, offered, synchronised = self._facts, self._offered, self._synchronised
+
+        def row() -> PeerRow:
+            facts = {"key": self._kept(key), "offered": self._kept(offered)}
+            return PeerRow(record.to_json(), json.dumps(facts), synchronised)
+
+        self._node.journal.keep(self._address, row)
+
+    def _age(self, facts: dict[str, Any]) -> float | None:
+        return None if facts["born"] is None else self._clock() - facts["born"]
+
+    def _kept(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """As they go to the disk, where no loop time means anything."""
+        if not facts:
+            return {}
+        return {name: value for name, value in facts.items() if name != "born"} | ages.kept(self._age(facts))
+
+    def _restored(self, facts: dict[str, Any]) -> dict[str, Any]:
+        if not facts:
+            return {}
+        age = ages.restored(facts.pop("since"), facts.pop("written"))
+        return facts | {"born": None if age is None else self._clock() - age}
 
     def _persisted(self, token: int) -> None:
         if self.session:
@@ -332,7 +350,10 @@ class PeerSession:
     @property
     def key_status(self) -> dict[str, Any] | None:
         """As `Key` in openapi.py."""
-        return {name: value for name, value in self._facts.items() if name != "begun_at"} or None
+        if not self._facts:
+            return None
+        facts = {name: value for name, value in self._facts.items() if name not in ("begun_at", "born")}
+        return facts | ages.told(self._age(self._facts))
 
     @property
     def status(self) -> dict[str, Any] | None:
@@ -355,7 +376,9 @@ def _facts(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
         known = {"own_address": ""}
         key, offered = ({**known, **facts[name]} if facts[name] else {} for name in ("key", "offered"))
         for of_one in filter(None, (key, offered)):
-            float(of_one["since"]), int(of_one["begun_at"])
+            of_one.setdefault("written", of_one["since"])  # an older version kept when it was agreed on, and no more
+            of_one.update(since=float(of_one["since"]), written=float(of_one["written"]))
+            int(of_one["begun_at"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         raise DamagedError("what was kept about this peer's key is damaged: a new one is agreed on by itself") from None
     return key, offered

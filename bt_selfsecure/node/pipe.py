@@ -22,22 +22,18 @@ import secrets
 import stat
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from threading import Thread
 from typing import Final
 
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.node.client import LONGEST_S, ApiError, NodeAwayError, NodeClient
-from bt_selfsecure.node.messages import Received
 
 PORT: Final = 1
 HEAD: Final = struct.Struct(">QQB")
 CHUNK: Final = 32 * 1024 - HEAD.size
 """Most bytes read at once: some seconds of a slow link, so that a lost connection costs little."""
-PATIENCE_S: Final = 60.0
-"""A node that was restarted is back by then, also on a Pi Zero."""
-RETRY_S: Final = 0.5
 TELL_S: Final = 0.5
 GOODBYE_S: Final = 2.0
 GRACE_S: Final = 0.1
@@ -140,26 +136,16 @@ class Pipe:
                     raise
                 time.sleep(error.retry_after)
             except NodeAwayError as error:
-                self._wait_for_node(error)
+                self._client.wait(error)
             else:
                 return
-
-    def _wait_for_node(self, error: NodeAwayError) -> None:
-        """Until it is back; raises the error where it does not come."""
-        end = time.monotonic() + PATIENCE_S
-        while time.monotonic() < end:
-            time.sleep(RETRY_S)
-            with suppress(NodeAwayError):
-                self._client.status()
-                return
-        raise error
 
     # --- from the peer ------------------------------------------------------------------------------------------------
 
     def _receive_all(self) -> None:
         stream: int | None = None
         position = 0
-        for received in self._messages():
+        for received in self._client.follow(peer=self._peer, port=PORT):
             if len(received.message) < HEAD.size:
                 raise PipeError(f"{self._peer} sent what is no part of a stream: see `receive --port {PORT}`")
             its_stream, offset, flag = HEAD.unpack_from(received.message)
@@ -178,14 +164,6 @@ class Pipe:
             if stream is not None and flag == Flag.END:
                 self.received_all = True
                 return
-
-    def _messages(self) -> Iterator[Received]:
-        """Without end; a node that comes back shows again what was not acknowledged."""
-        while True:
-            try:
-                yield from self._client.receive(peer=self._peer, port=PORT, follow=True)
-            except NodeAwayError as error:
-                self._wait_for_node(error)
 
     def _require_beginning(self, position: int, offset: int) -> None:
         if offset > position:

@@ -67,12 +67,12 @@ def text_of(make: Callable[[], str]) -> str:
 
 
 def redactor(config: Path) -> Redactor:
-    """For what this node's configuration names, whether the file is right or not."""
+    """For what this node's configuration names, whether the file is right or not (in UTF-16, say)."""
     host = socket.gethostname()
     names = {host: "<this computer>", host.partition(".")[0]: "<this computer>"} | _people()
     addresses: dict[str, str] = {}
     try:
-        text = config.read_text(encoding="utf-8-sig", errors="replace")
+        text = config.read_bytes().replace(b"\0", b"").lstrip(b"\xff\xfe").decode("utf-8-sig", errors="replace")
     except OSError:
         text = ""
     peers = 0
@@ -83,7 +83,7 @@ def redactor(config: Path) -> Redactor:
         names.update(dict.fromkeys(NAMED.findall(table), stand_in))
         names.update(dict.fromkeys(_hosts(PLACED.findall(table)), f"<IP address of {stand_in.strip('<>')}>"))
         for path in map(Path, KEY_FILE.findall(table)):
-            names.update(dict.fromkeys((path.name, path.stem), f"<key file of peer {peers}>"))
+            names = dict.fromkeys((path.name, path.stem), f"<key file of peer {peers}>") | names
         if is_peer:
             found = (address.replace("-", ":") for address in DEVICE_ADDRESS.findall(table))
             addresses.update(dict.fromkeys(found, f"<address of peer {peers}>"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from dataclasses import asdict, replace
 from typing import Any, Final, Literal
@@ -16,6 +17,7 @@ from bt_selfsecure.core.frames import Profile
 from bt_selfsecure.core.limits import IDENTITY_BYTES
 from bt_selfsecure.core.recovery import Durability
 from bt_selfsecure.errors import BtSelfSecureError
+from bt_selfsecure.node import ages
 from bt_selfsecure.node.adapter import AdapterKeeper, AdapterState
 from bt_selfsecure.node.api import Api
 from bt_selfsecure.node.card import Card
@@ -96,6 +98,7 @@ class Node:
             return
         self._keeper = AdapterKeeper(
             self._config.node.adapter,
+            former=next((peer.own_address for peer in self._peers.values() if peer.own_address), ""),
             bearers=(self.session_bearer, self.establish_bearer),
             adapter_up=self._on_adapter_up,
             adapter_gone=self._on_adapter_gone,
@@ -226,9 +229,18 @@ class Node:
                     "a fault of this program, please report it; starting anew with this peer", event="fault"
                 )
             self.journal.discard(peer.address)
-            peer = self._peers[peer.address] = Peer(self, peer.name, peer.address, peer.dial)
+            peer = self._peers[peer.address] = await self._from_disk(peer)
             wait = FIRST_RETRY if self._clock() - began > LAST_RETRY else min(2 * wait, LAST_RETRY)
             await asyncio.sleep(wait)
+
+    async def _from_disk(self, peer: Peer) -> Peer:
+        """Another one in its place, when the disk gives what is kept of it."""
+        while True:
+            try:
+                return Peer(self, peer.name, peer.address, peer.dial)
+            except JournalError as error:
+                PeerLog(log, peer.name).error("%s", error, event="disk")
+                await asyncio.sleep(LAST_RETRY)
 
     def _on_link(self, bearer: str, link: Link) -> bool:
         """Whether the link is welcome."""
@@ -249,7 +261,7 @@ class Node:
         idle = [p for p in self._peers.values() if p.address not in known and p.is_idle(STRANGER_SECONDS)]
         if not idle:
             return False
-        oldest = min(idle, key=lambda peer: peer.last_heard or 0.0)
+        oldest = max(idle, key=lambda peer: math.inf if peer.silent_s is None else peer.silent_s)
         del self._peers[oldest.address]
         self._tasks.pop(f"peer {oldest.address}").cancel()
         self.journal.forget(oldest.address)
@@ -296,6 +308,13 @@ class Node:
             self.journal.commit()
         except JournalError:
             self.commit_later()
+
+    def look_at_disk(self) -> None:
+        """Whether the journal is still the node's. Raises `JournalError` where only a new start helps."""
+        with contextlib.suppress(JournalError):
+            self.journal.look()
+        if self.journal.must_restart:
+            raise JournalError(f"{self.journal.trouble} (the next start takes over what can be read)".strip())
 
     def _on_disk(self, trouble: str) -> None:
         if trouble:
@@ -394,7 +413,9 @@ class Node:
             "inbox": self._inbox.count(peer.address),
             "limit": self._config.node.queue_messages,
         }
-        seen = {"rssi": sighting.rssi if sighting else None, "last_seen": peer.last_heard}
+        silent = peer.silent_s
+        heard = {"silent_s": silent, "last_seen": ages.told(silent)["since"]}
+        seen = {"rssi": sighting.rssi if sighting else None} | heard
         return peer.status() | seen | {"queues": queues, "counts": asdict(peer.counts)}
 
     def _problems(self) -> list[str]:

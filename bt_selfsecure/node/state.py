@@ -1,108 +1,188 @@
-"""Backup and restore of what a node keeps: its journal, whole, as one file that is a journal itself."""
+"""What a node keeps, as one file that is a journal itself, or in a folder of its own: backup, restore, set aside.
+
+Neither the file system of a backup nor that of the state needs hard links, permissions, or (the backup's) locks: a FAT
+stick has none of them.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node import journal_file as journal
-from bt_selfsecure.node.disk import refusal
+from bt_selfsecure.node import set_aside as aside
+from bt_selfsecure.node.disk import directory_refusal, refusal
+from bt_selfsecure.node.set_aside import FILE, LOG, NEW
 
-COMPANIONS: Final = ("-wal", "-shm")
-"""SQLite's own files beside a database; they belong to the one that was there before."""
+WAL_MODE: Final = slice(18, 20)
+"""Bytes of the header that are 2 where there may be a WAL (sqlite.org/fileformat2.html, 1.3); a backup has none."""
 
 
 def backup(directory: Path, target: Path) -> int:
-    """A copy of the state as it is on disk now, also while the node runs; its size in bytes. It holds keys: mode 0600.
+    """A copy of the state as it is on disk now, also while the node runs; its size in bytes. It holds keys: mode 0600,
+    where there are modes.
 
     Raises `UsageError`; then there is no copy.
     """
-    source = directory / journal.FILE
-    if target.exists():
-        raise UsageError(f"{target} is there already: name a file that is not")
+    source = directory / FILE
     try:
         if not source.exists():
             raise UsageError(f"there is no state in {directory}: has a node ever run here?")
-        with _beside(target) as new, contextlib.closing(_opened(source)) as database:
-            with contextlib.closing(sqlite3.connect(new)) as copy:
-                database.backup(copy)
-                copy.execute("PRAGMA journal_mode = DELETE")  # one file, without companions
-            journal.inspect(new)
-            _sync(new)
-            os.link(new, target)
+        with _claimed(target) as new:
+            try:
+                _copy(source, new)
+            except sqlite3.Error as error:
+                raise UsageError(f"can't back up {source} to {target}: {refusal(error)}") from None
+            except journal.JournalError as error:
+                raise UsageError(f"can't back up {source}: {error}") from None
+            aside.sync_file(new)
+            new.replace(target)
+            aside.sync_folder(target.parent)
         return target.stat().st_size
     except FileExistsError:
         raise UsageError(f"{target} is there already: name a file that is not") from None
     except OSError as error:
         raise UsageError(f"can't back up {source} to {target} ({error.strerror}): use sudo, or another file") from None
-    except sqlite3.Error as error:
-        raise UsageError(f"can't back up {source}: {refusal(error)}") from None
-    except journal.JournalError as error:
-        raise UsageError(f"can't back up {source}: {error}") from None
+
+
+def _copy(source: Path, new: Path) -> None:
+    """As one file without companions. SQLite asks for no lock on it, which nobody else knows, and can't look at what it
+    can't write beside: a card that has become read-only is copied as it is."""
+    with contextlib.closing(sqlite3.connect(f"{new.absolute().as_uri()}?vfs=unix-none", uri=True)) as copy:
+        copy.execute("PRAGMA locking_mode = EXCLUSIVE")
+        try:
+            with contextlib.closing(
+                sqlite3.connect(f"{source.absolute().as_uri()}?mode=rw", uri=True, timeout=10)
+            ) as database:
+                database.backup(copy)
+        except sqlite3.OperationalError:
+            if os.access(source.parent, os.W_OK):
+                raise
+            _copy_files(source, new)
+        copy.execute("PRAGMA journal_mode = DELETE")
+    journal.inspect(new, source, alone=True)
+
+
+def _copy_files(source: Path, new: Path) -> None:
+    """With what stands in the WAL alone, if there is one."""
+    shutil.copyfile(source, new)
+    if (log := source.with_name(f"{source.name}-wal")).is_file():
+        shutil.copyfile(log, new.with_name(f"{new.name}-wal"))
 
 
 def restore(source: Path, directory: Path) -> Path | None:
-    """Put a backup in the place of the state; where the state that was there lies now, if there was any.
+    """Put a backup, or a folder that was set aside, in the place of the state; the folder where the state that was
+    there lies now, if there was any.
 
-    Raises `UsageError` for a file that is no backup and while a node runs; then nothing is changed.
+    Raises `UsageError` for what is no backup and while a node runs; then nothing is changed.
     """
+    source = _found(source, directory)
     try:
-        if not source.is_file():
-            raise UsageError(f"there is no backup {source}: bt-selfsecure backup makes one")
-        journal.inspect(source)
         with journal.locked(directory):
-            return _replace(source, directory)
+            _refuse_half(source, directory)
+            with _folder(directory) as folder:
+                _take(source, folder)
+                (folder / FILE).replace(directory / NEW)
+            return aside.put_in_place(directory)
     except OSError as error:
-        raise UsageError(f"can't restore {source} to {directory} ({error.strerror}): use sudo") from None
+        raise UsageError(f"can't restore {source}: {directory_refusal(error, directory)}") from None
+    except sqlite3.Error as error:
+        raise UsageError(f"can't restore {source}: {refusal(error)}") from None
     except journal.JournalError as error:
         raise UsageError(f"can't restore {source}: {error}") from None
 
 
-def _replace(source: Path, directory: Path) -> Path | None:
-    target, old = directory / journal.FILE, None
-    owner = directory.stat()
-    with _beside(target) as new:
-        new.write_bytes(source.read_bytes())
-        for made in (new, directory / journal.LOCK):  # by root, perhaps, and the node is not root
-            os.chown(made, owner.st_uid, owner.st_gid)
-        _sync(new)
-        if target.exists():
-            with contextlib.closing(sqlite3.connect(target)) as database, contextlib.suppress(sqlite3.Error):
-                database.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that the file alone is the whole state
-            old = target.with_name(f"{journal.FILE}.before-restore-{time.strftime('%Y%m%d-%H%M%S')}")
-            os.link(target, old)
-        for companion in COMPANIONS:
-            target.with_name(target.name + companion).unlink(missing_ok=True)
-        new.replace(target)
-    return old
+def _found(source: Path, directory: Path) -> Path:
+    """The file itself. Raises `UsageError`."""
+    try:
+        if source.is_dir() and not (directory.is_dir() and source.samefile(directory)):
+            source = source / FILE
+        if not source.is_file():
+            raise UsageError(f"there is no backup {source}: bt-selfsecure backup makes one")
+        source.open("rb").close()
+    except OSError as error:
+        raise UsageError(f"can't read {source} ({error.strerror}): use sudo") from None
+    return source
+
+
+def _refuse_half(source: Path, directory: Path) -> None:
+    """Of a journal that was moved away by hand the newest part may have stayed. Raises `UsageError`."""
+    log = directory / LOG
+    alone = not source.with_name(f"{source.name}-wal").exists()
+    with source.open("rb") as file:
+        needs_log = file.read(WAL_MODE.stop)[WAL_MODE] == b"\2\2"
+    if alone and needs_log and not (directory / FILE).exists() and log.exists() and log.stat().st_size:
+        raise UsageError(
+            f"{source} seems to be a part of the state, of which the other is {log}: "
+            f"mv {source} {directory / FILE}, then start the node; or first bt-selfsecure state set-aside"
+        )
+
+
+def _take(source: Path, folder: Path) -> None:
+    """Its copy in the folder, with what stood in its WAL, judged."""
+    new = folder / FILE
+    os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    _copy_files(source, new)
+    journal.inspect(new, source)
+    with contextlib.closing(sqlite3.connect(new)) as database:
+        database.execute("PRAGMA journal_mode = DELETE")
+    aside.give_to_owner(new)
+    aside.sync_file(new)
+
+
+def set_aside(directory: Path) -> Path:
+    """Move all that is kept to a folder, which `restore` takes. Raises `UsageError`; then nothing is changed."""
+    try:
+        if not directory.exists():
+            raise UsageError(f"there is no state in {directory}: has a node ever run here?")
+        with journal.locked(directory):
+            folder = aside.set_aside(directory)
+    except OSError as error:
+        raise UsageError(f"can't set {directory} aside: {directory_refusal(error, directory)}") from None
+    except journal.JournalError as error:
+        raise UsageError(str(error)) from None
+    if folder is None:
+        raise UsageError(f"there is no state in {directory}: has a node ever run here?")
+    return folder
+
+
+def is_open_to_others(path: Path) -> bool:
+    """As on FAT, where nothing is private."""
+    return bool(path.stat().st_mode & 0o077)
 
 
 @contextlib.contextmanager
-def _beside(target: Path) -> Iterator[Path]:
-    """A new file for its owner alone, in the same folder; gone afterwards, unless it was moved."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    os.close(descriptor)
+def _claimed(target: Path) -> Iterator[Path]:
+    """A new file for its owner alone, beside the target, whose name is taken meanwhile: to be renamed to it. After an
+    exception both are gone. Raises `FileExistsError`."""
+    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     try:
-        yield Path(name)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
-def _opened(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=10)
-
-
-def _sync(path: Path) -> None:
-    for place in (path, path.parent):
-        descriptor = os.open(place, os.O_RDONLY)
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        os.close(descriptor)
         try:
-            os.fsync(descriptor)
+            yield Path(name)
         finally:
-            os.close(descriptor)
+            Path(name).unlink(missing_ok=True)
+    except BaseException:
+        target.unlink()
+        raise
+
+
+@contextlib.contextmanager
+def _folder(directory: Path) -> Iterator[Path]:
+    """A new one for the node alone, gone afterwards. The directory is locked, so what has its name is a left-over."""
+    folder = directory / ".restore"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    try:
+        aside.give_to_owner(folder)
+        yield folder
+    finally:
+        shutil.rmtree(folder)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.sweep.store import RunInfo
+
+MOST_PACKETS: Final = 10_000_000
+"""In one run: a number beyond it is a mistake, not a packet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,11 @@ class Circumstances:
     """What is known of logs without numbers: see `joining.Told`."""
     conditions: Mapping[str, str | None] = field(default_factory=dict)
     """What the setting depends on, besides: by name its value, or None where a column of that name has it."""
+
+    def __post_init__(self) -> None:
+        for name in ("packets", "first", "last"):
+            if (number := getattr(self, name) or 0) > MOST_PACKETS:
+                raise UsageError(f"--{name} {number:,} is beyond the {MOST_PACKETS:,} of a run: say what was sent")
 
     @property
     def counted(self) -> bool:

@@ -152,28 +152,31 @@ def _unrivalled(piece: _Two, fits: list[Clock], told: bool) -> Clock:
     def another(fit: Clock) -> bool:
         return abs(fit.at(best.middle) - best.offset_s) > piece.interval / 2 and fit.matched > best.matched / 2
 
-    if told and any(another(fit) and fit.residual_s < best.residual_s * math.exp(certain) for fit in fits):
-        raise UsageError(
-            "has a clock that drifts so far that the offset that was told fits one part of the log, and not another: "
-            "cut the log into runs (column run), or tell it more exactly"
-        )
-    fits = [*fits, *piece.shifted(best)]
-    if not told and best_of(fits, piece.interval) is not best:
-        best = best_of(fits, piece.interval)
-        fits += piece.shifted(best)
-    ratio = min((fit.residual_s for fit in fits if another(fit)), default=math.inf) / best.residual_s
-    if told and math.log(ratio) < -certain:
-        raise UsageError(
-            f"fits {1 / ratio:.1f} times better some packets off the offset that was told: look at --clock-offset, "
-            "--one-clock"
-        )
-    if not told and math.log(ratio) < certain:
+    rivals = [*fits, *piece.shifted(best)]
+    if told:
+        least = min((fit.residual_s for fit in (*rivals, *piece.best_fits(None)) if another(fit)), default=math.inf)
+        if best.residual_s > least * math.exp(certain):
+            raise UsageError(
+                f"fits {best.residual_s / least:.1f} times better some packets off the offset that was told: look at "
+                "--clock-offset, --one-clock"
+            )
+        if any(another(fit) and fit.residual_s < best.residual_s * math.exp(certain) for fit in fits):
+            raise UsageError(
+                "has a clock that drifts so far that the offset that was told fits one part of the log, and not "
+                "another: cut the log into runs (column run), or tell it more exactly"
+            )
+        return replace(best, rival=None)
+    if best_of(rivals, piece.interval) is not best:
+        best = best_of(rivals, piece.interval)
+        rivals += piece.shifted(best)
+    ratio = min((fit.residual_s for fit in rivals if another(fit)), default=math.inf) / best.residual_s
+    if math.log(ratio) < certain:
         raise UsageError(
             f"may be a packet or more off: another offset fits as well ({1000 * best.residual_s:.2f} and "
             f"{1000 * ratio * best.residual_s:.2f} ms between {best.matched} packets). Packets that come evenly look "
             "alike: say how far this clock is ahead, --clock-offset RECEIVER=SECONDS, or --one-clock"
         )
-    return replace(best, rival=None if told or math.isinf(ratio) else ratio)
+    return replace(best, rival=None if math.isinf(ratio) else ratio)
 
 
 class _Two:

@@ -194,12 +194,13 @@ class Servant:
             await self._hands.close()
 
     def _received(self, message: Received) -> None:
-        age = time.time() - message.time
         if ADDRESS.fullmatch(message.peer):
             log.warning("%s: an order of a stranger is not obeyed; give it a [[peer]] table", message.peer)
             return
-        if age > STALE_S:
-            log.info("%s: an order of %.0f s ago is out of date", message.peer, age)
+        age = message.age_s
+        if age is None or not 0 <= age <= STALE_S:
+            when = "from before the node's start" if age is None else f"of {age:.0f} s ago"
+            log.info("%s: an order %s is out of date", message.peer, when)
             return
         try:
             order = decode_order(message.message)

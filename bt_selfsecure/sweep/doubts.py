@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 
 from bt_selfsecure.core.losses import binomial_tail, secret_bits
 from bt_selfsecure.sweep.counting import MOST_TOGETHER
@@ -35,6 +36,7 @@ def doubts(analysis: Analysis) -> Iterator[str]:
     yield from _too_many_together(analysis)
     yield from _longer_runs_lose_more(analysis.each_run)
     yield from _bearers(analysis)
+    yield from _times_astray(analysis)
     if analysis.lost_in_queue:
         yield (
             f"{analysis.lost_in_queue} packets never left the sender's queue. They are in no table: nobody could hear "
@@ -217,6 +219,25 @@ def _bearers(analysis: Analysis) -> Iterator[str]:
             "they miss different ones is not what an eavesdropper on one link would see. Joint losses of one radio "
             "packet take le_advert, or a sniffer."
         )
+
+
+def _times_astray(analysis: Analysis) -> Iterator[str]:
+    if astray := analysis.times_astray():
+        before, after = astray
+        apart = after.since(before)
+        which = "before" if apart < timedelta(0) else "after"
+        yield (
+            f"by the clock run {after.run} began {_span(abs(apart))} {which} run {before.run}: the clock was set "
+            "between them, as on a Pi without one when it hears of the time, or the runs were not imported in their "
+            "order. Losses are plotted by run and not by time; no verdict depends on it."
+        )
+
+
+def _span(apart: timedelta) -> str:
+    days = apart / timedelta(days=1)
+    if days >= 730:
+        return f"{days / 365.25:.0f} years"
+    return f"{days:.0f} days" if days >= 2 else f"{apart.total_seconds() / 60:.0f} min"
 
 
 def _some(bad: Sequence[Pair], all_of_them: Sequence[Pair]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
 from io import BytesIO
 from itertools import product
 from pathlib import Path
@@ -249,17 +248,16 @@ def _most(analysis: Analysis, eves: int, bits: str, *, pooled: bool) -> int | No
 
 
 def loss_by_time(analysis: Analysis) -> Figure | None:
-    """Loss of each run at each listener, in the order of time."""
+    """Loss of each run at each listener, by time; by run where some have no time, or one that can't be right."""
     rows = analysis.each_run
     if len({row.run for row in rows}) < 3:
         return None
-    timed = all(row.started for row in rows)
-    began = min((datetime.fromisoformat(row.started) for row in rows if row.started), default=None)
+    astray = analysis.times_astray()
+    timed = not astray and all(row.started for row in rows)
+    first = min(rows, key=lambda row: row.started or "")
 
     def when(row: OneRun) -> float:
-        if timed and began and row.started:
-            return (datetime.fromisoformat(row.started) - began).total_seconds() / 60
-        return row.run
+        return row.since(first).total_seconds() / 60 if timed else row.run
 
     figure, axes = _axes(2.8)
     for (name, points), colour, marker in zip(_by_listener(analysis, rows), COLOURS * 3, MARKERS * 3, strict=False):
@@ -273,7 +271,8 @@ def loss_by_time(analysis: Analysis) -> Figure | None:
             markerfacecolor="none",
             label=name,
         )
-    axes.set(xlabel="minutes from the first run" if timed else "run", ylabel="packets lost, %", ylim=(0, None))
+    by_run = "run (by their times they were in another order, or years apart)" if astray else "run"
+    axes.set(xlabel="minutes from the first run" if timed else by_run, ylabel="packets lost, %", ylim=(0, None))
     figure.legend(loc="outside upper left", ncols=4, frameon=False, fontsize=8, handletextpad=0.1)
     return figure
 

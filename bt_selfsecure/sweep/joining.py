@@ -38,7 +38,7 @@ class Told:
 
     interval_s: float | None = None
     offsets_s: Mapping[str, float] = field(default_factory=dict)
-    """How far a receiver's clock is ahead of the true time, to within half an interval."""
+    """How far a receiver's clock is ahead of those of which nothing is told, to within half an interval."""
     one_clock: bool = False
     """All logs are by one clock, or by clocks that agree to within a fraction of the interval."""
     pause_s: float | None = None
@@ -102,7 +102,8 @@ def join(logs: Mapping[str, Times], told: Told, progress: Callable[[int, int], N
         raise UsageError(
             f"--clock-offset names {strangers[0]!r}, and the logs are of {', '.join(logs)}: name one of them"
         )
-    reference = max(logs, key=lambda name: len(logs[name]))
+    untold = [name for name in logs if name not in told.offsets_s]  # the offsets that are told are ahead of these
+    reference = max(untold or logs, key=lambda name: len(logs[name]))
     interval = told.interval_s or usual_gap(logs[reference])
     firsts = {name: _first_copies(name, times, interval) for name, times in logs.items()}
     clocks = {}
@@ -139,7 +140,11 @@ def _clock(name: str, times: Times, reference: Times, interval: float, told: Tol
         if clock.residual_s > MOST_RESIDUAL * interval:
             raise UsageError(
                 f"agrees to {1000 * clock.residual_s:.1f} ms only, and packets come every {1000 * interval:.3g} ms: "
-                "its times are too coarse to tell packets apart"
+                + (
+                    "is it one clock? Else leave --one-clock out"
+                    if told.one_clock
+                    else "its times are too coarse to tell packets apart: give finer ones, or a column seq"
+                )
             )
     except UsageError as error:
         raise UsageError(f"{name!r} {error}") from None

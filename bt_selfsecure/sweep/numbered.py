@@ -9,7 +9,7 @@ from itertools import chain, groupby
 from typing import Any, Final
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.sweep.circumstances import Circumstances
+from bt_selfsecure.sweep.circumstances import MOST_PACKETS, Circumstances
 from bt_selfsecure.sweep.exporting import COLUMNS
 from bt_selfsecure.sweep.store import Reception, Store
 from bt_selfsecure.sweep.tables import Row, Table
@@ -31,8 +31,6 @@ WANTED: Final = frozenset(
     )
 )
 """Columns by which the dialect of a table is told."""
-MOST_PACKETS: Final = 10_000_000
-"""In one run: a seq beyond it is a mistake, not a packet."""
 SENTENCE: Final = "seq counts packets from 0, receiver is a name, heard is 1 or 0, and rssi a number of dBm or nothing"
 OF_A_RUN: Final = (
     "bearer",

@@ -58,7 +58,8 @@ def html(store: Store, analysis: Analysis) -> str:
 
 def _head(analysis: Analysis, runs: Sequence[StoredRun]) -> str:
     times = sorted(run.info.started for run in runs if run.info.started)
-    when = f", {times[0]:%Y-%m-%d %H:%M} to {times[-1]:%Y-%m-%d %H:%M} UTC" if times else ""
+    timed = times and not analysis.times_astray()
+    when = f", {times[0]:%Y-%m-%d %H:%M} to {times[-1]:%Y-%m-%d %H:%M} UTC" if timed else ""
     bearers = " and ".join(sorted({row.setting.bearer for row in analysis.listeners}))
     pairs = analysis.planned()
     worst = min((pair for pair in pairs if pair.worst), key=lambda pair: pair.strength, default=None)

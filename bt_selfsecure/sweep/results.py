@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
 from statistics import median
-from typing import Any
+from typing import Any, Final
 
 from bt_selfsecure.core.losses import KEY_BITS
 
 BITS = (40, 80, 128)
 """Strengths of a key for which the packets are given."""
+LEAP: Final = timedelta(days=365)
+"""Between two runs of a record: beyond that a clock that nobody had set is likelier. A Pi's begins in 1970."""
 NO_KEY, BROKEN, WEAK, HOLDS = VERDICTS = ("no key", "broken", "weak", "holds")
 
 
@@ -260,6 +263,12 @@ class OneRun:
     lost_in_queue: int
     rssi_dbm: float | None
 
+    def since(self, other: OneRun) -> timedelta:
+        """From the beginning of the other to that of this one; 0 where it is not known of both."""
+        if not (self.started and other.started):
+            return timedelta(0)
+        return datetime.fromisoformat(self.started) - datetime.fromisoformat(other.started)
+
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
@@ -292,6 +301,18 @@ class Analysis:
             if self.part(pair.setting, pair.bob) == "bob" and self.part(pair.setting, pair.eve) == "eve"
         ]
         return named or self.pairs
+
+    def times_astray(self) -> tuple[OneRun, OneRun] | None:
+        """Two runs of one sender, one after the other, of whose times one is wrong: the later run began earlier, or
+        more than `LEAP` after. None where all times can be right."""
+        before: dict[str, OneRun] = {}
+        for row in sorted(self.each_run, key=lambda row: row.run):
+            sender, last = row.setting.sender, before.get(row.setting.sender)
+            if last and row.run != last.run and not timedelta(0) <= row.since(last) <= LEAP:
+                return last, row
+            if row.started:
+                before[sender] = row
+        return None
 
     def as_json(self) -> dict[str, Any]:
         """For `json.dumps`: the setting's fields stand beside those of each row."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import subprocess
+import sys
 from argparse import Namespace
 
 import pytest
@@ -53,7 +57,33 @@ def commands(of: str = "") -> set[str]:
     return {name for action in parser(of)._actions for name in action.choices or ()}
 
 
+def test_open_files_that_are_used_up_are_told_in_one_line_with_the_remedy() -> None:
+    code = (
+        "import os, resource, sys\nfrom bt_selfsecure.cli.main import main\n"
+        "newest = os.open('/', os.O_RDONLY)\nresource.setrlimit(resource.RLIMIT_NOFILE, (newest + 1, newest + 1))\n"
+        "sys.exit(main(['demo']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("bt-selfsecure: Too many open files: end other programs, or raise `ulimit -n`")
+    assert done.stderr.count("\n") == 1
+
+
 def test_each_command_is_found_without_importing_the_others() -> None:
     assert commands() == set(COMMANDS)
     assert all(command in commands(command) for command in COMMANDS)
     assert len(commands("doctor")) == 1
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+@pytest.mark.parametrize("named", [True, False])
+def test_a_disk_that_takes_nothing_is_a_sentence_whichever_command_writes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, named: bool
+) -> None:
+    def full(args: Namespace) -> int:
+        raise OSError(number, os.strerror(number), *(["/media/card/x"] if named else []))
+
+    monkeypatch.setattr(demo, "run", full)
+    assert main(["demo"]) == 2
+    where = "/media/card/x" if named else "the output"
+    assert capsys.readouterr().err == f"bt-selfsecure: can't write {where} ({os.strerror(number)})\n"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-from argparse import Action, ArgumentParser, ArgumentTypeError, _SubParsersAction
+from argparse import PARSER, REMAINDER, Action, ArgumentParser, ArgumentTypeError, _SubParsersAction
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,51 @@ def test_the_walk_finds_them_all() -> None:
     assert len(COMMANDS) > 45
     assert len(NUMBERS) > 25
     assert {"bt-selfsecure", "bt-selfsecure lab up", "bt-selfsecure sweep study"} <= set(COMMANDS)
+
+
+def positional(command: ArgumentParser) -> list[Action]:
+    return [action for action in command._actions if not action.option_strings]
+
+
+MIXED = {
+    name: command
+    for name, command in COMMANDS.items()
+    if positional(command) and not any(action.nargs in (PARSER, REMAINDER) for action in command._actions)
+}
+
+
+def word(action: Action, number: int) -> str:
+    """That this one takes."""
+    if action.choices is not None:
+        return str(next(iter(action.choices)))
+    for text in (f"x{number}", "0.5", str(number + 1), "02:00:00:00:00:01", "1/2", "x=1", "1024"):
+        with contextlib.suppress(ArgumentTypeError, ValueError):
+            (action.type or str)(text)  # type: ignore[operator]
+            return text
+    raise AssertionError(f"what does {action.dest} take?")
+
+
+@pytest.mark.parametrize("command", MIXED.values(), ids=MIXED)
+def test_options_may_stand_before_between_and_after_what_has_a_place(command: ArgumentParser) -> None:
+    """Also before a FILE that may be left out: which versions of Python take for absent then."""
+    words = [word(action, number) for number, action in enumerate(positional(command))]
+    required = [
+        part
+        for action in command._actions
+        if action.option_strings and action.required
+        for part in (action.option_strings[-1], word(action, 7))
+    ]
+    group = {action for group in command._mutually_exclusive_groups for action in group._group_actions}
+    for option in command._actions:
+        if not option.option_strings or option in group or option.dest == "help" or option.required:
+            continue
+        text = [option.option_strings[-1], *([] if option.nargs == 0 else [word(option, 9)])]
+        if option.nargs not in (0, None):
+            continue  # takes what follows
+        last = command.parse_args([*words, *text, *required])
+        for place in range(len(words)):
+            assert command.parse_args([*required, *words[:place], *text, *words[place:]]) == last
+    assert command.parse_args([*required, "--", *words]) == command.parse_args([*words, *required])
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
@@ -109,6 +155,7 @@ def test_limits_are_meant_as_their_names_say() -> None:
         "sweep report no-such.db --out {taken}/plan.svg",
         "sweep plot no-such.db --out {taken}/plan.svg",
         "sweep study {taken}/grid.toml --out {taken}/table.parquet",
+        "sweep export no-such.db --out {taken}/table.parquet",
     ],
 )
 def test_an_output_that_can_not_be_written_is_told_before_the_work(

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from carriers import run
+from carriers import require, run
 
 from bt_selfsecure.eve.sources import Capture, Heard
 
@@ -28,6 +28,7 @@ def fields(path: Path, *names: str, only: str = "") -> list[list[str]]:
 
 def packets_of_tshark(path: Path) -> int:
     """Also of a file that it finds damaged."""
+    require("tshark")
     done = subprocess.run(["tshark", "-r", path, "-T", "fields", "-e", "frame.number"], capture_output=True, text=True)
     return len(done.stdout.splitlines())
 

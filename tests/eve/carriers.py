@@ -196,10 +196,15 @@ def nobody() -> list[str]:
     return [] if os.geteuid() else other
 
 
+def require(tool: str) -> None:
+    """Skips the test where this tool of Wireshark's is missing."""
+    if shutil.which(tool) is None:
+        pytest.skip(f"{tool} is not installed (apt-get install tshark)")
+
+
 def run(*command: str | Path) -> str:
     """The output of a tool of Wireshark's."""
-    if shutil.which(str(command[0])) is None:
-        pytest.skip(f"{command[0]} is not installed (apt-get install tshark)")
+    require(str(command[0]))
     done = subprocess.run([*nobody(), *command], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "Lua" not in done.stderr, done.stderr

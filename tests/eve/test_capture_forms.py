@@ -154,7 +154,8 @@ def with_times(tmp_path: Path, offset: int, resolution: int = 6) -> Path:
 def test_no_clock_of_an_interface_breaks_a_reader_or_an_import(resolution: int, offset: int, tmp_path: Path) -> None:
     path = with_times(tmp_path, offset, resolution)
     capture, heard = read(path)
-    assert len(heard) == packets_of_tshark(path) > 0
+    assert len(heard) == 2
+    assert packets_of_tshark(path) == 2 or resolution in (127, 255)  # newer ones refuse what no clock can be
     assert all(packet.time == 0 for packet in heard) or resolution == 127
     assert capture.skipped == ({NO_TIME: len(heard)} if offset else {})
     assert main(["sweep", "import", "--distance", "3", "--out", str(tmp_path / "mine.db"), f"bob={path}"]) == 0

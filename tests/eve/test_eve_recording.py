@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,20 @@ def test_files_have_a_size_and_the_oldest_go(tmp_path: Path) -> None:
     assert all(file.stat().st_size < 6000 for file in files)
     assert [h.time for h in read(files[-1])[1]][-1] == 99.0
     assert recorder.packets == 100
+
+
+def test_what_is_heard_now_is_kept_and_the_order_is_that_of_the_files_wherever_the_clock_jumps(tmp_path: Path) -> None:
+    """A Pi boots in 1970 or at its last hour, beside files that are named by a time to come, of ours and older ones."""
+    (tmp_path / "eve-20991231T235959.000000Z.pcapng").write_bytes(b"an older version's")
+    years = (2026, 2106, 1970, 2000, 9999, 2025, 2038)
+    for time_heard, year in enumerate(years, 1):
+        [heard] = [READ[147](float(time_heard), bytes(40))]
+        assert heard
+        with Recorder(tmp_path, 1.0, files=3, now=lambda year=year: datetime(year, 1, 1, tzinfo=UTC)) as recorder:
+            recorder.write(heard)
+        kept = [read(path)[1][0].time for path in sorted(tmp_path.glob("eve-0*"))]
+        assert kept == [float(number) for number in range(max(1, time_heard - 2), time_heard + 1)]
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_a_signal_of_systemds_ends_a_capture_in_good_order(tmp_path: Path) -> None:

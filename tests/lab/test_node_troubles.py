@@ -28,10 +28,6 @@ def connected(lab_of: Callable[..., RunningLab]) -> Nodes:
     return nodes
 
 
-def linked_since(nodes: Nodes) -> float:
-    return float(nodes.peer("alice", "bob")["link"]["since"])
-
-
 def assert_it_goes_on(nodes: Nodes) -> None:
     nodes.wait_connected(seconds=240)
     nodes.lab.run_on_all("rm -f /lab/*.log")
@@ -58,6 +54,83 @@ def test_bluetoothd_restarted(connected: Nodes) -> None:
         "setsid /usr/libexec/bluetooth/bluetoothd --nodetach --experimental >/run/lab/bluetoothd.log 2>&1 </dev/null &",
     ).check()
     assert_it_goes_on(connected)
+
+
+NEXT_BLUETOOTHD = (
+    "sleep 2; setsid /usr/libexec/bluetooth/bluetoothd --nodetach --experimental >/run/lab/bluetoothd.log 2>&1 <&- &"
+)
+
+
+@pytest.mark.parametrize(
+    "done",
+    [
+        "bluetoothctl power off",
+        "hciconfig hci0 reset",
+        "echo 1 >/sys/class/rfkill/rfkill0/soft",
+        f"kill -9 $(pidof bluetoothd); {NEXT_BLUETOOTHD}",
+    ],
+)
+def test_what_other_programs_do_to_the_adapter_and_bluetoothd_is_survived(connected: Nodes, done: str) -> None:
+    links = connected.peer("alice", "bob")["counts"]["links"]
+    connected.lab.run("alice", done).check()
+    if "bluetoothd" not in done:  # links don't need it
+        connected.wait_for("alice", "bob", lambda peer: peer["counts"]["links"] > links, 240)
+    assert_it_goes_on(connected)
+
+
+HOLD = """
+import socket, sys, time
+with socket.socket(socket.AF_BLUETOOTH, socket.SOCK_STREAM, socket.BTPROTO_RFCOMM) as other:
+    other.bind((sys.argv[1], 3))
+    other.listen()
+    time.sleep(3600)
+"""
+
+
+def test_an_rfcomm_channel_that_is_taken_is_a_problem_until_it_is_free(lab_of: Callable[..., RunningLab]) -> None:
+    nodes = Nodes(lab_of("alice", "bob"))
+    nodes.end()
+    hold = f"setsid python -c '{HOLD}' {nodes.lab.address('bob')} >/run/hold.log 2>&1 <&- & echo $! >/run/hold"
+    nodes.lab.run("bob", f"{hold}; sleep 1").check()
+    nodes.begin("rfcomm#3", "rfcomm#3")
+    until = time.monotonic() + 60
+    while not (told := nodes.status("bob").get("problems")) and time.monotonic() < until:
+        time.sleep(1)
+    assert told
+    assert "another program listens on it already: end that one, or take another number" in told[0]
+    nodes.lab.run("bob", "kill $(cat /run/hold)").check()
+    nodes.wait_connected(seconds=180)
+    assert nodes.status("bob")["healthy"]
+
+
+STUB = """
+import os, subprocess, tty
+silent, line = os.openpty()
+tty.setraw(line)
+subprocess.run(["btattach", "-B", os.ttyname(line), "-P", "h4"])
+"""
+"""Another adapter, which takes the first name that is free; on its UART nobody answers."""
+
+
+@pytest.mark.parametrize("name", ["alice", "bob"])  # one names its adapter, the other has its address
+def test_an_adapter_that_comes_back_under_another_name_is_found_by_its_address(
+    lab_of: Callable[..., RunningLab], name: str
+) -> None:
+    nodes = Nodes(lab_of("alice", "bob"))
+    nodes.begin()
+    nodes.wait_connected()
+    back = ". /lab/devices.sh; setsid btattach -B $UART -P h4 >/run/lab/btattach.log 2>&1 </dev/null &"
+    pulled = "pkill -x btattach; while [ -e /sys/class/bluetooth/hci0 ]; do sleep 0.1; done"
+    nodes.lab.run(name, f"{pulled}; setsid python -c '{STUB}' >/run/stub.log 2>&1 <&- & sleep 4; {back}").check()
+    assert_it_goes_on(nodes)
+    assert nodes.status(name)["adapter"] == "hci1"
+    nodes.kill(name)  # what is started now has only the journal to know it by
+    nodes.start(name)
+    assert_it_goes_on(nodes)
+    assert nodes.status(name)["adapter"] == "hci1"
+    nodes.lab.run(name, f"{pulled}; {back}").check()
+    assert_it_goes_on(nodes)
+    assert (nodes.status(name)["adapter"], nodes.status(name)["healthy"]) == ("hci0", True)
 
 
 def test_br_edr_switched_off_is_a_problem_of_the_status_until_it_is_on_again(connected: Nodes) -> None:

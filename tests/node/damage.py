@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-from bt_selfsecure.node.journal_file import FILE
+from bt_selfsecure.node.set_aside import FILE
 
 Cell = bytes | int | float | None
 CELLS = [

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bt_selfsecure.errors import BtSelfSecureError
+from bt_selfsecure.node import ages
 from bt_selfsecure.node.api import Api, Until
 from bt_selfsecure.node.client import NodeClient
 from bt_selfsecure.node.config import Config, NodeTable
@@ -68,7 +69,7 @@ class LoopbackNode:
             "address": other.address,
             "state": "establishing" if self.establishing == other.name else "connected" if connected else "away",
             "trouble": "the peer is off or out of range: it is tried again" if other.away else "",
-            "link": {"bearer": "rfcomm", "since": time.time() - 60, "losses_visible": False, "encrypted": True}
+            "link": {"bearer": "rfcomm", **ages.told(60.0), "losses_visible": False, "encrypted": True}
             if connected
             else None,
             "key": self.key(other) if self.established else None,
@@ -87,7 +88,8 @@ class LoopbackNode:
             },
             "rejections": {"not made with the key": 3} if self.established else {},
             "rssi": -61 if connected else None,
-            "last_seen": time.time() - 4 if connected else None,
+            "silent_s": 4.0 if connected else None,
+            "last_seen": ages.told(4.0)["since"] if connected else None,
             "progress": {"sent": 1200, "heard": None, "needed": 1730} if self.establishing else None,
         }
 
@@ -103,7 +105,7 @@ class LoopbackNode:
             "hybrid": True,
             "bearer": "rfcomm",
             "own_address": self.address,
-            "since": time.time() - 7200,
+            **ages.told(7200.0),
             "rests_on": "Eve's misses alone, at least 5 % as configured: rfcomm hides its losses from the responder.",
         }
 

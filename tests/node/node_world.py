@@ -23,6 +23,19 @@ ADDRESSES = {
 }
 
 
+class WallClock:
+    """`time`, as far as a node uses it, at the pace of virtual time."""
+
+    def __init__(self, start: float = 1_700_000_000.0) -> None:
+        self.offset = start
+
+    def time(self) -> float:
+        return self.offset + asyncio.get_running_loop().time()
+
+    def jump(self, seconds: float) -> None:
+        self.offset += seconds
+
+
 def lossy(probability: float, seed: int) -> Callable[[bytes], bool] | None:
     generator = random.Random(seed)
     return (lambda datagram: generator.random() < probability) if probability else None

@@ -86,6 +86,79 @@ async def test_an_adapter_is_found_by_its_address_under_whichever_name_it_has_no
     assert (keeper.name, keeper._index) == ("B8:27:EB:00:00:0B", None)
 
 
+A, B, BLANK = HERE["hci0"], HERE["hci2"], "00:00:00:00:00:00"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "former", "seen"),
+    [
+        # what there is, and which of it is taken
+        ("hci0", "", [({"hci0": A}, "hci0"), ({}, "hci0"), ({"hci1": A}, "hci1"), ({"hci0": A}, "hci0")]),
+        ("hci0", "", [({"hci0": A, "hci1": B}, "hci0"), ({"hci0": B}, "hci0"), ({"hci0": B, "hci1": A}, "hci1")]),
+        ("hci0", "", [({"hci0": A}, "hci0"), ({"hci0": BLANK}, "hci0"), ({"hci0": BLANK, "hci1": A}, "hci1")]),
+        ("hci0", "", [({}, "hci0"), ({"hci1": A}, "hci0"), ({"hci0": B, "hci1": A}, "hci0")]),
+        ("hci0", A, [({}, "hci0"), ({"hci1": A}, "hci1"), ({"hci1": A, "hci0": B}, "hci1")]),
+        ("hci0", A, [({"hci0": BLANK, "hci3": A}, "hci3")]),
+        ("hci0", A, [({"hci0": B, "hci1": A}, "hci0")]),  # as configured; the status tells that the keys are another's
+        ("hci1", A, [({"hci0": A, "hci1": A}, "hci1"), ({"hci0": A}, "hci0")]),
+        (B, A, [({"hci0": A}, B), ({"hci0": A, "hci1": B}, "hci1")]),
+    ],
+)
+@async_test
+async def test_an_adapter_that_comes_back_under_another_name_is_found_by_the_address_that_it_had(
+    monkeypatch: pytest.MonkeyPatch, wanted: str, former: str, seen: list[tuple[dict[str, str], str]]
+) -> None:
+    here: dict[str, str] = {}
+    monkeypatch.setattr("bt_selfsecure.node.adapter.adapter_addresses", lambda: here)
+    keeper = AdapterKeeper(wanted, former=former)
+    for here, name in seen:  # noqa: B007 - the lambda sees it
+        keeper._find()
+        assert (keeper.name, keeper._index) == (name, None if ":" in name else int(name[3:]))
+
+
+@async_test
+async def test_the_node_is_told_when_the_adapter_that_is_meant_comes_back_beside_another_that_has_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its links, listeners and advertisements were the other one's."""
+    here = {"hci0": A}
+
+    class Kernel:
+        def __init__(self, heard: Any) -> None:
+            pass
+
+        async def info(self, index: int) -> AdapterInfo | None:
+            address = here.get(f"hci{index}")
+            return parse_info(READ_INFO)._replace(address=address) if address else None
+
+        async def close(self) -> None:
+            pass
+
+    monkeypatch.setattr("bt_selfsecure.node.adapter.adapter_addresses", lambda: here)
+    monkeypatch.setattr("bt_selfsecure.node.adapter.Management", Kernel)
+    told: list[object] = []
+    keeper = AdapterKeeper("hci0", adapter_up=told.append, adapter_gone=told.append)
+    for here in ({"hci0": A}, {"hci0": B}, {"hci0": B, "hci1": A}, {"hci0": B, "hci1": A}, {"hci0": B}, {}):
+        told.append(dict(here))
+        await keeper._look()
+    gone, missing = AdapterState.DOWN, AdapterState.MISSING
+    assert [event for event in told if not isinstance(event, dict)] == [A, gone, B, gone, A, gone, B, missing]
+    await keeper.stop()
+
+
+@async_test
+async def test_where_no_adapter_has_the_name_that_is_wanted_those_that_there_are_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bt_selfsecure.node.adapter.adapter_addresses", lambda: {"hci1": B})
+    keeper = AdapterKeeper("hci0")
+    await keeper.start()
+    assert keeper._missing() == (
+        "there is no hci0, but hci1 is B8:27:EB:00:00:0B: plug it in, or set [node] adapter to the one that is meant"
+    )
+    await keeper.stop()
+
+
 @async_test
 async def test_an_address_that_no_adapter_has_is_told_with_those_that_there_are(
     monkeypatch: pytest.MonkeyPatch,

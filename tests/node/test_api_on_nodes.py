@@ -63,7 +63,7 @@ def test_messages_go_from_client_to_client(pair: Pair) -> None:
 @pytest.mark.long
 def test_a_pipe_survives_nodes_that_restart(pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pair.wait_for_key()
-    monkeypatch.setattr("bt_selfsecure.node.pipe.RETRY_S", 0.02)
+    monkeypatch.setattr("bt_selfsecure.node.client.RETRY_S", 0.02)
     (big := tmp_path / "big").write_bytes(os.urandom(2_000_000))
     pipes, threads, failures = [], [], []
     for name, peer in (("alice", "bob"), ("bob", "alice")):

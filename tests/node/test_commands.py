@@ -18,6 +18,7 @@ import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -25,7 +26,8 @@ from loopback_node import LoopbackNode, Server
 
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.cli.status import duration
-from bt_selfsecure.node.client import NodeClient
+from bt_selfsecure.node.client import NodeAwayError, NodeClient
+from bt_selfsecure.node.messages import Received
 
 Run = Callable[..., tuple[int, str, str]]
 COMMAND = (sys.executable, "-m", "bt_selfsecure.cli.main")
@@ -226,21 +228,30 @@ def test_what_is_no_node_is_not_believed(
     server.loop.call_soon_threadsafe(listener.close)
 
 
-def test_who_may_not_is_told_the_group() -> None:
+@pytest.mark.parametrize(
+    ("mode", "told"),
+    [
+        (0o755, r"join its group with `sudo usermod -aG \w+ \$USER` and log in again"),
+        (0o700 if os.getuid() == 0 else 0, r"its folder \S+/inner lets nobody else pass; chmod a\+x it, or choose"),
+    ],
+    ids=["the socket", "its folder"],
+)
+def test_who_may_not_is_told_what_hinders_and_the_remedy(mode: int, told: str) -> None:
     """In a child that gives root up, if it is root."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
-        (path := Path(folder, "node.sock")).touch()
+        (path := Path(folder, "inner", "node.sock")).parent.mkdir()
+        path.touch()
         path.chmod(0o660 if os.getuid() == 0 else 0)
+        path.parent.chmod(mode)
         code = (
             "import os, sys\nfrom pathlib import Path\nfrom bt_selfsecure.node.client import NodeClient\n"
             "import encodings.idna\nif os.getuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
             "NodeClient(Path(sys.argv[1])).status()"
         )
         done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=20)
-    assert re.search(
-        rf"you may not use {path}: join its group with `sudo usermod -aG \w+ \$USER` and log in again", done.stderr
-    )
+        path.parent.chmod(0o700)
+    assert re.search(rf"you may not use {path}: {told}", done.stderr)
 
 
 def test_durations_are_as_people_say_them() -> None:
@@ -314,6 +325,46 @@ def test_what_nobody_reads_any_more_stays_in_the_node(
     at_alice.send("bob", b"lost?")
     assert receive.wait(20) == 0
     assert [message.message for message in bob.kept.values()] == [b"lost?"]
+
+
+@pytest.mark.parametrize("fails", [1, 3])
+def test_a_message_whose_acknowledgement_did_not_reach_the_node_is_printed_once(
+    run: Run, at_alice: NodeClient, bob: LoopbackNode, bobs: Path, monkeypatch: pytest.MonkeyPatch, fails: int
+) -> None:
+    """The node was killed between; when it is back it shows the message again."""
+    acknowledge, left = NodeClient.acknowledge, [NodeAwayError("killed")] * fails
+    streams = []
+
+    def receive(client: NodeClient, **how: Any) -> Iterator[Received]:
+        streams.append(how)
+        for received in list(bob.kept.values()):
+            yield received
+            if len(streams) <= fails:
+                break
+
+    def fragile(client: NodeClient, number: int) -> None:
+        if left:
+            raise left.pop()
+        acknowledge(client, number)
+
+    monkeypatch.setattr(NodeClient, "receive", receive)
+    monkeypatch.setattr(NodeClient, "acknowledge", fragile)
+    for text in (b"one", b"two"):
+        at_alice.send("bob", text)
+    status, out, _ = run("receive", "--raw", "--follow", "--count", "2", at=bobs)
+    assert (status, out) == (0, "onetwo")
+    assert not bob.kept
+
+
+def test_a_node_that_does_not_come_back_ends_receive_with_a_sentence_and_2(
+    server: Server, at_bob: NodeClient, run: Run, bobs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bt_selfsecure.node.client.PATIENCE_S", 0.2)
+    monkeypatch.setattr("bt_selfsecure.node.client.RETRY_S", 0.02)
+    Timer(0.3, lambda: server.stop("bob")).start()
+    status, out, err = run("receive", "--follow", at=bobs)
+    assert (status, out) == (2, "")
+    assert "no node runs on" in err
 
 
 def test_a_full_disk_leaves_the_message_in_the_node(

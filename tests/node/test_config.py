@@ -141,6 +141,7 @@ FAULTS = [
     (UDP + BOB, 'node.toml:7: [[peer]] number 1 needs udp = "127.0.0.1:5701" or wherever it listens, since udp is a'),
     (UDP + BOB + 'udp = "127.0.0.1:5700"', "node.toml:10: [[peer]] number 1: udp is this node's own: each node has"),
     (UDP + BOB.replace("02", "01") + AT_BOB, "node.toml:9: [[peer]] number 1: address is this node's own"),
+    ('[node]\nadapter = "b8:27:eb:00:00:02"\n' + BOB, "node.toml:5: [[peer]] number 1: address is this node's own"),
     (
         UDP + BOB + 'udp = "[::1]:5701"',
         "node.toml:10: [[peer]] number 1: udp can't be reached from [udp] listen = \"127",

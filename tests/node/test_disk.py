@@ -16,18 +16,23 @@ from node_world import World, connected, is_connected, now, peer_of, read, unrea
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.disk import refusal
 from bt_selfsecure.node.journal import Journal
-from bt_selfsecure.node.journal_file import FILE, JournalError
+from bt_selfsecure.node.journal_file import JournalError
 from bt_selfsecure.node.service import Node
+from bt_selfsecure.node.set_aside import FILE
 
+SHM_SIZE = sqlite3.SQLITE_IOERR_SHMSIZE
+"""An I/O error for SQLite, and what a full disk comes to where the journal is opened."""
 CODES = {
-    sqlite3.SQLITE_FULL: "make room in the state directory",
+    sqlite3.SQLITE_FULL: "make room on it",
+    SHM_SIZE: "make room on it",
     sqlite3.SQLITE_BUSY: "another program has locked the journal: end it",
     sqlite3.SQLITE_LOCKED_SHAREDCACHE: "another program has locked the journal: end it",
     sqlite3.SQLITE_IOERR_FSYNC: "see dmesg",
+    sqlite3.SQLITE_IOERR_SHMMAP: "lacks locks or shared memory, as network and FUSE ones do: name a [node]",
     sqlite3.SQLITE_READONLY_DBMOVED: "mounted read-only",
     sqlite3.SQLITE_CANTOPEN_ISDIR: "can't be opened: may the node use its folder",
-    sqlite3.SQLITE_CORRUPT_INDEX: "restore a copy",
-    sqlite3.SQLITE_NOTADB: "restore a copy",
+    sqlite3.SQLITE_CORRUPT_INDEX: "bt-selfsecure state set-aside moves all that is there to a folder",
+    sqlite3.SQLITE_NOTADB: "bt-selfsecure state set-aside moves all that is there to a folder",
     sqlite3.SQLITE_MISUSE: "(SQLITE_X): please report it",
 }
 
@@ -39,7 +44,7 @@ def test_the_remedy_is_that_of_sqlites_code_and_its_text_is_never_shown(code: in
     told = str(refusal(error))
     assert CODES[code] in told
     assert "0011" not in told
-    assert ("make room" in told) == (code == sqlite3.SQLITE_FULL)
+    assert ("make room" in told) == (code in (sqlite3.SQLITE_FULL, SHM_SIZE))
     assert refusal(error).damaged == (code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB))
 
 

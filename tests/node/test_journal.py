@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,8 @@ from bt_selfsecure.core.recovery import SessionRecord
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node import journal_file as module
 from bt_selfsecure.node.journal import Journal, PeerRow
-from bt_selfsecure.node.journal_file import APPLICATION_ID, FILE, MIGRATIONS, JournalError
+from bt_selfsecure.node.journal_file import APPLICATION_ID, MIGRATIONS, JournalError
+from bt_selfsecure.node.set_aside import FILE
 
 BOB = "B8:27:EB:00:00:02"
 WAL_FRAME_HEAD = 24
@@ -173,7 +174,7 @@ def test_a_full_disk_takes_all_or_nothing_and_the_next_commit_takes_what_waited(
         put(journal, b"small")
         put(journal, bytes(100_000))
         journal.after_commit(BOB, lambda: calls.append(1))
-        with pytest.raises(JournalError, match="make room in the state directory"):
+        with pytest.raises(JournalError, match="make room on it"):
             journal.commit()
         assert journal.trouble
         assert journal.outbox(BOB) == []
@@ -219,8 +220,9 @@ def test_only_its_owner_reads_it(tmp_path: Path) -> None:
         assert stat.S_IMODE((directory / FILE).stat().st_mode) == 0o600
 
 
-def test_two_daemons_never_share_a_state_directory(tmp_path: Path) -> None:
-    with opened(tmp_path), pytest.raises(UsageError, match="another node uses"):
+def test_two_daemons_never_share_a_state_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bt_selfsecure.node.journal.OPEN_SECONDS", 0.2)
+    with opened(tmp_path), pytest.raises(JournalError, match="another node uses"):
         Journal(tmp_path, sync_each=True)
     with opened(tmp_path):
         pass
@@ -314,6 +316,25 @@ def test_a_file_that_cannot_be_used_is_named_and_left_untouched(tmp_path: Path, 
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
+def empty(path: Path) -> None:
+    path.touch()
+
+
+def of_20_bytes(path: Path) -> None:
+    path.write_bytes(b"SQLite format 3\0\x10\0\1\1")
+
+
+def without_tables(path: Path) -> None:
+    """As an older version left it where the plug was pulled at the very start."""
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+
+
+def with_some_tables(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.executescript(f"CREATE TABLE peer (id); PRAGMA application_id = {APPLICATION_ID};")
+
+
 @pytest.mark.parametrize("size", [1, 100, 511, 4096])
 def test_a_file_of_noise_is_refused(tmp_path: Path, size: int) -> None:
     (tmp_path / FILE).write_bytes(b"\xa5" * size)
@@ -335,15 +356,35 @@ def test_an_empty_file_beside_a_log_of_changes_is_damaged_and_the_log_stays(tmp_
     assert contents(tmp_path / "copy") == before
 
 
-def test_an_empty_file_is_a_beginning_that_a_crash_interrupted(tmp_path: Path) -> None:
-    (tmp_path / FILE).touch()
+@pytest.mark.parametrize("make", [empty, of_20_bytes, without_tables, with_some_tables])
+def test_a_file_without_our_tables_is_refused_and_never_made_new(
+    tmp_path: Path, make: Callable[[Path], object]
+) -> None:
+    """A beginning has its tables when it has its name, so the card has lost them."""
+    make(tmp_path / FILE)
+    before = (tmp_path / FILE).read_bytes()
+    for _ in range(2):
+        with pytest.raises(UsageError, match=r" damaged.*: .* state set-aside"):
+            Journal(tmp_path, sync_each=True)
+    assert (tmp_path / FILE).read_bytes() == before
+
+
+def test_a_beginning_that_a_crash_interrupts_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(path: Path, target: Path) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", crash)
+        with pytest.raises(ZeroDivisionError):
+            Journal(tmp_path, sync_each=True)
+    assert not (tmp_path / FILE).exists()
     with opened(tmp_path) as journal:
         assert journal.addresses() == []
 
 
 def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="can't use the state directory"):
+    with pytest.raises(JournalError, match=r"can't use the state directory .*name another"):
         Journal(tmp_path / "file" / "state", sync_each=True)
 
 

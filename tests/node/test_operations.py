@@ -1,4 +1,4 @@
-"""`report`, `backup`, `restore`, `metrics`, `log-level`: as whoever runs a node types them, at real nodes."""
+"""`report`, `backup`, `restore`, `state`, `metrics`, `log-level`: as whoever runs a node types them, at real nodes."""
 
 from __future__ import annotations
 
@@ -178,9 +178,38 @@ def test_a_backup_is_restored_with_a_warning_and_only_while_the_node_is_off(
     status, _, err = run("restore", copy)
     assert status == 0
     assert "Its keys may be old: the peers resynchronise, or refuse them" in err
-    assert "before-restore" in err
+    assert "set-aside-" in err
     pair.start("alice")
     pair.clients["alice"].send("bob", b"after", until="acknowledged", timeout=30)
+
+
+def test_whoever_puts_keys_on_a_file_system_without_permissions_is_warned(
+    run: Run, pair: Pair, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pair.stop("alice")
+    copies = [str(tmp_path / "one"), str(tmp_path / "two")]
+    told = [run("backup", copies[0])[2], run("restore", copies[0])[2]]
+    monkeypatch.setattr("bt_selfsecure.node.state.is_open_to_others", lambda path: True)
+    warned = [run("backup", copies[1])[2], run("restore", copies[1])[2]]
+    assert not any("keeps no permissions" in text for text in told)
+    assert all("can read /" in text and "keeps no permissions" in text for text in warned)
+
+
+def test_state_that_is_set_aside_by_command_comes_back_by_restore(run: Run, pair: Pair) -> None:
+    pair.wait_for_key()
+    key = pair.clients["alice"].peers()[0]["key"]["fingerprint"]
+    status, _, err = run("state", "set-aside")
+    assert status == 2
+    assert "another node uses" in err
+    pair.stop("alice")
+    status, _, err = run("state", "set-aside")
+    assert status == 0
+    (folder,) = re.findall(r"^(\S+): all that the node kept. bt-selfsecure restore \1 puts it back.$", err, re.M)
+    assert "begins with new keys" in err
+    assert run("state", "set-aside")[0] == 2, "there is nothing left"
+    assert run("restore", folder)[0] == 0
+    pair.start("alice")
+    assert pair.clients["alice"].peers()[0]["key"]["fingerprint"] == key
 
 
 def test_metrics_are_printed_as_the_api_gives_them(run: Run, pair: Pair) -> None:

@@ -48,7 +48,7 @@ class Running:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "RETRY_S", 0.02)
+    monkeypatch.setattr("bt_selfsecure.node.client.RETRY_S", 0.02)
     # A connection that asyncio accepts while its server closes is never answered, unless the process ends.
     monkeypatch.setattr("bt_selfsecure.node.client.ANSWER_S", 2.0)
 
@@ -286,7 +286,7 @@ def test_what_is_no_part_of_a_stream_is_left_for_receive(
 def test_a_node_that_stays_away_is_given_up(
     server: Server, at_alice: NodeClient, nothing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PATIENCE_S", 0.1)
+    monkeypatch.setattr("bt_selfsecure.node.client.PATIENCE_S", 0.1)
     running = Running(at_alice, "bob", nothing, tmp_path / "out")
     time.sleep(0.05)
     server.stop("alice")

@@ -31,10 +31,21 @@ SPELLINGS = (
     ],
     ids=["tables", "braces", "quoted keys", "a wrong file"],
 )
-def test_what_a_configuration_names_is_known_however_it_is_written(text: str, tmp_path: Path) -> None:
-    (config := tmp_path / "node.toml").write_text(text)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_what_a_configuration_names_is_known_however_it_is_written(text: str, encoding: str, tmp_path: Path) -> None:
+    """Also where no node can run with it: the log has the names from before."""
+    (config := tmp_path / "node.toml").write_text(text, encoding=encoding)
     told = redactor(config)("mias-node sees annas-pump at B8:27:EB:12:34:56")
     assert told == "<this node> sees <peer 1> at <address of peer 1>"
+
+
+@pytest.mark.parametrize("file", ["annas-pump", "annas-pump.key"])
+def test_a_peer_stays_that_peer_where_its_key_file_has_its_name(file: str, tmp_path: Path) -> None:
+    key = f'authentication_key_file = "/keys/{file}"\n'
+    (config := tmp_path / "node.toml").write_text(f'[[peer]]\n{key}name = "annas-pump"\n')
+    assert redactor(config)("annas-pump: linked").startswith("<peer 1>: linked")
+    (config := tmp_path / "node.toml").write_text(f'[[peer]]\nname = "annas-pump"\n{key}')
+    assert redactor(config)("annas-pump: linked").startswith("<peer 1>: linked")
 
 
 def test_names_beyond_ascii_are_found_as_json_has_them() -> None:

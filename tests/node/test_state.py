@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import stat
 from pathlib import Path
@@ -13,8 +14,9 @@ from node_world import World, connected, fingerprint, peer_of, read, record_secr
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.journal import Journal
-from bt_selfsecure.node.journal_file import FILE, LOCK
-from bt_selfsecure.node.state import backup, restore
+from bt_selfsecure.node.journal_file import LOCK
+from bt_selfsecure.node.set_aside import FILE, LOG
+from bt_selfsecure.node.state import backup, restore, set_aside
 
 A = "B8:27:EB:00:00:01"
 
@@ -120,8 +122,8 @@ def test_a_backup_of_a_running_node_is_whole_private_and_one_file(tmp_path: Path
     assert [fragment for _, fragment in restored.outbox(A)] == [b"kept"]
     restored.close()
     assert old
-    assert old.name.startswith(f"{FILE}.before-restore-")
-    assert sqlite3.connect(old).execute("SELECT count(*) FROM outbox").fetchone() == (0,)
+    assert old.name.startswith("set-aside-")
+    assert sqlite3.connect(old / FILE).execute("SELECT count(*) FROM outbox").fetchone() == (0,)
     assert stat.S_IMODE((tmp_path / "state" / FILE).stat().st_mode) == 0o600
 
 
@@ -171,3 +173,93 @@ def test_a_backup_never_replaces_a_file_and_needs_a_state(tmp_path: Path) -> Non
     with pytest.raises(UsageError, match=r"can't back up .* to .*No such file or directory"):
         backup(tmp_path / "state", tmp_path / "nowhere/copy")
     assert not (tmp_path / "other").exists()
+
+
+def killed(directory: Path, fragment: bytes) -> None:
+    """A state whose newest part stands in the WAL alone."""
+    journal = Journal(directory.with_name("living"), sync_each=True)
+    journal.insert(A, "outbox", A, fragment)
+    journal.commit()
+    shutil.copytree(directory.with_name("living"), directory)
+    journal.close()
+    shutil.rmtree(directory.with_name("living"))
+    assert (directory / LOG).stat().st_size
+
+
+def waiting(directory: Path) -> list[bytes | None]:
+    journal = Journal(directory, sync_each=True)
+    found = [fragment for _, fragment in journal.outbox(A)]
+    journal.close()
+    return found
+
+
+@pytest.mark.parametrize("shape", ["folder", "file"])
+def test_what_was_set_aside_after_a_power_cut_comes_back_whole(tmp_path: Path, shape: str) -> None:
+    killed(tmp_path / "state", b"kept")
+    folder = set_aside(tmp_path / "state")
+    assert folder.parent == tmp_path / "state"
+    assert waiting(tmp_path / "state") == []
+    old = restore(folder if shape == "folder" else folder / FILE, tmp_path / "state")
+    assert old
+    assert old != folder
+    assert waiting(tmp_path / "state") == [b"kept"]
+    assert waiting(folder) == [b"kept"], "the folder stays as it is"
+
+
+def test_half_of_a_state_that_was_moved_away_by_hand_is_not_restored_as_if_it_were_whole(tmp_path: Path) -> None:
+    killed(tmp_path / "state", b"kept")
+    (tmp_path / "state" / FILE).rename(tmp_path / "moved.db")
+    with pytest.raises(UsageError, match=r"is gone, and its .*-wal is there: .*state set-aside"):
+        Journal(tmp_path / "state", sync_each=True)
+    with pytest.raises(UsageError, match=r"the other is .*journal.db-wal: mv .*moved.db .*journal.db, then start"):
+        restore(tmp_path / "moved.db", tmp_path / "state")
+    (tmp_path / "moved.db").rename(tmp_path / "state" / FILE)
+    assert waiting(tmp_path / "state") == [b"kept"]
+
+
+def test_a_backup_may_take_the_place_of_half_a_state_and_that_half_is_kept(tmp_path: Path) -> None:
+    Journal(tmp_path / "other", sync_each=True).close()
+    backup(tmp_path / "other", tmp_path / "copy")
+    killed(tmp_path / "state", b"kept")
+    log = (tmp_path / "state" / LOG).read_bytes()
+    (tmp_path / "state" / FILE).unlink()
+    old = restore(tmp_path / "copy", tmp_path / "state")
+    assert old
+    assert (old / LOG).read_bytes() == log
+
+
+@pytest.mark.parametrize("step", range(4))
+def test_a_restore_that_is_interrupted_leaves_one_of_the_two_states_whole(
+    tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed(tmp_path / "state", b"old")
+    killed(tmp_path / "copy", b"new")
+    real, left = Path.replace, step
+
+    def crashing(path: Path, target: Path) -> Path:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise ZeroDivisionError
+        return real(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", crashing)
+        with pytest.raises(ZeroDivisionError):
+            restore(tmp_path / "copy", tmp_path / "state")
+    assert waiting(tmp_path / "state") == [b"new" if step else b"old"]
+    assert not (tmp_path / "state" / ".restore").exists()
+
+
+def test_what_is_not_whole_is_not_restored(tmp_path: Path) -> None:
+    Journal(tmp_path / "state", sync_each=False).close()
+    data = (tmp_path / "state" / FILE).read_bytes()
+    (tmp_path / "empty").touch()
+    sqlite3.connect(tmp_path / "bare").execute("PRAGMA journal_mode = WAL")
+    (tmp_path / "cut").write_bytes(data[:-4096])
+    (tmp_path / "header").write_bytes(data[:20])
+    for name in ("empty", "bare", "cut", "header"):
+        with pytest.raises(UsageError, match="damaged"):
+            restore(tmp_path / name, tmp_path / "state")
+    assert (tmp_path / "state" / FILE).read_bytes() == data
+    assert sorted(path.name for path in (tmp_path / "state").iterdir()) == [FILE, LOCK]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import hashlib
 import os
 import random
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from node_world import AdvertAir, lossy, until
 from two_daemons import Traffic, start, wait_until
 
 from bt_selfsecure.bearers.base import Bearer
+from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.config import (
     Config,
     EstablishTable,
@@ -27,8 +31,11 @@ from bt_selfsecure.node.config import (
     SessionTable,
     UdpTable,
 )
+from bt_selfsecure.node.journal import Journal
+from bt_selfsecure.node.journal_file import LOCK
 from bt_selfsecure.node.media import KernelMedia
 from bt_selfsecure.node.service import Node
+from bt_selfsecure.node.set_aside import FILE
 from bt_selfsecure.node.two_nodes import ADDRESSES, OTHER, TwoNodes
 
 PORTS = 5700, 5701
@@ -110,6 +117,30 @@ def test_a_daemon_that_is_killed_while_messages_pass_loses_and_doubles_none(node
 
 @real
 @pytest.mark.timeout(120)
+def test_receive_follow_outlives_a_node_that_is_killed_and_one_that_is_stopped(nodes: TwoNodes) -> None:
+    start(nodes)
+    config = str(nodes.config("bob"))
+    command = nodes.command("receive", "--follow", "--raw", "--count", "3", "--config", config)
+    receive = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        for number, end in enumerate((nodes.kill, lambda name: nodes.processes.pop(name).terminate(), None)):
+            nodes.client("alice").send("bob", b"%d\n" % number, until="acknowledged", timeout=60)
+            assert receive.stdout is not None
+            assert receive.stdout.readline() == b"%d\n" % number
+            if end:
+                end("bob")
+                time.sleep(1)
+                nodes.start("bob")
+        assert receive.wait(20) == 0
+        assert receive.stderr is not None
+        assert receive.stderr.read() == b""
+        assert list(nodes.client("bob").receive()) == []
+    finally:
+        receive.kill()
+
+
+@real
+@pytest.mark.timeout(120)
 def test_a_peer_that_is_gone_is_told_in_seconds_and_one_that_is_back_is_found(nodes: TwoNodes) -> None:
     start(nodes)
     nodes.kill("bob")
@@ -174,6 +205,117 @@ def test_what_a_key_rests_on_without_a_radio_is_what_is_left_and_never_the_losse
     text = asyncio.run(main())
     assert text.startswith(begins)
     assert text.endswith("Whoever reads the network misses nothing of what makes the key.")
+
+
+# --- the disk under a real daemon
+
+
+def no_journal(directory: Path) -> None:
+    (directory / FILE).write_bytes(b"noise")
+
+
+def empty(directory: Path) -> None:
+    (directory / FILE).touch()
+
+
+def another_programs(directory: Path) -> None:
+    with contextlib.closing(sqlite3.connect(directory / FILE)) as database:
+        database.execute("CREATE TABLE bookmark (url TEXT)")
+
+
+def a_folder_in_its_place(directory: Path) -> None:
+    (directory / FILE).mkdir()
+
+
+def locked_by_another_program(directory: Path) -> None:
+    Journal(directory, sync_each=True).close()
+    other = sqlite3.connect(directory / FILE, isolation_level=None)
+    other.execute("PRAGMA locking_mode = EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+    LEFT_OPEN.append(other)
+
+
+def another_nodes(directory: Path) -> None:
+    LEFT_OPEN.append(open((directory / LOCK), "w"))  # noqa: PTH123, SIM115 - for as long as the test runs
+    fcntl.flock(LEFT_OPEN[-1].fileno(), fcntl.LOCK_EX)
+
+
+LEFT_OPEN: list[Any] = []
+
+
+@pytest.mark.parametrize(
+    ("make", "status", "words"),
+    [
+        (no_journal, 2, "is damaged or no journal: put a backup in its place"),
+        (empty, 2, "is damaged or no journal: put a backup in its place"),
+        (another_programs, 2, "is another program's database: put a backup in its place"),
+        (a_folder_in_its_place, 1, "journal.db in it is a folder: move it away"),
+        (locked_by_another_program, 1, "another program has locked the journal: end it"),
+        (another_nodes, 1, "another node uses"),
+    ],
+)
+def test_only_a_state_that_needs_a_person_ends_the_daemon_for_good(
+    tmp_path: Path, make: Callable[[Path], None], status: int, words: str
+) -> None:
+    """By its exit status, as the unit has it; what may pass by itself is waited for some seconds, if it is a lock."""
+    unit = (Path(__file__).parents[2] / "systemd/bt-selfsecure.service").read_text()
+    assert "\nRestart=on-failure\n" in unit
+    assert "\nRestartPreventExitStatus=2\n" in unit
+    nodes = TwoNodes(tmp_path, LOSS)
+    make(tmp_path / "alice")
+    try:
+        with pytest.raises(UsageError, match=r"alice did not start: .*" + words):
+            nodes.start("alice")
+        assert nodes.processes["alice"].wait() == status
+    finally:
+        for left in LEFT_OPEN:
+            left.close()
+        LEFT_OPEN.clear()
+        nodes.stop()
+
+
+@real
+@pytest.mark.timeout(180)
+def test_a_daemon_whose_journal_is_deleted_keeps_its_key_and_its_queue_over_a_pulled_plug(nodes: TwoNodes) -> None:
+    start(nodes)
+    key = fingerprints(nodes)
+    nodes.kill("bob")
+    wait_until(lambda: peer(nodes, "alice")["state"] != "connected")
+    nodes.client("alice").send("bob", b"before")
+    for path in (nodes.folder / "alice").glob("journal.db*"):
+        path.unlink()
+    wait_until(lambda: "wrote its state anew" in str(nodes.client("alice").status()["problems"]), 30)
+    nodes.kill("alice")
+    start(nodes)
+    wait_until(lambda: [received.message for received in nodes.client("bob").receive()] == [b"before"])
+    assert fingerprints(nodes) == key
+
+
+@real
+@pytest.mark.timeout(180)
+def test_daemons_talk_again_after_one_of_them_lost_a_page_of_its_journal(nodes: TwoNodes) -> None:
+    start(nodes)
+    nodes.kill("bob")
+    wait_until(lambda: peer(nodes, "alice")["state"] != "connected")
+    for number in range(20):
+        nodes.client("alice").send("bob", b"%d " % number * 1000)
+    nodes.stop()
+    journal = nodes.folder / "alice" / FILE
+    with journal.open("r+b") as file:
+        file.seek((journal.stat().st_size // 4096 // 2) * 4096)
+        file.write(bytes(4096))
+    start(nodes)
+    (problem, *_) = nodes.client("alice").status()["problems"]
+    assert "the journal was damaged: what could be read of it is in use" in problem
+    nodes.client("alice").send("bob", b"the last")
+
+    def came() -> list[bytes]:
+        return [received.message for received in nodes.client("bob").receive()]
+
+    wait_until(lambda: came() and came()[-1] == b"the last")
+    sent = [*(b"%d " % number * 1000 for number in range(20)), b"the last"]
+    assert came() == [message for message in sent if message in came()]
+    assert len(came()) >= 15
 
 
 # --- a session on UDP, under a key from a radio

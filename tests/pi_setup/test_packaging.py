@@ -137,9 +137,9 @@ def test_completion_knows_every_command_and_the_scripts_of_setup(tmp_path: Path)
             "$(complete -p bt-selfsecure | sed 's/.*-F \\([^ ]*\\).*/\\1/')"
             echo "${{COMPREPLY[@]}}"
         }}
-        complete_line bt-selfsecure st
+        complete_line bt-selfsecure stat
         complete_line bt-selfsecure setup un
         complete_line bt-selfsecure log-level d
     """
     done = subprocess.run(["bash", "-c", ask], capture_output=True, text=True)
-    assert done.stdout.split("\n")[:3] == ["status", "uninstall", "debug"], done.stderr
+    assert done.stdout.split("\n")[:3] == ["status state", "uninstall", "debug"], done.stderr

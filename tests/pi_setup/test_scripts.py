@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bt_selfsecure.bearers.ipsp_kernel import HELPER_SOCKET
+from bt_selfsecure.node.doctor.radio import BLUEZERO_PACKAGES
 
 CHECKOUT = Path(__file__).parents[2]
 SCRIPTS = sorted(path.name for path in CHECKOUT.glob("pi_setup/*") if path.is_file() and not path.suffix)
@@ -57,6 +59,29 @@ def test_what_cannot_be_used_is_refused_in_one_line_with_its_remedy(words: tuple
     assert fault in done.stderr
     assert done.stderr.count("\n") <= 2
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(("status", "passed"), [(0, True), (1, False), (2, False), (127, False), (137, False)])
+def test_the_smoketest_fails_where_the_doctor_found_a_failure_or_could_not_run(
+    tmp_path: Path, status: int, passed: bool
+) -> None:
+    """What it calls is not here; each of its lines stands for itself."""
+    (program := tmp_path / "bt-selfsecure").write_text(f'#!/bin/sh\n[ "$1" != doctor ] || exit {status}\nexit 1\n')
+    program.chmod(0o755)
+    done = subprocess.run(
+        [CHECKOUT / "pi_setup" / "smoketest", "--timeout", "0"],
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert ("OK      this machine is fit for it" in done.stdout) is passed
+    assert ("FAILED  this machine is fit for it\n        > bt-selfsecure doctor\n" in done.stdout) is not passed
+    assert done.returncode == 1
+
+
+def test_the_doctor_names_all_packages_that_the_installer_takes_for_advertising() -> None:
+    bindings = re.findall(r"\.py=(\S+)", (CHECKOUT / "pi_setup" / "install").read_text())
+    assert len(bindings) == 3
+    assert set(bindings) < set(BLUEZERO_PACKAGES)
 
 
 def test_a_dry_run_prints_each_command_and_runs_none() -> None:

@@ -485,6 +485,8 @@ def test_a_table_a_receiver_is_joined_by_time_and_senders_are_told_apart(
         ("time,rssi\n1.5,-50\n", [], "no column 'receiver'"),
         ("time,receiver\n1.5,bob\n", ["--first", "1"], "--first and --last"),
         ("time,receiver\n" + "".join(f"{n / 10},bob\n" for n in range(99)), [], "takes two receivers"),
+        ("time,receiver\n1.5,bob\n1.5,eve\n", ["--clock-offset", "eva=1", "--interval", "100"], "eva.*, .* bob, eve"),
+        ("time,receiver\n1.5,bob\n1.5,eve\n", ["--packets", "1000000000000", "--interval", "100"], "--packets 1,000"),
         (
             "time,receiver\n" + "".join(f"{n / 9.97 + 0.01},bob\n{n / 9.97},eve\n" for n in range(99)),
             [],
@@ -748,3 +750,15 @@ def test_captures_without_our_bursts_and_sources_of_no_kind_are_refused(store: S
         with pytest.raises(UsageError, match=words):
             import_sources(store, sources, None, Circumstances(), silent)
     assert store.runs() == []
+
+
+@pytest.mark.parametrize("option", ["--packets", "--last", "--first"])
+def test_more_packets_than_a_run_can_have_are_refused_at_once_and_leave_no_file(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written(tmp_path / "t.csv", "seq,receiver\n0,bob\n1,eve\n")
+    assert command(tmp_path / "r.db", option, "100000000", str(file)) == 2
+    assert re.fullmatch(
+        rf"bt-selfsecure: {option} 100,000,000 is beyond .*: say what was sent\n", capsys.readouterr().err
+    )
+    assert not (tmp_path / "r.db").exists()

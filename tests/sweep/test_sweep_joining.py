@@ -103,6 +103,18 @@ def test_a_sender_without_jitter_is_refused_and_joined_once_the_offset_is_told()
         assert joint(joined)[1] / joint(joined)[0] == pytest.approx(truth.e_given_b("bob", "eve"), abs=0.01)
 
 
+@pytest.mark.parametrize("losses", [(0.1, 0.3, 0.2), (0.3, 0.1, 0.2), (0.2, 0.3, 0.1)])
+@pytest.mark.parametrize("ahead_of", ["bob", "eve", "eva"])
+def test_offsets_are_ahead_of_the_log_that_has_none_told_whichever_has_most_packets(
+    losses: tuple[float, ...], ahead_of: str
+) -> None:
+    truth = heard(Air(adv_delay=0, together=0.1, losses=losses), 3, ("bob", "eve", "eva"))
+    ahead = {name: own - truth.offsets[ahead_of] for name, own in truth.offsets.items() if name != ahead_of}
+    joined = join(truth.logs, Told(offsets_s=ahead))
+    assert joined.reference == ahead_of
+    assert joint(joined)[1] / joint(joined)[0] == pytest.approx(truth.e_given_b("bob", "eve"), abs=0.01)
+
+
 def test_logs_of_one_clock_are_joined_as_they_are_and_another_clock_is_noticed() -> None:
     air = Air(adv_delay=0, offset=0.0, drift=0.0)
     truth = heard(air, 2)
@@ -133,6 +145,20 @@ def test_an_offset_that_is_told_wrong_is_noticed_where_the_sender_jitters(packet
     with pytest.raises(UsageError, match="times better some packets off"):
         join(logs, Told(offsets_s={"eve": 0.0}))
     never_kinder(join(logs, Told(offsets_s={"eve": ahead})), truth)
+
+
+@pytest.mark.parametrize("interval", [0.03, 0.1, 1.0])
+@pytest.mark.parametrize("packets_off", [-30, -2, -1, 1, 2, 200])
+def test_a_clock_that_is_told_packets_off_is_refused_where_the_jitter_contradicts_it(
+    interval: float, packets_off: int
+) -> None:
+    truth = heard(Air(interval=interval, losses=(0.1, 0.2), together=0.1), 2)
+    off = packets_off * (interval + 0.005)
+    ahead = truth.offsets["eve"] - truth.offsets["bob"]
+    with pytest.raises(UsageError, match="times better some packets off"):
+        join(truth.logs, Told(offsets_s={"eve": ahead + off}))
+    with pytest.raises(UsageError, match="times better some packets off"):
+        join({**truth.logs, "eve": truth.logs["eve"] - ahead + off}, Told(one_clock=True))
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -17,12 +17,14 @@ from bt_selfsecure.bearers.memory import MemoryAir
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.node.client import NodeClient
 from bt_selfsecure.node.config import Config, DiscoveryTable, EstablishTable, NodeTable, PeerTable, SessionTable
+from bt_selfsecure.node.messages import Received
 from bt_selfsecure.node.service import Node
 from bt_selfsecure.sweep.agent import Agent
 from bt_selfsecure.sweep.control import RadioCrew, Servant
 from bt_selfsecure.sweep.driver import Driver
 from bt_selfsecure.sweep.kernel import KernelMedia
 from bt_selfsecure.sweep.machine import Placed, State
+from bt_selfsecure.sweep.orders import Describe, encode
 from bt_selfsecure.sweep.plan import Plan, RolesTable, SweepTable
 from bt_selfsecure.sweep.record import Book
 from bt_selfsecure.sweep.rehearsal import Air
@@ -164,6 +166,34 @@ def test_who_does_not_answer_is_named_be_there_no_agent_or_the_order_out_of_date
 
     with Store(tmp_path / "sweep.db", create=True) as store:
         asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("age_s", "told"),
+    [
+        (0.0, ""),
+        (29.0, ""),
+        (31.0, "an order of 31 s ago is out of date"),
+        (-1.0, "an order of -1 s ago is out of date"),
+        (None, "an order from before the node's start is out of date"),
+    ],
+)
+@pytest.mark.parametrize("time_s", [0.0, 1.7e9, 1e11])
+def test_an_order_counts_by_its_age_whatever_the_clock_says_and_one_of_unknown_age_is_stale(
+    three: Three, caplog: pytest.LogCaptureFixture, age_s: float | None, told: str, time_s: float
+) -> None:
+    """A Pi that was unplugged boots at its last hour: an order from before would be young, or of a time to come."""
+    caplog.set_level("INFO")
+    given = []
+
+    async def main() -> None:
+        servant = Servant(three.clients["bob"], Agent(Air(1).at(ADDRESSES["bob"]), facts))
+        servant._hands.give = lambda order, answer: given.append(order)  # type: ignore[method-assign]
+        servant._received(Received(1, "alice", 9, time_s, encode(Describe(7)), age_s))
+
+    asyncio.run(main())
+    assert given == ([] if told else [Describe(7)])
+    assert told in caplog.text
 
 
 def test_a_plan_with_a_node_that_nobody_knows_is_refused_at_once(three: Three) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pty
 import re
 import signal
 import socket
@@ -18,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from on_a_terminal import spawn
 
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.core.losses import JointLoss, clopper_pearson, joint_probabilities
@@ -96,10 +96,7 @@ class Terminal:
 
     def __init__(self, words: list[str], folder: Path) -> None:
         self.said = ""
-        self.pid, self._terminal = pty.fork()
-        if not self.pid:
-            os.chdir(folder)
-            os.execvp(words[0], words)
+        self.pid, self._terminal = spawn(["env", f"--chdir={folder}", *words])
         os.set_blocking(self._terminal, False)
 
     def wait_for(self, true: Callable[[], bool], seconds: float = 20.0) -> None:

@@ -13,6 +13,8 @@ from bt_selfsecure.node.fitness import NEEDED, misfits
 UNPROGRAMMED: Final = re.compile(r"AA:AA:AA:AA:AA:AA|43:4[35]:.*|00:00:00:00:00:00")
 """Addresses of Broadcom chips whose own is not set (and of none): several boards have the same."""
 UART_TROUBLE: Final = re.compile(r"Frame reassembly failed|tx timeout|hardware error|Out-of-order packet")
+BLUEZERO_PACKAGES: Final = ("python3-venv", "python3-dbus", "python3-gi", "python3-cairo")
+"""Debian's, without which pip would have to compile what bluezero needs."""
 BAD_KERNELS: Final = "6.12.93 and 6.18.34"
 VERSIONS: Final = {6: "4.0", 7: "4.1", 8: "4.2", 9: "5.0", 10: "5.1", 11: "5.2", 12: "5.3", 13: "5.4", 14: "6.0"}
 """HCI_Version (Assigned Numbers 2.1)."""
@@ -124,7 +126,8 @@ def advertising(machine: Machine) -> Finding:
         case Word.UNAVAILABLE:
             return warning(
                 f"bluezero is not usable ({reason}), so the node advertises by raw HCI.",
-                "sudo apt install python3-dbus python3-gi, a venv with --system-site-packages, pip install bluezero.",
+                f"sudo apt install {' '.join(BLUEZERO_PACKAGES)}; then, in an environment made by python3 -m venv "
+                "--system-site-packages: pip install bluezero.",
             )
         case _:
             raise NotSeen(f"advertising could not be tried: {reason}")

@@ -1,0 +1,105 @@
+"""What a node keeps, moved aside or replaced: nothing of it is destroyed, and a crash in between loses nothing.
+
+A journal is replaced in three steps: the new one, complete, gets the name `journal.db.new`; what is there moves to a
+folder; the new one gets the old one's name. From the first step on the next start does the others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+FILE: Final = "journal.db"
+LOG: Final = f"{FILE}-wal"
+"""Where the newest of the state stands until SQLite brings it into the file."""
+NEW: Final = f"{FILE}.new"
+FILES: Final = (FILE, LOG, f"{FILE}-journal", f"{FILE}-shm")
+
+
+def set_aside(directory: Path) -> Path | None:
+    """Move the state to a new folder in the directory, which `state.restore` takes; None if there is none.
+
+    The directory is locked by the caller. Raises `OSError`.
+    """
+    files = [directory / name for name in FILES if (directory / name).exists()]
+    if not files:
+        return None
+    name, number = f"set-aside-{time.strftime('%Y%m%d-%H%M%S')}", 1
+    folder = directory / name
+    while folder.exists():
+        number += 1
+        folder = directory / f"{name}-{number}"
+    folder.mkdir(mode=0o700)
+    give_to_owner(folder)
+    for file in files:
+        file.replace(folder / file.name)
+    sync_folder(folder)
+    sync_folder(directory)
+    return folder
+
+
+@contextlib.contextmanager
+def new_file(directory: Path) -> Iterator[Path]:
+    """An empty file for the node alone, to write a journal to: it is `journal.db.new` afterwards, and gone after an
+    exception.
+
+    The directory is locked by the caller. Raises `OSError`.
+    """
+    part = directory / f"{NEW}.part"
+    part.unlink(missing_ok=True)
+    try:
+        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        yield part
+        give_to_owner(part)
+        sync_file(part)
+        part.replace(directory / NEW)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def put_in_place(directory: Path) -> Path | None:
+    """Let `journal.db.new` be the journal, if there is one; the folder where what was there lies now.
+
+    The directory is locked by the caller. Raises `OSError`.
+    """
+    new = directory / NEW
+    if not new.exists():
+        return None
+    old = set_aside(directory)
+    new.replace(directory / FILE)
+    sync_folder(directory)
+    return old
+
+
+def give_to_owner(path: Path) -> None:
+    """What root makes in a folder belongs to whom the folder does: the node is not root. Raises `OSError`."""
+    owner = path.parent.stat()
+    if os.geteuid() == 0:
+        try:
+            os.chown(path, owner.st_uid, owner.st_gid)
+        except OSError:  # as on FAT, where all belongs to one user
+            if path.stat().st_uid != owner.st_uid:
+                raise
+
+
+def sync_file(path: Path) -> None:
+    """Raises `OSError`."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(directory: Path) -> None:
+    """Where the file system can: not all know that of folders. Raises `OSError`."""
+    try:
+        sync_file(directory)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise

@@ -1,0 +1,197 @@
+"""A journal of which the disk has lost a page: what can be read is in use, the rest is told and kept aside, and no
+message comes in another form."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from test_damage import BOB, CAROL, messages_of
+
+from bt_selfsecure.errors import UsageError
+from bt_selfsecure.node.journal import DamagedError, Journal, PeerRow
+from bt_selfsecure.node.messages import split
+from bt_selfsecure.node.outbox import Outbox
+from bt_selfsecure.node.salvage import salvage
+from bt_selfsecure.node.set_aside import FILE
+
+PAGE = 4096
+RECORDS = {BOB: f"record {'of bob ' * 1500}", CAROL: f"record {'of carol ' * 100}"}
+"""The first one's goes on in pages of its own."""
+LONG = [b"%d " % number * 2000 for number in range(6)]
+"""Of many fragments each: several leaves, and not all in one."""
+KINDS: dict[str, Callable[[bytes], bytes]] = {
+    "zeros": lambda page: bytes(len(page)),
+    "ones": lambda page: b"\xff" * len(page),
+    "a sector of zeros": lambda page: page[:1024] + bytes(512) + page[1536:],
+    "the first sector of zeros": lambda page: bytes(512) + page[512:],
+    "the last sector of ones": lambda page: page[:-512] + b"\xff" * 512,
+    "a flipped bit": lambda page: bytes([page[0] ^ 1]) + page[1:],
+    "its neighbour": lambda page: page[PAGE // 2 :] + page[: PAGE // 2],
+}
+
+
+def filled(directory: Path) -> None:
+    """One file, without a WAL."""
+    journal = Journal(directory, sync_each=True)
+    for address, record in RECORDS.items():
+        journal.keep(address, lambda record=record: PeerRow(record, '{"key": {}}', True))
+    for message in LONG:
+        for address in (BOB, CAROL):
+            for fragment in split(message, 0, 900):
+                journal.insert(address, "outbox", address, fragment)
+            journal.insert(address, "inbox", address, 1, 1.5, message)
+    for piece in LONG[:3]:
+        journal.insert(BOB, "partial", BOB, piece)
+    journal.commit()
+    journal.close()
+    assert sorted(path.name for path in directory.iterdir()) == [FILE, "lock"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole") / "state"
+    filled(folder)
+    return folder
+
+
+def pages(directory: Path) -> int:
+    return (directory / FILE).stat().st_size // PAGE
+
+
+def damage_page(directory: Path, number: int, kind: str) -> bytes:
+    """Of the page with this number, from 0; the file as it is then."""
+    data = bytearray((directory / FILE).read_bytes())
+    at = slice(number * PAGE, (number + 1) * PAGE)
+    data[at] = KINDS[kind](bytes(data[at]))
+    (directory / FILE).write_bytes(data)
+    return bytes(data)
+
+
+def judge(directory: Path, damaged: bytes) -> bool:
+    """What a node makes of the state; whether it could begin. Fails where it says nothing, or something is made up."""
+    try:
+        journal = Journal(directory, sync_each=True)
+    except UsageError as error:
+        said = str(error)
+    else:
+        said = ""
+    if said:
+        assert "damaged" in said
+        assert "state set-aside" in said
+        assert (directory / FILE).read_bytes() == damaged
+        return False
+    with contextlib.closing(journal):
+        lost, told = 0, bool(journal.notes or journal.damaged)
+        for address, record in RECORDS.items():
+            try:
+                row = journal.peer(address)
+            except DamagedError:
+                row, told = None, True
+            assert row in (None, PeerRow(record, '{"key": {}}', True))
+            lost += row is None
+            to_send = messages_of(Outbox(journal, address))
+            came = [message for _, peer, _, _, message in journal.inbox() if peer == address]
+            for found in (to_send, came):
+                assert found == [message for message in LONG if message in found]
+                lost += len(LONG) - len(found)
+        pieces = journal.partial(BOB)
+        assert pieces in ([], LONG[:3])
+        lost += not pieces
+        assert told or not lost
+        for note in journal.notes:
+            (folder,) = directory.glob("set-aside-*")
+            assert str(folder) in note
+            assert (folder / FILE).read_bytes() == damaged
+        newest = max(journal.insert(BOB, "outbox", BOB, b"\2"), journal.insert(BOB, "inbox", BOB, 1, 1.5, b""))
+        assert newest < 1 << 53
+        assert journal.insert(BOB, "outbox", BOB, b"\2") > 20000
+        journal.commit()
+    with contextlib.closing(Journal(directory, sync_each=True)) as journal:
+        assert journal.notes == []
+        assert journal.damaged == []
+    return True
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_a_damaged_page_every_other_row_is_in_use_and_nothing_is_made_up(
+    whole: Path, tmp_path: Path, kind: str
+) -> None:
+    begun = 0
+    for number in range(pages(whole)):
+        directory = tmp_path / str(number)
+        shutil.copytree(whole, directory)
+        begun += judge(directory, damage_page(directory, number, kind))
+    assert begun >= pages(whole) - 2, "only the first page, which tells what is where, is more than its rows' trouble"
+
+
+@pytest.mark.parametrize("bytes_off", [1, PAGE, 5 * PAGE])
+def test_a_file_that_was_cut_short_gives_what_it_has(whole: Path, tmp_path: Path, bytes_off: int) -> None:
+    directory = tmp_path / "state"
+    shutil.copytree(whole, directory)
+    damaged = (directory / FILE).read_bytes()[:-bytes_off]
+    (directory / FILE).write_bytes(damaged)
+    assert judge(directory, damaged)
+
+
+def test_most_of_it_is_served_where_one_leaf_of_a_queue_is_gone(whole: Path, tmp_path: Path) -> None:
+    """A hole in the middle costs the messages that reach into it, on both sides, and no other."""
+    directory = tmp_path / "state"
+    shutil.copytree(whole, directory)
+    data = (directory / FILE).read_bytes()
+    fragment = list(split(LONG[3], 0, 900))[2]
+    damage_page(directory, data.index(fragment) // PAGE, "zeros")
+    with contextlib.closing(Journal(directory, sync_each=True)) as journal:
+        assert all(journal.peer(address) for address in RECORDS)
+        found = {address: messages_of(Outbox(journal, address)) for address in RECORDS}
+        assert sum(map(len, found.values())) >= 2 * len(LONG) - 4
+        assert LONG[3] not in found[BOB]
+        assert LONG[0] in found[BOB]
+        assert LONG[5] in found[CAROL]
+        assert len(journal.inbox()) == 2 * len(LONG)
+
+
+def test_where_no_number_is_known_the_next_are_beyond_all_that_were_given_out(whole: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "state"
+    shutil.copytree(whole, directory)
+    with sqlite3.connect(directory / FILE) as database:
+        root = database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_sequence'").fetchone()[0]
+        (given,) = database.execute("SELECT max(seq) FROM sqlite_sequence").fetchone()
+    damage_page(directory, root - 1, "zeros")
+    with contextlib.closing(Journal(directory, sync_each=True)) as journal:
+        assert journal.insert(BOB, "inbox", BOB, 1, 1.5, b"") > given
+        assert len(journal.inbox()) == 2 * len(LONG)
+
+
+@pytest.mark.parametrize("last", ["part", "new", "moved", "all"])
+def test_a_crash_at_any_step_of_it_loses_nothing(
+    whole: Path, tmp_path: Path, last: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "state"
+    shutil.copytree(whole, directory)
+    damaged = damage_page(directory, pages(whole) - 1, "zeros")
+    steps = {"part": 0, "new": 1, "moved": 2, "all": 99}[last]
+    real = Path.replace
+
+    def crashing(path: Path, target: Path) -> Path:
+        nonlocal steps
+        if not steps:
+            raise ZeroDivisionError
+        steps -= 1
+        return real(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", crashing)
+        if last == "all":
+            salvage(directory)
+        else:
+            with pytest.raises(ZeroDivisionError):
+                salvage(directory)
+    with contextlib.closing(Journal(directory, sync_each=True)) as journal:
+        assert journal.peer(CAROL)
+    (folder,) = [path for path in directory.glob("set-aside-*") if (path / FILE).exists()]
+    assert (folder / FILE).read_bytes() == damaged
