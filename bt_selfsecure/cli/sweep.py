@@ -170,7 +170,7 @@ def _add_compare(commands: _SubParsersAction[ArgumentParser]) -> None:
         help="two sweeps side by side",
         description="Put two sweeps side by side, distance by distance: a rehearsal and the field, or the paper and "
         "yours. Listeners are matched by the part that they play in the plan, else by name. A * marks a difference "
-        "beyond chance (95 %, packets independent), and a ^ what Eve missed in the run whose key is worth least; the "
+        "beyond chance (95 %, packets independent), and a ^ the least that Eve missed in any run; the "
         "other figures are of all runs pooled. Either may also be FILE.csv with the columns distance_m, packets "
         "and loss (0..1), as read off the paper's Fig. 7: it counts as Bob's loss.",
     )
