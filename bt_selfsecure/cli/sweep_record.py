@@ -171,16 +171,16 @@ def run_import(args: Namespace) -> int:
         manifests = {run.manifest: store.manifests()[run.manifest] for run in runs}
     for manifest in manifests.values():
         for join in manifest.get("joined", []):
-            print("\n".join(_joined(join)))
+            print("\n".join(_joined(join, store.addresses.get(join["sender"], join["sender"]))))
         if captured := manifest.get("captured"):
-            print("\n".join(_captured(captured, {run.info.notes.get("burst"): run.id for run in runs})))
+            print("\n".join(_captured(captured, {str(run.info.notes.get("burst")): run.id for run in runs})))
     print(f"{counted(added, 'run')} added to {args.out}")
     return 0
 
 
-def _joined(join: dict[str, Any]) -> Iterator[str]:
-    """How logs were joined by time, in 80 columns."""
-    which = "".join(f", {what} {join[what]}" for what in ("run", "sender") if join[what])
+def _joined(join: dict[str, Any], sender: str) -> Iterator[str]:
+    """How logs were joined by time, in 80 columns. The sender as the log has it: the manifest has its hash."""
+    which = "".join(f", {what} {name}" for what, name in (("run", join["run"]), ("sender", sender)) if name)
     found = "told, fitted" if join["interval_told"] else "found"
     yield f"joined by time{which}: a packet every {1000 * join['interval_s']:.4g} ms ({found})"
     yield f"  {'receiver':<24}{'offset s':>16}{'drift ppm':>11}{'common':>8}{'off ms':>8}{'next best':>11}"
