@@ -32,10 +32,13 @@ def import_tables(store: Store, files: Mapping[str, Path], how: Circumstances, p
         tables = {name: stack.enter_context(reading(file, WANTED, progress)) for name, file in files.items()}
         source = {name: file.name for name, file in files.items()} if "" not in files else files[""].name
         if any("seq" in table.columns for table in tables.values()) or not any(map(timed.column, tables.values())):
-            return Logs(tables, how, source).add_to(store)
+            logs = Logs(tables, how, source)
+            how.refuse_clocks(_named(files))
+            return logs.add_to(store)
         if not how.kept:
-            names = ", ".join(str(file) for file in files.values())
-            raise UsageError(f"{names} has no numbers: join it by time first, with `sweep import`, which shows how")
+            raise UsageError(
+                f"{_named(files)} has no numbers: join it by time first, with `sweep import`, which shows how"
+            )
         return timed.add_to(store, tables, how, source, progress)
 
 
@@ -47,7 +50,7 @@ def import_recording(store: Store, file: Path, how: Circumstances, progress: Pro
 
     The listeners' distances follow from the positions; a run has no distance of its own.
     """
-    _no_columns(how)
+    _no_tables_options(how, str(file))
     recording = Recording.load(file)
     for number, position in enumerate(recording.positions):
         progress(number, len(recording.positions))
@@ -70,7 +73,7 @@ def import_recording(store: Store, file: Path, how: Circumstances, progress: Pro
 
 def import_captures(store: Store, captures: Mapping[str, Path], how: Circumstances, progress: Progress) -> int:
     """One capture a listener, all of the same time (see `captured`). The runs added."""
-    _no_columns(how)
+    _no_tables_options(how, _named(captures))
     return captured.add_to(store, captures, how, progress)
 
 
@@ -124,7 +127,12 @@ def import_sources(
     return added
 
 
-def _no_columns(how: Circumstances) -> None:
+def _named(files: Mapping[str, Path]) -> str:
+    return ", ".join(str(file) for file in files.values())
+
+
+def _no_tables_options(how: Circumstances, source: str) -> None:
+    how.refuse_clocks(source)
     for name, value in how.conditions.items():
         if value is None:
             raise UsageError(f"--condition {name} names a column, and only tables have some: say {name}=VALUE")

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sweep_data import BEGAN, info, receptions
+from sweep_data import BEGAN, OFFICE, info, receptions
 from timed_data import Air, Heard, heard
 
 from bt_selfsecure.air import capture
@@ -383,7 +383,9 @@ def test_columns_become_conditions_of_a_run_and_come_back_from_the_exports(tmp_p
     ("condition", "words"),
     [
         ("weather", "no column 'weather'"),
-        ("seq", "no column 'seq' for a condition"),
+        ("seq", "--condition seq: every record has a column of this name"),
+        ("seq=3", "--condition seq: every record has a column of this name"),
+        ("room=3,Distance_M=3", "--condition distance_m: every record has"),
         ("room,room", "does not name conditions"),
         ("room=", "does not name conditions"),
         ("", "does not name conditions"),
@@ -461,6 +463,8 @@ def test_a_table_a_receiver_is_joined_by_time_and_senders_are_told_apart(
         written(tmp_path / f"{name}.csv", "time,address\n" + "".join(rows))
     sources = [f"{name}={tmp_path / name}.csv" for name in one.logs]
     assert command(tmp_path / "r.db", *sources) == 0
+    senders = re.findall(r"joined by time, sender (\S+): ", capsys.readouterr().out)
+    assert senders == ["AA:BB:CC:00:00:01", "aa:bb:cc:00:00:02"]  # as they stand in the log
     assert command(tmp_path / "one.db", *sources, "--sender", "aa:bb:cc:00:00:01") == 0
     with Store(tmp_path / "r.db") as both, Store(tmp_path / "one.db") as single:
         assert [round(run.info.spacing_ms) for run in both.runs()] == [105, 55]
@@ -531,6 +535,37 @@ def test_a_number_that_can_not_be_is_refused_in_one_line_and_leaves_no_file(
     assert command(tmp_path / "r.db", *options, str(file)) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
+
+
+@pytest.mark.parametrize("option", [["--clock-offset", "eve=1"], ["--one-clock"], ["--pause", "0"]])
+@pytest.mark.parametrize("sources", [["j.csv"], ["bob=b.csv", "eve=e.csv"], ["bob=b.pcapng"], ["office.json"]])
+def test_what_is_told_of_clocks_is_refused_where_nothing_is_joined_by_time(
+    sources: list[str],
+    option: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path / "j.csv", PLAIN)
+    for name in "be":
+        written(tmp_path / f"{name}.csv", "seq,heard\n0,1\n1,0\n")
+    recorded(tmp_path / "b.pcapng", range(2))
+    for part in (OFFICE, OFFICE.with_suffix(".bin")):
+        if part.exists():
+            (tmp_path / f"office{part.suffix}").write_bytes(part.read_bytes())
+    assert command(tmp_path / "r.db", *option, *sources) == 2
+    assert re.fullmatch(
+        rf"bt-selfsecure: .* not joined by time, and {option[0]} .*: leave it out\n", capsys.readouterr().err
+    )
+    assert not (tmp_path / "r.db").exists()
+
+
+def test_one_clock_and_a_clock_that_is_ahead_are_not_told_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(tmp_path / "r.db", "--one-clock", "--clock-offset", "eve=1", str(tmp_path / "t.csv")) == 2
+    assert "--one-clock says that no clock is ahead, --clock-offset that one is" in capsys.readouterr().err
 
 
 def test_logs_without_numbers_are_not_analysed_before_it_was_seen_how_they_were_joined(
@@ -656,6 +691,20 @@ def test_an_output_that_can_not_be_written_is_told_before_any_work(
 def test_a_folder_for_figures_of_nothing_is_not_left(tmp_path: Path) -> None:
     assert main(["sweep", "plot", str(tmp_path / "none.db"), "--out", str(tmp_path / "figures")]) == 2
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("listeners", [[], ["--listeners", "bob"]])
+def test_a_sweep_of_which_there_is_nothing_to_draw_is_told_and_leaves_no_folder(
+    listeners: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("bob", "eve") if listeners else ("bob",)
+    rows = "".join(f"{seq},{name},{seq % 2}\n" for name in names for seq in range(10))
+    file = written(tmp_path / "j.csv", "seq,receiver,heard\n" + rows)
+    assert main(["sweep", "plot", str(file), "--out", str(tmp_path / "figures"), *listeners]) == 2
+    told = capsys.readouterr()
+    assert re.fullmatch(r"bt-selfsecure: there is nothing to draw: .*\n", told.err)
+    assert not told.out
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_record_without_a_run_that_counts_is_not_exported(
