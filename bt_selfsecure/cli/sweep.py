@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from bt_selfsecure.cli import sweep_record, sweep_run, sweep_study
 from bt_selfsecure.cli.sweep_record import DEFAULT, SWEEP_HELP
 from bt_selfsecure.cli.sweep_text import compared, needed, progress_line, table
+from bt_selfsecure.errors import UsageError
 from bt_selfsecure.files import folder, whole
 
 if TYPE_CHECKING:
@@ -125,7 +126,10 @@ def run_plot(args: Namespace) -> int:
         from bt_selfsecure.sweep.figures import save
 
     with folder(out := Path(args.out)) as part:
-        drawn = save(_analysed(args.sweep, args.listeners), part)
+        if not (drawn := save(_analysed(args.sweep, args.listeners), part)):
+            raise UsageError(
+                "there is nothing to draw: a figure takes two listeners, distances, RSSI, or three runs; add what lacks"
+            )
     for path in drawn:
         print(out / path.name)
     return 0
@@ -170,7 +174,7 @@ def _add_compare(commands: _SubParsersAction[ArgumentParser]) -> None:
         help="two sweeps side by side",
         description="Put two sweeps side by side, distance by distance: a rehearsal and the field, or the paper and "
         "yours. Listeners are matched by the part that they play in the plan, else by name. A * marks a difference "
-        "beyond chance (95 %, packets independent), and a ^ what Eve missed in the run whose key is worth least; the "
+        "beyond chance (95 %, packets independent), and a ^ the least that Eve missed in any run; the "
         "other figures are of all runs pooled. Either may also be FILE.csv with the columns distance_m, packets "
         "and loss (0..1), as read off the paper's Fig. 7: it counts as Bob's loss.",
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.cli.sweep_text import WIDTH, progress_line
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.wording import counted
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -165,18 +166,21 @@ def run_import(args: Namespace) -> int:
     with Store(args.out, create=True) as store, progress_line("imported") as progress:
         with store.together():
             store.begin(collect(imported=args.sources))
-            added = import_sources(store, args.sources, None, how, progress, again=args.again)
+            added = import_sources(store, args.sources, how, progress, again=args.again)
         runs = store.runs()[-added:]
-        joined = {run.manifest: store.manifests()[run.manifest].get("joined", []) for run in runs}
-    for join in (each for joins in joined.values() for each in joins):
-        print("\n".join(_joined(join)))
-    print(f"{added} run{'s' if added > 1 else ''} added to {args.out}")
+        manifests = {run.manifest: store.manifests()[run.manifest] for run in runs}
+    for manifest in manifests.values():
+        for join in manifest.get("joined", []):
+            print("\n".join(_joined(join, store.addresses.get(join["sender"], join["sender"]))))
+        if captured := manifest.get("captured"):
+            print("\n".join(_captured(captured, {str(run.info.notes.get("burst")): run.id for run in runs})))
+    print(f"{counted(added, 'run')} added to {args.out}")
     return 0
 
 
-def _joined(join: dict[str, Any]) -> Iterator[str]:
-    """How logs were joined by time, in 80 columns."""
-    which = "".join(f", {what} {join[what]}" for what in ("run", "sender") if join[what])
+def _joined(join: dict[str, Any], sender: str) -> Iterator[str]:
+    """How logs were joined by time, in 80 columns. The sender as the log has it: the manifest has its hash."""
+    which = "".join(f", {what} {name}" for what, name in (("run", join["run"]), ("sender", sender)) if name)
     found = "told, fitted" if join["interval_told"] else "found"
     yield f"joined by time{which}: a packet every {1000 * join['interval_s']:.4g} ms ({found})"
     yield f"  {'receiver':<24}{'offset s':>16}{'drift ppm':>11}{'common':>8}{'off ms':>8}{'next best':>11}"
@@ -203,6 +207,24 @@ def _joined(join: dict[str, Any]) -> Iterator[str]:
                 "figure of it as Eve is too kind: cut all logs there."
             )
             yield from textwrap.wrap(warning, WIDTH, initial_indent="  ", subsequent_indent="    ")
+
+
+def _captured(captured: dict[str, Any], runs: dict[str, int]) -> Iterator[str]:
+    """What captures had, and what they may not have covered, in 80 columns. `runs` by burst."""
+    for name, each in captured["captures"].items():
+        wrong = f"{each['wrong_crc']:,} with a wrong CRC"
+        wrong += f" ({each['ours_wrong_crc']:,} like ours), which {name} missed"
+        told = f"{each['file']}, {name}: {counted(each['packets'], 'packet')}, {each['ours']:,} of our bursts, "
+        told = told + wrong if each["wrong_crc"] else told.removesuffix(", ")
+        yield from textwrap.wrap(told, WIDTH, subsequent_indent="  ")
+    for each in captured["not_covered"]:
+        name, packets = each["listener"], counted(each["packets"], "packet")
+        warning = (
+            f"! others heard {packets} of run {runs[each['burst']]} before the capture of {name} has any packet, of "
+            "anybody, or after its last. If it did not run then, these are no misses, and every figure of "
+            f"{name} as Eve is too kind: cut all captures to the time that all cover (editcap -A and -B)."
+        )
+        yield from textwrap.wrap(warning, WIDTH, subsequent_indent="    ")
 
 
 def _of_each(number: Callable[[str], float], unit: str, example: str) -> Callable[[str], tuple[str, float]]:
@@ -312,5 +334,5 @@ def run_withdraw(args: Namespace) -> int:
         raise UsageError("--reason is empty: say why, for those who look at it later")
     with Store(args.sweep) as store:
         store.withdraw(dict.fromkeys(args.runs), args.reason.strip())
-    print(f"{len(set(args.runs))} run{'s' if len(set(args.runs)) > 1 else ''} withdrawn; `sweep list` shows them")
+    print(f"{counted(len(set(args.runs)), 'run')} withdrawn; `sweep list` shows them")
     return 0

@@ -28,8 +28,9 @@ NAME: Final = 8
 WIDTH: Final = 79
 LEGEND: Final = (
     " pooled: of all runs together. worst run: its key is worth least, by the 95 %",
-    " bound of its own e|B; it decides. N: packets to send for 128 bits, by the run",
-    " that takes most; -: no number is enough.",
+    " bound of its own e|B; it decides. The least e|B may be another run's, of more",
+    " packets. N: packets to send for 128 bits, by the run that takes most; -: no",
+    " number is enough.",
 )
 PROGRESS_SECONDS: Final = 0.5
 
@@ -94,14 +95,14 @@ def compared(rows: list[Row]) -> str:
         lines += ["", *textwrap.wrap(words.conditions(so), WIDTH), ""] if so else []
         lines.append(f"{'metres':>6}  {'in %':<31}{'A':>7}{'B':>7}{'B - A':>7} 95 %")
         lines += [_compared(row, short) for row in same]
-    worst = any(row.figure.in_worst_run for row in rows)
-    return "\n".join(lines + ["", "^: of the run whose key is worth least; the others are of all runs pooled"] * worst)
+    least = any(row.figure.least_of_a_run for row in rows)
+    return "\n".join(lines + ["", "^: the least that she missed in a run; the others are of all runs pooled"] * least)
 
 
 def _compared(row: Row, short: dict[str, str]) -> str:
     figure = row.figure
     what = short[figure.listener] + (f" missed of {short[figure.bob]}'s" if figure.bob else " lost")
-    line = f"{words.metres(figure.distance_m):>6}  {what + ' ^' * figure.in_worst_run:<31}" + "".join(
+    line = f"{words.metres(figure.distance_m):>6}  {what + ' ^' * figure.least_of_a_run:<31}" + "".join(
         f"{words.hundredths(share):>7}" for share in (row.a, row.b)
     )
     line += "" if row.difference is None else f"{100 * row.difference:>+7.2f}"
@@ -121,7 +122,7 @@ def _overview(analysis: Analysis) -> Iterator[str]:
     for pair in sorted(pairs, key=lambda pair: pair.strength):
         line = (
             f" {short[pair.bob]:<9}{short[pair.eve]:<9}{pair.verdict:<9}{words.bits(pair.secret_bits):>5}"
-            f"{words.percent(pair.worst_e_given_b):>8}{_count(pair.worst_run):>5}  "
+            f"{_count(pair.worst_run):>5}{words.percent(pair.least_e_given_b):>9}  "
         )
         setting = ", ".join(different[pair.setting])
         wrapped = textwrap.wrap(setting, WIDTH, initial_indent=line, subsequent_indent=" " * len(line))
@@ -131,8 +132,8 @@ def _overview(analysis: Analysis) -> Iterator[str]:
         shown += 1
     if shown:
         yield ""
-        yield f"{'':28} worst run"
-        yield f" {'Bob':<9}{'Eve':<9}{'verdict':<9}{'bits':>5}{'e|B':>8}{'run':>5}  setting"
+        yield f"{'':28}{'worst run':>10}{'least':>9}"
+        yield f" {'Bob':<9}{'Eve':<9}{'verdict':<9}{'bits':>5}{'run':>5}{'e|B':>9}  setting"
         yield from lines
         yield from [f" the weakest of {len(pairs)}"] * (shown < len(pairs))
     yield ""
@@ -165,11 +166,11 @@ def _pairs(pairs: list[Pair]) -> Iterator[str]:
     short = words.names((name for pair in pairs for name in (pair.bob, pair.eve)), NAME)
     yield f" {'':18}{'e|B, %':>6}{'e|B of a run, %':>21}{'worst run':>10}"
     yield (
-        f" {'Bob':<9}{'Eve':<9}{'pooled':>6}{'worst':>7}{'median':>7}{'best':>7}{'run':>5}{'bits':>5}{'broken':>7}"
+        f" {'Bob':<9}{'Eve':<9}{'pooled':>6}{'least':>7}{'median':>7}{'most':>7}{'run':>5}{'bits':>5}{'broken':>7}"
         f"{'N: 128':>9} verdict"
     )
     for pair in weakest[:MOST_PAIRS]:
-        shares = (pair.worst_e_given_b, pair.median_e_given_b, pair.best_e_given_b)
+        shares = (pair.least_e_given_b, pair.median_e_given_b, pair.greatest_e_given_b)
         yield (
             f" {short[pair.bob]:<9}{short[pair.eve]:<9}{words.hundredths(pair.e_given_b):>6}"
             + "".join(f"{words.hundredths(share):>7}" for share in shares)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from statistics import median
 
 import numpy as np
 
@@ -95,7 +96,7 @@ def _pairs(one: Counts) -> Iterator[Pair]:
         runs = [_in_run(one, index, bob, eve) for index in range(len(one.runs))]
         worst, keys = weakest(runs), [run for run in runs if run.bob_heard]
         broken = sum(run.verdict == BROKEN for run in runs)
-        e_given_b = joint.e_given_bob if joint.received else None
+        shares = [run.e_given_b for run in keys if run.e_given_b is not None]
         yield Pair(
             setting=one.key.setting,
             bob=names[bob],
@@ -112,7 +113,7 @@ def _pairs(one: Counts) -> Iterator[Pair]:
             eve_missed_given_bob=joint.bob_only,
             d=joint.d,
             e=joint.e,
-            e_given_b=e_given_b,
+            e_given_b=joint.e_given_bob if joint.received else None,
             ci_low=ci_low,
             ci_high=ci_high,
             pooled_bound=lower_bound(joint.bob_only, joint.received),
@@ -130,6 +131,9 @@ def _pairs(one: Counts) -> Iterator[Pair]:
             broken_high=1 - lower_bound(len(keys) - broken, len(keys)),
             broken_expected=sum((1 - joint.e_given_bob) ** run.bob_heard for run in keys) / len(keys) if keys else None,
             each_run=runs,
+            least_e_given_b=min(shares, default=None),
+            median_e_given_b=median(shares) if shares else None,
+            greatest_e_given_b=max(shares, default=None),
             worst_run=worst.run if worst else None,
             bound=worst.bound if worst else 0.0,
             secret_bits=worst.secret_bits if worst else None,

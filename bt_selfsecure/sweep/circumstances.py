@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.sweep.exporting import COLUMNS
 from bt_selfsecure.sweep.store import RunInfo
 
 MOST_PACKETS: Final = 10_000_000
@@ -42,6 +43,8 @@ class Circumstances:
     """What the setting depends on, besides: by name its value, or None where a column of that name has it."""
 
     def __post_init__(self) -> None:
+        if self.one_clock and self.clock_offsets_s:
+            raise UsageError("--one-clock says that no clock is ahead, --clock-offset that one is: leave one out")
         for name in ("packets", "first", "last"):
             if (number := getattr(self, name) or 0) > MOST_PACKETS:
                 raise UsageError(f"--{name} {number:,} is beyond the {MOST_PACKETS:,} of a run: say what was sent")
@@ -50,6 +53,16 @@ class Circumstances:
     def counted(self) -> bool:
         """Whether it is told which packets were sent."""
         return (self.packets, self.first, self.last) != (None, None, None)
+
+    def refuse_clocks(self, source: str) -> None:
+        """UsageError if something is told that only logs joined by time need, which `source` does not become."""
+        told = {
+            "--clock-offset": self.clock_offsets_s,
+            "--one-clock": self.one_clock,
+            "--pause": self.pause_s is not None,
+        }
+        for option in (name for name, is_told in told.items() if is_told):
+            raise UsageError(f"{source} is not joined by time, and {option} says how logs are that are: leave it out")
 
     def sent(self, low: int, high: int) -> range | None:
         """The numbers of the packets that were sent, if somebody heard `low` to `high`; None if nothing tells.
@@ -100,11 +113,13 @@ class Circumstances:
 
 
 def conditions(words: str) -> dict[str, str | None]:
-    """`room,noise=loud`: room is a column, noise is loud everywhere. UsageError for a name twice or none."""
+    """`room,noise=loud`: room is a column, noise is loud everywhere. UsageError for a name twice, none, or one of ours."""
     told: dict[str, str | None] = {}
     for word in words.split(","):
         name, equals, value = (part.strip() for part in word.partition("="))
         name = name.casefold()
+        if name in COLUMNS:
+            raise UsageError(f"--condition {name}: every record has a column of this name: call it otherwise")
         if not name or name in told or (equals and not value):
             raise UsageError(f"--condition {words!r} does not name conditions: write room,noise or room=office")
         told[name] = value or None

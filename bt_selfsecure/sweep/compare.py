@@ -39,12 +39,12 @@ class Figure(NamedTuple):
     conditions: Conditions
     listener: str
     bob: str | None = None
-    in_worst_run: bool = False
-    """Of the run whose key is worth least; else of all runs pooled."""
+    least_of_a_run: bool = False
+    """The least that there was in a run; else of all runs pooled."""
 
     def __str__(self) -> str:
         missed = f"{self.listener} missed of {self.bob}'s" if self.bob else f"{self.listener} lost"
-        return f"{missed}, worst run" if self.in_worst_run else missed
+        return f"{missed}, least of a run" if self.least_of_a_run else missed
 
 
 Figures = dict[Figure, Measured]
@@ -62,7 +62,7 @@ class Row:
     """b - a"""
     low: float | None
     high: float | None
-    """95 % interval of the difference; None for the worst of several runs, which no interval fits."""
+    """95 % interval of the difference; None for the least of several runs, which no interval fits."""
     differs: bool | None
     """Whether 0 lies outside."""
 
@@ -74,8 +74,8 @@ class Row:
 def figures_of(analysis: Analysis) -> Figures:
     """Losses of each listener and e|B of each pair; all bearers, sizes and powers of a distance together.
 
-    e|B is there twice: of all runs pooled, and of the worst run. A listener is called by the part that it plays, if the
-    plan names one: then sweeps with other devices compare.
+    e|B is there twice: of all runs pooled, and the least of a run. A listener is called by the part that it plays, if
+    the plan names one: then sweeps with other devices compare.
     """
     figures: Figures = {}
 
@@ -88,17 +88,18 @@ def figures_of(analysis: Analysis) -> Figures:
     for pair in analysis.pairs:
         figure = Figure(pair.setting.distance_m, pair.setting.conditions, name(pair, pair.eve), name(pair, pair.bob))
         _add(figures, figure, Measured(pair.eve_missed_given_bob, pair.bob_heard))
-        if worst := pair.worst:
-            measured = Measured(worst.eve_missed_given_bob, worst.bob_heard)
-            _add(figures, figure._replace(in_worst_run=True), measured)
+        for run in pair.each_run:
+            if run.bob_heard:
+                measured = Measured(run.eve_missed_given_bob, run.bob_heard)
+                _add(figures, figure._replace(least_of_a_run=True), measured)
     return figures
 
 
 def _add(figures: Figures, figure: Figure, one: Measured) -> None:
-    """Pooled, or the worse of two."""
+    """Pooled, or the less of two."""
     if (other := figures.get(figure)) is None:
         figures[figure] = one
-    elif figure.in_worst_run:
+    elif figure.least_of_a_run:
         figures[figure] = min(one, other, key=lambda each: each.share)
     else:
         figures[figure] = Measured(one.count + other.count, one.of + other.of)
@@ -150,7 +151,7 @@ def compare(a: Figures, b: Figures) -> Iterator[Row]:
         one, other = a.get(figure), b.get(figure)
         if one and other and one.of and other.of:
             difference = other.share - one.share
-            low, high = (None, None) if figure.in_worst_run else _interval(one, other)
+            low, high = (None, None) if figure.least_of_a_run else _interval(one, other)
             differs = None if low is None or high is None else not low <= 0 <= high
             yield Row(figure, one.share, other.share, difference, low, high, differs)
         else:
@@ -159,7 +160,7 @@ def compare(a: Figures, b: Figures) -> Iterator[Row]:
 
 def _order(figure: Figure) -> tuple[object, ...]:
     metres = figure.distance_m
-    return figure.conditions, metres is None, metres or 0, figure.bob or "", figure.listener, figure.in_worst_run
+    return figure.conditions, metres is None, metres or 0, figure.bob or "", figure.listener, figure.least_of_a_run
 
 
 def _share(one: Measured | None) -> float | None:

@@ -17,7 +17,7 @@ from bt_selfsecure.core.losses import clopper_pearson
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.look import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, STYLE, WIDTH, YELLOW, svg
 from bt_selfsecure.sweep import words
-from bt_selfsecure.sweep.results import BITS, BROKEN, Analysis, InRun, Listener, OneRun, Setting
+from bt_selfsecure.sweep.results import BITS, Analysis, Listener, OneRun, Setting
 
 LINES: Final = ("-", "--", ":", "-.")
 MARKERS: Final = "osD^vPX*"
@@ -124,26 +124,26 @@ def _joined(*parts: str) -> str:
 
 
 def joint_loss_map(analysis: Analysis) -> Figure | None:
-    """e|B of every pair's worst run: a row a Bob and a column an Eve for one setting, else a row a pair and a column a
-    setting."""
-    worst = [(pair, pair.worst) for pair in analysis.pairs]
+    """The least e|B of a run of every pair: a row a Bob and a column an Eve for one setting, else a row a pair and a
+    column a setting."""
+    known = [(pair, pair.least_e_given_b) for pair in analysis.pairs if pair.least_e_given_b is not None]
     settings = list(dict.fromkeys(pair.setting for pair in analysis.pairs))
-    if not any(run for _, run in worst):
+    if not known:
         return None
     short = _names(analysis)
     if len(settings) == 1:
         names = sorted({pair.bob for pair in analysis.pairs})
-        cells = {(names.index(pair.bob), names.index(pair.eve)): run for pair, run in worst if run}
+        cells = {(names.index(pair.bob), names.index(pair.eve)): share for pair, share in known}
         return _map(cells, [f"Bob {short[name]}" for name in names], [short[name] for name in names], "Eve")
     pairs = sorted({(pair.bob, pair.eve) for pair in analysis.pairs})[:24]
     columns = _columns(settings)
     shown = list(dict.fromkeys(columns.values()))
     cells = {}
-    for pair, run in worst:
+    for pair, share in known:
         at = (pair.bob, pair.eve)
-        if run and at in pairs:
+        if at in pairs:
             cell = pairs.index(at), shown.index(columns[pair.setting])
-            cells[cell] = min(run, cells.get(cell, run), key=lambda each: each.e_given_b or 0.0)
+            cells[cell] = min(share, cells.get(cell, share))
     return _map(cells, [f"Bob {short[bob]}, Eve {short[eve]}" for bob, eve in pairs], shown, "")
 
 
@@ -155,14 +155,12 @@ def _columns(settings: Sequence[Setting]) -> dict[Setting, str]:
     return whole if few else {setting: said[0] for setting, said in differs.items()}
 
 
-def _map(cells: dict[tuple[int, int], InRun], rows: list[str], columns: list[str], what: str) -> Figure:
-    shares = {cell: run.e_given_b or 0.0 for cell, run in cells.items()}
+def _map(shares: dict[tuple[int, int], float], rows: list[str], columns: list[str], what: str) -> Figure:
     top = max(*shares.values(), 1e-3)
     figure, axes = _axes(1.0 + 0.32 * len(rows))
     grid = [[shares.get((r, c), float("nan")) for c in range(len(columns))] for r in range(len(rows))]
     image = axes.imshow(grid, cmap="cividis_r", vmin=0, vmax=top, aspect="auto")
-    for (row, column), run in cells.items():
-        share, broken = shares[row, column], run.verdict == BROKEN
+    for (row, column), share in shares.items():
         axes.text(
             column,
             row,
@@ -170,7 +168,7 @@ def _map(cells: dict[tuple[int, int], InRun], rows: list[str], columns: list[str
             ha="center",
             va="center",
             fontsize=7,
-            fontweight="bold" if broken else "normal",
+            fontweight="normal" if share else "bold",
             color="white" if share > INK * top else "black",
         )
     long = max(len(name) for name in columns) > 6
@@ -180,7 +178,7 @@ def _map(cells: dict[tuple[int, int], InRun], rows: list[str], columns: list[str
     axes.set_yticks(range(len(rows)), rows, fontsize=8)
     axes.set_xlabel(what)
     axes.spines[:].set_visible(False)
-    axes.set_title("e|B in the worst run, %", fontsize=9, loc="left")
+    axes.set_title("least e|B of a run, %", fontsize=9, loc="left")
     figure.colorbar(image, ax=axes, format=lambda value, _: words.hundredths(value))
     return figure
 

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
 
 from bt_selfsecure.air.recording import Recording
-from bt_selfsecure.core.frames import FrameError, Kind, decode
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.eve.reading import Reader
-from bt_selfsecure.eve.sources import Capture
-from bt_selfsecure.sweep import timed
+from bt_selfsecure.sweep import captured, timed
 from bt_selfsecure.sweep.circumstances import Circumstances
 from bt_selfsecure.sweep.manifest import collect
 from bt_selfsecure.sweep.numbered import WANTED, Logs
 from bt_selfsecure.sweep.store import Reception, Store
 from bt_selfsecure.sweep.tables import SUFFIXES, Progress, reading
-
-BURST: Final = (Kind.RAND, Kind.RAND_COMPACT)
 
 # --- Tables -----------------------------------------------------------------------------------------------------------
 
@@ -40,10 +32,13 @@ def import_tables(store: Store, files: Mapping[str, Path], how: Circumstances, p
         tables = {name: stack.enter_context(reading(file, WANTED, progress)) for name, file in files.items()}
         source = {name: file.name for name, file in files.items()} if "" not in files else files[""].name
         if any("seq" in table.columns for table in tables.values()) or not any(map(timed.column, tables.values())):
-            return Logs(tables, how, source).add_to(store)
+            logs = Logs(tables, how, source)
+            how.refuse_clocks(_named(files))
+            return logs.add_to(store)
         if not how.kept:
-            names = ", ".join(str(file) for file in files.values())
-            raise UsageError(f"{names} has no numbers: join it by time first, with `sweep import`, which shows how")
+            raise UsageError(
+                f"{_named(files)} has no numbers: join it by time first, with `sweep import`, which shows how"
+            )
         return timed.add_to(store, tables, how, source, progress)
 
 
@@ -55,7 +50,7 @@ def import_recording(store: Store, file: Path, how: Circumstances, progress: Pro
 
     The listeners' distances follow from the positions; a run has no distance of its own.
     """
-    _no_columns(how)
+    _no_tables_options(how, str(file))
     recording = Recording.load(file)
     for number, position in enumerate(recording.positions):
         progress(number, len(recording.positions))
@@ -77,64 +72,9 @@ def import_recording(store: Store, file: Path, how: Circumstances, progress: Pro
 
 
 def import_captures(store: Store, captures: Mapping[str, Path], how: Circumstances, progress: Progress) -> int:
-    """One capture a listener, all of the same time: each burst that any of them heard is a run. The runs added.
-
-    Bursts are told apart by the session id (or tag) in their packets. `how.packets` is N; without it the last packet
-    that anybody heard is taken for the last that was sent. A listener who heard nothing of a burst missed all of it.
-    UsageError if no capture has a burst packet.
-    """
-    _no_columns(how)
-    bursts: dict[tuple[Kind, bytes], dict[str, dict[int, list[float | None]]]] = {}
-    began: dict[tuple[Kind, bytes], float] = {}
-    for number, (listener, file) in enumerate(captures.items()):
-        progress(number, len(captures))
-        for burst, seq, time, rssi in _burst_packets(file):
-            began[burst] = min(time, began.get(burst, time))
-            heard = bursts.setdefault(burst, {}).setdefault(listener, defaultdict(list))
-            heard[seq].append(rssi)
-    if not bursts:
-        raise UsageError("no capture has a burst packet of ours: look at them with `bt-selfsecure eve read`")
-    for repeat, burst in enumerate(sorted(bursts, key=lambda each: began[each]), start=len(store.runs())):
-        last = max(max(heard) for heard in bursts[burst].values())
-        if how.packets is not None and last >= how.packets:
-            raise UsageError(f"a capture has packet {last} of a burst: --packets {how.packets} is too few")
-        count = last + 1 if how.packets is None else how.packets
-        notes = how.notes({name: file.name for name, file in captures.items()}, burst=burst[1].hex())
-        info = replace(how.run(count, repeat, notes), started=_moment(began[burst]))
-        store.add(info, _captured(captures, bursts[burst], count))
-    return len(bursts)
-
-
-def _captured(
-    listeners: Mapping[str, Path], heard: Mapping[str, Mapping[int, list[float | None]]], count: int
-) -> Iterator[Reception]:
-    for name in listeners:
-        copies = heard.get(name, {})
-        for seq in range(count):
-            levels = [level for level in copies.get(seq, ()) if level is not None]
-            times = len(copies.get(seq, ()))
-            yield Reception(seq, name, times > 0, max(levels, default=None), times)
-
-
-def _moment(seconds: float) -> datetime | None:
-    """None at 0, which is how a reader says that it does not know the time."""
-    return datetime.fromtimestamp(seconds, UTC) if seconds else None
-
-
-def _burst_packets(file: Path) -> Iterator[tuple[tuple[Kind, bytes], int, float, float | None]]:
-    reader = Reader()
-    with Capture(str(file)) as source:
-        try:
-            for packet in source:
-                for datagram in reader.read(packet):
-                    try:
-                        frame = decode(datagram.data)
-                    except FrameError:
-                        continue
-                    if frame.kind in BURST:
-                        yield (frame.kind, frame.rand), frame.seq, packet.time, packet.rssi
-        except (ArithmeticError, LookupError, ValueError) as error:  # a capture may hold anything
-            raise UsageError(f"{file} has a packet that can't be read ({error}): leave the capture out") from error
+    """One capture a listener, all of the same time (see `captured`). The runs added."""
+    _no_tables_options(how, _named(captures))
+    return captured.add_to(store, captures, how, progress)
 
 
 # --- Whichever it is --------------------------------------------------------------------------------------------------
@@ -143,7 +83,6 @@ def _burst_packets(file: Path) -> Iterator[tuple[tuple[Kind, bytes], int, float,
 def import_sources(
     store: Store,
     sources: Sequence[str],
-    packets: int | None,
     how: Circumstances,
     progress: Progress,
     *,
@@ -151,15 +90,15 @@ def import_sources(
 ) -> int:
     """Tables, FILE.json (a reception matrix), LISTENER=TABLE and LISTENER=CAPTURE; the runs added, all or none.
 
-    `packets` is N of what was sent. Unless `again`, UsageError for a run that the store has, or an earlier source.
+    Unless `again`, UsageError for a run that the store has, or an earlier source.
     """
-    if packets is not None:
-        how = replace(how, packets=packets)
     captures: dict[str, Path] = {}
     tables: dict[str, Path] = {}
     added = 0
+    manifest = store.manifest
     with store.together():
         for source in sources:
+            store.begin(manifest)  # how an earlier source was joined is not in this one's
             known = _next(store)
             name, equals, file = source.partition("=")
             if equals and not Path(source).exists():
@@ -181,13 +120,19 @@ def import_sources(
             _refuse_twins(store, source, known, again)
         for files, several in ((tables, import_tables), (captures, import_captures)):
             if files:
+                store.begin(manifest)
                 known = _next(store)
                 added += several(store, files, how, progress)
                 _refuse_twins(store, " ".join(map(str, files.values())), known, again)
     return added
 
 
-def _no_columns(how: Circumstances) -> None:
+def _named(files: Mapping[str, Path]) -> str:
+    return ", ".join(str(file) for file in files.values())
+
+
+def _no_tables_options(how: Circumstances, source: str) -> None:
+    how.refuse_clocks(source)
     for name, value in how.conditions.items():
         if value is None:
             raise UsageError(f"--condition {name} names a column, and only tables have some: say {name}=VALUE")
@@ -222,5 +167,5 @@ def opened(name: str, progress: Progress) -> Iterator[Store]:
         Store(Path(directory) / Path(name).name, create=True) as store,
     ):
         store.begin(collect(imported=[name]))
-        import_sources(store, [name], None, Circumstances(kept=False), progress)
+        import_sources(store, [name], Circumstances(kept=False), progress)
         yield store

@@ -21,9 +21,9 @@ CAPTIONS: Final = {
     "loss-by-distance": "Share of the packets on the air that each listener missed, all runs of a distance pooled, "
     "with 95 % intervals. The paper's Fig. 7 has this for Bob alone. The points of one distance are drawn a little "
     "apart, and an Eve's point is where Bob was, wherever she stood.",
-    "joint-loss": "e|B: of the packets that Bob heard, the share that Eve missed, in percent, in the run whose key is "
-    "worth least. This is what a key is made of. A bold 0 is a run that Eve heard whole. Where several settings share "
-    "a column, the least is shown.",
+    "joint-loss": "e|B: of the packets that Bob heard, the share that Eve missed, in percent: the least of a run. This "
+    "is what a key is made of. A bold 0 is a run that Eve heard whole. Where several settings share a column, the "
+    "least of all is shown.",
     "bits-by-distance": "What the key of the worst run is worth by its own bound, of the pairs of Bob and Eve that the "
     "plan names. No key is called stronger than 256 bits.",
     "packets-by-eves": "Packets that Bob must have in the key, if so many listeners put together what they heard: by "

@@ -67,10 +67,10 @@ def pairs(analysis: Analysis) -> str:
         "N for 128",
         "broken",
         "worst run",
-        "e|B",
-        "at least",
+        "its e|B at least",
+        "least e|B",
         "median",
-        "best",
+        "most",
         "pooled",
         "95 %",
         "phi",
@@ -87,10 +87,10 @@ def pairs(analysis: Analysis) -> str:
             words.count(pair.packets_to_send["128"]),
             f"{pair.runs_broken}/{pair.runs}, \N{LESS-THAN OR EQUAL TO} {words.percent(pair.broken_high)}",
             words.NONE if pair.worst_run is None else str(pair.worst_run),
-            words.percent(pair.worst_e_given_b),
             words.percent(pair.bound),
+            words.percent(pair.least_e_given_b),
             words.percent(pair.median_e_given_b),
-            words.percent(pair.best_e_given_b),
+            words.percent(pair.greatest_e_given_b),
             words.percent(pair.e_given_b),
             words.interval(pair.ci_low, pair.ci_high),
             f"{pair.phi:.2f}",
@@ -104,9 +104,9 @@ def pairs(analysis: Analysis) -> str:
 all runs, weak if the worst run is worth less than 128 bits, else holds. bits: the key of the worst run, by the lower
 95 % bound of its own e|B. N for 128: packets to send for 128 bits in the run that takes most, so that Bob keeps enough
 with 99 % probability; -: no number is enough there. broken: runs of which Eve heard all that Bob did, and the 95 %
-bound of that share (about 3/R if none of R was). Worst run: its key is worth least; its e|B is at least so much; median
-and best: e|B of the runs. pooled: e|B of all runs together, with its interval; no verdict rests on it. phi: correlation
-of the two losses.{_more(len(ordered))}</p>"""
+bound of that share (about 3/R if none of R was). Worst run: its key is worth least, and its e|B is at least so much.
+Least, median, most: e|B of the runs; the least may be another run's, of more packets. pooled: e|B of all runs together,
+with its interval; no verdict rests on it. phi: correlation of the two losses.{_more(len(ordered))}</p>"""
         + _each_run(ordered[:MOST_EACH_RUN], apart)
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
-from statistics import median
 from typing import Any, Final
 
 from bt_selfsecure.core.losses import KEY_BITS
@@ -142,6 +141,10 @@ class Pair:
     broken_expected: float | None
     """The share that independent misses of probability e|B would give."""
     each_run: list[InRun]
+    least_e_given_b: float | None
+    """Of the runs with a key; not always that of the worst run, which may have fewer packets. None if there is none."""
+    median_e_given_b: float | None
+    greatest_e_given_b: float | None
     worst_run: int | None
     """The run whose key is worth least; None if there is no key."""
     bound: float
@@ -159,24 +162,6 @@ class Pair:
     def worst(self) -> InRun | None:
         """The worst run."""
         return next((run for run in self.each_run if run.run == self.worst_run), None)
-
-    @property
-    def worst_e_given_b(self) -> float | None:
-        """Of the worst run."""
-        return self.worst.e_given_b if self.worst else None
-
-    @property
-    def median_e_given_b(self) -> float | None:
-        """Of the runs with a key."""
-        return median(known) if (known := self._known()) else None
-
-    @property
-    def best_e_given_b(self) -> float | None:
-        """The greatest of a run: best for Bob."""
-        return max(self._known(), default=None)
-
-    def _known(self) -> list[float]:
-        return [run.e_given_b for run in self.each_run if run.e_given_b is not None]
 
     @property
     def strength(self) -> tuple[float, float, float]:

@@ -109,6 +109,8 @@ class Store:
         if not create and self.path.stat().st_size == 0:
             raise UsageError(f"{str(path)!r} is empty, not a sweep: name the file that `sweep run` or `import` wrote")
         self._made: Final = not self.path.exists()
+        self.addresses: dict[str, str] = {}
+        """By their hash, for who imported them; never in the file."""
         self._manifest: int | None = None
         self._content: dict[str, Any] = {}
         self._file: os.stat_result | None = None
@@ -355,11 +357,14 @@ class Store:
     def hashed(self, address: str) -> str:
         """A name for a device's address that this file uses everywhere, and that tells nothing to whom lacks the file.
 
-        SHA-256 of a salt, which stays in the file and in no export, and the address; 8 octets of it in hex.
+        SHA-256 of a salt, which stays in the file and in no export, and the address; 8 octets of it in hex. `addresses`
+        has the address by its name until the file is closed.
         """
         with self._faults():
             (salt,) = self._db.execute("SELECT salt FROM salt").fetchone()
-        return hashlib.sha256(salt + address.upper().encode()).hexdigest()[:16]
+        name = hashlib.sha256(salt + address.upper().encode()).hexdigest()[:16]
+        self.addresses[name] = address
+        return name
 
     # --- How it is kept -----------------------------------------------------------------------------------------------
 

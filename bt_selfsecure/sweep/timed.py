@@ -71,7 +71,8 @@ def add_to(store: Store, tables: Mapping[str, Table], how: Circumstances, source
         except UsageError as error:
             whose = f", of {key.sender}" if key.sender else ""
             raise UsageError(f"{name}{f', run {key.run}' if key.run else ''}{whose}: {error}") from None
-    named = {key: store.hashed(key.sender) if ADDRESS.fullmatch(key.sender) else key.sender for key, _ in joins}
+    said = log.spelled
+    named = {key: store.hashed(said[key]) if ADDRESS.fullmatch(key.sender) else key.sender for key, _ in joins}
     store.begin(
         {
             **store.manifest,
@@ -112,6 +113,8 @@ class _Read:
         self.how = how
         self.logs: dict[Key, dict[str, _Log]] = {}
         self.conditions: dict[Key, dict[str, str]] = {}
+        self.spelled: dict[Key, str] = {}
+        """The sender as it stands in the first row."""
         self.others: Counter[str] = Counter()
         """Rows of senders that were not asked for."""
         dated = [self._take(table, name) for name, table in tables.items()]
@@ -159,6 +162,7 @@ class _Read:
                 raise table.fault(
                     line, f"the conditions are {said} here and {self.conditions[key]} before: they are one a run"
                 )
+            self.spelled.setdefault(key, cells[whose] if whose >= 0 else "")
             log = self.logs.setdefault(key, {}).setdefault(name, _Log())
             log.times.append(moment(line, cells[time]))
             log.levels.append(rssi)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import re
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sweep_data import BEGAN, info, receptions
+from sweep_data import BEGAN, OFFICE, info, receptions
 from timed_data import Air, Heard, heard
 
 from bt_selfsecure.air import capture
@@ -243,7 +245,7 @@ def test_a_table_a_listener_is_put_together_by_number(store: Store, tmp_path: Pa
     written(tmp_path / "eve.csv", "seq;heard\n2;1\n")
     written(tmp_path / "eve2.csv", "seq,rssi\n")
     sources = [f"{name}={tmp_path / name}.csv" for name in ("bob", "eve", "eve2")]
-    assert import_sources(store, sources, 4, Circumstances(), silent) == 1
+    assert import_sources(store, sources, Circumstances(packets=4), silent) == 1
     assert {(row.seq, row.receiver): (row.rssi, row.copies) for row in store.receptions(1) if row.heard} == {
         (0, "bob"): (-60, 1),
         (2, "bob"): (-59, 2),
@@ -381,7 +383,9 @@ def test_columns_become_conditions_of_a_run_and_come_back_from_the_exports(tmp_p
     ("condition", "words"),
     [
         ("weather", "no column 'weather'"),
-        ("seq", "no column 'seq' for a condition"),
+        ("seq", "--condition seq: every record has a column of this name"),
+        ("seq=3", "--condition seq: every record has a column of this name"),
+        ("room=3,Distance_M=3", "--condition distance_m: every record has"),
         ("room,room", "does not name conditions"),
         ("room=", "does not name conditions"),
         ("", "does not name conditions"),
@@ -459,6 +463,8 @@ def test_a_table_a_receiver_is_joined_by_time_and_senders_are_told_apart(
         written(tmp_path / f"{name}.csv", "time,address\n" + "".join(rows))
     sources = [f"{name}={tmp_path / name}.csv" for name in one.logs]
     assert command(tmp_path / "r.db", *sources) == 0
+    senders = re.findall(r"joined by time, sender (\S+): ", capsys.readouterr().out)
+    assert senders == ["AA:BB:CC:00:00:01", "aa:bb:cc:00:00:02"]  # as they stand in the log
     assert command(tmp_path / "one.db", *sources, "--sender", "aa:bb:cc:00:00:01") == 0
     with Store(tmp_path / "r.db") as both, Store(tmp_path / "one.db") as single:
         assert [round(run.info.spacing_ms) for run in both.runs()] == [105, 55]
@@ -529,6 +535,37 @@ def test_a_number_that_can_not_be_is_refused_in_one_line_and_leaves_no_file(
     assert command(tmp_path / "r.db", *options, str(file)) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
+
+
+@pytest.mark.parametrize("option", [["--clock-offset", "eve=1"], ["--one-clock"], ["--pause", "0"]])
+@pytest.mark.parametrize("sources", [["j.csv"], ["bob=b.csv", "eve=e.csv"], ["bob=b.pcapng"], ["office.json"]])
+def test_what_is_told_of_clocks_is_refused_where_nothing_is_joined_by_time(
+    sources: list[str],
+    option: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path / "j.csv", PLAIN)
+    for name in "be":
+        written(tmp_path / f"{name}.csv", "seq,heard\n0,1\n1,0\n")
+    recorded(tmp_path / "b.pcapng", range(2))
+    for part in (OFFICE, OFFICE.with_suffix(".bin")):
+        if part.exists():
+            (tmp_path / f"office{part.suffix}").write_bytes(part.read_bytes())
+    assert command(tmp_path / "r.db", *option, *sources) == 2
+    assert re.fullmatch(
+        rf"bt-selfsecure: .* not joined by time, and {option[0]} .*: leave it out\n", capsys.readouterr().err
+    )
+    assert not (tmp_path / "r.db").exists()
+
+
+def test_one_clock_and_a_clock_that_is_ahead_are_not_told_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(tmp_path / "r.db", "--one-clock", "--clock-offset", "eve=1", str(tmp_path / "t.csv")) == 2
+    assert "--one-clock says that no clock is ahead, --clock-offset that one is" in capsys.readouterr().err
 
 
 def test_logs_without_numbers_are_not_analysed_before_it_was_seen_how_they_were_joined(
@@ -656,6 +693,20 @@ def test_a_folder_for_figures_of_nothing_is_not_left(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("listeners", [[], ["--listeners", "bob"]])
+def test_a_sweep_of_which_there_is_nothing_to_draw_is_told_and_leaves_no_folder(
+    listeners: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("bob", "eve") if listeners else ("bob",)
+    rows = "".join(f"{seq},{name},{seq % 2}\n" for name in names for seq in range(10))
+    file = written(tmp_path / "j.csv", "seq,receiver,heard\n" + rows)
+    assert main(["sweep", "plot", str(file), "--out", str(tmp_path / "figures"), *listeners]) == 2
+    told = capsys.readouterr()
+    assert re.fullmatch(r"bt-selfsecure: there is nothing to draw: .*\n", told.err)
+    assert not told.out
+    assert list(tmp_path.iterdir()) == [file]
+
+
 def test_a_record_without_a_run_that_counts_is_not_exported(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -672,7 +723,7 @@ def test_a_record_without_a_run_that_counts_is_not_exported(
 
 def burst_packet(seq: int, tag: bytes) -> bytes:
     """A compact burst packet in an advertisement, on the air."""
-    frame = Frame(Profile.HARDENED, Kind.RAND_COMPACT, 0, seq, tag, bytes([seq]) * 16)
+    frame = Frame(Profile.HARDENED, Kind.RAND_COMPACT, 0, seq, tag, bytes([seq % 256]) * 16)
     data = capture.manufacturer_data(encode(frame))
     pdu = capture.advertising_pdu(capture.ADV_NONCONN_IND, bytes(6), data, random_address=False)
     return capture.le_packet(37, pdu)
@@ -687,7 +738,7 @@ def test_captures_of_the_same_bursts_become_runs(store: Store, tmp_path: Path) -
                     packet = burst_packet(seq, tag)
                     writer.write(1000.0 + 60 * at + seq / 100, capture.LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR, packet)
     sources = [f"{name}={tmp_path / name}.pcapng" for name in heard]
-    assert import_sources(store, sources, 5, Circumstances(distance_m=2.0), silent) == 2
+    assert import_sources(store, sources, Circumstances(packets=5, distance_m=2.0), silent) == 2
     first, second = store.runs()
     assert (first.info.packets, first.info.started and first.info.started.timestamp()) == (
         5,
@@ -699,7 +750,7 @@ def test_captures_of_the_same_bursts_become_runs(store: Store, tmp_path: Path) -
     assert got == {"bob": {0: 1, 1: 1, 2: 0, 3: 2, 4: 0}, "eve": {0: 0, 1: 1, 2: 0, 3: 0, 4: 1}}
     assert [row.heard for row in store.receptions(second.id) if row.receiver == "eve"] == [False] * 5
     with pytest.raises(UsageError, match="--packets 3 is too few"):
-        import_sources(store, sources, 3, Circumstances(), silent)
+        import_sources(store, sources, Circumstances(packets=3), silent)
 
 
 def test_a_capture_of_a_time_that_no_calendar_has_is_a_run_without_a_date(store: Store, tmp_path: Path) -> None:
@@ -710,7 +761,7 @@ def test_a_capture_of_a_time_that_no_calendar_has_is_a_run_without_a_date(store:
     nanoseconds = b"\x09\x00\x01\x00\x09"  # if_tsresol
     assert nanoseconds in whole
     (tmp_path / "bob.pcapng").write_bytes(whole.replace(nanoseconds, b"\x09\x00\x01\x00\x00"))  # are seconds now
-    assert import_sources(store, [f"bob={tmp_path}/bob.pcapng"], None, Circumstances(), silent) == 1
+    assert import_sources(store, [f"bob={tmp_path}/bob.pcapng"], Circumstances(), silent) == 1
     assert store.runs()[0].info.started is None
 
 
@@ -719,10 +770,10 @@ def test_other_bursts_that_lost_the_same_packets_are_other_runs(store: Store, tm
         with capture.PcapngWriter(tmp_path / f"{number}.pcapng") as writer:
             writer.write(1000.0, capture.LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR, burst_packet(0, tag))
     first, other, again = ([f"bob={tmp_path}/{number}.pcapng"] for number in range(3))
-    assert import_sources(store, first, None, Circumstances(), silent) == 1
-    assert import_sources(store, other, None, Circumstances(), silent) == 1
+    assert import_sources(store, first, Circumstances(), silent) == 1
+    assert import_sources(store, other, Circumstances(), silent) == 1
     with pytest.raises(UsageError, match="its run 1 is run 1"):
-        import_sources(store, again, None, Circumstances(), silent)
+        import_sources(store, again, Circumstances(), silent)
 
 
 def test_conditions_of_captures_have_values_not_columns(store: Store, tmp_path: Path) -> None:
@@ -730,8 +781,8 @@ def test_conditions_of_captures_have_values_not_columns(store: Store, tmp_path: 
         writer.write(1000.0, capture.LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR, burst_packet(0, b"aa"))
     source = [f"bob={tmp_path}/bob.pcapng"]
     with pytest.raises(UsageError, match="room=VALUE"):
-        import_sources(store, source, None, Circumstances(conditions={"room": None}), silent)
-    import_sources(store, source, None, Circumstances(conditions={"room": "hall"}), silent)
+        import_sources(store, source, Circumstances(conditions={"room": None}), silent)
+    import_sources(store, source, Circumstances(conditions={"room": "hall"}), silent)
     assert store.runs()[0].info.notes["conditions"] == {"room": "hall"}
 
 
@@ -748,8 +799,109 @@ def test_captures_without_our_bursts_and_sources_of_no_kind_are_refused(store: S
         ([f"{tmp_path}/none.json"], "can't read"),
     ):
         with pytest.raises(UsageError, match=words):
-            import_sources(store, sources, None, Circumstances(), silent)
+            import_sources(store, sources, Circumstances(), silent)
     assert store.runs() == []
+
+
+def recorded(path: Path, seqs: Iterable[int], *, offset: float = 0.0, tag: bytes = b"aa") -> bytes:
+    """A capture of these packets of a burst, ten a second; its bytes."""
+    with capture.PcapngWriter(path) as writer:
+        for seq in seqs:
+            packet = burst_packet(seq, tag)
+            writer.write(1000.0 + offset + seq / 10, capture.LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR, packet)
+    return path.read_bytes()
+
+
+EMPTY_BLOCK = struct.pack("<II", 0xBAD, 1 << 24) + bytes((1 << 24) - 12) + struct.pack("<I", 1 << 24)
+"""Of pcapng, which every reader passes over."""
+
+
+def cut_by_snap_length(whole: bytes) -> bytes:
+    """A pcap file of the same link type, of whose one packet the end lacks."""
+    packet = burst_packet(0, b"aa")
+    head = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 24, capture.LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR)
+    return head + struct.pack("<IIII", 1000, 0, 24, len(packet)) + packet[:24]
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda whole: whole[: len(whole) // 2], "in the middle of a packet.*editcap"),
+        (lambda whole: whole[:-100] + b"\xff" * 100, "is damaged.*editcap"),
+        (lambda whole: gzip.compress(whole)[:-200], "in the middle of a packet.*editcap"),
+        (lambda whole: gzip.compress(whole + 6 * EMPTY_BLOCK), "unpacks to more than"),
+        (cut_by_snap_length, r"cut by the snap length.*\(1\).*all of each packet"),
+        (lambda whole: whole[:84], "no burst packet of ours"),  # the heads, and no packet
+    ],
+)
+def test_a_capture_that_tells_nothing_of_what_was_missed_is_refused_and_nothing_is_stored(
+    damage: Callable[[bytes], bytes], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = recorded(tmp_path / "bob.pcapng", range(200))
+    (tmp_path / "eve.cap").write_bytes(damage(whole))
+    assert command(tmp_path / "r.db", f"bob={tmp_path}/bob.pcapng", f"eve={tmp_path}/eve.cap") == 2
+    told = capsys.readouterr().err
+    assert re.search(f"eve.cap.*{words}.*leave eve out", told)
+    assert len(told.splitlines()) == 1
+    assert not (tmp_path / "r.db").exists()
+
+
+def test_packets_with_a_wrong_crc_were_missed_and_their_number_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded(tmp_path / "bob.pcapng", range(100))
+    with capture.PcapngWriter(tmp_path / "eve.pcapng") as writer:
+        for seq in range(100):
+            packet = burst_packet(seq, b"aa")
+            packet = packet[:-1] + bytes([packet[-1] ^ (seq % 4 == 0)])
+            flags = packet[8:10]
+            packet = packet[:8] + bytes([flags[0], flags[1] & 0xF3]) + packet[10:]  # as if nobody had checked
+            writer.write(1000.0 + seq / 10, capture.LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR, packet)
+    assert command(tmp_path / "r.db", f"bob={tmp_path}/bob.pcapng", f"eve={tmp_path}/eve.pcapng") == 0
+    told = capsys.readouterr().out
+    assert "eve.pcapng, eve: 100 packets, 75 of our bursts, 25 with a wrong CRC (25 like\n  ours)" in told
+    assert "bob.pcapng, bob: 100 packets, 100 of our bursts\n" in told
+    assert "!" not in told
+    with Store(tmp_path / "r.db") as store:
+        assert list(store.fates(1, "eve")).count(1) == 75
+        assert store.manifests()[store.runs()[0].manifest]["captured"]["captures"]["eve"]["wrong_crc"] == 25
+
+
+@pytest.mark.parametrize("offset", [0.0, 3600.0, -0.5])
+@pytest.mark.parametrize(
+    ("seqs", "outside"),
+    [
+        (range(120, 400), 120),  # began later
+        (range(300), 100),  # ended earlier
+        ([seq for seq in range(100, 350) if seq % 2], 151),
+        (range(400), 0),
+        ([seq for seq in range(400) if seq % 2], 0),
+        ([seq for seq in range(396) if seq % 3], 0),  # a few at an end are chance
+    ],
+)
+def test_a_capture_that_may_not_have_run_all_the_time_is_pointed_out(
+    seqs: Sequence[int], outside: int, offset: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded(tmp_path / "bob.pcapng", range(400))
+    recorded(tmp_path / "eve.pcapng", seqs, offset=offset)
+    assert command(tmp_path / "r.db", f"bob={tmp_path}/bob.pcapng", f"eve={tmp_path}/eve.pcapng") == 0
+    told = " ".join(capsys.readouterr().out.split())
+    warned = f"! others heard {outside} packets of run 1 before the capture of eve has any packet" in told
+    assert warned == bool(outside)
+    with Store(tmp_path / "r.db") as store:
+        manifest = store.manifests()[store.runs()[0].manifest]
+    assert [each["packets"] for each in manifest["captured"]["not_covered"]] == [outside] * bool(outside)
+
+
+@pytest.mark.parametrize("offset", [0.0, 3600.0])
+def test_a_run_of_another_time_than_a_capture_is_pointed_out(
+    offset: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded(tmp_path / "bob.pcapng", range(100), offset=50)
+    recorded(tmp_path / "eve.pcapng", range(100), tag=b"bb", offset=offset)
+    sources = [f"bob={tmp_path}/bob.pcapng", f"eve={tmp_path}/eve.pcapng"]
+    assert command(tmp_path / "r.db", *sources) == 0
+    assert "others heard 100 packets of run" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("option", ["--packets", "--last", "--first"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from itertools import combinations
 from pathlib import Path
 from random import Random
@@ -12,8 +13,12 @@ import pytest
 from sweep_data import analysed, info, pair_of, receptions, simulated
 
 from bt_selfsecure.air.models import Bernoulli
+from bt_selfsecure.cli import sweep_text as terminal
 from bt_selfsecure.core.losses import binomial_tail, lower_bound, secret_bits
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.sweep import report_tables as tables
+from bt_selfsecure.sweep.compare import figures_of
+from bt_selfsecure.sweep.figures import joint_loss_map
 from bt_selfsecure.sweep.store import Reception
 
 ALL = [True] * 1000
@@ -37,12 +42,41 @@ def test_a_run_of_which_eve_missed_one_packet_is_weak_however_good_the_others_ar
     pair = pair_of(analysed(tmp_path / "s.db", *runs))
     assert (pair.verdict, pair.worst_run) == ("weak", others // 2 + 1)
     assert pair.secret_bits == pytest.approx(-math.log2(0.95))  # 1 - (1 - p)^1000 = 0.05
-    assert pair.worst_e_given_b == 0.001
+    assert pair.least_e_given_b == 0.001
     assert pair.bound == pytest.approx(1 - 0.95 ** (1 / 1000))
     assert pair.e_given_b == pytest.approx((others * 500 + 1) / (others + 1) / 1000)  # pooled, beside it
     assert pair.pooled_bound > 0.2
-    assert pair.best_e_given_b == 0.5
+    assert pair.greatest_e_given_b == 0.5
     assert [run.verdict for run in pair.each_run].count("holds") == others
+
+
+def test_the_least_e_given_b_is_told_wherever_it_is_told_though_the_worst_run_has_a_greater_one(
+    tmp_path: Path,
+) -> None:
+    """A run of few packets is worth least by its bits, and one of many has the least e|B."""
+    few, many = [[True] * 100, [seq % 16 != 0 for seq in range(100)]], [ALL, [seq % 30 != 0 for seq in range(1000)]]
+    heard = [dict(zip(("bob", "eve"), flags, strict=True)) for flags in (few, many, [ALL, HALF])]
+    runs = [(info(len(flags["bob"]), None), receptions(flags)) for flags in heard]
+    analysis = analysed(tmp_path / "s.db", *runs)
+    pair = pair_of(analysis)
+    assert pair.worst_run == 1
+    assert (pair.least_e_given_b, pair.median_e_given_b, pair.greatest_e_given_b) == (0.034, 0.07, 0.5)
+    (row,) = (row for row in analysis.as_json()["pairs"] if row["bob"] == "bob")
+    assert [row[f"{which}_e_given_b"] for which in ("least", "median", "greatest")] == [0.034, 0.07, 0.5]
+    assert re.search(r"bob +eve +\S+ +3\.40 +7\.00 +50\.0 +1 ", terminal.table(analysis))
+    places = [(info(len(flags["bob"]), metres), receptions(flags)) for metres in range(1, 6) for flags in heard]
+    overview = terminal.table(analysed(tmp_path / "places.db", *places))
+    assert re.search(r"bob +eve +weak +\S+ +1 +3\.40 %  1 m", overview)
+    assert re.search(
+        r"<td>3\.40 %</td><td>7\.00 %</td><td>50\.0 %</td>", re.sub(r" class=\S+?>", ">", tables.pairs(analysis))
+    )
+    least = [
+        found.share for figure, found in figures_of(analysis).items() if figure.least_of_a_run and figure.bob == "bob"
+    ]
+    assert least == [0.034]
+    drawn = joint_loss_map(analysis)
+    assert drawn is not None
+    assert {text.get_text() for text in drawn.axes[0].texts} == {"3.40", "0"}
 
 
 @pytest.mark.parametrize("misses", [1, 3, 20, 80])

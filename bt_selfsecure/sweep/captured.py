@@ -1,0 +1,217 @@
+"""Captures of our bursts as runs: one capture a listener, all taken at the same time.
+
+What a capture does not have counts as missed, so it has to be whole: one that could not be read to its end, of which
+packets were cut, or in which nothing is ours is refused. That it ran all the time can't be seen in it. Packets that
+others heard before its first packet, or after its last, are pointed out where chance would not leave so many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+from bt_selfsecure.core.frames import FrameError, Kind, decode
+from bt_selfsecure.errors import UsageError
+from bt_selfsecure.eve.reading import Reader, damaged
+from bt_selfsecure.eve.sources import Capture, Heard
+from bt_selfsecure.eve.sources.heard import CUT, UNHEARD
+from bt_selfsecure.sweep.circumstances import Circumstances
+from bt_selfsecure.sweep.store import Reception, Store
+from bt_selfsecure.sweep.tables import Progress
+
+BURST: Final = (Kind.RAND, Kind.RAND_COMPACT)
+BY_CHANCE: Final = 1e-3
+"""So seldom a listener that heard the rest of a burst as it did would miss all packets at an end of its capture."""
+
+Burst = tuple[Kind, bytes]
+"""Bursts are told apart by the session id (or tag) in their packets."""
+
+
+@dataclass(slots=True)
+class _Packet:
+    """One packet of a burst at one listener."""
+
+    time: float
+    """Of its first copy; 0 where it is not known."""
+    copies: int = 0
+    rssi: float | None = None
+
+
+@dataclass(slots=True)
+class _Captured:
+    """What one capture has."""
+
+    file: Path
+    packets: int = 0
+    wrong_crc: int = 0
+    ours_wrong: int = 0
+    """Of these as many look like packets of ours."""
+    first: float = 0.0
+    last: float = 0.0
+    """The times of its first and last packet, whosever; 0 where it has none."""
+    bursts: dict[Burst, dict[int, _Packet]] = field(default_factory=dict)
+
+    @property
+    def ours(self) -> int:
+        return sum(packet.copies for burst in self.bursts.values() for packet in burst.values())
+
+    def as_json(self) -> dict[str, Any]:
+        """For the manifest."""
+        return {
+            "file": self.file.name,
+            "packets": self.packets,
+            "ours": self.ours,
+            "wrong_crc": self.wrong_crc,
+            "ours_wrong_crc": self.ours_wrong,
+        }
+
+
+def add_to(store: Store, files: Mapping[str, Path], how: Circumstances, progress: Progress) -> int:
+    """Each burst that any listener heard is a run; how many.
+
+    `how.packets` is N; without it the last packet that anybody heard is taken for the last that was sent. A listener
+    who heard nothing of a burst missed all of it. What the captures had, and whom they may not have covered, is in the
+    manifest of these runs. UsageError for a capture that tells nothing of what was missed, see above.
+    """
+    captures: dict[str, _Captured] = {}
+    for number, (listener, file) in enumerate(files.items()):
+        progress(number, len(files))
+        captures[listener] = _read(listener, file)
+    began: dict[Burst, float] = {}
+    for each in captures.values():
+        for burst, packets in each.bursts.items():
+            began[burst] = min(began.get(burst, float("inf")), *(packet.time for packet in packets.values()))
+    if not began:
+        raise UsageError("all burst packets of ours in the captures have a wrong CRC: capture nearer to the sender")
+    bursts = sorted(began, key=lambda each: began[each])
+    clocks = _clocks(captures)
+    repeats = len(store.runs())
+    store.begin(
+        {
+            **store.manifest,
+            "captured": {
+                "captures": {name: each.as_json() for name, each in captures.items()},
+                "not_covered": [
+                    {"burst": burst[1].hex(), "listener": name, "packets": outside}
+                    for burst in bursts
+                    for name in captures
+                    if (outside := _not_covered(captures, clocks, name, burst))
+                ],
+            },
+        }
+    )
+    for repeat, burst in enumerate(bursts, start=repeats):
+        last = max(max(each.bursts[burst]) for each in captures.values() if burst in each.bursts)
+        if how.packets is not None and last >= how.packets:
+            raise UsageError(f"a capture has packet {last} of a burst: --packets {how.packets} is too few")
+        count = last + 1 if how.packets is None else how.packets
+        notes = how.notes({name: each.file.name for name, each in captures.items()}, burst=burst[1].hex())
+        info = replace(how.run(count, repeat, notes), started=_moment(began[burst]))
+        store.add(info, _receptions(captures, burst, count))
+    return len(bursts)
+
+
+def _receptions(captures: Mapping[str, _Captured], burst: Burst, count: int) -> Iterator[Reception]:
+    for name, each in captures.items():
+        packets = each.bursts.get(burst, {})
+        for seq in range(count):
+            packet = packets.get(seq)
+            yield Reception(seq, name, True, packet.rssi, packet.copies) if packet else Reception(seq, name, False)
+
+
+def _moment(seconds: float) -> datetime | None:
+    """None at 0, which is how a reader says that it does not know the time."""
+    return datetime.fromtimestamp(seconds, UTC) if seconds else None
+
+
+# --- Reading ----------------------------------------------------------------------------------------------------------
+
+
+def _read(listener: str, file: Path) -> _Captured:
+    """UsageError, which names file and remedy, for one that tells nothing of what was missed."""
+    captured, reader = _Captured(file), Reader()
+    with Capture(str(file)) as source:
+        try:
+            for heard in source:
+                captured.packets += 1
+                if heard.time:
+                    captured.first = min(captured.first or heard.time, heard.time)
+                    captured.last = max(captured.last, heard.time)
+                _take(captured, reader, heard)
+        except (ArithmeticError, LookupError, ValueError) as error:  # a capture may hold anything
+            raise UsageError(f"{file} has a packet that can't be read ({error}): leave the capture out") from error
+    for why in (why for why in source.skipped if why in UNHEARD):
+        count = f" ({source.skipped[why]:,})" if why == CUT else ""
+        again = "all of each packet" if why == CUT else "or cut all captures, with editcap, to the time before that"
+        raise UsageError(
+            f"{file}: {why}{count}, and what can't be read must not count as missed: capture again, {again}, or leave "
+            f"{listener} out"
+        )
+    if not captured.ours and not captured.ours_wrong:
+        raise UsageError(
+            f"{file} has no burst packet of ours: whether {listener} missed all, or the capture is of another time or "
+            "channel, can't be told. Look at it with `bt-selfsecure eve read`; capture again, or leave "
+            f"{listener} out"
+        )
+    return captured
+
+
+def _take(captured: _Captured, reader: Reader, heard: Heard) -> None:
+    if heard.crc_ok is False:
+        captured.wrong_crc += 1
+        captured.ours_wrong += _burst_packet(damaged(heard) or b"") is not None
+    for datagram in reader.read(heard):
+        if (found := _burst_packet(datagram.data)) is not None:
+            burst, seq = found
+            packet = captured.bursts.setdefault(burst, {}).setdefault(seq, _Packet(heard.time))
+            packet.copies += 1
+            packet.rssi = max((level for level in (packet.rssi, heard.rssi) if level is not None), default=None)
+
+
+def _burst_packet(data: bytes) -> tuple[Burst, int] | None:
+    """Its burst and number; None if it is none."""
+    try:
+        frame = decode(data)
+    except FrameError:
+        return None
+    return ((frame.kind, frame.rand), frame.seq) if frame.kind in BURST else None
+
+
+# --- What a capture covers --------------------------------------------------------------------------------------------
+
+
+def _clocks(captures: Mapping[str, _Captured]) -> dict[str, float]:
+    """Seconds that each one's clock is ahead of the one with most packets, by those that both heard; 0 without any."""
+    reference = max(captures.values(), key=lambda each: each.ours)
+    ahead = {}
+    for name, each in captures.items():
+        both = (
+            packet.time - other.time
+            for burst, packets in each.bursts.items()
+            for seq, packet in packets.items()
+            if (other := reference.bursts.get(burst, {}).get(seq)) and packet.time and other.time
+        )
+        ahead[name] = median(times) if (times := list(both)) else 0.0
+    return ahead
+
+
+def _not_covered(captures: Mapping[str, _Captured], clocks: Mapping[str, float], listener: str, burst: Burst) -> int:
+    """Packets of the burst that others heard when this listener's capture had not begun, or had ended; 0 if they are so
+    few that chance may be why, or no times are known."""
+    mine = captures[listener]
+    heard = mine.bursts.get(burst, {})
+    others: dict[int, float] = {}
+    for name, each in captures.items():
+        for seq, packet in each.bursts.get(burst, {}).items():
+            if packet.time:
+                others.setdefault(seq, packet.time - clocks[name] + clocks[listener])
+    if not mine.last:
+        return 0
+    outside = sum(seq not in heard and not mine.first <= time <= mine.last for seq, time in others.items())
+    inside, hit = len(others) - outside, len(heard.keys() & others.keys())
+    missed = (inside - hit + 1) / (inside + 2)  # Laplace's rule
+    return outside if outside and (not inside or missed**outside < BY_CHANCE) else 0
