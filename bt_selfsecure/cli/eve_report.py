@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.wording import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
@@ -101,7 +102,7 @@ def as_object(report: Report) -> dict[str, Any]:
 def lines(report: Report) -> list[str]:
     """For a terminal of 80 columns."""
     by = ", ".join(f"{count} by {name}" for name, count in report.bearers.items()) or "none"
-    heard = f"{report.captures} capture{'s' * (report.captures != 1)}, {report.packets:,} packets"
+    heard = f"{counted(report.captures, 'capture')}, {counted(report.packets, 'packet')}"
     out = [f"{heard}, {report.crc_bad:,} with a wrong CRC; frames of ours: {by}"]
     out += [f"skipped: {why} ({count:,})" for why, count in report.skipped.items()]
     if report.contradictions:

@@ -146,7 +146,7 @@ def test_on_a_terminal_the_person_places_redoes_and_quits_and_nothing_is_lost(te
     terminal.wait_for(lambda: "withdrawn and done again" in terminal.said)
     terminal.type("q")
     assert terminal.end() == 0
-    assert f"0 runs are written down, {ALL} to go; the same command goes on with the next" in terminal.said
+    assert f"0 runs written down, {ALL} to go; the same command goes on with the next" in terminal.said
     assert "Traceback" not in terminal.said
     assert "interrupted" not in terminal.said
     with Store(folder / "plan.db") as store:
@@ -168,7 +168,7 @@ def test_who_ends_a_sweep_keeps_what_is_written_and_goes_on_later(
     assert terminal.end() == status
     assert ("interrupted" in terminal.said) == bool(status)
     done = runs_in(folder / "plan.db")
-    assert f"{done} runs are written down, {ALL - done} to go; the same command goes on" in terminal.said
+    assert f"{done} runs written down, {ALL - done} to go; the same command goes on" in terminal.said
     assert (done > 0) == (after == "some runs")
 
 
