@@ -22,6 +22,7 @@ from on_a_terminal import spawn
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.core.losses import JointLoss, clopper_pearson, joint_probabilities
 from bt_selfsecure.sweep.store import Store
+from bt_selfsecure.wording import counted
 
 D, E, RHO = 0.2, 0.15, 0.5
 PLAN = f"""
@@ -168,7 +169,7 @@ def test_who_ends_a_sweep_keeps_what_is_written_and_goes_on_later(
     assert terminal.end() == status
     assert ("interrupted" in terminal.said) == bool(status)
     done = runs_in(folder / "plan.db")
-    assert f"{done} runs written down, {ALL - done} to go; the same command goes on" in terminal.said
+    assert f"{counted(done, 'run')} written down, {ALL - done} to go; the same command goes on" in terminal.said
     assert (done > 0) == (after == "some runs")
 
 
