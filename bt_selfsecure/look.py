@@ -61,12 +61,6 @@ pre { background: #f4f6f8; padding: .7rem; white-space: pre-wrap; overflow-wrap:
 """
 
 
-def counted(number: int, what: str) -> str:
-    """`1 packet`, `2,000 packets`, `2 addresses`."""
-    ending = "" if number == 1 else "es" if what.endswith("s") else "s"
-    return f"{number:,} {what}{ending}"
-
-
 def page(title: str, body: str) -> str:
     """A whole HTML page."""
     return (

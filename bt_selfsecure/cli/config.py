@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bt_selfsecure.look import counted
 from bt_selfsecure.node.config import Config, authentication_key
 from bt_selfsecure.node.config_file import ConfigFile, find_path, load, render
 from bt_selfsecure.node.tables import Origin
+from bt_selfsecure.wording import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction

@@ -19,7 +19,7 @@ from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.reading import Reader
 from bt_selfsecure.eve.sources import Capture, Heard, Source, open_source
 from bt_selfsecure.eve.sources.linktypes import NAMES
-from bt_selfsecure.look import counted
+from bt_selfsecure.wording import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.look import counted
+from bt_selfsecure.wording import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.sources import open_source
-from bt_selfsecure.look import counted
+from bt_selfsecure.wording import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction

@@ -23,6 +23,7 @@ DEFAULT: Final = "sweep.db"
 SWEEP_HELP: Final = (
     f"the record (default {DEFAULT}); also FILE.csv or FILE.json, as `import` takes them, which is then not kept"
 )
+METRES: Final = {"least": 0.001, "most": 1_000_000.0}
 LONG_SILENCE: Final = 50
 """Packets in a row that one receiver missed: it may have been off."""
 IMPORT: Final = """\
@@ -40,8 +41,10 @@ sources:
                     Columns of our own export are read too. Commas, semicolons
                     or tabs; UTF-8, or UTF-16 with its mark.
   LISTENER=FILE.csv a table a listener, without the column receiver
-  LISTENER=CAPTURE  one capture a listener (pcap, pcapng, btsnoop), all taken at
-                    the same time. A run for each of our bursts in them.
+  LISTENER=CAPTURE  one capture a listener, all taken at the same time: pcap,
+                    pcapng, btsnoop or PacketLogger (.pklg), also in .gz or
+                    .zst. A run for each of our bursts in them. What a capture
+                    lacks was missed, so one that is cut or damaged is refused.
   FILE.json         a reception matrix like ble_office_reception.json of this
                     package, its data file beside it. A run a position.
 
@@ -84,11 +87,11 @@ def _add_import(commands: _SubParsersAction[ArgumentParser]) -> None:
     parser.add_argument("--out", default=DEFAULT, metavar="SWEEP", help=f"record to add to (default {DEFAULT})")
     parser.add_argument("--again", action="store_true", help="take runs, too, that the record has already")
     told = parser.add_argument_group("what the data don't say of themselves")
-    told.add_argument("--distance", type=real(above=0), metavar="M", help="metres from the sender")
+    told.add_argument("--distance", type=real(**METRES), metavar="M", help="metres from the sender")
     told.add_argument(
         "--distance-of",
         action="append",
-        type=_of_each(real(above=0), "METRES", "eve=4.5"),
+        type=_of_each(real(**METRES), "METRES", "eve=4.5"),
         default=[],
         metavar="LISTENER=M",
         help="of one that has another; repeatable",
@@ -100,7 +103,7 @@ def _add_import(commands: _SubParsersAction[ArgumentParser]) -> None:
     told.add_argument(
         "--spacing",
         "--interval",
-        type=real(above=0),
+        type=real(least=0.001, most=3_600_000),
         metavar="MS",
         help="between two packets (default 10, or found by time)",
     )

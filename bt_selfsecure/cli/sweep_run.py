@@ -28,6 +28,7 @@ from bt_selfsecure.sweep.record import Book
 from bt_selfsecure.sweep.rehearsal import Air
 from bt_selfsecure.sweep.store import Store
 from bt_selfsecure.sweep.surroundings import facts_of
+from bt_selfsecure.wording import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
@@ -210,5 +211,5 @@ def _plan(args: Namespace) -> int:
         raise UsageError(f"--rehearsal prints a plan, and {args.plan} is one to check: leave one of them out")
     plan = plans.load(args.plan)
     runs = len(plan.places()) * sum(1 for _ in plan.runs_at(plan.places()[0]))
-    print(f"{args.plan}: {len(plan.places())} places, {runs} runs, {plans.minutes(plan)}")
+    print(f"{args.plan}: {counted(len(plan.places()), 'place')}, {counted(runs, 'run')}, {plans.minutes(plan)}")
     return 0

@@ -13,6 +13,7 @@ from bt_selfsecure.cli.client import CLEAR_LINE_END, columns
 from bt_selfsecure.sweep.driver import Driver, metres
 from bt_selfsecure.sweep.machine import Placed, Redo, Skip, State, Stop
 from bt_selfsecure.sweep.plan import minutes
+from bt_selfsecure.wording import counted
 
 LOOK_S: Final = 0.5
 HELP: Final = "Enter starts, r METRES redoes a place, s skips it, i interrupts, q quits."
@@ -48,8 +49,8 @@ class Screen:
     def _head(self) -> None:
         plan, sweep, left = self._driver.plan, self._driver.sweep, self._driver.standing()["left"]
         done = f", {len(sweep.done)} are done already" if sweep.done else ""
-        places = f"{len(plan.places())} place{'s' * (len(plan.places()) > 1)}"
-        print(f"{left} runs to do at {places}{done}")
+        places = counted(len(plan.places()), "place")
+        print(f"{counted(left, 'run')} to do at {places}{done}")
         print(f"in all {minutes(plan)}")
         print(f"written to {self._record}")
         if self._address:
@@ -60,7 +61,9 @@ class Screen:
         sweep = self._driver.sweep
         if sweep.state is not State.DONE:
             left = self._driver.standing()["left"]
-            print(f"{len(sweep.done)} runs are written down, {left} to go; the same command goes on with the next")
+            print(
+                f"{counted(len(sweep.done), 'run')} written down, {left} to go; the same command goes on with the next"
+            )
 
     def _changed(self) -> None:
         self._clear()
@@ -131,7 +134,9 @@ class Screen:
             return ""
         doing = f"{view['doing']}, {view['countdown_s']:.0f} s" if view["countdown_s"] is not None else view["doing"]
         done, of = view["progress"]
-        return f"{doing}{f', {done} of {of}' if of else ''}  ({view['done']} runs done, {view['left']} to go)"
+        return (
+            f"{doing}{f', {done} of {of}' if of else ''}  ({counted(view['done'], 'run')} done, {view['left']} to go)"
+        )
 
     @staticmethod
     def _clear() -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.sweep import words
 from bt_selfsecure.sweep.results import NO_KEY, VERDICTS
+from bt_selfsecure.wording import counted
 
 if TYPE_CHECKING:
     from bt_selfsecure.sweep.compare import Row
@@ -71,7 +72,7 @@ def table(analysis: Analysis, *, whole: bool = False, runs: bool = False) -> str
     settings = list(dict.fromkeys(row.setting for row in analysis.listeners))
     withdrawn = f", {analysis.withdrawn} withdrawn" if analysis.withdrawn else ""
     several = f" in {len(settings)} settings" if len(settings) > 1 else ""
-    lines = [f"{analysis.sweep}: {analysis.runs} run{'s' if analysis.runs > 1 else ''}{several}{withdrawn}"]
+    lines = [f"{analysis.sweep}: {counted(analysis.runs, 'run')}{several}{withdrawn}"]
     if len(settings) > MOST_SETTINGS and not whole and not runs:
         lines += ["", *_overview(analysis)]
     else:
@@ -116,7 +117,8 @@ def _overview(analysis: Analysis) -> Iterator[str]:
     pairs = analysis.planned()
     different = words.what_differs(list(dict.fromkeys(row.setting for row in analysis.listeners)))
     short = words.names((name for pair in pairs for name in (pair.bob, pair.eve)), NAME)
-    yield f"{len(pairs)} pairs of Bob and Eve{' as planned' * (len(pairs) < len(analysis.pairs))}: {_verdicts(pairs)}"
+    planned = " as planned" * (len(pairs) < len(analysis.pairs))
+    yield f"{counted(len(pairs), 'pair')} of Bob and Eve{planned}: {_verdicts(pairs)}"
     lines: list[str] = []
     shown = 0
     for pair in sorted(pairs, key=lambda pair: pair.strength):

@@ -10,7 +10,8 @@ from bt_selfsecure.core.frames import Profile
 from bt_selfsecure.core.losses import JointLoss, clopper_pearson
 from bt_selfsecure.demo.story import Outcome
 from bt_selfsecure.demo.summary import Run, air, limits, naive, percent, steering, thief
-from bt_selfsecure.look import counted, figure, page
+from bt_selfsecure.look import figure, page
+from bt_selfsecure.wording import counted
 
 try:
     from bt_selfsecure.demo import figures

@@ -69,7 +69,10 @@ class Survey:
     @property
     def sentence(self) -> str:
         """What it found."""
-        found = f"A survey before: of {self.joint.sent} packets Bob heard {self.joint.received}, and Eve missed "
+        found = f"A survey before: of {self.joint.sent} packets Bob heard {self.joint.received or 'none'}"
+        if not self.joint.received:
+            return f"{found}. No burst is long enough for that."
+        found += ", and Eve missed "
         if not self.bound:
             return f"{found}none of those. No burst is long enough for that."
         least = f"at least {100 * self.bound:.3g} % (confidence {100 * SURVEY_CONFIDENCE:g} %)"

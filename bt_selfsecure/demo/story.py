@@ -38,7 +38,7 @@ from bt_selfsecure.core.trace import KeyLog, Tracer
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.attacks import StolenKey
 from bt_selfsecure.eve.knowledge import Knowledge
-from bt_selfsecure.look import counted
+from bt_selfsecure.wording import counted
 
 ALICE: Final = bytes.fromhex("02b75e000001")  # locally administered addresses: nobody's
 BOB: Final = bytes.fromhex("02b75e000002")

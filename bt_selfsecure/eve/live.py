@@ -27,7 +27,7 @@ from bt_selfsecure.eve.attacks.steering import BlacklistSteering
 from bt_selfsecure.eve.knowledge import Knowledge
 from bt_selfsecure.eve.reading import Reader
 from bt_selfsecure.eve.sources import open_source
-from bt_selfsecure.look import counted
+from bt_selfsecure.wording import counted
 
 Say = Callable[[str], None]
 STEERING_COPIES: Final = 2

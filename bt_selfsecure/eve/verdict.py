@@ -25,7 +25,7 @@ from bt_selfsecure.eve.knowledge import Knowledge
 from bt_selfsecure.eve.reading import ON_AIR, Reader, damaged
 from bt_selfsecure.eve.sources.heard import UNHEARD, Heard
 from bt_selfsecure.eve.sources.linktypes import NAMES
-from bt_selfsecure.look import counted
+from bt_selfsecure.wording import counted
 
 CONFIDENCE: Final = 0.95
 MOST_WORK: Final = 1 << 24

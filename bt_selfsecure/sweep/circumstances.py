@@ -113,7 +113,7 @@ class Circumstances:
 
 
 def conditions(words: str) -> dict[str, str | None]:
-    """`room,noise=loud`: room is a column, noise is loud everywhere. UsageError for a name twice, none, or one of ours."""
+    """`room,noise=loud`: room is a column, noise is loud everywhere. UsageError for a name twice, none or ours."""
     told: dict[str, str | None] = {}
     for word in words.split(","):
         name, equals, value = (part.strip() for part in word.partition("="))

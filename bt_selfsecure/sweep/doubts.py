@@ -15,6 +15,7 @@ from bt_selfsecure.sweep.counting import MOST_TOGETHER
 from bt_selfsecure.sweep.results import BITS, Analysis, Collusion, OneRun, Pair, Setting
 from bt_selfsecure.sweep.statistics import chi_squared_tail
 from bt_selfsecure.sweep.words import bits, conditions, percent
+from bt_selfsecure.wording import counted
 
 LEVEL = 0.01
 HIDDEN = ("rfcomm", "ipsp")
@@ -39,13 +40,13 @@ def doubts(analysis: Analysis) -> Iterator[str]:
     yield from _times_astray(analysis)
     if analysis.lost_in_queue:
         yield (
-            f"{analysis.lost_in_queue} packets never left the sender's queue. They are in no table: nobody could hear "
-            "them, so they are worth nothing; but if Bob's loss seemed larger on the spot, that is why."
+            f"{counted(analysis.lost_in_queue, 'packet')} never left the sender's queue, and count in no table: what "
+            "nobody could hear is worth nothing; but if Bob's loss seemed larger on the spot, that is why."
         )
     few = min((pair.runs for pair in pairs), default=0)
     if 0 < few < 10:
         yield (
-            f"a setting has {few} run{'s' if few > 1 else ''} only: whether the loss is the same from run to run, and "
+            f"a setting has {counted(few, 'run')} only: whether the loss is the same from run to run, and "
             "how often a run is broken, takes ten or more."
         )
 

@@ -28,6 +28,7 @@ from bt_selfsecure.sweep.machine import (
 from bt_selfsecure.sweep.orders import Answer, Describe, Described
 from bt_selfsecure.sweep.plan import Place, Plan, Run, medium
 from bt_selfsecure.sweep.record import Book
+from bt_selfsecure.wording import counted
 
 LINES: Final = 50
 """Of what was told, kept for a screen that is opened later."""
@@ -112,7 +113,7 @@ class Driver:
                     self._tell(text)
                 case Finished():
                     left = self.standing()["left"]
-                    self._tell(f"ended, {left} runs are left out" if left else "all runs are done")
+                    self._tell(f"ended, {counted(left, 'run')} left out" if left else "all runs are done")
                     self._over = self.sweep.state is State.DONE
                 case _:
                     assert_never(effect)

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
 
 from bt_selfsecure.air.recording import Recording
 from bt_selfsecure.errors import UsageError
@@ -17,6 +18,9 @@ from bt_selfsecure.sweep.manifest import collect
 from bt_selfsecure.sweep.numbered import WANTED, Logs
 from bt_selfsecure.sweep.store import Reception, Store
 from bt_selfsecure.sweep.tables import SUFFIXES, Progress, reading
+
+CAPTURES: Final = (".pcap", ".pcapng", ".cap", ".btsnoop", ".pklg", ".gz", ".zst")
+"""How captures are called mostly; what they are is told by their first bytes."""
 
 # --- Tables -----------------------------------------------------------------------------------------------------------
 
@@ -112,6 +116,11 @@ def import_sources(
                 added += import_csv(store, Path(source), how, progress)
             elif source.lower().endswith(".json"):
                 added += import_recording(store, Path(source), how, progress)
+            elif Path(source).is_file() or source.lower().endswith(CAPTURES):
+                raise UsageError(
+                    f"whose capture is {source!r}? Name its listener before it, as in bob={source}; a table is called "
+                    ".csv, .tsv or .txt"
+                )
             else:
                 raise UsageError(
                     f"can't tell what {source!r} is: give FILE.csv, FILE.json of a reception matrix, LISTENER=CAPTURE "

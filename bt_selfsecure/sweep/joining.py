@@ -16,7 +16,8 @@ from typing import Any, Final
 import numpy as np
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.sweep.clocks import Clock, Numbers, Times, align, as_it_is, usual_gap
+from bt_selfsecure.sweep.clocks import COMMON, Clock, Numbers, Times, align, as_it_is, usual_gap
+from bt_selfsecure.wording import counted
 
 MOST_LEFT_OUT: Final = 0.05
 """Of all packets: more that can't be told apart is no result."""
@@ -101,6 +102,11 @@ def join(logs: Mapping[str, Times], told: Told, progress: Callable[[int, int], N
     if strangers := sorted(set(told.offsets_s) - set(logs)):
         raise UsageError(
             f"--clock-offset names {strangers[0]!r}, and the logs are of {', '.join(logs)}: name one of them"
+        )
+    if few := [name for name, times in logs.items() if len(times) < COMMON]:
+        raise UsageError(
+            f"{few[0]!r} has {counted(len(logs[few[0]]), 'row')}, too few: to join a log by time takes {COMMON} "
+            "packets or more that another receiver heard, too; give longer logs, or number the packets (a column seq)"
         )
     untold = [name for name in logs if name not in told.offsets_s]  # the offsets that are told are ahead of these
     reference = max(untold or logs, key=lambda name: len(logs[name]))
@@ -275,6 +281,11 @@ def _parts(pool: _Pool, steps: Numbers, told: Told, interval: float) -> list[tup
                 f"say how long a pause parts two runs, --pause {max(1, int(seconds / 2))}; if it was, --pause 0"
             )
         return [(0, pool.count)]
+    if 0 < told.pause_s < 2 * interval:
+        raise UsageError(
+            f"--pause {told.pause_s:g} is less than two packets are apart ({1000 * interval:.4g} ms each): it would "
+            "part runs at every loss; give more seconds, or 0 if none parts runs"
+        )
     cuts = np.flatnonzero(steps * interval >= told.pause_s) + 1 if told.pause_s else np.empty(0, np.int64)
     edges = [0, *cuts.tolist(), pool.count]
     return list(pairwise(edges))

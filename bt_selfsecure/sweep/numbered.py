@@ -189,13 +189,22 @@ class _Reader:
             best = max((level for level in (rssi, before.rssi) if level is not None), default=None)
             received[seq] = before._replace(rssi=best, copies=(before.copies or 1) + (copies or 1))
         else:
-            raise table.fault(line, f"packet {seq} at {name!r} comes a second time")
+            raise table.fault(line, f"packet {seq} at {name!r} comes a second time{self._but_for_spaces(name)}")
         if not heard:
             run.misses = True
         if self.metres is not None and cells[self.metres]:
             metres = run.metres.setdefault(name, cells[self.metres])
             if metres != cells[self.metres]:
                 raise table.fault(line, f"{name!r} is {cells[self.metres]} m away, and {metres} m before in the run")
+
+    def _but_for_spaces(self, name: str) -> str:
+        """Why a name may be there twice, and what to do."""
+        spelled = [] if self.listener else self.table.spellings(self.receiver, name)
+        if len(spelled) < 2:
+            return ""
+        return (
+            f": {' and '.join(map(repr, spelled))} differ only by spaces and are one name; rename one if they are two"
+        )
 
     def _no_reception(self, line: int, cells: list[str]) -> UsageError:
         """Which cell it is."""
@@ -244,8 +253,9 @@ def _sent(run: _Run) -> range:
     told = run.how.sent(low, high)
     if told is None and low > 1:
         raise UsageError(
-            f"it begins with packet {low}: say --first {low} if that was the first that was sent, or --first 0 if the "
-            "log lists only what was heard (half a run is not recorded)"
+            f"it begins with packet {low}: say --first {low} if that was the first that was sent"
+            + (", for it lists misses, too" if run.misses else ", or --first 0 if the log lists only what was heard")
+            + " (half a run is not recorded)"
         )
     sent = range(int(low == 1), high + 1) if told is None else told
     if told is None or run.misses:

@@ -52,6 +52,13 @@ class Table:
     rows: Iterator[Row]
     _truth: dict[str, bool] = field(default_factory=lambda: dict(_TRUTH))
 
+    def spellings(self, column: int, text: str) -> list[str]:
+        """How the cells of a column that are taken for `text` stand in the file, with their spaces."""
+        with self.file.open(encoding=_encoding(self.file), newline="") as lines:
+            rows = csv.reader(lines, delimiter=self.delimiter)
+            cells = (row[column] for row in rows if len(row) > column)
+            return list(dict.fromkeys(cell for cell in cells if cell.strip() == text))
+
     def fault(self, line: int, why: str) -> UsageError:
         """What is wrong there, to be raised."""
         return UsageError(f"{self.file}:{line}: {why}")

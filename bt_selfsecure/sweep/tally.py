@@ -1,4 +1,7 @@
-"""Counts of a run, or of many of one kind: enough for the live picture and to stop early."""
+"""Counts of a run, or of many of one kind: enough for the live picture and to stop early.
+
+A place's runs are pooled for both, which is a mean: what a key of one of them is worth, `analysis` says.
+"""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from bt_selfsecure.core.frames import Profile
 from bt_selfsecure.core.losses import JointLoss, lower_bound, secret_bits
 from bt_selfsecure.core.trace import Transition
 from bt_selfsecure.demo.plain import ASCII, BLOCKS, SilentStage, marks_for, packet_map
-from bt_selfsecure.demo.setting import Production, Request, perform, stage_set
+from bt_selfsecure.demo.setting import Production, Request, Survey, perform, stage_set
 from bt_selfsecure.demo.story import Fate, Outcome, Story
 from bt_selfsecure.demo.summary import Run, closing
 
@@ -26,6 +26,18 @@ def told(**request: Any) -> tuple[Production, Story, Outcome, list[Transition]]:
     production, trace = stage_set(Request(**request)), list[Transition]()
     story, outcome = run_virtual(perform(production, SilentStage(), tracer=trace.append))
     return production, story, outcome, trace
+
+
+@pytest.mark.parametrize(
+    ("joint", "said"),
+    [
+        (JointLoss(0, 0, 700, 300), "Bob heard none. No burst is long enough"),
+        (JointLoss(700, 0, 0, 300), "Bob heard 700, and Eve missed none of those. No burst is long enough"),
+        (JointLoss(600, 100, 0, 300), "Bob heard 700, and Eve missed 100 of those, so at least 10 %"),
+    ],
+)
+def test_a_survey_says_nothing_of_what_eve_missed_where_bob_heard_nothing(joint: JointLoss, said: str) -> None:
+    assert said in Survey(joint, 0.1 if joint.bob_only else 0.0).sentence
 
 
 def test_fates_add_up_to_the_joint_loss_and_the_received_set() -> None:

@@ -219,6 +219,18 @@ def test_logs_that_begin_anywhere_or_list_only_what_was_heard_are_taken_if_it_is
     assert wanted in (None, run.info.packets)
 
 
+@pytest.mark.parametrize("spelled", ["bob ", " bob", '" bob"', "bob\t"])
+def test_names_that_differ_only_by_spaces_are_named_as_the_cause(store: Store, tmp_path: Path, spelled: str) -> None:
+    rows = "".join(f"{seq},{name},1\n" for seq in range(3) for name in ("bob", spelled))
+    with pytest.raises(
+        UsageError, match=r":3: packet 0 at 'bob' .*: 'bob' and '.*' differ only by spaces .*; rename one"
+    ):
+        import_csv(store, written(tmp_path / "j.csv", "seq,receiver,heard\n" + rows), Circumstances(), silent)
+    padded = "seq,receiver,heard\n0,bob ,1\n0,bob ,1\n"
+    with pytest.raises(UsageError, match=r":3: packet 0 at 'bob' comes a second time$"):
+        import_csv(store, written(tmp_path / "j.csv", padded), Circumstances(), silent)
+
+
 @pytest.mark.parametrize(
     ("text", "told", "words"),
     [
@@ -228,6 +240,8 @@ def test_logs_that_begin_anywhere_or_list_only_what_was_heard_are_taken_if_it_is
         (HEARD, {"first": 3, "last": 9, "packets": 3}, "leave one out"),
         (ALL, {"packets": 5}, "no row for packet 0 at 'bob'.*A log that lists misses lists all"),
         (ALL.replace("4,eve,0\n", ""), {"first": 3}, "no row for packet 4 at 'eve'"),  # cut off: no miss
+        (ALL, {}, "--first 3 if .*, for it lists misses, too \\(half"),
+        (ALL.replace("0\n", "1\n"), {}, "--first 3 if .*, or --first 0 if the log lists only"),
         ("seq,receiver\n0,bob\n", {}, "no column 'heard'.*--packets"),
         ("seq,receiver,heard\n0,bob,1\n1,bob,1\n1,eve,1\n", {}, "no row for packet 0 at 'eve'.*--packets N"),
     ],
@@ -480,7 +494,8 @@ def test_a_table_a_receiver_is_joined_by_time_and_senders_are_told_apart(
 @pytest.mark.parametrize(
     ("text", "options", "words"),
     [
-        ("time,receiver,rssi\n1.5,bob,-50\n1.6,eve,-60\n", [], "too few.*--interval"),
+        ("time,receiver,rssi\n1.5,bob,-50\n1.6,eve,-60\n", [], "'bob' has 1 row, too few: .* 30 packets"),
+        ("time,receiver\n1.5,bob\n1.6,eve\n", ["--interval", "100"], "has 1 row, too few: .* 30 packets"),
         ("time,receiver\n", [], "has no row"),
         ("time,receiver\n1.5,\n", [], ":2: the receiver has no name"),
         ("time,receiver\nsoon,bob\n", [], ":2: time is 'soon'"),
@@ -515,6 +530,13 @@ def test_logs_that_can_not_be_joined_are_refused_in_one_line_and_leave_no_file(
     [
         ["--distance", "nan"],
         ["--distance", "-1"],
+        ["--distance", "1e-320"],
+        ["--distance", "1e300"],
+        ["--distance-of", "eve=1e-320"],
+        ["--spacing", "1e-320"],
+        ["--spacing", "1e300"],
+        ["--pause", "1e-320"],
+        ["--pause", "0.1"],
         ["--distance-of", "bob=nan"],
         ["--interval", "0"],
         ["--interval", "inf"],
@@ -789,10 +811,15 @@ def test_conditions_of_captures_have_values_not_columns(store: Store, tmp_path: 
 def test_captures_without_our_bursts_and_sources_of_no_kind_are_refused(store: Store, tmp_path: Path) -> None:
     with capture.PcapngWriter(tmp_path / "empty.pcapng"):
         pass
+    (tmp_path / "empty").touch()
     for sources, words in (
         ([f"bob={tmp_path}/empty.pcapng"], "no burst packet|no capture has"),
         ([f"bob={tmp_path}/none.pcapng"], "can't read"),
-        (["bob.pcapng"], "can't tell what"),
+        (["bob.pcapng"], "as in bob=bob.pcapng"),
+        (["x.pcap"], "as in bob=x.pcap"),
+        (["x.pklg.gz"], "as in bob=x.pklg.gz"),
+        ([f"{tmp_path}/empty"], "as in bob=.*/empty"),
+        (["bob"], "can't tell what"),
         (["=x", "bob="], "LISTENER=CAPTURE"),
         ([f"bob={tmp_path}/empty.pcapng", f"bob={tmp_path}/empty.pcapng"], "LISTENER=CAPTURE"),
         ([f"{tmp_path}/none.csv"], "can't read"),

@@ -10,6 +10,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,14 @@ def ask(url: str, body: bytes | None = None) -> tuple[int, Any]:
     except urllib.error.HTTPError as error:
         with contextlib.closing(error):
             return error.code, None
+
+
+def test_the_page_says_that_what_it_shows_is_pooled_and_what_decides() -> None:
+    page = " ".join(resources.files("bt_selfsecure.sweep").joinpath("page.html").read_text(encoding="utf-8").split())
+    for picture in ('<div id="plot">', '<table class="figures" id="places">'):
+        above = page.split(picture)[0].rpartition("<h2>")[2]
+        assert re.search("all runs( of a place)? pooled", above, re.IGNORECASE)
+    assert "A key is made of one run, and the worst decides" in page
 
 
 def test_only_who_knows_the_token_steers_and_only_by_wishes_that_there_are(sweep: Sweep) -> None:

@@ -22,6 +22,7 @@ from on_a_terminal import spawn
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.core.losses import JointLoss, clopper_pearson, joint_probabilities
 from bt_selfsecure.sweep.store import Store
+from bt_selfsecure.wording import counted
 
 D, E, RHO = 0.2, 0.15, 0.5
 PLAN = f"""
@@ -146,7 +147,7 @@ def test_on_a_terminal_the_person_places_redoes_and_quits_and_nothing_is_lost(te
     terminal.wait_for(lambda: "withdrawn and done again" in terminal.said)
     terminal.type("q")
     assert terminal.end() == 0
-    assert f"0 runs are written down, {ALL} to go; the same command goes on with the next" in terminal.said
+    assert f"0 runs written down, {ALL} to go; the same command goes on with the next" in terminal.said
     assert "Traceback" not in terminal.said
     assert "interrupted" not in terminal.said
     with Store(folder / "plan.db") as store:
@@ -168,7 +169,7 @@ def test_who_ends_a_sweep_keeps_what_is_written_and_goes_on_later(
     assert terminal.end() == status
     assert ("interrupted" in terminal.said) == bool(status)
     done = runs_in(folder / "plan.db")
-    assert f"{done} runs are written down, {ALL - done} to go; the same command goes on" in terminal.said
+    assert f"{counted(done, 'run')} written down, {ALL - done} to go; the same command goes on" in terminal.said
     assert (done > 0) == (after == "some runs")
 
 
