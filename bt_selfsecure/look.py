@@ -1,4 +1,4 @@
-"""The look of the figures and pages: colours, style, SVG, one HTML file without outside resources."""
+"""The look of texts, figures and pages: numbers, colours, style, SVG, one HTML file without outside resources."""
 
 from __future__ import annotations
 
@@ -59,6 +59,12 @@ pre { background: #f4f6f8; padding: .7rem; white-space: pre-wrap; overflow-wrap:
   tr { break-inside: avoid; }
 }
 """
+
+
+def counted(number: int, what: str) -> str:
+    """`1 packet`, `2,000 packets`, `2 addresses`."""
+    ending = "" if number == 1 else "es" if what.endswith("s") else "s"
+    return f"{number:,} {what}{ending}"
 
 
 def page(title: str, body: str) -> str:

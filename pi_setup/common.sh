@@ -179,7 +179,14 @@ have() {
   done
 }
 
-take_packages() { can_be_root "to install $*" && attempt "installing $* with apt (once)" apt_install "$@"; }
+take_packages() {
+  if can_be_root "to install $*"; then
+    attempt "installing $* with apt (once)" apt_install "$@"
+  else
+    say "missing: $*. Install with: sudo apt-get update && sudo apt-get install -y $*"
+    return 1
+  fi
+}
 
 # gather NEEDED WISHED PIP...: after `PIP...` failed for these extras, what it can install of their parts, in `found`.
 # What can't be had of the wished ones is named, and in `left_out`; without a needed one it fails, as where there is no
@@ -231,10 +238,10 @@ make_venv() {
   step "$text" "$python" -I -m venv --clear --system-site-packages "$venv"
 }
 
-# has_all EXTRAS [FILE]: the environment has this checkout, editable, and all that it needs with these, and what that
-# needs; but for the requirements in the file.
+# has_all NEEDED WISHED: the environment has this checkout, editable, and all that it needs with these extras, and what
+# that needs; but for what had to be left out of the wished ones.
 has_all() {
-  "$venv/bin/python" -I - "$checkout" "$1" "${2-}" 2>/dev/null <<'PYTHON'
+  "$venv/bin/python" -I - "$checkout" "$1" "$2" "$venv/.left-out" 2>/dev/null <<'PYTHON'
 import json, sys, tomllib
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -243,7 +250,7 @@ from pip._vendor.packaging.requirements import Requirement
 checkout = Path(sys.argv[1])
 own = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]
 origin = json.loads(distribution(own["name"]).read_text("direct_url.json"))
-left_out = Path(sys.argv[3]).read_text().splitlines() if sys.argv[3] and Path(sys.argv[3]).exists() else []
+left_out = []
 seen = set()
 
 def needs(name, extras):
@@ -267,7 +274,10 @@ def is_there(need):
     return fits and all(map(is_there, needs(need.name, need.extras)))
 
 is_ours = origin["url"] == checkout.as_uri() and origin["dir_info"]["editable"]
-sys.exit(not (is_ours and is_there(Requirement(f"{own['name']}[{sys.argv[2]}]"))))
+for extras in sys.argv[2], sys.argv[3]:
+    is_ours = is_ours and is_there(Requirement(f"{own['name']}[{extras}]"))
+    left_out = Path(sys.argv[4]).read_text().splitlines() if Path(sys.argv[4]).exists() else []
+sys.exit(not is_ours)
 PYTHON
 }
 
@@ -277,7 +287,7 @@ need_installed() {
   local needs=$1 wishes=${2-} extras=$1${2:+${1:+,}$2} text pip
   "$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     die "$python is older than 3.11: this needs Debian 12, Raspberry Pi OS of 2023, or newer"
-  if venv_fits && has_all "$needs" && has_all "$wishes" "$venv/.left-out"; then return; fi
+  if venv_fits && has_all "$needs" "$wishes"; then return; fi
   { mkdir -p "$venv" && [ -w "$venv" ]; } 2>/dev/null ||
     die "can't write to $venv: set BT_SELFSECURE_VENV to a folder of your own, or remove what is in the way"
   venv_fits || make_venv

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bt_selfsecure.look import counted
 from bt_selfsecure.node.config import Config, authentication_key
 from bt_selfsecure.node.config_file import ConfigFile, find_path, load, render
 from bt_selfsecure.node.tables import Origin
@@ -13,7 +14,7 @@ from bt_selfsecure.node.tables import Origin
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
 
-FILE_HELP = "if it is not the default one"
+FILE_HELP = "the file, if it is not the default one"
 DESCRIPTION = """\
 The node's configuration is one TOML file, /etc/bt-selfsecure/node.toml or what
 $BT_SELFSECURE_CONFIG names. All keys but the peers have defaults, so it may be
@@ -27,7 +28,7 @@ EPILOG = """\
 examples:
   bt-selfsecure config show > node.toml
       Every key with what it means, to begin with.
-  bt-selfsecure config check node.toml
+  bt-selfsecure config check --config node.toml
       Name the file, line and key of the first fault; exit status 2.
   bt-selfsecure config show --origin
       Say for each value whether it is a default, or in which line it stands.
@@ -50,26 +51,25 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     show.add_argument("--origin", action="store_true", help="add to each value where it came from")
     show.set_defaults(run=_show)
     for verb in (check, show):
-        verb.add_argument("file", nargs="?", type=Path, metavar="FILE", help=FILE_HELP)
+        file = verb.add_mutually_exclusive_group()
+        file.add_argument("--config", type=Path, metavar="FILE", help=FILE_HELP)
+        file.add_argument("file", nargs="?", type=Path, metavar="FILE", help="as --config FILE")
 
 
 def _check(args: Namespace) -> int:
     """UsageError names the first fault."""
-    file = load(find_path(args.file))
+    file = load(find_path(args.config or args.file))
     config = file.config
     proved = sum(bool(authentication_key(peer)) for peer in config.peer)
     print(f"{file.origin.path} is right: keys over {config.establish.bearer}, sessions over {config.session.bearer},")
-    print(f"{_count(len(config.peer), 'peer')}, {proved} with an authentication key.")
+    print(f"{counted(len(config.peer), 'peer')}, {proved} with an authentication key.")
     return 0
 
 
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
-
-
 def _show(args: Namespace) -> int:
-    path = find_path(args.file)
-    defaults_only = args.file is None and not path.exists()
+    given = args.config or args.file
+    path = find_path(given)
+    defaults_only = given is None and not path.exists()
     file = ConfigFile(Config(), Origin(path, {})) if defaults_only else load(path)
     print(render(file, origin=args.origin), end="")
     return 0

@@ -19,6 +19,7 @@ from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.reading import Reader
 from bt_selfsecure.eve.sources import Capture, Heard, Source, open_source
 from bt_selfsecure.eve.sources.linktypes import NAMES
+from bt_selfsecure.look import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
@@ -161,7 +162,8 @@ def with_progress(source: Source) -> Iterator[Heard]:
             yield heard
             if number % between == 0 and sys.stderr.isatty() and time.monotonic() - told > PROGRESS_SECONDS:
                 told = time.monotonic()
-                print(f"\r{source.packets:,} packets, {told - started:.0f} s", end="", file=sys.stderr, flush=True)
+                so_far = counted(source.packets, "packet")
+                print(f"\r{so_far}, {told - started:.0f} s", end="", file=sys.stderr, flush=True)
     finally:
         if told != started:
             print("\r\033[K", end="", file=sys.stderr, flush=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.look import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
@@ -104,7 +105,7 @@ def run(args: Namespace) -> int:
 
 def _progress(label: str, number: int) -> None:
     if sys.stderr.isatty():
-        print(f"\r\033[K{label}: {number} runs", end="", file=sys.stderr, flush=True)
+        print(f"\r\033[K{label}: {counted(number, 'run')}", end="", file=sys.stderr, flush=True)
 
 
 def _lines(attack: Attack, results: Mapping[str, Sequence[Trial]]) -> list[str]:
@@ -119,14 +120,17 @@ def _lines(attack: Attack, results: Mapping[str, Sequence[Trial]]) -> list[str]:
     for label, trials in results.items():
         success, keys, noticed = (sum(getattr(trial, name) for trial in trials) for name in asdict(trials[0]))
         out.append(f"{label:<29}{success:>11}{len(trials):>9}{keys:>17}{noticed:>9}")
+    from bt_selfsecure.core.frames import Profile
     from bt_selfsecure.core.losses import clopper_pearson
 
-    label, trials = next(iter(results.items()))
-    success = sum(trial.success for trial in trials)
-    low, high = clopper_pearson(success, len(trials))
+    chances = []
+    for label in (profile.label for profile in Profile if profile.label in results):
+        success = sum(trial.success for trial in results[label])
+        low, high = clopper_pearson(success, len(results[label]))
+        chances.append(f"{100 * low:.0f} to {100 * high:.0f} % ({success} of {len(results[label])}, {label})")
     means = (
-        f"{success} of {len(trials)} ({label}) is a chance of {100 * low:.0f} to {100 * high:.0f} % (95 %) in this "
-        f"setting, and not for every key: {attack.meaning}."
+        f"a chance of {' and '.join(chances)}, at 95 % confidence, in this setting and not for every key: "
+        f"{attack.meaning}."
     )
     return [
         f"{attack.name}: {attack.what}",
@@ -144,7 +148,8 @@ def _live(args: Namespace) -> int:
     if args.name not in LIVE:
         raise UsageError(f"{args.name} is not carried out live: choose one of {', '.join(LIVE)}")
     if len(args.targets) != LIVE[args.name]:
-        raise UsageError(f"a live {args.name} takes {LIVE[args.name]} address(es): see bt-selfsecure eve attack --help")
+        takes = counted(LIVE[args.name], "address")
+        raise UsageError(f"a live {args.name} takes {takes}: see bt-selfsecure eve attack --help")
     if (args.name == "replay") != bool(args.capture):
         raise UsageError("--capture FILE is what a live replay plays, and nothing else takes it")
     OwnDevices(args.own or DEFAULT_PATH).require(*args.targets)

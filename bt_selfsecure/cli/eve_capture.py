@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.sources import open_source
+from bt_selfsecure.look import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
@@ -69,7 +70,7 @@ def run(args: Namespace) -> int:
                 status = 1
     finally:
         signal.signal(signal.SIGTERM, before)
-    print(f"{recorder.packets:,} packets kept in {args.output}")
+    print(f"{counted(recorder.packets, 'packet')} kept in {args.output}")
     return status
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.wording import counted
+from bt_selfsecure.files import whole
+from bt_selfsecure.look import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
@@ -68,8 +71,25 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
     report.set_defaults(run=run)
 
 
+class _NothingHeardError(Exception):
+    """No capture could be read: there is no verdict, and no page."""
+
+
 def run(args: Namespace) -> int:
     """Print the verdict; 1 if Eve has a key, 2 if she may have one that was not found."""
+    try:
+        with _page(args.html, args.target_bits) as write:
+            report = _judge(args)
+            write(report)
+    except _NothingHeardError:
+        return 2
+    print(json.dumps(as_object(report), indent=2) if args.json else "\n".join(lines(report)))
+    if report.broken:
+        return 1
+    return 0 if report.decided else 2
+
+
+def _judge(args: Namespace) -> Report:
     from bt_selfsecure.cli.eve import hear_each, with_progress
     from bt_selfsecure.eve.attacks.theft import StolenRecord
     from bt_selfsecure.eve.verdict import Judge
@@ -79,13 +99,8 @@ def run(args: Namespace) -> int:
     unread = hear_each(args.files, lambda source: judge.hear_all(with_progress(source), source.skipped))
     report = replace(judge.report(), unread=unread)
     if unread == len(args.files) and not report.packets:
-        return 2
-    if args.html:
-        _write_page(args.html, report, args.target_bits)
-    print(json.dumps(as_object(report), indent=2) if args.json else "\n".join(lines(report)))
-    if report.broken:
-        return 1
-    return 0 if report.decided else 2
+        raise _NothingHeardError
+    return report
 
 
 def as_object(report: Report) -> dict[str, Any]:
@@ -106,13 +121,14 @@ def lines(report: Report) -> list[str]:
     out = [f"{heard}, {report.crc_bad:,} with a wrong CRC; frames of ours: {by}"]
     out += [f"skipped: {why} ({count:,})" for why, count in report.skipped.items()]
     if report.contradictions:
-        out.append(f"{report.contradictions} burst packets contradict an earlier one: somebody forges")
+        out.append(f"burst packets that contradict an earlier one: {report.contradictions:,}; somebody forges")
     for number, verdict in enumerate(report.verdicts, 1):
         out += ["", *_establishment(number, verdict)]
     if not report.verdicts:
         out += ["", "No establishment was heard."]
     if report.stolen_read:
-        out += ["", f"with what was stolen: {len(report.stolen_read)} messages read", *_read(report.stolen_read)]
+        read = counted(len(report.stolen_read), "message")
+        out += ["", f"with what was stolen: {read} read", *_read(report.stolen_read)]
     if report.unopened:
         out += ["", f"data frames that no key of hers opens: {report.unopened}"]
     if report.unread:
@@ -123,7 +139,8 @@ def lines(report: Report) -> list[str]:
         out += ["", f"left out, too much to look at: {report.left_out:,}"]
     if report.repair_used_up:
         out += ["", "the tries of --repair were used up: more might make more packets good"]
-    out += ["", "what this can't tell:", *(f"- {sentence}" for sentence in report.limits)]
+    if report.limits:
+        out += ["", "what this can't tell:", *(f"- {sentence}" for sentence in report.limits)]
     out += ["", report.conclusion]
     return [line for block in out for line in _wrapped(block)]
 
@@ -163,12 +180,15 @@ def _read(messages: tuple[bytes, ...]) -> list[str]:
     return [f"    {preview(message)}" for message in messages[:MESSAGES]] + [f"    and {more} more"] * (more > 0)
 
 
-def _write_page(path: Path, report: Report, target_bits: float) -> None:
+@contextmanager
+def _page(file: Path | None, target_bits: float) -> Iterator[Callable[[Report], object]]:
+    """What writes the page, if there is to be one. A place or a library that is no good is told before the work."""
+    if file is None:
+        yield lambda report: None
+        return
     try:
         from bt_selfsecure.demo.verdict_page import html
     except ModuleNotFoundError as fault:
         raise UsageError(f"--html needs {fault.name}: pip install 'bt-selfsecure[plots]'") from None
-    try:
-        path.write_text(html(report, target_bits))
-    except OSError as fault:
-        raise UsageError(f"can't write {str(path)!r} ({fault.strerror}): name a writable file") from None
+    with whole(file) as part:
+        yield lambda report: part.write_text(html(report, target_bits), encoding="utf-8")

@@ -8,9 +8,9 @@ from html import escape
 from bt_selfsecure import __version__
 from bt_selfsecure.core.frames import Profile
 from bt_selfsecure.core.losses import JointLoss, clopper_pearson
-from bt_selfsecure.demo.story import Outcome, counted
+from bt_selfsecure.demo.story import Outcome
 from bt_selfsecure.demo.summary import Run, air, limits, naive, percent, steering, thief
-from bt_selfsecure.look import figure, page
+from bt_selfsecure.look import counted, figure, page
 
 try:
     from bt_selfsecure.demo import figures
@@ -41,9 +41,11 @@ def _head(run: Run) -> str:
         ),
     ]
     if outcome.file_sha256_sent:
-        rounds = outcome.rounds_until_thief_is_out
-        whose = "until Eve, with K_0, was out" if outcome.eve_has_key else "until the stolen key was worthless"
-        facts.append(("still in" if rounds is None else counted(rounds, "round"), whose))
+        rounds, who = outcome.rounds_until_thief_is_out, "K_0" if outcome.eve_has_key else "the stolen key"
+        if rounds is None:
+            facts.append(("still in", f"was Eve, with {who}, when the file was over"))
+        else:
+            facts.append((counted(rounds, "round"), f"until Eve, with {who}, was out"))
     boxes = "".join(f"<div><b>{escape(figure)}</b><span>{escape(what)}</span></div>" for figure, what in facts)
     return (
         f"<h1>A key from lost packets</h1>\n"

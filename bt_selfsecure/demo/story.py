@@ -38,6 +38,7 @@ from bt_selfsecure.core.trace import KeyLog, Tracer
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.attacks import StolenKey
 from bt_selfsecure.eve.knowledge import Knowledge
+from bt_selfsecure.look import counted
 
 ALICE: Final = bytes.fromhex("02b75e000001")  # locally administered addresses: nobody's
 BOB: Final = bytes.fromhex("02b75e000002")
@@ -485,11 +486,6 @@ class Story:
             f"Bob has the file, SHA-256 equal ({outcome.file_sha256_received[:16]}...), after {outcome.rounds} rounds "
             f"and {counted(outcome.retransmissions, 'retransmission')}; his receipt came back by the other chain."
         )
-
-
-def counted(number: int, what: str) -> str:
-    """`1 round`, `2 rounds`."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _in_brackets(detail: str) -> str:

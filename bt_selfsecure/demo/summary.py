@@ -9,7 +9,8 @@ from typing import Final
 from bt_selfsecure import __version__
 from bt_selfsecure.core.losses import clopper_pearson
 from bt_selfsecure.demo.setting import SURVEY_PACKETS, Production, Request
-from bt_selfsecure.demo.story import CONFIDENCE, Outcome, counted
+from bt_selfsecure.demo.story import CONFIDENCE, Outcome
+from bt_selfsecure.look import counted
 
 WIDTH: Final = 80
 LIMITS: Final = (

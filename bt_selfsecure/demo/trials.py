@@ -331,7 +331,8 @@ ATTACKS: Final = (
            "Eve has K_0", colluding, remedy="A bound on e|B that was measured against as many radios; X25519.",
            setting=f"{SETTING}, with each of her two radios",
            meaning=f"together they miss {100 * EVE_LOSS**2:g} % and have all {KEPT} packets that Bob keeps in "
-           f"{100 * (1 - EVE_LOSS**2) ** KEPT:.0f} % of runs. Against both, {TARGET_BITS} secret bits take "
+           f"{100 * (1 - EVE_LOSS**2) ** KEPT:.0f} % of runs; in `paper` a lost acknowledge ends some of these "
+           f"without a key. Against both, {TARGET_BITS} secret bits take "
            f"{packets_needed(TARGET_BITS, EVE_LOSS**2)} packets in the key, more than a burst may have"),
     Attack("repair", "damaged copies, made good", "a sniffer that hands on wrong CRCs; one or two wrong bits in each "
            "packet that she misses", "Eve has K_0", repair, runs=20,

@@ -8,9 +8,9 @@ from typing import Final
 from bt_selfsecure import __version__
 from bt_selfsecure.demo import figures
 from bt_selfsecure.demo.report import losses
-from bt_selfsecure.demo.story import Fate, counted
+from bt_selfsecure.demo.story import Fate
 from bt_selfsecure.eve.verdict import DIRECTIONS, Report, Verdict, link_type_names, preview
-from bt_selfsecure.look import figure, page
+from bt_selfsecure.look import counted, figure, page
 
 PREVIEWS: Final = 12
 """Messages shown, of those that she read."""
@@ -36,14 +36,14 @@ def html(report: Report, target_bits: float) -> str:
 def _head(report: Report) -> str:
     frames = ", ".join(f"{count} by {name}" for name, count in report.bearers.items()) or "none"
     attacks = (
-        f" {counted(report.contradictions, 'burst packet')} contradict an earlier one: somebody forged."
+        f" Burst packets that contradict an earlier one: {report.contradictions:,}; somebody forged."
         if report.contradictions
         else ""
     )
     return (
-        f"<h1>What Eve has</h1>\n<p class='air'>{counted(report.captures, 'capture')}, {report.packets} packets "
-        f"({report.crc_bad} with a wrong CRC), link types {escape(', '.join(link_type_names(report)) or '-')}; frames "
-        f"of the protocol: {escape(frames)}.</p>\n"
+        f"<h1>What Eve has</h1>\n<p class='air'>{counted(report.captures, 'capture')}, "
+        f"{counted(report.packets, 'packet')} ({report.crc_bad} with a wrong CRC), link types "
+        f"{escape(', '.join(link_type_names(report)) or '-')}; frames of the protocol: {escape(frames)}.</p>\n"
         f'<p class="lead{" bad" if report.broken else ""}">{escape(report.conclusion)} '
         f"{counted(len(report.verdicts), 'establishment')} "
         f"heard, {counted(report.unopened, 'data frame')} unopened.{attacks}</p>"
@@ -90,4 +90,5 @@ def _plaintext(verdict: Verdict) -> str:
 
 def _limits(report: Report) -> str:
     items = "".join(f"<li>{escape(sentence)}</li>" for sentence in report.limits)
-    return f"<h2>What this hearing can not tell</h2>\n<ul>{items}</ul>\n<p class='note'>bt_selfsecure {__version__}</p>"
+    told = f"<h2>What this hearing can not tell</h2>\n<ul>{items}</ul>\n" if items else ""
+    return f"{told}<p class='note'>bt_selfsecure {__version__}</p>"

@@ -27,6 +27,7 @@ from bt_selfsecure.eve.attacks.steering import BlacklistSteering
 from bt_selfsecure.eve.knowledge import Knowledge
 from bt_selfsecure.eve.reading import Reader
 from bt_selfsecure.eve.sources import open_source
+from bt_selfsecure.look import counted
 
 Say = Callable[[str], None]
 STEERING_COPIES: Final = 2
@@ -159,7 +160,7 @@ class Live:
                 listening = asyncio.create_task(_count(link, came))
                 for sent in frames:
                     await link.send(sent)
-                self._say(f"{len(frames)} frames played to {device}")
+                self._say(f"{counted(len(frames), 'frame')} played to {device}")
                 await listening
         finally:
             await bearer.close()

@@ -25,6 +25,7 @@ from bt_selfsecure.eve.knowledge import Knowledge
 from bt_selfsecure.eve.reading import ON_AIR, Reader, damaged
 from bt_selfsecure.eve.sources.heard import UNHEARD, Heard
 from bt_selfsecure.eve.sources.linktypes import NAMES
+from bt_selfsecure.look import counted
 
 CONFIDENCE: Final = 0.95
 MOST_WORK: Final = 1 << 24
@@ -120,18 +121,21 @@ class Verdict:
         if not self.sent:
             return "Nothing came of this request: Eve heard no packet of a burst."
         if self.heard_by_bob is None:
-            return f"Eve heard {self.heard_by_eve} of {self.sent} packets and no response: she does not know S."
+            heard = f"{self.heard_by_eve} of {counted(self.sent, 'packet')}"
+            return f"Eve heard {heard} and no response: she does not know S."
         if self.has_key:
-            read = f"{len(self.plaintext)} messages read" if self.plaintext else "no message was there to read"
+            messages = counted(len(self.plaintext), "message")
+            read = f"{messages} read" if self.plaintext else "no message was there to read"
             return f"BROKEN: Eve has K_0 (fingerprint {self.fingerprint}), {read}."
         if self.open and not self.missed_given_bob:
             return "Not decided: Eve has every packet of S and not K_0, so one of them, or the response, is forged."
         if not self.missed_given_bob:
             why = "X25519 or an authentication key is mixed in" if self.mixed_in else "request or accept was not heard"
             return f"Eve has every packet of S and not K_0: {why}."
-        lacks = f"Eve lacks {self.missed_given_bob} of the {self.heard_by_bob} packets of S"
+        lacks = f"Eve lacks {self.missed_given_bob} of the {counted(self.heard_by_bob, 'packet')} of S"
         if self.rivals_left_out:
-            return f"Not decided, for {self.rivals_left_out} responses were not looked at. By the others {lacks}."
+            left_out = counted(self.rivals_left_out, "response") + (" was" if self.rivals_left_out == 1 else " were")
+            return f"Not decided, for {left_out} not looked at. By the others {lacks}."
         return f"Locked out: {lacks}; {self.secret_bits:.1f} secret bits at {100 * self.confidence:g} % confidence."
 
 

@@ -14,8 +14,9 @@ from bt_selfsecure.node.peer_log import PeerLog
 log = logging.getLogger(__name__)
 
 MOVED: Final = (
-    "the card came from another computer, or the adapter is another one. Give the peers the new address, and each "
-    "agrees on a new key by itself; or set [node] adapter to the address that is meant"
+    "the card came from another computer, or the adapter is another one, or [node] address was changed. Give the peers "
+    "the new address, and each agrees on a new key by itself; or set [node] adapter (on udp alone: [node] address) to "
+    "the address that is meant"
 )
 TWICE: Final = (
     "that address is heard near, too, so two devices run with copies of one card: on one of them, stop the node, "
@@ -43,7 +44,7 @@ class Card:
         if not former or own is None:
             return ""
         why = TWICE if former[0] in near else MOVED
-        return f"this node's keys were made under {former[0]}, and its adapter has {own}: {why}"
+        return f"this node's keys were made under {former[0]}, and its address is {own}: {why}"
 
     def look_for_copies(self, address: str, data: bytes) -> None:
         """This frame names keys that are none of the sender's that we know: are they another peer's?"""

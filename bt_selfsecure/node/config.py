@@ -129,7 +129,7 @@ class NodeTable:
                 'an adapter, as in "hci0" or "B8:27:EB:12:34:56"',
                 lambda value: re.fullmatch(r"hci[0-9]{1,3}", value) is not None or ADDRESS.accepts(value),
             ),
-            read=lambda text: text.upper() if ":" in text else text,
+            read=lambda text: address if ":" in (address := spelled_address(text)) else text,
         ),
     )
     name: str = field(

@@ -78,6 +78,11 @@ def refusal(error: sqlite3.Error) -> Refusal:
     return found or Refusal(f"the journal can't be used ({name})", "please report it")
 
 
+def is_full(error: sqlite3.Error) -> bool:
+    """There is no room for it."""
+    return refusal(error) is _FULL
+
+
 def is_damage(error: sqlite3.Error) -> bool:
     """The file itself is at fault."""
     return refusal(error).damaged

@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ from time import perf_counter
 from typing import Any, Final, NamedTuple
 
 from bt_selfsecure.errors import BtSelfSecureError
-from bt_selfsecure.node.disk import directory_refusal, is_damage, refusal
+from bt_selfsecure.node.disk import directory_refusal, is_damage, is_full, refusal
 from bt_selfsecure.node.journal_file import (
     LOCK,
     OPEN_SECONDS,
@@ -50,6 +51,8 @@ log = logging.getLogger(__name__)
 BUSY_MS: Final = 250
 """So long a commit waits for another program that has the database; while there is trouble it does not wait again,
 since all peers wait with it."""
+SPARE_BYTES: Final = 32 << 10
+"""What SQLite takes beside the rows of a commit: whole pages, their heads, its index of the log."""
 KEEP: Final = """
     INSERT INTO peer VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE
     SET record = excluded.record, facts = excluded.facts, synchronised = excluded.synchronised, digest = excluded.digest
@@ -120,6 +123,8 @@ class Journal:
             on_failure.callback(lambda: os.close(self._lock))
             self._database = self._opened()
             on_failure.callback(lambda: self._database.close())
+            self._lacking = 0
+            """Bytes that a full disk refused: it is told as full until it has taken as many, or has room for them."""
             self.trouble = ""
             """Why the last commit failed; empty if it did not."""
             self.must_restart = False
@@ -328,6 +333,8 @@ class Journal:
         if not self._noted and not self.trouble:
             return
         self.look()
+        if not (writes := self._noted_bytes()) and self._lacks():  # an empty transaction finds room on any disk
+            raise JournalError(self.trouble)
         began = perf_counter()
         self._sync_due |= sync and not self._sync_each
         try:
@@ -339,11 +346,14 @@ class Journal:
                 self._database.execute("PRAGMA synchronous = NORMAL")
         except sqlite3.Error as error:
             self.must_restart |= is_damage(error)
+            self._lacking = max(self._lacking, writes) if is_full(error) else 0
             self._say(f"the node's state can't be kept: {refusal(error)}")
             raise JournalError(self.trouble) from None
         self.latency.add(perf_counter() - began)
         noted, self._noted, self._sync_due = self._noted, {}, False
-        self._say("")
+        if writes >= self._lacking or not self._lacks():
+            self._lacking = 0
+            self._say("")
         for changes in noted.values():
             for call in changes.calls:
                 call()
@@ -364,6 +374,16 @@ class Journal:
                 record, facts, synchronised = changes.row()
                 row = address_number(address), record, facts, int(synchronised)
                 self._database.execute(KEEP, (*row, digest(*row)))
+
+    def _noted_bytes(self) -> int:
+        """Of the statements that are noted, about; a peer's row takes some of the spare ones."""
+        statements = (each for changes in self._noted.values() for each in changes.statements.values())
+        texts = ((statement, *values) for statement, values in statements)
+        rows = sum(changes.row is not None for changes in self._noted.values())
+        return rows + sum(len(text) for each in texts for text in each if isinstance(text, str | bytes))
+
+    def _lacks(self) -> bool:
+        return bool(self._lacking) and shutil.disk_usage(self._directory).free < SPARE_BYTES + self._lacking
 
     def _of(self, address: str) -> _Noted:
         return self._noted.setdefault(address, _Noted())

@@ -106,16 +106,27 @@ def _read(database: sqlite3.Connection, table: str, found: dict[int, Row], way: 
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
                 raise
-        try:
-            following = database.execute(f"SELECT id {after} LIMIT 1", (place,)).fetchone()
-        except sqlite3.DatabaseError as error:
-            if not is_damage(error):
-                raise
-            return place
+        # what raised is the next row, or the one after it, which Python's sqlite3 asks for before it gives the next
+        following = _one(database, f"SELECT id {after} LIMIT 1", place)
         if following is None or (following[0] - place) * way <= 0 or (end - following[0]) * way <= 0:
             return place
         place = following[0]
-        found.setdefault(place, _lost(table, place))
+        row = _one(database, f"SELECT * FROM {table} WHERE id = ?", place)
+        if row and is_sound(row):
+            found[place] = row
+        else:
+            found.setdefault(place, _lost(table, place))
+
+
+def _one(database: sqlite3.Connection, query: str, number: int) -> Row | None:
+    """None where it can't be read either."""
+    try:
+        row: Row | None = database.execute(query, (number,)).fetchone()
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        return None
+    return row
 
 
 def _beside(table: str, place: int, way: int, number: int) -> int:

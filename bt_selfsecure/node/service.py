@@ -304,9 +304,9 @@ class Node:
 
     def _commit(self) -> None:
         self._commit_timer = None
-        try:
+        with contextlib.suppress(JournalError):
             self.journal.commit()
-        except JournalError:
+        if self.journal.trouble:
             self.commit_later()
 
     def look_at_disk(self) -> None:

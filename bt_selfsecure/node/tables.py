@@ -74,7 +74,8 @@ def load_toml(path: Path, *, missing: str, kind: str) -> tuple[dict[str, Any], O
     if len(data) > MAX_FILE_BYTES:
         raise UsageError(f"{path} has more than {MAX_FILE_BYTES // 1024} KiB: that is no {kind}")
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data[:2]:
-        raise UsageError(f"{path} is in UTF-16, as editors on Windows write it: save it as UTF-8")
+        encoding = "UTF-32" if b"\0\0" in data[:4] else "UTF-16, as editors on Windows write it"
+        raise UsageError(f"{path} is in {encoding}: save it as UTF-8")
     try:
         return parse_toml(data.decode("utf-8-sig"), path, kind)
     except UnicodeDecodeError as error:

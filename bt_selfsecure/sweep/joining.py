@@ -273,7 +273,7 @@ def _joined(pool: _Pool, steps: Numbers, uncertain: int, told: Told, interval: f
 def _parts(pool: _Pool, steps: Numbers, told: Told, interval: float) -> list[tuple[int, int]]:
     """Groups from and to, of each run. UsageError for a silence that may be a pause or not."""
     if told.pause_s is None:
-        if len(steps) and steps.max() > LONG:
+        if np.any(steps > LONG):
             at = int(np.argmax(steps))
             seconds = pool.centre[at + 1] - pool.centre[at]
             raise UsageError(

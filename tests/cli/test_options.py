@@ -196,7 +196,7 @@ def test_a_place_that_can_not_be_is_told_in_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("words", ["plan --eve-loss 0.1 --plot", "demo --fast --out", "sweep analyse", "backup"])
+@pytest.mark.parametrize("words", ["plan --eve-loss 0.1 --plot", "demo --fast --out", "sweep analyse"])
 def test_a_path_that_may_not_be_looked_at_is_told_in_one_line(
     words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,7 +40,7 @@ def told(**request: Any) -> tuple[Production, Outcome, str]:
 STEERED = {"profile": Profile.PAPER, "burst": 400, "attack": "steering"}
 FALSE_THEN = [
     "handed to Eve",  # a K_i, though she follows from K_0
-    "stolen key was worthless",
+    "with the stolen key, was",
     "all with the stolen key",
     "as if all were well",  # beside "contradicting packets reported"
     "not proved",
@@ -67,6 +67,22 @@ def test_who_has_k_0_reads_from_the_first_message_to_the_first_that_she_misses(s
     assert outcome.stolen_at == 0
     out = outcome.rounds_until_thief_is_out
     assert outcome.read == tuple(range(len(outcome.attempts) if out is None else out - 1))
+
+
+@pytest.mark.parametrize(
+    "model", ["bernoulli:bob=0.1,eve=0", "bernoulli:bob=0.1,eve=0.02", "bernoulli:bob=0.1,eve=0.3"]
+)
+def test_the_page_says_that_eve_was_out_only_where_she_was(model: str) -> None:
+    _, outcome, text = told(
+        seed=7, profile=Profile.PAPER, burst=400, attack="steering", model=model, eve_loss_bound=0.1
+    )
+    out = outcome.rounds_until_thief_is_out
+    if outcome.eve_has_key:
+        assert ("until Eve, with K_0, was out" in text) == (out is not None)
+        assert ("still in was Eve, with K_0, when the file was over" in text) == (out is None)
+    else:
+        assert "with K_0" not in text
+    assert ("was out" in text) == (out is not None)
 
 
 @pytest.mark.parametrize("profile", Profile)

@@ -70,6 +70,57 @@ def test_the_page_is_one_file_without_outside_resources(tmp_path: Path, capsys: 
     assert "Locked out" in page
 
 
+def cut(name: str, packets: int, file: Path) -> str:
+    """A capture of only so many packets."""
+    data, at = Path(of(name)).read_bytes(), 0
+    while True:
+        kind, length = (int.from_bytes(data[start : start + 4], "little") for start in (at, at + 4))
+        packets -= kind == 6  # an enhanced packet block
+        if packets < 0:
+            break
+        at += length
+    file.write_bytes(data[:at])
+    return str(file)
+
+
+@pytest.mark.parametrize("packets", [0, 1, 2])
+def test_of_one_thing_no_line_speaks_as_of_several_and_no_heading_stands_alone(
+    packets: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.html"
+    main(["eve", "report", cut("passive-hardened", packets, tmp_path / "cut.pcapng"), "--html", str(page)])
+    out = capsys.readouterr().out
+    text = re.sub(r"<(style|svg).*?</\1>", "", page.read_text(), flags=re.DOTALL)
+    expected = f"{packets} packet" + "s" * (packets != 1)
+    assert f"1 capture, {expected}, " in out
+    assert f"1 capture, {expected} " in text
+    assert re.findall(r"\b1 [a-z]+s\b", out + text) == []
+    for told, heading, sentence in ((out, "what this can't tell:", "\n- "), (text, "can not tell</h2>", "<li>")):
+        assert (heading in told) == (sentence in told) == (packets > 0)
+
+
+@pytest.mark.parametrize(
+    ("place", "fault"), [("nowhere/page.html", "No such file or directory"), (".", "it is a folder")]
+)
+def test_a_place_that_takes_no_page_is_told_before_anything_is_heard(
+    place: str, fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Judge, "hear_all", lambda *heard: pytest.fail("the work was begun"))
+    assert main(["eve", "report", of("passive-hardened"), "--html", str(tmp_path / place)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert fault in captured.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_verdict_the_page_that_was_there_stays(tmp_path: Path) -> None:
+    (page := tmp_path / "page.html").write_text("of yesterday")
+    assert main(["eve", "report", "/nonexistent", "--html", str(page)]) == 2
+    assert page.read_text() == "of yesterday"
+    assert list(tmp_path.iterdir()) == [page]
+
+
 @pytest.mark.parametrize(
     ("words", "fault"),
     [
@@ -85,7 +136,8 @@ def test_the_page_is_one_file_without_outside_resources(tmp_path: Path, capsys: 
         (["attack", "steering", "B8:27:EB:00:00:01"], "addresses are for --live"),
         (["attack", "steering", "--runs", "0"], "argument --runs: 0 is out of range: give a whole number at least 1"),
         (["attack", "passive", "--live"], "passive is not carried out live: choose one of steering"),
-        (["attack", "middle", "B8:27:EB:00:00:01", "--live"], "a live middle takes 2"),
+        (["attack", "middle", "B8:27:EB:00:00:01", "--live"], "a live middle takes 2 addresses: see"),
+        (["attack", "flood", "--live"], "a live flood takes 1 address: see"),
         (["attack", "replay", "B8:27:EB:00:00:01", "--live"], "--capture FILE is what a live replay plays"),
         (["attack", "flood", "B8:27:EB:00:00:01", "--live", "--own", "/nonexistent"], "attacks need a list of devices"),
     ],
@@ -107,6 +159,29 @@ def test_an_attack_on_the_virtual_air_tells_what_came_of_it(capsys: pytest.Captu
     assert [trial["success"] for trial in told["runs"]["hardened"]] == [False, False]
     assert main(["eve", "attack", "reflection", "--runs", "1", "--profile", "hardened"]) == 0
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("chosen", "labels"), [("both", ["paper", "hardened"]), ("paper", ["paper"]), ("hardened", ["hardened"])]
+)
+def test_what_an_attack_means_is_told_for_each_profile_by_its_own_figures(
+    chosen: str, labels: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["eve", "attack", "colluding", "--runs", "100", "--profile", chosen])
+    out = capsys.readouterr().out
+    rows = {
+        line.split()[0]: int(line.split()[1]) for line in out.splitlines() if re.match(r"(paper|hardened) +\d", line)
+    }
+    words = " ".join(out[out.index("means:") :].split())
+    chances = {label: figures for *figures, label in re.findall(r"(\d+) to (\d+) % \((\d+) of 100, (\w+)\)", words)}
+    assert list(chances) == list(rows) == labels
+    for label, (low, high, success) in chances.items():
+        assert int(low) < int(success) < int(high)
+        assert int(success) == rows[label]
+    if "hardened" in chances:  # in which nothing but her misses keeps the key from her
+        (low, high, _), (share,) = chances["hardened"], re.findall(r"(\d+) % of runs", words)
+        assert int(low) <= int(share) <= int(high)
+    assert "in `paper` a lost acknowledge ends some of these without a key" in words
 
 
 def test_every_attack_and_capture_that_the_lab_sheet_names_is_there() -> None:
@@ -138,7 +213,8 @@ def test_an_attack_tells_its_setting_and_what_its_figures_mean(capsys: pytest.Ca
     told = " ".join(out.split())
     assert max(map(len, out.splitlines())) <= 80
     assert "a burst of 64 packets, of which Bob misses 10 %, and Eve none; X25519 off" in told
-    assert "2 of 2 (paper) is a chance of 16 to 100 % (95 %) in this setting, and not for every key" in told
+    assert "16 to 100 % (2 of 2, paper) and 16 to 100 % (2 of 2, hardened), at 95 % confidence" in told
+    assert "in this setting and not for every key" in told
     assert main(["eve", "attack", "passive", "--runs", "1", "--json"]) == 0
     assert "target 1 bit, where a node has 128" in json.loads(capsys.readouterr().out)["setting"]
 

@@ -44,6 +44,8 @@ def mounted(disk: Path, place: Path) -> Iterator[Callable[[str], str]]:
         subprocess.run(["mount", "--bind", "/dev", place / "dev"], check=True)
         yield run
     finally:
+        # Another mount namespace that was made meanwhile may hold it: then umount alone writes nothing to the disk.
+        subprocess.run(["sync", "--file-system", place], check=True)
         subprocess.run(["umount", "-R", place], check=True)
 
 

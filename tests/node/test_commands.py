@@ -323,7 +323,8 @@ def test_what_nobody_reads_any_more_stays_in_the_node(
     wait_until(lambda: not bob.kept)
     receive.stdout.close()
     at_alice.send("bob", b"lost?")
-    assert receive.wait(20) == 0
+    with receive:
+        assert receive.wait(20) == 0
     assert [message.message for message in bob.kept.values()] == [b"lost?"]
 
 
@@ -487,7 +488,8 @@ def test_progress_shows_on_a_terminal_and_leaves_nothing_behind(both: tuple[Path
     alice.establishing_s = 1.2
     establish = started("establish", "bob", "--config", both[0], stderr=slave)
     os.close(slave)
-    assert establish.wait(20) == 0
+    with establish:
+        assert establish.wait(20) == 0
     seen = os.read(master, 65536)
     os.close(master)
     assert b"\restablishing, rfcomm for 1 min, 1,200 packets sent, 1,730 must arrive, 1 s\x1b[K" in seen

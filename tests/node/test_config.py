@@ -389,12 +389,16 @@ def test_only_configured_peers_are_admitted_unless_anyone_is() -> None:
     assert establish_config(parsed('[node]\naccept = "anyone"'), ALICE).admit(stranger)
 
 
-@pytest.mark.parametrize("written", ["B8:27:EB:12:34:56", "b8:27:eb:12:34:56"])
+@pytest.mark.parametrize(
+    "written", ["B8:27:EB:12:34:56", "b8:27:eb:12:34:56", "B8-27-EB-12-34-56", "b8-27-eb-12-34-56"]
+)
 def test_the_adapter_may_be_named_by_its_address(written: str) -> None:
     assert parsed(f'[node]\nadapter = "{written}"').node.adapter == "B8:27:EB:12:34:56"
 
 
-@pytest.mark.parametrize("written", ["b8:27:eb:12:34", "00:00:00:00:00:00", "B8-27-EB-12-34-56", "hci", "HCI0", ""])
+@pytest.mark.parametrize(
+    "written", ["b8:27:eb:12:34", "00:00:00:00:00:00", "B8-27-EB-12-34", "usb-1", "hci", "HCI0", ""]
+)
 def test_what_is_no_adapter_is_refused_by_its_line(written: str) -> None:
     with pytest.raises(UsageError, match=r":2: \[node\] adapter is .* and must be an adapter, as in"):
         parsed(f'[node]\nadapter = "{written}"')
@@ -491,11 +495,15 @@ def test_what_editors_add_to_a_file_changes_nothing(content: bytes, tmp_path: Pa
     assert read(file).origin.line(("node", "adapter")) == 2
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("order", ["", "-le", "-be"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
 @pytest.mark.parametrize("text", [IN_QUOTES, BOM + IN_QUOTES], ids=["bare", "BOM"])
-def test_utf_16_is_called_by_its_name_with_the_remedy(encoding: str, text: str, tmp_path: Path) -> None:
-    (file := tmp_path / "node.toml").write_bytes(text.encode(encoding))
-    with pytest.raises(UsageError, match=r"node\.toml is in UTF-16, as editors on Windows write it: save it as UTF-8"):
+def test_an_encoding_of_more_bytes_is_called_by_its_name_with_the_remedy(
+    encoding: str, order: str, text: str, tmp_path: Path
+) -> None:
+    (file := tmp_path / "node.toml").write_bytes(text.encode(encoding + order))
+    often = ", as editors on Windows write it" if encoding == "utf-16" else ""
+    with pytest.raises(UsageError, match=rf"node\.toml is in {encoding.upper()}{often}: save it as UTF-8"):
         read(file)
 
 
@@ -538,6 +546,21 @@ def test_check_says_what_is_right(tmp_path: Path, key_file: Path, capsys: pytest
     out = capsys.readouterr().out
     assert "keys over le_advert, sessions over rfcomm" in out
     assert "2 peers, 1 with an authentication key" in out
+
+
+@pytest.mark.parametrize("verb", ["check", "show"])
+def test_the_file_is_named_as_at_other_commands_or_alone(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (file := tmp_path / "node.toml").write_text(BOB)
+    assert run(verb, "--config", str(file)) == run(verb, str(file)) == 0
+    out = capsys.readouterr().out
+    assert out[: len(out) // 2] == out[len(out) // 2 :]
+    for words in (["--config", str(tmp_path / "none")], [str(tmp_path / "none")]):
+        with pytest.raises(UsageError, match="there is no"):
+            run(verb, *words)
+    with pytest.raises(SystemExit):
+        run(verb, str(file), "--config", str(file))
 
 
 def test_check_names_the_fault_and_prints_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@ the others."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import shutil
@@ -51,7 +52,7 @@ def messages_of(outbox: Outbox) -> list[bytes]:
 
 
 def rows_of(directory: Path, table: str) -> int:
-    with sqlite3.connect(directory / FILE) as database:
+    with contextlib.closing(sqlite3.connect(directory / FILE)) as database, database:
         return int(database.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
 
@@ -104,7 +105,7 @@ def test_a_damaged_row_is_gone_with_the_next_commit_and_told_once(tmp_path: Path
 
 def test_a_damaged_counter_gives_no_number_out_twice(tmp_path: Path) -> None:
     filled(tmp_path)
-    with sqlite3.connect(tmp_path / FILE) as database:
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as database, database:
         database.execute("UPDATE sqlite_sequence SET seq = NULL WHERE name = 'outbox'")
         database.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'inbox'", ((1 << 63) - 1,))
     journal = Journal(tmp_path, sync_each=True)
@@ -117,7 +118,7 @@ def test_a_damaged_counter_gives_no_number_out_twice(tmp_path: Path) -> None:
 def of_format_1(directory: Path) -> None:
     fixture = Path(__file__).parent / "fixtures" / "journal-1.sql"
     directory.mkdir()
-    with sqlite3.connect(directory / FILE) as database:
+    with contextlib.closing(sqlite3.connect(directory / FILE)) as database, database:
         database.executescript(fixture.read_text())
 
 
@@ -125,7 +126,7 @@ def of_format_1(directory: Path) -> None:
 @pytest.mark.parametrize("column", ["address", "record", "facts", "synchronised"])
 def test_a_damaged_peer_of_format_1_is_no_reason_not_to_start(tmp_path: Path, column: str, kind: str) -> None:
     of_format_1(tmp_path / "alice")
-    with sqlite3.connect(tmp_path / "alice" / FILE) as database:
+    with contextlib.closing(sqlite3.connect(tmp_path / "alice" / FILE)) as database, database:
         old = database.execute(f"SELECT {column} FROM peer").fetchone()[0]
         new = KINDS[kind](old.encode() if isinstance(old, str) else old)
         place = "CAST(? AS TEXT)" if isinstance(new, bytes) else "?"
@@ -210,7 +211,7 @@ def test_a_node_with_a_damaged_cell_starts_tells_it_and_has_all_its_peers_again(
 
     with caplog.at_level(logging.DEBUG):
         virtual(main())
-    with sqlite3.connect(lived / "alice" / FILE) as database:
+    with contextlib.closing(sqlite3.connect(lived / "alice" / FILE)) as database, database:
         stored = [text for row in database.execute("SELECT record FROM peer") for text in row]
     keys = [
         key for text in stored for key in (json.loads(text)["sending"]["key"], json.loads(text)["receiving"]["key"])

@@ -74,13 +74,15 @@ class Locked:
     words = "another program has locked the journal"
 
     def __init__(self, node: Node, directory: Path) -> None:
-        self.other = sqlite3.connect(directory / FILE, isolation_level=None)
+        self.journal = directory / FILE
 
     def begin(self) -> None:
+        self.other = sqlite3.connect(self.journal, isolation_level=None)
         self.other.execute("BEGIN IMMEDIATE")
 
     def end(self) -> None:
         self.other.execute("ROLLBACK")
+        self.other.close()
 
 
 class ReadOnly:
@@ -207,6 +209,7 @@ def test_a_lock_of_a_moment_is_waited_for(tmp_path: Path) -> None:
     journal.commit()
     assert journal.trouble == ""
     journal.close()
+    other.close()
 
 
 def test_at_the_start_only_damage_is_called_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -305,6 +305,25 @@ def test_a_start_with_so_many_kb_free_is_a_full_disk_or_works_and_never_damage(
 
 
 @root
+@pytest.mark.parametrize("free", [0, 4, 8, 16])
+def test_a_full_disk_stays_told_until_there_is_room_for_what_was_refused(small: Path, free: int) -> None:
+    said: list[str] = []
+    with contextlib.closing(Journal(small / "state", sync_each=True, told=said.append)) as journal:
+        leave(small, free * 1024)
+        for _ in range(5):  # each is refused, and taken back by who wanted it
+            number = journal.insert(BOB, "outbox", BOB, bytes(64 << 10))
+            with pytest.raises(JournalError, match="full"):
+                journal.commit()
+            journal.delete(BOB, "outbox", number)
+            with pytest.raises(JournalError, match="full"):
+                journal.commit()
+        assert len(said) == 1
+        (small / "filler").unlink()
+        journal.commit()
+        assert said[1:] == [""]
+
+
+@root
 @pytest.mark.parametrize("killed", [False, True])
 def test_a_disk_that_is_read_only_is_named_saved_by_a_backup_and_the_next_start_works(
     small: Path, killed: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -123,7 +124,8 @@ def test_a_backup_of_a_running_node_is_whole_private_and_one_file(tmp_path: Path
     restored.close()
     assert old
     assert old.name.startswith("set-aside-")
-    assert sqlite3.connect(old / FILE).execute("SELECT count(*) FROM outbox").fetchone() == (0,)
+    with contextlib.closing(sqlite3.connect(old / FILE)) as database:
+        assert database.execute("SELECT count(*) FROM outbox").fetchone() == (0,)
     assert stat.S_IMODE((tmp_path / "state" / FILE).stat().st_mode) == 0o600
 
 
@@ -149,7 +151,8 @@ def test_what_is_no_backup_is_refused_and_the_state_stays(tmp_path: Path) -> Non
     Journal(tmp_path / "state", sync_each=False).close()
     before = (tmp_path / "state" / FILE).read_bytes()
     (tmp_path / "text").write_text("a photo of a cat")
-    sqlite3.connect(tmp_path / "other").executescript("CREATE TABLE cat (name TEXT)")
+    with contextlib.closing(sqlite3.connect(tmp_path / "other")) as database:
+        database.executescript("CREATE TABLE cat (name TEXT)")
     for source, words in (
         ("text", "is damaged or no journal"),
         ("other", "is another program's database"),

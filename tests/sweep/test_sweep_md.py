@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 import sqlite3
@@ -19,7 +20,7 @@ NAMED = set(re.findall(r"`(\w+)`", TEXT))
 def test_every_table_and_column_of_the_record_is_explained(tmp_path: Path) -> None:
     Store(tmp_path / "sweep.db", create=True).close()
     section = TEXT.split("## The record")[1].split("\n## ")[0]
-    with sqlite3.connect(tmp_path / "sweep.db") as database:
+    with contextlib.closing(sqlite3.connect(tmp_path / "sweep.db")) as database, database:
         tables = [row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         assert len(tables) == 7
         for table in tables:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -88,7 +89,7 @@ def test_nothing_is_ever_changed_or_taken_away(store: Store, tmp_path: Path) -> 
     run = store.add(info(3), WHOLE)
     store.withdraw([run], "somebody stood in the way")
     tables = ("salt", "manifest", "run", "receiver", "listener", "reception", "withdrawn")
-    with sqlite3.connect(tmp_path / "sweep.db") as database:
+    with contextlib.closing(sqlite3.connect(tmp_path / "sweep.db")) as database, database:
         for table in tables:
             (column, *_) = (row[1] for row in database.execute(f"PRAGMA table_info({table})"))
             for statement in (f"DELETE FROM {table}", f"UPDATE {table} SET {column} = {column}"):
@@ -215,7 +216,7 @@ def test_what_the_database_refuses_is_told_with_a_remedy_and_without_sql(
         store.begin({})
         store.add(info(3), WHOLE)
     monkeypatch.setattr("bt_selfsecure.sweep.store.LOCKED_S", 0.1)
-    with sqlite3.connect(path, isolation_level=None) as other, Store(path) as store:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other, Store(path) as store:
         store.begin({})
         other.execute("BEGIN EXCLUSIVE")
         for write in (lambda: store.add(info(3), WHOLE), store.runs, lambda: store.begin({"a": 1})):
@@ -262,10 +263,10 @@ def test_another_file_is_refused_and_left_alone(tmp_path: Path) -> None:
     text, other, newer = tmp_path / "text.db", tmp_path / "other.db", tmp_path / "newer.db"
     text.write_text("not a database, but long enough to be looked at " * 40)
     for path, pragma in ((other, "user_version = 0"), (newer, f"application_id = {APPLICATION_ID}")):
-        with sqlite3.connect(path) as database:
+        with contextlib.closing(sqlite3.connect(path)) as database, database:
             database.execute("CREATE TABLE anything (at_all)")
             database.execute(f"PRAGMA {pragma}")
-    with sqlite3.connect(newer) as database:
+    with contextlib.closing(sqlite3.connect(newer)) as database, database:
         database.execute("PRAGMA user_version = 99")
     for path, words in ((text, "can't be used"), (other, "not of a sweep"), (newer, "update"), (tmp_path, "no sweep")):
         before = path.read_bytes() if path.is_file() else b""
