@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.cli.sweep_text import WIDTH, progress_line
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.wording import counted
+from bt_selfsecure.look import counted
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction

@@ -16,6 +16,7 @@ from bt_selfsecure.cli.client import client_parser, node_client
 from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.cli.sweep_screen import Screen
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.look import counted
 from bt_selfsecure.node.doctor.machine import Machine
 from bt_selfsecure.sweep import plan as plans
 from bt_selfsecure.sweep.agent import Agent
@@ -28,7 +29,6 @@ from bt_selfsecure.sweep.record import Book
 from bt_selfsecure.sweep.rehearsal import Air
 from bt_selfsecure.sweep.store import Store
 from bt_selfsecure.sweep.surroundings import facts_of
-from bt_selfsecure.wording import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction

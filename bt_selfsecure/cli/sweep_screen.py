@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from bt_selfsecure.cli.client import CLEAR_LINE_END, columns
+from bt_selfsecure.look import counted
 from bt_selfsecure.sweep.driver import Driver, metres
 from bt_selfsecure.sweep.machine import Placed, Redo, Skip, State, Stop
 from bt_selfsecure.sweep.plan import minutes
-from bt_selfsecure.wording import counted
 
 LOOK_S: Final = 0.5
 HELP: Final = "Enter starts, r METRES redoes a place, s skips it, i interrupts, q quits."

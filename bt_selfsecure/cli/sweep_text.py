@@ -12,9 +12,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.look import counted
 from bt_selfsecure.sweep import words
 from bt_selfsecure.sweep.results import NO_KEY, VERDICTS
-from bt_selfsecure.wording import counted
 
 if TYPE_CHECKING:
     from bt_selfsecure.sweep.compare import Row

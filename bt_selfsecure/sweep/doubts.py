@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 from bt_selfsecure.core.losses import binomial_tail, secret_bits
+from bt_selfsecure.look import counted
 from bt_selfsecure.sweep.counting import MOST_TOGETHER
 from bt_selfsecure.sweep.results import BITS, Analysis, Collusion, OneRun, Pair, Setting
 from bt_selfsecure.sweep.statistics import chi_squared_tail
 from bt_selfsecure.sweep.words import bits, conditions, percent
-from bt_selfsecure.wording import counted
 
 LEVEL = 0.01
 HIDDEN = ("rfcomm", "ipsp")

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, assert_never
 
+from bt_selfsecure.look import counted
 from bt_selfsecure.sweep.control import Crew
 from bt_selfsecure.sweep.machine import (
     Answered,
@@ -28,7 +29,6 @@ from bt_selfsecure.sweep.machine import (
 from bt_selfsecure.sweep.orders import Answer, Describe, Described
 from bt_selfsecure.sweep.plan import Place, Plan, Run, medium
 from bt_selfsecure.sweep.record import Book
-from bt_selfsecure.wording import counted
 
 LINES: Final = 50
 """Of what was told, kept for a screen that is opened later."""

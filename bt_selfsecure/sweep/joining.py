@@ -16,8 +16,8 @@ from typing import Any, Final
 import numpy as np
 
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.look import counted
 from bt_selfsecure.sweep.clocks import COMMON, Clock, Numbers, Times, align, as_it_is, usual_gap
-from bt_selfsecure.wording import counted
 
 MOST_LEFT_OUT: Final = 0.05
 """Of all packets: more that can't be told apart is no result."""

@@ -21,8 +21,8 @@ from on_a_terminal import spawn
 
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.core.losses import JointLoss, clopper_pearson, joint_probabilities
+from bt_selfsecure.look import counted
 from bt_selfsecure.sweep.store import Store
-from bt_selfsecure.wording import counted
 
 D, E, RHO = 0.2, 0.15, 0.5
 PLAN = f"""

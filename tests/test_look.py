@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bt_selfsecure.wording import counted
+from bt_selfsecure.look import counted
 
 
 @pytest.mark.parametrize(("number", "said"), [(0, "0 runs"), (1, "1 run"), (2, "2 runs"), (1730, "1,730 runs")])
