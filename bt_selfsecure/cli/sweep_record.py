@@ -203,7 +203,12 @@ def _joined(join: dict[str, Any], sender: str) -> Iterator[str]:
         f"{join['left_out']:,} not to be told from a neighbour, {join['outside']:,} of when not all logs ran."
     )
     yield from textwrap.wrap(told, WIDTH, initial_indent="  ", subsequent_indent="  ")
-    for name, silent in join["silences"].items():
+    yield from _silences(join["silences"])
+
+
+def _silences(longest: dict[str, int]) -> Iterator[str]:
+    """A warning for each receiver that may have been off for a while."""
+    for name, silent in longest.items():
         if silent >= LONG_SILENCE:
             warning = (
                 f"! {name} missed {silent:,} packets in a row. If it was off then, these are no misses, and every "
@@ -227,7 +232,8 @@ def _captured(captured: dict[str, Any], runs: dict[str, int]) -> Iterator[str]:
             "anybody, or after its last. If it did not run then, these are no misses, and every figure of "
             f"{name} as Eve is too kind: cut all captures to the time that all cover (editcap -A and -B)."
         )
-        yield from textwrap.wrap(warning, WIDTH, subsequent_indent="    ")
+        yield from textwrap.wrap(warning, WIDTH, initial_indent="  ", subsequent_indent="    ")
+    yield from _silences(captured["silences"])
 
 
 def _of_each(number: Callable[[str], float], unit: str, example: str) -> Callable[[str], tuple[str, float]]:

@@ -2,7 +2,8 @@
 
 What a capture does not have counts as missed, so it has to be whole: one that could not be read to its end, of which
 packets were cut, or in which nothing is ours is refused. That it ran all the time can't be seen in it. Packets that
-others heard before its first packet, or after its last, are pointed out where chance would not leave so many.
+others heard before its first packet, or after its last, are pointed out where chance would not leave so many, and so is
+a long silence between.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -90,6 +92,11 @@ def add_to(store: Store, files: Mapping[str, Path], how: Circumstances, progress
     bursts = sorted(began, key=lambda each: began[each])
     clocks = _clocks(captures)
     repeats = len(store.runs())
+    ends = {(burst, name): _not_covered(captures, clocks, name, burst) for burst in bursts for name in captures}
+    silences = {
+        name: max((_silence(captures, name, burst) for burst in bursts if not ends[burst, name]), default=0)
+        for name in captures
+    }
     store.begin(
         {
             **store.manifest,
@@ -97,10 +104,10 @@ def add_to(store: Store, files: Mapping[str, Path], how: Circumstances, progress
                 "captures": {name: each.as_json() for name, each in captures.items()},
                 "not_covered": [
                     {"burst": burst[1].hex(), "listener": name, "packets": outside}
-                    for burst in bursts
-                    for name in captures
-                    if (outside := _not_covered(captures, clocks, name, burst))
+                    for (burst, name), outside in ends.items()
+                    if outside
                 ],
+                "silences": silences,
             },
         }
     )
@@ -215,3 +222,12 @@ def _not_covered(captures: Mapping[str, _Captured], clocks: Mapping[str, float],
     inside, hit = len(others) - outside, len(heard.keys() & others.keys())
     missed = (inside - hit + 1) / (inside + 2)  # Laplace's rule
     return outside if outside and (not inside or missed**outside < BY_CHANCE) else 0
+
+
+def _silence(captures: Mapping[str, _Captured], listener: str, burst: Burst) -> int:
+    """The most packets in a row, of those that others heard, which this listener missed."""
+    mine = captures[listener].bursts.get(burst, {})
+    others = {seq for name, each in captures.items() if name != listener for seq in each.bursts.get(burst, ())}
+    return max(
+        (len(list(seqs)) for missed, seqs in groupby(sorted(others), lambda seq: seq not in mine) if missed), default=0
+    )

@@ -920,6 +920,19 @@ def test_a_capture_that_may_not_have_run_all_the_time_is_pointed_out(
     assert [each["packets"] for each in manifest["captured"]["not_covered"]] == [outside] * bool(outside)
 
 
+@pytest.mark.parametrize(("paused", "warned"), [(60, True), (49, False)])
+def test_a_long_silence_in_the_middle_of_a_capture_is_pointed_out(
+    paused: int, warned: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded(tmp_path / "bob.pcapng", range(300))
+    recorded(tmp_path / "eve.pcapng", [seq for seq in range(300) if not 100 <= seq < 100 + paused])
+    assert command(tmp_path / "r.db", f"bob={tmp_path}/bob.pcapng", f"eve={tmp_path}/eve.pcapng") == 0
+    assert (f"! eve missed {paused} packets in a row. If it was off then" in capsys.readouterr().out) == warned
+    with Store(tmp_path / "r.db") as store:
+        manifest = store.manifests()[store.runs()[0].manifest]
+    assert manifest["captured"]["silences"] == {"bob": 0, "eve": paused}
+
+
 @pytest.mark.parametrize("offset", [0.0, 3600.0])
 def test_a_run_of_another_time_than_a_capture_is_pointed_out(
     offset: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
