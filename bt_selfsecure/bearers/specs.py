@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from importlib import import_module
 from typing import Final
 
 from bt_selfsecure.bearers.base import Bearer
@@ -109,6 +110,12 @@ def parse_place(text: str) -> Place:
 def shown_place(place: Place) -> str:
     """`parse_place` is its inverse."""
     return "[{}]:{}".format(*place) if ":" in place[0] else "{}:{}".format(*place)
+
+
+def import_bearer(spec: BearerSpec) -> None:
+    """Import what `open_bearer` takes for it: in a process that runs there may be no file left to open for that."""
+    for module in (spec.name, *(["drawn"] if spec.name == "udp" else [])):
+        import_module(f"bt_selfsecure.bearers.{module}")
 
 
 def open_bearer(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from bt_selfsecure.bearers.base import Bearer, Link
-from bt_selfsecure.bearers.specs import open_bearer, parse_spec
+from bt_selfsecure.bearers.specs import import_bearer, open_bearer, parse_spec
 from bt_selfsecure.core import limits
 from bt_selfsecure.core.frames import Profile, encode
 from bt_selfsecure.core.keychain import Chain
@@ -36,6 +36,8 @@ class KernelMedia:
 
     def __init__(self, config: Config, adapter: Callable[[], str], own: Callable[[], str | None]) -> None:
         self._config, self._adapter, self._own = config, adapter, own
+        for table in (config.establish, config.session):
+            import_bearer(parse_spec(table.bearer))
 
     def open(self, name: str) -> Bearer:
         config = self._config

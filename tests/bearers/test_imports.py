@@ -41,6 +41,21 @@ for module in pkgutil.iter_modules(bearers.__path__):
     )
 
 
+@pytest.mark.parametrize("spec", ["rfcomm", "l2cap", "le_advert", "ipsp", "udp", "faults:loss=0.1;udp"])
+def test_opening_one_that_was_imported_takes_no_file(spec: str) -> None:
+    """As a node does that runs under a low `ulimit -n`."""
+    in_a_bare_python(
+        f"""
+import resource
+from bt_selfsecure.bearers.specs import UdpPlaces, import_bearer, open_bearer, parse_place, parse_spec
+parse_place("127.0.0.1:5700")  # as who reads the configuration does
+import_bearer(parse_spec({spec!r}))
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+open_bearer({spec!r}, udp=UdpPlaces("02:00:00:00:00:01", "127.0.0.1:5700"))
+"""
+    )
+
+
 @pytest.mark.parametrize("spec", ["rfcomm", "rfcomm#3", "l2cap", "le_advert", "ipsp"])
 def test_using_one_says_which_python_has_what_it_needs(spec: str) -> None:
     wrote = in_a_bare_python(
