@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.config import Config, authentication_key
 from bt_selfsecure.node.config_file import ConfigFile, find_path, load, render
 from bt_selfsecure.node.tables import Origin
@@ -51,14 +52,22 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     show.add_argument("--origin", action="store_true", help="add to each value where it came from")
     show.set_defaults(run=_show)
     for verb in (check, show):
-        file = verb.add_mutually_exclusive_group()
-        file.add_argument("--config", type=Path, metavar="FILE", help=FILE_HELP)
-        file.add_argument("file", nargs="?", type=Path, metavar="FILE", help="as --config FILE")
+        verb.add_argument("--config", type=Path, metavar="FILE", help=FILE_HELP)
+        verb.add_argument("file", nargs="?", type=Path, metavar="FILE", help="as --config FILE")
+
+
+def _given(args: Namespace) -> Path | None:
+    """The file that was named, in one of both ways."""
+    config: Path | None = args.config
+    file: Path | None = args.file
+    if config and file:
+        raise UsageError("the file is named twice: leave --config or the other one out")
+    return config or file
 
 
 def _check(args: Namespace) -> int:
     """UsageError names the first fault."""
-    file = load(find_path(args.config or args.file))
+    file = load(find_path(_given(args)))
     config = file.config
     proved = sum(bool(authentication_key(peer)) for peer in config.peer)
     print(f"{file.origin.path} is right: keys over {config.establish.bearer}, sessions over {config.session.bearer},")
@@ -67,7 +76,7 @@ def _check(args: Namespace) -> int:
 
 
 def _show(args: Namespace) -> int:
-    given = args.config or args.file
+    given = _given(args)
     path = find_path(given)
     defaults_only = given is None and not path.exists()
     file = ConfigFile(Config(), Origin(path, {})) if defaults_only else load(path)

@@ -69,6 +69,7 @@ class Driver:
                             await self._wake.wait()
                 except TimeoutError:
                     self.sweep.handle_timer(self._clock())
+            self._act()  # a run that ended just before is counted as written
         finally:
             await self._crew.close()
 
@@ -85,6 +86,8 @@ class Driver:
         self._wake.set()
 
     def _on_answer(self, node: str, answer: Answer) -> None:
+        if self._over:
+            return
         if isinstance(answer, Described):
             self._facts[node] = answer.facts
         else:

@@ -88,7 +88,7 @@ def begin(
     nodes = Nodes(lab)
     nodes.end()
     for name, other in (("bob", "alice"), ("alice", "bob")):
-        text = BASE.format(name=name, establish=establish, session=session, more_session="",
+        text = BASE.format(name=name, adapter="hci0", establish=establish, session=session, more_session="",
                            more_establish=more_establish, discover="false", accept=accept)  # fmt: skip
         text += PEER.format(name=other, address=lab.address("eve" if attack else other))
         lab.run(name, f"rm -rf /var/lib/bt-selfsecure/*; cat >/mnt/node.toml <<'END'\n{text}\nEND").check()

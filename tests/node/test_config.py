@@ -559,7 +559,7 @@ def test_the_file_is_named_as_at_other_commands_or_alone(
     for words in (["--config", str(tmp_path / "none")], [str(tmp_path / "none")]):
         with pytest.raises(UsageError, match="there is no"):
             run(verb, *words)
-    with pytest.raises(SystemExit):
+    with pytest.raises(UsageError, match="named twice"):
         run(verb, str(file), "--config", str(file))
 
 
