@@ -279,7 +279,13 @@ def test_an_upgrade_keeps_the_session(pis: DebianPis) -> None:
 
 def before_the_node(statement: str) -> Callable[[str], str]:
     """A change of the daemon's source: it does that instead of beginning."""
-    return lambda text: text.replace("    node = Node(config)\n", f"    {statement}\n    node = Node(config)\n")
+    begins = "    node = await _begun(config)\n"
+
+    def changed(text: str) -> str:
+        assert begins in text
+        return text.replace(begins, f"    {statement}\n{begins}")
+
+    return changed
 
 
 def test_a_power_cut_in_the_trial_of_a_version_that_hangs_finds_the_old_one(pis: DebianPis) -> None:
