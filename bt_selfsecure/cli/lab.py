@@ -160,7 +160,12 @@ def _up(args: Namespace) -> int:
 
 
 def _boot(args: Namespace, names: list[str], work: Callable[[Lab], Awaitable[int]]) -> int:
-    from bt_selfsecure.lab.lab import Lab  # imports Bumble: only where it is used
+    try:
+        from bt_selfsecure.lab.lab import Lab  # imports Bumble: only where it is used
+    except ImportError as error:
+        raise UsageError(
+            f"a lab needs {error.name}: pi_setup/lab of the checkout installs it, or pip install 'bt-selfsecure[lab]'"
+        ) from error
     from bt_selfsecure.lab.runner import Runner
 
     logging.basicConfig(level=logging.WARNING, format="lab: %(message)s")

@@ -301,3 +301,11 @@ def test_distances_give_an_rssi_and_can_be_moved_other_models_say_that_they_have
     assert air.rssi("alice", "bob") == 127
     with pytest.raises(UsageError, match="distance:"):
         air.move("bob", 1)
+
+
+def test_a_lab_without_its_library_says_what_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "bt_selfsecure.lab.lab", None)  # what an import meets that fails
+    assert main(["lab", "up", "alice", "--lab", str(tmp_path / "lab")]) == 2
+    assert "pi_setup/lab" in capsys.readouterr().err
