@@ -1,4 +1,4 @@
-"""The look of texts, figures and pages: numbers, colours, style, SVG, one HTML file without outside resources."""
+"""The look of the figures and pages: colours, style, SVG, one HTML file without outside resources."""
 
 from __future__ import annotations
 

@@ -333,7 +333,8 @@ class Journal:
         if not self._noted and not self.trouble:
             return
         self.look()
-        if not (writes := self._noted_bytes()) and self._lacks():  # an empty transaction finds room on any disk
+        writes = self._noted_bytes() if self._lacking else 0
+        if not writes and self._lacks():  # an empty transaction finds room on any disk
             raise JournalError(self.trouble)
         began = perf_counter()
         self._sync_due |= sync and not self._sync_each
@@ -346,7 +347,7 @@ class Journal:
                 self._database.execute("PRAGMA synchronous = NORMAL")
         except sqlite3.Error as error:
             self.must_restart |= is_damage(error)
-            self._lacking = max(self._lacking, writes) if is_full(error) else 0
+            self._lacking = max(self._lacking, self._noted_bytes()) if is_full(error) else 0
             self._say(f"the node's state can't be kept: {refusal(error)}")
             raise JournalError(self.trouble) from None
         self.latency.add(perf_counter() - began)
