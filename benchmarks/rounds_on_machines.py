@@ -23,10 +23,6 @@ from pathlib import Path
 from bt_selfsecure.bearers.base import Bearer, BearerError, Link, Listener
 from bt_selfsecure.bearers.hci import adapter_address
 from bt_selfsecure.bearers.specs import open_bearer
-from bt_selfsecure.core.events import MessageDelivered, Persist
-from bt_selfsecure.core.frames import Profile
-from bt_selfsecure.core.recovery import Durability, Role, SessionConfig
-from bt_selfsecure.core.session import Session
 from bt_selfsecure.node.config import (
     Config,
     DiscoveryTable,
@@ -36,6 +32,12 @@ from bt_selfsecure.node.config import (
     SessionTable,
 )
 from bt_selfsecure.node.service import Node
+from bt_selfsecure.protocols.haoxiao.events import MessageDelivered
+from bt_selfsecure.protocols.haoxiao.frames import Profile
+from bt_selfsecure.protocols.haoxiao.record import Role
+from bt_selfsecure.protocols.haoxiao.session import Session
+from bt_selfsecure.protocols.haoxiao.session_config import Durability, SessionConfig
+from bt_selfsecure.sansio.events import Persist
 
 MESSAGE = bytes(64)
 DATA_FRAME_BYTES, ACK_FRAME_BYTES = 36 + 1 + len(MESSAGE), 20

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bt_selfsecure.core.establish import EstablishConfig
-from bt_selfsecure.core.events import Established
-from bt_selfsecure.core.frames import Kind, Profile, decode
-from bt_selfsecure.core.initiator import Initiator
-from bt_selfsecure.core.responder import Responder
+from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
+from bt_selfsecure.protocols.haoxiao.events import Established
+from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, decode
+from bt_selfsecure.protocols.haoxiao.initiator import Initiator
+from bt_selfsecure.protocols.haoxiao.responder import Responder
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture

@@ -15,12 +15,12 @@ from scapy.layers import bluetooth4LE  # noqa: F401 - else scapy does not know w
 from scapy.utils import PcapReader
 
 from bt_selfsecure.air import capture
-from bt_selfsecure.core.frames import Frame, Kind, Profile, encode
-from bt_selfsecure.core.material import pair_id
-from bt_selfsecure.core.received_set import encode_received_set
+from bt_selfsecure.eve.haoxiao.verdict import Judge
 from bt_selfsecure.eve.reading import Reader
 from bt_selfsecure.eve.sources import Capture
-from bt_selfsecure.eve.verdict import Judge
+from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, encode
+from bt_selfsecure.protocols.haoxiao.material import pair_id
+from bt_selfsecure.protocols.haoxiao.received_set import encode_received_set
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture

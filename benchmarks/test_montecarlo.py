@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bt_selfsecure.air.montecarlo import simulate, simulate_slowly
+from bt_selfsecure.air.haoxiao.montecarlo import simulate, simulate_slowly
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture

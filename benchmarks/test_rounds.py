@@ -16,8 +16,8 @@ from rounds_on_machines import OneLink, SharedLink, measure, node_config
 from bt_selfsecure.air.bluetooth import STREAM_MTU, DatagramLink, VirtualBluetooth
 from bt_selfsecure.bearers.base import Link
 from bt_selfsecure.bearers.rfcomm import TRAITS
-from bt_selfsecure.core.recovery import Role
 from bt_selfsecure.node.service import Node
+from bt_selfsecure.protocols.haoxiao.record import Role
 
 ADDRESSES = {"alice": "02:00:00:00:00:01", "bob": "02:00:00:00:00:02"}
 SLOWER_AT_MOST = 0.15

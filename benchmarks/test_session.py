@@ -18,11 +18,12 @@ from doubleratchet.recommended import (
     kdf_separate_hmacs,
 )
 
-from bt_selfsecure.core import limits
-from bt_selfsecure.core.events import Persist
-from bt_selfsecure.core.frames import Profile
-from bt_selfsecure.core.recovery import Durability, Role, SessionConfig
-from bt_selfsecure.core.session import Session
+from bt_selfsecure.protocols.haoxiao import limits
+from bt_selfsecure.protocols.haoxiao.frames import Profile
+from bt_selfsecure.protocols.haoxiao.record import Role
+from bt_selfsecure.protocols.haoxiao.session import Session
+from bt_selfsecure.protocols.haoxiao.session_config import Durability, SessionConfig
+from bt_selfsecure.sansio.events import Persist
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture

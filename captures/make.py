@@ -32,17 +32,17 @@ from bt_selfsecure.air.capture import (  # noqa: E402
 from bt_selfsecure.air.models import Bernoulli, Jammed  # noqa: E402
 from bt_selfsecure.air.virtual_time import run_virtual  # noqa: E402
 from bt_selfsecure.air.world import World  # noqa: E402
-from bt_selfsecure.core.frames import Kind, Profile, decode  # noqa: E402
-from bt_selfsecure.demo.scene import DEFAULT_AIR, Scene, Speak  # noqa: E402
+from bt_selfsecure.bench.testbed import ALICE, DEFAULT_AIR, Scene, Speak  # noqa: E402
 from bt_selfsecure.demo.setting import Request, perform, stage_set  # noqa: E402
-from bt_selfsecure.demo.story import ALICE, Story  # noqa: E402
-from bt_selfsecure.eve.attacks.flood import RequestFlood  # noqa: E402
-from bt_selfsecure.eve.attacks.middle import ManInTheMiddle  # noqa: E402
-from bt_selfsecure.eve.attacks.replay import Reflection, Replay  # noqa: E402
-from bt_selfsecure.eve.attacks.steering import BlacklistSteering  # noqa: E402
-from bt_selfsecure.eve.attacks.theft import StolenRecord  # noqa: E402
+from bt_selfsecure.demo.story import Story  # noqa: E402
+from bt_selfsecure.eve.haoxiao.attacks.flood import RequestFlood  # noqa: E402
+from bt_selfsecure.eve.haoxiao.attacks.middle import ManInTheMiddle  # noqa: E402
+from bt_selfsecure.eve.haoxiao.attacks.replay import Reflection, Replay  # noqa: E402
+from bt_selfsecure.eve.haoxiao.attacks.steering import BlacklistSteering  # noqa: E402
+from bt_selfsecure.eve.haoxiao.attacks.theft import StolenRecord  # noqa: E402
+from bt_selfsecure.eve.haoxiao.verdict import Judge  # noqa: E402
 from bt_selfsecure.eve.sources import Capture  # noqa: E402
-from bt_selfsecure.eve.verdict import Judge  # noqa: E402
+from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, decode  # noqa: E402
 
 TEXT: Final = [f"The {name} sends line {n}.".encode() for n in range(1, 4) for name in ("sensor", "gateway")]
 Heard = tuple[float, int, bytes]

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from bt_selfsecure.bearers import ipsp_kernel
-from bt_selfsecure.core.frames import Profile
 from bt_selfsecure.isolated import python_module
 from bt_selfsecure.node import beacon, report
 from bt_selfsecure.node.advertiser import Advertiser
 from bt_selfsecure.node.doctor import facts
 from bt_selfsecure.node.two_nodes import TwoNodes
+from bt_selfsecure.protocols.haoxiao.frames import Profile
 
 CHECKOUT = Path(__file__).parents[1]
 PLANTED = ("bt_selfsecure/__init__", "argparse", "asyncio", "enum", "json", "re", "signal", "socket", "subprocess")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bt_selfsecure.cli.main import COMMANDS
-from bt_selfsecure.core.events import Failure, Refusal
+from bt_selfsecure.protocols.haoxiao.events import Failure, Refusal
 
 CHECKOUT = Path(__file__).parents[1]
 ROOMS = ("node", "bearers", "cli", "core", "sweep", "lab")
@@ -72,7 +72,7 @@ def test_what_the_node_says_of_the_adapter_and_of_its_state_is_there() -> None:
     for module, words in (
         ("node/adapter.py", r'self\._say\(f?"(.*)"\)'),
         ("node/client.py", r'raise NodeAwayError\(\s*f"(no node .*)"'),
-        ("node/peer.py", r'hint\("(.*)"\)'),
+        ("node/haoxiao/peer.py", r'hint\("(.*)"\)'),
     ):
         text = (CHECKOUT / "bt_selfsecure" / module).read_text()
         found = [re.sub(r"\{[^}]*\}", HOLE, message) for message in re.findall(words, text)]

@@ -18,8 +18,8 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Literal, Protocol, Self
 
-from bt_selfsecure.core import limits
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.protocols.haoxiao import limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable

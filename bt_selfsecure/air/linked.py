@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from bt_selfsecure.air.world import EventHandler
-from bt_selfsecure.core.endpoint import Endpoint
-from bt_selfsecure.core.frames import Kind
+from bt_selfsecure.protocols.haoxiao.frames import Kind
+from bt_selfsecure.sansio.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from bt_selfsecure.air.bluetooth import VirtualBluetooth
@@ -34,7 +34,7 @@ class LinkedAir:
         self._woken.setdefault(name, asyncio.Event()).set()
 
     async def run(
-        self, endpoints: Mapping[str, Endpoint], on_event: EventHandler, until: Callable[[], bool], seconds: float
+        self, endpoints: Mapping[str, Endpoint[Any]], on_event: EventHandler, until: Callable[[], bool], seconds: float
     ) -> None:
         end = self.now + seconds
         tasks = [
@@ -48,7 +48,7 @@ class LinkedAir:
                 task.cancel()
 
     async def _drive(
-        self, name: str, endpoint: Endpoint, on_event: EventHandler, until: Callable[[], bool], end: float
+        self, name: str, endpoint: Endpoint[Any], on_event: EventHandler, until: Callable[[], bool], end: float
     ) -> None:
         link, woken = self._bluetooth.link(name), self._woken.setdefault(name, asyncio.Event())
         woken.clear()

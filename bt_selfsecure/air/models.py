@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from bt_selfsecure.air.recording import Recording
-from bt_selfsecure.core.losses import joint_probabilities, require_probability
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.stats.losses import joint_probabilities, require_probability
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -19,8 +19,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from bt_selfsecure.core.losses import JointLoss
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.stats.losses import JointLoss
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -11,15 +11,14 @@ import heapq
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from random import Random
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
-from bt_selfsecure.core.endpoint import Endpoint
-from bt_selfsecure.core.events import Event
+from bt_selfsecure.sansio.endpoint import Endpoint
 
 LATENCY: Final = 0.001
 """Seconds from send to receive: a 61-byte packet takes 0.6 ms of air at 1 Mb/s; the rest is for the two hosts."""
 
-EventHandler = Callable[[str, Event, float], None]
+EventHandler = Callable[[str, Any, float], None]
 Ear = Callable[[float, bytes], None]
 """What one listener does with a datagram that it heard: `ear(time, data)`."""
 
@@ -34,7 +33,7 @@ class Air(Protocol):
 
     async def run(
         self,
-        endpoints: Mapping[str, Endpoint],
+        endpoints: Mapping[str, Endpoint[Any]],
         on_event: EventHandler,
         until: Callable[[], bool],
         seconds: float,
@@ -63,7 +62,7 @@ class World:
         self._ears: Final = dict(ears or {})
         self._heap: Final[list[tuple[float, int, Callable[[], None]]]] = []
         self._order: Final = count()
-        self._endpoints: dict[str, Endpoint] = {}
+        self._endpoints: dict[str, Endpoint[Any]] = {}
         self._on_event: EventHandler = lambda name, event, now: None
         self._timers: dict[str, float] = {}
 
@@ -108,12 +107,12 @@ class World:
             self.wake(name)
 
     async def run(
-        self, endpoints: Mapping[str, Endpoint], on_event: EventHandler, until: Callable[[], bool], seconds: float
+        self, endpoints: Mapping[str, Endpoint[Any]], on_event: EventHandler, until: Callable[[], bool], seconds: float
     ) -> None:
         self.run_now(endpoints, on_event, until, seconds)
 
     def run_now(
-        self, endpoints: Mapping[str, Endpoint], on_event: EventHandler, until: Callable[[], bool], seconds: float
+        self, endpoints: Mapping[str, Endpoint[Any]], on_event: EventHandler, until: Callable[[], bool], seconds: float
     ) -> None:
         """`run`, for callers without a loop."""
         self._endpoints, self._on_event = dict(endpoints), on_event

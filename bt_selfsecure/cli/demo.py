@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Final
 
 from bt_selfsecure.air.capture import PcapngWriter
 from bt_selfsecure.air.virtual_time import run_virtual
+from bt_selfsecure.bench.naive import message_of_parting
 from bt_selfsecure.cli.numbers import integer, real
-from bt_selfsecure.core.frames import Profile
-from bt_selfsecure.core.trace import Transition
 from bt_selfsecure.demo import output
-from bt_selfsecure.demo.naive import message_of_parting
 from bt_selfsecure.demo.plain import PlainStage, SilentStage, width_of, write
 from bt_selfsecure.demo.setting import ATTACKS, LARGEST_BURST, Production, Request, perform, stage_set
 from bt_selfsecure.demo.story import Outcome, Stage
 from bt_selfsecure.demo.summary import Run, as_object, closing
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.files import folder
+from bt_selfsecure.protocols.haoxiao.frames import Profile
+from bt_selfsecure.sansio.trace import Transition
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction

@@ -14,11 +14,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bt_selfsecure.cli import eve_attack, eve_capture, eve_report
-from bt_selfsecure.core.frames import FrameError, decode
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.reading import Reader
 from bt_selfsecure.eve.sources import Capture, Heard, Source, open_source
 from bt_selfsecure.eve.sources.linktypes import NAMES
+from bt_selfsecure.protocols.haoxiao.frames import FrameError, decode
 from bt_selfsecure.wording import counted
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
     from collections.abc import Mapping, Sequence
 
-    from bt_selfsecure.demo.trials import Attack, Trial
+    from bt_selfsecure.bench.attacks import Attack, Trial
 
 DESCRIPTION = """\
 Carry an attack out. Without --live on the virtual air, on endpoints of its own,
@@ -85,7 +85,7 @@ def run(args: Namespace) -> int:
         return _live(args)
     if args.targets:
         raise UsageError("addresses are for --live: on the virtual air there is nobody else's device")
-    from bt_selfsecure.demo.trials import ALL_ENDS, ATTACKS, carry_out, find
+    from bt_selfsecure.bench.attacks import ALL_ENDS, ATTACKS, carry_out, find
 
     if args.name not in [attack.name for attack in ATTACKS]:
         raise UsageError(f"there is no attack {args.name!r}: choose one of {', '.join(a.name for a in ATTACKS)}")
@@ -120,8 +120,8 @@ def _lines(attack: Attack, results: Mapping[str, Sequence[Trial]]) -> list[str]:
     for label, trials in results.items():
         success, keys, noticed = (sum(getattr(trial, name) for trial in trials) for name in asdict(trials[0]))
         out.append(f"{label:<29}{success:>11}{len(trials):>9}{keys:>17}{noticed:>9}")
-    from bt_selfsecure.core.frames import Profile
-    from bt_selfsecure.core.losses import clopper_pearson
+    from bt_selfsecure.protocols.haoxiao.frames import Profile
+    from bt_selfsecure.stats.losses import clopper_pearson
 
     chances = []
     for label in (profile.label for profile in Profile if profile.label in results):
@@ -153,7 +153,7 @@ def _live(args: Namespace) -> int:
     if (args.name == "replay") != bool(args.capture):
         raise UsageError("--capture FILE is what a live replay plays, and nothing else takes it")
     OwnDevices(args.own or DEFAULT_PATH).require(*args.targets)
-    from bt_selfsecure.eve.live import Live
+    from bt_selfsecure.eve.haoxiao.live import Live
 
     live = Live(args.adapter, args.bearer, args.seconds, partial(print, flush=True))
     return int(live.run(args.name, [target.upper() for target in args.targets], args.capture))

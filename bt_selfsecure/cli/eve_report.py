@@ -19,7 +19,7 @@ from bt_selfsecure.wording import counted
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
 
-    from bt_selfsecure.eve.verdict import Report, Verdict
+    from bt_selfsecure.eve.haoxiao.verdict import Report, Verdict
 
 WIDTH = 80
 MESSAGES = 5
@@ -91,8 +91,8 @@ def run(args: Namespace) -> int:
 
 def _judge(args: Namespace) -> Report:
     from bt_selfsecure.cli.eve import hear_each, with_progress
-    from bt_selfsecure.eve.attacks.theft import StolenRecord
-    from bt_selfsecure.eve.verdict import Judge
+    from bt_selfsecure.eve.haoxiao.attacks.theft import StolenRecord
+    from bt_selfsecure.eve.haoxiao.verdict import Judge
 
     stolen = StolenRecord.read(args.stolen) if args.stolen else []
     judge = Judge(args.repair, args.confidence, stolen)
@@ -174,7 +174,7 @@ def _establishment(number: int, verdict: Verdict) -> list[str]:
 
 
 def _read(messages: tuple[bytes, ...]) -> list[str]:
-    from bt_selfsecure.eve.verdict import preview
+    from bt_selfsecure.eve.haoxiao.verdict import preview
 
     more = len(messages) - MESSAGES
     return [f"    {preview(message)}" for message in messages[:MESSAGES]] + [f"    and {more} more"] * (more > 0)

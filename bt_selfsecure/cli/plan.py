@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from bt_selfsecure.air.recording import Recording
 from bt_selfsecure.cli.numbers import integer, real
-from bt_selfsecure.core.losses import KEY_BITS, JointLoss, lower_bound, packets_needed, packets_to_send, secret_bits
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.files import whole
+from bt_selfsecure.stats.losses import KEY_BITS, JointLoss, lower_bound, packets_needed, packets_to_send, secret_bits
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction

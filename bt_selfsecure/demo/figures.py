@@ -10,9 +10,9 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bt_selfsecure.core.losses import JointLoss, bits_per_packet, clopper_pearson, lower_bound, secret_bits
 from bt_selfsecure.demo.story import CONFIDENCE, Fate, Outcome
 from bt_selfsecure.look import BLUE, GREY, ORANGE, PURPLE, SKY, STYLE, WIDTH, svg
+from bt_selfsecure.stats.losses import JointLoss, bits_per_packet, clopper_pearson, lower_bound, secret_bits
 
 _ROW: Final = 40  # packets in a row of the map
 _POINTS: Final = 80

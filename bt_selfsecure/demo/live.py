@@ -13,11 +13,11 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from bt_selfsecure.core.losses import packets_needed, secret_bits
 from bt_selfsecure.demo.plain import ROW, Marks, marks_for, packet_map
 from bt_selfsecure.demo.setting import Production
 from bt_selfsecure.demo.story import Fate, Story
 from bt_selfsecure.demo.summary import air
+from bt_selfsecure.stats.losses import packets_needed, secret_bits
 
 if TYPE_CHECKING:
     from types import TracebackType

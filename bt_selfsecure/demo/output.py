@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from bt_selfsecure.core.trace import Transition
 from bt_selfsecure.files import whole
+from bt_selfsecure.sansio.trace import Transition
 
 REPORT: Final = "report.html"
 CAPTURE: Final = "eve.pcapng"

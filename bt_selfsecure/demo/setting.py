@@ -16,14 +16,15 @@ from bt_selfsecure.air.linked import LinkedAir
 from bt_selfsecure.air.models import LossModel, Replay, parse_model
 from bt_selfsecure.air.recording import Recording
 from bt_selfsecure.air.world import World
-from bt_selfsecure.core.establish import EstablishConfig
-from bt_selfsecure.core.frames import Profile
-from bt_selfsecure.core.losses import JointLoss, lower_bound
-from bt_selfsecure.core.trace import KeyLog, Tracer
-from bt_selfsecure.demo.story import ALICE, BOB, Outcome, Plot, Stage, Story
+from bt_selfsecure.bench.testbed import ALICE, BOB
+from bt_selfsecure.demo.story import Outcome, Plot, Stage, Story
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.eve.attacks import BlacklistSteering
-from bt_selfsecure.eve.knowledge import Knowledge
+from bt_selfsecure.eve.haoxiao.attacks import BlacklistSteering
+from bt_selfsecure.eve.haoxiao.knowledge import Knowledge
+from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
+from bt_selfsecure.protocols.haoxiao.frames import Profile
+from bt_selfsecure.sansio.trace import KeyLog, Tracer
+from bt_selfsecure.stats.losses import JointLoss, lower_bound
 
 LINKTYPE_USER0: Final = 147
 MAX_FILE_BYTES: Final = 1_000_000

@@ -15,33 +15,32 @@ from random import Random
 from typing import Final, Protocol
 
 from bt_selfsecure.air.world import Air
-from bt_selfsecure.core.establish import EstablishConfig
-from bt_selfsecure.core.events import (
+from bt_selfsecure.errors import UsageError
+from bt_selfsecure.eve.haoxiao.attacks import StolenKey
+from bt_selfsecure.eve.haoxiao.knowledge import Knowledge
+from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
+from bt_selfsecure.protocols.haoxiao.events import (
     ActiveAttack,
     Established,
     EstablishFailed,
     Event,
     MessageDelivered,
     MessageReceived,
-    Persist,
     Refusal,
     RequestRefused,
     ResponseVerified,
 )
-from bt_selfsecure.core.frames import FrameError, Kind, decode
-from bt_selfsecure.core.initiator import Initiator
-from bt_selfsecure.core.losses import JointLoss, lower_bound, secret_bits
-from bt_selfsecure.core.recovery import Role, SessionConfig
-from bt_selfsecure.core.responder import Responder
-from bt_selfsecure.core.session import Session
-from bt_selfsecure.core.trace import KeyLog, Tracer
-from bt_selfsecure.errors import UsageError
-from bt_selfsecure.eve.attacks import StolenKey
-from bt_selfsecure.eve.knowledge import Knowledge
+from bt_selfsecure.protocols.haoxiao.frames import FrameError, Kind, decode
+from bt_selfsecure.protocols.haoxiao.initiator import Initiator
+from bt_selfsecure.protocols.haoxiao.record import Role
+from bt_selfsecure.protocols.haoxiao.responder import Responder
+from bt_selfsecure.protocols.haoxiao.session import Session
+from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig
+from bt_selfsecure.sansio.events import Persist
+from bt_selfsecure.sansio.trace import KeyLog, Tracer
+from bt_selfsecure.stats.losses import JointLoss, lower_bound, secret_bits
 from bt_selfsecure.wording import counted
 
-ALICE: Final = bytes.fromhex("02b75e000001")  # locally administered addresses: nobody's
-BOB: Final = bytes.fromhex("02b75e000002")
 CONFIDENCE: Final = 0.95
 SESSION_SECONDS: Final = 3600.0
 

@@ -30,10 +30,10 @@ from bt_selfsecure.air.capture import (
     rfcomm_streams,
 )
 from bt_selfsecure.bearers.link_datagrams import Data, parse
-from bt_selfsecure.core.frames import COMPACT_FRAME_BYTES
 from bt_selfsecure.eve.lowpan import udp_payload
 from bt_selfsecure.eve.sources.heard import Direction, Heard
 from bt_selfsecure.eve.sources.linktypes import ACL, BLUETOOTH_LE_LL, EVENT, NORDIC_BLE, PPI
+from bt_selfsecure.protocols.haoxiao.frames import COMPACT_FRAME_BYTES
 
 ON_AIR: Final = frozenset({PPI, BLUETOOTH_LE_LL, LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR, NORDIC_BLE})
 """Link types whose packets are LE's, as the radio brings them."""

@@ -14,10 +14,10 @@ from typing import Final
 from bt_selfsecure.bearers import hci
 from bt_selfsecure.bearers.base import BearerError
 from bt_selfsecure.bearers.system_bus import SystemBusError, require_system_bus
-from bt_selfsecure.core.frames import Profile
 from bt_selfsecure.isolated import FOLDER, python_module
 from bt_selfsecure.node import beacon
 from bt_selfsecure.node.beacon import ServiceData, Word
+from bt_selfsecure.protocols.haoxiao.frames import Profile
 
 log = logging.getLogger(__name__)
 

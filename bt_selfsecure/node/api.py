@@ -21,7 +21,7 @@ from bt_selfsecure.node import metrics
 from bt_selfsecure.node.config import LOG_LEVELS, Config
 from bt_selfsecure.node.connections import Connections, listen, most_connections
 from bt_selfsecure.node.errors import MessageTooLongError, QueueFullError, UnknownPeerError
-from bt_selfsecure.node.messages import MAX_MESSAGE_BYTES, MAX_PORT, Received
+from bt_selfsecure.node.haoxiao.messages import MAX_MESSAGE_BYTES, MAX_PORT, Received
 from bt_selfsecure.node.openapi import DESCRIPTION
 
 MAX_TIMEOUT_S: Final = 86_400.0

@@ -17,12 +17,12 @@ from socket import gethostname
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from bt_selfsecure.bearers.specs import BearerSpec, UdpPlaces, parse_place, parse_spec
-from bt_selfsecure.core import limits
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.protocols.haoxiao import limits
 
 if TYPE_CHECKING:
-    from bt_selfsecure.core.establish import EstablishConfig
-    from bt_selfsecure.core.recovery import SessionConfig
+    from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
+    from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig
 
 DEFAULT_PATH: Final = Path("/etc/bt-selfsecure/node.toml")
 STATE_DIRECTORY: Final = Path("/var/lib/bt-selfsecure")
@@ -357,8 +357,8 @@ def authentication_key(peer: PeerTable) -> bytes:
 
 def establish_config(config: Config, identity: bytes, authentication_key: bytes = b"") -> EstablishConfig:
     """What the core's endpoints take; `identity` is the own device address, 6 bytes. Raises UsageError."""
-    from bt_selfsecure.core.establish import ANYBODY, EstablishConfig
-    from bt_selfsecure.core.frames import Profile
+    from bt_selfsecure.protocols.haoxiao.establish import ANYBODY, EstablishConfig
+    from bt_selfsecure.protocols.haoxiao.frames import Profile
 
     table = config.establish
     name = parse_spec(table.bearer).name
@@ -381,7 +381,7 @@ def establish_config(config: Config, identity: bytes, authentication_key: bytes 
 
 def session_config(config: Config) -> SessionConfig:
     """What the core's sessions take. Raises UsageError."""
-    from bt_selfsecure.core.recovery import Durability, SessionConfig
+    from bt_selfsecure.protocols.haoxiao.session_config import Durability, SessionConfig
 
     table = config.session
     return SessionConfig(

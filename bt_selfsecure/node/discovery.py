@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from bt_selfsecure.bearers.system_bus import SystemBusError, require_system_bus
-from bt_selfsecure.core.frames import Profile
 from bt_selfsecure.errors import BtSelfSecureError, LocalError
 from bt_selfsecure.node import beacon
 from bt_selfsecure.node.advertiser import Advertiser
+from bt_selfsecure.protocols.haoxiao.frames import Profile
 
 if TYPE_CHECKING:
     from bleak.backends.device import BLEDevice

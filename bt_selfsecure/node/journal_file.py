@@ -38,7 +38,7 @@ MIGRATIONS: Final = (
     """
     CREATE TABLE peer (
         address TEXT PRIMARY KEY,
-        record TEXT NOT NULL,        -- core/recovery.py's JSON; holds keys
+        record TEXT NOT NULL,        -- protocols/haoxiao/record.py's JSON; holds keys
         facts TEXT NOT NULL,         -- of the establishment, JSON; nothing secret
         synchronised INTEGER NOT NULL -- whether the two ends ever agreed on where they stand, so that rounds counted
     ) STRICT;

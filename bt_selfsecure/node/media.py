@@ -10,13 +10,13 @@ from typing import Final, Protocol
 
 from bt_selfsecure.bearers.base import Bearer, Link
 from bt_selfsecure.bearers.specs import import_bearer, open_bearer, parse_spec
-from bt_selfsecure.core import limits
-from bt_selfsecure.core.frames import Profile, encode
-from bt_selfsecure.core.keychain import Chain
-from bt_selfsecure.core.suites import SUITES
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node.config import Config, bearer_spec, udp_places
 from bt_selfsecure.node.links import BackOff
+from bt_selfsecure.protocols.haoxiao import limits
+from bt_selfsecure.protocols.haoxiao.frames import Profile, encode
+from bt_selfsecure.protocols.haoxiao.keychain import Chain
+from bt_selfsecure.protocols.haoxiao.suites import SUITES
 
 log = logging.getLogger(__name__)
 

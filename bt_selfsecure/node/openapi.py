@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from bt_selfsecure import __version__
 from bt_selfsecure.node.config import LOG_LEVELS
-from bt_selfsecure.node.messages import MAX_MESSAGE_BYTES, MAX_PORT
+from bt_selfsecure.node.haoxiao.messages import MAX_MESSAGE_BYTES, MAX_PORT
 
 Schema = dict[str, Any]
 

@@ -1,6 +1,6 @@
 """The log of one peer, and the journal's fields: systemd's native protocol, so that `journalctl BTSS_PEER=bob` works.
 
-    MESSAGE=bob: resynchronised, out from round 41     PRIORITY=6     LOGGER=bt_selfsecure.node.peer_session
+    MESSAGE=bob: resynchronised, out from round 41     PRIORITY=6     LOGGER=bt_selfsecure.node.haoxiao.peer_session
     BTSS_PEER=bob     BTSS_EVENT=resynchronised     BTSS_ROUND=41
 
 One datagram a line of the log (systemd.io/JOURNAL_NATIVE_PROTOCOL). No field ever holds a secret.

@@ -12,10 +12,6 @@ from typing import Any, Final, Literal
 
 from bt_selfsecure import __version__
 from bt_selfsecure.bearers.base import Link
-from bt_selfsecure.core.establish import EstablishConfig
-from bt_selfsecure.core.frames import Profile
-from bt_selfsecure.core.limits import IDENTITY_BYTES
-from bt_selfsecure.core.recovery import Durability
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node import ages
 from bt_selfsecure.node.adapter import AdapterKeeper, AdapterState
@@ -24,14 +20,18 @@ from bt_selfsecure.node.card import Card
 from bt_selfsecure.node.config import Config, address_bytes, authentication_key, establish_config, session_config
 from bt_selfsecure.node.discovery import Discovery, Sighting
 from bt_selfsecure.node.errors import UnknownPeerError
+from bt_selfsecure.node.haoxiao.messages import Received
+from bt_selfsecure.node.haoxiao.peer import Peer
 from bt_selfsecure.node.inbox import Inbox
 from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.journal_file import JournalError
 from bt_selfsecure.node.links import FIRST_RETRY, LAST_RETRY
 from bt_selfsecure.node.media import Bearers, KernelMedia, Media, bearer_name, fragment_bytes, most_packets, no_radio
-from bt_selfsecure.node.messages import Received
-from bt_selfsecure.node.peer import Peer
 from bt_selfsecure.node.peer_log import PeerLog
+from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
+from bt_selfsecure.protocols.haoxiao.frames import Profile
+from bt_selfsecure.protocols.haoxiao.limits import IDENTITY_BYTES
+from bt_selfsecure.protocols.haoxiao.session_config import Durability
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """From counts to what they are worth: losses, joint losses, secret bits.
 
 Everything that concerns secrecy rests on e|B, the share of Bob's packets that Eve missed, and on its lower bound in
-each run (see `worth`). The formulas are those of `core.losses`.
+each run (see `worth`). The formulas are those of `stats.losses`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from statistics import median
 
 import numpy as np
 
-from bt_selfsecure.core.losses import GilbertElliottFit, clopper_pearson, lower_bound
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.stats.losses import GilbertElliottFit, clopper_pearson, lower_bound
 from bt_selfsecure.sweep.collusion import collusion
 from bt_selfsecure.sweep.counting import Counts, Numbers, count, table
 from bt_selfsecure.sweep.doubts import doubts

@@ -16,11 +16,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from bt_selfsecure.core.frames import FrameError, Kind, decode
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.reading import Reader, damaged
 from bt_selfsecure.eve.sources import Capture, Heard
 from bt_selfsecure.eve.sources.heard import CUT, UNHEARD
+from bt_selfsecure.protocols.haoxiao.frames import FrameError, Kind, decode
 from bt_selfsecure.sweep.circumstances import Circumstances
 from bt_selfsecure.sweep.store import Reception, Store
 from bt_selfsecure.sweep.tables import Progress

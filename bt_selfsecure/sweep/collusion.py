@@ -9,7 +9,7 @@ from typing import Self
 
 import numpy as np
 
-from bt_selfsecure.core.losses import lower_bound
+from bt_selfsecure.stats.losses import lower_bound
 from bt_selfsecure.sweep.counting import MOST_TOGETHER, Counts, Numbers, RunCounts, table
 from bt_selfsecure.sweep.results import Collusion, Share
 from bt_selfsecure.sweep.worth import in_run, least_bound, needed, weakest

@@ -14,8 +14,8 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from bt_selfsecure.core.losses import JointLoss
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.stats.losses import JointLoss
 from bt_selfsecure.sweep.settings import Key, by_setting, stands
 from bt_selfsecure.sweep.statistics import WINDOW, Windows
 from bt_selfsecure.sweep.store import RunInfo, Store, StoredRun

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
-from bt_selfsecure.core.losses import binomial_tail, secret_bits
+from bt_selfsecure.stats.losses import binomial_tail, secret_bits
 from bt_selfsecure.sweep.counting import MOST_TOGETHER
 from bt_selfsecure.sweep.results import BITS, Analysis, Collusion, OneRun, Pair, Setting
 from bt_selfsecure.sweep.statistics import chi_squared_tail

@@ -13,9 +13,9 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bt_selfsecure.core.losses import clopper_pearson
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.look import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, STYLE, WIDTH, YELLOW, svg
+from bt_selfsecure.stats.losses import clopper_pearson
 from bt_selfsecure.sweep import words
 from bt_selfsecure.sweep.results import BITS, Analysis, Listener, OneRun, Setting
 

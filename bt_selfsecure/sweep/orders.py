@@ -25,8 +25,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
-from bt_selfsecure.core import limits
 from bt_selfsecure.errors import BtSelfSecureError
+from bt_selfsecure.protocols.haoxiao import limits
 
 HEAD: Final = struct.Struct(">IH")
 NO_RSSI: Final = 127

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from bt_selfsecure.air.models import parse_model
 from bt_selfsecure.bearers.specs import parse_spec
-from bt_selfsecure.core import limits
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.config import ANY, NAME, Rule, about, between, key
 from bt_selfsecure.node.tables import Origin, TableReader, load_toml, parse_toml, shown, table_lines, wrapped
+from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.sweep.orders import HEAD
 
 AIR: Final = "air:"

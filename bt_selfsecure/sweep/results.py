@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from bt_selfsecure.core.losses import KEY_BITS
+from bt_selfsecure.stats.losses import KEY_BITS
 
 BITS = (40, 80, 128)
 """Strengths of a key for which the packets are given."""

@@ -1,11 +1,11 @@
-"""Tests and intervals beyond `core.losses`: how far a sweep's figures can be believed."""
+"""Tests and intervals beyond `stats.losses`: how far a sweep's figures can be believed."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-from bt_selfsecure.core.losses import JointLoss
+from bt_selfsecure.stats.losses import JointLoss
 
 WINDOW = 100
 """Packets over which a loss is averaged when it is asked whether it stays the same."""

@@ -33,18 +33,18 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from bt_selfsecure import __version__ as VERSION  # noqa: N812
-from bt_selfsecure.air.montecarlo import BLOCK, simulate
-from bt_selfsecure.core.losses import (
+from bt_selfsecure.air.haoxiao.montecarlo import BLOCK, simulate
+from bt_selfsecure.errors import UsageError
+from bt_selfsecure.files import whole
+from bt_selfsecure.node.config import Rule, about, between, key
+from bt_selfsecure.node.tables import TableReader, load_toml
+from bt_selfsecure.stats.losses import (
     KEY_BITS,
     JointProbabilities,
     clopper_pearson,
     colluding_probabilities,
     joint_probabilities,
 )
-from bt_selfsecure.errors import UsageError
-from bt_selfsecure.files import whole
-from bt_selfsecure.node.config import Rule, about, between, key
-from bt_selfsecure.node.tables import TableReader, load_toml
 
 PIECE: Final = 32_768
 """Establishments in one piece; part of the result, as another value gives other numbers for a seed."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Self
 
-from bt_selfsecure.core.losses import clopper_pearson
+from bt_selfsecure.stats.losses import clopper_pearson
 from bt_selfsecure.sweep.orders import Reception
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final
 
-from bt_selfsecure.core.losses import (
+from bt_selfsecure.stats.losses import (
     bits_per_packet,
     lower_bound,
     packets_needed,

@@ -19,8 +19,8 @@ from bt_selfsecure.air.models import (
     parse_model,
 )
 from bt_selfsecure.air.recording import Recording
-from bt_selfsecure.core.losses import GilbertElliottFit, JointLoss, joint_probabilities
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.stats.losses import GilbertElliottFit, JointLoss, joint_probabilities
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,10 +12,10 @@ from bt_selfsecure.air.linked import LinkedAir
 from bt_selfsecure.air.models import Bernoulli
 from bt_selfsecure.air.virtual_time import run_virtual
 from bt_selfsecure.air.world import LATENCY, Air, World
-from bt_selfsecure.core.establish import EstablishConfig
-from bt_selfsecure.core.events import Established, Event
-from bt_selfsecure.core.initiator import Initiator
-from bt_selfsecure.core.responder import Responder
+from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
+from bt_selfsecure.protocols.haoxiao.events import Established, Event
+from bt_selfsecure.protocols.haoxiao.initiator import Initiator
+from bt_selfsecure.protocols.haoxiao.responder import Responder
 
 MODEL = Bernoulli({"bob": 0.1, "eve": 0.2})
 

@@ -12,8 +12,8 @@ import pytest
 from bt_selfsecure.air.recording import Recording
 from bt_selfsecure.cli import plan
 from bt_selfsecure.cli.main import parser
-from bt_selfsecure.core.losses import binomial_tail, lower_bound, packets_needed, packets_to_send, secret_bits
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.stats.losses import binomial_tail, lower_bound, packets_needed, packets_to_send, secret_bits
 
 if TYPE_CHECKING:
     from pathlib import Path

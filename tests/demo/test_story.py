@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from bt_selfsecure.air.virtual_time import run_virtual
-from bt_selfsecure.core.frames import Profile
-from bt_selfsecure.core.losses import JointLoss, lower_bound, secret_bits
-from bt_selfsecure.core.trace import Transition
 from bt_selfsecure.demo.plain import ASCII, BLOCKS, SilentStage, marks_for, packet_map
 from bt_selfsecure.demo.setting import Production, Request, Survey, perform, stage_set
 from bt_selfsecure.demo.story import Fate, Outcome, Story
 from bt_selfsecure.demo.summary import Run, closing
+from bt_selfsecure.protocols.haoxiao.frames import Profile
+from bt_selfsecure.sansio.trace import Transition
+from bt_selfsecure.stats.losses import JointLoss, lower_bound, secret_bits
 
 GOOD = Outcome(
     "hardened", 128, 0.1, established=True, equal_keys=True, joint=JointLoss(700, 100, 100, 10), secret_bits=130,

@@ -22,7 +22,7 @@ from bt_selfsecure.bearers.link_datagrams import Data, pack
 
 ROOT: Final = Path(__file__).parents[2]
 DISSECTOR: Final = ROOT / "captures/bt_selfsecure.lua"
-VECTORS: Final = ROOT / "tests/vectors"
+VECTORS: Final = ROOT / "tests/protocols/haoxiao/vectors"
 FIXTURES: Final = Path(__file__).parent / "fixtures"
 HCI, LE, RAW = (
     capture.LINKTYPE_BLUETOOTH_HCI_H4_WITH_PHDR,

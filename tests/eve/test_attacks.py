@@ -6,10 +6,10 @@ from random import Random
 
 import pytest
 
-from bt_selfsecure.core.frames import Frame, Kind, Profile, decode, encode
-from bt_selfsecure.core.keychain import Chain
-from bt_selfsecure.core.suites import SUITES
-from bt_selfsecure.eve.attacks import BlacklistSteering, StolenKey
+from bt_selfsecure.eve.haoxiao.attacks import BlacklistSteering, StolenKey
+from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, decode, encode
+from bt_selfsecure.protocols.haoxiao.keychain import Chain
+from bt_selfsecure.protocols.haoxiao.suites import SUITES
 
 
 def chain(profile: Profile, seed: int = 0) -> Chain:

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from carriers import DISSECTOR, findings, run
 
-from bt_selfsecure.core.frames import FrameError, decode
 from bt_selfsecure.eve.reading import Reader
 from bt_selfsecure.eve.sources import Capture
+from bt_selfsecure.protocols.haoxiao.frames import FrameError, decode
 
 FOLDER = Path(__file__).parents[2] / "captures"
 MANIFEST: list[dict[str, Any]] = tomllib.loads((FOLDER / "manifest.toml").read_text())["capture"]

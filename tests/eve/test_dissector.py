@@ -1,4 +1,4 @@
-"""The Wireshark dissector, in tshark: held against tests/vectors, through every carrier."""
+"""The Wireshark dissector, in tshark: held against tests/protocols/haoxiao/vectors, through every carrier."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from carriers import (
     write,
 )
 
-from bt_selfsecure.core.frames import Frame, Kind, Profile, decode, encode
-from bt_selfsecure.core.keychain import Chain
-from bt_selfsecure.core.sending import chain_key_line
-from bt_selfsecure.core.suites import SUITES
-from bt_selfsecure.core.trace import key_log_line
+from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, decode, encode
+from bt_selfsecure.protocols.haoxiao.keychain import Chain
+from bt_selfsecure.protocols.haoxiao.sending import chain_key_line
+from bt_selfsecure.protocols.haoxiao.suites import SUITES
+from bt_selfsecure.sansio.trace import key_log_line
 
 FRAMES = vectors("frames")["frames"]
 FIELDS = ["version", "kind", "retran", "len", "seq", "rand", "message", "mac"]

@@ -6,10 +6,10 @@ from random import Random
 
 import pytest
 
-from bt_selfsecure.core.frames import Kind, Profile, decode, encode
-from bt_selfsecure.demo.scene import Scene
-from bt_selfsecure.demo.trials import _clear
-from bt_selfsecure.eve.attacks.guessing import BruteForce, Repair
+from bt_selfsecure.bench.attacks import _clear
+from bt_selfsecure.bench.testbed import Scene
+from bt_selfsecure.eve.haoxiao.attacks.guessing import BruteForce, Repair
+from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, decode, encode
 
 
 def heard_in_full(compact: bool = True) -> Scene:
@@ -22,7 +22,7 @@ def heard_in_full(compact: bool = True) -> Scene:
 def copy_of(scene: Scene, seq: int) -> bytes:
     assert scene.knowledge.request
     rand = scene.knowledge.request.rand[:2]
-    from bt_selfsecure.core.frames import Frame
+    from bt_selfsecure.protocols.haoxiao.frames import Frame
 
     return encode(Frame(Profile.HARDENED, Kind.RAND_COMPACT, 0, seq, rand, scene.knowledge.burst[seq]))
 

@@ -10,18 +10,18 @@ import pytest
 from carriers import bare, write
 
 from bt_selfsecure.cli.main import main
-from bt_selfsecure.core import limits
-from bt_selfsecure.core.frames import Frame, Kind, Profile, decode, encode
-from bt_selfsecure.core.keychain import Chain
-from bt_selfsecure.core.material import KeyMaterial, pair_id
-from bt_selfsecure.core.received_set import encode_received_set
-from bt_selfsecure.core.suites import SUITES
 from bt_selfsecure.eve import establishments, knowledge, verdict
-from bt_selfsecure.eve.attacks import theft
-from bt_selfsecure.eve.attacks.theft import StolenKey
-from bt_selfsecure.eve.establishments import MOST_RIVALS
+from bt_selfsecure.eve.haoxiao.attacks import theft
+from bt_selfsecure.eve.haoxiao.attacks.theft import StolenKey
+from bt_selfsecure.eve.haoxiao.establishments import MOST_RIVALS
+from bt_selfsecure.eve.haoxiao.verdict import DIRECTIONS, Judge, Report
 from bt_selfsecure.eve.sources import Capture
-from bt_selfsecure.eve.verdict import DIRECTIONS, Judge, Report
+from bt_selfsecure.protocols.haoxiao import limits
+from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, decode, encode
+from bt_selfsecure.protocols.haoxiao.keychain import Chain
+from bt_selfsecure.protocols.haoxiao.material import KeyMaterial, pair_id
+from bt_selfsecure.protocols.haoxiao.received_set import encode_received_set
+from bt_selfsecure.protocols.haoxiao.suites import SUITES
 
 PROFILE = Profile.HARDENED
 BURST = 64

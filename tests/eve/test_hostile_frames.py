@@ -14,15 +14,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_verdict import judged
 
-from bt_selfsecure.core.frames import FrameError, Profile, decode, encode
-from bt_selfsecure.demo.scene import Scene
+from bt_selfsecure.bench.testbed import Scene
 from bt_selfsecure.errors import LocalError, UsageError
-from bt_selfsecure.eve.attacks.middle import ManInTheMiddle
-from bt_selfsecure.eve.attacks.replay import Reflection, Replay
-from bt_selfsecure.eve.attacks.steering import BlacklistSteering
-from bt_selfsecure.eve.attacks.theft import StolenRecord
+from bt_selfsecure.eve.haoxiao.attacks.middle import ManInTheMiddle
+from bt_selfsecure.eve.haoxiao.attacks.replay import Reflection, Replay
+from bt_selfsecure.eve.haoxiao.attacks.steering import BlacklistSteering
+from bt_selfsecure.eve.haoxiao.attacks.theft import StolenRecord
 from bt_selfsecure.eve.reading import damaged
 from bt_selfsecure.eve.sources.heard import Direction, Heard
+from bt_selfsecure.protocols.haoxiao.frames import FrameError, Profile, decode, encode
 
 RECORD = (Path(__file__).parents[2] / "captures/theft-hardened.record.json").read_text()
 Ear = Callable[[bytes], object]

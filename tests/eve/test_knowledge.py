@@ -8,13 +8,13 @@ from random import Random
 import pytest
 
 from bt_selfsecure.air.world import World
-from bt_selfsecure.core.establish import EstablishConfig
-from bt_selfsecure.core.events import Established, Event
-from bt_selfsecure.core.frames import Profile
-from bt_selfsecure.core.initiator import Initiator
-from bt_selfsecure.core.losses import colluding
-from bt_selfsecure.core.responder import Responder
-from bt_selfsecure.eve.knowledge import Knowledge
+from bt_selfsecure.eve.haoxiao.knowledge import Knowledge
+from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
+from bt_selfsecure.protocols.haoxiao.events import Established, Event
+from bt_selfsecure.protocols.haoxiao.frames import Profile
+from bt_selfsecure.protocols.haoxiao.initiator import Initiator
+from bt_selfsecure.protocols.haoxiao.responder import Responder
+from bt_selfsecure.stats.losses import colluding
 
 ALICE, BOB = b"alice!", b"bobbob"
 Heard = Callable[[Random, str, Sequence[str], float], frozenset[str]]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from bt_selfsecure.bench.attacks import ATTACKS
 from bt_selfsecure.cli.main import main
-from bt_selfsecure.demo.trials import ATTACKS
+from bt_selfsecure.eve.haoxiao.verdict import Judge
 from bt_selfsecure.eve.sources.heard import UNHEARD
-from bt_selfsecure.eve.verdict import Judge
 
 CAPTURES = Path(__file__).parents[2] / "captures"
 DOCUMENT = Path(__file__).parents[2] / "docs/lab-sheet.md"

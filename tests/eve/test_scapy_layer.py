@@ -1,4 +1,4 @@
-"""The scapy layer: the same bytes as tests/vectors, and scapy's own runner over btss.uts."""
+"""The scapy layer: the same bytes as tests/protocols/haoxiao/vectors, and scapy's own runner over btss.uts."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scapy.utils import rdpcap
 
-from bt_selfsecure.core.frames import Kind, Profile
-from bt_selfsecure.eve.layers import BTSS, BTSS_IPSP
+from bt_selfsecure.eve.haoxiao.layers import BTSS, BTSS_IPSP
+from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile
 
 FRAMES = vectors("frames")["frames"]
 

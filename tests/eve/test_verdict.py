@@ -8,13 +8,13 @@ import pytest
 
 from bt_selfsecure.air.capture import LINKTYPE_USER0
 from bt_selfsecure.air.models import Bernoulli
-from bt_selfsecure.core.frames import Kind, Profile, decode, encode
-from bt_selfsecure.core.losses import lower_bound, secret_bits
-from bt_selfsecure.demo.scene import Scene
-from bt_selfsecure.demo.trials import BlacklistSteering
-from bt_selfsecure.eve.attacks.theft import StolenRecord
+from bt_selfsecure.bench.attacks import BlacklistSteering
+from bt_selfsecure.bench.testbed import Scene
+from bt_selfsecure.eve.haoxiao.attacks.theft import StolenRecord
+from bt_selfsecure.eve.haoxiao.verdict import Judge, Report, Verdict, preview
 from bt_selfsecure.eve.sources.linktypes import READ
-from bt_selfsecure.eve.verdict import Judge, Report, Verdict, preview
+from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, decode, encode
+from bt_selfsecure.stats.losses import lower_bound, secret_bits
 
 Ether = list[tuple[float, bytes]]
 

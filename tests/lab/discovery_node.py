@@ -15,9 +15,9 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from bt_selfsecure.core.frames import Profile
 from bt_selfsecure.node.adapter import AdapterKeeper
 from bt_selfsecure.node.discovery import Discovery
+from bt_selfsecure.protocols.haoxiao.frames import Profile
 
 STATE, WORDS = Path("/lab/node.json"), Path("/run/node.in")
 

@@ -13,9 +13,9 @@ import time
 
 from bt_selfsecure.bearers.base import BearerError, Link
 from bt_selfsecure.bearers.specs import open_bearer
-from bt_selfsecure.core.establish import EstablishConfig
-from bt_selfsecure.core.frames import Kind
-from bt_selfsecure.core.initiator import Initiator
+from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
+from bt_selfsecure.protocols.haoxiao.frames import Kind
+from bt_selfsecure.protocols.haoxiao.initiator import Initiator
 
 
 def frame(draw: random.Random, own: bytes) -> bytes:

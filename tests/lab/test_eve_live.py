@@ -14,12 +14,12 @@ import pytest
 from lab_nodes import BASE, PEER, Nodes
 from running_lab import RunningLab
 
-from bt_selfsecure.eve.attacks.guessing import BruteForce
-from bt_selfsecure.eve.attacks.theft import StolenRecord
-from bt_selfsecure.eve.establishments import Eavesdropper
+from bt_selfsecure.eve.haoxiao.attacks.guessing import BruteForce
+from bt_selfsecure.eve.haoxiao.attacks.theft import StolenRecord
+from bt_selfsecure.eve.haoxiao.establishments import Eavesdropper
+from bt_selfsecure.eve.haoxiao.verdict import Judge, Report, Verdict
 from bt_selfsecure.eve.reading import Reader
 from bt_selfsecure.eve.sources import open_source
-from bt_selfsecure.eve.verdict import Judge, Report, Verdict
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 

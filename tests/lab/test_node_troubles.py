@@ -13,7 +13,7 @@ from lab_nodes import Nodes
 from running_lab import RunningLab
 from test_nodes import assert_same_key, exchange
 
-from bt_selfsecure.core.establish import Timers
+from bt_selfsecure.protocols.haoxiao.establish import Timers
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 

@@ -15,7 +15,7 @@ import pytest
 from lab_nodes import Nodes
 from running_lab import RunningLab
 
-from bt_selfsecure.core.losses import JointLoss, clopper_pearson, joint_probabilities
+from bt_selfsecure.stats.losses import JointLoss, clopper_pearson, joint_probabilities
 from bt_selfsecure.sweep.store import Store, StoredRun
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]

@@ -16,8 +16,6 @@ from hypothesis import strategies as st
 
 from bt_selfsecure.bearers.specs import BearerSpec, UdpPlaces
 from bt_selfsecure.cli import config as command
-from bt_selfsecure.core.frames import Profile
-from bt_selfsecure.core.recovery import Durability
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.config import (
     Config,
@@ -37,6 +35,8 @@ from bt_selfsecure.node.config import (
 )
 from bt_selfsecure.node.config_file import ConfigFile, check, find_path, load, parse, read, render
 from bt_selfsecure.node.tables import Origin, places
+from bt_selfsecure.protocols.haoxiao.frames import Profile
+from bt_selfsecure.protocols.haoxiao.session_config import Durability
 
 FILE = Path("node.toml")
 ALICE = bytes.fromhex("B827EB000001")

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bt_selfsecure.core.frames import Profile
 from bt_selfsecure.errors import LocalError
 from bt_selfsecure.node import beacon
 from bt_selfsecure.node.advertiser import Advertising
 from bt_selfsecure.node.beacon import SERVICE_UUID, ServiceData, Word
 from bt_selfsecure.node.discovery import LONGEST_NAME, MOST_SIGHTINGS, Discovery, DiscoveryError
+from bt_selfsecure.protocols.haoxiao.frames import Profile
 
 ALICE, BOB, STRANGER = "BA:27:EB:00:00:01", "BA:27:EB:00:00:02", "5C:F3:70:00:00:07"
 NO_ADAPTER = "hci99"

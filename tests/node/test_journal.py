@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from bt_selfsecure.core.recovery import SessionRecord
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node import journal_file as module
 from bt_selfsecure.node.journal import Journal, PeerRow
 from bt_selfsecure.node.journal_file import APPLICATION_ID, MIGRATIONS, JournalError
 from bt_selfsecure.node.set_aside import FILE
+from bt_selfsecure.protocols.haoxiao.record import SessionRecord
 
 BOB = "B8:27:EB:00:00:02"
 WAL_FRAME_HEAD = 24

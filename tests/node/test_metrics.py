@@ -11,9 +11,9 @@ from typing import Any
 from loopback_node import LoopbackNode
 from node_world import World, connected, peer_of, read, send_all, until, virtual
 
-from bt_selfsecure.core.frames import Kind, decode
 from bt_selfsecure.node.daemon import MetricsFile
 from bt_selfsecure.node.metrics import METRICS, render, write
+from bt_selfsecure.protocols.haoxiao.frames import Kind, decode
 
 SAMPLE = re.compile(
     r'(?P<name>[a-z_]+)(?:\{(?P<labels>(?:[a-z]+="(?:[^"\\\n]|\\["\\n])*",?)+)\})? (?P<value>-?[0-9.e+-]+)'

@@ -29,11 +29,11 @@ from node_world import (
 
 from bt_selfsecure.bearers.memory import MemoryLink
 from bt_selfsecure.cli.status import state
-from bt_selfsecure.core.losses import packets_needed
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.config import PeerTable
 from bt_selfsecure.node.errors import MessageTooLongError, QueueFullError, UnknownPeerError
 from bt_selfsecure.node.service import Node
+from bt_selfsecure.stats.losses import packets_needed
 
 SHM = Path("/dev/shm")
 

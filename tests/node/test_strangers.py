@@ -11,10 +11,10 @@ import pytest
 from node_world import ADDRESSES, World, connected, virtual
 
 from bt_selfsecure.bearers.base import Link
-from bt_selfsecure.core.establish import EstablishConfig, Timers
-from bt_selfsecure.core.frames import Kind, Profile
-from bt_selfsecure.core.initiator import Initiator
 from bt_selfsecure.node.config import address_bytes
+from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig, Timers
+from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile
+from bt_selfsecure.protocols.haoxiao.initiator import Initiator
 
 OWN = address_bytes(ADDRESSES["mallory"])
 

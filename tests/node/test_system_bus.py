@@ -18,12 +18,12 @@ from bt_selfsecure.bearers.base import BearerError
 from bt_selfsecure.bearers.rfcomm import RfcommBearer
 from bt_selfsecure.bearers.system_bus import SystemBusError, connect_system_bus
 from bt_selfsecure.cli.main import main
-from bt_selfsecure.core.frames import Profile
 from bt_selfsecure.node import advertiser
 from bt_selfsecure.node.advertiser import Advertiser, Advertising
 from bt_selfsecure.node.beacon import Word
 from bt_selfsecure.node.discovery import Discovery, DiscoveryError
 from bt_selfsecure.node.doctor import facts
+from bt_selfsecure.protocols.haoxiao.frames import Profile
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

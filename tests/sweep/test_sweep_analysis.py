@@ -14,8 +14,8 @@ import pytest
 from sweep_data import OFFICE, analysed, info, pair_of, receptions, simulated, simulated_sweep
 
 from bt_selfsecure.air.models import Bernoulli, Burstiness, Correlated, GilbertElliott
-from bt_selfsecure.core.losses import JointLoss, e_given_bob, joint_probabilities
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.stats.losses import JointLoss, e_given_bob, joint_probabilities
 from bt_selfsecure.sweep.analysis import analyse
 from bt_selfsecure.sweep.importing import Circumstances, import_recording
 from bt_selfsecure.sweep.results import Analysis, Pair

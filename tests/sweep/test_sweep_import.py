@@ -20,8 +20,8 @@ from timed_data import Air, Heard, heard
 
 from bt_selfsecure.air import capture
 from bt_selfsecure.cli.main import main
-from bt_selfsecure.core.frames import Frame, Kind, Profile, encode
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, encode
 from bt_selfsecure.sweep.exporting import COLUMNS, export
 from bt_selfsecure.sweep.importing import Circumstances, import_csv, import_sources
 from bt_selfsecure.sweep.store import Reception, Store

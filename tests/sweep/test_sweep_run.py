@@ -20,7 +20,7 @@ import pytest
 from on_a_terminal import spawn
 
 from bt_selfsecure.cli.main import main
-from bt_selfsecure.core.losses import JointLoss, clopper_pearson, joint_probabilities
+from bt_selfsecure.stats.losses import JointLoss, clopper_pearson, joint_probabilities
 from bt_selfsecure.sweep.store import Store
 from bt_selfsecure.wording import counted
 

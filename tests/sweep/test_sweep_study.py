@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from bt_selfsecure.cli.main import main
-from bt_selfsecure.core.losses import clopper_pearson, colluding_probabilities, joint_probabilities
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.stats.losses import clopper_pearson, colluding_probabilities, joint_probabilities
 from bt_selfsecure.sweep import study
 
 GRID = """[study]

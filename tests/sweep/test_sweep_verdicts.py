@@ -14,8 +14,8 @@ from sweep_data import analysed, info, pair_of, receptions, simulated
 
 from bt_selfsecure.air.models import Bernoulli
 from bt_selfsecure.cli import sweep_text as terminal
-from bt_selfsecure.core.losses import binomial_tail, lower_bound, secret_bits
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.stats.losses import binomial_tail, lower_bound, secret_bits
 from bt_selfsecure.sweep import report_tables as tables
 from bt_selfsecure.sweep.compare import figures_of
 from bt_selfsecure.sweep.figures import joint_loss_map

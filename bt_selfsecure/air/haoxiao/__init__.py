@@ -1,0 +1,1 @@
+"""Hao and Xiao's bursts on the air, many at once."""

@@ -1,0 +1,129 @@
+"""Every establishment in what was heard, by one Eve or by several who put their captures together.
+
+What belongs together is told by session id, pair id and Seq alone: the order of the frames does not matter, so nobody's
+clock need be trusted, and captures may be fed one after the other.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from typing import Final, TypeVar
+
+from bt_selfsecure.eve.haoxiao.knowledge import Knowledge
+from bt_selfsecure.protocols.haoxiao import limits
+from bt_selfsecure.protocols.haoxiao.frames import Frame, FrameError, Kind, decode
+from bt_selfsecure.protocols.haoxiao.material import pair_id
+
+MOST_RIVALS: Final = 32
+"""Responses of one establishment that are looked at, those heard first: honest ones are one a part, seldom above three.
+Whoever forges more hides what is behind, and is told to."""
+MOST_FRAMES: Final = 1 << 20
+"""That are kept: some half a gigabyte, a week of two busy devices. A small file may unpack to a hundred times that."""
+OCTET_PACKETS: Final = 8
+"""That an octet of a received set stands for, at most."""
+Key = TypeVar("Key", bytes, int)
+Kept = TypeVar("Kept", Frame, bytes)
+_BURST: Final = (Kind.RAND, Kind.RAND_COMPACT)
+
+
+class Eavesdropper:
+    """Files what she hears; `establishments` says what it comes to. Frames of the same content count once."""
+
+    def __init__(self) -> None:
+        self.kinds: Final[Counter[str]] = Counter()
+        """Frames heard, by kind, copies included."""
+        self.contradictions = 0
+        """Burst packets whose Seq was there with another content: somebody forges, or a check failed to tell damage."""
+        self.not_kept = 0
+        """Frames heard when there was no room any more, copies included."""
+        self._kept = 0
+        self.session: Final[dict[bytes, Frame]] = {}
+        """Frames of sessions (Phase 1), each once."""
+        self._requests: Final[dict[bytes, Frame]] = {}
+        self._accepts: Final[defaultdict[bytes, dict[bytes, Frame]]] = defaultdict(dict)
+        self._bursts: Final[defaultdict[bytes, dict[int, bytes]]] = defaultdict(dict)
+        self._responses: Final[defaultdict[bytes, dict[bytes, Frame]]] = defaultdict(dict)
+
+    def hear(self, data: bytes) -> Frame | None:
+        """One datagram; the frame, if it is one of ours."""
+        try:
+            frame = decode(data)
+        except FrameError:
+            return None
+        self.kinds[frame.kind.name.lower()] += 1
+        if self._kept >= MOST_FRAMES:
+            self.not_kept += 1
+        elif frame.kind is Kind.REQUEST:
+            self._file(self._requests, frame.rand, frame)
+        elif frame.kind is Kind.ACCEPT:  # by its content: another one with this Rand does not replace it
+            self._file(self._accepts[frame.message[: limits.SESSION_ID_BYTES]], frame.rand + frame.message, frame)
+        elif frame.kind in _BURST:
+            known = self._file(self._bursts[frame.rand], frame.seq, frame.message)
+            self.contradictions += known != frame.message
+        elif frame.kind is Kind.RESPONSE:
+            self._file(self._responses[frame.message[: limits.PAIR_ID_BYTES]], frame.mac + frame.message, frame)
+        elif frame.kind.phase:
+            self._file(self.session, frame.mac + frame.rand + frame.message, frame)
+        return frame
+
+    def _file(self, where: dict[Key, Kept], key: Key, kept: Kept) -> Kept:
+        """What was filed under this key first; a copy takes no room."""
+        self._kept += key not in where
+        return where.setdefault(key, kept)
+
+    def establishments(self, may: Callable[[int], bool] = lambda cost: True) -> Iterator[Knowledge]:
+        """One for each pair that she can tell apart, with the response to its last part, and all that contradict it;
+        requests that nothing followed are none. Of accepts that nothing followed, no more than an initiator serves.
+
+        In the order in which they began. `may` is asked first, of all of them, whether so much more may be looked at,
+        in packets of bursts and of received sets, beginning with those that take least; nothing is built of others.
+
+        A response without the accept before it is taken to belong to the only establishment that lacks one, if there is
+        only one.
+        """
+        found = list(self._pairs())
+        named = {pair for _, _, pair, _ in found}
+        unclaimed = [pair for pair in self._responses if pair not in named]
+        lacking = sum(accept is None for _, accept, _, _ in found)
+        stray = unclaimed[0] if lacking == len(unclaimed) == 1 else b""
+        costs, answers = [], []
+        for request, accept, pair, names in found:
+            responses = self._of(pair if accept else stray, request)
+            cost = 1 + sum(len(self._bursts[name]) for name in names)
+            cost += OCTET_PACKETS * sum(len(response.message) for response in responses[:MOST_RIVALS])
+            costs.append(cost)
+            answers.append(responses)
+        admitted = {number for cost, number in sorted(zip(costs, range(len(costs)), strict=True)) if may(cost)}
+        for number, ((request, accept, _, names), responses) in enumerate(zip(found, answers, strict=True)):
+            if number in admitted:
+                burst = {seq: message for name in names for seq, message in self._bursts[name].items()}
+                rivals = sorted(responses[:MOST_RIVALS], key=lambda response: response.seq)
+                last = rivals[-1] if rivals else None
+                more = max(0, len(responses) - MOST_RIVALS)
+                yield Knowledge(request, accept, last, burst, rivals=tuple(rivals), more_rivals=more)
+
+    def _pairs(self) -> Iterator[tuple[Frame | None, Frame | None, bytes, list[bytes]]]:
+        """Request and accept, as far as heard, the pair's id, and the names of its burst."""
+        claimed = set()
+        for request in self._requests.values():
+            ids = [request.rand[:size] for size in (limits.SESSION_ID_BYTES, limits.SESSION_TAG_BYTES)]
+            names = [name for name in ids if name in self._bursts]
+            claimed.update(names)
+            accepts = [a for a in self._accepts.get(ids[0], {}).values() if a.profile is request.profile]
+            unanswered = 0
+            for accept in accepts:
+                pair = pair_id(request, accept)
+                unanswered += pair not in self._responses
+                if pair in self._responses or unanswered <= limits.MAX_RESPONDERS:
+                    yield request, accept, pair, names
+            if names and not accepts:
+                yield request, None, b"", names
+        for name in self._bursts:
+            if name not in claimed:
+                yield None, None, b"", [name]
+
+    def _of(self, pair: bytes, request: Frame | None) -> list[Frame]:
+        """The responses with this id, in the order in which they were heard."""
+        responses = self._responses.get(pair, {}).values()
+        return [response for response in responses if request is None or response.profile is request.profile]

@@ -1,0 +1,157 @@
+"""Key establishment (paper 3.2): what both ends share. The machines are in `initiator.py` and `responder.py`,
+what is computed from frames in `material.py`.
+
+    Alice                                   Bob
+      | -- request ------------------------> |    T_H, then T_W before the next
+      | <------------------------- accept -- |
+      | -- rand 0 .. N-1 ------------------> |    within T_1; some are lost, the received set is S
+      |                                      |    2 T_1 from the first
+      | <---------------- response S, [9] -- |    2 T_2
+      | -- acknowledge RandData, [10] -----> |    2 T_3
+      | <---------------------------- end -- |
+
+Every handler is idempotent. The request is repeated at T_H + T_W, the accept at each request. In `hardened` (row 4)
+response and acknowledge are repeated too, by an interval of their own, and the end at each acknowledge; in `paper` each
+of these three is sent once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from bt_selfsecure.errors import UsageError
+from bt_selfsecure.protocols.haoxiao import limits
+from bt_selfsecure.protocols.haoxiao.frames import Profile
+from bt_selfsecure.protocols.haoxiao.suites import SUITES, Suite
+from bt_selfsecure.stats.losses import packets_needed
+
+MIN_T_1: Final = 0.001  # seconds; on the wire it is a number of milliseconds
+MAX_T_1: Final = 600.0  # seconds: a responder binds itself for twice this time
+REPEAT: Final = 0.15  # seconds: several round trips of a link of some 10 ms
+FLOOD_PAUSE: Final = 0.15  # seconds, on average: as often as the true response is repeated among the forged ones
+ANYBODY: Final[Callable[[bytes], bool]] = lambda identity: True  # noqa: E731
+
+
+@dataclass(frozen=True, slots=True)
+class Timers:
+    """The paper's timers, in seconds. Defaults suit a burst of 400 packets every 10 ms and links of some 10 ms."""
+
+    t_h: float = 0.5
+    """Wait for an accept."""
+    t_w: float = 0.5
+    """Wait before the next request."""
+    t_1: float | None = None
+    """At least the time of one burst; also the initiator's wait after it. None: the burst's time and half of T_2."""
+    t_2: float = 1.0
+    """The initiator waits 2 T_2 for responses, the responder 2 T_2 before it expects the acknowledgement."""
+    t_3: float = 1.0
+    """The initiator waits T_3 from the acknowledgement to the waiting phase, the responder 2 T_3 for it."""
+    t_d: float = 10.0
+    """No second request of one identity is considered within this time."""
+    waiting: float = 5.0
+    """The waiting phase: how long the initiator promises to wait for the end packet."""
+    repeat: float | None = None
+    """Ours (row 4): response and acknowledge are sent again after this time, until answered. None: 0.15 s in
+    `hardened`; never in `paper`, where the loss of one such packet is a failure."""
+    settle: float = 0.05
+    """Ours: after the burst's last packet a `hardened` responder waits this long for overtaken ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class EstablishConfig:
+    """What one end is configured with. Both ends need the same profile, and authentication keys or none."""
+
+    identity: bytes
+    """Own Bluetooth device address, 6 bytes."""
+    profile: Profile = Profile.HARDENED
+    timers: Timers = field(default_factory=Timers)
+    burst: int = 400
+    """N: packets of one burst (of one part of it where the burst is extended)."""
+    max_burst: int = 20_000
+    """Ours: packets of all parts together; `paper` sends one part only."""
+    interval: float = 0.01
+    """Seconds from packet to packet; the paper's experiment has 10 ms."""
+    threshold: int | None = None
+    """N_r: fewest burst packets that may become a key. None: what `target_bits` needs (`paper`: half of N)."""
+    target_bits: float = 128.0
+    eve_loss_bound: float = 0.05
+    """Lower bound on P(Eve misses | Bob received); measured, with its confidence, by whoever configures it."""
+    max_requests: int = 10
+    responders: int = 1
+    """How many accepts the initiator waits for before it starts the burst early; at T_H it starts with those it has."""
+    compact: bool = False
+    """Burst packets of 24 bytes for LE advertising."""
+    exchange_shares: bool = False
+    """Mix in X25519 (`hardened`), so that the key is at least as strong as the better of the two."""
+    authentication_key: bytes = field(default=b"", repr=False)
+    """Pre-shared by some other way; empty if there is none (`hardened`)."""
+    admit: Callable[[bytes], bool] = field(default=ANYBODY, repr=False)
+    """The responder's policy: whether to agree on a key with this identity."""
+
+    def __post_init__(self) -> None:
+        """Raises `UsageError` where a value is out of range."""
+        if len(self.identity) != limits.IDENTITY_BYTES:
+            raise UsageError(f"identity must be a device address of {limits.IDENTITY_BYTES} bytes")
+        if not 1 <= self.burst <= self.max_burst <= limits.MAX_BURST:
+            raise UsageError(f"burst sizes must be 1 <= burst <= max_burst <= {limits.MAX_BURST}")
+        if not 0 < self.eve_loss_bound <= 1:
+            raise UsageError("eve_loss_bound must be above 0 and at most 1: an Eve who misses nothing has every key")
+        if not 0 < self.target_bits <= 256:
+            raise UsageError("target_bits must be above 0 and at most 256")
+        if not 1 <= self.responders <= limits.MAX_RESPONDERS:
+            raise UsageError(f"responders must be 1 to {limits.MAX_RESPONDERS}")
+        timers = self.timers
+        if min(timers.t_h, timers.t_w, timers.t_2, timers.t_3, REPEAT if timers.repeat is None else timers.repeat) <= 0:
+            raise UsageError("T_H, T_W, T_2, T_3 and repeat must be above 0 seconds")
+        if not MIN_T_1 <= self.t_1 <= MAX_T_1:
+            raise UsageError(
+                f"T_1 is {self.t_1:g} s and must be {MIN_T_1:g} to {MAX_T_1:g} s: take another burst or interval"
+            )
+        if not self.burst_seconds <= self.t_1 < self.burst_seconds + 2 * self.timers.t_2:
+            raise UsageError(
+                f"T_1 must be at least the burst's {self.burst_seconds:g} s and less than that and 2 T_2, or the "
+                "response comes when the initiator no longer waits for it"
+            )
+        if 0 < len(self.authentication_key) < limits.MIN_AUTHENTICATION_KEY_BYTES:
+            raise UsageError(
+                f"an authentication key must have at least {limits.MIN_AUTHENTICATION_KEY_BYTES} random bytes: "
+                "a shorter one can be guessed"
+            )
+        if self.profile is Profile.PAPER and (self.exchange_shares or self.authentication_key):
+            raise UsageError("the profile 'paper' has neither X25519 nor an authentication key: use 'hardened'")
+
+    @property
+    def suite(self) -> Suite:
+        return SUITES[self.profile]
+
+    @property
+    def hardened(self) -> bool:
+        return self.profile is Profile.HARDENED
+
+    @property
+    def n_r(self) -> int:
+        """N_r in force."""
+        if self.threshold is not None:
+            return self.threshold
+        return packets_needed(self.target_bits, self.eve_loss_bound) if self.hardened else max(1, self.burst // 2)
+
+    @property
+    def t_1(self) -> float:
+        """T_1 in force, seconds."""
+        return self.burst_seconds + self.timers.t_2 / 2 if self.timers.t_1 is None else self.timers.t_1
+
+    def next_repeat(self, now: float) -> float | None:
+        """When response or acknowledge is sent again, if it is."""
+        default = REPEAT if self.hardened else None
+        repeat = default if self.timers.repeat is None else self.timers.repeat
+        return None if repeat is None else now + repeat
+
+    @property
+    def message_bytes(self) -> int:
+        return limits.COMPACT_MESSAGE_BYTES if self.compact else limits.BURST_MESSAGE_BYTES
+
+    @property
+    def burst_seconds(self) -> float:
+        return self.burst * self.interval

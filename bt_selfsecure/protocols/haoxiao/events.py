@@ -1,0 +1,198 @@
+"""What endpoints tell their driver: frozen, secrets hidden from repr, taken one by one by `next_event()`."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from bt_selfsecure.protocols.haoxiao.record import SessionRecord
+from bt_selfsecure.sansio.events import FrameRejected, Persist
+
+# --- establishment ----------------------------------------------------------------------------------------------------
+
+
+class Refusal(enum.Enum):
+    """Why a responder kept silent on a request."""
+
+    UNWILLING = "the policy does not admit this identity"
+    PROFILE = "the other end uses another profile"
+    AUTHENTICATION = "one end has an authentication key and the other has none"
+    PARAMETERS = "the request's parameters are out of range"
+    BUSY = "an establishment is under way"
+
+
+class Failure(enum.Enum):
+    """Why an establishment ended without a key."""
+
+    NO_ACCEPT = "nobody accepted the request"
+    NO_RESPONSE = "no response came within 2 T_2"
+    NOT_AUTHENTIC = "the response was not made with the same key: damaged, attacked, or another authentication key"
+    TOO_FEW_PACKETS = "fewer burst packets than N_r were received"
+    TARGET_MISSED = "the secret-bit target was not reached within the largest burst"
+    NO_BURST = "no burst packet came after the accept"
+    NO_ACKNOWLEDGE = "no acknowledgement came within 2 T_3"
+    NO_END = "no end packet came in the waiting phase"
+    CONFLICT = "two contradicting packets of one Seq: an active attack"
+    CLOSED = "the program closed the establishment"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRefused:
+    """A responder does not answer this request, and stays silent on the air."""
+
+    identity: bytes
+    reason: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAccepted:
+    """A responder is ready for the initiator's burst."""
+
+    peer: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BurstSent:
+    """The initiator has sent this many burst packets so far and waits for the responders."""
+
+    sent: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseVerified:
+    """A responder's received set, proved by [9]."""
+
+    peer: bytes
+    received: int
+    secret_bits: float
+    """For the given lower bound on Eve's loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveAttack:
+    """Somebody sends burst packets that contradict the initiator's; told even where the profile goes on (`paper`)."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShortAuthenticationString:
+    """What two people compare, to know that nobody stands in the middle: right by chance once in a million."""
+
+    digits: str
+    words: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.digits[:3]} {self.digits[3:]} ({' '.join(self.words)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Established:
+    """Both ends hold K_0, and this end knows that the other does."""
+
+    peer: bytes
+    """Identity of the other end, 6 bytes; proved only if `authenticated`."""
+    k0: bytes = field(repr=False)
+    """K_0 (K_0' where X25519 is mixed in), 32 bytes. Secret."""
+    fingerprint: str
+    """Short public name of K_0, equal at both ends."""
+    sas: ShortAuthenticationString
+    sent: int
+    """Burst packets that the initiator sent (the responder: that it can know of)."""
+    received: tuple[int, ...]
+    """S in ascending order; public, it went over the air."""
+    secret_bits: float
+    """By the losses alone, for the configured lower bound on Eve's loss, and only as good as its measurement."""
+    target_bits: float
+    authenticated: bool
+    """Whether a pre-shared key proved the peer. If not, only comparing `sas` excludes a man in the middle."""
+    hybrid: bool
+    """Whether an X25519 secret is mixed in."""
+
+
+@dataclass(frozen=True, slots=True)
+class EstablishFailed:
+    """This establishment has ended without a key. `peer` is None where no peer can be named."""
+
+    reason: Failure
+    peer: bytes | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Independence:
+    """How far two responders of one burst hold independent keys: `j` is an eavesdropper of `i`'s key."""
+
+    i: bytes
+    j: bytes
+    received: int
+    """|S_i|"""
+    missed_by_j: int
+    """|S_i without S_j|: 0 means that j can compute i's key."""
+
+
+# --- session ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class MessageReceived:
+    """A message from the peer, in order. In `every-message` exactly once; in `every-W` perhaps again after a crash,
+    under the same Seq in a later epoch."""
+
+    seq: int
+    message: bytes = field(repr=False)
+    epoch: int
+    """Counts resynchronisations: each (epoch, Seq) comes once."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageDelivered:
+    """The peer proved that it holds this message. After a crash perhaps told again."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """Omega retransmissions without an acknowledgement. The session goes on trying, slowly; nothing is lost."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resynchronised:
+    """Both ends go on under a fresh key from a common checkpoint (after a crash, or a new K_0)."""
+
+    sending: bool
+    """Which direction: true for the one in which this end sends."""
+    seq: int
+    """The next round: the peer has everything before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReestablishNeeded:
+    """The session can't go on with this K_0: the rounds are used up, or the ends seem to have no key in common.
+
+    A hint where the latter: a stranger's frame can cause it, once in each direction.
+    """
+
+    reason: str
+
+
+Event = (
+    FrameRejected
+    | RequestRefused
+    | PeerAccepted
+    | BurstSent
+    | ResponseVerified
+    | ActiveAttack
+    | Established
+    | EstablishFailed
+    | Independence
+    | Persist[SessionRecord]
+    | MessageReceived
+    | MessageDelivered
+    | Unreachable
+    | Resynchronised
+    | ReestablishNeeded
+)

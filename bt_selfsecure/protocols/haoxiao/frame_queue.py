@@ -1,0 +1,28 @@
+"""The events of one endpoint, and the reading of its frames: what is none of its profile is rejected, and told."""
+
+from __future__ import annotations
+
+from bt_selfsecure.protocols.haoxiao import limits
+from bt_selfsecure.protocols.haoxiao.events import Event
+from bt_selfsecure.protocols.haoxiao.frames import Frame, FrameError, Profile, decode
+from bt_selfsecure.sansio.endpoint import EventQueue
+from bt_selfsecure.sansio.events import Rejection
+
+
+class FrameQueue(EventQueue[Event]):
+    """The queue of an initiator, a responder or a session."""
+
+    def __init__(self) -> None:
+        super().__init__(limits.MAX_EVENTS)
+
+    def decode(self, data: bytes, profile: Profile) -> Frame | None:
+        """Return the frame, if it is one of this profile; else None, and the rejection is told."""
+        try:
+            frame = decode(data)
+        except FrameError as error:
+            self.reject(Rejection.MALFORMED, error.reason.value)
+            return None
+        if frame.profile is not profile:
+            self.reject(Rejection.NOT_FOR_US, f"the other end's profile is {frame.profile.label}")
+            return None
+        return frame

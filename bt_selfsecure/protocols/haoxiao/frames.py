@@ -1,0 +1,262 @@
+"""The whole wire on one page, key-free: bytes to a `Frame`, a `Frame` to bytes.
+
+The paper's Fig. 2 gives the order `Phase | Retran | Len | Seq | Rand | Message | HMAC` and no sizes. Ours:
+
+      0        1         3             3+s        3+s+r        3+s+r+Len
+     +----+----+---------+-------------+----------+------------+----------+
+     |Ver |Kind|Retr|Len | Seq         | Rand     | Message    | HMAC     |
+     +----+----+---------+-------------+----------+------------+----------+
+       4    4    4    12    16 or 8 bit  0/8/16 B    Len bytes    by kind
+
+`Ver` is 1 for the profile `paper` and 2 for `hardened`. The highest bit of `Kind` is the paper's Phase: 0 while a key
+is established (Seq has 16 bits), 1 in the session (Seq is the low 8 bits of the round's number; the whole number is
+authenticated). `Len` counts Message. Numbers are big-endian. The burst packet has a compact form for LE advertising:
+
+      0        1       3       5              21       24
+     +----+----+-------+-------+--------------+--------+
+     |Ver |  3 | Seq   | Tag   | Message      | Check  |
+     +----+----+-------+-------+--------------+--------+
+
+Request and accept carry the unkeyed hash of [3] in HMAC, burst packets a truncated one; decoding checks them. In
+`paper` request and accept are padded by OAEP, [2]: `head | OAEP(head | Rand | Message) | Hash`.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import hmac
+import struct
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from bt_selfsecure.errors import LocalError
+from bt_selfsecure.protocols.haoxiao import limits, oaep
+
+
+class Profile(enum.IntEnum):
+    """The cipher suite and its rules; the number is the version nibble on the wire."""
+
+    PAPER = 1
+    HARDENED = 2
+
+    __hash__ = int.__hash__  # enum's own hashes the name, in Python: tables by profile and kind are on the hot path
+
+    @property
+    def label(self) -> str:
+        return self.name.lower()
+
+
+class Kind(enum.IntEnum):
+    """What a frame is; bit 3 is the paper's Phase."""
+
+    REQUEST = 0
+    ACCEPT = 1
+    RAND = 2
+    RAND_COMPACT = 3
+    RESPONSE = 4
+    ACKNOWLEDGE = 5
+    END = 6
+    DATA = 8
+    DATA_ACK = 9
+    RESYNC_CALL = 10
+    RESYNC_REQUEST = 11
+    RESYNC_RESPONSE = 12
+
+    __hash__ = int.__hash__
+
+    @property
+    def phase(self) -> int:
+        """0 in the establishment, 1 in the session (Fig. 2)."""
+        return self >> 3
+
+
+class Malformed(enum.Enum):
+    """Why bytes are not a frame."""
+
+    SIZE = "its length is impossible"
+    VERSION = "its version is unknown"
+    KIND = "its kind is unknown"
+    LENGTH = "its Len contradicts its size"
+    CHECK = "its unkeyed hash does not match"
+    PADDING = "its OAEP padding or the header inside is wrong"
+
+
+class FrameError(Exception):
+    """The bytes are not a frame. The only exception that `decode` raises."""
+
+    def __init__(self, reason: Malformed) -> None:
+        super().__init__(f"not a frame: {reason.value}")
+        self.reason = reason
+
+
+@dataclass(slots=True, unsafe_hash=True)
+class Frame:
+    """One packet of Fig. 2. Fields that a kind does not have are empty or zero.
+
+    Never changed once it is made, as if it were frozen; freezing would double what making one costs.
+    """
+
+    profile: Profile
+    kind: Kind
+    retran: int = 0
+    """Attempt number: 0 the first time, at most 15; in `paper` 0 or 1."""
+    seq: int = 0
+    """Establishment: number of the burst packet, else 0. Session: the low 8 bits of the round's number."""
+    rand: bytes = b""
+    """Random data of the kind's own size; in a burst packet the session id (or tag) of its establishment."""
+    message: bytes = b""
+    """What the kind carries; in `DATA` the ciphertext."""
+    mac: bytes = b""
+    """The HMAC field; computed by `encode` where it is the unkeyed hash of [3]."""
+
+
+PAPER_HASH_BYTES: Final = 32
+SHORT_MAC_BYTES: Final = 16
+COMPACT_CHECK_BYTES: Final = 3
+COMPACT_FRAME_BYTES: Final = 24
+BURST_FRAME_BYTES: Final = 61
+
+_RAND_BYTES: Final = {
+    Kind.REQUEST: limits.NONCE_BYTES,
+    Kind.ACCEPT: limits.NONCE_BYTES,
+    Kind.RAND: limits.SESSION_ID_BYTES,
+    Kind.RAND_COMPACT: limits.SESSION_TAG_BYTES,
+    Kind.RESPONSE: limits.NONCE_BYTES,
+    Kind.ACKNOWLEDGE: limits.NONCE_BYTES,
+    Kind.END: 0,
+    Kind.DATA: 0,
+    Kind.DATA_ACK: 0,
+    Kind.RESYNC_CALL: limits.NONCE_BYTES,
+    Kind.RESYNC_REQUEST: limits.NONCE_BYTES,
+    Kind.RESYNC_RESPONSE: limits.NONCE_BYTES,
+}
+# The paper hashes with SHA-256 except in [9], where it says HMAC-MD5; `hardened` cuts every HMAC to 128 bits.
+_PAPER_SHORT: Final = frozenset({Kind.RAND, Kind.RESPONSE, Kind.RESYNC_RESPONSE})
+# The acknowledgement of [13] is itself an HMAC; call and request of a resynchronisation carry one for each checkpoint.
+_MAC_IN_MESSAGE: Final = frozenset({Kind.DATA_ACK, Kind.RESYNC_CALL, Kind.RESYNC_REQUEST})
+_UNKEYED: Final = frozenset({Kind.REQUEST, Kind.ACCEPT, Kind.RAND, Kind.RAND_COMPACT})
+_PADDED: Final = frozenset({Kind.REQUEST, Kind.ACCEPT})
+_SESSION_HEAD: Final = struct.Struct(">BHB")
+_ESTABLISH_HEAD: Final = struct.Struct(">BHH")
+_VERSIONS: Final = frozenset(p.value for p in Profile)
+
+
+def mac_bytes(profile: Profile, kind: Kind) -> int:
+    """Size of the HMAC field."""
+    if kind is Kind.RAND_COMPACT:
+        return COMPACT_CHECK_BYTES
+    if kind in _MAC_IN_MESSAGE:
+        return 0
+    return PAPER_HASH_BYTES if profile is Profile.PAPER and kind not in _PAPER_SHORT else SHORT_MAC_BYTES
+
+
+class _Form(NamedTuple):
+    """How frames of one first octet (Ver and Kind) are laid out."""
+
+    profile: Profile
+    kind: Kind
+    layout: struct.Struct
+    seq_limit: int
+    rand_bytes: int
+    mac_bytes: int
+    unkeyed: bool
+    padded: bool
+
+
+def _form(profile: Profile, kind: Kind) -> _Form:
+    return _Form(
+        profile,
+        kind,
+        _SESSION_HEAD if kind.phase else _ESTABLISH_HEAD,
+        1 << 8 if kind.phase else 1 << 16,
+        _RAND_BYTES[kind],
+        mac_bytes(profile, kind),
+        kind in _UNKEYED,
+        kind in _PADDED and profile is Profile.PAPER,
+    )
+
+
+_FORMS: Final = {p << 4 | k: _form(p, k) for p in Profile for k in Kind}
+
+
+def head(frame: Frame) -> bytes:
+    """The clear fields before Rand: 4 bytes in the session, 5 in the establishment."""
+    octet = frame.profile << 4 | frame.kind
+    return _FORMS[octet].layout.pack(octet, frame.retran << 12 | len(frame.message), frame.seq)
+
+
+def encode(frame: Frame, *, seed: bytes = b"") -> bytes:
+    """The frame as one datagram.
+
+    `seed` is the one-time random number a of [2] (32 bytes), needed for request and accept in `paper` only.
+    Raises `LocalError` where a field has a size or value that the wire can't carry.
+    """
+    kind, size = frame.kind, len(frame.message)
+    octet = frame.profile << 4 | kind
+    form = _FORMS[octet]
+    if not 0 <= frame.retran <= limits.MAX_RETRAN or size > limits.MAX_LEN:
+        raise LocalError(f"{kind.name}: Retran {frame.retran} or Len {size} is out of range")
+    if not 0 <= frame.seq < form.seq_limit or len(frame.rand) != form.rand_bytes:
+        raise LocalError(f"{kind.name}: Seq {frame.seq} or {len(frame.rand)} bytes of Rand are out of range")
+    if kind is Kind.RAND_COMPACT:
+        if frame.retran or size != limits.COMPACT_MESSAGE_BYTES:
+            raise LocalError(f"{kind.name}: Retran {frame.retran} or {size} bytes of Message do not fit")
+        clear = struct.pack(">BH", octet, frame.seq)
+    else:
+        clear = head(frame)
+    body = clear + frame.rand + frame.message
+    if form.padded:
+        body = clear + oaep.encode(body, seed=seed)
+    mac = _unkeyed_hash(body, form.mac_bytes) if form.unkeyed else frame.mac
+    if len(mac) != form.mac_bytes:
+        raise LocalError(f"{kind.name}: the HMAC field has {len(mac)} bytes")
+    return body + mac
+
+
+def decode(data: bytes) -> Frame:
+    """The frame that these bytes are. Total: returns a `Frame` or raises `FrameError`, and nothing else."""
+    if not 1 <= len(data) <= limits.MAX_FRAME_BYTES:
+        raise FrameError(Malformed.SIZE)
+    form = _FORMS.get(data[0])
+    if form is None:
+        raise FrameError(Malformed.KIND if data[0] >> 4 in _VERSIONS else Malformed.VERSION)
+    profile, kind, layout, _, rand_size, mac_size, unkeyed, padded = form
+    if kind is Kind.RAND_COMPACT:
+        return _decode_compact(profile, data)
+    start, end = layout.size, len(data) - mac_size
+    if end < start:
+        raise FrameError(Malformed.SIZE)
+    _, retran_len, seq = layout.unpack_from(data)
+    body, mac = data[start:end], data[end:]
+    if unkeyed and not hmac.compare_digest(mac, _unkeyed_hash(data[:end], mac_size)):
+        raise FrameError(Malformed.CHECK)
+    if padded:
+        body = _unpad(data[:start], body)
+    if len(body) - rand_size != retran_len & 0xFFF:
+        raise FrameError(Malformed.LENGTH)
+    return Frame(profile, kind, retran_len >> 12, seq, body[:rand_size], body[rand_size:], mac)
+
+
+def _decode_compact(profile: Profile, data: bytes) -> Frame:
+    if len(data) != COMPACT_FRAME_BYTES:
+        raise FrameError(Malformed.SIZE)
+    body, check = data[:-COMPACT_CHECK_BYTES], data[-COMPACT_CHECK_BYTES:]
+    if check != _unkeyed_hash(body, COMPACT_CHECK_BYTES):
+        raise FrameError(Malformed.CHECK)
+    return Frame(profile, Kind.RAND_COMPACT, 0, int.from_bytes(body[1:3]), body[3:5], body[5:], check)
+
+
+def _unpad(clear_head: bytes, padded: bytes) -> bytes:
+    try:
+        plain = oaep.decode(padded)
+    except oaep.OaepError:
+        raise FrameError(Malformed.PADDING) from None
+    if not plain.startswith(clear_head):
+        raise FrameError(Malformed.PADDING)
+    return plain[len(clear_head) :]
+
+
+def _unkeyed_hash(body: bytes, length: int) -> bytes:
+    """Hash_A of [3], as long as the HMAC field of its kind."""
+    return hashlib.sha256(body).digest()[:length]

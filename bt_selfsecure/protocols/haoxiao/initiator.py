@@ -1,0 +1,461 @@
+"""Alice of one establishment: one burst, one key for each responder (paper 3.2)."""
+
+from __future__ import annotations
+
+import enum
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from bt_selfsecure.protocols.haoxiao import limits
+from bt_selfsecure.protocols.haoxiao.establish import FLOOD_PAUSE, EstablishConfig
+from bt_selfsecure.protocols.haoxiao.events import (
+    ActiveAttack,
+    BurstSent,
+    Established,
+    EstablishFailed,
+    Event,
+    Failure,
+    Independence,
+    PeerAccepted,
+    ResponseVerified,
+)
+from bt_selfsecure.protocols.haoxiao.frame_queue import FrameQueue
+from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, encode
+from bt_selfsecure.protocols.haoxiao.material import (
+    KeyMaterial,
+    KeyShare,
+    Offer,
+    burst_kind,
+    burst_rand,
+    nonce_commitment,
+    pair_id,
+)
+from bt_selfsecure.protocols.haoxiao.received_set import ReceivedSetError, decode_received_set
+from bt_selfsecure.protocols.haoxiao.suites import Random, sha256
+from bt_selfsecure.sansio.events import Rejection
+from bt_selfsecure.sansio.trace import KeyLog, Machine, MachineEnum, Tracer, key_log_line
+from bt_selfsecure.stats.losses import secret_bits
+
+
+class InitiatorState(MachineEnum):
+    NEW = enum.auto()
+    REQUESTING = enum.auto()  # T_H runs
+    RESTING = enum.auto()  # T_W runs
+    BURSTING = enum.auto()
+    COLLECTING = enum.auto()  # T_1, then 2 T_2
+    CONFIRMING = enum.auto()  # T_3, then the waiting phase
+    ESTABLISHED = enum.auto()
+    FAILED = enum.auto()
+
+
+class InitiatorInput(MachineEnum):
+    START = enum.auto()
+    T_H_OVER = enum.auto()
+    T_W_OVER = enum.auto()
+    ACCEPTED = enum.auto()
+    BURST_SENT = enum.auto()
+    TARGET_NOT_YET = enum.auto()
+    RESPONDED = enum.auto()
+    ENDED = enum.auto()
+    FAILED = enum.auto()
+
+
+S, I = InitiatorState, InitiatorInput
+_OVER: Final = frozenset({S.NEW, S.ESTABLISHED, S.FAILED})
+INITIATOR_TABLE: Final[Mapping[tuple[InitiatorState, InitiatorInput], InitiatorState]] = {
+    (S.NEW, I.START): S.REQUESTING,
+    (S.REQUESTING, I.T_H_OVER): S.RESTING,
+    (S.RESTING, I.T_W_OVER): S.REQUESTING,
+    (S.REQUESTING, I.ACCEPTED): S.BURSTING,
+    (S.RESTING, I.ACCEPTED): S.BURSTING,
+    (S.BURSTING, I.BURST_SENT): S.COLLECTING,
+    (S.COLLECTING, I.TARGET_NOT_YET): S.BURSTING,
+    (S.COLLECTING, I.RESPONDED): S.CONFIRMING,
+    (S.CONFIRMING, I.ENDED): S.ESTABLISHED,
+    **{(state, I.FAILED): S.FAILED for state in S if state not in _OVER},
+}
+
+
+@dataclass(slots=True)
+class _Leg:
+    """One responder of the burst."""
+
+    offer: Offer
+    accept: Frame
+    pair: bytes
+    secret: bytes = field(repr=False)
+    """X25519 secret, or empty."""
+    responded_part: int = -1
+    received: tuple[int, ...] = ()
+    material: KeyMaterial | None = None
+    commitment: bytes = b""
+    """The response's Rand: commits to the responder's nonce, which the end shows."""
+    bits: float = 0.0
+    forged: bool = False
+    """A response came that was not made with the key."""
+    wrong: int = 0
+    """Responses to this part that were read and did not count."""
+    deaf_until: float = 0.0
+    """After too many of them."""
+    ended: bool = False
+
+
+class Initiator:
+    """Drive it by the verbs of `Endpoint`, after `start(now)`. It serves one establishment and is then thrown away.
+
+    Raises `LocalError` for misuse by the driver only.
+    """
+
+    def __init__(
+        self,
+        config: EstablishConfig,
+        random: Random,
+        *,
+        tracer: Tracer | None = None,
+        key_log: KeyLog | None = None,
+        name: str = "initiator",
+    ) -> None:
+        self.config: Final = config
+        self._random: Final = random
+        self._key_log: Final = key_log
+        self._machine: Final = Machine(name, "initiator", INITIATOR_TABLE, S.NEW, tracer)
+        self._events: Final = FrameQueue()
+        self._share: Final = KeyShare(random if config.exchange_shares else None)
+        self._rand_data: Final = random(limits.NONCE_BYTES)  # RandData of [10]; committed to in the request
+        offer = Offer(
+            config.identity,
+            config.compact,
+            bool(config.authentication_key),
+            config.burst,
+            config.t_1,
+            sha256(self._rand_data),
+            self._share.public,
+        )
+        self.request: Final = Frame(
+            config.profile,
+            Kind.REQUEST,
+            rand=random(limits.NONCE_BYTES),
+            message=offer.encode(config.profile, accept=False),
+        )
+        self._request_bytes: Final = encode(self.request, seed=random(32))
+        self._requests = 0
+        self._legs: Final[dict[bytes, _Leg]] = {}
+        self._messages: list[bytes] = []
+        self._sent = 0
+        self._burst_started = 0.0
+        self._outbox: list[bytes] = []
+        self._deadline: float | None = None
+        self._repeat: float | None = None
+
+    # --- the verbs ----------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> InitiatorState:
+        return self._machine.state
+
+    @property
+    def sent(self) -> int:
+        """Burst packets sent so far."""
+        return self._sent
+
+    @property
+    def rejections(self) -> Mapping[Rejection, int]:
+        return self._events.rejections
+
+    def start(self, now: float) -> None:
+        """Send the first request."""
+        self._machine.on(I.START, now)
+        self._send_request(now)
+
+    def next_event(self) -> Event | None:
+        return self._events.take()
+
+    def get_timer(self) -> float | None:
+        if self.state is S.BURSTING:
+            return self._packet_due()
+        return min((t for t in (self._deadline, self._repeat) if t is not None), default=None)
+
+    def frames_to_send(self, now: float) -> list[bytes]:
+        if self.state is S.BURSTING:
+            self._send_burst(now)
+        out, self._outbox = self._outbox, []
+        return out
+
+    def receive_frame(self, data: bytes, now: float) -> None:
+        frame = self._events.decode(data, self.config.profile)
+        if frame is None:
+            return
+        match frame.kind:
+            case Kind.ACCEPT:
+                self._receive_accept(frame, now)
+            case Kind.RESPONSE:
+                self._receive_response(frame, now)
+            case Kind.END:
+                self._receive_end(frame, now)
+            case Kind.RAND | Kind.RAND_COMPACT:
+                self._overhear_burst(frame, now)
+            case _:
+                self._events.reject(Rejection.NOT_FOR_US, frame.kind.name)
+
+    def handle_timer(self, now: float) -> None:
+        if self._repeat is not None and now >= self._repeat:
+            self._acknowledge(now)
+        if self._deadline is None or now < self._deadline:
+            return
+        match self.state:
+            case S.REQUESTING:
+                self._t_h_over(now)
+            case S.RESTING:
+                self._t_w_over(now)
+            case S.COLLECTING:
+                self._responses_are_in(now)
+            case S.CONFIRMING:
+                self._waiting_over(now)
+            case _:
+                self._deadline = None
+
+    def close(self, now: float) -> None:
+        """Give up and forget."""
+        if self.state not in _OVER:
+            self._fail(Failure.CLOSED, now)
+
+    # --- requests -----------------------------------------------------------------------------------------------------
+
+    def _send_request(self, now: float) -> None:
+        self._requests += 1
+        self._outbox.append(self._request_bytes)
+        self._deadline = now + self.config.timers.t_h
+
+    def _receive_accept(self, frame: Frame, now: float) -> None:
+        session, message = frame.message[: limits.SESSION_ID_BYTES], frame.message[limits.SESSION_ID_BYTES :]
+        offer = Offer.decode(self.config.profile, message, accept=True)
+        if session != self.request.rand[: limits.SESSION_ID_BYTES] or offer is None:
+            return self._events.reject(Rejection.NOT_FOR_US, "an accept of another request")
+        if self.state not in (S.REQUESTING, S.RESTING):
+            return self._events.reject(Rejection.REPLAY, "an accept after its time")
+        pair = pair_id(self.request, frame)
+        known = pair in self._legs or any(leg.offer.identity == offer.identity for leg in self._legs.values())
+        if known:
+            return self._events.reject(Rejection.REPLAY, "this responder has accepted already")
+        secret = self._share.exchange(offer.share)
+        if secret is None or bool(offer.share) != self.config.exchange_shares:
+            return self._events.reject(Rejection.NOT_FOR_US, "an accept with another key exchange than the request's")
+        self._legs[pair] = _Leg(offer, frame, pair, secret)
+        self._events.put(PeerAccepted(offer.identity))
+        if len(self._legs) == self.config.responders:
+            self._start_burst(now)
+        return None
+
+    def _t_h_over(self, now: float) -> None:
+        if self._legs:
+            self._start_burst(now)
+        elif self._requests >= self.config.max_requests:
+            self._fail(Failure.NO_ACCEPT, now, f"{self._requests} requests were sent")
+        else:
+            self._machine.on(I.T_H_OVER, now)
+            self._deadline = now + self.config.timers.t_w
+
+    def _t_w_over(self, now: float) -> None:
+        if self._legs:
+            return self._start_burst(now)
+        self._machine.on(I.T_W_OVER, now)
+        return self._send_request(now)
+
+    # --- the burst ----------------------------------------------------------------------------------------------------
+
+    def _start_burst(self, now: float, given: InitiatorInput = I.ACCEPTED) -> None:
+        self._machine.on(given, now, responders=len(self._legs), sent=self.sent)
+        self._burst_started = now
+        self._deadline = None
+        for leg in self._legs.values():
+            leg.wrong = 0
+
+    @property
+    def _part(self) -> int:
+        """Number of the part of the burst that was sent last."""
+        return (self.sent - 1) // self.config.burst
+
+    def _packet_due(self) -> float:
+        return self._burst_started + (self.sent % self.config.burst) * self.config.interval
+
+    def _send_burst(self, now: float) -> None:
+        config = self.config
+        rand, kind = burst_rand(self.request, compact=config.compact), burst_kind(compact=config.compact)
+        while now >= self._packet_due():
+            message = self._random(config.message_bytes)
+            self._outbox.append(encode(Frame(config.profile, kind, 0, self.sent, rand, message)))
+            self._messages.append(message)
+            self._sent += 1
+            if self.sent % config.burst == 0:
+                self._machine.on(I.BURST_SENT, now, sent=self.sent)
+                self._deadline = now + config.t_1 + 2 * config.timers.t_2
+                return self._events.put(BurstSent(self.sent))
+        return None
+
+    def _overhear_burst(self, frame: Frame, now: float) -> None:
+        """Someone else sends burst packets of this establishment: an echo is harmless, other content is an attack."""
+        ours = frame.rand == burst_rand(self.request, compact=frame.kind is Kind.RAND_COMPACT)
+        if self.state in _OVER or not ours or self._messages[frame.seq : frame.seq + 1] == [frame.message]:
+            return self._events.reject(Rejection.NOT_FOR_US, "a burst packet")
+        self._events.put_if_room(ActiveAttack(frame.seq))
+        if self.config.hardened:
+            self._fail(Failure.CONFLICT, now, f"Seq {frame.seq}")
+        return None
+
+    # --- responses ----------------------------------------------------------------------------------------------------
+
+    def _receive_response(self, frame: Frame, now: float) -> None:
+        leg = self._legs.get(frame.message[: limits.PAIR_ID_BYTES])
+        if leg is None or self.state is not S.COLLECTING or frame.seq != self._part:
+            reason = Rejection.NOT_FOR_US if leg is None else Rejection.REPLAY
+            return self._events.reject(reason, "a response that is not waited for")
+        if leg.responded_part == self._part:
+            return self._events.reject(Rejection.REPLAY, "a response again")
+        if not self._may_read(leg, now):
+            return self._events.reject(Rejection.FLOODED)
+        s = frame.message[limits.PAIR_ID_BYTES :]
+        try:
+            received = decode_received_set(s, self.sent)
+        except ReceivedSetError:
+            return self._events.reject(Rejection.MALFORMED, "a received set that can't be")
+        messages = [self._messages[seq] for seq in received]
+        material = KeyMaterial.derive(
+            self.request,
+            leg.accept,
+            s,
+            messages,
+            secret=leg.secret,
+            authentication_key=self.config.authentication_key,
+        )
+        if not hmac.compare_digest(self.config.suite.establishment_mac(material.kd, frame), frame.mac):
+            leg.forged = True
+            return self._events.reject(Rejection.UNAUTHENTIC, "a response")
+        leg.responded_part, leg.received, leg.material, leg.commitment = self._part, received, material, frame.rand
+        bound = self.config.eve_loss_bound
+        missed_entropy = len(received) * bound * 8 * self.config.message_bytes
+        leg.bits = secret_bits(len(received), bound, missed_entropy=missed_entropy)
+        self._events.put(ResponseVerified(leg.offer.identity, len(received), leg.bits))
+        if self.config.hardened and all(leg.responded_part == self._part for leg in self._legs.values()):
+            self._responses_are_in(now)
+        return None
+
+    def _may_read(self, leg: _Leg, now: float) -> bool:
+        """Whether to spend a hash of all of S on one more response. After too many wrong ones only now and then, at
+        random: the true one is repeated, and nobody can have a forged one ready each time."""
+        if leg.wrong >= limits.MAX_WRONG_RESPONSES:
+            if now < leg.deaf_until:
+                return False
+            leg.deaf_until = now + FLOOD_PAUSE * (0.5 + self._random(1)[0] / 256)
+        leg.wrong += 1
+        return True
+
+    def _enough(self, leg: _Leg) -> bool:
+        """Whether this responder's received set is a key: N_r, and in `hardened` the target."""
+        reached = leg.bits >= self.config.target_bits or not self.config.hardened
+        return reached and len(leg.received) >= self.config.n_r
+
+    def _responses_are_in(self, now: float) -> None:
+        """2 T_2 is over, or (`hardened`) everybody has responded: go on bursting, or fix the keys."""
+        for pair, leg in list(self._legs.items()):
+            if leg.responded_part != self._part:
+                self._drop(pair, Failure.NOT_AUTHENTIC if leg.forged else Failure.NO_RESPONSE)
+        missing = [pair for pair, leg in self._legs.items() if not self._enough(leg)]
+        room = self.sent + self.config.burst <= self.config.max_burst
+        if missing and room and self.config.hardened:
+            return self._start_burst(now, I.TARGET_NOT_YET)
+        for pair in missing:
+            self._drop(pair, *self._shortfall(self._legs[pair]))
+        if not self._legs:
+            return self._fail(None, now)
+        self._report_independence()
+        self._machine.on(I.RESPONDED, now, responders=len(self._legs))
+        self._deadline = now + self.config.timers.t_3 + self.config.timers.waiting
+        return self._acknowledge(now)
+
+    def _shortfall(self, leg: _Leg) -> tuple[Failure, str]:
+        config = self.config
+        if len(leg.received) < config.n_r and (leg.bits >= config.target_bits or not config.hardened):
+            return Failure.TOO_FEW_PACKETS, f"|S| = {len(leg.received)}, N_r = {config.n_r}"
+        return Failure.TARGET_MISSED, (
+            f"|S| = {len(leg.received)} of {self.sent} sent gives {leg.bits:.1f} of {config.target_bits:g} secret bits "
+            f"for an Eve who loses {config.eve_loss_bound:.2%}; max_burst is {config.max_burst}"
+        )
+
+    def _report_independence(self) -> None:
+        for a in self._legs.values():
+            for b in self._legs.values():
+                if a is not b:
+                    missed = len(set(a.received) - set(b.received))
+                    self._events.put(Independence(a.offer.identity, b.offer.identity, len(a.received), missed))
+
+    # --- confirmation -------------------------------------------------------------------------------------------------
+
+    def _acknowledge(self, now: float) -> None:
+        """[10], to everybody who has not sent the end yet. From here on no received set can change."""
+        for leg in self._legs.values():
+            if not leg.ended and leg.material is not None:
+                frame = Frame(self.config.profile, Kind.ACKNOWLEDGE, rand=self._rand_data, message=leg.pair)
+                mac = self.config.suite.establishment_mac(leg.material.kd, frame)
+                self._outbox.append(encode(replace(frame, mac=mac)))
+        self._repeat = self.config.next_repeat(now)
+
+    def _receive_end(self, frame: Frame, now: float) -> None:
+        pair, nonce = frame.message[: limits.PAIR_ID_BYTES], frame.message[limits.PAIR_ID_BYTES :]
+        leg = self._legs.get(pair)
+        if leg is None or leg.material is None or self.state is not S.CONFIRMING or leg.ended:
+            return self._events.reject(Rejection.NOT_FOR_US, "an end that is not waited for")
+        if not hmac.compare_digest(self.config.suite.establishment_mac(leg.material.kd, frame), frame.mac):
+            return self._events.reject(Rejection.UNAUTHENTIC, "an end")
+        if not hmac.compare_digest(nonce_commitment(nonce), leg.commitment):
+            return self._events.reject(Rejection.UNAUTHENTIC, "the end's nonce is not what the response committed to")
+        leg.ended = True
+        if self._key_log is not None:
+            self._key_log(key_log_line("K0", leg.pair, leg.material.k0))
+        self._events.put(
+            Established(
+                peer=leg.offer.identity,
+                k0=leg.material.k0,
+                fingerprint=leg.material.fingerprint,
+                sas=leg.material.sas(nonce, self._rand_data),
+                sent=self.sent,
+                received=leg.received,
+                secret_bits=leg.bits,
+                target_bits=self.config.target_bits,
+                authenticated=bool(self.config.authentication_key),
+                hybrid=self.config.exchange_shares,
+            )
+        )
+        if all(leg.ended for leg in self._legs.values()):
+            self._finish(now)
+        return None
+
+    def _waiting_over(self, now: float) -> None:
+        for pair, leg in list(self._legs.items()):
+            if not leg.ended:
+                self._drop(pair, Failure.NO_END)
+        if self._legs:
+            self._finish(now)
+        else:
+            self._fail(None, now)
+
+    def _finish(self, now: float) -> None:
+        self._machine.on(I.ENDED, now, responders=len(self._legs), sent=self.sent)
+        self._forget()
+
+    def _drop(self, pair: bytes, reason: Failure, detail: str = "") -> None:
+        leg = self._legs.pop(pair)
+        self._events.put(EstablishFailed(reason, leg.offer.identity, detail))
+
+    def _fail(self, reason: Failure | None, now: float, detail: str = "") -> None:
+        """The whole establishment ends; `reason` is None where each responder's own was told."""
+        self._machine.on(I.FAILED, now, reason=reason.name if reason else "every responder failed")
+        if reason is not None:
+            self._events.put(EstablishFailed(reason, None, detail))
+        self._forget()
+
+    def _forget(self) -> None:
+        self._legs.clear()
+        self._messages.clear()
+        self._deadline = self._repeat = None

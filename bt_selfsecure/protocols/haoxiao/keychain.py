@@ -1,0 +1,82 @@
+"""The chain of round keys of one direction: K_i, its parts, how it rolls, and the checkpoints it can be resumed from.
+
+Never changed once it is made: rolling gives a new chain, so an endpoint commits by assignment, after it has
+authenticated. (Not frozen, for freezing would double what making one costs, twice a round.) The session's two ends hold
+one chain a direction each; Eve, with a stolen K_i, drives the same object.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from bt_selfsecure.protocols.haoxiao import limits
+from bt_selfsecure.protocols.haoxiao.frames import Frame
+from bt_selfsecure.protocols.haoxiao.suites import Attempt, Header, NotAuthentic, Random, RoundKeys, Suite
+
+CHECKPOINT_ID_BYTES: Final = 8
+
+
+@dataclass(slots=True, unsafe_hash=True)
+class Chain:
+    """One direction at round `seq`. Its repr shows no key."""
+
+    suite: Suite = field(repr=False)
+    key: bytes = field(repr=False)
+    """K_i, 32 bytes."""
+    seq: int
+    """i, the number of the next round."""
+    checkpoint_rounds: int
+    """W: rounds from one checkpoint to the next."""
+    alpha: int = 0
+    """Rounds since the newest checkpoint: the paper's communication times parameter."""
+    checkpoints: tuple[bytes, ...] = field(default=(), repr=False)
+    """The last two W-round keys K_{(j-1)W}, K_{jW}; the newest last."""
+    keys: RoundKeys = field(init=False, repr=False, compare=False)
+    """K_H, K_E, K_A of this round."""
+
+    def __post_init__(self) -> None:
+        self.keys = self.suite.split(self.key)
+
+    @classmethod
+    def start(cls, suite: Suite, k0: bytes, label: bytes, checkpoint_rounds: int, seq: int = 0) -> Chain:
+        """The chain of one direction at K_0, which is its first checkpoint."""
+        key = suite.chain_key(k0, label)
+        return cls(suite, key, seq, checkpoint_rounds, 0, (key,))
+
+    @property
+    def at_checkpoint(self) -> bool:
+        """Whether K_i is itself the newest checkpoint: the moment to put it on disk."""
+        return self.alpha == 0
+
+    def seal(self, message: bytes, retran: int, random: Random) -> tuple[Frame, Attempt]:
+        """One attempt at this round's message: the frame, and what its sender keeps until the round ends."""
+        return self.suite.seal(self.keys, Header(self.seq, retran, self.alpha), message, random)
+
+    def open(self, frame: Frame) -> tuple[bytes, Attempt]:
+        """Message and attempt, if the frame belongs to this round. Raises `NotAuthentic`, and nothing else."""
+        if frame.seq != self.seq & 255:
+            raise NotAuthentic
+        return self.suite.open(self.keys, self.seq, frame)
+
+    def rolled(self, attempt: Attempt, message: bytes) -> Chain:
+        """The chain at the next round, [14] and [15]; every W rounds the new key is a checkpoint."""
+        key = self.suite.roll(self.key, attempt, message)
+        alpha = self.alpha + 1
+        checkpoints = self.checkpoints
+        if alpha == self.checkpoint_rounds:
+            alpha, checkpoints = 0, (*checkpoints[-1:], key)
+        return Chain(self.suite, key, self.seq + 1, self.checkpoint_rounds, alpha, checkpoints)
+
+    def resumed(self, checkpoint: bytes, nonces: bytes, seq: int) -> Chain:
+        """The chain after a resynchronisation from a common checkpoint, which stays a checkpoint until the next."""
+        key = self.suite.resync_key(checkpoint, nonces + seq.to_bytes(8))
+        return Chain(self.suite, key, seq, self.checkpoint_rounds, 0, (checkpoint, key))
+
+    def checkpoint_id(self, key: bytes) -> bytes:
+        """Public name of a key to resume from; 8 bytes."""
+        return self.suite.label_mac(key, b"checkpoint id", b"")[:CHECKPOINT_ID_BYTES]
+
+    def exhausted(self) -> bool:
+        """Whether Seq has reached its limit (row 15): only a new K_0 helps."""
+        return self.seq >= limits.MAX_ROUNDS

@@ -1,0 +1,157 @@
+"""What an establishment is made of: the Message of request and accept, and every value that follows from its frames.
+
+Key material is computed here by both ends, and by an Eve who holds all that it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+
+from bt_selfsecure.protocols.haoxiao import limits
+from bt_selfsecure.protocols.haoxiao.events import ShortAuthenticationString
+from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, encode
+from bt_selfsecure.protocols.haoxiao.suites import SUITES, Random, hkdf_expand, sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a request or accept says in Message.
+
+    `paper`: identity (6).
+    `hardened`: identity (6) | flags (1) | N (2) | T_1 in ms (4) | commitment (32) [| share (32)].
+    An accept has the session id (8) in front, and in `hardened` after it: identity (6) | flags (1) [| share (32)].
+    Flags: 1 compact, 2 X25519, 4 authentication key.
+    """
+
+    identity: bytes
+    compact: bool = False
+    authenticated: bool = False
+    burst: int = 0
+    t_1: float = 0.0
+    commitment: bytes = b""
+    share: bytes = b""
+
+    def encode(self, profile: Profile, *, accept: bool) -> bytes:
+        if profile is Profile.PAPER:
+            return self.identity
+        flags = self.compact | bool(self.share) << 1 | self.authenticated << 2
+        middle = b"" if accept else self.burst.to_bytes(2) + round(self.t_1 * 1000).to_bytes(4) + self.commitment
+        return self.identity + bytes([flags]) + middle + self.share
+
+    @classmethod
+    def decode(cls, profile: Profile, message: bytes, *, accept: bool) -> Offer | None:
+        """None where the message has not this form."""
+        identity, rest = message[:6], message[6:]
+        if len(identity) != limits.IDENTITY_BYTES:
+            return None
+        if profile is Profile.PAPER:
+            return None if rest else cls(identity)
+        if not rest or rest[0] > 7:
+            return None
+        fixed = 1 if accept else 7 + limits.COMMITMENT_BYTES
+        share = rest[fixed:]
+        if len(rest) != fixed + (limits.SHARE_BYTES if rest[0] & 2 else 0):
+            return None
+        burst, t_1 = (0, 0) if accept else (int.from_bytes(rest[1:3]), int.from_bytes(rest[3:7]))
+        return cls(identity, bool(rest[0] & 1), bool(rest[0] & 4), burst, t_1 / 1000, rest[7:fixed], share)
+
+
+class KeyShare:
+    """One end's X25519 key pair, or the lack of one."""
+
+    def __init__(self, random: Random | None) -> None:
+        self._private = X25519PrivateKey.from_private_bytes(random(32)) if random else None
+        self.public = self._private.public_key().public_bytes_raw() if self._private else b""
+
+    def exchange(self, peer: bytes) -> bytes | None:
+        """The shared secret; empty without a key pair; None for a share of low order (RFC 7748 section 6.1)."""
+        if self._private is None:
+            return b""
+        try:
+            return self._private.exchange(X25519PublicKey.from_public_bytes(peer))
+        except ValueError:
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyMaterial:
+    """K_0 and what follows from it at both ends of one establishment."""
+
+    k0: bytes = field(repr=False)
+    kd: bytes = field(repr=False)
+
+    @classmethod
+    def derive(
+        cls,
+        request: Frame,
+        accept: Frame,
+        s: bytes,
+        messages: Iterable[bytes],
+        *,
+        secret: bytes = b"",
+        authentication_key: bytes = b"",
+    ) -> KeyMaterial:
+        """[6] to [8] over the messages of the received set `s` (compressed) in ascending order of Seq.
+
+        The transcript of `hardened` (row 3) is SHA-256 over request, accept and Cpr_s, each with its length; `secret`
+        is the X25519 secret, or empty. The authentication key enters beside it.
+        """
+        suite, hardened = SUITES[request.profile], request.profile is Profile.HARDENED
+        parts = (encode(request), encode(accept), s) if hardened else ()
+        transcript = sha256(b"".join(len(part).to_bytes(4) + part for part in parts))
+        extra = secret + (sha256(b"btss authentication" + authentication_key) if hardened else b"")
+        k0 = suite.initial_key(messages, transcript, extra)
+        return cls(k0, suite.derived_key(k0))
+
+    @property
+    def fingerprint(self) -> str:
+        name = sha256(b"btss fingerprint" + self.k0).hex()
+        return f"{name[:4]}-{name[4:8]}-{name[8:12]}"
+
+    def sas(self, responder_nonce: bytes, rand_data: bytes) -> ShortAuthenticationString:
+        """Six digits, and four words (24 bits), of K_0 and both ends' late random numbers.
+
+        The request commits to RandData, the response to the responder's nonce; acknowledge and end open them, when no
+        part of K_0 can change any more. So somebody in the middle has one try in a million (in the words one in 16
+        million), however much she computes. It finds nobody who has the same K_0 as both ends: one who heard all of S,
+        or in `paper` steered S to what she heard.
+        """
+        value = hkdf_expand(self.k0, b"btss sas" + responder_nonce + rand_data, 16)
+        digits = f"{int.from_bytes(value[:8]) % 1_000_000:06d}"
+        bits = int.from_bytes(value[8:11])
+        return ShortAuthenticationString(digits, tuple(WORDS[bits >> shift & 63] for shift in (18, 12, 6, 0)))
+
+
+def nonce_commitment(nonce: bytes) -> bytes:
+    """Rand of a response: binds the responder to the nonce that its end packet shows; 16 bytes."""
+    return sha256(b"btss nonce" + nonce)[: limits.NONCE_BYTES]
+
+
+def pair_id(request: Frame, accept: Frame) -> bytes:
+    """Names one responder's part in response, acknowledge and end; 8 bytes."""
+    return sha256(b"btss pair" + request.rand + accept.rand)[: limits.PAIR_ID_BYTES]
+
+
+def burst_rand(request: Frame, *, compact: bool) -> bytes:
+    """What stands in the Rand field of this establishment's burst packets."""
+    return request.rand[: limits.SESSION_TAG_BYTES if compact else limits.SESSION_ID_BYTES]
+
+
+def burst_kind(*, compact: bool) -> Kind:
+    return Kind.RAND_COMPACT if compact else Kind.RAND
+
+
+# fmt: off
+WORDS: Final = (
+    "acid", "amber", "apple", "arrow", "bacon", "badge", "banjo", "basil", "bison", "bread", "cabin", "camel",
+    "candy", "cedar", "cider", "cobra", "daisy", "delta", "diver", "eagle", "ember", "fable", "fairy", "field",
+    "flute", "forest", "garlic", "ginger", "globe", "grape", "hazel", "honey", "igloo", "ivory", "jelly", "koala",
+    "ladder", "lemon", "lilac", "lunar", "mango", "maple", "medal", "melon", "ninja", "ocean", "olive", "onion",
+    "opera", "otter", "panda", "pearl", "piano", "quartz", "radio", "raven", "robin", "salad", "tango", "tiger",
+    "tulip", "velvet", "walnut", "zebra",
+)
+# fmt: on

@@ -1,0 +1,186 @@
+"""The receiver of one direction: accepts each message once and repeats the acknowledgement it gave (paper 3.3)."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from bt_selfsecure.protocols.haoxiao import limits
+from bt_selfsecure.protocols.haoxiao.events import MessageReceived, ReestablishNeeded, Resynchronised
+from bt_selfsecure.protocols.haoxiao.frame_queue import FrameQueue
+from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, encode
+from bt_selfsecure.protocols.haoxiao.keychain import Chain
+from bt_selfsecure.protocols.haoxiao.record import ReceivingState, Role, SessionRecord
+from bt_selfsecure.protocols.haoxiao.resync import common_keys, request_fields, resync_call, resync_response
+from bt_selfsecure.protocols.haoxiao.sending import chain_key_line
+from bt_selfsecure.protocols.haoxiao.session_config import Durability, SessionConfig
+from bt_selfsecure.protocols.haoxiao.suites import Attempt, NotAuthentic, Random
+from bt_selfsecure.sansio.events import Rejection
+from bt_selfsecure.sansio.outbox import Outbox
+from bt_selfsecure.sansio.trace import KeyLog, Machine, MachineEnum, Tracer
+
+
+class ReceiverState(MachineEnum):
+    LISTENING = enum.auto()
+    CALLING = enum.auto()  # for a resynchronisation; until then no data is accepted
+    CLOSED = enum.auto()
+
+
+class ReceiverInput(MachineEnum):
+    CALL = enum.auto()
+    ACCEPTED = enum.auto()
+    AGREED = enum.auto()
+    CLOSE = enum.auto()
+
+
+S, I = ReceiverState, ReceiverInput
+RECEIVER_TABLE: Final[Mapping[tuple[ReceiverState, ReceiverInput], ReceiverState]] = {
+    (S.LISTENING, I.CALL): S.CALLING,
+    (S.CALLING, I.CALL): S.CALLING,
+    (S.LISTENING, I.ACCEPTED): S.LISTENING,
+    (S.LISTENING, I.AGREED): S.LISTENING,
+    (S.CALLING, I.AGREED): S.LISTENING,
+    **{(state, I.CLOSE): S.CLOSED for state in S},
+}
+
+
+class Receiver:
+    """Owned by `Session`."""
+
+    def __init__(
+        self,
+        record: SessionRecord,
+        config: SessionConfig,
+        out: Outbox[FrameQueue, SessionRecord],
+        random: Random,
+        tracer: Tracer | None,
+        key_log: KeyLog | None,
+        name: str,
+    ) -> None:
+        self.kept: ReceivingState = record.receiving
+        self.deadline: float | None = None
+        self._label = record.role.peer.label
+        self._config: Final = config
+        self._out: Final = out
+        self._random: Final = random
+        self._key_log: Final = key_log
+        self._machine: Final = Machine(name, "receiver", RECEIVER_TABLE, S.LISTENING, tracer)
+        self._previous: Chain | None = None  # to know a retransmission of the message that was accepted last
+        self._ack = b""  # the acknowledgement of the attempt that was accepted (row 10), as sent
+        self._waits = 0  # time-outs in a row: the exponent of the back-off
+        self._call = b""  # Rand of the call that was not answered yet
+        self._answered = b""  # Rand of the request that was answered last, and
+        self._response = b""  # the response to it
+        self._told_no_common = False
+
+    @property
+    def state(self) -> ReceiverState:
+        return self._machine.state
+
+    # --- rounds -------------------------------------------------------------------------------------------------------
+
+    def receive_data(self, frame: Frame, now: float) -> None:
+        if self.state is not S.LISTENING:
+            return self._out.events.reject(Rejection.REPLAY, f"data, while {self.state.name}")
+        if (opened := _opened(self.kept.chain, frame)) is not None:
+            return self._accept(*opened, now)
+        if self._previous is not None and _opened(self._previous, frame) is not None:
+            self._out.send(self._ack)
+            return None
+        return self._out.events.reject(Rejection.UNAUTHENTIC, "data")
+
+    def _accept(self, message: bytes, attempt: Attempt, now: float) -> None:
+        """The next message: roll by [14] or [15], on disk, then acknowledge this very attempt."""
+        chain = self.kept.chain
+        rolled = chain.rolled(attempt, message)
+        self._machine.on(I.ACCEPTED, now, seq=chain.seq, retran=attempt.header.retran)
+        self.kept = ReceivingState(rolled, chain.key, self.kept.epoch, self.kept.offer)
+        self._previous = chain
+        self._log_key()
+        self._out.events.put(MessageReceived(chain.seq, message, self.kept.epoch))
+        self._out.persist(sync=self._config.durability is Durability.EVERY_MESSAGE or rolled.at_checkpoint)
+        self._ack = self._out.send(encode(_acknowledgement(rolled, attempt)))
+
+    # --- resynchronisation --------------------------------------------------------------------------------------------
+
+    def call(self, now: float) -> None:
+        """Ask the sender for a request that is made now, and again until it comes."""
+        self._machine.on(I.CALL, now)
+        self._send_call()
+        self.deadline = now + self._config.back_off(self._waits)
+
+    def _send_call(self) -> None:
+        self._call = self._call or self._random(limits.NONCE_BYTES)
+        self._out.send(encode(resync_call(self.kept, self._call, challenge=self.state is S.LISTENING)))
+
+    def handle_timer(self, now: float) -> None:
+        if self.deadline is not None and now >= self.deadline:
+            self._waits += 1
+            self.call(now)
+
+    def receive_request(self, frame: Frame, now: float) -> None:
+        """Go over to a fresh key and answer with r and the common one, if the request names our call; else it may be
+        an old one: call, and stay."""
+        if self.state is S.CLOSED:
+            return self._out.events.reject(Rejection.REPLAY, "a request after the end")
+        if frame.rand == self._answered:
+            self._out.send(self._response)
+            return None
+        common = common_keys(self.kept, frame)
+        if not common:
+            return self._refuse_request()
+        oldest, call = request_fields(frame)
+        if call != self._call:
+            return self._send_call()
+        return self._agree(common, frame.rand, oldest, now)
+
+    def _agree(self, common: list[bytes], request_nonce: bytes, oldest: int, now: float) -> None:
+        chain, old_offer, nonce = self.kept.chain, self.kept.offer, self._random(limits.NONCE_BYTES)
+        seq = max(chain.seq, oldest)
+        self._machine.on(I.AGREED, now, seq=seq)
+        previous = next((key for key in common if key != old_offer), b"")
+        offer = b"" if common[0] == old_offer else old_offer
+        resumed = chain.resumed(common[0], request_nonce + nonce, seq)
+        self.kept = ReceivingState(resumed, previous, self.kept.epoch + 1, offer)
+        self._previous, self._call, self._waits, self.deadline = None, b"", 0, None
+        self._log_key()
+        self._out.events.put(Resynchronised(False, seq))
+        self._out.persist(sync=True)
+        self._answered = request_nonce
+        self._response = self._out.send(encode(resync_response(chain, common[0], nonce, request_nonce)))
+
+    def _refuse_request(self) -> None:
+        self._out.events.reject(Rejection.UNAUTHENTIC, "a request: no common key")
+        if not self._told_no_common:
+            self._told_no_common = True
+            self._out.events.put(ReestablishNeeded("a request came that names no common key (or an attacker's)"))
+
+    def offer(self, k0: bytes, role: Role) -> None:
+        """Name this K_0 at the next resynchronisation; it is taken if the sender has it too."""
+        self._label = role.peer.label
+        self.kept = replace(self.kept, offer=self.kept.chain.suite.chain_key(k0, self._label))
+
+    def close(self) -> None:
+        self._machine.on(I.CLOSE, 0.0)
+        self.deadline = None
+
+    def _log_key(self) -> None:
+        if self._key_log is not None:
+            self._key_log(chain_key_line(self.kept.chain, self._label))
+
+
+def _opened(chain: Chain, frame: Frame) -> tuple[bytes, Attempt] | None:
+    try:
+        return chain.open(frame)
+    except NotAuthentic:
+        return None
+
+
+def _acknowledgement(rolled: Chain, attempt: Attempt) -> Frame:
+    """Seq_ACK is the number of the next round, the message [13]; `paper` adds alpha_r (2 bytes)."""
+    profile, ack = rolled.suite.profile, attempt.ack
+    if profile is Profile.PAPER:
+        ack += (rolled.alpha & 0xFFFF).to_bytes(2)
+    return Frame(profile, Kind.DATA_ACK, attempt.header.retran, rolled.seq & 255, b"", ack)

@@ -1,0 +1,187 @@
+"""What a session keeps across a crash: its state, as a versioned record.
+
+The state of a session *is* its record: frozen, replaced as a whole, so that a driver can store it at any moment. Format
+(JSON, keys and messages in hexadecimal; version 1 is read for ever):
+
+    {"format": "bt-selfsecure session", "version": 1, "profile": "hardened", "role": "initiator",
+     "sending":   {"seq", "key", "checkpoint_rounds", "alpha", "checkpoints", "offer", "messages"},
+     "receiving": {"seq", "key", "checkpoint_rounds", "alpha", "checkpoints", "offer", "previous", "epoch"}}
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from bt_selfsecure.errors import BtSelfSecureError
+from bt_selfsecure.protocols.haoxiao import limits
+from bt_selfsecure.protocols.haoxiao.frames import Profile
+from bt_selfsecure.protocols.haoxiao.keychain import Chain
+from bt_selfsecure.protocols.haoxiao.suites import SUITES
+
+FORMAT: Final = "bt-selfsecure session"
+VERSION: Final = 1
+
+
+class RecordError(BtSelfSecureError):
+    """The stored state can't be used: its text says why. The session must be established anew."""
+
+
+class Role(enum.Enum):
+    """Who this end was in the establishment; decides which chain it sends on."""
+
+    INITIATOR = "initiator"
+    RESPONDER = "responder"
+
+    @property
+    def peer(self) -> Role:
+        return Role.RESPONDER if self is Role.INITIATOR else Role.INITIATOR
+
+    @property
+    def label(self) -> bytes:
+        """Label of the chain on which this role sends (row 13)."""
+        return b"initiator to responder" if self is Role.INITIATOR else b"responder to initiator"
+
+
+@dataclass(frozen=True, slots=True)
+class SendingState:
+    """The sender's end of one direction."""
+
+    chain: Chain
+    messages: tuple[bytes, ...] = field(default=(), repr=False)
+    """The message of this round, if one is under way, and those that follow it (what the peer has forgotten)."""
+    offer: bytes = field(default=b"", repr=False)
+    """First key of this direction from a new K_0 that the peer was not seen to have."""
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """What this end can resume from, the newest first."""
+        return _distinct(self.offer, self.chain.key, *reversed(self.chain.checkpoints))
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivingState:
+    """The receiver's end of one direction."""
+
+    chain: Chain
+    previous: bytes = field(default=b"", repr=False)
+    """K_{i-1}, or K_i before a new K_0: the sender still holds it where our last answer was lost."""
+    epoch: int = 0
+    """Counts resynchronisations."""
+    offer: bytes = field(default=b"", repr=False)
+    """First key of this direction from a new K_0 that the peer was not seen to have."""
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """What this end can resume from, the newest first."""
+        return _distinct(self.offer, self.chain.key, self.previous, *reversed(self.chain.checkpoints))
+
+
+def _distinct(*keys: bytes) -> tuple[bytes, ...]:
+    return tuple(dict.fromkeys(key for key in keys if key))
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """All that a session keeps. Its repr shows no key; `to_json` does, so store it where only the owner reads."""
+
+    profile: Profile
+    role: Role
+    sending: SendingState
+    receiving: ReceivingState
+
+    def to_json(self) -> str:
+        """Version 1 of the format above, one line."""
+        sending, receiving = self.sending, self.receiving
+        record = {
+            "format": FORMAT,
+            "version": VERSION,
+            "profile": self.profile.label,
+            "role": self.role.value,
+            "sending": _chain_to_dict(sending.chain)
+            | {"offer": sending.offer.hex(), "messages": [message.hex() for message in sending.messages]},
+            "receiving": _chain_to_dict(receiving.chain)
+            | {"offer": receiving.offer.hex(), "previous": receiving.previous.hex(), "epoch": receiving.epoch},
+        }
+        return json.dumps(record, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> SessionRecord:
+        """Raises `RecordError`, which shows nothing of the text, where that is not such a record, or of a version that
+        this program does not know."""
+        try:
+            data = json.loads(text)
+            if not isinstance(data, dict) or data.get("format") != FORMAT:
+                raise RecordError(f"this is not a record of a session: 'format' must be {FORMAT!r}")
+            version = data.get("version")
+            if version != VERSION:
+                shown = version if isinstance(version, int) and 0 <= version < 1000 else "?"
+                raise RecordError(
+                    f"the record has version {shown}; this program reads version {VERSION}: "
+                    "upgrade it, or establish the session anew"
+                )
+            return cls._from_dict(data)
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            what = type(error).__name__  # its text can show what is in the record
+            raise RecordError(f"the record of the session is damaged ({what}): establish the session anew") from None
+
+    @classmethod
+    def _from_dict(cls, data: dict[str, Any]) -> SessionRecord:
+        profile = Profile[data["profile"].upper()]
+        sending, receiving = data["sending"], data["receiving"]
+        return cls(
+            profile,
+            Role(data["role"]),
+            SendingState(_chain_from_dict(profile, sending), _messages(sending), _key_or_none(sending["offer"])),
+            ReceivingState(
+                _chain_from_dict(profile, receiving),
+                _key_or_none(receiving["previous"]),
+                _number(receiving["epoch"]),
+                _key_or_none(receiving["offer"]),
+            ),
+        )
+
+
+def _chain_to_dict(chain: Chain) -> dict[str, Any]:
+    return {
+        "seq": chain.seq,
+        "key": chain.key.hex(),
+        "checkpoint_rounds": chain.checkpoint_rounds,
+        "alpha": chain.alpha,
+        "checkpoints": [key.hex() for key in chain.checkpoints],
+    }
+
+
+def _chain_from_dict(profile: Profile, data: dict[str, Any]) -> Chain:
+    checkpoints = tuple(_key(text) for text in data["checkpoints"])
+    rounds, alpha = _number(data["checkpoint_rounds"]), _number(data["alpha"])
+    if not 1 <= len(checkpoints) <= 2 or not alpha < rounds:
+        raise ValueError("there must be one or two checkpoints, and less than W rounds since the newest")
+    return Chain(SUITES[profile], _key(data["key"]), _number(data["seq"]), rounds, alpha, checkpoints)
+
+
+def _messages(data: dict[str, Any]) -> tuple[bytes, ...]:
+    messages = tuple(bytes.fromhex(text) for text in data["messages"])
+    longest = max(map(len, messages), default=0)
+    if longest > limits.MAX_MESSAGE_BYTES or len(messages) > 2 * data["checkpoint_rounds"] + 1:
+        raise ValueError("there are more or longer messages than a sender takes")
+    return messages
+
+
+def _key(text: str) -> bytes:
+    key = bytes.fromhex(text)
+    if len(key) != limits.KEY_BYTES:
+        raise ValueError(f"a key has {limits.KEY_BYTES} bytes")
+    return key
+
+
+def _key_or_none(text: str) -> bytes:
+    return _key(text) if text != "" else b""
+
+
+def _number(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= limits.MAX_ROUNDS:
+        raise ValueError("a number is missing or out of range")
+    return value

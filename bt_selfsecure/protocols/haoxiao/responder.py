@@ -1,0 +1,410 @@
+"""Bob of one establishment at a time (paper 3.2); he stays and answers the next request after it."""
+
+from __future__ import annotations
+
+import enum
+import hmac
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from bt_selfsecure.protocols.haoxiao import limits
+from bt_selfsecure.protocols.haoxiao.establish import MAX_T_1, MIN_T_1, EstablishConfig
+from bt_selfsecure.protocols.haoxiao.events import (
+    ActiveAttack,
+    Established,
+    EstablishFailed,
+    Event,
+    Failure,
+    Refusal,
+    RequestRefused,
+)
+from bt_selfsecure.protocols.haoxiao.frame_queue import FrameQueue
+from bt_selfsecure.protocols.haoxiao.frames import Frame, FrameError, Kind, decode, encode
+from bt_selfsecure.protocols.haoxiao.material import (
+    KeyMaterial,
+    KeyShare,
+    Offer,
+    burst_kind,
+    burst_rand,
+    nonce_commitment,
+    pair_id,
+)
+from bt_selfsecure.protocols.haoxiao.received_set import encode_received_set
+from bt_selfsecure.protocols.haoxiao.suites import Random, sha256
+from bt_selfsecure.sansio.events import Rejection
+from bt_selfsecure.sansio.trace import KeyLog, Machine, MachineEnum, Tracer, key_log_line
+from bt_selfsecure.stats.losses import secret_bits
+
+
+class ResponderState(MachineEnum):
+    IDLE = enum.auto()
+    ACCEPTED = enum.auto()
+    COLLECTING = enum.auto()  # 2 T_1 runs
+    RESPONDED = enum.auto()  # 2 T_2 runs
+    AWAITING_ACKNOWLEDGE = enum.auto()  # 2 T_3 runs
+    ESTABLISHED = enum.auto()
+
+
+class ResponderInput(MachineEnum):
+    REQUEST = enum.auto()
+    FIRST_PACKET = enum.auto()
+    BURST_OVER = enum.auto()
+    BURST_GOES_ON = enum.auto()
+    T_2_OVER = enum.auto()
+    ACKNOWLEDGED = enum.auto()
+    FAILED = enum.auto()
+
+
+S, I = ResponderState, ResponderInput
+RESPONDER_TABLE: Final[Mapping[tuple[ResponderState, ResponderInput], ResponderState]] = {
+    (S.IDLE, I.REQUEST): S.ACCEPTED,
+    (S.ACCEPTED, I.REQUEST): S.ACCEPTED,
+    (S.ESTABLISHED, I.REQUEST): S.ACCEPTED,
+    (S.ACCEPTED, I.FIRST_PACKET): S.COLLECTING,
+    (S.COLLECTING, I.BURST_OVER): S.RESPONDED,
+    (S.RESPONDED, I.BURST_GOES_ON): S.COLLECTING,
+    (S.AWAITING_ACKNOWLEDGE, I.BURST_GOES_ON): S.COLLECTING,
+    (S.RESPONDED, I.T_2_OVER): S.AWAITING_ACKNOWLEDGE,
+    (S.RESPONDED, I.ACKNOWLEDGED): S.ESTABLISHED,
+    (S.AWAITING_ACKNOWLEDGE, I.ACKNOWLEDGED): S.ESTABLISHED,
+    **{(state, I.FAILED): S.IDLE for state in S if state not in (S.IDLE, S.ESTABLISHED)},
+}
+_RESPONDED: Final = frozenset({S.RESPONDED, S.AWAITING_ACKNOWLEDGE})
+
+
+@dataclass(slots=True)
+class _Establishment:
+    """What the responder knows of the establishment under way, or of the last one."""
+
+    request: Frame
+    offer: Offer
+    accept: Frame
+    accept_bytes: bytes
+    burst: int
+    """N of one part."""
+    t_1: float
+    secret: bytes = field(repr=False)
+    over: float = 0.0
+    """When 2 T_1 of this part is over."""
+    part: int = 0
+    kept: dict[int, bytes] = field(default_factory=dict, repr=False)
+    """m[.] by s[.]"""
+    blacklist: set[int] = field(default_factory=set)
+    response: bytes = b""
+    nonce: bytes = field(default=b"", repr=False)
+    """For the short authentication string: the response commits to it, the end shows it."""
+    received: tuple[int, ...] = ()
+    material: KeyMaterial | None = None
+    rand_data: bytes = b""
+    """RandData of an authentic acknowledgement."""
+    end: bytes = b""
+
+
+class Responder:
+    """Drive it by the verbs of `Endpoint`. It keeps one establishment, and T_d of a bounded number of identities."""
+
+    def __init__(
+        self,
+        config: EstablishConfig,
+        random: Random,
+        *,
+        tracer: Tracer | None = None,
+        key_log: KeyLog | None = None,
+        name: str = "responder",
+    ) -> None:
+        self.config: Final = config
+        self._random: Final = random
+        self._key_log: Final = key_log
+        self._machine: Final = Machine(name, "responder", RESPONDER_TABLE, S.IDLE, tracer)
+        self._events: Final = FrameQueue()
+        self._throttled: Final[OrderedDict[bytes, float]] = OrderedDict()
+        self._current: _Establishment | None = None
+        self._outbox: list[bytes] = []
+        self._deadline: float | None = None
+        self._repeat: float | None = None
+
+    # --- the verbs ----------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> ResponderState:
+        return self._machine.state
+
+    @property
+    def received(self) -> int:
+        """|S| so far."""
+        return len(self._current.kept) if self._current else 0
+
+    @property
+    def rejections(self) -> Mapping[Rejection, int]:
+        return self._events.rejections
+
+    def next_event(self) -> Event | None:
+        return self._events.take()
+
+    def get_timer(self) -> float | None:
+        return min((t for t in (self._deadline, self._repeat) if t is not None), default=None)
+
+    def frames_to_send(self, now: float) -> list[bytes]:
+        out, self._outbox = self._outbox, []
+        return out
+
+    def receive_frame(self, data: bytes, now: float) -> None:
+        if self._is_foreign_request(data):
+            return
+        frame = self._events.decode(data, self.config.profile)
+        if frame is None:
+            return
+        match frame.kind:
+            case Kind.REQUEST:
+                self._receive_request(frame, now)
+            case Kind.RAND | Kind.RAND_COMPACT:
+                self._receive_burst(frame, now)
+            case Kind.ACKNOWLEDGE:
+                self._receive_acknowledge(frame, now)
+            case _:
+                self._events.reject(Rejection.NOT_FOR_US, frame.kind.name)
+
+    def handle_timer(self, now: float) -> None:
+        if self._repeat is not None and now >= self._repeat and self._current:
+            self._outbox.append(self._current.response)
+            self._repeat = self.config.next_repeat(now)
+        if self._deadline is None or now < self._deadline:
+            return
+        self._deadline = None
+        match self.state:
+            case S.ACCEPTED:
+                self._fail(Failure.NO_BURST, now)
+            case S.COLLECTING:
+                self._burst_over(now)
+            case S.RESPONDED:
+                self._machine.on(I.T_2_OVER, now)
+                self._deadline = now + 2 * self.config.timers.t_3
+            case S.AWAITING_ACKNOWLEDGE if self._current and self._current.rand_data:
+                self._establish(self._current, now)
+            case S.AWAITING_ACKNOWLEDGE:
+                self._fail(Failure.NO_ACKNOWLEDGE, now)
+            case _:
+                pass
+
+    def close(self, now: float) -> None:
+        """Give up what is under way."""
+        if self._machine.can(I.FAILED):
+            self._fail(Failure.CLOSED, now)
+
+    # --- request ------------------------------------------------------------------------------------------------------
+
+    def _is_foreign_request(self, data: bytes) -> bool:
+        """A request of the other profile: refused in silence like any other, but told to the driver by name."""
+        try:
+            frame = decode(data)
+        except FrameError:
+            return False
+        if frame.kind is not Kind.REQUEST or frame.profile is self.config.profile:
+            return False
+        self._events.put_if_room(RequestRefused(frame.message[: limits.IDENTITY_BYTES], Refusal.PROFILE))
+        return True
+
+    def _receive_request(self, frame: Frame, now: float) -> None:
+        if self._current and self._current.request == frame:
+            if self.state is S.ACCEPTED:
+                self._outbox.append(self._current.accept_bytes)  # it was lost: say it again
+            return None
+        offer = Offer.decode(self.config.profile, frame.message, accept=False)
+        if offer is None:
+            return self._events.reject(Rejection.MALFORMED, "a request whose message has another form")
+        if self._throttled.get(offer.identity, now) > now:
+            return self._events.reject(Rejection.THROTTLED, offer.identity.hex(":"))
+        refusal = self._refusal(offer)
+        if refusal not in (Refusal.BUSY, Refusal.UNWILLING):
+            self._throttle(offer.identity, now)
+        if refusal is not None:
+            return self._events.put_if_room(RequestRefused(offer.identity, refusal))
+        return self._accept(frame, offer, now)
+
+    def _throttle(self, identity: bytes, now: float) -> None:
+        """T_d starts with each request that is considered, whatever else comes of it. Whom the policy does not admit
+        gets no place here: names that anybody can make up would push out those that it admits."""
+        self._throttled.pop(identity, None)
+        self._throttled[identity] = now + self.config.timers.t_d
+        if len(self._throttled) > limits.MAX_THROTTLED:
+            self._throttled.popitem(last=False)
+
+    def _refusal(self, offer: Offer) -> Refusal | None:
+        config = self.config
+        if not self._machine.can(I.REQUEST):
+            return Refusal.BUSY
+        if not config.admit(offer.identity):
+            return Refusal.UNWILLING
+        if offer.authenticated != bool(config.authentication_key):
+            return Refusal.AUTHENTICATION
+        if config.exchange_shares and not offer.share:
+            return Refusal.PARAMETERS
+        if config.hardened and not (1 <= offer.burst <= limits.MAX_BURST and MIN_T_1 <= offer.t_1 <= MAX_T_1):
+            return Refusal.PARAMETERS
+        return None
+
+    def _accept(self, request: Frame, offer: Offer, now: float) -> None:
+        config = self.config
+        share = KeyShare(self._random if offer.share else None)
+        secret = share.exchange(offer.share)
+        if secret is None:
+            return self._events.put_if_room(RequestRefused(offer.identity, Refusal.PARAMETERS))
+        answer = Offer(config.identity, offer.compact, bool(config.authentication_key), share=share.public)
+        message = request.rand[: limits.SESSION_ID_BYTES] + answer.encode(config.profile, accept=True)
+        accept = Frame(config.profile, Kind.ACCEPT, rand=self._random(limits.NONCE_BYTES), message=message)
+        accept_bytes = encode(accept, seed=self._random(32))
+        burst, t_1 = (offer.burst, offer.t_1) if config.hardened else (config.burst, config.t_1)
+        self._machine.on(I.REQUEST, now, peer=offer.identity.hex(":"))
+        self._current = _Establishment(request, offer, accept, accept_bytes, burst, t_1, secret)
+        self._outbox.append(accept_bytes)
+        self._repeat = None
+        self._deadline = now + config.max_requests * (config.timers.t_h + config.timers.t_w)
+        return None
+
+    # --- burst --------------------------------------------------------------------------------------------------------
+
+    def _receive_burst(self, frame: Frame, now: float) -> None:
+        current = self._current
+        if current is None or self.state in (S.IDLE, S.ESTABLISHED) or not self._is_of(frame, current):
+            return self._events.reject(Rejection.NOT_FOR_US, "a burst packet")
+        known = current.kept.get(frame.seq)
+        if known is not None or frame.seq in current.blacklist:
+            return self._receive_copy(current, frame, known, now)
+        if not self._enter_part(current, frame.seq // current.burst, now):
+            return self._events.reject(Rejection.REPLAY, "a burst packet out of its time")
+        current.kept[frame.seq] = frame.message
+        if self.config.hardened and frame.seq == (current.part + 1) * current.burst - 1:
+            self._deadline = min(current.over, now + self.config.timers.settle)
+        return None
+
+    def _is_of(self, frame: Frame, current: _Establishment) -> bool:
+        compact = current.offer.compact if self.config.hardened else self.config.compact
+        right_form = frame.kind is burst_kind(compact=compact) and frame.rand == burst_rand(
+            current.request, compact=compact
+        )
+        size = limits.COMPACT_MESSAGE_BYTES if compact else limits.BURST_MESSAGE_BYTES
+        last = limits.MAX_BURST if self.config.hardened else current.burst
+        return right_form and len(frame.message) == size and frame.seq < last
+
+    def _enter_part(self, current: _Establishment, part: int, now: float) -> bool:
+        """Whether a packet of this part may be kept now; the first one of a part starts 2 T_1."""
+        if self.state is S.ACCEPTED and part == 0:
+            self._machine.on(I.FIRST_PACKET, now)
+        elif self.state in _RESPONDED and part == current.part + 1:
+            self._machine.on(I.BURST_GOES_ON, now, received=len(current.kept), part=part)
+            self._repeat = None
+        else:
+            return self.state is S.COLLECTING and part <= current.part
+        current.part = part
+        self._deadline = current.over = now + 2 * current.t_1
+        return True
+
+    def _receive_copy(self, current: _Establishment, frame: Frame, known: bytes | None, now: float) -> None:
+        """Row 5. `paper`: both are discarded and Seq is blacklisted. `hardened`: an equal copy is the same packet (an
+        advertisement is sent on three channels), another content ends the establishment."""
+        if known is not None and known != frame.message:
+            self._events.put_if_room(ActiveAttack(frame.seq))
+            if self.config.hardened:
+                return self._fail(Failure.CONFLICT, now, f"Seq {frame.seq}")
+        if not self.config.hardened and self.state is S.COLLECTING:
+            current.kept.pop(frame.seq, None)
+            current.blacklist.add(frame.seq)
+        return None
+
+    # --- response -----------------------------------------------------------------------------------------------------
+
+    def _burst_over(self, now: float) -> None:
+        """2 T_1 is over (`hardened`: or the last packet came): [6] to [9]."""
+        current, config = self._current, self.config
+        if current is None:
+            return None
+        if not config.hardened and len(current.kept) < config.n_r:
+            return self._fail(Failure.TOO_FEW_PACKETS, now, f"|S| = {len(current.kept)}, N_r = {config.n_r}")
+        current.received = tuple(sorted(current.kept))
+        s = encode_received_set(current.received, (current.part + 1) * current.burst)
+        messages = [current.kept[seq] for seq in current.received]
+        current.material = KeyMaterial.derive(
+            current.request,
+            current.accept,
+            s,
+            messages,
+            secret=current.secret,
+            authentication_key=config.authentication_key,
+        )
+        current.nonce = self._random(limits.NONCE_BYTES)
+        pair = pair_id(current.request, current.accept)
+        frame = Frame(config.profile, Kind.RESPONSE, 0, current.part, nonce_commitment(current.nonce), pair + s)
+        mac = config.suite.establishment_mac(current.material.kd, frame)
+        current.response = encode(replace(frame, mac=mac))
+        self._machine.on(I.BURST_OVER, now, received=len(current.received), part=current.part)
+        self._outbox.append(current.response)
+        self._repeat = config.next_repeat(now)
+        self._deadline = max(now, current.over) + 2 * config.timers.t_2  # who is early waits for the initiator
+        return None
+
+    # --- confirmation -------------------------------------------------------------------------------------------------
+
+    def _receive_acknowledge(self, frame: Frame, now: float) -> None:
+        current = self._current
+        if current is None or current.material is None or frame.message != pair_id(current.request, current.accept):
+            return self._events.reject(Rejection.NOT_FOR_US, "an acknowledgement of another establishment")
+        if self.state not in _RESPONDED and self.state is not S.ESTABLISHED:
+            return self._events.reject(Rejection.REPLAY, "an acknowledgement out of its time")
+        if not hmac.compare_digest(self.config.suite.establishment_mac(current.material.kd, frame), frame.mac):
+            return self._events.reject(Rejection.UNAUTHENTIC, "an acknowledgement")
+        if self.state is S.ESTABLISHED:
+            return self._outbox.append(current.end)  # it was lost: say it again
+        if self.config.hardened and not self._opens_commitment(current, frame.rand):
+            return self._events.reject(Rejection.UNAUTHENTIC, "RandData is not what the request committed to")
+        if len(current.received) < self.config.n_r:
+            return self._fail(
+                Failure.TOO_FEW_PACKETS, now, f"|S| = {len(current.received)}, own N_r = {self.config.n_r}"
+            )
+        current.rand_data = frame.rand
+        self._repeat = None
+        if self.config.hardened:
+            self._establish(current, now)
+        return None
+
+    def _opens_commitment(self, current: _Establishment, rand_data: bytes) -> bool:
+        return hmac.compare_digest(sha256(rand_data), current.offer.commitment)
+
+    def _establish(self, current: _Establishment, now: float) -> None:
+        """The acknowledgement is authentic (`paper`: and 2 T_3 is over): the end packet, and the key is in use."""
+        config, material = self.config, current.material
+        assert material is not None
+        pair = pair_id(current.request, current.accept)
+        frame = Frame(config.profile, Kind.END, message=pair + current.nonce)
+        current.end = encode(replace(frame, mac=config.suite.establishment_mac(material.kd, frame)))
+        self._outbox.append(current.end)
+        self._machine.on(I.ACKNOWLEDGED, now, received=len(current.received))
+        self._deadline = self._repeat = None
+        if self._key_log is not None:
+            self._key_log(key_log_line("K0", pair, material.k0))
+        bound = config.eve_loss_bound
+        missed_entropy = sum(8 * len(message) for message in current.kept.values()) * bound
+        self._events.put(
+            Established(
+                peer=current.offer.identity,
+                k0=material.k0,
+                fingerprint=material.fingerprint,
+                sas=material.sas(current.nonce, current.rand_data),
+                sent=(current.part + 1) * current.burst,
+                received=current.received,
+                secret_bits=secret_bits(len(current.received), bound, missed_entropy=missed_entropy),
+                target_bits=config.target_bits,
+                authenticated=bool(config.authentication_key),
+                hybrid=bool(current.offer.share),
+            )
+        )
+        current.kept.clear()
+
+    def _fail(self, reason: Failure, now: float, detail: str = "") -> None:
+        """The establishment ends in silence; the next request may come."""
+        peer = self._current.offer.identity if self._current else None
+        self._machine.on(I.FAILED, now, reason=reason.name)
+        self._events.put(EstablishFailed(reason, peer, detail))
+        self._current = None
+        self._deadline = self._repeat = None

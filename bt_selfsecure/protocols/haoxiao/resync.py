@@ -1,0 +1,100 @@
+"""The frames by which two ends of a session find together after a crash or with a new K_0.
+
+Resynchronisation, one direction at a time, after an end was restored or has a new K_0 to offer:
+
+    receiver                                     sender
+      | <- request (h, no call, its keys) -------- |      only where the sender finds it necessary
+      | -- call (its keys) ----------------------> |      where the receiver does, or to see if a request is fresh
+      | <- request (h, that call, its keys) ------ |      h: the oldest message it can send again
+      | -- response (r, the newest common key) --> |      r: the next round that the receiver has not seen
+      | <- data of round max(r, h), fresh key ---- |
+
+Both mix fresh random numbers into the newest key that they have in common. The receiver goes over, on disk, when a
+request names its present call; the sender when the response to its present request comes. Each repeats call or request
+until then, and each goes over once only for a call and a request: replayed frames change nothing, and two idle ends
+hold the same key and are silent. Every key that a request names is on disk first, so no crash can part the two.
+"""
+
+from __future__ import annotations
+
+import hmac
+from typing import Final
+
+from bt_selfsecure.protocols.haoxiao import limits
+from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind
+from bt_selfsecure.protocols.haoxiao.keychain import CHECKPOINT_ID_BYTES, Chain
+from bt_selfsecure.protocols.haoxiao.record import ReceivingState, SendingState
+
+NO_CALL: Final = bytes(limits.NONCE_BYTES)
+"""What a request has in the place of a call's Rand where it answers none."""
+_CALL, _CHALLENGE = b"resync call", b"resync challenge"
+_REQUEST, _RESPONSE = b"resync request", b"resync response"
+_MAC_BYTES: Final = 16
+_MAX_KEYS: Final = 5  # two checkpoints, K_i, K_{i-1}, an offer
+_REQUEST_FIELDS: Final = 8 + limits.NONCE_BYTES
+
+
+def resync_call(state: ReceivingState, nonce: bytes, *, challenge: bool) -> Frame:
+    """The receiver asks the sender for a request; by a challenge (Seq 1) only if the sender has made one already.
+    Message: ids of its keys (8 each), an HMAC under each (16 each)."""
+    message = _named_keys(state, _CHALLENGE if challenge else _CALL, nonce, b"")
+    return Frame(state.chain.suite.profile, Kind.RESYNC_CALL, seq=int(challenge), rand=nonce, message=message)
+
+
+def resync_request(state: SendingState, nonce: bytes, call: bytes, oldest: int) -> Frame:
+    """The sender's request. Message: h (8), Rand of the call that it answers or zeros (16), then as in a call."""
+    message = _named_keys(state, _REQUEST, nonce, oldest.to_bytes(8) + call)
+    return Frame(state.chain.suite.profile, Kind.RESYNC_REQUEST, rand=nonce, message=message)
+
+
+def request_fields(frame: Frame) -> tuple[int, bytes]:
+    """h and the Rand of the call, of an authentic request."""
+    return min(int.from_bytes(frame.message[:8]), limits.MAX_ROUNDS), frame.message[8:_REQUEST_FIELDS]
+
+
+def resync_response(chain: Chain, common: bytes, nonce: bytes, request_nonce: bytes) -> Frame:
+    """The receiver's response. Message: the request's Rand (16), the id of the common key (8), r (8)."""
+    message = request_nonce + chain.checkpoint_id(common) + chain.seq.to_bytes(8)
+    mac = chain.suite.label_mac(common, _RESPONSE, nonce + message)
+    return Frame(chain.suite.profile, Kind.RESYNC_RESPONSE, rand=nonce, message=message, mac=mac)
+
+
+def common_keys(state: SendingState | ReceivingState, frame: Frame) -> list[bytes]:
+    """The own keys that an authentic call or request names, the newest first."""
+    label, skip = _REQUEST, _REQUEST_FIELDS
+    if frame.kind is Kind.RESYNC_CALL:
+        label, skip = (_CHALLENGE if frame.seq else _CALL), 0
+    count, rest = divmod(len(frame.message) - skip, CHECKPOINT_ID_BYTES + _MAC_BYTES)
+    if rest or not 1 <= count <= _MAX_KEYS:
+        return []
+    ids_end = skip + count * CHECKPOINT_ID_BYTES
+    ids, macs = frame.message[skip:ids_end], frame.message[ids_end:]
+    named = dict(zip(_pieces(ids, CHECKPOINT_ID_BYTES), _pieces(macs, _MAC_BYTES), strict=True))
+    common = [(key, named[name]) for key in state.keys if (name := state.chain.checkpoint_id(key)) in named]
+    data, suite = frame.rand + frame.message[:ids_end], state.chain.suite
+    authentic = all(hmac.compare_digest(mac, suite.label_mac(key, label, data)) for key, mac in common)
+    return [key for key, _ in common] if authentic else []
+
+
+def authentic_response(state: SendingState, frame: Frame, request_nonce: bytes) -> tuple[bytes, int] | None:
+    """The common key and r of an authentic response to this request, or None."""
+    if len(frame.message) != 32 or not hmac.compare_digest(frame.message[:16], request_nonce):
+        return None
+    suite, name = state.chain.suite, frame.message[16:24]
+    key = next((key for key in state.keys if state.chain.checkpoint_id(key) == name), None)
+    if key is None:
+        return None
+    if not hmac.compare_digest(suite.label_mac(key, _RESPONSE, frame.rand + frame.message), frame.mac):
+        return None
+    seq = int.from_bytes(frame.message[24:])
+    return (key, seq) if seq <= limits.MAX_ROUNDS else None
+
+
+def _named_keys(state: SendingState | ReceivingState, label: bytes, nonce: bytes, fields: bytes) -> bytes:
+    """Each HMAC covers all ids, so that none can be cut out to have an older key chosen."""
+    named = fields + b"".join(state.chain.checkpoint_id(key) for key in state.keys)
+    return named + b"".join(state.chain.suite.label_mac(key, label, nonce + named) for key in state.keys)
+
+
+def _pieces(data: bytes, size: int) -> list[bytes]:
+    return [data[start : start + size] for start in range(0, len(data), size)]

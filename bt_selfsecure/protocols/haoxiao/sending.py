@@ -1,0 +1,262 @@
+"""The sender of one direction: one message at a time, retransmitted until one of its attempts is proved (paper 3.3)."""
+
+from __future__ import annotations
+
+import enum
+import hmac
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from bt_selfsecure.errors import LocalError
+from bt_selfsecure.protocols.haoxiao import limits
+from bt_selfsecure.protocols.haoxiao.events import MessageDelivered, ReestablishNeeded, Resynchronised, Unreachable
+from bt_selfsecure.protocols.haoxiao.frame_queue import FrameQueue
+from bt_selfsecure.protocols.haoxiao.frames import Frame, encode
+from bt_selfsecure.protocols.haoxiao.keychain import Chain
+from bt_selfsecure.protocols.haoxiao.record import Role, SendingState, SessionRecord
+from bt_selfsecure.protocols.haoxiao.resync import NO_CALL, authentic_response, common_keys, resync_request
+from bt_selfsecure.protocols.haoxiao.session_config import Durability, SessionConfig
+from bt_selfsecure.protocols.haoxiao.suites import Attempt, Random
+from bt_selfsecure.sansio.events import Rejection
+from bt_selfsecure.sansio.outbox import Outbox
+from bt_selfsecure.sansio.trace import KeyLog, Machine, MachineEnum, Tracer, key_log_line
+
+
+class SenderState(MachineEnum):
+    IDLE = enum.auto()
+    WAITING = enum.auto()  # for the acknowledgement
+    UNREACHABLE = enum.auto()  # Omega retransmissions were in vain; the last one is repeated, slowly
+    RESYNCHRONISING = enum.auto()  # for the response to a request
+    CLOSED = enum.auto()
+
+
+class SenderInput(MachineEnum):
+    SEND = enum.auto()
+    WITHDRAWN = enum.auto()
+    ACKNOWLEDGED = enum.auto()
+    OMEGA_OVER = enum.auto()
+    RESYNCHRONISE = enum.auto()
+    AGREED = enum.auto()
+    CLOSE = enum.auto()
+
+
+S, I = SenderState, SenderInput
+SENDER_TABLE: Final[Mapping[tuple[SenderState, SenderInput], SenderState]] = {
+    (S.IDLE, I.SEND): S.WAITING,
+    (S.WAITING, I.WITHDRAWN): S.IDLE,
+    (S.WAITING, I.ACKNOWLEDGED): S.IDLE,
+    (S.WAITING, I.OMEGA_OVER): S.UNREACHABLE,
+    (S.UNREACHABLE, I.ACKNOWLEDGED): S.IDLE,
+    (S.RESYNCHRONISING, I.AGREED): S.IDLE,
+    **{(state, I.RESYNCHRONISE): S.RESYNCHRONISING for state in S if state is not S.CLOSED},
+    **{(state, I.CLOSE): S.CLOSED for state in S},
+}
+
+
+class Sender:
+    """Owned by `Session`."""
+
+    def __init__(
+        self,
+        record: SessionRecord,
+        config: SessionConfig,
+        out: Outbox[FrameQueue, SessionRecord],
+        random: Random,
+        tracer: Tracer | None,
+        key_log: KeyLog | None,
+        name: str,
+    ) -> None:
+        self.kept: SendingState = record.sending
+        self.deadline: float | None = None
+        self._label = record.role.label
+        self._config: Final = config
+        self._out: Final = out
+        self._random: Final = random
+        self._key_log: Final = key_log
+        self._machine: Final = Machine(name, "sender", SENDER_TABLE, S.IDLE, tracer)
+        self._attempts: list[Attempt] = []  # all of this round: the acknowledgement of any may come, and late (row 10)
+        self._waits = 0  # time-outs in a row: the exponent of the back-off
+        self._last_frame = b""
+        self._nonce = b""  # Rand of the request under way
+        self._call = NO_CALL  # Rand of the call that the last request answers
+        self._told_no_common = False
+        # In `every-W` a receiver may forget up to the older checkpoint, and then needs these messages again.
+        every_w = config.durability is Durability.EVERY_W
+        self._history: Final[deque[bytes]] = deque(maxlen=2 * self.kept.chain.checkpoint_rounds if every_w else 0)
+
+    @property
+    def state(self) -> SenderState:
+        return self._machine.state
+
+    @property
+    def can_send(self) -> bool:
+        return self.state is S.IDLE
+
+    # --- rounds -------------------------------------------------------------------------------------------------------
+
+    def send(self, message: bytes, now: float) -> int:
+        if not self.can_send:
+            raise LocalError(f"send: a message is under way ({self.state.name})")
+        if len(message) > limits.MAX_MESSAGE_BYTES:
+            raise LocalError(f"send: a message has at most {limits.MAX_MESSAGE_BYTES} bytes, this has {len(message)}")
+        if self.kept.chain.exhausted():
+            self._out.events.put(ReestablishNeeded("the rounds of this K_0 are used up"))
+            raise LocalError("send: the rounds of this K_0 are used up")
+        self.kept = SendingState(self.kept.chain, (message,), self.kept.offer)
+        self._begin(now)
+        return self.kept.chain.seq
+
+    def withdraw(self, now: float) -> None:
+        if self.state is not S.WAITING or not self._out.take_back(self._last_frame):
+            raise LocalError(f"withdraw: no message waits that has not left ({self.state.name})")
+        self._machine.on(I.WITHDRAWN, now, seq=self.kept.chain.seq)
+        self.kept = replace(self.kept, messages=())
+        self._attempts, self.deadline = [], None
+        self._out.persist(sync=False)
+
+    def _begin(self, now: float) -> None:
+        """The round of the first message: it is on disk before it leaves (in `every-W`, if a checkpoint is to be)."""
+        chain, messages = self.kept.chain, self.kept.messages
+        self._machine.on(I.SEND, now, seq=chain.seq, bytes=len(messages[0]))
+        self._attempts = []
+        self._waits = 0
+        self._out.persist(sync=self._config.durability is Durability.EVERY_MESSAGE or chain.at_checkpoint)
+        self._attempt(now)
+
+    def _attempt(self, now: float) -> None:
+        """One more attempt: fresh Rand, [11] to [13]."""
+        frame, attempt = self.kept.chain.seal(self.kept.messages[0], len(self._attempts), self._random)
+        self._attempts.append(attempt)
+        self._last_frame = self._out.send(encode(frame))
+        self.deadline = now + self._config.back_off(self._waits)
+
+    def receive_ack(self, frame: Frame, now: float) -> None:
+        if self.state not in (S.WAITING, S.UNREACHABLE) or frame.seq != self.kept.chain.seq + 1 & 255:
+            return self._out.events.reject(Rejection.REPLAY, "an acknowledgement that is not waited for")
+        attempt = self._proved_attempt(frame)
+        if attempt is None:
+            return self._out.events.reject(Rejection.UNAUTHENTIC, "an acknowledgement")
+        chain, message, following = self.kept.chain, self.kept.messages[0], self.kept.messages[1:]
+        self._machine.on(I.ACKNOWLEDGED, now, seq=chain.seq, retran=attempt.header.retran)
+        self.kept = SendingState(chain.rolled(attempt, message), following, self.kept.offer)
+        self._log_key()
+        self._attempts = []
+        self._history.append(message)
+        self._out.events.put(MessageDelivered(chain.seq))
+        if following:
+            return self._begin(now)
+        self.deadline = None
+        return self._out.persist(sync=False)  # nothing waits for it; it takes the old key from the disk
+
+    def _proved_attempt(self, frame: Frame) -> Attempt | None:
+        """The attempt whose ACK [13] this is: the receiver accepted that one, so [14] or [15] goes by it (row 10)."""
+        for attempt in self._attempts:
+            if hmac.compare_digest(attempt.ack, frame.message[: len(attempt.ack)]):
+                return attempt
+        return None
+
+    def handle_timer(self, now: float) -> None:
+        if self.deadline is None or now < self.deadline:
+            return
+        self._waits += 1
+        match self.state:
+            case S.WAITING if len(self._attempts) <= self._config.omega:
+                self._attempt(now)
+            case S.WAITING:
+                self._machine.on(I.OMEGA_OVER, now, seq=self.kept.chain.seq)
+                self._out.events.put(Unreachable(self.kept.chain.seq))
+                self._repeat(now)
+            case S.UNREACHABLE | S.RESYNCHRONISING:
+                if self.state is S.RESYNCHRONISING and self._waits == self._config.omega + 1:
+                    self._out.events.put(Unreachable(self.kept.chain.seq))
+                self._repeat(now)
+            case _:
+                self.deadline = None
+
+    def _repeat(self, now: float) -> None:
+        self._out.send(self._last_frame)
+        self.deadline = now + self._config.back_off(self._waits)
+
+    # --- resynchronisation --------------------------------------------------------------------------------------------
+
+    def resynchronise(self, now: float, call: bytes = NO_CALL) -> None:
+        """Ask the receiver where it stands; until it answers nothing is sent."""
+        self._machine.on(I.RESYNCHRONISE, now, seq=self.kept.chain.seq)
+        self._waits = 0
+        self._out.persist(sync=True)  # the receiver will rely on a key that the request names
+        self._request(call, now)
+
+    def _request(self, call: bytes, now: float) -> None:
+        """Another call, another Rand: a response to an earlier request must not count once the receiver calls anew."""
+        self._call, self._nonce = call, self._random(limits.NONCE_BYTES)
+        self._last_frame = self._out.send(encode(resync_request(self.kept, self._nonce, call, self._oldest())))
+        self.deadline = now + self._config.back_off(self._waits)
+
+    def _oldest(self) -> int:
+        """h: number of the oldest message that can be sent again."""
+        return self.kept.chain.seq - len(self._history)
+
+    def receive_call(self, frame: Frame, now: float) -> None:
+        resynchronising, answered, challenge = self.state is S.RESYNCHRONISING, frame.rand == self._call, frame.seq > 0
+        if self.state is S.CLOSED or (not resynchronising and (answered or challenge)):
+            return self._out.events.reject(Rejection.REPLAY, "a call for resynchronisation")
+        if not common_keys(self.kept, frame):
+            return self._refuse_call()
+        if answered:
+            return self._repeat(now)
+        return self._request(frame.rand, now) if resynchronising else self.resynchronise(now, frame.rand)
+
+    def _refuse_call(self) -> None:
+        self._out.events.reject(Rejection.UNAUTHENTIC, "a call: no common key")
+        if not self._told_no_common:
+            self._told_no_common = True
+            self._out.events.put(ReestablishNeeded("a call came that names no common key (or an attacker's)"))
+
+    def receive_response(self, frame: Frame, now: float) -> None:
+        if self.state is not S.RESYNCHRONISING:
+            return self._out.events.reject(Rejection.REPLAY, "a response that is not waited for")
+        answer = authentic_response(self.kept, frame, self._nonce)
+        if answer is None:
+            return self._out.events.reject(Rejection.UNAUTHENTIC, "a response to the request")
+        common, expected = answer
+        seq = max(expected, self._oldest())
+        messages = self._sort(seq)
+        self._machine.on(I.AGREED, now, seq=seq, again=len(messages))
+        offer = b"" if common == self.kept.offer else self.kept.offer
+        self.kept = SendingState(self.kept.chain.resumed(common, self._nonce + frame.rand, seq), messages, offer)
+        self._log_key()
+        self._out.events.put(Resynchronised(True, seq))
+        if messages:
+            return self._begin(now)
+        self.deadline = None
+        return self._out.persist(sync=True)
+
+    def _sort(self, seq: int) -> tuple[bytes, ...]:
+        """The peer has what is before round `seq`: that is history, and delivered; the rest is to be sent."""
+        oldest, known = self._oldest(), [*self._history, *self.kept.messages]
+        for number in range(self.kept.chain.seq, min(seq, oldest + len(known))):
+            self._out.events.put(MessageDelivered(number))
+        self._history.clear()
+        if seq <= oldest + len(known):  # else this end has forgotten some, and the history would have a gap
+            self._history.extend(known[: seq - oldest])
+        return tuple(known[seq - oldest :])
+
+    def offer(self, k0: bytes, role: Role) -> None:
+        """Name this K_0 at the next resynchronisation; it is taken if the receiver has it too."""
+        self._label = role.label
+        self.kept = replace(self.kept, offer=self.kept.chain.suite.chain_key(k0, self._label))
+
+    def close(self) -> None:
+        self._machine.on(I.CLOSE, 0.0)
+        self.deadline = None
+
+    def _log_key(self) -> None:
+        if self._key_log is not None:
+            self._key_log(chain_key_line(self.kept.chain, self._label))
+
+
+def chain_key_line(chain: Chain, label: bytes) -> str:
+    """A key-log line of K_i: `BTSS_KI <direction, 1 byte, and Seq, 8 bytes> <key>`; direction 0 is the initiator's."""
+    return key_log_line("KI", bytes([label.startswith(b"responder")]) + chain.seq.to_bytes(8), chain.key)

@@ -1,0 +1,207 @@
+"""The secure session (paper 3.3): stop-and-wait in both directions, with a key that rolls at every message.
+
+`Session` joins the two directions and gives them the verbs of an endpoint. The machines are `Sender` (sending.py) and
+`Receiver` (receiving.py); what they keep and how two ends find together again is in record.py and resync.py.
+
+    sender                                     receiver
+      | -- data Seq, Retran 0, Rand, message --> |   accepted: K_{i+1} by [14], on disk, then
+      | <------------------- ack Seq+1, [13] --- |   (lost)
+      | -- data Seq, Retran 1, new Rand -------> |   a retransmission of what is accepted already:
+      | <------ the ack of the accepted attempt - |   the same acknowledgement again (row 10)
+      |    K_{i+1} by the attempt that it proves  |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Self
+
+from bt_selfsecure.protocols.haoxiao.events import Event
+from bt_selfsecure.protocols.haoxiao.frame_queue import FrameQueue
+from bt_selfsecure.protocols.haoxiao.frames import FrameError, Kind, Profile, decode
+from bt_selfsecure.protocols.haoxiao.keychain import Chain
+from bt_selfsecure.protocols.haoxiao.receiving import Receiver
+from bt_selfsecure.protocols.haoxiao.record import ReceivingState, Role, SendingState, SessionRecord
+from bt_selfsecure.protocols.haoxiao.resync import common_keys
+from bt_selfsecure.protocols.haoxiao.sending import Sender
+from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig
+from bt_selfsecure.protocols.haoxiao.suites import SUITES, Random
+from bt_selfsecure.sansio.events import Rejection
+from bt_selfsecure.sansio.outbox import Outbox
+from bt_selfsecure.sansio.trace import KeyLog, Tracer
+
+
+class Session:
+    """One end of a session. Drive it by the verbs of `Endpoint`, `send(message, now)` and `persisted(token)`.
+
+    Take the events first, then the frames. What a record counts comes before its `Persist`: a driver that writes the
+    messages received and the record in one transaction, and only then hands them on, gives its application each message
+    exactly once; one that does not may show it the last message again after a crash, under the same Seq. Frames wait
+    for `persisted(token)` where `sync` is set.
+    Make it with `start` (a new K_0) or `restore` (a stored record). Raises `LocalError` for misuse by the driver only.
+    """
+
+    sender_class: type[Sender] = Sender
+    receiver_class: type[Receiver] = Receiver
+
+    def __init__(
+        self,
+        record: SessionRecord,
+        config: SessionConfig,
+        random: Random,
+        *,
+        tracer: Tracer | None = None,
+        key_log: KeyLog | None = None,
+        name: str = "session",
+    ) -> None:
+        self.profile: Final = record.profile
+        self.role = record.role
+        """Of this end in the establishment of the newest K_0."""
+        self._out: Final = Outbox(FrameQueue(), self._present_record)
+        self._sender: Final = self.sender_class(record, config, self._out, random, tracer, key_log, name)
+        self._receiver: Final = self.receiver_class(record, config, self._out, random, tracer, key_log, name)
+
+    @classmethod
+    def start(
+        cls,
+        profile: Profile,
+        role: Role,
+        k0: bytes,
+        config: SessionConfig,
+        random: Random,
+        *,
+        tracer: Tracer | None = None,
+        key_log: KeyLog | None = None,
+        name: str = "session",
+    ) -> Self:
+        """A new session from K_0 (32 bytes). Its first event asks for its first record to be written."""
+        suite, rounds = SUITES[profile], config.checkpoint_rounds
+        record = SessionRecord(
+            profile,
+            role,
+            SendingState(Chain.start(suite, k0, role.label, rounds)),
+            ReceivingState(Chain.start(suite, k0, role.peer.label, rounds)),
+        )
+        session = cls(record, config, random, tracer=tracer, key_log=key_log, name=name)
+        session._out.persist(sync=True)
+        return session
+
+    @classmethod
+    def restore(
+        cls,
+        record: SessionRecord,
+        config: SessionConfig,
+        random: Random,
+        now: float,
+        *,
+        tracer: Tracer | None = None,
+        key_log: KeyLog | None = None,
+        name: str = "session",
+    ) -> Self:
+        """The session as it was stored. It finds together with its peer by itself, whatever either has forgotten."""
+        session = cls(record, config, random, tracer=tracer, key_log=key_log, name=name)
+        session._sender.resynchronise(now)
+        session._receiver.call(now)
+        return session
+
+    # --- the verbs ----------------------------------------------------------------------------------------------------
+
+    @property
+    def record(self) -> SessionRecord:
+        """The state as it is now. Holds keys."""
+        return self._present_record()
+
+    def _present_record(self) -> SessionRecord:
+        return SessionRecord(self.profile, self.role, self._sender.kept, self._receiver.kept)
+
+    @property
+    def can_send(self) -> bool:
+        """Whether `send` takes a message now: one at a time, and none while the two ends find together."""
+        return self._sender.can_send
+
+    @property
+    def rejections(self) -> Mapping[Rejection, int]:
+        """Frames from the air that changed nothing, by reason."""
+        return self._out.events.rejections
+
+    def send(self, message: bytes, now: float) -> int:
+        """Begin the round of this message and return its Seq. In `every-message` the message is the session's own once
+        the `Persist` which this causes is written; until then the caller keeps it.
+
+        Raises `LocalError` unless `can_send`, or for more than `limits.MAX_MESSAGE_BYTES`.
+        """
+        return self._sender.send(message, now)
+
+    def withdraw(self, now: float) -> None:
+        """Take back the message of the last `send`, whose record was not written: the session is as it was before.
+
+        Raises `LocalError` where a frame of it has been taken by `frames_to_send`.
+        """
+        self._sender.withdraw(now)
+
+    def rekey(self, k0: bytes, now: float, role: Role | None = None) -> None:
+        """A new K_0 was established with the same peer: go over to it. Nothing under way is lost; while the peer does
+        not have it (its establishment failed at the last packet) both stay with the old one.
+
+        Each K_0 has roles of its own, different ones at the two ends: `role` where this end's is not what it was.
+        """
+        self.role = role or self.role
+        self._sender.offer(k0, self.role)
+        self._receiver.offer(k0, self.role)
+        self._sender.resynchronise(now)
+        self._receiver.call(now)
+
+    def shares_key(self, data: bytes) -> bool:
+        """Whether this is an authentic call or request that names a key of this session. It may be an old one that
+        somebody repeats, on a link of his own."""
+        try:
+            frame = decode(data)
+        except FrameError:
+            return False
+        match frame.kind:
+            case Kind.RESYNC_CALL:
+                return bool(common_keys(self._sender.kept, frame))
+            case Kind.RESYNC_REQUEST:
+                return bool(common_keys(self._receiver.kept, frame))
+            case _:
+                return False
+
+    def persisted(self, token: int) -> None:
+        """The record of the `Persist` with this token, or a later one, is on disk."""
+        self._out.persisted(token)
+
+    def next_event(self) -> Event | None:
+        return self._out.events.take()
+
+    def frames_to_send(self, now: float) -> list[bytes]:
+        return self._out.take_frames()
+
+    def get_timer(self) -> float | None:
+        return min((t for t in (self._sender.deadline, self._receiver.deadline) if t is not None), default=None)
+
+    def handle_timer(self, now: float) -> None:
+        self._sender.handle_timer(now)
+        self._receiver.handle_timer(now)
+
+    def receive_frame(self, data: bytes, now: float) -> None:
+        frame = self._out.events.decode(data, self.profile)
+        if frame is None:
+            return
+        match frame.kind:
+            case Kind.DATA:
+                self._receiver.receive_data(frame, now)
+            case Kind.DATA_ACK:
+                self._sender.receive_ack(frame, now)
+            case Kind.RESYNC_CALL:
+                self._sender.receive_call(frame, now)
+            case Kind.RESYNC_REQUEST:
+                self._receiver.receive_request(frame, now)
+            case Kind.RESYNC_RESPONSE:
+                self._sender.receive_response(frame, now)
+            case _:
+                self._out.events.reject(Rejection.NOT_FOR_US, frame.kind.name)
+
+    def close(self) -> None:
+        """Send nothing more. The record stays valid."""
+        self._sender.close()
+        self._receiver.close()

@@ -1,0 +1,49 @@
+"""What one end of a session is configured with."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from bt_selfsecure.errors import UsageError
+from bt_selfsecure.protocols.haoxiao import limits
+
+
+class Durability(enum.Enum):
+    """What a crash may cost. In both, a message that was acknowledged has been handed to the peer's application."""
+
+    EVERY_MESSAGE = "every-message"
+    """Each message is on disk before it leaves and before it is acknowledged: exactly once, also across power loss."""
+    EVERY_W = "every-W"
+    """The paper's: on disk every W rounds. Power loss of a receiver may show its application up to W messages again,
+    under the same Seq. A message that was not acknowledged yet may be lost with the power of its sender, or with its
+    process before the record was written. What a receiver has forgotten its sender repeats from memory: only where both
+    crash are up to W rounds lost to both, and may a Seq come again with another message."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionConfig:
+    """What one end is configured with; W must be the same at both."""
+
+    durability: Durability = Durability.EVERY_MESSAGE
+    checkpoint_rounds: int = 64
+    """W: rounds from one checkpoint to the next."""
+    omega: int = 8
+    """Omega: retransmissions of one message before the peer is called unreachable; at most 15."""
+    timeout: float = 0.2
+    """Seconds until the first retransmission of data, request or call; doubled at each further one."""
+    max_timeout: float = 10.0
+    """Seconds between retransmissions at most; an unreachable peer is tried this often."""
+
+    def __post_init__(self) -> None:
+        """Raises `UsageError` where a value is out of range."""
+        if not 1 <= self.omega <= limits.MAX_RETRAN:
+            raise UsageError(f"omega must be 1 to {limits.MAX_RETRAN}")
+        if self.checkpoint_rounds < 1:
+            raise UsageError("checkpoint_rounds (W) must be at least 1")
+        if not 0 < self.timeout <= self.max_timeout:
+            raise UsageError("timeout must be above 0 and at most max_timeout")
+
+    def back_off(self, waits: int) -> float:
+        """Seconds to wait after this many time-outs in a row."""
+        return min(self.timeout * (1 << min(waits, 32)), self.max_timeout)

@@ -1,0 +1,303 @@
+"""The two cipher suites: `paper`, equations [2] to [15] to the letter, and `hardened`, fit for our own door.
+
+Both have the same verbs, so that one state machine serves both. Where the paper is silent or contradicts itself the
+reading is the table of PROTOCOL.md ("Readings"); its rows are named here as "row n".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import struct
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple, Protocol
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+from bt_selfsecure.protocols.haoxiao import limits, oaep
+from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, head
+
+_SEQ_RETRAN: Final = struct.Struct(">QB")
+_SHA256: Final = hashes.SHA256()
+_IPAD: Final = bytes(octet ^ 0x36 for octet in range(256))
+_OPAD: Final = bytes(octet ^ 0x5C for octet in range(256))
+Random = Callable[[int], bytes]
+"""`random(n)` gives n unpredictable bytes; the caller of an endpoint injects it."""
+
+
+class NotAuthentic(Exception):  # noqa: N818 - a verdict about a frame, not a fault of the program
+    """The frame was not made with this key. The only exception that `Suite.open` raises."""
+
+
+class RoundKeys(NamedTuple):
+    """K_H, K_E, K_A: the parts of one round's key K_i. Its repr shows none."""
+
+    hmac: bytes
+    encryption: bytes
+    acknowledgement: bytes
+
+    def __repr__(self) -> str:
+        return "RoundKeys()"
+
+
+class Header(NamedTuple):
+    """The fields of one attempt that are authenticated beside the message."""
+
+    seq: int
+    """The whole number of the round; the wire shows its low 8 bits."""
+    retran: int
+    """Attempt number; `paper` distinguishes only 0 and not 0."""
+    alpha: int = 0
+    """Rounds since the last checkpoint. In P_p of `paper`; in `hardened` it follows from the rest."""
+
+
+class Attempt(NamedTuple):
+    """One sealed attempt of one round, as its sender keeps it and its receiver finds it. Its repr shows no secret."""
+
+    header: Header
+    rand: bytes
+    ack: bytes
+    """ACK of [13]: only somebody who holds K_A and this very attempt can name it."""
+
+    def __repr__(self) -> str:
+        return f"Attempt({self.header!r})"
+
+
+class Suite(Protocol):
+    """What the state machines need of a profile. No method keeps state."""
+
+    @property
+    def profile(self) -> Profile: ...
+
+    def initial_key(self, messages: Iterable[bytes], transcript: bytes, extra: bytes) -> bytes:
+        """K_0 from the received burst messages in ascending order of Seq, [6] and [7]; 32 bytes."""
+        ...
+
+    def derived_key(self, k0: bytes) -> bytes:
+        """K_D, [8]: authenticates response, acknowledgement and end; 32 bytes."""
+        ...
+
+    def establishment_mac(self, kd: bytes, frame: Frame) -> bytes:
+        """The HMAC field of a response [9], acknowledgement [10] or end."""
+        ...
+
+    def chain_key(self, k0: bytes, label: bytes) -> bytes:
+        """The first K_i of one direction, from K_0 by label (row 13); 32 bytes."""
+        ...
+
+    def split(self, key: bytes) -> RoundKeys:
+        """K_H, K_E, K_A from K_i (row 12)."""
+        ...
+
+    def seal(self, keys: RoundKeys, header: Header, message: bytes, random: Random) -> tuple[Frame, Attempt]:
+        """The frame of one attempt, [2] and [11] to [13], with fresh Rand, and what its sender must keep."""
+        ...
+
+    def open(self, keys: RoundKeys, seq: int, frame: Frame) -> tuple[bytes, Attempt]:
+        """Message and attempt of an authentic frame of round `seq`. Raises `NotAuthentic`, and nothing else."""
+        ...
+
+    def roll(self, key: bytes, attempt: Attempt, message: bytes) -> bytes:
+        """K_{i+1}, [14] and [15]; 32 bytes."""
+        ...
+
+    def label_mac(self, key: bytes, label: bytes, data: bytes) -> bytes:
+        """A 16-byte HMAC under a key of its own label, for resynchronisation."""
+        ...
+
+    def resync_key(self, checkpoint: bytes, nonces: bytes) -> bytes:
+        """The key that two ends go on with after one lost its memory, from a common checkpoint; 32 bytes."""
+        ...
+
+
+def hmac_sha256(key: bytes, data: bytes) -> bytes:
+    """HMAC-SHA-256 (RFC 2104) under a key of at most 64 bytes.
+
+    The same as hmac.digest, for which OpenSSL 3 looks up its parts anew at each call: a round of the session, which
+    benchmarks/ hold to half of a Double Ratchet message, would take a tenth longer.
+    """
+    padded = key.ljust(64, b"\0")
+    inner = hashlib.sha256(padded.translate(_IPAD) + data).digest()
+    return hashlib.sha256(padded.translate(_OPAD) + inner).digest()
+
+
+def hkdf_extract(salt: bytes, material: bytes) -> bytes:
+    """HKDF-Extract of RFC 5869 section 2.2 with SHA-256; 32 bytes."""
+    return hmac.digest(salt, material, "sha256")
+
+
+def hkdf_expand(prk: bytes, info: bytes, length: int = 32) -> bytes:
+    """HKDF-Expand of RFC 5869 section 2.3 with SHA-256; `length` at most 8160 bytes, `prk` at most 64."""
+    if length <= 32:
+        return hmac_sha256(prk, info + b"\x01")[:length]
+    return HKDFExpand(_SHA256, length, info).derive(prk)
+
+
+def sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def message_digest(messages: Iterable[bytes]) -> bytes:
+    """H(H(m_0) || ... || H(m_M)), [6] and [7]: `+` is read as concatenation (row 3)."""
+    digest = hashlib.sha256()
+    for message in messages:
+        digest.update(sha256(message))
+    return digest.digest()
+
+
+def xor_padded(*operands: bytes) -> bytes:
+    """Exclusive or of operands right-padded with zeros to the longest (row 11)."""
+    width = max(map(len, operands))
+    total = 0
+    for operand in operands:
+        total ^= int.from_bytes(operand.ljust(width, b"\0"))
+    return total.to_bytes(width)
+
+
+class PaperSuite:
+    """[2] to [15] to the letter, with the readings of PROTOCOL.md. Its weaknesses are kept, and shown by tests."""
+
+    profile: Final = Profile.PAPER
+    _FIELDS: Final = 30  # bytes of P_p before Message: Phase 1, Retran 1, Len 2, Seq 8, alpha 2, Rand 16
+
+    def initial_key(self, messages: Iterable[bytes], transcript: bytes, extra: bytes) -> bytes:
+        """[6], [7]: nothing but the messages enters."""
+        return message_digest(messages)
+
+    def derived_key(self, k0: bytes) -> bytes:
+        """[8]: kdf(K_0, 0, 1) = PBKDF2-HMAC-SHA-256, one zero byte as the salt "0", one iteration."""
+        return hashlib.pbkdf2_hmac("sha256", k0, b"\0", 1)
+
+    def establishment_mac(self, kd: bytes, frame: Frame) -> bytes:
+        """[9] HMAC-MD5 over Cpr_s, [10] HMAC-SHA-256 over RandData; end, where the paper is silent, over Message."""
+        if frame.kind is Kind.RESPONSE:
+            return hmac.digest(kd, frame.message[limits.PAIR_ID_BYTES :], "md5")
+        return hmac.digest(kd, frame.rand if frame.kind is Kind.ACKNOWLEDGE else frame.message, "sha256")
+
+    def chain_key(self, k0: bytes, label: bytes) -> bytes:
+        return sha256(k0 + label)
+
+    def split(self, key: bytes) -> RoundKeys:
+        """Row 12: SHA-256(K_i || label)."""
+        return RoundKeys(sha256(key + b"H"), sha256(key + b"E"), sha256(key + b"A"))
+
+    def seal(self, keys: RoundKeys, header: Header, message: bytes, random: Random) -> tuple[Frame, Attempt]:
+        rand = random(limits.NONCE_BYTES)
+        padded = oaep.encode(self._plaintext(header, rand, message), seed=random(32))
+        mac = hmac.digest(keys.hmac, padded, "sha256")
+        body = self._crypt(keys, mac, padded)
+        frame = Frame(self.profile, Kind.DATA, min(header.retran, 1), header.seq & 255, b"", body, mac)
+        return frame, Attempt(header, rand, self._ack(keys, padded))
+
+    def open(self, keys: RoundKeys, seq: int, frame: Frame) -> tuple[bytes, Attempt]:
+        """Row 9: the paper decrypts before it verifies."""
+        padded = self._crypt(keys, frame.mac, frame.message)
+        if not hmac.compare_digest(frame.mac, hmac.digest(keys.hmac, padded, "sha256")):
+            raise NotAuthentic
+        try:
+            plain = oaep.decode(padded)
+        except oaep.OaepError:
+            raise NotAuthentic from None
+        header = Header(seq, frame.retran, int.from_bytes(plain[12:14]))
+        rand, message = plain[14 : self._FIELDS], plain[self._FIELDS :]
+        if plain != self._plaintext(header, rand, message):
+            raise NotAuthentic
+        return message, Attempt(header, rand, self._ack(keys, padded))
+
+    def roll(self, key: bytes, attempt: Attempt, message: bytes) -> bytes:
+        """[14] for the first attempt, [15] for a retransmission; seq_r - 1 is this round's own number."""
+        mixed = xor_padded(key, xor_padded(message, attempt.rand))
+        if attempt.header.retran:
+            mixed = xor_padded(mixed, attempt.header.seq.to_bytes(8))
+        return sha256(mixed)
+
+    def label_mac(self, key: bytes, label: bytes, data: bytes) -> bytes:
+        return hmac.digest(sha256(key + label), data, "sha256")[:16]
+
+    def resync_key(self, checkpoint: bytes, nonces: bytes) -> bytes:
+        return sha256(checkpoint + b"resync" + nonces)
+
+    def _plaintext(self, header: Header, rand: bytes, message: bytes) -> bytes:
+        """P_p of [1] in Fig. 2's order (row 1); alpha_s is connected to the data of every attempt."""
+        fields = bytes([1, min(header.retran, 1)]) + len(message).to_bytes(2) + header.seq.to_bytes(8)
+        return fields + (header.alpha & 0xFFFF).to_bytes(2) + rand + message
+
+    def _crypt(self, keys: RoundKeys, mac: bytes, data: bytes) -> bytes:
+        """[11] by AES-256-CTR; the packet's own HMAC is the synthetic IV (row 8)."""
+        return Cipher(algorithms.AES(keys.encryption), modes.CTR(mac[:16])).encryptor().update(data)
+
+    def _ack(self, keys: RoundKeys, padded: bytes) -> bytes:
+        """[13]; exchange() swaps the two halves of P_m (row 12)."""
+        half = len(padded) // 2
+        return hmac.digest(keys.acknowledgement, padded[half:] + padded[:half], "sha256")
+
+
+class HardenedSuite:
+    """HKDF (RFC 5869) with labels, AES-256-SIV (RFC 5297) with the header as associated data, HMACs of 128 bits."""
+
+    profile: Final = Profile.HARDENED
+
+    def initial_key(self, messages: Iterable[bytes], transcript: bytes, extra: bytes) -> bytes:
+        """[6], [7] with the transcript as salt (row 3) and `extra` (X25519 secret, authentication key) beside them."""
+        return hkdf_expand(hkdf_extract(transcript, message_digest(messages) + extra), b"btss initial key")
+
+    def derived_key(self, k0: bytes) -> bytes:
+        return hkdf_expand(k0, b"btss derived key")
+
+    def establishment_mac(self, kd: bytes, frame: Frame) -> bytes:
+        """Over the whole frame, so that nothing of it can be exchanged."""
+        return hmac.digest(kd, head(frame) + frame.rand + frame.message, "sha256")[:16]
+
+    def chain_key(self, k0: bytes, label: bytes) -> bytes:
+        return hkdf_expand(k0, b"btss chain " + label)
+
+    def split(self, key: bytes) -> RoundKeys:
+        """K_H and K_E are the two halves of an AES-SIV key (RFC 5297 section 2.2: K1 for S2V, K2 for CTR)."""
+        parts = hkdf_expand(key, b"btss round", 96)
+        return RoundKeys(parts[:32], parts[32:64], parts[64:])
+
+    def seal(self, keys: RoundKeys, header: Header, message: bytes, random: Random) -> tuple[Frame, Attempt]:
+        rand = random(limits.NONCE_BYTES)
+        sealed = AESSIV(keys.hmac + keys.encryption).encrypt(rand + message, [self._associated(header)])
+        mac, body = sealed[:16], sealed[16:]
+        frame = Frame(self.profile, Kind.DATA, header.retran, header.seq & 255, b"", body, mac)
+        return frame, Attempt(header, rand, self._ack(keys, mac))
+
+    def open(self, keys: RoundKeys, seq: int, frame: Frame) -> tuple[bytes, Attempt]:
+        header = Header(seq, frame.retran)
+        if len(frame.message) < limits.NONCE_BYTES:
+            raise NotAuthentic
+        try:
+            siv = AESSIV(keys.hmac + keys.encryption)
+            plain = siv.decrypt(frame.mac + frame.message, [self._associated(header)])
+        except InvalidTag:
+            raise NotAuthentic from None
+        rand, message = plain[: limits.NONCE_BYTES], plain[limits.NONCE_BYTES :]
+        return message, Attempt(header, rand, self._ack(keys, frame.mac))
+
+    def roll(self, key: bytes, attempt: Attempt, message: bytes) -> bytes:
+        """Row 11: HKDF over (K_i, Rand, H(message), Seq, Retran). K_i is a key already, so expansion is enough."""
+        fresh = attempt.rand + sha256(message) + self._associated(attempt.header)
+        return hkdf_expand(key, b"btss next key" + fresh)
+
+    def label_mac(self, key: bytes, label: bytes, data: bytes) -> bytes:
+        return hmac.digest(hkdf_expand(key, b"btss mac " + label), data, "sha256")[:16]
+
+    def resync_key(self, checkpoint: bytes, nonces: bytes) -> bytes:
+        return hkdf_expand(hkdf_extract(checkpoint, nonces), b"btss resync")
+
+    def _associated(self, header: Header) -> bytes:
+        return _SEQ_RETRAN.pack(header.seq, header.retran)
+
+    def _ack(self, keys: RoundKeys, mac: bytes) -> bytes:
+        """[13] in 128 bits: the SIV stands for the whole attempt, Rand and header included."""
+        return hmac_sha256(keys.acknowledgement, mac)[:16]
+
+
+PAPER: Final[Suite] = PaperSuite()
+HARDENED: Final[Suite] = HardenedSuite()
+SUITES: Final[dict[Profile, Suite]] = {Profile.PAPER: PAPER, Profile.HARDENED: HARDENED}

@@ -1,0 +1,62 @@
+"""What every endpoint has: the verbs by which it is driven, and the queue of its events."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final, Generic, Protocol, TypeVar
+
+from bt_selfsecure.sansio.events import FrameRejected, Rejection
+
+Event = TypeVar("Event")
+Told = TypeVar("Told", covariant=True)
+
+
+class Endpoint(Protocol[Told]):
+    """`now` is float seconds of any clock that does not go back; an endpoint has none. `Told` are its events."""
+
+    def receive_frame(self, data: bytes, now: float) -> None:
+        """One datagram from the air. Never raises for what it contains."""
+        ...
+
+    def frames_to_send(self, now: float) -> list[bytes]:
+        """The datagrams that are due, in order; each is given once."""
+        ...
+
+    def get_timer(self) -> float | None:
+        """When `handle_timer` and `frames_to_send` want to be called again, or None."""
+        ...
+
+    def handle_timer(self, now: float) -> None:
+        """To be called at the deadline or later; before it, it does nothing."""
+        ...
+
+    def next_event(self) -> Told | None:
+        """The oldest event that was not taken yet."""
+        ...
+
+
+class EventQueue(Generic[Event]):
+    """Events in order, and the count of rejected frames by reason. When `most` wait, it drops what strangers cause."""
+
+    def __init__(self, most: int) -> None:
+        self._most: Final = most
+        self._events: Final[deque[Event | FrameRejected]] = deque()
+        self.rejections: Final[dict[Rejection, int]] = dict.fromkeys(Rejection, 0)
+
+    def put(self, event: Event) -> None:
+        """For what an endpoint decides."""
+        self._events.append(event)
+
+    def put_if_room(self, event: Event | FrameRejected) -> None:
+        """For what a stranger can cause at will."""
+        if len(self._events) < self._most:
+            self._events.append(event)
+
+    def reject(self, reason: Rejection, detail: str = "") -> None:
+        """A frame from the air changed nothing."""
+        self.rejections[reason] += 1
+        self.put_if_room(FrameRejected(reason, detail))
+
+    def take(self) -> Event | FrameRejected | None:
+        """Return the oldest event, and forget it; None where there is none."""
+        return self._events.popleft() if self._events else None

@@ -1,0 +1,43 @@
+"""What every endpoint may tell its driver, whatever the protocol."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+Record = TypeVar("Record")
+
+
+class Rejection(enum.Enum):
+    """Why a frame from the air changed nothing."""
+
+    MALFORMED = "not a frame of ours"
+    NOT_FOR_US = "of another establishment, profile or kind"
+    UNAUTHENTIC = "not made with the key"
+    REPLAY = "of a time that is over"
+    THROTTLED = "asked for too often (T_d)"
+    FLOODED = "one response too many, unread"
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRejected:
+    """A frame from the air was dropped; the endpoint's state is as before."""
+
+    reason: Rejection
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Persist(Generic[Record]):
+    """Write `record`, together with what was told since the last one; then call `persisted(token)`, which releases the
+    frames that wait for it.
+
+    A message that was received or delivered is told before the record that counts it, so a driver that writes both in
+    one transaction gets each exactly once. A later record replaces every earlier one. Where `sync` is false nothing
+    waits: the driver may write lazily.
+    """
+
+    token: int
+    record: Record
+    sync: bool

@@ -1,0 +1,59 @@
+"""The order of things: the state first, then disk, then the air."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Generic, TypeVar
+
+from bt_selfsecure.sansio.endpoint import EventQueue
+from bt_selfsecure.sansio.events import Persist
+
+Queue = TypeVar("Queue", bound=EventQueue[Any])
+Record = TypeVar("Record")
+
+
+class Outbox(Generic[Queue, Record]):
+    """Frames on their way out, each behind the disk write that it waits for, and events.
+
+    One frame of each kind waits at most: the next of its kind replaces it, as on the air the later one counts.
+    """
+
+    def __init__(self, events: Queue, record: Callable[[], Record]) -> None:
+        self.events: Final = events
+        self._record: Final = record
+        self._frames: Final[dict[int, tuple[int, bytes]]] = {}  # by first octet: version and kind
+        self._token = 0
+        self._needed = 0  # what leaves from now on waits for this token
+        self._persisted = 0
+
+    def persist(self, *, sync: bool) -> None:
+        """Ask for the state to be written; with `sync`, whatever is put out after this waits for it."""
+        self._token += 1
+        if sync:
+            self._needed = self._token
+        self.events.put(Persist(self._token, self._record(), sync))
+
+    def persisted(self, token: int) -> None:
+        self._persisted = max(self._persisted, min(token, self._token))
+
+    def send(self, data: bytes) -> bytes:
+        """Put this frame out, behind what was last asked to be written; it is returned, to be kept for a repetition."""
+        waiting = self._frames.get(data[0])
+        if waiting is None or waiting[1] != data:
+            self._frames[data[0]] = (self._needed, data)
+        return data
+
+    def take_back(self, data: bytes) -> bool:
+        """Whether this datagram was still here; now it is not."""
+        here = data[0] in self._frames and self._frames[data[0]][1] == data
+        if here:
+            del self._frames[data[0]]
+        return here
+
+    def take_frames(self) -> list[bytes]:
+        if self._needed <= self._persisted:  # as nearly always
+            due = [data for _, data in self._frames.values()]
+            self._frames.clear()
+            return due
+        kinds = [kind for kind, (needed, _) in self._frames.items() if needed <= self._persisted]
+        return [self._frames.pop(kind)[1] for kind in kinds]

@@ -1,0 +1,1 @@
+"""What losses are worth: joint tables, intervals with confidence, secret bits."""
