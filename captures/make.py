@@ -32,9 +32,9 @@ from bt_selfsecure.air.capture import (  # noqa: E402
 from bt_selfsecure.air.models import Bernoulli, Jammed  # noqa: E402
 from bt_selfsecure.air.virtual_time import run_virtual  # noqa: E402
 from bt_selfsecure.air.world import World  # noqa: E402
-from bt_selfsecure.bench.testbed import ALICE, DEFAULT_AIR, Scene, Speak  # noqa: E402
+from bt_selfsecure.bench.testbed import ALICE, DEFAULT_AIR, Speak, Testbed  # noqa: E402
+from bt_selfsecure.demo.scenario import Scenario  # noqa: E402
 from bt_selfsecure.demo.setting import Request, perform, stage_set  # noqa: E402
-from bt_selfsecure.demo.story import Story  # noqa: E402
 from bt_selfsecure.eve.haoxiao.attacks.flood import RequestFlood  # noqa: E402
 from bt_selfsecure.eve.haoxiao.attacks.middle import ManInTheMiddle  # noqa: E402
 from bt_selfsecure.eve.haoxiao.attacks.replay import Reflection, Replay  # noqa: E402
@@ -55,7 +55,7 @@ class Silent:
 
     def say(self, line: str) -> None: ...
 
-    def show(self, story: Story) -> None: ...
+    def show(self, story: Scenario) -> None: ...
 
 
 @dataclass
@@ -78,10 +78,10 @@ class Made:
         self.packets.append((time, LINKTYPE_USER0, data))
 
 
-def memory(file: str, what: str, attack: str, profile: Profile, seed: int = 3, **settings: Any) -> tuple[Made, Scene]:
+def memory(file: str, what: str, attack: str, profile: Profile, seed: int = 3, **settings: Any) -> tuple[Made, Testbed]:
     """A capture of bare frames, and the scene for it."""
     made = Made(file, what, "memory", attack, profile)
-    scene = Scene(profile, seed, tap=made.hear)
+    scene = Testbed(profile, seed, tap=made.hear)
     for name, value in settings.items():
         setattr(scene, name, value)
     if "air" in settings or "eves" in settings:
@@ -89,7 +89,7 @@ def memory(file: str, what: str, attack: str, profile: Profile, seed: int = 3, *
     return made, scene
 
 
-def keep_too(made: Made, scene: Scene, hear: Speak) -> Speak:
+def keep_too(made: Made, scene: Testbed, hear: Speak) -> Speak:
     """What Eve sends for what she hears is in the capture too."""
 
     def speak(data: bytes) -> Iterable[bytes]:
@@ -100,7 +100,7 @@ def keep_too(made: Made, scene: Scene, hear: Speak) -> Speak:
     return speak
 
 
-def talk(scene: Scene) -> None:
+def talk(scene: Testbed) -> None:
     """A key, and a few messages each way."""
     scene.establish()
     if scene.established:
@@ -120,7 +120,7 @@ def colluding() -> list[Made]:
     """Two captures of one run; each Eve's clock is her own."""
     halves = [Made(f"colluding-{n}.pcapng", f"Eve {n} of two who put together what they heard; her clock is off by "
                    f"{100 * n} s", "memory", "colluding", H) for n in (1, 2)]  # fmt: skip
-    scene = Scene(H, 5, eves=("eve", "eve2"))
+    scene = Testbed(H, 5, eves=("eve", "eve2"))
     ears = {name: lambda time, data, made=made, n=n: made.hear(time + 100 * n, data)
             for n, (name, made) in enumerate(zip(scene.eves, halves, strict=True), 1)}  # fmt: skip
     scene.world = World(DEFAULT_AIR.transmit, 5, ears)
@@ -146,7 +146,7 @@ def repair() -> Made:
         return made.packets.append((time, LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR, bytes(packet)))
 
     air = Bernoulli({"alice": 0.1, "bob": 0.1, "eve": 0.0})
-    scene = Scene(H, 9, air, compact=True, tap=hear)
+    scene = Testbed(H, 9, air, compact=True, tap=hear)
     talk(scene)
     return made
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
 
     from bt_selfsecure.air.capture import Tap
-    from bt_selfsecure.air.link import Heard
+    from bt_selfsecure.air.link import ReceptionModel
 
 Bearer = Literal["rfcomm", "l2cap", "le_advert"]
 
@@ -44,10 +44,10 @@ L2CAP_PSM: Final = 0x1001
 RFCOMM_CHANNEL: Final = 1
 FLUSH_TIMEOUT_SLOTS: Final = 1
 """Each datagram of `l2cap` is tried once: the timeout is over before it could be repeated."""
-CONNECT_SECONDS: Final = 60.0
+CONNECT_S: Final = 60.0
 ADVERTISING_INTERVAL: Final = 32
 """20 ms in units of 0.625 ms, the shortest. Nothing waits for it: advertising is enabled for one event at a time."""
-ADVERTISING_EVENT: Final = 2.5e-3
+ADVERTISING_EVENT_S: Final = 2.5e-3
 """Seconds in which an advertising event of one channel surely ends: 0.4 ms of air and the HCI commands around it."""
 
 
@@ -94,11 +94,11 @@ class VirtualBluetooth:
 
     An asynchronous context manager: inside, `link(name)` is each device's end. Runs in any asyncio event loop, and
     under `run_virtual` in virtual time. Entering raises `UsageError` for a wrong bearer or name, and where the devices
-    hear too little of each other to connect within `CONNECT_SECONDS`.
+    hear too little of each other to connect within `CONNECT_S`.
     """
 
     def __init__(
-        self, bearer: Bearer, heard: Heard, taps: Mapping[str, Tap], names: Sequence[str] = ("alice", "bob")
+        self, bearer: Bearer, heard: ReceptionModel, taps: Mapping[str, Tap], names: Sequence[str] = ("alice", "bob")
     ) -> None:
         if bearer not in get_args(Bearer):
             raise UsageError(f"there is no bearer {bearer!r} in virtual Bluetooth; take {', '.join(get_args(Bearer))}")
@@ -118,7 +118,7 @@ class VirtualBluetooth:
 
     async def __aenter__(self) -> Self:
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
+            async with asyncio.timeout(CONNECT_S):
                 await self._connect()
         except (TimeoutError, asyncio.CancelledError, core.BaseBumbleError) as fault:
             self._close()
@@ -264,5 +264,5 @@ async def _advertise(link: DatagramLink, device: Any) -> None:
         data = manufacturer_data(await link.adverts.get())
         await device.send_sync_command(hci.HCI_LE_Set_Advertising_Data_Command(data))
         await device.send_sync_command(hci.HCI_LE_Set_Advertising_Enable_Command(1))
-        await asyncio.sleep(ADVERTISING_EVENT)
+        await asyncio.sleep(ADVERTISING_EVENT_S)
         await device.send_sync_command(hci.HCI_LE_Set_Advertising_Enable_Command(0))

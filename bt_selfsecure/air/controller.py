@@ -16,13 +16,13 @@ from bumble import hci, ll
 from bumble.controller import Controller, LegacyAdvertiser
 from bumble.host import Host
 
-SLOT: Final = 625e-6
+SLOT_S: Final = 625e-6
 """Seconds of a BR/EDR time slot, the unit of HCI's times too (Core Vol 2 Part B 2.2.3)."""
-ADVERTISING_DELAY: Final = 0.010
+ADVERTISING_DELAY_S: Final = 0.010
 """Seconds: an advertiser adds a random part of this to each interval (Core Vol 6 Part B 4.4.2.2.1)."""
 RSSI_NOT_AVAILABLE: Final = 127
 """Core Vol 4 Part E 7.7.65.2: where the model says who heard, not how loudly."""
-PAGE_TIMEOUT: Final = 5.12
+PAGE_TIMEOUT_S: Final = 5.12
 """Seconds that a device is called before it counts as absent (Core Vol 4 Part E 6.6, the default)."""
 
 
@@ -66,7 +66,7 @@ class RadioAdvertiser(LegacyAdvertiser):  # type: ignore[misc]
 
     def _on_timer_fired(self) -> None:
         self.send_advertising_data()
-        interval = self.advertising_interval_min * SLOT + self.controller.random.uniform(0, ADVERTISING_DELAY)
+        interval = self.advertising_interval_min * SLOT_S + self.controller.random.uniform(0, ADVERTISING_DELAY_S)
         self.timer_handle = asyncio.get_running_loop().call_later(interval, self._on_timer_fired)
 
     def catch_up(self) -> None:
@@ -106,7 +106,7 @@ class RadioController(Controller):  # type: ignore[misc]
     total_num_acl_data_packets = 8
     le_acl_data_packet_length = 251
     total_num_le_acl_data_packets = 8
-    page_timeout = PAGE_TIMEOUT
+    page_timeout = PAGE_TIMEOUT_S
 
     def __init__(self, name: str, **kwargs: Any) -> None:
         super().__init__(name, **kwargs)
@@ -130,7 +130,7 @@ class RadioController(Controller):  # type: ignore[misc]
     def flush_timeout(self, handle: int) -> float:
         """Seconds that the latest PDU on this connection may be tried; infinite where it is not to be flushed."""
         slots = self.flush_timeout_slots.get(handle, 0)
-        return slots * SLOT if slots and self._flushable.get(handle) else float("inf")
+        return slots * SLOT_S if slots and self._flushable.get(handle) else float("inf")
 
     def on_hci_write_automatic_flush_timeout_command(self, command: Any) -> Any:
         self.flush_timeout_slots[command.connection_handle] = command.flush_timeout

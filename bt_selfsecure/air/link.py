@@ -40,10 +40,10 @@ from bt_selfsecure.air.capture import (
     advertising_pdu,
     le_packet,
 )
-from bt_selfsecure.air.controller import RSSI_NOT_AVAILABLE, SLOT, AdvScanInd
+from bt_selfsecure.air.controller import RSSI_NOT_AVAILABLE, SLOT_S, AdvScanInd
 from bt_selfsecure.errors import UsageError
 
-Heard = Callable[[str, Sequence[str], float], frozenset[str]]
+ReceptionModel = Callable[[str, Sequence[str], float], frozenset[str]]
 """`heard(sender, listeners, now)`: which of the listeners receive the packet that the sender begins to send now."""
 Rssi = Callable[[str, str], int]
 """`rssi(sender, listener)` in dBm, -127 to 20."""
@@ -53,21 +53,21 @@ _Connections = Callable[[Any], dict[Any, Any]]
 ACL_PACKETS: Final = ((27, 1), (183, 3), (339, 5))
 """Payload octets and slots of DH1, DH3 and DH5 (Core Vol 2 Part B 6.5.4)."""
 ACL_PACKET_OCTETS: Final = ACL_PACKETS[-1][0]
-SUPERVISION_TIMEOUT: Final = 20.0
+SUPERVISION_TIMEOUT_S: Final = 20.0
 """Seconds without a packet until a BR/EDR connection counts as lost (Core Vol 4 Part E 6.21, the default)."""
-PAGE_SCAN_INTERVAL: Final = 1.28
+PAGE_SCAN_INTERVAL_S: Final = 1.28
 """Seconds between two chances of a page (Core Vol 4 Part E 6.8, the default)."""
-CONNECTION_ACCEPT_TIMEOUT: Final = 5.0
+CONNECTION_ACCEPT_TIMEOUT_S: Final = 5.0
 """Seconds that a host has to answer a connection request (Core Vol 4 Part E 6.7, the default)."""
-LE_OCTET: Final = 8e-6
+LE_OCTET_S: Final = 8e-6
 """Seconds of one octet on LE's 1 Mbit/s radio."""
 LE_OVERHEAD_OCTETS: Final = 10
 """Preamble, access address, header and CRC around an LE payload (Core Vol 6 Part B 2.1)."""
 LE_PACKET_OCTETS: Final = 251
 """Of a data packet, with the data length extension (Core Vol 6 Part B 4.5.10)."""
-LE_ACKNOWLEDGEMENT: Final = 2 * 150e-6 + LE_OVERHEAD_OCTETS * LE_OCTET
+LE_ACKNOWLEDGEMENT_S: Final = 2 * 150e-6 + LE_OVERHEAD_OCTETS * LE_OCTET_S
 """Seconds of two inter-frame spaces and an empty packet."""
-LE_CONNECTION_INTERVAL: Final = 0.03
+LE_CONNECTION_INTERVAL_S: Final = 0.03
 """Seconds until a lost LE packet is tried again: Linux's shortest default interval (net/bluetooth/hci_core.c)."""
 
 
@@ -85,12 +85,12 @@ class LossyLink(LocalLink):  # type: ignore[misc]
     controllers report. Raises `UsageError` for a name used twice.
     """
 
-    def __init__(self, heard: Heard, taps: Mapping[str, Tap], rssi: Rssi | None = None) -> None:
+    def __init__(self, heard: ReceptionModel, taps: Mapping[str, Tap], rssi: Rssi | None = None) -> None:
         super().__init__()
         self.heard = heard
         self.taps = dict(taps)
         self.rssi: Rssi = rssi or (lambda sender, listener: RSSI_NOT_AVAILABLE)
-        self._ways: dict[tuple[Any, Any, Any], _AclWay] = {}
+        self._ways: dict[tuple[Any, Any, Any], _AclDirection] = {}
         self._captured: dict[bool, dict[frozenset[str], tuple[int, str]]] = {False: {}, True: {}}
         """By whether it is LE, and by who talks: handle, and who spoke first."""
         self._pages: dict[tuple[Any, Any], asyncio.Task[None]] = {}
@@ -152,7 +152,7 @@ class LossyLink(LocalLink):  # type: ignore[misc]
         # A scanner listens on one channel at a time, so an event on three channels is one chance: on the first of them.
         channel_map = sender_controller.le_legacy_advertiser.advertising_channel_map & 0b111 or 0b111
         on_air = le_packet(37 + (channel_map & -channel_map).bit_length() - 1, pdu)
-        air_time = (len(pdu) - 2 + LE_OVERHEAD_OCTETS) * LE_OCTET
+        air_time = (len(pdu) - 2 + LE_OVERHEAD_OCTETS) * LE_OCTET_S
         for name in sorted(scanners):
             if name in heard:
                 loop.call_later(air_time, scanners[name].on_ll_advertising_pdu, packet)
@@ -171,7 +171,7 @@ class LossyLink(LocalLink):  # type: ignore[misc]
         flush_timeout = sender_controller.flush_timeout(connection.handle)
         key = (sender_controller, destination_address, transport)
         if key not in self._ways:
-            self._ways[key] = _AclWay(self, sender_controller, destination_address, transport)
+            self._ways[key] = _AclDirection(self, sender_controller, destination_address, transport)
         self._ways[key].send(_Pdu(bytes(data), flush_timeout, connection, packets))
 
     def peer_of(self, connection: Any) -> Any:
@@ -241,8 +241,8 @@ class LossyLink(LocalLink):  # type: ignore[misc]
                 receiver.on_lmp_packet(sender.public_address, packet)
                 await self._wait_for_answer(sender, receiver)
                 return
-            await asyncio.sleep(PAGE_SCAN_INTERVAL)
-            waited += PAGE_SCAN_INTERVAL
+            await asyncio.sleep(PAGE_SCAN_INTERVAL_S)
+            waited += PAGE_SCAN_INTERVAL_S
         refused = lmp.LmpNotAccepted(lmp.Opcode.LMP_HOST_CONNECTION_REQ, hci.HCI_ErrorCode.PAGE_TIMEOUT_ERROR)
         sender.on_lmp_packet(address, refused)
 
@@ -252,7 +252,7 @@ class LossyLink(LocalLink):  # type: ignore[misc]
         theirs, own = _classic(receiver).get(source), _classic(sender).get(address)
         reason = hci.HCI_ErrorCode.CONNECTION_ACCEPT_TIMEOUT_ERROR
         try:
-            await asyncio.sleep(CONNECTION_ACCEPT_TIMEOUT)
+            await asyncio.sleep(CONNECTION_ACCEPT_TIMEOUT_S)
         finally:
             if _is_half_made(receiver, source, theirs):
                 receiver.on_classic_connection_complete(source, reason)
@@ -277,7 +277,7 @@ def _le(controller: Any) -> dict[Any, Any]:
 
 
 def _supervision_timeout(connection: Any) -> float:
-    timeout: float = getattr(connection, "supervision_timeout", SUPERVISION_TIMEOUT)
+    timeout: float = getattr(connection, "supervision_timeout", SUPERVISION_TIMEOUT_S)
     return timeout
 
 
@@ -291,7 +291,7 @@ class _Pdu:
     """HCI packets that it came in, and that are reported completed when it has left."""
 
 
-class _AclWay:
+class _AclDirection:
     """One direction of a connection: stop-and-wait with repetition, ARQ (Core Vol 2 Part B 7.6, Vol 6 Part B 4.5.9)."""
 
     def __init__(self, link: LossyLink, sender: Any, address: Any, transport: Any) -> None:
@@ -346,7 +346,7 @@ class _AclWay:
                 now = asyncio.get_running_loop().time()
                 listeners = tuple(missing) if self._link.peer_of(pdu.connection) else tuple(self._link.taps)
                 heard = self._link.heard(self._sender.name, listeners, now)
-                seconds = self._packet_seconds(size) if name in heard or not self._le else LE_CONNECTION_INTERVAL
+                seconds = self._packet_seconds(size) if name in heard or not self._le else LE_CONNECTION_INTERVAL_S
                 await asyncio.sleep(seconds)
                 elapsed, silence = elapsed + seconds, silence + seconds
                 self._strike_out(pdu, offset, heard, missing)
@@ -355,8 +355,8 @@ class _AclWay:
     def _packet_seconds(self, size: int) -> float:
         """Of a packet and its acknowledgement."""
         if self._le:
-            return (size + LE_OVERHEAD_OCTETS) * LE_OCTET + LE_ACKNOWLEDGEMENT
-        return (next(slots for octets, slots in ACL_PACKETS if size <= octets) + 1) * SLOT
+            return (size + LE_OVERHEAD_OCTETS) * LE_OCTET_S + LE_ACKNOWLEDGEMENT_S
+        return (next(slots for octets, slots in ACL_PACKETS if size <= octets) + 1) * SLOT_S
 
     def _strike_out(self, pdu: _Pdu, offset: int, heard: frozenset[str], missing: dict[str, set[int]]) -> None:
         """Note who heard this packet. A tap gets a PDU once, when she has heard every packet of it."""

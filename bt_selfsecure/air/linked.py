@@ -13,7 +13,7 @@ from bt_selfsecure.sansio.endpoint import Endpoint
 if TYPE_CHECKING:
     from bt_selfsecure.air.bluetooth import VirtualBluetooth
 
-EARLY: Final = 1e-6
+EARLY_S: Final = 1e-6
 """Seconds by which a loop may call before the deadline: its clock has a resolution, and sums of floats are rounded."""
 
 
@@ -67,7 +67,7 @@ class LinkedAir:
             received = await self._next(link.received, woken, deadline)
             if received is not None:
                 endpoint.receive_frame(received, self.now)
-            elif self.now > deadline - EARLY:
+            elif self.now > deadline - EARLY_S:
                 self._reached = max(self._reached, deadline)
                 endpoint.handle_timer(self.now)
 

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 
 from bt_selfsecure.sansio.endpoint import Endpoint
 
-LATENCY: Final = 0.001
+LATENCY_S: Final = 0.001
 """Seconds from send to receive: a 61-byte packet takes 0.6 ms of air at 1 Mb/s; the rest is for the two hosts."""
 
 EventHandler = Callable[[str, Any, float], None]
@@ -23,7 +23,7 @@ Ear = Callable[[float, bytes], None]
 """What one listener does with a datagram that it heard: `ear(time, data)`."""
 
 
-class Air(Protocol):
+class Medium(Protocol):
     """Any medium that carries datagrams between named endpoints: this world, or virtual Bluetooth."""
 
     @property
@@ -46,7 +46,7 @@ class Air(Protocol):
         ...
 
 
-class Heard(Protocol):
+class ReceptionModel(Protocol):
     """Who hears one transmission: the `transmit` of a loss model."""
 
     def __call__(self, random: Random, sender: str, listeners: Sequence[str], now: float) -> frozenset[str]: ...
@@ -55,7 +55,7 @@ class Heard(Protocol):
 class World:
     """The memory bearer's air. Names are free ("alice", "bob", "eve"); all of them share the medium."""
 
-    def __init__(self, heard: Heard, seed: int, ears: Mapping[str, Ear] | None = None) -> None:
+    def __init__(self, heard: ReceptionModel, seed: int, ears: Mapping[str, Ear] | None = None) -> None:
         self.now: float = 0.0
         self._heard: Final = heard
         self._random: Final = Random(seed)
@@ -71,10 +71,10 @@ class World:
         heapq.heappush(self._heap, (time, next(self._order), call))
 
     def transmit(self, sender: str, data: bytes) -> None:
-        """One datagram on the air, now. Whoever hears it gets it `LATENCY` later."""
+        """One datagram on the air, now. Whoever hears it gets it `LATENCY_S` later."""
         listeners = [name for name in (*self._endpoints, *self._ears) if name != sender]
         for name in sorted(self._heard(self._random, sender, listeners, self.now)):
-            self.at(self.now + LATENCY, lambda name=name: self._deliver(name, data))  # type: ignore[misc]
+            self.at(self.now + LATENCY_S, lambda name=name: self._deliver(name, data))  # type: ignore[misc]
 
     def _deliver(self, name: str, data: bytes) -> None:
         if name in self._endpoints:

@@ -43,7 +43,7 @@ _RSSI_UNKNOWN: Final = 127  # Core Vol 4 Part E 7.7.65.2
 COMMAND_DISALLOWED: Final = 0x0C  # Core Vol 1 Part F 1.3
 
 ADAPTERS: Final = Path("/sys/class/bluetooth")
-COMMAND_SECONDS: Final = 5.0
+COMMAND_S: Final = 5.0
 MAX_EVENT_BYTES: Final = 260
 _SOL_HCI: Final = 0
 _HCI_FILTER: Final = 2
@@ -194,7 +194,7 @@ class HciSocket:
             self._answers[opcode] = answer
             try:
                 self._socket.sock.send(struct.pack("<BHB", 1, opcode, len(parameters)) + parameters)
-                async with asyncio.timeout(COMMAND_SECONDS):
+                async with asyncio.timeout(COMMAND_S):
                     returned = await answer
             except OSError as error:  # TimeoutError is one
                 raise fault(error, f"{self._adapter} did not take a command") from error

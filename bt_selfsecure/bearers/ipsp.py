@@ -29,9 +29,9 @@ from bt_selfsecure.bearers.sockets import Readiness
 
 PORT: Final = 5700
 """Default, UDP; 5683 is CoAP's."""
-CONNECT_SECONDS: Final = 30.0
-REDIAL_SECONDS: Final = 4.0
-PEERS_SECONDS: Final = 1.0
+CONNECT_S: Final = 30.0
+REDIAL_S: Final = 4.0
+PEERS_S: Final = 1.0
 """Between two looks at who is connected."""
 ALL_NODES: Final = "ff02::1"
 TRAITS: Final = Traits(losses_visible=False, ordered=True, broadcast=False, link_encrypted=False)
@@ -54,7 +54,7 @@ class IpspBearer(Bearer):
         async with self._turn:  # the kernel's interface takes one at a time
             network = await self._up()
             try:
-                async with asyncio.timeout(CONNECT_SECONDS):
+                async with asyncio.timeout(CONNECT_S):
                     return await network.dial(peer)
             except TimeoutError as error:
                 if network.is_stale(peer):
@@ -123,7 +123,7 @@ class _Network:
 
         async def call(hello: bytes) -> None:
             nonlocal dialled
-            waited = clock() - dialled > REDIAL_SECONDS and peer not in self._connected
+            waited = clock() - dialled > REDIAL_S and peer not in self._connected
             if waited and not hci.is_connecting_to(self._adapter, peer, hci.LE_LINK):
                 # It did not listen, or the connection broke at once: the kernel does not try again.
                 await self._helper.ask("connect", peer)
@@ -188,7 +188,7 @@ class _Network:
             for link in self.links:
                 if link.peer not in self._connected:
                     link.end(f"the link to {link.peer} ended: it is no longer connected")
-            await asyncio.sleep(PEERS_SECONDS)
+            await asyncio.sleep(PEERS_S)
 
     def _on_end(self, task: asyncio.Task[None]) -> None:
         """Whichever of the two ends first takes all with it."""

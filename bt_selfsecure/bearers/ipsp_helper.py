@@ -43,7 +43,7 @@ FOLDER: Final = Path("/sys/kernel/debug/bluetooth")
 CONNECT_PUBLIC: Final = 1
 DISCONNECT_PUBLIC: Final = 0
 LONGEST_LINE: Final = 100
-PATIENCE: Final = 2.0
+PATIENCE_S: Final = 2.0
 """Seconds for what the kernel does later than it is told to."""
 _ADDRESS: Final = re.compile(r"[0-9A-F]{2}(:[0-9A-F]{2}){5}")
 _ADAPTER: Final = re.compile(r"hci(\d{1,3})")
@@ -61,7 +61,7 @@ _CONTROL_CHANNEL: Final = 3
 _NO_INDEX: Final = 0xFFFF
 _COMMAND_COMPLETE: Final = 1
 _COMMAND_STATUS: Final = 2
-_MANAGEMENT_SECONDS: Final = 10.0
+_MANAGEMENT_S: Final = 10.0
 
 
 class RefusedError(Exception):
@@ -107,7 +107,7 @@ class Helper:
         with contextlib.suppress(OSError):
             for address in self._dialled & set(self._peers()):
                 self._write(self._control, f"disconnect {address} {DISCONNECT_PUBLIC}")
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + PATIENCE_S
         with contextlib.suppress(OSError):
             while self._peers() and time.monotonic() < until:
                 time.sleep(0.1)
@@ -140,7 +140,7 @@ class Helper:
         if self._was_enabled is None:
             self._was_enabled = self._enable.read_text().strip()
         self._write(self._enable, "1")
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + PATIENCE_S
         while self._enable.read_text().strip() != "1":  # the kernel's worker does it
             if time.monotonic() > until:
                 raise RefusedError(errno.ETIMEDOUT)
@@ -174,7 +174,7 @@ def _manage(opcode: int, adapter: int, parameters: bytes) -> None:
     """One command of the management interface. Raises `RefusedError`, `OSError`."""
     with socket.socket(socket.AF_BLUETOOTH, socket.SOCK_RAW, socket.BTPROTO_HCI) as control:
         bind_raw(control, struct.pack("<HHH", socket.AF_BLUETOOTH, _NO_INDEX, _CONTROL_CHANNEL))
-        control.settimeout(_MANAGEMENT_SECONDS)
+        control.settimeout(_MANAGEMENT_S)
         control.send(struct.pack("<HHH", opcode, adapter, len(parameters)) + parameters)
         while True:
             packet = control.recv(1024)

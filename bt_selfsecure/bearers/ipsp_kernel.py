@@ -18,7 +18,7 @@ from bt_selfsecure.isolated import FOLDER, python_module
 
 HELPER_SOCKET: Final = Path("/run/bt-selfsecure-ipsp/helper.sock")
 """Where systemd starts the helper for those who are not root."""
-HELPER_SECONDS: Final = 60.0
+HELPER_S: Final = 60.0
 """For an answer, and for its end; both take it two seconds at most, the kernel permitting, but it has to start first,
 and to load a module, on a computer that may be busy."""
 SEND_BUFFER: Final = 1
@@ -62,13 +62,13 @@ class HelperClient:
         doing = f"IPSP can't {' '.join(words)}"
         async with self._turn:
             try:
-                async with asyncio.timeout(HELPER_SECONDS):
+                async with asyncio.timeout(HELPER_S):
                     self._writer.write(f"{' '.join(words)}\n".encode())
                     await self._writer.drain()
                     answer = (await self._reader.readline()).decode().split()
             except TimeoutError as error:
                 raise BearerError(
-                    f"{doing}: its helper has not answered in {HELPER_SECONDS:.0f} s", transient=True
+                    f"{doing}: its helper has not answered in {HELPER_S:.0f} s", transient=True
                 ) from error
             except OSError as error:
                 raise fault(error, doing) from error
@@ -84,7 +84,7 @@ class HelperClient:
         self._writer.close()
         if self._process:
             try:
-                async with asyncio.timeout(HELPER_SECONDS):
+                async with asyncio.timeout(HELPER_S):
                     await self._process.wait()
             except TimeoutError:
                 self._process.kill()

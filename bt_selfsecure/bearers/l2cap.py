@@ -30,7 +30,7 @@ FLUSHABLE_BYTES: Final = 335
 """Longest datagram that is one DH5 packet with its L2CAP header: 339 octets less 4 (Core Vol 2 Part B 6.5.4.5)."""
 FLUSH_TIMEOUT_SLOTS: Final = 2
 """Default, of 0.625 ms: over before a packet could be repeated."""
-CONNECT_SECONDS: Final = 30.0
+CONNECT_S: Final = 30.0
 BACKLOG: Final = 4
 TRAITS: Final = Traits(losses_visible=True, ordered=True, broadcast=False, link_encrypted=True)
 _SOL_L2CAP: Final = 6
@@ -59,7 +59,7 @@ class L2capBearer(Bearer):
         sock = self._socket()
         try:
             sock.bind((own, 0))
-            async with asyncio.timeout(CONNECT_SECONDS):
+            async with asyncio.timeout(CONNECT_S):
                 await asyncio.get_running_loop().sock_connect(sock, (peer, self._psm))
             return await self._link(sock, peer)
         except OSError as error:  # TimeoutError is one

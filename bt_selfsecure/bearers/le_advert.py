@@ -32,12 +32,12 @@ INTERVAL_UNITS: Final = 32
 """Of the advertiser, 20 ms in units of 0.625 ms: the shortest of Bluetooth 5.0."""
 OLD_INTERVAL_UNITS: Final = 160
 """100 ms: the shortest for non-connectable advertising before 5.0 (Core 4.2 Vol 2 Part E 7.8.5)."""
-UNIT_SECONDS: Final = 0.000625
-DELAY_SECONDS: Final = 0.010
+UNIT_S: Final = 0.000625
+DELAY_S: Final = 0.010
 """The longest random delay; within the interval and this there was one event (Core Vol 6 Part B 4.4.2.2.1)."""
-GAP_SECONDS: Final = 0.01
+GAP_S: Final = 0.01
 """A sender that has nothing more to send for so long is silenced."""
-REPAIR_SECONDS: Final = 0.2
+REPAIR_S: Final = 0.2
 """Before we set again what somebody else has set, so that two who both do it stay quiet."""
 SCAN_UNITS: Final = 0x0010
 """Interval and window of the scanner, 10 ms: equal, so it always listens."""
@@ -163,7 +163,7 @@ class _Radio:
             except hci.HciError as refused:
                 raise _explained(refused) from None
             finally:
-                asyncio.get_running_loop().call_later(GAP_SECONDS, self._if_nothing_follows, self._datagrams)
+                asyncio.get_running_loop().call_later(GAP_S, self._if_nothing_follows, self._datagrams)
 
     def _if_nothing_follows(self, datagrams: int) -> None:
         if datagrams == self._datagrams and not self.is_lost:
@@ -195,7 +195,7 @@ class _Radio:
             )  # own address: public, or random
             try:
                 await self._hci.command(hci.LE_SET_ADVERTISING_PARAMETERS, parameters)
-                self._event_seconds = units * UNIT_SECONDS + DELAY_SECONDS
+                self._event_seconds = units * UNIT_S + DELAY_S
                 break
             except hci.HciError:
                 if units == OLD_INTERVAL_UNITS:
@@ -232,7 +232,7 @@ class _Radio:
             self._start(self._set_again())
 
     async def _set_again(self) -> None:
-        await asyncio.sleep(REPAIR_SECONDS)
+        await asyncio.sleep(REPAIR_S)
         async with self._turn:
             self._repairing = self._prepared = False
             await self._scan()

@@ -19,7 +19,7 @@ from bt_selfsecure.bearers.queued import QueuedLink
 
 MTU: Final = 1280 - 40 - 8 - HEAD_BYTES
 """What an IPv6 packet of the minimum MTU (RFC 8200 5) leaves."""
-HELLO_SECONDS: Final = 0.5
+HELLO_S: Final = 0.5
 QUEUE: Final = 1024
 """Datagrams of one link that wait for the program: of the longest, 1.3 MB."""
 BACKLOG: Final = 4
@@ -129,7 +129,7 @@ class NumberedLinks(Generic[Address]):
         try:
             while not welcome.done():
                 await call(pack(Hello(number, peer, self._own)))
-                await asyncio.wait((welcome,), timeout=HELLO_SECONDS)
+                await asyncio.wait((welcome,), timeout=HELLO_S)
             return welcome.result()
         except BaseException:
             if welcome.done() and not welcome.cancelled():

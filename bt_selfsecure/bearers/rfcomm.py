@@ -23,7 +23,7 @@ from bt_selfsecure.bearers.system_bus import SystemBusError
 
 SERVICE_UUID: Final = "b7355ec5-0e11-4b1e-9c0e-5e1f5ec07e00"
 """Of the SDP record under which a node is found."""
-CONNECT_SECONDS: Final = 30.0
+CONNECT_S: Final = 30.0
 BACKLOG: Final = 4
 TRAITS: Final = Traits(losses_visible=False, ordered=True, broadcast=False, link_encrypted=True)
 
@@ -50,7 +50,7 @@ class RfcommBearer(Bearer):
         sock = _socket(peer)
         try:
             sock.bind((own, 0))
-            async with asyncio.timeout(CONNECT_SECONDS):
+            async with asyncio.timeout(CONNECT_S):
                 await asyncio.get_running_loop().sock_connect(sock, (peer, channel))
         except OSError as error:  # TimeoutError is one
             sock.close()

@@ -24,9 +24,9 @@ from bt_selfsecure.bearers.numbered_links import NumberedLinks, Ways
 from bt_selfsecure.bearers.sockets import Readiness
 from bt_selfsecure.bearers.specs import Place, UdpPlaces, parse_place, shown_place
 
-CONNECT_SECONDS: Final = 10.0
-BEAT_SECONDS: Final = 1.0
-SILENCE_SECONDS: Final = 6.0
+CONNECT_S: Final = 10.0
+BEAT_S: Final = 1.0
+SILENCE_S: Final = 6.0
 """A link on which nothing came for so long is over."""
 LONGEST: Final = 2048
 """Bytes of a datagram that are read; ours are shorter, and others are none of ours."""
@@ -67,7 +67,7 @@ class UdpBearer(Bearer):
             raise BearerError(f'it is not known where {peer} listens: add udp = "ADDRESS:PORT" to its [[peer]]')
         opened, doing = self._open(), f"no connection to {peer} at {shown_place(place)}"
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
+            async with asyncio.timeout(CONNECT_S):
                 return await opened.links.dial(peer, lambda hello: opened.send(place, hello), place)
         except TimeoutError:
             raise BearerError(
@@ -157,12 +157,12 @@ class _Socket:
         clock = asyncio.get_running_loop().time
         while True:
             before = clock()
-            await asyncio.sleep(BEAT_SECONDS)
-            if clock() - before > SILENCE_SECONDS / 2:
+            await asyncio.sleep(BEAT_S)
+            if clock() - before > SILENCE_S / 2:
                 continue  # it was this program that slept: read first
             for link in self.links:
-                if clock() - link.heard_at > SILENCE_SECONDS:
-                    link.end(f"the link to {link.peer} ended: nothing came for {SILENCE_SECONDS:.0f} s")
+                if clock() - link.heard_at > SILENCE_S:
+                    link.end(f"the link to {link.peer} ended: nothing came for {SILENCE_S:.0f} s")
                 elif link.dialled:
                     place, number = link.place
                     self._answer(place, pack(Hello(number, link.peer, self._own)))

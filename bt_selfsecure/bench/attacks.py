@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from bt_selfsecure.air.models import Bernoulli, Jammed
 from bt_selfsecure.air.world import World
-from bt_selfsecure.bench.testbed import ALICE, BOB_LOSS, BURST, EVE_LOSS, Scene
+from bt_selfsecure.bench.testbed import ALICE, BOB_LOSS, BURST, EVE_LOSS, Testbed
 from bt_selfsecure.eve.haoxiao.attacks.flood import RequestFlood
 from bt_selfsecure.eve.haoxiao.attacks.guessing import BruteForce, Repair
 from bt_selfsecure.eve.haoxiao.attacks.middle import ManInTheMiddle
@@ -29,7 +29,7 @@ from bt_selfsecure.stats.losses import packets_needed
 WEAK_BITS: Final = 4
 """Random bits in each message of a broken generator."""
 WORK: Final = 1 << 9
-FLOOD_SECONDS: Final = 0.5
+FLOOD_S: Final = 0.5
 """From one request of the flood to the next."""
 HEALING_LOSSES: Final = (0.05, 0.1, 0.2, 0.5)
 SETTING: Final = (
@@ -61,9 +61,9 @@ class Ends:
     """X25519, as a node does unless it is told otherwise."""
     authentication_key: bytes = b""
 
-    def scene(self, seed: int, **more: Any) -> Scene:
+    def scene(self, seed: int, **more: Any) -> Testbed:
         """An establishment between two of them, with Eve."""
-        return Scene(self.profile, seed, shares=self.shares, authentication_key=self.authentication_key, **more)
+        return Testbed(self.profile, seed, shares=self.shares, authentication_key=self.authentication_key, **more)
 
 
 PAPER: Final = Ends("paper", Profile.PAPER)
@@ -94,7 +94,7 @@ class Attack:
     """What the figures are, and are not, for a key of full length."""
 
 
-def _trial(scene: Scene, success: bool) -> Trial:
+def _trial(scene: Testbed, success: bool) -> Trial:
     return Trial(success, scene.established, bool(scene.reports or scene.failures))
 
 
@@ -241,7 +241,7 @@ def flood(ends: Ends, seed: int) -> Trial:
 
     def send() -> None:
         scene.world.transmit("eve", requests.request())
-        scene.world.at(scene.world.now + FLOOD_SECONDS, send)
+        scene.world.at(scene.world.now + FLOOD_S, send)
 
     scene.world.at(0.0, send)
     scene.establish(begin=0.75)
@@ -291,7 +291,7 @@ def stolen_disk(ends: Ends, seed: int) -> Trial:
 
 def rounds_to_heal(profile: Profile, seed: int, loss: float) -> int:
     """Rounds from the theft of K_i to the first key that the thief, who misses this share of frames, does not hold."""
-    scene = Scene(profile, seed, air=_clear(eve=loss))
+    scene = Testbed(profile, seed, air=_clear(eve=loss))
     sessions = scene.sessions(Random(seed).randbytes(32))
     thief = StolenKey(sessions["alice"].record.sending.chain)
     scene.tap = lambda time, data: thief.hear(decode(data))

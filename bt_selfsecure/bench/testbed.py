@@ -35,7 +35,7 @@ BURST: Final = 64
 BOB_LOSS, EVE_LOSS = 0.1, 0.05
 DEFAULT_AIR: Final = Bernoulli({"alice": BOB_LOSS, "bob": BOB_LOSS, "eve": EVE_LOSS, "eve2": EVE_LOSS})
 SECONDS: Final = 60.0
-SESSION_SECONDS: Final = 3600.0
+SESSION_S: Final = 3600.0
 SESSION: Final = SessionConfig(checkpoint_rounds=16)
 Speak = Callable[[bytes], Iterable[bytes]]
 """What Eve sends because of a datagram that she heard."""
@@ -46,7 +46,7 @@ def _silent(data: bytes) -> Iterable[bytes]:
 
 
 @dataclass
-class Scene:
+class Testbed:
     """One establishment, and perhaps a session. `tap` and `speak` get what any of Eve's radios brings."""
 
     profile: Profile
@@ -181,6 +181,4 @@ class Scene:
         for name, session in sessions.items():
             if session.can_send:
                 session.send(waiting[name].pop(0), self.world.now)
-        self.world.run_now(
-            sessions, on_event, lambda: enough or min(acknowledged.values()) >= len(messages), SESSION_SECONDS
-        )
+        self.world.run_now(sessions, on_event, lambda: enough or min(acknowledged.values()) >= len(messages), SESSION_S)

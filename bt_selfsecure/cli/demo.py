@@ -17,8 +17,8 @@ from bt_selfsecure.bench.naive import message_of_parting
 from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.demo import output
 from bt_selfsecure.demo.plain import PlainStage, SilentStage, width_of, write
+from bt_selfsecure.demo.scenario import Observer, Outcome
 from bt_selfsecure.demo.setting import ATTACKS, LARGEST_BURST, Production, Request, perform, stage_set
-from bt_selfsecure.demo.story import Outcome, Stage
 from bt_selfsecure.demo.summary import Run, as_object, closing
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.files import folder
@@ -214,7 +214,7 @@ def _command(args: Namespace) -> str:
     return shlex.join([*words, "--seed", str(args.seed)])
 
 
-def _stage(args: Namespace, production: Production) -> AbstractContextManager[Stage]:
+def _stage(args: Namespace, production: Production) -> AbstractContextManager[Observer]:
     """Where it is shown: nowhere, in plain lines, or moving."""
     if args.json:
         return nullcontext(SilentStage())

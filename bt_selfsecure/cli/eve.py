@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bt_selfsecure.cli import eve_attack, eve_capture, eve_report
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.reading import Reader
-from bt_selfsecure.eve.sources import Capture, Heard, Source, open_source
+from bt_selfsecure.eve.sources import Capture, CapturedPacket, Source, open_source
 from bt_selfsecure.eve.sources.linktypes import NAMES
 from bt_selfsecure.protocols.haoxiao.frames import FrameError, decode
 from bt_selfsecure.wording import counted
@@ -24,7 +24,7 @@ from bt_selfsecure.wording import counted
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
 
-PROGRESS_SECONDS = 1.0
+PROGRESS_S = 1.0
 PROGRESS_PACKETS = 1 << 14
 
 READ = """\
@@ -153,14 +153,14 @@ def _is_ours(datagram: bytes) -> bool:
     return True
 
 
-def with_progress(source: Source) -> Iterator[Heard]:
+def with_progress(source: Source) -> Iterator[CapturedPacket]:
     """The packets, with a line on a terminal that says how far we are once that takes longer."""
     told = started = time.monotonic()
     between = PROGRESS_PACKETS if isinstance(source, Capture) else 1
     try:
         for number, heard in enumerate(source):
             yield heard
-            if number % between == 0 and sys.stderr.isatty() and time.monotonic() - told > PROGRESS_SECONDS:
+            if number % between == 0 and sys.stderr.isatty() and time.monotonic() - told > PROGRESS_S:
                 told = time.monotonic()
                 so_far = counted(source.packets, "packet")
                 print(f"\r{so_far}, {told - started:.0f} s", end="", file=sys.stderr, flush=True)

@@ -25,7 +25,7 @@ from bt_selfsecure.sweep.kernel import KernelMedia
 from bt_selfsecure.sweep.machine import Redo, State
 from bt_selfsecure.sweep.plan import Place, Plan
 from bt_selfsecure.sweep.record import Book
-from bt_selfsecure.sweep.rehearsal import Air
+from bt_selfsecure.sweep.rehearsal import RehearsalMedium
 from bt_selfsecure.sweep.store import Store
 from bt_selfsecure.sweep.surroundings import facts_of
 from bt_selfsecure.wording import counted
@@ -181,7 +181,7 @@ def _end_at_sigterm() -> None:
 
 def _crew(args: Namespace, plan: Plan) -> Crew:
     if plan.is_virtual:
-        return AirCrew(plan.nodes, Air(args.seed), facts_of(Machine(), None))
+        return AirCrew(plan.nodes, RehearsalMedium(args.seed), facts_of(Machine(), None))
     client = node_client(args)
     return RadioCrew(client, plan.nodes, Agent(KernelMedia(client), facts_of(Machine(), client)))
 

@@ -33,7 +33,7 @@ LEGEND: Final = (
     " packets. N: packets to send for 128 bits, by the run that takes most; -: no",
     " number is enough.",
 )
-PROGRESS_SECONDS: Final = 0.5
+PROGRESS_S: Final = 0.5
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def progress_line(what: str) -> Iterator[Callable[[int, int], None]]:
 
     def tell(done: int, all_of_them: int) -> None:
         nonlocal told, shown
-        if sys.stderr.isatty() and time.monotonic() - told > PROGRESS_SECONDS:
+        if sys.stderr.isatty() and time.monotonic() - told > PROGRESS_S:
             told, shown = time.monotonic(), True
             print(f"\r{what}: {100 * done // max(all_of_them, 1)} %", end="", file=sys.stderr, flush=True)
 

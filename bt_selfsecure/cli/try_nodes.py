@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
 
 MOST_LOSS: Final = 0.5
-KEY_SECONDS: Final = 120.0
-DELIVERY_SECONDS: Final = 60.0
-LOOK_SECONDS: Final = 0.25
-PLUG_SECONDS: Final = 2.0
+KEY_S: Final = 120.0
+DELIVERY_S: Final = 60.0
+LOOK_S: Final = 0.25
+PLUG_S: Final = 2.0
 """For which it stays pulled."""
 HELLO: Final = "hello, bob"
 SURVIVED: Final = "did you survive?"
@@ -142,7 +142,7 @@ class _Story:
         say("nothing secret. X25519 alone keeps a listener out.")
         for name in ADDRESSES:
             self._start(name)
-        wait("They agree on a key", KEY_SECONDS, lambda: all(map(self._is_connected, ADDRESSES)))
+        wait("They agree on a key", KEY_S, lambda: all(map(self._is_connected, ADDRESSES)))
         self._run("alice", "status")
         self._run("alice", "send", "bob", text=HELLO)
         self._receive(HELLO)
@@ -150,9 +150,9 @@ class _Story:
         prompt(f"kill -9 {self._nodes.processes['bob'].pid}")
         self._nodes.kill("bob")
         self._run("alice", "send", "bob", text=SURVIVED)
-        time.sleep(PLUG_SECONDS)
+        time.sleep(PLUG_S)
         self._start("bob")
-        wait("They find their key again", DELIVERY_SECONDS, self._is_all_well)
+        wait("They find their key again", DELIVERY_S, self._is_all_well)
         self._receive(SURVIVED)
         for name in ADDRESSES:
             self._run(name, "peers")
@@ -164,7 +164,7 @@ class _Story:
 
     def _receive(self, text: str) -> None:
         """All that bob has is this message."""
-        wait("It arrives", DELIVERY_SECONDS, lambda: self._peer("bob")["queues"]["inbox"] > 0)
+        wait("It arrives", DELIVERY_S, lambda: self._peer("bob")["queues"]["inbox"] > 0)
         came = self._run("bob", "receive", "--raw")
         if came != f"{text}\n":
             raise _WentWrongError(f"bob received {came!r} and not {text!r}")
@@ -216,7 +216,7 @@ def _stay(nodes: TwoNodes, *, kept: bool) -> None:
             time.sleep(1)
             for name, process in list(nodes.processes.items()):
                 if process.poll() is not None:
-                    time.sleep(PLUG_SECONDS)
+                    time.sleep(PLUG_S)
                     nodes.start(name)
                     say(f"{name} was gone, and runs again: kill -9 {nodes.processes[name].pid}")
     print()
@@ -244,5 +244,5 @@ def wait(doing: str, seconds: float, is_done: Callable[[], bool]) -> None:
         if took > dots + 1:
             dots += 1
             print(".", end="", flush=True)
-        time.sleep(LOOK_SECONDS)
+        time.sleep(LOOK_S)
     say(f" {time.monotonic() - began:.1f} s")

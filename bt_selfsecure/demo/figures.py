@@ -10,7 +10,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bt_selfsecure.demo.story import CONFIDENCE, Fate, Outcome
+from bt_selfsecure.demo.scenario import CONFIDENCE, Outcome, ReceptionOutcome
 from bt_selfsecure.look import BLUE, GREY, ORANGE, PURPLE, SKY, STYLE, WIDTH, svg
 from bt_selfsecure.stats.losses import JointLoss, bits_per_packet, clopper_pearson, lower_bound, secret_bits
 
@@ -18,14 +18,14 @@ _ROW: Final = 40  # packets in a row of the map
 _POINTS: Final = 80
 
 
-def packet_map(fates: list[Fate]) -> str:
+def packet_map(fates: list[ReceptionOutcome]) -> str:
     """One mark a packet, in rows: pale squares where both heard, filled diamonds where Bob alone did."""
     rows = max(1, -(-len(fates) // _ROW))
     shapes = (
-        (Fate.BOTH, "s", SKY, SKY, 22),
-        (Fate.BOB_ONLY, "D", ORANGE, "black", 24),
-        (Fate.EVE_ONLY, "o", "none", PURPLE, 22),
-        (Fate.NEITHER, "P", GREY, "none", 20),
+        (ReceptionOutcome.BOTH, "s", SKY, SKY, 22),
+        (ReceptionOutcome.BOB_ONLY, "D", ORANGE, "black", 24),
+        (ReceptionOutcome.EVE_ONLY, "o", "none", PURPLE, 22),
+        (ReceptionOutcome.NEITHER, "P", GREY, "none", 20),
     )
     with rc_context(STYLE):
         figure, axes = _axes(0.9 + 0.115 * rows)
@@ -51,8 +51,8 @@ def growth(outcome: Outcome) -> str:
     """Secret bits over packets sent: by the bound given to Alice, and as this burst proves them."""
     sent = len(outcome.fates)
     xs = [*range(0, sent, max(1, sent // _POINTS)), sent]
-    received = [0, *accumulate(fate in (Fate.BOTH, Fate.BOB_ONLY) for fate in outcome.fates)]
-    missed = [0, *accumulate(fate is Fate.BOB_ONLY for fate in outcome.fates)]
+    received = [0, *accumulate(fate in (ReceptionOutcome.BOTH, ReceptionOutcome.BOB_ONLY) for fate in outcome.fates)]
+    missed = [0, *accumulate(fate is ReceptionOutcome.BOB_ONLY for fate in outcome.fates)]
     planned = [secret_bits(received[x], outcome.eve_loss_bound) for x in xs]
     proved = [secret_bits(received[x], lower_bound(missed[x], received[x], CONFIDENCE)) for x in xs]
     with rc_context(STYLE):

@@ -1,6 +1,6 @@
 """The story on a terminal, moving: who heard what, the secret bits as they grow, the session, the stolen key's life.
 
-Virtual time runs as fast as the processor, so the show is paced: a picture each `FRAME` seconds, each a step further.
+Virtual time runs as fast as the processor, so the show is paced: a picture each `FRAME_S` seconds, each a step further.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from rich.live import Live
 from rich.text import Text
 
 from bt_selfsecure.demo.plain import ROW, Marks, marks_for, packet_map
+from bt_selfsecure.demo.scenario import ReceptionOutcome, Scenario
 from bt_selfsecure.demo.setting import Production
-from bt_selfsecure.demo.story import Fate, Story
 from bt_selfsecure.demo.summary import air
 from bt_selfsecure.stats.losses import packets_needed, secret_bits
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-FRAME: Final = 0.05
+FRAME_S: Final = 0.05
 """Seconds a picture stays."""
-ACT: Final = 3.0
+ACT_S: Final = 3.0
 """Seconds for the establishment, and for the session."""
-PAUSE: Final = 0.25
+PAUSE_S: Final = 0.25
 """Seconds after each sentence of the story."""
 MIN_COLUMNS, MIN_LINES = 72, 20
 _FIXED_LINES: Final = 17
@@ -35,7 +35,12 @@ _MOST_ROWS: Final = 12
 _BAR: Final = 44
 
 # Okabe and Ito's colours, told apart with any kind of colour blindness; where there is no colour, shapes tell.
-_STYLES: Final = {Fate.BOTH: "#4c7a9c", Fate.BOB_ONLY: "bold #e69f00", Fate.EVE_ONLY: "#cc79a7", Fate.NEITHER: "dim"}
+_STYLES: Final = {
+    ReceptionOutcome.BOTH: "#4c7a9c",
+    ReceptionOutcome.BOB_ONLY: "bold #e69f00",
+    ReceptionOutcome.EVE_ONLY: "#cc79a7",
+    ReceptionOutcome.NEITHER: "dim",
+}
 _DONE: Final = "#56b4e9"
 _THIEF: Final = "#cc79a7"
 _HEAD: Final = "bold"
@@ -60,7 +65,7 @@ class LiveStage:
         self._paced: Final = paced
         self._marks: Final[Marks] = marks_for(console.encoding)
         self._lines: list[str] = []
-        self._story: Story | None = None
+        self._story: Scenario | None = None
         self._shown = (0, 0)
         self._live: Final = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
         self._step: Final = self._packets_a_frame() if paced else 50
@@ -76,39 +81,39 @@ class LiveStage:
             self._draw(self._story)
         self._live.stop()
         if error is None:
-            self._wait(4 * PAUSE)
+            self._wait(4 * PAUSE_S)
 
     def say(self, line: str) -> None:
         self._lines += textwrap.wrap(line, self._width - 2, subsequent_indent="  ")
         if self._story is not None:
             self._draw(self._story)
-            self._wait(PAUSE)
+            self._wait(PAUSE_S)
 
-    def show(self, story: Story) -> None:
+    def show(self, story: Scenario) -> None:
         """Draw if enough has changed since the last picture."""
         packets, messages = self._shown
         self._story = story
-        step = max(1, len(story.chunks) * FRAME / ACT) if self._paced else 10
+        step = max(1, len(story.chunks) * FRAME_S / ACT_S) if self._paced else 10
         if story.sent - packets < self._step and story.delivered - messages < step:
             return
         self._draw(story)
-        self._wait(max(FRAME, ACT / len(story.chunks)) if story.phase == "session" else FRAME)
+        self._wait(max(FRAME_S, ACT_S / len(story.chunks)) if story.phase == "session" else FRAME_S)
 
     @property
     def _width(self) -> int:
         return min(self._console.width, 80)
 
     def _packets_a_frame(self) -> int:
-        """So many that the burst, as long as it is expected to be, takes `ACT` seconds."""
+        """So many that the burst, as long as it is expected to be, takes `ACT_S` seconds."""
         config, d = self._production.plot.alice, self._production.survey.joint.d
         needed = packets_needed(config.target_bits, config.eve_loss_bound) / max(0.01, 1 - d)
-        return max(1, round(min(needed, config.max_burst) * FRAME / ACT))
+        return max(1, round(min(needed, config.max_burst) * FRAME_S / ACT_S))
 
     def _wait(self, seconds: float) -> None:
         if self._paced:
             time.sleep(seconds)
 
-    def _draw(self, story: Story) -> None:
+    def _draw(self, story: Scenario) -> None:
         self._shown = (story.sent, story.delivered)
         picture = [*self._map(story), *self._bits(story), *self._session(story), *self._said()]
         self._live.update(Group(self._title(), *picture), refresh=True)
@@ -120,7 +125,7 @@ class LiveStage:
         rule = self._marks.rule
         return Text(f"{rule * 2} {title} ".ljust(self._width, rule), "dim")
 
-    def _map(self, story: Story) -> list[Text]:
+    def _map(self, story: Scenario) -> list[Text]:
         rows = max(2, min(_MOST_ROWS, self._console.height - _FIXED_LINES))
         # the newest packet is still on its way
         fates = story.fates()[:-1] if story.phase == "establish" else story.outcome.fates
@@ -135,14 +140,14 @@ class LiveStage:
     def _legend(self) -> Text:
         line, names = (
             Text("       "),
-            dict(zip(Fate, ("both", "Bob only: the secret", "Eve only", "nobody"), strict=True)),
+            dict(zip(ReceptionOutcome, ("both", "Bob only: the secret", "Eve only", "nobody"), strict=True)),
         )
         for fate, name in names.items():
             line.append(self._marks.of(fate), _STYLES[fate])
             line.append(f" {name}    ")
         return line
 
-    def _bits(self, story: Story) -> list[Text]:
+    def _bits(self, story: Scenario) -> list[Text]:
         config = story.plot.alice
         bits = secret_bits(story.received, config.eve_loss_bound)
         mark = f"{bits:5.0f} of {config.target_bits:g} bits"
@@ -158,7 +163,7 @@ class LiveStage:
         line.append(self._marks.neither * (_BAR - full), "dim")
         return line.append(f" {text}")
 
-    def _session(self, story: Story) -> list[Text]:
+    def _session(self, story: Scenario) -> list[Text]:
         total = len(story.chunks)
         return [
             self._rule("Session: the key rolls at each message"),
@@ -167,7 +172,7 @@ class LiveStage:
             Text(f"         {self._thief(story)}", "dim"),
         ]
 
-    def _lane(self, story: Story) -> Text:
+    def _lane(self, story: Scenario) -> Text:
         """A character for some rounds each: what Eve does with the stolen key."""
         line, columns = Text("     Eve "), min(ROW, len(story.chunks))
         for column in range(columns):
@@ -175,7 +180,7 @@ class LiveStage:
             line.append(*self._moment(story, rounds))
         return line
 
-    def _moment(self, story: Story, rounds: range) -> tuple[str, str]:
+    def _moment(self, story: Scenario, rounds: range) -> tuple[str, str]:
         stolen_at, out_at = story.outcome.stolen_at, story.out_at
         if rounds[0] >= story.delivered or stolen_at is None:
             return " ", ""
@@ -185,7 +190,7 @@ class LiveStage:
             return (self._marks.missed, "bold") if out_at > rounds[0] else (self._marks.out, "dim")
         return self._marks.read, _THIEF
 
-    def _thief(self, story: Story) -> str:
+    def _thief(self, story: Scenario) -> str:
         stolen_at, out_at = story.outcome.stolen_at, story.out_at
         computed = story.outcome.eve_has_key
         if not computed and (stolen_at is None or story.delivered <= stolen_at):
@@ -197,4 +202,4 @@ class LiveStage:
 
     def _said(self) -> list[Text]:
         lines = self._lines[-4:]
-        return [self._rule("Story"), *map(Text, lines), *[Text("")] * (4 - len(lines))]
+        return [self._rule("Scenario"), *map(Text, lines), *[Text("")] * (4 - len(lines))]

@@ -7,7 +7,7 @@ import textwrap
 from dataclasses import dataclass
 from typing import Final, TextIO
 
-from bt_selfsecure.demo.story import Fate, Story
+from bt_selfsecure.demo.scenario import ReceptionOutcome, Scenario
 from bt_selfsecure.demo.summary import WIDTH
 
 ROW: Final = 64
@@ -32,15 +32,15 @@ class Marks:
     out: str
     rule: str
 
-    def of(self, fate: Fate) -> str:
+    def of(self, fate: ReceptionOutcome) -> str:
         match fate:
-            case Fate.BOTH:
+            case ReceptionOutcome.BOTH:
                 return self.both
-            case Fate.BOB_ONLY:
+            case ReceptionOutcome.BOB_ONLY:
                 return self.bob_only
-            case Fate.EVE_ONLY:
+            case ReceptionOutcome.EVE_ONLY:
                 return self.eve_only
-            case Fate.NEITHER:
+            case ReceptionOutcome.NEITHER:
                 return self.neither
 
     @property
@@ -65,7 +65,9 @@ def marks_for(encoding: str) -> Marks:
     return BLOCKS
 
 
-def packet_map(fates: list[Fate], rows: int, columns: int = ROW) -> list[tuple[int, list[Fate]]]:
+def packet_map(
+    fates: list[ReceptionOutcome], rows: int, columns: int = ROW
+) -> list[tuple[int, list[ReceptionOutcome]]]:
     """The last `rows` rows: number of the first packet, and the fates of up to `columns` packets."""
     return [(start, fates[start : start + columns]) for start in range(0, len(fates), columns)[-rows:]]
 
@@ -91,7 +93,7 @@ class SilentStage:
     def say(self, line: str) -> None:
         pass
 
-    def show(self, story: Story) -> None:
+    def show(self, story: Scenario) -> None:
         pass
 
 
@@ -109,12 +111,12 @@ class PlainStage:
     def say(self, line: str) -> None:
         write(self._stream, *textwrap.wrap(line, self._width, subsequent_indent="  "))
 
-    def show(self, story: Story) -> None:
+    def show(self, story: Scenario) -> None:
         if self._map_due and story.phase != "establish":
             self._map_due = False
             self._draw(story)
 
-    def _draw(self, story: Story) -> None:
+    def _draw(self, story: Scenario) -> None:
         fates = story.outcome.fates
         columns = ROW if self._width >= ROW + _BESIDE else ROW // 2
         rows = packet_map(fates, self.MAP_ROWS, columns)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from html import escape
 
 from bt_selfsecure import __version__
-from bt_selfsecure.demo.story import Outcome
+from bt_selfsecure.demo.scenario import Outcome
 from bt_selfsecure.demo.summary import Run, air, limits, naive, percent, steering, thief
 from bt_selfsecure.look import figure, page
 from bt_selfsecure.protocols.haoxiao.frames import Profile

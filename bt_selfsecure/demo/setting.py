@@ -17,7 +17,7 @@ from bt_selfsecure.air.models import LossModel, Replay, parse_model
 from bt_selfsecure.air.recording import Recording
 from bt_selfsecure.air.world import World
 from bt_selfsecure.bench.testbed import ALICE, BOB
-from bt_selfsecure.demo.story import Outcome, Plot, Stage, Story
+from bt_selfsecure.demo.scenario import Observer, Outcome, Scenario, ScenarioConfig
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.haoxiao.attacks import BlacklistSteering
 from bt_selfsecure.eve.haoxiao.knowledge import Knowledge
@@ -88,7 +88,7 @@ class Production:
     model: LossModel
     eves: tuple[str, ...]
     survey: Survey
-    plot: Plot
+    plot: ScenarioConfig
     air_seed: int
 
 
@@ -116,7 +116,7 @@ def stage_set(request: Request) -> Production:
         raise UsageError(f"the bound on Eve's loss must be above 0 and at most 1, not {bound:g}")
     alice = _config(request, ALICE, request.profile, bound)
     bob = _config(request, BOB, request.bob_profile or request.profile, bound)
-    plot = Plot(alice, bob, file_name, content, seeds.getrandbits(63))
+    plot = ScenarioConfig(alice, bob, file_name, content, seeds.getrandbits(63))
     return Production(request, model, eves, survey, plot, seeds.getrandbits(63))
 
 
@@ -176,14 +176,14 @@ def read_file(path: Path | None) -> tuple[str, bytes]:
 
 async def perform(
     production: Production,
-    stage: Stage,
+    stage: Observer,
     *,
     capture: PcapngWriter | None = None,
     tracer: Tracer | None = None,
     key_log: KeyLog | None = None,
-) -> tuple[Story, Outcome]:
+) -> tuple[Scenario, Outcome]:
     """Run it. To be awaited under `run_virtual`, so that virtual Bluetooth runs in virtual time too."""
-    story = Story(production.plot, Knowledge(), stage, tracer, key_log)
+    story = Scenario(production.plot, Knowledge(), stage, tracer, key_log)
     request = production.request
     stage.say(production.survey.sentence)
     if request.bearer == "memory":
@@ -202,7 +202,7 @@ async def perform(
         return story, await story.tell(LinkedAir(bluetooth))
 
 
-def _world(production: Production, story: Story, capture: PcapngWriter | None) -> World:
+def _world(production: Production, story: Scenario, capture: PcapngWriter | None) -> World:
     """The memory bearer, Eve's ears on it, and her attack where one was asked for."""
     steering = BlacklistSteering(Random(production.air_seed).randbytes) if production.request.attack else None
 

@@ -8,7 +8,7 @@ from typing import Final
 from bt_selfsecure import __version__
 from bt_selfsecure.demo import figures
 from bt_selfsecure.demo.report import losses
-from bt_selfsecure.demo.story import Fate
+from bt_selfsecure.demo.scenario import ReceptionOutcome
 from bt_selfsecure.eve.haoxiao.verdict import DIRECTIONS, Report, Verdict, link_type_names, preview
 from bt_selfsecure.look import figure, page
 from bt_selfsecure.wording import counted
@@ -18,10 +18,10 @@ PREVIEWS: Final = 12
 FIGURES: Final = 16
 """Establishments that have figures: a capture may hold thousands, and nobody looks at those."""
 _FATES: Final = {
-    (True, True): Fate.BOTH,
-    (True, False): Fate.BOB_ONLY,
-    (False, True): Fate.EVE_ONLY,
-    (False, False): Fate.NEITHER,
+    (True, True): ReceptionOutcome.BOTH,
+    (True, False): ReceptionOutcome.BOB_ONLY,
+    (False, True): ReceptionOutcome.EVE_ONLY,
+    (False, False): ReceptionOutcome.NEITHER,
 }
 
 

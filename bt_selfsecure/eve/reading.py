@@ -31,8 +31,8 @@ from bt_selfsecure.air.capture import (
 )
 from bt_selfsecure.bearers.link_datagrams import Data, parse
 from bt_selfsecure.eve.lowpan import udp_payload
-from bt_selfsecure.eve.sources.heard import Direction, Heard
 from bt_selfsecure.eve.sources.linktypes import ACL, BLUETOOTH_LE_LL, EVENT, NORDIC_BLE, PPI
+from bt_selfsecure.eve.sources.packet import CapturedPacket, Direction
 from bt_selfsecure.protocols.haoxiao.frames import COMPACT_FRAME_BYTES
 
 ON_AIR: Final = frozenset({PPI, BLUETOOTH_LE_LL, LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR, NORDIC_BLE})
@@ -45,7 +45,7 @@ class Datagram(NamedTuple):
     """One of what a bearer carries: ours, as far as a bearer can tell; `core.frames.decode` tells the rest."""
 
     time: float
-    """When its last packet was heard, as in `Heard`."""
+    """When its last packet was heard, as in `CapturedPacket`."""
     bearer: str
     """As in the configuration: le_advert, l2cap, rfcomm, ipsp, memory."""
     way: str
@@ -61,7 +61,7 @@ class Reader:
         self._acl: Final[_Recent[_Connection]] = _Recent(_Connection)
         self._le: Final[_Recent[_Connection]] = _Recent(_Connection)
 
-    def read(self, heard: Heard) -> list[Datagram]:
+    def read(self, heard: CapturedPacket) -> list[Datagram]:
         """What this packet completes. One whose CRC is wrong completes nothing."""
         if heard.crc_ok is False or not heard.bytes:
             return []
@@ -74,14 +74,14 @@ class Reader:
             return self._event(heard)
         return self._acl_packet(heard) if indicator == ACL else []
 
-    def read_all(self, source: Iterable[Heard]) -> Iterator[Datagram]:
+    def read_all(self, source: Iterable[CapturedPacket]) -> Iterator[Datagram]:
         """The datagrams of a whole source."""
         for heard in source:
             yield from self.read(heard)
 
     # --- LE on the air ------------------------------------------------------------------------------------------------
 
-    def _on_air(self, heard: Heard) -> list[Datagram]:
+    def _on_air(self, heard: CapturedPacket) -> list[Datagram]:
         packet = heard.bytes
         access, pdu = int.from_bytes(packet[:4], "little"), packet[4:-3]
         if access == ADVERTISING_ACCESS_ADDRESS:
@@ -89,7 +89,7 @@ class Reader:
             return [Datagram(heard.time, "le_advert", _address(pdu[2:]), data) for data in found] if found else []
         return self._data_pdu(heard, access, pdu)
 
-    def _data_pdu(self, heard: Heard, access: int, pdu: bytes) -> list[Datagram]:
+    def _data_pdu(self, heard: CapturedPacket, access: int, pdu: bytes) -> list[Datagram]:
         """Of a connection: Core Vol 6 Part B 2.4."""
         if len(pdu) < 2 or pdu[1] != len(pdu) - 2:
             return []
@@ -103,7 +103,7 @@ class Reader:
 
     # --- HCI ----------------------------------------------------------------------------------------------------------
 
-    def _event(self, heard: Heard) -> list[Datagram]:
+    def _event(self, heard: CapturedPacket) -> list[Datagram]:
         """Core Vol 4 Part E 7.7: connections that begin or end, and advertising reports."""
         code, body = heard.bytes[1:2], heard.bytes[3:]
         if code == _CONNECTION_COMPLETE and len(body) >= 3:
@@ -121,7 +121,7 @@ class Reader:
                 ]
         return []
 
-    def _acl_packet(self, heard: Heard) -> list[Datagram]:
+    def _acl_packet(self, heard: CapturedPacket) -> list[Datagram]:
         """Core Vol 4 Part E 5.4.2."""
         if len(heard.bytes) < 5:
             return []
@@ -146,7 +146,7 @@ class Reader:
 
     # --- L2CAP --------------------------------------------------------------------------------------------------------
 
-    def _basic(self, heard: Heard, name: str, cid: int, sdu: bytes) -> list[Datagram]:
+    def _basic(self, heard: CapturedPacket, name: str, cid: int, sdu: bytes) -> list[Datagram]:
         """A channel of BR/EDR in basic mode (Core Vol 3 Part A 3.1): RFCOMM, or our datagrams themselves."""
         way = f"{name} {heard.direction.value}".rstrip()
         frame = read_rfcomm(sdu)
@@ -156,7 +156,9 @@ class Reader:
         datagram = self._streams.read((way, cid, dlci), information) if dlci and information else None
         return [] if datagram is None else [Datagram(heard.time, "rfcomm", way, datagram)]
 
-    def _credit_based(self, heard: Heard, name: str, way: _Way, cid: int, frame: bytes) -> list[Datagram]:
+    def _credit_based(
+        self, heard: CapturedPacket, name: str, way: DirectionState, cid: int, frame: bytes
+    ) -> list[Datagram]:
         """A channel of LE (Core Vol 3 Part A 3.4): SDUs of 6LoWPAN, with our datagrams in UDP."""
         if cid < _FIRST_DYNAMIC_CID:
             return []
@@ -168,7 +170,7 @@ class Reader:
         return [Datagram(heard.time, "ipsp", f"{name} {heard.direction.value}".rstrip(), carried.data)]
 
 
-def damaged(heard: Heard) -> bytes | None:
+def damaged(heard: CapturedPacket) -> bytes | None:
     """What may be a burst packet of ours in an advertisement whose CRC is wrong: it stands at the same place in all of
     them, whichever bits are flipped. None for packets of any other size."""
     packet = heard.bytes
@@ -213,7 +215,7 @@ def _reports(form: tuple[struct.Struct, int], body: bytes) -> Iterator[tuple[str
         at += length + behind
 
 
-class _Way:
+class DirectionState:
     """One direction of one connection: pieces of L2CAP PDUs, and of the SDUs of its credit-based channels."""
 
     def __init__(self) -> None:
@@ -239,10 +241,10 @@ class _Connection:
     def __init__(self) -> None:
         self.is_le: bool | None = None
         """HCI only: whether its channels are LE's; None if nothing told yet."""
-        self._ways: dict[Direction, _Way] = {}
+        self._ways: dict[Direction, DirectionState] = {}
 
-    def way(self, direction: Direction) -> _Way:
-        return self._ways.setdefault(direction, _Way())
+    def way(self, direction: Direction) -> DirectionState:
+        return self._ways.setdefault(direction, DirectionState())
 
 
 Kept = TypeVar("Kept")

@@ -19,10 +19,10 @@ from bt_selfsecure.air.capture import (
 )
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.reading import ON_AIR
-from bt_selfsecure.eve.sources.heard import Direction, Heard
 from bt_selfsecure.eve.sources.linktypes import rf_channel
+from bt_selfsecure.eve.sources.packet import CapturedPacket, Direction
 
-FLUSH_SECONDS: Final = 1.0
+FLUSH_S: Final = 1.0
 """Of what was heard is lost at most, when the power goes."""
 NUMBERED: Final = re.compile(r"eve-(\d+)-")
 """A file's name begins with its number in the folder: on a Pi, which has no clock of its own, times may go back."""
@@ -30,7 +30,7 @@ _LE_PHDR: Final = struct.Struct("<BbbBIH")
 _DEWHITENED, _SIGNAL, _REFERENCE, _CHECKED, _VALID = 0x0001, 0x0002, 0x0010, 0x0400, 0x0800
 
 
-def as_captured(heard: Heard) -> tuple[int, bytes] | None:
+def as_captured(heard: CapturedPacket) -> tuple[int, bytes] | None:
     """Link type and packet to be written: HCI as 201, LE as 256, ours as 147. None for a note of the host's own."""
     if heard.linktype == LINKTYPE_USER0:
         return LINKTYPE_USER0, heard.bytes
@@ -69,7 +69,7 @@ class Recorder:
         except OSError as fault:
             raise self._unwritable(fault) from fault
 
-    def write(self, heard: Heard) -> None:
+    def write(self, heard: CapturedPacket) -> None:
         """Keep this packet."""
         captured = as_captured(heard)
         if captured is None:
@@ -78,7 +78,7 @@ class Recorder:
             file = self._file or self._begin()
             self._writer.write(heard.time, *captured)
             self.packets += 1
-            if monotonic() - self._flushed > FLUSH_SECONDS:
+            if monotonic() - self._flushed > FLUSH_S:
                 self._flushed = monotonic()
                 file.flush()
             if file.tell() >= self._most:

@@ -26,12 +26,12 @@ from bumble import hci, ll, lmp
 from bumble.controller import SspState
 from bumble.core import PhysicalTransport
 
-from bt_selfsecure.air.controller import SLOT, AdvScanInd, RadioAdvertiser, RadioController
+from bt_selfsecure.air.controller import SLOT_S, AdvScanInd, RadioAdvertiser, RadioController
 
 logger = logging.getLogger(__name__)
 
 OK: Final = hci.HCI_ErrorCode.SUCCESS
-INQUIRY_UNIT: Final = 1.28
+INQUIRY_UNIT_S: Final = 1.28
 """Seconds, unit of an inquiry's length (Core Vol 4 Part E 7.1.1)."""
 GENERAL_INQUIRY_LAP: Final = bytes.fromhex("338b9e")
 
@@ -149,7 +149,7 @@ class LinuxController(RadioController):
         return hci.HCI_Delete_Stored_Link_Key_ReturnParameters(OK, 0)
 
     def on_hci_write_page_timeout_command(self, command: Any) -> Any:
-        self.page_timeout = command.page_timeout * SLOT
+        self.page_timeout = command.page_timeout * SLOT_S
         return hci.HCI_StatusReturnParameters(OK)
 
     def on_hci_write_link_policy_settings_command(self, command: Any) -> Any:
@@ -184,7 +184,7 @@ class LinuxController(RadioController):
             if other is not self and other.classic_scan_enable & 0b01:
                 result = bytes([1]) + bytes(other.public_address) + bytes(8)
                 loop.call_later(0.1, self._send_event, hci.HCI_INQUIRY_RESULT_EVENT, result)
-        end = command.inquiry_length * INQUIRY_UNIT
+        end = command.inquiry_length * INQUIRY_UNIT_S
         loop.call_later(end, self._send_event, hci.HCI_INQUIRY_COMPLETE_EVENT, bytes([OK]))
 
     def _send_event(self, code: int, parameters: bytes) -> None:

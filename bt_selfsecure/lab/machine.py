@@ -26,18 +26,18 @@ from bt_selfsecure.lab.runner import Runner
 
 DISK_MEGABYTES: Final = 64
 """What the machine may keep: link keys and the node's state."""
-BOOT_SECONDS: Final = 180.0
+BOOT_S: Final = 180.0
 """After this a boot has failed. 3 to 15 s are usual; a loaded host may need much longer."""
-SYSTEM_BOOT_SECONDS: Final = 1200.0
+SYSTEM_BOOT_S: Final = 1200.0
 """The same with systemd, where 10 to 50 s are usual."""
-STOP_SECONDS: Final = 90.0
+STOP_S: Final = 90.0
 """Then the plug is pulled. A machine without systemd takes one."""
-GONE_SECONDS: Final = 5.0
+GONE_S: Final = 5.0
 """For the rest of what was killed to end."""
-POLL_SECONDS: Final = 0.05
+POLL_S: Final = 0.05
 LAST_LINES: Final = 15
 STAGES: Final = ("connected", "booted", "ready")
-NUDGE_SECONDS: Final = 0.5
+NUDGE_S: Final = 0.5
 """A kernel that is a program sometimes misses that a line has something for it (a lost SIGIO; seen once in some 600
 resets of an adapter) and then waits for its next signal. So one comes at least this often: HCI commands wait 2 s."""
 GUEST_FILES: Final = ("guest.sh", "jobs.sh", "units.sh", "lab-uart.service", "lab-jobs.service")
@@ -126,7 +126,7 @@ class Machine:
                 os.killpg(self._process.pid, signal.SIGKILL)
             await self._process.wait()
             with suppress(TimeoutError):
-                async with asyncio.timeout(GONE_SECONDS):
+                async with asyncio.timeout(GONE_S):
                     await self._is_gone.wait()
         self._fail_jobs()
 
@@ -135,7 +135,7 @@ class Machine:
         if self.is_running and self._process and self._orders:
             self._order("off")
             try:
-                async with asyncio.timeout(STOP_SECONDS):
+                async with asyncio.timeout(STOP_S):
                     await self._process.wait()
             except TimeoutError:
                 pass
@@ -167,7 +167,7 @@ class Machine:
                     read[name] += _copy(base.with_suffix(f".{name}"), read[name], name, output)
                 if finished:
                     return done.result()
-                await asyncio.wait((done,), timeout=POLL_SECONDS)
+                await asyncio.wait((done,), timeout=POLL_S)
         except asyncio.CancelledError:
             self._order(f"stop {job}")
             raise
@@ -214,7 +214,7 @@ class Machine:
                 line.close()
 
     async def _until(self, stage: str) -> None:
-        reached, seconds = self._reached[stage], SYSTEM_BOOT_SECONDS if self._kernel.disk else BOOT_SECONDS
+        reached, seconds = self._reached[stage], SYSTEM_BOOT_S if self._kernel.disk else BOOT_S
         ended = asyncio.ensure_future(self._process.wait()) if self._process else reached
         await asyncio.wait((reached, ended), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         ended.cancel()
@@ -250,7 +250,7 @@ class Machine:
             return
         await asyncio.shield(self._reached["ready"])
         while True:
-            await asyncio.sleep(NUDGE_SECONDS)
+            await asyncio.sleep(NUDGE_S)
             self._order("")
 
     def _reach(self, stage: str) -> None:

@@ -22,7 +22,7 @@ DEFAULT_LOSS: Final = 0.1
 data: 10 to 12 % at 0 to 2 m)."""
 
 
-class Air:
+class CurrentModel:
     """The loss model in force; it may be changed, and its distances moved, while machines talk."""
 
     def __init__(self, model: LossModel, seed: int) -> None:
@@ -50,7 +50,7 @@ class Radio:
     """Controllers named `names` on `air`. `socket(name)` is where that machine's UART ends; each connection to it is a
     controller that was just switched on, and the end of the connection cuts its power."""
 
-    def __init__(self, air: Air, names: Sequence[str], taps: Mapping[str, Tap], folder: Path) -> None:
+    def __init__(self, air: CurrentModel, names: Sequence[str], taps: Mapping[str, Tap], folder: Path) -> None:
         self._link = LossyLink(air.heard, taps, air.rssi)
         self._addresses = {name: address(number) for number, name in enumerate(names, 1)}
         self._folder = folder

@@ -65,9 +65,9 @@ AMX's tiles: on CPUs that have those (11008 bytes) it would panic ("ptrace set f
 in a machine may use tiles, so the rest is always zero. More than the host's kernel takes it leaves."""
 LINES: Final = 1450
 """That make writes, about."""
-PROGRESS_SECONDS: Final = 20.0
+PROGRESS_S: Final = 20.0
 TRY: Final = "uml-try.sh"
-TRY_SECONDS: Final = 60.0
+TRY_S: Final = 60.0
 TRY_MEGABYTES: Final = 64
 BOOTS: Final = "lab: boots"
 PLACES: Final = (Path("/dev/shm"), Path(tempfile.gettempdir()), Path("/var/tmp"))
@@ -132,9 +132,9 @@ def _try(kernel: Kernel) -> str:
             memory = place_of_memory(TRY_MEGABYTES)
             words = command(replace(kernel, memory=memory), folder, console, (), TRY_MEGABYTES, TRY)
             with tool(words, folder, stderr=subprocess.STDOUT) as machine:
-                said, _ = machine.communicate(timeout=TRY_SECONDS)
+                said, _ = machine.communicate(timeout=TRY_S)
         except subprocess.TimeoutExpired:
-            said = f"not up within {TRY_SECONDS:g} s"
+            said = f"not up within {TRY_S:g} s"
         said = console.read_text(errors="replace") + said if console.exists() else said
     return "" if BOOTS in said else "; ".join(last_words(said, 2).splitlines())
 
@@ -243,7 +243,7 @@ def _make(source: Path, *arguments: str, progress: Callable[[str], None] = lambd
     with tool(["make", "ARCH=um", *arguments], source, stderr=subprocess.STDOUT) as make:
         for number, line in enumerate(make.stdout or ()):
             said.append(line)
-            if time.monotonic() > told + PROGRESS_SECONDS:
+            if time.monotonic() > told + PROGRESS_S:
                 told = time.monotonic()
                 progress(f"compiling a kernel, {min(99, 100 * number // LINES)} %")
     if make.returncode:

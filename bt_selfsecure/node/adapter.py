@@ -134,7 +134,7 @@ class Switches:
             return ""
 
 
-class AdapterKeeper:
+class AdapterSupervisor:
     """Watches one adapter, named hciN or by its device address, from `start` to `stop`.
 
     The kernel gives names as adapters come: one that was pulled out, or reset, may come back under another. So hciN is

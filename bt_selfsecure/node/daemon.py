@@ -16,10 +16,10 @@ from bt_selfsecure.node.service import Node
 
 log = logging.getLogger(__name__)
 
-BEAT_SECONDS: Final = 10.0
+BEAT_S: Final = 10.0
 """Between two looks at the node's own health, where systemd does not ask for more."""
-PATIENCE_SECONDS: Final = 40.0
-AGAIN_SECONDS: Final = 3.0
+PATIENCE_S: Final = 40.0
+AGAIN_S: Final = 3.0
 """Between two attempts at the state."""
 
 
@@ -41,7 +41,7 @@ async def _begun(config: Config) -> Node:
     """As a service, for a state that can't be used now some time is given before the next start: systemd gives up after
     20 failures in 10 minutes, and a disk may be full for longer."""
     loop = asyncio.get_running_loop()
-    until, told = loop.time() + PATIENCE_SECONDS * is_a_service(), ""
+    until, told = loop.time() + PATIENCE_S * is_a_service(), ""
     while True:
         try:
             return Node(config)
@@ -52,13 +52,13 @@ async def _begun(config: Config) -> Node:
                 told = str(error)
                 log.error("%s", told)
             notify(STATUS=told)
-            await asyncio.sleep(AGAIN_SECONDS)
+            await asyncio.sleep(AGAIN_S)
 
 
 async def _beat(node: Node, file: MetricsFile) -> None:
     """Tell systemd that the loop turns and the node can say how it is: one that hangs is restarted."""
     asked = watchdog_seconds()
-    every = min(BEAT_SECONDS, asked / 2) if asked else BEAT_SECONDS
+    every = min(BEAT_S, asked / 2) if asked else BEAT_S
     while True:
         node.look_at_disk()
         told = node.status()

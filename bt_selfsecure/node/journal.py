@@ -31,7 +31,7 @@ from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node.disk import directory_refusal, is_damage, is_full, refusal
 from bt_selfsecure.node.journal_file import (
     LOCK,
-    OPEN_SECONDS,
+    OPEN_S,
     DamagedFileError,
     JournalError,
     address_number,
@@ -118,7 +118,7 @@ class Journal:
         self._sync_due = False
         self.notes: list[str] = []
         """What has become of the file, a sentence each, for as long as the node runs."""
-        self._lock = lock(directory, OPEN_SECONDS)
+        self._lock = lock(directory, OPEN_S)
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(lambda: os.close(self._lock))
             self._database = self._opened()

@@ -31,9 +31,9 @@ MAGIC: Final = b"SQLite format 3\0"
 APPLICATION_ID: Final = 0x62747373
 """ASCII "btss", in the file's header."""
 DIGEST_BYTES: Final = 8
-OPEN_SECONDS: Final = 5.0
+OPEN_S: Final = 5.0
 """At the start another program (a backup that ends, say) may have the file for so long, and another node."""
-LOOK_SECONDS: Final = 0.1
+LOOK_S: Final = 0.1
 MIGRATIONS: Final = (
     """
     CREATE TABLE peer (
@@ -155,7 +155,7 @@ def lock(directory: Path, seconds: float) -> int:
             give_to_owner(directory / LOCK)
         except BlockingIOError as error:
             if time.monotonic() < until:
-                time.sleep(LOOK_SECONDS)
+                time.sleep(LOOK_S)
                 continue
             os.close(descriptor)
             raise JournalError(f"another node uses {directory}: stop it (systemctl stop bt-selfsecure)") from error
@@ -199,7 +199,7 @@ def open_database(directory: Path) -> sqlite3.Connection:
 def connect(path: Path) -> sqlite3.Connection:
     """To a file that was inspected. Raises as `refused`."""
     with refused(path):
-        database = sqlite3.connect(path, isolation_level=None, timeout=OPEN_SECONDS)
+        database = sqlite3.connect(path, isolation_level=None, timeout=OPEN_S)
         try:
             database.text_factory = bytes
             _add_functions(database)
@@ -214,7 +214,7 @@ def connect(path: Path) -> sqlite3.Connection:
 def connect_read_only(path: Path, *, alone: bool = False) -> sqlite3.Connection:
     """As it is; text comes as bytes. Raises `sqlite3.Error`."""
     how = "immutable=1" if alone else "mode=ro"
-    database = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=OPEN_SECONDS)
+    database = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=OPEN_S)
     database.text_factory = bytes
     return database
 

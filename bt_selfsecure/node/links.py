@@ -15,13 +15,13 @@ from bt_selfsecure.node.peer_log import PeerLog
 log = logging.getLogger(__name__)
 
 FIRST_RETRY: Final = 1.0
-LAST_RETRY: Final = 60.0
+LAST_RETRY_S: Final = 60.0
 """Seconds between two tries: at least the first, and at most what doubles with each up to the last."""
-STEADY: Final = 30.0
+STEADY_S: Final = 30.0
 """A link that lasted so many seconds ends the back-off."""
-CROSSING: Final = 5.0
+CROSSING_S: Final = 5.0
 """Two links that the two ends dialled within so many seconds of each other have crossed."""
-STUCK: Final = 30.0
+STUCK_S: Final = 30.0
 """A link that takes no datagram for so many seconds is dead."""
 
 Start = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
@@ -38,7 +38,7 @@ class BackOff:
         self._wait = FIRST_RETRY
 
     def failed(self) -> None:
-        self._wait = min(2 * self._wait, LAST_RETRY)
+        self._wait = min(2 * self._wait, LAST_RETRY_S)
         self.until = self._clock() + random.uniform(FIRST_RETRY, self._wait)
 
     def reset(self) -> None:
@@ -47,7 +47,7 @@ class BackOff:
 
 
 @dataclass(slots=True, eq=False)
-class Line:
+class ActiveLink:
     """One open link."""
 
     bearer: str
@@ -67,17 +67,17 @@ class PeerLinks:
         name: str,
         start: Start,
         deliver: Callable[[bytes], Awaitable[None]],
-        closed: Callable[[Line, str], None],
+        closed: Callable[[ActiveLink, str], None],
     ) -> None:
         self._start, self._deliver, self._closed = start, deliver, closed
         self._log = PeerLog(log, name)
         self._clock = asyncio.get_running_loop().time
-        self._lines: dict[str, Line] = {}
+        self._lines: dict[str, ActiveLink] = {}
 
     def __len__(self) -> int:
         return len(self._lines)
 
-    def get(self, bearer: str) -> Line | None:
+    def get(self, bearer: str) -> ActiveLink | None:
         return self._lines.get(bearer)
 
     def attach(self, bearer: str, link: Link, *, dialled: bool, dialler_wins: bool) -> bool:
@@ -87,7 +87,7 @@ class PeerLinks:
         ends close the same one. `dialler_wins` says whether that is this end.
         """
         now, old = self._clock(), self._lines.get(bearer)
-        crossed = old is not None and old.dialled is not dialled and now - old.since < CROSSING
+        crossed = old is not None and old.dialled is not dialled and now - old.since < CROSSING_S
         if crossed and dialled is not dialler_wins:
             self._log.info("links over %s have crossed, the other one stays", bearer, event="crossed")
             self._start(link.close(), "close")
@@ -96,7 +96,7 @@ class PeerLinks:
             del self._lines[bearer]
             old.reader.cancel()
         reader = self._start(self._read(bearer, link), f"read {bearer}")
-        self._lines[bearer] = Line(bearer, link, dialled, now, reader)
+        self._lines[bearer] = ActiveLink(bearer, link, dialled, now, reader)
         return True
 
     async def send(self, bearer: str, data: bytes) -> None:
@@ -105,12 +105,12 @@ class PeerLinks:
         if line is None:
             return
         try:
-            async with asyncio.timeout(STUCK):
+            async with asyncio.timeout(STUCK_S):
                 await line.link.send(data)
         except LinkClosedError:
             pass  # its reader tells of it; what matters is repeated
         except TimeoutError:
-            self._log.warning("the link over %s took nothing for %d s and is given up", bearer, STUCK, event="stuck")
+            self._log.warning("the link over %s took nothing for %d s and is given up", bearer, STUCK_S, event="stuck")
             await line.link.close()
 
     def hang_up(self, bearer: str) -> None:

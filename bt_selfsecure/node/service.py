@@ -14,7 +14,7 @@ from bt_selfsecure import __version__
 from bt_selfsecure.bearers.base import Link
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node import ages
-from bt_selfsecure.node.adapter import AdapterKeeper, AdapterState
+from bt_selfsecure.node.adapter import AdapterState, AdapterSupervisor
 from bt_selfsecure.node.api import Api
 from bt_selfsecure.node.card import Card
 from bt_selfsecure.node.config import Config, address_bytes, authentication_key, establish_config, session_config
@@ -25,7 +25,7 @@ from bt_selfsecure.node.haoxiao.peer import Peer
 from bt_selfsecure.node.inbox import Inbox
 from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.journal_file import JournalError
-from bt_selfsecure.node.links import FIRST_RETRY, LAST_RETRY
+from bt_selfsecure.node.links import FIRST_RETRY, LAST_RETRY_S
 from bt_selfsecure.node.media import Bearers, KernelMedia, Media, bearer_name, fragment_bytes, most_packets, no_radio
 from bt_selfsecure.node.peer_log import PeerLog
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
@@ -35,16 +35,16 @@ from bt_selfsecure.protocols.haoxiao.session_config import Durability
 
 log = logging.getLogger(__name__)
 
-COMMIT_SECONDS: Final = 1.0
+COMMIT_S: Final = 1.0
 """What may be lazy is on disk within so long."""
-STRANGER_SECONDS: Final = 60.0
+STRANGER_S: Final = 60.0
 """A stranger is remembered for so long at least, and T_d with it."""
-END_SECONDS: Final = 3.0
+END_S: Final = 3.0
 """Links and adapter have so long to be closed when the node stops."""
 
 
 class Node:
-    """Between `start` and `stop` it does its work; `surroundings.Surroundings` and `api.NodeApi` are what it offers.
+    """Between `start` and `stop` it does its work; `haoxiao.context.NodeContext` and `api.NodeApi` are what it offers.
 
     With `media` and `address` it runs on those; without, as configured: on UDP, or on an adapter, whose coming and
     going it follows. Peers, their queues and the local API are there whether the adapter is or not.
@@ -74,7 +74,7 @@ class Node:
         self._peers: dict[str, Peer] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._commit_timer: asyncio.TimerHandle | None = None
-        self._keeper: AdapterKeeper | None = None
+        self._keeper: AdapterSupervisor | None = None
         self._discovery: Discovery | None = None
         self._changing = asyncio.Lock()
         durable_first = self.session_config.durability is Durability.EVERY_MESSAGE
@@ -96,7 +96,7 @@ class Node:
         if self._fixed_address:
             await self._begin(self._fixed_address)
             return
-        self._keeper = AdapterKeeper(
+        self._keeper = AdapterSupervisor(
             self._config.node.adapter,
             former=next((peer.own_address for peer in self._peers.values() if peer.own_address), ""),
             bearers=(self.session_bearer, self.establish_bearer),
@@ -115,14 +115,14 @@ class Node:
         with contextlib.suppress(JournalError):
             self.journal.commit(sync=True)
         try:
-            async with asyncio.timeout(END_SECONDS):
+            async with asyncio.timeout(END_S):
                 if self._keeper:
                     await self._keeper.stop()
                 await self._cancel([name for name in self._tasks if name.startswith("adapter ")])
                 await self._end()
                 await self._cancel(list(self._tasks))
         except TimeoutError:
-            log.error("links and adapter were not closed within %g s", END_SECONDS)
+            log.error("links and adapter were not closed within %g s", END_S)
         with contextlib.suppress(JournalError):
             self.journal.commit(sync=True)
         self.journal.close()
@@ -230,7 +230,7 @@ class Node:
                 )
             self.journal.discard(peer.address)
             peer = self._peers[peer.address] = await self._from_disk(peer)
-            wait = FIRST_RETRY if self._clock() - began > LAST_RETRY else min(2 * wait, LAST_RETRY)
+            wait = FIRST_RETRY if self._clock() - began > LAST_RETRY_S else min(2 * wait, LAST_RETRY_S)
             await asyncio.sleep(wait)
 
     async def _from_disk(self, peer: Peer) -> Peer:
@@ -240,7 +240,7 @@ class Node:
                 return Peer(self, peer.name, peer.address, peer.dial)
             except JournalError as error:
                 PeerLog(log, peer.name).error("%s", error, event="disk")
-                await asyncio.sleep(LAST_RETRY)
+                await asyncio.sleep(LAST_RETRY_S)
 
     def _on_link(self, bearer: str, link: Link) -> bool:
         """Whether the link is welcome."""
@@ -258,7 +258,7 @@ class Node:
         if len(self._peers) < self._config.node.max_links:
             return True
         known = {table.address for table in self._config.peer}
-        idle = [p for p in self._peers.values() if p.address not in known and p.is_idle(STRANGER_SECONDS)]
+        idle = [p for p in self._peers.values() if p.address not in known and p.is_idle(STRANGER_S)]
         if not idle:
             return False
         oldest = max(idle, key=lambda peer: math.inf if peer.silent_s is None else peer.silent_s)
@@ -300,7 +300,7 @@ class Node:
 
     def commit_later(self) -> None:
         if self._commit_timer is None:
-            self._commit_timer = asyncio.get_running_loop().call_later(COMMIT_SECONDS, self._commit)
+            self._commit_timer = asyncio.get_running_loop().call_later(COMMIT_S, self._commit)
 
     def _commit(self) -> None:
         self._commit_timer = None

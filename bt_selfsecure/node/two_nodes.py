@@ -23,8 +23,8 @@ OTHER: Final = {"alice": "bob", "bob": "alice"}
 HOST: Final = "127.0.0.1"
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """By which people and terminals end a program."""
-READY_SECONDS: Final = 60.0
-STOP_SECONDS: Final = 10.0
+READY_S: Final = 60.0
+STOP_S: Final = 10.0
 CONFIGURATION: Final = """\
 # {name}, one of two nodes on one computer: bt-selfsecure node --config {file}
 [node]
@@ -97,7 +97,7 @@ class TwoNodes:
                 stderr=log,
                 cwd=FOLDER,
             )
-        until = time.monotonic() + READY_SECONDS
+        until = time.monotonic() + READY_S
         while True:
             with contextlib.suppress(NodeAwayError):
                 self.client(name).status()
@@ -107,7 +107,7 @@ class TwoNodes:
                 why = said[-1].removeprefix("bt-selfsecure: ") if said else f"exit status {status}"
                 raise UsageError(f"{name} did not start: {why}")
             if time.monotonic() > until:
-                raise UsageError(f"{name} has not answered in {READY_SECONDS:.0f} s: see {self.log(name)}")
+                raise UsageError(f"{name} has not answered in {READY_S:.0f} s: see {self.log(name)}")
             time.sleep(0.05)
 
     def kill(self, name: str) -> None:
@@ -122,7 +122,7 @@ class TwoNodes:
             process.terminate()
         for process in self.processes.values():
             try:
-                process.wait(STOP_SECONDS)
+                process.wait(STOP_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

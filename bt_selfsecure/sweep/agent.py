@@ -16,9 +16,9 @@ from bt_selfsecure.sweep.orders import (
     Answer,
     Describe,
     Described,
-    Heard,
     Listen,
     Listening,
+    ListenReport,
     Order,
     Refused,
     Report,
@@ -109,7 +109,7 @@ class Agent:
     def _note(self, heard: int, of: int) -> None:
         self.progress = (heard, of)
 
-    async def _report(self, tag: int) -> Heard:
+    async def _report(self, tag: int) -> ListenReport:
         if self._ear is None or self._ear.tag != tag:
             raise BtSelfSecureError("it was not listening: its agent was started anew meanwhile")
         await self._media.sleep(LINGER_S)
@@ -193,8 +193,8 @@ class _Ear:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._bearer.close()
 
-    def heard(self) -> Heard:
-        return Heard(self.tag, pack(bytes(self._copies)), pack(self._rssi.tobytes()))
+    def heard(self) -> ListenReport:
+        return ListenReport(self.tag, pack(bytes(self._copies)), pack(self._rssi.tobytes()))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name="test packets")

@@ -18,8 +18,8 @@ from typing import Any, Final
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.reading import Reader, damaged
-from bt_selfsecure.eve.sources import Capture, Heard
-from bt_selfsecure.eve.sources.heard import CUT, UNHEARD
+from bt_selfsecure.eve.sources import Capture, CapturedPacket
+from bt_selfsecure.eve.sources.packet import CUT, UNHEARD
 from bt_selfsecure.protocols.haoxiao.frames import FrameError, Kind, decode
 from bt_selfsecure.sweep.circumstances import Circumstances
 from bt_selfsecure.sweep.store import Reception, Store
@@ -167,7 +167,7 @@ def _read(listener: str, file: Path) -> _Captured:
     return captured
 
 
-def _take(captured: _Captured, reader: Reader, heard: Heard) -> None:
+def _take(captured: _Captured, reader: Reader, heard: CapturedPacket) -> None:
     if heard.crc_ok is False:
         captured.wrong_crc += 1
         captured.ours_wrong += _burst_packet(damaged(heard) or b"") is not None

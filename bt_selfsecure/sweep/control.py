@@ -26,7 +26,7 @@ from bt_selfsecure.sweep.orders import (
     encode,
 )
 from bt_selfsecure.sweep.plan import listeners
-from bt_selfsecure.sweep.rehearsal import Air
+from bt_selfsecure.sweep.rehearsal import RehearsalMedium
 
 ORDERS_PORT: Final = 9
 ANSWERS_PORT: Final = 10
@@ -95,7 +95,7 @@ class Hands:
 class AirCrew:
     """Agents on the virtual air, all in this program."""
 
-    def __init__(self, nodes: tuple[str, ...], air: Air, facts: Callable[[], Any]) -> None:
+    def __init__(self, nodes: tuple[str, ...], air: RehearsalMedium, facts: Callable[[], Any]) -> None:
         self.addresses: Mapping[str, str] = {
             name: f"BA:27:EB:00:00:{number:02X}" for number, name in enumerate(nodes, 1)
         }

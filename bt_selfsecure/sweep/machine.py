@@ -18,9 +18,9 @@ from bt_selfsecure.errors import LocalError
 from bt_selfsecure.sweep.orders import (
     Answer,
     Described,
-    Heard,
     Listen,
     Listening,
+    ListenReport,
     NotAnOrderError,
     Reception,
     Refused,
@@ -208,7 +208,7 @@ class Sweep:
         self._awaited: set[str] = set()
         self._sent: Sent | None = None
         self._began = 0.0
-        self._heard: dict[str, Heard] = {}
+        self._heard: dict[str, ListenReport] = {}
         self.place: Place | None = None
         self._go_on(now)
 
@@ -348,12 +348,12 @@ class Sweep:
             case Sent() if self.state is State.SENDING:
                 self._sent = answer
                 self._collect(now)
-            case Heard() if self.state is State.COLLECTING:
+            case ListenReport() if self.state is State.COLLECTING:
                 self._heard[node] = answer
                 self._awaited.discard(node)
                 if not self._awaited:
                     self._record(now)
-            case Described() | Listening() | Sent() | Heard():
+            case Described() | Listening() | Sent() | ListenReport():
                 pass  # not what was asked: time will tell
             case _:
                 assert_never(answer)

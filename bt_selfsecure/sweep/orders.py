@@ -103,7 +103,7 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class ListenReport:
     tag: int
     copies: str
     """How often each packet was heard, as `pack` writes bytes, `MAX_COPIES` at most each."""
@@ -120,11 +120,16 @@ class Refused:
 
 
 Order = Describe | Listen | Send | Report
-Answer = Described | Listening | Sent | Heard | Refused
-_ORDERS: Final[Mapping[str, type]] = {kind.__name__.lower(): kind for kind in (Describe, Listen, Send, Report)}
+Answer = Described | Listening | Sent | ListenReport | Refused
+_ORDERS: Final[Mapping[str, type]] = {"describe": Describe, "listen": Listen, "send": Send, "report": Report}
 _ANSWERS: Final[Mapping[str, type]] = {
-    kind.__name__.lower(): kind for kind in (Described, Listening, Sent, Heard, Refused)
+    "described": Described,
+    "listening": Listening,
+    "sent": Sent,
+    "heard": ListenReport,
+    "refused": Refused,
 }
+_NAMES: Final = {of_one: name for kinds in (_ORDERS, _ANSWERS) for name, of_one in kinds.items()}
 _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "tag": (0, 2**32 - 1),
     "packets": (1, limits.MAX_BURST),
@@ -137,7 +142,7 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {"int": (int,), "float": (int, f
 
 def encode(message: Order | Answer) -> bytes:
     """One line of JSON."""
-    name = type(message).__name__.lower()
+    name = _NAMES[type(message)]
     kind = "order" if name in _ORDERS else "answer"
     return json.dumps({kind: name, **asdict(message)}, separators=(",", ":")).encode()
 
@@ -157,10 +162,11 @@ def decode_answer(data: bytes) -> Answer:
 def _decode(data: bytes, kind: str, kinds: Mapping[str, type]) -> Any:
     try:
         values = json.loads(data)
-        chosen = kinds[values.pop(kind)]
+        named = values.pop(kind)
+        chosen = kinds[named]
         wanted = {field.name: str(field.type).partition("[")[0] for field in fields(chosen)}
         if values.keys() != wanted.keys():
-            raise NotAnOrderError(f"a message on the control link has not the fields of {chosen.__name__}")
+            raise NotAnOrderError(f"a message on the control link has not the fields of {named!r}")
         for name, value in values.items():
             _check(name, value, wanted[name])
         return chosen(**values)
@@ -227,7 +233,7 @@ class Reception:
     """Packets that never left the sender towards it: no losses of the air."""
 
     @classmethod
-    def of(cls, heard: Heard, sent: Sent, receiver: str, packets: int) -> Reception:
+    def of(cls, heard: ListenReport, sent: Sent, receiver: str, packets: int) -> Reception:
         """Raises `NotAnOrderError` where the two reports don't fit the run."""
         levels = struct.unpack(f"{packets}b", unpack(heard.rssi, packets))
         queued = unpack(sent.queued[receiver], packets) if receiver in sent.queued else bytes(packets)

@@ -23,7 +23,7 @@ MTU: Final = 5000
 TRAITS: Final = Traits(losses_visible=True, ordered=True, broadcast=True, link_encrypted=False)
 
 
-class Air:
+class RehearsalMedium:
     """What joins the agents of one rehearsal; it is the `Media` of each, by `at`. `roles` gives the model's name of
     each address, as in {"BA:27:EB:00:00:02": "bob"}; whoever orders a burst sets it."""
 
@@ -61,7 +61,7 @@ class Air:
 class AirMedia:
     """What one agent has of it."""
 
-    def __init__(self, air: Air, address: str) -> None:
+    def __init__(self, air: RehearsalMedium, address: str) -> None:
         self._air, self._address = air, address
         self.now, self.sleep = air.now, air.sleep
 
@@ -78,7 +78,7 @@ class AirBearer(Bearer):
     name = "air"
     traits = TRAITS
 
-    def __init__(self, air: Air, address: str, model: LossModel) -> None:
+    def __init__(self, air: RehearsalMedium, address: str, model: LossModel) -> None:
         self._air, self._address, self._model = air, address, model
         self._links: list[AirLink] = []
 
@@ -98,7 +98,7 @@ class AirBearer(Bearer):
 class AirLink(Link):
     """Hears whoever sends."""
 
-    def __init__(self, air: Air, address: str, model: LossModel, peer: str) -> None:
+    def __init__(self, air: RehearsalMedium, address: str, model: LossModel, peer: str) -> None:
         self.peer, self.mtu, self.traits = peer, MTU, TRAITS
         self._air, self._address, self._model = air, address, model
         self._received: deque[tuple[bytes, int | None]] = deque()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 UNITS: Final = {"time_s": 1.0, "time_ms": 1e-3, "time_us": 1e-6, "time_ns": 1e-9}
 TIMES: Final = ("time", "timestamp", *UNITS)
 SENDERS: Final = ("sender", "address", "mac", "id", "device")
-EPOCH: Final = (1e9, 4e9)
+EPOCH_S: Final = (1e9, 4e9)
 """Seconds since 1970, from 2001 to 2096: such a number, or one a thousand times larger and so on, is a date."""
 ADDRESS: Final = re.compile(r"(?:[0-9a-f]{2}[:-]?){5}[0-9a-f]{2}", re.IGNORECASE)
 
@@ -191,7 +191,7 @@ class _Moment:
             if self.unit is not None:
                 value *= self.unit
             else:
-                power = next((power for power in (0, 3, 6, 9) if EPOCH[0] <= value / 10**power < EPOCH[1]), None)
+                power = next((power for power in (0, 3, 6, 9) if EPOCH_S[0] <= value / 10**power < EPOCH_S[1]), None)
                 if power is not None:
                     value, kind = value / 10**power, f"epoch{power}"
         self.kind = self.kind or kind

@@ -19,7 +19,7 @@ import pytest
 
 from bt_selfsecure.air.bluetooth import ADVERT_MTU, L2CAP_MTU, DatagramLink, LinkClosedError, VirtualBluetooth
 from bt_selfsecure.air.capture import CaptureTap, PcapngWriter
-from bt_selfsecure.air.link import ACL_PACKET_OCTETS, SUPERVISION_TIMEOUT
+from bt_selfsecure.air.link import ACL_PACKET_OCTETS, SUPERVISION_TIMEOUT_S
 from bt_selfsecure.air.models import Bernoulli
 from bt_selfsecure.air.virtual_time import run_virtual
 from bt_selfsecure.errors import LocalError, UsageError
@@ -251,7 +251,7 @@ def test_silence_beyond_the_supervision_timeout_ends_the_connection_at_both_ends
             assert ether.of("alice", ended) == []
             return ended - sent_at
 
-    assert run_virtual(main()) == pytest.approx(SUPERVISION_TIMEOUT, abs=0.01)
+    assert run_virtual(main()) == pytest.approx(SUPERVISION_TIMEOUT_S, abs=0.01)
 
 
 @pytest.mark.parametrize("bearer", BEARERS)

@@ -12,7 +12,7 @@ from bumble import core, hci, l2cap
 from bumble.device import Peer
 
 from bt_selfsecure.air.bluetooth import virtual_device
-from bt_selfsecure.air.controller import SLOT, HCI_Write_Automatic_Flush_Timeout_Command
+from bt_selfsecure.air.controller import SLOT_S, HCI_Write_Automatic_Flush_Timeout_Command
 from bt_selfsecure.air.link import LossyLink
 from bt_selfsecure.air.virtual_time import run_virtual
 
@@ -162,7 +162,7 @@ def test_a_pdu_is_repeated_until_its_flush_timeout(
         await asyncio.sleep(1)
         for sdu, at in received:
             assert sdu == b"sdu"
-            assert at - begun == pytest.approx((deaf_attempts + 1) * 2 * SLOT)
+            assert at - begun == pytest.approx((deaf_attempts + 1) * 2 * SLOT_S)
         return received
 
     assert bool(run_virtual(main())) is arrives

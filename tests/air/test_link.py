@@ -13,12 +13,12 @@ from bumble.device import ConnectionParametersPreferences, Peer
 
 from bt_selfsecure.air.bluetooth import virtual_device
 from bt_selfsecure.air.capture import Tap
-from bt_selfsecure.air.controller import PAGE_TIMEOUT
+from bt_selfsecure.air.controller import PAGE_TIMEOUT_S
 from bt_selfsecure.air.link import (
-    CONNECTION_ACCEPT_TIMEOUT,
-    LE_CONNECTION_INTERVAL,
-    PAGE_SCAN_INTERVAL,
-    SUPERVISION_TIMEOUT,
+    CONNECTION_ACCEPT_TIMEOUT_S,
+    LE_CONNECTION_INTERVAL_S,
+    PAGE_SCAN_INTERVAL_S,
+    SUPERVISION_TIMEOUT_S,
     LossyLink,
 )
 from bt_selfsecure.air.virtual_time import run_virtual
@@ -72,7 +72,7 @@ def test_calling_a_device_that_is_not_there_ends_with_the_page_timeout() -> None
         assert refused.value.error_code == hci.HCI_ErrorCode.PAGE_TIMEOUT_ERROR
         return asyncio.get_running_loop().time() - begun
 
-    assert run_virtual(main()) == pytest.approx(PAGE_TIMEOUT, abs=0.01)
+    assert run_virtual(main()) == pytest.approx(PAGE_TIMEOUT_S, abs=0.01)
 
 
 def test_a_page_is_repeated_until_it_is_heard() -> None:
@@ -81,11 +81,11 @@ def test_a_page_is_repeated_until_it_is_heard() -> None:
         alice, bob = await devices(LossyLink(air.heard, {}))
         air.deaf, loop = True, asyncio.get_running_loop()
         begun = loop.time()
-        loop.call_later(2 * PAGE_SCAN_INTERVAL - 0.1, setattr, air, "deaf", False)
+        loop.call_later(2 * PAGE_SCAN_INTERVAL_S - 0.1, setattr, air, "deaf", False)
         await alice.connect(bob.public_address, core.PhysicalTransport.BR_EDR)
         return loop.time() - begun
 
-    assert run_virtual(main()) == pytest.approx(2 * PAGE_SCAN_INTERVAL, abs=0.1)
+    assert run_virtual(main()) == pytest.approx(2 * PAGE_SCAN_INTERVAL_S, abs=0.1)
 
 
 @pytest.mark.parametrize("falls_silent", ["shuts down", "was reset"])
@@ -110,12 +110,12 @@ def test_a_host_that_does_not_answer_a_call_is_one_that_refuses_and_later_it_can
         took, called.host = loop.time() - begun, host
         assert called.classic_connections == {}
         connection = await alice.connect(bob.public_address, core.PhysicalTransport.BR_EDR)
-        await asyncio.sleep(2 * CONNECTION_ACCEPT_TIMEOUT)
+        await asyncio.sleep(2 * CONNECTION_ACCEPT_TIMEOUT_S)
         assert [bob_end.peer_address for bob_end in bob.connections.values()] == [alice.public_address]
         assert connection.handle in alice.connections
         return took
 
-    assert run_virtual(main()) == pytest.approx(CONNECTION_ACCEPT_TIMEOUT, abs=0.01)
+    assert run_virtual(main()) == pytest.approx(CONNECTION_ACCEPT_TIMEOUT_S, abs=0.01)
 
 
 @pytest.mark.parametrize("connect", ["classic", "le"])
@@ -128,7 +128,7 @@ def test_when_a_power_cut_silences_a_device_its_peer_loses_the_connection_by_the
         if connect == "classic":
             connection, timeout = (
                 await alice.connect(bob.public_address, core.PhysicalTransport.BR_EDR),
-                SUPERVISION_TIMEOUT,
+                SUPERVISION_TIMEOUT_S,
             )
         else:
             connection = await connect_le(alice, bob)
@@ -157,7 +157,7 @@ def test_a_lost_le_packet_costs_a_connection_interval_and_no_data() -> None:
         return loop.time() - begun
 
     clean, lossy = run_virtual(main(0)), run_virtual(main(0.1))
-    assert 3 * LE_CONNECTION_INTERVAL < lossy - clean < 5 * LE_CONNECTION_INTERVAL
+    assert 3 * LE_CONNECTION_INTERVAL_S < lossy - clean < 5 * LE_CONNECTION_INTERVAL_S
 
 
 def test_le_silence_past_the_supervision_timeout_ends_the_connection_at_both_ends() -> None:

@@ -11,7 +11,7 @@ import pytest
 from bt_selfsecure.air.linked import LinkedAir
 from bt_selfsecure.air.models import Bernoulli
 from bt_selfsecure.air.virtual_time import run_virtual
-from bt_selfsecure.air.world import LATENCY, Air, World
+from bt_selfsecure.air.world import LATENCY_S, Medium, World
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
 from bt_selfsecure.protocols.haoxiao.events import Established, Event
 from bt_selfsecure.protocols.haoxiao.initiator import Initiator
@@ -28,7 +28,7 @@ def pair(seed: int) -> dict[str, Initiator | Responder]:
     return {"alice": alice, "bob": Responder(config(b"bobbob"), random.randbytes)}
 
 
-async def keys_over(air: Air, endpoints: dict[str, Initiator | Responder]) -> dict[str, Established]:
+async def keys_over(air: Medium, endpoints: dict[str, Initiator | Responder]) -> dict[str, Established]:
     keys: dict[str, Established] = {}
 
     def on_event(name: str, event: Event, now: float) -> None:
@@ -85,7 +85,7 @@ def test_a_packet_takes_the_latency() -> None:
     times: list[float] = []
     world = World(Bernoulli({"bob": 0, "eve": 0}).transmit, 1, {"eve": lambda time, data: times.append(time)})
     world.run_now(pair(5), lambda name, event, now: None, lambda: bool(times), 1.0)
-    assert times == [LATENCY]
+    assert times == [LATENCY_S]
 
 
 @pytest.mark.parametrize("bearer", ["memory", "rfcomm", "l2cap"])

@@ -22,8 +22,8 @@ HELLO = b"?"
 HELLOS = 20
 LONG = 336
 """Bytes: with its L2CAP header such a datagram is more than one DH5 packet."""
-QUIET_SECONDS = 5.0
-DIAL_SECONDS = 180.0
+QUIET_S = 5.0
+DIAL_S = 180.0
 
 
 @dataclass
@@ -87,7 +87,7 @@ async def exchange(link: Link, me: str, other: str, count: int) -> Exchange:
     await sending
     while not receiving.done():
         before = len(numbers)
-        await asyncio.wait((receiving,), timeout=QUIET_SECONDS)
+        await asyncio.wait((receiving,), timeout=QUIET_S)
         if len(numbers) == before:
             receiving.cancel()
             break
@@ -103,7 +103,7 @@ async def exchange(link: Link, me: str, other: str, count: int) -> Exchange:
 async def dial(bearer: Bearer, peer: str) -> Link:
     """Try until the other end listens."""
     clock = asyncio.get_running_loop().time
-    until = clock() + DIAL_SECONDS
+    until = clock() + DIAL_S
     while True:
         try:
             return await bearer.connect(peer)

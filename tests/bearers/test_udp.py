@@ -94,7 +94,7 @@ def test_everything_arrives_whole_both_ways_at_once(loopback_host: str, host: st
 def test_drawn_losses_are_visible_and_what_is_not_lost_is_whole(
     loopback_host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(contract, "QUIET_SECONDS", 0.5)
+    monkeypatch.setattr(contract, "QUIET_S", 0.5)
 
     async def scene(alice: Link, bob: Link) -> None:
         assert alice.traits.losses_visible
@@ -228,8 +228,8 @@ def test_closing_a_bearer_ends_its_links_and_its_listener_and_it_can_be_used_aga
 def test_an_end_that_was_killed_is_missed_and_one_that_is_back_takes_the_link_up(
     loopback_host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(udp, "BEAT_SECONDS", 0.05)
-    monkeypatch.setattr(udp, "SILENCE_SECONDS", 0.6)
+    monkeypatch.setattr(udp, "BEAT_S", 0.05)
+    monkeypatch.setattr(udp, "SILENCE_S", 0.6)
 
     async def die(killed: Bearer) -> None:
         assert isinstance(killed, udp.UdpBearer)
@@ -262,7 +262,7 @@ def test_an_end_that_was_killed_is_missed_and_one_that_is_back_takes_the_link_up
 def test_a_peer_that_is_not_there_is_told_with_where_it_was_looked_for(
     loopback_host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(udp, "CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(udp, "CONNECT_S", 0.2)
 
     async def main() -> None:
         alice = bearer(ALICE, loopback_host)

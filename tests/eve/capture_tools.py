@@ -9,13 +9,13 @@ from pathlib import Path
 
 from carriers import require, run
 
-from bt_selfsecure.eve.sources import Capture, Heard
+from bt_selfsecure.eve.sources import Capture, CapturedPacket
 
 OTHERS = ["ubertooth", "nrf52_sniffer"]
 """Fixtures that other sniffers made."""
 
 
-def read(path: Path) -> tuple[Capture, list[Heard]]:
+def read(path: Path) -> tuple[Capture, list[CapturedPacket]]:
     with Capture(str(path)) as capture:
         return capture, list(capture)
 

@@ -20,7 +20,7 @@ from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.reading import Reader
 from bt_selfsecure.eve.sources import NO_TIME, UNREADABLE, Capture, Direction, open_source
 from bt_selfsecure.eve.sources import compressed as compressed_source
-from bt_selfsecure.eve.sources.heard import BOMB, CUT, CUT_SHORT, DAMAGED
+from bt_selfsecure.eve.sources.packet import BOMB, CUT, CUT_SHORT, DAMAGED
 
 PACKET = bytes.fromhex("d6be898e4209060504030201020106fcb633")
 """An advertisement on the air, from access address to CRC."""

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.sources import UNREADABLE, Capture
 from bt_selfsecure.eve.sources.files import MAX_PACKET_BYTES
-from bt_selfsecure.eve.sources.heard import CUT_SHORT, DAMAGED
 from bt_selfsecure.eve.sources.linktypes import READ
+from bt_selfsecure.eve.sources.packet import CUT_SHORT, DAMAGED
 
 FORMS = ["pcap", "modpcap", "pcapng", "btsnoop", "packetlogger"]
 

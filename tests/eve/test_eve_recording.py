@@ -18,12 +18,12 @@ from carriers import FIXTURES, by_rfcomm, report, wires, write
 
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.eve.recording import Recorder
-from bt_selfsecure.eve.sources import Heard
+from bt_selfsecure.eve.sources import CapturedPacket
 from bt_selfsecure.eve.sources.linktypes import READ
 from bt_selfsecure.eve.sources.live import Monitored
 
 
-def alike(one: Heard, other: Heard) -> bool:
+def alike(one: CapturedPacket, other: CapturedPacket) -> bool:
     """All but the link type, which one kind of several stands for, and the way of packets on the air."""
     same = (one.bytes, one.rssi, one.channel) == (other.bytes, other.rssi, other.channel)
     return same and one.crc_ok in (other.crc_ok, None) and abs(one.time - other.time) < 1e-5

@@ -35,8 +35,8 @@ from scapy.layers.ppi import PPI, PPI_Hdr
 
 from bt_selfsecure.eve.sources import UNREADABLE, Capture, Direction
 from bt_selfsecure.eve.sources.files import recognise
-from bt_selfsecure.eve.sources.heard import CUT
 from bt_selfsecure.eve.sources.linktypes import crc_ok
+from bt_selfsecure.eve.sources.packet import CUT
 
 
 @pytest.fixture(params=OTHERS)

@@ -7,19 +7,19 @@ from random import Random
 import pytest
 
 from bt_selfsecure.bench.attacks import _clear
-from bt_selfsecure.bench.testbed import Scene
+from bt_selfsecure.bench.testbed import Testbed
 from bt_selfsecure.eve.haoxiao.attacks.guessing import BruteForce, Repair
 from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, decode, encode
 
 
-def heard_in_full(compact: bool = True) -> Scene:
-    scene = Scene(Profile.HARDENED, 1, _clear(eve=0.0), burst=16, compact=compact)
+def heard_in_full(compact: bool = True) -> Testbed:
+    scene = Testbed(Profile.HARDENED, 1, _clear(eve=0.0), burst=16, compact=compact)
     scene.establish()
     assert scene.eve_has_key
     return scene
 
 
-def copy_of(scene: Scene, seq: int) -> bytes:
+def copy_of(scene: Testbed, seq: int) -> bytes:
     assert scene.knowledge.request
     rand = scene.knowledge.request.rand[:2]
     from bt_selfsecure.protocols.haoxiao.frames import Frame

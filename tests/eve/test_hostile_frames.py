@@ -14,14 +14,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_verdict import judged
 
-from bt_selfsecure.bench.testbed import Scene
+from bt_selfsecure.bench.testbed import Testbed
 from bt_selfsecure.errors import LocalError, UsageError
 from bt_selfsecure.eve.haoxiao.attacks.middle import ManInTheMiddle
 from bt_selfsecure.eve.haoxiao.attacks.replay import Reflection, Replay
 from bt_selfsecure.eve.haoxiao.attacks.steering import BlacklistSteering
 from bt_selfsecure.eve.haoxiao.attacks.theft import StolenRecord
 from bt_selfsecure.eve.reading import damaged
-from bt_selfsecure.eve.sources.heard import Direction, Heard
+from bt_selfsecure.eve.sources.packet import CapturedPacket, Direction
 from bt_selfsecure.protocols.haoxiao.frames import FrameError, Profile, decode, encode
 
 RECORD = (Path(__file__).parents[2] / "captures/theft-hardened.record.json").read_text()
@@ -30,7 +30,7 @@ Ear = Callable[[bytes], object]
 
 def establishment(profile: Profile) -> list[bytes]:
     frames: list[bytes] = []
-    scene = Scene(profile, 1, burst=8, tap=lambda time, data: frames.append(data), shares=profile is Profile.HARDENED)
+    scene = Testbed(profile, 1, burst=8, tap=lambda time, data: frames.append(data), shares=profile is Profile.HARDENED)
     scene.establish()
     return frames
 
@@ -74,7 +74,7 @@ def test_frames_in_any_order_of_any_profile_with_any_fields_raise_nothing(seed: 
 
 @given(st.binary(max_size=80), st.sampled_from([192, 251, 256, 272, 147]))
 def test_any_packet_may_be_damaged(packet: bytes, linktype: int) -> None:
-    found = damaged(Heard(0.0, None, None, packet, False, linktype, Direction.UNKNOWN))
+    found = damaged(CapturedPacket(0.0, None, None, packet, False, linktype, Direction.UNKNOWN))
     assert found is None or len(found) == 24
 
 

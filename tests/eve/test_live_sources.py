@@ -19,7 +19,7 @@ from bt_selfsecure.cli.eve import Summary, _add, hear_out
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.reading import Reader
-from bt_selfsecure.eve.sources import Capture, Direction, Heard, HeardTap, open_source
+from bt_selfsecure.eve.sources import Capture, CapturedPacket, Direction, HeardTap, open_source
 from bt_selfsecure.eve.sources.live import Monitored
 
 EVENT, ACL_SENT, ACL_RECEIVED, CLOSED = 3, 4, 5, 9
@@ -102,7 +102,7 @@ def test_a_file_that_is_called_like_an_adapter_is_a_file(tmp_path: Path, monkeyp
 
 
 def test_the_airs_tap_gives_what_the_airs_own_reader_finds() -> None:
-    heard: list[Heard] = []
+    heard: list[CapturedPacket] = []
     tap = HeardTap(heard.append)
     simple = DatagramReader()
     found = []

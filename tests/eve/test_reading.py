@@ -34,8 +34,8 @@ from hypothesis import strategies as st
 from bt_selfsecure.air import capture
 from bt_selfsecure.bearers.link_datagrams import Data, Hello, pack
 from bt_selfsecure.eve.reading import MOST_CONNECTIONS, Datagram, Reader
-from bt_selfsecure.eve.sources.heard import Heard
 from bt_selfsecure.eve.sources.linktypes import READ
+from bt_selfsecure.eve.sources.packet import CapturedPacket
 
 BEARERS = {
     "bare": "memory",
@@ -46,7 +46,7 @@ BEARERS = {
 }
 
 
-def heard(packets: Iterable[Packet]) -> Iterator[Heard]:
+def heard(packets: Iterable[Packet]) -> Iterator[CapturedPacket]:
     for number, (linktype, packet) in enumerate(packets):
         if (found := READ[linktype](float(number), packet)) is not None:
             yield found

@@ -11,7 +11,7 @@ import pytest
 from bt_selfsecure.bench.attacks import ATTACKS
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.eve.haoxiao.verdict import Judge
-from bt_selfsecure.eve.sources.heard import UNHEARD
+from bt_selfsecure.eve.sources.packet import UNHEARD
 
 CAPTURES = Path(__file__).parents[2] / "captures"
 DOCUMENT = Path(__file__).parents[2] / "docs/lab-sheet.md"

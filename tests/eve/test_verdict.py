@@ -9,7 +9,7 @@ import pytest
 from bt_selfsecure.air.capture import LINKTYPE_USER0
 from bt_selfsecure.air.models import Bernoulli
 from bt_selfsecure.bench.attacks import BlacklistSteering
-from bt_selfsecure.bench.testbed import Scene
+from bt_selfsecure.bench.testbed import Testbed
 from bt_selfsecure.eve.haoxiao.attacks.theft import StolenRecord
 from bt_selfsecure.eve.haoxiao.verdict import Judge, Report, Verdict, preview
 from bt_selfsecure.eve.sources.linktypes import READ
@@ -31,7 +31,7 @@ def agrees(seed: int) -> Verdict | None:
     draw = Random(seed)
     profile, capture = draw.choice(list(Profile)), Ether()
     losses = {"alice": draw.uniform(0, 0.2), "bob": draw.uniform(0, 0.3), "eve": draw.choice((0, 0.01, 0.03, 0.2))}
-    scene = Scene(
+    scene = Testbed(
         profile,
         seed,
         Bernoulli(losses),
@@ -95,9 +95,9 @@ def test_verdict_and_truth_agree_in_a_thousand_random_runs() -> None:
 # --- what belongs together --------------------------------------------------------------------------------------------
 
 
-def overheard(seed: int, eves: tuple[str, ...] = ("eve",), **settings: object) -> tuple[Scene, Ether]:
+def overheard(seed: int, eves: tuple[str, ...] = ("eve",), **settings: object) -> tuple[Testbed, Ether]:
     capture = Ether()
-    scene = Scene(Profile.HARDENED, seed, eves=eves, tap=lambda time, data: capture.append((time, data)))
+    scene = Testbed(Profile.HARDENED, seed, eves=eves, tap=lambda time, data: capture.append((time, data)))
     for name, value in settings.items():
         setattr(scene, name, value)
     scene.establish()

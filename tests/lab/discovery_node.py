@@ -15,7 +15,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from bt_selfsecure.node.adapter import AdapterKeeper
+from bt_selfsecure.node.adapter import AdapterSupervisor
 from bt_selfsecure.node.discovery import Discovery
 from bt_selfsecure.protocols.haoxiao.frames import Profile
 
@@ -30,7 +30,7 @@ async def main(name: str) -> None:
         told.append(address)
         discovery.wake()
 
-    keeper = AdapterKeeper("hci0", adapter_up=adapter_up, adapter_gone=lambda state: told.append(state.value))
+    keeper = AdapterSupervisor("hci0", adapter_up=adapter_up, adapter_gone=lambda state: told.append(state.value))
     await keeper.start()
     await discovery.start()
     discovery.set_status({"name": name, "sessions": 0})

@@ -31,8 +31,8 @@ PLATFORMS: Final = ("manylinux2014_x86_64", "manylinux_2_28_x86_64", "manylinux_
 USER: Final = "pi"
 RELEASES: Final = tuple(PYTHONS)
 """Each is the name of the machine that has it, too: a Pi with bookworm and one with trixie are peers."""
-INSTALL_SECONDS: Final = 900
-OFF_SECONDS: Final = 120
+INSTALL_S: Final = 900
+OFF_S: Final = 120
 OTHERS_FILES: Final = (
     *("/proc/*", "/sys/*", "/dev/*", "/run/*", "/lab/*", "/tmp/*", "/var/tmp/*", "/home/*", "/var/log/*"),
     *("/var/lib/bluetooth/*", "/var/lib/systemd/*", "/var/cache/*", "*/__pycache__*"),
@@ -115,7 +115,7 @@ class DebianPis:
             name, f"rm -rf ~{USER}/checkout && cp -r /lab/checkout ~{USER} && chown -R {USER}: ~{USER}/checkout"
         ).check()
 
-    def as_user(self, name: str, command: str, seconds: float = INSTALL_SECONDS) -> Completed:
+    def as_user(self, name: str, command: str, seconds: float = INSTALL_S) -> Completed:
         """In a new login, in the checkout; what it says is in `out` alone."""
         words = command.replace("'", "'\\''")
         return self.lab.run(name, f"su - {USER} -c 'cd checkout && {words}' 2>&1", timeout=seconds)
@@ -128,7 +128,7 @@ class DebianPis:
         """As its user does it."""
         with contextlib.suppress(LabError):  # the job ends before the machine does
             self.as_user(name, "sudo reboot && sleep 300", 400)
-        until = time.monotonic() + OFF_SECONDS
+        until = time.monotonic() + OFF_S
         while self.lab.status()["machines"][name]["running"]:
             assert time.monotonic() < until
             time.sleep(0.5)

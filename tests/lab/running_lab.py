@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bt_selfsecure.lab.client import LabClient, LabError
 
-BOOT_SECONDS = 1300
+BOOT_S = 1300
 CLEAN_AIR = 0.0
 
 
@@ -26,7 +26,7 @@ class RunningLab(LabClient):
         command = [sys.executable, "-m", "bt_selfsecure.cli.main", "lab", "up", *names, "--lab", str(folder), *options]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        until = time.monotonic() + BOOT_SECONDS
+        until = time.monotonic() + BOOT_S
         while "up;" not in self.said and self.process.poll() is None and time.monotonic() < until:
             time.sleep(0.2)
         if "up;" not in self.said:

@@ -38,9 +38,9 @@ def long(*specs: str) -> list[Any]:
 
 ADAPTER_DOWN = "hciconfig hci0 down"
 ADAPTER_UP = "hciconfig hci0 up"
-SUPERVISION_SECONDS = {"rfcomm": 20.0, "l2cap": 20.0, "ipsp": 0.42}
+SUPERVISION_S = {"rfcomm": 20.0, "l2cap": 20.0, "ipsp": 0.42}
 """After the last packet: the controller's default of BR/EDR links, the kernel's of LE links."""
-SLACK_SECONDS = 15.0
+SLACK_S = 15.0
 """For what emulated machines take besides."""
 
 
@@ -175,7 +175,7 @@ def test_a_peer_without_power_is_noticed_by_the_supervision_timeout(lab: Running
         killed = time.monotonic()
         lab.do("kill", machine="bob")
         words = alice.wait()
-        assert alice.ended - killed < SUPERVISION_SECONDS[spec] + SLACK_SECONDS
+        assert alice.ended - killed < SUPERVISION_S[spec] + SLACK_S
         assert lab.address("bob") in words
         assert bob.exception() is not None
 
@@ -191,7 +191,7 @@ def test_an_adapter_that_goes_down_ends_links_and_is_named(lab: RunningLab, spec
         for name in ("bob", "alice"):
             lab.run(name, ADAPTER_DOWN).check()
         words = [alice.wait(), bob.wait()]
-        assert max(alice.ended, bob.ended) - started < SLACK_SECONDS
+        assert max(alice.ended, bob.ended) - started < SLACK_S
     finally:
         lab.run_on_all(ADAPTER_UP)
     assert "adapter" in words[1]

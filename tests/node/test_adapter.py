@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bt_selfsecure.node.adapter import RFKILL_EVENT, AdapterError, AdapterKeeper, AdapterState, Switch, Switches
+from bt_selfsecure.node.adapter import RFKILL_EVENT, AdapterError, AdapterState, AdapterSupervisor, Switch, Switches
 from bt_selfsecure.node.management import AdapterInfo, Setting, parse_configuration, parse_info
 
 NO_ADAPTER = "hci99"
@@ -39,7 +39,7 @@ def async_test(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., 
 @async_test
 async def test_without_its_adapter_the_keeper_waits_and_the_node_hears_nothing() -> None:
     told: list[object] = []
-    keeper = AdapterKeeper(NO_ADAPTER, adapter_up=told.append, adapter_gone=told.append)
+    keeper = AdapterSupervisor(NO_ADAPTER, adapter_up=told.append, adapter_gone=told.append)
     await keeper.start()
     assert keeper.state is AdapterState.MISSING
     assert keeper.status()["state"] == "missing"
@@ -50,7 +50,7 @@ async def test_without_its_adapter_the_keeper_waits_and_the_node_hears_nothing()
 
 @async_test
 async def test_powering_what_is_not_there_fails_with_one_line() -> None:
-    keeper = AdapterKeeper(NO_ADAPTER)
+    keeper = AdapterSupervisor(NO_ADAPTER)
     await keeper.start()
     with pytest.raises(AdapterError, match=r"^can't power hci99 off and on: .+$"):
         await keeper.power_cycle()
@@ -59,7 +59,7 @@ async def test_powering_what_is_not_there_fails_with_one_line() -> None:
 
 @async_test
 async def test_a_keeper_can_be_stopped_twice_and_never_started() -> None:
-    keeper = AdapterKeeper(NO_ADAPTER)
+    keeper = AdapterSupervisor(NO_ADAPTER)
     await keeper.stop()
     await keeper.start()
     await keeper.stop()
@@ -75,7 +75,7 @@ async def test_an_adapter_is_found_by_its_address_under_whichever_name_it_has_no
 ) -> None:
     here = dict(HERE)
     monkeypatch.setattr("bt_selfsecure.node.adapter.adapter_addresses", lambda: here)
-    keeper = AdapterKeeper("B8:27:EB:00:00:0B")
+    keeper = AdapterSupervisor("B8:27:EB:00:00:0B")
     keeper._find()
     assert (keeper.name, keeper._index) == ("hci2", 2)
     here["hci0"], here["hci2"] = here["hci2"], here["hci0"]
@@ -110,7 +110,7 @@ async def test_an_adapter_that_comes_back_under_another_name_is_found_by_the_add
 ) -> None:
     here: dict[str, str] = {}
     monkeypatch.setattr("bt_selfsecure.node.adapter.adapter_addresses", lambda: here)
-    keeper = AdapterKeeper(wanted, former=former)
+    keeper = AdapterSupervisor(wanted, former=former)
     for here, name in seen:  # noqa: B007 - the lambda sees it
         keeper._find()
         assert (keeper.name, keeper._index) == (name, None if ":" in name else int(name[3:]))
@@ -137,7 +137,7 @@ async def test_the_node_is_told_when_the_adapter_that_is_meant_comes_back_beside
     monkeypatch.setattr("bt_selfsecure.node.adapter.adapter_addresses", lambda: here)
     monkeypatch.setattr("bt_selfsecure.node.adapter.Management", Kernel)
     told: list[object] = []
-    keeper = AdapterKeeper("hci0", adapter_up=told.append, adapter_gone=told.append)
+    keeper = AdapterSupervisor("hci0", adapter_up=told.append, adapter_gone=told.append)
     for here in ({"hci0": A}, {"hci0": B}, {"hci0": B, "hci1": A}, {"hci0": B, "hci1": A}, {"hci0": B}, {}):
         told.append(dict(here))
         await keeper._look()
@@ -151,7 +151,7 @@ async def test_where_no_adapter_has_the_name_that_is_wanted_those_that_there_are
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("bt_selfsecure.node.adapter.adapter_addresses", lambda: {"hci1": B})
-    keeper = AdapterKeeper("hci0")
+    keeper = AdapterSupervisor("hci0")
     await keeper.start()
     assert keeper._missing() == (
         "there is no hci0, but hci1 is B8:27:EB:00:00:0B: plug it in, or set [node] adapter to the one that is meant"
@@ -164,7 +164,7 @@ async def test_an_address_that_no_adapter_has_is_told_with_those_that_there_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("bt_selfsecure.node.adapter.adapter_addresses", lambda: HERE)
-    keeper = AdapterKeeper("B8:27:EB:00:00:0C")
+    keeper = AdapterSupervisor("B8:27:EB:00:00:0C")
     await keeper.start()
     assert keeper.state is AdapterState.MISSING
     assert keeper._missing() == (
@@ -193,11 +193,11 @@ async def test_a_bearer_that_the_adapter_can_not_carry_is_told_while_that_is_so(
     off = without._replace(current=without.current & ~Setting.POWERED)
     told = [whole, without, without, whole, without, off, None]
 
-    async def info(keeper: AdapterKeeper) -> AdapterInfo | None:
+    async def info(keeper: AdapterSupervisor) -> AdapterInfo | None:
         return told[0]
 
-    monkeypatch.setattr(AdapterKeeper, "_info", info)
-    keeper = AdapterKeeper(NO_ADAPTER, bearers=["rfcomm", "le_advert"])
+    monkeypatch.setattr(AdapterSupervisor, "_info", info)
+    keeper = AdapterSupervisor(NO_ADAPTER, bearers=["rfcomm", "le_advert"])
     found = []
     while told:
         await keeper._look()

@@ -32,7 +32,7 @@ def config(tmp_path: Path) -> Config:
 @pytest.fixture
 def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     """What it hears."""
-    monkeypatch.setattr(daemon, "AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(daemon, "AGAIN_S", 0.05)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(str(tmp_path / "notify"))
         sock.setblocking(False)
@@ -69,11 +69,11 @@ def test_its_patience_ends_and_by_hand_there_is_none(
     config: Config, systemd: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_the_way(config)
-    monkeypatch.setattr(daemon, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(daemon, "PATIENCE_S", 0.3)
     with pytest.raises(JournalError):
         asyncio.run(asyncio.wait_for(daemon.run_node(config), 30))
     assert b"STATUS" in systemd.recv(1000)
-    monkeypatch.setattr(daemon, "PATIENCE_SECONDS", 600.0)
+    monkeypatch.setattr(daemon, "PATIENCE_S", 600.0)
     monkeypatch.delenv("NOTIFY_SOCKET")
     with pytest.raises(JournalError):
         asyncio.run(asyncio.wait_for(daemon.run_node(config), 30))
@@ -91,5 +91,5 @@ def test_its_patience_is_longer_than_systemds_and_shorter_than_that_for_a_start(
     (minutes,) = re.findall(r"StartLimitIntervalSec=(\d+)min", text)
     (burst,) = re.findall(r"StartLimitBurst=(\d+)", text)
     (start,) = re.findall(r"TimeoutStartSec=(\d+)min", text)
-    assert int(burst) * daemon.PATIENCE_SECONDS > int(minutes) * 60
-    assert int(start) * 60 / 2 > daemon.PATIENCE_SECONDS
+    assert int(burst) * daemon.PATIENCE_S > int(minutes) * 60
+    assert int(start) * 60 / 2 > daemon.PATIENCE_S

@@ -213,7 +213,7 @@ def test_a_lock_of_a_moment_is_waited_for(tmp_path: Path) -> None:
 
 
 def test_at_the_start_only_damage_is_called_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bt_selfsecure.node.journal_file.OPEN_SECONDS", 0.05)
+    monkeypatch.setattr("bt_selfsecure.node.journal_file.OPEN_S", 0.05)
     Journal(tmp_path, sync_each=True).close()
     with contextlib.closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as other:
         other.execute("PRAGMA locking_mode = EXCLUSIVE")

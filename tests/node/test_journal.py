@@ -221,7 +221,7 @@ def test_only_its_owner_reads_it(tmp_path: Path) -> None:
 
 
 def test_two_daemons_never_share_a_state_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bt_selfsecure.node.journal.OPEN_SECONDS", 0.2)
+    monkeypatch.setattr("bt_selfsecure.node.journal.OPEN_S", 0.2)
     with opened(tmp_path), pytest.raises(JournalError, match="another node uses"):
         Journal(tmp_path, sync_each=True)
     with opened(tmp_path):

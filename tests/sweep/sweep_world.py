@@ -19,7 +19,7 @@ from bt_selfsecure.sweep.machine import (
     Tell,
     Withdraw,
 )
-from bt_selfsecure.sweep.orders import Answer, Heard, Listen, Listening, Refused, Report, Send, Sent, pack
+from bt_selfsecure.sweep.orders import Answer, Listen, Listening, ListenReport, Refused, Report, Send, Sent, pack
 from bt_selfsecure.sweep.plan import Plan, RolesTable, SweepTable
 from bt_selfsecure.sweep.record import Book
 from bt_selfsecure.sweep.store import Store
@@ -118,7 +118,7 @@ class SweepWorld:
             case Report():
                 loss = self.losses.get(node, 0.1)
                 copies = bytes(self.random.random() >= loss for _ in range(self._packets))
-                return Heard(order.tag, pack(copies), pack(b"\x7f" * self._packets))
+                return ListenReport(order.tag, pack(copies), pack(b"\x7f" * self._packets))
 
 
 def new_store() -> Store:

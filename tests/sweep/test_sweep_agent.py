@@ -18,9 +18,9 @@ from bt_selfsecure.sweep.orders import (
     Answer,
     Describe,
     Described,
-    Heard,
     Listen,
     Listening,
+    ListenReport,
     Order,
     Reception,
     Refused,
@@ -78,7 +78,7 @@ async def burst(
     receptions = {}
     for name, agent in (("bob", bob), ("eve", eve)):
         heard = await agent.obey(Report(TAG))
-        assert isinstance(heard, Heard)
+        assert isinstance(heard, ListenReport)
         receptions[name] = Reception.of(heard, sent, name, packets)
     return sent, receptions
 
@@ -138,7 +138,7 @@ def test_packets_of_another_run_or_another_sender_are_not_heard() -> None:
             answer = await agent_at(air, address).obey(Send(tag, "l2cap", {"bob": BOB}, 10, 64, 10.0))
             assert isinstance(answer, Sent | Refused)
         heard = await bob.obey(Report(TAG))
-        assert isinstance(heard, Heard)
+        assert isinstance(heard, ListenReport)
         assert unpack(heard.copies, 10) == bytes(10)
 
     run_virtual(main())
@@ -171,7 +171,7 @@ def test_a_new_order_to_listen_replaces_the_old_and_the_radio_is_given_back() ->
         bob = agent_at(air, BOB)
         for tag in (1, 2):
             assert await bob.obey(Listen(tag, "l2cap", ALICE, 10)) == Listening(tag)
-        assert isinstance(await bob.obey(Report(2)), Heard)
+        assert isinstance(await bob.obey(Report(2)), ListenReport)
         assert not air.listeners
 
     run_virtual(main())
@@ -182,7 +182,7 @@ def test_an_agent_describes_itself_while_it_listens() -> None:
         bob = agent_at(MemoryAir(), BOB)
         await bob.obey(Listen(TAG, "l2cap", ALICE, 10))
         assert await bob.obey(Describe(1)) == Described(1, {"kernel": "6.12"})
-        assert isinstance(await bob.obey(Report(TAG)), Heard)
+        assert isinstance(await bob.obey(Report(TAG)), ListenReport)
 
     run_virtual(main())
 

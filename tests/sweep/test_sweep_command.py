@@ -367,7 +367,7 @@ def test_a_real_browser_shows_the_report_on_a_phone_without_sideways_scrolling(s
 def test_progress_is_a_share_whatever_is_counted(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("bt_selfsecure.cli.sweep_text.PROGRESS_SECONDS", -1.0)
+    monkeypatch.setattr("bt_selfsecure.cli.sweep_text.PROGRESS_S", -1.0)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     with progress_line("read") as progress:
         progress(505, 20_000)

@@ -23,7 +23,7 @@ from bt_selfsecure.sweep.machine import (
     Stop,
     Stored,
 )
-from bt_selfsecure.sweep.orders import Heard, Listen, Listening, Refused, Report, Send, Sent, pack
+from bt_selfsecure.sweep.orders import Listen, Listening, ListenReport, Refused, Report, Send, Sent, pack
 from bt_selfsecure.sweep.plan import Place, Plan, Run
 from bt_selfsecure.sweep.store import Store
 
@@ -110,7 +110,7 @@ def test_an_answer_from_before_a_crash_changes_nothing(store: Store) -> None:
     world = SweepWorld(plan_of(), store)
     while world.sweep.state is not State.PREPARING:
         world.step()
-    for answer in (Listening(1), Sent(1, 1.0, {}, {}), Heard(1, "", ""), Refused(1, "old")):
+    for answer in (Listening(1), Sent(1, 1.0, {}, {}), ListenReport(1, "", ""), Refused(1, "old")):
         world.sweep.handle(Answered("bob", answer), world.now)
     assert world.sweep.state is State.PREPARING
 
@@ -120,7 +120,7 @@ def test_a_report_that_does_not_fit_the_run_is_trouble_and_nothing_is_stored(sto
     honest = world.answer
 
     def lying(node, order):  # type: ignore[no-untyped-def]
-        return Heard(order.tag, pack(b"\1"), pack(b"\1")) if isinstance(order, Report) else honest(node, order)
+        return ListenReport(order.tag, pack(b"\1"), pack(b"\1")) if isinstance(order, Report) else honest(node, order)
 
     world.answer = lying  # type: ignore[method-assign]
     while not world.told:

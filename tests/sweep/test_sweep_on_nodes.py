@@ -27,7 +27,7 @@ from bt_selfsecure.sweep.machine import Placed, State
 from bt_selfsecure.sweep.orders import Describe, encode
 from bt_selfsecure.sweep.plan import Plan, RolesTable, SweepTable
 from bt_selfsecure.sweep.record import Book
-from bt_selfsecure.sweep.rehearsal import Air
+from bt_selfsecure.sweep.rehearsal import RehearsalMedium
 from bt_selfsecure.sweep.store import Store
 
 ADDRESSES = {name: f"B8:27:EB:00:00:0{number}" for number, name in enumerate(("alice", "bob", "eve"), 1)}
@@ -97,7 +97,7 @@ async def facts() -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def servants(three: Three, air: Air, *names: str) -> Any:
+async def servants(three: Three, air: RehearsalMedium, *names: str) -> Any:
     tasks = [
         asyncio.create_task(Servant(three.clients[name], Agent(air.at(ADDRESSES[name]), facts)).run()) for name in names
     ]
@@ -123,7 +123,7 @@ async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
 
 def test_a_sweep_over_real_sessions_is_driven_from_one_node_and_stored_whole(three: Three, tmp_path: Path) -> None:
     async def main() -> None:
-        air = Air(1)
+        air = RehearsalMedium(1)
         air.roles = {ADDRESSES["bob"]: "bob", ADDRESSES["eve"]: "eve"}
         client = three.clients["alice"]
         async with servants(three, air, "bob", "eve"):
@@ -155,7 +155,7 @@ def test_who_does_not_answer_is_named_be_there_no_agent_or_the_order_out_of_date
     monkeypatch.setattr("bt_selfsecure.sweep.control.STALE_S", stale_s)
 
     async def main() -> None:
-        air = Air(1)
+        air = RehearsalMedium(1)
         async with servants(three, air, *obeying):
             agent = Agent(air.at(ADDRESSES["alice"]), facts)
             driver = Driver(plan(), Book(store, plan()), RadioCrew(three.clients["alice"], plan().nodes, agent))
@@ -187,7 +187,7 @@ def test_an_order_counts_by_its_age_whatever_the_clock_says_and_one_of_unknown_a
     given = []
 
     async def main() -> None:
-        servant = Servant(three.clients["bob"], Agent(Air(1).at(ADDRESSES["bob"]), facts))
+        servant = Servant(three.clients["bob"], Agent(RehearsalMedium(1).at(ADDRESSES["bob"]), facts))
         servant._hands.give = lambda order, answer: given.append(order)  # type: ignore[method-assign]
         servant._received(Received(1, "alice", 9, time_s, encode(Describe(7)), age_s))
 
@@ -197,7 +197,7 @@ def test_an_order_counts_by_its_age_whatever_the_clock_says_and_one_of_unknown_a
 
 
 def test_a_plan_with_a_node_that_nobody_knows_is_refused_at_once(three: Three) -> None:
-    agent = Agent(Air(1).at(ADDRESSES["alice"]), facts)
+    agent = Agent(RehearsalMedium(1).at(ADDRESSES["alice"]), facts)
     with pytest.raises(UsageError, match="the plan's node carol is neither this one nor a peer"):
         RadioCrew(three.clients["alice"], ("alice", "carol"), agent)
 

@@ -32,9 +32,9 @@ from bt_selfsecure.wording import counted
 Say = Callable[[str], None]
 STEERING_COPIES: Final = 2
 """Of each forged packet: one is on the air for 30 ms, in which Alice sends the next."""
-FLOOD_SECONDS: Final = 0.1
+FLOOD_S: Final = 0.1
 FROM_BOB: Final = frozenset({Kind.ACCEPT, Kind.RESPONSE, Kind.END})
-DIAL_SECONDS: Final = 2.0
+DIAL_S: Final = 2.0
 """Between two tries to reach a device."""
 
 
@@ -104,7 +104,7 @@ class Live:
                         while True:
                             await link.send(attack.request())
                             sent += 1
-                            await asyncio.sleep(FLOOD_SECONDS)
+                            await asyncio.sleep(FLOOD_S)
                     except BearerError as lost:
                         self._say(f"after {sent} requests: {lost}")
                     finally:
@@ -176,7 +176,7 @@ class Live:
                 if not refused.transient:
                     raise
                 self._say(str(refused))
-                await asyncio.sleep(DIAL_SECONDS)
+                await asyncio.sleep(DIAL_S)
 
 
 class _Lasting:

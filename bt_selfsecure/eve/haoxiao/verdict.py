@@ -17,8 +17,8 @@ from bt_selfsecure.eve.haoxiao.attacks.theft import SessionHeard, StolenKey, Sto
 from bt_selfsecure.eve.haoxiao.establishments import Eavesdropper
 from bt_selfsecure.eve.haoxiao.knowledge import Knowledge
 from bt_selfsecure.eve.reading import ON_AIR, Reader, damaged
-from bt_selfsecure.eve.sources.heard import UNHEARD, Heard
 from bt_selfsecure.eve.sources.linktypes import NAMES
+from bt_selfsecure.eve.sources.packet import UNHEARD, CapturedPacket
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile
 from bt_selfsecure.protocols.haoxiao.keychain import Chain
@@ -216,7 +216,7 @@ class Judge:
         self._bearers: Final[Counter[str]] = Counter()
         self._linktypes: Final[dict[int, None]] = {}
 
-    def hear_all(self, source: Iterable[Heard], skipped: Mapping[str, int] | None = None) -> None:
+    def hear_all(self, source: Iterable[CapturedPacket], skipped: Mapping[str, int] | None = None) -> None:
         """One Eve's whole capture; in `skipped` stands afterwards what could not be read of it."""
         reader = Reader()
         self._captures += 1
@@ -225,7 +225,7 @@ class Judge:
         finally:  # what was heard before a source failed counts
             self._skipped.update(skipped or {})
 
-    def _hear(self, reader: Reader, source: Iterable[Heard]) -> None:
+    def _hear(self, reader: Reader, source: Iterable[CapturedPacket]) -> None:
         for heard in source:
             self._packets += 1
             self._linktypes[heard.linktype] = None

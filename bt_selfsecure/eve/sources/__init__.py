@@ -1,4 +1,4 @@
-"""Where Eve's packets come from. Each source is iterated for `Heard`, and holds none of them."""
+"""Where Eve's packets come from. Each source is iterated for `CapturedPacket`, and holds none of them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Final
 from bt_selfsecure.air.capture import Tap
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.sources.files import recognise
-from bt_selfsecure.eve.sources.heard import CUT, Direction, Heard, Source
 from bt_selfsecure.eve.sources.linktypes import READ
+from bt_selfsecure.eve.sources.packet import CUT, CapturedPacket, Direction, Source
 
-__all__ = ["Capture", "Direction", "Heard", "HeardTap", "Source", "open_source"]
+__all__ = ["Capture", "CapturedPacket", "Direction", "HeardTap", "Source", "open_source"]
 
 STANDARD_INPUT: Final = "-"
 LATEST: Final = 253402300799
@@ -54,7 +54,7 @@ class Capture(Source):
         except OSError as fault:
             raise self._unreadable(fault) from fault
 
-    def __iter__(self) -> Iterator[Heard]:
+    def __iter__(self) -> Iterator[CapturedPacket]:
         try:
             for time, linktype, packet, whole in recognise(self._file, self.skipped):
                 self.linktypes[linktype] += 1
@@ -83,9 +83,9 @@ class Capture(Source):
 
 
 class HeardTap(Tap):
-    """A tap on the simulated air: hands on what it hears as `Heard`."""
+    """A tap on the simulated air: hands on what it hears as `CapturedPacket`."""
 
-    def __init__(self, on_heard: Callable[[Heard], None]) -> None:
+    def __init__(self, on_heard: Callable[[CapturedPacket], None]) -> None:
         self._on_heard: Final = on_heard
 
     def hear(self, time: float, linktype: int, packet: bytes) -> None:

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Final, Protocol, cast
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.eve.sources.heard import BOMB, CUT_SHORT, DAMAGED
+from bt_selfsecure.eve.sources.packet import BOMB, CUT_SHORT, DAMAGED
 
 FREE_BYTES: Final = 1 << 26
 """Unpacked, that a file may hold whatever its own size."""

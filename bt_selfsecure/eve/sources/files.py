@@ -18,8 +18,8 @@ from typing import Any, Final
 from bt_selfsecure.air.capture import LINKTYPE_BLUETOOTH_HCI_H4_WITH_PHDR
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.sources.compressed import Readable, Unpacked, is_compressed
-from bt_selfsecure.eve.sources.heard import CUT_SHORT, DAMAGED
 from bt_selfsecure.eve.sources.linktypes import ACL, BLUETOOTH_LINUX_MONITOR, COMMAND, EVENT, SCO
+from bt_selfsecure.eve.sources.packet import CUT_SHORT, DAMAGED
 
 CHUNK: Final = 1 << 18
 _LEAST_BYTES: Final = 8

@@ -19,7 +19,7 @@ from bt_selfsecure.air.capture import (
     LINKTYPE_USER0,
     crc24,
 )
-from bt_selfsecure.eve.sources.heard import Direction, Heard
+from bt_selfsecure.eve.sources.packet import CapturedPacket, Direction
 
 BLUETOOTH_HCI_H4: Final = 187
 PPI: Final = 192
@@ -66,12 +66,12 @@ _PDU_TYPE_SHIFT: Final = 7
 _PDU_TYPES: Final = (_UNKNOWN, _UNKNOWN, _SENT, _RECEIVED, _SENT, _RECEIVED, _UNKNOWN, _UNKNOWN)
 
 
-def _le_with_phdr(time: float, data: bytes) -> Heard | None:
+def _le_with_phdr(time: float, data: bytes) -> CapturedPacket | None:
     if len(data) < 10 + LE_LEAST:
         return None
     frequency, signal, flags = _LE_PHDR.unpack_from(data)
     packet = data[10:]
-    return Heard(
+    return CapturedPacket(
         time,
         signal if flags & _SIGNAL_VALID else None,
         _CHANNELS[frequency] if frequency < 40 else None,
@@ -82,10 +82,10 @@ def _le_with_phdr(time: float, data: bytes) -> Heard | None:
     )
 
 
-def _le(time: float, data: bytes) -> Heard | None:
+def _le(time: float, data: bytes) -> CapturedPacket | None:
     if len(data) < LE_LEAST:
         return None
-    return Heard(time, None, None, data, crc_ok(data), BLUETOOTH_LE_LL, _UNKNOWN)
+    return CapturedPacket(time, None, None, data, crc_ok(data), BLUETOOTH_LE_LL, _UNKNOWN)
 
 
 _PPI: Final = struct.Struct("<BBHI")
@@ -95,7 +95,7 @@ _PPI_BTLE_FORM: Final = struct.Struct("<BHxxxxxxxb")  # version, MHz, clocks, RS
 _SIGNAL_UNKNOWN: Final = -128
 
 
-def _ppi(time: float, data: bytes) -> Heard | None:
+def _ppi(time: float, data: bytes) -> CapturedPacket | None:
     if len(data) < _PPI.size:
         return None
     _, _, length, linktype = _PPI.unpack_from(data)
@@ -113,7 +113,7 @@ def _ppi(time: float, data: bytes) -> Heard | None:
             rssi = average if version == 0 and average != _SIGNAL_UNKNOWN else None
             channel = _CHANNELS[k] if 0 <= k < 40 else None
         at += size
-    return Heard(time, rssi, channel, packet, crc_ok(packet), PPI, _UNKNOWN) if is_le else None
+    return CapturedPacket(time, rssi, channel, packet, crc_ok(packet), PPI, _UNKNOWN) if is_le else None
 
 
 _NORDIC: Final = struct.Struct("<xxxBxxB")  # board, lengths, version, counter, id: at the same places in all versions
@@ -122,7 +122,7 @@ _NORDIC_PACKETS: Final = (0x02, 0x06)  # id of an advertisement in version 3, an
 _NORDIC_CRC_OK, _NORDIC_TO_PERIPHERAL, _NORDIC_PHY, _NORDIC_CODED = 0x01, 0x02, 0x70, 0x20
 
 
-def _nordic(time: float, data: bytes) -> Heard | None:
+def _nordic(time: float, data: bytes) -> CapturedPacket | None:
     at = _NORDIC.size
     if len(data) < at + _NORDIC_EVENT.size + LE_LEAST:
         return None
@@ -134,7 +134,7 @@ def _nordic(time: float, data: bytes) -> Heard | None:
     if flags & _NORDIC_PHY == _NORDIC_CODED:  # the coding indicator stands behind the access address
         packet = packet[:4] + packet[5:]
     on_air = packet[:4] == _ADVERTISING
-    return Heard(
+    return CapturedPacket(
         time,
         -rssi,
         channel if channel < 40 else None,
@@ -180,11 +180,11 @@ def _crc_table(behind: int) -> list[int]:
 # --- HCI --------------------------------------------------------------------------------------------------------------
 
 
-def _h4(time: float, data: bytes) -> Heard:
+def _h4(time: float, data: bytes) -> CapturedPacket:
     return _hci(time, data, BLUETOOTH_HCI_H4, _UNKNOWN)
 
 
-def _h4_with_phdr(time: float, data: bytes) -> Heard | None:
+def _h4_with_phdr(time: float, data: bytes) -> CapturedPacket | None:
     if len(data) < 4:
         return None
     direction = _RECEIVED if data[3] & 1 else _SENT
@@ -204,11 +204,11 @@ _MONITOR: Final = {  # opcodes of the kernel's include/net/bluetooth/hci_mon.h t
 _NOTE: Final = (0, _UNKNOWN)
 
 
-def _monitor(time: float, data: bytes) -> Heard | None:
+def _monitor(time: float, data: bytes) -> CapturedPacket | None:
     return monitor(time, int.from_bytes(data[2:4]), data[4:]) if len(data) >= 4 else None
 
 
-def monitor(time: float, opcode: int, data: bytes) -> Heard:
+def monitor(time: float, opcode: int, data: bytes) -> CapturedPacket:
     """A packet of the kernel's monitor channel, without its head."""
     indicator, direction = _MONITOR.get(opcode, _NOTE)
     return _hci(time, bytes([indicator]) + data if indicator else b"", BLUETOOTH_LINUX_MONITOR, direction)
@@ -218,18 +218,18 @@ _ONE_ADVERTISING_REPORT: Final = b"\x02\x01"  # subevent and count of reports, C
 _RSSI_UNKNOWN: Final = 127
 
 
-def _hci(time: float, packet: bytes, linktype: int, direction: Direction) -> Heard:
+def _hci(time: float, packet: bytes, linktype: int, direction: Direction) -> CapturedPacket:
     rssi = None
     if packet[:2] == LE_META and packet[3:5] == _ONE_ADVERTISING_REPORT and packet[-1] != _RSSI_UNKNOWN:
         rssi = packet[-1] - (packet[-1] >> 7 << 8)
-    return Heard(time, rssi, None, packet, None, linktype, direction)
+    return CapturedPacket(time, rssi, None, packet, None, linktype, direction)
 
 
-def _raw(time: float, data: bytes) -> Heard:
-    return Heard(time, None, None, data, None, LINKTYPE_USER0, _UNKNOWN)
+def _raw(time: float, data: bytes) -> CapturedPacket:
+    return CapturedPacket(time, None, None, data, None, LINKTYPE_USER0, _UNKNOWN)
 
 
-READ: Final[dict[int, Callable[[float, bytes], Heard | None]]] = {
+READ: Final[dict[int, Callable[[float, bytes], CapturedPacket | None]]] = {
     LINKTYPE_USER0: _raw,
     BLUETOOTH_HCI_H4: _h4,
     PPI: _ppi,

@@ -23,8 +23,8 @@ from bt_selfsecure.bearers.faults import fault, require_bluetooth_sockets
 from bt_selfsecure.bearers.le_advert import SCAN_UNITS
 from bt_selfsecure.bearers.sockets import bind_raw
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.eve.sources.heard import Heard, Source
 from bt_selfsecure.eve.sources.linktypes import BLUETOOTH_LINUX_MONITOR, monitor
+from bt_selfsecure.eve.sources.packet import CapturedPacket, Source
 
 _MONITOR_CHANNEL: Final = 2
 _ALL_ADAPTERS: Final = 0xFFFF
@@ -43,7 +43,7 @@ class Monitored(Source):
         self._number: Final = hci.adapter_number(adapter)
         self._socket: Final = monitoring
 
-    def __iter__(self) -> Iterator[Heard]:
+    def __iter__(self) -> Iterator[CapturedPacket]:
         while packet := self._socket.recv(_MOST):
             if len(packet) < _HEAD.size:
                 continue

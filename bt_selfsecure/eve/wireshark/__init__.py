@@ -11,7 +11,7 @@ from bt_selfsecure.errors import UsageError
 
 HERE: Final = Path(__file__).parent
 PROFILE: Final = "bt-selfsecure"
-TSHARK_SECONDS: Final = 60
+TSHARK_S: Final = 60
 """Enough for `tshark -G folders` on a Pi Zero."""
 
 
@@ -48,7 +48,7 @@ def folders() -> tuple[Path, Path]:
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
-                timeout=TSHARK_SECONDS,
+                timeout=TSHARK_S,
             )
         except (OSError, subprocess.TimeoutExpired) as fault:
             raise UsageError(f"tshark does not say where its plugins are ({fault}): see if it runs") from fault

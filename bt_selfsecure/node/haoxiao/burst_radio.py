@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from bt_selfsecure.bearers.base import Link, LinkClosedError
 from bt_selfsecure.errors import BtSelfSecureError
-from bt_selfsecure.node.haoxiao.context import Surroundings
+from bt_selfsecure.node.haoxiao.context import NodeContext
 from bt_selfsecure.node.links import Start
 
 
@@ -16,7 +16,7 @@ class BurstRadio:
 
     def __init__(
         self,
-        node: Surroundings,
+        node: NodeContext,
         address: str,
         start: Start,
         heard: Callable[[bytes], Awaitable[None]],

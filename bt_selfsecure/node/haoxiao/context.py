@@ -11,7 +11,7 @@ from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
 from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig
 
 
-class Surroundings(Protocol):
+class NodeContext(Protocol):
     """`service.Node` is one."""
 
     journal: Journal

@@ -23,11 +23,11 @@ from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node import ages
 from bt_selfsecure.node.config import address_bytes
 from bt_selfsecure.node.haoxiao.burst_radio import BurstRadio
-from bt_selfsecure.node.haoxiao.context import Surroundings
+from bt_selfsecure.node.haoxiao.context import NodeContext
 from bt_selfsecure.node.links import BackOff, PeerLinks, Start
 from bt_selfsecure.node.metrics import Counts
 from bt_selfsecure.node.peer_log import PeerLog
-from bt_selfsecure.protocols.haoxiao.establish import MAX_T_1, EstablishConfig
+from bt_selfsecure.protocols.haoxiao.establish import MAX_T_1_S, EstablishConfig
 from bt_selfsecure.protocols.haoxiao.events import (
     ActiveAttack,
     Established,
@@ -44,12 +44,12 @@ from bt_selfsecure.sansio.events import FrameRejected, Rejection
 
 log = logging.getLogger(__name__)
 
-GRACE: Final = 10.0
+GRACE_S: Final = 10.0
 """Seconds that the end which did not dial leaves the first request to the other."""
-QUIET: Final = 600.0
+QUIET_S: Final = 600.0
 """A failure that comes again within so many seconds, and no key between, is not written into the log again."""
 BURST_KINDS: Final = frozenset((Kind.RAND, Kind.RAND_COMPACT))
-SLOWEST: Final = 0.1
+SLOWEST_S: Final = 0.1
 """Seconds from one burst packet to the next: a peer that does not come along gets twice as many each time, to this."""
 _FOR_INITIATOR: Final = frozenset((Kind.ACCEPT, Kind.RESPONSE, Kind.END))
 _ASKING: Final = frozenset((InitiatorState.REQUESTING, InitiatorState.RESTING))
@@ -57,12 +57,12 @@ _TOO_LATE: Final = frozenset((Failure.NO_RESPONSE, Failure.NO_END))
 _IDLE: Final = frozenset((ResponderState.IDLE, ResponderState.ESTABLISHED))
 
 
-class Establishing:
+class KeyAgreement:
     """Owned by `Peer`, which gives it what comes, sends what it has, and tells it of every event of its endpoints."""
 
     def __init__(
         self,
-        node: Surroundings,
+        node: NodeContext,
         name: str,
         address: str,
         counts: Counts,
@@ -131,7 +131,7 @@ class Establishing:
         """Begin, if it is time. `leads`: this end dialled the link; `due`: the policy wants another key."""
         if self.is_under_way or now < self.retry.until:
             return
-        lonely = not has_key and (leads or now - linked_since > GRACE)
+        lonely = not has_key and (leads or now - linked_since > GRACE_S)
         if self.is_wanted or self._hinted or lonely or (due and leads):
             self._connecting = True
             self._start(self._begin(), "establish")
@@ -158,7 +158,7 @@ class Establishing:
     def _at_its_pace(self) -> EstablishConfig:
         """As configured, but not faster than the two ends were seen to be. T_1 follows, and goes with the request."""
         config = self._node.establish_config(self._address)
-        longest = min(SLOWEST, (MAX_T_1 - config.timers.t_2) / config.burst)
+        longest = min(SLOWEST_S, (MAX_T_1_S - config.timers.t_2) / config.burst)
         return replace(config, interval=max(config.interval, min(self._slower * config.interval, longest)))
 
     @property
@@ -292,7 +292,7 @@ class Establishing:
         self._said = {said: until for said, until in self._said.items() if until > now}
         if text not in self._said:
             self._log.warning("%s", text, **fields)
-        self._said[text] = now + QUIET
+        self._said[text] = now + QUIET_S
         self.trouble = text
 
     def _rests_on(self, event: Established) -> str:

@@ -17,10 +17,10 @@ from bt_selfsecure.bearers.base import Link
 from bt_selfsecure.errors import BtSelfSecureError, LocalError
 from bt_selfsecure.node import ages
 from bt_selfsecure.node.config import address_bytes
-from bt_selfsecure.node.haoxiao.context import Surroundings
-from bt_selfsecure.node.haoxiao.key_agreement import Establishing
+from bt_selfsecure.node.haoxiao.context import NodeContext
+from bt_selfsecure.node.haoxiao.key_agreement import KeyAgreement
 from bt_selfsecure.node.haoxiao.peer_session import PeerSession
-from bt_selfsecure.node.links import STEADY, BackOff, Line, PeerLinks
+from bt_selfsecure.node.links import STEADY_S, ActiveLink, BackOff, PeerLinks
 from bt_selfsecure.node.metrics import Counts
 from bt_selfsecure.node.peer_log import PeerLog
 from bt_selfsecure.protocols.haoxiao.events import Established, Event
@@ -29,13 +29,13 @@ from bt_selfsecure.sansio.endpoint import Endpoint
 
 log = logging.getLogger(__name__)
 
-LOOK: Final = 5.0
+LOOK_S: Final = 5.0
 """Seconds between two looks at a peer that is linked, where nothing asks for one sooner."""
-DEAF: Final = 30.0
+LINK_DEAD_S: Final = 30.0
 """An unreachable peer that was not heard for so many seconds has a link that is dead: it is dialled anew."""
 LAST_DEAF: Final = 600.0
 """The same where that does not help: doubled each time up to this, for a peer whose inbox is full."""
-ASUNDER: Final = 30.0
+NO_COMMON_KEY_S: Final = 30.0
 """Two ends that are linked for so many seconds and have not found a common key need a new one."""
 COPIES: Final = 8
 """Frames of a peer that are tried with the keys of the others, from one key to the next."""
@@ -64,7 +64,7 @@ class Peer:
     noted, and another one begins from the disk, as after a crash.
     """
 
-    def __init__(self, node: Surroundings, name: str, address: str, dial: str) -> None:
+    def __init__(self, node: NodeContext, name: str, address: str, dial: str) -> None:
         """`dial` is "auto", "always" or "never"."""
         self.name, self.address, self.dial = name, address, dial
         self.counts, self._log = Counts(), PeerLog(log, name)
@@ -80,7 +80,7 @@ class Peer:
         self._again = False
         self._links = PeerLinks(name, self._start, self._on_data, self._on_unlinked)
         wiring = self._links, self._start, self._on_burst, self.wake
-        self._establishing = Establishing(node, name, address, self.counts, *wiring)
+        self._establishing = KeyAgreement(node, name, address, self.counts, *wiring)
         self._session = PeerSession(
             node,
             name,
@@ -93,7 +93,7 @@ class Peer:
         self._dialling = False
         self._redial = BackOff(self._clock)
         self._heard_at: float | None = None
-        self._patience = DEAF
+        self._patience = LINK_DEAD_S
         self._asunder_since = 0.0
         self._copies_left = COPIES
 
@@ -184,14 +184,14 @@ class Peer:
                 self._start(self._call_peer(), "dial")
             return
         if self._session.answered_at > line.since:
-            self._patience = DEAF
+            self._patience = LINK_DEAD_S
         if self._session.is_unreachable and self._heard_at is not None and now - self._heard_at > self._patience:
             self._log.warning("nothing heard for %.0f s, the link is given up", now - self._heard_at, event="deaf")
             self._patience = min(2 * self._patience, LAST_DEAF)
             self._links.hang_up(line.bearer)
         if self._session.is_agreed or self._establishing.is_under_way:
             self._asunder_since = now
-        elif self._session.session and now - self._asunder_since > ASUNDER:
+        elif self._session.session and now - self._asunder_since > NO_COMMON_KEY_S:
             self._asunder_since = now
             self._establishing.hint("the two ends find no common key")
         if not self._node.journal.trouble:
@@ -204,7 +204,7 @@ class Peer:
             )
 
     @property
-    def _line(self) -> Line | None:
+    def _line(self) -> ActiveLink | None:
         return self._links.get(self._node.session_bearer)
 
     # --- links
@@ -233,10 +233,10 @@ class Peer:
             self._dialling = False
             self.wake()
 
-    def _on_unlinked(self, line: Line, why: str) -> None:
+    def _on_unlinked(self, line: ActiveLink, why: str) -> None:
         if line.bearer == self._node.session_bearer:
             self._say(why)
-            if self._clock() - line.since > STEADY:
+            if self._clock() - line.since > STEADY_S:
                 self._redial.reset()
             self._redial.failed()
         self._establishing.link_lost(line.bearer, why)
@@ -329,7 +329,7 @@ class Peer:
         now = self._clock()
         deadlines = [deadline for endpoint in self._endpoints() if (deadline := endpoint.get_timer()) is not None]
         if self._line:
-            deadlines.append(now + LOOK)
+            deadlines.append(now + LOOK_S)
             if self._establishing.retry.until > now:
                 deadlines.append(self._establishing.retry.until)
         elif self._wants_to_dial and not self._dialling:

@@ -15,7 +15,7 @@ from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node import ages
 from bt_selfsecure.node.config import address_bytes
 from bt_selfsecure.node.errors import QueueFullError
-from bt_selfsecure.node.haoxiao.context import Surroundings
+from bt_selfsecure.node.haoxiao.context import NodeContext
 from bt_selfsecure.node.haoxiao.messages import Joiner, parse, split
 from bt_selfsecure.node.haoxiao.outbox import Outbox
 from bt_selfsecure.node.journal import DamagedError, PeerRow
@@ -46,7 +46,7 @@ class PeerSession:
 
     def __init__(
         self,
-        node: Surroundings,
+        node: NodeContext,
         name: str,
         address: str,
         counts: Counts,

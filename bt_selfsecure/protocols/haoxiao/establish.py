@@ -27,10 +27,10 @@ from bt_selfsecure.protocols.haoxiao.frames import Profile
 from bt_selfsecure.protocols.haoxiao.suites import SUITES, Suite
 from bt_selfsecure.stats.losses import packets_needed
 
-MIN_T_1: Final = 0.001  # seconds; on the wire it is a number of milliseconds
-MAX_T_1: Final = 600.0  # seconds: a responder binds itself for twice this time
-REPEAT: Final = 0.15  # seconds: several round trips of a link of some 10 ms
-FLOOD_PAUSE: Final = 0.15  # seconds, on average: as often as the true response is repeated among the forged ones
+MIN_T_1_S: Final = 0.001  # seconds; on the wire it is a number of milliseconds
+MAX_T_1_S: Final = 600.0  # seconds: a responder binds itself for twice this time
+REPEAT_S: Final = 0.15  # seconds: several round trips of a link of some 10 ms
+FLOOD_PAUSE_S: Final = 0.15  # seconds, on average: as often as the true response is repeated among the forged ones
 ANYBODY: Final[Callable[[bytes], bool]] = lambda identity: True  # noqa: E731
 
 
@@ -103,11 +103,14 @@ class EstablishConfig:
         if not 1 <= self.responders <= limits.MAX_RESPONDERS:
             raise UsageError(f"responders must be 1 to {limits.MAX_RESPONDERS}")
         timers = self.timers
-        if min(timers.t_h, timers.t_w, timers.t_2, timers.t_3, REPEAT if timers.repeat is None else timers.repeat) <= 0:
+        if (
+            min(timers.t_h, timers.t_w, timers.t_2, timers.t_3, REPEAT_S if timers.repeat is None else timers.repeat)
+            <= 0
+        ):
             raise UsageError("T_H, T_W, T_2, T_3 and repeat must be above 0 seconds")
-        if not MIN_T_1 <= self.t_1 <= MAX_T_1:
+        if not MIN_T_1_S <= self.t_1 <= MAX_T_1_S:
             raise UsageError(
-                f"T_1 is {self.t_1:g} s and must be {MIN_T_1:g} to {MAX_T_1:g} s: take another burst or interval"
+                f"T_1 is {self.t_1:g} s and must be {MIN_T_1_S:g} to {MAX_T_1_S:g} s: take another burst or interval"
             )
         if not self.burst_seconds <= self.t_1 < self.burst_seconds + 2 * self.timers.t_2:
             raise UsageError(
@@ -144,7 +147,7 @@ class EstablishConfig:
 
     def next_repeat(self, now: float) -> float | None:
         """When response or acknowledge is sent again, if it is."""
-        default = REPEAT if self.hardened else None
+        default = REPEAT_S if self.hardened else None
         repeat = default if self.timers.repeat is None else self.timers.repeat
         return None if repeat is None else now + repeat
 

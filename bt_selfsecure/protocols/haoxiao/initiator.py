@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from bt_selfsecure.protocols.haoxiao import limits
-from bt_selfsecure.protocols.haoxiao.establish import FLOOD_PAUSE, EstablishConfig
+from bt_selfsecure.protocols.haoxiao.establish import FLOOD_PAUSE_S, EstablishConfig
 from bt_selfsecure.protocols.haoxiao.events import (
     ActiveAttack,
     BurstSent,
@@ -79,7 +79,7 @@ INITIATOR_TABLE: Final[Mapping[tuple[InitiatorState, InitiatorInput], InitiatorS
 
 
 @dataclass(slots=True)
-class _Leg:
+class PeerContext:
     """One responder of the burst."""
 
     offer: Offer
@@ -141,7 +141,7 @@ class Initiator:
         )
         self._request_bytes: Final = encode(self.request, seed=random(32))
         self._requests = 0
-        self._legs: Final[dict[bytes, _Leg]] = {}
+        self._legs: Final[dict[bytes, PeerContext]] = {}
         self._messages: list[bytes] = []
         self._sent = 0
         self._burst_started = 0.0
@@ -242,7 +242,7 @@ class Initiator:
         secret = self._share.exchange(offer.share)
         if secret is None or bool(offer.share) != self.config.exchange_shares:
             return self._events.reject(Rejection.NOT_FOR_US, "an accept with another key exchange than the request's")
-        self._legs[pair] = _Leg(offer, frame, pair, secret)
+        self._legs[pair] = PeerContext(offer, frame, pair, secret)
         self._events.put(PeerAccepted(offer.identity))
         if len(self._legs) == self.config.responders:
             self._start_burst(now)
@@ -341,17 +341,17 @@ class Initiator:
             self._responses_are_in(now)
         return None
 
-    def _may_read(self, leg: _Leg, now: float) -> bool:
+    def _may_read(self, leg: PeerContext, now: float) -> bool:
         """Whether to spend a hash of all of S on one more response. After too many wrong ones only now and then, at
         random: the true one is repeated, and nobody can have a forged one ready each time."""
         if leg.wrong >= limits.MAX_WRONG_RESPONSES:
             if now < leg.deaf_until:
                 return False
-            leg.deaf_until = now + FLOOD_PAUSE * (0.5 + self._random(1)[0] / 256)
+            leg.deaf_until = now + FLOOD_PAUSE_S * (0.5 + self._random(1)[0] / 256)
         leg.wrong += 1
         return True
 
-    def _enough(self, leg: _Leg) -> bool:
+    def _enough(self, leg: PeerContext) -> bool:
         """Whether this responder's received set is a key: N_r, and in `hardened` the target."""
         reached = leg.bits >= self.config.target_bits or not self.config.hardened
         return reached and len(leg.received) >= self.config.n_r
@@ -374,7 +374,7 @@ class Initiator:
         self._deadline = now + self.config.timers.t_3 + self.config.timers.waiting
         return self._acknowledge(now)
 
-    def _shortfall(self, leg: _Leg) -> tuple[Failure, str]:
+    def _shortfall(self, leg: PeerContext) -> tuple[Failure, str]:
         config = self.config
         if len(leg.received) < config.n_r and (leg.bits >= config.target_bits or not config.hardened):
             return Failure.TOO_FEW_PACKETS, f"|S| = {len(leg.received)}, N_r = {config.n_r}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from bt_selfsecure.protocols.haoxiao import limits
-from bt_selfsecure.protocols.haoxiao.establish import MAX_T_1, MIN_T_1, EstablishConfig
+from bt_selfsecure.protocols.haoxiao.establish import MAX_T_1_S, MIN_T_1_S, EstablishConfig
 from bt_selfsecure.protocols.haoxiao.events import (
     ActiveAttack,
     Established,
@@ -241,7 +241,7 @@ class Responder:
             return Refusal.AUTHENTICATION
         if config.exchange_shares and not offer.share:
             return Refusal.PARAMETERS
-        if config.hardened and not (1 <= offer.burst <= limits.MAX_BURST and MIN_T_1 <= offer.t_1 <= MAX_T_1):
+        if config.hardened and not (1 <= offer.burst <= limits.MAX_BURST and MIN_T_1_S <= offer.t_1 <= MAX_T_1_S):
             return Refusal.PARAMETERS
         return None
 

@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 from test_frames import mutated
 
 from bt_selfsecure.protocols.haoxiao import limits
-from bt_selfsecure.protocols.haoxiao.establish import FLOOD_PAUSE, Timers
+from bt_selfsecure.protocols.haoxiao.establish import FLOOD_PAUSE_S, Timers
 from bt_selfsecure.protocols.haoxiao.events import ActiveAttack, Established, Failure, Refusal, RequestRefused
 from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, decode, encode
 from bt_selfsecure.protocols.haoxiao.initiator import Initiator, InitiatorState
@@ -136,7 +136,7 @@ def test_of_a_flood_of_forged_responses_a_bounded_number_is_read_in_each_part(
     assert scene.world.established("alice").k0 == scene.world.established("bob").k0
     forged = collections.Counter(read)
     assert sorted(forged) == [(part + 1) * burst for part in range(parts)]
-    repeats = 2 + scene.world.now / (0.5 * FLOOD_PAUSE)
+    repeats = 2 + scene.world.now / (0.5 * FLOOD_PAUSE_S)
     assert max(forged.values()) <= limits.MAX_WRONG_RESPONSES + repeats
     assert scene.alice.rejections[Rejection.FLOODED] >= 500 * parts - len(read)
 

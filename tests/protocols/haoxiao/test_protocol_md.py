@@ -15,7 +15,7 @@ from harness import ALICE
 from test_frames import CASES
 
 from bt_selfsecure.protocols.haoxiao import limits
-from bt_selfsecure.protocols.haoxiao.establish import MAX_T_1, MIN_T_1, REPEAT, EstablishConfig, Timers
+from bt_selfsecure.protocols.haoxiao.establish import MAX_T_1_S, MIN_T_1_S, REPEAT_S, EstablishConfig, Timers
 from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, mac_bytes
 from bt_selfsecure.protocols.haoxiao.initiator import INITIATOR_TABLE
 from bt_selfsecure.protocols.haoxiao.material import WORDS
@@ -117,7 +117,7 @@ def timers() -> str:
         ("waiting", default.waiting, "initiator, after T_3: the end packet"),
         ("T_d", default.t_d, "responder: until a further request of one identity is considered"),
         ("interval", paper.interval, "between two burst packets"),
-        ("repeat", REPEAT, "`hardened`: until response or acknowledge is sent again"),
+        ("repeat", REPEAT_S, "`hardened`: until response or acknowledge is sent again"),
         ("settle", default.settle, "`hardened`: after the last packet of a part, for those that it overtook"),
         ("timeout", session.timeout, "session: until the first retransmission; doubled at each further one"),
         ("max_timeout", session.max_timeout, "session: the longest time between retransmissions"),
@@ -140,7 +140,7 @@ def limits_table() -> str:
     rows: list[tuple[object, ...]] = [("limit", "")]
     rows += [(f"{getattr(limits, name)}", text) for name, text in what.items()]
     rows.append(("2^63", "rounds of one K_0 and direction"))
-    rows.append((f"{MIN_T_1:g} to {MAX_T_1:g}", "seconds of T_1"))
+    rows.append((f"{MIN_T_1_S:g} to {MAX_T_1_S:g}", "seconds of T_1"))
     return table(*rows)
 
 

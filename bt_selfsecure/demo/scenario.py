@@ -14,7 +14,7 @@ from enum import Enum
 from random import Random
 from typing import Final, Protocol
 
-from bt_selfsecure.air.world import Air
+from bt_selfsecure.air.world import Medium
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.haoxiao.attacks import StolenKey
 from bt_selfsecure.eve.haoxiao.knowledge import Knowledge
@@ -42,10 +42,10 @@ from bt_selfsecure.stats.losses import JointLoss, lower_bound, secret_bits
 from bt_selfsecure.wording import counted
 
 CONFIDENCE: Final = 0.95
-SESSION_SECONDS: Final = 3600.0
+SESSION_S: Final = 3600.0
 
 
-class Fate(Enum):
+class ReceptionOutcome(Enum):
     """Who heard one burst packet."""
 
     BOTH = "Bob and Eve"
@@ -54,20 +54,20 @@ class Fate(Enum):
     NEITHER = "nobody"
 
 
-class Stage(Protocol):
+class Observer(Protocol):
     """Where the story is shown."""
 
     def say(self, line: str) -> None:
         """One sentence of the story."""
         ...
 
-    def show(self, story: Story) -> None:
+    def show(self, story: Scenario) -> None:
         """Something has changed; called often."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Plot:
+class ScenarioConfig:
     """What the story is about."""
 
     alice: EstablishConfig
@@ -90,7 +90,7 @@ class Outcome:
     eve_loss_bound: float
     sent: int = 0
     received_set: tuple[int, ...] = ()
-    fates: list[Fate] = field(default_factory=list)
+    fates: list[ReceptionOutcome] = field(default_factory=list)
     established: bool = False
     equal_keys: bool = False
     fingerprint: str = ""
@@ -224,11 +224,16 @@ class _Counted:
         return frames
 
 
-class Story:
+class Scenario:
     """One telling. What is public here is for the stage."""
 
     def __init__(
-        self, plot: Plot, eve: Knowledge, stage: Stage, tracer: Tracer | None = None, key_log: KeyLog | None = None
+        self,
+        plot: ScenarioConfig,
+        eve: Knowledge,
+        stage: Observer,
+        tracer: Tracer | None = None,
+        key_log: KeyLog | None = None,
     ) -> None:
         self.plot: Final = plot
         self.eve: Final = eve
@@ -278,20 +283,20 @@ class Story:
         rounds, stolen_at = self.outcome.rounds_until_thief_is_out, self.outcome.stolen_at
         return None if rounds is None or stolen_at is None else stolen_at + rounds
 
-    def fates(self) -> list[Fate]:
+    def fates(self) -> list[ReceptionOutcome]:
         """Who heard each burst packet so far."""
         return [self._fate(seq) for seq in range(self.sent)]
 
-    def _fate(self, seq: int) -> Fate:
+    def _fate(self, seq: int) -> ReceptionOutcome:
         match seq in self._bob.seqs, seq in self.eve.burst:
             case True, True:
-                return Fate.BOTH
+                return ReceptionOutcome.BOTH
             case True, False:
-                return Fate.BOB_ONLY
+                return ReceptionOutcome.BOB_ONLY
             case False, True:
-                return Fate.EVE_ONLY
+                return ReceptionOutcome.EVE_ONLY
             case _:
-                return Fate.NEITHER
+                return ReceptionOutcome.NEITHER
 
     # --- the telling --------------------------------------------------------------------------------------------------
 
@@ -302,7 +307,7 @@ class Story:
             self._thief.hear(frame)
         self._changed()
 
-    async def tell(self, air: Air) -> Outcome:
+    async def tell(self, air: Medium) -> Outcome:
         """Establish, send, steal; then the figures."""
         await self._establish(air)
         self._judge_key()
@@ -316,7 +321,7 @@ class Story:
     def _changed(self) -> None:
         self._stage.show(self)
 
-    async def _establish(self, air: Air) -> None:
+    async def _establish(self, air: Medium) -> None:
         plot, random = self.plot, self._random.randbytes
         initiator = Initiator(plot.alice, random, tracer=self._tracer, key_log=self._key_log, name="alice")
         responder = Responder(plot.bob, random, tracer=self._tracer, key_log=self._key_log, name="bob")
@@ -397,7 +402,7 @@ class Story:
             self._stage.say(f"Both ends hold K_0, fingerprint {outcome.fingerprint}; to compare aloud: {outcome.sas}.")
             self._stage.say(outcome.verdict)
 
-    async def _converse(self, air: Air) -> None:
+    async def _converse(self, air: Medium) -> None:
         """The file from Alice to Bob, his receipt back, and the theft of K_i at a random round."""
         self.phase = "session"
         outcome, profile = self.outcome, self.plot.alice.profile
@@ -430,7 +435,7 @@ class Story:
             self._stage.say("Eve reads along from the first message on: with K_0 nothing need be stolen.")
         sessions["alice"].send(self.chunks[0], air.now)
         counting = {name: _Counted(session) for name, session in sessions.items()}
-        await air.run(counting, self._on_session, self._all_acknowledged, SESSION_SECONDS)
+        await air.run(counting, self._on_session, self._all_acknowledged, SESSION_S)
         outcome.file_sha256_received = hashlib.sha256(b"".join(self._file)).hexdigest()
         outcome.rounds = sum(session.record.sending.chain.seq for session in sessions.values())
         outcome.attempts = counting["alice"].attempts

@@ -9,8 +9,8 @@ import pytest
 
 from bt_selfsecure.air.virtual_time import run_virtual
 from bt_selfsecure.demo.plain import ASCII, BLOCKS, SilentStage, marks_for, packet_map
+from bt_selfsecure.demo.scenario import Outcome, ReceptionOutcome, Scenario
 from bt_selfsecure.demo.setting import Production, Request, Survey, perform, stage_set
-from bt_selfsecure.demo.story import Fate, Outcome, Story
 from bt_selfsecure.demo.summary import Run, closing
 from bt_selfsecure.protocols.haoxiao.frames import Profile
 from bt_selfsecure.sansio.trace import Transition
@@ -22,7 +22,7 @@ GOOD = Outcome(
 )  # fmt: skip
 
 
-def told(**request: Any) -> tuple[Production, Story, Outcome, list[Transition]]:
+def told(**request: Any) -> tuple[Production, Scenario, Outcome, list[Transition]]:
     production, trace = stage_set(Request(**request)), list[Transition]()
     story, outcome = run_virtual(perform(production, SilentStage(), tracer=trace.append))
     return production, story, outcome, trace
@@ -42,9 +42,9 @@ def test_a_survey_says_nothing_of_what_eve_missed_where_bob_heard_nothing(joint:
 
 def test_fates_add_up_to_the_joint_loss_and_the_received_set() -> None:
     _, story, outcome, _ = told()
-    kept = [seq for seq, fate in enumerate(outcome.fates) if fate in (Fate.BOTH, Fate.BOB_ONLY)]
+    kept = [seq for seq, fate in enumerate(outcome.fates) if fate in (ReceptionOutcome.BOTH, ReceptionOutcome.BOB_ONLY)]
     assert tuple(kept) == outcome.received_set
-    assert outcome.fates.count(Fate.BOB_ONLY) == outcome.joint.bob_only == len(story.eve.missing or ())
+    assert outcome.fates.count(ReceptionOutcome.BOB_ONLY) == outcome.joint.bob_only == len(story.eve.missing or ())
     assert len(outcome.fates) == outcome.joint.sent == outcome.sent
     bound = lower_bound(outcome.joint.bob_only, outcome.joint.received)
     assert outcome.secret_bits == secret_bits(outcome.joint.received, bound)
@@ -53,8 +53,8 @@ def test_fates_add_up_to_the_joint_loss_and_the_received_set() -> None:
 def test_packets_that_bob_struck_out_are_not_shown_as_his() -> None:
     _, _, outcome, _ = told(profile=Profile.PAPER, burst=400, attack="steering")
     assert outcome.eve_has_key
-    assert outcome.fates.count(Fate.BOB_ONLY) == 0
-    assert outcome.fates.count(Fate.BOTH) == len(outcome.received_set)
+    assert outcome.fates.count(ReceptionOutcome.BOB_ONLY) == 0
+    assert outcome.fates.count(ReceptionOutcome.BOTH) == len(outcome.received_set)
 
 
 def test_attempts_and_the_thiefs_rounds_follow_the_trace() -> None:
@@ -106,11 +106,11 @@ def test_the_closing_block_fits_any_width_and_says_when_nothing_was_established(
 
 
 def test_the_map_shows_the_newest_rows_with_marks_of_different_shapes() -> None:
-    fates = [Fate.BOTH] * 100 + [Fate.BOB_ONLY] * 30
+    fates = [ReceptionOutcome.BOTH] * 100 + [ReceptionOutcome.BOB_ONLY] * 30
     assert packet_map(fates, 2) == [(64, fates[64:128]), (128, fates[128:])]
     assert packet_map([], 5) == []
     for marks in (ASCII, BLOCKS):
-        assert len({marks.of(fate) for fate in Fate}) == 4
+        assert len({marks.of(fate) for fate in ReceptionOutcome}) == 4
     assert (marks_for("ascii"), marks_for("utf-8")) == (ASCII, BLOCKS)
 
 

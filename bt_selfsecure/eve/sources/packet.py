@@ -26,7 +26,7 @@ class Direction(enum.Enum):
     """By that computer; on the air, sent by the peripheral."""
 
 
-class Heard(NamedTuple):
+class CapturedPacket(NamedTuple):
     """One packet as a source has it. A tuple for its speed."""
 
     time: float
@@ -46,7 +46,7 @@ class Heard(NamedTuple):
 
 
 class Source(ABC):
-    """Iterate once for `Heard`, within `with` or before `close`. The figures are right at any time."""
+    """Iterate once for `CapturedPacket`, within `with` or before `close`. The figures are right at any time."""
 
     def __init__(self) -> None:
         self.linktypes: Counter[int] = Counter()
@@ -60,7 +60,7 @@ class Source(ABC):
         return self.linktypes.total()
 
     @abstractmethod
-    def __iter__(self) -> Iterator[Heard]:
+    def __iter__(self) -> Iterator[CapturedPacket]:
         """The packets, as they come. Raises `UsageError` where no more can be had though there should be."""
 
     @abstractmethod
