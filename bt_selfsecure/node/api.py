@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, Protocol, cast
 
 from aiohttp import ClientPayloadError, web
 
+from bt_selfsecure.addresses import spelled
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.node import metrics
 from bt_selfsecure.node.config import LOG_LEVELS, Config
@@ -229,7 +230,7 @@ class Api:
 
     def _peer_name(self, peer: str) -> str:
         for known in self._node.peers():
-            if peer == known["name"] or peer.upper() == known["address"]:
+            if peer == known["name"] or spelled(peer) == known["address"]:
                 return str(known["name"])
         raise UnknownPeerError(f"there is no peer {peer[:64]!r}: see `bt-selfsecure peers`")
 

@@ -131,7 +131,7 @@ class Journal:
             """Only a new start helps, which takes over what can be read of a damaged file."""
             self.latency = Latency()
             self.damaged: list[DamagedRow] = []
-            """Of messages, at the start; the next commit takes them out."""
+            """At the start; the next commit takes those of messages out."""
             with refused(directory / FILE):
                 self._find_damaged()
                 self._newest = {table: self._last_reserved(table) for table in QUEUES}
@@ -271,8 +271,13 @@ class Journal:
             raise JournalError(f"the node's state can't be read: {refusal(error)}") from None
 
     def _find_damaged(self) -> None:
-        """Note the end of each damaged row in the queues."""
-        known = {address_of(row[0]) for row in self._database.execute("SELECT id FROM peer") if 0 <= row[0] < 1 << 48}
+        """Note the end of each damaged row in the queues; that of a peer is replaced with its next state."""
+        known = set()
+        for row in self._database.execute("SELECT * FROM peer"):
+            if 0 <= row[0] < 1 << 48:
+                known.add(address_of(row[0]))
+                if not is_sound(row):
+                    self.damaged.append(DamagedRow("peer", row[0], address_of(row[0])))
         found: list[tuple[str, tuple[Any, ...]]] = []
         for table in QUEUES:
             for row in self._database.execute(f"SELECT * FROM {table}"):

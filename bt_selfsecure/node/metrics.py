@@ -124,7 +124,12 @@ METRICS: Final[tuple[tuple[str, str, str, Read], ...]] = (
         _counted("failed_establishments"),
     ),
     ("links_total", "counter", "Links that were opened.", _counted("links")),
-    ("dropped_total", "counter", "Messages found damaged on the disk, and dropped.", _counted("dropped")),
+    (
+        "dropped_total",
+        "counter",
+        "Messages found damaged on the disk and dropped, or that may have been under way in a session found so.",
+        _counted("dropped"),
+    ),
     ("rejected_frames_total", "counter", "Frames from the air that changed nothing.", _rejections),
     (
         "key_secret_bits",

@@ -157,7 +157,9 @@ SCHEMAS: Final[dict[str, Schema]] = {
         establishments=_whole("Keys that were agreed on."),
         failed_establishments=_whole("Establishments that ended without one."),
         links=_whole("Links that were opened."),
-        dropped=_whole("Messages that were found damaged on the disk, and dropped."),
+        dropped=_whole(
+            "Messages found damaged on the disk and dropped; of a damaged session, one that may have been under way."
+        ),
     ),
     "Progress": _object(
         "Of the establishment under way.",

@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from typing import Any, Final, Literal
 
 from bt_selfsecure import __version__
+from bt_selfsecure.addresses import spelled
 from bt_selfsecure.bearers.base import Link
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node import ages
@@ -435,7 +436,7 @@ class Node:
 
     def _peer(self, name: str) -> Peer:
         for peer in self._peers.values():
-            if name == peer.name or name.upper() == peer.address:
+            if name == peer.name or spelled(name) == peer.address:
                 return peer
         raise UnknownPeerError(f"there is no peer {name[:64]!r}: see `bt-selfsecure peers`")
 

@@ -7,7 +7,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,14 @@ def test_nodes_answer_as_described_and_show_no_secret(pair: Pair) -> None:
     assert not any(secret in shown for secret in secrets)
 
 
-def test_messages_go_from_client_to_client(pair: Pair) -> None:
+@pytest.mark.parametrize("spelled", [str, lambda address: address.lower().replace(":", "-")])
+def test_messages_go_from_client_to_client(pair: Pair, spelled: Callable[[str], str]) -> None:
+    """By name; by address, as it is printed and as Windows writes it."""
     pair.wait_for_key()
+    pair.clients["alice"].send(spelled(ADDRESSES["bob"]), b"by address", until="acknowledged", timeout=30)
+    (received,) = pair.clients["bob"].receive(peer=spelled(ADDRESSES["alice"]))
+    assert received.message == b"by address"
+    pair.clients["bob"].acknowledge(received.id)
     message = os.urandom(1 << 20)
     pair.clients["alice"].send("bob", message, until="acknowledged", timeout=30)
     (received,) = pair.clients["bob"].receive(peer="alice")

@@ -84,10 +84,10 @@ def test_state_and_backups_work_on_a_usb_stick_and_a_person_is_warned(
     with contextlib.closing(Journal(tmp_path / "state", sync_each=True)) as journal:
         journal.insert(BOB, "outbox", BOB, b"\2two")
         journal.commit()
-    old = restore(tmp_path / "stick", tmp_path / "state")
+    old = restore(tmp_path / "stick", tmp_path / "state").old
     assert kept(tmp_path / "state") == [b"\2one"]
     assert old
-    assert restore(old, tmp_path / "state")
+    assert restore(old, tmp_path / "state").old
     assert kept(tmp_path / "state") == [b"\2one", b"\2two"]
     folder = set_aside(tmp_path / "state")
     assert kept(tmp_path / "state") == []
@@ -100,7 +100,7 @@ def test_where_there_are_permissions_nobody_is_warned(tmp_path: Path, caplog: py
     backup(tmp_path / "state", tmp_path / "copy")
     assert not is_open_to_others(tmp_path / "copy")
     assert caplog.text == ""
-    for path in (restore(tmp_path / "copy", tmp_path / "state"), set_aside(tmp_path / "state")):
+    for path in (restore(tmp_path / "copy", tmp_path / "state").old, set_aside(tmp_path / "state")):
         assert path
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
 

@@ -167,6 +167,7 @@ def test_a_backup_is_restored_with_a_warning_and_only_while_the_node_is_off(
     run: Run, pair: Pair, tmp_path: Path
 ) -> None:
     pair.wait_for_key()
+    pair.clients["bob"].send("alice", b"unread", until="acknowledged", timeout=30)
     copy = str(tmp_path / "node.backup")
     status, _, err = run("backup", copy)
     assert status == 0
@@ -179,7 +180,12 @@ def test_a_backup_is_restored_with_a_warning_and_only_while_the_node_is_off(
     assert status == 0
     assert "Its keys may be old: the peers resynchronise, or refuse them" in err
     assert "set-aside-" in err
+    assert "0 messages waited in it to be sent: what a peer has had since is not sent again.\n1 message waited" in err
+    status, _, err = run("restore", "--drop-messages", copy)
+    assert status == 0
+    assert "Left out: 0 messages that waited in it to be sent, and 1 message to be read here.\n" in err
     pair.start("alice")
+    assert list(pair.clients["alice"].receive()) == []
     pair.clients["alice"].send("bob", b"after", until="acknowledged", timeout=30)
 
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import hashlib
-import os
-import random
 import socket
 import sqlite3
 import subprocess
@@ -361,33 +358,3 @@ def test_a_session_on_udp_is_worth_what_its_key_from_a_radio_is(tmp_path: Path, 
         await bob.stop()
 
     asyncio.run(asyncio.wait_for(main(), 60))
-
-
-# --- at length
-
-
-@real
-@pytest.mark.long
-@pytest.mark.timeout(5400)
-def test_50_kills_while_a_file_of_70_mb_and_400_messages_pass(nodes: TwoNodes, tmp_path: Path) -> None:
-    start(nodes)
-    sent, came = tmp_path / "sent", tmp_path / "came"
-    sent.write_bytes(random.Random(1).randbytes(70_000_000))
-    ends = []
-    for name, source, target in (("bob", Path(os.devnull), came), ("alice", sent, Path(os.devnull))):
-        with source.open("rb") as reading, target.open("wb") as writing:
-            command = nodes.command("pipe", OTHER[name], "--config", str(nodes.config(name)))
-            ends.append(subprocess.Popen(command, stdin=reading, stdout=writing))
-    traffic = Traffic(nodes, 200, pause=1)
-    chance = random.Random(2)
-    for kill in range(50):
-        size = (kill + 1) * sent.stat().st_size / 52
-        wait_until(lambda size=size: came.stat().st_size > size, 600)
-        name = chance.choice(sorted(ADDRESSES))
-        nodes.kill(name)
-        time.sleep(chance.uniform(0, 3))
-        nodes.start(name)
-    assert [end.wait(1800) for end in ends] == [0, 0]
-    traffic.finish(600)
-    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (sent, came)]
-    assert digests[0] == digests[1]

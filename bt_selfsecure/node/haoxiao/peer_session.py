@@ -287,6 +287,8 @@ class PeerSession:
             self._log.error("%s", error, event="record-damaged")
             self.trouble = str(error)
             self.outbox.drop_begun()  # its first fragments were in the session
+            self._counts.dropped += 1 + bool(self._joiner.pieces)  # one that was under way to it, and one from it
+            self._joiner.drop()
             return
         self._synchronised = row.synchronised
         self._next_out = record.sending.chain.seq + len(record.sending.messages)
