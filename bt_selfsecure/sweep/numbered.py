@@ -11,7 +11,8 @@ from typing import Any, Final
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.sweep.circumstances import MOST_PACKETS, Circumstances
 from bt_selfsecure.sweep.exporting import COLUMNS
-from bt_selfsecure.sweep.store import Reception, Store
+from bt_selfsecure.sweep.packing import Reception
+from bt_selfsecure.sweep.store import Store
 from bt_selfsecure.sweep.tables import Row, Table
 
 WANTED: Final = frozenset(
