@@ -147,7 +147,7 @@ class Store:
         """What is begun, added and withdrawn within is written at the end, all of it or (after any error) nothing."""
         before = self._manifest, self._content
         try:
-            with self._faults(), self._transaction():
+            with self._faults(), self._transaction(part=True):
                 yield
         except BaseException:
             self._manifest, self._content = before
@@ -285,6 +285,12 @@ class Store:
                 runs.append(StoredRun(run, manifest, info, tuple(listeners[run]), reason))
         return runs
 
+    def count(self) -> int:
+        """How many runs count."""
+        with self._faults():
+            (runs,) = self._db.execute("SELECT count(*) - (SELECT count(*) FROM withdrawn) FROM run").fetchone()
+        return int(runs)
+
     def manifests(self) -> dict[int, dict[str, Any]]:
         """Every manifest by its id, in the order of writing."""
         with self._faults():
@@ -324,11 +330,23 @@ class Store:
     # --- How it is kept -----------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """All or nothing; within another one a part of it."""
+    def _transaction(self, *, part: bool = False) -> Iterator[None]:
+        """All or nothing. Within another one it is of that one's; a `part` can be given up without the rest."""
         within = self._db.in_transaction
         if within:
-            yield
+            if not part:
+                yield
+                return
+            self._db.execute("SAVEPOINT part")
+            try:
+                yield
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK TO part")
+                raise
+            finally:
+                if self._db.in_transaction:
+                    self._db.execute("RELEASE part")
             return
         self._db.execute("BEGIN IMMEDIATE")
         try:
