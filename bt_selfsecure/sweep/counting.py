@@ -6,6 +6,7 @@ counted apart, and is in no table.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,9 +17,11 @@ from numpy.typing import NDArray
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.stats.losses import JointLoss
+from bt_selfsecure.sweep.packing import COUNTS, LEVELS, Packed, unpacked
+from bt_selfsecure.sweep.runs import RunInfo, StoredRun
 from bt_selfsecure.sweep.settings import Key, by_setting, stands
 from bt_selfsecure.sweep.statistics import WINDOW, Windows
-from bt_selfsecure.sweep.store import RunInfo, Store, StoredRun
+from bt_selfsecure.sweep.store import Store
 
 Flags = NDArray[np.bool_]
 Numbers = NDArray[np.int64]
@@ -100,10 +103,11 @@ class Counts:
 
     def add(self, store: Store, run: StoredRun) -> None:
         """Read and count one run."""
-        heard, on_air = _flags(store, run, self.key.listeners)
+        packed = store.packed(run.id)
+        listeners = [packed[name] for name in self.key.listeners]
+        heard, on_air = _flags(listeners)
         kept = heard[:, on_air]
         words, counts = np.unique(_words(kept), return_counts=True)
-        copies, rssi = store.means(run.id, self.key.listeners)
         sums = kept.astype(np.float32)  # float: numpy multiplies matrices of integers slowly; exact below 2^24 packets
         info = run.info
         self.runs.append(
@@ -118,8 +122,8 @@ class Counts:
                 words,
                 counts,
                 int(np.count_nonzero(~on_air)),
-                np.array(copies),
-                np.array(rssi),
+                np.array([_mean_copies(each) for each in listeners]),
+                np.array([_mean_level(each) for each in listeners]),
             )
         )
         self._count_order(kept)
@@ -176,15 +180,39 @@ def table(sent: int, both: Numbers, bob: int, eve: int) -> JointLoss:
     return JointLoss(by_both, by_bob - by_both, by_eve - by_both, sent - by_bob - by_eve + by_both)
 
 
-def _flags(store: Store, run: StoredRun, listeners: tuple[str, ...]) -> tuple[Flags, Flags]:
+def _flags(listeners: Sequence[Packed]) -> tuple[Flags, Flags]:
     """Who heard each packet, shape (listeners, N), and whether it was on the air for all of them, shape (N,)."""
-    packets = run.info.packets
-    heard, on_air = np.empty((len(listeners), packets), np.bool_), np.ones(packets, np.bool_)
-    for index, name in enumerate(listeners):
-        fates = np.fromiter(store.fates(run.id, name), np.uint8, packets)
-        heard[index] = fates == 1
-        on_air &= fates != 2
+    packets = listeners[0].packets
+    heard = _bits([each.heard for each in listeners], packets)
+    on_air = np.ones(packets, np.bool_)
+    for each in listeners:
+        if each.lost_in_queue is not None:
+            on_air &= ~_bits([each.lost_in_queue], packets)[0]
     return heard, on_air
+
+
+def _bits(bitmaps: Sequence[bytes], packets: int) -> Flags:
+    """Of each of them a row."""
+    together = np.frombuffer(b"".join(bitmaps), np.uint8).reshape(len(bitmaps), -1)
+    return np.unpackbits(together, axis=1, count=packets, bitorder="little").view(np.bool_)
+
+
+def _mean_copies(one: Packed) -> float:
+    """Of the packets that were heard; nan if none was."""
+    heard = _bits([one.heard], one.packets)[0]
+    if not heard.any():
+        return math.nan
+    return 1.0 if one.copies is None else float(np.mean(unpacked(one.copies, COUNTS, one.packets)[1], where=heard))
+
+
+def _mean_level(one: Packed) -> float:
+    """Likewise, dBm; nan where none is known."""
+    if one.rssi is None:
+        return math.nan
+    form, numbers = unpacked(one.rssi, LEVELS, one.packets)
+    levels = np.asarray(numbers)
+    known = _bits([one.heard], one.packets)[0] & (levels != form.none) & ~np.isnan(levels)
+    return float(np.mean(levels[known], dtype=np.float64)) / form.per_unit if known.any() else math.nan
 
 
 def _words(kept: Flags) -> NDArray[np.uint16]:

@@ -39,8 +39,6 @@ def _said(error: sqlite3.IntegrityError) -> str:
     match kind:
         case "CHECK":
             return f"{rule} does not hold"
-        case "UNIQUE":
-            return "a packet of a listener comes twice"
         case "NOT NULL":
             return f"{rule} is missing"
     return str(error)
