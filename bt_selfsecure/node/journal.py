@@ -93,7 +93,7 @@ class _Noted:
 
 @dataclass(slots=True)
 class Latency:
-    """What the disk took for commits since the start; as `Journal` in openapi.py."""
+    """What the disk took for commits since the start; as `Journal` in api_types.py."""
 
     commits: int = 0
     seconds: float = 0.0

@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 from served_pair import ADDRESSES, Pair
-from test_api import Caller, fits, wait_until
+from test_api import Caller, described, fits, wait_until
 
-from bt_selfsecure.node.openapi import SCHEMAS
 from bt_selfsecure.node.pipe import Pipe
 
 
@@ -35,10 +34,12 @@ def test_nodes_answer_as_described_and_show_no_secret(pair: Pair) -> None:
     """Asked for at once, before the nodes have agreed on a key by themselves."""
     caller = Caller(pair.server.socket("alice"))
     answers = [caller.ask("POST", "/v1/peers/bob/establish")[1]]
+    assert fits(answers[0], described("/v1/peers/{peer}/establish", "post", 200))
     pair.wait_for_key()
-    answers += [caller.ask("GET", f"/v1/{what}")[1] for what in ("status", "health", "peers")]
-    for answer, schema in zip(answers, ("Establishment", "Status", "Health"), strict=False):
-        assert fits(answer, SCHEMAS[schema]), answer
+    for path in ("/v1/status", "/v1/health", "/v1/peers"):
+        status, answer = caller.ask("GET", path)
+        assert fits(answer, described(path, "get", status)), answer
+        answers.append(answer)
     assert answers[0]["established"]
     assert answers[0]["sas"] == pair.clients["bob"].peers()[0]["key"]["sas"]
     assert "hides losses" in answers[0]["rests_on"]

@@ -71,7 +71,7 @@ def test_ages_and_messages_are_right_wherever_the_clock_starts_and_jumps_in_a_se
                 for lines in (status_lines(alice.status(), 80), watch_lines(alice.status(), 40)):
                     assert not re.search(r"\d d |unknown", "\n".join(lines))
                 assert f"rfcomm for {number} h " in "\n".join(status_lines(alice.status(), 80))
-                assert not re.search(r" -\d", render(alice.status()))
+                assert not re.search(rb" -\d", render(alice.status()))
             assert fingerprint(alice, "bob") == key
             assert alice.status()["uptime_s"] == pytest.approx(4 * HOUR, abs=60)
 
@@ -134,7 +134,7 @@ def test_a_keys_age_after_a_restart_is_what_the_clock_can_tell_and_no_more(
             assert key["age_s"] == (None if age is None else pytest.approx(age, abs=60))
             assert (key["since"] is None) == (age is None)
             assert ("of unknown age" in "\n".join(status_lines(alice.status(), 80))) == (age is None)
-            assert ("key_age_seconds{" in render(alice.status())) == (age is not None)
+            assert (b"key_age_seconds{" in render(alice.status())) == (age is not None)
 
     virtual(main())
 

@@ -221,7 +221,7 @@ def test_state_that_is_set_aside_by_command_comes_back_by_restore(run: Run, pair
 def test_metrics_are_printed_as_the_api_gives_them(run: Run, pair: Pair) -> None:
     status, out, _ = run("metrics")
     assert status == 0
-    assert 'bt_selfsecure_rounds_total{peer="bob",direction="out"} 0.0\n' in out
+    assert 'bt_selfsecure_rounds_total{direction="out",peer="bob"} 0.0\n' in out
 
 
 def test_the_log_level_of_the_running_node_is_told_and_changed(run: Run, pair: Pair) -> None:

@@ -350,7 +350,7 @@ class PeerSession:
 
     @property
     def key_status(self) -> dict[str, Any] | None:
-        """As `Key` in openapi.py."""
+        """As `Key` in api_types.py."""
         if not self._facts:
             return None
         facts = {name: value for name, value in self._facts.items() if name not in ("begun_at", "born")}
@@ -358,7 +358,7 @@ class PeerSession:
 
     @property
     def status(self) -> dict[str, Any] | None:
-        """As `Session` in openapi.py."""
+        """As `Session` in api_types.py."""
         if self.session is None:
             return None
         record = self.session.record
