@@ -157,9 +157,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         establishments=_whole("Keys that were agreed on."),
         failed_establishments=_whole("Establishments that ended without one."),
         links=_whole("Links that were opened."),
-        dropped=_whole(
-            "Messages that were found damaged on the disk and dropped; of a damaged session, one that may have been under way."
-        ),
+        dropped=_whole("Messages found damaged on the disk and dropped, or perhaps under way in a session that was."),
     ),
     "Progress": _object(
         "Of the establishment under way.",
