@@ -170,7 +170,7 @@ class Counts(TypedDict):
     links: int
     """Links that were opened."""
     dropped: int
-    """Messages found damaged on the disk and dropped; of a damaged session, one that may have been under way."""
+    """Messages found damaged on the disk and dropped, or perhaps under way in a session that was."""
 
 
 class Progress(TypedDict):

@@ -71,10 +71,10 @@ class Card:
         parts = [f"parts of messages were damaged on the disk and are dropped ({what})"] if counts else []
         if names := sorted(self._name(row.peer) for row in rows if row.table == "peer"):
             parts.append(
-                f"what was kept of {', '.join(names)} was damaged on the disk: keys are agreed on anew, and a message "
-                f"that was under way is lost, to and from {'it' if len(names) == 1 else 'each'}"
+                f"what was kept of {', '.join(names)} was damaged on the disk: with each a new key is agreed on, and a "
+                "message that was under way is lost"
             )
         return f"{'; '.join(parts)}: {FAILING}" if parts else ""
 
     def _name(self, address: str) -> str:
-        return self._peers[address].name if address in self._peers else address
+        return self._peers[address].name if address in self._peers else "a stranger"

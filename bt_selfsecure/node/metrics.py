@@ -133,7 +133,7 @@ METRICS: Final[tuple[tuple[str, str, str, Read], ...]] = (
     (
         "dropped_total",
         "counter",
-        "Messages found damaged on the disk and dropped, or that may have been under way in a session found so.",
+        "Messages found damaged on the disk and dropped, or perhaps under way in a session that was.",
         _of_peers(lambda peer: peer["counts"]["dropped"]),
     ),
     ("rejected_frames_total", "counter", "Frames from the air that changed nothing.", _rejections),
