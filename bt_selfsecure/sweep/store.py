@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.files import is_there
 from bt_selfsecure.sweep.refusals import refused
 from bt_selfsecure.sweep.schema import APPEND_ONLY, APPLICATION_ID, TABLES, TWIN, VERSION
 
@@ -104,7 +105,7 @@ class Store:
     def __init__(self, path: str | Path, *, create: bool = False) -> None:
         """UsageError if there is no such file (and `create` is not set), or it is not a sweep's."""
         self.path: Final = Path(path)
-        if not create and not self.path.is_file():
+        if not create and not (is_there(self.path) and self.path.is_file()):
             raise UsageError(f"there is no sweep {str(path)!r}: name the file that `sweep run` or `sweep import` wrote")
         if not create and self.path.stat().st_size == 0:
             raise UsageError(f"{str(path)!r} is empty, not a sweep: name the file that `sweep run` or `import` wrote")

@@ -33,10 +33,10 @@ def secrets_of(value: Any, name: str = "") -> Iterator[str]:
 
 def test_nodes_answer_as_described_and_show_no_secret(pair: Pair) -> None:
     """Asked for at once, before the nodes have agreed on a key by themselves."""
-    caller = Caller(pair.server.socket("alice"))
-    answers = [caller.ask("POST", "/v1/peers/bob/establish")[1]]
-    pair.wait_for_key()
-    answers += [caller.ask("GET", f"/v1/{what}")[1] for what in ("status", "health", "peers")]
+    with Caller(pair.server.socket("alice")) as caller:
+        answers = [caller.ask("POST", "/v1/peers/bob/establish")[1]]
+        pair.wait_for_key()
+        answers += [caller.ask("GET", f"/v1/{what}")[1] for what in ("status", "health", "peers")]
     for answer, schema in zip(answers, ("Establishment", "Status", "Health"), strict=False):
         assert fits(answer, SCHEMAS[schema]), answer
     assert answers[0]["established"]
