@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.files import is_there
 from bt_selfsecure.node import journal_file as journal
 from bt_selfsecure.node import set_aside as aside
 from bt_selfsecure.node.disk import directory_refusal, refusal
@@ -34,7 +35,7 @@ def backup(directory: Path, target: Path) -> int:
     """
     source = directory / FILE
     try:
-        if not source.exists():
+        if not is_there(source):
             raise UsageError(f"there is no state in {directory}: has a node ever run here?")
         with _claimed(target) as new:
             try:
@@ -114,7 +115,7 @@ def _found(source: Path, directory: Path) -> Path:
     try:
         if source.is_dir() and not (directory.is_dir() and source.samefile(directory)):
             source = source / FILE
-        if not source.is_file():
+        if not (is_there(source) and source.is_file()):
             raise UsageError(f"there is no backup {source}: bt-selfsecure backup makes one")
         source.open("rb").close()
     except OSError as error:
@@ -154,7 +155,7 @@ def _take(source: Path, folder: Path, drop_messages: bool) -> Waiting:
 def set_aside(directory: Path) -> Path:
     """Move all that is kept to a folder, which `restore` takes. Raises `UsageError`; then nothing is changed."""
     try:
-        if not directory.exists():
+        if not is_there(directory):
             raise UsageError(f"there is no state in {directory}: has a node ever run here?")
         with journal.locked(directory):
             folder = aside.set_aside(directory)

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.files import is_there
 from bt_selfsecure.sweep import old_record
 from bt_selfsecure.sweep.gathering import gathered
 from bt_selfsecure.sweep.packing import Packed, Reception, digest
@@ -65,7 +66,7 @@ class Store:
         self.path: Final = Path(path)
         self._migrating: Final = migrating
         self._migrated = False
-        if not create and not self.path.is_file():
+        if not create and not (is_there(self.path) and self.path.is_file()):
             raise UsageError(f"there is no sweep {str(path)!r}: name the file that `sweep run` or `sweep import` wrote")
         if not create and self.path.stat().st_size == 0:
             raise UsageError(f"{str(path)!r} is empty, not a sweep: name the file that `sweep run` or `import` wrote")

@@ -35,10 +35,11 @@ DESCRIPTION = description()
 PATHS, SCHEMAS = DESCRIPTION["paths"], DESCRIPTION["components"]["schemas"]
 
 
-class Caller:
-    """Plain HTTP on the socket, as a program in any language would use it."""
+class Caller(contextlib.ExitStack):
+    """Plain HTTP on the socket, as a program in any language would use it. What was opened is closed at its end."""
 
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self.path = path
 
     def connect(self) -> socket.socket:
@@ -50,9 +51,10 @@ class Caller:
     def open(self, method: str, path: str, body: bytes | None = None) -> http.client.HTTPResponse:
         connection = http.client.HTTPConnection("node")
         connection.sock = self.connect()
+        self.callback(connection.close)
         connection.request(method, path, body)
-        response = connection.getresponse()
-        response.connection = connection  # keeps it open as long as the response
+        response = self.enter_context(connection.getresponse())
+        response.connection = connection
         return response
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, Any]:
@@ -69,13 +71,15 @@ class Caller:
 
 
 @pytest.fixture
-def caller(server: Server, at_alice: NodeClient) -> Caller:
-    return Caller(server.socket("alice"))
+def caller(server: Server, at_alice: NodeClient) -> Iterator[Caller]:
+    with Caller(server.socket("alice")) as caller:
+        yield caller
 
 
 @pytest.fixture
-def bobs(server: Server, at_bob: NodeClient) -> Caller:
-    return Caller(server.socket("bob"))
+def bobs(server: Server, at_bob: NodeClient) -> Iterator[Caller]:
+    with Caller(server.socket("bob")) as caller:
+        yield caller
 
 
 def lines(response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
@@ -489,9 +493,9 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
     alice, bob = LoopbackNode("alice", "B8:27:EB:00:00:01"), LoopbackNode("bob", "B8:27:EB:00:00:02", limit=5)
     alice.join(bob)
     server.serve(alice)
-    caller = Caller(server.socket("alice"))
-    yield caller
-    assert caller.ask("GET", "/v1/health")[0] == 200
+    with Caller(server.socket("alice")) as caller:
+        yield caller
+        assert caller.ask("GET", "/v1/health")[0] == 200
     server.close()
 
 

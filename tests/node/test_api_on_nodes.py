@@ -32,14 +32,14 @@ def secrets_of(value: Any, name: str = "") -> Iterator[str]:
 
 def test_nodes_answer_as_described_and_show_no_secret(pair: Pair) -> None:
     """Asked for at once, before the nodes have agreed on a key by themselves."""
-    caller = Caller(pair.server.socket("alice"))
-    answers = [caller.ask("POST", "/v1/peers/bob/establish")[1]]
-    assert fits(answers[0], described("/v1/peers/{peer}/establish", "post", 200))
-    pair.wait_for_key()
-    for path in ("/v1/status", "/v1/health", "/v1/peers"):
-        status, answer = caller.ask("GET", path)
-        assert fits(answer, described(path, "get", status)), answer
-        answers.append(answer)
+    with Caller(pair.server.socket("alice")) as caller:
+        answers = [caller.ask("POST", "/v1/peers/bob/establish")[1]]
+        assert fits(answers[0], described("/v1/peers/{peer}/establish", "post", 200))
+        pair.wait_for_key()
+        for path in ("/v1/status", "/v1/health", "/v1/peers"):
+            status, answer = caller.ask("GET", path)
+            assert fits(answer, described(path, "get", status)), answer
+            answers.append(answer)
     assert answers[0]["established"]
     assert answers[0]["sas"] == pair.clients["bob"].peers()[0]["key"]["sas"]
     assert "hides losses" in answers[0]["rests_on"]

@@ -301,7 +301,8 @@ def test_what_is_not_whole_is_not_restored(tmp_path: Path) -> None:
     Journal(tmp_path / "state", sync_each=False).close()
     data = (tmp_path / "state" / FILE).read_bytes()
     (tmp_path / "empty").touch()
-    sqlite3.connect(tmp_path / "bare").execute("PRAGMA journal_mode = WAL")
+    with contextlib.closing(sqlite3.connect(tmp_path / "bare")) as database:
+        database.execute("PRAGMA journal_mode = WAL")
     (tmp_path / "cut").write_bytes(data[:-4096])
     (tmp_path / "header").write_bytes(data[:20])
     for name in ("empty", "bare", "cut", "header"):

@@ -111,25 +111,29 @@ def test_a_daemon_that_is_killed_while_messages_pass_loses_and_doubles_none(node
 @quick
 @pytest.mark.timeout(120)
 def test_receive_follow_outlives_a_node_that_is_killed_and_one_that_is_stopped(nodes: TwoNodes) -> None:
+    def stop(name: str) -> None:
+        with nodes.processes.pop(name) as process:
+            process.terminate()
+
     start(nodes)
     config = str(nodes.config("bob"))
     command = nodes.command("receive", "--follow", "--raw", "--count", "3", "--config", config)
-    receive = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    try:
-        for number, end in enumerate((nodes.kill, lambda name: nodes.processes.pop(name).terminate(), None)):
-            nodes.client("alice").send("bob", b"%d\n" % number, until="acknowledged", timeout=60)
-            assert receive.stdout is not None
-            assert receive.stdout.readline() == b"%d\n" % number
-            if end:
-                end("bob")
-                time.sleep(0.6)
-                nodes.start("bob")
-        assert receive.wait(20) == 0
-        assert receive.stderr is not None
-        assert receive.stderr.read() == b""
-        assert list(nodes.client("bob").receive()) == []
-    finally:
-        receive.kill()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as receive:
+        try:
+            for number, end in enumerate((nodes.kill, stop, None)):
+                nodes.client("alice").send("bob", b"%d\n" % number, until="acknowledged", timeout=60)
+                assert receive.stdout is not None
+                assert receive.stdout.readline() == b"%d\n" % number
+                if end:
+                    end("bob")
+                    time.sleep(0.6)
+                    nodes.start("bob")
+            assert receive.wait(20) == 0
+            assert receive.stderr is not None
+            assert receive.stderr.read() == b""
+            assert list(nodes.client("bob").receive()) == []
+        finally:
+            receive.kill()
 
 
 @quick
