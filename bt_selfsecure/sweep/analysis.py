@@ -46,7 +46,7 @@ def analyse(
     analysis = Analysis(
         sweep=store.path.name,
         runs=runs,
-        withdrawn=len(store.runs(withdrawn=True)) - runs,
+        withdrawn=store.count(withdrawn=True) - runs,
         lost_in_queue=sum(run.lost_in_queue for one in settings for run in one.runs),
         pairs=pairs,
         listeners=[listener for one in settings for listener in _listeners(one)],
