@@ -120,7 +120,7 @@ class Gathered:
         heard, queued = fates.translate(_HEARD), fates.translate(_QUEUED)
         copies, levels = self._copies, self._levels
         told_copies = copies and (copies.form or copies.numbers[part].tobytes() != heard)
-        told_levels = levels and levels.numbers[part].count(levels.number(None)) < len(sent)
+        told_levels = levels and not levels.empty(part)
         return Packed(
             len(sent),
             bitmap(heard),

@@ -376,4 +376,4 @@ def _circumstances(run: _Run) -> Circumstances:
     elif distances:
         said["distance_m"] = alike.pop() if len(alike) == 1 else None
         said["distances_m"] = distances if said["distance_m"] is None else {}
-    return replace(run.how, **said)
+    return replace(run.how, **said) if said else run.how

@@ -31,6 +31,10 @@ class Reception(NamedTuple):
     """It never went on the air for this listener: dropped or flushed in the sender's queue. No loss of the radio's."""
 
 
+SHORT: Final = 1 << 12
+"""Bytes of a column for which zlib need not make room for more, which takes it most of the time."""
+
+
 # --- Columns ----------------------------------------------------------------------------------------------------------
 
 
@@ -120,9 +124,19 @@ class Column:
         else:
             self.numbers.frombytes(data)
 
+    def empty(self, part: slice) -> bool:
+        """Return whether none of these packets has a value."""
+        numbers = self.numbers[part]
+        none: array[Any] = array(numbers.typecode, [self.number(None)])
+        return numbers.tobytes() == none.tobytes() * len(numbers)
+
     def packed(self, part: slice) -> bytes:
         """Return what the record keeps of these packets."""
-        return zlib.compress(_little_endian(self.numbers[part]).tobytes(), 1)
+        data = _little_endian(self.numbers[part]).tobytes()
+        if len(data) > SHORT:
+            return zlib.compress(data, 1)
+        writer = zlib.compressobj(1, zlib.DEFLATED, SHORT.bit_length() - 1, 5)
+        return writer.compress(data) + writer.flush()
 
 
 def _converted(numbers: array[Any], forms: Forms, before: int, after: int) -> array[Any]:

@@ -102,23 +102,22 @@ class _Rows:
 
     def chunks(self, told: Mapping[str, Cells]) -> Iterator[Chunk]:
         starts = _changes(self.label)
-        run = np.zeros(self.count, np.int64)
-        run[starts[1:]] = 1
-        run = np.cumsum(run)
+        begins = self._at(starts)
         for cells in told.values():
-            if not np.isin(_changes(cells.codes), starts).all():
+            if not begins[_changes(cells.codes)].all():
                 raise UncertainError  # it is one value a run, or written in two ways
-        key = run * len(self.names) + self.who
+        key = (np.cumsum(begins) - 1) * len(self.names) + self.who
         order = None if (key[1:] >= key[:-1]).all() else np.argsort(key, kind="stable")
 
         def sort(column: Any) -> Any:
             return column if order is None else column[order]
 
         key, seqs, metres, fates = map(sort, (key, self.seqs, self.metres.codes, self.fates))
-        changes = _changes(key)
-        if not np.isin(_changes(metres), changes).all():
+        begins = self._at(_changes(key))
+        if not begins[_changes(metres)].all():
             raise UncertainError
-        cuts = np.union1d(changes, np.flatnonzero(np.diff(seqs) != 1) + 1)
+        begins[1:] |= np.diff(seqs) != 1
+        cuts = np.flatnonzero(begins)
         written = fates.tobytes()
         levels, copies = (
             (column[0], column[1].itemsize, sort(column[1]).tobytes()) if column else None
@@ -150,6 +149,12 @@ class _Rows:
                 )
             )
         yield from chunks
+
+    def _at(self, places: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """True at these rows."""
+        flags = np.zeros(self.count, np.bool_)
+        flags[places] = True
+        return flags
 
     def _same(self) -> NDArray[np.int32]:
         return np.zeros(self.count, np.int32)

@@ -75,6 +75,8 @@ class Store:
         """By their hash, for who imported them; never in the file."""
         self._manifest: int | None = None
         self._content: dict[str, Any] = {}
+        self._receivers: dict[str, int] = {}
+        """Ids by name, of those that were needed; forgotten with whatever is not written after all."""
         self._file: os.stat_result | None = None
         try:
             self._db: Final = sqlite3.connect(self.path, timeout=LOCKED_S, isolation_level=None)
@@ -252,10 +254,11 @@ class Store:
         return int(cursor.lastrowid or 0)
 
     def _listener(self, run: int, name: str, distance_m: float | None) -> int:
-        self._db.execute("INSERT OR IGNORE INTO receiver (name) VALUES (?)", (name,))
-        (receiver,) = self._db.execute("SELECT id FROM receiver WHERE name = ?", (name,)).fetchone()
-        self._db.execute("INSERT INTO listener VALUES (?, ?, ?)", (run, receiver, distance_m))
-        return int(receiver)
+        if name not in self._receivers:
+            self._db.execute("INSERT OR IGNORE INTO receiver (name) VALUES (?)", (name,))
+            (self._receivers[name],) = self._db.execute("SELECT id FROM receiver WHERE name = ?", (name,)).fetchone()
+        self._db.execute("INSERT INTO listener VALUES (?, ?, ?)", (run, self._receivers[name], distance_m))
+        return self._receivers[name]
 
     # --- Read ---------------------------------------------------------------------------------------------------------
 
@@ -286,11 +289,12 @@ class Store:
                 runs.append(StoredRun(run, manifest, info, tuple(listeners[run]), reason))
         return runs
 
-    def count(self) -> int:
-        """How many runs count."""
+    def count(self, *, withdrawn: bool = False) -> int:
+        """How many `runs` there are."""
         with self._faults():
-            (runs,) = self._db.execute("SELECT count(*) - (SELECT count(*) FROM withdrawn) FROM run").fetchone()
-        return int(runs)
+            (runs,) = self._db.execute("SELECT count(*) FROM run").fetchone()
+            (others,) = self._db.execute("SELECT count(*) FROM withdrawn").fetchone()
+        return int(runs) if withdrawn else int(runs - others)
 
     def manifests(self) -> dict[int, dict[str, Any]]:
         """Every manifest by its id, in the order of writing."""
@@ -342,6 +346,7 @@ class Store:
             try:
                 yield
             except BaseException:
+                self._receivers.clear()
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK TO part")
                 raise
@@ -358,6 +363,7 @@ class Store:
             self._db.execute("COMMIT")
             self._migrated = self._migrated or old
         except BaseException:
+            self._receivers.clear()
             if self._db.in_transaction:  # a full disk has ended it already
                 self._db.execute("ROLLBACK")
             raise
