@@ -69,8 +69,9 @@ function render(view) {
   put("then", phase === "done" ? (view.skipped.length ? `Skipped: ${view.skipped.map(metres).join(", ")}` : "")
     : view.then ? `Then: ${title(view.then)}` : "Then: the end");
   put("command", view.report);
-  rows($("who"), place ? place.nodes.map(node =>
-    [node.name, `${node.does}, ${node.where}`, node.moves === null ? "is put there" : node.moves ? "moves" : "stays"]) : []);
+  const movers = place ? [...place.nodes].sort((one, other) => other.moves - one.moves) : [];
+  rows($("who"), movers.map(node =>
+    [node.name, `${node.does}, ${node.where}`, node.moves === null ? "put there" : node.moves ? "moves" : "stays"]));
   show("who", place);
   put("run", phase !== "under way" || !view.run ? ""
     : `${view.run.bearer}, ${view.run.packets} packets, run ${view.run.repeat + 1} of ${view.repeats}: ${view.doing}`);
@@ -85,7 +86,7 @@ function render(view) {
     : view.trouble ? "Try again" : "In place: start");
   tick();
 }
-const title = place => (state.turns > 1 ? `turn ${place.turn + 1} of ${state.turns}, ` : "") + `${place.distance_m}\u00a0m`;
+const title = place => `${place.distance_m}\u00a0m` + (state.turns > 1 ? `, turn ${place.turn + 1} of ${state.turns}` : "");
 
 function losses(view) {
   const names = [...new Set(view.points.flatMap(point => Object.keys(point.losses)))];

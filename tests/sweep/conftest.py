@@ -21,7 +21,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., WebSweep]]:
         yield lambda plan, *words: stack.enter_context(WebSweep(tmp_path, plan, *words))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is there no test of the process can have an event loop of its own
 def chromium() -> Iterator[Any]:
     api = pytest.importorskip("playwright.sync_api")
     if not CHROMIUM.exists():

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from phone import SLOW, WebSweep, plan, until
+from phone import WebSweep, plan, until
 from test_sweep_wishes import NO_WISHES
 
 from bt_selfsecure.sweep.control import AirCrew
@@ -244,7 +244,7 @@ SILENT, SLOWLY = b"", b"GET / HTTP/1.1\r\nHost: x\r\n"
 
 
 def test_silent_connections_while_a_sweep_measures_lose_no_run(start: Callable[..., WebSweep]) -> None:
-    sweep = start(plan(distances_m=[1.5], packets=[4000], repeats=60), "--unattended")
+    sweep = start(plan(distances_m=[1.5], packets=[4000], repeats=30), "--unattended")
     assert_untouched_by(sweep, (3 * MOST, SILENT))
 
 
@@ -320,7 +320,7 @@ def test_a_sweep_that_is_started_anew_has_its_old_address_until_a_new_one_is_ask
 
 def test_a_run_that_can_not_be_written_names_the_cause(start: Callable[..., WebSweep]) -> None:
     """As where the process may open no more files."""
-    sweep = start(plan(**SLOW, distances_m=[1.5]), "--unattended")
+    sweep = start(plan(packets=[2000], repeats=1000), "--unattended")
     until(lambda: sweep.record.exists() and runs_in(sweep.record))
     resource.prlimit(sweep.process.pid, resource.RLIMIT_NOFILE, (3, 1024))
     assert sweep.process.wait(30) == 2
