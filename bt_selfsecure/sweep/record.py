@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
-from bt_selfsecure.sweep.machine import Record
+from bt_selfsecure.sweep.events import Record
 from bt_selfsecure.sweep.manifest import collect
 from bt_selfsecure.sweep.orders import Reception
 from bt_selfsecure.sweep.packing import Reception as Row
@@ -23,6 +24,11 @@ class Book:
     def __init__(self, store: Store, plan: Plan) -> None:
         self._store, self._plan = store, plan
         self._manifest: dict[str, Any] = {}
+
+    @property
+    def path(self) -> Path:
+        """Where it is, from anywhere."""
+        return self._store.path.absolute()
 
     def done(self) -> dict[Run, Tally]:
         """Runs of this plan that are stored and count. Those of other plans in the same file are left alone."""
