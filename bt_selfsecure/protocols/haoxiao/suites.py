@@ -159,7 +159,7 @@ def xor_padded(*operands: bytes) -> bytes:
 
 
 class PaperSuite:
-    """[2] to [15] to the letter, as docs/protocols/haoxiao.md interprets it. Its weaknesses are kept, and shown by tests."""
+    """[2] to [15] to the letter, as docs/protocols/haoxiao.md interprets it. Its weaknesses stay in, shown by tests."""
 
     profile: Final = Profile.PAPER
     _FIELDS: Final = 30  # bytes of P_p before Message: Phase 1, Retran 1, Len 2, Seq 8, alpha 2, Rand 16

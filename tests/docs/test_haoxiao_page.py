@@ -1,4 +1,4 @@
-"""docs/protocols/haoxiao.md says what the code does: its tables and diagrams are drawn from the code, and its claims have tests.
+"""docs/protocols/haoxiao.md says what the code does, in words too; what is generated in it is tested in test_pages.py."""
 
 `python tests/protocols/haoxiao/test_protocol_md.py` writes what stands between the marks `generated` and `end` anew.
 """
