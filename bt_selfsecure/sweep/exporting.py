@@ -34,7 +34,7 @@ COLUMNS: Final = {
     "copies": "int32",
     "lost_in_queue": "bool",
 }
-"""Name and Parquet type; SWEEP.md explains them."""
+"""Name and Parquet type; docs/sweep.md explains them."""
 FORMATS: Final = (".csv", ".jsonl", ".parquet")
 
 Row = tuple[Any, ...]

@@ -1,6 +1,6 @@
 """One listener's receptions of a run, packed: a bit a packet, and about a byte more where levels are known.
 
-SWEEP.md documents the format. Rows become it by `gathering`. No numpy: a Pi that records a sweep needs none.
+docs/sweep.md documents the format. Rows become it by `gathering`. No numpy: a Pi that records a sweep needs none.
 """
 
 from __future__ import annotations

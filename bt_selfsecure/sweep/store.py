@@ -8,7 +8,7 @@
     withdrawn  runs that don't count any more, because they were done again; they stay
 
 A run is written in one transaction, which SQLite puts on the disk before `Store.add` returns: after a crash or a flat
-battery it is there whole or not at all. Triggers refuse every UPDATE and DELETE. SWEEP.md explains each column. A
+battery it is there whole or not at all. Triggers refuse every UPDATE and DELETE. docs/sweep.md explains each column. A
 record of version 1 is read as it is, and migrated with the first transaction that writes to it.
 """
 

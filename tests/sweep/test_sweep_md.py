@@ -1,4 +1,4 @@
-"""SWEEP.md names everything that there is."""
+"""docs/sweep.md names everything that there is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bt_selfsecure.sweep.packing import Reception
 from bt_selfsecure.sweep.results import Analysis, Collusion, InRun, Listener, Pair, Setting
 from bt_selfsecure.sweep.store import Store
 
-TEXT = (Path(__file__).parents[2] / "SWEEP.md").read_text()
+TEXT = (Path(__file__).parents[2] / "docs/sweep.md").read_text()
 NAMED = set(re.findall(r"`(\w+)`", TEXT))
 
 
