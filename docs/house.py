@@ -12,7 +12,7 @@ from tables import table
 
 PACKAGE: Final = Path(__file__).parents[1] / "bt_selfsecure"
 ROOMS: Final = sorted(init.parent.name for init in PACKAGE.glob("*/__init__.py"))
-FILES: Final = sorted(path.stem for path in PACKAGE.glob("*.py") if not path.stem.startswith("__"))
+MODULES: Final = sorted(path.stem for path in PACKAGE.glob("*.py") if not path.stem.startswith("__"))
 
 
 def room(module: str) -> str:
@@ -23,7 +23,7 @@ def room(module: str) -> str:
 def imports() -> dict[str, set[str]]:
     """Return, of each room and file, those which it imports."""
     graph = grimp.build_graph("bt_selfsecure", cache_dir=None)
-    found: dict[str, set[str]] = {name: set() for name in [*ROOMS, *FILES]}
+    found: dict[str, set[str]] = {name: set() for name in [*ROOMS, *MODULES]}
     for module in graph.modules:
         importer = room(module)
         if importer in found:
@@ -55,7 +55,7 @@ def what_lives_in(path: Path) -> str:
 def rooms() -> str:
     imported = imports()
     places = [(f"{name}/", PACKAGE / name / "__init__.py") for name in ROOMS]
-    places += [(f"{name}.py", PACKAGE / f"{name}.py") for name in FILES]
+    places += [(f"{name}.py", PACKAGE / f"{name}.py") for name in MODULES]
     rows = [
         (
             f"`{shown}`",

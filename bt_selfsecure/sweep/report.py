@@ -15,7 +15,8 @@ from bt_selfsecure.sweep import report_tables, words
 from bt_selfsecure.sweep.figures import drawn
 from bt_selfsecure.sweep.report_tables import MOST_ROWS
 from bt_selfsecure.sweep.results import BITS, BROKEN, HOLDS, NO_KEY, WEAK, Analysis, Pair
-from bt_selfsecure.sweep.store import Store, StoredRun
+from bt_selfsecure.sweep.runs import StoredRun
+from bt_selfsecure.sweep.store import Store
 
 CAPTIONS: Final = {
     "loss-by-distance": "Share of the packets on the air that each listener missed, all runs of a distance pooled, "
