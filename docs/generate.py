@@ -3,8 +3,9 @@
 
 A page has them between the marks `<!-- generated: NAME -->` and `<!-- end -->`. The program beside the page, which has
 its name (`protocols/haoxiao.py` for `protocols/haoxiao.md`), makes them: `PARTS` maps each NAME to a function that
-returns the text. `FIGURES` maps file names beside the page to functions that draw them; a figure depends on the version
-of what draws it, so it is written and never compared. A new page of this kind is found by itself.
+returns the text. `FILES` maps paths, as seen from the page, to functions that return all of a file; so does `FIGURES`,
+of pictures, which depend on the version of what draws them and so are written and never compared. A new page of this
+kind is found by itself.
 """
 
 from __future__ import annotations
@@ -56,17 +57,18 @@ def regenerated(text: str, make: Mapping[str, Callable[[], str]]) -> str:
 
 
 def changed(pages: list[Path], *, write: bool) -> Iterator[Path]:
-    """Yield each page whose parts are not what the code says now, once it is written (if it is to be)."""
+    """Yield each page or file that is not what the code says now, once it is written (if it is to be)."""
     for page in pages:
         print(f"{page.relative_to(DOCS.parent)} ...", file=sys.stderr, flush=True)
-        module, before = program(page), page.read_text(encoding="utf-8")
-        after = regenerated(before, module.PARTS)
+        module = program(page)
+        made = {page: regenerated(page.read_text(encoding="utf-8"), module.PARTS)}
+        made |= {(page.parent / name).resolve(): make() for name, make in getattr(module, "FILES", {}).items()}
+        old = [path for path, text in made.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
         if write:
-            page.write_text(after, encoding="utf-8")
-            for name, draw in getattr(module, "FIGURES", {}).items():
-                page.with_name(name).write_text(draw(), encoding="utf-8")
-        if after != before:
-            yield page
+            figures = {page.parent / name: draw() for name, draw in getattr(module, "FIGURES", {}).items()}
+            for path, text in (made | figures).items():
+                path.write_text(text, encoding="utf-8")
+        yield from old
 
 
 def main() -> int:

@@ -1,18 +1,19 @@
-"""Writes bt_selfsecure/node/openapi.json, OpenAPI 3.1, from bt_selfsecure/node/api_types.py.
+"""The table of openapi.md, and bt_selfsecure/node/openapi.json in OpenAPI 3.1, which a node serves.
 
-python docs/openapi.py
+Both are made from bt_selfsecure/node/api_types.py: run docs/generate.py.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import typing
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import typing_extensions
 from pydantic import ConfigDict, TypeAdapter
+from tables import table
 
 typing.TypedDict = typing_extensions.TypedDict  # type: ignore[assignment] # pydantic's wish on Python 3.11
 
@@ -20,7 +21,6 @@ from bt_selfsecure.node import api_types  # noqa: E402
 from bt_selfsecure.node.api_types import OPERATIONS, Error, Operation  # noqa: E402
 from bt_selfsecure.node.haoxiao.messages import MAX_MESSAGE_BYTES  # noqa: E402
 
-TARGET: Final = Path(__file__).parents[1] / "bt_selfsecure/node/openapi.json"
 PARAMETERS: Final = {"peer": "Name or address of a peer.", "id": "Of a message, from the stream."}
 EVERYWHERE: Final = {400: "The request can't be used.", 500: "A fault.", 503: "The node can't do it now."}
 Json = dict[str, Any]
@@ -49,7 +49,7 @@ class Schemas:
     def of(self, kind: Any) -> Json:
         """Return the schema of this type; of one of ours a reference, whose target is among the components."""
         adapter = TypeAdapter(kind)
-        schema = plain(adapter.json_schema(ref_template="#/components/schemas/{model}"))
+        schema: Json = plain(adapter.json_schema(ref_template="#/components/schemas/{model}"))
         self.components |= schema.pop("$defs", {})
         if typing_extensions.is_typeddict(kind):
             self.components[kind.__name__] = schema
@@ -133,5 +133,14 @@ def text() -> str:
     return json.dumps(description(), indent=1, ensure_ascii=False) + "\n"
 
 
-if __name__ == "__main__":
-    TARGET.write_text(text(), encoding="utf-8")
+def operations() -> str:
+    """Return a row for each operation, with its parameters."""
+    rows = []
+    for each in OPERATIONS.values():
+        query = ", ".join(f"`{field.name}`" for field in dataclasses.fields(each.query))
+        rows.append((f"`{each.method} {each.path}`", query, each.summary))
+    return table(("", "parameters", ""), *rows)
+
+
+PARTS: Final[dict[str, Callable[[], str]]] = {"operations": operations}
+FILES: Final[dict[str, Callable[[], str]]] = {"../bt_selfsecure/node/openapi.json": text}

@@ -306,7 +306,7 @@ def _line(received: Received) -> bytes:
 
 @functools.cache
 def description() -> dict[str, Any]:
-    """Return the API's description in OpenAPI 3.1, as docs/openapi.py has made it, and of this version."""
+    """Return the API's description in OpenAPI 3.1, as docs/generate.py has made it, and of this version."""
     described: dict[str, Any] = json.loads(files("bt_selfsecure.node").joinpath("openapi.json").read_text("utf-8"))
     described["info"]["version"] = __version__
     return described

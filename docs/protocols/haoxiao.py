@@ -79,6 +79,20 @@ def datagram(profile: Profile, kind: Kind) -> str:
     return size
 
 
+def burst_packet() -> str:
+    """Return the compact burst packet of the vectors, with a line under it that names its fields."""
+    frame = example(Profile.HARDENED, Kind.RAND_COMPACT)
+    wire = frame["wire"]
+    cells = [
+        (wire[:2], f"Ver {Profile.HARDENED:d}, Kind {Kind.RAND_COMPACT:d}"),
+        (wire[2:6], f"Seq {frame['seq']}"),
+        (wire[6:10], "Tag: which establishment"),
+        (wire[10:42], "Message: what becomes a part of the key"),
+        (wire[42:], "Check"),
+    ]
+    return "\n".join(f"    {bytes_:<34}{meaning}" for bytes_, meaning in cells)
+
+
 def in_both(paper: object, hardened: object) -> str:
     return f"{paper}" if paper == hardened else f"{paper} / {hardened}"
 
@@ -157,6 +171,7 @@ def diagram(transitions: Mapping[tuple[Any, Any], Any]) -> Callable[[], str]:
 
 
 PARTS: Final[dict[str, Callable[[], str]]] = {
+    "example": burst_packet,
     "sizes": sizes,
     "words": words,
     "timers": timers,

@@ -1,207 +1,34 @@
-"""docs/protocols/haoxiao.md says what the code does, in words too; what is generated in it is tested in test_pages.py."""
-
-`python tests/protocols/haoxiao/test_protocol_md.py` writes what stands between the marks `generated` and `end` anew.
-"""
+"""docs/protocols/haoxiao.md, as a specification: what in its words can be held against the code."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness import ALICE
-from test_frames import CASES
 
-from bt_selfsecure.protocols.haoxiao import limits
-from bt_selfsecure.protocols.haoxiao.establish import MAX_T_1_S, MIN_T_1_S, REPEAT_S, EstablishConfig, Timers
-from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, mac_bytes
-from bt_selfsecure.protocols.haoxiao.initiator import INITIATOR_TABLE
-from bt_selfsecure.protocols.haoxiao.material import WORDS
-from bt_selfsecure.protocols.haoxiao.receiving import RECEIVER_TABLE
+from bt_selfsecure.protocols.haoxiao.frames import Profile
 from bt_selfsecure.protocols.haoxiao.record import Role
-from bt_selfsecure.protocols.haoxiao.responder import RESPONDER_TABLE
-from bt_selfsecure.protocols.haoxiao.sending import SENDER_TABLE
 from bt_selfsecure.protocols.haoxiao.session import Session
 from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig
-from bt_selfsecure.sansio.trace import state_diagram
-from bt_selfsecure.stats.losses import packets_needed
 
-ROOT = Path(__file__).parents[3]
-PROTOCOL = ROOT / "docs/protocols/haoxiao.md"
-BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
-NAMES = {
-    Kind.REQUEST: "`request`",
-    Kind.ACCEPT: "`accept`",
-    Kind.RAND: "`rand`",
-    Kind.RAND_COMPACT: "`rand (compact)`",
-    Kind.RESPONSE: "`response`",
-    Kind.ACKNOWLEDGE: "`acknowledge`",
-    Kind.END: "`end`",
-    Kind.DATA: "`data`",
-    Kind.DATA_ACK: "`ack`",
-    Kind.RESYNC_CALL: "`call`",
-    Kind.RESYNC_REQUEST: "`resync request`",
-    Kind.RESYNC_RESPONSE: "`resync response`",
-}
-MESSAGES = {
-    Kind.REQUEST: "6 / 45 or 77",
-    Kind.ACCEPT: "14 / 15 or 47",
-    Kind.RESPONSE: "8 + c",
-    Kind.DATA: "m + 95 / m + 16",
-    Kind.DATA_ACK: "34 / 16",
-    Kind.RESYNC_CALL: "24 k",
-    Kind.RESYNC_REQUEST: "24 + 24 k",
-}
+TEXT = (Path(__file__).parents[2] / "docs/protocols/haoxiao.md").read_text(encoding="utf-8")
 VALUES = ("paper", "hardened", "initiator", "responder")
-VARIES = {
-    Kind.RESPONSE: ("c", 3),
-    Kind.DATA: ("m", 0),
-    Kind.RESYNC_CALL: ("24 k", 24),
-    Kind.RESYNC_REQUEST: ("24 k", 24),
-}
-"""What the size of a datagram depends on, and how much of that is in the frame of test_frames."""
-
-
-def table(*rows: tuple[object, ...]) -> str:
-    head, *body = [" | ".join(str(cell) for cell in row) for row in rows]
-    return "\n".join([f"| {head} |", "|" + "---|" * len(rows[0]), *(f"| {row} |" for row in body)])
-
-
-def datagram(profile: Profile, kind: Kind) -> str:
-    """Size of the frame in test_frames, less what varies in it."""
-    (case,) = [case for case in CASES if (case.profile, case.kind) == (profile, kind)]
-    name, contained = VARIES.get(kind, ("", 0))
-    if kind is Kind.DATA:
-        contained = len(case.message) - (95 if profile is Profile.PAPER else 16)
-    size = str(len(case.wire) - contained) + (f" + {name}" if name else "")
-    if profile is Profile.HARDENED and kind in (Kind.REQUEST, Kind.ACCEPT):
-        size += f" or {len(case.wire) + limits.SHARE_BYTES}"
-    return size
-
-
-def in_both(paper: object, hardened: object) -> str:
-    return f"{paper}" if paper == hardened else f"{paper} / {hardened}"
-
-
-def sizes() -> str:
-    rows: list[tuple[object, ...]] = [("kind", "", "Phase", "head", "Rand", "Message", "HMAC", "datagram")]
-    for kind in Kind:
-        (case,) = [case for case in CASES if (case.profile, case.kind) == (Profile.HARDENED, kind)]
-        head = 3 if kind is Kind.RAND_COMPACT else 4 if kind.phase else 5
-        hmac = in_both(*(mac_bytes(profile, kind) for profile in Profile))
-        hmac += "" if hmac == "0" else " u" if kind <= Kind.RAND_COMPACT else " k"
-        total = in_both(*(datagram(profile, kind) for profile in Profile))
-        message = MESSAGES.get(kind, str(len(case.message)))
-        rows.append((int(kind), NAMES[kind], kind.phase, head, len(case.rand), message, hmac, total))
-    return table(*rows)
-
-
-def timers() -> str:
-    default, paper = Timers(), EstablishConfig(ALICE, Profile.PAPER)
-    session = SessionConfig()
-    rows: list[tuple[object, ...]] = [
-        ("timer", "default, s", "who waits, and for what"),
-        ("T_H", default.t_h, "initiator, from the request: accepts"),
-        ("T_W", default.t_w, "initiator, after T_H: the next request"),
-        ("T_1", paper.t_1, "initiator, after a part: nothing yet. Default: time of a part (400 packets) and T_2 / 2"),
-        ("2 T_1", 2 * paper.t_1, "responder, from the first packet of a part: the others"),
-        (
-            "2 T_2",
-            2 * default.t_2,
-            "initiator, after T_1: responses. Responder, after 2 T_1: nothing but an early answer",
-        ),
-        ("T_3", default.t_3, "initiator, from the acknowledge: nothing but an early end"),
-        ("2 T_3", 2 * default.t_3, "responder, after 2 T_2: the acknowledge"),
-        ("waiting", default.waiting, "initiator, after T_3: the end packet"),
-        ("T_d", default.t_d, "responder: until a further request of one identity is considered"),
-        ("interval", paper.interval, "between two burst packets"),
-        ("repeat", REPEAT_S, "`hardened`: until response or acknowledge is sent again"),
-        ("settle", default.settle, "`hardened`: after the last packet of a part, for those that it overtook"),
-        ("timeout", session.timeout, "session: until the first retransmission; doubled at each further one"),
-        ("max_timeout", session.max_timeout, "session: the longest time between retransmissions"),
-    ]
-    return table(*rows)
-
-
-def limits_table() -> str:
-    what = {
-        "MAX_LEN": "bytes of Message: Len has 12 bits",
-        "MAX_FRAME_BYTES": "bytes of a datagram: longer ones are refused unread",
-        "MAX_MESSAGE_BYTES": "bytes of one message of a session",
-        "MAX_BURST": "packets of all parts of a burst, so that the bitmap of S fits Len",
-        "MAX_RETRAN": "highest Retran, and so the most that Omega can be",
-        "MAX_RESPONDERS": "responders of one burst",
-        "MAX_THROTTLED": "identities whose T_d is remembered",
-        "MAX_WRONG_RESPONSES": "wrong responses of one responder and part that are read; then one every 0.15 s or so",
-        "MAX_EVENTS": "events that wait for the program; the rejections after that are only counted",
-    }
-    rows: list[tuple[object, ...]] = [("limit", "")]
-    rows += [(f"{getattr(limits, name)}", text) for name, text in what.items()]
-    rows.append(("2^63", "rounds of one K_0 and direction"))
-    rows.append((f"{MIN_T_1_S:g} to {MAX_T_1_S:g}", "seconds of T_1"))
-    return table(*rows)
-
-
-def words() -> str:
-    return "\n".join("    " + " ".join(WORDS[start : start + 16]) for start in range(0, len(WORDS), 16))
-
-
-def packets() -> str:
-    losses = (0.01, 0.05, 0.10, 0.20, 0.50)
-    rows = [("e\\|B", *(f"{loss:.0%}" for loss in losses)), ("\\|S\\|", *(packets_needed(128, e) for e in losses))]
-    return table(*rows)
-
-
-def diagram(transitions: dict) -> Callable[[], str]:  # type: ignore[type-arg]
-    return lambda: f"```mermaid\n{state_diagram(transitions)}\n```"
-
-
-GENERATED: dict[str, Callable[[], str]] = {
-    "sizes": sizes,
-    "words": words,
-    "timers": timers,
-    "initiator": diagram(dict(INITIATOR_TABLE)),
-    "responder": diagram(dict(RESPONDER_TABLE)),
-    "sender": diagram(dict(SENDER_TABLE)),
-    "receiver": diagram(dict(RECEIVER_TABLE)),
-    "packets": packets,
-    "limits": limits_table,
-}
-
-
-def regenerated(text: str) -> str:
-    return BLOCK.sub(lambda found: f"{found[1]}\n{GENERATED[found[2]]()}\n\n{found[4]}", text)
-
-
-def test_the_generated_parts_are_those_of_the_code() -> None:
-    """If this fails: `python tests/protocols/haoxiao/test_protocol_md.py`, and read what has changed."""
-    text = PROTOCOL.read_text(encoding="utf-8")
-    assert sorted(found[1] for found in BLOCK.findall(text)) == sorted(GENERATED)
-    assert text == regenerated(text)
 
 
 def test_the_specification_is_ascii_with_lines_that_can_be_read() -> None:
-    text = PROTOCOL.read_text(encoding="utf-8")
-    assert text.isascii()
-    assert [line for line in text.splitlines() if len(line) > 120 and not line.startswith("|")] == []
+    assert TEXT.isascii()
+    assert [line for line in TEXT.splitlines() if len(line) > 120 and not line.startswith("|")] == []
 
 
 @pytest.mark.parametrize("row", range(1, 17))
-def test_every_row_of_the_readings_is_there(row: int) -> None:
-    assert f"\n| {row} | " in PROTOCOL.read_text(encoding="utf-8")
-
-
-def test_every_link_inside_leads_to_a_heading() -> None:
-    text = PROTOCOL.read_text(encoding="utf-8")
-    headings = {heading.lower().replace(" ", "-") for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
-    assert set(re.findall(r"\(#([^)]*)\)", text)) <= headings
-    assert all((ROOT / path).exists() for path in re.findall(r"\]\(([^)#]+)\)", text))
+def test_every_row_of_the_interpretations_is_there(row: int) -> None:
+    assert f"\n| {row} | " in TEXT
 
 
 def test_the_fields_of_a_record_are_those_that_are_written() -> None:
-    _, section = PROTOCOL.read_text(encoding="utf-8").split("\n## Record\n")
+    _, section = TEXT.split("\n## Record\n")
     layout = section.split("\n| field |")[0]
     record = Session.start(Profile.HARDENED, Role.INITIATOR, bytes(32), SessionConfig(), bytes).record
     written = json.loads(record.to_json())
@@ -209,6 +36,9 @@ def test_the_fields_of_a_record_are_those_that_are_written() -> None:
     assert named == {*written, *written["sending"], *written["receiving"]}
 
 
-if __name__ == "__main__":
-    PROTOCOL.write_text(regenerated(PROTOCOL.read_text(encoding="utf-8")), encoding="utf-8")
-    print(f"wrote the generated parts of {PROTOCOL.name}")
+def test_the_words_of_rfc_2119_are_explained_and_used() -> None:
+    """In capitals they bind whoever implements this; so each that is used is one of those that the page names."""
+    used = set(re.findall(r"\b(?:MUST NOT|MUST|SHOULD NOT|SHOULD|MAY|SHALL|REQUIRED|RECOMMENDED|OPTIONAL)\b", TEXT))
+    assert {"MUST", "MUST NOT", "SHOULD", "MAY"} <= used
+    explained = TEXT.split("BCP 14")[0].split("The key words")[1]
+    assert used <= set(re.findall(r'"([A-Z ]+)"', explained))

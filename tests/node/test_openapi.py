@@ -1,27 +1,12 @@
-"""The local API's description is made from its types."""
+"""The queries of the local API, by their types; that its description is made from these is a test in tests/docs."""
 
 from __future__ import annotations
-
-import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.api_types import LevelQuery, NoQuery, ReceiveQuery, ScanQuery, SendQuery
 from bt_selfsecure.node.query import read_query
-
-ROOT = Path(__file__).parents[2]
-MAKER = ROOT / "docs/openapi.py"
-
-
-def test_the_description_that_is_served_is_the_one_that_the_types_make() -> None:
-    """If this fails: `python docs/openapi.py`, and read what has changed."""
-    program = f"import runpy; print(runpy.run_path({str(MAKER)!r})['text'](), end='')"
-    made = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    assert json.loads(made) == json.loads((ROOT / "bt_selfsecure/node/openapi.json").read_text())
 
 
 def test_a_query_is_what_its_dataclass_says() -> None:

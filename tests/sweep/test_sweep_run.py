@@ -253,14 +253,12 @@ def test_what_can_not_be_used_is_said_in_one_line(
 
 
 @pytest.mark.parametrize("seed", range(1, 6))
-def test_the_rehearsal_as_the_readme_has_it_goes_from_holds_to_broken(
+def test_the_rehearsal_as_the_page_has_it_goes_from_holds_to_broken(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    lines = re.findall(
-        r"^    bt-selfsecure (sweep (?:plan|run|analyse) .*rehearsal.*?) *(?:#.*)?$", readme, re.MULTILINE
-    )
+    page = (Path(__file__).parents[2] / "docs/sweep.md").read_text()
+    lines = re.findall(r"^    bt-selfsecure (sweep (?:plan|run|analyse) .*rehearsal.*?) *(?:#.*)?$", page, re.MULTILINE)
     assert [line.split()[1] for line in lines] == ["plan", "run", "analyse"]
     plan, run, analyse = (line.split() for line in lines)
     assert plan[-2] == ">"
