@@ -15,6 +15,7 @@ from bt_selfsecure.node.config import address_bytes
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig, Timers
 from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile
 from bt_selfsecure.protocols.haoxiao.initiator import Initiator
+from bt_selfsecure.sansio.context import EndpointContext
 
 OWN = address_bytes(ADDRESSES["mallory"])
 
@@ -25,7 +26,8 @@ def request(draw: random.Random) -> bytes:
     profile = draw.choice(list(Profile))
     timers = Timers() if profile is Profile.HARDENED else Timers(t_1=4.0)
     initiator = Initiator(
-        EstablishConfig(identity, profile, timers, exchange_shares=profile is Profile.HARDENED), draw.randbytes
+        EstablishConfig(identity, profile, timers, exchange_shares=profile is Profile.HARDENED),
+        EndpointContext(draw.randbytes),
     )
     initiator.start(0.0)
     return initiator.frames_to_send(0.0)[0]

@@ -34,6 +34,7 @@ from bt_selfsecure.protocols.haoxiao.events import (
 from bt_selfsecure.protocols.haoxiao.frames import Kind
 from bt_selfsecure.protocols.haoxiao.record import RecordError, Role, SessionRecord
 from bt_selfsecure.protocols.haoxiao.session import Session
+from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.events import FrameRejected, Persist
 
 log = logging.getLogger(__name__)
@@ -245,7 +246,11 @@ class PeerSession:
         if self.session is None:
             profile = self._node.establish_config(self._address).profile
             self.session = Session.start(
-                profile, role, event.k0, self._node.session_config, secrets.token_bytes, name=self._name
+                profile,
+                role,
+                event.k0,
+                self._node.session_config,
+                EndpointContext(secrets.token_bytes, name=self._name),
             )
         self._offered = facts | {"begun_at": self._rounds, "born": self._clock()}
         self._agreed.clear()
@@ -292,7 +297,9 @@ class PeerSession:
         self._next_out = record.sending.chain.seq + len(record.sending.messages)
         self._next_in = record.receiving.chain.seq
         config = self._node.session_config
-        self.session = Session.restore(record, config, secrets.token_bytes, self._clock(), name=self._name)
+        self.session = Session.restore(
+            record, config, EndpointContext(secrets.token_bytes, name=self._name), self._clock()
+        )
 
     def _persist(self, event: Persist[SessionRecord]) -> None:
         record = event.record

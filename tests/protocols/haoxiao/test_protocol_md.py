@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness import ALICE
@@ -17,14 +18,15 @@ from test_frames import CASES
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.establish import MAX_T_1_S, MIN_T_1_S, REPEAT_S, EstablishConfig, Timers
 from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, mac_bytes
-from bt_selfsecure.protocols.haoxiao.initiator import INITIATOR_TABLE
+from bt_selfsecure.protocols.haoxiao.initiator import INITIATOR_FRAMES, INITIATOR_TABLE, INITIATOR_TIMERS, Initiator
 from bt_selfsecure.protocols.haoxiao.material import WORDS
-from bt_selfsecure.protocols.haoxiao.receiving import RECEIVER_TABLE
+from bt_selfsecure.protocols.haoxiao.receiving import RECEIVER_FRAMES, RECEIVER_TABLE, Receiver
 from bt_selfsecure.protocols.haoxiao.record import Role
-from bt_selfsecure.protocols.haoxiao.responder import RESPONDER_TABLE
-from bt_selfsecure.protocols.haoxiao.sending import SENDER_TABLE
+from bt_selfsecure.protocols.haoxiao.responder import RESPONDER_FRAMES, RESPONDER_TABLE, RESPONDER_TIMERS, Responder
+from bt_selfsecure.protocols.haoxiao.sending import SENDER_FRAMES, SENDER_TABLE, SENDER_TIMERS, Sender
 from bt_selfsecure.protocols.haoxiao.session import Session
 from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig
+from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.trace import state_diagram
 from bt_selfsecure.stats.losses import packets_needed
 
@@ -154,12 +156,33 @@ def packets() -> str:
     return table(*rows)
 
 
+def taken() -> str:
+    rows: list[tuple[object, ...]] = [("kind", "who takes it", "in which states", "in any other it is")]
+    for who, (frames, _, _, table_of_states) in MACHINES.items():
+        every = {state for state, _ in table_of_states} | set(table_of_states.values())
+        for kind, row in frames.items():
+            states = [state.name for state in type(next(iter(row.states))) if state in row.states]
+            where = "all" if row.states == every else ", ".join(states)
+            otherwise = "" if where == "all" else f"`{row.otherwise.reason.name}`: {row.otherwise.detail}"
+            rows.append((NAMES[kind], who, where, otherwise))
+    return table(*rows)
+
+
+MACHINES: dict[str, tuple[Any, Any, type, Any]] = {
+    "initiator": (INITIATOR_FRAMES, INITIATOR_TIMERS, Initiator, INITIATOR_TABLE),
+    "responder": (RESPONDER_FRAMES, RESPONDER_TIMERS, Responder, RESPONDER_TABLE),
+    "sender": (SENDER_FRAMES, SENDER_TIMERS, Sender, SENDER_TABLE),
+    "receiver": (RECEIVER_FRAMES, {}, Receiver, RECEIVER_TABLE),
+}
+
+
 def diagram(transitions: dict) -> Callable[[], str]:  # type: ignore[type-arg]
     return lambda: f"```mermaid\n{state_diagram(transitions)}\n```"
 
 
 GENERATED: dict[str, Callable[[], str]] = {
     "sizes": sizes,
+    "taken": taken,
     "words": words,
     "timers": timers,
     "initiator": diagram(dict(INITIATOR_TABLE)),
@@ -180,6 +203,19 @@ def test_the_generated_parts_are_those_of_the_code() -> None:
     text = PROTOCOL.read_text(encoding="utf-8")
     assert sorted(found[1] for found in BLOCK.findall(text)) == sorted(GENERATED)
     assert text == regenerated(text)
+
+
+@pytest.mark.parametrize("who", MACHINES)
+def test_every_handler_in_a_table_is_a_method_and_every_method_for_frames_is_in_a_table(who: str) -> None:
+    frames, timers, machine, _ = MACHINES[who]
+    named = {row.handler for row in frames.values()} | set(timers.values())
+    assert [name for name in named if not callable(getattr(machine, name, None))] == []
+    receiving = {name for name in vars(machine) if re.match(r"_?(receive|overhear)_", name)}
+    assert receiving - {"receive_frame", "_receive_copy"} <= named
+
+
+def test_every_kind_is_taken_by_somebody() -> None:
+    assert {kind for frames, *_ in MACHINES.values() for kind in frames} == set(Kind)
 
 
 def test_the_specification_is_ascii_with_lines_that_can_be_read() -> None:
@@ -203,7 +239,7 @@ def test_every_link_inside_leads_to_a_heading() -> None:
 def test_the_fields_of_a_record_are_those_that_are_written() -> None:
     _, section = PROTOCOL.read_text(encoding="utf-8").split("\n## Record\n")
     layout = section.split("\n| field |")[0]
-    record = Session.start(Profile.HARDENED, Role.INITIATOR, bytes(32), SessionConfig(), bytes).record
+    record = Session.start(Profile.HARDENED, Role.INITIATOR, bytes(32), SessionConfig(), EndpointContext(bytes)).record
     written = json.loads(record.to_json())
     named = {name for name in re.findall(r'"(\w+)"', layout) if name not in VALUES}
     assert named == {*written, *written["sending"], *written["receiving"]}

@@ -22,6 +22,7 @@ from bt_selfsecure.protocols.haoxiao.material import KeyMaterial
 from bt_selfsecure.protocols.haoxiao.received_set import decode_received_set
 from bt_selfsecure.protocols.haoxiao.responder import Responder
 from bt_selfsecure.protocols.haoxiao.suites import SUITES
+from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.stats.losses import clopper_pearson
 
 COPIES = 8
@@ -101,9 +102,10 @@ def establish(profile: Profile, burst: int, loss: float, seed: int, *, active: b
     """One establishment in which Bob and Eve lose burst packets independently, and nothing else is lost."""
     random, eve = Random(f"{profile.label} {burst} {loss} {seed}"), Eve()
     timers = Timers(t_2=0.01, t_3=0.01, waiting=0.1)
+    context = EndpointContext(random.randbytes)
     settings = {"timers": timers, "burst": burst, "max_burst": burst, "interval": 0.0, "threshold": burst // 4}
     alice, bob = (
-        end(EstablishConfig(who, profile, target_bits=1.0, eve_loss_bound=0.05, **settings), random.randbytes)  # type: ignore[arg-type]
+        end(EstablishConfig(who, profile, target_bits=1.0, eve_loss_bound=0.05, **settings), context)  # type: ignore[arg-type]
         for end, who in ((Initiator, ALICE), (Responder, BOB))
     )
     assert isinstance(alice, Initiator)
