@@ -14,7 +14,7 @@ import time
 from bt_selfsecure.bearers.base import BearerError, Link
 from bt_selfsecure.bearers.specs import open_bearer
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
-from bt_selfsecure.protocols.haoxiao.frames import Kind
+from bt_selfsecure.protocols.haoxiao.frames import Kind, peek_kind
 from bt_selfsecure.protocols.haoxiao.initiator import Initiator
 from bt_selfsecure.sansio.context import EndpointContext
 
@@ -38,7 +38,7 @@ async def listen(link: Link, accepted: set[bytes]) -> None:
     try:
         while True:
             data = await link.receive()
-            if data[0] & 15 == Kind.ACCEPT:
+            if peek_kind(data) is Kind.ACCEPT:
                 accepted.add(data)
     except BearerError:
         pass

@@ -13,7 +13,7 @@ from node_world import World, connected, peer_of, read, send_all, until, virtual
 
 from bt_selfsecure.node.daemon import MetricsFile
 from bt_selfsecure.node.metrics import METRICS, render, write
-from bt_selfsecure.protocols.haoxiao.frames import Kind, decode
+from bt_selfsecure.protocols.haoxiao.frames import Kind, decode, peek_kind
 
 SAMPLE = re.compile(
     r'(?P<name>[a-z_]+)(?:\{(?P<labels>(?:[a-z]+="(?:[^"\\\n]|\\["\\n])*",?)+)\})? (?P<value>-?[0-9.e+-]+)'
@@ -44,7 +44,7 @@ def test_the_figures_are_what_happened_between_two_nodes(tmp_path: Path) -> None
     seen: list[tuple[Kind, int]] = []
 
     def watch(datagram: bytes) -> bool:
-        if datagram[0] & 15 == Kind.DATA:
+        if peek_kind(datagram) is Kind.DATA:
             frame = decode(datagram)
             seen.append((frame.kind, frame.retran))
         return lose(datagram) if lose else False

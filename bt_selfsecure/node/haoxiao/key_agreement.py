@@ -36,7 +36,7 @@ from bt_selfsecure.protocols.haoxiao.events import (
     Failure,
     RequestRefused,
 )
-from bt_selfsecure.protocols.haoxiao.frames import Kind
+from bt_selfsecure.protocols.haoxiao.frames import Kind, peek_kind
 from bt_selfsecure.protocols.haoxiao.initiator import Initiator, InitiatorState
 from bt_selfsecure.protocols.haoxiao.responder import Responder, ResponderState
 from bt_selfsecure.sansio.context import EndpointContext
@@ -172,7 +172,7 @@ class KeyAgreement:
 
     def receive(self, data: bytes, now: float) -> None:
         """A frame of an establishment."""
-        kind = data[0] & 15
+        kind = peek_kind(data)
         if kind == Kind.REQUEST and self._own_request_stands():
             return
         if kind in _FOR_INITIATOR or (kind in BURST_KINDS and not self._responds):
@@ -308,7 +308,7 @@ class KeyAgreement:
 
     async def send(self, data: bytes) -> None:
         """A frame of an endpoint of ours. Raises `LocalError` if it fits no link."""
-        kind = data[0] & 15
+        kind = peek_kind(data)
         if kind in BURST_KINDS:
             self._burst.append(data)
             if not self._bursting:

@@ -31,7 +31,7 @@ from bt_selfsecure.protocols.haoxiao.events import (
     Resynchronised,
     Unreachable,
 )
-from bt_selfsecure.protocols.haoxiao.frames import Kind
+from bt_selfsecure.protocols.haoxiao.frames import Kind, peek_kind
 from bt_selfsecure.protocols.haoxiao.record import RecordError, Role, SessionRecord
 from bt_selfsecure.protocols.haoxiao.session import Session
 from bt_selfsecure.sansio.context import EndpointContext
@@ -136,7 +136,7 @@ class PeerSession:
 
     def count(self, frame: bytes) -> None:
         """A frame of the session's is sent; its head (kind, Retran, Len) tells a retransmission."""
-        if frame[0] & 15 == Kind.DATA:
+        if peek_kind(frame) is Kind.DATA:
             self._counts.frames += 1
             self._counts.retransmissions += frame[1] >> 4 > 0
 

@@ -16,7 +16,7 @@ from harness import ALICE, BOB
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig, Timers
 from bt_selfsecure.protocols.haoxiao.events import ActiveAttack, Established, EstablishFailed, Event, Failure
-from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, decode, encode
+from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, decode, encode, peek_kind
 from bt_selfsecure.protocols.haoxiao.initiator import Initiator
 from bt_selfsecure.protocols.haoxiao.material import KeyMaterial
 from bt_selfsecure.protocols.haoxiao.received_set import decode_received_set
@@ -117,12 +117,12 @@ def establish(profile: Profile, burst: int, loss: float, seed: int, *, active: b
             sent = [(bob, data) for data in alice.frames_to_send(now)] + [(alice, d) for d in bob.frames_to_send(now)]
             moved = bool(sent)
             for listener, data in sent:
-                in_burst = data[0] & 15 == Kind.RAND
+                in_burst = peek_kind(data) is Kind.RAND
                 if not in_burst or random.random() >= loss:
                     listener.receive_frame(data, now)
                 if not in_burst or random.random() >= loss:
                     eve.hear(data)
-            if active and any(data[0] & 15 == Kind.RAND for _, data in sent):
+            if active and any(peek_kind(data) is Kind.RAND for _, data in sent):
                 for data in eve.forge(burst, random):
                     if random.random() >= loss:
                         bob.receive_frame(data, now)
