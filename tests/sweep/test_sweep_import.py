@@ -19,6 +19,7 @@ from sweep_data import BEGAN, OFFICE, info, receptions
 from timed_data import Air, Heard, heard
 
 from bt_selfsecure.air import capture
+from bt_selfsecure.bearers.advertising_data import manufacturer_data
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, encode
@@ -746,7 +747,7 @@ def test_a_record_without_a_run_that_counts_is_not_exported(
 def burst_packet(seq: int, tag: bytes) -> bytes:
     """A compact burst packet in an advertisement, on the air."""
     frame = Frame(Profile.HARDENED, Kind.RAND_COMPACT, 0, seq, tag, bytes([seq % 256]) * 16)
-    data = capture.manufacturer_data(encode(frame))
+    data = manufacturer_data(encode(frame))
     pdu = capture.advertising_pdu(capture.ADV_NONCONN_IND, bytes(6), data, random_address=False)
     return capture.le_packet(37, pdu)
 
