@@ -71,8 +71,8 @@ class Card:
         if counts:
             yield f"parts of messages were damaged on the disk and are dropped ({what}): {FAILING}"
         if names := sorted(self._name(row.peer) for row in rows if row.table == "peer"):
-            whom = ", ".join(names)
-            yield f"what was kept of {whom} was damaged on the disk, and a message that was under way is lost: {FAILING}"
+            who = ", ".join(names)
+            yield f"what was kept of {who} was damaged on the disk, and a message that was under way is lost: {FAILING}"
 
     def _name(self, address: str) -> str:
         return self._peers[address].name if address in self._peers else "a stranger"
