@@ -166,12 +166,18 @@ def run_import(args: Namespace) -> int:
         pause_s=args.pause,
         conditions=conditions(",".join(args.condition)) if args.condition else {},
     )
-    with Store(args.out, create=True) as store, progress_line("imported") as progress:
+    with (
+        progress_line("migrated") as migrating,
+        Store(args.out, create=True, migrating=migrating) as store,
+        progress_line("imported") as progress,
+    ):
+        first = store.next_id()
         with store.together():
             store.begin(collect(imported=args.sources))
             added = import_sources(store, args.sources, how, progress, again=args.again)
-        runs = store.runs()[-added:]
-        manifests = {run.manifest: store.manifests()[run.manifest] for run in runs}
+        manifests = store.manifests(since=first)
+        bursts = any("captured" in manifest for manifest in manifests.values())
+        runs = store.runs(since=first) if bursts else []
     for manifest in manifests.values():
         for join in manifest.get("joined", []):
             print("\n".join(_joined(join, store.addresses.get(join["sender"], join["sender"]))))
@@ -341,7 +347,7 @@ def run_withdraw(args: Namespace) -> int:
 
     if not args.reason.strip():
         raise UsageError("--reason is empty: say why, for those who look at it later")
-    with Store(args.sweep) as store:
+    with progress_line("migrated") as migrating, Store(args.sweep, migrating=migrating) as store:
         store.withdraw(dict.fromkeys(args.runs), args.reason.strip())
     print(f"{counted(len(set(args.runs)), 'run')} withdrawn; `sweep list` shows them")
     return 0
