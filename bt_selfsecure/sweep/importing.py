@@ -32,8 +32,11 @@ def import_csv(store: Store, file: Path, how: Circumstances, progress: Progress)
 
 
 def import_tables(store: Store, files: Mapping[str, Path], how: Circumstances, progress: Progress) -> int:
-    """A table, or a table a listener: packets by their numbers, else by the time when they came. The runs added."""
-    with ExitStack() as stack:
+    """A table, or a table a listener: packets by their numbers, else by the time when they came. The runs added.
+
+    All of them, or with UsageError none.
+    """
+    with ExitStack() as stack, store.together():
         tables = {name: stack.enter_context(reading(file, WANTED, progress)) for name, file in files.items()}
         source = {name: file.name for name, file in files.items()} if "" not in files else files[""].name
         if any("seq" in table.columns for table in tables.values()) or not any(map(timed.column, tables.values())):
