@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 DEFAULT: Final = "sweep.db"
 SWEEP_HELP: Final = (
-    f"the record (default {DEFAULT}); also FILE.csv or FILE.json, as `import` takes them, which is then not kept"
+    f"the record (default {DEFAULT}); also a table or FILE.json, as `import` takes them, which is then not kept"
 )
 METRES: Final = {"least": 0.001, "most": 1_000_000.0}
 LONG_SILENCE: Final = 50
@@ -39,8 +39,10 @@ sources:
                     time,receiver[,rssi][,sender]. See "joined by time".
                     One run, or more if a column `run` tells them apart.
                     Columns of our own export are read too. Commas, semicolons
-                    or tabs; UTF-8, or UTF-16 with its mark.
-  LISTENER=FILE.csv a table a listener, without the column receiver
+                    or tabs; UTF-8, or UTF-16 with its mark. Also FILE.csv.gz.
+  FILE.parquet      the same columns in Parquet
+  LISTENER=FILE.csv a table a listener, without the column receiver; of any
+                    of these kinds
   LISTENER=CAPTURE  one capture a listener, all taken at the same time: pcap,
                     pcapng, btsnoop or PacketLogger (.pklg), also in .gz or
                     .zst. A run for each of our bursts in them. What a capture
@@ -262,11 +264,14 @@ def _add_export(commands: _SubParsersAction[ArgumentParser]) -> None:
         "export",
         help="write the record for other programs",
         description="Write a row a packet and receiver as CSV, JSON Lines or Parquet, and FILE.manifest.json with "
-        "what was measured with. Withdrawn runs are left out; the manifest names them.",
+        "what was measured with. Withdrawn runs are left out; the manifest names them. A name that ends in .gz is "
+        "packed, which makes JSON Lines fifty times smaller.",
     )
     parser.set_defaults(run=run_export)
     parser.add_argument("sweep", nargs="?", default=DEFAULT, metavar="SWEEP", help=SWEEP_HELP)
-    parser.add_argument("--out", required=True, metavar="FILE", help="FILE.csv, FILE.jsonl or FILE.parquet")
+    parser.add_argument(
+        "--out", required=True, metavar="FILE", help="FILE.csv, FILE.jsonl, either with .gz, or FILE.parquet"
+    )
 
 
 def run_export(args: Namespace) -> int:
