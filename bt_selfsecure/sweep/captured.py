@@ -93,7 +93,7 @@ def add_to(store: Store, files: Mapping[str, Path], how: Circumstances, progress
         raise UsageError("all burst packets of ours in the captures have a wrong CRC: capture nearer to the sender")
     bursts = sorted(began, key=lambda each: began[each])
     clocks = _clocks(captures)
-    repeats = len(store.runs())
+    repeats = store.count()
     ends = {(burst, name): _not_covered(captures, clocks, name, burst) for burst in bursts for name in captures}
     silences = {
         name: max((_silence(captures, name, burst) for burst in bursts if not ends[burst, name]), default=0)
