@@ -17,7 +17,7 @@ from bt_selfsecure.wording import counted
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
-    from bt_selfsecure.sweep.store import StoredRun
+    from bt_selfsecure.sweep.runs import StoredRun
 
 DEFAULT: Final = "sweep.db"
 SWEEP_HELP: Final = (

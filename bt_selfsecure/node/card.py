@@ -64,6 +64,17 @@ class Card:
         ]
 
     def _damaged(self) -> str:
-        counts = Counter(QUEUES[row.table] for row in self._journal.damaged)
+        """Of what the disk had damaged when the node started; else empty."""
+        rows = self._journal.damaged
+        counts = Counter(QUEUES[row.table] for row in rows if row.table in QUEUES)
         what = ", ".join(f"{count} {held}" for held, count in counts.items())
-        return f"parts of messages were damaged on the disk and are dropped ({what}): {FAILING}" if counts else ""
+        parts = [f"parts of messages were damaged on the disk and are dropped ({what})"] if counts else []
+        if names := sorted(self._name(row.peer) for row in rows if row.table == "peer"):
+            parts.append(
+                f"what was kept of {', '.join(names)} was damaged on the disk: with each a new key is agreed on, and a "
+                "message that was under way is lost"
+            )
+        return f"{'; '.join(parts)}: {FAILING}" if parts else ""
+
+    def _name(self, address: str) -> str:
+        return self._peers[address].name if address in self._peers else "a stranger"

@@ -222,10 +222,14 @@ def connect_read_only(path: Path, *, alone: bool = False) -> sqlite3.Connection:
 def create(path: Path) -> sqlite3.Connection:
     """An empty journal of the newest format in this empty file; not yet safe from a loss of power."""
     database = sqlite3.connect(path, isolation_level=None)
-    database.execute("PRAGMA journal_mode = MEMORY")
-    database.text_factory = bytes
-    _add_functions(database)
-    _migrate(database)
+    try:
+        database.execute("PRAGMA journal_mode = MEMORY")
+        database.text_factory = bytes
+        _add_functions(database)
+        _migrate(database)
+    except BaseException:
+        database.close()
+        raise
     return database
 
 

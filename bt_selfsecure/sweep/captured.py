@@ -22,7 +22,8 @@ from bt_selfsecure.eve.sources import Capture, CapturedPacket
 from bt_selfsecure.eve.sources.packet import CUT, UNHEARD
 from bt_selfsecure.protocols.haoxiao.frames import FrameError, Kind, decode
 from bt_selfsecure.sweep.circumstances import Circumstances
-from bt_selfsecure.sweep.store import Reception, Store
+from bt_selfsecure.sweep.packing import Reception
+from bt_selfsecure.sweep.store import Store
 from bt_selfsecure.sweep.tables import Progress
 
 BURST: Final = (Kind.RAND, Kind.RAND_COMPACT)

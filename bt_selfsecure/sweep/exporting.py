@@ -12,7 +12,8 @@ from typing import Any, Final, Protocol, TextIO
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.files import whole
-from bt_selfsecure.sweep.store import Store, StoredRun
+from bt_selfsecure.sweep.runs import StoredRun
+from bt_selfsecure.sweep.store import Store
 
 COLUMNS: Final = {
     "run": "int32",
@@ -33,7 +34,7 @@ COLUMNS: Final = {
     "copies": "int32",
     "lost_in_queue": "bool",
 }
-"""Name and Parquet type; SWEEP.md explains them."""
+"""Name and Parquet type; docs/sweep.md explains them."""
 FORMATS: Final = (".csv", ".jsonl", ".parquet")
 
 Row = tuple[Any, ...]

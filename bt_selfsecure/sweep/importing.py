@@ -16,7 +16,8 @@ from bt_selfsecure.sweep import captured, timed
 from bt_selfsecure.sweep.circumstances import Circumstances
 from bt_selfsecure.sweep.manifest import collect
 from bt_selfsecure.sweep.numbered import WANTED, Logs
-from bt_selfsecure.sweep.store import Reception, Store
+from bt_selfsecure.sweep.packing import Reception
+from bt_selfsecure.sweep.store import Store
 from bt_selfsecure.sweep.tables import SUFFIXES, Progress, reading
 
 CAPTURES: Final = (".pcap", ".pcapng", ".cap", ".btsnoop", ".pklg", ".gz", ".zst")

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.sweep.circumstances import Circumstances
 from bt_selfsecure.sweep.numbered import condition_columns
-from bt_selfsecure.sweep.store import Reception, Store
+from bt_selfsecure.sweep.packing import Reception
+from bt_selfsecure.sweep.store import Store
 from bt_selfsecure.sweep.tables import Progress, Table
 
 if TYPE_CHECKING:

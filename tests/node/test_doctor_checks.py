@@ -172,6 +172,9 @@ def test_a_missing_adapter_is_named_and_another_one_offered(tmp_path: Path) -> N
     seen(radio.adapter(machine(tmp_path)), Verdict.FAILURE, "There is no hci0", "disable-bt")
     other: dict[str, str | bytes] = {"/sys/class/bluetooth/hci1/uevent": "", "/sys/class/bluetooth/hci1:11/uevent": ""}
     seen(radio.adapter(machine(tmp_path, other)), Verdict.FAILURE, "but hci1.", "--adapter hci1")
+    renamed = machine(tmp_path, other, adapter="B8:27:EB:00:00:0C", addresses={"hci1": "B8:27:EB:00:00:0D"})
+    seen(radio.adapter(renamed), Verdict.FAILURE, "No adapter has the address B8:27:EB:00:00:0C, but hci1 is B8:27:EB:")
+    seen(radio.adapter(renamed), Verdict.FAILURE, "[node] adapter")
 
 
 @pytest.mark.parametrize(
@@ -522,7 +525,7 @@ def test_a_kernel_that_is_known_to_kill_the_node_is_named(tmp_path: Path) -> Non
 
 
 def test_the_checklist_is_whole_and_in_order() -> None:
-    assert [check.number for check in CHECKS] == list(range(1, 21))
+    assert [check.number for check in CHECKS] == list(range(1, 22))
     assert len({check.name for check in CHECKS}) == len(CHECKS)
 
 

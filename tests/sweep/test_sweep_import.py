@@ -457,7 +457,7 @@ def test_times_of_any_kind_are_joined(
     assert max(map(len, told.splitlines()[:-1])) <= 80
     with Store(tmp_path / "r.db") as store:
         (run,) = store.runs()
-        fates = {name: list(store.fates(run.id, name)) for name in ("bob", "eve")}
+        fates = {name: list(store.packed(run.id)[name].fates()) for name in ("bob", "eve")}
         (joined,) = store.manifests()[run.manifest]["joined"]
     missed = [eve for bob, eve in zip(fates["bob"], fates["eve"], strict=True) if bob]
     assert missed.count(0) / len(missed) == pytest.approx(truth.e_given_b("bob", "eve"), abs=0.02)
@@ -890,7 +890,7 @@ def test_packets_with_a_wrong_crc_were_missed_and_their_number_is_told(
     assert "bob.pcapng, bob: 100 packets, 100 of our bursts\n" in told
     assert "!" not in told
     with Store(tmp_path / "r.db") as store:
-        assert list(store.fates(1, "eve")).count(1) == 75
+        assert list(store.packed(1)["eve"].fates()).count(1) == 75
         assert store.manifests()[store.runs()[0].manifest]["captured"]["captures"]["eve"]["wrong_crc"] == 25
 
 

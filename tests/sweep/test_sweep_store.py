@@ -41,7 +41,7 @@ def test_a_run_comes_back_as_it_was_written(store: Store) -> None:
     (stored,) = store.runs()
     assert (stored.id, stored.info, set(stored.listeners)) == (run, written, {"bob", "eve"})
     assert set(store.receptions(run)) == {row._replace(copies=row.copies or 0) for row in rows}
-    assert list(store.fates(run, "eve")) == [1, 2]
+    assert list(store.packed(run)["eve"].fates()) == [1, 2]
     assert store.manifests()[stored.manifest] == {"kernel": "6.12"}
 
 
@@ -231,7 +231,7 @@ def test_what_the_database_refuses_is_told_with_a_remedy_and_without_sql(
         store._db.execute("PRAGMA query_only = OFF")
         store._db.execute("PRAGMA max_page_count = 1")
         with pytest.raises(UsageError, match="no space left"):
-            store.add(info(5000), receptions({"bob": [True] * 5000}))
+            store.add(info(100_000), receptions({"bob": [True] * 100_000}))
         assert len(store.runs()) == 1
         for wrong in (replace(info(3), sender="\udcff"), info(3, repeat=2**70)):
             with pytest.raises(UsageError):

@@ -110,7 +110,7 @@ class KeyAgreement:
         return self.responder is not None and self.responder.state not in _IDLE
 
     def ask(self) -> asyncio.Future[dict[str, Any]]:
-        """Agree on a new key now, or join what is under way; the outcome, as `Establishment` in openapi.py."""
+        """Agree on a new key now, or join what is under way; the outcome, as `Establishment` in api_types.py."""
         outcome: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._outcomes = [*(other for other in self._outcomes if not other.done()), outcome]
         self.retry.reset()
@@ -219,7 +219,7 @@ class KeyAgreement:
                 self._log.debug("%s", event)
 
     def succeeded(self, event: Established, endpoint: Endpoint[Event]) -> dict[str, Any]:
-        """Both ends hold a new key: the facts about it, as `Key` in openapi.py has them beside its age."""
+        """Both ends hold a new key: the facts about it, as `Key` in api_types.py has them beside its age."""
         secret_bits = 0.0 if self._node.no_radio else event.secret_bits
         facts = {
             "fingerprint": event.fingerprint,

@@ -23,7 +23,7 @@ class Outbox:
         self._fragments = deque(self._whole())
         self._restored = self._fragments[-1][0] if self._fragments else 0
         self._bytes = sum(len(fragment) for _, fragment in self._fragments)
-        self.messages = sum(_ends_message(fragment) for _, fragment in self._fragments)
+        self.messages = sum(ends_message(fragment) for _, fragment in self._fragments)
         """Those that wait, counting one whose first fragments are gone."""
 
     def __bool__(self) -> bool:
@@ -59,7 +59,7 @@ class Outbox:
         """The oldest fragment and its number, no longer here nor, with the next commit, in the journal."""
         number, fragment = self._fragments.popleft()
         self._bytes -= len(fragment)
-        self.messages -= _ends_message(fragment)
+        self.messages -= ends_message(fragment)
         self._journal.delete(self._address, "outbox", number)
         return number, fragment
 
@@ -68,14 +68,14 @@ class Outbox:
         while self._fragments and self._fragments[-1][0] >= first:
             number, fragment = self._fragments.pop()
             self._bytes -= len(fragment)
-            self.messages -= _ends_message(fragment)
+            self.messages -= ends_message(fragment)
             self._journal.delete(self._address, "outbox", number)
 
     def drop_begun(self) -> None:
         """The fragments of a message whose first ones are gone, and can't come again."""
         while self._fragments and not _begins_message(self._fragments[0][1]):
             _, fragment = self.take()
-            if _ends_message(fragment):
+            if ends_message(fragment):
                 break
 
     def take_restored(self, count: int) -> list[int]:
@@ -95,7 +95,7 @@ def _messages(rows: Iterable[tuple[int, bytes | None]]) -> Iterator[list[tuple[i
             yield message
             message = []
         message.append((number, fragment))
-        ended = fragment is not None and _ends_message(fragment)
+        ended = fragment is not None and ends_message(fragment)
     if message:
         yield message
 
@@ -105,6 +105,7 @@ def _begins_message(fragment: bytes) -> bool:
     return parsed is None or parsed.first
 
 
-def _ends_message(fragment: bytes) -> bool:
+def ends_message(fragment: bytes) -> bool:
+    """Tell whether it is the last of its message, or the only one."""
     parsed = parse(fragment)
     return parsed is None or not parsed.more

@@ -105,7 +105,7 @@ class Peer:
         return await self._session.send(message, port, acknowledged=acknowledged)
 
     async def establish(self) -> dict[str, Any]:
-        """Agree on a new key now: the outcome, as `Establishment` in openapi.py."""
+        """Agree on a new key now: the outcome, as `Establishment` in api_types.py."""
         if not self._line and (self._node.own is None or self.dial == "never"):
             return {"established": False, "peer": self.name, "reason": "it is not connected, and not to be dialled"}
         self._redial.reset()
@@ -382,7 +382,7 @@ class Peer:
         return None if self._heard_at is None else self._clock() - self._heard_at
 
     def status(self) -> dict[str, Any]:
-        """As `Peer` in openapi.py, without what only the node knows. No secret."""
+        """As `Peer` in api_types.py, without what only the node knows. No secret."""
         counts, session = self._establishing.rejections, self._session.session
         if session:
             counts.update(session.rejections)

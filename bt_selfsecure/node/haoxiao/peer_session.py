@@ -292,6 +292,8 @@ class PeerSession:
             self._log.error("%s", error, event="record-damaged")
             self.trouble = str(error)
             self.outbox.drop_begun()  # its first fragments were in the session
+            self._counts.dropped += 1 + bool(self._joiner.pieces)  # one that was under way to it, and one from it
+            self._joiner.drop()
             return
         self._synchronised = row.synchronised
         self._next_out = record.sending.chain.seq + len(record.sending.messages)
@@ -355,7 +357,7 @@ class PeerSession:
 
     @property
     def key_status(self) -> dict[str, Any] | None:
-        """As `Key` in openapi.py."""
+        """As `Key` in api_types.py."""
         if not self._facts:
             return None
         facts = {name: value for name, value in self._facts.items() if name not in ("begun_at", "born")}
@@ -363,7 +365,7 @@ class PeerSession:
 
     @property
     def status(self) -> dict[str, Any] | None:
-        """As `Session` in openapi.py."""
+        """As `Session` in api_types.py."""
         if self.session is None:
             return None
         record = self.session.record

@@ -120,7 +120,7 @@ class PeerContext:
 
 
 class Initiator:
-    """Drive it by the verbs of `Endpoint`, after `start(now)`. It serves one establishment and is then thrown away.
+    """Alice of one establishment, thrown away after it. Drive it by the verbs of `Endpoint`, after `start(now)`.
 
     Raises `LocalError` for misuse by the driver only.
     """

@@ -86,7 +86,7 @@ def _distinct(*keys: bytes) -> tuple[bytes, ...]:
 
 @value
 class SessionRecord:
-    """All that a session keeps. Its repr shows no key; `to_json` does, so store it where only the owner reads."""
+    """All that a session keeps across a crash. Its repr shows no key; `to_json` does: let only its owner read that."""
 
     profile: Profile
     role: Role

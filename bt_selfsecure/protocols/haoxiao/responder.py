@@ -136,7 +136,10 @@ class _Establishment:
 
 
 class Responder:
-    """Drive it by the verbs of `Endpoint`. It keeps one establishment, and T_d of a bounded number of identities."""
+    """Bob, of one establishment after the other. Drive it by the verbs of `Endpoint`.
+
+    It keeps one establishment, and T_d of a bounded number of identities.
+    """
 
     def __init__(
         self,

@@ -34,7 +34,8 @@ from bt_selfsecure.sansio.outbox import Outbox
 
 
 class Session:
-    """One end of a session. Drive it by the verbs of `Endpoint`, `send(message, now)` and `persisted(token)`.
+    """One end of a session, both directions. Drive it by the verbs of `Endpoint`, `send(message, now)` and
+    `persisted(token)`.
 
     Take the events first, then the frames. What a record counts comes before its `Persist`: a driver that writes the
     messages received and the record in one transaction, and only then hands them on, gives its application each message

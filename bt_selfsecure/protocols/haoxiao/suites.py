@@ -1,7 +1,7 @@
 """The two cipher suites: `paper`, equations [2] to [15] to the letter, and `hardened`, fit for our own door.
 
-Both have the same verbs, so that one state machine serves both. Where the paper is silent or contradicts itself the
-reading is the table of PROTOCOL.md ("Readings"); its rows are named here as "row n".
+Both have the same verbs, so that one state machine serves both. Where the paper is silent or contradicts itself, the
+table "Interpretations of the paper" in docs/protocols/haoxiao.md counts; its rows are named here as "row n".
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def xor_padded(*operands: bytes) -> bytes:
 
 
 class PaperSuite:
-    """[2] to [15] to the letter, with the readings of PROTOCOL.md. Its weaknesses are kept, and shown by tests."""
+    """[2] to [15] to the letter, as docs/protocols/haoxiao.md interprets it. Its weaknesses stay in, shown by tests."""
 
     profile: Final = Profile.PAPER
     _FIELDS: Final = 30  # bytes of P_p before Message: Phase 1, Retran 1, Len 2, Seq 8, alpha 2, Rand 16

@@ -1,6 +1,6 @@
 """Establishment under attack: copies, men in the middle, other keys, low orders, damage, and what never shows.
 
-Row n is a row of the table "Readings" in PROTOCOL.md.
+Row n is a row of the table "Interpretations of the paper" in docs/protocols/haoxiao.md.
 """
 
 from __future__ import annotations

@@ -152,7 +152,7 @@ def test_a_flipped_bit_is_another_frame_or_none_at_all(case: Case) -> None:
 
 
 def test_the_golden_bytes_of_another_implementation_are_read_and_written() -> None:
-    """tests/protocols/haoxiao/vectors/frames.json, for whoever implements PROTOCOL.md."""
+    """tests/protocols/haoxiao/vectors/frames.json, for whoever implements docs/protocols/haoxiao.md."""
     vectors = json.loads(VECTORS.read_text())["frames"]
     assert len(vectors) == len(CASES)
     for vector in vectors:

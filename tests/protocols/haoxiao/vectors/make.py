@@ -27,7 +27,7 @@ from bt_selfsecure.protocols.haoxiao.suites import SUITES  # noqa: E402
 from bt_selfsecure.sansio.context import EndpointContext  # noqa: E402
 from bt_selfsecure.sansio.events import Persist  # noqa: E402
 
-PROVENANCE = "Made by make.py of bt_selfsecure from its own code; PROTOCOL.md is the specification."
+PROVENANCE = "Made by make.py of bt_selfsecure from its own code; docs/protocols/haoxiao.md is the specification."
 MISSED = (2, 5)
 KEY = b"pre-shared key of the vectors"
 ROUNDS = 5
