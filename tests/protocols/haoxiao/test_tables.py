@@ -1,4 +1,4 @@
-"""The tables of frames and timers name methods that there are, and all kinds have somebody who takes them."""
+"""Frames and timers by table: what is named there is there, and nothing that takes a frame stands beside them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ MACHINES: dict[str, tuple[Any, Any, type]] = {
     "sender": (SENDER_FRAMES, SENDER_TIMERS, Sender),
     "receiver": (RECEIVER_FRAMES, {}, Receiver),
 }
-CALLED_BY_OTHERS = {"receive_frame", "_receive_copy", "_receive_again"}
 
 
 @pytest.mark.parametrize("who", MACHINES)
@@ -28,7 +27,7 @@ def test_every_handler_in_a_table_is_a_method_and_every_method_for_frames_is_in_
     named = {row.handler for row in frames.values()} | set(timers.values())
     assert [name for name in named if not callable(getattr(machine, name, None))] == []
     receiving = {name for name in vars(machine) if re.match(r"_?(receive|overhear)_", name)}
-    assert receiving - CALLED_BY_OTHERS <= named
+    assert receiving - {"receive_frame", "_receive_copy", "_receive_again"} <= named
 
 
 def test_every_kind_is_taken_by_somebody() -> None:
