@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bt_selfsecure.node.doctor.machine import Machine
+    from bt_selfsecure.errors import BtSelfSecureError
+from bt_selfsecure.node.doctor.machine import Machine
 
 
 class Verdict(enum.Enum):
@@ -32,7 +33,7 @@ class Finding:
     """What to do about it, in one or two sentences; empty where nothing is to be done."""
 
 
-class NotSeen(Exception):  # noqa: N818 - an outcome of a check, not a fault of the program
+class NotSeen(BtSelfSecureError):  # noqa: N818 - an outcome of a check, not a fault of the program
     """A check can't see what it looks at; the text says why."""
 
 
