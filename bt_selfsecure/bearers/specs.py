@@ -133,7 +133,8 @@ def open_bearer(
 
             return RfcommBearer(wanted.adapter, wanted.number, pair=pair)
         case "l2cap":
-            from bt_selfsecure.bearers.l2cap import FLUSH_TIMEOUT_SLOTS, PSM, L2capBearer
+            from bt_selfsecure.bearers.l2cap import L2capBearer
+            from bt_selfsecure.bearers.limits import FLUSH_TIMEOUT_SLOTS, PSM
 
             slots = FLUSH_TIMEOUT_SLOTS if flush_timeout_slots is None else flush_timeout_slots
             return L2capBearer(wanted.adapter, wanted.number or PSM, flush_timeout_slots=slots)

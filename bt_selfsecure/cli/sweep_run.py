@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from bt_selfsecure.cli.client import client_parser, node_client
 from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.cli.sweep_screen import Screen
+from bt_selfsecure.cli.sweep_text import progress_line
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.doctor.machine import Machine
 from bt_selfsecure.sweep import plan as plans
@@ -140,7 +141,8 @@ def _run(args: Namespace) -> int:
     crew = _crew(args, plan)
     with ExitStack() as stack:
         listener = stack.enter_context(_listener(args.web)) if args.web else None
-        store = stack.enter_context(Store(record, create=True))  # last: what is refused leaves no file
+        migrating = stack.enter_context(progress_line("migrated"))
+        store = stack.enter_context(Store(record, create=True, migrating=migrating))  # what is refused leaves no file
         with suppress(asyncio.CancelledError):  # SIGTERM
             asyncio.run(_sweep(args, store, plan, crew, again, listener))
     return 0

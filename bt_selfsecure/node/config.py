@@ -17,6 +17,7 @@ from socket import gethostname
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from bt_selfsecure.addresses import EXAMPLE, is_address, spelled
+from bt_selfsecure.bearers.limits import FLUSH_TIMEOUT_SLOTS, PSM
 from bt_selfsecure.bearers.specs import BearerSpec, UdpPlaces, parse_place, parse_spec
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.protocols.haoxiao import limits
@@ -238,12 +239,14 @@ class L2capTable:
     """Bearer l2cap: datagrams that the controller drops where the radio loses them."""
 
     psm: int = key(
-        0x1001,
+        PSM,
         "Protocol/service multiplexer to listen on and to dial.",
         Rule("an odd number from 4097 to 65279 whose bit 8 is 0", lambda v: 0x1001 <= v <= 0xFEFF and v & 0x0101 == 1),
     )
     flush_timeout_slots: int = key(
-        2, "After so many slots of 0.625 ms the controller gives a packet up.", between(1, 2047, " slots")
+        FLUSH_TIMEOUT_SLOTS,
+        "After so many slots of 0.625 ms the controller gives a packet up.",
+        between(1, 2047, " slots"),
     )
 
 

@@ -44,8 +44,13 @@ class Gathered:
         if copies is not None and copies < (fate == HEARD):
             raise UnreadableError("copies")
         fates = self._fates
-        if self._plain and seq == len(fates) and rssi is None and copies is None:
+        if seq == len(fates) and copies is None is self._copies and not self._ahead:  # as most rows come
             fates.append(fate)
+            if self._levels is not None:
+                number = self._levels.number(rssi)  # which may change the form
+                self._levels.numbers.append(number)
+            elif rssi is not None:
+                self._tell(seq, fate, rssi, None)
         else:
             if (seq < len(fates) and fates[seq]) or seq in self._ahead:
                 return False
@@ -89,11 +94,6 @@ class Gathered:
         if self._copies:
             self._copies.extend(*(copies or (0, fates.translate(_HEARD))))
         return True
-
-    @property
-    def _plain(self) -> bool:
-        """Whether there is nothing but fates, one after another."""
-        return self._levels is None and self._copies is None and not self._ahead
 
     @property
     def low(self) -> int:

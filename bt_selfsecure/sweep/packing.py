@@ -215,7 +215,10 @@ class Packed:
         if self.rssi is None:
             return [None] * self.packets
         form, numbers = unpacked(self.rssi, LEVELS, self.packets)
-        return [form.value(number) for number in numbers]
+        if form.type == "d":
+            return [form.value(number) for number in numbers]
+        values = {number: form.value(number) for number in set(numbers)}
+        return list(map(values.__getitem__, numbers))
 
     def rows(self, name: str) -> Iterator[Reception]:
         """Each packet, in order. UsageError if a column is damaged."""

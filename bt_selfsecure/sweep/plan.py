@@ -9,6 +9,7 @@ from random import Random
 from typing import Any, Final
 
 from bt_selfsecure.air.models import parse_model
+from bt_selfsecure.bearers.limits import ADVERT_BYTES, FLUSHABLE_BYTES
 from bt_selfsecure.bearers.specs import parse_spec
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.config import ANY, NAME, Rule, about, between, key
@@ -20,7 +21,7 @@ AIR: Final = "air:"
 """Before a loss model's spec: the virtual air inside this program."""
 PSM: Final = 0x1003
 """Of the test packets on l2cap; 0x1001 is the nodes' own."""
-MTU: Final[Mapping[str, int]] = {"le_advert": 24, "l2cap": 335}
+MTU: Final[Mapping[str, int]] = {"le_advert": ADVERT_BYTES, "l2cap": FLUSHABLE_BYTES}
 """Longest test packet: what an advertisement carries, and what one baseband packet does (longer ones can't be lost
 singly)."""
 SLOWEST_MS: Final[Mapping[str, float]] = {"le_advert": 30.0}

@@ -80,7 +80,7 @@ def add_to(store: Store, tables: Mapping[str, Table], how: Circumstances, source
             "joined": [{"run": key.run, "sender": named[key]} | joined.as_json() for key, joined in joins],
         }
     )
-    added, repeats = 0, len(store.runs())
+    added, repeats = 0, store.count()
     for key, joined in joins:
         mine = replace(how, spacing_ms=round(1000 * joined.interval_s, 3), sender=named[key] or how.sender)
         for burst in joined.bursts:

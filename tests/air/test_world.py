@@ -96,7 +96,7 @@ def test_every_air_brings_the_same_endpoints_to_equal_keys(bearer: str) -> None:
 
         heard = partial(MODEL.transmit, Random(7))
         async with VirtualBluetooth(bearer, heard, {}) as bluetooth:  # type: ignore[arg-type]
-            return await keys_over(LinkedAir(bluetooth), pair(7))
+            return await keys_over(LinkedAir(bluetooth.links), pair(7))
 
     keys = run_virtual(keys_over(World(MODEL.transmit, 7), pair(7)) if bearer == "memory" else linked())
     assert keys["alice"].k0 == keys["bob"].k0

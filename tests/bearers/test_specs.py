@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bt_selfsecure.bearers.base import Bearer, BearerError
-from bt_selfsecure.bearers.l2cap import PSM, L2capBearer
+from bt_selfsecure.bearers.l2cap import L2capBearer
 from bt_selfsecure.bearers.le_advert import LeAdvertBearer
+from bt_selfsecure.bearers.limits import PSM
 from bt_selfsecure.bearers.rfcomm import RfcommBearer
 from bt_selfsecure.bearers.specs import (
     NAMES,

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -27,6 +28,8 @@ from bt_selfsecure.node.doctor import facts
 from bt_selfsecure.protocols.haoxiao.frames import Profile
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+needs_bluetooth = pytest.mark.skipif(not hasattr(socket, "AF_BLUETOOTH"), reason="this Python lacks AF_BLUETOOTH")
 
 
 async def turn_away(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -134,6 +137,7 @@ def test_a_scan_says_so(sentence: str) -> None:
     assert sentence in told(error)
 
 
+@needs_bluetooth
 def test_rfcomm_by_sdp_says_so_and_that_a_channel_would_do(sentence: str) -> None:
     with pytest.raises(BearerError) as error:
         asyncio.run(RfcommBearer("hci0").listen())
@@ -201,6 +205,7 @@ def hung_bluetoothd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         daemon.terminate()
 
 
+@needs_bluetooth
 def test_a_bluetoothd_that_hangs_is_named_and_not_waited_for(
     hung_bluetoothd: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,9 @@ from sweep_data import BEGAN, info, receptions
 
 from bt_selfsecure.errors import LocalError, UsageError
 from bt_selfsecure.sweep.manifest import collect
-from bt_selfsecure.sweep.store import APPLICATION_ID, Reception, Store
+from bt_selfsecure.sweep.packing import Reception
+from bt_selfsecure.sweep.schema import APPLICATION_ID
+from bt_selfsecure.sweep.store import Store
 
 WHOLE = receptions({"bob": [True, False, True], "eve": [True, True, False]})
 
@@ -215,7 +217,7 @@ def test_what_the_database_refuses_is_told_with_a_remedy_and_without_sql(
     with Store(path, create=True) as store:
         store.begin({})
         store.add(info(3), WHOLE)
-    monkeypatch.setattr("bt_selfsecure.sweep.store.LOCKED_S", 0.1)
+    monkeypatch.setattr("bt_selfsecure.sweep.database.LOCKED_S", 0.1)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other, Store(path) as store:
         store.begin({})
         other.execute("BEGIN EXCLUSIVE")

@@ -48,8 +48,9 @@ except ImportError as fault:
 
     raise UsageError("the scapy layer needs scapy: install it with pip install 'bt-selfsecure[eve]'") from fault
 
-from bt_selfsecure.air.capture import COMPANY_ID, LINKTYPE_USER0
+from bt_selfsecure.air.capture import LINKTYPE_USER0
 from bt_selfsecure.bearers.ipsp import PORT
+from bt_selfsecure.bearers.limits import COMPANY_ID
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, mac_bytes
 
