@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bt_selfsecure.errors import BtSelfSecureError
+
 if TYPE_CHECKING:
-    from bt_selfsecure.errors import BtSelfSecureError
-from bt_selfsecure.node.doctor.machine import Machine
+    from bt_selfsecure.node.doctor.machine import Machine
 
 
 class Verdict(enum.Enum):
