@@ -10,7 +10,7 @@ import pytest
 
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
 from bt_selfsecure.protocols.haoxiao.events import Established
-from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, decode
+from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, peek_kind
 from bt_selfsecure.protocols.haoxiao.initiator import Initiator
 from bt_selfsecure.protocols.haoxiao.responder import Responder
 from bt_selfsecure.sansio.context import EndpointContext
@@ -33,7 +33,7 @@ def establish(profile: Profile, rng: random.Random) -> bool:
     while now is not None:
         for sender, receiver in ((alice, bob), (bob, alice)):
             for data in sender.frames_to_send(now):
-                if decode(data).kind is not Kind.RAND or rng.random() >= LOSS:
+                if peek_kind(data) is not Kind.RAND or rng.random() >= LOSS:
                     receiver.receive_frame(data, now)
         for end in (alice, bob):
             while (event := end.next_event()) is not None:

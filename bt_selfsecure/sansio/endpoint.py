@@ -66,4 +66,5 @@ class EventQueue(Generic[Event]):
 
     def take(self) -> Event | FrameRejected | None:
         """Return the oldest event, and forget it; None where there is none."""
-        return self._events.popleft() if self._events else None
+        events = self._events
+        return events.popleft() if events else None

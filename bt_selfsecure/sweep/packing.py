@@ -14,7 +14,7 @@ from hashlib import blake2b
 from operator import add
 from typing import Any, Final, NamedTuple
 
-from bt_selfsecure.errors import UsageError
+from bt_selfsecure.errors import UnreadableError, UsageError
 
 
 class Reception(NamedTuple):
@@ -96,13 +96,13 @@ class Column:
         self._known: dict[float | None, float] = {}
 
     def number(self, value: float | None) -> float:
-        """Return what is written for a value, having changed the form if need be. OverflowError beyond 64 bits."""
+        """Return what is written for a value, having changed the form if need be. UnreadableError beyond 64 bits."""
         try:
             return self._known[value]
         except KeyError:
             while (number := self.forms[self.form].number(value)) is None:
                 if self.form + 1 == len(self.forms):
-                    raise OverflowError("too large") from None
+                    raise UnreadableError("too large") from None
                 self.widen(self.form + 1)
             self._known[value] = number
             return number

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bt_selfsecure.errors import BtSelfSecureError
+
 if TYPE_CHECKING:
     from bt_selfsecure.node.doctor.machine import Machine
 
@@ -32,7 +34,7 @@ class Finding:
     """What to do about it, in one or two sentences; empty where nothing is to be done."""
 
 
-class NotSeen(Exception):  # noqa: N818 - an outcome of a check, not a fault of the program
+class NotSeen(BtSelfSecureError):  # noqa: N818 - an outcome of a check, not a fault of the program
     """A check can't see what it looks at; the text says why."""
 
 

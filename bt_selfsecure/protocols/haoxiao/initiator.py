@@ -160,7 +160,7 @@ class Initiator:
         self._legs: Final[dict[bytes, PeerContext]] = {}
         self._messages: list[bytes] = []
         self._sent = 0
-        self._burst_started = 0.0
+        self._burst_started = self._packet_due = 0.0
         self._outbox: list[bytes] = []
         self._deadline: float | None = None
         self._repeat: float | None = None
@@ -189,12 +189,12 @@ class Initiator:
         return self._events.take()
 
     def get_timer(self) -> float | None:
-        if self.state is S.BURSTING:
-            return self._packet_due()
+        if self._machine.state is S.BURSTING:
+            return self._packet_due
         return earliest(self._deadline, self._repeat)
 
     def frames_to_send(self, now: float) -> list[bytes]:
-        if self.state is S.BURSTING:
+        if self._machine.state is S.BURSTING:
             self._send_burst(now)
         out, self._outbox = self._outbox, []
         return out
@@ -202,7 +202,7 @@ class Initiator:
     def receive_frame(self, data: bytes, now: float) -> None:
         frame = self._events.decode(data, self.config.profile)
         if frame is not None:
-            dispatch(INITIATOR_FRAMES, self, frame, now, self._events)
+            dispatch(INITIATOR_FRAMES.get(frame.kind), self, frame, now, self._events)
 
     def handle_timer(self, now: float) -> None:
         if self._repeat is not None and now >= self._repeat:
@@ -261,7 +261,7 @@ class Initiator:
 
     def _start_burst(self, now: float, given: InitiatorInput = I.ACCEPTED) -> None:
         self._machine.on(given, now, responders=len(self._legs), sent=self.sent)
-        self._burst_started = now
+        self._burst_started = self._packet_due = now
         self._deadline = None
         for leg in self._legs.values():
             leg.wrong = 0
@@ -271,19 +271,17 @@ class Initiator:
         """Number of the part of the burst that was sent last."""
         return (self.sent - 1) // self.config.burst
 
-    def _packet_due(self) -> float:
-        return self._burst_started + (self._sent % self.config.burst) * self.config.interval
-
     def _send_burst(self, now: float) -> None:
         config, size = self.config, self.config.message_bytes
-        while now >= self._packet_due():
+        while now >= self._packet_due:
             message = self._random(size)
-            self._outbox.append(
-                encode(Frame(config.profile, self._burst_kind, 0, self._sent, self._burst_rand, message))
-            )
+            frame = Frame(config.profile, self._burst_kind, 0, self._sent, self._burst_rand, message)
+            self._outbox.append(encode(frame))
             self._messages.append(message)
             self._sent += 1
-            if self._sent % config.burst == 0:
+            of_part = self._sent % config.burst
+            self._packet_due = self._burst_started + of_part * config.interval
+            if of_part == 0:
                 self._machine.on(I.BURST_SENT, now, sent=self._sent)
                 self._deadline = now + config.t_1 + 2 * config.timers.t_2
                 return self._events.put(BurstSent(self._sent))

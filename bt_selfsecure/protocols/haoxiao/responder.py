@@ -131,7 +131,8 @@ class _Establishment:
 
     def has(self, frame: Frame) -> bool:
         """Whether a burst packet is one of this establishment, as far as its form goes."""
-        return (frame.kind, frame.rand, len(frame.message)) == self.burst_form and frame.seq < self.most
+        kind, rand, size = self.burst_form
+        return frame.kind is kind and frame.rand == rand and len(frame.message) == size and frame.seq < self.most
 
 
 class Responder:
@@ -186,7 +187,7 @@ class Responder:
             return
         frame = self._events.decode(data, self.config.profile)
         if frame is not None:
-            dispatch(RESPONDER_FRAMES, self, frame, now, self._events)
+            dispatch(RESPONDER_FRAMES.get(frame.kind), self, frame, now, self._events)
 
     def handle_timer(self, now: float) -> None:
         if self._repeat is not None and now >= self._repeat and self._current:
@@ -288,7 +289,8 @@ class Responder:
         known = current.kept.get(seq)
         if known is not None or seq in current.blacklist:
             return self._receive_copy(current, frame, known, now)
-        if not self._enter_part(current, seq // current.burst, now):
+        part = seq // current.burst
+        if not (part == current.part and self.state is S.COLLECTING) and not self._enter_part(current, part, now):
             return self._events.reject(Rejection.REPLAY, "a burst packet out of its time")
         current.kept[seq] = frame.message
         if seq == (current.part + 1) * current.burst - 1 and self.config.hardened:

@@ -30,6 +30,7 @@ _SHA256: Final = hashes.SHA256()
 _IPAD: Final = bytes(octet ^ 0x36 for octet in range(256))
 _OPAD: Final = bytes(octet ^ 0x5C for octet in range(256))
 _BLOCK_BYTES: Final = 64
+_hash: Final = hashlib.sha256
 
 
 class NotAuthentic(PeerError):  # noqa: N818 - a verdict about a frame
@@ -123,8 +124,7 @@ def hmac_sha256(key: bytes, data: bytes) -> bytes:
     if len(key) > _BLOCK_BYTES:
         raise LocalError(f"an HMAC key has at most {_BLOCK_BYTES} bytes here, this has {len(key)}: hash it first")
     padded = key.ljust(_BLOCK_BYTES, b"\0")
-    inner = hashlib.sha256(padded.translate(_IPAD) + data).digest()
-    return hashlib.sha256(padded.translate(_OPAD) + inner).digest()
+    return _hash(padded.translate(_OPAD) + _hash(padded.translate(_IPAD) + data).digest()).digest()
 
 
 def hkdf_extract(salt: bytes, material: bytes) -> bytes:
@@ -140,15 +140,13 @@ def hkdf_expand(prk: bytes, info: bytes, length: int = 32) -> bytes:
 
 
 def sha256(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()
+    """Return SHA-256 of the data, 32 bytes."""
+    return _hash(data).digest()
 
 
 def message_digest(messages: Iterable[bytes]) -> bytes:
     """H(H(m_0) || ... || H(m_M)), [6] and [7]: `+` is read as concatenation (row 3)."""
-    digest = hashlib.sha256()
-    for message in messages:
-        digest.update(sha256(message))
-    return digest.digest()
+    return sha256(b"".join([_hash(message).digest() for message in messages]))
 
 
 def xor_padded(*operands: bytes) -> bytes:
@@ -239,7 +237,10 @@ class PaperSuite:
 
 
 class HardenedSuite:
-    """HKDF (RFC 5869) with labels, AES-256-SIV (RFC 5297) with the header as associated data, HMACs of 128 bits."""
+    """HKDF (RFC 5869) with labels, AES-256-SIV (RFC 5297) with the header as associated data, HMACs of 128 bits.
+
+    ACK of [13] is over the SIV alone: that stands for the whole attempt, Rand and header included.
+    """
 
     profile: Final = Profile.HARDENED
 
@@ -259,31 +260,31 @@ class HardenedSuite:
 
     def split(self, key: bytes) -> RoundKeys:
         """K_H and K_E are the two halves of an AES-SIV key (RFC 5297 section 2.2: K1 for S2V, K2 for CTR)."""
-        parts = hkdf_expand(key, b"btss round", 96)
+        parts = HKDFExpand(_SHA256, 96, b"btss round").derive(key)
         return RoundKeys(parts[:32], parts[32:64], parts[64:])
 
     def seal(self, keys: RoundKeys, header: Header, message: bytes, random: Random) -> tuple[Frame, Attempt]:
-        rand = random(limits.NONCE_BYTES)
-        sealed = AESSIV(keys.hmac + keys.encryption).encrypt(rand + message, [self._associated(header)])
-        mac, body = sealed[:16], sealed[16:]
-        frame = Frame(self.profile, Kind.DATA, header.retran, header.seq & 255, b"", body, mac)
-        return frame, Attempt(header, rand, self._ack(keys, mac))
+        rand, seq, retran = random(limits.NONCE_BYTES), header.seq, header.retran
+        sealed = AESSIV(keys.hmac + keys.encryption).encrypt(rand + message, [_SEQ_RETRAN.pack(seq, retran)])
+        mac = sealed[:16]
+        frame = Frame(Profile.HARDENED, Kind.DATA, retran, seq & 255, b"", sealed[16:], mac)
+        return frame, Attempt(header, rand, hmac_sha256(keys.acknowledgement, mac)[:16])
 
     def open(self, keys: RoundKeys, seq: int, frame: Frame) -> tuple[bytes, Attempt]:
-        header = Header(seq, frame.retran)
-        if len(frame.message) < limits.NONCE_BYTES:
+        mac, sealed, retran = frame.mac, frame.message, frame.retran
+        if len(sealed) < limits.NONCE_BYTES:
             raise NotAuthentic
         try:
-            siv = AESSIV(keys.hmac + keys.encryption)
-            plain = siv.decrypt(frame.mac + frame.message, [self._associated(header)])
+            plain = AESSIV(keys.hmac + keys.encryption).decrypt(mac + sealed, [_SEQ_RETRAN.pack(seq, retran)])
         except InvalidTag:
             raise NotAuthentic from None
         rand, message = plain[: limits.NONCE_BYTES], plain[limits.NONCE_BYTES :]
-        return message, Attempt(header, rand, self._ack(keys, frame.mac))
+        return message, Attempt(Header(seq, retran), rand, hmac_sha256(keys.acknowledgement, mac)[:16])
 
     def roll(self, key: bytes, attempt: Attempt, message: bytes) -> bytes:
         """Row 11: HKDF over (K_i, Rand, H(message), Seq, Retran). K_i is a key already, so expansion is enough."""
-        fresh = attempt.rand + sha256(message) + self._associated(attempt.header)
+        header = attempt.header
+        fresh = attempt.rand + _hash(message).digest() + _SEQ_RETRAN.pack(header.seq, header.retran)
         return hkdf_expand(key, b"btss next key" + fresh)
 
     def label_mac(self, key: bytes, label: bytes, data: bytes) -> bytes:
@@ -291,13 +292,6 @@ class HardenedSuite:
 
     def resync_key(self, checkpoint: bytes, nonces: bytes) -> bytes:
         return hkdf_expand(hkdf_extract(checkpoint, nonces), b"btss resync")
-
-    def _associated(self, header: Header) -> bytes:
-        return _SEQ_RETRAN.pack(header.seq, header.retran)
-
-    def _ack(self, keys: RoundKeys, mac: bytes) -> bytes:
-        """[13] in 128 bits: the SIV stands for the whole attempt, Rand and header included."""
-        return hmac_sha256(keys.acknowledgement, mac)[:16]
 
 
 PAPER: Final[Suite] = PaperSuite()
