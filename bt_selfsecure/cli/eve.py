@@ -130,8 +130,10 @@ def _add(summary: Summary, source: Source) -> None:
     reader = Reader(HAOXIAO)
     try:
         for heard in with_progress(source):
-            summary.crc_bad += heard.crc_ok is False
-            summary.ours += sum(HAOXIAO.is_frame(datagram.data) for datagram in reader.read(heard))
+            if heard.crc_ok is False:
+                summary.crc_bad += 1
+            for datagram in reader.read(heard):
+                summary.ours += HAOXIAO.is_frame(datagram.data)
     finally:  # what was heard before a fault, or before Ctrl-C, counts
         _count(summary, source)
 
