@@ -90,7 +90,7 @@ def run(args: Namespace) -> int:
 
 
 def _judge(args: Namespace) -> Report:
-    from bt_selfsecure.cli.eve import hear_each, with_progress
+    from bt_selfsecure.cli.eve_sources import hear_each, with_progress
     from bt_selfsecure.eve.haoxiao.attacks.theft import StolenRecord
     from bt_selfsecure.eve.haoxiao.verdict import Judge
 

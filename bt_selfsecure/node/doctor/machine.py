@@ -11,7 +11,7 @@ from typing import Final
 from bt_selfsecure.node.beacon import Word
 from bt_selfsecure.node.doctor import facts
 from bt_selfsecure.node.doctor.facts import Bluez, Radio
-from bt_selfsecure.node.doctor.report import NotSeen
+from bt_selfsecure.node.doctor.findings import NotSeen
 
 STATE_DIRECTORY: Final = Path("/var/lib/bt-selfsecure")
 
