@@ -18,7 +18,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.node.haoxiao.messages import Received
+from bt_selfsecure.node.messages import Received
 
 HOST: Final = "node"
 """HTTP wants a name; the socket decides."""

@@ -13,9 +13,9 @@ import pytest
 from test_damage import BOB, CAROL, messages_of
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.node.haoxiao.messages import split
 from bt_selfsecure.node.haoxiao.outbox import Outbox
 from bt_selfsecure.node.journal import DamagedError, Journal, PeerRow
+from bt_selfsecure.node.messages import split
 from bt_selfsecure.node.salvage import salvage
 from bt_selfsecure.node.set_aside import FILE
 

@@ -16,10 +16,10 @@ from bt_selfsecure.node import ages
 from bt_selfsecure.node.config import address_bytes
 from bt_selfsecure.node.errors import QueueFullError
 from bt_selfsecure.node.haoxiao.context import NodeContext
-from bt_selfsecure.node.haoxiao.messages import Joiner, parse, split
 from bt_selfsecure.node.haoxiao.outbox import Outbox
 from bt_selfsecure.node.journal import DamagedError, PeerRow
 from bt_selfsecure.node.journal_file import JournalError
+from bt_selfsecure.node.messages import Joiner, parse, split
 from bt_selfsecure.node.metrics import Counts
 from bt_selfsecure.node.peer_log import PeerLog
 from bt_selfsecure.protocols.haoxiao.events import (
