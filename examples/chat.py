@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Chat with a peer of this computer's node, through the node's socket. Two nodes to try it on, without Bluetooth:
 
     ./pi_setup/try --stay --folder two                          # or two real nodes: then leave --socket out

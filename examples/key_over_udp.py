@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Two programs agree on a key over plain UDP and talk under it. In two terminals:
 
     python examples/key_over_udp.py bob                             # serves until Ctrl-C
@@ -15,13 +14,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from time import monotonic
 
-from bt_selfsecure import EstablishConfig, Initiator, Profile, Responder, Role, Session, SessionConfig, events
+import bt_selfsecure as bt
 
 PORTS = {"alice": 5730, "bob": 5731}  # and their names are their identities; with a radio, the device address is
 LOSS = 0.1  # of what arrives, so that there are losses to see. Drawn by a program they keep no secret from anybody.
 
 
-def drive(ends: list[Initiator | Responder | Session], udp: socket.socket) -> Iterator[events.Event]:
+def drive(ends: list[bt.Initiator | bt.Responder | bt.Session], udp: socket.socket) -> Iterator[bt.events.Event]:
     """Drive endpoints that share a socket, and yield what they tell: an endpoint drops frames that are not its own."""
     while True:
         for end in ends:
@@ -42,24 +41,25 @@ def drive(ends: list[Initiator | Responder | Session], udp: socket.socket) -> It
 def talk(name: str, queue: list[str], udp: socket.socket) -> None:
     # 100 packets, 2 ms apart. On a radio, name the secret bits that you want, and the `eve_loss_bound` you measured;
     # here an eavesdropper misses nothing, so the bits mean nothing, and X25519 carries the key.
-    config = EstablishConfig(name.encode().ljust(6), burst=100, interval=0.002, target_bits=1, exchange_shares=True)
-    role = Role.INITIATOR if name == "alice" else Role.RESPONDER
-    first = Initiator(config, os.urandom) if role is Role.INITIATOR else Responder(config, os.urandom)
-    if isinstance(first, Initiator):
+    config = bt.EstablishConfig(name.encode().ljust(6), burst=100, interval=0.002, target_bits=1, exchange_shares=True)
+    role = bt.Role.INITIATOR if name == "alice" else bt.Role.RESPONDER
+    context = bt.EndpointContext(os.urandom, name=name)
+    first = bt.Initiator(config, context) if role is bt.Role.INITIATOR else bt.Responder(config, context)
+    if isinstance(first, bt.Initiator):
         first.start(monotonic())
-    ends: list[Initiator | Responder | Session] = [first]
+    ends: list[bt.Initiator | bt.Responder | bt.Session] = [first]
     session, unanswered = None, len(queue) if name == "alice" else -1
     for event in drive(ends, udp):
         match event:
-            case events.Established():
+            case bt.events.Established():
                 print(f"a key from {len(event.received)} of {event.sent} packets; compare {event.sas}", flush=True)
-                session = Session.start(Profile.HARDENED, role, event.k0, SessionConfig(), os.urandom)
+                session = bt.Session.start(bt.Profile.HARDENED, role, event.k0, bt.SessionConfig(), context)
                 ends[1:] = [session]  # the first stays: the other end may not have heard its last frame
-            case events.EstablishFailed() if name == "alice":
+            case bt.events.EstablishFailed() if name == "alice":
                 raise SystemExit(f"no key: {event.reason.value}")
-            case events.Persist() if session:  # to survive a crash, first write event.record.to_json() to a file,
+            case bt.events.Persist() if session:  # to survive a crash, first write event.record.to_json() to a file,
                 session.persisted(event.token)  # in one transaction with the messages told before it
-            case events.MessageReceived():  # the peer's, unchanged, once, in order
+            case bt.events.MessageReceived():  # the peer's, unchanged, once, in order
                 print(event.message.decode(), flush=True)
                 queue, unanswered = queue + [f"got: {event.message.decode()}"] * (name == "bob"), unanswered - 1
         if session and session.can_send and queue:  # one message is under way at a time

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """How many packets make a key, at the losses that I have measured? A notebook in cells (`# %%`), or run it as it is:
 
     python examples/planner.py

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from bt_selfsecure.air.world import EventHandler
-from bt_selfsecure.protocols.haoxiao.frames import Kind
+from bt_selfsecure.protocols.haoxiao.frames import Kind, peek_kind
 from bt_selfsecure.sansio.endpoint import Endpoint
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class LinkedAir:
         woken.clear()
         while not until() and self.now < end and not link.closed.is_set():
             for data in endpoint.frames_to_send(self.now):
-                link.send(data, advertise=data[0] & 15 == Kind.RAND_COMPACT)  # control frames go beside the adverts
+                link.send(data, advertise=peek_kind(data) is Kind.RAND_COMPACT)  # control frames go beside the adverts
             event = endpoint.next_event()
             if event is not None:
                 on_event(name, event, self.now)

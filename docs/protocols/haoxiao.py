@@ -12,11 +12,11 @@ from tables import state_diagram, table
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.establish import MAX_T_1_S, MIN_T_1_S, REPEAT_S, EstablishConfig, Timers
 from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, mac_bytes
-from bt_selfsecure.protocols.haoxiao.initiator import INITIATOR_TABLE
+from bt_selfsecure.protocols.haoxiao.initiator import INITIATOR_FRAMES, INITIATOR_TABLE, INITIATOR_TIMERS, Initiator
 from bt_selfsecure.protocols.haoxiao.material import WORDS
-from bt_selfsecure.protocols.haoxiao.receiving import RECEIVER_TABLE
-from bt_selfsecure.protocols.haoxiao.responder import RESPONDER_TABLE
-from bt_selfsecure.protocols.haoxiao.sending import SENDER_TABLE
+from bt_selfsecure.protocols.haoxiao.receiving import RECEIVER_FRAMES, RECEIVER_TABLE, Receiver
+from bt_selfsecure.protocols.haoxiao.responder import RESPONDER_FRAMES, RESPONDER_TABLE, RESPONDER_TIMERS, Responder
+from bt_selfsecure.protocols.haoxiao.sending import SENDER_FRAMES, SENDER_TABLE, SENDER_TIMERS, Sender
 from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig
 from bt_selfsecure.stats.losses import packets_needed
 
@@ -165,9 +165,30 @@ def packets() -> str:
     return table(*rows)
 
 
+def taken() -> str:
+    rows: list[tuple[object, ...]] = [("kind", "who takes it", "in which states", "in any other it is")]
+    for who, (frames, _, _, table_of_states) in MACHINES.items():
+        every = {state for state, _ in table_of_states} | set(table_of_states.values())
+        for kind, row in frames.items():
+            states = [state.name for state in type(next(iter(row.states))) if state in row.states]
+            where = "all" if row.states == every else ", ".join(states)
+            otherwise = "" if where == "all" else f"`{row.otherwise.reason.name}`: {row.otherwise.detail}"
+            rows.append((NAMES[kind], who, where, otherwise))
+    return table(*rows)
+
+
+MACHINES: dict[str, tuple[Any, Any, type, Any]] = {
+    "initiator": (INITIATOR_FRAMES, INITIATOR_TIMERS, Initiator, INITIATOR_TABLE),
+    "responder": (RESPONDER_FRAMES, RESPONDER_TIMERS, Responder, RESPONDER_TABLE),
+    "sender": (SENDER_FRAMES, SENDER_TIMERS, Sender, SENDER_TABLE),
+    "receiver": (RECEIVER_FRAMES, {}, Receiver, RECEIVER_TABLE),
+}
+
+
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "example": burst_packet,
     "sizes": sizes,
+    "taken": taken,
     "words": words,
     "timers": timers,
     "initiator": lambda: state_diagram(INITIATOR_TABLE),

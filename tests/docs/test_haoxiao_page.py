@@ -12,6 +12,7 @@ from bt_selfsecure.protocols.haoxiao.frames import Profile
 from bt_selfsecure.protocols.haoxiao.record import Role
 from bt_selfsecure.protocols.haoxiao.session import Session
 from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig
+from bt_selfsecure.sansio.context import EndpointContext
 
 TEXT = (Path(__file__).parents[2] / "docs/protocols/haoxiao.md").read_text(encoding="utf-8")
 VALUES = ("paper", "hardened", "initiator", "responder")
@@ -30,7 +31,7 @@ def test_every_row_of_the_interpretations_is_there(row: int) -> None:
 def test_the_fields_of_a_record_are_those_that_are_written() -> None:
     _, section = TEXT.split("\n## Record\n")
     layout = section.split("\n| field |")[0]
-    record = Session.start(Profile.HARDENED, Role.INITIATOR, bytes(32), SessionConfig(), bytes).record
+    record = Session.start(Profile.HARDENED, Role.INITIATOR, bytes(32), SessionConfig(), EndpointContext(bytes)).record
     written = json.loads(record.to_json())
     named = {name for name in re.findall(r'"(\w+)"', layout) if name not in VALUES}
     assert named == {*written, *written["sending"], *written["receiving"]}

@@ -109,8 +109,8 @@ def test_the_examples_are_strictly_typed_for_who_installs_the_wheel(bare: Path, 
     for example in EXAMPLES:
         shutil.copy(example, tmp_path)
     (tmp_path / "mistaken.py").write_text(
-        "import os\nfrom bt_selfsecure import EstablishConfig, Initiator, events\n"
-        "Initiator(EstablishConfig('alice'), os.urandom).start('now')\nevents.Persist(1)\n"
+        "import os\nfrom bt_selfsecure import EndpointContext, EstablishConfig, Initiator, events\n"
+        "Initiator(EstablishConfig('alice'), EndpointContext(os.urandom)).start('now')\nevents.Persist(1)\n"
     )
     mypy = [sys.executable, "-m", "mypy", "--strict", "--python-executable", str(bare), "--cache-dir", str(tmp_path)]
     done = subprocess.run([*mypy, "."], cwd=tmp_path, capture_output=True, text=True)

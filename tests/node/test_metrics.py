@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bt_selfsecure.node.daemon import MetricsFile
 from bt_selfsecure.node.metrics import METRICS, render, write
-from bt_selfsecure.protocols.haoxiao.frames import Kind, decode
+from bt_selfsecure.protocols.haoxiao.frames import Kind, decode, peek_kind
 
 
 def parsed(text: bytes) -> dict[str, float]:
@@ -33,7 +33,7 @@ def test_the_figures_are_what_happened_between_two_nodes(tmp_path: Path) -> None
     seen: list[tuple[Kind, int]] = []
 
     def watch(datagram: bytes) -> bool:
-        if datagram[0] & 15 == Kind.DATA:
+        if peek_kind(datagram) is Kind.DATA:
             frame = decode(datagram)
             seen.append((frame.kind, frame.retran))
         return lose(datagram) if lose else False

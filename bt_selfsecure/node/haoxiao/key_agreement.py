@@ -36,9 +36,10 @@ from bt_selfsecure.protocols.haoxiao.events import (
     Failure,
     RequestRefused,
 )
-from bt_selfsecure.protocols.haoxiao.frames import Kind
+from bt_selfsecure.protocols.haoxiao.frames import Kind, peek_kind
 from bt_selfsecure.protocols.haoxiao.initiator import Initiator, InitiatorState
 from bt_selfsecure.protocols.haoxiao.responder import Responder, ResponderState
+from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.endpoint import Endpoint
 from bt_selfsecure.sansio.events import FrameRejected, Rejection
 
@@ -151,7 +152,9 @@ class KeyAgreement:
             self.failed("the adapter is gone")
         elif not self._responds:
             self._log.info("establishing a key over %s", bearer, event="establishing")
-            self.initiator = Initiator(self._at_its_pace(), secrets.token_bytes, name=f"{self._name} initiator")
+            self.initiator = Initiator(
+                self._at_its_pace(), EndpointContext(secrets.token_bytes, name=f"{self._name} initiator")
+            )
             self.initiator.start(self._clock())
         self._wake()
 
@@ -169,7 +172,7 @@ class KeyAgreement:
 
     def receive(self, data: bytes, now: float) -> None:
         """A frame of an establishment."""
-        kind = data[0] & 15
+        kind = peek_kind(data)
         if kind == Kind.REQUEST and self._own_request_stands():
             return
         if kind in _FOR_INITIATOR or (kind in BURST_KINDS and not self._responds):
@@ -192,7 +195,7 @@ class KeyAgreement:
             config = self._node.establish_config(self._address)
             admit, identity = config.admit, address_bytes(self._address)
             config = replace(config, admit=lambda asking: asking == identity and admit(asking))
-            self.responder = Responder(config, secrets.token_bytes, name=f"{self._name} responder")
+            self.responder = Responder(config, EndpointContext(secrets.token_bytes, name=f"{self._name} responder"))
         return self.responder
 
     # --- what becomes of it
@@ -305,7 +308,7 @@ class KeyAgreement:
 
     async def send(self, data: bytes) -> None:
         """A frame of an endpoint of ours. Raises `LocalError` if it fits no link."""
-        kind = data[0] & 15
+        kind = peek_kind(data)
         if kind in BURST_KINDS:
             self._burst.append(data)
             if not self._bursting:

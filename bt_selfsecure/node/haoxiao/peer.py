@@ -24,7 +24,7 @@ from bt_selfsecure.node.links import STEADY_S, ActiveLink, BackOff, PeerLinks
 from bt_selfsecure.node.metrics import Counts
 from bt_selfsecure.node.peer_log import PeerLog
 from bt_selfsecure.protocols.haoxiao.events import Established, Event
-from bt_selfsecure.protocols.haoxiao.frames import Kind
+from bt_selfsecure.protocols.haoxiao.frames import Kind, peek_kind
 from bt_selfsecure.sansio.endpoint import Endpoint
 
 log = logging.getLogger(__name__)
@@ -40,8 +40,6 @@ NO_COMMON_KEY_S: Final = 30.0
 COPIES: Final = 8
 """Frames of a peer that are tried with the keys of the others, from one key to the next."""
 _NAMES_KEYS: Final = frozenset((Kind.RESYNC_CALL, Kind.RESYNC_REQUEST))
-_SESSION: Final = 8
-"""Bit of a kind that belongs to a session: the paper's Phase."""
 
 
 class PeerState(enum.Enum):
@@ -254,11 +252,11 @@ class Peer:
         now = self._heard_at = self._clock()
         if self._node.journal.trouble:
             return  # what can't be kept must not be acknowledged; the peer repeats it
-        kind, session = data[0] & 15, self._session.session
+        kind, session = peek_kind(data), self._session.session
         if kind in _NAMES_KEYS and self._copies_left and not self.shares_key(data):
             self._copies_left -= 1
             self._node.look_for_copies(self.address, data)
-        if not kind & _SESSION:
+        if kind is None or not kind.phase:
             self._establishing.receive(data, now)
         elif session is None:
             if not self._establishing.is_under_way:
@@ -269,7 +267,7 @@ class Peer:
 
     async def _on_burst(self, data: bytes) -> None:
         """An advertisement under the peer's address, which anybody can use."""
-        if data[0] & 15 == Kind.RAND_COMPACT and not self._node.journal.trouble:
+        if peek_kind(data) is Kind.RAND_COMPACT and not self._node.journal.trouble:
             self._establishing.receive(data, self._clock())
             await self._pump()
 

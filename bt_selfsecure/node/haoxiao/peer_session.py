@@ -31,9 +31,10 @@ from bt_selfsecure.protocols.haoxiao.events import (
     Resynchronised,
     Unreachable,
 )
-from bt_selfsecure.protocols.haoxiao.frames import Kind
+from bt_selfsecure.protocols.haoxiao.frames import Kind, peek_kind
 from bt_selfsecure.protocols.haoxiao.record import RecordError, Role, SessionRecord
 from bt_selfsecure.protocols.haoxiao.session import Session
+from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.events import FrameRejected, Persist
 
 log = logging.getLogger(__name__)
@@ -135,7 +136,7 @@ class PeerSession:
 
     def count(self, frame: bytes) -> None:
         """A frame of the session's is sent; its head (kind, Retran, Len) tells a retransmission."""
-        if frame[0] & 15 == Kind.DATA:
+        if peek_kind(frame) is Kind.DATA:
             self._counts.frames += 1
             self._counts.retransmissions += frame[1] >> 4 > 0
 
@@ -245,7 +246,11 @@ class PeerSession:
         if self.session is None:
             profile = self._node.establish_config(self._address).profile
             self.session = Session.start(
-                profile, role, event.k0, self._node.session_config, secrets.token_bytes, name=self._name
+                profile,
+                role,
+                event.k0,
+                self._node.session_config,
+                EndpointContext(secrets.token_bytes, name=self._name),
             )
         self._offered = facts | {"begun_at": self._rounds, "born": self._clock()}
         self._agreed.clear()
@@ -294,7 +299,9 @@ class PeerSession:
         self._next_out = record.sending.chain.seq + len(record.sending.messages)
         self._next_in = record.receiving.chain.seq
         config = self._node.session_config
-        self.session = Session.restore(record, config, secrets.token_bytes, self._clock(), name=self._name)
+        self.session = Session.restore(
+            record, config, EndpointContext(secrets.token_bytes, name=self._name), self._clock()
+        )
 
     def _persist(self, event: Persist[SessionRecord]) -> None:
         record = event.record

@@ -24,6 +24,7 @@ from bt_selfsecure.protocols.haoxiao.frames import (
     encode,
     head,
     mac_bytes,
+    peek_kind,
 )
 
 VECTORS = Path(__file__).parent / "vectors" / "frames.json"
@@ -314,3 +315,13 @@ def test_twenty_thousand_mutated_frames_raise_nothing_but_frame_errors() -> None
     rng, pool = random.Random(61), [case.wire for case in CASES]
     for _ in range(20_000):
         assert_total(mutated(rng, pool))
+
+
+def test_the_kind_of_a_frame_is_seen_in_its_first_octet_whatever_follows() -> None:
+    for first in range(256):
+        for rest in (b"", bytes(60)):
+            kind = peek_kind(bytes([first]) + rest)
+            known = first >> 4 in set(Profile) and first & 15 in set(Kind)
+            assert kind == (Kind(first & 15) if known else None)
+    assert peek_kind(b"") is None
+    assert all(peek_kind(case.wire) is case.kind for case in CASES)
