@@ -89,6 +89,11 @@ class NodeClient:
         self._path = path
         self._kept = threading.local()
 
+    def close(self) -> None:
+        """End this thread's connection; the next call opens another."""
+        if connection := getattr(self._kept, "connection", None):
+            connection.close()
+
     def status(self) -> dict[str, Any]:
         return self._object("GET", "/v1/status")
 
