@@ -145,6 +145,8 @@ MALFORMED = {
     "bad chunk": (request("POST TOKENdo", CHUNKED, body=b"zz\r\n"), {400}),
     "bad gzip": (request("POST TOKENdo", JSON, "Content-Encoding: gzip", "Content-Length: 2", body=b"{}"), {415}),
     "another type": (request("POST TOKENdo", "Content-Type: text/plain", "Content-Length: 2", body=b"{}"), {415}),
+    "a tunnel": (request("CONNECT 127.0.0.1:22"), {404}),
+    "an upgrade": (request("GET TOKENstate", "Connection: upgrade", "Upgrade: websocket"), {200}),
     "not HTTP": (b"\0" * 500 + b"\r\n\r\n", {400}),
     "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", {400, 404}),
 }  # fmt: skip
