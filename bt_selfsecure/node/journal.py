@@ -288,12 +288,16 @@ class Journal:
 
     # --- writing
 
-    def insert(self, address: str, table: str, *values: Any) -> int:
-        """Note a new row of this peer's for the next commit: its number, which comes first in it and is given out once,
-        also where the row is never written."""
+    def new_number(self, table: str) -> int:
+        """A row's number, which is given out once, also where the row is never written."""
         number = self._newest[table] = self._newest[table] + 1
         if self._reserved[table] - number < RESERVED_IDS // 2:
             self._reserve_ids(table)
+        return number
+
+    def insert(self, address: str, table: str, *values: Any, number: int = 0) -> int:
+        """Note a new row of this peer's for the next commit: its number, a new one where none is given."""
+        number = number or self.new_number(table)
         row = (number, *values, digest(number, *values))
         statement = f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})"
         self._of(address).statements[table, number] = statement, row
