@@ -64,10 +64,6 @@ SESSION_TABLE: Final[Mapping[tuple[SessionState, SessionInput], SessionState]] =
     (S.CONNECTED, I.AGREED): S.CONNECTED,
     (S.SYNCHRONISING, I.SILENT): S.SYNCHRONISING_UNREACHABLE,
     (S.CONNECTED, I.SILENT): S.UNREACHABLE,
-    (S.SYNCHRONISING_UNREACHABLE, I.SILENT): S.SYNCHRONISING_UNREACHABLE,
-    (S.UNREACHABLE, I.SILENT): S.UNREACHABLE,
-    (S.SYNCHRONISING, I.ANSWERED): S.SYNCHRONISING,
-    (S.CONNECTED, I.ANSWERED): S.CONNECTED,
     (S.SYNCHRONISING_UNREACHABLE, I.ANSWERED): S.SYNCHRONISING,
     (S.UNREACHABLE, I.ANSWERED): S.CONNECTED,
 }
@@ -227,7 +223,8 @@ class PeerSession:
             case Resynchronised():
                 self._on_resynchronised(event, now)
             case Unreachable():
-                self._machine.on(I.SILENT, now)
+                if not self.is_unreachable:
+                    self._machine.on(I.SILENT, now)
                 self._say("it does not answer; messages wait", "unreachable", event.seq)
                 self._out.look_due = True
             case FrameRejected():
