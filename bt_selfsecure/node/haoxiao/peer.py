@@ -67,7 +67,8 @@ class Peer:
         """`dial` is "auto", "always" or "never"."""
         self.name, self.address, self.dial = name, address, dial
         self._node, self._journal, self._log = node, node.journal, PeerLog(log, name)
-        self._clock = asyncio.get_running_loop().time
+        self._loop = asyncio.get_running_loop()
+        self._clock = self._loop.time
         config = PeerConfig(
             name=name,
             identity=address_bytes(address),
@@ -99,7 +100,7 @@ class Peer:
         self._numbers = itertools.count(1)
         self._radio: asyncio.Task[None] | None = None
         self._radio_link: Link | None = None
-        self._waiting: Final = Waiting()
+        self._waiting: Final = Waiting(self._loop)
 
     # --- what others ask of it ----------------------------------------------------------------------------------------
 
@@ -205,7 +206,7 @@ class Peer:
         if at is not None and (self._alarm is None or at < self._alarm.when()):
             if self._alarm:
                 self._alarm.cancel()
-            self._alarm = asyncio.get_running_loop().call_at(at, self._ring)
+            self._alarm = self._loop.call_at(at, self._ring)
 
     def _ring(self) -> None:
         self._alarm = None

@@ -11,13 +11,14 @@ from typing import Any
 class Waiting:
     """By future: a caller that is cancelled waits no more."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
         self._messages: dict[int, asyncio.Future[None]] = {}
         self._outcomes: list[asyncio.Future[dict[str, Any]]] = []
 
     @contextmanager
     def for_message(self, number: int) -> Iterator[asyncio.Future[None]]:
-        message = self._messages[number] = asyncio.get_running_loop().create_future()
+        message = self._messages[number] = self._loop.create_future()
         try:
             yield message
         finally:
@@ -25,7 +26,7 @@ class Waiting:
 
     @contextmanager
     def for_key(self) -> Iterator[asyncio.Future[dict[str, Any]]]:
-        outcome: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        outcome: asyncio.Future[dict[str, Any]] = self._loop.create_future()
         self._outcomes.append(outcome)
         try:
             yield outcome
