@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,11 +28,12 @@ from bt_selfsecure.node.haoxiao.key_agreement import KEY_TABLE
 from bt_selfsecure.node.haoxiao.peer_links import LINK_TABLE
 from bt_selfsecure.node.haoxiao.peer_session import SESSION_TABLE
 from bt_selfsecure.protocols.haoxiao.session_config import Durability
-from bt_selfsecure.sansio.trace import Transition
+from bt_selfsecure.sansio.trace import Transition, state_diagram
 
 ENDS = st.integers(0, 1)
 BEARERS = st.sampled_from(("rfcomm", "le_advert", "l2cap"))
 CHUNK = 100
+CHECKOUT = Path(__file__).parents[2]
 
 
 class PeerPair(RuleBasedStateMachine):
@@ -205,11 +207,23 @@ def test_invariants_hold_in_many_schedules(capsys: pytest.CaptureFixture[str]) -
     assert told == []
 
 
+TABLES: dict[str, Any] = {
+    "link": LINK_TABLE,
+    "key agreement": KEY_TABLE,
+    "radio": RADIO_TABLE,
+    "peer's session": SESSION_TABLE,
+}
+
+
 def test_every_row_of_the_tables_is_used() -> None:
-    tables = {"link": LINK_TABLE, "key agreement": KEY_TABLE, "radio": RADIO_TABLE, "peer's session": SESSION_TABLE}
-    unused = {(name, state.name, given.name) for name, table in tables.items() for state, given in table}
+    unused = {(name, state.name, given.name) for name, table in TABLES.items() for state, given in table}
     seed = 0
     while unused and seed < 1000:
         run_schedule(seed, tracer=lambda step: unused.discard((step.machine, step.state, step.input)))
         seed += 1
     assert not unused
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=list(TABLES))
+def test_the_page_shows_the_tables_as_they_are(table: Any) -> None:
+    assert f"```mermaid\n{state_diagram(table)}\n```" in (CHECKOUT / "docs" / "peer.md").read_text()

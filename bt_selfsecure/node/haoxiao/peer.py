@@ -19,32 +19,10 @@ from bt_selfsecure.bearers.base import BearerError, Link, LinkClosedError
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node import ages
 from bt_selfsecure.node.config import address_bytes
+from bt_selfsecure.node.haoxiao import peer_events as events
 from bt_selfsecure.node.haoxiao.context import NodeContext
 from bt_selfsecure.node.haoxiao.kept import note, stored
-from bt_selfsecure.node.haoxiao.peer_events import (
-    Commit,
-    Deliver,
-    Delivered,
-    Dial,
-    DropFragment,
-    DropPieces,
-    EstablishOutcome,
-    ForeignKeys,
-    HangUp,
-    KeepFragment,
-    KeepPiece,
-    KeepState,
-    Kept,
-    Log,
-    Output,
-    PeerConfig,
-    Refused,
-    ReleaseRadio,
-    Send,
-    SendBurst,
-    TakeRadio,
-    Urgency,
-)
+from bt_selfsecure.node.haoxiao.peer_events import Commit, Output, PeerConfig, SendBurst, Urgency
 from bt_selfsecure.node.haoxiao.peer_machine import PeerMachine
 from bt_selfsecure.node.haoxiao.peer_status import status_of
 from bt_selfsecure.node.haoxiao.waiting import Waiting
@@ -231,40 +209,40 @@ class Peer:
 
     def _do(self, output: Output) -> None:
         match output:
-            case Send():
+            case events.Send():
                 if line := self._open.get(output.link):
                     line.put(output.data)
-            case Log():
+            case events.Log():
                 self._log.line(output.level, output.text, output.event, output.of_round)
-            case KeepState() | KeepFragment() | DropFragment() | KeepPiece() | DropPieces():
+            case events.Note():
                 note(self._journal, self.address, output, self._clock)
-            case Commit():
+            case events.Commit():
                 self._commit(output)
-            case Deliver():
+            case events.Deliver():
                 self._node.receive(self.address, output.port, output.message)
-            case Kept() | Delivered():
+            case events.Kept() | events.Delivered():
                 self._waiting.end_message(output.number)
-            case Refused():
+            case events.Refused():
                 self._waiting.end_message(output.number, JournalError(self._journal.trouble))
-            case SendBurst():
+            case events.SendBurst():
                 self._start(self._send_burst(output), "burst")
-            case Dial():
+            case events.Dial():
                 self._start(self._call_peer(output.bearer), f"dial on {output.bearer}")
-            case HangUp():
+            case events.HangUp():
                 if line := self._open.get(output.link):
                     self._start(line.link.close(), "hang up")
-            case TakeRadio():
+            case events.TakeRadio():
                 self._radio = self._start(self._hold_radio(), "radio")
-            case ReleaseRadio():
+            case events.ReleaseRadio():
                 if self._radio:
                     self._radio.cancel()
                 self._radio = self._radio_link = None
-            case EstablishOutcome(facts=None):
+            case events.EstablishOutcome(facts=None):
                 self._waiting.end_keys({"established": False, "peer": self.name, "reason": output.reason})
-            case EstablishOutcome():
+            case events.EstablishOutcome():
                 head = {"established": True, "peer": self.name, "reason": ""}
                 self._waiting.end_keys(head | ages.told(0.0) | (output.facts or {}))
-            case ForeignKeys():
+            case events.ForeignKeys():
                 self._node.look_for_copies(self.address, output.frame)
 
     def _commit(self, commit: Commit) -> None:

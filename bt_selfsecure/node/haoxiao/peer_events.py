@@ -59,8 +59,14 @@ class ReleaseRadio:
 # --- the disk ---------------------------------------------------------------------------------------------------------
 
 
+class Note:
+    """What is to be noted for the next commit."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
-class KeepFragment:
+class KeepFragment(Note):
     """Note a fragment that waits for the session."""
 
     number: int
@@ -68,26 +74,26 @@ class KeepFragment:
 
 
 @dataclass(frozen=True, slots=True)
-class DropFragment:
+class DropFragment(Note):
     """Note that it no longer waits."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
-class KeepPiece:
+class KeepPiece(Note):
     """Note the next piece of a message that is half received."""
 
     piece: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class DropPieces:
+class DropPieces(Note):
     """Note that none is."""
 
 
 @dataclass(frozen=True, slots=True)
-class KeepState:
+class KeepState(Note):
     """Note the newest state of the session; it replaces every earlier one."""
 
     record: SessionRecord = field(repr=False)
@@ -189,7 +195,6 @@ class Log:
     of_round: int | None = None
 
 
-Note = KeepFragment | DropFragment | KeepPiece | DropPieces | KeepState
 Output = (
     Note
     | Send
