@@ -13,6 +13,7 @@ from bt_selfsecure.protocols.haoxiao.events import Established
 from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, decode
 from bt_selfsecure.protocols.haoxiao.initiator import Initiator
 from bt_selfsecure.protocols.haoxiao.responder import Responder
+from bt_selfsecure.sansio.context import EndpointContext
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
@@ -24,8 +25,8 @@ LOSS, EVE = 0.1, 0.3
 def establish(profile: Profile, rng: random.Random) -> bool:
     """One establishment from request to end; whether both ends hold the key."""
     config = {"profile": profile, "burst": 400, "eve_loss_bound": EVE}
-    alice = Initiator(EstablishConfig(b"alice1", **config), os.urandom)
-    bob = Responder(EstablishConfig(b"bob001", **config), os.urandom)
+    alice = Initiator(EstablishConfig(b"alice1", **config), EndpointContext(os.urandom))
+    bob = Responder(EstablishConfig(b"bob001", **config), EndpointContext(os.urandom))
     keys: list[bytes] = []
     now: float | None = 0.0
     alice.start(0.0)

@@ -15,6 +15,8 @@ from scapy.layers import bluetooth4LE  # noqa: F401 - else scapy does not know w
 from scapy.utils import PcapReader
 
 from bt_selfsecure.air import capture
+from bt_selfsecure.bearers.advertising_data import manufacturer_data
+from bt_selfsecure.eve.haoxiao.format import HAOXIAO
 from bt_selfsecure.eve.haoxiao.verdict import Judge
 from bt_selfsecure.eve.reading import Reader
 from bt_selfsecure.eve.sources import Capture
@@ -42,7 +44,7 @@ def advertisements(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def packet(draw: random.Random, *, ours: bool) -> bytes:
     payload = draw.randbytes(24)
-    data = capture.manufacturer_data(payload) if ours else bytes([27, 0xFF, 0x4C, 0]) + payload
+    data = manufacturer_data(payload) if ours else bytes([27, 0xFF, 0x4C, 0]) + payload
     pdu = capture.advertising_pdu(capture.ADV_NONCONN_IND, draw.randbytes(6), data, random_address=True)
     return capture.le_packet(draw.choice((37, 38, 39)), pdu)
 
@@ -56,7 +58,7 @@ def listen(path: Path) -> int:
 def read(path: Path) -> int:
     """Datagrams that may be ours: all that `eve read` does before it decodes them."""
     with Capture(str(path)) as source:
-        return sum(1 for _ in Reader().read_all(source))
+        return sum(1 for _ in Reader(HAOXIAO).read_all(source))
 
 
 @pytest.fixture

@@ -13,33 +13,13 @@ from pathlib import Path
 
 from rounds_on_machines import OneLink, SharedLink, measure, node_config
 
-from bt_selfsecure.air.bluetooth import STREAM_MTU, DatagramLink, VirtualBluetooth
-from bt_selfsecure.bearers.base import Link
-from bt_selfsecure.bearers.rfcomm import TRAITS
+from bt_selfsecure.air.bluetooth import VirtualBluetooth
 from bt_selfsecure.node.service import Node
 from bt_selfsecure.protocols.haoxiao.record import Role
 
-ADDRESSES = {"alice": "02:00:00:00:00:01", "bob": "02:00:00:00:00:02"}
 SLOWER_AT_MOST = 0.15
 """Of the protocol alone, and with the node's queues, its journal on disk and its accounts of it all, at both ends."""
 BLOCKS = 25
-
-
-class VirtualLink(Link):
-    """One end of virtual Bluetooth's RFCOMM as a link of ours."""
-
-    def __init__(self, end: DatagramLink, peer: str) -> None:
-        self.peer, self.mtu, self.traits = peer, STREAM_MTU, TRAITS
-        self._end = end
-
-    async def send(self, data: bytes) -> None:
-        self._end.send(data)
-
-    async def receive(self) -> bytes:
-        return await self._end.received.get()
-
-    async def close(self) -> None:
-        pass
 
 
 async def rounds(folder: Path) -> Mapping[str, list[float]]:
@@ -47,9 +27,9 @@ async def rounds(folder: Path) -> Mapping[str, list[float]]:
     async with VirtualBluetooth("rfcomm", lambda sender, listeners, now: frozenset(listeners), {}) as bluetooth:
         links, nodes = {}, {}
         for own, peer, role in (("alice", "bob", Role.INITIATOR), ("bob", "alice", Role.RESPONDER)):
-            links[own] = SharedLink(VirtualLink(bluetooth.link(own), ADDRESSES[peer]), role)
-            config = node_config(own, peer, ADDRESSES[peer], "every-W", folder / own)
-            nodes[own] = Node(config, OneLink(links[own]), ADDRESSES[own])
+            links[own] = SharedLink(bluetooth.link(own), role)
+            config = node_config(own, peer, links[own].peer, "every-W", folder / own)
+            nodes[own] = Node(config, OneLink(links[own]), bluetooth.link(peer).peer)
             await nodes[own].start()
         try:
             while nodes["alice"].peers()[0]["state"] != "connected":

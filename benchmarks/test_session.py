@@ -23,6 +23,7 @@ from bt_selfsecure.protocols.haoxiao.frames import Profile
 from bt_selfsecure.protocols.haoxiao.record import Role
 from bt_selfsecure.protocols.haoxiao.session import Session
 from bt_selfsecure.protocols.haoxiao.session_config import Durability, SessionConfig
+from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.events import Persist
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ class Pair:
 
     def __init__(self, profile: Profile, durability: Durability) -> None:
         config = SessionConfig(durability)
-        self.alice, self.bob = (Session.start(profile, role, bytes(32), config, os.urandom) for role in Role)
+        self.alice, self.bob = (
+            Session.start(profile, role, bytes(32), config, EndpointContext(os.urandom)) for role in Role
+        )
         self.serve(self.alice)
         self.serve(self.bob)
 

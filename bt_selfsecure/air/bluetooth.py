@@ -16,34 +16,39 @@ Pi paces `send` accordingly.
 from __future__ import annotations
 
 import asyncio
+import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, get_args
 
 from bumble import core, hci, l2cap, rfcomm
 from bumble.device import Device, DeviceConfiguration
 from bumble.transport.common import AsyncPipeSink
 
-from bt_selfsecure.air.capture import COMPANY_ID, framed, manufacturer_data
 from bt_selfsecure.air.controller import FlushableHost, HCI_Write_Automatic_Flush_Timeout_Command, RadioController
-from bt_selfsecure.air.link import ACL_PACKET_OCTETS, LossyLink, start_worker
-from bt_selfsecure.errors import BtSelfSecureError, LocalError, UsageError
+from bt_selfsecure.air.link import LossyLink, start_worker
+from bt_selfsecure.bearers.advertising_data import manufacturer_data
+from bt_selfsecure.bearers.base import Traits
+from bt_selfsecure.bearers.framing import StreamReader, framed
+from bt_selfsecure.bearers.limits import (
+    ADVERT_BYTES,
+    COMPANY_ID,
+    FLUSH_TIMEOUT_SLOTS,
+    FLUSHABLE_BYTES,
+    PSM,
+    STREAM_DATAGRAM_BYTES,
+)
+from bt_selfsecure.bearers.queued import QueuedLink
+from bt_selfsecure.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from bt_selfsecure.air.capture import Tap
     from bt_selfsecure.air.link import ReceptionModel
 
 Bearer = Literal["rfcomm", "l2cap", "le_advert"]
 
-ADVERT_MTU: Final = 24
-"""Bytes of ours in a legacy advertisement of 31: Linux adds Flags (3), manufacturer data has a head of 4."""
-STREAM_MTU: Final = 0xFFFF
-L2CAP_MTU: Final = ACL_PACKET_OCTETS - 4
-"""One SDU with its L2CAP header is one baseband packet: a loss takes one datagram, whole, and no other."""
-L2CAP_PSM: Final = 0x1001
 RFCOMM_CHANNEL: Final = 1
-FLUSH_TIMEOUT_SLOTS: Final = 1
-"""Each datagram of `l2cap` is tried once: the timeout is over before it could be repeated."""
 CONNECT_S: Final = 60.0
 ADVERTISING_INTERVAL: Final = 32
 """20 ms in units of 0.625 ms, the shortest. Nothing waits for it: advertising is enabled for one event at a time."""
@@ -51,46 +56,47 @@ ADVERTISING_EVENT_S: Final = 2.5e-3
 """Seconds in which an advertising event of one channel surely ends: 0.4 ms of air and the HCI commands around it."""
 
 
-class LinkClosedError(BtSelfSecureError):
-    """The connection ended: for the whole supervision timeout the two devices did not hear each other."""
-
-
-class DatagramLink:
+class VirtualLink(QueuedLink):
     """One device's end: datagrams to the peer and from it. Made by `VirtualBluetooth`."""
 
-    def __init__(self, name: str, bearer: Bearer) -> None:
-        self.name = name
-        self.mtu: int = L2CAP_MTU if bearer == "l2cap" else STREAM_MTU
-        """Longest datagram that `send` takes, in bytes."""
-        self.losses_visible: bool = bearer != "rfcomm"
-        """Whether a datagram may fail to arrive (in `le_advert`: one of up to `ADVERT_MTU` bytes)."""
-        self.broadcast: bool = bearer == "le_advert"
-        """Whether a datagram of up to `ADVERT_MTU` bytes goes to whoever listens."""
-        self.received: asyncio.Queue[bytes] = asyncio.Queue()
-        """Datagrams that came in, in order, whole."""
-        self.closed = asyncio.Event()
-        """Set when the connection is lost; nothing is delivered any more."""
+    def __init__(self, peer: str, bearer: Bearer, advertises: Callable[[bytes], bool] = lambda datagram: True) -> None:
+        super().__init__(queue=sys.maxsize)
+        self.peer = peer
+        self.mtu = FLUSHABLE_BYTES if bearer == "l2cap" else STREAM_DATAGRAM_BYTES
+        self.traits = Traits(
+            losses_visible=bearer != "rfcomm", ordered=True, broadcast=bearer == "le_advert", link_encrypted=False
+        )
+        """Losses show in `le_advert` to a datagram of up to `ADVERT_BYTES`, which goes to whoever listens."""
         self.outbox: asyncio.Queue[bytes] = asyncio.Queue()
         """What `send` queued for the connection."""
         self.adverts: asyncio.Queue[bytes] = asyncio.Queue()
         """What `send` queued for advertising."""
+        self.connection: Any = None
+        """Bumble's, once it is there: it ends with the link."""
+        self._advertises = advertises
 
-    def send(self, data: bytes, *, advertise: bool = True) -> None:
-        """Queue one datagram of 1 to `mtu` bytes; it leaves when those before it have left.
+    @property
+    def is_over(self) -> bool:
+        """Whether it was closed, or lost."""
+        return bool(self._ended)
 
-        In `le_advert`, up to `ADVERT_MTU` bytes are advertised; `advertise=False` sends them over the connection too.
-        Raises `LinkClosedError` once the connection is lost, `LocalError` for a size that the bearer can't carry.
-        """
-        if self.closed.is_set():
-            raise LinkClosedError(f"{self.name}'s connection is lost; the devices no longer hear each other")
-        if not 0 < len(data) <= self.mtu:
-            raise LocalError(f"a datagram of {len(data)} bytes does not fit this bearer; 1 to {self.mtu} do")
-        queue = self.adverts if self.broadcast and advertise and len(data) <= ADVERT_MTU else self.outbox
-        queue.put_nowait(bytes(data))
+    async def send(self, data: bytes) -> None:
+        """Queue one datagram; it leaves when those before it have left. In `le_advert`, one of up to `ADVERT_BYTES` is
+        advertised, unless `advertises` says that it goes over the connection beside."""
+        self._require_open()
+        self._require_size(data)
+        advertised = self.traits.broadcast and len(data) <= ADVERT_BYTES and self._advertises(data)
+        (self.adverts if advertised else self.outbox).put_nowait(bytes(data))
+
+    async def close(self) -> None:
+        if not self._ended:
+            self.end(f"the link to {self.peer} is closed")
+            await self.connection.disconnect()
 
 
 class VirtualBluetooth:
-    """Two devices named `names`, connected over `bearer`, on an air where `heard` decides and `taps` listen.
+    """Two devices named `names`, connected over `bearer`, on an air where `heard` decides and `taps` listen. What of
+    the short datagrams of `le_advert` is advertised, `advertises` says.
 
     An asynchronous context manager: inside, `link(name)` is each device's end. Runs in any asyncio event loop, and
     under `run_virtual` in virtual time. Entering raises `UsageError` for a wrong bearer or name, and where the devices
@@ -98,7 +104,12 @@ class VirtualBluetooth:
     """
 
     def __init__(
-        self, bearer: Bearer, heard: ReceptionModel, taps: Mapping[str, Tap], names: Sequence[str] = ("alice", "bob")
+        self,
+        bearer: Bearer,
+        heard: ReceptionModel,
+        taps: Mapping[str, Tap],
+        names: Sequence[str] = ("alice", "bob"),
+        advertises: Callable[[bytes], bool] = lambda datagram: True,
     ) -> None:
         if bearer not in get_args(Bearer):
             raise UsageError(f"there is no bearer {bearer!r} in virtual Bluetooth; take {', '.join(get_args(Bearer))}")
@@ -106,11 +117,18 @@ class VirtualBluetooth:
             raise UsageError(f"virtual Bluetooth joins two devices, not {len(names)}; give two names")
         self._bearer: Bearer = bearer
         self._names = tuple(names)
-        self._links = {name: DatagramLink(name, bearer) for name in names}
+        self._links = {
+            name: VirtualLink(address(3 - number), bearer, advertises) for number, name in enumerate(names, 1)
+        }
         self._air = LossyLink(heard, taps)
         self._tasks: list[asyncio.Task[None]] = []
 
-    def link(self, name: str) -> DatagramLink:
+    @property
+    def links(self) -> Mapping[str, VirtualLink]:
+        """Each device's end by its name."""
+        return self._links
+
+    def link(self, name: str) -> VirtualLink:
         """The end of the device `name`. Raises `UsageError` where there is none."""
         if name not in self._links:
             raise UsageError(f"there is no device {name!r} on the air; there are {' and '.join(self._links)}")
@@ -142,12 +160,13 @@ class VirtualBluetooth:
             await device.power_on()
         channels = _l2cap_channels if self._bearer == "l2cap" else _rfcomm_channels
         for link, channel in zip(self._links.values(), await channels(first, second), strict=True):
-            channel.on(channel.EVENT_CLOSE, link.closed.set)
+            link.connection = (channel if self._bearer == "l2cap" else channel.multiplexer.l2cap_channel).connection
+            channel.on(channel.EVENT_CLOSE, partial(link.end, f"the link to {link.peer} ended: they hear nothing more"))
             if self._bearer == "l2cap":
-                channel.sink = link.received.put_nowait
+                channel.sink = link.hear
                 self._start(_send_sdus(link, channel), link)
             else:
-                channel.sink = _StreamReader(link.received).feed
+                channel.sink = partial(_read_stream, link, StreamReader())
                 self._start(_send_stream(link, channel), link)
         if self._bearer == "le_advert":
             for link, device in zip(self._links.values(), (first, second), strict=True):
@@ -155,8 +174,13 @@ class VirtualBluetooth:
                 await _prepare_advertising(device)
                 self._start(_advertise(link, device), link)
 
-    def _start(self, work: Coroutine[Any, Any, None], link: DatagramLink) -> None:
-        self._tasks.append(start_worker(work, f"{link.name} sending"))
+    def _start(self, work: Coroutine[Any, Any, None], link: VirtualLink) -> None:
+        self._tasks.append(start_worker(work, f"sending to {link.peer}"))
+
+
+def address(number: int) -> str:
+    """The public address of the device of this number."""
+    return f"02:00:00:00:00:{number:02X}"
 
 
 def virtual_device(name: str, number: int, air: LossyLink) -> Any:
@@ -164,10 +188,10 @@ def virtual_device(name: str, number: int, air: LossyLink) -> Any:
 
     `name` is its name on the air too; `number`, 1 to 255, makes its addresses.
     """
-    controller = RadioController(name, link=air, public_address=hci.Address(f"02:00:00:00:00:{number:02X}", 0))
+    controller = RadioController(name, link=air, public_address=hci.Address(address(number), 0))
     host = FlushableHost(controller, AsyncPipeSink(controller))
-    address = hci.Address(f"C2:00:00:00:00:{number:02X}", hci.Address.RANDOM_DEVICE_ADDRESS)
-    return Device(host=host, config=DeviceConfiguration(name=name, address=address, classic_enabled=True))
+    random_address = hci.Address(f"C2:00:00:00:00:{number:02X}", hci.Address.RANDOM_DEVICE_ADDRESS)
+    return Device(host=host, config=DeviceConfiguration(name=name, address=random_address, classic_enabled=True))
 
 
 # --- BR/EDR -----------------------------------------------------------------------------------------------------------
@@ -185,7 +209,7 @@ async def _rfcomm_channels(first: Any, second: Any) -> tuple[Any, Any]:
 async def _l2cap_channels(first: Any, second: Any) -> tuple[Any, Any]:
     """A flushable L2CAP channel in basic mode from the first device to the second: both ends."""
     accepted: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    spec = l2cap.ClassicChannelSpec(psm=L2CAP_PSM, mtu=L2CAP_MTU)
+    spec = l2cap.ClassicChannelSpec(psm=PSM, mtu=FLUSHABLE_BYTES)
     second.create_l2cap_server(
         spec, lambda channel: channel.on(channel.EVENT_OPEN, lambda: accepted.set_result(channel))
     )
@@ -198,46 +222,39 @@ async def _l2cap_channels(first: Any, second: Any) -> tuple[Any, Any]:
     return channels
 
 
-async def _send_sdus(link: DatagramLink, channel: Any) -> None:
+async def _send_sdus(link: VirtualLink, channel: Any) -> None:
     while True:
         sdu = await link.outbox.get()
-        if not link.closed.is_set():
+        if not link.is_over:
             channel.write(sdu)
 
 
-async def _send_stream(link: DatagramLink, channel: Any) -> None:
+async def _send_stream(link: VirtualLink, channel: Any) -> None:
     """One datagram after the other, so that each begins with an RFCOMM frame of its own."""
     while True:
         datagram = await link.outbox.get()
-        if not link.closed.is_set():
+        if not link.is_over:
             channel.write(framed(datagram))
             await channel.drain()
 
 
-class _StreamReader:
-    """Cuts a reliable stream into the datagrams that `framed` put in."""
-
-    def __init__(self, received: asyncio.Queue[bytes]) -> None:
-        self._received = received
-        self._buffer = b""
-
-    def feed(self, data: bytes) -> None:
-        self._buffer += data
-        while len(self._buffer) >= 2 and len(self._buffer) >= (end := 2 + int.from_bytes(self._buffer[:2], "big")):
-            self._received.put_nowait(self._buffer[2:end])
-            self._buffer = self._buffer[end:]
+def _read_stream(link: VirtualLink, stream: StreamReader, data: bytes) -> None:
+    """Hand on the datagrams that these bytes of a reliable stream complete."""
+    stream.feed(data)
+    while (datagram := stream.next()) is not None:
+        link.hear(datagram)
 
 
 # --- LE advertising ---------------------------------------------------------------------------------------------------
 
 
-async def _listen(link: DatagramLink, device: Any) -> None:
+async def _listen(link: VirtualLink, device: Any) -> None:
     """Scan passively and without a duplicate filter: each advertising event is a datagram of its own."""
 
     def on_advertisement(advertisement: Any) -> None:
         for company, payload in advertisement.data.get_all(core.AdvertisingData.MANUFACTURER_SPECIFIC_DATA):
             if company == COMPANY_ID:
-                link.received.put_nowait(payload)
+                link.hear(payload)
 
     device.on(device.EVENT_ADVERTISEMENT, on_advertisement)
     await device.start_scanning(legacy=True, active=False, filter_duplicates=False)
@@ -258,7 +275,7 @@ async def _prepare_advertising(device: Any) -> None:
     await device.send_sync_command(command)
 
 
-async def _advertise(link: DatagramLink, device: Any) -> None:
+async def _advertise(link: VirtualLink, device: Any) -> None:
     """One advertising event a datagram: on, until the event is over, off."""
     while True:
         data = manufacturer_data(await link.adverts.get())

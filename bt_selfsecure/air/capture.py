@@ -1,4 +1,4 @@
-"""What a listener heard: as a pcapng file that Wireshark opens, and as the datagrams that she can read out of it.
+"""What a listener heard, as a pcapng file that Wireshark opens.
 
 pcapng is written block after block (IETF draft-ietf-opsawg-pcapng, sections 3 and 4), little-endian:
 
@@ -16,13 +16,11 @@ from __future__ import annotations
 import struct
 from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, Literal, Protocol, Self
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, Self
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.protocols.haoxiao import limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
     from random import Random
 
 LINKTYPE_USER0: Final = 147
@@ -32,8 +30,6 @@ LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR: Final = 256
 
 FIRST_LE_HANDLE: Final = 0x0800
 """Of our captures' connections, those of LE have handles from here on, those of BR/EDR lower ones."""
-COMPANY_ID: Final = 0xFFFF
-"""Company identifier of our manufacturer data: reserved by the Bluetooth SIG for tests (Assigned Numbers, 7.1)."""
 
 
 class Tap(Protocol):
@@ -127,7 +123,6 @@ _CRC24_PRESET: Final = 0xAAAAAA  # 0x555555, bits reversed as octets are sent wi
 _CRC24_POLYNOMIAL: Final = 0xDA6000  # x^24 + x^10 + x^9 + x^6 + x^4 + x^3 + x + 1, bits reversed
 _LE_PHDR: Final = struct.Struct("<BbbBIH")
 _LE_FLAGS: Final = 0x0001 | 0x0010  # de-whitened, access address given; the CRC is left to the reader to check
-_AD_MANUFACTURER_DATA: Final = 0xFF  # Core Supplement Part A 1.4
 
 
 def advertising_pdu(pdu_type: int, address: bytes, data: bytes, *, random_address: bool) -> bytes:
@@ -166,161 +161,19 @@ def connection_complete(handle: int) -> bytes:
     return struct.pack(">I", 1) + bytes([4, code, len(event)]) + event
 
 
-def manufacturer_data(payload: bytes) -> bytes:
-    """Advertising data with `payload` as manufacturer data of `COMPANY_ID`: four bytes longer than the payload."""
-    return struct.pack("<BBH", 3 + len(payload), _AD_MANUFACTURER_DATA, COMPANY_ID) + payload
-
-
-def framed(datagram: bytes) -> bytes:
-    """A datagram on a stream: its length in two bytes, big-endian, before it."""
-    return struct.pack(">H", len(datagram)) + datagram
-
-
-# --- reading them back ------------------------------------------------------------------------------------------------
-
-_FIRST_DYNAMIC_CID: Final = 0x0040  # below are signalling and fixed channels, Core Vol 3 Part A 2.1
-_MOST_WAYS: Final = 256  # of which a beginning is kept: an unfriendly capture names any number
-_MOST_BEGUN: Final = 16  # of each way: a datagram of 5000 bytes is as many frames of RFCOMM
-_SABM, _UA, _DM, _DISC, _UIH, _UIH_CREDITS = 0x3F, 0x73, 0x1F, 0x53, 0xEF, 0xFF  # RFCOMM: TS 07.10, 5.2.1.3
-
-
-class DatagramReader:
-    """Our datagrams in what one listener heard, read from the bytes alone.
-
-    She needs not have heard a connection being set up: RFCOMM frames are known by their check sequence. A datagram in
-    several RFCOMM frames comes out where all were heard; ours always begins and ends with a frame, so she finds her way
-    back after a loss. Over an unheard gap, pieces of two datagrams may be taken for one whose length they fit; the
-    protocol's own HMAC tells.
-    """
-
-    def __init__(self) -> None:
-        self._streams = rfcomm_streams()
-
-    def read(self, linktype: int, packet: bytes) -> list[bytes]:
-        """The datagrams that this packet completes; none where it is not ours or malformed. Never raises."""
-        if linktype == LINKTYPE_USER0:
-            return [packet]
-        if linktype == LINKTYPE_BLUETOOTH_HCI_H4_WITH_PHDR:
-            return self._read_acl(packet)
-        if linktype == LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR:
-            return advertised(packet[_LE_PHDR.size + 4 : -3])
-        return []
-
-    def _read_acl(self, packet: bytes) -> list[bytes]:
-        if len(packet) < 13 or packet[4] != 2:
-            return []
-        length, cid = struct.unpack_from("<HH", packet, 9)
-        payload = packet[13:]
-        if cid < _FIRST_DYNAMIC_CID or length != len(payload):
-            return []
-        frame = read_rfcomm(payload)
-        if frame is None:
-            return [payload]
-        dlci, information = frame
-        datagram = self._streams.read((packet[:7], dlci), information) if dlci and information else None
-        return [] if datagram is None else [datagram]
-
-
-def rfcomm_streams() -> Streams:
-    """For the information of RFCOMM frames; no frame of ours is longer than `limits.MAX_FRAME_BYTES`."""
-    return Streams("big", limits.MAX_FRAME_BYTES)
-
-
-class Streams:
-    """Datagrams, each with its length in two bytes before it, in pieces of which a datagram begins one and ends one.
-
-    Each channel's and direction's pieces apart. After a piece that was not heard, any may begin a datagram: those whose
-    length allows it are all kept, until one is whole.
-    """
-
-    def __init__(self, byteorder: Literal["big", "little"], longest: int) -> None:
-        self._byteorder: Final = byteorder
-        self._longest: Final = longest
-        """Bytes of a datagram. The shorter, the sooner she finds her way back."""
-        self._begun: dict[Hashable, list[bytes]] = {}
-
-    def read(self, way: Hashable, piece: bytes) -> bytes | None:
-        """The datagram that one more piece of one direction of one channel completes."""
-        open_: list[bytes] = []
-        found = None
-        for begun in (b"", *self._begun.pop(way, ())):  # the latest beginning first
-            missing = self._missing(begun + piece)
-            if missing == 0:  # what began before this will never be whole
-                found = (begun + piece)[2:]
-                break
-            if missing > 0:
-                open_.append(begun + piece)
-        if open_:
-            if len(self._begun) >= _MOST_WAYS:
-                del self._begun[next(iter(self._begun))]
-            self._begun[way] = open_[:_MOST_BEGUN]
-        return found
-
-    def _missing(self, stream: bytes) -> int:
-        """Bytes to the end of the datagram that begins here; negative where there are too many, or it can't be one."""
-        if len(stream) < 2:
-            return 2 - len(stream)
-        size = int.from_bytes(stream[:2], self._byteorder)
-        return 2 + size - len(stream) if size <= self._longest else -1
-
-
-def advertised(pdu: bytes) -> list[bytes]:
-    """Our datagrams in a legacy advertising PDU; none where it is not one, or malformed."""
-    if (
-        len(pdu) < 2 + ADDRESS_BYTES
-        or pdu[0] & 15 not in (ADV_IND, ADV_NONCONN_IND, ADV_SCAN_IND)
-        or pdu[1] != len(pdu) - 2
-    ):
-        return []
-    return manufacturer_datagrams(pdu[2 + ADDRESS_BYTES :])
-
-
-def manufacturer_datagrams(data: bytes) -> list[bytes]:
-    """Our datagrams in advertising data: what stands in manufacturer data of `COMPANY_ID`."""
-    found: list[bytes] = []
-    while len(data) > 1 and 0 < data[0] < len(data):
-        field, data = data[1 : data[0] + 1], data[data[0] + 1 :]
-        if field[0] == _AD_MANUFACTURER_DATA and field[1:3] == struct.pack("<H", COMPANY_ID):
-            found.append(field[3:])
-    return found
-
-
-def read_rfcomm(payload: bytes) -> tuple[int, bytes] | None:
-    """DLCI and information of an RFCOMM frame (TS 07.10, 5.2; credits: RFCOMM 1.1, 6.5), None if it is none."""
-    if len(payload) < 4 or payload[1] not in (_SABM, _UA, _DM, _DISC, _UIH, _UIH_CREDITS):
-        return None
-    start = 3 if payload[2] & 1 else 4
-    length = payload[2] >> 1 | (payload[3] << 7 if start == 4 else 0)
-    credit = payload[1] == _UIH_CREDITS
-    checked = payload[:2] if payload[1] in (_UIH, _UIH_CREDITS) else payload[:start]
-    if len(payload) != start + credit + length + 1 or payload[-1] != _rfcomm_check(checked):
-        return None
-    return payload[0] >> 2, payload[start + credit : -1]
-
-
-def _rfcomm_check(data: bytes) -> int:
-    """The frame check sequence of TS 07.10, 5.2.1.6: CRC-8 with x^8 + x^2 + x + 1, bits reversed."""
-    register = 0xFF
-    for octet in data:
-        register ^= octet
-        for _ in range(8):
-            register = register >> 1 ^ (0xE0 if register & 1 else 0)
-    return 0xFF - register
+# --- taps -------------------------------------------------------------------------------------------------------------
 
 
 class CaptureTap(Tap):
-    """A `Tap` that writes what it hears to a capture, and hands each datagram that it can read to `on_datagram`.
+    """A `Tap` that writes what it hears to a capture, and lets another, `then`, hear it too.
 
     Wireshark takes ACL packets for an error unless it saw their connection begin. The HCI event for that, which no
     listener hears, is put before the first packet of each connection, with a comment that says so.
     """
 
-    def __init__(
-        self, writer: PcapngWriter | None = None, on_datagram: Callable[[float, bytes], None] | None = None
-    ) -> None:
+    def __init__(self, writer: PcapngWriter | None = None, then: Tap | None = None) -> None:
         self._writer = writer
-        self._on_datagram = on_datagram
-        self._reader = DatagramReader()
+        self._then = then
         self._connections: set[int] = set()
 
     def hear(self, time: float, linktype: int, packet: bytes) -> None:
@@ -328,9 +181,8 @@ class CaptureTap(Tap):
             if linktype == LINKTYPE_BLUETOOTH_HCI_H4_WITH_PHDR:
                 self._introduce(self._writer, time, int.from_bytes(packet[5:7], "little") & 0xFFF)
             self._writer.write(time, linktype, packet)
-        if self._on_datagram:
-            for datagram in self._reader.read(linktype, packet):
-                self._on_datagram(time, datagram)
+        if self._then:
+            self._then.hear(time, linktype, packet)
 
     def _introduce(self, writer: PcapngWriter, time: float, handle: int) -> None:
         if handle not in self._connections:

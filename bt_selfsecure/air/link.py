@@ -41,6 +41,7 @@ from bt_selfsecure.air.capture import (
     le_packet,
 )
 from bt_selfsecure.air.controller import RSSI_NOT_AVAILABLE, SLOT_S, AdvScanInd
+from bt_selfsecure.bearers.limits import ACL_PACKET_BYTES
 from bt_selfsecure.errors import UsageError
 
 ReceptionModel = Callable[[str, Sequence[str], float], frozenset[str]]
@@ -50,9 +51,8 @@ Rssi = Callable[[str, str], int]
 _Connections = Callable[[Any], dict[Any, Any]]
 """Of a controller: `_classic` or `_le`, its connections by the peer's address."""
 
-ACL_PACKETS: Final = ((27, 1), (183, 3), (339, 5))
+ACL_PACKETS: Final = ((27, 1), (183, 3), (ACL_PACKET_BYTES, 5))
 """Payload octets and slots of DH1, DH3 and DH5 (Core Vol 2 Part B 6.5.4)."""
-ACL_PACKET_OCTETS: Final = ACL_PACKETS[-1][0]
 SUPERVISION_TIMEOUT_S: Final = 20.0
 """Seconds without a packet until a BR/EDR connection counts as lost (Core Vol 4 Part E 6.21, the default)."""
 PAGE_SCAN_INTERVAL_S: Final = 1.28
@@ -328,7 +328,7 @@ class _AclDirection:
     async def _transmit(self, pdu: _Pdu) -> bool:
         """Send a PDU in as many packets as it needs; whether all of them arrived. Times are those of the air, however
         late this process is."""
-        elapsed, octets = 0.0, LE_PACKET_OCTETS if self._le else ACL_PACKET_OCTETS
+        elapsed, octets = 0.0, LE_PACKET_OCTETS if self._le else ACL_PACKET_BYTES
         offsets = range(0, len(pdu.data), octets)
         receiver = self._link.peer_of(pdu.connection)
         name = receiver.name if receiver else ""

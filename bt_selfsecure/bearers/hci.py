@@ -1,9 +1,8 @@
 """The kernel's raw HCI channel: commands to the controller, and its events, beside bluetoothd (Core Vol 4 Part E).
 
     command  | 1 | opcode (2) | length | parameters |
-    event    | 4 | code       | length | parameters |
 
-Events are seen by every raw socket, whoever's command they answer. Sending takes CAP_NET_RAW.
+Events (`hci_events`) are seen by every raw socket, whoever's command they answer. Sending takes CAP_NET_RAW.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from typing import Final, NamedTuple
 
 from bt_selfsecure.bearers.base import BearerError
 from bt_selfsecure.bearers.faults import fault, require_bluetooth_sockets
+from bt_selfsecure.bearers.hci_events import answered, parse_event
 from bt_selfsecure.bearers.sockets import Readiness, bind_raw
 
 # Opcodes: OGF << 10 | OCF.
@@ -33,12 +33,6 @@ LE_SET_ADVERTISING_DATA: Final = 0x2008
 LE_SET_ADVERTISING_ENABLE: Final = 0x200A
 LE_SET_SCAN_PARAMETERS: Final = 0x200B
 LE_SET_SCAN_ENABLE: Final = 0x200C
-
-COMMAND_COMPLETE: Final = 0x0E
-COMMAND_STATUS: Final = 0x0F
-LE_META: Final = 0x3E
-LE_ADVERTISING_REPORT: Final = 0x02
-_RSSI_UNKNOWN: Final = 127  # Core Vol 4 Part E 7.7.65.2
 
 COMMAND_DISALLOWED: Final = 0x0C  # Core Vol 1 Part F 1.3
 
@@ -252,60 +246,3 @@ class HciSocket:
             if not answer.done():
                 answer.set_exception(error)
         self.close()
-
-
-def parse_event(packet: bytes) -> tuple[int, bytes] | None:
-    """Code and parameters; None where it is no whole event."""
-    if len(packet) < 3 or packet[0] != 4 or len(packet) != 3 + packet[2]:
-        return None
-    return packet[1], packet[3:]
-
-
-def answered(code: int, parameters: bytes) -> tuple[int, bytes]:
-    """The opcode that a Command Complete or Command Status event answers, and what it returns; 0 for other events."""
-    if code == COMMAND_COMPLETE and len(parameters) >= 3:
-        return int.from_bytes(parameters[1:3], "little"), parameters[3:]
-    if code == COMMAND_STATUS and len(parameters) == 4 and parameters[0]:
-        return int.from_bytes(parameters[2:4], "little"), parameters[:1]
-    return 0, b""
-
-
-class Report(NamedTuple):
-    """One LE advertising report."""
-
-    event_type: int
-    address: str
-    data: bytes
-    rssi: int | None
-    """dBm; None where the controller does not know."""
-
-
-def parse_reports(parameters: bytes) -> list[Report]:
-    """Those of an LE Meta event (Core Vol 4 Part E 7.7.65.2); what is cut off or of another kind is left out.
-
-    Controllers send one report an event. Several would stand field by field; Linux reads them report by report, as
-    chips really send them, and so do we.
-    """
-    if len(parameters) < 2 or parameters[0] != LE_ADVERTISING_REPORT:
-        return []
-    reports, rest = [], parameters[2:]
-    for _ in range(parameters[1]):
-        if len(rest) < 9 or len(rest) < 10 + rest[8]:
-            break
-        length = rest[8]
-        address = ":".join(f"{octet:02X}" for octet in rest[2:8][::-1])
-        rssi = int.from_bytes(rest[9 + length : 10 + length], signed=True)
-        known = None if rssi == _RSSI_UNKNOWN else rssi
-        reports.append(Report(rest[0], address, rest[9 : 9 + length], known))
-        rest = rest[10 + length :]
-    return reports
-
-
-def manufacturer_data(data: bytes, company: int) -> list[bytes]:
-    """What this company's manufacturer data hold in advertising data (Core Supplement Part A 1.4)."""
-    found, rest = [], data
-    while rest and 0 < rest[0] < len(rest):
-        field, rest = rest[1 : rest[0] + 1], rest[rest[0] + 1 :]
-        if field[0] == 0xFF and field[1:3] == company.to_bytes(2, "little"):
-            found.append(field[3:])
-    return found

@@ -20,16 +20,10 @@ from bt_selfsecure.bearers import hci
 from bt_selfsecure.bearers.base import Bearer, BearerError, Link, LinkClosedError, Listener, Traits
 from bt_selfsecure.bearers.bluez import BlueZ
 from bt_selfsecure.bearers.faults import fault, require_bluetooth_sockets
+from bt_selfsecure.bearers.limits import DATAGRAM_BYTES, FLUSH_TIMEOUT_SLOTS, FLUSHABLE_BYTES, PSM
 from bt_selfsecure.bearers.sockets import BT_FLUSHABLE, SOL_BLUETOOTH, Readiness, SocketLink, require_bond
 from bt_selfsecure.bearers.system_bus import SystemBusError
 
-PSM: Final = 0x1001
-"""Default protocol/service multiplexer: the first of the range that is free for everybody's use."""
-MTU: Final = 5000
-FLUSHABLE_BYTES: Final = 335
-"""Longest datagram that is one DH5 packet with its L2CAP header: 339 octets less 4 (Core Vol 2 Part B 6.5.4.5)."""
-FLUSH_TIMEOUT_SLOTS: Final = 2
-"""Default, of 0.625 ms: over before a packet could be repeated."""
 CONNECT_S: Final = 30.0
 BACKLOG: Final = 4
 TRAITS: Final = Traits(losses_visible=True, ordered=True, broadcast=False, link_encrypted=True)
@@ -101,7 +95,9 @@ class L2capBearer(Bearer):
         try:
             kind = socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK
             sock = socket.socket(socket.AF_BLUETOOTH, kind, socket.BTPROTO_L2CAP)
-            sock.setsockopt(_SOL_L2CAP, _L2CAP_OPTIONS, _OPTIONS.pack(MTU, MTU, 0xFFFF, _BASIC, 0, 3, 63))
+            sock.setsockopt(
+                _SOL_L2CAP, _L2CAP_OPTIONS, _OPTIONS.pack(DATAGRAM_BYTES, DATAGRAM_BYTES, 0xFFFF, _BASIC, 0, 3, 63)
+            )
             require_bond(sock)
         except OSError as error:
             raise fault(error, "no L2CAP socket") from error
@@ -121,7 +117,7 @@ class L2capBearer(Bearer):
         if written != wanted:
             raise BearerError("the controller did not keep the flush timeout: take another bearer for the losses")
         omtu = _OPTIONS.unpack(sock.getsockopt(_SOL_L2CAP, _L2CAP_OPTIONS, _OPTIONS.size))[0]
-        return L2capLink(sock, peer, min(omtu, MTU), Traits(True, True, False, connection.encrypted))
+        return L2capLink(sock, peer, min(omtu, DATAGRAM_BYTES), Traits(True, True, False, connection.encrypted))
 
 
 class _PsmListener(Listener):
@@ -165,4 +161,4 @@ class L2capLink(SocketLink):
             await self._send_some(data)
 
     async def receive(self) -> bytes:
-        return await self._receive_some(MTU)
+        return await self._receive_some(DATAGRAM_BYTES)

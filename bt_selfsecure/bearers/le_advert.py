@@ -20,14 +20,13 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from bt_selfsecure.bearers import hci
+from bt_selfsecure.bearers.advertising_data import manufacturer_data, manufacturer_datagrams
 from bt_selfsecure.bearers.base import Bearer, BearerError, Link, Listener, Traits
+from bt_selfsecure.bearers.hci_events import LE_META, answered, parse_reports
+from bt_selfsecure.bearers.limits import ADVERT_BYTES
 from bt_selfsecure.bearers.queued import QueuedLink
 from bt_selfsecure.errors import UsageError
 
-COMPANY_ID: Final = 0xFFFF
-"""Reserved by the Bluetooth SIG for tests (Assigned Numbers 7.1); air/capture.py reads the same."""
-MTU: Final = 24
-"""Of 31 bytes the head of manufacturer data takes four; three are kept free for Flags."""
 INTERVAL_UNITS: Final = 32
 """Of the advertiser, 20 ms in units of 0.625 ms: the shortest of Bluetooth 5.0."""
 OLD_INTERVAL_UNITS: Final = 160
@@ -96,7 +95,7 @@ class LeAdvertLink(QueuedLink):
 
     def __init__(self, bearer: LeAdvertBearer, radio: _Radio, peer: str) -> None:
         super().__init__()
-        self.peer, self.mtu, self.traits = peer, MTU, TRAITS
+        self.peer, self.mtu, self.traits = peer, ADVERT_BYTES, TRAITS
         self._bearer, self._radio = bearer, radio
         radio.links.add(self)
 
@@ -148,7 +147,7 @@ class _Radio:
 
     async def advertise(self, data: bytes) -> None:
         """Put this on the air for one event; returns when that is surely over."""
-        structure = struct.pack("<BBH", 3 + len(data), 0xFF, COMPANY_ID) + data
+        structure = manufacturer_data(data)
         payload = bytes([len(structure)]) + structure.ljust(31, b"\0")
         self._datagrams += 1
         async with self._turn:
@@ -212,11 +211,11 @@ class _Radio:
         await self._hci.command(hci.LE_SET_SCAN_ENABLE, b"\1\0")
 
     def _on_event(self, code: int, parameters: bytes) -> None:
-        if code == hci.LE_META:
-            for report in hci.parse_reports(parameters):
-                for data in hci.manufacturer_data(report.data, COMPANY_ID):
+        if code == LE_META:
+            for report in parse_reports(parameters):
+                for data in manufacturer_datagrams(report.data):
                     self._hear(report.address, data, report.rssi)
-        opcode, _ = hci.answered(code, parameters)
+        opcode, _ = answered(code, parameters)
         if opcode in (hci.LE_SET_SCAN_ENABLE, hci.LE_SET_ADVERTISING_ENABLE, hci.LE_SET_ADVERTISING_PARAMETERS):
             self._others_interfered()
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Final
 
 from bt_selfsecure.bearers.base import Bearer, BearerError, Link, LinkClosedError, Listener, Traits
+from bt_selfsecure.bearers.limits import DATAGRAM_BYTES
 
-MTU: Final = 5000
 QUEUE: Final = 64
 """Datagrams on their way: a sender waits when so many were not received yet."""
 
@@ -23,7 +23,7 @@ class MemoryAir:
     `lose(datagram)` decides on each datagram whether it gets lost.
     """
 
-    def __init__(self, lose: Callable[[bytes], bool] | None = None, mtu: int = MTU) -> None:
+    def __init__(self, lose: Callable[[bytes], bool] | None = None, mtu: int = DATAGRAM_BYTES) -> None:
         self.lose = lose or (lambda datagram: False)
         self.mtu = mtu
         self.traits = Traits(losses_visible=lose is not None, ordered=True, broadcast=False, link_encrypted=False)

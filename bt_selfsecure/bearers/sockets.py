@@ -11,10 +11,9 @@ from typing import Any, Final
 
 from bt_selfsecure.bearers.base import Link, LinkClosedError, Traits
 from bt_selfsecure.bearers.faults import closed
+from bt_selfsecure.bearers.framing import StreamReader, framed
+from bt_selfsecure.bearers.limits import STREAM_DATAGRAM_BYTES
 
-LENGTH_BYTES: Final = 2
-"""A datagram on a stream has its length before it, big-endian."""
-STREAM_MTU: Final = 0xFFFF
 SEND_BUFFER: Final = 8192
 """Bytes: little, so that `send` waits for the radio and not for memory."""
 SOL_BLUETOOTH: Final = 274
@@ -130,13 +129,13 @@ class StreamLink(SocketLink):
     """Datagrams on a reliable stream: RFCOMM."""
 
     def __init__(self, sock: socket.socket, peer: str, traits: Traits) -> None:
-        super().__init__(sock, peer, STREAM_MTU, traits)
-        self._buffer = b""
+        super().__init__(sock, peer, STREAM_DATAGRAM_BYTES, traits)
+        self._received = StreamReader()
 
     async def send(self, data: bytes) -> None:
         self._require_size(data)
         async with self._sending:
-            rest = len(data).to_bytes(LENGTH_BYTES) + data
+            rest = framed(data)
             begun = False
             try:
                 while rest:
@@ -148,14 +147,6 @@ class StreamLink(SocketLink):
                 raise
 
     async def receive(self) -> bytes:
-        while True:
-            length = int.from_bytes(self._buffer[:LENGTH_BYTES])
-            if len(self._buffer) >= LENGTH_BYTES and len(self._buffer) >= LENGTH_BYTES + length:
-                data, self._buffer = (
-                    self._buffer[LENGTH_BYTES : LENGTH_BYTES + length],
-                    self._buffer[LENGTH_BYTES + length :],
-                )
-                if data:
-                    return data
-                continue  # nobody sends an empty one; it is nothing to us
-            self._buffer += await self._receive_some(STREAM_MTU)
+        while (datagram := self._received.next()) is None:
+            self._received.feed(await self._receive_some(STREAM_DATAGRAM_BYTES))
+        return datagram

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from bt_selfsecure.cli import eve_attack, eve_capture, eve_report
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.eve.haoxiao.format import HAOXIAO
 from bt_selfsecure.eve.reading import Reader
 from bt_selfsecure.eve.sources import Capture, CapturedPacket, Source, open_source
 from bt_selfsecure.eve.sources.linktypes import NAMES
-from bt_selfsecure.protocols.haoxiao.frames import FrameError, decode
 from bt_selfsecure.wording import counted
 
 if TYPE_CHECKING:
@@ -127,11 +127,11 @@ def run_install_wireshark(args: Namespace) -> int:
 
 
 def _add(summary: Summary, source: Source) -> None:
-    reader = Reader()
+    reader = Reader(HAOXIAO)
     try:
         for heard in with_progress(source):
             summary.crc_bad += heard.crc_ok is False
-            summary.ours += sum(_is_ours(datagram.data) for datagram in reader.read(heard))
+            summary.ours += sum(HAOXIAO.is_frame(datagram.data) for datagram in reader.read(heard))
     finally:  # what was heard before a fault, or before Ctrl-C, counts
         _count(summary, source)
 
@@ -143,14 +143,6 @@ def _count(summary: Summary, source: Source) -> None:
         summary.by_linktype[name] = summary.by_linktype.get(name, 0) + count
     for why, count in source.skipped.items():
         summary.skipped[why] = summary.skipped.get(why, 0) + count
-
-
-def _is_ours(datagram: bytes) -> bool:
-    try:
-        decode(datagram)
-    except FrameError:
-        return False
-    return True
 
 
 def with_progress(source: Source) -> Iterator[CapturedPacket]:

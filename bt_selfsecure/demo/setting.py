@@ -20,9 +20,11 @@ from bt_selfsecure.bench.testbed import ALICE, BOB
 from bt_selfsecure.demo.scenario import Observer, Outcome, Scenario, ScenarioConfig
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.haoxiao.attacks import BlacklistSteering
+from bt_selfsecure.eve.haoxiao.format import HAOXIAO
 from bt_selfsecure.eve.haoxiao.knowledge import Knowledge
+from bt_selfsecure.eve.reading import ReadingTap
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
-from bt_selfsecure.protocols.haoxiao.frames import Profile
+from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, peek_kind
 from bt_selfsecure.sansio.trace import KeyLog, Tracer
 from bt_selfsecure.stats.losses import JointLoss, lower_bound
 
@@ -190,7 +192,7 @@ async def perform(
         return story, await story.tell(_world(production, story, capture))
     random = Random(production.air_seed)
     heard = partial(production.model.transmit, random)
-    taps = {name: CaptureTap(capture, story.hear) for name in production.eves}
+    taps = {name: CaptureTap(capture, ReadingTap(HAOXIAO, story.hear)) for name in production.eves}
     try:
         from bt_selfsecure.air.bluetooth import VirtualBluetooth
     except ModuleNotFoundError as error:
@@ -198,8 +200,14 @@ async def perform(
             f"the bearer {request.bearer!r} needs {error.name}: pip install 'bt-selfsecure[demo]'"
         ) from None
 
-    async with VirtualBluetooth(request.bearer, heard, taps) as bluetooth:  # type: ignore[arg-type]
-        return story, await story.tell(LinkedAir(bluetooth))
+    bluetooth = VirtualBluetooth(request.bearer, heard, taps, advertises=_is_of_a_burst)  # type: ignore[arg-type]
+    async with bluetooth:
+        return story, await story.tell(LinkedAir(bluetooth.links))
+
+
+def _is_of_a_burst(datagram: bytes) -> bool:
+    """Whether it is advertised; control frames go beside."""
+    return peek_kind(datagram) is Kind.RAND_COMPACT
 
 
 def _world(production: Production, story: Scenario, capture: PcapngWriter | None) -> World:

@@ -14,35 +14,50 @@ up for: over an unheard gap pieces of two datagrams may be taken for one whose l
 from __future__ import annotations
 
 import struct
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 from bt_selfsecure.air.capture import (
     ADDRESS_BYTES,
+    ADV_IND,
+    ADV_NONCONN_IND,
+    ADV_SCAN_IND,
     ADVERTISING_ACCESS_ADDRESS,
     LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR,
     LINKTYPE_USER0,
-    Streams,
-    advertised,
-    manufacturer_datagrams,
-    read_rfcomm,
-    rfcomm_streams,
+    Tap,
+)
+from bt_selfsecure.bearers.advertising_data import manufacturer_datagrams
+from bt_selfsecure.bearers.hci_events import (
+    CONNECTION_COMPLETE,
+    DISCONNECTION_COMPLETE,
+    LE_META,
+    parse_event,
+    parse_reports,
 )
 from bt_selfsecure.bearers.link_datagrams import Data, parse
+from bt_selfsecure.eve.formats import Format
 from bt_selfsecure.eve.lowpan import udp_payload
-from bt_selfsecure.eve.sources.linktypes import ACL, BLUETOOTH_LE_LL, EVENT, NORDIC_BLE, PPI
+from bt_selfsecure.eve.reassembly import DirectionState, Recent, Streams, read_rfcomm
+from bt_selfsecure.eve.sources.linktypes import ACL, BLUETOOTH_LE_LL, EVENT, NORDIC_BLE, PPI, READ
 from bt_selfsecure.eve.sources.packet import CapturedPacket, Direction
-from bt_selfsecure.protocols.haoxiao.frames import COMPACT_FRAME_BYTES
 
 ON_AIR: Final = frozenset({PPI, BLUETOOTH_LE_LL, LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR, NORDIC_BLE})
 """Link types whose packets are LE's, as the radio brings them."""
-MOST_CONNECTIONS: Final = 64
-"""Of which something is remembered: the one that was quiet for longest is forgotten first."""
+_ADVERTISING: Final = struct.pack("<I", ADVERTISING_ACCESS_ADDRESS)
+_PDU_TYPES: Final = frozenset({ADV_IND, ADV_NONCONN_IND, ADV_SCAN_IND})
+_DATA_AT: Final = 4 + 2 + ADDRESS_BYTES
+"""Where advertising data begin: behind access address, head and address."""
+_CRC_BYTES: Final = 3
+_CONTINUED, _BEGUN = 1, 2  # packet boundary of HCI and LLID of the link layer alike
+_SN: Final = 0x08
+_FIRST_DYNAMIC_CID: Final = 0x0040  # below are signalling and fixed channels, Core Vol 3 Part A 2.1
+_LE_CIDS: Final = (0x0004, 0x0005, 0x0006)  # ATT, LE signalling, SMP: Core Vol 3 Part A 2.1
+_LE_CONNECTION_COMPLETE: Final = (0x01, 0x0A, 0x29)
 
 
 class Datagram(NamedTuple):
-    """One of what a bearer carries: ours, as far as a bearer can tell; `core.frames.decode` tells the rest."""
+    """One of what a bearer carries: ours, as far as a bearer can tell; `Format.is_frame` tells the rest."""
 
     time: float
     """When its last packet was heard, as in `CapturedPacket`."""
@@ -56,38 +71,30 @@ class Datagram(NamedTuple):
 class Reader:
     """Our datagrams in what one source heard. Packets in their order; never raises, and stays bounded."""
 
-    def __init__(self) -> None:
-        self._streams: Final = rfcomm_streams()
-        self._acl: Final[_Recent[_Connection]] = _Recent(_Connection)
-        self._le: Final[_Recent[_Connection]] = _Recent(_Connection)
+    def __init__(self, format_: Format) -> None:
+        self._streams: Final = Streams("big", format_.longest)
+        self._acl: Final[Recent[_Connection]] = Recent(_Connection)
+        self._le: Final[Recent[_Connection]] = Recent(_Connection)
 
     def read(self, heard: CapturedPacket) -> list[Datagram]:
-        """What this packet completes. One whose CRC is wrong completes nothing."""
-        if heard.crc_ok is False or not heard.bytes:
+        """Return what this packet completes. One whose CRC is wrong completes nothing."""
+        packet = heard.bytes
+        if heard.crc_ok is False or not packet:
             return []
         if heard.linktype in ON_AIR:
-            return self._on_air(heard)
+            if packet.startswith(_ADVERTISING):
+                return _advertisement(heard.time, packet)
+            return self._data_pdu(heard, int.from_bytes(packet[:4], "little"), packet[4:-_CRC_BYTES])
         if heard.linktype == LINKTYPE_USER0:
-            return [Datagram(heard.time, "memory", "", heard.bytes)]
-        indicator = heard.bytes[0]
-        if indicator == EVENT:
+            return [Datagram(heard.time, "memory", "", packet)]
+        if packet[0] == EVENT:
             return self._event(heard)
-        return self._acl_packet(heard) if indicator == ACL else []
+        return self._acl_packet(heard) if packet[0] == ACL else []
 
     def read_all(self, source: Iterable[CapturedPacket]) -> Iterator[Datagram]:
         """The datagrams of a whole source."""
         for heard in source:
             yield from self.read(heard)
-
-    # --- LE on the air ------------------------------------------------------------------------------------------------
-
-    def _on_air(self, heard: CapturedPacket) -> list[Datagram]:
-        packet = heard.bytes
-        access, pdu = int.from_bytes(packet[:4], "little"), packet[4:-3]
-        if access == ADVERTISING_ACCESS_ADDRESS:
-            found = advertised(pdu)
-            return [Datagram(heard.time, "le_advert", _address(pdu[2:]), data) for data in found] if found else []
-        return self._data_pdu(heard, access, pdu)
 
     def _data_pdu(self, heard: CapturedPacket, access: int, pdu: bytes) -> list[Datagram]:
         """Of a connection: Core Vol 6 Part B 2.4."""
@@ -104,21 +111,20 @@ class Reader:
     # --- HCI ----------------------------------------------------------------------------------------------------------
 
     def _event(self, heard: CapturedPacket) -> list[Datagram]:
-        """Core Vol 4 Part E 7.7: connections that begin or end, and advertising reports."""
-        code, body = heard.bytes[1:2], heard.bytes[3:]
-        if code == _CONNECTION_COMPLETE and len(body) >= 3:
+        """Read connections that begin or end, and advertising reports."""
+        code, body = parse_event(heard.bytes) or (0, b"")
+        if code == CONNECTION_COMPLETE and len(body) >= 3:
             self._acl.begin(_handle(body[1:])).is_le = False
-        elif code == _DISCONNECTION_COMPLETE and len(body) >= 3:
+        elif code == DISCONNECTION_COMPLETE and len(body) >= 3:
             self._acl.pop(_handle(body[1:]), None)
-        elif code == _LE_META and body:
+        elif code == LE_META and body:
             if body[0] in _LE_CONNECTION_COMPLETE and len(body) >= 4:
                 self._acl.begin(_handle(body[2:])).is_le = True
-            elif (report := _REPORTS.get(body[0])) is not None:
-                return [
-                    Datagram(heard.time, "le_advert", address, found)
-                    for address, data in _reports(report, body[1:])
-                    for found in manufacturer_datagrams(data)
-                ]
+            return [
+                Datagram(heard.time, "le_advert", report.address, found)
+                for report in parse_reports(body)
+                for found in manufacturer_datagrams(report.data)
+            ]
         return []
 
     def _acl_packet(self, heard: CapturedPacket) -> list[Datagram]:
@@ -170,69 +176,43 @@ class Reader:
         return [Datagram(heard.time, "ipsp", f"{name} {heard.direction.value}".rstrip(), carried.data)]
 
 
-def damaged(heard: CapturedPacket) -> bytes | None:
-    """What may be a burst packet of ours in an advertisement whose CRC is wrong: it stands at the same place in all of
-    them, whichever bits are flipped. None for packets of any other size."""
+class ReadingTap(Tap):
+    """A tap on the simulated air: hands on each datagram that it can read, with its time."""
+
+    def __init__(self, format_: Format, on_datagram: Callable[[float, bytes], None]) -> None:
+        self._reader: Final = Reader(format_)
+        self._on_datagram: Final = on_datagram
+
+    def hear(self, time: float, linktype: int, packet: bytes) -> None:
+        if (heard := READ[linktype](time, packet)) is not None:
+            for datagram in self._reader.read(heard):
+                self._on_datagram(time, datagram.data)
+
+
+def damaged(heard: CapturedPacket, octets: int) -> bytes | None:
+    """Return what may be a frame of ours, of so many octets, in an advertisement whose CRC is wrong: it stands at the
+    same place in all of them, whichever bits are flipped. None for packets of any other size."""
     packet = heard.bytes
-    if heard.linktype not in ON_AIR or len(packet) != _COMPACT_PACKET_BYTES:
+    begins = _DATA_AT + 4  # behind the head of the manufacturer data
+    if heard.linktype not in ON_AIR or len(packet) != begins + octets + _CRC_BYTES:
         return None
-    return packet[-3 - COMPACT_FRAME_BYTES : -3]
+    return packet[begins:-_CRC_BYTES]
 
 
-_COMPACT_PACKET_BYTES: Final = 4 + 2 + ADDRESS_BYTES + 4 + COMPACT_FRAME_BYTES + 3
-"""Access address, head, address, head of the manufacturer data, frame, CRC."""
-_CONTINUED, _BEGUN = 1, 2  # packet boundary of HCI and LLID of the link layer alike
-_SN: Final = 0x08
-_FIRST_DYNAMIC_CID: Final = 0x0040
-_LE_CIDS: Final = (0x0004, 0x0005, 0x0006)  # ATT, LE signalling, SMP: Core Vol 3 Part A 2.1
-_CONNECTION_COMPLETE, _DISCONNECTION_COMPLETE, _LE_META = b"\x03", b"\x05", b"\x3e"
-_LONGEST_SDU: Final = 1281  # an IPv6 packet of the minimum MTU, behind its dispatch
-_LE_CONNECTION_COMPLETE: Final = (0x01, 0x0A, 0x29)
-_REPORTS: Final = {
-    0x02: (struct.Struct("<BB6sB"), 1),  # event type, address type, address, length; RSSI behind the data
-    0x0D: (struct.Struct("<HB6s14xB"), 0),  # extended: Core Vol 4 Part E 7.7.65.13
-}
+def _advertisement(time: float, packet: bytes) -> list[Datagram]:
+    """Read a legacy advertising PDU on the air; nothing is in one that is none, or malformed."""
+    size = len(packet)
+    if size < _DATA_AT + _CRC_BYTES or packet[4] & 15 not in _PDU_TYPES or packet[5] != size - 4 - 2 - _CRC_BYTES:
+        return []
+    found = manufacturer_datagrams(packet[_DATA_AT:-_CRC_BYTES])
+    if not found:
+        return []
+    address = packet[_DATA_AT - 1 : 5 : -1].hex(":").upper()
+    return [Datagram(time, "le_advert", address, data) for data in found]
 
 
 def _handle(octets: bytes) -> int:
     return int.from_bytes(octets[:2], "little") & 0x0FFF
-
-
-def _address(octets: bytes) -> str:
-    return octets[ADDRESS_BYTES - 1 :: -1].hex(":").upper()
-
-
-def _reports(form: tuple[struct.Struct, int], body: bytes) -> Iterator[tuple[str, bytes]]:
-    """Address and data of each advertising report, one after the other as Linux reads them."""
-    head, behind = form
-    at = 1
-    for _ in range(body[0] if body else 0):
-        if len(body) < at + head.size:
-            return
-        *_, address, length = head.unpack_from(body, at)
-        at += head.size
-        yield _address(address), body[at : at + length]
-        at += length + behind
-
-
-class DirectionState:
-    """One direction of one connection: pieces of L2CAP PDUs, and of the SDUs of its credit-based channels."""
-
-    def __init__(self) -> None:
-        self.last: tuple[int, bytes] | None = None
-        """SN (Core Vol 6 Part B 4.5.9) and payload of the last packet on the air. SN alone would not tell a repeated
-        packet from the next but one, when that between was not heard."""
-        self.sdus: Final = Streams("little", _LONGEST_SDU)
-        self._pdu = b""
-
-    def add(self, begins: bool, piece: bytes) -> tuple[int, bytes] | None:
-        """Channel and payload of the PDU (Core Vol 3 Part A 3.1) that this piece completes."""
-        if not begins and not self._pdu:
-            return None  # its beginning was not heard
-        pdu = piece if begins else self._pdu + piece
-        missing = 4 + int.from_bytes(pdu[:2], "little") - len(pdu) if len(pdu) > 1 else 1
-        self._pdu = pdu if missing > 0 else b""
-        return (int.from_bytes(pdu[2:4], "little"), pdu[4:]) if missing == 0 else None
 
 
 class _Connection:
@@ -245,30 +225,3 @@ class _Connection:
 
     def way(self, direction: Direction) -> DirectionState:
         return self._ways.setdefault(direction, DirectionState())
-
-
-Kept = TypeVar("Kept")
-
-
-class _Recent(OrderedDict[int, Kept], Generic[Kept]):
-    """By number, what was used last; made when first asked for, the oldest forgotten when there is no room."""
-
-    def __init__(self, make: Callable[[], Kept], most: int = MOST_CONNECTIONS) -> None:
-        super().__init__()
-        self._make, self._most = make, most
-
-    def __missing__(self, number: int) -> Kept:
-        return self.begin(number)
-
-    def __getitem__(self, number: int) -> Kept:
-        found = super().__getitem__(number)
-        self.move_to_end(number)
-        return found
-
-    def begin(self, number: int, value: Kept | None = None) -> Kept:
-        """Anew, forgetting what was known of it."""
-        self.pop(number, None)
-        self[number] = made = self._make() if value is None else value
-        if len(self) > self._most:
-            self.popitem(last=False)
-        return made

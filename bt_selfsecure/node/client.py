@@ -82,7 +82,7 @@ class _Connection(http.client.HTTPConnection):
 
 
 class NodeClient:
-    """One node, by its socket. Every call raises `NodeAwayError` or `ApiError`, or `UsageError` for a socket that
+    """A running node, by its socket. Every call raises `NodeAwayError` or `ApiError`, or `UsageError` for a socket that
     can't be used. Each thread that uses it keeps a connection from one call to the next."""
 
     def __init__(self, path: Path) -> None:

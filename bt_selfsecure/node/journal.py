@@ -95,7 +95,7 @@ class _Noted:
 
 @dataclass(slots=True)
 class Latency:
-    """What the disk took for commits since the start; as `Journal` in openapi.py."""
+    """What the disk took for commits since the start; as `Journal` in api_types.py."""
 
     commits: int = 0
     seconds: float = 0.0
@@ -134,7 +134,7 @@ class Journal:
             """Only a new start helps, which takes over what can be read of a damaged file."""
             self.latency = Latency()
             self.damaged: list[DamagedRow] = []
-            """Of messages, at the start; the next commit takes them out."""
+            """At the start; the next commit takes them out."""
             with refused(directory / FILE):
                 self._find_damaged()
                 self._newest = {table: self._last_reserved(table) for table in QUEUES}
@@ -222,9 +222,9 @@ class Journal:
         """Raises `DamagedError`, and as all that reads `JournalError`."""
         with self._reading():
             row = self._database.execute("SELECT * FROM peer WHERE id = ?", (address_number(address),)).fetchone()
-        if row is None:
+        if row is None and not self.damaged_of(address, "peer"):
             return None
-        if not is_sound(row):
+        if row is None or not is_sound(row):
             raise DamagedError("what was kept of this peer is damaged on the disk: a new key is agreed on by itself")
         return PeerRow(row[1].decode(errors="replace"), row[2].decode(errors="replace"), bool(row[3]))
 
@@ -275,8 +275,14 @@ class Journal:
             raise JournalError(f"the node's state can't be read: {refusal(error)}") from None
 
     def _find_damaged(self) -> None:
-        """Note the end of each damaged row in the queues."""
-        known = {address_of(row[0]) for row in self._database.execute("SELECT id FROM peer") if 0 <= row[0] < 1 << 48}
+        """Note the end of each damaged row."""
+        known: set[str] = set()
+        for row in self._database.execute("SELECT * FROM peer"):
+            address = address_of(row[0]) if 0 <= row[0] < 1 << 48 else ""
+            known |= {address} - {""}
+            if not is_sound(row):
+                self.damaged.append(DamagedRow("peer", row[0], address))
+                self.write("", "DELETE FROM peer WHERE id = ?", row[0])
         found: list[tuple[str, tuple[Any, ...]]] = []
         for table in QUEUES:
             for row in self._database.execute(f"SELECT * FROM {table}"):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from bt_selfsecure.bearers.base import Bearer, Link
+from bt_selfsecure.bearers.limits import FLUSHABLE_BYTES, UDP_FRAME_BYTES
 from bt_selfsecure.bearers.specs import import_bearer, open_bearer, parse_spec
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node.back_off import BackOff
@@ -21,7 +22,7 @@ from bt_selfsecure.protocols.haoxiao.suites import SUITES
 
 log = logging.getLogger(__name__)
 
-FRAME_BYTES: Final = {"l2cap": 335, "ipsp": 1200, "udp": 1200}
+FRAME_BYTES: Final = {"l2cap": FLUSHABLE_BYTES, "ipsp": UDP_FRAME_BYTES, "udp": UDP_FRAME_BYTES}
 """Longest frame of a session by bearer: one baseband packet, one IPv6 packet. Elsewhere the core's own limit rules."""
 
 

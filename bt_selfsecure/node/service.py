@@ -8,12 +8,13 @@ import logging
 import math
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from dataclasses import asdict, replace
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 from bt_selfsecure import __version__
+from bt_selfsecure.addresses import spelled
 from bt_selfsecure.bearers.base import Link
 from bt_selfsecure.errors import BtSelfSecureError
-from bt_selfsecure.node import ages
+from bt_selfsecure.node import ages, api_types
 from bt_selfsecure.node.adapter import AdapterState, AdapterSupervisor
 from bt_selfsecure.node.api import Api
 from bt_selfsecure.node.back_off import FIRST_RETRY_S, LAST_RETRY_S
@@ -365,10 +366,10 @@ class Node:
         else:
             self.commit_later()
 
-    async def establish(self, peer: str) -> dict[str, Any]:
-        return await self._peer(peer).establish()
+    async def establish(self, peer: str) -> api_types.Established | api_types.NotEstablished:
+        return cast(api_types.Established | api_types.NotEstablished, await self._peer(peer).establish())
 
-    async def scan(self, seconds: float) -> list[dict[str, Any]]:
+    async def scan(self, seconds: float) -> list[api_types.Sighting]:
         if self._discovery is None:
             raise BtSelfSecureError("there is no adapter to scan with, or [discovery] is off in the configuration")
         return [
@@ -383,7 +384,7 @@ class Node:
             for sighting in await self._discovery.scan(seconds)
         ]
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> api_types.Status:
         problems = self._problems()
         return {
             "version": __version__,
@@ -394,7 +395,7 @@ class Node:
             "healthy": not problems,
             "problems": problems,
             "discovery": self._discovery.status() if self._discovery else None,
-            "journal": asdict(self.journal.latency),
+            "journal": cast(api_types.Journal, asdict(self.journal.latency)),
             "peers": self.peers(),
         }
 
@@ -403,20 +404,24 @@ class Node:
         if self._discovery:
             self._discovery.set_status(status)
 
-    def peers(self) -> list[dict[str, Any]]:
+    def peers(self) -> list[api_types.Peer]:
         return [self._peer_status(peer) for peer in self._peers.values()]
 
-    def _peer_status(self, peer: Peer) -> dict[str, Any]:
-        sighting = self._sightings.get(peer.address)
-        queues = {
+    def _peer_status(self, peer: Peer) -> api_types.Peer:
+        sighting, silent = self._sightings.get(peer.address), peer.silent_s
+        queues: api_types.Queues = {
             "outbox": peer.waiting_messages,
             "inbox": self._inbox.count(peer.address),
             "limit": self._config.node.queue_messages,
         }
-        silent = peer.silent_s
-        heard = {"silent_s": silent, "last_seen": ages.told(silent)["since"]}
-        seen = {"rssi": sighting.rssi if sighting else None} | heard
-        return peer.status() | seen | {"queues": queues, "counts": asdict(peer.counts)}
+        told = peer.status() | {
+            "queues": queues,
+            "counts": peer.counts.told(),
+            "rssi": sighting.rssi if sighting else None,
+            "silent_s": silent,
+            "last_seen": ages.told(silent)["since"],
+        }
+        return cast(api_types.Peer, told)
 
     def _problems(self) -> list[str]:
         adapter = ""
@@ -435,7 +440,7 @@ class Node:
 
     def _peer(self, name: str) -> Peer:
         for peer in self._peers.values():
-            if name == peer.name or name.upper() == peer.address:
+            if name == peer.name or spelled(name) == peer.address:
                 return peer
         raise UnknownPeerError(f"there is no peer {name[:64]!r}: see `bt-selfsecure peers`")
 

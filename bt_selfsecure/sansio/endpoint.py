@@ -31,8 +31,15 @@ class Endpoint(Protocol[Told]):
         ...
 
     def next_event(self) -> Told | None:
-        """The oldest event that was not taken yet."""
+        """Return the oldest event that was not taken yet, and forget it; None where there is none."""
         ...
+
+
+def earliest(one: float | None, other: float | None) -> float | None:
+    """Return the earlier of two deadlines, of which there may be none."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
 
 
 class EventQueue(Generic[Event]):

@@ -50,6 +50,10 @@ class Outbox(Generic[Queue, Record]):
             del self._frames[data[0]]
         return here
 
+    def clear(self) -> None:
+        """Forget the frames that have not left."""
+        self._frames.clear()
+
     def take_frames(self) -> list[bytes]:
         if self._needed <= self._persisted:  # as nearly always
             due = [data for _, data in self._frames.values()]

@@ -82,6 +82,6 @@ class Machine(Generic[State, Input]):
 
 
 def state_diagram(table: Mapping[tuple[State, Input], State]) -> str:
-    """The table as a Mermaid state diagram, for PROTOCOL.md: drawn, so it cannot drift."""
+    """The table as a Mermaid state diagram, for docs/protocols/haoxiao.md: drawn, so it cannot drift."""
     rows = [f"    {state.name} --> {following.name}: {given.name}" for (state, given), following in table.items()]
     return "\n".join(["stateDiagram-v2", *rows])

@@ -17,12 +17,14 @@ from statistics import median
 from typing import Any, Final
 
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.eve.haoxiao.format import HAOXIAO
 from bt_selfsecure.eve.reading import Reader, damaged
 from bt_selfsecure.eve.sources import Capture, CapturedPacket
 from bt_selfsecure.eve.sources.packet import CUT, UNHEARD
 from bt_selfsecure.protocols.haoxiao.frames import FrameError, Kind, decode
 from bt_selfsecure.sweep.circumstances import Circumstances
-from bt_selfsecure.sweep.store import Reception, Store
+from bt_selfsecure.sweep.packing import Reception
+from bt_selfsecure.sweep.store import Store
 from bt_selfsecure.sweep.tables import Progress
 
 BURST: Final = (Kind.RAND, Kind.RAND_COMPACT)
@@ -91,7 +93,7 @@ def add_to(store: Store, files: Mapping[str, Path], how: Circumstances, progress
         raise UsageError("all burst packets of ours in the captures have a wrong CRC: capture nearer to the sender")
     bursts = sorted(began, key=lambda each: began[each])
     clocks = _clocks(captures)
-    repeats = len(store.runs())
+    repeats = store.count()
     ends = {(burst, name): _not_covered(captures, clocks, name, burst) for burst in bursts for name in captures}
     silences = {
         name: max((_silence(captures, name, burst) for burst in bursts if not ends[burst, name]), default=0)
@@ -140,7 +142,7 @@ def _moment(seconds: float) -> datetime | None:
 
 def _read(listener: str, file: Path) -> _Captured:
     """UsageError, which names file and remedy, for one that tells nothing of what was missed."""
-    captured, reader = _Captured(file), Reader()
+    captured, reader = _Captured(file), Reader(HAOXIAO)
     with Capture(str(file)) as source:
         try:
             for heard in source:
@@ -170,7 +172,7 @@ def _read(listener: str, file: Path) -> _Captured:
 def _take(captured: _Captured, reader: Reader, heard: CapturedPacket) -> None:
     if heard.crc_ok is False:
         captured.wrong_crc += 1
-        captured.ours_wrong += _burst_packet(damaged(heard) or b"") is not None
+        captured.ours_wrong += _burst_packet(damaged(heard, HAOXIAO.advertised) or b"") is not None
     for datagram in reader.read(heard):
         if (found := _burst_packet(datagram.data)) is not None:
             burst, seq = found

@@ -9,6 +9,7 @@ from random import Random
 from typing import Any, Final
 
 from bt_selfsecure.air.models import parse_model
+from bt_selfsecure.bearers.limits import ADVERT_BYTES, FLUSHABLE_BYTES
 from bt_selfsecure.bearers.specs import parse_spec
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.config import ANY, NAME, Rule, about, between, key
@@ -20,7 +21,7 @@ AIR: Final = "air:"
 """Before a loss model's spec: the virtual air inside this program."""
 PSM: Final = 0x1003
 """Of the test packets on l2cap; 0x1001 is the nodes' own."""
-MTU: Final[Mapping[str, int]] = {"le_advert": 24, "l2cap": 335}
+MTU: Final[Mapping[str, int]] = {"le_advert": ADVERT_BYTES, "l2cap": FLUSHABLE_BYTES}
 """Longest test packet: what an advertisement carries, and what one baseband packet does (longer ones can't be lost
 singly)."""
 SLOWEST_MS: Final[Mapping[str, float]] = {"le_advert": 30.0}
@@ -117,6 +118,11 @@ class Place:
     distance_m: float
 
 
+def metres(place: Place) -> str:
+    """As a person says it."""
+    return f"{place.distance_m:g} m" + (f" (turn {place.turn + 1})" if place.turn else "")
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Run:
     """One burst of test packets."""
@@ -148,10 +154,14 @@ class Plan:
         names = self.nodes[turn:] + self.nodes[:turn]
         return Roles(names[0], names[1], names[2:])
 
+    @property
+    def turns(self) -> int:
+        """How often the nodes change places, in a ring."""
+        return len(self.nodes) if self.roles.rotate else 1
+
     def places(self) -> list[Place]:
         """In the order in which a person walks them."""
-        turns = range(len(self.nodes) if self.roles.rotate else 1)
-        return [Place(turn, distance) for turn in turns for distance in self.sweep.distances_m]
+        return [Place(turn, distance) for turn in range(self.turns) for distance in self.sweep.distances_m]
 
     def runs_at(self, place: Place) -> Iterator[Run]:
         """Repeats outermost: what changes in the surroundings meets all kinds alike."""

@@ -17,12 +17,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bt_selfsecure.air.bluetooth import ADVERT_MTU, L2CAP_MTU, DatagramLink, LinkClosedError, VirtualBluetooth
+from bt_selfsecure.air.bluetooth import VirtualBluetooth, VirtualLink
 from bt_selfsecure.air.capture import CaptureTap, PcapngWriter
-from bt_selfsecure.air.link import ACL_PACKET_OCTETS, SUPERVISION_TIMEOUT_S
+from bt_selfsecure.air.link import SUPERVISION_TIMEOUT_S
 from bt_selfsecure.air.models import Bernoulli
 from bt_selfsecure.air.virtual_time import run_virtual
+from bt_selfsecure.bearers.base import Link, LinkClosedError
+from bt_selfsecure.bearers.limits import ACL_PACKET_BYTES, ADVERT_BYTES, FLUSHABLE_BYTES
 from bt_selfsecure.errors import LocalError, UsageError
+from bt_selfsecure.eve.haoxiao.format import HAOXIAO
+from bt_selfsecure.eve.reading import ReadingTap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -56,7 +60,7 @@ def losing(seed: int, **losses: float) -> Callable[[str, str, float], bool]:
 
 
 def tap(heard: list[bytes]) -> CaptureTap:
-    return CaptureTap(on_datagram=lambda time, datagram: heard.append(datagram))
+    return CaptureTap(then=ReadingTap(HAOXIAO, lambda time, datagram: heard.append(datagram)))
 
 
 def datagrams(size: int, seed: int, count: int = COUNT) -> list[bytes]:
@@ -64,8 +68,15 @@ def datagrams(size: int, seed: int, count: int = COUNT) -> list[bytes]:
     return [number.to_bytes(2) + draw.randbytes(size - 2) for number in range(count)]
 
 
-def drain(queue: asyncio.Queue[bytes]) -> list[bytes]:
-    return [queue.get_nowait() for _ in range(queue.qsize())]
+async def drain(link: Link) -> list[bytes]:
+    """What has come in."""
+    received: list[bytes] = []
+    while True:
+        try:
+            async with asyncio.timeout(0.0):
+                received.append(await link.receive())
+        except TimeoutError:
+            return received
 
 
 def digest(parts: list[bytes]) -> str:
@@ -79,11 +90,11 @@ async def exchange(
     alice, bob = air.link("alice"), air.link("bob")
     outward, homeward = datagrams(size, 1, count), datagrams(size, 2, count)
     for there, back in zip(outward, homeward, strict=True):
-        alice.send(there)
-        bob.send(back)
+        await alice.send(there)
+        await bob.send(back)
         await asyncio.sleep(PACE)
     await asyncio.sleep(60)
-    return outward, drain(bob.received), homeward, drain(alice.received)
+    return outward, await drain(bob), homeward, await drain(alice)
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +113,7 @@ def test_a_clean_air_carries_everything_both_ways_and_eve_hears_it_all(bearer: B
     async def main() -> None:
         heard: list[bytes] = []
         async with VirtualBluetooth(bearer, Ether().heard, {"eve": tap(heard)}) as air:
-            outward, at_bob, homeward, at_alice = await exchange(air, ADVERT_MTU)
+            outward, at_bob, homeward, at_alice = await exchange(air, ADVERT_BYTES)
         assert digest(at_bob) == digest(outward)
         assert digest(at_alice) == digest(homeward)
         assert [d for d in heard if d in set(outward)] == outward
@@ -125,7 +136,7 @@ def test_rfcomm_delivers_everything_over_an_air_that_loses_a_third(size: int, co
     run_virtual(main())
 
 
-@pytest.mark.parametrize(("bearer", "size"), [("l2cap", 61), ("l2cap", L2CAP_MTU), ("le_advert", ADVERT_MTU)])
+@pytest.mark.parametrize(("bearer", "size"), [("l2cap", 61), ("l2cap", FLUSHABLE_BYTES), ("le_advert", ADVERT_BYTES)])
 def test_where_losses_show_exactly_those_datagrams_are_missing_that_the_model_lost(bearer: Bearer, size: int) -> None:
     async def main() -> None:
         ether = Ether(losing(4, alice=0.2, bob=0.3, eve=0.25))
@@ -154,7 +165,7 @@ def test_long_datagrams_are_not_lost_beside_lossy_advertisements() -> None:
     async def main() -> None:
         ether = Ether(losing(5, alice=0.3, bob=0.3))
         async with VirtualBluetooth("le_advert", ether.heard, {}) as air:
-            outward, at_bob, homeward, at_alice = await exchange(air, ADVERT_MTU + 1)
+            outward, at_bob, homeward, at_alice = await exchange(air, ADVERT_BYTES + 1)
         assert digest(at_bob) == digest(outward)
         assert digest(at_alice) == digest(homeward)
 
@@ -164,11 +175,11 @@ def test_long_datagrams_are_not_lost_beside_lossy_advertisements() -> None:
 def test_a_short_datagram_can_be_kept_off_the_advertisements() -> None:
     async def main() -> None:
         ether = Ether(losing(5, alice=0.3, bob=0.3))
-        async with VirtualBluetooth("le_advert", ether.heard, {}) as air:
-            sent = datagrams(ADVERT_MTU, 1)
+        async with VirtualBluetooth("le_advert", ether.heard, {}, advertises=lambda datagram: False) as air:
+            sent = datagrams(ADVERT_BYTES, 1)
             for datagram in sent:
-                air.link("alice").send(datagram, advertise=False)
-            assert [await air.link("bob").received.get() for _ in sent] == sent
+                await air.link("alice").send(datagram)
+            assert [await air.link("bob").receive() for _ in sent] == sent
 
     run_virtual(main())
 
@@ -177,9 +188,9 @@ def test_the_scanner_reports_each_event_of_a_repeated_payload() -> None:
     async def main() -> list[bytes]:
         async with VirtualBluetooth("le_advert", Ether().heard, {}) as air:
             for payload in (b"same", b"same", b"same", b"changed", b"same"):
-                air.link("alice").send(payload)
+                await air.link("alice").send(payload)
                 await asyncio.sleep(PACE)
-            return drain(air.link("bob").received)
+            return await drain(air.link("bob"))
 
     assert run_virtual(main()) == [b"same", b"same", b"same", b"changed", b"same"]
 
@@ -190,7 +201,7 @@ def test_each_advertisement_is_one_event_however_long_the_next_one_takes_to_come
         async with VirtualBluetooth("le_advert", ether.heard, {}) as air:
             await asyncio.sleep(1)
             quiet = asyncio.get_running_loop().time()
-            air.link("alice").send(b"once")
+            await air.link("alice").send(b"once")
             await asyncio.sleep(10)
         return len(ether.of("alice", quiet))
 
@@ -225,8 +236,8 @@ def test_a_loss_on_rfcomm_is_a_delay(bearer: Bearer) -> None:
     async def main() -> float:
         async with VirtualBluetooth(bearer, Ether(Deaf(1, 4)).heard, {}) as air:
             await asyncio.sleep(2 - asyncio.get_running_loop().time())
-            air.link("alice").send(bytes(30))
-            await air.link("bob").received.get()
+            await air.link("alice").send(bytes(30))
+            await air.link("bob").receive()
             return asyncio.get_running_loop().time()
 
     assert 4 < run_virtual(main()) < 4.01
@@ -239,15 +250,17 @@ def test_silence_beyond_the_supervision_timeout_ends_the_connection_at_both_ends
             alice, bob = air.link("alice"), air.link("bob")
             await asyncio.sleep(5)
             for _ in range(3):
-                alice.send(bytes(30))
+                await alice.send(bytes(30))
             sent_at = asyncio.get_running_loop().time()
-            await asyncio.gather(alice.closed.wait(), bob.closed.wait())
             for link in (alice, bob):
-                with pytest.raises(LinkClosedError, match=f"{link.name}'s connection is lost"):
-                    link.send(b"too late")
+                with pytest.raises(LinkClosedError, match=f"the link to {link.peer} ended: they hear nothing more"):
+                    await link.receive()
+                with pytest.raises(LinkClosedError):
+                    await link.send(b"too late")
             ended = asyncio.get_running_loop().time()
             await asyncio.sleep(60)
-            assert bob.received.empty()
+            with pytest.raises(LinkClosedError):
+                await bob.receive()
             assert ether.of("alice", ended) == []
             return ended - sent_at
 
@@ -306,10 +319,10 @@ def test_eve_has_a_chance_with_each_repetition_and_gets_the_datagram_once() -> N
         async with VirtualBluetooth("rfcomm", Ether(hears).heard, {"eve": tap(heard)}) as air:
             sent = datagrams(61, 7)
             for datagram in sent:
-                air.link("alice").send(datagram)
+                await air.link("alice").send(datagram)
                 await asyncio.sleep(PACE)
             await asyncio.sleep(1)
-            assert drain(air.link("bob").received) == sent
+            assert await drain(air.link("bob")) == sent
         return sent, heard
 
     sent, heard = run_virtual(main())
@@ -324,7 +337,7 @@ def test_eve_reads_datagrams_that_were_sent_faster_than_rfcomm_grants_credits() 
         async with VirtualBluetooth("rfcomm", Ether().heard, {"eve": tap(heard)}) as air:
             sent = datagrams(61, 12)
             for datagram in sent:
-                air.link("alice").send(datagram)
+                await air.link("alice").send(datagram)
             await asyncio.sleep(60)
         return sent, heard
 
@@ -339,11 +352,11 @@ def test_eve_gets_nothing_of_what_was_sent_while_she_heard_nothing() -> None:
         async with VirtualBluetooth("rfcomm", ether.heard, {"eve": tap(heard)}) as air:
             loop, expected = asyncio.get_running_loop(), []
             for datagram in datagrams(61, 8):
-                air.link("alice").send(datagram)
+                await air.link("alice").send(datagram)
                 if not 0.5 <= loop.time() < 1.5:
                     expected.append(datagram)
                 await asyncio.sleep(PACE)
-            assert len(drain(air.link("bob").received)) == COUNT
+            assert len(await drain(air.link("bob"))) == COUNT
         assert heard == expected
         assert COUNT - 101 <= len(heard) <= COUNT - 99
 
@@ -359,7 +372,7 @@ def test_eve_gets_a_datagram_of_several_baseband_packets_only_if_she_heard_all_o
             await asyncio.sleep(0.2)
             sent = datagrams(900, 10, 30)
             for datagram in sent:
-                air.link("alice").send(datagram)
+                await air.link("alice").send(datagram)
                 await asyncio.sleep(0.1)
         packets = ether.of("alice", connected)
         assert len(packets) == 3 * len(sent)
@@ -367,7 +380,7 @@ def test_eve_gets_a_datagram_of_several_baseband_packets_only_if_she_heard_all_o
         assert heard == [datagram for datagram, all_heard in zip(sent, whole, strict=True) if all_heard]
         assert 0 < len(heard) < len(sent)
 
-    assert 2 * ACL_PACKET_OCTETS < 900 < 3 * ACL_PACKET_OCTETS
+    assert 2 * ACL_PACKET_BYTES < 900 < 3 * ACL_PACKET_BYTES
     run_virtual(main())
 
 
@@ -377,7 +390,7 @@ def test_each_of_several_eves_gets_what_she_herself_heard(bearer: Bearer) -> Non
         heard: dict[str, list[bytes]] = {"eve": [], "mallory": [], "deaf": []}
         ether = Ether(losing(11, bob=0.2, eve=0.1, mallory=0.6, deaf=1.0))
         async with VirtualBluetooth(bearer, ether.heard, {name: tap(got) for name, got in heard.items()}) as air:
-            await exchange(air, ADVERT_MTU)
+            await exchange(air, ADVERT_BYTES)
         return heard
 
     heard = run_virtual(main())
@@ -395,7 +408,7 @@ def capture(bearer: Bearer, seed: int, path: Path) -> bytes:
         with PcapngWriter(path) as writer:
             eve = CaptureTap(writer)
             async with VirtualBluetooth(bearer, partial(model.transmit, random.Random(seed)), {"eve": eve}) as air:
-                await exchange(air, ADVERT_MTU)
+                await exchange(air, ADVERT_BYTES)
 
     run_virtual(main())
     return path.read_bytes()
@@ -499,8 +512,11 @@ def test_wrong_names_and_bearers_are_named_with_the_right_ones() -> None:
 def test_a_link_says_what_it_can_do_and_refuses_what_it_cannot(
     bearer: Bearer, mtu: int, losses_visible: bool, broadcast: bool
 ) -> None:
-    link = DatagramLink("alice", bearer)
-    assert (link.mtu, link.losses_visible, link.broadcast) == (mtu, losses_visible, broadcast)
-    for size in (0, mtu + 1):
-        with pytest.raises(LocalError, match=f"a datagram of {size} bytes does not fit this bearer; 1 to {mtu} do"):
-            link.send(bytes(size))
+    async def main() -> None:
+        link = VirtualLink("alice", bearer)
+        assert (link.mtu, link.traits.losses_visible, link.traits.broadcast) == (mtu, losses_visible, broadcast)
+        for size in (0, mtu + 1):
+            with pytest.raises(LocalError, match=f"a datagram of {size} bytes does not fit this link; 1 to {mtu} do"):
+                await link.send(bytes(size))
+
+    asyncio.run(main())

@@ -1,4 +1,4 @@
-"""Captures: what tshark makes of our files, and what Eve reads out of what she heard."""
+"""Captures: what tshark makes of our files."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 from bumble import rfcomm
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bt_selfsecure.air import capture
-from bt_selfsecure.air.capture import CaptureTap, DatagramReader, PcapngWriter, Sniffer
+from bt_selfsecure.air.capture import CaptureTap, PcapngWriter, Sniffer
+from bt_selfsecure.bearers.advertising_data import manufacturer_data
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.sources import open_source
 
@@ -28,7 +27,7 @@ HCI, LE, RAW = (
 
 
 def advertisement(payload: bytes, channel: int = 37) -> bytes:
-    data = capture.manufacturer_data(payload)
+    data = manufacturer_data(payload)
     pdu = capture.advertising_pdu(capture.ADV_NONCONN_IND, ADDRESS, data, random_address=False)
     return capture.le_packet(channel, pdu)
 
@@ -177,111 +176,3 @@ def test_a_writer_leaves_a_file_open_that_it_did_not_open() -> None:
     with PcapngWriter(file) as writer:
         writer.write(0, RAW, b"frame")
     assert not file.closed
-
-
-# --- reading ----------------------------------------------------------------------------------------------------------
-
-
-@given(st.binary(max_size=27), st.sampled_from([37, 38, 39]))
-def test_the_payload_of_an_advertisement_is_read_back(payload: bytes, channel: int) -> None:
-    assert DatagramReader().read(LE, advertisement(payload, channel)) == [payload]
-
-
-def test_manufacturer_data_is_found_behind_flags_and_other_companies_are_ignored() -> None:
-    flags, other = bytes.fromhex("020106"), bytes.fromhex("05ff4c000215")
-    data = flags + other + capture.manufacturer_data(b"ours")
-    pdu = capture.advertising_pdu(capture.ADV_IND, ADDRESS, data, random_address=True)
-    assert DatagramReader().read(LE, capture.le_packet(37, pdu)) == [b"ours"]
-
-
-@given(st.binary(min_size=1, max_size=600))
-def test_an_l2cap_sdu_is_read_back(payload: bytes) -> None:
-    """None happens to be an RFCOMM frame: that takes a control octet, the right length and a check sequence."""
-    assert DatagramReader().read(HCI, l2cap(payload)) == [payload]
-
-
-@given(st.binary(min_size=1, max_size=900), st.none() | st.integers(1, 255))
-def test_a_datagram_in_one_rfcomm_frame_is_read_back(datagram: bytes, credits_given: int | None) -> None:
-    frame = uih(capture.framed(datagram), credits_given=credits_given)
-    assert DatagramReader().read(HCI, l2cap(frame)) == [datagram]
-
-
-@pytest.mark.parametrize(
-    "payload",
-    [
-        bytes(rfcomm.RFCOMM_Frame.sabm(1, 2)),
-        bytes(rfcomm.RFCOMM_Frame.ua(1, 2)),
-        bytes(rfcomm.RFCOMM_Frame.dm(1, 2)),
-        bytes(rfcomm.RFCOMM_Frame.disc(1, 2)),
-        uih(capture.framed(b"control"), channel=0),
-        uih(b"", credits_given=7),
-    ],
-    ids=["SABM", "UA", "DM", "DISC", "multiplexer", "credits"],
-)
-def test_rfcomm_frames_without_data_hold_no_datagram(payload: bytes) -> None:
-    assert DatagramReader().read(HCI, l2cap(payload)) == []
-
-
-def test_a_part_of_an_l2cap_pdu_is_not_taken_for_the_whole() -> None:
-    assert DatagramReader().read(HCI, l2cap(b"whole sdu")[:-1]) == []
-
-
-def test_l2cap_signalling_holds_no_datagram() -> None:
-    assert DatagramReader().read(HCI, l2cap(b"\x02\x01\x04\x00\x03\x00\x40\x00", cid=1)) == []
-
-
-WHOLE, LONG, NEXT = b"w" * 10, bytes(range(256)) * 10, b"n" * 20
-PIECES = [capture.framed(LONG)[at : at + 900] for at in range(0, 2562, 900)]
-
-
-@pytest.mark.parametrize(
-    ("heard", "read"),
-    [
-        ([*PIECES], [LONG]),
-        ([capture.framed(WHOLE), *PIECES, capture.framed(NEXT)], [WHOLE, LONG, NEXT]),
-        ([PIECES[0], PIECES[2], capture.framed(NEXT)], [NEXT]),
-        ([PIECES[1], PIECES[2], capture.framed(NEXT)], [NEXT]),
-        ([PIECES[0], PIECES[1], capture.framed(NEXT), PIECES[2], capture.framed(WHOLE)], [NEXT, WHOLE]),
-        ([PIECES[0], PIECES[1], *PIECES], [LONG]),
-    ],
-    ids=["all", "all between others", "middle missed", "first missed", "last too late", "last missed, sent again"],
-)
-def test_a_datagram_in_several_rfcomm_frames_is_read_only_if_every_piece_was_heard(
-    heard: list[bytes], read: list[bytes]
-) -> None:
-    reader = DatagramReader()
-    assert [d for piece in heard for d in reader.read(HCI, l2cap(uih(piece)))] == read
-
-
-def test_the_two_directions_and_channels_are_pieced_together_apart() -> None:
-    reader, got = DatagramReader(), []
-    for piece in PIECES:
-        for sent, channel in ((True, 1), (False, 1), (True, 2)):
-            got += reader.read(HCI, l2cap(uih(piece, channel=channel), sent=sent))
-    assert got == [LONG, LONG, LONG]
-
-
-@given(st.sampled_from([RAW, HCI, LE, 1]), st.binary(max_size=80))
-def test_no_bytes_make_the_reader_fail(linktype: int, packet: bytes) -> None:
-    reader = DatagramReader()
-    for _ in range(2):
-        assert all(len(datagram) <= len(packet) for datagram in reader.read(linktype, packet))
-
-
-@given(st.binary(max_size=40), st.integers(0, 60), st.integers(0, 255))
-def test_no_damage_to_a_packet_makes_the_reader_fail(datagram: bytes, at: int, value: int) -> None:
-    reader = DatagramReader()
-    for linktype, packet in ((HCI, l2cap(uih(capture.framed(datagram)))), (LE, advertisement(datagram[:27]))):
-        damaged = bytearray(packet)
-        damaged[at % len(damaged)] = value
-        reader.read(linktype, bytes(damaged))
-        reader.read(linktype, bytes(damaged[:at]))
-
-
-def test_a_tap_hands_over_each_datagram_with_its_time_and_needs_no_file() -> None:
-    got: list[tuple[float, bytes]] = []
-    tap = CaptureTap(on_datagram=lambda time, datagram: got.append((time, datagram)))
-    tap.hear(1.0, RAW, b"frame")
-    tap.hear(2.0, LE, advertisement(b"advert"))
-    tap.hear(3.0, HCI, l2cap(uih(capture.framed(b"stream"))))
-    assert got == [(1.0, b"frame"), (2.0, b"advert"), (3.0, b"stream")]

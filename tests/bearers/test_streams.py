@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bt_selfsecure.bearers.base import LinkClosedError, Traits
-from bt_selfsecure.bearers.sockets import STREAM_MTU, StreamLink
+from bt_selfsecure.bearers.limits import STREAM_DATAGRAM_BYTES
+from bt_selfsecure.bearers.sockets import StreamLink
 from bt_selfsecure.errors import LocalError
 
 PEER = "BA:27:EB:00:00:02"
@@ -39,7 +40,7 @@ def play(scene: Callable[[StreamLink, socket.socket], Awaitable[None]]) -> None:
 
 async def fill(link: StreamLink) -> asyncio.Task[None]:
     """A sender that has sent half a datagram and waits for room."""
-    sending = asyncio.create_task(link.send(bytes(STREAM_MTU)))
+    sending = asyncio.create_task(link.send(bytes(STREAM_DATAGRAM_BYTES)))
     await asyncio.sleep(0.05)
     assert not sending.done()
     return sending
@@ -111,10 +112,10 @@ def test_a_sender_waits_while_nobody_reads_and_goes_on_when_somebody_does() -> N
     async def scene(link: StreamLink, far: socket.socket) -> None:
         sending = await fill(link)
         got = b""
-        while len(got) < 2 + STREAM_MTU:
+        while len(got) < 2 + STREAM_DATAGRAM_BYTES:
             got += await asyncio.get_running_loop().sock_recv(far, 65536)
         await sending
-        assert got == b"\xff\xff" + bytes(STREAM_MTU)
+        assert got == b"\xff\xff" + bytes(STREAM_DATAGRAM_BYTES)
 
     play(scene)
 
@@ -146,7 +147,7 @@ def test_a_send_cancelled_half_way_closes_the_link_rather_than_garble_it() -> No
         got = b""
         while data := await asyncio.get_running_loop().sock_recv(far, 65536):
             got += data
-        assert 2 < len(got) < 2 + STREAM_MTU
+        assert 2 < len(got) < 2 + STREAM_DATAGRAM_BYTES
 
     play(scene)
 
@@ -161,10 +162,10 @@ def test_a_send_cancelled_before_its_turn_leaves_the_link_open_and_the_stream_wh
             await second
         third = asyncio.create_task(link.send(b"third"))
         got = b""
-        while len(got) < 2 + STREAM_MTU + 7:
+        while len(got) < 2 + STREAM_DATAGRAM_BYTES + 7:
             got += await asyncio.get_running_loop().sock_recv(far, 65536)
         await asyncio.gather(first, third)
-        assert got == b"\xff\xff" + bytes(STREAM_MTU) + b"\x00\x05third"
+        assert got == b"\xff\xff" + bytes(STREAM_DATAGRAM_BYTES) + b"\x00\x05third"
 
     play(scene)
 
@@ -195,7 +196,7 @@ def test_closing_ends_who_waits_for_data_or_room_and_twice_does_no_harm() -> Non
     play(scene)
 
 
-@pytest.mark.parametrize("size", [0, STREAM_MTU + 1])
+@pytest.mark.parametrize("size", [0, STREAM_DATAGRAM_BYTES + 1])
 def test_a_datagram_of_a_wrong_size_is_the_programs_fault_and_nothing_is_sent(size: int) -> None:
     async def scene(link: StreamLink, far: socket.socket) -> None:
         with pytest.raises(LocalError):

@@ -18,6 +18,8 @@ from scapy.layers.inet6 import IPv6
 
 from bt_selfsecure.air import capture
 from bt_selfsecure.air.capture import PcapngWriter
+from bt_selfsecure.bearers.advertising_data import manufacturer_data
+from bt_selfsecure.bearers.framing import framed
 from bt_selfsecure.bearers.link_datagrams import Data, pack
 
 ROOT: Final = Path(__file__).parents[2]
@@ -53,14 +55,14 @@ def event(code: int, parameters: bytes) -> Packet:
 
 def advertisement(payload: bytes, channel: int = 37, address: bytes = ADDRESS) -> bytes:
     """As link type 256 has it."""
-    data = capture.manufacturer_data(payload)
+    data = manufacturer_data(payload)
     pdu = capture.advertising_pdu(capture.ADV_NONCONN_IND, address, data, random_address=False)
     return capture.le_packet(channel, pdu)
 
 
 def report(payload: bytes, rssi: int = -60) -> Packet:
     """The event that a scanning controller sends, Core Vol 4 Part E 7.7.65.2."""
-    data = capture.manufacturer_data(payload)
+    data = manufacturer_data(payload)
     return event(0x3E, b"\x02\x01\x03\x00" + ADDRESS + bytes([len(data)]) + data + struct.pack("b", rssi))
 
 
@@ -142,7 +144,7 @@ def by_rfcomm_unannounced(datagrams: Iterable[bytes]) -> Iterator[Packet]:
 
 def rfcomm_frames(datagrams: Iterable[bytes]) -> Iterator[Packet]:
     for datagram in datagrams:
-        stream = capture.framed(datagram)
+        stream = framed(datagram)
         yield from (l2cap(uih(stream[at : at + 330])) for at in range(0, len(stream), 330))
 
 

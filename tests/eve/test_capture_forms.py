@@ -17,6 +17,7 @@ from carriers import CONNECTED, HCI, LE, advertisement, by_rfcomm, report, run, 
 
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.eve.haoxiao.format import HAOXIAO
 from bt_selfsecure.eve.reading import Reader
 from bt_selfsecure.eve.sources import NO_TIME, UNREADABLE, Capture, Direction, open_source
 from bt_selfsecure.eve.sources import compressed as compressed_source
@@ -195,7 +196,7 @@ def test_packetloggers_file_says_the_same_as_a_capture_of_link_type_201(order: s
     assert [packet._replace(time=0) for packet in heard] == [packet._replace(time=0) for packet in expected]
     assert capture.linktypes == {HCI: len(packets)}
     assert [packet.time for packet in heard] == pytest.approx([float(t) for (t,) in fields(path, "frame.time_epoch")])
-    reader = Reader()
+    reader = Reader(HAOXIAO)
     assert sum(len(reader.read(packet)) for packet in heard) >= len(wires())
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from carriers import DISSECTOR, findings, run
 
+from bt_selfsecure.eve.haoxiao.format import HAOXIAO
 from bt_selfsecure.eve.reading import Reader
 from bt_selfsecure.eve.sources import Capture
 from bt_selfsecure.protocols.haoxiao.frames import FrameError, decode
@@ -38,7 +39,7 @@ def kinds(name: str) -> list[str]:
     """The kinds of the frames of ours, in their order, as Eve's reader finds them."""
     found = []
     with Capture(str(FOLDER / name)) as capture:
-        for datagram in Reader().read_all(capture):
+        for datagram in Reader(HAOXIAO).read_all(capture):
             try:
                 found.append(str(decode(datagram.data).kind.value))
             except FrameError:

@@ -335,8 +335,9 @@ def test_memory_does_not_grow_with_the_file() -> None:
 def peak_of(packets: int) -> int:
     """Greatest resident memory, in KiB, of a process that reads so many packets."""
     program = (
-        "import resource\nfrom bt_selfsecure.eve.reading import Reader\nfrom bt_selfsecure.eve.sources import Capture\n"
-        "reader = Reader()\n"
+        "import resource\nfrom bt_selfsecure.eve.haoxiao.format import HAOXIAO\n"
+        "from bt_selfsecure.eve.reading import Reader\nfrom bt_selfsecure.eve.sources import Capture\n"
+        "reader = Reader(HAOXIAO)\n"
         "with Capture('-') as capture: ours = sum(len(reader.read(heard)) for heard in capture)\n"
         "print(ours, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )

@@ -10,7 +10,7 @@ import pytest
 from carriers import bare, write
 
 from bt_selfsecure.cli.main import main
-from bt_selfsecure.eve import establishments, knowledge, verdict
+from bt_selfsecure.eve.haoxiao import establishments, knowledge, verdict
 from bt_selfsecure.eve.haoxiao.attacks import theft
 from bt_selfsecure.eve.haoxiao.attacks.theft import StolenKey
 from bt_selfsecure.eve.haoxiao.establishments import MOST_RIVALS

@@ -20,6 +20,7 @@ from bt_selfsecure.eve.haoxiao.attacks.middle import ManInTheMiddle
 from bt_selfsecure.eve.haoxiao.attacks.replay import Reflection, Replay
 from bt_selfsecure.eve.haoxiao.attacks.steering import BlacklistSteering
 from bt_selfsecure.eve.haoxiao.attacks.theft import StolenRecord
+from bt_selfsecure.eve.haoxiao.format import HAOXIAO
 from bt_selfsecure.eve.reading import damaged
 from bt_selfsecure.eve.sources.packet import CapturedPacket, Direction
 from bt_selfsecure.protocols.haoxiao.frames import FrameError, Profile, decode, encode
@@ -74,7 +75,7 @@ def test_frames_in_any_order_of_any_profile_with_any_fields_raise_nothing(seed: 
 
 @given(st.binary(max_size=80), st.sampled_from([192, 251, 256, 272, 147]))
 def test_any_packet_may_be_damaged(packet: bytes, linktype: int) -> None:
-    found = damaged(CapturedPacket(0.0, None, None, packet, False, linktype, Direction.UNKNOWN))
+    found = damaged(CapturedPacket(0.0, None, None, packet, False, linktype, Direction.UNKNOWN), HAOXIAO.advertised)
     assert found is None or len(found) == 24
 
 

@@ -31,9 +31,11 @@ from carriers import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bt_selfsecure.air import capture
+from bt_selfsecure.bearers.advertising_data import manufacturer_data
 from bt_selfsecure.bearers.link_datagrams import Data, Hello, pack
-from bt_selfsecure.eve.reading import MOST_CONNECTIONS, Datagram, Reader
+from bt_selfsecure.eve.haoxiao.format import HAOXIAO
+from bt_selfsecure.eve.reading import Datagram, Reader
+from bt_selfsecure.eve.reassembly import MOST_CONNECTIONS
 from bt_selfsecure.eve.sources.linktypes import READ
 from bt_selfsecure.eve.sources.packet import CapturedPacket
 
@@ -53,7 +55,7 @@ def heard(packets: Iterable[Packet]) -> Iterator[CapturedPacket]:
 
 
 def read(packets: Iterable[Packet]) -> list[Datagram]:
-    return list(Reader().read_all(heard(packets)))
+    return list(Reader(HAOXIAO).read_all(heard(packets)))
 
 
 def data_of(packets: Iterable[Packet]) -> list[bytes]:
@@ -199,7 +201,7 @@ def test_two_connections_on_the_air_are_kept_apart() -> None:
 
 
 def test_several_reports_of_one_event_and_extended_ones_are_read() -> None:
-    data = capture.manufacturer_data(wires()[3])
+    data = manufacturer_data(wires()[3])
     legacy = (b"\x03\x00" + ADDRESS + bytes([len(data)]) + data + b"\xc4") * 2
     extended = struct.pack("<HB6s14xB", 0x10, 0, ADDRESS, len(data)) + data
     assert data_of([event(0x3E, b"\x02\x02" + legacy)]) == [wires()[3]] * 2
@@ -213,7 +215,7 @@ def of(handle: int, packet: Packet) -> Packet:
 
 
 def test_of_connections_without_number_only_the_last_are_remembered() -> None:
-    reader = Reader()
+    reader = Reader(HAOXIAO)
     begun, rest = fragments(l2cap(b"\x23" + bytes(60))[1], 40)
 
     count = MOST_CONNECTIONS + 10

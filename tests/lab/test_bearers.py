@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from running_lab import RunningLab
 
-from bt_selfsecure.bearers import le_advert
-from bt_selfsecure.bearers.sockets import LENGTH_BYTES
+from bt_selfsecure.bearers.framing import LENGTH_BYTES
+from bt_selfsecure.bearers.limits import ADVERT_BYTES
 
 sys.path.append(str(Path(__file__).parents[1] / "bearers"))
 import contract
@@ -105,7 +105,7 @@ def test_le_advert_loses_no_more_than_the_air(lab: RunningLab, loss: float) -> N
     lab.set_loss(alice=loss, bob=loss)
     count = 300
     for seen in check(lab, "le_advert", count):
-        assert (seen["garbled"], seen["ordered"], seen["mtu"]) == (0, True, le_advert.MTU)
+        assert (seen["garbled"], seen["ordered"], seen["mtu"]) == (0, True, ADVERT_BYTES)
         lost = count - seen["received"]
         assert lost > 0
         assert lost < count * loss or share(lost, count, loss), seen

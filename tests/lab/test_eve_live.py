@@ -17,6 +17,7 @@ from running_lab import RunningLab
 from bt_selfsecure.eve.haoxiao.attacks.guessing import BruteForce
 from bt_selfsecure.eve.haoxiao.attacks.theft import StolenRecord
 from bt_selfsecure.eve.haoxiao.establishments import Eavesdropper
+from bt_selfsecure.eve.haoxiao.format import HAOXIAO
 from bt_selfsecure.eve.haoxiao.verdict import Judge, Report, Verdict
 from bt_selfsecure.eve.reading import Reader
 from bt_selfsecure.eve.sources import open_source
@@ -250,7 +251,7 @@ def test_on_a_link_that_nobody_encrypts_missed_packets_are_repaired_or_guessed_w
     assert not alone.has_key
     repaired = verdict(ears[0], session=session, work=10_000_000)
     assert (repaired.fingerprint, repaired.repaired) == (key, alone.missed_given_bob)
-    eve, reader = Eavesdropper(), Reader()
+    eve, reader = Eavesdropper(), Reader(HAOXIAO)
     with open_source(str(ears[0])) as source:
         for datagram in reader.read_all(source):
             eve.hear(datagram.data)

@@ -51,7 +51,7 @@ def pis(fresh: tuple[DebianPis, dict[str, list[str]]]) -> DebianPis:
 
 def quick_start() -> list[str]:
     """The commands of README's first block on real Pis, without their comments."""
-    section = (CHECKOUT / "README.md").read_text().partition("## On real Pis\n")[2]
+    section = (CHECKOUT / "README.md").read_text().partition("## Quick start with two real Pis\n")[2]
     block = re.search(r"(?:^    .*\n)+", section, re.MULTILINE)
     assert block
     return [line.partition("#")[0].strip() for line in block[0].splitlines()]

@@ -48,6 +48,7 @@ from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig, Timers
 from bt_selfsecure.protocols.haoxiao.frames import Kind, decode
 from bt_selfsecure.protocols.haoxiao.record import SessionRecord
 from bt_selfsecure.protocols.haoxiao.session_config import Durability, SessionConfig
+from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.trace import Tracer
 
 IDENTITIES = (bytes(5) + b"\x01", bytes(5) + b"\x02")
@@ -184,7 +185,8 @@ class PeerWorld:
             rests_on=lambda visible, hybrid, authenticated: "",
         )
         source, counter = self.sources[i], self.counter[i]
-        return PeerMachine(config, stored, source.randbytes, counter.__next__, self.now, tracer=self.tracer)
+        context = EndpointContext(source.randbytes, self.tracer, name=config.name)
+        return PeerMachine(config, stored, context, counter.__next__, self.now)
 
     # --- what may happen ----------------------------------------------------------------------------------------------
 

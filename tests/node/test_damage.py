@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from damage import CELLS, KINDS, damage
-from node_world import ADDRESSES, World, is_connected, record_secrets, unread, until, virtual
+from node_world import ADDRESSES, World, is_connected, peer_of, record_secrets, unread, until, virtual
 
 from bt_selfsecure.node.haoxiao.kept import stored_messages
 from bt_selfsecure.node.haoxiao.messages import split
@@ -202,8 +202,15 @@ def test_a_node_with_a_damaged_cell_starts_tells_it_and_has_all_its_peers_again(
         assert lost["carol"] == []
         if table == "peer":
             assert "damaged on the disk" in told
+            assert peer_of(alice, "bob")["counts"]["dropped"] == 2, "one to Bob, and one from him"
+            assert "what was kept of bob was damaged on the disk, and a message that was under way is lost" in " ".join(
+                alice.status()["problems"]
+            )
+            assert len(lost["bob"]) == 1
         else:
             assert "damaged on the disk" in " ".join(alice.status()["problems"])
+            assert peer_of(alice, "bob")["counts"]["dropped"] == (table in ("outbox", "partial"))
+        assert peer_of(alice, "carol")["counts"]["dropped"] == 0
         secrets = record_secrets(alice, "bob") + record_secrets(alice, "carol")
         assert not [secret for secret in secrets if secret in caplog.text or secret in told]
         await world.close()

@@ -158,7 +158,7 @@ def test_most_of_it_is_served_where_one_leaf_of_a_queue_is_gone(whole: Path, tmp
 def test_where_no_number_is_known_the_next_are_beyond_all_that_were_given_out(whole: Path, tmp_path: Path) -> None:
     directory = tmp_path / "state"
     shutil.copytree(whole, directory)
-    with sqlite3.connect(directory / FILE) as database:
+    with contextlib.closing(sqlite3.connect(directory / FILE)) as database, database:
         root = database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_sequence'").fetchone()[0]
         (given,) = database.execute("SELECT max(seq) FROM sqlite_sequence").fetchone()
     damage_page(directory, root - 1, "zeros")

@@ -22,6 +22,7 @@ from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.haoxiao.attacks.flood import RequestFlood
 from bt_selfsecure.eve.haoxiao.attacks.middle import ManInTheMiddle
 from bt_selfsecure.eve.haoxiao.attacks.steering import BlacklistSteering
+from bt_selfsecure.eve.haoxiao.format import HAOXIAO
 from bt_selfsecure.eve.haoxiao.knowledge import Knowledge
 from bt_selfsecure.eve.reading import Reader
 from bt_selfsecure.eve.sources import open_source
@@ -203,7 +204,7 @@ class _Lasting:
 
 def _frames_of(capture: str) -> list[bytes]:
     """Frames of ours, in their order. Raises `UsageError` where there are none."""
-    reader, frames = Reader(), []
+    reader, frames = Reader(HAOXIAO), []
     with open_source(capture) as source:
         for datagram in reader.read_all(source):
             try:

@@ -15,6 +15,7 @@ from typing import Final
 from bt_selfsecure.eve.haoxiao.attacks.guessing import Repair
 from bt_selfsecure.eve.haoxiao.attacks.theft import SessionHeard, StolenKey, StolenRecord
 from bt_selfsecure.eve.haoxiao.establishments import Eavesdropper
+from bt_selfsecure.eve.haoxiao.format import HAOXIAO
 from bt_selfsecure.eve.haoxiao.knowledge import Knowledge
 from bt_selfsecure.eve.reading import ON_AIR, Reader, damaged
 from bt_selfsecure.eve.sources.linktypes import NAMES
@@ -218,7 +219,7 @@ class Judge:
 
     def hear_all(self, source: Iterable[CapturedPacket], skipped: Mapping[str, int] | None = None) -> None:
         """One Eve's whole capture; in `skipped` stands afterwards what could not be read of it."""
-        reader = Reader()
+        reader = Reader(HAOXIAO)
         self._captures += 1
         try:
             self._hear(reader, source)
@@ -231,7 +232,7 @@ class Judge:
             self._linktypes[heard.linktype] = None
             if heard.crc_ok is False:
                 self._crc_bad += 1
-                if self._work and (copy := damaged(heard)):
+                if self._work and (copy := damaged(heard, HAOXIAO.advertised)):
                     self._damaged.append(copy)
             for datagram in reader.read(heard):
                 if self._eve.hear(datagram.data) is not None:

@@ -93,6 +93,8 @@ def read_radio(adapter: str) -> Radio:
     """Raises `NotSeen` where there is no such adapter."""
     if not hasattr(socket, "AF_BLUETOOTH"):
         raise NotSeen("this Python has no Bluetooth sockets")
+    if ":" in adapter:
+        raise NotSeen(f"no adapter has the address {adapter}")
     info = bytearray(adapter_number(adapter).to_bytes(2, sys.byteorder)).ljust(DEVICE_INFO_BYTES, b"\0")
     try:
         hci = socket.socket(socket.AF_BLUETOOTH, socket.SOCK_RAW, socket.BTPROTO_HCI)
@@ -186,6 +188,8 @@ async def ask_bluez(adapter: str, peer: str | None) -> Bluez:
 
 async def try_advertising(adapter: str) -> tuple[Word, str]:
     """Advertise as the node does, by its beacon, and say what came of it, with the reason. It ends at once."""
+    if ":" in adapter:
+        return Word.GONE, f"no adapter has the address {adapter}"
     try:
         await require_system_bus()  # libdbus knows no limit
     except SystemBusError as error:

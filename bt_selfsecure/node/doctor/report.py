@@ -36,6 +36,14 @@ class NotSeen(Exception):  # noqa: N818 - an outcome of a check, not a fault of 
     """A check can't see what it looks at; the text says why."""
 
 
+class Of(enum.Enum):
+    """The nodes that a check is for."""
+
+    RADIO = "those with an adapter"
+    UDP = "those with udp"
+    ALL = "all"
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """One line of the doctor's."""
@@ -43,6 +51,7 @@ class Check:
     number: int
     name: str
     look: Callable[[Machine], Finding]
+    of: Of = Of.RADIO
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,8 @@ def stored(journal: Journal, address: str, now: float) -> Stored:
         record = SessionRecord.from_json(row.record)
         key, offered = (_restored(facts, now) for facts in _facts(row.facts))
     except (DamagedError, RecordError) as error:
-        return Stored(damage=str(error), fragments=fragments, pieces=pieces, dropped=dropped)
+        dropped += 1 + bool(pieces)  # one that was under way to it, and one from it
+        return Stored(damage=str(error), fragments=fragments, dropped=dropped)
     return Stored(record, key, offered, row.synchronised, "", fragments, pieces, dropped)
 
 

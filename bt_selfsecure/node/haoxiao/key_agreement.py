@@ -30,13 +30,13 @@ from bt_selfsecure.protocols.haoxiao.events import (
     Failure,
     RequestRefused,
 )
-from bt_selfsecure.protocols.haoxiao.frames import Kind
+from bt_selfsecure.protocols.haoxiao.frames import Kind, peek_kind
 from bt_selfsecure.protocols.haoxiao.initiator import Initiator, InitiatorState
 from bt_selfsecure.protocols.haoxiao.responder import Responder, ResponderState
-from bt_selfsecure.protocols.haoxiao.suites import Random
+from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.endpoint import Endpoint
 from bt_selfsecure.sansio.events import FrameRejected, Rejection
-from bt_selfsecure.sansio.trace import Machine, MachineEnum, Tracer
+from bt_selfsecure.sansio.trace import Machine, MachineEnum
 
 GRACE_S: Final = 10.0
 """Seconds that the end which did not dial leaves the first request to the other."""
@@ -92,8 +92,7 @@ class KeyAgreement:
         links: PeerLinks,
         counts: Counts,
         out: Outputs,
-        random: Random,
-        tracer: Tracer | None,
+        context: EndpointContext,
     ) -> None:
         self.trouble = ""
         """Why the last one failed; empty after a success."""
@@ -102,10 +101,9 @@ class KeyAgreement:
         self.is_wanted = False
         """Somebody waits for the outcome."""
         self.retry: Final = BackOff()
-        self.burst: Final = Burst(config, links, out, tracer)
-        self._config, self._links, self._counts, self._out, self._random = config, links, counts, out, random
-        self._tracer = tracer
-        self._machine: Final = Machine(config.name, "key agreement", KEY_TABLE, S.IDLE, tracer)
+        self.burst: Final = Burst(config, links, out, context.tracer)
+        self._config, self._links, self._counts, self._out, self._context = config, links, counts, out, context
+        self._machine: Final = Machine(config.name, "key agreement", KEY_TABLE, S.IDLE, context.tracer)
         self._establish: EstablishConfig | None = None
         self._slower = 1
         """Times the configured interval."""
@@ -164,8 +162,8 @@ class KeyAgreement:
         bearer = self._config.establish_bearer
         self._out.log(Level.INFO, f"establishing a key over {bearer}", "establishing")
         self._machine.on(I.START, now)
-        name = f"{self._config.name} initiator"
-        self.initiator = Initiator(self._at_its_pace(), self._random, tracer=self._tracer, name=name)
+        context = replace(self._context, name=f"{self._config.name} initiator")
+        self.initiator = Initiator(self._at_its_pace(), context)
         self.initiator.start(now)
 
     def _at_its_pace(self) -> EstablishConfig:
@@ -202,7 +200,7 @@ class KeyAgreement:
 
     def receive(self, data: bytes, now: float) -> None:
         """Take a frame of an establishment."""
-        kind = data[0] & 15
+        kind = peek_kind(data)
         if kind == Kind.REQUEST and self._own_request_stands(now):
             return
         if kind in _FOR_INITIATOR or (kind in BURST_KINDS and self._machine.state not in _RESPONDING):
@@ -225,8 +223,7 @@ class KeyAgreement:
         if self.responder is None:
             admit, identity = self.config.admit, self._config.identity
             config = replace(self.config, admit=lambda asking: asking == identity and admit(asking))
-            name = f"{self._config.name} responder"
-            self.responder = Responder(config, self._random, tracer=self._tracer, name=name)
+            self.responder = Responder(config, replace(self._context, name=f"{self._config.name} responder"))
         return self.responder
 
     def follow_responder(self, now: float) -> None:
@@ -257,7 +254,7 @@ class KeyAgreement:
                 self._out.log(Level.DEBUG, str(event))
 
     def succeeded(self, event: Established, endpoint: Endpoint[Event], now: float) -> dict[str, Any]:
-        """Both ends hold a new key: return the facts about it, as `Key` in openapi.py has them beside its age."""
+        """Both ends hold a new key: return the facts about it, as `Key` in api_types.py has them beside its age."""
         secret_bits = 0.0 if self._config.no_radio else event.secret_bits
         facts = {
             "fingerprint": event.fingerprint,
@@ -308,7 +305,7 @@ class KeyAgreement:
 
     def jitter(self) -> float:
         """Draw from 0 to 1."""
-        return int.from_bytes(self._random(4)) / (1 << 32)
+        return int.from_bytes(self._context.random(4)) / (1 << 32)
 
     def _end_initiator(self, now: float) -> None:
         if self.initiator:
@@ -343,7 +340,7 @@ class KeyAgreement:
 
     def send(self, data: bytes, now: float) -> None:
         """Put out a frame of an endpoint of ours."""
-        kind = data[0] & 15
+        kind = peek_kind(data)
         if kind in BURST_KINDS:
             self.burst.send(data, now)
         elif kind == Kind.ACCEPT:

@@ -86,12 +86,12 @@ class Outbox:
 
 
 def begins_message(fragment: bytes) -> bool:
-    """Whether this is the first fragment of a message."""
+    """Tell whether it is the first fragment of its message."""
     parsed = parse(fragment)
     return parsed is None or parsed.first
 
 
 def ends_message(fragment: bytes) -> bool:
-    """Whether this is the last fragment of a message."""
+    """Tell whether it is the last fragment of its message, or the only one."""
     parsed = parse(fragment)
     return parsed is None or not parsed.more

@@ -30,6 +30,7 @@ from bt_selfsecure.node.journal_file import JournalError
 from bt_selfsecure.node.links import STUCK_S, OpenLink
 from bt_selfsecure.node.metrics import Counts
 from bt_selfsecure.node.peer_log import PeerLog
+from bt_selfsecure.sansio.context import EndpointContext
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,9 @@ class Peer:
         )
         now = self._clock()
         kept, new_number = stored(node.journal, address, now), partial(node.journal.new_number, "outbox")
-        self._machine: Final = PeerMachine(config, kept, secrets.token_bytes, new_number, now)
+        self._machine: Final = PeerMachine(
+            config, kept, EndpointContext(secrets.token_bytes, name=name), new_number, now
+        )
         self._tasks = asyncio.TaskGroup()
         self._running = asyncio.Event()
         self._wake = asyncio.Event()
@@ -96,7 +99,7 @@ class Peer:
         return number
 
     async def establish(self) -> dict[str, Any]:
-        """Agree on a new key now: the outcome, as `Establishment` in openapi.py."""
+        """Agree on a new key now: the outcome, as `Establishment` in api_types.py."""
         await self._running.wait()
         try:
             with self._waiting.for_key() as outcome:
@@ -369,7 +372,7 @@ class Peer:
         return None if heard_at is None else self._clock() - heard_at
 
     def status(self) -> dict[str, Any]:
-        """As `Peer` in openapi.py, without what only the node knows. No secret."""
+        """As `Peer` in api_types.py, without what only the node knows. No secret."""
         told = {"name": self.name, "address": self.address, "link": self._link_status()}
         return told | status_of(self._machine, self._clock())
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import enum
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from bt_selfsecure.protocols.haoxiao.record import SessionRecord
 from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig
+from bt_selfsecure.sansio.value import value
 
 # --- links ------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Send:
     """Send this datagram on this link, after those before it; one that takes nothing more is to be closed."""
 
@@ -22,7 +23,7 @@ class Send:
     data: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SendBurst:
     """Send this packet of a burst on this link, on the radio where it is None, and tell by `burst_sent` when that is
     done; nothing else may wait for it."""
@@ -31,27 +32,27 @@ class SendBurst:
     data: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Dial:
     """Dial the peer on this bearer; tell `link_up` with `dialled`, or `dial_failed`."""
 
     bearer: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class HangUp:
     """Close this link; tell `link_down` when that is done."""
 
     link: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TakeRadio:
     """Get the broadcast link of this peer, to hold it until `ReleaseRadio`; tell `radio_granted` or `radio_refused`,
     and `radio_lost` where it ends by itself."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ReleaseRadio:
     """Give the broadcast link back, or wait for it no longer; nothing more is told of it."""
 
@@ -65,7 +66,7 @@ class Note:
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class KeepFragment(Note):
     """Note a fragment that waits for the session."""
 
@@ -73,26 +74,26 @@ class KeepFragment(Note):
     fragment: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class DropFragment(Note):
     """Note that it no longer waits."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class KeepPiece(Note):
     """Note the next piece of a message that is half received."""
 
     piece: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class DropPieces(Note):
     """Note that none is."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class KeepState(Note):
     """Note the newest state of the session; it replaces every earlier one."""
 
@@ -104,7 +105,7 @@ class KeepState(Note):
     synchronised: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Deliver:
     """Note a whole message from the peer, and show it to its readers."""
 
@@ -123,7 +124,7 @@ class Urgency(enum.IntEnum):
     """Now, so that a loss of power does not take it."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Commit:
     """Bring what was noted to the disk, all or nothing; then tell `persisted(token)`, which stands for earlier tokens,
     too. Where the disk refuses tell `refused`; what was noted stays so, and `persisted` comes when it is there.
@@ -138,38 +139,38 @@ class Commit:
 # --- people and programs ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Kept:
     """The message of this number is on disk."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Refused:
     """The disk did not take the message of this number: it will not come."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Delivered:
     """The peer has the message of this number."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EstablishOutcome:
     """What became of the key that was asked for; answers all who asked."""
 
     reason: str = ""
     """Why there is none; empty where there is."""
     facts: dict[str, Any] | None = None
-    """About the key, as `Key` in openapi.py has them beside its age."""
+    """About the key, as `Key` in api_types.py has them beside its age."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ForeignKeys:
     """This frame of the peer's names keys that are none of its own: are they another peer's?"""
 
@@ -185,7 +186,7 @@ class Level(enum.IntEnum):
     ERROR = 40
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Log:
     """A line for the log. No secret."""
 
@@ -253,7 +254,7 @@ class Outputs:
 # --- what it is given -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PeerConfig:
     """What one peer's machine is configured with."""
 
@@ -276,7 +277,7 @@ class PeerConfig:
     """A sentence: on what a key's secrecy rests, by whether losses are visible, the key hybrid, and authenticated."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Stored:
     """What the disk has kept of a peer."""
 

@@ -24,11 +24,10 @@ from bt_selfsecure.node.haoxiao.peer_session import PeerSession
 from bt_selfsecure.node.metrics import Counts
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
 from bt_selfsecure.protocols.haoxiao.events import Established, Event, ReestablishNeeded, Resynchronised
-from bt_selfsecure.protocols.haoxiao.frames import Kind
+from bt_selfsecure.protocols.haoxiao.frames import Kind, peek_kind
 from bt_selfsecure.protocols.haoxiao.record import Role
-from bt_selfsecure.protocols.haoxiao.suites import Random
+from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.endpoint import Endpoint
-from bt_selfsecure.sansio.trace import Tracer
 
 LOOK_S: Final = 5.0
 """Seconds between two looks at a peer that is linked, where nothing asks for one sooner."""
@@ -37,8 +36,6 @@ NO_COMMON_KEY_S: Final = 30.0
 COPIES: Final = 8
 """Frames of a peer that are tried with the keys of the others, from one key to the next."""
 _NAMES_KEYS: Final = frozenset((Kind.RESYNC_CALL, Kind.RESYNC_REQUEST))
-_SESSION: Final = 8
-"""Bit of a kind that belongs to a session: the paper's Phase."""
 
 
 class PeerMachine:
@@ -49,19 +46,17 @@ class PeerMachine:
         self,
         config: PeerConfig,
         stored: Stored,
-        random: Random,
+        context: EndpointContext,
         new_number: Callable[[], int],
         now: float,
-        *,
-        tracer: Tracer | None = None,
     ) -> None:
         """`new_number` gives out each number of a fragment once, ever growing."""
         self.config: Final = config
         self.counts: Final = Counts(dropped=stored.dropped)
         self._out: Final = Outputs()
-        self.links: Final = PeerLinks(config, self._out, tracer)
-        self.agreement: Final = KeyAgreement(config, self.links, self.counts, self._out, random, tracer)
-        self.session: Final = PeerSession(config, stored, self.counts, self._out, random, new_number, now, tracer)
+        self.links: Final = PeerLinks(config, self._out, context.tracer)
+        self.agreement: Final = KeyAgreement(config, self.links, self.counts, self._out, context)
+        self.session: Final = PeerSession(config, stored, self.counts, self._out, context, new_number, now)
         self._disk_works = True
         self._keyed_by = 0
         """Token of the commit before which no frame tells of a key that was agreed on."""
@@ -96,13 +91,13 @@ class PeerMachine:
         if self.links.by_number(link) is None:
             return  # another one has replaced it
         self.links.heard_at = now
-        if not self._disk_works or not data:
+        if not self._disk_works:
             return  # what can't be kept must not be acknowledged; the peer repeats it
-        kind, session = data[0] & 15, self.session.session
+        kind, session = peek_kind(data), self.session.session
         if kind in _NAMES_KEYS and self._copies_left and not self.shares_key(data):
             self._copies_left -= 1
             self._out.put(ForeignKeys(data))
-        if not kind & _SESSION:
+        if kind is None or not kind.phase:
             self.agreement.receive(data, now)
         elif session is None:
             if not self.agreement.is_under_way:
@@ -113,7 +108,7 @@ class PeerMachine:
 
     def overhear(self, data: bytes, now: float) -> None:
         """Take an advertisement under the peer's address, which anybody can use."""
-        if data and data[0] & 15 == Kind.RAND_COMPACT and self._disk_works and self.links.own is not None:
+        if peek_kind(data) is Kind.RAND_COMPACT and self._disk_works and self.links.own is not None:
             self.agreement.receive(data, now)
             self._settle(now)
 

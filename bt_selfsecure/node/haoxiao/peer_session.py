@@ -32,12 +32,12 @@ from bt_selfsecure.protocols.haoxiao.events import (
     Resynchronised,
     Unreachable,
 )
-from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile
+from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, peek_kind
 from bt_selfsecure.protocols.haoxiao.record import Role, SessionRecord
 from bt_selfsecure.protocols.haoxiao.session import Session
-from bt_selfsecure.protocols.haoxiao.suites import Random
+from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.events import FrameRejected, Persist
-from bt_selfsecure.sansio.trace import Machine, MachineEnum, Tracer
+from bt_selfsecure.sansio.trace import Machine, MachineEnum
 
 HOUR_S: Final = 3600.0
 
@@ -80,10 +80,9 @@ class PeerSession:
         stored: Stored,
         counts: Counts,
         out: Outputs,
-        random: Random,
+        context: EndpointContext,
         new_number: Callable[[], int],
         now: float,
-        tracer: Tracer | None,
     ) -> None:
         self.session: Session | None = None
         self.trouble = stored.damage
@@ -93,9 +92,8 @@ class PeerSession:
         self.key: dict[str, Any] = dict(stored.key)
         """About the key in use; "born" is the time at which it was agreed on, None where not known."""
         self.outbox: Final = Outbox(stored.fragments, out, new_number)
-        self._config, self._counts, self._out, self._random = config, counts, out, random
-        self._tracer = tracer
-        self._machine: Final = Machine(config.name, "peer's session", SESSION_TABLE, S.NO_KEY, tracer)
+        self._config, self._counts, self._out, self._context = config, counts, out, context
+        self._machine: Final = Machine(config.name, "peer's session", SESSION_TABLE, S.NO_KEY, context.tracer)
         self._agreed: set[bool] = set()
         """Directions in which both ends have found together since start or new key; True is ours to send in."""
         self._keyed_at = now
@@ -123,8 +121,7 @@ class PeerSession:
         self._next_out = record.sending.chain.seq + len(record.sending.messages)
         self._next_in = record.receiving.chain.seq
         self._machine.on(I.KEY, now)
-        name, tracer = self._config.name, self._tracer
-        self.session = Session.restore(record, self._config.session, self._random, now, tracer=tracer, name=name)
+        self.session = Session.restore(record, self._config.session, self._context, now)
 
     @property
     def state(self) -> SessionState:
@@ -199,7 +196,7 @@ class PeerSession:
 
     def count(self, frame: bytes) -> None:
         """A frame of the session's is sent; its head (kind, Retran, Len) tells a retransmission."""
-        if frame[0] & 15 == Kind.DATA:
+        if peek_kind(frame) is Kind.DATA:
             self._has_left = True
             self._counts.frames += 1
             self._counts.retransmissions += frame[1] >> 4 > 0
@@ -289,10 +286,7 @@ class PeerSession:
     def take_key(self, event: Established, facts: dict[str, Any], role: Role, profile: Profile, now: float) -> None:
         """Go over to a new K_0."""
         if self.session is None:
-            name, tracer = self._config.name, self._tracer
-            self.session = Session.start(
-                profile, role, event.k0, self._config.session, self._random, tracer=tracer, name=name
-            )
+            self.session = Session.start(profile, role, event.k0, self._config.session, self._context)
         self._offered = facts | {"begun_at": self._rounds, "born": now}
         self._agreed.clear()
         self._machine.on(I.KEY, now)
@@ -343,7 +337,7 @@ class PeerSession:
 
     @property
     def status(self) -> dict[str, Any] | None:
-        """As `Session` in openapi.py."""
+        """As `Session` in api_types.py."""
         if self.session is None:
             return None
         record = self.session.record

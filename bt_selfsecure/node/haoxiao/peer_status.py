@@ -46,7 +46,7 @@ def state_of(machine: PeerMachine) -> PeerState:
 
 
 def status_of(machine: PeerMachine, now: float) -> dict[str, Any]:
-    """Return the fields of `Peer` in openapi.py that follow from its machine."""
+    """Return the fields of `Peer` in api_types.py that follow from its machine."""
     session, rejections = machine.session, machine.agreement.rejections
     if session.session:
         rejections.update(session.session.rejections)
@@ -61,7 +61,7 @@ def status_of(machine: PeerMachine, now: float) -> dict[str, Any]:
 
 
 def told_key(facts: dict[str, Any], now: float) -> dict[str, Any]:
-    """Return `Key` in openapi.py, by what is known about it."""
+    """Return `Key` in api_types.py, by what is known about it."""
     return {name: fact for name, fact in facts.items() if name not in ("begun_at", "born")} | ages.told(
         age_of(facts, now)
     )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import enum
 import json
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from bt_selfsecure.errors import BtSelfSecureError
@@ -20,6 +20,7 @@ from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.frames import Profile
 from bt_selfsecure.protocols.haoxiao.keychain import Chain
 from bt_selfsecure.protocols.haoxiao.suites import SUITES
+from bt_selfsecure.sansio.value import value
 
 FORMAT: Final = "bt-selfsecure session"
 VERSION: Final = 1
@@ -45,7 +46,7 @@ class Role(enum.Enum):
         return b"initiator to responder" if self is Role.INITIATOR else b"responder to initiator"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SendingState:
     """The sender's end of one direction."""
 
@@ -61,7 +62,7 @@ class SendingState:
         return _distinct(self.offer, self.chain.key, *reversed(self.chain.checkpoints))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ReceivingState:
     """The receiver's end of one direction."""
 
@@ -83,9 +84,9 @@ def _distinct(*keys: bytes) -> tuple[bytes, ...]:
     return tuple(dict.fromkeys(key for key in keys if key))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SessionRecord:
-    """All that a session keeps. Its repr shows no key; `to_json` does, so store it where only the owner reads."""
+    """All that a session keeps across a crash. Its repr shows no key; `to_json` does: let only its owner read that."""
 
     profile: Profile
     role: Role

@@ -13,15 +13,17 @@ from bt_selfsecure.errors import LocalError
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.events import MessageDelivered, ReestablishNeeded, Resynchronised, Unreachable
 from bt_selfsecure.protocols.haoxiao.frame_queue import FrameQueue
-from bt_selfsecure.protocols.haoxiao.frames import Frame, encode
+from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, encode
 from bt_selfsecure.protocols.haoxiao.keychain import Chain
 from bt_selfsecure.protocols.haoxiao.record import Role, SendingState, SessionRecord
 from bt_selfsecure.protocols.haoxiao.resync import NO_CALL, authentic_response, common_keys, resync_request
 from bt_selfsecure.protocols.haoxiao.session_config import Durability, SessionConfig
-from bt_selfsecure.protocols.haoxiao.suites import Attempt, Random
+from bt_selfsecure.protocols.haoxiao.suites import Attempt
+from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.events import Rejection
+from bt_selfsecure.sansio.frame_table import FrameRow, FrameTable, replayed
 from bt_selfsecure.sansio.outbox import Outbox
-from bt_selfsecure.sansio.trace import KeyLog, Machine, MachineEnum, Tracer, key_log_line
+from bt_selfsecure.sansio.trace import Machine, MachineEnum, key_log_line
 
 
 class SenderState(MachineEnum):
@@ -53,6 +55,20 @@ SENDER_TABLE: Final[Mapping[tuple[SenderState, SenderInput], SenderState]] = {
     **{(state, I.RESYNCHRONISE): S.RESYNCHRONISING for state in S if state is not S.CLOSED},
     **{(state, I.CLOSE): S.CLOSED for state in S},
 }
+SENDER_FRAMES: Final[FrameTable[Kind, SenderState]] = {
+    Kind.DATA_ACK: FrameRow(
+        {S.WAITING, S.UNREACHABLE}, "receive_ack", replayed("an acknowledgement that is not waited for")
+    ),
+    Kind.RESYNC_CALL: FrameRow(set(S) - {S.CLOSED}, "receive_call", replayed("a call for resynchronisation")),
+    Kind.RESYNC_RESPONSE: FrameRow(
+        {S.RESYNCHRONISING}, "receive_response", replayed("a response that is not waited for")
+    ),
+}
+SENDER_TIMERS: Final[Mapping[SenderState, str]] = {
+    S.WAITING: "_retransmit",
+    S.UNREACHABLE: "_repeat",
+    S.RESYNCHRONISING: "_request_again",
+}
 
 
 class Sender:
@@ -63,19 +79,16 @@ class Sender:
         record: SessionRecord,
         config: SessionConfig,
         out: Outbox[FrameQueue, SessionRecord],
-        random: Random,
-        tracer: Tracer | None,
-        key_log: KeyLog | None,
-        name: str,
+        context: EndpointContext,
     ) -> None:
         self.kept: SendingState = record.sending
         self.deadline: float | None = None
         self._label = record.role.label
         self._config: Final = config
         self._out: Final = out
-        self._random: Final = random
-        self._key_log: Final = key_log
-        self._machine: Final = Machine(name, "sender", SENDER_TABLE, S.IDLE, tracer)
+        self._random: Final = context.random
+        self._key_log: Final = context.key_log
+        self._machine: Final = Machine(context.name, "sender", SENDER_TABLE, S.IDLE, context.tracer)
         self._attempts: list[Attempt] = []  # all of this round: the acknowledgement of any may come, and late (row 10)
         self._waits = 0  # time-outs in a row: the exponent of the back-off
         self._last_frame = b""
@@ -98,7 +111,8 @@ class Sender:
 
     def send(self, message: bytes, now: float) -> int:
         if not self.can_send:
-            raise LocalError(f"send: a message is under way ({self.state.name})")
+            why = "the session is closed" if self.state is S.CLOSED else f"a message is under way ({self.state.name})"
+            raise LocalError(f"send: {why}")
         if len(message) > limits.MAX_MESSAGE_BYTES:
             raise LocalError(f"send: a message has at most {limits.MAX_MESSAGE_BYTES} bytes, this has {len(message)}")
         if self.kept.chain.exhausted():
@@ -133,7 +147,7 @@ class Sender:
         self.deadline = now + self._config.back_off(self._waits)
 
     def receive_ack(self, frame: Frame, now: float) -> None:
-        if self.state not in (S.WAITING, S.UNREACHABLE) or frame.seq != self.kept.chain.seq + 1 & 255:
+        if frame.seq != self.kept.chain.seq + 1 & 255:
             return self._out.events.reject(Rejection.REPLAY, "an acknowledgement that is not waited for")
         attempt = self._proved_attempt(frame)
         if attempt is None:
@@ -158,22 +172,21 @@ class Sender:
         return None
 
     def handle_timer(self, now: float) -> None:
-        if self.deadline is None or now < self.deadline:
-            return
-        self._waits += 1
-        match self.state:
-            case S.WAITING if len(self._attempts) <= self._config.omega:
-                self._attempt(now)
-            case S.WAITING:
-                self._machine.on(I.OMEGA_OVER, now, seq=self.kept.chain.seq)
-                self._out.events.put(Unreachable(self.kept.chain.seq))
-                self._repeat(now)
-            case S.UNREACHABLE | S.RESYNCHRONISING:
-                if self.state is S.RESYNCHRONISING and self._waits == self._config.omega + 1:
-                    self._out.events.put(Unreachable(self.kept.chain.seq))
-                self._repeat(now)
-            case _:
-                self.deadline = None
+        if self.deadline is not None and now >= self.deadline:
+            self._waits += 1
+            getattr(self, SENDER_TIMERS[self.state])(now)
+
+    def _retransmit(self, now: float) -> None:
+        if len(self._attempts) <= self._config.omega:
+            return self._attempt(now)
+        self._machine.on(I.OMEGA_OVER, now, seq=self.kept.chain.seq)
+        self._out.events.put(Unreachable(self.kept.chain.seq))
+        return self._repeat(now)
+
+    def _request_again(self, now: float) -> None:
+        if self._waits == self._config.omega + 1:
+            self._out.events.put(Unreachable(self.kept.chain.seq))
+        self._repeat(now)
 
     def _repeat(self, now: float) -> None:
         self._out.send(self._last_frame)
@@ -200,7 +213,7 @@ class Sender:
 
     def receive_call(self, frame: Frame, now: float) -> None:
         resynchronising, answered, challenge = self.state is S.RESYNCHRONISING, frame.rand == self._call, frame.seq > 0
-        if self.state is S.CLOSED or (not resynchronising and (answered or challenge)):
+        if not resynchronising and (answered or challenge):
             return self._out.events.reject(Rejection.REPLAY, "a call for resynchronisation")
         if not common_keys(self.kept, frame):
             return self._refuse_call()
@@ -215,8 +228,6 @@ class Sender:
             self._out.events.put(ReestablishNeeded("a call came that names no common key (or an attacker's)"))
 
     def receive_response(self, frame: Frame, now: float) -> None:
-        if self.state is not S.RESYNCHRONISING:
-            return self._out.events.reject(Rejection.REPLAY, "a response that is not waited for")
         answer = authentic_response(self.kept, frame, self._nonce)
         if answer is None:
             return self._out.events.reject(Rejection.UNAUTHENTIC, "a response to the request")
@@ -248,8 +259,8 @@ class Sender:
         self._label = role.label
         self.kept = replace(self.kept, offer=self.kept.chain.suite.chain_key(k0, self._label))
 
-    def close(self) -> None:
-        self._machine.on(I.CLOSE, 0.0)
+    def close(self, now: float) -> None:
+        self._machine.on(I.CLOSE, now)
         self.deadline = None
 
     def _log_key(self) -> None:

@@ -23,7 +23,7 @@ class Durability(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class SessionConfig:
-    """What one end is configured with; W must be the same at both."""
+    """What one end of a session is configured with; W must be the same at both."""
 
     durability: Durability = Durability.EVERY_MESSAGE
     checkpoint_rounds: int = 64

@@ -1,7 +1,7 @@
 """The two cipher suites: `paper`, equations [2] to [15] to the letter, and `hardened`, fit for our own door.
 
-Both have the same verbs, so that one state machine serves both. Where the paper is silent or contradicts itself the
-reading is the table of PROTOCOL.md ("Readings"); its rows are named here as "row n".
+Both have the same verbs, so that one state machine serves both. Where the paper is silent or contradicts itself, the
+table "Interpretations of the paper" in docs/protocols/haoxiao.md counts; its rows are named here as "row n".
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import struct
-from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Iterable
+from dataclasses import field
+from typing import Final, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -18,33 +19,34 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from bt_selfsecure.errors import LocalError, PeerError
 from bt_selfsecure.protocols.haoxiao import limits, oaep
 from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, head
+from bt_selfsecure.sansio.context import Random
+from bt_selfsecure.sansio.value import value
 
 _SEQ_RETRAN: Final = struct.Struct(">QB")
 _SHA256: Final = hashes.SHA256()
 _IPAD: Final = bytes(octet ^ 0x36 for octet in range(256))
 _OPAD: Final = bytes(octet ^ 0x5C for octet in range(256))
-Random = Callable[[int], bytes]
-"""`random(n)` gives n unpredictable bytes; the caller of an endpoint injects it."""
+_BLOCK_BYTES: Final = 64
 
 
-class NotAuthentic(Exception):  # noqa: N818 - a verdict about a frame, not a fault of the program
+class NotAuthentic(PeerError):  # noqa: N818 - a verdict about a frame
     """The frame was not made with this key. The only exception that `Suite.open` raises."""
 
 
-class RoundKeys(NamedTuple):
+@value
+class RoundKeys:
     """K_H, K_E, K_A: the parts of one round's key K_i. Its repr shows none."""
 
-    hmac: bytes
-    encryption: bytes
-    acknowledgement: bytes
-
-    def __repr__(self) -> str:
-        return "RoundKeys()"
+    hmac: bytes = field(repr=False)
+    encryption: bytes = field(repr=False)
+    acknowledgement: bytes = field(repr=False)
 
 
-class Header(NamedTuple):
+@value
+class Header:
     """The fields of one attempt that are authenticated beside the message."""
 
     seq: int
@@ -55,16 +57,14 @@ class Header(NamedTuple):
     """Rounds since the last checkpoint. In P_p of `paper`; in `hardened` it follows from the rest."""
 
 
-class Attempt(NamedTuple):
+@value
+class Attempt:
     """One sealed attempt of one round, as its sender keeps it and its receiver finds it. Its repr shows no secret."""
 
     header: Header
-    rand: bytes
-    ack: bytes
+    rand: bytes = field(repr=False)
+    ack: bytes = field(repr=False)
     """ACK of [13]: only somebody who holds K_A and this very attempt can name it."""
-
-    def __repr__(self) -> str:
-        return f"Attempt({self.header!r})"
 
 
 class Suite(Protocol):
@@ -115,12 +115,14 @@ class Suite(Protocol):
 
 
 def hmac_sha256(key: bytes, data: bytes) -> bytes:
-    """HMAC-SHA-256 (RFC 2104) under a key of at most 64 bytes.
+    """Return the HMAC-SHA-256 (RFC 2104) under a key of at most 64 bytes. Raises `LocalError` for a longer one.
 
     The same as hmac.digest, for which OpenSSL 3 looks up its parts anew at each call: a round of the session, which
     benchmarks/ hold to half of a Double Ratchet message, would take a tenth longer.
     """
-    padded = key.ljust(64, b"\0")
+    if len(key) > _BLOCK_BYTES:
+        raise LocalError(f"an HMAC key has at most {_BLOCK_BYTES} bytes here, this has {len(key)}: hash it first")
+    padded = key.ljust(_BLOCK_BYTES, b"\0")
     inner = hashlib.sha256(padded.translate(_IPAD) + data).digest()
     return hashlib.sha256(padded.translate(_OPAD) + inner).digest()
 
@@ -159,7 +161,7 @@ def xor_padded(*operands: bytes) -> bytes:
 
 
 class PaperSuite:
-    """[2] to [15] to the letter, with the readings of PROTOCOL.md. Its weaknesses are kept, and shown by tests."""
+    """[2] to [15] to the letter, as docs/protocols/haoxiao.md interprets it. Its weaknesses stay in, shown by tests."""
 
     profile: Final = Profile.PAPER
     _FIELDS: Final = 30  # bytes of P_p before Message: Phase 1, Retran 1, Len 2, Seq 8, alpha 2, Rand 16

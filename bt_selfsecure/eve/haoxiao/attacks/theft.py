@@ -157,7 +157,10 @@ class StolenKey:
 
 @dataclass(frozen=True, slots=True)
 class StolenRecord:
-    """What a stolen disk holds of one peer: both directions, with the checkpoints and the last key (PROTOCOL.md)."""
+    """What a stolen disk holds of one peer: both directions, with the checkpoints and the last key.
+
+    It is the record of docs/protocols/haoxiao.md.
+    """
 
     sending: StolenKey
     receiving: StolenKey
@@ -173,7 +176,7 @@ class StolenRecord:
             return cls(_stolen(suite, record["sending"]), _stolen(suite, record["receiving"]))
         except (ValueError, KeyError, TypeError, AttributeError) as fault:  # UnicodeDecodeError is a ValueError
             raise UsageError(
-                f"no session record of version 1 ({fault}): give one as PROTOCOL.md describes it"
+                f"no session record of version 1 ({fault}): give one as docs/protocols/haoxiao.md describes it"
             ) from None
 
     @classmethod
