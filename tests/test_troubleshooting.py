@@ -72,7 +72,7 @@ def test_what_the_node_says_of_the_adapter_and_of_its_state_is_there() -> None:
     for module, words in (
         ("node/adapter.py", r'self\._say\(f?"(.*)"\)'),
         ("node/client.py", r'raise NodeAwayError\(\s*f"(no node .*)"'),
-        ("node/haoxiao/peer.py", r'hint\("(.*)"\)'),
+        ("node/haoxiao/peer_machine.py", r'hint\("(.*)"\)'),
     ):
         text = (CHECKOUT / "bt_selfsecure" / module).read_text()
         found = [re.sub(r"\{[^}]*\}", HOLE, message) for message in re.findall(words, text)]

@@ -13,7 +13,7 @@ import pytest
 from test_damage import BOB, CAROL, messages_of
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.node.haoxiao.outbox import Outbox
+from bt_selfsecure.node.haoxiao.kept import stored_messages
 from bt_selfsecure.node.journal import DamagedError, Journal, PeerRow
 from bt_selfsecure.node.messages import split
 from bt_selfsecure.node.salvage import salvage
@@ -94,7 +94,7 @@ def judge(directory: Path, damaged: bytes) -> bool:
                 row, told = None, True
             assert row in (None, PeerRow(record, '{"key": {}}', True))
             lost += row is None
-            to_send = messages_of(Outbox(journal, address))
+            to_send = messages_of(stored_messages(journal, address)[0])
             came = [message for _, peer, _, _, message in journal.inbox() if peer == address]
             for found in (to_send, came):
                 assert found == [message for message in LONG if message in found]
@@ -147,7 +147,7 @@ def test_most_of_it_is_served_where_one_leaf_of_a_queue_is_gone(whole: Path, tmp
     damage_page(directory, data.index(fragment) // PAGE, "zeros")
     with contextlib.closing(Journal(directory, sync_each=True)) as journal:
         assert all(journal.peer(address) for address in RECORDS)
-        found = {address: messages_of(Outbox(journal, address)) for address in RECORDS}
+        found = {address: messages_of(stored_messages(journal, address)[0]) for address in RECORDS}
         assert sum(map(len, found.values())) >= 2 * len(LONG) - 3
         assert LONG[3] not in found[BOB]
         assert LONG[0] in found[BOB]
