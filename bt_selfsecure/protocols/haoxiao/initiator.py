@@ -288,7 +288,7 @@ class Initiator:
         return None
 
     def _overhear_burst(self, frame: Frame, now: float) -> None:
-        """Someone else sends burst packets of this establishment: an echo is harmless, other content is an attack."""
+        """Tell an echo of a burst packet of ours, which is harmless, from other content, which is an attack."""
         ours = frame.rand == burst_rand(self.request, compact=frame.kind is Kind.RAND_COMPACT)
         if not ours or self._messages[frame.seq : frame.seq + 1] == [frame.message]:
             return self._events.reject(Rejection.NOT_FOR_US, "a burst packet")
@@ -336,8 +336,8 @@ class Initiator:
         return None
 
     def _may_read(self, leg: PeerContext, now: float) -> bool:
-        """Whether to spend a hash of all of S on one more response. After too many wrong ones only now and then, at
-        random: the true one is repeated, and nobody can have a forged one ready each time."""
+        """Return whether to spend a hash of all of S on one more response. After too many wrong ones only now and then,
+        at random: the true one is repeated, and nobody can have a forged one ready each time."""
         if leg.wrong >= limits.MAX_WRONG_RESPONSES:
             if now < leg.deaf_until:
                 return False
@@ -346,12 +346,12 @@ class Initiator:
         return True
 
     def _enough(self, leg: PeerContext) -> bool:
-        """Whether this responder's received set is a key: N_r, and in `hardened` the target."""
+        """Return whether this responder's received set is a key: N_r, and in `hardened` the target."""
         reached = leg.bits >= self.config.target_bits or not self.config.hardened
         return reached and len(leg.received) >= self.config.n_r
 
     def _responses_are_in(self, now: float) -> None:
-        """2 T_2 is over, or (`hardened`) everybody has responded: go on bursting, or fix the keys."""
+        """Go on bursting, or fix the keys: 2 T_2 is over, or (`hardened`) everybody has responded."""
         for pair, leg in list(self._legs.items()):
             if leg.responded_part != self._part:
                 self._drop(pair, Failure.NOT_AUTHENTIC if leg.forged else Failure.NO_RESPONSE)
@@ -387,7 +387,7 @@ class Initiator:
     # --- confirmation -------------------------------------------------------------------------------------------------
 
     def _acknowledge(self, now: float) -> None:
-        """[10], to everybody who has not sent the end yet. From here on no received set can change."""
+        """Send [10] to everybody who has not sent the end yet. From here on no received set can change."""
         for leg in self._legs.values():
             if not leg.ended and leg.material is not None:
                 frame = Frame(self.config.profile, Kind.ACKNOWLEDGE, rand=self._rand_data, message=leg.pair)
@@ -443,7 +443,7 @@ class Initiator:
         self._events.put(EstablishFailed(reason, leg.offer.identity, detail))
 
     def _fail(self, reason: Failure | None, now: float, detail: str = "") -> None:
-        """The whole establishment ends; `reason` is None where each responder's own was told."""
+        """End the whole establishment; `reason` is None where each responder's own was told."""
         self._machine.on(I.FAILED, now, reason=reason.name if reason else "every responder failed")
         if reason is not None:
             self._events.put(EstablishFailed(reason, None, detail))

@@ -130,7 +130,7 @@ class _Establishment:
         self.burst_form = burst_kind(compact=compact), rand, size
 
     def has(self, frame: Frame) -> bool:
-        """Whether a burst packet is one of this establishment, as far as its form goes."""
+        """Return whether a burst packet is one of this establishment, as far as its form goes."""
         kind, rand, size = self.burst_form
         return frame.kind is kind and frame.rand == rand and len(frame.message) == size and frame.seq < self.most
 
@@ -207,7 +207,7 @@ class Responder:
     # --- request ------------------------------------------------------------------------------------------------------
 
     def _is_foreign_request(self, data: bytes) -> bool:
-        """Whether it is one of the other profile: refused in silence like any other, but told to the driver by name."""
+        """Return whether it is of the other profile: refused in silence like any other, but told to the driver."""
         if data[0] >> 4 == self.config.profile:
             return False
         try:
@@ -235,7 +235,7 @@ class Responder:
         return self._accept(frame, offer, now)
 
     def _throttle(self, identity: bytes, now: float) -> None:
-        """T_d starts with each request that is considered, whatever else comes of it. Whom the policy does not admit
+        """Start T_d, as with each request that is considered, whatever else comes of it. Whom the policy does not admit
         gets no place here: names that anybody can make up would push out those that it admits."""
         self._throttled.pop(identity, None)
         self._throttled[identity] = now + self.config.timers.t_d
@@ -298,7 +298,7 @@ class Responder:
         return None
 
     def _enter_part(self, current: _Establishment, part: int, now: float) -> bool:
-        """Whether a packet of this part may be kept now; the first one of a part starts 2 T_1."""
+        """Return whether a packet of this part may be kept now; the first one of a part starts 2 T_1."""
         if self.state is S.ACCEPTED and part == 0:
             self._machine.on(I.FIRST_PACKET, now)
         elif self.state in _RESPONDED and part == current.part + 1:
@@ -311,8 +311,8 @@ class Responder:
         return True
 
     def _receive_copy(self, current: _Establishment, frame: Frame, known: bytes | None, now: float) -> None:
-        """Row 5. `paper`: both are discarded and Seq is blacklisted. `hardened`: an equal copy is the same packet (an
-        advertisement is sent on three channels), another content ends the establishment."""
+        """Apply row 5. `paper`: both are discarded and Seq is blacklisted. `hardened`: an equal copy is the same packet
+        (an advertisement is sent on three channels), another content ends the establishment."""
         if known is not None and known != frame.message:
             self._events.put_if_room(ActiveAttack(frame.seq))
             if self.config.hardened:
@@ -325,7 +325,7 @@ class Responder:
     # --- response -----------------------------------------------------------------------------------------------------
 
     def _burst_over(self, now: float) -> None:
-        """2 T_1 is over (`hardened`: or the last packet came): [6] to [9]."""
+        """Respond by [6] to [9]: 2 T_1 is over (`hardened`: or the last packet came)."""
         current, config = self._current, self.config
         if current is None:
             return None
@@ -389,7 +389,7 @@ class Responder:
         return hmac.compare_digest(sha256(rand_data), current.offer.commitment)
 
     def _establish(self, current: _Establishment, now: float) -> None:
-        """The acknowledgement is authentic (`paper`: and 2 T_3 is over): the end packet, and the key is in use."""
+        """Send the end packet, and use the key: the acknowledgement is authentic (`paper`: and 2 T_3 is over)."""
         config, material = self.config, current.material
         assert material is not None
         pair = pair_id(current.request, current.accept)
@@ -419,7 +419,7 @@ class Responder:
         current.kept.clear()
 
     def _fail(self, reason: Failure, now: float, detail: str = "") -> None:
-        """The establishment ends in silence; the next request may come."""
+        """End the establishment in silence; the next request may come."""
         peer = self._current.offer.identity if self._current else None
         self._machine.on(I.FAILED, now, reason=reason.name)
         self._events.put(EstablishFailed(reason, peer, detail))
