@@ -22,7 +22,7 @@ from bt_selfsecure.protocols.haoxiao.events import (
     ResponseVerified,
 )
 from bt_selfsecure.protocols.haoxiao.frame_queue import FrameQueue
-from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, encode
+from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, burst_encoder, encode
 from bt_selfsecure.protocols.haoxiao.material import (
     KeyMaterial,
     KeyShare,
@@ -154,8 +154,8 @@ class Initiator:
             message=offer.encode(config.profile, accept=False),
         )
         self._request_bytes: Final = encode(self.request, seed=random(32))
-        self._burst_kind: Final = burst_kind(compact=config.compact)
-        self._burst_rand: Final = burst_rand(self.request, compact=config.compact)
+        kind, rand = burst_kind(compact=config.compact), burst_rand(self.request, compact=config.compact)
+        self._burst_packet: Final = burst_encoder(config.profile, kind, rand)
         self._requests = 0
         self._legs: Final[dict[bytes, PeerContext]] = {}
         self._messages: list[bytes] = []
@@ -275,8 +275,7 @@ class Initiator:
         config, size = self.config, self.config.message_bytes
         while now >= self._packet_due:
             message = self._random(size)
-            frame = Frame(config.profile, self._burst_kind, 0, self._sent, self._burst_rand, message)
-            self._outbox.append(encode(frame))
+            self._outbox.append(self._burst_packet(self._sent, message))
             self._messages.append(message)
             self._sent += 1
             of_part = self._sent % config.burst

@@ -21,7 +21,7 @@ from bt_selfsecure.protocols.haoxiao.events import (
     RequestRefused,
 )
 from bt_selfsecure.protocols.haoxiao.frame_queue import FrameQueue
-from bt_selfsecure.protocols.haoxiao.frames import Frame, FrameError, Kind, decode, encode, peek_kind
+from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, encode
 from bt_selfsecure.protocols.haoxiao.material import (
     KeyMaterial,
     KeyShare,
@@ -121,18 +121,33 @@ class _Establishment:
     rand_data: bytes = b""
     """RandData of an authentic acknowledgement."""
     end: bytes = b""
-    burst_form: tuple[Kind, bytes, int] = field(init=False)
-    """Kind, Rand and the size of Message of its burst packets."""
+    burst_kind: Kind = field(init=False)
+    burst_rand: bytes = field(init=False)
+    message_bytes: int = field(init=False)
+    """Of a burst packet."""
 
     def __post_init__(self) -> None:
-        rand, compact = burst_rand(self.request, compact=self.compact), self.compact
-        size = limits.COMPACT_MESSAGE_BYTES if compact else limits.BURST_MESSAGE_BYTES
-        self.burst_form = burst_kind(compact=compact), rand, size
+        self.burst_kind = burst_kind(compact=self.compact)
+        self.burst_rand = burst_rand(self.request, compact=self.compact)
+        self.message_bytes = limits.COMPACT_MESSAGE_BYTES if self.compact else limits.BURST_MESSAGE_BYTES
 
     def has(self, frame: Frame) -> bool:
         """Return whether a burst packet is one of this establishment, as far as its form goes."""
-        kind, rand, size = self.burst_form
-        return frame.kind is kind and frame.rand == rand and len(frame.message) == size and frame.seq < self.most
+        return (
+            frame.kind is self.burst_kind
+            and frame.rand == self.burst_rand
+            and len(frame.message) == self.message_bytes
+            and frame.seq < self.most
+        )
+
+
+class _Queue(FrameQueue):
+    def refuse(self, foreign: Frame) -> None:
+        """Refuse a request of another profile in silence like any other, but tell it to the driver by name."""
+        if foreign.kind is Kind.REQUEST:
+            self.put_if_room(RequestRefused(foreign.message[: limits.IDENTITY_BYTES], Refusal.PROFILE))
+        else:
+            super().refuse(foreign)
 
 
 class Responder:
@@ -150,7 +165,7 @@ class Responder:
         self._random: Final = context.random
         self._key_log: Final = context.key_log
         self._machine: Final = Machine(context.name, "responder", RESPONDER_TABLE, S.IDLE, context.tracer)
-        self._events: Final = FrameQueue()
+        self._events: Final = _Queue()
         self._throttled: Final[OrderedDict[bytes, float]] = OrderedDict()
         self._current: _Establishment | None = None
         self._outbox: list[bytes] = []
@@ -183,8 +198,6 @@ class Responder:
         return out
 
     def receive_frame(self, data: bytes, now: float) -> None:
-        if peek_kind(data) is Kind.REQUEST and self._is_foreign_request(data):
-            return
         frame = self._events.decode(data, self.config.profile)
         if frame is not None:
             dispatch(RESPONDER_FRAMES.get(frame.kind), self, frame, now, self._events)
@@ -205,17 +218,6 @@ class Responder:
         self._outbox.clear()
 
     # --- request ------------------------------------------------------------------------------------------------------
-
-    def _is_foreign_request(self, data: bytes) -> bool:
-        """Return whether it is of the other profile: refused in silence like any other, but told to the driver."""
-        if data[0] >> 4 == self.config.profile:
-            return False
-        try:
-            frame = decode(data)
-        except FrameError:
-            return False
-        self._events.put_if_room(RequestRefused(frame.message[: limits.IDENTITY_BYTES], Refusal.PROFILE))
-        return True
 
     def _receive_request(self, frame: Frame, now: float) -> None:
         if self._current and self._current.request == frame:
@@ -401,7 +403,7 @@ class Responder:
         if self._key_log is not None:
             self._key_log(key_log_line("K0", pair, material.k0))
         bound = config.eve_loss_bound
-        missed_entropy = sum(8 * len(message) for message in current.kept.values()) * bound
+        missed_entropy = 8 * current.message_bytes * len(current.kept) * bound
         self._events.put(
             Established(
                 peer=current.offer.identity,
