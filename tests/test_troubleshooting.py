@@ -36,6 +36,8 @@ def said_by_python() -> Iterator[str]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.expr) and (text := template(node)) is not None:
                 yield text
+                for line in text.splitlines():  # of a text of several, in which values are filled
+                    yield re.sub(r"\{\w+\}", HOLE, line)
 
 
 def said_by_scripts() -> Iterator[str]:
@@ -70,7 +72,7 @@ def test_what_the_node_says_of_the_adapter_and_of_its_state_is_there() -> None:
     for module, words in (
         ("node/adapter.py", r'self\._say\(f?"(.*)"\)'),
         ("node/client.py", r'raise NodeAwayError\(\s*f"(no node .*)"'),
-        ("node/haoxiao/peer.py", r'hint\("(.*)"\)'),
+        ("node/haoxiao/peer_machine.py", r'hint\("(.*)"\)'),
     ):
         text = (CHECKOUT / "bt_selfsecure" / module).read_text()
         found = [re.sub(r"\{[^}]*\}", HOLE, message) for message in re.findall(words, text)]

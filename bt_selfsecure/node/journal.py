@@ -48,6 +48,8 @@ from bt_selfsecure.node.set_aside import FILE, LOG, new_file, put_in_place, set_
 
 log = logging.getLogger(__name__)
 
+LOOK_S: Final = 1.0
+"""So often a commit looks whether its files are still there; three system calls at each would be a tenth of it."""
 BUSY_MS: Final = 250
 """So long a commit waits for another program that has the database; while there is trouble it does not wait again,
 since all peers wait with it."""
@@ -116,6 +118,7 @@ class Journal:
         self._directory, self._sync_each, self._told = directory, sync_each, told
         self._noted: dict[str, _Noted] = {}
         self._sync_due = False
+        self._looked_at = perf_counter()
         self.notes: list[str] = []
         """What has become of the file, a sentence each, for as long as the node runs."""
         self._lock = lock(directory, OPEN_S)
@@ -178,6 +181,7 @@ class Journal:
     def look(self) -> None:
         """Whether the files are still those that are open: what was deleted or replaced is written anew, from what is
         open, and nothing is lost. Raises `JournalError` where that can't be done; it is to be tried again."""
+        self._looked_at = perf_counter()
         if self._identities() == self._files:
             return
         try:
@@ -294,12 +298,16 @@ class Journal:
 
     # --- writing
 
-    def insert(self, address: str, table: str, *values: Any) -> int:
-        """Note a new row of this peer's for the next commit: its number, which comes first in it and is given out once,
-        also where the row is never written."""
+    def new_number(self, table: str) -> int:
+        """A row's number, which is given out once, also where the row is never written."""
         number = self._newest[table] = self._newest[table] + 1
         if self._reserved[table] - number < RESERVED_IDS // 2:
             self._reserve_ids(table)
+        return number
+
+    def insert(self, address: str, table: str, *values: Any, number: int = 0) -> int:
+        """Note a new row of this peer's for the next commit: its number, a new one where none is given."""
+        number = number or self.new_number(table)
         row = (number, *values, digest(number, *values))
         statement = f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})"
         self._of(address).statements[table, number] = statement, row
@@ -338,11 +346,12 @@ class Journal:
         then to be called again: also where nothing is noted it finds out whether the trouble is over."""
         if not self._noted and not self.trouble:
             return
-        self.look()
+        began = perf_counter()
+        if began - self._looked_at > LOOK_S or self.trouble:
+            self.look()
         writes = self._noted_bytes() if self._lacking else 0
         if not writes and self._lacks():  # an empty transaction finds room on any disk
             raise JournalError(self.trouble)
-        began = perf_counter()
         self._sync_due |= sync and not self._sync_each
         try:
             if self._sync_due:

@@ -17,17 +17,17 @@ from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node import ages, api_types
 from bt_selfsecure.node.adapter import AdapterState, AdapterSupervisor
 from bt_selfsecure.node.api import Api
+from bt_selfsecure.node.back_off import FIRST_RETRY_S, LAST_RETRY_S
 from bt_selfsecure.node.card import Card
 from bt_selfsecure.node.config import Config, address_bytes, authentication_key, establish_config, session_config
 from bt_selfsecure.node.discovery import Discovery, Sighting
 from bt_selfsecure.node.errors import UnknownPeerError
-from bt_selfsecure.node.haoxiao.messages import Received
 from bt_selfsecure.node.haoxiao.peer import Peer
 from bt_selfsecure.node.inbox import Inbox
 from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.journal_file import JournalError
-from bt_selfsecure.node.links import FIRST_RETRY, LAST_RETRY_S
 from bt_selfsecure.node.media import Bearers, KernelMedia, Media, bearer_name, fragment_bytes, most_packets, no_radio
+from bt_selfsecure.node.messages import Received
 from bt_selfsecure.node.peer_log import PeerLog
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
 from bt_selfsecure.protocols.haoxiao.frames import Profile
@@ -174,14 +174,14 @@ class Node:
                 log.warning("%s", moved)
             self._bearers.listen({self.session_bearer, self.establish_bearer} - {"le_advert"})
             for peer in self._peers.values():
-                peer.sighted()
+                peer.adapter_up()
             await self._discover()
 
     async def _end(self) -> None:
         async with self._changing:
             self._own = None
             for peer in self._peers.values():
-                await peer.unlink()
+                await peer.adapter_gone()
             if self._discovery:
                 await self._discovery.stop()
                 self._discovery = None
@@ -220,7 +220,7 @@ class Node:
 
     async def _supervise(self, peer: Peer) -> None:
         """A fault in one peer's handling is logged, and this peer begun anew from the journal; the others go on."""
-        wait = FIRST_RETRY
+        wait = FIRST_RETRY_S
         while True:
             began = self._clock()
             try:
@@ -231,7 +231,7 @@ class Node:
                 )
             self.journal.discard(peer.address)
             peer = self._peers[peer.address] = await self._from_disk(peer)
-            wait = FIRST_RETRY if self._clock() - began > LAST_RETRY_S else min(2 * wait, LAST_RETRY_S)
+            wait = FIRST_RETRY_S if self._clock() - began > LAST_RETRY_S else min(2 * wait, LAST_RETRY_S)
             await asyncio.sleep(wait)
 
     async def _from_disk(self, peer: Peer) -> Peer:
@@ -318,13 +318,13 @@ class Node:
             raise JournalError(f"{self.journal.trouble} (the next start takes over what can be read)".strip())
 
     def _on_disk(self, trouble: str) -> None:
+        for peer in self._peers.values():
+            peer.disk(works=not trouble)
         if trouble:
             log.error("%s", trouble)
             self.commit_later()
-            return
-        log.info("the node's state is kept again")
-        for peer in self._peers.values():
-            peer.wake()
+        else:
+            log.info("the node's state is kept again")
 
     def rests_on(self, losses_visible: bool, *, hybrid: bool, authenticated: bool) -> str:
         if self.no_radio:

@@ -156,6 +156,8 @@ def parquet(file: Path, progress: Progress) -> Iterator[Table]:
                 if names.count(name) > 1:
                     raise UsageError(f"{file}: two columns are called {name!r}: remove or rename one")
             yield Table(file, names, ",", _rows(source, progress), progress)
+    except OSError as error:
+        raise UsageError(f"can't read {file} ({error.strerror or error}): name a Parquet file") from error
     except pa.ArrowException as error:
         raise UsageError(f"{file} is not a Parquet file, or is damaged ({error}): write it anew") from error
 

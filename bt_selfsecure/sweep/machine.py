@@ -134,7 +134,7 @@ class Sweep:
                 self._go_on(now)
                 self._catch_up(now)
             case Withdrawn(place):
-                if self.state is not State.WITHDRAWING:
+                if self.state is not State.WITHDRAWING or place != self.place:
                     raise LocalError("a place was withdrawn that nobody wants again")
                 self.done = {run: tally for run, tally in self.done.items() if run.place != place}
                 self._unskip(place)
@@ -161,6 +161,7 @@ class Sweep:
                 self._take_back(place)
             case Redo(place):
                 if place in self.plan.places():
+                    self.place, self.run = place, None
                     self._change(Cause.REDO, None)
                     self._effects.append(Withdraw(place))
             case End():

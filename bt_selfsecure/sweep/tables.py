@@ -116,18 +116,12 @@ class Table:
 
 @contextmanager
 def reading(file: Path, wanted: frozenset[str], progress: Progress) -> Iterator[Table]:
-    """The table in a file. `wanted` are columns of which it should have some: they tell what parts the columns.
+    """The table in a file of text. `wanted` are columns of which it should have some: they tell what parts the columns.
 
     UsageError, also while the rows are taken, that names the file, the line and what to do.
     """
     encoding = ""
     try:
-        if file.suffix.lower() == PARQUET:
-            from bt_selfsecure.sweep.columns import parquet
-
-            with parquet(file, progress) as table:
-                yield table
-            return
         encoding = _encoding(file)
         with opened(file) as binary, TextIOWrapper(binary, encoding, newline="") as text:
             yield _table(file, text, wanted, progress)

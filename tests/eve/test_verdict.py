@@ -11,7 +11,8 @@ from bt_selfsecure.air.models import Bernoulli
 from bt_selfsecure.bench.attacks import BlacklistSteering
 from bt_selfsecure.bench.testbed import Testbed
 from bt_selfsecure.eve.haoxiao.attacks.theft import StolenRecord
-from bt_selfsecure.eve.haoxiao.verdict import Judge, Report, Verdict, preview
+from bt_selfsecure.eve.haoxiao.report import Report, Verdict, preview
+from bt_selfsecure.eve.haoxiao.verdict import Judge
 from bt_selfsecure.eve.sources.linktypes import READ
 from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, decode, encode
 from bt_selfsecure.stats.losses import lower_bound, secret_bits

@@ -204,7 +204,7 @@ def test_the_journal_has_the_fields_and_a_report_and_a_backup_are_made_while_it_
         assert (entry["PRIORITY"], entry["_SYSTEMD_UNIT"]) == ("6", "bt-selfsecure.service")
         report = pis.as_user(name, "sudo bt-selfsecure report --redact --output -").check()
         assert "not available" not in report, report
-        assert "bt_selfsecure.node.haoxiao.key_agreement: <peer 1>: key " in report
+        assert "bt_selfsecure.node.haoxiao.peer: <peer 1>: key " in report
         assert not re.search(r"(?:[0-9A-F]{2}:){5}[0-9A-F]{2}", report)
         assert pis.as_user(name, "bt-selfsecure log-level debug && bt-selfsecure log-level info").status == 0
         for figures in ("bt-selfsecure metrics", f"cat {METRICS}"):

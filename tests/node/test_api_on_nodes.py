@@ -44,7 +44,7 @@ def test_nodes_answer_as_described_and_show_no_secret(pair: Pair) -> None:
     assert answers[0]["sas"] == pair.clients["bob"].peers()[0]["key"]["sas"]
     assert "hides losses" in answers[0]["rests_on"]
     shown = json.dumps(answers).lower()
-    kept = json.loads(pair.nodes["alice"]._peers[ADDRESSES["bob"]]._session.session.record.to_json())
+    kept = json.loads(pair.nodes["alice"]._peers[ADDRESSES["bob"]]._machine.session.session.record.to_json())
     secrets = list(secrets_of(kept))
     assert len(secrets) >= 4
     assert not any(secret in shown for secret in secrets)

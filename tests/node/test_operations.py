@@ -66,7 +66,7 @@ def test_a_redacted_report_names_no_device_and_holds_no_key(run: Run, pair: Pair
         assert not re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w./-])", text), name
     peer = json.loads(text.split("== status\n")[1].split("\n== ")[0])["peers"][0]
     assert (peer["name"], peer["address"]) == ("<peer 1>", "<address of peer 1>")
-    record = json.loads(pair.nodes["alice"]._peers[ADDRESSES["bob"]]._session.session.record.to_json())
+    record = json.loads(pair.nodes["alice"]._peers[ADDRESSES["bob"]]._machine.session.session.record.to_json())
     assert not any(secret in text for secret in secrets_of(record))
 
 

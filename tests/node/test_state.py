@@ -61,8 +61,8 @@ def test_a_restored_key_that_both_still_have_a_checkpoint_of_is_resynchronised(t
 def chains(world: World) -> list[dict[str, str]]:
     """Both directions of Alice's session with Bob, as they are in memory."""
     (peer,) = world.nodes["alice"]._peers.values()
-    assert peer._session.session
-    record = json.loads(peer._session.session.record.to_json())
+    assert peer._machine.session.session
+    record = json.loads(peer._machine.session.session.record.to_json())
     return [record["sending"], record["receiving"]]
 
 

@@ -21,7 +21,7 @@ from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.isolated import FOLDER, python_module
 from bt_selfsecure.node import beacon
 from bt_selfsecure.node.beacon import BLUEZ, Word
-from bt_selfsecure.node.doctor.report import NotSeen
+from bt_selfsecure.node.doctor.findings import NotSeen
 from bt_selfsecure.node.management import (
     Management,
     ManagementError,
