@@ -16,7 +16,7 @@ from bt_selfsecure.air.linked import LinkedAir
 from bt_selfsecure.air.models import LossModel, Replay, parse_model
 from bt_selfsecure.air.recording import Recording
 from bt_selfsecure.air.world import World
-from bt_selfsecure.bench.testbed import ALICE, BOB
+from bt_selfsecure.bench.haoxiao.testbed import ALICE, BOB
 from bt_selfsecure.demo.scenario import Observer, Outcome, Scenario, ScenarioConfig
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.haoxiao.attacks import BlacklistSteering
