@@ -37,6 +37,7 @@ from bt_selfsecure.protocols.haoxiao.frames import Profile
 from bt_selfsecure.protocols.haoxiao.record import Role
 from bt_selfsecure.protocols.haoxiao.session import Session
 from bt_selfsecure.protocols.haoxiao.session_config import Durability, SessionConfig
+from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.events import Persist
 
 MESSAGE = bytes(64)
@@ -65,7 +66,7 @@ class SharedLink(Link):
         self.peer, self.mtu, self.traits = link.peer, link.mtu, link.traits
         self._link = link
         config = SessionConfig(Durability.EVERY_W)
-        self._session = Session.start(Profile.HARDENED, role, bytes(32), config, os.urandom)
+        self._session = Session.start(Profile.HARDENED, role, bytes(32), config, EndpointContext(os.urandom))
         self._answered = asyncio.Event()
         self.ended = asyncio.Event()
 

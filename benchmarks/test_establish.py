@@ -10,9 +10,10 @@ import pytest
 
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
 from bt_selfsecure.protocols.haoxiao.events import Established
-from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, decode
+from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, peek_kind
 from bt_selfsecure.protocols.haoxiao.initiator import Initiator
 from bt_selfsecure.protocols.haoxiao.responder import Responder
+from bt_selfsecure.sansio.context import EndpointContext
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
@@ -24,15 +25,15 @@ LOSS, EVE = 0.1, 0.3
 def establish(profile: Profile, rng: random.Random) -> bool:
     """One establishment from request to end; whether both ends hold the key."""
     config = {"profile": profile, "burst": 400, "eve_loss_bound": EVE}
-    alice = Initiator(EstablishConfig(b"alice1", **config), os.urandom)
-    bob = Responder(EstablishConfig(b"bob001", **config), os.urandom)
+    alice = Initiator(EstablishConfig(b"alice1", **config), EndpointContext(os.urandom))
+    bob = Responder(EstablishConfig(b"bob001", **config), EndpointContext(os.urandom))
     keys: list[bytes] = []
     now: float | None = 0.0
     alice.start(0.0)
     while now is not None:
         for sender, receiver in ((alice, bob), (bob, alice)):
             for data in sender.frames_to_send(now):
-                if decode(data).kind is not Kind.RAND or rng.random() >= LOSS:
+                if peek_kind(data) is not Kind.RAND or rng.random() >= LOSS:
                     receiver.receive_frame(data, now)
         for end in (alice, bob):
             while (event := end.next_event()) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
@@ -9,6 +10,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bt_selfsecure.errors import UsageError
+
+
+def is_there(path: Path) -> bool:
+    """Return whether anything has this name. Unlike `Path.exists`, which says no there since Python 3.14, it raises
+    `OSError` where that can't be seen, as in another user's folder."""
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise
+        return False
+    return True
 
 
 @contextmanager

@@ -19,6 +19,13 @@ lab_packages=(
 # shellcheck disable=SC2034
 kernel_packages=(gcc make flex bison bc xz=xz-utils /usr/include/stdio.h=libc6-dev)
 
+# no_lab: why there can be no virtual Pis on this system; empty where there can.
+no_lab() {
+  local here
+  here=$(dpkg --print-architecture 2>/dev/null || echo amd64)
+  [ "$here" = amd64 ] || echo "they boot Debian's kernel for amd64, and this system is $here"
+}
+
 # What the caller may have set that would lead python or pip astray.
 unset PYTHONHOME PYTHONPATH PIP_USER PIP_TARGET PIP_PREFIX
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore

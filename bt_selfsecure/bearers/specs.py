@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from typing import Final
 
+from bt_selfsecure.addresses import parse_address
 from bt_selfsecure.bearers.base import Bearer
 from bt_selfsecure.bearers.drawn import DrawnBearer, Faults
 from bt_selfsecure.bearers.places import UdpPlaces
@@ -19,7 +20,7 @@ NAMES: Final = ("rfcomm", "l2cap", "le_advert", "ipsp", "udp")
 _NUMBERED: Final = ("rfcomm", "l2cap", "ipsp")
 _FAULTS: Final = re.compile(r"faults:(?P<faults>[^;]*);(?P<spec>.*)", re.DOTALL)
 _SPEC: Final = re.compile(
-    r"(?P<name>[a-z0-9_]+)(:(?P<peer>[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}))?(#(?P<number>\d{1,5}))?(@(?P<adapter>hci\d+))?"
+    r"(?P<name>[a-z0-9_]+)(:(?P<peer>[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}))?(#(?P<number>\d{1,5}))?(@(?P<adapter>hci\d+))?"
 )
 
 
@@ -51,7 +52,7 @@ def parse_spec(text: str) -> BearerSpec:
         raise UsageError(f"there is no bearer {name!r}: take {', '.join(NAMES)}")
     if found["number"] and name not in _NUMBERED:
         raise UsageError(f"{name} takes no number: leave #{number} out")
-    return BearerSpec(name, (found["peer"] or "").upper(), number, found["adapter"] or "hci0")
+    return BearerSpec(name, parse_address(found["peer"]) if found["peer"] else "", number, found["adapter"] or "hci0")
 
 
 def _parse_faults(text: str) -> Faults:

@@ -87,10 +87,7 @@ class UdpBearer(Bearer):
 
     def _open(self) -> _Socket:
         if self._socket is None:
-            try:
-                self._socket = _Socket(self._own, self._listen, self._admits)
-            except OSError as error:
-                raise _fault(error, f"can't listen on UDP {shown_place(self._listen)}") from error
+            self._socket = _Socket(self._own, self._listen, self._admits)
         return self._socket
 
     def _admits(self, peer: str, place: Place) -> bool:
@@ -102,20 +99,12 @@ class _Socket:
     """With its links, and what keeps them."""
 
     def __init__(self, own: str, place: Place, admits: Callable[[str, Place], bool]) -> None:
-        """Raises `OSError`."""
+        """Raises `BearerError`."""
         self.links: NumberedLinks[Place] = NumberedLinks(
             own, Ways(self.send, self._answer, admits, lambda peer: TRAITS, _fault)
         )
         self._own = own
-        sock = socket.socket(socket.AF_INET6 if ":" in place[0] else socket.AF_INET, socket.SOCK_DGRAM)
-        try:
-            sock.setblocking(False)
-            if sock.family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind(place)
-        except BaseException:
-            sock.close()
-            raise
+        sock = listening(place)
         self._socket = Readiness(sock)
         self._sending = asyncio.Lock()
         asyncio.get_running_loop().add_reader(sock, self._read)
@@ -166,6 +155,32 @@ class _Socket:
                 elif link.dialled:
                     place, number = link.place
                     self._answer(place, pack(Hello(number, link.peer, self._own)))
+
+
+def listening(place: Place) -> socket.socket:
+    """Return a socket that is bound there. Raises `BearerError`."""
+    try:
+        sock = socket.socket(socket.AF_INET6 if ":" in place[0] else socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            sock.setblocking(False)
+            if sock.family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(place)
+        except BaseException:
+            sock.close()
+            raise
+    except OSError as error:
+        raise _fault(error, f"can't listen on UDP {shown_place(place)}") from error
+    return sock
+
+
+def require_way(host: str, place: Place, doing: str) -> None:
+    """Raises `BearerError`, which begins with `doing`, where nothing goes there from `host`. Nothing is sent."""
+    with listening((host, 0)) as sock:
+        try:
+            sock.connect(place)
+        except OSError as error:
+            raise _fault(error, doing) from error
 
 
 def _fault(error: OSError, doing: str) -> BearerError:

@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Final
 
+from bt_selfsecure.addresses import spelled
 from bt_selfsecure.cli.numbers import real
 from bt_selfsecure.cli.status import establishment_lines, peer_table, sighting_table, state, status_lines, watch_lines
 from bt_selfsecure.errors import UsageError
@@ -170,7 +171,7 @@ def _establish(args: Namespace) -> int:
 def _state(client: NodeClient, name: str) -> str:
     """What the node says of an establishment under way."""
     for peer in client.peers():
-        if peer["name"] == name or peer["address"] == name.upper():
+        if peer["name"] == name or peer["address"] == spelled(name):
             return state(peer)
     return ""
 

@@ -12,12 +12,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO
 
+from bt_selfsecure.addresses import EXAMPLE, is_address, parse_address, spelled
 from bt_selfsecure.bearers.hci import adapter_addresses
-from bt_selfsecure.bearers.specs import parse_spec
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.node.config import Config, spelled_address
+from bt_selfsecure.node.config import Config, udp_places
 from bt_selfsecure.node.config_file import find_path, read
-from bt_selfsecure.node.doctor.checks import CHECKS
+from bt_selfsecure.node.doctor.checks import checks_of
 from bt_selfsecure.node.doctor.findings import Verdict
 from bt_selfsecure.node.doctor.machine import Machine
 from bt_selfsecure.node.doctor.report import Result, examine
@@ -71,13 +71,16 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
 def run(args: Namespace) -> int:
     """Make the checks and show them as they come. UsageError for an adapter or address that is none."""
     config = _config(args.config)
+    adapter = args.adapter or (config.node.adapter if config.needs_adapter else "")
     machine = Machine(
-        _adapter(args.adapter or config.node.adapter),
-        peer=_address(args.peer),
-        bearers=[parse_spec(table.bearer).name for table in (config.establish, config.session)],
+        _adapter(adapter) if adapter else "",
+        peer=parse_address(args.peer) if args.peer else None,
+        bearers=config.bearers,
         state_directory=config.node.state_directory,
+        socket=config.node.socket,
+        udp=udp_places(config, config.node.address) if "udp" in config.bearers else None,
     )
-    results = examine(machine, CHECKS)
+    results = examine(machine, checks_of(machine))
     done = list(results) if args.json else _show(results, machine, sys.stdout)
     if args.json:
         print(json.dumps(_as_object(machine, done), indent=2))
@@ -95,27 +98,17 @@ def _config(path: Path | None) -> Config:
 
 
 def _adapter(text: str) -> str:
-    if ":" in (wanted := spelled_address(text)):
-        here = adapter_addresses()
-        name = next((name for name, address in here.items() if address == wanted), None)
-        if name is None:
-            others = ", ".join(f"{other} is {address}" for other, address in here.items())
-            raise UsageError(f"no adapter has the address {text!r}: {others or 'there is none here'}")
-        return name
-    if not re.fullmatch(r"hci\d{1,5}", text):
-        raise UsageError(f"{text!r} is not an adapter: write it as in hci0")
+    """Return the name that it has now; where no adapter has that address, the address."""
+    if is_address(wanted := spelled(text)):
+        return next((name for name, address in adapter_addresses().items() if address == wanted), wanted)
+    if not re.fullmatch(r"hci\d{1,3}", text):
+        raise UsageError(f"{text!r} is not an adapter: write it as in hci0 or {EXAMPLE}")
     return text
-
-
-def _address(text: str | None) -> str | None:
-    if text is not None and not re.fullmatch(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}", text):
-        raise UsageError(f"{text!r} is not a Bluetooth address: write it as in AA:BB:CC:DD:EE:FF")
-    return text.upper() if text is not None else None
 
 
 def _as_object(machine: Machine, done: list[Result]) -> dict[str, object]:
     return {
-        "adapter": machine.adapter,
+        "adapter": machine.adapter or None,
         "peer": machine.peer,
         "kernel": machine.kernel,
         "counts": {verdict.value: _count(done, verdict) for verdict in Verdict},
@@ -140,7 +133,9 @@ def _show(results: Iterable[Result], machine: Machine, out: TextIO) -> list[Resu
     """A line or more for each check as soon as it is made, in 80 columns, and the sum."""
     coloured = out.isatty() and not os.environ.get("NO_COLOR")
     done = []
-    print(f"{machine.adapter} on Linux {machine.kernel}\n", file=out)
+    print(f"{machine.adapter or 'A node without a radio'} on Linux {machine.kernel}\n", file=out)
+    if not machine.adapter:
+        print("Its only bearer is udp, so no check of a radio is made; --adapter hci0 makes them.\n", file=out)
     for result in results:
         done.append(result)
         print(lines(result, coloured), file=out, flush=True)

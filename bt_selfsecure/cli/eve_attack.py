@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bt_selfsecure.addresses import parse_address
 from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.wording import counted
@@ -153,8 +154,9 @@ def _live(args: Namespace) -> int:
         raise UsageError(f"a live {args.name} takes {takes}: see bt-selfsecure eve attack --help")
     if (args.name == "replay") != bool(args.capture):
         raise UsageError("--capture FILE is what a live replay plays, and nothing else takes it")
-    OwnDevices(args.own or DEFAULT_PATH).require(*args.targets)
+    targets = [parse_address(target) for target in args.targets]
+    OwnDevices(args.own or DEFAULT_PATH).require(*targets)
     from bt_selfsecure.eve.haoxiao.live import Live
 
     live = Live(args.adapter, args.bearer, args.seconds, partial(print, flush=True))
-    return int(live.run(args.name, [target.upper() for target in args.targets], args.capture))
+    return int(live.run(args.name, targets, args.capture))

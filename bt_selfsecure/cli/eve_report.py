@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bt_selfsecure.cli.numbers import integer, real
-from bt_selfsecure.errors import UsageError
+from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.files import whole
 from bt_selfsecure.wording import counted
 
@@ -71,7 +71,7 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
     report.set_defaults(run=run)
 
 
-class _NothingHeardError(Exception):
+class _NothingHeardError(BtSelfSecureError):
     """No capture could be read: there is no verdict, and no page."""
 
 

@@ -10,12 +10,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from bt_selfsecure.addresses import spelled
 from bt_selfsecure.cli.client import CLEAR_LINE_END, client_parser, columns, node_client, progress
 from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.cli.status import duration, printable
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.client import ApiError, NodeAwayError
-from bt_selfsecure.node.haoxiao.messages import MAX_MESSAGE_BYTES, MAX_PORT, Received
+from bt_selfsecure.node.messages import MAX_MESSAGE_BYTES, MAX_PORT, Received
 from bt_selfsecure.node.pipe import Pipe, PipeError
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ def _to_stdout(data: bytes) -> None:
 
 def _pipe(args: Namespace) -> int:
     client = node_client(args)
-    if not any(peer["name"] == args.peer or peer["address"] == args.peer.upper() for peer in client.peers()):
+    if not any(peer["name"] == args.peer or peer["address"] == spelled(args.peer) for peer in client.peers()):
         raise UsageError(f"there is no peer {args.peer!r}: see `bt-selfsecure peers`")
     pipe = Pipe(client, args.peer, sys.stdin.fileno(), sys.stdout.fileno())
     tell = _Meter(args.peer)

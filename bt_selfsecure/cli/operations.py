@@ -16,6 +16,7 @@ from bt_selfsecure.cli.client import client_parser, node_client, progress
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.config import DEFAULT_PATH, LOG_LEVELS, STATE_DIRECTORY
 from bt_selfsecure.node.config_file import find_path, read
+from bt_selfsecure.wording import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
@@ -48,7 +49,11 @@ checkpoint_rounds back) they resynchronise to a fresh key; beyond that the peer
 refuses the old one, and a new key is agreed on by itself in a minute or two.
 It is not safe from a thief of that backup, or of a disk as old as it, who reads
 on from there. If in doubt: bt-selfsecure establish PEER, for each of them.
-Messages that waited in FILE for a reader here are shown, perhaps again."""
+
+Messages that waited in FILE to be sent are sent, but for those that the peer
+has had since: it tells, whatever the key, unless it has lost its own state.
+Messages that waited in FILE for a reader here are shown, perhaps again.
+restore says how many there are; --drop-messages restores without them."""
 STATE_TEXT: Final = """\
 What to do with all that the node keeps (keys, queues, where each session
 stands), other than to copy it: see backup and restore."""
@@ -65,6 +70,12 @@ RESTORED: Final = """\
 Restored. Its keys may be old: the peers resynchronise, or refuse them and agree on
 new ones. If somebody else may have had this file, or a disk as old as it:
 bt-selfsecure establish PEER, for each peer."""
+
+WAITED: Final = """\
+{sent} waited in it to be sent: what a peer has had since is not sent again.
+{read} waited in it to be read here: shown, perhaps again. To have none of
+them, before you start the node: bt-selfsecure restore --drop-messages {file}"""
+DROPPED: Final = "Left out: {sent} that waited in it to be sent, and {read} to be read here."
 
 
 def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
@@ -97,6 +108,11 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
         "  sudo bt-selfsecure restore node.backup\n"
         "  sudo systemctl start bt-selfsecure",
         _restore,
+    )
+    restore.add_argument(
+        "--drop-messages",
+        action="store_true",
+        help="without the messages that waited in FILE, to be sent or to be read",
     )
     for parser in (backup, restore):
         parser.add_argument("file", type=Path, metavar="FILE")
@@ -191,8 +207,12 @@ def _restore(args: Namespace) -> int:
     from bt_selfsecure.node.state import restore
 
     directory = _state_directory(args)
-    old = restore(args.file, directory)
+    old, waiting = restore(args.file, directory, drop_messages=args.drop_messages)
     print(RESTORED, file=sys.stderr)
+    if any(waiting):
+        sent, read = (counted(number, "message") for number in waiting)
+        text = DROPPED if args.drop_messages else WAITED
+        print(text.format(sent=sent, read=read, file=args.file), file=sys.stderr)
     _warn_if_open(directory / FILE)
     if old:
         print(f"The state that was there before: {old}; it holds keys, delete it when all is well.", file=sys.stderr)

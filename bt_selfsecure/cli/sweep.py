@@ -30,7 +30,7 @@ examples:
   bt-selfsecure sweep import --out office.db ble_office_reception.json
   bt-selfsecure sweep import --distance 3 bob=bob.pcapng eve=eve.pcapng
   bt-selfsecure sweep report --out report.html
-SWEEP.md explains the record, the exported columns and the keys of --json.
+docs/sweep.md explains the record, the exported columns and the keys of --json.
 """
 
 

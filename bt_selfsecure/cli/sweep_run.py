@@ -15,17 +15,19 @@ from typing import TYPE_CHECKING, Final
 from bt_selfsecure.cli.client import client_parser, node_client
 from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.cli.sweep_screen import Screen
+from bt_selfsecure.cli.sweep_text import progress_line
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.doctor.machine import Machine
 from bt_selfsecure.sweep import plan as plans
 from bt_selfsecure.sweep.agent import Agent
 from bt_selfsecure.sweep.control import AirCrew, Crew, RadioCrew, Servant
-from bt_selfsecure.sweep.driver import Driver, metres
+from bt_selfsecure.sweep.driver import Driver
+from bt_selfsecure.sweep.events import Redo
 from bt_selfsecure.sweep.kernel import KernelMedia
-from bt_selfsecure.sweep.machine import Redo, State
-from bt_selfsecure.sweep.plan import Place, Plan
+from bt_selfsecure.sweep.plan import Place, Plan, metres
 from bt_selfsecure.sweep.record import Book
 from bt_selfsecure.sweep.rehearsal import RehearsalMedium
+from bt_selfsecure.sweep.states import State
 from bt_selfsecure.sweep.store import Store
 from bt_selfsecure.sweep.surroundings import facts_of
 from bt_selfsecure.wording import counted
@@ -54,8 +56,13 @@ examples:
   bt-selfsecure sweep plan --rehearsal > rehearsal.toml
   bt-selfsecure sweep run rehearsal.toml        the same without radios
 
+At the end it waits for Enter, or for "End the sweep" on the page: until then
+places can be redone, and skipped ones taken back.
+
 Whoever can reach the page's port and knows its address, which has a random
 part, can steer the sweep; the page has no encryption. Use your own hotspot.
+The address stays the same for a record (its random part is kept beside it, in
+RECORD.page): a sweep that is started anew is on the phone again by itself.
 """
 AGENT: Final = """\
 Obey the sweeps of this node's peers: send and receive test packets, and tell
@@ -83,6 +90,7 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
         metavar="ADDRESS:PORT",
         help=f"serve a page to steer it from a phone (default 0.0.0.0:{WEB_PORT})",
     )
+    run.add_argument("--new-address", action="store_true", help="with --web: draw the page's random part anew")
     run.add_argument(
         "--unattended", action="store_true", help="take every place as ready: for rehearsals, and where nothing moves"
     )
@@ -125,20 +133,23 @@ def _run(args: Namespace) -> int:
     plan = plans.load(args.plan)
     if not (sys.stdin.isatty() or args.web or args.unattended):
         raise UsageError("there is no terminal to ask you on: add --web, or --unattended where nothing is to be moved")
+    if args.new_address and not args.web:
+        raise UsageError("--new-address is about the page: add --web")
     record = args.record or Path(os.environ.get(STATE_VARIABLE, "")) / f"{args.plan.stem}.db"
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     again = [] if args.redo is None else _places(plan, args.redo)
     crew = _crew(args, plan)
     with ExitStack() as stack:
         listener = stack.enter_context(_listener(args.web)) if args.web else None
-        store = stack.enter_context(Store(record, create=True))  # last: what is refused leaves no file
+        migrating = stack.enter_context(progress_line("migrated"))
+        store = stack.enter_context(Store(record, create=True, migrating=migrating))  # what is refused leaves no file
         with suppress(asyncio.CancelledError):  # SIGTERM
-            asyncio.run(_sweep(store, plan, crew, again, listener, unattended=args.unattended))
+            asyncio.run(_sweep(args, store, plan, crew, again, listener))
     return 0
 
 
 async def _sweep(
-    store: Store, plan: Plan, crew: Crew, again: list[Place], listener: socket | None, *, unattended: bool
+    args: Namespace, store: Store, plan: Plan, crew: Crew, again: list[Place], listener: socket | None
 ) -> None:
     driver = Driver(plan, Book(store, plan), crew)
     for place in again:
@@ -147,13 +158,14 @@ async def _sweep(
     async with AsyncExitStack() as stack:
         address = ""
         if listener:
-            from bt_selfsecure.sweep.web import serve
+            from bt_selfsecure.sweep.web import serve, token_beside
 
-            address = await stack.enter_async_context(serve(driver, listener))
+            token = token_beside(store.path, new=args.new_address)
+            address = await stack.enter_async_context(serve(driver, listener, token))
         screen = Screen(driver, store.path, address)
-        stack.enter_context(screen.shown(unattended=unattended))
+        stack.enter_context(screen.shown(unattended=args.unattended))
         await driver.run()
-        if listener and driver.sweep.state is State.DONE:
+        if listener and driver.sweep.state is State.OVER:
             await asyncio.sleep(GOODBYE_S)
 
 

@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import Final
 
 from bt_selfsecure.cli.client import CLEAR_LINE_END, columns
-from bt_selfsecure.sweep.driver import Driver, metres
-from bt_selfsecure.sweep.machine import Placed, Redo, Skip, State, Stop
-from bt_selfsecure.sweep.plan import minutes
+from bt_selfsecure.sweep.driver import Driver
+from bt_selfsecure.sweep.events import End, Placed, Redo, TakeBack
+from bt_selfsecure.sweep.plan import Place, metres, minutes
+from bt_selfsecure.sweep.positions import moves, to_do
+from bt_selfsecure.sweep.states import State
+from bt_selfsecure.sweep.wishes import END, PLACED, SKIP, STOP, Phase, Wish, wish_here
 from bt_selfsecure.wording import counted
 
 LOOK_S: Final = 0.5
-HELP: Final = "Enter starts, r METRES redoes a place, s skips it, i interrupts, q quits."
+HELP: Final = "Enter starts; s skips, b takes it back, i interrupts, r METRES redoes, q quits."
+HELP_AT_THE_END: Final = "Enter ends the sweep; b takes a skip back, r METRES redoes a place."
 
 
 class Screen:
@@ -24,7 +28,10 @@ class Screen:
 
     def __init__(self, driver: Driver, record: Path, address: str) -> None:
         self._driver, self._record, self._address = driver, record, address
-        self._shown = 0
+        self._ground = driver.sweep.ground
+        """As shown."""
+        self._redo: Wish | None = None
+        """Asked for, and to be confirmed."""
         self._unattended = False
 
     @contextmanager
@@ -58,34 +65,37 @@ class Screen:
         sys.stdout.flush()
 
     def _tail(self) -> None:
-        sweep = self._driver.sweep
-        if sweep.state is not State.DONE:
-            left = self._driver.standing()["left"]
+        sweep, driver = self._driver.sweep, self._driver
+        if sweep.place:
+            left = driver.standing()["left"]
             print(
                 f"{counted(len(sweep.done), 'run')} written down, {left} to go; the same command goes on with the next"
             )
+        elif sweep.done:
+            print(f"the report: {driver.report}")
 
     def _changed(self) -> None:
         self._clear()
         for line in self._driver.new_lines():
             print(line)
         sweep = self._driver.sweep
-        if sweep.state is State.ASKING and sweep.place:
-            if self._unattended:
-                self._driver.do(Placed())
-            else:
-                self._prompt()
+        self._ground = sweep.ground
+        if self._unattended:
+            if sweep.state is State.ASKING and sweep.place:
+                self._driver.do(Placed(sweep.place))
+            elif sweep.state is State.DONE:
+                self._driver.do(End())
+        elif sweep.state is State.ASKING and sweep.place:
+            self._prompt(sweep.place)
+        elif sweep.state is State.DONE and sys.stdin.isatty():
+            print(HELP_AT_THE_END)
         sys.stdout.flush()
 
-    def _prompt(self) -> None:
-        place = self._driver.sweep.place
-        assert place is not None
-        roles = self._driver.plan.roles_in(place.turn)
-        print(f"\n  {roles.alice:<12} at the end of the tape; sends")
-        print(f"  {roles.bob:<12} {place.distance_m:g} m from there")
-        eves = self._driver.plan.roles.eve_distances_m or ("",) * len(roles.eves)
-        for name, away in zip(roles.eves, eves, strict=True):
-            print(f"  {name:<12} listens, {f'{away:g} m from there' if away else 'where she always is'}")
+    def _prompt(self, place: Place) -> None:
+        rows = to_do(self._driver.plan, place, self._driver.sweep.stood)
+        print()
+        for row in rows:
+            print(f"  {row['name']:<12} {moves(row):<6}{row['does']}, {row['where']}")
         if sys.stdin.isatty():
             print(HELP)
 
@@ -96,26 +106,42 @@ class Screen:
             if not self._address:
                 self._driver.quit()
             return
+        confirmed, self._redo = self._redo, None
         word, _, rest = line.strip().partition(" ")
         match word:
+            case "y" if confirmed:
+                self._wish(confirmed)
+            case _ if confirmed:
+                print("nothing is withdrawn")
             case "":
-                self._driver.do(Placed())
+                self._wish(wish_here(END if self._ground.phase is Phase.DONE else PLACED, self._ground))
             case "s":
-                self._driver.do(Skip())
+                self._wish(wish_here(SKIP, self._ground))
+            case "b":
+                skipped = self._driver.sweep.skipped
+                self._wish(Wish(TakeBack(skipped[-1]) if skipped else None, self._ground))
             case "i":
-                self._driver.do(Stop())
+                self._wish(wish_here(STOP, self._ground))
             case "r":
-                self._redo(rest)
+                self._ask_for_redo(rest)
             case "q":
                 self._driver.quit()
             case _:
                 print(HELP)
 
-    def _redo(self, wanted: str) -> None:
-        turn = self._driver.sweep.place.turn if self._driver.sweep.place else 0
+    def _wish(self, wish: Wish) -> None:
+        if why := self._driver.wish(wish):
+            print(f"nothing is done: {why}")
+        self._ground = self._driver.sweep.ground
+
+    def _ask_for_redo(self, wanted: str) -> None:
+        sweep = self._driver.sweep
+        turn = sweep.place.turn if sweep.place else self._driver.plan.turns - 1
         for place in self._driver.plan.places():
             if place.turn == turn and f"{place.distance_m:g}" == wanted.removesuffix("m").strip():
-                self._driver.do(Redo(place))
+                runs = sum(run.place == place for run in sweep.done)
+                self._redo = Wish(Redo(place), self._ground)
+                print(f"withdraw {counted(runs, 'run')} at {metres(place)} and do them again? y, or anything else")
                 return
         known = ", ".join(metres(place) for place in self._driver.plan.places())
         print(f"r takes a place of the plan: {known}")
@@ -124,13 +150,14 @@ class Screen:
 
     async def _look(self) -> None:
         while True:
+            self._ground = self._driver.sweep.ground
             if sys.stderr.isatty():
                 print("\r" + self._now()[: columns() - 1] + CLEAR_LINE_END, end="", file=sys.stderr, flush=True)
             await asyncio.sleep(LOOK_S)
 
     def _now(self) -> str:
         view = self._driver.view()
-        if view["state"] == "asking":
+        if view["state"] in ("asking", "done", "over"):
             return ""
         doing = f"{view['doing']}, {view['countdown_s']:.0f} s" if view["countdown_s"] is not None else view["doing"]
         done, of = view["progress"]

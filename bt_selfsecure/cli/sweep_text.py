@@ -55,7 +55,7 @@ def progress_line(what: str) -> Iterator[Callable[[int, int], None]]:
         nonlocal told, shown
         if sys.stderr.isatty() and time.monotonic() - told > PROGRESS_S:
             told, shown = time.monotonic(), True
-            print(f"\r{what}: {100 * done // max(all_of_them, 1)} %", end="", file=sys.stderr, flush=True)
+            print(f"\r{what}: {100 * done // max(all_of_them, 1)} %\033[K", end="", file=sys.stderr, flush=True)
 
     try:
         yield tell

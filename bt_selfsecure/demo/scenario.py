@@ -36,6 +36,7 @@ from bt_selfsecure.protocols.haoxiao.record import Role
 from bt_selfsecure.protocols.haoxiao.responder import Responder
 from bt_selfsecure.protocols.haoxiao.session import Session
 from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig
+from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.events import Persist
 from bt_selfsecure.sansio.trace import KeyLog, Tracer
 from bt_selfsecure.stats.losses import JointLoss, lower_bound, secret_bits
@@ -323,8 +324,8 @@ class Scenario:
 
     async def _establish(self, air: Medium) -> None:
         plot, random = self.plot, self._random.randbytes
-        initiator = Initiator(plot.alice, random, tracer=self._tracer, key_log=self._key_log, name="alice")
-        responder = Responder(plot.bob, random, tracer=self._tracer, key_log=self._key_log, name="bob")
+        initiator = Initiator(plot.alice, EndpointContext(random, self._tracer, self._key_log, "alice"))
+        responder = Responder(plot.bob, EndpointContext(random, self._tracer, self._key_log, "bob"))
         self._alice, self._bob = _Watched(initiator, self._changed), _Watched(responder, self._changed)
         self._stage.say(
             f"Alice asks Bob for a key and bursts random packets, one every {plot.alice.interval * 1000:g} ms."
@@ -422,10 +423,7 @@ class Scenario:
                 role,
                 self._keys[name].k0,
                 SessionConfig(),
-                self._random.randbytes,
-                tracer=self._tracer,
-                key_log=self._key_log,
-                name=name,
+                EndpointContext(self._random.randbytes, self._tracer, self._key_log, name),
             )
             for name, role in (("alice", Role.INITIATOR), ("bob", Role.RESPONDER))
         }

@@ -25,7 +25,7 @@ from bt_selfsecure.eve.haoxiao.format import HAOXIAO
 from bt_selfsecure.eve.haoxiao.knowledge import Knowledge
 from bt_selfsecure.eve.reading import ReadingTap
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
-from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile
+from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, peek_kind
 from bt_selfsecure.sansio.trace import KeyLog, Tracer
 from bt_selfsecure.stats.losses import JointLoss, lower_bound
 
@@ -207,7 +207,7 @@ async def perform(
 
 def _is_of_a_burst(datagram: bytes) -> bool:
     """Whether it is advertised; control frames go beside."""
-    return datagram[0] & 15 == Kind.RAND_COMPACT
+    return peek_kind(datagram) is Kind.RAND_COMPACT
 
 
 def _world(production: Production, story: Scenario, capture: PcapngWriter | None) -> World:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -64,6 +65,8 @@ class Recorder:
         self._writer: PcapngWriter
         self._flushed = 0.0
         self.packets = 0
+        """Those that the disk has taken."""
+        self._pending = 0
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as fault:
@@ -77,20 +80,32 @@ class Recorder:
         try:
             file = self._file or self._begin()
             self._writer.write(heard.time, *captured)
-            self.packets += 1
+            self._pending += 1
             if monotonic() - self._flushed > FLUSH_S:
                 self._flushed = monotonic()
                 file.flush()
+                self._taken()
             if file.tell() >= self._most:
                 self.close()
         except OSError as fault:
+            if self._file:
+                with suppress(OSError):  # the same again
+                    self._file.close()
+            self._file, self._pending = None, 0
             raise self._unwritable(fault) from fault
 
     def close(self) -> None:
-        """Write out what is left."""
-        if self._file:
-            self._file.close()
-            self._file = None
+        """Write out what is left. Raises `UsageError`."""
+        file, self._file = self._file, None
+        if file:
+            try:
+                file.close()
+            except OSError as fault:
+                raise self._unwritable(fault) from fault
+            self._taken()
+
+    def _taken(self) -> None:
+        self.packets, self._pending = self.packets + self._pending, 0
 
     def __enter__(self) -> Self:
         return self

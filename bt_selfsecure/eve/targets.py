@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from pathlib import Path
 from typing import Final
 
+from bt_selfsecure.addresses import EXAMPLE as ADDRESS
+from bt_selfsecure.addresses import parse_address
 from bt_selfsecure.errors import UsageError
 
 DEFAULT_PATH: Final = Path("/etc/bt-selfsecure/eve.toml")
-EXAMPLE: Final = 'own = ["B8:27:EB:12:34:56", "B8:27:EB:65:43:21"]'
-_ADDRESS: Final = re.compile(r"([0-9A-F]{2}:){5}[0-9A-F]{2}")
+EXAMPLE: Final = f'own = ["{ADDRESS}", "B8:27:EB:65:43:21"]'
 
 
 class OwnDevices:
@@ -33,19 +33,22 @@ class OwnDevices:
         if content or not isinstance(own, list) or not all(isinstance(address, str) for address in own):
             wrong = next(iter(content), "own")
             raise UsageError(f"{path}{_line(text, wrong)}: there is one key, a list of addresses: {EXAMPLE}")
-        for address in own:
-            if not _ADDRESS.fullmatch(address.upper()):
-                where = _line(text, f'"{address}"')
-                raise UsageError(f"{path}{where}: {address!r} is no device address: write it as in {EXAMPLE}")
-        self._own: Final = frozenset(address.upper() for address in own)
+        self._own: Final = {self._parsed(address, text) for address in own}
 
     def require(self, *addresses: str) -> None:
-        """Raises `UsageError` for the first address that is not one's own."""
+        """Raises `UsageError` for the first address, in the usual spelling, that is not one's own."""
         for address in addresses:
-            if address.upper() not in self._own:
+            if address not in self._own:
                 raise UsageError(
                     f"{address} is not listed as yours in {self._path}, so it is not attacked: if it is, add it there"
                 )
+
+    def _parsed(self, address: str, text: str) -> str:
+        try:
+            return parse_address(address)
+        except UsageError as error:
+            where = _line(text, f'"{address}"')
+            raise UsageError(f"{self._path}{where}: {error}") from None
 
 
 def _line(text: str, word: str) -> str:

@@ -7,7 +7,7 @@ measured by it but what a restart lies between, and that only where the two time
 from __future__ import annotations
 
 import time
-from typing import Any, Final
+from typing import Final, TypedDict
 
 DAY_S: Final = 86_400.0
 LONGEST_S: Final = 3653 * DAY_S
@@ -16,7 +16,14 @@ UNKNOWN_S: Final = 1e15
 """On disk, the age of what is of unknown age: farther back than any clock."""
 
 
-def told(age: float | None) -> dict[str, Any]:
+class Told(TypedDict):
+    """An age as the local API tells it."""
+
+    age_s: float | None
+    since: float | None
+
+
+def told(age: float | None) -> Told:
     """For the local API: the age in seconds, and the moment by the wall clock as it is now; None where not known."""
     return {"age_s": age, "since": None if age is None else time.time() - age}
 

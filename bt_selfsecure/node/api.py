@@ -1,4 +1,4 @@
-"""The local API: HTTP on a Unix socket. `openapi.py` describes it; `curl --unix-socket` is enough to use it.
+"""The local API: HTTP on a Unix socket, as `api_types.py` declares it; `curl --unix-socket` is enough.
 
 Who may use it is a matter of the socket's group and mode (0660). It shows no secret.
 """
@@ -8,26 +8,42 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import functools
 import json
 import logging
-import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from typing import Any, Final, Literal, Protocol, cast
+from importlib.resources import files
+from typing import Any, Final, Protocol, cast
 
 from aiohttp import ClientPayloadError, web
 
+from bt_selfsecure import __version__
+from bt_selfsecure.addresses import spelled
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.node import metrics
-from bt_selfsecure.node.config import LOG_LEVELS, Config
+from bt_selfsecure.node.api_types import (
+    OPERATIONS,
+    Established,
+    LevelQuery,
+    LogLevel,
+    NoQuery,
+    NotEstablished,
+    Number,
+    Peer,
+    ReceivedLine,
+    ReceiveQuery,
+    ScanQuery,
+    SendQuery,
+    Sighting,
+    Status,
+    Until,
+)
+from bt_selfsecure.node.config import Config
 from bt_selfsecure.node.connections import Connections, listen, most_connections
 from bt_selfsecure.node.errors import MessageTooLongError, QueueFullError, UnknownPeerError
-from bt_selfsecure.node.haoxiao.messages import MAX_MESSAGE_BYTES, MAX_PORT, Received
-from bt_selfsecure.node.openapi import DESCRIPTION
+from bt_selfsecure.node.messages import MAX_MESSAGE_BYTES, Received
+from bt_selfsecure.node.query import read_query, read_value, reader
 
-MAX_TIMEOUT_S: Final = 86_400.0
-DEFAULT_TIMEOUT_S: Final = 60.0
-MAX_SCAN_S: Final = 60.0
-DEFAULT_SCAN_S: Final = 6.0
 RETRY_AFTER_S: Final = 1
 """A round takes some 10 ms: after a second a full queue has room."""
 STOP_S: Final = 1.0
@@ -37,18 +53,14 @@ log = logging.getLogger(__name__)
 http_log = logging.getLogger(f"{__name__}.http")
 http_log.setLevel(logging.CRITICAL)  # aiohttp logs a traceback for every request that is not HTTP
 
-Until = Literal["durable", "acknowledged"]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class NodeApi(Protocol):
     """What the local API needs of a node. A peer is named by its name or its address."""
 
-    def status(self) -> dict[str, Any]:
-        """As `Status` in openapi.py."""
-
-    def peers(self) -> list[dict[str, Any]]:
-        """As `Peer` in openapi.py."""
+    def status(self) -> Status: ...
+    def peers(self) -> list[Peer]: ...
 
     async def send(self, peer: str, message: bytes, *, port: int = 0, until: Until = "durable") -> int:
         """The message's number, once it is on disk or the peer has it. Cancelled, the message stays queued.
@@ -62,11 +74,10 @@ class NodeApi(Protocol):
     def acknowledge(self, number: int) -> None:
         """The reader has this message: forget it. Unknown numbers are forgotten already."""
 
-    async def establish(self, peer: str) -> dict[str, Any]:
-        """As `Establishment` in openapi.py; raises `UnknownPeerError`."""
+    async def establish(self, peer: str) -> Established | NotEstablished:
+        """Raises `UnknownPeerError`."""
 
-    async def scan(self, seconds: float) -> list[dict[str, Any]]:
-        """As `Sighting` in openapi.py."""
+    async def scan(self, seconds: float) -> list[Sighting]: ...
 
 
 class Api:
@@ -82,22 +93,22 @@ class Api:
         self._most_connections = most_connections(config.node.max_links)
         middlewares = [self._counted, _in_one_line]
         self.application = web.Application(client_max_size=MAX_MESSAGE_BYTES, middlewares=middlewares)
-        self.application.add_routes(
-            [
-                web.get("/v1/health", self._health, allow_head=False),
-                web.get("/v1/status", self._status, allow_head=False),
-                web.get("/v1/peers", self._peers, allow_head=False),
-                web.post("/v1/peers/{peer}/messages", self._send),
-                web.post("/v1/peers/{peer}/establish", self._establish),
-                web.get("/v1/messages", self._messages, allow_head=False),
-                web.delete("/v1/messages/{id}", self._acknowledge),
-                web.post("/v1/scan", self._scan),
-                web.get("/v1/metrics", self._metrics, allow_head=False),
-                web.get("/v1/log-level", self._log_level, allow_head=False),
-                web.put("/v1/log-level", self._set_log_level),
-                web.get("/v1/openapi.json", self._openapi, allow_head=False),
-            ]
-        )
+        handlers: dict[str, Handler] = {
+            "health": self._health,
+            "status": self._status,
+            "peers": self._peers,
+            "send": self._send,
+            "establish": self._establish,
+            "receive": self._messages,
+            "acknowledge": self._acknowledge,
+            "scan": self._scan,
+            "metrics": self._metrics,
+            "log_level": self._log_level,
+            "set_log_level": self._set_log_level,
+            "openapi": self._openapi,
+        }
+        for name, operation in OPERATIONS.items():
+            self.application.router.add_route(operation.method, operation.path, handlers[name])
 
     async def start(self) -> None:
         """Listen. Raises UsageError if another node does, or the socket can't be made."""
@@ -118,8 +129,8 @@ class Api:
         if self._runner is None or self._connections is None:
             return
         self._path.unlink(missing_ok=True)
-        for reader in self._readers:
-            reader.cancel()
+        for reading in self._readers:
+            reading.cancel()
         await self._connections.close()
         await self._runner.cleanup()
         self._runner = None
@@ -142,39 +153,37 @@ class Api:
     # --- handlers -----------------------------------------------------------------------------------------------------
 
     async def _health(self, request: web.Request) -> web.Response:
-        _query(request)
+        read_query(request.query, NoQuery)
         status = self._node.status()
         healthy = bool(status["healthy"])
         body = {"healthy": healthy, "problems": status["problems"]}
         return web.json_response(body, status=200 if healthy else 503)
 
     async def _status(self, request: web.Request) -> web.Response:
-        _query(request)
+        read_query(request.query, NoQuery)
         return web.json_response(self._node.status())
 
     async def _peers(self, request: web.Request) -> web.Response:
-        _query(request)
+        read_query(request.query, NoQuery)
         return web.json_response({"peers": self._node.peers()})
 
     async def _send(self, request: web.Request) -> web.Response:
-        query = _query(request, port=PORT, until=UNTIL, timeout=TIMEOUT)
-        peer, timeout = request.match_info["peer"], query.get("timeout", DEFAULT_TIMEOUT_S)
+        query, peer = read_query(request.query, SendQuery), request.match_info["peer"]
         message = await request.read()
         try:
-            async with asyncio.timeout(timeout):
-                until: Until = query.get("until", "durable")
-                number = await self._node.send(peer, message, port=query.get("port", 0), until=until)
+            async with asyncio.timeout(query.timeout):
+                number = await self._node.send(peer, message, port=query.port, until=query.until)
         except TimeoutError:
-            return _error(504, f"{peer} did not acknowledge within {timeout:g} s: the message stays queued")
+            return _error(504, f"{peer} did not acknowledge within {query.timeout:g} s: the message stays queued")
         return web.json_response({"id": number})
 
     async def _messages(self, request: web.Request) -> web.StreamResponse:
-        query = _query(request, peer=str, port=PORT, follow=FOLLOW)
-        peer = self._peer_name(query["peer"]) if "peer" in query else None
-        with self._reading(peer, port := query.get("port", 0)):
+        query = read_query(request.query, ReceiveQuery)
+        peer = None if query.peer is None else self._peer_name(query.peer)
+        with self._reading(peer, query.port):
             response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
             await response.prepare(request)
-            async with contextlib.aclosing(self._node.inbox(peer, port, follow=query.get("follow", False))) as messages:
+            async with contextlib.aclosing(self._node.inbox(peer, query.port, follow=query.follow)) as messages:
                 try:
                     async for message in messages:
                         await response.write(_line(message))
@@ -189,47 +198,41 @@ class Api:
             return response
 
     async def _acknowledge(self, request: web.Request) -> web.Response:
-        _query(request)
-        try:
-            number = ID(request.match_info["id"])
-        except ValueError as error:
-            raise UsageError(f"a message's id is {error}") from None
-        self._node.acknowledge(number)
+        read_query(request.query, NoQuery)
+        self._node.acknowledge(read_value("a message's id", request.match_info["id"], reader(Number)))
         return web.Response(status=204)
 
     async def _establish(self, request: web.Request) -> web.Response:
-        _query(request)
+        read_query(request.query, NoQuery)
         # A client that goes away does not break off what two nodes are about: hence the shield.
         return web.json_response(await asyncio.shield(self._node.establish(request.match_info["peer"])))
 
     async def _scan(self, request: web.Request) -> web.Response:
-        query = _query(request, seconds=SCAN)
-        return web.json_response({"nodes": await self._node.scan(query.get("seconds", DEFAULT_SCAN_S))})
+        query = read_query(request.query, ScanQuery)
+        return web.json_response({"nodes": await self._node.scan(query.seconds)})
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        _query(request)
+        read_query(request.query, NoQuery)
         headers = {"Content-Type": metrics.CONTENT_TYPE}
-        return web.Response(body=metrics.render(self._node.status()).encode(), headers=headers)
+        return web.Response(body=metrics.render(self._node.status()), headers=headers)
 
     async def _log_level(self, request: web.Request) -> web.Response:
-        _query(request)
+        read_query(request.query, NoQuery)
         return web.json_response({"level": logging.getLevelName(logging.getLogger().level).lower()})
 
     async def _set_log_level(self, request: web.Request) -> web.Response:
-        query = _query(request, level=LEVEL)
-        if "level" not in query:
-            raise UsageError(f"level is missing: give one of {', '.join(LOG_LEVELS)}")
-        logging.getLogger().setLevel(query["level"].upper())
-        log.log(logging.getLogger().level, "the log level is %s now", query["level"])
-        return web.json_response(query)
+        level = read_query(request.query, LevelQuery).level
+        logging.getLogger().setLevel(level.upper())
+        log.log(logging.getLogger().level, "the log level is %s now", level)
+        return web.json_response(LogLevel(level=level))
 
     async def _openapi(self, request: web.Request) -> web.Response:
-        _query(request)
-        return web.json_response(DESCRIPTION)
+        read_query(request.query, NoQuery)
+        return web.json_response(description())
 
     def _peer_name(self, peer: str) -> str:
         for known in self._node.peers():
-            if peer == known["name"] or peer.upper() == known["address"]:
+            if peer == known["name"] or spelled(peer) == known["address"]:
                 return str(known["name"])
         raise UnknownPeerError(f"there is no peer {peer[:64]!r}: see `bt-selfsecure peers`")
 
@@ -290,62 +293,20 @@ def _error(status: int, text: str) -> web.Response:
 
 def _line(received: Received) -> bytes:
     """A message as one line of the stream."""
-    line = {
-        "id": received.id,
-        "peer": received.peer,
-        "port": received.port,
-        "time": received.time,
-        "age_s": received.age_s,
-        "message": base64.b64encode(received.message).decode(),
-    }
+    line = ReceivedLine(
+        id=received.id,
+        peer=received.peer,
+        port=received.port,
+        time=received.time,
+        age_s=received.age_s,
+        message=base64.b64encode(received.message).decode(),
+    )
     return json.dumps(line).encode() + b"\n"
 
 
-def _query(request: web.Request, **readers: Callable[[str], Any]) -> dict[str, Any]:
-    """The parameters of a query, each read; UsageError for one that is unknown, wrong or given twice."""
-    values = {}
-    for name, text in request.query.items():
-        if name not in readers or name in values:
-            known = ", ".join(readers) or "none"
-            raise UsageError(f"{name[:64]!r} can't be used here, or not twice: the parameters are {known}")
-        try:
-            values[name] = readers[name](text)
-        except ValueError as error:
-            raise UsageError(f"{name} is {text[:64]!r} and must be {error}") from None
-    return values
-
-
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not re.fullmatch("[0-9]{1,19}", text) or not low <= int(text) <= high:
-            raise ValueError(f"a whole number, {low} to {high}")
-        return int(text)
-
-    return read
-
-
-def _seconds(low: float, high: float) -> Callable[[str], float]:
-    def read(text: str) -> float:
-        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) or not low <= float(text) <= high:
-            raise ValueError(f"seconds, {low:g} to {high:g}")
-        return float(text)
-
-    return read
-
-
-def _choice(**choices: Any) -> Callable[[str], Any]:
-    def read(text: str) -> Any:
-        if text not in choices:
-            raise ValueError("one of " + ", ".join(choices))
-        return choices[text]
-
-    return read
-
-
-PORT: Final = _whole(0, MAX_PORT)
-ID: Final = _whole(1, 2**63 - 1)
-UNTIL: Final = _choice(durable="durable", acknowledged="acknowledged")
-FOLLOW: Final = _choice(true=True, false=False)
-LEVEL: Final = _choice(**{level: level for level in LOG_LEVELS})
-TIMEOUT: Final = _seconds(0, MAX_TIMEOUT_S)
-SCAN: Final = _seconds(1, MAX_SCAN_S)
+@functools.cache
+def description() -> dict[str, Any]:
+    """Return the API's description in OpenAPI 3.1, as docs/generate.py has made it, and of this version."""
+    described: dict[str, Any] = json.loads(files("bt_selfsecure.node").joinpath("openapi.json").read_text("utf-8"))
+    described["info"]["version"] = __version__
+    return described

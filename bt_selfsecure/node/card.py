@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Final
 
 from bt_selfsecure.node.haoxiao.peer import Peer
@@ -36,7 +36,7 @@ class Card:
 
     def troubles(self, own: str | None, near: Container[str]) -> list[str]:
         """In a sentence each. `own` is the node's address now, `near` those of the nodes that were heard."""
-        return [self.moved(own, near), *self._copied(), *self._journal.notes, self._damaged()]
+        return [self.moved(own, near), *self._copied(), *self._journal.notes, *self._damaged()]
 
     def moved(self, own: str | None, near: Container[str]) -> str:
         """Keys were agreed on under another address of ours than the present one; else empty."""
@@ -63,7 +63,16 @@ class Card:
             if one in linked and other in linked
         ]
 
-    def _damaged(self) -> str:
-        counts = Counter(QUEUES[row.table] for row in self._journal.damaged)
+    def _damaged(self) -> Iterator[str]:
+        """Of what the disk had damaged when the node started."""
+        rows = self._journal.damaged
+        counts = Counter(QUEUES[row.table] for row in rows if row.table in QUEUES)
         what = ", ".join(f"{count} {held}" for held, count in counts.items())
-        return f"parts of messages were damaged on the disk and are dropped ({what}): {FAILING}" if counts else ""
+        if counts:
+            yield f"parts of messages were damaged on the disk and are dropped ({what}): {FAILING}"
+        if names := sorted(self._name(row.peer) for row in rows if row.table == "peer"):
+            who = ", ".join(names)
+            yield f"what was kept of {who} was damaged on the disk, and a message that was under way is lost: {FAILING}"
+
+    def _name(self, address: str) -> str:
+        return self._peers[address].name if address in self._peers else "a stranger"

@@ -16,6 +16,7 @@ from pathlib import Path
 from socket import gethostname
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
+from bt_selfsecure.addresses import EXAMPLE, is_address, spelled
 from bt_selfsecure.bearers.limits import FLUSH_TIMEOUT_SLOTS, PSM
 from bt_selfsecure.bearers.places import UdpPlaces, parse_place
 from bt_selfsecure.bearers.specs import BearerSpec, parse_spec
@@ -74,9 +75,10 @@ SOCKET_PATH: Final = Rule(
 NAME: Final = matching(
     r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "1 to 64 letters (A to Z, a to z), digits, dots, hyphens or underscores"
 )
-ADDRESS_PATTERN: Final = r"(?!(00:){5}00|(FF:){5}FF)([0-9A-F]{2}:){5}[0-9A-F]{2}"
-ADDRESS: Final = matching(ADDRESS_PATTERN, 'a device address, as in "B8:27:EB:12:34:56"')
-OWN_ADDRESS: Final = matching(rf"|{ADDRESS_PATTERN}", 'a device address, as in "02:00:00:00:00:01", or empty')
+ADDRESS: Final = Rule(f'a device address, as in "{EXAMPLE}"', is_address)
+OWN_ADDRESS: Final = Rule(
+    'a device address, as in "02:00:00:00:00:01", or empty', lambda value: not value or is_address(value)
+)
 
 
 def is_good(parse: Callable[[str], object], text: str) -> bool:
@@ -104,11 +106,6 @@ PLACE: Final = Rule(
 PLACE_OR_NONE: Final = Rule(f"{PLACE.expected}, or empty", lambda value: not value or PLACE.accepts(value))
 
 
-def spelled_address(text: str) -> str:
-    """In the usual spelling; Windows writes b8-27-eb-12-34-56."""
-    return text.upper().replace("-", ":")
-
-
 def about(doc: str, rule: Rule = ANY, read: Callable[[str], str] = str) -> dict[str, Any]:
     """What is declared with a key; `read` makes the usual spelling of what is written."""
     return {"doc": doc, "rule": rule, "read": read}
@@ -128,10 +125,10 @@ class NodeTable:
         metadata=about(
             "Bluetooth adapter, by its name or by its device address, which stays where names change.",
             Rule(
-                'an adapter, as in "hci0" or "B8:27:EB:12:34:56"',
-                lambda value: re.fullmatch(r"hci[0-9]{1,3}", value) is not None or ADDRESS.accepts(value),
+                f'an adapter, as in "hci0" or "{EXAMPLE}"',
+                lambda value: re.fullmatch(r"hci[0-9]{1,3}", value) is not None or is_address(value),
             ),
-            read=lambda text: address if ":" in (address := spelled_address(text)) else text,
+            read=lambda text: address if ":" in (address := spelled(text)) else text,
         ),
     )
     name: str = field(
@@ -144,7 +141,7 @@ class NodeTable:
             "Own device address of a node whose bearers are all udp: any, and known to its peers. With a radio it is "
             "the adapter's, and this stays empty.",
             OWN_ADDRESS,
-            read=spelled_address,
+            read=spelled,
         ),
     )
     state_directory: Path = field(default=STATE_DIRECTORY, metadata=about("Where keys and queues are kept.", ABSOLUTE))
@@ -273,9 +270,7 @@ class PeerTable:
     """A node to talk to; one [[peer]] for each."""
 
     name: str = field(metadata=about("What it is called here.", NAME))
-    address: str = field(
-        metadata=about("Its Bluetooth device address, or its [node] address.", ADDRESS, read=spelled_address)
-    )
+    address: str = field(metadata=about("Its Bluetooth device address, or its [node] address.", ADDRESS, read=spelled))
     dial: str = key(
         "auto", "Who opens the link: in auto the one with the lower address.", one_of("auto", "always", "never")
     )
@@ -310,11 +305,16 @@ class Config:
     @property
     def needs_adapter(self) -> bool:
         """Whether any of its bearers is a radio."""
-        return {parse_spec(table.bearer).name for table in (self.establish, self.session)} != {"udp"}
+        return set(self.bearers) != {"udp"}
+
+    @property
+    def bearers(self) -> tuple[str, str]:
+        """The names of what carries establishment and session."""
+        return parse_spec(self.establish.bearer).name, parse_spec(self.session.bearer).name
 
     def find_peer(self, name_or_address: str) -> PeerTable | None:
         """The peer of that name or address, if one is configured."""
-        address = spelled_address(name_or_address)
+        address = spelled(name_or_address)
         return next((peer for peer in self.peer if peer.name == name_or_address or peer.address == address), None)
 
 

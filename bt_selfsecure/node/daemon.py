@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from bt_selfsecure import __version__
 from bt_selfsecure.node import metrics
+from bt_selfsecure.node.api_types import Status
 from bt_selfsecure.node.config import Config
 from bt_selfsecure.node.journal_file import JournalError
 from bt_selfsecure.node.notify import is_a_service, notify, watchdog_seconds
@@ -77,7 +78,7 @@ class MetricsFile:
         self._path = Path(path) if path else None
         self._trouble = ""
 
-    def write(self, status: dict[str, Any]) -> None:
+    def write(self, status: Status) -> None:
         if self._path is None:
             return
         trouble = ""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bt_selfsecure.bearers.system_bus import SystemBusError, require_system_bus
 from bt_selfsecure.errors import BtSelfSecureError, LocalError
-from bt_selfsecure.node import beacon
+from bt_selfsecure.node import api_types, beacon
 from bt_selfsecure.node.advertiser import Advertiser
 from bt_selfsecure.protocols.haoxiao.frames import Profile
 
@@ -151,8 +151,8 @@ class Discovery:
             raise LocalError(f"{len(line)} bytes do not fit a GATT characteristic of {beacon.LARGEST_STATUS}")
         self.advertiser.show(line)
 
-    def status(self) -> dict[str, Any]:
-        """For the node's status: JSON-able."""
+    def status(self) -> api_types.Discovery:
+        """Return its part of the node's status."""
         return {
             "advertising": self.advertiser.state.value,
             "advertising_trouble": self.advertiser.trouble,

@@ -48,6 +48,8 @@ from bt_selfsecure.node.set_aside import FILE, LOG, new_file, put_in_place, set_
 
 log = logging.getLogger(__name__)
 
+LOOK_S: Final = 1.0
+"""So often a commit looks whether its files are still there; three system calls at each would be a tenth of it."""
 BUSY_MS: Final = 250
 """So long a commit waits for another program that has the database; while there is trouble it does not wait again,
 since all peers wait with it."""
@@ -93,7 +95,7 @@ class _Noted:
 
 @dataclass(slots=True)
 class Latency:
-    """What the disk took for commits since the start; as `Journal` in openapi.py."""
+    """What the disk took for commits since the start; as `Journal` in api_types.py."""
 
     commits: int = 0
     seconds: float = 0.0
@@ -116,6 +118,7 @@ class Journal:
         self._directory, self._sync_each, self._told = directory, sync_each, told
         self._noted: dict[str, _Noted] = {}
         self._sync_due = False
+        self._looked_at = perf_counter()
         self.notes: list[str] = []
         """What has become of the file, a sentence each, for as long as the node runs."""
         self._lock = lock(directory, OPEN_S)
@@ -131,7 +134,7 @@ class Journal:
             """Only a new start helps, which takes over what can be read of a damaged file."""
             self.latency = Latency()
             self.damaged: list[DamagedRow] = []
-            """Of messages, at the start; the next commit takes them out."""
+            """At the start; the next commit takes them out."""
             with refused(directory / FILE):
                 self._find_damaged()
                 self._newest = {table: self._last_reserved(table) for table in QUEUES}
@@ -178,6 +181,7 @@ class Journal:
     def look(self) -> None:
         """Whether the files are still those that are open: what was deleted or replaced is written anew, from what is
         open, and nothing is lost. Raises `JournalError` where that can't be done; it is to be tried again."""
+        self._looked_at = perf_counter()
         if self._identities() == self._files:
             return
         try:
@@ -218,9 +222,9 @@ class Journal:
         """Raises `DamagedError`, and as all that reads `JournalError`."""
         with self._reading():
             row = self._database.execute("SELECT * FROM peer WHERE id = ?", (address_number(address),)).fetchone()
-        if row is None:
+        if row is None and not self.damaged_of(address, "peer"):
             return None
-        if not is_sound(row):
+        if row is None or not is_sound(row):
             raise DamagedError("what was kept of this peer is damaged on the disk: a new key is agreed on by itself")
         return PeerRow(row[1].decode(errors="replace"), row[2].decode(errors="replace"), bool(row[3]))
 
@@ -271,8 +275,14 @@ class Journal:
             raise JournalError(f"the node's state can't be read: {refusal(error)}") from None
 
     def _find_damaged(self) -> None:
-        """Note the end of each damaged row in the queues."""
-        known = {address_of(row[0]) for row in self._database.execute("SELECT id FROM peer") if 0 <= row[0] < 1 << 48}
+        """Note the end of each damaged row."""
+        known: set[str] = set()
+        for row in self._database.execute("SELECT * FROM peer"):
+            address = address_of(row[0]) if 0 <= row[0] < 1 << 48 else ""
+            known |= {address} - {""}
+            if not is_sound(row):
+                self.damaged.append(DamagedRow("peer", row[0], address))
+                self.write("", "DELETE FROM peer WHERE id = ?", row[0])
         found: list[tuple[str, tuple[Any, ...]]] = []
         for table in QUEUES:
             for row in self._database.execute(f"SELECT * FROM {table}"):
@@ -288,12 +298,16 @@ class Journal:
 
     # --- writing
 
-    def insert(self, address: str, table: str, *values: Any) -> int:
-        """Note a new row of this peer's for the next commit: its number, which comes first in it and is given out once,
-        also where the row is never written."""
+    def new_number(self, table: str) -> int:
+        """A row's number, which is given out once, also where the row is never written."""
         number = self._newest[table] = self._newest[table] + 1
         if self._reserved[table] - number < RESERVED_IDS // 2:
             self._reserve_ids(table)
+        return number
+
+    def insert(self, address: str, table: str, *values: Any, number: int = 0) -> int:
+        """Note a new row of this peer's for the next commit: its number, a new one where none is given."""
+        number = number or self.new_number(table)
         row = (number, *values, digest(number, *values))
         statement = f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})"
         self._of(address).statements[table, number] = statement, row
@@ -332,11 +346,12 @@ class Journal:
         then to be called again: also where nothing is noted it finds out whether the trouble is over."""
         if not self._noted and not self.trouble:
             return
-        self.look()
+        began = perf_counter()
+        if began - self._looked_at > LOOK_S or self.trouble:
+            self.look()
         writes = self._noted_bytes() if self._lacking else 0
         if not writes and self._lacks():  # an empty transaction finds room on any disk
             raise JournalError(self.trouble)
-        began = perf_counter()
         self._sync_due |= sync and not self._sync_each
         try:
             if self._sync_due:

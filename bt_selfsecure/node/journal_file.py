@@ -31,6 +31,9 @@ MAGIC: Final = b"SQLite format 3\0"
 APPLICATION_ID: Final = 0x62747373
 """ASCII "btss", in the file's header."""
 DIGEST_BYTES: Final = 8
+INDEX_PAGE: Final = 4096
+INDEX_BYTES: Final = 32 << 10
+"""Of the index of the log, and of a part of it for which SQLite asks for one block (sqlite.org/walformat.html, 2.1)."""
 OPEN_S: Final = 5.0
 """At the start another program (a backup that ends, say) may have the file for so long, and another node."""
 LOOK_S: Final = 0.1
@@ -205,10 +208,31 @@ def connect(path: Path) -> sqlite3.Connection:
             _add_functions(database)
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = FULL")
+            database.execute("SELECT 1 FROM sqlite_master")  # opens the index of the log
+            _allocate_index(path)
+        except OSError as error:
+            database.close()
+            raise _unusable(error, path.parent) from error
         except BaseException:
             database.close()
             raise
     return database
+
+
+def _allocate_index(path: Path) -> None:
+    """Give the index of the log all its blocks. SQLite writes there by memory map, and has asked for one block of each
+    4096 bytes: where they are smaller, a full disk would end the process (SIGBUS) and not be refused.
+
+    It is done by SQLite's own descriptor, since closing another one would give up its locks. Raises `OSError`.
+    """
+    index = path.with_name(f"{path.name}-shm").stat()
+    for link in Path("/proc/self/fd").iterdir():
+        try:
+            ours = os.path.samestat(link.stat(), index)
+        except OSError:  # it was closed meanwhile
+            continue
+        if ours:
+            os.posix_fallocate(int(link.name), 0, index.st_size)
 
 
 def connect_read_only(path: Path, *, alone: bool = False) -> sqlite3.Connection:
@@ -222,15 +246,22 @@ def connect_read_only(path: Path, *, alone: bool = False) -> sqlite3.Connection:
 def create(path: Path) -> sqlite3.Connection:
     """An empty journal of the newest format in this empty file; not yet safe from a loss of power."""
     database = sqlite3.connect(path, isolation_level=None)
-    database.execute("PRAGMA journal_mode = MEMORY")
-    database.text_factory = bytes
-    _add_functions(database)
-    _migrate(database)
+    try:
+        database.execute("PRAGMA journal_mode = MEMORY")
+        database.text_factory = bytes
+        _add_functions(database)
+        _migrate(database)
+    except BaseException:
+        database.close()
+        raise
     return database
 
 
 def _make_usable(path: Path) -> None:
-    """Raises `OSError`, for which SQLite has no words."""
+    """Raises `OSError`, for which SQLite has no words, and where that would not be told but end the process."""
+    room = os.statvfs(path.parent)
+    if room.f_frsize < INDEX_PAGE and room.f_bavail * room.f_frsize < INDEX_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     for file in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
         if file.exists():
             if not os.access(file, os.R_OK | os.W_OK, effective_ids=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
@@ -13,11 +14,11 @@ from bt_selfsecure.bearers.limits import FLUSHABLE_BYTES, UDP_FRAME_BYTES
 from bt_selfsecure.bearers.specs import import_bearer, open_bearer, parse_spec
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node.config import Config, bearer_spec, udp_places
-from bt_selfsecure.node.links import BackOff
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.frames import Profile, encode
 from bt_selfsecure.protocols.haoxiao.keychain import Chain
 from bt_selfsecure.protocols.haoxiao.suites import SUITES
+from bt_selfsecure.sansio.back_off import BackOff
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ class Bearers:
 
     async def _listen(self, name: str) -> None:
         clock = asyncio.get_running_loop().time
-        retry = BackOff(clock)
+        retry = BackOff()
         while True:
             try:
                 await self._accept_links(name, retry)
@@ -100,8 +101,9 @@ class Bearers:
             except Exception:
                 log.exception("a fault of this program in listening on %s, please report it", name)
                 self.troubles[name] = "nobody can dial: see the log"
-            retry.failed()
-            await asyncio.sleep(max(0.0, retry.until - clock()))
+            now = clock()
+            retry.failed(now, random.random())
+            await asyncio.sleep(retry.until - now)
 
     async def _accept_links(self, name: str, retry: BackOff) -> None:
         listener = await self._open(name).listen()

@@ -2,30 +2,36 @@
 
     # HELP bt_selfsecure_rounds_total Messages' rounds that were acknowledged ...
     # TYPE bt_selfsecure_rounds_total counter
-    bt_selfsecure_rounds_total{peer="bob",direction="out"} 1204
+    bt_selfsecure_rounds_total{direction="out",peer="bob"} 1204
 
-Made from the status alone (as `Status` in openapi.py), so it can show no secret. Counters begin at 0 with the daemon,
-as Prometheus expects.
+Made from the status alone, so it can show no secret. Counters begin at 0 with the daemon, as Prometheus expects. The
+format is prometheus_client's work, which is imported where the first figures are asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final, cast
+
+from bt_selfsecure.node import api_types
+from bt_selfsecure.node.api_types import Key, Peer, Status
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX: Final = "bt_selfsecure_"
 
 Sample = tuple[dict[str, str], float]
-Read = Callable[[dict[str, Any]], Iterator[Sample]]
+Read = Callable[[Status], Iterator[Sample]]
 """The samples of one metric, from a status."""
 
 
 @dataclass(slots=True)
 class Counts:
-    """Of one peer; as `Counts` in openapi.py."""
+    """Of one peer."""
 
     rounds_out: int = 0
     rounds_in: int = 0
@@ -37,16 +43,20 @@ class Counts:
     links: int = 0
     dropped: int = 0
 
+    def told(self) -> api_types.Counts:
+        """Return them as the local API has them."""
+        return cast(api_types.Counts, asdict(self))
 
-def burst_loss(key: dict[str, Any]) -> float:
+
+def burst_loss(key: Key) -> float:
     """Share of the burst that did not reach the responder."""
     return 1 - key["received"] / key["sent"] if key["sent"] else 0.0
 
 
-def _of_peers(read: Callable[[dict[str, Any]], float | None]) -> Read:
+def _of_peers(read: Callable[[Peer], float | None]) -> Read:
     """One sample a peer, where there is one to read."""
 
-    def samples(status: dict[str, Any]) -> Iterator[Sample]:
+    def samples(status: Status) -> Iterator[Sample]:
         for peer in status["peers"]:
             if (value := read(peer)) is not None:
                 yield {"peer": peer["name"]}, value
@@ -54,36 +64,32 @@ def _of_peers(read: Callable[[dict[str, Any]], float | None]) -> Read:
     return samples
 
 
-def _of_keys(read: Callable[[dict[str, Any]], float | None]) -> Read:
+def _of_keys(read: Callable[[Key], float | None]) -> Read:
     return _of_peers(lambda peer: read(peer["key"]) if peer["key"] else None)
 
 
-def _of_node(read: Callable[[dict[str, Any]], float]) -> Read:
+def _of_node(read: Callable[[Status], float]) -> Read:
     return lambda status: iter([({}, read(status))])
 
 
-def _two_ways(table: str, out: str, into: str) -> Read:
-    """Two figures of a table in each peer's status."""
+def _two_ways(read: Callable[[Peer], tuple[float, float]]) -> Read:
+    """Two figures of each peer: what goes out, what comes in."""
 
-    def samples(status: dict[str, Any]) -> Iterator[Sample]:
+    def samples(status: Status) -> Iterator[Sample]:
         for peer in status["peers"]:
-            for direction, figure in (("out", out), ("in", into)):
-                yield {"peer": peer["name"], "direction": direction}, peer[table][figure]
+            for direction, value in zip(("out", "in"), read(peer), strict=True):
+                yield {"peer": peer["name"], "direction": direction}, value
 
     return samples
 
 
-def _counted(figure: str) -> Read:
-    return _of_peers(lambda peer: peer["counts"][figure])
-
-
-def _rejections(status: dict[str, Any]) -> Iterator[Sample]:
+def _rejections(status: Status) -> Iterator[Sample]:
     for peer in status["peers"]:
         for reason, count in peer["rejections"].items():
             yield {"peer": peer["name"], "reason": reason}, count
 
 
-def _build(status: dict[str, Any]) -> Iterator[Sample]:
+def _build(status: Status) -> Iterator[Sample]:
     yield {"version": status["version"]}, 1
 
 
@@ -96,35 +102,40 @@ METRICS: Final[tuple[tuple[str, str, str, Read], ...]] = (
         "rounds_total",
         "counter",
         "Rounds that were completed: acknowledged (out), accepted (in).",
-        _two_ways("counts", "rounds_out", "rounds_in"),
+        _two_ways(lambda peer: (peer["counts"]["rounds_out"], peer["counts"]["rounds_in"])),
     ),
-    ("data_frames_total", "counter", "Data frames sent.", _counted("frames")),
+    ("data_frames_total", "counter", "Data frames sent.", _of_peers(lambda peer: peer["counts"]["frames"])),
     (
         "retransmissions_total",
         "counter",
         "Data frames sent again; divided by data_frames_total: the share of attempts or acknowledgements lost.",
-        _counted("retransmissions"),
+        _of_peers(lambda peer: peer["counts"]["retransmissions"]),
     ),
     (
         "resynchronisations_total",
         "counter",
         "Times that a direction went on from a common checkpoint.",
-        _counted("resynchronisations"),
+        _of_peers(lambda peer: peer["counts"]["resynchronisations"]),
     ),
     (
         "establishments_total",
         "counter",
         "Keys that were agreed on.",
-        _counted("establishments"),
+        _of_peers(lambda peer: peer["counts"]["establishments"]),
     ),
     (
         "failed_establishments_total",
         "counter",
         "Establishments that ended without a key.",
-        _counted("failed_establishments"),
+        _of_peers(lambda peer: peer["counts"]["failed_establishments"]),
     ),
-    ("links_total", "counter", "Links that were opened.", _counted("links")),
-    ("dropped_total", "counter", "Messages found damaged on the disk, and dropped.", _counted("dropped")),
+    ("links_total", "counter", "Links that were opened.", _of_peers(lambda peer: peer["counts"]["links"])),
+    (
+        "dropped_total",
+        "counter",
+        "Messages found damaged on the disk and dropped, or perhaps under way in a session that was.",
+        _of_peers(lambda peer: peer["counts"]["dropped"]),
+    ),
     ("rejected_frames_total", "counter", "Frames from the air that changed nothing.", _rejections),
     (
         "key_secret_bits",
@@ -144,19 +155,7 @@ METRICS: Final[tuple[tuple[str, str, str, Read], ...]] = (
         "queued_messages",
         "gauge",
         "Messages that wait, for the peer (out) or for a reader here (in).",
-        _two_ways("queues", "outbox", "inbox"),
-    ),
-    (
-        "journal_commit_seconds_count",
-        "counter",
-        "Commits to the disk.",
-        _of_node(lambda status: status["journal"]["commits"]),
-    ),
-    (
-        "journal_commit_seconds_sum",
-        "counter",
-        "Time that they took; divided by their number: the mean latency of the disk.",
-        _of_node(lambda status: status["journal"]["seconds"]),
+        _two_ways(lambda peer: (peer["queues"]["outbox"], peer["queues"]["inbox"])),
     ),
     (
         "journal_commit_slowest_seconds",
@@ -168,27 +167,41 @@ METRICS: Final[tuple[tuple[str, str, str, Read], ...]] = (
 """Name without prefix, type, help, and what reads its samples from a status."""
 
 
-def render(status: dict[str, Any]) -> str:
-    """The exposition, text format 0.0.4 (prometheus.io/docs/instrumenting/exposition_formats)."""
-    lines = []
+def families(status: Status) -> Iterator[Metric]:
+    """Yield all figures, as prometheus_client has them."""
+    from prometheus_client import Metric
+
     for name, kind, doc, read in METRICS:
-        lines += [f"# HELP {PREFIX}{name} {doc}", f"# TYPE {PREFIX}{name} {kind}"]
-        lines += [f"{PREFIX}{name}{_labels(labels)} {float(value)!r}" for labels, value in read(status)]
-    return "\n".join(lines) + "\n"
+        family = Metric(PREFIX + name.removesuffix("_total"), doc, kind)
+        for labels, value in read(status):
+            family.add_sample(PREFIX + name, labels, value)
+        yield family
+    commits = Metric(f"{PREFIX}journal_commit_seconds", "Commits to the disk, and the time that they took.", "summary")
+    commits.add_sample(f"{commits.name}_count", {}, status["journal"]["commits"])
+    commits.add_sample(f"{commits.name}_sum", {}, status["journal"]["seconds"])
+    yield commits
 
 
-def _labels(labels: dict[str, str]) -> str:
-    quoted = (f'{name}="{_escaped(value)}"' for name, value in labels.items())
-    return "{" + ",".join(quoted) + "}" if labels else ""
+def render(status: Status) -> bytes:
+    """Return the exposition, text format 0.0.4 (prometheus.io/docs/instrumenting/exposition_formats)."""
+    from prometheus_client import generate_latest
+
+    return generate_latest(_Collected(list(families(status))))
 
 
-def _escaped(value: str) -> str:
-    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+@dataclass(frozen=True, slots=True)
+class _Collected:
+    """What `generate_latest` asks of a registry."""
+
+    found: list[Metric]
+
+    def collect(self) -> list[Metric]:
+        return self.found
 
 
-def write(path: Path, status: dict[str, Any]) -> None:
+def write(path: Path, status: Status) -> None:
     """For node_exporter's textfile collector: whole or not at all, and readable by everyone. Raises `OSError`."""
     new = path.with_name(path.name + ".new")
-    new.write_text(render(status))
+    new.write_bytes(render(status))
     new.chmod(0o644)
     new.replace(path)

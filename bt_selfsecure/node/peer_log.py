@@ -1,6 +1,6 @@
 """The log of one peer, and the journal's fields: systemd's native protocol, so that `journalctl BTSS_PEER=bob` works.
 
-    MESSAGE=bob: resynchronised, out from round 41     PRIORITY=6     LOGGER=bt_selfsecure.node.haoxiao.peer_session
+    MESSAGE=bob: resynchronised, out from round 41     PRIORITY=6     LOGGER=bt_selfsecure.node.haoxiao.peer
     BTSS_PEER=bob     BTSS_EVENT=resynchronised     BTSS_ROUND=41
 
 One datagram a line of the log (systemd.io/JOURNAL_NATIVE_PROTOCOL). No field ever holds a secret.
@@ -33,8 +33,15 @@ class PeerLog(logging.LoggerAdapter[logging.Logger]):
         self._head = peer.replace("%", "%%") + ": "
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        fields = {name: kwargs.pop(name) for name in FIELDS if name in kwargs}
+        fields = {name: kwargs.pop(name) for name in FIELDS if name in kwargs} | dict(kwargs.pop("extra", {}))
         return f"{self._head}{msg}", {**kwargs, "extra": {**(self.extra or {}), **fields}}
+
+    def line(self, level: int, text: str, event: str = "", of_round: int | None = None) -> None:
+        """Log a text that is not a format."""
+        if self.isEnabledFor(level):
+            fields: dict[str, object] = {"event": event} if event else {}
+            of: dict[str, object] = {} if of_round is None else {"round": of_round}
+            self.log(level, "%s", text, extra=fields | of)
 
 
 class JournalHandler(logging.Handler):

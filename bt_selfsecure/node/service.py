@@ -8,30 +8,31 @@ import logging
 import math
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from dataclasses import asdict, replace
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 from bt_selfsecure import __version__
+from bt_selfsecure.addresses import spelled
 from bt_selfsecure.bearers.base import Link
 from bt_selfsecure.errors import BtSelfSecureError
-from bt_selfsecure.node import ages
+from bt_selfsecure.node import ages, api_types
 from bt_selfsecure.node.adapter import AdapterState, AdapterSupervisor
 from bt_selfsecure.node.api import Api
 from bt_selfsecure.node.card import Card
 from bt_selfsecure.node.config import Config, address_bytes, authentication_key, establish_config, session_config
 from bt_selfsecure.node.discovery import Discovery, Sighting
 from bt_selfsecure.node.errors import UnknownPeerError
-from bt_selfsecure.node.haoxiao.messages import Received
 from bt_selfsecure.node.haoxiao.peer import Peer
 from bt_selfsecure.node.inbox import Inbox
 from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.journal_file import JournalError
-from bt_selfsecure.node.links import FIRST_RETRY, LAST_RETRY_S
 from bt_selfsecure.node.media import Bearers, KernelMedia, Media, bearer_name, fragment_bytes, most_packets, no_radio
+from bt_selfsecure.node.messages import Received
 from bt_selfsecure.node.peer_log import PeerLog
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
 from bt_selfsecure.protocols.haoxiao.frames import Profile
 from bt_selfsecure.protocols.haoxiao.limits import IDENTITY_BYTES
 from bt_selfsecure.protocols.haoxiao.session_config import Durability
+from bt_selfsecure.sansio.back_off import FIRST_RETRY_S, LAST_RETRY_S
 
 log = logging.getLogger(__name__)
 
@@ -173,14 +174,14 @@ class Node:
                 log.warning("%s", moved)
             self._bearers.listen({self.session_bearer, self.establish_bearer} - {"le_advert"})
             for peer in self._peers.values():
-                peer.sighted()
+                peer.adapter_up()
             await self._discover()
 
     async def _end(self) -> None:
         async with self._changing:
             self._own = None
             for peer in self._peers.values():
-                await peer.unlink()
+                await peer.adapter_gone()
             if self._discovery:
                 await self._discovery.stop()
                 self._discovery = None
@@ -219,7 +220,7 @@ class Node:
 
     async def _supervise(self, peer: Peer) -> None:
         """A fault in one peer's handling is logged, and this peer begun anew from the journal; the others go on."""
-        wait = FIRST_RETRY
+        wait = FIRST_RETRY_S
         while True:
             began = self._clock()
             try:
@@ -230,7 +231,7 @@ class Node:
                 )
             self.journal.discard(peer.address)
             peer = self._peers[peer.address] = await self._from_disk(peer)
-            wait = FIRST_RETRY if self._clock() - began > LAST_RETRY_S else min(2 * wait, LAST_RETRY_S)
+            wait = FIRST_RETRY_S if self._clock() - began > LAST_RETRY_S else min(2 * wait, LAST_RETRY_S)
             await asyncio.sleep(wait)
 
     async def _from_disk(self, peer: Peer) -> Peer:
@@ -317,13 +318,13 @@ class Node:
             raise JournalError(f"{self.journal.trouble} (the next start takes over what can be read)".strip())
 
     def _on_disk(self, trouble: str) -> None:
+        for peer in self._peers.values():
+            peer.disk(works=not trouble)
         if trouble:
             log.error("%s", trouble)
             self.commit_later()
-            return
-        log.info("the node's state is kept again")
-        for peer in self._peers.values():
-            peer.wake()
+        else:
+            log.info("the node's state is kept again")
 
     def rests_on(self, losses_visible: bool, *, hybrid: bool, authenticated: bool) -> str:
         if self.no_radio:
@@ -365,10 +366,10 @@ class Node:
         else:
             self.commit_later()
 
-    async def establish(self, peer: str) -> dict[str, Any]:
-        return await self._peer(peer).establish()
+    async def establish(self, peer: str) -> api_types.Established | api_types.NotEstablished:
+        return cast(api_types.Established | api_types.NotEstablished, await self._peer(peer).establish())
 
-    async def scan(self, seconds: float) -> list[dict[str, Any]]:
+    async def scan(self, seconds: float) -> list[api_types.Sighting]:
         if self._discovery is None:
             raise BtSelfSecureError("there is no adapter to scan with, or [discovery] is off in the configuration")
         return [
@@ -383,7 +384,7 @@ class Node:
             for sighting in await self._discovery.scan(seconds)
         ]
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> api_types.Status:
         problems = self._problems()
         return {
             "version": __version__,
@@ -394,7 +395,7 @@ class Node:
             "healthy": not problems,
             "problems": problems,
             "discovery": self._discovery.status() if self._discovery else None,
-            "journal": asdict(self.journal.latency),
+            "journal": cast(api_types.Journal, asdict(self.journal.latency)),
             "peers": self.peers(),
         }
 
@@ -403,20 +404,24 @@ class Node:
         if self._discovery:
             self._discovery.set_status(status)
 
-    def peers(self) -> list[dict[str, Any]]:
+    def peers(self) -> list[api_types.Peer]:
         return [self._peer_status(peer) for peer in self._peers.values()]
 
-    def _peer_status(self, peer: Peer) -> dict[str, Any]:
-        sighting = self._sightings.get(peer.address)
-        queues = {
+    def _peer_status(self, peer: Peer) -> api_types.Peer:
+        sighting, silent = self._sightings.get(peer.address), peer.silent_s
+        queues: api_types.Queues = {
             "outbox": peer.waiting_messages,
             "inbox": self._inbox.count(peer.address),
             "limit": self._config.node.queue_messages,
         }
-        silent = peer.silent_s
-        heard = {"silent_s": silent, "last_seen": ages.told(silent)["since"]}
-        seen = {"rssi": sighting.rssi if sighting else None} | heard
-        return peer.status() | seen | {"queues": queues, "counts": asdict(peer.counts)}
+        told = peer.status() | {
+            "queues": queues,
+            "counts": peer.counts.told(),
+            "rssi": sighting.rssi if sighting else None,
+            "silent_s": silent,
+            "last_seen": ages.told(silent)["since"],
+        }
+        return cast(api_types.Peer, told)
 
     def _problems(self) -> list[str]:
         adapter = ""
@@ -435,7 +440,7 @@ class Node:
 
     def _peer(self, name: str) -> Peer:
         for peer in self._peers.values():
-            if name == peer.name or name.upper() == peer.address:
+            if name == peer.name or spelled(name) == peer.address:
                 return peer
         raise UnknownPeerError(f"there is no peer {name[:64]!r}: see `bt-selfsecure peers`")
 

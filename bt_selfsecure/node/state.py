@@ -13,13 +13,15 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.files import is_there
 from bt_selfsecure.node import journal_file as journal
 from bt_selfsecure.node import set_aside as aside
 from bt_selfsecure.node.disk import directory_refusal, refusal
 from bt_selfsecure.node.set_aside import FILE, LOG, NEW
+from bt_selfsecure.node.waiting import Waiting, count_waiting, drop_waiting
 
 WAL_MODE: Final = slice(18, 20)
 """Bytes of the header that are 2 where there may be a WAL (sqlite.org/fileformat2.html, 1.3); a backup has none."""
@@ -33,7 +35,7 @@ def backup(directory: Path, target: Path) -> int:
     """
     source = directory / FILE
     try:
-        if not source.exists():
+        if not is_there(source):
             raise UsageError(f"there is no state in {directory}: has a node ever run here?")
         with _claimed(target) as new:
             try:
@@ -77,9 +79,18 @@ def _copy_files(source: Path, new: Path) -> None:
         shutil.copyfile(log, new.with_name(f"{new.name}-wal"))
 
 
-def restore(source: Path, directory: Path) -> Path | None:
-    """Put a backup, or a folder that was set aside, in the place of the state; the folder where the state that was
-    there lies now, if there was any.
+class Restored(NamedTuple):
+    """What `restore` has done."""
+
+    old: Path | None
+    """The folder where the state that was there lies now, if there was any."""
+    waiting: Waiting
+    """Messages that waited in the backup."""
+
+
+def restore(source: Path, directory: Path, *, drop_messages: bool = False) -> Restored:
+    """Put a backup, or a folder that was set aside, in the place of the state, with or without the messages that waited
+    in it.
 
     Raises `UsageError` for what is no backup and while a node runs; then nothing is changed.
     """
@@ -88,9 +99,9 @@ def restore(source: Path, directory: Path) -> Path | None:
         with journal.locked(directory):
             _refuse_half(source, directory)
             with _folder(directory) as folder:
-                _take(source, folder)
+                waiting = _take(source, folder, drop_messages)
                 (folder / FILE).replace(directory / NEW)
-            return aside.put_in_place(directory)
+            return Restored(aside.put_in_place(directory), waiting)
     except OSError as error:
         raise UsageError(f"can't restore {source}: {directory_refusal(error, directory)}") from None
     except sqlite3.Error as error:
@@ -104,7 +115,7 @@ def _found(source: Path, directory: Path) -> Path:
     try:
         if source.is_dir() and not (directory.is_dir() and source.samefile(directory)):
             source = source / FILE
-        if not source.is_file():
+        if not (is_there(source) and source.is_file()):
             raise UsageError(f"there is no backup {source}: bt-selfsecure backup makes one")
         source.open("rb").close()
     except OSError as error:
@@ -125,22 +136,26 @@ def _refuse_half(source: Path, directory: Path) -> None:
         )
 
 
-def _take(source: Path, folder: Path) -> None:
-    """Its copy in the folder, with what stood in its WAL, judged."""
+def _take(source: Path, folder: Path, drop_messages: bool) -> Waiting:
+    """Its copy in the folder, with what stood in its WAL, judged; what waited in it."""
     new = folder / FILE
     os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     _copy_files(source, new)
     journal.inspect(new, source)
     with contextlib.closing(sqlite3.connect(new)) as database:
         database.execute("PRAGMA journal_mode = DELETE")
+    waiting = count_waiting(new)
+    if drop_messages:
+        drop_waiting(new)
     aside.give_to_owner(new)
     aside.sync_file(new)
+    return waiting
 
 
 def set_aside(directory: Path) -> Path:
     """Move all that is kept to a folder, which `restore` takes. Raises `UsageError`; then nothing is changed."""
     try:
-        if not directory.exists():
+        if not is_there(directory):
             raise UsageError(f"there is no state in {directory}: has a node ever run here?")
         with journal.locked(directory):
             folder = aside.set_aside(directory)

@@ -87,16 +87,21 @@ class TwoNodes:
         """Of this very program, to be run in `isolated.FOLDER`."""
         return python_module("bt_selfsecure.cli.main", *words)
 
-    def start(self, name: str) -> None:
-        """In the main thread; returns when its API answers. `UsageError` with its last word if it ends instead."""
-        with self.log(name).open("ab") as log, _no_interrupt():
-            self.processes[name] = subprocess.Popen(
-                self.command("node", "--config", str(self.config(name))),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-                cwd=FOLDER,
-            )
+    def start(self, *names: str) -> None:
+        """In the main thread; returns when their APIs answer. `UsageError` with its last word if one ends instead."""
+        for name in names:
+            with self.log(name).open("ab") as log, _no_interrupt():
+                self.processes[name] = subprocess.Popen(
+                    self.command("node", "--config", str(self.config(name))),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=log,
+                    cwd=FOLDER,
+                )
+        for name in names:
+            self._wait_for(name)
+
+    def _wait_for(self, name: str) -> None:
         until = time.monotonic() + READY_S
         while True:
             with contextlib.suppress(NodeAwayError):
@@ -127,6 +132,8 @@ class TwoNodes:
                 process.kill()
                 process.wait()
         self.processes.clear()
+        for client in self._clients.values():
+            client.close()
 
     def _configuration(self, name: str, bearer: str, places: dict[str, str]) -> str:
         return CONFIGURATION.format(

@@ -31,8 +31,15 @@ class Endpoint(Protocol[Told]):
         ...
 
     def next_event(self) -> Told | None:
-        """The oldest event that was not taken yet."""
+        """Return the oldest event that was not taken yet, and forget it; None where there is none."""
         ...
+
+
+def earliest(one: float | None, other: float | None) -> float | None:
+    """Return the earlier of two deadlines, of which there may be none."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
 
 
 class EventQueue(Generic[Event]):
@@ -59,4 +66,5 @@ class EventQueue(Generic[Event]):
 
     def take(self) -> Event | FrameRejected | None:
         """Return the oldest event, and forget it; None where there is none."""
-        return self._events.popleft() if self._events else None
+        events = self._events
+        return events.popleft() if events else None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from bt_selfsecure.sansio.value import value
 
 Record = TypeVar("Record")
 
@@ -20,7 +21,7 @@ class Rejection(enum.Enum):
     FLOODED = "one response too many, unread"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class FrameRejected:
     """A frame from the air was dropped; the endpoint's state is as before."""
 
@@ -28,7 +29,7 @@ class FrameRejected:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Persist(Generic[Record]):
     """Write `record`, together with what was told since the last one; then call `persisted(token)`, which releases the
     frames that wait for it.

@@ -34,7 +34,9 @@ class Outbox(Generic[Queue, Record]):
         self.events.put(Persist(self._token, self._record(), sync))
 
     def persisted(self, token: int) -> None:
-        self._persisted = max(self._persisted, min(token, self._token))
+        """Release what waits for the record with this token, or an earlier one."""
+        if token > self._persisted:
+            self._persisted = min(token, self._token)
 
     def send(self, data: bytes) -> bytes:
         """Put this frame out, behind what was last asked to be written; it is returned, to be kept for a repetition."""
@@ -50,10 +52,14 @@ class Outbox(Generic[Queue, Record]):
             del self._frames[data[0]]
         return here
 
+    def clear(self) -> None:
+        """Forget the frames that have not left."""
+        self._frames.clear()
+
     def take_frames(self) -> list[bytes]:
-        if self._needed <= self._persisted:  # as nearly always
-            due = [data for _, data in self._frames.values()]
-            self._frames.clear()
-            return due
-        kinds = [kind for kind, (needed, _) in self._frames.items() if needed <= self._persisted]
-        return [self._frames.pop(kind)[1] for kind in kinds]
+        """Return the frames that wait for no record any more, and forget them."""
+        frames = self._frames
+        if len(frames) == 1 and self._needed <= self._persisted:  # as nearly always
+            return [frames.popitem()[1][1]]
+        kinds = [kind for kind, (needed, _) in frames.items() if needed <= self._persisted]
+        return [frames.pop(kind)[1] for kind in kinds]

@@ -79,9 +79,3 @@ class Machine(Generic[State, Input]):
 
     def can(self, given: Input) -> bool:
         return (self.state, given) in self._table
-
-
-def state_diagram(table: Mapping[tuple[State, Input], State]) -> str:
-    """The table as a Mermaid state diagram, for PROTOCOL.md: drawn, so it cannot drift."""
-    rows = [f"    {state.name} --> {following.name}: {given.name}" for (state, given), following in table.items()]
-    return "\n".join(["stateDiagram-v2", *rows])

@@ -12,7 +12,9 @@ import math
 import sys
 from bisect import bisect_left
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
+from statistics import NormalDist
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from bt_selfsecure.errors import UsageError
@@ -251,9 +253,14 @@ def binomial_tail(k: int, n: int, p: float) -> float:
     if k <= n * p:
         return 1 - binomial_tail(n - k + 1, n, 1 - p)
     choose = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
-    term = total = math.exp(choose + k * math.log(p) + (n - k) * math.log1p(-p))
+    return _sum_from(math.exp(choose + k * math.log(p) + (n - k) * math.log1p(-p)), k, n, p)
+
+
+def _sum_from(term: float, k: int, n: int, p: float) -> float:
+    """P(X >= k), above the mean; `term` is P(X = k)."""
+    total, odds = term, p / (1 - p)
     for j in range(k, n):
-        term *= (n - j) / (j + 1) * p / (1 - p)
+        term *= (n - j) / (j + 1) * odds
         total += term
         if term <= total * 1e-17:
             break
@@ -275,18 +282,37 @@ def lower_bound(k: int, n: int, confidence: float = 0.95) -> float:
     if k == n:
         return float((1 - confidence) ** (1 / n))
     choose = math.lgamma(n + 1) - math.lgamma(k) - math.lgamma(n - k + 1)
-    low, high = 0.0, k / n
-    p = high
-    while low < (middle := (low + high) / 2) < high:
-        tail = binomial_tail(k, n, p)
-        low, high = (p, high) if tail < 1 - confidence else (low, p)
-        # Newton's step on the tail's logarithm; bisection where that leads out of the bracket.
+    low, high, p = 0.0, k / n, _wilson_low(k, n, confidence)
+    while low < p < high:
         slope = math.exp(choose + (k - 1) * math.log(p) + (n - k) * math.log1p(-p))
-        step = p - math.log(tail / (1 - confidence)) * tail / slope if tail and slope else middle
-        if abs(step - p) < 1e-12 * p:
-            return step
-        p = step if low < step < high else middle
+        tail = _sum_from(slope * p / k, k, n, p)
+        low, high = (p, high) if tail < 1 - confidence else (low, p)
+        step = _halley(tail, slope, (k - 1) / p - (n - k) / (1 - p), 1 - confidence) if slope else p
+        if abs(step) < 1e-6 * p:  # what is left is of its third power
+            return p - step
+        p = p - step if low < p - step < high else (low + high) / 2
     return low
+
+
+def _halley(tail: float, slope: float, bend: float, wanted: float) -> float:
+    """The step down to where the tail's logarithm is that of `wanted`; `bend` is the logarithmic derivative of the
+    slope."""
+    relative = slope / tail
+    newton = math.log(tail / wanted) / relative
+    return newton / max(0.5, 1 - newton * (bend - relative) / 2)
+
+
+def _wilson_low(k: int, n: int, confidence: float) -> float:
+    """Near the bound: Wilson's, corrected for continuity (Newcombe, Statistics in Medicine 17, 1998, method 4)."""
+    z = _normal_quantile(confidence)
+    root = math.sqrt(max(0.0, z * z - 2 - 1 / n + 4 * k / n * (n - k + 1)))
+    low = (2 * k + z * z - 1 - z * root) / (2 * (n + z * z))
+    return low if 0 < low < k / n else k / n / 2
+
+
+@lru_cache
+def _normal_quantile(probability: float) -> float:
+    return NormalDist().inv_cdf(probability)
 
 
 def clopper_pearson(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -303,10 +329,18 @@ def packets_to_send(needed: int, d: float, probability: float = 0.99) -> int:
     require_probability("Bob's loss d", d)
     if d == 1 or not 0 < probability < 1:
         raise UsageError(f"with a loss of {d:g} at Bob no number of packets is enough: take a loss below 1")
-    most = max(1, needed)
-    while binomial_tail(needed, most, 1 - d) < probability:
-        most *= 2
-    return bisect_left(range(most), True, lo=needed, key=lambda n: binomial_tail(needed, n, 1 - d) >= probability)
+
+    def enough(packets: int) -> bool:
+        return binomial_tail(needed, packets, 1 - d) >= probability
+
+    spread = _normal_quantile(probability) * math.sqrt(d * (1 - d)) / 2
+    near = ((spread + math.sqrt(spread * spread + (1 - d) * max(0.0, needed - 0.5))) / (1 - d)) ** 2
+    low, high, step = needed - 1, max(1, needed, round(near)), 1
+    while not enough(high):
+        low, high, step = high, high + step, 2 * step
+    while low < high - step and enough(high - step):
+        high, step = high - step, 2 * step
+    return bisect_left(range(high), True, lo=max(low, high - step) + 1, key=enough)
 
 
 # --- Secret bits ------------------------------------------------------------------------------------------------------

@@ -14,14 +14,14 @@ import numpy as np
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.stats.losses import GilbertElliottFit, clopper_pearson, lower_bound
-from bt_selfsecure.sweep.collusion import collusion
-from bt_selfsecure.sweep.counting import Counts, Numbers, count, table
+from bt_selfsecure.sweep.collusion import collusion, in_runs
+from bt_selfsecure.sweep.counting import Counts, count, table
 from bt_selfsecure.sweep.doubts import doubts
-from bt_selfsecure.sweep.results import BROKEN, Analysis, AtDistance, Fit, InRun, Listener, OneRun, Pair
+from bt_selfsecure.sweep.results import BROKEN, Analysis, AtDistance, Fit, Listener, OneRun, Pair
 from bt_selfsecure.sweep.settings import stands
 from bt_selfsecure.sweep.statistics import phi_interval
 from bt_selfsecure.sweep.store import Store
-from bt_selfsecure.sweep.worth import in_run, least_bound, needed, to_send, verdict, weakest
+from bt_selfsecure.sweep.worth import least_bound, needed, to_send, verdict, weakest
 
 MOST_DISTANCES = 24
 """More different ones are put together in steps of `STEP_M`."""
@@ -46,7 +46,7 @@ def analyse(
     analysis = Analysis(
         sweep=store.path.name,
         runs=runs,
-        withdrawn=len(store.runs(withdrawn=True)) - runs,
+        withdrawn=store.count(withdrawn=True) - runs,
         lost_in_queue=sum(run.lost_in_queue for one in settings for run in one.runs),
         pairs=pairs,
         listeners=[listener for one in settings for listener in _listeners(one)],
@@ -61,11 +61,11 @@ def analyse(
 
 
 def _listeners(one: Counts) -> Iterator[Listener]:
-    sent, heard = one.sent, one.heard()
+    sent, heard, in_each = one.sent, one.heard(), one.both.diagonal(axis1=1, axis2=2)
     for index, name in enumerate(one.key.listeners):
         lost = sent - int(heard[index])
         low, high = clopper_pearson(lost, sent)
-        weights = np.array([run.heard[index] for run in one.runs], np.float64)
+        weights = in_each[:, index].astype(np.float64)
         metres = [at for who, at in one.distances if who == name]
         yield Listener(
             one.key.setting,
@@ -81,19 +81,20 @@ def _listeners(one: Counts) -> Iterator[Listener]:
             dict(sorted(one.bursts[index].items())),
             _fit(one.loss_steps[index]),
             one.loss_windows[index].p_value,
-            _mean(np.array([run.rssi[index] for run in one.runs]), weights),
-            _mean(np.array([run.copies[index] for run in one.runs]), weights),
+            _mean(one.rssi[:, index], weights),
+            _mean(one.copies[:, index], weights),
         )
 
 
 def _pairs(one: Counts) -> Iterator[Pair]:
-    both, sent = one.tables(), one.sent
+    sent, in_each, in_all = one.sent, one.both, one.tables().tolist()
     names = one.key.listeners
     for bob, eve in ((bob, eve) for bob in range(len(names)) for eve in range(len(names)) if bob != eve):
-        joint = table(sent, both, bob, eve)
+        joint = table(sent, in_all[bob][bob], in_all[eve][eve], in_all[bob][eve])
         ci_low, ci_high = clopper_pearson(joint.bob_only, joint.received)
         phi_low, phi_high = phi_interval(joint)
-        runs = [_in_run(one, index, bob, eve) for index in range(len(one.runs))]
+        heard, missed = in_each[:, bob, bob], in_each[:, bob, bob] - in_each[:, bob, eve]
+        runs = in_runs(one, heard, missed)
         worst, keys = weakest(runs), [run for run in runs if run.bob_heard]
         broken = sum(run.verdict == BROKEN for run in runs)
         shares = [run.e_given_b for run in keys if run.e_given_b is not None]
@@ -122,7 +123,7 @@ def _pairs(one: Counts) -> Iterator[Pair]:
             phi_high=phi_high,
             entropy_correlation=joint.entropy_correlation,
             capacity=joint.capacity,
-            misses_fit=_fit(one.miss_steps[bob, eve]),
+            misses_fit=_fit(one.miss_steps[bob][eve]),
             stationary_p=one.miss_windows[bob][eve].p_value,
             runs=len(runs),
             runs_without_key=len(runs) - len(keys),
@@ -141,12 +142,6 @@ def _pairs(one: Counts) -> Iterator[Pair]:
             packets_to_send=to_send(runs),
             verdict=verdict(joint.received, joint.bob_only, worst),
         )
-
-
-def _in_run(one: Counts, index: int, bob: int, eve: int) -> InRun:
-    run = one.runs[index]
-    joint = table(run.sent, run.both, bob, eve)
-    return in_run(run.id, run.sent, joint.received, joint.bob_only, one.key.setting.size_bytes)
 
 
 def _by_distance(settings: list[Counts]) -> list[AtDistance]:
@@ -173,18 +168,19 @@ def _by_distance(settings: list[Counts]) -> list[AtDistance]:
 
 
 def _each_run(one: Counts) -> Iterator[OneRun]:
-    for run in one.runs:
+    heard, rssi = one.both.diagonal(axis1=1, axis2=2).tolist(), one.rssi.tolist()
+    for number, run in enumerate(one.runs):
         for index, name in enumerate(one.key.listeners):
             yield OneRun(
                 run.id,
                 one.key.setting,
                 name,
                 stands(run.info, name),
-                run.started.isoformat() if run.started else None,
+                run.info.started.isoformat() if run.info.started else None,
                 run.sent,
-                run.sent - int(run.heard[index]),
+                run.sent - heard[number][index],
                 run.lost_in_queue,
-                _number(float(run.rssi[index])),
+                _number(rssi[number][index]),
             )
 
 
@@ -208,9 +204,9 @@ def _distance(one: Counts, name: str) -> float | None:
     return metres.pop() if len(metres) == 1 else None
 
 
-def _fit(steps: Numbers) -> Fit | None:
+def _fit(steps: Sequence[int]) -> Fit | None:
     try:
-        fit = GilbertElliottFit.of_steps(*(int(step) for step in steps))
+        fit = GilbertElliottFit.of_steps(*steps)
     except UsageError:  # nothing was lost, or nothing heard
         return None
     return Fit(fit.p, fit.r, _number(fit.mean_burst), fit.p_value)

@@ -23,7 +23,8 @@ from bt_selfsecure.eve.sources import Capture, CapturedPacket
 from bt_selfsecure.eve.sources.packet import CUT, UNHEARD
 from bt_selfsecure.protocols.haoxiao.frames import FrameError, Kind, decode
 from bt_selfsecure.sweep.circumstances import Circumstances
-from bt_selfsecure.sweep.store import Reception, Store
+from bt_selfsecure.sweep.packing import Reception
+from bt_selfsecure.sweep.store import Store
 from bt_selfsecure.sweep.tables import Progress
 
 BURST: Final = (Kind.RAND, Kind.RAND_COMPACT)
@@ -92,7 +93,7 @@ def add_to(store: Store, files: Mapping[str, Path], how: Circumstances, progress
         raise UsageError("all burst packets of ours in the captures have a wrong CRC: capture nearer to the sender")
     bursts = sorted(began, key=lambda each: began[each])
     clocks = _clocks(captures)
-    repeats = len(store.runs())
+    repeats = store.count()
     ends = {(burst, name): _not_covered(captures, clocks, name, burst) for burst in bursts for name in captures}
     silences = {
         name: max((_silence(captures, name, burst) for burst in bursts if not ends[burst, name]), default=0)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.sweep.exporting import COLUMNS
-from bt_selfsecure.sweep.store import RunInfo
+from bt_selfsecure.sweep.runs import RunInfo
 
 MOST_PACKETS: Final = 10_000_000
 """In one run: a number beyond it is a mistake, not a packet."""

@@ -10,8 +10,8 @@ from typing import Self
 import numpy as np
 
 from bt_selfsecure.stats.losses import lower_bound
-from bt_selfsecure.sweep.counting import MOST_TOGETHER, Counts, Numbers, RunCounts, table
-from bt_selfsecure.sweep.results import Collusion, Share
+from bt_selfsecure.sweep.counting import MOST_TOGETHER, Counts, Numbers
+from bt_selfsecure.sweep.results import Collusion, InRun, Share
 from bt_selfsecure.sweep.worth import in_run, least_bound, needed, weakest
 
 
@@ -43,11 +43,11 @@ class Sets:
         eves = list(range(1, listeners))
         return cls(bob, sets[order], eves, np.searchsorted(sizes[order], eves).tolist())
 
-    def missed(self, run: RunCounts, unheard: Numbers) -> Numbers:
-        """Of each set: the packets that Bob heard and all of the set missed. `unheard` is the run's."""
-        if len(run.heard) > MOST_TOGETHER:
-            alone = run.heard[self.bob] - np.delete(run.both[self.bob], self.bob)
-            return np.append(alone, run.alone[self.bob])
+    def missed(self, one: Counts, number: int, unheard: Numbers) -> Numbers:
+        """Of each set: the packets that Bob heard and all of the set missed, in a run. `unheard` is the run's."""
+        if len(one.key.listeners) > MOST_TOGETHER:
+            by_bob = one.both[number, self.bob]
+            return np.append(by_bob[self.bob] - np.delete(by_bob, self.bob), one.alone[number, self.bob])
         return unheard[self.words] - unheard[np.bitwise_or(self.words, 1 << self.bob)]
 
     def least(self, values: Numbers, nth: int) -> int:
@@ -57,22 +57,6 @@ class Sets:
 
     def members(self, index: int) -> list[int]:
         return [bit for bit in range(int(self.words[index]).bit_length()) if int(self.words[index]) >> bit & 1]
-
-
-def _unheard(run: RunCounts) -> Numbers:
-    """Of each set of listeners, as a word: the packets that none of them heard, shape (2^listeners,).
-
-    Sums over the subsets of the complement, one listener at a time. Empty where there are too many listeners.
-    """
-    listeners = len(run.heard)
-    if listeners > MOST_TOGETHER:
-        return np.empty(0, np.int64)
-    total = np.zeros(1 << listeners, np.int64)
-    total[run.words] = run.counts
-    for bit in range(listeners):
-        halves = total.reshape(-1, 2, 1 << bit)
-        halves[:, 1] += halves[:, 0]
-    return total[::-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +82,12 @@ def collusion(one: Counts) -> tuple[list[Collusion], list[Share]]:
         sets = Sets.of(listeners, bob)
         least = np.empty((len(one.runs), len(sets.eves)), np.int64)
         against.append(Sums(sets, np.zeros(len(sets.words), np.int64), np.zeros(len(sets.words), np.int64), least))
-    for number, run in enumerate(one.runs):
-        unheard = _unheard(run)
+    for number, tables in enumerate(one.both):
+        unheard = one.unheard(number)
         for bob, sums in enumerate(against):
-            missed = sums.sets.missed(run, unheard)
+            missed = sums.sets.missed(one, number, unheard)
             sums.missed[:] += missed
-            sums.broken[:] += (missed == 0) & (run.heard[bob] > 0)
+            sums.broken[:] += (missed == 0) & (tables[bob, bob] > 0)
             sums.least[number] = np.minimum.reduceat(missed, sums.sets.first)
     rows = [row for sums in against for row in _rows(one, sums)]
     first, eves = against[0].sets.first, against[0].sets.eves
@@ -113,22 +97,32 @@ def collusion(one: Counts) -> tuple[list[Collusion], list[Share]]:
     return rows, [Share(one.key.setting, number, float(share)) for number, share in zip(eves, shares, strict=True)]
 
 
+def in_runs(one: Counts, heard: Numbers, missed: Numbers) -> list[InRun]:
+    """Each run by itself: packets that Bob heard, and those of them that Eve (or Eves together) missed."""
+    size = one.key.setting.size_bytes
+    return [
+        in_run(run.id, run.sent, by_bob, but_not_by_eve, size)
+        for run, by_bob, but_not_by_eve in zip(one.runs, heard.tolist(), missed.tolist(), strict=True)
+    ]
+
+
 def _rows(one: Counts, sums: Sums) -> Iterator[Collusion]:
     sets, pooled, broken, least = sums.sets, sums.missed, sums.broken, sums.least
-    names, both, bob = one.key.listeners, one.tables(), sets.bob
-    received, keys = int(both[bob, bob]), sum(int(run.heard[bob]) > 0 for run in one.runs)
+    names, both, bob = one.key.listeners, one.tables().tolist(), sets.bob
+    heard = one.both[:, bob, bob]
+    received, keys = both[bob][bob], int(np.count_nonzero(heard))
     most_broken = np.maximum.reduceat(broken, sets.first)
     for nth, eves in enumerate(sets.eves):
         at = sets.least(pooled, nth)
         members, lacking = sets.members(at), int(pooled[at])
-        each = [
-            in_run(run.id, run.sent, int(run.heard[bob]), int(missed), one.key.setting.size_bytes)
-            for run, missed in zip(one.runs, least[:, nth], strict=True)
-        ]
+        each = in_runs(one, heard, least[:, nth])
         worst = weakest(each)
-        there = next((run for run in one.runs if worst and run.id == worst.run), None)
-        best = sets.members(sets.least(sets.missed(there, _unheard(there)), nth)) if there else ()
+        there = next((number for number, run in enumerate(one.runs) if worst and run.id == worst.run), None)
+        best: list[int] = []
+        if there is not None:
+            best = sets.members(sets.least(sets.missed(one, there, one.unheard(there)), nth))
         bound = lower_bound(lacking, received)
+        independent = math.prod((received - both[bob][index]) / max(1, received) for index in members)
         yield Collusion(
             setting=one.key.setting,
             bob=names[bob],
@@ -138,9 +132,7 @@ def _rows(one: Counts, sums: Sums) -> Iterator[Collusion]:
             missed_given_bob=lacking,
             e_given_b=lacking / received if received else None,
             pooled_bound=bound,
-            if_independent=math.prod(table(one.sent, both, bob, index).e_given_bob for index in members)
-            if received
-            else None,
+            if_independent=independent if received else None,
             runs=len(one.runs),
             runs_without_key=len(one.runs) - keys,
             runs_broken=int(most_broken[nth]),

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Callable, Mapping
 from threading import Thread
 from typing import Any, Final, Protocol
 
+from bt_selfsecure.addresses import is_address
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.node.client import ApiError, NodeAwayError, NodeClient
-from bt_selfsecure.node.haoxiao.messages import Received
+from bt_selfsecure.node.messages import Received
 from bt_selfsecure.sweep.agent import Agent
 from bt_selfsecure.sweep.orders import (
     Answer,
@@ -34,7 +34,6 @@ ANSWERS_PORT: Final = 10
 STALE_S: Final = 30.0
 """An order that has waited for longer is for a run that was given up."""
 RETRY_S: Final = 1.0
-ADDRESS: Final = re.compile(r"([0-9A-F]{2}:){5}[0-9A-F]{2}")
 
 log = logging.getLogger(__name__)
 
@@ -194,7 +193,7 @@ class Servant:
             await self._hands.close()
 
     def _received(self, message: Received) -> None:
-        if ADDRESS.fullmatch(message.peer):
+        if is_address(message.peer):
             log.warning("%s: an order of a stranger is not obeyed; give it a [[peer]] table", message.peer)
             return
         age = message.age_s

@@ -1,24 +1,28 @@
-"""From rows to counts: each run is read once, counted with numpy and forgotten, so memory does not grow with the sweep.
+"""From packed receptions to counts: each run is read once, counted and forgotten, so memory does not grow with packets.
 
-A packet counts where it was on the air for every listener: one that was lost in the sender's queue for any of them is
-counted apart, and is in no table.
+Joint counts are popcounts of the bitmaps, which are numbers to Python (see `bits`). A packet counts where it was on the
+air for every listener: one that was lost in the sender's queue for any of them is counted apart, and is in no table.
 """
 
 from __future__ import annotations
 
+import math
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.stats.losses import JointLoss
+from bt_selfsecure.sweep import bits
+from bt_selfsecure.sweep.packing import COUNTS, LEVELS, Packed, unpacked
+from bt_selfsecure.sweep.runs import RunInfo, StoredRun
 from bt_selfsecure.sweep.settings import Key, by_setting, stands
 from bt_selfsecure.sweep.statistics import WINDOW, Windows
-from bt_selfsecure.sweep.store import RunInfo, Store, StoredRun
+from bt_selfsecure.sweep.store import Store
 
 Flags = NDArray[np.bool_]
 Numbers = NDArray[np.int64]
@@ -28,118 +32,179 @@ MOST_LISTENERS = 128
 MOST_TOGETHER = 16
 """Up to so many, who heard a packet is one 16-bit word, and of the sets of colluding Eves, 2^listeners, none is left
 out."""
+FEW = 6
+"""Up to so many, each set of them is counted by itself."""
+AT_ONCE = 1 << 20
+"""Packets of windows that are counted together: most runs are short."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunCounts:
-    """One run, in counts. Arrays have an entry a listener, in the order of the setting's."""
+    """One run; its counts by listener are in `Counts`."""
 
     id: int
-    started: datetime | None
     info: RunInfo
     sent: int
     """Packets that were on the air."""
-    heard: Numbers
-    both: Numbers
-    """Packets that two listeners both heard, shape (listeners, listeners)."""
-    alone: Numbers
-    """Packets that this listener heard and no other one."""
-    words: NDArray[np.uint16]
-    """The different sets of listeners that heard a packet: bit i for listener i. Empty if they are too many."""
-    counts: Numbers
-    """How often each of these sets occurs."""
     lost_in_queue: int
-    copies: NDArray[np.float64]
-    """Mean over the packets that were heard."""
-    rssi: NDArray[np.float64]
-    """Mean over the packets that were heard, dBm; nan if nobody told."""
 
 
-@dataclass(slots=True)
 class Counts:
     """All runs of one setting."""
 
-    key: Key
-    runs: list[RunCounts]
-    loss_steps: Numbers
-    """Successive packets at a listener, shape (listeners, 4): kept-kept, kept-lost, lost-kept, lost-lost."""
-    miss_steps: Numbers
-    """The same of Eve's misses among the packets that Bob heard, shape (Bob, Eve, 4)."""
-    bursts: list[Counter[int]]
-    """How often so many packets in a row were lost, of each listener."""
-    loss_windows: list[Windows]
-    miss_windows: list[list[Windows]]
-    """[Bob][Eve]"""
-    distances: dict[tuple[str, float], list[int]] = field(default_factory=dict)
-    """Packets sent and heard, by listener and its own distance."""
-
-    @classmethod
-    def empty(cls, key: Key) -> Counts:
+    def __init__(self, key: Key) -> None:
+        self.key = key
         count = len(key.listeners)
-        return cls(
-            key,
-            [],
-            np.zeros((count, 4), np.int64),
-            np.zeros((count, count, 4), np.int64),
-            [Counter() for _ in range(count)],
-            [Windows() for _ in range(count)],
-            [[Windows() for _ in range(count)] for _ in range(count)],
-        )
+        self.runs: list[RunCounts] = []
+        self.loss_steps = [[0] * 4 for _ in range(count)]
+        """Of each listener: successive packets kept-kept, kept-lost, lost-kept, lost-lost."""
+        self.miss_steps = [[[0] * 4 for _ in range(count)] for _ in range(count)]
+        """[Bob][Eve]: the same of Eve's misses among the packets that Bob heard."""
+        self.bursts: list[Counter[int]] = [Counter() for _ in range(count)]
+        """How often so many packets in a row were lost, of each listener."""
+        self.loss_windows = [Windows() for _ in range(count)]
+        self.miss_windows = [[Windows() for _ in range(count)] for _ in range(count)]
+        """[Bob][Eve]"""
+        self.distances: dict[tuple[str, float], list[int]] = {}
+        """Packets sent and heard, by listener and its own distance."""
+        self._both, self._alone, self._unheard = array("q"), array("q"), array("q")
+        self._words: list[tuple[NDArray[np.uint16], Numbers]] = []
+        self._copies, self._rssi = array("d"), array("d")
+        self._waiting = [_Waiting(windows) for windows in (self.loss_windows, *self.miss_windows)]
 
     @property
     def sent(self) -> int:
         return sum(run.sent for run in self.runs)
 
+    @property
+    def both(self) -> Numbers:
+        """Packets that two listeners both heard (one: the diagonal), shape (runs, listeners, listeners)."""
+        count = len(self.key.listeners)
+        return np.frombuffer(self._both, np.int64).reshape(-1, count, count)
+
+    @property
+    def alone(self) -> Numbers:
+        """Packets that this listener heard and no other one, shape (runs, listeners)."""
+        return np.frombuffer(self._alone, np.int64).reshape(-1, len(self.key.listeners))
+
+    @property
+    def copies(self) -> NDArray[np.float64]:
+        """Mean over the packets that were heard, shape (runs, listeners); nan if none was."""
+        return np.frombuffer(self._copies, np.float64).reshape(-1, len(self.key.listeners))
+
+    @property
+    def rssi(self) -> NDArray[np.float64]:
+        """Likewise, dBm; nan if nobody told."""
+        return np.frombuffer(self._rssi, np.float64).reshape(-1, len(self.key.listeners))
+
     def heard(self) -> Numbers:
         """Packets heard by each listener."""
-        return sum((run.heard for run in self.runs), np.zeros(len(self.key.listeners), np.int64))
+        return self.tables().diagonal()
 
     def tables(self) -> Numbers:
-        """Packets heard by two listeners, shape (listeners, listeners)."""
-        return sum((run.both for run in self.runs), np.zeros(2 * (len(self.key.listeners),), np.int64))
+        """Packets heard by two listeners in all runs, shape (listeners, listeners)."""
+        tables: Numbers = self.both.sum(axis=0)
+        return tables
+
+    def unheard(self, number: int) -> Numbers:
+        """Of each set of listeners, bit i for listener i: the packets that none of them heard in the run of this
+        number in `runs`, shape (2^listeners,). Empty where there are too many listeners."""
+        listeners = len(self.key.listeners)
+        if listeners > MOST_TOGETHER:
+            return np.empty(0, np.int64)
+        if listeners <= FEW:
+            sets = np.frombuffer(self._unheard, np.int64)
+            return sets[number << listeners : (number + 1) << listeners]
+        # Sums over the subsets of the complement, one listener at a time.
+        words, counts = self._words[number]
+        total: Numbers = np.zeros(1 << listeners, np.int64)
+        total[words] = counts
+        for bit in range(listeners):
+            halves = total.reshape(-1, 2, 1 << bit)
+            halves[:, 1] += halves[:, 0]
+        of_complement: Numbers = total[::-1]
+        return of_complement
 
     def add(self, store: Store, run: StoredRun) -> None:
         """Read and count one run."""
-        heard, on_air = _flags(store, run, self.key.listeners)
-        kept = heard[:, on_air]
-        words, counts = np.unique(_words(kept), return_counts=True)
-        copies, rssi = store.means(run.id, self.key.listeners)
-        sums = kept.astype(np.float32)  # float: numpy multiplies matrices of integers slowly; exact below 2^24 packets
-        info = run.info
-        self.runs.append(
-            RunCounts(
-                run.id,
-                info.started,
-                info,
-                kept.shape[1],
-                kept.sum(axis=1),
-                np.rint(sums @ sums.T).astype(np.int64),
-                (kept & (kept.sum(axis=0) == 1)).sum(axis=1),
-                words,
-                counts,
-                int(np.count_nonzero(~on_air)),
-                np.array(copies),
-                np.array(rssi),
-            )
-        )
-        self._count_order(kept)
-        for name, received in zip(self.key.listeners, self.runs[-1].heard, strict=True):
-            metres = stands(info, name)
+        packed = store.packed(run.id)
+        listeners = [packed[name] for name in self.key.listeners]
+        flags = _bits([each.heard for each in listeners], run.info.packets)
+        for each, heard in zip(listeners, flags, strict=True):
+            self._copies.append(_mean_copies(each, heard))
+            self._rssi.append(_mean_level(each, heard))
+        bitmaps = [each.heard for each in listeners]
+        if queued := [each.lost_in_queue for each in listeners if each.lost_in_queue is not None]:
+            flags = flags[:, ~_bits(queued, run.info.packets).any(axis=0)]
+            bitmaps = [row.tobytes() for row in np.packbits(flags, axis=1, bitorder="little")]
+        sent = flags.shape[1]
+        self.runs.append(RunCounts(run.id, run.info, sent, run.info.packets - sent))
+        heard_by = [int.from_bytes(bitmap, "little") for bitmap in bitmaps]
+        self._count_together(heard_by, flags, sent)
+        self._count_order(heard_by, flags, sent)
+        for name, bitmap in zip(self.key.listeners, heard_by, strict=True):
+            metres = stands(run.info, name)
             if metres is not None:
                 sum_up = self.distances.setdefault((name, metres), [0, 0])
-                sum_up[0] += kept.shape[1]
-                sum_up[1] += int(received)
+                sum_up[0] += sent
+                sum_up[1] += bitmap.bit_count()
 
-    def _count_order(self, kept: Flags) -> None:
-        lost = ~kept
-        self.loss_steps += _steps(lost)
-        _add_windows(self.loss_windows, lost)
-        for bursts, one in zip(self.bursts, lost, strict=True):
-            bursts.update(_burst_lengths(one))
-        for bob, received in enumerate(kept):
-            missed = lost[:, received]
-            self.miss_steps[bob] += _steps(missed)
-            _add_windows(self.miss_windows[bob], missed)
+    def finish(self) -> None:
+        """Count what was put aside, to be counted with more of its kind."""
+        for waiting in self._waiting:
+            waiting.count()
+
+    def _count_together(self, heard_by: Sequence[int], flags: Flags, sent: int) -> None:
+        self._both.extend((one & other).bit_count() for one in heard_by for other in heard_by)
+        if len(heard_by) > MOST_TOGETHER:
+            self._alone.extend(bits.alone(heard_by))
+        elif len(heard_by) > FEW:
+            self._words.append(_words(flags))
+        else:
+            self._unheard.extend(sent - heard.bit_count() for heard in bits.unions(heard_by))
+
+    def _count_order(self, heard_by: Sequence[int], flags: Flags, sent: int) -> None:
+        all_of_them = (1 << sent) - 1
+        lost_by = [heard ^ all_of_them for heard in heard_by]
+        self._waiting[0].add(~flags[:, : sent // WINDOW * WINDOW])
+        for lost, steps, bursts, row in zip(lost_by, self.loss_steps, self.bursts, flags, strict=True):
+            _add(steps, bits.steps(lost, all_of_them))
+            bursts.update(bits.bursts(lost) or _bursts(row))
+        for bob, heard in enumerate(heard_by):
+            for lost, steps in zip(lost_by, self.miss_steps[bob], strict=True):
+                _add(steps, bits.steps(lost & heard, heard))
+            whole = heard.bit_count() // WINDOW * WINDOW
+            if whole:
+                self._waiting[1 + bob].add(~flags[:, flags[bob]][:, :whole])
+
+
+class _Waiting:
+    """Whole windows of packets, to be counted many at once."""
+
+    def __init__(self, windows: Sequence[Windows]) -> None:
+        self._windows = windows
+        self._lost: list[Flags] = []
+        self._packets = 0
+
+    def add(self, lost: Flags) -> None:
+        """A row a listener."""
+        self._lost.append(lost)
+        self._packets += lost.size
+        if self._packets >= AT_ONCE:
+            self.count()
+
+    def count(self) -> None:
+        if not self._packets:
+            return
+        together = np.concatenate(self._lost, axis=1).view(np.uint8)
+        missed = together.reshape(len(together), -1, WINDOW).sum(axis=2, dtype=np.uint8).astype(np.int64)
+        squares, sums = (missed * missed).sum(axis=1) / WINDOW, missed.sum(axis=1)
+        for one, square, total in zip(self._windows, squares.tolist(), sums.tolist(), strict=True):
+            one.squares += square
+            one.missed += total
+            one.packets += together.shape[1]
+            one.windows += missed.shape[1]
+        self._lost, self._packets = [], 0
 
 
 def count(
@@ -161,62 +226,57 @@ def count(
                 f"run {runs[0].id} has {len(key.listeners)} listeners, and at most {MOST_LISTENERS} are compared: "
                 "choose some with --listeners NAME,NAME"
             )
-        counted.append(Counts.empty(key))
+        counted.append(Counts(key))
         for run in runs:
             progress(done, all_of_them)
             counted[-1].add(store, run)
             done += 1
+        counted[-1].finish()
     progress(done, all_of_them)
     return counted
 
 
-def table(sent: int, both: Numbers, bob: int, eve: int) -> JointLoss:
-    """The 2x2 table of two listeners, from packets sent and packets heard by each two (by one: the diagonal)."""
-    by_bob, by_eve, by_both = (int(both[pair]) for pair in ((bob, bob), (eve, eve), (bob, eve)))
+def table(sent: int, by_bob: int, by_eve: int, by_both: int) -> JointLoss:
+    """The 2x2 table of two listeners, from packets sent and packets heard."""
     return JointLoss(by_both, by_bob - by_both, by_eve - by_both, sent - by_bob - by_eve + by_both)
 
 
-def _flags(store: Store, run: StoredRun, listeners: tuple[str, ...]) -> tuple[Flags, Flags]:
-    """Who heard each packet, shape (listeners, N), and whether it was on the air for all of them, shape (N,)."""
-    packets = run.info.packets
-    heard, on_air = np.empty((len(listeners), packets), np.bool_), np.ones(packets, np.bool_)
-    for index, name in enumerate(listeners):
-        fates = np.fromiter(store.fates(run.id, name), np.uint8, packets)
-        heard[index] = fates == 1
-        on_air &= fates != 2
-    return heard, on_air
+def _add(steps: list[int], more: Sequence[int]) -> None:
+    for kind, count in enumerate(more):
+        steps[kind] += count
 
 
-def _words(kept: Flags) -> NDArray[np.uint16]:
-    if len(kept) > MOST_TOGETHER:
-        return np.empty(0, np.uint16)
-    bits = (np.uint16(1) << np.arange(len(kept), dtype=np.uint16))[:, None]
-    words: NDArray[np.uint16] = np.where(kept, bits, np.uint16(0)).sum(axis=0, dtype=np.uint16)
-    return words
+def _bits(bitmaps: Sequence[bytes], packets: int) -> Flags:
+    """Of each of them a row."""
+    together = np.frombuffer(b"".join(bitmaps), np.uint8).reshape(len(bitmaps), -1)
+    return np.unpackbits(together, axis=1, count=packets, bitorder="little").view(np.bool_)
 
 
-def _steps(lost: Flags) -> Numbers:
-    """Of each row: successive values False-False, False-True, True-False, True-True."""
-    before, after = lost[:, :-1], lost[:, 1:]
-    bad_bad = np.count_nonzero(before & after, axis=1)
-    bad, then_bad = np.count_nonzero(before, axis=1), np.count_nonzero(after, axis=1)
-    good_bad, bad_good = then_bad - bad_bad, bad - bad_bad
-    return np.stack([before.shape[1] - bad_bad - good_bad - bad_good, good_bad, bad_good, bad_bad], axis=1)
+def _mean_copies(one: Packed, heard: Flags) -> float:
+    """Of the packets that were heard; nan if none was."""
+    if not heard.any():
+        return math.nan
+    return 1.0 if one.copies is None else float(np.mean(unpacked(one.copies, COUNTS, one.packets)[1], where=heard))
 
 
-def _burst_lengths(lost: Flags) -> Iterator[int]:
-    edges = np.flatnonzero(np.diff(lost, prepend=False, append=False))
-    return iter((edges[1::2] - edges[::2]).tolist())
+def _mean_level(one: Packed, heard: Flags) -> float:
+    """Likewise, dBm; nan where none is known."""
+    if one.rssi is None:
+        return math.nan
+    form, numbers = unpacked(one.rssi, LEVELS, one.packets)
+    levels = np.frombuffer(numbers, numbers.typecode)[heard]
+    known = levels[(levels != form.none) & (levels == levels)]  # NaN is not itself
+    return float(known.mean(dtype=np.float64)) / form.per_unit if len(known) else math.nan
 
 
-def _add_windows(windows: list[Windows], lost: Flags) -> None:
-    whole = lost.shape[1] // WINDOW
-    if not whole:
-        return
-    missed = lost[:, : whole * WINDOW].reshape(len(lost), whole, WINDOW).sum(axis=2)
-    squares, sums = (missed * missed).sum(axis=1) / WINDOW, missed.sum(axis=1)
-    for one, square, total in zip(windows, squares.tolist(), sums.tolist(), strict=True):
-        one.squares += square
-        one.missed += total
-        one.packets += whole * WINDOW
-        one.windows += whole
+def _words(flags: Flags) -> tuple[NDArray[np.uint16], Numbers]:
+    """The different sets of listeners that heard a packet, bit i for listener i, and how often each occurs."""
+    words = np.zeros(flags.shape[1], np.uint16)
+    for listener, heard in enumerate(flags):
+        words |= heard.astype(np.uint16) << np.uint16(listener)
+    return np.unique(words, return_counts=True)
+
+
+def _bursts(heard: Flags) -> Counter[int]:
+    edges = np.flatnonzero(np.diff(~heard, prepend=False, append=False))
+    return Counter((edges[1::2] - edges[::2]).tolist())

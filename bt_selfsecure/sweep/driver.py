@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import shlex
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -11,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, assert_never
 
 from bt_selfsecure.sweep.control import Crew
-from bt_selfsecure.sweep.machine import (
+from bt_selfsecure.sweep.events import (
     Answered,
     Finished,
     Give,
@@ -19,15 +20,18 @@ from bt_selfsecure.sweep.machine import (
     Placed,
     Prompt,
     Record,
-    State,
     Stored,
-    Sweep,
     Tell,
     Withdraw,
+    Withdrawn,
 )
+from bt_selfsecure.sweep.machine import Sweep
 from bt_selfsecure.sweep.orders import Answer, Describe, Described
-from bt_selfsecure.sweep.plan import Place, Plan, Run, medium
+from bt_selfsecure.sweep.plan import Place, Plan, Run, medium, metres
+from bt_selfsecure.sweep.positions import to_do
 from bt_selfsecure.sweep.record import Book
+from bt_selfsecure.sweep.states import State
+from bt_selfsecure.sweep.wishes import DEAD_S, Wish
 from bt_selfsecure.wording import counted
 
 LINES: Final = 50
@@ -37,35 +41,35 @@ CHANGING: Final = frozenset({"temperature_c", "wifi_mhz", "peers_rssi"})
 
 
 class Driver:
-    """One sweep from `run` to its end. Screens look at `view` and call `do`; `on_change` is called when there is
+    """One sweep from `run` to its end. Screens look at `view` and call `wish`; `on_change` is called when there is
     something new to see."""
 
     def __init__(self, plan: Plan, book: Book, crew: Crew) -> None:
         self.plan = plan
         self.on_change: Callable[[], None] = lambda: None
         self.lines: deque[str] = deque(maxlen=LINES)
-        self._told = self._shown = 0
+        self._told = self._noticed = self._shown = 0
         self._book, self._crew = book, crew
         self._clock = asyncio.get_running_loop().time
         self._facts: dict[str, dict[str, Any]] = {}
         self._standing: dict[str, Any] = {}
         self._wake = asyncio.Event()
-        self._over = False
+        self._quit = False
         self.sweep = Sweep(plan, book.done(), crew.addresses, lambda: secrets.randbits(32), self._clock())
 
     async def run(self) -> None:
-        """Returns when all runs are done, or after `quit`. Raises `UsageError` where the file can't be written."""
+        """Returns after `End` or `quit`. Raises `UsageError` where the file can't be written."""
         self._crew.start(self._on_answer)
         self._describe()
         try:
-            while not self._over:
+            while not self.over:
+                self._wake.clear()
                 self._act()
                 timer = self.sweep.get_timer()
                 wait = None if timer is None else max(0.0, timer - self._clock())
-                self._wake.clear()
                 try:
                     async with asyncio.timeout(wait):
-                        if not self._over:
+                        if not self.over:
                             await self._wake.wait()
                 except TimeoutError:
                     self.sweep.handle_timer(self._clock())
@@ -73,20 +77,37 @@ class Driver:
         finally:
             await self._crew.close()
 
-    def do(self, wish: Input) -> None:
-        """What the person wants."""
-        if isinstance(wish, Placed) and self.sweep.state is State.ASKING:
+    def wish(self, wish: Wish) -> str:
+        """Do what the person wants; or else why nothing is done."""
+        why = "the sweep was ended" if self._quit else self.sweep.why_not(wish, self._clock())
+        if not why and wish.want:
+            self.do(wish.want)
+        return why
+
+    def do(self, event: Input) -> None:
+        """What happened, or what the program itself wants."""
+        if isinstance(event, Placed) and self.sweep.state is State.ASKING:
             self._describe()
-        self.sweep.handle(wish, self._clock())
+        self.sweep.handle(event, self._clock())
+        self._wake.set()
+
+    def tell(self, line: str) -> None:
+        """Something that the person should know, of what goes on beside the sweep."""
+        self._tell(line)
         self._wake.set()
 
     def quit(self) -> None:
         """`run` returns; the next sweep with this plan and file goes on."""
-        self._over = True
+        self._quit = True
         self._wake.set()
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing can come any more."""
+        return self._quit or self.sweep.state is State.OVER
+
     def _on_answer(self, node: str, answer: Answer) -> None:
-        if self._over:
+        if self.over:
             return
         if isinstance(answer, Described):
             self._facts[node] = answer.facts
@@ -99,7 +120,6 @@ class Driver:
             self._crew.give(node, Describe(secrets.randbits(32)))
 
     def _act(self) -> None:
-        told = self._told
         while effect := self.sweep.next_effect():
             match effect:
                 case Give(node, order):
@@ -108,6 +128,7 @@ class Driver:
                     self._write(effect)
                 case Withdraw(place):
                     self._book.withdraw(place, "done again")
+                    self.sweep.handle(Withdrawn(place), self._clock())
                     self._standing = {}
                     self._tell(f"the runs at {metres(place)} are withdrawn and done again")
                 case Prompt(place, roles, trouble):
@@ -117,10 +138,10 @@ class Driver:
                 case Finished():
                     left = self.standing()["left"]
                     self._tell(f"ended, {counted(left, 'run')} left out" if left else "all runs are done")
-                    self._over = self.sweep.state is State.DONE
                 case _:
                     assert_never(effect)
-        if self._told != told:
+        if self._told != self._noticed:
+            self._noticed = self._told
             self.on_change()
 
     def _write(self, record: Record) -> None:
@@ -128,9 +149,9 @@ class Driver:
         self._book.begin(still, self._crew.addresses)
         started = datetime.now(UTC) - timedelta(seconds=self._clock() - record.began)
         self._book.write(record, started, {node: _only(facts, CHANGING, True) for node, facts in self._facts.items()})
+        self.sweep.handle(Stored(record.run), self._clock())
         self._standing = {}
         self._tell(run_line(record.run, self.sweep))
-        self.sweep.handle(Stored(record.run), self._clock())
 
     # --- for screens
 
@@ -145,7 +166,7 @@ class Driver:
 
     def view(self) -> dict[str, Any]:
         """All that a screen shows, as JSON has it."""
-        sweep = self.sweep
+        sweep, now = self.sweep, self._clock()
         status = sweep.status()
         place, run = status.pop("place"), status.pop("run")
         timer = sweep.get_timer()
@@ -154,14 +175,37 @@ class Driver:
             status
             | self.standing()
             | {
-                "place": place and asdict(place) | {"roles": asdict(self.plan.roles_in(place.turn))},
-                "run": run and {"bearer": run.bearer, "packets": run.packets, "repeat": run.repeat},
+                "now": now,
+                "over": self.over,
+                "dead_s": max(0.0, sweep.changed_at + DEAD_S - now),
+                "ground": {"place": place and asdict(place), "phase": sweep.ground.phase.value},
+                "place": place and asdict(place) | {"nodes": to_do(self.plan, place, sweep.stood)},
+                "then": self._then(),
+                "turns": self.plan.turns,
+                "skipped": [asdict(skipped) for skipped in sweep.skipped],
+                "run": run and {"bearer": medium(run.bearer), "packets": run.packets, "repeat": run.repeat},
                 "repeats": self.plan.sweep.repeats,
-                "countdown_s": max(0.0, timer - self._clock()) if timer and sweep.state is State.COUNTING else None,
+                "countdown_s": max(0.0, timer - now) if timer and sweep.state is State.COUNTING else None,
                 "progress": [done, of],
                 "lines": list(self.lines)[-8:],
+                "report": self.report,
             }
         )
+
+    @property
+    def report(self) -> str:
+        """The command that makes the report of what was measured."""
+        return f"bt-selfsecure sweep report {shlex.quote(str(self._book.path))}"
+
+    def _then(self) -> dict[str, Any] | None:
+        """The place after this one; counted of what stands, as that is."""
+        missing = (told for told in self.standing()["places"] if told["done"] < told["of"])
+        for told in missing:
+            if (
+                place := Place(told["turn"], told["distance_m"])
+            ) != self.sweep.place and place not in self.sweep.skipped:
+                return asdict(place)
+        return None
 
     def standing(self) -> dict[str, Any]:
         """Runs left, places, and losses so far. Counted once a run, while nothing is in the air: it takes a Pi Zero a
@@ -190,18 +234,11 @@ class Driver:
                     {
                         "distance_m": place.distance_m,
                         "turn": place.turn,
-                        "bearer": bearer,
+                        "bearer": medium(bearer),
                         "losses": tally.losses(),
-                        "eve_losses": tally.eve_losses(),
-                        "queued": tally.queued,
                     }
                 )
         return points
-
-
-def metres(place: Place) -> str:
-    """As a person says it."""
-    return f"{place.distance_m:g} m" + (f" (turn {place.turn + 1})" if place.turn else "")
 
 
 def run_line(run: Run, sweep: Sweep) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,8 +16,9 @@ from bt_selfsecure.sweep import captured, timed
 from bt_selfsecure.sweep.circumstances import Circumstances
 from bt_selfsecure.sweep.manifest import collect
 from bt_selfsecure.sweep.numbered import WANTED, Logs
-from bt_selfsecure.sweep.store import Reception, Store
-from bt_selfsecure.sweep.tables import SUFFIXES, Progress, reading
+from bt_selfsecure.sweep.packing import Reception
+from bt_selfsecure.sweep.store import Store
+from bt_selfsecure.sweep.tables import PARQUET, SUFFIXES, Progress, Table, reading
 
 CAPTURES: Final = (".pcap", ".pcapng", ".cap", ".btsnoop", ".pklg", ".gz", ".zst")
 """How captures are called mostly; what they are is told by their first bytes."""
@@ -31,9 +32,12 @@ def import_csv(store: Store, file: Path, how: Circumstances, progress: Progress)
 
 
 def import_tables(store: Store, files: Mapping[str, Path], how: Circumstances, progress: Progress) -> int:
-    """A table, or a table a listener: packets by their numbers, else by the time when they came. The runs added."""
-    with ExitStack() as stack:
-        tables = {name: stack.enter_context(reading(file, WANTED, progress)) for name, file in files.items()}
+    """A table, or a table a listener: packets by their numbers, else by the time when they came. The runs added.
+
+    All of them, or with UsageError none.
+    """
+    with ExitStack() as stack, store.together():
+        tables = {name: stack.enter_context(_table(file, progress)) for name, file in files.items()}
         source = {name: file.name for name, file in files.items()} if "" not in files else files[""].name
         if any("seq" in table.columns for table in tables.values()) or not any(map(timed.column, tables.values())):
             logs = Logs(tables, how, source)
@@ -103,7 +107,7 @@ def import_sources(
     with store.together():
         for source in sources:
             store.begin(manifest)  # how an earlier source was joined is not in this one's
-            known = _next(store)
+            known = store.next_id()
             name, equals, file = source.partition("=")
             if equals and not Path(source).exists():
                 kind = tables if file.lower().endswith(SUFFIXES) else captures
@@ -130,10 +134,19 @@ def import_sources(
         for files, several in ((tables, import_tables), (captures, import_captures)):
             if files:
                 store.begin(manifest)
-                known = _next(store)
+                known = store.next_id()
                 added += several(store, files, how, progress)
                 _refuse_twins(store, " ".join(map(str, files.values())), known, again)
     return added
+
+
+def _table(file: Path, progress: Progress) -> AbstractContextManager[Table]:
+    """The table in a file of text or of Parquet, which takes pyarrow."""
+    if file.suffix.lower() != PARQUET:
+        return reading(file, WANTED, progress)
+    from bt_selfsecure.sweep.columns import parquet
+
+    return parquet(file, progress)
 
 
 def _named(files: Mapping[str, Path]) -> str:
@@ -147,19 +160,14 @@ def _no_tables_options(how: Circumstances, source: str) -> None:
             raise UsageError(f"--condition {name} names a column, and only tables have some: say {name}=VALUE")
 
 
-def _next(store: Store) -> int:
-    """An id that is above all there are."""
-    return max((run.id for run in store.runs(withdrawn=True)), default=0) + 1
-
-
 def _refuse_twins(store: Store, source: str, known: int, again: bool) -> None:
     """Compared with runs of before this source: one table may well have a run twice, as where nothing was lost."""
     if again or known == 1:
         return
-    for run in store.runs():
-        if run.id >= known and (twin := store.twin(run.id, known)) is not None:
+    for run in range(known, store.next_id()):
+        if (twin := store.twin(run, known)) is not None:
             raise UsageError(
-                f"{source}: its run {run.id - known + 1} is run {twin} of {store.path}, packet for packet: leave it "
+                f"{source}: its run {run - known + 1} is run {twin} of {store.path}, packet for packet: leave it "
                 "out, `sweep withdraw` that one first, or say --again if it is another"
             )
 

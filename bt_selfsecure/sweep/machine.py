@@ -8,13 +8,32 @@ every endpoint here.
 
 from __future__ import annotations
 
-import enum
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, assert_never
 
 from bt_selfsecure.errors import LocalError
+from bt_selfsecure.sansio.back_off import LAST_RETRY_S, doubled
+from bt_selfsecure.sweep.events import (
+    Answered,
+    Effect,
+    End,
+    Finished,
+    Give,
+    Input,
+    Placed,
+    Prompt,
+    Record,
+    Redo,
+    Skip,
+    Stop,
+    Stored,
+    TakeBack,
+    Tell,
+    Want,
+    Withdraw,
+    Withdrawn,
+)
 from bt_selfsecure.sweep.orders import (
     Answer,
     Described,
@@ -28,8 +47,10 @@ from bt_selfsecure.sweep.orders import (
     Send,
     Sent,
 )
-from bt_selfsecure.sweep.plan import Place, Plan, Roles, Run
+from bt_selfsecure.sweep.plan import Place, Plan, Roles, Run, metres
+from bt_selfsecure.sweep.states import BUSY, TRANSITIONS, WRITING, Cause, State
 from bt_selfsecure.sweep.tally import Tally, narrow_enough
+from bt_selfsecure.sweep.wishes import DEAD_S, STALE_S, Ground, Phase, Wish
 
 ANSWER_S: Final = 60.0
 """For a message, its answer, and a radio that is set up anew; the session repeats what is lost meanwhile."""
@@ -40,148 +61,8 @@ RETRIES: Final = 4
 FIRST_RETRY_S: Final = 2.0
 
 
-class State(enum.Enum):
-    ASKING = "waiting for the nodes to be put in place"
-    COUNTING = "counting down"
-    PREPARING = "telling the receivers to listen"
-    SENDING = "packets are in the air"
-    COLLECTING = "asking what was heard"
-    STORING = "writing the run down"
-    WAITING = "trying again soon"
-    DONE = "all runs are done"
-
-
-BUSY: Final = (State.PREPARING, State.SENDING, State.COLLECTING)
-"""Nodes are at work for us; in every other state whoever still answers is late."""
 NOBODY: Final = -1
 """No answer has this tag."""
-
-
-class Cause(enum.Enum):
-    """Why the state changes."""
-
-    PLACED = enum.auto()
-    TIME = enum.auto()
-    ALL_LISTEN = enum.auto()
-    SENT = enum.auto()
-    ALL_REPORTED = enum.auto()
-    NEXT_RUN = enum.auto()
-    NEXT_PLACE = enum.auto()
-    TROUBLE = enum.auto()
-    HELP_NEEDED = enum.auto()
-    FINISHED = enum.auto()
-
-
-TRANSITIONS: Final[Mapping[tuple[State, Cause], State]] = {
-    (State.ASKING, Cause.PLACED): State.COUNTING,
-    (State.COUNTING, Cause.TIME): State.PREPARING,
-    (State.PREPARING, Cause.ALL_LISTEN): State.SENDING,
-    (State.SENDING, Cause.SENT): State.COLLECTING,
-    (State.COLLECTING, Cause.ALL_REPORTED): State.STORING,
-    (State.STORING, Cause.NEXT_RUN): State.PREPARING,
-    (State.WAITING, Cause.TIME): State.PREPARING,
-    **{(busy, Cause.TROUBLE): State.WAITING for busy in BUSY},
-    **{(busy, Cause.HELP_NEEDED): State.ASKING for busy in BUSY},
-    # The person may interrupt whatever goes on, but for a run that is just being written down.
-    **{(state, Cause.NEXT_PLACE): State.ASKING for state in State},
-    **{(state, Cause.FINISHED): State.DONE for state in State},
-}
-
-# --- what goes in -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """The nodes stand where the prompt says."""
-
-
-@dataclass(frozen=True, slots=True)
-class Redo:
-    """The runs at this place are no good: withdraw them and do them again."""
-
-    place: Place
-
-
-@dataclass(frozen=True, slots=True)
-class Skip:
-    """Leave the rest of this place out for now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Interrupt: back to the prompt of this place."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """A node's answer to an order."""
-
-    node: str
-    answer: Answer
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """The record of this run is on disk."""
-
-    run: Run
-
-
-Input = Placed | Redo | Skip | Stop | Answered | Stored
-
-# --- what comes out ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """Ask the person to move the nodes, and for `Placed`."""
-
-    place: Place
-    roles: Roles
-    trouble: str
-    """Why the person is asked again; empty where this is the first time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Give:
-    """Give a node an order; hand its answer to `handle`."""
-
-    node: str
-    order: Listen | Send | Report
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """Write a whole run down, in one transaction; then `Stored`."""
-
-    run: Run
-    roles: Roles
-    began: float
-    sent: Sent
-    receptions: dict[str, Reception]
-    """By receiver."""
-
-
-@dataclass(frozen=True, slots=True)
-class Withdraw:
-    """Mark what was stored of this place as withdrawn, at once."""
-
-    place: Place
-
-
-@dataclass(frozen=True, slots=True)
-class Tell:
-    """For the person's eyes: something did not work, and what happens next."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """Nothing is left to do."""
-
-
-Effect = Prompt | Give | Record | Withdraw | Tell | Finished
 
 
 class Sweep:
@@ -200,13 +81,20 @@ class Sweep:
         self.timer: float | None = None
         self._addresses, self._draw = dict(addresses), draw
         self._effects: deque[Effect] = deque()
-        self._deferred: deque[Input] = deque()
-        """The person's wishes while a run is written down."""
-        self._skipped: set[Place] = set()
+        self._deferred: deque[Want] = deque()
+        """What the person wants, while something is written down."""
+        self.skipped: list[Place] = []
+        """The last one last."""
+        self.stood: Place | None = None
+        """Where the nodes were last said to stand."""
+        self.changed_at = now
+        """When what a screen shows became another thing, or the person was obeyed."""
         self._tag = NOBODY
         self._retries = 0
         self._awaited: set[str] = set()
         self._sent: Sent | None = None
+        self._counts = Tally()
+        """Of the run that is being written down."""
         self._began = 0.0
         self._heard: dict[str, ListenReport] = {}
         self.place: Place | None = None
@@ -215,39 +103,91 @@ class Sweep:
     # --- the five verbs
 
     def handle(self, event: Input, now: float) -> None:
-        """Something happened. Raises `LocalError` for a record that was not asked for."""
-        match event:
-            case Placed():
-                if self.state is State.ASKING:
-                    self._retries, self.trouble = 0, ""
-                    self._change(Cause.PLACED, now + self.plan.sweep.countdown_s)
-            case Redo() | Skip() | Stop() if self.state is State.STORING:
-                self._deferred.append(event)
-            case Redo(place):
-                self._redo(place)
-            case Skip():
-                if self.place:
-                    self._skipped.add(self.place)
-                    self._go_on(now)
-            case Stop():
-                if self.place and self.state is not State.ASKING:
-                    self._ask(self.place, "interrupted by you")
-            case Answered(node, answer):
-                self._answered(node, answer, now)
-            case Stored(run):
-                if self.state is not State.STORING or run != self.run:
-                    raise LocalError("a run was stored that is not under way")
-                self._go_on(now)
-                while self._deferred:
-                    self.handle(self._deferred.popleft(), now)
-            case _:
-                assert_never(event)
+        """Something happened. Raises `LocalError` for something written that was not asked for."""
+        before = self.ground
+        self._handle(event, now)
+        if isinstance(event, Want) or self.ground != before:
+            self.changed_at = now
 
     def get_timer(self) -> float | None:
         """When `handle_timer` wants to be called; None: not at all."""
         return self.timer
 
     def handle_timer(self, now: float) -> None:
+        """The time for which `get_timer` asked has come, or not yet."""
+        before = self.ground
+        self._on_time(now)
+        if self.ground != before:
+            self.changed_at = now
+
+    def next_effect(self) -> Effect | None:
+        """What is to be done next; None: nothing."""
+        return self._effects.popleft() if self._effects else None
+
+    # --- what goes in
+
+    def _handle(self, event: Input, now: float) -> None:
+        match event:
+            case Stored(run):
+                if self.state is not State.STORING or run != self.run:
+                    raise LocalError("a run was stored that is not under way")
+                self.done[run] = self._counts
+                self._go_on(now)
+                self._catch_up(now)
+            case Withdrawn(place):
+                if self.state is not State.WITHDRAWING or place != self.place:
+                    raise LocalError("a place was withdrawn that nobody wants again")
+                self.done = {run: tally for run, tally in self.done.items() if run.place != place}
+                self._unskip(place)
+                self._ask(place, "")
+                self._catch_up(now)
+            case Answered(node, answer):
+                self._answered(node, answer, now)
+            case _ if self.state is State.OVER:
+                pass
+            case _ if self.state in WRITING:
+                self._deferred.append(event)
+            case Placed(place):
+                if self.state is State.ASKING and place == self.place:
+                    self._retries, self.trouble, self.stood = 0, "", place
+                    self._change(Cause.PLACED, now + self.plan.sweep.countdown_s)
+            case Stop(place):
+                if place == self.place and self.state is not State.ASKING:
+                    self._ask(place, "interrupted by you")
+            case Skip(place):
+                if place == self.place:
+                    self.skipped.append(place)
+                    self._go_on(now)
+            case TakeBack(place):
+                self._take_back(place)
+            case Redo(place):
+                if place in self.plan.places():
+                    self.place, self.run = place, None
+                    self._change(Cause.REDO, None)
+                    self._effects.append(Withdraw(place))
+            case End():
+                if self.state is State.DONE:
+                    self._change(Cause.ENDED, None)
+            case _:
+                assert_never(event)
+
+    def _catch_up(self, now: float) -> None:
+        while self._deferred and self.state not in WRITING:
+            self._handle(self._deferred.popleft(), now)
+
+    def _take_back(self, place: Place) -> None:
+        if place not in self.skipped:
+            return
+        self._unskip(place)
+        if self.ground.phase is Phase.UNDER_WAY:
+            self._effects.append(Tell(f"{metres(place)} is no longer skipped, and comes after this place"))
+        else:
+            self._ask(place, "")
+
+    def _unskip(self, place: Place) -> None:
+        self.skipped = [skipped for skipped in self.skipped if skipped != place]
+
+    def _on_time(self, now: float) -> None:
         if self.timer is None or now < self.timer:
             return
         match self.state:
@@ -261,8 +201,39 @@ class Sweep:
             case _:
                 self.timer = None
 
-    def next_effect(self) -> Effect | None:
-        return self._effects.popleft() if self._effects else None
+    # --- what the person wants, and what her screen showed
+
+    @property
+    def ground(self) -> Ground:
+        """What a screen has to show now."""
+        phases = {State.ASKING: Phase.ASKING, State.DONE: Phase.DONE, State.OVER: Phase.OVER}
+        return Ground(self.place, phases.get(self.state, Phase.UNDER_WAY))
+
+    def why_not(self, wish: Wish, now: float) -> str:
+        """Why this wish is not to be carried out; empty: give what it wants to `handle`."""
+        if self.state is State.OVER:
+            return "the sweep has ended"
+        age = 0.0 if wish.at is None else now - wish.at
+        if not -1.0 <= age <= STALE_S:
+            return "it was long on its way: there was no connection"
+        if wish.ground != self.ground:
+            return f"the screen showed that {wish.ground}, and meanwhile {self.ground}"
+        if now - self.changed_at < DEAD_S:
+            return f"it came at the very moment of a change, and now {self.ground}"
+        match wish.want:
+            case Placed() if self.ground.phase is not Phase.ASKING:
+                return "there is nothing to start"
+            case Stop() if self.ground.phase is not Phase.UNDER_WAY:
+                return "there is nothing to interrupt"
+            case TakeBack(place) if place not in self.skipped:
+                return f"{metres(place)} is not skipped"
+            case Redo(place) if not any(run.place == place for run in self.done):
+                return f"there is no run at {metres(place)} yet"
+            case End() if self.ground.phase is not Phase.DONE:
+                return "there is something left to do"
+            case None:
+                return "there is no place for it"
+        return ""
 
     # --- what is left to do
 
@@ -275,7 +246,7 @@ class Sweep:
         return [run for run in missing if run.repeat < least or (run.bearer, run.packets) not in narrow]
 
     def places_left(self) -> list[Place]:
-        return [place for place in self.plan.places() if place not in self._skipped and self.missing_at(place)]
+        return [place for place in self.plan.places() if place not in self.skipped and self.missing_at(place)]
 
     def tally(self, place: Place, bearer: str, packets: int | None = None) -> Tally:
         """What all runs of a kind, or of all numbers of packets, have shown there."""
@@ -299,7 +270,7 @@ class Sweep:
 
     def _go_on(self, now: float) -> None:
         """To the next run here, to the next place, or to the end."""
-        missing = self.missing_at(self.place) if self.place and self.place not in self._skipped else []
+        missing = self.missing_at(self.place) if self.place and self.place not in self.skipped else []
         if missing and self.state is State.STORING:
             self.run = missing[0]
             self._start_run(Cause.NEXT_RUN, now)
@@ -314,14 +285,6 @@ class Sweep:
         self.place, self.run, self.trouble = place, self.missing_at(place)[0], trouble
         self._change(Cause.NEXT_PLACE, None)
         self._effects.append(Prompt(place, self.plan.roles_in(place.turn), trouble))
-
-    def _redo(self, place: Place) -> None:
-        if place not in self.plan.places():
-            return
-        self._effects.append(Withdraw(place))
-        self.done = {run: tally for run, tally in self.done.items() if run.place != place}
-        self._skipped.discard(place)
-        self._ask(place, "")
 
     def _prepare(self, now: float) -> None:
         self._start_run(Cause.TIME, now)
@@ -383,7 +346,7 @@ class Sweep:
         except NotAnOrderError as error:
             self._fail(str(error), now)
             return
-        self.done[run] = Tally.of(receptions, roles.bob)
+        self._counts = Tally.of(receptions, roles.bob)
         self._retries, self.trouble = 0, ""
         self._change(Cause.ALL_REPORTED, None)
         self._effects.append(Record(run, roles, self._began, self._sent, receptions))
@@ -397,7 +360,7 @@ class Sweep:
             assert self.place is not None
             self._effects.append(Prompt(self.place, self.plan.roles_in(self.place.turn), reason))
             return
-        wait = FIRST_RETRY_S * 2 ** (self._retries - 1)
+        wait = doubled(FIRST_RETRY_S, LAST_RETRY_S, self._retries - 1)
         self._change(Cause.TROUBLE, now + wait)
         self._effects.append(Tell(f"{reason}; trying again in {wait:g} s"))
 

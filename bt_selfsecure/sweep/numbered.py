@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import chain, groupby
-from typing import Any, Final
+from functools import partial
+from itertools import groupby, zip_longest
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.sweep.circumstances import MOST_PACKETS, Circumstances
 from bt_selfsecure.sweep.exporting import COLUMNS
-from bt_selfsecure.sweep.store import Reception, Store
+from bt_selfsecure.sweep.gathering import HEARD, MISSED, QUEUED, Gathered
+from bt_selfsecure.sweep.store import Store
 from bt_selfsecure.sweep.tables import Row, Table
+
+if TYPE_CHECKING:
+    from bt_selfsecure.sweep.pieces import Chunk
 
 WANTED: Final = frozenset(
     (
@@ -56,15 +63,29 @@ class Logs:
         self.how = how
 
     def add_to(self, store: Store) -> int:
-        """Each run; how many. UsageError, which names file and line of the first fault."""
-        added, repeats = 0, len(store.runs())
-        for label, parts in self._runs():
-            run = _Run(self.how, parts[0][0])
+        """Each run; how many. UsageError, which names file and line of the first fault.
+
+        By column, where there is pyarrow and all is certain; else row by row, which names what is not.
+        """
+        try:
+            from bt_selfsecure.sweep.columns import UncertainError
+            from bt_selfsecure.sweep.pieces import chunks
+        except ImportError:
+            return self._add(store, [_Rows(reader) for reader in self.readers])
+        with suppress(UncertainError), store.together():
+            try:
+                return self._add(store, [_Chunks(reader, chunks) for reader in self.readers])
+            except UsageError as error:
+                raise UncertainError from error
+        return self._add(store, [_Rows(reader) for reader in self.readers])
+
+    def _add(self, store: Store, sources: Sequence[_Rows | _Chunks]) -> int:
+        added, repeats = 0, store.count()
+        for label, run in self._runs(sources):
             if self.how.counted:  # who has a log and is not in it heard nothing
-                run.rows.update({reader.listener: {} for reader in self.readers if reader.listener})
-            for reader, rows in parts:
-                for row in rows:
-                    reader.take(row, run)
+                for reader in self.readers:
+                    if reader.listener:
+                        run.listeners.setdefault(reader.listener, Gathered())
             try:
                 _store(store, run, repeats + added, self.source)
             except (ValueError, UsageError) as error:
@@ -78,16 +99,18 @@ class Logs:
             )
         return added
 
-    def _runs(self) -> Iterator[tuple[str, list[tuple[_Reader, Iterator[Row]]]]]:
-        """Each run's label, and its rows of each table. One table is never held as a whole."""
-        if len(self.readers) == 1:
-            for label, rows in self.readers[0].runs():
-                yield label, [(self.readers[0], rows)]
-            return
-        runs: dict[str, list[tuple[_Reader, Iterator[Row]]]] = {}
-        for reader in self.readers:
-            for label, rows in reader.runs():
-                runs.setdefault(label, []).append((reader, iter(list(rows))))
+    def _runs(self, sources: Sequence[_Rows | _Chunks]) -> Iterator[tuple[str, _Run]]:
+        """Each run and its label, as soon as no table has more of it. Of the others only what is kept is held."""
+        runs: dict[str, _Run] = {}
+        ended: Counter[str] = Counter()
+        for parts in zip_longest(*(source.runs() for source in sources)):
+            for source, part in zip(sources, parts, strict=True):
+                if part is not None:
+                    label, take_all = part
+                    take_all(runs.setdefault(label, _Run(self.how, source.reader)))
+                    ended[label] += 1
+            while runs and ended[label := next(iter(runs))] == len(sources):
+                yield label, runs.pop(label)
         yield from runs.items()
 
 
@@ -115,7 +138,7 @@ class _Run:
         """What columns say of the whole run: of our own export, and conditions."""
         self.alike: dict[_Reader, list[str]] = {}
         """The cells of that in every row of a table."""
-        self.rows: dict[str, dict[int, Reception]] = {}
+        self.listeners: dict[str, Gathered] = {}
         self.metres: dict[str, str] = {}
         """Each listener's distance, as written."""
         self.misses = False
@@ -146,21 +169,6 @@ class _Reader:
         names = (*OF_A_RUN, *self.conditions)
         self.of_a_run = {name: table.columns[name] for name in names if name in table.columns}
 
-    def runs(self) -> Iterator[tuple[str, Iterator[Row]]]:
-        """Rows that follow each other and are of one run."""
-        if self.run is None:
-            first = next(self.table.rows, None)
-            if first is not None:
-                yield "", chain((first,), self.table.rows)
-            return
-        seen: set[str] = set()
-        column = self.run
-        for label, rows in groupby(self.table.rows, key=lambda row: row[1][column]):
-            if label in seen:
-                raise UsageError(f"{self.table.file}: the rows of run {label} are not together: sort the file by run")
-            seen.add(label)
-            yield label, rows
-
     def take(self, row: Row, run: _Run) -> None:
         """One reception more."""
         line, cells = row
@@ -179,17 +187,20 @@ class _Reader:
         run.line = run.line or line
         if self.of_a_run and [cells[index] for index in self.of_a_run.values()] != run.alike.get(self):
             self._learn(line, cells, run)
-        received = run.rows.get(name)
-        if received is None:
-            received = run.rows[name] = {}
-        before = received.get(seq)
-        if before is None:
-            received[seq] = Reception(seq, name, heard, rssi, copies, lost)
-        elif self.heard is None:  # it lists what came, as it came
-            best = max((level for level in (rssi, before.rssi) if level is not None), default=None)
-            received[seq] = before._replace(rssi=best, copies=(before.copies or 1) + (copies or 1))
-        else:
-            raise table.fault(line, f"packet {seq} at {name!r} comes a second time{self._but_for_spaces(name)}")
+        rows = run.listeners.get(name)
+        if rows is None:
+            rows = run.listeners[name] = Gathered()
+        try:
+            if rows.put(seq, HEARD if heard else QUEUED if lost else MISSED, rssi, copies):
+                pass
+            elif self.heard is None:  # it lists what came, as it came
+                rows.again(seq, rssi, copies or 1)
+            else:
+                raise table.fault(line, f"packet {seq} at {name!r} comes a second time{self._but_for_spaces(name)}")
+        except (ValueError, OverflowError):
+            raise table.fault(line, f"packet {seq} at {name!r} came {copies} times, which can't be") from None
+        if heard and lost:
+            raise table.fault(line, f"packet {seq} at {name!r} was heard and lost in the queue, which can't be both")
         if not heard:
             run.misses = True
         if self.metres is not None and cells[self.metres]:
@@ -234,6 +245,73 @@ class _Reader:
         run.alike[self] = [cells[index] for index in self.of_a_run.values()]
 
 
+Take = Callable[[_Run], None]
+Part = TypeVar("Part")
+
+
+class _Rows:
+    """A table's rows, one by one."""
+
+    def __init__(self, reader: _Reader) -> None:
+        self.reader = reader
+
+    def runs(self) -> Iterator[tuple[str, Take]]:
+        """Each run, and what takes its rows."""
+        table, column = self.reader.table, self.reader.run
+        return _together(table, table.rows, lambda row: "" if column is None else row[1][column], self.reader.take)
+
+
+class _Chunks:
+    """A table's rows, many at once. UncertainError where what they say can't be told so."""
+
+    def __init__(self, reader: _Reader, chunks: Callable[..., Iterator[Chunk]]) -> None:
+        self.reader, self._chunks = reader, chunks
+
+    def runs(self) -> Iterator[tuple[str, Take]]:
+        """Each run, and what takes its rows."""
+        reader = self.reader
+        chunks = self._chunks(reader.table, reader.listener, reader.of_a_run)
+        return _together(reader.table, chunks, lambda chunk: chunk.label, self._take)
+
+    def _take(self, chunk: Chunk, run: _Run) -> None:
+        """All of its rows."""
+        reader = self.reader
+        if chunk.told != run.told and any(run.told.setdefault(name, text) != text for name, text in chunk.told.items()):
+            raise UsageError("a column is not one value a run")
+        run.misses = run.misses or chunk.misses
+        for piece in chunk.pieces:
+            name = reader.listener or piece.listener
+            rows = run.listeners.get(name)
+            if rows is None:
+                rows = run.listeners[name] = Gathered()
+            if not rows.take(piece.first, piece.fates, piece.levels, piece.copies):
+                for seq, fate, rssi, copies in piece.rows():
+                    if rows.put(seq, fate, rssi, copies):
+                        continue
+                    if reader.heard is not None:
+                        raise UsageError("a packet comes a second time")
+                    rows.again(seq, rssi, copies or 1)
+            if piece.metres and run.metres.setdefault(name, piece.metres) != piece.metres:
+                raise UsageError("a listener is at two places")
+
+
+def _together(
+    table: Table, parts: Iterable[Part], label_of: Callable[[Part], str], take: Callable[[Part, _Run], None]
+) -> Iterator[tuple[str, Take]]:
+    """Each run, of parts that follow each other, and what takes them. UsageError if one comes in two pieces."""
+    seen: set[str] = set()
+    for label, its in groupby(parts, key=label_of):
+        if label in seen:
+            raise UsageError(f"{table.file}: the rows of run {label} are not together: sort the file by run")
+        seen.add(label)
+        yield label, partial(_take_all, take, its)
+
+
+def _take_all(take: Callable[[Part, _Run], None], parts: Iterable[Part], run: _Run) -> None:
+    for part in parts:
+        take(part, run)
+
+
 def _store(store: Store, run: _Run, repeat: int, source: Any) -> None:
     sent = _sent(run)
     how, told = _circumstances(run), run.told
@@ -243,13 +321,13 @@ def _store(store: Store, run: _Run, repeat: int, source: Any) -> None:
     if told.get("started"):
         started = datetime.fromisoformat(told["started"])
         info = replace(info, started=started if started.tzinfo else started.replace(tzinfo=UTC))
-    store.add(info, _receptions(run, sent))
+    store.add_packed(info, {name: rows.packed(sent) for name, rows in run.listeners.items()})
 
 
 def _sent(run: _Run) -> range:
     """The numbers of the packets of the run. UsageError where a row lacks that is not told to be a miss."""
-    low = min(min(received) for received in run.rows.values() if received)
-    high = max(max(received) for received in run.rows.values() if received)
+    low = min(rows.low for rows in run.listeners.values() if rows.rows)
+    high = max(rows.high for rows in run.listeners.values() if rows.rows)
     told = run.how.sent(low, high)
     if told is None and low > 1:
         raise UsageError(
@@ -259,9 +337,9 @@ def _sent(run: _Run) -> range:
         )
     sent = range(int(low == 1), high + 1) if told is None else told
     if told is None or run.misses:
-        for name, received in run.rows.items():
-            if lacking := len(sent) - len(received):
-                seq = next(seq for seq in sent if seq not in received)
+        for name, rows in run.listeners.items():
+            if lacking := len(sent) - rows.rows:
+                seq = rows.lacking(sent)
                 raise UsageError(
                     f"there is no row for packet {seq} at {name!r} ({lacking:,} lack): half a run is not recorded. "
                     + (
@@ -274,13 +352,6 @@ def _sent(run: _Run) -> range:
     if counted and run.reader.table.whole(counted) != len(sent):
         raise UsageError(f"its column 'packets' says {counted}, and it has {len(sent)}: half a run is not recorded")
     return sent
-
-
-def _receptions(run: _Run, sent: range) -> Iterator[Reception]:
-    for name, received in run.rows.items():
-        for number, seq in enumerate(sent):
-            each = received.get(seq)
-            yield Reception(number, name, False) if each is None else each._replace(seq=number)
 
 
 def _circumstances(run: _Run) -> Circumstances:
@@ -305,4 +376,4 @@ def _circumstances(run: _Run) -> Circumstances:
     elif distances:
         said["distance_m"] = alike.pop() if len(alike) == 1 else None
         said["distances_m"] = distances if said["distance_m"] is None else {}
-    return replace(run.how, **said)
+    return replace(run.how, **said) if said else run.how

@@ -118,6 +118,11 @@ class Place:
     distance_m: float
 
 
+def metres(place: Place) -> str:
+    """As a person says it."""
+    return f"{place.distance_m:g} m" + (f" (turn {place.turn + 1})" if place.turn else "")
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Run:
     """One burst of test packets."""
@@ -149,10 +154,14 @@ class Plan:
         names = self.nodes[turn:] + self.nodes[:turn]
         return Roles(names[0], names[1], names[2:])
 
+    @property
+    def turns(self) -> int:
+        """How often the nodes change places, in a ring."""
+        return len(self.nodes) if self.roles.rotate else 1
+
     def places(self) -> list[Place]:
         """In the order in which a person walks them."""
-        turns = range(len(self.nodes) if self.roles.rotate else 1)
-        return [Place(turn, distance) for turn in turns for distance in self.sweep.distances_m]
+        return [Place(turn, distance) for turn in range(self.turns) for distance in self.sweep.distances_m]
 
     def runs_at(self, place: Place) -> Iterator[Run]:
         """Repeats outermost: what changes in the surroundings meets all kinds alike."""

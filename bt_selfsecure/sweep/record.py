@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
-from bt_selfsecure.sweep.machine import Record
+from bt_selfsecure.sweep.events import Record
 from bt_selfsecure.sweep.manifest import collect
 from bt_selfsecure.sweep.orders import Reception
+from bt_selfsecure.sweep.packing import Reception as Row
 from bt_selfsecure.sweep.plan import Place, Plan, Roles, Run
-from bt_selfsecure.sweep.store import Reception as Row
-from bt_selfsecure.sweep.store import RunInfo, Store, StoredRun
+from bt_selfsecure.sweep.runs import RunInfo, StoredRun
+from bt_selfsecure.sweep.store import Store
 from bt_selfsecure.sweep.tally import Tally
 
 
@@ -22,6 +24,11 @@ class Book:
     def __init__(self, store: Store, plan: Plan) -> None:
         self._store, self._plan = store, plan
         self._manifest: dict[str, Any] = {}
+
+    @property
+    def path(self) -> Path:
+        """Where it is, from anywhere."""
+        return self._store.path.absolute()
 
     def done(self) -> dict[Run, Tally]:
         """Runs of this plan that are stored and count. Those of other plans in the same file are left alone."""
@@ -77,15 +84,11 @@ class Book:
                 yield run, stored
 
     def _tally(self, stored: StoredRun) -> Tally:
-        rows: dict[str, list[Row]] = {name: [] for name in stored.listeners}
-        for row in self._store.receptions(stored.id):
-            rows[row.receiver].append(row)
-        receptions = {
-            name: Reception(
-                bytes(row.heard for row in heard), (), frozenset(row.seq for row in heard if row.lost_in_queue)
-            )
-            for name, heard in rows.items()
-        }
+        receptions = {}
+        for name, packed in self._store.packed(stored.id).items():
+            fates = packed.fates()
+            queued = frozenset(seq for seq, fate in enumerate(fates) if fate == 2)
+            receptions[name] = Reception(bytes(fate == 1 for fate in fates), (), queued)
         return Tally.of(receptions, _roles(stored.info).bob)
 
 

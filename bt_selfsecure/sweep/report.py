@@ -15,7 +15,8 @@ from bt_selfsecure.sweep import report_tables, words
 from bt_selfsecure.sweep.figures import drawn
 from bt_selfsecure.sweep.report_tables import MOST_ROWS
 from bt_selfsecure.sweep.results import BITS, BROKEN, HOLDS, NO_KEY, WEAK, Analysis, Pair
-from bt_selfsecure.sweep.store import Store, StoredRun
+from bt_selfsecure.sweep.runs import StoredRun
+from bt_selfsecure.sweep.store import Store
 
 CAPTIONS: Final = {
     "loss-by-distance": "Share of the packets on the air that each listener missed, all runs of a distance pooled, "
@@ -243,12 +244,13 @@ def _limits() -> str:
 <ul>
 <li>These figures are of these radios at these places and times. An Eve who is nearer, has a better antenna, or more
 receivers misses less, and nobody can measure one who does not take part.</li>
-<li>Eve here listens only. Somebody who injects packets or stands in the middle is another matter: see PROTOCOL.md.</li>
+<li>Eve here listens only. Somebody who injects packets or stands in the middle is another matter: see
+docs/security.md.</li>
 <li>Packets that never left the sender's queue are in no figure. A receiver that scans one channel at a time misses
 packets that were in the air; an Eve with three receivers does not.</li>
 <li>That none of R runs was broken proves no more than that less than about 3/R of them are.</li>
 </ul>
-<p class="note">Made by bt_selfsecure {__version__}. SWEEP.md explains the record and every figure.</p>"""
+<p class="note">Made by bt_selfsecure {__version__}. docs/sweep.md explains the record and every figure.</p>"""
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:

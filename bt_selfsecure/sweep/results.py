@@ -1,4 +1,4 @@
-"""What an analysis found. The fields are the keys of `sweep analyse --json`; SWEEP.md explains them for its readers."""
+"""What an analysis found. The fields are the keys of `sweep analyse --json`; docs/sweep.md explains them."""
 
 from __future__ import annotations
 

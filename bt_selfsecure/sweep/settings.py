@@ -10,7 +10,8 @@ from typing import Any, Final, NamedTuple
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.sweep.results import Setting
-from bt_selfsecure.sweep.store import RunInfo, Store, StoredRun
+from bt_selfsecure.sweep.runs import RunInfo, StoredRun
+from bt_selfsecure.sweep.store import Store
 
 CONDITIONS: Final = "conditions"
 """Key of a run's notes: names and values, free, of what was so at this run (a room, noise)."""

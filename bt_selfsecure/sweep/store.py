@@ -4,92 +4,36 @@
     run        one burst: where, how, when, and under which manifest
     receiver   the names of the listeners
     listener   a listener in a run, and its own distance if that is not the run's
-    reception  one row a packet and listener
+    reception  one row a run and listener: what became of each packet, packed (see `packing`)
     withdrawn  runs that don't count any more, because they were done again; they stay
 
 A run is written in one transaction, which SQLite puts on the disk before `Store.add` returns: after a crash or a flat
-battery it is there whole or not at all. Triggers refuse every UPDATE and DELETE. SWEEP.md explains each column.
+battery it is there whole or not at all. Triggers refuse every UPDATE and DELETE. docs/sweep.md explains each column. A
+record of version 1 is read as it is, and migrated with the first transaction that writes to it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-import os
-import secrets
-import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final
 
-from bt_selfsecure.errors import UsageError
-from bt_selfsecure.sweep.refusals import refused
-from bt_selfsecure.sweep.schema import APPEND_ONLY, APPLICATION_ID, TABLES, TWIN, VERSION
-
-LOCKED_S: Final = 60.0
-"""How long to wait for another process, as one that analyses while the sweep goes on: rather late than a run lost."""
+from bt_selfsecure.errors import LocalError, UsageError
+from bt_selfsecure.sweep import old_record
+from bt_selfsecure.sweep.database import Database
+from bt_selfsecure.sweep.gathering import gathered
+from bt_selfsecure.sweep.packing import Packed, Reception, digest
+from bt_selfsecure.sweep.runs import RunInfo, StoredRun
+from bt_selfsecure.sweep.schema import TWINS
 
 _FIGURES: Final = ("distance_m", "bearer", "size_bytes", "spacing_ms", "packets", "sender", "repeat", "tx_power_dbm")
 
 
-@dataclass(frozen=True, slots=True)
-class RunInfo:
-    """One burst: how it was sent."""
-
-    distance_m: float | None
-    """Between the sender and the place under test, metres; None where each listener has a distance of its own."""
-    bearer: str
-    size_bytes: int
-    """Of a packet's payload."""
-    spacing_ms: float
-    """From one packet to the next."""
-    packets: int
-    """N, as sent: seq runs from 0 to N-1."""
-    sender: str
-    repeat: int = 0
-    """Counts the runs of one point from 0."""
-    tx_power_dbm: float | None = None
-    started: datetime | None = None
-    """With a time zone; None where nobody noted it."""
-    distances_m: Mapping[str, float] = field(default_factory=dict)
-    """Of listeners that are not `distance_m` away from the sender."""
-    notes: Mapping[str, Any] = field(default_factory=dict)
-    """Anything that JSON can hold: height, orientation, walls, Wi-Fi channel, temperature."""
-
-
-class Reception(NamedTuple):
-    """What became of one packet at one listener."""
-
-    seq: int
-    receiver: str
-    heard: bool
-    rssi: float | None = None
-    """dBm, of the best copy."""
-    copies: int | None = None
-    """How often it came (an advertisement is repeated); None is once, if it was heard."""
-    lost_in_queue: bool = False
-    """It never went on the air for this listener: dropped or flushed in the sender's queue. No loss of the radio's."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredRun:
-    """A run that is in the record, whole."""
-
-    id: int
-    manifest: int
-    info: RunInfo
-    listeners: tuple[str, ...]
-    """In the order of their first appearance in the file."""
-    withdrawn: str | None
-    """Why it does not count any more; None if it does."""
-
-
-class Store:
+class Store(Database):
     """A sweep's file. Open it in a `with`, or `close()` it.
 
     with Store("sweep.db", create=True) as store:
@@ -97,83 +41,23 @@ class Store:
         run = store.add(RunInfo(3.0, "l2cap", 64, 10, 200, "alice"), receptions)
         store.withdraw([run], "somebody stood in the way")
         done = [(run.info.distance_m, run.info.repeat) for run in store.runs()]
-
-    A file that this made is taken away again if an error ends the `with` before there is a run in it.
     """
 
-    def __init__(self, path: str | Path, *, create: bool = False) -> None:
-        """UsageError if there is no such file (and `create` is not set), or it is not a sweep's."""
-        self.path: Final = Path(path)
-        if not create and not self.path.is_file():
-            raise UsageError(f"there is no sweep {str(path)!r}: name the file that `sweep run` or `sweep import` wrote")
-        if not create and self.path.stat().st_size == 0:
-            raise UsageError(f"{str(path)!r} is empty, not a sweep: name the file that `sweep run` or `import` wrote")
-        self._made: Final = not self.path.exists()
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        create: bool = False,
+        migrating: Callable[[int, int], None] = lambda done, of: None,
+    ) -> None:
+        """As `Database`."""
+        super().__init__(path, create=create, migrating=migrating)
         self.addresses: dict[str, str] = {}
         """By their hash, for who imported them; never in the file."""
         self._manifest: int | None = None
         self._content: dict[str, Any] = {}
-        self._file: os.stat_result | None = None
-        try:
-            self._db: Final = sqlite3.connect(self.path, timeout=LOCKED_S, isolation_level=None)
-        except sqlite3.Error as error:
-            raise refused(self.path, error) from error
-        try:
-            self._prepare()
-            self._file = self.path.stat() if self.path.exists() else None  # SQLite keeps ":memory:" nowhere
-        except BaseException:
-            self._take_away_if_empty()
-            self._db.close()
-            raise
-
-    def _prepare(self) -> None:
-        with self._faults():
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.execute("PRAGMA foreign_keys = ON")
-            if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
-                with self._transaction():
-                    # Another process may have been quicker while this one waited for the lock.
-                    if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
-                        self._make_tables()
-            (application,) = self._db.execute("PRAGMA application_id").fetchone()
-            (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if application != APPLICATION_ID:
-            raise UsageError(f"{str(self.path)!r} is an SQLite file, but not of a sweep: name another")
-        if version != VERSION:
-            raise UsageError(
-                f"the sweep {str(self.path)!r} has version {version}, this program knows {VERSION}: update it"
-            )
-
-    def _make_tables(self) -> None:
-        for statement in TABLES.split(";\n"):
-            self._db.execute(statement)
-        for statement in APPEND_ONLY.splitlines():
-            self._db.execute(statement)
-        self._db.execute("INSERT INTO salt VALUES (?)", (secrets.token_bytes(16),))
-        self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        self._db.execute(f"PRAGMA user_version = {VERSION}")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
-        if kind is not None:
-            self._take_away_if_empty()
-        self.close()
-
-    def _take_away_if_empty(self) -> None:
-        """If this made the file and it has no run. Under its lock: whoever waits to write there is told (`_locked`)."""
-        if not self._made:
-            return
-        with suppress(sqlite3.Error, OSError):
-            self._db.execute("BEGIN EXCLUSIVE")
-            tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            if tables == (0,) or self._db.execute("SELECT count(*) FROM run").fetchone() == (0,):
-                self.path.unlink()
-
-    def close(self) -> None:
-        """Twice is no harm."""
-        self._db.close()
+        self._receivers: dict[str, int] = {}
+        """Ids by name, of those that this transaction needed."""
 
     # --- Write --------------------------------------------------------------------------------------------------------
 
@@ -182,10 +66,11 @@ class Store:
         """What is begun, added and withdrawn within is written at the end, all of it or (after any error) nothing."""
         before = self._manifest, self._content
         try:
-            with self._faults(), self._transaction():
+            with self._faults(), self._transaction(part=True):
                 yield
         except BaseException:
             self._manifest, self._content = before
+            self._receivers.clear()
             raise
 
     @property
@@ -210,17 +95,38 @@ class Store:
         return self._manifest
 
     def add(self, info: RunInfo, receptions: Iterable[Reception]) -> int:
-        """Write one run whole, with one row a packet and listener; its id.
+        """Write one run whole, from a row a packet and listener; its id.
 
         When it returns, the run is on the disk. UsageError, and nothing written, unless each listener has exactly the
-        packets 0..N-1, no packet was both heard and lost in the queue, and every figure is a possible one. ValueError
+        packets 0..N-1, no packet was both heard and lost in the queue, and every figure is a possible one. `LocalError`
         without `begin`.
         """
+        with self._faults():
+            listeners = gathered(receptions, info.packets)
+        rows = sum(each.rows for each in listeners.values())
+        if not listeners or rows < info.packets * len(listeners):
+            raise UsageError(
+                f"a run of {info.packets} packets with {len(listeners)} listeners needs a row for each of both, "
+                f"not {rows}: half a run is not recorded"
+            )
+        return self.add_packed(info, {name: each.packed(range(info.packets)) for name, each in listeners.items()})
+
+    def add_packed(self, info: RunInfo, listeners: Mapping[str, Packed]) -> int:
+        """Write one run whole, as `add`, from what is kept of each listener; its id."""
         if self._manifest is None:
-            raise ValueError("a run belongs to a manifest: call begin() first")
+            raise LocalError("a run belongs to a manifest: call begin() first")
+        if any(each.packets != info.packets for each in listeners.values()):
+            raise LocalError("a listener has not the packets of the run")
+        if strangers := sorted(set(info.distances_m) - set(listeners)):
+            raise UsageError(f"there is a distance for {strangers[0]!r}, but no reception")
+        if not self._db.in_transaction:
+            self._receivers.clear()
         with self._faults(), self._transaction():
-            run = self._insert_run(info, self._manifest)
-            self._insert_receptions(run, info, receptions)
+            run = self._insert_run(info, self._manifest, digest(listeners))
+            for name, each in listeners.items():
+                receiver = self._listener(run, name, info.distances_m.get(name))
+                row = run, receiver, each.heard, each.lost_in_queue, each.copies, each.rssi
+                self._db.execute("INSERT INTO reception VALUES (?, ?, ?, ?, ?, ?)", row)
         return run
 
     def withdraw(self, runs: Iterable[int], reason: str) -> None:
@@ -245,61 +151,53 @@ class Store:
         Each listener of the one is of the other, too, and heard the same; RSSI, beginning and burst do not differ.
         """
         with self._faults():
-            found = self._db.execute(TWIN, {"run": run, "before": before}).fetchone()
-        return int(found[0]) if found else None
+            candidates = self._db.execute(TWINS, {"run": run, "before": before}).fetchall()
+        if not candidates:
+            return None
+        new = self.packed(run)
+        for (candidate,) in candidates:
+            old = self.packed(candidate)
+            if old.keys() == new.keys() and all(each.may_be(old[name]) for name, each in new.items()):
+                return int(candidate)
+        return None
 
-    def _insert_run(self, info: RunInfo, manifest: int) -> int:
+    def _insert_run(self, info: RunInfo, manifest: int, fates: bytes) -> int:
         row = {name: getattr(info, name) for name in _FIGURES} | {
             "manifest": manifest,
             "started": info.started and info.started.astimezone(UTC).isoformat(timespec="milliseconds"),
             "notes": json.dumps(info.notes, sort_keys=True, ensure_ascii=False),
+            "fates": fates,
         }
         names = ", ".join(row)
         cursor = self._db.execute(f"INSERT INTO run ({names}) VALUES (:{names.replace(', ', ', :')})", row)
         return int(cursor.lastrowid or 0)
 
-    def _insert_receptions(self, run: int, info: RunInfo, receptions: Iterable[Reception]) -> None:
-        ids: dict[str, int] = {}
-
-        def rows() -> Iterator[tuple[object, ...]]:
-            for seq, name, heard, rssi, copies, lost_in_queue in receptions:
-                if name not in ids:
-                    ids[name] = self._listener(run, name, info.distances_m.get(name))
-                if not 0 <= seq < info.packets:
-                    raise UsageError(f"packet {seq} at {name!r} is not one of the {info.packets} of the run")
-                yield run, ids[name], seq, bool(heard), rssi, int(heard) if copies is None else copies, lost_in_queue
-
-        cursor = self._db.executemany("INSERT INTO reception VALUES (?, ?, ?, ?, ?, ?, ?)", rows())
-        if not ids or cursor.rowcount != info.packets * len(ids):
-            raise UsageError(
-                f"a run of {info.packets} packets with {len(ids)} listeners needs a row for each of both, "
-                f"not {max(0, cursor.rowcount)}: half a run is not recorded"
-            )
-        if strangers := sorted(set(info.distances_m) - set(ids)):
-            raise UsageError(f"there is a distance for {strangers[0]!r}, but no reception")
-
     def _listener(self, run: int, name: str, distance_m: float | None) -> int:
-        self._db.execute("INSERT OR IGNORE INTO receiver (name) VALUES (?)", (name,))
-        (receiver,) = self._db.execute("SELECT id FROM receiver WHERE name = ?", (name,)).fetchone()
-        self._db.execute("INSERT INTO listener VALUES (?, ?, ?)", (run, receiver, distance_m))
-        return int(receiver)
+        if name not in self._receivers:
+            self._db.execute("INSERT OR IGNORE INTO receiver (name) VALUES (?)", (name,))
+            (self._receivers[name],) = self._db.execute("SELECT id FROM receiver WHERE name = ?", (name,)).fetchone()
+        self._db.execute("INSERT INTO listener VALUES (?, ?, ?)", (run, self._receivers[name], distance_m))
+        return self._receivers[name]
 
     # --- Read ---------------------------------------------------------------------------------------------------------
 
-    def runs(self, *, withdrawn: bool = False) -> list[StoredRun]:
-        """All runs that count, in the order of recording; with `withdrawn`, also those that don't any more."""
+    def runs(self, *, withdrawn: bool = False, since: int = 0) -> list[StoredRun]:
+        """All runs that count, from an id on, in the order of recording; with `withdrawn`, those that don't, too."""
         listeners: dict[int, list[str]] = {}
         distances: dict[int, dict[str, float]] = {}
         with self._faults():
             for run, name, metres in self._db.execute(
-                "SELECT run, name, distance_m FROM listener JOIN receiver ON receiver.id = receiver ORDER BY run, id"
+                "SELECT run, name, distance_m FROM listener JOIN receiver ON receiver.id = receiver WHERE run >= ? "
+                "ORDER BY run, id",
+                (since,),
             ):
                 listeners.setdefault(run, []).append(name)
                 if metres is not None:
                     distances.setdefault(run, {})[name] = metres
             rows = self._db.execute(
                 f"SELECT id, manifest, reason, started, notes, {', '.join(_FIGURES)} FROM run "
-                "LEFT JOIN withdrawn ON run = id ORDER BY id"
+                "LEFT JOIN withdrawn ON run = id WHERE id >= ? ORDER BY id",
+                (since,),
             ).fetchall()
         runs = []
         for run, manifest, reason, started, notes, *figures in rows:
@@ -313,46 +211,43 @@ class Store:
                 runs.append(StoredRun(run, manifest, info, tuple(listeners[run]), reason))
         return runs
 
-    def manifests(self) -> dict[int, dict[str, Any]]:
-        """Every manifest by its id, in the order of writing."""
+    def count(self, *, withdrawn: bool = False) -> int:
+        """How many `runs` there are."""
         with self._faults():
-            rows = self._db.execute("SELECT id, content FROM manifest ORDER BY id").fetchall()
+            (runs,) = self._db.execute("SELECT count(*) FROM run").fetchone()
+            (others,) = self._db.execute("SELECT count(*) FROM withdrawn").fetchone()
+        return int(runs) if withdrawn else int(runs - others)
+
+    def next_id(self) -> int:
+        """One more than the last run's."""
+        with self._faults():
+            (last,) = self._db.execute("SELECT max(id) FROM run").fetchone()
+        return (last or 0) + 1
+
+    def manifests(self, since: int = 0) -> dict[int, dict[str, Any]]:
+        """Every manifest by its id, in the order of writing; with `since`, those of the runs from this id on."""
+        which = "WHERE id IN (SELECT manifest FROM run WHERE id >= ?)" if since else "WHERE id > ?"
+        with self._faults():
+            rows = self._db.execute(f"SELECT id, content FROM manifest {which} ORDER BY id", (since,)).fetchall()
         return {number: json.loads(content) for number, content in rows}
+
+    def packed(self, run: int) -> dict[str, Packed]:
+        """What is kept of each listener, in the order of `StoredRun.listeners`. UsageError if it is damaged."""
+        with self._faults():
+            if self._version() == old_record.OLD:
+                (packets,) = self._db.execute("SELECT packets FROM run WHERE id = ?", (run,)).fetchone()
+                return old_record.packed(self._db, run, packets)
+            rows = self._db.execute(
+                "SELECT name, packets, heard, lost_in_queue, copies, rssi FROM reception "
+                "JOIN run ON run.id = run JOIN receiver ON receiver.id = receiver WHERE run = ? ORDER BY receiver",
+                (run,),
+            ).fetchall()
+        return {name: Packed(*kept) for name, *kept in rows}
 
     def receptions(self, run: int) -> Iterator[Reception]:
         """The rows of one run, listener by listener in the order of `StoredRun.listeners`, packets in order."""
-        with self._faults():
-            for seq, name, heard, rssi, copies, lost in self._db.execute(
-                "SELECT seq, name, heard, rssi, copies, lost_in_queue FROM reception "
-                "JOIN receiver ON receiver.id = receiver WHERE run = ? ORDER BY receiver, seq",
-                (run,),
-            ):
-                yield Reception(seq, name, bool(heard), rssi, copies, bool(lost))
-
-    def fates(self, run: int, listener: str) -> Iterator[int]:
-        """What became of each packet of a run at one listener, in order: 0 missed, 1 heard, 2 lost in the queue."""
-        with self._faults():
-            rows = self._db.execute(
-                "SELECT heard + 2 * lost_in_queue FROM reception "
-                "WHERE run = ? AND receiver = (SELECT id FROM receiver WHERE name = ?) ORDER BY seq",
-                (run, listener),
-            )
-        return chain.from_iterable(rows)  # no generator of our own: millions of packets pass here
-
-    def means(self, run: int, listeners: Iterable[str]) -> tuple[list[float], list[float]]:
-        """Copies and RSSI (dBm) of the packets that each listener heard in a run, on average; nan if nothing tells."""
-        copies: list[float] = []
-        rssi: list[float] = []
-        with self._faults():
-            for listener in listeners:
-                row = self._db.execute(
-                    "SELECT avg(copies), avg(rssi) FROM reception "
-                    "WHERE heard AND run = ? AND receiver = (SELECT id FROM receiver WHERE name = ?)",
-                    (run, listener),
-                ).fetchone()
-                for values, value in zip((copies, rssi), row, strict=True):
-                    values.append(math.nan if value is None else float(value))
-        return copies, rssi
+        for name, each in self.packed(run).items():
+            yield from each.rows(name)
 
     def hashed(self, address: str) -> str:
         """A name for a device's address that this file uses everywhere, and that tells nothing to whom lacks the file.
@@ -365,43 +260,6 @@ class Store:
         name = hashlib.sha256(salt + address.upper().encode()).hexdigest()[:16]
         self.addresses[name] = address
         return name
-
-    # --- How it is kept -----------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """All or nothing; within another one a part of it."""
-        within = self._db.in_transaction
-        if within:
-            yield
-            return
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            self._same_file()
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:  # a full disk has ended it already
-                self._db.execute("ROLLBACK")
-            raise
-
-    def _same_file(self) -> None:
-        """UsageError if the file was removed or replaced: what is written then would be lost with the last handle."""
-        if self._file is None:
-            return
-        try:
-            if os.path.samestat(self.path.stat(), self._file):
-                return
-        except OSError:
-            pass
-        raise UsageError(f"the sweep {str(self.path)!r} was removed while it was open: begin again")
-
-    @contextmanager
-    def _faults(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
-            raise refused(self.path, error) from error
 
 
 def _now() -> str:

@@ -23,7 +23,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
@@ -34,7 +34,7 @@ import numpy as np
 
 from bt_selfsecure import __version__ as VERSION  # noqa: N812
 from bt_selfsecure.air.haoxiao.montecarlo import BLOCK, simulate
-from bt_selfsecure.errors import UsageError
+from bt_selfsecure.errors import LocalError, UsageError
 from bt_selfsecure.files import whole
 from bt_selfsecure.node.config import Rule, about, between, key
 from bt_selfsecure.node.tables import TableReader, load_toml
@@ -144,7 +144,7 @@ def simulate_piece(grid: Grid, point: Point, piece: Piece, threads: int | None =
     """Simulate these establishments, each packet drawn."""
     joint = point.joint()
     if joint is None:
-        raise ValueError(f"there is no such point: {point}")
+        raise LocalError(f"there is no such point: {point}")
     numbers = np.random.SeedSequence(grid.seed, spawn_key=(piece.point, piece.number)).generate_state(2, np.uint64)
     seed = int(numbers[0]) << 64 | int(numbers[1])
     e = joint.bob_only + joint.neither
@@ -234,29 +234,29 @@ def _kept(grid: Grid, path: Path) -> Iterator[tuple[dict[Piece, Outcome], Callab
     """What was done before, and how to keep more: a JSON line a piece."""
     digest = grid.digest()
     done: dict[Piece, Outcome] = {}
-    try:
-        file = path.open("a+", encoding="utf-8")
-        file.seek(0)
-        lines = file.read().split("\n")
-        if len(lines) > 1 and json.loads(lines[0]) != {"grid": digest}:
-            raise UsageError(f"{path} belongs to another grid or version: remove it, or name another --out")
-        for line in lines[1:-1]:
-            piece, received, missed = json.loads(line)
-            outcome = Outcome(Piece(*piece), received, {int(k): count for k, count in missed.items()})
-            done[outcome.piece] = outcome
-        file.truncate(sum(len(line) + 1 for line in lines[:-1]))  # a line that was cut off in the middle
-        if len(lines) == 1:
-            file.write(json.dumps({"grid": digest}) + "\n")
-    except OSError as error:
-        raise UsageError(f"can't write {path} ({error.strerror}): choose another --out") from error
-    except ValueError as error:
-        raise UsageError(f"{path} is damaged ({error}): remove it; the study then begins anew") from error
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(path.open("a+", encoding="utf-8"))
+            file.seek(0)
+            lines = file.read().split("\n")
+            if len(lines) > 1 and json.loads(lines[0]) != {"grid": digest}:
+                raise UsageError(f"{path} belongs to another grid or version: remove it, or name another --out")
+            for line in lines[1:-1]:
+                piece, received, missed = json.loads(line)
+                outcome = Outcome(Piece(*piece), received, {int(k): count for k, count in missed.items()})
+                done[outcome.piece] = outcome
+            file.truncate(sum(len(line) + 1 for line in lines[:-1]))  # a line that was cut off in the middle
+            if len(lines) == 1:
+                file.write(json.dumps({"grid": digest}) + "\n")
+        except OSError as error:
+            raise UsageError(f"can't write {path} ({error.strerror}): choose another --out") from error
+        except ValueError as error:
+            raise UsageError(f"{path} is damaged ({error}): remove it; the study then begins anew") from error
 
-    def keep(outcome: Outcome) -> None:
-        file.write(json.dumps(outcome) + "\n")
-        file.flush()
+        def keep(outcome: Outcome) -> None:
+            file.write(json.dumps(outcome) + "\n")
+            file.flush()
 
-    with file:
         yield done, keep
 
 

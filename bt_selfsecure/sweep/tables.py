@@ -9,17 +9,23 @@ from __future__ import annotations
 
 import codecs
 import csv
+import gzip
 import math
 import re
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Any, BinaryIO, Final
 
-from bt_selfsecure.errors import UsageError
+from bt_selfsecure.errors import UnreadableError, UsageError
 
-SUFFIXES: Final = (".csv", ".tsv", ".txt")
+TEXTS: Final = (".csv", ".tsv", ".txt")
+PARQUET: Final = ".parquet"
+SUFFIXES: Final = (*TEXTS, *(f"{suffix}.gz" for suffix in TEXTS), PARQUET)
+"""How tables are called."""
 DELIMITERS: Final = (",", ";", "\t")
 PROGRESS_LINES: Final = 10_000
 _MARKS: Final = {  # UTF-32's begins as UTF-16's does
@@ -46,77 +52,94 @@ class Table:
     """A table that is being read: names, and the rows that are still to come."""
 
     file: Path
-    columns: dict[str, int]
-    """Where each named column is in a row; names without spaces around, in small letters."""
+    names: list[str]
+    """Of the columns, without spaces around, in small letters; some may be empty."""
     delimiter: str
     rows: Iterator[Row]
+    progress: Progress
+    encoding: str = ""
+    """Empty for Parquet."""
+    begins: int = 0
+    """Where the first row begins, in bytes."""
+    columns: dict[str, int] = field(init=False)
+    """Where each named column is in a row."""
     _truth: dict[str, bool] = field(default_factory=lambda: dict(_TRUTH))
+
+    def __post_init__(self) -> None:
+        self.columns = {name: index for index, name in enumerate(self.names) if name}
 
     def spellings(self, column: int, text: str) -> list[str]:
         """How the cells of a column that are taken for `text` stand in the file, with their spaces."""
-        with self.file.open(encoding=_encoding(self.file), newline="") as lines:
+        if not self.encoding:
+            return [text]
+        with opened(self.file) as binary, TextIOWrapper(binary, self.encoding, newline="") as lines:
             rows = csv.reader(lines, delimiter=self.delimiter)
             cells = (row[column] for row in rows if len(row) > column)
             return list(dict.fromkeys(cell for cell in cells if cell.strip() == text))
 
     def fault(self, line: int, why: str) -> UsageError:
         """What is wrong there, to be raised."""
-        return UsageError(f"{self.file}:{line}: {why}")
+        return UsageError(f"{self.file}:{line}: {why}" if self.encoding else f"{self.file}, row {line}: {why}")
 
     def truth(self, text: str) -> bool:
-        """ValueError where it is none. `1.0` and any spelling of a program that we know."""
+        """`UnreadableError` where it is none. `1.0` and any spelling of a program that we know."""
         try:
             return self._truth[text]
         except KeyError:
             word = text.casefold()
             number = int(_TRUTH[word]) if word in _TRUTH else self.whole(text)
             if number not in (0, 1):
-                raise ValueError(text) from None
+                raise UnreadableError(text) from None
             self._truth[text] = bool(number)
             return bool(number)
 
     def whole(self, text: str) -> int:
-        """A whole number; ValueError where it is none, or could be two."""
+        """A whole number; `UnreadableError` where it is none, or could be two."""
         if text.isdecimal():
             return int(text)
         match = _WHOLE.fullmatch(text)
         if not match or ("," in text and self.delimiter == ","):
-            raise ValueError(text)
+            raise UnreadableError(text)
         return int(match[1])
 
     def number(self, text: str) -> float:
-        """A finite number; ValueError where it is none."""
+        """A finite number; `ValueError` where it is none."""
         if "," in text and self.delimiter != ",":
             if "." in text or (self.delimiter != ";" and _GROUPED.fullmatch(text)):
-                raise ValueError(text)
+                raise UnreadableError(text)
             text = text.replace(",", ".", 1)
         value = float(text)
         if not math.isfinite(value) or "_" in text:
-            raise ValueError(text)
+            raise UnreadableError(text)
         return value
 
 
 @contextmanager
 def reading(file: Path, wanted: frozenset[str], progress: Progress) -> Iterator[Table]:
-    """The table in a file. `wanted` are columns of which it should have some: they tell what parts the columns.
+    """The table in a file of text. `wanted` are columns of which it should have some: they tell what parts the columns.
 
     UsageError, also while the rows are taken, that names the file, the line and what to do.
     """
     encoding = ""
     try:
         encoding = _encoding(file)
-        with file.open(encoding=encoding, newline="") as text:
+        with opened(file) as binary, TextIOWrapper(binary, encoding, newline="") as text:
             yield _table(file, text, wanted, progress)
-    except OSError as error:
-        raise UsageError(f"can't read {file} ({error.strerror}): name a CSV file") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise UsageError(f"can't read {file} ({getattr(error, 'strerror', '') or error}): name a CSV file") from error
     except UnicodeError:
         raise UsageError(
             f"{file} is not a CSV file of text in UTF-8 ({_not_text(file, encoding)}): save it as 'CSV UTF-8'"
         ) from None
 
 
+def opened(file: Path) -> BinaryIO:
+    """The bytes of a text, unpacked if its name ends in .gz."""
+    return gzip.open(file) if file.suffix.lower() == ".gz" else file.open("rb")  # type: ignore[return-value]
+
+
 def _encoding(file: Path) -> str:
-    with file.open("rb") as binary:
+    with opened(file) as binary:
         start = binary.read(4096)
     for mark, encoding in _MARKS.items():
         if start.startswith(mark):
@@ -132,7 +155,7 @@ def _not_text(file: Path, encoding: str) -> str:
     """Where it can't be read."""
     if not encoding.startswith("utf-8"):
         return f"nor in {encoding.upper()}, whose mark it has: a byte lacks"
-    with file.open("rb") as binary:
+    with opened(file) as binary:
         for number, line in enumerate(binary, start=1):
             try:
                 line.decode()
@@ -141,22 +164,24 @@ def _not_text(file: Path, encoding: str) -> str:
     return "its end is cut off"
 
 
-def _table(file: Path, text: TextIO, wanted: frozenset[str], progress: Progress) -> Table:
+def _table(file: Path, text: TextIOWrapper, wanted: frozenset[str], progress: Progress) -> Table:
     first, said = "\n", None
-    skipped = 0
+    skipped = begins = 0
     while first and not first.strip("\ufeff\r\n\t ;,"):
         first = text.readline()
         skipped += 1
+        begins += len(first.encode(text.encoding.removesuffix("-sig")))
         if match := re.fullmatch(r'"?sep=(.)"?[;,\t]*\s*', first, re.IGNORECASE | re.DOTALL):
             said, first = match[1], "\n"
     delimiter = said or max(DELIMITERS, key=lambda each: len(wanted & set(_names(first, each))))
     names = _names(first, delimiter)
-    columns = {name: index for index, name in enumerate(names) if name}
-    for name in columns:
+    for name in filter(None, names):
         if names.count(name) > 1:
             raise UsageError(f"{file}:{skipped}: two columns are called {name!r}: remove or rename one")
-    width = max(columns.values(), default=-1) + 1
-    return Table(file, columns, delimiter, _rows(file, text, delimiter, width, skipped, progress))
+    width = max((index + 1 for index, name in enumerate(names) if name), default=0)
+    rows = _rows(file, text, delimiter, width, skipped, progress)
+    begins += 3 * (text.encoding == "utf-8-sig")
+    return Table(file, names, delimiter, rows, progress, text.encoding, begins)
 
 
 def _names(line: str, delimiter: str) -> list[str]:
@@ -167,7 +192,14 @@ def _names(line: str, delimiter: str) -> list[str]:
     return [cell.strip().casefold() for cell in cells]
 
 
-def _rows(file: Path, text: TextIO, delimiter: str, width: int, skipped: int, progress: Progress) -> Iterator[Row]:
+def position(binary: Any) -> int:
+    """How far a file is read, in bytes of the disk."""
+    return int(getattr(binary, "fileobj", binary).tell())
+
+
+def _rows(
+    file: Path, text: TextIOWrapper, delimiter: str, width: int, skipped: int, progress: Progress
+) -> Iterator[Row]:
     size = file.stat().st_size
     reader = csv.reader(text, delimiter=delimiter, skipinitialspace=True)
     number = skipped
@@ -175,7 +207,7 @@ def _rows(file: Path, text: TextIO, delimiter: str, width: int, skipped: int, pr
         for cells in reader:
             number = skipped + reader.line_num
             if number % PROGRESS_LINES == 0:
-                progress(text.buffer.tell(), size)
+                progress(position(text.buffer), size)
             row = [cell.strip() for cell in cells]
             if not any(row):
                 continue

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.sweep.circumstances import Circumstances
 from bt_selfsecure.sweep.numbered import condition_columns
-from bt_selfsecure.sweep.store import Reception, Store
+from bt_selfsecure.sweep.packing import Reception
+from bt_selfsecure.sweep.store import Store
 from bt_selfsecure.sweep.tables import Progress, Table
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def add_to(store: Store, tables: Mapping[str, Table], how: Circumstances, source
             "joined": [{"run": key.run, "sender": named[key]} | joined.as_json() for key, joined in joins],
         }
     )
-    added, repeats = 0, len(store.runs())
+    added, repeats = 0, store.count()
     for key, joined in joins:
         mine = replace(how, spacing_ms=round(1000 * joined.interval_s, 3), sender=named[key] or how.sender)
         for burst in joined.bursts:

@@ -1,43 +1,47 @@
-"""The page on the phone: one HTML file without any outside resource, its state once a second, four wishes.
+"""The page on the phone: one HTML file without any outside resource, its state once a second, and wishes.
 
     GET  /TOKEN/         the page
     GET  /TOKEN/state    `Driver.view` as JSON
-    POST /TOKEN/do       {"wish": "placed" | "skip" | "stop" | "redo", "turn": 0, "distance_m": 3.0}
+    POST /TOKEN/do       a wish as `wishes.py` has it; 409 and {"error": why} where it is refused
 
-The token is drawn at each start and stands in the address that is printed. Without it nothing answers, so a passer-by
-on the same network who has not seen the address can't steer; one who listens to an unencrypted network can.
+The token stands in the address that is printed, and is kept beside the record. Without it nothing answers, so a
+passer-by on the same network who has not seen the address can't steer, nor can another site in the phone's browser; one
+who listens to an unencrypted network can.
 """
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import contextlib
+import hashlib
+import hmac
+import ipaddress
 import json
 import os
+import re
 import secrets
 import socket
 from collections.abc import AsyncGenerator
+from http import HTTPStatus
 from importlib import resources
+from pathlib import Path
 from typing import Any, Final
 
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.files import whole
 from bt_selfsecure.sweep.driver import Driver
-from bt_selfsecure.sweep.machine import Input, Placed, Redo, Skip, Stop
-from bt_selfsecure.sweep.plan import Place
+from bt_selfsecure.sweep.wishes import NoWishError, read_wish
 
 try:
-    from aiohttp import web
+    from bt_selfsecure.sweep.http import Answer, RefusedError, Request, Server
 except ImportError as error:
-    raise UsageError("--web needs aiohttp: install it with pip install 'bt-selfsecure[node]'") from error
+    raise UsageError("--web needs h11: install it with pip install 'bt-selfsecure[node]'") from error
 
-MAX_REQUEST_BYTES: Final = 1024
 TOKEN_BYTES: Final = 5
-HEADERS: Final = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
+TOKEN: Final = re.compile(f"[0-9a-f]{{{2 * TOKEN_BYTES}}}")
+JSON: Final = "application/json"
+HTML: Final = "text/html; charset=utf-8"
 
 
 def listening(where: str) -> socket.socket:
@@ -55,18 +59,35 @@ def listening(where: str) -> socket.socket:
         raise UsageError(f"--web can't listen on {where} ({why}): take another address or port") from None
 
 
+def token_beside(record: Path, *, new: bool) -> str:
+    """The secret part of the page's address: as it was for this record, or a `new` one."""
+    file = record.with_name(f"{record.name}.page")
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        if not new and TOKEN.fullmatch(token := file.read_text().strip()):
+            return token
+    token = secrets.token_hex(TOKEN_BYTES)
+    with whole(file, 0o600) as part:
+        part.write_text(token + "\n")
+    return token
+
+
 @contextlib.asynccontextmanager
-async def serve(driver: Driver, listener: socket.socket) -> AsyncGenerator[str, None]:
-    """Serve for the time of the context, which is the page's address; `listener` is closed then."""
-    page = Page(driver, secrets.token_hex(TOKEN_BYTES))
-    runner = web.AppRunner(page.application, access_log=None)
-    await runner.setup()
+async def serve(driver: Driver, listener: socket.socket, token: str) -> AsyncGenerator[str, None]:
+    """Serve for the time of the context, which is the page's address; the sweep goes on where that fails."""
+    page = Page(driver, token)
+    server = asyncio.create_task(Server(listener, page.answer, page.headers).run(), name="page")
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            driver.tell(f"the page is gone ({error}), and the sweep goes on without it; a new start brings it back")
+
+    server.add_done_callback(ended)
+    host, port = listener.getsockname()[:2]
     try:
-        await web.SockSite(runner, listener).start()
-        host, port = listener.getsockname()[:2]
-        yield f"http://{_reachable(host)}:{port}/{page.token}/"
+        yield f"http://{_reachable(host)}:{port}/{token}/"
     finally:
-        await runner.cleanup()
+        server.cancel()
+        await asyncio.wait([server])
 
 
 def _reachable(host: str) -> str:
@@ -85,41 +106,66 @@ class Page:
     """What the phone sees of one sweep."""
 
     def __init__(self, driver: Driver, token: str) -> None:
-        self.token = token
-        self._driver = driver
-        self.application = web.Application(client_max_size=MAX_REQUEST_BYTES)
-        self.application.add_routes(
-            [
-                web.get(f"/{token}/", self._page),
-                web.get(f"/{token}/state", self._state),
-                web.post(f"/{token}/do", self._do),
-            ]
+        self._driver, self._root = driver, f"/{token}/"
+        files = resources.files("bt_selfsecure.sweep")
+        style, script, frame = (files.joinpath(f"page.{kind}").read_text("utf-8") for kind in ("css", "js", "html"))
+        self._page = frame.replace("{{ style }}", style).replace("{{ script }}", script).encode()
+        policy = (
+            f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; connect-src 'self'; "
+            "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         )
+        self.headers = {
+            "Cache-Control": "no-store",
+            "Content-Security-Policy": policy,
+            "Cross-Origin-Resource-Policy": "same-origin",
+            "Referrer-Policy": "no-referrer",
+            "X-Content-Type-Options": "nosniff",
+        }
 
-    async def _page(self, request: web.Request) -> web.Response:
-        text = resources.files("bt_selfsecure.sweep").joinpath("page.html").read_text()
-        return web.Response(text=text, content_type="text/html", headers=HEADERS)
+    def answer(self, request: Request) -> Answer:
+        """What to say to a request. Raises `RefusedError`."""
+        if not _is_ours(request.headers.get("host", "")):
+            raise RefusedError(HTTPStatus.MISDIRECTED_REQUEST)
+        if not hmac.compare_digest(request.path[: len(self._root)].encode(), self._root.encode()):
+            raise RefusedError(HTTPStatus.NOT_FOUND)
+        match request.method, request.path.removeprefix(self._root):
+            case "GET", "":
+                return Answer(HTTPStatus.OK, self._page, HTML)
+            case "GET", "state":
+                return self._state(HTTPStatus.OK)
+            case "POST", "do":
+                return self._do(request)
+            case _, "" | "state" | "do":
+                raise RefusedError(HTTPStatus.METHOD_NOT_ALLOWED)
+        raise RefusedError(HTTPStatus.NOT_FOUND)
 
-    async def _state(self, request: web.Request) -> web.Response:
-        return web.json_response(self._driver.view(), headers=HEADERS)
+    def _state(self, status: HTTPStatus, **more: Any) -> Answer:
+        return Answer(status, json.dumps(self._driver.view() | more).encode(), JSON)
 
-    async def _do(self, request: web.Request) -> web.Response:
+    def _do(self, request: Request) -> Answer:
+        headers = request.headers
+        site, origin = headers.get("sec-fetch-site", "same-origin"), headers.get("origin")
+        if site != "same-origin" or origin not in (None, f"http://{headers['host']}"):
+            raise RefusedError(HTTPStatus.FORBIDDEN)
+        if headers.get("content-type") != JSON or "content-encoding" in headers:
+            raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
         try:
-            wish = _wish(json.loads(await request.read()))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return web.json_response({"error": "no such wish"}, status=400, headers=HEADERS)
-        self._driver.do(wish)
-        return web.json_response(self._driver.view(), headers=HEADERS)
+            wish = read_wish(request.body, self._driver.plan)
+        except NoWishError as error:
+            return self._state(HTTPStatus.BAD_REQUEST, error=str(error))
+        if why := self._driver.wish(wish):
+            return self._state(HTTPStatus.CONFLICT, error=why)
+        return self._state(HTTPStatus.OK)
 
 
-def _wish(values: dict[str, Any]) -> Input:
-    match values["wish"]:
-        case "placed":
-            return Placed()
-        case "skip":
-            return Skip()
-        case "stop":
-            return Stop()
-        case "redo":
-            return Redo(Place(int(values["turn"]), float(values["distance_m"])))
-    raise ValueError
+def _digest(text: str) -> str:
+    """For a content security policy."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _is_ours(host: str) -> bool:
+    """Whether a request was meant for this machine: a name that somebody else made lead here is not its own."""
+    name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
+    with contextlib.suppress(ValueError):
+        return bool(ipaddress.ip_address(name.strip("[]")))
+    return name.lower().partition(".")[0] in ("localhost", socket.gethostname().lower().partition(".")[0])

@@ -16,6 +16,7 @@ from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
 from bt_selfsecure.protocols.haoxiao.events import Established, Event
 from bt_selfsecure.protocols.haoxiao.initiator import Initiator
 from bt_selfsecure.protocols.haoxiao.responder import Responder
+from bt_selfsecure.sansio.context import EndpointContext
 
 MODEL = Bernoulli({"bob": 0.1, "eve": 0.2})
 
@@ -23,9 +24,9 @@ MODEL = Bernoulli({"bob": 0.1, "eve": 0.2})
 def pair(seed: int) -> dict[str, Initiator | Responder]:
     random = Random(seed)
     config = partial(EstablishConfig, burst=50, max_burst=400, target_bits=20, eve_loss_bound=0.1)
-    alice = Initiator(config(b"alice!"), random.randbytes)
+    alice = Initiator(config(b"alice!"), EndpointContext(random.randbytes))
     alice.start(0.0)
-    return {"alice": alice, "bob": Responder(config(b"bobbob"), random.randbytes)}
+    return {"alice": alice, "bob": Responder(config(b"bobbob"), EndpointContext(random.randbytes))}
 
 
 async def keys_over(air: Medium, endpoints: dict[str, Initiator | Responder]) -> dict[str, Established]:

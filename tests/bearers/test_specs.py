@@ -30,6 +30,7 @@ from bt_selfsecure.errors import BtSelfSecureError, UsageError
         ("le_advert", BearerSpec("le_advert")),
         ("le_advert@hci12", BearerSpec("le_advert", adapter="hci12")),
         ("ipsp:ba:27:eb:00:00:02", BearerSpec("ipsp", "BA:27:EB:00:00:02")),
+        ("ipsp:ba-27-eb-00-00-02", BearerSpec("ipsp", "BA:27:EB:00:00:02")),
         ("l2cap:BA:27:EB:00:00:02#4099@hci0", BearerSpec("l2cap", "BA:27:EB:00:00:02", 4099)),
         ("udp", BearerSpec("udp")),
         ("faults:loss=0.1;udp", BearerSpec("udp", faults=Faults(loss=0.1))),
@@ -44,7 +45,7 @@ def test_every_form_is_understood(text: str, spec: BearerSpec) -> None:
     "text",
     ["", "RFCOMM", "rfcomm ", "rfcomm#", "rfcomm#x", "rfcomm#-1", "rfcomm#123456", "rfcomm@", "rfcomm@usb0",
      "rfcomm@hci", "rfcomm@hci0#3", "rfcomm:", "rfcomm:BA:27:EB:00:00", "rfcomm:BA:27:EB:00:00:0G",
-     "rfcomm:BA-27-EB-00-00-02", "rfcomm#3:BA:27:EB:00:00:02", "rfcomm\n", "rfcomm/3"],
+     "rfcomm:BA-27-EB-00-00", "rfcomm#3:BA:27:EB:00:00:02", "rfcomm\n", "rfcomm/3"],
 )  # fmt: skip
 def test_another_form_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(UsageError, match=r"is no bearer: write NAME\[:PEER\]\[#NUMBER\]\[@hciN\], as in") as refused:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 from argparse import PARSER, REMAINDER, Action, ArgumentParser, ArgumentTypeError, _SubParsersAction
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from another_user import as_nobody
 
 from bt_selfsecure.cli import numbers
 from bt_selfsecure.cli.main import main, parser
@@ -198,18 +196,14 @@ def test_a_place_that_can_not_be_is_told_in_one_line(
 
 @pytest.mark.parametrize("words", ["plan --eve-loss 0.1 --plot", "demo --fast --out", "sweep analyse"])
 def test_a_path_that_may_not_be_looked_at_is_told_in_one_line(
-    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whoever looks first: `stat` fails as it does for an ordinary user in another one's folder, root or not."""
-    place, stat = tmp_path / "locked" / "x.svg", os.stat
-
-    def refused(path: Any, **how: Any) -> os.stat_result:
-        if str(path) == str(place):
-            raise PermissionError(errno.EACCES, "Permission denied", path)
-        return stat(path, **how)
-
-    monkeypatch.setattr(os, "stat", refused)
-    assert main([*words.split(), str(place)]) == 2
+    """In another one's folder."""
+    assert main([*words.split(), str(tmp_path / "nowhere" / "x.svg")]) == 2, "what it imports, nobody may not read"
+    capsys.readouterr()
+    (locked := tmp_path / "locked").mkdir(mode=0)
+    with as_nobody():
+        assert main([*words.split(), str(locked / "x.svg")]) == 2
     told = capsys.readouterr().err
     assert (told.count("\n"), told.startswith("bt-selfsecure: can't ")) == (1, True)
     assert "Permission denied" in told

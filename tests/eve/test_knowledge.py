@@ -14,6 +14,7 @@ from bt_selfsecure.protocols.haoxiao.events import Established, Event
 from bt_selfsecure.protocols.haoxiao.frames import Profile
 from bt_selfsecure.protocols.haoxiao.initiator import Initiator
 from bt_selfsecure.protocols.haoxiao.responder import Responder
+from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.stats.losses import colluding
 
 ALICE, BOB = b"alice!", b"bobbob"
@@ -31,7 +32,10 @@ def establish(
         for name, identity in (("alice", ALICE), ("bob", BOB))
     }
     random = Random(seed)
-    alice, bob = Initiator(config["alice"], random.randbytes), Responder(config["bob"], random.randbytes)
+    alice, bob = (
+        Initiator(config["alice"], EndpointContext(random.randbytes)),
+        Responder(config["bob"], EndpointContext(random.randbytes)),
+    )
     keys: dict[str, Established] = {}
 
     def on_event(name: str, event: Event, now: float) -> None:

@@ -14,14 +14,15 @@ import time
 from bt_selfsecure.bearers.base import BearerError, Link
 from bt_selfsecure.bearers.specs import open_bearer
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
-from bt_selfsecure.protocols.haoxiao.frames import Kind
+from bt_selfsecure.protocols.haoxiao.frames import Kind, peek_kind
 from bt_selfsecure.protocols.haoxiao.initiator import Initiator
+from bt_selfsecure.sansio.context import EndpointContext
 
 
 def frame(draw: random.Random, own: bytes) -> bytes:
     """A well-formed request half of the time, under the own name or another; else one tampered with, or noise."""
     identity = draw.choice((own, draw.randbytes(6)))
-    initiator = Initiator(EstablishConfig(identity, exchange_shares=True), draw.randbytes)
+    initiator = Initiator(EstablishConfig(identity, exchange_shares=True), EndpointContext(draw.randbytes))
     initiator.start(0.0)
     request = bytearray(initiator.frames_to_send(0.0)[0])
     if draw.random() < 0.5:
@@ -37,7 +38,7 @@ async def listen(link: Link, accepted: set[bytes]) -> None:
     try:
         while True:
             data = await link.receive()
-            if data[0] & 15 == Kind.ACCEPT:
+            if peek_kind(data) is Kind.ACCEPT:
                 accepted.add(data)
     except BearerError:
         pass

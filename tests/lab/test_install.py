@@ -51,7 +51,7 @@ def pis(fresh: tuple[DebianPis, dict[str, list[str]]]) -> DebianPis:
 
 def quick_start() -> list[str]:
     """The commands of README's first block on real Pis, without their comments."""
-    section = (CHECKOUT / "README.md").read_text().partition("## On real Pis\n")[2]
+    section = (CHECKOUT / "README.md").read_text().partition("## Quick start with two real Pis\n")[2]
     block = re.search(r"(?:^    .*\n)+", section, re.MULTILINE)
     assert block
     return [line.partition("#")[0].strip() for line in block[0].splitlines()]
@@ -204,7 +204,7 @@ def test_the_journal_has_the_fields_and_a_report_and_a_backup_are_made_while_it_
         assert (entry["PRIORITY"], entry["_SYSTEMD_UNIT"]) == ("6", "bt-selfsecure.service")
         report = pis.as_user(name, "sudo bt-selfsecure report --redact --output -").check()
         assert "not available" not in report, report
-        assert "bt_selfsecure.node.haoxiao.key_agreement: <peer 1>: key " in report
+        assert "bt_selfsecure.node.haoxiao.peer: <peer 1>: key " in report
         assert not re.search(r"(?:[0-9A-F]{2}:){5}[0-9A-F]{2}", report)
         assert pis.as_user(name, "bt-selfsecure log-level debug && bt-selfsecure log-level info").status == 0
         for figures in ("bt-selfsecure metrics", f"cat {METRICS}"):

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote, urlencode
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -26,17 +26,20 @@ from hypothesis import strategies as st
 from loopback_node import LoopbackNode, Server
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.node.api import STOP_S, Api
+from bt_selfsecure.node.api import STOP_S, Api, description
 from bt_selfsecure.node.client import ApiError, NodeAwayError, NodeClient
 from bt_selfsecure.node.connections import listen
 from bt_selfsecure.node.metrics import render
-from bt_selfsecure.node.openapi import DESCRIPTION, PATHS, SCHEMAS
+
+DESCRIPTION = description()
+PATHS, SCHEMAS = DESCRIPTION["paths"], DESCRIPTION["components"]["schemas"]
 
 
-class Caller:
-    """Plain HTTP on the socket, as a program in any language would use it."""
+class Caller(contextlib.ExitStack):
+    """Plain HTTP on the socket, as a program in any language would use it. What was opened is closed at its end."""
 
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self.path = path
 
     def connect(self) -> socket.socket:
@@ -48,9 +51,10 @@ class Caller:
     def open(self, method: str, path: str, body: bytes | None = None) -> http.client.HTTPResponse:
         connection = http.client.HTTPConnection("node")
         connection.sock = self.connect()
+        self.callback(connection.close)
         connection.request(method, path, body)
-        response = connection.getresponse()
-        response.connection = connection  # keeps it open as long as the response
+        response = self.enter_context(connection.getresponse())
+        response.connection = connection
         return response
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, Any]:
@@ -67,13 +71,15 @@ class Caller:
 
 
 @pytest.fixture
-def caller(server: Server, at_alice: NodeClient) -> Caller:
-    return Caller(server.socket("alice"))
+def caller(server: Server, at_alice: NodeClient) -> Iterator[Caller]:
+    with Caller(server.socket("alice")) as caller:
+        yield caller
 
 
 @pytest.fixture
-def bobs(server: Server, at_bob: NodeClient) -> Caller:
-    return Caller(server.socket("bob"))
+def bobs(server: Server, at_bob: NodeClient) -> Iterator[Caller]:
+    with Caller(server.socket("bob")) as caller:
+        yield caller
 
 
 def lines(response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
@@ -222,7 +228,7 @@ def test_a_parameter_that_is_wrong_is_400_and_named(caller: Caller, path: str, w
 def test_an_id_that_can_not_be_is_400(caller: Caller, number: str) -> None:
     assert caller.refused("DELETE", f"/v1/messages/{number}") == (
         400,
-        "a message's id is a whole number, 1 to 9223372036854775807",
+        f"a message's id is {unquote(number)!r} and must be a whole number, 1 to 9223372036854775807",
     )
 
 
@@ -265,6 +271,15 @@ def test_an_establishment_goes_on_when_the_client_leaves(caller: Caller, alice: 
     wait_until(lambda: alice.established == 1)
 
 
+def test_a_client_that_is_closed_has_no_connection_and_the_next_call_opens_another(at_alice: NodeClient) -> None:
+    at_alice.close()
+    for _ in range(2):
+        assert at_alice.status()["name"] == "alice"
+        connection = at_alice._kept.connection.sock
+        at_alice.close()
+        assert connection.fileno() == -1
+
+
 # --- the description --------------------------------------------------------------------------------------------------
 
 
@@ -293,8 +308,10 @@ def fits(value: Any, schema: dict[str, Any]) -> bool:
     """Whether a value is what a schema of ours says, and has no property that it does not name."""
     if "$ref" in schema:
         return fits(value, SCHEMAS[schema["$ref"].rpartition("/")[2]])
-    if "oneOf" in schema:
-        return sum(fits(value, one) for one in schema["oneOf"]) == 1
+    if "anyOf" in schema:
+        return sum(fits(value, one) for one in schema["anyOf"]) == 1
+    if "const" in schema:
+        return bool(value == schema["const"])
     types = {"object": dict, "string": str, "integer": int, "number": (int, float), "boolean": bool, "array": list,
              "null": type(None)}  # fmt: skip
     names = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
@@ -362,7 +379,7 @@ def test_the_log_level_is_told_and_changed_at_once(caller: Caller, root_level: l
 def test_metrics_are_prometheus_text(caller: Caller, alice: LoopbackNode) -> None:
     response = caller.open("GET", "/v1/metrics")
     assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
-    assert response.read().decode() == render(alice.status())
+    assert response.read() == render(alice.status())
 
 
 def test_the_schema_check_can_fail() -> None:
@@ -485,9 +502,9 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
     alice, bob = LoopbackNode("alice", "B8:27:EB:00:00:01"), LoopbackNode("bob", "B8:27:EB:00:00:02", limit=5)
     alice.join(bob)
     server.serve(alice)
-    caller = Caller(server.socket("alice"))
-    yield caller
-    assert caller.ask("GET", "/v1/health")[0] == 200
+    with Caller(server.socket("alice")) as caller:
+        yield caller
+        assert caller.ask("GET", "/v1/health")[0] == 200
     server.close()
 
 

@@ -7,15 +7,14 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from served_pair import ADDRESSES, Pair
-from test_api import Caller, fits, wait_until
+from test_api import Caller, described, fits, wait_until
 
-from bt_selfsecure.node.openapi import SCHEMAS
 from bt_selfsecure.node.pipe import Pipe
 
 
@@ -33,24 +32,32 @@ def secrets_of(value: Any, name: str = "") -> Iterator[str]:
 
 def test_nodes_answer_as_described_and_show_no_secret(pair: Pair) -> None:
     """Asked for at once, before the nodes have agreed on a key by themselves."""
-    caller = Caller(pair.server.socket("alice"))
-    answers = [caller.ask("POST", "/v1/peers/bob/establish")[1]]
-    pair.wait_for_key()
-    answers += [caller.ask("GET", f"/v1/{what}")[1] for what in ("status", "health", "peers")]
-    for answer, schema in zip(answers, ("Establishment", "Status", "Health"), strict=False):
-        assert fits(answer, SCHEMAS[schema]), answer
+    with Caller(pair.server.socket("alice")) as caller:
+        answers = [caller.ask("POST", "/v1/peers/bob/establish")[1]]
+        assert fits(answers[0], described("/v1/peers/{peer}/establish", "post", 200))
+        pair.wait_for_key()
+        for path in ("/v1/status", "/v1/health", "/v1/peers"):
+            status, answer = caller.ask("GET", path)
+            assert fits(answer, described(path, "get", status)), answer
+            answers.append(answer)
     assert answers[0]["established"]
     assert answers[0]["sas"] == pair.clients["bob"].peers()[0]["key"]["sas"]
     assert "hides losses" in answers[0]["rests_on"]
     shown = json.dumps(answers).lower()
-    kept = json.loads(pair.nodes["alice"]._peers[ADDRESSES["bob"]]._session.session.record.to_json())
+    kept = json.loads(pair.nodes["alice"]._peers[ADDRESSES["bob"]]._machine.session.session.record.to_json())
     secrets = list(secrets_of(kept))
     assert len(secrets) >= 4
     assert not any(secret in shown for secret in secrets)
 
 
-def test_messages_go_from_client_to_client(pair: Pair) -> None:
+@pytest.mark.parametrize("spelled", [str, lambda address: address.lower().replace(":", "-")])
+def test_messages_go_from_client_to_client(pair: Pair, spelled: Callable[[str], str]) -> None:
+    """By name; by address, as it is printed and as Windows writes it."""
     pair.wait_for_key()
+    pair.clients["alice"].send(spelled(ADDRESSES["bob"]), b"by address", until="acknowledged", timeout=30)
+    (received,) = pair.clients["bob"].receive(peer=spelled(ADDRESSES["alice"]))
+    assert received.message == b"by address"
+    pair.clients["bob"].acknowledge(received.id)
     message = os.urandom(1 << 20)
     pair.clients["alice"].send("bob", message, until="acknowledged", timeout=30)
     (received,) = pair.clients["bob"].receive(peer="alice")

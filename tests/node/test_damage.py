@@ -8,15 +8,16 @@ import json
 import logging
 import shutil
 import sqlite3
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from damage import CELLS, KINDS, damage
-from node_world import ADDRESSES, World, is_connected, record_secrets, unread, until, virtual
+from node_world import ADDRESSES, World, is_connected, peer_of, record_secrets, unread, until, virtual
 
-from bt_selfsecure.node.haoxiao.messages import split
-from bt_selfsecure.node.haoxiao.outbox import Outbox
+from bt_selfsecure.node.haoxiao.kept import stored_messages
 from bt_selfsecure.node.journal import DamagedError, Journal, PeerRow
+from bt_selfsecure.node.messages import split
 from bt_selfsecure.node.set_aside import FILE
 
 BOB, CAROL = ADDRESSES["bob"], ADDRESSES["carol"]
@@ -41,11 +42,10 @@ def filled(directory: Path) -> None:
     journal.close()
 
 
-def messages_of(outbox: Outbox) -> list[bytes]:
-    """What its peer would join."""
+def messages_of(fragments: Iterable[tuple[int, bytes]]) -> list[bytes]:
+    """What a peer would join."""
     found: list[bytes] = []
-    while outbox:
-        _, fragment = outbox.take()
+    for _, fragment in fragments:
         found[len(found) :] = [b""] if fragment[0] & 2 else []
         found[-1] += fragment[1:]
     return found
@@ -74,9 +74,8 @@ def test_a_damaged_cell_costs_that_record_alone_and_is_told_without_its_content(
                 assert journal.peer(address) == PeerRow(f"record of {address}", '{"key": {}}', True)
             except DamagedError as error:
                 lost_peers.append(str(error))
-        bob, carol = Outbox(journal, BOB), Outbox(journal, CAROL)
-        dropped = bob.dropped, carol.dropped
-        to_bob, to_carol = messages_of(bob), messages_of(carol)
+        (for_bob, of_bob), (for_carol, of_carol) = (stored_messages(journal, address) for address in (BOB, CAROL))
+        to_bob, to_carol = messages_of(for_bob), messages_of(for_carol)
         pieces = [piece for address in (BOB, CAROL) for piece in journal.partial(address)]
         inbox = [message for *_, message in journal.inbox()]
         assert set(to_bob) <= set(TO_BOB)
@@ -85,7 +84,7 @@ def test_a_damaged_cell_costs_that_record_alone_and_is_told_without_its_content(
         lost = len(TO_BOB) - len(to_bob), 3 - len(to_carol)
         assert len(lost_peers) == (table == "peer")
         assert "record of" not in str(lost_peers)
-        assert sum(lost) == sum(dropped) == (table == "outbox")
+        assert sum(lost) == of_bob + of_carol == (table == "outbox")
         assert len(pieces) == 4 - 2 * (table == "partial")
         assert len(inbox) == 4 - (table == "inbox")
         journal.close()
@@ -203,8 +202,15 @@ def test_a_node_with_a_damaged_cell_starts_tells_it_and_has_all_its_peers_again(
         assert lost["carol"] == []
         if table == "peer":
             assert "damaged on the disk" in told
+            assert peer_of(alice, "bob")["counts"]["dropped"] == 2, "one to Bob, and one from him"
+            assert "what was kept of bob was damaged on the disk, and a message that was under way is lost" in " ".join(
+                alice.status()["problems"]
+            )
+            assert len(lost["bob"]) == 1
         else:
             assert "damaged on the disk" in " ".join(alice.status()["problems"])
+            assert peer_of(alice, "bob")["counts"]["dropped"] == (table in ("outbox", "partial"))
+        assert peer_of(alice, "carol")["counts"]["dropped"] == 0
         secrets = record_secrets(alice, "bob") + record_secrets(alice, "carol")
         assert not [secret for secret in secrets if secret in caplog.text or secret in told]
         await world.close()

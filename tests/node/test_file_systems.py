@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from another_user import NOBODY, as_nobody
 from node_world import ADDRESSES, World, connected, is_connected, read, until, virtual
 
 from bt_selfsecure.errors import UsageError
@@ -26,7 +27,6 @@ from bt_selfsecure.node.set_aside import FILE, LOG
 from bt_selfsecure.node.state import backup, is_open_to_others, restore, set_aside
 
 BOB = ADDRESSES["bob"]
-NOBODY = 65534
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount or to be another user")
 
 
@@ -84,10 +84,10 @@ def test_state_and_backups_work_on_a_usb_stick_and_a_person_is_warned(
     with contextlib.closing(Journal(tmp_path / "state", sync_each=True)) as journal:
         journal.insert(BOB, "outbox", BOB, b"\2two")
         journal.commit()
-    old = restore(tmp_path / "stick", tmp_path / "state")
+    old = restore(tmp_path / "stick", tmp_path / "state").old
     assert kept(tmp_path / "state") == [b"\2one"]
     assert old
-    assert restore(old, tmp_path / "state")
+    assert restore(old, tmp_path / "state").old
     assert kept(tmp_path / "state") == [b"\2one", b"\2two"]
     folder = set_aside(tmp_path / "state")
     assert kept(tmp_path / "state") == []
@@ -100,7 +100,7 @@ def test_where_there_are_permissions_nobody_is_warned(tmp_path: Path, caplog: py
     backup(tmp_path / "state", tmp_path / "copy")
     assert not is_open_to_others(tmp_path / "copy")
     assert caplog.text == ""
-    for path in (restore(tmp_path / "copy", tmp_path / "state"), set_aside(tmp_path / "state")):
+    for path in (restore(tmp_path / "copy", tmp_path / "state").old, set_aside(tmp_path / "state")):
         assert path
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
 
@@ -193,15 +193,6 @@ def test_what_is_in_the_way_is_named_with_its_remedy(
     assert not isinstance(told.value, UsageError), "systemd tries it again"
 
 
-@contextlib.contextmanager
-def as_nobody() -> Iterator[None]:
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-
-
 @root
 @pytest.mark.parametrize(
     ("of_root", "mode", "words"),
@@ -258,6 +249,24 @@ def test_a_file_of_the_nodes_own_that_nobody_may_use_is_made_usable(mode: int) -
             assert kept(Path(folder)) == [b"\2one"]
 
 
+def test_what_may_not_be_looked_at_is_not_called_absent(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        locked = Path(folder) / "locked"
+        state(locked / "state", b"\2one")
+        locked.chmod(0)
+        with as_nobody():
+            for change in (
+                lambda: backup(locked / "state", Path(folder) / "copy"),
+                lambda: restore(locked / "state", Path(folder) / "new"),
+                lambda: set_aside(locked / "state"),
+            ):
+                with pytest.raises(UsageError, match=r"sudo|Permission denied") as told:
+                    change()
+                assert "there is no" not in str(told.value)
+        locked.chmod(0o700)
+
+
 # --- read-only and full
 
 
@@ -280,6 +289,12 @@ def leave(place: Path, free: int) -> None:
         file.write(bytes(left - free))
 
 
+def open_below(place: Path) -> list[str]:
+    """Files that this process has open there."""
+    links = [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    return [name for name in links if name.startswith(f"{place}/")]
+
+
 @root
 @pytest.mark.parametrize("free", [0, 4, 8, 16, 24, 32, 36, 64])
 @pytest.mark.parametrize("begun", [True, False])
@@ -295,6 +310,7 @@ def test_a_start_with_so_many_kb_free_is_a_full_disk_or_works_and_never_damage(
             journal = Journal(small / "state", sync_each=True)
         except JournalError as error:
             said = str(error)
+            assert not open_below(small), "what a start has opened it closes where it fails"
         else:
             said = journal.trouble
             assert [fragment for _, fragment in journal.outbox(BOB)] == sent

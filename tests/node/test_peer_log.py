@@ -87,8 +87,7 @@ def test_peer_event_and_round_are_fields_of_their_own(journald: Journald, tmp_pa
     assert acknowledged["MESSAGE"] == "bob: round acknowledged"
     (key,) = [entry for entry in at_alice if entry.get("BTSS_EVENT") == "established"]
     assert (key["PRIORITY"], key["SYSLOG_IDENTIFIER"]) == ("6", "bt-selfsecure")
-    assert key["LOGGER"] == "bt_selfsecure.node.haoxiao.key_agreement"
-    assert key["CODE_FUNC"] == "succeeded"
+    assert key["LOGGER"] == "bt_selfsecure.node.haoxiao.peer"
     assert not any("secret-words" in value for entry in journald.entries for value in entry.values())
 
 

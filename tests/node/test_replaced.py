@@ -95,8 +95,28 @@ def test_what_goes_under_the_running_node_is_written_anew_and_told(
     virtual(main())
 
 
+@pytest.fixture
+def looking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second has passed since the last look."""
+    monkeypatch.setattr("bt_selfsecure.node.journal.LOOK_S", 0.0)
+
+
 @pytest.mark.parametrize("way", WAYS[:4])
-def test_a_send_notices_it_too_and_is_kept(tmp_path: Path, way: Callable[[Path], None]) -> None:
+def test_what_was_taken_before_the_node_looks_is_not_lost(tmp_path: Path, way: Callable[[Path], None]) -> None:
+    """It looks once a second, and writes all that is open anew."""
+    with contextlib.closing(Journal(tmp_path, sync_each=True)) as journal:
+        way(tmp_path)
+        journal.insert("B8:27:EB:00:00:02", "outbox", "B8:27:EB:00:00:02", b"\2one")
+        journal.commit()
+        assert not journal.notes
+        journal.look()
+        assert journal.notes
+    with contextlib.closing(Journal(tmp_path, sync_each=True)) as journal:
+        assert [fragment for _, fragment in journal.outbox("B8:27:EB:00:00:02")] == [b"\2one"]
+
+
+@pytest.mark.parametrize("way", WAYS[:4])
+def test_a_send_notices_it_too_and_is_kept(tmp_path: Path, way: Callable[[Path], None], looking: None) -> None:
     with contextlib.closing(Journal(tmp_path, sync_each=True)) as journal:
         journal.insert("B8:27:EB:00:00:02", "outbox", "B8:27:EB:00:00:02", b"\2one")
         journal.commit()
@@ -109,7 +129,7 @@ def test_a_send_notices_it_too_and_is_kept(tmp_path: Path, way: Callable[[Path],
         assert [fragment for _, fragment in journal.outbox("B8:27:EB:00:00:02")] == [b"\2one", b"\2two"]
 
 
-def test_where_another_node_has_begun_there_meanwhile_nothing_more_is_taken(tmp_path: Path) -> None:
+def test_where_another_node_has_begun_there_meanwhile_nothing_more_is_taken(tmp_path: Path, looking: None) -> None:
     world = World(tmp_path)
 
     async def main() -> None:

@@ -18,6 +18,7 @@ from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.journal_file import LOCK
 from bt_selfsecure.node.set_aside import FILE, LOG
 from bt_selfsecure.node.state import backup, restore, set_aside
+from bt_selfsecure.node.waiting import Waiting
 
 A = "B8:27:EB:00:00:01"
 
@@ -60,8 +61,8 @@ def test_a_restored_key_that_both_still_have_a_checkpoint_of_is_resynchronised(t
 def chains(world: World) -> list[dict[str, str]]:
     """Both directions of Alice's session with Bob, as they are in memory."""
     (peer,) = world.nodes["alice"]._peers.values()
-    assert peer._session.session
-    record = json.loads(peer._session.session.record.to_json())
+    assert peer._machine.session.session
+    record = json.loads(peer._machine.session.session.record.to_json())
     return [record["sending"], record["receiving"]]
 
 
@@ -105,6 +106,48 @@ def test_messages_that_waited_in_the_copy_come_once(tmp_path: Path) -> None:
     virtual(main())
 
 
+@pytest.mark.parametrize("dropped", [False, True])
+@pytest.mark.parametrize("meanwhile", ["nothing", "a new key and more rounds", "the peer lost its state"])
+def test_what_waited_in_a_copy_is_counted_and_comes_again_only_to_a_peer_that_lost_its_state(
+    tmp_path: Path, meanwhile: str, dropped: bool
+) -> None:
+    long = bytes(range(256)) * 300
+    """Of several fragments, the first of them under way."""
+    sent = [long, b"two", b"three"]
+
+    async def main() -> None:
+        async with world.pair() as (alice, bob):
+            await connected(alice, bob)
+            for number in range(2):
+                await bob.send("alice", b"for a reader %d" % number, until="acknowledged")
+            await world.stop("bob")
+            await send_all(alice, "bob", sent)
+            backup(tmp_path / "alice", tmp_path / "copy")
+            bob = await world.start("bob", "alice")
+            assert await read(bob, 3) == sent
+            assert len(await read(alice, 2)) == 2
+            if meanwhile == "a new key and more rounds":
+                assert (await alice.establish("bob"))["established"]
+                await connected(alice, bob)
+                await talk(world, 30, b"meanwhile")
+            await world.stop("alice")
+            if meanwhile == "the peer lost its state":
+                await world.stop("bob")
+                set_aside(tmp_path / "bob")
+                bob = await world.start("bob", "alice")
+            restored = restore(tmp_path / "copy", tmp_path / "alice", drop_messages=dropped)
+            assert restored.waiting == Waiting(to_send=3, to_read=2)
+            alice = await world.start("alice", "bob")
+            assert peer_of(alice, "bob")["queues"]["inbox"] == (0 if dropped else 2)
+            await connected(alice, bob)
+            await send_all(alice, "bob", [b"the last"])
+            again = sent if meanwhile == "the peer lost its state" and not dropped else []
+            assert await read(bob, len(again) + 1) == [*again, b"the last"]
+
+    world = World(tmp_path, session__checkpoint_rounds=4)
+    virtual(main())
+
+
 def test_a_backup_of_a_running_node_is_whole_private_and_one_file(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "state", sync_each=False)
     journal.insert(A, "outbox", A, b"kept")
@@ -118,7 +161,7 @@ def test_a_backup_of_a_running_node_is_whole_private_and_one_file(tmp_path: Path
     journal.write(A, "DELETE FROM outbox")
     journal.commit(sync=True)
     journal.close()
-    old = restore(tmp_path / "copy", tmp_path / "state")
+    old = restore(tmp_path / "copy", tmp_path / "state").old
     restored = Journal(tmp_path / "state", sync_each=False)
     assert [fragment for _, fragment in restored.outbox(A)] == [b"kept"]
     restored.close()
@@ -132,7 +175,7 @@ def test_a_backup_of_a_running_node_is_whole_private_and_one_file(tmp_path: Path
 def test_a_new_card_without_a_state_takes_a_backup(tmp_path: Path) -> None:
     Journal(tmp_path / "state", sync_each=False).close()
     backup(tmp_path / "state", tmp_path / "copy")
-    assert restore(tmp_path / "copy", tmp_path / "new") is None
+    assert restore(tmp_path / "copy", tmp_path / "new").old is None
     Journal(tmp_path / "new", sync_each=False).close()
 
 
@@ -202,7 +245,7 @@ def test_what_was_set_aside_after_a_power_cut_comes_back_whole(tmp_path: Path, s
     folder = set_aside(tmp_path / "state")
     assert folder.parent == tmp_path / "state"
     assert waiting(tmp_path / "state") == []
-    old = restore(folder if shape == "folder" else folder / FILE, tmp_path / "state")
+    old = restore(folder if shape == "folder" else folder / FILE, tmp_path / "state").old
     assert old
     assert old != folder
     assert waiting(tmp_path / "state") == [b"kept"]
@@ -226,7 +269,7 @@ def test_a_backup_may_take_the_place_of_half_a_state_and_that_half_is_kept(tmp_p
     killed(tmp_path / "state", b"kept")
     log = (tmp_path / "state" / LOG).read_bytes()
     (tmp_path / "state" / FILE).unlink()
-    old = restore(tmp_path / "copy", tmp_path / "state")
+    old = restore(tmp_path / "copy", tmp_path / "state").old
     assert old
     assert (old / LOG).read_bytes() == log
 
@@ -258,7 +301,8 @@ def test_what_is_not_whole_is_not_restored(tmp_path: Path) -> None:
     Journal(tmp_path / "state", sync_each=False).close()
     data = (tmp_path / "state" / FILE).read_bytes()
     (tmp_path / "empty").touch()
-    sqlite3.connect(tmp_path / "bare").execute("PRAGMA journal_mode = WAL")
+    with contextlib.closing(sqlite3.connect(tmp_path / "bare")) as database:
+        database.execute("PRAGMA journal_mode = WAL")
     (tmp_path / "cut").write_bytes(data[:-4096])
     (tmp_path / "header").write_bytes(data[:20])
     for name in ("empty", "bare", "cut", "header"):

@@ -13,8 +13,9 @@ from node_world import ADDRESSES, World, connected, virtual
 from bt_selfsecure.bearers.base import Link
 from bt_selfsecure.node.config import address_bytes
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig, Timers
-from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile
+from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, peek_kind
 from bt_selfsecure.protocols.haoxiao.initiator import Initiator
+from bt_selfsecure.sansio.context import EndpointContext
 
 OWN = address_bytes(ADDRESSES["mallory"])
 
@@ -25,7 +26,8 @@ def request(draw: random.Random) -> bytes:
     profile = draw.choice(list(Profile))
     timers = Timers() if profile is Profile.HARDENED else Timers(t_1=4.0)
     initiator = Initiator(
-        EstablishConfig(identity, profile, timers, exchange_shares=profile is Profile.HARDENED), draw.randbytes
+        EstablishConfig(identity, profile, timers, exchange_shares=profile is Profile.HARDENED),
+        EndpointContext(draw.randbytes),
     )
     initiator.start(0.0)
     return initiator.frames_to_send(0.0)[0]
@@ -41,7 +43,7 @@ def test_t_d_holds_and_the_log_stays_short_under_a_flood_of_requests(
     async def listen(link: Link) -> None:
         while True:
             data = await link.receive()
-            if data[0] & 15 == Kind.ACCEPT:
+            if peek_kind(data) is Kind.ACCEPT:
                 accepted.add(data)
 
     async def main() -> None:

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.client import ApiError
 from bt_selfsecure.node.two_nodes import ADDRESSES, OTHER, TwoNodes
 
+WAITS = {
+    "bearers.udp": {"BEAT_S": 0.2, "SILENCE_S": 1.2},
+    "bearers.numbered_links": {"HELLO_S": 0.1},
+    "node.links": {"FIRST_RETRY": 0.2},
+    "node.daemon": {"BEAT_S": 0.5},
+    "node.journal": {"OPEN_S": 0.5},
+    "node.journal_file": {"OPEN_S": 0.5},
+}
+"""Of a daemon that does not wait as long as others for what does not come."""
+PROGRAM = """
+import sys
+from importlib import import_module
+{first}
+for name, waits in {waits}.items():
+    vars(import_module("bt_selfsecure." + name)).update(waits)
+from bt_selfsecure.cli.main import main
+sys.exit(main())
+"""
 Part = tuple[int, int]
 """A message's number, and which attempt at sending it this was."""
 PAUSE = 0.05
@@ -28,10 +49,27 @@ def wait_until(is_so: Callable[[], object], seconds: float = 60.0) -> None:
         time.sleep(PAUSE)
 
 
+class QuickNodes(TwoNodes):
+    """Daemons that wait for less than others, and agree on a key of few packets."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        for name in ADDRESSES:
+            file = self.config(name)
+            file.write_text(re.sub("(?m)^interval_ms = 1$", r"\g<0>\ntarget_bits = 1\nburst = 100", file.read_text()))
+
+    @property
+    def first(self) -> str:
+        """What their programs do before all else."""
+        return ""
+
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, "-P", "-c", PROGRAM.format(first=self.first, waits=WAITS), *words]
+
+
 def start(nodes: TwoNodes) -> None:
     """Both, until each is connected with a key."""
-    for name in ADDRESSES:
-        nodes.start(name)
+    nodes.start(*ADDRESSES)
     for name in ADDRESSES:
         wait_until(lambda name=name: nodes.client(name).peers()[0]["state"] == "connected")
 

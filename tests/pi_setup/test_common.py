@@ -184,3 +184,28 @@ def test_the_summary_of_the_tests_says_what_is_slower_where_the_kernel_is_none_o
     """
     done = subprocess.run(["bash", "-uc", script], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == noted, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("dpkg", "said"),
+    [
+        ("echo amd64", ""),
+        ("exit 127", ""),
+        ("echo arm64", "they boot Debian's kernel for amd64, and this system is arm64"),
+    ],
+    ids=["a PC", "no Debian", "a Pi"],
+)
+def test_where_there_can_be_no_virtual_pis_that_is_said_and_nothing_installed_for_them(
+    dpkg: str, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "dpkg").write_text(f"#!/bin/sh\n{dpkg}\n")
+    (tmp_path / "dpkg").chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "BT_SELFSECURE_VENV": f"{tmp_path}/venv"}
+    script = f". '{COMMON}'; no_lab"
+    done = subprocess.run(["bash", "-euc", script], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, said, "")
+    if said:
+        lab = [COMMON.with_name("lab"), "up", "alice"]
+        refused = subprocess.run(lab, env=environment, capture_output=True, text=True)
+        assert (refused.returncode, refused.stderr) == (2, f"pi_setup: there can be no virtual Pis here: {said}\n")
+        assert not (tmp_path / "venv").exists()

@@ -19,7 +19,7 @@ SETUP = "bt_selfsecure/_setup"
 SHARED = ("common.sh", "system.sh")
 LOOSE = ("LICENSE", "README.md", "pyproject.toml")
 SDIST_FILES = (".gitignore", "LICENSE", "pyproject.toml")
-SDIST_FOLDERS = ("bt_selfsecure", "pi_setup", "systemd", "tests", "benchmarks", "captures", "docs")
+SDIST_FOLDERS = ("bt_selfsecure", "pi_setup", "systemd", "tests", "benchmarks", "captures", "docs", "examples")
 
 
 @pytest.fixture(scope="module")

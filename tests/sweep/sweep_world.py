@@ -6,22 +6,24 @@ from collections import deque
 from datetime import UTC, datetime
 from random import Random
 
-from bt_selfsecure.sweep.machine import (
+from bt_selfsecure.sweep.events import (
     Answered,
+    End,
     Finished,
     Give,
     Placed,
     Prompt,
     Record,
-    State,
     Stored,
-    Sweep,
     Tell,
     Withdraw,
+    Withdrawn,
 )
+from bt_selfsecure.sweep.machine import Sweep
 from bt_selfsecure.sweep.orders import Answer, Listen, Listening, ListenReport, Refused, Report, Send, Sent, pack
 from bt_selfsecure.sweep.plan import Plan, RolesTable, SweepTable
 from bt_selfsecure.sweep.record import Book
+from bt_selfsecure.sweep.states import State
 from bt_selfsecure.sweep.store import Store
 
 STARTED = datetime(2026, 1, 1, tzinfo=UTC)
@@ -77,10 +79,10 @@ class SweepWorld:
         elif (timer := self.sweep.get_timer()) is not None:
             self.now = max(self.now, timer)
             self.sweep.handle_timer(self.now)
-        elif self.sweep.state is State.DONE:
+        elif self.sweep.state is State.OVER:
             return False
         else:
-            self.sweep.handle(Placed(), self.now)
+            self.sweep.handle(Placed(self.sweep.place) if self.sweep.place else End(), self.now)
         return True
 
     def run(self) -> None:
@@ -99,6 +101,7 @@ class SweepWorld:
                 self.sweep.handle(Stored(effect.run), self.now)
             case Withdraw(place):
                 self.book.withdraw(place, "done again")
+                self.sweep.handle(Withdrawn(place), self.now)
             case Prompt():
                 self.prompts.append(effect)
             case Tell(text):

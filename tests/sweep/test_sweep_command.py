@@ -373,4 +373,4 @@ def test_progress_is_a_share_whatever_is_counted(
         progress(505, 20_000)
         progress(20_000, 20_000)
         progress(0, 0)
-    assert capsys.readouterr().err == "\rread: 2 %\rread: 100 %\rread: 0 %\r\033[K"
+    assert capsys.readouterr().err == "\rread: 2 %\033[K\rread: 100 %\033[K\rread: 0 %\033[K\r\033[K"

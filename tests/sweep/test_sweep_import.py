@@ -458,7 +458,7 @@ def test_times_of_any_kind_are_joined(
     assert max(map(len, told.splitlines()[:-1])) <= 80
     with Store(tmp_path / "r.db") as store:
         (run,) = store.runs()
-        fates = {name: list(store.fates(run.id, name)) for name in ("bob", "eve")}
+        fates = {name: list(store.packed(run.id)[name].fates()) for name in ("bob", "eve")}
         (joined,) = store.manifests()[run.manifest]["joined"]
     missed = [eve for bob, eve in zip(fates["bob"], fates["eve"], strict=True) if bob]
     assert missed.count(0) / len(missed) == pytest.approx(truth.e_given_b("bob", "eve"), abs=0.02)
@@ -626,7 +626,7 @@ def fill(store: Store) -> None:
     store.withdraw([store.add(info(1), receptions({"bob": [True]}))], "rain")
 
 
-def test_the_three_exports_say_the_same_and_the_csv_comes_back_as_the_same_runs(store: Store, tmp_path: Path) -> None:
+def test_the_exports_say_the_same_and_come_back_as_the_same_runs(store: Store, tmp_path: Path) -> None:
     fill(store)
     for suffix in ("csv", "jsonl", "parquet"):
         beside = export(store, tmp_path / f"out.{suffix}", silent)
@@ -636,6 +636,12 @@ def test_the_three_exports_say_the_same_and_the_csv_comes_back_as_the_same_runs(
     with (tmp_path / "out.csv").open(newline="") as file:
         as_csv = list(csv.DictReader(file))
     as_json = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    for suffix in ("csv", "jsonl"):
+        export(store, tmp_path / f"again.{suffix}.gz", silent)
+        packed = (tmp_path / f"again.{suffix}.gz").read_bytes()
+        assert gzip.decompress(packed) == (tmp_path / f"out.{suffix}").read_bytes()
+        export(store, tmp_path / f"other.{suffix}.gz", silent)
+        assert (tmp_path / f"other.{suffix}.gz").read_bytes() == packed
     as_parquet = pq.read_table(tmp_path / "out.parquet")
     assert as_parquet.to_pylist() == as_json
     assert json.loads(as_parquet.schema.metadata[b"bt_selfsecure"])["columns"] == COLUMNS
@@ -645,9 +651,15 @@ def test_the_three_exports_say_the_same_and_the_csv_comes_back_as_the_same_runs(
     ]
     assert as_csv == told
     assert len(as_csv) == 120
-    with Store(tmp_path / "again.db", create=True) as again:
+    for name in ("out.csv", "out.parquet", "again.csv.gz"):
+        comes_back(store, tmp_path / name)
+
+
+def comes_back(store: Store, file: Path) -> None:
+    """As the same runs."""
+    with Store(":memory:", create=True) as again:
         again.begin({})
-        assert import_csv(again, tmp_path / "out.csv", Circumstances(), silent) == 3
+        assert import_csv(again, file, Circumstances(), silent) == 3
         for one, other in zip(store.runs(), again.runs(), strict=True):
             for name in (
                 "distance_m",
@@ -670,12 +682,12 @@ def test_an_export_appears_whole_or_not_at_all(store: Store, tmp_path: Path) -> 
         if done:
             raise KeyboardInterrupt
 
-    for suffix in ("csv", "jsonl", "parquet"):
+    for suffix in ("csv", "jsonl", "parquet", "csv.gz"):
         with pytest.raises(KeyboardInterrupt):
             export(store, tmp_path / f"out.{suffix}", stop)
     assert [path.name for path in tmp_path.iterdir()] == ["sweep.db"]
     with pytest.raises(UsageError, match=r"\.parquet"):
-        export(store, tmp_path / "out.xlsx", silent)
+        export(store, tmp_path / "out.parquet.gz", silent)
     with pytest.raises(UsageError, match="choose another place"):
         export(store, tmp_path / "nowhere" / "out.csv", silent)
 
@@ -891,7 +903,7 @@ def test_packets_with_a_wrong_crc_were_missed_and_their_number_is_told(
     assert "bob.pcapng, bob: 100 packets, 100 of our bursts\n" in told
     assert "!" not in told
     with Store(tmp_path / "r.db") as store:
-        assert list(store.fates(1, "eve")).count(1) == 75
+        assert list(store.packed(1)["eve"].fates()).count(1) == 75
         assert store.manifests()[store.runs()[0].manifest]["captured"]["captures"]["eve"]["wrong_crc"] == 25
 
 

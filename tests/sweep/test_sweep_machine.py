@@ -11,20 +11,10 @@ from hypothesis import strategies as st
 from sweep_world import CrashedError, SweepWorld, new_store, plan_of
 
 from bt_selfsecure.errors import LocalError
-from bt_selfsecure.sweep.machine import (
-    TRANSITIONS,
-    Answered,
-    Cause,
-    Input,
-    Placed,
-    Redo,
-    Skip,
-    State,
-    Stop,
-    Stored,
-)
+from bt_selfsecure.sweep.events import Answered, End, Input, Placed, Redo, Skip, Stop, Stored, TakeBack, Withdrawn
 from bt_selfsecure.sweep.orders import Listen, Listening, ListenReport, Refused, Report, Send, Sent, pack
 from bt_selfsecure.sweep.plan import Place, Plan, Run
+from bt_selfsecure.sweep.states import TRANSITIONS, Cause, State
 from bt_selfsecure.sweep.store import Store
 
 
@@ -168,7 +158,7 @@ def test_a_crash_in_the_middle_of_a_redo_keeps_no_run_of_before(store: Store) ->
 def test_a_place_that_is_skipped_is_left_for_the_next_time(store: Store) -> None:
     plan = plan_of()
     world = SweepWorld(plan, store)
-    world.sweep.handle(Skip(), world.now)
+    world.sweep.handle(Skip(Place(0, 0.5)), world.now)
     world.run()
     assert {run.info.distance_m for run in store.runs()} == {3.0}
     SweepWorld(plan, store).run()
@@ -179,7 +169,7 @@ def test_an_interruption_asks_for_the_same_place_again(store: Store) -> None:
     world = SweepWorld(plan_of(), store)
     while world.sweep.state is not State.SENDING:
         world.step()
-    world.sweep.handle(Stop(), world.now)
+    world.sweep.handle(Stop(Place(0, 0.5)), world.now)
     world.run()
     assert [prompt.place.distance_m for prompt in world.prompts] == [0.5, 0.5, 3.0]
     assert_each_run_stored_once_and_whole(world.plan, store)
@@ -189,6 +179,8 @@ def test_a_run_that_nobody_asked_to_store_is_the_drivers_fault(store: Store) -> 
     world = SweepWorld(plan_of(), store)
     with pytest.raises(LocalError):
         world.sweep.handle(Stored(all_runs(world.plan)[0]), 0.0)
+    with pytest.raises(LocalError):
+        world.sweep.handle(Withdrawn(Place(0, 0.5)), 0.0)
 
 
 def test_every_state_is_entered_and_every_transition_goes_somewhere_else_than_nowhere() -> None:
@@ -217,11 +209,12 @@ def test_crashed_at_any_moments_a_sweep_ends_with_every_run_once_and_whole(
         assert_each_run_stored_once_and_whole(plan, store)
 
 
-WISHES: list[Input] = [Placed(), Skip(), Stop(), Redo(Place(0, 0.5)), Redo(Place(0, 3.0)), Redo(Place(7, 1.0))]
+PLACES = [Place(0, 0.5), Place(0, 3.0), Place(7, 1.0)]
+WANTS: list[Input] = [End(), *(want(place) for want in (Placed, Skip, TakeBack, Stop, Redo) for place in PLACES)]
 
 
 @settings(max_examples=25)
-@given(st.lists(st.tuples(st.integers(0, 40), st.sampled_from(WISHES)), max_size=12), st.integers(0, 2**32))
+@given(st.lists(st.tuples(st.integers(0, 40), st.sampled_from(WANTS)), max_size=12), st.integers(0, 2**32))
 def test_whatever_the_person_presses_when_the_sweep_goes_on(wishes: list[tuple[int, Input]], seed: int) -> None:
     plan = plan_of(packets=(10,))
     with new_store() as store:
@@ -231,6 +224,6 @@ def test_whatever_the_person_presses_when_the_sweep_goes_on(wishes: list[tuple[i
                 world.step()
             world.sweep.handle(wish, world.now)
         world.run()
-        assert world.sweep.state is State.DONE
+        assert world.sweep.state is State.OVER
         SweepWorld(plan, store).run()
         assert_each_run_stored_once_and_whole(plan, store)

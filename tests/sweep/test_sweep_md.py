@@ -1,4 +1,4 @@
-"""SWEEP.md names everything that there is."""
+"""docs/sweep.md names everything that there is."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ import re
 import sqlite3
 from pathlib import Path
 
+import pytest
+from sweep_data import info
+
 from bt_selfsecure.sweep.compare import Figure, Row
 from bt_selfsecure.sweep.exporting import COLUMNS
+from bt_selfsecure.sweep.packing import Reception
 from bt_selfsecure.sweep.results import Analysis, Collusion, InRun, Listener, Pair, Setting
 from bt_selfsecure.sweep.store import Store
 
-TEXT = (Path(__file__).parents[2] / "SWEEP.md").read_text()
+TEXT = (Path(__file__).parents[2] / "docs/sweep.md").read_text()
 NAMED = set(re.findall(r"`(\w+)`", TEXT))
 
 
@@ -44,3 +48,14 @@ def test_every_exported_column_and_every_key_of_the_json_is_explained() -> None:
             "withdrawn",
             "roles",
         }
+
+
+def test_the_program_that_shows_how_a_record_is_read_reads_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Store("sweep.db", create=True) as store:
+        store.begin({})
+        store.add(info(3), [Reception(seq, "bob", seq != 1, -60.0 if seq else None) for seq in range(3)])
+    exec(re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)[0], {})
+    assert capsys.readouterr().out == f"bob 2 of 3 [0, 2]\n{bytes([127, 196, 196])}\n"

@@ -17,17 +17,18 @@ from bt_selfsecure.bearers.memory import MemoryAir
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.node.client import NodeClient
 from bt_selfsecure.node.config import Config, DiscoveryTable, EstablishTable, NodeTable, PeerTable, SessionTable
-from bt_selfsecure.node.haoxiao.messages import Received
+from bt_selfsecure.node.messages import Received
 from bt_selfsecure.node.service import Node
 from bt_selfsecure.sweep.agent import Agent
 from bt_selfsecure.sweep.control import RadioCrew, Servant
 from bt_selfsecure.sweep.driver import Driver
+from bt_selfsecure.sweep.events import End, Placed
 from bt_selfsecure.sweep.kernel import KernelMedia
-from bt_selfsecure.sweep.machine import Placed, State
 from bt_selfsecure.sweep.orders import Describe, encode
-from bt_selfsecure.sweep.plan import Plan, RolesTable, SweepTable
+from bt_selfsecure.sweep.plan import Place, Plan, RolesTable, SweepTable
 from bt_selfsecure.sweep.record import Book
 from bt_selfsecure.sweep.rehearsal import RehearsalMedium
+from bt_selfsecure.sweep.states import State
 from bt_selfsecure.sweep.store import Store
 
 ADDRESSES = {name: f"B8:27:EB:00:00:0{number}" for number, name in enumerate(("alice", "bob", "eve"), 1)}
@@ -131,7 +132,9 @@ def test_a_sweep_over_real_sessions_is_driven_from_one_node_and_stored_whole(thr
             driver = Driver(plan(), Book(store, plan()), crew)
             work = asyncio.create_task(driver.run())
             await until(lambda: driver.sweep.state is State.ASKING and len(driver._facts) == 3)
-            driver.do(Placed())
+            driver.do(Placed(Place(0, 2.0)))
+            await until(lambda: driver.sweep.state is State.DONE)
+            driver.do(End())
             await work
 
     with Store(tmp_path / "sweep.db", create=True) as store:
@@ -160,7 +163,7 @@ def test_who_does_not_answer_is_named_be_there_no_agent_or_the_order_out_of_date
             agent = Agent(air.at(ADDRESSES["alice"]), facts)
             driver = Driver(plan(), Book(store, plan()), RadioCrew(three.clients["alice"], plan().nodes, agent))
             work = asyncio.create_task(driver.run())
-            driver.do(Placed())
+            driver.do(Placed(Place(0, 2.0)))
             await until(lambda: driver.sweep.trouble.startswith(f"{silent} did not answer"))
             work.cancel()
 

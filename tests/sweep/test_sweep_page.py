@@ -1,74 +1,21 @@
-"""The page on the phone, in a real headless Chromium of 390x844 with a thumb; and what the server says to others."""
+"""The page on the phone, in a real headless Chromium with a thumb: it is shown, read and tapped as in a car park."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import re
-import subprocess
-import sys
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
+from phone import LONG, SIZES, SLOW, Phone, WebSweep, four_places, plan
 
 from bt_selfsecure.sweep.store import Store
 
-PLAN = """
-[roles]
-alice = "pi-alice"
-bob = "pi-bob"
-eves = ["pi-eve"]
-[sweep]
-distances_m = [0.15, 0.5, 1.5, 3, 4.5, 6]
-packets = [200, 400]
-repeats = 3
-bearers = ["air:distance:eve=12,floor=0.05"]
-countdown_s = 1
-"""
-CHROMIUM = "/usr/bin/chromium"
-WIDTH, HEIGHT = 390, 844
-THUMB = 48
-"""CSS pixels: what a thumb hits (Material Design: 48, WCAG 2.2 AA: 24)."""
-REACH = HEIGHT / 2
-"""A thumb reaches the lower half of the phone that it holds."""
-
-
-class Sweep:
-    """`sweep run --web` on the virtual air."""
-
-    def __init__(self, folder: Path) -> None:
-        (folder / "plan.toml").write_text(PLAN)
-        words = [sys.executable, "-m", "bt_selfsecure.cli.main", "sweep", "run", "plan.toml", "--web", "127.0.0.1:0"]
-        self.record = folder / "plan.db"
-        self.process = subprocess.Popen(words, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if found := re.search(r"http://\S+", line):
-                self.url = found[0]
-                return
-        raise AssertionError(self.process.wait())
-
-
-@pytest.fixture
-def sweep(tmp_path: Path) -> Iterator[Sweep]:
-    sweep = Sweep(tmp_path)
-    yield sweep
-    sweep.process.terminate()
-    sweep.process.communicate(timeout=20)
-
-
-def ask(url: str, body: bytes | None = None) -> tuple[int, Any]:
-    try:
-        with urllib.request.urlopen(url, body, timeout=10) as answer:
-            return answer.status, json.loads(answer.read())
-    except urllib.error.HTTPError as error:
-        with contextlib.closing(error):
-            return error.code, None
+Start = Callable[..., WebSweep]
+Open = Callable[..., Phone]
 
 
 def test_the_page_says_that_what_it_shows_is_pooled_and_what_decides() -> None:
@@ -79,42 +26,7 @@ def test_the_page_says_that_what_it_shows_is_pooled_and_what_decides() -> None:
     assert "A key is made of one run, and the worst decides" in page
 
 
-def test_only_who_knows_the_token_steers_and_only_by_wishes_that_there_are(sweep: Sweep) -> None:
-    root = sweep.url.rsplit("/", 2)[0]
-    for path in ("/", "/state", "/do", "/0000000000/", "/0000000000/state"):
-        assert ask(root + path)[0] == 404
-    assert ask(root + "/0000000000/do", b'{"wish": "placed"}')[0] == 404
-    for body in (
-        b"",
-        b"[]",
-        b"{",
-        b'{"wish": "fly"}',
-        b'{"wish": "redo"}',
-        b'{"wish": "redo", "turn": [], "distance_m": 1}',
-    ):
-        assert ask(sweep.url + "do", body)[0] == 400
-    assert ask(sweep.url + "do", b" " * 5000)[0] == 413
-    status, view = ask(sweep.url + "state")
-    assert (status, view["state"], view["place"]["distance_m"]) == (200, "asking", 0.15)
-    status, view = ask(sweep.url + "do", b'{"wish": "skip"}')
-    assert (status, view["place"]["distance_m"]) == (200, 0.5)
-    status, view = ask(sweep.url + "do", b'{"wish": "placed"}')
-    assert (status, view["state"]) == (200, "counting")
-
-
-@pytest.fixture
-def phone() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api")
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"there is no {CHROMIUM}: apt-get install chromium")
-    with api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(
-            viewport={"width": WIDTH, "height": HEIGHT}, has_touch=True, is_mobile=True, device_scale_factor=2
-        )
-        page.set_default_timeout(20_000)
-        yield page
-        browser.close()
+# --- any size ---------------------------------------------------------------------------------------------------------
 
 
 def luminance(colour: str) -> float:
@@ -129,71 +41,231 @@ def contrast(one: str, other: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-TEXTS = """() => [...document.querySelectorAll("body *:not(script, option)")].filter(e => e.checkVisibility()
+TEXTS = """() => [...document.querySelectorAll("body *:not(script, style, option)")].filter(e => e.checkVisibility()
     && [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()))
   .map(e => { let b = e; const paint = x => getComputedStyle(x).backgroundColor;
     while (b.parentElement && paint(b).endsWith(", 0)")) b = b.parentElement;
     const style = getComputedStyle(e), back = paint(b).endsWith(", 0)") ? "rgb(255, 255, 255)" : paint(b);
     const ink = e instanceof SVGElement ? style.fill : style.color;
     return [e.textContent.trim(), ink, back, parseFloat(style.fontSize)] })"""
+LABELS = """() => { const picture = document.querySelector("#plot svg").getBoundingClientRect();
+  return [...document.querySelectorAll("#plot text")].map(e => { const b = e.getBoundingClientRect();
+    return [e.textContent, b.left - picture.left, b.right - picture.left, picture.width, b.top, b.bottom] }) }"""
+MARKS = """() => [...document.querySelectorAll("#key path")]
+  .map(e => [e.getAttribute("d"), e.getAttribute("fill") === "#fff"])"""
 
 
-@pytest.mark.long
-def test_a_sweep_is_walked_through_with_one_thumb_on_a_phone(sweep: Sweep, phone: Any, tmp_path: Path) -> None:
-    problems: list[str] = []
-    asked: list[str] = []
-    phone.on("console", lambda message: problems.append(message.text))
-    phone.on("pageerror", lambda error: problems.append(str(error)))
-    phone.on("request", lambda request: asked.append(request.url))
-    phone.goto(sweep.url)
-    phone.get_by_role("heading", name="Move to 0.15 m").wait_for()
-    main = phone.locator("#main")
-    for metres in ("0.5", "1.5", "3"):
-        main.tap()
-        phone.get_by_text("Step away").wait_for()
-        phone.get_by_role("heading", name=f"Move to {metres} m").wait_for()
+NAMES = {"eleven-long": (11, LONG), "long": (1, LONG), "short": (1, "pi-"), "of-the-installer": (4, "pi-1234")}
+QUICK = [("eleven-long", SIZES[0]), ("eleven-long", SIZES[2]), ("short", SIZES[1])]
 
-    for control in phone.locator("button, select").all():
-        box = control.bounding_box()
-        assert box["height"] >= THUMB, control.inner_text()
-        assert box["width"] >= THUMB, control.inner_text()
-        assert box["y"] >= REACH, control.inner_text()
-        assert box["y"] + box["height"] <= HEIGHT, control.inner_text()
-    assert phone.evaluate("document.documentElement.scrollWidth") <= WIDTH
-    texts = phone.evaluate(TEXTS)
-    assert len(texts) > 20
-    for text, colour, back, pixels in texts:
-        assert contrast(colour, back) >= 7, f"{text!r}: {colour} on {back}"  # WCAG AAA; sunlight takes most of it
-        assert pixels >= 15, text
 
-    for mark in phone.locator("#plot path").all():
-        assert mark.bounding_box()["x"] >= 0
-    assert phone.locator("#plot path").count() == 2 * 3  # Bob and Eve at three places
-    phone.screenshot(path=tmp_path / "asking.png")
+@pytest.mark.parametrize(
+    ("names", "size"),
+    [
+        pytest.param(names, size, id=f"{names}-{size[0]}", marks=[] if (names, size) in QUICK else pytest.mark.long)
+        for names in NAMES
+        for size in SIZES
+    ],
+)
+def test_at_any_size_with_any_names_every_button_is_on_the_screen(
+    start: Start, phone: Open, names: str, size: tuple[int, int]
+) -> None:
+    eves, name = NAMES[names]
+    sweep = start(plan(eves, name=name, roles="rotate = true", distances_m=[0.15, 3, 123.456], countdown_s=0))
+    screen = phone(sweep.url, size)
+    screen.says(f"Move to 0.15 m, turn 1 of {eves + 2}")
+    screen.assert_all_within_reach()
+    for metres in (3, 123.456):
+        screen.tap("main")
+        screen.says(f"Move to {metres} m, turn 1")
+        sweep.wait("asking", metres)
+        screen.settle()
+    screen.picture("asking")
+    screen.assert_all_within_reach()
+    for colour, back, pixels in {tuple(text[1:]) for text in screen.page.evaluate(TEXTS)}:
+        assert contrast(colour, back) >= 7, (colour, back)  # WCAG AAA; sunlight takes most of it
+        assert pixels >= 15
+    wide = screen.page.evaluate(
+        "[...document.querySelectorAll('.box')].map(e => [e.scrollWidth > e.clientWidth, e.tabIndex])"
+    )
+    assert (True, 0) in map(tuple, wide) or eves == 1 or size[0] > 1000
+    marks = [tuple(mark) for mark in screen.page.evaluate(MARKS)]
+    assert len(marks) == len(set(marks)) == 1 + eves
+    labels = screen.page.evaluate(LABELS)
+    for text, left, right, width, _, _ in labels:
+        assert left >= 0, text
+        assert right <= width, text
+    below = sorted((left, right) for text, left, right, _, _, _ in labels if re.fullmatch(r"[\d.]+", text))
+    assert all(one[1] < other[0] for one, other in pairwise(below))
+    screen.tap("again")
+    screen.page.locator("#yes:enabled").wait_for()
+    screen.picture("sure")
+    screen.assert_all_within_reach(dialog=True)
+    screen.tap("no")
+    screen.tap("skip")
+    screen.says("Move to 0.15 m, turn 2")
+    screen.picture("turn-2")
+    screen.assert_all_within_reach()
+    assert screen.problems == []
 
-    phone.locator("#which").select_option("0 0.5")
-    phone.locator("#redo").tap()
-    phone.get_by_text("Sure? Redo").wait_for()
-    assert ask(sweep.url + "state")[1]["place"]["distance_m"] == 3
-    phone.locator("#redo").tap()
-    phone.get_by_role("heading", name="Move to 0.5 m").wait_for()
-    main.tap()
-    phone.get_by_text("Interrupt").wait_for()
-    phone.screenshot(path=tmp_path / "counting.png")
-    main.tap()
-    phone.get_by_text("interrupted by you").wait_for()
-    phone.screenshot(path=tmp_path / "interrupted.png")
-    for _ in ("0.5", "3", "4.5"):
-        phone.get_by_role("button", name=re.compile("start|Try again")).tap()
-        phone.get_by_text("Step away").wait_for()
-        phone.get_by_text("Move to").wait_for()
-    phone.locator("#skip").tap()
-    phone.get_by_role("heading", name="Ended, 6 runs left out").wait_for()
-    phone.screenshot(path=tmp_path / "done.png")
 
+@pytest.mark.parametrize("size", [SIZES[0], pytest.param(SIZES[2], marks=pytest.mark.long)], ids=str)
+def test_axe_finds_nothing_whatever_the_page_shows(
+    start: Start, phone: Open, measured: Callable[[str], bytes], tmp_path: Path, size: tuple[int, int]
+) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    rules = ["wcag2a", "wcag2aa", "wcag2aaa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+    def assert_clean(heading: str) -> None:
+        screen.says(heading)
+        screen.settle()
+        found = axe.run(screen.page, options={"runOnly": rules, "resultTypes": ["violations"]})
+        assert found.response["violations"] == []
+
+    (tmp_path / "plan.db").write_bytes(measured(""))
+    sweep = start(four_places(""))
+    screen = phone(sweep.url, size)
+    assert_clean("Move to 1.5 m")
+    screen.tap("main")
+    assert_clean("Step away")
+    sweep.process.send_signal(signal.SIGSTOP)
+    assert_clean("No connection")
+    sweep.process.send_signal(signal.SIGCONT)
+    screen.tap("main")
+    assert_clean("Stopped at 1.5 m")
+    for _ in range(3):
+        screen.tap("skip")
+    assert_clean("Ended, 9 runs left out")
+    screen.page.select_option("#which", "0 0.5")
+    screen.tap("again")
+    assert_clean("Ended")
+
+
+# --- what to do -------------------------------------------------------------------------------------------------------
+
+
+def who(screen: Phone) -> list[list[str]]:
+    rows = "[...document.querySelectorAll('#who tbody tr')].map(r => [...r.children].map(c => c.textContent))"
+    return [list(map(str, row)) for row in screen.page.evaluate(rows)]
+
+
+def test_a_rotating_plan_is_told_turn_by_turn_and_stays_is_said_only_of_who_stays(start: Start, phone: Open) -> None:
+    sweep = start(plan(roles="rotate = true\neve_distances_m = [4]", distances_m=[1.5, 3], countdown_s=0))
+    screen = phone(sweep.url, SIZES[0])
+    eve = "listens, 4 m from there, at the place of Eve"
+    screen.says("1.5 m, turn 1 of 3")
+    assert who(screen) == [
+        ["pi-00", "sends, at the end of the tape", "put there"],
+        ["pi-01", "receives, 1.5 m from there", "put there"],
+        ["pi-02", eve, "put there"],
+    ]
+    assert screen.text("then") == "Then: 3 m, turn 1 of 3"
+    screen.tap("main")
+    screen.says("3 m, turn 1 of 3")
+    assert [[row[0], row[2]] for row in who(screen)] == [["pi-01", "moves"], ["pi-00", "stays"], ["pi-02", "stays"]]
+    assert screen.text("then") == "Then: 1.5 m, turn 2 of 3"
+    screen.tap("main")
+    screen.says("1.5 m, turn 2 of 3")
+    screen.picture("turn-2")
+    assert who(screen) == [
+        ["pi-01", "sends, at the end of the tape", "moves"],
+        ["pi-02", "receives, 1.5 m from there", "moves"],
+        ["pi-00", eve, "moves"],
+    ]
+
+
+def test_a_sweep_is_walked_through_with_one_thumb_and_its_end_stays_on_the_screen(start: Start, phone: Open) -> None:
+    sweep = start(plan(packets=[50], distances_m=[0.5, 1.5, 3], countdown_s=2))
+    screen = phone(sweep.url)
+    slept = phone(sweep.url, SIZES[0])
+    screen.says("Move to 0.5 m")
+    screen.tap("main")
+    screen.says("Step away")
+    assert re.fullmatch(r"[12] s", screen.text("timer"))
+    screen.says("Move to 1.5 m")
+    for answer in ("no", "yes"):
+        screen.tap("again")
+        assert screen.text("question") == "Withdraw 3 runs at 0.5 m, and measure there again?"
+        screen.tap(answer)
+    screen.says("Move to 0.5 m")
+    screen.tap("main")
+    screen.says("Step away")
+    screen.tap("main")
+    screen.says("Stopped at 0.5 m")
+    assert screen.text("trouble") == "interrupted by you"
+    screen.picture("interrupted")
+    for metres in ("1.5", "3"):
+        screen.tap("main")
+        screen.says(f"Move to {metres} m")
+    slept.context.set_offline(True)
+    screen.tap("skip")
+    screen.says("Ended, 3 runs left out")
+    assert screen.text("then") == "Skipped: 3 m"
+    assert screen.text("again") == "Unskip 3 m"
+    report = f"On the Pi, for the report: bt-selfsecure sweep report {sweep.record}"
+    assert screen.text("report") == report
+    screen.picture("done")
+    slept.context.set_offline(False)  # the sweep waits for who sleeps
+    slept.says("Ended, 3 runs left out")
+    screen.tap("main")
+    for each in (screen, slept):
+        each.says("The sweep has ended")
     assert sweep.process.wait(10) == 0
-    assert not [text for text in problems if "ERR_CONNECTION" not in text and "Failed to fetch" not in text]
-    assert {url.split("/", 3)[2] for url in asked} == {sweep.url.split("/", 3)[2]}
+    screen.page.wait_for_timeout(1000)
+    for each in (screen, slept):
+        assert (each.text("doing"), each.text("report"), each.text("notice")) == ("The sweep has ended", report, "")
+        assert each.page.locator("footer :enabled").count() == 0
+    assert {url.split("/")[2] for url in screen.asked} == {f"127.0.0.1:{sweep.port}"}
+    assert screen.problems == []
     with Store(sweep.record) as store:
-        assert {run.info.distance_m for run in store.runs()} == {0.15, 0.5, 1.5, 3.0, 4.5}
+        assert {run.info.distance_m for run in store.runs()} == {0.5, 1.5}
         assert {run.info.distance_m for run in store.runs(withdrawn=True) if run.withdrawn} == {0.5}
+
+
+def test_a_sweep_that_is_started_anew_is_on_the_phone_again_by_itself(start: Start, phone: Open) -> None:
+    sweep = start(plan(countdown_s=0))
+    screen = phone(sweep.url)
+    screen.tap("main")
+    screen.says("Move to 0.5 m")
+    sweep.stop()
+    screen.says("No connection to the Pi")
+    screen.picture("gone")
+    assert "What you tap now is not done" in screen.text("notice")
+    assert screen.text("report").endswith(f"bt-selfsecure sweep report {sweep.record}")
+    assert screen.page.locator("footer :enabled").count() == 0
+    sweep.start(f"127.0.0.1:{sweep.port}")
+    screen.says("Move to 0.5 m")
+    screen.page.reload()
+    screen.says("Move to 0.5 m")
+    assert screen.text("count") == "6 runs done, 30 to go"
+
+
+# --- for those who do not see it --------------------------------------------------------------------------------------
+
+
+def test_nothing_is_rebuilt_that_did_not_change(start: Start, phone: Open) -> None:
+    sweep = start(plan(distances_m=[0.5, 3], countdown_s=0))
+    screen = phone(sweep.url)
+    screen.tap("main")
+    screen.says("Move to 3 m")
+    screen.settle()
+    watch = """() => { window.changes = [];
+        new MutationObserver(all => all.forEach(c => changes.push(c.type + " " + (c.target.id || c.target.nodeName))))
+        .observe(document, {subtree: true, childList: true, attributes: true, characterData: true}) }"""
+    screen.page.evaluate(watch)
+    asked = len(screen.asked)
+    screen.page.wait_for_timeout(3500)
+    assert len(screen.asked) >= asked + 3
+    assert screen.page.evaluate("changes") == []
+
+
+def test_progress_has_a_value_and_what_is_new_is_announced(start: Start, phone: Open) -> None:
+    sweep = start(plan(**SLOW, distances_m=[1.5], countdown_s=0))
+    screen = phone(sweep.url)
+    assert screen.page.locator("main").count() == 1
+    screen.tap("main")
+    screen.says("1.5 m: measuring")
+    screen.page.wait_for_function("document.querySelector('[aria-label=\"Packets of this run\"]').value > 0")
+    assert screen.page.get_by_role("progressbar", name="Packets of this run").count() == 1
+    assert screen.page.locator("[role=status] h1").inner_text() == "1.5\xa0m: measuring"
+    screen.picture("measuring")

@@ -22,6 +22,7 @@ from on_a_terminal import spawn
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.stats.losses import JointLoss, clopper_pearson, joint_probabilities
 from bt_selfsecure.sweep.store import Store
+from bt_selfsecure.sweep.wishes import DEAD_S
 from bt_selfsecure.wording import counted
 
 D, E, RHO = 0.2, 0.15, 0.5
@@ -109,6 +110,8 @@ class Terminal:
             time.sleep(0.01)
 
     def type(self, line: str) -> None:
+        """As a person does who has read what changed."""
+        time.sleep(DEAD_S + 0.1)
         self.press(line + "\n")
 
     def press(self, keys: str) -> None:
@@ -137,13 +140,19 @@ def terminal(folder: Path) -> Iterator[Terminal]:
 
 
 def test_on_a_terminal_the_person_places_redoes_and_quits_and_nothing_is_lost(terminal: Terminal, folder: Path) -> None:
-    terminal.wait_for(lambda: "pi-b         0.5 m from there" in terminal.said)
+    terminal.wait_for(lambda: "pi-b               receives, 0.5 m from there" in terminal.said)
     terminal.type("r 7")
     terminal.wait_for(lambda: "r takes a place of the plan: 0.5 m, 3 m" in terminal.said)
     terminal.type("")
-    terminal.wait_for(lambda: "pi-b         3 m from there" in terminal.said)
+    terminal.wait_for(lambda: "pi-b         moves receives, 3 m from there" in terminal.said)
+    assert "pi-a         stays sends, at the end of the tape" in terminal.said
     assert "0.5 m  air  400 packets  run 4 of 4  lost: pi-b" in terminal.said
-    terminal.type("r 0.5")
+    for answer in ("", "y"):
+        terminal.type("r 0.5")
+        terminal.wait_for(lambda: "withdraw 8 runs at 0.5 m and do them again? y" in terminal.said)
+        terminal.type(answer)
+        terminal.wait_for(lambda: "nothing is withdrawn" in terminal.said)
+        terminal.said = terminal.said.replace("withdraw 8 runs", "")
     terminal.wait_for(lambda: "withdrawn and done again" in terminal.said)
     terminal.type("q")
     assert terminal.end() == 0
@@ -153,6 +162,27 @@ def test_on_a_terminal_the_person_places_redoes_and_quits_and_nothing_is_lost(te
     with Store(folder / "plan.db") as store:
         assert store.runs() == []
         assert len(store.runs(withdrawn=True)) == ALL / 2
+
+
+def test_keys_pressed_twice_do_what_one_does_and_a_skip_can_be_taken_back_to_the_very_end(
+    terminal: Terminal, folder: Path
+) -> None:
+    terminal.wait_for(lambda: "q quits" in terminal.said)
+    terminal.type("s\ns")
+    terminal.wait_for(lambda: "nothing is done: the screen" in terminal.said or "very moment" in terminal.said)
+    terminal.wait_for(lambda: "next: 3 m" in terminal.said)
+    terminal.type("\n")  # Enter twice
+    terminal.wait_for(lambda: "ended, 8 runs left out" in terminal.said)
+    assert "Enter ends the sweep; b takes a skip back" in terminal.said
+    terminal.said = ""
+    terminal.type("b")
+    terminal.wait_for(lambda: "next: 0.5 m" in terminal.said)
+    terminal.type("")
+    terminal.wait_for(lambda: "all runs are done" in terminal.said)
+    terminal.type("")
+    assert terminal.end() == 0
+    assert f"the report: bt-selfsecure sweep report {folder / 'plan.db'}" in terminal.said
+    assert runs_in(folder / "plan.db") == ALL
 
 
 @pytest.mark.parametrize(("key", "status"), [("q\n", 0), ("\x04", 0), ("\x03", 130)])
@@ -223,14 +253,12 @@ def test_what_can_not_be_used_is_said_in_one_line(
 
 
 @pytest.mark.parametrize("seed", range(1, 6))
-def test_the_rehearsal_as_the_readme_has_it_goes_from_holds_to_broken(
+def test_the_rehearsal_as_the_page_has_it_goes_from_holds_to_broken(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    lines = re.findall(
-        r"^    bt-selfsecure (sweep (?:plan|run|analyse) .*rehearsal.*?) *(?:#.*)?$", readme, re.MULTILINE
-    )
+    page = (Path(__file__).parents[2] / "docs/sweep.md").read_text()
+    lines = re.findall(r"^    bt-selfsecure (sweep (?:plan|run|analyse) .*rehearsal.*?) *(?:#.*)?$", page, re.MULTILINE)
     assert [line.split()[1] for line in lines] == ["plan", "run", "analyse"]
     plan, run, analyse = (line.split() for line in lines)
     assert plan[-2] == ">"

@@ -15,9 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sweep_data import BEGAN, info, receptions
 
-from bt_selfsecure.errors import UsageError
+from bt_selfsecure.errors import LocalError, UsageError
 from bt_selfsecure.sweep.manifest import collect
-from bt_selfsecure.sweep.store import APPLICATION_ID, Reception, Store
+from bt_selfsecure.sweep.packing import Reception
+from bt_selfsecure.sweep.schema import APPLICATION_ID
+from bt_selfsecure.sweep.store import Store
 
 WHOLE = receptions({"bob": [True, False, True], "eve": [True, True, False]})
 
@@ -41,7 +43,7 @@ def test_a_run_comes_back_as_it_was_written(store: Store) -> None:
     (stored,) = store.runs()
     assert (stored.id, stored.info, set(stored.listeners)) == (run, written, {"bob", "eve"})
     assert set(store.receptions(run)) == {row._replace(copies=row.copies or 0) for row in rows}
-    assert list(store.fates(run, "eve")) == [1, 2]
+    assert list(store.packed(run)["eve"].fates()) == [1, 2]
     assert store.manifests()[stored.manifest] == {"kernel": "6.12"}
 
 
@@ -215,7 +217,7 @@ def test_what_the_database_refuses_is_told_with_a_remedy_and_without_sql(
     with Store(path, create=True) as store:
         store.begin({})
         store.add(info(3), WHOLE)
-    monkeypatch.setattr("bt_selfsecure.sweep.store.LOCKED_S", 0.1)
+    monkeypatch.setattr("bt_selfsecure.sweep.database.LOCKED_S", 0.1)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other, Store(path) as store:
         store.begin({})
         other.execute("BEGIN EXCLUSIVE")
@@ -231,7 +233,7 @@ def test_what_the_database_refuses_is_told_with_a_remedy_and_without_sql(
         store._db.execute("PRAGMA query_only = OFF")
         store._db.execute("PRAGMA max_page_count = 1")
         with pytest.raises(UsageError, match="no space left"):
-            store.add(info(5000), receptions({"bob": [True] * 5000}))
+            store.add(info(100_000), receptions({"bob": [True] * 100_000}))
         assert len(store.runs()) == 1
         for wrong in (replace(info(3), sender="\udcff"), info(3, repeat=2**70)):
             with pytest.raises(UsageError):
@@ -250,7 +252,7 @@ def test_a_resumed_sweep_has_one_manifest_and_a_changed_one_two(tmp_path: Path) 
 
 
 def test_a_run_without_a_manifest_is_a_mistake_of_the_program(tmp_path: Path) -> None:
-    with Store(tmp_path / "sweep.db", create=True) as store, pytest.raises(ValueError, match="begin"):
+    with Store(tmp_path / "sweep.db", create=True) as store, pytest.raises(LocalError, match="begin"):
         store.add(info(3), WHOLE)
 
 

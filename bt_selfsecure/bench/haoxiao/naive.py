@@ -1,4 +1,4 @@
-"""Row 10 of PROTOCOL.md: what a lost ACK does to two ends that read [14] and [15] naively.
+"""Row 10 of docs/protocols/haoxiao.md: what a lost ACK does to two ends that read [14] and [15] naively.
 
 The receiver rolls its key with the attempt that it accepted [14]. Its ACK is lost, so the sender tries again with fresh
 Rand and Retran 1, hears the repeated ACK, and rolls with this last attempt [15]. From then on the keys differ.

@@ -26,6 +26,7 @@ from bt_selfsecure.protocols.haoxiao.record import Role, SessionRecord
 from bt_selfsecure.protocols.haoxiao.responder import Responder
 from bt_selfsecure.protocols.haoxiao.session import Session
 from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig
+from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.endpoint import Endpoint
 from bt_selfsecure.sansio.events import Persist
 
@@ -101,11 +102,11 @@ class Testbed:
         )
 
     def responder(self) -> Responder:
-        return Responder(self.config(BOB), self._draw.randbytes)
+        return Responder(self.config(BOB), EndpointContext(self._draw.randbytes))
 
     def establish(self, begin: float = 0.0) -> None:
         """Until both ends have a key, or have given up. Alice begins then."""
-        alice = Initiator(self.config(ALICE), self.random or self._draw.randbytes)
+        alice = Initiator(self.config(ALICE), EndpointContext(self.random or self._draw.randbytes))
         ends: dict[str, Endpoint[Event]] = {"alice": alice, "bob": self.responder()}
 
         def start() -> None:
@@ -146,13 +147,15 @@ class Testbed:
     def sessions(self, key: bytes | None = None) -> dict[str, Session]:
         """Both ends of a session, from this K_0 or from the one that was established."""
         return {
-            name: Session.start(self.profile, role, key or self.keys[name].k0, SESSION, self._draw.randbytes)
+            name: Session.start(
+                self.profile, role, key or self.keys[name].k0, SESSION, EndpointContext(self._draw.randbytes)
+            )
             for name, role in (("alice", Role.INITIATOR), ("bob", Role.RESPONDER))
         }
 
     def restored(self, record: SessionRecord) -> Session:
         """An end that was set back to this record."""
-        return Session.restore(record, SESSION, self._draw.randbytes, self.world.now)
+        return Session.restore(record, SESSION, EndpointContext(self._draw.randbytes), self.world.now)
 
     def converse(
         self, sessions: dict[str, Session], messages: Sequence[bytes], until: Callable[[], bool] = lambda: False

@@ -5,8 +5,9 @@
     >>> BTSS(datagram.data).show()        # what bt_selfsecure.eve.reading.Reader found
 
 Importing this binds it: to link type USER0, to manufacturer data of company 0xffff, and behind `BTSS_IPSP` to UDP port
-5700. It takes scapy, which the extra `eve` brings, and which takes seconds to import on a Pi. The wire is PROTOCOL.md;
-tests/protocols/haoxiao/vectors hold this layer, the dissector and `protocols.haoxiao.frames` to the same bytes.
+5700. It takes scapy, which the extra `eve` brings, and which takes seconds to import on a Pi. The wire is
+described in docs/protocols/haoxiao.md; tests/protocols/haoxiao/vectors hold this layer, the dissector and
+`protocols.haoxiao.frames` to the same bytes.
 
 What is None is filled in: `len`, and `mac` where it is the unkeyed hash of [3]. Keyed HMACs are not. Request and accept
 of `paper` are padded by OAEP: their fields are in `padded`, and `core.frames.decode` tells them.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from bt_selfsecure.node.doctor import radio, software, surroundings
-from bt_selfsecure.node.doctor.report import Check
+from bt_selfsecure.node.doctor import network, radio, software, surroundings
+from bt_selfsecure.node.doctor.machine import Machine
+from bt_selfsecure.node.doctor.report import Check, Of
 
 CHECKS: Final = (
     Check(1, "Bluetooth sockets", software.sockets),
@@ -21,11 +22,18 @@ CHECKS: Final = (
     Check(11, "Pairing", software.pairing),
     Check(12, "WiFi", surroundings.wifi),
     Check(13, "debugfs", surroundings.debugfs),
-    Check(14, "Clock", surroundings.clock),
-    Check(15, "Disk", surroundings.disk),
+    Check(14, "Clock", surroundings.clock, Of.ALL),
+    Check(15, "Disk", surroundings.disk, Of.ALL),
     Check(16, "LE supervision", radio.supervision),
     Check(17, "Python", software.python),
     Check(18, "Second radio", radio.neighbours),
     Check(19, "Kernel", software.kernel),
     Check(20, "Bearers", radio.bearers),
+    Check(21, "UDP", network.udp, Of.UDP),
 )
+
+
+def checks_of(machine: Machine) -> list[Check]:
+    """Return those that concern its node."""
+    concerns = {Of.ALL: True, Of.RADIO: bool(machine.adapter), Of.UDP: "udp" in machine.bearers}
+    return [check for check in CHECKS if concerns[check.of]]

@@ -17,6 +17,7 @@ from typing import Any, Final
 from bt_selfsecure.bearers.base import BearerError
 from bt_selfsecure.bearers.hci import HciSocket, adapter_number
 from bt_selfsecure.bearers.system_bus import SystemBusError, connect_system_bus, require_system_bus
+from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.isolated import FOLDER, python_module
 from bt_selfsecure.node import beacon
 from bt_selfsecure.node.beacon import BLUEZ, Word
@@ -77,7 +78,7 @@ class Bluez:
     """Properties of org.bluez.Device1; None if it does not know the peer."""
 
 
-class BluezAbsent(Exception):  # noqa: N818 - an outcome, not a fault of the program
+class BluezAbsent(BtSelfSecureError):  # noqa: N818 - an outcome, not a fault of the program
     """bluetoothd can't be asked; the text says why."""
 
 
@@ -93,6 +94,8 @@ def read_radio(adapter: str) -> Radio:
     """Raises `NotSeen` where there is no such adapter."""
     if not hasattr(socket, "AF_BLUETOOTH"):
         raise NotSeen("this Python has no Bluetooth sockets")
+    if ":" in adapter:
+        raise NotSeen(f"no adapter has the address {adapter}")
     info = bytearray(adapter_number(adapter).to_bytes(2, sys.byteorder)).ljust(DEVICE_INFO_BYTES, b"\0")
     try:
         hci = socket.socket(socket.AF_BLUETOOTH, socket.SOCK_RAW, socket.BTPROTO_HCI)
@@ -186,6 +189,8 @@ async def ask_bluez(adapter: str, peer: str | None) -> Bluez:
 
 async def try_advertising(adapter: str) -> tuple[Word, str]:
     """Advertise as the node does, by its beacon, and say what came of it, with the reason. It ends at once."""
+    if ":" in adapter:
+        return Word.GONE, f"no adapter has the address {adapter}"
     try:
         await require_system_bus()  # libdbus knows no limit
     except SystemBusError as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from bt_selfsecure.errors import BtSelfSecureError
+
 
 class Verdict(enum.Enum):
     OK = "ok"
@@ -27,7 +29,7 @@ class Finding:
     """What to do about it, in one or two sentences; empty where nothing is to be done."""
 
 
-class NotSeen(Exception):  # noqa: N818 - an outcome of a check, not a fault of the program
+class NotSeen(BtSelfSecureError):  # noqa: N818 - an outcome of a check, not a fault of the program
     """A check can't see what it looks at; the text says why."""
 
 

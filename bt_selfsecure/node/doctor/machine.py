@@ -6,18 +6,19 @@ import asyncio
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Final
 
+from bt_selfsecure.bearers.hci import adapter_addresses
+from bt_selfsecure.bearers.places import UdpPlaces
 from bt_selfsecure.node.beacon import Word
+from bt_selfsecure.node.config import SOCKET, STATE_DIRECTORY
 from bt_selfsecure.node.doctor import facts
 from bt_selfsecure.node.doctor.facts import Bluez, Radio
 from bt_selfsecure.node.doctor.findings import NotSeen
 
-STATE_DIRECTORY: Final = Path("/var/lib/bt-selfsecure")
-
 
 class Machine:
-    """`root` is where its files are; sockets are those of the running kernel."""
+    """`root` is where its files are; sockets are those of the running kernel. `adapter` is empty where none is used,
+    and an address where none has it."""
 
     def __init__(
         self,
@@ -26,12 +27,15 @@ class Machine:
         peer: str | None = None,
         bearers: Iterable[str] = ("le_advert", "rfcomm"),
         state_directory: Path = STATE_DIRECTORY,
+        socket: Path = SOCKET,
+        udp: UdpPlaces | None = None,
         root: Path = Path("/"),
     ) -> None:
         self.adapter, self.peer, self.root = adapter, peer, root
         self.bearers = tuple(bearers)
         """Those that the node is configured for."""
         self.state_directory = self.path(state_directory)
+        self.socket, self.udp = socket, udp
 
     def path(self, path: str | Path) -> Path:
         """Below the root."""
@@ -54,6 +58,11 @@ class Machine:
     def kernel(self) -> str:
         """The release, as "6.12.47+rpt-rpi-v8"."""
         return self.text("/proc/sys/kernel/osrelease") or "unknown"
+
+    @cached_property
+    def addresses(self) -> dict[str, str]:
+        """Those of the adapters that there are, by name."""
+        return adapter_addresses()
 
     @cached_property
     def radio(self) -> Radio:

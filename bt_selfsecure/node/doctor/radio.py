@@ -54,10 +54,17 @@ def adapter(machine: Machine) -> Finding:
     """4. There, on, and with an address of its own."""
     others = [path.name for path in machine.some("/sys/class/bluetooth/hci*") if re.fullmatch(r"hci\d+", path.name)]
     if machine.adapter not in others:
+        absent = f"No adapter has the address {machine.adapter}" if ":" in machine.adapter else None
+        absent = absent or f"There is no {machine.adapter}"
         if others:
-            return failure(f"There is no {machine.adapter}, but {', '.join(others)}.", f"--adapter {others[0]}")
+            addresses = machine.addresses
+            here = ", ".join(f"{name} is {addresses[name]}" if name in addresses else name for name in others)
+            return failure(
+                f"{absent}, but {here}.",
+                f"Plug it in, or set [node] adapter to the one that is meant; --adapter {others[0]} looks at that one.",
+            )
         return failure(
-            f"There is no {machine.adapter}.",
+            f"{absent}.",
             "On a Pi: no dtoverlay=disable-bt in /boot/firmware/config.txt, bluez-firmware installed, then reboot; "
             "see dmesg | grep -i bluetooth. Else: plug in a USB adapter, or begin with virtual Pis: "
             "bt-selfsecure lab --help",

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bt_selfsecure.node.doctor.findings import Finding, NotSeen, Verdict
 from bt_selfsecure.node.doctor.machine import Machine
+
+
+class Of(enum.Enum):
+    """The nodes that a check is for."""
+
+    RADIO = "those with an adapter"
+    UDP = "those with udp"
+    ALL = "all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +25,7 @@ class Check:
     number: int
     name: str
     look: Callable[[Machine], Finding]
+    of: Of = Of.RADIO
 
 
 @dataclass(frozen=True, slots=True)

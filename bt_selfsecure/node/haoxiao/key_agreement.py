@@ -1,4 +1,4 @@
-"""Agreeing on keys with one peer: who asks and when, what carries it, and what people are told of it.
+"""Agreeing on keys with one peer: who asks and when, what carries it, and what people are told. Part of `PeerMachine`.
 
 On a link travels everything, told apart by each frame's first octet. Where the establishment has a bearer of its own
 its frames go there, on a link that lasts as long as the establishment; on `le_advert` only the burst does, as
@@ -10,23 +10,16 @@ the request of the lower address stands.
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import secrets
-from collections import Counter, deque
-from collections.abc import Awaitable, Callable
+import enum
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from bt_selfsecure.bearers.base import BearerError
-from bt_selfsecure.errors import BtSelfSecureError
-from bt_selfsecure.node import ages
-from bt_selfsecure.node.config import address_bytes
-from bt_selfsecure.node.haoxiao.burst_radio import BurstRadio
-from bt_selfsecure.node.haoxiao.context import NodeContext
-from bt_selfsecure.node.links import BackOff, PeerLinks, Start
+from bt_selfsecure.node.haoxiao.burst import Burst
+from bt_selfsecure.node.haoxiao.peer_events import Dial, EstablishOutcome, Level, Outputs, PeerConfig, Send
+from bt_selfsecure.node.haoxiao.peer_links import PeerLinks
 from bt_selfsecure.node.metrics import Counts
-from bt_selfsecure.node.peer_log import PeerLog
 from bt_selfsecure.protocols.haoxiao.establish import MAX_T_1_S, EstablishConfig
 from bt_selfsecure.protocols.haoxiao.events import (
     ActiveAttack,
@@ -36,13 +29,14 @@ from bt_selfsecure.protocols.haoxiao.events import (
     Failure,
     RequestRefused,
 )
-from bt_selfsecure.protocols.haoxiao.frames import Kind
+from bt_selfsecure.protocols.haoxiao.frames import Kind, peek_kind
 from bt_selfsecure.protocols.haoxiao.initiator import Initiator, InitiatorState
 from bt_selfsecure.protocols.haoxiao.responder import Responder, ResponderState
+from bt_selfsecure.sansio.back_off import BackOff
+from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.endpoint import Endpoint
 from bt_selfsecure.sansio.events import FrameRejected, Rejection
-
-log = logging.getLogger(__name__)
+from bt_selfsecure.sansio.trace import Machine, MachineEnum
 
 GRACE_S: Final = 10.0
 """Seconds that the end which did not dial leaves the first request to the other."""
@@ -57,71 +51,94 @@ _TOO_LATE: Final = frozenset((Failure.NO_RESPONSE, Failure.NO_END))
 _IDLE: Final = frozenset((ResponderState.IDLE, ResponderState.ESTABLISHED))
 
 
+class KeyState(MachineEnum):
+    IDLE = enum.auto()
+    DIALLING = enum.auto()  # the establishment's own bearer
+    INITIATING = enum.auto()
+    RESPONDING = enum.auto()
+    RESPONDING_DIALLING = enum.auto()  # the peer has asked while this end still dials
+
+
+class KeyInput(MachineEnum):
+    DIAL = enum.auto()
+    DIAL_OVER = enum.auto()
+    START = enum.auto()
+    RESPOND = enum.auto()
+    OVER = enum.auto()
+
+
+S, I = KeyState, KeyInput
+KEY_TABLE: Final[Mapping[tuple[KeyState, KeyInput], KeyState]] = {
+    (S.IDLE, I.DIAL): S.DIALLING,
+    (S.IDLE, I.START): S.INITIATING,
+    (S.IDLE, I.RESPOND): S.RESPONDING,
+    (S.DIALLING, I.DIAL_OVER): S.IDLE,
+    (S.DIALLING, I.RESPOND): S.RESPONDING_DIALLING,
+    (S.INITIATING, I.OVER): S.IDLE,
+    (S.RESPONDING, I.OVER): S.IDLE,
+    (S.RESPONDING_DIALLING, I.OVER): S.DIALLING,
+    (S.RESPONDING_DIALLING, I.DIAL_OVER): S.RESPONDING,
+}
+_DIALLING: Final = frozenset((S.DIALLING, S.RESPONDING_DIALLING))
+_RESPONDING: Final = frozenset((S.RESPONDING, S.RESPONDING_DIALLING))
+
+
 class KeyAgreement:
-    """Owned by `Peer`, which gives it what comes, sends what it has, and tells it of every event of its endpoints."""
+    """Given by `PeerMachine` what comes, and told of every event of its endpoints."""
 
     def __init__(
         self,
-        node: NodeContext,
-        name: str,
-        address: str,
-        counts: Counts,
+        config: PeerConfig,
         links: PeerLinks,
-        start: Start,
-        heard: Callable[[bytes], Awaitable[None]],
-        wake: Callable[[], None],
+        counts: Counts,
+        out: Outputs,
+        context: EndpointContext,
     ) -> None:
         self.trouble = ""
         """Why the last one failed; empty after a success."""
         self.initiator: Initiator | None = None
         self.responder: Responder | None = None
-        self.retry: Final = BackOff(asyncio.get_running_loop().time)
-        self._node, self._name, self._address, self._links, self._start = node, name, address, links, start
-        self._counts, self._log = counts, PeerLog(log, name)
-        self._wake = wake
-        self._clock = asyncio.get_running_loop().time
+        self.is_wanted = False
+        """Somebody waits for the outcome."""
+        self.retry: Final = BackOff()
+        self.burst: Final = Burst(config, links, out, context.tracer)
+        self._config, self._links, self._counts, self._out, self._context = config, links, counts, out, context
+        self._machine: Final = Machine(config.name, "key agreement", KEY_TABLE, S.IDLE, context.tracer)
+        self._establish: EstablishConfig | None = None
         self._slower = 1
         """Times the configured interval."""
         self._hinted = False
         self._said: dict[str, float] = {}
         """What the log was told, and until when it is not told again."""
-        self._connecting = self._accepting = False
-        self._outcomes: list[asyncio.Future[dict[str, Any]]] = []
-        self._burst: deque[bytes] = deque()
-        self._bursting = False
-        self._radio: Final = BurstRadio(node, address, start, heard, self._say)
         self._rejections: Counter[Rejection] = Counter()
         """Of initiators that are over."""
 
     # --- whether
 
     @property
-    def is_wanted(self) -> bool:
-        """Somebody waits for the outcome."""
-        return any(not outcome.done() for outcome in self._outcomes)
+    def state(self) -> KeyState:
+        return self._machine.state
 
     @property
     def is_under_way(self) -> bool:
-        return self.initiator is not None or self._connecting or self._responds
+        return self._machine.state is not S.IDLE
 
     @property
-    def _responds(self) -> bool:
-        return self.responder is not None and self.responder.state not in _IDLE
+    def is_lower(self) -> bool:
+        """Whether this end has the lower address of the two."""
+        return self.config.identity < self._config.identity
 
-    def ask(self) -> asyncio.Future[dict[str, Any]]:
-        """Agree on a new key now, or join what is under way; the outcome, as `Establishment` in openapi.py."""
-        outcome: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._outcomes = [*(other for other in self._outcomes if not other.done()), outcome]
-        self.retry.reset()
-        self._wake()
-        return outcome
+    @property
+    def config(self) -> EstablishConfig:
+        """That of the adapter that works, or did last: a node is known by its address."""
+        assert self._establish is not None, "there is no link before there was an adapter"
+        return self._establish
 
     def hint(self, why: str) -> None:
         """The two seem to need a new key. Strangers can cause this: it is logged once and followed with back-off."""
         if not self._hinted:
-            self._log.warning("%s", why, event="key-needed")
-            self._hinted = True
-            self._wake()
+            self._out.log(Level.WARNING, why, "key-needed")
+            self._hinted = self._out.look_due = True
 
     def forget_hint(self) -> None:
         """The key that there is works."""
@@ -132,92 +149,113 @@ class KeyAgreement:
         if self.is_under_way or now < self.retry.until:
             return
         lonely = not has_key and (leads or now - linked_since > GRACE_S)
-        if self.is_wanted or self._hinted or lonely or (due and leads):
-            self._connecting = True
-            self._start(self._begin(), "establish")
-
-    async def _begin(self) -> None:
-        bearer = self._node.establish_bearer
-        try:
-            if bearer not in (self._node.session_bearer, "le_advert") and not self._links.get(bearer):
-                link = await self._node.connect(bearer, self._address)
-                self._links.attach(bearer, link, dialled=True, dialler_wins=self._is_lower)
-        except BtSelfSecureError as error:
-            self.failed(str(error))
+        if not (self.is_wanted or self._hinted or lonely or (due and leads)):
             return
-        finally:
-            self._connecting = False
-        if self._node.own is None:
-            self.failed("the adapter is gone")
-        elif not self._responds:
-            self._log.info("establishing a key over %s", bearer, event="establishing")
-            self.initiator = Initiator(self._at_its_pace(), secrets.token_bytes, name=f"{self._name} initiator")
-            self.initiator.start(self._clock())
-        self._wake()
+        bearer = self._config.establish_bearer
+        if bearer in (self._config.session_bearer, "le_advert") or self._links.get(bearer):
+            self._begin(now)
+        else:
+            self._machine.on(I.DIAL, now)
+            self._out.put(Dial(bearer))
+
+    def _begin(self, now: float) -> None:
+        bearer = self._config.establish_bearer
+        self._out.log(Level.INFO, f"establishing a key over {bearer}", "establishing")
+        self._machine.on(I.START, now)
+        context = replace(self._context, name=f"{self._config.name} initiator")
+        self.initiator = Initiator(self._at_its_pace(), context)
+        self.initiator.start(now)
 
     def _at_its_pace(self) -> EstablishConfig:
         """As configured, but not faster than the two ends were seen to be. T_1 follows, and goes with the request."""
-        config = self._node.establish_config(self._address)
+        config = self.config
         longest = min(SLOWEST_S, (MAX_T_1_S - config.timers.t_2) / config.burst)
         return replace(config, interval=max(config.interval, min(self._slower * config.interval, longest)))
 
-    @property
-    def _is_lower(self) -> bool:
-        return self._node.identity < address_bytes(self._address)
+    # --- the adapter and the bearer of its own
+
+    def adapter_up(self, establish: EstablishConfig) -> None:
+        self._establish = establish
+
+    def adapter_gone(self, now: float) -> None:
+        """Nothing is under way, and another one may come."""
+        self._end_initiator(now)
+        if self._machine.state in _RESPONDING:
+            self._machine.on(I.OVER, now)
+        self.responder = None
+        self.burst.reset(now)
+        self.fail_outcome("the adapter is gone")
+
+    def dial_over(self, now: float, why: str = "") -> None:
+        """The dial for its own bearer is over; `why` it failed, if it did."""
+        self._machine.on(I.DIAL_OVER, now)
+        if not why and self._links.own is None:
+            why = "the adapter is gone"
+        if why:
+            self.failed(why, now)
+        elif self._machine.state is S.IDLE:
+            self._begin(now)
 
     # --- what comes
 
     def receive(self, data: bytes, now: float) -> None:
-        """A frame of an establishment."""
-        kind = data[0] & 15
-        if kind == Kind.REQUEST and self._own_request_stands():
+        """Take a frame of an establishment."""
+        kind = peek_kind(data)
+        if kind == Kind.REQUEST and self._own_request_stands(now):
             return
-        if kind in _FOR_INITIATOR or (kind in BURST_KINDS and not self._responds):
+        if kind in _FOR_INITIATOR or (kind in BURST_KINDS and self._machine.state not in _RESPONDING):
             if self.initiator:
                 self.initiator.receive_frame(data, now)
             else:
                 self._rejections[Rejection.NOT_FOR_US] += 1
         else:
             self._the_responder().receive_frame(data, now)
+            self.follow_responder(now)
 
-    def _own_request_stands(self) -> bool:
+    def _own_request_stands(self, now: float) -> bool:
         """Where both ends ask."""
-        if self.initiator and self.initiator.state in _ASKING and not self._is_lower:
-            self._end_initiator()
-            self.retry.failed()
+        if self.initiator and self.initiator.state in _ASKING and not self.is_lower:
+            self._end_initiator(now)
+            self.retry.failed(now, self.jitter())
         return self.initiator is not None
 
     def _the_responder(self) -> Responder:
         if self.responder is None:
-            config = self._node.establish_config(self._address)
-            admit, identity = config.admit, address_bytes(self._address)
-            config = replace(config, admit=lambda asking: asking == identity and admit(asking))
-            self.responder = Responder(config, secrets.token_bytes, name=f"{self._name} responder")
+            admit, identity = self.config.admit, self._config.identity
+            config = replace(self.config, admit=lambda asking: asking == identity and admit(asking))
+            self.responder = Responder(config, replace(self._context, name=f"{self._config.name} responder"))
         return self.responder
+
+    def follow_responder(self, now: float) -> None:
+        """Whether this end responds shows in the responder's state, after whatever it was given."""
+        responds = self.responder is not None and self.responder.state not in _IDLE
+        if responds is not (self._machine.state in _RESPONDING):
+            self._machine.on(I.RESPOND if responds else I.OVER, now)
 
     # --- what becomes of it
 
-    def on_event(self, event: Event, endpoint: Endpoint[Event]) -> None:
+    def on_event(self, event: Event, endpoint: Endpoint[Event], now: float) -> None:
+        """Take any event but `Established`."""
         match event:
             case EstablishFailed() if endpoint is self.initiator:
                 if event.reason in _TOO_LATE:
                     self._slower *= 2
-                self.failed(event.reason.value + (f": {event.detail}" if event.detail else ""))
+                self.failed(event.reason.value + (f": {event.detail}" if event.detail else ""), now)
             case EstablishFailed():
                 self._counts.failed_establishments += 1
-                self._say(f"its establishment failed: {event.reason.value}", event="no-key")
+                self._say(f"its establishment failed: {event.reason.value}", now, "no-key")
             case RequestRefused():
-                self._say(f"its request is refused: {event.reason.value}", event="refused")
+                self._say(f"its request is refused: {event.reason.value}", now, "refused")
             case ActiveAttack():
-                self._say("contradicting burst packets: an active attack", event="attack")
+                self._say("contradicting burst packets: an active attack", now, "attack")
             case FrameRejected():
-                self._log.debug("%s %s", event.reason.value, event.detail, event="rejected")
+                self._out.log(Level.DEBUG, f"{event.reason.value} {event.detail}", "rejected")
             case _:
-                self._log.debug("%s", event)
+                self._out.log(Level.DEBUG, str(event))
 
-    def succeeded(self, event: Established, endpoint: Endpoint[Event]) -> dict[str, Any]:
-        """Both ends hold a new key: the facts about it, as `Key` in openapi.py has them beside its age."""
-        secret_bits = 0.0 if self._node.no_radio else event.secret_bits
+    def succeeded(self, event: Established, endpoint: Endpoint[Event], now: float) -> dict[str, Any]:
+        """Both ends hold a new key: return the facts about it, as `Key` in api_types.py has them beside its age."""
+        secret_bits = 0.0 if self._config.no_radio else event.secret_bits
         facts = {
             "fingerprint": event.fingerprint,
             "secret_bits": secret_bits,
@@ -227,136 +265,103 @@ class KeyAgreement:
             "sas": str(event.sas),
             "authenticated": event.authenticated,
             "hybrid": event.hybrid,
-            "bearer": self._node.establish_bearer,
-            "own_address": self._node.own or "",
-            "rests_on": self._rests_on(event),
+            "bearer": self._config.establish_bearer,
+            "own_address": self._links.own or "",
+            "rests_on": self._config.rests_on(self._losses_visible, event.hybrid, event.authenticated),
         }
         self._counts.establishments += 1
-        why = f": {self._node.no_radio}" if self._node.no_radio else ""
-        self._log.info("key %s, %.0f secret bits%s", event.fingerprint, secret_bits, why, event="established")
+        why = f": {self._config.no_radio}" if self._config.no_radio else ""
+        self._out.log(Level.INFO, f"key {event.fingerprint}, {secret_bits:.0f} secret bits{why}", "established")
         if endpoint is self.initiator:
-            self._end_initiator()
+            self._end_initiator(now)
         self._hinted = False
         self.trouble = ""
         self._said.clear()
         self.retry.reset()
-        self._tell({"established": True, "peer": self._name, "reason": ""} | ages.told(0.0) | facts)
+        self._tell(EstablishOutcome(facts=facts))
         return facts
 
-    def failed(self, reason: str) -> None:
+    def failed(self, reason: str, now: float) -> None:
         """What this end began is over without a key; it is tried again later where there is still need."""
-        self._end_initiator()
-        self.retry.failed()
+        self._end_initiator(now)
+        self.retry.failed(now, self.jitter())
         self._counts.failed_establishments += 1
-        self._say(f"no key: {reason}", event="no-key")
-        self._tell({"established": False, "peer": self._name, "reason": reason})
-        self._wake()
+        self._say(f"no key: {reason}", now, "no-key")
+        self.fail_outcome(reason)
+        self._out.look_due = True
 
-    def link_lost(self, bearer: str, why: str) -> None:
+    def link_lost(self, bearer: str, why: str, now: float) -> None:
         """A link that carried it is gone."""
-        if bearer == self._control_bearer or bearer == self._node.establish_bearer:
+        if bearer == self._config.establish_bearer or self._links.get(self._config.establish_bearer) is None:
             if self.responder:
-                self.responder.close(self._clock())
+                self.responder.close(now)
+                self.follow_responder(now)
             if self.initiator:
-                self.failed(why)
+                self.failed(why, now)
 
-    def fail_outcomes(self, reason: str) -> None:
-        """There is no way to the peer now."""
-        self._tell({"established": False, "peer": self._name, "reason": reason})
+    def fail_outcome(self, reason: str) -> None:
+        """Whoever waits has no key from this."""
+        self._tell(EstablishOutcome(reason))
 
-    def reset(self) -> None:
-        """The adapter is gone: nothing is under way, and another one may come."""
-        if self.initiator:
-            self._end_initiator()
-        self.responder = None
-        self._radio.release()
+    def jitter(self) -> float:
+        """Draw from 0 to 1."""
+        return int.from_bytes(self._context.random(4)) / (1 << 32)
 
-    def _end_initiator(self) -> None:
+    def _end_initiator(self, now: float) -> None:
         if self.initiator:
             self._rejections.update(self.initiator.rejections)
             self.initiator = None
-        self._burst.clear()
-        own = self._links.get(self._node.establish_bearer)
-        if own and own.dialled and own.bearer != self._node.session_bearer:
-            self._links.hang_up(own.bearer)
+            self._machine.on(I.OVER, now)
+        self.burst.clear()
+        own = self._links.get(self._config.establish_bearer)
+        if own and own.dialled and own.bearer != self._config.session_bearer:
+            self._links.hang_up(own)
 
-    def _tell(self, outcome: dict[str, Any]) -> None:
-        for waiting in self._outcomes:
-            if not waiting.done():
-                waiting.set_result(outcome)
-        self._outcomes.clear()
+    def _tell(self, outcome: EstablishOutcome) -> None:
+        if self.is_wanted:
+            self.is_wanted = False
+            self._out.put(outcome)
 
-    def _say(self, text: str, **fields: Any) -> None:
+    def _say(self, text: str, now: float, event: str = "") -> None:
         """Strangers can cause any of these, and another one with each frame."""
-        now = self._clock()
         self._said = {said: until for said, until in self._said.items() if until > now}
         if text not in self._said:
-            self._log.warning("%s", text, **fields)
+            self._out.log(Level.WARNING, text, event)
         self._said[text] = now + QUIET_S
         self.trouble = text
 
-    def _rests_on(self, event: Established) -> str:
-        bearer = self._node.establish_bearer
+    @property
+    def _losses_visible(self) -> bool:
+        bearer = self._config.establish_bearer
         line = self._links.get(bearer)
-        visible = bearer == "le_advert" or (line is not None and line.link.traits.losses_visible)
-        return self._node.rests_on(visible, hybrid=event.hybrid, authenticated=event.authenticated)
+        return bearer == "le_advert" or (line is not None and line.losses_visible)
 
     # --- what goes
 
-    async def send(self, data: bytes) -> None:
-        """A frame of an endpoint of ours. Raises `LocalError` if it fits no link."""
-        kind = data[0] & 15
+    def send(self, data: bytes, now: float) -> None:
+        """Put out a frame of an endpoint of ours."""
+        kind = peek_kind(data)
         if kind in BURST_KINDS:
-            self._burst.append(data)
-            if not self._bursting:
-                self._bursting = True
-                self._start(self._send_burst(), "burst")
-        elif kind == Kind.ACCEPT and self._node.establish_bearer == "le_advert":
-            if not self._accepting:  # else the request is repeated, and the accept with it
-                self._accepting = True
-                self._start(self._accept(data), "accept")
-        else:
-            await self._links.send(self._control_bearer, data)
+            self.burst.send(data, now)
+        elif kind == Kind.ACCEPT:
+            self.burst.accept(data, now)
+        elif line := self._links.control_line:
+            self._out.put(Send(line.number, data))
 
-    @property
-    def _control_bearer(self) -> str:
-        own = self._node.establish_bearer
-        return own if self._links.get(own) else self._node.session_bearer
+    def burst_sent(self, now: float, trouble: str) -> None:
+        """The driver has sent a packet of a burst, or could not."""
+        if trouble:
+            self._say(trouble, now)
+        self.burst.sent(now)
 
-    async def _accept(self, data: bytes) -> None:
-        """Whoever accepts a burst is listening when it begins."""
-        try:
-            if await self._radio.hold():
-                await self._links.send(self._control_bearer, data)
-        finally:
-            self._accepting = False
+    def radio_refused(self, why: str, now: float) -> None:
+        """There is no broadcast link to be had."""
+        self.burst.radio_refused(now)
+        self._say(why, now)
 
-    async def _send_burst(self) -> None:
-        """In a task of its own: a burst waits for the radio, and nothing else may wait for it."""
-        try:
-            while self._burst:
-                data = self._burst.popleft()
-                if self._node.establish_bearer == "le_advert":
-                    await self._advertise(data)
-                else:
-                    await self._links.send(self._control_bearer, data)
-        finally:
-            self._bursting = False
-
-    async def _advertise(self, data: bytes) -> None:
-        link = await self._radio.hold()
-        if link is None:
-            self._burst.clear()
-            return
-        try:
-            await link.send(data)
-        except BearerError as error:
-            self._say(str(error))
-
-    def mind_the_radio(self) -> None:
+    def mind_the_radio(self, now: float) -> None:
         """Give it back when no burst is sent or awaited."""
-        if not (self.initiator or self._responds or self._bursting or self._accepting):
-            self._radio.release()
+        self.burst.mind_the_radio(now, needed=self.initiator is not None or self._machine.state in _RESPONDING)
 
     # --- what is told about it
 
@@ -373,8 +378,8 @@ class KeyAgreement:
     def progress(self) -> dict[str, int | None] | None:
         """Burst packets that were sent, or heard, and how many must be heard for a key."""
         if self.initiator:
-            sent = self.initiator.sent - len(self._burst)
+            sent = self.initiator.sent - len(self.burst)
             return {"sent": sent, "heard": None, "needed": self.initiator.config.n_r}
-        if self._responds and self.responder:
+        if self._machine.state in _RESPONDING and self.responder:
             return {"sent": None, "heard": self.responder.received, "needed": self.responder.config.n_r}
         return None

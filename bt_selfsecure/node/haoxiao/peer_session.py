@@ -1,184 +1,233 @@
-"""The session with one peer: what it is fed with, what it delivers, and what of it must last."""
+"""The session with one peer: what it is fed with, what it delivers, and what of it must last. Part of `PeerMachine`."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import json
-import logging
-import secrets
-from collections.abc import Callable
-from functools import partial
+import enum
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from bt_selfsecure.errors import BtSelfSecureError
-from bt_selfsecure.node import ages
-from bt_selfsecure.node.config import address_bytes
 from bt_selfsecure.node.errors import QueueFullError
-from bt_selfsecure.node.haoxiao.context import NodeContext
-from bt_selfsecure.node.haoxiao.messages import Joiner, parse, split
 from bt_selfsecure.node.haoxiao.outbox import Outbox
-from bt_selfsecure.node.journal import DamagedError, PeerRow
-from bt_selfsecure.node.journal_file import JournalError
+from bt_selfsecure.node.haoxiao.peer_events import (
+    Deliver,
+    Delivered,
+    DropPieces,
+    KeepPiece,
+    KeepState,
+    Kept,
+    Level,
+    Outputs,
+    PeerConfig,
+    Refused,
+    Stored,
+    Urgency,
+)
+from bt_selfsecure.node.messages import Joiner, parse, split
 from bt_selfsecure.node.metrics import Counts
-from bt_selfsecure.node.peer_log import PeerLog
 from bt_selfsecure.protocols.haoxiao.events import (
     Established,
     Event,
     MessageDelivered,
     MessageReceived,
-    ReestablishNeeded,
     Resynchronised,
     Unreachable,
 )
-from bt_selfsecure.protocols.haoxiao.frames import Kind
-from bt_selfsecure.protocols.haoxiao.record import RecordError, Role, SessionRecord
+from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, peek_kind
+from bt_selfsecure.protocols.haoxiao.record import Role, SessionRecord
 from bt_selfsecure.protocols.haoxiao.session import Session
+from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.events import FrameRejected, Persist
+from bt_selfsecure.sansio.trace import Machine, MachineEnum
 
-log = logging.getLogger(__name__)
+HOUR_S: Final = 3600.0
 
-HOUR: Final = 3600.0
+
+class SessionState(MachineEnum):
+    NO_KEY = enum.auto()
+    SYNCHRONISING = enum.auto()  # until both directions have found together, since start or new key
+    CONNECTED = enum.auto()
+    SYNCHRONISING_UNREACHABLE = enum.auto()
+    UNREACHABLE = enum.auto()  # the peer does not answer
+
+
+class SessionInput(MachineEnum):
+    KEY = enum.auto()
+    AGREED = enum.auto()
+    SILENT = enum.auto()
+    ANSWERED = enum.auto()
+
+
+S, I = SessionState, SessionInput
+SESSION_TABLE: Final[Mapping[tuple[SessionState, SessionInput], SessionState]] = {
+    **{(state, I.KEY): S.SYNCHRONISING for state in S},
+    (S.SYNCHRONISING, I.AGREED): S.CONNECTED,
+    (S.CONNECTED, I.AGREED): S.CONNECTED,
+    (S.SYNCHRONISING, I.SILENT): S.SYNCHRONISING_UNREACHABLE,
+    (S.CONNECTED, I.SILENT): S.UNREACHABLE,
+    (S.SYNCHRONISING_UNREACHABLE, I.ANSWERED): S.SYNCHRONISING,
+    (S.UNREACHABLE, I.ANSWERED): S.CONNECTED,
+}
+_AGREED: Final = frozenset((S.CONNECTED, S.UNREACHABLE))
+_UNREACHABLE: Final = frozenset((S.SYNCHRONISING_UNREACHABLE, S.UNREACHABLE))
 
 
 class PeerSession:
-    """Owned by `Peer`, which gives its frames and takes them, and tells it of every event of its session."""
+    """Given its frames by `PeerMachine`, and told of every event of its session."""
 
     def __init__(
         self,
-        node: NodeContext,
-        name: str,
-        address: str,
+        config: PeerConfig,
+        stored: Stored,
         counts: Counts,
-        *,
-        wake: Callable[[], None],
-        hint: Callable[[str], None],
-        agreed: Callable[[], None],
+        out: Outputs,
+        context: EndpointContext,
+        new_number: Callable[[], int],
+        now: float,
     ) -> None:
-        """`wake` asks for the pump, `hint` for a new key; `agreed` says that the present one works."""
         self.session: Session | None = None
-        self.trouble = ""
+        self.trouble = stored.damage
         """Of the last time; empty after a success."""
-        self.is_unreachable = False
-        """The peer does not answer."""
         self.answered_at = 0.0
-        """Loop time of the last answer."""
-        self._node, self._name, self._address, self._counts = node, name, address, counts
-        self._log = PeerLog(log, name)
-        self._wake, self._hint, self._tell_agreed = wake, hint, agreed
-        self._clock = asyncio.get_running_loop().time
+        """Time of the last answer."""
+        self.key: dict[str, Any] = dict(stored.key)
+        """About the key in use; "born" is the time at which it was agreed on, None where not known."""
+        self.outbox: Final = Outbox(stored.fragments, out, new_number)
+        self._config, self._counts, self._out, self._context = config, counts, out, context
+        self._machine: Final = Machine(config.name, "peer's session", SESSION_TABLE, S.NO_KEY, context.tracer)
         self._agreed: set[bool] = set()
         """Directions in which both ends have found together since start or new key; True is ours to send in."""
-        self._keyed_at = self._clock()
-        self._facts: dict[str, Any] = {}
-        """About the key in use; "born" is the loop time at which it was agreed on, None where not known."""
-        self._offered: dict[str, Any] = {}
+        self._keyed_at = now
+        self._offered: dict[str, Any] = dict(stored.offered)
         """About a newer one that the peer was not seen to use."""
-        self._synchronised = False
+        self._synchronised = stored.synchronised
         """The two ends have agreed at least once, so that rounds can be counted."""
         self._next_out = self._next_in = 0
         self._in_session: dict[int, int] = {}
         """Numbers of the fragments that the session has, by Seq."""
-        self._waiting: dict[int, asyncio.Future[None]] = {}
-        self.outbox: Final = Outbox(node.journal, address)
-        self._joiner = Joiner(node.journal.partial(address))
-        self._restore()
-        counts.dropped += self.outbox.dropped + len(node.journal.damaged_of(address, "partial"))
+        self._has_left = False
+        """The newest of them was sent."""
+        self._unkept: dict[int, tuple[int, int, bool]] = {}
+        """Messages that are not on disk yet, by number: their first fragment's, the commit's token, to be told."""
+        self._to_release: list[tuple[int, int]] = []
+        """The token of a commit, and the session's that it stands for."""
+        self._joiner: Final = Joiner(stored.pieces)
+        if stored.damage:
+            self.outbox.drop_begun()  # its first fragments were in the session
+            out.log(Level.ERROR, stored.damage, "record-damaged")
+        if stored.record:
+            self._restore(stored.record, now)
+
+    def _restore(self, record: SessionRecord, now: float) -> None:
+        self._next_out = record.sending.chain.seq + len(record.sending.messages)
+        self._next_in = record.receiving.chain.seq
+        self._machine.on(I.KEY, now)
+        self.session = Session.restore(record, self._config.session, self._context, now)
+
+    @property
+    def state(self) -> SessionState:
+        return self._machine.state
+
+    @property
+    def is_agreed(self) -> bool:
+        """In both directions, since start or new key."""
+        return self._machine.state in _AGREED
+
+    @property
+    def is_unreachable(self) -> bool:
+        return self._machine.state in _UNREACHABLE
 
     # --- out
 
-    async def send(self, message: bytes, port: int, *, acknowledged: bool) -> int:
-        """As `Peer.send`; the frames are left to the pump."""
-        fragments = list(split(message, port, self._node.fragment_bytes))
-        if self._node.journal.trouble:
-            self._node.journal.commit()  # it may be over
+    def send(self, message: bytes, port: int, *, durable: bool) -> int:
+        """As `PeerMachine.send`."""
+        fragments = list(split(message, port, self._config.fragment_bytes))
         waiting = self.outbox.messages
-        if waiting >= self._node.queue_messages or not self.outbox.has_room(len(message)):
-            raise QueueFullError(f"{waiting} messages wait for {self._name}: try again when it has some of them")
-        number = self.outbox.put(fragments)
-        delivered = asyncio.get_running_loop().create_future()
-        if acknowledged:
-            self._waiting[number] = delivered
-        try:
-            self.feed()  # where the session is free its record is in the same transaction
-            self._node.journal.commit()
-            self._wake()
-            if acknowledged:
-                await delivered
-        except JournalError:
-            self._take_back(number - len(fragments) + 1)
-            raise
-        finally:
-            self._waiting.pop(number, None)
+        if waiting >= self._config.queue_messages or not self.outbox.has_room(len(message)):
+            raise QueueFullError(f"{waiting} messages wait for {self._config.name}: try again when it has some of them")
+        first, number = self.outbox.put(fragments)
+        token = self._out.commit(Urgency.NOW if durable else Urgency.LATER)
+        self._unkept[number] = first, token, durable
         return number
 
-    def _take_back(self, first: int) -> None:
-        """The message whose fragments have this number and later ones is refused: then it must not come."""
-        for seq, number in self._in_session.items():
-            if self.session and number >= first:
-                self.session.withdraw(self._clock())
-                self._next_out = seq
-                del self._in_session[seq]
-                break
-        self.outbox.take_back(first)
-        self.take_events()
+    def feed(self, now: float) -> bool:
+        """Give the session the next fragment, if it takes one now; whether it did.
 
-    def feed(self) -> None:
-        """Give the session the next fragment, if it takes one now."""
-        self.take_events()  # which fragment is the next can depend on where the two ends have just agreed to go on
-        if self.outbox and self.session and self.session.can_send and not self._node.journal.trouble:
-            number, fragment = self.outbox.take()
-            seq = self.session.send(fragment, self._clock())
-            self._in_session[seq] = number
-            self._next_out = seq + 1
-            self.take_events()
+        Its events are to be taken first: which fragment is the next can depend on where the two ends have just agreed
+        to go on.
+        """
+        if not (self.outbox and self.session and self.session.can_send):
+            return False
+        number, fragment = self.outbox.take()
+        seq = self.session.send(fragment, now)
+        self._in_session[seq] = number
+        self._next_out, self._has_left = seq + 1, False
+        return True
+
+    def persisted(self, token: int) -> None:
+        """What was noted up to the commit of this token is on disk."""
+        for number, (_, of_message, told) in list(self._unkept.items()):
+            if of_message <= token:
+                del self._unkept[number]
+                if told:
+                    self._out.put(Kept(number))
+        while self._to_release and self._to_release[0][0] <= token:
+            _, of_session = self._to_release.pop(0)
+            if self.session:
+                self.session.persisted(of_session)
+
+    def refused(self, now: float) -> None:
+        """The disk has not taken what it was to take now: messages of which nothing has left will not come."""
+        for number, (first, _, _) in reversed(list(self._unkept.items())):
+            del self._unkept[number]
+            if self._take_back(first, number, now):
+                self._out.put(Refused(number))
+
+    def _take_back(self, first: int, last: int, now: float) -> bool:
+        """Take the message of these fragments back, unless something of it has left; whether that was so."""
+        newest = self._next_out - 1
+        if self.session and self._in_session.get(newest) == first and not self._has_left:
+            self.session.withdraw(now)
+            self._next_out = newest
+            del self._in_session[newest]
+        elif not self.outbox.holds(first):
+            return False
+        self.outbox.take_back(first, last)
+        return True
 
     def count(self, frame: bytes) -> None:
         """A frame of the session's is sent; its head (kind, Retran, Len) tells a retransmission."""
-        if frame[0] & 15 == Kind.DATA:
+        if peek_kind(frame) is Kind.DATA:
+            self._has_left = True
             self._counts.frames += 1
             self._counts.retransmissions += frame[1] >> 4 > 0
 
-    def stop_waiting(self) -> None:
-        """Nobody will learn from this object whether a message arrived."""
-        for delivered in self._waiting.values():
-            if not delivered.done():
-                delivered.set_exception(BtSelfSecureError("the node is stopping; the message stays queued"))
-
     # --- events
 
-    def take_events(self) -> bool:
-        """Note, commit and tell what the session has to tell; whether there was anything."""
-        any_event = False
-        while self.session and (event := self.session.next_event()) is not None:
-            any_event = True
-            self._on_event(event)
-        return any_event
-
-    def _on_event(self, event: Event) -> None:
+    def on_event(self, event: Event, now: float) -> None:
+        """Note and tell what the session has to tell; not `ReestablishNeeded`."""
         match event:
             case MessageReceived():
                 self._counts.rounds_in += 1
-                self._log.debug("round accepted", event="accepted", round=event.seq)
+                self._out.log(Level.DEBUG, "round accepted", "accepted", event.seq)
                 self._on_received(event)
             case MessageDelivered():
                 self._counts.rounds_out += 1
-                self._log.debug("round acknowledged", event="acknowledged", round=event.seq)
-                self._answered()
+                self._out.log(Level.DEBUG, "round acknowledged", "acknowledged", event.seq)
+                self._answered(now)
                 self._on_delivered(self._in_session.pop(event.seq, 0))
             case Persist():
                 self._persist(event)
             case Resynchronised():
-                self._on_resynchronised(event)
+                self._on_resynchronised(event, now)
             case Unreachable():
-                self.is_unreachable = True
-                self._say("it does not answer; messages wait", event="unreachable", round=event.seq)
-            case ReestablishNeeded():
-                self._hint(event.reason)
+                if not self.is_unreachable:
+                    self._machine.on(I.SILENT, now)
+                self._say("it does not answer; messages wait", "unreachable", event.seq)
+                self._out.look_due = True
             case FrameRejected():
-                self._log.debug("%s %s", event.reason.value, event.detail, event="rejected")
+                self._out.log(Level.DEBUG, f"{event.reason.value} {event.detail}", "rejected")
             case _:
-                self._log.debug("%s", event)
+                self._out.log(Level.DEBUG, str(event))
 
     def _on_received(self, event: MessageReceived) -> None:
         fragment, had = parse(event.message), len(self._joiner.pieces)
@@ -189,27 +238,26 @@ class PeerSession:
             return
         message = self._joiner.add(fragment)
         if had and len(self._joiner.pieces) <= had:
-            self._node.journal.write(self._address, "DELETE FROM partial WHERE peer = ?", self._address)
+            self._out.put(DropPieces())
         if message is not None:
-            self._node.receive(self._address, fragment.port, message)
+            self._out.put(Deliver(fragment.port, message))
         elif self._joiner.pieces:
-            self._node.journal.insert(self._address, "partial", self._address, fragment.piece)
+            self._out.put(KeepPiece(fragment.piece))
 
     def _on_delivered(self, number: int) -> None:
-        delivered = self._waiting.get(number)
-        if delivered and not delivered.done():
-            delivered.set_result(None)
+        if number:
+            self._unkept.pop(number, None)
+            self._out.put(Delivered(number))
 
-    def _on_resynchronised(self, event: Resynchronised) -> None:
+    def _on_resynchronised(self, event: Resynchronised, now: float) -> None:
         self._counts.resynchronisations += 1
         direction = "out" if event.sending else "in"
-        self._log.info(
-            "resynchronised, %s from round %d", direction, event.seq, event="resynchronised", round=event.seq
-        )
-        self._answered()
+        self._out.log(Level.INFO, f"resynchronised, {direction} from round {event.seq}", "resynchronised", event.seq)
+        self._answered(now)
         self._agreed.add(event.sending)
-        if self.is_agreed:
-            self._tell_agreed()
+        if len(self._agreed) == 2:
+            self._machine.on(I.AGREED, now)
+        self._out.look_due = True
         if not event.sending:
             return
         # Rounds that the peer has and we know nothing of were sent before a crash that their traces did not survive:
@@ -221,38 +269,31 @@ class PeerSession:
         elif self.session:
             self._next_out, self._synchronised = event.seq, True
             self._keep(self.session.record)
-            self._commit()  # before anything is sent
+            self._out.commit(Urgency.SYNC)  # before anything is sent
 
-    def _answered(self) -> None:
-        self.is_unreachable, self.trouble, self.answered_at = False, "", self._clock()
+    def _answered(self, now: float) -> None:
+        if self._machine.state in _UNREACHABLE:
+            self._machine.on(I.ANSWERED, now)
+        self.trouble, self.answered_at = "", now
 
-    def _say(self, text: str, **fields: Any) -> None:
+    def _say(self, text: str, event: str, of_round: int) -> None:
         if text != self.trouble:
-            self._log.info("%s", text, **fields)
+            self._out.log(Level.INFO, text, event, of_round)
         self.trouble = text
 
     # --- keys
 
-    @property
-    def is_agreed(self) -> bool:
-        """In both directions, since start or new key."""
-        return len(self._agreed) == 2
-
-    def take_key(self, event: Established, facts: dict[str, Any]) -> None:
+    def take_key(self, event: Established, facts: dict[str, Any], role: Role, profile: Profile, now: float) -> None:
         """Go over to a new K_0."""
-        own = self._node.identity
-        role = Role.INITIATOR if own < address_bytes(self._address) else Role.RESPONDER
         if self.session is None:
-            profile = self._node.establish_config(self._address).profile
-            self.session = Session.start(
-                profile, role, event.k0, self._node.session_config, secrets.token_bytes, name=self._name
-            )
-        self._offered = facts | {"begun_at": self._rounds, "born": self._clock()}
+            self.session = Session.start(profile, role, event.k0, self._config.session, self._context)
+        self._offered = facts | {"begun_at": self._rounds, "born": now}
         self._agreed.clear()
-        self._keyed_at = self._clock()
+        self._machine.on(I.KEY, now)
+        self._keyed_at = now
         # Always through a resynchronisation, also of a session that is new here: the peer's may not be.
         # The role is that of the address of now: the state may have been made under another one.
-        self.session.rekey(event.k0, self._keyed_at, role)
+        self.session.rekey(event.k0, now, role)
 
     @property
     def _rounds(self) -> int:
@@ -266,97 +307,37 @@ class PeerSession:
         """
         used = now - self._keyed_at
         if self._offered:
-            return used > HOUR
-        if not self._facts:
+            return used > HOUR_S
+        if not self.key:
             return False
-        hours, messages = self._node.renew_hours, self._node.renew_messages
-        age = self._age(self._facts)
-        aged = bool(hours) and (age is None or age > hours * HOUR) and used > min(1.0, hours) * HOUR
-        return aged or (bool(messages) and self._rounds - int(self._facts["begun_at"]) > messages)
+        hours, messages = self._config.renew_hours, self._config.renew_messages
+        age = age_of(self.key, now)
+        aged = bool(hours) and (age is None or age > hours * HOUR_S) and used > min(1.0, hours) * HOUR_S
+        return aged or (bool(messages) and self._rounds - int(self.key["begun_at"]) > messages)
 
     # --- the disk
 
-    def _restore(self) -> None:
-        try:
-            row = self._node.journal.peer(self._address)
-            if row is None:
-                return
-            record = SessionRecord.from_json(row.record)
-            self._facts, self._offered = (self._restored(facts) for facts in _facts(row.facts))
-        except (DamagedError, RecordError) as error:
-            self._log.error("%s", error, event="record-damaged")
-            self.trouble = str(error)
-            self.outbox.drop_begun()  # its first fragments were in the session
-            return
-        self._synchronised = row.synchronised
-        self._next_out = record.sending.chain.seq + len(record.sending.messages)
-        self._next_in = record.receiving.chain.seq
-        config = self._node.session_config
-        self.session = Session.restore(record, config, secrets.token_bytes, self._clock(), name=self._name)
-
     def _persist(self, event: Persist[SessionRecord]) -> None:
-        record = event.record
-        if self._offered and not record.sending.offer:
-            self._facts, self._offered = self._offered, {}
-        self._keep(record)
+        if self._offered and not event.record.sending.offer:
+            self.key, self._offered = self._offered, {}
+        self._keep(event.record)
+        token = self._out.commit(Urgency.SYNC if event.sync else Urgency.LATER)
         if event.sync:
-            self._node.journal.after_commit(self._address, partial(self._persisted, event.token))
-            self._commit()
-        else:
-            self._node.commit_later()
+            self._to_release.append((token, event.token))
 
     def _keep(self, record: SessionRecord) -> None:
-        key, offered, synchronised = self._facts, self._offered, self._synchronised
-
-        def row() -> PeerRow:
-            facts = {"key": self._kept(key), "offered": self._kept(offered)}
-            return PeerRow(record.to_json(), json.dumps(facts), synchronised)
-
-        self._node.journal.keep(self._address, row)
-
-    def _age(self, facts: dict[str, Any]) -> float | None:
-        return None if facts["born"] is None else self._clock() - facts["born"]
-
-    def _kept(self, facts: dict[str, Any]) -> dict[str, Any]:
-        """As they go to the disk, where no loop time means anything."""
-        if not facts:
-            return {}
-        return {name: value for name, value in facts.items() if name != "born"} | ages.kept(self._age(facts))
-
-    def _restored(self, facts: dict[str, Any]) -> dict[str, Any]:
-        if not facts:
-            return {}
-        age = ages.restored(facts.pop("since"), facts.pop("written"))
-        return facts | {"born": None if age is None else self._clock() - age}
-
-    def _persisted(self, token: int) -> None:
-        if self.session:
-            self.session.persisted(token)
-        self._wake()
-
-    def _commit(self) -> None:
-        """What the disk does not take now is noted; the node tells of it and tries it again."""
-        with contextlib.suppress(JournalError):
-            self._node.journal.commit(sync=True)
+        self._out.put(KeepState(record, self.key, self._offered, self._synchronised))
 
     # --- what is told about it
 
     @property
     def own_address(self) -> str:
         """Under which this node has agreed on the key in use; empty where there is none, or it is not known."""
-        return str(self._facts.get("own_address", ""))
-
-    @property
-    def key_status(self) -> dict[str, Any] | None:
-        """As `Key` in openapi.py."""
-        if not self._facts:
-            return None
-        facts = {name: value for name, value in self._facts.items() if name not in ("begun_at", "born")}
-        return facts | ages.told(self._age(self._facts))
+        return str(self.key.get("own_address", ""))
 
     @property
     def status(self) -> dict[str, Any] | None:
-        """As `Session` in openapi.py."""
+        """As `Session` in api_types.py."""
         if self.session is None:
             return None
         record = self.session.record
@@ -368,16 +349,6 @@ class PeerSession:
         }
 
 
-def _facts(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """About the key in use and about a newer one. Raises `DamagedError`."""
-    try:
-        facts = json.loads(text)
-        known = {"own_address": ""}
-        key, offered = ({**known, **facts[name]} if facts[name] else {} for name in ("key", "offered"))
-        for of_one in filter(None, (key, offered)):
-            of_one.setdefault("written", of_one["since"])  # an older version kept when it was agreed on, and no more
-            of_one.update(since=float(of_one["since"]), written=float(of_one["written"]))
-            int(of_one["begun_at"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
-        raise DamagedError("what was kept about this peer's key is damaged: a new one is agreed on by itself") from None
-    return key, offered
+def age_of(facts: dict[str, Any], now: float) -> float | None:
+    """Return the age of the key that these facts are about; None where it is not known."""
+    return None if facts["born"] is None else now - facts["born"]

@@ -61,7 +61,8 @@ class Timers:
 
 @dataclass(frozen=True, slots=True)
 class EstablishConfig:
-    """What one end is configured with. Both ends need the same profile, and authentication keys or none."""
+    """What one end of an establishment is configured with. Both need the same profile, and an authentication key
+    or none."""
 
     identity: bytes
     """Own Bluetooth device address, 6 bytes."""

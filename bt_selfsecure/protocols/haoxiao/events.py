@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from bt_selfsecure.protocols.haoxiao.record import SessionRecord
-from bt_selfsecure.sansio.events import FrameRejected, Persist
+from bt_selfsecure.sansio.events import FrameRejected as FrameRejected  # as itself: `events` has all of them
+from bt_selfsecure.sansio.events import Persist as Persist
+from bt_selfsecure.sansio.value import value
 
 # --- establishment ----------------------------------------------------------------------------------------------------
 
@@ -36,7 +38,7 @@ class Failure(enum.Enum):
     CLOSED = "the program closed the establishment"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RequestRefused:
     """A responder does not answer this request, and stays silent on the air."""
 
@@ -44,21 +46,21 @@ class RequestRefused:
     reason: Refusal
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PeerAccepted:
     """A responder is ready for the initiator's burst."""
 
     peer: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BurstSent:
     """The initiator has sent this many burst packets so far and waits for the responders."""
 
     sent: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ResponseVerified:
     """A responder's received set, proved by [9]."""
 
@@ -68,14 +70,14 @@ class ResponseVerified:
     """For the given lower bound on Eve's loss."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ActiveAttack:
     """Somebody sends burst packets that contradict the initiator's; told even where the profile goes on (`paper`)."""
 
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ShortAuthenticationString:
     """What two people compare, to know that nobody stands in the middle: right by chance once in a million."""
 
@@ -86,7 +88,7 @@ class ShortAuthenticationString:
         return f"{self.digits[:3]} {self.digits[3:]} ({' '.join(self.words)})"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Established:
     """Both ends hold K_0, and this end knows that the other does."""
 
@@ -110,7 +112,7 @@ class Established:
     """Whether an X25519 secret is mixed in."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EstablishFailed:
     """This establishment has ended without a key. `peer` is None where no peer can be named."""
 
@@ -119,7 +121,7 @@ class EstablishFailed:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Independence:
     """How far two responders of one burst hold independent keys: `j` is an eavesdropper of `i`'s key."""
 
@@ -134,7 +136,7 @@ class Independence:
 # --- session ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class MessageReceived:
     """A message from the peer, in order. In `every-message` exactly once; in `every-W` perhaps again after a crash,
     under the same Seq in a later epoch."""
@@ -145,21 +147,21 @@ class MessageReceived:
     """Counts resynchronisations: each (epoch, Seq) comes once."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class MessageDelivered:
     """The peer proved that it holds this message. After a crash perhaps told again."""
 
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Unreachable:
     """Omega retransmissions without an acknowledgement. The session goes on trying, slowly; nothing is lost."""
 
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Resynchronised:
     """Both ends go on under a fresh key from a common checkpoint (after a crash, or a new K_0)."""
 
@@ -169,7 +171,7 @@ class Resynchronised:
     """The next round: the peer has everything before it."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ReestablishNeeded:
     """The session can't go on with this K_0: the rounds are used up, or the ends seem to have no key in common.
 

@@ -25,13 +25,12 @@ from __future__ import annotations
 
 import enum
 import hashlib
-import hmac
 import struct
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from bt_selfsecure.errors import LocalError
+from bt_selfsecure.errors import LocalError, PeerError
 from bt_selfsecure.protocols.haoxiao import limits, oaep
+from bt_selfsecure.sansio.value import value
 
 
 class Profile(enum.IntEnum):
@@ -82,7 +81,7 @@ class Malformed(enum.Enum):
     PADDING = "its OAEP padding or the header inside is wrong"
 
 
-class FrameError(Exception):
+class FrameError(PeerError):
     """The bytes are not a frame. The only exception that `decode` raises."""
 
     def __init__(self, reason: Malformed) -> None:
@@ -90,12 +89,9 @@ class FrameError(Exception):
         self.reason = reason
 
 
-@dataclass(slots=True, unsafe_hash=True)
+@value
 class Frame:
-    """One packet of Fig. 2. Fields that a kind does not have are empty or zero.
-
-    Never changed once it is made, as if it were frozen; freezing would double what making one costs.
-    """
+    """One packet of Fig. 2. Fields that a kind does not have are empty or zero."""
 
     profile: Profile
     kind: Kind
@@ -139,11 +135,13 @@ _UNKEYED: Final = frozenset({Kind.REQUEST, Kind.ACCEPT, Kind.RAND, Kind.RAND_COM
 _PADDED: Final = frozenset({Kind.REQUEST, Kind.ACCEPT})
 _SESSION_HEAD: Final = struct.Struct(">BHB")
 _ESTABLISH_HEAD: Final = struct.Struct(">BHH")
+_COMPACT_HEAD: Final = struct.Struct(">BH")
+_hash: Final = hashlib.sha256  # Hash_A of [3], cut to the HMAC field of its kind
 _VERSIONS: Final = frozenset(p.value for p in Profile)
 
 
 def mac_bytes(profile: Profile, kind: Kind) -> int:
-    """Size of the HMAC field."""
+    """Return the size of the HMAC field."""
     if kind is Kind.RAND_COMPACT:
         return COMPACT_CHECK_BYTES
     if kind in _MAC_IN_MESSAGE:
@@ -159,18 +157,23 @@ class _Form(NamedTuple):
     layout: struct.Struct
     seq_limit: int
     rand_bytes: int
+    rand_start: int
+    rand_end: int
     mac_bytes: int
     unkeyed: bool
     padded: bool
 
 
 def _form(profile: Profile, kind: Kind) -> _Form:
+    layout = _SESSION_HEAD if kind.phase else _ESTABLISH_HEAD
     return _Form(
         profile,
         kind,
-        _SESSION_HEAD if kind.phase else _ESTABLISH_HEAD,
+        layout,
         1 << 8 if kind.phase else 1 << 16,
         _RAND_BYTES[kind],
+        layout.size,
+        layout.size + _RAND_BYTES[kind],
         mac_bytes(profile, kind),
         kind in _UNKEYED,
         kind in _PADDED and profile is Profile.PAPER,
@@ -180,69 +183,77 @@ def _form(profile: Profile, kind: Kind) -> _Form:
 _FORMS: Final = {p << 4 | k: _form(p, k) for p in Profile for k in Kind}
 
 
+def peek_kind(data: bytes) -> Kind | None:
+    """Return the kind that the first octet names, whatever follows it; None where it is the first of no frame."""
+    form = _FORMS.get(data[0]) if data else None
+    return None if form is None else form.kind
+
+
 def head(frame: Frame) -> bytes:
-    """The clear fields before Rand: 4 bytes in the session, 5 in the establishment."""
+    """Return the clear fields before Rand: 4 bytes in the session, 5 in the establishment."""
     octet = frame.profile << 4 | frame.kind
     return _FORMS[octet].layout.pack(octet, frame.retran << 12 | len(frame.message), frame.seq)
 
 
 def encode(frame: Frame, *, seed: bytes = b"") -> bytes:
-    """The frame as one datagram.
+    """Return the frame as one datagram.
 
     `seed` is the one-time random number a of [2] (32 bytes), needed for request and accept in `paper` only.
     Raises `LocalError` where a field has a size or value that the wire can't carry.
     """
-    kind, size = frame.kind, len(frame.message)
+    kind, retran, seq, size = frame.kind, frame.retran, frame.seq, len(frame.message)
     octet = frame.profile << 4 | kind
-    form = _FORMS[octet]
-    if not 0 <= frame.retran <= limits.MAX_RETRAN or size > limits.MAX_LEN:
-        raise LocalError(f"{kind.name}: Retran {frame.retran} or Len {size} is out of range")
-    if not 0 <= frame.seq < form.seq_limit or len(frame.rand) != form.rand_bytes:
-        raise LocalError(f"{kind.name}: Seq {frame.seq} or {len(frame.rand)} bytes of Rand are out of range")
+    _, _, layout, seq_limit, rand_size, _, _, mac_size, unkeyed, padded = _FORMS[octet]
+    if not 0 <= retran <= limits.MAX_RETRAN or size > limits.MAX_LEN:
+        raise LocalError(f"{kind.name}: Retran {retran} or Len {size} is out of range")
+    if not 0 <= seq < seq_limit or len(frame.rand) != rand_size:
+        raise LocalError(f"{kind.name}: Seq {seq} or {len(frame.rand)} bytes of Rand are out of range")
     if kind is Kind.RAND_COMPACT:
-        if frame.retran or size != limits.COMPACT_MESSAGE_BYTES:
-            raise LocalError(f"{kind.name}: Retran {frame.retran} or {size} bytes of Message do not fit")
-        clear = struct.pack(">BH", octet, frame.seq)
+        if retran or size != limits.COMPACT_MESSAGE_BYTES:
+            raise LocalError(f"{kind.name}: Retran {retran} or {size} bytes of Message do not fit")
+        clear = _COMPACT_HEAD.pack(octet, seq)
     else:
-        clear = head(frame)
+        clear = layout.pack(octet, retran << 12 | size, seq)
     body = clear + frame.rand + frame.message
-    if form.padded:
+    if padded:
         body = clear + oaep.encode(body, seed=seed)
-    mac = _unkeyed_hash(body, form.mac_bytes) if form.unkeyed else frame.mac
-    if len(mac) != form.mac_bytes:
+    mac = _hash(body).digest()[:mac_size] if unkeyed else frame.mac
+    if len(mac) != mac_size:
         raise LocalError(f"{kind.name}: the HMAC field has {len(mac)} bytes")
     return body + mac
 
 
 def decode(data: bytes) -> Frame:
-    """The frame that these bytes are. Total: returns a `Frame` or raises `FrameError`, and nothing else."""
-    if not 1 <= len(data) <= limits.MAX_FRAME_BYTES:
+    """Return the frame that these bytes are. Total: raises `FrameError` for what is none, and nothing else."""
+    size = len(data)
+    if not 1 <= size <= limits.MAX_FRAME_BYTES:
         raise FrameError(Malformed.SIZE)
     form = _FORMS.get(data[0])
     if form is None:
         raise FrameError(Malformed.KIND if data[0] >> 4 in _VERSIONS else Malformed.VERSION)
-    profile, kind, layout, _, rand_size, mac_size, unkeyed, padded = form
+    profile, kind, layout, _, _, start, rand_end, mac_size, unkeyed, padded = form
     if kind is Kind.RAND_COMPACT:
         return _decode_compact(profile, data)
-    start, end = layout.size, len(data) - mac_size
+    end = size - mac_size
     if end < start:
         raise FrameError(Malformed.SIZE)
     _, retran_len, seq = layout.unpack_from(data)
-    body, mac = data[start:end], data[end:]
-    if unkeyed and not hmac.compare_digest(mac, _unkeyed_hash(data[:end], mac_size)):
+    mac = data[end:]
+    if unkeyed and mac != _hash(data[:end]).digest()[:mac_size]:
         raise FrameError(Malformed.CHECK)
     if padded:
-        body = _unpad(data[:start], body)
-    if len(body) - rand_size != retran_len & 0xFFF:
+        data = data[:start] + _unpad(data[:start], data[start:end])
+        end = len(data)
+    if end - rand_end != retran_len & 0xFFF:
         raise FrameError(Malformed.LENGTH)
-    return Frame(profile, kind, retran_len >> 12, seq, body[:rand_size], body[rand_size:], mac)
+    return Frame(profile, kind, retran_len >> 12, seq, data[start:rand_end], data[rand_end:end], mac)
 
 
 def _decode_compact(profile: Profile, data: bytes) -> Frame:
     if len(data) != COMPACT_FRAME_BYTES:
         raise FrameError(Malformed.SIZE)
     body, check = data[:-COMPACT_CHECK_BYTES], data[-COMPACT_CHECK_BYTES:]
-    if check != _unkeyed_hash(body, COMPACT_CHECK_BYTES):
+    if check != _hash(body).digest()[:COMPACT_CHECK_BYTES]:
         raise FrameError(Malformed.CHECK)
     return Frame(profile, Kind.RAND_COMPACT, 0, int.from_bytes(body[1:3]), body[3:5], body[5:], check)
 
@@ -255,8 +266,3 @@ def _unpad(clear_head: bytes, padded: bytes) -> bytes:
     if not plain.startswith(clear_head):
         raise FrameError(Malformed.PADDING)
     return plain[len(clear_head) :]
-
-
-def _unkeyed_hash(body: bytes, length: int) -> bytes:
-    """Hash_A of [3], as long as the HMAC field of its kind."""
-    return hashlib.sha256(body).digest()[:length]

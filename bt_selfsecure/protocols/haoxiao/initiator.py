@@ -33,9 +33,12 @@ from bt_selfsecure.protocols.haoxiao.material import (
     pair_id,
 )
 from bt_selfsecure.protocols.haoxiao.received_set import ReceivedSetError, decode_received_set
-from bt_selfsecure.protocols.haoxiao.suites import Random, sha256
+from bt_selfsecure.protocols.haoxiao.suites import sha256
+from bt_selfsecure.sansio.context import EndpointContext
+from bt_selfsecure.sansio.endpoint import earliest
 from bt_selfsecure.sansio.events import Rejection
-from bt_selfsecure.sansio.trace import KeyLog, Machine, MachineEnum, Tracer, key_log_line
+from bt_selfsecure.sansio.frame_table import FrameRow, FrameTable, dispatch, not_for_us, replayed
+from bt_selfsecure.sansio.trace import Machine, MachineEnum, key_log_line
 from bt_selfsecure.stats.losses import secret_bits
 
 
@@ -63,7 +66,7 @@ class InitiatorInput(MachineEnum):
 
 
 S, I = InitiatorState, InitiatorInput
-_OVER: Final = frozenset({S.NEW, S.ESTABLISHED, S.FAILED})
+_OVER: Final = frozenset({S.ESTABLISHED, S.FAILED})
 INITIATOR_TABLE: Final[Mapping[tuple[InitiatorState, InitiatorInput], InitiatorState]] = {
     (S.NEW, I.START): S.REQUESTING,
     (S.REQUESTING, I.T_H_OVER): S.RESTING,
@@ -75,6 +78,20 @@ INITIATOR_TABLE: Final[Mapping[tuple[InitiatorState, InitiatorInput], InitiatorS
     (S.COLLECTING, I.RESPONDED): S.CONFIRMING,
     (S.CONFIRMING, I.ENDED): S.ESTABLISHED,
     **{(state, I.FAILED): S.FAILED for state in S if state not in _OVER},
+}
+_OVERHEARD: Final = FrameRow(set(S) - _OVER - {S.NEW}, "_overhear_burst", not_for_us("a burst packet"))
+INITIATOR_FRAMES: Final[FrameTable[Kind, InitiatorState]] = {
+    Kind.ACCEPT: FrameRow({S.REQUESTING, S.RESTING}, "_receive_accept", replayed("an accept after its time")),
+    Kind.RAND: _OVERHEARD,
+    Kind.RAND_COMPACT: _OVERHEARD,
+    Kind.RESPONSE: FrameRow({S.COLLECTING}, "_receive_response", replayed("a response that is not waited for")),
+    Kind.END: FrameRow({S.CONFIRMING}, "_receive_end", not_for_us("an end that is not waited for")),
+}
+INITIATOR_TIMERS: Final[Mapping[InitiatorState, str]] = {
+    S.REQUESTING: "_t_h_over",
+    S.RESTING: "_t_w_over",
+    S.COLLECTING: "_responses_are_in",
+    S.CONFIRMING: "_waiting_over",
 }
 
 
@@ -103,7 +120,7 @@ class PeerContext:
 
 
 class Initiator:
-    """Drive it by the verbs of `Endpoint`, after `start(now)`. It serves one establishment and is then thrown away.
+    """Alice of one establishment, thrown away after it. Drive it by the verbs of `Endpoint`, after `start(now)`.
 
     Raises `LocalError` for misuse by the driver only.
     """
@@ -111,19 +128,16 @@ class Initiator:
     def __init__(
         self,
         config: EstablishConfig,
-        random: Random,
-        *,
-        tracer: Tracer | None = None,
-        key_log: KeyLog | None = None,
-        name: str = "initiator",
+        context: EndpointContext,
     ) -> None:
+        random = context.random
         self.config: Final = config
         self._random: Final = random
-        self._key_log: Final = key_log
-        self._machine: Final = Machine(name, "initiator", INITIATOR_TABLE, S.NEW, tracer)
+        self._key_log: Final = context.key_log
+        self._machine: Final = Machine(context.name, "initiator", INITIATOR_TABLE, S.NEW, context.tracer)
         self._events: Final = FrameQueue()
-        self._share: Final = KeyShare(random if config.exchange_shares else None)
-        self._rand_data: Final = random(limits.NONCE_BYTES)  # RandData of [10]; committed to in the request
+        self._share = KeyShare(random if config.exchange_shares else None)
+        self._rand_data = random(limits.NONCE_BYTES)  # RandData of [10]; committed to in the request
         offer = Offer(
             config.identity,
             config.compact,
@@ -140,11 +154,13 @@ class Initiator:
             message=offer.encode(config.profile, accept=False),
         )
         self._request_bytes: Final = encode(self.request, seed=random(32))
+        self._burst_kind: Final = burst_kind(compact=config.compact)
+        self._burst_rand: Final = burst_rand(self.request, compact=config.compact)
         self._requests = 0
         self._legs: Final[dict[bytes, PeerContext]] = {}
         self._messages: list[bytes] = []
         self._sent = 0
-        self._burst_started = 0.0
+        self._burst_started = self._packet_due = 0.0
         self._outbox: list[bytes] = []
         self._deadline: float | None = None
         self._repeat: float | None = None
@@ -173,53 +189,33 @@ class Initiator:
         return self._events.take()
 
     def get_timer(self) -> float | None:
-        if self.state is S.BURSTING:
-            return self._packet_due()
-        return min((t for t in (self._deadline, self._repeat) if t is not None), default=None)
+        if self._machine.state is S.BURSTING:
+            return self._packet_due
+        return earliest(self._deadline, self._repeat)
 
     def frames_to_send(self, now: float) -> list[bytes]:
-        if self.state is S.BURSTING:
+        if self._machine.state is S.BURSTING:
             self._send_burst(now)
         out, self._outbox = self._outbox, []
         return out
 
     def receive_frame(self, data: bytes, now: float) -> None:
         frame = self._events.decode(data, self.config.profile)
-        if frame is None:
-            return
-        match frame.kind:
-            case Kind.ACCEPT:
-                self._receive_accept(frame, now)
-            case Kind.RESPONSE:
-                self._receive_response(frame, now)
-            case Kind.END:
-                self._receive_end(frame, now)
-            case Kind.RAND | Kind.RAND_COMPACT:
-                self._overhear_burst(frame, now)
-            case _:
-                self._events.reject(Rejection.NOT_FOR_US, frame.kind.name)
+        if frame is not None:
+            dispatch(INITIATOR_FRAMES.get(frame.kind), self, frame, now, self._events)
 
     def handle_timer(self, now: float) -> None:
         if self._repeat is not None and now >= self._repeat:
             self._acknowledge(now)
-        if self._deadline is None or now < self._deadline:
-            return
-        match self.state:
-            case S.REQUESTING:
-                self._t_h_over(now)
-            case S.RESTING:
-                self._t_w_over(now)
-            case S.COLLECTING:
-                self._responses_are_in(now)
-            case S.CONFIRMING:
-                self._waiting_over(now)
-            case _:
-                self._deadline = None
+        if self._deadline is not None and now >= self._deadline:
+            self._deadline = None
+            getattr(self, INITIATOR_TIMERS[self.state])(now)
 
     def close(self, now: float) -> None:
-        """Give up and forget."""
+        """Give up what is not over, send nothing more, and forget all that is secret."""
         if self.state not in _OVER:
             self._fail(Failure.CLOSED, now)
+        self._outbox.clear()
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
@@ -233,8 +229,6 @@ class Initiator:
         offer = Offer.decode(self.config.profile, message, accept=True)
         if session != self.request.rand[: limits.SESSION_ID_BYTES] or offer is None:
             return self._events.reject(Rejection.NOT_FOR_US, "an accept of another request")
-        if self.state not in (S.REQUESTING, S.RESTING):
-            return self._events.reject(Rejection.REPLAY, "an accept after its time")
         pair = pair_id(self.request, frame)
         known = pair in self._legs or any(leg.offer.identity == offer.identity for leg in self._legs.values())
         if known:
@@ -267,7 +261,7 @@ class Initiator:
 
     def _start_burst(self, now: float, given: InitiatorInput = I.ACCEPTED) -> None:
         self._machine.on(given, now, responders=len(self._legs), sent=self.sent)
-        self._burst_started = now
+        self._burst_started = self._packet_due = now
         self._deadline = None
         for leg in self._legs.values():
             leg.wrong = 0
@@ -277,27 +271,26 @@ class Initiator:
         """Number of the part of the burst that was sent last."""
         return (self.sent - 1) // self.config.burst
 
-    def _packet_due(self) -> float:
-        return self._burst_started + (self.sent % self.config.burst) * self.config.interval
-
     def _send_burst(self, now: float) -> None:
-        config = self.config
-        rand, kind = burst_rand(self.request, compact=config.compact), burst_kind(compact=config.compact)
-        while now >= self._packet_due():
-            message = self._random(config.message_bytes)
-            self._outbox.append(encode(Frame(config.profile, kind, 0, self.sent, rand, message)))
+        config, size = self.config, self.config.message_bytes
+        while now >= self._packet_due:
+            message = self._random(size)
+            frame = Frame(config.profile, self._burst_kind, 0, self._sent, self._burst_rand, message)
+            self._outbox.append(encode(frame))
             self._messages.append(message)
             self._sent += 1
-            if self.sent % config.burst == 0:
-                self._machine.on(I.BURST_SENT, now, sent=self.sent)
+            of_part = self._sent % config.burst
+            self._packet_due = self._burst_started + of_part * config.interval
+            if of_part == 0:
+                self._machine.on(I.BURST_SENT, now, sent=self._sent)
                 self._deadline = now + config.t_1 + 2 * config.timers.t_2
-                return self._events.put(BurstSent(self.sent))
+                return self._events.put(BurstSent(self._sent))
         return None
 
     def _overhear_burst(self, frame: Frame, now: float) -> None:
         """Someone else sends burst packets of this establishment: an echo is harmless, other content is an attack."""
         ours = frame.rand == burst_rand(self.request, compact=frame.kind is Kind.RAND_COMPACT)
-        if self.state in _OVER or not ours or self._messages[frame.seq : frame.seq + 1] == [frame.message]:
+        if not ours or self._messages[frame.seq : frame.seq + 1] == [frame.message]:
             return self._events.reject(Rejection.NOT_FOR_US, "a burst packet")
         self._events.put_if_room(ActiveAttack(frame.seq))
         if self.config.hardened:
@@ -308,9 +301,10 @@ class Initiator:
 
     def _receive_response(self, frame: Frame, now: float) -> None:
         leg = self._legs.get(frame.message[: limits.PAIR_ID_BYTES])
-        if leg is None or self.state is not S.COLLECTING or frame.seq != self._part:
-            reason = Rejection.NOT_FOR_US if leg is None else Rejection.REPLAY
-            return self._events.reject(reason, "a response that is not waited for")
+        if leg is None:
+            return self._events.reject(Rejection.NOT_FOR_US, "a response of nobody who accepted")
+        if frame.seq != self._part:
+            return self._events.reject(Rejection.REPLAY, "a response that is not waited for")
         if leg.responded_part == self._part:
             return self._events.reject(Rejection.REPLAY, "a response again")
         if not self._may_read(leg, now):
@@ -404,7 +398,7 @@ class Initiator:
     def _receive_end(self, frame: Frame, now: float) -> None:
         pair, nonce = frame.message[: limits.PAIR_ID_BYTES], frame.message[limits.PAIR_ID_BYTES :]
         leg = self._legs.get(pair)
-        if leg is None or leg.material is None or self.state is not S.CONFIRMING or leg.ended:
+        if leg is None or leg.material is None or leg.ended:
             return self._events.reject(Rejection.NOT_FOR_US, "an end that is not waited for")
         if not hmac.compare_digest(self.config.suite.establishment_mac(leg.material.kd, frame), frame.mac):
             return self._events.reject(Rejection.UNAUTHENTIC, "an end")
@@ -458,4 +452,5 @@ class Initiator:
     def _forget(self) -> None:
         self._legs.clear()
         self._messages.clear()
+        self._share, self._rand_data = KeyShare(None), b""
         self._deadline = self._repeat = None

@@ -1,23 +1,24 @@
 """The chain of round keys of one direction: K_i, its parts, how it rolls, and the checkpoints it can be resumed from.
 
-Never changed once it is made: rolling gives a new chain, so an endpoint commits by assignment, after it has
-authenticated. (Not frozen, for freezing would double what making one costs, twice a round.) The session's two ends hold
+Rolling gives a new chain, so an endpoint commits by assignment, after it has authenticated. The session's two ends hold
 one chain a direction each; Eve, with a stolen K_i, drives the same object.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.frames import Frame
-from bt_selfsecure.protocols.haoxiao.suites import Attempt, Header, NotAuthentic, Random, RoundKeys, Suite
+from bt_selfsecure.protocols.haoxiao.suites import Attempt, Header, NotAuthentic, RoundKeys, Suite
+from bt_selfsecure.sansio.context import Random
+from bt_selfsecure.sansio.value import value
 
 CHECKPOINT_ID_BYTES: Final = 8
 
 
-@dataclass(slots=True, unsafe_hash=True)
+@value
 class Chain:
     """One direction at round `seq`. Its repr shows no key."""
 
@@ -36,7 +37,7 @@ class Chain:
     """K_H, K_E, K_A of this round."""
 
     def __post_init__(self) -> None:
-        self.keys = self.suite.split(self.key)
+        object.__setattr__(self, "keys", self.suite.split(self.key))
 
     @classmethod
     def start(cls, suite: Suite, k0: bytes, label: bytes, checkpoint_rounds: int, seq: int = 0) -> Chain:

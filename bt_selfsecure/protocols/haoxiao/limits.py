@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-# --- the wire (sizes in bytes; PROTOCOL.md has the same table) --------------------------------------------------------
+# --- the wire (sizes in bytes; docs/protocols/haoxiao.md has the same table) ------------------------------------------
 
 IDENTITY_BYTES: Final = 6  # a Bluetooth device address: "the Message field is set to [...] the MAC address" (3.2)
 NONCE_BYTES: Final = 16  # Rand of Fig. 2: 128 random bits

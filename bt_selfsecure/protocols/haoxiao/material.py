@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.events import ShortAuthenticationString
 from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, encode
-from bt_selfsecure.protocols.haoxiao.suites import SUITES, Random, hkdf_expand, sha256
+from bt_selfsecure.protocols.haoxiao.suites import SUITES, hkdf_expand, sha256
+from bt_selfsecure.sansio.context import Random
 
 
 @dataclass(frozen=True, slots=True)

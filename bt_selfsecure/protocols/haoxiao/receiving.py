@@ -16,10 +16,12 @@ from bt_selfsecure.protocols.haoxiao.record import ReceivingState, Role, Session
 from bt_selfsecure.protocols.haoxiao.resync import common_keys, request_fields, resync_call, resync_response
 from bt_selfsecure.protocols.haoxiao.sending import chain_key_line
 from bt_selfsecure.protocols.haoxiao.session_config import Durability, SessionConfig
-from bt_selfsecure.protocols.haoxiao.suites import Attempt, NotAuthentic, Random
+from bt_selfsecure.protocols.haoxiao.suites import Attempt, NotAuthentic
+from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.events import Rejection
+from bt_selfsecure.sansio.frame_table import FrameRow, FrameTable, replayed
 from bt_selfsecure.sansio.outbox import Outbox
-from bt_selfsecure.sansio.trace import KeyLog, Machine, MachineEnum, Tracer
+from bt_selfsecure.sansio.trace import Machine, MachineEnum
 
 
 class ReceiverState(MachineEnum):
@@ -44,6 +46,10 @@ RECEIVER_TABLE: Final[Mapping[tuple[ReceiverState, ReceiverInput], ReceiverState
     (S.CALLING, I.AGREED): S.LISTENING,
     **{(state, I.CLOSE): S.CLOSED for state in S},
 }
+RECEIVER_FRAMES: Final[FrameTable[Kind, ReceiverState]] = {
+    Kind.DATA: FrameRow({S.LISTENING}, "receive_data", replayed("data out of its time")),
+    Kind.RESYNC_REQUEST: FrameRow({S.LISTENING, S.CALLING}, "receive_request", replayed("a request after the end")),
+}
 
 
 class Receiver:
@@ -54,19 +60,17 @@ class Receiver:
         record: SessionRecord,
         config: SessionConfig,
         out: Outbox[FrameQueue, SessionRecord],
-        random: Random,
-        tracer: Tracer | None,
-        key_log: KeyLog | None,
-        name: str,
+        context: EndpointContext,
     ) -> None:
         self.kept: ReceivingState = record.receiving
         self.deadline: float | None = None
         self._label = record.role.peer.label
         self._config: Final = config
+        self._each_synced: Final = config.durability is Durability.EVERY_MESSAGE
         self._out: Final = out
-        self._random: Final = random
-        self._key_log: Final = key_log
-        self._machine: Final = Machine(name, "receiver", RECEIVER_TABLE, S.LISTENING, tracer)
+        self._random: Final = context.random
+        self._key_log: Final = context.key_log
+        self._machine: Final = Machine(context.name, "receiver", RECEIVER_TABLE, S.LISTENING, context.tracer)
         self._previous: Chain | None = None  # to know a retransmission of the message that was accepted last
         self._ack = b""  # the acknowledgement of the attempt that was accepted (row 10), as sent
         self._waits = 0  # time-outs in a row: the exponent of the back-off
@@ -82,10 +86,14 @@ class Receiver:
     # --- rounds -------------------------------------------------------------------------------------------------------
 
     def receive_data(self, frame: Frame, now: float) -> None:
-        if self.state is not S.LISTENING:
-            return self._out.events.reject(Rejection.REPLAY, f"data, while {self.state.name}")
-        if (opened := _opened(self.kept.chain, frame)) is not None:
-            return self._accept(*opened, now)
+        try:
+            message, attempt = self.kept.chain.open(frame)
+        except NotAuthentic:
+            return self._receive_again(frame)
+        return self._accept(message, attempt, now)
+
+    def _receive_again(self, frame: Frame) -> None:
+        """Repeat the acknowledgement of the message that was accepted last, for another attempt at it."""
         if self._previous is not None and _opened(self._previous, frame) is not None:
             self._out.send(self._ack)
             return None
@@ -93,15 +101,16 @@ class Receiver:
 
     def _accept(self, message: bytes, attempt: Attempt, now: float) -> None:
         """The next message: roll by [14] or [15], on disk, then acknowledge this very attempt."""
-        chain = self.kept.chain
-        rolled = chain.rolled(attempt, message)
-        self._machine.on(I.ACCEPTED, now, seq=chain.seq, retran=attempt.header.retran)
-        self.kept = ReceivingState(rolled, chain.key, self.kept.epoch, self.kept.offer)
+        kept, out = self.kept, self._out
+        chain = kept.chain
+        seq, epoch, rolled = chain.seq, kept.epoch, chain.rolled(attempt, message)
+        self._machine.on(I.ACCEPTED, now, seq=seq, retran=attempt.header.retran)
+        self.kept = ReceivingState(rolled, chain.key, epoch, kept.offer)
         self._previous = chain
         self._log_key()
-        self._out.events.put(MessageReceived(chain.seq, message, self.kept.epoch))
-        self._out.persist(sync=self._config.durability is Durability.EVERY_MESSAGE or rolled.at_checkpoint)
-        self._ack = self._out.send(encode(_acknowledgement(rolled, attempt)))
+        out.events.put(MessageReceived(seq, message, epoch))
+        out.persist(sync=self._each_synced or rolled.at_checkpoint)
+        self._ack = out.send(encode(_acknowledgement(rolled, attempt)))
 
     # --- resynchronisation --------------------------------------------------------------------------------------------
 
@@ -123,8 +132,6 @@ class Receiver:
     def receive_request(self, frame: Frame, now: float) -> None:
         """Go over to a fresh key and answer with r and the common one, if the request names our call; else it may be
         an old one: call, and stay."""
-        if self.state is S.CLOSED:
-            return self._out.events.reject(Rejection.REPLAY, "a request after the end")
         if frame.rand == self._answered:
             self._out.send(self._response)
             return None
@@ -162,8 +169,8 @@ class Receiver:
         self._label = role.peer.label
         self.kept = replace(self.kept, offer=self.kept.chain.suite.chain_key(k0, self._label))
 
-    def close(self) -> None:
-        self._machine.on(I.CLOSE, 0.0)
+    def close(self, now: float) -> None:
+        self._machine.on(I.CLOSE, now)
         self.deadline = None
 
     def _log_key(self) -> None:

@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import enum
 import json
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
-from bt_selfsecure.errors import BtSelfSecureError
+from bt_selfsecure.errors import BtSelfSecureError, UnreadableError
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.frames import Profile
 from bt_selfsecure.protocols.haoxiao.keychain import Chain
 from bt_selfsecure.protocols.haoxiao.suites import SUITES
+from bt_selfsecure.sansio.value import value
 
 FORMAT: Final = "bt-selfsecure session"
 VERSION: Final = 1
@@ -45,7 +46,7 @@ class Role(enum.Enum):
         return b"initiator to responder" if self is Role.INITIATOR else b"responder to initiator"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SendingState:
     """The sender's end of one direction."""
 
@@ -61,7 +62,7 @@ class SendingState:
         return _distinct(self.offer, self.chain.key, *reversed(self.chain.checkpoints))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ReceivingState:
     """The receiver's end of one direction."""
 
@@ -83,9 +84,9 @@ def _distinct(*keys: bytes) -> tuple[bytes, ...]:
     return tuple(dict.fromkeys(key for key in keys if key))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SessionRecord:
-    """All that a session keeps. Its repr shows no key; `to_json` does, so store it where only the owner reads."""
+    """All that a session keeps across a crash. Its repr shows no key; `to_json` does: let only its owner read that."""
 
     profile: Profile
     role: Role
@@ -108,9 +109,9 @@ class SessionRecord:
         return json.dumps(record, separators=(",", ":"))
 
     @classmethod
-    def from_json(cls, text: str) -> SessionRecord:
-        """Raises `RecordError`, which shows nothing of the text, where that is not such a record, or of a version that
-        this program does not know."""
+    def from_json(cls, text: str | bytes) -> SessionRecord:
+        """Return the record that the text is. Raises `RecordError`, which shows nothing of the text, where that is
+        none, or one of a version that this program does not know."""
         try:
             data = json.loads(text)
             if not isinstance(data, dict) or data.get("format") != FORMAT:
@@ -158,7 +159,7 @@ def _chain_from_dict(profile: Profile, data: dict[str, Any]) -> Chain:
     checkpoints = tuple(_key(text) for text in data["checkpoints"])
     rounds, alpha = _number(data["checkpoint_rounds"]), _number(data["alpha"])
     if not 1 <= len(checkpoints) <= 2 or not alpha < rounds:
-        raise ValueError("there must be one or two checkpoints, and less than W rounds since the newest")
+        raise UnreadableError("there must be one or two checkpoints, and less than W rounds since the newest")
     return Chain(SUITES[profile], _key(data["key"]), _number(data["seq"]), rounds, alpha, checkpoints)
 
 
@@ -166,14 +167,14 @@ def _messages(data: dict[str, Any]) -> tuple[bytes, ...]:
     messages = tuple(bytes.fromhex(text) for text in data["messages"])
     longest = max(map(len, messages), default=0)
     if longest > limits.MAX_MESSAGE_BYTES or len(messages) > 2 * data["checkpoint_rounds"] + 1:
-        raise ValueError("there are more or longer messages than a sender takes")
+        raise UnreadableError("there are more or longer messages than a sender takes")
     return messages
 
 
 def _key(text: str) -> bytes:
     key = bytes.fromhex(text)
     if len(key) != limits.KEY_BYTES:
-        raise ValueError(f"a key has {limits.KEY_BYTES} bytes")
+        raise UnreadableError(f"a key has {limits.KEY_BYTES} bytes")
     return key
 
 
@@ -183,5 +184,5 @@ def _key_or_none(text: str) -> bytes:
 
 def _number(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= limits.MAX_ROUNDS:
-        raise ValueError("a number is missing or out of range")
+        raise UnreadableError("a number is missing or out of range")
     return value

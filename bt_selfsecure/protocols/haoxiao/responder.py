@@ -21,7 +21,7 @@ from bt_selfsecure.protocols.haoxiao.events import (
     RequestRefused,
 )
 from bt_selfsecure.protocols.haoxiao.frame_queue import FrameQueue
-from bt_selfsecure.protocols.haoxiao.frames import Frame, FrameError, Kind, decode, encode
+from bt_selfsecure.protocols.haoxiao.frames import Frame, FrameError, Kind, decode, encode, peek_kind
 from bt_selfsecure.protocols.haoxiao.material import (
     KeyMaterial,
     KeyShare,
@@ -32,9 +32,12 @@ from bt_selfsecure.protocols.haoxiao.material import (
     pair_id,
 )
 from bt_selfsecure.protocols.haoxiao.received_set import encode_received_set
-from bt_selfsecure.protocols.haoxiao.suites import Random, sha256
+from bt_selfsecure.protocols.haoxiao.suites import sha256
+from bt_selfsecure.sansio.context import EndpointContext
+from bt_selfsecure.sansio.endpoint import earliest
 from bt_selfsecure.sansio.events import Rejection
-from bt_selfsecure.sansio.trace import KeyLog, Machine, MachineEnum, Tracer, key_log_line
+from bt_selfsecure.sansio.frame_table import FrameRow, FrameTable, dispatch, not_for_us, replayed
+from bt_selfsecure.sansio.trace import Machine, MachineEnum, key_log_line
 from bt_selfsecure.stats.losses import secret_bits
 
 
@@ -72,6 +75,21 @@ RESPONDER_TABLE: Final[Mapping[tuple[ResponderState, ResponderInput], ResponderS
     **{(state, I.FAILED): S.IDLE for state in S if state not in (S.IDLE, S.ESTABLISHED)},
 }
 _RESPONDED: Final = frozenset({S.RESPONDED, S.AWAITING_ACKNOWLEDGE})
+_BURST: Final = FrameRow({S.ACCEPTED, S.COLLECTING, *_RESPONDED}, "_receive_burst", not_for_us("a burst packet"))
+RESPONDER_FRAMES: Final[FrameTable[Kind, ResponderState]] = {
+    Kind.REQUEST: FrameRow(set(S), "_receive_request", replayed("a request")),
+    Kind.RAND: _BURST,
+    Kind.RAND_COMPACT: _BURST,
+    Kind.ACKNOWLEDGE: FrameRow(
+        {*_RESPONDED, S.ESTABLISHED}, "_receive_acknowledge", replayed("an acknowledgement out of its time")
+    ),
+}
+RESPONDER_TIMERS: Final[Mapping[ResponderState, str]] = {
+    S.ACCEPTED: "_no_burst",
+    S.COLLECTING: "_burst_over",
+    S.RESPONDED: "_t_2_over",
+    S.AWAITING_ACKNOWLEDGE: "_t_3_over",
+}
 
 
 @dataclass(slots=True)
@@ -82,8 +100,11 @@ class _Establishment:
     offer: Offer
     accept: Frame
     accept_bytes: bytes
+    compact: bool
     burst: int
     """N of one part."""
+    most: int
+    """Packets of all parts together, at most."""
     t_1: float
     secret: bytes = field(repr=False)
     over: float = 0.0
@@ -100,24 +121,35 @@ class _Establishment:
     rand_data: bytes = b""
     """RandData of an authentic acknowledgement."""
     end: bytes = b""
+    burst_form: tuple[Kind, bytes, int] = field(init=False)
+    """Kind, Rand and the size of Message of its burst packets."""
+
+    def __post_init__(self) -> None:
+        rand, compact = burst_rand(self.request, compact=self.compact), self.compact
+        size = limits.COMPACT_MESSAGE_BYTES if compact else limits.BURST_MESSAGE_BYTES
+        self.burst_form = burst_kind(compact=compact), rand, size
+
+    def has(self, frame: Frame) -> bool:
+        """Whether a burst packet is one of this establishment, as far as its form goes."""
+        kind, rand, size = self.burst_form
+        return frame.kind is kind and frame.rand == rand and len(frame.message) == size and frame.seq < self.most
 
 
 class Responder:
-    """Drive it by the verbs of `Endpoint`. It keeps one establishment, and T_d of a bounded number of identities."""
+    """Bob, of one establishment after the other. Drive it by the verbs of `Endpoint`.
+
+    It keeps one establishment, and T_d of a bounded number of identities.
+    """
 
     def __init__(
         self,
         config: EstablishConfig,
-        random: Random,
-        *,
-        tracer: Tracer | None = None,
-        key_log: KeyLog | None = None,
-        name: str = "responder",
+        context: EndpointContext,
     ) -> None:
         self.config: Final = config
-        self._random: Final = random
-        self._key_log: Final = key_log
-        self._machine: Final = Machine(name, "responder", RESPONDER_TABLE, S.IDLE, tracer)
+        self._random: Final = context.random
+        self._key_log: Final = context.key_log
+        self._machine: Final = Machine(context.name, "responder", RESPONDER_TABLE, S.IDLE, context.tracer)
         self._events: Final = FrameQueue()
         self._throttled: Final[OrderedDict[bytes, float]] = OrderedDict()
         self._current: _Establishment | None = None
@@ -144,64 +176,43 @@ class Responder:
         return self._events.take()
 
     def get_timer(self) -> float | None:
-        return min((t for t in (self._deadline, self._repeat) if t is not None), default=None)
+        return earliest(self._deadline, self._repeat)
 
     def frames_to_send(self, now: float) -> list[bytes]:
         out, self._outbox = self._outbox, []
         return out
 
     def receive_frame(self, data: bytes, now: float) -> None:
-        if self._is_foreign_request(data):
+        if peek_kind(data) is Kind.REQUEST and self._is_foreign_request(data):
             return
         frame = self._events.decode(data, self.config.profile)
-        if frame is None:
-            return
-        match frame.kind:
-            case Kind.REQUEST:
-                self._receive_request(frame, now)
-            case Kind.RAND | Kind.RAND_COMPACT:
-                self._receive_burst(frame, now)
-            case Kind.ACKNOWLEDGE:
-                self._receive_acknowledge(frame, now)
-            case _:
-                self._events.reject(Rejection.NOT_FOR_US, frame.kind.name)
+        if frame is not None:
+            dispatch(RESPONDER_FRAMES.get(frame.kind), self, frame, now, self._events)
 
     def handle_timer(self, now: float) -> None:
         if self._repeat is not None and now >= self._repeat and self._current:
             self._outbox.append(self._current.response)
             self._repeat = self.config.next_repeat(now)
-        if self._deadline is None or now < self._deadline:
-            return
-        self._deadline = None
-        match self.state:
-            case S.ACCEPTED:
-                self._fail(Failure.NO_BURST, now)
-            case S.COLLECTING:
-                self._burst_over(now)
-            case S.RESPONDED:
-                self._machine.on(I.T_2_OVER, now)
-                self._deadline = now + 2 * self.config.timers.t_3
-            case S.AWAITING_ACKNOWLEDGE if self._current and self._current.rand_data:
-                self._establish(self._current, now)
-            case S.AWAITING_ACKNOWLEDGE:
-                self._fail(Failure.NO_ACKNOWLEDGE, now)
-            case _:
-                pass
+        if self._deadline is not None and now >= self._deadline:
+            self._deadline = None
+            getattr(self, RESPONDER_TIMERS[self.state])(now)
 
     def close(self, now: float) -> None:
-        """Give up what is under way."""
+        """Give up what is under way, send nothing more of it, and forget it, the last key too; T_d goes on."""
         if self._machine.can(I.FAILED):
             self._fail(Failure.CLOSED, now)
+        self._current = None
+        self._outbox.clear()
 
     # --- request ------------------------------------------------------------------------------------------------------
 
     def _is_foreign_request(self, data: bytes) -> bool:
-        """A request of the other profile: refused in silence like any other, but told to the driver by name."""
+        """Whether it is one of the other profile: refused in silence like any other, but told to the driver by name."""
+        if data[0] >> 4 == self.config.profile:
+            return False
         try:
             frame = decode(data)
         except FrameError:
-            return False
-        if frame.kind is not Kind.REQUEST or frame.profile is self.config.profile:
             return False
         self._events.put_if_room(RequestRefused(frame.message[: limits.IDENTITY_BYTES], Refusal.PROFILE))
         return True
@@ -255,38 +266,36 @@ class Responder:
         message = request.rand[: limits.SESSION_ID_BYTES] + answer.encode(config.profile, accept=True)
         accept = Frame(config.profile, Kind.ACCEPT, rand=self._random(limits.NONCE_BYTES), message=message)
         accept_bytes = encode(accept, seed=self._random(32))
-        burst, t_1 = (offer.burst, offer.t_1) if config.hardened else (config.burst, config.t_1)
+        if config.hardened:
+            form = offer.compact, offer.burst, limits.MAX_BURST, offer.t_1
+        else:
+            form = config.compact, config.burst, config.burst, config.t_1
         self._machine.on(I.REQUEST, now, peer=offer.identity.hex(":"))
-        self._current = _Establishment(request, offer, accept, accept_bytes, burst, t_1, secret)
+        self._current = _Establishment(request, offer, accept, accept_bytes, *form, secret)
         self._outbox.append(accept_bytes)
         self._repeat = None
         self._deadline = now + config.max_requests * (config.timers.t_h + config.timers.t_w)
         return None
 
+    def _no_burst(self, now: float) -> None:
+        self._fail(Failure.NO_BURST, now)
+
     # --- burst --------------------------------------------------------------------------------------------------------
 
     def _receive_burst(self, frame: Frame, now: float) -> None:
-        current = self._current
-        if current is None or self.state in (S.IDLE, S.ESTABLISHED) or not self._is_of(frame, current):
+        current, seq = self._current, frame.seq
+        if current is None or not current.has(frame):
             return self._events.reject(Rejection.NOT_FOR_US, "a burst packet")
-        known = current.kept.get(frame.seq)
-        if known is not None or frame.seq in current.blacklist:
+        known = current.kept.get(seq)
+        if known is not None or seq in current.blacklist:
             return self._receive_copy(current, frame, known, now)
-        if not self._enter_part(current, frame.seq // current.burst, now):
+        part = seq // current.burst
+        if not (part == current.part and self.state is S.COLLECTING) and not self._enter_part(current, part, now):
             return self._events.reject(Rejection.REPLAY, "a burst packet out of its time")
-        current.kept[frame.seq] = frame.message
-        if self.config.hardened and frame.seq == (current.part + 1) * current.burst - 1:
+        current.kept[seq] = frame.message
+        if seq == (current.part + 1) * current.burst - 1 and self.config.hardened:
             self._deadline = min(current.over, now + self.config.timers.settle)
         return None
-
-    def _is_of(self, frame: Frame, current: _Establishment) -> bool:
-        compact = current.offer.compact if self.config.hardened else self.config.compact
-        right_form = frame.kind is burst_kind(compact=compact) and frame.rand == burst_rand(
-            current.request, compact=compact
-        )
-        size = limits.COMPACT_MESSAGE_BYTES if compact else limits.BURST_MESSAGE_BYTES
-        last = limits.MAX_BURST if self.config.hardened else current.burst
-        return right_form and len(frame.message) == size and frame.seq < last
 
     def _enter_part(self, current: _Establishment, part: int, now: float) -> bool:
         """Whether a packet of this part may be kept now; the first one of a part starts 2 T_1."""
@@ -344,14 +353,16 @@ class Responder:
         self._deadline = max(now, current.over) + 2 * config.timers.t_2  # who is early waits for the initiator
         return None
 
+    def _t_2_over(self, now: float) -> None:
+        self._machine.on(I.T_2_OVER, now)
+        self._deadline = now + 2 * self.config.timers.t_3
+
     # --- confirmation -------------------------------------------------------------------------------------------------
 
     def _receive_acknowledge(self, frame: Frame, now: float) -> None:
         current = self._current
         if current is None or current.material is None or frame.message != pair_id(current.request, current.accept):
             return self._events.reject(Rejection.NOT_FOR_US, "an acknowledgement of another establishment")
-        if self.state not in _RESPONDED and self.state is not S.ESTABLISHED:
-            return self._events.reject(Rejection.REPLAY, "an acknowledgement out of its time")
         if not hmac.compare_digest(self.config.suite.establishment_mac(current.material.kd, frame), frame.mac):
             return self._events.reject(Rejection.UNAUTHENTIC, "an acknowledgement")
         if self.state is S.ESTABLISHED:
@@ -367,6 +378,12 @@ class Responder:
         if self.config.hardened:
             self._establish(current, now)
         return None
+
+    def _t_3_over(self, now: float) -> None:
+        if self._current and self._current.rand_data:
+            self._establish(self._current, now)
+        else:
+            self._fail(Failure.NO_ACKNOWLEDGE, now)
 
     def _opens_commitment(self, current: _Establishment, rand_data: bytes) -> bool:
         return hmac.compare_digest(sha256(rand_data), current.offer.commitment)

@@ -13,15 +13,17 @@ from bt_selfsecure.errors import LocalError
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.events import MessageDelivered, ReestablishNeeded, Resynchronised, Unreachable
 from bt_selfsecure.protocols.haoxiao.frame_queue import FrameQueue
-from bt_selfsecure.protocols.haoxiao.frames import Frame, encode
+from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, encode
 from bt_selfsecure.protocols.haoxiao.keychain import Chain
 from bt_selfsecure.protocols.haoxiao.record import Role, SendingState, SessionRecord
 from bt_selfsecure.protocols.haoxiao.resync import NO_CALL, authentic_response, common_keys, resync_request
 from bt_selfsecure.protocols.haoxiao.session_config import Durability, SessionConfig
-from bt_selfsecure.protocols.haoxiao.suites import Attempt, Random
+from bt_selfsecure.protocols.haoxiao.suites import Attempt
+from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.events import Rejection
+from bt_selfsecure.sansio.frame_table import FrameRow, FrameTable, replayed
 from bt_selfsecure.sansio.outbox import Outbox
-from bt_selfsecure.sansio.trace import KeyLog, Machine, MachineEnum, Tracer, key_log_line
+from bt_selfsecure.sansio.trace import Machine, MachineEnum, key_log_line
 
 
 class SenderState(MachineEnum):
@@ -53,6 +55,20 @@ SENDER_TABLE: Final[Mapping[tuple[SenderState, SenderInput], SenderState]] = {
     **{(state, I.RESYNCHRONISE): S.RESYNCHRONISING for state in S if state is not S.CLOSED},
     **{(state, I.CLOSE): S.CLOSED for state in S},
 }
+SENDER_FRAMES: Final[FrameTable[Kind, SenderState]] = {
+    Kind.DATA_ACK: FrameRow(
+        {S.WAITING, S.UNREACHABLE}, "receive_ack", replayed("an acknowledgement that is not waited for")
+    ),
+    Kind.RESYNC_CALL: FrameRow(set(S) - {S.CLOSED}, "receive_call", replayed("a call for resynchronisation")),
+    Kind.RESYNC_RESPONSE: FrameRow(
+        {S.RESYNCHRONISING}, "receive_response", replayed("a response that is not waited for")
+    ),
+}
+SENDER_TIMERS: Final[Mapping[SenderState, str]] = {
+    S.WAITING: "_retransmit",
+    S.UNREACHABLE: "_repeat",
+    S.RESYNCHRONISING: "_request_again",
+}
 
 
 class Sender:
@@ -63,19 +79,17 @@ class Sender:
         record: SessionRecord,
         config: SessionConfig,
         out: Outbox[FrameQueue, SessionRecord],
-        random: Random,
-        tracer: Tracer | None,
-        key_log: KeyLog | None,
-        name: str,
+        context: EndpointContext,
     ) -> None:
         self.kept: SendingState = record.sending
         self.deadline: float | None = None
         self._label = record.role.label
         self._config: Final = config
+        self._each_synced: Final = config.durability is Durability.EVERY_MESSAGE
         self._out: Final = out
-        self._random: Final = random
-        self._key_log: Final = key_log
-        self._machine: Final = Machine(name, "sender", SENDER_TABLE, S.IDLE, tracer)
+        self._random: Final = context.random
+        self._key_log: Final = context.key_log
+        self._machine: Final = Machine(context.name, "sender", SENDER_TABLE, S.IDLE, context.tracer)
         self._attempts: list[Attempt] = []  # all of this round: the acknowledgement of any may come, and late (row 10)
         self._waits = 0  # time-outs in a row: the exponent of the back-off
         self._last_frame = b""
@@ -83,8 +97,8 @@ class Sender:
         self._call = NO_CALL  # Rand of the call that the last request answers
         self._told_no_common = False
         # In `every-W` a receiver may forget up to the older checkpoint, and then needs these messages again.
-        every_w = config.durability is Durability.EVERY_W
-        self._history: Final[deque[bytes]] = deque(maxlen=2 * self.kept.chain.checkpoint_rounds if every_w else 0)
+        most = 0 if self._each_synced else 2 * self.kept.chain.checkpoint_rounds
+        self._history: Final[deque[bytes]] = deque(maxlen=most)
 
     @property
     def state(self) -> SenderState:
@@ -97,16 +111,18 @@ class Sender:
     # --- rounds -------------------------------------------------------------------------------------------------------
 
     def send(self, message: bytes, now: float) -> int:
-        if not self.can_send:
-            raise LocalError(f"send: a message is under way ({self.state.name})")
+        kept, state = self.kept, self._machine.state
+        if state is not S.IDLE:
+            why = "the session is closed" if state is S.CLOSED else f"a message is under way ({state.name})"
+            raise LocalError(f"send: {why}")
         if len(message) > limits.MAX_MESSAGE_BYTES:
             raise LocalError(f"send: a message has at most {limits.MAX_MESSAGE_BYTES} bytes, this has {len(message)}")
-        if self.kept.chain.exhausted():
+        if kept.chain.exhausted():
             self._out.events.put(ReestablishNeeded("the rounds of this K_0 are used up"))
             raise LocalError("send: the rounds of this K_0 are used up")
-        self.kept = SendingState(self.kept.chain, (message,), self.kept.offer)
+        self.kept = SendingState(kept.chain, (message,), kept.offer)
         self._begin(now)
-        return self.kept.chain.seq
+        return kept.chain.seq
 
     def withdraw(self, now: float) -> None:
         if self.state is not S.WAITING or not self._out.take_back(self._last_frame):
@@ -122,7 +138,7 @@ class Sender:
         self._machine.on(I.SEND, now, seq=chain.seq, bytes=len(messages[0]))
         self._attempts = []
         self._waits = 0
-        self._out.persist(sync=self._config.durability is Durability.EVERY_MESSAGE or chain.at_checkpoint)
+        self._out.persist(sync=self._each_synced or chain.at_checkpoint)
         self._attempt(now)
 
     def _attempt(self, now: float) -> None:
@@ -133,15 +149,17 @@ class Sender:
         self.deadline = now + self._config.back_off(self._waits)
 
     def receive_ack(self, frame: Frame, now: float) -> None:
-        if self.state not in (S.WAITING, S.UNREACHABLE) or frame.seq != self.kept.chain.seq + 1 & 255:
+        kept, chain = self.kept, self.kept.chain
+        if frame.seq != chain.seq + 1 & 255:
             return self._out.events.reject(Rejection.REPLAY, "an acknowledgement that is not waited for")
         attempt = self._proved_attempt(frame)
         if attempt is None:
             return self._out.events.reject(Rejection.UNAUTHENTIC, "an acknowledgement")
-        chain, message, following = self.kept.chain, self.kept.messages[0], self.kept.messages[1:]
+        message, following = kept.messages[0], kept.messages[1:]
         self._machine.on(I.ACKNOWLEDGED, now, seq=chain.seq, retran=attempt.header.retran)
-        self.kept = SendingState(chain.rolled(attempt, message), following, self.kept.offer)
-        self._log_key()
+        self.kept = SendingState(chain.rolled(attempt, message), following, kept.offer)
+        if self._key_log is not None:
+            self._log_key()
         self._attempts = []
         self._history.append(message)
         self._out.events.put(MessageDelivered(chain.seq))
@@ -153,27 +171,27 @@ class Sender:
     def _proved_attempt(self, frame: Frame) -> Attempt | None:
         """The attempt whose ACK [13] this is: the receiver accepted that one, so [14] or [15] goes by it (row 10)."""
         for attempt in self._attempts:
-            if hmac.compare_digest(attempt.ack, frame.message[: len(attempt.ack)]):
+            ack = attempt.ack
+            if hmac.compare_digest(ack, frame.message[: len(ack)]):
                 return attempt
         return None
 
     def handle_timer(self, now: float) -> None:
-        if self.deadline is None or now < self.deadline:
-            return
-        self._waits += 1
-        match self.state:
-            case S.WAITING if len(self._attempts) <= self._config.omega:
-                self._attempt(now)
-            case S.WAITING:
-                self._machine.on(I.OMEGA_OVER, now, seq=self.kept.chain.seq)
-                self._out.events.put(Unreachable(self.kept.chain.seq))
-                self._repeat(now)
-            case S.UNREACHABLE | S.RESYNCHRONISING:
-                if self.state is S.RESYNCHRONISING and self._waits == self._config.omega + 1:
-                    self._out.events.put(Unreachable(self.kept.chain.seq))
-                self._repeat(now)
-            case _:
-                self.deadline = None
+        if self.deadline is not None and now >= self.deadline:
+            self._waits += 1
+            getattr(self, SENDER_TIMERS[self.state])(now)
+
+    def _retransmit(self, now: float) -> None:
+        if len(self._attempts) <= self._config.omega:
+            return self._attempt(now)
+        self._machine.on(I.OMEGA_OVER, now, seq=self.kept.chain.seq)
+        self._out.events.put(Unreachable(self.kept.chain.seq))
+        return self._repeat(now)
+
+    def _request_again(self, now: float) -> None:
+        if self._waits == self._config.omega + 1:
+            self._out.events.put(Unreachable(self.kept.chain.seq))
+        self._repeat(now)
 
     def _repeat(self, now: float) -> None:
         self._out.send(self._last_frame)
@@ -200,7 +218,7 @@ class Sender:
 
     def receive_call(self, frame: Frame, now: float) -> None:
         resynchronising, answered, challenge = self.state is S.RESYNCHRONISING, frame.rand == self._call, frame.seq > 0
-        if self.state is S.CLOSED or (not resynchronising and (answered or challenge)):
+        if not resynchronising and (answered or challenge):
             return self._out.events.reject(Rejection.REPLAY, "a call for resynchronisation")
         if not common_keys(self.kept, frame):
             return self._refuse_call()
@@ -215,8 +233,6 @@ class Sender:
             self._out.events.put(ReestablishNeeded("a call came that names no common key (or an attacker's)"))
 
     def receive_response(self, frame: Frame, now: float) -> None:
-        if self.state is not S.RESYNCHRONISING:
-            return self._out.events.reject(Rejection.REPLAY, "a response that is not waited for")
         answer = authentic_response(self.kept, frame, self._nonce)
         if answer is None:
             return self._out.events.reject(Rejection.UNAUTHENTIC, "a response to the request")
@@ -248,8 +264,8 @@ class Sender:
         self._label = role.label
         self.kept = replace(self.kept, offer=self.kept.chain.suite.chain_key(k0, self._label))
 
-    def close(self) -> None:
-        self._machine.on(I.CLOSE, 0.0)
+    def close(self, now: float) -> None:
+        self._machine.on(I.CLOSE, now)
         self.deadline = None
 
     def _log_key(self) -> None:

@@ -20,19 +20,22 @@ from bt_selfsecure.protocols.haoxiao.events import Event
 from bt_selfsecure.protocols.haoxiao.frame_queue import FrameQueue
 from bt_selfsecure.protocols.haoxiao.frames import FrameError, Kind, Profile, decode
 from bt_selfsecure.protocols.haoxiao.keychain import Chain
-from bt_selfsecure.protocols.haoxiao.receiving import Receiver
+from bt_selfsecure.protocols.haoxiao.receiving import RECEIVER_FRAMES, Receiver
 from bt_selfsecure.protocols.haoxiao.record import ReceivingState, Role, SendingState, SessionRecord
 from bt_selfsecure.protocols.haoxiao.resync import common_keys
-from bt_selfsecure.protocols.haoxiao.sending import Sender
+from bt_selfsecure.protocols.haoxiao.sending import SENDER_FRAMES, Sender
 from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig
-from bt_selfsecure.protocols.haoxiao.suites import SUITES, Random
+from bt_selfsecure.protocols.haoxiao.suites import SUITES
+from bt_selfsecure.sansio.context import EndpointContext
+from bt_selfsecure.sansio.endpoint import earliest
 from bt_selfsecure.sansio.events import Rejection
+from bt_selfsecure.sansio.frame_table import dispatch
 from bt_selfsecure.sansio.outbox import Outbox
-from bt_selfsecure.sansio.trace import KeyLog, Tracer
 
 
 class Session:
-    """One end of a session. Drive it by the verbs of `Endpoint`, `send(message, now)` and `persisted(token)`.
+    """One end of a session, both directions. Drive it by the verbs of `Endpoint`, `send(message, now)` and
+    `persisted(token)`.
 
     Take the events first, then the frames. What a record counts comes before its `Persist`: a driver that writes the
     messages received and the record in one transaction, and only then hands them on, gives its application each message
@@ -48,18 +51,15 @@ class Session:
         self,
         record: SessionRecord,
         config: SessionConfig,
-        random: Random,
-        *,
-        tracer: Tracer | None = None,
-        key_log: KeyLog | None = None,
-        name: str = "session",
+        context: EndpointContext,
     ) -> None:
         self.profile: Final = record.profile
         self.role = record.role
         """Of this end in the establishment of the newest K_0."""
-        self._out: Final = Outbox(FrameQueue(), self._present_record)
-        self._sender: Final = self.sender_class(record, config, self._out, random, tracer, key_log, name)
-        self._receiver: Final = self.receiver_class(record, config, self._out, random, tracer, key_log, name)
+        self._events: Final = FrameQueue()
+        self._out: Final = Outbox(self._events, self._present_record)
+        self._sender: Final = self.sender_class(record, config, self._out, context)
+        self._receiver: Final = self.receiver_class(record, config, self._out, context)
 
     @classmethod
     def start(
@@ -68,13 +68,9 @@ class Session:
         role: Role,
         k0: bytes,
         config: SessionConfig,
-        random: Random,
-        *,
-        tracer: Tracer | None = None,
-        key_log: KeyLog | None = None,
-        name: str = "session",
+        context: EndpointContext,
     ) -> Self:
-        """A new session from K_0 (32 bytes). Its first event asks for its first record to be written."""
+        """Return a new session from K_0 (32 bytes). Its first event asks for its first record to be written."""
         suite, rounds = SUITES[profile], config.checkpoint_rounds
         record = SessionRecord(
             profile,
@@ -82,7 +78,7 @@ class Session:
             SendingState(Chain.start(suite, k0, role.label, rounds)),
             ReceivingState(Chain.start(suite, k0, role.peer.label, rounds)),
         )
-        session = cls(record, config, random, tracer=tracer, key_log=key_log, name=name)
+        session = cls(record, config, context)
         session._out.persist(sync=True)
         return session
 
@@ -91,15 +87,11 @@ class Session:
         cls,
         record: SessionRecord,
         config: SessionConfig,
-        random: Random,
+        context: EndpointContext,
         now: float,
-        *,
-        tracer: Tracer | None = None,
-        key_log: KeyLog | None = None,
-        name: str = "session",
     ) -> Self:
-        """The session as it was stored. It finds together with its peer by itself, whatever either has forgotten."""
-        session = cls(record, config, random, tracer=tracer, key_log=key_log, name=name)
+        """Return the session as it was stored. It finds together with its peer, whatever either has forgotten."""
+        session = cls(record, config, context)
         session._sender.resynchronise(now)
         session._receiver.call(now)
         return session
@@ -122,7 +114,7 @@ class Session:
     @property
     def rejections(self) -> Mapping[Rejection, int]:
         """Frames from the air that changed nothing, by reason."""
-        return self._out.events.rejections
+        return self._events.rejections
 
     def send(self, message: bytes, now: float) -> int:
         """Begin the round of this message and return its Seq. In `every-message` the message is the session's own once
@@ -171,37 +163,29 @@ class Session:
         self._out.persisted(token)
 
     def next_event(self) -> Event | None:
-        return self._out.events.take()
+        return self._events.take()
 
     def frames_to_send(self, now: float) -> list[bytes]:
         return self._out.take_frames()
 
     def get_timer(self) -> float | None:
-        return min((t for t in (self._sender.deadline, self._receiver.deadline) if t is not None), default=None)
+        return earliest(self._sender.deadline, self._receiver.deadline)
 
     def handle_timer(self, now: float) -> None:
         self._sender.handle_timer(now)
         self._receiver.handle_timer(now)
 
     def receive_frame(self, data: bytes, now: float) -> None:
-        frame = self._out.events.decode(data, self.profile)
+        frame = self._events.decode(data, self.profile)
         if frame is None:
             return
-        match frame.kind:
-            case Kind.DATA:
-                self._receiver.receive_data(frame, now)
-            case Kind.DATA_ACK:
-                self._sender.receive_ack(frame, now)
-            case Kind.RESYNC_CALL:
-                self._sender.receive_call(frame, now)
-            case Kind.RESYNC_REQUEST:
-                self._receiver.receive_request(frame, now)
-            case Kind.RESYNC_RESPONSE:
-                self._sender.receive_response(frame, now)
-            case _:
-                self._out.events.reject(Rejection.NOT_FOR_US, frame.kind.name)
+        if (row := RECEIVER_FRAMES.get(frame.kind)) is not None:
+            dispatch(row, self._receiver, frame, now, self._events)
+        else:
+            dispatch(SENDER_FRAMES.get(frame.kind), self._sender, frame, now, self._events)
 
-    def close(self) -> None:
-        """Send nothing more. The record stays valid."""
-        self._sender.close()
-        self._receiver.close()
+    def close(self, now: float) -> None:
+        """Send nothing more, not even what waits to leave. The record stays valid, and may be restored."""
+        self._sender.close(now)
+        self._receiver.close(now)
+        self._out.clear()

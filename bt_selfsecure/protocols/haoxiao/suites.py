@@ -1,7 +1,7 @@
 """The two cipher suites: `paper`, equations [2] to [15] to the letter, and `hardened`, fit for our own door.
 
-Both have the same verbs, so that one state machine serves both. Where the paper is silent or contradicts itself the
-reading is the table of PROTOCOL.md ("Readings"); its rows are named here as "row n".
+Both have the same verbs, so that one state machine serves both. Where the paper is silent or contradicts itself, the
+table "Interpretations of the paper" in docs/protocols/haoxiao.md counts; its rows are named here as "row n".
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import struct
-from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Iterable
+from dataclasses import field
+from typing import Final, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -18,33 +19,35 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from bt_selfsecure.errors import LocalError, PeerError
 from bt_selfsecure.protocols.haoxiao import limits, oaep
 from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, head
+from bt_selfsecure.sansio.context import Random
+from bt_selfsecure.sansio.value import value
 
 _SEQ_RETRAN: Final = struct.Struct(">QB")
 _SHA256: Final = hashes.SHA256()
 _IPAD: Final = bytes(octet ^ 0x36 for octet in range(256))
 _OPAD: Final = bytes(octet ^ 0x5C for octet in range(256))
-Random = Callable[[int], bytes]
-"""`random(n)` gives n unpredictable bytes; the caller of an endpoint injects it."""
+_BLOCK_BYTES: Final = 64
+_hash: Final = hashlib.sha256
 
 
-class NotAuthentic(Exception):  # noqa: N818 - a verdict about a frame, not a fault of the program
+class NotAuthentic(PeerError):  # noqa: N818 - a verdict about a frame
     """The frame was not made with this key. The only exception that `Suite.open` raises."""
 
 
-class RoundKeys(NamedTuple):
+@value
+class RoundKeys:
     """K_H, K_E, K_A: the parts of one round's key K_i. Its repr shows none."""
 
-    hmac: bytes
-    encryption: bytes
-    acknowledgement: bytes
-
-    def __repr__(self) -> str:
-        return "RoundKeys()"
+    hmac: bytes = field(repr=False)
+    encryption: bytes = field(repr=False)
+    acknowledgement: bytes = field(repr=False)
 
 
-class Header(NamedTuple):
+@value
+class Header:
     """The fields of one attempt that are authenticated beside the message."""
 
     seq: int
@@ -55,16 +58,14 @@ class Header(NamedTuple):
     """Rounds since the last checkpoint. In P_p of `paper`; in `hardened` it follows from the rest."""
 
 
-class Attempt(NamedTuple):
+@value
+class Attempt:
     """One sealed attempt of one round, as its sender keeps it and its receiver finds it. Its repr shows no secret."""
 
     header: Header
-    rand: bytes
-    ack: bytes
+    rand: bytes = field(repr=False)
+    ack: bytes = field(repr=False)
     """ACK of [13]: only somebody who holds K_A and this very attempt can name it."""
-
-    def __repr__(self) -> str:
-        return f"Attempt({self.header!r})"
 
 
 class Suite(Protocol):
@@ -115,14 +116,15 @@ class Suite(Protocol):
 
 
 def hmac_sha256(key: bytes, data: bytes) -> bytes:
-    """HMAC-SHA-256 (RFC 2104) under a key of at most 64 bytes.
+    """Return the HMAC-SHA-256 (RFC 2104) under a key of at most 64 bytes. Raises `LocalError` for a longer one.
 
     The same as hmac.digest, for which OpenSSL 3 looks up its parts anew at each call: a round of the session, which
     benchmarks/ hold to half of a Double Ratchet message, would take a tenth longer.
     """
-    padded = key.ljust(64, b"\0")
-    inner = hashlib.sha256(padded.translate(_IPAD) + data).digest()
-    return hashlib.sha256(padded.translate(_OPAD) + inner).digest()
+    if len(key) > _BLOCK_BYTES:
+        raise LocalError(f"an HMAC key has at most {_BLOCK_BYTES} bytes here, this has {len(key)}: hash it first")
+    padded = key.ljust(_BLOCK_BYTES, b"\0")
+    return _hash(padded.translate(_OPAD) + _hash(padded.translate(_IPAD) + data).digest()).digest()
 
 
 def hkdf_extract(salt: bytes, material: bytes) -> bytes:
@@ -138,15 +140,13 @@ def hkdf_expand(prk: bytes, info: bytes, length: int = 32) -> bytes:
 
 
 def sha256(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()
+    """Return SHA-256 of the data, 32 bytes."""
+    return _hash(data).digest()
 
 
 def message_digest(messages: Iterable[bytes]) -> bytes:
     """H(H(m_0) || ... || H(m_M)), [6] and [7]: `+` is read as concatenation (row 3)."""
-    digest = hashlib.sha256()
-    for message in messages:
-        digest.update(sha256(message))
-    return digest.digest()
+    return sha256(b"".join([_hash(message).digest() for message in messages]))
 
 
 def xor_padded(*operands: bytes) -> bytes:
@@ -159,7 +159,7 @@ def xor_padded(*operands: bytes) -> bytes:
 
 
 class PaperSuite:
-    """[2] to [15] to the letter, with the readings of PROTOCOL.md. Its weaknesses are kept, and shown by tests."""
+    """[2] to [15] to the letter, as docs/protocols/haoxiao.md interprets it. Its weaknesses stay in, shown by tests."""
 
     profile: Final = Profile.PAPER
     _FIELDS: Final = 30  # bytes of P_p before Message: Phase 1, Retran 1, Len 2, Seq 8, alpha 2, Rand 16
@@ -237,7 +237,10 @@ class PaperSuite:
 
 
 class HardenedSuite:
-    """HKDF (RFC 5869) with labels, AES-256-SIV (RFC 5297) with the header as associated data, HMACs of 128 bits."""
+    """HKDF (RFC 5869) with labels, AES-256-SIV (RFC 5297) with the header as associated data, HMACs of 128 bits.
+
+    ACK of [13] is over the SIV alone: that stands for the whole attempt, Rand and header included.
+    """
 
     profile: Final = Profile.HARDENED
 
@@ -257,31 +260,31 @@ class HardenedSuite:
 
     def split(self, key: bytes) -> RoundKeys:
         """K_H and K_E are the two halves of an AES-SIV key (RFC 5297 section 2.2: K1 for S2V, K2 for CTR)."""
-        parts = hkdf_expand(key, b"btss round", 96)
+        parts = HKDFExpand(_SHA256, 96, b"btss round").derive(key)
         return RoundKeys(parts[:32], parts[32:64], parts[64:])
 
     def seal(self, keys: RoundKeys, header: Header, message: bytes, random: Random) -> tuple[Frame, Attempt]:
-        rand = random(limits.NONCE_BYTES)
-        sealed = AESSIV(keys.hmac + keys.encryption).encrypt(rand + message, [self._associated(header)])
-        mac, body = sealed[:16], sealed[16:]
-        frame = Frame(self.profile, Kind.DATA, header.retran, header.seq & 255, b"", body, mac)
-        return frame, Attempt(header, rand, self._ack(keys, mac))
+        rand, seq, retran = random(limits.NONCE_BYTES), header.seq, header.retran
+        sealed = AESSIV(keys.hmac + keys.encryption).encrypt(rand + message, [_SEQ_RETRAN.pack(seq, retran)])
+        mac = sealed[:16]
+        frame = Frame(Profile.HARDENED, Kind.DATA, retran, seq & 255, b"", sealed[16:], mac)
+        return frame, Attempt(header, rand, hmac_sha256(keys.acknowledgement, mac)[:16])
 
     def open(self, keys: RoundKeys, seq: int, frame: Frame) -> tuple[bytes, Attempt]:
-        header = Header(seq, frame.retran)
-        if len(frame.message) < limits.NONCE_BYTES:
+        mac, sealed, retran = frame.mac, frame.message, frame.retran
+        if len(sealed) < limits.NONCE_BYTES:
             raise NotAuthentic
         try:
-            siv = AESSIV(keys.hmac + keys.encryption)
-            plain = siv.decrypt(frame.mac + frame.message, [self._associated(header)])
+            plain = AESSIV(keys.hmac + keys.encryption).decrypt(mac + sealed, [_SEQ_RETRAN.pack(seq, retran)])
         except InvalidTag:
             raise NotAuthentic from None
         rand, message = plain[: limits.NONCE_BYTES], plain[limits.NONCE_BYTES :]
-        return message, Attempt(header, rand, self._ack(keys, frame.mac))
+        return message, Attempt(Header(seq, retran), rand, hmac_sha256(keys.acknowledgement, mac)[:16])
 
     def roll(self, key: bytes, attempt: Attempt, message: bytes) -> bytes:
         """Row 11: HKDF over (K_i, Rand, H(message), Seq, Retran). K_i is a key already, so expansion is enough."""
-        fresh = attempt.rand + sha256(message) + self._associated(attempt.header)
+        header = attempt.header
+        fresh = attempt.rand + _hash(message).digest() + _SEQ_RETRAN.pack(header.seq, header.retran)
         return hkdf_expand(key, b"btss next key" + fresh)
 
     def label_mac(self, key: bytes, label: bytes, data: bytes) -> bytes:
@@ -289,13 +292,6 @@ class HardenedSuite:
 
     def resync_key(self, checkpoint: bytes, nonces: bytes) -> bytes:
         return hkdf_expand(hkdf_extract(checkpoint, nonces), b"btss resync")
-
-    def _associated(self, header: Header) -> bytes:
-        return _SEQ_RETRAN.pack(header.seq, header.retran)
-
-    def _ack(self, keys: RoundKeys, mac: bytes) -> bytes:
-        """[13] in 128 bits: the SIV stands for the whole attempt, Rand and header included."""
-        return hmac_sha256(keys.acknowledgement, mac)[:16]
 
 
 PAPER: Final[Suite] = PaperSuite()

@@ -19,6 +19,7 @@ from bt_selfsecure.protocols.haoxiao.events import Established, EstablishFailed,
 from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, decode
 from bt_selfsecure.protocols.haoxiao.initiator import Initiator
 from bt_selfsecure.protocols.haoxiao.responder import Responder
+from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.endpoint import Endpoint
 from bt_selfsecure.sansio.events import FrameRejected
 from bt_selfsecure.sansio.trace import KeyLog, Tracer
@@ -234,18 +235,12 @@ def cast(
     """`changes` are for both ends, `alice` and `bob` for one of them."""
     initiator = Initiator(
         small(ALICE, profile, **({"responders": bobs} | changes | dict(alice or {}))),
-        DeterministicRandom(1000 * seed),
-        tracer=tracer,
-        key_log=key_log,
-        name="alice",
+        EndpointContext(DeterministicRandom(1000 * seed), tracer, key_log, "alice"),
     )
     responders = [
         Responder(
             small(bob_address(i), profile, **(changes | dict(bob or {}))),
-            DeterministicRandom(1000 * seed + 1 + i),
-            tracer=tracer,
-            key_log=key_log,
-            name=f"bob{i}",
+            EndpointContext(DeterministicRandom(1000 * seed + 1 + i), tracer, key_log, f"bob{i}"),
         )
         for i in range(bobs)
     ]

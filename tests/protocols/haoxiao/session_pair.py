@@ -10,6 +10,7 @@ from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, decode
 from bt_selfsecure.protocols.haoxiao.record import Role, SessionRecord
 from bt_selfsecure.protocols.haoxiao.session import Session
 from bt_selfsecure.protocols.haoxiao.session_config import Durability, SessionConfig
+from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.events import Persist
 from bt_selfsecure.sansio.trace import Transition
 
@@ -36,7 +37,7 @@ class End:
         self.trace: list[Transition] = []
         self.key_lines: list[str] = []
         self.session = Session.start(
-            profile, role, bytes(32), config, self.random, tracer=self.trace.append, key_log=self.key_lines.append
+            profile, role, bytes(32), config, EndpointContext(self.random, self.trace.append, self.key_lines.append)
         )
         self.events: list[Event] = []
         self.records: list[Persist] = []
@@ -65,7 +66,9 @@ class End:
     def restart(self, record: SessionRecord | None = None, now: float = 0.0) -> None:
         """The process dies, and starts again from its newest record or an older one."""
         record = self.records[-1].record if record is None else record
-        self.session = Session.restore(SessionRecord.from_json(record.to_json()), self.config, self.random, now)
+        self.session = Session.restore(
+            SessionRecord.from_json(record.to_json()), self.config, EndpointContext(self.random), now
+        )
         self.serve()
 
 

@@ -31,6 +31,7 @@ from bt_selfsecure.protocols.haoxiao.frames import Profile, decode
 from bt_selfsecure.protocols.haoxiao.record import Role, SessionRecord
 from bt_selfsecure.protocols.haoxiao.session import Session
 from bt_selfsecure.protocols.haoxiao.session_config import Durability, SessionConfig
+from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.events import Persist
 
 MOST_ON_THE_WAY = 40
@@ -105,7 +106,9 @@ class World:
         self.ends = []
         for role in Role:
             randbytes = self.source(f"{seed} of the {role.value}").randbytes
-            self.ends.append(End(session_class.start(profile, role, k0, self.config, randbytes), randbytes))
+            self.ends.append(
+                End(session_class.start(profile, role, k0, self.config, EndpointContext(randbytes)), randbytes)
+            )
         for i in (0, 1):
             self._settle(i)
 
@@ -208,7 +211,7 @@ class World:
             end.excused |= {row for row in range(taken) if row not in end.acknowledged and end.said[row] not in kept}
         record = SessionRecord.from_json(survivor.record.to_json())
         assert record == survivor.record
-        end.session = self.session_class.restore(record, self.config, end.randbytes, self.now)
+        end.session = self.session_class.restore(record, self.config, EndpointContext(end.randbytes), self.now)
         self._settle(i)
 
     def rekey(self, ends: tuple[int, ...]) -> None:

@@ -45,6 +45,7 @@ from bt_selfsecure.protocols.haoxiao.initiator import Initiator, InitiatorState
 from bt_selfsecure.protocols.haoxiao.material import Offer
 from bt_selfsecure.protocols.haoxiao.responder import Responder, ResponderState
 from bt_selfsecure.protocols.haoxiao.suites import PAPER
+from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.events import FrameRejected, Rejection
 
 both_profiles = pytest.mark.parametrize("profile", Profile, ids=lambda profile: profile.label)
@@ -256,7 +257,7 @@ def test_a_half_open_key_of_the_responder_is_replaced_by_the_next_good_establish
     scene.world.run()
     assert scene.world.failures("alice") == [Failure.NO_END]
     assert scene.bob.state is ResponderState.ESTABLISHED
-    again = Initiator(small(), DeterministicRandom(77))
+    again = Initiator(small(), EndpointContext(DeterministicRandom(77)))
     again.start(scene.world.now)
     world = World({"alice": again, "bob": scene.bob}, now=scene.world.now)
     world.run()
@@ -280,7 +281,7 @@ def test_everything_is_lost_once_and_hardened_gets_there_all_the_same() -> None:
 
 
 def test_an_initiator_whom_nobody_answers_asks_every_t_h_and_t_w_and_then_says_so() -> None:
-    alice = Initiator(small(), DeterministicRandom(1))
+    alice = Initiator(small(), EndpointContext(DeterministicRandom(1)))
     alice.start(0.0)
     world = World({"alice": alice})
     world.run()
@@ -518,7 +519,7 @@ def test_when_one_responder_needs_more_the_burst_goes_on_for_all() -> None:
 
 def test_the_initiator_takes_no_more_responders_than_the_limit() -> None:
     """Row 16: bounded state; each accept that is taken holds a received set later."""
-    alice = Initiator(small(responders=limits.MAX_RESPONDERS), DeterministicRandom(1))
+    alice = Initiator(small(responders=limits.MAX_RESPONDERS), EndpointContext(DeterministicRandom(1)))
     alice.start(0.0)
     session = alice.request.rand[: limits.SESSION_ID_BYTES]
     for i in range(100):
@@ -561,8 +562,8 @@ KEY = b"0123456789abcdef"
 def test_a_refused_request_is_answered_by_silence_and_told_by_name(
     reason: Refusal, alice: dict[str, object], bob: dict[str, object]
 ) -> None:
-    initiator = Initiator(small(**({"identity": ALICE} | alice)), DeterministicRandom(1))  # type: ignore[arg-type]
-    responder = Responder(small(**({"identity": bob_address(0)} | bob)), DeterministicRandom(2))  # type: ignore[arg-type]
+    initiator = Initiator(small(**({"identity": ALICE} | alice)), EndpointContext(DeterministicRandom(1)))  # type: ignore[arg-type]
+    responder = Responder(small(**({"identity": bob_address(0)} | bob)), EndpointContext(DeterministicRandom(2)))  # type: ignore[arg-type]
     initiator.start(0.0)
     world = World({"alice": initiator, "bob": responder})
     world.run()
@@ -575,7 +576,7 @@ def test_a_refused_request_is_answered_by_silence_and_told_by_name(
 def test_a_second_request_is_refused_while_an_establishment_is_under_way() -> None:
     scene = cast(H)
     scene.world.run(BURST_BEGINS + 2 * INTERVAL)
-    other = Initiator(small(bob_address(9)), DeterministicRandom(5))
+    other = Initiator(small(bob_address(9)), EndpointContext(DeterministicRandom(5)))
     other.start(0.0)
     (request,) = other.frames_to_send(0.0)
     scene.world.inject(request, "bob")
@@ -588,7 +589,7 @@ def test_a_second_request_is_refused_while_an_establishment_is_under_way() -> No
 
 def request_of(identity: bytes, number: int, profile: Profile) -> bytes:
     """A request as Alice would send it; each number is another one."""
-    initiator = Initiator(small(identity, profile), DeterministicRandom(number))
+    initiator = Initiator(small(identity, profile), EndpointContext(DeterministicRandom(number)))
     initiator.start(0.0)
     return initiator.frames_to_send(0.0)[0]
 
@@ -596,18 +597,19 @@ def request_of(identity: bytes, number: int, profile: Profile) -> bytes:
 @both_profiles
 def test_no_second_request_of_one_identity_is_considered_within_t_d(profile: Profile) -> None:
     """Row 16: "he will reject each packet within T_d time"; also where the first came to nothing."""
-    bob = Responder(small(bob_address(0), profile), DeterministicRandom(1))
+    bob = Responder(small(bob_address(0), profile), EndpointContext(DeterministicRandom(1)))
+    accepts: list[bytes] = []
     for tenths in range(201):
         bob.receive_frame(request_of(ALICE, tenths, profile), tenths / 10)
+        accepts += bob.frames_to_send(tenths / 10)
         bob.close(tenths / 10)
-    accepts = bob.frames_to_send(20.0)
     assert len(accepts) == 3, "at 0, 10 and 20 s"
     assert bob.rejections[Rejection.THROTTLED] == 198
 
 
 def test_t_d_is_remembered_of_a_bounded_number_of_identities() -> None:
     """Row 16: after 64 other identities the first is forgotten, and may ask again."""
-    bob = Responder(small(bob_address(0)), DeterministicRandom(1))
+    bob = Responder(small(bob_address(0)), EndpointContext(DeterministicRandom(1)))
 
     def is_considered(number: int) -> bool:
         bob.receive_frame(request_of(number.to_bytes(6), number, H), 0.0)
@@ -622,7 +624,10 @@ def test_t_d_is_remembered_of_a_bounded_number_of_identities() -> None:
 @both_profiles
 def test_made_up_names_do_not_make_bob_forget_t_d_of_one_that_he_admits(profile: Profile) -> None:
     """Row 16: a stranger who floods under one admitted name and many others."""
-    bob = Responder(small(bob_address(0), profile, admit=lambda identity: identity == ALICE), DeterministicRandom(1))
+    bob = Responder(
+        small(bob_address(0), profile, admit=lambda identity: identity == ALICE),
+        EndpointContext(DeterministicRandom(1)),
+    )
     for number in range(3 * limits.MAX_THROTTLED):
         bob.receive_frame(request_of(ALICE, number, profile), number / 100)
         bob.receive_frame(request_of((number + 1).to_bytes(6), number, profile), number / 100)

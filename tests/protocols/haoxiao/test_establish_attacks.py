@@ -1,6 +1,6 @@
 """Establishment under attack: copies, men in the middle, other keys, low orders, damage, and what never shows.
 
-Row n is a row of the table "Readings" in PROTOCOL.md.
+Row n is a row of the table "Interpretations of the paper" in docs/protocols/haoxiao.md.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from bt_selfsecure.protocols.haoxiao.material import KeyMaterial, KeyShare, Offe
 from bt_selfsecure.protocols.haoxiao.received_set import decode_received_set, encode_received_set
 from bt_selfsecure.protocols.haoxiao.responder import Responder, ResponderState
 from bt_selfsecure.protocols.haoxiao.suites import SUITES
+from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.events import FrameRejected, Rejection
 from bt_selfsecure.sansio.trace import Transition
 
@@ -224,7 +225,7 @@ def replayed(profile: Profile) -> tuple[Cast, World]:
     """A whole establishment, and the same frames to a restarted Bob by Eve, who only names his new accept."""
     scene = cast(profile)
     scene.world.run()
-    world = World({"bob": Responder(small(bob_address(0), profile), DeterministicRandom(99))})
+    world = World({"bob": Responder(small(bob_address(0), profile), EndpointContext(DeterministicRandom(99)))})
     for transmission in scene.world.sent:
         if transmission.source != "alice":
             continue
@@ -350,7 +351,7 @@ class ChangesItsMind(Initiator):
 
 def test_an_initiator_that_opens_another_rand_data_is_refused() -> None:
     scene = cast(H)
-    alice = ChangesItsMind(small(), DeterministicRandom(3))
+    alice = ChangesItsMind(small(), EndpointContext(DeterministicRandom(3)))
     alice.start(0.0)
     world = World({"alice": alice, "bob": scene.bob})
     world.run()
@@ -371,7 +372,7 @@ class ChangesHisMind(Responder):
 @both_profiles
 def test_a_responder_that_shows_another_nonce_is_refused(profile: Profile) -> None:
     scene = cast(profile)
-    bob = ChangesHisMind(small(bob_address(0), profile), DeterministicRandom(3))
+    bob = ChangesHisMind(small(bob_address(0), profile), EndpointContext(DeterministicRandom(3)))
     world = World({"alice": scene.alice, "bob": bob})
     world.run()
     assert world.events(Established, "alice") == []
@@ -423,8 +424,8 @@ def test_an_eve_who_heard_everything_has_the_key_without_x25519_and_not_with_it(
 def test_the_key_with_x25519_is_another_one_of_the_same_burst_and_transcript() -> None:
     """K_0' = HKDF(K_0 || shared secret): who has the losses' part and the secret has the key, who lacks one has not."""
     scene = cast(H, exchange_shares=True)
-    scene.world.run()
     share = scene.alice._share  # the test's own Alice: her private key is no secret here
+    scene.world.run()
     bobs = scene.world.frames(Kind.ACCEPT)[0].frame.message[-limits.SHARE_BYTES :]
     secret = share.exchange(bobs)
     assert secret
@@ -447,7 +448,7 @@ def test_a_share_of_low_order_is_refused_by_both_ends(share: bytes) -> None:
     scene = cast(H, exchange_shares=True)
     offer = Offer(ALICE, burst=8, t_1=0.25, commitment=bytes(32), share=share)
     request = Frame(H, Kind.REQUEST, rand=bytes(16), message=offer.encode(H, accept=False))
-    bob = Responder(small(bob_address(0)), DeterministicRandom(5))
+    bob = Responder(small(bob_address(0)), EndpointContext(DeterministicRandom(5)))
     bob.receive_frame(encode(request), 0.0)
     assert bob.next_event() == RequestRefused(ALICE, Refusal.PARAMETERS)
     assert bob.frames_to_send(0.0) == []

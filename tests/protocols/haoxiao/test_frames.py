@@ -24,6 +24,7 @@ from bt_selfsecure.protocols.haoxiao.frames import (
     encode,
     head,
     mac_bytes,
+    peek_kind,
 )
 
 VECTORS = Path(__file__).parent / "vectors" / "frames.json"
@@ -151,7 +152,7 @@ def test_a_flipped_bit_is_another_frame_or_none_at_all(case: Case) -> None:
 
 
 def test_the_golden_bytes_of_another_implementation_are_read_and_written() -> None:
-    """tests/protocols/haoxiao/vectors/frames.json, for whoever implements PROTOCOL.md."""
+    """tests/protocols/haoxiao/vectors/frames.json, for whoever implements docs/protocols/haoxiao.md."""
     vectors = json.loads(VECTORS.read_text())["frames"]
     assert len(vectors) == len(CASES)
     for vector in vectors:
@@ -314,3 +315,13 @@ def test_twenty_thousand_mutated_frames_raise_nothing_but_frame_errors() -> None
     rng, pool = random.Random(61), [case.wire for case in CASES]
     for _ in range(20_000):
         assert_total(mutated(rng, pool))
+
+
+def test_the_kind_of_a_frame_is_seen_in_its_first_octet_whatever_follows() -> None:
+    for first in range(256):
+        for rest in (b"", bytes(60)):
+            kind = peek_kind(bytes([first]) + rest)
+            known = first >> 4 in set(Profile) and first & 15 in set(Kind)
+            assert kind == (Kind(first & 15) if known else None)
+    assert peek_kind(b"") is None
+    assert all(peek_kind(case.wire) is case.kind for case in CASES)

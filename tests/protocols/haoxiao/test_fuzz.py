@@ -160,7 +160,7 @@ def fuzz_sessions(profile: Profile, durability: Durability, seed: int, frames: i
 def fuzz_closed_session(profile: Profile, frames: int) -> set[Enum]:
     rng, world = random.Random(frames), busy_world(profile, Durability.EVERY_MESSAGE, 1)
     session, corpus = world.ends[0].session, [data for _, data in world.ever]
-    session.close()
+    session.close(world.now)
     before = session.record
     for _ in range(frames):
         session.receive_frame(hostile(corpus, rng, forge=True), world.now)

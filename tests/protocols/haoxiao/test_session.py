@@ -322,7 +322,7 @@ def test_old_keys_leave_the_record(pair: Pair) -> None:
 def test_a_closed_session_sends_nothing_and_its_record_stays_valid(pair: Pair) -> None:
     pair.round(b"hello")
     late = pair.send(b"late", pair.bob)
-    pair.alice.session.close()
+    pair.alice.session.close(0.0)
     assert pair.alice.session.get_timer() is None
     assert pair.give(pair.alice, late) == []
     assert not pair.alice.session.can_send

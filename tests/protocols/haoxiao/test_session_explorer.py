@@ -26,6 +26,7 @@ from bt_selfsecure.protocols.haoxiao.sending import Sender
 from bt_selfsecure.protocols.haoxiao.session import Session
 from bt_selfsecure.protocols.haoxiao.session_config import Durability, SessionConfig
 from bt_selfsecure.protocols.haoxiao.suites import Attempt
+from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.endpoint import EventQueue
 from bt_selfsecure.sansio.events import Persist
 from bt_selfsecure.sansio.outbox import Outbox
@@ -245,7 +246,9 @@ class NaiveSession(Session):
 def parts_at(session_class: type[Session], loss: float, rng: random.Random, messages: int = 300) -> int | None:
     """Number of the message after which the keys are apart, on a link that loses this much in each direction."""
     config = SessionConfig(Durability.EVERY_MESSAGE, omega=15)
-    alice, bob = (session_class.start(HARDENED, role, bytes(32), config, rng.randbytes) for role in Role)
+    alice, bob = (
+        session_class.start(HARDENED, role, bytes(32), config, EndpointContext(rng.randbytes)) for role in Role
+    )
     now = 0.0
     for number in range(messages):
         serve(alice, bob)

@@ -16,12 +16,13 @@ from harness import ALICE, BOB
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig, Timers
 from bt_selfsecure.protocols.haoxiao.events import ActiveAttack, Established, EstablishFailed, Event, Failure
-from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, decode, encode
+from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, decode, encode, peek_kind
 from bt_selfsecure.protocols.haoxiao.initiator import Initiator
 from bt_selfsecure.protocols.haoxiao.material import KeyMaterial
 from bt_selfsecure.protocols.haoxiao.received_set import decode_received_set
 from bt_selfsecure.protocols.haoxiao.responder import Responder
 from bt_selfsecure.protocols.haoxiao.suites import SUITES
+from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.stats.losses import clopper_pearson
 
 COPIES = 8
@@ -101,9 +102,10 @@ def establish(profile: Profile, burst: int, loss: float, seed: int, *, active: b
     """One establishment in which Bob and Eve lose burst packets independently, and nothing else is lost."""
     random, eve = Random(f"{profile.label} {burst} {loss} {seed}"), Eve()
     timers = Timers(t_2=0.01, t_3=0.01, waiting=0.1)
+    context = EndpointContext(random.randbytes)
     settings = {"timers": timers, "burst": burst, "max_burst": burst, "interval": 0.0, "threshold": burst // 4}
     alice, bob = (
-        end(EstablishConfig(who, profile, target_bits=1.0, eve_loss_bound=0.05, **settings), random.randbytes)  # type: ignore[arg-type]
+        end(EstablishConfig(who, profile, target_bits=1.0, eve_loss_bound=0.05, **settings), context)  # type: ignore[arg-type]
         for end, who in ((Initiator, ALICE), (Responder, BOB))
     )
     assert isinstance(alice, Initiator)
@@ -115,12 +117,12 @@ def establish(profile: Profile, burst: int, loss: float, seed: int, *, active: b
             sent = [(bob, data) for data in alice.frames_to_send(now)] + [(alice, d) for d in bob.frames_to_send(now)]
             moved = bool(sent)
             for listener, data in sent:
-                in_burst = data[0] & 15 == Kind.RAND
+                in_burst = peek_kind(data) is Kind.RAND
                 if not in_burst or random.random() >= loss:
                     listener.receive_frame(data, now)
                 if not in_burst or random.random() >= loss:
                     eve.hear(data)
-            if active and any(data[0] & 15 == Kind.RAND for _, data in sent):
+            if active and any(peek_kind(data) is Kind.RAND for _, data in sent):
                 for data in eve.forge(burst, random):
                     if random.random() >= loss:
                         bob.receive_frame(data, now)

@@ -1,7 +1,7 @@
 """The vectors in the folder beside this: the code gives exactly these bytes, and so does another, shorter program.
 
-Everything below the first test is written from PROTOCOL.md with hashlib, hmac and the cryptography package alone, as
-somebody else would: it reads nothing but the JSON.
+Everything below the first test is written from docs/protocols/haoxiao.md with hashlib, hmac and the cryptography
+package alone, as somebody else would: it reads nothing but the JSON.
 """
 
 from __future__ import annotations

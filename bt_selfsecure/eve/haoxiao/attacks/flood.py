@@ -7,7 +7,7 @@ from typing import Final
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, encode
 from bt_selfsecure.protocols.haoxiao.material import Offer
-from bt_selfsecure.protocols.haoxiao.suites import Random
+from bt_selfsecure.sansio.context import Random
 
 
 class RequestFlood:

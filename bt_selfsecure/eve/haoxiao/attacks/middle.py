@@ -9,7 +9,8 @@ from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.frames import Frame, FrameError, Kind, decode, encode
 from bt_selfsecure.protocols.haoxiao.material import KeyMaterial, KeyShare, Offer, burst_rand, nonce_commitment, pair_id
 from bt_selfsecure.protocols.haoxiao.received_set import ReceivedSetError, decode_received_set, encode_received_set
-from bt_selfsecure.protocols.haoxiao.suites import SUITES, Random, sha256
+from bt_selfsecure.protocols.haoxiao.suites import SUITES, sha256
+from bt_selfsecure.sansio.context import Random
 
 
 @dataclass

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from bt_selfsecure.protocols.haoxiao.frames import Frame, FrameError, Kind, decode, encode
-from bt_selfsecure.protocols.haoxiao.suites import Random
+from bt_selfsecure.sansio.context import Random
 
 FORGED_COPIES: Final = 8
 MOST_GAP: Final = 256

@@ -4,8 +4,8 @@
 --   bt-selfsecure eve install-wireshark         puts it, with a profile, where Wireshark looks for it
 --
 -- Carriers: manufacturer data of company 0xffff, RFCOMM (any channel), L2CAP (PSM 0x1001, or where the connection's
--- beginning was not heard), UDP port 5700 (IPSP), and link type USER0. The wire is described in PROTOCOL.md; this file
--- is held against tests/protocols/haoxiao/vectors by tests/eve/test_dissector.py.
+-- beginning was not heard), UDP port 5700 (IPSP), and link type USER0. The wire is described in
+-- docs/protocols/haoxiao.md; this file is held against tests/protocols/haoxiao/vectors by tests/eve/test_dissector.py.
 --
 -- Key log: Preferences, Protocols, BTSS, or -o btss.keylog_file:FILE. Then data frames are opened, as far as it has
 -- their keys, and their messages are in btss.plain.

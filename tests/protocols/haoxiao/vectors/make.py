@@ -24,9 +24,10 @@ from bt_selfsecure.protocols.haoxiao.record import Role, SessionRecord  # noqa: 
 from bt_selfsecure.protocols.haoxiao.session import Session  # noqa: E402
 from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig  # noqa: E402
 from bt_selfsecure.protocols.haoxiao.suites import SUITES  # noqa: E402
+from bt_selfsecure.sansio.context import EndpointContext  # noqa: E402
 from bt_selfsecure.sansio.events import Persist  # noqa: E402
 
-PROVENANCE = "Made by make.py of bt_selfsecure from its own code; PROTOCOL.md is the specification."
+PROVENANCE = "Made by make.py of bt_selfsecure from its own code; docs/protocols/haoxiao.md is the specification."
 MISSED = (2, 5)
 KEY = b"pre-shared key of the vectors"
 ROUNDS = 5
@@ -117,7 +118,9 @@ class Pair:
     def __init__(self, profile: Profile, k0: bytes) -> None:
         self.config = config = SessionConfig(checkpoint_rounds=CHECKPOINT_ROUNDS)
         self.random = {role: DeterministicRandom(100 + i) for i, role in enumerate(Role)}
-        self.ends = {role: Session.start(profile, role, k0, config, self.random[role]) for role in Role}
+        self.ends = {
+            role: Session.start(profile, role, k0, config, EndpointContext(self.random[role])) for role in Role
+        }
         self.now = 0.0
         for end in self.ends.values():
             self.out(end)
@@ -139,7 +142,7 @@ class Pair:
     def restart(self, role: Role) -> None:
         """Its memory is lost, its record is not."""
         record = SessionRecord.from_json(self.ends[role].record.to_json())
-        self.ends[role] = Session.restore(record, self.config, self.random[role], self.now)
+        self.ends[role] = Session.restore(record, self.config, EndpointContext(self.random[role]), self.now)
 
     def exchange(self) -> list[tuple[Role, bytes]]:
         """Everything that both send until they are silent; nothing is lost."""

@@ -1,36 +1,26 @@
-"""PROTOCOL.md says what the code does: its tables and diagrams are drawn from the code, and its claims have tests.
-
-`python tests/protocols/haoxiao/test_protocol_md.py` writes what stands between the marks `generated` and `end` anew.
-"""
+"""Tables and state diagrams of haoxiao.md: run docs/generate.py."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Final
 
-import pytest
-from harness import ALICE
-from test_frames import CASES
+from tables import state_diagram, table
 
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.establish import MAX_T_1_S, MIN_T_1_S, REPEAT_S, EstablishConfig, Timers
 from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, mac_bytes
-from bt_selfsecure.protocols.haoxiao.initiator import INITIATOR_TABLE
+from bt_selfsecure.protocols.haoxiao.initiator import INITIATOR_FRAMES, INITIATOR_TABLE, INITIATOR_TIMERS, Initiator
 from bt_selfsecure.protocols.haoxiao.material import WORDS
-from bt_selfsecure.protocols.haoxiao.receiving import RECEIVER_TABLE
-from bt_selfsecure.protocols.haoxiao.record import Role
-from bt_selfsecure.protocols.haoxiao.responder import RESPONDER_TABLE
-from bt_selfsecure.protocols.haoxiao.sending import SENDER_TABLE
-from bt_selfsecure.protocols.haoxiao.session import Session
+from bt_selfsecure.protocols.haoxiao.receiving import RECEIVER_FRAMES, RECEIVER_TABLE, Receiver
+from bt_selfsecure.protocols.haoxiao.responder import RESPONDER_FRAMES, RESPONDER_TABLE, RESPONDER_TIMERS, Responder
+from bt_selfsecure.protocols.haoxiao.sending import SENDER_FRAMES, SENDER_TABLE, SENDER_TIMERS, Sender
 from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig
-from bt_selfsecure.sansio.trace import state_diagram
 from bt_selfsecure.stats.losses import packets_needed
 
-ROOT = Path(__file__).parents[3]
-PROTOCOL = ROOT / "PROTOCOL.md"
-BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+VECTORS = Path(__file__).parents[2] / "tests/protocols/haoxiao/vectors/frames.json"
 NAMES = {
     Kind.REQUEST: "`request`",
     Kind.ACCEPT: "`accept`",
@@ -54,31 +44,52 @@ MESSAGES = {
     Kind.RESYNC_CALL: "24 k",
     Kind.RESYNC_REQUEST: "24 + 24 k",
 }
-VALUES = ("paper", "hardened", "initiator", "responder")
 VARIES = {
     Kind.RESPONSE: ("c", 3),
     Kind.DATA: ("m", 0),
     Kind.RESYNC_CALL: ("24 k", 24),
     Kind.RESYNC_REQUEST: ("24 k", 24),
 }
-"""What the size of a datagram depends on, and how much of that is in the frame of test_frames."""
+"""What the size of a datagram depends on, and how much of that is in the frame of the vectors."""
 
 
-def table(*rows: tuple[object, ...]) -> str:
-    head, *body = [" | ".join(str(cell) for cell in row) for row in rows]
-    return "\n".join([f"| {head} |", "|" + "---|" * len(rows[0]), *(f"| {row} |" for row in body)])
+FRAMES: Final[list[dict[str, Any]]] = json.loads(VECTORS.read_text())["frames"]
+
+
+def example(profile: Profile, kind: Kind) -> dict[str, Any]:
+    """Return the frame of this kind in the vectors."""
+    (found,) = [frame for frame in FRAMES if (frame["profile"], frame["kind"]) == (profile.label, kind.name)]
+    return found
+
+
+def size_of(frame: dict[str, Any], field: str) -> int:
+    return len(bytes.fromhex(frame[field]))
 
 
 def datagram(profile: Profile, kind: Kind) -> str:
-    """Size of the frame in test_frames, less what varies in it."""
-    (case,) = [case for case in CASES if (case.profile, case.kind) == (profile, kind)]
+    """Return the size of the vectors' frame, less what varies in it."""
+    frame = example(profile, kind)
     name, contained = VARIES.get(kind, ("", 0))
     if kind is Kind.DATA:
-        contained = len(case.message) - (95 if profile is Profile.PAPER else 16)
-    size = str(len(case.wire) - contained) + (f" + {name}" if name else "")
+        contained = size_of(frame, "message") - (95 if profile is Profile.PAPER else 16)
+    size = str(size_of(frame, "wire") - contained) + (f" + {name}" if name else "")
     if profile is Profile.HARDENED and kind in (Kind.REQUEST, Kind.ACCEPT):
-        size += f" or {len(case.wire) + limits.SHARE_BYTES}"
+        size += f" or {size_of(frame, 'wire') + limits.SHARE_BYTES}"
     return size
+
+
+def burst_packet() -> str:
+    """Return the compact burst packet of the vectors, with a line under it that names its fields."""
+    frame = example(Profile.HARDENED, Kind.RAND_COMPACT)
+    wire = frame["wire"]
+    cells = [
+        (wire[:2], f"Ver {Profile.HARDENED:d}, Kind {Kind.RAND_COMPACT:d}"),
+        (wire[2:6], f"Seq {frame['seq']}"),
+        (wire[6:10], "Tag: which establishment"),
+        (wire[10:42], "Message: what becomes a part of the key"),
+        (wire[42:], "Check"),
+    ]
+    return "\n".join(f"    {bytes_:<34}{meaning}" for bytes_, meaning in cells)
 
 
 def in_both(paper: object, hardened: object) -> str:
@@ -88,18 +99,18 @@ def in_both(paper: object, hardened: object) -> str:
 def sizes() -> str:
     rows: list[tuple[object, ...]] = [("kind", "", "Phase", "head", "Rand", "Message", "HMAC", "datagram")]
     for kind in Kind:
-        (case,) = [case for case in CASES if (case.profile, case.kind) == (Profile.HARDENED, kind)]
+        frame = example(Profile.HARDENED, kind)
         head = 3 if kind is Kind.RAND_COMPACT else 4 if kind.phase else 5
         hmac = in_both(*(mac_bytes(profile, kind) for profile in Profile))
         hmac += "" if hmac == "0" else " u" if kind <= Kind.RAND_COMPACT else " k"
         total = in_both(*(datagram(profile, kind) for profile in Profile))
-        message = MESSAGES.get(kind, str(len(case.message)))
-        rows.append((int(kind), NAMES[kind], kind.phase, head, len(case.rand), message, hmac, total))
+        message = MESSAGES.get(kind, str(size_of(frame, "message")))
+        rows.append((int(kind), NAMES[kind], kind.phase, head, size_of(frame, "rand"), message, hmac, total))
     return table(*rows)
 
 
 def timers() -> str:
-    default, paper = Timers(), EstablishConfig(ALICE, Profile.PAPER)
+    default, paper = Timers(), EstablishConfig(bytes(limits.IDENTITY_BYTES), Profile.PAPER)
     session = SessionConfig()
     rows: list[tuple[object, ...]] = [
         ("timer", "default, s", "who waits, and for what"),
@@ -154,61 +165,36 @@ def packets() -> str:
     return table(*rows)
 
 
-def diagram(transitions: dict) -> Callable[[], str]:  # type: ignore[type-arg]
-    return lambda: f"```mermaid\n{state_diagram(transitions)}\n```"
+def taken() -> str:
+    rows: list[tuple[object, ...]] = [("kind", "who takes it", "in which states", "in any other it is")]
+    for who, (frames, _, _, table_of_states) in MACHINES.items():
+        every = {state for state, _ in table_of_states} | set(table_of_states.values())
+        for kind, row in frames.items():
+            states = [state.name for state in type(next(iter(row.states))) if state in row.states]
+            where = "all" if row.states == every else ", ".join(states)
+            otherwise = "" if where == "all" else f"`{row.otherwise.reason.name}`: {row.otherwise.detail}"
+            rows.append((NAMES[kind], who, where, otherwise))
+    return table(*rows)
 
 
-GENERATED: dict[str, Callable[[], str]] = {
-    "sizes": sizes,
-    "words": words,
-    "timers": timers,
-    "initiator": diagram(dict(INITIATOR_TABLE)),
-    "responder": diagram(dict(RESPONDER_TABLE)),
-    "sender": diagram(dict(SENDER_TABLE)),
-    "receiver": diagram(dict(RECEIVER_TABLE)),
-    "packets": packets,
-    "limits": limits_table,
+MACHINES: dict[str, tuple[Any, Any, type, Any]] = {
+    "initiator": (INITIATOR_FRAMES, INITIATOR_TIMERS, Initiator, INITIATOR_TABLE),
+    "responder": (RESPONDER_FRAMES, RESPONDER_TIMERS, Responder, RESPONDER_TABLE),
+    "sender": (SENDER_FRAMES, SENDER_TIMERS, Sender, SENDER_TABLE),
+    "receiver": (RECEIVER_FRAMES, {}, Receiver, RECEIVER_TABLE),
 }
 
 
-def regenerated(text: str) -> str:
-    return BLOCK.sub(lambda found: f"{found[1]}\n{GENERATED[found[2]]()}\n\n{found[4]}", text)
-
-
-def test_the_generated_parts_are_those_of_the_code() -> None:
-    """If this fails: `python tests/protocols/haoxiao/test_protocol_md.py`, and read what has changed."""
-    text = PROTOCOL.read_text(encoding="utf-8")
-    assert sorted(found[1] for found in BLOCK.findall(text)) == sorted(GENERATED)
-    assert text == regenerated(text)
-
-
-def test_the_specification_is_ascii_with_lines_that_can_be_read() -> None:
-    text = PROTOCOL.read_text(encoding="utf-8")
-    assert text.isascii()
-    assert [line for line in text.splitlines() if len(line) > 120 and not line.startswith("|")] == []
-
-
-@pytest.mark.parametrize("row", range(1, 17))
-def test_every_row_of_the_readings_is_there(row: int) -> None:
-    assert f"\n| {row} | " in PROTOCOL.read_text(encoding="utf-8")
-
-
-def test_every_link_inside_leads_to_a_heading() -> None:
-    text = PROTOCOL.read_text(encoding="utf-8")
-    headings = {heading.lower().replace(" ", "-") for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
-    assert set(re.findall(r"\(#([^)]*)\)", text)) <= headings
-    assert all((ROOT / path).exists() for path in re.findall(r"\]\(([^)#]+)\)", text))
-
-
-def test_the_fields_of_a_record_are_those_that_are_written() -> None:
-    _, section = PROTOCOL.read_text(encoding="utf-8").split("\n## Record\n")
-    layout = section.split("\n| field |")[0]
-    record = Session.start(Profile.HARDENED, Role.INITIATOR, bytes(32), SessionConfig(), bytes).record
-    written = json.loads(record.to_json())
-    named = {name for name in re.findall(r'"(\w+)"', layout) if name not in VALUES}
-    assert named == {*written, *written["sending"], *written["receiving"]}
-
-
-if __name__ == "__main__":
-    PROTOCOL.write_text(regenerated(PROTOCOL.read_text(encoding="utf-8")), encoding="utf-8")
-    print(f"wrote the generated parts of {PROTOCOL.name}")
+PARTS: Final[dict[str, Callable[[], str]]] = {
+    "example": burst_packet,
+    "sizes": sizes,
+    "taken": taken,
+    "words": words,
+    "timers": timers,
+    "initiator": lambda: state_diagram(INITIATOR_TABLE),
+    "responder": lambda: state_diagram(RESPONDER_TABLE),
+    "sender": lambda: state_diagram(SENDER_TABLE),
+    "receiver": lambda: state_diagram(RECEIVER_TABLE),
+    "packets": packets,
+    "limits": limits_table,
+}

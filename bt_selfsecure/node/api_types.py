@@ -1,0 +1,451 @@
+"""What the local API says and takes, declared once: the types that the node fills in, the parameters that it reads, and
+the operations. `openapi.json`, which is served at /v1/openapi.json, is made from this file (docs/generate.py).
+
+A type's docstring and the sentence under each field are the description that programs' authors read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypedDict
+
+from bt_selfsecure.node.config import LOG_LEVELS
+from bt_selfsecure.node.messages import MAX_MESSAGE_BYTES, MAX_PORT
+
+Until = Literal["durable", "acknowledged"]
+Level = Literal["debug", "info", "warning", "error"]
+assert set(Level.__args__) == set(LOG_LEVELS)  # type: ignore[attr-defined]
+
+
+class Range(NamedTuple):
+    """The least and the greatest value, or None where there is no such bound."""
+
+    low: float
+    high: float | None = None
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        bounds = {"minimum": self.low, "maximum": self.high}
+        return handler(schema) | {name: bound for name, bound in bounds.items() if bound is not None}
+
+
+Port = Annotated[int, Range(0, MAX_PORT)]
+Number = Annotated[int, Range(1, 2**63 - 1)]
+"""Of a received message."""
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+
+class Error(TypedDict):
+    """Why not."""
+
+    error: str
+    """One line: what is wrong, and what to do."""
+
+
+class Health(TypedDict):
+    """Whether the node can do its work."""
+
+    healthy: bool
+    """Whether there is no problem."""
+    problems: list[str]
+    """Each with its remedy, one sentence."""
+
+
+class Discovery(TypedDict):
+    """How nodes near are found; null without an adapter. No session depends on it."""
+
+    advertising: str
+    """bluez, raw-hci, paused, off."""
+    advertising_trouble: str
+    """Why not by bluez, or not at all; else empty."""
+    scanning: bool
+    """Whether it listens now."""
+    scan_trouble: str
+    """Why the last scan failed; else empty."""
+    nodes_in_sight: int
+    """Nodes heard since the start."""
+
+
+class Journal(TypedDict):
+    """What the disk took to keep the node's state, since the start."""
+
+    commits: int
+    """How many."""
+    seconds: float
+    """All together."""
+    slowest_s: float
+    """The slowest, in seconds."""
+
+
+class Link(TypedDict):
+    """The open link."""
+
+    bearer: str
+    """As in rfcomm."""
+    age_s: float
+    """Seconds since it was opened."""
+    since: float
+    """When that was, seconds since 1970-01-01 UTC, by the clock as it is now."""
+    losses_visible: bool
+    """Whether packets that the radio loses are missing here, or the link repeats them."""
+    encrypted: bool
+    """Whether the controllers encrypt it, as far as the system tells."""
+
+
+class Key(TypedDict):
+    """The key that both ends hold: facts about it, never the key."""
+
+    fingerprint: str
+    """Short public name of the key, equal at both ends."""
+    secret_bits: float
+    """Secret bits by the losses alone, for the configured bound on an eavesdropper's loss; 0 without a radio."""
+    target_bits: float
+    """What was asked for."""
+    sent: int
+    """Burst packets that were sent, as far as this end knows."""
+    received: int
+    """Burst packets that became the key."""
+    sas: str
+    """Short authentication string: compare it with the other end's to exclude a man in the middle."""
+    authenticated: bool
+    """Whether a pre-shared key proved the peer. If not, only comparing `sas` does."""
+    hybrid: bool
+    """Whether an X25519 secret is mixed in."""
+    bearer: str
+    """What carried the burst."""
+    own_address: str
+    """This node's device address then; empty where an older version agreed on the key."""
+    rests_on: str
+    """On what the secrecy rests, in a sentence."""
+    age_s: float | None
+    """Seconds since it was agreed on, by a clock that does not jump; null where the clock was set while the node was
+    off."""
+    since: float | None
+    """When that was, seconds since 1970-01-01 UTC, by the clock as it is now."""
+
+
+class Session(TypedDict):
+    """The secure session."""
+
+    profile: str
+    """hardened or paper."""
+    sent: int
+    """Seq of the next message out."""
+    received: int
+    """Seq of the next message in."""
+    epoch: int
+    """Counts resynchronisations."""
+
+
+class Queues(TypedDict):
+    """Messages that wait."""
+
+    outbox: int
+    """For the peer."""
+    inbox: int
+    """For a reader here."""
+    limit: int
+    """Most that either takes."""
+
+
+class Counts(TypedDict):
+    """What happened since the node began with this peer."""
+
+    rounds_out: int
+    """Rounds that the peer acknowledged."""
+    rounds_in: int
+    """Rounds that were accepted here."""
+    frames: int
+    """Data frames sent."""
+    retransmissions: int
+    """Of these, sent again."""
+    resynchronisations: int
+    """Times that a direction went on from a common checkpoint."""
+    establishments: int
+    """Keys that were agreed on."""
+    failed_establishments: int
+    """Establishments that ended without one."""
+    links: int
+    """Links that were opened."""
+    dropped: int
+    """Messages found damaged on the disk and dropped, or perhaps under way in a session that was."""
+
+
+class Progress(TypedDict):
+    """Of the establishment under way."""
+
+    sent: int | None
+    """Burst packets sent so far; null at the end that hears them."""
+    heard: int | None
+    """Burst packets heard so far; null at the end that sends them."""
+    needed: int
+    """How many must arrive for a key."""
+
+
+class Peer(TypedDict):
+    """A peer and what there is with it."""
+
+    name: str
+    """As configured; the address of a peer that is not."""
+    address: str
+    """Bluetooth device address, as in B8:27:EB:12:34:56."""
+    state: str
+    """A short phrase, as in connected, establishing, unreachable."""
+    trouble: str
+    """The last thing that went wrong, with its remedy; empty after a success."""
+    link: Link | None
+    key: Key | None
+    session: Session | None
+    queues: Queues
+    counts: Counts
+    rejections: dict[str, int]
+    """Frames that changed nothing, counted by reason."""
+    rssi: int | None
+    """Signal strength as last heard, dBm."""
+    silent_s: float | None
+    """Seconds since the peer was last heard; null where it was not since the start."""
+    last_seen: float | None
+    """When that was, seconds since 1970-01-01 UTC, by the clock as it is now."""
+    progress: Progress | None
+
+
+class Peers(TypedDict):
+    """All."""
+
+    peers: list[Peer]
+
+
+class Status(TypedDict):
+    """The node and its peers."""
+
+    version: str
+    """Of this program."""
+    name: str
+    """Under which peers discover the node."""
+    address: str | None
+    """The adapter's device address; null while there is no adapter."""
+    adapter: str
+    """As in hci0; without one, what takes its place, and why that is no radio."""
+    uptime_s: float
+    """Seconds since the node started."""
+    healthy: bool
+    """Whether there is no problem."""
+    problems: list[str]
+    """Each with its remedy, one sentence."""
+    discovery: Discovery | None
+    journal: Journal
+    peers: list[Peer]
+    """As GET /v1/peers."""
+
+
+class Established(Key):
+    """An establishment that ended with a key."""
+
+    established: Literal[True]
+    peer: str
+    """Name of the peer."""
+    reason: Literal[""]
+
+
+class NotEstablished(TypedDict):
+    """An establishment that ended without one."""
+
+    established: Literal[False]
+    peer: str
+    """Name of the peer."""
+    reason: str
+    """Why there is none, in a sentence."""
+
+
+class Sent(TypedDict):
+    """The message is in the queue."""
+
+    id: int
+    """Its number, for the logs."""
+
+
+class LogLevel(TypedDict):
+    """What is logged."""
+
+    level: Level
+    """Least important messages."""
+
+
+class ReceivedLine(TypedDict):
+    """One line of the stream of received messages."""
+
+    id: Number
+    """To acknowledge it by DELETE /v1/messages/{id}."""
+    peer: str
+    """Who sent it."""
+    port: Port
+    """On which port."""
+    time: float
+    """When it came, seconds since 1970-01-01 UTC, by the clock as it is now."""
+    age_s: float | None
+    """Seconds since then; null for what came before the node was started."""
+    message: str
+    """The bytes, in base64."""
+
+
+class Sighting(TypedDict):
+    """A node that was heard."""
+
+    address: str
+    """Bluetooth device address."""
+    name: str | None
+    """As advertised."""
+    rssi: int | None
+    """Signal strength, dBm."""
+    peer: str | None
+    """Name of the configured peer that it is."""
+    profile: str | None
+    """That it speaks."""
+    version: int | None
+    """Of the protocol that it speaks."""
+
+
+class Sightings(TypedDict):
+    """All."""
+
+    nodes: list[Sighting]
+
+
+# --- parameters -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NoQuery:
+    """An operation without parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendQuery:
+    """How to send a message."""
+
+    port: Port = 0
+    """0 for messages, 1 for `pipe`, others are free."""
+    until: Until = "durable"
+    """When to answer: the message is kept here, or the peer has it."""
+    timeout: Annotated[float, Range(0, 86_400)] = 60.0
+    """Seconds to wait for that."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiveQuery:
+    """Which messages to read."""
+
+    peer: str | None = None
+    """From this peer only."""
+    port: Port = 0
+    """Of this port."""
+    follow: bool = False
+    """Wait for further ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScanQuery:
+    """How to look for nodes."""
+
+    seconds: Annotated[float, Range(1, 60)] = 6.0
+    """How long."""
+
+
+@dataclass(frozen=True, slots=True)
+class LevelQuery:
+    """What to log."""
+
+    level: Level
+    """Least important messages."""
+
+
+# --- operations -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One thing that a program can ask of the node."""
+
+    method: Literal["GET", "POST", "PUT", "DELETE"]
+    path: str
+    summary: str
+    answer: Any
+    """Type of the answer with status 200; None where there is no content (204)."""
+    said: str
+    """What that answer means."""
+    query: type = NoQuery
+    errors: Mapping[int, str] = field(default_factory=dict)
+    """Beside 400, 500 and 503, which each can give."""
+    media: str = "application/json"
+    body: str = ""
+    """What the request's body is, if it has one."""
+
+
+NO_PEER: Final = "There is no such peer."
+OPERATIONS: Final[Mapping[str, Operation]] = {
+    "health": Operation(
+        "GET",
+        "/v1/health",
+        "Whether the node can do its work; with status 503 where something is in its way",
+        Health,
+        "It can.",
+    ),
+    "status": Operation("GET", "/v1/status", "The node and its peers", Status, "Status."),
+    "peers": Operation("GET", "/v1/peers", "The peers", Peers, "Peers."),
+    "send": Operation(
+        "POST",
+        "/v1/peers/{peer}/messages",
+        "Send a message; the body is its bytes",
+        Sent,
+        "It is durable, or acknowledged.",
+        SendQuery,
+        {
+            404: NO_PEER,
+            413: "The message is too long.",
+            429: "The queue for this peer is full; Retry-After says for how many seconds to wait.",
+            504: "Not acknowledged in time; the message stays queued.",
+        },
+        body=f"The message, 0 to {MAX_MESSAGE_BYTES:,} bytes.",
+    ),
+    "establish": Operation(
+        "POST",
+        "/v1/peers/{peer}/establish",
+        "Agree on a new key now; answers when that has ended, which takes a burst",
+        Established | NotEstablished,
+        "How it ended.",
+        errors={404: NO_PEER},
+    ),
+    "receive": Operation(
+        "GET",
+        "/v1/messages",
+        "Received messages, one JSON object a line, the oldest first, until each is acknowledged",
+        ReceivedLine,
+        "With follow, it ends only when the node stops or the reader goes.",
+        ReceiveQuery,
+        {404: NO_PEER, 409: "Another program reads these messages."},
+        media="application/x-ndjson",
+    ),
+    "acknowledge": Operation(
+        "DELETE",
+        "/v1/messages/{id}",
+        "The reader has this message: forget it",
+        None,
+        "Forgotten, now or before.",
+    ),
+    "scan": Operation("POST", "/v1/scan", "Look for nodes", Sightings, "Who was heard.", ScanQuery),
+    "metrics": Operation(
+        "GET",
+        "/v1/metrics",
+        "The figures of status, for Prometheus",
+        str,
+        "Text format 0.0.4.",
+        media="text/plain",
+    ),
+    "log_level": Operation("GET", "/v1/log-level", "What is logged", LogLevel, "Now."),
+    "set_log_level": Operation(
+        "PUT", "/v1/log-level", "Log more or less until the node ends", LogLevel, "From now on.", LevelQuery
+    ),
+    "openapi": Operation("GET", "/v1/openapi.json", "This description", dict, "OpenAPI 3.1."),
+}

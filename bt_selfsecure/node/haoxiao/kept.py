@@ -1,0 +1,123 @@
+"""What of a peer goes to the journal, and what comes back from it, damaged or not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from bt_selfsecure.node import ages
+from bt_selfsecure.node.haoxiao.outbox import begins_message, ends_message
+from bt_selfsecure.node.haoxiao.peer_events import (
+    DropFragment,
+    DropPieces,
+    KeepFragment,
+    KeepPiece,
+    KeepState,
+    Note,
+    Stored,
+)
+from bt_selfsecure.node.haoxiao.peer_session import age_of
+from bt_selfsecure.node.journal import DamagedError, Journal, PeerRow
+from bt_selfsecure.protocols.haoxiao.record import RecordError, SessionRecord
+
+# --- in ---------------------------------------------------------------------------------------------------------------
+
+
+def stored(journal: Journal, address: str, now: float) -> Stored:
+    """Return all that is kept of this peer; what is no use without damaged rows is dropped, with the next commit."""
+    fragments, dropped = stored_messages(journal, address)
+    pieces = tuple(journal.partial(address))
+    dropped += len(journal.damaged_of(address, "partial"))
+    try:
+        row = journal.peer(address)
+        if row is None:
+            return Stored(fragments=fragments, pieces=pieces, dropped=dropped)
+        record = SessionRecord.from_json(row.record)
+        key, offered = (_restored(facts, now) for facts in _facts(row.facts))
+    except (DamagedError, RecordError) as error:
+        dropped += 1 + bool(pieces)  # one that was under way to it, and one from it
+        return Stored(damage=str(error), fragments=fragments, dropped=dropped)
+    return Stored(record, key, offered, row.synchronised, "", fragments, pieces, dropped)
+
+
+def stored_messages(journal: Journal, address: str) -> tuple[tuple[tuple[int, bytes], ...], int]:
+    """Return the fragments that wait, without the messages of which one is damaged, and how many of those there are."""
+    ours = {row.id for row in journal.damaged_of(address, "outbox") if row.peer}
+    fragments: list[tuple[int, bytes]] = []
+    dropped = 0
+    for message in _messages(journal.outbox(address)):
+        whole = [(number, fragment) for number, fragment in message if fragment is not None]
+        if len(whole) == len(message):
+            fragments += whole
+            continue
+        dropped += bool(whole or ours.intersection(number for number, _ in message))
+        for number, _ in whole:
+            journal.delete(address, "outbox", number)
+    return tuple(fragments), dropped
+
+
+def _messages(rows: Iterable[tuple[int, bytes | None]]) -> Iterator[list[tuple[int, bytes | None]]]:
+    """The rows of each message. Of a damaged one only its place is known: it goes with those beside it."""
+    message: list[tuple[int, bytes | None]] = []
+    ended = True
+    for number, fragment in rows:
+        if message and (ended or (fragment is not None and begins_message(fragment))):
+            yield message
+            message = []
+        message.append((number, fragment))
+        ended = fragment is not None and ends_message(fragment)
+    if message:
+        yield message
+
+
+def _facts(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """About the key in use and about a newer one. Raises `DamagedError`."""
+    try:
+        facts = json.loads(text)
+        known = {"own_address": ""}
+        key, offered = ({**known, **facts[name]} if facts[name] else {} for name in ("key", "offered"))
+        for of_one in filter(None, (key, offered)):
+            of_one.setdefault("written", of_one["since"])  # an older version kept when it was agreed on, and no more
+            of_one.update(since=float(of_one["since"]), written=float(of_one["written"]))
+            int(of_one["begun_at"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
+        raise DamagedError("what was kept about this peer's key is damaged: a new one is agreed on by itself") from None
+    return key, offered
+
+
+def _restored(facts: dict[str, Any], now: float) -> dict[str, Any]:
+    if not facts:
+        return {}
+    age = ages.restored(facts.pop("since"), facts.pop("written"))
+    return facts | {"born": None if age is None else now - age}
+
+
+# --- out --------------------------------------------------------------------------------------------------------------
+
+
+def note(journal: Journal, address: str, output: Note, clock: Callable[[], float]) -> None:
+    """Note what a peer's machine wants kept, for the next commit."""
+    match output:
+        case KeepState():
+            journal.keep(address, lambda: _row(output, clock()))
+        case KeepFragment():
+            journal.insert(address, "outbox", address, output.fragment, number=output.number)
+        case DropFragment():
+            journal.delete(address, "outbox", output.number)
+        case KeepPiece():
+            journal.insert(address, "partial", address, output.piece)
+        case DropPieces():
+            journal.write(address, "DELETE FROM partial WHERE peer = ?", address)
+
+
+def _row(state: KeepState, now: float) -> PeerRow:
+    facts = {"key": _kept(state.key, now), "offered": _kept(state.offered, now)}
+    return PeerRow(state.record.to_json(), json.dumps(facts), state.synchronised)
+
+
+def _kept(facts: dict[str, Any], now: float) -> dict[str, Any]:
+    """As they go to the disk, where no loop time means anything."""
+    if not facts:
+        return {}
+    return {name: value for name, value in facts.items() if name != "born"} | ages.kept(age_of(facts, now))

@@ -1,0 +1,365 @@
+"""One peer: its links, the keys that are agreed on with it, the session with it. Sans-IO; `peer.py` drives it.
+
+What is given to it (a datagram, a deadline, a wish, what became of a dial or of a commit) is a turn: it takes the
+events of its endpoints, notes what must last, and puts out what is to be done; frames last, and where something of the
+turn must be on disk first, in the turn that `persisted` begins. What is due, a link, a key, it looks at whenever
+something has changed that decides on it.
+
+    link           NO_ADAPTER, UNLINKED, DIALLING, LINKED, ...           peer_links.py
+    key agreement  IDLE, DIALLING, INITIATING, RESPONDING                key_agreement.py, its radio in burst_radio.py
+    session        NO_KEY, SYNCHRONISING, CONNECTED, UNREACHABLE         peer_session.py
+
+Each is a table of transitions; what people are shown, `PeerState`, follows from the three and the disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from bt_selfsecure.node.haoxiao.key_agreement import KeyAgreement
+from bt_selfsecure.node.haoxiao.peer_events import ForeignKeys, Output, Outputs, PeerConfig, Send, Stored, Urgency
+from bt_selfsecure.node.haoxiao.peer_links import Line, LinkState, PeerLinks
+from bt_selfsecure.node.haoxiao.peer_session import PeerSession
+from bt_selfsecure.node.metrics import Counts
+from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
+from bt_selfsecure.protocols.haoxiao.events import Established, Event, ReestablishNeeded, Resynchronised
+from bt_selfsecure.protocols.haoxiao.frames import Kind, peek_kind
+from bt_selfsecure.protocols.haoxiao.record import Role
+from bt_selfsecure.sansio.context import EndpointContext
+from bt_selfsecure.sansio.endpoint import Endpoint
+
+LOOK_S: Final = 5.0
+"""Seconds between two looks at a peer that is linked, where nothing asks for one sooner."""
+NO_COMMON_KEY_S: Final = 30.0
+"""Two ends that are linked for so many seconds and have not found a common key need a new one."""
+COPIES: Final = 8
+"""Frames of a peer that are tried with the keys of the others, from one key to the next."""
+_NAMES_KEYS: Final = frozenset((Kind.RESYNC_CALL, Kind.RESYNC_REQUEST))
+
+
+class PeerMachine:
+    """After each input take the outputs by `next_event`, and do them in order. `now` is seconds of a clock that does
+    not go back. Raises `LocalError` for misuse by the driver only."""
+
+    def __init__(
+        self,
+        config: PeerConfig,
+        stored: Stored,
+        context: EndpointContext,
+        new_number: Callable[[], int],
+        now: float,
+    ) -> None:
+        """`new_number` gives out each number of a fragment once, ever growing."""
+        self.config: Final = config
+        self.counts: Final = Counts(dropped=stored.dropped)
+        self._out: Final = Outputs()
+        self.links: Final = PeerLinks(config, self._out, context.tracer)
+        self.agreement: Final = KeyAgreement(config, self.links, self.counts, self._out, context)
+        self.session: Final = PeerSession(config, stored, self.counts, self._out, context, new_number, now)
+        self._disk_works = True
+        self._keyed_by = 0
+        """Token of the commit before which no frame tells of a key that was agreed on."""
+        self._persisted = 0
+        self._look_at: float | None = None
+        self._asunder_since = now
+        self._copies_left = COPIES
+
+    # --- the verbs ----------------------------------------------------------------------------------------------------
+
+    def next_event(self) -> Output | None:
+        """Return the oldest output that was not taken yet."""
+        return self._out.take()
+
+    def get_timer(self) -> float | None:
+        """Return when `handle_timer` is to be called, or None."""
+        deadlines = [deadline for endpoint in self._endpoints() if (deadline := endpoint.get_timer()) is not None]
+        if self._look_at is not None:
+            deadlines.append(self._look_at)
+        return min(deadlines, default=None)
+
+    def handle_timer(self, now: float) -> None:
+        """To be called at the deadline or later; before it, it does no harm."""
+        for endpoint in self._endpoints():
+            endpoint.handle_timer(now)
+        self.agreement.follow_responder(now)
+        self._out.look_due = True
+        self._settle(now)
+
+    def receive(self, link: int, data: bytes, now: float, *, inbox_has_room: bool = True) -> None:
+        """Take a datagram that came on this link. Never raises for what it contains."""
+        if self.links.by_number(link) is None:
+            return  # another one has replaced it
+        self.links.heard_at = now
+        if not self._disk_works:
+            return  # what can't be kept must not be acknowledged; the peer repeats it
+        kind, session = peek_kind(data), self.session.session
+        if kind in _NAMES_KEYS and self._copies_left and not self.shares_key(data):
+            self._copies_left -= 1
+            self._out.put(ForeignKeys(data))
+        if kind is None or not kind.phase:
+            self.agreement.receive(data, now)
+        elif session is None:
+            if not self.agreement.is_under_way:
+                self.agreement.hint("it has a key that this node has not")
+        elif kind != Kind.DATA or inbox_has_room:
+            session.receive_frame(data, now)
+        self._settle(now)
+
+    def overhear(self, data: bytes, now: float) -> None:
+        """Take an advertisement under the peer's address, which anybody can use."""
+        if peek_kind(data) is Kind.RAND_COMPACT and self._disk_works and self.links.own is not None:
+            self.agreement.receive(data, now)
+            self._settle(now)
+
+    # --- wishes
+
+    def send(self, message: bytes, port: int, now: float, *, durable: bool) -> int:
+        """Queue a message and return its number. If `durable` it is told by `Kept` when it is on disk; else only by
+        `Delivered`, when the peer has it, as every message is. `Refused` where the disk did not take it.
+
+        Raises `MessageTooLongError`, `QueueFullError`.
+        """
+        number = self.session.send(message, port, durable=durable)
+        self._out.look_due |= self.links.session_line is None
+        self._settle(now)
+        return number
+
+    def establish(self, now: float) -> None:
+        """Agree on a new key now, or join what is under way; `EstablishOutcome` tells what became of it."""
+        self.agreement.is_wanted = True
+        if not self.links.session_line and not self._may_dial:
+            return self.agreement.fail_outcome("it is not connected, and not to be dialled")
+        self.links.redial.reset()
+        self.agreement.retry.reset()
+        self._out.look_due = True
+        return self._settle(now)
+
+    def abandon_establish(self) -> None:
+        """Nobody waits for the outcome any more."""
+        self.agreement.is_wanted = False
+
+    # --- the adapter and the links
+
+    def adapter_up(self, own: str, establish: EstablishConfig, now: float) -> None:
+        """The adapter works, under this device address."""
+        self.links.adapter_up(own, now)
+        self.agreement.adapter_up(establish)
+        self.links.redial.reset()
+        self._look_soon(now)
+
+    def adapter_gone(self, now: float) -> None:
+        """There is no adapter: all links are hung up."""
+        self.agreement.adapter_gone(now)
+        self.links.adapter_gone(now)
+        self._look_soon(now)
+
+    def sighted(self, now: float) -> None:
+        """It was heard near, or may be: dial now."""
+        if not self.links.session_line:
+            self.links.redial.reset()
+            self._look_soon(now)
+
+    def link_up(self, number: int, bearer: str, *, dialled: bool, losses_visible: bool, now: float) -> None:
+        """A link is open, to be named by this number; `dialled` answers a `Dial`."""
+        line = Line(number, bearer, dialled, losses_visible, now)
+        used = self.links.up(line, dialler_wins=self.links.own is not None and self.agreement.is_lower)
+        if used and bearer == self.config.session_bearer:
+            self._asunder_since = now
+            self.counts.links += 1
+        if dialled and bearer != self.config.session_bearer:
+            self.agreement.dial_over(now)
+        self._look_soon(now)
+
+    def dial_failed(self, bearer: str, why: str, now: float) -> None:
+        """What `Dial` asked for can't be had."""
+        if bearer != self.config.session_bearer:
+            self.agreement.dial_over(now, why)
+        else:
+            self.links.dial_failed(why, now, self.agreement.jitter())
+            if not self.links.session_line:
+                self.agreement.fail_outcome(why)
+        self._look_soon(now)
+
+    def link_down(self, number: int, why: str, now: float) -> None:
+        """A link has ended."""
+        line = self.links.down(number, why, now, self.agreement.jitter())
+        if line is None:
+            return
+        self.agreement.link_lost(line.bearer, why, now)
+        if not self.links.session_line and not self._may_dial:
+            self.agreement.fail_outcome(why)
+        self._look_soon(now)
+
+    def send_failed(self, why: str) -> None:
+        """A datagram did not fit the link."""
+        self.links.say(f"{why}: choose the bearer again for which this message was cut")
+
+    def burst_sent(self, now: float, trouble: str = "") -> None:
+        """The packet of the last `SendBurst` is sent, or could not be."""
+        self.agreement.burst_sent(now, trouble)
+        self._settle(now)
+
+    # --- the radio
+
+    def radio_granted(self, now: float) -> None:
+        """The broadcast link is there, until `ReleaseRadio`."""
+        self.agreement.burst.radio_granted(now)
+        self._settle(now)
+
+    def radio_refused(self, why: str, now: float) -> None:
+        """There is none to be had."""
+        self.agreement.radio_refused(why, now)
+        self._settle(now)
+
+    def radio_lost(self, now: float) -> None:
+        """It has ended by itself."""
+        self.agreement.burst.radio_lost(now)
+        self._settle(now)
+
+    # --- the disk
+
+    def persisted(self, token: int, now: float) -> None:
+        """What was noted up to the `Commit` with this token is on disk."""
+        self._persisted = max(self._persisted, token)
+        self.session.persisted(token)
+        self._settle(now)
+
+    def refused(self, now: float) -> None:
+        """The disk takes nothing, from now until `disk_works`."""
+        self._disk_works = False
+        self.session.refused(now)
+        self._settle(now)
+
+    def disk_works(self, now: float) -> None:
+        """The disk takes what is given to it, again."""
+        self._disk_works = True
+        self._look_soon(now)
+
+    # --- a turn -------------------------------------------------------------------------------------------------------
+
+    def _look_soon(self, now: float) -> None:
+        self._out.look_due = True
+        self._settle(now)
+
+    def _settle(self, now: float) -> None:
+        """Take events, feed the session, look, until nothing moves; then send, unless the disk is first."""
+        out = self._out
+        while True:
+            if self._take_events(now) or (self._disk_works and self.session.feed(now)):
+                continue
+            if out.look_due:
+                out.look_due = False
+                self._look(now)
+            elif (out.urgency or Urgency.LATER) > Urgency.LATER or not self._take_frames(now):
+                break
+        self.agreement.mind_the_radio(now)
+        out.end_turn()
+
+    def _endpoints(self) -> list[Endpoint[Event]]:
+        session = self.session.session if self.links.session_line else None
+        every = (self.agreement.responder, self.agreement.initiator, session)
+        return [endpoint for endpoint in every if endpoint is not None]
+
+    def _take_events(self, now: float) -> bool:
+        """Those of the session last: the key that the others tell of is noted before; whether there was any."""
+        any_event = False
+        for endpoint in (self.agreement.responder, self.agreement.initiator):
+            while endpoint is not None and (event := endpoint.next_event()) is not None:
+                any_event = True
+                if isinstance(event, Established):
+                    self._take_key(event, endpoint, now)
+                else:
+                    self.agreement.on_event(event, endpoint, now)
+        while self.session.session and (event := self.session.session.next_event()) is not None:
+            any_event = True
+            if isinstance(event, ReestablishNeeded):
+                self.agreement.hint(event.reason)
+                continue
+            self.session.on_event(event, now)
+            if isinstance(event, Resynchronised) and self.session.is_agreed:
+                self.agreement.forget_hint()  # the key that there is works
+        return any_event
+
+    def _take_key(self, event: Established, endpoint: Endpoint[Event], now: float) -> None:
+        role = Role.INITIATOR if self.agreement.is_lower else Role.RESPONDER
+        facts = self.agreement.succeeded(event, endpoint, now)
+        self.session.take_key(event, facts, role, self.agreement.config.profile, now)
+        self._keyed_by = self._out.commit(Urgency.SYNC)
+        self._asunder_since = now
+        self._copies_left = COPIES
+        self._out.look_due = True
+
+    def _take_frames(self, now: float) -> bool:
+        """Whether there was any."""
+        any_frame = False
+        for endpoint in (self.agreement.responder, self.agreement.initiator):
+            if endpoint is not None and self._keyed_by <= self._persisted:
+                for data in endpoint.frames_to_send(now):
+                    any_frame = True
+                    self.agreement.send(data, now)
+        line, session = self.links.session_line, self.session.session
+        if line and session:
+            for data in session.frames_to_send(now):
+                any_frame = True
+                self.session.count(data)
+                self._out.put(Send(line.number, data))
+        return any_frame
+
+    # --- what is due --------------------------------------------------------------------------------------------------
+
+    @property
+    def _may_dial(self) -> bool:
+        return self.links.own is not None and self.config.dial != "never"
+
+    @property
+    def _wants_to_dial(self) -> bool:
+        if not self._may_dial:
+            return False
+        if self.config.dial == "always" or self.agreement.is_lower:
+            return True
+        return bool(self.session.outbox) or self.agreement.is_wanted
+
+    def _look(self, now: float) -> None:
+        """Is there a link, is it alive, is there a key, is it good?"""
+        links, agreement, session = self.links, self.agreement, self.session
+        line = links.session_line
+        if line is None:
+            self._look_at = None
+            if links.state is LinkState.UNLINKED and self._wants_to_dial:
+                if now >= links.redial.until:
+                    links.dial(now)
+                else:
+                    self._look_at = links.redial.until
+            return
+        if session.answered_at > line.since:
+            links.answered()
+        if session.is_unreachable:
+            links.give_up_if_dead(line, now)
+        if session.is_agreed or agreement.is_under_way:
+            self._asunder_since = now
+        elif session.session and now - self._asunder_since > NO_COMMON_KEY_S:
+            self._asunder_since = now
+            agreement.hint("the two ends find no common key")
+        if self._disk_works:
+            has_key, due = session.session is not None, session.is_due(now)
+            agreement.consider(now, leads=line.dialled, linked_since=line.since, has_key=has_key, due=due)
+        self._look_at = now + LOOK_S
+        if now < agreement.retry.until < self._look_at:
+            self._look_at = agreement.retry.until
+
+    # --- what is told about it ----------------------------------------------------------------------------------------
+
+    @property
+    def disk_is_well(self) -> bool:
+        """What is noted can be kept."""
+        return self._disk_works
+
+    @property
+    def is_busy(self) -> bool:
+        """Something is linked, waits, or is under way."""
+        return bool(self.links or self.session.outbox or self.agreement.is_under_way)
+
+    def shares_key(self, data: bytes) -> bool:
+        """Whether this frame was made with a key that this peer has, by whomever it came."""
+        return self.session.session is not None and self.session.session.shares_key(data)

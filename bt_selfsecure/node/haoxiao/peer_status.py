@@ -1,0 +1,67 @@
+"""What people and programs are told of a peer: never a secret."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, Final
+
+from bt_selfsecure.node import ages
+from bt_selfsecure.node.haoxiao.peer_machine import PeerMachine
+from bt_selfsecure.node.haoxiao.peer_session import SessionState, age_of
+
+
+class PeerState(enum.Enum):
+    """In the words of status."""
+
+    NO_ADAPTER = "no adapter"
+    NO_LINK = "not connected"
+    NO_KEY = "connected, no key"
+    ESTABLISHING = "establishing"
+    SYNCHRONISING = "synchronising"
+    CONNECTED = "connected"
+    UNREACHABLE = "unreachable"
+    DISK = "waiting for the disk"
+
+
+_OF_SESSION: Final = {
+    SessionState.NO_KEY: PeerState.NO_KEY,
+    SessionState.SYNCHRONISING: PeerState.SYNCHRONISING,
+    SessionState.SYNCHRONISING_UNREACHABLE: PeerState.UNREACHABLE,
+    SessionState.CONNECTED: PeerState.CONNECTED,
+    SessionState.UNREACHABLE: PeerState.UNREACHABLE,
+}
+
+
+def state_of(machine: PeerMachine) -> PeerState:
+    """Return what a peer's machine is doing, or waits for."""
+    if machine.links.own is None:
+        return PeerState.NO_ADAPTER
+    if not machine.disk_is_well:
+        return PeerState.DISK
+    if machine.agreement.is_under_way:
+        return PeerState.ESTABLISHING
+    if machine.links.session_line is None:
+        return PeerState.NO_LINK
+    return _OF_SESSION[machine.session.state]
+
+
+def status_of(machine: PeerMachine, now: float) -> dict[str, Any]:
+    """Return the fields of `Peer` in api_types.py that follow from its machine."""
+    session, rejections = machine.session, machine.agreement.rejections
+    if session.session:
+        rejections.update(session.session.rejections)
+    return {
+        "state": state_of(machine).value,
+        "trouble": machine.links.trouble or session.trouble or machine.agreement.trouble,
+        "key": told_key(session.key, now) if session.key else None,
+        "session": session.status,
+        "rejections": {reason.value: count for reason, count in rejections.items() if count},
+        "progress": machine.agreement.progress,
+    }
+
+
+def told_key(facts: dict[str, Any], now: float) -> dict[str, Any]:
+    """Return `Key` in api_types.py, by what is known about it."""
+    return {name: fact for name, fact in facts.items() if name not in ("begun_at", "born")} | ages.told(
+        age_of(facts, now)
+    )

@@ -1,0 +1,57 @@
+"""Those who wait: for a message to be kept or delivered, and for a key."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+class Waiting:
+    """By future: a caller that is cancelled waits no more."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._messages: dict[int, asyncio.Future[None]] = {}
+        self._outcomes: list[asyncio.Future[dict[str, Any]]] = []
+
+    @contextmanager
+    def for_message(self, number: int) -> Iterator[asyncio.Future[None]]:
+        message = self._messages[number] = self._loop.create_future()
+        try:
+            yield message
+        finally:
+            del self._messages[number]
+
+    @contextmanager
+    def for_key(self) -> Iterator[asyncio.Future[dict[str, Any]]]:
+        outcome: asyncio.Future[dict[str, Any]] = self._loop.create_future()
+        self._outcomes.append(outcome)
+        try:
+            yield outcome
+        finally:
+            self._outcomes.remove(outcome)
+
+    @property
+    def is_key_awaited(self) -> bool:
+        return any(not outcome.done() for outcome in self._outcomes)
+
+    def end_message(self, number: int, error: Exception | None = None) -> None:
+        message = self._messages.get(number)
+        if message is None or message.done():
+            return
+        if error:
+            message.set_exception(error)
+        else:
+            message.set_result(None)
+
+    def end_messages(self, error: Exception) -> None:
+        """Nobody will learn whether a message arrived."""
+        for number in self._messages:
+            self.end_message(number, error)
+
+    def end_keys(self, told: dict[str, Any]) -> None:
+        for outcome in self._outcomes:
+            if not outcome.done():
+                outcome.set_result(told)

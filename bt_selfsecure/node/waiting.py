@@ -1,0 +1,66 @@
+"""The messages that wait in a copy of the state: how many they are, and how to be without them.
+
+A copy is older than what it is put in the place of, so they may have been sent, or read, since it was made. Of those to
+be sent the peer tells, by the number of rounds that it has had, whatever the key: only one that has lost its own state
+since then gets them again. Of those to be read nothing tells.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from bt_selfsecure.node.haoxiao.outbox import ends_message
+from bt_selfsecure.node.journal_file import digest, is_sound
+from bt_selfsecure.protocols.haoxiao.record import RecordError, SessionRecord
+
+
+class Waiting(NamedTuple):
+    """Messages in a state."""
+
+    to_send: int
+    """To the peers, of which the first may be under way."""
+    to_read: int
+    """From the peers, by a reader here."""
+
+
+def count_waiting(path: Path) -> Waiting:
+    """Return how many wait in a file that was inspected. Raises `sqlite3.Error`."""
+    with _open(path) as database:
+        outbox = [row for row in database.execute("SELECT * FROM outbox") if is_sound(row)]
+        inbox = [row for row in database.execute("SELECT * FROM inbox") if is_sound(row)]
+        begun = [message for _, record in _records(database) for message in record.sending.messages]
+    to_send = sum(ends_message(fragment) for fragment in (*begun, *(row[2] for row in outbox)))
+    return Waiting(to_send, len(inbox))
+
+
+def drop_waiting(path: Path) -> None:
+    """Take them out of the file, which nobody else has open. Raises `sqlite3.Error`."""
+    with _open(path) as database:
+        database.execute("BEGIN")
+        database.execute("DELETE FROM outbox")
+        database.execute("DELETE FROM inbox")
+        for row, record in list(_records(database)):
+            idle = replace(record, sending=replace(record.sending, messages=()))
+            new = (row[0], idle.to_json(), *row[2:-1])
+            database.execute("UPDATE peer SET record = ?, digest = ? WHERE id = ?", (new[1], digest(*new), row[0]))
+        database.execute("COMMIT")
+
+
+def _records(database: sqlite3.Connection) -> Iterator[tuple[tuple[int, bytes, bytes, int, bytes], SessionRecord]]:
+    """The rows that are whole, and what they say of each session."""
+    for row in database.execute("SELECT * FROM peer"):
+        with contextlib.suppress(RecordError):
+            if is_sound(row):
+                yield row, SessionRecord.from_json(row[1].decode())
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[sqlite3.Connection]:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.text_factory = bytes
+        yield database

@@ -1,0 +1,195 @@
+"""Tables by column, with pyarrow: some thousand rows at once, their cells as numbers into the few texts there are.
+
+What a text means is told by `tables.Table`, as where rows are read one by one. Whatever could be read in two ways, or
+is a fault, is `UncertainError` here: then the table is read row by row, which takes it or names line and cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Final, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import csv
+from pyarrow.parquet import ParquetFile
+
+from bt_selfsecure.errors import BtSelfSecureError, UsageError
+from bt_selfsecure.sweep.tables import Progress, Row, Table, opened, position
+
+ROWS: Final = 1 << 14
+"""Of Parquet, at once."""
+BLOCK: Final = 1 << 18
+"""Bytes of a text at once."""
+QUOTED_BLOCK: Final = 1 << 17
+"""Where there are quotes: no cell may be longer than Python's csv takes, as one whose quote is left open."""
+
+
+class UncertainError(BtSelfSecureError):
+    """It takes reading row by row."""
+
+
+class Cells(NamedTuple):
+    """A column of a batch."""
+
+    codes: NDArray[np.int32]
+    """Of each row."""
+    texts: list[str]
+    """By code, without spaces around; a text may be there twice."""
+
+
+class Batch(NamedTuple):
+    """Rows that follow each other."""
+
+    numbers: NDArray[np.int64]
+    """Of the first column that was asked for."""
+    cells: list[Cells]
+    """Of the others."""
+
+
+def batches(table: Table, whole: int, others: Sequence[int]) -> Iterator[Batch]:
+    """A column of whole numbers and others of anything, by their places in the table. UncertainError, see above."""
+    try:
+        yield from (_of_parquet if not table.encoding else _of_text)(table, whole, others)
+    except (pa.ArrowException, OSError, ValueError, NotImplementedError) as error:
+        raise UncertainError from error
+
+
+def _of_text(table: Table, whole: int, others: Sequence[int]) -> Iterator[Batch]:
+    if table.encoding not in ("utf-8", "utf-8-sig"):
+        raise UncertainError
+    size = table.file.stat().st_size
+    types = dict.fromkeys(map(str, others), pa.dictionary(pa.int32(), pa.string())) | {str(whole): pa.int64()}
+    with opened(table.file) as binary:
+        binary.seek(table.begins)
+        source = _Source(binary)
+        with csv.open_csv(
+            pa.PythonFile(source, mode="r"),
+            csv.ReadOptions(
+                use_threads=False,
+                block_size=QUOTED_BLOCK if source.quoted else BLOCK,
+                column_names=[str(index) for index in range(len(table.names))],
+            ),
+            csv.ParseOptions(delimiter=table.delimiter),
+            csv.ConvertOptions(column_types=types, include_columns=list(types), null_values=[]),
+        ) as reader:
+            for batch in reader:
+                if source.uncertain:
+                    raise UncertainError
+                *rest, numbers = batch.columns
+                yield Batch(numbers.to_numpy(), [_certain(_cells(column)) for column in rest])
+                table.progress(position(binary), size)
+    if source.uncertain:
+        raise UncertainError
+
+
+class _Source:
+    """A file for pyarrow, which looks out for what pyarrow reads otherwise than Python's csv."""
+
+    def __init__(self, binary: BinaryIO) -> None:
+        self._binary = binary
+        self._first = binary.read(BLOCK)
+        self.quoted = b'"' in self._first
+        self._last = b""
+        self.uncertain = False
+        self.closed = False
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._first[:size]
+        self._first = self._first[len(data) :]
+        data = data or self._binary.read(size)
+        seen = self._last + data
+        if b"0x" in seen or b"0X" in seen or (not self.quoted and b'"' in data):  # 0x10 is a number to pyarrow
+            self.uncertain = True
+        self._last = data[-1:]
+        return data
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return False
+
+    def seekable(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def _certain(cells: Cells) -> Cells:
+    if any('"' in text or "\n" in text or "\r" in text for text in cells.texts):
+        raise UncertainError
+    return cells
+
+
+def _cells(column: Any) -> Cells:
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    texts = [_text(value) for value in column.dictionary.to_pylist()]
+    codes = column.indices
+    if codes.null_count:
+        codes, texts = codes.fill_null(len(texts)), [*texts, ""]
+    return Cells(codes.to_numpy().astype(np.int32, copy=False), texts)
+
+
+def _text(value: Any) -> str:
+    """As it would stand in a table of text."""
+    if value is None:
+        return ""
+    return value.isoformat() if hasattr(value, "isoformat") else str(value).strip()
+
+
+# --- Parquet ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def parquet(file: Path, progress: Progress) -> Iterator[Table]:
+    """The table in a Parquet file. UsageError if it is none."""
+    try:
+        with ParquetFile(file) as source:
+            names = [name.strip().casefold() for name in source.schema_arrow.names]
+            for name in filter(None, names):
+                if names.count(name) > 1:
+                    raise UsageError(f"{file}: two columns are called {name!r}: remove or rename one")
+            yield Table(file, names, ",", _rows(source, progress), progress)
+    except OSError as error:
+        raise UsageError(f"can't read {file} ({error.strerror or error}): name a Parquet file") from error
+    except pa.ArrowException as error:
+        raise UsageError(f"{file} is not a Parquet file, or is damaged ({error}): write it anew") from error
+
+
+def _rows(source: ParquetFile, progress: Progress) -> Iterator[Row]:
+    number, size = 1, source.metadata.num_rows
+    for batch in source.iter_batches(ROWS):
+        columns = [list(map(_text, _timed(column).to_pylist())) for column in batch.columns]
+        for number, cells in enumerate(zip(*columns, strict=True), start=number):  # noqa: B020
+            yield number, list(cells)
+        number += 1
+        progress(number, size)
+
+
+def _of_parquet(table: Table, whole: int, others: Sequence[int]) -> Iterator[Batch]:
+    with ParquetFile(table.file) as source:
+        names = source.schema_arrow.names
+        done = 0
+        for batch in source.iter_batches(ROWS, columns=[names[index] for index in (whole, *others)]):
+            column = batch.column(names[whole])
+            if not pa.types.is_integer(column.type):
+                codes, texts = _cells(column)
+                numbers = np.array([table.whole(text) for text in texts], np.int64)[codes]
+            else:
+                numbers = column.cast(pa.int64()).to_numpy()  # which a cell without a value is none to
+            yield Batch(numbers, [_cells(_timed(batch.column(names[index]))) for index in others])
+            done += batch.num_rows
+            table.progress(done, source.metadata.num_rows)
+
+
+def _timed(column: Any) -> Any:
+    """Times in the microseconds that Python's have."""
+    if pa.types.is_timestamp(column.type):
+        return column.cast(pa.timestamp("us", column.type.tz), safe=False)
+    return column

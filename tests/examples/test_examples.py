@@ -1,0 +1,132 @@
+"""Each example runs as its head says, with real sockets and real daemons, and a page of it fits a screen or two."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from bt_selfsecure.cli.main import main
+from bt_selfsecure.node.two_nodes import ADDRESSES, OTHER, TwoNodes
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+MOST_LINES = 80
+
+
+@contextmanager
+def running(*words: str) -> Iterator[subprocess.Popen[str]]:
+    """One of the examples; what it says and what is wrong come out of one pipe. It is killed if it has not ended."""
+    command = [sys.executable, str(EXAMPLES / words[0]), *words[1:]]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().rstrip("\n")
+
+
+def say(process: subprocess.Popen[str], words: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(f"{words}\n")
+    process.stdin.flush()
+
+
+def rest(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Close its input; its exit status, and what it still says."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.close()
+    told = process.stdout.read()
+    return process.wait(30), told
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_an_example_has_at_most_80_lines_and_imports_nothing_private(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= MOST_LINES
+    assert set(re.findall(r"(?:from|import) (bt_selfsecure\S*)", text)) <= {"bt_selfsecure"}
+    assert f"    python examples/{path.name}" in text
+
+
+@pytest.mark.parametrize("name", ["key_over_udp.py", "chat.py"])
+def test_an_example_with_arguments_has_its_head_as_help(name: str) -> None:
+    with running(name, "--help") as process:
+        status, told = rest(process)
+    assert status == 0
+    assert f"python examples/{name}" in told
+
+
+@pytest.mark.timeout(60)
+def test_two_processes_come_to_one_key_over_udp_and_each_message_is_answered(loopback_host: str) -> None:
+    """Alice comes too early, and twice: what she sends into the void is a loss as any."""
+    with ExitStack() as stack:
+        alice = stack.enter_context(
+            running("key_over_udp.py", "alice", "pump on", "how warm?", "--host", loopback_host)
+        )
+        time.sleep(1)
+        bob = stack.enter_context(running("key_over_udp.py", "bob", "--host", loopback_host))
+        key = line(alice)
+        assert re.fullmatch(r"a key from \d+ of 100 packets; compare \d{3} \d{3} \(\w+ \w+ \w+ \w+\)", key)
+        assert line(bob) == key
+        assert [line(bob), line(bob)] == ["pump on", "how warm?"]
+        assert rest(alice) == (0, "got: pump on\ngot: how warm?\n")
+
+
+@pytest.mark.timeout(120)
+def test_a_chat_over_two_real_daemons_goes_both_ways_and_outlives_one_of_them(tmp_path: Path) -> None:
+    nodes = TwoNodes(tmp_path, 0.05)
+    with ExitStack() as stack:
+        stack.callback(nodes.stop)
+        for name in ADDRESSES:
+            nodes.start(name)
+        while not all(nodes.client(name).peers()[0]["state"] == "connected" for name in ADDRESSES):
+            time.sleep(0.1)
+        chats = {
+            name: stack.enter_context(running("chat.py", OTHER[name], "--socket", str(tmp_path / f"{name}.sock")))
+            for name in ADDRESSES
+        }
+        for name, chat in chats.items():
+            assert re.fullmatch(rf"{OTHER[name]} is connected; key [0-9a-f-]+, 0 secret bits", line(chat))
+            assert line(chat).startswith("On X25519 alone: losses are drawn by this program")
+        for words in ("hello", "how are you?"):
+            for name, chat in chats.items():
+                say(chat, words)
+                assert line(chats[OTHER[name]]) == f"{name}: {words}"
+        nodes.kill("bob")
+        say(chats["alice"], "are you back?")
+        nodes.start("bob")
+        assert line(chats["bob"]) == "alice: are you back?"
+        assert rest(chats["alice"]) == (0, "")
+
+
+def test_a_chat_without_a_node_says_so_in_one_line(tmp_path: Path) -> None:
+    with running("chat.py", "bob", "--socket", str(tmp_path / "none.sock")) as chat:
+        status, told = rest(chat)
+    assert status == 1
+    assert re.fullmatch(r"no node runs on \S+: .*\n", told)
+
+
+def test_the_planner_says_what_the_command_plans(capsys: pytest.CaptureFixture[str]) -> None:
+    with running("planner.py") as process:
+        status, told = rest(process)
+    assert status == 0
+    heard, missed = re.findall(r"Bob heard (\d+) of 1000. Eve misses (\d+)", told)[0]
+    measured = ["--measured", f"{missed}/{heard}", "--bob-loss", f"{1 - int(heard) / 1000:.3f}"]
+    for bits, keep, send in re.findall(r"(\d+) bits: Bob keeps +(\d+), Alice sends +(\d+)", told):
+        assert main(["plan", *measured, "--target-bits", bits, "--json"]) == 0
+        plan = json.loads(capsys.readouterr().out)
+        assert (plan["received"], plan["packets"]) == (int(keep), int(send))
+    assert len(re.findall("bits: Bob keeps", told)) == 4
