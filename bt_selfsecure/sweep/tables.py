@@ -123,8 +123,12 @@ def reading(file: Path, wanted: frozenset[str], progress: Progress) -> Iterator[
     encoding = ""
     try:
         if file.suffix.lower() == PARQUET:
-            from bt_selfsecure.sweep.columns import parquet
-
+            try:
+                from bt_selfsecure.sweep.columns import parquet
+            except ImportError as error:
+                raise UsageError(
+                    f"Parquet needs {error.name}: install it with pip install 'bt-selfsecure[sweep]'"
+                ) from error
             with parquet(file, progress) as table:
                 yield table
             return

@@ -166,6 +166,15 @@ def test_a_fault_in_parquet_is_named_with_its_row(tmp_path: Path) -> None:
     assert "\n" not in str(told(tmp_path / "t.parquet", Circumstances()))
 
 
+def test_parquet_without_pyarrow_is_refused_with_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "t.parquet")
+    monkeypatch.delitem(sys.modules, "bt_selfsecure.sweep.columns", raising=False)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert "install it with pip install 'bt-selfsecure[sweep]'" in str(told(tmp_path / "t.parquet", Circumstances()))
+
+
 def test_parquet_without_numbers_is_joined_by_time(tmp_path: Path) -> None:
     truth = heard(Air(packets=300, offset=10.0), 1)
     rows = [
