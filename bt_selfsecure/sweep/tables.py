@@ -123,12 +123,8 @@ def reading(file: Path, wanted: frozenset[str], progress: Progress) -> Iterator[
     encoding = ""
     try:
         if file.suffix.lower() == PARQUET:
-            try:
-                from bt_selfsecure.sweep.columns import parquet
-            except ImportError as error:
-                raise UsageError(
-                    f"Parquet needs {error.name}: install it with pip install 'bt-selfsecure[sweep]'"
-                ) from error
+            from bt_selfsecure.sweep.columns import parquet
+
             with parquet(file, progress) as table:
                 yield table
             return
