@@ -1,4 +1,4 @@
-"""The state diagrams of peer.md: run docs/generate.py."""
+"""The tables of peer.md: run docs/generate.py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bt_selfsecure.node.haoxiao.peer_session import SESSION_TABLE
 
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "link": lambda: state_diagram(LINK_TABLE),
-    "key_agreement": lambda: state_diagram(KEY_TABLE),
+    "key": lambda: state_diagram(KEY_TABLE),
     "radio": lambda: state_diagram(RADIO_TABLE),
     "session": lambda: state_diagram(SESSION_TABLE),
 }
