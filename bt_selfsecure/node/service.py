@@ -29,7 +29,6 @@ from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
 from bt_selfsecure.protocols.haoxiao.frames import Profile
 from bt_selfsecure.protocols.haoxiao.limits import IDENTITY_BYTES
 from bt_selfsecure.protocols.haoxiao.session_config import Durability
-from bt_selfsecure.sansio.back_off import FIRST_RETRY_S, LAST_RETRY_S
 
 log = logging.getLogger(__name__)
 
