@@ -105,6 +105,8 @@ class Counts:
         words, counts = np.unique(_words(kept), return_counts=True)
         copies, rssi = store.means(run.id, self.key.listeners)
         sums = kept.astype(np.float32)  # float: numpy multiplies matrices of integers slowly; exact below 2^24 packets
+        with np.errstate(all="ignore"):  # on some ARM CPUs OpenBLAS raises flags for lanes that it does not use
+            both = np.rint(sums @ sums.T).astype(np.int64)
         info = run.info
         self.runs.append(
             RunCounts(
@@ -113,7 +115,7 @@ class Counts:
                 info,
                 kept.shape[1],
                 kept.sum(axis=1),
-                np.rint(sums @ sums.T).astype(np.int64),
+                both,
                 (kept & (kept.sum(axis=0) == 1)).sum(axis=1),
                 words,
                 counts,
