@@ -95,11 +95,16 @@ def dissect(path: Path) -> int:
 
 
 @pytest.mark.benchmark(timer=process_time)
-def test_at_least_150_000_advertisements_a_second(benchmark: BenchmarkFixture, advertisements: Path) -> None:
+def test_at_least_300_000_advertisements_a_second(benchmark: BenchmarkFixture, advertisements: Path) -> None:
+    """Checked and searched for datagrams, as `eve read` does; half of them hold one."""
     benchmark.extra_info["packets"] = PACKETS
-    right = benchmark.pedantic(listen, args=(advertisements / "many.pcapng",), rounds=7, warmup_rounds=1)
-    assert right == PACKETS
-    assert PACKETS / benchmark.stats.stats.min >= 150_000
+    ours = benchmark.pedantic(read, args=(advertisements / "many.pcapng",), rounds=9, warmup_rounds=1)
+    assert ours == PACKETS // 2
+    assert PACKETS / benchmark.stats.stats.min >= 300_000
+
+
+def test_every_checksum_is_reckoned(advertisements: Path) -> None:
+    assert listen(advertisements / "many.pcapng") == PACKETS
 
 
 @pytest.mark.benchmark(timer=process_time)

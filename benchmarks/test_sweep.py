@@ -1,4 +1,5 @@
-"""Ten million rows of CSV, imported and analysed: against polars, which counts the same jointly heard packets.
+"""Ten million rows of CSV, imported and analysed: against polars, which counts the same jointly heard packets. A report
+of a thousand settings.
 
 Each in a process of its own, in one run, so that the ratio holds on any machine. SWEEP_ROWS=100000000 takes more rows,
 in longer runs: memory stays.
@@ -59,6 +60,14 @@ POLARS = """if True:
 """
 
 
+REPORT = """if True:
+    import sys
+    from bt_selfsecure.cli.main import main
+    assert main(["sweep", "report", sys.argv[1], "--out", sys.argv[2]]) == 0
+"""
+SECONDS = 5.0
+
+
 class Cost(NamedTuple):
     """Of one process."""
 
@@ -112,3 +121,24 @@ def test_rows_are_imported_and_analysed_at_a_column_stores_speed(table: Path) ->
     assert ours.cpu_s < TIMES_POLARS * polars.cpu_s
     assert ours.mib < MIB
     assert smaller > SMALLER
+
+
+def test_a_thousand_settings_are_reported_in_five_seconds(tmp_path: Path) -> None:
+    from bt_selfsecure.sweep.packing import Reception
+    from bt_selfsecure.sweep.runs import RunInfo
+    from bt_selfsecure.sweep.store import Store
+
+    generator = np.random.default_rng(1)
+    with Store(tmp_path / "record.db", create=True) as store, store.together():
+        store.begin({})
+        for run in range(2000):
+            heard = generator.random((len(LISTENERS), 100)) >= np.array([[0.1], [0.05], [0.2]])
+            rows = (
+                Reception(seq, name, flag, -60.0)
+                for name, flags in zip(LISTENERS, heard.tolist(), strict=True)
+                for seq, flag in enumerate(flags)
+            )
+            store.add(RunInfo(1 + run % 1000 / 100, "le_advert", 24, 30.0, 100, "alice", run // 1000), rows)
+    report = cost(REPORT, str(tmp_path / "record.db"), str(tmp_path / "report.html"))
+    print(f"\na report of 1000 settings of two runs each: {report.cpu_s:.2f} CPU s, {report.mib:.0f} MiB")
+    assert report.cpu_s < SECONDS

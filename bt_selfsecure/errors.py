@@ -15,5 +15,9 @@ class PeerError(BtSelfSecureError):
     """What came from the other end, or from a stranger, is not what it should be: never a fault of this program."""
 
 
+class UnreadableError(BtSelfSecureError, ValueError):
+    """A text is no value of the kind that is asked for. A `ValueError` too, for who catches what `int` says with it."""
+
+
 class LocalError(BtSelfSecureError):
     """The program drives an endpoint against its contract (a bug in the driver, never the peer's fault)."""

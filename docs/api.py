@@ -15,7 +15,7 @@ import bt_selfsecure
 def first_sentence(thing: Any) -> str:
     """Return the first sentence of a docstring, fit for a cell."""
     text = " ".join((inspect.getdoc(thing) or "").split())
-    return re.split(r"(?<=[.:]) (?=[A-Z`])", text)[0].replace("|", r"\|")
+    return re.split(r"(?<=[.]) (?=[A-Z`])", text)[0].replace("|", r"\|")
 
 
 def names() -> str:

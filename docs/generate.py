@@ -1,11 +1,10 @@
-#!/usr/bin/env python3
 """Write the generated parts of the documentation anew.
 
 A page has them between the marks `<!-- generated: NAME -->` and `<!-- end -->`. The program beside the page, which has
 its name (`protocols/haoxiao.py` for `protocols/haoxiao.md`), makes them: `PARTS` maps each NAME to a function that
 returns the text. `FILES` maps paths, as seen from the page, to functions that return all of a file; so does `FIGURES`,
-of pictures, which depend on the version of what draws them and so are written and never compared. A new page of this
-kind is found by itself.
+of pictures in SVG, whose shapes depend on the version of what draws them: their words alone are compared. A new page of
+this kind is found by itself.
 """
 
 from __future__ import annotations
@@ -56,6 +55,11 @@ def regenerated(text: str, make: Mapping[str, Callable[[], str]]) -> str:
     return BLOCK.sub(lambda found: f"{found[1]}\n{make[found[2]]()}\n\n{found[4]}", text)
 
 
+def words(svg: str) -> list[str]:
+    """Return what is written in a picture."""
+    return re.findall(r"<(?:text|title)\b[^>]*>([^<]*)<", svg)
+
+
 def changed(pages: list[Path], *, write: bool) -> Iterator[Path]:
     """Yield each page or file that is not what the code says now, once it is written (if it is to be)."""
     for page in pages:
@@ -63,9 +67,10 @@ def changed(pages: list[Path], *, write: bool) -> Iterator[Path]:
         module = program(page)
         made = {page: regenerated(page.read_text(encoding="utf-8"), module.PARTS)}
         made |= {(page.parent / name).resolve(): make() for name, make in getattr(module, "FILES", {}).items()}
+        figures = {page.parent / name: draw() for name, draw in getattr(module, "FIGURES", {}).items()}
         old = [path for path, text in made.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+        old += [path for path, svg in figures.items() if not path.exists() or words(path.read_text()) != words(svg)]
         if write:
-            figures = {page.parent / name: draw() for name, draw in getattr(module, "FIGURES", {}).items()}
             for path, text in (made | figures).items():
                 path.write_text(text, encoding="utf-8")
         yield from old

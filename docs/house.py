@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -36,10 +37,15 @@ def below(name: str, imported: dict[str, set[str]]) -> set[str]:
     return imported[name].union(*(below(other, imported) for other in imported[name]))
 
 
+def in_short(path: Path) -> str:
+    """Return the beginning of what lives in a room, fit for a box."""
+    return re.split("[:;,.]", what_lives_in(path))[0].replace("`", "")
+
+
 def drawing() -> str:
     """Return the rooms with an arrow to each that they import, but for arrows that follow from others."""
     imported = {name: names & set(ROOMS) for name, names in imports().items() if name in ROOMS}
-    lines = [f"    {name}[{name}/]" for name in ROOMS]
+    lines = [f'    {name}["<b>{name}/</b><br/>{in_short(PACKAGE / name / "__init__.py")}"]' for name in ROOMS]
     for name in ROOMS:
         through = set().union(*(below(other, imported) for other in imported[name]))
         lines += [f"    {name} --> {other}" for other in sorted(imported[name] - through)]

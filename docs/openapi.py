@@ -15,11 +15,11 @@ import typing_extensions
 from pydantic import ConfigDict, TypeAdapter
 from tables import table
 
-typing.TypedDict = typing_extensions.TypedDict  # type: ignore[assignment] # pydantic's wish on Python 3.11
+typing.TypedDict = typing_extensions.TypedDict  # pydantic's wish on Python 3.11
 
 from bt_selfsecure.node import api_types  # noqa: E402
 from bt_selfsecure.node.api_types import OPERATIONS, Error, Operation  # noqa: E402
-from bt_selfsecure.node.haoxiao.messages import MAX_MESSAGE_BYTES  # noqa: E402
+from bt_selfsecure.node.messages import MAX_MESSAGE_BYTES  # noqa: E402
 
 PARAMETERS: Final = {"peer": "Name or address of a peer.", "id": "Of a message, from the stream."}
 EVERYWHERE: Final = {400: "The request can't be used.", 500: "A fault.", 503: "The node can't do it now."}
@@ -77,7 +77,7 @@ def operation(name: str, of: Operation, schemas: Schemas) -> Json:
             "content": {of.media: {"schema": schemas.of(of.answer)}},
         }
     if of.answer is None:
-        good = {"204": {"description": of.said}}
+        good: Json = {"204": {"description": of.said}}
     else:
         good = {"200": {"description": of.said, "content": {of.media: {"schema": schemas.of(of.answer)}}}}
     in_path = [

@@ -36,6 +36,8 @@ def said_by_python() -> Iterator[str]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.expr) and (text := template(node)) is not None:
                 yield text
+                for line in text.splitlines():  # of a text of several, in which values are filled
+                    yield re.sub(r"\{\w+\}", HOLE, line)
 
 
 def said_by_scripts() -> Iterator[str]:

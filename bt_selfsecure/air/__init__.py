@@ -1,1 +1,1 @@
-"""The radio that is not there: loss models, virtual time, virtual Bluetooth, one tap per listener."""
+"""The simulated radio: loss models, virtual time, virtual Bluetooth, one tap per listener."""

@@ -19,7 +19,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from bt_selfsecure.errors import UsageError
+from bt_selfsecure.errors import UnreadableError, UsageError
 from bt_selfsecure.stats.losses import JointLoss
 
 if TYPE_CHECKING:
@@ -60,23 +60,23 @@ class Recording:
     """Receptions as one 16-bit word an event: bit i is set if receiver i heard it."""
 
     def __init__(self, receivers: tuple[Receiver, ...], positions: tuple[Position, ...], words: array[int]) -> None:
-        """`words` has type code "H"; ValueError if receivers, positions and words do not fit together."""
+        """`words` has type code "H"; `UnreadableError` if receivers, positions and words do not fit together."""
         bits = {receiver.bit for receiver in receivers}
         if not bits or len(bits) < len(receivers) or not bits <= set(range(MAX_RECEIVERS)):
-            raise ValueError(f"receivers need bits of their own in 0..{MAX_RECEIVERS - 1}")
+            raise UnreadableError(f"receivers need bits of their own in 0..{MAX_RECEIVERS - 1}")
         if not positions:
-            raise ValueError("it has no transmitter position")
+            raise UnreadableError("it has no transmitter position")
         for index, position in enumerate(positions):
             if position.events < 1 or not 0 <= position.first_event <= len(words) - position.events:
-                raise ValueError(f"position {index} reaches outside the {len(words)} events")
+                raise UnreadableError(f"position {index} reaches outside the {len(words)} events")
         if sum(position.events for position in positions) > len(words):
-            raise ValueError(f"its positions claim more than the {len(words)} events that there are")
+            raise UnreadableError(f"its positions claim more than the {len(words)} events that there are")
         self.receivers = receivers
         self.positions = positions
         self._words = memoryview(words).toreadonly()
         self._counts: dict[int | None, Counter[int]] = {}
         if any(word >> bit & 1 for word in self._count(None) for bit in set(range(MAX_RECEIVERS)) - bits):
-            raise ValueError("an event was heard by a receiver that is not described")
+            raise UnreadableError("an event was heard by a receiver that is not described")
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> Self:
@@ -160,9 +160,9 @@ def _words(folder: Traversable, description: Mapping[str, Any], remedy: str) -> 
     """The events, after every check that the description allows."""
     name, size = str(description["file"]), 2 * int(description["events"])
     if "/" in name:
-        raise ValueError(f"its data file {name!r} is not beside it")
+        raise UnreadableError(f"its data file {name!r} is not beside it")
     if not 0 <= size <= 2 * MAX_EVENTS:
-        raise ValueError(f"it has 0 to {MAX_EVENTS} events, not {size // 2}")
+        raise UnreadableError(f"it has 0 to {MAX_EVENTS} events, not {size // 2}")
     packed = _read(folder / name, size + size // 100 + 1024, remedy)  # zlib adds less where it gains nothing
     inflate = zlib.decompressobj()
     try:

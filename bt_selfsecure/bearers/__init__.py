@@ -1,1 +1,1 @@
-"""One medium a file, all behind the same datagram interface."""
+"""The media: one a file, all behind the same datagram interface."""

@@ -6,11 +6,18 @@ They keep no secret: whoever reads the medium misses none of what is lost here.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from random import Random
 
 from bt_selfsecure.bearers.base import Bearer, Link, Listener
-from bt_selfsecure.bearers.specs import Faults
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What is drawn for each datagram: probabilities, below 1."""
+
+    loss: float = 0.0
+    duplicate: float = 0.0
 
 
 class DrawnBearer(Bearer):

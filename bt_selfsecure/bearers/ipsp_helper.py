@@ -38,6 +38,7 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from bt_selfsecure.bearers.sockets import bind_raw
+from bt_selfsecure.errors import BtSelfSecureError
 
 FOLDER: Final = Path("/sys/kernel/debug/bluetooth")
 CONNECT_PUBLIC: Final = 1
@@ -64,7 +65,7 @@ _COMMAND_STATUS: Final = 2
 _MANAGEMENT_S: Final = 10.0
 
 
-class RefusedError(Exception):
+class RefusedError(BtSelfSecureError):
     """The request can't be met; its number is an errno."""
 
     def __init__(self, number: int) -> None:

@@ -6,13 +6,14 @@ Before `udp` may stand what this program is to do to each datagram: `faults:loss
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from typing import Final
 
 from bt_selfsecure.addresses import parse_address
 from bt_selfsecure.bearers.base import Bearer
+from bt_selfsecure.bearers.drawn import DrawnBearer, Faults
+from bt_selfsecure.bearers.places import UdpPlaces
 from bt_selfsecure.errors import UsageError
 
 NAMES: Final = ("rfcomm", "l2cap", "le_advert", "ipsp", "udp")
@@ -21,31 +22,6 @@ _FAULTS: Final = re.compile(r"faults:(?P<faults>[^;]*);(?P<spec>.*)", re.DOTALL)
 _SPEC: Final = re.compile(
     r"(?P<name>[a-z0-9_]+)(:(?P<peer>[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}))?(#(?P<number>\d{1,5}))?(@(?P<adapter>hci\d+))?"
 )
-
-
-Place = tuple[str, int]
-"""IP address and UDP port."""
-
-
-@dataclass(frozen=True, slots=True)
-class Faults:
-    """What is drawn for each datagram: probabilities, below 1."""
-
-    loss: float = 0.0
-    duplicate: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class UdpPlaces:
-    """What `udp` takes beside its name: where this end and its peers are, as in "127.0.0.1:5700"."""
-
-    own: str
-    """This end's device address; a node without adapter makes one up."""
-    listen: str
-    peers: Mapping[str, str] = field(default_factory=dict)
-    """By device address."""
-    anyone: bool = False
-    """Whether other devices may dial as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,30 +69,9 @@ def _parse_faults(text: str) -> Faults:
     return Faults(**given)
 
 
-def parse_place(text: str) -> Place:
-    """Raises `UsageError`."""
-    from ipaddress import ip_address
-
-    found = re.fullmatch(r"(?:\[(?P<six>[\w:.%-]*)\]|(?P<four>[0-9.]*)):(?P<port>[0-9]{1,5})", text)
-    try:
-        if found and 0 < int(found["port"]) < 0x10000:
-            address = ip_address(found["six"] or found["four"])
-            if address.version == (6 if found["six"] else 4):
-                return str(address), int(found["port"])
-    except ValueError:
-        pass
-    raise UsageError(f"{text!r} is no IP address with a UDP port: write it as 127.0.0.1:5700 or [::1]:5700")
-
-
-def shown_place(place: Place) -> str:
-    """`parse_place` is its inverse."""
-    return "[{}]:{}".format(*place) if ":" in place[0] else "{}:{}".format(*place)
-
-
 def import_bearer(spec: BearerSpec) -> None:
     """Import what `open_bearer` takes for it: in a process that runs there may be no file left to open for that."""
-    for module in (spec.name, *(["drawn"] if spec.name == "udp" else [])):
-        import_module(f"bt_selfsecure.bearers.{module}")
+    import_module(f"bt_selfsecure.bearers.{spec.name}")
 
 
 def open_bearer(
@@ -143,7 +98,6 @@ def open_bearer(
 
             return LeAdvertBearer(wanted.adapter)
         case "udp":
-            from bt_selfsecure.bearers.drawn import DrawnBearer
             from bt_selfsecure.bearers.udp import UdpBearer
 
             if udp is None:

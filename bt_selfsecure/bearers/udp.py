@@ -21,8 +21,8 @@ from bt_selfsecure.bearers.base import Bearer, BearerError, Link, Listener, Trai
 from bt_selfsecure.bearers.faults import Meaning, fault
 from bt_selfsecure.bearers.link_datagrams import Hello, pack
 from bt_selfsecure.bearers.numbered_links import NumberedLinks, Ways
+from bt_selfsecure.bearers.places import Place, UdpPlaces, parse_place, shown_place
 from bt_selfsecure.bearers.sockets import Readiness
-from bt_selfsecure.bearers.specs import Place, UdpPlaces, parse_place, shown_place
 
 CONNECT_S: Final = 10.0
 BEAT_S: Final = 1.0

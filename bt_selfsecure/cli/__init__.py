@@ -1,1 +1,1 @@
-"""One thin file a command group; no logic here."""
+"""The command line: one thin file a command group; no logic here."""

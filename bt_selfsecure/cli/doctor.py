@@ -18,8 +18,9 @@ from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.config import Config, udp_places
 from bt_selfsecure.node.config_file import find_path, read
 from bt_selfsecure.node.doctor.checks import checks_of
+from bt_selfsecure.node.doctor.findings import Verdict
 from bt_selfsecure.node.doctor.machine import Machine
-from bt_selfsecure.node.doctor.report import Result, Verdict, examine
+from bt_selfsecure.node.doctor.report import Result, examine
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction

@@ -5,27 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bt_selfsecure.cli import eve_attack, eve_capture, eve_report
-from bt_selfsecure.errors import UsageError
+from bt_selfsecure.cli.eve_sources import hear_each, with_progress
 from bt_selfsecure.eve.haoxiao.format import HAOXIAO
 from bt_selfsecure.eve.reading import Reader
-from bt_selfsecure.eve.sources import Capture, CapturedPacket, Source, open_source
+from bt_selfsecure.eve.sources import Source
 from bt_selfsecure.eve.sources.linktypes import NAMES
-from bt_selfsecure.wording import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
-
-PROGRESS_S = 1.0
-PROGRESS_PACKETS = 1 << 14
 
 READ = """\
 Sum up captures: pcap, pcapng, btsnoop (btmon -w, Android) and PacketLogger
@@ -94,26 +86,6 @@ def run_read(args: Namespace) -> int:
     return 2 if unread else 0
 
 
-def hear_each(names: Sequence[str], hear: Callable[[Source], None]) -> int:
-    """Let `hear` have one source after the other. One that can't be read, or no further, is told, and the others go on;
-    how many those are."""
-    unread = 0
-    for name in names:
-        try:
-            with open_source(name) as source:
-                hear_out(source, hear)
-        except UsageError as fault:
-            print(f"bt-selfsecure: {fault}", file=sys.stderr)
-            unread += 1
-    return unread
-
-
-def hear_out(source: Source, hear: Callable[[Source], None]) -> None:
-    """Let `hear` have it to its end; a radio, which has none, until Ctrl-C."""
-    with nullcontext() if isinstance(source, Capture) else suppress(KeyboardInterrupt):
-        hear(source)
-
-
 def run_install_wireshark(args: Namespace) -> int:
     """Copy, and say where to."""
     from bt_selfsecure.eve.wireshark import install
@@ -130,8 +102,10 @@ def _add(summary: Summary, source: Source) -> None:
     reader = Reader(HAOXIAO)
     try:
         for heard in with_progress(source):
-            summary.crc_bad += heard.crc_ok is False
-            summary.ours += sum(HAOXIAO.is_frame(datagram.data) for datagram in reader.read(heard))
+            if heard.crc_ok is False:
+                summary.crc_bad += 1
+            for datagram in reader.read(heard):
+                summary.ours += HAOXIAO.is_frame(datagram.data)
     finally:  # what was heard before a fault, or before Ctrl-C, counts
         _count(summary, source)
 
@@ -143,22 +117,6 @@ def _count(summary: Summary, source: Source) -> None:
         summary.by_linktype[name] = summary.by_linktype.get(name, 0) + count
     for why, count in source.skipped.items():
         summary.skipped[why] = summary.skipped.get(why, 0) + count
-
-
-def with_progress(source: Source) -> Iterator[CapturedPacket]:
-    """The packets, with a line on a terminal that says how far we are once that takes longer."""
-    told = started = time.monotonic()
-    between = PROGRESS_PACKETS if isinstance(source, Capture) else 1
-    try:
-        for number, heard in enumerate(source):
-            yield heard
-            if number % between == 0 and sys.stderr.isatty() and time.monotonic() - told > PROGRESS_S:
-                told = time.monotonic()
-                so_far = counted(source.packets, "packet")
-                print(f"\r{so_far}, {told - started:.0f} s", end="", file=sys.stderr, flush=True)
-    finally:
-        if told != started:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def _table(summary: Summary) -> str:

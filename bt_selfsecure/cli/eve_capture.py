@@ -51,7 +51,7 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
 
 def run(args: Namespace) -> int:
     """Until somebody ends it, or the source does."""
-    from bt_selfsecure.cli.eve import with_progress
+    from bt_selfsecure.cli.eve_sources import with_progress
     from bt_selfsecure.eve.recording import Recorder
 
     status = 0

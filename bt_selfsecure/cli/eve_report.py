@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bt_selfsecure.cli.numbers import integer, real
-from bt_selfsecure.errors import UsageError
+from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.files import whole
 from bt_selfsecure.wording import counted
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
 
-    from bt_selfsecure.eve.haoxiao.verdict import Report, Verdict
+    from bt_selfsecure.eve.haoxiao.report import Report, Verdict
 
 WIDTH = 80
 MESSAGES = 5
@@ -71,7 +71,7 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
     report.set_defaults(run=run)
 
 
-class _NothingHeardError(Exception):
+class _NothingHeardError(BtSelfSecureError):
     """No capture could be read: there is no verdict, and no page."""
 
 
@@ -90,7 +90,7 @@ def run(args: Namespace) -> int:
 
 
 def _judge(args: Namespace) -> Report:
-    from bt_selfsecure.cli.eve import hear_each, with_progress
+    from bt_selfsecure.cli.eve_sources import hear_each, with_progress
     from bt_selfsecure.eve.haoxiao.attacks.theft import StolenRecord
     from bt_selfsecure.eve.haoxiao.verdict import Judge
 
@@ -107,7 +107,7 @@ def as_object(report: Report) -> dict[str, Any]:
     """For programs; messages in hexadecimal."""
     found = asdict(report)
     for verdict, told in zip(found["verdicts"], report.verdicts, strict=True):
-        del verdict["fates"]
+        del verdict["kept"], verdict["has"]
         verdict["plaintext"] = [message.hex() for message in told.plaintext]
         verdict["sentence"] = told.sentence
     found["stolen_read"] = [message.hex() for message in report.stolen_read]
@@ -122,6 +122,8 @@ def lines(report: Report) -> list[str]:
     out += [f"skipped: {why} ({count:,})" for why, count in report.skipped.items()]
     if report.contradictions:
         out.append(f"burst packets that contradict an earlier one: {report.contradictions:,}; somebody forges")
+    if report.refused:
+        out.append(f"burst packets of a Seq that no burst reaches: {report.refused:,}; somebody forges")
     for number, verdict in enumerate(report.verdicts, 1):
         out += ["", *_establishment(number, verdict)]
     if not report.verdicts:
@@ -174,7 +176,7 @@ def _establishment(number: int, verdict: Verdict) -> list[str]:
 
 
 def _read(messages: tuple[bytes, ...]) -> list[str]:
-    from bt_selfsecure.eve.haoxiao.verdict import preview
+    from bt_selfsecure.eve.haoxiao.report import preview
 
     more = len(messages) - MESSAGES
     return [f"    {preview(message)}" for message in messages[:MESSAGES]] + [f"    and {more} more"] * (more > 0)

@@ -16,7 +16,7 @@ from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.cli.status import duration, printable
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.client import ApiError, NodeAwayError
-from bt_selfsecure.node.haoxiao.messages import MAX_MESSAGE_BYTES, MAX_PORT, Received
+from bt_selfsecure.node.messages import MAX_MESSAGE_BYTES, MAX_PORT, Received
 from bt_selfsecure.node.pipe import Pipe, PipeError
 
 if TYPE_CHECKING:

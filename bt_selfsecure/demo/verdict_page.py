@@ -9,7 +9,7 @@ from bt_selfsecure import __version__
 from bt_selfsecure.demo import figures
 from bt_selfsecure.demo.report import losses
 from bt_selfsecure.demo.scenario import ReceptionOutcome
-from bt_selfsecure.eve.haoxiao.verdict import DIRECTIONS, Report, Verdict, link_type_names, preview
+from bt_selfsecure.eve.haoxiao.report import DIRECTIONS, Report, Verdict, link_type_names, preview
 from bt_selfsecure.look import figure, page
 from bt_selfsecure.wording import counted
 

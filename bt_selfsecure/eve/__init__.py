@@ -1,1 +1,1 @@
-"""The third node: what Eve knows and what she tries. She gets only what her tap received."""
+"""The eavesdropper: what Eve knows and what she tries. She gets only what her tap received."""

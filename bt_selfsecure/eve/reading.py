@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Final, NamedTuple
 
 from bt_selfsecure.air.capture import (
@@ -68,6 +69,9 @@ class Datagram(NamedTuple):
     data: bytes
 
 
+_datagram: Final[Callable[[tuple[float, str, str, bytes]], Datagram]] = partial(tuple.__new__, Datagram)
+
+
 class Reader:
     """Our datagrams in what one source heard. Packets in their order; never raises, and stays bounded."""
 
@@ -78,23 +82,25 @@ class Reader:
 
     def read(self, heard: CapturedPacket) -> list[Datagram]:
         """Return what this packet completes. One whose CRC is wrong completes nothing."""
-        packet = heard.bytes
-        if heard.crc_ok is False or not packet:
+        time, _, _, packet, crc_ok, linktype, _ = heard
+        if crc_ok is False or not packet:
             return []
-        if heard.linktype in ON_AIR:
+        if linktype in ON_AIR:
             if packet.startswith(_ADVERTISING):
-                return _advertisement(heard.time, packet)
+                return _advertisement(time, packet)
             return self._data_pdu(heard, int.from_bytes(packet[:4], "little"), packet[4:-_CRC_BYTES])
-        if heard.linktype == LINKTYPE_USER0:
-            return [Datagram(heard.time, "memory", "", packet)]
+        if linktype == LINKTYPE_USER0:
+            return [Datagram(time, "memory", "", packet)]
         if packet[0] == EVENT:
             return self._event(heard)
         return self._acl_packet(heard) if packet[0] == ACL else []
 
     def read_all(self, source: Iterable[CapturedPacket]) -> Iterator[Datagram]:
         """The datagrams of a whole source."""
+        read = self.read
         for heard in source:
-            yield from self.read(heard)
+            if found := read(heard):
+                yield from found
 
     def _data_pdu(self, heard: CapturedPacket, access: int, pdu: bytes) -> list[Datagram]:
         """Of a connection: Core Vol 6 Part B 2.4."""
@@ -208,7 +214,9 @@ def _advertisement(time: float, packet: bytes) -> list[Datagram]:
     if not found:
         return []
     address = packet[_DATA_AT - 1 : 5 : -1].hex(":").upper()
-    return [Datagram(time, "le_advert", address, data) for data in found]
+    if len(found) == 1:  # a loop costs as much as all of the above
+        return [_datagram((time, "le_advert", address, found[0]))]
+    return [_datagram((time, "le_advert", address, data)) for data in found]
 
 
 def _handle(octets: bytes) -> int:

@@ -18,7 +18,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.node.haoxiao.messages import Received
+from bt_selfsecure.node.messages import Received
 
 HOST: Final = "node"
 """HTTP wants a name; the socket decides."""
@@ -88,6 +88,11 @@ class NodeClient:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._kept = threading.local()
+
+    def close(self) -> None:
+        """End this thread's connection; the next call opens another."""
+        if connection := getattr(self._kept, "connection", None):
+            connection.close()
 
     def status(self) -> dict[str, Any]:
         return self._object("GET", "/v1/status")

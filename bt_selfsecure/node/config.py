@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from bt_selfsecure.addresses import EXAMPLE, is_address, spelled
 from bt_selfsecure.bearers.limits import FLUSH_TIMEOUT_SLOTS, PSM
-from bt_selfsecure.bearers.specs import BearerSpec, UdpPlaces, parse_place, parse_spec
+from bt_selfsecure.bearers.places import UdpPlaces, parse_place
+from bt_selfsecure.bearers.specs import BearerSpec, parse_spec
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.protocols.haoxiao import limits
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bt_selfsecure.bearers.specs import BearerSpec, parse_place, parse_spec
+from bt_selfsecure.bearers.places import parse_place
+from bt_selfsecure.bearers.specs import BearerSpec, parse_spec
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.config import (
     ANY,

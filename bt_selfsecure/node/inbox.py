@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from typing import Final, NamedTuple
 
-from bt_selfsecure.node.haoxiao.messages import Received
 from bt_selfsecure.node.journal import Journal
+from bt_selfsecure.node.messages import Received
 
 INBOX_BYTES: Final = 8 << 20
 """Of one peer's messages, besides their number."""

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from bt_selfsecure.bearers.faults import require_bluetooth_sockets
 from bt_selfsecure.bearers.sockets import bind_raw
+from bt_selfsecure.errors import BtSelfSecureError
 
 ANSWER_S: Final = 15.0
 """For a command: the kernel itself gives up on a silent controller after ten seconds."""
@@ -60,7 +61,7 @@ class Setting(enum.IntFlag):
     SECURE_CONNECTIONS = 1 << 11
 
 
-class ManagementError(Exception):
+class ManagementError(BtSelfSecureError):
     """The kernel answered a command with this status."""
 
     def __init__(self, status: int) -> None:

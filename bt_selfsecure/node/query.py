@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from typing import Any, Literal, TypeVar
 
-from bt_selfsecure.errors import UsageError
+from bt_selfsecure.errors import UnreadableError, UsageError
 from bt_selfsecure.node.api_types import Range
 
 Query = TypeVar("Query")
 Read = Callable[[str], Any]
-"""Raises `ValueError`, which says what the value must be."""
+"""Raises `UnreadableError`, which says what the value must be."""
 
 
 def read_query(given: Mapping[str, str], kind: type[Query]) -> Query:
@@ -71,13 +71,13 @@ def reader(of: Any) -> Read:
 
 def _whole(bounds: Range, text: str) -> int:
     if not re.fullmatch("[0-9]{1,19}", text) or not _within(bounds, int(text)):
-        raise ValueError(f"a whole number, {bounds.low} to {bounds.high}")
+        raise UnreadableError(f"a whole number, {bounds.low} to {bounds.high}")
     return int(text)
 
 
 def _seconds(bounds: Range, text: str) -> float:
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) or not _within(bounds, float(text)):
-        raise ValueError(f"seconds, {bounds.low:g} to {bounds.high:g}")
+        raise UnreadableError(f"seconds, {bounds.low:g} to {bounds.high:g}")
     return float(text)
 
 
@@ -87,5 +87,5 @@ def _within(bounds: Range, value: float) -> bool:
 
 def _choice(choices: Mapping[str, Any], text: str) -> Any:
     if text not in choices:
-        raise ValueError("one of " + ", ".join(choices))
+        raise UnreadableError("one of " + ", ".join(choices))
     return choices[text]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from bt_selfsecure import __version__
-from bt_selfsecure.bearers.specs import parse_place
+from bt_selfsecure.bearers.places import parse_place
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.isolated import FOLDER, python_module
 from bt_selfsecure.node.client import NodeClient

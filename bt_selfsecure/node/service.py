@@ -18,13 +18,13 @@ from bt_selfsecure.node.api import Api
 from bt_selfsecure.node.card import Card
 from bt_selfsecure.node.config import Config, address_bytes, authentication_key, establish_config, session_config
 from bt_selfsecure.node.discovery import Discovery, Sighting
-from bt_selfsecure.node.haoxiao.messages import Received
 from bt_selfsecure.node.haoxiao.peer import Peer
 from bt_selfsecure.node.haoxiao.peers import Peers
 from bt_selfsecure.node.inbox import Inbox
 from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.journal_file import JournalError
 from bt_selfsecure.node.media import Bearers, KernelMedia, Media, bearer_name, fragment_bytes, most_packets, no_radio
+from bt_selfsecure.node.messages import Received
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
 from bt_selfsecure.protocols.haoxiao.frames import Profile
 from bt_selfsecure.protocols.haoxiao.limits import IDENTITY_BYTES

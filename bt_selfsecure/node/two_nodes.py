@@ -132,6 +132,8 @@ class TwoNodes:
                 process.kill()
                 process.wait()
         self.processes.clear()
+        for client in self._clients.values():
+            client.close()
 
     def _configuration(self, name: str, bearer: str, places: dict[str, str]) -> str:
         return CONFIGURATION.format(

@@ -1,1 +1,1 @@
-"""One folder a paper; none knows another."""
+"""The papers: one folder each; none knows another."""

@@ -34,9 +34,8 @@ class Taker(Protocol):
     def state(self) -> MachineEnum: ...
 
 
-def dispatch(table: FrameTable[Any, Any], taker: Taker, frame: Any, now: float, events: EventQueue[Any]) -> None:
-    """Give the frame to the method that the table names for its kind and the taker's state; else reject it."""
-    row = table.get(frame.kind)
+def dispatch(row: FrameRow[Any] | None, taker: Taker, frame: Any, now: float, events: EventQueue[Any]) -> None:
+    """Give the frame to the method that the row of its kind names, if the taker is in a state of it; else reject it."""
     if row is None:
         events.reject(Rejection.NOT_FOR_US, frame.kind.name)
     elif taker.state not in row.states:

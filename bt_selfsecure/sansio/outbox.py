@@ -34,17 +34,19 @@ class Outbox(Generic[Queue, Record]):
         self.events.put(Persist(self._token, self._record(), sync))
 
     def persisted(self, token: int) -> None:
-        self._persisted = max(self._persisted, min(token, self._token))
+        """Release what waits for the record with this token, or an earlier one."""
+        if token > self._persisted:
+            self._persisted = min(token, self._token)
 
     def send(self, data: bytes) -> bytes:
-        """Put this frame out, behind what was last asked to be written; it is returned, to be kept for a repetition."""
+        """Put this frame out, behind what was last asked to be written; return it, to be kept for a repetition."""
         waiting = self._frames.get(data[0])
         if waiting is None or waiting[1] != data:
             self._frames[data[0]] = (self._needed, data)
         return data
 
     def take_back(self, data: bytes) -> bool:
-        """Whether this datagram was still here; now it is not."""
+        """Return whether this datagram was still here; now it is not."""
         here = data[0] in self._frames and self._frames[data[0]][1] == data
         if here:
             del self._frames[data[0]]
@@ -55,9 +57,9 @@ class Outbox(Generic[Queue, Record]):
         self._frames.clear()
 
     def take_frames(self) -> list[bytes]:
-        if self._needed <= self._persisted:  # as nearly always
-            due = [data for _, data in self._frames.values()]
-            self._frames.clear()
-            return due
-        kinds = [kind for kind, (needed, _) in self._frames.items() if needed <= self._persisted]
-        return [self._frames.pop(kind)[1] for kind in kinds]
+        """Return the frames that wait for no record any more, and forget them."""
+        frames = self._frames
+        if len(frames) == 1 and self._needed <= self._persisted:  # as nearly always
+            return [frames.popitem()[1][1]]
+        kinds = [kind for kind, (needed, _) in frames.items() if needed <= self._persisted]
+        return [frames.pop(kind)[1] for kind in kinds]

@@ -40,7 +40,7 @@ class Transition:
     """Public figures only: counts, sequence numbers, reasons, hex of identities."""
 
     def to_json(self) -> str:
-        """One line of JSON, without the line end."""
+        """Return one line of JSON, without the line end."""
         return json.dumps(asdict(self), separators=(",", ":"))
 
 
@@ -50,7 +50,7 @@ KeyLog = Callable[[str], None]
 
 
 def key_log_line(label: str, name: bytes, key: bytes) -> str:
-    """E.g. `BTSS_K0 0011223344556677 <64 hex digits>`."""
+    """Return a line of the key log, e.g. `BTSS_K0 0011223344556677 <64 hex digits>`."""
     return f"BTSS_{label} {name.hex()} {key.hex()}"
 
 
@@ -79,9 +79,3 @@ class Machine(Generic[State, Input]):
 
     def can(self, given: Input) -> bool:
         return (self.state, given) in self._table
-
-
-def state_diagram(table: Mapping[tuple[State, Input], State]) -> str:
-    """The table as a Mermaid state diagram, for docs/protocols/haoxiao.md: drawn, so it cannot drift."""
-    rows = [f"    {state.name} --> {following.name}: {given.name}" for (state, given), following in table.items()]
-    return "\n".join(["stateDiagram-v2", *rows])

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pyarrow import csv
 from pyarrow.parquet import ParquetFile
 
-from bt_selfsecure.errors import UsageError
+from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.sweep.tables import Progress, Row, Table, opened, position
 
 ROWS: Final = 1 << 14
@@ -28,7 +28,7 @@ QUOTED_BLOCK: Final = 1 << 17
 """Where there are quotes: no cell may be longer than Python's csv takes, as one whose quote is left open."""
 
 
-class UncertainError(Exception):
+class UncertainError(BtSelfSecureError):
     """It takes reading row by row."""
 
 
@@ -156,6 +156,8 @@ def parquet(file: Path, progress: Progress) -> Iterator[Table]:
                 if names.count(name) > 1:
                     raise UsageError(f"{file}: two columns are called {name!r}: remove or rename one")
             yield Table(file, names, ",", _rows(source, progress), progress)
+    except OSError as error:
+        raise UsageError(f"can't read {file} ({error.strerror or error}): name a Parquet file") from error
     except pa.ArrowException as error:
         raise UsageError(f"{file} is not a Parquet file, or is damaged ({error}): write it anew") from error
 

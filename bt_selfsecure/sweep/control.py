@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 from bt_selfsecure.addresses import is_address
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.node.client import ApiError, NodeAwayError, NodeClient
-from bt_selfsecure.node.haoxiao.messages import Received
+from bt_selfsecure.node.messages import Received
 from bt_selfsecure.sweep.agent import Agent
 from bt_selfsecure.sweep.orders import (
     Answer,

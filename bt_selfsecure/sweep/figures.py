@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
@@ -25,6 +26,8 @@ COLOURS: Final = (BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY, GREY)
 MOST_LINES: Final = 8
 MOST_COLUMNS: Final = 8
 """Of a map with a column a setting; more settings, and it shows the pairs of all of them together."""
+MOST_RANGES: Final = 24
+"""Columns at most; more distances are put together."""
 INK: Final = 0.55
 """Cells darker than this share of the scale take white figures."""
 LONGEST: Final = 14
@@ -148,11 +151,25 @@ def joint_loss_map(analysis: Analysis) -> Figure | None:
 
 
 def _columns(settings: Sequence[Setting]) -> dict[Setting, str]:
-    """Names for the columns: the distance, and what else differs; only the distance if that would be too many."""
+    """Names for the columns: the distance, and what else differs; only the distance if that would be too many, or the
+    distance in steps."""
     differs = words.what_differs(settings)
     whole = {setting: "\n".join(said) for setting, said in differs.items()}
-    few = len(set(whole.values())) <= MOST_COLUMNS
-    return whole if few else {setting: said[0] for setting, said in differs.items()}
+    if len(set(whole.values())) <= MOST_COLUMNS:
+        return whole
+    first = {setting: said[0] for setting, said in differs.items()}
+    metres = [setting.distance_m for setting in settings if setting.distance_m is not None]
+    if len(set(first.values())) <= MOST_RANGES or not metres:
+        return first
+    step = max(1, math.ceil((max(metres) - min(metres)) / MOST_RANGES))
+    return {setting: _range(setting.distance_m, step) for setting in settings}
+
+
+def _range(metres: float | None, step: int) -> str:
+    if metres is None:
+        return "-"
+    low = int(metres // step * step)
+    return f"{low}-{low + step} m"
 
 
 def _map(shares: dict[tuple[int, int], float], rows: list[str], columns: list[str], what: str) -> Figure:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from bt_selfsecure.errors import UsageError
+from bt_selfsecure.errors import UnreadableError, UsageError
 from bt_selfsecure.sweep.packing import COUNTS, LEVELS, Column, Packed, Reception, bitmap
 
 NO_ROW, MISSED, HEARD, QUEUED = range(4)
@@ -39,10 +39,10 @@ class Gathered:
     def put(self, seq: int, fate: int, rssi: float | None, copies: int | None) -> bool:
         """Take a row, and return whether it is the first of its packet: a second one is not taken.
 
-        ValueError for copies that can't be, OverflowError if they are beyond 64 bits.
+        `UnreadableError` for copies that can't be, or are beyond 64 bits.
         """
         if copies is not None and copies < (fate == HEARD):
-            raise ValueError("copies")
+            raise UnreadableError("copies")
         fates = self._fates
         if seq == len(fates) and copies is None is self._copies and not self._ahead:  # as most rows come
             fates.append(fate)
@@ -187,7 +187,7 @@ def gathered(receptions: Iterable[Reception], packets: int) -> dict[str, Gathere
             listeners[name] = Gathered()
         try:
             first = listeners[name].put(seq, HEARD if heard else QUEUED if lost else MISSED, rssi, copies)
-        except (ValueError, OverflowError):
+        except UnreadableError:
             raise UsageError(f"packet {seq} at {name!r} came {copies} times, which can't be") from None
         if not first:
             raise UsageError(f"packet {seq} at {name!r} comes a second time")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -18,6 +19,8 @@ from http import HTTPStatus
 from typing import Final
 
 import h11
+
+from bt_selfsecure.errors import BtSelfSecureError
 
 MOST: Final = 32
 """Connections at once: a phone takes one or two."""
@@ -53,7 +56,7 @@ class Answer:
     content_type: str = "text/plain; charset=utf-8"
 
 
-class RefusedError(Exception):
+class RefusedError(BtSelfSecureError):
     """The request is not for us."""
 
     def __init__(self, status: int) -> None:
@@ -156,7 +159,7 @@ async def _read(http: h11.Connection, connection: socket.socket) -> Request:
             if len(body) > MAX_BODY_BYTES:
                 raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
     if head is None:
-        raise ConnectionResetError
+        raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
     if http.trailing_data[0]:
         raise RefusedError(HTTPStatus.BAD_REQUEST)
     headers: dict[str, str] = {}

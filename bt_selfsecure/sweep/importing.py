@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -18,7 +19,7 @@ from bt_selfsecure.sweep.manifest import collect
 from bt_selfsecure.sweep.numbered import WANTED, Logs
 from bt_selfsecure.sweep.packing import Reception
 from bt_selfsecure.sweep.store import Store
-from bt_selfsecure.sweep.tables import SUFFIXES, Progress, reading
+from bt_selfsecure.sweep.tables import PARQUET, SUFFIXES, Progress, Table, reading
 
 CAPTURES: Final = (".pcap", ".pcapng", ".cap", ".btsnoop", ".pklg", ".gz", ".zst")
 """How captures are called mostly; what they are is told by their first bytes."""
@@ -36,8 +37,10 @@ def import_tables(store: Store, files: Mapping[str, Path], how: Circumstances, p
 
     All of them, or with UsageError none.
     """
+    if find_spec("pyarrow") is None and any(file.suffix.lower() == ".parquet" for file in files.values()):
+        raise UsageError("Parquet needs pyarrow: install it with pip install 'bt-selfsecure[sweep]'")
     with ExitStack() as stack, store.together():
-        tables = {name: stack.enter_context(reading(file, WANTED, progress)) for name, file in files.items()}
+        tables = {name: stack.enter_context(_table(file, progress)) for name, file in files.items()}
         source = {name: file.name for name, file in files.items()} if "" not in files else files[""].name
         if any("seq" in table.columns for table in tables.values()) or not any(map(timed.column, tables.values())):
             logs = Logs(tables, how, source)
@@ -138,6 +141,15 @@ def import_sources(
                 added += several(store, files, how, progress)
                 _refuse_twins(store, " ".join(map(str, files.values())), known, again)
     return added
+
+
+def _table(file: Path, progress: Progress) -> AbstractContextManager[Table]:
+    """The table in a file of text or of Parquet, which takes pyarrow."""
+    if file.suffix.lower() != PARQUET:
+        return reading(file, WANTED, progress)
+    from bt_selfsecure.sweep.columns import parquet
+
+    return parquet(file, progress)
 
 
 def _named(files: Mapping[str, Path]) -> str:

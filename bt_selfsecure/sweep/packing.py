@@ -14,7 +14,7 @@ from hashlib import blake2b
 from operator import add
 from typing import Any, Final, NamedTuple
 
-from bt_selfsecure.errors import UsageError
+from bt_selfsecure.errors import UnreadableError, UsageError
 
 
 class Reception(NamedTuple):
@@ -33,6 +33,9 @@ class Reception(NamedTuple):
 
 SHORT: Final = 1 << 12
 """Bytes of a column for which zlib need not make room for more, which takes it most of the time."""
+
+KNOWN: Final = 1 << 12
+"""Values whose numbers are kept: levels are few, as a rule."""
 
 
 # --- Columns ----------------------------------------------------------------------------------------------------------
@@ -96,15 +99,16 @@ class Column:
         self._known: dict[float | None, float] = {}
 
     def number(self, value: float | None) -> float:
-        """Return what is written for a value, having changed the form if need be. OverflowError beyond 64 bits."""
+        """Return what is written for a value, having changed the form if need be. UnreadableError beyond 64 bits."""
         try:
             return self._known[value]
         except KeyError:
             while (number := self.forms[self.form].number(value)) is None:
                 if self.form + 1 == len(self.forms):
-                    raise OverflowError("too large") from None
+                    raise UnreadableError("too large") from None
                 self.widen(self.form + 1)
-            self._known[value] = number
+            if value == value and len(self._known) < KNOWN:
+                self._known[value] = number
             return number
 
     def widen(self, form: int) -> None:

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from bt_selfsecure.errors import UsageError
+from bt_selfsecure.errors import LocalError, UsageError
 from bt_selfsecure.sweep import old_record
 from bt_selfsecure.sweep.database import Database
 from bt_selfsecure.sweep.gathering import gathered
@@ -98,7 +98,7 @@ class Store(Database):
         """Write one run whole, from a row a packet and listener; its id.
 
         When it returns, the run is on the disk. UsageError, and nothing written, unless each listener has exactly the
-        packets 0..N-1, no packet was both heard and lost in the queue, and every figure is a possible one. ValueError
+        packets 0..N-1, no packet was both heard and lost in the queue, and every figure is a possible one. `LocalError`
         without `begin`.
         """
         with self._faults():
@@ -114,9 +114,9 @@ class Store(Database):
     def add_packed(self, info: RunInfo, listeners: Mapping[str, Packed]) -> int:
         """Write one run whole, as `add`, from what is kept of each listener; its id."""
         if self._manifest is None:
-            raise ValueError("a run belongs to a manifest: call begin() first")
+            raise LocalError("a run belongs to a manifest: call begin() first")
         if any(each.packets != info.packets for each in listeners.values()):
-            raise ValueError("a listener has not the packets of the run")
+            raise LocalError("a listener has not the packets of the run")
         if strangers := sorted(set(info.distances_m) - set(listeners)):
             raise UsageError(f"there is a distance for {strangers[0]!r}, but no reception")
         if not self._db.in_transaction:

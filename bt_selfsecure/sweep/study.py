@@ -34,7 +34,7 @@ import numpy as np
 
 from bt_selfsecure import __version__ as VERSION  # noqa: N812
 from bt_selfsecure.air.haoxiao.montecarlo import BLOCK, simulate
-from bt_selfsecure.errors import UsageError
+from bt_selfsecure.errors import LocalError, UsageError
 from bt_selfsecure.files import whole
 from bt_selfsecure.node.config import Rule, about, between, key
 from bt_selfsecure.node.tables import TableReader, load_toml
@@ -144,7 +144,7 @@ def simulate_piece(grid: Grid, point: Point, piece: Piece, threads: int | None =
     """Simulate these establishments, each packet drawn."""
     joint = point.joint()
     if joint is None:
-        raise ValueError(f"there is no such point: {point}")
+        raise LocalError(f"there is no such point: {point}")
     numbers = np.random.SeedSequence(grid.seed, spawn_key=(piece.point, piece.number)).generate_state(2, np.uint64)
     seed = int(numbers[0]) << 64 | int(numbers[1])
     e = joint.bob_only + joint.neither

@@ -10,8 +10,8 @@ from typing import Any, Final
 from bt_selfsecure import __version__
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node.client import NodeClient
+from bt_selfsecure.node.doctor.findings import NotSeen
 from bt_selfsecure.node.doctor.machine import Machine
-from bt_selfsecure.node.doctor.report import NotSeen
 
 TEMPERATURE: Final = "/sys/class/thermal/thermal_zone0/temp"
 WIRELESS: Final = "/sys/class/net/*/phy80211"

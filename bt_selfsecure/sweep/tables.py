@@ -20,7 +20,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from bt_selfsecure.errors import UsageError
+from bt_selfsecure.errors import UnreadableError, UsageError
 
 TEXTS: Final = (".csv", ".tsv", ".txt")
 PARQUET: Final = ".parquet"
@@ -82,52 +82,46 @@ class Table:
         return UsageError(f"{self.file}:{line}: {why}" if self.encoding else f"{self.file}, row {line}: {why}")
 
     def truth(self, text: str) -> bool:
-        """ValueError where it is none. `1.0` and any spelling of a program that we know."""
+        """`UnreadableError` where it is none. `1.0` and any spelling of a program that we know."""
         try:
             return self._truth[text]
         except KeyError:
             word = text.casefold()
             number = int(_TRUTH[word]) if word in _TRUTH else self.whole(text)
             if number not in (0, 1):
-                raise ValueError(text) from None
+                raise UnreadableError(text) from None
             self._truth[text] = bool(number)
             return bool(number)
 
     def whole(self, text: str) -> int:
-        """A whole number; ValueError where it is none, or could be two."""
+        """A whole number; `UnreadableError` where it is none, or could be two."""
         if text.isdecimal():
             return int(text)
         match = _WHOLE.fullmatch(text)
         if not match or ("," in text and self.delimiter == ","):
-            raise ValueError(text)
+            raise UnreadableError(text)
         return int(match[1])
 
     def number(self, text: str) -> float:
-        """A finite number; ValueError where it is none."""
+        """A finite number; `ValueError` where it is none."""
         if "," in text and self.delimiter != ",":
             if "." in text or (self.delimiter != ";" and _GROUPED.fullmatch(text)):
-                raise ValueError(text)
+                raise UnreadableError(text)
             text = text.replace(",", ".", 1)
         value = float(text)
         if not math.isfinite(value) or "_" in text:
-            raise ValueError(text)
+            raise UnreadableError(text)
         return value
 
 
 @contextmanager
 def reading(file: Path, wanted: frozenset[str], progress: Progress) -> Iterator[Table]:
-    """The table in a file. `wanted` are columns of which it should have some: they tell what parts the columns.
+    """The table in a file of text. `wanted` are columns of which it should have some: they tell what parts the columns.
 
     UsageError, also while the rows are taken, that names the file, the line and what to do.
     """
     encoding = ""
     try:
-        if file.suffix.lower() == PARQUET:
-            from bt_selfsecure.sweep.columns import parquet
-
-            with parquet(file, progress) as table:
-                yield table
-            return
         encoding = _encoding(file)
         with opened(file) as binary, TextIOWrapper(binary, encoding, newline="") as text:
             yield _table(file, text, wanted, progress)

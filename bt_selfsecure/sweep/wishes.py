@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
-from bt_selfsecure.errors import BtSelfSecureError
+from bt_selfsecure.errors import BtSelfSecureError, UnreadableError
 from bt_selfsecure.sweep.events import End, Placed, Redo, Skip, Stop, TakeBack, Want
 from bt_selfsecure.sweep.plan import Place, Plan, metres
 
@@ -110,4 +110,4 @@ def _place(values: Any, places: Mapping[tuple[Any, Any], Place]) -> Place:
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(constant)
+    raise UnreadableError(constant)

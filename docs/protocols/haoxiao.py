@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from tables import table
+from tables import state_diagram, table
 
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.establish import MAX_T_1_S, MIN_T_1_S, REPEAT_S, EstablishConfig, Timers
@@ -18,7 +18,6 @@ from bt_selfsecure.protocols.haoxiao.receiving import RECEIVER_FRAMES, RECEIVER_
 from bt_selfsecure.protocols.haoxiao.responder import RESPONDER_FRAMES, RESPONDER_TABLE, RESPONDER_TIMERS, Responder
 from bt_selfsecure.protocols.haoxiao.sending import SENDER_FRAMES, SENDER_TABLE, SENDER_TIMERS, Sender
 from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig
-from bt_selfsecure.sansio.trace import state_diagram
 from bt_selfsecure.stats.losses import packets_needed
 
 VECTORS = Path(__file__).parents[2] / "tests/protocols/haoxiao/vectors/frames.json"
@@ -186,20 +185,16 @@ MACHINES: dict[str, tuple[Any, Any, type, Any]] = {
 }
 
 
-def diagram(transitions: Mapping[tuple[Any, Any], Any]) -> Callable[[], str]:
-    return lambda: f"```mermaid\n{state_diagram(transitions)}\n```"
-
-
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "example": burst_packet,
     "sizes": sizes,
     "taken": taken,
     "words": words,
     "timers": timers,
-    "initiator": diagram(INITIATOR_TABLE),
-    "responder": diagram(RESPONDER_TABLE),
-    "sender": diagram(SENDER_TABLE),
-    "receiver": diagram(RECEIVER_TABLE),
+    "initiator": lambda: state_diagram(INITIATOR_TABLE),
+    "responder": lambda: state_diagram(RESPONDER_TABLE),
+    "sender": lambda: state_diagram(SENDER_TABLE),
+    "receiver": lambda: state_diagram(RECEIVER_TABLE),
     "packets": packets,
     "limits": limits_table,
 }

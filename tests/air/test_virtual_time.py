@@ -25,7 +25,7 @@ def test_sleep_takes_virtual_time_only(seconds: float) -> None:
 
     begun = time.monotonic()
     assert run_virtual(main()) == pytest.approx(seconds, rel=1e-9)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 60
 
 
 def test_the_clock_begins_at_zero_and_stands_still_while_something_is_ready() -> None:

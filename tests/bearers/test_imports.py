@@ -47,7 +47,8 @@ def test_opening_one_that_was_imported_takes_no_file(spec: str) -> None:
     in_a_bare_python(
         f"""
 import resource
-from bt_selfsecure.bearers.specs import UdpPlaces, import_bearer, open_bearer, parse_place, parse_spec
+from bt_selfsecure.bearers.places import UdpPlaces, parse_place
+from bt_selfsecure.bearers.specs import import_bearer, open_bearer, parse_spec
 parse_place("127.0.0.1:5700")  # as who reads the configuration does
 import_bearer(parse_spec({spec!r}))
 resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))

@@ -10,20 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bt_selfsecure.bearers.base import Bearer, BearerError
+from bt_selfsecure.bearers.drawn import Faults
 from bt_selfsecure.bearers.l2cap import L2capBearer
 from bt_selfsecure.bearers.le_advert import LeAdvertBearer
 from bt_selfsecure.bearers.limits import PSM
+from bt_selfsecure.bearers.places import UdpPlaces, parse_place, shown_place
 from bt_selfsecure.bearers.rfcomm import RfcommBearer
-from bt_selfsecure.bearers.specs import (
-    NAMES,
-    BearerSpec,
-    Faults,
-    UdpPlaces,
-    open_bearer,
-    parse_place,
-    parse_spec,
-    shown_place,
-)
+from bt_selfsecure.bearers.specs import NAMES, BearerSpec, open_bearer, parse_spec
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 
 

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 
 from bt_selfsecure.bearers import udp
 from bt_selfsecure.bearers.base import Bearer, BearerError, Link, LinkClosedError
-from bt_selfsecure.bearers.drawn import DrawnBearer
+from bt_selfsecure.bearers.drawn import DrawnBearer, Faults
 from bt_selfsecure.bearers.link_datagrams import Data, End, Hello, Welcome, pack, parse
 from bt_selfsecure.bearers.numbered_links import BACKLOG, MTU, QUEUE, NumberedLinks, Ways
-from bt_selfsecure.bearers.specs import Faults, UdpPlaces, open_bearer
+from bt_selfsecure.bearers.places import UdpPlaces
+from bt_selfsecure.bearers.specs import open_bearer
 from bt_selfsecure.errors import LocalError, UsageError
 
 ALICE, BOB, MALLORY = "02:00:00:00:00:01", "02:00:00:00:00:02", "02:00:00:00:00:66"

@@ -18,8 +18,9 @@ import pytest
 from bt_selfsecure.cli import doctor
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.doctor.checks import CHECKS
+from bt_selfsecure.node.doctor.findings import Finding, Verdict
 from bt_selfsecure.node.doctor.machine import Machine
-from bt_selfsecure.node.doctor.report import Check, Finding, Result, Verdict
+from bt_selfsecure.node.doctor.report import Check, Result
 from bt_selfsecure.node.two_nodes import TwoNodes
 
 NO_ADAPTER = ("--adapter", "hci99")

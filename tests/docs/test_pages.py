@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from bt_selfsecure import losses
 from bt_selfsecure.cli.main import COMMANDS
-from bt_selfsecure.stats.losses import packets_needed
 
 CHECKOUT = Path(__file__).parents[2]
 DOCS = CHECKOUT / "docs"
@@ -82,6 +82,21 @@ def test_every_file_and_command_that_a_page_names_is_there(page: Path) -> None:
     assert commands - set(COMMANDS) == set()
 
 
+def test_the_files_through_which_a_message_walks_are_there() -> None:
+    named = set(re.findall(r"`([a-z_/]+\.py)`", (DOCS / "house.md").read_text()))
+    assert len(named) > 20
+    assert [name for name in named if not (CHECKOUT / "bt_selfsecure" / name).exists()] == []
+
+
+def test_what_the_library_page_says_of_losses_is_what_comes_out() -> None:
+    """Each line of the block that ends in a figure."""
+    text = (DOCS / "api.md").read_text().split("## What losses are worth")[1]
+    lines = re.findall(r"^    (losses\..*?)\s+# ([\d.]+)", text, re.MULTILINE)
+    assert len(lines) == 3
+    for call, figure in lines:
+        assert format(eval(call, {"losses": losses}), ".4g") == figure, call
+
+
 @pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.name)
 def test_a_page_opens_with_an_example(page: Path) -> None:
     """Before its second heading there is something to type, to read as code, or a figure of its own."""
@@ -122,5 +137,5 @@ def test_readme_is_short_and_its_figures_are_those_of_the_formula() -> None:
     assert len(text.replace("|", " ").split()) <= SHORT_README
     (shares,) = re.findall(r"^\| Eve misses \|(.*)\|$", text, re.MULTILINE)
     (packets,) = re.findall(r"^\| packets in the key \|(.*)\|$", text, re.MULTILINE)
-    losses = [float(share.strip(" %")) / 100 for share in shares.split("|")]
-    assert [int(number) for number in packets.split("|")] == [packets_needed(128, loss) for loss in losses]
+    e_given_b = [float(share.strip(" %")) / 100 for share in shares.split("|")]
+    assert [int(number) for number in packets.split("|")] == [losses.packets_needed(128, share) for share in e_given_b]

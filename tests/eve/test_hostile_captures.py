@@ -14,7 +14,8 @@ from bt_selfsecure.eve.haoxiao import establishments, knowledge, verdict
 from bt_selfsecure.eve.haoxiao.attacks import theft
 from bt_selfsecure.eve.haoxiao.attacks.theft import StolenKey
 from bt_selfsecure.eve.haoxiao.establishments import MOST_RIVALS
-from bt_selfsecure.eve.haoxiao.verdict import DIRECTIONS, Judge, Report
+from bt_selfsecure.eve.haoxiao.report import DIRECTIONS, Report
+from bt_selfsecure.eve.haoxiao.verdict import Judge
 from bt_selfsecure.eve.sources import Capture
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, decode, encode
@@ -284,12 +285,38 @@ def test_tries_of_a_repair_are_those_of_all_establishments_together(tmp_path: Pa
     frames = [frame for e in made for frame in (*e.heard[:-1], e.sound)]
     path = write(tmp_path / "x.pcapng", bare([encode(frame) for frame in frames]))
     judge = Judge(1000)
-    judge._damaged.extend(random(24) for _ in range(9))
+    judge._damaged.update(dict.fromkeys(random(24) for _ in range(9)))
     with Capture(str(path)) as source:
         judge.hear_all(source)
     report = judge.report()
     assert report.repair_used_up
     assert judge._tries == 0
+
+
+def test_sessions_beyond_those_there_is_room_for_are_counted_and_said_and_the_others_still_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(establishments, "MOST_BEGUN", 4)
+    e = Establishment()
+    made_up = [Frame(Profile.HARDENED, Kind.RAND, 0, 0, random(8), bytes(32)) for _ in range(7)]
+    path = write(tmp_path / "x.pcapng", bare([encode(f) for f in (*e.heard, e.sound, *made_up)]))
+    assert main(["eve", "report", str(path), "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["not_kept"], told["decided"]) == (7, False)
+    assert [verdict["has_key"] for verdict in told["verdicts"]] == [True]
+    main(["eve", "report", str(path)])
+    assert "frames heard when there was no room for more: 7" in capsys.readouterr().out
+
+
+def test_a_seq_that_no_burst_reaches_is_refused_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    e = Establishment()
+    beyond = [Frame(Profile.HARDENED, Kind.RAND, 0, seq, e.request.rand[:8], bytes(32)) for seq in (32_000, 65_535)]
+    path = write(tmp_path / "x.pcapng", bare([encode(f) for f in (*e.heard, e.sound, *beyond)]))
+    main(["eve", "report", str(path), "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert (told["refused"], told["verdicts"][0]["sent"]) == (2, BURST)
+    main(["eve", "report", str(path)])
+    assert "burst packets of a Seq that no burst reaches: 2; somebody forges" in capsys.readouterr().out
 
 
 # --- what a report says -----------------------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from carriers import HCI, by_rfcomm, l2cap, report, wires
 
-from bt_selfsecure.cli.eve import Summary, _add, hear_out
+from bt_selfsecure.cli.eve import Summary, _add
+from bt_selfsecure.cli.eve_sources import hear_out
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.haoxiao.format import HAOXIAO

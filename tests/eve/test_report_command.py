@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bt_selfsecure.bench.attacks import ATTACKS
+from bt_selfsecure.bench.haoxiao.attacks import ATTACKS
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.eve.haoxiao.verdict import Judge
 from bt_selfsecure.eve.sources.packet import UNHEARD

@@ -18,7 +18,8 @@ from bt_selfsecure.eve.haoxiao.attacks.guessing import BruteForce
 from bt_selfsecure.eve.haoxiao.attacks.theft import StolenRecord
 from bt_selfsecure.eve.haoxiao.establishments import Eavesdropper
 from bt_selfsecure.eve.haoxiao.format import HAOXIAO
-from bt_selfsecure.eve.haoxiao.verdict import Judge, Report, Verdict
+from bt_selfsecure.eve.haoxiao.report import Report, Verdict
+from bt_selfsecure.eve.haoxiao.verdict import Judge
 from bt_selfsecure.eve.reading import Reader
 from bt_selfsecure.eve.sources import open_source
 

@@ -15,7 +15,7 @@ from bt_selfsecure.node.api import Api, Until
 from bt_selfsecure.node.client import NodeClient
 from bt_selfsecure.node.config import Config, NodeTable
 from bt_selfsecure.node.errors import MessageTooLongError, QueueFullError, UnknownPeerError
-from bt_selfsecure.node.haoxiao.messages import Received
+from bt_selfsecure.node.messages import Received
 
 T = TypeVar("T")
 SECRET = "00c0ffee" * 8

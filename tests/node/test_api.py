@@ -271,6 +271,15 @@ def test_an_establishment_goes_on_when_the_client_leaves(caller: Caller, alice: 
     wait_until(lambda: alice.established == 1)
 
 
+def test_a_client_that_is_closed_has_no_connection_and_the_next_call_opens_another(at_alice: NodeClient) -> None:
+    at_alice.close()
+    for _ in range(2):
+        assert at_alice.status()["name"] == "alice"
+        connection = at_alice._kept.connection.sock
+        at_alice.close()
+        assert connection.fileno() == -1
+
+
 # --- the description --------------------------------------------------------------------------------------------------
 
 

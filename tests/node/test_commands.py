@@ -27,7 +27,7 @@ from loopback_node import LoopbackNode, Server
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.cli.status import duration
 from bt_selfsecure.node.client import NodeAwayError, NodeClient
-from bt_selfsecure.node.haoxiao.messages import Received
+from bt_selfsecure.node.messages import Received
 
 Run = Callable[..., tuple[int, str, str]]
 COMMAND = (sys.executable, "-m", "bt_selfsecure.cli.main")

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bt_selfsecure.bearers.specs import BearerSpec, UdpPlaces
+from bt_selfsecure.bearers.places import UdpPlaces
+from bt_selfsecure.bearers.specs import BearerSpec
 from bt_selfsecure.cli import config as command
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.config import (

@@ -16,8 +16,8 @@ from damage import CELLS, KINDS, damage
 from node_world import ADDRESSES, World, is_connected, peer_of, record_secrets, unread, until, virtual
 
 from bt_selfsecure.node.haoxiao.kept import stored_messages
-from bt_selfsecure.node.haoxiao.messages import split
 from bt_selfsecure.node.journal import DamagedError, Journal, PeerRow
+from bt_selfsecure.node.messages import split
 from bt_selfsecure.node.set_aside import FILE
 
 BOB, CAROL = ADDRESSES["bob"], ADDRESSES["carol"]

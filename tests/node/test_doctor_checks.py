@@ -17,8 +17,9 @@ from bt_selfsecure.node.beacon import Word
 from bt_selfsecure.node.doctor import facts, radio, software, surroundings
 from bt_selfsecure.node.doctor.checks import CHECKS
 from bt_selfsecure.node.doctor.facts import Bluez, Radio
+from bt_selfsecure.node.doctor.findings import Finding, NotSeen, Verdict, ok
 from bt_selfsecure.node.doctor.machine import Machine
-from bt_selfsecure.node.doctor.report import Check, Finding, NotSeen, Verdict, examine, ok
+from bt_selfsecure.node.doctor.report import Check, examine
 from bt_selfsecure.node.management import Setting
 
 KERNEL = "6.12.47+rpt-rpi-v8"

@@ -14,10 +14,10 @@ from test_damage import BOB, CAROL, messages_of
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.haoxiao.kept import stored_messages
-from bt_selfsecure.node.haoxiao.messages import split
 from bt_selfsecure.node.journal import DamagedError, Journal, PeerRow
+from bt_selfsecure.node.messages import split
 from bt_selfsecure.node.salvage import salvage
-from bt_selfsecure.node.set_aside import FILE
+from bt_selfsecure.node.set_aside import FILE, LOG
 
 PAGE = 4096
 RECORDS = {BOB: f"record {'of bob ' * 1500}", CAROL: f"record {'of carol ' * 100}"}
@@ -195,3 +195,65 @@ def test_a_crash_at_any_step_of_it_loses_nothing(
         assert journal.peer(CAROL)
     (folder,) = [path for path in directory.glob("set-aside-*") if (path / FILE).exists()]
     assert (folder / FILE).read_bytes() == damaged
+
+
+# --- the newest of the state, which stands in the log alone
+
+
+def emptied(log: Path) -> None:
+    log.write_bytes(b"")
+
+
+def cut_short(log: Path) -> None:
+    log.write_bytes(log.read_bytes()[: log.stat().st_size // 2 + 5])
+
+
+def taken_away(log: Path) -> None:
+    log.unlink()
+    log.with_name(f"{FILE}-shm").unlink()
+
+
+def anothers(log: Path) -> None:
+    place = log.with_name("other.db")
+    with contextlib.closing(sqlite3.connect(place, isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode = WAL")
+        other.execute("CREATE TABLE bookmark (url TEXT)")
+        for _ in range(50):
+            other.execute("INSERT INTO bookmark VALUES (?)", ("y" * 3000,))
+        log.write_bytes(place.with_name("other.db-wal").read_bytes())
+
+
+def with_a_bad_byte(log: Path) -> None:
+    data = bytearray(log.read_bytes())
+    data[len(data) // 2] ^= 1
+    log.write_bytes(data)
+
+
+@pytest.mark.parametrize("harm", [emptied, cut_short, taken_away, with_a_bad_byte])
+def test_a_log_that_a_pulled_plug_has_spoilt_costs_the_newest_changes_and_nothing_else(
+    tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    """A session whose record is older than it was resynchronises, as after the restoration of a backup."""
+    sent = [b"\2%d" % number for number in range(20)]
+    with contextlib.closing(Journal(tmp_path / "running", sync_each=True)) as journal:
+        for fragment in sent:
+            journal.insert(BOB, "outbox", BOB, fragment)
+            journal.commit()
+        shutil.copytree(tmp_path / "running", tmp_path / "spoilt")
+    harm(tmp_path / "spoilt" / LOG)
+    for _ in range(2):
+        with contextlib.closing(Journal(tmp_path / "spoilt", sync_each=True)) as journal:
+            found = [fragment for _, fragment in journal.outbox(BOB)]
+            assert (journal.damaged, journal.notes, journal.trouble) == ([], [], "")
+        assert found == sent[: len(found)]
+        assert len(found) < len(sent)
+
+
+def test_a_log_of_another_program_beside_the_journal_is_refused_and_both_stay(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    filled(state)
+    anothers(state / LOG)
+    before = [(state / name).read_bytes() for name in (FILE, LOG)]
+    with pytest.raises(UsageError, match="is another program's database"):
+        Journal(state, sync_each=True)
+    assert [(state / name).read_bytes() for name in (FILE, LOG)] == before

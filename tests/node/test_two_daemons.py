@@ -162,7 +162,7 @@ def test_a_port_that_is_taken_is_a_problem_with_its_remedy_until_it_is_free(
     wait_until(lambda: nodes.client("bob").status()["healthy"])
 
 
-@pytest.mark.parametrize("bearer", ["rfcomm", "l2cap"])
+@pytest.mark.parametrize("bearer", ["rfcomm", pytest.param("l2cap", marks=pytest.mark.long)])
 def test_a_radio_on_a_python_without_bluetooth_is_a_problem_in_one_sentence(tmp_path: Path, bearer: str) -> None:
     nodes = BareNodes(tmp_path, LOSS)
     config = nodes.config("alice")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-from phone import Phone, WebSweep
+from phone import Phone, WebSweep, four_places
 
 CHROMIUM = Path("/usr/bin/chromium")
 
@@ -41,3 +42,18 @@ def phone(chromium: Any, request: pytest.FixtureRequest, tmp_path: Path) -> Iter
     pictures = Path(os.environ.get("SCREENSHOTS") or tmp_path)
     with ExitStack() as stack:
         yield lambda url, size=(390, 844): stack.enter_context(Phone(chromium, url, size, pictures, request.node.name))
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], bytes]:
+    """A record with the first of `four_places`."""
+
+    @cache
+    def made(state: str) -> bytes:
+        text = four_places(state).replace("countdown_s = 600", "countdown_s = 0")
+        with WebSweep(tmp_path_factory.mktemp("measured"), text) as sweep:
+            sweep.wish("placed")
+            sweep.wait("asking", 1.5)
+        return sweep.record.read_bytes()
+
+    return lambda state: made("measuring" if state == "measuring" else "")

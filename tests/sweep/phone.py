@@ -41,6 +41,12 @@ def plan(eves: int = 1, *, name: str = "pi-", roles: str = "", **changes: Any) -
 SLOW = {"packets": [32_000], "repeats": 50, "bearers": ["air:distance:eve=12,floor=0.05"]}
 """A run takes about a second, a place a minute: it is under way whenever one looks."""
 
+THUMB = 48
+"""CSS pixels: what a thumb hits (Material Design: 48, WCAG 2.2 AAA: 44)."""
+OUTSIDE = """() => [...document.querySelectorAll("main *, footer *")].filter(e => e.checkVisibility())
+  .filter(e => !e.closest(".box > *")).filter(e => { const box = e.getBoundingClientRect();
+    return box.right > innerWidth + 1 || box.left < -1 }).map(e => e.outerHTML)"""
+
 
 class WebSweep:
     """`sweep run --web` on the virtual air."""
@@ -166,6 +172,23 @@ class Phone:
     def text(self, name: str) -> str:
         return str(self.page.inner_text(f"#{name}")).replace("\xa0", " ")
 
+    def assert_all_within_reach(self, *, dialog: bool = False) -> None:
+        """No button off the screen or too small for a thumb, and nothing that makes the page wider than it."""
+        for control in self.page.locator("dialog button" if dialog else "footer button, select").all():
+            box = control.bounding_box()
+            assert box["height"] >= THUMB, control.inner_text()
+            assert box["width"] >= THUMB, control.inner_text()
+            assert box["x"] >= 0, control.inner_text()
+            assert box["x"] + box["width"] <= self.width, control.inner_text()
+            assert box["y"] >= (0 if dialog else self.height / 2), control.inner_text()
+            assert box["y"] + box["height"] <= self.height, control.inner_text()
+            cut = control.evaluate(
+                "e => e.tagName === 'BUTTON' && (e.scrollWidth > e.clientWidth || e.scrollHeight > e.clientHeight)"
+            )
+            assert not cut, control.inner_text()
+        assert self.page.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [self.width, self.width]
+        assert self.page.evaluate(OUTSIDE) == []
+
     def settle(self) -> None:
         """Until a tap counts again."""
         self.page.wait_for_timeout(1100)
@@ -178,3 +201,10 @@ def until(look: Callable[[], Any], seconds: float = 20.0) -> Any:
         assert time.monotonic() < end, look
         time.sleep(0.02)
     return found
+
+
+def four_places(state: str) -> str:
+    """A plan in which a countdown, or the measuring, lasts longer than a test does."""
+    slow = {"packets": [32_000], "repeats": 4, "countdown_s": 0}
+    quick = {"packets": [50], "countdown_s": 600}
+    return plan(distances_m=[0.5, 1.5, 3, 4.5], **slow if state == "measuring" else quick)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +133,20 @@ def test_an_old_record_that_lacks_rows_is_named_as_damaged(old: Path) -> None:
         database.execute("DELETE FROM reception WHERE run = 1 AND seq = 3")
     with Store(old) as store, pytest.raises(UsageError, match="rows of run 1 are missing"):
         analyse(store)
+
+
+def test_a_record_whose_migration_is_killed_is_as_it_was(old: Path) -> None:
+    program = """if True:
+        import os, signal, sys
+        from bt_selfsecure.sweep.store import Store
+        def migrating(done, of):
+            if done == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+        with Store(sys.argv[1], migrating=migrating) as store:
+            store._db.execute("PRAGMA cache_size = 1")  # what is written goes to the disk at once
+            store.withdraw([1], "a test")
+    """
+    assert subprocess.run([sys.executable, "-c", program, str(old)], check=False).returncode == -signal.SIGKILL
+    assert version(old) == 1
+    with Store(old) as store:
+        says_the_same(store)

@@ -17,7 +17,7 @@ from bt_selfsecure.bearers.memory import MemoryAir
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.node.client import NodeClient
 from bt_selfsecure.node.config import Config, DiscoveryTable, EstablishTable, NodeTable, PeerTable, SessionTable
-from bt_selfsecure.node.haoxiao.messages import Received
+from bt_selfsecure.node.messages import Received
 from bt_selfsecure.node.service import Node
 from bt_selfsecure.sweep.agent import Agent
 from bt_selfsecure.sweep.control import RadioCrew, Servant

@@ -100,6 +100,29 @@ def test_a_wish_is_carried_out_or_refused_with_the_reason_and_what_there_is_now(
     assert (status, view["ground"]["phase"]) == (200, "under way")
 
 
+@pytest.mark.parametrize("words", [(), ("--unattended",)], ids=["by the person", "by itself"])
+def test_what_is_wished_after_the_end_is_refused_and_the_count_is_what_the_file_has(
+    words: tuple[str, ...], start: Callable[..., WebSweep]
+) -> None:
+    sweep = start(plan(distances_m=[1.5], countdown_s=0), *words)
+    if not words:
+        sweep.wish("placed")
+        sweep.wait("done")
+        assert sweep.wish("redo", place={"turn": 0, "distance_m": 1.5})[1]["place"]["distance_m"] == 1.5
+        sweep.wish("placed")
+        sweep.wait("done")
+        assert sweep.wish("end")[0] == 200
+    view = sweep.wait("over")
+    for name in ("redo", "back", "skip", "placed", "stop", "end"):
+        status, told = sweep.wish(name, view, {"turn": 0, "distance_m": 1.5})
+        assert (status, told["error"], told["done"]) == (409, "the sweep has ended", 6)
+    assert sweep.process.wait(10) == 0
+    assert sweep.said.read_text().endswith(f"\nthe report: bt-selfsecure sweep report {sweep.record}\n")
+    assert runs_in(sweep.record) == 6 * (2 - len(words))
+    with Store(sweep.record) as store:
+        assert len(store.runs()) == 6
+
+
 def request(line: str, *headers: str, body: bytes = b"") -> bytes:
     return "\r\n".join((f"{line} HTTP/1.1", "Host: 127.0.0.1", *headers, "", "")).encode("latin-1") + body
 
@@ -122,6 +145,8 @@ MALFORMED = {
     "bad chunk": (request("POST TOKENdo", CHUNKED, body=b"zz\r\n"), {400}),
     "bad gzip": (request("POST TOKENdo", JSON, "Content-Encoding: gzip", "Content-Length: 2", body=b"{}"), {415}),
     "another type": (request("POST TOKENdo", "Content-Type: text/plain", "Content-Length: 2", body=b"{}"), {415}),
+    "a tunnel": (request("CONNECT 127.0.0.1:22"), {404}),
+    "an upgrade": (request("GET TOKENstate", "Connection: upgrade", "Upgrade: websocket"), {200}),
     "not HTTP": (b"\0" * 500 + b"\r\n\r\n", {400}),
     "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", {400, 404}),
 }  # fmt: skip

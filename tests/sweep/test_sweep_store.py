@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sweep_data import BEGAN, info, receptions
 
-from bt_selfsecure.errors import UsageError
+from bt_selfsecure.errors import LocalError, UsageError
 from bt_selfsecure.sweep.manifest import collect
 from bt_selfsecure.sweep.packing import Reception
 from bt_selfsecure.sweep.schema import APPLICATION_ID
@@ -252,7 +252,7 @@ def test_a_resumed_sweep_has_one_manifest_and_a_changed_one_two(tmp_path: Path) 
 
 
 def test_a_run_without_a_manifest_is_a_mistake_of_the_program(tmp_path: Path) -> None:
-    with Store(tmp_path / "sweep.db", create=True) as store, pytest.raises(ValueError, match="begin"):
+    with Store(tmp_path / "sweep.db", create=True) as store, pytest.raises(LocalError, match="begin"):
         store.add(info(3), WHOLE)
 
 

@@ -79,6 +79,20 @@ def test_the_least_e_given_b_is_told_wherever_it_is_told_though_the_worst_run_ha
     assert {text.get_text() for text in drawn.axes[0].texts} == {"3.40", "0"}
 
 
+def test_a_map_of_many_distances_has_a_column_for_several_and_shows_the_least_of_them(tmp_path: Path) -> None:
+    worst = 4.5
+    places = [
+        (info(1000, metres), receptions({"bob": ALL, "eve": missing(3) if metres == worst else HALF}))
+        for metres in (1 + number / 10 for number in range(60))
+    ]
+    drawn = joint_loss_map(analysed(tmp_path / "s.db", *places))
+    assert drawn
+    labels = [label.get_text() for label in drawn.axes[0].get_xticklabels()]
+    assert labels == [f"{metres}-{metres + 1} m" for metres in range(1, 7)]
+    least = [text.get_text() for text in drawn.axes[0].texts if text.get_position() == (labels.index("4-5 m"), 0)]
+    assert least == ["0.100"]
+
+
 @pytest.mark.parametrize("misses", [1, 3, 20, 80])
 def test_packets_to_send_are_those_of_the_worst_run(tmp_path: Path, misses: int) -> None:
     worst, bob = missing(*range(0, 10 * misses, 10)), missing(*range(5, 1000, 7))

@@ -6,9 +6,9 @@ clock need be trusted, and captures may be fed one after the other.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Final, TypeVar
+from typing import Final
 
 from bt_selfsecure.eve.haoxiao.knowledge import Knowledge
 from bt_selfsecure.protocols.haoxiao import limits
@@ -19,11 +19,12 @@ MOST_RIVALS: Final = 32
 """Responses of one establishment that are looked at, those heard first: honest ones are one a part, seldom above three.
 Whoever forges more hides what is behind, and is told to."""
 MOST_FRAMES: Final = 1 << 20
-"""That are kept: some half a gigabyte, a week of two busy devices. A small file may unpack to a hundred times that."""
+"""That are kept: some 200 MB, a week of two busy devices. A small file may unpack to a hundred times that."""
+MOST_BEGUN: Final = 1 << 14
+"""Requests, accepts, responses and bursts among them: of some three thousand establishments, which are more frames than
+may be kept. Each takes as much room as ten burst packets, and whoever makes sessions up fills nothing else."""
 OCTET_PACKETS: Final = 8
 """That an octet of a received set stands for, at most."""
-Key = TypeVar("Key", bytes, int)
-Kept = TypeVar("Kept", Frame, bytes)
 _BURST: Final = (Kind.RAND, Kind.RAND_COMPACT)
 
 
@@ -35,42 +36,76 @@ class Eavesdropper:
         """Frames heard, by kind, copies included."""
         self.contradictions = 0
         """Burst packets whose Seq was there with another content: somebody forges, or a check failed to tell damage."""
+        self.refused = 0
+        """Burst packets whose Seq no burst reaches: somebody forges."""
         self.not_kept = 0
         """Frames heard when there was no room any more, copies included."""
-        self._kept = 0
-        self.session: Final[dict[bytes, Frame]] = {}
-        """Frames of sessions (Phase 1), each once."""
+        self.data_frames = 0
+        """Data frames, each once."""
+        self._kept = self._begun = 0
+        self._session: Final[dict[bytes, None]] = {}
+        """Frames of sessions (Phase 1) as they came: half the room of what they say."""
         self._requests: Final[dict[bytes, Frame]] = {}
-        self._accepts: Final[defaultdict[bytes, dict[bytes, Frame]]] = defaultdict(dict)
-        self._bursts: Final[defaultdict[bytes, dict[int, bytes]]] = defaultdict(dict)
-        self._responses: Final[defaultdict[bytes, dict[bytes, Frame]]] = defaultdict(dict)
+        self._accepts: Final[dict[bytes, dict[bytes, Frame]]] = {}
+        self._bursts: Final[dict[bytes, dict[int, bytes]]] = {}
+        self._responses: Final[dict[bytes, dict[bytes, Frame]]] = {}
 
     def hear(self, data: bytes) -> Frame | None:
-        """One datagram; the frame, if it is one of ours."""
+        """Take one datagram; return the frame, if it is one of ours."""
         try:
             frame = decode(data)
         except FrameError:
             return None
         self.kinds[frame.kind.name.lower()] += 1
-        if self._kept >= MOST_FRAMES:
-            self.not_kept += 1
+        if frame.kind in _BURST:
+            self._hear_burst(frame)
         elif frame.kind is Kind.REQUEST:
             self._file(self._requests, frame.rand, frame)
         elif frame.kind is Kind.ACCEPT:  # by its content: another one with this Rand does not replace it
-            self._file(self._accepts[frame.message[: limits.SESSION_ID_BYTES]], frame.rand + frame.message, frame)
-        elif frame.kind in _BURST:
-            known = self._file(self._bursts[frame.rand], frame.seq, frame.message)
-            self.contradictions += known != frame.message
+            self._file_under(self._accepts, frame.message[: limits.SESSION_ID_BYTES], frame.rand + frame.message, frame)
         elif frame.kind is Kind.RESPONSE:
-            self._file(self._responses[frame.message[: limits.PAIR_ID_BYTES]], frame.mac + frame.message, frame)
-        elif frame.kind.phase:
-            self._file(self.session, frame.mac + frame.rand + frame.message, frame)
+            self._file_under(self._responses, frame.message[: limits.PAIR_ID_BYTES], frame.mac + frame.message, frame)
+        elif frame.kind.phase and data not in self._session and self._has_room():
+            self._session[data] = None
+            self._kept += 1
+            self.data_frames += frame.kind is Kind.DATA
         return frame
 
-    def _file(self, where: dict[Key, Kept], key: Key, kept: Kept) -> Kept:
-        """What was filed under this key first; a copy takes no room."""
-        self._kept += key not in where
-        return where.setdefault(key, kept)
+    def session(self) -> Iterator[Frame]:
+        """Go through the frames of sessions, each once."""
+        return map(decode, self._session)
+
+    def _hear_burst(self, frame: Frame) -> None:
+        if frame.seq >= limits.MAX_BURST:
+            self.refused += 1
+            return
+        burst = self._bursts.get(frame.rand)
+        known = burst.get(frame.seq) if burst is not None else None
+        if known is not None:
+            self.contradictions += known != frame.message
+        elif self._has_room(begins=burst is None):
+            self._bursts.setdefault(frame.rand, {})[frame.seq] = frame.message
+            self._kept += 1
+            self._begun += burst is None
+
+    def _file(self, where: dict[bytes, Frame], key: bytes, frame: Frame) -> None:
+        """What was filed under this key first stays; a copy takes no room."""
+        if key not in where and self._has_room(begins=True):
+            where[key] = frame
+            self._kept += 1
+            self._begun += 1
+
+    def _file_under(self, where: dict[bytes, dict[bytes, Frame]], name: bytes, key: bytes, frame: Frame) -> None:
+        """The same, among those of this name."""
+        group = where.get(name, {})
+        self._file(group, key, frame)
+        if group:
+            where[name] = group
+
+    def _has_room(self, *, begins: bool = False) -> bool:
+        room = self._kept < MOST_FRAMES and not (begins and self._begun >= MOST_BEGUN)
+        self.not_kept += not room
+        return room
 
     def establishments(self, may: Callable[[int], bool] = lambda cost: True) -> Iterator[Knowledge]:
         """One for each pair that she can tell apart, with the response to its last part, and all that contradict it;

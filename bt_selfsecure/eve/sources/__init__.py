@@ -55,13 +55,14 @@ class Capture(Source):
             raise self._unreadable(fault) from fault
 
     def __iter__(self) -> Iterator[CapturedPacket]:
+        counts, readers = self.linktypes, READ
         try:
             for time, linktype, packet, whole in recognise(self._file, self.skipped):
-                self.linktypes[linktype] += 1
+                counts[linktype] += 1
                 if not 0 <= time <= LATEST:
                     self.skipped[NO_TIME] += 1
                     time = 0.0
-                read = READ.get(linktype)
+                read = readers.get(linktype)
                 if read is None:
                     self.skipped[f"link type {linktype} is not read"] += 1
                 elif not whole:

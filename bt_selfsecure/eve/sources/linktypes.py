@@ -19,7 +19,7 @@ from bt_selfsecure.air.capture import (
     LINKTYPE_USER0,
     crc24,
 )
-from bt_selfsecure.eve.sources.packet import CapturedPacket, Direction
+from bt_selfsecure.eve.sources.packet import CapturedPacket, Direction, captured
 
 BLUETOOTH_HCI_H4: Final = 187
 PPI: Final = 192
@@ -71,14 +71,16 @@ def _le_with_phdr(time: float, data: bytes) -> CapturedPacket | None:
         return None
     frequency, signal, flags = _LE_PHDR.unpack_from(data)
     packet = data[10:]
-    return CapturedPacket(
-        time,
-        signal if flags & _SIGNAL_VALID else None,
-        _CHANNELS[frequency] if frequency < 40 else None,
-        packet,
-        flags & _CRC_VALID != 0 if flags & _CRC_CHECKED else crc_ok(packet),
-        LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR,
-        _PDU_TYPES[flags >> _PDU_TYPE_SHIFT & 7],
+    return captured(
+        (
+            time,
+            signal if flags & _SIGNAL_VALID else None,
+            _CHANNELS[frequency] if frequency < 40 else None,
+            packet,
+            flags & _CRC_VALID != 0 if flags & _CRC_CHECKED else crc_ok(packet),
+            LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR,
+            _PDU_TYPES[flags >> _PDU_TYPE_SHIFT & 7],
+        )
     )
 
 
@@ -222,7 +224,7 @@ def _hci(time: float, packet: bytes, linktype: int, direction: Direction) -> Cap
     rssi = None
     if packet[:2] == LE_META and packet[3:5] == _ONE_ADVERTISING_REPORT and packet[-1] != _RSSI_UNKNOWN:
         rssi = packet[-1] - (packet[-1] >> 7 << 8)
-    return CapturedPacket(time, rssi, None, packet, None, linktype, direction)
+    return captured((time, rssi, None, packet, None, linktype, direction))
 
 
 def _raw(time: float, data: bytes) -> CapturedPacket:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final, NamedTuple, Self
 
 CUT_SHORT: Final = "the file ends in the middle of a packet"
@@ -43,6 +44,11 @@ class CapturedPacket(NamedTuple):
     linktype: int
     """LINKTYPE of https://www.tcpdump.org/linktypes.html as the source has it."""
     direction: Direction
+
+
+Fields = tuple[float, int | None, int | None, bytes, bool | None, int, Direction]
+captured: Final[Callable[[Fields], CapturedPacket]] = partial(tuple.__new__, CapturedPacket)
+"""Makes one of its fields in their order, in half the time: some hundred thousand a second are made."""
 
 
 class Source(ABC):

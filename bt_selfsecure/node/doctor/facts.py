@@ -17,10 +17,11 @@ from typing import Any, Final
 from bt_selfsecure.bearers.base import BearerError
 from bt_selfsecure.bearers.hci import HciSocket, adapter_number
 from bt_selfsecure.bearers.system_bus import SystemBusError, connect_system_bus, require_system_bus
+from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.isolated import FOLDER, python_module
 from bt_selfsecure.node import beacon
 from bt_selfsecure.node.beacon import BLUEZ, Word
-from bt_selfsecure.node.doctor.report import NotSeen
+from bt_selfsecure.node.doctor.findings import NotSeen
 from bt_selfsecure.node.management import (
     Management,
     ManagementError,
@@ -77,7 +78,7 @@ class Bluez:
     """Properties of org.bluez.Device1; None if it does not know the peer."""
 
 
-class BluezAbsent(Exception):  # noqa: N818 - an outcome, not a fault of the program
+class BluezAbsent(BtSelfSecureError):  # noqa: N818 - an outcome, not a fault of the program
     """bluetoothd can't be asked; the text says why."""
 
 

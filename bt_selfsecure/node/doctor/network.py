@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 
 from bt_selfsecure.bearers.base import BearerError
-from bt_selfsecure.bearers.specs import parse_place, shown_place
+from bt_selfsecure.bearers.places import parse_place, shown_place
 from bt_selfsecure.bearers.udp import listening, require_way
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.client import NodeClient
+from bt_selfsecure.node.doctor.findings import Finding, NotSeen, failure, ok
 from bt_selfsecure.node.doctor.machine import Machine
-from bt_selfsecure.node.doctor.report import Finding, NotSeen, failure, ok
 from bt_selfsecure.wording import counted
 
 

@@ -6,8 +6,8 @@ import re
 from typing import Final
 
 from bt_selfsecure.node.beacon import Word
+from bt_selfsecure.node.doctor.findings import Finding, NotSeen, failure, ok, warning
 from bt_selfsecure.node.doctor.machine import Machine
-from bt_selfsecure.node.doctor.report import Finding, NotSeen, failure, ok, warning
 from bt_selfsecure.node.fitness import NEEDED, misfits
 
 UNPROGRAMMED: Final = re.compile(r"AA:AA:AA:AA:AA:AA|43:4[35]:.*|00:00:00:00:00:00")

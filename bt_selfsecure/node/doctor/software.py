@@ -10,8 +10,8 @@ import sys
 from typing import Final
 
 from bt_selfsecure.node.doctor.facts import AccessDenied, BluezAbsent, Silent
+from bt_selfsecure.node.doctor.findings import Finding, NotSeen, failure, ok, warning
 from bt_selfsecure.node.doctor.machine import Machine
-from bt_selfsecure.node.doctor.report import Finding, NotSeen, failure, ok, warning
 from bt_selfsecure.node.management import Setting
 
 NEEDED_MODULES: Final = ("bluetooth", "rfcomm")

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from bt_selfsecure.node.doctor import facts
+from bt_selfsecure.node.doctor.findings import Finding, NotSeen, ok, warning
 from bt_selfsecure.node.doctor.machine import Machine
-from bt_selfsecure.node.doctor.report import Finding, NotSeen, ok, warning
 
 WRITES: Final = 20
 LONGEST_MEASUREMENT_S: Final = 1.5

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from bt_selfsecure.node.haoxiao.messages import parse
 from bt_selfsecure.node.haoxiao.peer_events import DropFragment, KeepFragment, Outputs
+from bt_selfsecure.node.messages import parse
 
 OUTBOX_BYTES: Final = 8 << 20
 """Of one peer's messages, besides their number."""

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from bt_selfsecure.node.errors import QueueFullError
-from bt_selfsecure.node.haoxiao.messages import Joiner, parse, split
 from bt_selfsecure.node.haoxiao.outbox import Outbox
 from bt_selfsecure.node.haoxiao.peer_events import (
     Deliver,
@@ -23,6 +22,7 @@ from bt_selfsecure.node.haoxiao.peer_events import (
     Stored,
     Urgency,
 )
+from bt_selfsecure.node.messages import Joiner, parse, split
 from bt_selfsecure.node.metrics import Counts
 from bt_selfsecure.protocols.haoxiao.events import (
     Established,

@@ -9,12 +9,12 @@ from collections.abc import Collection
 from typing import Final
 
 from bt_selfsecure.addresses import spelled
-from bt_selfsecure.node.back_off import FIRST_RETRY_S, LAST_RETRY_S
 from bt_selfsecure.node.errors import UnknownPeerError
 from bt_selfsecure.node.haoxiao.context import NodeContext
 from bt_selfsecure.node.haoxiao.peer import Peer
 from bt_selfsecure.node.journal_file import JournalError
 from bt_selfsecure.node.peer_log import PeerLog
+from bt_selfsecure.sansio.back_off import FIRST_RETRY_S, LAST_RETRY_S
 
 log = logging.getLogger(__name__)
 

@@ -26,6 +26,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import struct
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from bt_selfsecure.errors import LocalError, PeerError
@@ -136,6 +137,7 @@ _PADDED: Final = frozenset({Kind.REQUEST, Kind.ACCEPT})
 _SESSION_HEAD: Final = struct.Struct(">BHB")
 _ESTABLISH_HEAD: Final = struct.Struct(">BHH")
 _COMPACT_HEAD: Final = struct.Struct(">BH")
+_hash: Final = hashlib.sha256  # Hash_A of [3], cut to the HMAC field of its kind
 _VERSIONS: Final = frozenset(p.value for p in Profile)
 
 
@@ -216,10 +218,23 @@ def encode(frame: Frame, *, seed: bytes = b"") -> bytes:
     body = clear + frame.rand + frame.message
     if padded:
         body = clear + oaep.encode(body, seed=seed)
-    mac = _unkeyed_hash(body, mac_size) if unkeyed else frame.mac
+    mac = _hash(body).digest()[:mac_size] if unkeyed else frame.mac
     if len(mac) != mac_size:
         raise LocalError(f"{kind.name}: the HMAC field has {len(mac)} bytes")
     return body + mac
+
+
+def burst_encoder(profile: Profile, kind: Kind, rand: bytes) -> Callable[[int, bytes], bytes]:
+    """Return `encode` for the packets of one burst, by Seq and Message: all else is the same in each, and done once."""
+    size = limits.COMPACT_MESSAGE_BYTES if kind is Kind.RAND_COMPACT else limits.BURST_MESSAGE_BYTES
+    clear = encode(Frame(profile, kind, rand=rand, message=bytes(size)))
+    start, mac_size = clear[: 1 if kind is Kind.RAND_COMPACT else 3], mac_bytes(profile, kind)
+
+    def encoded(seq: int, message: bytes) -> bytes:
+        body = start + seq.to_bytes(2) + rand + message
+        return body + _hash(body).digest()[:mac_size]
+
+    return encoded
 
 
 def decode(data: bytes) -> Frame:
@@ -238,7 +253,7 @@ def decode(data: bytes) -> Frame:
         raise FrameError(Malformed.SIZE)
     _, retran_len, seq = layout.unpack_from(data)
     mac = data[end:]
-    if unkeyed and mac != _unkeyed_hash(data[:end], mac_size):
+    if unkeyed and mac != _hash(data[:end]).digest()[:mac_size]:
         raise FrameError(Malformed.CHECK)
     if padded:
         data = data[:start] + _unpad(data[:start], data[start:end])
@@ -252,7 +267,7 @@ def _decode_compact(profile: Profile, data: bytes) -> Frame:
     if len(data) != COMPACT_FRAME_BYTES:
         raise FrameError(Malformed.SIZE)
     body, check = data[:-COMPACT_CHECK_BYTES], data[-COMPACT_CHECK_BYTES:]
-    if check != _unkeyed_hash(body, COMPACT_CHECK_BYTES):
+    if check != _hash(body).digest()[:COMPACT_CHECK_BYTES]:
         raise FrameError(Malformed.CHECK)
     return Frame(profile, Kind.RAND_COMPACT, 0, int.from_bytes(body[1:3]), body[3:5], body[5:], check)
 
@@ -265,8 +280,3 @@ def _unpad(clear_head: bytes, padded: bytes) -> bytes:
     if not plain.startswith(clear_head):
         raise FrameError(Malformed.PADDING)
     return plain[len(clear_head) :]
-
-
-def _unkeyed_hash(body: bytes, length: int) -> bytes:
-    """Return Hash_A of [3], as long as the HMAC field of its kind."""
-    return hashlib.sha256(body).digest()[:length]

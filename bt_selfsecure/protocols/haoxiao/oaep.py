@@ -15,6 +15,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 
+from bt_selfsecure.errors import LocalError, PeerError
+
 HASH_BYTES = 32
 """hLen of the RFC, SHA-256; also the length of the seed."""
 SEPARATOR = b"\x01"
@@ -22,17 +24,17 @@ OVERHEAD = 2 * HASH_BYTES + len(SEPARATOR)
 """Bytes that `encode` adds: the masked seed, lHash and the separator."""
 
 
-class OaepError(ValueError):
+class OaepError(PeerError):
     """The bytes encode nothing under this label. Which check failed is not told (RFC 8017 section 7.1.2, step 3g)."""
 
 
 def encode(message: bytes, *, seed: bytes, label: bytes = b"") -> bytes:
     """Encode `message` (any length, 0 included) into len(message) + OVERHEAD bytes. RFC 8017 section 7.1.1, step 2.
 
-    `seed` is 32 fresh random bytes, the paper's `a`; any other length is a ValueError. `label` is bound, not carried.
+    `seed` is 32 fresh random bytes, the paper's `a`; `LocalError` for any other length. `label` is bound, not carried.
     """
     if len(seed) != HASH_BYTES:
-        raise ValueError(f"an OAEP seed is {HASH_BYTES} bytes, not {len(seed)}")
+        raise LocalError(f"an OAEP seed is {HASH_BYTES} bytes, not {len(seed)}")
     db = _hash(label) + SEPARATOR + message
     masked_db = _xor(db, _mgf1(seed, len(db)))
     return _xor(seed, _mgf1(masked_db, HASH_BYTES)) + masked_db
@@ -61,7 +63,7 @@ def _hash(data: bytes) -> bytes:
 
 
 def _mgf1(seed: bytes, length: int) -> bytes:
-    """MGF1 with SHA-256, `length` bytes of mask. RFC 8017 appendix B.2.1."""
+    """Return MGF1 with SHA-256, `length` bytes of mask. RFC 8017 appendix B.2.1."""
     blocks = (length + HASH_BYTES - 1) // HASH_BYTES
     return b"".join(_hash(seed + counter.to_bytes(4)) for counter in range(blocks))[:length]
 

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bt_selfsecure.errors import LocalError, PeerError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -24,16 +26,17 @@ DELTAS, BITMAP = 0x00, 0x01
 MAX_COUNT = 1 << 32
 """Far above any burst; with it a delta takes at most five octets."""
 _MAX_SHIFT = 28
+_SET = ord("1")
 
 
-class ReceivedSetError(ValueError):
+class ReceivedSetError(PeerError):
     """These bytes are not the encoding of a received set. The only exception of `decode_received_set`."""
 
 
 def encode_received_set(seqs: Iterable[int], count: int) -> bytes:
-    r"""Cpr_s of the sequence numbers `seqs` (any order, repeats allowed) out of a burst of `count` packets, 0..count-1.
+    r"""Return Cpr_s of the sequence numbers `seqs` (in any order) out of a burst of `count` packets, 0..count-1.
 
-    ValueError if a sequence number is outside 0..count-1, or count is above 2**32.
+    Raises `LocalError` if a sequence number is outside 0..count-1, or count is above 2**32.
 
     >>> encode_received_set([], 400)
     b'\x00'
@@ -44,21 +47,20 @@ def encode_received_set(seqs: Iterable[int], count: int) -> bytes:
     """
     ordered = sorted(set(seqs))
     if not 0 <= count <= MAX_COUNT:
-        raise ValueError(f"a burst has 0 to 2**32 packets, not {count}")
+        raise LocalError(f"a burst has 0 to 2**32 packets, not {count}")
     if ordered and not 0 <= ordered[0] <= ordered[-1] < count:
-        raise ValueError(f"sequence numbers {ordered[0]}..{ordered[-1]} are not all inside 0..{count - 1}")
-    deltas = _deltas(ordered)
+        raise LocalError(f"sequence numbers {ordered[0]}..{ordered[-1]} are not all inside 0..{count - 1}")
     bitmap_octets = ordered[-1] // 8 + 1 if ordered else 0
-    if len(deltas) <= bitmap_octets:
+    if len(ordered) <= bitmap_octets and len(deltas := _deltas(ordered)) <= bitmap_octets:
         return bytes([DELTAS]) + deltas
     return bytes([BITMAP]) + _bitmap(ordered, bitmap_octets)
 
 
 def decode_received_set(data: bytes, limit: int) -> tuple[int, ...]:
-    r"""The sequence numbers, ascending, each below `limit` (the length of the burst).
+    r"""Return the sequence numbers, ascending, each below `limit` (the length of the burst).
 
-    ReceivedSetError, and nothing else, on whatever is not exactly what `encode_received_set` makes. The work and the
-    memory are bounded by `limit` (0..2**32): data longer than the bitmap of the whole burst is refused unread.
+    Raises `ReceivedSetError`, and nothing else, on whatever is not exactly what `encode_received_set` makes. The work
+    and the memory are bounded by `limit` (0..2**32): data longer than the bitmap of the whole burst is refused unread.
 
     >>> decode_received_set(b'\x01\x17\x02', 10)
     (0, 1, 2, 4, 9)
@@ -111,17 +113,15 @@ def _read_deltas(body: bytes, limit: int) -> Iterator[int]:
 
 
 def _bitmap(ordered: list[int], length: int) -> bytes:
-    octets = bytearray(length)
+    flags = bytearray(b"0" * 8 * length)  # a digit for each number, the highest first
     for seq in ordered:
-        octets[seq // 8] |= 1 << seq % 8
-    return bytes(octets)
+        flags[~seq] = _SET
+    return int(flags, 2).to_bytes(length, "little")
 
 
-def _read_bitmap(body: bytes, limit: int) -> Iterator[int]:
-    for index, octet in enumerate(body):
-        for bit in range(8):
-            if octet >> bit & 1:
-                seq = 8 * index + bit
-                if seq >= limit:
-                    raise ReceivedSetError(f"sequence number {seq} of a burst of {limit}")
-                yield seq
+def _read_bitmap(body: bytes, limit: int) -> list[int]:
+    digits = f"{int.from_bytes(body, 'little'):b}"[::-1]
+    seqs = [seq for seq, digit in enumerate(digits) if digit == "1"]
+    if seqs and seqs[-1] >= limit:
+        raise ReceivedSetError(f"sequence number {seqs[-1]} of a burst of {limit}")
+    return seqs

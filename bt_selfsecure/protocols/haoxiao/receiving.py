@@ -66,6 +66,7 @@ class Receiver:
         self.deadline: float | None = None
         self._label = record.role.peer.label
         self._config: Final = config
+        self._each_synced: Final = config.durability is Durability.EVERY_MESSAGE
         self._out: Final = out
         self._random: Final = context.random
         self._key_log: Final = context.key_log
@@ -85,24 +86,31 @@ class Receiver:
     # --- rounds -------------------------------------------------------------------------------------------------------
 
     def receive_data(self, frame: Frame, now: float) -> None:
-        if (opened := _opened(self.kept.chain, frame)) is not None:
-            return self._accept(*opened, now)
+        try:
+            message, attempt = self.kept.chain.open(frame)
+        except NotAuthentic:
+            return self._receive_again(frame)
+        return self._accept(message, attempt, now)
+
+    def _receive_again(self, frame: Frame) -> None:
+        """Repeat the acknowledgement of the message that was accepted last, for another attempt at it."""
         if self._previous is not None and _opened(self._previous, frame) is not None:
             self._out.send(self._ack)
             return None
         return self._out.events.reject(Rejection.UNAUTHENTIC, "data")
 
     def _accept(self, message: bytes, attempt: Attempt, now: float) -> None:
-        """The next message: roll by [14] or [15], on disk, then acknowledge this very attempt."""
-        chain = self.kept.chain
-        rolled = chain.rolled(attempt, message)
-        self._machine.on(I.ACCEPTED, now, seq=chain.seq, retran=attempt.header.retran)
-        self.kept = ReceivingState(rolled, chain.key, self.kept.epoch, self.kept.offer)
+        """Take the next message: roll by [14] or [15], on disk, then acknowledge this very attempt."""
+        kept, out = self.kept, self._out
+        chain = kept.chain
+        seq, epoch, rolled = chain.seq, kept.epoch, chain.rolled(attempt, message)
+        self._machine.on(I.ACCEPTED, now, seq=seq, retran=attempt.header.retran)
+        self.kept = ReceivingState(rolled, chain.key, epoch, kept.offer)
         self._previous = chain
         self._log_key()
-        self._out.events.put(MessageReceived(chain.seq, message, self.kept.epoch))
-        self._out.persist(sync=self._config.durability is Durability.EVERY_MESSAGE or rolled.at_checkpoint)
-        self._ack = self._out.send(encode(_acknowledgement(rolled, attempt)))
+        out.events.put(MessageReceived(seq, message, epoch))
+        out.persist(sync=self._each_synced or rolled.at_checkpoint)
+        self._ack = out.send(encode(_acknowledgement(rolled, attempt)))
 
     # --- resynchronisation --------------------------------------------------------------------------------------------
 
@@ -178,7 +186,7 @@ def _opened(chain: Chain, frame: Frame) -> tuple[bytes, Attempt] | None:
 
 
 def _acknowledgement(rolled: Chain, attempt: Attempt) -> Frame:
-    """Seq_ACK is the number of the next round, the message [13]; `paper` adds alpha_r (2 bytes)."""
+    """Return Seq_ACK, the number of the next round, with [13] as message; `paper` adds alpha_r (2 bytes)."""
     profile, ack = rolled.suite.profile, attempt.ack
     if profile is Profile.PAPER:
         ack += (rolled.alpha & 0xFFFF).to_bytes(2)

@@ -15,7 +15,7 @@ import json
 from dataclasses import field
 from typing import Any, Final
 
-from bt_selfsecure.errors import BtSelfSecureError
+from bt_selfsecure.errors import BtSelfSecureError, UnreadableError
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.frames import Profile
 from bt_selfsecure.protocols.haoxiao.keychain import Chain
@@ -94,7 +94,7 @@ class SessionRecord:
     receiving: ReceivingState
 
     def to_json(self) -> str:
-        """Version 1 of the format above, one line."""
+        """Return version 1 of the format above, one line."""
         sending, receiving = self.sending, self.receiving
         record = {
             "format": FORMAT,
@@ -109,9 +109,9 @@ class SessionRecord:
         return json.dumps(record, separators=(",", ":"))
 
     @classmethod
-    def from_json(cls, text: str) -> SessionRecord:
-        """Raises `RecordError`, which shows nothing of the text, where that is not such a record, or of a version that
-        this program does not know."""
+    def from_json(cls, text: str | bytes) -> SessionRecord:
+        """Return the record that the text is. Raises `RecordError`, which shows nothing of the text, where that is
+        none, or one of a version that this program does not know."""
         try:
             data = json.loads(text)
             if not isinstance(data, dict) or data.get("format") != FORMAT:
@@ -159,7 +159,7 @@ def _chain_from_dict(profile: Profile, data: dict[str, Any]) -> Chain:
     checkpoints = tuple(_key(text) for text in data["checkpoints"])
     rounds, alpha = _number(data["checkpoint_rounds"]), _number(data["alpha"])
     if not 1 <= len(checkpoints) <= 2 or not alpha < rounds:
-        raise ValueError("there must be one or two checkpoints, and less than W rounds since the newest")
+        raise UnreadableError("there must be one or two checkpoints, and less than W rounds since the newest")
     return Chain(SUITES[profile], _key(data["key"]), _number(data["seq"]), rounds, alpha, checkpoints)
 
 
@@ -167,14 +167,14 @@ def _messages(data: dict[str, Any]) -> tuple[bytes, ...]:
     messages = tuple(bytes.fromhex(text) for text in data["messages"])
     longest = max(map(len, messages), default=0)
     if longest > limits.MAX_MESSAGE_BYTES or len(messages) > 2 * data["checkpoint_rounds"] + 1:
-        raise ValueError("there are more or longer messages than a sender takes")
+        raise UnreadableError("there are more or longer messages than a sender takes")
     return messages
 
 
 def _key(text: str) -> bytes:
     key = bytes.fromhex(text)
     if len(key) != limits.KEY_BYTES:
-        raise ValueError(f"a key has {limits.KEY_BYTES} bytes")
+        raise UnreadableError(f"a key has {limits.KEY_BYTES} bytes")
     return key
 
 
@@ -184,5 +184,5 @@ def _key_or_none(text: str) -> bytes:
 
 def _number(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= limits.MAX_ROUNDS:
-        raise ValueError("a number is missing or out of range")
+        raise UnreadableError("a number is missing or out of range")
     return value

@@ -85,6 +85,7 @@ class Sender:
         self.deadline: float | None = None
         self._label = record.role.label
         self._config: Final = config
+        self._each_synced: Final = config.durability is Durability.EVERY_MESSAGE
         self._out: Final = out
         self._random: Final = context.random
         self._key_log: Final = context.key_log
@@ -96,8 +97,8 @@ class Sender:
         self._call = NO_CALL  # Rand of the call that the last request answers
         self._told_no_common = False
         # In `every-W` a receiver may forget up to the older checkpoint, and then needs these messages again.
-        every_w = config.durability is Durability.EVERY_W
-        self._history: Final[deque[bytes]] = deque(maxlen=2 * self.kept.chain.checkpoint_rounds if every_w else 0)
+        most = 0 if self._each_synced else 2 * self.kept.chain.checkpoint_rounds
+        self._history: Final[deque[bytes]] = deque(maxlen=most)
 
     @property
     def state(self) -> SenderState:
@@ -110,17 +111,18 @@ class Sender:
     # --- rounds -------------------------------------------------------------------------------------------------------
 
     def send(self, message: bytes, now: float) -> int:
-        if not self.can_send:
-            why = "the session is closed" if self.state is S.CLOSED else f"a message is under way ({self.state.name})"
+        kept, state = self.kept, self._machine.state
+        if state is not S.IDLE:
+            why = "the session is closed" if state is S.CLOSED else f"a message is under way ({state.name})"
             raise LocalError(f"send: {why}")
         if len(message) > limits.MAX_MESSAGE_BYTES:
             raise LocalError(f"send: a message has at most {limits.MAX_MESSAGE_BYTES} bytes, this has {len(message)}")
-        if self.kept.chain.exhausted():
+        if kept.chain.exhausted():
             self._out.events.put(ReestablishNeeded("the rounds of this K_0 are used up"))
             raise LocalError("send: the rounds of this K_0 are used up")
-        self.kept = SendingState(self.kept.chain, (message,), self.kept.offer)
+        self.kept = SendingState(kept.chain, (message,), kept.offer)
         self._begin(now)
-        return self.kept.chain.seq
+        return kept.chain.seq
 
     def withdraw(self, now: float) -> None:
         if self.state is not S.WAITING or not self._out.take_back(self._last_frame):
@@ -131,31 +133,33 @@ class Sender:
         self._out.persist(sync=False)
 
     def _begin(self, now: float) -> None:
-        """The round of the first message: it is on disk before it leaves (in `every-W`, if a checkpoint is to be)."""
+        """Begin the round of the first message, on disk before it leaves (in `every-W`, if a checkpoint is to be)."""
         chain, messages = self.kept.chain, self.kept.messages
         self._machine.on(I.SEND, now, seq=chain.seq, bytes=len(messages[0]))
         self._attempts = []
         self._waits = 0
-        self._out.persist(sync=self._config.durability is Durability.EVERY_MESSAGE or chain.at_checkpoint)
+        self._out.persist(sync=self._each_synced or chain.at_checkpoint)
         self._attempt(now)
 
     def _attempt(self, now: float) -> None:
-        """One more attempt: fresh Rand, [11] to [13]."""
+        """Make one more attempt: fresh Rand, [11] to [13]."""
         frame, attempt = self.kept.chain.seal(self.kept.messages[0], len(self._attempts), self._random)
         self._attempts.append(attempt)
         self._last_frame = self._out.send(encode(frame))
         self.deadline = now + self._config.back_off(self._waits)
 
     def receive_ack(self, frame: Frame, now: float) -> None:
-        if frame.seq != self.kept.chain.seq + 1 & 255:
+        kept, chain = self.kept, self.kept.chain
+        if frame.seq != chain.seq + 1 & 255:
             return self._out.events.reject(Rejection.REPLAY, "an acknowledgement that is not waited for")
         attempt = self._proved_attempt(frame)
         if attempt is None:
             return self._out.events.reject(Rejection.UNAUTHENTIC, "an acknowledgement")
-        chain, message, following = self.kept.chain, self.kept.messages[0], self.kept.messages[1:]
+        message, following = kept.messages[0], kept.messages[1:]
         self._machine.on(I.ACKNOWLEDGED, now, seq=chain.seq, retran=attempt.header.retran)
-        self.kept = SendingState(chain.rolled(attempt, message), following, self.kept.offer)
-        self._log_key()
+        self.kept = SendingState(chain.rolled(attempt, message), following, kept.offer)
+        if self._key_log is not None:
+            self._log_key()
         self._attempts = []
         self._history.append(message)
         self._out.events.put(MessageDelivered(chain.seq))
@@ -165,9 +169,10 @@ class Sender:
         return self._out.persist(sync=False)  # nothing waits for it; it takes the old key from the disk
 
     def _proved_attempt(self, frame: Frame) -> Attempt | None:
-        """The attempt whose ACK [13] this is: the receiver accepted that one, so [14] or [15] goes by it (row 10)."""
+        """Return the attempt whose ACK [13] this is: the receiver accepted it, and [14] or [15] goes by it (row 10)."""
         for attempt in self._attempts:
-            if hmac.compare_digest(attempt.ack, frame.message[: len(attempt.ack)]):
+            ack = attempt.ack
+            if hmac.compare_digest(ack, frame.message[: len(ack)]):
                 return attempt
         return None
 
@@ -202,13 +207,13 @@ class Sender:
         self._request(call, now)
 
     def _request(self, call: bytes, now: float) -> None:
-        """Another call, another Rand: a response to an earlier request must not count once the receiver calls anew."""
+        """Send a request. Each has its own Rand: a response to an earlier one must not count after another call."""
         self._call, self._nonce = call, self._random(limits.NONCE_BYTES)
         self._last_frame = self._out.send(encode(resync_request(self.kept, self._nonce, call, self._oldest())))
         self.deadline = now + self._config.back_off(self._waits)
 
     def _oldest(self) -> int:
-        """h: number of the oldest message that can be sent again."""
+        """Return h, the number of the oldest message that can be sent again."""
         return self.kept.chain.seq - len(self._history)
 
     def receive_call(self, frame: Frame, now: float) -> None:
@@ -245,7 +250,7 @@ class Sender:
         return self._out.persist(sync=True)
 
     def _sort(self, seq: int) -> tuple[bytes, ...]:
-        """The peer has what is before round `seq`: that is history, and delivered; the rest is to be sent."""
+        """Return what is to be sent. The peer has what is before round `seq`: that is history, and delivered."""
         oldest, known = self._oldest(), [*self._history, *self.kept.messages]
         for number in range(self.kept.chain.seq, min(seq, oldest + len(known))):
             self._out.events.put(MessageDelivered(number))
@@ -269,5 +274,5 @@ class Sender:
 
 
 def chain_key_line(chain: Chain, label: bytes) -> str:
-    """A key-log line of K_i: `BTSS_KI <direction, 1 byte, and Seq, 8 bytes> <key>`; direction 0 is the initiator's."""
+    """Return K_i for the key log: `BTSS_KI <direction, 1 byte, and Seq, 8 bytes> <key>`; the initiator's is 0."""
     return key_log_line("KI", bytes([label.startswith(b"responder")]) + chain.seq.to_bytes(8), chain.key)

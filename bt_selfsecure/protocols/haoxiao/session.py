@@ -56,7 +56,8 @@ class Session:
         self.profile: Final = record.profile
         self.role = record.role
         """Of this end in the establishment of the newest K_0."""
-        self._out: Final = Outbox(FrameQueue(), self._present_record)
+        self._events: Final = FrameQueue()
+        self._out: Final = Outbox(self._events, self._present_record)
         self._sender: Final = self.sender_class(record, config, self._out, context)
         self._receiver: Final = self.receiver_class(record, config, self._out, context)
 
@@ -113,7 +114,7 @@ class Session:
     @property
     def rejections(self) -> Mapping[Rejection, int]:
         """Frames from the air that changed nothing, by reason."""
-        return self._out.events.rejections
+        return self._events.rejections
 
     def send(self, message: bytes, now: float) -> int:
         """Begin the round of this message and return its Seq. In `every-message` the message is the session's own once
@@ -131,7 +132,7 @@ class Session:
         self._sender.withdraw(now)
 
     def rekey(self, k0: bytes, now: float, role: Role | None = None) -> None:
-        """A new K_0 was established with the same peer: go over to it. Nothing under way is lost; while the peer does
+        """Go over to a new K_0 that was established with the same peer. Nothing under way is lost; while the peer does
         not have it (its establishment failed at the last packet) both stay with the old one.
 
         Each K_0 has roles of its own, different ones at the two ends: `role` where this end's is not what it was.
@@ -143,8 +144,8 @@ class Session:
         self._receiver.call(now)
 
     def shares_key(self, data: bytes) -> bool:
-        """Whether this is an authentic call or request that names a key of this session. It may be an old one that
-        somebody repeats, on a link of his own."""
+        """Return whether this is an authentic call or request that names a key of this session. It may be an old one
+        that somebody repeats, on a link of his own."""
         try:
             frame = decode(data)
         except FrameError:
@@ -158,11 +159,11 @@ class Session:
                 return False
 
     def persisted(self, token: int) -> None:
-        """The record of the `Persist` with this token, or a later one, is on disk."""
+        """Release the frames that waited for the `Persist` with this token: its record, or a later one, is on disk."""
         self._out.persisted(token)
 
     def next_event(self) -> Event | None:
-        return self._out.events.take()
+        return self._events.take()
 
     def frames_to_send(self, now: float) -> list[bytes]:
         return self._out.take_frames()
@@ -175,13 +176,13 @@ class Session:
         self._receiver.handle_timer(now)
 
     def receive_frame(self, data: bytes, now: float) -> None:
-        frame = self._out.events.decode(data, self.profile)
+        frame = self._events.decode(data, self.profile)
         if frame is None:
             return
-        if frame.kind in RECEIVER_FRAMES:
-            dispatch(RECEIVER_FRAMES, self._receiver, frame, now, self._out.events)
+        if (row := RECEIVER_FRAMES.get(frame.kind)) is not None:
+            dispatch(row, self._receiver, frame, now, self._events)
         else:
-            dispatch(SENDER_FRAMES, self._sender, frame, now, self._out.events)
+            dispatch(SENDER_FRAMES.get(frame.kind), self._sender, frame, now, self._events)
 
     def close(self, now: float) -> None:
         """Send nothing more, not even what waits to leave. The record stays valid, and may be restored."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.protocols.haoxiao import limits
+from bt_selfsecure.sansio.back_off import doubled
 
 
 class Durability(enum.Enum):
@@ -45,5 +46,5 @@ class SessionConfig:
             raise UsageError("timeout must be above 0 and at most max_timeout")
 
     def back_off(self, waits: int) -> float:
-        """Seconds to wait after this many time-outs in a row."""
-        return min(self.timeout * (1 << min(waits, 32)), self.max_timeout)
+        """Return the seconds to wait after this many time-outs in a row."""
+        return self.timeout if not waits else doubled(self.timeout, self.max_timeout, waits)

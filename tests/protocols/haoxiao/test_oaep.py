@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from bt_selfsecure.errors import LocalError
 from bt_selfsecure.protocols.haoxiao import oaep
 
 VECTORS = "asymmetric/RSA/oaep-custom/oaep-sha256-sha256.txt"
@@ -190,5 +191,5 @@ def test_the_error_does_not_tell_which_check_failed() -> None:
 
 @pytest.mark.parametrize("length", [0, 31, 33, 64])
 def test_a_seed_of_another_length_is_a_value_error(length: int) -> None:
-    with pytest.raises(ValueError, match=f"32 bytes, not {length}"):
+    with pytest.raises(LocalError, match=f"32 bytes, not {length}"):
         oaep.encode(b"message", seed=bytes(length))

@@ -20,6 +20,7 @@ from harness import DeterministicRandom
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bt_selfsecure.errors import LocalError
 from bt_selfsecure.protocols.haoxiao import oaep, suites
 from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile
 from bt_selfsecure.protocols.haoxiao.material import KeyShare
@@ -418,3 +419,16 @@ def test_the_parts_of_a_round_key_are_three_and_hidden(suite: Suite) -> None:
     keys = suite.split(KEY)
     assert len({keys.hmac, keys.encryption, keys.acknowledgement}) == 3
     assert repr(keys) == "RoundKeys()"
+
+
+@pytest.mark.parametrize("size", [0, 1, 32, 64])
+def test_our_hmac_is_that_of_the_standard_library(size: int) -> None:
+    key, data = bytes(range(size)), b"data" * size
+    assert suites.hmac_sha256(key, data) == hmac.digest(key, data, "sha256")
+
+
+def test_our_hmac_refuses_a_key_that_it_would_have_to_hash_first() -> None:
+    with pytest.raises(LocalError, match="at most 64 bytes"):
+        suites.hmac_sha256(bytes(65), b"data")
+    with pytest.raises(LocalError):
+        hkdf_expand(bytes(65), b"info")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable
@@ -10,12 +9,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile
+from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind
 from bt_selfsecure.protocols.haoxiao.keychain import Chain
-from bt_selfsecure.protocols.haoxiao.suites import SUITES, Attempt, NotAuthentic, Suite
+from bt_selfsecure.protocols.haoxiao.record import VERSION, ReceivingState, RecordError, SendingState, SessionRecord
+from bt_selfsecure.protocols.haoxiao.suites import Attempt, NotAuthentic
 
 MOST_TRIES: Final = 1 << 22
 """To open a frame, or to follow a resynchronisation: half a minute of one core. An honest frame takes one, one that is
@@ -167,17 +167,14 @@ class StolenRecord:
 
     @classmethod
     def parse(cls, line: str | bytes) -> Self:
-        """From a session's record of version 1. Raises `UsageError` for anything else."""
+        """Return what a session's record holds. Raises `UsageError` for anything else."""
         try:
-            record = json.loads(line)
-            if (record["format"], record["version"]) != ("bt-selfsecure session", 1):
-                raise ValueError("another format")
-            suite = SUITES[Profile[record["profile"].upper()]]
-            return cls(_stolen(suite, record["sending"]), _stolen(suite, record["receiving"]))
-        except (ValueError, KeyError, TypeError, AttributeError) as fault:  # UnicodeDecodeError is a ValueError
+            record = SessionRecord.from_json(line)
+        except RecordError as fault:
             raise UsageError(
-                f"no session record of version 1 ({fault}): give one as docs/protocols/haoxiao.md describes it"
+                f"no session record of version {VERSION} ({fault}): give one as docs/protocols/haoxiao.md describes it"
             ) from None
+        return cls(_stolen(record.sending), _stolen(record.receiving, record.receiving.previous))
 
     @classmethod
     def read(cls, path: Path) -> list[Self]:
@@ -197,8 +194,8 @@ class StolenRecord:
 _SQLITE: Final = b"SQLite format 3\0"
 
 
-def _stolen(suite: Suite, direction: dict[str, Any]) -> StolenKey:
-    seq, rounds = direction["seq"], direction["checkpoint_rounds"]
-    keys = [(checkpoint, -1) for checkpoint in direction["checkpoints"]]  # of rounds that nobody needs to know
-    keys += [(direction["offer"], 0), (direction.get("previous", ""), seq - 1), (direction["key"], seq)]
-    return StolenKey(*(Chain(suite, bytes.fromhex(key), number, rounds) for key, number in keys if key))
+def _stolen(state: SendingState | ReceivingState, previous: bytes = b"") -> StolenKey:
+    now = state.chain
+    keys = [(checkpoint, -1) for checkpoint in now.checkpoints]  # of rounds that nobody needs to know
+    keys += [(state.offer, 0), (previous, now.seq - 1), (now.key, now.seq)]
+    return StolenKey(*(Chain(now.suite, key, number, now.checkpoint_rounds) for key, number in keys if key))
