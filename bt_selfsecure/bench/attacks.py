@@ -394,11 +394,16 @@ def find(name: str) -> Attack:
 
 
 def carry_out(
-    attack: Attack, ends: Ends, runs: int | None = None, told: Callable[[int], None] = lambda number: None
+    attack: Attack,
+    ends: Ends,
+    runs: int | None = None,
+    told: Callable[[int], None] = lambda number: None,
+    *,
+    seed: int = 0,
 ) -> list[Trial]:
-    """So many runs, or as many as its row has; seeds from 0 on. `told` gets the number of each that is over."""
+    """So many runs, or as many as its row has; seeds from `seed` on. `told` gets the number of each that is over."""
     trials = []
-    for seed in range(runs or attack.runs):
-        trials.append(attack.run(ends, seed))
-        told(seed + 1)
+    for number in range(runs or attack.runs):
+        trials.append(attack.run(ends, seed + number))
+        told(number + 1)
     return trials

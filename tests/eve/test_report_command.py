@@ -44,7 +44,13 @@ def test_two_eves_together_have_what_neither_has(capsys: pytest.CaptureFixture[s
     told = json.loads(out[out.index("{") :])
     assert told["captures"] == 2
     assert told["verdicts"][0]["has_key"] is True
-    assert b"The sensor sends line 1." in [bytes.fromhex(message) for message in told["verdicts"][0]["plaintext"]]
+    there, back = told["verdicts"][0]["read"]
+    assert (there["direction"], len(there["messages"])) == ("initiator to responder", 6)
+    assert [bytes.fromhex(each) for each in there["messages"].values()][:2] == [
+        b"The sensor sends line 1.",
+        b"The gateway sends line 1.",
+    ]
+    assert there["messages"].keys() == back["messages"].keys()
 
 
 @pytest.mark.long
@@ -59,6 +65,20 @@ def test_a_stolen_record_opens_messages(capsys: pytest.CaptureFixture[str]) -> N
     record = str(CAPTURES / "theft-hardened.record.json")
     assert main(["eve", "report", of("theft-hardened"), "--stolen", record]) == 0
     assert "with what was stolen: 43 messages read" in capsys.readouterr().out
+
+
+def test_of_each_direction_all_messages_are_listed_or_as_many_as_asked_for_and_the_last_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.html"
+    said = "(sent|received) by whose record was stolen: (\\d+) messages, the last of round (\\d+)"
+    record = ("--stolen", str(CAPTURES / "theft-hardened.record.json"), "--html", str(page))
+    for asked, shown in (((), [3, 40]), (("--messages", "2"), [2, 2]), (("--messages", "0"), [0, 0])):
+        assert main(["eve", "report", of("theft-hardened"), *record, *asked]) == 0
+        for told in (capsys.readouterr().out, page.read_text()):
+            assert re.findall(said, told) == [("sent", "3", "2"), ("received", "40", "39")]
+            _, *lists = told.split("the last of round")
+            assert [len(re.findall(r"^ +\d+  message \d+\b", each, re.MULTILINE)) for each in lists] == shown
 
 
 @pytest.mark.long
@@ -159,6 +179,15 @@ def test_an_attack_on_the_virtual_air_tells_what_came_of_it(capsys: pytest.Captu
     assert [trial["success"] for trial in told["runs"]["hardened"]] == [False, False]
     assert main(["eve", "attack", "reflection", "--runs", "1", "--profile", "hardened"]) == 0
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
+def test_an_attack_of_another_seed_is_another_run_and_of_the_same_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    def trials(seed: int, runs: int) -> list[object]:
+        main(["eve", "attack", "passive", "--profile", "paper", "--json", "--seed", str(seed), "--runs", str(runs)])
+        return list(json.loads(capsys.readouterr().out)["runs"]["paper"])
+
+    assert trials(3, 20) == trials(3, 20) == trials(0, 23)[3:]
+    assert trials(3, 20) != trials(0, 20)
 
 
 @pytest.mark.parametrize(
