@@ -14,6 +14,7 @@ from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, peek_kind
 from bt_selfsecure.protocols.haoxiao.initiator import Initiator
 from bt_selfsecure.protocols.haoxiao.responder import Responder
 from bt_selfsecure.sansio.context import EndpointContext
+from bt_selfsecure.sansio.endpoint import earliest
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
@@ -39,7 +40,7 @@ def establish(profile: Profile, rng: random.Random) -> bool:
             while (event := end.next_event()) is not None:
                 if isinstance(event, Established):
                     keys.append(event.k0)
-        now = min((timer for end in (alice, bob) if (timer := end.get_timer()) is not None), default=None)
+        now = earliest(alice.get_timer(), bob.get_timer())
         if now is not None:
             alice.handle_timer(now)
             bob.handle_timer(now)
@@ -50,5 +51,5 @@ def establish(profile: Profile, rng: random.Random) -> bool:
 def test_establishments_a_second(benchmark: BenchmarkFixture, profile: Profile) -> None:
     rng = random.Random(1)
     assert benchmark(establish, profile, rng)
-    benchmark.extra_info["establishments a second"] = round(1 / benchmark.stats.stats.mean, 1)
+    benchmark.extra_info["establishments a second"] = round(1 / benchmark.stats.stats.min)
     print(f"\n{profile.label}: {benchmark.extra_info}")

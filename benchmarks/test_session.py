@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
 MESSAGE = bytes(range(64))
-BATCH, TURNS = 100, 100
+BATCH, TURNS = 40, 250
 """Batches that are short enough to be left alone on a busy machine now and then, and long enough to be warm."""
 MOST_OF_THEIR_TIME = 0.40
 MOST_BYTES_MORE = 36

@@ -1,1 +1,1 @@
-../bt_selfsecure/eve/wireshark/bt_selfsecure_crypto.lua
+../bt_selfsecure/eve/wireshark/haoxiao/bt_selfsecure_crypto.lua

@@ -33,7 +33,7 @@ from bt_selfsecure.air.models import Bernoulli, Jammed  # noqa: E402
 from bt_selfsecure.air.virtual_time import run_virtual  # noqa: E402
 from bt_selfsecure.air.world import World  # noqa: E402
 from bt_selfsecure.bearers.advertising_data import manufacturer_data  # noqa: E402
-from bt_selfsecure.bench.testbed import ALICE, DEFAULT_AIR, Speak, Testbed  # noqa: E402
+from bt_selfsecure.bench.haoxiao.testbed import ALICE, DEFAULT_AIR, Speak, Testbed  # noqa: E402
 from bt_selfsecure.demo.scenario import Scenario  # noqa: E402
 from bt_selfsecure.demo.setting import Request, perform, stage_set  # noqa: E402
 from bt_selfsecure.eve.haoxiao.attacks.flood import RequestFlood  # noqa: E402

@@ -7,7 +7,8 @@ from typing import Final
 
 from tables import table
 
-from bt_selfsecure.bench.attacks import ALL_ENDS, ATTACKS, HEALING_LOSSES, Ends, Trial, carry_out, healing
+from bt_selfsecure.bench.attacks import Trial, carry_out
+from bt_selfsecure.bench.haoxiao.attacks import ALL_ENDS, ATTACKS, HEALING_LOSSES, Ends, healing
 from bt_selfsecure.protocols.haoxiao.frames import Profile
 
 THEFTS = 200

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from bt_selfsecure.air.capture import Tap
-    from bt_selfsecure.air.link import ReceptionModel
+    from bt_selfsecure.air.reception import ReceptionModel
 
 Bearer = Literal["rfcomm", "l2cap", "le_advert"]
 

@@ -20,7 +20,7 @@ The controllers may serve hosts in this process or other machines over a transpo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -41,13 +41,10 @@ from bt_selfsecure.air.capture import (
     le_packet,
 )
 from bt_selfsecure.air.controller import RSSI_NOT_AVAILABLE, SLOT_S, AdvScanInd
+from bt_selfsecure.air.reception import ReceptionModel, Rssi
 from bt_selfsecure.bearers.limits import ACL_PACKET_BYTES
 from bt_selfsecure.errors import UsageError
 
-ReceptionModel = Callable[[str, Sequence[str], float], frozenset[str]]
-"""`heard(sender, listeners, now)`: which of the listeners receive the packet that the sender begins to send now."""
-Rssi = Callable[[str, str], int]
-"""`rssi(sender, listener)` in dBm, -127 to 20."""
 _Connections = Callable[[Any], dict[Any, Any]]
 """Of a controller: `_classic` or `_le`, its connections by the peer's address."""
 
@@ -89,11 +86,16 @@ class LossyLink(LocalLink):  # type: ignore[misc]
         super().__init__()
         self.heard = heard
         self.taps = dict(taps)
-        self.rssi: Rssi = rssi or (lambda sender, listener: RSSI_NOT_AVAILABLE)
+        self._rssi = rssi
         self._ways: dict[tuple[Any, Any, Any], _AclDirection] = {}
         self._captured: dict[bool, dict[frozenset[str], tuple[int, str]]] = {False: {}, True: {}}
         """By whether it is LE, and by who talks: handle, and who spoke first."""
         self._pages: dict[tuple[Any, Any], asyncio.Task[None]] = {}
+
+    def rssi(self, sender: str, listener: str) -> int:
+        """As controllers report it."""
+        told = self._rssi(sender, listener) if self._rssi else None
+        return RSSI_NOT_AVAILABLE if told is None else told
 
     def add_controller(self, controller: Any) -> None:
         if controller.name in self.taps or any(controller.name == other.name for other in self.controllers):

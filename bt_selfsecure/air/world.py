@@ -46,8 +46,8 @@ class Medium(Protocol):
         ...
 
 
-class ReceptionModel(Protocol):
-    """Who hears one transmission: the `transmit` of a loss model."""
+class Transmit(Protocol):
+    """Who hears one transmission: the `transmit` of a loss model, which draws from the world's random numbers."""
 
     def __call__(self, random: Random, sender: str, listeners: Sequence[str], now: float) -> frozenset[str]: ...
 
@@ -55,7 +55,7 @@ class ReceptionModel(Protocol):
 class World:
     """The memory bearer's air. Names are free ("alice", "bob", "eve"); all of them share the medium."""
 
-    def __init__(self, heard: ReceptionModel, seed: int, ears: Mapping[str, Ear] | None = None) -> None:
+    def __init__(self, heard: Transmit, seed: int, ears: Mapping[str, Ear] | None = None) -> None:
         self.now: float = 0.0
         self._heard: Final = heard
         self._random: Final = Random(seed)

@@ -1,17 +1,20 @@
 """Links inside one process: for tests, and as the plainest example of a bearer.
 
-What is sent is there at once, unless `lose` says that it is not. Nothing is encrypted.
+What is sent is there at once, unless `lose` or `reach` says that it is not. Nothing is encrypted.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from bt_selfsecure.bearers.base import Bearer, BearerError, Link, LinkClosedError, Listener, Traits
 from bt_selfsecure.bearers.limits import DATAGRAM_BYTES
+from bt_selfsecure.bearers.queued import QueuedLink
+from bt_selfsecure.errors import UsageError
 
 QUEUE: Final = 64
 """Datagrams on their way: a sender waits when so many were not received yet."""
@@ -135,3 +138,73 @@ class MemoryLink(Link):
     def _wake(self) -> None:
         self._changed.set()
         self.other._changed.set()
+
+
+class BroadcastAir:
+    """What joins devices of which everybody hears what one sends: `air.bearer(address)` is one's end.
+
+    `reach(sender, listening)` says who of those who listen receives a datagram, and with which RSSI.
+    """
+
+    traits = Traits(losses_visible=True, ordered=True, broadcast=True, link_encrypted=False)
+
+    def __init__(
+        self, reach: Callable[[str, Sequence[str]], Mapping[str, int | None]], mtu: int = DATAGRAM_BYTES
+    ) -> None:
+        self.mtu = mtu
+        self.links: list[BroadcastLink] = []
+        self._reach = reach
+
+    def bearer(self, address: str) -> BroadcastBearer:
+        return BroadcastBearer(self, address)
+
+    def transmit(self, sender: str, data: bytes) -> None:
+        """Give a datagram to those links of the sender's whom it reaches."""
+        reached = self._reach(sender, [link.address for link in self.links])
+        for link in self.links:
+            if link.peer == sender and link.address in reached:
+                link.hear(data, reached[link.address])
+
+
+class BroadcastBearer(Bearer):
+    """One device's end of a `BroadcastAir`."""
+
+    name = "air"
+    traits = BroadcastAir.traits
+
+    def __init__(self, air: BroadcastAir, address: str) -> None:
+        self._air, self._address = air, address
+        self._links: list[BroadcastLink] = []
+
+    async def connect(self, peer: str) -> Link:
+        """Hear this peer; what is sent everybody hears."""
+        link = BroadcastLink(self._air, self._address, peer)
+        self._links.append(link)
+        return link
+
+    async def listen(self) -> Listener:
+        raise UsageError("the virtual air has no connections to wait for: connect to each peer that is to be heard")
+
+    async def close(self) -> None:
+        for link in self._links:
+            await link.close()
+
+
+class BroadcastLink(QueuedLink):
+    """Made by `BroadcastBearer.connect`."""
+
+    def __init__(self, air: BroadcastAir, address: str, peer: str) -> None:
+        super().__init__(queue=sys.maxsize)
+        self.address, self.peer, self.mtu, self.traits = address, peer, air.mtu, air.traits
+        self._air = air
+        air.links.append(self)
+
+    async def send(self, data: bytes) -> None:
+        self._require_open()
+        self._require_size(data)
+        self._air.transmit(self.address, data)
+
+    async def close(self) -> None:
+        if self in self._air.links:
+            self._air.links.remove(self)
+        self.end("the link is closed")

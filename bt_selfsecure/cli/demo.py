@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from bt_selfsecure.air.capture import PcapngWriter
 from bt_selfsecure.air.virtual_time import run_virtual
-from bt_selfsecure.bench.naive import message_of_parting
+from bt_selfsecure.bench.haoxiao.naive import message_of_parting
 from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.demo import output
 from bt_selfsecure.demo.plain import PlainStage, SilentStage, width_of, write

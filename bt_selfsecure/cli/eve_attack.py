@@ -9,7 +9,7 @@ import textwrap
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bt_selfsecure.addresses import parse_address
 from bt_selfsecure.cli.numbers import integer, real
@@ -90,11 +90,12 @@ def run(args: Namespace) -> int:
         return _live(args)
     if args.targets:
         raise UsageError("addresses are for --live: on the virtual air there is nobody else's device")
-    from bt_selfsecure.bench.attacks import ALL_ENDS, ATTACKS, carry_out, find
+    from bt_selfsecure.bench.attacks import carry_out, find
+    from bt_selfsecure.bench.haoxiao.attacks import ALL_ENDS, ATTACKS
 
     if args.name not in [attack.name for attack in ATTACKS]:
         raise UsageError(f"there is no attack {args.name!r}: choose one of {', '.join(a.name for a in ATTACKS)}")
-    attack = find(args.name)
+    attack = find(ATTACKS, args.name)
     chosen = [ends for ends in ALL_ENDS if args.profile in (ends.profile.label, "both")]
     results = {}
     for ends in chosen:
@@ -116,7 +117,7 @@ def _progress(label: str, number: int) -> None:
         print(f"\r\033[K{label}: {counted(number, 'run')}", end="", file=sys.stderr, flush=True)
 
 
-def _lines(attack: Attack, results: Mapping[str, Sequence[Trial]]) -> list[str]:
+def _lines(attack: Attack[Any], results: Mapping[str, Sequence[Trial]]) -> list[str]:
     """For a terminal of 80 columns: the setting, the figures, and what they mean."""
     out = [
         *_row("needs", attack.needs),

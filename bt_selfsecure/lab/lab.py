@@ -26,15 +26,17 @@ from contextlib import suppress
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from random import Random
 from typing import Any, Final, Self
 
 from bt_selfsecure.air.capture import CaptureTap, PcapngWriter, Sniffer
 from bt_selfsecure.air.models import Bernoulli, parse_model
+from bt_selfsecure.air.reception import Reception
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.lab import uml
 from bt_selfsecure.lab.kernel import QEMU, TOOLS, Kernel, kernel, require_tools
 from bt_selfsecure.lab.machine import Machine
-from bt_selfsecure.lab.radio import DEFAULT_LOSS, CurrentModel, Radio, address
+from bt_selfsecure.lab.radio import DEFAULT_LOSS, Radio, address
 from bt_selfsecure.lab.runner import Runner, best_runner
 from bt_selfsecure.lab.snapshot import booted
 from bt_selfsecure.lab.system import system as make_system
@@ -82,7 +84,7 @@ class Lab:
             raise UsageError(f"{len(systems)} systems for {len(names)} machines: name one for all, or one for each")
         self._nodes, self._systems = nodes, list(systems) * (len(names) if len(systems) == 1 else 1)
         listeners = [*self._names, *self._taps]
-        self._air = CurrentModel(Bernoulli(dict.fromkeys(listeners, DEFAULT_LOSS)), seed)
+        self._air = Reception(Bernoulli(dict.fromkeys(listeners, DEFAULT_LOSS)), Random(seed))
         self._spec = f"bernoulli:{','.join(f'{name}={DEFAULT_LOSS}' for name in listeners)}"
         if air is not None:
             self._set_air(air)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -11,10 +10,8 @@ from typing import Any, Final
 from bumble.transport.common import StreamPacketSink, StreamPacketSource
 
 from bt_selfsecure.air.capture import Tap
-from bt_selfsecure.air.controller import RSSI_NOT_AVAILABLE
 from bt_selfsecure.air.link import LossyLink
-from bt_selfsecure.air.models import Distance, LossModel
-from bt_selfsecure.errors import UsageError
+from bt_selfsecure.air.reception import Reception
 from bt_selfsecure.lab.controller import LinuxController
 
 DEFAULT_LOSS: Final = 0.1
@@ -22,35 +19,11 @@ DEFAULT_LOSS: Final = 0.1
 data: 10 to 12 % at 0 to 2 m)."""
 
 
-class CurrentModel:
-    """The loss model in force; it may be changed, and its distances moved, while machines talk."""
-
-    def __init__(self, model: LossModel, seed: int) -> None:
-        self.model = model
-        self.random = random.Random(seed)
-
-    def heard(self, sender: str, listeners: Sequence[str], now: float) -> frozenset[str]:
-        return self.model.transmit(self.random, sender, listeners, now)
-
-    def rssi(self, sender: str, listener: str) -> int:
-        """Mean RSSI in dBm where the model has distances."""
-        if not isinstance(self.model, Distance):
-            return RSSI_NOT_AVAILABLE
-        metres = self.model.metres.get(listener, self.model.metres.get(sender, 1.0))
-        return round(min(20.0, max(-127.0, self.model.mean_rssi(metres))))
-
-    def move(self, listener: str, metres: float) -> None:
-        """Raises `UsageError` where the model has no distances."""
-        if not isinstance(self.model, Distance):
-            raise UsageError("the air in force knows no distances: set one that does, as in distance:alice=3,bob=3")
-        self.model.move(listener, metres)
-
-
 class Radio:
     """Controllers named `names` on `air`. `socket(name)` is where that machine's UART ends; each connection to it is a
     controller that was just switched on, and the end of the connection cuts its power."""
 
-    def __init__(self, air: CurrentModel, names: Sequence[str], taps: Mapping[str, Tap], folder: Path) -> None:
+    def __init__(self, air: Reception, names: Sequence[str], taps: Mapping[str, Tap], folder: Path) -> None:
         self._link = LossyLink(air.heard, taps, air.rssi)
         self._addresses = {name: address(number) for number, name in enumerate(names, 1)}
         self._folder = folder

@@ -34,12 +34,12 @@ from bt_selfsecure.node.management import (
     Setting,
     Status,
 )
+from bt_selfsecure.sansio.back_off import BackOff
 
 log = logging.getLogger(__name__)
 
 FIRST_RETRY_S: Final = 2.0
 """bluetoothd powers the adapters that it finds within a second; let it."""
-LAST_RETRY_S: Final = 60.0
 NO_ADDRESS: Final = "00:00:00:00:00:00"
 """Of an adapter that was never set up."""
 
@@ -177,7 +177,7 @@ class AdapterSupervisor:
         self._changed = asyncio.Event()
         self._was_up = False
         self._fell = False
-        self._attempts = 0
+        self._retry = BackOff(FIRST_RETRY_S)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -218,15 +218,16 @@ class AdapterSupervisor:
         clock = asyncio.get_running_loop().time
         while True:
             if self.state is AdapterState.UP:
-                self._attempts, due = 0, None
+                self._retry.reset()
+                due = None
             elif due is None:
-                due = clock() + min(LAST_RETRY_S, FIRST_RETRY_S * 2**self._attempts) * random.uniform(0.75, 1)
+                self._retry.failed(clock(), random.random())
+                due = self._retry.until
             try:
                 async with asyncio.timeout_at(due):
                     await self._changed.wait()
             except TimeoutError:
                 due = None
-                self._attempts += 1
                 await self._recover()
             self._changed.clear()
             await self._look()
@@ -315,7 +316,7 @@ class AdapterSupervisor:
             if self.state is AdapterState.BLOCKED:
                 self._unblock()
             elif self.state is AdapterState.DOWN:
-                if self._attempts % 2 == 0:  # on did not help the last time
+                if self._retry.failures % 2 == 0:  # on did not help the last time
                     await self._power(False)
                 await self._power(True)
             elif self._management is not None:

@@ -18,6 +18,7 @@ from bt_selfsecure.isolated import FOLDER, python_module
 from bt_selfsecure.node import beacon
 from bt_selfsecure.node.beacon import ServiceData, Word
 from bt_selfsecure.protocols.haoxiao.frames import Profile
+from bt_selfsecure.sansio.back_off import LAST_RETRY_S, BackOff
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +26,6 @@ ANSWER_S: Final = 5.0
 """A beacon that has not obeyed by then is killed; its advertisement goes with its D-Bus connection."""
 START_S: Final = 60.0
 """For its first word: a Python has to start and to import bluezero, on the smallest Pi while it boots."""
-FIRST_RETRY_S: Final = 1.0
-LAST_RETRY_S: Final = 60.0
 REFRESH_S: Final = 15.0
 """A reset of the controller takes a raw advertisement away in silence, so it is set anew as often."""
 READ_BD_ADDR: Final = 0x1009
@@ -71,7 +70,7 @@ class Advertiser:
     async def run(self) -> None:
         """For ever; cancelled to end. The child has ended then, and nothing of ours is on the air."""
         clock = asyncio.get_running_loop().time
-        retry = FIRST_RETRY_S
+        retry = BackOff()
         bluezero_is_here = True
         while True:
             await self._free.wait()
@@ -81,9 +80,12 @@ class Advertiser:
                 bluezero_is_here = await self._by_bluez() is not Word.UNAVAILABLE
             if self._without_bluez:
                 await self._by_raw_hci()
-            retry = FIRST_RETRY_S if clock() - began > LAST_RETRY_S else min(2 * retry, LAST_RETRY_S)
+            if clock() - began > LAST_RETRY_S:
+                retry.reset()
+            retry.failed(clock(), random.random())
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), retry * random.uniform(0.5, 1))
+                async with asyncio.timeout_at(retry.until):
+                    await self._woken.wait()
             self._woken.clear()
 
     async def pause(self) -> None:

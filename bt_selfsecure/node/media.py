@@ -13,12 +13,12 @@ from bt_selfsecure.bearers.base import Bearer, Link
 from bt_selfsecure.bearers.limits import FLUSHABLE_BYTES, UDP_FRAME_BYTES
 from bt_selfsecure.bearers.specs import import_bearer, open_bearer, parse_spec
 from bt_selfsecure.errors import BtSelfSecureError
-from bt_selfsecure.node.back_off import BackOff
 from bt_selfsecure.node.config import Config, bearer_spec, udp_places
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.frames import Profile, encode
 from bt_selfsecure.protocols.haoxiao.keychain import Chain
 from bt_selfsecure.protocols.haoxiao.suites import SUITES
+from bt_selfsecure.sansio.back_off import BackOff
 
 log = logging.getLogger(__name__)
 

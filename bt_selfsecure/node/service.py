@@ -5,30 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from dataclasses import asdict, replace
 from typing import Any, Final, Literal, cast
 
 from bt_selfsecure import __version__
-from bt_selfsecure.addresses import spelled
 from bt_selfsecure.bearers.base import Link
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node import ages, api_types
 from bt_selfsecure.node.adapter import AdapterState, AdapterSupervisor
 from bt_selfsecure.node.api import Api
-from bt_selfsecure.node.back_off import FIRST_RETRY_S, LAST_RETRY_S
 from bt_selfsecure.node.card import Card
 from bt_selfsecure.node.config import Config, address_bytes, authentication_key, establish_config, session_config
 from bt_selfsecure.node.discovery import Discovery, Sighting
-from bt_selfsecure.node.errors import UnknownPeerError
 from bt_selfsecure.node.haoxiao.peer import Peer
+from bt_selfsecure.node.haoxiao.peers import Peers
 from bt_selfsecure.node.inbox import Inbox
 from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.journal_file import JournalError
 from bt_selfsecure.node.media import Bearers, KernelMedia, Media, bearer_name, fragment_bytes, most_packets, no_radio
 from bt_selfsecure.node.messages import Received
-from bt_selfsecure.node.peer_log import PeerLog
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
 from bt_selfsecure.protocols.haoxiao.frames import Profile
 from bt_selfsecure.protocols.haoxiao.limits import IDENTITY_BYTES
@@ -38,8 +34,6 @@ log = logging.getLogger(__name__)
 
 COMMIT_S: Final = 1.0
 """What may be lazy is on disk within so long."""
-STRANGER_S: Final = 60.0
-"""A stranger is remembered for so long at least, and T_d with it."""
 END_S: Final = 3.0
 """Links and adapter have so long to be closed when the node stops."""
 
@@ -72,7 +66,7 @@ class Node:
         self._own: str | None = None
         self._identity = bytes(IDENTITY_BYTES)
         self._bearers = Bearers(media or KernelMedia(config, lambda: self.adapter, lambda: self._own), self._on_link)
-        self._peers: dict[str, Peer] = {}
+        self._peers = Peers(self, {peer.address for peer in config.peer}, config.node.max_links)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._commit_timer: asyncio.TimerHandle | None = None
         self._keeper: AdapterSupervisor | None = None
@@ -89,11 +83,11 @@ class Node:
         """Serve the local API, and bring up what the adapter allows. Raises `UsageError`; `stop` it then, too."""
         await self._api.start()
         for table in self._config.peer:
-            self._add_peer(Peer(self, table.name, table.address, table.dial))
+            self._peers.begin(table.name, table.address, table.dial)
         if self._config.node.accept == "anyone":
             for address in self.journal.addresses():
                 if address not in self._peers and len(self._peers) < self._config.node.max_links:
-                    self._add_peer(Peer(self, address, address, "never"))
+                    self._peers.begin(address, address, "never")
         if self._fixed_address:
             await self._begin(self._fixed_address)
             return
@@ -121,6 +115,7 @@ class Node:
                     await self._keeper.stop()
                 await self._cancel([name for name in self._tasks if name.startswith("adapter ")])
                 await self._end()
+                await self._peers.stop()
                 await self._cancel(list(self._tasks))
         except TimeoutError:
             log.error("links and adapter were not closed within %g s", END_S)
@@ -214,59 +209,15 @@ class Node:
 
     # --- peers
 
-    def _add_peer(self, peer: Peer) -> None:
-        self._peers[peer.address] = peer
-        self._spawn(f"peer {peer.address}", self._supervise(peer))
-
-    async def _supervise(self, peer: Peer) -> None:
-        """A fault in one peer's handling is logged, and this peer begun anew from the journal; the others go on."""
-        wait = FIRST_RETRY_S
-        while True:
-            began = self._clock()
-            try:
-                await peer.run()
-            except Exception:
-                PeerLog(log, peer.name).exception(
-                    "a fault of this program, please report it; starting anew with this peer", event="fault"
-                )
-            self.journal.discard(peer.address)
-            peer = self._peers[peer.address] = await self._from_disk(peer)
-            wait = FIRST_RETRY_S if self._clock() - began > LAST_RETRY_S else min(2 * wait, LAST_RETRY_S)
-            await asyncio.sleep(wait)
-
-    async def _from_disk(self, peer: Peer) -> Peer:
-        """Another one in its place, when the disk gives what is kept of it."""
-        while True:
-            try:
-                return Peer(self, peer.name, peer.address, peer.dial)
-            except JournalError as error:
-                PeerLog(log, peer.name).error("%s", error, event="disk")
-                await asyncio.sleep(LAST_RETRY_S)
-
     def _on_link(self, bearer: str, link: Link) -> bool:
         """Whether the link is welcome."""
         if link.peer not in self._peers:
-            if self._config.node.accept != "anyone" or not self._has_room_for_stranger():
+            if self._config.node.accept != "anyone" or not self._peers.make_room():
                 return False
-            self._add_peer(Peer(self, link.peer, link.peer, "never"))
-            asyncio.get_running_loop().call_soon(self._peers[link.peer].attach, bearer, link)
+            peer = self._peers.begin(link.peer, link.peer, "never")
+            asyncio.get_running_loop().call_soon(peer.attach, bearer, link)
             return True
-        links = sum(peer.link_count for peer in self._peers.values())
-        return links < self._config.node.max_links and self._peers[link.peer].attach(bearer, link)
-
-    def _has_room_for_stranger(self) -> bool:
-        """`max_links` peers are remembered; of the strangers the one that was heard least lately is forgotten first."""
-        if len(self._peers) < self._config.node.max_links:
-            return True
-        known = {table.address for table in self._config.peer}
-        idle = [p for p in self._peers.values() if p.address not in known and p.is_idle(STRANGER_S)]
-        if not idle:
-            return False
-        oldest = max(idle, key=lambda peer: math.inf if peer.silent_s is None else peer.silent_s)
-        del self._peers[oldest.address]
-        self._tasks.pop(f"peer {oldest.address}").cancel()
-        self.journal.forget(oldest.address)
-        return True
+        return self._peers.link_count < self._config.node.max_links and self._peers[link.peer].attach(bearer, link)
 
     # --- what a peer needs
 
@@ -353,10 +304,10 @@ class Node:
     async def send(
         self, peer: str, message: bytes, *, port: int = 0, until: Literal["durable", "acknowledged"] = "durable"
     ) -> int:
-        return await self._peer(peer).send(message, port, acknowledged=until == "acknowledged")
+        return await self._peers.named(peer).send(message, port, acknowledged=until == "acknowledged")
 
     def inbox(self, peer: str | None, port: int, *, follow: bool = True) -> AsyncGenerator[Received, None]:
-        return self._inbox.stream(self._peer(peer).address if peer else None, port, follow=follow)
+        return self._inbox.stream(self._peers.named(peer).address if peer else None, port, follow=follow)
 
     def acknowledge(self, number: int) -> None:
         """Forget a message. Raises `JournalError` where the disk does not take that."""
@@ -367,7 +318,7 @@ class Node:
             self.commit_later()
 
     async def establish(self, peer: str) -> api_types.Established | api_types.NotEstablished:
-        return cast(api_types.Established | api_types.NotEstablished, await self._peer(peer).establish())
+        return cast(api_types.Established | api_types.NotEstablished, await self._peers.named(peer).establish())
 
     async def scan(self, seconds: float) -> list[api_types.Sighting]:
         if self._discovery is None:
@@ -437,12 +388,6 @@ class Node:
             *(f"{name}: {text}" for name, text in self._bearers.troubles.items()),
         ]
         return [problem for problem in found if problem]
-
-    def _peer(self, name: str) -> Peer:
-        for peer in self._peers.values():
-            if name == peer.name or spelled(name) == peer.address:
-                return peer
-        raise UnknownPeerError(f"there is no peer {name[:64]!r}: see `bt-selfsecure peers`")
 
     def _name_of(self, address: str) -> str:
         table = self._config.find_peer(address)

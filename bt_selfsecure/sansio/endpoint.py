@@ -15,19 +15,19 @@ class Endpoint(Protocol[Told]):
     """`now` is float seconds of any clock that does not go back; an endpoint has none. `Told` are its events."""
 
     def receive_frame(self, data: bytes, now: float) -> None:
-        """One datagram from the air. Never raises for what it contains."""
+        """Take one datagram from the air. Never raises for what it contains."""
         ...
 
     def frames_to_send(self, now: float) -> list[bytes]:
-        """The datagrams that are due, in order; each is given once."""
+        """Return the datagrams that are due, in order, each once."""
         ...
 
     def get_timer(self) -> float | None:
-        """When `handle_timer` and `frames_to_send` want to be called again, or None."""
+        """Return the time at which `handle_timer` and `frames_to_send` want to be called again, or None."""
         ...
 
     def handle_timer(self, now: float) -> None:
-        """To be called at the deadline or later; before it, it does nothing."""
+        """Do what is due at the deadline or later; before it, nothing."""
         ...
 
     def next_event(self) -> Told | None:
@@ -51,16 +51,16 @@ class EventQueue(Generic[Event]):
         self.rejections: Final[dict[Rejection, int]] = dict.fromkeys(Rejection, 0)
 
     def put(self, event: Event) -> None:
-        """For what an endpoint decides."""
+        """Add an event that the endpoint decides on."""
         self._events.append(event)
 
     def put_if_room(self, event: Event | FrameRejected) -> None:
-        """For what a stranger can cause at will."""
+        """Add an event that a stranger can cause at will."""
         if len(self._events) < self._most:
             self._events.append(event)
 
     def reject(self, reason: Rejection, detail: str = "") -> None:
-        """A frame from the air changed nothing."""
+        """Count and tell a frame from the air that changed nothing."""
         self.rejections[reason] += 1
         self.put_if_room(FrameRejected(reason, detail))
 

@@ -39,14 +39,14 @@ class Outbox(Generic[Queue, Record]):
             self._persisted = min(token, self._token)
 
     def send(self, data: bytes) -> bytes:
-        """Put this frame out, behind what was last asked to be written; it is returned, to be kept for a repetition."""
+        """Put this frame out, behind what was last asked to be written; return it, to be kept for a repetition."""
         waiting = self._frames.get(data[0])
         if waiting is None or waiting[1] != data:
             self._frames[data[0]] = (self._needed, data)
         return data
 
     def take_back(self, data: bytes) -> bool:
-        """Whether this datagram was still here; now it is not."""
+        """Return whether this datagram was still here; now it is not."""
         here = data[0] in self._frames and self._frames[data[0]][1] == data
         if here:
             del self._frames[data[0]]

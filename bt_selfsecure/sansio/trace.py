@@ -40,7 +40,7 @@ class Transition:
     """Public figures only: counts, sequence numbers, reasons, hex of identities."""
 
     def to_json(self) -> str:
-        """One line of JSON, without the line end."""
+        """Return one line of JSON, without the line end."""
         return json.dumps(asdict(self), separators=(",", ":"))
 
 
@@ -50,7 +50,7 @@ KeyLog = Callable[[str], None]
 
 
 def key_log_line(label: str, name: bytes, key: bytes) -> str:
-    """E.g. `BTSS_K0 0011223344556677 <64 hex digits>`."""
+    """Return a line of the key log, e.g. `BTSS_K0 0011223344556677 <64 hex digits>`."""
     return f"BTSS_{label} {name.hex()} {key.hex()}"
 
 

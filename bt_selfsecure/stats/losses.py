@@ -28,7 +28,7 @@ _ROUNDING = 1e-12
 
 
 def require_probability(what: str, value: float) -> float:
-    """`value` if it lies in 0..1, else UsageError that names `what`."""
+    """Return `value` if it lies in 0..1; else raise `UsageError` that names `what`."""
     if not 0 <= value <= 1:
         raise UsageError(f"{what} is {value:g}, but a probability lies in 0..1: give 0.1 for 10 %")
     return value
@@ -47,7 +47,7 @@ class JointProbabilities(NamedTuple):
 
 
 def joint_probabilities(d: float, e: float, rho: float = 0.0) -> JointProbabilities:
-    """The joint distribution of two losses with means d and e and correlation coefficient rho.
+    """Return the joint distribution of two losses with means d and e and correlation coefficient rho.
 
     P(neither hears) = d e + rho sqrt(d (1-d) e (1-e)); the other three follow from the means. Not every rho is possible
     (Frechet's bounds): UsageError with the range that is.
@@ -67,7 +67,7 @@ def joint_probabilities(d: float, e: float, rho: float = 0.0) -> JointProbabilit
 
 
 def colluding_probabilities(one: JointProbabilities, eves: int) -> JointProbabilities:
-    """The same for Eves who put together what they heard, each with the joint distribution `one` of Bob and her.
+    """Return the same for Eves who put together what they heard, each with the joint distribution `one` of Bob and her.
 
     What became of a packet at Bob tells how likely each Eve is to miss it; given that, they miss it independently.
     """
@@ -78,7 +78,7 @@ def colluding_probabilities(one: JointProbabilities, eves: int) -> JointProbabil
 
 
 def capacity(d: float, e: float, rho: float = 0.0) -> float:
-    """Secret-key capacity of the packet-erasure broadcast with public feedback, in packets per packet sent.
+    """Return the secret-key capacity of the packet-erasure broadcast with public feedback, in packets per packet.
 
     max I(X;Y|Z) = P(Bob hears, Eve misses) = (1-d) e|B (Maurer 1993; Ahlswede and Csiszar 1993). Times L for bits.
     """
@@ -86,7 +86,7 @@ def capacity(d: float, e: float, rho: float = 0.0) -> float:
 
 
 def e_given_bob(d: float, e: float, rho: float = 0.0) -> float:
-    """e|B = e - rho sqrt(d e (1-e) / (1-d)). UsageError if d = 1: then Bob receives nothing."""
+    """Return e|B = e - rho sqrt(d e (1-e) / (1-d)). UsageError if d = 1: then Bob receives nothing."""
     if d == 1:
         raise UsageError("Bob misses every packet (d=1), so nothing is known of what Eve misses among his: take d < 1")
     return capacity(d, e, rho) / (1 - d)
@@ -107,7 +107,7 @@ class JointLoss:
 
     @classmethod
     def of(cls, sent: int, bob: Set[int], eve: Set[int]) -> Self:
-        """The table of packets 0..sent-1; `bob` and `eve` received these. UsageError if one received any other."""
+        """Return the table of packets 0..sent-1; `bob` and `eve` received these. UsageError where one has any other."""
         if strangers := sorted(seq for seq in bob | eve if not 0 <= seq < sent):
             raise UsageError(f"packet {strangers[0]} was received but not sent: count all {sent} packets from 0")
         return cls(len(bob & eve), len(bob - eve), len(eve - bob), sent - len(bob | eve))
@@ -172,12 +172,12 @@ def _entropy(*counts: int) -> float:
 
 
 def group_capacity(tables: Iterable[JointLoss]) -> float:
-    """Secret packets per packet sent for one key that a whole group shares: min over its receivers of (1-d_i) e|B_i."""
+    """Return secret packets per packet sent for a key that a whole group shares: the least (1-d_i) e|B_i."""
     return min(table.capacity for table in tables)
 
 
 def colluding(eves: Iterable[Set[int]]) -> set[int]:
-    """What Eves who put their captures together hold: the union of their receptions."""
+    """Return what Eves who put their captures together hold: the union of their receptions."""
     return set().union(*eves)
 
 
@@ -245,7 +245,7 @@ def _log_likelihood(*counts: int) -> float:
 
 
 def binomial_tail(k: int, n: int, p: float) -> float:
-    """P(X >= k) for X ~ Binomial(n, p), summed away from the mean: only O(sqrt(n)) terms matter."""
+    """Return P(X >= k) for X ~ Binomial(n, p), summed away from the mean: only O(sqrt(n)) terms matter."""
     if k <= 0 or p >= 1:
         return 1.0 if k <= n else 0.0
     if k > n or p <= 0:
@@ -257,7 +257,7 @@ def binomial_tail(k: int, n: int, p: float) -> float:
 
 
 def _sum_from(term: float, k: int, n: int, p: float) -> float:
-    """P(X >= k), above the mean; `term` is P(X = k)."""
+    """Return P(X >= k), above the mean; `term` is P(X = k)."""
     total, odds = term, p / (1 - p)
     for j in range(k, n):
         term *= (n - j) / (j + 1) * odds
@@ -268,10 +268,10 @@ def _sum_from(term: float, k: int, n: int, p: float) -> float:
 
 
 def lower_bound(k: int, n: int, confidence: float = 0.95) -> float:
-    """One-sided Clopper-Pearson bound: the true probability is at least this, given k of n, with the stated confidence.
+    """Return the one-sided Clopper-Pearson bound: what the true probability is at least, given k of n.
 
-    The root p of P(X >= k) = 1 - confidence; 0 if k = 0 (so also if n = 0). A key may be planned on this, never on the
-    mean. It supposes independent packets: losses that come in bursts (`GilbertElliottFit`) make it too high.
+    It is the root p of P(X >= k) = 1 - confidence; 0 if k = 0 (so also if n = 0). A key may be planned on this, never
+    on the mean. It supposes independent packets: losses that come in bursts (`GilbertElliottFit`) make it too high.
     """
     if not 0 <= k <= n:
         raise UsageError(f"{k} of {n} is not a count: give MISSED/HEARD with 0 <= MISSED <= HEARD, as in 45/450")
@@ -295,15 +295,15 @@ def lower_bound(k: int, n: int, confidence: float = 0.95) -> float:
 
 
 def _halley(tail: float, slope: float, bend: float, wanted: float) -> float:
-    """The step down to where the tail's logarithm is that of `wanted`; `bend` is the logarithmic derivative of the
-    slope."""
+    """Return the step down to where the tail's logarithm is that of `wanted`; `bend` is the logarithmic derivative of
+    the slope."""
     relative = slope / tail
     newton = math.log(tail / wanted) / relative
     return newton / max(0.5, 1 - newton * (bend - relative) / 2)
 
 
 def _wilson_low(k: int, n: int, confidence: float) -> float:
-    """Near the bound: Wilson's, corrected for continuity (Newcombe, Statistics in Medicine 17, 1998, method 4)."""
+    """Return what is near the bound: Wilson's, corrected for continuity (Newcombe, Stat. Med. 17, 1998, no. 4)."""
     z = _normal_quantile(confidence)
     root = math.sqrt(max(0.0, z * z - 2 - 1 / n + 4 * k / n * (n - k + 1)))
     low = (2 * k + z * z - 1 - z * root) / (2 * (n + z * z))
@@ -316,7 +316,7 @@ def _normal_quantile(probability: float) -> float:
 
 
 def clopper_pearson(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Two-sided exact binomial interval (Clopper and Pearson, Biometrika 26, 1934); (0, 1) if n = 0.
+    """Return the two-sided exact binomial interval (Clopper and Pearson, Biometrika 26, 1934); (0, 1) if n = 0.
 
     Zero misses in n give an upper bound of about 3/n at a one-sided 95 %, 3.7/n here.
     """
@@ -325,7 +325,7 @@ def clopper_pearson(k: int, n: int, confidence: float = 0.95) -> tuple[float, fl
 
 
 def packets_to_send(needed: int, d: float, probability: float = 0.99) -> int:
-    """Smallest N of which Bob, who misses a share d, keeps `needed` or more with at least this probability."""
+    """Return the smallest N of which Bob, who misses a share d, keeps `needed` or more with this probability."""
     require_probability("Bob's loss d", d)
     if d == 1 or not 0 < probability < 1:
         raise UsageError(f"with a loss of {d:g} at Bob no number of packets is enough: take a loss below 1")
@@ -347,13 +347,13 @@ def packets_to_send(needed: int, d: float, probability: float = 0.99) -> int:
 
 
 def bits_per_packet(e_given_bob: float) -> float:
-    """-log2(1 - e|B): what one packet in S adds to the work of an Eve who must hold them all."""
+    """Return -log2(1 - e|B): what one packet in S adds to the work of an Eve who must hold them all."""
     require_probability("Eve's loss e|B", e_given_bob)
     return math.inf if e_given_bob == 1 else -math.log1p(-e_given_bob) / math.log(2)
 
 
 def secret_bits(received: int, e_given_bob: float, *, missed_entropy: float | None = None) -> float:
-    """How hard K0 is for Eve: -log2 P(she holds all of S) = |S| * -log2(1 - e|B), independent packets.
+    """Return how hard K0 is for Eve: -log2 P(she holds all of S) = |S| * -log2(1 - e|B), independent packets.
 
     Never above 256, nor above `missed_entropy` (bits), where what she lacks is known: see the function of that name.
     """
@@ -362,7 +362,7 @@ def secret_bits(received: int, e_given_bob: float, *, missed_entropy: float | No
 
 
 def packets_needed(target_bits: float, e_given_bob: float) -> int:
-    """Smallest |S| with `secret_bits(|S|, e|B) >= target_bits`. UsageError if no burst reaches it."""
+    """Return the smallest |S| with `secret_bits(|S|, e|B) >= target_bits`. UsageError if no burst reaches it."""
     if not 0 < target_bits <= KEY_BITS:
         raise UsageError(
             f"a target of {target_bits:g} secret bits can't be met: K0 has {KEY_BITS}, so take 1..{KEY_BITS}"
@@ -376,7 +376,7 @@ def packets_needed(target_bits: float, e_given_bob: float) -> int:
 
 
 def guess_space(flipped: int, packet_bits: int) -> float:
-    """log2 of the packets within `flipped` bit errors of a copy with a bad checksum: log2(C(L,0) + ... + C(L,flipped)).
+    """Return log2 of the packets within `flipped` bit errors of a damaged copy: log2(C(L,0) + ... + C(L,flipped)).
 
     What Eve has yet to guess of it, at most L. 1 error in 512 bits: 9 bits; 2: 17; 4: 31.4; 8: 56.6. The HMAC of rsp
     [9] tells her when she is right. It is an upper bound: errors that cluster leave her less to try.
@@ -385,7 +385,7 @@ def guess_space(flipped: int, packet_bits: int) -> float:
 
 
 def missed_entropy(missed: int, flipped: Iterable[int] = (), *, packet_bits: int) -> float:
-    """Bits of entropy in what Eve lacks of S, a packet holding `packet_bits` random bits.
+    """Return the bits of entropy in what Eve lacks of S, a packet holding `packet_bits` random bits.
 
     `missed` packets of which she has no copy at all, and copies with a bad checksum, each given as the most bits that
     are flipped in it.

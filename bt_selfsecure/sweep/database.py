@@ -108,6 +108,7 @@ class Database:
         if self._migrated:
             self._migrated = False
             with suppress(sqlite3.Error):  # it takes space while it goes on; without it nothing is lost
+                self._db.execute("PRAGMA busy_timeout = 0")  # nor is it worth to wait for anybody
                 self._db.execute("VACUUM")
         self._db.close()
 

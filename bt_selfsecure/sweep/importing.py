@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -36,6 +37,8 @@ def import_tables(store: Store, files: Mapping[str, Path], how: Circumstances, p
 
     All of them, or with UsageError none.
     """
+    if find_spec("pyarrow") is None and any(file.suffix.lower() == ".parquet" for file in files.values()):
+        raise UsageError("Parquet needs pyarrow: install it with pip install 'bt-selfsecure[sweep]'")
     with ExitStack() as stack, store.together():
         tables = {name: stack.enter_context(_table(file, progress)) for name, file in files.items()}
         source = {name: file.name for name, file in files.items()} if "" not in files else files[""].name

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, assert_never
 
 from bt_selfsecure.errors import LocalError
+from bt_selfsecure.sansio.back_off import LAST_RETRY_S, doubled
 from bt_selfsecure.sweep.events import (
     Answered,
     Effect,
@@ -359,7 +360,7 @@ class Sweep:
             assert self.place is not None
             self._effects.append(Prompt(self.place, self.plan.roles_in(self.place.turn), reason))
             return
-        wait = FIRST_RETRY_S * 2 ** (self._retries - 1)
+        wait = doubled(FIRST_RETRY_S, LAST_RETRY_S, self._retries - 1)
         self._change(Cause.TROUBLE, now + wait)
         self._effects.append(Tell(f"{reason}; trying again in {wait:g} s"))
 

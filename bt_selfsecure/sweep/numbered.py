@@ -110,6 +110,7 @@ class Logs:
                     take_all(runs.setdefault(label, _Run(self.how, source.reader)))
                     ended[label] += 1
             while runs and ended[label := next(iter(runs))] == len(sources):
+                del ended[label]
                 yield label, runs.pop(label)
         yield from runs.items()
 

@@ -34,6 +34,9 @@ class Reception(NamedTuple):
 SHORT: Final = 1 << 12
 """Bytes of a column for which zlib need not make room for more, which takes it most of the time."""
 
+KNOWN: Final = 1 << 12
+"""Values whose numbers are kept: levels are few, as a rule."""
+
 
 # --- Columns ----------------------------------------------------------------------------------------------------------
 
@@ -104,7 +107,8 @@ class Column:
                 if self.form + 1 == len(self.forms):
                     raise UnreadableError("too large") from None
                 self.widen(self.form + 1)
-            self._known[value] = number
+            if value == value and len(self._known) < KNOWN:
+                self._known[value] = number
             return number
 
     def widen(self, form: int) -> None:

@@ -11,6 +11,7 @@ const DASHES = ["", "9 5", "2 5", "9 4 2 4"];
 let state = null;          // as shown
 let heard = -Infinity;     // when it came
 let dead = 0;              // no wish before this moment
+let moved = false;         // the sweep has another address now
 let asked = false;         // a wish is on its way
 let chosen = null;         // in the list of places
 let drawn = "";
@@ -121,7 +122,7 @@ const label = () => put("again", option() ? `${option().skipped ? "Unskip" : "Re
 
 function tick() {  // what changes by itself
   const lost = !connected() && (state ? !state.over : now() > PATIENCE_MS), able = ready();
-  if (lost) put("doing", "No connection to the Pi");
+  if (lost) put("doing", moved ? "This address is out of date: see the terminal" : "No connection to the Pi");
   show("report", state && (!state.place || lost));
   const counting = state && !lost && state.countdown_s !== null;
   show("timer", counting);
@@ -216,6 +217,7 @@ function plot(view) {
 async function ask(path, wish) {
   const answer = await fetch(path, {signal: AbortSignal.timeout(PATIENCE_MS), ...(wish && {
     method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify(wish)})});
+  moved = answer.status === 404;
   const view = await answer.json();
   if (state && view.now < state.now && view.now > state.now - 60) return view;  // overtaken on the way
   heard = now();

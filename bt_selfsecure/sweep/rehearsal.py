@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from random import Random
-from typing import Final
 
-from bt_selfsecure.air.models import Distance, LossModel, parse_model
-from bt_selfsecure.bearers.base import Bearer, Link, LinkClosedError, Listener, Traits
-from bt_selfsecure.errors import UsageError
+from bt_selfsecure.air.models import parse_model
+from bt_selfsecure.air.reception import Reception
+from bt_selfsecure.bearers.base import Bearer
+from bt_selfsecure.bearers.memory import BroadcastAir
 from bt_selfsecure.sweep.agent import Counters, no_counters
 from bt_selfsecure.sweep.plan import AIR
-
-MTU: Final = 5000
-TRAITS: Final = Traits(losses_visible=True, ordered=True, broadcast=True, link_encrypted=False)
 
 
 class RehearsalMedium:
@@ -29,13 +26,12 @@ class RehearsalMedium:
 
     def __init__(self, seed: int) -> None:
         self.roles: Mapping[str, str] = {}
-        self.ears: dict[str, AirLink] = {}
         self._random = Random(seed)
-        self._models: dict[str, LossModel] = {}
+        self._airs: dict[str, BroadcastAir] = {}
         self._now = 0.0
 
-    def at(self, address: str) -> AirMedia:
-        return AirMedia(self, address)
+    def at(self, address: str) -> RehearsalMedia:
+        return RehearsalMedia(self, address)
 
     def now(self) -> float:
         return self._now
@@ -45,86 +41,29 @@ class RehearsalMedium:
         self._now += seconds
         await asyncio.sleep(0)
 
-    def model(self, bearer: str) -> LossModel:
-        """One for each spec, which keeps its state from run to run."""
-        if bearer not in self._models:
-            self._models[bearer] = parse_model(bearer.removeprefix(AIR))
-        return self._models[bearer]
+    def air(self, bearer: str) -> BroadcastAir:
+        """One for each spec, whose model keeps its state from run to run."""
+        if bearer not in self._airs:
+            reception = Reception(parse_model(bearer.removeprefix(AIR)), self._random)
+            self._airs[bearer] = BroadcastAir(partial(self._reach, reception))
+        return self._airs[bearer]
 
-    def transmit(self, model: LossModel, data: bytes) -> None:
-        addresses = {role: address for address, role in self.roles.items() if address in self.ears}
-        for role in model.transmit(self._random, "alice", tuple(addresses), self._now):
-            rssi = round(model.mean_rssi(model.metres[role])) if isinstance(model, Distance) else None
-            self.ears[addresses[role]].hear(data, rssi)
+    def _reach(self, reception: Reception, sender: str, listening: Sequence[str]) -> Mapping[str, int | None]:
+        """Whoever sends is the model's Alice."""
+        addresses = {role: address for address, role in self.roles.items() if address in listening}
+        heard = reception.heard("alice", tuple(addresses), self._now)
+        return {addresses[role]: reception.rssi("alice", role) for role in heard}
 
 
-class AirMedia:
+class RehearsalMedia:
     """What one agent has of it."""
 
-    def __init__(self, air: RehearsalMedium, address: str) -> None:
-        self._air, self._address = air, address
-        self.now, self.sleep = air.now, air.sleep
+    def __init__(self, medium: RehearsalMedium, address: str) -> None:
+        self._medium, self._address = medium, address
+        self.now, self.sleep = medium.now, medium.sleep
 
     def open(self, bearer: str) -> Bearer:
-        return AirBearer(self._air, self._address, self._air.model(bearer))
+        return self._medium.air(bearer).bearer(self._address)
 
     def counting(self, bearer: str, receivers: dict[str, str]) -> contextlib.AbstractAsyncContextManager[Counters]:
         return no_counters()
-
-
-class AirBearer(Bearer):
-    """One agent's end."""
-
-    name = "air"
-    traits = TRAITS
-
-    def __init__(self, air: RehearsalMedium, address: str, model: LossModel) -> None:
-        self._air, self._address, self._model = air, address, model
-        self._links: list[AirLink] = []
-
-    async def connect(self, peer: str) -> Link:
-        link = AirLink(self._air, self._address, self._model, peer)
-        self._links.append(link)
-        return link
-
-    async def listen(self) -> Listener:
-        raise UsageError("the virtual air has no connections to wait for")
-
-    async def close(self) -> None:
-        for link in self._links:
-            await link.close()
-
-
-class AirLink(Link):
-    """Hears whoever sends."""
-
-    def __init__(self, air: RehearsalMedium, address: str, model: LossModel, peer: str) -> None:
-        self.peer, self.mtu, self.traits = peer, MTU, TRAITS
-        self._air, self._address, self._model = air, address, model
-        self._received: deque[tuple[bytes, int | None]] = deque()
-        self._changed = asyncio.Event()
-        self._closed = False
-        air.ears[address] = self
-
-    async def send(self, data: bytes) -> None:
-        self._require_size(data)
-        self._air.transmit(self._model, data)
-
-    async def receive(self) -> bytes:
-        while not self._received:
-            if self._closed:
-                raise LinkClosedError("the link is closed")
-            self._changed.clear()
-            await self._changed.wait()
-        data, self.rssi = self._received.popleft()
-        return data
-
-    async def close(self) -> None:
-        self._closed = True
-        if self._air.ears.get(self._address) is self:
-            del self._air.ears[self._address]
-        self._changed.set()
-
-    def hear(self, data: bytes, rssi: int | None) -> None:
-        self._received.append((data, rssi))
-        self._changed.set()

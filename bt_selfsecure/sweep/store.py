@@ -19,6 +19,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +31,8 @@ from bt_selfsecure.sweep.packing import Packed, Reception, digest
 from bt_selfsecure.sweep.runs import RunInfo, StoredRun
 from bt_selfsecure.sweep.schema import TWINS
 
+_NOWHERE_ELSE: Final[Mapping[str, float]] = {}
+"""One for all runs, as what else many of them have in common: records have thousands."""
 _FIGURES: Final = ("distance_m", "bearer", "size_bytes", "spacing_ms", "packets", "sender", "repeat", "tx_power_dbm")
 
 
@@ -194,21 +197,21 @@ class Store(Database):
                 listeners.setdefault(run, []).append(name)
                 if metres is not None:
                     distances.setdefault(run, {})[name] = metres
-            rows = self._db.execute(
+            runs, alike, parsed = [], dict[tuple[str, ...], tuple[str, ...]](), lru_cache(json.loads)
+            for run, manifest, reason, started, notes, *figures in self._db.execute(
                 f"SELECT id, manifest, reason, started, notes, {', '.join(_FIGURES)} FROM run "
                 "LEFT JOIN withdrawn ON run = id WHERE id >= ? ORDER BY id",
                 (since,),
-            ).fetchall()
-        runs = []
-        for run, manifest, reason, started, notes, *figures in rows:
-            if withdrawn or reason is None:
-                info = RunInfo(
-                    **dict(zip(_FIGURES, figures, strict=True)),
-                    started=datetime.fromisoformat(started) if started else None,
-                    distances_m=distances.get(run, {}),
-                    notes=json.loads(notes),
-                )
-                runs.append(StoredRun(run, manifest, info, tuple(listeners[run]), reason))
+            ):
+                names = tuple(listeners.pop(run, ()))
+                if names and (withdrawn or reason is None):  # none: it was added meanwhile
+                    info = RunInfo(
+                        **dict(zip(_FIGURES, figures, strict=True)),
+                        started=datetime.fromisoformat(started) if started else None,
+                        distances_m=distances.get(run, _NOWHERE_ELSE),
+                        notes=parsed(notes),
+                    )
+                    runs.append(StoredRun(run, manifest, info, alike.setdefault(names, names), reason))
         return runs
 
     def count(self, *, withdrawn: bool = False) -> int:

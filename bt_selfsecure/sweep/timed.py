@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -31,8 +33,9 @@ ADDRESS: Final = re.compile(r"(?:[0-9a-f]{2}[:-]?){5}[0-9a-f]{2}", re.IGNORECASE
 class _Log:
     """One receiver's rows of one sender and run."""
 
-    times: list[float] = field(default_factory=list)
-    levels: list[float | None] = field(default_factory=list)
+    times: array[float] = field(default_factory=lambda: array("d"))
+    levels: array[float] = field(default_factory=lambda: array("d"))
+    """dBm; NaN where none is known."""
 
 
 class Key(NamedTuple):
@@ -67,7 +70,7 @@ def add_to(store: Store, tables: Mapping[str, Table], how: Circumstances, source
     joins: list[tuple[Key, Joined]] = []
     for key, by_receiver in sorted(log.logs.items()):
         try:
-            times = {name: np.array(each.times) for name, each in by_receiver.items()}
+            times = {name: np.frombuffer(each.times) for name, each in by_receiver.items()}
             joins.append((key, join(times, _told(how), progress)))
         except UsageError as error:
             whose = f", of {key.sender}" if key.sender else ""
@@ -132,7 +135,7 @@ class _Read:
                 by_receiver.setdefault(name, _Log())
             for log in by_receiver.values():
                 order = sorted(range(len(log.times)), key=log.times.__getitem__)
-                log.times, log.levels = [log.times[at] for at in order], [log.levels[at] for at in order]
+                log.times, log.levels = (array("d", map(each.__getitem__, order)) for each in (log.times, log.levels))
 
     def _take(self, table: Table, listener: str) -> bool:
         when = column(table)
@@ -153,7 +156,7 @@ class _Read:
                 continue
             name = listener or cells[receiver]
             try:
-                rssi = table.number(cells[level]) if level >= 0 and cells[level] else None
+                rssi = table.number(cells[level]) if level >= 0 and cells[level] else math.nan
             except ValueError:
                 raise table.fault(line, f"rssi is {cells[level]!r}: give a number of dBm, or nothing") from None
             if not name:

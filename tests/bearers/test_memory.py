@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import contract
 import pytest
 
 from bt_selfsecure.bearers.base import BearerError, Link, LinkClosedError
-from bt_selfsecure.bearers.memory import QUEUE, MemoryAir
+from bt_selfsecure.bearers.memory import QUEUE, BroadcastAir, MemoryAir
 from bt_selfsecure.errors import LocalError
 
 ALICE, BOB = "BA:27:EB:00:00:01", "BA:27:EB:00:00:02"
@@ -175,3 +175,33 @@ def test_a_closed_listener_keeps_the_links_it_gave_and_its_place_is_free_again()
         await bob.listen()
 
     asyncio.run(asyncio.wait_for(main(), 10))
+
+
+# --- a broadcast ------------------------------------------------------------------------------------------------------
+
+EVE = "BA:27:EB:00:00:03"
+
+
+def test_a_broadcast_reaches_those_who_listen_to_its_sender_and_whom_the_air_lets_hear() -> None:
+    async def main() -> None:
+        asked: list[list[str]] = []
+
+        def reach(sender: str, listening: Sequence[str]) -> dict[str, int | None]:
+            asked.append([sender, *listening])
+            return {BOB: -60, ALICE: None}
+
+        air = BroadcastAir(reach)
+        alice = await air.bearer(ALICE).connect(BOB)
+        bob = await air.bearer(BOB).connect(ALICE)
+        eve = await air.bearer(EVE).connect(ALICE)
+        await alice.send(b"heard by Bob alone")
+        assert asked == [[ALICE, ALICE, BOB, EVE]]
+        assert (await bob.receive(), bob.rssi) == (b"heard by Bob alone", -60)
+        for link in (alice, bob, eve):
+            await link.close()
+            await link.close()
+            with pytest.raises(LinkClosedError):  # nothing was left for Alice or Eve
+                await link.receive()
+        await air.bearer(ALICE).close()
+
+    asyncio.run(main())

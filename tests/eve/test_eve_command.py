@@ -140,7 +140,7 @@ def test_every_colour_filter_of_the_profile_is_one_that_tshark_takes() -> None:
     names, expressions = zip(*(line.split("@")[1:3] for line in rules), strict=True)
     assert all(name.startswith("bt_selfsecure ") for name in names)
     every = " || ".join(f"({expression})" for expression in expressions)
-    run("tshark", "-X", f"lua_script:{HERE / 'bt_selfsecure.lua'}", "-r", NORDIC, "-Y", every, "-c", "1")
+    run("tshark", "-X", f"lua_script:{HERE / 'haoxiao/bt_selfsecure.lua'}", "-r", NORDIC, "-Y", every, "-c", "1")
 
 
 def test_installed_and_named_on_the_command_line_the_dissector_is_there_once(home: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_second_installation_replaces_the_dissector_and_keeps_what_the_user_se
     dissector.write_text("old")
     preferences.write_text("btss.keylog_file: /home/eve/keys\n")
     assert main(["eve", "install-wireshark"]) == 0
-    assert dissector.read_bytes() == (HERE / "bt_selfsecure.lua").read_bytes()
+    assert dissector.read_bytes() == (HERE / "haoxiao/bt_selfsecure.lua").read_bytes()
     assert preferences.read_text() == "btss.keylog_file: /home/eve/keys\n"
 
 
@@ -179,5 +179,5 @@ def test_a_folder_that_can_not_be_written_gives_one_line_and_2(home: Path, capsy
 
 def test_the_dissector_is_where_the_readme_of_a_checkout_says() -> None:
     captures = Path(__file__).parents[2] / "captures"
-    for file in HERE.glob("*.lua"):
+    for file in HERE.glob("*/*.lua"):
         assert (captures / file.name).samefile(file)

@@ -6,8 +6,8 @@ from random import Random
 
 import pytest
 
-from bt_selfsecure.bench.attacks import _clear
-from bt_selfsecure.bench.testbed import Testbed
+from bt_selfsecure.bench.haoxiao.attacks import _clear
+from bt_selfsecure.bench.haoxiao.testbed import Testbed
 from bt_selfsecure.eve.haoxiao.attacks.guessing import BruteForce, Repair
 from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, decode, encode
 

@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_verdict import judged
 
-from bt_selfsecure.bench.testbed import Testbed
+from bt_selfsecure.bench.haoxiao.testbed import Testbed
 from bt_selfsecure.errors import LocalError, UsageError
 from bt_selfsecure.eve.haoxiao.attacks.middle import ManInTheMiddle
 from bt_selfsecure.eve.haoxiao.attacks.replay import Reflection, Replay

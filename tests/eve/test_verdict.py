@@ -8,8 +8,8 @@ import pytest
 
 from bt_selfsecure.air.capture import LINKTYPE_USER0
 from bt_selfsecure.air.models import Bernoulli
-from bt_selfsecure.bench.attacks import BlacklistSteering
-from bt_selfsecure.bench.testbed import Testbed
+from bt_selfsecure.bench.haoxiao.attacks import BlacklistSteering
+from bt_selfsecure.bench.haoxiao.testbed import Testbed
 from bt_selfsecure.eve.haoxiao.attacks.theft import StolenRecord
 from bt_selfsecure.eve.haoxiao.report import Report, Verdict, preview
 from bt_selfsecure.eve.haoxiao.verdict import Judge

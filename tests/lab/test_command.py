@@ -10,18 +10,19 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from random import Random
 from types import SimpleNamespace
 
 import pytest
 
 from bt_selfsecure.air.models import parse_model
+from bt_selfsecure.air.reception import Reception
 from bt_selfsecure.cli.lab import Written
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.lab import cpu, kernel, runner, uml
 from bt_selfsecure.lab.console import last_words
 from bt_selfsecure.lab.lab import Lab
-from bt_selfsecure.lab.radio import CurrentModel
 from bt_selfsecure.lab.runner import Runner
 
 TOO_MUCH = (os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20) + 2
@@ -293,12 +294,12 @@ def test_a_kernel_packed_in_an_unknown_way_is_booted_as_it_is() -> None:
 
 
 def test_distances_give_an_rssi_and_can_be_moved_other_models_say_that_they_have_none() -> None:
-    air = CurrentModel(parse_model("distance:alice=1,bob=10"), 1)
+    air = Reception(parse_model("distance:alice=1,bob=10"), Random(1))
     assert air.rssi("alice", "bob") == -85
     air.move("bob", 1)
     assert air.rssi("alice", "bob") == -65
     air.model = parse_model("bernoulli:alice=0,bob=0")
-    assert air.rssi("alice", "bob") == 127
+    assert air.rssi("alice", "bob") is None
     with pytest.raises(UsageError, match="distance:"):
         air.move("bob", 1)
 

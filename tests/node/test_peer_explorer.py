@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 from peer_world import PeerWorld
 
-from bt_selfsecure.node.back_off import BackOff
 from bt_selfsecure.node.haoxiao.burst import Burst
 from bt_selfsecure.node.haoxiao.key_agreement import KeyAgreement
 from bt_selfsecure.node.haoxiao.peer_events import Commit, Outputs, Urgency
@@ -26,6 +25,7 @@ from bt_selfsecure.node.haoxiao.peer_machine import PeerMachine
 from bt_selfsecure.node.haoxiao.peer_session import PeerSession
 from bt_selfsecure.node.metrics import Counts
 from bt_selfsecure.protocols.haoxiao.session_config import Durability
+from bt_selfsecure.sansio.back_off import BackOff
 
 EVERY_MESSAGE, EVERY_W = Durability.EVERY_MESSAGE, Durability.EVERY_W
 

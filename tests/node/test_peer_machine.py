@@ -14,7 +14,6 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,7 +32,6 @@ from bt_selfsecure.sansio.trace import Transition
 ENDS = st.integers(0, 1)
 BEARERS = st.sampled_from(("rfcomm", "le_advert", "l2cap"))
 CHUNK = 100
-CHECKOUT = Path(__file__).parents[2]
 
 
 class PeerPair(RuleBasedStateMachine):

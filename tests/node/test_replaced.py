@@ -197,7 +197,7 @@ def test_a_peer_that_begins_anew_waits_for_a_disk_that_gives_nothing(
             database = alice.journal._database
             with contextlib.closing(sqlite3.connect(":memory:")) as nothing:
                 alice.journal._database = nothing
-                begins = asyncio.create_task(alice._from_disk(peer))
+                begins = asyncio.create_task(alice._peers._from_disk(peer))
                 await asyncio.sleep(1)
                 assert not begins.done()
                 assert "bob: the node's state can't be read" in caplog.text

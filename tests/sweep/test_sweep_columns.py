@@ -87,7 +87,7 @@ def row_by_row() -> Callable[[Path, Circumstances], object]:
 @example('seq,receiver,heard\n0, "eve",1\n0,"bob",1\n', {})
 @example('seq,receiver,heard,note\n0,bob,1,"a\n1,bob,1,b"\n1,bob,1,\n', {})
 @example("seq,receiver\n0,bob\n2,bob\n2,bob\n9,bob\n", {"packets": 10})
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_by_column_a_table_is_the_same_runs_or_the_same_fault_as_row_by_row(
     tmp_path_factory: pytest.TempPathFactory, row_by_row: Callable[..., object], text: str, how: dict[str, Any]
 ) -> None:
@@ -164,6 +164,15 @@ def test_a_fault_in_parquet_is_named_with_its_row(tmp_path: Path) -> None:
     (tmp_path / "t.parquet").write_bytes(b"PAR1 and then nothing")
     assert "is not a Parquet file" in str(told(tmp_path / "t.parquet", Circumstances()))
     assert "\n" not in str(told(tmp_path / "t.parquet", Circumstances()))
+
+
+def test_parquet_without_pyarrow_is_refused_with_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "t.parquet")
+    monkeypatch.delitem(sys.modules, "bt_selfsecure.sweep.columns", raising=False)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert "install it with pip install 'bt-selfsecure[sweep]'" in str(told(tmp_path / "t.parquet", Circumstances()))
 
 
 def test_parquet_without_numbers_is_joined_by_time(tmp_path: Path) -> None:

@@ -238,6 +238,11 @@ def test_a_sweep_that_is_started_anew_is_on_the_phone_again_by_itself(start: Sta
     screen.page.reload()
     screen.says("Move to 0.5 m")
     assert screen.text("count") == "6 runs done, 30 to go"
+    sweep.stop()
+    sweep.words = ("--new-address",)
+    sweep.start(f"127.0.0.1:{sweep.port}")
+    screen.says("This address is out of date")
+    assert screen.page.locator("footer :enabled").count() == 0
 
 
 # --- for those who do not see it --------------------------------------------------------------------------------------

@@ -99,6 +99,20 @@ def test_nothing_is_ever_changed_or_taken_away(store: Store, tmp_path: Path) -> 
                     database.execute(statement)
 
 
+def test_a_run_that_is_added_while_the_runs_are_read_is_there_whole_or_not_at_all(store: Store) -> None:
+    first = store.add(info(3), WHOLE)
+    with Store(store.path) as reader:
+        added = []
+
+        def meanwhile(statement: str) -> None:
+            if "FROM run" in statement and not added:
+                added.append(store.add(info(3), WHOLE))
+
+        reader._db.set_trace_callback(meanwhile)
+        assert [(run.id, run.listeners) for run in reader.runs()] == [(first, ("bob", "eve"))]
+        assert [run.id for run in reader.runs()] == [first, *added]
+
+
 def test_withdrawn_runs_stay_but_do_not_count(store: Store) -> None:
     first, second = store.add(info(3), WHOLE), store.add(info(3), WHOLE)
     store.withdraw([first], "rain")

@@ -1,4 +1,4 @@
-"""Our dissector and profile for Wireshark, and where it looks for them."""
+"""Our dissectors for Wireshark, a folder a protocol, the profile, and where Wireshark looks for them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ TSHARK_S: Final = 60
 
 
 def install() -> list[Path]:
-    """Copy both for this user, and say where they are.
+    """Copy all for this user, and say where they are.
 
-    The dissector is replaced; files of the profile that are there already are kept, since Wireshark writes what its
+    Dissectors are replaced; files of the profile that are there already are kept, since Wireshark writes what its
     user changes (the key log's path, say) into them. Raises `UsageError` where a folder can't be written.
     """
     plugins, configuration = folders()
     profile = configuration / "profiles" / PROFILE
-    copies = [(file, plugins / file.name) for file in sorted(HERE.glob("*.lua"))]
+    copies = [(file, plugins / file.name) for file in sorted(HERE.glob("*/*.lua"))]
     copies += [(file, profile / file.name) for file in sorted((HERE / "profile").iterdir())]
     for source, target in copies:
         try:

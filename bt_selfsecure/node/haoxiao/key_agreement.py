@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from bt_selfsecure.node.back_off import BackOff
 from bt_selfsecure.node.haoxiao.burst import Burst
 from bt_selfsecure.node.haoxiao.peer_events import Dial, EstablishOutcome, Level, Outputs, PeerConfig, Send
 from bt_selfsecure.node.haoxiao.peer_links import PeerLinks
@@ -33,6 +32,7 @@ from bt_selfsecure.protocols.haoxiao.events import (
 from bt_selfsecure.protocols.haoxiao.frames import Kind, peek_kind
 from bt_selfsecure.protocols.haoxiao.initiator import Initiator, InitiatorState
 from bt_selfsecure.protocols.haoxiao.responder import Responder, ResponderState
+from bt_selfsecure.sansio.back_off import BackOff
 from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.endpoint import Endpoint
 from bt_selfsecure.sansio.events import FrameRejected, Rejection

@@ -70,7 +70,8 @@ class Peer:
             config, kept, EndpointContext(secrets.token_bytes, name=name), new_number, now
         )
         self._tasks = asyncio.TaskGroup()
-        self._running = asyncio.Event()
+        self._begun = asyncio.Event()
+        self._running = False
         self._wake = asyncio.Event()
         self._alarm: asyncio.TimerHandle | None = None
         self._acting = self._asked = False
@@ -100,7 +101,9 @@ class Peer:
 
     async def establish(self) -> dict[str, Any]:
         """Agree on a new key now: the outcome, as `Establishment` in api_types.py."""
-        await self._running.wait()
+        await self._begun.wait()
+        if not self._running:
+            return {"established": False, "peer": self.name, "reason": "the node begins anew with it: try again"}
         try:
             with self._waiting.for_key() as outcome:
                 self._machine.establish(self._clock())
@@ -112,27 +115,27 @@ class Peer:
 
     def attach(self, bearer: str, link: Link) -> bool:
         """The peer has dialled on this bearer; False if nobody is here to use the link."""
-        if self._running.is_set():
+        if self._running:
             self._use(bearer, link, dialled=False)
-        return self._running.is_set()
+        return self._running
 
     def adapter_up(self) -> None:
         """The node's adapter works."""
         own = self._node.own
-        if self._running.is_set() and own is not None and self._machine.links.own is None:
+        if self._running and own is not None and self._machine.links.own is None:
             self._machine.adapter_up(own, self._node.establish_config(self.address), self._clock())
             self._act()
 
     async def adapter_gone(self) -> None:
         """The adapter is gone; returns when all links are closed."""
-        if self._running.is_set() and self._machine.links.own is not None:
+        if self._running and self._machine.links.own is not None:
             self._machine.adapter_gone(self._clock())
             self._act()
             await asyncio.gather(*(line.link.close() for line in self._open.values()))
 
     def sighted(self) -> None:
         """It was heard near: dial now."""
-        if self._running.is_set():
+        if self._running:
             self._machine.sighted(self._clock())
             self._act()
 
@@ -159,7 +162,8 @@ class Peer:
         """Until cancelled; then all its links are closed."""
         try:
             async with self._tasks:
-                self._running.set()
+                self._running = True
+                self._begun.set()
                 if self._journal.trouble:
                     self._machine.refused(self._clock())
                 self.adapter_up()
@@ -172,7 +176,7 @@ class Peer:
                     self._close_stuck(now)
                     self._act()
         finally:
-            self._running.clear()
+            self._running = False
             if self._alarm:
                 self._alarm.cancel()
             self._waiting.end_keys({"established": False, "peer": self.name, "reason": "the node is stopping"})

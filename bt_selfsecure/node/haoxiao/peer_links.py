@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from bt_selfsecure.node.back_off import BackOff
 from bt_selfsecure.node.haoxiao.peer_events import Dial, HangUp, Level, Outputs, PeerConfig
+from bt_selfsecure.sansio.back_off import BackOff
 from bt_selfsecure.sansio.trace import Machine, MachineEnum, Tracer
 
 STEADY_S: Final = 30.0

@@ -147,7 +147,7 @@ class EstablishConfig:
         return self.burst_seconds + self.timers.t_2 / 2 if self.timers.t_1 is None else self.timers.t_1
 
     def next_repeat(self, now: float) -> float | None:
-        """When response or acknowledge is sent again, if it is."""
+        """Return when response or acknowledge is sent again, or None."""
         default = REPEAT_S if self.hardened else None
         repeat = default if self.timers.repeat is None else self.timers.repeat
         return None if repeat is None else now + repeat

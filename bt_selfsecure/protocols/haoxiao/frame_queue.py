@@ -23,6 +23,10 @@ class FrameQueue(EventQueue[Event]):
             self.reject(Rejection.MALFORMED, error.reason.value)
             return None
         if frame.profile is not profile:
-            self.reject(Rejection.NOT_FOR_US, f"the other end's profile is {frame.profile.label}")
+            self.refuse(frame)
             return None
         return frame
+
+    def refuse(self, foreign: Frame) -> None:
+        """Tell a frame of another profile."""
+        self.reject(Rejection.NOT_FOR_US, f"the other end's profile is {foreign.profile.label}")

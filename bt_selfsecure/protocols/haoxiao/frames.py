@@ -26,6 +26,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import struct
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from bt_selfsecure.errors import LocalError, PeerError
@@ -221,6 +222,19 @@ def encode(frame: Frame, *, seed: bytes = b"") -> bytes:
     if len(mac) != mac_size:
         raise LocalError(f"{kind.name}: the HMAC field has {len(mac)} bytes")
     return body + mac
+
+
+def burst_encoder(profile: Profile, kind: Kind, rand: bytes) -> Callable[[int, bytes], bytes]:
+    """Return `encode` for the packets of one burst, by Seq and Message: all else is the same in each, and done once."""
+    size = limits.COMPACT_MESSAGE_BYTES if kind is Kind.RAND_COMPACT else limits.BURST_MESSAGE_BYTES
+    clear = encode(Frame(profile, kind, rand=rand, message=bytes(size)))
+    start, mac_size = clear[: 1 if kind is Kind.RAND_COMPACT else 3], mac_bytes(profile, kind)
+
+    def encoded(seq: int, message: bytes) -> bytes:
+        body = start + seq.to_bytes(2) + rand + message
+        return body + _hash(body).digest()[:mac_size]
+
+    return encoded
 
 
 def decode(data: bytes) -> Frame:

@@ -22,7 +22,7 @@ from bt_selfsecure.protocols.haoxiao.events import (
     ResponseVerified,
 )
 from bt_selfsecure.protocols.haoxiao.frame_queue import FrameQueue
-from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, encode
+from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, burst_encoder, encode
 from bt_selfsecure.protocols.haoxiao.material import (
     KeyMaterial,
     KeyShare,
@@ -154,8 +154,8 @@ class Initiator:
             message=offer.encode(config.profile, accept=False),
         )
         self._request_bytes: Final = encode(self.request, seed=random(32))
-        self._burst_kind: Final = burst_kind(compact=config.compact)
-        self._burst_rand: Final = burst_rand(self.request, compact=config.compact)
+        kind, rand = burst_kind(compact=config.compact), burst_rand(self.request, compact=config.compact)
+        self._burst_packet: Final = burst_encoder(config.profile, kind, rand)
         self._requests = 0
         self._legs: Final[dict[bytes, PeerContext]] = {}
         self._messages: list[bytes] = []
@@ -275,8 +275,7 @@ class Initiator:
         config, size = self.config, self.config.message_bytes
         while now >= self._packet_due:
             message = self._random(size)
-            frame = Frame(config.profile, self._burst_kind, 0, self._sent, self._burst_rand, message)
-            self._outbox.append(encode(frame))
+            self._outbox.append(self._burst_packet(self._sent, message))
             self._messages.append(message)
             self._sent += 1
             of_part = self._sent % config.burst
@@ -288,7 +287,7 @@ class Initiator:
         return None
 
     def _overhear_burst(self, frame: Frame, now: float) -> None:
-        """Someone else sends burst packets of this establishment: an echo is harmless, other content is an attack."""
+        """Tell an echo of a burst packet of ours, which is harmless, from other content, which is an attack."""
         ours = frame.rand == burst_rand(self.request, compact=frame.kind is Kind.RAND_COMPACT)
         if not ours or self._messages[frame.seq : frame.seq + 1] == [frame.message]:
             return self._events.reject(Rejection.NOT_FOR_US, "a burst packet")
@@ -336,8 +335,8 @@ class Initiator:
         return None
 
     def _may_read(self, leg: PeerContext, now: float) -> bool:
-        """Whether to spend a hash of all of S on one more response. After too many wrong ones only now and then, at
-        random: the true one is repeated, and nobody can have a forged one ready each time."""
+        """Return whether to spend a hash of all of S on one more response. After too many wrong ones only now and then,
+        at random: the true one is repeated, and nobody can have a forged one ready each time."""
         if leg.wrong >= limits.MAX_WRONG_RESPONSES:
             if now < leg.deaf_until:
                 return False
@@ -346,12 +345,12 @@ class Initiator:
         return True
 
     def _enough(self, leg: PeerContext) -> bool:
-        """Whether this responder's received set is a key: N_r, and in `hardened` the target."""
+        """Return whether this responder's received set is a key: N_r, and in `hardened` the target."""
         reached = leg.bits >= self.config.target_bits or not self.config.hardened
         return reached and len(leg.received) >= self.config.n_r
 
     def _responses_are_in(self, now: float) -> None:
-        """2 T_2 is over, or (`hardened`) everybody has responded: go on bursting, or fix the keys."""
+        """Go on bursting, or fix the keys: 2 T_2 is over, or (`hardened`) everybody has responded."""
         for pair, leg in list(self._legs.items()):
             if leg.responded_part != self._part:
                 self._drop(pair, Failure.NOT_AUTHENTIC if leg.forged else Failure.NO_RESPONSE)
@@ -387,7 +386,7 @@ class Initiator:
     # --- confirmation -------------------------------------------------------------------------------------------------
 
     def _acknowledge(self, now: float) -> None:
-        """[10], to everybody who has not sent the end yet. From here on no received set can change."""
+        """Send [10] to everybody who has not sent the end yet. From here on no received set can change."""
         for leg in self._legs.values():
             if not leg.ended and leg.material is not None:
                 frame = Frame(self.config.profile, Kind.ACKNOWLEDGE, rand=self._rand_data, message=leg.pair)
@@ -443,7 +442,7 @@ class Initiator:
         self._events.put(EstablishFailed(reason, leg.offer.identity, detail))
 
     def _fail(self, reason: Failure | None, now: float, detail: str = "") -> None:
-        """The whole establishment ends; `reason` is None where each responder's own was told."""
+        """End the whole establishment; `reason` is None where each responder's own was told."""
         self._machine.on(I.FAILED, now, reason=reason.name if reason else "every responder failed")
         if reason is not None:
             self._events.put(EstablishFailed(reason, None, detail))

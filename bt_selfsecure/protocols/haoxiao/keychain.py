@@ -41,7 +41,7 @@ class Chain:
 
     @classmethod
     def start(cls, suite: Suite, k0: bytes, label: bytes, checkpoint_rounds: int, seq: int = 0) -> Chain:
-        """The chain of one direction at K_0, which is its first checkpoint."""
+        """Return the chain of one direction at K_0, which is its first checkpoint."""
         key = suite.chain_key(k0, label)
         return cls(suite, key, seq, checkpoint_rounds, 0, (key,))
 
@@ -51,17 +51,17 @@ class Chain:
         return self.alpha == 0
 
     def seal(self, message: bytes, retran: int, random: Random) -> tuple[Frame, Attempt]:
-        """One attempt at this round's message: the frame, and what its sender keeps until the round ends."""
+        """Return one attempt at this round's message: the frame, and what its sender keeps until the round ends."""
         return self.suite.seal(self.keys, Header(self.seq, retran, self.alpha), message, random)
 
     def open(self, frame: Frame) -> tuple[bytes, Attempt]:
-        """Message and attempt, if the frame belongs to this round. Raises `NotAuthentic`, and nothing else."""
+        """Return message and attempt, if the frame belongs to this round. Raises `NotAuthentic`, and nothing else."""
         if frame.seq != self.seq & 255:
             raise NotAuthentic
         return self.suite.open(self.keys, self.seq, frame)
 
     def rolled(self, attempt: Attempt, message: bytes) -> Chain:
-        """The chain at the next round, [14] and [15]; every W rounds the new key is a checkpoint."""
+        """Return the chain at the next round, [14] and [15]; every W rounds the new key is a checkpoint."""
         key = self.suite.roll(self.key, attempt, message)
         alpha = self.alpha + 1
         checkpoints = self.checkpoints
@@ -70,14 +70,14 @@ class Chain:
         return Chain(self.suite, key, self.seq + 1, self.checkpoint_rounds, alpha, checkpoints)
 
     def resumed(self, checkpoint: bytes, nonces: bytes, seq: int) -> Chain:
-        """The chain after a resynchronisation from a common checkpoint, which stays a checkpoint until the next."""
+        """Return the chain after a resynchronisation from a common checkpoint, which stays one until the next."""
         key = self.suite.resync_key(checkpoint, nonces + seq.to_bytes(8))
         return Chain(self.suite, key, seq, self.checkpoint_rounds, 0, (checkpoint, key))
 
     def checkpoint_id(self, key: bytes) -> bytes:
-        """Public name of a key to resume from; 8 bytes."""
+        """Return the public name of a key to resume from; 8 bytes."""
         return self.suite.label_mac(key, b"checkpoint id", b"")[:CHECKPOINT_ID_BYTES]
 
     def exhausted(self) -> bool:
-        """Whether Seq has reached its limit (row 15): only a new K_0 helps."""
+        """Return whether Seq has reached its limit (row 15): only a new K_0 helps."""
         return self.seq >= limits.MAX_ROUNDS

@@ -45,7 +45,7 @@ class Offer:
 
     @classmethod
     def decode(cls, profile: Profile, message: bytes, *, accept: bool) -> Offer | None:
-        """None where the message has not this form."""
+        """Return what the message says; None where it has not this form."""
         identity, rest = message[:6], message[6:]
         if len(identity) != limits.IDENTITY_BYTES:
             return None
@@ -69,7 +69,7 @@ class KeyShare:
         self.public = self._private.public_key().public_bytes_raw() if self._private else b""
 
     def exchange(self, peer: bytes) -> bytes | None:
-        """The shared secret; empty without a key pair; None for a share of low order (RFC 7748 section 6.1)."""
+        """Return the shared secret; empty without a key pair; None for a share of low order (RFC 7748 section 6.1)."""
         if self._private is None:
             return b""
         try:
@@ -96,7 +96,7 @@ class KeyMaterial:
         secret: bytes = b"",
         authentication_key: bytes = b"",
     ) -> KeyMaterial:
-        """[6] to [8] over the messages of the received set `s` (compressed) in ascending order of Seq.
+        """Return [6] to [8] over the messages of the received set `s` (compressed) in ascending order of Seq.
 
         The transcript of `hardened` (row 3) is SHA-256 over request, accept and Cpr_s, each with its length; `secret`
         is the X25519 secret, or empty. The authentication key enters beside it.
@@ -114,7 +114,7 @@ class KeyMaterial:
         return f"{name[:4]}-{name[4:8]}-{name[8:12]}"
 
     def sas(self, responder_nonce: bytes, rand_data: bytes) -> ShortAuthenticationString:
-        """Six digits, and four words (24 bits), of K_0 and both ends' late random numbers.
+        """Return six digits, and four words (24 bits), of K_0 and both ends' late random numbers.
 
         The request commits to RandData, the response to the responder's nonce; acknowledge and end open them, when no
         part of K_0 can change any more. So somebody in the middle has one try in a million (in the words one in 16
@@ -128,17 +128,17 @@ class KeyMaterial:
 
 
 def nonce_commitment(nonce: bytes) -> bytes:
-    """Rand of a response: binds the responder to the nonce that its end packet shows; 16 bytes."""
+    """Return Rand of a response, which binds the responder to the nonce that its end packet shows; 16 bytes."""
     return sha256(b"btss nonce" + nonce)[: limits.NONCE_BYTES]
 
 
 def pair_id(request: Frame, accept: Frame) -> bytes:
-    """Names one responder's part in response, acknowledge and end; 8 bytes."""
+    """Return the name of one responder's part in response, acknowledge and end; 8 bytes."""
     return sha256(b"btss pair" + request.rand + accept.rand)[: limits.PAIR_ID_BYTES]
 
 
 def burst_rand(request: Frame, *, compact: bool) -> bytes:
-    """What stands in the Rand field of this establishment's burst packets."""
+    """Return what stands in the Rand field of this establishment's burst packets."""
     return request.rand[: limits.SESSION_TAG_BYTES if compact else limits.SESSION_ID_BYTES]
 
 

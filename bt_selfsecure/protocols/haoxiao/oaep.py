@@ -63,7 +63,7 @@ def _hash(data: bytes) -> bytes:
 
 
 def _mgf1(seed: bytes, length: int) -> bytes:
-    """MGF1 with SHA-256, `length` bytes of mask. RFC 8017 appendix B.2.1."""
+    """Return MGF1 with SHA-256, `length` bytes of mask. RFC 8017 appendix B.2.1."""
     blocks = (length + HASH_BYTES - 1) // HASH_BYTES
     return b"".join(_hash(seed + counter.to_bytes(4)) for counter in range(blocks))[:length]
 

@@ -100,7 +100,7 @@ class Receiver:
         return self._out.events.reject(Rejection.UNAUTHENTIC, "data")
 
     def _accept(self, message: bytes, attempt: Attempt, now: float) -> None:
-        """The next message: roll by [14] or [15], on disk, then acknowledge this very attempt."""
+        """Take the next message: roll by [14] or [15], on disk, then acknowledge this very attempt."""
         kept, out = self.kept, self._out
         chain = kept.chain
         seq, epoch, rolled = chain.seq, kept.epoch, chain.rolled(attempt, message)
@@ -186,7 +186,7 @@ def _opened(chain: Chain, frame: Frame) -> tuple[bytes, Attempt] | None:
 
 
 def _acknowledgement(rolled: Chain, attempt: Attempt) -> Frame:
-    """Seq_ACK is the number of the next round, the message [13]; `paper` adds alpha_r (2 bytes)."""
+    """Return Seq_ACK, the number of the next round, with [13] as message; `paper` adds alpha_r (2 bytes)."""
     profile, ack = rolled.suite.profile, attempt.ack
     if profile is Profile.PAPER:
         ack += (rolled.alpha & 0xFFFF).to_bytes(2)

@@ -94,7 +94,7 @@ class SessionRecord:
     receiving: ReceivingState
 
     def to_json(self) -> str:
-        """Version 1 of the format above, one line."""
+        """Return version 1 of the format above, one line."""
         sending, receiving = self.sending, self.receiving
         record = {
             "format": FORMAT,

@@ -21,7 +21,7 @@ from bt_selfsecure.protocols.haoxiao.events import (
     RequestRefused,
 )
 from bt_selfsecure.protocols.haoxiao.frame_queue import FrameQueue
-from bt_selfsecure.protocols.haoxiao.frames import Frame, FrameError, Kind, decode, encode, peek_kind
+from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, encode
 from bt_selfsecure.protocols.haoxiao.material import (
     KeyMaterial,
     KeyShare,
@@ -121,18 +121,33 @@ class _Establishment:
     rand_data: bytes = b""
     """RandData of an authentic acknowledgement."""
     end: bytes = b""
-    burst_form: tuple[Kind, bytes, int] = field(init=False)
-    """Kind, Rand and the size of Message of its burst packets."""
+    burst_kind: Kind = field(init=False)
+    burst_rand: bytes = field(init=False)
+    message_bytes: int = field(init=False)
+    """Of a burst packet."""
 
     def __post_init__(self) -> None:
-        rand, compact = burst_rand(self.request, compact=self.compact), self.compact
-        size = limits.COMPACT_MESSAGE_BYTES if compact else limits.BURST_MESSAGE_BYTES
-        self.burst_form = burst_kind(compact=compact), rand, size
+        self.burst_kind = burst_kind(compact=self.compact)
+        self.burst_rand = burst_rand(self.request, compact=self.compact)
+        self.message_bytes = limits.COMPACT_MESSAGE_BYTES if self.compact else limits.BURST_MESSAGE_BYTES
 
     def has(self, frame: Frame) -> bool:
-        """Whether a burst packet is one of this establishment, as far as its form goes."""
-        kind, rand, size = self.burst_form
-        return frame.kind is kind and frame.rand == rand and len(frame.message) == size and frame.seq < self.most
+        """Return whether a burst packet is one of this establishment, as far as its form goes."""
+        return (
+            frame.kind is self.burst_kind
+            and frame.rand == self.burst_rand
+            and len(frame.message) == self.message_bytes
+            and frame.seq < self.most
+        )
+
+
+class _Queue(FrameQueue):
+    def refuse(self, foreign: Frame) -> None:
+        """Refuse a request of another profile in silence like any other, but tell it to the driver by name."""
+        if foreign.kind is Kind.REQUEST:
+            self.put_if_room(RequestRefused(foreign.message[: limits.IDENTITY_BYTES], Refusal.PROFILE))
+        else:
+            super().refuse(foreign)
 
 
 class Responder:
@@ -150,7 +165,7 @@ class Responder:
         self._random: Final = context.random
         self._key_log: Final = context.key_log
         self._machine: Final = Machine(context.name, "responder", RESPONDER_TABLE, S.IDLE, context.tracer)
-        self._events: Final = FrameQueue()
+        self._events: Final = _Queue()
         self._throttled: Final[OrderedDict[bytes, float]] = OrderedDict()
         self._current: _Establishment | None = None
         self._outbox: list[bytes] = []
@@ -183,8 +198,6 @@ class Responder:
         return out
 
     def receive_frame(self, data: bytes, now: float) -> None:
-        if peek_kind(data) is Kind.REQUEST and self._is_foreign_request(data):
-            return
         frame = self._events.decode(data, self.config.profile)
         if frame is not None:
             dispatch(RESPONDER_FRAMES.get(frame.kind), self, frame, now, self._events)
@@ -206,17 +219,6 @@ class Responder:
 
     # --- request ------------------------------------------------------------------------------------------------------
 
-    def _is_foreign_request(self, data: bytes) -> bool:
-        """Whether it is one of the other profile: refused in silence like any other, but told to the driver by name."""
-        if data[0] >> 4 == self.config.profile:
-            return False
-        try:
-            frame = decode(data)
-        except FrameError:
-            return False
-        self._events.put_if_room(RequestRefused(frame.message[: limits.IDENTITY_BYTES], Refusal.PROFILE))
-        return True
-
     def _receive_request(self, frame: Frame, now: float) -> None:
         if self._current and self._current.request == frame:
             if self.state is S.ACCEPTED:
@@ -235,7 +237,7 @@ class Responder:
         return self._accept(frame, offer, now)
 
     def _throttle(self, identity: bytes, now: float) -> None:
-        """T_d starts with each request that is considered, whatever else comes of it. Whom the policy does not admit
+        """Start T_d, as with each request that is considered, whatever else comes of it. Whom the policy does not admit
         gets no place here: names that anybody can make up would push out those that it admits."""
         self._throttled.pop(identity, None)
         self._throttled[identity] = now + self.config.timers.t_d
@@ -298,7 +300,7 @@ class Responder:
         return None
 
     def _enter_part(self, current: _Establishment, part: int, now: float) -> bool:
-        """Whether a packet of this part may be kept now; the first one of a part starts 2 T_1."""
+        """Return whether a packet of this part may be kept now; the first one of a part starts 2 T_1."""
         if self.state is S.ACCEPTED and part == 0:
             self._machine.on(I.FIRST_PACKET, now)
         elif self.state in _RESPONDED and part == current.part + 1:
@@ -311,8 +313,8 @@ class Responder:
         return True
 
     def _receive_copy(self, current: _Establishment, frame: Frame, known: bytes | None, now: float) -> None:
-        """Row 5. `paper`: both are discarded and Seq is blacklisted. `hardened`: an equal copy is the same packet (an
-        advertisement is sent on three channels), another content ends the establishment."""
+        """Apply row 5. `paper`: both are discarded and Seq is blacklisted. `hardened`: an equal copy is the same packet
+        (an advertisement is sent on three channels), another content ends the establishment."""
         if known is not None and known != frame.message:
             self._events.put_if_room(ActiveAttack(frame.seq))
             if self.config.hardened:
@@ -325,7 +327,7 @@ class Responder:
     # --- response -----------------------------------------------------------------------------------------------------
 
     def _burst_over(self, now: float) -> None:
-        """2 T_1 is over (`hardened`: or the last packet came): [6] to [9]."""
+        """Respond by [6] to [9]: 2 T_1 is over (`hardened`: or the last packet came)."""
         current, config = self._current, self.config
         if current is None:
             return None
@@ -389,7 +391,7 @@ class Responder:
         return hmac.compare_digest(sha256(rand_data), current.offer.commitment)
 
     def _establish(self, current: _Establishment, now: float) -> None:
-        """The acknowledgement is authentic (`paper`: and 2 T_3 is over): the end packet, and the key is in use."""
+        """Send the end packet, and use the key: the acknowledgement is authentic (`paper`: and 2 T_3 is over)."""
         config, material = self.config, current.material
         assert material is not None
         pair = pair_id(current.request, current.accept)
@@ -401,7 +403,7 @@ class Responder:
         if self._key_log is not None:
             self._key_log(key_log_line("K0", pair, material.k0))
         bound = config.eve_loss_bound
-        missed_entropy = sum(8 * len(message) for message in current.kept.values()) * bound
+        missed_entropy = 8 * current.message_bytes * len(current.kept) * bound
         self._events.put(
             Established(
                 peer=current.offer.identity,
@@ -419,7 +421,7 @@ class Responder:
         current.kept.clear()
 
     def _fail(self, reason: Failure, now: float, detail: str = "") -> None:
-        """The establishment ends in silence; the next request may come."""
+        """End the establishment in silence; the next request may come."""
         peer = self._current.offer.identity if self._current else None
         self._machine.on(I.FAILED, now, reason=reason.name)
         self._events.put(EstablishFailed(reason, peer, detail))

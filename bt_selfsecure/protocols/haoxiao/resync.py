@@ -35,32 +35,32 @@ _REQUEST_FIELDS: Final = 8 + limits.NONCE_BYTES
 
 
 def resync_call(state: ReceivingState, nonce: bytes, *, challenge: bool) -> Frame:
-    """The receiver asks the sender for a request; by a challenge (Seq 1) only if the sender has made one already.
+    """Return what asks the sender for a request; by a challenge (Seq 1) only if it has made one already.
     Message: ids of its keys (8 each), an HMAC under each (16 each)."""
     message = _named_keys(state, _CHALLENGE if challenge else _CALL, nonce, b"")
     return Frame(state.chain.suite.profile, Kind.RESYNC_CALL, seq=int(challenge), rand=nonce, message=message)
 
 
 def resync_request(state: SendingState, nonce: bytes, call: bytes, oldest: int) -> Frame:
-    """The sender's request. Message: h (8), Rand of the call that it answers or zeros (16), then as in a call."""
+    """Return the sender's request. Message: h (8), Rand of the call that it answers or zeros (16), then as a call."""
     message = _named_keys(state, _REQUEST, nonce, oldest.to_bytes(8) + call)
     return Frame(state.chain.suite.profile, Kind.RESYNC_REQUEST, rand=nonce, message=message)
 
 
 def request_fields(frame: Frame) -> tuple[int, bytes]:
-    """h and the Rand of the call, of an authentic request."""
+    """Return h and the Rand of the call, of an authentic request."""
     return min(int.from_bytes(frame.message[:8]), limits.MAX_ROUNDS), frame.message[8:_REQUEST_FIELDS]
 
 
 def resync_response(chain: Chain, common: bytes, nonce: bytes, request_nonce: bytes) -> Frame:
-    """The receiver's response. Message: the request's Rand (16), the id of the common key (8), r (8)."""
+    """Return the receiver's response. Message: the request's Rand (16), the id of the common key (8), r (8)."""
     message = request_nonce + chain.checkpoint_id(common) + chain.seq.to_bytes(8)
     mac = chain.suite.label_mac(common, _RESPONSE, nonce + message)
     return Frame(chain.suite.profile, Kind.RESYNC_RESPONSE, rand=nonce, message=message, mac=mac)
 
 
 def common_keys(state: SendingState | ReceivingState, frame: Frame) -> list[bytes]:
-    """The own keys that an authentic call or request names, the newest first."""
+    """Return the own keys that an authentic call or request names, the newest first."""
     label, skip = _REQUEST, _REQUEST_FIELDS
     if frame.kind is Kind.RESYNC_CALL:
         label, skip = (_CHALLENGE if frame.seq else _CALL), 0
@@ -77,7 +77,7 @@ def common_keys(state: SendingState | ReceivingState, frame: Frame) -> list[byte
 
 
 def authentic_response(state: SendingState, frame: Frame, request_nonce: bytes) -> tuple[bytes, int] | None:
-    """The common key and r of an authentic response to this request, or None."""
+    """Return the common key and r of an authentic response to this request, or None."""
     if len(frame.message) != 32 or not hmac.compare_digest(frame.message[:16], request_nonce):
         return None
     suite, name = state.chain.suite, frame.message[16:24]
@@ -91,7 +91,7 @@ def authentic_response(state: SendingState, frame: Frame, request_nonce: bytes) 
 
 
 def _named_keys(state: SendingState | ReceivingState, label: bytes, nonce: bytes, fields: bytes) -> bytes:
-    """Each HMAC covers all ids, so that none can be cut out to have an older key chosen."""
+    """Return ids and HMACs; each covers all ids, so that none can be cut out to have an older key chosen."""
     named = fields + b"".join(state.chain.checkpoint_id(key) for key in state.keys)
     return named + b"".join(state.chain.suite.label_mac(key, label, nonce + named) for key in state.keys)
 

@@ -133,7 +133,7 @@ class Sender:
         self._out.persist(sync=False)
 
     def _begin(self, now: float) -> None:
-        """The round of the first message: it is on disk before it leaves (in `every-W`, if a checkpoint is to be)."""
+        """Begin the round of the first message, on disk before it leaves (in `every-W`, if a checkpoint is to be)."""
         chain, messages = self.kept.chain, self.kept.messages
         self._machine.on(I.SEND, now, seq=chain.seq, bytes=len(messages[0]))
         self._attempts = []
@@ -142,7 +142,7 @@ class Sender:
         self._attempt(now)
 
     def _attempt(self, now: float) -> None:
-        """One more attempt: fresh Rand, [11] to [13]."""
+        """Make one more attempt: fresh Rand, [11] to [13]."""
         frame, attempt = self.kept.chain.seal(self.kept.messages[0], len(self._attempts), self._random)
         self._attempts.append(attempt)
         self._last_frame = self._out.send(encode(frame))
@@ -169,7 +169,7 @@ class Sender:
         return self._out.persist(sync=False)  # nothing waits for it; it takes the old key from the disk
 
     def _proved_attempt(self, frame: Frame) -> Attempt | None:
-        """The attempt whose ACK [13] this is: the receiver accepted that one, so [14] or [15] goes by it (row 10)."""
+        """Return the attempt whose ACK [13] this is: the receiver accepted it, and [14] or [15] goes by it (row 10)."""
         for attempt in self._attempts:
             ack = attempt.ack
             if hmac.compare_digest(ack, frame.message[: len(ack)]):
@@ -207,13 +207,13 @@ class Sender:
         self._request(call, now)
 
     def _request(self, call: bytes, now: float) -> None:
-        """Another call, another Rand: a response to an earlier request must not count once the receiver calls anew."""
+        """Send a request. Each has its own Rand: a response to an earlier one must not count after another call."""
         self._call, self._nonce = call, self._random(limits.NONCE_BYTES)
         self._last_frame = self._out.send(encode(resync_request(self.kept, self._nonce, call, self._oldest())))
         self.deadline = now + self._config.back_off(self._waits)
 
     def _oldest(self) -> int:
-        """h: number of the oldest message that can be sent again."""
+        """Return h, the number of the oldest message that can be sent again."""
         return self.kept.chain.seq - len(self._history)
 
     def receive_call(self, frame: Frame, now: float) -> None:
@@ -250,7 +250,7 @@ class Sender:
         return self._out.persist(sync=True)
 
     def _sort(self, seq: int) -> tuple[bytes, ...]:
-        """The peer has what is before round `seq`: that is history, and delivered; the rest is to be sent."""
+        """Return what is to be sent. The peer has what is before round `seq`: that is history, and delivered."""
         oldest, known = self._oldest(), [*self._history, *self.kept.messages]
         for number in range(self.kept.chain.seq, min(seq, oldest + len(known))):
             self._out.events.put(MessageDelivered(number))
@@ -274,5 +274,5 @@ class Sender:
 
 
 def chain_key_line(chain: Chain, label: bytes) -> str:
-    """A key-log line of K_i: `BTSS_KI <direction, 1 byte, and Seq, 8 bytes> <key>`; direction 0 is the initiator's."""
+    """Return K_i for the key log: `BTSS_KI <direction, 1 byte, and Seq, 8 bytes> <key>`; the initiator's is 0."""
     return key_log_line("KI", bytes([label.startswith(b"responder")]) + chain.seq.to_bytes(8), chain.key)

@@ -132,7 +132,7 @@ class Session:
         self._sender.withdraw(now)
 
     def rekey(self, k0: bytes, now: float, role: Role | None = None) -> None:
-        """A new K_0 was established with the same peer: go over to it. Nothing under way is lost; while the peer does
+        """Go over to a new K_0 that was established with the same peer. Nothing under way is lost; while the peer does
         not have it (its establishment failed at the last packet) both stay with the old one.
 
         Each K_0 has roles of its own, different ones at the two ends: `role` where this end's is not what it was.
@@ -144,8 +144,8 @@ class Session:
         self._receiver.call(now)
 
     def shares_key(self, data: bytes) -> bool:
-        """Whether this is an authentic call or request that names a key of this session. It may be an old one that
-        somebody repeats, on a link of his own."""
+        """Return whether this is an authentic call or request that names a key of this session. It may be an old one
+        that somebody repeats, on a link of his own."""
         try:
             frame = decode(data)
         except FrameError:
@@ -159,7 +159,7 @@ class Session:
                 return False
 
     def persisted(self, token: int) -> None:
-        """The record of the `Persist` with this token, or a later one, is on disk."""
+        """Release the frames that waited for the `Persist` with this token: its record, or a later one, is on disk."""
         self._out.persisted(token)
 
     def next_event(self) -> Event | None:

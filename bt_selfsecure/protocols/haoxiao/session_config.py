@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.protocols.haoxiao import limits
+from bt_selfsecure.sansio.back_off import doubled
 
 
 class Durability(enum.Enum):
@@ -46,4 +47,4 @@ class SessionConfig:
 
     def back_off(self, waits: int) -> float:
         """Return the seconds to wait after this many time-outs in a row."""
-        return self.timeout if not waits else min(self.timeout * (1 << min(waits, 32)), self.max_timeout)
+        return self.timeout if not waits else doubled(self.timeout, self.max_timeout, waits)

@@ -75,43 +75,43 @@ class Suite(Protocol):
     def profile(self) -> Profile: ...
 
     def initial_key(self, messages: Iterable[bytes], transcript: bytes, extra: bytes) -> bytes:
-        """K_0 from the received burst messages in ascending order of Seq, [6] and [7]; 32 bytes."""
+        """Return K_0 from the received burst messages in ascending order of Seq, [6] and [7]; 32 bytes."""
         ...
 
     def derived_key(self, k0: bytes) -> bytes:
-        """K_D, [8]: authenticates response, acknowledgement and end; 32 bytes."""
+        """Return K_D, [8], which authenticates response, acknowledgement and end; 32 bytes."""
         ...
 
     def establishment_mac(self, kd: bytes, frame: Frame) -> bytes:
-        """The HMAC field of a response [9], acknowledgement [10] or end."""
+        """Return the HMAC field of a response [9], acknowledgement [10] or end."""
         ...
 
     def chain_key(self, k0: bytes, label: bytes) -> bytes:
-        """The first K_i of one direction, from K_0 by label (row 13); 32 bytes."""
+        """Return the first K_i of one direction, from K_0 by label (row 13); 32 bytes."""
         ...
 
     def split(self, key: bytes) -> RoundKeys:
-        """K_H, K_E, K_A from K_i (row 12)."""
+        """Return K_H, K_E, K_A from K_i (row 12)."""
         ...
 
     def seal(self, keys: RoundKeys, header: Header, message: bytes, random: Random) -> tuple[Frame, Attempt]:
-        """The frame of one attempt, [2] and [11] to [13], with fresh Rand, and what its sender must keep."""
+        """Return the frame of one attempt, [2] and [11] to [13], with fresh Rand, and what its sender must keep."""
         ...
 
     def open(self, keys: RoundKeys, seq: int, frame: Frame) -> tuple[bytes, Attempt]:
-        """Message and attempt of an authentic frame of round `seq`. Raises `NotAuthentic`, and nothing else."""
+        """Return message and attempt of an authentic frame of round `seq`. Raises `NotAuthentic`, and nothing else."""
         ...
 
     def roll(self, key: bytes, attempt: Attempt, message: bytes) -> bytes:
-        """K_{i+1}, [14] and [15]; 32 bytes."""
+        """Return K_{i+1}, [14] and [15]; 32 bytes."""
         ...
 
     def label_mac(self, key: bytes, label: bytes, data: bytes) -> bytes:
-        """A 16-byte HMAC under a key of its own label, for resynchronisation."""
+        """Return a 16-byte HMAC under a key of its own label, for resynchronisation."""
         ...
 
     def resync_key(self, checkpoint: bytes, nonces: bytes) -> bytes:
-        """The key that two ends go on with after one lost its memory, from a common checkpoint; 32 bytes."""
+        """Return the key that two ends go on with after one lost its memory, from a common checkpoint; 32 bytes."""
         ...
 
 
@@ -119,7 +119,7 @@ def hmac_sha256(key: bytes, data: bytes) -> bytes:
     """Return the HMAC-SHA-256 (RFC 2104) under a key of at most 64 bytes. Raises `LocalError` for a longer one.
 
     The same as hmac.digest, for which OpenSSL 3 looks up its parts anew at each call: a round of the session, which
-    benchmarks/ hold to half of a Double Ratchet message, would take a tenth longer.
+    benchmarks/ hold to two fifths of a Double Ratchet message, would take a tenth longer.
     """
     if len(key) > _BLOCK_BYTES:
         raise LocalError(f"an HMAC key has at most {_BLOCK_BYTES} bytes here, this has {len(key)}: hash it first")
@@ -128,12 +128,12 @@ def hmac_sha256(key: bytes, data: bytes) -> bytes:
 
 
 def hkdf_extract(salt: bytes, material: bytes) -> bytes:
-    """HKDF-Extract of RFC 5869 section 2.2 with SHA-256; 32 bytes."""
+    """Return HKDF-Extract of RFC 5869 section 2.2 with SHA-256; 32 bytes."""
     return hmac.digest(salt, material, "sha256")
 
 
 def hkdf_expand(prk: bytes, info: bytes, length: int = 32) -> bytes:
-    """HKDF-Expand of RFC 5869 section 2.3 with SHA-256; `length` at most 8160 bytes, `prk` at most 64."""
+    """Return HKDF-Expand of RFC 5869 section 2.3 with SHA-256; `length` at most 8160 bytes, `prk` at most 64."""
     if length <= 32:
         return hmac_sha256(prk, info + b"\x01")[:length]
     return HKDFExpand(_SHA256, length, info).derive(prk)
@@ -145,12 +145,12 @@ def sha256(data: bytes) -> bytes:
 
 
 def message_digest(messages: Iterable[bytes]) -> bytes:
-    """H(H(m_0) || ... || H(m_M)), [6] and [7]: `+` is read as concatenation (row 3)."""
+    """Return H(H(m_0) || ... || H(m_M)), [6] and [7]: `+` is read as concatenation (row 3)."""
     return sha256(b"".join([_hash(message).digest() for message in messages]))
 
 
 def xor_padded(*operands: bytes) -> bytes:
-    """Exclusive or of operands right-padded with zeros to the longest (row 11)."""
+    """Return the exclusive or of operands right-padded with zeros to the longest (row 11)."""
     width = max(map(len, operands))
     total = 0
     for operand in operands:
@@ -222,7 +222,7 @@ class PaperSuite:
         return sha256(checkpoint + b"resync" + nonces)
 
     def _plaintext(self, header: Header, rand: bytes, message: bytes) -> bytes:
-        """P_p of [1] in Fig. 2's order (row 1); alpha_s is connected to the data of every attempt."""
+        """Return P_p of [1] in Fig. 2's order (row 1); alpha_s is connected to the data of every attempt."""
         fields = bytes([1, min(header.retran, 1)]) + len(message).to_bytes(2) + header.seq.to_bytes(8)
         return fields + (header.alpha & 0xFFFF).to_bytes(2) + rand + message
 

@@ -20,6 +20,7 @@ from bt_selfsecure.protocols.haoxiao.frames import (
     Kind,
     Malformed,
     Profile,
+    burst_encoder,
     decode,
     encode,
     head,
@@ -325,3 +326,13 @@ def test_the_kind_of_a_frame_is_seen_in_its_first_octet_whatever_follows() -> No
             assert kind == (Kind(first & 15) if known else None)
     assert peek_kind(b"") is None
     assert all(peek_kind(case.wire) is case.kind for case in CASES)
+
+
+@pytest.mark.parametrize("kind", [Kind.RAND, Kind.RAND_COMPACT])
+@pytest.mark.parametrize("profile", Profile)
+def test_the_packets_of_a_burst_are_those_of_the_encoder_of_all_frames(profile: Profile, kind: Kind) -> None:
+    (case,) = [case for case in CASES if (case.profile, case.kind) == (profile, kind)]
+    frame = decode(case.wire)
+    packet = burst_encoder(profile, kind, frame.rand)
+    for seq in (0, 1, 255, 256, limits.MAX_BURST - 1):
+        assert packet(seq, frame.message) == encode(replace(frame, seq=seq))

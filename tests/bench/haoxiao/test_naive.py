@@ -9,7 +9,7 @@ from statistics import median
 import pytest
 
 from bt_selfsecure.air.models import Bernoulli
-from bt_selfsecure.bench.naive import message_of_parting
+from bt_selfsecure.bench.haoxiao.naive import message_of_parting
 
 
 class Scripted:

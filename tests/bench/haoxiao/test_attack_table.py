@@ -7,19 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from bt_selfsecure.bench.attacks import (
-    ATTACKS,
-    HARDENED,
-    KEYED,
-    PAPER,
-    X25519,
-    carry_out,
-    find,
-    rounds_to_heal,
-)
+from bt_selfsecure.bench.attacks import carry_out, find
+from bt_selfsecure.bench.haoxiao.attacks import ATTACKS, HARDENED, KEYED, PAPER, X25519, rounds_to_heal
 from bt_selfsecure.protocols.haoxiao.frames import Profile
 
-DOCUMENT = Path(__file__).parents[2] / "docs/attacks.md"
+DOCUMENT = Path(__file__).parents[3] / "docs/attacks.md"
 
 
 def test_every_attack_of_the_table_is_in_the_document() -> None:
@@ -73,7 +65,7 @@ def test_an_attack_succeeds_as_often_as_it_should(name: str, paper: tuple[int, i
     """Of ten runs each, three for those that take many hashes; the exact figures are in the document."""
     runs = 3 if name in ("repair", "brute-force-sound") else 10
     for ends, (least, most) in ((PAPER, paper), (HARDENED, hardened)):
-        successes = sum(trial.success for trial in carry_out(find(name), ends, runs))
+        successes = sum(trial.success for trial in carry_out(find(ATTACKS, name), ends, runs))
         assert runs * least // 10 <= successes <= -(-runs * most // 10), ends.label
 
 
@@ -95,19 +87,19 @@ PROTECTED = {  # successes of ten: with X25519, with an authentication key
 @pytest.mark.parametrize("name", PROTECTED)
 def test_x25519_and_an_authentication_key_help_against_what_they_should(name: str) -> None:
     for ends, successes in zip((X25519, KEYED), PROTECTED[name], strict=True):
-        trials = carry_out(find(name), ends, 10)
+        trials = carry_out(find(ATTACKS, name), ends, 10)
         assert sum(trial.success for trial in trials) == successes, ends.label
 
 
 def test_nobody_notices_a_jammer_and_an_authentication_key_finds_who_stands_in_the_middle() -> None:
     """What docs/security.md says of the two."""
-    assert not any(trial.noticed for trial in carry_out(find("jamming"), HARDENED, 10))
-    in_the_middle = carry_out(find("middle"), KEYED, 10)
+    assert not any(trial.noticed for trial in carry_out(find(ATTACKS, "jamming"), HARDENED, 10))
+    in_the_middle = carry_out(find(ATTACKS, "middle"), KEYED, 10)
     assert all(trial.noticed and not trial.established for trial in in_the_middle)
 
 
 def test_steering_is_reported_in_both_profiles_and_hardened_ends() -> None:
-    paper, hardened = (carry_out(find("steering"), ends, 10) for ends in (PAPER, HARDENED))
+    paper, hardened = (carry_out(find(ATTACKS, "steering"), ends, 10) for ends in (PAPER, HARDENED))
     assert all(trial.noticed for trial in [*paper, *hardened])
     assert any(trial.established for trial in paper)
     assert not any(trial.established for trial in hardened)

@@ -1,0 +1,94 @@
+"""The peers of a node, by address, each in a task of its own that begins anew where this program is at fault."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Collection
+from typing import Final
+
+from bt_selfsecure.addresses import spelled
+from bt_selfsecure.node.errors import UnknownPeerError
+from bt_selfsecure.node.haoxiao.context import NodeContext
+from bt_selfsecure.node.haoxiao.peer import Peer
+from bt_selfsecure.node.journal_file import JournalError
+from bt_selfsecure.node.peer_log import PeerLog
+from bt_selfsecure.sansio.back_off import FIRST_RETRY_S, LAST_RETRY_S
+
+log = logging.getLogger(__name__)
+
+STRANGER_S: Final = 60.0
+"""A stranger is remembered for so long at least, and T_d with it."""
+
+
+class Peers(dict[str, Peer]):
+    """`most` are remembered; `known` are the addresses of those that are never forgotten."""
+
+    def __init__(self, node: NodeContext, known: Collection[str], most: int) -> None:
+        super().__init__()
+        self._node, self._known, self._most = node, known, most
+        self._clock = asyncio.get_running_loop().time
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def begin(self, name: str, address: str, dial: str) -> Peer:
+        """Work with this peer from now on."""
+        peer = self[address] = Peer(self._node, name, address, dial)
+        self._tasks[address] = asyncio.create_task(self._supervise(peer), name=f"peer {address}")
+        return peer
+
+    async def stop(self) -> None:
+        """End the work with all of them."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def named(self, name: str) -> Peer:
+        """Return the peer of that name or address. Raises `UnknownPeerError`."""
+        for peer in self.values():
+            if name == peer.name or spelled(name) == peer.address:
+                return peer
+        raise UnknownPeerError(f"there is no peer {name[:64]!r}: see `bt-selfsecure peers`")
+
+    @property
+    def link_count(self) -> int:
+        """Links to all of them."""
+        return sum(peer.link_count for peer in self.values())
+
+    def make_room(self) -> bool:
+        """Tell whether there is room for a stranger: of the others the one that was heard least lately is forgotten."""
+        if len(self) < self._most:
+            return True
+        idle = [peer for peer in self.values() if peer.address not in self._known and peer.is_idle(STRANGER_S)]
+        if not idle:
+            return False
+        oldest = max(idle, key=lambda peer: math.inf if peer.silent_s is None else peer.silent_s)
+        del self[oldest.address]
+        self._tasks.pop(oldest.address).cancel()
+        self._node.journal.forget(oldest.address)
+        return True
+
+    async def _supervise(self, peer: Peer) -> None:
+        """A fault in one peer's handling is logged, and this peer begun anew from the journal; the others go on."""
+        wait = FIRST_RETRY_S
+        while True:
+            began = self._clock()
+            try:
+                await peer.run()
+            except Exception:
+                PeerLog(log, peer.name).exception(
+                    "a fault of this program, please report it; starting anew with this peer", event="fault"
+                )
+            self._node.journal.discard(peer.address)
+            peer = self[peer.address] = await self._from_disk(peer)
+            wait = FIRST_RETRY_S if self._clock() - began > LAST_RETRY_S else min(2 * wait, LAST_RETRY_S)
+            await asyncio.sleep(wait)
+
+    async def _from_disk(self, peer: Peer) -> Peer:
+        """Another one in its place, when the disk gives what is kept of it."""
+        while True:
+            try:
+                return Peer(self._node, peer.name, peer.address, peer.dial)
+            except JournalError as error:
+                PeerLog(log, peer.name).error("%s", error, event="disk")
+                await asyncio.sleep(LAST_RETRY_S)
