@@ -6,6 +6,7 @@ lab (lab.py makes them), which are taken as they are. Keys in them are of these 
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import sys
@@ -375,4 +376,9 @@ def make(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    make(Path(sys.argv[1]) if len(sys.argv) > 1 else HERE)
+    about, _, more = (__doc__ or "").partition(":")
+    parser = argparse.ArgumentParser(description=f"{about}.", epilog=more.partition("\n\n")[2])
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=HERE, metavar="FOLDER", help="default: beside this file"
+    )
+    make(parser.parse_args().folder)

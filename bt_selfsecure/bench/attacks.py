@@ -51,12 +51,17 @@ def find(attacks: Iterable[Attack[Ends]], name: str) -> Attack[Ends]:
 
 
 def carry_out(
-    attack: Attack[Ends], ends: Ends, runs: int | None = None, told: Callable[[int], None] = lambda number: None
+    attack: Attack[Ends],
+    ends: Ends,
+    runs: int | None = None,
+    told: Callable[[int], None] = lambda number: None,
+    *,
+    seed: int = 0,
 ) -> list[Trial]:
-    """Carry out so many runs, or as many as its row has; seeds from 0 on. `told` gets the number of each that is
+    """Carry out so many runs, or as many as its row has; seeds from `seed` on. `told` gets the number of each that is
     over."""
     trials = []
-    for seed in range(runs or attack.runs):
-        trials.append(attack.run(ends, seed))
-        told(seed + 1)
+    for number in range(runs or attack.runs):
+        trials.append(attack.run(ends, seed + number))
+        told(number + 1)
     return trials

@@ -66,6 +66,10 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
     attack.add_argument(
         "--runs", type=integer(least=1), metavar="N", help="on the virtual air (default: as in docs/attacks.md)"
     )
+    attack.add_argument(
+        "--seed", type=integer(least=0), default=0, metavar="N",
+        help="of the first run on the virtual air, the next has N + 1: same seed, same run (default 0)",
+    )  # fmt: skip
     attack.add_argument("--json", action="store_true", help="one JSON object instead of the text")
     attack.add_argument("--live", action="store_true", help="from this computer's radio")
     attack.add_argument("--adapter", default="hci0", help="of a live attack (default hci0)")
@@ -93,13 +97,16 @@ def run(args: Namespace) -> int:
         raise UsageError(f"there is no attack {args.name!r}: choose one of {', '.join(a.name for a in ATTACKS)}")
     attack = find(ATTACKS, args.name)
     chosen = [ends for ends in ALL_ENDS if args.profile in (ends.profile.label, "both")]
-    results = {ends.label: carry_out(attack, ends, args.runs, partial(_progress, ends.label)) for ends in chosen}
+    results = {}
+    for ends in chosen:
+        told = partial(_progress, ends.label)
+        results[ends.label] = carry_out(attack, ends, args.runs, told, seed=args.seed)
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr, flush=True)
     if args.json:
-        told = {label: [asdict(trial) for trial in trials] for label, trials in results.items()}
+        runs = {label: [asdict(trial) for trial in trials] for label, trials in results.items()}
         about = {name: getattr(attack, name) for name in ("aim", "setting", "meaning")}
-        print(json.dumps({"attack": attack.name, **about, "runs": told}, indent=2))
+        print(json.dumps({"attack": attack.name, **about, "runs": runs}, indent=2))
     else:
         print("\n".join(_lines(attack, results)))
     return int(any(trial.success for trials in results.values() for trial in trials))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,10 +19,9 @@ from bt_selfsecure.wording import counted
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
 
-    from bt_selfsecure.eve.haoxiao.report import Report, Verdict
+    from bt_selfsecure.eve.haoxiao.report import Read, Report, Verdict
 
 WIDTH = 80
-MESSAGES = 5
 DESCRIPTION = """\
 The verdict over captures, as `eve read` takes them: for each establishment what
 was sent, what Bob heard (from his own response), what Eve heard and what she
@@ -54,6 +53,8 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
     report.add_argument("files", nargs="+", metavar="FILE", help="capture, FIFO, -, hci0 or monitor:hci0")
     report.add_argument("--json", action="store_true", help="one JSON object instead of the text")
     report.add_argument("--html", type=Path, metavar="FILE", help="also write a page with figures (one file)")
+    report.add_argument("--messages", type=integer(least=0), metavar="N",
+                        help="show so many of a direction, of those that she read (default all)")  # fmt: skip
     report.add_argument("--repair", type=integer(least=0), default=0, metavar="TRIES",
                         help="make packets with a wrong CRC good, with so many tries in all (a million takes some "
                         "seconds); default 0")  # fmt: skip
@@ -78,12 +79,12 @@ class _NothingHeardError(BtSelfSecureError):
 def run(args: Namespace) -> int:
     """Print the verdict; 1 if Eve has a key, 2 if she may have one that was not found."""
     try:
-        with _page(args.html, args.target_bits) as write:
+        with _page(args.html, args.target_bits, args.messages) as write:
             report = _judge(args)
             write(report)
     except _NothingHeardError:
         return 2
-    print(json.dumps(as_object(report), indent=2) if args.json else "\n".join(lines(report)))
+    print(json.dumps(as_object(report), indent=2) if args.json else "\n".join(lines(report, args.messages)))
     if report.broken:
         return 1
     return 0 if report.decided else 2
@@ -108,14 +109,21 @@ def as_object(report: Report) -> dict[str, Any]:
     found = asdict(report)
     for verdict, told in zip(found["verdicts"], report.verdicts, strict=True):
         del verdict["kept"], verdict["has"]
-        verdict["plaintext"] = [message.hex() for message in told.plaintext]
+        verdict["read"] = _in_hex(told.read)
         verdict["sentence"] = told.sentence
-    found["stolen_read"] = [message.hex() for message in report.stolen_read]
+    found["stolen"] = _in_hex(report.stolen)
     return {**found, "limits": report.limits, "conclusion": report.conclusion, "decided": report.decided}
 
 
-def lines(report: Report) -> list[str]:
-    """For a terminal of 80 columns."""
+def _in_hex(read: Iterable[Read]) -> list[dict[str, Any]]:
+    return [
+        {"direction": each.direction, "messages": {number: text.hex() for number, text in each.messages.items()}}
+        for each in read
+    ]
+
+
+def lines(report: Report, messages: int | None = None) -> list[str]:
+    """For a terminal of 80 columns, with so many messages of a direction."""
     by = ", ".join(f"{count} by {name}" for name, count in report.bearers.items()) or "none"
     heard = f"{counted(report.captures, 'capture')}, {counted(report.packets, 'packet')}"
     out = [f"{heard}, {report.crc_bad:,} with a wrong CRC; frames of ours: {by}"]
@@ -125,12 +133,12 @@ def lines(report: Report) -> list[str]:
     if report.refused:
         out.append(f"burst packets of a Seq that no burst reaches: {report.refused:,}; somebody forges")
     for number, verdict in enumerate(report.verdicts, 1):
-        out += ["", *_establishment(number, verdict)]
+        out += ["", *_establishment(number, verdict, messages)]
     if not report.verdicts:
         out += ["", "No establishment was heard."]
     if report.stolen_read:
         read = counted(len(report.stolen_read), "message")
-        out += ["", f"with what was stolen: {read} read", *_read(report.stolen_read)]
+        out += ["", f"with what was stolen: {read} read", *_read(report.stolen, messages)]
     if report.unopened:
         out += ["", f"data frames that no key of hers opens: {report.unopened}"]
     if report.unread:
@@ -152,7 +160,7 @@ def _wrapped(block: str) -> list[str]:
     return textwrap.wrap(block, WIDTH, subsequent_indent=indent) or [""]
 
 
-def _establishment(number: int, verdict: Verdict) -> list[str]:
+def _establishment(number: int, verdict: Verdict, messages: int | None) -> list[str]:
     rows = [("packets sent", str(verdict.sent)), ("heard by Eve", str(verdict.heard_by_eve))]
     if verdict.rivals > 1:
         rows.append(("responses", f"{verdict.rivals:,} that contradict each other: somebody forges"))
@@ -171,19 +179,16 @@ def _establishment(number: int, verdict: Verdict) -> list[str]:
         f"establishment {number}, {verdict.profile}, {ends}",
         *table,
         f"  {verdict.sentence}",
-        *_read(verdict.plaintext),
+        *_read(verdict.read, messages),
     ]
 
 
-def _read(messages: tuple[bytes, ...]) -> list[str]:
-    from bt_selfsecure.eve.haoxiao.report import preview
-
-    more = len(messages) - MESSAGES
-    return [f"    {preview(message)}" for message in messages[:MESSAGES]] + [f"    and {more} more"] * (more > 0)
+def _read(read: Iterable[Read], most: int | None) -> list[str]:
+    return [f"    {line}" for each in read for line in each.told(most)]
 
 
 @contextmanager
-def _page(file: Path | None, target_bits: float) -> Iterator[Callable[[Report], object]]:
+def _page(file: Path | None, target_bits: float, messages: int | None) -> Iterator[Callable[[Report], object]]:
     """What writes the page, if there is to be one. A place or a library that is no good is told before the work."""
     if file is None:
         yield lambda report: None
@@ -193,4 +198,4 @@ def _page(file: Path | None, target_bits: float) -> Iterator[Callable[[Report], 
     except ModuleNotFoundError as fault:
         raise UsageError(f"--html needs {fault.name}: pip install 'bt-selfsecure[plots]'") from None
     with whole(file) as part:
-        yield lambda report: part.write_text(html(report, target_bits), encoding="utf-8")
+        yield lambda report: part.write_text(html(report, target_bits, messages), encoding="utf-8")

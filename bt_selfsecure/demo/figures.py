@@ -37,9 +37,8 @@ def packet_map(fates: list[ReceptionOutcome]) -> str:
                 columns, lines, s=size, marker=marker, linewidths=0.8, label=label, facecolors=face, edgecolors=edge
             )
         axes.set(xlim=(-1, _ROW), ylim=(rows - 0.4, -0.6), xlabel="packet in the row")
-        axes.set_yticks(
-            range(0, rows, max(1, rows // 5)), [f"{_ROW * row}" for row in range(0, rows, max(1, rows // 5))]
-        )
+        axes.set_yticks(range(0, rows, max(2, rows // 5)))  # a row is lower than a line of text
+        axes.yaxis.set_major_formatter(lambda row, _: f"{_ROW * row:.0f}")
         axes.set_ylabel("first packet")
         figure.legend(
             loc="outside upper center", ncols=4, frameon=False, handletextpad=0, columnspacing=0.8, fontsize=9

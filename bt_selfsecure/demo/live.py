@@ -17,6 +17,7 @@ from bt_selfsecure.demo.plain import ROW, Marks, marks_for, packet_map
 from bt_selfsecure.demo.scenario import ReceptionOutcome, Scenario
 from bt_selfsecure.demo.setting import Production
 from bt_selfsecure.demo.summary import air
+from bt_selfsecure.look import BLUE, ORANGE, PURPLE
 from bt_selfsecure.stats.losses import packets_needed, secret_bits
 
 if TYPE_CHECKING:
@@ -34,15 +35,16 @@ _FIXED_LINES: Final = 17
 _MOST_ROWS: Final = 12
 _BAR: Final = 44
 
-# Okabe and Ito's colours, told apart with any kind of colour blindness; where there is no colour, shapes tell.
+# Of light or dark ground nobody knows: each colour stands out from both. Shapes tell where there is no colour.
+_QUIET: Final = "#767676"
 _STYLES: Final = {
-    ReceptionOutcome.BOTH: "#4c7a9c",
-    ReceptionOutcome.BOB_ONLY: "bold #e69f00",
-    ReceptionOutcome.EVE_ONLY: "#cc79a7",
-    ReceptionOutcome.NEITHER: "dim",
+    ReceptionOutcome.BOTH: BLUE,
+    ReceptionOutcome.BOB_ONLY: f"bold {ORANGE}",
+    ReceptionOutcome.EVE_ONLY: PURPLE,
+    ReceptionOutcome.NEITHER: _QUIET,
 }
-_DONE: Final = "#56b4e9"
-_THIEF: Final = "#cc79a7"
+_DONE: Final = BLUE
+_THIEF: Final = PURPLE
 _HEAD: Final = "bold"
 
 
@@ -123,7 +125,7 @@ class LiveStage:
 
     def _rule(self, title: str) -> Text:
         rule = self._marks.rule
-        return Text(f"{rule * 2} {title} ".ljust(self._width, rule), "dim")
+        return Text(f"{rule * 2} {title} ".ljust(self._width, rule), _QUIET)
 
     def _map(self, story: Scenario) -> list[Text]:
         rows = max(2, min(_MOST_ROWS, self._console.height - _FIXED_LINES))
@@ -131,7 +133,7 @@ class LiveStage:
         fates = story.fates()[:-1] if story.phase == "establish" else story.outcome.fates
         lines = [self._rule("Who heard each packet of the burst (the newest)"), self._legend()]
         for start, row in packet_map(fates, rows):
-            line = Text(f"{start:>6} ", "dim")
+            line = Text(f"{start:>6} ", _QUIET)
             for fate in row:
                 line.append(self._marks.of(fate), _STYLES[fate])
             lines.append(line)
@@ -160,7 +162,7 @@ class LiveStage:
         full = min(_BAR, int(share * _BAR))
         line = Text(f"{label:>8} ")
         line.append(self._marks.both * full, _DONE)
-        line.append(self._marks.neither * (_BAR - full), "dim")
+        line.append(self._marks.neither * (_BAR - full), _QUIET)
         return line.append(f" {text}")
 
     def _session(self, story: Scenario) -> list[Text]:
@@ -169,7 +171,7 @@ class LiveStage:
             self._rule("Session: the key rolls at each message"),
             self._bar("file", story.delivered / total, f"{story.delivered} of {total} messages"),
             self._lane(story),
-            Text(f"         {self._thief(story)}", "dim"),
+            Text(f"         {self._thief(story)}", _QUIET),
         ]
 
     def _lane(self, story: Scenario) -> Text:
@@ -185,9 +187,9 @@ class LiveStage:
         if rounds[0] >= story.delivered or stolen_at is None:
             return " ", ""
         if rounds[-1] < stolen_at:
-            return self._marks.ahead, "dim"
+            return self._marks.ahead, _QUIET
         if out_at is not None and out_at <= rounds[-1] + 1:
-            return (self._marks.missed, "bold") if out_at > rounds[0] else (self._marks.out, "dim")
+            return (self._marks.missed, "bold") if out_at > rounds[0] else (self._marks.out, _QUIET)
         return self._marks.read, _THIEF
 
     def _thief(self, story: Scenario) -> str:

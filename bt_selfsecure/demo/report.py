@@ -116,12 +116,12 @@ def losses(joint: JointLoss) -> str:
     ]
     intervals = "".join(_interval(name, count, of) for name, count, of in rows)
     return f"""<h2>The losses</h2>
-<div class="wide"><table>
+<table>
 <thead><tr><th>packets</th><th>Eve heard</th><th>Eve missed</th></tr></thead>
 <tbody><tr><th>Bob kept</th>{cell(joint.both)}{cell(joint.bob_only)}</tr>
-<tr><th>Bob did not</th>{cell(joint.eve_only)}{cell(joint.neither)}</tr></tbody></table></div>
-<div class="wide"><table>
-<thead><tr><th>loss</th><th>measured</th><th>95 % interval</th></tr></thead><tbody>{intervals}</tbody></table></div>
+<tr><th>Bob did not</th>{cell(joint.eve_only)}{cell(joint.neither)}</tr></tbody></table>
+<table>
+<thead><tr><th>loss</th><th>measured</th><th>95 % interval</th></tr></thead><tbody>{intervals}</tbody></table>
 <p class="note">Intervals are Clopper and Pearson's, for packets lost independently of each other. The two losses have
 correlation {joint.phi:.3f}; a loss that both share is worth nothing, which is why e|B counts and not e.</p>"""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html import escape
 from typing import Final
 
@@ -9,12 +10,10 @@ from bt_selfsecure import __version__
 from bt_selfsecure.demo import figures
 from bt_selfsecure.demo.report import losses
 from bt_selfsecure.demo.scenario import ReceptionOutcome
-from bt_selfsecure.eve.haoxiao.report import DIRECTIONS, Report, Verdict, link_type_names, preview
+from bt_selfsecure.eve.haoxiao.report import Read, Report, Verdict, link_type_names
 from bt_selfsecure.look import figure, page
 from bt_selfsecure.wording import counted
 
-PREVIEWS: Final = 12
-"""Messages shown, of those that she read."""
 FIGURES: Final = 16
 """Establishments that have figures: a capture may hold thousands, and nobody looks at those."""
 _FATES: Final = {
@@ -25,11 +24,13 @@ _FATES: Final = {
 }
 
 
-def html(report: Report, target_bits: float) -> str:
-    """The page. Equal reports give equal pages."""
+def html(report: Report, target_bits: float, messages: int | None = None) -> str:
+    """The page, with so many messages of a direction, or all. Equal reports give equal pages."""
     sections = [_head(report)]
     for number, verdict in enumerate(report.verdicts, 1):
         sections += _establishment(number, verdict, target_bits, drawn=number <= FIGURES)
+        sections.append(_read("What she read", verdict.read, messages))
+    sections.append(_read("What she read with what was stolen", report.stolen, messages))
     sections.append(_limits(report))
     return page("bt_selfsecure: what Eve has", "\n".join(sections))
 
@@ -64,8 +65,6 @@ def _establishment(number: int, verdict: Verdict, target_bits: float, *, drawn: 
         if joint.bob_only > 0:
             caption = "What an Eve who hears like this one can hope for, the longer the key."
             sections.append(figure(figures.longer_burst(joint, target_bits), caption))
-    if verdict.plaintext:
-        sections.append(_plaintext(verdict))
     return sections
 
 
@@ -81,12 +80,9 @@ def _facts(verdict: Verdict) -> str:
     return f'<div class="facts">{"".join(f"<div><b>{a}</b><span>{b}</span></div>" for a, b in boxes)}</div>'
 
 
-def _plaintext(verdict: Verdict) -> str:
-    rounds = ", ".join(f"{count} from {way}" for way, count in zip(DIRECTIONS, verdict.rounds, strict=True))
-    lines = "\n".join(escape(preview(message)) for message in verdict.plaintext[:PREVIEWS])
-    more = len(verdict.plaintext) - PREVIEWS
-    rest = f"<p class='note'>and {counted(more, 'message')} more</p>" if more > 0 else ""
-    return f"<h2>What she read</h2>\n<p>{rounds}.</p>\n<pre>{lines}</pre>\n{rest}"
+def _read(heading: str, read: Iterable[Read], most: int | None) -> str:
+    lists = ["\n".join(map(escape, each.told(most))) for each in read if each.messages]
+    return f"<h2>{heading}</h2>\n" + "".join(f"<pre>{lines}</pre>\n" for lines in lists) if lists else ""
 
 
 def _limits(report: Report) -> str:

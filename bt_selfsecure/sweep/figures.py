@@ -13,9 +13,10 @@ from typing import Final
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.look import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, STYLE, WIDTH, YELLOW, svg
+from bt_selfsecure.look import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, STYLE, WIDTH, YELLOW, keep_labels_apart, svg
 from bt_selfsecure.stats.losses import clopper_pearson
 from bt_selfsecure.sweep import words
 from bt_selfsecure.sweep.results import BITS, Analysis, Listener, OneRun, Setting
@@ -188,10 +189,7 @@ def _map(shares: dict[tuple[int, int], float], rows: list[str], columns: list[st
             fontweight="normal" if share else "bold",
             color="white" if share > INK * top else "black",
         )
-    long = max(len(name) for name in columns) > 6
-    axes.set_xticks(
-        range(len(columns)), columns, fontsize=8, rotation=60 if long else 0, ha="right" if long else "center"
-    )
+    axes.set_xticks(range(len(columns)), columns, fontsize=8)
     axes.set_yticks(range(len(rows)), rows, fontsize=8)
     axes.set_xlabel(what)
     axes.spines[:].set_visible(False)
@@ -250,6 +248,10 @@ def packets_by_eves(analysis: Analysis) -> Figure | None:
         axes.axvspan(hopeless[0] - 0.5, numbers[-1] + 0.5, color=GREY, alpha=0.2, linewidth=0, label=label)
     axes.set(xlabel="colluding Eves", ylabel="packets in the key, |S|", xlim=(0.5, numbers[-1] + 0.5))
     axes.set_xticks(numbers)
+    logarithmic = axes.get_yscale() == "log"  # if any number of packets is enough
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if logarithmic else NullLocator())
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.grid(axis="y", alpha=0.3)
     figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=8)
     return figure
@@ -337,6 +339,7 @@ def save(analysis: Analysis, directory: Path) -> list[Path]:
                 figure = draw(analysis)
                 if figure is None:
                     continue
+                keep_labels_apart(figure)
                 for suffix in ("svg", "png"):
                     picture = BytesIO()
                     metadata = {"Title": title} | ({"Date": None} if suffix == "svg" else {})

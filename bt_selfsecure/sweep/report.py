@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
@@ -36,6 +35,8 @@ CAPTIONS: Final = {
     "interference; a better receiver at the same place would not have it.",
 }
 MOST_NAMED: Final = 4
+OWN_PLACE: Final = frozenset({"nodes", "roles", "sender", "turn", "tag", "burst"})
+"""Of a run's notes: what has a place of its own in the page, or is drawn anew for each run."""
 
 
 def html(store: Store, analysis: Analysis) -> str:
@@ -184,8 +185,9 @@ def _measured_with(runs: Sequence[StoredRun], manifests: Mapping[int, Mapping[st
     for number, manifest in manifests.items():
         if number not in first:
             continue
-        rows = [(name, value) for name, value in _flat(manifest) if name and not name.startswith("plan.")]
-        blocks.append(f"<h3>From run {first[number]} on</h3>\n" + report_tables.table(("what", "value"), rows, "text"))
+        rows = [(words.note(name), value) for name, value in _flat(manifest) if name[0] != "plan"]
+        label = f"From run {first[number]} on"
+        blocks.append(f"<h3>{label}</h3>\n" + report_tables.table(label, ("what", "value"), rows))
     return (
         "<h2>Measured with</h2>\n"
         + "\n".join(blocks)
@@ -220,7 +222,7 @@ def _runs(runs: Sequence[StoredRun]) -> str:
         packets = ", ".join(map(str, sorted({run.info.packets for run in same})))
         rows.append((*key, str(len(same)), packets, spacing))
     more = f"<p>{len(rows) - MOST_ROWS} more lines are in the record.</p>" if len(rows) > MOST_ROWS else ""
-    return "<h2>The runs</h2>\n" + report_tables.table(names, rows[:MOST_ROWS], "text") + more + _seen(runs)
+    return "<h2>The runs</h2>\n" + report_tables.table("The runs", names, rows[:MOST_ROWS]) + more + _seen(runs)
 
 
 def _seen(runs: Sequence[StoredRun]) -> str:
@@ -230,13 +232,14 @@ def _seen(runs: Sequence[StoredRun]) -> str:
     for run in runs:
         nodes = run.info.notes.get("nodes")
         for node, facts in nodes.items() if isinstance(nodes, Mapping) else ():
-            text = "; ".join(f"{name}: {value}" for name, value in _flat(facts) if name)
-            if last.get(node, "") != text:
+            text = _said(facts)
+            if text and last.get(node, "") != text:
                 last[node] = text
                 rows.append((str(run.id), str(node), text))
     if not rows:
         return ""
-    return "<h3>What the nodes saw</h3>\n" + report_tables.table(("from run", "node", "seen"), rows[:MOST_ROWS], "text")
+    title = "What the nodes saw"
+    return f"<h3>{title}</h3>\n" + report_tables.table(title, ("from run", "node", "seen"), rows[:MOST_ROWS])
 
 
 def _limits() -> str:
@@ -253,19 +256,25 @@ packets that were in the air; an Eve with three receivers does not.</li>
 <p class="note">Made by bt_selfsecure {__version__}. docs/sweep.md explains the record and every figure.</p>"""
 
 
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Names joined by dots, and what is there."""
-    if isinstance(value, Mapping) and value:
+def _flat(value: Any, *path: str) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The way to each thing that is there, and what it is."""
+    if isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _flat(item, f"{name}.{key}" if name else str(key))
-    elif value is not None:
-        yield name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            yield from _flat(item, *path, str(key))
+    elif isinstance(value, list | tuple):
+        yield from [(path, ", ".join(text for item in value for _, text in _flat(item)))] if value else []
+    elif value not in (None, ""):
+        yield path, {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _said(facts: Mapping[str, Any]) -> str:
+    return "; ".join(words.note(path, text) for path, text in _flat(facts))
 
 
 def _notes(notes: Mapping[str, Any]) -> str:
-    """Without what has a place of its own in the page, or differs from run to run."""
-    rest = {name: value for name, value in notes.items() if name not in ("nodes", "roles", "sender") and value != ""}
-    return "; ".join(f"{name}: {value}" for name, value in _flat(rest))
+    """What is left to be said of a run; what a person noted comes first, as it is."""
+    rest = {name: value for name, value in notes.items() if name not in OWN_PLACE}
+    return "; ".join(filter(None, (str(rest.pop("person", "")), _said(rest))))
 
 
 def _others(metres: Mapping[str, float]) -> str:

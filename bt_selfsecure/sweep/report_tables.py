@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from itertools import groupby
 from typing import Any, Final
 
+from bt_selfsecure.look import box
 from bt_selfsecure.sweep import words
 from bt_selfsecure.sweep.results import Analysis, Pair, Setting
 
 MOST_ROWS: Final = 72
 """Of a table; the weakest pairs come first, and the JSON has all."""
+FIGURE: Final = re.compile(r"-|\W*\d\S*( (%|M|B|dBm))?")
+"""What is set as figures are: to the right, and in one line."""
 MOST_EACH_RUN: Final = 12
 """Pairs that are shown run by run."""
 
@@ -37,7 +41,7 @@ def listeners(analysis: Analysis) -> str:
     names = ("setting", "listener", "at, m", "on the air", "lost", "95 %", "burst", "dBm")
     return (
         "<h2>Losses</h2>\n"
-        + table(names, rows)
+        + table("Losses", names, rows)
         + '<p class="note">At: metres from the sender, where they are known. Intervals: Clopper and Pearson, for '
         "packets lost independently. Burst: mean length of a run of losses in packets, by Gilbert's chain; independent "
         f"losses have 1/(1 - loss).{_more(len(analysis.listeners))}</p>"
@@ -99,7 +103,7 @@ def pairs(analysis: Analysis) -> str:
     )
     return (
         "<h2>Bob and Eve</h2>\n"
-        + table(names, rows)
+        + table("Bob and Eve", names, rows)
         + f"""<p class="note">The verdict is no key if Bob heard nothing, broken if Eve missed nothing that Bob heard in
 all runs, weak if the worst run is worth less than 128 bits, else holds. bits: the key of the worst run, by the lower
 95 % bound of its own e|B. N for 128: packets to send for 128 bits in the run that takes most, so that Bob keeps enough
@@ -131,7 +135,7 @@ def _each_run(pairs: Sequence[Pair], apart: Mapping[Setting, tuple[str, ...]]) -
             for run in sorted(pair.each_run, key=lambda run: (run.secret_bits is None, run.secret_bits, run.run))
         )
         title = f"Bob {pair.bob}, Eve {pair.eve}, {apart[pair.setting][0]}: each run, the worst first"
-        parts.append(f"<details><summary>{escape(title)}</summary>\n{table(names, rows)}</details>\n")
+        parts.append(f"<details><summary>{escape(title)}</summary>\n{table(title, names, rows)}</details>\n")
     return "".join(parts)
 
 
@@ -164,6 +168,7 @@ def colluding(analysis: Analysis) -> str:
         "who",
     )
     told = table(
+        "Eves together",
         names,
         (
             (
@@ -182,7 +187,6 @@ def colluding(analysis: Analysis) -> str:
             )
             for row in worst
         ),
-        "text",
     )
     return (
         f"<h2>Eves who put their captures together</h2>\n{told}"
@@ -192,17 +196,14 @@ def colluding(analysis: Analysis) -> str:
     )
 
 
-def table(names: Iterable[str], rows: Iterable[Iterable[Any]], kind: str = "") -> str:
-    """`kind` is one of the page's classes. Columns of which no row has anything are left out."""
+def table(label: str, names: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    """What no other table is called, and its columns; those of which no row has anything are left out."""
     columns = [
-        (name, column)
-        for name, *column in zip(names, *rows, strict=True)
-        if any(value != words.NONE for value in column) or not column
+        (name, column, ' class="n"' * all(FIGURE.fullmatch(value) for value in column))
+        for name, *column in zip(names, *(map(str, row) for row in rows), strict=True)
+        if any(value not in (words.NONE, "") for value in column) or not column
     ]
-    head = "".join(f"<th>{escape(name)}</th>" for name, _ in columns)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(str(value))}</td>" for value in row) + "</tr>\n"
-        for row in zip(*(column for _, column in columns), strict=True)
-    )
-    whole = f"<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody>"
-    return f'<div class="wide"><table class="fine {kind}">{whole}</table></div>\n'
+    head = "".join(f'<th scope="col"{kind}>{escape(name)}</th>' for name, _, kind in columns)
+    cells = zip(*([f"<td{kind}>{escape(value)}</td>" for value in column] for _, column, kind in columns), strict=True)
+    body = "".join(f"<tr>{''.join(row)}</tr>\n" for row in cells)
+    return box(label, f'<table class="fine"><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ CUT: Final = "~"
 """Where letters of a name are left out."""
 SMALLEST: Final = 1e-5
 """Shares below it are not told apart."""
+UNITS: Final = {"_mhz": "MHz", "_c": "\N{DEGREE SIGN}C", "_dbm": "dBm", "_ms": "ms", "_m": "m"}
+"""How the name of a note ends, and the unit that it says."""
 MILLION: Final = 1_000_000
 """From here on packets are counted in millions, rounded up."""
 
@@ -104,6 +107,16 @@ def what_differs(settings: Sequence[Setting]) -> dict[Setting, list[str]]:
 def conditions(told: Iterable[tuple[str, str]]) -> str:
     """As in "room office, noise microwave"."""
     return ", ".join(f"{name} {value}" for name, value in told)
+
+
+def note(path: Sequence[str], value: str = "") -> str:
+    """As in "wifi wlan0: 2437 MHz": names without underscores, and the unit where it belongs."""
+    said = [*path]
+    for number, (name, (end, unit)) in enumerate(product(path, UNITS.items())):
+        if name.endswith(end):
+            said[number // len(UNITS)], value = name.removesuffix(end), f"{value} {unit}" if value else ""
+    text = " ".join(said).replace("_", " ")
+    return f"{text}: {value}" if value else text
 
 
 def _cut(name: str, width: int, end: str) -> str:

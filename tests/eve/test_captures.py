@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -105,3 +106,10 @@ def test_the_key_log_beside_a_capture_opens_it_in_tshark(bearer: str) -> None:
     tshark = ("tshark", "-X", f"lua_script:{DISSECTOR}", "-o", f"btss.keylog_file:{keys}", "-r", path)
     out = run(*tshark, "-Y", "btss.plain", "-T", "fields", "-e", "btss.plain.text")
     assert "The sensor sends line 1." in out
+
+
+def test_what_makes_the_captures_says_so_and_makes_nothing_when_asked_for_help(tmp_path: Path) -> None:
+    words = [sys.executable, str(FOLDER / "make.py"), "--help"]
+    told = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert "usage: make.py [-h] [FOLDER]" in told
+    assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from carriers import FIXTURES, advertisement, by_rfcomm, run, wires, write
+from carriers import FIXTURES, advertisement, by_rfcomm, findings, run, wires, write
 
 from bt_selfsecure.air.capture import LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR
 from bt_selfsecure.cli.main import main
@@ -116,14 +116,6 @@ def test_a_terminal_is_no_standard_input_to_wait_at() -> None:
 # --- Wireshark --------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("XDG_CONFIG_HOME", "WIRESHARK_CONFIG_DIR", "WIRESHARK_PLUGIN_DIR"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path
-
-
 @pytest.mark.long
 def test_after_the_installation_tshark_knows_our_filters_and_our_profile(
     home: Path, capsys: pytest.CaptureFixture[str]
@@ -149,6 +141,13 @@ def test_every_colour_filter_of_the_profile_is_one_that_tshark_takes() -> None:
     assert all(name.startswith("bt_selfsecure ") for name in names)
     every = " || ".join(f"({expression})" for expression in expressions)
     run("tshark", "-X", f"lua_script:{HERE / 'haoxiao/bt_selfsecure.lua'}", "-r", NORDIC, "-Y", every, "-c", "1")
+
+
+def test_installed_and_named_on_the_command_line_the_dissector_is_there_once(home: Path) -> None:
+    attacked = HERE.parents[2] / "captures/steering-paper.pcapng"
+    assert main(["eve", "install-wireshark"]) == 0
+    assert len(findings(attacked, "conflict")) == 42
+    assert run("tshark", "-r", attacked, "-Y", "btss.conflict").count("\n") == 42
 
 
 @pytest.mark.long

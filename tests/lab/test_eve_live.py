@@ -210,7 +210,7 @@ def test_a_spy_in_bobs_computer_breaks_the_key_and_what_he_kept_is_no_use_played
     found = json.loads(report.out)
     key = nodes.peer("bob", "alice")["key"]["fingerprint"]
     assert (report.status, found["verdicts"][-1]["fingerprint"]) == (1, key)
-    stolen = b"".join(map(bytes.fromhex, found["stolen_read"]))
+    stolen = b"".join(bytes.fromhex(text) for read in found["stolen"] for text in read["messages"].values())
     assert b"after" in stolen
     capture = fetch(lab, "bob", "/tmp/kept/*.pcapng", tmp_path / "spy.pcapng")
     packed = base64.b64encode(capture.read_bytes()).decode()

@@ -14,6 +14,7 @@ from bt_selfsecure.stats.losses import JointLoss
 from bt_selfsecure.wording import counted
 
 DIRECTIONS: Final = ("initiator to responder", "responder to initiator")
+OWNER: Final = ("sent by whose record was stolen", "received by whose record was stolen")
 SNIFFER: Final = (
     "A sniffer of LE: hears connections only if it caught their beginning and nobody encrypts them; no classic link."
 )
@@ -31,6 +32,24 @@ BEARERS: Final = {
     "ipsp": ENCRYPTED,
 }
 """What the hardware hears of each bearer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What she read of one direction."""
+
+    direction: str
+    messages: dict[int, bytes] = field(repr=False)
+    """By their rounds, ascending."""
+
+    def told(self, most: int | None) -> list[str]:
+        """A line that counts and names the last one, and one for each of the first `most`, or of all."""
+        if not self.messages:
+            return [f"{self.direction}: none"]
+        head = f"{self.direction}: {counted(len(self.messages), 'message')}, the last of round {max(self.messages)}"
+        shown = list(self.messages.items())[:most]
+        more = [f"  and {len(self.messages) - len(shown):,} more"] * (len(shown) < len(self.messages))
+        return [head, *(f"{number:>5}  {preview(message)}" for number, message in shown), *more]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +85,8 @@ class Verdict:
     """K_0 was computed, and the response's HMAC [9] proves it."""
     fingerprint: str
     """Of that K_0: as the two ends show it."""
-    rounds: tuple[int, ...]
-    """Rounds opened with it, by direction; none without it."""
-    plaintext: tuple[bytes, ...] = field(repr=False)
-    """Messages read, initiator's first."""
+    read: tuple[Read, ...]
+    """What that K_0 opened of either direction; nothing without it."""
     frames_opened: int
     """Data frames, all attempts."""
     rivals: int
@@ -80,6 +97,11 @@ class Verdict:
     """S, ascending, if it is known: two bytes a packet, however many a request or a Seq claims."""
     has: array[int] = field(repr=False)
     """The packets that Eve has, ascending."""
+
+    @property
+    def plaintext(self) -> tuple[bytes, ...]:
+        """Messages read, the initiator's first."""
+        return tuple(message for read in self.read for message in read.messages.values())
 
     @property
     def fates(self) -> list[tuple[bool | None, bool]]:
@@ -142,8 +164,8 @@ class Report:
     unopened: int
     """Data frames that no key of hers opens."""
     verdicts: tuple[Verdict, ...]
-    stolen_read: tuple[bytes, ...] = field(default=(), repr=False)
-    """Messages read with keys of a stolen journal."""
+    stolen: tuple[Read, ...] = ()
+    """What keys of a stolen journal opened, two directions for each peer."""
     unread: int = 0
     """Captures that were named, and could not be read or not to their end."""
     left_out: int = 0
@@ -156,6 +178,11 @@ class Report:
     """Whether more tries might have made more packets good."""
     skipped: dict[str, int] = field(default_factory=dict)
     """What the captures held that could not be read, by reason."""
+
+    @property
+    def stolen_read(self) -> tuple[bytes, ...]:
+        """Messages read with what was stolen."""
+        return tuple(message for read in self.stolen for message in read.messages.values())
 
     @property
     def decided(self) -> bool:

@@ -10,6 +10,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
+from itertools import cycle
 from typing import Final
 
 from bt_selfsecure.eve.haoxiao.attacks.guessing import Repair
@@ -17,7 +18,7 @@ from bt_selfsecure.eve.haoxiao.attacks.theft import SessionHeard, StolenKey, Sto
 from bt_selfsecure.eve.haoxiao.establishments import MOST_FRAMES, Eavesdropper
 from bt_selfsecure.eve.haoxiao.format import HAOXIAO
 from bt_selfsecure.eve.haoxiao.knowledge import Knowledge
-from bt_selfsecure.eve.haoxiao.report import DIRECTIONS, Report, Verdict
+from bt_selfsecure.eve.haoxiao.report import DIRECTIONS, OWNER, Read, Report, Verdict
 from bt_selfsecure.eve.reading import Reader, damaged
 from bt_selfsecure.eve.sources.packet import CapturedPacket
 from bt_selfsecure.protocols.haoxiao import limits
@@ -92,7 +93,7 @@ class Judge:
             self._eve.contradictions,
             max(0, self._eve.data_frames - opened),
             tuple(verdicts),
-            tuple(thief.read[seq] for thief in self._stolen for seq in sorted(thief.read)),
+            tuple(_read(way, thief) for way, thief in zip(cycle(OWNER), self._stolen, strict=False)),
             refused=self._eve.refused,
             not_kept=self._eve.not_kept,
             left_out=self._left_out + sum(not thief.tries_left for thief in self._stolen),
@@ -137,8 +138,7 @@ class Judge:
             mixed_in=bool(offer and (offer.share or offer.authenticated)),
             has_key=material is not None,
             fingerprint=material.fingerprint if material else "",
-            rounds=tuple(len(thief.read) for thief in thieves),
-            plaintext=tuple(thief.read[seq] for thief in thieves for seq in sorted(thief.read)),
+            read=tuple(_read(way, thief) for way, thief in zip(DIRECTIONS, thieves, strict=False)),
             frames_opened=sum(thief.opened for thief in thieves),
             rivals=rivals,
             rivals_left_out=0 if material else knowledge.more_rivals,
@@ -208,6 +208,10 @@ class Judge:
 
 
 _UNKNOWN: Final = Frame(Profile.HARDENED, Kind.RAND)
+
+
+def _read(direction: str, thief: StolenKey) -> Read:
+    return Read(direction, dict(sorted(thief.read.items())))
 
 
 def _offer(frame: Frame | None, *, accept: bool) -> Offer | None:

@@ -13,6 +13,9 @@
 -- Limits: what is a copy or a replay is judged by this file alone, direction by direction; link type USER0 shows no
 -- directions. What a listener did not hear is not made up for.
 
+-- Installed and named with -X lua_script it is read twice: whichever comes first counts.
+if pcall(Field.new, "btss.kind") then return end
+
 local crypto = dofile(debug.getinfo(1, "S").source:sub(2):gsub("[^/\\]*$", "") .. "bt_selfsecure_crypto.lua")
 
 local btss = Proto("btss", "bt_selfsecure")
