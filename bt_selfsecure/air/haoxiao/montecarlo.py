@@ -35,7 +35,14 @@ def simulate(
     that can't be.
     """
     joint = joint_probabilities(d, e, rho)
-    missed_below, received_below = _threshold(joint.bob_only), _threshold(joint.bob_only + joint.both)
+    return draw(trials, packets, joint.bob_only, joint.both, seed=seed, threads=threads)
+
+
+def draw(
+    trials: int, packets: int, bob_only: float, both: float, *, seed: int, threads: int | None = None
+) -> tuple[Counts, Counts]:
+    """The same as `simulate`, of a joint distribution that is given by its first two shares."""
+    missed_below, received_below = _threshold(bob_only), _threshold(bob_only + both)
     received, missed = np.empty(trials, np.uint32), np.empty(trials, np.uint32)
 
     def block(first: int) -> None:
@@ -43,9 +50,14 @@ def simulate(
         width = len(received[some])
         received[some], missed[some] = _block(first // BLOCK, width, packets, missed_below, received_below, seed)
 
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        for _ in pool.map(block, range(0, trials, BLOCK)):  # the loop hands on what a thread may raise
-            pass
+    blocks = range(0, trials, BLOCK)
+    if threads == 1:
+        for first in blocks:
+            block(first)
+    else:
+        with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+            for _ in pool.map(block, blocks):  # the loop hands on what a thread may raise
+                pass
     return received, missed
 
 
