@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from bt_selfsecure.errors import LocalError
+
 Ends = TypeVar("Ends")
 """What the two ends run against an attack, in the protocol's own terms."""
 
@@ -41,11 +43,11 @@ class Attack(Generic[Ends]):
 
 
 def find(attacks: Iterable[Attack[Ends]], name: str) -> Attack[Ends]:
-    """Return the attack of this name. KeyError for any other."""
+    """Return the attack of this name. Raises `LocalError` for any other."""
     for attack in attacks:
         if attack.name == name:
             return attack
-    raise KeyError(name)
+    raise LocalError(f"there is no attack {name!r}")
 
 
 def carry_out(

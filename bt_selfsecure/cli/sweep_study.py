@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -13,7 +14,8 @@ from bt_selfsecure.errors import UsageError
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
-    from typing import Any
+
+    from bt_selfsecure.sweep.study import Row
 
 MOST_ROWS = 40
 INTERRUPTED = 130
@@ -37,9 +39,14 @@ GRID.toml, where every combination of values is a point:
   eves = [1, 2]                # who collude (default 1)
 
 A cluster: `dask scheduler` on one machine, `dask worker tcp://THAT:8786` on
-each (with bt_selfsecure[dask] installed), then --scheduler tcp://THAT:8786.
-Dask lets anybody who reaches its ports run programs: keep it in a network of
-your own.
+each, then --scheduler tcp://THAT:8786 here. The workers and this machine need
+the same bt_selfsecure[dask], numpy and Python (3.11, 3.13 ...): a worker that
+has others, whenever it joins, is left out. The scheduler needs Dask alone.
+Every address of Dask's does: tcp, tls (with certificates in Dask's
+configuration), ws, wss; ucx where its package is installed. Where scheduler or
+workers go, the study says so and goes on when they are back. One study writes
+a table at a time. Dask lets anybody who reaches its ports run programs: keep
+it in a network of your own.
 """
 
 
@@ -66,22 +73,29 @@ def run_study(args: Namespace) -> int:
     out = Path(args.out) if args.out else Path(args.grid).with_suffix(".parquet")
     if out.suffix != ".parquet":
         raise UsageError(f"the table is written as Parquet: give --out a name that ends in .parquet, not {str(out)!r}")
+    words = ["bt-selfsecure", "sweep", "study", args.grid]
+    words += ["--out", args.out] if args.out else []
+    again = shlex.join(words + (["--scheduler", args.scheduler] if args.scheduler else []))
+
+    def tell(what: str) -> None:
+        print(f"bt-selfsecure: {what}. After Ctrl-C, too, it goes on with {again}", file=sys.stderr, flush=True)
+
     with progress_line("simulated") as progress:
         try:
-            table = study.run(grid, out, args.scheduler, progress)
+            table = study.run(grid, out, args.scheduler, progress, tell)
         except KeyboardInterrupt:
-            print("bt-selfsecure: interrupted; the same command goes on where it was", file=sys.stderr)
+            print(f"bt-selfsecure: interrupted; it goes on where it was with {again}", file=sys.stderr)
             return INTERRUPTED
     print(_table(table, grid.points()[1], out))
     return 0
 
 
-def _table(rows: list[dict[str, Any]], impossible: int, out: Path) -> str:
+def _table(rows: list[Row], impossible: int, out: Path) -> str:
     lines = [f"{'d':>6}{'e':>7}{'rho':>6}{'N':>7}{'Eves':>5}{'e|B':>9}{'broken':>10}  {'95 %':<19}{'formula':>9}"]
     lines += [
-        f"{row['bob_loss']:>6.3g}{row['eve_loss']:>7.3g}{row['correlation']:>6.2g}{row['packets']:>7}{row['eves']:>5}"
-        f"{row['e_given_b']:>9.2g}{row['broken_share']:>10.2g}  {row['broken_low']:<8.2g} {row['broken_high']:<10.2g}"
-        f"{row['broken_expected']:>9.2g}"
+        f"{row.bob_loss:>6.3g}{row.eve_loss:>7.3g}{row.correlation:>6.2g}{row.packets:>7}{row.eves:>5}"
+        f"{row.e_given_b:>9.2g}{row.broken_share:>10.2g}  {row.broken_low:<8.2g} {row.broken_high:<10.2g}"
+        f"{row.broken_expected:>9.2g}"
         for row in rows[:MOST_ROWS]
     ]
     if len(rows) > MOST_ROWS:

@@ -88,7 +88,7 @@ class _Noted:
     """Changes of one peer's that are not on disk yet."""
 
     statements: dict[object, tuple[str, tuple[Any, ...]]] = field(default_factory=dict)
-    """In their order; those that bring a row by its table and id."""
+    """In their order; those that bring a row by its table and id, still without its digest."""
     row: Callable[[], PeerRow] | None = None
     calls: list[Callable[[], None]] = field(default_factory=list)
 
@@ -308,9 +308,8 @@ class Journal:
     def insert(self, address: str, table: str, *values: Any, number: int = 0) -> int:
         """Note a new row of this peer's for the next commit: its number, a new one where none is given."""
         number = number or self.new_number(table)
-        row = (number, *values, digest(number, *values))
-        statement = f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})"
-        self._of(address).statements[table, number] = statement, row
+        statement = f"INSERT INTO {table} VALUES ({'?, ' * (1 + len(values))}?)"
+        self._of(address).statements[table, number] = statement, (number, *values)
         return number
 
     def delete(self, address: str, table: str, number: int) -> None:
@@ -384,8 +383,9 @@ class Journal:
 
     def _execute_noted(self) -> None:
         for address, changes in self._noted.items():
-            for statement, values in changes.statements.values():
-                self._database.execute(statement, values)
+            for key, (statement, values) in changes.statements.items():
+                inserts = isinstance(key, tuple)
+                self._database.execute(statement, (*values, digest(*values)) if inserts else values)
             if changes.row:
                 record, facts, synchronised = changes.row()
                 row = address_number(address), record, facts, int(synchronised)

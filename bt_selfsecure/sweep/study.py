@@ -11,9 +11,9 @@ A grid file names values, and every combination of them is a point of the study:
     packets = [200, 400, 800]    # N
     eves = [1, 2]                # who collude
 
-Each point is simulated in pieces with random numbers of their own, drawn from seed, point and piece. So the same grid
-gives the same table on one core, on many, on a cluster, and after an interruption: finished pieces are kept in a file
-beside the table and not done again.
+Each point is simulated in pieces with random numbers of their own, drawn from the seed, the point's values and the
+piece's number. So the same grid gives the same table on one core, on many, on a cluster, and after an interruption, and
+a point has the same row in every grid: finished pieces are kept in a file beside the table and not done again.
 """
 
 from __future__ import annotations
@@ -21,20 +21,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+import os
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
-import numpy as np
-
-from bt_selfsecure import __version__ as VERSION  # noqa: N812
-from bt_selfsecure.air.haoxiao.montecarlo import BLOCK, simulate
-from bt_selfsecure.errors import LocalError, UsageError
+from bt_selfsecure.errors import UsageError
 from bt_selfsecure.files import whole
 from bt_selfsecure.node.config import Rule, about, between, key
 from bt_selfsecure.node.tables import TableReader, load_toml
@@ -45,14 +43,16 @@ from bt_selfsecure.stats.losses import (
     colluding_probabilities,
     joint_probabilities,
 )
+from bt_selfsecure.sweep.study_cluster import on_cluster
+from bt_selfsecure.sweep.study_kept import Kept, kept
+from bt_selfsecure.sweep.study_pieces import Outcome, Piece, batches, simulated, versions
 
-PIECE: Final = 32_768
-"""Establishments in one piece; part of the result, as another value gives other numbers for a seed."""
+PIECE_TRIALS: Final = 32_768
+PIECE_PACKETS: Final = 2**27
+"""Most establishments in one piece, and packets of all of them (about 0.1 s); part of the result, as other values give
+other numbers for a seed."""
 MOST_POINTS: Final = 100_000
 PROBABILITY: Final = between(0, 1)
-CONNECT_S: Final = 10
-QUANTILES: Final = {"1_in_1000": 0.001, "1_in_100": 0.01, "median": 0.5}
-"""Of k, the packets that Bob received and Eve lacks."""
 
 Progress = Callable[[int, int], None]
 
@@ -84,7 +84,7 @@ class Grid:
 
     def digest(self) -> str:
         """Of everything that the table depends on."""
-        return hashlib.sha256(json.dumps([VERSION, PIECE, BLOCK, asdict(self)]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([PIECE_TRIALS, PIECE_PACKETS, asdict(self)]).encode()).hexdigest()
 
 
 class Point(NamedTuple):
@@ -105,22 +105,27 @@ class Point(NamedTuple):
         return colluding_probabilities(one, self.eves)
 
 
-class Piece(NamedTuple):
-    """What one core does at a time."""
+class Row(NamedTuple):
+    """What came of a point."""
 
-    point: int
-    number: int
+    bob_loss: float
+    eve_loss: float
+    correlation: float
+    packets: int
+    eves: int
     trials: int
-
-
-class Outcome(NamedTuple):
-    """Of one piece: sums, so that they can be put together in any order."""
-
-    piece: Piece
-    received: int
-    """Packets that Bob received, of all trials."""
-    missed: dict[int, int]
-    """In how many trials Eve missed so many of them."""
+    e_given_b: float
+    broken: int
+    broken_share: float
+    broken_low: float
+    broken_high: float
+    broken_expected: float
+    secret_bits: float
+    received_mean: float
+    missed_mean: float
+    missed_1_in_1000: int
+    missed_1_in_100: int
+    missed_median: int
 
 
 def read_grid(path: Path) -> Grid:
@@ -140,154 +145,149 @@ def read_grid(path: Path) -> Grid:
     return grid
 
 
-def simulate_piece(grid: Grid, point: Point, piece: Piece, threads: int | None = 1) -> Outcome:
-    """Simulate these establishments, each packet drawn."""
-    joint = point.joint()
-    if joint is None:
-        raise LocalError(f"there is no such point: {point}")
-    numbers = np.random.SeedSequence(grid.seed, spawn_key=(piece.point, piece.number)).generate_state(2, np.uint64)
-    seed = int(numbers[0]) << 64 | int(numbers[1])
-    e = joint.bob_only + joint.neither
-    spread = math.sqrt(point.bob_loss * (1 - point.bob_loss) * e * (1 - e))
-    rho = (joint.neither - point.bob_loss * e) / spread if spread else 0.0
-    received, missed = simulate(piece.trials, point.packets, point.bob_loss, e, rho, seed=seed, threads=threads)
-    values, counts = np.unique(missed, return_counts=True)
-    return Outcome(piece, int(received.sum()), dict(zip(values.tolist(), counts.tolist(), strict=True)))
-
-
 # --- All pieces -------------------------------------------------------------------------------------------------------
 
 
-def run(grid: Grid, out: Path, scheduler: str | None, progress: Progress) -> list[dict[str, Any]]:
+def run(
+    grid: Grid,
+    out: Path,
+    scheduler: str | None,
+    progress: Progress,
+    tell: Callable[[str], None] = lambda what: None,
+) -> list[Row]:
     """The whole study; its table, which is then in `out` as Parquet.
 
-    `progress` is told the establishments done, and all. What was done before an interruption is taken from
-    `out`.pieces, which vanishes at the end. UsageError if that is of another grid, the table can't be written or the
-    cluster can't be used.
+    `progress` is told the establishments done, and all; `tell` what became of the cluster. What was done before an
+    interruption is taken from `out`.pieces, which vanishes at the end. UsageError if that is of another grid or
+    version, another study writes it, the table can't be written or the cluster can't be used.
     """
     _parquet()  # it had better be missed now than after hours
-    points, _ = grid.points()
-    pieces = [
-        Piece(index, number, min(PIECE, grid.trials - number * PIECE))
-        for index in range(len(points))
-        for number in range(-(-grid.trials // PIECE))
-    ]
+    sums = _Sums(grid)
     beside = out.with_name(out.name + ".pieces")
-    with whole(out) as part, _kept(grid, beside) as (done, keep):
-        waiting = [piece for piece in pieces if piece not in done]
-        simulated, all_of_them = sum(piece.trials for piece in done), grid.trials * len(points)
-        progress(simulated, all_of_them)
-        for outcome in _on_cluster(grid, points, waiting, scheduler) if scheduler else _here(grid, points, waiting):
-            keep(outcome)
-            done[outcome.piece] = outcome
-            simulated += outcome.piece.trials
-            progress(simulated, all_of_them)
-        by_point: dict[int, list[Outcome]] = defaultdict(list)
-        for outcome in done.values():
-            by_point[outcome.piece.point].append(outcome)
-        table = [_row(point, by_point[index]) for index, point in enumerate(points)]
-        write_parquet(table, grid, part)
-    beside.unlink()
+    with kept(beside, {"grid": grid.digest(), "versions": versions()}, sums.add) as keeper:
+        with whole(out) as part:
+            progress(sums.done, sums.all)
+            waiting = batches(sums.missing())
+            with closing(on_cluster(waiting, scheduler, tell) if scheduler else _here(waiting)) as outcomes:
+                for batch in outcomes:
+                    for piece, received, missed in batch:
+                        keeper.keep(Outcome(piece, received, missed))
+                        sums.add(Kept(piece.point, piece.number, received, missed))
+                        progress(sums.done, sums.all)
+            table = sums.table()
+            write_parquet(table, grid, part)
+        beside.unlink()
     return table
 
 
-def _here(grid: Grid, points: list[Point], pieces: list[Piece]) -> Iterator[Outcome]:
-    for piece in pieces:
-        yield simulate_piece(grid, points[piece.point], piece, threads=None)  # all cores
-
-
-def _on_cluster(grid: Grid, points: list[Point], pieces: list[Piece], scheduler: str) -> Iterator[Outcome]:
+def _here(waiting: Iterator[list[Piece]]) -> Generator[list[Outcome]]:
+    """On all cores."""
+    cores = os.cpu_count() or 1
+    going: set[Future[list[Outcome]]] = set()
+    pool = ThreadPoolExecutor(cores)
     try:
-        from distributed import Client, as_completed
-        from distributed.scheduler import KilledWorker
-    except ImportError as error:
-        raise UsageError("--scheduler needs Dask: install it with pip install 'bt-selfsecure[dask]'") from error
-    try:
-        client = Client(scheduler, timeout=CONNECT_S)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"no Dask scheduler answers at {scheduler} ({error}): start `dask scheduler` there") from error
-    with client:
-        try:
-            versions = set(client.run(_version).values())
-        except ImportError:
-            versions = {"absent"}
-        if versions != {VERSION}:
-            have = ", ".join(sorted(map(str, versions))) or "no worker"
-            raise UsageError(f"the workers have bt_selfsecure {have}, not {VERSION}: start workers that have it")
-        futures = [client.submit(simulate_piece, grid, points[piece.point], piece, pure=False) for piece in pieces]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except KilledWorker as error:
-            raise UsageError(f"workers were killed again and again ({error}): look after them, then go on") from error
-        finally:
-            client.cancel(futures)
+        for batch in waiting:
+            going.add(pool.submit(simulated, batch))
+            if len(going) > cores:
+                done, going = wait(going, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        yield from (future.result() for future in going)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _version() -> str:
-    """Of a worker's package."""
-    return VERSION
+class _Sums:
+    """What is done of each point. One that is complete is a row, and no more is kept of it."""
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self._points = grid.points()[0]
+        self._rows: list[Row | None] = [None] * len(self._points)
+        self._begun: dict[int, _Sum] = {}
+        self.done, self.all = 0, grid.trials * len(self._points)
+
+    def add(self, outcome: Kept) -> None:
+        """Add one piece's. ValueError if it is none of this study's, or was added before."""
+        index, number, received, missed = outcome
+        point = self._points[index]
+        begun = self._begun.setdefault(index, _Sum())
+        trials = sum(missed.values())
+        if self._rows[index] or number in begun.numbers or trials != self._trials(point, number):
+            raise ValueError(f"piece {number} of point {index} can't be there")
+        begun.numbers.add(number)
+        begun.received += received
+        begun.missed.update(missed)
+        self.done += trials
+        if len(begun.numbers) == self._pieces(point):
+            self._rows[index] = _row(point, self._begun.pop(index), self._grid.trials)
+
+    def missing(self) -> Iterator[Piece]:
+        """Yield the pieces that are still to be done."""
+        for index, point in enumerate(self._points):
+            numbers = self._begun[index].numbers if index in self._begun else set()
+            joint = point.joint()
+            if self._rows[index] or joint is None:
+                continue
+            for number in range(self._pieces(point)):
+                if number not in numbers:
+                    trials, seed = self._trials(point, number), _seed(self._grid.seed, point, number)
+                    yield Piece(index, number, trials, point.packets, joint.bob_only, joint.both, seed)
+
+    def table(self) -> list[Row]:
+        """Return the rows, which have to be complete."""
+        return [row for row in self._rows if row]
+
+    def _pieces(self, point: Point) -> int:
+        return -(-self._grid.trials // _piece_trials(point))
+
+    def _trials(self, point: Point, number: int) -> int:
+        return min(_piece_trials(point), self._grid.trials - number * _piece_trials(point))
 
 
-@contextmanager
-def _kept(grid: Grid, path: Path) -> Iterator[tuple[dict[Piece, Outcome], Callable[[Outcome], None]]]:
-    """What was done before, and how to keep more: a JSON line a piece."""
-    digest = grid.digest()
-    done: dict[Piece, Outcome] = {}
-    with ExitStack() as stack:
-        try:
-            file = stack.enter_context(path.open("a+", encoding="utf-8"))
-            file.seek(0)
-            lines = file.read().split("\n")
-            if len(lines) > 1 and json.loads(lines[0]) != {"grid": digest}:
-                raise UsageError(f"{path} belongs to another grid or version: remove it, or name another --out")
-            for line in lines[1:-1]:
-                piece, received, missed = json.loads(line)
-                outcome = Outcome(Piece(*piece), received, {int(k): count for k, count in missed.items()})
-                done[outcome.piece] = outcome
-            file.truncate(sum(len(line) + 1 for line in lines[:-1]))  # a line that was cut off in the middle
-            if len(lines) == 1:
-                file.write(json.dumps({"grid": digest}) + "\n")
-        except OSError as error:
-            raise UsageError(f"can't write {path} ({error.strerror}): choose another --out") from error
-        except ValueError as error:
-            raise UsageError(f"{path} is damaged ({error}): remove it; the study then begins anew") from error
+@dataclass(slots=True)
+class _Sum:
+    numbers: set[int] = field(default_factory=set)
+    received: int = 0
+    missed: Counter[int] = field(default_factory=Counter)
 
-        def keep(outcome: Outcome) -> None:
-            file.write(json.dumps(outcome) + "\n")
-            file.flush()
 
-        yield done, keep
+def _piece_trials(point: Point) -> int:
+    return max(1, min(PIECE_TRIALS, PIECE_PACKETS // point.packets))
+
+
+def _seed(seed: int, point: Point, number: int) -> int:
+    """Of 128 bits. It hangs on the point's values, not on its place in the grid."""
+    return int.from_bytes(hashlib.sha256(json.dumps([seed, *point, number]).encode()).digest()[:16])
 
 
 # --- The table --------------------------------------------------------------------------------------------------------
 
 
-def _row(point: Point, outcomes: list[Outcome]) -> dict[str, Any]:
-    trials = sum(outcome.piece.trials for outcome in outcomes)
-    missed: Counter[int] = Counter()
-    for outcome in outcomes:
-        missed.update(outcome.missed)
+def _row(point: Point, of: _Sum, trials: int) -> Row:
     joint = point.joint()
     expected = (1 - joint.bob_only) ** point.packets if joint else 1.0
-    low, high = clopper_pearson(missed[0], trials)
-    return {
-        **point._asdict(),
-        "trials": trials,
-        "e_given_b": joint.bob_only / (1 - point.bob_loss) if joint and point.bob_loss < 1 else 0.0,
-        "broken": missed[0],
-        "broken_share": missed[0] / trials,
-        "broken_low": low,
-        "broken_high": high,
-        "broken_expected": expected,
-        "secret_bits": min(float(KEY_BITS), -math.log2(expected)) if expected else float(KEY_BITS),
-        "received_mean": sum(outcome.received for outcome in outcomes) / trials,
-        "missed_mean": sum(k * count for k, count in missed.items()) / trials,
-        **{f"missed_{name}": _quantile(missed, share * trials) for name, share in QUANTILES.items()},
-    }
+    broken = of.missed[0]
+    low, high = clopper_pearson(broken, trials)
+    return Row(
+        *point,
+        trials,
+        e_given_b=joint.bob_only / (1 - point.bob_loss) if joint and point.bob_loss < 1 else 0.0,
+        broken=broken,
+        broken_share=broken / trials,
+        broken_low=low,
+        broken_high=high,
+        broken_expected=expected,
+        secret_bits=min(float(KEY_BITS), -math.log2(expected)) if expected else float(KEY_BITS),
+        received_mean=of.received / trials,
+        missed_mean=sum(k * count for k, count in of.missed.items()) / trials,
+        missed_1_in_1000=_quantile(of.missed, 0.001 * trials),
+        missed_1_in_100=_quantile(of.missed, 0.01 * trials),
+        missed_median=_quantile(of.missed, 0.5 * trials),
+    )
 
 
 def _quantile(counts: Counter[int], rank: float) -> int:
+    """Of k, the packets that Bob received and Eve lacks."""
     seen = 0
     for value in sorted(counts):
         seen += counts[value]
@@ -296,11 +296,15 @@ def _quantile(counts: Counter[int], rank: float) -> int:
     return value
 
 
-def write_parquet(table: list[dict[str, Any]], grid: Grid, out: Path) -> None:
-    """The table, with the grid in its metadata."""
+def write_parquet(table: list[Row], grid: Grid, out: Path) -> None:
+    """The table, with the grid and what made it in its metadata."""
     pa, parquet = _parquet()
-    described = json.dumps({"version": VERSION, **asdict(grid)})
-    parquet.write_table(pa.Table.from_pylist(table).replace_schema_metadata({"bt_selfsecure": described}), out)
+    made = versions()
+    described = json.dumps(
+        {"version": made["bt_selfsecure"], "numpy": made["numpy"], "python": made["Python"], **asdict(grid)}
+    )
+    columns = dict(zip(Row._fields, map(list, zip(*table, strict=True)), strict=True))
+    parquet.write_table(pa.table(columns, metadata={"bt_selfsecure": described}), out)
 
 
 def _parquet() -> tuple[ModuleType, ModuleType]:

@@ -13,26 +13,19 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+from peer_ends import End, Wire, Wish
 
 from bt_selfsecure.node.haoxiao.peer_events import (
     Commit,
-    Deliver,
     Delivered,
     Dial,
-    DropFragment,
-    DropPieces,
     EstablishOutcome,
     HangUp,
-    KeepFragment,
-    KeepPiece,
-    KeepState,
     Kept,
     Log,
-    Output,
     PeerConfig,
     Refused,
     ReleaseRadio,
@@ -46,7 +39,6 @@ from bt_selfsecure.node.haoxiao.peer_machine import PeerMachine
 from bt_selfsecure.node.haoxiao.peer_status import PeerState, state_of
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig, Timers
 from bt_selfsecure.protocols.haoxiao.frames import Kind, decode
-from bt_selfsecure.protocols.haoxiao.record import SessionRecord
 from bt_selfsecure.protocols.haoxiao.session_config import Durability, SessionConfig
 from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.trace import Tracer
@@ -56,87 +48,6 @@ IDENTITIES = (bytes(5) + b"\x01", bytes(5) + b"\x02")
 PATIENCE_S = 400.0
 TIMERS = Timers(t_h=0.5, t_w=0.5, t_2=0.3, t_3=0.3, t_d=1.0, waiting=1.0)
 BURST = 4
-
-
-@dataclass
-class Disk:
-    """What one end has kept; copied whole at each commit, as nothing in it is changed in place."""
-
-    state: KeepState | None = None
-    fragments: dict[int, bytes] = field(default_factory=dict)
-    pieces: tuple[bytes, ...] = ()
-    inbox: tuple[bytes, ...] = ()
-
-    def after(self, notes: list[Output]) -> Disk:
-        new = replace(self, fragments=dict(self.fragments))
-        for output in notes:
-            match output:
-                case KeepState():
-                    new.state = output
-                case KeepFragment():
-                    new.fragments[output.number] = output.fragment
-                case DropFragment():
-                    new.fragments.pop(output.number, None)
-                case KeepPiece():
-                    new.pieces = (*new.pieces, output.piece)
-                case DropPieces():
-                    new.pieces = ()
-                case Deliver():
-                    new.inbox = (*new.inbox, output.message)
-        return new
-
-    def stored(self) -> Stored:
-        fragments = tuple(sorted(self.fragments.items()))
-        if self.state is None:
-            return Stored(fragments=fragments, pieces=self.pieces)
-        record = SessionRecord.from_json(self.state.record.to_json())
-        key, offered = ({**facts, "born": None} if facts else {} for facts in (self.state.key, self.state.offered))
-        return Stored(record, key, offered, self.state.synchronised, "", fragments, self.pieces)
-
-
-@dataclass
-class Wire:
-    """One link: the number that each end has for it, and what is on its way to each."""
-
-    bearer: str
-    numbers: dict[int, int]
-    queues: tuple[deque[bytes], deque[bytes]] = field(default_factory=lambda: (deque(), deque()))
-
-
-@dataclass
-class Wish:
-    """A message that a program wants sent."""
-
-    message: bytes
-    durable: bool
-    told: str = ""
-    """Its last outcome."""
-
-
-@dataclass
-class End:
-    """One end: its machine, its driver, its disk, its programs."""
-
-    machine: PeerMachine
-    written: Disk = field(default_factory=Disk)
-    """What a crash of the process leaves."""
-    synced: Disk = field(default_factory=Disk)
-    """What a loss of power leaves."""
-    noted: list[Output] = field(default_factory=list)
-    token: int = 0
-    refuses: bool = False
-    """The disk does."""
-    adapter: bool = False
-    dials: list[str] = field(default_factory=list)
-    downs: list[int] = field(default_factory=list)
-    """Links that have ended, which the machine was not told yet."""
-    bursts: list[SendBurst] = field(default_factory=list)
-    radio: str = "free"
-    wishes: dict[int, Wish] = field(default_factory=dict)
-    said: int = 0
-    key_wishes: int = 0
-    """Those that wait for an outcome."""
-    crashes: int = 0
 
 
 class PeerWorld:

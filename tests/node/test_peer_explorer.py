@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from peer_world import PeerWorld
 
+from bt_selfsecure.node.haoxiao import peer_links
 from bt_selfsecure.node.haoxiao.burst import Burst
 from bt_selfsecure.node.haoxiao.key_agreement import KeyAgreement
 from bt_selfsecure.node.haoxiao.peer_events import Commit, Outputs, Urgency
@@ -332,7 +333,8 @@ def dials_once(monkeypatch: pytest.MonkeyPatch) -> Setting:
 
 
 def has_no_row_for_a_dial_that_outlives_its_adapter(monkeypatch: pytest.MonkeyPatch) -> Setting:
-    monkeypatch.delitem(LINK_TABLE, (LinkState.STOPPING, LinkInput.DIAL_OVER))
+    row = LinkState.STOPPING, LinkInput.DIAL_OVER
+    monkeypatch.setattr(peer_links, "LINK_TABLE", {key: to for key, to in LINK_TABLE.items() if key != row})
     return nothing_yet, EVERY_MESSAGE, "rfcomm", {"adapter": 1}
 
 

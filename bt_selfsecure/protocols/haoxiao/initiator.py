@@ -5,15 +5,13 @@ from __future__ import annotations
 import enum
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Final
 
 from bt_selfsecure.protocols.haoxiao import limits
-from bt_selfsecure.protocols.haoxiao.establish import FLOOD_PAUSE_S, EstablishConfig
+from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
 from bt_selfsecure.protocols.haoxiao.events import (
     ActiveAttack,
     BurstSent,
-    Established,
     EstablishFailed,
     Event,
     Failure,
@@ -32,6 +30,7 @@ from bt_selfsecure.protocols.haoxiao.material import (
     nonce_commitment,
     pair_id,
 )
+from bt_selfsecure.protocols.haoxiao.peer_context import PeerContext
 from bt_selfsecure.protocols.haoxiao.received_set import ReceivedSetError, decode_received_set
 from bt_selfsecure.protocols.haoxiao.suites import sha256
 from bt_selfsecure.sansio.context import EndpointContext
@@ -39,7 +38,6 @@ from bt_selfsecure.sansio.endpoint import earliest
 from bt_selfsecure.sansio.events import Rejection
 from bt_selfsecure.sansio.frame_table import FrameRow, FrameTable, dispatch, not_for_us, replayed
 from bt_selfsecure.sansio.trace import Machine, MachineEnum, key_log_line
-from bt_selfsecure.stats.losses import secret_bits
 
 
 class InitiatorState(MachineEnum):
@@ -93,30 +91,6 @@ INITIATOR_TIMERS: Final[Mapping[InitiatorState, str]] = {
     S.COLLECTING: "_responses_are_in",
     S.CONFIRMING: "_waiting_over",
 }
-
-
-@dataclass(slots=True)
-class PeerContext:
-    """One responder of the burst."""
-
-    offer: Offer
-    accept: Frame
-    pair: bytes
-    secret: bytes = field(repr=False)
-    """X25519 secret, or empty."""
-    responded_part: int = -1
-    received: tuple[int, ...] = ()
-    material: KeyMaterial | None = None
-    commitment: bytes = b""
-    """The response's Rand: commits to the responder's nonce, which the end shows."""
-    bits: float = 0.0
-    forged: bool = False
-    """A response came that was not made with the key."""
-    wrong: int = 0
-    """Responses to this part that were read and did not count."""
-    deaf_until: float = 0.0
-    """After too many of them."""
-    ended: bool = False
 
 
 class Initiator:
@@ -236,7 +210,7 @@ class Initiator:
         secret = self._share.exchange(offer.share)
         if secret is None or bool(offer.share) != self.config.exchange_shares:
             return self._events.reject(Rejection.NOT_FOR_US, "an accept with another key exchange than the request's")
-        self._legs[pair] = PeerContext(offer, frame, pair, secret)
+        self._legs[pair] = PeerContext(self.config, offer, frame, pair, secret)
         self._events.put(PeerAccepted(offer.identity))
         if len(self._legs) == self.config.responders:
             self._start_burst(now)
@@ -306,7 +280,7 @@ class Initiator:
             return self._events.reject(Rejection.REPLAY, "a response that is not waited for")
         if leg.responded_part == self._part:
             return self._events.reject(Rejection.REPLAY, "a response again")
-        if not self._may_read(leg, now):
+        if not leg.may_read(now, self._random):
             return self._events.reject(Rejection.FLOODED)
         s = frame.message[limits.PAIR_ID_BYTES :]
         try:
@@ -322,59 +296,32 @@ class Initiator:
             secret=leg.secret,
             authentication_key=self.config.authentication_key,
         )
-        if not hmac.compare_digest(self.config.suite.establishment_mac(material.kd, frame), frame.mac):
+        if not material.authentic(frame):
             leg.forged = True
             return self._events.reject(Rejection.UNAUTHENTIC, "a response")
-        leg.responded_part, leg.received, leg.material, leg.commitment = self._part, received, material, frame.rand
-        bound = self.config.eve_loss_bound
-        missed_entropy = len(received) * bound * 8 * self.config.message_bytes
-        leg.bits = secret_bits(len(received), bound, missed_entropy=missed_entropy)
+        leg.respond(self._part, received, material, frame.rand)
         self._events.put(ResponseVerified(leg.offer.identity, len(received), leg.bits))
         if self.config.hardened and all(leg.responded_part == self._part for leg in self._legs.values()):
             self._responses_are_in(now)
         return None
-
-    def _may_read(self, leg: PeerContext, now: float) -> bool:
-        """Return whether to spend a hash of all of S on one more response. After too many wrong ones only now and then,
-        at random: the true one is repeated, and nobody can have a forged one ready each time."""
-        if leg.wrong >= limits.MAX_WRONG_RESPONSES:
-            if now < leg.deaf_until:
-                return False
-            leg.deaf_until = now + FLOOD_PAUSE_S * (0.5 + self._random(1)[0] / 256)
-        leg.wrong += 1
-        return True
-
-    def _enough(self, leg: PeerContext) -> bool:
-        """Return whether this responder's received set is a key: N_r, and in `hardened` the target."""
-        reached = leg.bits >= self.config.target_bits or not self.config.hardened
-        return reached and len(leg.received) >= self.config.n_r
 
     def _responses_are_in(self, now: float) -> None:
         """Go on bursting, or fix the keys: 2 T_2 is over, or (`hardened`) everybody has responded."""
         for pair, leg in list(self._legs.items()):
             if leg.responded_part != self._part:
                 self._drop(pair, Failure.NOT_AUTHENTIC if leg.forged else Failure.NO_RESPONSE)
-        missing = [pair for pair, leg in self._legs.items() if not self._enough(leg)]
+        missing = [pair for pair, leg in self._legs.items() if not leg.enough]
         room = self.sent + self.config.burst <= self.config.max_burst
         if missing and room and self.config.hardened:
             return self._start_burst(now, I.TARGET_NOT_YET)
         for pair in missing:
-            self._drop(pair, *self._shortfall(self._legs[pair]))
+            self._drop(pair, *self._legs[pair].shortfall(self.sent))
         if not self._legs:
             return self._fail(None, now)
         self._report_independence()
         self._machine.on(I.RESPONDED, now, responders=len(self._legs))
         self._deadline = now + self.config.timers.t_3 + self.config.timers.waiting
         return self._acknowledge(now)
-
-    def _shortfall(self, leg: PeerContext) -> tuple[Failure, str]:
-        config = self.config
-        if len(leg.received) < config.n_r and (leg.bits >= config.target_bits or not config.hardened):
-            return Failure.TOO_FEW_PACKETS, f"|S| = {len(leg.received)}, N_r = {config.n_r}"
-        return Failure.TARGET_MISSED, (
-            f"|S| = {len(leg.received)} of {self.sent} sent gives {leg.bits:.1f} of {config.target_bits:g} secret bits "
-            f"for an Eve who loses {config.eve_loss_bound:.2%}; max_burst is {config.max_burst}"
-        )
 
     def _report_independence(self) -> None:
         for a in self._legs.values():
@@ -389,9 +336,7 @@ class Initiator:
         """Send [10] to everybody who has not sent the end yet. From here on no received set can change."""
         for leg in self._legs.values():
             if not leg.ended and leg.material is not None:
-                frame = Frame(self.config.profile, Kind.ACKNOWLEDGE, rand=self._rand_data, message=leg.pair)
-                mac = self.config.suite.establishment_mac(leg.material.kd, frame)
-                self._outbox.append(encode(replace(frame, mac=mac)))
+                self._outbox.append(leg.acknowledgement(leg.material, self._rand_data))
         self._repeat = self.config.next_repeat(now)
 
     def _receive_end(self, frame: Frame, now: float) -> None:
@@ -399,27 +344,14 @@ class Initiator:
         leg = self._legs.get(pair)
         if leg is None or leg.material is None or leg.ended:
             return self._events.reject(Rejection.NOT_FOR_US, "an end that is not waited for")
-        if not hmac.compare_digest(self.config.suite.establishment_mac(leg.material.kd, frame), frame.mac):
+        if not leg.material.authentic(frame):
             return self._events.reject(Rejection.UNAUTHENTIC, "an end")
         if not hmac.compare_digest(nonce_commitment(nonce), leg.commitment):
             return self._events.reject(Rejection.UNAUTHENTIC, "the end's nonce is not what the response committed to")
         leg.ended = True
         if self._key_log is not None:
             self._key_log(key_log_line("K0", leg.pair, leg.material.k0))
-        self._events.put(
-            Established(
-                peer=leg.offer.identity,
-                k0=leg.material.k0,
-                fingerprint=leg.material.fingerprint,
-                sas=leg.material.sas(nonce, self._rand_data),
-                sent=self.sent,
-                received=leg.received,
-                secret_bits=leg.bits,
-                target_bits=self.config.target_bits,
-                authenticated=bool(self.config.authentication_key),
-                hybrid=self.config.exchange_shares,
-            )
-        )
+        self._events.put(leg.established(leg.material, nonce, self._rand_data, self.sent))
         if all(leg.ended for leg in self._legs.values()):
             self._finish(now)
         return None

@@ -5,8 +5,9 @@ Key material is computed here by both ends, and by an Eve who holds all that it 
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -107,6 +108,14 @@ class KeyMaterial:
         extra = secret + (sha256(b"btss authentication" + authentication_key) if hardened else b"")
         k0 = suite.initial_key(messages, transcript, extra)
         return cls(k0, suite.derived_key(k0))
+
+    def sealed(self, frame: Frame) -> bytes:
+        """Return the datagram of a response [9], acknowledgement [10] or end, with its HMAC."""
+        return encode(replace(frame, mac=SUITES[frame.profile].establishment_mac(self.kd, frame)))
+
+    def authentic(self, frame: Frame) -> bool:
+        """Return whether a response, acknowledgement or end was made with this key."""
+        return hmac.compare_digest(SUITES[frame.profile].establishment_mac(self.kd, frame), frame.mac)
 
     @property
     def fingerprint(self) -> str:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import enum
-import hmac
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Final
 
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.establish import MAX_T_1_S, MIN_T_1_S, EstablishConfig
 from bt_selfsecure.protocols.haoxiao.events import (
     ActiveAttack,
-    Established,
     EstablishFailed,
     Event,
     Failure,
@@ -22,23 +19,13 @@ from bt_selfsecure.protocols.haoxiao.events import (
 )
 from bt_selfsecure.protocols.haoxiao.frame_queue import FrameQueue
 from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, encode
-from bt_selfsecure.protocols.haoxiao.material import (
-    KeyMaterial,
-    KeyShare,
-    Offer,
-    burst_kind,
-    burst_rand,
-    nonce_commitment,
-    pair_id,
-)
-from bt_selfsecure.protocols.haoxiao.received_set import encode_received_set
-from bt_selfsecure.protocols.haoxiao.suites import sha256
+from bt_selfsecure.protocols.haoxiao.material import KeyShare, Offer
+from bt_selfsecure.protocols.haoxiao.responder_context import ResponderContext
 from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.endpoint import earliest
 from bt_selfsecure.sansio.events import Rejection
 from bt_selfsecure.sansio.frame_table import FrameRow, FrameTable, dispatch, not_for_us, replayed
 from bt_selfsecure.sansio.trace import Machine, MachineEnum, key_log_line
-from bt_selfsecure.stats.losses import secret_bits
 
 
 class ResponderState(MachineEnum):
@@ -92,55 +79,6 @@ RESPONDER_TIMERS: Final[Mapping[ResponderState, str]] = {
 }
 
 
-@dataclass(slots=True)
-class _Establishment:
-    """What the responder knows of the establishment under way, or of the last one."""
-
-    request: Frame
-    offer: Offer
-    accept: Frame
-    accept_bytes: bytes
-    compact: bool
-    burst: int
-    """N of one part."""
-    most: int
-    """Packets of all parts together, at most."""
-    t_1: float
-    secret: bytes = field(repr=False)
-    over: float = 0.0
-    """When 2 T_1 of this part is over."""
-    part: int = 0
-    kept: dict[int, bytes] = field(default_factory=dict, repr=False)
-    """m[.] by s[.]"""
-    blacklist: set[int] = field(default_factory=set)
-    response: bytes = b""
-    nonce: bytes = field(default=b"", repr=False)
-    """For the short authentication string: the response commits to it, the end shows it."""
-    received: tuple[int, ...] = ()
-    material: KeyMaterial | None = None
-    rand_data: bytes = b""
-    """RandData of an authentic acknowledgement."""
-    end: bytes = b""
-    burst_kind: Kind = field(init=False)
-    burst_rand: bytes = field(init=False)
-    message_bytes: int = field(init=False)
-    """Of a burst packet."""
-
-    def __post_init__(self) -> None:
-        self.burst_kind = burst_kind(compact=self.compact)
-        self.burst_rand = burst_rand(self.request, compact=self.compact)
-        self.message_bytes = limits.COMPACT_MESSAGE_BYTES if self.compact else limits.BURST_MESSAGE_BYTES
-
-    def has(self, frame: Frame) -> bool:
-        """Return whether a burst packet is one of this establishment, as far as its form goes."""
-        return (
-            frame.kind is self.burst_kind
-            and frame.rand == self.burst_rand
-            and len(frame.message) == self.message_bytes
-            and frame.seq < self.most
-        )
-
-
 class _Queue(FrameQueue):
     def refuse(self, foreign: Frame) -> None:
         """Refuse a request of another profile in silence like any other, but tell it to the driver by name."""
@@ -167,7 +105,7 @@ class Responder:
         self._machine: Final = Machine(context.name, "responder", RESPONDER_TABLE, S.IDLE, context.tracer)
         self._events: Final = _Queue()
         self._throttled: Final[OrderedDict[bytes, float]] = OrderedDict()
-        self._current: _Establishment | None = None
+        self._current: ResponderContext | None = None
         self._outbox: list[bytes] = []
         self._deadline: float | None = None
         self._repeat: float | None = None
@@ -268,12 +206,8 @@ class Responder:
         message = request.rand[: limits.SESSION_ID_BYTES] + answer.encode(config.profile, accept=True)
         accept = Frame(config.profile, Kind.ACCEPT, rand=self._random(limits.NONCE_BYTES), message=message)
         accept_bytes = encode(accept, seed=self._random(32))
-        if config.hardened:
-            form = offer.compact, offer.burst, limits.MAX_BURST, offer.t_1
-        else:
-            form = config.compact, config.burst, config.burst, config.t_1
         self._machine.on(I.REQUEST, now, peer=offer.identity.hex(":"))
-        self._current = _Establishment(request, offer, accept, accept_bytes, *form, secret)
+        self._current = ResponderContext(config, request, offer, accept, accept_bytes, secret)
         self._outbox.append(accept_bytes)
         self._repeat = None
         self._deadline = now + config.max_requests * (config.timers.t_h + config.timers.t_w)
@@ -299,7 +233,7 @@ class Responder:
             self._deadline = min(current.over, now + self.config.timers.settle)
         return None
 
-    def _enter_part(self, current: _Establishment, part: int, now: float) -> bool:
+    def _enter_part(self, current: ResponderContext, part: int, now: float) -> bool:
         """Return whether a packet of this part may be kept now; the first one of a part starts 2 T_1."""
         if self.state is S.ACCEPTED and part == 0:
             self._machine.on(I.FIRST_PACKET, now)
@@ -312,7 +246,7 @@ class Responder:
         self._deadline = current.over = now + 2 * current.t_1
         return True
 
-    def _receive_copy(self, current: _Establishment, frame: Frame, known: bytes | None, now: float) -> None:
+    def _receive_copy(self, current: ResponderContext, frame: Frame, known: bytes | None, now: float) -> None:
         """Apply row 5. `paper`: both are discarded and Seq is blacklisted. `hardened`: an equal copy is the same packet
         (an advertisement is sent on three channels), another content ends the establishment."""
         if known is not None and known != frame.message:
@@ -333,22 +267,7 @@ class Responder:
             return None
         if not config.hardened and len(current.kept) < config.n_r:
             return self._fail(Failure.TOO_FEW_PACKETS, now, f"|S| = {len(current.kept)}, N_r = {config.n_r}")
-        current.received = tuple(sorted(current.kept))
-        s = encode_received_set(current.received, (current.part + 1) * current.burst)
-        messages = [current.kept[seq] for seq in current.received]
-        current.material = KeyMaterial.derive(
-            current.request,
-            current.accept,
-            s,
-            messages,
-            secret=current.secret,
-            authentication_key=config.authentication_key,
-        )
-        current.nonce = self._random(limits.NONCE_BYTES)
-        pair = pair_id(current.request, current.accept)
-        frame = Frame(config.profile, Kind.RESPONSE, 0, current.part, nonce_commitment(current.nonce), pair + s)
-        mac = config.suite.establishment_mac(current.material.kd, frame)
-        current.response = encode(replace(frame, mac=mac))
+        current.respond(self._random(limits.NONCE_BYTES))
         self._machine.on(I.BURST_OVER, now, received=len(current.received), part=current.part)
         self._outbox.append(current.response)
         self._repeat = config.next_repeat(now)
@@ -363,13 +282,13 @@ class Responder:
 
     def _receive_acknowledge(self, frame: Frame, now: float) -> None:
         current = self._current
-        if current is None or current.material is None or frame.message != pair_id(current.request, current.accept):
+        if current is None or current.material is None or frame.message != current.pair:
             return self._events.reject(Rejection.NOT_FOR_US, "an acknowledgement of another establishment")
-        if not hmac.compare_digest(self.config.suite.establishment_mac(current.material.kd, frame), frame.mac):
+        if not current.material.authentic(frame):
             return self._events.reject(Rejection.UNAUTHENTIC, "an acknowledgement")
         if self.state is S.ESTABLISHED:
             return self._outbox.append(current.end)  # it was lost: say it again
-        if self.config.hardened and not self._opens_commitment(current, frame.rand):
+        if self.config.hardened and not current.opens_commitment(frame.rand):
             return self._events.reject(Rejection.UNAUTHENTIC, "RandData is not what the request committed to")
         if len(current.received) < self.config.n_r:
             return self._fail(
@@ -387,38 +306,16 @@ class Responder:
         else:
             self._fail(Failure.NO_ACKNOWLEDGE, now)
 
-    def _opens_commitment(self, current: _Establishment, rand_data: bytes) -> bool:
-        return hmac.compare_digest(sha256(rand_data), current.offer.commitment)
-
-    def _establish(self, current: _Establishment, now: float) -> None:
+    def _establish(self, current: ResponderContext, now: float) -> None:
         """Send the end packet, and use the key: the acknowledgement is authentic (`paper`: and 2 T_3 is over)."""
-        config, material = self.config, current.material
-        assert material is not None
-        pair = pair_id(current.request, current.accept)
-        frame = Frame(config.profile, Kind.END, message=pair + current.nonce)
-        current.end = encode(replace(frame, mac=config.suite.establishment_mac(material.kd, frame)))
+        assert current.material is not None
+        established = current.establish(current.material)
         self._outbox.append(current.end)
         self._machine.on(I.ACKNOWLEDGED, now, received=len(current.received))
         self._deadline = self._repeat = None
         if self._key_log is not None:
-            self._key_log(key_log_line("K0", pair, material.k0))
-        bound = config.eve_loss_bound
-        missed_entropy = 8 * current.message_bytes * len(current.kept) * bound
-        self._events.put(
-            Established(
-                peer=current.offer.identity,
-                k0=material.k0,
-                fingerprint=material.fingerprint,
-                sas=material.sas(current.nonce, current.rand_data),
-                sent=(current.part + 1) * current.burst,
-                received=current.received,
-                secret_bits=secret_bits(len(current.received), bound, missed_entropy=missed_entropy),
-                target_bits=config.target_bits,
-                authenticated=bool(config.authentication_key),
-                hybrid=bool(current.offer.share),
-            )
-        )
-        current.kept.clear()
+            self._key_log(key_log_line("K0", current.pair, established.k0))
+        self._events.put(established)
 
     def _fail(self, reason: Failure, now: float, detail: str = "") -> None:
         """End the establishment in silence; the next request may come."""

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from bt_selfsecure.air.haoxiao.montecarlo import BLOCK, ROWS, simulate, simulate_slowly
+from bt_selfsecure.air.haoxiao.montecarlo import BLOCK, ROWS, draw, simulate, simulate_slowly
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.stats.losses import capacity, e_given_bob
 
@@ -94,3 +94,42 @@ def test_the_plain_loop_finds_the_same() -> None:
 def test_impossible_losses_are_refused() -> None:
     with pytest.raises(UsageError, match="<= rho <="):
         simulate(10, 10, 0.1, 0.2, 1.0, seed=1)
+
+
+def trinomial(packets: int, bob_only: float, both: float) -> dict[tuple[int, int], float]:
+    """The exact share of trials with each |S| and k."""
+    shares = {}
+    for received in range(packets + 1):
+        for missed in range(received + 1):
+            kinds = ((missed, bob_only), (received - missed, both), (packets - received, 1 - bob_only - both))
+            logs = [math.lgamma(packets + 1)]
+            logs += [count * math.log(share) - math.lgamma(count + 1) for count, share in kinds]
+            shares[received, missed] = math.exp(sum(logs))
+    return shares
+
+
+@pytest.mark.parametrize(
+    ("packets", "bob_only", "both"),
+    [(20, 0.05, 0.85), (ROWS + 3, 0.3, 0.3), (20, 3 * 2**-17, 0.5), (20, 0.25 + 2**-18, 2**-19), (20, 0.1, 5 * 2**-18)],
+    ids=[
+        "likely",
+        "over two draws",
+        "an end between 16-bit words",
+        "both ends in one word",
+        "ends in words side by side",
+    ],
+)
+def test_all_that_can_come_of_a_trial_comes_as_often_as_it_should(packets: int, bob_only: float, both: float) -> None:
+    trials, fewest = 10_000_000, 10
+    received, missed = draw(trials, packets, bob_only, both, seed=6)
+    assert np.all(missed <= received)
+    found = np.bincount(received * (packets + 1) + missed, minlength=(packets + 1) ** 2)
+    chi_squared, bins, rare, rare_expected = 0.0, 0, trials, float(trials)
+    for (s, k), share in trinomial(packets, bob_only, both).items():
+        if share * trials >= fewest:
+            count, expected = int(found[s * (packets + 1) + k]), share * trials
+            chi_squared += (count - expected) ** 2 / expected
+            bins, rare, rare_expected = bins + 1, rare - count, rare_expected - expected
+    chi_squared += (rare - rare_expected) ** 2 / rare_expected  # the other bins together; so one is not free
+    deviation = ((chi_squared / bins) ** (1 / 3) - (1 - 2 / (9 * bins))) / math.sqrt(2 / (9 * bins))  # Wilson, Hilferty
+    assert abs(deviation) < 4

@@ -30,7 +30,7 @@ class Counter:
 
 
 class End:
-    """A session and its driver, whose disk writes at once unless `holds` is set."""
+    """A session and its driver, whose disk writes at once unless `holds` is set, and tells no more than it has to."""
 
     def __init__(self, profile: Profile, role: Role, config: SessionConfig) -> None:
         self.config, self.random = config, Counter(role.value)
@@ -49,7 +49,7 @@ class End:
             self.events.append(event)
             if isinstance(event, Persist):
                 self.records.append(event)
-                if not self.holds:
+                if event.sync and not self.holds:
                     self.session.persisted(event.token)
 
     def write(self) -> None:

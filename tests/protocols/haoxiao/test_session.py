@@ -239,6 +239,24 @@ def test_a_message_that_is_taken_back_leaves_the_session_as_it_was_and_never_com
     assert pair.bob.messages() == [b"%d" % number for number in range(6)]
 
 
+@pytest.mark.parametrize("durability", Durability)
+def test_nothing_waits_for_a_record_that_the_disk_refused(profile: Profile, durability: Durability) -> None:
+    pair = Pair(profile, SessionConfig(durability, checkpoint_rounds=4))
+    data = pair.send(b"hello")
+    (lost,) = pair.give(pair.bob, data)
+    pair.bob.holds = True
+    pair.bob.session.send(b"refused", pair.now)
+    pair.bob.serve()
+    pair.bob.holds = False
+    pair.bob.session.withdraw(pair.now)
+    assert pair.frames(pair.bob) == []
+    assert pair.give(pair.bob, data) == [lost]  # what was accepted before is acknowledged again
+    pair.give(pair.alice, lost)
+    pair.round(b"the next")
+    pair.round(b"back", back=True)
+    assert pair.agree()
+
+
 def test_a_message_that_has_left_is_not_taken_back(pair: Pair) -> None:
     with pytest.raises(LocalError, match="no message waits"):
         pair.alice.session.withdraw(pair.now)

@@ -1,0 +1,96 @@
+"""What the initiator knows of one responder of its burst, and what follows from that alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bt_selfsecure.protocols.haoxiao import limits
+from bt_selfsecure.protocols.haoxiao.establish import FLOOD_PAUSE_S, EstablishConfig
+from bt_selfsecure.protocols.haoxiao.events import Established, Failure
+from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind
+from bt_selfsecure.protocols.haoxiao.material import KeyMaterial, Offer
+from bt_selfsecure.sansio.context import Random
+from bt_selfsecure.stats.losses import secret_bits
+
+
+@dataclass(slots=True)
+class PeerContext:
+    """One responder of the burst."""
+
+    config: EstablishConfig
+    offer: Offer
+    accept: Frame
+    pair: bytes
+    secret: bytes = field(repr=False)
+    """X25519 secret, or empty."""
+    responded_part: int = -1
+    received: tuple[int, ...] = ()
+    material: KeyMaterial | None = None
+    commitment: bytes = b""
+    """The response's Rand: commits to the responder's nonce, which the end shows."""
+    bits: float = 0.0
+    forged: bool = False
+    """A response came that was not made with the key."""
+    wrong: int = 0
+    """Responses to this part that were read and did not count."""
+    deaf_until: float = 0.0
+    """After too many of them."""
+    ended: bool = False
+
+    def may_read(self, now: float, random: Random) -> bool:
+        """Return whether to spend a hash of all of S on one more response. After too many wrong ones only now and then,
+        at random: the true one is repeated, and nobody can have a forged one ready each time."""
+        if self.wrong >= limits.MAX_WRONG_RESPONSES:
+            if now < self.deaf_until:
+                return False
+            self.deaf_until = now + FLOOD_PAUSE_S * (0.5 + random(1)[0] / 256)
+        self.wrong += 1
+        return True
+
+    def respond(self, part: int, received: tuple[int, ...], material: KeyMaterial, commitment: bytes) -> None:
+        """Note the authentic response to this part, and the secret bits of its received set."""
+        self.responded_part, self.received, self.material, self.commitment = part, received, material, commitment
+        bound = self.config.eve_loss_bound
+        missed_entropy = len(received) * bound * 8 * self.config.message_bytes
+        self.bits = secret_bits(len(received), bound, missed_entropy=missed_entropy)
+
+    @property
+    def reached(self) -> bool:
+        """Whether the received set has the secret bits that are asked for; `paper` asks for none."""
+        return self.bits >= self.config.target_bits or not self.config.hardened
+
+    @property
+    def enough(self) -> bool:
+        """Whether this responder's received set is a key: N_r, and in `hardened` the target."""
+        return self.reached and len(self.received) >= self.config.n_r
+
+    def shortfall(self, sent: int) -> tuple[Failure, str]:
+        """Return why the received set is no key after this many burst packets."""
+        config = self.config
+        if len(self.received) < config.n_r and self.reached:
+            return Failure.TOO_FEW_PACKETS, f"|S| = {len(self.received)}, N_r = {config.n_r}"
+        return Failure.TARGET_MISSED, (
+            f"|S| = {len(self.received)} of {sent} sent gives {self.bits:.1f} of {config.target_bits:g} secret bits "
+            f"for an Eve who loses {config.eve_loss_bound:.2%}; max_burst is {config.max_burst}"
+        )
+
+    def acknowledgement(self, material: KeyMaterial, rand_data: bytes) -> bytes:
+        """Return the datagram of [10]."""
+        frame = Frame(self.config.profile, Kind.ACKNOWLEDGE, rand=rand_data, message=self.pair)
+        return material.sealed(frame)
+
+    def established(self, material: KeyMaterial, nonce: bytes, rand_data: bytes, sent: int) -> Established:
+        """Return what is told when the end has shown this nonce."""
+        config = self.config
+        return Established(
+            peer=self.offer.identity,
+            k0=material.k0,
+            fingerprint=material.fingerprint,
+            sas=material.sas(nonce, rand_data),
+            sent=sent,
+            received=self.received,
+            secret_bits=self.bits,
+            target_bits=config.target_bits,
+            authenticated=bool(config.authentication_key),
+            hybrid=config.exchange_shares,
+        )

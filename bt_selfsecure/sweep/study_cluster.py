@@ -1,0 +1,206 @@
+"""A study's batches on a Dask cluster that somebody else runs: its workers and scheduler may come and go."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any, Final
+
+from bt_selfsecure.errors import UsageError
+from bt_selfsecure.sweep.study_pieces import ASK_VERSIONS, Outcome, Piece, accepted, task, versions
+
+IN_FLIGHT: Final = 64
+CONNECT_S: Final = 10
+LOOK_S: Final = 2.0
+"""Silence after which we look who is still there."""
+CLOSE_S: Final = 0.3
+LONGEST_REASON: Final = 200
+
+Tell = Callable[[str], None]
+
+
+class _GoneError(Exception):
+    """The scheduler is."""
+
+
+def on_cluster(batches: Iterator[list[Piece]], scheduler: str, tell: Tell) -> Generator[list[Outcome]]:
+    """Simulate all `batches`; outcomes come in any order.
+
+    A piece that other versions than ours made is refused, and its worker gets no more. Who goes is told, and the study
+    waits until somebody is there again. UsageError if none can be used at all.
+    """
+    try:
+        import distributed
+    except ImportError as error:
+        raise UsageError("--scheduler needs Dask: install it with pip install 'bt-selfsecure[dask]'") from error
+    for name in [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # what matters is said by us, in a sentence
+    try:
+        cluster = _Cluster(batches, _connected(distributed, scheduler), scheduler, tell)
+    except Exception as error:
+        raise UsageError(
+            f"no Dask scheduler can be used at {scheduler} ({_reason(error)}): start `dask scheduler` there, and give "
+            "the address that it shows"
+        ) from error
+    while True:
+        try:
+            yield from cluster.outcomes()
+            return
+        except _GoneError:
+            tell(f"the scheduler at {scheduler} is gone: the study waits for it, and goes on when it is back")
+        cluster.client = _waited_for(distributed, scheduler)
+        tell(f"the scheduler at {scheduler} is back: the study goes on")
+
+
+def _connected(distributed: Any, scheduler: str) -> Any:
+    """A client. It is made in a thread, so that Ctrl-C ends our waiting at once: the library would wait to its end."""
+    made: SimpleQueue[Any] = SimpleQueue()
+
+    def connect() -> None:
+        try:
+            made.put(distributed.Client(scheduler, timeout=CONNECT_S, set_as_default=False))
+        except Exception as error:
+            made.put(error)
+
+    Thread(target=connect, daemon=True).start()
+    client = made.get()
+    if isinstance(client, Exception):
+        raise client
+    return client
+
+
+def _waited_for(distributed: Any, scheduler: str) -> Any:
+    while True:
+        with suppress(Exception):  # of whatever kind: it answered before, so it may again
+            return _connected(distributed, scheduler)
+
+
+class _Cluster:
+    def __init__(self, batches: Iterator[list[Piece]], client: Any, scheduler: str, tell: Tell) -> None:
+        self.client = client
+        self._batches, self._scheduler, self._tell = batches, scheduler, tell
+        self._again: deque[list[Piece]] = deque()
+        self._going: dict[Any, list[Piece]] = {}
+        self._ended: SimpleQueue[Any] = SimpleQueue()
+        self._is_alone = False
+        self._unfit: dict[str, str] = {}
+        """Workers that have other versions, and which."""
+        self._fit: list[str] | None = None
+        """Those that may be asked; None is all, while no other was found."""
+
+    def outcomes(self) -> Iterator[list[Outcome]]:
+        """Yield each batch's, in whatever order. `_GoneError` with the scheduler; what it had is then done again."""
+        try:
+            while self._fill():
+                try:
+                    future = self._ended.get(timeout=LOOK_S)
+                except Empty:
+                    self._look()
+                    continue
+                if (batch := self._going.pop(future, None)) is not None:
+                    yield from self._ended_with(future, batch)
+        finally:
+            self._give_up()
+
+    def _fill(self) -> bool:
+        """Is anything still to be waited for?"""
+        while len(self._going) < IN_FLIGHT:
+            batch = self._again.popleft() if self._again else next(self._batches, None)
+            if batch is None:
+                break
+            try:
+                future = self.client.submit(eval, task(batch), pure=False, workers=self._fit)
+            except Exception as error:  # it has other ones, for every way in which a connection ends
+                self._again.append(batch)
+                raise _GoneError from error
+            self._going[future] = batch
+            future.add_done_callback(self._ended.put)
+        return bool(self._going)
+
+    def _ended_with(self, future: Any, batch: list[Piece]) -> Iterator[list[Outcome]]:
+        from distributed.scheduler import KilledWorker
+
+        if future.status in ("cancelled", "lost"):
+            self._again.append(batch)
+            if self.client.status != "running":
+                raise _GoneError
+            return
+        error = None
+        try:
+            error = future.exception(timeout=CONNECT_S)
+            outcomes = None if error else accepted(future.result(timeout=CONNECT_S), batch)
+        except Exception as failed:
+            self._again.append(batch)
+            raise _GoneError from failed
+        if isinstance(error, KilledWorker):
+            raise UsageError(f"workers were killed again and again ({_reason(error)}): look after them")
+        if outcomes is None:
+            self._again.append(batch)
+            self._find_fit(error)
+            return
+        if self._is_alone:
+            self._is_alone = False
+            self._tell("a worker is there again: the study goes on")
+        yield outcomes
+
+    def _look(self) -> None:
+        """After a silence: is anybody there?"""
+        if self.client.status != "running":
+            raise _GoneError
+        try:
+            workers = self.client.sync(self.client.scheduler.ncores, callback_timeout=CONNECT_S / 2)
+        except Exception as error:
+            raise _GoneError from error
+        if self._fit is not None and not set(self._fit) & set(workers):
+            self._find_fit(None)
+            self._take_back()
+        elif not workers and not self._is_alone:
+            self._is_alone = True
+            self._tell(f"no worker is left at {self._scheduler}: the study waits, and goes on when one is there")
+
+    def _find_fit(self, error: BaseException | None) -> None:
+        """Ask all workers what they have. UsageError if there are some, and none has what we have."""
+        try:
+            have = self.client.run(eval, ASK_VERSIONS, on_error="return")
+        except Exception as failed:
+            raise _GoneError from failed
+        self._fit = [worker for worker, found in have.items() if found == versions()] or None
+        unfit = {worker: _described(found) for worker, found in have.items() if found != versions()}
+        listed = "; ".join(f"{worker} has {found}" for worker, found in unfit.items() if worker not in self._unfit)
+        ours = _described(versions())
+        if have and not unfit and error is not None:
+            raise UsageError(f"a worker failed ({_reason(error)}): look after it")
+        if unfit and not self._fit:
+            listed = "; ".join(f"{worker} has {found}" for worker, found in unfit.items())
+            raise UsageError(f"no worker has {ours}: {listed}. Give them the same")
+        if listed:
+            self._tell(f"left out, since this is {ours}: {listed}")
+        self._unfit = unfit
+
+    def _take_back(self) -> None:
+        """Have all batches done again, by those that may be asked now."""
+        self._again.extend(self._going.values())
+        self.client.cancel(list(self._going))
+        self._going.clear()
+
+    def _give_up(self) -> None:
+        self._again.extend(self._going.values())
+        self._going.clear()
+        with suppress(Exception):  # a scheduler that is gone says no goodbye
+            self.client.close(timeout=CLOSE_S)
+
+
+def _described(found: Any) -> str:
+    if isinstance(found, dict):
+        return ", ".join(f"{name} {version}" for name, version in found.items())
+    if isinstance(found, ImportError):
+        return f"no {found.name or 'bt_selfsecure'}"
+    return _reason(found)
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(str(error).split())[:LONGEST_REASON] or type(error).__name__

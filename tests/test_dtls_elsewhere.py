@@ -1,0 +1,221 @@
+"""DTLS with a pre-shared key, over UDP on loopback, with OpenSSL's and libcoap's own programs at the other end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bt_selfsecure.dtls import Closed, Credentials, DataReceived, Dtls, Established, Listener
+
+KEY, IDENTITY = b"5301919777550", b"devA"
+"""As libcoap's -k takes a key, which OpenSSL's -psk wants in hexadecimal."""
+WRONG = b"5301919777551"
+PATIENCE_S = 8.0
+Start = Callable[..., "subprocess.Popen[bytes]"]
+EACH_KEY = pytest.mark.parametrize(("key", "right"), [(KEY, True), (WRONG, False)], ids=["right", "wrong"])
+LIBRARIES = pytest.mark.parametrize("library", ["openssl", "gnutls"])
+
+
+class Wire:
+    """A UDP socket on which one endpoint is driven."""
+
+    def __init__(self, host: str, end: Dtls | Listener, peer: tuple[str, int] | None = None) -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind((host, 0))
+        self.socket.settimeout(0.05)
+        self.port: int = self.socket.getsockname()[1]
+        self.end, self.peer = end, peer
+        self.told: list[Any] = []
+
+    def __enter__(self) -> Wire:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def flush(self) -> None:
+        if isinstance(self.end, Dtls):
+            for data in self.end.frames_to_send(time.monotonic()):
+                self.socket.sendto(data, self.peer or ("", 0))
+            self.told += iter(self.end.next_event, None)
+
+    def drive(self, until: Callable[[], bool], patience: float = PATIENCE_S) -> bool:
+        """Return whether it came to that in time."""
+        stop = time.monotonic() + patience
+        while not until():
+            now = time.monotonic()
+            if now > stop:
+                return False
+            if isinstance(self.end, Dtls):
+                self.end.handle_timer(now)
+            self.flush()
+            try:
+                data, self.peer = self.socket.recvfrom(65535)
+            except (TimeoutError, ConnectionRefusedError):
+                continue
+            if isinstance(self.end, Dtls):
+                self.end.receive_frame(data, now)
+            else:
+                answer = self.end.receive_frame(data, repr(self.peer).encode(), now)
+                if isinstance(answer, Dtls):
+                    self.end = answer
+                else:
+                    for reply in answer:
+                        self.socket.sendto(reply, self.peer)
+            self.flush()
+        return True
+
+    def send(self, data: bytes) -> None:
+        assert isinstance(self.end, Dtls)
+        self.end.send(data, time.monotonic())
+        self.flush()
+
+    def close(self) -> None:
+        assert isinstance(self.end, Dtls)
+        self.end.close(time.monotonic())
+        self.flush()
+
+    @property
+    def data(self) -> bytes:
+        return b"".join(event.data for event in self.told if isinstance(event, DataReceived))
+
+    def has(self, kind: type[object]) -> bool:
+        return any(isinstance(event, kind) for event in self.told)
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts a program of others; the test is skipped where it is not installed."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def begin(name: str, *words: object) -> subprocess.Popen[bytes]:
+        if shutil.which(name) is None:
+            pytest.skip(f"{name} is not installed")
+        pipe = subprocess.PIPE
+        command = ["stdbuf", "-oL", name, *map(str, words)]
+        running.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT))
+        return running[-1]
+
+    yield begin
+    for each in running:
+        each.kill()
+        each.communicate()
+
+
+def said(program: subprocess.Popen[bytes], text: bytes, patience: float = PATIENCE_S) -> bytes:
+    """Return what the program says until it has said this, or is over, or the time is."""
+    assert program.stdout is not None
+    os.set_blocking(program.stdout.fileno(), False)
+    heard, stop = b"", time.monotonic() + patience
+    while text not in heard and time.monotonic() < stop:
+        more = program.stdout.read()
+        if more == b"":
+            break
+        heard += more or b""
+        time.sleep(0.02)
+    return heard
+
+
+def type_in(program: subprocess.Popen[bytes], text: bytes) -> None:
+    assert program.stdin is not None
+    program.stdin.write(text)
+    program.stdin.flush()
+
+
+def free_port(host: str) -> int:
+    """Return a UDP port that is free with the one after it, which libcoap takes for coaps."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as tried:
+        tried.bind((host, 0))
+        return int(tried.getsockname()[1]) & ~1
+
+
+def client_to(key: bytes) -> Dtls:
+    return Dtls.client(lambda _hint: Credentials(IDENTITY, key), time.monotonic())
+
+
+def listener() -> Listener:
+    return Listener({IDENTITY: KEY}.get, os.urandom, time.monotonic())
+
+
+@EACH_KEY
+def test_openssl_s_client_is_served_with_the_right_key_alone(
+    key: bytes, right: bool, start: Start, loopback_host: str
+) -> None:
+    with Wire(loopback_host, listener()) as wire:
+        client = start(
+            *("openssl", "s_client", "-dtls1_2", "-psk", key.hex(), "-psk_identity", IDENTITY.decode(), "-quiet"),
+            *("-cipher", "PSK-CHACHA20-POLY1305", "-connect", f"{loopback_host}:{wire.port}"),
+        )
+        type_in(client, b"hello from s_client\n")
+        assert wire.drive(lambda: wire.data != b"", PATIENCE_S if right else 3) == right
+        assert wire.has(Established) == right
+        if right:
+            assert wire.data == b"hello from s_client\n"
+            wire.send(b"hello back\n")
+            assert b"hello back\n" in said(client, b"hello back\n")
+
+
+@EACH_KEY
+def test_openssl_s_server_serves_us_with_the_right_key_alone(
+    key: bytes, right: bool, start: Start, loopback_host: str
+) -> None:
+    port = free_port(loopback_host)
+    server = start(
+        *("openssl", "s_server", "-dtls1_2", "-psk", KEY.hex(), "-psk_identity", IDENTITY.decode(), "-nocert"),
+        *("-listen", "-cipher", "PSK-CHACHA20-POLY1305", "-accept", f"{loopback_host}:{port}"),
+    )
+    assert b"ACCEPT" in said(server, b"ACCEPT")
+    with Wire(loopback_host, client_to(key), (loopback_host, port)) as wire:
+        assert wire.drive(lambda: wire.has(Established), PATIENCE_S if right else 3) == right
+        if right:
+            wire.send(b"hello to s_server\n")
+            assert b"hello to s_server\n" in said(server, b"hello to s_server\n")
+            type_in(server, b"hello back\n")
+            assert wire.drive(lambda: wire.data == b"hello back\n")
+
+
+@EACH_KEY
+@LIBRARIES
+def test_libcoaps_client_gets_its_resource_with_the_right_key_alone(
+    library: str, key: bytes, right: bool, start: Start, loopback_host: str
+) -> None:
+    with Wire(loopback_host, listener()) as wire:
+        client = start(
+            *(f"coap-client-{library}", "-B", 4, "-u", IDENTITY.decode(), "-k", key.decode(), "-m", "get"),
+            f"coaps://{loopback_host}:{wire.port}/time",
+        )
+        assert wire.drive(lambda: wire.data != b"", PATIENCE_S if right else 3) == right
+        if right:
+            request = wire.data
+            assert (request[0] >> 4, request[1]) == (4, 1)  # version 1, confirmable; GET
+            token = request[4 : 4 + (request[0] & 15)]
+            wire.send(bytes([0x60 | len(token), 0x45]) + request[2:4] + token + b"\xffNov 29 09:22:00")
+            assert b"Nov 29 09:22:00" in said(client, b"Nov 29 09:22:00")
+            assert wire.drive(lambda: wire.has(Closed))
+
+
+@EACH_KEY
+@LIBRARIES
+def test_libcoaps_server_gives_us_its_resource_with_the_right_key_alone(
+    library: str, key: bytes, right: bool, start: Start, loopback_host: str, tmp_path: Path
+) -> None:
+    port = free_port(loopback_host)
+    identities = tmp_path / "identities"
+    identities.write_text(f"CoAP,{IDENTITY.decode()},{KEY.decode()}\n")
+    start(f"coap-server-{library}", "-A", loopback_host, "-p", port, "-k", "1234", "-h", "CoAP", "-i", identities)
+    with Wire(loopback_host, client_to(key), (loopback_host, port + 1)) as wire:
+        assert wire.drive(lambda: wire.has(Established), PATIENCE_S if right else 4) == right
+        if right:
+            wire.send(bytes.fromhex("41 01 1234 77 b4") + b"time")  # confirmable GET /time, token 77
+            assert wire.drive(lambda: wire.data != b"")
+            assert wire.data[:5] == bytes.fromhex("61 45 1234 77")  # 2.05, piggybacked
+            assert b"\xff" in wire.data
+            wire.close()
