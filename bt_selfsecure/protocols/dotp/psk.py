@@ -16,8 +16,8 @@ from bt_selfsecure.protocols.dotp.window import Window
 
 RESERVED_SESSIONS: Final = 64
 SESSION_WINDOW: Final = 64
-MOST_SESSIONS_SKIPPED: Final = 200
-"""Less than `paper` keeps keys for, counted in sessions."""
+MOST_SESSIONS_SKIPPED: Final = 128
+"""With the window before them, less than `paper` keeps keys for: a name alone makes it make them."""
 _KEY_EXCHANGE: Final = 2
 
 
