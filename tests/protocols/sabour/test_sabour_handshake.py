@@ -206,6 +206,19 @@ def test_forged_m2_that_are_first_do_not_keep_the_true_server_away() -> None:
     assert device.state is ClientState.ESTABLISHED
 
 
+def test_a_flood_of_m2_leaves_a_bounded_number_of_m3() -> None:
+    device = client(HARDENED)
+    device.start(0.0)
+    (m1,) = device.frames_to_send(0.0)
+    for number in range(50):
+        forger = server(HARDENED, identity=STRANGER, seed=f"forger {number}")
+        forger.receive_frame(m1, 0.0)
+        device.receive_frame(forger.frames_to_send(0.0)[0], 0.0)
+    assert len(device.frames_to_send(0.0)) == limits.MOST_ANSWERS
+    device.handle_timer(5.0)
+    assert len(device.frames_to_send(5.0)) == 1 + limits.MOST_ANSWERS
+
+
 # --- what comes again -------------------------------------------------------------------------------------------------
 
 
