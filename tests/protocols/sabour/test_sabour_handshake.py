@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -374,3 +375,10 @@ def test_a_message_that_the_profile_lacks_or_of_a_wrong_size_is_the_drivers_mist
         encode(HARDENED, Message(Kind.REFUSAL))
     with pytest.raises(LocalError, match="M3: a field"):
         encode(HARDENED, Message(Kind.M3, signature=bytes(63)))
+
+
+def test_the_program_on_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[3] / "docs/protocols/sabour.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(program, "sabour.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("Established(device_id=b")
