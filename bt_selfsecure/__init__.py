@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 __version__ = "0.1.0"
 __all__ = [
     "BtSelfSecureError",
+    "Durability",
     "EndpointContext",
     "EstablishConfig",
     "Initiator",
@@ -37,13 +38,14 @@ if TYPE_CHECKING:
     from bt_selfsecure.protocols.haoxiao.record import Role, SessionRecord
     from bt_selfsecure.protocols.haoxiao.responder import Responder
     from bt_selfsecure.protocols.haoxiao.session import Session
-    from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig
+    from bt_selfsecure.protocols.haoxiao.session_config import Durability, SessionConfig
     from bt_selfsecure.sansio.context import EndpointContext
     from bt_selfsecure.stats import losses
 
 _HAOXIAO: Final = "bt_selfsecure.protocols.haoxiao"
 _MODULES: Final = {
     "BtSelfSecureError": "bt_selfsecure.errors",
+    "Durability": f"{_HAOXIAO}.session_config",
     "EndpointContext": "bt_selfsecure.sansio.context",
     "EstablishConfig": f"{_HAOXIAO}.establish",
     "Initiator": f"{_HAOXIAO}.initiator",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 from collections.abc import Callable
+from dataclasses import MISSING, fields, is_dataclass
+from enum import Enum
+from itertools import pairwise
 from typing import Any, Final, get_args, get_origin
 
 from tables import table
@@ -28,9 +32,46 @@ def events() -> str:
     rows = []
     for event in get_args(bt_selfsecure.events.Event):
         kind = get_origin(event) or event
-        fields = ", ".join(f"`{name}`" for name in kind.__dataclass_fields__)
-        rows.append((f"`{kind.__name__}`", fields, first_sentence(kind)))
+        has = ", ".join(f"`{name}`" for name in kind.__dataclass_fields__)
+        rows.append((f"`{kind.__name__}`", has, first_sentence(kind)))
     return table(("event", "fields", ""), *rows)
 
 
-PARTS: Final[dict[str, Callable[[], str]]] = {"names": names, "events": events}
+def said_of_fields(kind: type) -> dict[str, str]:
+    """Return what stands as a string under each field of a dataclass."""
+    (body,) = (node.body for node in ast.parse(inspect.getsource(kind)).body if isinstance(node, ast.ClassDef))
+    return {
+        ast.unparse(field.target): " ".join(said.value.value.split()).replace("|", r"\|")
+        for field, said in pairwise(body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(said, ast.Expr)
+        and isinstance(said.value, ast.Constant)
+        and isinstance(said.value.value, str)
+    }
+
+
+def as_written(default: Any) -> str:
+    """Return a default as a caller would write it; nothing where there is none."""
+    if default is MISSING:
+        return ""
+    if is_dataclass(default):
+        return f"`{type(default).__name__}()`"
+    return f"`{type(default).__name__}.{default.name}`" if isinstance(default, Enum) else f"`{default!r}`"
+
+
+def settings(kind: type[Any]) -> str:
+    said = said_of_fields(kind)
+    rows = []
+    for field in fields(kind):
+        made = field.default if field.default_factory is MISSING else field.default_factory()
+        default = "everybody" if callable(made) else as_written(made)
+        rows.append((f"`{field.name}`", default, said.get(field.name, "")))
+    return table(("field", "default", ""), *rows)
+
+
+PARTS: Final[dict[str, Callable[[], str]]] = {
+    "names": names,
+    "establish_config": lambda: settings(bt_selfsecure.EstablishConfig),
+    "session_config": lambda: settings(bt_selfsecure.SessionConfig),
+    "events": events,
+}

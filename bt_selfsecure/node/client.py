@@ -198,7 +198,7 @@ def _in_one_line(path: Path) -> Iterator[None]:
     """Whatever goes wrong between here and the node, as a sentence with its remedy."""
     try:
         yield
-    except (FileNotFoundError, ConnectionRefusedError):
+    except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
         raise NodeAwayError(
             f"no node runs on {path}: `systemctl status bt-selfsecure` says why, `bt-selfsecure node` runs one by hand"
         ) from None
@@ -206,7 +206,9 @@ def _in_one_line(path: Path) -> Iterator[None]:
         raise UsageError(f"you may not use {path}: {_membership(path)}") from None
     except TimeoutError:
         raise NodeAwayError(f"the node on {path} does not answer: see `journalctl -u bt-selfsecure`") from None
-    except (OSError, http.client.HTTPException):
+    except (OSError, http.client.HTTPException) as error:
+        if isinstance(error, OSError) and "path too long" in str(error):  # it has no errno
+            raise UsageError(f"{path} is too long for a Unix socket: take a path of at most 107 bytes") from None
         raise NodeAwayError(f"the node on {path} ended in mid-sentence: see `systemctl status bt-selfsecure`") from None
     except (ValueError, KeyError, TypeError):
         raise UsageError(f"what answers on {path} is no node: see --config, or restart it") from None

@@ -328,6 +328,8 @@ def clopper_pearson(k: int, n: int, confidence: float = 0.95) -> tuple[float, fl
 def packets_to_send(needed: int, d: float, probability: float = 0.99) -> int:
     """Return the smallest N of which Bob, who misses a share d, keeps `needed` or more with this probability."""
     require_probability("Bob's loss d", d)
+    if needed < 0:
+        raise UsageError(f"{needed} packets are no count: give 0 or more")
     if d == 1 or not 0 < probability < 1:
         raise UsageError(f"with a loss of {d:g} at Bob no number of packets is enough: take a loss below 1")
 
@@ -358,6 +360,8 @@ def secret_bits(received: int, e_given_bob: float, *, missed_entropy: float | No
 
     Never above 256, nor above `missed_entropy` (bits), where what she lacks is known: see the function of that name.
     """
+    if received < 0:
+        raise UsageError(f"{received} packets are no count: give 0 or more")
     bits = received * bits_per_packet(e_given_bob) if received else 0.0
     return min(bits, KEY_BITS, math.inf if missed_entropy is None else missed_entropy)
 

@@ -26,6 +26,7 @@ from loopback_node import LoopbackNode, Server
 
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.cli.status import duration
+from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.client import NodeAwayError, NodeClient
 from bt_selfsecure.node.messages import Received
 
@@ -197,6 +198,16 @@ def test_without_a_node_the_remedy_is_told(server: Server, capsys: pytest.Captur
             f"bt-selfsecure: no node runs on {server.socket('alice')}: `systemctl status bt-selfsecure` says why, "
             "`bt-selfsecure node` runs one by hand\n"
         )
+
+
+@pytest.mark.parametrize(
+    ("socket", "fault"),
+    [(f"/{'x' * 120}/node.sock", "too long for a Unix socket"), (f"{__file__}/node.sock", "no node runs on")],
+    ids=["too long", "below a file"],
+)
+def test_a_path_that_can_be_no_socket_is_named_for_what_it_is(socket: str, fault: str) -> None:
+    with pytest.raises(UsageError, match=fault):
+        NodeClient(Path(socket)).status()
 
 
 @pytest.mark.parametrize(

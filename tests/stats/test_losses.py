@@ -258,6 +258,13 @@ def test_packets_to_send_is_the_smallest_burst_that_suffices(needed: int, d: flo
     assert sent == needed or binomial_tail(needed, sent - 1, 1 - d) < 0.99
 
 
+def test_a_negative_number_of_packets_is_refused() -> None:
+    with pytest.raises(UsageError, match="-1 packets"):
+        packets_to_send(-1, 0.1)
+    with pytest.raises(UsageError, match="-1 packets"):
+        secret_bits(-1, 0.1)
+
+
 def test_a_bob_who_hears_nothing_can_not_be_planned_for() -> None:
     with pytest.raises(UsageError, match="below 1"):
         packets_to_send(10, 1.0)

@@ -17,6 +17,7 @@ of these three is sent once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -67,7 +68,9 @@ class EstablishConfig:
     identity: bytes
     """Own Bluetooth device address, 6 bytes."""
     profile: Profile = Profile.HARDENED
+    """`HARDENED`, or `PAPER` to the letter, which has known attacks."""
     timers: Timers = field(default_factory=Timers)
+    """The waits of the two ends."""
     burst: int = 400
     """N: packets of one burst (of one part of it where the burst is extended)."""
     max_burst: int = 20_000
@@ -77,9 +80,11 @@ class EstablishConfig:
     threshold: int | None = None
     """N_r: fewest burst packets that may become a key. None: what `target_bits` needs (`paper`: half of N)."""
     target_bits: float = 128.0
+    """Secret bits that the key must have, reckoned with `eve_loss_bound`; at most 256."""
     eve_loss_bound: float = 0.05
     """Lower bound on P(Eve misses | Bob received); measured, with its confidence, by whoever configures it."""
     max_requests: int = 10
+    """Requests without an accept before the initiator gives up."""
     responders: int = 1
     """How many accepts the initiator waits for before it starts the burst early; at T_H it starts with those it has."""
     compact: bool = False
@@ -103,12 +108,18 @@ class EstablishConfig:
             raise UsageError("target_bits must be above 0 and at most 256")
         if not 1 <= self.responders <= limits.MAX_RESPONDERS:
             raise UsageError(f"responders must be 1 to {limits.MAX_RESPONDERS}")
+        if not isinstance(self.profile, Profile):
+            raise UsageError(f"profile is {self.profile!r} and must be a member of Profile, as Profile.HARDENED")
+        if self.threshold is not None and not 1 <= self.threshold <= self.max_burst:
+            raise UsageError("threshold must be 1 to max_burst packets, or None for what target_bits needs")
+        if self.max_requests < 1:
+            raise UsageError("max_requests must be at least 1")
         timers = self.timers
-        if (
-            min(timers.t_h, timers.t_w, timers.t_2, timers.t_3, REPEAT_S if timers.repeat is None else timers.repeat)
-            <= 0
-        ):
+        repeat = REPEAT_S if timers.repeat is None else timers.repeat
+        if not all(0 < seconds < math.inf for seconds in (timers.t_h, timers.t_w, timers.t_2, timers.t_3, repeat)):
             raise UsageError("T_H, T_W, T_2, T_3 and repeat must be above 0 seconds")
+        if not all(0 <= seconds < math.inf for seconds in (timers.t_d, timers.waiting, timers.settle)):
+            raise UsageError("T_D, waiting and settle must be 0 seconds or more")
         if not MIN_T_1_S <= self.t_1 <= MAX_T_1_S:
             raise UsageError(
                 f"T_1 is {self.t_1:g} s and must be {MIN_T_1_S:g} to {MAX_T_1_S:g} s: take another burst or interval"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Final
 
+from bt_selfsecure.errors import UsageError
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.frames import Frame
 from bt_selfsecure.protocols.haoxiao.suites import Attempt, Header, NotAuthentic, RoundKeys, Suite
@@ -16,6 +17,13 @@ from bt_selfsecure.sansio.context import Random
 from bt_selfsecure.sansio.value import value
 
 CHECKPOINT_ID_BYTES: Final = 8
+
+
+def require_k0(k0: bytes) -> bytes:
+    """Return `k0` if it can be a K_0; else raise `UsageError`."""
+    if len(k0) != limits.KEY_BYTES:
+        raise UsageError(f"K_0 has {limits.KEY_BYTES} bytes, this has {len(k0)}: give `k0` of Established as it is")
+    return k0
 
 
 @value
@@ -42,7 +50,7 @@ class Chain:
     @classmethod
     def start(cls, suite: Suite, k0: bytes, label: bytes, checkpoint_rounds: int, seq: int = 0) -> Chain:
         """Return the chain of one direction at K_0, which is its first checkpoint."""
-        key = suite.chain_key(k0, label)
+        key = suite.chain_key(require_k0(k0), label)
         return cls(suite, key, seq, checkpoint_rounds, 0, (key,))
 
     @property

@@ -19,7 +19,7 @@ from typing import Final, Self
 from bt_selfsecure.protocols.haoxiao.events import Event
 from bt_selfsecure.protocols.haoxiao.frame_queue import FrameQueue
 from bt_selfsecure.protocols.haoxiao.frames import FrameError, Kind, Profile, decode
-from bt_selfsecure.protocols.haoxiao.keychain import Chain
+from bt_selfsecure.protocols.haoxiao.keychain import Chain, require_k0
 from bt_selfsecure.protocols.haoxiao.receiving import RECEIVER_FRAMES, Receiver
 from bt_selfsecure.protocols.haoxiao.record import ReceivingState, Role, SendingState, SessionRecord
 from bt_selfsecure.protocols.haoxiao.resync import common_keys
@@ -138,6 +138,7 @@ class Session:
 
         Each K_0 has roles of its own, different ones at the two ends: `role` where this end's is not what it was.
         """
+        require_k0(k0)
         self.role = role or self.role
         self._sender.offer(k0, self.role)
         self._receiver.offer(k0, self.role)

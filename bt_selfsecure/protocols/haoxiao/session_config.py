@@ -27,6 +27,7 @@ class SessionConfig:
     """What one end of a session is configured with; W must be the same at both."""
 
     durability: Durability = Durability.EVERY_MESSAGE
+    """What a crash may cost: nothing, or with `EVERY_W` the rounds since the last checkpoint."""
     checkpoint_rounds: int = 64
     """W: rounds from one checkpoint to the next."""
     omega: int = 8
@@ -38,6 +39,8 @@ class SessionConfig:
 
     def __post_init__(self) -> None:
         """Raises `UsageError` where a value is out of range."""
+        if not isinstance(self.durability, Durability):
+            raise UsageError(f"durability is {self.durability!r} and must be a member of Durability")
         if not 1 <= self.omega <= limits.MAX_RETRAN:
             raise UsageError(f"omega must be 1 to {limits.MAX_RETRAN}")
         if self.checkpoint_rounds < 1:

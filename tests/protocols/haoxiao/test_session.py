@@ -13,7 +13,9 @@ from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.events import MessageDelivered, MessageReceived, ReestablishNeeded, Unreachable
 from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, decode, encode
 from bt_selfsecure.protocols.haoxiao.sending import SenderState
+from bt_selfsecure.protocols.haoxiao.session import Session
 from bt_selfsecure.protocols.haoxiao.session_config import Durability, SessionConfig
+from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.events import FrameRejected, Persist, Rejection
 
 # --- losses of rounds -------------------------------------------------------------------------------------------------
@@ -211,11 +213,29 @@ def test_at_the_limit_of_seq_a_new_establishment_is_asked_for(profile: Profile) 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"omega": 0}, {"omega": 16}, {"checkpoint_rounds": 0}, {"timeout": 0.0}, {"timeout": 9.0, "max_timeout": 1.0}],
+    [
+        {"omega": 0},
+        {"omega": 16},
+        {"checkpoint_rounds": 0},
+        {"timeout": 0.0},
+        {"timeout": 9.0, "max_timeout": 1.0},
+        {"durability": "every-message"},
+    ],
 )
-def test_a_configuration_out_of_range_is_refused(wrong: dict[str, float]) -> None:
+def test_a_configuration_out_of_range_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="must be"):
         SessionConfig(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("k0", [b"", b"k" * 31, b"k" * 33], ids=len)
+def test_what_is_no_k0_makes_no_session_and_leaves_a_running_one_as_it_was(pair: Pair, k0: bytes) -> None:
+    session = pair.alice.session
+    with pytest.raises(UsageError, match=f"32 bytes, this has {len(k0)}"):
+        Session.start(session.profile, session.role, k0, SessionConfig(), EndpointContext(bytes))
+    before = (session.record, session.role)
+    with pytest.raises(UsageError, match=f"32 bytes, this has {len(k0)}"):
+        session.rekey(k0, pair.now, session.role.peer)
+    assert (session.record, session.role) == before
 
 
 @pytest.mark.parametrize("durability", Durability)
