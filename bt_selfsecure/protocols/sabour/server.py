@@ -49,7 +49,7 @@ SERVER_FRAMES: Final[Mapping[Kind, str]] = {Kind.M1: "_receive_m1", Kind.M3: "_r
 
 
 class _Handshake:
-    """One of them. Once it is over the keys are gone, and two datagrams are left."""
+    """One of them. Once M3 has proved the device its secrets are gone, and the four datagrams are left."""
 
     def __init__(
         self, machine: Machine[ServerState, ServerInput], run: Run, m1: bytes, m2: bytes, until: float
