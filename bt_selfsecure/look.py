@@ -62,7 +62,7 @@ pre { background: #f4f6f8; padding: .7rem; white-space: pre-wrap; }
   body { font-size: 11pt; max-width: none; padding: 0; }
   h2, h3, summary { break-after: avoid; }
   figure, table, .facts, .lead { break-inside: avoid; }
-  svg { max-height: 23cm; }
+  svg { max-width: 30rem; max-height: 23cm; }
   .wide { overflow: visible; }
   details::details-content { content-visibility: visible; }
   table.fine { break-inside: auto; font-size: 7pt; }

@@ -193,6 +193,16 @@ def test_no_more_than_the_mtu_is_in_a_datagram_and_longer_data_is_refused() -> N
         Dtls.client(ask(), 0.0).send(b"early", 0.0)
 
 
+def test_a_forged_alert_ends_a_handshake_and_not_what_is_established() -> None:
+    forged = bytes.fromhex("15 fefd 0000 0000000000ff 0002 0228")  # fatal, handshake failure, in clear
+    client = Dtls.client(ask(), 0.0)
+    client.receive_frame(forged, 0.0)
+    assert [type(event) for event in events(client)] == [Closed]
+    pair = Pair(Dtls.client(ask(), 0.0)).shake()
+    pair.client.receive_frame(forged, 0.0)
+    assert pair.established
+
+
 def test_what_a_look_up_raises_comes_out_of_the_verb() -> None:
     def fails(_identity: bytes) -> bytes:
         raise KeyError("the table is gone")

@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 
 from bt_selfsecure.dtls import Closed, Credentials, DataReceived, Dtls, Established, Listener
+from bt_selfsecure.protocols.dotp.keys import Policy, Role
+from bt_selfsecure.protocols.dotp.psk import ClientKeys, ServerKeys
+from bt_selfsecure.protocols.dotp.record import DotpRecord
 
 KEY, IDENTITY = b"5301919777550", b"devA"
 """As libcoap's -k takes a key, which OpenSSL's -psk wants in hexadecimal."""
@@ -219,3 +222,26 @@ def test_libcoaps_server_gives_us_its_resource_with_the_right_key_alone(
             assert wire.data[:5] == bytes.fromhex("61 45 1234 77")  # 2.05, piggybacked
             assert b"\xff" in wire.data
             wire.close()
+
+
+@pytest.mark.parametrize("off", [0, -1, 1], ids=["key n", "key n - 1", "key n + 1"])
+def test_libcoaps_client_is_served_with_key_n_of_the_pair_and_with_no_other(
+    off: int, start: Start, loopback_host: str
+) -> None:
+    """Session 3 of a D-OTP pair whose SN is 1234, in the paper's profile; session 2 is over."""
+    beginnings = {role: DotpRecord.paper(role, 1234, Policy.PER_IO_NRPRNG) for role in Role}
+    client, server = ClientKeys(beginnings[Role.CLIENT], b"pair"), ServerKeys(beginnings[Role.SERVER], b"pair")
+    client.reserve()
+    sessions = [client.take() for _ in range(5)]
+    assert server.established(sessions[2][0]) is not None
+    identity, key = sessions[3][0].decode(), sessions[3 + off][1].decode()
+    with Wire(loopback_host, Listener(server.look_up, os.urandom, time.monotonic())) as wire:
+        name, where = "coap-client-openssl", f"coaps://{loopback_host}:{wire.port}/time"
+        start(name, "-B", 4, "-u", identity, "-k", key, "-m", "get", where)
+        assert wire.drive(lambda: wire.data != b"", PATIENCE_S if off == 0 else 3) == (off == 0)
+        if off == 0:
+            assert server.established(identity.encode()) is not None
+        wire.told.clear()
+        wire.end = Listener(server.look_up, os.urandom, time.monotonic())
+        start(name, "-B", 3, "-u", sessions[2][0].decode(), "-k", sessions[2][1].decode(), "-m", "get", where)
+        assert not wire.drive(lambda: wire.data != b"", 2), "a used key was taken again"

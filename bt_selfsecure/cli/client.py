@@ -20,8 +20,7 @@ from bt_selfsecure.cli.numbers import real
 from bt_selfsecure.cli.status import establishment_lines, peer_table, sighting_table, state, status_lines, watch_lines
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.client import NodeClient
-from bt_selfsecure.node.config import DEFAULT_PATH, SOCKET
-from bt_selfsecure.node.config_file import find_path, read
+from bt_selfsecure.node.where import DEFAULT_PATH, SOCKET, find_path
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
@@ -113,9 +112,12 @@ def node_client(args: Namespace, *, lenient: bool = False) -> NodeClient:
     """The node that the configuration means; where there is no such file, the default socket. `lenient`: there as well
     where the file is wrong."""
     path = find_path(args.config)
-    unreadable = path == DEFAULT_PATH and not os.access(path, os.R_OK)
+    if path == DEFAULT_PATH and not os.access(path, os.R_OK):
+        return NodeClient(SOCKET)
+    from bt_selfsecure.node.config_file import read
+
     try:
-        return NodeClient(SOCKET if unreadable else read(path).config.node.socket)
+        return NodeClient(read(path).config.node.socket)
     except UsageError:
         if not lenient:
             raise

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.config import Config, authentication_key
-from bt_selfsecure.node.config_file import ConfigFile, find_path, load, render
+from bt_selfsecure.node.config_file import ConfigFile, load, render
 from bt_selfsecure.node.tables import Origin
+from bt_selfsecure.node.where import find_path
 from bt_selfsecure.wording import counted
 
 if TYPE_CHECKING:

@@ -16,11 +16,12 @@ from bt_selfsecure.addresses import EXAMPLE, is_address, parse_address, spelled
 from bt_selfsecure.bearers.hci import adapter_addresses
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.config import Config, udp_places
-from bt_selfsecure.node.config_file import find_path, read
+from bt_selfsecure.node.config_file import read
 from bt_selfsecure.node.doctor.checks import checks_of
 from bt_selfsecure.node.doctor.findings import Verdict
 from bt_selfsecure.node.doctor.machine import Machine
 from bt_selfsecure.node.doctor.report import Result, examine
+from bt_selfsecure.node.where import find_path
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction

@@ -6,7 +6,6 @@ import base64
 import json
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -166,7 +165,7 @@ def _write_raw(received: Received) -> None:
 
 
 def _write_json(received: Received) -> None:
-    line = asdict(received) | {"message": base64.b64encode(received.message).decode()}
+    line = received._asdict() | {"message": base64.b64encode(received.message).decode()}
     _to_stdout(json.dumps(line).encode() + b"\n")
 
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.node.config import LOG_LEVELS, Config
-from bt_selfsecure.node.config_file import find_path, load
+from bt_selfsecure.node.config_file import load
 from bt_selfsecure.node.peer_log import JournalHandler, stderr_is_the_journal
+from bt_selfsecure.node.where import find_path
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction

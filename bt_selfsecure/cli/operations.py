@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final, TextIO
 
 from bt_selfsecure.cli.client import client_parser, node_client, progress
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.node.config import DEFAULT_PATH, LOG_LEVELS, STATE_DIRECTORY
-from bt_selfsecure.node.config_file import find_path, read
+from bt_selfsecure.node.config import LOG_LEVELS, STATE_DIRECTORY
+from bt_selfsecure.node.config_file import read
+from bt_selfsecure.node.where import DEFAULT_PATH, find_path
 from bt_selfsecure.wording import counted
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bt_selfsecure.air.recording import Recording
 from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.files import whole
@@ -184,6 +183,8 @@ def _recorded(args: Namespace, confidence: float) -> EveLoss:
         raise UsageError("with --recording the Eves are counted, not assumed: give --eve once for each, without --eves")
     if args.recording != "all" and not args.recording.isdecimal():
         raise UsageError(f"{args.recording!r} is not a position of the recording: choose 0..80 or all")
+    from bt_selfsecure.air.recording import Recording
+
     table = Recording.load().joint_loss(None if args.recording == "all" else int(args.recording), args.bob, args.eve)
     bound = lower_bound(table.bob_only, table.received, confidence)
     source = f"recorded {table.bob_only} of {table.received}, {100 * confidence:g} % bound"

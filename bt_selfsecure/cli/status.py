@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any, Final
 
-from bt_selfsecure.node.metrics import burst_loss
+from bt_selfsecure.node.shares import burst_loss
 
 LABEL: Final = 10
 """Columns of the labels on the left."""

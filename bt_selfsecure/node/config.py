@@ -21,17 +21,14 @@ from bt_selfsecure.bearers.limits import FLUSH_TIMEOUT_SLOTS, PSM
 from bt_selfsecure.bearers.places import UdpPlaces, parse_place
 from bt_selfsecure.bearers.specs import BearerSpec, parse_spec
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.node.where import SOCKET
 from bt_selfsecure.protocols.haoxiao import limits
 
 if TYPE_CHECKING:
     from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
     from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig
 
-DEFAULT_PATH: Final = Path("/etc/bt-selfsecure/node.toml")
 STATE_DIRECTORY: Final = Path("/var/lib/bt-selfsecure")
-SOCKET: Final = Path("/run/bt-selfsecure/node.sock")
-PATH_VARIABLE: Final = "BT_SELFSECURE_CONFIG"
-"""Environment variable that names another file."""
 INTERVAL_MS: Final[Mapping[str, float]] = {"le_advert": 30.0, "l2cap": 10.0}
 """Default time between two burst packets, by bearer; a controller advertises at most every 20 to 30 ms."""
 OTHER_INTERVAL_MS: Final = 5.0

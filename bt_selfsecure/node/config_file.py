@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,9 +12,7 @@ from bt_selfsecure.bearers.specs import BearerSpec, parse_spec
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.config import (
     ANY,
-    DEFAULT_PATH,
     NUMBER_KEYS,
-    PATH_VARIABLE,
     Config,
     PeerTable,
     Rule,
@@ -34,11 +31,6 @@ class ConfigFile:
 
     config: Config
     origin: Origin
-
-
-def find_path(given: Path | None) -> Path:
-    """The file to read: the one given, or of the environment variable, or the default."""
-    return given or Path(os.environ.get(PATH_VARIABLE) or DEFAULT_PATH)
 
 
 def load(path: Path) -> ConfigFile:

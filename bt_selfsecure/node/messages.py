@@ -12,7 +12,6 @@ number; `first` is for a receiver that has lost its memory in the middle of a me
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from bt_selfsecure.node.errors import MessageTooLongError
@@ -47,8 +46,7 @@ def parse(data: bytes) -> Fragment | None:
     return Fragment(data[0] >> 2, bool(data[0] & 2), bool(data[0] & 1), data[HEAD_BYTES:]) if data else None
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(NamedTuple):
     """A message from a peer; it comes again until it is acknowledged."""
 
     id: int

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from bt_selfsecure.node import api_types
 from bt_selfsecure.node.api_types import Key, Peer, Status
+from bt_selfsecure.node.shares import burst_loss
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -46,11 +47,6 @@ class Counts:
     def told(self) -> api_types.Counts:
         """Return them as the local API has them."""
         return cast(api_types.Counts, asdict(self))
-
-
-def burst_loss(key: Key) -> float:
-    """Share of the burst that did not reach the responder."""
-    return 1 - key["received"] / key["sent"] if key["sent"] else 0.0
 
 
 def _of_peers(read: Callable[[Peer], float | None]) -> Read:

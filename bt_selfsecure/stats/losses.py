@@ -14,7 +14,6 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from statistics import NormalDist
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from bt_selfsecure.errors import UsageError
@@ -312,6 +311,8 @@ def _wilson_low(k: int, n: int, confidence: float) -> float:
 
 @lru_cache
 def _normal_quantile(probability: float) -> float:
+    from statistics import NormalDist  # a third of what importing this module would take
+
     return NormalDist().inv_cdf(probability)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from running_lab import RunningLab
 
 from bt_selfsecure.lab.client import LabError
-from bt_selfsecure.node.config import SOCKET
+from bt_selfsecure.node.where import SOCKET
 
 TRAFFIC = Path(__file__).with_name("traffic.py")
 BASE = """

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node.client import ApiError, NodeClient
-from bt_selfsecure.node.config import SOCKET
+from bt_selfsecure.node.where import SOCKET
 
 PORT = 5
 SHARED = Path("/lab")

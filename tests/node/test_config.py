@@ -34,8 +34,9 @@ from bt_selfsecure.node.config import (
     session_config,
     udp_places,
 )
-from bt_selfsecure.node.config_file import ConfigFile, check, find_path, load, parse, read, render
+from bt_selfsecure.node.config_file import ConfigFile, check, load, parse, read, render
 from bt_selfsecure.node.tables import Origin, places
+from bt_selfsecure.node.where import find_path
 from bt_selfsecure.protocols.haoxiao.frames import Profile
 from bt_selfsecure.protocols.haoxiao.session_config import Durability
 
@@ -577,7 +578,7 @@ def test_check_names_the_fault_and_prints_nothing_else(tmp_path: Path, capsys: p
 def test_show_prints_what_show_reads(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bt_selfsecure.node.config_file.DEFAULT_PATH", tmp_path / "none.toml")
+    monkeypatch.setattr("bt_selfsecure.node.where.DEFAULT_PATH", tmp_path / "none.toml")
     monkeypatch.delenv("BT_SELFSECURE_CONFIG", raising=False)
     assert run("show") == 0
     printed = capsys.readouterr().out

@@ -10,10 +10,11 @@ from pathlib import Path
 from bt_selfsecure.bearers.hci import adapter_addresses
 from bt_selfsecure.bearers.places import UdpPlaces
 from bt_selfsecure.node.beacon import Word
-from bt_selfsecure.node.config import SOCKET, STATE_DIRECTORY
+from bt_selfsecure.node.config import STATE_DIRECTORY
 from bt_selfsecure.node.doctor import facts
 from bt_selfsecure.node.doctor.facts import Bluez, Radio
 from bt_selfsecure.node.doctor.findings import NotSeen
+from bt_selfsecure.node.where import SOCKET
 
 
 class Machine:

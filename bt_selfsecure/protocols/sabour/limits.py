@@ -25,7 +25,5 @@ MOST_FRAMES: Final = 16
 """Datagrams of a server that wait to be taken."""
 MOST_HALF_OPEN: Final = 16
 """Handshakes of a server that wait for M3: so many signatures are verified for one M3 at most."""
-MOST_OF_A_DEVICE: Final = 4
-"""Of these, in the name of one device."""
 MOST_ANSWERS: Final = 4
 """M2 that a client follows at once: one is the server's, the others a stranger's."""

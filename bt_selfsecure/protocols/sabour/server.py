@@ -156,21 +156,19 @@ class Server:
         machine = Machine(self._context.name, "server", SERVER_TABLE, S.NEW, self._context.tracer)
         machine.on(I.M1, now, device=message.device_id.hex())
         run = Run(parties, message.share, own.public, own, ssk)
-        self._make_room(message.device_id, now)
+        self._make_room(now)
         self._waiting.append(_Handshake(machine, run, data, m2, now + self.config.half_open))
         self._outbox.append(m2)
 
     def _handshake_of(self, m1: bytes) -> _Handshake | None:
         return next((one for one in (*self._waiting, *self._established.values()) if one.m1 == m1), None)
 
-    def _make_room(self, device_id: bytes, now: float) -> None:
-        """Let the oldest go of this device if it has enough of them, or else of the one that has most."""
-        held = Counter(one.device_id for one in self._waiting)
-        if held[device_id] < limits.MOST_OF_A_DEVICE:
-            if len(self._waiting) < limits.MOST_HALF_OPEN:
-                return
-            device_id = held.most_common(1)[0][0]
-        oldest = next(one for one in self._waiting if one.device_id == device_id)
+    def _make_room(self, now: float) -> None:
+        """Let the oldest go of the device that has most: who floods in one name displaces that one."""
+        if len(self._waiting) < limits.MOST_HALF_OPEN:
+            return
+        most, _ = Counter(one.device_id for one in self._waiting).most_common(1)[0]
+        oldest = next(one for one in self._waiting if one.device_id == most)
         oldest.machine.on(I.DISPLACED, now)
         self._waiting.remove(oldest)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -206,6 +207,19 @@ def test_forged_m2_that_are_first_do_not_keep_the_true_server_away() -> None:
     assert device.state is ClientState.ESTABLISHED
 
 
+def test_a_flood_of_m2_leaves_a_bounded_number_of_m3() -> None:
+    device = client(HARDENED)
+    device.start(0.0)
+    (m1,) = device.frames_to_send(0.0)
+    for number in range(50):
+        forger = server(HARDENED, identity=STRANGER, seed=f"forger {number}")
+        forger.receive_frame(m1, 0.0)
+        device.receive_frame(forger.frames_to_send(0.0)[0], 0.0)
+    assert len(device.frames_to_send(0.0)) == limits.MOST_ANSWERS
+    device.handle_timer(5.0)
+    assert len(device.frames_to_send(5.0)) == 1 + limits.MOST_ANSWERS
+
+
 # --- what comes again -------------------------------------------------------------------------------------------------
 
 
@@ -361,3 +375,10 @@ def test_a_message_that_the_profile_lacks_or_of_a_wrong_size_is_the_drivers_mist
         encode(HARDENED, Message(Kind.REFUSAL))
     with pytest.raises(LocalError, match="M3: a field"):
         encode(HARDENED, Message(Kind.M3, signature=bytes(63)))
+
+
+def test_the_program_on_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[3] / "docs/protocols/sabour.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(program, "sabour.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("Established(device_id=b")

@@ -1,0 +1,92 @@
+"""The SN from one key: it is the key's upper half. Then every key of both directions, before and after.
+
+In `paper` a key block is one exclusive or away from whoever knows the text in its place, and of a CoAP message the
+first octets are no secret. What Eve does not read off is which generator makes the rest; she tries those there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final
+
+from bt_selfsecure.protocols.dotp.keys import SERIAL_BYTES, SN_BITS, PaperKeys, Policy
+from bt_selfsecure.protocols.dotp.mt19937 import Mt19937
+
+
+def sn_of_key(key: bytes) -> int:
+    """Return the SN in a key of the paper. No guess: [4] writes it there."""
+    return int.from_bytes(key[: SN_BITS // 8])
+
+
+def rn_of_key(key: bytes) -> int:
+    """Return the random number in a key of the paper."""
+    return int.from_bytes(key[SN_BITS // 8 :])
+
+
+def key_of_text(datagram: bytes, text: bytes, bits: int = 64) -> bytes:
+    """Return the first key block of a datagram whose text begins so; it takes as many octets as a key has."""
+    size = bits // 8
+    sealed = datagram[SERIAL_BYTES : SERIAL_BYTES + size]
+    return (int.from_bytes(sealed) ^ int.from_bytes(text[:size])).to_bytes(len(sealed))
+
+
+def read(datagrams: Sequence[bytes], sn: int, policy: Policy, bits: int = 64) -> list[bytes]:
+    """Return the texts of a direction's datagrams, whichever Eve caught, from that direction's SN."""
+    size = bits // 8
+    texts: list[bytes] = []
+    keys = PaperKeys(sn, policy, bits)
+    for datagram in sorted(datagrams):  # the serial comes first
+        number, sealed = int.from_bytes(datagram[:SERIAL_BYTES]), datagram[SERIAL_BYTES:]
+        pad = b"".join(keys.key(number + each) for each in range(-(-len(sealed) // size)))[: len(sealed)]
+        texts.append((int.from_bytes(sealed) ^ int.from_bytes(pad)).to_bytes(len(sealed)))
+    return texts
+
+
+def _mt19937(seed: int) -> Iterator[int]:
+    generator = Mt19937(seed)
+    while True:
+        yield generator.word()
+
+
+def _minstd(seed: int) -> Iterator[int]:
+    state = seed
+    while True:
+        state = state * 48271 % 0x7FFFFFFF
+        yield state
+
+
+def _mrand48(seed: int) -> Iterator[int]:
+    state = seed << 16 | 0x330E
+    while True:
+        state = (state * 0x5DEECE66D + 0xB) & (1 << 48) - 1
+        yield state >> 16
+
+
+def _xorshift32(seed: int) -> Iterator[int]:
+    state = seed
+    while True:
+        state ^= state << 13 & 0xFFFFFFFF
+        state ^= state >> 17
+        state ^= state << 5 & 0xFFFFFFFF
+        yield state
+
+
+GENERATORS: Final[Mapping[str, Callable[[int], Iterator[int]]]] = {
+    "MT19937": _mt19937,
+    "minstd_rand": _minstd,
+    "mrand48": _mrand48,
+    "xorshift32": _xorshift32,
+}
+
+
+def generators_that_give(keys: Sequence[bytes], within: int = 10_000) -> list[str]:
+    """Return the generators whose numbers from the keys' own SN hold those of these 64-bit keys, in this order."""
+    found = []
+    for name, make in GENERATORS.items():
+        numbers, wanted = make(sn_of_key(keys[0])), list(map(rn_of_key, keys))
+        for _ in range(within):
+            if wanted and next(numbers) == wanted[0]:
+                wanted.pop(0)
+        if not wanted:
+            found.append(name)
+    return found

@@ -1,0 +1,1 @@
+"""What Eve makes of Sabour's handshake (paper 001)."""
