@@ -32,7 +32,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
-from bt_selfsecure.errors import UsageError
+from bt_selfsecure.errors import UnreadableError, UsageError
 from bt_selfsecure.files import whole
 from bt_selfsecure.node.config import Rule, about, between, key
 from bt_selfsecure.node.tables import TableReader, load_toml
@@ -207,13 +207,13 @@ class _Sums:
         self.done, self.all = 0, grid.trials * len(self._points)
 
     def add(self, outcome: Kept) -> None:
-        """Add one piece's. ValueError if it is none of this study's, or was added before."""
+        """Add one piece's. `UnreadableError` if it is none of this study's, or was added before."""
         index, number, received, missed = outcome
         point = self._points[index]
         begun = self._begun.setdefault(index, _Sum())
         trials = sum(missed.values())
         if self._rows[index] or number in begun.numbers or trials != self._trials(point, number):
-            raise ValueError(f"piece {number} of point {index} can't be there")
+            raise UnreadableError(f"piece {number} of point {index} can't be there")
         begun.numbers.add(number)
         begun.received += received
         begun.missed.update(missed)

@@ -10,7 +10,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Final
 
-from bt_selfsecure.errors import UsageError
+from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.sweep.study_pieces import ASK_VERSIONS, Outcome, Piece, accepted, task, versions
 
 IN_FLIGHT: Final = 64
@@ -23,7 +23,7 @@ LONGEST_REASON: Final = 200
 Tell = Callable[[str], None]
 
 
-class _GoneError(Exception):
+class _GoneError(BtSelfSecureError):
     """The scheduler is."""
 
 

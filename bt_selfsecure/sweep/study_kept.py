@@ -11,7 +11,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from bt_selfsecure.errors import UsageError
+from bt_selfsecure.errors import UnreadableError, UsageError
 from bt_selfsecure.sweep.study_pieces import Outcome
 
 _TO_DO: Final = "remove it, or name another --out"
@@ -110,7 +110,7 @@ def _read(file: FileIO, path: Path, made_by: dict[str, Any], take: Callable[[Kep
 
 def _require(found: Any, made_by: dict[str, Any], path: Path) -> None:
     if not isinstance(found, dict):
-        raise ValueError("its first line names no study")
+        raise UnreadableError("its first line names no study")
     if found == made_by:
         return
     if found.get("grid") == made_by["grid"]:
