@@ -157,7 +157,7 @@ class Sender:
         if attempt is None:
             return self._out.events.reject(Rejection.UNAUTHENTIC, "an acknowledgement")
         message, following = kept.messages[0], kept.messages[1:]
-        self._machine.on(I.ACKNOWLEDGED, now, seq=chain.seq, retran=attempt.header.retran)
+        self._machine.on(I.ACKNOWLEDGED, now, seq=chain.seq, retran=attempt.retran)
         self.kept = SendingState(chain.rolled(attempt, message), following, kept.offer)
         if self._key_log is not None:
             self._log_key()
