@@ -24,13 +24,14 @@ class Outbox(Generic[Queue, Record]):
         self._frames: Final[dict[int, tuple[int, bytes]]] = {}  # by first octet: version and kind
         self._token = 0
         self._needed = 0  # what leaves from now on waits for this token
+        self._needed_before = 0  # and waited for before that
         self._persisted = 0
 
     def persist(self, *, sync: bool) -> None:
         """Ask for the state to be written; with `sync`, whatever is put out after this waits for it."""
         self._token += 1
         if sync:
-            self._needed = self._token
+            self._needed_before, self._needed = self._needed, self._token
         self.events.put(Persist(self._token, self._record(), sync))
 
     def persisted(self, token: int) -> None:
@@ -45,12 +46,18 @@ class Outbox(Generic[Queue, Record]):
             self._frames[data[0]] = (self._needed, data)
         return data
 
-    def take_back(self, data: bytes) -> bool:
-        """Return whether this datagram was still here; now it is not."""
-        here = data[0] in self._frames and self._frames[data[0]][1] == data
-        if here:
-            del self._frames[data[0]]
-        return here
+    def take_back(self, data: bytes, *, synced: bool) -> bool:
+        """Return whether this datagram was still here; now it is not. With `synced` a record was asked for on its
+        account, which may never be written: what else waits for that record waits for the one before."""
+        token, waiting = self._frames.get(data[0], (0, b""))
+        if waiting != data:
+            return False
+        del self._frames[data[0]]
+        if synced and token == self._needed:
+            self._needed = self._needed_before
+            for kind, (needed, frame) in self._frames.items():
+                self._frames[kind] = min(needed, self._needed), frame
+        return True
 
     def clear(self) -> None:
         """Forget the frames that have not left."""

@@ -104,7 +104,7 @@ class Receiver:
         kept, out = self.kept, self._out
         chain = kept.chain
         seq, epoch, rolled = chain.seq, kept.epoch, chain.rolled(attempt, message)
-        self._machine.on(I.ACCEPTED, now, seq=seq, retran=attempt.header.retran)
+        self._machine.on(I.ACCEPTED, now, seq=seq, retran=attempt.retran)
         self.kept = ReceivingState(rolled, chain.key, epoch, kept.offer)
         self._previous = chain
         self._log_key()
@@ -190,4 +190,4 @@ def _acknowledgement(rolled: Chain, attempt: Attempt) -> Frame:
     profile, ack = rolled.suite.profile, attempt.ack
     if profile is Profile.PAPER:
         ack += (rolled.alpha & 0xFFFF).to_bytes(2)
-    return Frame(profile, Kind.DATA_ACK, attempt.header.retran, rolled.seq & 255, b"", ack)
+    return Frame(profile, Kind.DATA_ACK, attempt.retran, rolled.seq & 255, b"", ack)

@@ -125,12 +125,13 @@ class Sender:
         return kept.chain.seq
 
     def withdraw(self, now: float) -> None:
-        if self.state is not S.WAITING or not self._out.take_back(self._last_frame):
+        synced = self._each_synced or self.kept.chain.at_checkpoint
+        if self.state is not S.WAITING or not self._out.take_back(self._last_frame, synced=synced):
             raise LocalError(f"withdraw: no message waits that has not left ({self.state.name})")
         self._machine.on(I.WITHDRAWN, now, seq=self.kept.chain.seq)
         self.kept = replace(self.kept, messages=())
         self._attempts, self.deadline = [], None
-        self._persist()  # as its record was asked for: this one stands for it, and what waits for it waits for this
+        self._out.persist(sync=False)
 
     def _begin(self, now: float) -> None:
         """Begin the round of the first message, on disk before it leaves (in `every-W`, if a checkpoint is to be)."""
@@ -138,11 +139,8 @@ class Sender:
         self._machine.on(I.SEND, now, seq=chain.seq, bytes=len(messages[0]))
         self._attempts = []
         self._waits = 0
-        self._persist()
+        self._out.persist(sync=self._each_synced or chain.at_checkpoint)
         self._attempt(now)
-
-    def _persist(self) -> None:
-        self._out.persist(sync=self._each_synced or self.kept.chain.at_checkpoint)
 
     def _attempt(self, now: float) -> None:
         """Make one more attempt: fresh Rand, [11] to [13]."""
@@ -159,7 +157,7 @@ class Sender:
         if attempt is None:
             return self._out.events.reject(Rejection.UNAUTHENTIC, "an acknowledgement")
         message, following = kept.messages[0], kept.messages[1:]
-        self._machine.on(I.ACKNOWLEDGED, now, seq=chain.seq, retran=attempt.header.retran)
+        self._machine.on(I.ACKNOWLEDGED, now, seq=chain.seq, retran=attempt.retran)
         self.kept = SendingState(chain.rolled(attempt, message), following, kept.offer)
         if self._key_log is not None:
             self._log_key()

@@ -125,8 +125,8 @@ class Session:
         return self._sender.send(message, now)
 
     def withdraw(self, now: float) -> None:
-        """Take back the message of the last `send`, whose record was not written: the session is as it was before. The
-        `Persist` which this causes takes the place of the one that was not written.
+        """Take back the message of the last `send`, whose record was not written: the session is as it was before, and
+        nothing waits for that record any more.
 
         Raises `LocalError` where a frame of it has been taken by `frames_to_send`.
         """

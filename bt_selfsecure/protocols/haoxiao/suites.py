@@ -41,9 +41,10 @@ class NotAuthentic(PeerError):  # noqa: N818 - a verdict about a frame
 class RoundKeys:
     """K_H, K_E, K_A: the parts of one round's key K_i. Its repr shows none."""
 
-    hmac: bytes = field(repr=False)
-    encryption: bytes = field(repr=False)
+    sealing: bytes = field(repr=False)
+    """K_H || K_E, 64 bytes."""
     acknowledgement: bytes = field(repr=False)
+    """K_A"""
 
 
 @value
@@ -62,7 +63,8 @@ class Header:
 class Attempt:
     """One sealed attempt of one round, as its sender keeps it and its receiver finds it. Its repr shows no secret."""
 
-    header: Header
+    seq: int
+    retran: int
     rand: bytes = field(repr=False)
     ack: bytes = field(repr=False)
     """ACK of [13]: only somebody who holds K_A and this very attempt can name it."""
@@ -183,20 +185,20 @@ class PaperSuite:
 
     def split(self, key: bytes) -> RoundKeys:
         """Row 12: SHA-256(K_i || label)."""
-        return RoundKeys(sha256(key + b"H"), sha256(key + b"E"), sha256(key + b"A"))
+        return RoundKeys(sha256(key + b"H") + sha256(key + b"E"), sha256(key + b"A"))
 
     def seal(self, keys: RoundKeys, header: Header, message: bytes, random: Random) -> tuple[Frame, Attempt]:
         rand = random(limits.NONCE_BYTES)
         padded = oaep.encode(self._plaintext(header, rand, message), seed=random(32))
-        mac = hmac.digest(keys.hmac, padded, "sha256")
+        mac = hmac.digest(keys.sealing[:32], padded, "sha256")
         body = self._crypt(keys, mac, padded)
         frame = Frame(self.profile, Kind.DATA, min(header.retran, 1), header.seq & 255, b"", body, mac)
-        return frame, Attempt(header, rand, self._ack(keys, padded))
+        return frame, Attempt(header.seq, header.retran, rand, self._ack(keys, padded))
 
     def open(self, keys: RoundKeys, seq: int, frame: Frame) -> tuple[bytes, Attempt]:
         """Row 9: the paper decrypts before it verifies."""
         padded = self._crypt(keys, frame.mac, frame.message)
-        if not hmac.compare_digest(frame.mac, hmac.digest(keys.hmac, padded, "sha256")):
+        if not hmac.compare_digest(frame.mac, hmac.digest(keys.sealing[:32], padded, "sha256")):
             raise NotAuthentic
         try:
             plain = oaep.decode(padded)
@@ -206,13 +208,13 @@ class PaperSuite:
         rand, message = plain[14 : self._FIELDS], plain[self._FIELDS :]
         if plain != self._plaintext(header, rand, message):
             raise NotAuthentic
-        return message, Attempt(header, rand, self._ack(keys, padded))
+        return message, Attempt(seq, frame.retran, rand, self._ack(keys, padded))
 
     def roll(self, key: bytes, attempt: Attempt, message: bytes) -> bytes:
         """[14] for the first attempt, [15] for a retransmission; seq_r - 1 is this round's own number."""
         mixed = xor_padded(key, xor_padded(message, attempt.rand))
-        if attempt.header.retran:
-            mixed = xor_padded(mixed, attempt.header.seq.to_bytes(8))
+        if attempt.retran:
+            mixed = xor_padded(mixed, attempt.seq.to_bytes(8))
         return sha256(mixed)
 
     def label_mac(self, key: bytes, label: bytes, data: bytes) -> bytes:
@@ -228,7 +230,7 @@ class PaperSuite:
 
     def _crypt(self, keys: RoundKeys, mac: bytes, data: bytes) -> bytes:
         """[11] by AES-256-CTR; the packet's own HMAC is the synthetic IV (row 8)."""
-        return Cipher(algorithms.AES(keys.encryption), modes.CTR(mac[:16])).encryptor().update(data)
+        return Cipher(algorithms.AES(keys.sealing[32:]), modes.CTR(mac[:16])).encryptor().update(data)
 
     def _ack(self, keys: RoundKeys, padded: bytes) -> bytes:
         """[13]; exchange() swaps the two halves of P_m (row 12)."""
@@ -261,30 +263,29 @@ class HardenedSuite:
     def split(self, key: bytes) -> RoundKeys:
         """K_H and K_E are the two halves of an AES-SIV key (RFC 5297 section 2.2: K1 for S2V, K2 for CTR)."""
         parts = HKDFExpand(_SHA256, 96, b"btss round").derive(key)
-        return RoundKeys(parts[:32], parts[32:64], parts[64:])
+        return RoundKeys(parts[:64], parts[64:])
 
     def seal(self, keys: RoundKeys, header: Header, message: bytes, random: Random) -> tuple[Frame, Attempt]:
         rand, seq, retran = random(limits.NONCE_BYTES), header.seq, header.retran
-        sealed = AESSIV(keys.hmac + keys.encryption).encrypt(rand + message, [_SEQ_RETRAN.pack(seq, retran)])
+        sealed = AESSIV(keys.sealing).encrypt(rand + message, [_SEQ_RETRAN.pack(seq, retran)])
         mac = sealed[:16]
         frame = Frame(Profile.HARDENED, Kind.DATA, retran, seq & 255, b"", sealed[16:], mac)
-        return frame, Attempt(header, rand, hmac_sha256(keys.acknowledgement, mac)[:16])
+        return frame, Attempt(seq, retran, rand, hmac_sha256(keys.acknowledgement, mac)[:16])
 
     def open(self, keys: RoundKeys, seq: int, frame: Frame) -> tuple[bytes, Attempt]:
         mac, sealed, retran = frame.mac, frame.message, frame.retran
         if len(sealed) < limits.NONCE_BYTES:
             raise NotAuthentic
         try:
-            plain = AESSIV(keys.hmac + keys.encryption).decrypt(mac + sealed, [_SEQ_RETRAN.pack(seq, retran)])
+            plain = AESSIV(keys.sealing).decrypt(mac + sealed, [_SEQ_RETRAN.pack(seq, retran)])
         except InvalidTag:
             raise NotAuthentic from None
         rand, message = plain[: limits.NONCE_BYTES], plain[limits.NONCE_BYTES :]
-        return message, Attempt(Header(seq, retran), rand, hmac_sha256(keys.acknowledgement, mac)[:16])
+        return message, Attempt(seq, retran, rand, hmac_sha256(keys.acknowledgement, mac)[:16])
 
     def roll(self, key: bytes, attempt: Attempt, message: bytes) -> bytes:
         """Row 11: HKDF over (K_i, Rand, H(message), Seq, Retran). K_i is a key already, so expansion is enough."""
-        header = attempt.header
-        fresh = attempt.rand + _hash(message).digest() + _SEQ_RETRAN.pack(header.seq, header.retran)
+        fresh = attempt.rand + _hash(message).digest() + _SEQ_RETRAN.pack(attempt.seq, attempt.retran)
         return hkdf_expand(key, b"btss next key" + fresh)
 
     def label_mac(self, key: bytes, label: bytes, data: bytes) -> bytes:
