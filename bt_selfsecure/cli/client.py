@@ -19,11 +19,12 @@ from bt_selfsecure.addresses import spelled
 from bt_selfsecure.cli.numbers import real
 from bt_selfsecure.cli.status import establishment_lines, peer_table, sighting_table, state, status_lines, watch_lines
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.node.client import NodeClient
 from bt_selfsecure.node.where import DEFAULT_PATH, SOCKET, find_path
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
+
+    from bt_selfsecure.node.client import NodeClient
 
 WATCH_S: Final = 1.0
 PROGRESS_S: Final = 0.5
@@ -111,6 +112,8 @@ def client_parser(
 def node_client(args: Namespace, *, lenient: bool = False) -> NodeClient:
     """The node that the configuration means; where there is no such file, the default socket. `lenient`: there as well
     where the file is wrong."""
+    from bt_selfsecure.node.client import NodeClient
+
     path = find_path(args.config)
     if path == DEFAULT_PATH and not os.access(path, os.R_OK):
         return NodeClient(SOCKET)

@@ -83,7 +83,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser(command: str = "") -> argparse.ArgumentParser:
-    """The command line, with this command alone or, if it is none, with all."""
+    """The command line, with this command alone or, if it is none, with all; none is needed for the version."""
     main = Parser(
         "bt-selfsecure",
         description=DESCRIPTION,
@@ -92,6 +92,8 @@ def parser(command: str = "") -> argparse.ArgumentParser:
     )
     main.add_argument("--version", action="version", version=f"bt-selfsecure {__version__}")
     commands = main.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    if command == "--version":
+        return main
     for module in [COMMANDS[command]] if command in COMMANDS else dict.fromkeys(COMMANDS.values()):
         import_module(f"bt_selfsecure.cli.{module}").add_parser(commands)
     return main

@@ -288,36 +288,38 @@ def _size(path: Path) -> int:
 
 
 @contextlib.contextmanager
-def refused(path: Path) -> Iterator[None]:
-    """What SQLite raises as `UsageError`, or `JournalError` where it may pass by itself."""
+def refused(path: Path, remedy: str = SET_ASIDE) -> Iterator[None]:
+    """What SQLite raises as `UsageError`, or `JournalError` where it may pass by itself. `remedy` helps where it is
+    damaged."""
     try:
         yield
     except sqlite3.Error as error:
         why = refusal(error)
-        kind = DamagedFileError if why.damaged else JournalError
-        raise kind(f"can't use {path}: {why}") from error
+        if why.damaged:
+            raise DamagedFileError(f"can't use {path}: {why.what}: {remedy}") from error
+        raise JournalError(f"can't use {path}: {why}") from error
 
 
-def inspect(path: Path, called: Path | None = None, *, alone: bool = False) -> None:
+def inspect(path: Path, called: Path | None = None, *, alone: bool = False, remedy: str = SET_ASIDE) -> None:
     """Read-only. Raises `UsageError` where it is not a whole file of ours that this program knows, and as `refused`.
 
     `called` is its name for people. With `alone` nobody else can have it open, and it has no companions: so no lock is
-    asked for, which some file systems do not have.
+    asked for, which some file systems do not have. `remedy` helps where it is no such file.
     """
     shown = called or path
     with path.open("rb") as file:
         if file.read(len(MAGIC)) != MAGIC:  # SQLite takes a file of a few bytes for an empty one
-            raise UsageError(f"{shown} is damaged or no journal: {SET_ASIDE}")
-    with refused(shown), contextlib.closing(connect_read_only(path, alone=alone)) as database:
+            raise UsageError(f"{shown} is damaged or no journal: {remedy}")
+    with refused(shown, remedy), contextlib.closing(connect_read_only(path, alone=alone)) as database:
         application = database.execute("PRAGMA application_id").fetchone()[0]
         version = database.execute("PRAGMA user_version").fetchone()[0]
         names = {name.decode() for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         told = [row[0].decode(errors="replace") for row in database.execute("PRAGMA quick_check")]
     if not names >= TABLES:
         what = "is another program's database" if names - TABLES else "is damaged or no journal"
-        raise UsageError(f"{shown} {what}: {SET_ASIDE}")
+        raise UsageError(f"{shown} {what}: {remedy}")
     if application != APPLICATION_ID or not version or any(not _is_of_a_cell(line) for line in told):
-        raise DamagedFileError(f"{shown} is damaged: {SET_ASIDE}")
+        raise DamagedFileError(f"{shown} is damaged: {remedy}")
     if version > len(MIGRATIONS):
         raise UsageError(f"{shown} was written by a newer version of this program (format {version}): upgrade")
 

@@ -26,6 +26,8 @@ from bt_selfsecure.node.waiting import Waiting, count_waiting, drop_waiting
 WAL_MODE: Final = slice(18, 20)
 """Bytes of the header that are 2 where there may be a WAL (sqlite.org/fileformat2.html, 1.3); a backup has none."""
 
+ANOTHER_BACKUP: Final = "name another backup; the node's state stays as it is"
+
 
 def backup(directory: Path, target: Path) -> int:
     """A copy of the state as it is on disk now, also while the node runs; its size in bytes. It holds keys: mode 0600,
@@ -141,7 +143,7 @@ def _take(source: Path, folder: Path, drop_messages: bool) -> Waiting:
     new = folder / FILE
     os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     _copy_files(source, new)
-    journal.inspect(new, source)
+    journal.inspect(new, source, remedy=ANOTHER_BACKUP)
     with contextlib.closing(sqlite3.connect(new)) as database:
         database.execute("PRAGMA journal_mode = DELETE")
     waiting = count_waiting(new)

@@ -208,6 +208,25 @@ def test_what_is_no_backup_is_refused_and_the_state_stays(tmp_path: Path) -> Non
     assert sorted(path.name for path in (tmp_path / "state").iterdir()) == [FILE, "lock"]
 
 
+@pytest.mark.parametrize("kind", ["text", "another program's", "cut", "a page of noise"])
+def test_the_remedy_for_what_is_no_backup_leaves_the_nodes_own_state_alone(tmp_path: Path, kind: str) -> None:
+    Journal(tmp_path / "state", sync_each=False).close()
+    data, source = (tmp_path / "state" / FILE).read_bytes(), tmp_path / "source"
+    match kind:
+        case "text":
+            source.write_text("a photo of a cat")
+        case "another program's":
+            with contextlib.closing(sqlite3.connect(source)) as database:
+                database.executescript("CREATE TABLE cat (name TEXT)")
+        case "cut":
+            source.write_bytes(data[:-4096])
+        case _:
+            source.write_bytes(data[:100] + bytes(range(256)) * 15 + data[3940:])
+    with pytest.raises(UsageError) as refused:
+        restore(source, tmp_path / "state")
+    assert str(refused.value).endswith(": name another backup; the node's state stays as it is")
+
+
 def test_a_backup_never_replaces_a_file_and_needs_a_state(tmp_path: Path) -> None:
     Journal(tmp_path / "state", sync_each=False).close()
     (tmp_path / "copy").write_text("precious")

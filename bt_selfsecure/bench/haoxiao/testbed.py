@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
-from typing import Final
+from typing import ClassVar, Final
 
 from bt_selfsecure.air.models import Bernoulli, LossModel
 from bt_selfsecure.air.world import World
@@ -49,6 +49,8 @@ def _silent(data: bytes) -> Iterable[bytes]:
 @dataclass
 class Testbed:
     """One establishment, and perhaps a session. `tap` and `speak` get what any of Eve's radios brings."""
+
+    __test__: ClassVar = False  # pytest takes it for tests by its name
 
     profile: Profile
     seed: int

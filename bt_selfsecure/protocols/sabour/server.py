@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from bt_selfsecure.protocols.sabour import limits
-from bt_selfsecure.protocols.sabour.config import ServerConfig
-from bt_selfsecure.protocols.sabour.enrolment import Enrolment
+from bt_selfsecure.protocols.sabour.config import NOBODY, ServerConfig
 from bt_selfsecure.protocols.sabour.events import Established, Event, HandshakeExpired, UnknownDevice
 from bt_selfsecure.protocols.sabour.keys import log_keys
 from bt_selfsecure.protocols.sabour.message_queue import MessageQueue
@@ -50,7 +49,7 @@ SERVER_FRAMES: Final[Mapping[Kind, str]] = {Kind.M1: "_receive_m1", Kind.M3: "_r
 
 
 class _Handshake:
-    """One of them. Once it is over the keys are gone, and two datagrams are left."""
+    """One of them. Once M3 has proved the device its secrets are gone, and the four datagrams are left."""
 
     def __init__(
         self, machine: Machine[ServerState, ServerInput], run: Run, m1: bytes, m2: bytes, until: float
@@ -77,7 +76,7 @@ class Server:
         self.config: Final = config
         self._context: Final = context
         self._suite: Final = SUITES[config.profile]
-        self._enrolment: Final = config.identity.enrolment if config.profile.hardened else Enrolment(b"", b"")
+        self._enrolment: Final = config.identity.enrolment if config.profile.hardened else NOBODY
         self._events: Final = MessageQueue()
         self._waiting: list[_Handshake] = []  # for M3, the oldest first
         self._established: dict[bytes, _Handshake] = {}  # the newest of each device
@@ -201,5 +200,8 @@ class Server:
         keys = self._suite.keys(Side.SERVER, run)
         if self._context.key_log is not None:
             log_keys(self._context.key_log, run.parties.device_id, keys)
-        self._events.put(Established(one.device_id, keys))
+        tell = (
+            self._events.put if self.config.profile.hardened else self._events.put_if_room
+        )  # `paper` believes anybody
+        tell(Established(one.device_id, keys))
         self._outbox.append(one.m4)

@@ -36,25 +36,26 @@ class World:
                 text = b"%d " % self.texts * (1 + which % 7)
                 self.sent[side].setdefault(end.dotp.send(text, 0.0), set()).add(text)
                 if what < 3:
-                    self.write(side, end)
+                    end.write()
             case 4 | 5 | 6 | 7 if air:  # comes; out of order
                 end.dotp.receive_frame(air.pop(which % len(air)), 0.0)
                 end.listen()
                 if what < 7:
-                    self.write(side, end)
+                    end.write()
             case 8 if air:  # comes, and will again
                 end.dotp.receive_frame(air[which % len(air)], 0.0)
-                self.write(side, end)
+                end.write()
             case 9 if air:  # is lost
                 air.pop(which % len(air))
             case 10:
                 end.restart()
             case _:
-                self.write(side, end)
+                end.write()
+        self.let_out(side, end)
         self.judge()
 
-    def write(self, side: int, end: End) -> None:
-        end.write()
+    def let_out(self, side: int, end: End) -> None:
+        """Carry what leaves, also where something is not written yet."""
         for datagram in end.dotp.frames_to_send(0.0):
             number = int.from_bytes(datagram[:4])
             for key in range(number, number + -(-(len(datagram) - 4) // self.block)):

@@ -1,0 +1,40 @@
+"""A command imports what it uses and no more: on a Pi Zero each module is felt."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+NODE = {"asyncio", "numpy", "tomllib", "bt_selfsecure.node.config", "bt_selfsecure.protocols", "bt_selfsecure.bearers"}
+SERVERS = {"asyncio", "http.client", "ssl", "socket"}
+
+
+@pytest.mark.parametrize(
+    ("command", "spared"),
+    [
+        ("--version", NODE | SERVERS | {"dataclasses"}),
+        ("status --config /nowhere/node.toml --help", NODE | {"http.client", "dataclasses"}),
+        ("status", NODE | {"dataclasses"}),
+        ("send bob", NODE | {"dataclasses"}),
+        ("plan --eve-loss 0.05", SERVERS | NODE | {"importlib.resources", "bt_selfsecure.air"}),
+        ("sweep analyse --help", SERVERS | {"numpy", "pyarrow", "bt_selfsecure.node.config"}),
+        ("sweep study --help", SERVERS | {"numpy", "pyarrow", "distributed", "bt_selfsecure.node.config"}),
+        ("sweep run --help", SERVERS | {"numpy", "pyarrow", "bt_selfsecure.node.config"}),
+        ("eve read --help", SERVERS | {"numpy", "scapy"}),
+    ],
+)
+def test_a_command_imports_no_more_than_it_uses(command: str, spared: set[str]) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "bt_selfsecure", *command.split()],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env={"PATH": ""},
+        check=False,
+    )
+    imported = set(re.findall(r"^import time: .*\| +(\S+)$", ran.stderr, re.MULTILINE))
+    assert "argparse" in imported
+    assert not imported & spared
