@@ -20,7 +20,7 @@ from bt_selfsecure.bearers.base import BearerError
 from bt_selfsecure.bearers.faults import fault
 
 SDP_PSM: Final = 1
-SECONDS: Final = 30.0
+SEARCH_S: Final = 30.0
 SEARCH_ATTRIBUTE_REQUEST: Final = 0x06
 SEARCH_ATTRIBUTE_RESPONSE: Final = 0x07
 PROTOCOL_DESCRIPTOR_LIST: Final = 0x0004
@@ -45,7 +45,7 @@ async def find_rfcomm_channel(own: str, peer: str, service: str) -> int:
     try:
         with socket.socket(socket.AF_BLUETOOTH, kind, socket.BTPROTO_L2CAP) as sock:
             sock.bind((own, 0))
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(SEARCH_S):
                 await loop.sock_connect(sock, (peer, SDP_PSM))
                 for transaction in range(MAX_RESPONSES):
                     await loop.sock_sendall(sock, request(transaction, service, continuation))

@@ -35,7 +35,7 @@ BOB: Final = bytes.fromhex("02b75e000002")
 BURST: Final = 64
 BOB_LOSS, EVE_LOSS = 0.1, 0.05
 DEFAULT_AIR: Final = Bernoulli({"alice": BOB_LOSS, "bob": BOB_LOSS, "eve": EVE_LOSS, "eve2": EVE_LOSS})
-SECONDS: Final = 60.0
+LONGEST_TRIAL_S: Final = 60.0
 SESSION_S: Final = 3600.0
 SESSION: Final = SessionConfig(checkpoint_rounds=16)
 Speak = Callable[[bytes], Iterable[bytes]]
@@ -116,7 +116,7 @@ class Testbed:
             self.world.wake("alice")
 
         self.world.at(begin, start)
-        self.world.run_now(ends, self._on_event, self._over, begin + SECONDS)
+        self.world.run_now(ends, self._on_event, self._over, begin + LONGEST_TRIAL_S)
 
     @property
     def established(self) -> bool:

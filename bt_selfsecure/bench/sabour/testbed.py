@@ -20,7 +20,7 @@ from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.endpoint import Endpoint
 from bt_selfsecure.sansio.events import Rejection
 
-SECONDS: Final = 300.0
+LONGEST_TRIAL_S: Final = 300.0
 Speak = Callable[[bytes], Iterable[bytes]]
 """What Eve sends because of a datagram that she heard."""
 
@@ -82,7 +82,7 @@ class Testbed:
             self.world.at(self.world.now + 1.0, lambda: self._start(client))
         for data in begin:
             self.world.at(self.world.now, lambda data=data: self.world.transmit("eve", data))  # type: ignore[misc]
-        self.world.run_now(ends, self._on_event, lambda: False, SECONDS)
+        self.world.run_now(ends, self._on_event, lambda: False, LONGEST_TRIAL_S)
 
     def _start(self, client: Client) -> None:
         client.start(self.world.now)

@@ -63,7 +63,7 @@ LINK_TABLE: Final[Mapping[tuple[LinkState, LinkInput], LinkState]] = {
 
 
 @dataclass(slots=True, eq=False)
-class Line:
+class ActiveLink:
     """One open link."""
 
     number: int
@@ -89,8 +89,8 @@ class PeerLinks:
         """Device address of the adapter; None while there is none that works."""
         self._config, self._out = config, out
         self._machine: Final = Machine(config.name, "link", LINK_TABLE, S.NO_ADAPTER, tracer)
-        self._lines: Final[dict[str, Line]] = {}
-        self._by_number: Final[dict[int, Line]] = {}
+        self._lines: Final[dict[str, ActiveLink]] = {}
+        self._by_number: Final[dict[int, ActiveLink]] = {}
         self._patience = LINK_DEAD_S
 
     def __len__(self) -> int:
@@ -101,19 +101,19 @@ class PeerLinks:
         return self._machine.state
 
     @property
-    def session_line(self) -> Line | None:
+    def session_line(self) -> ActiveLink | None:
         """The link on which the session runs."""
         return self._lines.get(self._config.session_bearer)
 
-    def get(self, bearer: str) -> Line | None:
+    def get(self, bearer: str) -> ActiveLink | None:
         return self._lines.get(bearer)
 
     @property
-    def control_line(self) -> Line | None:
+    def control_line(self) -> ActiveLink | None:
         """The link on which an establishment's frames go."""
         return self._lines.get(self._config.establish_bearer) or self.session_line
 
-    def by_number(self, number: int) -> Line | None:
+    def by_number(self, number: int) -> ActiveLink | None:
         """The link of this number, if it is in use."""
         return self._by_number.get(number)
 
@@ -147,7 +147,7 @@ class PeerLinks:
 
     # --- links
 
-    def up(self, line: Line, *, dialler_wins: bool) -> bool:
+    def up(self, line: ActiveLink, *, dialler_wins: bool) -> bool:
         """Use this link from now on, and close an older one; whether it is used.
 
         The newest is, but of two that crossed the one that the end with the lower address has dialled, so that both
@@ -176,7 +176,7 @@ class PeerLinks:
             self._out.log(Level.INFO, f"linked over {bearer}", "linked")
         return True
 
-    def down(self, number: int, why: str, now: float, jitter: float) -> Line | None:
+    def down(self, number: int, why: str, now: float, jitter: float) -> ActiveLink | None:
         """Return the link that has ended, if it was in use."""
         line = self._by_number.pop(number, None)
         if line is None:
@@ -190,7 +190,7 @@ class PeerLinks:
             self.redial.failed(now, jitter)
         return line
 
-    def hang_up(self, line: Line) -> None:
+    def hang_up(self, line: ActiveLink) -> None:
         if not line.given_up:
             line.given_up = True
             self._out.put(HangUp(line.number))
@@ -199,7 +199,7 @@ class PeerLinks:
         """The peer has answered on this link."""
         self._patience = LINK_DEAD_S
 
-    def give_up_if_dead(self, line: Line, now: float) -> None:
+    def give_up_if_dead(self, line: ActiveLink, now: float) -> None:
         """Hang up where an unreachable peer was not heard for too long."""
         if self.heard_at is not None and now - self.heard_at > self._patience and not line.given_up:
             silence = f"nothing heard for {now - self.heard_at:.0f} s, the link is given up"

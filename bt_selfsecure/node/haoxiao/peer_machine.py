@@ -19,7 +19,7 @@ from typing import Final
 
 from bt_selfsecure.node.haoxiao.key_agreement import KeyAgreement
 from bt_selfsecure.node.haoxiao.peer_events import ForeignKeys, Output, Outputs, PeerConfig, Send, Stored, Urgency
-from bt_selfsecure.node.haoxiao.peer_links import Line, LinkState, PeerLinks
+from bt_selfsecure.node.haoxiao.peer_links import ActiveLink, LinkState, PeerLinks
 from bt_selfsecure.node.haoxiao.peer_session import PeerSession
 from bt_selfsecure.node.metrics import Counts
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
@@ -162,7 +162,7 @@ class PeerMachine:
 
     def link_up(self, number: int, bearer: str, *, dialled: bool, losses_visible: bool, now: float) -> None:
         """A link is open, to be named by this number; `dialled` answers a `Dial`."""
-        line = Line(number, bearer, dialled, losses_visible, now)
+        line = ActiveLink(number, bearer, dialled, losses_visible, now)
         used = self.links.up(line, dialler_wins=self.links.own is not None and self.agreement.is_lower)
         if used and bearer == self.config.session_bearer:
             self._asunder_since = now

@@ -14,7 +14,7 @@ from bt_selfsecure.sansio.context import Random
 
 
 @dataclass
-class PeerContext:
+class VictimContext:
     """Her establishment with one of the two."""
 
     request: Frame
@@ -53,8 +53,8 @@ class ManInTheMiddle:
         self._identity: Final = identity
         self._rand_data: Final = random(limits.NONCE_BYTES)
         self._nonce: Final = random(limits.NONCE_BYTES)
-        self._alice: PeerContext | None = None
-        self._bob: PeerContext | None = None
+        self._alice: VictimContext | None = None
+        self._bob: VictimContext | None = None
         self._request = b""
         self._accept = b""
         self.complete = False
@@ -98,11 +98,11 @@ class ManInTheMiddle:
             if offer is None:
                 return []
             share = KeyShare(self._random if offer.share else None)
-            self._alice = PeerContext(frame, KeyShare(self._random if offer.share else None))
+            self._alice = VictimContext(frame, KeyShare(self._random if offer.share else None))
             mine = replace(self._named(offer), commitment=sha256(self._rand_data), share=share.public)
             message = mine.encode(frame.profile, accept=False)
             request = Frame(frame.profile, Kind.REQUEST, rand=self._random(limits.NONCE_BYTES), message=message)
-            self._bob = PeerContext(request, share)
+            self._bob = VictimContext(request, share)
             self._request = encode(request, seed=self._random(32))
         return [self._request]
 
@@ -171,7 +171,7 @@ class ManInTheMiddle:
     def _commitment(self) -> bytes:
         return nonce_commitment(self._nonce)
 
-    def _sealed(self, leg: PeerContext, frame: Frame) -> list[bytes]:
+    def _sealed(self, leg: VictimContext, frame: Frame) -> list[bytes]:
         if leg.material is None:
             return []
         mac = SUITES[frame.profile].establishment_mac(leg.material.kd, frame)
