@@ -379,7 +379,7 @@ def test_a_message_that_the_profile_lacks_or_of_a_wrong_size_is_the_drivers_mist
 def test_the_program_on_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
     page = (Path(__file__).parents[3] / "docs/protocols/sabour.md").read_text(encoding="utf-8")
     (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    exec(compile(program, "sabour.md", "exec"), {})
+    exec(program, {})
     assert capsys.readouterr().out.startswith("Established(device_id=b")
 
 
