@@ -189,6 +189,24 @@ def test_a_sender_that_gives_up_waiting_leaves_its_message_queued(folder: Path) 
     virtual(main())
 
 
+def test_every_message_that_the_peer_does_not_have_is_told_as_waiting_also_the_one_under_way(folder: Path) -> None:
+    world = World(folder, node__queue_messages=3)
+
+    async def main() -> None:
+        async with world.pair() as (alice, bob):
+            await connected(alice, bob)
+            for number in range(3):
+                await alice.send("bob", str(number).encode())
+                assert peer_of(alice, "bob")["queues"]["outbox"] == number + 1
+            with pytest.raises(QueueFullError, match="3 messages wait for bob"):
+                await alice.send("bob", b"3")
+            await asyncio.sleep(60)
+            assert await read(bob, 3) == [b"0", b"1", b"2"]
+            assert peer_of(alice, "bob")["queues"]["outbox"] == 0
+
+    virtual(main())
+
+
 def test_the_outbox_refuses_what_it_has_no_room_for(folder: Path) -> None:
     world = World(folder, node__queue_messages=3)
 

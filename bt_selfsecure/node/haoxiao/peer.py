@@ -366,8 +366,8 @@ class Peer:
 
     @property
     def waiting_messages(self) -> int:
-        """In the outbox."""
-        return self._machine.session.outbox.messages
+        """Those that the peer is not known to have."""
+        return self._machine.session.waiting
 
     @property
     def silent_s(self) -> float | None:

@@ -358,7 +358,7 @@ class PeerMachine:
     @property
     def is_busy(self) -> bool:
         """Something is linked, waits, or is under way."""
-        return bool(self.links or self.session.outbox or self.agreement.is_under_way)
+        return bool(self.links or self.session.waiting or self.agreement.is_under_way)
 
     def shares_key(self, data: bytes) -> bool:
         """Whether this frame was made with a key that this peer has, by whomever it came."""

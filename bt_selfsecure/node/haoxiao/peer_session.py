@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from bt_selfsecure.node.errors import QueueFullError
-from bt_selfsecure.node.haoxiao.outbox import Outbox
+from bt_selfsecure.node.haoxiao.outbox import Outbox, ends_message
 from bt_selfsecure.node.haoxiao.peer_events import (
     Deliver,
     Delivered,
@@ -136,12 +136,18 @@ class PeerSession:
     def is_unreachable(self) -> bool:
         return self._machine.state in _UNREACHABLE
 
+    @property
+    def waiting(self) -> int:
+        """Messages that the peer is not known to have, with the one that is under way."""
+        begun = self.session.record.sending.messages if self.session else ()
+        return self.outbox.messages + sum(map(ends_message, begun))
+
     # --- out
 
     def send(self, message: bytes, port: int, *, durable: bool) -> int:
         """As `PeerMachine.send`."""
         fragments = list(split(message, port, self._config.fragment_bytes))
-        waiting = self.outbox.messages
+        waiting = self.waiting
         if waiting >= self._config.queue_messages or not self.outbox.has_room(len(message)):
             raise QueueFullError(f"{waiting} messages wait for {self._config.name}: try again when it has some of them")
         first, number = self.outbox.put(fragments)
