@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 from ctypes import c_char_p, c_int, c_long, c_uint, c_uint64, c_ulong, c_void_p
-from ctypes.util import find_library
 from functools import cache
 from typing import Any, Final
 
@@ -89,7 +88,7 @@ class Libssl:
 
     def __init__(self) -> None:
         try:
-            libraries = [ctypes.CDLL(find_library(name) or f"lib{name}.so.3") for name in ("ssl", "crypto")]
+            libraries = [ctypes.CDLL(f"lib{name}.so.3") for name in ("ssl", "crypto")]
             for library, functions in zip(libraries, (_SSL, _CRYPTO), strict=True):
                 for name, (result, *arguments) in functions.items():
                     function = getattr(library, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import random
@@ -23,6 +24,7 @@ from bt_selfsecure.dtls import (
     UnknownIdentity,
 )
 from bt_selfsecure.errors import LocalError
+from bt_selfsecure.libssl import Libssl, NoLibsslError
 from bt_selfsecure.sansio.events import FrameRejected
 
 KEY, IDENTITY = bytes(range(32)), b"devA"
@@ -201,6 +203,15 @@ def test_a_forged_alert_ends_a_handshake_and_not_what_is_established() -> None:
     pair = Pair(Dtls.client(ask(), 0.0)).shake()
     pair.client.receive_frame(forged, 0.0)
     assert pair.established
+
+
+def test_where_there_is_no_libssl_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> ctypes.CDLL:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(ctypes, "CDLL", absent)
+    with pytest.raises(NoLibsslError, match=r"libssl\.so\.3: cannot open.*apt-get install libssl3"):
+        Libssl()
 
 
 def test_what_a_look_up_raises_comes_out_of_the_verb() -> None:
