@@ -46,7 +46,7 @@ def run(inputs: Path, place: Path, size: str, then: str, *words: str) -> subproc
         ["unshare", *user, "--mount", "sh", "-c", f'{script}; "$@"; s=$?; ls >&2; exit $s', "sh", *PROGRAM, *words],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
-    if done.returncode == 77:
+    if done.returncode == 77 or done.stderr.startswith("unshare: "):  # as in a chroot, where / is no mount
         pytest.skip(f"can't mount here: {done.stderr}")
     return done
 
