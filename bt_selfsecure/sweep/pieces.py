@@ -79,7 +79,7 @@ class _Rows:
     def __init__(self, table: Table, listener: str, batch: Batch, cells: Mapping[str, Cells]) -> None:
         self.count = len(batch.numbers)
         self.seqs = batch.numbers
-        if self.count and not 0 <= self.seqs.min() <= self.seqs.max() <= MOST_PACKETS:
+        if self.count and not 0 <= int(np.min(self.seqs)) <= int(np.max(self.seqs)) <= MOST_PACKETS:
             raise UncertainError
         self.names, self.who = _names(cells["receiver"]) if "receiver" in cells else ([listener], self._same())
         self.labels, self.label = _names(cells["run"], empty=True) if "run" in cells else ([""], self._same())
