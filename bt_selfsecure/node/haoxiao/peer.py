@@ -25,7 +25,7 @@ from bt_selfsecure.node.haoxiao.kept import note, stored
 from bt_selfsecure.node.haoxiao.peer_events import Commit, Output, PeerConfig, SendBurst, Urgency
 from bt_selfsecure.node.haoxiao.peer_machine import PeerMachine
 from bt_selfsecure.node.haoxiao.peer_status import status_of
-from bt_selfsecure.node.haoxiao.waiting import Waiting
+from bt_selfsecure.node.haoxiao.waiting import Waiters
 from bt_selfsecure.node.journal_file import JournalError
 from bt_selfsecure.node.links import STUCK_S, OpenLink
 from bt_selfsecure.node.metrics import Counts
@@ -82,7 +82,7 @@ class Peer:
         self._numbers = itertools.count(1)
         self._radio: asyncio.Task[None] | None = None
         self._radio_link: Link | None = None
-        self._waiting: Final = Waiting(self._loop)
+        self._waiting: Final = Waiters(self._loop)
 
     # --- what others ask of it ----------------------------------------------------------------------------------------
 
