@@ -28,7 +28,7 @@ from bt_selfsecure.node.haoxiao.peer_status import status_of
 from bt_selfsecure.node.haoxiao.waiting import Waiters
 from bt_selfsecure.node.journal_file import JournalError
 from bt_selfsecure.node.links import STUCK_S, OpenLink
-from bt_selfsecure.node.metrics import Counts
+from bt_selfsecure.node.metrics import PeerCounters
 from bt_selfsecure.node.peer_log import PeerLog
 from bt_selfsecure.sansio.context import EndpointContext
 
@@ -352,7 +352,7 @@ class Peer:
     # --- what is told about it ----------------------------------------------------------------------------------------
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> PeerCounters:
         return self._machine.counts
 
     @property

@@ -23,7 +23,7 @@ from bt_selfsecure.node.haoxiao.peer_events import (
     Urgency,
 )
 from bt_selfsecure.node.messages import Joiner, parse, split
-from bt_selfsecure.node.metrics import Counts
+from bt_selfsecure.node.metrics import PeerCounters
 from bt_selfsecure.protocols.haoxiao.events import (
     Established,
     Event,
@@ -78,7 +78,7 @@ class PeerSession:
         self,
         config: PeerConfig,
         stored: Stored,
-        counts: Counts,
+        counts: PeerCounters,
         out: Outputs,
         context: EndpointContext,
         new_number: Callable[[], int],
