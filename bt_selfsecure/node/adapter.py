@@ -30,9 +30,9 @@ from bt_selfsecure.node.management import (
     Event,
     Management,
     ManagementError,
+    ManagementStatus,
     Opcode,
     Setting,
-    Status,
 )
 from bt_selfsecure.sansio.back_off import BackOff
 
@@ -357,11 +357,11 @@ class AdapterSupervisor:
     def _reason(error: OSError | BearerError | ManagementError) -> str:
         """What it means and what helps."""
         match error:
-            case ManagementError(status=Status.PERMISSION_DENIED):
+            case ManagementError(status=ManagementStatus.PERMISSION_DENIED):
                 return "that needs CAP_NET_ADMIN, which the systemd unit gives and root has"
-            case ManagementError(status=Status.RFKILLED):
+            case ManagementError(status=ManagementStatus.RFKILLED):
                 return "a radio switch blocks it: sudo rfkill unblock bluetooth"
-            case ManagementError(status=Status.INVALID_INDEX):
+            case ManagementError(status=ManagementStatus.INVALID_INDEX):
                 return "it is not there"
             case OSError(errno=errno.EAFNOSUPPORT):
                 return "this kernel has no Bluetooth: sudo modprobe bluetooth"

@@ -42,7 +42,7 @@ class Event(enum.IntEnum):
     NEW_SETTINGS = 0x0006
 
 
-class Status(enum.IntEnum):
+class ManagementStatus(enum.IntEnum):
     """The answers that we tell apart."""
 
     SUCCESS = 0x00
@@ -111,7 +111,7 @@ class Management:
         try:
             answer = await self.command(Opcode.READ_INFO, index)
         except ManagementError as error:
-            if error.status == Status.INVALID_INDEX:
+            if error.status == ManagementStatus.INVALID_INDEX:
                 return None
             raise
         return parse_info(answer)
@@ -128,7 +128,7 @@ class Management:
             answer = self._answers.get((opcode, index))
             if answer is None or answer.done():
                 continue
-            if status == Status.SUCCESS:
+            if status == ManagementStatus.SUCCESS:
                 answer.set_result(packet[_HEADER.size + 3 :])
             else:
                 answer.set_exception(ManagementError(status))
