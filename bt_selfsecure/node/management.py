@@ -51,7 +51,7 @@ class ManagementStatus(enum.IntEnum):
     PERMISSION_DENIED = 0x14
 
 
-class Setting(enum.IntFlag):
+class AdapterSetting(enum.IntFlag):
     """Of an adapter, supported or current; those that we look at."""
 
     POWERED = 1 << 0
@@ -75,8 +75,8 @@ class AdapterInfo(NamedTuple):
     address: str
     bluetooth_version: int
     """HCI_Version of the Assigned Numbers: 6 is 4.0, 9 is 5.0."""
-    supported: Setting
-    current: Setting
+    supported: AdapterSetting
+    current: AdapterSetting
 
 
 class Management:
@@ -138,7 +138,10 @@ def parse_info(answer: bytes) -> AdapterInfo:
     """From the return parameters of Read Controller Information."""
     address, version, _, supported, current = _INFO.unpack_from(answer)
     return AdapterInfo(
-        ":".join(f"{octet:02X}" for octet in reversed(address)), version, Setting(supported), Setting(current)
+        ":".join(f"{octet:02X}" for octet in reversed(address)),
+        version,
+        AdapterSetting(supported),
+        AdapterSetting(current),
     )
 
 

@@ -20,7 +20,7 @@ from bt_selfsecure.node.doctor.facts import Bluez, Radio
 from bt_selfsecure.node.doctor.findings import Finding, NotSeen, Verdict, ok
 from bt_selfsecure.node.doctor.machine import Machine
 from bt_selfsecure.node.doctor.report import Check, examine
-from bt_selfsecure.node.management import Setting
+from bt_selfsecure.node.management import AdapterSetting
 
 KERNEL = "6.12.47+rpt-rpi-v8"
 DEVICE_INFO = bytes.fromhex(
@@ -33,7 +33,11 @@ PI_4 = Radio(
     up=True,
     bus="UART",
     lmp_features=bytes.fromhex("bffecffedbff7b87"),
-    settings=Setting.POWERED | Setting.SSP | Setting.BREDR | Setting.LE | Setting.SECURE_CONNECTIONS,
+    settings=AdapterSetting.POWERED
+    | AdapterSetting.SSP
+    | AdapterSetting.BREDR
+    | AdapterSetting.LE
+    | AdapterSetting.SECURE_CONNECTIONS,
     bluetooth_version=9,
     le_supervision_ms=420,
     le_features=bytes.fromhex("2f00000000000000"),
@@ -400,9 +404,9 @@ def test_a_bluetoothd_that_does_not_know_the_adapter_is_a_failure(tmp_path: Path
 
 def test_pairing_is_judged_by_the_adapters_settings(tmp_path: Path) -> None:
     seen(software.pairing(machine(tmp_path, radio=PI_4)), Verdict.OK, "Secure Connections")
-    old = replace(PI_4, settings=Setting.POWERED | Setting.BREDR)
+    old = replace(PI_4, settings=AdapterSetting.POWERED | AdapterSetting.BREDR)
     seen(software.pairing(machine(tmp_path, radio=old)), Verdict.WARNING, "btmgmt ssp on")
-    single = replace(PI_4, settings=Setting.POWERED | Setting.LE)
+    single = replace(PI_4, settings=AdapterSetting.POWERED | AdapterSetting.LE)
     seen(software.pairing(machine(tmp_path, radio=single)), Verdict.OK, "BR/EDR off: nothing is paired")
 
 
@@ -414,33 +418,41 @@ def test_pairing_tells_of_the_named_peer(tmp_path: Path) -> None:
 
 # 20: bearers
 
-BOTH = Setting.BREDR | Setting.LE
+BOTH = AdapterSetting.BREDR | AdapterSetting.LE
 
 
 @pytest.mark.parametrize(
     ("configured", "on", "words"),
     [
-        (("le_advert", "rfcomm"), Setting.LE, ["rfcomm can't work, BR/EDR is switched off on hci0", "= dual in /etc"]),
-        (("l2cap", "l2cap"), Setting.LE, ["l2cap can't work, BR/EDR is switched off", "restart bluetooth"]),
-        (("le_advert", "rfcomm"), Setting.BREDR, ["le_advert can't work, LE is switched off", "= dual in /etc"]),
-        (("l2cap", "ipsp"), Setting.BREDR, ["ipsp can't work, LE is switched off on hci0"]),
-        (("le_advert", "rfcomm"), Setting(0), ["le_advert can't work, LE is", "; rfcomm can't work, BR/EDR is"]),
-        (("le_advert", "ipsp"), Setting.LE, []),
-        (("l2cap", "rfcomm"), Setting.BREDR, []),
+        (
+            ("le_advert", "rfcomm"),
+            AdapterSetting.LE,
+            ["rfcomm can't work, BR/EDR is switched off on hci0", "= dual in /etc"],
+        ),
+        (("l2cap", "l2cap"), AdapterSetting.LE, ["l2cap can't work, BR/EDR is switched off", "restart bluetooth"]),
+        (("le_advert", "rfcomm"), AdapterSetting.BREDR, ["le_advert can't work, LE is switched off", "= dual in /etc"]),
+        (("l2cap", "ipsp"), AdapterSetting.BREDR, ["ipsp can't work, LE is switched off on hci0"]),
+        (("le_advert", "rfcomm"), AdapterSetting(0), ["le_advert can't work, LE is", "; rfcomm can't work, BR/EDR is"]),
+        (("le_advert", "ipsp"), AdapterSetting.LE, []),
+        (("l2cap", "rfcomm"), AdapterSetting.BREDR, []),
         (("le_advert", "rfcomm"), BOTH, []),
-        (("udp", "udp"), Setting(0), []),
+        (("udp", "udp"), AdapterSetting(0), []),
     ],
 )
 def test_each_configured_bearer_is_held_against_what_the_adapter_has_on(
-    configured: tuple[str, ...], on: Setting, words: list[str], tmp_path: Path
+    configured: tuple[str, ...], on: AdapterSetting, words: list[str], tmp_path: Path
 ) -> None:
-    found = machine(tmp_path, radio=replace(PI_4, supported=BOTH, settings=Setting.POWERED | on), bearers=configured)
+    found = machine(
+        tmp_path, radio=replace(PI_4, supported=BOTH, settings=AdapterSetting.POWERED | on), bearers=configured
+    )
     seen(radio.bearers(found), Verdict.FAILURE if words else Verdict.OK, *words)
 
 
-@pytest.mark.parametrize(("has", "lacks", "others"), [(Setting.LE, "rfcomm", "ipsp"), (Setting.BREDR, "ipsp", "l2cap")])
+@pytest.mark.parametrize(
+    ("has", "lacks", "others"), [(AdapterSetting.LE, "rfcomm", "ipsp"), (AdapterSetting.BREDR, "ipsp", "l2cap")]
+)
 def test_a_bearer_that_the_adapter_never_has_takes_another_one(
-    has: Setting, lacks: str, others: str, tmp_path: Path
+    has: AdapterSetting, lacks: str, others: str, tmp_path: Path
 ) -> None:
     found = machine(tmp_path, radio=replace(PI_4, supported=has, settings=has), bearers=[lacks])
     seen(radio.bearers(found), Verdict.FAILURE, f"{lacks} can't work, hci0 has no", "another adapter", others)

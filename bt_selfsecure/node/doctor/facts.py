@@ -23,10 +23,10 @@ from bt_selfsecure.node import beacon
 from bt_selfsecure.node.beacon import BLUEZ, Word
 from bt_selfsecure.node.doctor.findings import NotSeen
 from bt_selfsecure.node.management import (
+    AdapterSetting,
     Management,
     ManagementError,
     Opcode,
-    Setting,
     parse_configuration,
 )
 
@@ -57,9 +57,9 @@ class Radio:
     """"USB", "UART", ..."""
     lmp_features: bytes
     """Page 0, eight bytes (Core Vol 2 Part C 3.3); zeros if it was never up."""
-    settings: Setting | None = None
+    settings: AdapterSetting | None = None
     """Current ones; None if the management interface did not answer."""
-    supported: Setting | None = None
+    supported: AdapterSetting | None = None
     bluetooth_version: int | None = None
     """HCI_Version of the Assigned Numbers."""
     le_supervision_ms: int | None = None

@@ -12,7 +12,7 @@ from typing import Final
 from bt_selfsecure.node.doctor.facts import AccessDenied, BluezAbsent, Silent
 from bt_selfsecure.node.doctor.findings import Finding, NotSeen, failure, ok, warning
 from bt_selfsecure.node.doctor.machine import Machine
-from bt_selfsecure.node.management import Setting
+from bt_selfsecure.node.management import AdapterSetting
 
 NEEDED_MODULES: Final = ("bluetooth", "rfcomm")
 WANTED_MODULES: Final = {"hci_uart": "a Pi's onboard radio", "bluetooth_6lowpan": "the ipsp bearer"}
@@ -139,14 +139,14 @@ def pairing(machine: Machine) -> Finding:
     settings = machine.radio.settings
     if settings is None:
         raise NotSeen("the kernel's management interface does not answer")
-    if Setting.BREDR not in settings:
+    if AdapterSetting.BREDR not in settings:
         return ok(f"{machine.adapter} has BR/EDR off: nothing is paired.")
-    if Setting.SSP not in settings:
+    if AdapterSetting.SSP not in settings:
         return warning(
             "Secure Simple Pairing is off: links are neither paired nor encrypted by the radio.",
             "sudo btmgmt ssp on",
         )
-    how = "Secure Simple Pairing" + (", Secure Connections" if Setting.SECURE_CONNECTIONS in settings else "")
+    how = "Secure Simple Pairing" + (", Secure Connections" if AdapterSetting.SECURE_CONNECTIONS in settings else "")
     return ok(f"{how}. The node answers pairing requests itself (an agent of its own).{_peer(machine)}")
 
 
