@@ -18,7 +18,7 @@ from bt_selfsecure.node.doctor import facts, radio, software, surroundings
 from bt_selfsecure.node.doctor.checks import CHECKS
 from bt_selfsecure.node.doctor.facts import Bluez, Radio
 from bt_selfsecure.node.doctor.findings import Finding, NotSeen, Verdict, ok
-from bt_selfsecure.node.doctor.machine import Machine
+from bt_selfsecure.node.doctor.machine import HostSystem
 from bt_selfsecure.node.doctor.report import Check, examine
 from bt_selfsecure.node.management import AdapterSetting
 
@@ -45,13 +45,13 @@ PI_4 = Radio(
 """LMP and LE features as published for the CYW43455 of Pi 3B+, 4 and 400."""
 
 
-def machine(root: Path, files: dict[str, str | bytes] | None = None, **values: object) -> Machine:
+def machine(root: Path, files: dict[str, str | bytes] | None = None, **values: object) -> HostSystem:
     """A machine with these files, and these facts about its kernel and bluetoothd."""
     for path, content in ({"/proc/sys/kernel/osrelease": f"{KERNEL}\n"} | (files or {})).items():
         place = root / path.lstrip("/")
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(content if isinstance(content, bytes) else content.encode())
-    made = Machine("hci0", root=root)
+    made = HostSystem("hci0", root=root)
     for name, value in values.items():
         setattr(made, name, value)
     return made
@@ -544,13 +544,13 @@ def test_the_checklist_is_whole_and_in_order() -> None:
 
 def test_no_check_raises_on_an_empty_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path}/none")
-    results = list(examine(Machine("hci99", root=tmp_path), CHECKS))
+    results = list(examine(HostSystem("hci99", root=tmp_path), CHECKS))
     assert [result.check for result in results] == list(CHECKS)
     assert all(result.finding.text for result in results)
 
 
 def test_what_only_root_may_read_is_not_seen_and_the_next_check_goes_on(tmp_path: Path) -> None:
-    def forbidden(machine: Machine) -> Finding:
+    def forbidden(machine: HostSystem) -> Finding:
         raise PermissionError(13, "Permission denied", "/proc/secret")
 
     checks = [Check(1, "secret", forbidden), Check(2, "open", lambda machine: ok("seen"))]

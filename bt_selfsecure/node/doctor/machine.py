@@ -17,7 +17,7 @@ from bt_selfsecure.node.doctor.findings import NotSeen
 from bt_selfsecure.node.where import SOCKET
 
 
-class Machine:
+class HostSystem:
     """`root` is where its files are; sockets are those of the running kernel. `adapter` is empty where none is used,
     and an address where none has it."""
 
