@@ -16,7 +16,7 @@ from another_user import as_nobody
 from bt_selfsecure.node.beacon import Word
 from bt_selfsecure.node.doctor import facts, radio, software, surroundings
 from bt_selfsecure.node.doctor.checks import CHECKS
-from bt_selfsecure.node.doctor.facts import Bluez, Radio
+from bt_selfsecure.node.doctor.facts import Bluez, RadioFacts
 from bt_selfsecure.node.doctor.findings import Finding, NotSeen, Verdict, ok
 from bt_selfsecure.node.doctor.machine import HostSystem
 from bt_selfsecure.node.doctor.report import Check, examine
@@ -28,7 +28,7 @@ DEVICE_INFO = bytes.fromhex(
     "000006800000068000000000000000000000000000000000000007f070000fb050000"
 )
 """struct hci_dev_info of a virtual Pi's hci0, which is up."""
-PI_4 = Radio(
+PI_4 = RadioFacts(
     address="DC:A6:32:01:02:03",
     up=True,
     bus="UART",

@@ -48,7 +48,7 @@ UNSYNCHRONISED: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Radio:
+class RadioFacts:
     """What the kernel says of an adapter."""
 
     address: str
@@ -90,7 +90,7 @@ class AccessDenied(BluezAbsent):
     """The bus's policy forbids it."""
 
 
-def read_radio(adapter: str) -> Radio:
+def read_radio(adapter: str) -> RadioFacts:
     """Raises `NotSeen` where there is no such adapter."""
     if not hasattr(socket, "AF_BLUETOOTH"):
         raise NotSeen("this Python has no Bluetooth sockets")
@@ -109,11 +109,11 @@ def read_radio(adapter: str) -> Radio:
     return asyncio.run(_with_more(adapter, parse_device_info(bytes(info))))
 
 
-def parse_device_info(info: bytes) -> Radio:
+def parse_device_info(info: bytes) -> RadioFacts:
     """From struct hci_dev_info."""
     _, _, address, flags, kind, features = DEVICE_INFO.unpack_from(info)
     bus = kind & 0x0F
-    return Radio(
+    return RadioFacts(
         address=":".join(f"{octet:02X}" for octet in reversed(address)),
         up=bool(flags & 1),
         bus=BUSES.get(bus, f"bus {bus}"),
@@ -121,7 +121,7 @@ def parse_device_info(info: bytes) -> Radio:
     )
 
 
-async def _with_more(adapter: str, radio: Radio) -> Radio:
+async def _with_more(adapter: str, radio: RadioFacts) -> RadioFacts:
     """With what only the management interface and the controller know, as far as they answer."""
     with contextlib.suppress(OSError, BearerError, ManagementError):
         management = Management()

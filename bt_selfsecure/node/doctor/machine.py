@@ -12,7 +12,7 @@ from bt_selfsecure.bearers.places import UdpPlaces
 from bt_selfsecure.node.beacon import Word
 from bt_selfsecure.node.config import STATE_DIRECTORY
 from bt_selfsecure.node.doctor import facts
-from bt_selfsecure.node.doctor.facts import Bluez, Radio
+from bt_selfsecure.node.doctor.facts import Bluez, RadioFacts
 from bt_selfsecure.node.doctor.findings import NotSeen
 from bt_selfsecure.node.where import SOCKET
 
@@ -66,7 +66,7 @@ class HostSystem:
         return adapter_addresses()
 
     @cached_property
-    def radio(self) -> Radio:
+    def radio(self) -> RadioFacts:
         """Raises `NotSeen` where there is none."""
         return facts.read_radio(self.adapter)
 
