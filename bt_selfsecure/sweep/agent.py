@@ -22,7 +22,7 @@ from bt_selfsecure.sweep.orders import (
     Order,
     Refused,
     Report,
-    Send,
+    SendPackets,
     Sent,
     decode_packet,
     encode_packet,
@@ -84,7 +84,7 @@ class Agent:
                 case Listen():
                     await self._listen(order)
                     return Listening(order.tag)
-                case Send():
+                case SendPackets():
                     return await self._send(order)
                 case Report(tag):
                     return await self._report(tag)
@@ -117,7 +117,7 @@ class Agent:
         await self.close()
         return heard
 
-    async def _send(self, order: Send) -> Sent:
+    async def _send(self, order: SendPackets) -> Sent:
         await self.close()
         bearer = self._media.open(order.bearer)
         try:
@@ -127,7 +127,7 @@ class Agent:
         finally:
             await bearer.close()
 
-    async def _burst(self, order: Send, links: dict[str, Link], counters: Counters, *, broadcast: bool) -> Sent:
+    async def _burst(self, order: SendPackets, links: dict[str, Link], counters: Counters, *, broadcast: bool) -> Sent:
         queued: dict[str, set[int]] = {name: set() for name in links}
         given: dict[str, list[int]] = {name: [] for name in links}
         patience = None if broadcast else PATIENCE_S  # what is broadcast has no queue to wait in

@@ -20,7 +20,7 @@ from bt_selfsecure.sweep.orders import (
     NotAnOrderError,
     Order,
     Refused,
-    Send,
+    SendPackets,
     decode_answer,
     decode_order,
     encode,
@@ -107,7 +107,7 @@ class AirCrew:
         self._on_answer = on_answer
 
     def give(self, node: str, order: Order) -> None:
-        if isinstance(order, Send):
+        if isinstance(order, SendPackets):
             self._sender = node
             roles = listeners(len(order.receivers))
             self._air.roles = dict(zip(order.receivers.values(), roles, strict=True))

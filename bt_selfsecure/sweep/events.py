@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bt_selfsecure.sweep.orders import Answer, Listen, Reception, Report, Send, Sent
+from bt_selfsecure.sweep.orders import Answer, Listen, Reception, Report, SendPackets, Sent
 from bt_selfsecure.sweep.plan import Place, Roles, Run
 
 # --- what the person wants; each names its place, so that none is carried out elsewhere -------------------------------
@@ -97,7 +97,7 @@ class Give:
     """Give a node an order; hand its answer to `handle`."""
 
     node: str
-    order: Listen | Send | Report
+    order: Listen | SendPackets | Report
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ from bt_selfsecure.sweep.orders import (
     Reception,
     Refused,
     Report,
-    Send,
+    SendPackets,
     Sent,
 )
 from bt_selfsecure.sweep.plan import Place, Plan, Roles, Run, metres
@@ -325,7 +325,9 @@ class Sweep:
         run, roles = self._under_way()
         spacing = self.plan.spacing_ms(run.bearer)
         receivers = {name: self._addresses[name] for name in roles.receivers}
-        order = Send(self._tag, self.plan.spec(run), receivers, run.packets, self.plan.size_bytes(run.bearer), spacing)
+        order = SendPackets(
+            self._tag, self.plan.spec(run), receivers, run.packets, self.plan.size_bytes(run.bearer), spacing
+        )
         self._awaited, self._began = {roles.alice}, now
         self._change(Cause.ALL_LISTEN, now + ANSWER_S + SLACK * run.packets * spacing / 1000)
         self._effects.append(Give(roles.alice, order))

@@ -60,7 +60,7 @@ class Listen:
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
+class SendPackets:
     """Send test packets, and answer when the last has left."""
 
     tag: int
@@ -119,9 +119,9 @@ class Refused:
     reason: str
 
 
-Order = Describe | Listen | Send | Report
+Order = Describe | Listen | SendPackets | Report
 Answer = Described | Listening | Sent | ListenReport | Refused
-_ORDERS: Final[Mapping[str, type]] = {"describe": Describe, "listen": Listen, "send": Send, "report": Report}
+_ORDERS: Final[Mapping[str, type]] = {"describe": Describe, "listen": Listen, "send": SendPackets, "report": Report}
 _ANSWERS: Final[Mapping[str, type]] = {
     "described": Described,
     "listening": Listening,

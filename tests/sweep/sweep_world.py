@@ -20,7 +20,7 @@ from bt_selfsecure.sweep.events import (
     Withdrawn,
 )
 from bt_selfsecure.sweep.machine import Sweep
-from bt_selfsecure.sweep.orders import Answer, Listen, Listening, ListenReport, Refused, Report, Send, Sent, pack
+from bt_selfsecure.sweep.orders import Answer, Listen, Listening, ListenReport, Refused, Report, SendPackets, Sent, pack
 from bt_selfsecure.sweep.plan import Plan, RolesTable, SweepTable
 from bt_selfsecure.sweep.record import Book
 from bt_selfsecure.sweep.states import State
@@ -109,14 +109,14 @@ class SweepWorld:
             case Finished():
                 pass
 
-    def answer(self, node: str, order: Listen | Send | Report) -> Answer | None:
+    def answer(self, node: str, order: Listen | SendPackets | Report) -> Answer | None:
         if self.random.random() < self.faults:
             return Refused(order.tag, "no time")
         match order:
             case Listen():
                 self._packets = order.packets
                 return Listening(order.tag)
-            case Send():
+            case SendPackets():
                 return Sent(order.tag, order.packets / 100, {}, {})
             case Report():
                 loss = self.losses.get(node, 0.1)

@@ -25,7 +25,7 @@ from bt_selfsecure.sweep.orders import (
     Reception,
     Refused,
     Report,
-    Send,
+    SendPackets,
     Sent,
     unpack,
 )
@@ -73,7 +73,7 @@ async def burst(
     alice, bob, eve = (agent_at(air, address, counters) for address in (ALICE, BOB, EVE))
     for agent in (bob, eve):
         assert await agent.obey(Listen(TAG, "l2cap", ALICE, packets)) == Listening(TAG)
-    sent = await alice.obey(Send(TAG, "l2cap", {"bob": BOB, "eve": EVE}, packets, 64, 10.0))
+    sent = await alice.obey(SendPackets(TAG, "l2cap", {"bob": BOB, "eve": EVE}, packets, 64, 10.0))
     assert isinstance(sent, Sent)
     receptions = {}
     for name, agent in (("bob", bob), ("eve", eve)):
@@ -100,7 +100,7 @@ def test_what_the_senders_queue_does_not_take_is_no_loss_of_the_air() -> None:
     async def main() -> None:
         air = MemoryAir()
         listener = await air.bearer(BOB).listen()  # nobody reads what comes
-        sent = await agent_at(air, ALICE).obey(Send(TAG, "l2cap", {"bob": BOB}, QUEUE + 5, 64, 10.0))
+        sent = await agent_at(air, ALICE).obey(SendPackets(TAG, "l2cap", {"bob": BOB}, QUEUE + 5, 64, 10.0))
         assert isinstance(sent, Sent)
         queued = unpack(sent.queued["bob"], QUEUE + 5)
         assert queued == bytes(QUEUE) + b"\1" * 5
@@ -135,7 +135,7 @@ def test_packets_of_another_run_or_another_sender_are_not_heard() -> None:
         bob = agent_at(air, BOB)
         await bob.obey(Listen(TAG, "l2cap", ALICE, 10))
         for address, tag in ((ALICE, TAG + 1), (EVE, TAG)):
-            answer = await agent_at(air, address).obey(Send(tag, "l2cap", {"bob": BOB}, 10, 64, 10.0))
+            answer = await agent_at(air, address).obey(SendPackets(tag, "l2cap", {"bob": BOB}, 10, 64, 10.0))
             assert isinstance(answer, Sent | Refused)
         heard = await bob.obey(Report(TAG))
         assert isinstance(heard, ListenReport)
@@ -149,7 +149,7 @@ def test_packets_of_another_run_or_another_sender_are_not_heard() -> None:
     [
         ([Report(TAG)], "was started anew"),
         ([Listen(TAG, "l2cap", ALICE, 5), Report(TAG + 1)], "was started anew"),
-        ([Send(TAG, "l2cap", {"bob": BOB}, 5, 64, 10.0)], f"{BOB} does not listen"),
+        ([SendPackets(TAG, "l2cap", {"bob": BOB}, 5, 64, 10.0)], f"{BOB} does not listen"),
     ],
 )
 def test_what_can_not_be_done_is_refused_with_a_reason(orders: list[Order], said: str) -> None:

@@ -12,7 +12,7 @@ from sweep_world import CrashedError, SweepWorld, new_store, plan_of
 
 from bt_selfsecure.errors import LocalError
 from bt_selfsecure.sweep.events import Answered, End, Input, Placed, Redo, Skip, Stop, Stored, TakeBack, Withdrawn
-from bt_selfsecure.sweep.orders import Listen, Listening, ListenReport, Refused, Report, Send, Sent, pack
+from bt_selfsecure.sweep.orders import Listen, Listening, ListenReport, Refused, Report, SendPackets, Sent, pack
 from bt_selfsecure.sweep.plan import Place, Plan, Run
 from bt_selfsecure.sweep.states import TRANSITIONS, Cause, State
 from bt_selfsecure.sweep.store import Store
@@ -59,7 +59,7 @@ def test_receivers_listen_before_the_sender_sends_and_report_after(store: Store)
     assert [(give.node, type(give.order)) for give in world.orders] == [
         ("bob", Listen),
         ("eve", Listen),
-        ("alice", Send),
+        ("alice", SendPackets),
         ("bob", Report),
         ("eve", Report),
     ]

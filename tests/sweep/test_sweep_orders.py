@@ -22,7 +22,7 @@ from bt_selfsecure.sweep.orders import (
     Reception,
     Refused,
     Report,
-    Send,
+    SendPackets,
     Sent,
     decode_answer,
     decode_order,
@@ -37,7 +37,7 @@ from bt_selfsecure.sweep.orders import (
 ORDERS: list[Order] = [
     Describe(1),
     Listen(2, "l2cap", "B8:27:EB:00:00:01", 200),
-    Send(2**32 - 1, "le_advert", {"bob": "B8:27:EB:00:00:02"}, 800, 24, 30.0),
+    SendPackets(2**32 - 1, "le_advert", {"bob": "B8:27:EB:00:00:02"}, 800, 24, 30.0),
     Report(0),
 ]
 ANSWERS: list[Answer] = [
