@@ -20,10 +20,10 @@ from bt_selfsecure.sweep.orders import (
     Listening,
     ListenReport,
     Order,
+    PacketsSent,
     Refused,
     Report,
     SendPackets,
-    Sent,
     decode_packet,
     encode_packet,
     pack,
@@ -117,7 +117,7 @@ class Agent:
         await self.close()
         return heard
 
-    async def _send(self, order: SendPackets) -> Sent:
+    async def _send(self, order: SendPackets) -> PacketsSent:
         await self.close()
         bearer = self._media.open(order.bearer)
         try:
@@ -127,7 +127,9 @@ class Agent:
         finally:
             await bearer.close()
 
-    async def _burst(self, order: SendPackets, links: dict[str, Link], counters: Counters, *, broadcast: bool) -> Sent:
+    async def _burst(
+        self, order: SendPackets, links: dict[str, Link], counters: Counters, *, broadcast: bool
+    ) -> PacketsSent:
         queued: dict[str, set[int]] = {name: set() for name in links}
         given: dict[str, list[int]] = {name: [] for name in links}
         patience = None if broadcast else PATIENCE_S  # what is broadcast has no queue to wait in
@@ -147,7 +149,7 @@ class Agent:
             await link.close()
         of_each = dict.fromkeys(order.receivers, next(iter(queued.values()))) if broadcast else queued
         packed = {name: pack_set(seqs, order.packets) for name, seqs in of_each.items() if seqs}
-        return Sent(order.tag, seconds, packed, counters.totals())
+        return PacketsSent(order.tag, seconds, packed, counters.totals())
 
 
 async def _dial(bearer: Bearer, receivers: dict[str, str]) -> dict[str, Link]:

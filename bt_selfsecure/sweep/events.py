@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bt_selfsecure.sweep.orders import Answer, Listen, Reception, Report, SendPackets, Sent
+from bt_selfsecure.sweep.orders import Answer, Listen, PacketsSent, Reception, Report, SendPackets
 from bt_selfsecure.sweep.plan import Place, Roles, Run
 
 # --- what the person wants; each names its place, so that none is carried out elsewhere -------------------------------
@@ -107,7 +107,7 @@ class Record:
     run: Run
     roles: Roles
     began: float
-    sent: Sent
+    sent: PacketsSent
     receptions: dict[str, Reception]
     """By receiver."""
 

@@ -41,11 +41,11 @@ from bt_selfsecure.sweep.orders import (
     Listening,
     ListenReport,
     NotAnOrderError,
+    PacketsSent,
     Reception,
     Refused,
     Report,
     SendPackets,
-    Sent,
 )
 from bt_selfsecure.sweep.plan import Place, Plan, Roles, Run, metres
 from bt_selfsecure.sweep.states import BUSY, TRANSITIONS, WRITING, Cause, State
@@ -92,7 +92,7 @@ class Sweep:
         self._tag = NOBODY
         self._retries = 0
         self._awaited: set[str] = set()
-        self._sent: Sent | None = None
+        self._sent: PacketsSent | None = None
         self._counts = Tally()
         """Of the run that is being written down."""
         self._began = 0.0
@@ -308,7 +308,7 @@ class Sweep:
                 self._awaited.discard(node)
                 if not self._awaited:
                     self._send(now)
-            case Sent() if self.state is State.SENDING:
+            case PacketsSent() if self.state is State.SENDING:
                 self._sent = answer
                 self._collect(now)
             case ListenReport() if self.state is State.COLLECTING:
@@ -316,7 +316,7 @@ class Sweep:
                 self._awaited.discard(node)
                 if not self._awaited:
                     self._record(now)
-            case Described() | Listening() | Sent() | ListenReport():
+            case Described() | Listening() | PacketsSent() | ListenReport():
                 pass  # not what was asked: time will tell
             case _:
                 assert_never(answer)

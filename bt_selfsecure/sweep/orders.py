@@ -92,7 +92,7 @@ class Listening:
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class PacketsSent:
     tag: int
     seconds: float
     """From the first packet to the last."""
@@ -120,12 +120,12 @@ class Refused:
 
 
 Order = Describe | Listen | SendPackets | Report
-Answer = Described | Listening | Sent | ListenReport | Refused
+Answer = Described | Listening | PacketsSent | ListenReport | Refused
 _ORDERS: Final[Mapping[str, type]] = {"describe": Describe, "listen": Listen, "send": SendPackets, "report": Report}
 _ANSWERS: Final[Mapping[str, type]] = {
     "described": Described,
     "listening": Listening,
-    "sent": Sent,
+    "sent": PacketsSent,
     "heard": ListenReport,
     "refused": Refused,
 }
@@ -233,7 +233,7 @@ class Reception:
     """Packets that never left the sender towards it: no losses of the air."""
 
     @classmethod
-    def of(cls, heard: ListenReport, sent: Sent, receiver: str, packets: int) -> Reception:
+    def of(cls, heard: ListenReport, sent: PacketsSent, receiver: str, packets: int) -> Reception:
         """Raises `NotAnOrderError` where the two reports don't fit the run."""
         levels = struct.unpack(f"{packets}b", unpack(heard.rssi, packets))
         queued = unpack(sent.queued[receiver], packets) if receiver in sent.queued else bytes(packets)

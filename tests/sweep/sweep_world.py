@@ -20,7 +20,17 @@ from bt_selfsecure.sweep.events import (
     Withdrawn,
 )
 from bt_selfsecure.sweep.machine import Sweep
-from bt_selfsecure.sweep.orders import Answer, Listen, Listening, ListenReport, Refused, Report, SendPackets, Sent, pack
+from bt_selfsecure.sweep.orders import (
+    Answer,
+    Listen,
+    Listening,
+    ListenReport,
+    PacketsSent,
+    Refused,
+    Report,
+    SendPackets,
+    pack,
+)
 from bt_selfsecure.sweep.plan import Plan, RolesTable, SweepTable
 from bt_selfsecure.sweep.record import Book
 from bt_selfsecure.sweep.states import State
@@ -117,7 +127,7 @@ class SweepWorld:
                 self._packets = order.packets
                 return Listening(order.tag)
             case SendPackets():
-                return Sent(order.tag, order.packets / 100, {}, {})
+                return PacketsSent(order.tag, order.packets / 100, {}, {})
             case Report():
                 loss = self.losses.get(node, 0.1)
                 copies = bytes(self.random.random() >= loss for _ in range(self._packets))

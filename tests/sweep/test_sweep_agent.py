@@ -22,11 +22,11 @@ from bt_selfsecure.sweep.orders import (
     Listening,
     ListenReport,
     Order,
+    PacketsSent,
     Reception,
     Refused,
     Report,
     SendPackets,
-    Sent,
     unpack,
 )
 
@@ -68,13 +68,13 @@ def agent_at(air: MemoryAir, address: str, counters: Counters | None = None) -> 
 
 async def burst(
     air: MemoryAir, packets: int = 20, counters: Counters | None = None
-) -> tuple[Sent, dict[str, Reception]]:
+) -> tuple[PacketsSent, dict[str, Reception]]:
     """Alice sends to Bob and Eve."""
     alice, bob, eve = (agent_at(air, address, counters) for address in (ALICE, BOB, EVE))
     for agent in (bob, eve):
         assert await agent.obey(Listen(TAG, "l2cap", ALICE, packets)) == Listening(TAG)
     sent = await alice.obey(SendPackets(TAG, "l2cap", {"bob": BOB, "eve": EVE}, packets, 64, 10.0))
-    assert isinstance(sent, Sent)
+    assert isinstance(sent, PacketsSent)
     receptions = {}
     for name, agent in (("bob", bob), ("eve", eve)):
         heard = await agent.obey(Report(TAG))
@@ -101,7 +101,7 @@ def test_what_the_senders_queue_does_not_take_is_no_loss_of_the_air() -> None:
         air = MemoryAir()
         listener = await air.bearer(BOB).listen()  # nobody reads what comes
         sent = await agent_at(air, ALICE).obey(SendPackets(TAG, "l2cap", {"bob": BOB}, QUEUE + 5, 64, 10.0))
-        assert isinstance(sent, Sent)
+        assert isinstance(sent, PacketsSent)
         queued = unpack(sent.queued["bob"], QUEUE + 5)
         assert queued == bytes(QUEUE) + b"\1" * 5
         await listener.close()
@@ -136,7 +136,7 @@ def test_packets_of_another_run_or_another_sender_are_not_heard() -> None:
         await bob.obey(Listen(TAG, "l2cap", ALICE, 10))
         for address, tag in ((ALICE, TAG + 1), (EVE, TAG)):
             answer = await agent_at(air, address).obey(SendPackets(tag, "l2cap", {"bob": BOB}, 10, 64, 10.0))
-            assert isinstance(answer, Sent | Refused)
+            assert isinstance(answer, PacketsSent | Refused)
         heard = await bob.obey(Report(TAG))
         assert isinstance(heard, ListenReport)
         assert unpack(heard.copies, 10) == bytes(10)

@@ -19,11 +19,11 @@ from bt_selfsecure.sweep.orders import (
     ListenReport,
     NotAnOrderError,
     Order,
+    PacketsSent,
     Reception,
     Refused,
     Report,
     SendPackets,
-    Sent,
     decode_answer,
     decode_order,
     decode_packet,
@@ -43,7 +43,7 @@ ORDERS: list[Order] = [
 ANSWERS: list[Answer] = [
     Described(1, {"kernel": "6.12"}),
     Listening(2),
-    Sent(3, 8.0, {"bob": pack_set({1, 2}, 10)}, {"flushed": {"bob": 3}}),
+    PacketsSent(3, 8.0, {"bob": pack_set({1, 2}, 10)}, {"flushed": {"bob": 3}}),
     ListenReport(4, pack(b"\0\1\2"), pack(b"\x7f\xc0\xc0")),
     Refused(5, "the adapter is down"),
 ]
@@ -130,7 +130,7 @@ def test_any_datagram_is_a_test_packet_or_nothing(data: bytes) -> None:
 
 
 def test_what_never_left_the_sender_is_no_loss_of_the_air_unless_it_was_heard_all_the_same() -> None:
-    sent = Sent(1, 1.0, {"bob": pack_set({0, 1}, 4)}, {})
+    sent = PacketsSent(1, 1.0, {"bob": pack_set({0, 1}, 4)}, {})
     heard = ListenReport(1, pack(bytes([0, 2, 1, 0])), pack(bytes([127, 0xC4, 127, 127])))
     reception = Reception.of(heard, sent, "bob", 4)
     assert reception.queued == {0}
