@@ -20,8 +20,8 @@ from bt_selfsecure.sweep.orders import (
     Listening,
     ListenReport,
     Order,
+    OrderRefused,
     PacketsSent,
-    Refused,
     Report,
     SendPackets,
     decode_packet,
@@ -76,7 +76,7 @@ class Agent:
         """Of the burst under way: packets sent or heard so far, and of how many."""
 
     async def obey(self, order: Order) -> Answer:
-        """What the order came to; `Refused` where it could not be done. Cancelling ends what was begun."""
+        """What the order came to; `OrderRefused` where it could not be done. Cancelling ends what was begun."""
         try:
             match order:
                 case Describe(tag):
@@ -92,7 +92,7 @@ class Agent:
                     assert_never(order)
         except BtSelfSecureError as error:
             await self.close()
-            return Refused(order.tag, str(error))
+            return OrderRefused(order.tag, str(error))
 
     async def close(self) -> None:
         """Give back what is held of the radio."""

@@ -41,9 +41,9 @@ from bt_selfsecure.sweep.orders import (
     Listening,
     ListenReport,
     NotAnOrderError,
+    OrderRefused,
     PacketsSent,
     Reception,
-    Refused,
     Report,
     SendPackets,
 )
@@ -302,7 +302,7 @@ class Sweep:
         if answer.tag != self._tag or node not in self._awaited:
             return
         match answer:
-            case Refused(_, reason):
+            case OrderRefused(_, reason):
                 self._fail(f"{node}: {reason}", now)
             case Listening() if self.state is State.PREPARING:
                 self._awaited.discard(node)

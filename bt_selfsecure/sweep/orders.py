@@ -112,7 +112,7 @@ class ListenReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class OrderRefused:
     """It can't be done: the text says why, and the remedy."""
 
     tag: int
@@ -120,14 +120,14 @@ class Refused:
 
 
 Order = Describe | Listen | SendPackets | Report
-Answer = Described | Listening | PacketsSent | ListenReport | Refused
+Answer = Described | Listening | PacketsSent | ListenReport | OrderRefused
 _ORDERS: Final[Mapping[str, type]] = {"describe": Describe, "listen": Listen, "send": SendPackets, "report": Report}
 _ANSWERS: Final[Mapping[str, type]] = {
     "described": Described,
     "listening": Listening,
     "sent": PacketsSent,
     "heard": ListenReport,
-    "refused": Refused,
+    "refused": OrderRefused,
 }
 _NAMES: Final = {of_one: name for kinds in (_ORDERS, _ANSWERS) for name, of_one in kinds.items()}
 _RANGES: Final[Mapping[str, tuple[float, float]]] = {

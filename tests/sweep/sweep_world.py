@@ -25,8 +25,8 @@ from bt_selfsecure.sweep.orders import (
     Listen,
     Listening,
     ListenReport,
+    OrderRefused,
     PacketsSent,
-    Refused,
     Report,
     SendPackets,
     pack,
@@ -121,7 +121,7 @@ class SweepWorld:
 
     def answer(self, node: str, order: Listen | SendPackets | Report) -> Answer | None:
         if self.random.random() < self.faults:
-            return Refused(order.tag, "no time")
+            return OrderRefused(order.tag, "no time")
         match order:
             case Listen():
                 self._packets = order.packets

@@ -22,9 +22,9 @@ from bt_selfsecure.sweep.orders import (
     Listening,
     ListenReport,
     Order,
+    OrderRefused,
     PacketsSent,
     Reception,
-    Refused,
     Report,
     SendPackets,
     unpack,
@@ -136,7 +136,7 @@ def test_packets_of_another_run_or_another_sender_are_not_heard() -> None:
         await bob.obey(Listen(TAG, "l2cap", ALICE, 10))
         for address, tag in ((ALICE, TAG + 1), (EVE, TAG)):
             answer = await agent_at(air, address).obey(SendPackets(tag, "l2cap", {"bob": BOB}, 10, 64, 10.0))
-            assert isinstance(answer, PacketsSent | Refused)
+            assert isinstance(answer, PacketsSent | OrderRefused)
         heard = await bob.obey(Report(TAG))
         assert isinstance(heard, ListenReport)
         assert unpack(heard.copies, 10) == bytes(10)
@@ -161,7 +161,7 @@ def test_what_can_not_be_done_is_refused_with_a_reason(orders: list[Order], said
         return answer
 
     answer = run_virtual(main())
-    assert isinstance(answer, Refused)
+    assert isinstance(answer, OrderRefused)
     assert said in answer.reason
 
 

@@ -12,7 +12,16 @@ from sweep_world import CrashedError, SweepWorld, new_store, plan_of
 
 from bt_selfsecure.errors import LocalError
 from bt_selfsecure.sweep.events import Answered, End, Input, Placed, Redo, Skip, Stop, Stored, TakeBack, Withdrawn
-from bt_selfsecure.sweep.orders import Listen, Listening, ListenReport, PacketsSent, Refused, Report, SendPackets, pack
+from bt_selfsecure.sweep.orders import (
+    Listen,
+    Listening,
+    ListenReport,
+    OrderRefused,
+    PacketsSent,
+    Report,
+    SendPackets,
+    pack,
+)
 from bt_selfsecure.sweep.plan import Place, Plan, Run
 from bt_selfsecure.sweep.states import TRANSITIONS, Cause, State
 from bt_selfsecure.sweep.store import Store
@@ -100,7 +109,7 @@ def test_an_answer_from_before_a_crash_changes_nothing(store: Store) -> None:
     world = SweepWorld(plan_of(), store)
     while world.sweep.state is not State.PREPARING:
         world.step()
-    for answer in (Listening(1), PacketsSent(1, 1.0, {}, {}), ListenReport(1, "", ""), Refused(1, "old")):
+    for answer in (Listening(1), PacketsSent(1, 1.0, {}, {}), ListenReport(1, "", ""), OrderRefused(1, "old")):
         world.sweep.handle(Answered("bob", answer), world.now)
     assert world.sweep.state is State.PREPARING
 

@@ -19,9 +19,9 @@ from bt_selfsecure.sweep.orders import (
     ListenReport,
     NotAnOrderError,
     Order,
+    OrderRefused,
     PacketsSent,
     Reception,
-    Refused,
     Report,
     SendPackets,
     decode_answer,
@@ -45,7 +45,7 @@ ANSWERS: list[Answer] = [
     Listening(2),
     PacketsSent(3, 8.0, {"bob": pack_set({1, 2}, 10)}, {"flushed": {"bob": 3}}),
     ListenReport(4, pack(b"\0\1\2"), pack(b"\x7f\xc0\xc0")),
-    Refused(5, "the adapter is down"),
+    OrderRefused(5, "the adapter is down"),
 ]
 
 
