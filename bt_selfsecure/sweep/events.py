@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bt_selfsecure.sweep.orders import Answer, Listen, PacketsSent, Reception, Report, SendPackets
+from bt_selfsecure.sweep.orders import Answer, Listen, PacketsSent, Report, RunReception, SendPackets
 from bt_selfsecure.sweep.plan import Place, Roles, Run
 
 # --- what the person wants; each names its place, so that none is carried out elsewhere -------------------------------
@@ -108,7 +108,7 @@ class Record:
     roles: Roles
     began: float
     sent: PacketsSent
-    receptions: dict[str, Reception]
+    receptions: dict[str, RunReception]
     """By receiver."""
 
 

@@ -43,8 +43,8 @@ from bt_selfsecure.sweep.orders import (
     NotAnOrderError,
     OrderRefused,
     PacketsSent,
-    Reception,
     Report,
+    RunReception,
     SendPackets,
 )
 from bt_selfsecure.sweep.plan import Place, Plan, Roles, Run, metres
@@ -343,7 +343,7 @@ class Sweep:
         assert self._sent is not None
         try:
             receptions = {
-                node: Reception.of(self._heard[node], self._sent, node, run.packets) for node in roles.receivers
+                node: RunReception.of(self._heard[node], self._sent, node, run.packets) for node in roles.receivers
             }
         except NotAnOrderError as error:
             self._fail(str(error), now)

@@ -224,7 +224,7 @@ def pack_set(numbers: set[int], count: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Reception:
+class RunReception:
     """What one receiver heard of one run; all have a value a packet."""
 
     copies: bytes
@@ -233,7 +233,7 @@ class Reception:
     """Packets that never left the sender towards it: no losses of the air."""
 
     @classmethod
-    def of(cls, heard: ListenReport, sent: PacketsSent, receiver: str, packets: int) -> Reception:
+    def of(cls, heard: ListenReport, sent: PacketsSent, receiver: str, packets: int) -> RunReception:
         """Raises `NotAnOrderError` where the two reports don't fit the run."""
         levels = struct.unpack(f"{packets}b", unpack(heard.rssi, packets))
         queued = unpack(sent.queued[receiver], packets) if receiver in sent.queued else bytes(packets)

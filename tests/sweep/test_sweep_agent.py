@@ -24,8 +24,8 @@ from bt_selfsecure.sweep.orders import (
     Order,
     OrderRefused,
     PacketsSent,
-    Reception,
     Report,
+    RunReception,
     SendPackets,
     unpack,
 )
@@ -68,7 +68,7 @@ def agent_at(air: MemoryAir, address: str, counters: Counters | None = None) -> 
 
 async def burst(
     air: MemoryAir, packets: int = 20, counters: Counters | None = None
-) -> tuple[PacketsSent, dict[str, Reception]]:
+) -> tuple[PacketsSent, dict[str, RunReception]]:
     """Alice sends to Bob and Eve."""
     alice, bob, eve = (agent_at(air, address, counters) for address in (ALICE, BOB, EVE))
     for agent in (bob, eve):
@@ -79,7 +79,7 @@ async def burst(
     for name, agent in (("bob", bob), ("eve", eve)):
         heard = await agent.obey(Report(TAG))
         assert isinstance(heard, ListenReport)
-        receptions[name] = Reception.of(heard, sent, name, packets)
+        receptions[name] = RunReception.of(heard, sent, name, packets)
     return sent, receptions
 
 

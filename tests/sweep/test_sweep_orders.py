@@ -21,8 +21,8 @@ from bt_selfsecure.sweep.orders import (
     Order,
     OrderRefused,
     PacketsSent,
-    Reception,
     Report,
+    RunReception,
     SendPackets,
     decode_answer,
     decode_order,
@@ -132,7 +132,7 @@ def test_any_datagram_is_a_test_packet_or_nothing(data: bytes) -> None:
 def test_what_never_left_the_sender_is_no_loss_of_the_air_unless_it_was_heard_all_the_same() -> None:
     sent = PacketsSent(1, 1.0, {"bob": pack_set({0, 1}, 4)}, {})
     heard = ListenReport(1, pack(bytes([0, 2, 1, 0])), pack(bytes([127, 0xC4, 127, 127])))
-    reception = Reception.of(heard, sent, "bob", 4)
+    reception = RunReception.of(heard, sent, "bob", 4)
     assert reception.queued == {0}
     assert reception.rssi == (None, -60, None, None)
-    assert Reception.of(heard, sent, "eve", 4).queued == frozenset()
+    assert RunReception.of(heard, sent, "eve", 4).queued == frozenset()
