@@ -64,7 +64,7 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class RunStored:
     """The record of this run is on disk."""
 
     run: Run
@@ -77,7 +77,7 @@ class Withdrawn:
     place: Place
 
 
-Input = Want | Answered | Stored | Withdrawn
+Input = Want | Answered | RunStored | Withdrawn
 
 # --- what comes out ---------------------------------------------------------------------------------------------------
 
@@ -102,7 +102,7 @@ class Give:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Write a whole run down, in one transaction; then `Stored`."""
+    """Write a whole run down, in one transaction; then `RunStored`."""
 
     run: Run
     roles: Roles

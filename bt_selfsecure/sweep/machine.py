@@ -25,9 +25,9 @@ from bt_selfsecure.sweep.events import (
     Prompt,
     Record,
     Redo,
+    RunStored,
     Skip,
     Stop,
-    Stored,
     TakeBack,
     Tell,
     Want,
@@ -128,7 +128,7 @@ class Sweep:
 
     def _handle(self, event: Input, now: float) -> None:
         match event:
-            case Stored(run):
+            case RunStored(run):
                 if self.state is not State.STORING or run != self.run:
                     raise LocalError("a run was stored that is not under way")
                 self.done[run] = self._counts

@@ -14,7 +14,7 @@ from bt_selfsecure.sweep.events import (
     Placed,
     Prompt,
     Record,
-    Stored,
+    RunStored,
     Tell,
     Withdraw,
     Withdrawn,
@@ -108,7 +108,7 @@ class SweepWorld:
                     self._answers.append(Answered(node, answer))
             case Record():
                 self.book.write(effect, STARTED, {})
-                self.sweep.handle(Stored(effect.run), self.now)
+                self.sweep.handle(RunStored(effect.run), self.now)
             case Withdraw(place):
                 self.book.withdraw(place, "done again")
                 self.sweep.handle(Withdrawn(place), self.now)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sweep_world import CrashedError, SweepWorld, new_store, plan_of
 
 from bt_selfsecure.errors import LocalError
-from bt_selfsecure.sweep.events import Answered, End, Input, Placed, Redo, Skip, Stop, Stored, TakeBack, Withdrawn
+from bt_selfsecure.sweep.events import Answered, End, Input, Placed, Redo, RunStored, Skip, Stop, TakeBack, Withdrawn
 from bt_selfsecure.sweep.orders import (
     Listen,
     Listening,
@@ -187,7 +187,7 @@ def test_an_interruption_asks_for_the_same_place_again(store: Store) -> None:
 def test_a_run_that_nobody_asked_to_store_is_the_drivers_fault(store: Store) -> None:
     world = SweepWorld(plan_of(), store)
     with pytest.raises(LocalError):
-        world.sweep.handle(Stored(all_runs(world.plan)[0]), 0.0)
+        world.sweep.handle(RunStored(all_runs(world.plan)[0]), 0.0)
     with pytest.raises(LocalError):
         world.sweep.handle(Withdrawn(Place(0, 0.5)), 0.0)
 
