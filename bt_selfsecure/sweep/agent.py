@@ -51,7 +51,7 @@ class Counters(Protocol):
         """For the record, as in {"flushed": {"bob": 3}}."""
 
 
-class Media(Protocol):
+class AgentEnvironment(Protocol):
     """Where the bearers come from, and whose time they run in."""
 
     def open(self, bearer: str) -> Bearer:
@@ -69,7 +69,7 @@ class Media(Protocol):
 class Agent:
     """Obeys one order at a time; the newest counts."""
 
-    def __init__(self, media: Media, facts: Callable[[], Awaitable[dict[str, Any]]]) -> None:
+    def __init__(self, media: AgentEnvironment, facts: Callable[[], Awaitable[dict[str, Any]]]) -> None:
         self._media, self._facts = media, facts
         self._ear: _Ear | None = None
         self.progress = (0, 0)
