@@ -23,7 +23,7 @@ DRAIN_S: Final = 10.0
 LOOK_S: Final = 0.02
 
 
-class KernelMedia:
+class KernelEnvironment:
     """`Media` on the adapter of the node behind `client`."""
 
     def __init__(self, client: NodeClient) -> None:
