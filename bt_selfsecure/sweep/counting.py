@@ -20,7 +20,7 @@ from bt_selfsecure.stats.losses import JointLoss
 from bt_selfsecure.sweep import bits
 from bt_selfsecure.sweep.packing import COUNTS, LEVELS, Packed, unpacked
 from bt_selfsecure.sweep.runs import RunInfo, StoredRun
-from bt_selfsecure.sweep.settings import Key, by_setting, stands
+from bt_selfsecure.sweep.settings import SettingKey, by_setting, stands
 from bt_selfsecure.sweep.statistics import WINDOW, Windows
 from bt_selfsecure.sweep.store import Store
 
@@ -52,7 +52,7 @@ class RunCounts:
 class Counts:
     """All runs of one setting."""
 
-    def __init__(self, key: Key) -> None:
+    def __init__(self, key: SettingKey) -> None:
         self.key = key
         count = len(key.listeners)
         self.runs: list[RunCounts] = []
