@@ -49,7 +49,7 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Burst:
+class JoinedRun:
     """The packets of one run."""
 
     began: float
@@ -64,7 +64,7 @@ class Burst:
 class Joined:
     """The runs, and how sure they are."""
 
-    bursts: list[Burst]
+    bursts: list[JoinedRun]
     reference: str
     interval_s: float
     interval_told: bool
@@ -291,7 +291,7 @@ def _parts(pool: _Pool, steps: Numbers, told: Told, interval: float) -> list[tup
     return list(pairwise(edges))
 
 
-def _burst(pool: _Pool, groups: Numbers, number: Numbers, packets: int | None) -> Burst:
+def _burst(pool: _Pool, groups: Numbers, number: Numbers, packets: int | None) -> JoinedRun:
     """The packets of these groups and of the gaps between them; those that are left out are not even counted."""
     skipped = np.cumsum(np.diff(groups, prepend=groups[0] - 1) - 1)
     place = np.full(pool.count, -1, np.int64)
@@ -308,7 +308,7 @@ def _burst(pool: _Pool, groups: Numbers, number: Numbers, packets: int | None) -
         heard[name], copies[name] = np.full(count, -1, np.int64), np.zeros(count, np.int64)
         heard[name][place[pool.group[mine]]] = pool.row[mine]
         copies[name][place[pool.group[mine]]] = pool.copies[mine]
-    return Burst(float(pool.centre[groups[0]]), count, heard, copies)
+    return JoinedRun(float(pool.centre[groups[0]]), count, heard, copies)
 
 
 def _longest(heard: Numbers) -> int:

@@ -19,7 +19,7 @@ from bt_selfsecure.sweep.store import Store
 from bt_selfsecure.sweep.tables import Progress, Table
 
 if TYPE_CHECKING:
-    from bt_selfsecure.sweep.joining import Burst, Joined, Told
+    from bt_selfsecure.sweep.joining import Joined, JoinedRun, Told
 
 UNITS: Final = {"time_s": 1.0, "time_ms": 1e-3, "time_us": 1e-6, "time_ns": 1e-9}
 TIMES: Final = ("time", "timestamp", *UNITS)
@@ -102,7 +102,7 @@ def _told(how: Circumstances) -> Told:
     return Told(interval, how.clock_offsets_s, how.one_clock, how.pause_s, how.packets)
 
 
-def _receptions(logs: Mapping[str, _Log], burst: Burst) -> Iterator[Reception]:
+def _receptions(logs: Mapping[str, _Log], burst: JoinedRun) -> Iterator[Reception]:
     for name, rows in burst.heard.items():
         levels, copies = logs[name].levels, burst.copies[name].tolist()
         for seq, row in enumerate(rows.tolist()):
