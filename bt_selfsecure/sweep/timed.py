@@ -19,7 +19,7 @@ from bt_selfsecure.sweep.store import Store
 from bt_selfsecure.sweep.tables import Progress, Table
 
 if TYPE_CHECKING:
-    from bt_selfsecure.sweep.joining import Joined, JoinedRun, Told
+    from bt_selfsecure.sweep.joining import Joined, JoinedRun, KnownTiming
 
 UNITS: Final = {"time_s": 1.0, "time_ms": 1e-3, "time_us": 1e-6, "time_ns": 1e-9}
 TIMES: Final = ("time", "timestamp", *UNITS)
@@ -95,11 +95,11 @@ def add_to(store: Store, tables: Mapping[str, Table], how: Circumstances, source
     return added
 
 
-def _told(how: Circumstances) -> Told:
-    from bt_selfsecure.sweep.joining import Told
+def _told(how: Circumstances) -> KnownTiming:
+    from bt_selfsecure.sweep.joining import KnownTiming
 
     interval = how.interval_ms / 1000 if how.interval_ms else None
-    return Told(interval, how.clock_offsets_s, how.one_clock, how.pause_s, how.packets)
+    return KnownTiming(interval, how.clock_offsets_s, how.one_clock, how.pause_s, how.packets)
 
 
 def _receptions(logs: Mapping[str, _Log], burst: JoinedRun) -> Iterator[Reception]:
