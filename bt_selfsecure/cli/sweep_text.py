@@ -18,7 +18,7 @@ from bt_selfsecure.wording import counted
 
 if TYPE_CHECKING:
     from bt_selfsecure.sweep.compare import Row
-    from bt_selfsecure.sweep.results import Analysis, Collusion, Listener, Pair, Setting
+    from bt_selfsecure.sweep.results import Analysis, Collusion, ListenerLosses, Pair, Setting
 
 MOST_PAIRS: Final = 12
 """Of one setting, and of an overview; the weakest are shown."""
@@ -151,7 +151,7 @@ def _setting(analysis: Analysis, setting: Setting) -> Iterator[str]:
         yield from ("", *_colluding(several))
 
 
-def _listeners(rows: list[Listener]) -> Iterator[str]:
+def _listeners(rows: list[ListenerLosses]) -> Iterator[str]:
     short = words.names((row.listener for row in rows), 16)
     yield f" {'listener':<17}{'metres':>10}{'sent':>9}{'lost':>9}  {'95 %':<14}{'burst':>6}{'RSSI':>8}"
     for row in rows:

@@ -17,7 +17,7 @@ from bt_selfsecure.stats.losses import GilbertElliottFit, clopper_pearson, lower
 from bt_selfsecure.sweep.collusion import collusion, in_runs
 from bt_selfsecure.sweep.counting import SettingCounts, count, table
 from bt_selfsecure.sweep.doubts import doubts
-from bt_selfsecure.sweep.results import BROKEN, Analysis, AtDistance, Fit, Listener, OneRun, Pair
+from bt_selfsecure.sweep.results import BROKEN, Analysis, AtDistance, Fit, ListenerLosses, OneRun, Pair
 from bt_selfsecure.sweep.settings import stands
 from bt_selfsecure.sweep.statistics import phi_interval
 from bt_selfsecure.sweep.store import Store
@@ -60,14 +60,14 @@ def analyse(
     return analysis
 
 
-def _listeners(one: SettingCounts) -> Iterator[Listener]:
+def _listeners(one: SettingCounts) -> Iterator[ListenerLosses]:
     sent, heard, in_each = one.sent, one.heard(), one.both.diagonal(axis1=1, axis2=2)
     for index, name in enumerate(one.key.listeners):
         lost = sent - int(heard[index])
         low, high = clopper_pearson(lost, sent)
         weights = in_each[:, index].astype(np.float64)
         metres = [at for who, at in one.distances if who == name]
-        yield Listener(
+        yield ListenerLosses(
             one.key.setting,
             name,
             _distance(one, name),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.sweep.results import Analysis, Listener, Pair
+from bt_selfsecure.sweep.results import Analysis, ListenerLosses, Pair
 
 TABLE = {"distance_m", "packets", "loss"}
 """Columns of figures that were read off a paper; packets is sent in all, over the repeats."""
@@ -79,7 +79,7 @@ def figures_of(analysis: Analysis) -> Figures:
     """
     figures: Figures = {}
 
-    def name(row: Listener | Pair, listener: str) -> str:
+    def name(row: ListenerLosses | Pair, listener: str) -> str:
         return analysis.part(row.setting, listener) or listener
 
     for row in analysis.listeners:

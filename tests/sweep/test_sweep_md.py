@@ -14,7 +14,7 @@ from sweep_data import info
 from bt_selfsecure.sweep.compare import Figure, Row
 from bt_selfsecure.sweep.exporting import COLUMNS
 from bt_selfsecure.sweep.packing import Reception
-from bt_selfsecure.sweep.results import Analysis, Collusion, InRun, Listener, Pair, Setting
+from bt_selfsecure.sweep.results import Analysis, Collusion, InRun, ListenerLosses, Pair, Setting
 from bt_selfsecure.sweep.store import Store
 
 TEXT = (Path(__file__).parents[2] / "docs/sweep.md").read_text()
@@ -42,7 +42,7 @@ def test_every_exported_column_and_every_key_of_the_json_is_explained() -> None:
         fields = getattr(kind, "_fields", None) or [field.name for field in dataclasses.fields(kind)]
         assert set(fields) - {"setting"} <= NAMED
     told_in_words = {"setting", "eves", "bob_heard", "missed_given_bob", "listener", "distance_m", "runs"}
-    for kind in (Listener, Collusion, Analysis):
+    for kind in (ListenerLosses, Collusion, Analysis):
         assert {field.name for field in dataclasses.fields(kind)} - told_in_words <= NAMED | {
             "sweep",
             "withdrawn",
