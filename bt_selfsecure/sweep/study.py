@@ -45,7 +45,7 @@ from bt_selfsecure.stats.losses import (
 )
 from bt_selfsecure.sweep.study_cluster import on_cluster
 from bt_selfsecure.sweep.study_kept import Kept, kept
-from bt_selfsecure.sweep.study_pieces import Outcome, Piece, batches, simulated, versions
+from bt_selfsecure.sweep.study_pieces import Outcome, StudyPiece, batches, simulated, versions
 
 PIECE_TRIALS: Final = 32_768
 PIECE_PACKETS: Final = 2**27
@@ -180,7 +180,7 @@ def run(
     return table
 
 
-def _here(waiting: Iterator[list[Piece]]) -> Generator[list[Outcome]]:
+def _here(waiting: Iterator[list[StudyPiece]]) -> Generator[list[Outcome]]:
     """On all cores."""
     cores = os.cpu_count() or 1
     going: set[Future[list[Outcome]]] = set()
@@ -221,7 +221,7 @@ class _Sums:
         if len(begun.numbers) == self._pieces(point):
             self._rows[index] = _row(point, self._begun.pop(index), self._grid.trials)
 
-    def missing(self) -> Iterator[Piece]:
+    def missing(self) -> Iterator[StudyPiece]:
         """Yield the pieces that are still to be done."""
         for index, point in enumerate(self._points):
             numbers = self._begun[index].numbers if index in self._begun else set()
@@ -231,7 +231,7 @@ class _Sums:
             for number in range(self._pieces(point)):
                 if number not in numbers:
                     trials, seed = self._trials(point, number), _seed(self._grid.seed, point, number)
-                    yield Piece(index, number, trials, point.packets, joint.bob_only, joint.both, seed)
+                    yield StudyPiece(index, number, trials, point.packets, joint.bob_only, joint.both, seed)
 
     def table(self) -> list[PointResult]:
         """Return the rows, which have to be complete."""
