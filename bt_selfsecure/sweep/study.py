@@ -45,7 +45,7 @@ from bt_selfsecure.stats.losses import (
 )
 from bt_selfsecure.sweep.study_cluster import on_cluster
 from bt_selfsecure.sweep.study_kept import Kept, kept
-from bt_selfsecure.sweep.study_pieces import Outcome, StudyPiece, batches, simulated, versions
+from bt_selfsecure.sweep.study_pieces import StudyPiece, StudyTotals, batches, simulated, versions
 
 PIECE_TRIALS: Final = 32_768
 PIECE_PACKETS: Final = 2**27
@@ -171,7 +171,7 @@ def run(
             with closing(on_cluster(waiting, scheduler, tell) if scheduler else _here(waiting)) as outcomes:
                 for batch in outcomes:
                     for piece, received, missed in batch:
-                        keeper.keep(Outcome(piece, received, missed))
+                        keeper.keep(StudyTotals(piece, received, missed))
                         sums.add(Kept(piece.point, piece.number, received, missed))
                         progress(sums.done, sums.all)
             table = sums.table()
@@ -180,10 +180,10 @@ def run(
     return table
 
 
-def _here(waiting: Iterator[list[StudyPiece]]) -> Generator[list[Outcome]]:
+def _here(waiting: Iterator[list[StudyPiece]]) -> Generator[list[StudyTotals]]:
     """On all cores."""
     cores = os.cpu_count() or 1
-    going: set[Future[list[Outcome]]] = set()
+    going: set[Future[list[StudyTotals]]] = set()
     pool = ThreadPoolExecutor(cores)
     try:
         for batch in waiting:

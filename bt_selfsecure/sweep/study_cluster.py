@@ -11,7 +11,7 @@ from threading import Thread
 from typing import Any, Final
 
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
-from bt_selfsecure.sweep.study_pieces import ASK_VERSIONS, Outcome, StudyPiece, accepted, task, versions
+from bt_selfsecure.sweep.study_pieces import ASK_VERSIONS, StudyPiece, StudyTotals, accepted, task, versions
 
 IN_FLIGHT: Final = 64
 CONNECT_S: Final = 10
@@ -27,7 +27,7 @@ class _GoneError(BtSelfSecureError):
     """The scheduler is."""
 
 
-def on_cluster(batches: Iterator[list[StudyPiece]], scheduler: str, tell: Tell) -> Generator[list[Outcome]]:
+def on_cluster(batches: Iterator[list[StudyPiece]], scheduler: str, tell: Tell) -> Generator[list[StudyTotals]]:
     """Simulate all `batches`; outcomes come in any order.
 
     A piece that other versions than ours made is refused, and its worker gets no more. Who goes is told, and the study
@@ -92,7 +92,7 @@ class _Cluster:
         self._fit: list[str] | None = None
         """Those that may be asked; None is all, while no other was found."""
 
-    def outcomes(self) -> Iterator[list[Outcome]]:
+    def outcomes(self) -> Iterator[list[StudyTotals]]:
         """Yield each batch's, in whatever order. `_GoneError` with the scheduler; what it had is then done again."""
         try:
             while self._fill():
@@ -121,7 +121,7 @@ class _Cluster:
             future.add_done_callback(self._ended.put)
         return bool(self._going)
 
-    def _ended_with(self, future: Any, batch: list[StudyPiece]) -> Iterator[list[Outcome]]:
+    def _ended_with(self, future: Any, batch: list[StudyPiece]) -> Iterator[list[StudyTotals]]:
         from distributed.scheduler import KilledWorker
 
         if future.status in ("cancelled", "lost"):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from bt_selfsecure.errors import UnreadableError, UsageError
-from bt_selfsecure.sweep.study_pieces import Outcome
+from bt_selfsecure.sweep.study_pieces import StudyTotals
 
 _TO_DO: Final = "remove it, or name another --out"
 
@@ -33,7 +33,7 @@ class Keeper:
         self._file, self._path = file, path
         self.lines = lines
 
-    def keep(self, outcome: Outcome) -> None:
+    def keep(self, outcome: StudyTotals) -> None:
         """Append it. UsageError where the disk takes no more."""
         line = [outcome.piece.point, outcome.piece.number, outcome.received, outcome.missed]
         self._write(json.dumps(line))

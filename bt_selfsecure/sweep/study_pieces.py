@@ -31,7 +31,7 @@ class StudyPiece(NamedTuple):
     seed: int
 
 
-class Outcome(NamedTuple):
+class StudyTotals(NamedTuple):
     """Of one piece: sums, so that they can be put together in any order."""
 
     piece: StudyPiece
@@ -61,15 +61,15 @@ def batches(pieces: Iterable[StudyPiece]) -> Iterator[list[StudyPiece]]:
         yield batch
 
 
-def simulated(batch: Iterable[StudyPiece]) -> list[Outcome]:
+def simulated(batch: Iterable[StudyPiece]) -> list[StudyTotals]:
     """Simulate these establishments on one core, each packet drawn."""
     return [_simulated(piece) for piece in batch]
 
 
-def _simulated(piece: StudyPiece) -> Outcome:
+def _simulated(piece: StudyPiece) -> StudyTotals:
     received, missed = draw(piece.trials, piece.packets, piece.bob_only, piece.both, seed=piece.seed, threads=1)
     values, counts = np.unique(missed, return_counts=True)
-    return Outcome(piece, int(received.sum()), dict(zip(values.tolist(), counts.tolist(), strict=True)))
+    return StudyTotals(piece, int(received.sum()), dict(zip(values.tolist(), counts.tolist(), strict=True)))
 
 
 # --- On a worker ------------------------------------------------------------------------------------------------------
@@ -92,13 +92,13 @@ def answer(batch: str) -> str:
     return json.dumps({"versions": versions(), "outcomes": simulated(pieces)})
 
 
-def accepted(text: str, batch: list[StudyPiece]) -> list[Outcome] | None:
+def accepted(text: str, batch: list[StudyPiece]) -> list[StudyTotals] | None:
     """Return the outcomes in a worker's answer; None if anything but these pieces and versions made them."""
     told = json.loads(text)
     if told["versions"] != versions():
         return None
     outcomes = [
-        Outcome(StudyPiece(*piece), received, {int(k): count for k, count in missed.items()})
+        StudyTotals(StudyPiece(*piece), received, {int(k): count for k, count in missed.items()})
         for piece, received, missed in told["outcomes"]
     ]
     return outcomes if [outcome.piece for outcome in outcomes] == batch else None
