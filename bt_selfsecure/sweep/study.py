@@ -44,7 +44,7 @@ from bt_selfsecure.stats.losses import (
     joint_probabilities,
 )
 from bt_selfsecure.sweep.study_cluster import on_cluster
-from bt_selfsecure.sweep.study_kept import Kept, kept
+from bt_selfsecure.sweep.study_kept import KeptLine, kept
 from bt_selfsecure.sweep.study_pieces import StudyPiece, StudyTotals, batches, simulated, versions
 
 PIECE_TRIALS: Final = 32_768
@@ -172,7 +172,7 @@ def run(
                 for batch in outcomes:
                     for piece, received, missed in batch:
                         keeper.keep(StudyTotals(piece, received, missed))
-                        sums.add(Kept(piece.point, piece.number, received, missed))
+                        sums.add(KeptLine(piece.point, piece.number, received, missed))
                         progress(sums.done, sums.all)
             table = sums.table()
             write_parquet(table, grid, part)
@@ -206,7 +206,7 @@ class _Sums:
         self._begun: dict[int, _Sum] = {}
         self.done, self.all = 0, grid.trials * len(self._points)
 
-    def add(self, outcome: Kept) -> None:
+    def add(self, outcome: KeptLine) -> None:
         """Add one piece's. `UnreadableError` if it is none of this study's, or was added before."""
         index, number, received, missed = outcome
         point = self._points[index]
