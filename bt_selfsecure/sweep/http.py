@@ -64,7 +64,7 @@ class RefusedError(BtSelfSecureError):
         self.status = HTTPStatus(status)
 
 
-class Server:
+class HttpServer:
     """Gives each request to `answer`, and adds `headers` to every answer."""
 
     def __init__(

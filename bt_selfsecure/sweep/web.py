@@ -34,7 +34,7 @@ from bt_selfsecure.sweep.driver import Driver
 from bt_selfsecure.sweep.wishes import NoWishError, read_wish
 
 try:
-    from bt_selfsecure.sweep.http import Answer, RefusedError, Request, Server
+    from bt_selfsecure.sweep.http import Answer, HttpServer, RefusedError, Request
 except ImportError as error:
     raise UsageError("--web needs h11: install it with pip install 'bt-selfsecure[node]'") from error
 
@@ -75,7 +75,7 @@ def token_beside(record: Path, *, new: bool) -> str:
 async def serve(driver: Driver, listener: socket.socket, token: str) -> AsyncGenerator[str, None]:
     """Serve for the time of the context, which is the page's address; the sweep goes on where that fails."""
     page = Page(driver, token)
-    server = asyncio.create_task(Server(listener, page.answer, page.headers).run(), name="page")
+    server = asyncio.create_task(HttpServer(listener, page.answer, page.headers).run(), name="page")
 
     def ended(task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):
