@@ -42,7 +42,7 @@ ATTACKS: Final = ("steering",)
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class StoryRequest:
     """What the user asked for; checked by `stage_set`."""
 
     model: str | None = None
@@ -87,7 +87,7 @@ class Survey:
 class Production:
     """Everything that one run needs."""
 
-    request: Request
+    request: StoryRequest
     model: LossModel
     eves: tuple[str, ...]
     survey: Survey
@@ -100,7 +100,7 @@ def eve_names(count: int) -> tuple[str, ...]:
     return tuple("eve" if number == 1 else f"eve{number}" for number in range(1, count + 1))
 
 
-def stage_set(request: Request) -> Production:
+def stage_set(request: StoryRequest) -> Production:
     """Check everything before anything happens. Raises `UsageError` with one line."""
     if request.bearer not in LARGEST_BURST:
         raise UsageError(f"there is no bearer {request.bearer!r}: choose one of {', '.join(LARGEST_BURST)}")
@@ -123,7 +123,7 @@ def stage_set(request: Request) -> Production:
     return Production(request, model, eves, survey, plot, seeds.getrandbits(63))
 
 
-def _config(request: Request, identity: bytes, profile: Profile, bound: float) -> EstablishConfig:
+def _config(request: StoryRequest, identity: bytes, profile: Profile, bound: float) -> EstablishConfig:
     longest = request.burst if profile is Profile.PAPER else max(request.burst, LARGEST_BURST[request.bearer])
     return EstablishConfig(
         identity=identity,
@@ -137,7 +137,7 @@ def _config(request: Request, identity: bytes, profile: Profile, bound: float) -
     )
 
 
-def _model(request: Request) -> tuple[LossModel, tuple[str, ...]]:
+def _model(request: StoryRequest) -> tuple[LossModel, tuple[str, ...]]:
     """The loss model, and the names of the Eves on it."""
     if request.model is not None:
         model, named = parse_model(request.model), tuple(re.findall(r"\b(eve\d*)=", request.model))

@@ -8,7 +8,7 @@ from typing import Final
 
 from bt_selfsecure import __version__
 from bt_selfsecure.demo.scenario import CONFIDENCE, Outcome
-from bt_selfsecure.demo.setting import SURVEY_PACKETS, Production, Request
+from bt_selfsecure.demo.setting import SURVEY_PACKETS, Production, StoryRequest
 from bt_selfsecure.stats.losses import clopper_pearson
 from bt_selfsecure.wording import counted
 
@@ -36,7 +36,7 @@ class Run:
     naive_shown: bool = False
 
 
-def air(request: Request) -> str:
+def air(request: StoryRequest) -> str:
     """Where the losses come from, in a few words."""
     if request.model is not None:
         return f"model {request.model}"
