@@ -19,7 +19,7 @@ from bt_selfsecure.demo import output
 from bt_selfsecure.demo.plain import PlainStage, SilentStage, width_of, write
 from bt_selfsecure.demo.scenario import Observer, Outcome
 from bt_selfsecure.demo.setting import ATTACKS, LARGEST_BURST, Production, StoryRequest, perform, stage_set
-from bt_selfsecure.demo.summary import Run, as_object, closing
+from bt_selfsecure.demo.summary import FinishedRun, as_object, closing
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.files import folder
 from bt_selfsecure.protocols.haoxiao.frames import Profile
@@ -233,15 +233,17 @@ def _stage(args: Namespace, production: Production) -> AbstractContextManager[Ob
     return LiveStage(production, console, paced=not args.fast)
 
 
-def _judged(production: Production, outcome: Outcome, command: str) -> Run:
+def _judged(production: Production, outcome: Outcome, command: str) -> FinishedRun:
     """With the paper's other flaw, where its flaws are shown."""
     request = production.request
     if request.attack is None or request.profile is not Profile.PAPER:
-        return Run(production, outcome, command)
-    return Run(production, outcome, command, message_of_parting(production.model, request.seed), naive_shown=True)
+        return FinishedRun(production, outcome, command)
+    return FinishedRun(
+        production, outcome, command, message_of_parting(production.model, request.seed), naive_shown=True
+    )
 
 
-def _write(part: Path, result: Run, transitions: list[Transition]) -> None:
+def _write(part: Path, result: FinishedRun, transitions: list[Transition]) -> None:
     from bt_selfsecure.demo.report import html
 
     output.write_trace(part / output.TRACE, transitions)
