@@ -86,9 +86,9 @@ class BlueZ:
 
     async def register_agent(self) -> None:
         """Pair with whoever asks, without asking anybody (Just Works): a Pi has neither keys nor display."""
-        from bt_selfsecure.bearers.bluez_objects import Agent
+        from bt_selfsecure.bearers.bluez_objects import PairingAgent
 
-        self._bus.export(AGENT_PATH, Agent())
+        self._bus.export(AGENT_PATH, PairingAgent())
         await self._call(ROOT, "org.bluez.AgentManager1", "RegisterAgent", "os", AGENT_PATH, "NoInputNoOutput")
         await self._call(ROOT, "org.bluez.AgentManager1", "RequestDefaultAgent", "o", AGENT_PATH)
 

@@ -14,7 +14,7 @@ Nothing = Annotated[None, DBusSignature("")]
 log = logging.getLogger(__name__)
 
 
-class Agent(ServiceInterface):
+class PairingAgent(ServiceInterface):
     """Says yes to everything that needs no person."""
 
     def __init__(self) -> None:
