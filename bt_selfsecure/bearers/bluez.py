@@ -96,9 +96,9 @@ class BlueZ:
         """Listen on a free RFCOMM channel that SDP tells; connections come as sockets, `on_connection` owns them."""
         from dbus_fast import Variant
 
-        from bt_selfsecure.bearers.bluez_objects import Profile
+        from bt_selfsecure.bearers.bluez_objects import ServiceProfile
 
-        self._bus.export(PROFILE_PATH, Profile(on_connection))
+        self._bus.export(PROFILE_PATH, ServiceProfile(on_connection))
         options = {
             "Name": Variant("s", name),
             "Role": Variant("s", "server"),

@@ -41,7 +41,7 @@ class PairingAgent(ServiceInterface):
         pass
 
 
-class Profile(ServiceInterface):
+class ServiceProfile(ServiceInterface):
     """Takes connections over; `on_connection` owns the socket then."""
 
     def __init__(self, on_connection: Callable[[socket.socket], None]) -> None:
