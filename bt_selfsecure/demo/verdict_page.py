@@ -10,7 +10,7 @@ from bt_selfsecure import __version__
 from bt_selfsecure.demo import figures
 from bt_selfsecure.demo.report import losses
 from bt_selfsecure.demo.scenario import ReceptionOutcome
-from bt_selfsecure.eve.haoxiao.report import Read, Report, Verdict, link_type_names
+from bt_selfsecure.eve.haoxiao.report import CaptureReport, Read, Verdict, link_type_names
 from bt_selfsecure.look import figure, page
 from bt_selfsecure.wording import counted
 
@@ -24,7 +24,7 @@ _FATES: Final = {
 }
 
 
-def html(report: Report, target_bits: float, messages: int | None = None) -> str:
+def html(report: CaptureReport, target_bits: float, messages: int | None = None) -> str:
     """The page, with so many messages of a direction, or all. Equal reports give equal pages."""
     sections = [_head(report)]
     for number, verdict in enumerate(report.verdicts, 1):
@@ -35,7 +35,7 @@ def html(report: Report, target_bits: float, messages: int | None = None) -> str
     return page("bt_selfsecure: what Eve has", "\n".join(sections))
 
 
-def _head(report: Report) -> str:
+def _head(report: CaptureReport) -> str:
     frames = ", ".join(f"{count} by {name}" for name, count in report.bearers.items()) or "none"
     attacks = (
         f" Burst packets that contradict an earlier one: {report.contradictions:,}; somebody forged."
@@ -85,7 +85,7 @@ def _read(heading: str, read: Iterable[Read], most: int | None) -> str:
     return f"<h2>{heading}</h2>\n" + "".join(f"<pre>{lines}</pre>\n" for lines in lists) if lists else ""
 
 
-def _limits(report: Report) -> str:
+def _limits(report: CaptureReport) -> str:
     items = "".join(f"<li>{escape(sentence)}</li>" for sentence in report.limits)
     told = f"<h2>What this hearing can not tell</h2>\n<ul>{items}</ul>\n" if items else ""
     return f"{told}<p class='note'>bt_selfsecure {__version__}</p>"

@@ -18,7 +18,7 @@ from bt_selfsecure.eve.haoxiao.attacks.guessing import BruteForce
 from bt_selfsecure.eve.haoxiao.attacks.theft import StolenRecord
 from bt_selfsecure.eve.haoxiao.establishments import Eavesdropper
 from bt_selfsecure.eve.haoxiao.format import HAOXIAO
-from bt_selfsecure.eve.haoxiao.report import Report, Verdict
+from bt_selfsecure.eve.haoxiao.report import CaptureReport, Verdict
 from bt_selfsecure.eve.haoxiao.verdict import Judge
 from bt_selfsecure.eve.reading import Reader
 from bt_selfsecure.eve.sources import open_source
@@ -107,7 +107,7 @@ def connected(nodes: Nodes) -> None:
         nodes.wait_for(name, of, lambda peer: peer["state"] == "connected", PATIENCE)
 
 
-def report(*captures: Path, work: int = 0, stolen: Path | None = None) -> Report:
+def report(*captures: Path, work: int = 0, stolen: Path | None = None) -> CaptureReport:
     judge = Judge(work, stolen=StolenRecord.read(stolen) if stolen else ())
     for capture in captures:
         with open_source(str(capture)) as source:

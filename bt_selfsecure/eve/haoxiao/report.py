@@ -147,7 +147,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class CaptureReport:
     """All that came of one hearing."""
 
     captures: int
@@ -222,6 +222,6 @@ def preview(message: bytes, most: int = 60) -> str:
     return shown if len(shown) <= most else f"{shown[:most]}... ({len(message)} bytes)"
 
 
-def link_type_names(report: Report) -> list[str]:
+def link_type_names(report: CaptureReport) -> list[str]:
     """As the other commands print them."""
     return [f"{linktype} {NAMES.get(linktype, '')}".rstrip() for linktype in report.linktypes]
