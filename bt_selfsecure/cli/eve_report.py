@@ -19,7 +19,7 @@ from bt_selfsecure.wording import counted
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
 
-    from bt_selfsecure.eve.haoxiao.report import CaptureReport, Read, Verdict
+    from bt_selfsecure.eve.haoxiao.report import CaptureReport, EstablishmentVerdict, Read
 
 WIDTH = 80
 DESCRIPTION = """\
@@ -160,7 +160,7 @@ def _wrapped(block: str) -> list[str]:
     return textwrap.wrap(block, WIDTH, subsequent_indent=indent) or [""]
 
 
-def _establishment(number: int, verdict: Verdict, messages: int | None) -> list[str]:
+def _establishment(number: int, verdict: EstablishmentVerdict, messages: int | None) -> list[str]:
     rows = [("packets sent", str(verdict.sent)), ("heard by Eve", str(verdict.heard_by_eve))]
     if verdict.rivals > 1:
         rows.append(("responses", f"{verdict.rivals:,} that contradict each other: somebody forges"))

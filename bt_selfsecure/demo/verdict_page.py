@@ -10,7 +10,7 @@ from bt_selfsecure import __version__
 from bt_selfsecure.demo import figures
 from bt_selfsecure.demo.report import losses
 from bt_selfsecure.demo.scenario import ReceptionOutcome
-from bt_selfsecure.eve.haoxiao.report import CaptureReport, Read, Verdict, link_type_names
+from bt_selfsecure.eve.haoxiao.report import CaptureReport, EstablishmentVerdict, Read, link_type_names
 from bt_selfsecure.look import figure, page
 from bt_selfsecure.wording import counted
 
@@ -52,7 +52,7 @@ def _head(report: CaptureReport) -> str:
     )
 
 
-def _establishment(number: int, verdict: Verdict, target_bits: float, *, drawn: bool) -> list[str]:
+def _establishment(number: int, verdict: EstablishmentVerdict, target_bits: float, *, drawn: bool) -> list[str]:
     ends = f"{verdict.initiator or 'unknown'} &rarr; {verdict.responder or 'unknown'}"
     head = f"<h2>Establishment {number}: {ends}, {verdict.profile}</h2>\n"
     lead = f'<p class="lead{" bad" if verdict.has_key else ""}">{escape(verdict.sentence)}</p>\n'
@@ -68,7 +68,7 @@ def _establishment(number: int, verdict: Verdict, target_bits: float, *, drawn: 
     return sections
 
 
-def _facts(verdict: Verdict) -> str:
+def _facts(verdict: EstablishmentVerdict) -> str:
     boxes = [(str(verdict.sent), "packets sent"), (str(verdict.heard_by_eve), "heard by Eve")]
     if verdict.heard_by_bob is not None:
         bits = "-" if verdict.secret_bits is None else f"{verdict.secret_bits:.0f} bits"

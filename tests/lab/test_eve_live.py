@@ -18,7 +18,7 @@ from bt_selfsecure.eve.haoxiao.attacks.guessing import BruteForce
 from bt_selfsecure.eve.haoxiao.attacks.theft import StolenRecord
 from bt_selfsecure.eve.haoxiao.establishments import Eavesdropper
 from bt_selfsecure.eve.haoxiao.format import HAOXIAO
-from bt_selfsecure.eve.haoxiao.report import CaptureReport, Verdict
+from bt_selfsecure.eve.haoxiao.report import CaptureReport, EstablishmentVerdict
 from bt_selfsecure.eve.haoxiao.verdict import Judge
 from bt_selfsecure.eve.reading import Reader
 from bt_selfsecure.eve.sources import open_source
@@ -115,12 +115,12 @@ def report(*captures: Path, work: int = 0, stolen: Path | None = None) -> Captur
     return judge.report()
 
 
-def verdict(*captures: Path, session: str = "", work: int = 0) -> Verdict:
+def verdict(*captures: Path, session: str = "", work: int = 0) -> EstablishmentVerdict:
     """Over the last establishment in them, of those whose request nobody heard or of this session."""
     return [found for found in report(*captures, work=work).verdicts if found.session == session][-1]
 
 
-def held(verdict: Verdict) -> set[int]:
+def held(verdict: EstablishmentVerdict) -> set[int]:
     """Packets of the burst that she has, by Seq."""
     return {seq for seq, (_, has) in enumerate(verdict.fates) if has}
 

@@ -53,7 +53,7 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class EstablishmentVerdict:
     """One establishment, and the session that follows from its key."""
 
     profile: str
@@ -163,7 +163,7 @@ class CaptureReport:
     """Burst packets that contradict an earlier one of the same Seq: an active attack, or damage."""
     unopened: int
     """Data frames that no key of hers opens."""
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[EstablishmentVerdict, ...]
     stolen: tuple[Read, ...] = ()
     """What keys of a stolen journal opened, two directions for each peer."""
     unread: int = 0
