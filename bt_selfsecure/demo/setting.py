@@ -13,7 +13,7 @@ from typing import Final
 
 from bt_selfsecure.air.capture import CaptureTap, PcapngWriter
 from bt_selfsecure.air.linked import LinkedAir
-from bt_selfsecure.air.models import LossModel, Replay, parse_model
+from bt_selfsecure.air.models import LossModel, RecordedLosses, parse_model
 from bt_selfsecure.air.reception import Reception
 from bt_selfsecure.air.recording import Recording
 from bt_selfsecure.air.world import World
@@ -146,7 +146,7 @@ def _model(request: StoryRequest) -> tuple[LossModel, tuple[str, ...]]:
         return model, named
     names = eve_names(len(request.eves))
     receivers = {"bob": request.bob, **dict(zip(names, request.eves, strict=True))}
-    return Replay(Recording.load(request.recording), receivers, request.position), names
+    return RecordedLosses(Recording.load(request.recording), receivers, request.position), names
 
 
 def take_survey(model: LossModel, eves: Sequence[str], random: Random) -> Survey:
