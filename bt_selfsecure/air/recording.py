@@ -35,7 +35,7 @@ MAX_DESCRIPTION_BYTES = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
-class Receiver:
+class RecordedReceiver:
     """One of the receivers that listened all the time."""
 
     bit: int
@@ -60,7 +60,7 @@ class Recording:
     """Receptions as one 16-bit word an event: bit i is set if receiver i heard it."""
 
     def __init__(
-        self, receivers: tuple[Receiver, ...], positions: tuple[RecordedPosition, ...], words: array[int]
+        self, receivers: tuple[RecordedReceiver, ...], positions: tuple[RecordedPosition, ...], words: array[int]
     ) -> None:
         """`words` has type code "H"; `UnreadableError` if receivers, positions and words do not fit together."""
         bits = {receiver.bit for receiver in receivers}
@@ -115,7 +115,7 @@ class Recording:
             raise UsageError(f"the recording has no position {index}: choose 0..{len(self.positions) - 1}")
         return index
 
-    def receiver(self, which: str | int) -> Receiver:
+    def receiver(self, which: str | int) -> RecordedReceiver:
         """The receiver of that name or bit. UsageError, naming them all, if there is none."""
         for receiver in self.receivers:
             if str(which) in (receiver.name, str(receiver.bit)):
@@ -182,9 +182,9 @@ def _words(folder: Traversable, description: Mapping[str, Any], remedy: str) -> 
     return words
 
 
-def _described(description: Mapping[str, Any]) -> tuple[tuple[Receiver, ...], tuple[RecordedPosition, ...]]:
+def _described(description: Mapping[str, Any]) -> tuple[tuple[RecordedReceiver, ...], tuple[RecordedPosition, ...]]:
     receivers = tuple(
-        Receiver(int(item["bit"]), str(item["name"]), tuple(item["position_m"]), bool(item["raspberry_pi_oui"]))
+        RecordedReceiver(int(item["bit"]), str(item["name"]), tuple(item["position_m"]), bool(item["raspberry_pi_oui"]))
         for item in description["receivers"]
     )
     positions = tuple(
