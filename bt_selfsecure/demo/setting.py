@@ -14,7 +14,7 @@ from typing import Final
 from bt_selfsecure.air.capture import CaptureTap, PcapngWriter
 from bt_selfsecure.air.linked import LinkedAir
 from bt_selfsecure.air.models import LossModel, RecordedLosses, parse_model
-from bt_selfsecure.air.reception import Reception
+from bt_selfsecure.air.reception import LossProcess
 from bt_selfsecure.air.recording import Recording
 from bt_selfsecure.air.world import World
 from bt_selfsecure.bench.haoxiao.testbed import ALICE, BOB
@@ -191,7 +191,7 @@ async def perform(
     stage.say(production.survey.sentence)
     if request.bearer == "memory":
         return story, await story.tell(_world(production, story, capture))
-    heard = Reception(production.model, Random(production.air_seed)).heard
+    heard = LossProcess(production.model, Random(production.air_seed)).heard
     taps = {name: CaptureTap(capture, ReadingTap(HAOXIAO, story.hear)) for name in production.eves}
     try:
         from bt_selfsecure.air.bluetooth import VirtualBluetooth

@@ -31,7 +31,7 @@ from typing import Any, Final, Self
 
 from bt_selfsecure.air.capture import CaptureTap, PcapngWriter, Sniffer
 from bt_selfsecure.air.models import Bernoulli, parse_model
-from bt_selfsecure.air.reception import Reception
+from bt_selfsecure.air.reception import LossProcess
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.lab import uml
 from bt_selfsecure.lab.kernel import QEMU, TOOLS, Kernel, kernel, require_tools
@@ -84,7 +84,7 @@ class Lab:
             raise UsageError(f"{len(systems)} systems for {len(names)} machines: name one for all, or one for each")
         self._nodes, self._systems = nodes, list(systems) * (len(names) if len(systems) == 1 else 1)
         listeners = [*self._names, *self._taps]
-        self._air = Reception(Bernoulli(dict.fromkeys(listeners, DEFAULT_LOSS)), Random(seed))
+        self._air = LossProcess(Bernoulli(dict.fromkeys(listeners, DEFAULT_LOSS)), Random(seed))
         self._spec = f"bernoulli:{','.join(f'{name}={DEFAULT_LOSS}' for name in listeners)}"
         if air is not None:
             self._set_air(air)
