@@ -36,7 +36,7 @@ from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.lab import uml
 from bt_selfsecure.lab.kernel import QEMU, TOOLS, Kernel, kernel, require_tools
 from bt_selfsecure.lab.machine import VirtualMachine
-from bt_selfsecure.lab.radio import DEFAULT_LOSS, Radio, address
+from bt_selfsecure.lab.radio import DEFAULT_LOSS, VirtualRadio, address
 from bt_selfsecure.lab.runner import Runner, best_runner
 from bt_selfsecure.lab.snapshot import booted
 from bt_selfsecure.lab.system import system as make_system
@@ -91,7 +91,7 @@ class Lab:
         self._prepared: tuple[Runner, list[Kernel]] | None = None
         """What runs the machines, and what each boots from."""
         self._machines: dict[str, VirtualMachine] = {}
-        self._radio: Radio | None = None
+        self._radio: VirtualRadio | None = None
         self._server: asyncio.Server | None = None
         self._writers: list[PcapngWriter] = []
         self.is_over = asyncio.Event()
@@ -143,7 +143,7 @@ class Lab:
             name: Sniffer(writer, self._air.random) if name in self._sniffers else CaptureTap(writer)
             for name, writer in zip(self._taps, self._writers, strict=True)
         }
-        self._radio = Radio(self._air, self._names, taps, self._folder)
+        self._radio = VirtualRadio(self._air, self._names, taps, self._folder)
         await self._radio.start()
         for name, base in zip(self._names, bases, strict=True):
             uart = self._radio.socket(name)

@@ -19,7 +19,7 @@ DEFAULT_LOSS: Final = 0.1
 data: 10 to 12 % at 0 to 2 m)."""
 
 
-class Radio:
+class VirtualRadio:
     """Controllers named `names` on `air`. `socket(name)` is where that machine's UART ends; each connection to it is a
     controller that was just switched on, and the end of the connection cuts its power."""
 
@@ -61,7 +61,7 @@ def address(number: int) -> str:
 class _Uart(StreamPacketSource):  # type: ignore[misc]
     """H4 packets from one machine."""
 
-    def __init__(self, radio: Radio, name: str) -> None:
+    def __init__(self, radio: VirtualRadio, name: str) -> None:
         super().__init__()
         self._radio, self._name = radio, name
         self._controller: Any = None
