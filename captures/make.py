@@ -274,8 +274,8 @@ def bearer(name: str) -> Made:
     keys: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         (file := Path(folder) / "lines.txt").write_bytes(b"\n".join(TEXT) * 3)
-        request = StoryRequest(model="bernoulli:alice=0.1,bob=0.1,eve=0.05", bearer=name, seed=3, target_bits=4, burst=64,
-                          eve_loss_bound=0.05, file=file)  # fmt: skip
+        request = StoryRequest(model="bernoulli:alice=0.1,bob=0.1,eve=0.05", bearer=name, seed=3, target_bits=4,
+                               burst=64, eve_loss_bound=0.05, file=file)  # fmt: skip
         target = Path(folder) / "capture.pcapng"
         with PcapngWriter(target) as writer:
             run_virtual(perform(stage_set(request), Silent(), capture=writer, key_log=keys.append))

@@ -24,7 +24,7 @@ LOOK_S: Final = 0.02
 
 
 class KernelEnvironment:
-    """`Media` on the adapter of the node behind `client`."""
+    """`AgentEnvironment` on the adapter of the node behind `client`."""
 
     def __init__(self, client: NodeClient) -> None:
         self._client = client

@@ -93,7 +93,7 @@ def test_a_python_without_bluetooth_is_named(tmp_path: Path) -> None:
     program = (
         "import socket, pathlib; vars(socket).pop('AF_BLUETOOTH', None)\n"
         "from bt_selfsecure.node.doctor import software, machine, checks, report\n"
-        "m = machine.Machine('hci0', root=pathlib.Path('/nowhere'))\n"
+        "m = machine.HostSystem('hci0', root=pathlib.Path('/nowhere'))\n"
         "print(software.sockets(m)); print(list(report.examine(m, checks.CHECKS[7:8])))"
     )
     said = subprocess.run(
