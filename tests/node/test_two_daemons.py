@@ -322,7 +322,10 @@ class RadioAndUdp:
     """One device's media: a broadcast in memory, and real UDP."""
 
     def __init__(self, air: AdvertAir, config: Config, address: str) -> None:
-        self._advert, self._kernel = air.bearer(address), KernelMedia(config, lambda: "hci0", lambda: address)
+        self._advert, self._kernel = (
+            air.bearer(address),
+            KernelMedia(config, lambda: "hci0", lambda: address, lambda peer: False),
+        )
 
     def open(self, name: str) -> Bearer:
         return self._advert if name == "le_advert" else self._kernel.open(name)
