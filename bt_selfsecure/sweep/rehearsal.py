@@ -21,8 +21,8 @@ from bt_selfsecure.sweep.plan import AIR
 
 
 class RehearsalMedium:
-    """What joins the agents of one rehearsal; it is the `AgentEnvironment` of each, by `at`. `roles` gives the model's name of
-    each address, as in {"BA:27:EB:00:00:02": "bob"}; whoever orders a burst sets it."""
+    """What joins the agents of one rehearsal; it is the `AgentEnvironment` of each, by `at`. `roles` gives the model's
+    name of each address, as in {"BA:27:EB:00:00:02": "bob"}; whoever orders a burst sets it."""
 
     def __init__(self, seed: int) -> None:
         self.roles: Mapping[str, str] = {}
