@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "bt_selfsecure"
@@ -40,3 +42,44 @@ def test_a_name_of_a_class_has_one_meaning() -> None:
         if len(said) > 1 and not ("" not in owners and len(set(owners)) == len(owners) and siblings):
             several[name] = [str(path.relative_to(PACKAGE)) for path in said]
     assert not several
+
+
+UNITS = {
+    "Bytes": ("_BYTES",),
+    "Octets": ("_BYTES",),
+    "Seconds": ("_S",),
+    "Milliseconds": ("_MS",),
+    "Microseconds": ("_US",),
+    "Metres": ("_M",),
+    "In units": ("_UNITS", "_SLOTS"),
+}
+"""How a constant's description begins that says its unit, and how its name ends then."""
+
+
+def described_constants() -> Iterator[tuple[str, str]]:
+    """Yield each constant of a module that has a description, as "sweep/bits.py LONGEST", and the description."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        for constant, described in pairwise(body):
+            match constant, described:
+                case (
+                    ast.AnnAssign(target=ast.Name(name)) | ast.Assign(targets=[ast.Name(name)]),
+                    ast.Expr(ast.Constant(str(text))),
+                ) if name.isupper():
+                    yield f"{path.relative_to(PACKAGE)} {name}", text
+
+
+def test_a_constant_ends_in_its_unit() -> None:
+    units = [
+        (name, text, ends)
+        for name, text in described_constants()
+        for unit, ends in UNITS.items()
+        if text.startswith(unit)
+    ]
+    assert len(units) > 5
+    assert [(name, text) for name, text, ends in units if not name.endswith(ends)] == []
+
+
+def test_a_unit_has_one_ending() -> None:
+    others = ("_SECONDS", "_SECS", "_SEC", "_OCTETS", "_SECOND", "_METRES")
+    assert [name for name, _ in described_constants() if name.endswith(others)] == []
