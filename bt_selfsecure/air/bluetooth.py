@@ -50,7 +50,7 @@ Bearer = Literal["rfcomm", "l2cap", "le_advert"]
 
 RFCOMM_CHANNEL: Final = 1
 CONNECT_S: Final = 60.0
-ADVERTISING_INTERVAL: Final = 32
+ADVERTISING_INTERVAL_UNITS: Final = 32
 """20 ms in units of 0.625 ms, the shortest. Nothing waits for it: advertising is enabled for one event at a time."""
 ADVERTISING_EVENT_S: Final = 2.5e-3
 """Seconds in which an advertising event of one channel surely ends: 0.4 ms of air and the HCI commands around it."""
@@ -263,8 +263,8 @@ async def _listen(link: VirtualLink, device: Any) -> None:
 async def _prepare_advertising(device: Any) -> None:
     kinds = hci.HCI_LE_Set_Advertising_Parameters_Command.AdvertisingType
     command = hci.HCI_LE_Set_Advertising_Parameters_Command(
-        advertising_interval_min=ADVERTISING_INTERVAL,
-        advertising_interval_max=ADVERTISING_INTERVAL,
+        advertising_interval_min=ADVERTISING_INTERVAL_UNITS,
+        advertising_interval_max=ADVERTISING_INTERVAL_UNITS,
         advertising_type=kinds.ADV_NONCONN_IND,
         own_address_type=hci.OwnAddressType.PUBLIC,
         peer_address_type=0,

@@ -58,11 +58,11 @@ CONNECTION_ACCEPT_TIMEOUT_S: Final = 5.0
 """Seconds that a host has to answer a connection request (Core Vol 4 Part E 6.7, the default)."""
 LE_OCTET_S: Final = 8e-6
 """Seconds of one octet on LE's 1 Mbit/s radio."""
-LE_OVERHEAD_OCTETS: Final = 10
+LE_OVERHEAD_BYTES: Final = 10
 """Preamble, access address, header and CRC around an LE payload (Core Vol 6 Part B 2.1)."""
-LE_PACKET_OCTETS: Final = 251
+LE_PACKET_BYTES: Final = 251
 """Of a data packet, with the data length extension (Core Vol 6 Part B 4.5.10)."""
-LE_ACKNOWLEDGEMENT_S: Final = 2 * 150e-6 + LE_OVERHEAD_OCTETS * LE_OCTET_S
+LE_ACKNOWLEDGEMENT_S: Final = 2 * 150e-6 + LE_OVERHEAD_BYTES * LE_OCTET_S
 """Seconds of two inter-frame spaces and an empty packet."""
 LE_CONNECTION_INTERVAL_S: Final = 0.03
 """Seconds until a lost LE packet is tried again: Linux's shortest default interval (net/bluetooth/hci_core.c)."""
@@ -154,7 +154,7 @@ class LossyLink(LocalLink):  # type: ignore[misc]
         # A scanner listens on one channel at a time, so an event on three channels is one chance: on the first of them.
         channel_map = sender_controller.le_legacy_advertiser.advertising_channel_map & 0b111 or 0b111
         on_air = le_packet(37 + (channel_map & -channel_map).bit_length() - 1, pdu)
-        air_time = (len(pdu) - 2 + LE_OVERHEAD_OCTETS) * LE_OCTET_S
+        air_time = (len(pdu) - 2 + LE_OVERHEAD_BYTES) * LE_OCTET_S
         for name in sorted(scanners):
             if name in heard:
                 loop.call_later(air_time, scanners[name].on_ll_advertising_pdu, packet)
@@ -330,7 +330,7 @@ class _AclDirection:
     async def _transmit(self, pdu: _Pdu) -> bool:
         """Send a PDU in as many packets as it needs; whether all of them arrived. Times are those of the air, however
         late this process is."""
-        elapsed, octets = 0.0, LE_PACKET_OCTETS if self._le else ACL_PACKET_BYTES
+        elapsed, octets = 0.0, LE_PACKET_BYTES if self._le else ACL_PACKET_BYTES
         offsets = range(0, len(pdu.data), octets)
         receiver = self._link.peer_of(pdu.connection)
         name = receiver.name if receiver else ""
@@ -357,7 +357,7 @@ class _AclDirection:
     def _packet_seconds(self, size: int) -> float:
         """Of a packet and its acknowledgement."""
         if self._le:
-            return (size + LE_OVERHEAD_OCTETS) * LE_OCTET_S + LE_ACKNOWLEDGEMENT_S
+            return (size + LE_OVERHEAD_BYTES) * LE_OCTET_S + LE_ACKNOWLEDGEMENT_S
         return (next(slots for octets, slots in ACL_PACKETS if size <= octets) + 1) * SLOT_S
 
     def _strike_out(self, pdu: _Pdu, offset: int, heard: frozenset[str], missing: dict[str, set[int]]) -> None:

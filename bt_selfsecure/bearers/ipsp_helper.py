@@ -43,7 +43,7 @@ from bt_selfsecure.errors import BtSelfSecureError
 FOLDER: Final = Path("/sys/kernel/debug/bluetooth")
 CONNECT_PUBLIC: Final = 1
 DISCONNECT_PUBLIC: Final = 0
-LONGEST_LINE: Final = 100
+LONGEST_LINE_BYTES: Final = 100
 PATIENCE_S: Final = 2.0
 """Seconds for what the kernel does later than it is told to."""
 _ADDRESS: Final = re.compile(r"[0-9A-F]{2}(:[0-9A-F]{2}){5}")
@@ -192,7 +192,7 @@ def serve(requests: TextIO, answers: TextIO, helper: Helper) -> None:
     """Until the requests end."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     try:
-        while line := requests.readline(LONGEST_LINE):
+        while line := requests.readline(LONGEST_LINE_BYTES):
             answers.write(helper.obey(line) + "\n")
             answers.flush()
     except BrokenPipeError:  # who asked is gone

@@ -21,7 +21,7 @@ HELPER_SOCKET: Final = Path("/run/bt-selfsecure-ipsp/helper.sock")
 HELPER_S: Final = 60.0
 """For an answer, and for its end; both take it two seconds at most, the kernel permitting, but it has to start first,
 and to load a module, on a computer that may be busy."""
-SEND_BUFFER: Final = 1
+SEND_BUFFER_BYTES: Final = 1
 """The kernel makes its minimum of it, two long datagrams: `send` waits for the radio and not for memory, and the queue
 stays too short for CoDel (Raspberry Pi OS has it) to drop from: it keeps its hands off the last MTU of bytes."""
 ARPHRD_6LOWPAN: Final = 825  # include/uapi/linux/if_arp.h
@@ -130,7 +130,7 @@ def udp_socket(interface: Interface, port: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.name.encode())
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, interface.index)
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 0)
         sock.bind(("::", port, 0, 0))

@@ -17,7 +17,7 @@ from bt_selfsecure.bearers.base import BearerError, Link, Listener, Traits
 from bt_selfsecure.bearers.link_datagrams import HEAD_BYTES, Data, Goodbye, Hello, Welcome, pack, parse
 from bt_selfsecure.bearers.queued import QueuedLink
 
-MTU: Final = 1280 - 40 - 8 - HEAD_BYTES
+MTU_BYTES: Final = 1280 - 40 - 8 - HEAD_BYTES
 """What an IPv6 packet of the minimum MTU (RFC 8200 5) leaves."""
 HELLO_S: Final = 0.5
 QUEUE: Final = 1024
@@ -52,7 +52,7 @@ class NumberedLink(QueuedLink, Generic[Address]):
 
     def __init__(self, links: NumberedLinks[Address], peer: str, place: tuple[Address, int], *, dialled: bool) -> None:
         super().__init__(QUEUE)
-        self.peer, self.mtu, self.traits = peer, MTU, links.ways.traits_of(peer)
+        self.peer, self.mtu, self.traits = peer, MTU_BYTES, links.ways.traits_of(peer)
         self.dialled: Final = dialled
         """By this end."""
         self.heard_at = asyncio.get_running_loop().time()
@@ -164,7 +164,7 @@ class NumberedLinks(Generic[Address]):
 
     def take(self, datagram: bytes, address: Address) -> None:
         """One UDP datagram that came; those longer than any of ours are nobody's."""
-        if len(datagram) > HEAD_BYTES + MTU:
+        if len(datagram) > HEAD_BYTES + MTU_BYTES:
             return
         match parse(datagram):
             case Hello(number, wanted, peer) if wanted == self._own and self.ways.admits(peer, address):

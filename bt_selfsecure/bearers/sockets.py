@@ -14,7 +14,7 @@ from bt_selfsecure.bearers.faults import closed
 from bt_selfsecure.bearers.framing import StreamReader, framed
 from bt_selfsecure.bearers.limits import STREAM_DATAGRAM_BYTES
 
-SEND_BUFFER: Final = 8192
+SEND_BUFFER_BYTES: Final = 8192
 """Bytes: little, so that `send` waits for the radio and not for memory."""
 SOL_BLUETOOTH: Final = 274
 BT_SECURITY: Final = 4
@@ -85,7 +85,7 @@ class SocketLink(Link):
 
     def __init__(self, sock: socket.socket, peer: str, mtu: int, traits: Traits) -> None:
         sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self.peer, self.mtu, self.traits = peer, mtu, traits
         self._socket = Readiness(sock)
         self._sending = asyncio.Lock()

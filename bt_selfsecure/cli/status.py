@@ -17,9 +17,9 @@ PHONE: Final = 60
 SHORT_LABEL: Final = 8
 UNHEARD: Final = 999
 """Beyond every signal strength in dBm, to sort by."""
-MINUTE: Final = 60
-HOUR: Final = 60 * MINUTE
-DAY: Final = 24 * HOUR
+MINUTE_S: Final = 60
+HOUR_S: Final = 60 * MINUTE_S
+DAY_S: Final = 24 * HOUR_S
 
 
 def status_lines(status: dict[str, Any], width: int) -> list[str]:
@@ -213,10 +213,10 @@ def printable(text: str) -> str:
 def duration(seconds: float) -> str:
     """As people say it: "12 s", "5 min", "3 h 12 min", "40 d 2 h"."""
     whole = max(0, int(seconds))
-    if whole < MINUTE:
+    if whole < MINUTE_S:
         return f"{whole} s"
-    if whole < HOUR:
-        return f"{whole // MINUTE} min"
-    if whole < DAY:
-        return f"{whole // HOUR} h {whole % HOUR // MINUTE} min"
-    return f"{whole // DAY} d {whole % DAY // HOUR} h"
+    if whole < HOUR_S:
+        return f"{whole // MINUTE_S} min"
+    if whole < DAY_S:
+        return f"{whole // HOUR_S} h {whole % HOUR_S // MINUTE_S} min"
+    return f"{whole // DAY_S} d {whole % DAY_S // HOUR_S} h"

@@ -18,7 +18,7 @@ MOST_CONNECTIONS: Final = 64
 """Of which something is remembered: the one that was quiet for longest is forgotten first."""
 _MOST_WAYS: Final = 256  # of which a beginning is kept: an unfriendly capture names any number
 _MOST_BEGUN: Final = 16  # of each way: a datagram of 5000 bytes is as many frames of RFCOMM
-_LONGEST_SDU: Final = 1281  # an IPv6 packet of the minimum MTU, behind its dispatch
+_LONGEST_SDU_BYTES: Final = 1281  # an IPv6 packet of the minimum MTU, behind its dispatch
 _SABM, _UA, _DM, _DISC, _UIH, _UIH_CREDITS = 0x3F, 0x73, 0x1F, 0x53, 0xEF, 0xFF  # RFCOMM: TS 07.10, 5.2.1.3
 
 
@@ -68,7 +68,7 @@ class DirectionReassembler:
         self.last: tuple[int, bytes] | None = None
         """SN (Core Vol 6 Part B 4.5.9) and payload of the last packet on the air. SN alone would not tell a repeated
         packet from the next but one, when that between was not heard."""
-        self.sdus: Final = Streams("little", _LONGEST_SDU)
+        self.sdus: Final = Streams("little", _LONGEST_SDU_BYTES)
         self._pdu = b""
 
     def add(self, begins: bool, piece: bytes) -> tuple[int, bytes] | None:

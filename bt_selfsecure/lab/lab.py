@@ -42,7 +42,7 @@ from bt_selfsecure.lab.snapshot import booted
 from bt_selfsecure.lab.system import system as make_system
 
 MAX_MACHINES: Final = 16
-MAX_SOCKET_PATH: Final = 80
+MAX_SOCKET_PATH_BYTES: Final = 80
 """Bytes of the folder's path: a Unix socket's whole path has at most 107 (unix(7))."""
 LOG_LINES: Final = 200
 LOGS: Final = "cat /run/lab/*.log 2>/dev/null; journalctl -b -n 100 2>/dev/null; dmesg | tail -n 100"
@@ -75,7 +75,7 @@ class Lab:
     ) -> None:
         _require_names([*names, *(name for name, _ in taps)], len(names))
         self._taps, self._sniffers = dict(taps), sniffers
-        if len(str(folder)) > MAX_SOCKET_PATH:
+        if len(str(folder)) > MAX_SOCKET_PATH_BYTES:
             raise UsageError(f"the path {folder} is too long for a socket in it: name a folder nearer to the root")
         self._names, self._folder, self._progress = list(names), folder, progress
         _require_memory(megabytes, len(names))

@@ -31,7 +31,7 @@ MAGIC: Final = b"SQLite format 3\0"
 APPLICATION_ID: Final = 0x62747373
 """ASCII "btss", in the file's header."""
 DIGEST_BYTES: Final = 8
-INDEX_PAGE: Final = 4096
+INDEX_PAGE_BYTES: Final = 4096
 INDEX_BYTES: Final = 32 << 10
 """Of the index of the log, and of a part of it for which SQLite asks for one block (sqlite.org/walformat.html, 2.1)."""
 OPEN_S: Final = 5.0
@@ -272,7 +272,7 @@ def create(path: Path) -> sqlite3.Connection:
 def _make_usable(path: Path) -> None:
     """Raises `OSError`, for which SQLite has no words, and where that would not be told but end the process."""
     room = os.statvfs(path.parent)
-    if room.f_frsize < INDEX_PAGE and room.f_bavail * room.f_frsize < INDEX_BYTES:
+    if room.f_frsize < INDEX_PAGE_BYTES and room.f_bavail * room.f_frsize < INDEX_BYTES:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     for file in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
         if file.exists():

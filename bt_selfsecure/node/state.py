@@ -24,7 +24,7 @@ from bt_selfsecure.node.set_aside import FILE, LOG, NEW
 from bt_selfsecure.node.waiting import Waiting, count_waiting, drop_waiting
 
 WAL_MODE: Final = slice(18, 20)
-"""Bytes of the header that are 2 where there may be a WAL (sqlite.org/fileformat2.html, 1.3); a backup has none."""
+"""The bytes of the header that are 2 where there may be a WAL (sqlite.org/fileformat2.html, 1.3); a backup has none."""
 
 ANOTHER_BACKUP: Final = "name another backup; the node's state stays as it is"
 

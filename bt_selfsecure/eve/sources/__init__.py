@@ -17,7 +17,7 @@ from bt_selfsecure.eve.sources.packet import CUT, CapturedPacket, Direction, Sou
 __all__ = ["Capture", "CapturedPacket", "Direction", "HeardTap", "Source", "open_source"]
 
 STANDARD_INPUT: Final = "-"
-LATEST: Final = 253402300799
+LATEST_S: Final = 253402300799
 """The last second of the year 9999: programs and libraries know no date beyond."""
 NO_TIME: Final = "times before 1970 or after 9999, taken as unknown"
 UNREADABLE: Final = "too short for their link type, or a note of the sniffer"
@@ -59,7 +59,7 @@ class Capture(Source):
         try:
             for time, linktype, packet, whole in recognise(self._file, self.skipped):
                 counts[linktype] += 1
-                if not 0 <= time <= LATEST:
+                if not 0 <= time <= LATEST_S:
                     self.skipped[NO_TIME] += 1
                     time = 0.0
                 read = readers.get(linktype)

@@ -31,7 +31,7 @@ _CALL, _CHALLENGE = b"resync call", b"resync challenge"
 _REQUEST, _RESPONSE = b"resync request", b"resync response"
 _MAC_BYTES: Final = 16
 _MAX_KEYS: Final = 5  # two checkpoints, K_i, K_{i-1}, an offer
-_REQUEST_FIELDS: Final = 8 + limits.NONCE_BYTES
+_REQUEST_FIELDS_BYTES: Final = 8 + limits.NONCE_BYTES
 
 
 def resync_call(state: ReceivingState, nonce: bytes, *, challenge: bool) -> Frame:
@@ -49,7 +49,7 @@ def resync_request(state: SendingState, nonce: bytes, call: bytes, oldest: int) 
 
 def request_fields(frame: Frame) -> tuple[int, bytes]:
     """Return h and the Rand of the call, of an authentic request."""
-    return min(int.from_bytes(frame.message[:8]), limits.MAX_ROUNDS), frame.message[8:_REQUEST_FIELDS]
+    return min(int.from_bytes(frame.message[:8]), limits.MAX_ROUNDS), frame.message[8:_REQUEST_FIELDS_BYTES]
 
 
 def resync_response(chain: Chain, common: bytes, nonce: bytes, request_nonce: bytes) -> Frame:
@@ -61,7 +61,7 @@ def resync_response(chain: Chain, common: bytes, nonce: bytes, request_nonce: by
 
 def common_keys(state: SendingState | ReceivingState, frame: Frame) -> list[bytes]:
     """Return the own keys that an authentic call or request names, the newest first."""
-    label, skip = _REQUEST, _REQUEST_FIELDS
+    label, skip = _REQUEST, _REQUEST_FIELDS_BYTES
     if frame.kind is Kind.RESYNC_CALL:
         label, skip = (_CHALLENGE if frame.seq else _CALL), 0
     count, rest = divmod(len(frame.message) - skip, CHECKPOINT_ID_BYTES + _MAC_BYTES)
