@@ -23,7 +23,7 @@ def test_the_page_says_that_what_it_shows_is_pooled_and_what_decides() -> None:
     for picture in ('<div id="plot">', '<table class="figures" id="places">'):
         above = shown.split(picture)[0].rpartition("<h2>")[2]
         assert re.search("all runs( of a place)? pooled", above, re.IGNORECASE)
-    assert "A key is made of one run, and the worst decides" in page
+    assert "A key is made of one run, and the worst decides" in shown
 
 
 # --- any size ---------------------------------------------------------------------------------------------------------
