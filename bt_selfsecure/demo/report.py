@@ -16,7 +16,7 @@ except ImportError:  # of matplotlib, which not every Pi can have
     DRAWS = False
 
 
-def html(run: summary.Run) -> str:
+def html(run: summary.FinishedRun) -> str:
     """Return the page, without figures where there is no matplotlib. Equal runs give equal pages."""
     return page(
         "demo/report.html",

@@ -8,7 +8,7 @@ from bt_selfsecure import __version__
 from bt_selfsecure.demo import figures
 from bt_selfsecure.demo.outcome import ReceptionOutcome
 from bt_selfsecure.demo.summary import percent
-from bt_selfsecure.eve.haoxiao.report import Report, Verdict, link_type_names
+from bt_selfsecure.eve.haoxiao.report import CaptureReport, EstablishmentVerdict, link_type_names
 from bt_selfsecure.look.pages import page
 from bt_selfsecure.stats.losses import clopper_pearson
 
@@ -16,7 +16,7 @@ FIGURES: Final = 16
 """Establishments that have figures: a capture may hold thousands, and nobody looks at those."""
 
 
-def html(report: Report, target_bits: float, messages: int | None = None) -> str:
+def html(report: CaptureReport, target_bits: float, messages: int | None = None) -> str:
     """Return the page, with so many messages of a direction, or all. Equal reports give equal pages."""
     return page(
         "demo/verdict.html",
@@ -33,5 +33,5 @@ def html(report: Report, target_bits: float, messages: int | None = None) -> str
     )
 
 
-def _fates(verdict: Verdict) -> list[ReceptionOutcome]:
+def _fates(verdict: EstablishmentVerdict) -> list[ReceptionOutcome]:
     return [ReceptionOutcome.of(bob=bool(bob), eve=eve) for bob, eve in verdict.fates]

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Final, NamedTuple, TypeVar
 
 from bt_selfsecure.sweep import words
-from bt_selfsecure.sweep.results import Analysis, Collusion, InRun, Listener, Pair, Setting
+from bt_selfsecure.sweep.results import Analysis, Collusion, InRun, ListenerLosses, Pair, Setting
 
 MOST_ROWS: Final = 72
 """A table has so many rows at most; the weakest pairs come first, and the JSON has all."""
@@ -54,11 +54,11 @@ def told_apart(analysis: Analysis) -> dict[Setting, str]:
 def listeners(analysis: Analysis, apart: Mapping[Setting, str]) -> Table:
     """Return what each listener lost, in each setting."""
 
-    def burst(row: Listener) -> str:
+    def burst(row: ListenerLosses) -> str:
         fit = row.gilbert_elliott
         return words.NONE if not fit or fit.mean_burst is None else f"{fit.mean_burst:.2f}"
 
-    columns: Columns[Listener] = [
+    columns: Columns[ListenerLosses] = [
         ("setting", lambda row: apart[row.setting]),
         ("listener", lambda row: row.listener),
         ("at, m", lambda row: words.metres(row.nearest_m, row.farthest_m)),
