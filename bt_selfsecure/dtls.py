@@ -1,7 +1,7 @@
 """DTLS 1.2 with a pre-shared key (RFC 6347, RFC 4279), sans-IO: the system's libssl between two pieces of memory.
 
-`Dtls.client` and the endpoints that a `Listener` hands out have the five verbs, `send` and `close`. One thing is not
-sans-IO: the waits before a flight is repeated run by libssl's own clock. So `get_timer` says when it would be due
+`Dtls.client` and the endpoints that a `DtlsListener` hands out have the five verbs, `send` and `close`. One thing is
+not sans-IO: the waits before a flight is repeated run by libssl's own clock. So `get_timer` says when it would be due
 by that clock, and `handle_timer` that comes too early repeats nothing and `get_timer` says again when.
 """
 
@@ -338,7 +338,7 @@ class Dtls:
         self._events.put(Closed(reason))
 
 
-class Listener:
+class DtlsListener:
     """Where clients come that have no endpoint yet. It keeps nothing of one that was not seen to be where it says.
 
     A hello without a cookie is answered by a smaller datagram with one (RFC 6347 section 4.2.1), and forgotten; a hello

@@ -3,7 +3,7 @@
 Listeners have names ("bob", "eve", "eve2"). A model has figures for some of them; a listener without one takes the
 sender's, as the link between Alice and Bob is taken to be the same both ways: Alice hears Bob with Bob's figures.
 
-Every model but `Correlated`, `Replay` and a `Distance` with `common` loses packets independently at different
+Every model but `Correlated`, `RecordedLosses` and a `Distance` with `common` loses packets independently at different
 listeners. Real receivers beside each other do not: prefer a recording of your own room.
 """
 
@@ -212,7 +212,7 @@ class Distance:
         return random.random() < self.floor + (1 - self.floor) * self.packet_error_rate(rssi)
 
 
-class Replay:
+class RecordedLosses:
     """The recording's own losses, event by event: correlations, bursts and all.
 
     Each transmission, whoever sends it, takes the next event of the position; after the last comes the first again. The
@@ -332,7 +332,7 @@ def _distance(values: dict[str, str]) -> LossModel:
 def _recording(values: dict[str, str]) -> LossModel:
     recording = Recording.load(values.pop("file", None))
     position, start = (int(values.pop(key)) if key in values else None for key in ("position", "start"))
-    return Replay(recording, values, position, start)
+    return RecordedLosses(recording, values, position, start)
 
 
 _MODELS: dict[str, tuple[Callable[[dict[str, str]], LossModel], str]] = {

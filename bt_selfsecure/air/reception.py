@@ -15,7 +15,7 @@ Rssi = Callable[[str, str], int | None]
 """`rssi(sender, listener)` in dBm, -127 to 20; None where nothing tells."""
 
 
-class Reception:
+class LossProcess:
     """The loss model in force, and the random numbers that it draws; it may be changed, and its distances moved, while
     devices talk."""
 

@@ -35,7 +35,7 @@ MAX_DESCRIPTION_BYTES = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
-class Receiver:
+class RecordedReceiver:
     """One of the receivers that listened all the time."""
 
     bit: int
@@ -46,7 +46,7 @@ class Receiver:
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class RecordedPosition:
     """One place of the transmitter, and its run of events."""
 
     metres: tuple[float, ...]
@@ -59,7 +59,9 @@ class Position:
 class Recording:
     """Receptions as one 16-bit word an event: bit i is set if receiver i heard it."""
 
-    def __init__(self, receivers: tuple[Receiver, ...], positions: tuple[Position, ...], words: array[int]) -> None:
+    def __init__(
+        self, receivers: tuple[RecordedReceiver, ...], positions: tuple[RecordedPosition, ...], words: array[int]
+    ) -> None:
         """`words` has type code "H"; `UnreadableError` if receivers, positions and words do not fit together."""
         bits = {receiver.bit for receiver in receivers}
         if not bits or len(bits) < len(receivers) or not bits <= set(range(MAX_RECEIVERS)):
@@ -113,7 +115,7 @@ class Recording:
             raise UsageError(f"the recording has no position {index}: choose 0..{len(self.positions) - 1}")
         return index
 
-    def receiver(self, which: str | int) -> Receiver:
+    def receiver(self, which: str | int) -> RecordedReceiver:
         """The receiver of that name or bit. UsageError, naming them all, if there is none."""
         for receiver in self.receivers:
             if str(which) in (receiver.name, str(receiver.bit)):
@@ -180,13 +182,15 @@ def _words(folder: Traversable, description: Mapping[str, Any], remedy: str) -> 
     return words
 
 
-def _described(description: Mapping[str, Any]) -> tuple[tuple[Receiver, ...], tuple[Position, ...]]:
+def _described(description: Mapping[str, Any]) -> tuple[tuple[RecordedReceiver, ...], tuple[RecordedPosition, ...]]:
     receivers = tuple(
-        Receiver(int(item["bit"]), str(item["name"]), tuple(item["position_m"]), bool(item["raspberry_pi_oui"]))
+        RecordedReceiver(int(item["bit"]), str(item["name"]), tuple(item["position_m"]), bool(item["raspberry_pi_oui"]))
         for item in description["receivers"]
     )
     positions = tuple(
-        Position(tuple(item["position_m"]), int(item["first_event"]), int(item["events"]), float(item["interval_s"]))
+        RecordedPosition(
+            tuple(item["position_m"]), int(item["first_event"]), int(item["events"]), float(item["interval_s"])
+        )
         for item in description["transmitter_positions"]
     )
     return receivers, positions

@@ -86,9 +86,9 @@ class BlueZ:
 
     async def register_agent(self) -> None:
         """Pair with whoever asks, without asking anybody (Just Works): a Pi has neither keys nor display."""
-        from bt_selfsecure.bearers.bluez_objects import Agent
+        from bt_selfsecure.bearers.bluez_objects import PairingAgent
 
-        self._bus.export(AGENT_PATH, Agent())
+        self._bus.export(AGENT_PATH, PairingAgent())
         await self._call(ROOT, "org.bluez.AgentManager1", "RegisterAgent", "os", AGENT_PATH, "NoInputNoOutput")
         await self._call(ROOT, "org.bluez.AgentManager1", "RequestDefaultAgent", "o", AGENT_PATH)
 
@@ -96,9 +96,9 @@ class BlueZ:
         """Listen on a free RFCOMM channel that SDP tells; connections come as sockets, `on_connection` owns them."""
         from dbus_fast import Variant
 
-        from bt_selfsecure.bearers.bluez_objects import Profile
+        from bt_selfsecure.bearers.bluez_objects import ServiceProfile
 
-        self._bus.export(PROFILE_PATH, Profile(on_connection))
+        self._bus.export(PROFILE_PATH, ServiceProfile(on_connection))
         options = {
             "Name": Variant("s", name),
             "Role": Variant("s", "server"),

@@ -14,7 +14,7 @@ Nothing = Annotated[None, DBusSignature("")]
 log = logging.getLogger(__name__)
 
 
-class Agent(ServiceInterface):
+class PairingAgent(ServiceInterface):
     """Says yes to everything that needs no person."""
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Agent(ServiceInterface):
         pass
 
 
-class Profile(ServiceInterface):
+class ServiceProfile(ServiceInterface):
     """Takes connections over; `on_connection` owns the socket then."""
 
     def __init__(self, on_connection: Callable[[socket.socket], None]) -> None:

@@ -50,13 +50,13 @@ class Data:
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class Goodbye:
     """The link is closed, or was never opened."""
 
     link: int
 
 
-def pack(frame: Hello | Welcome | Data | End) -> bytes:
+def pack(frame: Hello | Welcome | Data | Goodbye) -> bytes:
     """To bytes; `parse` is its inverse."""
     match frame:
         case Hello(link, wanted, own):
@@ -65,11 +65,11 @@ def pack(frame: Hello | Welcome | Data | End) -> bytes:
             return _HEAD.pack(_WELCOME, link) + _octets(own)
         case Data(link, data):
             return _HEAD.pack(_DATA, link) + data
-        case End(link):
+        case Goodbye(link):
             return _HEAD.pack(_END, link)
 
 
-def parse(datagram: bytes) -> Hello | Welcome | Data | End | None:
+def parse(datagram: bytes) -> Hello | Welcome | Data | Goodbye | None:
     """From bytes; None where it is none of the four."""
     if len(datagram) < HEAD_BYTES:
         return None
@@ -82,7 +82,7 @@ def parse(datagram: bytes) -> Hello | Welcome | Data | End | None:
     if kind == _DATA and body:
         return Data(link, body)
     if kind == _END and not body:
-        return End(link)
+        return Goodbye(link)
     return None
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from bt_selfsecure.bearers.base import BearerError, Link, Listener, Traits
-from bt_selfsecure.bearers.link_datagrams import HEAD_BYTES, Data, End, Hello, Welcome, pack, parse
+from bt_selfsecure.bearers.link_datagrams import HEAD_BYTES, Data, Goodbye, Hello, Welcome, pack, parse
 from bt_selfsecure.bearers.queued import QueuedLink
 
 MTU: Final = 1280 - 40 - 8 - HEAD_BYTES
@@ -77,7 +77,7 @@ class NumberedLink(QueuedLink, Generic[Address]):
             address, number = self.place
             for _ in range(ENDS):
                 with contextlib.suppress(OSError):
-                    await self._links.ways.send(address, pack(End(number)))
+                    await self._links.ways.send(address, pack(Goodbye(number)))
 
     def end(self, why: str) -> None:
         super().end(why)
@@ -179,8 +179,8 @@ class NumberedLinks(Generic[Address]):
                 if link := self._heard(address, number):
                     link.hear(data)
                 else:
-                    self.ways.answer(address, pack(End(number)))
-            case End(number):
+                    self.ways.answer(address, pack(Goodbye(number)))
+            case Goodbye(number):
                 if link := self._heard(address, number):
                     link.end(f"{link.peer} closed the link")
 

@@ -3,7 +3,7 @@
 Where a service listens its peers find out by SDP, or both ends are given a channel number. With SDP bluetoothd owns the
 listening socket (`org.bluez.ProfileManager1`) and hands the connections over; with a number the socket is our own and
 bluetoothd is not needed. Two devices with Secure Simple Pairing encrypt every RFCOMM link; pairing happens by itself
-where an agent answers (`bluez.Agent`).
+where an agent answers (`bluez_objects.PairingAgent`).
 """
 
 from __future__ import annotations

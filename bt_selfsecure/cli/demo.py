@@ -18,8 +18,8 @@ from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.demo import output
 from bt_selfsecure.demo.plain import PlainStage, SilentStage, width_of, write
 from bt_selfsecure.demo.scenario import Observer, Outcome
-from bt_selfsecure.demo.setting import ATTACKS, LARGEST_BURST, Production, Request, perform, stage_set
-from bt_selfsecure.demo.summary import Run, as_object, closing
+from bt_selfsecure.demo.setting import ATTACKS, LARGEST_BURST, Production, StoryRequest, perform, stage_set
+from bt_selfsecure.demo.summary import FinishedRun, as_object, closing
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.files import folder
 from bt_selfsecure.protocols.haoxiao.frames import Profile
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
     from types import FrameType
 
-DEFAULT: Final = Request()
+DEFAULT: Final = StoryRequest()
 BURSTS: Final = {Profile.HARDENED: 200, Profile.PAPER: 400}
 """Packets of a burst by default: `hardened` goes on burst by burst until the target is met, `paper` has this one."""
 
@@ -164,7 +164,7 @@ def interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _request(args: Namespace) -> Request:
+def _request(args: Namespace) -> StoryRequest:
     if args.model is not None and args.distance is not None:
         raise UsageError("--distance is itself a loss model: give either --distance or --model")
     model = f"distance:{args.distance}" if args.distance is not None else args.model
@@ -173,7 +173,7 @@ def _request(args: Namespace) -> Request:
     if model is not None and given:
         raise UsageError(f"{given[0]} is for a recording, not for the model {model}: leave one of them out")
     profile = _profile(args.profile)
-    return Request(
+    return StoryRequest(
         model=model,
         recording=args.recording,
         position=DEFAULT.position if args.position is None else args.position,
@@ -233,15 +233,17 @@ def _stage(args: Namespace, production: Production) -> AbstractContextManager[Ob
     return LiveStage(production, console, paced=not args.fast)
 
 
-def _judged(production: Production, outcome: Outcome, command: str) -> Run:
+def _judged(production: Production, outcome: Outcome, command: str) -> FinishedRun:
     """With the paper's other flaw, where its flaws are shown."""
     request = production.request
     if request.attack is None or request.profile is not Profile.PAPER:
-        return Run(production, outcome, command)
-    return Run(production, outcome, command, message_of_parting(production.model, request.seed), naive_shown=True)
+        return FinishedRun(production, outcome, command)
+    return FinishedRun(
+        production, outcome, command, message_of_parting(production.model, request.seed), naive_shown=True
+    )
 
 
-def _write(part: Path, result: Run, transitions: list[Transition]) -> None:
+def _write(part: Path, result: FinishedRun, transitions: list[Transition]) -> None:
     from bt_selfsecure.demo.report import html
 
     output.write_trace(part / output.TRACE, transitions)

@@ -163,7 +163,7 @@ def _live(args: Namespace) -> int:
         raise UsageError("--capture FILE is what a live replay plays, and nothing else takes it")
     targets = [parse_address(target) for target in args.targets]
     OwnDevices(args.own or DEFAULT_PATH).require(*targets)
-    from bt_selfsecure.eve.haoxiao.live import Live
+    from bt_selfsecure.eve.haoxiao.live import LiveAttacks
 
-    live = Live(args.adapter, args.bearer, args.seconds, partial(print, flush=True))
+    live = LiveAttacks(args.adapter, args.bearer, args.seconds, partial(print, flush=True))
     return int(live.run(args.name, targets, args.capture))

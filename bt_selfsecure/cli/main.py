@@ -50,6 +50,7 @@ COMMANDS: Final = {
     "config": "config",
     "setup": "setup",
     "doctor": "doctor",
+    "link": "link",
     "lab": "lab",
     "eve": "eve",
     "sweep": "sweep",

@@ -7,7 +7,7 @@ from html import escape
 
 from bt_selfsecure import __version__
 from bt_selfsecure.demo.scenario import Outcome
-from bt_selfsecure.demo.summary import Run, air, limits, naive, percent, steering, thief
+from bt_selfsecure.demo.summary import FinishedRun, air, limits, naive, percent, steering, thief
 from bt_selfsecure.look import figure, page
 from bt_selfsecure.protocols.haoxiao.frames import Profile
 from bt_selfsecure.stats.losses import JointLoss, clopper_pearson
@@ -21,7 +21,7 @@ except ImportError:  # of matplotlib, which not every Pi can have
     DRAWS = False
 
 
-def html(run: Run) -> str:
+def html(run: FinishedRun) -> str:
     """The page. Equal runs give equal pages."""
     outcome = run.outcome
     sections = [_head(run), _what_this_is(), _packets(outcome), losses(outcome.joint), _strength(run)]
@@ -31,7 +31,7 @@ def html(run: Run) -> str:
     return page("bt_selfsecure: a key from lost packets", "\n".join(sections))
 
 
-def _head(run: Run) -> str:
+def _head(run: FinishedRun) -> str:
     outcome, joint = run.outcome, run.outcome.joint
     facts = [
         (f"{joint.received} of {joint.sent}", "packets are in the key" if outcome.established else "reached Bob"),
@@ -135,7 +135,7 @@ def _interval(name: str, count: int, of: int) -> str:
     )
 
 
-def _strength(run: Run) -> str:
+def _strength(run: FinishedRun) -> str:
     outcome, survey = run.outcome, run.production.survey
     if not outcome.joint.received:
         return ""
@@ -164,7 +164,7 @@ def _strength(run: Run) -> str:
     )
 
 
-def _session(run: Run) -> str:
+def _session(run: FinishedRun) -> str:
     outcome = run.outcome
     equal = "equal at both ends" if outcome.delivered else "of the original; Bob's copy differs"
     return (
@@ -182,7 +182,7 @@ def _session(run: Run) -> str:
     )
 
 
-def _eve(run: Run) -> str:
+def _eve(run: FinishedRun) -> str:
     outcome, joint = run.outcome, run.outcome.joint
     key = "K_0, from the first on, as long as she missed none" if outcome.eve_has_key else "the stolen key"
     read = f"{len(outcome.read)}, all with {key}" if outcome.read else "none"
@@ -203,7 +203,7 @@ def _eve(run: Run) -> str:
     return f'<h2>What Eve has</h2>\n<table class="text"><tbody>{table}</tbody></table>{flaws}'
 
 
-def _limits(run: Run) -> str:
+def _limits(run: FinishedRun) -> str:
     eves = counted(len(run.production.eves), "radio")
     return f"""<h2>Limits, and the attacker assumed</h2>
 <p>{limits(run.outcome)}</p>
@@ -217,7 +217,7 @@ configured. This run was {"authenticated" if run.outcome.authenticated else "<b>
 </ul>"""
 
 
-def _again(run: Run) -> str:
+def _again(run: FinishedRun) -> str:
     outcome = run.outcome
     rows = [("fingerprint of the key", outcome.fingerprint or "-"), ("to compare aloud", outcome.sas or "-")]
     table = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in rows)

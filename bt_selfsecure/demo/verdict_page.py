@@ -10,7 +10,7 @@ from bt_selfsecure import __version__
 from bt_selfsecure.demo import figures
 from bt_selfsecure.demo.report import losses
 from bt_selfsecure.demo.scenario import ReceptionOutcome
-from bt_selfsecure.eve.haoxiao.report import Read, Report, Verdict, link_type_names
+from bt_selfsecure.eve.haoxiao.report import CaptureReport, EstablishmentVerdict, Read, link_type_names
 from bt_selfsecure.look import figure, page
 from bt_selfsecure.wording import counted
 
@@ -24,7 +24,7 @@ _FATES: Final = {
 }
 
 
-def html(report: Report, target_bits: float, messages: int | None = None) -> str:
+def html(report: CaptureReport, target_bits: float, messages: int | None = None) -> str:
     """The page, with so many messages of a direction, or all. Equal reports give equal pages."""
     sections = [_head(report)]
     for number, verdict in enumerate(report.verdicts, 1):
@@ -35,7 +35,7 @@ def html(report: Report, target_bits: float, messages: int | None = None) -> str
     return page("bt_selfsecure: what Eve has", "\n".join(sections))
 
 
-def _head(report: Report) -> str:
+def _head(report: CaptureReport) -> str:
     frames = ", ".join(f"{count} by {name}" for name, count in report.bearers.items()) or "none"
     attacks = (
         f" Burst packets that contradict an earlier one: {report.contradictions:,}; somebody forged."
@@ -52,7 +52,7 @@ def _head(report: Report) -> str:
     )
 
 
-def _establishment(number: int, verdict: Verdict, target_bits: float, *, drawn: bool) -> list[str]:
+def _establishment(number: int, verdict: EstablishmentVerdict, target_bits: float, *, drawn: bool) -> list[str]:
     ends = f"{verdict.initiator or 'unknown'} &rarr; {verdict.responder or 'unknown'}"
     head = f"<h2>Establishment {number}: {ends}, {verdict.profile}</h2>\n"
     lead = f'<p class="lead{" bad" if verdict.has_key else ""}">{escape(verdict.sentence)}</p>\n'
@@ -68,7 +68,7 @@ def _establishment(number: int, verdict: Verdict, target_bits: float, *, drawn: 
     return sections
 
 
-def _facts(verdict: Verdict) -> str:
+def _facts(verdict: EstablishmentVerdict) -> str:
     boxes = [(str(verdict.sent), "packets sent"), (str(verdict.heard_by_eve), "heard by Eve")]
     if verdict.heard_by_bob is not None:
         bits = "-" if verdict.secret_bits is None else f"{verdict.secret_bits:.0f} bits"
@@ -85,7 +85,7 @@ def _read(heading: str, read: Iterable[Read], most: int | None) -> str:
     return f"<h2>{heading}</h2>\n" + "".join(f"<pre>{lines}</pre>\n" for lines in lists) if lists else ""
 
 
-def _limits(report: Report) -> str:
+def _limits(report: CaptureReport) -> str:
     items = "".join(f"<li>{escape(sentence)}</li>" for sentence in report.limits)
     told = f"<h2>What this hearing can not tell</h2>\n<ul>{items}</ul>\n" if items else ""
     return f"{told}<p class='note'>bt_selfsecure {__version__}</p>"

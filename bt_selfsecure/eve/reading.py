@@ -39,7 +39,7 @@ from bt_selfsecure.bearers.hci_events import (
 from bt_selfsecure.bearers.link_datagrams import Data, parse
 from bt_selfsecure.eve.formats import Format
 from bt_selfsecure.eve.lowpan import udp_payload
-from bt_selfsecure.eve.reassembly import DirectionState, Recent, Streams, read_rfcomm
+from bt_selfsecure.eve.reassembly import DirectionReassembler, Recent, Streams, read_rfcomm
 from bt_selfsecure.eve.sources.linktypes import ACL, BLUETOOTH_LE_LL, EVENT, NORDIC_BLE, PPI, READ
 from bt_selfsecure.eve.sources.packet import CapturedPacket, Direction
 
@@ -169,7 +169,7 @@ class Reader:
         return [] if datagram is None else [Datagram(heard.time, "rfcomm", way, datagram)]
 
     def _credit_based(
-        self, heard: CapturedPacket, name: str, way: DirectionState, cid: int, frame: bytes
+        self, heard: CapturedPacket, name: str, way: DirectionReassembler, cid: int, frame: bytes
     ) -> list[Datagram]:
         """A channel of LE (Core Vol 3 Part A 3.4): SDUs of 6LoWPAN, with our datagrams in UDP."""
         if cid < _FIRST_DYNAMIC_CID:
@@ -229,7 +229,7 @@ class _Connection:
     def __init__(self) -> None:
         self.is_le: bool | None = None
         """HCI only: whether its channels are LE's; None if nothing told yet."""
-        self._ways: dict[Direction, DirectionState] = {}
+        self._ways: dict[Direction, DirectionReassembler] = {}
 
-    def way(self, direction: Direction) -> DirectionState:
-        return self._ways.setdefault(direction, DirectionState())
+    def way(self, direction: Direction) -> DirectionReassembler:
+        return self._ways.setdefault(direction, DirectionReassembler())

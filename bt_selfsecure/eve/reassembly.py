@@ -61,7 +61,7 @@ class Streams:
         return LENGTH_BYTES + size - len(stream) if size <= self._longest else -1
 
 
-class DirectionState:
+class DirectionReassembler:
     """One direction of one connection: pieces of L2CAP PDUs, and of the SDUs of its credit-based channels."""
 
     def __init__(self) -> None:

@@ -48,7 +48,7 @@ class MachineError(BtSelfSecureError):
     """A machine did not do what was asked; the text ends with its last words."""
 
 
-class Machine:
+class VirtualMachine:
     """Boots with `start`, runs shell commands with `run`. Its files lie in `folder`, which it shares as /lab.
 
     The machine sees the host's files, read-only below a RAM disk: what it writes is gone when it stops, but for its

@@ -14,7 +14,7 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
@@ -129,6 +129,18 @@ def address_number(address: str | bytes) -> int | None:
 def address_of(number: int) -> str:
     """The address of a row with this number."""
     return number.to_bytes(6).hex(":").upper()
+
+
+def owner(table: str, row: tuple[Any, ...], known: Iterable[str]) -> str:
+    """Whose damaged row this is: of whom its digest is right, where only the cell that names the owner is damaged, or
+    else whom the cell names; empty where that is none of those that are known."""
+    of_peer = table == "peer"
+    for address in known:
+        whole = (address_number(address), *row[1:-1]) if of_peer else (row[0], address, *row[2:-1])
+        if row[-1] == digest(*whole):
+            return address
+    number = row[0] if of_peer else address_number(row[1])
+    return next((address for address in known if address_number(address) == number), "")
 
 
 @contextlib.contextmanager

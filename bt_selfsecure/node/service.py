@@ -72,10 +72,10 @@ class Node:
         self._keeper: AdapterSupervisor | None = None
         self._discovery: Discovery | None = None
         self._changing = asyncio.Lock()
-        durable_first = self.session_config.durability is Durability.EVERY_MESSAGE
-        self.journal = Journal(config.node.state_directory, sync_each=durable_first, told=self._on_disk)
+        durable_first = self._durable_first = self.session_config.durability is Durability.EVERY_MESSAGE
+        place, peers = config.node.state_directory, self._keys
+        self.journal = Journal(place, sync_each=durable_first, told=self._on_disk, peers=peers)
         self._card = Card(self.journal, self._peers)
-        self._durable_first = durable_first
         self._inbox = Inbox(self.journal, config.node.queue_messages, self._name_of, durable_first=durable_first)
         self._api = Api(self, config)
 

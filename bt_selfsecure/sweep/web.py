@@ -34,7 +34,7 @@ from bt_selfsecure.sweep.driver import Driver
 from bt_selfsecure.sweep.wishes import NoWishError, read_wish
 
 try:
-    from bt_selfsecure.sweep.http import Answer, RefusedError, Request, Server
+    from bt_selfsecure.sweep.http import Answer, HttpRequest, HttpServer, RefusedError
 except ImportError as error:
     raise UsageError("--web needs h11: install it with pip install 'bt-selfsecure[node]'") from error
 
@@ -75,7 +75,7 @@ def token_beside(record: Path, *, new: bool) -> str:
 async def serve(driver: Driver, listener: socket.socket, token: str) -> AsyncGenerator[str, None]:
     """Serve for the time of the context, which is the page's address; the sweep goes on where that fails."""
     page = Page(driver, token)
-    server = asyncio.create_task(Server(listener, page.answer, page.headers).run(), name="page")
+    server = asyncio.create_task(HttpServer(listener, page.answer, page.headers).run(), name="page")
 
     def ended(task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):
@@ -122,7 +122,7 @@ class Page:
             "X-Content-Type-Options": "nosniff",
         }
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: HttpRequest) -> Answer:
         """What to say to a request. Raises `RefusedError`."""
         if not _is_ours(request.headers.get("host", "")):
             raise RefusedError(HTTPStatus.MISDIRECTED_REQUEST)
@@ -142,7 +142,7 @@ class Page:
     def _state(self, status: HTTPStatus, **more: Any) -> Answer:
         return Answer(status, json.dumps(self._driver.view() | more).encode(), JSON)
 
-    def _do(self, request: Request) -> Answer:
+    def _do(self, request: HttpRequest) -> Answer:
         headers = request.headers
         site, origin = headers.get("sec-fetch-site", "same-origin"), headers.get("origin")
         if site != "same-origin" or origin not in (None, f"http://{headers['host']}"):

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from bt_selfsecure.bearers import udp
 from bt_selfsecure.bearers.base import Bearer, BearerError, Link, LinkClosedError
 from bt_selfsecure.bearers.drawn import DrawnBearer, Faults
-from bt_selfsecure.bearers.link_datagrams import Data, End, Hello, Welcome, pack, parse
+from bt_selfsecure.bearers.link_datagrams import Data, Goodbye, Hello, Welcome, pack, parse
 from bt_selfsecure.bearers.numbered_links import BACKLOG, MTU, QUEUE, NumberedLinks, Ways
 from bt_selfsecure.bearers.places import UdpPlaces
 from bt_selfsecure.bearers.specs import open_bearer
@@ -374,13 +374,13 @@ def test_a_dialler_takes_no_welcome_and_a_link_no_datagram_from_elsewhere_nor_on
             assert isinstance(hello, Hello)
             mallory.send(pack(Welcome(hello.link, BOB)))
             mallory.send(pack(Data(hello.link, b"forged")))
-            assert parse(await asyncio.to_thread(mallory.recv, 100)) == End(hello.link)
+            assert parse(await asyncio.to_thread(mallory.recv, 100)) == Goodbye(hello.link)
             assert not dialling.done()
             here = loopback_host, PORTS[ALICE]
             bob.sendto(pack(Welcome(hello.link, BOB)), here)
             link = await dialling
             mallory.send(pack(Data(hello.link, b"forged")))
-            mallory.send(pack(End(hello.link)))
+            mallory.send(pack(Goodbye(hello.link)))
             bob.sendto(pack(Data(hello.link, bytes(MTU + 1))), here)
             bob.sendto(pack(Data(hello.link, b"real")), here)
             assert await link.receive() == b"real"
@@ -407,7 +407,7 @@ def test_a_strangers_flood_makes_nothing_grow(loopback_host: str, anyone: bool) 
                 for frame in (
                     Hello(number, ALICE, name),
                     Data(number, bytes(1000)),
-                    End(number),
+                    Goodbye(number),
                     Welcome(number, name),
                 ):
                     sock.send(pack(frame))
@@ -456,9 +456,9 @@ ADDRESSES = st.binary(min_size=6, max_size=6).map(lambda octets: octets.hex(":")
     st.builds(Hello, NUMBERS, ADDRESSES, ADDRESSES)
     | st.builds(Welcome, NUMBERS, ADDRESSES)
     | st.builds(Data, NUMBERS, st.binary(min_size=1, max_size=MTU))
-    | st.builds(End, NUMBERS)
+    | st.builds(Goodbye, NUMBERS)
 )
-def test_every_frame_reads_back(frame: Hello | Welcome | Data | End) -> None:
+def test_every_frame_reads_back(frame: Hello | Welcome | Data | Goodbye) -> None:
     assert parse(pack(frame)) == frame
 
 
@@ -466,7 +466,7 @@ FRAMES = st.one_of(
     st.builds(Hello, st.integers(0, 5), st.just(ALICE), st.sampled_from([BOB, MALLORY, ALICE])),
     st.builds(Welcome, st.integers(0, 5), st.sampled_from([BOB, MALLORY])),
     st.builds(Data, st.integers(0, 5), st.binary(min_size=1, max_size=9)),
-    st.builds(End, st.integers(0, 5)),
+    st.builds(Goodbye, st.integers(0, 5)),
 )
 
 

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_damage import BOB, CAROL, messages_of
+from test_damage import BOB, CAROL, DAVE, messages_of
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.haoxiao.kept import stored_messages
 from bt_selfsecure.node.journal import DamagedError, Journal, PeerRow
+from bt_selfsecure.node.journal_file import address_number
 from bt_selfsecure.node.messages import split
 from bt_selfsecure.node.salvage import salvage
 from bt_selfsecure.node.set_aside import FILE, LOG
@@ -127,6 +128,44 @@ def test_of_a_damaged_page_every_other_row_is_in_use_and_nothing_is_made_up(
         shutil.copytree(whole, directory)
         begun += judge(directory, damage_page(directory, number, kind))
     assert begun >= pages(whole) - 2, "only the first page, which tells what is where, is more than its rows' trouble"
+
+
+@pytest.mark.parametrize("damaged", RECORDS, ids=["the first row", "the last row"])
+@pytest.mark.parametrize("fault", ["a bit", "ones", "zeros"])
+def test_a_damaged_address_in_the_page_is_told_of_the_peer_whose_it_was_and_of_nobody_else(
+    whole: Path, tmp_path: Path, damaged: str, fault: str
+) -> None:
+    """Each bit of the number, and each byte: the row is then another's, stands in the wrong order, or begins where it
+    does not."""
+    place, length = varint_of(whole, damaged)
+    (other,) = RECORDS.keys() - {damaged}
+    for at in range(length * (8 if fault == "a bit" else 1)):
+        directory = tmp_path / str(at)
+        shutil.copytree(whole, directory)
+        data = bytearray((directory / FILE).read_bytes())
+        if fault == "a bit":
+            data[place + at // 8] ^= 1 << at % 8
+        else:
+            data[place + at] = 0xFF if fault == "ones" else 0
+        (directory / FILE).write_bytes(data)
+        with contextlib.closing(Journal(directory, sync_each=True, peers=(*RECORDS, DAVE))) as journal:
+            assert journal.peer(other) == PeerRow(RECORDS[other], '{"key": {}}', True), at
+            assert {row.peer for row in journal.damaged if row.table == "peer"} <= {damaged, ""}, at
+            with pytest.raises(DamagedError):
+                journal.peer(damaged)
+            if fault == "a bit" and at % 8 < 7:  # the eighth bit says how many bytes the number has
+                assert journal.peer(DAVE) is None, at
+
+
+def varint_of(directory: Path, address: str) -> tuple[int, int]:
+    """Where the number of this peer's row stands in the file, and of how many bytes it is
+    (sqlite.org/fileformat2.html, 2.1)."""
+    number, data = address_number(address), (directory / FILE).read_bytes()
+    assert number
+    groups = [number >> 7 * place & 127 for place in reversed(range((number.bit_length() + 6) // 7))]
+    coded = bytes([*(group | 128 for group in groups[:-1]), groups[-1]])
+    assert data.count(coded) == 1
+    return data.index(coded), len(coded)
 
 
 @pytest.mark.parametrize("bytes_off", [1, PAGE, 5 * PAGE])

@@ -39,7 +39,7 @@ DIAL_S: Final = 2.0
 """Between two tries to reach a device."""
 
 
-class Live:
+class LiveAttacks:
     """Live attacks with one adapter, each for so many seconds or until Ctrl-C. `bearer` carries those that dial, as in
     "rfcomm#3". Raises `UsageError` where the radio or a device can't be used."""
 

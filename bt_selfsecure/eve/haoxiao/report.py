@@ -53,7 +53,7 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class EstablishmentVerdict:
     """One establishment, and the session that follows from its key."""
 
     profile: str
@@ -147,7 +147,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class CaptureReport:
     """All that came of one hearing."""
 
     captures: int
@@ -163,7 +163,7 @@ class Report:
     """Burst packets that contradict an earlier one of the same Seq: an active attack, or damage."""
     unopened: int
     """Data frames that no key of hers opens."""
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[EstablishmentVerdict, ...]
     stolen: tuple[Read, ...] = ()
     """What keys of a stolen journal opened, two directions for each peer."""
     unread: int = 0
@@ -222,6 +222,6 @@ def preview(message: bytes, most: int = 60) -> str:
     return shown if len(shown) <= most else f"{shown[:most]}... ({len(message)} bytes)"
 
 
-def link_type_names(report: Report) -> list[str]:
+def link_type_names(report: CaptureReport) -> list[str]:
     """As the other commands print them."""
     return [f"{linktype} {NAMES.get(linktype, '')}".rstrip() for linktype in report.linktypes]

@@ -31,9 +31,9 @@ def open_source(name: str) -> Source:
     """
     radio = re.fullmatch(r"(monitor:)?(hci\d+)", name)
     if radio and not Path(name).exists():
-        from bt_selfsecure.eve.sources.live import Live, Overheard  # sockets that only Linux has
+        from bt_selfsecure.eve.sources.live import LiveScan, Overheard  # sockets that only Linux has
 
-        return (Overheard if radio[1] else Live)(radio[2])
+        return (Overheard if radio[1] else LiveScan)(radio[2])
     return Capture(name)
 
 

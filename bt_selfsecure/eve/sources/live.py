@@ -69,7 +69,7 @@ class Overheard(Monitored):
             raise UsageError(str(refused)) from refused
 
 
-class Live(Monitored):
+class LiveScan(Monitored):
     """An adapter that scans as long as this is open. Raises `UsageError` where it can't, or is gone."""
 
     def __init__(self, adapter: str) -> None:
