@@ -16,10 +16,12 @@ from bt_selfsecure.coap.channels import DtlsChannel
 from bt_selfsecure.coap.interface import UdpClient, carry
 from bt_selfsecure.coap.oscore import ContextLostError, MemoryContext, OscoreRequests
 from bt_selfsecure.coap.sabour import handshake
+from bt_selfsecure.coap.sabour_paper import AUTH_PORT, paper_handshake
 from bt_selfsecure.coap.schemes import DotpDtls, DotpObject, Plain, Scheme
 from bt_selfsecure.errors import BtSelfSecureError, PeerError, UsageError
 from bt_selfsecure.protocols.sabour.client import Client as SabourClient
 from bt_selfsecure.protocols.sabour.config import ClientConfig
+from bt_selfsecure.protocols.sabour.keys import PayloadKey
 from bt_selfsecure.sansio.context import EndpointContext
 
 TIMEOUT_S: Final = 10.0
@@ -38,13 +40,17 @@ class NoResponseError(PeerError):
 class CoapClient:
     """Sends requests over one scheme. Made by `connected`."""
 
-    def __init__(self, context: Any, interface: UdpClient, scheme: Scheme, device: ClientConfig | None) -> None:
+    def __init__(
+        self, context: Any, interface: UdpClient, scheme: Scheme, device: ClientConfig | None, auth_port: int
+    ) -> None:
+        self._auth_port: Final = auth_port
         self._context: Final = context
         self._interface: Final = interface
         self._scheme: Final = scheme
         self._device: Final = device
         self._proved = ""
         self._protecting: OscoreRequests | None = None
+        self._payload_key: PayloadKey | None = None
 
     async def request(self, method: str, uri: str, payload: bytes = b"", timeout: float = TIMEOUT_S) -> Any:
         """Return aiocoap's response message, also where its code says no.
@@ -54,7 +60,10 @@ class CoapClient:
         with _as_sentences(self, uri, timeout):
             async with asyncio.timeout(timeout):
                 await self._prepare(uri)
-                return await self._context.request(self._message(method, uri, payload)).response
+                response = await self._context.request(self._message(method, uri, payload)).response
+        if self._payload_key is not None and response.payload:
+            response.payload = self._payload_key.open(response.payload)
+        return response
 
     async def observe(self, uri: str, timeout: float = TIMEOUT_S) -> AsyncIterator[Any]:
         """Yield the resource, and again at each change, until the server ends it. `timeout` is for the first alone."""
@@ -86,6 +95,10 @@ class CoapClient:
             return
         client = SabourClient(self._device, EndpointContext(os.urandom, name="device"))
         self.forget()
+        if not self._device.profile.hardened:
+            self._payload_key = await paper_handshake(parts.hostname, self._auth_port, client)
+            self._proved = origin
+            return
         keys = await handshake(self._context, origin, client)
         security = MemoryContext(keys, self._device.server.device_id.hex())
         self._protecting = OscoreRequests(self._context, security)
@@ -142,8 +155,11 @@ class _as_sentences:  # noqa: N801 - a context manager, used as a function
 
 
 @asynccontextmanager
-async def connected(scheme: Scheme | None = None, device: ClientConfig | None = None) -> AsyncIterator[CoapClient]:
-    """A client over this scheme; with `device` in OSCORE, after Sabour's handshake. Raises `UsageError`."""
+async def connected(
+    scheme: Scheme | None = None, device: ClientConfig | None = None, auth_port: int = AUTH_PORT
+) -> AsyncIterator[CoapClient]:
+    """A client over this scheme; with `device` after Sabour's handshake, for which the paper's profile has a port of
+    its own. Raises `UsageError`."""
     secured = scheme or Plain()
     loop = asyncio.get_running_loop()
     context = aiocoap.Context(loop=loop, loggername="bt_selfsecure.coap.client")
@@ -154,6 +170,6 @@ async def connected(scheme: Scheme | None = None, device: ClientConfig | None = 
 
     interface = await carry(context, opened)
     try:
-        yield CoapClient(context, interface, secured, device)
+        yield CoapClient(context, interface, secured, device, auth_port)
     finally:
         await context.shutdown()

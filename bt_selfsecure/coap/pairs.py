@@ -15,7 +15,7 @@ from typing import Final
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.files import is_there
-from bt_selfsecure.protocols.dotp.keys import HARDENED_BYTES, Profile, Role
+from bt_selfsecure.protocols.dotp.keys import Profile, Role
 from bt_selfsecure.protocols.dotp.record import DotpRecord, RecordError
 
 FORMAT: Final = "bt-selfsecure coap pair"
@@ -59,17 +59,6 @@ def write_private(path: Path, data: bytes, *, new: bool = False) -> None:
             os.close(folder)
     except OSError as error:
         raise UsageError(f"can't write {path} ({error.strerror}): make room there, or name another folder") from None
-
-
-def secret_of(data: bytes, where: Path) -> bytes:
-    """Return the 32 bytes that 64 hexadecimal digits say. Raises `UsageError` for anything else."""
-    try:
-        secret = bytes.fromhex(data.decode("ascii").strip())
-    except ValueError:
-        secret = b""
-    if len(secret) != HARDENED_BYTES:
-        raise UsageError(f"{where} is no key file, which has {2 * HARDENED_BYTES} hexadecimal digits: see coap key")
-    return secret
 
 
 class PairFile:

@@ -40,13 +40,16 @@ class _Ticking(ObservableResource):  # type: ignore[misc]
 
     def update_observation_count(self, newcount: int) -> None:
         if newcount and self._ticking is None:
-            self._tick()
+            self._wait()
         elif not newcount and self._ticking is not None:
             self._ticking.cancel()
             self._ticking = None
 
-    def _tick(self) -> None:
+    def _wait(self) -> None:
         self._ticking = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+
+    def _tick(self) -> None:
+        self._wait()
         self.updated_state()
 
 

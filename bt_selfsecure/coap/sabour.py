@@ -111,10 +111,12 @@ async def handshake(aiocoap_context: Any, origin: str, client: Client) -> Oscore
         while True:
             for event in iter(client.next_event, None):
                 if isinstance(event, Established) and isinstance(event.keys, OscoreContext):
+                    log.info("Server authenticated!")
                     return event.keys
                 if isinstance(event, HandshakeFailed):
                     raise HandshakeError(event.reason.value)
             for frame in client.frames_to_send(loop.time()):
+                log.info("M%d sent", frame[0] & 0x0F)
                 message = Message(code=POST, uri=f"{origin}/auth", payload=frame, transport_tuning=Unreliable())
                 asked.add(aiocoap_context.request(message, handle_blockwise=False).response)
             deadline = client.get_timer()
@@ -128,6 +130,7 @@ async def handshake(aiocoap_context: Any, origin: str, client: Client) -> Oscore
                 asked.discard(answer)
                 try:
                     client.receive_frame(answer.result().payload, loop.time())
+                    log.info("M%d received", answer.result().payload[0] & 0x0F if answer.result().payload else 0)
                 except error.Error as failure:
                     log.debug("no answer: %s", failure)
             client.handle_timer(loop.time())

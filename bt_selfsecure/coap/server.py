@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import aiocoap
+from aiocoap.util import hostportjoin
 
 from bt_selfsecure.coap.interface import PORTS, UdpServer, carry
 from bt_selfsecure.coap.schemes import Plain, Scheme
@@ -30,6 +31,11 @@ class Serving:
     @property
     def port(self) -> int:
         return int(self.interface.place[1])
+
+    @property
+    def where(self) -> str:
+        """As in a URI."""
+        return str(hostportjoin(self.host, self.port))
 
     async def close(self) -> None:
         await self.context.shutdown()
