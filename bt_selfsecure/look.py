@@ -74,7 +74,7 @@ pre { background: #f4f6f8; padding: .7rem; white-space: pre-wrap; }
 
 
 def page(title: str, body: str) -> str:
-    """A whole HTML page."""
+    """Return a whole HTML page."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -85,17 +85,18 @@ def page(title: str, body: str) -> str:
 
 
 def box(label: str, content: str) -> str:
-    """What may be wider than the screen: it scrolls by itself, also from the keyboard. Labels differ within a page."""
+    """Return what may be wider than the screen: it scrolls by itself, also from the keyboard. Labels differ within a
+    page."""
     return f'<div class="wide" tabindex="0" role="region" aria-label="{escape(label)}">{content}</div>\n'
 
 
 def figure(svg: str, caption: str) -> str:
-    """A figure of a page, with what is to be seen in it."""
+    """Return a figure of a page, with what is to be seen in it."""
     return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>\n"
 
 
 def svg(figure: Figure, title: str) -> str:
-    """An <svg> element that scales with the page, with a title for those who can't see it."""
+    """Return an <svg> element that scales with the page, with a title for those who can't see it."""
     text = StringIO()
     keep_labels_apart(figure)
     figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})

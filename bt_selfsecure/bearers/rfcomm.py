@@ -29,7 +29,7 @@ TRAITS: Final = Traits(losses_visible=False, ordered=True, broadcast=False, link
 
 
 class RfcommBearer(Bearer):
-    """`channel` 1 to 30; 0 finds and offers it by SDP. `pair`: answer pairing requests (Just Works)."""
+    """Uses `channel`, 1 to 30; 0 finds and offers one by SDP. `pair`: answer pairing requests (Just Works)."""
 
     name = "rfcomm"
     traits = TRAITS

@@ -26,7 +26,7 @@ _SPEC: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class BearerSpec:
-    """What a spec string says."""
+    """Holds what a spec string says."""
 
     name: str
     peer: str = ""
@@ -77,7 +77,7 @@ def import_bearer(spec: BearerSpec) -> None:
 def open_bearer(
     spec: str | BearerSpec, *, pair: bool = True, flush_timeout_slots: int | None = None, udp: UdpPlaces | None = None
 ) -> Bearer:
-    """The bearer that a spec names. Raises `UsageError`; `BearerError` for numbers that it can't use.
+    """Return the bearer that a spec names. Raises `UsageError`; `BearerError` for numbers that it can't use.
 
     `pair` is for `rfcomm`, `flush_timeout_slots` for `l2cap`, `udp` for `udp`, which can't do without.
     """

@@ -14,7 +14,8 @@ MOST_GAP: Final = 256
 
 
 class BlacklistSteering:
-    """Row 5: for each burst packet that she missed she sends forged ones of the same Seq, before the burst is over.
+    """Makes row 5's attack: for each burst packet that she missed she sends forged ones of the same Seq, before the
+    burst is over.
 
     In `paper` the responder discards both and blacklists Seq, so S shrinks to what Eve has, and K_0 is hers without
     anybody noticing. In `hardened` contradicting packets end the establishment and are reported. Needs: a sender in
@@ -27,7 +28,7 @@ class BlacklistSteering:
         self._next = 0
 
     def hear(self, data: bytes) -> list[bytes]:
-        """The forged packets for the gap that this datagram shows, if it shows one."""
+        """Return the forged packets for the gap that this datagram shows, if it shows one."""
         try:
             frame = decode(data)
         except FrameError:
