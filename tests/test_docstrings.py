@@ -24,7 +24,7 @@ FINISHED = (
     "isolated.py",
     "lab",
     "libssl.py",
-    "look.py",
+    "look",
     "protocols/dotp",
     "protocols/sabour",
     "sansio",

@@ -51,6 +51,7 @@ COMMANDS: Final = {
     "setup": "setup",
     "doctor": "doctor",
     "link": "link",
+    "coap": "coap",
     "lab": "lab",
     "eve": "eve",
     "sweep": "sweep",

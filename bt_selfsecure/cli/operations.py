@@ -231,8 +231,11 @@ def _set_aside(args: Namespace) -> int:
     from bt_selfsecure.node.state import set_aside
 
     folder = set_aside(_state_directory(args))
-    print(f"{folder}: all that the node kept. bt-selfsecure restore {folder} puts it back.", file=sys.stderr)
-    print("The node begins with new keys when it is started. The folder holds the old ones.", file=sys.stderr)
+    if folder:
+        print(f"{folder}: all that the node kept. bt-selfsecure restore {folder} puts it back.", file=sys.stderr)
+        print("The node begins with new keys when it is started. The folder holds the old ones.", file=sys.stderr)
+    else:
+        print("Nothing was left of the state. The node begins with new keys when it is started.", file=sys.stderr)
     return 0
 
 

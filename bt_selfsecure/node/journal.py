@@ -30,6 +30,8 @@ from typing import Any, Final, NamedTuple
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node.disk import directory_refusal, is_damage, is_full, refusal
 from bt_selfsecure.node.journal_file import (
+    CLOSED,
+    IN_USE,
     LOCK,
     OPEN_S,
     DamagedFileError,
@@ -38,8 +40,10 @@ from bt_selfsecure.node.journal_file import (
     address_of,
     connect,
     digest,
+    has_lost_log,
     is_sound,
     lock,
+    mark,
     open_database,
     owner,
     refused,
@@ -129,6 +133,8 @@ class Journal:
         self._noted: dict[str, _Noted] = {}
         self._sync_due = False
         self._looked_at = perf_counter()
+        self._is_marked = False
+        """That the log has something in it."""
         self.notes: list[str] = []
         """What has become of the file, a sentence each, for as long as the node runs."""
         self._lock = lock(directory, OPEN_S)
@@ -160,8 +166,13 @@ class Journal:
 
     def _opened(self) -> sqlite3.Connection:
         path = self._directory / FILE
+        if has_lost_log(self._directory, self._lock):
+            self._note(
+                f"{LOG} was lost or emptied while the node was down: the newest of what it kept is gone with it, "
+                f"messages that waited perhaps, and keys. The card may be failing: see dmesg"
+            )
         try:
-            database = open_database(self._directory)
+            database = open_database(self._directory, self._lock)
         except DamagedFileError as damaged:
             try:
                 kept = salvage(self._directory, self._peers)
@@ -175,7 +186,7 @@ class Journal:
                 raise JournalError(f"can't use {path}: {refusal(error)}") from None
             except OSError as error:
                 raise JournalError(f"can't use {path}: {directory_refusal(error, self._directory)}") from None
-            database = open_database(self._directory)
+            database = open_database(self._directory, self._lock)
         self._files = self._identities()
         return database
 
@@ -216,6 +227,8 @@ class Journal:
         self._database.close()  # which deletes what it takes for its WAL
         self.must_restart = True
         put_in_place(self._directory)
+        mark(self._lock, CLOSED)
+        self._is_marked = False
         self._database = connect(self._directory / FILE)
         self._settle()
         self.must_restart = False
@@ -383,6 +396,9 @@ class Journal:
             self._say(f"the node's state can't be kept: {refusal(error)}")
             raise JournalError(self.trouble) from None
         self.latency.add(perf_counter() - began)
+        if not self._is_marked:
+            mark(self._lock, IN_USE)
+            self._is_marked = True
         noted, self._noted, self._sync_due = self._noted, {}, False
         if writes >= self._lacking or not self._lacks():
             self._lacking = 0
@@ -436,6 +452,7 @@ class Journal:
     def close(self) -> None:
         """What is noted and was not committed is lost: commit first."""
         self._database.close()
+        mark(self._lock, CLOSED)
         os.close(self._lock)
 
     def _last_reserved(self, table: str) -> int:

@@ -17,6 +17,7 @@ class Rejection(enum.Enum):
     NOT_FOR_US = "of another establishment, profile or kind"
     UNAUTHENTIC = "not made with the key"
     REPLAY = "of a time that is over"
+    IMPLAUSIBLE = "its number can't be"
     THROTTLED = "asked for too often (T_d)"
     FLOODED = "one response too many, unread"
 

@@ -354,7 +354,7 @@ ATTACKS: Final[tuple[Attack[Ends], ...]] = (
            meaning="who has the key is Alice, until there is a new one"),
     Attack("stolen-disk", "Bob's record; later Alice is restored from an old copy", "one look at a disk, and that "
            "restoration", "she reads again", stolen_disk, runs=20,
-           remedy="Establish anew after a restoration from an old copy.",
+           remedy="`every-message`: no end goes back to an older key; the two establish anew.",
            setting="a session, of which she hears every packet after the restoration",
-           meaning="it is the restoration that lets her in, no loss and no length"),
+           meaning="it is the protocol that decides, no loss and no length"),
 )  # fmt: skip

@@ -34,10 +34,10 @@ class ClientKeys:
         self._keys: Final = record.sending.keys(record)
         self._next = self._reserved = -(-record.sending.number // SESSION_NUMBERS)
 
-    def reserve(self) -> DotpRecord:
-        """Reserve sessions, and return the record to be written before one of them is taken."""
+    def reserve(self, sessions: int = RESERVED_SESSIONS) -> DotpRecord:
+        """Reserve so many sessions, and return the record to be written before one of them is taken."""
         last = self._keys.numbers // SESSION_NUMBERS
-        self._reserved = min(self._next + RESERVED_SESSIONS, last)
+        self._reserved = min(self._next + sessions, last)
         if self._next == last:
             raise ExhaustedError
         self._keys.forget_before(_key_number(self._next))
