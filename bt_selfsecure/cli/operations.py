@@ -80,7 +80,7 @@ DROPPED: Final = "Left out: {sent} that waited in it to be sent, and {read} to b
 
 
 def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """The six commands and their options."""
+    """Add the six commands and their options."""
     report = client_parser(
         commands,
         "report",
