@@ -15,9 +15,9 @@ import numpy as np
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.stats.losses import GilbertElliottFit, clopper_pearson, lower_bound
 from bt_selfsecure.sweep.collusion import collusion, in_runs
-from bt_selfsecure.sweep.counting import Counts, count, table
+from bt_selfsecure.sweep.counting import SettingCounts, count, table
 from bt_selfsecure.sweep.doubts import doubts
-from bt_selfsecure.sweep.results import BROKEN, Analysis, AtDistance, Fit, Listener, OneRun, Pair
+from bt_selfsecure.sweep.results import BROKEN, Analysis, AtDistance, Fit, ListenerLosses, OneRun, Pair
 from bt_selfsecure.sweep.settings import stands
 from bt_selfsecure.sweep.statistics import phi_interval
 from bt_selfsecure.sweep.store import Store
@@ -60,14 +60,14 @@ def analyse(
     return analysis
 
 
-def _listeners(one: Counts) -> Iterator[Listener]:
+def _listeners(one: SettingCounts) -> Iterator[ListenerLosses]:
     sent, heard, in_each = one.sent, one.heard(), one.both.diagonal(axis1=1, axis2=2)
     for index, name in enumerate(one.key.listeners):
         lost = sent - int(heard[index])
         low, high = clopper_pearson(lost, sent)
         weights = in_each[:, index].astype(np.float64)
         metres = [at for who, at in one.distances if who == name]
-        yield Listener(
+        yield ListenerLosses(
             one.key.setting,
             name,
             _distance(one, name),
@@ -86,7 +86,7 @@ def _listeners(one: Counts) -> Iterator[Listener]:
         )
 
 
-def _pairs(one: Counts) -> Iterator[Pair]:
+def _pairs(one: SettingCounts) -> Iterator[Pair]:
     sent, in_each, in_all = one.sent, one.both, one.tables().tolist()
     names = one.key.listeners
     for bob, eve in ((bob, eve) for bob in range(len(names)) for eve in range(len(names)) if bob != eve):
@@ -144,7 +144,7 @@ def _pairs(one: Counts) -> Iterator[Pair]:
         )
 
 
-def _by_distance(settings: list[Counts]) -> list[AtDistance]:
+def _by_distance(settings: list[SettingCounts]) -> list[AtDistance]:
     """Each listener alone where there are few distances, and all together. In steps where there are many."""
     points: list[tuple[Kind, str, float, int, int]] = []
     for one in settings:
@@ -167,7 +167,7 @@ def _by_distance(settings: list[Counts]) -> list[AtDistance]:
     return rows
 
 
-def _each_run(one: Counts) -> Iterator[OneRun]:
+def _each_run(one: SettingCounts) -> Iterator[OneRun]:
     heard, rssi = one.both.diagonal(axis1=1, axis2=2).tolist(), one.rssi.tolist()
     for number, run in enumerate(one.runs):
         for index, name in enumerate(one.key.listeners):
@@ -184,7 +184,7 @@ def _each_run(one: Counts) -> Iterator[OneRun]:
             )
 
 
-def _roles(settings: list[Counts]) -> dict[str, dict[str, str]]:
+def _roles(settings: list[SettingCounts]) -> dict[str, dict[str, str]]:
     told: dict[tuple[str, str], set[str]] = {}
     for info in (run.info for one in settings for run in one.runs):
         roles = info.notes.get("roles")
@@ -198,7 +198,7 @@ def _roles(settings: list[Counts]) -> dict[str, dict[str, str]]:
     return by_sender
 
 
-def _distance(one: Counts, name: str) -> float | None:
+def _distance(one: SettingCounts, name: str) -> float | None:
     """The distance of a listener, if it had one and the same in all runs."""
     metres = {metres for who, metres in one.distances if who == name}
     return metres.pop() if len(metres) == 1 else None

@@ -20,7 +20,7 @@ from bt_selfsecure.stats.losses import JointLoss
 from bt_selfsecure.sweep import bits
 from bt_selfsecure.sweep.packing import COUNTS, LEVELS, Packed, unpacked
 from bt_selfsecure.sweep.runs import RunInfo, StoredRun
-from bt_selfsecure.sweep.settings import Key, by_setting, stands
+from bt_selfsecure.sweep.settings import SettingKey, by_setting, stands
 from bt_selfsecure.sweep.statistics import WINDOW, Windows
 from bt_selfsecure.sweep.store import Store
 
@@ -40,7 +40,7 @@ AT_ONCE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class RunCounts:
-    """One run; its counts by listener are in `Counts`."""
+    """One run; its counts by listener are in `SettingCounts`."""
 
     id: int
     info: RunInfo
@@ -49,10 +49,10 @@ class RunCounts:
     lost_in_queue: int
 
 
-class Counts:
+class SettingCounts:
     """All runs of one setting."""
 
-    def __init__(self, key: Key) -> None:
+    def __init__(self, key: SettingKey) -> None:
         self.key = key
         count = len(key.listeners)
         self.runs: list[RunCounts] = []
@@ -211,7 +211,7 @@ def count(
     store: Store,
     progress: Callable[[int, int], None] = lambda done, all_of_them: None,
     chosen: Sequence[str] = (),
-) -> list[Counts]:
+) -> list[SettingCounts]:
     """All runs that count, by setting: nearest first. `progress` is told the runs done and to do.
 
     Of the listeners only those that are `chosen`; all where none is. UsageError if there is no run, or one has too many
@@ -226,7 +226,7 @@ def count(
                 f"run {runs[0].id} has {len(key.listeners)} listeners, and at most {MOST_LISTENERS} are compared: "
                 "choose some with --listeners NAME,NAME"
             )
-        counted.append(Counts(key))
+        counted.append(SettingCounts(key))
         for run in runs:
             progress(done, all_of_them)
             counted[-1].add(store, run)

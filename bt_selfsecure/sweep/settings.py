@@ -19,7 +19,7 @@ MEANT_APART: Final = 1.1
 """Where no plan tells, numbers of packets that differ by less than this factor are one that was meant."""
 
 
-class Key(NamedTuple):
+class SettingKey(NamedTuple):
     """What runs have in common whose packets are counted together.
 
     Runs without a distance of their own, as in a recording where each listener has another, are together whatever their
@@ -31,7 +31,7 @@ class Key(NamedTuple):
     distances_m: tuple[tuple[str, float], ...]
 
     @classmethod
-    def of(cls, run: StoredRun, chosen: Sequence[str] = ()) -> Key:
+    def of(cls, run: StoredRun, chosen: Sequence[str] = ()) -> SettingKey:
         """Whatever its N. Of the listeners only those that are `chosen`; all where none is."""
         info = run.info
         names = tuple(sorted(name for name in run.listeners if not chosen or name in chosen))
@@ -56,7 +56,7 @@ class Key(NamedTuple):
         return tuple((value is None, value) for value in (*astuple(self.setting), *self[1:]))
 
 
-def by_setting(store: Store, chosen: Sequence[str] = ()) -> dict[Key, list[StoredRun]]:
+def by_setting(store: Store, chosen: Sequence[str] = ()) -> dict[SettingKey, list[StoredRun]]:
     """All runs that count, nearest setting first. UsageError if there are none, or none with a chosen listener."""
     runs = store.runs()
     if not runs:
@@ -66,11 +66,11 @@ def by_setting(store: Store, chosen: Sequence[str] = ()) -> dict[Key, list[Store
     names = sorted({name for run in runs for name in run.listeners})
     if strangers := [name for name in chosen if name not in names]:
         raise UsageError(f"no run has a listener {strangers[0]!r}: the sweep has {', '.join(names)}")
-    places: dict[Key, list[StoredRun]] = {}
+    places: dict[SettingKey, list[StoredRun]] = {}
     for run in runs:
-        if (key := Key.of(run, chosen)).listeners:
+        if (key := SettingKey.of(run, chosen)).listeners:
             places.setdefault(key, []).append(run)
-    settings: dict[Key, list[StoredRun]] = {}
+    settings: dict[SettingKey, list[StoredRun]] = {}
     manifests = store.manifests()
     for key, there in places.items():
         apart = key.setting.distance_m is not None and _packets_are_meant(there, manifests)
