@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -51,6 +51,8 @@ class CoapClient:
         self._proved = ""
         self._protecting: OscoreRequests | None = None
         self._payload_key: PayloadKey | None = None
+        self.before: Callable[[tuple[str, int]], Awaitable[None]] | None = None
+        """Called before a request with its channel's transmission: how the D-OTP manager is asked."""
 
     async def request(self, method: str, uri: str, payload: bytes = b"", timeout: float = TIMEOUT_S) -> Any:
         """Return aiocoap's response message, also where its code says no.
@@ -91,6 +93,9 @@ class CoapClient:
         if parts.scheme != self._scheme.uri_scheme or not parts.hostname:
             raise UsageError(f"{uri!r} does not fit: this scheme has {self._scheme.uri_scheme}://HOST/PATH")
         origin = f"{parts.scheme}://{parts.netloc}"
+        if self.before is not None:
+            remote = await self._interface.remote(parts.hostname, parts.port)
+            await self.before(remote.channel.transmission)
         if self._device is None or origin == self._proved:
             return
         client = SabourClient(self._device, EndpointContext(os.urandom, name="device"))

@@ -290,7 +290,11 @@ class UdpClient(_Udp):
             host, port = hostportsplit(request.unresolved_remote)
         else:
             host, port = request.opt.uri_host, request.opt.uri_port
-        key = host, port or PORTS[self._scheme]
+        return await self.remote(host, port)
+
+    async def remote(self, host: str, port: int | None) -> Remote:
+        """Return the server there, with a channel that has not ended. Raises aiocoap's errors."""
+        key = host.lower(), port or PORTS[self._scheme]
         known = self._remotes.get(key)
         if known is None or known[0].channel.ended:
             known = self._remotes[key] = await self._call(*key)
