@@ -38,7 +38,7 @@ NEEDED: Final = "CoAP needs {}: install it with pip install 'bt-selfsecure[coap]
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What the options mean."""
+    """Says what the options mean."""
 
     scheme: Scheme
     profile: Profile | None

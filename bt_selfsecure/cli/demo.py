@@ -6,7 +6,7 @@ import argparse
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -16,8 +16,9 @@ from bt_selfsecure.air.virtual_time import run_virtual
 from bt_selfsecure.bench.haoxiao.naive import message_of_parting
 from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.demo import output
+from bt_selfsecure.demo.outcome import Outcome
 from bt_selfsecure.demo.plain import PlainStage, SilentStage, width_of, write
-from bt_selfsecure.demo.scenario import Observer, Outcome
+from bt_selfsecure.demo.scenario import Observer
 from bt_selfsecure.demo.setting import ATTACKS, LARGEST_BURST, Production, StoryRequest, perform, stage_set
 from bt_selfsecure.demo.summary import FinishedRun, as_object, closing
 from bt_selfsecure.errors import UsageError
@@ -68,7 +69,7 @@ exit status:
 
 
 def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
-    """`demo` and its options."""
+    """Add `demo` and its options."""
     parser = subparsers.add_parser(
         "demo",
         help="see it: a key, a file, an eavesdropper, a stolen key that dies",
@@ -126,6 +127,7 @@ def run(args: Namespace) -> int:
     production = stage_set(request)
     with interruptible(), ExitStack() as stack:
         keys = None if args.key_log is None else stack.enter_context(output.secret_lines(args.key_log))
+        page = None if args.out is None else _page()
         part = None if args.out is None else stack.enter_context(folder(args.out, output.FILES))
         transitions: list[Transition] = []
         with (
@@ -141,8 +143,10 @@ def run(args: Namespace) -> int:
             )
             _, outcome = run_virtual(story)
         result = _judged(production, outcome, _command(args))
-        if part is not None:
-            _write(part, result, transitions)
+        if part is not None and page is not None:
+            output.write_trace(part / output.TRACE, transitions)
+            (part / output.SUMMARY).write_text(output.to_json(as_object(result)) + "\n", encoding="utf-8")
+            (part / output.REPORT).write_text(page(result), encoding="utf-8")
     if args.json:
         print(output.to_json(as_object(result)))
     else:
@@ -243,12 +247,13 @@ def _judged(production: Production, outcome: Outcome, command: str) -> FinishedR
     )
 
 
-def _write(part: Path, result: FinishedRun, transitions: list[Transition]) -> None:
-    from bt_selfsecure.demo.report import html
-
-    output.write_trace(part / output.TRACE, transitions)
-    (part / output.SUMMARY).write_text(output.to_json(as_object(result)) + "\n", encoding="utf-8")
-    (part / output.REPORT).write_text(html(result), encoding="utf-8")
+def _page() -> Callable[[FinishedRun], str]:
+    """Return what makes the report. Raises `UsageError`, before the work, for a library that is not there."""
+    try:
+        from bt_selfsecure.demo.report import html
+    except ModuleNotFoundError as fault:
+        raise UsageError(f"--out needs {fault.name}: pip install 'bt-selfsecure[demo]'") from None
+    return html
 
 
 def _written(args: Namespace) -> list[str]:

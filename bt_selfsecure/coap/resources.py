@@ -78,7 +78,7 @@ class Sensor(_Ticking):
         return Message(payload=sensor_json(time.time(), values), content_format=ContentFormat.JSON)
 
 
-class Store(ObservableResource, PathCapable):  # type: ignore[misc]
+class EntryStore(ObservableResource, PathCapable):  # type: ignore[misc]
     """A tree of entries, each with observers of its own. POST to a name appends, PUT replaces."""
 
     def __init__(self) -> None:
@@ -133,5 +133,5 @@ def site() -> Any:
     whole.add_resource(["time"], Time())
     whole.add_resource(["sensor"], sensor)
     whole.add_resource(["index"], sensor)
-    whole.add_resource(["store"], Store())
+    whole.add_resource(["store"], EntryStore())
     return whole

@@ -18,7 +18,8 @@ from bt_selfsecure.air.reception import LossProcess
 from bt_selfsecure.air.recording import Recording
 from bt_selfsecure.air.world import World
 from bt_selfsecure.bench.haoxiao.testbed import ALICE, BOB
-from bt_selfsecure.demo.scenario import Observer, Outcome, Scenario, ScenarioConfig
+from bt_selfsecure.demo.outcome import Outcome
+from bt_selfsecure.demo.scenario import Observer, Scenario, ScenarioConfig
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.haoxiao.attacks import BlacklistSteering
 from bt_selfsecure.eve.haoxiao.format import HAOXIAO

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from bt_selfsecure.air.virtual_time import run_virtual
+from bt_selfsecure.demo.outcome import Outcome
 from bt_selfsecure.demo.plain import SilentStage
 from bt_selfsecure.demo.report import html
-from bt_selfsecure.demo.scenario import Outcome
 from bt_selfsecure.demo.setting import Production, StoryRequest, perform, stage_set
 from bt_selfsecure.demo.summary import FinishedRun, closing
 from bt_selfsecure.protocols.haoxiao.frames import Profile

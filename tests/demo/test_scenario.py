@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from bt_selfsecure.air.virtual_time import run_virtual
+from bt_selfsecure.demo.outcome import Outcome, ReceptionOutcome
 from bt_selfsecure.demo.plain import ASCII, BLOCKS, SilentStage, marks_for, packet_map
-from bt_selfsecure.demo.scenario import Outcome, ReceptionOutcome, Scenario
+from bt_selfsecure.demo.scenario import Scenario
 from bt_selfsecure.demo.setting import Production, StoryRequest, Survey, perform, stage_set
 from bt_selfsecure.demo.summary import FinishedRun, closing
 from bt_selfsecure.protocols.haoxiao.frames import Profile

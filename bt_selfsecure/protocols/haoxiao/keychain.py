@@ -82,6 +82,12 @@ class Chain:
         key = self.suite.resync_key(checkpoint, nonces + seq.to_bytes(8))
         return Chain(self.suite, key, seq, self.checkpoint_rounds, 0, (checkpoint, key))
 
+    def rounds_since(self, key: bytes) -> int:
+        """Return how many rounds ago this checkpoint was K_i, at most; 0 for what is none."""
+        if key not in self.checkpoints:
+            return 0
+        return self.alpha if key == self.checkpoints[-1] else self.alpha + self.checkpoint_rounds
+
     def checkpoint_id(self, key: bytes) -> bytes:
         """Return the public name of a key to resume from; 8 bytes."""
         return self.suite.label_mac(key, b"checkpoint id", b"")[:CHECKPOINT_ID_BYTES]

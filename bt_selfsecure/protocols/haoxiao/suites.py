@@ -92,6 +92,10 @@ class Suite(Protocol):
         """Return the first K_i of one direction, from K_0 by label (row 13); 32 bytes."""
         ...
 
+    def continuity_key(self, k0: bytes) -> bytes:
+        """Return what the next establishment between the same two mixes in; 32 bytes, none in `paper`."""
+        ...
+
     def split(self, key: bytes) -> RoundKeys:
         """Return K_H, K_E, K_A from K_i (row 12)."""
         ...
@@ -183,6 +187,9 @@ class PaperSuite:
     def chain_key(self, k0: bytes, label: bytes) -> bytes:
         return sha256(k0 + label)
 
+    def continuity_key(self, k0: bytes) -> bytes:
+        return b""
+
     def split(self, key: bytes) -> RoundKeys:
         """Row 12: SHA-256(K_i || label)."""
         return RoundKeys(sha256(key + b"H") + sha256(key + b"E"), sha256(key + b"A"))
@@ -259,6 +266,9 @@ class HardenedSuite:
 
     def chain_key(self, k0: bytes, label: bytes) -> bytes:
         return hkdf_expand(k0, b"btss chain " + label)
+
+    def continuity_key(self, k0: bytes) -> bytes:
+        return hkdf_expand(k0, b"btss continuity")
 
     def split(self, key: bytes) -> RoundKeys:
         """K_H and K_E are the two halves of an AES-SIV key (RFC 5297 section 2.2: K1 for S2V, K2 for CTR)."""
