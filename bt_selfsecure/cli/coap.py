@@ -38,7 +38,7 @@ example, D-OTP between two devices that get one key by hand:
   bob$   bt-selfsecure coap serve --bind 192.0.2.2 --scheme dotp --pair alice
   alice$ bt-selfsecure coap pair bob --as client --key-file alice.key
   alice$ bt-selfsecure coap get coaps://192.0.2.2/time --scheme dotp --pair bob
-docs/coap.md explains schemes, files and figures.
+docs/coap.md explains schemes, keys and figures.
 """
 SERVE: Final = """\
 Serve until Ctrl-C or SIGTERM:

@@ -93,7 +93,7 @@ def add_manager(parser: ArgumentParser) -> None:
 
 @asynccontextmanager
 async def managed(args: Namespace, end: Role) -> AsyncIterator[ManagerClient | None]:
-    """The manager that the options name, or None; at the end it is told that the last transmission is over."""
+    """Yield the manager that the options name, or None; at the end it is told that the last transmission is over."""
     if not args.manager:
         yield None
         return

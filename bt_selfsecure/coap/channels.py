@@ -31,7 +31,7 @@ class ChannelError(PeerError):
 
 
 class Channel(Protocol):
-    """One peer's security."""
+    """Is one peer's security."""
 
     identity: str
     """Whom the peer was seen to be, empty where nothing proves it; of a client's session, who it says that it is."""
@@ -42,7 +42,7 @@ class Channel(Protocol):
 
     @property
     def transmission(self) -> tuple[str, int]:
-        """A D-OTP pair and the number under which it transmits now, for the manager; elsewhere ("", 0)."""
+        """Return the D-OTP pair and the number under which it transmits now, for the manager; elsewhere ("", 0)."""
         ...
 
     def send(self, message: bytes, now: float) -> None:
@@ -69,7 +69,7 @@ class Channel(Protocol):
 
 
 class PlainChannel:
-    """No security: a message is a datagram."""
+    """Has no security: a message is a datagram."""
 
     identity = ended = ""
     transmission = "", 0
@@ -98,7 +98,7 @@ class PlainChannel:
 
 
 class DtlsChannel:
-    """A DTLS session. What is sent before it is established waits for that."""
+    """Is a DTLS session. What is sent before it is established waits for that."""
 
     def __init__(self, end: Dtls, admit: Admit = lambda _identity: True) -> None:
         self._end: Final = end
@@ -165,7 +165,7 @@ class DtlsChannel:
 
 
 class DotpChannel:
-    """D-OTP's object layer: state, disk, air. A message is handed on once the record that counts it is written. Of a
+    """Is D-OTP's object layer: state, disk, air. A message is handed on once the record that counts it is written. Of a
     client the transmission is the number that it sends next, of a server the one that came last."""
 
     def __init__(self, end: Dotp, write: Write, identity: str) -> None:
@@ -217,7 +217,7 @@ class DotpChannel:
 
 
 class Gate(Protocol):
-    """A server's entrance."""
+    """Is a server's entrance."""
 
     def is_anew(self, datagram: bytes, channel: Channel) -> bool:
         """Return whether the gate has to look at it, though there is a channel to where it comes from."""
@@ -247,7 +247,7 @@ class DtlsGate:
         self._admit: Final = admit
 
     def is_anew(self, datagram: bytes, channel: Channel) -> bool:
-        """A new hello, where a session is: its client was started again at the same port."""
+        """Return whether it is a new hello where a session is: then its client was started again at the same port."""
         assert isinstance(channel, DtlsChannel)
         is_hello = len(datagram) > 13 and (datagram[0], datagram[13]) == _HELLO and datagram[3:5] == b"\0\0"
         return bool(channel.ended) or (is_hello and channel.established)

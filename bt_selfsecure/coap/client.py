@@ -163,8 +163,8 @@ class _as_sentences:  # noqa: N801 - a context manager, used as a function
 async def connected(
     scheme: Scheme | None = None, device: ClientConfig | None = None, auth_port: int = AUTH_PORT
 ) -> AsyncIterator[CoapClient]:
-    """A client over this scheme; with `device` after Sabour's handshake, for which the paper's profile has a port of
-    its own. Raises `UsageError`."""
+    """Yield a client over this scheme; with `device` after Sabour's handshake, for which the paper's profile has a port
+    of its own. Raises `UsageError`."""
     secured = scheme or Plain()
     loop = asyncio.get_running_loop()
     context = aiocoap.Context(loop=loop, loggername="bt_selfsecure.coap.client")

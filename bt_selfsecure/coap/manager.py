@@ -25,7 +25,7 @@ from bt_selfsecure.coap.client import CoapClient
 from bt_selfsecure.coap.pairs import private, write_private
 from bt_selfsecure.errors import PeerError, UsageError
 from bt_selfsecure.protocols.dotp.keys import Role
-from bt_selfsecure.protocols.dotp.manager import Alarm, Answer, Manager, ManagerConfig, ManagerRecordError
+from bt_selfsecure.protocols.dotp.manager import Alarm, GrantAnswer, Manager, ManagerConfig, ManagerRecordError
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ OPERATOR: Final = "operator"
 COUNTERS: Final = ("granted", "done", "refused")
 
 
-class RefusedError(PeerError):
+class NotGrantedError(PeerError):
     """The manager does not grant a transmission: the text says why."""
 
 
@@ -55,7 +55,7 @@ def read_pairs(text: str, where: object) -> dict[str, dict[Role, str]]:
 
 
 class ManagerService:
-    """A manager with its file, its timer and its resources."""
+    """Is a manager with its file, its timer and its resources."""
 
     def __init__(self, config: ManagerConfig, path: Path, clock: Callable[[], float] = time.time) -> None:
         """Raises `UsageError` for a file that can't be used."""
@@ -74,7 +74,7 @@ class ManagerService:
         self.site.add_resource(["metrics"], _Metrics(self))
         self._settle()
 
-    def ask(self, what: Callable[..., Answer], device: str, pair: str, end: Role, number: int) -> Answer:
+    def ask(self, what: Callable[..., GrantAnswer], device: str, pair: str, end: Role, number: int) -> GrantAnswer:
         """Return the answer once all of it is on the disk. Raises `UsageError` where it can't be written."""
         answer = what(device, pair, end, number, self._clock())
         self._settle()
@@ -115,7 +115,7 @@ def _device(request: Any) -> str:
 class _Ask(Resource):  # type: ignore[misc]
     """`/grant` or `/done`."""
 
-    def __init__(self, service: ManagerService, what: Callable[..., Answer]) -> None:
+    def __init__(self, service: ManagerService, what: Callable[..., GrantAnswer]) -> None:
         super().__init__()
         self._service, self._what = service, what
 
@@ -130,7 +130,7 @@ class _Ask(Resource):  # type: ignore[misc]
         except UsageError as failure:
             log.error("%s", failure)
             raise error.ServiceUnavailable("the manager can't write") from None
-        if answer is Answer.GRANTED:
+        if answer is GrantAnswer.GRANTED:
             return Message(code=CHANGED)
         return Message(code=FORBIDDEN, payload=answer.value.encode())
 
@@ -189,14 +189,14 @@ def _labels(pair: str, end: Role, alarm: str = "") -> str:
 
 
 class ManagerClient:
-    """How an end asks, over a client that reaches the manager."""
+    """Asks for an end, over a client that reaches the manager."""
 
     def __init__(self, client: CoapClient, uri: str, end: Role) -> None:
         self._client, self._uri, self._end = client, uri.rstrip("/"), end
         self._last: tuple[str, int] | None = None
 
     async def begin(self, transmission: tuple[str, int]) -> None:
-        """Ask for a transmission, once (steps 1 and 2). Raises `RefusedError`, and `NoResponseError` without an
+        """Ask for a transmission, once (steps 1 and 2). Raises `NotGrantedError`, and `NoResponseError` without an
         answer."""
         if transmission == self._last:
             return
@@ -216,11 +216,11 @@ class ManagerClient:
         answer = await self._client.request("post", f"{self._uri}/{what}", text)
         if not answer.code.is_successful():
             why = answer.payload.decode(errors="replace") or str(answer.code)
-            raise RefusedError(f"the manager refuses {pair!r}, n = {number}: {why}")
+            raise NotGrantedError(f"the manager refuses {pair!r}, n = {number}: {why}")
 
 
 class ManagedSite(interfaces.Resource):  # type: ignore[misc]
-    """The server's end: asks before it gives a request to the site within, and tells after."""
+    """Asks for the server's end before it gives a request to the site within, and tells before the next."""
 
     def __init__(self, inner: Any, manager: ManagerClient) -> None:
         self._inner: Final = inner
@@ -238,7 +238,7 @@ class ManagedSite(interfaces.Resource):  # type: ignore[misc]
         async with self._turn:
             try:
                 await self._manager.begin(transmission)
-            except RefusedError as refused:
+            except NotGrantedError as refused:
                 log.warning("%s", refused)
                 raise error.Forbidden("the manager refuses") from None
             except PeerError as failure:

@@ -16,7 +16,7 @@ from served import begun, run
 
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.coap.client import NoResponseError, connected
-from bt_selfsecure.coap.manager import ManagedSite, ManagerClient, ManagerService, RefusedError, read_pairs
+from bt_selfsecure.coap.manager import ManagedSite, ManagerClient, ManagerService, NotGrantedError, read_pairs
 from bt_selfsecure.coap.resources import site
 from bt_selfsecure.coap.schemes import DotpDtls, DotpObject, DtlsPsk
 from bt_selfsecure.coap.server import serve
@@ -99,7 +99,7 @@ def test_a_refusal_stops_the_transmission_at_either_end(tmp_path: Path, loopback
             assert codes == [aiocoap.CONTENT, aiocoap.FORBIDDEN]
             own = ManagerClient(sensor, uri, Role.CLIENT)
             await own.begin(("pair", 5))
-            with pytest.raises(RefusedError, match="too many transmissions"):
+            with pytest.raises(NotGrantedError, match="too many transmissions"):
                 await own.begin(("pair", 6))
             await served.close()
 
@@ -115,7 +115,7 @@ def test_an_alarm_is_in_the_log_in_the_state_and_in_the_metrics(
         async with manager_at(loopback_host, tmp_path / "manager.json", done_s=0.2) as (_, uri):
             async with connected(key_of("sensor")) as sensor:
                 await ManagerClient(sensor, uri, Role.CLIENT).begin(("pair", 3))
-                with pytest.raises(RefusedError, match="not above the last one"):
+                with pytest.raises(NotGrantedError, match="not above the last one"):
                     await ManagerClient(sensor, uri, Role.CLIENT).begin(("pair", 3))
             async with connected(key_of("operator")) as operator:
                 async for message in operator.observe(f"{uri}/state"):
@@ -142,7 +142,7 @@ def test_a_manager_that_was_started_anew_goes_on_counting(tmp_path: Path, loopba
             ):
                 own = ManagerClient(sensor, uri, Role.CLIENT)
                 if refused:
-                    with pytest.raises(RefusedError):
+                    with pytest.raises(NotGrantedError):
                         await own.begin(("pair", n))
                     assert (await state(uri))["ends"][0]["granted"] == 2
                 else:
@@ -161,7 +161,7 @@ def test_state_and_metrics_are_the_operators_alone_and_nobody_asks_for_another(
         ):
             for what in ("state", "metrics"):
                 assert (await state(uri, "sensor", what)).code == aiocoap.FORBIDDEN
-            with pytest.raises(RefusedError, match="not that end"):
+            with pytest.raises(NotGrantedError, match="not that end"):
                 await ManagerClient(gateway, uri, Role.CLIENT).begin(("pair", 0))
             for payload in (b"", b"[]", b"{}", b'{"pair": "pair", "end": "middle", "n": 1}', b"[" * 900):
                 assert (await gateway.request("post", f"{uri}/grant", payload)).code == aiocoap.BAD_REQUEST

@@ -117,7 +117,7 @@ class Dotp:
 
     @property
     def next_number(self) -> int:
-        """The number that `send` takes next."""
+        """Return the number that `send` takes next."""
         return self._number
 
     @property

@@ -28,15 +28,15 @@ MOST_ALARMS: Final = 256
 
 
 class Alarm(enum.Enum):
-    """Why somebody should look."""
+    """Says why somebody should look."""
 
     RATE = "more transmissions were asked for than the limit"
     NOT_RISING = "a number was asked for that is not above the last one: two devices have one SN, or an old one is back"
     UNFINISHED = "a transmission was granted and never done"
 
 
-class Answer(enum.Enum):
-    """What an end that asks is told."""
+class GrantAnswer(enum.Enum):
+    """Says what an end that asks is told."""
 
     GRANTED = "granted"
     UNKNOWN = "there is no such pair here, or this device is not that end of it"
@@ -46,7 +46,7 @@ class Answer(enum.Enum):
 
 @value
 class Alarmed:
-    """An alarm, for log, API and metric."""
+    """Holds an alarm, for log, API and metric."""
 
     alarm: Alarm
     pair: str
@@ -57,7 +57,7 @@ class Alarmed:
 
 @dataclass(frozen=True, slots=True)
 class ManagerConfig:
-    """What a manager is told."""
+    """Says what a manager is configured with."""
 
     pairs: Mapping[str, Mapping[Role, str]]
     """By the pair's name, which device is which end."""
@@ -69,8 +69,8 @@ class ManagerConfig:
 
 
 @dataclass(slots=True)
-class End:
-    """One end of a pair: what it asked for."""
+class PairEnd:
+    """Keeps what one end of a pair asked for."""
 
     last: int = -1
     granted: int = 0
@@ -83,7 +83,7 @@ class End:
 
 
 class ManagerRecordError(BtSelfSecureError):
-    """The stored state can't be used: its text says why."""
+    """Says why the stored state can't be used."""
 
 
 class Manager:
@@ -93,41 +93,43 @@ class Manager:
     def __init__(self, config: ManagerConfig, record: str | None = None) -> None:
         self._config: Final = config
         self._events: Final[EventQueue[Alarmed]] = EventQueue(MOST_ALARMS)
-        self.ends: Final[dict[tuple[str, Role], End]] = {(pair, role): End() for pair in config.pairs for role in Role}
+        self.ends: Final[dict[tuple[str, Role], PairEnd]] = {
+            (pair, role): PairEnd() for pair in config.pairs for role in Role
+        }
         self.alarms: Final[deque[Alarmed]] = deque(maxlen=MOST_ALARMS)
         if record is not None:
             self._read(record)
 
-    def grant(self, device: str, pair: str, end: Role, number: int, now: float) -> Answer:
+    def grant(self, device: str, pair: str, end: Role, number: int, now: float) -> GrantAnswer:
         """Answer a device that asks for a transmission (step 1)."""
         kept = self._of(device, pair, end)
         if kept is None or not 0 <= number < MOST_NUMBERS:
-            return Answer.UNKNOWN
+            return GrantAnswer.UNKNOWN
         if number <= kept.last:
             kept.refused += 1
             self._alarm(Alarm.NOT_RISING, pair, end, number, now)
-            return Answer.REFUSED_NUMBER
+            return GrantAnswer.REFUSED_NUMBER
         while kept.recent and kept.recent[0] <= now - self._config.window_s:
             kept.recent.popleft()
         if len(kept.recent) >= self._config.most_grants:
             kept.refused += 1
             self._alarm(Alarm.RATE, pair, end, number, now)
-            return Answer.REFUSED_RATE
+            return GrantAnswer.REFUSED_RATE
         kept.recent.append(now)
         kept.last = number
         kept.granted += 1
         kept.open[number] = now
         if len(kept.open) > MOST_OPEN:
             self._unfinished(pair, end, kept, next(iter(kept.open)), now)
-        return Answer.GRANTED
+        return GrantAnswer.GRANTED
 
-    def done(self, device: str, pair: str, end: Role, number: int, now: float) -> Answer:
+    def done(self, device: str, pair: str, end: Role, number: int, now: float) -> GrantAnswer:
         """Note that a transmission is over (step 7)."""
         kept = self._of(device, pair, end)
         if kept is None or kept.open.pop(number, None) is None:
-            return Answer.UNKNOWN
+            return GrantAnswer.UNKNOWN
         kept.done += 1
-        return Answer.GRANTED
+        return GrantAnswer.GRANTED
 
     def get_timer(self) -> float | None:
         """Return when the oldest open grant raises the alarm, or None."""
@@ -170,7 +172,7 @@ class Manager:
 
     @property
     def record(self) -> str:
-        """The state to be written, one line of JSON."""
+        """Return the state to be written, one line of JSON."""
         ends = [
             [pair, end.value, kept.last, kept.granted, kept.done, kept.refused, kept.alarms, list(kept.open.items())]
             for (pair, end), kept in self.ends.items()
@@ -180,11 +182,11 @@ class Manager:
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _of(self, device: str, pair: str, end: Role) -> End | None:
+    def _of(self, device: str, pair: str, end: Role) -> PairEnd | None:
         devices = self._config.pairs.get(pair, {})
         return self.ends[pair, end] if device and devices.get(end) == device else None
 
-    def _unfinished(self, pair: str, end: Role, kept: End, number: int, now: float) -> None:
+    def _unfinished(self, pair: str, end: Role, kept: PairEnd, number: int, now: float) -> None:
         del kept.open[number]
         self._alarm(Alarm.UNFINISHED, pair, end, number, now)
 

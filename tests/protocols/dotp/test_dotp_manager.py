@@ -13,7 +13,7 @@ from bt_selfsecure.protocols.dotp.manager import (
     MOST_OPEN,
     Alarm,
     Alarmed,
-    Answer,
+    GrantAnswer,
     Manager,
     ManagerConfig,
     ManagerRecordError,
@@ -33,8 +33,8 @@ def test_a_transmission_is_granted_counted_and_done_at_each_end() -> None:
     manager = Manager(CONFIG)
     for device, end in (("sensor", Role.CLIENT), ("gateway", Role.SERVER)):
         for n in range(3):
-            assert manager.grant(device, "kitchen", end, n, 0.0) is Answer.GRANTED
-            assert manager.done(device, "kitchen", end, n, 1.0) is Answer.GRANTED
+            assert manager.grant(device, "kitchen", end, n, 0.0) is GrantAnswer.GRANTED
+            assert manager.done(device, "kitchen", end, n, 1.0) is GrantAnswer.GRANTED
     assert [(end.granted, end.done, end.last, end.open) for end in manager.ends.values()] == [(3, 3, 2, {})] * 2
     assert alarms(manager) == []
 
@@ -53,24 +53,24 @@ def test_a_transmission_is_granted_counted_and_done_at_each_end() -> None:
 def test_who_is_not_that_end_of_a_pair_is_told_so_and_changes_nothing(asked: tuple[str, str, Role, int]) -> None:
     manager = Manager(CONFIG)
     before = manager.record
-    assert manager.grant(*asked, 0.0) is manager.done(*asked, 0.0) is Answer.UNKNOWN
+    assert manager.grant(*asked, 0.0) is manager.done(*asked, 0.0) is GrantAnswer.UNKNOWN
     assert manager.record == before
 
 
 def test_a_number_that_does_not_rise_is_refused_with_an_alarm() -> None:
     manager = Manager(CONFIG)
-    assert manager.grant(*OWN, 7, 0.0) is Answer.GRANTED
+    assert manager.grant(*OWN, 7, 0.0) is GrantAnswer.GRANTED
     for n in (7, 6, 0):
-        assert manager.grant(*OWN, n, 1.0) is Answer.REFUSED_NUMBER
+        assert manager.grant(*OWN, n, 1.0) is GrantAnswer.REFUSED_NUMBER
     assert alarms(manager) == [Alarm.NOT_RISING] * 3
-    assert manager.grant(*OWN, 9, 1.0) is Answer.GRANTED, "numbers may be skipped"
+    assert manager.grant(*OWN, 9, 1.0) is GrantAnswer.GRANTED, "numbers may be skipped"
 
 
 def test_more_than_the_rate_is_refused_with_an_alarm_until_the_window_is_over() -> None:
     manager = Manager(CONFIG)
-    assert [manager.grant(*OWN, n, 0.0) for n in range(6)] == [Answer.GRANTED] * 5 + [Answer.REFUSED_RATE]
+    assert [manager.grant(*OWN, n, 0.0) for n in range(6)] == [GrantAnswer.GRANTED] * 5 + [GrantAnswer.REFUSED_RATE]
     assert alarms(manager) == [Alarm.RATE]
-    assert manager.grant(*OWN, 5, 60.0) is Answer.GRANTED
+    assert manager.grant(*OWN, 5, 60.0) is GrantAnswer.GRANTED
 
 
 def test_a_grant_that_is_not_done_in_time_raises_the_alarm_once() -> None:
@@ -82,7 +82,7 @@ def test_a_grant_that_is_not_done_in_time_raises_the_alarm_once() -> None:
     manager.handle_timer(110.0)
     assert manager.next_event() == Alarmed(Alarm.UNFINISHED, "kitchen", Role.CLIENT, 0, 110.0)
     assert manager.get_timer() is None
-    assert manager.done(*OWN, 0, 111.0) is Answer.UNKNOWN
+    assert manager.done(*OWN, 0, 111.0) is GrantAnswer.UNKNOWN
 
 
 def test_open_grants_are_bounded() -> None:
@@ -115,7 +115,7 @@ def test_no_number_is_granted_twice_whatever_is_asked_and_restarted(steps: list[
         else:
             ask = manager.grant if what == "grant" else manager.done
             answer = ask(devices[end], "kitchen", end, number, now)
-            if what == "grant" and answer is Answer.GRANTED:
+            if what == "grant" and answer is GrantAnswer.GRANTED:
                 granted.append((end, number))
     assert len(granted) == len(set(granted))
     assert sum(kept.granted for kept in manager.ends.values()) == len(granted)
