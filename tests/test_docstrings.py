@@ -17,6 +17,7 @@ FINISHED = (
     "bearers",
     "bench",
     "cli",
+    "coap",
     "dtls.py",
     "errors.py",
     "eve",

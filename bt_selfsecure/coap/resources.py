@@ -54,7 +54,7 @@ class _Ticking(ObservableResource):  # type: ignore[misc]
 
 
 class Time(_Ticking):
-    """The local date and time, and with the query `ticks` the seconds since 1970."""
+    """Says the local date and time, and with the query `ticks` the seconds since 1970."""
 
     rt = "ticks"
     ct = int(ContentFormat.TEXT)
@@ -79,7 +79,7 @@ class Sensor(_Ticking):
 
 
 class EntryStore(ObservableResource, PathCapable):  # type: ignore[misc]
-    """A tree of entries, each with observers of its own. POST to a name appends, PUT replaces."""
+    """Keeps a tree of entries, each with observers of its own. POST to a name appends, PUT replaces."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -116,6 +116,11 @@ class Dotp:
         return replace(record, sending=sending, receiving=receiving)
 
     @property
+    def next_number(self) -> int:
+        """Return the number that `send` takes next."""
+        return self._number
+
+    @property
     def rejections(self) -> Mapping[Rejection, int]:
         """Return how many datagrams changed nothing, by reason."""
         return self._events.rejections
