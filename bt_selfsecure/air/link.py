@@ -69,14 +69,15 @@ LE_CONNECTION_INTERVAL_S: Final = 0.03
 
 
 def start_worker(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-    """A task in the background whose failure, if it ever fails, reaches the event loop's exception handler at once."""
+    """Start a task in the background whose failure, if it ever fails, reaches the event loop's exception handler at
+    once."""
     task = asyncio.create_task(work, name=name)
     task.add_done_callback(lambda done: None if done.cancelled() else done.result())
     return task
 
 
 class LossyLink(LocalLink):  # type: ignore[misc]
-    """The air: joins controllers by their names, loses what `heard` says, and lets the taps listen.
+    """Is the air: joins controllers by their names, loses what `heard` says, and lets the taps listen.
 
     Names of controllers and taps are what `heard` is asked about, taps last. `rssi`, where the model knows it, is what
     controllers report. Raises `UsageError` for a name used twice.
@@ -93,7 +94,7 @@ class LossyLink(LocalLink):  # type: ignore[misc]
         self._pages: dict[tuple[Any, Any], asyncio.Task[None]] = {}
 
     def rssi(self, sender: str, listener: str) -> int:
-        """As controllers report it."""
+        """Return what a controller reports, in dBm."""
         told = self._rssi(sender, listener) if self._rssi else None
         return RSSI_NOT_AVAILABLE if told is None else told
 
@@ -177,14 +178,14 @@ class LossyLink(LocalLink):  # type: ignore[misc]
         self._ways[key].send(_Pdu(bytes(data), flush_timeout, connection, packets))
 
     def peer_of(self, connection: Any) -> Any:
-        """The controller at the other end, as long as it is there and connected; or None."""
+        """Return the controller at the other end, as long as it is there and connected; or None."""
         le = connection.transport == PhysicalTransport.LE
         peer = (self.find_le_controller if le else self.find_classic_controller)(connection.peer_address)
         return peer if peer and connection.self_address in (_le if le else _classic)(peer) else None
 
     def captured_as(self, sender: str, receiver: str, *, le: bool) -> tuple[int, bool]:
-        """Handle of the connection between these two in captures, and whether this direction counts as `sent`: it does
-        for the end that spoke first."""
+        """Return the handle of the connection between these two in captures, and whether this direction counts as
+        `sent`: it does for the end that spoke first."""
         known = self._captured[le]
         begins = FIRST_LE_HANDLE if le else 0
         number, first = known.setdefault(frozenset((sender, receiver)), (begins + len(known) + 1, sender))
@@ -224,7 +225,7 @@ class LossyLink(LocalLink):  # type: ignore[misc]
             loop.call_soon(receiver.on_lmp_packet, source, packet)
 
     def cancel_page(self, controller: Any, address: Any) -> bool:
-        """Whether a page of this address was under way."""
+        """Return whether a page of this address was under way."""
         page = self._pages.get((controller, address))
         under_way = page is not None and _is_half_made(controller, address, _classic(controller).get(address))
         return under_way and self._pages.pop((controller, address)).cancel()

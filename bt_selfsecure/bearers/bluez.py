@@ -36,7 +36,8 @@ _PAIRING: Final = (errno.EACCES, errno.EBADE)
 
 
 class BlueZ:
-    """A connection to the system bus. Make it with `connect`; methods raise `BearerError` with BlueZ's own words."""
+    """Holds a connection to the system bus. Make it with `connect`; methods raise `BearerError` with BlueZ's own
+    words."""
 
     def __init__(self, bus: MessageBus, adapter: str) -> None:
         self._bus, self._adapter = bus, f"{ROOT}/{adapter}"
@@ -48,7 +49,8 @@ class BlueZ:
 
     @classmethod
     async def connect(cls, adapter: str) -> BlueZ | None:
-        """None where there is no bluetoothd with this adapter on the bus. Raises `SystemBusError`."""
+        """Connect, or return None where there is no bluetoothd with this adapter on the bus. Raises
+        `SystemBusError`."""
         bus = await connect_system_bus()
         bluez = cls(bus, adapter)
         try:
@@ -65,7 +67,7 @@ class BlueZ:
 
     @classmethod
     async def prepare(cls, adapter: str, pairing: Pairing) -> BlueZ | None:
-        """Connected, the adapter connectable, and with an agent if `pairing` answers; None as of `connect`."""
+        """Connect, make the adapter connectable, and be its agent if `pairing` answers; None as of `connect`."""
         bluez = await cls.connect(adapter)
         if bluez:
             try:
@@ -125,8 +127,9 @@ class BlueZ:
         self._bus.unexport(PROFILE_PATH)
 
     async def forget_after(self, error: OSError, peer: str) -> None:
-        """Where pairing was the trouble, remove what BlueZ knows of this peer, its link key too: the peer may have lost
-        its own, and only so can the two pair anew. What travels is secured above the link, so nothing rests on it."""
+        """Remove, where pairing was the trouble, what BlueZ knows of this peer, its link key too: the peer may have
+        lost its own, and only so can the two pair anew. What travels is secured above the link, so nothing rests on
+        it."""
         if error.errno not in _PAIRING:
             return
         log.info("%s: pairing failed (%s), its link key is forgotten", peer, error)
@@ -135,7 +138,7 @@ class BlueZ:
             await self._call(self._adapter, "org.bluez.Adapter1", "RemoveDevice", "o", device)
 
     def on_lost(self, call: Callable[[], None]) -> None:
-        """To be called once when bluetoothd or the bus is gone."""
+        """Let `call` be called once when bluetoothd or the bus is gone."""
         self._on_lost.append(call)
 
     async def close(self) -> None:

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class PairingAgent(ServiceInterface):
-    """This answers for people: yes to the devices that `allows` names by address, no to all others."""
+    """Answers for people: yes to the devices that `allows` names by address, no to all others."""
 
     def __init__(self, allows: Callable[[str], bool]) -> None:
         super().__init__("org.bluez.Agent1")

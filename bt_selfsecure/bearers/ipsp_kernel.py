@@ -31,7 +31,7 @@ _LINK_AND_IPV6_ADDRESS: Final = 0x1 | 0x100  # RTMGRP_LINK | RTMGRP_IPV6_IFADDR
 
 
 class HelperClient:
-    """A conversation with `ipsp_helper`: with systemd's, or, as root, with one of our own."""
+    """Holds a conversation with `ipsp_helper`: with systemd's, or, as root, with one of our own."""
 
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, process: Process | None = None
@@ -58,7 +58,7 @@ class HelperClient:
         return cls(process.stdout, process.stdin, process)
 
     async def ask(self, *words: str) -> list[str]:
-        """What follows "ok". Raises `BearerError`."""
+        """Return what follows "ok". Raises `BearerError`."""
         doing = f"IPSP can't {' '.join(words)}"
         async with self._turn:
             try:
@@ -93,14 +93,14 @@ class HelperClient:
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """6LoWPAN's, up and with a link-local address."""
+    """Describes 6LoWPAN's interface, up and with a link-local address."""
 
     index: int
     name: str
 
 
 async def watch(address: str) -> AsyncIterator[Interface | None]:
-    """The IP interface of the adapter with this device address: as it is, then whenever it may have changed; None
+    """Yield the IP interface of the adapter with this device address: as it is, then whenever it may have changed; None
     while there is none, or it has no address yet. Raises OSError, and pyroute2's NetlinkError."""
     from pyroute2 import AsyncIPRoute
 

@@ -35,7 +35,7 @@ _BASIC: Final = 0
 
 
 class L2capBearer(Bearer):
-    """On one PSM, odd in both octets' sense of Core Vol 3 Part A 4.2."""
+    """Listens and dials on one PSM, odd in both octets' sense of Core Vol 3 Part A 4.2."""
 
     name = "l2cap"
     traits = TRAITS
@@ -153,7 +153,7 @@ class _PsmListener(Listener):
 
 
 class L2capLink(SocketLink):
-    """One SDU a datagram."""
+    """Carries one datagram in each SDU."""
 
     def __init__(self, sock: socket.socket, peer: str, mtu: int, traits: Traits) -> None:
         super().__init__(sock, peer, mtu, traits)

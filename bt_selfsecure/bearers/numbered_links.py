@@ -33,7 +33,7 @@ Address = TypeVar("Address")
 
 @dataclass(frozen=True, slots=True)
 class Ways(Generic[Address]):
-    """What the owner of the socket does for its links."""
+    """Is what the owner of the socket does for its links."""
 
     send: Callable[[Address, bytes], Awaitable[None]]
     """Waits for room. Raises `OSError`."""
@@ -48,7 +48,7 @@ class Ways(Generic[Address]):
 
 
 class NumberedLink(QueuedLink, Generic[Address]):
-    """Made by `NumberedLinks`."""
+    """Is made by `NumberedLinks`."""
 
     def __init__(self, links: NumberedLinks[Address], peer: str, place: tuple[Address, int], *, dialled: bool) -> None:
         super().__init__(QUEUE)
@@ -85,7 +85,7 @@ class NumberedLink(QueuedLink, Generic[Address]):
 
 
 class NumberedListener(Listener, Generic[Address]):
-    """Made by `NumberedLinks.listen`."""
+    """Is made by `NumberedLinks.listen`."""
 
     def __init__(self, links: NumberedLinks[Address], name: str) -> None:
         self._links, self._name = links, name
@@ -103,7 +103,7 @@ class NumberedListener(Listener, Generic[Address]):
 
 
 class NumberedLinks(Generic[Address]):
-    """All links of one socket. `own` is this end's device address."""
+    """Holds all links of one socket. `own` is this end's device address."""
 
     def __init__(self, own: str, ways: Ways[Address]) -> None:
         self.ways: Final = ways
@@ -121,7 +121,7 @@ class NumberedLinks(Generic[Address]):
     async def dial(
         self, peer: str, call: Callable[[bytes], Awaitable[None]], address: Address | None = None
     ) -> NumberedLink[Address]:
-        """`call` is given the HELLO until it is answered, from `address` if that is known; for ever, where nobody does.
+        """Give `call` the HELLO until it is answered, from `address` if that is known; for ever, where nobody does.
         Raises what `call` raises."""
         number = secrets.randbits(32)
         welcome: asyncio.Future[NumberedLink[Address]] = asyncio.get_running_loop().create_future()
@@ -139,14 +139,14 @@ class NumberedLinks(Generic[Address]):
             del self._dialled[number]
 
     def listen(self, name: str) -> NumberedListener[Address]:
-        """Raises `BearerError`."""
+        """Listen. Raises `BearerError`."""
         if self._listener:
             raise BearerError(f"{name} is listened on already: close the other listener first")
         self._listener = NumberedListener(self, name)
         return self._listener
 
     def stop_listening(self, listener: NumberedListener[Address] | None = None) -> None:
-        """`listener`, if it is the one that there is; by default whichever it is."""
+        """Stop `listener`, if it is the one that there is; by default whichever it is."""
         closed = listener or self._listener
         if closed is self._listener:
             self._listener = None
@@ -154,7 +154,7 @@ class NumberedLinks(Generic[Address]):
             closed.granted.put_nowait(None)
 
     def end(self, why: str) -> None:
-        """All links, at once, without a word to the other ends."""
+        """End all links, at once, without a word to the other ends."""
         for link in self:
             link.end(f"the link to {link.peer} ended: {why}")
 
@@ -163,7 +163,7 @@ class NumberedLinks(Generic[Address]):
             del self._links[link.place]
 
     def take(self, datagram: bytes, address: Address) -> None:
-        """One UDP datagram that came; those longer than any of ours are nobody's."""
+        """Take one UDP datagram that came; those longer than any of ours are nobody's."""
         if len(datagram) > HEAD_BYTES + MTU_BYTES:
             return
         match parse(datagram):

@@ -30,7 +30,7 @@ TRAITS: Final = Traits(losses_visible=False, ordered=True, broadcast=False, link
 
 
 class RfcommBearer(Bearer):
-    """`channel` 1 to 30; 0 finds and offers it by SDP. Without `pairing` whoever asks may pair."""
+    """Uses `channel`, 1 to 30; 0 finds and offers one by SDP. Without `pairing` whoever asks may pair."""
 
     name = "rfcomm"
     traits = TRAITS

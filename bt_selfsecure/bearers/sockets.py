@@ -24,7 +24,7 @@ MEDIUM: Final = b"\x02\x00"
 
 
 def bind_raw(sock: socket.socket, address: bytes) -> None:
-    """bind(2) with an address that Python's own can't express. Raises `OSError`."""
+    """Call bind(2) with an address that Python's own can't express. Raises `OSError`."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.bind(sock.fileno(), address, len(address)):
         number = ctypes.get_errno()
@@ -81,7 +81,7 @@ def _resolve(ready: asyncio.Future[None]) -> None:
 
 
 class SocketLink(Link):
-    """What stream and packet links share."""
+    """Is what stream and packet links share."""
 
     def __init__(self, sock: socket.socket, peer: str, mtu: int, traits: Traits) -> None:
         sock.setblocking(False)
@@ -131,7 +131,7 @@ class SocketLink(Link):
 
 
 class StreamLink(SocketLink):
-    """Datagrams on a reliable stream: RFCOMM."""
+    """Carries datagrams on a reliable stream: RFCOMM."""
 
     def __init__(self, sock: socket.socket, peer: str, traits: Traits) -> None:
         super().__init__(sock, peer, STREAM_DATAGRAM_BYTES, traits)

@@ -27,7 +27,7 @@ _SPEC: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class BearerSpec:
-    """What a spec string says."""
+    """Holds what a spec string says."""
 
     name: str
     peer: str = ""
@@ -82,7 +82,7 @@ def open_bearer(
     flush_timeout_slots: int | None = None,
     udp: UdpPlaces | None = None,
 ) -> Bearer:
-    """The bearer that a spec names. Raises `UsageError`; `BearerError` for numbers that it can't use.
+    """Return the bearer that a spec names. Raises `UsageError`; `BearerError` for numbers that it can't use.
 
     `pairing`, for `rfcomm` and `l2cap`, is of all bearers of an adapter; without it whoever asks may pair.
     `flush_timeout_slots` for `l2cap`, `udp` for `udp`, which can't do without.

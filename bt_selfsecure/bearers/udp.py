@@ -50,7 +50,7 @@ _MEANINGS: Final[Mapping[int, Meaning]] = {
 
 
 class UdpBearer(Bearer):
-    """On one socket, which is opened when it is needed. Raises `UsageError` for places that are none."""
+    """Runs on one socket, which is opened when it is needed. Raises `UsageError` for places that are none."""
 
     name = "udp"
     traits = TRAITS

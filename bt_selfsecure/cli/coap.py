@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from bt_selfsecure.cli import coap_keys
+from bt_selfsecure.cli import coap_keys, coap_manager
 from bt_selfsecure.cli.client import progress
-from bt_selfsecure.cli.coap_options import MOST_PORT, SCHEME_HELP, Chosen, add_options, chosen
+from bt_selfsecure.cli.coap_options import MOST_PORT, SCHEME_HELP, Chosen, add_options, chosen, managed
 from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.cli.status import printable
 from bt_selfsecure.errors import PeerError, UsageError
@@ -38,7 +38,7 @@ example, D-OTP between two devices that get one key by hand:
   bob$   bt-selfsecure coap serve --bind 192.0.2.2 --scheme dotp --pair alice
   alice$ bt-selfsecure coap pair bob --as client --key-file alice.key
   alice$ bt-selfsecure coap get coaps://192.0.2.2/time --scheme dotp --pair bob
-docs/coap.md explains schemes, files and figures.
+docs/coap.md explains schemes, keys and figures.
 """
 SERVE: Final = """\
 Serve until Ctrl-C or SIGTERM:
@@ -86,6 +86,7 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
     for method, what in METHODS.items():
         _add_request(verbs, method, what)
     coap_keys.add_parsers(verbs)
+    coap_manager.add_parser(verbs)
 
 
 def _add_request(verbs: _SubParsersAction[ArgumentParser], method: str, what: str) -> None:
@@ -121,10 +122,12 @@ def _serve(args: Namespace) -> int:
 
 
 async def _until_signal(args: Namespace, options: Chosen) -> int:
+    from bt_selfsecure.coap.manager import ManagedSite
     from bt_selfsecure.coap.resources import site
     from bt_selfsecure.coap.sabour import secured
     from bt_selfsecure.coap.sabour_paper import COAP_PORT, PaperHandshakes, PaperSite
     from bt_selfsecure.coap.server import serve
+    from bt_selfsecure.protocols.dotp.keys import Role
 
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -138,6 +141,8 @@ async def _until_signal(args: Namespace, options: Chosen) -> int:
             whole, port = PaperSite(whole, handshakes), COAP_PORT if port is None else port
         elif options.profile is not None:
             whole = secured(whole, _sabour_server(options))
+        if manager := await closing.enter_async_context(managed(args, Role.SERVER)):
+            whole = ManagedSite(whole, manager)
         serving = await serve(whole, args.bind, port, options.scheme)
         closing.push_async_callback(serving.close)
         print(f"serving {options.scheme.uri_scheme}://{serving.where} ({args.scheme}); Ctrl-C ends it", flush=True)
@@ -184,9 +189,14 @@ def _request(args: Namespace) -> int:
 
 async def _ask(args: Namespace, options: Chosen, payload: bytes) -> tuple[int, Any]:
     from bt_selfsecure.coap.client import connected
+    from bt_selfsecure.protocols.dotp.keys import Role
 
     device = None if options.profile is None else _device(args, options)
-    async with connected(options.scheme, device, args.auth_port) as client:
+    async with (
+        managed(args, Role.CLIENT) as manager,
+        connected(options.scheme, device, args.auth_port) as client,
+    ):
+        client.before = manager.begin if manager else None
         if args.method == "observe":
             return await _observe(args, client), None
         response = await client.request(args.method, args.uri, payload, args.timeout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -12,9 +13,12 @@ from bt_selfsecure.errors import UsageError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import AsyncIterator
 
+    from bt_selfsecure.coap.manager import ManagerClient
     from bt_selfsecure.coap.pairs import PairFile
     from bt_selfsecure.coap.schemes import Scheme
+    from bt_selfsecure.protocols.dotp.keys import Role
     from bt_selfsecure.protocols.sabour.messages import Profile
 
 SCHEMES: Final = ("plain", "dtls", "dotp", "sabour")
@@ -34,7 +38,7 @@ NEEDED: Final = "CoAP needs {}: install it with pip install 'bt-selfsecure[coap]
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What the options mean."""
+    """Says what the options mean."""
 
     scheme: Scheme
     profile: Profile | None
@@ -79,6 +83,35 @@ def add_options(parser: ArgumentParser, *, server: bool) -> None:
         metavar="N",
         help="sabour's paper profiles: the port of its handshake (default 5588)",
     )
+    add_manager(parser)
+
+
+def add_manager(parser: ArgumentParser) -> None:
+    parser.add_argument("--manager", metavar="URI", help="dotp: ask this manager first, as in coaps://192.0.2.9:5703")
+    parser.add_argument("--manager-key", type=Path, metavar="FILE", help="this device's key for the manager")
+
+
+@asynccontextmanager
+async def managed(args: Namespace, end: Role) -> AsyncIterator[ManagerClient | None]:
+    """Yield the manager that the options name, or None; at the end it is told that the last transmission is over."""
+    if not args.manager:
+        yield None
+        return
+    from bt_selfsecure.coap.client import connected
+    from bt_selfsecure.coap.keys import read_keys
+    from bt_selfsecure.coap.manager import ManagerClient
+    from bt_selfsecure.coap.pairs import private
+    from bt_selfsecure.coap.schemes import DtlsPsk
+
+    if not args.manager_key:
+        raise UsageError("--manager needs --manager-key with this device's key")
+    keys = read_keys(private(args.manager_key), args.manager_key)
+    if len(keys) > 1:
+        raise UsageError(f"{args.manager_key} has {len(keys)} keys, and a device has one")
+    async with connected(DtlsPsk(keys)) as client:
+        manager = ManagerClient(client, args.manager, end)
+        yield manager
+        await manager.finish()
 
 
 def folder_of(args: Namespace) -> Path:
@@ -100,6 +133,8 @@ def chosen(args: Namespace, *, server: bool) -> Chosen:
     from bt_selfsecure.protocols.sabour.messages import Profile
 
     folder = folder_of(args)
+    if args.manager and args.scheme != "dotp":
+        raise UsageError("--manager is for --scheme dotp")
     if args.scheme != "dtls" and args.key_file:
         raise UsageError("--key-file is for --scheme dtls; a pair takes its own by coap pair")
     if args.scheme != "dotp" and args.pair:

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 from bt_selfsecure.dtls import Closed, Credentials, DataReceived, Dtls, DtlsListener, Established
 from bt_selfsecure.errors import PeerError
 from bt_selfsecure.protocols.dotp.endpoint import Dotp, MessageReceived
+from bt_selfsecure.protocols.dotp.keys import Role
 from bt_selfsecure.protocols.dotp.record import DotpRecord
 from bt_selfsecure.sansio.context import Random
 from bt_selfsecure.sansio.events import Persist
@@ -30,14 +31,19 @@ class ChannelError(PeerError):
 
 
 class Channel(Protocol):
-    """One peer's security."""
+    """Is one peer's security."""
 
     identity: str
-    """Whom the peer was seen to be; empty where nothing proves it."""
+    """Whom the peer was seen to be, empty where nothing proves it; of a client's session, who it says that it is."""
     ended: str
     """Why nothing passes any more; empty as long as it does."""
     heard: bool
     """Whether anything ever came."""
+
+    @property
+    def transmission(self) -> tuple[str, int]:
+        """Return the D-OTP pair and the number under which it transmits now, for the manager; elsewhere ("", 0)."""
+        ...
 
     def send(self, message: bytes, now: float) -> None:
         """Secure a message; its datagrams are due. Raises `BtSelfSecureError` where that can't be."""
@@ -63,9 +69,10 @@ class Channel(Protocol):
 
 
 class PlainChannel:
-    """No security: a message is a datagram."""
+    """Has no security: a message is a datagram."""
 
     identity = ended = ""
+    transmission = "", 0
 
     def __init__(self) -> None:
         self.heard = False
@@ -91,7 +98,7 @@ class PlainChannel:
 
 
 class DtlsChannel:
-    """A DTLS session. What is sent before it is established waits for that."""
+    """Is a DTLS session. What is sent before it is established waits for that."""
 
     def __init__(self, end: Dtls, admit: Admit = lambda _identity: True) -> None:
         self._end: Final = end
@@ -103,6 +110,11 @@ class DtlsChannel:
     @property
     def established(self) -> bool:
         return self._end.established
+
+    @property
+    def transmission(self) -> tuple[str, int]:
+        pair, _, session = self.identity.rpartition("/")
+        return (pair, int(session)) if session.isdecimal() else ("", 0)
 
     def send(self, message: bytes, now: float) -> None:
         if self._end.established:
@@ -153,7 +165,8 @@ class DtlsChannel:
 
 
 class DotpChannel:
-    """D-OTP's object layer: state, disk, air. A message is handed on once the record that counts it is written."""
+    """Is D-OTP's object layer: state, disk, air. A message is handed on once the record that counts it is written. Of a
+    client the transmission is the number that it sends next, of a server the one that came last."""
 
     def __init__(self, end: Dotp, write: Write, identity: str) -> None:
         self._end: Final = end
@@ -161,6 +174,12 @@ class DotpChannel:
         self.identity: str = identity
         self.ended = ""
         self.heard = False
+        self._came = -1
+
+    @property
+    def transmission(self) -> tuple[str, int]:
+        number = self._end.next_number if self._end.record.role is Role.CLIENT else self._came
+        return self.identity, number
 
     def send(self, message: bytes, now: float) -> None:
         self._end.send(message, now)
@@ -178,6 +197,7 @@ class DotpChannel:
         for event in iter(self._end.next_event, None):
             if isinstance(event, MessageReceived):
                 messages.append(event.message)
+                self._came = event.number
             elif isinstance(event, Persist):
                 last = event
         if last is not None:
@@ -197,7 +217,7 @@ class DotpChannel:
 
 
 class Gate(Protocol):
-    """A server's entrance."""
+    """Is a server's entrance."""
 
     def is_anew(self, datagram: bytes, channel: Channel) -> bool:
         """Return whether the gate has to look at it, though there is a channel to where it comes from."""
@@ -227,7 +247,7 @@ class DtlsGate:
         self._admit: Final = admit
 
     def is_anew(self, datagram: bytes, channel: Channel) -> bool:
-        """A new hello, where a session is: its client was started again at the same port."""
+        """Return whether it is a new hello where a session is: then its client was started again at the same port."""
         assert isinstance(channel, DtlsChannel)
         is_hello = len(datagram) > 13 and (datagram[0], datagram[13]) == _HELLO and datagram[3:5] == b"\0\0"
         return bool(channel.ended) or (is_hello and channel.established)
@@ -260,4 +280,6 @@ class DotpGate:
 
 def dtls_client(identity: bytes, key: bytes, now: float) -> DtlsChannel:
     """Return the channel of a client that has this key. Raises `NoLibsslError`."""
-    return DtlsChannel(Dtls.client(lambda _hint: Credentials(identity, key), now))
+    channel = DtlsChannel(Dtls.client(lambda _hint: Credentials(identity, key), now))
+    channel.identity = identity.decode(errors="replace")
+    return channel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -51,6 +51,8 @@ class CoapClient:
         self._proved = ""
         self._protecting: OscoreRequests | None = None
         self._payload_key: PayloadKey | None = None
+        self.before: Callable[[tuple[str, int]], Awaitable[None]] | None = None
+        """Called before a request with its channel's transmission: how the D-OTP manager is asked."""
 
     async def request(self, method: str, uri: str, payload: bytes = b"", timeout: float = TIMEOUT_S) -> Any:
         """Return aiocoap's response message, also where its code says no.
@@ -91,6 +93,9 @@ class CoapClient:
         if parts.scheme != self._scheme.uri_scheme or not parts.hostname:
             raise UsageError(f"{uri!r} does not fit: this scheme has {self._scheme.uri_scheme}://HOST/PATH")
         origin = f"{parts.scheme}://{parts.netloc}"
+        if self.before is not None:
+            remote = await self._interface.remote(parts.hostname, parts.port)
+            await self.before(remote.channel.transmission)
         if self._device is None or origin == self._proved:
             return
         client = SabourClient(self._device, EndpointContext(os.urandom, name="device"))
@@ -158,8 +163,8 @@ class _as_sentences:  # noqa: N801 - a context manager, used as a function
 async def connected(
     scheme: Scheme | None = None, device: ClientConfig | None = None, auth_port: int = AUTH_PORT
 ) -> AsyncIterator[CoapClient]:
-    """A client over this scheme; with `device` after Sabour's handshake, for which the paper's profile has a port of
-    its own. Raises `UsageError`."""
+    """Yield a client over this scheme; with `device` after Sabour's handshake, for which the paper's profile has a port
+    of its own. Raises `UsageError`."""
     secured = scheme or Plain()
     loop = asyncio.get_running_loop()
     context = aiocoap.Context(loop=loop, loggername="bt_selfsecure.coap.client")

@@ -34,7 +34,7 @@ PORTS: Final = {"coap": COAP_PORT, "coaps": COAPS_PORT}
 
 
 class Remote(interfaces.EndpointAddress):  # type: ignore[misc]
-    """A place and the channel to it: the same two are the same peer."""
+    """Is a place and the channel to it: the same two are the same peer."""
 
     is_multicast = is_multicast_locally = False
     maximum_block_size_exp = MAX_REGULAR_BLOCK_SIZE_EXP
@@ -158,7 +158,7 @@ class _Udp(interfaces.MessageInterface):  # type: ignore[misc]
 
 
 class UdpServer(_Udp, asyncio.DatagramProtocol):
-    """One socket for all who come. Open it by `open`."""
+    """Has one socket for all who come. Open it by `open`."""
 
     def __init__(self, manager: Any, scheme: str, gate: Gate) -> None:
         super().__init__(manager, scheme)
@@ -181,7 +181,7 @@ class UdpServer(_Udp, asyncio.DatagramProtocol):
 
     @property
     def remotes(self) -> int:
-        """How many peers it keeps."""
+        """Return how many peers it keeps."""
         return len(self._remotes)
 
     def datagram_received(self, data: bytes, place: Place) -> None:
@@ -270,7 +270,7 @@ class _Socket(asyncio.DatagramProtocol):
 
 
 class UdpClient(_Udp):
-    """A socket for each server that is called."""
+    """Has a socket for each server that is called."""
 
     def __init__(self, manager: Any, scheme: str, connect: Callable[[float], Channel]) -> None:
         super().__init__(manager, scheme)
@@ -290,7 +290,11 @@ class UdpClient(_Udp):
             host, port = hostportsplit(request.unresolved_remote)
         else:
             host, port = request.opt.uri_host, request.opt.uri_port
-        key = host, port or PORTS[self._scheme]
+        return await self.remote(host, port)
+
+    async def remote(self, host: str, port: int | None) -> Remote:
+        """Return the server there, with a channel that has not ended. Raises aiocoap's errors."""
+        key = host.lower(), port or PORTS[self._scheme]
         known = self._remotes.get(key)
         if known is None or known[0].channel.ended:
             known = self._remotes[key] = await self._call(*key)

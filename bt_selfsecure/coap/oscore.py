@@ -31,7 +31,7 @@ class ContextLostError(PeerError):
 
 
 class MemoryContext(oscore.CanProtect, oscore.CanUnprotect, oscore.SecurityContextUtils):  # type: ignore[misc]
-    """A security context that nobody has used before and nobody will later: its numbers need no disk."""
+    """Is a security context that nobody has used before and nobody will later: its numbers need no disk."""
 
     id_context = None
     echo_recovery = None
@@ -59,7 +59,7 @@ class _Address(NamedTuple):
 
 
 class OscoreRemote(_Address, interfaces.EndpointAddress):  # type: ignore[misc]
-    """Who is at the other end of a context, and where."""
+    """Says who is at the other end of a context, and where."""
 
     is_multicast = is_multicast_locally = False
     maximum_payload_size = 1024

@@ -62,7 +62,7 @@ def write_private(path: Path, data: bytes, *, new: bool = False) -> None:
 
 
 class PairFile:
-    """One end of a pair, held by this program until `close`. Raises `UsageError` for a file that can't be used."""
+    """Is one end of a pair, held by this program until `close`. Raises `UsageError` for a file that can't be used."""
 
     def __init__(self, path: Path) -> None:
         self.path: Final = path

@@ -54,7 +54,7 @@ class _Ticking(ObservableResource):  # type: ignore[misc]
 
 
 class Time(_Ticking):
-    """The local date and time, and with the query `ticks` the seconds since 1970."""
+    """Says the local date and time, and with the query `ticks` the seconds since 1970."""
 
     rt = "ticks"
     ct = int(ContentFormat.TEXT)
@@ -78,8 +78,8 @@ class Sensor(_Ticking):
         return Message(payload=sensor_json(time.time(), values), content_format=ContentFormat.JSON)
 
 
-class Store(ObservableResource, PathCapable):  # type: ignore[misc]
-    """A tree of entries, each with observers of its own. POST to a name appends, PUT replaces."""
+class EntryStore(ObservableResource, PathCapable):  # type: ignore[misc]
+    """Keeps a tree of entries, each with observers of its own. POST to a name appends, PUT replaces."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,5 +133,5 @@ def site() -> Any:
     whole.add_resource(["time"], Time())
     whole.add_resource(["sensor"], sensor)
     whole.add_resource(["index"], sensor)
-    whole.add_resource(["store"], Store())
+    whole.add_resource(["store"], EntryStore())
     return whole

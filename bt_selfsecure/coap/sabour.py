@@ -38,7 +38,7 @@ class HandshakeError(PeerError):
 
 
 class Contexts:
-    """A server's, by the id of who sends. Bounded: the oldest go."""
+    """Keeps a server's contexts, by the id of who sends. Bounded: the oldest go."""
 
     def __init__(self) -> None:
         self._contexts: Final[OrderedDict[int, MemoryContext]] = OrderedDict()
@@ -57,7 +57,7 @@ class Contexts:
 
 
 class Auth(Resource):  # type: ignore[misc]
-    """Where devices prove themselves."""
+    """Is where devices prove themselves."""
 
     def __init__(self, server: Server, contexts: Contexts) -> None:
         super().__init__()

@@ -27,7 +27,7 @@ MOST_KEYS: Final = 256
 
 
 class PaperHandshakes(asyncio.DatagramProtocol):
-    """The server's port for handshakes, and the keys that came of them, by IP address."""
+    """Is the server's port for handshakes, and the keys that came of them, by IP address."""
 
     def __init__(self, server: Server) -> None:
         self._server: Final = server

@@ -33,7 +33,7 @@ Channels = Callable[[float], Channel]
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """No security, as CoAP's default."""
+    """Has no security, as CoAP by default."""
 
     uri_scheme = "coap"
 
@@ -62,7 +62,7 @@ class DtlsPsk:
 
 @dataclass(frozen=True, slots=True)
 class DotpDtls:
-    """D-OTP's DTLS layer: a session, a key. Of a client one pair, of a server as many as it has (Fig. 6b)."""
+    """Is D-OTP's DTLS layer: a session, a key. Of a client one pair, of a server as many as it has (Fig. 6b)."""
 
     pairs: Sequence[PairFile]
     uri_scheme = "coaps"
@@ -107,7 +107,7 @@ class DotpDtls:
 
 @dataclass(frozen=True, slots=True)
 class DotpObject:
-    """D-OTP's object layer: a datagram, a key. Of a client one pair, of a server as many as it has."""
+    """Is D-OTP's object layer: a datagram, a key. Of a client one pair, of a server as many as it has."""
 
     pairs: Sequence[PairFile]
     uri_scheme = "coap"

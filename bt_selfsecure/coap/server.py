@@ -19,7 +19,7 @@ ANYWHERE: Final = ("", "::", "0.0.0.0")
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """A server that runs."""
+    """Is a server that runs."""
 
     context: Any
     interface: UdpServer
@@ -34,7 +34,7 @@ class Serving:
 
     @property
     def where(self) -> str:
-        """As in a URI."""
+        """Return the place as in a URI."""
         return str(hostportjoin(self.host, self.port))
 
     async def close(self) -> None:

@@ -23,7 +23,8 @@ _SABM, _UA, _DM, _DISC, _UIH, _UIH_CREDITS = 0x3F, 0x73, 0x1F, 0x53, 0xEF, 0xFF 
 
 
 class Streams:
-    """Datagrams, each with its length in two bytes before it, in pieces of which a datagram begins one and ends one.
+    """Holds datagrams, each with its length in two bytes before it, in pieces of which a datagram begins one and ends
+    one.
 
     Each channel's and direction's pieces apart. After a piece that was not heard, any may begin a datagram: those whose
     length allows it are all kept, until one is whole.
@@ -62,7 +63,8 @@ class Streams:
 
 
 class DirectionReassembler:
-    """One direction of one connection: pieces of L2CAP PDUs, and of the SDUs of its credit-based channels."""
+    """Joins what comes in one direction of one connection: pieces of L2CAP PDUs, and of the SDUs of its credit-based
+    channels."""
 
     def __init__(self) -> None:
         self.last: tuple[int, bytes] | None = None
@@ -108,7 +110,7 @@ Kept = TypeVar("Kept")
 
 
 class Recent(OrderedDict[int, Kept], Generic[Kept]):
-    """By number, what was used last; made when first asked for, the oldest forgotten when there is no room."""
+    """Holds by number what was used last; made when first asked for, the oldest forgotten when there is no room."""
 
     def __init__(self, make: Callable[[], Kept], most: int = MOST_CONNECTIONS) -> None:
         super().__init__()

@@ -49,7 +49,7 @@ LOGS: Final = "cat /run/lab/*.log 2>/dev/null; journalctl -b -n 100 2>/dev/null;
 
 
 class Lab:
-    """An asynchronous context manager, once `prepare` is done: inside, the machines are up.
+    """Is an asynchronous context manager, once `prepare` is done: inside, the machines are up.
 
     `air` is a loss model's spec; None loses a tenth for everybody. `taps` gives each listener without a machine, by
     name, the pcapng file of what it hears; those of `sniffers` hand on advertisements with a wrong CRC, too. `runner`
@@ -227,7 +227,7 @@ class Lab:
         return 0
 
     def status(self) -> dict[str, Any]:
-        """{"machines": {name: {"address", "running"}}, "air", "taps"}"""
+        """Return {"machines": {name: {"address", "running"}}, "air", "taps"}"""
         machines = {
             name: {"address": address(number), "running": name in self._machines and self._machines[name].is_running}
             for number, name in enumerate(self._names, 1)

@@ -31,7 +31,6 @@ from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node.disk import directory_refusal, is_damage, is_full, refusal
 from bt_selfsecure.node.journal_file import (
     CLOSED,
-    IN_USE,
     LOCK,
     OPEN_S,
     DamagedFileError,
@@ -44,6 +43,7 @@ from bt_selfsecure.node.journal_file import (
     is_sound,
     lock,
     mark,
+    numbers_given,
     open_database,
     owner,
     refused,
@@ -140,6 +140,7 @@ class Journal:
         self._lock = lock(directory, OPEN_S)
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(lambda: os.close(self._lock))
+            is_older = has_lost_log(directory, self._lock)
             self._database = self._opened()
             on_failure.callback(lambda: self._database.close())
             self._lacking = 0
@@ -156,6 +157,12 @@ class Journal:
             with refused(directory / FILE):
                 self._find_damaged()
                 self._newest = {table: self._last_reserved(table) for table in QUEUES}
+                if is_older or self._newest["outbox"] < numbers_given(self._lock):
+                    self._note(
+                        f"what the node kept last is gone, messages that waited perhaps, and keys: {LOG} was lost or "
+                        f"emptied while it was down, or an older {FILE} was put there. The card may be failing: see "
+                        f"dmesg"
+                    )
                 self._reserved: dict[str, int] = {}
                 for table in self._newest:
                     self._reserve_ids(table)
@@ -166,11 +173,6 @@ class Journal:
 
     def _opened(self) -> sqlite3.Connection:
         path = self._directory / FILE
-        if has_lost_log(self._directory, self._lock):
-            self._note(
-                f"{LOG} was lost or emptied while the node was down: the newest of what it kept is gone with it, "
-                f"messages that waited perhaps, and keys. The card may be failing: see dmesg"
-            )
         try:
             database = open_database(self._directory, self._lock)
         except DamagedFileError as damaged:
@@ -397,7 +399,7 @@ class Journal:
             raise JournalError(self.trouble) from None
         self.latency.add(perf_counter() - began)
         if not self._is_marked:
-            mark(self._lock, IN_USE)
+            mark(self._lock, b"in use %d" % self._reserved["outbox"])
             self._is_marked = True
         noted, self._noted, self._sync_due = self._noted, {}, False
         if writes >= self._lacking or not self._lacks():

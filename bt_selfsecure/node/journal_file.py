@@ -21,15 +21,16 @@ from typing import Any, Final
 
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.node.disk import SET_ASIDE, directory_refusal, refusal
-from bt_selfsecure.node.set_aside import FILE, FILES, LOG, NEW, give_to_owner, new_file, put_in_place
+from bt_selfsecure.node.set_aside import FILE, FILES, LOG, give_to_owner, new_file, put_in_place
 
 log = logging.getLogger(__name__)
 
 LOCK: Final = "lock"
-IN_USE: Final = b"in use"
+IN_USE: Final = re.compile(rb"in use (\d+)")
 CLOSED: Final = b"closed"
-"""What stands in the lock file: the directory has a state, whose log has something in it, or whose node has ended in
-order. So a state that the card has lost is not taken for one that never was."""
+"""What stands in the lock file while the directory has a state: up to which numbers the node has given out that was the
+last to begin there, or that it has ended in order. So a state that the card has lost is not taken for one that never
+was, nor an old one for the newest."""
 TABLES: Final = frozenset(("peer", "outbox", "partial", "inbox"))
 MAGIC: Final = b"SQLite format 3\0"
 APPLICATION_ID: Final = 0x62747373
@@ -159,8 +160,14 @@ def mark(descriptor: int, what: bytes) -> None:
 def marked(descriptor: int) -> bytes:
     """What stands in the lock file."""
     with contextlib.suppress(OSError):
-        return os.pread(descriptor, len(IN_USE), 0)
+        return os.pread(descriptor, 100, 0)
     return b""
+
+
+def numbers_given(descriptor: int) -> int:
+    """Up to which numbers the node has given out that did not end in order; 0 for one that did."""
+    found = IN_USE.fullmatch(marked(descriptor))
+    return int(found[1]) if found else 0
 
 
 @contextlib.contextmanager
@@ -201,9 +208,10 @@ def lock(directory: Path, seconds: float) -> int:
 
 
 def has_lost_log(directory: Path, descriptor: int) -> bool:
-    """Whether the newest of the state is gone with its log. The directory is locked, by this descriptor."""
-    complete = (directory / NEW).exists() or not (directory / FILE).exists()
-    return not complete and marked(descriptor) == IN_USE and not _size(directory / LOG)
+    """Whether the log of a node that did not end in order is gone or empty, while its index is there: whoever brings
+    the log into the journal takes away both. The directory is locked, by this descriptor."""
+    index = directory / f"{FILE}-shm"
+    return bool(numbers_given(descriptor)) and index.exists() and not _size(directory / LOG)
 
 
 def open_database(directory: Path, descriptor: int) -> sqlite3.Connection:

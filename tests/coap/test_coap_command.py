@@ -6,38 +6,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from coap_processes import COAP, LEFT_S, coap, serving
 
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.coap.resources import SENSOR_BYTES
-
-COAP = [sys.executable, "-m", "bt_selfsecure", "coap"]
-LEFT_S = 20
-
-
-def coap(*words: object, given: bytes = b"") -> tuple[int, bytes, str]:
-    """Exit status, output, complaints."""
-    done = subprocess.run([*COAP, *map(str, words)], input=given, capture_output=True, timeout=LEFT_S, check=False)
-    return done.returncode, done.stdout, done.stderr.decode()
-
-
-@contextmanager
-def serving(host: str, *words: object) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """The URI at which `coap serve` says that it serves, and its process."""
-    command = [*COAP, "serve", "--bind", host, "--port", "0", *map(str, words)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        said = process.stdout.readline()
-        try:
-            assert said.startswith("serving "), process.stderr and process.stderr.read()
-            yield said.split()[1], process
-        finally:
-            process.kill()
 
 
 @pytest.fixture

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import aiocoap
@@ -310,3 +313,11 @@ def test_a_server_keeps_a_bounded_number_of_peers(loopback_host: str, monkeypatc
         await serving.close()
 
     run(test)
+
+
+def test_the_program_on_the_page_runs_and_prints_the_time(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/coap.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "program.py").write_text(program)
+    done = subprocess.run([sys.executable, tmp_path / "program.py"], capture_output=True, text=True, timeout=30)
+    assert done.stdout.startswith("2.05 Content b'"), done.stderr

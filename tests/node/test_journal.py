@@ -402,16 +402,38 @@ def test_a_log_that_a_command_or_the_end_has_taken_away_is_not_lost(tmp_path: Pa
     with opened(tmp_path / "running", sync_each=True) as journal:
         put(journal, b"kept")
         journal.commit()
-        shutil.copytree(tmp_path / "running", tmp_path / "killed")
-    backup(tmp_path / "running", tmp_path / "copy")
-    restore(tmp_path / "copy", tmp_path / "killed")
-    for name in ("running", "killed"):
+        for name in ("killed", "restored", "kept"):
+            shutil.copytree(tmp_path / "running", tmp_path / name)
+    backup(tmp_path / "killed", tmp_path / "copy")
+    assert not (tmp_path / "killed" / LOG).exists()
+    restore(tmp_path / "copy", tmp_path / "restored")
+    restore(set_aside(tmp_path / "kept"), tmp_path / "kept")
+    for name in ("running", "killed", "restored", "kept"):
         with opened(tmp_path / name) as journal:
             assert journal.notes == []
             shutil.copytree(tmp_path / name, tmp_path / f"{name} again")
         set_aside(tmp_path / f"{name} again")
         with opened(tmp_path / f"{name} again") as journal:
             assert journal.notes == []
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_an_older_journal_in_the_place_of_the_newest_is_told(tmp_path: Path, number: int) -> None:
+    """As a card gives it that has not kept what it had taken, or a person. In a start that has ended in order nothing
+    is missed."""
+    for count in range(3):
+        with opened(tmp_path / "state") as journal:
+            assert journal.notes == []
+            put(journal, b"kept")
+            journal.commit()
+            shutil.copytree(tmp_path / "state", tmp_path / f"killed in {count}")
+    directory = tmp_path / "killed in 2"
+    older = (tmp_path / f"killed in {number}" / FILE).read_bytes()
+    for path in directory.glob(f"{FILE}*"):
+        path.unlink()
+    (directory / FILE).write_bytes(older)
+    with opened(directory) as journal:
+        assert len(journal.notes) == 1
 
 
 def test_a_beginning_that_a_crash_interrupts_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -284,7 +284,7 @@ def test_a_log_that_a_pulled_plug_has_spoilt_costs_the_newest_changes_and_nothin
         with contextlib.closing(Journal(tmp_path / "spoilt", sync_each=True)) as journal:
             found = [fragment for _, fragment in journal.outbox(BOB)]
             assert (journal.damaged, journal.trouble) == ([], "")
-            assert [f"{LOG} was lost or emptied" in note for note in journal.notes] == [True] * is_told
+            assert ["what the node kept last is gone" in note for note in journal.notes] == [True] * is_told
         assert found == sent[: len(found)]
         assert len(found) < len(sent)
 

@@ -24,8 +24,8 @@ UNREADABLE: Final = "too short for their link type, or a note of the sniffer"
 
 
 def open_source(name: str) -> Source:
-    """An adapter of this computer that scans (hci0), or whose host is only listened to (monitor:hci0), unless a file
-    has that name; a capture file, a FIFO, or `-`.
+    """Open an adapter of this computer that scans (hci0), or whose host is only listened to (monitor:hci0), unless a
+    file has that name; a capture file, a FIFO, or `-`.
 
     Raises `UsageError` where it can't be opened.
     """
@@ -38,7 +38,7 @@ def open_source(name: str) -> Source:
 
 
 class Capture(Source):
-    """A capture file, of any container and compressed or not: a path, a FIFO, or `-` for standard input.
+    """Reads a capture file, of any container and compressed or not: a path, a FIFO, or `-` for standard input.
 
     Raises `UsageError`, when made or while iterated, where the file can't be read or is no capture.
     """
@@ -84,7 +84,7 @@ class Capture(Source):
 
 
 class HeardTap(Tap):
-    """A tap on the simulated air: hands on what it hears as `CapturedPacket`."""
+    """Is a tap on the simulated air: hands on what it hears as `CapturedPacket`."""
 
     def __init__(self, on_heard: Callable[[CapturedPacket], None]) -> None:
         self._on_heard: Final = on_heard

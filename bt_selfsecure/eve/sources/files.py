@@ -36,7 +36,7 @@ Record = tuple[float, int, bytes, bool]
 
 
 def recognise(file: Readable, faults: Counter[str]) -> Iterator[Record]:
-    """The packets of a capture file of whatever container, compressed or not, up to its end or its first fault.
+    """Return the packets of a capture file of whatever container, compressed or not, up to its end or its first fault.
 
     Raises `UsageError` for any other file.
     """
@@ -63,7 +63,7 @@ def recognise(file: Readable, faults: Counter[str]) -> Iterator[Record]:
 
 
 def fill(file: Readable, have: bytes, need: int) -> bytes:
-    """`have` and at least as much as is missing to `need` bytes; fewer only at the end."""
+    """Return `have` and at least as much as is missing to `need` bytes; fewer only at the end."""
     if len(have) >= need:
         return have
     parts, size = [have], len(have)
@@ -113,7 +113,7 @@ _PCAP_HEAD_BYTES: Final = 24
 
 
 def pcap(file: Readable, start: bytes, faults: Counter[str]) -> Iterator[Record]:
-    """The packets of a pcap file that begins with `start`."""
+    """Yield the packets of a pcap file that begins with `start`."""
     buffer = fill(file, start, _PCAP_HEAD_BYTES)
     order, fractions, head = _PCAP[buffer[:4]]
     if len(buffer) < _PCAP_HEAD_BYTES:
@@ -183,7 +183,7 @@ class _Section:
 
 
 def pcapng(file: Readable, start: bytes, faults: Counter[str]) -> Iterator[Record]:
-    """The packets of a pcapng file that begins with `start`: all its sections, interfaces and link types."""
+    """Yield the packets of a pcapng file that begins with `start`: all its sections, interfaces and link types."""
     buffer, at = start, 0
     section: _Section | None = None
     while True:
@@ -244,7 +244,7 @@ _RECEIVED, _COMMAND_OR_EVENT = 1, 2  # flags
 
 
 def btsnoop(file: Readable, start: bytes, faults: Counter[str]) -> Iterator[Record]:
-    """The packets of a btsnoop file that begins with `start`, as link type 201 (HCI) or 254 (monitor).
+    """Yield the packets of a btsnoop file that begins with `start`, as link type 201 (HCI) or 254 (monitor).
 
     Raises `UsageError` for a data link that has no such form.
     """
@@ -305,7 +305,8 @@ def _packetlogger_order(start: bytes) -> str | None:
 
 
 def packetlogger(file: Readable, start: bytes, faults: Counter[str], order: str) -> Iterator[Record]:
-    """The packets of a PacketLogger file that begins with `start`, as link type 201; a note is one without a packet."""
+    """Yield the packets of a PacketLogger file that begins with `start`, as link type 201; a note is one without a
+    packet."""
     records = _records(file, start, 0, struct.Struct(order + _LOGGED), 0, faults, _LOGGED_COUNTED_BYTES)
     for (_, seconds, microseconds, kind), packet in records:
         head = _LOGGED_TYPES.get(kind)

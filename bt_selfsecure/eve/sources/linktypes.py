@@ -54,7 +54,7 @@ _ADVERTISING: Final = struct.pack("<I", ADVERTISING_ACCESS_ADDRESS)
 
 
 def rf_channel(index: int | None) -> int:
-    """k of 2402 + 2k MHz for a channel index; that of 37 where it is not known."""
+    """Return k of 2402 + 2k MHz for a channel index; that of 37 where it is not known."""
     return _RF_CHANNELS.get(index, 0) if index is not None else 0
 
 
@@ -148,8 +148,8 @@ def _nordic(time: float, data: bytes) -> CapturedPacket | None:
 
 
 def crc_ok(packet: bytes) -> bool | None:
-    """Whether this LE packet is as long as it says and has the right CRC; None off the advertising channels, where the
-    CRC's preset belongs to the connection."""
+    """Return whether this LE packet is as long as it says and has the right CRC; None off the advertising channels,
+    where the CRC's preset belongs to the connection."""
     if packet[:4] != _ADVERTISING:
         return None
     octets = packet[5] + 2
@@ -211,7 +211,7 @@ def _monitor(time: float, data: bytes) -> CapturedPacket | None:
 
 
 def monitor(time: float, opcode: int, data: bytes) -> CapturedPacket:
-    """A packet of the kernel's monitor channel, without its head."""
+    """Return a packet of the kernel's monitor channel, without its head."""
     indicator, direction = _MONITOR.get(opcode, _NOTE)
     return _hci(time, bytes([indicator]) + data if indicator else b"", BLUETOOTH_LINUX_MONITOR, direction)
 

@@ -45,8 +45,8 @@ MOST_EVENTS: Final = 1024
 
 @value
 class DotpConfig:
-    """How an end reserves, and two readings of the paper that show why it mended them: `hardened` takes neither, and
-    both ends must use the same."""
+    """Says how an end reserves, and chooses between two readings of the paper that show why it mended them: `hardened`
+    takes neither, and both ends must use the same."""
 
     serial: bool = True
     """False: no serial on the wire (Fig. 10a)."""
@@ -73,7 +73,7 @@ Event = MessageReceived | Suspended | Persist[DotpRecord]
 
 
 class Dotp:
-    """One end of a pair. Give it a `DotpRecord`: a new one, or the last that was written.
+    """Is one end of a pair. Give it a `DotpRecord`: a new one, or the last that was written.
 
     Take the events first, then the frames. A message is told before the `Persist` that counts it: who writes that
     before he acts has each message once, also across a crash. Frames wait for `persisted(token)`. Raises `LocalError`
@@ -105,7 +105,7 @@ class Dotp:
 
     @property
     def record(self) -> DotpRecord:
-        """The state to be written: as if all reserved numbers were used. Holds secrets."""
+        """Return the state to be written: as if all reserved numbers were used. Holds secrets."""
         record, window = self._record, self._window
         sending = replace(record.sending, number=self._reserved)
         receiving = replace(record.receiving, number=window.following, seen=window.seen)
@@ -116,8 +116,13 @@ class Dotp:
         return replace(record, sending=sending, receiving=receiving)
 
     @property
+    def next_number(self) -> int:
+        """Return the number that `send` takes next."""
+        return self._number
+
+    @property
     def rejections(self) -> Mapping[Rejection, int]:
-        """Datagrams that changed nothing, by reason."""
+        """Return how many datagrams changed nothing, by reason."""
         return self._events.rejections
 
     def send(self, message: bytes, now: float) -> int:

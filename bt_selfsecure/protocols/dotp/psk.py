@@ -26,7 +26,7 @@ def _key_number(session: int) -> int:
 
 
 class ClientKeys:
-    """What the client takes a key from for each session. Write what `reserve` returns, then `take`."""
+    """Gives the client a key for each session. Write what `reserve` returns, then `take`."""
 
     def __init__(self, record: DotpRecord, pair: bytes) -> None:
         self._record: Final = record
@@ -47,7 +47,7 @@ class ClientKeys:
 
     @property
     def left(self) -> int:
-        """How many sessions are reserved and not taken."""
+        """Return how many sessions are reserved and not taken."""
         return self._reserved - self._next
 
     def take(self) -> tuple[bytes, bytes]:
@@ -61,7 +61,7 @@ class ClientKeys:
 
 
 class ServerKeys:
-    """What the server looks the keys of one pair up in. Write what `established` returns before acting on a session."""
+    """Tells the server the keys of one pair. Write what `established` returns before acting on a session."""
 
     def __init__(self, record: DotpRecord, pair: bytes) -> None:
         self._record: Final = record
