@@ -16,8 +16,8 @@ Rssi = Callable[[str, str], int | None]
 
 
 class LossProcess:
-    """The loss model in force, and the random numbers that it draws; it may be changed, and its distances moved, while
-    devices talk."""
+    """Holds the loss model in force, and the random numbers that it draws; it may be changed, and its distances moved,
+    while devices talk."""
 
     def __init__(self, model: LossModel, random: Random) -> None:
         self.model = model

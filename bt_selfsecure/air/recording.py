@@ -36,7 +36,7 @@ MAX_DESCRIPTION_BYTES = 1 << 24
 
 @dataclass(frozen=True, slots=True)
 class RecordedReceiver:
-    """One of the receivers that listened all the time."""
+    """Describes one of the receivers that listened all the time."""
 
     bit: int
     name: str
@@ -47,7 +47,7 @@ class RecordedReceiver:
 
 @dataclass(frozen=True, slots=True)
 class RecordedPosition:
-    """One place of the transmitter, and its run of events."""
+    """Describes one place of the transmitter, and its run of events."""
 
     metres: tuple[float, ...]
     first_event: int
@@ -57,7 +57,7 @@ class RecordedPosition:
 
 
 class Recording:
-    """Receptions as one 16-bit word an event: bit i is set if receiver i heard it."""
+    """Holds receptions as one 16-bit word an event: bit i is set if receiver i heard it."""
 
     def __init__(
         self, receivers: tuple[RecordedReceiver, ...], positions: tuple[RecordedPosition, ...], words: array[int]
@@ -82,7 +82,7 @@ class Recording:
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> Self:
-        """The recording that `path` (the JSON file) describes, or the package's own.
+        """Return the recording that `path` (the JSON file) describes, or the package's own.
 
         UsageError that names the file, the fault and the remedy if either of the two files can't be read, is truncated,
         is not what its checksum says, or does not fit the other.
@@ -103,20 +103,20 @@ class Recording:
             raise UsageError(f"{folder / name} does not describe a recording ({fault}): {remedy}") from error
 
     def events(self, position: int | None = None) -> memoryview[int]:
-        """The words of one position in the order of sending, or of all positions; nothing is copied."""
+        """Return the words of one position in the order of sending, or of all positions; nothing is copied."""
         if position is None:
             return self._words
         place = self.positions[self.position(position)]
         return self._words[place.first_event : place.first_event + place.events]
 
     def position(self, index: int) -> int:
-        """`index`, if there is such a position. UsageError otherwise."""
+        """Return `index`, if there is such a position. UsageError otherwise."""
         if not 0 <= index < len(self.positions):
             raise UsageError(f"the recording has no position {index}: choose 0..{len(self.positions) - 1}")
         return index
 
     def receiver(self, which: str | int) -> RecordedReceiver:
-        """The receiver of that name or bit. UsageError, naming them all, if there is none."""
+        """Return the receiver of that name or bit. UsageError, naming them all, if there is none."""
         for receiver in self.receivers:
             if str(which) in (receiver.name, str(receiver.bit)):
                 return receiver
@@ -124,7 +124,8 @@ class Recording:
         raise UsageError(f"the recording has no receiver {which!r}: choose one of {names}")
 
     def joint_loss(self, position: int | None, bob: str | int, eves: Collection[str | int]) -> JointLoss:
-        """What Bob and colluding Eves heard of one position's events (None: of all): she misses what all of them miss.
+        """Return what Bob and colluding Eves heard of one position's events (None: of all): she misses what all of them
+        miss.
 
         Receivers by name or bit. UsageError if Bob is one of the Eves, or there is no Eve.
         """

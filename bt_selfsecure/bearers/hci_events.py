@@ -38,7 +38,7 @@ def answered(code: int, parameters: bytes) -> tuple[int, bytes]:
 
 
 class AdvertisingReport(NamedTuple):
-    """One LE advertising report."""
+    """Holds one LE advertising report."""
 
     event_type: int
     address: str

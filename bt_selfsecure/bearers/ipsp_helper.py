@@ -43,7 +43,7 @@ from bt_selfsecure.errors import BtSelfSecureError
 FOLDER: Final = Path("/sys/kernel/debug/bluetooth")
 CONNECT_PUBLIC: Final = 1
 DISCONNECT_PUBLIC: Final = 0
-LONGEST_LINE: Final = 100
+LONGEST_LINE_BYTES: Final = 100
 PATIENCE_S: Final = 2.0
 """Seconds for what the kernel does later than it is told to."""
 _ADDRESS: Final = re.compile(r"[0-9A-F]{2}(:[0-9A-F]{2}){5}")
@@ -83,7 +83,7 @@ class Helper:
         self._advertising: int | None = None
 
     def obey(self, line: str) -> str:
-        """One request, and the answer to it."""
+        """Do what one request says and return the answer to it."""
         try:
             match line.split():
                 case ["listen", adapter]:
@@ -101,7 +101,7 @@ class Helper:
             return f"error {error.errno or errno.EIO}"
 
     def undo(self) -> None:
-        """At the end; what fails of it is gone already."""
+        """Take back at the end what was done; what fails of it is gone already."""
         if self._advertising is not None:
             with contextlib.suppress(OSError, HelperError):
                 _manage(REMOVE_ADVERTISING, self._advertising, bytes([INSTANCE]))
@@ -189,10 +189,10 @@ def _manage(opcode: int, adapter: int, parameters: bytes) -> None:
 
 
 def serve(requests: TextIO, answers: TextIO, helper: Helper) -> None:
-    """Until the requests end."""
+    """Obey until the requests end."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     try:
-        while line := requests.readline(LONGEST_LINE):
+        while line := requests.readline(LONGEST_LINE_BYTES):
             answers.write(helper.obey(line) + "\n")
             answers.flush()
     except BrokenPipeError:  # who asked is gone

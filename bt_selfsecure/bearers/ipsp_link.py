@@ -28,7 +28,7 @@ _ECHO: Final = struct.Struct("!BBHHH")
 
 
 @dataclass(frozen=True)
-class LinkState:
+class InterfaceState:
     """This says how the interface is now."""
 
     interface: str | None
@@ -40,7 +40,7 @@ class LinkState:
     device address: kernels disagree about that."""
 
 
-async def keep_up(adapter: str, peer: str | None) -> AsyncGenerator[LinkState, None]:
+async def keep_up(adapter: str, peer: str | None) -> AsyncGenerator[InterfaceState, None]:
     """Yield the link's state whenever it has changed, for ever; closing the iterator takes the link down.
 
     With a peer's device address it dials, else it listens. Raises `BearerError`, which says what is missing.
@@ -85,7 +85,7 @@ class _Link:
                 self._close_echo()
                 self._interface = interface
 
-    async def look(self) -> LinkState:
+    async def look(self) -> InterfaceState:
         """Dial where it is time, ask who is there, and return what is known."""
         connected = tuple(sorted(await self._helper.ask("peers")))
         if connected != self._connected:
@@ -93,9 +93,9 @@ class _Link:
             self._connected = connected
         await self._dial_again()
         if self._interface is None:
-            return LinkState(None, connected)
+            return InterfaceState(None, connected)
         self._ask_who_is_there(self._interface)
-        return LinkState(self._interface.name, connected, tuple(sorted(self._answered)))
+        return InterfaceState(self._interface.name, connected, tuple(sorted(self._answered)))
 
     async def _dial_again(self) -> None:
         now = asyncio.get_running_loop().time()

@@ -43,7 +43,7 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """One datagram of the link."""
+    """Carries one datagram of the link."""
 
     link: int
     data: bytes
@@ -57,7 +57,7 @@ class Goodbye:
 
 
 def pack(frame: Hello | Welcome | Data | Goodbye) -> bytes:
-    """To bytes; `parse` is its inverse."""
+    """Write it as bytes; `parse` is the inverse."""
     match frame:
         case Hello(link, wanted, own):
             return _HEAD.pack(_HELLO, link) + _octets(wanted) + _octets(own)
@@ -70,7 +70,7 @@ def pack(frame: Hello | Welcome | Data | Goodbye) -> bytes:
 
 
 def parse(datagram: bytes) -> Hello | Welcome | Data | Goodbye | None:
-    """From bytes; None where it is none of the four."""
+    """Read it from bytes; None where it is none of the four."""
     if len(datagram) < HEAD_BYTES:
         return None
     kind, link = _HEAD.unpack_from(datagram)

@@ -69,7 +69,7 @@ exit status:
 
 
 def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
-    """`demo` and its options."""
+    """Add `demo` and its options."""
     parser = subparsers.add_parser(
         "demo",
         help="see it: a key, a file, an eavesdropper, a stolen key that dies",

@@ -50,7 +50,7 @@ exit status:
 
 
 def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
-    """`doctor` and its options."""
+    """Add `doctor` and its options."""
     parser = subparsers.add_parser(
         "doctor",
         help="is this machine fit for the node, and if not, what to do",
@@ -147,7 +147,7 @@ def _show(results: Iterable[Result], machine: HostSystem, out: TextIO) -> list[R
 
 
 def lines(result: Result, coloured: bool) -> str:
-    """One check, wrapped to 80 columns."""
+    """Return the lines that tell of one check, wrapped to 80 columns."""
     finding = result.finding
     label = f"{finding.verdict.value.upper():<8}"
     if coloured:

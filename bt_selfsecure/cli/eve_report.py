@@ -45,7 +45,7 @@ exit status: 0  Eve has no key      1  she has one
 
 
 def add(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """`report`."""
+    """Add `report`."""
     report = commands.add_parser(
         "report", help="what Eve has and what she lacks, in numbers", description=DESCRIPTION, epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -105,7 +105,7 @@ def _judge(args: Namespace) -> CaptureReport:
 
 
 def as_object(report: CaptureReport) -> dict[str, Any]:
-    """For programs; messages in hexadecimal."""
+    """Return the report for programs; messages are in hexadecimal."""
     found = asdict(report)
     for verdict, told in zip(found["verdicts"], report.verdicts, strict=True):
         del verdict["kept"], verdict["has"]
@@ -123,7 +123,7 @@ def _in_hex(read: Iterable[Read]) -> list[dict[str, Any]]:
 
 
 def lines(report: CaptureReport, messages: int | None = None) -> list[str]:
-    """For a terminal of 80 columns, with so many messages of a direction."""
+    """Return the report for a terminal of 80 columns, with so many messages of a direction."""
     by = ", ".join(f"{count} by {name}" for name, count in report.bearers.items()) or "none"
     heard = f"{counted(report.captures, 'capture')}, {counted(report.packets, 'packet')}"
     out = [f"{heard}, {report.crc_bad:,} with a wrong CRC; frames of ours: {by}"]

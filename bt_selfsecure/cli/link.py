@@ -17,7 +17,7 @@ from bt_selfsecure.errors import UsageError
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
 
-    from bt_selfsecure.bearers.ipsp_link import LinkState
+    from bt_selfsecure.bearers.ipsp_link import InterfaceState
 
 DESCRIPTION: Final = """\
 Bring up 6LoWPAN over Bluetooth LE (IPSP, RFC 7668), so that any program can
@@ -106,7 +106,7 @@ async def _follow(args: Namespace, peer: str | None) -> None:
         print("the link is down")
 
 
-def _told(state: LinkState, whom: str) -> str:
+def _told(state: InterfaceState, whom: str) -> str:
     if state.interface is None:
         return f"no interface yet: {whom}; Ctrl-C ends it"
     connected = ", ".join(state.connected)

@@ -48,7 +48,7 @@ examples:
 
 @dataclass(frozen=True, slots=True)
 class EveLoss:
-    """What the plan is built on."""
+    """Holds what the plan is built on."""
 
     value: float
     """e|B of one Eve, or of all that were recorded together: given, or a lower confidence bound."""
@@ -60,7 +60,7 @@ class EveLoss:
 
 @dataclass(frozen=True, slots=True)
 class EstablishmentPlan:
-    """The answer; its fields are the keys of `--json`."""
+    """Holds the answer; its fields are the keys of `--json`."""
 
     packets: int
     """N, to be sent."""
@@ -81,7 +81,7 @@ class EstablishmentPlan:
 
 
 def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
-    """`plan` and its options."""
+    """Add `plan` and its options."""
     parser = subparsers.add_parser(
         "plan",
         usage="""%(prog)s --eve-loss P [options]

@@ -51,7 +51,7 @@ it in a network of your own.
 
 
 def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """`study` and its options."""
+    """Add `study` and its options."""
     parser = commands.add_parser(
         "study",
         help="Monte Carlo over a grid of losses, packets and Eves",

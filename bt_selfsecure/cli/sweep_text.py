@@ -47,7 +47,8 @@ def needed() -> Iterator[None]:
 
 @contextmanager
 def progress_line(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A line on a terminal that says how far we are: as a share, since files are read in bytes, records in runs."""
+    """Show a line on a terminal that says how far we are: as a share, since files are read in bytes, records in
+    runs."""
     told = time.monotonic()
     shown = False
 
@@ -65,7 +66,8 @@ def progress_line(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def table(analysis: Analysis, *, whole: bool = False, runs: bool = False) -> str:
-    """Setting by setting: listeners, the pairs that are worth least, colluding Eves; then the warnings.
+    """Return the lines, setting by setting: listeners, the pairs that are worth least, colluding Eves; then the
+    warnings.
 
     Of many settings an overview, unless it shall be the `whole`. With `runs`, each run of each pair.
     """
@@ -89,7 +91,7 @@ def table(analysis: Analysis, *, whole: bool = False, runs: bool = False) -> str
 
 
 def compared(rows: list[FigureDifference]) -> str:
-    """Both sweeps in columns, a line a figure."""
+    """Return the lines that have both sweeps in columns, a line a figure."""
     short = words.names((name for row in rows for name in (row.figure.listener, row.figure.bob) if name), NAME)
     lines = []
     for so, same in groupby(rows, key=lambda row: row.figure.conditions):

@@ -58,7 +58,7 @@ _LE_CONNECTION_COMPLETE: Final = (0x01, 0x0A, 0x29)
 
 
 class Datagram(NamedTuple):
-    """One of what a bearer carries: ours, as far as a bearer can tell; `Format.is_frame` tells the rest."""
+    """Is one of what a bearer carries: ours, as far as a bearer can tell; `Format.is_frame` tells the rest."""
 
     time: float
     """When its last packet was heard, as in `CapturedPacket`."""
@@ -73,7 +73,7 @@ _datagram: Final[Callable[[tuple[float, str, str, bytes]], Datagram]] = partial(
 
 
 class Reader:
-    """Our datagrams in what one source heard. Packets in their order; never raises, and stays bounded."""
+    """Finds our datagrams in what one source heard. Takes packets in their order, never raises, and stays bounded."""
 
     def __init__(self, format_: Format) -> None:
         self._streams: Final = Streams("big", format_.longest)
@@ -96,7 +96,7 @@ class Reader:
         return self._acl_packet(heard) if packet[0] == ACL else []
 
     def read_all(self, source: Iterable[CapturedPacket]) -> Iterator[Datagram]:
-        """The datagrams of a whole source."""
+        """Yield the datagrams of a whole source."""
         read = self.read
         for heard in source:
             if found := read(heard):
@@ -183,7 +183,7 @@ class Reader:
 
 
 class ReadingTap(Tap):
-    """A tap on the simulated air: hands on each datagram that it can read, with its time."""
+    """Is a tap on the simulated air: hands on each datagram that it can read, with its time."""
 
     def __init__(self, format_: Format, on_datagram: Callable[[float, bytes], None]) -> None:
         self._reader: Final = Reader(format_)

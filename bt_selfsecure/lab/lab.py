@@ -42,14 +42,14 @@ from bt_selfsecure.lab.snapshot import booted
 from bt_selfsecure.lab.system import system as make_system
 
 MAX_MACHINES: Final = 16
-MAX_SOCKET_PATH: Final = 80
+MAX_SOCKET_PATH_BYTES: Final = 80
 """Bytes of the folder's path: a Unix socket's whole path has at most 107 (unix(7))."""
 LOG_LINES: Final = 200
 LOGS: Final = "cat /run/lab/*.log 2>/dev/null; journalctl -b -n 100 2>/dev/null; dmesg | tail -n 100"
 
 
 class Lab:
-    """An asynchronous context manager, once `prepare` is done: inside, the machines are up.
+    """Is an asynchronous context manager, once `prepare` is done: inside, the machines are up.
 
     `air` is a loss model's spec; None loses a tenth for everybody. `taps` gives each listener without a machine, by
     name, the pcapng file of what it hears; those of `sniffers` hand on advertisements with a wrong CRC, too. `runner`
@@ -75,7 +75,7 @@ class Lab:
     ) -> None:
         _require_names([*names, *(name for name, _ in taps)], len(names))
         self._taps, self._sniffers = dict(taps), sniffers
-        if len(str(folder)) > MAX_SOCKET_PATH:
+        if len(str(folder)) > MAX_SOCKET_PATH_BYTES:
             raise UsageError(f"the path {folder} is too long for a socket in it: name a folder nearer to the root")
         self._names, self._folder, self._progress = list(names), folder, progress
         _require_memory(megabytes, len(names))
@@ -227,7 +227,7 @@ class Lab:
         return 0
 
     def status(self) -> dict[str, Any]:
-        """{"machines": {name: {"address", "running"}}, "air", "taps"}"""
+        """Return {"machines": {name: {"address", "running"}}, "air", "taps"}"""
         machines = {
             name: {"address": address(number), "running": name in self._machines and self._machines[name].is_running}
             for number, name in enumerate(self._names, 1)

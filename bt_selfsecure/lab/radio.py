@@ -20,8 +20,8 @@ data: 10 to 12 % at 0 to 2 m)."""
 
 
 class VirtualRadio:
-    """Controllers named `names` on `air`. `socket(name)` is where that machine's UART ends; each connection to it is a
-    controller that was just switched on, and the end of the connection cuts its power."""
+    """Puts controllers named `names` on `air`. `socket(name)` is where that machine's UART ends; each connection to it
+    is a controller that was just switched on, and the end of the connection cuts its power."""
 
     def __init__(self, air: LossProcess, names: Sequence[str], taps: Mapping[str, Tap], folder: Path) -> None:
         self._link = LossyLink(air.heard, taps, air.rssi)
@@ -54,7 +54,8 @@ class VirtualRadio:
 
 
 def address(number: int) -> str:
-    """Device address of the machine with this number, 1 to 255: of Raspberry Pi's range, locally administered."""
+    """Return the device address of the machine with this number, 1 to 255: of Raspberry Pi's range, locally
+    administered."""
     return f"BA:27:EB:00:00:{number:02X}"
 
 

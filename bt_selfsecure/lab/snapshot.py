@@ -20,7 +20,7 @@ from bt_selfsecure.lab.runner import Runner
 
 
 async def booted(kernel: Kernel, megabytes: int, runner: Runner, progress: Callable[[str], None]) -> Kernel:
-    """The same kernel with the state of such a machine that has booted it, by QEMU; kept beside the kernel.
+    """Return the same kernel with the state of such a machine that has booted it, by QEMU; kept beside the kernel.
 
     Raises `MachineError` where that machine does not boot.
     """

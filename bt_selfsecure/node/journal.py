@@ -30,6 +30,7 @@ from typing import Any, Final, NamedTuple
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node.disk import directory_refusal, is_damage, is_full, refusal
 from bt_selfsecure.node.journal_file import (
+    CLOSED,
     LOCK,
     OPEN_S,
     DamagedFileError,
@@ -38,8 +39,11 @@ from bt_selfsecure.node.journal_file import (
     address_of,
     connect,
     digest,
+    has_lost_log,
     is_sound,
     lock,
+    mark,
+    numbers_given,
     open_database,
     owner,
     refused,
@@ -129,11 +133,14 @@ class Journal:
         self._noted: dict[str, _Noted] = {}
         self._sync_due = False
         self._looked_at = perf_counter()
+        self._is_marked = False
+        """That the log has something in it."""
         self.notes: list[str] = []
         """What has become of the file, a sentence each, for as long as the node runs."""
         self._lock = lock(directory, OPEN_S)
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(lambda: os.close(self._lock))
+            is_older = has_lost_log(directory, self._lock)
             self._database = self._opened()
             on_failure.callback(lambda: self._database.close())
             self._lacking = 0
@@ -150,6 +157,12 @@ class Journal:
             with refused(directory / FILE):
                 self._find_damaged()
                 self._newest = {table: self._last_reserved(table) for table in QUEUES}
+                if is_older or self._newest["outbox"] < numbers_given(self._lock):
+                    self._note(
+                        f"what the node kept last is gone, messages that waited perhaps, and keys: {LOG} was lost or "
+                        f"emptied while it was down, or an older {FILE} was put there. The card may be failing: see "
+                        f"dmesg"
+                    )
                 self._reserved: dict[str, int] = {}
                 for table in self._newest:
                     self._reserve_ids(table)
@@ -161,7 +174,7 @@ class Journal:
     def _opened(self) -> sqlite3.Connection:
         path = self._directory / FILE
         try:
-            database = open_database(self._directory)
+            database = open_database(self._directory, self._lock)
         except DamagedFileError as damaged:
             try:
                 kept = salvage(self._directory, self._peers)
@@ -175,7 +188,7 @@ class Journal:
                 raise JournalError(f"can't use {path}: {refusal(error)}") from None
             except OSError as error:
                 raise JournalError(f"can't use {path}: {directory_refusal(error, self._directory)}") from None
-            database = open_database(self._directory)
+            database = open_database(self._directory, self._lock)
         self._files = self._identities()
         return database
 
@@ -216,6 +229,8 @@ class Journal:
         self._database.close()  # which deletes what it takes for its WAL
         self.must_restart = True
         put_in_place(self._directory)
+        mark(self._lock, CLOSED)
+        self._is_marked = False
         self._database = connect(self._directory / FILE)
         self._settle()
         self.must_restart = False
@@ -383,6 +398,9 @@ class Journal:
             self._say(f"the node's state can't be kept: {refusal(error)}")
             raise JournalError(self.trouble) from None
         self.latency.add(perf_counter() - began)
+        if not self._is_marked:
+            mark(self._lock, b"in use %d" % self._reserved["outbox"])
+            self._is_marked = True
         noted, self._noted, self._sync_due = self._noted, {}, False
         if writes >= self._lacking or not self._lacks():
             self._lacking = 0
@@ -436,6 +454,7 @@ class Journal:
     def close(self) -> None:
         """What is noted and was not committed is lost: commit first."""
         self._database.close()
+        mark(self._lock, CLOSED)
         os.close(self._lock)
 
     def _last_reserved(self, table: str) -> int:

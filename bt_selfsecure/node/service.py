@@ -65,8 +65,9 @@ class Node:
         establish_config(config, bytes(IDENTITY_BYTES))
         self._own: str | None = None
         self._identity = bytes(IDENTITY_BYTES)
-        self._bearers = Bearers(media or KernelMedia(config, lambda: self.adapter, lambda: self._own), self._on_link)
         self._peers = Peers(self, {peer.address for peer in config.peer}, config.node.max_links)
+        medium = media or KernelMedia(config, lambda: self.adapter, lambda: self._own, self._peers.has_link)
+        self._bearers = Bearers(medium, self._on_link)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._commit_timer: asyncio.TimerHandle | None = None
         self._keeper: AdapterSupervisor | None = None

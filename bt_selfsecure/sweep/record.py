@@ -11,7 +11,7 @@ from typing import Any
 from bt_selfsecure.sweep.events import Record
 from bt_selfsecure.sweep.manifest import collect
 from bt_selfsecure.sweep.orders import RunReception
-from bt_selfsecure.sweep.packing import Reception as Row
+from bt_selfsecure.sweep.packing import Reception
 from bt_selfsecure.sweep.plan import Place, Plan, Roles, Run
 from bt_selfsecure.sweep.runs import RunInfo, StoredRun
 from bt_selfsecure.sweep.store import Store
@@ -98,7 +98,7 @@ def _roles(info: RunInfo) -> Roles:
     return Roles(roles.get("alice", ""), roles.get("bob", ""), tuple(roles.get("eves", ())))
 
 
-def _rows(receptions: Mapping[str, RunReception]) -> Iterator[Row]:
+def _rows(receptions: Mapping[str, RunReception]) -> Iterator[Reception]:
     for name, reception in receptions.items():
         for seq, (copies, rssi) in enumerate(zip(reception.copies, reception.rssi, strict=True)):
-            yield Row(seq, name, copies > 0, rssi, copies, seq in reception.queued)
+            yield Reception(seq, name, copies > 0, rssi, copies, seq in reception.queued)

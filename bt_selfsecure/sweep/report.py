@@ -12,7 +12,7 @@ from bt_selfsecure.look.pages import page
 from bt_selfsecure.node.tables import toml
 from bt_selfsecure.sweep import report_tables, words
 from bt_selfsecure.sweep.figures import drawn
-from bt_selfsecure.sweep.report_tables import Columns, Table, table
+from bt_selfsecure.sweep.report_tables import Columns, ReportTable, table
 from bt_selfsecure.sweep.results import BITS, BROKEN, HOLDS, NO_KEY, WEAK, Analysis, Pair
 from bt_selfsecure.sweep.runs import StoredRun
 from bt_selfsecure.sweep.store import Store
@@ -116,7 +116,7 @@ def _case(pair: Pair) -> str:
     return f"Bob {pair.bob}, Eve {pair.eve}, {pair.setting}"
 
 
-def _measured_with(runs: Sequence[StoredRun], manifests: Mapping[int, Mapping[str, Any]]) -> Iterator[Table]:
+def _measured_with(runs: Sequence[StoredRun], manifests: Mapping[int, Mapping[str, Any]]) -> Iterator[ReportTable]:
     first = {run.manifest: run.id for run in reversed(runs)}
     columns: Columns[tuple[str, str]] = [("what", itemgetter(0)), ("value", itemgetter(1))]
     for number, manifest in manifests.items():
@@ -125,7 +125,7 @@ def _measured_with(runs: Sequence[StoredRun], manifests: Mapping[int, Mapping[st
             yield table(f"From run {first[number]} on", columns, facts, most=None)
 
 
-def _runs(runs: Sequence[StoredRun]) -> Table:
+def _runs(runs: Sequence[StoredRun]) -> ReportTable:
     """Return the runs as they were sent, one line for repeats that differ in nothing."""
     same_for_all: Columns[StoredRun] = [
         ("m", lambda run: words.metres(run.info.distance_m)),
@@ -154,7 +154,7 @@ def _runs(runs: Sequence[StoredRun]) -> Table:
     return table("The runs", columns, alike.values())
 
 
-def _seen(runs: Sequence[StoredRun]) -> Table:
+def _seen(runs: Sequence[StoredRun]) -> ReportTable:
     """Return what the nodes saw of themselves and around them, wherever it changed."""
     rows: list[tuple[int, str, str]] = []
     last: dict[str, str] = {}

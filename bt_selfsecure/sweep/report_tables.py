@@ -22,7 +22,7 @@ Columns = Sequence[tuple[str, Callable[[Row], object]]]
 """Of each column the name, and what stands there in a row."""
 
 
-class Table(NamedTuple):
+class ReportTable(NamedTuple):
     """Text and, of each cell, whether its column has nothing but figures. No other table of a page has the label."""
 
     label: str
@@ -32,7 +32,7 @@ class Table(NamedTuple):
     """The number of rows that there are; `rows` may be less."""
 
 
-def table(label: str, columns: Columns[Row], rows: Iterable[Row], most: int | None = MOST_ROWS) -> Table:
+def table(label: str, columns: Columns[Row], rows: Iterable[Row], most: int | None = MOST_ROWS) -> ReportTable:
     """Return the table of so many rows, or all, without the columns in which none of them has anything."""
     every = list(rows)
     head, cells = [], []
@@ -42,7 +42,7 @@ def table(label: str, columns: Columns[Row], rows: Iterable[Row], most: int | No
             figures = all(FIGURE.fullmatch(value) for value in column)
             head.append((name, figures))
             cells.append([(value, figures) for value in column])
-    return Table(label, head, list(zip(*cells, strict=True)), len(every))
+    return ReportTable(label, head, list(zip(*cells, strict=True)), len(every))
 
 
 def told_apart(analysis: Analysis) -> dict[Setting, str]:
@@ -51,7 +51,7 @@ def told_apart(analysis: Analysis) -> dict[Setting, str]:
     return {setting: ", ".join(said) for setting, said in words.what_differs(settings).items()}
 
 
-def listeners(analysis: Analysis, apart: Mapping[Setting, str]) -> Table:
+def listeners(analysis: Analysis, apart: Mapping[Setting, str]) -> ReportTable:
     """Return what each listener lost, in each setting."""
 
     def burst(row: ListenerLosses) -> str:
@@ -79,7 +79,7 @@ def ordered(analysis: Analysis) -> list[Pair]:
     return [*sorted(planned, key=lambda pair: pair.strength), *others]
 
 
-def pairs(analysis: Analysis, apart: Mapping[Setting, str]) -> Table:
+def pairs(analysis: Analysis, apart: Mapping[Setting, str]) -> ReportTable:
     """Return what a key is worth of each Bob against each Eve."""
     columns: Columns[Pair] = [
         ("setting", lambda pair: apart[pair.setting]),
@@ -106,7 +106,7 @@ def pairs(analysis: Analysis, apart: Mapping[Setting, str]) -> Table:
     return table("Bob and Eve", columns, ordered(analysis))
 
 
-def each_run(analysis: Analysis, apart: Mapping[Setting, str]) -> Iterator[Table]:
+def each_run(analysis: Analysis, apart: Mapping[Setting, str]) -> Iterator[ReportTable]:
     """Return the runs of each of the weakest pairs that has several, the worst first."""
     columns: Columns[InRun] = [
         ("run", lambda run: run.run),
@@ -124,7 +124,7 @@ def each_run(analysis: Analysis, apart: Mapping[Setting, str]) -> Iterator[Table
             yield table(title, columns, runs, most=None)
 
 
-def colluding(analysis: Analysis, apart: Mapping[Setting, str]) -> Table:
+def colluding(analysis: Analysis, apart: Mapping[Setting, str]) -> ReportTable:
     """Return, for each number of Eves above one, the Bob and the Eves who make it worst."""
     several = sorted((row for row in analysis.colluding if row.eves > 1), key=lambda row: row.eves)
     worst = [min(same, key=lambda row: row.strength) for _, same in groupby(several, key=lambda row: row.eves)]

@@ -20,7 +20,7 @@ from bt_selfsecure.bearers import udp
 from bt_selfsecure.bearers.base import Bearer, BearerError, Link, LinkClosedError
 from bt_selfsecure.bearers.drawn import DrawnBearer, Faults
 from bt_selfsecure.bearers.link_datagrams import Data, Goodbye, Hello, Welcome, pack, parse
-from bt_selfsecure.bearers.numbered_links import BACKLOG, MTU, QUEUE, NumberedLinks, Ways
+from bt_selfsecure.bearers.numbered_links import BACKLOG, MTU_BYTES, QUEUE, NumberedLinks, Ways
 from bt_selfsecure.bearers.places import UdpPlaces
 from bt_selfsecure.bearers.specs import open_bearer
 from bt_selfsecure.errors import LocalError, UsageError
@@ -191,7 +191,7 @@ def test_a_cancelled_receive_loses_nothing(loopback_host: str, spec: str) -> Non
     play(loopback_host, scene, spec)
 
 
-@pytest.mark.parametrize("size", [0, MTU + 1])
+@pytest.mark.parametrize("size", [0, MTU_BYTES + 1])
 @pytest.mark.parametrize("spec", ["udp", "faults:loss=0.9;udp"])
 def test_a_datagram_of_a_wrong_size_is_the_programs_fault(loopback_host: str, size: int, spec: str) -> None:
     async def scene(alice: Link, bob: Link) -> None:
@@ -381,7 +381,7 @@ def test_a_dialler_takes_no_welcome_and_a_link_no_datagram_from_elsewhere_nor_on
             link = await dialling
             mallory.send(pack(Data(hello.link, b"forged")))
             mallory.send(pack(Goodbye(hello.link)))
-            bob.sendto(pack(Data(hello.link, bytes(MTU + 1))), here)
+            bob.sendto(pack(Data(hello.link, bytes(MTU_BYTES + 1))), here)
             bob.sendto(pack(Data(hello.link, b"real")), here)
             assert await link.receive() == b"real"
         await alice.close()
@@ -432,7 +432,7 @@ def test_a_strangers_flood_makes_nothing_grow(loopback_host: str, anyone: bool) 
 def test_a_peers_flood_fills_its_links_queue_and_no_more(loopback_host: str) -> None:
     async def scene(alice: Link, bob: Link) -> None:
         for _ in range(3 * QUEUE):
-            await alice.send(bytes(MTU))
+            await alice.send(bytes(MTU_BYTES))
             await asyncio.sleep(0)
         await alice.close()
         assert len(await the_rest(bob)) == QUEUE
@@ -455,7 +455,7 @@ ADDRESSES = st.binary(min_size=6, max_size=6).map(lambda octets: octets.hex(":")
 @given(
     st.builds(Hello, NUMBERS, ADDRESSES, ADDRESSES)
     | st.builds(Welcome, NUMBERS, ADDRESSES)
-    | st.builds(Data, NUMBERS, st.binary(min_size=1, max_size=MTU))
+    | st.builds(Data, NUMBERS, st.binary(min_size=1, max_size=MTU_BYTES))
     | st.builds(Goodbye, NUMBERS)
 )
 def test_every_frame_reads_back(frame: Hello | Welcome | Data | Goodbye) -> None:

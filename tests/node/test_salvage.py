@@ -280,10 +280,11 @@ def test_a_log_that_a_pulled_plug_has_spoilt_costs_the_newest_changes_and_nothin
             journal.commit()
         shutil.copytree(tmp_path / "running", tmp_path / "spoilt")
     harm(tmp_path / "spoilt" / LOG)
-    for _ in range(2):
+    for is_told in (harm in (emptied, taken_away), False):
         with contextlib.closing(Journal(tmp_path / "spoilt", sync_each=True)) as journal:
             found = [fragment for _, fragment in journal.outbox(BOB)]
-            assert (journal.damaged, journal.notes, journal.trouble) == ([], [], "")
+            assert (journal.damaged, journal.trouble) == ([], "")
+            assert ["what the node kept last is gone" in note for note in journal.notes] == [True] * is_told
         assert found == sent[: len(found)]
         assert len(found) < len(sent)
 

@@ -53,7 +53,7 @@ class Judge:
         self._linktypes: Final[dict[int, None]] = {}
 
     def hear_all(self, source: Iterable[CapturedPacket], skipped: Mapping[str, int] | None = None) -> None:
-        """One Eve's whole capture; in `skipped` stands afterwards what could not be read of it."""
+        """Hear one Eve's whole capture; in `skipped` stands afterwards what could not be read of it."""
         reader = Reader(HAOXIAO)
         self._captures += 1
         try:
@@ -74,7 +74,7 @@ class Judge:
                     self._bearers[datagram.bearer] += 1
 
     def report(self) -> CaptureReport:
-        """The verdict over everything so far."""
+        """Return the verdict over everything so far."""
         session = cache(lambda profile: SessionHeard(f for f in self._eve.session() if f.profile is profile))
         self._tries, self._budget, self._left_out = self._work, MOST_WORK, 0
         verdicts = [self._judge(knowledge, session) for knowledge in self._eve.establishments(self._may)]

@@ -55,7 +55,7 @@ CLIENT_FRAMES: Final[FrameTable[Kind, ClientState]] = {
 
 
 class Client:
-    """One handshake of a device. Drive it by the verbs of `Endpoint`, and `start(now)`.
+    """Is one handshake of a device. Drive it by the verbs of `Endpoint`, and `start(now)`.
 
     M2 proves nothing, so a client follows several of them at once: who answers in the server's name costs it time, and
     not the handshake. Whatever was not answered is sent again, M1 too, as the server may have had to forget it.

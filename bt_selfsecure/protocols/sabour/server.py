@@ -20,7 +20,7 @@ from bt_selfsecure.sansio.trace import Machine, MachineEnum
 
 
 class ServerState(MachineEnum):
-    """Of one handshake."""
+    """Says how far one handshake is."""
 
     NEW = enum.auto()
     ANSWERED = enum.auto()  # M2 is out
@@ -65,7 +65,7 @@ class _Handshake:
 
 
 class Server:
-    """Handshakes with all enrolled devices. Drive it by the verbs of `Endpoint`.
+    """Makes handshakes with all enrolled devices. Drive it by the verbs of `Endpoint`.
 
     Who is answered is the driver's matter: what `frames_to_send` gives after `receive_frame` goes to where that
     datagram came from. M3 names no handshake, so it is held against each that waits for one; their number is bounded,
@@ -86,7 +86,7 @@ class Server:
 
     @property
     def half_open(self) -> int:
-        """How many handshakes wait for M3."""
+        """Return how many handshakes wait for M3."""
         return len(self._waiting)
 
     @property

@@ -37,7 +37,7 @@ from bt_selfsecure.sansio.value import value
 
 
 class Side(enum.Enum):
-    """Who signs, or whose view it is."""
+    """Says who signs, or whose view it is."""
 
     CLIENT = b"client"
     SERVER = b"server"
@@ -49,7 +49,7 @@ class Side(enum.Enum):
 
 @value
 class KeyPair:
-    """One end's one-time keys."""
+    """Holds one end's one-time keys."""
 
     secret: bytes = field(repr=False)
     public: bytes
@@ -57,7 +57,7 @@ class KeyPair:
 
 @value
 class Parties:
-    """Who both ends mean: public. Empty in `paper`, but for the device."""
+    """Says whom both ends mean: public. Empty in `paper`, but for the device."""
 
     device_id: bytes
     device_key: bytes = b""
@@ -67,7 +67,7 @@ class Parties:
 
 @value
 class ProtocolRun:
-    """One handshake after M2, as one end has it."""
+    """Holds one handshake after M2, as one end has it."""
 
     parties: Parties
     client_share: bytes
@@ -81,7 +81,7 @@ class ProtocolRun:
 
 
 class Suite(Protocol):
-    """What the machines need of a profile. No method keeps state."""
+    """Is what the machines need of a profile. No method keeps state."""
 
     @property
     def profile(self) -> Profile: ...
@@ -108,7 +108,7 @@ class Suite(Protocol):
 
 
 class PaperSuite:
-    """As written. Its weaknesses stay in, shown by attacks."""
+    """Follows the paper as written. Its weaknesses stay in, shown by attacks."""
 
     def __init__(self, profile: Profile) -> None:
         self.profile: Final = profile
@@ -137,7 +137,7 @@ class PaperSuite:
 
 
 class HardenedSuite:
-    """SIGMA: each end signs a MAC under the new key, over all that was said and over who both are."""
+    """Is SIGMA: each end signs a MAC under the new key, over all that was said and over who both are."""
 
     profile: Final = Profile.HARDENED
 

@@ -15,7 +15,8 @@ more of a burst when she hears of it came too late, or to its last packet, which
 
 
 class BlacklistSteering:
-    """Row 5: for each burst packet that she missed she sends forged ones of the same Seq, before the burst is over.
+    """Makes row 5's attack: for each burst packet that she missed she sends forged ones of the same Seq, before the
+    burst is over.
 
     In `paper` the responder discards both and blacklists Seq, so S shrinks to what Eve has, and K_0 is hers without
     anybody noticing. In `hardened` contradicting packets end the establishment and are reported. Needs: a sender in
@@ -29,7 +30,7 @@ class BlacklistSteering:
         """Of each burst, by its session, the number after the last packet heard."""
 
     def hear(self, data: bytes) -> list[bytes]:
-        """The forged packets for the gap that this datagram shows, if it shows one."""
+        """Return the forged packets for the gap that this datagram shows, if it shows one."""
         try:
             frame = decode(data)
         except FrameError:

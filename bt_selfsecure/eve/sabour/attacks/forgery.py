@@ -33,11 +33,11 @@ class FalseDevice(_Forger):
     """Begins a handshake in the name of a device, whose id every M1 shows. Needs a sender in reach of the server."""
 
     def begin(self) -> list[bytes]:
-        """M1 with her PK."""
+        """Return M1 with her PK."""
         return [encode(self._profile, Message(Kind.M1, self._parties.device_id, self._own.public))]
 
     def hear(self, data: bytes) -> list[bytes]:
-        """M2 of the server; M3, with a SIG_C of hers."""
+        """Take M2 of the server, and return M3 with a SIG_C of hers."""
         message = self._read(data)
         ssk = self._suite.agree(self._own, message.share) if message and message.kind is Kind.M2 else None
         if message is None or ssk is None:
@@ -54,7 +54,7 @@ class FalseServer(_Forger):
         self._run: ProtocolRun | None = None
 
     def hear(self, data: bytes) -> list[bytes]:
-        """M1 or M3 of the device; M2 with her PK, or M4 with a SIG_S of hers."""
+        """Take M1 or M3 of the device, and return M2 with her PK, or M4 with a SIG_S of hers."""
         message = self._read(data)
         if message is None:
             return []

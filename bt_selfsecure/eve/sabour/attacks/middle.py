@@ -30,13 +30,13 @@ class ManInTheMiddle:
         self._with_server: ProtocolRun | None = None
 
     def keys(self) -> tuple[Keys, Keys] | None:
-        """What she would share with the device, and with the server, if they believed her."""
+        """Return what she would share with the device, and with the server, if they believed her."""
         if self._with_client is None or self._with_server is None:
             return None
         return self._suite.keys(Side.SERVER, self._with_client), self._suite.keys(Side.CLIENT, self._with_server)
 
     def hear(self, data: bytes) -> list[bytes]:
-        """A datagram of either; what she sends."""
+        """Take a datagram of either, and return what she sends."""
         try:
             message = decode(self._profile, data)
         except MessageError:
