@@ -1,8 +1,8 @@
 """One peer: drives its `PeerMachine`; owns the links, the tasks and what waits for an outcome.
 
-Each input is followed by `_act`, which does what the machine puts out: the disk at once, in the event loop; what is to
-be sent goes to the link's queue, and whoever has the time sends it: a link's reader what answers its datagram, without
-another turn of the event loop, a task of its own all else.
+Each input is followed by `_act`, which does what the machine puts out: first it sends, as far as the links take it at
+once; then it notes, and writes to the disk, in the event loop. What a link had no room for waits in its queue: a link's
+reader sends what answers its datagram, a task of its own all else.
 """
 
 from __future__ import annotations
