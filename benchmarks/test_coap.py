@@ -1,4 +1,4 @@
-"""Hardened Sabour over real aiocoap beside libcoap's DTLS with certificates, in one run; and D-OTP, few and many.
+"""Hardened Sabour over real aiocoap beside libcoap's DTLS with certificates, in one run.
 
 On loopback time is the CPU's, and libcoap is C: what is asserted there is bytes. Over a link as slow as 6LoWPAN over
 Bluetooth LE both are.
@@ -11,13 +11,11 @@ import shutil
 
 import pytest
 
-from bt_selfsecure.bench.coap.figures import figures
 from bt_selfsecure.bench.coap.report import CoapBench, lines, ratios
 from bt_selfsecure.bench.coap.table import LOOPBACK, SLOW, table
 
 GETS = 20
 MOST_TIME, MOST_BYTES = 0.5, 0.4
-MOST_POINTS = 1.0
 
 
 def test_sabours_handshake_and_get_take_at_most_two_fifths_of_the_bytes_and_half_of_the_time_of_dtls() -> None:
@@ -29,10 +27,3 @@ def test_sabours_handshake_and_get_take_at_most_two_fifths_of_the_bytes_and_half
     for rows in (bench.rows, bench.slow_rows):
         assert all(size <= MOST_BYTES for _, _, size in ratios(rows))
     assert all(time <= MOST_TIME for _, time, _ in ratios(bench.slow_rows))
-
-
-def test_over_loopback_9100_hardened_sessions_cost_within_a_percentage_point_of_what_1100_cost() -> None:
-    """Not of the first 100, as in test_dotp_dtls.py, which repeats these: once they are lost in noise."""
-    points = {point.sessions: point for point in figures(9100, "dtls", policies=["hardened 256"])}
-    print("", *(f"{count}: {point.of_static:.2f} %" for count, point in points.items()), sep="\n")
-    assert abs(points[9100].of_static - points[1100].of_static) <= MOST_POINTS

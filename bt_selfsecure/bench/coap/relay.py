@@ -71,7 +71,7 @@ class Relay:
         self._carry("client", data, back.send)
 
     def _from_server(self, back: socket.socket, send: Callable[[bytes], object]) -> None:
-        with contextlib.suppress(ConnectionRefusedError):  # the server is not there any more
+        with contextlib.suppress(OSError):  # the server is not there any more, or the exchange is over
             self._carry("server", back.recv(LONGEST), send)
 
     def _carry(self, who: str, data: bytes, send: Callable[[bytes], object]) -> None:

@@ -237,10 +237,12 @@ async def _libcoap_row(name: str, gets: int, link: SlowLink, library: str, serve
     port = free_port()
     scheme, at = ("coaps", port + 1) if client else ("coap", port)
     with started(f"coap-server-{library}", "-A", HOST, "-p", str(port), "-d", "9", *server), ExitStack() as closing:
-        await asyncio.sleep(0.5)
         readings = "x" * SENSOR_BYTES
         command = [f"coap-client-{library}", "-v", "1", "-B", str(WITHIN_S), *client]
-        await _libcoap([*command, "-m", "put", "-e", readings, f"{scheme}://{HOST}:{at}/index"])
+        uri = f"{scheme}://{HOST}:{at}/index"
+        async with asyncio.timeout(WITHIN_S):
+            while (await _libcoap([*command, uri])).strip() != readings.encode():  # until it listens
+                await _libcoap([*command, "-m", "put", "-e", readings, uri])
         relay = RelayProcess(link, [at])
         closing.callback(relay.close)
 
