@@ -44,7 +44,7 @@ class ApiError(UsageError):
 
 
 class NodeAwayError(UsageError):
-    """No node answers; perhaps it is just starting anew."""
+    """Means that no node answers; perhaps it is just starting anew."""
 
 
 class _Answer(dict[str, Any]):
@@ -82,8 +82,8 @@ class _Connection(http.client.HTTPConnection):
 
 
 class NodeClient:
-    """A running node, by its socket. Every call raises `NodeAwayError` or `ApiError`, or `UsageError` for a socket that
-    can't be used. Each thread that uses it keeps a connection from one call to the next."""
+    """Asks a running node, by its socket. Every call raises `NodeAwayError` or `ApiError`, or `UsageError` for a socket
+    that can't be used. Each thread that uses it keeps a connection from one call to the next."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -102,11 +102,11 @@ class NodeClient:
         return peers
 
     def metrics(self) -> str:
-        """In Prometheus's text format."""
+        """Return the node's figures in Prometheus's text format."""
         return self._request("GET", "/v1/metrics").decode()
 
     def log_level(self, level: str | None = None) -> str:
-        """Of the running node; with `level`, set until it ends."""
+        """Return the log level of the running node; with `level`, set it first, until the node ends."""
         method, query = ("PUT", f"?level={level}") if level else ("GET", "")
         now: str = self._object(method, "/v1/log-level" + query)["level"]
         return now
@@ -130,7 +130,7 @@ class NodeClient:
     def receive(
         self, *, peer: str | None = None, port: int = 0, follow: bool = False
     ) -> Generator[Received, None, None]:
-        """Messages that nobody acknowledged yet; with `follow` it goes on until the node stops."""
+        """Yield the messages that nobody acknowledged yet; with `follow` it goes on until the node stops."""
         query = {"port": str(port), "follow": str(follow).lower()} | ({"peer": peer} if peer else {})
         connection = _Connection(self._path)
         with closing(connection), _in_one_line(self._path):
@@ -143,7 +143,7 @@ class NodeClient:
                 yield Received(fields["id"], fields["peer"], fields["port"], fields["time"], message, age)
 
     def follow(self, *, peer: str | None = None, port: int = 0) -> Generator[Received, None, None]:
-        """As `receive`, without end: a node that is restarted is waited for, and shows again what was not
+        """Yield as `receive` does, without end: a node that is restarted is waited for, and shows again what was not
         acknowledged."""
         while True:
             try:

@@ -13,5 +13,5 @@ PATH_VARIABLE: Final = "BT_SELFSECURE_CONFIG"
 
 
 def find_path(given: Path | None) -> Path:
-    """The file to read: the one given, or of the environment variable, or the default."""
+    """Return the file to read: the one given, or of the environment variable, or the default."""
     return given or Path(os.environ.get(PATH_VARIABLE) or DEFAULT_PATH)
