@@ -52,6 +52,7 @@ COMMANDS: Final = {
     "doctor": "doctor",
     "link": "link",
     "coap": "coap",
+    "bench": "bench",
     "lab": "lab",
     "eve": "eve",
     "sweep": "sweep",
