@@ -41,7 +41,9 @@ def drive(ends: list[bt.Initiator | bt.Responder | bt.Session], udp: socket.sock
 def talk(name: str, queue: list[str], udp: socket.socket) -> None:
     # 100 packets, 2 ms apart. On a radio, name the secret bits that you want, and the `eve_loss_bound` you measured;
     # here an eavesdropper misses nothing, so the bits mean nothing, and X25519 carries the key.
-    config = bt.EstablishConfig(name.encode().ljust(6), burst=100, interval=0.002, target_bits=1, exchange_shares=True)
+    config = bt.EstablishConfig(
+        name.encode().ljust(6), burst=100, interval=0.002, target_bits=1, exchange_shares=True, compare=True
+    )
     role = bt.Role.INITIATOR if name == "alice" else bt.Role.RESPONDER
     context = bt.EndpointContext(os.urandom, name=name)
     first = bt.Initiator(config, context) if role is bt.Role.INITIATOR else bt.Responder(config, context)

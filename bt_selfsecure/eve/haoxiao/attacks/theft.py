@@ -172,7 +172,8 @@ class StolenRecord:
             record = SessionRecord.from_json(line)
         except RecordError as fault:
             raise UsageError(
-                f"no session record of version {VERSION} ({fault}): give one as docs/protocols/haoxiao.md describes it"
+                f"no session record of version 1 to {VERSION} ({fault}): "
+                "give one as docs/protocols/haoxiao.md describes it"
             ) from None
         return cls(_stolen(record.sending), _stolen(record.receiving, record.receiving.previous))
 
