@@ -27,7 +27,7 @@ class LinkClosedError(BearerError):
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What a link shows of the radio below it."""
+    """Says what a link shows of the radio below it."""
 
     losses_visible: bool
     """Whether a datagram may fail to arrive. Where not, the link layer repeats it until it does."""
@@ -40,7 +40,7 @@ class Traits:
 
 
 class Link(ABC):
-    """One connection to one peer."""
+    """Is one connection to one peer."""
 
     peer: str
     """Device address, "AA:BB:CC:DD:EE:FF"."""
@@ -55,9 +55,14 @@ class Link(ABC):
         """Send one datagram of 1 to `mtu` bytes; returns when there is room for the next. Raises `LinkClosedError`;
         `LocalError` for another size."""
 
+    def send_now(self, data: bytes) -> bool:
+        """Send one datagram if that takes no waiting, and return whether it is sent; where it is not, it is to be given
+        to `send`, before any other. Raises as `send`. A link that can't tell returns False."""
+        return False
+
     @abstractmethod
     async def receive(self) -> bytes:
-        """The next datagram. Raises `LinkClosedError` when none will come. Cancelling loses none."""
+        """Return the next datagram. Raises `LinkClosedError` when none will come. Cancelling loses none."""
 
     @abstractmethod
     async def close(self) -> None:
@@ -73,7 +78,7 @@ class Listener(ABC):
 
     @abstractmethod
     async def accept(self) -> Link:
-        """The next link. Raises `BearerError` when none will come."""
+        """Return the next link. Raises `BearerError` when none will come."""
 
     @abstractmethod
     async def close(self) -> None:
@@ -81,7 +86,7 @@ class Listener(ABC):
 
 
 class Bearer(ABC):
-    """A medium on one adapter."""
+    """Is a medium on one adapter."""
 
     name: str
     traits: Traits

@@ -37,7 +37,7 @@ CLEAR_BELOW: Final = "\x1b[J"
 
 
 def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """The four commands and their options."""
+    """Add the four commands and their options."""
     status = client_parser(
         commands,
         "status",
@@ -91,7 +91,7 @@ def client_parser(
     example: str,
     run: Callable[[Namespace], int],
 ) -> ArgumentParser:
-    """A command that talks to a running node."""
+    """Return a command that talks to a running node."""
     parser = commands.add_parser(
         name,
         help=what,
@@ -110,8 +110,8 @@ def client_parser(
 
 
 def node_client(args: Namespace, *, lenient: bool = False) -> NodeClient:
-    """The node that the configuration means; where there is no such file, the default socket. `lenient`: there as well
-    where the file is wrong."""
+    """Return the node that the configuration means; where there is no such file, the default socket. `lenient`: there
+    as well where the file is wrong."""
     from bt_selfsecure.node.client import NodeClient
 
     path = find_path(args.config)

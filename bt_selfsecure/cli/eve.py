@@ -43,7 +43,7 @@ exit status: 0  every FILE is a capture, be it damaged
 
 @dataclass(slots=True)
 class Summary:
-    """The answer; its fields are the keys of `--json`."""
+    """Holds the answer; its fields are the keys of `--json`."""
 
     packets: int = 0
     by_linktype: dict[str, int] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class Summary:
 
 
 def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
-    """`eve` and what belongs to it."""
+    """Add `eve` and what belongs to it."""
     parser = subparsers.add_parser("eve", help="what an eavesdropper hears, keeps, computes and tries")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     read = commands.add_parser(

@@ -50,6 +50,8 @@ COMMANDS: Final = {
     "config": "config",
     "setup": "setup",
     "doctor": "doctor",
+    "link": "link",
+    "coap": "coap",
     "lab": "lab",
     "eve": "eve",
     "sweep": "sweep",
@@ -63,7 +65,7 @@ NO_WRITING: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class Parser(argparse.ArgumentParser):
-    """One that says what is wrong in one line. Options may stand anywhere between positional ones: on most versions of
+    """Says what is wrong in one line. Options may stand anywhere between positional ones: on most versions of
     Python argparse takes an optional FILE for absent when an option comes before it."""
 
     _is_intermixed = False
@@ -83,7 +85,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser(command: str = "") -> argparse.ArgumentParser:
-    """The command line, with this command alone or, if it is none, with all; none is needed for the version."""
+    """Return the parser of the command line, with this command alone or, if it is none, with all; none is needed for
+    the version."""
     main = Parser(
         "bt-selfsecure",
         description=DESCRIPTION,

@@ -46,7 +46,7 @@ examples:
 
 
 def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """The three commands and their options."""
+    """Add the three commands and their options."""
     send = client_parser(
         commands,
         "send",

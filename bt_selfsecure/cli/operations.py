@@ -73,14 +73,14 @@ new ones. If somebody else may have had this file, or a disk as old as it:
 bt-selfsecure establish PEER, for each peer."""
 
 WAITED: Final = """\
-{sent} waited in it to be sent: what a peer has had since is not sent again.
+{sent} waited in it to be sent: a peer may get again what it has had since.
 {read} waited in it to be read here: shown, perhaps again. To have none of
 them, before you start the node: bt-selfsecure restore --drop-messages {file}"""
 DROPPED: Final = "Left out: {sent} that waited in it to be sent, and {read} to be read here."
 
 
 def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """The six commands and their options."""
+    """Add the six commands and their options."""
     report = client_parser(
         commands,
         "report",
@@ -231,8 +231,11 @@ def _set_aside(args: Namespace) -> int:
     from bt_selfsecure.node.state import set_aside
 
     folder = set_aside(_state_directory(args))
-    print(f"{folder}: all that the node kept. bt-selfsecure restore {folder} puts it back.", file=sys.stderr)
-    print("The node begins with new keys when it is started. The folder holds the old ones.", file=sys.stderr)
+    if folder:
+        print(f"{folder}: all that the node kept. bt-selfsecure restore {folder} puts it back.", file=sys.stderr)
+        print("The node begins with new keys when it is started. The folder holds the old ones.", file=sys.stderr)
+    else:
+        print("Nothing was left of the state. The node begins with new keys when it is started.", file=sys.stderr)
     return 0
 
 

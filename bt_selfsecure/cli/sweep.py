@@ -35,7 +35,7 @@ docs/sweep.md explains the record, the exported columns and the keys of --json.
 
 
 def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
-    """`sweep` and its commands."""
+    """Add `sweep` and its commands."""
     sweep = subparsers.add_parser(
         "sweep",
         help="measure losses against distance, and what they are worth",

@@ -66,7 +66,7 @@ examples:
 
 
 def add_parsers(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """The four commands."""
+    """Add the four commands."""
     _add_import(commands)
     _add_export(commands)
     _add_list(commands)
@@ -301,7 +301,7 @@ def _add_list(commands: _SubParsersAction[ArgumentParser]) -> None:
 
 
 def run_list(args: Namespace) -> int:
-    """Two lines a run at most."""
+    """Print two lines a run at most."""
     from bt_selfsecure.sweep.store import Store
 
     with Store(args.sweep) as store:

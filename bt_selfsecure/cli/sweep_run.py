@@ -48,7 +48,7 @@ Alice, past Eve, and you see by which loss a key holds, is weak, or is broken.
 
 
 def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """The three commands and their options."""
+    """Add the three commands and their options."""
     run = client_parser(commands, "run", "measure after a plan", RUN, RUN_EPILOG, _run)
     run.add_argument("plan", type=Path, metavar="PLAN.toml", help="see `sweep plan`")
     run.add_argument(

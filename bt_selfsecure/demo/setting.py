@@ -13,12 +13,13 @@ from typing import Final
 
 from bt_selfsecure.air.capture import CaptureTap, PcapngWriter
 from bt_selfsecure.air.linked import LinkedAir
-from bt_selfsecure.air.models import LossModel, Replay, parse_model
-from bt_selfsecure.air.reception import Reception
+from bt_selfsecure.air.models import LossModel, RecordedLosses, parse_model
+from bt_selfsecure.air.reception import LossProcess
 from bt_selfsecure.air.recording import Recording
 from bt_selfsecure.air.world import World
 from bt_selfsecure.bench.haoxiao.testbed import ALICE, BOB
-from bt_selfsecure.demo.scenario import Observer, Outcome, Scenario, ScenarioConfig
+from bt_selfsecure.demo.outcome import Outcome
+from bt_selfsecure.demo.scenario import Observer, Scenario, ScenarioConfig
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.haoxiao.attacks import BlacklistSteering
 from bt_selfsecure.eve.haoxiao.format import HAOXIAO
@@ -42,8 +43,8 @@ ATTACKS: Final = ("steering",)
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What the user asked for; checked by `stage_set`."""
+class StoryRequest:
+    """This is what the user asked for; `stage_set` checks it."""
 
     model: str | None = None
     """A loss model of `air.models.parse_model`; None: the recording."""
@@ -65,14 +66,14 @@ class Request:
 
 @dataclass
 class Survey:
-    """What was measured before the key: `SURVEY_PACKETS` packets, and the lower bound on e|B that they give."""
+    """This was measured before the key: `SURVEY_PACKETS` packets, and the lower bound on e|B that they give."""
 
     joint: JointLoss
     bound: float
 
     @property
     def sentence(self) -> str:
-        """What it found."""
+        """Return in a sentence what the survey found."""
         found = f"A survey before: of {self.joint.sent} packets Bob heard {self.joint.received or 'none'}"
         if not self.joint.received:
             return f"{found}. No burst is long enough for that."
@@ -85,9 +86,9 @@ class Survey:
 
 @dataclass
 class Production:
-    """Everything that one run needs."""
+    """This is everything that one run needs."""
 
-    request: Request
+    request: StoryRequest
     model: LossModel
     eves: tuple[str, ...]
     survey: Survey
@@ -96,11 +97,11 @@ class Production:
 
 
 def eve_names(count: int) -> tuple[str, ...]:
-    """eve, eve2, eve3, ..."""
+    """Return so many names of Eves: eve, eve2, eve3, ..."""
     return tuple("eve" if number == 1 else f"eve{number}" for number in range(1, count + 1))
 
 
-def stage_set(request: Request) -> Production:
+def stage_set(request: StoryRequest) -> Production:
     """Check everything before anything happens. Raises `UsageError` with one line."""
     if request.bearer not in LARGEST_BURST:
         raise UsageError(f"there is no bearer {request.bearer!r}: choose one of {', '.join(LARGEST_BURST)}")
@@ -123,7 +124,7 @@ def stage_set(request: Request) -> Production:
     return Production(request, model, eves, survey, plot, seeds.getrandbits(63))
 
 
-def _config(request: Request, identity: bytes, profile: Profile, bound: float) -> EstablishConfig:
+def _config(request: StoryRequest, identity: bytes, profile: Profile, bound: float) -> EstablishConfig:
     longest = request.burst if profile is Profile.PAPER else max(request.burst, LARGEST_BURST[request.bearer])
     return EstablishConfig(
         identity=identity,
@@ -138,8 +139,8 @@ def _config(request: Request, identity: bytes, profile: Profile, bound: float) -
     )
 
 
-def _model(request: Request) -> tuple[LossModel, tuple[str, ...]]:
-    """The loss model, and the names of the Eves on it."""
+def _model(request: StoryRequest) -> tuple[LossModel, tuple[str, ...]]:
+    """Return the loss model, and the names of the Eves on it."""
     if request.model is not None:
         model, named = parse_model(request.model), tuple(re.findall(r"\b(eve\d*)=", request.model))
         if not named:
@@ -147,11 +148,12 @@ def _model(request: Request) -> tuple[LossModel, tuple[str, ...]]:
         return model, named
     names = eve_names(len(request.eves))
     receivers = {"bob": request.bob, **dict(zip(names, request.eves, strict=True))}
-    return Replay(Recording.load(request.recording), receivers, request.position), names
+    return RecordedLosses(Recording.load(request.recording), receivers, request.position), names
 
 
 def take_survey(model: LossModel, eves: Sequence[str], random: Random) -> Survey:
-    """What a sweep would have measured at this place: packets of Alice's, who hears them, and the bound on e|B."""
+    """Return what a sweep would have measured at this place: packets of Alice's, who hears them, and the bound on
+    e|B."""
     bob: set[int] = set()
     eve: set[int] = set()
     for seq in range(SURVEY_PACKETS):
@@ -165,7 +167,8 @@ def take_survey(model: LossModel, eves: Sequence[str], random: Random) -> Survey
 
 
 def read_file(path: Path | None) -> tuple[str, bytes]:
-    """Name and content of the file to send; by default the licence of the recording that ships with the package."""
+    """Return name and content of the file to send; by default the licence of the recording that ships with the
+    package."""
     source = files("bt_selfsecure.air") / "data" / "LICENSE.CC0" if path is None else path
     try:
         content = source.read_bytes()
@@ -186,13 +189,14 @@ async def perform(
     tracer: Tracer | None = None,
     key_log: KeyLog | None = None,
 ) -> tuple[Scenario, Outcome]:
-    """Run it. To be awaited under `run_virtual`, so that virtual Bluetooth runs in virtual time too."""
+    """Run it, and return the story and its outcome. It is awaited under `run_virtual`, so that virtual Bluetooth runs
+    in virtual time too."""
     story = Scenario(production.plot, Knowledge(), stage, tracer, key_log)
     request = production.request
     stage.say(production.survey.sentence)
     if request.bearer == "memory":
         return story, await story.tell(_world(production, story, capture))
-    heard = Reception(production.model, Random(production.air_seed)).heard
+    heard = LossProcess(production.model, Random(production.air_seed)).heard
     taps = {name: CaptureTap(capture, ReadingTap(HAOXIAO, story.hear)) for name in production.eves}
     try:
         from bt_selfsecure.air.bluetooth import VirtualBluetooth
@@ -207,12 +211,12 @@ async def perform(
 
 
 def _is_of_a_burst(datagram: bytes) -> bool:
-    """Whether it is advertised; control frames go beside."""
+    """Return whether a frame is advertised; control frames go beside."""
     return peek_kind(datagram) is Kind.RAND_COMPACT
 
 
 def _world(production: Production, story: Scenario, capture: PcapngWriter | None) -> World:
-    """The memory bearer, Eve's ears on it, and her attack where one was asked for."""
+    """Return the memory bearer, Eve's ears on it, and her attack where one was asked for."""
     steering = BlacklistSteering(Random(production.air_seed).randbytes) if production.request.attack else None
 
     def ear(name: str, time: float, data: bytes) -> None:

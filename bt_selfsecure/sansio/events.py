@@ -11,7 +11,7 @@ Record = TypeVar("Record")
 
 
 class Rejection(enum.Enum):
-    """Why a frame from the air changed nothing."""
+    """Says why a frame from the air changed nothing."""
 
     MALFORMED = "not a frame of ours"
     NOT_FOR_US = "of another establishment, profile or kind"

@@ -20,10 +20,10 @@ from bt_selfsecure.sweep.orders import (
     Listening,
     ListenReport,
     Order,
-    Refused,
+    OrderRefused,
+    PacketsSent,
     Report,
-    Send,
-    Sent,
+    SendPackets,
     decode_packet,
     encode_packet,
     pack,
@@ -41,42 +41,43 @@ LISTEN_S: Final = 900.0
 
 
 class Counters(Protocol):
-    """What the controller counts while packets are sent."""
+    """These tell what the controller counts while packets are sent."""
 
     async def drained(self, given: dict[str, int]) -> dict[str, int]:
-        """Packets of each receiver that the controller has not done with; `given` are those that it was given. Waits a
+        """Return the packets of each receiver that the controller has not done with, of the `given` ones. It waits a
         little for them."""
 
     def totals(self) -> dict[str, Any]:
-        """For the record, as in {"flushed": {"bob": 3}}."""
+        """Return the counts for the record, as in {"flushed": {"bob": 3}}."""
 
 
-class Media(Protocol):
-    """Where the bearers come from, and whose time they run in."""
+class AgentEnvironment(Protocol):
+    """This tells where the bearers come from, and whose time they run in."""
 
     def open(self, bearer: str) -> Bearer:
-        """Raises `BtSelfSecureError`."""
+        """Return when packets can come. Raises `BearerError`."""
 
     def now(self) -> float:
-        """Seconds."""
+        """Return the time in seconds."""
 
     async def sleep(self, seconds: float) -> None: ...
 
     def counting(self, bearer: str, receivers: dict[str, str]) -> contextlib.AbstractAsyncContextManager[Counters]:
-        """Counts from now on, on the connections to these addresses."""
+        """Return a context in which packets on the connections to these addresses are counted."""
 
 
 class Agent:
-    """Obeys one order at a time; the newest counts."""
+    """An agent obeys one order at a time; the newest counts."""
 
-    def __init__(self, media: Media, facts: Callable[[], Awaitable[dict[str, Any]]]) -> None:
+    def __init__(self, media: AgentEnvironment, facts: Callable[[], Awaitable[dict[str, Any]]]) -> None:
         self._media, self._facts = media, facts
         self._ear: _Ear | None = None
         self.progress = (0, 0)
         """Of the burst under way: packets sent or heard so far, and of how many."""
 
     async def obey(self, order: Order) -> Answer:
-        """What the order came to; `Refused` where it could not be done. Cancelling ends what was begun."""
+        """Return what the order came to. Raises `OrderRefused` where it could not be done. Cancelling ends what was
+        begun."""
         try:
             match order:
                 case Describe(tag):
@@ -84,7 +85,7 @@ class Agent:
                 case Listen():
                     await self._listen(order)
                     return Listening(order.tag)
-                case Send():
+                case SendPackets():
                     return await self._send(order)
                 case Report(tag):
                     return await self._report(tag)
@@ -92,7 +93,7 @@ class Agent:
                     assert_never(order)
         except BtSelfSecureError as error:
             await self.close()
-            return Refused(order.tag, str(error))
+            return OrderRefused(order.tag, str(error))
 
     async def close(self) -> None:
         """Give back what is held of the radio."""
@@ -117,7 +118,7 @@ class Agent:
         await self.close()
         return heard
 
-    async def _send(self, order: Send) -> Sent:
+    async def _send(self, order: SendPackets) -> PacketsSent:
         await self.close()
         bearer = self._media.open(order.bearer)
         try:
@@ -127,7 +128,9 @@ class Agent:
         finally:
             await bearer.close()
 
-    async def _burst(self, order: Send, links: dict[str, Link], counters: Counters, *, broadcast: bool) -> Sent:
+    async def _burst(
+        self, order: SendPackets, links: dict[str, Link], counters: Counters, *, broadcast: bool
+    ) -> PacketsSent:
         queued: dict[str, set[int]] = {name: set() for name in links}
         given: dict[str, list[int]] = {name: [] for name in links}
         patience = None if broadcast else PATIENCE_S  # what is broadcast has no queue to wait in
@@ -147,17 +150,17 @@ class Agent:
             await link.close()
         of_each = dict.fromkeys(order.receivers, next(iter(queued.values()))) if broadcast else queued
         packed = {name: pack_set(seqs, order.packets) for name, seqs in of_each.items() if seqs}
-        return Sent(order.tag, seconds, packed, counters.totals())
+        return PacketsSent(order.tag, seconds, packed, counters.totals())
 
 
 async def _dial(bearer: Bearer, receivers: dict[str, str]) -> dict[str, Link]:
-    """A link to each receiver; on a broadcast bearer one for all."""
+    """Return a link to each receiver, on a broadcast bearer one for all."""
     chosen = list(receivers.items())[: 1 if bearer.traits.broadcast else None]
     return {name: await bearer.connect(address) for name, address in chosen}
 
 
 async def _hand_over(link: Link, packet: bytes, patience: float | None) -> bool:
-    """Whether the sender's queue took it."""
+    """Return whether the sender's queue took it."""
     try:
         async with asyncio.timeout(patience):
             await link.send(packet)
@@ -169,7 +172,7 @@ async def _hand_over(link: Link, packet: bytes, patience: float | None) -> bool:
 
 
 class _Ear:
-    """Listens for one run's packets."""
+    """This listens for one run's packets."""
 
     def __init__(self, bearer: Bearer, order: Listen, note: Callable[[int, int], None]) -> None:
         self.tag = order.tag
@@ -180,7 +183,7 @@ class _Ear:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
-        """Returns when packets can come. Raises `BearerError`."""
+        """Return when packets can come. Raises `BearerError`."""
         if self._bearer.traits.broadcast:
             self._start(self._receive(await self._bearer.connect(self._order.sender)))
         else:
@@ -235,7 +238,7 @@ class _Ear:
 
 @contextlib.asynccontextmanager
 async def no_counters() -> AsyncGenerator[Counters, None]:
-    """For bearers whose controller counts nothing."""
+    """Yield what stands for counters where a controller counts nothing."""
 
     class Nothing:
         async def drained(self, given: dict[str, int]) -> dict[str, int]:

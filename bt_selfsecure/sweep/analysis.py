@@ -15,9 +15,9 @@ import numpy as np
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.stats.losses import GilbertElliottFit, clopper_pearson, lower_bound
 from bt_selfsecure.sweep.collusion import collusion, in_runs
-from bt_selfsecure.sweep.counting import Counts, count, table
+from bt_selfsecure.sweep.counting import SettingCounts, count, table
 from bt_selfsecure.sweep.doubts import doubts
-from bt_selfsecure.sweep.results import BROKEN, Analysis, AtDistance, Fit, Listener, OneRun, Pair
+from bt_selfsecure.sweep.results import BROKEN, Analysis, AtDistance, Fit, ListenerLosses, OneRun, Pair
 from bt_selfsecure.sweep.settings import stands
 from bt_selfsecure.sweep.statistics import phi_interval
 from bt_selfsecure.sweep.store import Store
@@ -35,10 +35,8 @@ def analyse(
     progress: Callable[[int, int], None] = lambda done, all_of_them: None,
     listeners: Sequence[str] = (),
 ) -> Analysis:
-    """Everything that the sweep's runs tell; of these `listeners` only, if any are named.
-
-    `progress` is told the runs done and to do. UsageError without a run, or with a listener that no run has.
-    """
+    """Return everything that the sweep's runs tell; of these `listeners` only, if any are named. `progress` is told the
+    runs done and to do. Raises `UsageError` without a run, or with a listener that no run has."""
     settings = count(store, progress, listeners)
     pairs = [pair for one in settings for pair in _pairs(one)]
     together = [collusion(one) for one in settings]
@@ -60,14 +58,14 @@ def analyse(
     return analysis
 
 
-def _listeners(one: Counts) -> Iterator[Listener]:
+def _listeners(one: SettingCounts) -> Iterator[ListenerLosses]:
     sent, heard, in_each = one.sent, one.heard(), one.both.diagonal(axis1=1, axis2=2)
     for index, name in enumerate(one.key.listeners):
         lost = sent - int(heard[index])
         low, high = clopper_pearson(lost, sent)
         weights = in_each[:, index].astype(np.float64)
         metres = [at for who, at in one.distances if who == name]
-        yield Listener(
+        yield ListenerLosses(
             one.key.setting,
             name,
             _distance(one, name),
@@ -86,7 +84,7 @@ def _listeners(one: Counts) -> Iterator[Listener]:
         )
 
 
-def _pairs(one: Counts) -> Iterator[Pair]:
+def _pairs(one: SettingCounts) -> Iterator[Pair]:
     sent, in_each, in_all = one.sent, one.both, one.tables().tolist()
     names = one.key.listeners
     for bob, eve in ((bob, eve) for bob in range(len(names)) for eve in range(len(names)) if bob != eve):
@@ -144,8 +142,8 @@ def _pairs(one: Counts) -> Iterator[Pair]:
         )
 
 
-def _by_distance(settings: list[Counts]) -> list[AtDistance]:
-    """Each listener alone where there are few distances, and all together. In steps where there are many."""
+def _by_distance(settings: list[SettingCounts]) -> list[AtDistance]:
+    """Return each listener alone where there are few distances, in steps where there are many; and all together."""
     points: list[tuple[Kind, str, float, int, int]] = []
     for one in settings:
         its = one.key.setting
@@ -167,7 +165,7 @@ def _by_distance(settings: list[Counts]) -> list[AtDistance]:
     return rows
 
 
-def _each_run(one: Counts) -> Iterator[OneRun]:
+def _each_run(one: SettingCounts) -> Iterator[OneRun]:
     heard, rssi = one.both.diagonal(axis1=1, axis2=2).tolist(), one.rssi.tolist()
     for number, run in enumerate(one.runs):
         for index, name in enumerate(one.key.listeners):
@@ -184,7 +182,7 @@ def _each_run(one: Counts) -> Iterator[OneRun]:
             )
 
 
-def _roles(settings: list[Counts]) -> dict[str, dict[str, str]]:
+def _roles(settings: list[SettingCounts]) -> dict[str, dict[str, str]]:
     told: dict[tuple[str, str], set[str]] = {}
     for info in (run.info for one in settings for run in one.runs):
         roles = info.notes.get("roles")
@@ -198,8 +196,8 @@ def _roles(settings: list[Counts]) -> dict[str, dict[str, str]]:
     return by_sender
 
 
-def _distance(one: Counts, name: str) -> float | None:
-    """The distance of a listener, if it had one and the same in all runs."""
+def _distance(one: SettingCounts, name: str) -> float | None:
+    """Return the distance of a listener, if it had one and the same in all runs."""
     metres = {metres for who, metres in one.distances if who == name}
     return metres.pop() if len(metres) == 1 else None
 
@@ -218,5 +216,5 @@ def _mean(values: np.ndarray, weights: np.ndarray) -> float | None:
 
 
 def _number(value: float) -> float | None:
-    """JSON has no infinity and no nan."""
+    """Return None for infinity and nan, which JSON does not have."""
     return value if math.isfinite(value) else None

@@ -10,17 +10,15 @@ from typing import Self
 import numpy as np
 
 from bt_selfsecure.stats.losses import lower_bound
-from bt_selfsecure.sweep.counting import MOST_TOGETHER, Counts, Numbers
+from bt_selfsecure.sweep.counting import MOST_TOGETHER, Numbers, SettingCounts
 from bt_selfsecure.sweep.results import Collusion, InRun, Share
 from bt_selfsecure.sweep.worth import in_run, least_bound, needed, weakest
 
 
 @dataclass(frozen=True, slots=True)
 class Sets:
-    """The sets of Eves against one Bob that are judged: all; of too many listeners, each alone and all together.
-
-    No set is better than all of them together, so that bounds those which are left out.
-    """
+    """These are the sets of Eves against one Bob that are judged: all; of too many listeners, each alone and all
+    together. No set is better than all of them together, so that bounds those which are left out."""
 
     bob: int
     words: Sequence[int] | Numbers
@@ -43,15 +41,16 @@ class Sets:
         eves = list(range(1, listeners))
         return cls(bob, sets[order], eves, np.searchsorted(sizes[order], eves).tolist())
 
-    def missed(self, one: Counts, number: int, unheard: Numbers) -> Numbers:
-        """Of each set: the packets that Bob heard and all of the set missed, in a run. `unheard` is the run's."""
+    def missed(self, one: SettingCounts, number: int, unheard: Numbers) -> Numbers:
+        """Return, of each set, the packets that Bob heard and all of the set missed, in a run. `unheard` is the
+        run's."""
         if len(one.key.listeners) > MOST_TOGETHER:
             by_bob = one.both[number, self.bob]
             return np.append(by_bob[self.bob] - np.delete(by_bob, self.bob), one.alone[number, self.bob])
         return unheard[self.words] - unheard[np.bitwise_or(self.words, 1 << self.bob)]
 
     def least(self, values: Numbers, nth: int) -> int:
-        """Which set of the nth number of Eves has the least."""
+        """Return which set of the nth number of Eves has the least."""
         begin, *_ = bounds = [*self.first[nth:], len(self.words)]
         return begin + int(np.argmin(values[begin : bounds[1]]))
 
@@ -61,7 +60,7 @@ class Sets:
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """Over the runs, against one Bob."""
+    """These are sums over the runs, against one Bob."""
 
     sets: Sets
     missed: Numbers
@@ -72,8 +71,9 @@ class Sums:
     """What the best set of its size missed, shape (runs, numbers of Eves)."""
 
 
-def collusion(one: Counts) -> tuple[list[Collusion], list[Share]]:
-    """For each Bob and number of Eves those who are best together; and, the mean of all sets, what is left of them."""
+def collusion(one: SettingCounts) -> tuple[list[Collusion], list[Share]]:
+    """Return, for each Bob and number of Eves, those who are best together; and what is left of the mean of all
+    sets."""
     listeners = len(one.key.listeners)
     if listeners < 2:
         return [], []
@@ -97,8 +97,8 @@ def collusion(one: Counts) -> tuple[list[Collusion], list[Share]]:
     return rows, [Share(one.key.setting, number, float(share)) for number, share in zip(eves, shares, strict=True)]
 
 
-def in_runs(one: Counts, heard: Numbers, missed: Numbers) -> list[InRun]:
-    """Each run by itself: packets that Bob heard, and those of them that Eve (or Eves together) missed."""
+def in_runs(one: SettingCounts, heard: Numbers, missed: Numbers) -> list[InRun]:
+    """Return each run by itself: packets that Bob heard, and those of them that Eve (or Eves together) missed."""
     size = one.key.setting.size_bytes
     return [
         in_run(run.id, run.sent, by_bob, but_not_by_eve, size)
@@ -106,7 +106,7 @@ def in_runs(one: Counts, heard: Numbers, missed: Numbers) -> list[InRun]:
     ]
 
 
-def _rows(one: Counts, sums: Sums) -> Iterator[Collusion]:
+def _rows(one: SettingCounts, sums: Sums) -> Iterator[Collusion]:
     sets, pooled, broken, least = sums.sets, sums.missed, sums.broken, sums.least
     names, both, bob = one.key.listeners, one.tables().tolist(), sets.bob
     heard = one.both[:, bob, bob]

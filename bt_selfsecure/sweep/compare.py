@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.sweep.results import Analysis, Listener, Pair
+from bt_selfsecure.sweep.results import Analysis, ListenerLosses, Pair
 
 TABLE = {"distance_m", "packets", "loss"}
 """Columns of figures that were read off a paper; packets is sent in all, over the repeats."""
@@ -19,7 +19,7 @@ TABLE = {"distance_m", "packets", "loss"}
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One share of one sweep."""
+    """This is one share of one sweep."""
 
     count: int
     of: int
@@ -33,7 +33,7 @@ Conditions = tuple[tuple[str, str], ...]
 
 
 class Figure(NamedTuple):
-    """A share of packets: lost by a listener or, where there is a Bob, missed by an Eve of what he heard."""
+    """This is a share of packets: lost by a listener or, where there is a Bob, missed by an Eve of what he heard."""
 
     distance_m: float | None
     conditions: Conditions
@@ -51,8 +51,8 @@ Figures = dict[Figure, Measured]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One figure in both."""
+class FigureDifference:
+    """This is one figure in both."""
 
     figure: Figure
     a: float | None
@@ -72,14 +72,14 @@ class Row:
 
 
 def figures_of(analysis: Analysis) -> Figures:
-    """Losses of each listener and e|B of each pair; all bearers, sizes and powers of a distance together.
+    """Return losses of each listener and e|B of each pair; all bearers, sizes and powers of a distance together.
 
     e|B is there twice: of all runs pooled, and the least of a run. A listener is called by the part that it plays, if
     the plan names one: then sweeps with other devices compare.
     """
     figures: Figures = {}
 
-    def name(row: Listener | Pair, listener: str) -> str:
+    def name(row: ListenerLosses | Pair, listener: str) -> str:
         return analysis.part(row.setting, listener) or listener
 
     for row in analysis.listeners:
@@ -96,7 +96,7 @@ def figures_of(analysis: Analysis) -> Figures:
 
 
 def _add(figures: Figures, figure: Figure, one: Measured) -> None:
-    """Pooled, or the less of two."""
+    """Add a share: it is pooled, or the less of two stays."""
     if (other := figures.get(figure)) is None:
         figures[figure] = one
     elif figure.least_of_a_run:
@@ -106,7 +106,7 @@ def _add(figures: Figures, figure: Figure, one: Measured) -> None:
 
 
 def _anyhow(figures: Figures) -> Figures:
-    """Whatever the conditions."""
+    """Return the figures whatever the conditions."""
     together: Figures = {}
     for figure, measured in figures.items():
         _add(together, figure._replace(conditions=()), measured)
@@ -114,7 +114,8 @@ def _anyhow(figures: Figures) -> Figures:
 
 
 def figures_read_off(file: Path) -> Figures | None:
-    """Bob's losses from a CSV file with the columns distance_m, packets and loss (0..1); None if it has others."""
+    """Return Bob's losses from a CSV file with the columns distance_m, packets and loss (0..1); None if it has
+    others."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as text:
             reader = csv.DictReader(text, skipinitialspace=True)
@@ -137,10 +138,10 @@ def figures_read_off(file: Path) -> Figures | None:
     return {Figure(metres, (), "bob"): Measured(*counts) for metres, counts in sums.items()}
 
 
-def compare(a: Figures, b: Figures) -> Iterator[Row]:
-    """What either has, by distance and conditions; by distance alone if they don't name the same conditions.
+def compare(a: Figures, b: Figures) -> Iterator[FigureDifference]:
+    """Return what either has, by distance and conditions; by distance alone if they don't name the same conditions.
 
-    UsageError if they have nothing in common.
+    Raises `UsageError` if they have nothing in common.
     """
     named = [{name for figure in one for name, _ in figure.conditions} for one in (a, b)]
     if named[0] != named[1]:
@@ -153,9 +154,9 @@ def compare(a: Figures, b: Figures) -> Iterator[Row]:
             difference = other.share - one.share
             low, high = (None, None) if figure.least_of_a_run else _interval(one, other)
             differs = None if low is None or high is None else not low <= 0 <= high
-            yield Row(figure, one.share, other.share, difference, low, high, differs)
+            yield FigureDifference(figure, one.share, other.share, difference, low, high, differs)
         else:
-            yield Row(figure, _share(one), _share(other), None, None, None, None)
+            yield FigureDifference(figure, _share(one), _share(other), None, None, None, None)
 
 
 def _order(figure: Figure) -> tuple[object, ...]:
@@ -168,7 +169,8 @@ def _share(one: Measured | None) -> float | None:
 
 
 def _interval(a: Measured, b: Measured) -> tuple[float, float]:
-    """95 % interval of b - a for independent packets (Newcombe's method 10, Statistics in Medicine 17, 1998)."""
+    """Return the 95 % interval of b - a for independent packets (Newcombe's method 10, Statistics in Medicine 17,
+    1998)."""
     (low_a, high_a), (low_b, high_b) = _wilson(a), _wilson(b)
     difference = b.share - a.share
     below = math.hypot(b.share - low_b, high_a - a.share)

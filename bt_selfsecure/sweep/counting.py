@@ -20,7 +20,7 @@ from bt_selfsecure.stats.losses import JointLoss
 from bt_selfsecure.sweep import bits
 from bt_selfsecure.sweep.packing import COUNTS, LEVELS, Packed, unpacked
 from bt_selfsecure.sweep.runs import RunInfo, StoredRun
-from bt_selfsecure.sweep.settings import Key, by_setting, stands
+from bt_selfsecure.sweep.settings import SettingKey, by_setting, stands
 from bt_selfsecure.sweep.statistics import WINDOW, Windows
 from bt_selfsecure.sweep.store import Store
 
@@ -40,7 +40,7 @@ AT_ONCE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class RunCounts:
-    """One run; its counts by listener are in `Counts`."""
+    """These are of one run; its counts by listener are in `SettingCounts`."""
 
     id: int
     info: RunInfo
@@ -49,10 +49,10 @@ class RunCounts:
     lost_in_queue: int
 
 
-class Counts:
-    """All runs of one setting."""
+class SettingCounts:
+    """These are of all runs of one setting."""
 
-    def __init__(self, key: Key) -> None:
+    def __init__(self, key: SettingKey) -> None:
         self.key = key
         count = len(key.listeners)
         self.runs: list[RunCounts] = []
@@ -78,37 +78,37 @@ class Counts:
 
     @property
     def both(self) -> Numbers:
-        """Packets that two listeners both heard (one: the diagonal), shape (runs, listeners, listeners)."""
+        """Return packets that two listeners both heard (one: the diagonal), shape (runs, listeners, listeners)."""
         count = len(self.key.listeners)
         return np.frombuffer(self._both, np.int64).reshape(-1, count, count)
 
     @property
     def alone(self) -> Numbers:
-        """Packets that this listener heard and no other one, shape (runs, listeners)."""
+        """Return packets that this listener heard and no other one, shape (runs, listeners)."""
         return np.frombuffer(self._alone, np.int64).reshape(-1, len(self.key.listeners))
 
     @property
     def copies(self) -> NDArray[np.float64]:
-        """Mean over the packets that were heard, shape (runs, listeners); nan if none was."""
+        """Return the mean over the packets that were heard, shape (runs, listeners); nan if none was."""
         return np.frombuffer(self._copies, np.float64).reshape(-1, len(self.key.listeners))
 
     @property
     def rssi(self) -> NDArray[np.float64]:
-        """Likewise, dBm; nan if nobody told."""
+        """Return the mean likewise, in dBm; nan if nobody told."""
         return np.frombuffer(self._rssi, np.float64).reshape(-1, len(self.key.listeners))
 
     def heard(self) -> Numbers:
-        """Packets heard by each listener."""
+        """Return packets heard by each listener."""
         return self.tables().diagonal()
 
     def tables(self) -> Numbers:
-        """Packets heard by two listeners in all runs, shape (listeners, listeners)."""
+        """Return packets heard by two listeners in all runs, shape (listeners, listeners)."""
         tables: Numbers = self.both.sum(axis=0)
         return tables
 
     def unheard(self, number: int) -> Numbers:
-        """Of each set of listeners, bit i for listener i: the packets that none of them heard in the run of this
-        number in `runs`, shape (2^listeners,). Empty where there are too many listeners."""
+        """Return, of each set of listeners (bit i for listener i), the packets that none of them heard in the run of
+        this number in `runs`, shape (2^listeners,). It is empty where there are too many listeners."""
         listeners = len(self.key.listeners)
         if listeners > MOST_TOGETHER:
             return np.empty(0, np.int64)
@@ -126,7 +126,7 @@ class Counts:
         return of_complement
 
     def add(self, store: Store, run: StoredRun) -> None:
-        """Read and count one run."""
+        """Add a row a listener."""
         packed = store.packed(run.id)
         listeners = [packed[name] for name in self.key.listeners]
         flags = _bits([each.heard for each in listeners], run.info.packets)
@@ -179,7 +179,7 @@ class Counts:
 
 
 class _Waiting:
-    """Whole windows of packets, to be counted many at once."""
+    """These are whole windows of packets, to be counted many at once."""
 
     def __init__(self, windows: Sequence[Windows]) -> None:
         self._windows = windows
@@ -187,7 +187,7 @@ class _Waiting:
         self._packets = 0
 
     def add(self, lost: Flags) -> None:
-        """A row a listener."""
+        """Add a row a listener."""
         self._lost.append(lost)
         self._packets += lost.size
         if self._packets >= AT_ONCE:
@@ -211,12 +211,10 @@ def count(
     store: Store,
     progress: Callable[[int, int], None] = lambda done, all_of_them: None,
     chosen: Sequence[str] = (),
-) -> list[Counts]:
-    """All runs that count, by setting: nearest first. `progress` is told the runs done and to do.
-
-    Of the listeners only those that are `chosen`; all where none is. UsageError if there is no run, or one has too many
-    listeners.
-    """
+) -> list[SettingCounts]:
+    """Return all runs that count, by setting: nearest first. `progress` is told the runs done and to do. Of the
+    listeners only those that are `chosen`; all where none is. Raises `UsageError` if there is no run, or one has too
+    many listeners."""
     settings = by_setting(store, chosen)
     all_of_them, done = sum(map(len, settings.values())), 0
     counted = []
@@ -226,7 +224,7 @@ def count(
                 f"run {runs[0].id} has {len(key.listeners)} listeners, and at most {MOST_LISTENERS} are compared: "
                 "choose some with --listeners NAME,NAME"
             )
-        counted.append(Counts(key))
+        counted.append(SettingCounts(key))
         for run in runs:
             progress(done, all_of_them)
             counted[-1].add(store, run)
@@ -237,7 +235,7 @@ def count(
 
 
 def table(sent: int, by_bob: int, by_eve: int, by_both: int) -> JointLoss:
-    """The 2x2 table of two listeners, from packets sent and packets heard."""
+    """Return the 2x2 table of two listeners, from packets sent and packets heard."""
     return JointLoss(by_both, by_bob - by_both, by_eve - by_both, sent - by_bob - by_eve + by_both)
 
 
@@ -247,20 +245,20 @@ def _add(steps: list[int], more: Sequence[int]) -> None:
 
 
 def _bits(bitmaps: Sequence[bytes], packets: int) -> Flags:
-    """Of each of them a row."""
+    """Return a row of bits for each of them."""
     together = np.frombuffer(b"".join(bitmaps), np.uint8).reshape(len(bitmaps), -1)
     return np.unpackbits(together, axis=1, count=packets, bitorder="little").view(np.bool_)
 
 
 def _mean_copies(one: Packed, heard: Flags) -> float:
-    """Of the packets that were heard; nan if none was."""
+    """Return the mean of the packets that were heard; nan if none was."""
     if not heard.any():
         return math.nan
     return 1.0 if one.copies is None else float(np.mean(unpacked(one.copies, COUNTS, one.packets)[1], where=heard))
 
 
 def _mean_level(one: Packed, heard: Flags) -> float:
-    """Likewise, dBm; nan where none is known."""
+    """Return the mean likewise, in dBm; nan where none is known."""
     if one.rssi is None:
         return math.nan
     form, numbers = unpacked(one.rssi, LEVELS, one.packets)
@@ -270,7 +268,7 @@ def _mean_level(one: Packed, heard: Flags) -> float:
 
 
 def _words(flags: Flags) -> tuple[NDArray[np.uint16], Numbers]:
-    """The different sets of listeners that heard a packet, bit i for listener i, and how often each occurs."""
+    """Return the different sets of listeners that heard a packet, bit i for listener i, and how often each occurs."""
     words = np.zeros(flags.shape[1], np.uint16)
     for listener, heard in enumerate(flags):
         words |= heard.astype(np.uint16) << np.uint16(listener)

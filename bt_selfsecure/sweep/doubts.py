@@ -25,7 +25,7 @@ UNICAST = ("l2cap", "rfcomm", "ipsp")
 
 
 def doubts(analysis: Analysis) -> Iterator[str]:
-    """The warnings, gravest first."""
+    """Return the warnings, gravest first."""
     pairs = analysis.pairs
     level = LEVEL / max(1, len(pairs))
     yield from _no_key(pairs)
@@ -62,7 +62,7 @@ def _no_key(pairs: Sequence[Pair]) -> Iterator[str]:
 
 
 def _kind_mean(pairs: Sequence[Pair]) -> Iterator[str]:
-    """A key that the mean of all runs would call strong, and a run does not."""
+    """Warn of a key that the mean of all runs would call strong, and a run does not."""
     bad = [pair for pair in pairs if _below(pair) and pair.pooled_bound > pair.bound and _pooled_bits(pair) >= BITS[-1]]
     if bad:
         worst = min(bad, key=lambda pair: pair.strength)
@@ -78,7 +78,7 @@ def _below(pair: Pair) -> bool:
 
 
 def _pooled_bits(pair: Pair) -> float:
-    """What the worst run's key would be worth by the mean."""
+    """Return what the worst run's key would be worth by the mean."""
     return secret_bits(pair.worst.bob_heard, pair.pooled_bound) if pair.worst else 0.0
 
 
@@ -126,7 +126,8 @@ def _changing(pairs: Sequence[Pair], level: float) -> Iterator[str]:
 
 
 def _eves_alike(rows: Sequence[Collusion]) -> Iterator[str]:
-    """Each row is the worst of many sets of Eves, and so below its product by chance: count every set as a test."""
+    """Warn of Eves who are alike. Each row is the worst of many sets of Eves, and so below its product by chance: every
+    set counts as a test."""
     others: dict[tuple[Setting, str], int] = {}
     for row in rows:
         others[row.setting, row.bob] = max(row.eves, others.get((row.setting, row.bob), 0))
@@ -188,8 +189,8 @@ def _loss(runs: Sequence[OneRun]) -> float:
 
 
 def _differ(groups: Sequence[Sequence[OneRun]]) -> float:
-    """P(losses of groups so different, if they were one): Pearson, over the runs' own spread if that is more than
-    independent packets would have."""
+    """Return P(losses of groups so different, if they were one): Pearson, over the runs' own spread if that is more
+    than independent packets would have."""
     everything = [row for group in groups for row in group]
     if not 0 < _loss(everything) < 1:
         return 1.0

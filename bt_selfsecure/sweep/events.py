@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bt_selfsecure.sweep.orders import Answer, Listen, Reception, Report, Send, Sent
+from bt_selfsecure.sweep.orders import Answer, Listen, PacketsSent, Report, RunReception, SendPackets
 from bt_selfsecure.sweep.plan import Place, Roles, Run
 
 # --- what the person wants; each names its place, so that none is carried out elsewhere -------------------------------
@@ -19,14 +19,14 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Interrupt: back to the prompt of this place."""
+    """This interrupts: back to the prompt of this place."""
 
     place: Place
 
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """Leave the rest of this place out for now."""
+    """This leaves the rest of this place out for now."""
 
     place: Place
 
@@ -57,14 +57,14 @@ Want = Placed | Stop | Skip | TakeBack | Redo | End
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A node's answer to an order."""
+    """This is a node's answer to an order."""
 
     node: str
     answer: Answer
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class RunStored:
     """The record of this run is on disk."""
 
     run: Run
@@ -77,14 +77,14 @@ class Withdrawn:
     place: Place
 
 
-Input = Want | Answered | Stored | Withdrawn
+Input = Want | Answered | RunStored | Withdrawn
 
 # --- what comes out ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Ask the person to move the nodes, and for `Placed`."""
+    """The person is asked to move the nodes, and for `Placed`."""
 
     place: Place
     roles: Roles
@@ -97,38 +97,38 @@ class Give:
     """Give a node an order; hand its answer to `handle`."""
 
     node: str
-    order: Listen | Send | Report
+    order: Listen | SendPackets | Report
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Write a whole run down, in one transaction; then `Stored`."""
+    """Write a whole run down, in one transaction; then `RunStored`."""
 
     run: Run
     roles: Roles
     began: float
-    sent: Sent
-    receptions: dict[str, Reception]
+    sent: PacketsSent
+    receptions: dict[str, RunReception]
     """By receiver."""
 
 
 @dataclass(frozen=True, slots=True)
 class Withdraw:
-    """Mark what was stored of this place as withdrawn; then `Withdrawn`."""
+    """What was stored of this place is to be marked as withdrawn; `Withdrawn` answers it."""
 
     place: Place
 
 
 @dataclass(frozen=True, slots=True)
 class Tell:
-    """For the person's eyes: something did not work, or what happens next."""
+    """This is for the person's eyes: something did not work, or what happens next."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """Nothing is left to do but what was skipped: ask the person for `End`."""
+    """Nothing is left to do but what was skipped: the person is asked for `End`."""
 
 
 Effect = Prompt | Give | Record | Withdraw | Tell | Finished

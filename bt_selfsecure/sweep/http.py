@@ -37,8 +37,8 @@ NO_MORE: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """One that came whole."""
+class HttpRequest:
+    """This is a request that came whole."""
 
     method: str
     path: str
@@ -49,7 +49,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is sent back."""
+    """This is what is sent back."""
 
     status: HTTPStatus
     body: bytes = b""
@@ -64,18 +64,18 @@ class RefusedError(BtSelfSecureError):
         self.status = HTTPStatus(status)
 
 
-class Server:
-    """Gives each request to `answer`, and adds `headers` to every answer."""
+class HttpServer:
+    """The server gives each request to `answer`, and adds `headers` to every answer."""
 
     def __init__(
-        self, listener: socket.socket, answer: Callable[[Request], Answer], headers: Mapping[str, str]
+        self, listener: socket.socket, answer: Callable[[HttpRequest], Answer], headers: Mapping[str, str]
     ) -> None:
         self._listener, self._answer, self._headers = listener, answer, headers
         self._open: dict[asyncio.Task[None], str] = {}
         """Address of each, the oldest first."""
 
     async def run(self) -> None:
-        """Until it is cancelled. Raises `OSError` where the listener is of no use any more."""
+        """Serve until it is cancelled. Raises `OSError` where the listener is of no use any more."""
         loop = asyncio.get_running_loop()
         self._listener.setblocking(False)
         try:
@@ -144,8 +144,8 @@ class Server:
         return b"".join(http.send(part) or b"" for part in parts)
 
 
-async def _read(http: h11.Connection, connection: socket.socket) -> Request:
-    """The whole request. Raises `RefusedError` and `h11.RemoteProtocolError`."""
+async def _read(http: h11.Connection, connection: socket.socket) -> HttpRequest:
+    """Return the whole request. Raises `RefusedError` and `h11.RemoteProtocolError`."""
     loop = asyncio.get_running_loop()
     head: h11.Request | None = None
     body = b""
@@ -166,4 +166,4 @@ async def _read(http: h11.Connection, connection: socket.socket) -> Request:
     for name, value in head.headers:
         key = name.decode("ascii")
         headers[key] = ", ".join(filter(None, (headers.get(key), value.decode("latin-1"))))
-    return Request(head.method.decode("ascii"), head.target.decode("latin-1").partition("?")[0], headers, body)
+    return HttpRequest(head.method.decode("ascii"), head.target.decode("latin-1").partition("?")[0], headers, body)

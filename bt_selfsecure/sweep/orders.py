@@ -37,7 +37,7 @@ MAX_RECEIVERS: Final = 16
 
 
 class NotAnOrderError(BtSelfSecureError):
-    """A message on the control link that is none of ours."""
+    """A message on the control link is none of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Describe:
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Be ready for test packets, until `Report` or another order."""
+    """The node is to be ready for test packets, until `Report` or another order."""
 
     tag: int
     bearer: str
@@ -60,7 +60,7 @@ class Listen:
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
+class SendPackets:
     """Send test packets, and answer when the last has left."""
 
     tag: int
@@ -74,7 +74,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Stop listening and tell what you heard."""
+    """The node is to stop listening and to tell what it heard."""
 
     tag: int
 
@@ -92,7 +92,7 @@ class Listening:
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class PacketsSent:
     tag: int
     seconds: float
     """From the first packet to the last."""
@@ -112,22 +112,22 @@ class ListenReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class OrderRefused:
     """It can't be done: the text says why, and the remedy."""
 
     tag: int
     reason: str
 
 
-Order = Describe | Listen | Send | Report
-Answer = Described | Listening | Sent | ListenReport | Refused
-_ORDERS: Final[Mapping[str, type]] = {"describe": Describe, "listen": Listen, "send": Send, "report": Report}
+Order = Describe | Listen | SendPackets | Report
+Answer = Described | Listening | PacketsSent | ListenReport | OrderRefused
+_ORDERS: Final[Mapping[str, type]] = {"describe": Describe, "listen": Listen, "send": SendPackets, "report": Report}
 _ANSWERS: Final[Mapping[str, type]] = {
     "described": Described,
     "listening": Listening,
-    "sent": Sent,
+    "sent": PacketsSent,
     "heard": ListenReport,
-    "refused": Refused,
+    "refused": OrderRefused,
 }
 _NAMES: Final = {of_one: name for kinds in (_ORDERS, _ANSWERS) for name, of_one in kinds.items()}
 _RANGES: Final[Mapping[str, tuple[float, float]]] = {
@@ -141,7 +141,7 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {"int": (int,), "float": (int, f
 
 
 def encode(message: Order | Answer) -> bytes:
-    """One line of JSON."""
+    """Return an order or an answer as one line of JSON."""
     name = _NAMES[type(message)]
     kind = "order" if name in _ORDERS else "answer"
     return json.dumps({kind: name, **asdict(message)}, separators=(",", ":")).encode()
@@ -189,12 +189,12 @@ def _check(name: str, value: Any, kind: str) -> None:
 
 
 def encode_packet(tag: int, seq: int, size: int) -> bytes:
-    """The packet number `seq`, from 0."""
+    """Return the packet number `seq`, from 0."""
     return (HEAD.pack(tag, seq) + b"\x55" * size)[: max(size, HEAD.size)]
 
 
 def decode_packet(data: bytes, tag: int, packets: int) -> int | None:
-    """Its number; None for what belongs to another run, or to nobody."""
+    """Return a test packet's number; None for what belongs to another run, or to nobody."""
     if len(data) < HEAD.size:
         return None
     its_tag, seq = HEAD.unpack_from(data)
@@ -202,12 +202,12 @@ def decode_packet(data: bytes, tag: int, packets: int) -> int | None:
 
 
 def pack(values: bytes) -> str:
-    """Text for JSON; losses are few, so it is short."""
+    """Return bytes as text for JSON; losses are few, so it is short."""
     return base64.b64encode(zlib.compress(values)).decode()
 
 
 def unpack(text: str, count: int) -> bytes:
-    """The `count` bytes that `pack` wrote. Raises `NotAnOrderError`."""
+    """Return the `count` bytes that `pack` wrote. Raises `NotAnOrderError`."""
     try:
         reader = zlib.decompressobj()
         values = reader.decompress(base64.b64decode(text, validate=True), count + 1)
@@ -219,13 +219,13 @@ def unpack(text: str, count: int) -> bytes:
 
 
 def pack_set(numbers: set[int], count: int) -> str:
-    """A set of packets as a byte each."""
+    """Return a set of packets as a byte each."""
     return pack(bytes(number in numbers for number in range(count)))
 
 
 @dataclass(frozen=True, slots=True)
-class Reception:
-    """What one receiver heard of one run; all have a value a packet."""
+class RunReception:
+    """This is what one receiver heard of one run; all have a value a packet."""
 
     copies: bytes
     rssi: tuple[int | None, ...]
@@ -233,7 +233,7 @@ class Reception:
     """Packets that never left the sender towards it: no losses of the air."""
 
     @classmethod
-    def of(cls, heard: ListenReport, sent: Sent, receiver: str, packets: int) -> Reception:
+    def of(cls, heard: ListenReport, sent: PacketsSent, receiver: str, packets: int) -> RunReception:
         """Raises `NotAnOrderError` where the two reports don't fit the run."""
         levels = struct.unpack(f"{packets}b", unpack(heard.rssi, packets))
         queued = unpack(sent.queued[receiver], packets) if receiver in sent.queued else bytes(packets)

@@ -19,7 +19,7 @@ MEANT_APART: Final = 1.1
 """Where no plan tells, numbers of packets that differ by less than this factor are one that was meant."""
 
 
-class Key(NamedTuple):
+class SettingKey(NamedTuple):
     """What runs have in common whose packets are counted together.
 
     Runs without a distance of their own, as in a recording where each listener has another, are together whatever their
@@ -31,8 +31,9 @@ class Key(NamedTuple):
     distances_m: tuple[tuple[str, float], ...]
 
     @classmethod
-    def of(cls, run: StoredRun, chosen: Sequence[str] = ()) -> Key:
-        """Whatever its N. Of the listeners only those that are `chosen`; all where none is."""
+    def of(cls, run: StoredRun, chosen: Sequence[str] = ()) -> SettingKey:
+        """Return the setting of a run, whatever its N. Of the listeners only those that are `chosen`; all where none
+        is."""
         info = run.info
         names = tuple(sorted(name for name in run.listeners if not chosen or name in chosen))
         metres = sorted(info.distances_m.items()) if info.distance_m is not None else ()
@@ -52,12 +53,13 @@ class Key(NamedTuple):
 
     @property
     def order(self) -> tuple[object, ...]:
-        """Nearest first."""
+        """Return a key to sort by, nearest first."""
         return tuple((value is None, value) for value in (*astuple(self.setting), *self[1:]))
 
 
-def by_setting(store: Store, chosen: Sequence[str] = ()) -> dict[Key, list[StoredRun]]:
-    """All runs that count, nearest setting first. UsageError if there are none, or none with a chosen listener."""
+def by_setting(store: Store, chosen: Sequence[str] = ()) -> dict[SettingKey, list[StoredRun]]:
+    """Return all runs that count, nearest setting first. Raises `UsageError` if there are none, or none with a chosen
+    listener."""
     runs = store.runs()
     if not runs:
         raise UsageError(
@@ -66,11 +68,11 @@ def by_setting(store: Store, chosen: Sequence[str] = ()) -> dict[Key, list[Store
     names = sorted({name for run in runs for name in run.listeners})
     if strangers := [name for name in chosen if name not in names]:
         raise UsageError(f"no run has a listener {strangers[0]!r}: the sweep has {', '.join(names)}")
-    places: dict[Key, list[StoredRun]] = {}
+    places: dict[SettingKey, list[StoredRun]] = {}
     for run in runs:
-        if (key := Key.of(run, chosen)).listeners:
+        if (key := SettingKey.of(run, chosen)).listeners:
             places.setdefault(key, []).append(run)
-    settings: dict[Key, list[StoredRun]] = {}
+    settings: dict[SettingKey, list[StoredRun]] = {}
     manifests = store.manifests()
     for key, there in places.items():
         apart = key.setting.distance_m is not None and _packets_are_meant(there, manifests)
@@ -82,13 +84,13 @@ def by_setting(store: Store, chosen: Sequence[str] = ()) -> dict[Key, list[Store
 
 
 def conditions_of(info: RunInfo) -> tuple[tuple[str, str], ...]:
-    """What was so at a run, by name."""
+    """Return what was so at a run, by name."""
     told = info.notes.get(CONDITIONS)
     return tuple(sorted((str(name), str(value)) for name, value in told.items())) if isinstance(told, Mapping) else ()
 
 
 def stands(info: RunInfo, listener: str) -> float | None:
-    """Metres of a listener from the sender; None if nobody told.
+    """Return the metres of a listener from the sender; None if nobody told.
 
     A plan's distance is Bob's: of an Eve, who stays where she is, it says nothing.
     """
@@ -98,7 +100,7 @@ def stands(info: RunInfo, listener: str) -> float | None:
 
 
 def _packets_are_meant(runs: Iterable[StoredRun], manifests: Mapping[int, Mapping[str, Any]]) -> bool:
-    """Whether runs of one place that differ in N were meant to.
+    """Return whether runs of one place that differ in N were meant to.
 
     So it is if their plans name several N. Where there is no plan: if each N came more than once and none is close to
     another, for a log that was cut, or heard its last packet a little earlier, is neither.

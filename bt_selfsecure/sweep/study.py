@@ -44,8 +44,8 @@ from bt_selfsecure.stats.losses import (
     joint_probabilities,
 )
 from bt_selfsecure.sweep.study_cluster import on_cluster
-from bt_selfsecure.sweep.study_kept import Kept, kept
-from bt_selfsecure.sweep.study_pieces import Outcome, Piece, batches, simulated, versions
+from bt_selfsecure.sweep.study_kept import KeptLine, kept
+from bt_selfsecure.sweep.study_pieces import StudyPiece, StudyTotals, batches, simulated, versions
 
 PIECE_TRIALS: Final = 32_768
 PIECE_PACKETS: Final = 2**27
@@ -74,7 +74,7 @@ class Grid:
     seed: int = key(1, "The same seed gives the same table.", between(0, 2**63 - 1))
 
     def points(self) -> tuple[list[Point], int]:
-        """The points that can be, and how many can't: not every correlation fits every two losses."""
+        """Return the points that can be, and how many can't: not every correlation fits every two losses."""
         every = [
             Point(*values)
             for values in product(self.bob_loss, self.eve_loss, self.correlation, self.packets, self.eves)
@@ -83,7 +83,7 @@ class Grid:
         return possible, len(every) - len(possible)
 
     def digest(self) -> str:
-        """Of everything that the table depends on."""
+        """Return a digest of everything that the table depends on."""
         return hashlib.sha256(json.dumps([PIECE_TRIALS, PIECE_PACKETS, asdict(self)]).encode()).hexdigest()
 
 
@@ -97,7 +97,7 @@ class Point(NamedTuple):
     eves: int
 
     def joint(self) -> JointProbabilities | None:
-        """Bob's loss and that of all Eves together; None if there is no such distribution."""
+        """Return Bob's loss and that of all Eves together; None if there is no such distribution."""
         try:
             one = joint_probabilities(self.bob_loss, self.eve_loss, self.correlation)
         except UsageError:
@@ -105,7 +105,7 @@ class Point(NamedTuple):
         return colluding_probabilities(one, self.eves)
 
 
-class Row(NamedTuple):
+class PointResult(NamedTuple):
     """What came of a point."""
 
     bob_loss: float
@@ -129,7 +129,7 @@ class Row(NamedTuple):
 
 
 def read_grid(path: Path) -> Grid:
-    """The study that a TOML file describes. UsageError with file, line and key."""
+    """Return the study that a TOML file describes. Raises `UsageError` with file, line and key."""
     values, origin = load_toml(path, missing="write one, as `sweep study --help` shows", kind="study")
     for name in values:
         if name != "study":
@@ -154,12 +154,12 @@ def run(
     scheduler: str | None,
     progress: Progress,
     tell: Callable[[str], None] = lambda what: None,
-) -> list[Row]:
-    """The whole study; its table, which is then in `out` as Parquet.
+) -> list[PointResult]:
+    """Simulate the whole study and return its table, which is then in `out` as Parquet.
 
     `progress` is told the establishments done, and all; `tell` what became of the cluster. What was done before an
-    interruption is taken from `out`.pieces, which vanishes at the end. UsageError if that is of another grid or
-    version, another study writes it, the table can't be written or the cluster can't be used.
+    interruption is taken from `out`.pieces, which vanishes at the end. Raises `UsageError` if that is of another grid
+    or version, another study writes it, the table can't be written or the cluster can't be used.
     """
     _parquet()  # it had better be missed now than after hours
     sums = _Sums(grid)
@@ -171,8 +171,8 @@ def run(
             with closing(on_cluster(waiting, scheduler, tell) if scheduler else _here(waiting)) as outcomes:
                 for batch in outcomes:
                     for piece, received, missed in batch:
-                        keeper.keep(Outcome(piece, received, missed))
-                        sums.add(Kept(piece.point, piece.number, received, missed))
+                        keeper.keep(StudyTotals(piece, received, missed))
+                        sums.add(KeptLine(piece.point, piece.number, received, missed))
                         progress(sums.done, sums.all)
             table = sums.table()
             write_parquet(table, grid, part)
@@ -180,10 +180,10 @@ def run(
     return table
 
 
-def _here(waiting: Iterator[list[Piece]]) -> Generator[list[Outcome]]:
-    """On all cores."""
+def _here(waiting: Iterator[list[StudyPiece]]) -> Generator[list[StudyTotals]]:
+    """Yield the results of pieces, on all cores."""
     cores = os.cpu_count() or 1
-    going: set[Future[list[Outcome]]] = set()
+    going: set[Future[list[StudyTotals]]] = set()
     pool = ThreadPoolExecutor(cores)
     try:
         for batch in waiting:
@@ -202,12 +202,12 @@ class _Sums:
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
         self._points = grid.points()[0]
-        self._rows: list[Row | None] = [None] * len(self._points)
+        self._rows: list[PointResult | None] = [None] * len(self._points)
         self._begun: dict[int, _Sum] = {}
         self.done, self.all = 0, grid.trials * len(self._points)
 
-    def add(self, outcome: Kept) -> None:
-        """Add one piece's. `UnreadableError` if it is none of this study's, or was added before."""
+    def add(self, outcome: KeptLine) -> None:
+        """Add one piece's. Raises `UnreadableError` if it is none of this study's, or was added before."""
         index, number, received, missed = outcome
         point = self._points[index]
         begun = self._begun.setdefault(index, _Sum())
@@ -221,7 +221,7 @@ class _Sums:
         if len(begun.numbers) == self._pieces(point):
             self._rows[index] = _row(point, self._begun.pop(index), self._grid.trials)
 
-    def missing(self) -> Iterator[Piece]:
+    def missing(self) -> Iterator[StudyPiece]:
         """Yield the pieces that are still to be done."""
         for index, point in enumerate(self._points):
             numbers = self._begun[index].numbers if index in self._begun else set()
@@ -231,9 +231,9 @@ class _Sums:
             for number in range(self._pieces(point)):
                 if number not in numbers:
                     trials, seed = self._trials(point, number), _seed(self._grid.seed, point, number)
-                    yield Piece(index, number, trials, point.packets, joint.bob_only, joint.both, seed)
+                    yield StudyPiece(index, number, trials, point.packets, joint.bob_only, joint.both, seed)
 
-    def table(self) -> list[Row]:
+    def table(self) -> list[PointResult]:
         """Return the rows, which have to be complete."""
         return [row for row in self._rows if row]
 
@@ -256,19 +256,19 @@ def _piece_trials(point: Point) -> int:
 
 
 def _seed(seed: int, point: Point, number: int) -> int:
-    """Of 128 bits. It hangs on the point's values, not on its place in the grid."""
+    """Return a seed of 128 bits. It hangs on the point's values, not on its place in the grid."""
     return int.from_bytes(hashlib.sha256(json.dumps([seed, *point, number]).encode()).digest()[:16])
 
 
 # --- The table --------------------------------------------------------------------------------------------------------
 
 
-def _row(point: Point, of: _Sum, trials: int) -> Row:
+def _row(point: Point, of: _Sum, trials: int) -> PointResult:
     joint = point.joint()
     expected = (1 - joint.bob_only) ** point.packets if joint else 1.0
     broken = of.missed[0]
     low, high = clopper_pearson(broken, trials)
-    return Row(
+    return PointResult(
         *point,
         trials,
         e_given_b=joint.bob_only / (1 - point.bob_loss) if joint and point.bob_loss < 1 else 0.0,
@@ -287,7 +287,7 @@ def _row(point: Point, of: _Sum, trials: int) -> Row:
 
 
 def _quantile(counts: Counter[int], rank: float) -> int:
-    """Of k, the packets that Bob received and Eve lacks."""
+    """Return a quantile of k, the packets that Bob received and Eve lacks."""
     seen = 0
     for value in sorted(counts):
         seen += counts[value]
@@ -296,14 +296,14 @@ def _quantile(counts: Counter[int], rank: float) -> int:
     return value
 
 
-def write_parquet(table: list[Row], grid: Grid, out: Path) -> None:
+def write_parquet(table: list[PointResult], grid: Grid, out: Path) -> None:
     """The table, with the grid and what made it in its metadata."""
     pa, parquet = _parquet()
     made = versions()
     described = json.dumps(
         {"version": made["bt_selfsecure"], "numpy": made["numpy"], "python": made["Python"], **asdict(grid)}
     )
-    columns = dict(zip(Row._fields, map(list, zip(*table, strict=True)), strict=True))
+    columns = dict(zip(PointResult._fields, map(list, zip(*table, strict=True)), strict=True))
     parquet.write_table(pa.table(columns, metadata={"bt_selfsecure": described}), out)
 
 

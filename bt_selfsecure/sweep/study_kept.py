@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from bt_selfsecure.errors import UnreadableError, UsageError
-from bt_selfsecure.sweep.study_pieces import Outcome
+from bt_selfsecure.sweep.study_pieces import StudyTotals
 
 _TO_DO: Final = "remove it, or name another --out"
 
 
-class Kept(NamedTuple):
-    """A line of the file: an outcome, of which the grid tells the rest."""
+class KeptLine(NamedTuple):
+    """This is a line of the file: an outcome, of which the grid tells the rest."""
 
     point: int
     number: int
@@ -27,14 +27,14 @@ class Kept(NamedTuple):
 
 
 class Keeper:
-    """The file, open and locked."""
+    """This is the file, open and locked."""
 
     def __init__(self, file: FileIO, path: Path, lines: int) -> None:
         self._file, self._path = file, path
         self.lines = lines
 
-    def keep(self, outcome: Outcome) -> None:
-        """Append it. UsageError where the disk takes no more."""
+    def keep(self, outcome: StudyTotals) -> None:
+        """Append it. Raises `UsageError` where the disk takes no more."""
         line = [outcome.piece.point, outcome.piece.number, outcome.received, outcome.missed]
         self._write(json.dumps(line))
 
@@ -54,11 +54,9 @@ class Keeper:
 
 
 @contextmanager
-def kept(path: Path, made_by: dict[str, Any], take: Callable[[Kept], None]) -> Iterator[Keeper]:
+def kept(path: Path, made_by: dict[str, Any], take: Callable[[KeptLine], None]) -> Iterator[Keeper]:
     """Lock the file, `take` each line that is there, and yield what keeps more. Without a line it vanishes again.
-
-    UsageError if it is another study's, or damaged, or can't be written.
-    """
+    Raises `UsageError` if it is another study's, or damaged, or can't be written."""
     with _locked(path) as file:
         keeper = Keeper(file, path, _read(file, path, made_by, take))
         try:
@@ -71,7 +69,7 @@ def kept(path: Path, made_by: dict[str, Any], take: Callable[[Kept], None]) -> I
 
 @contextmanager
 def _locked(path: Path) -> Iterator[FileIO]:
-    """The file for this process alone; after another one has ended and removed it, a new one."""
+    """Yield the file for this process alone; after another one has ended and removed it, a new one."""
     while True:
         try:
             file = FileIO(path, "a+")
@@ -87,8 +85,8 @@ def _locked(path: Path) -> Iterator[FileIO]:
                 return
 
 
-def _read(file: FileIO, path: Path, made_by: dict[str, Any], take: Callable[[Kept], None]) -> int:
-    """The lines' number. One that was cut off in the middle is cut off wholly."""
+def _read(file: FileIO, path: Path, made_by: dict[str, Any], take: Callable[[KeptLine], None]) -> int:
+    """Return the count of the lines. One that was cut off in the middle is cut off wholly."""
     end = lines = 0
     file.seek(0)
     try:
@@ -100,7 +98,7 @@ def _read(file: FileIO, path: Path, made_by: dict[str, Any], take: Callable[[Kep
                     _require(json.loads(line), made_by, path)
                 else:
                     point, number, received, missed = json.loads(line)
-                    take(Kept(point, number, received, {int(k): count for k, count in missed.items()}))
+                    take(KeptLine(point, number, received, {int(k): count for k, count in missed.items()}))
                 lines, end = lines + 1, end + len(line)
     except (ValueError, TypeError, AttributeError) as error:
         raise UsageError(f"{path} is damaged ({error}): remove it; the study then begins anew") from error

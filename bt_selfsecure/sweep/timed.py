@@ -19,7 +19,7 @@ from bt_selfsecure.sweep.store import Store
 from bt_selfsecure.sweep.tables import Progress, Table
 
 if TYPE_CHECKING:
-    from bt_selfsecure.sweep.joining import Burst, Joined, Told
+    from bt_selfsecure.sweep.joining import Joined, JoinedRun, KnownTiming
 
 UNITS: Final = {"time_s": 1.0, "time_ms": 1e-3, "time_us": 1e-6, "time_ns": 1e-9}
 TIMES: Final = ("time", "timestamp", *UNITS)
@@ -31,30 +31,28 @@ ADDRESS: Final = re.compile(r"(?:[0-9a-f]{2}[:-]?){5}[0-9a-f]{2}", re.IGNORECASE
 
 @dataclass(slots=True)
 class _Log:
-    """One receiver's rows of one sender and run."""
+    """This is one receiver's rows of one sender and run."""
 
     times: array[float] = field(default_factory=lambda: array("d"))
     levels: array[float] = field(default_factory=lambda: array("d"))
     """dBm; NaN where none is known."""
 
 
-class Key(NamedTuple):
-    """What makes a log of its own."""
+class LogKey(NamedTuple):
+    """This makes a log of its own."""
 
     run: str
     sender: str
 
 
 def column(table: Table) -> str | None:
-    """The name of the column that has the time; None if there is none."""
+    """Return the name of the column that has the time; None if there is none."""
     return next((name for name in TIMES if name in table.columns), None)
 
 
 def add_to(store: Store, tables: Mapping[str, Table], how: Circumstances, source: Any, progress: Progress) -> int:
-    """Join them and add each run; how many. `tables` by listener, "" where a column tells.
-
-    How they were joined is in the manifest of these runs. UsageError, which names file and fault.
-    """
+    """Join them, add each run, and return how many. `tables` are by listener, "" where a column tells. How they were
+    joined is in the manifest of these runs. Raises `UsageError`, which names file and fault."""
     try:
         import numpy as np
 
@@ -67,7 +65,7 @@ def add_to(store: Store, tables: Mapping[str, Table], how: Circumstances, source
         raise UsageError("--first and --last are of packets with numbers: leave them out where logs are joined by time")
     log = _Read(tables, how)
     name = ", ".join(str(table.file) for table in tables.values())
-    joins: list[tuple[Key, Joined]] = []
+    joins: list[tuple[LogKey, Joined]] = []
     for key, by_receiver in sorted(log.logs.items()):
         try:
             times = {name: np.frombuffer(each.times) for name, each in by_receiver.items()}
@@ -95,14 +93,14 @@ def add_to(store: Store, tables: Mapping[str, Table], how: Circumstances, source
     return added
 
 
-def _told(how: Circumstances) -> Told:
-    from bt_selfsecure.sweep.joining import Told
+def _told(how: Circumstances) -> KnownTiming:
+    from bt_selfsecure.sweep.joining import KnownTiming
 
     interval = how.interval_ms / 1000 if how.interval_ms else None
-    return Told(interval, how.clock_offsets_s, how.one_clock, how.pause_s, how.packets)
+    return KnownTiming(interval, how.clock_offsets_s, how.one_clock, how.pause_s, how.packets)
 
 
-def _receptions(logs: Mapping[str, _Log], burst: Burst) -> Iterator[Reception]:
+def _receptions(logs: Mapping[str, _Log], burst: JoinedRun) -> Iterator[Reception]:
     for name, rows in burst.heard.items():
         levels, copies = logs[name].levels, burst.copies[name].tolist()
         for seq, row in enumerate(rows.tolist()):
@@ -110,14 +108,14 @@ def _receptions(logs: Mapping[str, _Log], burst: Burst) -> Iterator[Reception]:
 
 
 class _Read:
-    """What all tables have, sorted by time."""
+    """This is what all tables have, sorted by time."""
 
     def __init__(self, tables: Mapping[str, Table], how: Circumstances) -> None:
-        """UsageError with the file, and the line if it is one's fault."""
+        """Read all. Raises `UsageError` with the file, and the line if it is one's fault."""
         self.how = how
-        self.logs: dict[Key, dict[str, _Log]] = {}
-        self.conditions: dict[Key, dict[str, str]] = {}
-        self.spelled: dict[Key, str] = {}
+        self.logs: dict[LogKey, dict[str, _Log]] = {}
+        self.conditions: dict[LogKey, dict[str, str]] = {}
+        self.spelled: dict[LogKey, str] = {}
         """The sender as it stands in the first row."""
         self.others: Counter[str] = Counter()
         """Rows of senders that were not asked for."""
@@ -150,7 +148,7 @@ class _Read:
         moment = _Moment(table, when or "")
         asked = self.how.whose.casefold() if self.how.whose and sender else None
         for line, cells in table.rows:
-            key = Key(cells[run] if run >= 0 else "", cells[whose].casefold() if whose >= 0 else "")
+            key = LogKey(cells[run] if run >= 0 else "", cells[whose].casefold() if whose >= 0 else "")
             if asked is not None and key.sender != asked:
                 self.others[key.sender] += 1
                 continue
@@ -174,7 +172,7 @@ class _Read:
 
 
 class _Moment:
-    """Reads one table's times, which are all of one kind: dates, seconds, or thousandths of them and so on."""
+    """This reads one table's times, which are all of one kind: dates, seconds, or thousandths of them and so on."""
 
     def __init__(self, table: Table, name: str) -> None:
         self.table, self.unit = table, UNITS.get(name)
@@ -185,7 +183,7 @@ class _Moment:
         """Whether no number has a fraction yet: then they may be of seconds or of less."""
 
     def __call__(self, line: int, text: str) -> float:
-        """Seconds. UsageError with file and line."""
+        """Return the time in seconds. Raises `UsageError` with file and line."""
         try:
             value, kind = self.table.number(text), "seconds"
         except ValueError:
@@ -204,7 +202,8 @@ class _Moment:
         return value
 
     def settled(self) -> bool:
-        """Whether they are of the calendar. UsageError if seconds can't be told from thousandths."""
+        """Return whether the times are of the calendar. Raises `UsageError` if seconds can't be told from
+        thousandths."""
         if self.kind == "seconds" and self.whole:
             raise UsageError(
                 f"{self.table.file}: times are whole numbers, of seconds or of less: call the column time_s, time_ms "

@@ -24,7 +24,6 @@ import secrets
 import socket
 from collections.abc import AsyncGenerator
 from http import HTTPStatus
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,9 +33,10 @@ from bt_selfsecure.sweep.driver import Driver
 from bt_selfsecure.sweep.wishes import NoWishError, read_wish
 
 try:
-    from bt_selfsecure.sweep.http import Answer, RefusedError, Request, Server
-except ImportError as error:
-    raise UsageError("--web needs h11: install it with pip install 'bt-selfsecure[node]'") from error
+    from bt_selfsecure.look.pages import page
+    from bt_selfsecure.sweep.http import Answer, HttpRequest, HttpServer, RefusedError
+except ModuleNotFoundError as error:
+    raise UsageError(f"--web needs {error.name}: install it with pip install 'bt-selfsecure[node]'") from error
 
 TOKEN_BYTES: Final = 5
 TOKEN: Final = re.compile(f"[0-9a-f]{{{2 * TOKEN_BYTES}}}")
@@ -45,7 +45,8 @@ HTML: Final = "text/html; charset=utf-8"
 
 
 def listening(where: str) -> socket.socket:
-    """What takes connections on "ADDRESS:PORT". Raises `UsageError`: before there is a sweep, or anything of it."""
+    """Return a socket that takes connections on "ADDRESS:PORT". Raises `UsageError`: before there is a sweep, or
+    anything of it."""
     host, _, port = where.rpartition(":")
     if not host or not port.isdecimal() or not 0 <= int(port) <= 0xFFFF:
         raise UsageError(f"--web {where} is no place to listen on: write ADDRESS:PORT, as in 0.0.0.0:8700")
@@ -60,7 +61,7 @@ def listening(where: str) -> socket.socket:
 
 
 def token_beside(record: Path, *, new: bool) -> str:
-    """The secret part of the page's address: as it was for this record, or a `new` one."""
+    """Return the secret part of the page's address: as it was for this record, or a `new` one."""
     file = record.with_name(f"{record.name}.page")
     with contextlib.suppress(OSError, UnicodeDecodeError):
         if not new and TOKEN.fullmatch(token := file.read_text().strip()):
@@ -73,9 +74,9 @@ def token_beside(record: Path, *, new: bool) -> str:
 
 @contextlib.asynccontextmanager
 async def serve(driver: Driver, listener: socket.socket, token: str) -> AsyncGenerator[str, None]:
-    """Serve for the time of the context, which is the page's address; the sweep goes on where that fails."""
+    """Serve for the time of the context, which yields the page's address; the sweep goes on where that fails."""
     page = Page(driver, token)
-    server = asyncio.create_task(Server(listener, page.answer, page.headers).run(), name="page")
+    server = asyncio.create_task(HttpServer(listener, page.answer, page.headers).run(), name="page")
 
     def ended(task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):
@@ -91,7 +92,7 @@ async def serve(driver: Driver, listener: socket.socket, token: str) -> AsyncGen
 
 
 def _reachable(host: str) -> str:
-    """What to type on the phone."""
+    """Return what to type on the phone."""
     if host not in ("0.0.0.0", "::"):
         return f"[{host}]" if ":" in host else host
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -103,16 +104,15 @@ def _reachable(host: str) -> str:
 
 
 class Page:
-    """What the phone sees of one sweep."""
+    """This is what the phone sees of one sweep."""
 
     def __init__(self, driver: Driver, token: str) -> None:
         self._driver, self._root = driver, f"/{token}/"
-        files = resources.files("bt_selfsecure.sweep")
-        style, script, frame = (files.joinpath(f"page.{kind}").read_text("utf-8") for kind in ("css", "js", "html"))
-        self._page = frame.replace("{{ style }}", style).replace("{{ script }}", script).encode()
+        shown = page("sweep/page.html")
+        self._page = shown.encode()
         policy = (
-            f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; connect-src 'self'; "
-            "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+            f"default-src 'none'; style-src {_digest(shown, 'style')}; script-src {_digest(shown, 'script')}; "
+            "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         )
         self.headers = {
             "Cache-Control": "no-store",
@@ -122,8 +122,8 @@ class Page:
             "X-Content-Type-Options": "nosniff",
         }
 
-    def answer(self, request: Request) -> Answer:
-        """What to say to a request. Raises `RefusedError`."""
+    def answer(self, request: HttpRequest) -> Answer:
+        """Return what to say to a request. Raises `RefusedError`."""
         if not _is_ours(request.headers.get("host", "")):
             raise RefusedError(HTTPStatus.MISDIRECTED_REQUEST)
         if not hmac.compare_digest(request.path[: len(self._root)].encode(), self._root.encode()):
@@ -142,7 +142,7 @@ class Page:
     def _state(self, status: HTTPStatus, **more: Any) -> Answer:
         return Answer(status, json.dumps(self._driver.view() | more).encode(), JSON)
 
-    def _do(self, request: Request) -> Answer:
+    def _do(self, request: HttpRequest) -> Answer:
         headers = request.headers
         site, origin = headers.get("sec-fetch-site", "same-origin"), headers.get("origin")
         if site != "same-origin" or origin not in (None, f"http://{headers['host']}"):
@@ -158,13 +158,14 @@ class Page:
         return self._state(HTTPStatus.OK)
 
 
-def _digest(text: str) -> str:
-    """For a content security policy."""
+def _digest(shown: str, element: str) -> str:
+    """Return what a content security policy says of the page's one element of this name: nothing else may run."""
+    (text,) = re.findall(f"<{element}>(.*?)</{element}>", shown, re.DOTALL)
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _is_ours(host: str) -> bool:
-    """Whether a request was meant for this machine: a name that somebody else made lead here is not its own."""
+    """Return whether a request was meant for this machine: a name that somebody else made lead here is not its own."""
     name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
     with contextlib.suppress(ValueError):
         return bool(ipaddress.ip_address(name.strip("[]")))

@@ -27,7 +27,8 @@ bound_of = lru_cache(maxsize=1 << 16)(lower_bound)
 
 
 def in_run(run: int, sent: int, heard: int, missed: int, size_bytes: int) -> InRun:
-    """A run of which Bob heard so many packets, and Eve (or Eves together) missed so many of those."""
+    """Return the worth of a run of which Bob heard so many packets, and Eve (or Eves together) missed so many of
+    those."""
     if not heard:
         return InRun(run, sent, 0, 0, None, 0.0, None, NO_KEY)
     bound = bound_of(missed, heard)
@@ -37,25 +38,26 @@ def in_run(run: int, sent: int, heard: int, missed: int, size_bytes: int) -> InR
 
 
 def weakest(runs: Iterable[InRun]) -> InRun | None:
-    """The run whose key is worth least; None if no run has a key."""
+    """Return the run whose key is worth least; None if no run has a key."""
     keys = [run for run in runs if run.secret_bits is not None]
     return min(keys, key=lambda run: (run.secret_bits, _per_packet_sent(run)), default=None)
 
 
 def verdict(heard: int, missed: int, worst: InRun | None) -> str:
-    """Of all runs of a pair: packets that Bob heard in them, packets of those that Eve missed, and the worst run."""
+    """Return the verdict over all runs of a pair: packets that Bob heard in them, packets of those that Eve missed, and
+    the worst run."""
     if not heard or worst is None or worst.secret_bits is None:
         return NO_KEY
     return BROKEN if not missed else WEAK if worst.secret_bits < BITS[-1] else HOLDS
 
 
 def needed(bound: float) -> dict[str, int | None]:
-    """|S| for each strength by a bound of e|B; None where no number is enough."""
+    """Return |S| for each strength by a bound of e|B; None where no number is enough."""
     return {str(bits): packets_needed(bits, bound) if bound else None for bits in BITS}
 
 
 def to_send(runs: Sequence[InRun]) -> dict[str, int | None]:
-    """N for each strength, in the run that takes most on average."""
+    """Return N for each strength, in the run that takes most on average."""
     keys = [run for run in runs if run.bob_heard]
     if not keys:
         return dict.fromkeys(map(str, BITS))
@@ -64,12 +66,12 @@ def to_send(runs: Sequence[InRun]) -> dict[str, int | None]:
 
 
 def least_bound(runs: Iterable[InRun]) -> float:
-    """Of the runs with a key; 0 if none has."""
+    """Return the least bound of the runs with a key; 0 if none has."""
     return min((run.bound for run in runs if run.bob_heard), default=0.0)
 
 
 def _per_packet_sent(run: InRun) -> float:
-    """Secret bits."""
+    """Return the secret bits per packet sent."""
     return run.bob_heard / run.sent * bits_per_packet(run.bound)
 
 

@@ -109,7 +109,8 @@ class Receiver:
         self._machine.on(I.ACCEPTED, now, seq=seq, retran=attempt.retran)
         self.kept = ReceivingState(rolled, chain.key, epoch, kept.offer)
         self._previous = chain
-        self._log_key()
+        if self._key_log is not None:
+            self._log_key()
         out.events.put(MessageReceived(seq, message, epoch))
         out.persist(sync=self._each_synced or rolled.at_checkpoint)
         self._ack = out.send(encode(_acknowledgement(rolled, attempt)))

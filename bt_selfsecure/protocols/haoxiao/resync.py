@@ -35,7 +35,7 @@ _CALL, _CHALLENGE = b"resync call", b"resync challenge"
 _REQUEST, _RESPONSE = b"resync request", b"resync response"
 _MAC_BYTES: Final = 16
 _MAX_KEYS: Final = 5  # two checkpoints, K_i, K_{i-1}, an offer
-_REQUEST_FIELDS: Final = 8 + limits.NONCE_BYTES
+_REQUEST_FIELDS_BYTES: Final = 8 + limits.NONCE_BYTES
 Keys = tuple[bytes, ...]
 """What an end may resume from, the newest first."""
 
@@ -55,7 +55,7 @@ def resync_request(state: SendingState, keys: Keys, nonce: bytes, call: bytes, o
 
 def request_fields(frame: Frame) -> tuple[int, bytes]:
     """Return h and the Rand of the call, of an authentic request."""
-    return int.from_bytes(frame.message[:8]), frame.message[8:_REQUEST_FIELDS]
+    return int.from_bytes(frame.message[:8]), frame.message[8:_REQUEST_FIELDS_BYTES]
 
 
 def resync_response(chain: Chain, common: bytes, expected: int, nonce: bytes, request_nonce: bytes) -> Frame:
@@ -67,7 +67,7 @@ def resync_response(chain: Chain, common: bytes, expected: int, nonce: bytes, re
 
 def common_keys(chain: Chain, keys: Keys, frame: Frame) -> list[bytes]:
     """Return those of the keys that an authentic call or request names, in their order: the newest first."""
-    label, skip = _REQUEST, _REQUEST_FIELDS
+    label, skip = _REQUEST, _REQUEST_FIELDS_BYTES
     if frame.kind is Kind.RESYNC_CALL:
         label, skip = (_CHALLENGE if frame.seq else _CALL), 0
     count, rest = divmod(len(frame.message) - skip, CHECKPOINT_ID_BYTES + _MAC_BYTES)

@@ -25,15 +25,15 @@ class SpeakingThief:
         self._random: Final = random
 
     def call(self) -> bytes:
-        """In the receiver's place: ask the sender for a request."""
+        """Ask the sender for a request, in the receiver's place."""
         return self._naming(Kind.RESYNC_CALL, b"resync call", b"")
 
     def request(self, call: bytes, seq: int) -> bytes:
-        """In the sender's place: say that round `seq` is the oldest, and go on from the key."""
+        """Say in the sender's place that round `seq` is the oldest, and go on from the key."""
         return self._naming(Kind.RESYNC_REQUEST, b"resync request", seq.to_bytes(8) + decode(call).rand)
 
     def response(self, request: bytes, seq: int) -> bytes:
-        """In the receiver's place: say that round `seq` is the next, and go on from the key."""
+        """Say in the receiver's place that round `seq` is the next, and go on from the key."""
         frame = self._frame(Kind.RESYNC_RESPONSE, decode(request).rand + self._id + seq.to_bytes(8))
         return encode(replace(frame, mac=self._mac(b"resync response", frame)))
 
