@@ -179,7 +179,12 @@ class BTSS_ResyncRequest(_Message):  # noqa: N801
     """Names what the sender can send again, and the keys that it has."""
 
     name = "bt_selfsecure resync request"
-    fields_desc = [LongField("round", 0), StrFixedLenField("answers_call", bytes(16), 16), *_keys(24)]  # noqa: RUF012
+    fields_desc = [  # noqa: RUF012
+        ShortField("following", 0),
+        BitField("round", 0, 48),
+        StrFixedLenField("answers_call", bytes(16), 16),
+        *_keys(24),
+    ]
 
 
 class BTSS_ResyncResponse(_Message):  # noqa: N801

@@ -325,7 +325,7 @@ def test_resynchronisation_follows_from_the_keys_that_each_end_names(profile: st
             label = b"resync challenge" if call[3] else b"resync call"
             assert call == named(10, call[3], call[4:20], b"", his, label)
         for request in requests:
-            assert request[20:28] == direction["oldest"].to_bytes(8)
+            assert request[20:28] == direction["unacknowledged"].to_bytes(2) + direction["oldest"].to_bytes(6)
             assert request[28:44] in (bytes(16), *(call[4:20] for call in calls))
             assert request == named(11, 0, request[4:20], request[20:44], hers, b"resync request")
         common = next(key for key in his if key in hers)

@@ -150,7 +150,7 @@ class StolenKey:
             chain = self._ids.get(response.message[_RAND:_ID])
             if request is not None and chain is not None and self.tries_left:
                 self.tries_left = max(0, self.tries_left - RESUMPTION)
-                seq = max(int.from_bytes(request.message[:8]), int.from_bytes(response.message[_ID:]))
+                seq = max(int.from_bytes(request.message[2:8]), int.from_bytes(response.message[_ID:]))
                 found.append(chain.resumed(chain.key, request.rand + response.rand, seq))
         return found
 

@@ -78,6 +78,7 @@ local f = {
   nonce = ProtoField.bytes("btss.nonce", "Nonce"),
   ack = ProtoField.bytes("btss.ack", "ACK"),
   alpha = ProtoField.uint16("btss.alpha", "alpha"),
+  following = ProtoField.uint16("btss.following", "Rounds that may follow"),
   round = ProtoField.uint64("btss.round", "Round"),
   answers = ProtoField.bytes("btss.answers", "Rand of the call it answers"),
   key_id = ProtoField.bytes("btss.key.id", "Key id"),
@@ -302,7 +303,8 @@ local message_of = {
   [CALL] = add_keys,
   [RESYNC_REQUEST] = function(tree, tvb)
     if tvb:len() < 24 then return false end
-    tree:add(f.round, tvb(0, 8))
+    tree:add(f.following, tvb(0, 2))
+    tree:add(f.round, tvb(2, 6))
     tree:add(f.answers, tvb(8, 16))
     return tvb:len() == 24 or add_keys(tree, tvb(24):tvb())
   end,

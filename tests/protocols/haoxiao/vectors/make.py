@@ -180,6 +180,7 @@ def resynchronisation(pair: Pair) -> dict[str, Any]:
             "sender_keys": [key.hex() for key in sending.newest],
             "receiver_keys": [key.hex() for key in receiving.newest],
             "oldest": sending.chain.seq,
+            "unacknowledged": len(sending.messages) + (role is Role.RESPONDER),
             "expected": receiving.chain.seq,
             "seq": chain.seq,
             "key": chain.key.hex(),
