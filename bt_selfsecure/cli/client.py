@@ -5,39 +5,36 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from threading import Event, Thread
 from typing import TYPE_CHECKING, Final
 
-from bt_selfsecure.addresses import spelled
 from bt_selfsecure.cli.numbers import real
 from bt_selfsecure.cli.status import establishment_lines, peer_table, sighting_table, state, status_lines, watch_lines
+from bt_selfsecure.cli.terminal import columns, rows, wrapped
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.node.where import DEFAULT_PATH, SOCKET, find_path
+from bt_selfsecure.node.where import DEFAULT_PATH, PATH_VARIABLE, SOCKET, find_path, find_socket
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
+    from pathlib import Path
+    from threading import Event
 
     from bt_selfsecure.node.client import NodeClient
 
 WATCH_S: Final = 1.0
 PROGRESS_S: Final = 0.5
 MAX_SCAN_S: Final = 60
-MOST_COLUMNS: Final = 80
 TO_TOP: Final = "\x1b[H"
 """Cursor to the upper left corner (ECMA-48 CUP)."""
 CLEAR_LINE_END: Final = "\x1b[K"
 CLEAR_BELOW: Final = "\x1b[J"
 
 
-def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """The four commands and their options."""
+def add_status(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """`status`."""
     status = client_parser(
         commands,
         "status",
@@ -49,6 +46,10 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
     )
     status.add_argument("--watch", action="store_true", help="show it again every second, until Ctrl-C")
     status.add_argument("--json", action="store_true", help="one JSON object, as GET /v1/status")
+
+
+def add_peers(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """`peers`."""
     peers = client_parser(
         commands,
         "peers",
@@ -58,6 +59,10 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
         _peers,
     )
     peers.add_argument("--json", action="store_true", help="a JSON array, as GET /v1/peers")
+
+
+def add_establish(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """`establish`."""
     establish = client_parser(
         commands,
         "establish",
@@ -69,6 +74,10 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
     )
     establish.add_argument("peer", metavar="PEER", help="name or address")
     establish.add_argument("--json", action="store_true", help="the outcome as one JSON object")
+
+
+def add_scan(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """`scan`."""
     scan = client_parser(
         commands,
         "scan",
@@ -101,7 +110,7 @@ def client_parser(
     )
     parser.add_argument(
         "--config",
-        type=Path,
+        type=_path,
         metavar="FILE",
         help="the node's configuration, if it is not the default one",
     )
@@ -109,18 +118,26 @@ def client_parser(
     return parser
 
 
+def _path(text: str) -> Path:
+    from pathlib import Path
+
+    return Path(text)
+
+
 def node_client(args: Namespace, *, lenient: bool = False) -> NodeClient:
     """The node that the configuration means; where there is no such file, the default socket. `lenient`: there as well
     where the file is wrong."""
     from bt_selfsecure.node.client import NodeClient
 
-    path = find_path(args.config)
-    if path == DEFAULT_PATH and not os.access(path, os.R_OK):
+    given = args.config or os.environ.get(PATH_VARIABLE)
+    if not given and not os.access(DEFAULT_PATH, os.R_OK):
         return NodeClient(SOCKET)
+    if (socket := find_socket(given or DEFAULT_PATH)) and os.path.exists(socket):  # noqa: PTH110
+        return NodeClient(socket)
     from bt_selfsecure.node.config_file import read
 
     try:
-        return NodeClient(read(path).config.node.socket)
+        return NodeClient(read(find_path(args.config)).config.node.socket)
     except UsageError:
         if not lenient:
             raise
@@ -148,10 +165,10 @@ def _watch(client: NodeClient) -> int:
             try:
                 lines = watch_lines(client.status(), columns())
             except UsageError as error:
-                lines = textwrap.wrap(str(error), columns(), break_long_words=False)
-            rows = shutil.get_terminal_size().lines
-            if len(lines) > rows - 1:
-                lines = [*lines[: rows - 2], f"... {len(lines) - rows + 2} more lines"]
+                lines = wrapped(str(error), columns())
+            most = rows() - 1
+            if len(lines) > most:
+                lines = [*lines[: most - 1], f"... {len(lines) - most + 1} more lines"]
             picture = "".join(line + CLEAR_LINE_END + "\n" for line in lines)
             print(TO_TOP + picture + CLEAR_BELOW, end="", flush=True)
             time.sleep(WATCH_S)
@@ -175,6 +192,8 @@ def _establish(args: Namespace) -> int:
 
 def _state(client: NodeClient, name: str) -> str:
     """What the node says of an establishment under way."""
+    from bt_selfsecure.addresses import spelled
+
     for peer in client.peers():
         if peer["name"] == name or peer["address"] == spelled(name):
             return state(peer)
@@ -192,16 +211,14 @@ def _scan(args: Namespace) -> int:
 # --- the terminal -----------------------------------------------------------------------------------------------------
 
 
-def columns() -> int:
-    return min(shutil.get_terminal_size().columns, MOST_COLUMNS)
-
-
 @contextmanager
 def progress(tell: Callable[[], str]) -> Iterator[None]:
     """Show on a terminal's standard error what goes on, with the seconds; leave nothing of it behind."""
     if not sys.stderr.isatty():
         yield
         return
+    from threading import Event, Thread
+
     done = Event()
     thread = Thread(target=_show_progress, args=(tell, done), daemon=True)
     thread.start()

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import sys
 from bisect import bisect_left
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -94,8 +93,7 @@ def e_given_bob(d: float, e: float, rho: float = 0.0) -> float:
 # --- Measured ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class JointLoss:
+class JointLoss(NamedTuple):
     """The 2x2 table of one burst, in packets: who heard what. An empty margin always counts against secrecy."""
 
     both: int
@@ -180,8 +178,7 @@ def colluding(eves: Iterable[Set[int]]) -> set[int]:
     return set().union(*eves)
 
 
-@dataclass(frozen=True, slots=True)
-class GilbertElliottFit:
+class GilbertElliottFit(NamedTuple):
     """A two-state Markov chain fitted to a loss sequence, in the simple Gilbert variant: bad = lost, good = received.
 
     Maximum likelihood from the counts of successive pairs (Gilbert 1960). Elliott (1963) adds losses in the good state,
