@@ -12,14 +12,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from bt_selfsecure.cli.numbers import real
-from bt_selfsecure.cli.status import establishment_lines, peer_table, sighting_table, state, status_lines, watch_lines
 from bt_selfsecure.cli.terminal import columns, rows, wrapped
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.where import DEFAULT_PATH, PATH_VARIABLE, SOCKET, find_path, find_socket
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
-    from pathlib import Path
     from threading import Event
 
     from bt_selfsecure.node.client import NodeClient
@@ -110,7 +108,6 @@ def client_parser(
     )
     parser.add_argument(
         "--config",
-        type=_path,
         metavar="FILE",
         help="the node's configuration, if it is not the default one",
     )
@@ -118,26 +115,20 @@ def client_parser(
     return parser
 
 
-def _path(text: str) -> Path:
-    from pathlib import Path
-
-    return Path(text)
-
-
 def node_client(args: Namespace, *, lenient: bool = False) -> NodeClient:
     """The node that the configuration means; where there is no such file, the default socket. `lenient`: there as well
     where the file is wrong."""
     from bt_selfsecure.node.client import NodeClient
 
-    given = args.config or os.environ.get(PATH_VARIABLE)
-    if not given and not os.access(DEFAULT_PATH, os.R_OK):
+    path = (os.environ.get(PATH_VARIABLE) or DEFAULT_PATH) if args.config is None else args.config
+    if path == DEFAULT_PATH and not os.access(DEFAULT_PATH, os.R_OK):
         return NodeClient(SOCKET)
-    if (socket := find_socket(given or DEFAULT_PATH)) and os.path.exists(socket):  # noqa: PTH110
+    if (socket := find_socket(path)) and os.path.exists(socket):  # noqa: PTH110
         return NodeClient(socket)
     from bt_selfsecure.node.config_file import read
 
     try:
-        return NodeClient(read(find_path(args.config)).config.node.socket)
+        return NodeClient(read(find_path(path)).config.node.socket)
     except UsageError:
         if not lenient:
             raise
@@ -148,6 +139,8 @@ def node_client(args: Namespace, *, lenient: bool = False) -> NodeClient:
 
 
 def _status(args: Namespace) -> int:
+    from bt_selfsecure.cli.status import status_lines
+
     client = node_client(args)
     if args.watch and args.json:
         raise UsageError("--watch is for people and --json for programs: give one of them")
@@ -160,6 +153,8 @@ def _status(args: Namespace) -> int:
 
 def _watch(client: NodeClient) -> int:
     """Each picture over the one before, without flicker. It goes on while the node is away."""
+    from bt_selfsecure.cli.status import watch_lines
+
     try:
         while True:
             try:
@@ -177,12 +172,16 @@ def _watch(client: NodeClient) -> int:
 
 
 def _peers(args: Namespace) -> int:
+    from bt_selfsecure.cli.status import peer_table
+
     peers = node_client(args).peers()
     print(json.dumps(peers, indent=2) if args.json else "\n".join(peer_table(peers, columns())))
     return 0
 
 
 def _establish(args: Namespace) -> int:
+    from bt_selfsecure.cli.status import establishment_lines
+
     client = node_client(args)
     with progress(lambda: _state(client, args.peer)):
         outcome = client.establish(args.peer)
@@ -193,6 +192,7 @@ def _establish(args: Namespace) -> int:
 def _state(client: NodeClient, name: str) -> str:
     """What the node says of an establishment under way."""
     from bt_selfsecure.addresses import spelled
+    from bt_selfsecure.cli.status import state
 
     for peer in client.peers():
         if peer["name"] == name or peer["address"] == spelled(name):
@@ -201,6 +201,8 @@ def _state(client: NodeClient, name: str) -> str:
 
 
 def _scan(args: Namespace) -> int:
+    from bt_selfsecure.cli.status import sighting_table
+
     client = node_client(args)
     with progress(lambda: f"listening for {args.seconds:g} s"):
         nodes = client.scan(args.seconds)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 from bt_selfsecure.cli.client import CLEAR_LINE_END, client_parser, node_client, progress
 from bt_selfsecure.cli.numbers import integer, real
-from bt_selfsecure.cli.status import duration, printable
 from bt_selfsecure.cli.terminal import columns
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.node.messages import MAX_MESSAGE_BYTES, MAX_PORT, Received
+from bt_selfsecure.node.message_limits import MAX_MESSAGE_BYTES, MAX_PORT
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
 
+    from bt_selfsecure.node.messages import Received
     from bt_selfsecure.node.pipe import Pipe
 
 MAX_TIMEOUT_S: Final = 86_400
@@ -183,6 +183,8 @@ def _write_json(received: Received) -> None:
 
 def _write_text(received: Received) -> None:
     """For people: when, who, and the text without what would drive the terminal."""
+    from bt_selfsecure.cli.status import printable
+
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(received.time))
     text = received.message.decode(errors="backslashreplace").rstrip("\n")
     for line in text.split("\n"):
@@ -236,6 +238,8 @@ class _Meter:
     def __call__(self, pipe: Pipe) -> None:
         if not self._wanted:
             return
+        from bt_selfsecure.cli.status import duration
+
         state = ""
         if pipe.sent_all and pipe.received_all:
             state = f"; waiting until {self._peer} has it all"

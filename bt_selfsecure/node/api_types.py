@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypedDict
 
 from bt_selfsecure.node.config import LOG_LEVELS
-from bt_selfsecure.node.messages import MAX_MESSAGE_BYTES, MAX_PORT
+from bt_selfsecure.node.message_limits import MAX_MESSAGE_BYTES, MAX_PORT
 
 Until = Literal["durable", "acknowledged"]
 Level = Literal["debug", "info", "warning", "error"]

@@ -10,11 +10,13 @@ from _thread import _local  # as `threading` has it, which takes a twentieth of 
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from os import PathLike, fspath
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.node.messages import Received
 from bt_selfsecure.node.unix_http import Answer, Connection, StoppedError, query, quoted
+
+if TYPE_CHECKING:
+    from bt_selfsecure.node.messages import Received
 
 ANSWER_S: Final = 30.0
 """A node answers at once, beyond what it is asked to wait for."""
@@ -98,6 +100,8 @@ class NodeClient:
         self, *, peer: str | None = None, port: int = 0, follow: bool = False
     ) -> Generator[Received, None, None]:
         """Messages that nobody acknowledged yet; with `follow` it goes on until the node stops."""
+        from bt_selfsecure.node.messages import Received
+
         which = {"port": port, "follow": str(follow).lower()} | ({"peer": peer} if peer else {})
         with closing(Connection(self._path)) as connection, _in_one_line(self._path):
             answer = self._ask(connection, "GET", "/v1/messages" + query(**which))

@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 DEFAULT_PATH: Final = "/etc/bt-selfsecure/node.toml"
 SOCKET: Final = "/run/bt-selfsecure/node.sock"
 MOST_BYTES: Final = 65_536
-_COMMENT: Final = re.compile(r"[ \t]*(#.*)?\r?")
-_HEADER: Final = re.compile(r"[ \t]*\[(.*)")
-_TEXT: Final = re.compile(r'[ \t]*(\w+)[ \t]*=[ \t]*"(/?[^"]*)"(.*)')
+_COMMENT: Final = r"[ \t]*(#.*)?\r?"
+_HEADER: Final = r"[ \t]*\[(.*)"
+_TEXT: Final = r'[ \t]*(\w+)[ \t]*=[ \t]*"(/?[^"]*)"(.*)'
 PATH_VARIABLE: Final = "BT_SELFSECURE_CONFIG"
 """Environment variable that names another file."""
 
 
-def find_path(given: Path | None) -> Path:
+def find_path(given: str | Path | None) -> Path:
     """The file to read: the one given, or of the environment variable, or the default."""
     from pathlib import Path  # takes a fifth of what Python takes to start
 
-    return given or Path(os.environ.get(PATH_VARIABLE) or DEFAULT_PATH)
+    return Path((os.environ.get(PATH_VARIABLE) or DEFAULT_PATH) if given is None else given)
 
 
 def find_socket(path: str) -> str | None:
@@ -38,12 +38,12 @@ def find_socket(path: str) -> str | None:
         return None
     found, table = SOCKET, ""
     for line in text.split("\n"):
-        if header := _HEADER.match(line):
+        if header := re.match(_HEADER, line):
             name, _, rest = header[1].partition("]")
-            table = name.strip(" \t") if _COMMENT.fullmatch(rest) else ""
-        elif "socket" in line and not _COMMENT.fullmatch(line):
-            entry = _TEXT.match(line)
-            if not entry or table != "node" or not _COMMENT.fullmatch(entry[3]):
+            table = name.strip(" \t") if re.fullmatch(_COMMENT, rest) else ""
+        elif "socket" in line and not re.fullmatch(_COMMENT, line):
+            entry = re.match(_TEXT, line)
+            if not entry or table != "node" or not re.fullmatch(_COMMENT, entry[3]):
                 return None
             if entry[1] == "socket":
                 found = entry[2]
