@@ -10,7 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 
-from bt_selfsecure.dtls import Credentials, DataReceived, Dtls, Listener
+from bt_selfsecure.dtls import Credentials, DataReceived, Dtls, DtlsListener
 from bt_selfsecure.protocols.dotp.keys import Role
 from bt_selfsecure.protocols.dotp.psk import ClientKeys, ServerKeys
 from bt_selfsecure.protocols.dotp.record import DotpRecord
@@ -31,7 +31,7 @@ class Sessions:
         used: Callable[[bytes], object],
     ) -> None:
         self.take, self.used = take, used
-        self.listener = Listener(look_up, os.urandom, 0.0)
+        self.listener = DtlsListener(look_up, os.urandom, 0.0)
 
     @classmethod
     def dotp(cls) -> Sessions:

@@ -1,7 +1,7 @@
 """DTLS 1.2 with a pre-shared key (RFC 6347, RFC 4279), sans-IO: the system's libssl between two pieces of memory.
 
-`Dtls.client` and the endpoints that a `Listener` hands out have the five verbs, `send` and `close`. One thing is not
-sans-IO: the waits before a flight is repeated run by libssl's own clock. So `get_timer` says when it would be due
+`Dtls.client` and the endpoints that a `DtlsListener` hands out have the five verbs, `send` and `close`. One thing is
+not sans-IO: the waits before a flight is repeated run by libssl's own clock. So `get_timer` says when it would be due
 by that clock, and `handle_timer` that comes too early repeats nothing and `get_timer` says again when.
 """
 
@@ -58,7 +58,7 @@ _HEADER_BYTES: Final = 13
 
 @value
 class DtlsConfig:
-    """What both kinds of ends can be told."""
+    """Holds what both kinds of ends can be told."""
 
     mtu: int = 1232
     """Most bytes in a datagram: 1280 less IPv6's and UDP's headers."""
@@ -70,7 +70,7 @@ class DtlsConfig:
 
 @value
 class Credentials:
-    """Who a client says it is, and the key that proves it."""
+    """Says who a client says it is, and the key that proves it."""
 
     identity: bytes
     key: bytes = field(repr=False)
@@ -86,7 +86,7 @@ class Established:
 
 @value
 class DataReceived:
-    """One datagram's worth of what the peer sent."""
+    """Carries one datagram's worth of what the peer sent."""
 
     data: bytes
 
@@ -138,7 +138,7 @@ class _Keys:
 
 
 class Dtls:
-    """One end of one connection. Drive it by the verbs of `Endpoint`, `send(data, now)` and `close(now)`."""
+    """Is one end of one connection. Drive it by the verbs of `Endpoint`, `send(data, now)` and `close(now)`."""
 
     def __init__(self, config: DtlsConfig, now: float) -> None:
         self._lib: Final = libssl()
@@ -237,12 +237,13 @@ class Dtls:
 
     @property
     def established(self) -> bool:
-        """Whether both ends were seen to have the key, and neither has closed."""
+        """Return whether both ends were seen to have the key, and neither has closed."""
         return self._told and not self._over
 
     @property
     def most_data_bytes(self) -> int:
-        """The longest data that `send` takes: what fits a datagram beside DTLS's own. 0 before it is established."""
+        """Return the longest data that `send` takes: what fits a datagram beside DTLS's own. 0 before it is
+        established."""
         return int(self._lib.DTLS_get_data_mtu(self._ssl)) if self.established else 0
 
     def receive_frame(self, data: bytes, now: float) -> None:
@@ -338,8 +339,8 @@ class Dtls:
         self._events.put(Closed(reason))
 
 
-class Listener:
-    """Where clients come that have no endpoint yet. It keeps nothing of one that was not seen to be where it says.
+class DtlsListener:
+    """Takes clients that have no endpoint yet. It keeps nothing of one that was not seen to be where it says.
 
     A hello without a cookie is answered by a smaller datagram with one (RFC 6347 section 4.2.1), and forgotten; a hello
     that brings the cookie back gets an endpoint of its own, to which the driver gives what comes from there.

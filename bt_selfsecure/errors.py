@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class BtSelfSecureError(Exception):
-    """Base of every error that this package raises on purpose. Its text is what the user reads."""
+    """Is the base of every error that this package raises on purpose. Its text is what the user reads."""
 
 
 class UsageError(BtSelfSecureError):

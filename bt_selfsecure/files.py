@@ -26,7 +26,8 @@ def is_there(path: Path) -> bool:
 
 @contextmanager
 def whole(file: Path, mode: int = 0o666) -> Iterator[Path]:
-    """A path to write to, made at once, which takes the place of `file` at the end; after an exception nothing is left.
+    """Yield a path to write to, made at once, which takes the place of `file` at the end; after an exception nothing is
+    left.
 
     `mode` is as for `Path.touch`. A device or FIFO is written to as it is. UsageError where `file` can't be written,
     nearly always before anything is yielded.
@@ -53,7 +54,7 @@ def whole(file: Path, mode: int = 0o666) -> Iterator[Path]:
 
 @contextmanager
 def folder(directory: Path, names: Collection[str] = ()) -> Iterator[Path]:
-    """A temporary folder whose files replace those in `directory` at the end; after an exception nothing is left.
+    """Yield a temporary folder whose files replace those in `directory` at the end; after an exception nothing is left.
 
     UsageError, before anything is yielded, where `directory` can't be written or has folders of these `names`.
     """

@@ -14,6 +14,6 @@ FOLDER: Final = "/"
 
 
 def python_module(module: str, *words: str) -> list[str]:
-    """The command line; to be run in `FOLDER`. Not `-I`: what was found by PYTHONPATH or in the user's own
+    """Return the command line; to be run in `FOLDER`. Not `-I`: what was found by PYTHONPATH or in the user's own
     site-packages must be found again, in the same place."""
     return [sys.executable, "-P", "-m", module, *words]

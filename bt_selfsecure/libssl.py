@@ -31,7 +31,7 @@ NEXT_TIMEOUT: Final = ctypes.CFUNCTYPE(c_uint, c_void_p, c_uint)
 
 
 class TimeVal(ctypes.Structure):
-    """C's struct timeval."""
+    """Is C's struct timeval."""
 
     _fields_ = (("seconds", c_long), ("microseconds", c_long))
 
@@ -84,7 +84,7 @@ class NoLibsslError(BtSelfSecureError):
 
 
 class Libssl:
-    """The functions, each under its own name."""
+    """Holds the functions, each under its own name."""
 
     def __init__(self) -> None:
         try:

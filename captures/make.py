@@ -35,7 +35,7 @@ from bt_selfsecure.air.world import World  # noqa: E402
 from bt_selfsecure.bearers.advertising_data import manufacturer_data  # noqa: E402
 from bt_selfsecure.bench.haoxiao.testbed import ALICE, DEFAULT_AIR, Speak, Testbed  # noqa: E402
 from bt_selfsecure.demo.scenario import Scenario  # noqa: E402
-from bt_selfsecure.demo.setting import Request, perform, stage_set  # noqa: E402
+from bt_selfsecure.demo.setting import StoryRequest, perform, stage_set  # noqa: E402
 from bt_selfsecure.eve.haoxiao.attacks.flood import RequestFlood  # noqa: E402
 from bt_selfsecure.eve.haoxiao.attacks.middle import ManInTheMiddle  # noqa: E402
 from bt_selfsecure.eve.haoxiao.attacks.replay import Reflection, Replay  # noqa: E402
@@ -274,8 +274,8 @@ def bearer(name: str) -> Made:
     keys: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         (file := Path(folder) / "lines.txt").write_bytes(b"\n".join(TEXT) * 3)
-        request = Request(model="bernoulli:alice=0.1,bob=0.1,eve=0.05", bearer=name, seed=3, target_bits=4, burst=64,
-                          eve_loss_bound=0.05, file=file)  # fmt: skip
+        request = StoryRequest(model="bernoulli:alice=0.1,bob=0.1,eve=0.05", bearer=name, seed=3, target_bits=4,
+                               burst=64, eve_loss_bound=0.05, file=file)  # fmt: skip
         target = Path(folder) / "capture.pcapng"
         with PcapngWriter(target) as writer:
             run_virtual(perform(stage_set(request), Silent(), capture=writer, key_log=keys.append))

@@ -1,13 +1,16 @@
-"""Chat with a peer of this computer's node, through the node's socket. Two nodes to try it on, without Bluetooth:
+"""Chat with a peer of this computer's node, through the node's socket.
+Two nodes to try it on, without Bluetooth:
 
-    ./pi_setup/try --stay --folder two                          # or two real nodes: then leave --socket out
-    python examples/chat.py bob --socket two/alice.sock         # in a second terminal
-    python examples/chat.py alice --socket two/bob.sock         # in a third
+    ./pi_setup/try --stay --folder two    # or two real nodes, and no --socket
+    python examples/chat.py bob --socket two/alice.sock   # in a 2nd terminal
+    python examples/chat.py alice --socket two/bob.sock   # in a 3rd
 
-The node agrees on keys, stores and repeats; a program only sends and receives. What `send` has returned for is on the
-disk and will arrive, whatever is killed meanwhile. The same calls in any language are HTTP over that Unix socket:
+The node agrees on keys, stores and repeats; a program only sends and receives.
+What `send` has returned for is on the disk and will arrive, whatever is killed
+meanwhile. In any language the same calls are HTTP over that Unix socket:
 
-    curl --unix-socket two/alice.sock -d hello 'http://node/v1/peers/bob/messages?port=16'
+    curl --unix-socket two/alice.sock -d hello \\
+        'http://node/v1/peers/bob/messages?port=16'
 """
 
 import sys

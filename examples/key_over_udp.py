@@ -1,9 +1,9 @@
 """Two programs agree on a key over plain UDP and talk under it. In two terminals:
 
-    python examples/key_over_udp.py bob                             # serves until Ctrl-C
-    python examples/key_over_udp.py alice "pump on" "how warm?"     # ends when all is answered
+    python examples/key_over_udp.py bob                       # until Ctrl-C
+    python examples/key_over_udp.py alice "pump on" "warm?"   # until answered
 
-The library has no socket and no clock: what comes, what leaves and when is an endpoint's five verbs, all in `drive`.
+The library has no socket and no clock: `drive` has an endpoint's five verbs.
 """
 
 import os
@@ -18,38 +18,36 @@ import bt_selfsecure as bt
 
 PORTS = {"alice": 5730, "bob": 5731}  # and their names are their identities; with a radio, the device address is
 LOSS = 0.1  # of what arrives, so that there are losses to see. Drawn by a program they keep no secret from anybody.
+End = bt.Initiator | bt.Responder | bt.Session
 
 
-def drive(ends: list[bt.Initiator | bt.Responder | bt.Session], udp: socket.socket) -> Iterator[bt.events.Event]:
+def drive(ends: list[End], udp: socket.socket, peer: tuple[str, int]) -> Iterator[bt.events.Event]:
     """Drive endpoints that share a socket, and yield what they tell: an endpoint drops frames that are not its own."""
     while True:
         for end in ends:
             end.handle_timer(monotonic())  # 1: what is due by now
             while (event := end.next_event()) is not None:  # 2: what has happened. Events come before frames, for
                 yield event  # a session's frame may leave only after the caller has stored what the event tells
-            with suppress(ConnectionRefusedError):  # nobody is there yet: what was sent is lost, as on a radio
-                for frame in end.frames_to_send(monotonic()):  # 3: what is to leave now
-                    udp.send(frame)
+            for frame in end.frames_to_send(monotonic()):  # 3: what is to leave now
+                udp.sendto(frame, peer)  # while nobody is there it is lost, as on a radio
         deadlines = [deadline for end in ends if (deadline := end.get_timer()) is not None]  # 4: how long to wait
         udp.settimeout(max(0.0001, min(deadlines) - monotonic()) if deadlines else None)
-        with suppress(ConnectionRefusedError, TimeoutError):
+        with suppress(TimeoutError):
             data = udp.recv(65535)
             for end in ends if random.random() >= LOSS else []:
                 end.receive_frame(data, monotonic())  # 5: what has come; it may be anything
 
 
-def talk(name: str, queue: list[str], udp: socket.socket) -> None:
-    # 100 packets, 2 ms apart. On a radio, name the secret bits that you want, and the `eve_loss_bound` you measured;
-    # here an eavesdropper misses nothing, so the bits mean nothing, and X25519 carries the key.
+def talk(name: str, queue: list[str], udp: socket.socket, peer: tuple[str, int]) -> None:
+    # On a radio: the secret bits that you want and the `eve_loss_bound` you measured. Here X25519 carries the key.
     config = bt.EstablishConfig(name.encode().ljust(6), burst=100, interval=0.002, target_bits=1, exchange_shares=True)
     role = bt.Role.INITIATOR if name == "alice" else bt.Role.RESPONDER
     context = bt.EndpointContext(os.urandom, name=name)
-    first = bt.Initiator(config, context) if role is bt.Role.INITIATOR else bt.Responder(config, context)
-    if isinstance(first, bt.Initiator):
-        first.start(monotonic())
-    ends: list[bt.Initiator | bt.Responder | bt.Session] = [first]
+    ends: list[End] = [(bt.Initiator if name == "alice" else bt.Responder)(config, context)]
+    if isinstance(ends[0], bt.Initiator):
+        ends[0].start(monotonic())
     session, unanswered = None, len(queue) if name == "alice" else -1
-    for event in drive(ends, udp):
+    for event in drive(ends, udp, peer):
         match event:
             case bt.events.Established():
                 print(f"a key from {len(event.received)} of {event.sent} packets; compare {event.sas}", flush=True)
@@ -75,6 +73,8 @@ if __name__ == "__main__":
     parser.add_argument("--host", default="127.0.0.1", help="address of both (default %(default)s)")
     args = parser.parse_args()
     with suppress(KeyboardInterrupt), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mine:
-        mine.bind((args.host, PORTS[args.name]))
-        mine.connect((args.host, PORTS["bob" if args.name == "alice" else "alice"]))
-        talk(args.name, args.message, mine)
+        try:
+            mine.bind((args.host, PORTS[args.name]))
+        except OSError as error:
+            raise SystemExit(f"no {args.name} at {args.host}: {error.strerror}; is one running there?") from None
+        talk(args.name, args.message, mine, (args.host, PORTS["bob" if args.name == "alice" else "alice"]))

@@ -8,8 +8,12 @@ Each cell asks one question. Put your own counts into the first; `bt-selfsecure 
 # %% What was measured: a thousand packets were sent, and three receivers wrote down which they heard.
 # Of losses that are counted for each receiver alone nothing follows: only *which* packets, side by side, tells.
 from random import Random
+from signal import SIG_DFL, SIGPIPE, signal
 
 from bt_selfsecure import losses
+
+if "__file__" in globals():  # as a program, and not in a notebook: `| head` ends it without a word
+    signal(SIGPIPE, SIG_DFL)
 
 SENT = 1000
 chance = Random(1)  # in place of your three receivers

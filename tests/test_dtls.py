@@ -18,9 +18,9 @@ from bt_selfsecure.dtls import (
     DataReceived,
     Dtls,
     DtlsConfig,
+    DtlsListener,
     Established,
     Event,
-    Listener,
     UnknownIdentity,
 )
 from bt_selfsecure.errors import LocalError
@@ -37,8 +37,8 @@ def ask(key: bytes = KEY, identity: bytes = IDENTITY) -> Callable[[bytes], Crede
     return lambda _hint: Credentials(identity, key)
 
 
-def listener(config: DtlsConfig | None = None) -> Listener:
-    return Listener({IDENTITY: KEY}.get, os.urandom, 0.0, config)
+def listener(config: DtlsConfig | None = None) -> DtlsListener:
+    return DtlsListener({IDENTITY: KEY}.get, os.urandom, 0.0, config)
 
 
 def events(end: Dtls | None) -> list[Event | FrameRejected]:
@@ -48,7 +48,7 @@ def events(end: Dtls | None) -> list[Event | FrameRejected]:
 class Pair:
     """A client and what a listener makes of its datagrams."""
 
-    def __init__(self, client: Dtls, at: Listener | None = None, through: Pass = PASSED) -> None:
+    def __init__(self, client: Dtls, at: DtlsListener | None = None, through: Pass = PASSED) -> None:
         self.client, self.listener, self.through = client, at or listener(), through
         self.server: Dtls | None = None
         self.bytes = self.datagrams = 0
@@ -141,7 +141,7 @@ def test_an_unknown_identity_is_told_and_looks_to_the_client_like_a_wrong_key() 
 
 def test_a_key_is_asked_for_at_each_handshake_and_none_is_resumed() -> None:
     keys = {IDENTITY: b"first"}
-    at = Listener(keys.get, os.urandom, 0.0)
+    at = DtlsListener(keys.get, os.urandom, 0.0)
     assert Pair(Dtls.client(ask(b"first"), 0.0), at).shake().established
     keys[IDENTITY] = b"second"
     assert not Pair(Dtls.client(ask(b"first"), 0.0), at).shake().established
@@ -219,7 +219,7 @@ def test_what_a_look_up_raises_comes_out_of_the_verb() -> None:
         raise KeyError("the table is gone")
 
     with pytest.raises(KeyError, match="the table is gone"):
-        Pair(Dtls.client(ask(), 0.0), Listener(fails, os.urandom, 0.0)).shake()
+        Pair(Dtls.client(ask(), 0.0), DtlsListener(fails, os.urandom, 0.0)).shake()
 
 
 def test_an_endpoint_that_nobody_has_any_more_is_gone_at_once() -> None:

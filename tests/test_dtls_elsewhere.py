@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bt_selfsecure.dtls import Closed, Credentials, DataReceived, Dtls, Established, Listener
+from bt_selfsecure.dtls import Closed, Credentials, DataReceived, Dtls, DtlsListener, Established
 from bt_selfsecure.protocols.dotp.keys import Policy, Role
 from bt_selfsecure.protocols.dotp.psk import ClientKeys, ServerKeys
 from bt_selfsecure.protocols.dotp.record import DotpRecord
@@ -30,7 +30,7 @@ LIBRARIES = pytest.mark.parametrize("library", ["openssl", "gnutls"])
 class Wire:
     """A UDP socket on which one endpoint is driven."""
 
-    def __init__(self, host: str, end: Dtls | Listener, peer: tuple[str, int] | None = None) -> None:
+    def __init__(self, host: str, end: Dtls | DtlsListener, peer: tuple[str, int] | None = None) -> None:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind((host, 0))
         self.socket.settimeout(0.05)
@@ -144,8 +144,8 @@ def client_to(key: bytes) -> Dtls:
     return Dtls.client(lambda _hint: Credentials(IDENTITY, key), time.monotonic())
 
 
-def listener() -> Listener:
-    return Listener({IDENTITY: KEY}.get, os.urandom, time.monotonic())
+def listener() -> DtlsListener:
+    return DtlsListener({IDENTITY: KEY}.get, os.urandom, time.monotonic())
 
 
 @EACH_KEY
@@ -235,13 +235,13 @@ def test_libcoaps_client_is_served_with_key_n_of_the_pair_and_with_no_other(
     sessions = [client.take() for _ in range(5)]
     assert server.established(sessions[2][0]) is not None
     identity, key = sessions[3][0].decode(), sessions[3 + off][1].decode()
-    with Wire(loopback_host, Listener(server.look_up, os.urandom, time.monotonic())) as wire:
+    with Wire(loopback_host, DtlsListener(server.look_up, os.urandom, time.monotonic())) as wire:
         name, where = "coap-client-openssl", f"coaps://{loopback_host}:{wire.port}/time"
         start(name, "-B", 4, "-u", identity, "-k", key, "-m", "get", where)
         assert wire.drive(lambda: wire.data != b"", PATIENCE_S if off == 0 else 3) == (off == 0)
         if off == 0:
             assert server.established(identity.encode()) is not None
         wire.told.clear()
-        wire.end = Listener(server.look_up, os.urandom, time.monotonic())
+        wire.end = DtlsListener(server.look_up, os.urandom, time.monotonic())
         start(name, "-B", 3, "-u", sessions[2][0].decode(), "-k", sessions[2][1].decode(), "-m", "get", where)
         assert not wire.drive(lambda: wire.data != b"", 2), "a used key was taken again"

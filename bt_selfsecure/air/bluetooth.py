@@ -50,14 +50,14 @@ Bearer = Literal["rfcomm", "l2cap", "le_advert"]
 
 RFCOMM_CHANNEL: Final = 1
 CONNECT_S: Final = 60.0
-ADVERTISING_INTERVAL: Final = 32
+ADVERTISING_INTERVAL_UNITS: Final = 32
 """20 ms in units of 0.625 ms, the shortest. Nothing waits for it: advertising is enabled for one event at a time."""
 ADVERTISING_EVENT_S: Final = 2.5e-3
 """Seconds in which an advertising event of one channel surely ends: 0.4 ms of air and the HCI commands around it."""
 
 
 class VirtualLink(QueuedLink):
-    """One device's end: datagrams to the peer and from it. Made by `VirtualBluetooth`."""
+    """Carries datagrams between a device and its peer: one device's end. Made by `VirtualBluetooth`."""
 
     def __init__(self, peer: str, bearer: Bearer, advertises: Callable[[bytes], bool] = lambda datagram: True) -> None:
         super().__init__(queue=sys.maxsize)
@@ -77,7 +77,7 @@ class VirtualLink(QueuedLink):
 
     @property
     def is_over(self) -> bool:
-        """Whether it was closed, or lost."""
+        """Return whether it was closed, or lost."""
         return bool(self._ended)
 
     async def send(self, data: bytes) -> None:
@@ -95,7 +95,7 @@ class VirtualLink(QueuedLink):
 
 
 class VirtualBluetooth:
-    """Two devices named `names`, connected over `bearer`, on an air where `heard` decides and `taps` listen. What of
+    """Connects two devices named `names` over `bearer`, on an air where `heard` decides and `taps` listen. What of
     the short datagrams of `le_advert` is advertised, `advertises` says.
 
     An asynchronous context manager: inside, `link(name)` is each device's end. Runs in any asyncio event loop, and
@@ -125,11 +125,11 @@ class VirtualBluetooth:
 
     @property
     def links(self) -> Mapping[str, VirtualLink]:
-        """Each device's end by its name."""
+        """Return each device's end by its name."""
         return self._links
 
     def link(self, name: str) -> VirtualLink:
-        """The end of the device `name`. Raises `UsageError` where there is none."""
+        """Return the end of the device `name`. Raises `UsageError` where there is none."""
         if name not in self._links:
             raise UsageError(f"there is no device {name!r} on the air; there are {' and '.join(self._links)}")
         return self._links[name]
@@ -179,12 +179,12 @@ class VirtualBluetooth:
 
 
 def address(number: int) -> str:
-    """The public address of the device of this number."""
+    """Return the public address of the device of this number."""
     return f"02:00:00:00:00:{number:02X}"
 
 
 def virtual_device(name: str, number: int, air: LossyLink) -> Any:
-    """A Bumble `Device`, powered off: a host joined by HCI to a controller of its own on the air.
+    """Return a Bumble `Device`, powered off: a host joined by HCI to a controller of its own on the air.
 
     `name` is its name on the air too; `number`, 1 to 255, makes its addresses.
     """
@@ -263,8 +263,8 @@ async def _listen(link: VirtualLink, device: Any) -> None:
 async def _prepare_advertising(device: Any) -> None:
     kinds = hci.HCI_LE_Set_Advertising_Parameters_Command.AdvertisingType
     command = hci.HCI_LE_Set_Advertising_Parameters_Command(
-        advertising_interval_min=ADVERTISING_INTERVAL,
-        advertising_interval_max=ADVERTISING_INTERVAL,
+        advertising_interval_min=ADVERTISING_INTERVAL_UNITS,
+        advertising_interval_max=ADVERTISING_INTERVAL_UNITS,
         advertising_type=kinds.ADV_NONCONN_IND,
         own_address_type=hci.OwnAddressType.PUBLIC,
         peer_address_type=0,

@@ -33,7 +33,7 @@ FIRST_LE_HANDLE: Final = 0x0800
 
 
 class Tap(Protocol):
-    """One listener's ear on the air."""
+    """Hears what one listener receives on the air."""
 
     def hear(self, time: float, linktype: int, packet: bytes) -> None:
         """She received `packet`, a whole one of this LINKTYPE, at `time` in seconds."""
@@ -126,19 +126,20 @@ _LE_FLAGS: Final = 0x0001 | 0x0010  # de-whitened, access address given; the CRC
 
 
 def advertising_pdu(pdu_type: int, address: bytes, data: bytes, *, random_address: bool) -> bytes:
-    """A legacy advertising PDU (Core Vol 6 Part B 2.3.1): `address` in 6 bytes, little-endian, `data` of at most 31."""
+    """Return a legacy advertising PDU (Core Vol 6 Part B 2.3.1): `address` in 6 bytes, little-endian, `data` of at most
+    31."""
     return bytes([pdu_type | random_address << 6, len(address) + len(data)]) + address + data
 
 
 def le_packet(channel: int, pdu: bytes) -> bytes:
-    """A packet on advertising channel 37, 38 or 39, with access address and CRC, for link type 256."""
+    """Return a packet on advertising channel 37, 38 or 39, with access address and CRC, for link type 256."""
     access = struct.pack("<I", ADVERTISING_ACCESS_ADDRESS)
     phdr = _LE_PHDR.pack(_RF_CHANNEL[channel], 0, 0, 0, ADVERTISING_ACCESS_ADDRESS, _LE_FLAGS)
     return phdr + access + pdu + crc24(pdu)
 
 
 def crc24(pdu: bytes) -> bytes:
-    """The CRC of an advertising PDU in the order it is sent (Core Vol 6 Part B 3.1.1; preset 0x555555)."""
+    """Return the CRC of an advertising PDU in the order it is sent (Core Vol 6 Part B 3.1.1; preset 0x555555)."""
     register = _CRC24_PRESET
     for octet in pdu:
         register ^= octet
@@ -148,12 +149,13 @@ def crc24(pdu: bytes) -> bytes:
 
 
 def acl_packet(handle: int, pdu: bytes, *, sent: bool) -> bytes:
-    """An L2CAP PDU as one HCI ACL packet (Core Vol 4 Part E 5.4.2), for link type 201; `sent` tells the ways apart."""
+    """Return an L2CAP PDU as one HCI ACL packet (Core Vol 4 Part E 5.4.2), for link type 201; `sent` tells the ways
+    apart."""
     return struct.pack(">I", not sent) + struct.pack("<BHH", 2, handle | 0b10 << 12, len(pdu)) + pdu
 
 
 def connection_complete(handle: int) -> bytes:
-    """The HCI event that begins an ACL (Core Vol 4 Part E 7.7.3) or, with a handle from `FIRST_LE_HANDLE` on, a
+    """Return the HCI event that begins an ACL (Core Vol 4 Part E 7.7.3) or, with a handle from `FIRST_LE_HANDLE` on, a
     connection of LE (7.7.65.1), its address unknown, for link type 201."""
     code, event = 0x03, struct.pack("<BH6xBB", 0, handle, 1, 0)
     if handle >= FIRST_LE_HANDLE:
@@ -165,7 +167,7 @@ def connection_complete(handle: int) -> bytes:
 
 
 class CaptureTap(Tap):
-    """A `Tap` that writes what it hears to a capture, and lets another, `then`, hear it too.
+    """Writes what it hears to a capture, and lets another, `then`, hear it too.
 
     Wireshark takes ACL packets for an error unless it saw their connection begin. The HCI event for that, which no
     listener hears, is put before the first packet of each connection, with a comment that says so.
@@ -192,7 +194,7 @@ class CaptureTap(Tap):
 
 
 class Sniffer(CaptureTap):
-    """One that hands on what has a wrong CRC, as some sniffers do: one or two bits behind its head are flipped."""
+    """Hands on what has a wrong CRC, as some sniffers do: one or two bits behind its head are flipped."""
 
     def __init__(self, writer: PcapngWriter, random: Random) -> None:
         super().__init__(writer)

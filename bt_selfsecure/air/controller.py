@@ -34,7 +34,7 @@ class HCI_Write_Automatic_Flush_Timeout_ReturnParameters(hci.HCI_StatusReturnPar
 @hci.HCI_SyncCommand.sync_command(HCI_Write_Automatic_Flush_Timeout_ReturnParameters)
 @dataclass
 class HCI_Write_Automatic_Flush_Timeout_Command(hci.HCI_SyncCommand):  # type: ignore[misc]  # noqa: N801
-    """Core Vol 4 Part E 7.3.30. Bumble knows its number and has no class for it."""
+    """Is the command of Core Vol 4 Part E 7.3.30. Bumble knows its number and has no class for it."""
 
     connection_handle: int = field(metadata=hci.metadata(2))
     flush_timeout: int = field(metadata=hci.metadata(2))
@@ -58,7 +58,7 @@ class FlushableHost(Host):  # type: ignore[misc]
 
 @dataclass
 class AdvScanInd(ll.AdvNonConnInd):  # type: ignore[misc]
-    """ADV_SCAN_IND, which Bumble has no class for: not connectable, but a scanner may ask for a scan response."""
+    """Is ADV_SCAN_IND, which Bumble has no class for: not connectable, but a scanner may ask for a scan response."""
 
 
 class RadioAdvertiser(LegacyAdvertiser):  # type: ignore[misc]
@@ -86,7 +86,7 @@ class RadioAdvertiser(LegacyAdvertiser):  # type: ignore[misc]
 
 
 class RadioController(Controller):  # type: ignore[misc]
-    """A dual-mode controller of a Raspberry Pi's abilities: BR/EDR with flushable packets, legacy advertising.
+    """Is a dual-mode controller with a Raspberry Pi's abilities: BR/EDR with flushable packets, legacy advertising.
 
     Bumble's reports no advertisement that is not connectable, and adds to each one a scan response that nobody sent;
     it knows no flush timeout and reports every packet completed before it was sent; its packets of 27 octets would cut
@@ -128,7 +128,8 @@ class RadioController(Controller):  # type: ignore[misc]
         return bool(self.le_scan_enable or self.pending_le_connection)
 
     def flush_timeout(self, handle: int) -> float:
-        """Seconds that the latest PDU on this connection may be tried; infinite where it is not to be flushed."""
+        """Return the seconds that the latest PDU on this connection may be tried; infinite where it is not to be
+        flushed."""
         slots = self.flush_timeout_slots.get(handle, 0)
         return slots * SLOT_S if slots and self._flushable.get(handle) else float("inf")
 
@@ -157,7 +158,7 @@ class RadioController(Controller):  # type: ignore[misc]
         connection.assembler.feed_packet(packet)
 
     def take_uncompleted(self, handle: int) -> int:
-        """How many HCI packets the PDU came in that is now given to the link."""
+        """Return how many HCI packets the PDU came in that is now given to the link."""
         return self._uncompleted.pop(handle, 0)
 
     def complete(self, handle: int, packets: int) -> None:
@@ -199,7 +200,7 @@ class RadioController(Controller):  # type: ignore[misc]
         super().on_le_connect_ind(packet)
 
     def send_hci_packet(self, packet: Any) -> None:
-        """What the host is told of an LE connection's timing is what the connection lives by."""
+        """Tell the host the timing of an LE connection the connection lives by."""
         timing = self._connect_ind
         if timing and isinstance(packet, hci.HCI_LE_Connection_Complete_Event) and packet.role == hci.Role.PERIPHERAL:
             packet.connection_interval, packet.peripheral_latency = timing.interval, timing.latency

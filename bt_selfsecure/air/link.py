@@ -58,25 +58,26 @@ CONNECTION_ACCEPT_TIMEOUT_S: Final = 5.0
 """Seconds that a host has to answer a connection request (Core Vol 4 Part E 6.7, the default)."""
 LE_OCTET_S: Final = 8e-6
 """Seconds of one octet on LE's 1 Mbit/s radio."""
-LE_OVERHEAD_OCTETS: Final = 10
+LE_OVERHEAD_BYTES: Final = 10
 """Preamble, access address, header and CRC around an LE payload (Core Vol 6 Part B 2.1)."""
-LE_PACKET_OCTETS: Final = 251
+LE_PACKET_BYTES: Final = 251
 """Of a data packet, with the data length extension (Core Vol 6 Part B 4.5.10)."""
-LE_ACKNOWLEDGEMENT_S: Final = 2 * 150e-6 + LE_OVERHEAD_OCTETS * LE_OCTET_S
+LE_ACKNOWLEDGEMENT_S: Final = 2 * 150e-6 + LE_OVERHEAD_BYTES * LE_OCTET_S
 """Seconds of two inter-frame spaces and an empty packet."""
 LE_CONNECTION_INTERVAL_S: Final = 0.03
 """Seconds until a lost LE packet is tried again: Linux's shortest default interval (net/bluetooth/hci_core.c)."""
 
 
 def start_worker(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-    """A task in the background whose failure, if it ever fails, reaches the event loop's exception handler at once."""
+    """Start a task in the background whose failure, if it ever fails, reaches the event loop's exception handler at
+    once."""
     task = asyncio.create_task(work, name=name)
     task.add_done_callback(lambda done: None if done.cancelled() else done.result())
     return task
 
 
 class LossyLink(LocalLink):  # type: ignore[misc]
-    """The air: joins controllers by their names, loses what `heard` says, and lets the taps listen.
+    """Is the air: joins controllers by their names, loses what `heard` says, and lets the taps listen.
 
     Names of controllers and taps are what `heard` is asked about, taps last. `rssi`, where the model knows it, is what
     controllers report. Raises `UsageError` for a name used twice.
@@ -93,7 +94,7 @@ class LossyLink(LocalLink):  # type: ignore[misc]
         self._pages: dict[tuple[Any, Any], asyncio.Task[None]] = {}
 
     def rssi(self, sender: str, listener: str) -> int:
-        """As controllers report it."""
+        """Return what a controller reports, in dBm."""
         told = self._rssi(sender, listener) if self._rssi else None
         return RSSI_NOT_AVAILABLE if told is None else told
 
@@ -154,7 +155,7 @@ class LossyLink(LocalLink):  # type: ignore[misc]
         # A scanner listens on one channel at a time, so an event on three channels is one chance: on the first of them.
         channel_map = sender_controller.le_legacy_advertiser.advertising_channel_map & 0b111 or 0b111
         on_air = le_packet(37 + (channel_map & -channel_map).bit_length() - 1, pdu)
-        air_time = (len(pdu) - 2 + LE_OVERHEAD_OCTETS) * LE_OCTET_S
+        air_time = (len(pdu) - 2 + LE_OVERHEAD_BYTES) * LE_OCTET_S
         for name in sorted(scanners):
             if name in heard:
                 loop.call_later(air_time, scanners[name].on_ll_advertising_pdu, packet)
@@ -177,14 +178,14 @@ class LossyLink(LocalLink):  # type: ignore[misc]
         self._ways[key].send(_Pdu(bytes(data), flush_timeout, connection, packets))
 
     def peer_of(self, connection: Any) -> Any:
-        """The controller at the other end, as long as it is there and connected; or None."""
+        """Return the controller at the other end, as long as it is there and connected; or None."""
         le = connection.transport == PhysicalTransport.LE
         peer = (self.find_le_controller if le else self.find_classic_controller)(connection.peer_address)
         return peer if peer and connection.self_address in (_le if le else _classic)(peer) else None
 
     def captured_as(self, sender: str, receiver: str, *, le: bool) -> tuple[int, bool]:
-        """Handle of the connection between these two in captures, and whether this direction counts as `sent`: it does
-        for the end that spoke first."""
+        """Return the handle of the connection between these two in captures, and whether this direction counts as
+        `sent`: it does for the end that spoke first."""
         known = self._captured[le]
         begins = FIRST_LE_HANDLE if le else 0
         number, first = known.setdefault(frozenset((sender, receiver)), (begins + len(known) + 1, sender))
@@ -224,7 +225,7 @@ class LossyLink(LocalLink):  # type: ignore[misc]
             loop.call_soon(receiver.on_lmp_packet, source, packet)
 
     def cancel_page(self, controller: Any, address: Any) -> bool:
-        """Whether a page of this address was under way."""
+        """Return whether a page of this address was under way."""
         page = self._pages.get((controller, address))
         under_way = page is not None and _is_half_made(controller, address, _classic(controller).get(address))
         return under_way and self._pages.pop((controller, address)).cancel()
@@ -330,7 +331,7 @@ class _AclDirection:
     async def _transmit(self, pdu: _Pdu) -> bool:
         """Send a PDU in as many packets as it needs; whether all of them arrived. Times are those of the air, however
         late this process is."""
-        elapsed, octets = 0.0, LE_PACKET_OCTETS if self._le else ACL_PACKET_BYTES
+        elapsed, octets = 0.0, LE_PACKET_BYTES if self._le else ACL_PACKET_BYTES
         offsets = range(0, len(pdu.data), octets)
         receiver = self._link.peer_of(pdu.connection)
         name = receiver.name if receiver else ""
@@ -357,7 +358,7 @@ class _AclDirection:
     def _packet_seconds(self, size: int) -> float:
         """Of a packet and its acknowledgement."""
         if self._le:
-            return (size + LE_OVERHEAD_OCTETS) * LE_OCTET_S + LE_ACKNOWLEDGEMENT_S
+            return (size + LE_OVERHEAD_BYTES) * LE_OCTET_S + LE_ACKNOWLEDGEMENT_S
         return (next(slots for octets, slots in ACL_PACKETS if size <= octets) + 1) * SLOT_S
 
     def _strike_out(self, pdu: _Pdu, offset: int, heard: frozenset[str], missing: dict[str, set[int]]) -> None:

@@ -3,7 +3,7 @@
 Listeners have names ("bob", "eve", "eve2"). A model has figures for some of them; a listener without one takes the
 sender's, as the link between Alice and Bob is taken to be the same both ways: Alice hears Bob with Bob's figures.
 
-Every model but `Correlated`, `Replay` and a `Distance` with `common` loses packets independently at different
+Every model but `Correlated`, `RecordedLosses` and a `Distance` with `common` loses packets independently at different
 listeners. Real receivers beside each other do not: prefer a recording of your own room.
 """
 
@@ -25,10 +25,11 @@ Figure = TypeVar("Figure")
 
 
 class LossModel(Protocol):
-    """Anything that decides who hears one transmission."""
+    """Decides who hears one transmission."""
 
     def transmit(self, random: Random, sender: str, listeners: Sequence[str], now: float) -> frozenset[str]:
-        """Those of `listeners` who hear what `sender` sends at `now`, seconds. Called once a transmission, in order."""
+        """Return those of `listeners` who hear what `sender` sends at `now`, seconds. Called once a transmission, in
+        order."""
         ...
 
 
@@ -90,7 +91,8 @@ class Correlated:
 
 @dataclass(frozen=True)
 class Burstiness:
-    """Two-state chain of Gilbert (1960) and Elliott (1963), a step a packet. By default bad is lost, good is not."""
+    """Is the two-state chain of Gilbert (1960) and Elliott (1963), a step a packet. By default bad is lost, good is
+    not."""
 
     p: float
     """P(good -> bad)."""
@@ -107,7 +109,7 @@ class Burstiness:
 
     @classmethod
     def of(cls, loss: float, burst: float) -> Self:
-        """The simple Gilbert chain with this long-run loss and mean burst length in packets."""
+        """Return the simple Gilbert chain with this long-run loss and mean burst length in packets."""
         require_probability("the loss", loss)
         if loss == 1 or burst < max(1.0, loss / (1 - loss)):
             raise UsageError(
@@ -119,7 +121,7 @@ class Burstiness:
 
 @dataclass
 class GilbertElliott:
-    """Losses in bursts: each link (sender, listener) runs its own chain, begun in its long-run distribution."""
+    """Loses packets in bursts: each link (sender, listener) runs its own chain, begun in its long-run distribution."""
 
     links: Mapping[str, Burstiness]
     _bad: dict[tuple[str, str], bool] = field(default_factory=dict, init=False, repr=False)
@@ -142,7 +144,7 @@ class GilbertElliott:
 
 @dataclass
 class Distance:
-    """Packet loss from distance: log-distance path loss, log-normal shadowing, bit errors of GFSK, whole packets.
+    """Loses packets by distance: log-distance path loss, log-normal shadowing, bit errors of GFSK, whole packets.
 
     `metres` gives each listener's distance from the other end of the link; change it while running with `move`.
     RSSI = rssi_at_1m - 10 exponent log10(metres) + Normal(0, shadowing), drawn afresh for each packet and listener
@@ -180,25 +182,26 @@ class Distance:
             self.move(name, metres)
 
     def move(self, listener: str, metres: float) -> None:
-        """From now on `listener` is so far away. UsageError unless 0.1 <= metres <= 10 000."""
+        """Put `listener` so far away from now on. UsageError unless 0.1 <= metres <= 10 000."""
         if not 0.1 <= metres <= 10_000:  # nearer is the antenna's near field, where no path-loss law holds
             raise UsageError(f"a distance of {metres:g} m for {listener!r} is out of range: take 0.1 to 10000")
         self.metres[listener] = metres
 
     def mean_rssi(self, metres: float) -> float:
-        """dBm, without shadowing."""
+        """Return the mean in dBm, without shadowing."""
         return self.rssi_at_1m - 10 * self.exponent * math.log10(metres)
 
     def bit_error_rate(self, rssi: float) -> float:
-        """Noncoherent binary FSK, 1/2 exp(-Eb / 2 N0) (Proakis, Digital Communications), anchored at the sensitivity.
+        """Return the rate of noncoherent binary FSK, 1/2 exp(-Eb / 2 N0) (Proakis, Digital Communications), anchored at
+        the sensitivity.
 
         There 1/2 exp(-x) = 0.001; x grows with the received power. The anchor absorbs noise and modulation index.
         """
         return 0.5 * math.exp(-math.log(500) * 10 ** ((rssi - self.sensitivity) / 10))
 
     def packet_error_rate(self, rssi: float) -> float:
-        """P(at least one bit of access address, header, payload or CRC is wrong): 4 + 2 + packet_bytes + 3 octets
-        (LE 1M, Core Vol 6 Part B 2.1; a wrong preamble does no harm)."""
+        """Return P(at least one bit of access address, header, payload or CRC is wrong): 4 + 2 + packet_bytes + 3
+        octets (LE 1M, Core Vol 6 Part B 2.1; a wrong preamble does no harm)."""
         bits = 8 * (4 + 2 + self.packet_bytes + 3)
         return 1 - (1 - self.bit_error_rate(rssi)) ** bits
 
@@ -212,8 +215,8 @@ class Distance:
         return random.random() < self.floor + (1 - self.floor) * self.packet_error_rate(rssi)
 
 
-class Replay:
-    """The recording's own losses, event by event: correlations, bursts and all.
+class RecordedLosses:
+    """Draws the recording's own losses, event by event: correlations, bursts and all.
 
     Each transmission, whoever sends it, takes the next event of the position; after the last comes the first again. The
     first transmission's event is `start`, or drawn. A listener hears if its receiver's bit is set.
@@ -272,7 +275,8 @@ class Jammed:
 
 
 def parse_model(spec: str) -> LossModel:
-    """The model that `NAME:KEY=VALUE,KEY=VALUE,...` names; UsageError that says what is wrong and what would be right.
+    """Return the model that `NAME:KEY=VALUE,KEY=VALUE,...` names; UsageError that says what is wrong and what would be
+    right.
 
     bernoulli:bob=0.1,eve=0.05            the loss of each listener
     correlated:bob=0.1,eve=0.05,rho=0.2   rho is the correlation of the two losses; further listeners, as in carol=0.3,
@@ -332,7 +336,7 @@ def _distance(values: dict[str, str]) -> LossModel:
 def _recording(values: dict[str, str]) -> LossModel:
     recording = Recording.load(values.pop("file", None))
     position, start = (int(values.pop(key)) if key in values else None for key in ("position", "start"))
-    return Replay(recording, values, position, start)
+    return RecordedLosses(recording, values, position, start)
 
 
 _MODELS: dict[str, tuple[Callable[[dict[str, str]], LossModel], str]] = {

@@ -15,9 +15,9 @@ Rssi = Callable[[str, str], int | None]
 """`rssi(sender, listener)` in dBm, -127 to 20; None where nothing tells."""
 
 
-class Reception:
-    """The loss model in force, and the random numbers that it draws; it may be changed, and its distances moved, while
-    devices talk."""
+class LossProcess:
+    """Holds the loss model in force, and the random numbers that it draws; it may be changed, and its distances moved,
+    while devices talk."""
 
     def __init__(self, model: LossModel, random: Random) -> None:
         self.model = model

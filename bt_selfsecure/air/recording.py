@@ -35,8 +35,8 @@ MAX_DESCRIPTION_BYTES = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
-class Receiver:
-    """One of the receivers that listened all the time."""
+class RecordedReceiver:
+    """Describes one of the receivers that listened all the time."""
 
     bit: int
     name: str
@@ -46,8 +46,8 @@ class Receiver:
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
-    """One place of the transmitter, and its run of events."""
+class RecordedPosition:
+    """Describes one place of the transmitter, and its run of events."""
 
     metres: tuple[float, ...]
     first_event: int
@@ -57,9 +57,11 @@ class Position:
 
 
 class Recording:
-    """Receptions as one 16-bit word an event: bit i is set if receiver i heard it."""
+    """Holds receptions as one 16-bit word an event: bit i is set if receiver i heard it."""
 
-    def __init__(self, receivers: tuple[Receiver, ...], positions: tuple[Position, ...], words: array[int]) -> None:
+    def __init__(
+        self, receivers: tuple[RecordedReceiver, ...], positions: tuple[RecordedPosition, ...], words: array[int]
+    ) -> None:
         """`words` has type code "H"; `UnreadableError` if receivers, positions and words do not fit together."""
         bits = {receiver.bit for receiver in receivers}
         if not bits or len(bits) < len(receivers) or not bits <= set(range(MAX_RECEIVERS)):
@@ -80,7 +82,7 @@ class Recording:
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> Self:
-        """The recording that `path` (the JSON file) describes, or the package's own.
+        """Return the recording that `path` (the JSON file) describes, or the package's own.
 
         UsageError that names the file, the fault and the remedy if either of the two files can't be read, is truncated,
         is not what its checksum says, or does not fit the other.
@@ -101,20 +103,20 @@ class Recording:
             raise UsageError(f"{folder / name} does not describe a recording ({fault}): {remedy}") from error
 
     def events(self, position: int | None = None) -> memoryview[int]:
-        """The words of one position in the order of sending, or of all positions; nothing is copied."""
+        """Return the words of one position in the order of sending, or of all positions; nothing is copied."""
         if position is None:
             return self._words
         place = self.positions[self.position(position)]
         return self._words[place.first_event : place.first_event + place.events]
 
     def position(self, index: int) -> int:
-        """`index`, if there is such a position. UsageError otherwise."""
+        """Return `index`, if there is such a position. UsageError otherwise."""
         if not 0 <= index < len(self.positions):
             raise UsageError(f"the recording has no position {index}: choose 0..{len(self.positions) - 1}")
         return index
 
-    def receiver(self, which: str | int) -> Receiver:
-        """The receiver of that name or bit. UsageError, naming them all, if there is none."""
+    def receiver(self, which: str | int) -> RecordedReceiver:
+        """Return the receiver of that name or bit. UsageError, naming them all, if there is none."""
         for receiver in self.receivers:
             if str(which) in (receiver.name, str(receiver.bit)):
                 return receiver
@@ -122,7 +124,8 @@ class Recording:
         raise UsageError(f"the recording has no receiver {which!r}: choose one of {names}")
 
     def joint_loss(self, position: int | None, bob: str | int, eves: Collection[str | int]) -> JointLoss:
-        """What Bob and colluding Eves heard of one position's events (None: of all): she misses what all of them miss.
+        """Return what Bob and colluding Eves heard of one position's events (None: of all): she misses what all of them
+        miss.
 
         Receivers by name or bit. UsageError if Bob is one of the Eves, or there is no Eve.
         """
@@ -180,13 +183,15 @@ def _words(folder: Traversable, description: Mapping[str, Any], remedy: str) -> 
     return words
 
 
-def _described(description: Mapping[str, Any]) -> tuple[tuple[Receiver, ...], tuple[Position, ...]]:
+def _described(description: Mapping[str, Any]) -> tuple[tuple[RecordedReceiver, ...], tuple[RecordedPosition, ...]]:
     receivers = tuple(
-        Receiver(int(item["bit"]), str(item["name"]), tuple(item["position_m"]), bool(item["raspberry_pi_oui"]))
+        RecordedReceiver(int(item["bit"]), str(item["name"]), tuple(item["position_m"]), bool(item["raspberry_pi_oui"]))
         for item in description["receivers"]
     )
     positions = tuple(
-        Position(tuple(item["position_m"]), int(item["first_event"]), int(item["events"]), float(item["interval_s"]))
+        RecordedPosition(
+            tuple(item["position_m"]), int(item["first_event"]), int(item["events"]), float(item["interval_s"])
+        )
         for item in description["transmitter_positions"]
     )
     return receivers, positions

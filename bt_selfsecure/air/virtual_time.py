@@ -26,18 +26,18 @@ class DeadlockError(BtSelfSecureError):
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """An event loop that begins at second 0.0 and moves its clock only to deadlines of its own timers."""
+    """Begins at second 0.0 and moves its clock only to deadlines of its own timers."""
 
     def __init__(self) -> None:
         self._now = 0.0
         super().__init__(_JumpingSelector(self._jump))
 
     def time(self) -> float:
-        """Virtual seconds since the loop was made."""
+        """Return virtual seconds since the loop was made."""
         return self._now
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """A callback that fails ends the run with its exception: nobody watches the log of a simulation."""
+        """End the run with the exception of a callback that fails: nobody watches the log of a simulation."""
         if "handle" in context:
             raise context["exception"]
         super().call_exception_handler(context)

@@ -24,11 +24,11 @@ Ear = Callable[[float, bytes], None]
 
 
 class Medium(Protocol):
-    """Any medium that carries datagrams between named endpoints: this world, or virtual Bluetooth."""
+    """Carries datagrams between named endpoints: this world, or virtual Bluetooth."""
 
     @property
     def now(self) -> float:
-        """Virtual seconds."""
+        """Return the time in virtual seconds."""
         ...
 
     async def run(
@@ -47,13 +47,13 @@ class Medium(Protocol):
 
 
 class Transmit(Protocol):
-    """Who hears one transmission: the `transmit` of a loss model, which draws from the world's random numbers."""
+    """Says who hears one transmission: the `transmit` of a loss model, which draws from the world's random numbers."""
 
     def __call__(self, random: Random, sender: str, listeners: Sequence[str], now: float) -> frozenset[str]: ...
 
 
 class World:
-    """The memory bearer's air. Names are free ("alice", "bob", "eve"); all of them share the medium."""
+    """Is the memory bearer's air. Names are free ("alice", "bob", "eve"); all of them share the medium."""
 
     def __init__(self, heard: Transmit, seed: int, ears: Mapping[str, Ear] | None = None) -> None:
         self.now: float = 0.0
@@ -71,7 +71,7 @@ class World:
         heapq.heappush(self._heap, (time, next(self._order), call))
 
     def transmit(self, sender: str, data: bytes) -> None:
-        """One datagram on the air, now. Whoever hears it gets it `LATENCY_S` later."""
+        """Put one datagram on the air, now. Whoever hears it gets it `LATENCY_S` later."""
         listeners = [name for name in (*self._endpoints, *self._ears) if name != sender]
         for name in sorted(self._heard(self._random, sender, listeners, self.now)):
             self.at(self.now + LATENCY_S, lambda name=name: self._deliver(name, data))  # type: ignore[misc]
@@ -114,7 +114,7 @@ class World:
     def run_now(
         self, endpoints: Mapping[str, Endpoint[Any]], on_event: EventHandler, until: Callable[[], bool], seconds: float
     ) -> None:
-        """`run`, for callers without a loop."""
+        """Do the same as `run`, for callers without a loop."""
         self._endpoints, self._on_event = dict(endpoints), on_event
         self._timers.clear()
         end = self.now + seconds

@@ -27,7 +27,7 @@ class LinkClosedError(BearerError):
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What a link shows of the radio below it."""
+    """Says what a link shows of the radio below it."""
 
     losses_visible: bool
     """Whether a datagram may fail to arrive. Where not, the link layer repeats it until it does."""
@@ -40,7 +40,7 @@ class Traits:
 
 
 class Link(ABC):
-    """One connection to one peer."""
+    """Is one connection to one peer."""
 
     peer: str
     """Device address, "AA:BB:CC:DD:EE:FF"."""
@@ -57,7 +57,7 @@ class Link(ABC):
 
     @abstractmethod
     async def receive(self) -> bytes:
-        """The next datagram. Raises `LinkClosedError` when none will come. Cancelling loses none."""
+        """Return the next datagram. Raises `LinkClosedError` when none will come. Cancelling loses none."""
 
     @abstractmethod
     async def close(self) -> None:
@@ -73,7 +73,7 @@ class Listener(ABC):
 
     @abstractmethod
     async def accept(self) -> Link:
-        """The next link. Raises `BearerError` when none will come."""
+        """Return the next link. Raises `BearerError` when none will come."""
 
     @abstractmethod
     async def close(self) -> None:
@@ -81,7 +81,7 @@ class Listener(ABC):
 
 
 class Bearer(ABC):
-    """A medium on one adapter."""
+    """Is a medium on one adapter."""
 
     name: str
     traits: Traits

@@ -10,10 +10,11 @@ import contextlib
 import errno
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from bt_selfsecure.bearers.base import BearerError
+from bt_selfsecure.bearers.pairing import Pairing
 from bt_selfsecure.bearers.system_bus import SystemBusError, connect_system_bus
 
 if TYPE_CHECKING:
@@ -28,46 +29,55 @@ AGENT_PATH: Final = "/bt_selfsecure/agent"
 PROFILE_PATH: Final = "/bt_selfsecure/profile"
 ANSWER_S: Final = 25.0
 """bluetoothd has so long for a call, as with every client of libdbus."""
+PAIRABLE_S: Final = 5.0
+"""Between two looks at whether pairing is needed."""
 _PAIRING: Final = (errno.EACCES, errno.EBADE)
 """Authentication failed; PIN or key missing (net/bluetooth/lib.c, bt_to_errno)."""
 
 
 class BlueZ:
-    """A connection to the system bus. Make it with `connect`; methods raise `BearerError` with BlueZ's own words."""
+    """Holds a connection to the system bus. Make it with `connect`; methods raise `BearerError` with BlueZ's own
+    words."""
 
     def __init__(self, bus: MessageBus, adapter: str) -> None:
         self._bus, self._adapter = bus, f"{ROOT}/{adapter}"
         self._on_lost: list[Callable[[], None]] = []
-        self._ending: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._pairing: Pairing | None = None
         self.is_lost = False
         """bluetoothd has left the bus, or the bus us: whatever was registered is gone."""
 
     @classmethod
     async def connect(cls, adapter: str) -> BlueZ | None:
-        """None where there is no bluetoothd with this adapter on the bus. Raises `SystemBusError`."""
+        """Connect, or return None where there is no bluetoothd with this adapter on the bus. Raises
+        `SystemBusError`."""
         bus = await connect_system_bus()
         bluez = cls(bus, adapter)
         try:
             await bluez._watch()
-            await bluez._get("Address")
+            await bluez.get("Address")
         except SystemBusError:
             bus.disconnect()
             raise
         except BearerError:
             bus.disconnect()
             return None
-        bluez._ending = asyncio.create_task(bluez._outlive(), name="system bus")
+        bluez._tasks.append(asyncio.create_task(bluez._outlive(), name="system bus"))
         return bluez
 
     @classmethod
-    async def prepare(cls, adapter: str, *, pair: bool) -> BlueZ | None:
-        """Connected, the adapter connectable, and with `pair` an agent; None as of `connect`."""
+    async def prepare(cls, adapter: str, pairing: Pairing) -> BlueZ | None:
+        """Connect, make the adapter connectable, and be its agent if `pairing` answers; None as of `connect`."""
         bluez = await cls.connect(adapter)
         if bluez:
             try:
+                bluez._pairing = pairing
+                await pairing.begin(bluez)
                 await bluez.make_connectable()
-                if pair:
-                    await bluez.register_agent()
+                if pairing.answers:
+                    await bluez.register_agent(pairing)
+                    await bluez._set_pairable(pairing.needed())
+                    bluez._tasks.append(asyncio.create_task(bluez._keep_pairable(pairing), name="pairable"))
             except BearerError:
                 await bluez.close()
                 raise
@@ -76,29 +86,31 @@ class BlueZ:
     async def make_connectable(self) -> None:
         """Let peers call the adapter, for as long as it is on. Before BlueZ had a property for that only what is
         discoverable, seen by everybody's inquiry, could be called by a stranger."""
-        await self._set("PairableTimeout", "u", 0)
-        await self._set("Pairable", "b", True)
         try:
-            await self._set("Connectable", "b", True)
+            await self.set("Connectable", "b", True)
         except BearerError:
-            await self._set("DiscoverableTimeout", "u", 0)
-            await self._set("Discoverable", "b", True)
+            await self.set("DiscoverableTimeout", "u", 0)
+            await self.set("Discoverable", "b", True)
 
-    async def register_agent(self) -> None:
-        """Pair with whoever asks, without asking anybody (Just Works): a Pi has neither keys nor display."""
-        from bt_selfsecure.bearers.bluez_objects import Agent
+    async def register_agent(self, pairing: Pairing) -> None:
+        """Pair with those who may, without asking anybody: a Pi has neither keys nor display.
 
-        self._bus.export(AGENT_PATH, Agent())
-        await self._call(ROOT, "org.bluez.AgentManager1", "RegisterAgent", "os", AGENT_PATH, "NoInputNoOutput")
+        It is said to have both. For one that has not the kernel accepts Just Works from anybody, and asks no agent
+        (net/bluetooth/hci_event.c, hci_user_confirm_request_evt; smp.c, tk_request).
+        """
+        from bt_selfsecure.bearers.bluez_objects import PairingAgent
+
+        self._bus.export(AGENT_PATH, PairingAgent(pairing.allows))
+        await self._call(ROOT, "org.bluez.AgentManager1", "RegisterAgent", "os", AGENT_PATH, "DisplayYesNo")
         await self._call(ROOT, "org.bluez.AgentManager1", "RequestDefaultAgent", "o", AGENT_PATH)
 
     async def register_profile(self, uuid: str, name: str, on_connection: Callable[[socket.socket], None]) -> None:
         """Listen on a free RFCOMM channel that SDP tells; connections come as sockets, `on_connection` owns them."""
         from dbus_fast import Variant
 
-        from bt_selfsecure.bearers.bluez_objects import Profile
+        from bt_selfsecure.bearers.bluez_objects import ServiceProfile
 
-        self._bus.export(PROFILE_PATH, Profile(on_connection))
+        self._bus.export(PROFILE_PATH, ServiceProfile(on_connection))
         options = {
             "Name": Variant("s", name),
             "Role": Variant("s", "server"),
@@ -115,8 +127,9 @@ class BlueZ:
         self._bus.unexport(PROFILE_PATH)
 
     async def forget_after(self, error: OSError, peer: str) -> None:
-        """Where pairing was the trouble, remove what BlueZ knows of this peer, its link key too: the peer may have lost
-        its own, and only so can the two pair anew. What travels is secured above the link, so nothing rests on it."""
+        """Remove, where pairing was the trouble, what BlueZ knows of this peer, its link key too: the peer may have
+        lost its own, and only so can the two pair anew. What travels is secured above the link, so nothing rests on
+        it."""
         if error.errno not in _PAIRING:
             return
         log.info("%s: pairing failed (%s), its link key is forgotten", peer, error)
@@ -125,13 +138,37 @@ class BlueZ:
             await self._call(self._adapter, "org.bluez.Adapter1", "RemoveDevice", "o", device)
 
     def on_lost(self, call: Callable[[], None]) -> None:
-        """To be called once when bluetoothd or the bus is gone."""
+        """Let `call` be called once when bluetoothd or the bus is gone."""
         self._on_lost.append(call)
 
     async def close(self) -> None:
+        """Put the adapter's settings back, and leave the bus."""
+        if self._pairing:
+            await self._pairing.end(self)
         self._bus.disconnect()
-        if self._ending:
-            await self._ending
+        for task in self._tasks[1:]:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def settings(self, names: Iterable[str]) -> dict[str, Any]:
+        """Return those of the adapter's properties that this bluetoothd has. Raises `BearerError`."""
+        properties = "org.freedesktop.DBus.Properties"
+        (found,) = await self._call(self._adapter, properties, "GetAll", "s", "org.bluez.Adapter1")
+        return {name: found[name].value for name in names if name in found}
+
+    async def get(self, name: str) -> Any:
+        """Return a property of the adapter. Raises `BearerError`."""
+        answer = await self._call(
+            self._adapter, "org.freedesktop.DBus.Properties", "Get", "ss", "org.bluez.Adapter1", name
+        )
+        return answer[0].value
+
+    async def set(self, name: str, signature: str, value: Any) -> None:
+        """Change a property of the adapter. Raises `BearerError`."""
+        from dbus_fast import Variant
+
+        properties, adapter = "org.freedesktop.DBus.Properties", "org.bluez.Adapter1"
+        await self._call(self._adapter, properties, "Set", "ssv", adapter, name, Variant(signature, value))
 
     # --- how it works
 
@@ -166,17 +203,20 @@ class BlueZ:
             for call in self._on_lost:
                 call()
 
-    async def _get(self, name: str) -> Any:
-        answer = await self._call(
-            self._adapter, "org.freedesktop.DBus.Properties", "Get", "ss", "org.bluez.Adapter1", name
-        )
-        return answer[0].value
+    async def _set_pairable(self, pairable: bool) -> None:
+        if pairable:
+            await self.set("PairableTimeout", "u", 0)
+        await self.set("Pairable", "b", pairable)
 
-    async def _set(self, name: str, signature: str, value: Any) -> None:
-        from dbus_fast import Variant
-
-        properties, adapter = "org.freedesktop.DBus.Properties", "org.bluez.Adapter1"
-        await self._call(self._adapter, properties, "Set", "ssv", adapter, name, Variant(signature, value))
+    async def _keep_pairable(self, pairing: Pairing) -> None:
+        """Be pairable while a peer that may pair is missing, and no longer."""
+        now = pairing.needed()
+        while not self.is_lost:
+            await asyncio.sleep(PAIRABLE_S)
+            if pairing.needed() != now:
+                with contextlib.suppress(BearerError):
+                    await self._set_pairable(not now)
+                    now = not now
 
     async def _call(self, path: str, interface: str, member: str, signature: str, *body: Any) -> list[Any]:
         from dbus_fast import Message, MessageType

@@ -14,14 +14,14 @@ from bt_selfsecure.bearers.base import Bearer, Link, Listener
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """What is drawn for each datagram: probabilities, below 1."""
+    """Holds what is drawn for each datagram: probabilities, below 1."""
 
     loss: float = 0.0
     duplicate: float = 0.0
 
 
 class DrawnBearer(Bearer):
-    """`bearer`, of whose datagrams each that comes is lost or doubled with the probability that `faults` says."""
+    """Is `bearer`, of whose datagrams each that comes is lost or doubled with the probability that `faults` says."""
 
     def __init__(self, bearer: Bearer, faults: Faults, random: Random | None = None) -> None:
         self.name = bearer.name

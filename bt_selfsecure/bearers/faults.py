@@ -11,7 +11,7 @@ from bt_selfsecure.bearers.base import BearerError, LinkClosedError
 
 
 class Meaning(NamedTuple):
-    """Of an error number."""
+    """Says what an error number means, and what to do."""
 
     text: str
     transient: bool
@@ -51,13 +51,13 @@ ABORTED: Final = "this computer cut it, as when its adapter is switched off: blu
 
 
 def fault(error: OSError, doing: str, meanings: Mapping[int, Meaning] = BLUETOOTH) -> BearerError:
-    """The error as a sentence: "DOING: what it means: remedy"."""
+    """Return the error as a sentence: "DOING: what it means: remedy"."""
     text, transient = _say(error, doing, meanings)
     return BearerError(text, transient=transient)
 
 
 def closed(error: OSError, peer: str) -> LinkClosedError:
-    """The same for a link that has worked until now: nobody refuses to pair any more."""
+    """Do the same for a link that has worked until now: nobody refuses to pair any more."""
     if error.errno == errno.ECONNABORTED:
         return LinkClosedError(f"the link to {peer} ended: {ABORTED}", transient=True)
     text, transient = _say(error, f"the link to {peer} ended", BLUETOOTH)

@@ -69,14 +69,14 @@ class HciError(BearerError):
 
 
 class Connection(NamedTuple):
-    """What the kernel knows of a connection."""
+    """Holds what the kernel knows of a connection."""
 
     handle: int
     encrypted: bool
 
 
 def adapter_number(adapter: str) -> int:
-    """hci0 is 0. Raises `BearerError` for a name of another form."""
+    """Return an adapter's number, of hci0 0. Raises `BearerError` for a name of another form."""
     number = adapter.removeprefix("hci")
     if adapter == number or not number.isdecimal() or int(number) >= _NO_ADAPTER:
         raise BearerError(f"{adapter!r} is no adapter: take a name as in hci0 (bluetoothctl list)")
@@ -99,7 +99,7 @@ def _open(adapter: str, number: int | None = None) -> socket.socket:
 
 
 def adapter_address(adapter: str) -> str:
-    """Its own device address. Raises `BearerError` where there is no such adapter or it is down."""
+    """Return the adapter's own device address. Raises `BearerError` where there is no such adapter or it is down."""
     require_bluetooth_sockets()
     request = array.array("B", _ADAPTER_INFO.pack(adapter_number(adapter), b"", bytes(6), 0))
     try:
@@ -114,7 +114,8 @@ def adapter_address(adapter: str) -> str:
 
 
 def adapter_addresses() -> dict[str, str]:
-    """The device address of each adapter of this computer by its name, on or off; empty where there is no Bluetooth."""
+    """Return the device address of each adapter of this computer by its name, on or off; empty where there is no
+    Bluetooth."""
     found = {}
     with contextlib.suppress(OSError, BearerError):
         require_bluetooth_sockets()
@@ -129,13 +130,13 @@ def adapter_addresses() -> dict[str, str]:
 
 
 def connection_to(adapter: str, peer: str, link_type: int = ACL_LINK) -> Connection | None:
-    """The connection to this peer, if there is one. Raises `BearerError` where the adapter can't be asked."""
+    """Return the connection to this peer, if there is one. Raises `BearerError` where the adapter can't be asked."""
     handle, state, mode = _connection_info(adapter, peer, link_type)
     return Connection(handle, bool(mode & _ENCRYPTED)) if state == _CONNECTED else None
 
 
 def is_connecting_to(adapter: str, peer: str, link_type: int = ACL_LINK) -> bool:
-    """Whether the kernel is still trying. Raises `BearerError` where the adapter can't be asked."""
+    """Return whether the kernel is still trying. Raises `BearerError` where the adapter can't be asked."""
     _, state, _ = _connection_info(adapter, peer, link_type)
     return state not in (_CLOSED, _CONNECTED)
 
@@ -154,7 +155,8 @@ def _connection_info(adapter: str, peer: str, link_type: int) -> tuple[int, int,
 
 
 class HciSocket:
-    """One raw socket on one adapter. `on_event(code, parameters)` gets every event but the answers to our own commands.
+    """Is one raw socket on one adapter. `on_event(code, parameters)` gets every event but the answers to our own
+    commands.
 
     Use it in one event loop; `close` ends it. Raises `BearerError` where the adapter can't be opened.
     """

@@ -37,8 +37,8 @@ def answered(code: int, parameters: bytes) -> tuple[int, bytes]:
     return 0, b""
 
 
-class Report(NamedTuple):
-    """One LE advertising report."""
+class AdvertisingReport(NamedTuple):
+    """Holds one LE advertising report."""
 
     event_type: int
     address: str
@@ -47,7 +47,7 @@ class Report(NamedTuple):
     """dBm; None where the controller does not know."""
 
 
-def parse_reports(parameters: bytes) -> list[Report]:
+def parse_reports(parameters: bytes) -> list[AdvertisingReport]:
     """Return those of an LE Meta event, legacy or extended; what is cut off or of another kind is left out.
 
     Controllers send one report an event. Several would stand field by field; Linux reads them report by report, as
@@ -73,5 +73,5 @@ def parse_reports(parameters: bytes) -> list[Report]:
         if legacy:
             rssi = int.from_bytes(parameters[ends:at], signed=True)
         known = None if rssi == _RSSI_UNKNOWN else rssi
-        reports.append(Report(event_type, address[::-1].hex(":").upper(), parameters[begins:ends], known))
+        reports.append(AdvertisingReport(event_type, address[::-1].hex(":").upper(), parameters[begins:ends], known))
     return reports

@@ -38,7 +38,7 @@ TRAITS: Final = Traits(losses_visible=False, ordered=True, broadcast=False, link
 
 
 class IpspBearer(Bearer):
-    """On one UDP port. It needs the helper, pyroute2 and the kernel's module bluetooth_6lowpan."""
+    """Runs on one UDP port. It needs the helper, pyroute2 and the kernel's module bluetooth_6lowpan."""
 
     name = "ipsp"
     traits = TRAITS

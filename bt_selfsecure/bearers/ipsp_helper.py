@@ -43,7 +43,7 @@ from bt_selfsecure.errors import BtSelfSecureError
 FOLDER: Final = Path("/sys/kernel/debug/bluetooth")
 CONNECT_PUBLIC: Final = 1
 DISCONNECT_PUBLIC: Final = 0
-LONGEST_LINE: Final = 100
+LONGEST_LINE_BYTES: Final = 100
 PATIENCE_S: Final = 2.0
 """Seconds for what the kernel does later than it is told to."""
 _ADDRESS: Final = re.compile(r"[0-9A-F]{2}(:[0-9A-F]{2}){5}")
@@ -65,7 +65,7 @@ _COMMAND_STATUS: Final = 2
 _MANAGEMENT_S: Final = 10.0
 
 
-class RefusedError(BtSelfSecureError):
+class HelperError(BtSelfSecureError):
     """The request can't be met; its number is an errno."""
 
     def __init__(self, number: int) -> None:
@@ -83,7 +83,7 @@ class Helper:
         self._advertising: int | None = None
 
     def obey(self, line: str) -> str:
-        """One request, and the answer to it."""
+        """Do what one request says and return the answer to it."""
         try:
             match line.split():
                 case ["listen", adapter]:
@@ -94,16 +94,16 @@ class Helper:
                     return "ok"
                 case ["peers"]:
                     return " ".join(["ok", *self._peers()])
-            raise RefusedError(errno.EINVAL)
-        except RefusedError as refused:
+            raise HelperError(errno.EINVAL)
+        except HelperError as refused:
             return f"error {refused.number}"
         except OSError as error:
             return f"error {error.errno or errno.EIO}"
 
     def undo(self) -> None:
-        """At the end; what fails of it is gone already."""
+        """Take back at the end what was done; what fails of it is gone already."""
         if self._advertising is not None:
-            with contextlib.suppress(OSError, RefusedError):
+            with contextlib.suppress(OSError, HelperError):
                 _manage(REMOVE_ADVERTISING, self._advertising, bytes([INSTANCE]))
         with contextlib.suppress(OSError):
             for address in self._dialled & set(self._peers()):
@@ -137,14 +137,14 @@ class Helper:
         if not self._enable.exists():
             loaded = subprocess.run(["modprobe", "bluetooth_6lowpan"], capture_output=True, check=False)
             if loaded.returncode or not self._enable.exists():
-                raise RefusedError(errno.EPROTONOSUPPORT)
+                raise HelperError(errno.EPROTONOSUPPORT)
         if self._was_enabled is None:
             self._was_enabled = self._enable.read_text().strip()
         self._write(self._enable, "1")
         until = time.monotonic() + PATIENCE_S
         while self._enable.read_text().strip() != "1":  # the kernel's worker does it
             if time.monotonic() > until:
-                raise RefusedError(errno.ETIMEDOUT)
+                raise HelperError(errno.ETIMEDOUT)
             time.sleep(0.02)
 
     def _write(self, file: Path, word: str) -> None:
@@ -160,19 +160,19 @@ class Helper:
 
 def _checked(address: str) -> str:
     if not _ADDRESS.fullmatch(address):
-        raise RefusedError(errno.EINVAL)
+        raise HelperError(errno.EINVAL)
     return address
 
 
 def _number(adapter: str) -> int:
     found = _ADAPTER.fullmatch(adapter)
     if found is None:
-        raise RefusedError(errno.EINVAL)
+        raise HelperError(errno.EINVAL)
     return int(found[1])
 
 
 def _manage(opcode: int, adapter: int, parameters: bytes) -> None:
-    """One command of the management interface. Raises `RefusedError`, `OSError`."""
+    """One command of the management interface. Raises `HelperError`, `OSError`."""
     with socket.socket(socket.AF_BLUETOOTH, socket.SOCK_RAW, socket.BTPROTO_HCI) as control:
         bind_raw(control, struct.pack("<HHH", socket.AF_BLUETOOTH, _NO_INDEX, _CONTROL_CHANNEL))
         control.settimeout(_MANAGEMENT_S)
@@ -184,15 +184,15 @@ def _manage(opcode: int, adapter: int, parameters: bytes) -> None:
             event, index, _, answered, status = struct.unpack_from("<HHHHB", packet)
             if event in (_COMMAND_COMPLETE, _COMMAND_STATUS) and (index, answered) == (adapter, opcode):
                 if status:
-                    raise RefusedError(errno.EHOSTUNREACH)
+                    raise HelperError(errno.EHOSTUNREACH)
                 return
 
 
 def serve(requests: TextIO, answers: TextIO, helper: Helper) -> None:
-    """Until the requests end."""
+    """Obey until the requests end."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     try:
-        while line := requests.readline(LONGEST_LINE):
+        while line := requests.readline(LONGEST_LINE_BYTES):
             answers.write(helper.obey(line) + "\n")
             answers.flush()
     except BrokenPipeError:  # who asked is gone

@@ -21,7 +21,7 @@ HELPER_SOCKET: Final = Path("/run/bt-selfsecure-ipsp/helper.sock")
 HELPER_S: Final = 60.0
 """For an answer, and for its end; both take it two seconds at most, the kernel permitting, but it has to start first,
 and to load a module, on a computer that may be busy."""
-SEND_BUFFER: Final = 1
+SEND_BUFFER_BYTES: Final = 1
 """The kernel makes its minimum of it, two long datagrams: `send` waits for the radio and not for memory, and the queue
 stays too short for CoDel (Raspberry Pi OS has it) to drop from: it keeps its hands off the last MTU of bytes."""
 ARPHRD_6LOWPAN: Final = 825  # include/uapi/linux/if_arp.h
@@ -31,7 +31,7 @@ _LINK_AND_IPV6_ADDRESS: Final = 0x1 | 0x100  # RTMGRP_LINK | RTMGRP_IPV6_IFADDR
 
 
 class HelperClient:
-    """A conversation with `ipsp_helper`: with systemd's, or, as root, with one of our own."""
+    """Holds a conversation with `ipsp_helper`: with systemd's, or, as root, with one of our own."""
 
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, process: Process | None = None
@@ -58,7 +58,7 @@ class HelperClient:
         return cls(process.stdout, process.stdin, process)
 
     async def ask(self, *words: str) -> list[str]:
-        """What follows "ok". Raises `BearerError`."""
+        """Return what follows "ok". Raises `BearerError`."""
         doing = f"IPSP can't {' '.join(words)}"
         async with self._turn:
             try:
@@ -93,14 +93,14 @@ class HelperClient:
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """6LoWPAN's, up and with a link-local address."""
+    """Describes 6LoWPAN's interface, up and with a link-local address."""
 
     index: int
     name: str
 
 
 async def watch(address: str) -> AsyncIterator[Interface | None]:
-    """The IP interface of the adapter with this device address: as it is, then whenever it may have changed; None
+    """Yield the IP interface of the adapter with this device address: as it is, then whenever it may have changed; None
     while there is none, or it has no address yet. Raises OSError, and pyroute2's NetlinkError."""
     from pyroute2 import AsyncIPRoute
 
@@ -130,7 +130,7 @@ def udp_socket(interface: Interface, port: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.name.encode())
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, interface.index)
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 0)
         sock.bind(("::", port, 0, 0))

@@ -21,6 +21,7 @@ from bt_selfsecure.bearers.base import Bearer, BearerError, Link, LinkClosedErro
 from bt_selfsecure.bearers.bluez import BlueZ
 from bt_selfsecure.bearers.faults import fault, require_bluetooth_sockets
 from bt_selfsecure.bearers.limits import DATAGRAM_BYTES, FLUSH_TIMEOUT_SLOTS, FLUSHABLE_BYTES, PSM
+from bt_selfsecure.bearers.pairing import Pairing
 from bt_selfsecure.bearers.sockets import BT_FLUSHABLE, SOL_BLUETOOTH, Readiness, SocketLink, require_bond
 from bt_selfsecure.bearers.system_bus import SystemBusError
 
@@ -34,17 +35,25 @@ _BASIC: Final = 0
 
 
 class L2capBearer(Bearer):
-    """On one PSM, odd in both octets' sense of Core Vol 3 Part A 4.2."""
+    """Listens and dials on one PSM, odd in both octets' sense of Core Vol 3 Part A 4.2."""
 
     name = "l2cap"
     traits = TRAITS
 
-    def __init__(self, adapter: str, psm: int = PSM, *, flush_timeout_slots: int = FLUSH_TIMEOUT_SLOTS) -> None:
+    def __init__(
+        self,
+        adapter: str,
+        psm: int = PSM,
+        *,
+        flush_timeout_slots: int = FLUSH_TIMEOUT_SLOTS,
+        pairing: Pairing | None = None,
+    ) -> None:
         if not 0x1001 <= psm <= 0xFFFF or psm & 0x0101 != 1:
             raise BearerError(f"PSM {psm} can't be used: take one from 4097 on, odd, its upper octet even")
         if not 1 <= flush_timeout_slots <= 0x07FF:
             raise BearerError(f"a flush timeout of {flush_timeout_slots} slots is out of range: take 1 to 2047")
         self._adapter, self._psm, self._slots = adapter, psm, flush_timeout_slots
+        self._pairing = pairing or Pairing()
         self._bluez: BlueZ | None = None
         self._preparing = asyncio.Lock()
 
@@ -88,7 +97,7 @@ class L2capBearer(Bearer):
             if self._bluez is None or self._bluez.is_lost:
                 self._bluez = None
                 with contextlib.suppress(SystemBusError):
-                    self._bluez = await BlueZ.prepare(self._adapter, pair=True)
+                    self._bluez = await BlueZ.prepare(self._adapter, self._pairing)
         return hci.adapter_address(self._adapter)
 
     def _socket(self) -> socket.socket:
@@ -144,7 +153,7 @@ class _PsmListener(Listener):
 
 
 class L2capLink(SocketLink):
-    """One SDU a datagram."""
+    """Carries one datagram in each SDU."""
 
     def __init__(self, sock: socket.socket, peer: str, mtu: int, traits: Traits) -> None:
         super().__init__(sock, peer, mtu, traits)

@@ -47,7 +47,7 @@ _ALL_CHANNELS: Final = 7
 
 
 class LeAdvertBearer(Bearer):
-    """One advertiser and one scanner, shared by all links; both are on only while a link is open.
+    """Has one advertiser and one scanner, shared by all links; both are on only while a link is open.
 
     `address`, six bytes, is advertised from instead of the adapter's own, as a random one: Eve says she is Alice.
     """
@@ -61,7 +61,7 @@ class LeAdvertBearer(Bearer):
         self._turn = asyncio.Lock()
 
     async def connect(self, peer: str) -> Link:
-        """A link that hears this peer's datagrams; what it sends everybody hears."""
+        """Return a link that hears this peer's datagrams; what it sends everybody hears."""
         async with self._turn:
             if self._radio is None or self._radio.is_lost:
                 radio = _Radio(self._adapter, self._address)
@@ -82,7 +82,7 @@ class LeAdvertBearer(Bearer):
                 await link.close()
 
     async def release(self, link: LeAdvertLink) -> None:
-        """The last link's end switches the radio's part off."""
+        """Switch the radio's part off when the last link has ended."""
         if self._radio:
             self._radio.links.discard(link)
             if not self._radio.links:
@@ -91,7 +91,7 @@ class LeAdvertBearer(Bearer):
 
 
 class LeAdvertLink(QueuedLink):
-    """Made by `LeAdvertBearer.connect`."""
+    """Is made by `LeAdvertBearer.connect`."""
 
     def __init__(self, bearer: LeAdvertBearer, radio: _Radio, peer: str) -> None:
         super().__init__()

@@ -43,21 +43,21 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """One datagram of the link."""
+    """Carries one datagram of the link."""
 
     link: int
     data: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class Goodbye:
     """The link is closed, or was never opened."""
 
     link: int
 
 
-def pack(frame: Hello | Welcome | Data | End) -> bytes:
-    """To bytes; `parse` is its inverse."""
+def pack(frame: Hello | Welcome | Data | Goodbye) -> bytes:
+    """Write it as bytes; `parse` is the inverse."""
     match frame:
         case Hello(link, wanted, own):
             return _HEAD.pack(_HELLO, link) + _octets(wanted) + _octets(own)
@@ -65,12 +65,12 @@ def pack(frame: Hello | Welcome | Data | End) -> bytes:
             return _HEAD.pack(_WELCOME, link) + _octets(own)
         case Data(link, data):
             return _HEAD.pack(_DATA, link) + data
-        case End(link):
+        case Goodbye(link):
             return _HEAD.pack(_END, link)
 
 
-def parse(datagram: bytes) -> Hello | Welcome | Data | End | None:
-    """From bytes; None where it is none of the four."""
+def parse(datagram: bytes) -> Hello | Welcome | Data | Goodbye | None:
+    """Read it from bytes; None where it is none of the four."""
     if len(datagram) < HEAD_BYTES:
         return None
     kind, link = _HEAD.unpack_from(datagram)
@@ -82,7 +82,7 @@ def parse(datagram: bytes) -> Hello | Welcome | Data | End | None:
     if kind == _DATA and body:
         return Data(link, body)
     if kind == _END and not body:
-        return End(link)
+        return Goodbye(link)
     return None
 
 

@@ -21,7 +21,7 @@ QUEUE: Final = 64
 
 
 class MemoryAir:
-    """What joins bearers: `air.bearer(address)` is the medium of the device with this address.
+    """Joins bearers: `air.bearer(address)` is the medium of the device with this address.
 
     `lose(datagram)` decides on each datagram whether it gets lost.
     """
@@ -37,7 +37,7 @@ class MemoryAir:
 
 
 class MemoryBearer(Bearer):
-    """One device's end of a `MemoryAir`."""
+    """Is one device's end of a `MemoryAir`."""
 
     name = "memory"
 
@@ -64,13 +64,13 @@ class MemoryBearer(Bearer):
         return listener
 
     async def close(self) -> None:
-        """As if the adapter were gone: all links and listeners end."""
+        """End all links and listeners, as if the adapter were gone."""
         for end in self._ends:
             await end.close()
 
 
 class MemoryListener(Listener):
-    """Made by `MemoryBearer.listen`."""
+    """Is made by `MemoryBearer.listen`."""
 
     def __init__(self, air: MemoryAir, address: str, ends: list[MemoryLink | MemoryListener]) -> None:
         self._air, self._address, self._ends = air, address, ends
@@ -94,7 +94,7 @@ class MemoryListener(Listener):
 
 
 class MemoryLink(Link):
-    """One end. Made in pairs by `MemoryBearer.connect`."""
+    """Is one end. Made in pairs by `MemoryBearer.connect`."""
 
     def __init__(self, air: MemoryAir, peer: str) -> None:
         self._air = air
@@ -141,7 +141,7 @@ class MemoryLink(Link):
 
 
 class BroadcastAir:
-    """What joins devices of which everybody hears what one sends: `air.bearer(address)` is one's end.
+    """Joins devices of which everybody hears what one sends: `air.bearer(address)` is one's end.
 
     `reach(sender, listening)` says who of those who listen receives a datagram, and with which RSSI.
     """
@@ -167,7 +167,7 @@ class BroadcastAir:
 
 
 class BroadcastBearer(Bearer):
-    """One device's end of a `BroadcastAir`."""
+    """Is one device's end of a `BroadcastAir`."""
 
     name = "air"
     traits = BroadcastAir.traits
@@ -191,7 +191,7 @@ class BroadcastBearer(Bearer):
 
 
 class BroadcastLink(QueuedLink):
-    """Made by `BroadcastBearer.connect`."""
+    """Is made by `BroadcastBearer.connect`."""
 
     def __init__(self, air: BroadcastAir, address: str, peer: str) -> None:
         super().__init__(queue=sys.maxsize)

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from bt_selfsecure.bearers.base import BearerError, Link, Listener, Traits
-from bt_selfsecure.bearers.link_datagrams import HEAD_BYTES, Data, End, Hello, Welcome, pack, parse
+from bt_selfsecure.bearers.link_datagrams import HEAD_BYTES, Data, Goodbye, Hello, Welcome, pack, parse
 from bt_selfsecure.bearers.queued import QueuedLink
 
-MTU: Final = 1280 - 40 - 8 - HEAD_BYTES
+MTU_BYTES: Final = 1280 - 40 - 8 - HEAD_BYTES
 """What an IPv6 packet of the minimum MTU (RFC 8200 5) leaves."""
 HELLO_S: Final = 0.5
 QUEUE: Final = 1024
@@ -33,7 +33,7 @@ Address = TypeVar("Address")
 
 @dataclass(frozen=True, slots=True)
 class Ways(Generic[Address]):
-    """What the owner of the socket does for its links."""
+    """Is what the owner of the socket does for its links."""
 
     send: Callable[[Address, bytes], Awaitable[None]]
     """Waits for room. Raises `OSError`."""
@@ -48,11 +48,11 @@ class Ways(Generic[Address]):
 
 
 class NumberedLink(QueuedLink, Generic[Address]):
-    """Made by `NumberedLinks`."""
+    """Is made by `NumberedLinks`."""
 
     def __init__(self, links: NumberedLinks[Address], peer: str, place: tuple[Address, int], *, dialled: bool) -> None:
         super().__init__(QUEUE)
-        self.peer, self.mtu, self.traits = peer, MTU, links.ways.traits_of(peer)
+        self.peer, self.mtu, self.traits = peer, MTU_BYTES, links.ways.traits_of(peer)
         self.dialled: Final = dialled
         """By this end."""
         self.heard_at = asyncio.get_running_loop().time()
@@ -77,7 +77,7 @@ class NumberedLink(QueuedLink, Generic[Address]):
             address, number = self.place
             for _ in range(ENDS):
                 with contextlib.suppress(OSError):
-                    await self._links.ways.send(address, pack(End(number)))
+                    await self._links.ways.send(address, pack(Goodbye(number)))
 
     def end(self, why: str) -> None:
         super().end(why)
@@ -85,7 +85,7 @@ class NumberedLink(QueuedLink, Generic[Address]):
 
 
 class NumberedListener(Listener, Generic[Address]):
-    """Made by `NumberedLinks.listen`."""
+    """Is made by `NumberedLinks.listen`."""
 
     def __init__(self, links: NumberedLinks[Address], name: str) -> None:
         self._links, self._name = links, name
@@ -103,7 +103,7 @@ class NumberedListener(Listener, Generic[Address]):
 
 
 class NumberedLinks(Generic[Address]):
-    """All links of one socket. `own` is this end's device address."""
+    """Holds all links of one socket. `own` is this end's device address."""
 
     def __init__(self, own: str, ways: Ways[Address]) -> None:
         self.ways: Final = ways
@@ -121,7 +121,7 @@ class NumberedLinks(Generic[Address]):
     async def dial(
         self, peer: str, call: Callable[[bytes], Awaitable[None]], address: Address | None = None
     ) -> NumberedLink[Address]:
-        """`call` is given the HELLO until it is answered, from `address` if that is known; for ever, where nobody does.
+        """Give `call` the HELLO until it is answered, from `address` if that is known; for ever, where nobody does.
         Raises what `call` raises."""
         number = secrets.randbits(32)
         welcome: asyncio.Future[NumberedLink[Address]] = asyncio.get_running_loop().create_future()
@@ -139,14 +139,14 @@ class NumberedLinks(Generic[Address]):
             del self._dialled[number]
 
     def listen(self, name: str) -> NumberedListener[Address]:
-        """Raises `BearerError`."""
+        """Listen. Raises `BearerError`."""
         if self._listener:
             raise BearerError(f"{name} is listened on already: close the other listener first")
         self._listener = NumberedListener(self, name)
         return self._listener
 
     def stop_listening(self, listener: NumberedListener[Address] | None = None) -> None:
-        """`listener`, if it is the one that there is; by default whichever it is."""
+        """Stop `listener`, if it is the one that there is; by default whichever it is."""
         closed = listener or self._listener
         if closed is self._listener:
             self._listener = None
@@ -154,7 +154,7 @@ class NumberedLinks(Generic[Address]):
             closed.granted.put_nowait(None)
 
     def end(self, why: str) -> None:
-        """All links, at once, without a word to the other ends."""
+        """End all links, at once, without a word to the other ends."""
         for link in self:
             link.end(f"the link to {link.peer} ended: {why}")
 
@@ -163,8 +163,8 @@ class NumberedLinks(Generic[Address]):
             del self._links[link.place]
 
     def take(self, datagram: bytes, address: Address) -> None:
-        """One UDP datagram that came; those longer than any of ours are nobody's."""
-        if len(datagram) > HEAD_BYTES + MTU:
+        """Take one UDP datagram that came; those longer than any of ours are nobody's."""
+        if len(datagram) > HEAD_BYTES + MTU_BYTES:
             return
         match parse(datagram):
             case Hello(number, wanted, peer) if wanted == self._own and self.ways.admits(peer, address):
@@ -179,8 +179,8 @@ class NumberedLinks(Generic[Address]):
                 if link := self._heard(address, number):
                     link.hear(data)
                 else:
-                    self.ways.answer(address, pack(End(number)))
-            case End(number):
+                    self.ways.answer(address, pack(Goodbye(number)))
+            case Goodbye(number):
                 if link := self._heard(address, number):
                     link.end(f"{link.peer} closed the link")
 

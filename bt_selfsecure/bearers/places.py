@@ -14,7 +14,7 @@ Place = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class UdpPlaces:
-    """What `udp` takes beside its name: where this end and its peers are, as in "127.0.0.1:5700"."""
+    """Holds what `udp` takes beside its name: where this end and its peers are, as in "127.0.0.1:5700"."""
 
     own: str
     """This end's device address; a node without adapter makes one up."""
@@ -26,7 +26,7 @@ class UdpPlaces:
 
 
 def parse_place(text: str) -> Place:
-    """Raises `UsageError`."""
+    """Read a place. Raises `UsageError`."""
     from ipaddress import ip_address
 
     found = re.fullmatch(r"(?:\[(?P<six>[\w:.%-]*)\]|(?P<four>[0-9.]*)):(?P<port>[0-9]{1,5})", text)
@@ -41,5 +41,5 @@ def parse_place(text: str) -> Place:
 
 
 def shown_place(place: Place) -> str:
-    """`parse_place` is its inverse."""
+    """Write a place as `parse_place` reads it."""
     return "[{}]:{}".format(*place) if ":" in place[0] else "{}:{}".format(*place)

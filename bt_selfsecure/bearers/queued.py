@@ -13,7 +13,7 @@ QUEUE: Final = 4096
 
 
 class QueuedLink(Link):
-    """`hear` gives it what came, `end` says that no more will."""
+    """Is a link to which `hear` gives what came and `end` says that no more will."""
 
     def __init__(self, queue: int = QUEUE) -> None:
         self._queue = queue
@@ -30,7 +30,7 @@ class QueuedLink(Link):
         return data
 
     def hear(self, data: bytes, rssi: int | None = None) -> None:
-        """One datagram; dropped, as a radio would, where as many wait as may."""
+        """Queue one datagram; it is dropped, as a radio would, where as many wait as may."""
         if len(self._received) < self._queue:
             self._received.append((data, rssi))
             self._changed.set()

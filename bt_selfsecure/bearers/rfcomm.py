@@ -3,7 +3,7 @@
 Where a service listens its peers find out by SDP, or both ends are given a channel number. With SDP bluetoothd owns the
 listening socket (`org.bluez.ProfileManager1`) and hands the connections over; with a number the socket is our own and
 bluetoothd is not needed. Two devices with Secure Simple Pairing encrypt every RFCOMM link; pairing happens by itself
-where an agent answers (`bluez.Agent`).
+where an agent answers (`bluez_objects.PairingAgent`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from bt_selfsecure.bearers import hci
 from bt_selfsecure.bearers.base import Bearer, BearerError, Link, Listener, Traits
 from bt_selfsecure.bearers.bluez import BlueZ
 from bt_selfsecure.bearers.faults import fault, require_bluetooth_sockets
+from bt_selfsecure.bearers.pairing import Pairing
 from bt_selfsecure.bearers.sdp import find_rfcomm_channel
 from bt_selfsecure.bearers.sockets import Readiness, StreamLink, require_bond
 from bt_selfsecure.bearers.system_bus import SystemBusError
@@ -29,15 +30,15 @@ TRAITS: Final = Traits(losses_visible=False, ordered=True, broadcast=False, link
 
 
 class RfcommBearer(Bearer):
-    """`channel` 1 to 30; 0 finds and offers it by SDP. `pair`: answer pairing requests (Just Works)."""
+    """Uses `channel`, 1 to 30; 0 finds and offers one by SDP. Without `pairing` whoever asks may pair."""
 
     name = "rfcomm"
     traits = TRAITS
 
-    def __init__(self, adapter: str, channel: int = 0, *, pair: bool = True) -> None:
+    def __init__(self, adapter: str, channel: int = 0, *, pairing: Pairing | None = None) -> None:
         if not 0 <= channel <= 30:
             raise BearerError(f"there is no RFCOMM channel {channel}: take 1 to 30, or none to use SDP")
-        self._adapter, self._channel, self._pair = adapter, channel, pair
+        self._adapter, self._channel, self._pairing = adapter, channel, pairing or Pairing()
         self._bluez: BlueZ | None = None
         self._without_bus = ""
         """Why bluetoothd could not be asked."""
@@ -84,7 +85,7 @@ class RfcommBearer(Bearer):
             if self._bluez is None or self._bluez.is_lost:
                 self._bluez, self._without_bus = None, ""
                 try:
-                    self._bluez = await BlueZ.prepare(self._adapter, pair=self._pair)
+                    self._bluez = await BlueZ.prepare(self._adapter, self._pairing)
                 except SystemBusError as error:
                     self._without_bus = str(error)
             return self._bluez

@@ -37,8 +37,8 @@ class SdpError(BearerError):
 
 
 async def find_rfcomm_channel(own: str, peer: str, service: str) -> int:
-    """The channel of the service with this UUID; `own` is the address of the adapter that asks. Raises `BearerError`
-    where the peer can't be asked or has none."""
+    """Return the channel of the service with this UUID; `own` is the address of the adapter that asks. Raises
+    `BearerError` where the peer can't be asked or has none."""
     loop = asyncio.get_running_loop()
     kind = socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK
     lists, continuation = b"", b"\0"
@@ -62,7 +62,7 @@ async def find_rfcomm_channel(own: str, peer: str, service: str) -> int:
 
 
 def request(transaction: int, service: str, continuation: bytes) -> bytes:
-    """A Service Search Attribute request for the protocol descriptors of one service."""
+    """Return a Service Search Attribute request for the protocol descriptors of one service."""
     pattern = b"\x35\x11\x1c" + uuid.UUID(service).bytes  # a sequence of one UUID of 128 bits
     attributes = b"\x35\x03\x09" + PROTOCOL_DESCRIPTOR_LIST.to_bytes(2)  # a sequence of one number of 16 bits
     body = pattern + MAX_ANSWER_BYTES.to_bytes(2) + attributes + continuation
@@ -70,7 +70,7 @@ def request(transaction: int, service: str, continuation: bytes) -> bytes:
 
 
 def parse_response(packet: bytes, transaction: int) -> tuple[bytes, bytes]:
-    """Attribute lists (or a part of them) and the continuation state, b"\\0" at the end. Raises `SdpError`."""
+    """Return attribute lists (or a part of them) and the continuation state, b"\\0" at the end. Raises `SdpError`."""
     if len(packet) < 8:
         raise SdpError("the peer's SDP answer is too short")
     kind, answered, length, count = struct.unpack_from(">BHHH", packet)
@@ -83,7 +83,7 @@ def parse_response(packet: bytes, transaction: int) -> tuple[bytes, bytes]:
 
 
 def rfcomm_channel(lists: bytes) -> int | None:
-    """The RFCOMM channel in the first protocol descriptor that names one; None without. Raises `SdpError`."""
+    """Return the RFCOMM channel in the first protocol descriptor that names one; None without. Raises `SdpError`."""
     for element in _elements(lists, 0):
         for descriptor in _sequences(element):
             match descriptor:

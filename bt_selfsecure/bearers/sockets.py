@@ -14,7 +14,7 @@ from bt_selfsecure.bearers.faults import closed
 from bt_selfsecure.bearers.framing import StreamReader, framed
 from bt_selfsecure.bearers.limits import STREAM_DATAGRAM_BYTES
 
-SEND_BUFFER: Final = 8192
+SEND_BUFFER_BYTES: Final = 8192
 """Bytes: little, so that `send` waits for the radio and not for memory."""
 SOL_BLUETOOTH: Final = 274
 BT_SECURITY: Final = 4
@@ -24,7 +24,7 @@ MEDIUM: Final = b"\x02\x00"
 
 
 def bind_raw(sock: socket.socket, address: bytes) -> None:
-    """bind(2) with an address that Python's own can't express. Raises `OSError`."""
+    """Call bind(2) with an address that Python's own can't express. Raises `OSError`."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.bind(sock.fileno(), address, len(address)):
         number = ctypes.get_errno()
@@ -81,11 +81,11 @@ def _resolve(ready: asyncio.Future[None]) -> None:
 
 
 class SocketLink(Link):
-    """What stream and packet links share."""
+    """Is what stream and packet links share."""
 
     def __init__(self, sock: socket.socket, peer: str, mtu: int, traits: Traits) -> None:
         sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self.peer, self.mtu, self.traits = peer, mtu, traits
         self._socket = Readiness(sock)
         self._sending = asyncio.Lock()
@@ -126,7 +126,7 @@ class SocketLink(Link):
 
 
 class StreamLink(SocketLink):
-    """Datagrams on a reliable stream: RFCOMM."""
+    """Carries datagrams on a reliable stream: RFCOMM."""
 
     def __init__(self, sock: socket.socket, peer: str, traits: Traits) -> None:
         super().__init__(sock, peer, STREAM_DATAGRAM_BYTES, traits)

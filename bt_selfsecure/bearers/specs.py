@@ -13,6 +13,7 @@ from typing import Final
 from bt_selfsecure.addresses import parse_address
 from bt_selfsecure.bearers.base import Bearer
 from bt_selfsecure.bearers.drawn import DrawnBearer, Faults
+from bt_selfsecure.bearers.pairing import Pairing
 from bt_selfsecure.bearers.places import UdpPlaces
 from bt_selfsecure.errors import UsageError
 
@@ -26,7 +27,7 @@ _SPEC: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class BearerSpec:
-    """What a spec string says."""
+    """Holds what a spec string says."""
 
     name: str
     peer: str = ""
@@ -75,24 +76,29 @@ def import_bearer(spec: BearerSpec) -> None:
 
 
 def open_bearer(
-    spec: str | BearerSpec, *, pair: bool = True, flush_timeout_slots: int | None = None, udp: UdpPlaces | None = None
+    spec: str | BearerSpec,
+    *,
+    pairing: Pairing | None = None,
+    flush_timeout_slots: int | None = None,
+    udp: UdpPlaces | None = None,
 ) -> Bearer:
-    """The bearer that a spec names. Raises `UsageError`; `BearerError` for numbers that it can't use.
+    """Return the bearer that a spec names. Raises `UsageError`; `BearerError` for numbers that it can't use.
 
-    `pair` is for `rfcomm`, `flush_timeout_slots` for `l2cap`, `udp` for `udp`, which can't do without.
+    `pairing`, for `rfcomm` and `l2cap`, is of all bearers of an adapter; without it whoever asks may pair.
+    `flush_timeout_slots` for `l2cap`, `udp` for `udp`, which can't do without.
     """
     wanted = parse_spec(spec) if isinstance(spec, str) else spec
     match wanted.name:
         case "rfcomm":
             from bt_selfsecure.bearers.rfcomm import RfcommBearer
 
-            return RfcommBearer(wanted.adapter, wanted.number, pair=pair)
+            return RfcommBearer(wanted.adapter, wanted.number, pairing=pairing)
         case "l2cap":
             from bt_selfsecure.bearers.l2cap import L2capBearer
             from bt_selfsecure.bearers.limits import FLUSH_TIMEOUT_SLOTS, PSM
 
             slots = FLUSH_TIMEOUT_SLOTS if flush_timeout_slots is None else flush_timeout_slots
-            return L2capBearer(wanted.adapter, wanted.number or PSM, flush_timeout_slots=slots)
+            return L2capBearer(wanted.adapter, wanted.number or PSM, flush_timeout_slots=slots, pairing=pairing)
         case "le_advert":
             from bt_selfsecure.bearers.le_advert import LeAdvertBearer
 

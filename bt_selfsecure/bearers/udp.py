@@ -28,7 +28,7 @@ CONNECT_S: Final = 10.0
 BEAT_S: Final = 1.0
 SILENCE_S: Final = 6.0
 """A link on which nothing came for so long is over."""
-LONGEST: Final = 2048
+LONGEST_BYTES: Final = 2048
 """Bytes of a datagram that are read; ours are shorter, and others are none of ours."""
 TRAITS: Final = Traits(losses_visible=True, ordered=False, broadcast=False, link_encrypted=False)
 _AWAY: Final = Meaning("there is no way to it: bring the network up, or see [udp] listen and the peer's udp", True)
@@ -50,7 +50,7 @@ _MEANINGS: Final[Mapping[int, Meaning]] = {
 
 
 class UdpBearer(Bearer):
-    """On one socket, which is opened when it is needed. Raises `UsageError` for places that are none."""
+    """Runs on one socket, which is opened when it is needed. Raises `UsageError` for places that are none."""
 
     name = "udp"
     traits = TRAITS
@@ -139,7 +139,7 @@ class _Socket:
 
     def _read(self) -> None:
         with contextlib.suppress(OSError):  # nothing there
-            datagram, source = self._socket.sock.recvfrom(LONGEST)
+            datagram, source = self._socket.sock.recvfrom(LONGEST_BYTES)
             self.links.take(datagram, source[:2])
 
     async def _beat(self) -> None:

@@ -14,7 +14,8 @@ Ends = TypeVar("Ends")
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One run: whether the attack did what it is for, whether both ends ended with a key, whether one noticed."""
+    """Holds what came of one run: whether the attack did what it is for, whether both ends ended with a key, whether
+    one noticed."""
 
     success: bool
     established: bool
@@ -23,7 +24,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Attack(Generic[Ends]):
-    """A row of the table."""
+    """Is a row of the table."""
 
     name: str
     """As on the command line."""

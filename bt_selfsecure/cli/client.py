@@ -32,7 +32,7 @@ CLEAR_BELOW: Final = "\x1b[J"
 
 
 def add_status(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """`status`."""
+    """Add `status`."""
     status = client_parser(
         commands,
         "status",
@@ -47,7 +47,7 @@ def add_status(commands: _SubParsersAction[ArgumentParser]) -> None:
 
 
 def add_peers(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """`peers`."""
+    """Add `peers`."""
     peers = client_parser(
         commands,
         "peers",
@@ -60,7 +60,7 @@ def add_peers(commands: _SubParsersAction[ArgumentParser]) -> None:
 
 
 def add_establish(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """`establish`."""
+    """Add `establish`."""
     establish = client_parser(
         commands,
         "establish",
@@ -75,7 +75,7 @@ def add_establish(commands: _SubParsersAction[ArgumentParser]) -> None:
 
 
 def add_scan(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """`scan`."""
+    """Add `scan`."""
     scan = client_parser(
         commands,
         "scan",
@@ -98,7 +98,7 @@ def client_parser(
     example: str,
     run: Callable[[Namespace], int],
 ) -> ArgumentParser:
-    """A command that talks to a running node."""
+    """Return a command that talks to a running node."""
     parser = commands.add_parser(
         name,
         help=what,
@@ -116,8 +116,8 @@ def client_parser(
 
 
 def node_client(args: Namespace, *, lenient: bool = False) -> NodeClient:
-    """The node that the configuration means; where there is no such file, the default socket. `lenient`: there as well
-    where the file is wrong."""
+    """Return the node that the configuration means; where there is no such file, the default socket. `lenient`: there
+    as well where the file is wrong."""
     from bt_selfsecure.node.client import NodeClient
 
     path = (os.environ.get(PATH_VARIABLE) or DEFAULT_PATH) if args.config is None else args.config

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Command(NamedTuple):
-    """One command, and where it is made."""
+    """Holds one command, and where it is made."""
 
     module: str
     """In this package."""

@@ -38,7 +38,7 @@ examples:
 
 
 def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
-    """`config` and its commands."""
+    """Add `config` and its commands."""
     parser = subparsers.add_parser(
         "config",
         help="check the node's configuration, or print it with every key explained",

@@ -6,7 +6,7 @@ import argparse
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -16,10 +16,11 @@ from bt_selfsecure.air.virtual_time import run_virtual
 from bt_selfsecure.bench.haoxiao.naive import message_of_parting
 from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.demo import output
+from bt_selfsecure.demo.outcome import Outcome
 from bt_selfsecure.demo.plain import PlainStage, SilentStage, width_of, write
-from bt_selfsecure.demo.scenario import Observer, Outcome
-from bt_selfsecure.demo.setting import ATTACKS, LARGEST_BURST, Production, Request, perform, stage_set
-from bt_selfsecure.demo.summary import Run, as_object, closing
+from bt_selfsecure.demo.scenario import Observer
+from bt_selfsecure.demo.setting import ATTACKS, LARGEST_BURST, Production, StoryRequest, perform, stage_set
+from bt_selfsecure.demo.summary import FinishedRun, as_object, closing
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.files import folder
 from bt_selfsecure.protocols.haoxiao.frames import Profile
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
     from types import FrameType
 
-DEFAULT: Final = Request()
+DEFAULT: Final = StoryRequest()
 BURSTS: Final = {Profile.HARDENED: 200, Profile.PAPER: 400}
 """Packets of a burst by default: `hardened` goes on burst by burst until the target is met, `paper` has this one."""
 
@@ -68,7 +69,7 @@ exit status:
 
 
 def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
-    """`demo` and its options."""
+    """Add `demo` and its options."""
     parser = subparsers.add_parser(
         "demo",
         help="see it: a key, a file, an eavesdropper, a stolen key that dies",
@@ -126,6 +127,7 @@ def run(args: Namespace) -> int:
     production = stage_set(request)
     with interruptible(), ExitStack() as stack:
         keys = None if args.key_log is None else stack.enter_context(output.secret_lines(args.key_log))
+        page = None if args.out is None else _page()
         part = None if args.out is None else stack.enter_context(folder(args.out, output.FILES))
         transitions: list[Transition] = []
         with (
@@ -141,8 +143,10 @@ def run(args: Namespace) -> int:
             )
             _, outcome = run_virtual(story)
         result = _judged(production, outcome, _command(args))
-        if part is not None:
-            _write(part, result, transitions)
+        if part is not None and page is not None:
+            output.write_trace(part / output.TRACE, transitions)
+            (part / output.SUMMARY).write_text(output.to_json(as_object(result)) + "\n", encoding="utf-8")
+            (part / output.REPORT).write_text(page(result), encoding="utf-8")
     if args.json:
         print(output.to_json(as_object(result)))
     else:
@@ -164,7 +168,7 @@ def interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _request(args: Namespace) -> Request:
+def _request(args: Namespace) -> StoryRequest:
     if args.model is not None and args.distance is not None:
         raise UsageError("--distance is itself a loss model: give either --distance or --model")
     model = f"distance:{args.distance}" if args.distance is not None else args.model
@@ -173,7 +177,7 @@ def _request(args: Namespace) -> Request:
     if model is not None and given:
         raise UsageError(f"{given[0]} is for a recording, not for the model {model}: leave one of them out")
     profile = _profile(args.profile)
-    return Request(
+    return StoryRequest(
         model=model,
         recording=args.recording,
         position=DEFAULT.position if args.position is None else args.position,
@@ -233,20 +237,23 @@ def _stage(args: Namespace, production: Production) -> AbstractContextManager[Ob
     return LiveStage(production, console, paced=not args.fast)
 
 
-def _judged(production: Production, outcome: Outcome, command: str) -> Run:
+def _judged(production: Production, outcome: Outcome, command: str) -> FinishedRun:
     """With the paper's other flaw, where its flaws are shown."""
     request = production.request
     if request.attack is None or request.profile is not Profile.PAPER:
-        return Run(production, outcome, command)
-    return Run(production, outcome, command, message_of_parting(production.model, request.seed), naive_shown=True)
+        return FinishedRun(production, outcome, command)
+    return FinishedRun(
+        production, outcome, command, message_of_parting(production.model, request.seed), naive_shown=True
+    )
 
 
-def _write(part: Path, result: Run, transitions: list[Transition]) -> None:
-    from bt_selfsecure.demo.report import html
-
-    output.write_trace(part / output.TRACE, transitions)
-    (part / output.SUMMARY).write_text(output.to_json(as_object(result)) + "\n", encoding="utf-8")
-    (part / output.REPORT).write_text(html(result), encoding="utf-8")
+def _page() -> Callable[[FinishedRun], str]:
+    """Return what makes the report. Raises `UsageError`, before the work, for a library that is not there."""
+    try:
+        from bt_selfsecure.demo.report import html
+    except ModuleNotFoundError as fault:
+        raise UsageError(f"--out needs {fault.name}: pip install 'bt-selfsecure[demo]'") from None
+    return html
 
 
 def _written(args: Namespace) -> list[str]:

@@ -19,7 +19,7 @@ from bt_selfsecure.node.config import Config, udp_places
 from bt_selfsecure.node.config_file import read
 from bt_selfsecure.node.doctor.checks import checks_of
 from bt_selfsecure.node.doctor.findings import Verdict
-from bt_selfsecure.node.doctor.machine import Machine
+from bt_selfsecure.node.doctor.machine import HostSystem
 from bt_selfsecure.node.doctor.report import Result, examine
 from bt_selfsecure.node.where import find_path
 
@@ -50,7 +50,7 @@ exit status:
 
 
 def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
-    """`doctor` and its options."""
+    """Add `doctor` and its options."""
     parser = subparsers.add_parser(
         "doctor",
         help="is this machine fit for the node, and if not, what to do",
@@ -73,7 +73,7 @@ def run(args: Namespace) -> int:
     """Make the checks and show them as they come. UsageError for an adapter or address that is none."""
     config = _config(args.config)
     adapter = args.adapter or (config.node.adapter if config.needs_adapter else "")
-    machine = Machine(
+    machine = HostSystem(
         _adapter(adapter) if adapter else "",
         peer=parse_address(args.peer) if args.peer else None,
         bearers=config.bearers,
@@ -107,7 +107,7 @@ def _adapter(text: str) -> str:
     return text
 
 
-def _as_object(machine: Machine, done: list[Result]) -> dict[str, object]:
+def _as_object(machine: HostSystem, done: list[Result]) -> dict[str, object]:
     return {
         "adapter": machine.adapter or None,
         "peer": machine.peer,
@@ -130,7 +130,7 @@ def _count(done: list[Result], verdict: Verdict) -> int:
     return sum(result.finding.verdict is verdict for result in done)
 
 
-def _show(results: Iterable[Result], machine: Machine, out: TextIO) -> list[Result]:
+def _show(results: Iterable[Result], machine: HostSystem, out: TextIO) -> list[Result]:
     """A line or more for each check as soon as it is made, in 80 columns, and the sum."""
     coloured = out.isatty() and not os.environ.get("NO_COLOR")
     done = []
@@ -147,7 +147,7 @@ def _show(results: Iterable[Result], machine: Machine, out: TextIO) -> list[Resu
 
 
 def lines(result: Result, coloured: bool) -> str:
-    """One check, wrapped to 80 columns."""
+    """Return the lines that tell of one check, wrapped to 80 columns."""
     finding = result.finding
     label = f"{finding.verdict.value.upper():<8}"
     if coloured:

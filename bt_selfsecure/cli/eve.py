@@ -42,7 +42,7 @@ exit status: 0  every FILE is a capture, be it damaged
 
 @dataclass(slots=True)
 class Summary:
-    """The answer; its fields are the keys of `--json`."""
+    """Holds the answer; its fields are the keys of `--json`."""
 
     packets: int = 0
     by_linktype: dict[str, int] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Summary:
 
 
 def add_read(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """`read`."""
+    """Add `read`."""
     read = commands.add_parser(
         "read", help="sum up captures", description=READ, epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -65,7 +65,7 @@ def add_read(commands: _SubParsersAction[ArgumentParser]) -> None:
 
 
 def add_install(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """`install-wireshark`."""
+    """Add `install-wireshark`."""
     install = commands.add_parser(
         "install-wireshark",
         help="put our dissector and profile where Wireshark finds them",

@@ -55,7 +55,7 @@ LIVE = {"steering": 1, "flood": 1, "middle": 2, "replay": 1}
 
 
 def add(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """`attack`."""
+    """Add `attack`."""
     attack = commands.add_parser(
         "attack", help="carry an attack out: on the virtual air, or live on your own devices",
         description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -85,7 +85,7 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
 
 
 def run(args: Namespace) -> int:
-    """0 if the attack failed, 1 if it succeeded at least once."""
+    """Attack and return 0 if the attack failed, 1 if it succeeded at least once."""
     if args.live:
         return _live(args)
     if args.targets:
@@ -163,7 +163,7 @@ def _live(args: Namespace) -> int:
         raise UsageError("--capture FILE is what a live replay plays, and nothing else takes it")
     targets = [parse_address(target) for target in args.targets]
     OwnDevices(args.own or DEFAULT_PATH).require(*targets)
-    from bt_selfsecure.eve.haoxiao.live import Live
+    from bt_selfsecure.eve.haoxiao.live import LiveAttacks
 
-    live = Live(args.adapter, args.bearer, args.seconds, partial(print, flush=True))
+    live = LiveAttacks(args.adapter, args.bearer, args.seconds, partial(print, flush=True))
     return int(live.run(args.name, targets, args.capture))

@@ -35,7 +35,7 @@ exit status: 0  ended by somebody, or by its source     1  the adapter went away
 
 
 def add(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """`capture`."""
+    """Add `capture`."""
     capture = commands.add_parser(
         "capture", help="keep what the radio hears in files", description=DESCRIPTION, epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -50,7 +50,7 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Until somebody ends it, or the source does."""
+    """Capture until somebody ends it, or the source does."""
     from bt_selfsecure.cli.eve_sources import with_progress
     from bt_selfsecure.eve.recording import Recorder
 

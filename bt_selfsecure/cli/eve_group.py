@@ -20,6 +20,6 @@ COMMANDS: Final = {
 
 
 def add_parser(subparsers: _SubParsersAction[ArgumentParser], words: Sequence[str] | None) -> None:
-    """`eve` and its commands, or as many of them as these words need."""
+    """Add `eve` and its commands, or as many of them as these words need."""
     parser = subparsers.add_parser("eve", help="what an eavesdropper hears, keeps, computes and tries")
     add_commands(parser.add_subparsers(title="commands", metavar="COMMAND", required=True), COMMANDS, words)

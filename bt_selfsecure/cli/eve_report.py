@@ -19,7 +19,7 @@ from bt_selfsecure.wording import counted
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
 
-    from bt_selfsecure.eve.haoxiao.report import Read, Report, Verdict
+    from bt_selfsecure.eve.haoxiao.report import CaptureReport, EstablishmentVerdict, Read
 
 WIDTH = 80
 DESCRIPTION = """\
@@ -45,7 +45,7 @@ exit status: 0  Eve has no key      1  she has one
 
 
 def add(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """`report`."""
+    """Add `report`."""
     report = commands.add_parser(
         "report", help="what Eve has and what she lacks, in numbers", description=DESCRIPTION, epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -90,7 +90,7 @@ def run(args: Namespace) -> int:
     return 0 if report.decided else 2
 
 
-def _judge(args: Namespace) -> Report:
+def _judge(args: Namespace) -> CaptureReport:
     from bt_selfsecure.cli.eve_sources import hear_each, with_progress
     from bt_selfsecure.eve.haoxiao.attacks.theft import StolenRecord
     from bt_selfsecure.eve.haoxiao.verdict import Judge
@@ -104,8 +104,8 @@ def _judge(args: Namespace) -> Report:
     return report
 
 
-def as_object(report: Report) -> dict[str, Any]:
-    """For programs; messages in hexadecimal."""
+def as_object(report: CaptureReport) -> dict[str, Any]:
+    """Return the report for programs; messages are in hexadecimal."""
     found = asdict(report)
     for verdict, told in zip(found["verdicts"], report.verdicts, strict=True):
         del verdict["kept"], verdict["has"]
@@ -122,8 +122,8 @@ def _in_hex(read: Iterable[Read]) -> list[dict[str, Any]]:
     ]
 
 
-def lines(report: Report, messages: int | None = None) -> list[str]:
-    """For a terminal of 80 columns, with so many messages of a direction."""
+def lines(report: CaptureReport, messages: int | None = None) -> list[str]:
+    """Return the report for a terminal of 80 columns, with so many messages of a direction."""
     by = ", ".join(f"{count} by {name}" for name, count in report.bearers.items()) or "none"
     heard = f"{counted(report.captures, 'capture')}, {counted(report.packets, 'packet')}"
     out = [f"{heard}, {report.crc_bad:,} with a wrong CRC; frames of ours: {by}"]
@@ -160,7 +160,7 @@ def _wrapped(block: str) -> list[str]:
     return textwrap.wrap(block, WIDTH, subsequent_indent=indent) or [""]
 
 
-def _establishment(number: int, verdict: Verdict, messages: int | None) -> list[str]:
+def _establishment(number: int, verdict: EstablishmentVerdict, messages: int | None) -> list[str]:
     rows = [("packets sent", str(verdict.sent)), ("heard by Eve", str(verdict.heard_by_eve))]
     if verdict.rivals > 1:
         rows.append(("responses", f"{verdict.rivals:,} that contradict each other: somebody forges"))
@@ -188,7 +188,7 @@ def _read(read: Iterable[Read], most: int | None) -> list[str]:
 
 
 @contextmanager
-def _page(file: Path | None, target_bits: float, messages: int | None) -> Iterator[Callable[[Report], object]]:
+def _page(file: Path | None, target_bits: float, messages: int | None) -> Iterator[Callable[[CaptureReport], object]]:
     """What writes the page, if there is to be one. A place or a library that is no good is told before the work."""
     if file is None:
         yield lambda report: None

@@ -36,7 +36,7 @@ def hear_out(source: Source, hear: Callable[[Source], None]) -> None:
 
 
 def with_progress(source: Source) -> Iterator[CapturedPacket]:
-    """The packets, with a line on a terminal that says how far we are once that takes longer."""
+    """Yield the packets, with a line on a terminal that says how far we are once that takes longer."""
     told = started = time.monotonic()
     between = PROGRESS_PACKETS if isinstance(source, Capture) else 1
     try:

@@ -262,9 +262,9 @@ def _run_on(client: LabClient, machines: list[str], script: str) -> int:
 
 
 class Written:
-    """What the machines wrote, as they wrote it: nothing stands before a line, or one that fits in a terminal would be
-    broken. Of `several` each line is written whole, under the name of its machine where another one's was before, as
-    tail(1) does it with files."""
+    """Writes what the machines wrote, as they wrote it: nothing stands before a line, or one that fits in a terminal
+    would be broken. Of `several` each line is written whole, under the name of its machine where another one's was
+    before, as tail(1) does it with files."""
 
     def __init__(self, *, several: bool) -> None:
         self._several, self._lock, self._last = several, Lock(), ""
@@ -272,7 +272,7 @@ class Written:
         """The beginnings of lines, by machine and stream."""
 
     def by(self, machine: str) -> Callable[[str, str], None]:
-        """An output for `LabClient.stream`."""
+        """Return an output for `LabClient.stream`."""
         return lambda name, text: self._write(machine, name, text)
 
     def end(self) -> None:

@@ -51,6 +51,8 @@ COMMANDS: Final = {
     "config": Command("config", "check the node's configuration, or print it with every key explained"),
     "setup": Command("setup", "install a node on this Pi, upgrade or remove it"),
     "doctor": Command("doctor", "is this machine fit for the node, and if not, what to do"),
+    "link": Command("link", "an IP interface over Bluetooth (IPSP), for any program"),
+    "coap": Command("coap", "CoAP over D-OTP, Sabour's handshake, DTLS-PSK, or plain"),
     "lab": Command("lab", "virtual Pis with the real Linux Bluetooth stack"),
     "eve": Command("eve_group", "what an eavesdropper hears, keeps, computes and tries", is_group=True),
     "sweep": Command("sweep_group", "measure losses against distance, and what they are worth", is_group=True),
@@ -63,7 +65,7 @@ NO_WRITING: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class Parser(argparse.ArgumentParser):
-    """One that says what is wrong in one line. Options may stand anywhere between positional ones: on most versions of
+    """Says what is wrong in one line. Options may stand anywhere between positional ones: on most versions of
     Python argparse takes an optional FILE for absent when an option comes before it."""
 
     _is_intermixed = False
@@ -89,7 +91,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser(words: Sequence[str] | None = None) -> argparse.ArgumentParser:
-    """The command line: as much of it as these words need, or all."""
+    """Return the parser of the command line: as much of it as these words need, or all."""
     main: argparse.ArgumentParser = Parser(
         "bt-selfsecure",
         description=DESCRIPTION,

@@ -43,7 +43,7 @@ examples:
 
 
 def add_send(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """`send`."""
+    """Add `send`."""
     send = client_parser(
         commands,
         "send",
@@ -67,7 +67,7 @@ def add_send(commands: _SubParsersAction[ArgumentParser]) -> None:
 
 
 def add_receive(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """`receive`."""
+    """Add `receive`."""
     receive = client_parser(
         commands,
         "receive",
@@ -91,7 +91,7 @@ def add_receive(commands: _SubParsersAction[ArgumentParser]) -> None:
 
 
 def add_pipe(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """`pipe`."""
+    """Add `pipe`."""
     pipe = client_parser(commands, "pipe", "a stream in each direction, like nc", PIPE_TEXT, PIPE_EXAMPLE, _pipe)
     pipe.add_argument("peer", metavar="PEER", help="name or address")
 

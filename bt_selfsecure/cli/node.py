@@ -39,7 +39,7 @@ example:
 
 
 def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
-    """`node` and its options."""
+    """Add `node` and its options."""
     parser = subparsers.add_parser(
         "node",
         help="run the daemon on this machine",

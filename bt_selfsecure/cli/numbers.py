@@ -24,12 +24,12 @@ TOO_LARGE: Final = 2**63
 
 
 def real(**limits: float) -> Callable[[str], float]:
-    """A finite number within `limits`, which are named as in LIMITS."""
+    """Return a finite number within `limits`, which are named as in LIMITS."""
     return _reader(float, "a number", limits)
 
 
 def integer(**limits: int) -> Callable[[str], int]:
-    """A whole number within `limits`, which are named as in LIMITS."""
+    """Return a whole number within `limits`, which are named as in LIMITS."""
     return _reader(int, "a whole number", limits)
 
 

@@ -73,14 +73,14 @@ new ones. If somebody else may have had this file, or a disk as old as it:
 bt-selfsecure establish PEER, for each peer."""
 
 WAITED: Final = """\
-{sent} waited in it to be sent: what a peer has had since is not sent again.
+{sent} waited in it to be sent: a peer may get again what it has had since.
 {read} waited in it to be read here: shown, perhaps again. To have none of
 them, before you start the node: bt-selfsecure restore --drop-messages {file}"""
 DROPPED: Final = "Left out: {sent} that waited in it to be sent, and {read} to be read here."
 
 
 def add_report(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """`report`."""
+    """Add `report`."""
     report = client_parser(
         commands,
         "report",
@@ -94,7 +94,7 @@ def add_report(commands: _SubParsersAction[ArgumentParser]) -> None:
 
 
 def add_backup(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """`backup`."""
+    """Add `backup`."""
     backup = client_parser(
         commands,
         "backup",
@@ -107,7 +107,7 @@ def add_backup(commands: _SubParsersAction[ArgumentParser]) -> None:
 
 
 def add_restore(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """`restore`."""
+    """Add `restore`."""
     restore = client_parser(
         commands,
         "restore",
@@ -128,7 +128,7 @@ def add_restore(commands: _SubParsersAction[ArgumentParser]) -> None:
 
 
 def add_state(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """`state`."""
+    """Add `state`."""
     state = commands.add_parser(
         "state",
         help="move the node's state aside, to begin with new keys",
@@ -149,7 +149,7 @@ def add_state(commands: _SubParsersAction[ArgumentParser]) -> None:
 
 
 def add_metrics(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """`metrics`."""
+    """Add `metrics`."""
     client_parser(
         commands,
         "metrics",
@@ -163,7 +163,7 @@ def add_metrics(commands: _SubParsersAction[ArgumentParser]) -> None:
 
 
 def add_log_level(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """`log-level`."""
+    """Add `log-level`."""
     level = client_parser(
         commands,
         "log-level",
@@ -251,8 +251,11 @@ def _set_aside(args: Namespace) -> int:
     from bt_selfsecure.node.state import set_aside
 
     folder = set_aside(_state_directory(args))
-    print(f"{folder}: all that the node kept. bt-selfsecure restore {folder} puts it back.", file=sys.stderr)
-    print("The node begins with new keys when it is started. The folder holds the old ones.", file=sys.stderr)
+    if folder:
+        print(f"{folder}: all that the node kept. bt-selfsecure restore {folder} puts it back.", file=sys.stderr)
+        print("The node begins with new keys when it is started. The folder holds the old ones.", file=sys.stderr)
+    else:
+        print("Nothing was left of the state. The node begins with new keys when it is started.", file=sys.stderr)
     return 0
 
 

@@ -43,7 +43,7 @@ examples:
 
 
 class EveLoss(NamedTuple):
-    """What the plan is built on."""
+    """Holds what the plan is built on."""
 
     value: float
     """e|B of one Eve, or of all that were recorded together: given, or a lower confidence bound."""
@@ -53,8 +53,8 @@ class EveLoss(NamedTuple):
     """What the recording counted."""
 
 
-class Plan(NamedTuple):
-    """The answer; its fields are the keys of `--json`."""
+class EstablishmentPlan(NamedTuple):
+    """Holds the answer; its fields are the keys of `--json`."""
 
     packets: int
     """N, to be sent."""
@@ -75,7 +75,7 @@ class Plan(NamedTuple):
 
 
 def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
-    """`plan` and its options."""
+    """Add `plan` and its options."""
     parser = subparsers.add_parser(
         "plan",
         usage="""%(prog)s --eve-loss P [options]
@@ -190,7 +190,7 @@ def _recorded(args: Namespace, confidence: float) -> EveLoss:
     return EveLoss(bound, source, table)
 
 
-def _plan(args: Namespace, eve: EveLoss) -> Plan:
+def _plan(args: Namespace, eve: EveLoss) -> EstablishmentPlan:
     eves = len(args.eve) if args.eve else 1 if args.eves is None else args.eves
     if args.bob_loss is not None:
         bob_loss, bob_source = args.bob_loss, "given"
@@ -206,7 +206,7 @@ def _plan(args: Namespace, eve: EveLoss) -> Plan:
             f"with losses of {together:.2g} at Eve and {bob_loss:.10g} at Bob it would take {packets:.2g} packets: "
             "lower the target, or plan against fewer Eves"
         )
-    return Plan(
+    return EstablishmentPlan(
         packets=packets,
         received=received,
         seconds=packets * args.interval_ms / 1000,
@@ -223,7 +223,7 @@ def _plan(args: Namespace, eve: EveLoss) -> Plan:
     )
 
 
-def _table(plan: Plan) -> str:
+def _table(plan: EstablishmentPlan) -> str:
     """The plan for people, in 80 columns."""
     who = "Eve misses" if plan.eves == 1 else f"{plan.eves} Eves all miss"
     rows = [
@@ -248,7 +248,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
-def _plot(plan: Plan, name: str) -> None:
+def _plot(plan: EstablishmentPlan, name: str) -> None:
     """Packets to send, over a decade of Eve's loss around the plan's. UsageError if it can't be drawn or written."""
     from pathlib import Path
 

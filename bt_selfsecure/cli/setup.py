@@ -33,7 +33,7 @@ examples:
 
 
 def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
-    """`setup` and the scripts that it runs."""
+    """Add `setup` and the scripts that it runs."""
     parser = subparsers.add_parser(
         "setup",
         help="install a node on this Pi, upgrade or remove it",
@@ -47,14 +47,14 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
 
 
 def run(args: Namespace) -> int:
-    """The script's exit status."""
+    """Run the script and return its exit status."""
     with checkout() as place:
         return subprocess.run([place / "pi_setup" / args.script, *args.words], check=False).returncode
 
 
 @contextmanager
 def checkout() -> Iterator[Path]:
-    """A tree from which the scripts can install: the checkout itself, or one made from what was installed."""
+    """Yield a tree from which the scripts can install: the checkout itself, or one made from what was installed."""
     package = Path(bt_selfsecure.__file__).parent
     if (package.parent / "pi_setup" / "install").exists():
         yield package.parent

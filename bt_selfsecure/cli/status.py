@@ -17,13 +17,13 @@ PHONE: Final = 60
 SHORT_LABEL: Final = 8
 UNHEARD: Final = 999
 """Beyond every signal strength in dBm, to sort by."""
-MINUTE: Final = 60
-HOUR: Final = 60 * MINUTE
-DAY: Final = 24 * HOUR
+MINUTE_S: Final = 60
+HOUR_S: Final = 60 * MINUTE_S
+DAY_S: Final = 24 * HOUR_S
 
 
 def status_lines(status: dict[str, Any], width: int) -> list[str]:
-    """A head, the problems, and a paragraph for each peer."""
+    """Return a head, the problems, and a paragraph for each peer."""
     address = status["address"] or "no adapter"
     head = f"{status['name']}  {status['adapter']} {address}  up {duration(status['uptime_s'])}  {status['version']}"
     lines = _wrap(head, width)
@@ -54,7 +54,7 @@ def _peer_lines(peer: dict[str, Any], width: int) -> list[str]:
 
 
 def watch_lines(status: dict[str, Any], width: int) -> list[str]:
-    """As `status_lines`; on a phone, half as much for each peer."""
+    """Return the same as `status_lines`; on a phone, half as much for each peer."""
     if width >= PHONE:
         return status_lines(status, width)
     disk = status["journal"]
@@ -95,7 +95,7 @@ def _losses(peer: dict[str, Any]) -> str:
 
 
 def state(peer: dict[str, Any]) -> str:
-    """Of a peer, with its link and what goes on."""
+    """Return a peer's state in words, with its link and what goes on."""
     text = str(peer["state"])
     if link := peer["link"]:
         text += f", {link['bearer']} for {duration(link['age_s'])}"
@@ -140,7 +140,7 @@ def _signal(peer: dict[str, Any]) -> str:
 
 
 def establishment_lines(outcome: dict[str, Any], width: int) -> list[str]:
-    """How it ended."""
+    """Return the lines that say how an establishment ended."""
     if not outcome["established"]:
         return _wrap(f"no key with {outcome['peer']}: {outcome['reason']}", width, "  ")
     lines = [f"A new key with {outcome['peer']}"]
@@ -150,7 +150,7 @@ def establishment_lines(outcome: dict[str, Any], width: int) -> list[str]:
 
 
 def peer_table(peers: list[dict[str, Any]], width: int) -> list[str]:
-    """One line a peer."""
+    """Return a table of one line a peer."""
     rows = [
         (
             peer["name"],
@@ -165,7 +165,7 @@ def peer_table(peers: list[dict[str, Any]], width: int) -> list[str]:
 
 
 def sighting_table(nodes: list[dict[str, Any]], width: int) -> list[str]:
-    """One line a node, the nearest first."""
+    """Return a table of one line a node, the nearest first."""
     nearest = sorted(nodes, key=lambda node: UNHEARD if node["rssi"] is None else -node["rssi"])
     rows = [
         (
@@ -198,17 +198,17 @@ def _wrap(text: str, width: int, indent: str = "") -> list[str]:
 
 
 def printable(text: str) -> str:
-    """Something from outside, without what would drive a terminal."""
+    """Return something from outside, without what would drive a terminal."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def duration(seconds: float) -> str:
-    """As people say it: "12 s", "5 min", "3 h 12 min", "40 d 2 h"."""
+    """Return a time as people say it: "12 s", "5 min", "3 h 12 min", "40 d 2 h"."""
     whole = max(0, int(seconds))
-    if whole < MINUTE:
+    if whole < MINUTE_S:
         return f"{whole} s"
-    if whole < HOUR:
-        return f"{whole // MINUTE} min"
-    if whole < DAY:
-        return f"{whole // HOUR} h {whole % HOUR // MINUTE} min"
-    return f"{whole // DAY} d {whole % DAY // HOUR} h"
+    if whole < HOUR_S:
+        return f"{whole // MINUTE_S} min"
+    if whole < DAY_S:
+        return f"{whole // HOUR_S} h {whole % HOUR_S // MINUTE_S} min"
+    return f"{whole // DAY_S} d {whole % DAY_S // HOUR_S} h"

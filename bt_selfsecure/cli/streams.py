@@ -85,7 +85,7 @@ def _encoding(before: TextIO | None) -> str:
 
 
 def drop_output() -> None:
-    """What can't be written, or Python tries it again at exit, complains, and exits with 120."""
+    """Drop what can't be written, or Python tries it again at exit, complains, and exits with 120."""
     try:
         sys.stdout.flush()
     except (OSError, UsageError):

@@ -15,13 +15,13 @@ from bt_selfsecure.cli.client import node_client
 from bt_selfsecure.cli.sweep_screen import Screen
 from bt_selfsecure.cli.sweep_text import progress_line
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.node.doctor.machine import Machine
+from bt_selfsecure.node.doctor.machine import HostSystem
 from bt_selfsecure.sweep import plan as plans
 from bt_selfsecure.sweep.agent import Agent
 from bt_selfsecure.sweep.control import AirCrew, Crew, RadioCrew, Servant
 from bt_selfsecure.sweep.driver import Driver
 from bt_selfsecure.sweep.events import Redo
-from bt_selfsecure.sweep.kernel import KernelMedia
+from bt_selfsecure.sweep.kernel import KernelEnvironment
 from bt_selfsecure.sweep.plan import Place, Plan, metres
 from bt_selfsecure.sweep.record import Book
 from bt_selfsecure.sweep.rehearsal import RehearsalMedium
@@ -107,9 +107,9 @@ def _end_at_sigterm() -> None:
 
 def _crew(args: Namespace, plan: Plan) -> Crew:
     if plan.is_virtual:
-        return AirCrew(plan.nodes, RehearsalMedium(args.seed), facts_of(Machine(), None))
+        return AirCrew(plan.nodes, RehearsalMedium(args.seed), facts_of(HostSystem(), None))
     client = node_client(args)
-    return RadioCrew(client, plan.nodes, Agent(KernelMedia(client), facts_of(Machine(), client)))
+    return RadioCrew(client, plan.nodes, Agent(KernelEnvironment(client), facts_of(HostSystem(), client)))
 
 
 # --- agent and plan ---------------------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ def agent(args: Namespace) -> int:
 
     async def serve() -> None:
         _end_at_sigterm()
-        await Servant(client, Agent(KernelMedia(client), facts_of(Machine(), client))).run()
+        await Servant(client, Agent(KernelEnvironment(client), facts_of(HostSystem(), client))).run()
 
     with suppress(asyncio.CancelledError):
         asyncio.run(serve())

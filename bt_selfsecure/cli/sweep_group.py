@@ -40,7 +40,7 @@ COMMANDS: Final = {
 
 
 def add_parser(subparsers: _SubParsersAction[ArgumentParser], words: Sequence[str] | None) -> None:
-    """`sweep` and its commands, or as many of them as these words need."""
+    """Add `sweep` and its commands, or as many of them as these words need."""
     sweep = subparsers.add_parser(
         "sweep",
         help="measure losses against distance, and what they are worth",

@@ -293,7 +293,7 @@ def add_list(commands: _SubParsersAction[ArgumentParser]) -> None:
 
 
 def run_list(args: Namespace) -> int:
-    """Two lines a run at most."""
+    """Print two lines a run at most."""
     from bt_selfsecure.sweep.store import Store
 
     with Store(args.sweep) as store:

@@ -48,7 +48,7 @@ Alice, past Eve, and you see by which loss a key holds, is weak, or is broken.
 
 
 def add_run(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """`run`."""
+    """Add `run`."""
     run = client_parser(commands, "run", "measure after a plan", RUN, RUN_EPILOG, _run)
     run.add_argument("plan", type=Path, metavar="PLAN.toml", help="see `sweep plan`")
     run.add_argument(
@@ -74,7 +74,7 @@ def add_run(commands: _SubParsersAction[ArgumentParser]) -> None:
 
 
 def add_agent(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """`agent`."""
+    """Add `agent`."""
     agent = client_parser(
         commands,
         "agent",
@@ -87,7 +87,7 @@ def add_agent(commands: _SubParsersAction[ArgumentParser]) -> None:
 
 
 def add_plan(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """`plan`."""
+    """Add `plan`."""
     plan = commands.add_parser(
         "plan",
         help="print a plan to begin with, or check one",

@@ -15,7 +15,7 @@ from bt_selfsecure.errors import UsageError
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
-    from bt_selfsecure.sweep.study import Row
+    from bt_selfsecure.sweep.study import PointResult
 
 MOST_ROWS = 40
 INTERRUPTED = 130
@@ -51,7 +51,7 @@ it in a network of your own.
 
 
 def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """`study` and its options."""
+    """Add `study` and its options."""
     parser = commands.add_parser(
         "study",
         help="Monte Carlo over a grid of losses, packets and Eves",
@@ -90,7 +90,7 @@ def run_study(args: Namespace) -> int:
     return 0
 
 
-def _table(rows: list[Row], impossible: int, out: Path) -> str:
+def _table(rows: list[PointResult], impossible: int, out: Path) -> str:
     lines = [f"{'d':>6}{'e':>7}{'rho':>6}{'N':>7}{'Eves':>5}{'e|B':>9}{'broken':>10}  {'95 %':<19}{'formula':>9}"]
     lines += [
         f"{row.bob_loss:>6.3g}{row.eve_loss:>7.3g}{row.correlation:>6.2g}{row.packets:>7}{row.eves:>5}"

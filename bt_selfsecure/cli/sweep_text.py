@@ -17,8 +17,8 @@ from bt_selfsecure.sweep.results import NO_KEY, VERDICTS
 from bt_selfsecure.wording import counted
 
 if TYPE_CHECKING:
-    from bt_selfsecure.sweep.compare import Row
-    from bt_selfsecure.sweep.results import Analysis, Collusion, Listener, Pair, Setting
+    from bt_selfsecure.sweep.compare import FigureDifference
+    from bt_selfsecure.sweep.results import Analysis, Collusion, ListenerLosses, Pair, Setting
 
 MOST_PAIRS: Final = 12
 """Of one setting, and of an overview; the weakest are shown."""
@@ -47,7 +47,8 @@ def needed() -> Iterator[None]:
 
 @contextmanager
 def progress_line(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A line on a terminal that says how far we are: as a share, since files are read in bytes, records in runs."""
+    """Show a line on a terminal that says how far we are: as a share, since files are read in bytes, records in
+    runs."""
     told = time.monotonic()
     shown = False
 
@@ -65,7 +66,8 @@ def progress_line(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def table(analysis: Analysis, *, whole: bool = False, runs: bool = False) -> str:
-    """Setting by setting: listeners, the pairs that are worth least, colluding Eves; then the warnings.
+    """Return the lines, setting by setting: listeners, the pairs that are worth least, colluding Eves; then the
+    warnings.
 
     Of many settings an overview, unless it shall be the `whole`. With `runs`, each run of each pair.
     """
@@ -88,8 +90,8 @@ def table(analysis: Analysis, *, whole: bool = False, runs: bool = False) -> str
     return "\n".join(lines)
 
 
-def compared(rows: list[Row]) -> str:
-    """Both sweeps in columns, a line a figure."""
+def compared(rows: list[FigureDifference]) -> str:
+    """Return the lines that have both sweeps in columns, a line a figure."""
     short = words.names((name for row in rows for name in (row.figure.listener, row.figure.bob) if name), NAME)
     lines = []
     for so, same in groupby(rows, key=lambda row: row.figure.conditions):
@@ -100,7 +102,7 @@ def compared(rows: list[Row]) -> str:
     return "\n".join(lines + ["", "^: the least that she missed in a run; the others are of all runs pooled"] * least)
 
 
-def _compared(row: Row, short: dict[str, str]) -> str:
+def _compared(row: FigureDifference, short: dict[str, str]) -> str:
     figure = row.figure
     what = short[figure.listener] + (f" missed of {short[figure.bob]}'s" if figure.bob else " lost")
     line = f"{words.metres(figure.distance_m):>6}  {what + ' ^' * figure.least_of_a_run:<31}" + "".join(
@@ -151,7 +153,7 @@ def _setting(analysis: Analysis, setting: Setting) -> Iterator[str]:
         yield from ("", *_colluding(several))
 
 
-def _listeners(rows: list[Listener]) -> Iterator[str]:
+def _listeners(rows: list[ListenerLosses]) -> Iterator[str]:
     short = words.names((row.listener for row in rows), 16)
     yield f" {'listener':<17}{'metres':>10}{'sent':>9}{'lost':>9}  {'95 %':<14}{'burst':>6}{'RSSI':>8}"
     for row in rows:

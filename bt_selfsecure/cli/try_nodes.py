@@ -59,7 +59,7 @@ exit status:
 
 
 def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
-    """`try` and its options."""
+    """Add `try` and its options."""
     parser = subparsers.add_parser(
         "try",
         help="two nodes on this computer, without Bluetooth: a key, a message, a pulled plug",
@@ -86,7 +86,7 @@ class _WentWrongError(BtSelfSecureError):
 
 
 def run(args: Namespace) -> int:
-    """The story. Ctrl-C ends it at any moment, and then nothing runs any more."""
+    """Tell the story. Ctrl-C ends it at any moment, and then nothing runs any more."""
     with _signals_as_ctrl_c(), _folder(args.folder) as folder:
         nodes = TwoNodes(folder, args.loss)
         try:
@@ -231,7 +231,7 @@ def prompt(line: str) -> None:
 
 
 def wait(doing: str, seconds: float, is_done: Callable[[], bool]) -> None:
-    """A dot every second says that it goes on. Raises `_WentWrongError` if it takes too long."""
+    """Wait, with a dot every second that says that it goes on. Raises `_WentWrongError` if it takes too long."""
     if is_done():
         return
     began = time.monotonic()

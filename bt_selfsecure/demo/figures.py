@@ -10,7 +10,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bt_selfsecure.demo.scenario import CONFIDENCE, Outcome, ReceptionOutcome
+from bt_selfsecure.demo.outcome import CONFIDENCE, Outcome, ReceptionOutcome
 from bt_selfsecure.look import BLUE, GREY, ORANGE, PURPLE, SKY, STYLE, WIDTH, svg
 from bt_selfsecure.stats.losses import JointLoss, bits_per_packet, clopper_pearson, lower_bound, secret_bits
 

@@ -13,8 +13,9 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from bt_selfsecure.demo.outcome import ReceptionOutcome
 from bt_selfsecure.demo.plain import ROW, Marks, marks_for, packet_map
-from bt_selfsecure.demo.scenario import ReceptionOutcome, Scenario
+from bt_selfsecure.demo.scenario import Scenario
 from bt_selfsecure.demo.setting import Production
 from bt_selfsecure.demo.summary import air
 from bt_selfsecure.look import BLUE, ORANGE, PURPLE

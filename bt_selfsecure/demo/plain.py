@@ -7,7 +7,8 @@ import textwrap
 from dataclasses import dataclass
 from typing import Final, TextIO
 
-from bt_selfsecure.demo.scenario import ReceptionOutcome, Scenario
+from bt_selfsecure.demo.outcome import ReceptionOutcome
+from bt_selfsecure.demo.scenario import Scenario
 from bt_selfsecure.demo.summary import WIDTH
 
 ROW: Final = 64

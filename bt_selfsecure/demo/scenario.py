@@ -7,14 +7,13 @@ them; the figures that compare them are the narrator's, who sees everything.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import Enum
 from random import Random
 from typing import Final, Protocol
 
 from bt_selfsecure.air.world import Medium
+from bt_selfsecure.demo.outcome import CONFIDENCE, Outcome, ReceptionOutcome
+from bt_selfsecure.demo.watching import WatchedEnd, WatchedSession
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.haoxiao.attacks import StolenKey
 from bt_selfsecure.eve.haoxiao.knowledge import Knowledge
@@ -30,7 +29,6 @@ from bt_selfsecure.protocols.haoxiao.events import (
     RequestRefused,
     ResponseVerified,
 )
-from bt_selfsecure.protocols.haoxiao.frames import FrameError, Kind, decode
 from bt_selfsecure.protocols.haoxiao.initiator import Initiator
 from bt_selfsecure.protocols.haoxiao.record import Role
 from bt_selfsecure.protocols.haoxiao.responder import Responder
@@ -42,17 +40,7 @@ from bt_selfsecure.sansio.trace import KeyLog, Tracer
 from bt_selfsecure.stats.losses import JointLoss, lower_bound, secret_bits
 from bt_selfsecure.wording import counted
 
-CONFIDENCE: Final = 0.95
 SESSION_S: Final = 3600.0
-
-
-class ReceptionOutcome(Enum):
-    """Who heard one burst packet."""
-
-    BOTH = "Bob and Eve"
-    BOB_ONLY = "Bob, not Eve"
-    EVE_ONLY = "Eve, not Bob"
-    NEITHER = "nobody"
 
 
 class Observer(Protocol):
@@ -80,149 +68,6 @@ class ScenarioConfig:
     """The file is sent in messages of this size, one a round."""
     theft: bool = True
     """Whether K_i is handed to Eve in a random round."""
-
-
-@dataclass
-class Outcome:
-    """What happened, in figures; the truth, not what anybody believes."""
-
-    profile: str
-    target_bits: float
-    eve_loss_bound: float
-    sent: int = 0
-    received_set: tuple[int, ...] = ()
-    fates: list[ReceptionOutcome] = field(default_factory=list)
-    established: bool = False
-    equal_keys: bool = False
-    fingerprint: str = ""
-    sas: str = ""
-    authenticated: bool = False
-    failure: str = ""
-    attacks_reported: int = 0
-    """Contradicting packets that Alice or Bob noticed."""
-    joint: JointLoss = field(default_factory=lambda: JointLoss(0, 0, 0, 0))
-    e_given_bob_low: float = 0.0
-    """Lower bound on e|B from this very burst, at `CONFIDENCE`."""
-    secret_bits: float = 0.0
-    """By the losses of this burst, with that bound."""
-    planned_bits: float = 0.0
-    """By |S| and the bound that Alice was given: what she goes by when she ends the burst."""
-    eve_has_key: bool = False
-    """She computed K_0, and it is Alice's or Bob's."""
-    file_sha256_sent: str = ""
-    file_sha256_received: str = ""
-    file_bytes: int = 0
-    rounds: int = 0
-    attempts: list[int] = field(default_factory=list)
-    """How often Alice sent the message of each of her rounds."""
-    retransmissions: int = 0
-    """Of both ends."""
-    stolen_at: int | None = None
-    """Round whose K_i was handed to Eve; 0 where she computed K_0, and nothing need be handed to her."""
-    read: tuple[int, ...] = ()
-    """Rounds whose messages she read with it, and what follows from it."""
-    rounds_until_thief_is_out: int | None = None
-    """Rounds from there to the first that rolled without her, that one included; None if she is still in."""
-    seconds: float = 0.0
-    """Virtual time."""
-
-    @property
-    def delivered(self) -> bool:
-        return bool(self.file_sha256_sent) and self.file_sha256_sent == self.file_sha256_received
-
-    @property
-    def secret(self) -> bool:
-        """Whether Eve lacks a packet of the key. Whatever else she missed is no secret."""
-        return self.joint.bob_only > 0 and not self.eve_has_key
-
-    @property
-    def success(self) -> bool:
-        """Whether two ends share a key that Eve does not have, and the file came across."""
-        return self.established and self.equal_keys and self.delivered and self.secret
-
-    @property
-    def verdict(self) -> str:
-        """One sentence."""
-        if not self.established:
-            return f"No key: {self.failure}."
-        if self.eve_has_key and self.attacks_reported:
-            return (
-                "The key is broken: Eve holds K_0, for what she had missed was struck out. Contradicting packets were "
-                "seen, and both ends go on, as the paper has it."
-            )
-        if self.eve_has_key:
-            return "The key is broken: Eve heard every packet of it and holds K_0; neither end can notice."
-        if not self.secret:
-            return "The key is not secret: Eve heard every packet of it, and lacks only what any listener can hear."
-        planned, target = f"{self.planned_bits:.0f} secret bits by the given bound on her loss", f"{self.target_bits:g}"
-        if self.planned_bits < self.target_bits:
-            end = f"only {planned}: the target of {target} is MISSED."
-        elif self.secret_bits < self.target_bits:
-            end = f"{planned} reach the target of {target}, but this burst itself proves no more than "
-            end += f"{self.secret_bits:.0f}."
-        else:
-            end = f"{self.secret_bits:.0f} secret bits by the loss in this burst: the target of {target} is reached."
-        return (
-            f"Eve lacks {self.joint.bob_only} of the {self.joint.received} packets in the key and is locked out; {end}"
-        )
-
-
-class _Watched:
-    """An endpoint, and the burst packets that it sent, or received without contradiction."""
-
-    def __init__(self, endpoint: Initiator | Responder, changed: Callable[[], None]) -> None:
-        self._endpoint: Final = endpoint
-        self._changed: Final = changed
-        self.seqs: Final[set[int]] = set()
-        self._messages: Final[dict[int, bytes]] = {}
-        self.get_timer: Final = endpoint.get_timer
-        self.handle_timer: Final = endpoint.handle_timer
-        self.next_event: Final = endpoint.next_event
-
-    def _note(self, data: bytes) -> None:
-        try:
-            frame = decode(data)
-        except FrameError:
-            return
-        if frame.kind in (Kind.RAND, Kind.RAND_COMPACT):
-            self.seqs.add(frame.seq)
-            if self._messages.setdefault(frame.seq, frame.message) != frame.message:
-                self.seqs.discard(frame.seq)  # struck out: row 5
-            self._changed()
-
-    def receive_frame(self, data: bytes, now: float) -> None:
-        if isinstance(self._endpoint, Responder):
-            self._note(data)
-        self._endpoint.receive_frame(data, now)
-
-    def frames_to_send(self, now: float) -> list[bytes]:
-        frames = self._endpoint.frames_to_send(now)
-        for data in frames if isinstance(self._endpoint, Initiator) else ():
-            self._note(data)
-        return frames
-
-
-class _Counted:
-    """A session, and how often it sent the message of each round."""
-
-    def __init__(self, session: Session) -> None:
-        self._session: Final = session
-        self._attempts: Final[Counter[int]] = Counter()
-        self.get_timer: Final = session.get_timer
-        self.handle_timer: Final = session.handle_timer
-        self.next_event: Final = session.next_event
-        self.receive_frame: Final = session.receive_frame
-
-    @property
-    def attempts(self) -> list[int]:
-        return [self._attempts[seq] for seq in sorted(self._attempts)]
-
-    def frames_to_send(self, now: float) -> list[bytes]:
-        frames = self._session.frames_to_send(now)
-        data = sum(decode(frame).kind is Kind.DATA for frame in frames)
-        if data:
-            self._attempts[self._session.record.sending.chain.seq] += data
-        return frames
 
 
 class Scenario:
@@ -255,8 +100,8 @@ class Scenario:
         self._file: list[bytes] = []
         self._receipt = b""
         self._sessions: dict[str, Session] = {}
-        self._alice: _Watched
-        self._bob: _Watched
+        self._alice: WatchedEnd
+        self._bob: WatchedEnd
 
     # --- what the stage shows -----------------------------------------------------------------------------------------
 
@@ -285,19 +130,9 @@ class Scenario:
         return None if rounds is None or stolen_at is None else stolen_at + rounds
 
     def fates(self) -> list[ReceptionOutcome]:
-        """Who heard each burst packet so far."""
-        return [self._fate(seq) for seq in range(self.sent)]
-
-    def _fate(self, seq: int) -> ReceptionOutcome:
-        match seq in self._bob.seqs, seq in self.eve.burst:
-            case True, True:
-                return ReceptionOutcome.BOTH
-            case True, False:
-                return ReceptionOutcome.BOB_ONLY
-            case False, True:
-                return ReceptionOutcome.EVE_ONLY
-            case _:
-                return ReceptionOutcome.NEITHER
+        """Return who heard each burst packet so far, in the order of sending."""
+        bob, eve = self._bob.seqs, self.eve.burst
+        return [ReceptionOutcome.of(bob=seq in bob, eve=seq in eve) for seq in range(self.sent)]
 
     # --- the telling --------------------------------------------------------------------------------------------------
 
@@ -326,7 +161,7 @@ class Scenario:
         plot, random = self.plot, self._random.randbytes
         initiator = Initiator(plot.alice, EndpointContext(random, self._tracer, self._key_log, "alice"))
         responder = Responder(plot.bob, EndpointContext(random, self._tracer, self._key_log, "bob"))
-        self._alice, self._bob = _Watched(initiator, self._changed), _Watched(responder, self._changed)
+        self._alice, self._bob = WatchedEnd(initiator, self._changed), WatchedEnd(responder, self._changed)
         self._stage.say(
             f"Alice asks Bob for a key and bursts random packets, one every {plot.alice.interval * 1000:g} ms."
         )
@@ -432,7 +267,7 @@ class Scenario:
             self._thief = StolenKey(sessions["alice"].record.sending.chain)  # of the K_0 that is hers, too
             self._stage.say("Eve reads along from the first message on: with K_0 nothing need be stolen.")
         sessions["alice"].send(self.chunks[0], air.now)
-        counting = {name: _Counted(session) for name, session in sessions.items()}
+        counting = {name: WatchedSession(session) for name, session in sessions.items()}
         await air.run(counting, self._on_session, self._all_acknowledged, SESSION_S)
         outcome.file_sha256_received = hashlib.sha256(b"".join(self._file)).hexdigest()
         outcome.rounds = sum(session.record.sending.chain.seq for session in sessions.values())

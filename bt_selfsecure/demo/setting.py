@@ -13,12 +13,13 @@ from typing import Final
 
 from bt_selfsecure.air.capture import CaptureTap, PcapngWriter
 from bt_selfsecure.air.linked import LinkedAir
-from bt_selfsecure.air.models import LossModel, Replay, parse_model
-from bt_selfsecure.air.reception import Reception
+from bt_selfsecure.air.models import LossModel, RecordedLosses, parse_model
+from bt_selfsecure.air.reception import LossProcess
 from bt_selfsecure.air.recording import Recording
 from bt_selfsecure.air.world import World
 from bt_selfsecure.bench.haoxiao.testbed import ALICE, BOB
-from bt_selfsecure.demo.scenario import Observer, Outcome, Scenario, ScenarioConfig
+from bt_selfsecure.demo.outcome import Outcome
+from bt_selfsecure.demo.scenario import Observer, Scenario, ScenarioConfig
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.haoxiao.attacks import BlacklistSteering
 from bt_selfsecure.eve.haoxiao.format import HAOXIAO
@@ -42,7 +43,7 @@ ATTACKS: Final = ("steering",)
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class StoryRequest:
     """What the user asked for; checked by `stage_set`."""
 
     model: str | None = None
@@ -87,7 +88,7 @@ class Survey:
 class Production:
     """Everything that one run needs."""
 
-    request: Request
+    request: StoryRequest
     model: LossModel
     eves: tuple[str, ...]
     survey: Survey
@@ -100,7 +101,7 @@ def eve_names(count: int) -> tuple[str, ...]:
     return tuple("eve" if number == 1 else f"eve{number}" for number in range(1, count + 1))
 
 
-def stage_set(request: Request) -> Production:
+def stage_set(request: StoryRequest) -> Production:
     """Check everything before anything happens. Raises `UsageError` with one line."""
     if request.bearer not in LARGEST_BURST:
         raise UsageError(f"there is no bearer {request.bearer!r}: choose one of {', '.join(LARGEST_BURST)}")
@@ -123,7 +124,7 @@ def stage_set(request: Request) -> Production:
     return Production(request, model, eves, survey, plot, seeds.getrandbits(63))
 
 
-def _config(request: Request, identity: bytes, profile: Profile, bound: float) -> EstablishConfig:
+def _config(request: StoryRequest, identity: bytes, profile: Profile, bound: float) -> EstablishConfig:
     longest = request.burst if profile is Profile.PAPER else max(request.burst, LARGEST_BURST[request.bearer])
     return EstablishConfig(
         identity=identity,
@@ -137,7 +138,7 @@ def _config(request: Request, identity: bytes, profile: Profile, bound: float) -
     )
 
 
-def _model(request: Request) -> tuple[LossModel, tuple[str, ...]]:
+def _model(request: StoryRequest) -> tuple[LossModel, tuple[str, ...]]:
     """The loss model, and the names of the Eves on it."""
     if request.model is not None:
         model, named = parse_model(request.model), tuple(re.findall(r"\b(eve\d*)=", request.model))
@@ -146,7 +147,7 @@ def _model(request: Request) -> tuple[LossModel, tuple[str, ...]]:
         return model, named
     names = eve_names(len(request.eves))
     receivers = {"bob": request.bob, **dict(zip(names, request.eves, strict=True))}
-    return Replay(Recording.load(request.recording), receivers, request.position), names
+    return RecordedLosses(Recording.load(request.recording), receivers, request.position), names
 
 
 def take_survey(model: LossModel, eves: Sequence[str], random: Random) -> Survey:
@@ -191,7 +192,7 @@ async def perform(
     stage.say(production.survey.sentence)
     if request.bearer == "memory":
         return story, await story.tell(_world(production, story, capture))
-    heard = Reception(production.model, Random(production.air_seed)).heard
+    heard = LossProcess(production.model, Random(production.air_seed)).heard
     taps = {name: CaptureTap(capture, ReadingTap(HAOXIAO, story.hear)) for name in production.eves}
     try:
         from bt_selfsecure.air.bluetooth import VirtualBluetooth

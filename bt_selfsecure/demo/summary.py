@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from bt_selfsecure import __version__
-from bt_selfsecure.demo.scenario import CONFIDENCE, Outcome
-from bt_selfsecure.demo.setting import SURVEY_PACKETS, Production, Request
+from bt_selfsecure.demo.outcome import CONFIDENCE, Outcome
+from bt_selfsecure.demo.setting import SURVEY_PACKETS, Production, StoryRequest
 from bt_selfsecure.stats.losses import clopper_pearson
 from bt_selfsecure.wording import counted
 
@@ -24,7 +24,7 @@ LIMITS_OF_A_BROKEN_KEY: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class FinishedRun:
     """One run that is over."""
 
     production: Production
@@ -36,7 +36,7 @@ class Run:
     naive_shown: bool = False
 
 
-def air(request: Request) -> str:
+def air(request: StoryRequest) -> str:
     """Where the losses come from, in a few words."""
     if request.model is not None:
         return f"model {request.model}"
@@ -45,7 +45,7 @@ def air(request: Request) -> str:
     return f"{source}, position {request.position}; Bob is {request.bob}, Eve {eves}"
 
 
-def as_object(run: Run) -> dict[str, object]:
+def as_object(run: FinishedRun) -> dict[str, object]:
     """The content of summary.json. Losses are shares of 1, `eve_missed_given_bob` is a count of packets."""
     outcome, production, joint = run.outcome, run.production, run.outcome.joint
     request, survey = production.request, production.survey
@@ -102,7 +102,7 @@ def as_object(run: Run) -> dict[str, object]:
     }
 
 
-def closing(run: Run, width: int = WIDTH) -> list[str]:
+def closing(run: FinishedRun, width: int = WIDTH) -> list[str]:
     """The block at the end, none of its lines wider than `width` columns."""
     rows = [*_key_rows(run.outcome), *_session_rows(run), *_flaw_rows(run)]
     rows += [("verdict", run.outcome.verdict), ("limits", limits(run.outcome))]
@@ -154,7 +154,7 @@ def _key_rows(outcome: Outcome) -> list[tuple[str, str]]:
     ]
 
 
-def _session_rows(run: Run) -> list[tuple[str, str]]:
+def _session_rows(run: FinishedRun) -> list[tuple[str, str]]:
     outcome = run.outcome
     if not outcome.file_sha256_sent:
         return []
@@ -175,7 +175,7 @@ def thief(outcome: Outcome) -> str:
     return f"{key}; she read {read}, and was out after {counted(rounds, 'round')}"
 
 
-def _flaw_rows(run: Run) -> list[tuple[str, str]]:
+def _flaw_rows(run: FinishedRun) -> list[tuple[str, str]]:
     outcome = run.outcome
     if run.production.request.attack is None:
         return []
@@ -198,7 +198,7 @@ def steering(outcome: Outcome) -> str:
     return f"Eve forged the packets that she had missed; {came}.{on}"
 
 
-def naive(run: Run) -> str:
+def naive(run: FinishedRun) -> str:
     """The paper's other flaw, beside what this program did over the same losses."""
     if run.naive_parted_at is None:
         parted = "the naive reading of [14] and [15] met no lost ACK that parts the keys"

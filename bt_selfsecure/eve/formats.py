@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """Frames of one protocol."""
+    """Knows the frames of one protocol."""
 
     longest: int
     """Bytes of a frame. The shorter, the sooner she finds her way back after what she did not hear."""

@@ -24,7 +24,7 @@ _PORTS: Final = (4, 3, 3, 1)  # octets of both ports by P
 
 
 def udp_payload(packet: bytes) -> bytes | None:
-    """What the packet's UDP datagram carries; None where there is none, or it is malformed. Never raises."""
+    """Return what the packet's UDP datagram carries; None where there is none, or it is malformed. Never raises."""
     try:
         if packet[0] == _IPV6:
             return _udp(packet[1 + _IPV6_HEAD_BYTES :]) if packet[7] == _UDP else None

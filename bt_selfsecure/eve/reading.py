@@ -39,7 +39,7 @@ from bt_selfsecure.bearers.hci_events import (
 from bt_selfsecure.bearers.link_datagrams import Data, parse
 from bt_selfsecure.eve.formats import Format
 from bt_selfsecure.eve.lowpan import udp_payload
-from bt_selfsecure.eve.reassembly import DirectionState, Recent, Streams, read_rfcomm
+from bt_selfsecure.eve.reassembly import DirectionReassembler, Recent, Streams, read_rfcomm
 from bt_selfsecure.eve.sources.linktypes import ACL, BLUETOOTH_LE_LL, EVENT, NORDIC_BLE, PPI, READ
 from bt_selfsecure.eve.sources.packet import CapturedPacket, Direction
 
@@ -58,7 +58,7 @@ _LE_CONNECTION_COMPLETE: Final = (0x01, 0x0A, 0x29)
 
 
 class Datagram(NamedTuple):
-    """One of what a bearer carries: ours, as far as a bearer can tell; `Format.is_frame` tells the rest."""
+    """Is one of what a bearer carries: ours, as far as a bearer can tell; `Format.is_frame` tells the rest."""
 
     time: float
     """When its last packet was heard, as in `CapturedPacket`."""
@@ -73,7 +73,7 @@ _datagram: Final[Callable[[tuple[float, str, str, bytes]], Datagram]] = partial(
 
 
 class Reader:
-    """Our datagrams in what one source heard. Packets in their order; never raises, and stays bounded."""
+    """Finds our datagrams in what one source heard. Takes packets in their order, never raises, and stays bounded."""
 
     def __init__(self, format_: Format) -> None:
         self._streams: Final = Streams("big", format_.longest)
@@ -96,7 +96,7 @@ class Reader:
         return self._acl_packet(heard) if packet[0] == ACL else []
 
     def read_all(self, source: Iterable[CapturedPacket]) -> Iterator[Datagram]:
-        """The datagrams of a whole source."""
+        """Yield the datagrams of a whole source."""
         read = self.read
         for heard in source:
             if found := read(heard):
@@ -169,7 +169,7 @@ class Reader:
         return [] if datagram is None else [Datagram(heard.time, "rfcomm", way, datagram)]
 
     def _credit_based(
-        self, heard: CapturedPacket, name: str, way: DirectionState, cid: int, frame: bytes
+        self, heard: CapturedPacket, name: str, way: DirectionReassembler, cid: int, frame: bytes
     ) -> list[Datagram]:
         """A channel of LE (Core Vol 3 Part A 3.4): SDUs of 6LoWPAN, with our datagrams in UDP."""
         if cid < _FIRST_DYNAMIC_CID:
@@ -183,7 +183,7 @@ class Reader:
 
 
 class ReadingTap(Tap):
-    """A tap on the simulated air: hands on each datagram that it can read, with its time."""
+    """Is a tap on the simulated air: hands on each datagram that it can read, with its time."""
 
     def __init__(self, format_: Format, on_datagram: Callable[[float, bytes], None]) -> None:
         self._reader: Final = Reader(format_)
@@ -229,7 +229,7 @@ class _Connection:
     def __init__(self) -> None:
         self.is_le: bool | None = None
         """HCI only: whether its channels are LE's; None if nothing told yet."""
-        self._ways: dict[Direction, DirectionState] = {}
+        self._ways: dict[Direction, DirectionReassembler] = {}
 
-    def way(self, direction: Direction) -> DirectionState:
-        return self._ways.setdefault(direction, DirectionState())
+    def way(self, direction: Direction) -> DirectionReassembler:
+        return self._ways.setdefault(direction, DirectionReassembler())

@@ -18,12 +18,13 @@ MOST_CONNECTIONS: Final = 64
 """Of which something is remembered: the one that was quiet for longest is forgotten first."""
 _MOST_WAYS: Final = 256  # of which a beginning is kept: an unfriendly capture names any number
 _MOST_BEGUN: Final = 16  # of each way: a datagram of 5000 bytes is as many frames of RFCOMM
-_LONGEST_SDU: Final = 1281  # an IPv6 packet of the minimum MTU, behind its dispatch
+_LONGEST_SDU_BYTES: Final = 1281  # an IPv6 packet of the minimum MTU, behind its dispatch
 _SABM, _UA, _DM, _DISC, _UIH, _UIH_CREDITS = 0x3F, 0x73, 0x1F, 0x53, 0xEF, 0xFF  # RFCOMM: TS 07.10, 5.2.1.3
 
 
 class Streams:
-    """Datagrams, each with its length in two bytes before it, in pieces of which a datagram begins one and ends one.
+    """Holds datagrams, each with its length in two bytes before it, in pieces of which a datagram begins one and ends
+    one.
 
     Each channel's and direction's pieces apart. After a piece that was not heard, any may begin a datagram: those whose
     length allows it are all kept, until one is whole.
@@ -61,14 +62,15 @@ class Streams:
         return LENGTH_BYTES + size - len(stream) if size <= self._longest else -1
 
 
-class DirectionState:
-    """One direction of one connection: pieces of L2CAP PDUs, and of the SDUs of its credit-based channels."""
+class DirectionReassembler:
+    """Joins what comes in one direction of one connection: pieces of L2CAP PDUs, and of the SDUs of its credit-based
+    channels."""
 
     def __init__(self) -> None:
         self.last: tuple[int, bytes] | None = None
         """SN (Core Vol 6 Part B 4.5.9) and payload of the last packet on the air. SN alone would not tell a repeated
         packet from the next but one, when that between was not heard."""
-        self.sdus: Final = Streams("little", _LONGEST_SDU)
+        self.sdus: Final = Streams("little", _LONGEST_SDU_BYTES)
         self._pdu = b""
 
     def add(self, begins: bool, piece: bytes) -> tuple[int, bytes] | None:
@@ -108,7 +110,7 @@ Kept = TypeVar("Kept")
 
 
 class Recent(OrderedDict[int, Kept], Generic[Kept]):
-    """By number, what was used last; made when first asked for, the oldest forgotten when there is no room."""
+    """Holds by number what was used last; made when first asked for, the oldest forgotten when there is no room."""
 
     def __init__(self, make: Callable[[], Kept], most: int = MOST_CONNECTIONS) -> None:
         super().__init__()

@@ -32,7 +32,8 @@ _DEWHITENED, _SIGNAL, _REFERENCE, _CHECKED, _VALID = 0x0001, 0x0002, 0x0010, 0x0
 
 
 def as_captured(heard: CapturedPacket) -> tuple[int, bytes] | None:
-    """Link type and packet to be written: HCI as 201, LE as 256, ours as 147. None for a note of the host's own."""
+    """Return link type and packet to be written: HCI as 201, LE as 256, ours as 147. None for a note of the host's
+    own."""
     if heard.linktype == LINKTYPE_USER0:
         return LINKTYPE_USER0, heard.bytes
     if not heard.bytes:

@@ -15,7 +15,8 @@ EXAMPLE: Final = f'own = ["{ADDRESS}", "B8:27:EB:65:43:21"]'
 
 
 class OwnDevices:
-    """The addresses of a file with one key, `own`. Raises `UsageError` where there is no such file, or it is wrong."""
+    """Holds the addresses of a file with one key, `own`. Raises `UsageError` where there is no such file, or it is
+    wrong."""
 
     def __init__(self, path: Path) -> None:
         self._path: Final = path

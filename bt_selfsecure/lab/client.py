@@ -16,7 +16,7 @@ from bt_selfsecure.errors import UsageError
 
 
 def default_folder() -> Path:
-    """Where `lab up` and the other commands meet, if nobody says otherwise: the user's own, gone at reboot."""
+    """Return where `lab up` and the other commands meet, if nobody says otherwise: the user's own, gone at reboot."""
     return Path(os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/bt-selfsecure-{os.getuid()}") / "lab"
 
 
@@ -26,21 +26,21 @@ class LabError(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """What a job on a machine came to."""
+    """Says what a job on a machine came to."""
 
     status: int
     out: str
     err: str
 
     def check(self) -> str:
-        """What it wrote; raises `LabError` with all its words unless it ended well."""
+        """Return what it wrote; raises `LabError` with all its words unless it ended well."""
         if self.status:
             raise LabError(f"exit status {self.status}\n{self.out}{self.err}")
         return self.out
 
 
 class LabClient:
-    """One lab, by its folder. Raises `UsageError` where none runs, `LabError` for what it can't do."""
+    """Drives one lab, by its folder. Raises `UsageError` where none runs, `LabError` for what it can't do."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -52,16 +52,16 @@ class LabClient:
             return connection.connect_ex(str(self._folder / "control")) == 0
 
     def status(self) -> dict[str, Any]:
-        """{"machines": {name: {"address", "running"}}, "air", "taps"}"""
+        """Return {"machines": {name: {"address", "running"}}, "air", "taps"}"""
         return next(iter(self._request(do="status")))
 
     def address(self, machine: str) -> str:
-        """Its Bluetooth device address."""
+        """Return a machine's Bluetooth device address."""
         address: str = self.status()["machines"][machine]["address"]
         return address
 
     def do(self, verb: str, **values: Any) -> None:
-        """A request without answers: kill, stop, start, air, move, down."""
+        """Make a request without answers: kill, stop, start, air, move, down."""
         for _ in self._request(do=verb, **values):
             pass
 
@@ -98,7 +98,7 @@ class LabClient:
                 connection.shutdown(socket.SHUT_RDWR)
 
     def logs(self, machine: str) -> str:
-        """Console, bluetoothd, btattach and the kernel's last lines."""
+        """Return the console, what bluetoothd and btattach wrote, and the kernel's last lines."""
         return "".join(answer.get("out", "") for answer in self._request(do="logs", machine=machine))
 
     def _request(self, timeout: float | None = None, **request: Any) -> Iterator[dict[str, Any]]:

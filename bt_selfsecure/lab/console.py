@@ -8,7 +8,8 @@ PANIC: Final = "Kernel panic"
 
 
 def last_words(said: str, lines: int) -> str:
-    """The end of it; where the kernel panicked, up to the line that says so, and not the stack that comes after."""
+    """Return the end of what was said; where the kernel panicked, up to the line that says so, and not the stack that
+    comes after."""
     words = said.replace("\r", "").strip().splitlines()
     end = next((number for number, line in enumerate(words, 1) if PANIC in line), len(words))
     return "\n".join(words[max(0, end - lines) : end]) or "(nothing)"

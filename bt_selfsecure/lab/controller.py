@@ -62,7 +62,7 @@ class HCI_Read_Automatic_Flush_Timeout_ReturnParameters(hci.HCI_StatusReturnPara
 @hci.HCI_SyncCommand.sync_command(HCI_Read_Automatic_Flush_Timeout_ReturnParameters)
 @dataclass
 class HCI_Read_Automatic_Flush_Timeout_Command(hci.HCI_SyncCommand):  # type: ignore[misc]  # noqa: N801
-    """Core Vol 4 Part E 7.3.29. Bumble knows its number and has no class for it."""
+    """Is the command of Core Vol 4 Part E 7.3.29. Bumble knows its number and has no class for it."""
 
     connection_handle: int = field(metadata=hci.metadata(2))
 
@@ -112,7 +112,7 @@ class LinuxController(RadioController):
         return super().on_hci_reset_command(command)
 
     def on_hci_command(self, command: Any) -> Any:
-        """What has no method of its own: a setting that changes nothing here, or Unknown HCI Command."""
+        """Answer what has no method of its own: a setting that changes nothing here, or Unknown HCI Command."""
         status = OK if command.op_code in _SETTINGS else hci.HCI_ErrorCode.UNKNOWN_HCI_COMMAND_ERROR
         if status != OK and command.op_code not in self._unknown:
             self._unknown.add(command.op_code)
@@ -177,7 +177,7 @@ class LinuxController(RadioController):
     # --- inquiry
 
     def on_hci_inquiry_command(self, command: Any) -> None:
-        """Each device whose inquiry scan is on is reported once (Core Vol 4 Part E 7.1.1)."""
+        """Report each device whose inquiry scan is on, once (Core Vol 4 Part E 7.1.1)."""
         self._send_hci_command_status(OK, command.op_code)
         loop = asyncio.get_running_loop()
         for other in self.link.controllers:

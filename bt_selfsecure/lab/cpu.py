@@ -14,10 +14,11 @@ WITH_KVM: Final = re.compile(r"^flags\s*:.* (vmx|svm)\b", re.MULTILINE)
 
 
 def has_kvm() -> bool:
-    """Whether this CPU can run another kernel beside ours (VT-x or AMD-V)."""
+    """Return whether this CPU can run another kernel beside ours (VT-x or AMD-V)."""
     return WITH_KVM.search(CPUINFO.read_text()) is not None
 
 
 def identity() -> str:
-    """A name for its model and features: a home may move to another computer, whose CPU can't do what this one can."""
+    """Return a name for its model and features: a home may move to another computer, whose CPU can't do what this one
+    can."""
     return hashlib.sha256("".join(IDENTITY.findall(CPUINFO.read_text())[:2]).encode()).hexdigest()[:12]

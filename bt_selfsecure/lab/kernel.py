@@ -64,7 +64,7 @@ UNUSED_DAYS: Final = 30.0
 
 @dataclass(frozen=True)
 class Kernel:
-    """Files that a machine boots from."""
+    """Names the files that a machine boots from."""
 
     image: Path
     modules: Path
@@ -92,12 +92,13 @@ def require_tools(tools: Mapping[str, str], who: str = "the lab") -> None:
 
 
 def cache_directory() -> Path:
-    """Where kernels are kept: $XDG_CACHE_HOME or ~/.cache."""
+    """Return where kernels are kept: $XDG_CACHE_HOME or ~/.cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bt-selfsecure" / "lab"
 
 
 def kernel(progress: Callable[[str], None]) -> Kernel:
-    """The newest kernel of this Debian release that is not `FAULTY`; fetched and prepared unless it is in the cache.
+    """Return the newest kernel of this Debian release that is not `FAULTY`; fetched and prepared unless it is in the
+    cache.
 
     Raises `UsageError` where it can't be had, with the remedy.
     """
@@ -132,7 +133,7 @@ def keep(home: Path, make: Callable[[Path], Path]) -> None:
 
 @contextmanager
 def workplace(parent: Path) -> Iterator[Path]:
-    """A folder in that one, gone afterwards. Raises `UsageError` where there can be none."""
+    """Yield a folder in that one, gone afterwards. Raises `UsageError` where there can be none."""
     try:
         parent.mkdir(parents=True, exist_ok=True)
         place = tempfile.TemporaryDirectory(dir=parent)
@@ -145,13 +146,13 @@ def workplace(parent: Path) -> Iterator[Path]:
 
 
 def used(place: Path) -> None:
-    """From now on it counts as used; it may be another user's (root's, who made a system)."""
+    """Mark it as used from now on; it may be another user's (root's, who made a system)."""
     with suppress(PermissionError):
         place.touch()
 
 
 def remove_unused(places: Iterable[Path]) -> None:
-    """Those whose time is older than `UNUSED_DAYS`, as far as they are ours."""
+    """Remove those whose time is older than `UNUSED_DAYS`, as far as they are ours."""
     for place in places:
         with suppress(FileNotFoundError, PermissionError):  # another lab is at it, too
             if place.stat().st_mtime < time.time() - UNUSED_DAYS * 86400:
@@ -159,8 +160,8 @@ def remove_unused(places: Iterable[Path]) -> None:
 
 
 def newest_sound(metapackage: str) -> tuple[str, str]:
-    """The kernel's package that this one's newest version depends on which is not `FAULTY` (the newest if all are), and
-    that version. Raises `UsageError` where apt knows none."""
+    """Return the kernel's package that this one's newest version depends on which is not `FAULTY` (the newest if all
+    are), and that version. Raises `UsageError` where apt knows none."""
     known = run_tool(["apt-cache", "madison", metapackage], f"apt knows no {metapackage}")
     versions = [line.split("|")[1].strip() for line in known.splitlines() if line.count("|") == 2]
     sound = [version for version in versions if not version.startswith(FAULTY)]
@@ -183,7 +184,8 @@ def _make(work: Path, package: str) -> Path:
 
 
 def make_boot_files(made: Path, busybox: Path, modules: Sequence[str], init: str) -> None:
-    """vmlinux and initrd, from boot/ and lib/modules/ in `made`; `init` is the RAM disk's script, a file of ours."""
+    """Make vmlinux and initrd, from boot/ and lib/modules/ in `made`; `init` is the RAM disk's script, a file of
+    ours."""
     version = next((made / "lib/modules").iterdir()).name
     run_tool(["depmod", "-b", str(made), version], "depmod failed")
     (made / "vmlinux").write_bytes(_elf_image((made / f"boot/vmlinuz-{version}").read_bytes()))
@@ -191,8 +193,8 @@ def make_boot_files(made: Path, busybox: Path, modules: Sequence[str], init: str
 
 
 def unpack(work: Path, package: str) -> Path:
-    """The files of a Debian package (or of a version of it, after "="), without installing it: no root is needed, and
-    nothing on this system changes."""
+    """Return the files of a Debian package (or of a version of it, after "="), without installing it: no root is
+    needed, and nothing on this system changes."""
     run_tool(
         ["apt-get", "download", package], f"{package} can't be downloaded: run sudo apt-get update first", cwd=work
     )
@@ -255,7 +257,8 @@ def _add_module(path: Path, folder: Path, order: list[str]) -> None:
 
 
 def run_tool(command: Sequence[str], otherwise: str, cwd: Path | None = None, lines: int = 1) -> str:
-    """What it wrote. Raises `UsageError` that begins with `otherwise` and ends with the program's last `lines`."""
+    """Return what it wrote. Raises `UsageError` that begins with `otherwise` and ends with the program's last
+    `lines`."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     with tool(command, cwd, stderr=subprocess.PIPE, env={**os.environ, "PATH": path, "LC_ALL": "C"}) as program:
         out, err = program.communicate()
@@ -267,7 +270,7 @@ def run_tool(command: Sequence[str], otherwise: str, cwd: Path | None = None, li
 
 @contextmanager
 def tool(command: Sequence[str], cwd: Path | None, **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """A program that has ended, with all that it started, before we go on, whatever interrupts us. The terminal's
+    """Run a program that has ended, with all that it started, before we go on, whatever interrupts us. The terminal's
     Ctrl-C does not reach it: it is we who are interrupted, or the user would read that a program failed."""
     with subprocess.Popen(
         command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True, **options

@@ -31,25 +31,25 @@ from typing import Any, Final, Self
 
 from bt_selfsecure.air.capture import CaptureTap, PcapngWriter, Sniffer
 from bt_selfsecure.air.models import Bernoulli, parse_model
-from bt_selfsecure.air.reception import Reception
+from bt_selfsecure.air.reception import LossProcess
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.lab import uml
 from bt_selfsecure.lab.kernel import QEMU, TOOLS, Kernel, kernel, require_tools
-from bt_selfsecure.lab.machine import Machine
-from bt_selfsecure.lab.radio import DEFAULT_LOSS, Radio, address
+from bt_selfsecure.lab.machine import VirtualMachine
+from bt_selfsecure.lab.radio import DEFAULT_LOSS, VirtualRadio, address
 from bt_selfsecure.lab.runner import Runner, best_runner
 from bt_selfsecure.lab.snapshot import booted
 from bt_selfsecure.lab.system import system as make_system
 
 MAX_MACHINES: Final = 16
-MAX_SOCKET_PATH: Final = 80
+MAX_SOCKET_PATH_BYTES: Final = 80
 """Bytes of the folder's path: a Unix socket's whole path has at most 107 (unix(7))."""
 LOG_LINES: Final = 200
 LOGS: Final = "cat /run/lab/*.log 2>/dev/null; journalctl -b -n 100 2>/dev/null; dmesg | tail -n 100"
 
 
 class Lab:
-    """An asynchronous context manager, once `prepare` is done: inside, the machines are up.
+    """Is an asynchronous context manager, once `prepare` is done: inside, the machines are up.
 
     `air` is a loss model's spec; None loses a tenth for everybody. `taps` gives each listener without a machine, by
     name, the pcapng file of what it hears; those of `sniffers` hand on advertisements with a wrong CRC, too. `runner`
@@ -75,7 +75,7 @@ class Lab:
     ) -> None:
         _require_names([*names, *(name for name, _ in taps)], len(names))
         self._taps, self._sniffers = dict(taps), sniffers
-        if len(str(folder)) > MAX_SOCKET_PATH:
+        if len(str(folder)) > MAX_SOCKET_PATH_BYTES:
             raise UsageError(f"the path {folder} is too long for a socket in it: name a folder nearer to the root")
         self._names, self._folder, self._progress = list(names), folder, progress
         _require_memory(megabytes, len(names))
@@ -84,14 +84,14 @@ class Lab:
             raise UsageError(f"{len(systems)} systems for {len(names)} machines: name one for all, or one for each")
         self._nodes, self._systems = nodes, list(systems) * (len(names) if len(systems) == 1 else 1)
         listeners = [*self._names, *self._taps]
-        self._air = Reception(Bernoulli(dict.fromkeys(listeners, DEFAULT_LOSS)), Random(seed))
+        self._air = LossProcess(Bernoulli(dict.fromkeys(listeners, DEFAULT_LOSS)), Random(seed))
         self._spec = f"bernoulli:{','.join(f'{name}={DEFAULT_LOSS}' for name in listeners)}"
         if air is not None:
             self._set_air(air)
         self._prepared: tuple[Runner, list[Kernel]] | None = None
         """What runs the machines, and what each boots from."""
-        self._machines: dict[str, Machine] = {}
-        self._radio: Radio | None = None
+        self._machines: dict[str, VirtualMachine] = {}
+        self._radio: VirtualRadio | None = None
         self._server: asyncio.Server | None = None
         self._writers: list[PcapngWriter] = []
         self.is_over = asyncio.Event()
@@ -143,15 +143,15 @@ class Lab:
             name: Sniffer(writer, self._air.random) if name in self._sniffers else CaptureTap(writer)
             for name, writer in zip(self._taps, self._writers, strict=True)
         }
-        self._radio = Radio(self._air, self._names, taps, self._folder)
+        self._radio = VirtualRadio(self._air, self._names, taps, self._folder)
         await self._radio.start()
         for name, base in zip(self._names, bases, strict=True):
             uart = self._radio.socket(name)
-            self._machines[name] = Machine(name, self._folder / name, base, uart, self._megabytes, runner)
+            self._machines[name] = VirtualMachine(name, self._folder / name, base, uart, self._megabytes, runner)
         self._progress(f"booting {' '.join(self._names)} ({runner})")
         await _together(self._boot(machine) for machine in self._machines.values())
 
-    async def _boot(self, machine: Machine) -> None:
+    async def _boot(self, machine: VirtualMachine) -> None:
         if not machine.is_running:
             await machine.start()
             if self._nodes:
@@ -227,14 +227,14 @@ class Lab:
         return 0
 
     def status(self) -> dict[str, Any]:
-        """{"machines": {name: {"address", "running"}}, "air", "taps"}"""
+        """Return {"machines": {name: {"address", "running"}}, "air", "taps"}"""
         machines = {
             name: {"address": address(number), "running": name in self._machines and self._machines[name].is_running}
             for number, name in enumerate(self._names, 1)
         }
         return {"machines": machines, "air": self._spec, "taps": {name: str(path) for name, path in self._taps.items()}}
 
-    def _machine(self, name: str) -> Machine:
+    def _machine(self, name: str) -> VirtualMachine:
         if name not in self._machines:
             raise UsageError(f"there is no machine {name}; there are {' '.join(self._machines)}")
         return self._machines[name]

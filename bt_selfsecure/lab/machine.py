@@ -48,7 +48,7 @@ class MachineError(BtSelfSecureError):
     """A machine did not do what was asked; the text ends with its last words."""
 
 
-class Machine:
+class VirtualMachine:
     """Boots with `start`, runs shell commands with `run`. Its files lie in `folder`, which it shares as /lab.
 
     The machine sees the host's files, read-only below a RAM disk: what it writes is gone when it stops, but for its
@@ -79,12 +79,12 @@ class Machine:
 
     @property
     def shell_socket(self) -> Path:
-        """A console with a shell of root's, for one at a time."""
+        """Return a console with a shell of root's, for one at a time."""
         return self._folder.with_suffix(".shell")
 
     @property
     def console(self) -> Path:
-        """What kernel and boot script said."""
+        """Return what kernel and boot script said."""
         return self._folder.with_suffix(".console")
 
     async def start(self) -> None:
@@ -176,12 +176,12 @@ class Machine:
 
     @property
     def said(self) -> str:
-        """Its console, and what its runner said."""
+        """Return its console, and what its runner said."""
         paths = (self.console, self._folder.with_suffix(".runner"))
         return "".join(path.read_text(errors="replace") for path in paths if path.exists())
 
     def command(self, lines: Sequence[socket.socket] = ()) -> list[str]:
-        """What starts it; `lines` are the ends of its serial lines where it is a program."""
+        """Return the command that starts it; `lines` are the ends of its serial lines where it is a program."""
         place = (self._kernel, self._folder, self.console)
         if self._runner is Runner.UML:
             return uml.command(*place, lines, self._megabytes)

@@ -17,10 +17,10 @@ JOBS=/dev/$(basename "$(dirname "$jobs")")
 
 
 def command(kernel: Kernel, folder: Path, console: Path, uart: Path, megabytes: int, *, with_kvm: bool) -> list[str]:
-    """What starts a machine in `folder`. -cpu Nehalem: the oldest with SSE4.2, so that TCG need not emulate more;
-    norandmaps: TCG keeps what it has translated by address, so a program is translated once and not whenever it starts
-    (for Python, 10 s); vmgenid has the kernel draw new random numbers where it finds itself in another machine than
-    before."""
+    """Return the command that starts a machine in `folder`. -cpu Nehalem: the oldest with SSE4.2, so that TCG need not
+    emulate more; norandmaps: TCG keeps what it has translated by address, so a program is translated once and not
+    whenever it starts (for Python, 10 s); vmgenid has the kernel draw new random numbers where it finds itself in
+    another machine than before."""
     share = "local,security_model=none,multidevs=remap"
     options = "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off norandmaps"
     shares = [

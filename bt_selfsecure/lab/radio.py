@@ -11,7 +11,7 @@ from bumble.transport.common import StreamPacketSink, StreamPacketSource
 
 from bt_selfsecure.air.capture import Tap
 from bt_selfsecure.air.link import LossyLink
-from bt_selfsecure.air.reception import Reception
+from bt_selfsecure.air.reception import LossProcess
 from bt_selfsecure.lab.controller import LinuxController
 
 DEFAULT_LOSS: Final = 0.1
@@ -19,11 +19,11 @@ DEFAULT_LOSS: Final = 0.1
 data: 10 to 12 % at 0 to 2 m)."""
 
 
-class Radio:
-    """Controllers named `names` on `air`. `socket(name)` is where that machine's UART ends; each connection to it is a
-    controller that was just switched on, and the end of the connection cuts its power."""
+class VirtualRadio:
+    """Puts controllers named `names` on `air`. `socket(name)` is where that machine's UART ends; each connection to it
+    is a controller that was just switched on, and the end of the connection cuts its power."""
 
-    def __init__(self, air: Reception, names: Sequence[str], taps: Mapping[str, Tap], folder: Path) -> None:
+    def __init__(self, air: LossProcess, names: Sequence[str], taps: Mapping[str, Tap], folder: Path) -> None:
         self._link = LossyLink(air.heard, taps, air.rssi)
         self._addresses = {name: address(number) for number, name in enumerate(names, 1)}
         self._folder = folder
@@ -54,14 +54,15 @@ class Radio:
 
 
 def address(number: int) -> str:
-    """Device address of the machine with this number, 1 to 255: of Raspberry Pi's range, locally administered."""
+    """Return the device address of the machine with this number, 1 to 255: of Raspberry Pi's range, locally
+    administered."""
     return f"BA:27:EB:00:00:{number:02X}"
 
 
 class _Uart(StreamPacketSource):  # type: ignore[misc]
     """H4 packets from one machine."""
 
-    def __init__(self, radio: Radio, name: str) -> None:
+    def __init__(self, radio: VirtualRadio, name: str) -> None:
         super().__init__()
         self._radio, self._name = radio, name
         self._controller: Any = None

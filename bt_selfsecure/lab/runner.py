@@ -14,7 +14,7 @@ KVM: Final = Path("/dev/kvm")
 
 
 class Runner(StrEnum):
-    """From the best to what there is everywhere."""
+    """Names the runners, from the best to what there is everywhere."""
 
     KVM = "kvm"
     """QEMU with the host's CPU, where /dev/kvm is."""
@@ -25,7 +25,7 @@ class Runner(StrEnum):
 
 
 def best_runner(progress: Callable[[str], None]) -> Runner:
-    """The first that works here; says why those before it do not."""
+    """Return the first that works here; says why those before it do not."""
     for runner in (Runner.KVM, Runner.UML):
         why = obstacle(runner, progress)
         if not why:
@@ -36,7 +36,7 @@ def best_runner(progress: Callable[[str], None]) -> Runner:
 
 
 def obstacle(runner: Runner, progress: Callable[[str], None]) -> str:
-    """Why it runs no machines here, with the remedy if there is one; empty where it does."""
+    """Return why it runs no machines here, with the remedy if there is one; empty where it does."""
     if runner is Runner.KVM:
         if not KVM.exists():
             return f"there is no {KVM}"

@@ -15,17 +15,17 @@ from pathlib import Path
 
 from bt_selfsecure.lab import cpu
 from bt_selfsecure.lab.kernel import Kernel, remove_unused, run_tool, used, workplace
-from bt_selfsecure.lab.machine import Machine
+from bt_selfsecure.lab.machine import VirtualMachine
 from bt_selfsecure.lab.runner import Runner
 
 
 async def booted(kernel: Kernel, megabytes: int, runner: Runner, progress: Callable[[str], None]) -> Kernel:
-    """The same kernel with the state of such a machine that has booted it, by QEMU; kept beside the kernel.
+    """Return the same kernel with the state of such a machine that has booted it, by QEMU; kept beside the kernel.
 
     Raises `MachineError` where that machine does not boot.
     """
     qemu = run_tool(["qemu-system-x86_64", "--version"], "QEMU does not start")
-    command = Machine("first", Path("first"), kernel, Path("uart"), megabytes, runner).command()
+    command = VirtualMachine("first", Path("first"), kernel, Path("uart"), megabytes, runner).command()
     home = kernel.image.parent
     key = qemu + repr(command) + cpu.identity()
     state = home / f"booted-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
@@ -34,7 +34,7 @@ async def booted(kernel: Kernel, megabytes: int, runner: Runner, progress: Calla
         with tempfile.TemporaryDirectory(prefix="btlab") as place, workplace(home) as work:
             folder = Path(place)
             nobody = await asyncio.start_unix_server(lambda reader, writer: None, folder / "uart")
-            machine = Machine("first", folder / "first", kernel, folder / "uart", megabytes, runner)
+            machine = VirtualMachine("first", folder / "first", kernel, folder / "uart", megabytes, runner)
             try:
                 await machine.save(work / "state")
             finally:

@@ -44,7 +44,7 @@ SYSTEMD_OPTIONS: Final = (
 
 
 def system(release: str, progress: Callable[[str], None]) -> Kernel:
-    """What a machine with this release boots from. Made on first use, which takes root, the network and minutes.
+    """Return what a machine with this release boots from. Made on first use, which takes root, the network and minutes.
 
     Raises `UsageError` where it can't be made, with the remedy.
     """

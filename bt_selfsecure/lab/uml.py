@@ -84,14 +84,14 @@ does with -no-reboot."""
 
 
 def find() -> Kernel | None:
-    """The newest that was compiled here; None where there is none."""
+    """Return the newest that was compiled here; None where there is none."""
     made = sorted(cache_directory().glob(f"uml-*-{_recipe()}"), key=lambda home: home.stat().st_mtime)
     return _kernel(made[-1]) if made else None
 
 
 def compile_kernel(progress: Callable[[str], None], *, newest: bool = True) -> Kernel:
-    """The newest of this Debian release, unless it is there already, or any is and it need not be the newest. Raises
-    `UsageError` with the remedy."""
+    """Compile the newest of this Debian release, unless it is there already, or any is and it need not be the newest.
+    Raises `UsageError` with the remedy."""
     if not newest and (found := find()):
         used(found.image.parent)
         return found
@@ -110,8 +110,8 @@ def compile_kernel(progress: Callable[[str], None], *, newest: bool = True) -> K
 
 
 def obstacle(kernel: Kernel, progress: Callable[[str], None], *, anew: bool = False) -> str:
-    """Why this kernel does not boot on this computer; empty where it does. It is tried once for each CPU that the cache
-    meets (or `anew`), which takes a second; the answer is kept beside it."""
+    """Return why this kernel does not boot on this computer; empty where it does. It is tried once for each CPU that
+    the cache meets (or `anew`), which takes a second; the answer is kept beside it."""
     answer = kernel.image.with_name(f"tried-{cpu.identity()}")
     if anew or not answer.exists():
         progress("trying the kernel that was compiled (a second)")
@@ -147,8 +147,8 @@ def command(
     megabytes: int,
     script: str = "uml-init.sh",
 ) -> list[str]:
-    """What starts a machine, in `folder`. `lines` are its serial lines: /dev/ttyS0 and so on; `script`, the first that
-    it runs."""
+    """Return the command that starts a machine, in `folder`. `lines` are its serial lines: /dev/ttyS0 and so on;
+    `script`, the first that it runs."""
     init = shlex.quote(str(files("bt_selfsecure.lab").joinpath(script)))
     options = [
         *(f"mem={megabytes}M", "uml_dir=.", "umid=uml", "con=null", "con0=null,fd:1", "ssl=null"),
@@ -166,8 +166,8 @@ def command(
 
 
 def place_of_memory(megabytes: int) -> Path:
-    """Where files without a name can be the machines' memory: containers may have little in /dev/shm, or none, or one
-    from which nothing can be run. Raises `UsageError` where there is no room anywhere."""
+    """Return where files without a name can be the machines' memory: containers may have little in /dev/shm, or none,
+    or one from which nothing can be run. Raises `UsageError` where there is no room anywhere."""
     for place in PLACES:
         if os.access(place, os.W_OK) and _can_run_from(place) and shutil.disk_usage(place).free > megabytes << 20:
             return place

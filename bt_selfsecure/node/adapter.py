@@ -27,12 +27,12 @@ from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node.fitness import misfits
 from bt_selfsecure.node.management import (
     AdapterInfo,
+    AdapterSetting,
     Event,
     Management,
     ManagementError,
+    ManagementStatus,
     Opcode,
-    Setting,
-    Status,
 )
 from bt_selfsecure.sansio.back_off import BackOff
 
@@ -252,7 +252,7 @@ class AdapterSupervisor:
             self._adapter_up(info.address)
 
     def _judge(self, info: AdapterInfo | None) -> AdapterState:
-        if info is not None and Setting.POWERED in info.current:
+        if info is not None and AdapterSetting.POWERED in info.current:
             return AdapterState.UP
         if self._switches is not None and self._switches.blocking(self.name):
             return AdapterState.BLOCKED
@@ -306,7 +306,7 @@ class AdapterSupervisor:
     def _heard(self, event: int, index: int, parameters: bytes) -> None:
         """A fall that is over before we look must not be missed: links and advertisements went with it."""
         if index == self._index:
-            off = event == Event.NEW_SETTINGS and not int.from_bytes(parameters[:4], "little") & Setting.POWERED
+            off = event == Event.NEW_SETTINGS and not int.from_bytes(parameters[:4], "little") & AdapterSetting.POWERED
             self._fell |= off or event == Event.INDEX_REMOVED
         self._changed.set()
 
@@ -357,11 +357,11 @@ class AdapterSupervisor:
     def _reason(error: OSError | BearerError | ManagementError) -> str:
         """What it means and what helps."""
         match error:
-            case ManagementError(status=Status.PERMISSION_DENIED):
+            case ManagementError(status=ManagementStatus.PERMISSION_DENIED):
                 return "that needs CAP_NET_ADMIN, which the systemd unit gives and root has"
-            case ManagementError(status=Status.RFKILLED):
+            case ManagementError(status=ManagementStatus.RFKILLED):
                 return "a radio switch blocks it: sudo rfkill unblock bluetooth"
-            case ManagementError(status=Status.INVALID_INDEX):
+            case ManagementError(status=ManagementStatus.INVALID_INDEX):
                 return "it is not there"
             case OSError(errno=errno.EAFNOSUPPORT):
                 return "this kernel has no Bluetooth: sudo modprobe bluetooth"

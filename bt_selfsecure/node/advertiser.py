@@ -32,7 +32,7 @@ READ_BD_ADDR: Final = 0x1009
 LE_SET_SCAN_RESPONSE_DATA: Final = 0x2009
 SCANNABLE: Final = 2
 """ADV_SCAN_IND: it can't be connected to, and gives its name to who asks."""
-INTERVAL: Final = 1600
+INTERVAL_UNITS: Final = 1600
 """In units of 0.625 ms: one second."""
 
 
@@ -223,7 +223,7 @@ class Advertiser:
             address = ":".join(f"{octet:02X}" for octet in reversed(await controller.command(READ_BD_ADDR)))
             said = ServiceData(beacon.VERSION, self._profile.value, beacon.identity_of(address))
             name = beacon.short_name(self._name).encode()
-            parameters = struct.pack("<HHBBB6sBB", INTERVAL, INTERVAL, SCANNABLE, 0, 0, bytes(6), 7, 0)
+            parameters = struct.pack("<HHBBB6sBB", INTERVAL_UNITS, INTERVAL_UNITS, SCANNABLE, 0, 0, bytes(6), 7, 0)
             await controller.command(hci.LE_SET_ADVERTISING_PARAMETERS, parameters)
             await controller.command(hci.LE_SET_ADVERTISING_DATA, _padded(beacon.ad_structure(said)))
             await controller.command(LE_SET_SCAN_RESPONSE_DATA, _padded(bytes([len(name) + 1, 0x09]) + name))

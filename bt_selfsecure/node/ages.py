@@ -16,14 +16,14 @@ UNKNOWN_S: Final = 1e15
 """On disk, the age of what is of unknown age: farther back than any clock."""
 
 
-class Told(TypedDict):
+class ToldAge(TypedDict):
     """An age as the local API tells it."""
 
     age_s: float | None
     since: float | None
 
 
-def told(age: float | None) -> Told:
+def told(age: float | None) -> ToldAge:
     """For the local API: the age in seconds, and the moment by the wall clock as it is now; None where not known."""
     return {"age_s": age, "since": None if age is None else time.time() - age}
 

@@ -37,9 +37,9 @@ STATUS_UUID: Final = "62f7e2f2-10a3-4bc7-ab60-3dcdb3d42327"
 VERSION: Final = 1
 IDENTITY_BYTES: Final = 8
 SERVICE_DATA_BYTES: Final = 2 + IDENTITY_BYTES
-LARGEST_STATUS: Final = 512
+LARGEST_STATUS_BYTES: Final = 512
 """Bytes of an attribute's value (Core Vol 3 Part F 3.2.9)."""
-LARGEST_NAME: Final = 26
+LARGEST_NAME_BYTES: Final = 26
 """Bytes of the name in a scan response: of 31, less two of its AD structure and three that the kernel may keep."""
 
 BLUEZ: Final = "org.bluez"
@@ -105,7 +105,7 @@ def ad_structure(data: ServiceData) -> bytes:
 
 def short_name(name: str) -> str:
     """As much of the name as fits the scan response, cut between two characters."""
-    return name.encode()[:LARGEST_NAME].decode(errors="ignore")
+    return name.encode()[:LARGEST_NAME_BYTES].decode(errors="ignore")
 
 
 def say(word: Word, reason: str = "") -> None:
@@ -160,7 +160,7 @@ class Beacon:
 
     def show(self, status: bytes) -> None:
         """The characteristic's value from now on."""
-        self._status = status[:LARGEST_STATUS]
+        self._status = status[:LARGEST_STATUS_BYTES]
 
     def _manager(self, interface: str) -> Any:
         import dbus

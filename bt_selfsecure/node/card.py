@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Final
 
 from bt_selfsecure.node.haoxiao.peer import Peer
@@ -66,13 +66,21 @@ class Card:
     def _damaged(self) -> Iterator[str]:
         """Of what the disk had damaged when the node started."""
         rows = self._journal.damaged
-        counts = Counter(QUEUES[row.table] for row in rows if row.table in QUEUES)
-        what = ", ".join(f"{count} {held}" for held, count in counts.items())
+        counts = Counter((QUEUES[row.table], row.peer) for row in rows if row.table in QUEUES)
         if counts:
+            what = ", ".join(f"{count} {held}: {self._name(peer)}" for (held, peer), count in sorted(counts.items()))
             yield f"parts of messages were damaged on the disk and are dropped ({what}): {FAILING}"
-        if names := sorted(self._name(row.peer) for row in rows if row.table == "peer"):
-            who = ", ".join(names)
-            yield f"what was kept of {who} was damaged on the disk, and a message that was under way is lost: {FAILING}"
+        owners = {row.peer for row in rows if row.table == "peer"}
+        if owners:
+            maybe = self._journal.keyless - owners if "" in owners else frozenset()
+            who = ", ".join([*self._names(owners - {""}), *(f"perhaps {name}" for name in self._names(maybe))])
+            yield (
+                f"what was kept of {who or 'a stranger'} was damaged on the disk, and a message that was under way is "
+                f"lost: {FAILING}"
+            )
+
+    def _names(self, addresses: Iterable[str]) -> list[str]:
+        return sorted({self._name(each) for each in addresses})
 
     def _name(self, address: str) -> str:
-        return self._peers[address].name if address in self._peers else "a stranger"
+        return self._peers[address].name if address in self._peers else address or "nobody knows whose"

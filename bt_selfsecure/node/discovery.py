@@ -147,8 +147,8 @@ class Discovery:
     def set_status(self, status: dict[str, Any]) -> None:
         """What the GATT service shows to anybody: JSON of at most 512 bytes, nothing secret. Raises `LocalError`."""
         line = json.dumps(status, separators=(",", ":")).encode()
-        if len(line) > beacon.LARGEST_STATUS:
-            raise LocalError(f"{len(line)} bytes do not fit a GATT characteristic of {beacon.LARGEST_STATUS}")
+        if len(line) > beacon.LARGEST_STATUS_BYTES:
+            raise LocalError(f"{len(line)} bytes do not fit a GATT characteristic of {beacon.LARGEST_STATUS_BYTES}")
         self.advertiser.show(line)
 
     def status(self) -> api_types.Discovery:

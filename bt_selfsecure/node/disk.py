@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 
-class Refusal(NamedTuple):
+class DiskRefusal(NamedTuple):
     """Why the journal can't be read or written."""
 
     what: str
@@ -30,15 +30,15 @@ SET_ASIDE: Final = (
     "bt-selfsecure state set-aside moves all that is there to a folder"
 )
 """The remedy for a state that can't be used. It destroys nothing."""
-_FULL: Final = Refusal("the disk is full", "make room on it")
-_BROKEN: Final = Refusal("the disk does not work (an I/O error)", "see dmesg, and save the state elsewhere")
-_LOCKED: Final = Refusal("another program has locked the journal", "end it (an sqlite3 shell, say)")
-_READ_ONLY: Final = Refusal(
+_FULL: Final = DiskRefusal("the disk is full", "make room on it")
+_BROKEN: Final = DiskRefusal("the disk does not work (an I/O error)", "see dmesg, and save the state elsewhere")
+_LOCKED: Final = DiskRefusal("another program has locked the journal", "end it (an sqlite3 shell, say)")
+_READ_ONLY: Final = DiskRefusal(
     "the journal can't be written",
     "is its disk mounted read-only (dmesg tells why), or does it belong to somebody else than the node?",
 )
-_DAMAGED: Final = Refusal("the journal is damaged", SET_ASIDE, damaged=True)
-_ELSEWHERE: Final = Refusal(
+_DAMAGED: Final = DiskRefusal("the journal is damaged", SET_ASIDE, damaged=True)
+_ELSEWHERE: Final = DiskRefusal(
     "its file system lacks locks or shared memory, as network and FUSE ones do",
     "name a [node] state_directory on a disk of this computer",
 )
@@ -60,7 +60,7 @@ _REFUSALS: Final = {
     sqlite3.SQLITE_IOERR: _BROKEN,
     sqlite3.SQLITE_READONLY: _READ_ONLY,
     sqlite3.SQLITE_PERM: _READ_ONLY,
-    sqlite3.SQLITE_CANTOPEN: Refusal(
+    sqlite3.SQLITE_CANTOPEN: DiskRefusal(
         "the journal can't be opened", "may the node use its folder and its files, and are not too many files open?"
     ),
     sqlite3.SQLITE_CORRUPT: _DAMAGED,
@@ -70,12 +70,12 @@ _REFUSALS: Final = {
 _ANOTHER_PLACE: Final = "move it away, or name another [node] state_directory"
 
 
-def refusal(error: sqlite3.Error) -> Refusal:
+def refusal(error: sqlite3.Error) -> DiskRefusal:
     """By the error's code; one without is a fault of the program that called SQLite."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     name = getattr(error, "sqlite_errorname", type(error).__name__)
     found = _REFUSALS.get(code) or _REFUSALS.get(code & 0xFF)
-    return found or Refusal(f"the journal can't be used ({name})", "please report it")
+    return found or DiskRefusal(f"the journal can't be used ({name})", "please report it")
 
 
 def is_full(error: sqlite3.Error) -> bool:
@@ -88,7 +88,7 @@ def is_damage(error: sqlite3.Error) -> bool:
     return refusal(error).damaged
 
 
-def directory_refusal(error: OSError, directory: Path) -> Refusal:
+def directory_refusal(error: OSError, directory: Path) -> DiskRefusal:
     """Why the kernel does not let the node use its state directory, or a file in it."""
     what = error.strerror or type(error).__name__
     match error.errno:
@@ -97,7 +97,7 @@ def directory_refusal(error: OSError, directory: Path) -> Refusal:
         case errno.EIO:
             return _BROKEN
         case errno.EROFS:
-            return Refusal(
+            return DiskRefusal(
                 "its disk is mounted read-only",
                 "see dmesg for the reason, then mount -o remount,rw; the installed service may write to "
                 "/var/lib/bt-selfsecure alone (ReadWritePaths= of its unit allows more)",
@@ -105,32 +105,32 @@ def directory_refusal(error: OSError, directory: Path) -> Refusal:
         case errno.EACCES | errno.EPERM if os.geteuid():
             return _ownership(directory)
         case errno.EACCES | errno.EPERM:
-            return Refusal(f"not even root may ({what})", f"lsattr {directory} shows what is immutable; chattr -i")
+            return DiskRefusal(f"not even root may ({what})", f"lsattr {directory} shows what is immutable; chattr -i")
         case errno.ENOLCK | errno.ENOSYS | errno.EOPNOTSUPP | errno.EINVAL:
             return _ELSEWHERE
         case errno.EMFILE | errno.ENFILE:
-            return Refusal("too many files are open", "raise LimitNOFILE= of the unit, or ulimit -n")
+            return DiskRefusal("too many files are open", "raise LimitNOFILE= of the unit, or ulimit -n")
         case errno.EEXIST | errno.ENOTDIR | errno.ELOOP if directory.is_symlink() and not directory.exists():
-            return Refusal(
+            return DiskRefusal(
                 f"it is a link to {directory.readlink()}, and nothing is there",
                 "mount that disk, or remove the link",
             )
         case errno.EEXIST | errno.ENOTDIR:
-            return Refusal("a file is where a folder should be", _ANOTHER_PLACE)
+            return DiskRefusal("a file is where a folder should be", _ANOTHER_PLACE)
         case errno.EISDIR:
-            return Refusal(f"{Path(str(error.filename)).name} in it is a folder", _ANOTHER_PLACE)
-    return Refusal(what, "name another [node] state_directory")
+            return DiskRefusal(f"{Path(str(error.filename)).name} in it is a folder", _ANOTHER_PLACE)
+    return DiskRefusal(what, "name another [node] state_directory")
 
 
-def _ownership(directory: Path) -> Refusal:
+def _ownership(directory: Path) -> DiskRefusal:
     try:
         owner = directory.stat().st_uid
     except OSError:
-        return Refusal("its folder is not open to this user", "use sudo")
+        return DiskRefusal("its folder is not open to this user", "use sudo")
     own = f"sudo chown -R {_user(os.geteuid())} {directory}"
     if owner == os.geteuid():
-        return Refusal("a file in it belongs to somebody else, as after a run with sudo", own)
-    return Refusal(f"it belongs to {_user(owner)}", f"use sudo, or give it to this user: {own}")
+        return DiskRefusal("a file in it belongs to somebody else, as after a run with sudo", own)
+    return DiskRefusal(f"it belongs to {_user(owner)}", f"use sudo, or give it to this user: {own}")
 
 
 def _user(number: int) -> str:

@@ -8,18 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from bt_selfsecure.node.management import Setting
+from bt_selfsecure.node.management import AdapterSetting
 
-NEEDED: Final[Mapping[str, tuple[Setting, str]]] = {
-    "rfcomm": (Setting.BREDR, "BR/EDR"),
-    "l2cap": (Setting.BREDR, "BR/EDR"),
-    "le_advert": (Setting.LE, "LE"),
-    "ipsp": (Setting.LE, "LE"),
+NEEDED: Final[Mapping[str, tuple[AdapterSetting, str]]] = {
+    "rfcomm": (AdapterSetting.BREDR, "BR/EDR"),
+    "l2cap": (AdapterSetting.BREDR, "BR/EDR"),
+    "le_advert": (AdapterSetting.LE, "LE"),
+    "ipsp": (AdapterSetting.LE, "LE"),
 }
 """By bearer, of those that take a radio: what the adapter must have on, and its name."""
 
 
-def misfits(bearers: Iterable[str], adapter: str, supported: Setting, current: Setting) -> Iterator[str]:
+def misfits(bearers: Iterable[str], adapter: str, supported: AdapterSetting, current: AdapterSetting) -> Iterator[str]:
     """For each of the bearers that can't work, a sentence with its remedy."""
     for bearer in sorted(NEEDED.keys() & bearers):
         setting, name = NEEDED[bearer]

@@ -21,7 +21,7 @@ import logging
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -30,6 +30,7 @@ from typing import Any, Final, NamedTuple
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node.disk import directory_refusal, is_damage, is_full, refusal
 from bt_selfsecure.node.journal_file import (
+    CLOSED,
     LOCK,
     OPEN_S,
     DamagedFileError,
@@ -38,9 +39,13 @@ from bt_selfsecure.node.journal_file import (
     address_of,
     connect,
     digest,
+    has_lost_log,
     is_sound,
     lock,
+    mark,
+    numbers_given,
     open_database,
+    owner,
     refused,
 )
 from bt_selfsecure.node.salvage import salvage
@@ -111,19 +116,31 @@ class Journal:
     """Open it in a directory. Raises `UsageError` for a file that is not ours, newer, or damaged beyond use, untouched,
     and `JournalError` where the disk does not give it now, or another node has it.
 
-    `told` is called with each change of `trouble`.
+    `told` is called with each change of `trouble`. `peers` are the addresses of the configured peers: of those it can
+    tell whose a damaged row is.
     """
 
-    def __init__(self, directory: Path, *, sync_each: bool, told: Callable[[str], None] = lambda trouble: None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        sync_each: bool,
+        told: Callable[[str], None] = lambda trouble: None,
+        peers: Iterable[str] = (),
+    ) -> None:
         self._directory, self._sync_each, self._told = directory, sync_each, told
+        self._peers = frozenset(peers)
         self._noted: dict[str, _Noted] = {}
         self._sync_due = False
         self._looked_at = perf_counter()
+        self._is_marked = False
+        """That the log has something in it."""
         self.notes: list[str] = []
         """What has become of the file, a sentence each, for as long as the node runs."""
         self._lock = lock(directory, OPEN_S)
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(lambda: os.close(self._lock))
+            is_older = has_lost_log(directory, self._lock)
             self._database = self._opened()
             on_failure.callback(lambda: self._database.close())
             self._lacking = 0
@@ -135,9 +152,17 @@ class Journal:
             self.latency = Latency()
             self.damaged: list[DamagedRow] = []
             """At the start; the next commit takes them out."""
+            self.keyless: frozenset[str] = frozenset()
+            """Configured peers of which nothing was kept at the start, or nothing that is whole."""
             with refused(directory / FILE):
                 self._find_damaged()
                 self._newest = {table: self._last_reserved(table) for table in QUEUES}
+                if is_older or self._newest["outbox"] < numbers_given(self._lock):
+                    self._note(
+                        f"what the node kept last is gone, messages that waited perhaps, and keys: {LOG} was lost or "
+                        f"emptied while it was down, or an older {FILE} was put there. The card may be failing: see "
+                        f"dmesg"
+                    )
                 self._reserved: dict[str, int] = {}
                 for table in self._newest:
                     self._reserve_ids(table)
@@ -149,12 +174,13 @@ class Journal:
     def _opened(self) -> sqlite3.Connection:
         path = self._directory / FILE
         try:
-            database = open_database(self._directory)
+            database = open_database(self._directory, self._lock)
         except DamagedFileError as damaged:
             try:
+                kept = salvage(self._directory, self._peers)
                 self._note(
-                    f"the journal was damaged: what could be read of it is in use, and all of it lies in "
-                    f"{salvage(self._directory)}. The card may be failing: see dmesg, and bt-selfsecure backup"
+                    f"the journal was damaged: what could be read of it is in use, and all of it lies in {kept}. The "
+                    f"card may be failing: see dmesg, and bt-selfsecure backup"
                 )
             except sqlite3.Error as error:
                 if is_damage(error) or error.sqlite_errorcode == sqlite3.SQLITE_ERROR:  # its schema, or not the newest
@@ -162,7 +188,7 @@ class Journal:
                 raise JournalError(f"can't use {path}: {refusal(error)}") from None
             except OSError as error:
                 raise JournalError(f"can't use {path}: {directory_refusal(error, self._directory)}") from None
-            database = open_database(self._directory)
+            database = open_database(self._directory, self._lock)
         self._files = self._identities()
         return database
 
@@ -203,6 +229,8 @@ class Journal:
         self._database.close()  # which deletes what it takes for its WAL
         self.must_restart = True
         put_in_place(self._directory)
+        mark(self._lock, CLOSED)
+        self._is_marked = False
         self._database = connect(self._directory / FILE)
         self._settle()
         self.must_restart = False
@@ -222,11 +250,12 @@ class Journal:
         """Raises `DamagedError`, and as all that reads `JournalError`."""
         with self._reading():
             row = self._database.execute("SELECT * FROM peer WHERE id = ?", (address_number(address),)).fetchone()
-        if row is None and not self.damaged_of(address, "peer"):
-            return None
-        if row is None or not is_sound(row):
+        if row is not None and is_sound(row):
+            return PeerRow(row[1].decode(errors="replace"), row[2].decode(errors="replace"), bool(row[3]))
+        anothers = any(known.table == "peer" and known.id == address_number(address) for known in self.damaged)
+        if self.damaged_of(address, "peer") or (row is not None and not anothers):
             raise DamagedError("what was kept of this peer is damaged on the disk: a new key is agreed on by itself")
-        return PeerRow(row[1].decode(errors="replace"), row[2].decode(errors="replace"), bool(row[3]))
+        return None
 
     def addresses(self) -> list[str]:
         """Of all peers of which anything is kept, those with a key first."""
@@ -276,14 +305,13 @@ class Journal:
 
     def _find_damaged(self) -> None:
         """Note the end of each damaged row."""
-        known: set[str] = set()
-        for row in self._database.execute("SELECT * FROM peer"):
-            address = address_of(row[0]) if 0 <= row[0] < 1 << 48 else ""
-            known |= {address} - {""}
-            if not is_sound(row):
-                self.damaged.append(DamagedRow("peer", row[0], address))
-                self.write("", "DELETE FROM peer WHERE id = ?", row[0])
+        known, keyed = set(self._peers), set[str]()
         found: list[tuple[str, tuple[Any, ...]]] = []
+        for row in self._database.execute("SELECT * FROM peer"):
+            if is_sound(row) and 0 <= row[0] < 1 << 48:
+                keyed.add(address_of(row[0]))
+            else:
+                found.append(("peer", row))
         for table in QUEUES:
             for row in self._database.execute(f"SELECT * FROM {table}"):
                 if is_sound(row) and address_number(row[1]) is not None:
@@ -291,10 +319,15 @@ class Journal:
                 else:
                     found.append((table, row))
         for table, row in found:
-            self.damaged.append(DamagedRow(table, row[0], _owner(row, known)))
+            peer = owner(table, row, sorted(known | keyed))
+            self.damaged.append(DamagedRow(table, row[0], peer))
             self.write("", f"DELETE FROM {table} WHERE id = ?", row[0])
-            what = QUEUES[table]
-            log.error("a message %s was damaged on the disk and is dropped: see dmesg, the card may be failing", what)
+            if what := QUEUES.get(table):
+                what += f" ({peer or 'nobody knows whose'})"
+                log.error(
+                    "a message %s was damaged on the disk and is dropped: see dmesg, the card may be failing", what
+                )
+        self.keyless = self._peers - keyed
 
     # --- writing
 
@@ -365,6 +398,9 @@ class Journal:
             self._say(f"the node's state can't be kept: {refusal(error)}")
             raise JournalError(self.trouble) from None
         self.latency.add(perf_counter() - began)
+        if not self._is_marked:
+            mark(self._lock, b"in use %d" % self._reserved["outbox"])
+            self._is_marked = True
         noted, self._noted, self._sync_due = self._noted, {}, False
         if writes >= self._lacking or not self._lacks():
             self._lacking = 0
@@ -418,6 +454,7 @@ class Journal:
     def close(self) -> None:
         """What is noted and was not committed is lost: commit first."""
         self._database.close()
+        mark(self._lock, CLOSED)
         os.close(self._lock)
 
     def _last_reserved(self, table: str) -> int:
@@ -439,11 +476,3 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-def _owner(row: tuple[Any, ...], known: set[str]) -> str:
-    """Whose damaged row this is: of whom its digest is right, where only that cell is damaged, or else of whom the cell
-    says; empty where that is no peer of ours."""
-    named = [address for address in known if row[-1] == digest(row[0], address, *row[2:-1])]
-    named += [address for address in known if row[1] == address.encode()]
-    return named[0] if named else ""

@@ -14,24 +14,29 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.node.disk import SET_ASIDE, directory_refusal, refusal
-from bt_selfsecure.node.set_aside import FILE, LOG, give_to_owner, new_file, put_in_place
+from bt_selfsecure.node.set_aside import FILE, FILES, LOG, give_to_owner, new_file, put_in_place
 
 log = logging.getLogger(__name__)
 
 LOCK: Final = "lock"
+IN_USE: Final = re.compile(rb"in use (\d+)")
+CLOSED: Final = b"closed"
+"""What stands in the lock file while the directory has a state: up to which numbers the node has given out that was the
+last to begin there, or that it has ended in order. So a state that the card has lost is not taken for one that never
+was, nor an old one for the newest."""
 TABLES: Final = frozenset(("peer", "outbox", "partial", "inbox"))
 MAGIC: Final = b"SQLite format 3\0"
 APPLICATION_ID: Final = 0x62747373
 """ASCII "btss", in the file's header."""
 DIGEST_BYTES: Final = 8
-INDEX_PAGE: Final = 4096
+INDEX_PAGE_BYTES: Final = 4096
 INDEX_BYTES: Final = 32 << 10
 """Of the index of the log, and of a part of it for which SQLite asks for one block (sqlite.org/walformat.html, 2.1)."""
 OPEN_S: Final = 5.0
@@ -131,12 +136,46 @@ def address_of(number: int) -> str:
     return number.to_bytes(6).hex(":").upper()
 
 
+def owner(table: str, row: tuple[Any, ...], known: Iterable[str]) -> str:
+    """Whose damaged row this is: of whom its digest is right, where only the cell that names the owner is damaged, or
+    else whom the cell names; empty where that is none of those that are known."""
+    of_peer = table == "peer"
+    for address in known:
+        whole = (address_number(address), *row[1:-1]) if of_peer else (row[0], address, *row[2:-1])
+        if row[-1] == digest(*whole):
+            return address
+    number = row[0] if of_peer else address_number(row[1])
+    return next((address for address in known if address_number(address) == number), "")
+
+
+def mark(descriptor: int, what: bytes) -> None:
+    """Write this to the lock file, or with `b""` that there is no state any more; where the disk does not take it, it
+    is told of a lost state later, or nothing is told of one."""
+    with contextlib.suppress(OSError):
+        os.pwrite(descriptor, what, 0)
+        os.ftruncate(descriptor, len(what))
+        os.fsync(descriptor)
+
+
+def marked(descriptor: int) -> bytes:
+    """What stands in the lock file."""
+    with contextlib.suppress(OSError):
+        return os.pread(descriptor, 100, 0)
+    return b""
+
+
+def numbers_given(descriptor: int) -> int:
+    """Up to which numbers the node has given out that did not end in order; 0 for one that did."""
+    found = IN_USE.fullmatch(marked(descriptor))
+    return int(found[1]) if found else 0
+
+
 @contextlib.contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """No node uses the directory meanwhile. Raises `JournalError` where one does, at once."""
+def locked(directory: Path) -> Iterator[int]:
+    """No node uses the directory meanwhile; the lock's descriptor. Raises `JournalError` where one does, at once."""
     descriptor = lock(directory, 0.0)
     try:
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 
@@ -168,9 +207,16 @@ def lock(directory: Path, seconds: float) -> int:
         return descriptor
 
 
-def open_database(directory: Path) -> sqlite3.Connection:
-    """The directory's, made if there is none, checked and migrated; text comes as bytes. A file that can't be used is
-    not written to.
+def has_lost_log(directory: Path, descriptor: int) -> bool:
+    """Whether the log of a node that did not end in order is gone or empty, while its index is there: whoever brings
+    the log into the journal takes away both. The directory is locked, by this descriptor."""
+    index = directory / f"{FILE}-shm"
+    return bool(numbers_given(descriptor)) and index.exists() and not _size(directory / LOG)
+
+
+def open_database(directory: Path, descriptor: int) -> sqlite3.Connection:
+    """The directory's, made if there never was one, checked and migrated; text comes as bytes. A file that can't be
+    used is not written to. The directory is locked, by this descriptor.
 
     Raises `UsageError` where a person must do something about it, `DamagedFileError` where a part of it may be whole,
     `JournalError` where that may pass.
@@ -179,8 +225,10 @@ def open_database(directory: Path) -> sqlite3.Connection:
     try:
         put_in_place(directory)
         if not path.exists():
-            if _size(log := path.with_name(LOG)):  # SQLite would delete it
-                raise UsageError(f"{path} is gone, and its {log.name} is there: put it back; else {SET_ASIDE}")
+            if left := next((name for name in FILES if (directory / name).exists()), ""):
+                left = f", and its {left} is there"  # SQLite would delete it
+            if left or marked(descriptor):
+                raise UsageError(f"{path} is gone{left}: put it back; else {SET_ASIDE}")
             with refused(path), new_file(directory) as new:  # what has the journal's name has its tables
                 create(new).close()
             put_in_place(directory)
@@ -260,7 +308,7 @@ def create(path: Path) -> sqlite3.Connection:
 def _make_usable(path: Path) -> None:
     """Raises `OSError`, for which SQLite has no words, and where that would not be told but end the process."""
     room = os.statvfs(path.parent)
-    if room.f_frsize < INDEX_PAGE and room.f_bavail * room.f_frsize < INDEX_BYTES:
+    if room.f_frsize < INDEX_PAGE_BYTES and room.f_bavail * room.f_frsize < INDEX_BYTES:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     for file in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
         if file.exists():

@@ -42,7 +42,7 @@ class Event(enum.IntEnum):
     NEW_SETTINGS = 0x0006
 
 
-class Status(enum.IntEnum):
+class ManagementStatus(enum.IntEnum):
     """The answers that we tell apart."""
 
     SUCCESS = 0x00
@@ -51,7 +51,7 @@ class Status(enum.IntEnum):
     PERMISSION_DENIED = 0x14
 
 
-class Setting(enum.IntFlag):
+class AdapterSetting(enum.IntFlag):
     """Of an adapter, supported or current; those that we look at."""
 
     POWERED = 1 << 0
@@ -75,8 +75,8 @@ class AdapterInfo(NamedTuple):
     address: str
     bluetooth_version: int
     """HCI_Version of the Assigned Numbers: 6 is 4.0, 9 is 5.0."""
-    supported: Setting
-    current: Setting
+    supported: AdapterSetting
+    current: AdapterSetting
 
 
 class Management:
@@ -111,7 +111,7 @@ class Management:
         try:
             answer = await self.command(Opcode.READ_INFO, index)
         except ManagementError as error:
-            if error.status == Status.INVALID_INDEX:
+            if error.status == ManagementStatus.INVALID_INDEX:
                 return None
             raise
         return parse_info(answer)
@@ -128,7 +128,7 @@ class Management:
             answer = self._answers.get((opcode, index))
             if answer is None or answer.done():
                 continue
-            if status == Status.SUCCESS:
+            if status == ManagementStatus.SUCCESS:
                 answer.set_result(packet[_HEADER.size + 3 :])
             else:
                 answer.set_exception(ManagementError(status))
@@ -138,7 +138,10 @@ def parse_info(answer: bytes) -> AdapterInfo:
     """From the return parameters of Read Controller Information."""
     address, version, _, supported, current = _INFO.unpack_from(answer)
     return AdapterInfo(
-        ":".join(f"{octet:02X}" for octet in reversed(address)), version, Setting(supported), Setting(current)
+        ":".join(f"{octet:02X}" for octet in reversed(address)),
+        version,
+        AdapterSetting(supported),
+        AdapterSetting(current),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 from bt_selfsecure.bearers.base import Bearer, Link
 from bt_selfsecure.bearers.limits import FLUSHABLE_BYTES, UDP_FRAME_BYTES
+from bt_selfsecure.bearers.pairing import Pairing
 from bt_selfsecure.bearers.specs import import_bearer, open_bearer, parse_spec
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node.config import Config, bearer_spec, udp_places
@@ -34,10 +35,26 @@ class Media(Protocol):
 
 
 class KernelMedia:
-    """Bearers on the adapter that `adapter` names when one is opened, or on UDP; `own` tells the device address."""
+    """Bearers on the adapter that `adapter` names when one is opened, or on UDP; `own` tells the device address.
 
-    def __init__(self, config: Config, adapter: Callable[[], str], own: Callable[[], str | None]) -> None:
+    `has_link` says of a configured peer's address whether there is a link to it: then it need not pair.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        adapter: Callable[[], str],
+        own: Callable[[], str | None],
+        has_link: Callable[[str], bool],
+    ) -> None:
         self._config, self._adapter, self._own = config, adapter, own
+        anyone, peers = config.node.accept == "anyone", {peer.address for peer in config.peer}
+        self._pairing = Pairing(
+            allows=lambda address: anyone or address in peers,
+            needed=lambda: anyone or not all(map(has_link, peers)),
+            memory=config.node.state_directory / "adapter-settings.json",
+            answers=config.rfcomm.pair,
+        )
         for table in (config.establish, config.session):
             import_bearer(parse_spec(table.bearer))
 
@@ -46,7 +63,7 @@ class KernelMedia:
         table = config.session.bearer if bearer_name(config.session.bearer) == name else config.establish.bearer
         return open_bearer(
             bearer_spec(config, table, self._adapter()),
-            pair=config.rfcomm.pair,
+            pairing=self._pairing,
             flush_timeout_slots=config.l2cap.flush_timeout_slots,
             udp=udp_places(config, self._own() or ""),
         )

@@ -31,7 +31,7 @@ Read = Callable[[Status], Iterator[Sample]]
 
 
 @dataclass(slots=True)
-class Counts:
+class PeerCounters:
     """Of one peer."""
 
     rounds_out: int = 0

@@ -32,7 +32,7 @@ from bt_selfsecure.node.client import LONGEST_S, ApiError, NodeAwayError, NodeCl
 
 PORT: Final = 1
 HEAD: Final = struct.Struct(">QQB")
-CHUNK: Final = 32 * 1024 - HEAD.size
+CHUNK_BYTES: Final = 32 * 1024 - HEAD.size
 """Most bytes read at once: some seconds of a slow link, so that a lost connection costs little."""
 TELL_S: Final = 0.5
 GOODBYE_S: Final = 2.0
@@ -122,7 +122,7 @@ class Pipe:
 
     def _read(self) -> bytes:
         try:
-            return os.read(self._source, CHUNK)
+            return os.read(self._source, CHUNK_BYTES)
         except OSError as error:
             raise UsageError(f"can't read the input ({error.strerror}): give another") from None
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
 from bt_selfsecure.node.disk import is_damage
-from bt_selfsecure.node.journal_file import address_number, connect_read_only, create, is_sound
+from bt_selfsecure.node.journal_file import address_number, connect_read_only, create, is_sound, owner
 from bt_selfsecure.node.set_aside import FILE, new_file, put_in_place
 
 LOST: Final = {
@@ -32,8 +33,9 @@ LAST: Final = (1 << 63) - 1
 Row = tuple[Any, ...]
 
 
-def salvage(directory: Path) -> Path:
-    """Replace the journal, and say where the damaged one lies now. The directory is locked by the caller.
+def salvage(directory: Path, peers: Collection[str] = ()) -> Path:
+    """Replace the journal, and say where the damaged one lies now. `peers` are the addresses of the configured peers.
+    The directory is locked by the caller.
 
     Raises `sqlite3.Error` where nothing can be read of it, or nothing written, and `OSError`; then all is as before.
     """
@@ -47,15 +49,15 @@ def salvage(directory: Path) -> Path:
             old.execute(f"SELECT id, digest FROM {table} LIMIT 0")  # raises where it has no such table
         new.execute("BEGIN IMMEDIATE")
         for table in LOST:
-            _copy(old, new, table)
+            _copy(old, new, table, peers)
         new.execute("COMMIT")
     kept = put_in_place(directory)
     assert kept, "there was a journal, since it was read"
     return kept
 
 
-def _copy(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> None:
-    rows = _rows(old, table)
+def _copy(old: sqlite3.Connection, new: sqlite3.Connection, table: str, peers: Collection[str]) -> None:
+    rows = _Rows(old, table, peers).rows
     for row in rows.values():
         values = [
             value.decode() if place in TEXT[table] and isinstance(value, bytes) else value
@@ -74,67 +76,68 @@ def _copy(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> None:
     new.execute("INSERT INTO sqlite_sequence VALUES (?, ?)", (table, newest))
 
 
-def _rows(database: sqlite3.Connection, table: str) -> dict[int, Row]:
+class _Rows:
     """Those that are whole, and those that are lost, by number: from the front up to a page that can't be read, then
     from the back."""
-    found: dict[int, Row] = {}
-    reached = _read(database, table, found, 1, LAST)
-    if reached < LAST:
-        found.setdefault(reached + 1, _lost(table, reached + 1))
-        _read(database, table, found, -1, reached)
-    return found
 
+    def __init__(self, database: sqlite3.Connection, table: str, peers: Collection[str]) -> None:
+        self._database, self._table, self._peers = database, table, sorted(peers)
+        self.rows: dict[int, Row] = {}
+        reached = self._read(1, LAST)
+        if reached < LAST:
+            self._lose(reached + 1)
+            self._read(-1, reached)
 
-def _read(database: sqlite3.Connection, table: str, found: dict[int, Row], way: int, end: int) -> int:
-    """Forwards (1) or backwards (-1) as far as `end`; how far it could be read.
+    def _read(self, way: int, end: int) -> int:
+        """Forwards (1) or backwards (-1) as far as `end`; how far it could be read.
 
-    A row that does not fit need not have the number that it shows: the lost one stands beside the last one that does.
-    """
-    compare, order = (">", "ASC") if way == 1 else ("<", "DESC")
-    after = f"FROM {table} WHERE id {compare} ? ORDER BY id {order}"
-    place = -1 if way == 1 else LAST
-    while True:
+        A row that does not fit need not have the number that it shows: the lost one stands beside the last one that
+        does.
+        """
+        compare, order = (">", "ASC") if way == 1 else ("<", "DESC")
+        after = f"FROM {self._table} WHERE id {compare} ? ORDER BY id {order}"
+        place = -1 if way == 1 else LAST
+        while True:
+            try:
+                for row in self._database.execute(f"SELECT * {after}", (place,)):
+                    number = row[0]
+                    if is_sound(row) and (end - number) * way > 0 and (number - place) * way > 0:
+                        self.rows[number] = row
+                        place = number
+                    elif not is_sound(row) and 0 <= place + way < LAST:
+                        self._lose(place + way, row)
+                return end
+            except sqlite3.DatabaseError as error:
+                if not is_damage(error):
+                    raise
+            # what raised is the next row, or the one after it, which Python's sqlite3 asks for before it gives the next
+            following = self._one(f"SELECT id {after} LIMIT 1", place)
+            if following is None or (following[0] - place) * way <= 0 or (end - following[0]) * way <= 0:
+                return place
+            place = following[0]
+            row = self._one(f"SELECT * FROM {self._table} WHERE id = ?", place)
+            if row and is_sound(row):
+                self.rows[place] = row
+            else:
+                self._lose(place, row or (place, *LOST[self._table]))
+
+    def _one(self, query: str, number: int) -> Row | None:
+        """None where it can't be read either."""
         try:
-            for row in database.execute(f"SELECT * {after}", (place,)):
-                number = row[0]
-                if is_sound(row) and (end - number) * way > 0 and (number - place) * way > 0:
-                    found[number] = row
-                    place = number
-                elif not is_sound(row) and 0 <= (beside := _beside(table, place, way, number)) < LAST:
-                    found.setdefault(beside, _lost(table, beside, row[1]))
-            return end
+            row: Row | None = self._database.execute(query, (number,)).fetchone()
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
                 raise
-        # what raised is the next row, or the one after it, which Python's sqlite3 asks for before it gives the next
-        following = _one(database, f"SELECT id {after} LIMIT 1", place)
-        if following is None or (following[0] - place) * way <= 0 or (end - following[0]) * way <= 0:
-            return place
-        place = following[0]
-        row = _one(database, f"SELECT * FROM {table} WHERE id = ?", place)
-        if row and is_sound(row):
-            found[place] = row
-        else:
-            found.setdefault(place, _lost(table, place))
+            return None
+        return row
 
-
-def _one(database: sqlite3.Connection, query: str, number: int) -> Row | None:
-    """None where it can't be read either."""
-    try:
-        row: Row | None = database.execute(query, (number,)).fetchone()
-    except sqlite3.DatabaseError as error:
-        if not is_damage(error):
-            raise
-        return None
-    return row
-
-
-def _beside(table: str, place: int, way: int, number: int) -> int:
-    """The number of a lost row. A peer's is its address, and its place does not matter."""
-    return number if table == "peer" else place + way
-
-
-def _lost(table: str, number: int, owner: Any = None) -> Row:
-    row = (number, *LOST[table])
-    known = table != "peer" and isinstance(owner, bytes) and address_number(owner) is not None
-    return (number, owner, *row[2:]) if known else row
+    def _lose(self, number: int, row: Row | None = None) -> None:
+        """Note that one is lost, of which this is what can be read. A peer's has the peer's number, or where nobody
+        knows whose it was, one that is no address."""
+        whose = owner(self._table, row, self._peers) if row else ""
+        lost = LOST[self._table]
+        if self._table == "peer":
+            number = address_number(whose) or min([0, *self.rows]) - 1
+        elif row and address_number(whose or row[1]) is not None:
+            lost = (whose or row[1], *lost[1:])
+        self.rows.setdefault(number, (number, *lost))

@@ -65,17 +65,18 @@ class Node:
         establish_config(config, bytes(IDENTITY_BYTES))
         self._own: str | None = None
         self._identity = bytes(IDENTITY_BYTES)
-        self._bearers = Bearers(media or KernelMedia(config, lambda: self.adapter, lambda: self._own), self._on_link)
         self._peers = Peers(self, {peer.address for peer in config.peer}, config.node.max_links)
+        medium = media or KernelMedia(config, lambda: self.adapter, lambda: self._own, self._peers.has_link)
+        self._bearers = Bearers(medium, self._on_link)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._commit_timer: asyncio.TimerHandle | None = None
         self._keeper: AdapterSupervisor | None = None
         self._discovery: Discovery | None = None
         self._changing = asyncio.Lock()
-        durable_first = self.session_config.durability is Durability.EVERY_MESSAGE
-        self.journal = Journal(config.node.state_directory, sync_each=durable_first, told=self._on_disk)
+        durable_first = self._durable_first = self.session_config.durability is Durability.EVERY_MESSAGE
+        place, peers = config.node.state_directory, self._keys
+        self.journal = Journal(place, sync_each=durable_first, told=self._on_disk, peers=peers)
         self._card = Card(self.journal, self._peers)
-        self._durable_first = durable_first
         self._inbox = Inbox(self.journal, config.node.queue_messages, self._name_of, durable_first=durable_first)
         self._api = Api(self, config)
 

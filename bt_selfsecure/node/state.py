@@ -24,7 +24,7 @@ from bt_selfsecure.node.set_aside import FILE, LOG, NEW
 from bt_selfsecure.node.waiting import Waiting, count_waiting, drop_waiting
 
 WAL_MODE: Final = slice(18, 20)
-"""Bytes of the header that are 2 where there may be a WAL (sqlite.org/fileformat2.html, 1.3); a backup has none."""
+"""The bytes of the header that are 2 where there may be a WAL (sqlite.org/fileformat2.html, 1.3); a backup has none."""
 
 ANOTHER_BACKUP: Final = "name another backup; the node's state stays as it is"
 
@@ -98,11 +98,12 @@ def restore(source: Path, directory: Path, *, drop_messages: bool = False) -> Re
     """
     source = _found(source, directory)
     try:
-        with journal.locked(directory):
+        with journal.locked(directory) as lock:
             _refuse_half(source, directory)
             with _folder(directory) as folder:
                 waiting = _take(source, folder, drop_messages)
                 (folder / FILE).replace(directory / NEW)
+            journal.mark(lock, journal.CLOSED)
             return Restored(aside.put_in_place(directory), waiting)
     except OSError as error:
         raise UsageError(f"can't restore {source}: {directory_refusal(error, directory)}") from None
@@ -154,18 +155,21 @@ def _take(source: Path, folder: Path, drop_messages: bool) -> Waiting:
     return waiting
 
 
-def set_aside(directory: Path) -> Path:
-    """Move all that is kept to a folder, which `restore` takes. Raises `UsageError`; then nothing is changed."""
+def set_aside(directory: Path) -> Path | None:
+    """Move all that is kept to a folder, which `restore` takes; None where nothing of a state is left. Raises
+    `UsageError`; then nothing is changed."""
     try:
-        if not is_there(directory):
-            raise UsageError(f"there is no state in {directory}: has a node ever run here?")
-        with journal.locked(directory):
-            folder = aside.set_aside(directory)
+        had_state = is_there(directory)
+        if had_state:
+            with journal.locked(directory) as lock:
+                folder = aside.set_aside(directory)
+                had_state = bool(folder or journal.marked(lock))
+                journal.mark(lock, b"")
     except OSError as error:
         raise UsageError(f"can't set {directory} aside: {directory_refusal(error, directory)}") from None
     except journal.JournalError as error:
         raise UsageError(str(error)) from None
-    if folder is None:
+    if not had_state:
         raise UsageError(f"there is no state in {directory}: has a node ever run here?")
     return folder
 

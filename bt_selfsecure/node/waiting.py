@@ -1,8 +1,8 @@
 """The messages that wait in a copy of the state: how many they are, and how to be without them.
 
-A copy is older than what it is put in the place of, so they may have been sent, or read, since it was made. Of those to
-be sent the peer tells, by the number of rounds that it has had, whatever the key: only one that has lost its own state
-since then gets them again. Of those to be read nothing tells.
+A copy is older than what it is put in the place of, so they may have been sent, or read, since it was made. Only where
+both ends still have a checkpoint in common the peer tells how many rounds it has had; under a new key they are sent
+again. Of those to be read nothing tells.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ def doubled(first: float, last: float, failures: int) -> float:
 
 
 class BackOff:
-    """When to try again: exponential, with full jitter, so that many that failed together do not try together."""
+    """Says when to try again: exponential, with full jitter, so that many that failed together do not try together."""
 
     def __init__(self, first: float = FIRST_RETRY_S, last: float = LAST_RETRY_S) -> None:
         self.until = 0.0

@@ -13,7 +13,7 @@ Random = Callable[[int], bytes]
 
 @dataclass(frozen=True, slots=True)
 class EndpointContext:
-    """Where an endpoint takes its random bytes from, and where it tells what it does."""
+    """Says where an endpoint takes its random bytes from, and where it tells what it does."""
 
     random: Random
     tracer: Tracer | None = None

@@ -43,7 +43,8 @@ def earliest(one: float | None, other: float | None) -> float | None:
 
 
 class EventQueue(Generic[Event]):
-    """Events in order, and the count of rejected frames by reason. When `most` wait, it drops what strangers cause."""
+    """Holds events in order, and the count of rejected frames by reason. When `most` wait, it drops what strangers
+    cause."""
 
     def __init__(self, most: int) -> None:
         self._most: Final = most

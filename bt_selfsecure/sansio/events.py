@@ -11,12 +11,13 @@ Record = TypeVar("Record")
 
 
 class Rejection(enum.Enum):
-    """Why a frame from the air changed nothing."""
+    """Says why a frame from the air changed nothing."""
 
     MALFORMED = "not a frame of ours"
     NOT_FOR_US = "of another establishment, profile or kind"
     UNAUTHENTIC = "not made with the key"
     REPLAY = "of a time that is over"
+    IMPLAUSIBLE = "its number can't be"
     THROTTLED = "asked for too often (T_d)"
     FLOODED = "one response too many, unread"
 

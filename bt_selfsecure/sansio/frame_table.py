@@ -15,7 +15,7 @@ Kind = TypeVar("Kind")
 
 
 class FrameRow(NamedTuple, Generic[State]):
-    """How frames of one kind are taken."""
+    """Says how frames of one kind are taken."""
 
     states: AbstractSet[State]
     handler: str
@@ -28,7 +28,7 @@ FrameTable = Mapping[Kind, FrameRow[State]]
 
 
 class Taker(Protocol):
-    """A machine with a table of frames."""
+    """Is a machine with a table of frames."""
 
     @property
     def state(self) -> MachineEnum: ...

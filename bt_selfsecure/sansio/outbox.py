@@ -13,7 +13,7 @@ Record = TypeVar("Record")
 
 
 class Outbox(Generic[Queue, Record]):
-    """Frames on their way out, each behind the disk write that it waits for, and events.
+    """Holds frames on their way out, each behind the disk write that it waits for, and events.
 
     One frame of each kind waits at most: the next of its kind replaces it, as on the air the later one counts.
     """

@@ -16,7 +16,7 @@ from bt_selfsecure.errors import LocalError
 
 
 class MachineEnum(enum.Enum):
-    """States and inputs of a machine."""
+    """Is the base of a machine's states and inputs."""
 
     __hash__ = object.__hash__  # enum's own hashes the name, in Python: a table is looked up at every frame
 
@@ -27,7 +27,7 @@ Input = TypeVar("Input", bound=MachineEnum)
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """One step of one machine."""
+    """Is one step of one machine."""
 
     time: float
     """Seconds, by the clock of whoever drives the endpoint."""
@@ -55,7 +55,7 @@ def key_log_line(label: str, name: bytes, key: bytes) -> str:
 
 
 class Machine(Generic[State, Input]):
-    """State, and the only function that changes it."""
+    """Holds the state, and the only function that changes it."""
 
     def __init__(
         self, endpoint: str, name: str, table: Mapping[tuple[State, Input], State], start: State, tracer: Tracer | None

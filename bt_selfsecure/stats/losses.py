@@ -36,7 +36,7 @@ def require_probability(what: str, value: float) -> float:
 
 
 class JointProbabilities(NamedTuple):
-    """What happens to one packet: four probabilities that sum to 1."""
+    """Says what happens to one packet: four probabilities that sum to 1."""
 
     both: float
     bob_only: float
@@ -94,7 +94,7 @@ def e_given_bob(d: float, e: float, rho: float = 0.0) -> float:
 
 
 class JointLoss(NamedTuple):
-    """The 2x2 table of one burst, in packets: who heard what. An empty margin always counts against secrecy."""
+    """Is the 2x2 table of one burst, in packets: who heard what. An empty margin always counts against secrecy."""
 
     both: int
     bob_only: int
@@ -111,37 +111,38 @@ class JointLoss(NamedTuple):
 
     @property
     def sent(self) -> int:
-        """N."""
+        """Return N, the packets sent."""
         return self.both + self.bob_only + self.eve_only + self.neither
 
     @property
     def received(self) -> int:
-        """|S|."""
+        """Return |S|, the packets that Bob received."""
         return self.both + self.bob_only
 
     @property
     def d(self) -> float:
-        """P(Bob misses); 1 if nothing was sent."""
+        """Return P(Bob misses); 1 if nothing was sent."""
         return (self.eve_only + self.neither) / self.sent if self.sent else 1.0
 
     @property
     def e(self) -> float:
-        """P(Eve misses); 0 if nothing was sent."""
+        """Return P(Eve misses); 0 if nothing was sent."""
         return (self.bob_only + self.neither) / self.sent if self.sent else 0.0
 
     @property
     def e_given_bob(self) -> float:
-        """k / |S|; 0 if Bob received nothing. To plan a key on it, take `lower_bound(bob_only, received)`."""
+        """Return k / |S|; 0 if Bob received nothing. To plan a key on it, take `lower_bound(bob_only, received)`."""
         return self.bob_only / self.received if self.received else 0.0
 
     @property
     def capacity(self) -> float:
-        """(1-d) e|B: packets that Bob has and Eve lacks, per packet sent."""
+        """Return (1-d) e|B: packets that Bob has and Eve lacks, per packet sent."""
         return (1 - self.d) * self.e_given_bob
 
     @property
     def phi(self) -> float:
-        """Correlation coefficient of the two losses, -1..1; undefined, and 0 here, where one never or always lost."""
+        """Return the correlation coefficient of the two losses, -1..1; undefined, and 0 here, where one never or always
+        lost."""
         margins = (
             self.received
             * (self.eve_only + self.neither)
@@ -152,7 +153,7 @@ class JointLoss(NamedTuple):
 
     @property
     def entropy_correlation(self) -> float:
-        """Entropy correlation coefficient 2 I(X;Y) / (H(X) + H(Y)), 0..1; 0 where neither loss varies.
+        """Return the entropy correlation coefficient 2 I(X;Y) / (H(X) + H(Y)), 0..1; 0 where neither loss varies.
 
         0 is independent, 1 is the same information. Wang, Hassan and Moors (LCN 2010, 10.1109/LCN.2010.5735774) show
         why a conditional loss probability alone misleads. Some authors take the square root of this.
@@ -179,7 +180,8 @@ def colluding(eves: Iterable[Set[int]]) -> set[int]:
 
 
 class GilbertElliottFit(NamedTuple):
-    """A two-state Markov chain fitted to a loss sequence, in the simple Gilbert variant: bad = lost, good = received.
+    """Is a two-state Markov chain fitted to a loss sequence, in the simple Gilbert variant: bad = lost, good =
+    received.
 
     Maximum likelihood from the counts of successive pairs (Gilbert 1960). Elliott (1963) adds losses in the good state,
     which hide the state: that model has no closed-form fit, and is not fitted here.
@@ -218,17 +220,18 @@ class GilbertElliottFit(NamedTuple):
 
     @property
     def loss(self) -> float:
-        """P(lost) in the long run, p / (p + r)."""
+        """Return P(lost) in the long run, p / (p + r)."""
         return self.p / (self.p + self.r) if self.p + self.r else math.nan
 
     @property
     def mean_burst(self) -> float:
-        """Mean length of a run of losses in packets, 1 / r. Independent losses have 1 / (1 - loss)."""
+        """Return the mean length of a run of losses in packets, 1 / r. Independent losses have 1 / (1 - loss)."""
         return 1 / self.r if self.r else math.inf
 
     @property
     def p_value(self) -> float:
-        """P(so large a gain in likelihood, if losses were independent): likelihood-ratio test, chi-squared(1)."""
+        """Return P(so large a gain in likelihood, if losses were independent): likelihood-ratio test,
+        chi-squared(1)."""
         return math.erfc(math.sqrt(max(0.0, self.log_likelihood - self.bernoulli_log_likelihood)))
 
 

@@ -20,10 +20,10 @@ from bt_selfsecure.sweep.orders import (
     Listening,
     ListenReport,
     Order,
-    Refused,
+    OrderRefused,
+    PacketsSent,
     Report,
-    Send,
-    Sent,
+    SendPackets,
     decode_packet,
     encode_packet,
     pack,
@@ -51,7 +51,7 @@ class Counters(Protocol):
         """For the record, as in {"flushed": {"bob": 3}}."""
 
 
-class Media(Protocol):
+class AgentEnvironment(Protocol):
     """Where the bearers come from, and whose time they run in."""
 
     def open(self, bearer: str) -> Bearer:
@@ -69,14 +69,14 @@ class Media(Protocol):
 class Agent:
     """Obeys one order at a time; the newest counts."""
 
-    def __init__(self, media: Media, facts: Callable[[], Awaitable[dict[str, Any]]]) -> None:
+    def __init__(self, media: AgentEnvironment, facts: Callable[[], Awaitable[dict[str, Any]]]) -> None:
         self._media, self._facts = media, facts
         self._ear: _Ear | None = None
         self.progress = (0, 0)
         """Of the burst under way: packets sent or heard so far, and of how many."""
 
     async def obey(self, order: Order) -> Answer:
-        """What the order came to; `Refused` where it could not be done. Cancelling ends what was begun."""
+        """What the order came to; `OrderRefused` where it could not be done. Cancelling ends what was begun."""
         try:
             match order:
                 case Describe(tag):
@@ -84,7 +84,7 @@ class Agent:
                 case Listen():
                     await self._listen(order)
                     return Listening(order.tag)
-                case Send():
+                case SendPackets():
                     return await self._send(order)
                 case Report(tag):
                     return await self._report(tag)
@@ -92,7 +92,7 @@ class Agent:
                     assert_never(order)
         except BtSelfSecureError as error:
             await self.close()
-            return Refused(order.tag, str(error))
+            return OrderRefused(order.tag, str(error))
 
     async def close(self) -> None:
         """Give back what is held of the radio."""
@@ -117,7 +117,7 @@ class Agent:
         await self.close()
         return heard
 
-    async def _send(self, order: Send) -> Sent:
+    async def _send(self, order: SendPackets) -> PacketsSent:
         await self.close()
         bearer = self._media.open(order.bearer)
         try:
@@ -127,7 +127,9 @@ class Agent:
         finally:
             await bearer.close()
 
-    async def _burst(self, order: Send, links: dict[str, Link], counters: Counters, *, broadcast: bool) -> Sent:
+    async def _burst(
+        self, order: SendPackets, links: dict[str, Link], counters: Counters, *, broadcast: bool
+    ) -> PacketsSent:
         queued: dict[str, set[int]] = {name: set() for name in links}
         given: dict[str, list[int]] = {name: [] for name in links}
         patience = None if broadcast else PATIENCE_S  # what is broadcast has no queue to wait in
@@ -147,7 +149,7 @@ class Agent:
             await link.close()
         of_each = dict.fromkeys(order.receivers, next(iter(queued.values()))) if broadcast else queued
         packed = {name: pack_set(seqs, order.packets) for name, seqs in of_each.items() if seqs}
-        return Sent(order.tag, seconds, packed, counters.totals())
+        return PacketsSent(order.tag, seconds, packed, counters.totals())
 
 
 async def _dial(bearer: Bearer, receivers: dict[str, str]) -> dict[str, Link]:

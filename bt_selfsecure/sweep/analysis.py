@@ -13,10 +13,10 @@ import numpy as np
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.stats.losses import GilbertElliottFit, clopper_pearson, lower_bound
 from bt_selfsecure.sweep.collusion import collusion
-from bt_selfsecure.sweep.counting import Counts, count, table
+from bt_selfsecure.sweep.counting import SettingCounts, count, table
 from bt_selfsecure.sweep.doubts import doubts
 from bt_selfsecure.sweep.each_run import InRuns, OneRuns, number_or_none
-from bt_selfsecure.sweep.results import Analysis, AtDistance, Fit, Listener, Pair, Rows
+from bt_selfsecure.sweep.results import Analysis, AtDistance, Fit, ListenerLosses, Pair, Rows
 from bt_selfsecure.sweep.statistics import phi_interval
 from bt_selfsecure.sweep.store import Store
 from bt_selfsecure.sweep.worth import needed, to_send, together, verdict
@@ -58,14 +58,14 @@ def analyse(
     return analysis
 
 
-def _listeners(one: Counts) -> Iterator[Listener]:
+def _listeners(one: SettingCounts) -> Iterator[ListenerLosses]:
     sent, heard, in_each = one.sent, one.heard(), one.both.diagonal(axis1=1, axis2=2)
     for index, name in enumerate(one.key.listeners):
         lost = sent - int(heard[index])
         low, high = clopper_pearson(lost, sent)
         weights = in_each[:, index].astype(np.float64)
         metres = [at for who, at in one.distances if who == name]
-        yield Listener(
+        yield ListenerLosses(
             one.key.setting,
             name,
             _distance(one, name),
@@ -84,7 +84,7 @@ def _listeners(one: Counts) -> Iterator[Listener]:
         )
 
 
-def _pairs(one: Counts) -> Iterator[Pair]:
+def _pairs(one: SettingCounts) -> Iterator[Pair]:
     sent, in_each, in_all = one.sent, one.both, one.tables().tolist()
     names = one.key.listeners
     for bob, eve in ((bob, eve) for bob in range(len(names)) for eve in range(len(names)) if bob != eve):
@@ -142,7 +142,7 @@ def _pairs(one: Counts) -> Iterator[Pair]:
         )
 
 
-def _by_distance(settings: list[Counts]) -> list[AtDistance]:
+def _by_distance(settings: list[SettingCounts]) -> list[AtDistance]:
     """Each listener alone where there are few distances, and all together. In steps where there are many."""
     points: list[tuple[Kind, str, float, int, int]] = []
     for one in settings:
@@ -165,7 +165,7 @@ def _by_distance(settings: list[Counts]) -> list[AtDistance]:
     return rows
 
 
-def _roles(settings: list[Counts]) -> dict[str, dict[str, str]]:
+def _roles(settings: list[SettingCounts]) -> dict[str, dict[str, str]]:
     told: dict[tuple[str, str], set[str]] = {}
     for one in settings:
         for name, parts in one.roles.items():
@@ -177,7 +177,7 @@ def _roles(settings: list[Counts]) -> dict[str, dict[str, str]]:
     return by_sender
 
 
-def _distance(one: Counts, name: str) -> float | None:
+def _distance(one: SettingCounts, name: str) -> float | None:
     """The distance of a listener, if it had one and the same in all runs."""
     metres = {metres for who, metres in one.distances if who == name}
     return metres.pop() if len(metres) == 1 else None

@@ -38,7 +38,7 @@ class Circumstances:
     clock_offsets_s: Mapping[str, float] = field(default_factory=dict)
     one_clock: bool = False
     pause_s: float | None = None
-    """What is known of logs without numbers: see `joining.Told`."""
+    """What is known of logs without numbers: see `joining.KnownTiming`."""
     conditions: Mapping[str, str | None] = field(default_factory=dict)
     """What the setting depends on, besides: by name its value, or None where a column of that name has it."""
 

@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 
 from bt_selfsecure.stats.losses import lower_bound
-from bt_selfsecure.sweep.counting import MOST_TOGETHER, Counts, Numbers
+from bt_selfsecure.sweep.counting import MOST_TOGETHER, Numbers, SettingCounts
 from bt_selfsecure.sweep.each_run import InRuns
 from bt_selfsecure.sweep.results import Collusion, Share
 from bt_selfsecure.sweep.worth import needed, together
@@ -44,7 +44,7 @@ class Sets:
         eves = list(range(1, listeners))
         return cls(bob, sets[order], eves, np.searchsorted(sizes[order], eves).tolist())
 
-    def missed(self, one: Counts, number: int, unheard: Numbers) -> Numbers:
+    def missed(self, one: SettingCounts, number: int, unheard: Numbers) -> Numbers:
         """Of each set: the packets that Bob heard and all of the set missed, in a run. `unheard` is the run's."""
         if len(one.key.listeners) > MOST_TOGETHER:
             by_bob = one.both[number, self.bob]
@@ -73,7 +73,7 @@ class Sums:
     """What the best set of its size missed, shape (runs, numbers of Eves)."""
 
 
-def collusion(one: Counts) -> tuple[list[Collusion], list[Share]]:
+def collusion(one: SettingCounts) -> tuple[list[Collusion], list[Share]]:
     """For each Bob and number of Eves those who are best together; and, the mean of all sets, what is left of them."""
     listeners = len(one.key.listeners)
     if listeners < 2:
@@ -98,7 +98,7 @@ def collusion(one: Counts) -> tuple[list[Collusion], list[Share]]:
     return rows, [Share(one.key.setting, number, float(share)) for number, share in zip(eves, shares, strict=True)]
 
 
-def _rows(one: Counts, sums: Sums) -> Iterator[Collusion]:
+def _rows(one: SettingCounts, sums: Sums) -> Iterator[Collusion]:
     sets, pooled, broken, least = sums.sets, sums.missed, sums.broken, sums.least
     names, both, bob = one.key.listeners, one.tables().tolist(), sets.bob
     heard = one.both[:, bob, bob]

@@ -22,9 +22,9 @@ from bt_selfsecure.sweep.tables import Progress, Row, Table, opened, position
 
 ROWS: Final = 1 << 14
 """Of Parquet, at once."""
-BLOCK: Final = 1 << 18
+BLOCK_BYTES: Final = 1 << 18
 """Bytes of a text at once."""
-QUOTED_BLOCK: Final = 1 << 17
+QUOTED_BLOCK_BYTES: Final = 1 << 17
 """Where there are quotes: no cell may be longer than Python's csv takes, as one whose quote is left open."""
 
 
@@ -70,7 +70,7 @@ def _of_text(table: Table, whole: int, others: Sequence[int]) -> Iterator[Batch]
             pa.PythonFile(source, mode="r"),
             csv.ReadOptions(
                 use_threads=False,
-                block_size=QUOTED_BLOCK if source.quoted else BLOCK,
+                block_size=QUOTED_BLOCK_BYTES if source.quoted else BLOCK_BYTES,
                 column_names=[str(index) for index in range(len(table.names))],
             ),
             csv.ParseOptions(delimiter=table.delimiter),
@@ -91,7 +91,7 @@ class _Source:
 
     def __init__(self, binary: BinaryIO) -> None:
         self._binary = binary
-        self._first = binary.read(BLOCK)
+        self._first = binary.read(BLOCK_BYTES)
         self.quoted = b'"' in self._first
         self._last = b""
         self.uncertain = False

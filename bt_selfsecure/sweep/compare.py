@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.sweep.results import Analysis, Listener, Pair
+from bt_selfsecure.sweep.results import Analysis, ListenerLosses, Pair
 
 TABLE = {"distance_m", "packets", "loss"}
 """Columns of figures that were read off a paper; packets is sent in all, over the repeats."""
@@ -51,7 +51,7 @@ Figures = dict[Figure, Measured]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FigureDifference:
     """One figure in both."""
 
     figure: Figure
@@ -79,7 +79,7 @@ def figures_of(analysis: Analysis) -> Figures:
     """
     figures: Figures = {}
 
-    def name(row: Listener | Pair, listener: str) -> str:
+    def name(row: ListenerLosses | Pair, listener: str) -> str:
         return analysis.part(row.setting, listener) or listener
 
     for row in analysis.listeners:
@@ -137,7 +137,7 @@ def figures_read_off(file: Path) -> Figures | None:
     return {Figure(metres, (), "bob"): Measured(*counts) for metres, counts in sums.items()}
 
 
-def compare(a: Figures, b: Figures) -> Iterator[Row]:
+def compare(a: Figures, b: Figures) -> Iterator[FigureDifference]:
     """What either has, by distance and conditions; by distance alone if they don't name the same conditions.
 
     UsageError if they have nothing in common.
@@ -153,9 +153,9 @@ def compare(a: Figures, b: Figures) -> Iterator[Row]:
             difference = other.share - one.share
             low, high = (None, None) if figure.least_of_a_run else _interval(one, other)
             differs = None if low is None or high is None else not low <= 0 <= high
-            yield Row(figure, one.share, other.share, difference, low, high, differs)
+            yield FigureDifference(figure, one.share, other.share, difference, low, high, differs)
         else:
-            yield Row(figure, _share(one), _share(other), None, None, None, None)
+            yield FigureDifference(figure, _share(one), _share(other), None, None, None, None)
 
 
 def _order(figure: Figure) -> tuple[object, ...]:

@@ -19,8 +19,8 @@ from bt_selfsecure.sweep.orders import (
     Describe,
     NotAnOrderError,
     Order,
-    Refused,
-    Send,
+    OrderRefused,
+    SendPackets,
     decode_answer,
     decode_order,
     encode,
@@ -107,7 +107,7 @@ class AirCrew:
         self._on_answer = on_answer
 
     def give(self, node: str, order: Order) -> None:
-        if isinstance(order, Send):
+        if isinstance(order, SendPackets):
             self._sender = node
             roles = listeners(len(order.receivers))
             self._air.roles = dict(zip(order.receivers.values(), roles, strict=True))
@@ -159,7 +159,7 @@ class RadioCrew:
         try:
             await asyncio.to_thread(self._client.send, node, encode(order), port=ORDERS_PORT)
         except BtSelfSecureError as error:
-            self._on_answer(node, Refused(order.tag, str(error)))
+            self._on_answer(node, OrderRefused(order.tag, str(error)))
 
     def _received(self, message: Received) -> None:
         try:
@@ -210,7 +210,7 @@ class Servant:
         self._hands.give(order, lambda answer: self._answer(message.peer, answer))
 
     def _answer(self, peer: str, answer: Answer) -> None:
-        if isinstance(answer, Refused):
+        if isinstance(answer, OrderRefused):
             log.warning("%s: %s", peer, answer.reason)
         loop = asyncio.get_running_loop()
         loop.run_in_executor(None, self._send, peer, encode(answer))

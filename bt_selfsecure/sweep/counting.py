@@ -20,7 +20,7 @@ from bt_selfsecure.stats.losses import JointLoss
 from bt_selfsecure.sweep import bits
 from bt_selfsecure.sweep.packing import COUNTS, LEVELS, Packed, unpacked
 from bt_selfsecure.sweep.runs import RunInfo, StoredRun
-from bt_selfsecure.sweep.settings import Key, by_setting, stands
+from bt_selfsecure.sweep.settings import SettingKey, by_setting, stands
 from bt_selfsecure.sweep.statistics import WINDOW, Windows
 from bt_selfsecure.sweep.store import Store
 
@@ -41,10 +41,10 @@ AT_ONCE = 1 << 20
 """Packets of windows that are counted together: most runs are short."""
 
 
-class Counts:
+class SettingCounts:
     """All runs of one setting."""
 
-    def __init__(self, key: Key) -> None:
+    def __init__(self, key: SettingKey) -> None:
         self.key = key
         count = len(key.listeners)
         self.runs, self.sent_in, self.queued_in = array("q"), array("q"), array("q")
@@ -223,7 +223,7 @@ def count(
     store: Store,
     progress: Callable[[int, int], None] = lambda done, all_of_them: None,
     chosen: Sequence[str] = (),
-) -> list[Counts]:
+) -> list[SettingCounts]:
     """All runs that count, by setting: nearest first. `progress` is told the runs done and to do.
 
     Of the listeners only those that are `chosen`; all where none is. UsageError if there is no run, or one has too many
@@ -238,7 +238,7 @@ def count(
                 f"run {runs[0]} has {len(key.listeners)} listeners, and at most {MOST_LISTENERS} are compared: "
                 "choose some with --listeners NAME,NAME"
             )
-        counted.append(Counts(key))
+        counted.append(SettingCounts(key))
         for run in store.in_batches(runs):
             progress(done, all_of_them)
             counted[-1].add(store, run)

@@ -20,7 +20,7 @@ from bt_selfsecure.sweep.events import (
     Placed,
     Prompt,
     Record,
-    Stored,
+    RunStored,
     Tell,
     Withdraw,
     Withdrawn,
@@ -149,7 +149,7 @@ class Driver:
         self._book.begin(still, self._crew.addresses)
         started = datetime.now(UTC) - timedelta(seconds=self._clock() - record.began)
         self._book.write(record, started, {node: _only(facts, CHANGING, True) for node, facts in self._facts.items()})
-        self.sweep.handle(Stored(record.run), self._clock())
+        self.sweep.handle(RunStored(record.run), self._clock())
         self._standing = {}
         self._tell(run_line(record.run, self.sweep))
 

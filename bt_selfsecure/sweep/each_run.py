@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from operator import eq
 from typing import Final, TypeVar, overload
 
-from bt_selfsecure.sweep.counting import Counts, Numbers
+from bt_selfsecure.sweep.counting import Numbers, SettingCounts
 from bt_selfsecure.sweep.results import InRun, OneRun
 from bt_selfsecure.sweep.worth import in_run
 
@@ -46,7 +46,7 @@ class InRuns(_Made[InRun]):
     """Each run by itself: packets that Bob heard, and those of them that Eve (or Eves together) missed, both of shape
     (runs,)."""
 
-    def __init__(self, one: Counts, heard: Numbers, missed: Numbers) -> None:
+    def __init__(self, one: SettingCounts, heard: Numbers, missed: Numbers) -> None:
         self._one, self._heard, self._missed = one, heard, missed
 
     def __len__(self) -> int:
@@ -75,7 +75,7 @@ class InRuns(_Made[InRun]):
 class OneRuns(_Made[OneRun]):
     """What each listener heard of each run, run by run."""
 
-    def __init__(self, one: Counts) -> None:
+    def __init__(self, one: SettingCounts) -> None:
         self._one = one
         self._metres, self._rssi = one.metres, one.rssi
         self._heard = one.both.diagonal(axis1=1, axis2=2)

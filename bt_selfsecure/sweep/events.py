@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bt_selfsecure.sweep.orders import Answer, Listen, Reception, Report, Send, Sent
+from bt_selfsecure.sweep.orders import Answer, Listen, PacketsSent, Report, RunReception, SendPackets
 from bt_selfsecure.sweep.plan import Place, Roles, Run
 
 # --- what the person wants; each names its place, so that none is carried out elsewhere -------------------------------
@@ -64,7 +64,7 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class RunStored:
     """The record of this run is on disk."""
 
     run: Run
@@ -77,7 +77,7 @@ class Withdrawn:
     place: Place
 
 
-Input = Want | Answered | Stored | Withdrawn
+Input = Want | Answered | RunStored | Withdrawn
 
 # --- what comes out ---------------------------------------------------------------------------------------------------
 
@@ -97,18 +97,18 @@ class Give:
     """Give a node an order; hand its answer to `handle`."""
 
     node: str
-    order: Listen | Send | Report
+    order: Listen | SendPackets | Report
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Write a whole run down, in one transaction; then `Stored`."""
+    """Write a whole run down, in one transaction; then `RunStored`."""
 
     run: Run
     roles: Roles
     began: float
-    sent: Sent
-    receptions: dict[str, Reception]
+    sent: PacketsSent
+    receptions: dict[str, RunReception]
     """By receiver."""
 
 

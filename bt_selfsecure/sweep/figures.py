@@ -19,7 +19,7 @@ from bt_selfsecure.errors import UsageError
 from bt_selfsecure.look import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, STYLE, WIDTH, YELLOW, keep_labels_apart, svg
 from bt_selfsecure.stats.losses import clopper_pearson
 from bt_selfsecure.sweep import words
-from bt_selfsecure.sweep.results import BITS, Analysis, Listener, OneRun, Setting
+from bt_selfsecure.sweep.results import BITS, Analysis, ListenerLosses, OneRun, Setting
 
 LINES: Final = ("-", "--", ":", "-.")
 MARKERS: Final = "osD^vPX*"
@@ -102,7 +102,7 @@ def _losses(analysis: Analysis) -> dict[tuple[str, str, Kind, float], list[int]]
     return sums
 
 
-def _who(analysis: Analysis, row: Listener, short: dict[str, str]) -> str:
+def _who(analysis: Analysis, row: ListenerLosses, short: dict[str, str]) -> str:
     """The listener and its part; the part alone if the nodes take turns at it."""
     part = analysis.part(row.setting, row.listener)
     parts = {roles[row.listener] for roles in analysis.roles.values() if row.listener in roles}

@@ -37,7 +37,7 @@ NO_MORE: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class HttpRequest:
     """One that came whole."""
 
     method: str
@@ -64,11 +64,11 @@ class RefusedError(BtSelfSecureError):
         self.status = HTTPStatus(status)
 
 
-class Server:
+class HttpServer:
     """Gives each request to `answer`, and adds `headers` to every answer."""
 
     def __init__(
-        self, listener: socket.socket, answer: Callable[[Request], Answer], headers: Mapping[str, str]
+        self, listener: socket.socket, answer: Callable[[HttpRequest], Answer], headers: Mapping[str, str]
     ) -> None:
         self._listener, self._answer, self._headers = listener, answer, headers
         self._open: dict[asyncio.Task[None], str] = {}
@@ -144,7 +144,7 @@ class Server:
         return b"".join(http.send(part) or b"" for part in parts)
 
 
-async def _read(http: h11.Connection, connection: socket.socket) -> Request:
+async def _read(http: h11.Connection, connection: socket.socket) -> HttpRequest:
     """The whole request. Raises `RefusedError` and `h11.RemoteProtocolError`."""
     loop = asyncio.get_running_loop()
     head: h11.Request | None = None
@@ -166,4 +166,4 @@ async def _read(http: h11.Connection, connection: socket.socket) -> Request:
     for name, value in head.headers:
         key = name.decode("ascii")
         headers[key] = ", ".join(filter(None, (headers.get(key), value.decode("latin-1"))))
-    return Request(head.method.decode("ascii"), head.target.decode("latin-1").partition("?")[0], headers, body)
+    return HttpRequest(head.method.decode("ascii"), head.target.decode("latin-1").partition("?")[0], headers, body)

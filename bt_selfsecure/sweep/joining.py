@@ -34,7 +34,7 @@ LONG: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class KnownTiming:
     """What the user knows."""
 
     interval_s: float | None = None
@@ -49,7 +49,7 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Burst:
+class JoinedRun:
     """The packets of one run."""
 
     began: float
@@ -64,7 +64,7 @@ class Burst:
 class Joined:
     """The runs, and how sure they are."""
 
-    bursts: list[Burst]
+    bursts: list[JoinedRun]
     reference: str
     interval_s: float
     interval_told: bool
@@ -90,7 +90,9 @@ class Joined:
         return told | {"clocks": clocks, "packets": [burst.packets for burst in self.bursts]}
 
 
-def join(logs: Mapping[str, Times], told: Told, progress: Callable[[int, int], None] = lambda done, of: None) -> Joined:
+def join(
+    logs: Mapping[str, Times], told: KnownTiming, progress: Callable[[int, int], None] = lambda done, of: None
+) -> Joined:
     """`logs` has the times of each receiver's rows, sorted, seconds by its clock; two receivers or more.
 
     `progress` is told the receivers done and to do.
@@ -135,7 +137,7 @@ def _first_copies(name: str, times: Times, interval: float) -> Numbers:
     return first
 
 
-def _clock(name: str, times: Times, reference: Times, interval: float, told: Told, ahead_of: str) -> Clock:
+def _clock(name: str, times: Times, reference: Times, interval: float, told: KnownTiming, ahead_of: str) -> Clock:
     if name == ahead_of:
         return Clock(0.0, 0.0, 0.0, len(times), 0.0, None)
     offset = None
@@ -230,7 +232,7 @@ class _Pool:
             )
 
 
-def _joined(pool: _Pool, steps: Numbers, uncertain: int, told: Told, interval: float, reference: str) -> Joined:
+def _joined(pool: _Pool, steps: Numbers, uncertain: int, told: KnownTiming, interval: float, reference: str) -> Joined:
     number = np.concatenate([[0], np.cumsum(steps)])
     parts = _parts(pool, steps, told, interval)
     has = [np.unique(pool.group[pool.who == index]) for index in range(len(pool.names))]
@@ -270,7 +272,7 @@ def _joined(pool: _Pool, steps: Numbers, uncertain: int, told: Told, interval: f
     )
 
 
-def _parts(pool: _Pool, steps: Numbers, told: Told, interval: float) -> list[tuple[int, int]]:
+def _parts(pool: _Pool, steps: Numbers, told: KnownTiming, interval: float) -> list[tuple[int, int]]:
     """Groups from and to, of each run. UsageError for a silence that may be a pause or not."""
     if told.pause_s is None:
         if np.any(steps > LONG):
@@ -291,7 +293,7 @@ def _parts(pool: _Pool, steps: Numbers, told: Told, interval: float) -> list[tup
     return list(pairwise(edges))
 
 
-def _burst(pool: _Pool, groups: Numbers, number: Numbers, packets: int | None) -> Burst:
+def _burst(pool: _Pool, groups: Numbers, number: Numbers, packets: int | None) -> JoinedRun:
     """The packets of these groups and of the gaps between them; those that are left out are not even counted."""
     skipped = np.cumsum(np.diff(groups, prepend=groups[0] - 1) - 1)
     place = np.full(pool.count, -1, np.int64)
@@ -308,7 +310,7 @@ def _burst(pool: _Pool, groups: Numbers, number: Numbers, packets: int | None) -
         heard[name], copies[name] = np.full(count, -1, np.int64), np.zeros(count, np.int64)
         heard[name][place[pool.group[mine]]] = pool.row[mine]
         copies[name][place[pool.group[mine]]] = pool.copies[mine]
-    return Burst(float(pool.centre[groups[0]]), count, heard, copies)
+    return JoinedRun(float(pool.centre[groups[0]]), count, heard, copies)
 
 
 def _longest(heard: Numbers) -> int:

@@ -23,8 +23,8 @@ DRAIN_S: Final = 10.0
 LOOK_S: Final = 0.02
 
 
-class KernelMedia:
-    """`Media` on the adapter of the node behind `client`."""
+class KernelEnvironment:
+    """`AgentEnvironment` on the adapter of the node behind `client`."""
 
     def __init__(self, client: NodeClient) -> None:
         self._client = client

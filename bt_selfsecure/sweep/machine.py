@@ -25,9 +25,9 @@ from bt_selfsecure.sweep.events import (
     Prompt,
     Record,
     Redo,
+    RunStored,
     Skip,
     Stop,
-    Stored,
     TakeBack,
     Tell,
     Want,
@@ -41,11 +41,11 @@ from bt_selfsecure.sweep.orders import (
     Listening,
     ListenReport,
     NotAnOrderError,
-    Reception,
-    Refused,
+    OrderRefused,
+    PacketsSent,
     Report,
-    Send,
-    Sent,
+    RunReception,
+    SendPackets,
 )
 from bt_selfsecure.sweep.plan import Place, Plan, Roles, Run, metres
 from bt_selfsecure.sweep.states import BUSY, TRANSITIONS, WRITING, Cause, State
@@ -92,7 +92,7 @@ class Sweep:
         self._tag = NOBODY
         self._retries = 0
         self._awaited: set[str] = set()
-        self._sent: Sent | None = None
+        self._sent: PacketsSent | None = None
         self._counts = Tally()
         """Of the run that is being written down."""
         self._began = 0.0
@@ -128,7 +128,7 @@ class Sweep:
 
     def _handle(self, event: Input, now: float) -> None:
         match event:
-            case Stored(run):
+            case RunStored(run):
                 if self.state is not State.STORING or run != self.run:
                     raise LocalError("a run was stored that is not under way")
                 self.done[run] = self._counts
@@ -302,13 +302,13 @@ class Sweep:
         if answer.tag != self._tag or node not in self._awaited:
             return
         match answer:
-            case Refused(_, reason):
+            case OrderRefused(_, reason):
                 self._fail(f"{node}: {reason}", now)
             case Listening() if self.state is State.PREPARING:
                 self._awaited.discard(node)
                 if not self._awaited:
                     self._send(now)
-            case Sent() if self.state is State.SENDING:
+            case PacketsSent() if self.state is State.SENDING:
                 self._sent = answer
                 self._collect(now)
             case ListenReport() if self.state is State.COLLECTING:
@@ -316,7 +316,7 @@ class Sweep:
                 self._awaited.discard(node)
                 if not self._awaited:
                     self._record(now)
-            case Described() | Listening() | Sent() | ListenReport():
+            case Described() | Listening() | PacketsSent() | ListenReport():
                 pass  # not what was asked: time will tell
             case _:
                 assert_never(answer)
@@ -325,7 +325,9 @@ class Sweep:
         run, roles = self._under_way()
         spacing = self.plan.spacing_ms(run.bearer)
         receivers = {name: self._addresses[name] for name in roles.receivers}
-        order = Send(self._tag, self.plan.spec(run), receivers, run.packets, self.plan.size_bytes(run.bearer), spacing)
+        order = SendPackets(
+            self._tag, self.plan.spec(run), receivers, run.packets, self.plan.size_bytes(run.bearer), spacing
+        )
         self._awaited, self._began = {roles.alice}, now
         self._change(Cause.ALL_LISTEN, now + ANSWER_S + SLACK * run.packets * spacing / 1000)
         self._effects.append(Give(roles.alice, order))
@@ -341,7 +343,7 @@ class Sweep:
         assert self._sent is not None
         try:
             receptions = {
-                node: Reception.of(self._heard[node], self._sent, node, run.packets) for node in roles.receivers
+                node: RunReception.of(self._heard[node], self._sent, node, run.packets) for node in roles.receivers
             }
         except NotAnOrderError as error:
             self._fail(str(error), now)

@@ -60,7 +60,7 @@ class Listen:
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
+class SendPackets:
     """Send test packets, and answer when the last has left."""
 
     tag: int
@@ -92,7 +92,7 @@ class Listening:
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class PacketsSent:
     tag: int
     seconds: float
     """From the first packet to the last."""
@@ -112,22 +112,22 @@ class ListenReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class OrderRefused:
     """It can't be done: the text says why, and the remedy."""
 
     tag: int
     reason: str
 
 
-Order = Describe | Listen | Send | Report
-Answer = Described | Listening | Sent | ListenReport | Refused
-_ORDERS: Final[Mapping[str, type]] = {"describe": Describe, "listen": Listen, "send": Send, "report": Report}
+Order = Describe | Listen | SendPackets | Report
+Answer = Described | Listening | PacketsSent | ListenReport | OrderRefused
+_ORDERS: Final[Mapping[str, type]] = {"describe": Describe, "listen": Listen, "send": SendPackets, "report": Report}
 _ANSWERS: Final[Mapping[str, type]] = {
     "described": Described,
     "listening": Listening,
-    "sent": Sent,
+    "sent": PacketsSent,
     "heard": ListenReport,
-    "refused": Refused,
+    "refused": OrderRefused,
 }
 _NAMES: Final = {of_one: name for kinds in (_ORDERS, _ANSWERS) for name, of_one in kinds.items()}
 _RANGES: Final[Mapping[str, tuple[float, float]]] = {
@@ -224,7 +224,7 @@ def pack_set(numbers: set[int], count: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Reception:
+class RunReception:
     """What one receiver heard of one run; all have a value a packet."""
 
     copies: bytes
@@ -233,7 +233,7 @@ class Reception:
     """Packets that never left the sender towards it: no losses of the air."""
 
     @classmethod
-    def of(cls, heard: ListenReport, sent: Sent, receiver: str, packets: int) -> Reception:
+    def of(cls, heard: ListenReport, sent: PacketsSent, receiver: str, packets: int) -> RunReception:
         """Raises `NotAnOrderError` where the two reports don't fit the run."""
         levels = struct.unpack(f"{packets}b", unpack(heard.rssi, packets))
         queued = unpack(sent.queued[receiver], packets) if receiver in sent.queued else bytes(packets)

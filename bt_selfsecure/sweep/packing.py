@@ -31,7 +31,7 @@ class Reception(NamedTuple):
     """It never went on the air for this listener: dropped or flushed in the sender's queue. No loss of the radio's."""
 
 
-SHORT: Final = 1 << 12
+SHORT_BYTES: Final = 1 << 12
 """Bytes of a column for which zlib need not make room for more, which takes it most of the time."""
 
 KNOWN: Final = 1 << 12
@@ -137,9 +137,9 @@ class Column:
     def packed(self, part: slice) -> bytes:
         """Return what the record keeps of these packets."""
         data = _little_endian(self.numbers[part]).tobytes()
-        if len(data) > SHORT:
+        if len(data) > SHORT_BYTES:
             return zlib.compress(data, 1)
-        writer = zlib.compressobj(1, zlib.DEFLATED, SHORT.bit_length() - 1, 5)
+        writer = zlib.compressobj(1, zlib.DEFLATED, SHORT_BYTES.bit_length() - 1, 5)
         return writer.compress(data) + writer.flush()
 
 

@@ -27,7 +27,7 @@ singly)."""
 SLOWEST_MS: Final[Mapping[str, float]] = {"le_advert": 30.0}
 """Shortest time between two test packets: an advertising event takes so long."""
 MAX_RUNS: Final = 100_000
-VERY_CLOSE: Final = 0.15
+VERY_CLOSE_M: Final = 0.15
 """Metres. Losses may be higher than at half a metre: 6LoWPAN over BLE on Pis was slower there."""
 
 POSITIVE: Final = between(0.01, 1000.0, " m")
@@ -51,7 +51,7 @@ class SweepTable:
     """What is measured."""
 
     distances_m: tuple[float, ...] = key(
-        (VERY_CLOSE, 0.5, 1.5, 3.0, 4.5, 6.0), "Between Alice's place and Bob's, metres.", POSITIVE
+        (VERY_CLOSE_M, 0.5, 1.5, 3.0, 4.5, 6.0), "Between Alice's place and Bob's, metres.", POSITIVE
     )
     packets: tuple[int, ...] = key((200, 400, 800), "Packets of a run.", between(10, limits.MAX_BURST))
     repeats: int = key(10, "Runs of each kind at each distance.", between(1, 10_000))

@@ -10,8 +10,8 @@ from typing import Any
 
 from bt_selfsecure.sweep.events import Record
 from bt_selfsecure.sweep.manifest import collect
-from bt_selfsecure.sweep.orders import Reception
-from bt_selfsecure.sweep.packing import Reception as Row
+from bt_selfsecure.sweep.orders import RunReception
+from bt_selfsecure.sweep.packing import Reception
 from bt_selfsecure.sweep.plan import Place, Plan, Roles, Run
 from bt_selfsecure.sweep.runs import RunInfo, StoredRun
 from bt_selfsecure.sweep.store import Store
@@ -88,7 +88,7 @@ class Book:
         for name, packed in self._store.packed(stored.id).items():
             fates = packed.fates()
             queued = frozenset(seq for seq, fate in enumerate(fates) if fate == 2)
-            receptions[name] = Reception(bytes(fate == 1 for fate in fates), (), queued)
+            receptions[name] = RunReception(bytes(fate == 1 for fate in fates), (), queued)
         return Tally.of(receptions, _roles(stored.info).bob)
 
 
@@ -97,7 +97,7 @@ def _roles(info: RunInfo) -> Roles:
     return Roles(roles.get("alice", ""), roles.get("bob", ""), tuple(roles.get("eves", ())))
 
 
-def _rows(receptions: Mapping[str, Reception]) -> Iterator[Row]:
+def _rows(receptions: Mapping[str, RunReception]) -> Iterator[Reception]:
     for name, reception in receptions.items():
         for seq, (copies, rssi) in enumerate(zip(reception.copies, reception.rssi, strict=True)):
-            yield Row(seq, name, copies > 0, rssi, copies, seq in reception.queued)
+            yield Reception(seq, name, copies > 0, rssi, copies, seq in reception.queued)

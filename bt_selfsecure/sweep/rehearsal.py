@@ -13,7 +13,7 @@ from functools import partial
 from random import Random
 
 from bt_selfsecure.air.models import parse_model
-from bt_selfsecure.air.reception import Reception
+from bt_selfsecure.air.reception import LossProcess
 from bt_selfsecure.bearers.base import Bearer
 from bt_selfsecure.bearers.memory import BroadcastAir
 from bt_selfsecure.sweep.agent import Counters, no_counters
@@ -21,8 +21,8 @@ from bt_selfsecure.sweep.plan import AIR
 
 
 class RehearsalMedium:
-    """What joins the agents of one rehearsal; it is the `Media` of each, by `at`. `roles` gives the model's name of
-    each address, as in {"BA:27:EB:00:00:02": "bob"}; whoever orders a burst sets it."""
+    """What joins the agents of one rehearsal; it is the `AgentEnvironment` of each, by `at`. `roles` gives the model's
+    name of each address, as in {"BA:27:EB:00:00:02": "bob"}; whoever orders a burst sets it."""
 
     def __init__(self, seed: int) -> None:
         self.roles: Mapping[str, str] = {}
@@ -44,11 +44,11 @@ class RehearsalMedium:
     def air(self, bearer: str) -> BroadcastAir:
         """One for each spec, whose model keeps its state from run to run."""
         if bearer not in self._airs:
-            reception = Reception(parse_model(bearer.removeprefix(AIR)), self._random)
+            reception = LossProcess(parse_model(bearer.removeprefix(AIR)), self._random)
             self._airs[bearer] = BroadcastAir(partial(self._reach, reception))
         return self._airs[bearer]
 
-    def _reach(self, reception: Reception, sender: str, listening: Sequence[str]) -> Mapping[str, int | None]:
+    def _reach(self, reception: LossProcess, sender: str, listening: Sequence[str]) -> Mapping[str, int | None]:
         """Whoever sends is the model's Alice."""
         addresses = {role: address for address, role in self.roles.items() if address in listening}
         heard = reception.heard("alice", tuple(addresses), self._now)

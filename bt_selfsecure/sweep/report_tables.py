@@ -1,209 +1,145 @@
-"""The tables of a sweep's report: losses, Bob and Eve, Eves together. In HTML, each with what its columns say."""
+"""The tables of a sweep's report: losses, Bob and Eve, Eves together. Here is their text, the look is report.html's."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import Any, Final
+from typing import Final, NamedTuple, TypeVar
 
-from bt_selfsecure.look import box
 from bt_selfsecure.sweep import words
-from bt_selfsecure.sweep.results import Analysis, Pair, Setting
+from bt_selfsecure.sweep.results import Analysis, Collusion, InRun, ListenerLosses, Pair, Setting
 
 MOST_ROWS: Final = 72
-"""Of a table; the weakest pairs come first, and the JSON has all."""
+"""A table has so many rows at most; the weakest pairs come first, and the JSON has all."""
 FIGURE: Final = re.compile(r"-|\W*\d\S*( (%|M|B|dBm))?")
-"""What is set as figures are: to the right, and in one line."""
+"""This is set as figures are: to the right, and in one line."""
 MOST_EACH_RUN: Final = 12
-"""Pairs that are shown run by run."""
+"""So many pairs are shown run by run."""
+
+Row = TypeVar("Row")
+Columns = Sequence[tuple[str, Callable[[Row], object]]]
+"""Of each column the name, and what stands there in a row."""
 
 
-def listeners(analysis: Analysis) -> str:
-    """What each lost, in each setting."""
-    apart = _apart(analysis)
-    rows = (
-        (
-            *apart[row.setting],
-            row.listener,
-            words.metres(row.nearest_m, row.farthest_m),
-            f"{row.sent:,}",
-            words.percent(row.loss),
-            words.interval(row.loss_low, row.loss_high),
-            "-"
-            if not row.gilbert_elliott or row.gilbert_elliott.mean_burst is None
-            else f"{row.gilbert_elliott.mean_burst:.2f}",
-            "-" if row.rssi_dbm is None else f"{row.rssi_dbm:.0f}",
-        )
-        for row in analysis.listeners[:MOST_ROWS]
-    )
-    names = ("setting", "listener", "at, m", "on the air", "lost", "95 %", "burst", "dBm")
-    return (
-        "<h2>Losses</h2>\n"
-        + table("Losses", names, rows)
-        + '<p class="note">At: metres from the sender, where they are known. Intervals: Clopper and Pearson, for '
-        "packets lost independently. Burst: mean length of a run of losses in packets, by Gilbert's chain; independent "
-        f"losses have 1/(1 - loss).{_more(len(analysis.listeners))}</p>"
-    )
+class ReportTable(NamedTuple):
+    """Text and, of each cell, whether its column has nothing but figures. No other table of a page has the label."""
+
+    label: str
+    head: list[tuple[str, bool]]
+    rows: list[tuple[tuple[str, bool], ...]]
+    of: int
+    """The number of rows that there are; `rows` may be less."""
 
 
-def _apart(analysis: Analysis) -> dict[Setting, tuple[str, ...]]:
-    """Words for each setting: what differs from the others."""
+def table(label: str, columns: Columns[Row], rows: Iterable[Row], most: int | None = MOST_ROWS) -> ReportTable:
+    """Return the table of so many rows, or all, without the columns in which none of them has anything."""
+    every = list(rows)
+    head, cells = [], []
+    for name, cell in columns:
+        column = [str(cell(row)) for row in every[:most]]
+        if not column or any(value not in (words.NONE, "") for value in column):
+            figures = all(FIGURE.fullmatch(value) for value in column)
+            head.append((name, figures))
+            cells.append([(value, figures) for value in column])
+    return ReportTable(label, head, list(zip(*cells, strict=True)), len(every))
+
+
+def told_apart(analysis: Analysis) -> dict[Setting, str]:
+    """Return words for each setting: what differs from the others."""
     settings = list(dict.fromkeys(row.setting for row in analysis.listeners))
-    return {setting: (", ".join(said),) for setting, said in words.what_differs(settings).items()}
+    return {setting: ", ".join(said) for setting, said in words.what_differs(settings).items()}
 
 
-def pairs(analysis: Analysis) -> str:
-    """Those that the plan names first, and of them the weakest; then the weakest run by run."""
-    planned, apart = analysis.planned(), _apart(analysis)
+def listeners(analysis: Analysis, apart: Mapping[Setting, str]) -> ReportTable:
+    """Return what each listener lost, in each setting."""
+
+    def burst(row: ListenerLosses) -> str:
+        fit = row.gilbert_elliott
+        return words.NONE if not fit or fit.mean_burst is None else f"{fit.mean_burst:.2f}"
+
+    columns: Columns[ListenerLosses] = [
+        ("setting", lambda row: apart[row.setting]),
+        ("listener", lambda row: row.listener),
+        ("at, m", lambda row: words.metres(row.nearest_m, row.farthest_m)),
+        ("on the air", lambda row: f"{row.sent:,}"),
+        ("lost", lambda row: words.percent(row.loss)),
+        ("95 %", lambda row: words.interval(row.loss_low, row.loss_high)),
+        ("burst", burst),
+        ("dBm", lambda row: words.NONE if row.rssi_dbm is None else f"{row.rssi_dbm:.0f}"),
+    ]
+    return table("Losses", columns, analysis.listeners)
+
+
+def ordered(analysis: Analysis) -> list[Pair]:
+    """Return the pairs that the plan names, the weakest first, and then the others."""
+    planned = analysis.planned()
     named = {id(pair) for pair in planned}
     others = [pair for pair in analysis.pairs if id(pair) not in named]
-    ordered = [*sorted(planned, key=lambda pair: pair.strength), *others]
-    names = (
-        "setting",
-        "Bob",
-        "at, m",
-        "Eve",
-        "at, m",
-        "verdict",
-        "bits",
-        "N for 128",
-        "broken",
-        "worst run",
-        "its e|B at least",
-        "least e|B",
-        "median",
-        "most",
-        "pooled",
-        "95 %",
-        "phi",
-    )
-    rows = (
+    return [*sorted(planned, key=lambda pair: pair.strength), *others]
+
+
+def pairs(analysis: Analysis, apart: Mapping[Setting, str]) -> ReportTable:
+    """Return what a key is worth of each Bob against each Eve."""
+    columns: Columns[Pair] = [
+        ("setting", lambda pair: apart[pair.setting]),
+        ("Bob", lambda pair: pair.bob),
+        ("at, m", lambda pair: words.metres(pair.bob_distance_m)),
+        ("Eve", lambda pair: pair.eve),
+        ("at, m", lambda pair: words.metres(pair.eve_distance_m)),
+        ("verdict", lambda pair: pair.verdict),
+        ("bits", lambda pair: words.bits(pair.secret_bits)),
+        ("N for 128", lambda pair: words.count(pair.packets_to_send["128"])),
         (
-            *apart[pair.setting],
-            pair.bob,
-            words.metres(pair.bob_distance_m),
-            pair.eve,
-            words.metres(pair.eve_distance_m),
-            pair.verdict,
-            words.bits(pair.secret_bits),
-            words.count(pair.packets_to_send["128"]),
-            f"{pair.runs_broken}/{pair.runs}, \N{LESS-THAN OR EQUAL TO} {words.percent(pair.broken_high)}",
-            words.NONE if pair.worst_run is None else str(pair.worst_run),
-            words.percent(pair.bound),
-            words.percent(pair.least_e_given_b),
-            words.percent(pair.median_e_given_b),
-            words.percent(pair.greatest_e_given_b),
-            words.percent(pair.e_given_b),
-            words.interval(pair.ci_low, pair.ci_high),
-            f"{pair.phi:.2f}",
-        )
-        for pair in ordered[:MOST_ROWS]
-    )
-    return (
-        "<h2>Bob and Eve</h2>\n"
-        + table("Bob and Eve", names, rows)
-        + f"""<p class="note">The verdict is no key if Bob heard nothing, broken if Eve missed nothing that Bob heard in
-all runs, weak if the worst run is worth less than 128 bits, else holds. bits: the key of the worst run, by the lower
-95 % bound of its own e|B. N for 128: packets to send for 128 bits in the run that takes most, so that Bob keeps enough
-with 99 % probability; -: no number is enough there. broken: runs of which Eve heard all that Bob did, and the 95 %
-bound of that share (about 3/R if none of R was). Worst run: its key is worth least, and its e|B is at least so much.
-Least, median, most: e|B of the runs; the least may be another run's, of more packets. pooled: e|B of all runs together,
-with its interval; no verdict rests on it. phi: correlation of the two losses.{_more(len(ordered))}</p>"""
-        + _each_run(ordered[:MOST_EACH_RUN], apart)
-    )
-
-
-def _each_run(pairs: Sequence[Pair], apart: Mapping[Setting, tuple[str, ...]]) -> str:
-    """Run by run, of the weakest pairs; folded, for it is long."""
-    names = ("run", "Bob heard", "Eve missed", "e|B", "at least", "bits", "verdict")
-    parts = []
-    for pair in pairs:
-        if pair.runs < 2:
-            continue
-        rows = (
-            (
-                str(run.run),
-                f"{run.bob_heard:,}",
-                f"{run.eve_missed_given_bob:,}",
-                words.percent(run.e_given_b),
-                words.percent(run.bound),
-                words.bits(run.secret_bits),
-                run.verdict,
-            )
-            for run in sorted(pair.each_run, key=lambda run: (run.secret_bits is None, run.secret_bits, run.run))
-        )
-        title = f"Bob {pair.bob}, Eve {pair.eve}, {apart[pair.setting][0]}: each run, the worst first"
-        parts.append(f"<details><summary>{escape(title)}</summary>\n{table(title, names, rows)}</details>\n")
-    return "".join(parts)
-
-
-def _more(rows: int) -> str:
-    return "" if rows <= MOST_ROWS else f" Shown are {MOST_ROWS} of {rows}; the JSON has all."
-
-
-def colluding(analysis: Analysis) -> str:
-    """The best Eves of each number; nothing where there is one Eve."""
-    rows = [row for row in analysis.colluding if row.eves > 1]
-    if not rows:
-        return ""
-    worst = [
-        min(same, key=lambda row: row.strength)
-        for _, same in groupby(sorted(rows, key=lambda row: row.eves), key=lambda row: row.eves)
-    ]
-    apart = _apart(analysis)
-    names = (
-        "Eves",
-        "Bob",
-        "setting",
-        "pooled e|B",
-        "if independent",
-        "worst run",
-        "e|B",
-        "bits",
-        "broken",
-        "|S| for 128",
-        "pooled",
-        "who",
-    )
-    told = table(
-        "Eves together",
-        names,
-        (
-            (
-                str(row.eves),
-                row.bob,
-                *apart[row.setting],
-                words.percent(row.e_given_b),
-                words.percent(row.if_independent),
-                "-" if row.in_run is None else str(row.in_run.run),
-                words.percent(row.in_run.e_given_b if row.in_run else None),
-                words.bits(row.in_run.secret_bits if row.in_run else None),
-                f"{row.runs_broken}/{row.runs}",
-                words.count(row.packets_needed["128"]),
-                words.count(row.pooled_packets_needed["128"]),
-                ", ".join(row.worst_in_run),
-            )
-            for row in worst
+            "broken",
+            lambda pair: f"{pair.runs_broken}/{pair.runs}, \N{LESS-THAN OR EQUAL TO} {words.percent(pair.broken_high)}",
         ),
-    )
-    return (
-        f"<h2>Eves who put their captures together</h2>\n{told}"
-        '<p class="note">For each number of Eves the Bob and the Eves who make it worst. Worst run, bits and |S|: by '
-        "the run that these Eves are best at; pooled: all runs together. broken: the most runs that so many, always "
-        "the same, hold whole.</p>"
-    )
-
-
-def table(label: str, names: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    """What no other table is called, and its columns; those of which no row has anything are left out."""
-    columns = [
-        (name, column, ' class="n"' * all(FIGURE.fullmatch(value) for value in column))
-        for name, *column in zip(names, *(map(str, row) for row in rows), strict=True)
-        if any(value not in (words.NONE, "") for value in column) or not column
+        ("worst run", lambda pair: words.NONE if pair.worst_run is None else pair.worst_run),
+        ("its e|B at least", lambda pair: words.percent(pair.bound)),
+        ("least e|B", lambda pair: words.percent(pair.least_e_given_b)),
+        ("median", lambda pair: words.percent(pair.median_e_given_b)),
+        ("most", lambda pair: words.percent(pair.greatest_e_given_b)),
+        ("pooled", lambda pair: words.percent(pair.e_given_b)),
+        ("95 %", lambda pair: words.interval(pair.ci_low, pair.ci_high)),
+        ("phi", lambda pair: f"{pair.phi:.2f}"),
     ]
-    head = "".join(f'<th scope="col"{kind}>{escape(name)}</th>' for name, _, kind in columns)
-    cells = zip(*([f"<td{kind}>{escape(value)}</td>" for value in column] for _, column, kind in columns), strict=True)
-    body = "".join(f"<tr>{''.join(row)}</tr>\n" for row in cells)
-    return box(label, f'<table class="fine"><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>')
+    return table("Bob and Eve", columns, ordered(analysis))
+
+
+def each_run(analysis: Analysis, apart: Mapping[Setting, str]) -> Iterator[ReportTable]:
+    """Return the runs of each of the weakest pairs that has several, the worst first."""
+    columns: Columns[InRun] = [
+        ("run", lambda run: run.run),
+        ("Bob heard", lambda run: f"{run.bob_heard:,}"),
+        ("Eve missed", lambda run: f"{run.eve_missed_given_bob:,}"),
+        ("e|B", lambda run: words.percent(run.e_given_b)),
+        ("at least", lambda run: words.percent(run.bound)),
+        ("bits", lambda run: words.bits(run.secret_bits)),
+        ("verdict", lambda run: run.verdict),
+    ]
+    for pair in ordered(analysis)[:MOST_EACH_RUN]:
+        if pair.runs > 1:
+            runs = sorted(pair.each_run, key=lambda run: (run.secret_bits is None, run.secret_bits, run.run))
+            title = f"Bob {pair.bob}, Eve {pair.eve}, {apart[pair.setting]}: each run, the worst first"
+            yield table(title, columns, runs, most=None)
+
+
+def colluding(analysis: Analysis, apart: Mapping[Setting, str]) -> ReportTable:
+    """Return, for each number of Eves above one, the Bob and the Eves who make it worst."""
+    several = sorted((row for row in analysis.colluding if row.eves > 1), key=lambda row: row.eves)
+    worst = [min(same, key=lambda row: row.strength) for _, same in groupby(several, key=lambda row: row.eves)]
+    columns: Columns[Collusion] = [
+        ("Eves", lambda row: row.eves),
+        ("Bob", lambda row: row.bob),
+        ("setting", lambda row: apart[row.setting]),
+        ("pooled e|B", lambda row: words.percent(row.e_given_b)),
+        ("if independent", lambda row: words.percent(row.if_independent)),
+        ("worst run", lambda row: row.in_run.run if row.in_run else words.NONE),
+        ("e|B", lambda row: words.percent(row.in_run.e_given_b if row.in_run else None)),
+        ("bits", lambda row: words.bits(row.in_run.secret_bits if row.in_run else None)),
+        ("broken", lambda row: f"{row.runs_broken}/{row.runs}"),
+        ("|S| for 128", lambda row: words.count(row.packets_needed["128"])),
+        ("pooled", lambda row: words.count(row.pooled_packets_needed["128"])),
+        ("who", lambda row: ", ".join(row.worst_in_run)),
+    ]
+    return table("Eves together", columns, worst)

@@ -53,7 +53,7 @@ class Fit:
 
 
 @dataclass(frozen=True, slots=True)
-class Listener:
+class ListenerLosses:
     """The losses of one listener."""
 
     setting: Setting
@@ -292,7 +292,7 @@ class Analysis:
     lost_in_queue: int
     """Packets that never went on the air for some listener. They are in no table."""
     pairs: list[Pair]
-    listeners: list[Listener]
+    listeners: list[ListenerLosses]
     colluding: list[Collusion]
     shares: list[Share]
     loss_by_distance: list[AtDistance]

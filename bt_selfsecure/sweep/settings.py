@@ -15,12 +15,12 @@ from bt_selfsecure.sweep.runs import RunInfo, StoredRun
 from bt_selfsecure.sweep.store import Store
 
 CONDITIONS: Final = "conditions"
-"""Key of a run's notes: names and values, free, of what was so at this run (a room, noise)."""
+"""SettingKey of a run's notes: names and values, free, of what was so at this run (a room, noise)."""
 MEANT_APART: Final = 1.1
 """Where no plan tells, numbers of packets that differ by less than this factor are one that was meant."""
 
 
-class Key(NamedTuple):
+class SettingKey(NamedTuple):
     """What runs have in common whose packets are counted together.
 
     Runs without a distance of their own, as in a recording where each listener has another, are together whatever their
@@ -32,7 +32,7 @@ class Key(NamedTuple):
     distances_m: tuple[tuple[str, float], ...]
 
     @classmethod
-    def of(cls, run: StoredRun, chosen: Sequence[str] = ()) -> Key:
+    def of(cls, run: StoredRun, chosen: Sequence[str] = ()) -> SettingKey:
         """Whatever its N. Of the listeners only those that are `chosen`; all where none is."""
         info = run.info
         names = tuple(sorted(name for name in run.listeners if not chosen or name in chosen))
@@ -66,14 +66,14 @@ class _Place:
         self.manifests: set[int] = set()
 
 
-def by_setting(store: Store, chosen: Sequence[str] = ()) -> dict[Key, array[int]]:
+def by_setting(store: Store, chosen: Sequence[str] = ()) -> dict[SettingKey, array[int]]:
     """The ids of all runs that count, nearest setting first. UsageError if there are none, or none with a chosen
     listener."""
     names: set[str] = set()
-    places: dict[Key, _Place] = {}
+    places: dict[SettingKey, _Place] = {}
     for run in store.in_batches(range(store.next_id())):
         names.update(run.listeners)
-        if (key := Key.of(run, chosen)).listeners:
+        if (key := SettingKey.of(run, chosen)).listeners:
             place = places.setdefault(key, _Place())
             place.runs.append(run.id)
             place.packets.append(run.info.packets)
@@ -84,7 +84,7 @@ def by_setting(store: Store, chosen: Sequence[str] = ()) -> dict[Key, array[int]
         )
     if strangers := [name for name in chosen if name not in names]:
         raise UsageError(f"no run has a listener {strangers[0]!r}: the sweep has {', '.join(sorted(names))}")
-    settings: dict[Key, array[int]] = {}
+    settings: dict[SettingKey, array[int]] = {}
     manifests = store.manifests()
     for key, place in places.items():
         apart = key.setting.distance_m is not None and _packets_are_meant(place, manifests)

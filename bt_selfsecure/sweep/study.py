@@ -44,8 +44,8 @@ from bt_selfsecure.stats.losses import (
     joint_probabilities,
 )
 from bt_selfsecure.sweep.study_cluster import on_cluster
-from bt_selfsecure.sweep.study_kept import Kept, kept
-from bt_selfsecure.sweep.study_pieces import Outcome, Piece, batches, simulated, versions
+from bt_selfsecure.sweep.study_kept import KeptLine, kept
+from bt_selfsecure.sweep.study_pieces import StudyPiece, StudyTotals, batches, simulated, versions
 
 PIECE_TRIALS: Final = 32_768
 PIECE_PACKETS: Final = 2**27
@@ -105,7 +105,7 @@ class Point(NamedTuple):
         return colluding_probabilities(one, self.eves)
 
 
-class Row(NamedTuple):
+class PointResult(NamedTuple):
     """What came of a point."""
 
     bob_loss: float
@@ -154,7 +154,7 @@ def run(
     scheduler: str | None,
     progress: Progress,
     tell: Callable[[str], None] = lambda what: None,
-) -> list[Row]:
+) -> list[PointResult]:
     """The whole study; its table, which is then in `out` as Parquet.
 
     `progress` is told the establishments done, and all; `tell` what became of the cluster. What was done before an
@@ -171,8 +171,8 @@ def run(
             with closing(on_cluster(waiting, scheduler, tell) if scheduler else _here(waiting)) as outcomes:
                 for batch in outcomes:
                     for piece, received, missed in batch:
-                        keeper.keep(Outcome(piece, received, missed))
-                        sums.add(Kept(piece.point, piece.number, received, missed))
+                        keeper.keep(StudyTotals(piece, received, missed))
+                        sums.add(KeptLine(piece.point, piece.number, received, missed))
                         progress(sums.done, sums.all)
             table = sums.table()
             write_parquet(table, grid, part)
@@ -180,10 +180,10 @@ def run(
     return table
 
 
-def _here(waiting: Iterator[list[Piece]]) -> Generator[list[Outcome]]:
+def _here(waiting: Iterator[list[StudyPiece]]) -> Generator[list[StudyTotals]]:
     """On all cores."""
     cores = os.cpu_count() or 1
-    going: set[Future[list[Outcome]]] = set()
+    going: set[Future[list[StudyTotals]]] = set()
     pool = ThreadPoolExecutor(cores)
     try:
         for batch in waiting:
@@ -202,11 +202,11 @@ class _Sums:
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
         self._points = grid.points()[0]
-        self._rows: list[Row | None] = [None] * len(self._points)
+        self._rows: list[PointResult | None] = [None] * len(self._points)
         self._begun: dict[int, _Sum] = {}
         self.done, self.all = 0, grid.trials * len(self._points)
 
-    def add(self, outcome: Kept) -> None:
+    def add(self, outcome: KeptLine) -> None:
         """Add one piece's. `UnreadableError` if it is none of this study's, or was added before."""
         index, number, received, missed = outcome
         point = self._points[index]
@@ -221,7 +221,7 @@ class _Sums:
         if len(begun.numbers) == self._pieces(point):
             self._rows[index] = _row(point, self._begun.pop(index), self._grid.trials)
 
-    def missing(self) -> Iterator[Piece]:
+    def missing(self) -> Iterator[StudyPiece]:
         """Yield the pieces that are still to be done."""
         for index, point in enumerate(self._points):
             numbers = self._begun[index].numbers if index in self._begun else set()
@@ -231,9 +231,9 @@ class _Sums:
             for number in range(self._pieces(point)):
                 if number not in numbers:
                     trials, seed = self._trials(point, number), _seed(self._grid.seed, point, number)
-                    yield Piece(index, number, trials, point.packets, joint.bob_only, joint.both, seed)
+                    yield StudyPiece(index, number, trials, point.packets, joint.bob_only, joint.both, seed)
 
-    def table(self) -> list[Row]:
+    def table(self) -> list[PointResult]:
         """Return the rows, which have to be complete."""
         return [row for row in self._rows if row]
 
@@ -263,12 +263,12 @@ def _seed(seed: int, point: Point, number: int) -> int:
 # --- The table --------------------------------------------------------------------------------------------------------
 
 
-def _row(point: Point, of: _Sum, trials: int) -> Row:
+def _row(point: Point, of: _Sum, trials: int) -> PointResult:
     joint = point.joint()
     expected = (1 - joint.bob_only) ** point.packets if joint else 1.0
     broken = of.missed[0]
     low, high = clopper_pearson(broken, trials)
-    return Row(
+    return PointResult(
         *point,
         trials,
         e_given_b=joint.bob_only / (1 - point.bob_loss) if joint and point.bob_loss < 1 else 0.0,
@@ -296,14 +296,14 @@ def _quantile(counts: Counter[int], rank: float) -> int:
     return value
 
 
-def write_parquet(table: list[Row], grid: Grid, out: Path) -> None:
+def write_parquet(table: list[PointResult], grid: Grid, out: Path) -> None:
     """The table, with the grid and what made it in its metadata."""
     pa, parquet = _parquet()
     made = versions()
     described = json.dumps(
         {"version": made["bt_selfsecure"], "numpy": made["numpy"], "python": made["Python"], **asdict(grid)}
     )
-    columns = dict(zip(Row._fields, map(list, zip(*table, strict=True)), strict=True))
+    columns = dict(zip(PointResult._fields, map(list, zip(*table, strict=True)), strict=True))
     parquet.write_table(pa.table(columns, metadata={"bt_selfsecure": described}), out)
 
 

@@ -11,7 +11,7 @@ from threading import Thread
 from typing import Any, Final
 
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
-from bt_selfsecure.sweep.study_pieces import ASK_VERSIONS, Outcome, Piece, accepted, task, versions
+from bt_selfsecure.sweep.study_pieces import ASK_VERSIONS, StudyPiece, StudyTotals, accepted, task, versions
 
 IN_FLIGHT: Final = 64
 CONNECT_S: Final = 10
@@ -27,7 +27,7 @@ class _GoneError(BtSelfSecureError):
     """The scheduler is."""
 
 
-def on_cluster(batches: Iterator[list[Piece]], scheduler: str, tell: Tell) -> Generator[list[Outcome]]:
+def on_cluster(batches: Iterator[list[StudyPiece]], scheduler: str, tell: Tell) -> Generator[list[StudyTotals]]:
     """Simulate all `batches`; outcomes come in any order.
 
     A piece that other versions than ours made is refused, and its worker gets no more. Who goes is told, and the study
@@ -80,11 +80,11 @@ def _waited_for(distributed: Any, scheduler: str) -> Any:
 
 
 class _Cluster:
-    def __init__(self, batches: Iterator[list[Piece]], client: Any, scheduler: str, tell: Tell) -> None:
+    def __init__(self, batches: Iterator[list[StudyPiece]], client: Any, scheduler: str, tell: Tell) -> None:
         self.client = client
         self._batches, self._scheduler, self._tell = batches, scheduler, tell
-        self._again: deque[list[Piece]] = deque()
-        self._going: dict[Any, list[Piece]] = {}
+        self._again: deque[list[StudyPiece]] = deque()
+        self._going: dict[Any, list[StudyPiece]] = {}
         self._ended: SimpleQueue[Any] = SimpleQueue()
         self._is_alone = False
         self._unfit: dict[str, str] = {}
@@ -92,7 +92,7 @@ class _Cluster:
         self._fit: list[str] | None = None
         """Those that may be asked; None is all, while no other was found."""
 
-    def outcomes(self) -> Iterator[list[Outcome]]:
+    def outcomes(self) -> Iterator[list[StudyTotals]]:
         """Yield each batch's, in whatever order. `_GoneError` with the scheduler; what it had is then done again."""
         try:
             while self._fill():
@@ -121,7 +121,7 @@ class _Cluster:
             future.add_done_callback(self._ended.put)
         return bool(self._going)
 
-    def _ended_with(self, future: Any, batch: list[Piece]) -> Iterator[list[Outcome]]:
+    def _ended_with(self, future: Any, batch: list[StudyPiece]) -> Iterator[list[StudyTotals]]:
         from distributed.scheduler import KilledWorker
 
         if future.status in ("cancelled", "lost"):

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from bt_selfsecure.errors import UnreadableError, UsageError
-from bt_selfsecure.sweep.study_pieces import Outcome
+from bt_selfsecure.sweep.study_pieces import StudyTotals
 
 _TO_DO: Final = "remove it, or name another --out"
 
 
-class Kept(NamedTuple):
+class KeptLine(NamedTuple):
     """A line of the file: an outcome, of which the grid tells the rest."""
 
     point: int
@@ -33,7 +33,7 @@ class Keeper:
         self._file, self._path = file, path
         self.lines = lines
 
-    def keep(self, outcome: Outcome) -> None:
+    def keep(self, outcome: StudyTotals) -> None:
         """Append it. UsageError where the disk takes no more."""
         line = [outcome.piece.point, outcome.piece.number, outcome.received, outcome.missed]
         self._write(json.dumps(line))
@@ -54,7 +54,7 @@ class Keeper:
 
 
 @contextmanager
-def kept(path: Path, made_by: dict[str, Any], take: Callable[[Kept], None]) -> Iterator[Keeper]:
+def kept(path: Path, made_by: dict[str, Any], take: Callable[[KeptLine], None]) -> Iterator[Keeper]:
     """Lock the file, `take` each line that is there, and yield what keeps more. Without a line it vanishes again.
 
     UsageError if it is another study's, or damaged, or can't be written.
@@ -87,7 +87,7 @@ def _locked(path: Path) -> Iterator[FileIO]:
                 return
 
 
-def _read(file: FileIO, path: Path, made_by: dict[str, Any], take: Callable[[Kept], None]) -> int:
+def _read(file: FileIO, path: Path, made_by: dict[str, Any], take: Callable[[KeptLine], None]) -> int:
     """The lines' number. One that was cut off in the middle is cut off wholly."""
     end = lines = 0
     file.seek(0)
@@ -100,7 +100,7 @@ def _read(file: FileIO, path: Path, made_by: dict[str, Any], take: Callable[[Kep
                     _require(json.loads(line), made_by, path)
                 else:
                     point, number, received, missed = json.loads(line)
-                    take(Kept(point, number, received, {int(k): count for k, count in missed.items()}))
+                    take(KeptLine(point, number, received, {int(k): count for k, count in missed.items()}))
                 lines, end = lines + 1, end + len(line)
     except (ValueError, TypeError, AttributeError) as error:
         raise UsageError(f"{path} is damaged ({error}): remove it; the study then begins anew") from error

@@ -19,7 +19,7 @@ PACKET_S: Final = 1e-9
 """What a piece takes, however small, and each of its packets; roughly, as this parts work alone."""
 
 
-class Piece(NamedTuple):
+class StudyPiece(NamedTuple):
     """Plain numbers, as it travels: a seed of its own in place of the grid."""
 
     point: int
@@ -31,10 +31,10 @@ class Piece(NamedTuple):
     seed: int
 
 
-class Outcome(NamedTuple):
+class StudyTotals(NamedTuple):
     """Of one piece: sums, so that they can be put together in any order."""
 
-    piece: Piece
+    piece: StudyPiece
     received: int
     """Packets that Bob received, of all trials."""
     missed: dict[int, int]
@@ -47,9 +47,9 @@ def versions() -> dict[str, str]:
     return {"bt_selfsecure": __version__, "numpy": np.__version__, "Python": minor}
 
 
-def batches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+def batches(pieces: Iterable[StudyPiece]) -> Iterator[list[StudyPiece]]:
     """Group pieces into tasks of about `BATCH_S`."""
-    batch: list[Piece] = []
+    batch: list[StudyPiece] = []
     seconds = 0.0
     for piece in pieces:
         batch.append(piece)
@@ -61,15 +61,15 @@ def batches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
         yield batch
 
 
-def simulated(batch: Iterable[Piece]) -> list[Outcome]:
+def simulated(batch: Iterable[StudyPiece]) -> list[StudyTotals]:
     """Simulate these establishments on one core, each packet drawn."""
     return [_simulated(piece) for piece in batch]
 
 
-def _simulated(piece: Piece) -> Outcome:
+def _simulated(piece: StudyPiece) -> StudyTotals:
     received, missed = draw(piece.trials, piece.packets, piece.bob_only, piece.both, seed=piece.seed, threads=1)
     values, counts = np.unique(missed, return_counts=True)
-    return Outcome(piece, int(received.sum()), dict(zip(values.tolist(), counts.tolist(), strict=True)))
+    return StudyTotals(piece, int(received.sum()), dict(zip(values.tolist(), counts.tolist(), strict=True)))
 
 
 # --- On a worker ------------------------------------------------------------------------------------------------------
@@ -78,7 +78,7 @@ _HERE: Final = f"__import__({__name__!r}, fromlist=['*'])"
 ASK_VERSIONS: Final = f"{_HERE}.versions()"
 
 
-def task(batch: list[Piece]) -> str:
+def task(batch: list[StudyPiece]) -> str:
     """Return the expression that a worker evaluates to simulate `batch`.
 
     Text and the language's own `eval` are all that a scheduler has to unpickle, which needs none of our packages then.
@@ -88,17 +88,17 @@ def task(batch: list[Piece]) -> str:
 
 def answer(batch: str) -> str:
     """Simulate it, and say what made it."""
-    pieces = [Piece(*values) for values in json.loads(batch)]
+    pieces = [StudyPiece(*values) for values in json.loads(batch)]
     return json.dumps({"versions": versions(), "outcomes": simulated(pieces)})
 
 
-def accepted(text: str, batch: list[Piece]) -> list[Outcome] | None:
+def accepted(text: str, batch: list[StudyPiece]) -> list[StudyTotals] | None:
     """Return the outcomes in a worker's answer; None if anything but these pieces and versions made them."""
     told = json.loads(text)
     if told["versions"] != versions():
         return None
     outcomes = [
-        Outcome(Piece(*piece), received, {int(k): count for k, count in missed.items()})
+        StudyTotals(StudyPiece(*piece), received, {int(k): count for k, count in missed.items()})
         for piece, received, missed in told["outcomes"]
     ]
     return outcomes if [outcome.piece for outcome in outcomes] == batch else None

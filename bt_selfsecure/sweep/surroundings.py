@@ -11,7 +11,7 @@ from bt_selfsecure import __version__
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node.client import NodeClient
 from bt_selfsecure.node.doctor.findings import NotSeen
-from bt_selfsecure.node.doctor.machine import Machine
+from bt_selfsecure.node.doctor.machine import HostSystem
 
 TEMPERATURE: Final = "/sys/class/thermal/thermal_zone0/temp"
 WIRELESS: Final = "/sys/class/net/*/phy80211"
@@ -20,7 +20,7 @@ FIRMWARE: Final = ("BCM: firmware", "Patch", "hci0: BCM")
 """In the kernel's log, of a Pi's chip."""
 
 
-def facts(machine: Machine, client: NodeClient | None) -> dict[str, Any]:
+def facts(machine: HostSystem, client: NodeClient | None) -> dict[str, Any]:
     """What can be seen; what can't is left out. No addresses."""
     found: dict[str, Any] = {
         "version": __version__,
@@ -41,12 +41,12 @@ def facts(machine: Machine, client: NodeClient | None) -> dict[str, Any]:
     return found
 
 
-def facts_of(machine: Machine, client: NodeClient | None) -> Callable[[], Awaitable[dict[str, Any]]]:
+def facts_of(machine: HostSystem, client: NodeClient | None) -> Callable[[], Awaitable[dict[str, Any]]]:
     """The same for an agent, which must not be held up."""
     return lambda: asyncio.to_thread(facts, machine, client)
 
 
-def _radio(machine: Machine) -> dict[str, Any]:
+def _radio(machine: HostSystem) -> dict[str, Any]:
     radio = machine.radio
     return {
         "bus": radio.bus,
@@ -55,13 +55,13 @@ def _radio(machine: Machine) -> dict[str, Any]:
     }
 
 
-def _wifi(machine: Machine) -> dict[str, Any]:
+def _wifi(machine: HostSystem) -> dict[str, Any]:
     if not machine.some(WIRELESS):  # where the kernel knows no wireless, pyroute2 0.9 leaves an event loop open
         return {"wifi_mhz": {}}
     return {"wifi_mhz": machine.wifi_frequencies}
 
 
-def _firmware(machine: Machine) -> dict[str, Any]:
+def _firmware(machine: HostSystem) -> dict[str, Any]:
     lines = [line for line in machine.kernel_log if "Bluetooth" in line and any(word in line for word in FIRMWARE)]
     return {"firmware": [line.partition("Bluetooth: ")[2] for line in lines[-3:]]}
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Self
 
 from bt_selfsecure.stats.losses import clopper_pearson
-from bt_selfsecure.sweep.orders import Reception
+from bt_selfsecure.sweep.orders import RunReception
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Tally:
     """Packets that never left the sender, all receivers together."""
 
     @classmethod
-    def of(cls, receptions: Mapping[str, Reception], bob: str) -> Self:
+    def of(cls, receptions: Mapping[str, RunReception], bob: str) -> Self:
         """Of one run."""
         tally = cls(queued=sum(len(reception.queued) for reception in receptions.values()))
         heard_by_bob = receptions[bob].copies

@@ -19,7 +19,7 @@ from bt_selfsecure.sweep.store import Store
 from bt_selfsecure.sweep.tables import Progress, Table
 
 if TYPE_CHECKING:
-    from bt_selfsecure.sweep.joining import Burst, Joined, Told
+    from bt_selfsecure.sweep.joining import Joined, JoinedRun, KnownTiming
 
 UNITS: Final = {"time_s": 1.0, "time_ms": 1e-3, "time_us": 1e-6, "time_ns": 1e-9}
 TIMES: Final = ("time", "timestamp", *UNITS)
@@ -38,7 +38,7 @@ class _Log:
     """dBm; NaN where none is known."""
 
 
-class Key(NamedTuple):
+class LogKey(NamedTuple):
     """What makes a log of its own."""
 
     run: str
@@ -67,7 +67,7 @@ def add_to(store: Store, tables: Mapping[str, Table], how: Circumstances, source
         raise UsageError("--first and --last are of packets with numbers: leave them out where logs are joined by time")
     log = _Read(tables, how)
     name = ", ".join(str(table.file) for table in tables.values())
-    joins: list[tuple[Key, Joined]] = []
+    joins: list[tuple[LogKey, Joined]] = []
     for key, by_receiver in sorted(log.logs.items()):
         try:
             times = {name: np.frombuffer(each.times) for name, each in by_receiver.items()}
@@ -95,14 +95,14 @@ def add_to(store: Store, tables: Mapping[str, Table], how: Circumstances, source
     return added
 
 
-def _told(how: Circumstances) -> Told:
-    from bt_selfsecure.sweep.joining import Told
+def _told(how: Circumstances) -> KnownTiming:
+    from bt_selfsecure.sweep.joining import KnownTiming
 
     interval = how.interval_ms / 1000 if how.interval_ms else None
-    return Told(interval, how.clock_offsets_s, how.one_clock, how.pause_s, how.packets)
+    return KnownTiming(interval, how.clock_offsets_s, how.one_clock, how.pause_s, how.packets)
 
 
-def _receptions(logs: Mapping[str, _Log], burst: Burst) -> Iterator[Reception]:
+def _receptions(logs: Mapping[str, _Log], burst: JoinedRun) -> Iterator[Reception]:
     for name, rows in burst.heard.items():
         levels, copies = logs[name].levels, burst.copies[name].tolist()
         for seq, row in enumerate(rows.tolist()):
@@ -115,9 +115,9 @@ class _Read:
     def __init__(self, tables: Mapping[str, Table], how: Circumstances) -> None:
         """UsageError with the file, and the line if it is one's fault."""
         self.how = how
-        self.logs: dict[Key, dict[str, _Log]] = {}
-        self.conditions: dict[Key, dict[str, str]] = {}
-        self.spelled: dict[Key, str] = {}
+        self.logs: dict[LogKey, dict[str, _Log]] = {}
+        self.conditions: dict[LogKey, dict[str, str]] = {}
+        self.spelled: dict[LogKey, str] = {}
         """The sender as it stands in the first row."""
         self.others: Counter[str] = Counter()
         """Rows of senders that were not asked for."""
@@ -150,7 +150,7 @@ class _Read:
         moment = _Moment(table, when or "")
         asked = self.how.whose.casefold() if self.how.whose and sender else None
         for line, cells in table.rows:
-            key = Key(cells[run] if run >= 0 else "", cells[whose].casefold() if whose >= 0 else "")
+            key = LogKey(cells[run] if run >= 0 else "", cells[whose].casefold() if whose >= 0 else "")
             if asked is not None and key.sender != asked:
                 self.others[key.sender] += 1
                 continue

@@ -24,7 +24,6 @@ import secrets
 import socket
 from collections.abc import AsyncGenerator
 from http import HTTPStatus
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,9 +33,10 @@ from bt_selfsecure.sweep.driver import Driver
 from bt_selfsecure.sweep.wishes import NoWishError, read_wish
 
 try:
-    from bt_selfsecure.sweep.http import Answer, RefusedError, Request, Server
-except ImportError as error:
-    raise UsageError("--web needs h11: install it with pip install 'bt-selfsecure[node]'") from error
+    from bt_selfsecure.look.pages import page
+    from bt_selfsecure.sweep.http import Answer, HttpRequest, HttpServer, RefusedError
+except ModuleNotFoundError as error:
+    raise UsageError(f"--web needs {error.name}: install it with pip install 'bt-selfsecure[node]'") from error
 
 TOKEN_BYTES: Final = 5
 TOKEN: Final = re.compile(f"[0-9a-f]{{{2 * TOKEN_BYTES}}}")
@@ -75,7 +75,7 @@ def token_beside(record: Path, *, new: bool) -> str:
 async def serve(driver: Driver, listener: socket.socket, token: str) -> AsyncGenerator[str, None]:
     """Serve for the time of the context, which is the page's address; the sweep goes on where that fails."""
     page = Page(driver, token)
-    server = asyncio.create_task(Server(listener, page.answer, page.headers).run(), name="page")
+    server = asyncio.create_task(HttpServer(listener, page.answer, page.headers).run(), name="page")
 
     def ended(task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):
@@ -107,12 +107,11 @@ class Page:
 
     def __init__(self, driver: Driver, token: str) -> None:
         self._driver, self._root = driver, f"/{token}/"
-        files = resources.files("bt_selfsecure.sweep")
-        style, script, frame = (files.joinpath(f"page.{kind}").read_text("utf-8") for kind in ("css", "js", "html"))
-        self._page = frame.replace("{{ style }}", style).replace("{{ script }}", script).encode()
+        shown = page("sweep/page.html")
+        self._page = shown.encode()
         policy = (
-            f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; connect-src 'self'; "
-            "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+            f"default-src 'none'; style-src {_digest(shown, 'style')}; script-src {_digest(shown, 'script')}; "
+            "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         )
         self.headers = {
             "Cache-Control": "no-store",
@@ -122,7 +121,7 @@ class Page:
             "X-Content-Type-Options": "nosniff",
         }
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: HttpRequest) -> Answer:
         """What to say to a request. Raises `RefusedError`."""
         if not _is_ours(request.headers.get("host", "")):
             raise RefusedError(HTTPStatus.MISDIRECTED_REQUEST)
@@ -142,7 +141,7 @@ class Page:
     def _state(self, status: HTTPStatus, **more: Any) -> Answer:
         return Answer(status, json.dumps(self._driver.view() | more).encode(), JSON)
 
-    def _do(self, request: Request) -> Answer:
+    def _do(self, request: HttpRequest) -> Answer:
         headers = request.headers
         site, origin = headers.get("sec-fetch-site", "same-origin"), headers.get("origin")
         if site != "same-origin" or origin not in (None, f"http://{headers['host']}"):
@@ -158,8 +157,9 @@ class Page:
         return self._state(HTTPStatus.OK)
 
 
-def _digest(text: str) -> str:
-    """For a content security policy."""
+def _digest(shown: str, element: str) -> str:
+    """Return what a content security policy says of the page's one element of this name: nothing else may run."""
+    (text,) = re.findall(f"<{element}>(.*?)</{element}>", shown, re.DOTALL)
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 

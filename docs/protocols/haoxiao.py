@@ -150,7 +150,7 @@ def limits_table() -> str:
     }
     rows: list[tuple[object, ...]] = [("limit", "")]
     rows += [(f"{getattr(limits, name)}", text) for name, text in what.items()]
-    rows.append(("2^63", "rounds of one K_0 and direction"))
+    rows.append(("2^63", "rounds of one direction"))
     rows.append((f"{MIN_T_1_S:g} to {MAX_T_1_S:g}", "seconds of T_1"))
     return table(*rows)
 

@@ -15,7 +15,7 @@ from bt_selfsecure.air.models import (
     Distance,
     GilbertElliott,
     LossModel,
-    Replay,
+    RecordedLosses,
     parse_model,
 )
 from bt_selfsecure.air.recording import Recording
@@ -207,7 +207,9 @@ def office() -> Recording:
 def test_a_replay_hears_what_the_receivers_heard_and_begins_again_at_the_end(office: Recording) -> None:
     events = office.events(5)
     received = heard(
-        Replay(office, {"bob": 3, "eve": "sensor30", "eve2": 9}, 5, start=0), ("bob", "eve", "eve2"), 2 * len(events)
+        RecordedLosses(office, {"bob": 3, "eve": "sensor30", "eve2": 9}, 5, start=0),
+        ("bob", "eve", "eve2"),
+        2 * len(events),
     )
     for name, bit in (("bob", 3), ("eve", 6), ("eve2", 9)):
         once = {seq for seq, word in enumerate(events) if word >> bit & 1}
@@ -215,7 +217,7 @@ def test_a_replay_hears_what_the_receivers_heard_and_begins_again_at_the_end(off
 
 
 def test_each_transmission_takes_the_next_event_whoever_sends_it(office: Recording) -> None:
-    replay, events, random = Replay(office, {"bob": 3, "eve": 6}, 33, start=100), office.events(33), Random(1)
+    replay, events, random = RecordedLosses(office, {"bob": 3, "eve": 6}, 33, start=100), office.events(33), Random(1)
     for offset in range(0, 200, 2):
         assert ("bob" in replay.transmit(random, "alice", ["bob", "eve"], 0.0)) == bool(events[100 + offset] & 1 << 3)
         back = replay.transmit(random, "bob", ["alice", "eve"], 0.0)
@@ -225,7 +227,7 @@ def test_each_transmission_takes_the_next_event_whoever_sends_it(office: Recordi
 
 def test_a_whole_replay_has_the_joint_losses_of_its_recording(office: Recording) -> None:
     sent = office.positions[33].events
-    received = heard(Replay(office, {"bob": 3, "eve": 6}, 33), ("bob", "eve"), sent)
+    received = heard(RecordedLosses(office, {"bob": 3, "eve": 6}, 33), ("bob", "eve"), sent)
     assert JointLoss.of(sent, received["bob"], received["eve"]) == office.joint_loss(33, 3, [6])
 
 

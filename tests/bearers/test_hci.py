@@ -32,7 +32,7 @@ def test_command_complete_and_a_refusing_command_status_answer_a_command_and_not
 def test_a_report_says_who_advertised_what_and_how_loud() -> None:
     event = hci_events.parse_event(b"\x04\x3e" + bytes([2 + len(REPORT)]) + b"\x02\x01" + REPORT)
     assert event is not None
-    report = hci_events.Report(3, "BA:27:EB:00:00:01", bytes.fromhex("07ffffff0badcafe"), -65)
+    report = hci_events.AdvertisingReport(3, "BA:27:EB:00:00:01", bytes.fromhex("07ffffff0badcafe"), -65)
     assert hci_events.parse_reports(event[1]) == [report]
     assert hci_events.parse_reports(b"\x02\x02" + REPORT + REPORT) == [report, report]
     assert manufacturer_datagrams(report.data) == [b"\x0b\xad\xca\xfe"]

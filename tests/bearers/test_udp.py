@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from bt_selfsecure.bearers import udp
 from bt_selfsecure.bearers.base import Bearer, BearerError, Link, LinkClosedError
 from bt_selfsecure.bearers.drawn import DrawnBearer, Faults
-from bt_selfsecure.bearers.link_datagrams import Data, End, Hello, Welcome, pack, parse
-from bt_selfsecure.bearers.numbered_links import BACKLOG, MTU, QUEUE, NumberedLinks, Ways
+from bt_selfsecure.bearers.link_datagrams import Data, Goodbye, Hello, Welcome, pack, parse
+from bt_selfsecure.bearers.numbered_links import BACKLOG, MTU_BYTES, QUEUE, NumberedLinks, Ways
 from bt_selfsecure.bearers.places import UdpPlaces
 from bt_selfsecure.bearers.specs import open_bearer
 from bt_selfsecure.errors import LocalError, UsageError
@@ -191,7 +191,7 @@ def test_a_cancelled_receive_loses_nothing(loopback_host: str, spec: str) -> Non
     play(loopback_host, scene, spec)
 
 
-@pytest.mark.parametrize("size", [0, MTU + 1])
+@pytest.mark.parametrize("size", [0, MTU_BYTES + 1])
 @pytest.mark.parametrize("spec", ["udp", "faults:loss=0.9;udp"])
 def test_a_datagram_of_a_wrong_size_is_the_programs_fault(loopback_host: str, size: int, spec: str) -> None:
     async def scene(alice: Link, bob: Link) -> None:
@@ -374,14 +374,14 @@ def test_a_dialler_takes_no_welcome_and_a_link_no_datagram_from_elsewhere_nor_on
             assert isinstance(hello, Hello)
             mallory.send(pack(Welcome(hello.link, BOB)))
             mallory.send(pack(Data(hello.link, b"forged")))
-            assert parse(await asyncio.to_thread(mallory.recv, 100)) == End(hello.link)
+            assert parse(await asyncio.to_thread(mallory.recv, 100)) == Goodbye(hello.link)
             assert not dialling.done()
             here = loopback_host, PORTS[ALICE]
             bob.sendto(pack(Welcome(hello.link, BOB)), here)
             link = await dialling
             mallory.send(pack(Data(hello.link, b"forged")))
-            mallory.send(pack(End(hello.link)))
-            bob.sendto(pack(Data(hello.link, bytes(MTU + 1))), here)
+            mallory.send(pack(Goodbye(hello.link)))
+            bob.sendto(pack(Data(hello.link, bytes(MTU_BYTES + 1))), here)
             bob.sendto(pack(Data(hello.link, b"real")), here)
             assert await link.receive() == b"real"
         await alice.close()
@@ -407,7 +407,7 @@ def test_a_strangers_flood_makes_nothing_grow(loopback_host: str, anyone: bool) 
                 for frame in (
                     Hello(number, ALICE, name),
                     Data(number, bytes(1000)),
-                    End(number),
+                    Goodbye(number),
                     Welcome(number, name),
                 ):
                     sock.send(pack(frame))
@@ -432,7 +432,7 @@ def test_a_strangers_flood_makes_nothing_grow(loopback_host: str, anyone: bool) 
 def test_a_peers_flood_fills_its_links_queue_and_no_more(loopback_host: str) -> None:
     async def scene(alice: Link, bob: Link) -> None:
         for _ in range(3 * QUEUE):
-            await alice.send(bytes(MTU))
+            await alice.send(bytes(MTU_BYTES))
             await asyncio.sleep(0)
         await alice.close()
         assert len(await the_rest(bob)) == QUEUE
@@ -455,10 +455,10 @@ ADDRESSES = st.binary(min_size=6, max_size=6).map(lambda octets: octets.hex(":")
 @given(
     st.builds(Hello, NUMBERS, ADDRESSES, ADDRESSES)
     | st.builds(Welcome, NUMBERS, ADDRESSES)
-    | st.builds(Data, NUMBERS, st.binary(min_size=1, max_size=MTU))
-    | st.builds(End, NUMBERS)
+    | st.builds(Data, NUMBERS, st.binary(min_size=1, max_size=MTU_BYTES))
+    | st.builds(Goodbye, NUMBERS)
 )
-def test_every_frame_reads_back(frame: Hello | Welcome | Data | End) -> None:
+def test_every_frame_reads_back(frame: Hello | Welcome | Data | Goodbye) -> None:
     assert parse(pack(frame)) == frame
 
 
@@ -466,7 +466,7 @@ FRAMES = st.one_of(
     st.builds(Hello, st.integers(0, 5), st.just(ALICE), st.sampled_from([BOB, MALLORY, ALICE])),
     st.builds(Welcome, st.integers(0, 5), st.sampled_from([BOB, MALLORY])),
     st.builds(Data, st.integers(0, 5), st.binary(min_size=1, max_size=9)),
-    st.builds(End, st.integers(0, 5)),
+    st.builds(Goodbye, st.integers(0, 5)),
 )
 
 

@@ -19,7 +19,7 @@ from bt_selfsecure.cli import doctor
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.doctor.checks import CHECKS
 from bt_selfsecure.node.doctor.findings import Finding, Verdict
-from bt_selfsecure.node.doctor.machine import Machine
+from bt_selfsecure.node.doctor.machine import HostSystem
 from bt_selfsecure.node.doctor.report import Check, Result
 from bt_selfsecure.node.two_nodes import TwoNodes
 
@@ -72,7 +72,7 @@ def test_json_has_the_same_verdicts_and_their_counts(capsys: pytest.CaptureFixtu
 def test_the_doctor_looks_at_what_the_node_is_configured_for(
     text: str, adapter: str, bearers: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[Machine] = []
+    seen: list[HostSystem] = []
     monkeypatch.setattr(doctor, "examine", lambda machine, checks: seen.append(machine) or [])
     (tmp_path / "node.toml").write_text(text)
     assert run("--config", str(tmp_path / "node.toml")) == 0

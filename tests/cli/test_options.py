@@ -68,7 +68,7 @@ def test_options_may_stand_before_between_and_after_what_has_a_place(command: Ar
         part
         for action in command._actions
         if action.option_strings and action.required
-        for part in (action.option_strings[-1], word(action, 7))
+        for part in [action.option_strings[-1], *([] if action.nargs == 0 else [word(action, 7)])]
     ]
     group = {action for group in command._mutually_exclusive_groups for action in group._group_actions}
     for option in command._actions:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from bt_selfsecure.air.virtual_time import run_virtual
 from bt_selfsecure.demo.live import LiveStage
-from bt_selfsecure.demo.setting import Request, perform, stage_set
+from bt_selfsecure.demo.setting import StoryRequest, perform, stage_set
 
 ENOUGH = {"text": 4.5, "marks": 3.0}
 """Of contrast, by WCAG 2.2."""
@@ -26,7 +26,7 @@ def luminance(colour: tuple[int, ...]) -> float:
 def test_every_colour_of_the_live_view_stands_out_from_a_dark_and_from_a_light_ground(ground: tuple[int, ...]) -> None:
     out = StringIO()
     console = Console(file=out, force_terminal=True, color_system="truecolor", width=80, height=30)
-    production = stage_set(Request(seed=7))
+    production = stage_set(StoryRequest(seed=7))
     with LiveStage(production, console, paced=False) as stage:
         run_virtual(perform(production, stage))
     drawn = re.findall(r"\x1b\[([\d;]+)m([^\x1b]*)", out.getvalue())

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from bt_selfsecure.air.virtual_time import run_virtual
+from bt_selfsecure.demo.outcome import Outcome
 from bt_selfsecure.demo.plain import SilentStage
 from bt_selfsecure.demo.report import html
-from bt_selfsecure.demo.scenario import Outcome
-from bt_selfsecure.demo.setting import Production, Request, perform, stage_set
-from bt_selfsecure.demo.summary import Run, closing
+from bt_selfsecure.demo.setting import Production, StoryRequest, perform, stage_set
+from bt_selfsecure.demo.summary import FinishedRun, closing
 from bt_selfsecure.protocols.haoxiao.frames import Profile
 
 
@@ -29,9 +29,9 @@ class Listening(SilentStage):
 
 def told(**request: Any) -> tuple[Production, Outcome, str]:
     """One run, and all that it says: the story, the block at the end, the page."""
-    stage, production = Listening(), stage_set(Request(**request))
+    stage, production = Listening(), stage_set(StoryRequest(**request))
     _, outcome = run_virtual(perform(production, stage))
-    run = Run(production, outcome, "command")
+    run = FinishedRun(production, outcome, "command")
     page = re.sub(r"<(style|svg).*?</\1>", "", html(run), flags=re.DOTALL)
     page = unescape(re.sub(r"<[^>]+>", " ", page))
     return production, outcome, " ".join(" ".join([*stage.lines, *closing(run), page]).split())

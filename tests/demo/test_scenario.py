@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from bt_selfsecure.air.virtual_time import run_virtual
+from bt_selfsecure.demo.outcome import Outcome, ReceptionOutcome
 from bt_selfsecure.demo.plain import ASCII, BLOCKS, SilentStage, marks_for, packet_map
-from bt_selfsecure.demo.scenario import Outcome, ReceptionOutcome, Scenario
-from bt_selfsecure.demo.setting import Production, Request, Survey, perform, stage_set
-from bt_selfsecure.demo.summary import Run, closing
+from bt_selfsecure.demo.scenario import Scenario
+from bt_selfsecure.demo.setting import Production, StoryRequest, Survey, perform, stage_set
+from bt_selfsecure.demo.summary import FinishedRun, closing
 from bt_selfsecure.protocols.haoxiao.frames import Profile
 from bt_selfsecure.sansio.trace import Transition
 from bt_selfsecure.stats.losses import JointLoss, lower_bound, secret_bits
@@ -23,7 +24,7 @@ GOOD = Outcome(
 
 
 def told(**request: Any) -> tuple[Production, Scenario, Outcome, list[Transition]]:
-    production, trace = stage_set(Request(**request)), list[Transition]()
+    production, trace = stage_set(StoryRequest(**request)), list[Transition]()
     story, outcome = run_virtual(perform(production, SilentStage(), tracer=trace.append))
     return production, story, outcome, trace
 
@@ -96,13 +97,13 @@ def test_verdict_and_success(change: dict[str, Any], success: bool, words: str) 
 
 
 def test_the_closing_block_fits_any_width_and_says_when_nothing_was_established() -> None:
-    production = stage_set(Request())
+    production = stage_set(StoryRequest())
     failed = replace(GOOD, established=False, failure="nobody accepted the request", joint=JointLoss(0, 0, 0, 0))
     for outcome in (GOOD, failed):
         for width in (40, 80):
-            lines = closing(Run(production, outcome, "", None, True), width)
+            lines = closing(FinishedRun(production, outcome, "", None, True), width)
             assert max(len(line) for line in lines if "aa" not in line) <= width
-    assert "not established: nobody accepted the request" in " ".join(closing(Run(production, failed, ""), 200))
+    assert "not established: nobody accepted the request" in " ".join(closing(FinishedRun(production, failed, ""), 200))
 
 
 def test_the_map_shows_the_newest_rows_with_marks_of_different_shapes() -> None:
@@ -115,6 +116,6 @@ def test_the_map_shows_the_newest_rows_with_marks_of_different_shapes() -> None:
 
 
 def test_a_survey_that_found_nothing_says_so() -> None:
-    production = stage_set(Request(model="bernoulli:bob=0.1,eve=0"))
+    production = stage_set(StoryRequest(model="bernoulli:bob=0.1,eve=0"))
     assert production.survey.sentence.endswith("none of those. No burst is long enough for that.")
-    assert "at least" in stage_set(Request()).survey.sentence
+    assert "at least" in stage_set(StoryRequest()).survey.sentence

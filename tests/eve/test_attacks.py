@@ -105,3 +105,17 @@ def test_steering_forges_exactly_the_packets_that_were_not_heard() -> None:
     assert steering.hear(burst[2]) == []
     assert steering.hear(b"garbage") == []
     assert steering.hear(burst[4]) == []
+
+
+def test_each_burst_is_steered_by_itself_and_the_last_packet_of_one_that_is_over_begins_none() -> None:
+    steering = BlacklistSteering(Random(7).randbytes, copies=1)
+
+    def heard(session: int, seq: int) -> list[int]:
+        burst = Frame(Profile.HARDENED, Kind.RAND, 0, seq, bytes([session]) * 8, bytes(32))
+        return [decode(forged).seq for forged in steering.hear(encode(burst))]
+
+    assert heard(1, 1199) == []
+    assert heard(2, 2) == [0, 1]
+    assert heard(1, 1199) == []
+    assert heard(2, 4) == [3]
+    assert heard(3, 1) == [0]

@@ -14,7 +14,7 @@ from bt_selfsecure.eve.haoxiao import establishments, knowledge, verdict
 from bt_selfsecure.eve.haoxiao.attacks import theft
 from bt_selfsecure.eve.haoxiao.attacks.theft import StolenKey
 from bt_selfsecure.eve.haoxiao.establishments import MOST_RIVALS
-from bt_selfsecure.eve.haoxiao.report import DIRECTIONS, Report
+from bt_selfsecure.eve.haoxiao.report import DIRECTIONS, CaptureReport
 from bt_selfsecure.eve.haoxiao.verdict import Judge
 from bt_selfsecure.eve.sources import Capture
 from bt_selfsecure.protocols.haoxiao import limits
@@ -58,7 +58,7 @@ class Establishment:
         return [self.request, self.accept, *self.packets]
 
 
-def judged(tmp_path: Path, frames: list[Frame]) -> Report:
+def judged(tmp_path: Path, frames: list[Frame]) -> CaptureReport:
     path = write(tmp_path / "hostile.pcapng", bare([encode(frame) for frame in frames]))
     judge = Judge()
     with Capture(str(path)) as source:

@@ -11,7 +11,7 @@ from bt_selfsecure.air.models import Bernoulli
 from bt_selfsecure.bench.haoxiao.attacks import BlacklistSteering
 from bt_selfsecure.bench.haoxiao.testbed import Testbed
 from bt_selfsecure.eve.haoxiao.attacks.theft import StolenRecord
-from bt_selfsecure.eve.haoxiao.report import Report, Verdict, preview
+from bt_selfsecure.eve.haoxiao.report import CaptureReport, EstablishmentVerdict, preview
 from bt_selfsecure.eve.haoxiao.verdict import Judge
 from bt_selfsecure.eve.sources.linktypes import READ
 from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, decode, encode
@@ -20,14 +20,14 @@ from bt_selfsecure.stats.losses import lower_bound, secret_bits
 Ether = list[tuple[float, bytes]]
 
 
-def judged(*captures: Ether, **settings: object) -> Report:
+def judged(*captures: Ether, **settings: object) -> CaptureReport:
     judge = Judge(**settings)  # type: ignore[arg-type]
     for capture in captures:
         judge.hear_all(h for time, data in capture if (h := READ[LINKTYPE_USER0](time, data)))
     return judge.report()
 
 
-def agrees(seed: int) -> Verdict | None:
+def agrees(seed: int) -> EstablishmentVerdict | None:
     """One random run: everything that Eve says is so, and what she says she lacks she lacks."""
     draw = Random(seed)
     profile, capture = draw.choice(list(Profile)), Ether()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import socket
 import subprocess
 import sys
 import time
@@ -67,6 +69,30 @@ def test_an_example_with_arguments_has_its_head_as_help(name: str) -> None:
         status, told = rest(process)
     assert status == 0
     assert f"python examples/{name}" in told
+    assert max(map(len, told.splitlines())) < 80
+
+
+@pytest.mark.parametrize("host", ["nowhere.invalid", "192.0.2.1"])
+def test_a_place_that_is_not_here_is_told_in_one_line(host: str) -> None:
+    with running("key_over_udp.py", "bob", "--host", host) as bob:
+        status, told = rest(bob)
+    assert status == 1
+    assert re.fullmatch(rf"no bob at {re.escape(host)}: .*\n", told)
+
+
+def test_a_place_that_is_taken_is_told_in_one_line(loopback_host: str) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind((loopback_host, 5731))
+        with running("key_over_udp.py", "bob", "--host", loopback_host) as bob:
+            status, told = rest(bob)
+    assert (status, told) == (1, f"no bob at {loopback_host}: Address already in use; is one running there?\n")
+
+
+def test_a_reader_that_has_enough_ends_the_planner_without_a_word() -> None:
+    planner = shlex.join([sys.executable, "-u", str(EXAMPLES / "planner.py")])
+    done = subprocess.run(["bash", "-c", f"{planner} | head -n 1"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("Bob heard")
+    assert done.stderr == ""
 
 
 @pytest.mark.timeout(60)

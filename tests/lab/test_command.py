@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 from bt_selfsecure.air.models import parse_model
-from bt_selfsecure.air.reception import Reception
+from bt_selfsecure.air.reception import LossProcess
 from bt_selfsecure.cli.lab import Written
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.errors import UsageError
@@ -294,7 +294,7 @@ def test_a_kernel_packed_in_an_unknown_way_is_booted_as_it_is() -> None:
 
 
 def test_distances_give_an_rssi_and_can_be_moved_other_models_say_that_they_have_none() -> None:
-    air = Reception(parse_model("distance:alice=1,bob=10"), Random(1))
+    air = LossProcess(parse_model("distance:alice=1,bob=10"), Random(1))
     assert air.rssi("alice", "bob") == -85
     air.move("bob", 1)
     assert air.rssi("alice", "bob") == -65

@@ -18,7 +18,7 @@ from bt_selfsecure.eve.haoxiao.attacks.guessing import BruteForce
 from bt_selfsecure.eve.haoxiao.attacks.theft import StolenRecord
 from bt_selfsecure.eve.haoxiao.establishments import Eavesdropper
 from bt_selfsecure.eve.haoxiao.format import HAOXIAO
-from bt_selfsecure.eve.haoxiao.report import Report, Verdict
+from bt_selfsecure.eve.haoxiao.report import CaptureReport, EstablishmentVerdict
 from bt_selfsecure.eve.haoxiao.verdict import Judge
 from bt_selfsecure.eve.reading import Reader
 from bt_selfsecure.eve.sources import open_source
@@ -107,7 +107,7 @@ def connected(nodes: Nodes) -> None:
         nodes.wait_for(name, of, lambda peer: peer["state"] == "connected", PATIENCE)
 
 
-def report(*captures: Path, work: int = 0, stolen: Path | None = None) -> Report:
+def report(*captures: Path, work: int = 0, stolen: Path | None = None) -> CaptureReport:
     judge = Judge(work, stolen=StolenRecord.read(stolen) if stolen else ())
     for capture in captures:
         with open_source(str(capture)) as source:
@@ -115,12 +115,12 @@ def report(*captures: Path, work: int = 0, stolen: Path | None = None) -> Report
     return judge.report()
 
 
-def verdict(*captures: Path, session: str = "", work: int = 0) -> Verdict:
+def verdict(*captures: Path, session: str = "", work: int = 0) -> EstablishmentVerdict:
     """Over the last establishment in them, of those whose request nobody heard or of this session."""
     return [found for found in report(*captures, work=work).verdicts if found.session == session][-1]
 
 
-def held(verdict: Verdict) -> set[int]:
+def held(verdict: EstablishmentVerdict) -> set[int]:
     """Packets of the burst that she has, by Seq."""
     return {seq for seq, (_, has) in enumerate(verdict.fates) if has}
 

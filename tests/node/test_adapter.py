@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bt_selfsecure.node.adapter import RFKILL_EVENT, AdapterError, AdapterState, AdapterSupervisor, Switch, Switches
-from bt_selfsecure.node.management import AdapterInfo, Setting, parse_configuration, parse_info
+from bt_selfsecure.node.management import AdapterInfo, AdapterSetting, parse_configuration, parse_info
 
 NO_ADAPTER = "hci99"
 READ_INFO = bytes.fromhex("020000eb27ba09ffffffbe0100c10a0000000040426c75655a20352e3636").ljust(280, b"\0")
@@ -179,8 +179,10 @@ async def test_an_address_that_no_adapter_has_is_told_with_those_that_there_are(
 def test_the_kernels_answer_about_an_adapter_is_read() -> None:
     info = parse_info(READ_INFO)
     assert (info.address, info.bluetooth_version) == ("BA:27:EB:00:00:02", 9)
-    assert Setting.POWERED in info.current
-    assert {Setting.SSP, Setting.BREDR, Setting.LE, Setting.SECURE_CONNECTIONS} <= set(info.current)
+    assert AdapterSetting.POWERED in info.current
+    assert {AdapterSetting.SSP, AdapterSetting.BREDR, AdapterSetting.LE, AdapterSetting.SECURE_CONNECTIONS} <= set(
+        info.current
+    )
 
 
 @async_test
@@ -189,8 +191,8 @@ async def test_a_bearer_that_the_adapter_can_not_carry_is_told_while_that_is_so(
 ) -> None:
     """BR/EDR is switched off, something else changes, it is on again; then the adapter goes."""
     whole = parse_info(READ_INFO)
-    without = whole._replace(current=whole.current & ~Setting.BREDR)
-    off = without._replace(current=without.current & ~Setting.POWERED)
+    without = whole._replace(current=whole.current & ~AdapterSetting.BREDR)
+    off = without._replace(current=without.current & ~AdapterSetting.POWERED)
     told = [whole, without, without, whole, without, off, None]
 
     async def info(keeper: AdapterSupervisor) -> AdapterInfo | None:

@@ -16,7 +16,8 @@ from damage import CELLS, KINDS, damage
 from node_world import ADDRESSES, World, is_connected, peer_of, record_secrets, unread, until, virtual
 
 from bt_selfsecure.node.haoxiao.kept import stored_messages
-from bt_selfsecure.node.journal import DamagedError, Journal, PeerRow
+from bt_selfsecure.node.journal import QUEUES, DamagedError, Journal, PeerRow
+from bt_selfsecure.node.journal_file import address_number
 from bt_selfsecure.node.messages import split
 from bt_selfsecure.node.set_aside import FILE
 
@@ -114,6 +115,74 @@ def test_a_damaged_counter_gives_no_number_out_twice(tmp_path: Path) -> None:
     journal.close()
 
 
+DAVE = ADDRESSES["dave"]
+"""Configured, and never met."""
+NUMBERS = {
+    "a stranger's": lambda number: number ^ 1 << 47,
+    "another peer's": lambda number: address_number(DAVE),
+    "the first": lambda number: 0,
+    "the last": lambda number: (1 << 48) - 1,
+    "beyond all addresses": lambda number: number | 1 << 60,
+    "negative": lambda number: number - (1 << 63),
+}
+"""What a damaged address of a peer's row is then."""
+
+
+def readdress(directory: Path, address: str, number: int, *, record: str = "") -> None:
+    """Change the address of this peer's row, and its record, if there is one."""
+    with contextlib.closing(sqlite3.connect(directory / FILE)) as database, database:
+        database.execute("UPDATE peer SET id = ? WHERE id = ?", (number, address_number(address)))
+        database.execute("UPDATE peer SET record = ? WHERE id = ? AND ? != ''", (record, number, record))
+
+
+def damage_told(journal: Journal) -> dict[str, bool]:
+    """To whom it is told that what was kept of them is damaged."""
+    told = {}
+    for name in ("bob", "carol", "dave"):
+        try:
+            journal.peer(ADDRESSES[name])
+        except DamagedError:
+            told[name] = True
+        else:
+            told[name] = False
+    return told
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_a_damaged_address_of_a_peer_is_told_of_the_peer_whose_row_it_was(tmp_path: Path, kind: str) -> None:
+    filled(tmp_path)
+    readdress(tmp_path, BOB, NUMBERS[kind](address_number(BOB)))
+    for told in (True, False):
+        with contextlib.closing(Journal(tmp_path, sync_each=True, peers=(BOB, CAROL, DAVE))) as journal:
+            assert damage_told(journal) == {"bob": told, "carol": False, "dave": False}
+            assert [row.peer for row in journal.damaged] == [BOB] * told
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_a_peers_row_that_nobody_can_tell_whose_it_was_is_told_of_all_that_have_none(tmp_path: Path, kind: str) -> None:
+    filled(tmp_path)
+    readdress(tmp_path, BOB, NUMBERS[kind](address_number(BOB)), record="another")
+    with contextlib.closing(Journal(tmp_path, sync_each=True, peers=(BOB, CAROL, DAVE))) as journal:
+        told = damage_told(journal)
+        assert not told["carol"]
+        assert told["dave"]
+        assert told["bob"] == (kind != "another peer's")
+
+
+@pytest.mark.parametrize("table", ["outbox", "partial", "inbox"])
+def test_a_message_whose_damaged_peer_is_another_one_is_told_of_the_one_that_it_was_of(
+    tmp_path: Path, table: str
+) -> None:
+    filled(tmp_path)
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as database, database:
+        (number,) = database.execute(f"SELECT max(id) FROM {table} WHERE peer = ?", (BOB,)).fetchone()
+        database.execute(f"UPDATE {table} SET peer = ? WHERE id = ?", (DAVE, number))
+    with contextlib.closing(Journal(tmp_path, sync_each=True, peers=(BOB, CAROL, DAVE))) as journal:
+        assert [(row.table, row.id, row.peer) for row in journal.damaged] == [(table, number, BOB)]
+        assert stored_messages(journal, BOB)[1] == (table == "outbox")
+        assert [stored_messages(journal, address)[1] for address in (CAROL, DAVE)] == [0, 0]
+
+
 def of_format_1(directory: Path) -> None:
     fixture = Path(__file__).parent / "fixtures" / "journal-1.sql"
     directory.mkdir()
@@ -208,7 +277,9 @@ def test_a_node_with_a_damaged_cell_starts_tells_it_and_has_all_its_peers_again(
             )
             assert len(lost["bob"]) == 1
         else:
-            assert "damaged on the disk" in " ".join(alice.status()["problems"])
+            (problem,) = [text for text in alice.status()["problems"] if "damaged on the disk" in text]
+            assert f"(1 {QUEUES[table]}: bob)" in problem
+            assert f"a message {QUEUES[table]} ({BOB}) was damaged" in caplog.text
             assert peer_of(alice, "bob")["counts"]["dropped"] == (table in ("outbox", "partial"))
         assert peer_of(alice, "carol")["counts"]["dropped"] == 0
         secrets = record_secrets(alice, "bob") + record_secrets(alice, "carol")
@@ -225,3 +296,26 @@ def test_a_node_with_a_damaged_cell_starts_tells_it_and_has_all_its_peers_again(
     assert keys
     assert not [key for key in keys if key[:16] in caplog.text]
     assert "for bob" not in caplog.text
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_a_node_names_the_peer_whose_address_was_damaged_and_has_it_again(
+    lived: Path, tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("alice", "bob", "carol"):
+        shutil.copytree(lived / name, tmp_path / name)
+    readdress(tmp_path / "alice", BOB, NUMBERS[kind](address_number(BOB)))
+    world = World(tmp_path)
+
+    async def main() -> None:
+        alice = await world.start("alice", "bob", "carol", "dave")
+        (problem,) = [text for text in alice.status()["problems"] if "damaged" in text]
+        assert problem.startswith("what was kept of bob was damaged")
+        assert "damaged" in peer_of(alice, "bob")["trouble"]
+        assert [peer_of(alice, name)["counts"]["dropped"] for name in ("bob", "carol", "dave")] == [2, 0, 0]
+        await world.start("bob", "alice")
+        await until(lambda: is_connected(alice, "bob"), 900)
+        assert "bob: what was kept of this peer is damaged" in caplog.text
+        await world.close()
+
+    virtual(main())

@@ -202,5 +202,5 @@ async def test_a_status_too_long_for_gatt_is_refused() -> None:
 def test_a_name_is_cut_between_characters_to_what_a_scan_response_holds(name: str) -> None:
     short = beacon.short_name(name)
     assert name.startswith(short)
-    assert len(short.encode()) <= beacon.LARGEST_NAME
-    assert short == name or len(short.encode()) > beacon.LARGEST_NAME - 4
+    assert len(short.encode()) <= beacon.LARGEST_NAME_BYTES
+    assert short == name or len(short.encode()) > beacon.LARGEST_NAME_BYTES - 4

@@ -16,11 +16,11 @@ from another_user import as_nobody
 from bt_selfsecure.node.beacon import Word
 from bt_selfsecure.node.doctor import facts, radio, software, surroundings
 from bt_selfsecure.node.doctor.checks import CHECKS
-from bt_selfsecure.node.doctor.facts import Bluez, Radio
+from bt_selfsecure.node.doctor.facts import Bluez, RadioFacts
 from bt_selfsecure.node.doctor.findings import Finding, NotSeen, Verdict, ok
-from bt_selfsecure.node.doctor.machine import Machine
+from bt_selfsecure.node.doctor.machine import HostSystem
 from bt_selfsecure.node.doctor.report import Check, examine
-from bt_selfsecure.node.management import Setting
+from bt_selfsecure.node.management import AdapterSetting
 
 KERNEL = "6.12.47+rpt-rpi-v8"
 DEVICE_INFO = bytes.fromhex(
@@ -28,12 +28,16 @@ DEVICE_INFO = bytes.fromhex(
     "000006800000068000000000000000000000000000000000000007f070000fb050000"
 )
 """struct hci_dev_info of a virtual Pi's hci0, which is up."""
-PI_4 = Radio(
+PI_4 = RadioFacts(
     address="DC:A6:32:01:02:03",
     up=True,
     bus="UART",
     lmp_features=bytes.fromhex("bffecffedbff7b87"),
-    settings=Setting.POWERED | Setting.SSP | Setting.BREDR | Setting.LE | Setting.SECURE_CONNECTIONS,
+    settings=AdapterSetting.POWERED
+    | AdapterSetting.SSP
+    | AdapterSetting.BREDR
+    | AdapterSetting.LE
+    | AdapterSetting.SECURE_CONNECTIONS,
     bluetooth_version=9,
     le_supervision_ms=420,
     le_features=bytes.fromhex("2f00000000000000"),
@@ -41,13 +45,13 @@ PI_4 = Radio(
 """LMP and LE features as published for the CYW43455 of Pi 3B+, 4 and 400."""
 
 
-def machine(root: Path, files: dict[str, str | bytes] | None = None, **values: object) -> Machine:
+def machine(root: Path, files: dict[str, str | bytes] | None = None, **values: object) -> HostSystem:
     """A machine with these files, and these facts about its kernel and bluetoothd."""
     for path, content in ({"/proc/sys/kernel/osrelease": f"{KERNEL}\n"} | (files or {})).items():
         place = root / path.lstrip("/")
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(content if isinstance(content, bytes) else content.encode())
-    made = Machine("hci0", root=root)
+    made = HostSystem("hci0", root=root)
     for name, value in values.items():
         setattr(made, name, value)
     return made
@@ -89,7 +93,7 @@ def test_a_python_without_bluetooth_is_named(tmp_path: Path) -> None:
     program = (
         "import socket, pathlib; vars(socket).pop('AF_BLUETOOTH', None)\n"
         "from bt_selfsecure.node.doctor import software, machine, checks, report\n"
-        "m = machine.Machine('hci0', root=pathlib.Path('/nowhere'))\n"
+        "m = machine.HostSystem('hci0', root=pathlib.Path('/nowhere'))\n"
         "print(software.sockets(m)); print(list(report.examine(m, checks.CHECKS[7:8])))"
     )
     said = subprocess.run(
@@ -400,9 +404,9 @@ def test_a_bluetoothd_that_does_not_know_the_adapter_is_a_failure(tmp_path: Path
 
 def test_pairing_is_judged_by_the_adapters_settings(tmp_path: Path) -> None:
     seen(software.pairing(machine(tmp_path, radio=PI_4)), Verdict.OK, "Secure Connections")
-    old = replace(PI_4, settings=Setting.POWERED | Setting.BREDR)
+    old = replace(PI_4, settings=AdapterSetting.POWERED | AdapterSetting.BREDR)
     seen(software.pairing(machine(tmp_path, radio=old)), Verdict.WARNING, "btmgmt ssp on")
-    single = replace(PI_4, settings=Setting.POWERED | Setting.LE)
+    single = replace(PI_4, settings=AdapterSetting.POWERED | AdapterSetting.LE)
     seen(software.pairing(machine(tmp_path, radio=single)), Verdict.OK, "BR/EDR off: nothing is paired")
 
 
@@ -414,33 +418,41 @@ def test_pairing_tells_of_the_named_peer(tmp_path: Path) -> None:
 
 # 20: bearers
 
-BOTH = Setting.BREDR | Setting.LE
+BOTH = AdapterSetting.BREDR | AdapterSetting.LE
 
 
 @pytest.mark.parametrize(
     ("configured", "on", "words"),
     [
-        (("le_advert", "rfcomm"), Setting.LE, ["rfcomm can't work, BR/EDR is switched off on hci0", "= dual in /etc"]),
-        (("l2cap", "l2cap"), Setting.LE, ["l2cap can't work, BR/EDR is switched off", "restart bluetooth"]),
-        (("le_advert", "rfcomm"), Setting.BREDR, ["le_advert can't work, LE is switched off", "= dual in /etc"]),
-        (("l2cap", "ipsp"), Setting.BREDR, ["ipsp can't work, LE is switched off on hci0"]),
-        (("le_advert", "rfcomm"), Setting(0), ["le_advert can't work, LE is", "; rfcomm can't work, BR/EDR is"]),
-        (("le_advert", "ipsp"), Setting.LE, []),
-        (("l2cap", "rfcomm"), Setting.BREDR, []),
+        (
+            ("le_advert", "rfcomm"),
+            AdapterSetting.LE,
+            ["rfcomm can't work, BR/EDR is switched off on hci0", "= dual in /etc"],
+        ),
+        (("l2cap", "l2cap"), AdapterSetting.LE, ["l2cap can't work, BR/EDR is switched off", "restart bluetooth"]),
+        (("le_advert", "rfcomm"), AdapterSetting.BREDR, ["le_advert can't work, LE is switched off", "= dual in /etc"]),
+        (("l2cap", "ipsp"), AdapterSetting.BREDR, ["ipsp can't work, LE is switched off on hci0"]),
+        (("le_advert", "rfcomm"), AdapterSetting(0), ["le_advert can't work, LE is", "; rfcomm can't work, BR/EDR is"]),
+        (("le_advert", "ipsp"), AdapterSetting.LE, []),
+        (("l2cap", "rfcomm"), AdapterSetting.BREDR, []),
         (("le_advert", "rfcomm"), BOTH, []),
-        (("udp", "udp"), Setting(0), []),
+        (("udp", "udp"), AdapterSetting(0), []),
     ],
 )
 def test_each_configured_bearer_is_held_against_what_the_adapter_has_on(
-    configured: tuple[str, ...], on: Setting, words: list[str], tmp_path: Path
+    configured: tuple[str, ...], on: AdapterSetting, words: list[str], tmp_path: Path
 ) -> None:
-    found = machine(tmp_path, radio=replace(PI_4, supported=BOTH, settings=Setting.POWERED | on), bearers=configured)
+    found = machine(
+        tmp_path, radio=replace(PI_4, supported=BOTH, settings=AdapterSetting.POWERED | on), bearers=configured
+    )
     seen(radio.bearers(found), Verdict.FAILURE if words else Verdict.OK, *words)
 
 
-@pytest.mark.parametrize(("has", "lacks", "others"), [(Setting.LE, "rfcomm", "ipsp"), (Setting.BREDR, "ipsp", "l2cap")])
+@pytest.mark.parametrize(
+    ("has", "lacks", "others"), [(AdapterSetting.LE, "rfcomm", "ipsp"), (AdapterSetting.BREDR, "ipsp", "l2cap")]
+)
 def test_a_bearer_that_the_adapter_never_has_takes_another_one(
-    has: Setting, lacks: str, others: str, tmp_path: Path
+    has: AdapterSetting, lacks: str, others: str, tmp_path: Path
 ) -> None:
     found = machine(tmp_path, radio=replace(PI_4, supported=has, settings=has), bearers=[lacks])
     seen(radio.bearers(found), Verdict.FAILURE, f"{lacks} can't work, hci0 has no", "another adapter", others)
@@ -532,13 +544,13 @@ def test_the_checklist_is_whole_and_in_order() -> None:
 
 def test_no_check_raises_on_an_empty_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path}/none")
-    results = list(examine(Machine("hci99", root=tmp_path), CHECKS))
+    results = list(examine(HostSystem("hci99", root=tmp_path), CHECKS))
     assert [result.check for result in results] == list(CHECKS)
     assert all(result.finding.text for result in results)
 
 
 def test_what_only_root_may_read_is_not_seen_and_the_next_check_goes_on(tmp_path: Path) -> None:
-    def forbidden(machine: Machine) -> Finding:
+    def forbidden(machine: HostSystem) -> Finding:
         raise PermissionError(13, "Permission denied", "/proc/secret")
 
     checks = [Check(1, "secret", forbidden), Check(2, "open", lambda machine: ok("seen"))]

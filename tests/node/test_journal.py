@@ -17,8 +17,9 @@ import pytest
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node import journal_file as module
 from bt_selfsecure.node.journal import Journal, PeerRow
-from bt_selfsecure.node.journal_file import APPLICATION_ID, MIGRATIONS, JournalError
-from bt_selfsecure.node.set_aside import FILE
+from bt_selfsecure.node.journal_file import APPLICATION_ID, LOCK, MIGRATIONS, JournalError
+from bt_selfsecure.node.set_aside import FILE, LOG
+from bt_selfsecure.node.state import backup, restore, set_aside
 from bt_selfsecure.protocols.haoxiao.record import SessionRecord
 
 BOB = "B8:27:EB:00:00:02"
@@ -367,6 +368,72 @@ def test_a_file_without_our_tables_is_refused_and_never_made_new(
         with pytest.raises(UsageError, match=r" damaged.*: .* state set-aside"):
             Journal(tmp_path, sync_each=True)
     assert (tmp_path / FILE).read_bytes() == before
+
+
+@pytest.mark.parametrize("ended", ["in order", "by a pulled plug"])
+@pytest.mark.parametrize("left", [(), (LOG,), (f"{FILE}-shm",), (LOG, f"{FILE}-shm")])
+def test_a_state_that_is_gone_is_refused_until_it_is_set_aside(
+    tmp_path: Path, ended: str, left: tuple[str, ...]
+) -> None:
+    """Whatever else of it is left, also where that is empty."""
+    with opened(tmp_path / "running", sync_each=True) as journal:
+        put(journal, b"kept")
+        journal.commit()
+        shutil.copytree(tmp_path / "running", tmp_path / "killed")
+    directory = tmp_path / ("running" if ended == "in order" else "killed")
+    for path in directory.iterdir():
+        if path.name != LOCK:
+            path.unlink()
+    for name in left:
+        (directory / name).touch()
+    before = contents(directory)
+    for _ in range(2):
+        with pytest.raises(UsageError, match=r"journal\.db is gone.*: put it back; else .* state set-aside"):
+            Journal(directory, sync_each=True)
+    assert contents(directory) == before
+    assert bool(set_aside(directory)) == bool(left)
+    with pytest.raises(UsageError, match="there is no state"):
+        set_aside(directory)
+    with opened(directory) as journal:
+        assert journal.notes == []
+
+
+def test_a_log_that_a_command_or_the_end_has_taken_away_is_not_lost(tmp_path: Path) -> None:
+    with opened(tmp_path / "running", sync_each=True) as journal:
+        put(journal, b"kept")
+        journal.commit()
+        for name in ("killed", "restored", "kept"):
+            shutil.copytree(tmp_path / "running", tmp_path / name)
+    backup(tmp_path / "killed", tmp_path / "copy")
+    assert not (tmp_path / "killed" / LOG).exists()
+    restore(tmp_path / "copy", tmp_path / "restored")
+    restore(set_aside(tmp_path / "kept"), tmp_path / "kept")
+    for name in ("running", "killed", "restored", "kept"):
+        with opened(tmp_path / name) as journal:
+            assert journal.notes == []
+            shutil.copytree(tmp_path / name, tmp_path / f"{name} again")
+        set_aside(tmp_path / f"{name} again")
+        with opened(tmp_path / f"{name} again") as journal:
+            assert journal.notes == []
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_an_older_journal_in_the_place_of_the_newest_is_told(tmp_path: Path, number: int) -> None:
+    """As a card gives it that has not kept what it had taken, or a person. In a start that has ended in order nothing
+    is missed."""
+    for count in range(3):
+        with opened(tmp_path / "state") as journal:
+            assert journal.notes == []
+            put(journal, b"kept")
+            journal.commit()
+            shutil.copytree(tmp_path / "state", tmp_path / f"killed in {count}")
+    directory = tmp_path / "killed in 2"
+    older = (tmp_path / f"killed in {number}" / FILE).read_bytes()
+    for path in directory.glob(f"{FILE}*"):
+        path.unlink()
+    (directory / FILE).write_bytes(older)
+    with opened(directory) as journal:
+        assert len(journal.notes) == 1
 
 
 def test_a_beginning_that_a_crash_interrupts_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

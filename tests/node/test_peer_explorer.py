@@ -24,7 +24,7 @@ from bt_selfsecure.node.haoxiao.peer_events import Commit, Outputs, Urgency
 from bt_selfsecure.node.haoxiao.peer_links import LINK_TABLE, LinkInput, LinkState
 from bt_selfsecure.node.haoxiao.peer_machine import PeerMachine
 from bt_selfsecure.node.haoxiao.peer_session import PeerSession
-from bt_selfsecure.node.metrics import Counts
+from bt_selfsecure.node.metrics import PeerCounters
 from bt_selfsecure.protocols.haoxiao.session_config import Durability
 from bt_selfsecure.sansio.back_off import BackOff
 
@@ -128,7 +128,7 @@ def _frozen(thing: Any, seen: set[int]) -> Any:
     """The values in an object and all that it holds, whatever their identities."""
     if isinstance(thing, PLAIN):
         return thing
-    if callable(thing) or isinstance(thing, Counts) or id(thing) in seen:
+    if callable(thing) or isinstance(thing, PeerCounters) or id(thing) in seen:
         return None
     if isinstance(thing, list | tuple | deque):
         return tuple(_frozen(each, seen) for each in thing)

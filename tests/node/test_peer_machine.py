@@ -8,11 +8,8 @@ Hypothesis finds short schedules and makes them shorter; `run_schedule(seed)` is
 
 from __future__ import annotations
 
-import os
 import random
-import traceback
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -20,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from many_schedules import failures, run_many
 from peer_world import PeerWorld
 
 from bt_selfsecure.node.haoxiao.burst import RADIO_TABLE
@@ -31,7 +29,6 @@ from bt_selfsecure.sansio.trace import Transition
 
 ENDS = st.integers(0, 1)
 BEARERS = st.sampled_from(("rfcomm", "le_advert", "l2cap"))
-CHUNK = 100
 
 
 class PeerPair(RuleBasedStateMachine):
@@ -177,31 +174,16 @@ def run_schedule(seed: int, steps: int = 120, tracer: Callable[[Transition], Non
     world.heal()
 
 
-def failures(first: int, count: int) -> list[str]:
-    """What went wrong in the schedules of these seeds."""
-    told = []
-    for seed in range(first, first + count):
-        try:
-            run_schedule(seed)
-        except Exception as error:
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            told.append(f"seed {seed}: {type(error).__name__}: {error} ({place.name}, line {place.lineno})")
-    return told
-
-
 def test_invariants_hold_in_random_schedules() -> None:
-    assert failures(10_000_000, 60) == []
+    assert failures(run_schedule, 10_000_000, 60) == []
 
 
 @pytest.mark.long
 @pytest.mark.timeout(4 * 3600)
 def test_invariants_hold_in_many_schedules(capsys: pytest.CaptureFixture[str]) -> None:
-    first, count = int(os.environ.get("SCHEDULE_SEED", "0")), int(os.environ.get("SCHEDULES", "2000"))
-    with ProcessPoolExecutor() as pool:
-        chunks = range(first, first + count, CHUNK)
-        told = [line for lines in pool.map(failures, chunks, [CHUNK] * len(chunks)) for line in lines]
+    which, told = run_many(run_schedule, 2000)
     with capsys.disabled():
-        print(f"\n  {count} schedules, seeds {first} to {first + count - 1}: {len(told)} failed", end=" ")
+        print(f"\n  {which}: {len(told)} failed", end=" ")
     assert told == []
 
 

@@ -16,7 +16,7 @@ from loopback_node import LoopbackNode, Server
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node import pipe as module
 from bt_selfsecure.node.client import NodeClient
-from bt_selfsecure.node.pipe import CHUNK, HEAD, PORT, Flag, Pipe, PipeError
+from bt_selfsecure.node.pipe import CHUNK_BYTES, HEAD, PORT, Flag, Pipe, PipeError
 
 
 class Running:
@@ -83,14 +83,14 @@ def wait_for(size: int, path: Path) -> None:
 def test_both_streams_arrive_byte_for_byte(
     at_alice: NodeClient, at_bob: NodeClient, big: Path, tmp_path: Path, alice: LoopbackNode, bob: LoopbackNode
 ) -> None:
-    (other := tmp_path / "other").write_bytes(secrets.token_bytes(CHUNK + 1))
+    (other := tmp_path / "other").write_bytes(secrets.token_bytes(CHUNK_BYTES + 1))
     ends = [
         Running(at_alice, "bob", big, tmp_path / "at alice"),
         Running(at_bob, "alice", other, tmp_path / "at bob"),
     ]
     at_a, at_b = [end.join() for end in ends]
     assert (digest(tmp_path / "at bob"), digest(tmp_path / "at alice")) == (digest(big), digest(other))
-    assert (at_a.sent, at_a.received) == (at_b.received, at_b.sent) == (1_000_000, CHUNK + 1)
+    assert (at_a.sent, at_a.received) == (at_b.received, at_b.sent) == (1_000_000, CHUNK_BYTES + 1)
     assert not alice.kept
     assert not bob.kept
 
@@ -115,7 +115,7 @@ def test_a_full_queue_only_slows_it_down(
 ) -> None:
     monkeypatch.setattr("bt_selfsecure.node.api.RETRY_AFTER_S", 0.05)
     bob.limit = 1
-    (small := tmp_path / "small").write_bytes(bytes(2 * CHUNK))
+    (small := tmp_path / "small").write_bytes(bytes(2 * CHUNK_BYTES))
     ends = [Running(at_alice, "bob", small, tmp_path / "a"), Running(at_bob, "alice", nothing, tmp_path / "b")]
     for end in ends:
         end.join()

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_damage import BOB, CAROL, messages_of
+from test_damage import BOB, CAROL, DAVE, messages_of
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.haoxiao.kept import stored_messages
 from bt_selfsecure.node.journal import DamagedError, Journal, PeerRow
+from bt_selfsecure.node.journal_file import address_number
 from bt_selfsecure.node.messages import split
 from bt_selfsecure.node.salvage import salvage
 from bt_selfsecure.node.set_aside import FILE, LOG
@@ -129,6 +130,44 @@ def test_of_a_damaged_page_every_other_row_is_in_use_and_nothing_is_made_up(
     assert begun >= pages(whole) - 2, "only the first page, which tells what is where, is more than its rows' trouble"
 
 
+@pytest.mark.parametrize("damaged", RECORDS, ids=["the first row", "the last row"])
+@pytest.mark.parametrize("fault", ["a bit", "ones", "zeros"])
+def test_a_damaged_address_in_the_page_is_told_of_the_peer_whose_it_was_and_of_nobody_else(
+    whole: Path, tmp_path: Path, damaged: str, fault: str
+) -> None:
+    """Each bit of the number, and each byte: the row is then another's, stands in the wrong order, or begins where it
+    does not."""
+    place, length = varint_of(whole, damaged)
+    (other,) = RECORDS.keys() - {damaged}
+    for at in range(length * (8 if fault == "a bit" else 1)):
+        directory = tmp_path / str(at)
+        shutil.copytree(whole, directory)
+        data = bytearray((directory / FILE).read_bytes())
+        if fault == "a bit":
+            data[place + at // 8] ^= 1 << at % 8
+        else:
+            data[place + at] = 0xFF if fault == "ones" else 0
+        (directory / FILE).write_bytes(data)
+        with contextlib.closing(Journal(directory, sync_each=True, peers=(*RECORDS, DAVE))) as journal:
+            assert journal.peer(other) == PeerRow(RECORDS[other], '{"key": {}}', True), at
+            assert {row.peer for row in journal.damaged if row.table == "peer"} <= {damaged, ""}, at
+            with pytest.raises(DamagedError):
+                journal.peer(damaged)
+            if fault == "a bit" and at % 8 < 7:  # the eighth bit says how many bytes the number has
+                assert journal.peer(DAVE) is None, at
+
+
+def varint_of(directory: Path, address: str) -> tuple[int, int]:
+    """Where the number of this peer's row stands in the file, and of how many bytes it is
+    (sqlite.org/fileformat2.html, 2.1)."""
+    number, data = address_number(address), (directory / FILE).read_bytes()
+    assert number
+    groups = [number >> 7 * place & 127 for place in reversed(range((number.bit_length() + 6) // 7))]
+    coded = bytes([*(group | 128 for group in groups[:-1]), groups[-1]])
+    assert data.count(coded) == 1
+    return data.index(coded), len(coded)
+
+
 @pytest.mark.parametrize("bytes_off", [1, PAGE, 5 * PAGE])
 def test_a_file_that_was_cut_short_gives_what_it_has(whole: Path, tmp_path: Path, bytes_off: int) -> None:
     directory = tmp_path / "state"
@@ -241,10 +280,11 @@ def test_a_log_that_a_pulled_plug_has_spoilt_costs_the_newest_changes_and_nothin
             journal.commit()
         shutil.copytree(tmp_path / "running", tmp_path / "spoilt")
     harm(tmp_path / "spoilt" / LOG)
-    for _ in range(2):
+    for is_told in (harm in (emptied, taken_away), False):
         with contextlib.closing(Journal(tmp_path / "spoilt", sync_each=True)) as journal:
             found = [fragment for _, fragment in journal.outbox(BOB)]
-            assert (journal.damaged, journal.notes, journal.trouble) == ([], [], "")
+            assert (journal.damaged, journal.trouble) == ([], "")
+            assert ["what the node kept last is gone" in note for note in journal.notes] == [True] * is_told
         assert found == sent[: len(found)]
         assert len(found) < len(sent)
 

@@ -31,7 +31,7 @@ from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.journal_file import LOCK
 from bt_selfsecure.node.media import KernelMedia
 from bt_selfsecure.node.service import Node
-from bt_selfsecure.node.set_aside import FILE
+from bt_selfsecure.node.set_aside import FILE, LOG
 from bt_selfsecure.node.two_nodes import ADDRESSES, OTHER, TwoNodes
 
 PORTS = 5700, 5701
@@ -290,6 +290,33 @@ def test_a_daemon_whose_journal_is_deleted_keeps_its_key_and_its_queue_over_a_pu
 
 @quick
 @pytest.mark.timeout(180)
+def test_a_daemon_that_is_killed_right_after_its_start_and_loses_a_file_says_so(nodes: TwoNodes) -> None:
+    """Before the log was ever brought into the journal, so that all stands in it."""
+    start(nodes)
+    key = fingerprints(nodes)
+    place = nodes.folder / "alice"
+    nodes.kill("alice")
+    (place / LOG).write_bytes(b"")
+    nodes.start("alice")
+    wait_until(lambda: peer(nodes, "alice")["state"] == "connected")
+    assert "what the node kept last is gone" in " ".join(nodes.client("alice").status()["problems"])
+    assert fingerprints(nodes) != key
+    nodes.kill("alice")
+    for name in (FILE, LOG, f"{FILE}-shm"):
+        (place / name).unlink()
+    with pytest.raises(UsageError, match="is gone: put it back; else"):
+        nodes.start("alice")
+    assert nodes.processes["alice"].wait() == 2
+    words = "state", "set-aside", "--config", str(nodes.config("alice"))
+    said = subprocess.run(nodes.command(*words), check=True, capture_output=True, text=True, timeout=60).stderr
+    assert said == "Nothing was left of the state. The node begins with new keys when it is started.\n"
+    nodes.start("alice")
+    wait_until(lambda: peer(nodes, "alice")["state"] == "connected")
+    assert nodes.client("alice").status()["problems"] == []
+
+
+@quick
+@pytest.mark.timeout(180)
 def test_daemons_talk_again_after_one_of_them_lost_a_page_of_its_journal(nodes: TwoNodes) -> None:
     start(nodes)
     nodes.kill("bob")
@@ -322,7 +349,10 @@ class RadioAndUdp:
     """One device's media: a broadcast in memory, and real UDP."""
 
     def __init__(self, air: AdvertAir, config: Config, address: str) -> None:
-        self._advert, self._kernel = air.bearer(address), KernelMedia(config, lambda: "hci0", lambda: address)
+        self._advert, self._kernel = (
+            air.bearer(address),
+            KernelMedia(config, lambda: "hci0", lambda: address, lambda peer: False),
+        )
 
     def open(self, name: str) -> Bearer:
         return self._advert if name == "le_advert" else self._kernel.open(name)

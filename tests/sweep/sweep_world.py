@@ -14,13 +14,23 @@ from bt_selfsecure.sweep.events import (
     Placed,
     Prompt,
     Record,
-    Stored,
+    RunStored,
     Tell,
     Withdraw,
     Withdrawn,
 )
 from bt_selfsecure.sweep.machine import Sweep
-from bt_selfsecure.sweep.orders import Answer, Listen, Listening, ListenReport, Refused, Report, Send, Sent, pack
+from bt_selfsecure.sweep.orders import (
+    Answer,
+    Listen,
+    Listening,
+    ListenReport,
+    OrderRefused,
+    PacketsSent,
+    Report,
+    SendPackets,
+    pack,
+)
 from bt_selfsecure.sweep.plan import Plan, RolesTable, SweepTable
 from bt_selfsecure.sweep.record import Book
 from bt_selfsecure.sweep.states import State
@@ -98,7 +108,7 @@ class SweepWorld:
                     self._answers.append(Answered(node, answer))
             case Record():
                 self.book.write(effect, STARTED, {})
-                self.sweep.handle(Stored(effect.run), self.now)
+                self.sweep.handle(RunStored(effect.run), self.now)
             case Withdraw(place):
                 self.book.withdraw(place, "done again")
                 self.sweep.handle(Withdrawn(place), self.now)
@@ -109,15 +119,15 @@ class SweepWorld:
             case Finished():
                 pass
 
-    def answer(self, node: str, order: Listen | Send | Report) -> Answer | None:
+    def answer(self, node: str, order: Listen | SendPackets | Report) -> Answer | None:
         if self.random.random() < self.faults:
-            return Refused(order.tag, "no time")
+            return OrderRefused(order.tag, "no time")
         match order:
             case Listen():
                 self._packets = order.packets
                 return Listening(order.tag)
-            case Send():
-                return Sent(order.tag, order.packets / 100, {}, {})
+            case SendPackets():
+                return PacketsSent(order.tag, order.packets / 100, {}, {})
             case Report():
                 loss = self.losses.get(node, 0.1)
                 copies = bytes(self.random.random() >= loss for _ in range(self._packets))

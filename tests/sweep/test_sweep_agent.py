@@ -22,11 +22,11 @@ from bt_selfsecure.sweep.orders import (
     Listening,
     ListenReport,
     Order,
-    Reception,
-    Refused,
+    OrderRefused,
+    PacketsSent,
     Report,
-    Send,
-    Sent,
+    RunReception,
+    SendPackets,
     unpack,
 )
 
@@ -68,18 +68,18 @@ def agent_at(air: MemoryAir, address: str, counters: Counters | None = None) -> 
 
 async def burst(
     air: MemoryAir, packets: int = 20, counters: Counters | None = None
-) -> tuple[Sent, dict[str, Reception]]:
+) -> tuple[PacketsSent, dict[str, RunReception]]:
     """Alice sends to Bob and Eve."""
     alice, bob, eve = (agent_at(air, address, counters) for address in (ALICE, BOB, EVE))
     for agent in (bob, eve):
         assert await agent.obey(Listen(TAG, "l2cap", ALICE, packets)) == Listening(TAG)
-    sent = await alice.obey(Send(TAG, "l2cap", {"bob": BOB, "eve": EVE}, packets, 64, 10.0))
-    assert isinstance(sent, Sent)
+    sent = await alice.obey(SendPackets(TAG, "l2cap", {"bob": BOB, "eve": EVE}, packets, 64, 10.0))
+    assert isinstance(sent, PacketsSent)
     receptions = {}
     for name, agent in (("bob", bob), ("eve", eve)):
         heard = await agent.obey(Report(TAG))
         assert isinstance(heard, ListenReport)
-        receptions[name] = Reception.of(heard, sent, name, packets)
+        receptions[name] = RunReception.of(heard, sent, name, packets)
     return sent, receptions
 
 
@@ -100,8 +100,8 @@ def test_what_the_senders_queue_does_not_take_is_no_loss_of_the_air() -> None:
     async def main() -> None:
         air = MemoryAir()
         listener = await air.bearer(BOB).listen()  # nobody reads what comes
-        sent = await agent_at(air, ALICE).obey(Send(TAG, "l2cap", {"bob": BOB}, QUEUE + 5, 64, 10.0))
-        assert isinstance(sent, Sent)
+        sent = await agent_at(air, ALICE).obey(SendPackets(TAG, "l2cap", {"bob": BOB}, QUEUE + 5, 64, 10.0))
+        assert isinstance(sent, PacketsSent)
         queued = unpack(sent.queued["bob"], QUEUE + 5)
         assert queued == bytes(QUEUE) + b"\1" * 5
         await listener.close()
@@ -135,8 +135,8 @@ def test_packets_of_another_run_or_another_sender_are_not_heard() -> None:
         bob = agent_at(air, BOB)
         await bob.obey(Listen(TAG, "l2cap", ALICE, 10))
         for address, tag in ((ALICE, TAG + 1), (EVE, TAG)):
-            answer = await agent_at(air, address).obey(Send(tag, "l2cap", {"bob": BOB}, 10, 64, 10.0))
-            assert isinstance(answer, Sent | Refused)
+            answer = await agent_at(air, address).obey(SendPackets(tag, "l2cap", {"bob": BOB}, 10, 64, 10.0))
+            assert isinstance(answer, PacketsSent | OrderRefused)
         heard = await bob.obey(Report(TAG))
         assert isinstance(heard, ListenReport)
         assert unpack(heard.copies, 10) == bytes(10)
@@ -149,7 +149,7 @@ def test_packets_of_another_run_or_another_sender_are_not_heard() -> None:
     [
         ([Report(TAG)], "was started anew"),
         ([Listen(TAG, "l2cap", ALICE, 5), Report(TAG + 1)], "was started anew"),
-        ([Send(TAG, "l2cap", {"bob": BOB}, 5, 64, 10.0)], f"{BOB} does not listen"),
+        ([SendPackets(TAG, "l2cap", {"bob": BOB}, 5, 64, 10.0)], f"{BOB} does not listen"),
     ],
 )
 def test_what_can_not_be_done_is_refused_with_a_reason(orders: list[Order], said: str) -> None:
@@ -161,7 +161,7 @@ def test_what_can_not_be_done_is_refused_with_a_reason(orders: list[Order], said
         return answer
 
     answer = run_virtual(main())
-    assert isinstance(answer, Refused)
+    assert isinstance(answer, OrderRefused)
     assert said in answer.reason
 
 

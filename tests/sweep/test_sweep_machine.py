@@ -11,8 +11,17 @@ from hypothesis import strategies as st
 from sweep_world import CrashedError, SweepWorld, new_store, plan_of
 
 from bt_selfsecure.errors import LocalError
-from bt_selfsecure.sweep.events import Answered, End, Input, Placed, Redo, Skip, Stop, Stored, TakeBack, Withdrawn
-from bt_selfsecure.sweep.orders import Listen, Listening, ListenReport, Refused, Report, Send, Sent, pack
+from bt_selfsecure.sweep.events import Answered, End, Input, Placed, Redo, RunStored, Skip, Stop, TakeBack, Withdrawn
+from bt_selfsecure.sweep.orders import (
+    Listen,
+    Listening,
+    ListenReport,
+    OrderRefused,
+    PacketsSent,
+    Report,
+    SendPackets,
+    pack,
+)
 from bt_selfsecure.sweep.plan import Place, Plan, Run
 from bt_selfsecure.sweep.states import TRANSITIONS, Cause, State
 from bt_selfsecure.sweep.store import Store
@@ -59,7 +68,7 @@ def test_receivers_listen_before_the_sender_sends_and_report_after(store: Store)
     assert [(give.node, type(give.order)) for give in world.orders] == [
         ("bob", Listen),
         ("eve", Listen),
-        ("alice", Send),
+        ("alice", SendPackets),
         ("bob", Report),
         ("eve", Report),
     ]
@@ -100,7 +109,7 @@ def test_an_answer_from_before_a_crash_changes_nothing(store: Store) -> None:
     world = SweepWorld(plan_of(), store)
     while world.sweep.state is not State.PREPARING:
         world.step()
-    for answer in (Listening(1), Sent(1, 1.0, {}, {}), ListenReport(1, "", ""), Refused(1, "old")):
+    for answer in (Listening(1), PacketsSent(1, 1.0, {}, {}), ListenReport(1, "", ""), OrderRefused(1, "old")):
         world.sweep.handle(Answered("bob", answer), world.now)
     assert world.sweep.state is State.PREPARING
 
@@ -178,7 +187,7 @@ def test_an_interruption_asks_for_the_same_place_again(store: Store) -> None:
 def test_a_run_that_nobody_asked_to_store_is_the_drivers_fault(store: Store) -> None:
     world = SweepWorld(plan_of(), store)
     with pytest.raises(LocalError):
-        world.sweep.handle(Stored(all_runs(world.plan)[0]), 0.0)
+        world.sweep.handle(RunStored(all_runs(world.plan)[0]), 0.0)
     with pytest.raises(LocalError):
         world.sweep.handle(Withdrawn(Place(0, 0.5)), 0.0)
 

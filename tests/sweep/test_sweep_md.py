@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from sweep_data import info
 
-from bt_selfsecure.sweep.compare import Figure, Row
+from bt_selfsecure.sweep.compare import Figure, FigureDifference
 from bt_selfsecure.sweep.exporting import COLUMNS
 from bt_selfsecure.sweep.packing import Reception
-from bt_selfsecure.sweep.results import Analysis, Collusion, InRun, Listener, Pair, Setting
+from bt_selfsecure.sweep.results import Analysis, Collusion, InRun, ListenerLosses, Pair, Setting
 from bt_selfsecure.sweep.store import Store
 
 TEXT = (Path(__file__).parents[2] / "docs/sweep.md").read_text()
@@ -38,11 +38,11 @@ def test_every_table_and_column_of_the_record_is_explained(tmp_path: Path) -> No
 def test_every_exported_column_and_every_key_of_the_json_is_explained() -> None:
     exported = TEXT.split("## Exported columns")[1].split("\n## ")[0]
     assert set(COLUMNS) <= set(re.findall(r"`(\w+)`", exported))
-    for kind in (Pair, InRun, Setting, Figure, Row):
+    for kind in (Pair, InRun, Setting, Figure, FigureDifference):
         fields = getattr(kind, "_fields", None) or [field.name for field in dataclasses.fields(kind)]
         assert set(fields) - {"setting"} <= NAMED
     told_in_words = {"setting", "eves", "bob_heard", "missed_given_bob", "listener", "distance_m", "runs"}
-    for kind in (Listener, Collusion, Analysis):
+    for kind in (ListenerLosses, Collusion, Analysis):
         assert {field.name for field in dataclasses.fields(kind)} - told_in_words <= NAMED | {
             "sweep",
             "withdrawn",

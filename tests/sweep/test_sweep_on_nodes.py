@@ -23,7 +23,7 @@ from bt_selfsecure.sweep.agent import Agent
 from bt_selfsecure.sweep.control import RadioCrew, Servant
 from bt_selfsecure.sweep.driver import Driver
 from bt_selfsecure.sweep.events import End, Placed
-from bt_selfsecure.sweep.kernel import KernelMedia
+from bt_selfsecure.sweep.kernel import KernelEnvironment
 from bt_selfsecure.sweep.orders import Describe, encode
 from bt_selfsecure.sweep.plan import Place, Plan, RolesTable, SweepTable
 from bt_selfsecure.sweep.record import Book
@@ -208,7 +208,7 @@ def test_a_plan_with_a_node_that_nobody_knows_is_refused_at_once(three: Three) -
 def test_a_node_that_advertises_by_itself_takes_no_part_in_a_measurement_of_advertisements(
     three: Three, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    media = KernelMedia(three.clients["alice"])
+    media = KernelEnvironment(three.clients["alice"])
     assert media.open("le_advert").name == "le_advert"
     assert media.open("l2cap").name == "l2cap"
     status = three.clients["alice"].status() | {"discovery": {"advertising": True}}

@@ -19,11 +19,11 @@ from bt_selfsecure.sweep.orders import (
     ListenReport,
     NotAnOrderError,
     Order,
-    Reception,
-    Refused,
+    OrderRefused,
+    PacketsSent,
     Report,
-    Send,
-    Sent,
+    RunReception,
+    SendPackets,
     decode_answer,
     decode_order,
     decode_packet,
@@ -37,15 +37,15 @@ from bt_selfsecure.sweep.orders import (
 ORDERS: list[Order] = [
     Describe(1),
     Listen(2, "l2cap", "B8:27:EB:00:00:01", 200),
-    Send(2**32 - 1, "le_advert", {"bob": "B8:27:EB:00:00:02"}, 800, 24, 30.0),
+    SendPackets(2**32 - 1, "le_advert", {"bob": "B8:27:EB:00:00:02"}, 800, 24, 30.0),
     Report(0),
 ]
 ANSWERS: list[Answer] = [
     Described(1, {"kernel": "6.12"}),
     Listening(2),
-    Sent(3, 8.0, {"bob": pack_set({1, 2}, 10)}, {"flushed": {"bob": 3}}),
+    PacketsSent(3, 8.0, {"bob": pack_set({1, 2}, 10)}, {"flushed": {"bob": 3}}),
     ListenReport(4, pack(b"\0\1\2"), pack(b"\x7f\xc0\xc0")),
-    Refused(5, "the adapter is down"),
+    OrderRefused(5, "the adapter is down"),
 ]
 
 
@@ -130,9 +130,9 @@ def test_any_datagram_is_a_test_packet_or_nothing(data: bytes) -> None:
 
 
 def test_what_never_left_the_sender_is_no_loss_of_the_air_unless_it_was_heard_all_the_same() -> None:
-    sent = Sent(1, 1.0, {"bob": pack_set({0, 1}, 4)}, {})
+    sent = PacketsSent(1, 1.0, {"bob": pack_set({0, 1}, 4)}, {})
     heard = ListenReport(1, pack(bytes([0, 2, 1, 0])), pack(bytes([127, 0xC4, 127, 127])))
-    reception = Reception.of(heard, sent, "bob", 4)
+    reception = RunReception.of(heard, sent, "bob", 4)
     assert reception.queued == {0}
     assert reception.rssi == (None, -60, None, None)
-    assert Reception.of(heard, sent, "eve", 4).queued == frozenset()
+    assert RunReception.of(heard, sent, "eve", 4).queued == frozenset()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Callable
-from importlib import resources
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from phone import LONG, SIZES, SLOW, Phone, WebSweep, four_places, plan
 
+from bt_selfsecure.look.pages import page
 from bt_selfsecure.sweep.store import Store
 
 Start = Callable[..., WebSweep]
@@ -19,11 +19,11 @@ Open = Callable[..., Phone]
 
 
 def test_the_page_says_that_what_it_shows_is_pooled_and_what_decides() -> None:
-    page = " ".join(resources.files("bt_selfsecure.sweep").joinpath("page.html").read_text(encoding="utf-8").split())
+    shown = " ".join(page("sweep/page.html").replace("\N{NO-BREAK SPACE}", " ").split())
     for picture in ('<div id="plot">', '<table class="figures" id="places">'):
-        above = page.split(picture)[0].rpartition("<h2>")[2]
+        above = shown.split(picture)[0].rpartition("<h2>")[2]
         assert re.search("all runs( of a place)? pooled", above, re.IGNORECASE)
-    assert "A key is made of one run, and the worst decides" in page
+    assert "A key is made of one run, and the worst decides" in shown
 
 
 # --- any size ---------------------------------------------------------------------------------------------------------

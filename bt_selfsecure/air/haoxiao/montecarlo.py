@@ -51,7 +51,7 @@ def simulate(
 def draw(
     trials: int, packets: int, bob_only: float, both: float, *, seed: int, threads: int | None = None
 ) -> tuple[Counts, Counts]:
-    """The same as `simulate`, of a joint distribution that is given by its first two shares."""
+    """Do the same as `simulate`, of a joint distribution that is given by its first two shares."""
     missed_below, received_below = _threshold(bob_only), _threshold(bob_only + both)
     received, missed = np.empty(trials, np.uint32), np.empty(trials, np.uint32)
 
@@ -106,7 +106,7 @@ def _count(words: NDArray[np.bool_]) -> NDArray[np.uint8]:
 def simulate_slowly(
     trials: int, packets: int, d: float, e: float, rho: float = 0.0, *, seed: int
 ) -> tuple[list[int], list[int]]:
-    """The same experiment as a plain loop: easy to check, and what the speed of `simulate` is measured against."""
+    """Make the same experiment in a plain loop: easy to check, and what the speed of `simulate` is measured against."""
     joint = joint_probabilities(d, e, rho)
     missed_below, received_below = joint.bob_only, joint.bob_only + joint.both
     uniform = Random(seed).random

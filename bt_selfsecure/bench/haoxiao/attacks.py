@@ -45,7 +45,7 @@ TARGET_BITS: Final = 128
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """What the two ends run against an attack."""
+    """Holds what the two ends run against an attack."""
 
     label: str
     profile: Profile
@@ -54,7 +54,7 @@ class Ends:
     authentication_key: bytes = b""
 
     def scene(self, seed: int, **more: Any) -> Testbed:
-        """An establishment between two of them, with Eve."""
+        """Return an establishment between two of them, with Eve."""
         return Testbed(self.profile, seed, shares=self.shares, authentication_key=self.authentication_key, **more)
 
 
@@ -87,7 +87,7 @@ def everything(ends: Ends, seed: int) -> Trial:
 
 
 def colluding(ends: Ends, seed: int) -> Trial:
-    """Two of them, each with her own losses; what they heard is put together by Seq."""
+    """Let two of them listen, each with her own losses; what they heard is put together by Seq."""
     together = Eavesdropper()
     scene = ends.scene(seed, eves=("eve", "eve2"), tap=lambda time, data: together.hear(data))
     scene.establish()
@@ -96,7 +96,7 @@ def colluding(ends: Ends, seed: int) -> Trial:
 
 
 def repair(ends: Ends, seed: int) -> Trial:
-    """Every packet that she misses reaches her with one or two bits flipped, and a CRC that says so."""
+    """Let every packet that she misses reach her with one or two bits flipped, and a CRC that says so."""
     random, damaged = Random(seed), list[bytes]()
 
     def intact(data: bytes) -> bool:
@@ -122,7 +122,7 @@ def brute_force(ends: Ends, seed: int) -> Trial:
 
 
 def brute_force_sound(ends: Ends, seed: int) -> Trial:
-    """The same against a generator that works."""
+    """Do the same against a generator that works."""
     return _guessed(ends, seed, broken=False)
 
 
@@ -170,7 +170,7 @@ def middle(ends: Ends, seed: int) -> Trial:
 
 
 def replay(ends: Ends, seed: int) -> Trial:
-    """The recording of an establishment, heard in full, played to a Bob who was restarted."""
+    """Play the recording of an establishment, heard in full, to a Bob who was restarted."""
     tape, air = Replay(), _clear(eve=0.0)
     scene = ends.scene(seed, air=air, tap=lambda time, data: tape.record(data))
     scene.establish()
@@ -206,7 +206,7 @@ def reflection(ends: Ends, seed: int) -> Trial:
 
 
 def flood(ends: Ends, seed: int) -> Trial:
-    """Requests in Alice's name, all the time, begun before she begins."""
+    """Send requests in Alice's name, all the time, from before she begins."""
     scene = ends.scene(seed)
     requests = RequestFlood(ends.profile, Random(seed).randbytes, ALICE)
 
@@ -230,12 +230,12 @@ def jamming(ends: Ends, seed: int) -> Trial:
 
 
 def theft(ends: Ends, seed: int) -> Trial:
-    """K_i, copied from Alice's memory; success: she still holds the newest key ten rounds later."""
+    """Copy K_i from Alice's memory; success: she still holds the newest key ten rounds later."""
     return Trial(rounds_to_heal(ends.profile, seed, EVE_LOSS) > 10, True, False)
 
 
 def impersonation(ends: Ends, seed: int) -> Trial:
-    """K_i, copied from Alice's memory; success: Bob takes a message of the thief's for Alice's."""
+    """Copy K_i from Alice's memory; success: Bob takes a message of the thief's for Alice's."""
     scene = ends.scene(seed, air=_clear(eve=0.0))
     sessions = scene.sessions(Random(seed).randbytes(32))
     scene.converse(sessions, [b"before"] * 3)
@@ -246,7 +246,7 @@ def impersonation(ends: Ends, seed: int) -> Trial:
 
 
 def stolen_disk(ends: Ends, seed: int) -> Trial:
-    """Bob's record, copied; then Alice forgets everything since that day and the two resynchronise. Success: the copy
+    """Copy Bob's record; then Alice forgets everything since that day and the two resynchronise. Success: the copy
     opens what Alice sends after it."""
     scene = ends.scene(seed, air=_clear(eve=0.0))
     sessions = scene.sessions(Random(seed).randbytes(32))
@@ -261,7 +261,8 @@ def stolen_disk(ends: Ends, seed: int) -> Trial:
 
 
 def rounds_to_heal(profile: Profile, seed: int, loss: float) -> int:
-    """Rounds from the theft of K_i to the first key that the thief, who misses this share of frames, does not hold."""
+    """Return the rounds from the theft of K_i to the first key that the thief, who misses this share of frames, does
+    not hold."""
     scene = Testbed(profile, seed, air=_clear(eve=loss))
     sessions = scene.sessions(Random(seed).randbytes(32))
     thief = StolenKey(sessions["alice"].record.sending.chain)
@@ -275,7 +276,7 @@ def rounds_to_heal(profile: Profile, seed: int, loss: float) -> int:
 
 
 def healing(profile: Profile, thefts: int) -> list[tuple[float, float]]:
-    """The rounds-to-heal curve: e|B, and the mean over so many thefts; 1/e|B is what is expected."""
+    """Return the rounds-to-heal curve: e|B, and the mean over so many thefts; 1/e|B is what is expected."""
     return [
         (loss, fmean(rounds_to_heal(profile, 1000 * number + round(100 * loss), loss) for number in range(thefts)))
         for loss in HEALING_LOSSES
@@ -353,7 +354,7 @@ ATTACKS: Final[tuple[Attack[Ends], ...]] = (
            meaning="who has the key is Alice, until there is a new one"),
     Attack("stolen-disk", "Bob's record; later Alice is restored from an old copy", "one look at a disk, and that "
            "restoration", "she reads again", stolen_disk, runs=20,
-           remedy="Establish anew after a restoration from an old copy.",
+           remedy="`every-message`: no end goes back to an older key; the two establish anew.",
            setting="a session, of which she hears every packet after the restoration",
-           meaning="it is the restoration that lets her in, no loss and no length"),
+           meaning="it is the protocol that decides, no loss and no length"),
 )  # fmt: skip

@@ -21,8 +21,8 @@ MOST_ATTEMPTS: Final = 10_000
 
 
 def message_of_parting(model: LossModel, seed: int, messages: int = MESSAGES) -> int | None:
-    """The message, from 1, after which the two keys differ, over the losses of `model`; None if they never did, or no
-    message came through before."""
+    """Return the message, from 1, after which the two keys differ, over the losses of `model`; None if they never did,
+    or no message came through before."""
     random = Random(seed)
     alice = bob = Chain.start(PAPER, random.randbytes(32), b"naive", SessionConfig().checkpoint_rounds)
     for number in range(1, messages + 1):

@@ -48,7 +48,7 @@ def _silent(data: bytes) -> Iterable[bytes]:
 
 @dataclass
 class Testbed:
-    """One establishment, and perhaps a session. `tap` and `speak` get what any of Eve's radios brings."""
+    """Runs one establishment, and perhaps a session. `tap` and `speak` get what any of Eve's radios brings."""
 
     __test__: ClassVar = False  # pytest takes it for tests by its name
 
@@ -80,7 +80,7 @@ class Testbed:
         self.world = World(self.air.transmit, self._draw.getrandbits(63), ears)
 
     def hear(self, time: float, data: bytes) -> None:
-        """What Eve's first radio brings."""
+        """Take what Eve's first radio brings."""
         self._ear(self.eves[0], time, data)
 
     def _ear(self, name: str, time: float, data: bytes) -> None:
@@ -107,7 +107,7 @@ class Testbed:
         return Responder(self.config(BOB), EndpointContext(self._draw.randbytes))
 
     def establish(self, begin: float = 0.0) -> None:
-        """Until both ends have a key, or have given up. Alice begins then."""
+        """Run until both ends have a key, or have given up. Alice begins then."""
         alice = Initiator(self.config(ALICE), EndpointContext(self.random or self._draw.randbytes))
         ends: dict[str, Endpoint[Event]] = {"alice": alice, "bob": self.responder()}
 
@@ -120,7 +120,7 @@ class Testbed:
 
     @property
     def established(self) -> bool:
-        """Whether both ends believe that they have a key."""
+        """Return whether both ends believe that they have a key."""
         return len(self.keys) == 2
 
     def _over(self) -> bool:
@@ -139,7 +139,7 @@ class Testbed:
 
     @property
     def eve_has_key(self) -> bool:
-        """Whether what Eve computed by herself is a key of either end."""
+        """Return whether what Eve computed by herself is a key of either end."""
         material = self.knowledge.initial_key()
         return material is not None and self.is_key(material.k0)
 
@@ -147,7 +147,7 @@ class Testbed:
         return any(key.k0 == k0 for key in self.keys.values())
 
     def sessions(self, key: bytes | None = None) -> dict[str, Session]:
-        """Both ends of a session, from this K_0 or from the one that was established."""
+        """Return both ends of a session, from this K_0 or from the one that was established."""
         return {
             name: Session.start(
                 self.profile, role, key or self.keys[name].k0, SESSION, EndpointContext(self._draw.randbytes)
@@ -156,7 +156,7 @@ class Testbed:
         }
 
     def restored(self, record: SessionRecord) -> Session:
-        """An end that was set back to this record."""
+        """Return an end that was set back to this record."""
         return Session.restore(record, SESSION, EndpointContext(self._draw.randbytes), self.world.now)
 
     def converse(

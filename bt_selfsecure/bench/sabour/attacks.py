@@ -31,7 +31,8 @@ def _trial(scene: Testbed, success: bool) -> Trial:
 
 
 def middle(profile: Profile, seed: int) -> Trial:
-    """Success: the keys of both ends are hers, so she reads the response, and the device takes one that she made."""
+    """Succeeds when the keys of both ends are hers, so she reads the response, and the device takes one that she
+    made."""
     scene, random = Testbed(profile, seed, eve_between), Random(seed).randbytes
     mallory = ManInTheMiddle(profile, scene.parties, random)
     scene.speak = mallory.hear
@@ -68,7 +69,7 @@ def false_server(profile: Profile, seed: int) -> Trial:
 
 
 def replay(profile: Profile, seed: int) -> Trial:
-    """Success: a server that was restarted believes that the device is there again."""
+    """Succeeds when a server that was restarted believes that the device is there again."""
     scene, tape = Testbed(profile, seed), Replay(profile)
 
     def listen(data: bytes) -> tuple[bytes, ...]:
@@ -85,7 +86,7 @@ def replay(profile: Profile, seed: int) -> Trial:
 
 
 def points(profile: Profile, seed: int) -> Trial:
-    """Success: an end goes on with a PK that is no valid point."""
+    """Succeeds when an end goes on with a PK that is no valid point."""
     scene = Testbed(profile, seed)
     eve = InvalidPoints(profile, scene.device.device_id, POINTS[profile][seed % len(POINTS[profile])])
     scene.speak = eve.hear
@@ -96,7 +97,7 @@ def points(profile: Profile, seed: int) -> Trial:
 
 
 def flood(profile: Profile, seed: int) -> Trial:
-    """Success: no key comes about."""
+    """Succeeds when no key comes about."""
     scene = Testbed(profile, seed)
     eve = Flood(profile, scene.device.device_id, Random(seed).randbytes)
     for number in range(round(FLOODED_S / FLOOD_S)):

@@ -26,18 +26,18 @@ Speak = Callable[[bytes], Iterable[bytes]]
 
 
 def everybody(random: Random, sender: str, listeners: Sequence[str], now: float) -> frozenset[str]:
-    """All hear all."""
+    """Let all hear all."""
     return frozenset(listeners)
 
 
 def eve_between(random: Random, sender: str, listeners: Sequence[str], now: float) -> frozenset[str]:
-    """Device and server hear Eve alone."""
+    """Let device and server hear Eve alone."""
     return frozenset(listeners) if sender == "eve" else frozenset({"eve"} & set(listeners))
 
 
 @dataclass
 class Testbed:
-    """One device and one server, who know each other."""
+    """Joins one device and one server, who know each other."""
 
     profile: Profile
     seed: int
@@ -56,7 +56,7 @@ class Testbed:
 
     @property
     def parties(self) -> Parties:
-        """What is public of the two, and so Eve's."""
+        """Return what is public of the two, and so Eve's."""
         device, host = self.device.enrolment, self.host.enrolment
         if not self.profile.hardened:
             return Parties(device.device_id)
@@ -73,7 +73,7 @@ class Testbed:
         return Server(ServerConfig(self.host, devices, self.profile), EndpointContext(self._draw.randbytes))
 
     def run(self, client: Client | None, server: Server | None, begin: Iterable[bytes] = ()) -> None:
-        """Until nothing is left to happen. Eve begins with what is given; the device starts a second later."""
+        """Run until nothing is left to happen. Eve begins with what is given; the device starts a second later."""
         ends: dict[str, Endpoint[Event]] = {}
         if server is not None:
             ends["server"] = server
@@ -94,7 +94,7 @@ class Testbed:
 
     @property
     def established(self) -> bool:
-        """Whether both ends believe that they have keys."""
+        """Return whether both ends believe that they have keys."""
         return all(self.keys.values())
 
     def _on_event(self, name: str, event: Event, now: float) -> None:

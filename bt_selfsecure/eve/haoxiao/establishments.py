@@ -108,8 +108,8 @@ class Eavesdropper:
         return room
 
     def establishments(self, may: Callable[[int], bool] = lambda cost: True) -> Iterator[Knowledge]:
-        """One for each pair that she can tell apart, with the response to its last part, and all that contradict it;
-        requests that nothing followed are none. Of accepts that nothing followed, no more than an initiator serves.
+        """Yield one for each pair that she can tell apart, with the response to its last part, and all that contradict
+        it; requests that nothing followed are none. Of accepts that nothing followed, no more than an initiator serves.
 
         In the order in which they began. `may` is asked first, of all of them, whether so much more may be looked at,
         in packets of bursts and of received sets, beginning with those that take least; nothing is built of others.

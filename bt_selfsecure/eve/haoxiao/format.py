@@ -10,7 +10,7 @@ from bt_selfsecure.protocols.haoxiao.limits import MAX_FRAME_BYTES
 
 
 def is_frame(datagram: bytes) -> bool:
-    """Whether it decodes."""
+    """Return whether it decodes."""
     try:
         decode(datagram)
     except FrameError:

@@ -15,7 +15,8 @@ from bt_selfsecure.protocols.haoxiao.suites import SUITES
 
 @dataclass(slots=True)
 class Knowledge:
-    """One establishment between one initiator and one responder, as Eve heard it. Colluding Eves share one of these.
+    """Holds what Eve heard of one establishment between one initiator and one responder. Colluding Eves share one of
+    these.
 
     Eve here is a program with today's computing power: she can't break SHA-256, AES or X25519, and she does not guess
     missing packets. She reads everything that she hears; she never sees a variable of the two ends.
@@ -37,7 +38,7 @@ class Knowledge:
     """A response, and its S: it takes long, and is asked for often."""
 
     def hear(self, data: bytes) -> Frame | None:
-        """One datagram from her tap; the frame, if it is one of ours."""
+        """Take one datagram from her tap, and return the frame, if it is one of ours."""
         try:
             frame = decode(data)
         except FrameError:
@@ -64,7 +65,7 @@ class Knowledge:
 
     @property
     def received_set(self) -> frozenset[int] | None:
-        """S, if she heard the response."""
+        """Return S, if she heard the response."""
         if self.response is None:
             return None
         if self._decoded is None or self._decoded[0] is not self.response:
@@ -73,12 +74,13 @@ class Knowledge:
 
     @property
     def missing(self) -> frozenset[int] | None:
-        """The packets of S that she lacks, if she heard the response. One is enough to lock her out."""
+        """Return the packets of S that she lacks, if she heard the response. One is enough to lock her out."""
         s = self.received_set
         return None if s is None else s - self.burst.keys()
 
     def initial_key(self, guess: Mapping[int, bytes] | None = None) -> KeyMaterial | None:
-        """K_0, if what she heard gives it; proved by the response's own HMAC [9], so she never believes in a wrong one.
+        """Return K_0, if what she heard gives it; proved by the response's own HMAC [9], so she never believes in a
+        wrong one.
 
         It takes the response and every burst packet of S, those of `guess` where she heard none; in `hardened` also
         request and accept, and neither X25519 nor an authentication key may be mixed in.
@@ -99,7 +101,7 @@ class Knowledge:
 
     @property
     def pair(self) -> bytes | None:
-        """The public name of the establishment, if she heard how it began."""
+        """Return the public name of the establishment, if she heard how it began."""
         return pair_id(self.request, self.accept) if self.request and self.accept else None
 
 

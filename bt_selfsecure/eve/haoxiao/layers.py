@@ -93,7 +93,7 @@ def _keys(before: int) -> list[Any]:
 
 
 class BTSS_Request(_Message):  # noqa: N801 - scapy's way to name a layer of a family
-    """The initiator's offer. In `paper` it is inside `padded`."""
+    """Is the initiator's offer. In `paper` it is inside `padded`."""
 
     name = "bt_selfsecure request"
     fields_desc = [  # noqa: RUF012
@@ -107,7 +107,7 @@ class BTSS_Request(_Message):  # noqa: N801 - scapy's way to name a layer of a f
 
 
 class BTSS_Accept(_Message):  # noqa: N801
-    """The responder's offer. In `paper` it is inside `padded`."""
+    """Is the responder's offer. In `paper` it is inside `padded`."""
 
     name = "bt_selfsecure accept"
     fields_desc = [  # noqa: RUF012
@@ -119,7 +119,7 @@ class BTSS_Accept(_Message):  # noqa: N801
 
 
 class BTSS_Response(_Message):  # noqa: N801
-    """S, compressed."""
+    """Carries S, compressed."""
 
     name = "bt_selfsecure response"
     fields_desc = [StrFixedLenField("pair", bytes(8), 8), StrField("cpr", b"\0")]  # noqa: RUF012
@@ -140,7 +140,7 @@ class BTSS_End(_Message):  # noqa: N801
 
 
 class BTSS_Ack(_Message):  # noqa: N801
-    """[13], and in `paper` alpha_r."""
+    """Carries [13], and in `paper` alpha_r."""
 
     name = "bt_selfsecure ack"
     fields_desc = [  # noqa: RUF012
@@ -150,21 +150,21 @@ class BTSS_Ack(_Message):  # noqa: N801
 
 
 class BTSS_Call(_Message):  # noqa: N801
-    """The keys that the receiver has."""
+    """Names the keys that the receiver has."""
 
     name = "bt_selfsecure resync call"
     fields_desc = _keys(0)
 
 
 class BTSS_ResyncRequest(_Message):  # noqa: N801
-    """What the sender can send again, and the keys that it has."""
+    """Names what the sender can send again, and the keys that it has."""
 
     name = "bt_selfsecure resync request"
     fields_desc = [LongField("round", 0), StrFixedLenField("answers_call", bytes(16), 16), *_keys(24)]  # noqa: RUF012
 
 
 class BTSS_ResyncResponse(_Message):  # noqa: N801
-    """The common key, and where to go on."""
+    """Names the common key, and where to go on."""
 
     name = "bt_selfsecure resync response"
     fields_desc = [  # noqa: RUF012
@@ -220,7 +220,7 @@ class _AllButHash(StrField):
 
 
 class BTSS(Packet):
-    """One frame."""
+    """Is one frame."""
 
     name = "bt_selfsecure"
     fields_desc = [  # noqa: RUF012
@@ -252,7 +252,7 @@ class BTSS(Packet):
         return pkt + pay
 
     def hash_ok(self) -> bool | None:
-        """Whether the unkeyed hash of [3] is right; None for kinds that have none."""
+        """Return whether the unkeyed hash of [3] is right; None for kinds that have none."""
         if self.kind not in UNKEYED:
             return None
         whole = bytes(self)
@@ -264,7 +264,7 @@ class BTSS(Packet):
 
 
 class BTSS_IPSP(Packet):  # noqa: N801
-    """What stands before a datagram on `ipsp`: see bearers/ipsp.py."""
+    """Is what stands before a datagram on `ipsp`: see bearers/ipsp.py."""
 
     name = "bt_selfsecure over IPSP"
     fields_desc = [  # noqa: RUF012

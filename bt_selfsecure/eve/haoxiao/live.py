@@ -39,9 +39,9 @@ DIAL_S: Final = 2.0
 """Between two tries to reach a device."""
 
 
-class Live:
-    """Live attacks with one adapter, each for so many seconds or until Ctrl-C. `bearer` carries those that dial, as in
-    "rfcomm#3". Raises `UsageError` where the radio or a device can't be used."""
+class LiveAttacks:
+    """Makes live attacks with one adapter, each for so many seconds or until Ctrl-C. `bearer` carries those that dial,
+    as in "rfcomm#3". Raises `UsageError` where the radio or a device can't be used."""
 
     def __init__(self, adapter: str, bearer: str, seconds: float, say: Say) -> None:
         self._adapter: Final = adapter
@@ -50,7 +50,7 @@ class Live:
         self._say: Final = say
 
     def run(self, name: str, targets: list[str], capture: str | None) -> bool:
-        """Whether she knows that it succeeded."""
+        """Run one attack, and return whether she knows that it succeeded."""
         frames = _frames_of(capture) if capture else []
         try:
             return asyncio.run(self._run(name, targets, frames))

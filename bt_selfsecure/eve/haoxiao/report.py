@@ -36,14 +36,14 @@ BEARERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What she read of one direction."""
+    """Holds what she read of one direction."""
 
     direction: str
     messages: dict[int, bytes] = field(repr=False)
     """By their rounds, ascending."""
 
     def told(self, most: int | None) -> list[str]:
-        """A line that counts and names the last one, and one for each of the first `most`, or of all."""
+        """Return a line that counts and names the last one, and one for each of the first `most`, or of all."""
         if not self.messages:
             return [f"{self.direction}: none"]
         head = f"{self.direction}: {counted(len(self.messages), 'message')}, the last of round {max(self.messages)}"
@@ -53,8 +53,8 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """One establishment, and the session that follows from its key."""
+class EstablishmentVerdict:
+    """Tells of one establishment, and of the session that follows from its key."""
 
     profile: str
     session: str
@@ -100,31 +100,31 @@ class Verdict:
 
     @property
     def plaintext(self) -> tuple[bytes, ...]:
-        """Messages read, the initiator's first."""
+        """Return the messages read, the initiator's first."""
         return tuple(message for read in self.read for message in read.messages.values())
 
     @property
     def fates(self) -> list[tuple[bool | None, bool]]:
-        """For each packet sent: whether it is in S, if that is known, and whether Eve has it."""
+        """Return for each packet sent whether it is in S, if that is known, and whether Eve has it."""
         kept, has = None if self.kept is None else frozenset(self.kept), frozenset(self.has)
         return [(None if kept is None else seq in kept, seq in has) for seq in range(self.sent)]
 
     @property
     def joint(self) -> JointLoss | None:
-        """Who heard what, if S is known."""
+        """Return who heard what, if S is known."""
         return None if self.kept is None else JointLoss.of(self.sent, set(self.kept), set(self.has))
 
     @property
     def open(self) -> bool:
-        """Whether Eve may have the key though it is not told here: she has all that it takes and the response does not
-        prove it, so a packet, the accept or the response was forged; or some responses were not looked at."""
+        """Return whether Eve may have the key though it is not told here: she has all that it takes and the response
+        does not prove it, so a packet, the accept or the response was forged; or some responses were not looked at."""
         heard = self.profile == Profile.PAPER.label or bool(self.initiator and self.responder)
         complete = self.missed_given_bob == 0 and heard and not self.mixed_in
         return not self.has_key and (complete or bool(self.rivals_left_out))
 
     @property
     def sentence(self) -> str:
-        """The verdict in words."""
+        """Return the verdict in words."""
         if not self.sent:
             return "Nothing came of this request: Eve heard no packet of a burst."
         if self.heard_by_bob is None:
@@ -147,8 +147,8 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """All that came of one hearing."""
+class CaptureReport:
+    """Holds all that came of one hearing."""
 
     captures: int
     """How many Eves put together what they heard."""
@@ -163,7 +163,7 @@ class Report:
     """Burst packets that contradict an earlier one of the same Seq: an active attack, or damage."""
     unopened: int
     """Data frames that no key of hers opens."""
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[EstablishmentVerdict, ...]
     stolen: tuple[Read, ...] = ()
     """What keys of a stolen journal opened, two directions for each peer."""
     unread: int = 0
@@ -181,18 +181,18 @@ class Report:
 
     @property
     def stolen_read(self) -> tuple[bytes, ...]:
-        """Messages read with what was stolen."""
+        """Return the messages read with what was stolen."""
         return tuple(message for read in self.stolen for message in read.messages.values())
 
     @property
     def decided(self) -> bool:
-        """Whether all that was heard was looked at: if not, Eve may have a key that is not told here."""
+        """Return whether all that was heard was looked at: if not, Eve may have a key that is not told here."""
         whole = not self.unread and not self.left_out and not self.not_kept and UNHEARD.isdisjoint(self.skipped)
         return whole and not any(verdict.open for verdict in self.verdicts)
 
     @property
     def conclusion(self) -> str:
-        """All verdicts in one sentence."""
+        """Return all verdicts in one sentence."""
         keys, count = sum(verdict.has_key for verdict in self.verdicts), len(self.verdicts)
         if keys:
             return f"Eve has a key: of {keys} of {count} establishments." if count > 1 else "Eve has the key."
@@ -202,12 +202,12 @@ class Report:
 
     @property
     def broken(self) -> bool:
-        """Whether Eve has a key."""
+        """Return whether Eve has a key."""
         return any(verdict.has_key for verdict in self.verdicts)
 
     @property
     def limits(self) -> list[str]:
-        """What her hardware cannot hear, one sentence each."""
+        """Return what her hardware cannot hear, one sentence each."""
         heard = [SNIFFER if linktype in ON_AIR else BARE if linktype == 147 else HOST for linktype in self.linktypes]
         return list(
             dict.fromkeys([*heard, *(f"{name}: {text}" for name, text in BEARERS.items() if name in self.bearers)])
@@ -215,13 +215,14 @@ class Report:
 
 
 def preview(message: bytes, most: int = 60) -> str:
-    """A message in one line: text, with dots for what is not printable, where most of it is text; else hexadecimal."""
+    """Return a message in one line: text, with dots for what is not printable, where most of it is text; else
+    hexadecimal."""
     text = message.decode(errors="replace").replace("\ufffd", "\0")
     dotted = "".join(letter if letter.isprintable() else "·" for letter in text)
     shown = dotted if 2 * sum(map(str.isprintable, text)) > len(text) else message.hex()
     return shown if len(shown) <= most else f"{shown[:most]}... ({len(message)} bytes)"
 
 
-def link_type_names(report: Report) -> list[str]:
-    """As the other commands print them."""
+def link_type_names(report: CaptureReport) -> list[str]:
+    """Return the names of link types as the other commands print them."""
     return [f"{linktype} {NAMES.get(linktype, '')}".rstrip() for linktype in report.linktypes]

@@ -18,7 +18,7 @@ from bt_selfsecure.eve.haoxiao.attacks.theft import SessionHeard, StolenKey, Sto
 from bt_selfsecure.eve.haoxiao.establishments import MOST_FRAMES, Eavesdropper
 from bt_selfsecure.eve.haoxiao.format import HAOXIAO
 from bt_selfsecure.eve.haoxiao.knowledge import Knowledge
-from bt_selfsecure.eve.haoxiao.report import DIRECTIONS, OWNER, Read, Report, Verdict
+from bt_selfsecure.eve.haoxiao.report import DIRECTIONS, OWNER, CaptureReport, EstablishmentVerdict, Read
 from bt_selfsecure.eve.reading import Reader, damaged
 from bt_selfsecure.eve.sources.packet import CapturedPacket
 from bt_selfsecure.protocols.haoxiao import limits
@@ -53,7 +53,7 @@ class Judge:
         self._linktypes: Final[dict[int, None]] = {}
 
     def hear_all(self, source: Iterable[CapturedPacket], skipped: Mapping[str, int] | None = None) -> None:
-        """One Eve's whole capture; in `skipped` stands afterwards what could not be read of it."""
+        """Hear one Eve's whole capture; in `skipped` stands afterwards what could not be read of it."""
         reader = Reader(HAOXIAO)
         self._captures += 1
         try:
@@ -73,8 +73,8 @@ class Judge:
                 if self._eve.hear(datagram.data) is not None:
                     self._bearers[datagram.bearer] += 1
 
-    def report(self) -> Report:
-        """The verdict over everything so far."""
+    def report(self) -> CaptureReport:
+        """Return the verdict over everything so far."""
         session = cache(lambda profile: SessionHeard(f for f in self._eve.session() if f.profile is profile))
         self._tries, self._budget, self._left_out = self._work, MOST_WORK, 0
         verdicts = [self._judge(knowledge, session) for knowledge in self._eve.establishments(self._may)]
@@ -82,7 +82,7 @@ class Judge:
             for frame in self._eve.session():
                 thief.hear(frame)
         opened = sum(verdict.frames_opened for verdict in verdicts) + sum(thief.opened for thief in self._stolen)
-        return Report(
+        return CaptureReport(
             self._captures,
             self._packets,
             self._crc_bad,
@@ -109,7 +109,7 @@ class Judge:
         self._budget -= cost
         return True
 
-    def _judge(self, knowledge: Knowledge, session: Callable[[Profile], SessionHeard]) -> Verdict:
+    def _judge(self, knowledge: Knowledge, session: Callable[[Profile], SessionHeard]) -> EstablishmentVerdict:
         rivals, material = self._settle(knowledge)
         repaired = self._repair(knowledge) if knowledge.missing else 0
         if repaired:
@@ -121,7 +121,7 @@ class Judge:
         k = None if missing is None else len(missing)
         low, bits, hidden = self._bits(knowledge)
         thieves = self._thieves(knowledge, material, session) if material else []
-        return Verdict(
+        return EstablishmentVerdict(
             profile=(knowledge.request or knowledge.response or _UNKNOWN).profile.label,
             session=knowledge.request.rand[: limits.SESSION_ID_BYTES].hex() if knowledge.request else "",
             initiator=offer.identity.hex(":").upper() if offer else "",

@@ -17,28 +17,28 @@ from bt_selfsecure.eve.sources.packet import CUT, CapturedPacket, Direction, Sou
 __all__ = ["Capture", "CapturedPacket", "Direction", "HeardTap", "Source", "open_source"]
 
 STANDARD_INPUT: Final = "-"
-LATEST: Final = 253402300799
+LATEST_S: Final = 253402300799
 """The last second of the year 9999: programs and libraries know no date beyond."""
 NO_TIME: Final = "times before 1970 or after 9999, taken as unknown"
 UNREADABLE: Final = "too short for their link type, or a note of the sniffer"
 
 
 def open_source(name: str) -> Source:
-    """An adapter of this computer that scans (hci0), or whose host is only listened to (monitor:hci0), unless a file
-    has that name; a capture file, a FIFO, or `-`.
+    """Open an adapter of this computer that scans (hci0), or whose host is only listened to (monitor:hci0), unless a
+    file has that name; a capture file, a FIFO, or `-`.
 
     Raises `UsageError` where it can't be opened.
     """
     radio = re.fullmatch(r"(monitor:)?(hci\d+)", name)
     if radio and not Path(name).exists():
-        from bt_selfsecure.eve.sources.live import Live, Overheard  # sockets that only Linux has
+        from bt_selfsecure.eve.sources.live import LiveScan, Overheard  # sockets that only Linux has
 
-        return (Overheard if radio[1] else Live)(radio[2])
+        return (Overheard if radio[1] else LiveScan)(radio[2])
     return Capture(name)
 
 
 class Capture(Source):
-    """A capture file, of any container and compressed or not: a path, a FIFO, or `-` for standard input.
+    """Reads a capture file, of any container and compressed or not: a path, a FIFO, or `-` for standard input.
 
     Raises `UsageError`, when made or while iterated, where the file can't be read or is no capture.
     """
@@ -59,7 +59,7 @@ class Capture(Source):
         try:
             for time, linktype, packet, whole in recognise(self._file, self.skipped):
                 counts[linktype] += 1
-                if not 0 <= time <= LATEST:
+                if not 0 <= time <= LATEST_S:
                     self.skipped[NO_TIME] += 1
                     time = 0.0
                 read = readers.get(linktype)
@@ -84,7 +84,7 @@ class Capture(Source):
 
 
 class HeardTap(Tap):
-    """A tap on the simulated air: hands on what it hears as `CapturedPacket`."""
+    """Is a tap on the simulated air: hands on what it hears as `CapturedPacket`."""
 
     def __init__(self, on_heard: Callable[[CapturedPacket], None]) -> None:
         self._on_heard: Final = on_heard

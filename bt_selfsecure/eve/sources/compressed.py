@@ -19,7 +19,7 @@ MOST_EXPANDED: Final = 100
 
 
 class Readable(Protocol):
-    """An unbuffered binary file: `read` gives what is there, b"" at the end."""
+    """Is an unbuffered binary file: `read` gives what is there, b"" at the end."""
 
     def read(self, size: int, /) -> bytes | None: ...
 
@@ -45,7 +45,7 @@ class _Begun:
 
 
 class Unpacked:
-    """What is inside a compressed file, as a `Readable`. It ends where the file is damaged, which is counted."""
+    """Gives what is inside a compressed file, as a `Readable`. It ends where the file is damaged, which is counted."""
 
     def __init__(self, file: Readable, start: bytes, faults: Counter[str]) -> None:
         """`start` was read of it already, and `is_compressed`. UsageError if no library unpacks it."""
@@ -73,7 +73,7 @@ class Unpacked:
 
 
 def is_compressed(start: bytes) -> bool:
-    """Whether a file that begins so is one that `Unpacked` takes."""
+    """Return whether a file that begins so is one that `Unpacked` takes."""
     return start.startswith(tuple(_FORMS))
 
 

@@ -21,7 +21,7 @@ from bt_selfsecure.eve.sources.compressed import Readable, Unpacked, is_compress
 from bt_selfsecure.eve.sources.linktypes import ACL, BLUETOOTH_LINUX_MONITOR, COMMAND, EVENT, SCO
 from bt_selfsecure.eve.sources.packet import CUT_SHORT, DAMAGED
 
-CHUNK: Final = 1 << 18
+CHUNK_BYTES: Final = 1 << 18
 _LEAST_BYTES: Final = 8
 """That tell every container but one."""
 MAX_PACKET_BYTES: Final = 1 << 18
@@ -36,7 +36,7 @@ Record = tuple[float, int, bytes, bool]
 
 
 def recognise(file: Readable, faults: Counter[str]) -> Iterator[Record]:
-    """The packets of a capture file of whatever container, compressed or not, up to its end or its first fault.
+    """Return the packets of a capture file of whatever container, compressed or not, up to its end or its first fault.
 
     Raises `UsageError` for any other file.
     """
@@ -63,11 +63,11 @@ def recognise(file: Readable, faults: Counter[str]) -> Iterator[Record]:
 
 
 def fill(file: Readable, have: bytes, need: int) -> bytes:
-    """`have` and at least as much as is missing to `need` bytes; fewer only at the end."""
+    """Return `have` and at least as much as is missing to `need` bytes; fewer only at the end."""
     if len(have) >= need:
         return have
     parts, size = [have], len(have)
-    while size < need and (more := file.read(CHUNK)):
+    while size < need and (more := file.read(CHUNK_BYTES)):
         parts.append(more)
         size += len(more)
     return b"".join(parts)
@@ -113,7 +113,7 @@ _PCAP_HEAD_BYTES: Final = 24
 
 
 def pcap(file: Readable, start: bytes, faults: Counter[str]) -> Iterator[Record]:
-    """The packets of a pcap file that begins with `start`."""
+    """Yield the packets of a pcap file that begins with `start`."""
     buffer = fill(file, start, _PCAP_HEAD_BYTES)
     order, fractions, head = _PCAP[buffer[:4]]
     if len(buffer) < _PCAP_HEAD_BYTES:
@@ -183,7 +183,7 @@ class _Section:
 
 
 def pcapng(file: Readable, start: bytes, faults: Counter[str]) -> Iterator[Record]:
-    """The packets of a pcapng file that begins with `start`: all its sections, interfaces and link types."""
+    """Yield the packets of a pcapng file that begins with `start`: all its sections, interfaces and link types."""
     buffer, at = start, 0
     section: _Section | None = None
     while True:
@@ -236,7 +236,7 @@ def pcapng(file: Readable, start: bytes, faults: Counter[str]) -> Iterator[Recor
 
 _BTSNOOP: Final = b"btsnoop\0"
 _BTSNOOP_HEAD_BYTES: Final = 16
-_BTSNOOP_EPOCH: Final = 0x00DCDDB30F2F8000
+_BTSNOOP_EPOCH_US: Final = 0x00DCDDB30F2F8000
 """Microseconds from the first day of the year 0 to 1970."""
 _RECORD: Final = struct.Struct(">IIIIq")
 _HCI_H1, _HCI_H4, _MONITOR = 1001, 1002, 2001  # data links
@@ -244,7 +244,7 @@ _RECEIVED, _COMMAND_OR_EVENT = 1, 2  # flags
 
 
 def btsnoop(file: Readable, start: bytes, faults: Counter[str]) -> Iterator[Record]:
-    """The packets of a btsnoop file that begins with `start`, as link type 201 (HCI) or 254 (monitor).
+    """Yield the packets of a btsnoop file that begins with `start`, as link type 201 (HCI) or 254 (monitor).
 
     Raises `UsageError` for a data link that has no such form.
     """
@@ -258,7 +258,7 @@ def btsnoop(file: Readable, start: bytes, faults: Counter[str]) -> Iterator[Reco
     linktype = BLUETOOTH_LINUX_MONITOR if datalink == _MONITOR else LINKTYPE_BLUETOOTH_HCI_H4_WITH_PHDR
     records = _records(file, buffer, _BTSNOOP_HEAD_BYTES, _RECORD, 1, faults)
     for (sent, size, flags, _, stamp), packet in records:
-        time = (stamp - _BTSNOOP_EPOCH) / 1e6
+        time = (stamp - _BTSNOOP_EPOCH_US) / 1e6
         yield time, linktype, _btsnoop_head(datalink, flags) + packet, size >= sent
 
 
@@ -277,7 +277,7 @@ def _btsnoop_head(datalink: int, flags: int) -> bytes:
 # --- PacketLogger -----------------------------------------------------------------------------------------------------
 
 _LOGGED: Final = "IIIB"  # bytes behind this field, seconds, microseconds, type
-_LOGGED_COUNTED: Final = 9
+_LOGGED_COUNTED_BYTES: Final = 9
 """Bytes of the head that its first field counts: the time and the type."""
 _PACKETLOGGER_LEAST: Final = 13
 _LOGGED_TYPES: Final = {  # to direction of link type 201 and packet indicator
@@ -301,12 +301,13 @@ def _packetlogger_order(start: bytes) -> str | None:
     order = ">" if start[:2] == b"\0\0" else "<"
     size, _, microseconds, kind = struct.unpack_from(order + _LOGGED, start)
     known = kind in _LOGGED_TYPES or kind in _LOGGED_NOTES
-    return order if known and _LOGGED_COUNTED <= size < 1 << 16 and microseconds < 1_000_000 else None
+    return order if known and _LOGGED_COUNTED_BYTES <= size < 1 << 16 and microseconds < 1_000_000 else None
 
 
 def packetlogger(file: Readable, start: bytes, faults: Counter[str], order: str) -> Iterator[Record]:
-    """The packets of a PacketLogger file that begins with `start`, as link type 201; a note is one without a packet."""
-    records = _records(file, start, 0, struct.Struct(order + _LOGGED), 0, faults, _LOGGED_COUNTED)
+    """Yield the packets of a PacketLogger file that begins with `start`, as link type 201; a note is one without a
+    packet."""
+    records = _records(file, start, 0, struct.Struct(order + _LOGGED), 0, faults, _LOGGED_COUNTED_BYTES)
     for (_, seconds, microseconds, kind), packet in records:
         head = _LOGGED_TYPES.get(kind)
         time = seconds + microseconds / 1e6

@@ -42,7 +42,7 @@ NAMES: Final = {
 COMMAND, ACL, SCO, EVENT = 1, 2, 3, 4  # packet indicators of H4, Core Vol 4 Part A 2
 LE_META: Final = b"\x04\x3e"
 """Packet indicator and code of the event that brings advertisements, Core Vol 4 Part E 7.7.65."""
-LE_LEAST: Final = 4 + 2 + 3
+LE_LEAST_BYTES: Final = 4 + 2 + 3
 """Bytes of access address, PDU header and CRC."""
 
 _UNKNOWN, _SENT, _RECEIVED = Direction.UNKNOWN, Direction.SENT, Direction.RECEIVED
@@ -54,7 +54,7 @@ _ADVERTISING: Final = struct.pack("<I", ADVERTISING_ACCESS_ADDRESS)
 
 
 def rf_channel(index: int | None) -> int:
-    """k of 2402 + 2k MHz for a channel index; that of 37 where it is not known."""
+    """Return k of 2402 + 2k MHz for a channel index; that of 37 where it is not known."""
     return _RF_CHANNELS.get(index, 0) if index is not None else 0
 
 
@@ -67,7 +67,7 @@ _PDU_TYPES: Final = (_UNKNOWN, _UNKNOWN, _SENT, _RECEIVED, _SENT, _RECEIVED, _UN
 
 
 def _le_with_phdr(time: float, data: bytes) -> CapturedPacket | None:
-    if len(data) < 10 + LE_LEAST:
+    if len(data) < 10 + LE_LEAST_BYTES:
         return None
     frequency, signal, flags = _LE_PHDR.unpack_from(data)
     packet = data[10:]
@@ -85,7 +85,7 @@ def _le_with_phdr(time: float, data: bytes) -> CapturedPacket | None:
 
 
 def _le(time: float, data: bytes) -> CapturedPacket | None:
-    if len(data) < LE_LEAST:
+    if len(data) < LE_LEAST_BYTES:
         return None
     return CapturedPacket(time, None, None, data, crc_ok(data), BLUETOOTH_LE_LL, _UNKNOWN)
 
@@ -102,7 +102,7 @@ def _ppi(time: float, data: bytes) -> CapturedPacket | None:
         return None
     _, _, length, linktype = _PPI.unpack_from(data)
     packet = data[length:]
-    if length < _PPI.size or len(packet) < LE_LEAST:
+    if length < _PPI.size or len(packet) < LE_LEAST_BYTES:
         return None
     at, rssi, channel, is_le = _PPI.size, None, None, linktype == BLUETOOTH_LE_LL
     while at + _PPI_FIELD.size <= length:
@@ -126,7 +126,7 @@ _NORDIC_CRC_OK, _NORDIC_TO_PERIPHERAL, _NORDIC_PHY, _NORDIC_CODED = 0x01, 0x02, 
 
 def _nordic(time: float, data: bytes) -> CapturedPacket | None:
     at = _NORDIC.size
-    if len(data) < at + _NORDIC_EVENT.size + LE_LEAST:
+    if len(data) < at + _NORDIC_EVENT.size + LE_LEAST_BYTES:
         return None
     version, kind = _NORDIC.unpack_from(data)
     if version not in (1, 2, 3) or kind not in _NORDIC_PACKETS or data[at] != _NORDIC_EVENT.size:
@@ -148,8 +148,8 @@ def _nordic(time: float, data: bytes) -> CapturedPacket | None:
 
 
 def crc_ok(packet: bytes) -> bool | None:
-    """Whether this LE packet is as long as it says and has the right CRC; None off the advertising channels, where the
-    CRC's preset belongs to the connection."""
+    """Return whether this LE packet is as long as it says and has the right CRC; None off the advertising channels,
+    where the CRC's preset belongs to the connection."""
     if packet[:4] != _ADVERTISING:
         return None
     octets = packet[5] + 2
@@ -211,7 +211,7 @@ def _monitor(time: float, data: bytes) -> CapturedPacket | None:
 
 
 def monitor(time: float, opcode: int, data: bytes) -> CapturedPacket:
-    """A packet of the kernel's monitor channel, without its head."""
+    """Return a packet of the kernel's monitor channel, without its head."""
     indicator, direction = _MONITOR.get(opcode, _NOTE)
     return _hci(time, bytes([indicator]) + data if indicator else b"", BLUETOOTH_LINUX_MONITOR, direction)
 

@@ -35,7 +35,7 @@ _MOST: Final = 1 << 16
 
 
 class Monitored(Source):
-    """The packets of one adapter on an open monitor channel, whose every datagram is one. Closes the socket."""
+    """Gives the packets of one adapter on an open monitor channel, whose every datagram is one. Closes the socket."""
 
     def __init__(self, adapter: str, monitoring: socket.socket) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Monitored(Source):
 
 
 class Overheard(Monitored):
-    """An adapter as it is: what its host says and hears, and what somebody else's scanner brings."""
+    """Listens to an adapter as it is: what its host says and hears, and what somebody else's scanner brings."""
 
     def __init__(self, adapter: str) -> None:
         try:
@@ -69,8 +69,8 @@ class Overheard(Monitored):
             raise UsageError(str(refused)) from refused
 
 
-class Live(Monitored):
-    """An adapter that scans as long as this is open. Raises `UsageError` where it can't, or is gone."""
+class LiveScan(Monitored):
+    """Scans with an adapter as long as this is open. Raises `UsageError` where it can't, or is gone."""
 
     def __init__(self, adapter: str) -> None:
         try:

@@ -18,7 +18,7 @@ UNHEARD: Final = frozenset({CUT_SHORT, DAMAGED, CUT, BOMB})
 
 
 class Direction(enum.Enum):
-    """Which way a packet went, where the source tells."""
+    """Says which way a packet went, where the source tells."""
 
     UNKNOWN = ""
     SENT = "sent"
@@ -28,7 +28,7 @@ class Direction(enum.Enum):
 
 
 class CapturedPacket(NamedTuple):
-    """One packet as a source has it. A tuple for its speed."""
+    """Holds one packet as a source has it. A tuple for its speed."""
 
     time: float
     """Seconds since the epoch of the source's own clock, to about 0.2 microseconds."""
@@ -62,7 +62,7 @@ class Source(ABC):
 
     @property
     def packets(self) -> int:
-        """So far."""
+        """Return how many came so far."""
         return self.linktypes.total()
 
     @abstractmethod

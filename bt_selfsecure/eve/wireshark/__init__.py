@@ -36,7 +36,8 @@ def install() -> list[Path]:
 
 
 def folders() -> tuple[Path, Path]:
-    """Lua plugins and configuration of this user: as tshark says, else where they are on Linux and macOS.
+    """Return where this user's Lua plugins and configuration are: as tshark says, else where they are on Linux and
+    macOS.
 
     Raises `UsageError` where tshark does not answer.
     """

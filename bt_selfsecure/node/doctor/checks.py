@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from bt_selfsecure.node.doctor import network, radio, software, surroundings
-from bt_selfsecure.node.doctor.machine import Machine
+from bt_selfsecure.node.doctor.machine import HostSystem
 from bt_selfsecure.node.doctor.report import Check, Of
 
 CHECKS: Final = (
@@ -33,7 +33,7 @@ CHECKS: Final = (
 )
 
 
-def checks_of(machine: Machine) -> list[Check]:
+def checks_of(machine: HostSystem) -> list[Check]:
     """Return those that concern its node."""
     concerns = {Of.ALL: True, Of.RADIO: bool(machine.adapter), Of.UDP: "udp" in machine.bearers}
     return [check for check in CHECKS if concerns[check.of]]

@@ -23,10 +23,10 @@ from bt_selfsecure.node import beacon
 from bt_selfsecure.node.beacon import BLUEZ, Word
 from bt_selfsecure.node.doctor.findings import NotSeen
 from bt_selfsecure.node.management import (
+    AdapterSetting,
     Management,
     ManagementError,
     Opcode,
-    Setting,
     parse_configuration,
 )
 
@@ -48,7 +48,7 @@ UNSYNCHRONISED: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Radio:
+class RadioFacts:
     """What the kernel says of an adapter."""
 
     address: str
@@ -57,9 +57,9 @@ class Radio:
     """"USB", "UART", ..."""
     lmp_features: bytes
     """Page 0, eight bytes (Core Vol 2 Part C 3.3); zeros if it was never up."""
-    settings: Setting | None = None
+    settings: AdapterSetting | None = None
     """Current ones; None if the management interface did not answer."""
-    supported: Setting | None = None
+    supported: AdapterSetting | None = None
     bluetooth_version: int | None = None
     """HCI_Version of the Assigned Numbers."""
     le_supervision_ms: int | None = None
@@ -90,7 +90,7 @@ class AccessDenied(BluezAbsent):
     """The bus's policy forbids it."""
 
 
-def read_radio(adapter: str) -> Radio:
+def read_radio(adapter: str) -> RadioFacts:
     """Raises `NotSeen` where there is no such adapter."""
     if not hasattr(socket, "AF_BLUETOOTH"):
         raise NotSeen("this Python has no Bluetooth sockets")
@@ -109,11 +109,11 @@ def read_radio(adapter: str) -> Radio:
     return asyncio.run(_with_more(adapter, parse_device_info(bytes(info))))
 
 
-def parse_device_info(info: bytes) -> Radio:
+def parse_device_info(info: bytes) -> RadioFacts:
     """From struct hci_dev_info."""
     _, _, address, flags, kind, features = DEVICE_INFO.unpack_from(info)
     bus = kind & 0x0F
-    return Radio(
+    return RadioFacts(
         address=":".join(f"{octet:02X}" for octet in reversed(address)),
         up=bool(flags & 1),
         bus=BUSES.get(bus, f"bus {bus}"),
@@ -121,7 +121,7 @@ def parse_device_info(info: bytes) -> Radio:
     )
 
 
-async def _with_more(adapter: str, radio: Radio) -> Radio:
+async def _with_more(adapter: str, radio: RadioFacts) -> RadioFacts:
     """With what only the management interface and the controller know, as far as they answer."""
     with contextlib.suppress(OSError, BearerError, ManagementError):
         management = Management()

@@ -12,12 +12,12 @@ from bt_selfsecure.bearers.places import UdpPlaces
 from bt_selfsecure.node.beacon import Word
 from bt_selfsecure.node.config import STATE_DIRECTORY
 from bt_selfsecure.node.doctor import facts
-from bt_selfsecure.node.doctor.facts import Bluez, Radio
+from bt_selfsecure.node.doctor.facts import Bluez, RadioFacts
 from bt_selfsecure.node.doctor.findings import NotSeen
 from bt_selfsecure.node.where import SOCKET
 
 
-class Machine:
+class HostSystem:
     """`root` is where its files are; sockets are those of the running kernel. `adapter` is empty where none is used,
     and an address where none has it."""
 
@@ -66,7 +66,7 @@ class Machine:
         return adapter_addresses()
 
     @cached_property
-    def radio(self) -> Radio:
+    def radio(self) -> RadioFacts:
         """Raises `NotSeen` where there is none."""
         return facts.read_radio(self.adapter)
 

@@ -10,11 +10,11 @@ from bt_selfsecure.bearers.udp import listening, require_way
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.client import NodeClient
 from bt_selfsecure.node.doctor.findings import Finding, NotSeen, failure, ok
-from bt_selfsecure.node.doctor.machine import Machine
+from bt_selfsecure.node.doctor.machine import HostSystem
 from bt_selfsecure.wording import counted
 
 
-def udp(machine: Machine) -> Finding:
+def udp(machine: HostSystem) -> Finding:
     """21. Tried on sockets of the doctor's own, of which nobody hears anything."""
     places = machine.udp
     if places is None:
@@ -47,7 +47,7 @@ def _failure(error: BearerError) -> Finding:
     return failure(f"{text[0].upper()}{text[1:]}.", f"{remedy[0].upper()}{remedy[1:]}.")
 
 
-def _held_by_the_node(machine: Machine) -> str | None:
+def _held_by_the_node(machine: HostSystem) -> str | None:
     """Return the words for a port that the running node has; None if it is not that node's. Raises `NotSeen`."""
     try:
         status = NodeClient(machine.socket).status()

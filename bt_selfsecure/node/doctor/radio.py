@@ -7,7 +7,7 @@ from typing import Final
 
 from bt_selfsecure.node.beacon import Word
 from bt_selfsecure.node.doctor.findings import Finding, NotSeen, failure, ok, warning
-from bt_selfsecure.node.doctor.machine import Machine
+from bt_selfsecure.node.doctor.machine import HostSystem
 from bt_selfsecure.node.fitness import NEEDED, misfits
 
 UNPROGRAMMED: Final = re.compile(r"AA:AA:AA:AA:AA:AA|43:4[35]:.*|00:00:00:00:00:00")
@@ -33,7 +33,7 @@ USB_RADIOS: Final = {
 }
 
 
-def switch(machine: Machine) -> Finding:
+def switch(machine: HostSystem) -> Finding:
     """3. rfkill; on first boots of Raspberry Pi OS often the whole fault."""
     states = []
     for entry in machine.some("/sys/class/rfkill/rfkill*"):
@@ -50,7 +50,7 @@ def switch(machine: Machine) -> Finding:
     return ok("Not blocked." if ours else "There is no radio switch for Bluetooth.")
 
 
-def adapter(machine: Machine) -> Finding:
+def adapter(machine: HostSystem) -> Finding:
     """4. There, on, and with an address of its own."""
     others = [path.name for path in machine.some("/sys/class/bluetooth/hci*") if re.fullmatch(r"hci\d+", path.name)]
     if machine.adapter not in others:
@@ -85,7 +85,7 @@ def adapter(machine: Machine) -> Finding:
     return ok(f"{machine.adapter} is {radio.address}, on {radio.bus}, and up.")
 
 
-def uart(machine: Machine) -> Finding:
+def uart(machine: HostSystem) -> Finding:
     """5. Speed and flow control of a UART, and its faults in the kernel's log."""
     if machine.radio.bus != "UART":
         return ok(f"{machine.adapter} is on {machine.radio.bus}, not on a UART.")
@@ -104,7 +104,7 @@ def uart(machine: Machine) -> Finding:
     return ok(f"{how} No fault of it in the kernel's log.")
 
 
-def _uart(machine: Machine) -> str:
+def _uart(machine: HostSystem) -> str:
     """Speed and flow control, from the device tree or from the program that attached the chip."""
     node = f"/sys/class/bluetooth/{machine.adapter}/device/of_node"
     speed = machine.path(f"{node}/max-speed")
@@ -118,7 +118,7 @@ def _uart(machine: Machine) -> str:
     return "Its speed is not told."
 
 
-def advertising(machine: Machine) -> Finding:
+def advertising(machine: HostSystem) -> Finding:
     """6. Tried, not inferred: release numbers of patched kernels tell little."""
     word, reason = machine.advertising
     match word:
@@ -140,7 +140,7 @@ def advertising(machine: Machine) -> Finding:
             raise NotSeen(f"advertising could not be tried: {reason}")
 
 
-def features(machine: Machine) -> Finding:
+def features(machine: HostSystem) -> Finding:
     """8. What the chip can do; "Bluetooth 5.0" on a Pi is the feature set of 4.2."""
     radio = machine.radio
     lmp = int.from_bytes(radio.lmp_features, "little")
@@ -171,7 +171,7 @@ def _le(features: bytes | None) -> str:
     return (f" with {', '.join(has)}" if has else "") + (f"; no {', no '.join(lacks)}" if lacks else "")
 
 
-def bearers(machine: Machine) -> Finding:
+def bearers(machine: HostSystem) -> Finding:
     """20. Those of the configuration, against what the adapter has on."""
     needed = sorted(NEEDED.keys() & machine.bearers)
     if not needed:
@@ -187,7 +187,7 @@ def bearers(machine: Machine) -> Finding:
     return ok(f"{machine.adapter} has what {' and '.join(needed)} need.")
 
 
-def supervision(machine: Machine) -> Finding:
+def supervision(machine: HostSystem) -> Finding:
     """16. How long an LE link of ours outlives a silence."""
     timeout = machine.radio.le_supervision_ms
     if timeout is None:
@@ -200,7 +200,7 @@ def supervision(machine: Machine) -> Finding:
     return ok(f"LE links outlive {timeout} ms of silence.")
 
 
-def neighbours(machine: Machine) -> Finding:
+def neighbours(machine: HostSystem) -> Finding:
     """18. A second radio or a sniffer, for an Eve of one's own."""
     found = []
     for device in machine.some("/sys/bus/usb/devices/*"):

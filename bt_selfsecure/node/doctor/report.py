@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bt_selfsecure.node.doctor.findings import Finding, NotSeen, Verdict
-from bt_selfsecure.node.doctor.machine import Machine
+from bt_selfsecure.node.doctor.machine import HostSystem
 
 
 class Of(enum.Enum):
@@ -24,7 +24,7 @@ class Check:
 
     number: int
     name: str
-    look: Callable[[Machine], Finding]
+    look: Callable[[HostSystem], Finding]
     of: Of = Of.RADIO
 
 
@@ -34,7 +34,7 @@ class Result:
     finding: Finding
 
 
-def examine(machine: Machine, checks: Sequence[Check]) -> Iterator[Result]:
+def examine(machine: HostSystem, checks: Sequence[Check]) -> Iterator[Result]:
     """Make one check after the other. What a check can't read is not seen; it never ends the rest."""
     for check in checks:
         try:

@@ -11,8 +11,8 @@ from typing import Final
 
 from bt_selfsecure.node.doctor.facts import AccessDenied, BluezAbsent, Silent
 from bt_selfsecure.node.doctor.findings import Finding, NotSeen, failure, ok, warning
-from bt_selfsecure.node.doctor.machine import Machine
-from bt_selfsecure.node.management import Setting
+from bt_selfsecure.node.doctor.machine import HostSystem
+from bt_selfsecure.node.management import AdapterSetting
 
 NEEDED_MODULES: Final = ("bluetooth", "rfcomm")
 WANTED_MODULES: Final = {"hci_uart": "a Pi's onboard radio", "bluetooth_6lowpan": "the ipsp bearer"}
@@ -27,7 +27,7 @@ FAULTY_KERNEL: Final = re.compile(r"\b6\.1\.192\b")
 """Frees twice what belongs to an L2CAP connection that could not be made (Debian 6.1.0-56; 6.1.176 is sound)."""
 
 
-def sockets(machine: Machine) -> Finding:
+def sockets(machine: HostSystem) -> Finding:
     """1. Users of pyenv, conda and uv meet this first."""
     version = f"Python {'.'.join(map(str, sys.version_info[:3]))}"
     if not hasattr(socket, "AF_BLUETOOTH"):
@@ -45,7 +45,7 @@ def sockets(machine: Machine) -> Finding:
     return ok(f"{version} and the kernel have AF_BLUETOOTH.")
 
 
-def modules(machine: Machine) -> Finding:
+def modules(machine: HostSystem) -> Finding:
     """2. Loaded, built in, or there to be loaded."""
     folder = f"/lib/modules/{machine.kernel}"
     loaded = {line.split()[0] for line in (machine.text("/proc/modules") or "").splitlines()}
@@ -69,7 +69,7 @@ def modules(machine: Machine) -> Finding:
     return ok(f"{', '.join(names)}" + (f"; not loaded yet: {', '.join(resting)}." if resting else ": loaded."))
 
 
-def bluez(machine: Machine) -> Finding:
+def bluez(machine: HostSystem) -> Finding:
     """7. By asking the daemon's file, whether it runs or not."""
     found = next((machine.path(path) for path in BLUETOOTHD if machine.path(path).exists()), None)
     if found is None:
@@ -91,7 +91,7 @@ def bluez(machine: Machine) -> Finding:
     return ok(f"BlueZ {major}.{minor}.")
 
 
-def capabilities(machine: Machine) -> Finding:
+def capabilities(machine: HostSystem) -> Finding:
     """9. Of this process; the node's own come from its systemd unit."""
     status = machine.text("/proc/self/status") or ""
     effective = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
@@ -107,7 +107,7 @@ def capabilities(machine: Machine) -> Finding:
     return ok("CAP_NET_RAW and CAP_NET_ADMIN are there.")
 
 
-def dbus(machine: Machine) -> Finding:
+def dbus(machine: HostSystem) -> Finding:
     """10. By asking bluetoothd what it manages."""
     try:
         answer = machine.bluez
@@ -134,23 +134,23 @@ def _sentence(error: Exception) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def pairing(machine: Machine) -> Finding:
+def pairing(machine: HostSystem) -> Finding:
     """11. How two nodes will pair, and whether they have."""
     settings = machine.radio.settings
     if settings is None:
         raise NotSeen("the kernel's management interface does not answer")
-    if Setting.BREDR not in settings:
+    if AdapterSetting.BREDR not in settings:
         return ok(f"{machine.adapter} has BR/EDR off: nothing is paired.")
-    if Setting.SSP not in settings:
+    if AdapterSetting.SSP not in settings:
         return warning(
             "Secure Simple Pairing is off: links are neither paired nor encrypted by the radio.",
             "sudo btmgmt ssp on",
         )
-    how = "Secure Simple Pairing" + (", Secure Connections" if Setting.SECURE_CONNECTIONS in settings else "")
+    how = "Secure Simple Pairing" + (", Secure Connections" if AdapterSetting.SECURE_CONNECTIONS in settings else "")
     return ok(f"{how}. The node answers pairing requests itself (an agent of its own).{_peer(machine)}")
 
 
-def _peer(machine: Machine) -> str:
+def _peer(machine: HostSystem) -> str:
     if machine.peer is None:
         return ""
     try:
@@ -162,7 +162,7 @@ def _peer(machine: Machine) -> str:
     return f" {machine.peer} is {'paired' if known.get('Paired') else 'known, not paired'}."
 
 
-def python(machine: Machine) -> Finding:
+def python(machine: HostSystem) -> Finding:
     """17. What of the kernel's addresses Python itself can't name goes through ctypes."""
     try:
         ctypes.CDLL(None).bind  # noqa: B018 - is it there?
@@ -175,7 +175,7 @@ def python(machine: Machine) -> Finding:
     return ok("LE L2CAP addresses and HCI channels by ctypes (Python names them from 3.14 on).")
 
 
-def kernel(machine: Machine) -> Finding:
+def kernel(machine: HostSystem) -> Finding:
     """19. One that is known to corrupt its memory."""
     version = machine.text("/proc/version") or ""
     if FAULTY_KERNEL.search(version):

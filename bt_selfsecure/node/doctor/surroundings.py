@@ -11,7 +11,7 @@ from typing import Final
 
 from bt_selfsecure.node.doctor import facts
 from bt_selfsecure.node.doctor.findings import Finding, NotSeen, ok, warning
-from bt_selfsecure.node.doctor.machine import Machine
+from bt_selfsecure.node.doctor.machine import HostSystem
 
 WRITES: Final = 20
 LONGEST_MEASUREMENT_S: Final = 1.5
@@ -19,7 +19,7 @@ SLOW_FSYNC_MS: Final = 30.0
 """A session with durability every-message then does at most some 30 messages a second."""
 
 
-def wifi(machine: Machine) -> Finding:
+def wifi(machine: HostSystem) -> Finding:
     """12. On a Pi one antenna serves both; 2.4 GHz WiFi and Bluetooth take turns, badly."""
     interfaces = {path.parent.name for path in machine.some("/sys/class/net/*/phy80211")}
     if not interfaces:
@@ -34,7 +34,7 @@ def wifi(machine: Machine) -> Finding:
     return ok(f"WiFi {where}: not in Bluetooth's band." if where else "WiFi is not connected.")
 
 
-def debugfs(machine: Machine) -> Finding:
+def debugfs(machine: HostSystem) -> Finding:
     """13. ipsp is switched on there and nowhere else."""
     mounts = [line.split() for line in (machine.text("/proc/mounts") or "").splitlines()]
     if not any(len(mount) > 2 and mount[2] == "debugfs" for mount in mounts):
@@ -45,7 +45,7 @@ def debugfs(machine: Machine) -> Finding:
     return ok("debugfs is mounted, and the kernel is not locked down.")
 
 
-def clock(machine: Machine) -> Finding:
+def clock(machine: HostSystem) -> Finding:
     """14. The protocol does without the time of day; logs and sweeps do not."""
     fake = bool(machine.some("/etc/fake-hwclock.data"))
     if not facts.clock_is_synchronised():
@@ -56,7 +56,7 @@ def clock(machine: Machine) -> Finding:
     return ok("The clock is synchronised" + (", and jumps after a boot (fake-hwclock)." if fake else "."))
 
 
-def disk(machine: Machine) -> Finding:
+def disk(machine: HostSystem) -> Finding:
     """15. Measured where the journal is, or as near to it as this user may write."""
     places = (machine.state_directory, *machine.state_directory.parents, machine.path("/var/tmp"))
     place = next((path for path in places if path.is_dir() and os.access(path, os.W_OK)), None)

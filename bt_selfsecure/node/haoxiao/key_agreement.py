@@ -19,7 +19,7 @@ from typing import Any, Final
 from bt_selfsecure.node.haoxiao.burst import Burst
 from bt_selfsecure.node.haoxiao.peer_events import Dial, EstablishOutcome, Level, Outputs, PeerConfig, Send
 from bt_selfsecure.node.haoxiao.peer_links import PeerLinks
-from bt_selfsecure.node.metrics import Counts
+from bt_selfsecure.node.metrics import PeerCounters
 from bt_selfsecure.protocols.haoxiao.establish import MAX_T_1_S, EstablishConfig
 from bt_selfsecure.protocols.haoxiao.events import (
     ActiveAttack,
@@ -89,7 +89,7 @@ class KeyAgreement:
         self,
         config: PeerConfig,
         links: PeerLinks,
-        counts: Counts,
+        counts: PeerCounters,
         out: Outputs,
         context: EndpointContext,
     ) -> None:

@@ -13,7 +13,7 @@ OUTBOX_BYTES: Final = 8 << 20
 """Of one peer's messages, besides their number."""
 
 
-class Outbox:
+class FragmentQueue:
     """One peer's, the oldest first. Each fragment has a number; that of its last fragment is a message's own."""
 
     def __init__(

@@ -25,10 +25,10 @@ from bt_selfsecure.node.haoxiao.kept import note, stored
 from bt_selfsecure.node.haoxiao.peer_events import Commit, Output, PeerConfig, SendBurst, Urgency
 from bt_selfsecure.node.haoxiao.peer_machine import PeerMachine
 from bt_selfsecure.node.haoxiao.peer_status import status_of
-from bt_selfsecure.node.haoxiao.waiting import Waiting
+from bt_selfsecure.node.haoxiao.waiting import Waiters
 from bt_selfsecure.node.journal_file import JournalError
 from bt_selfsecure.node.links import STUCK_S, OpenLink
-from bt_selfsecure.node.metrics import Counts
+from bt_selfsecure.node.metrics import PeerCounters
 from bt_selfsecure.node.peer_log import PeerLog
 from bt_selfsecure.sansio.context import EndpointContext
 
@@ -82,7 +82,7 @@ class Peer:
         self._numbers = itertools.count(1)
         self._radio: asyncio.Task[None] | None = None
         self._radio_link: Link | None = None
-        self._waiting: Final = Waiting(self._loop)
+        self._waiting: Final = Waiters(self._loop)
 
     # --- what others ask of it ----------------------------------------------------------------------------------------
 
@@ -352,7 +352,7 @@ class Peer:
     # --- what is told about it ----------------------------------------------------------------------------------------
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> PeerCounters:
         return self._machine.counts
 
     @property

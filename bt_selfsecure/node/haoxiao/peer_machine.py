@@ -21,7 +21,7 @@ from bt_selfsecure.node.haoxiao.key_agreement import KeyAgreement
 from bt_selfsecure.node.haoxiao.peer_events import ForeignKeys, Output, Outputs, PeerConfig, Send, Stored, Urgency
 from bt_selfsecure.node.haoxiao.peer_links import ActiveLink, LinkState, PeerLinks
 from bt_selfsecure.node.haoxiao.peer_session import PeerSession
-from bt_selfsecure.node.metrics import Counts
+from bt_selfsecure.node.metrics import PeerCounters
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
 from bt_selfsecure.protocols.haoxiao.events import Established, Event, ReestablishNeeded, Resynchronised
 from bt_selfsecure.protocols.haoxiao.frames import Kind, peek_kind
@@ -52,7 +52,7 @@ class PeerMachine:
     ) -> None:
         """`new_number` gives out each number of a fragment once, ever growing."""
         self.config: Final = config
-        self.counts: Final = Counts(dropped=stored.dropped)
+        self.counts: Final = PeerCounters(dropped=stored.dropped)
         self._out: Final = Outputs()
         self.links: Final = PeerLinks(config, self._out, context.tracer)
         self.agreement: Final = KeyAgreement(config, self.links, self.counts, self._out, context)

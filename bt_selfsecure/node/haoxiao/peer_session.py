@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from bt_selfsecure.node.errors import QueueFullError
-from bt_selfsecure.node.haoxiao.outbox import Outbox, ends_message
+from bt_selfsecure.node.haoxiao.outbox import FragmentQueue, ends_message
 from bt_selfsecure.node.haoxiao.peer_events import (
     Deliver,
     Delivered,
@@ -23,7 +23,7 @@ from bt_selfsecure.node.haoxiao.peer_events import (
     Urgency,
 )
 from bt_selfsecure.node.messages import Joiner, parse, split
-from bt_selfsecure.node.metrics import Counts
+from bt_selfsecure.node.metrics import PeerCounters
 from bt_selfsecure.protocols.haoxiao.events import (
     Established,
     Event,
@@ -78,7 +78,7 @@ class PeerSession:
         self,
         config: PeerConfig,
         stored: Stored,
-        counts: Counts,
+        counts: PeerCounters,
         out: Outputs,
         context: EndpointContext,
         new_number: Callable[[], int],
@@ -91,7 +91,7 @@ class PeerSession:
         """Time of the last answer."""
         self.key: dict[str, Any] = dict(stored.key)
         """About the key in use; "born" is the time at which it was agreed on, None where not known."""
-        self.outbox: Final = Outbox(stored.fragments, out, new_number)
+        self.outbox: Final = FragmentQueue(stored.fragments, out, new_number)
         self._config, self._counts, self._out, self._context = config, counts, out, context
         self._machine: Final = Machine(config.name, "peer's session", SESSION_TABLE, S.NO_KEY, context.tracer)
         self._agreed: set[bool] = set()

@@ -55,6 +55,10 @@ class Peers(dict[str, Peer]):
         """Links to all of them."""
         return sum(peer.link_count for peer in self.values())
 
+    def has_link(self, address: str) -> bool:
+        """Tell whether there is a link to the peer of this address."""
+        return address in self and self[address].link_count > 0
+
     def make_room(self) -> bool:
         """Tell whether there is room for a stranger: of the others the one that was heard least lately is forgotten."""
         if len(self) < self._most:

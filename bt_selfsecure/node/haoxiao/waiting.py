@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 
-class Waiting:
+class Waiters:
     """By future: a caller that is cancelled waits no more."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

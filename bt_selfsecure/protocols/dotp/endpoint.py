@@ -36,7 +36,7 @@ TAG_BYTES: Final = 16
 MOST_MESSAGE_BYTES: Final = 1152
 """As CoAP recommends (RFC 7252 section 4.6)."""
 RESERVED: Final = 256
-"""So many numbers are written as used before the first of them is."""
+"""So many numbers are written as used before the first of them is, where the driver says no other."""
 HARDENED_WINDOW: Final = 64
 MOST_SKIPPED: Final = {Profile.PAPER: PAPER_WINDOW, Profile.HARDENED: 1 << 20}
 """More lost in a row, and the two ends are out of step: `paper` has to make each key on the way, so it stops sooner."""
@@ -45,12 +45,15 @@ MOST_EVENTS: Final = 1024
 
 @value
 class DotpConfig:
-    """Readings of the paper that show why it mended them; `hardened` takes neither. Both ends must use the same."""
+    """Says how an end reserves, and chooses between two readings of the paper that show why it mended them: `hardened`
+    takes neither, and both ends must use the same."""
 
     serial: bool = True
     """False: no serial on the wire (Fig. 10a)."""
     two_keys: bool = True
     """False: one SN and one count for both directions (Fig. 11a)."""
+    reserved: int = RESERVED
+    """Numbers written as used at once: so many a crash skips."""
 
 
 @value
@@ -70,7 +73,7 @@ Event = MessageReceived | Suspended | Persist[DotpRecord]
 
 
 class Dotp:
-    """One end of a pair. Give it a `DotpRecord`: a new one, or the last that was written.
+    """Is one end of a pair. Give it a `DotpRecord`: a new one, or the last that was written.
 
     Take the events first, then the frames. A message is told before the `Persist` that counts it: who writes that
     before he acts has each message once, also across a crash. Frames wait for `persisted(token)`. Raises `LocalError`
@@ -81,7 +84,7 @@ class Dotp:
         self._config: Final = config or DotpConfig()
         self._profile: Final = record.profile
         self._paper: Final = record.profile is Profile.PAPER
-        if not self._paper and self._config != DotpConfig():
+        if not self._paper and not (self._config.serial and self._config.two_keys):
             raise LocalError("hardened has a serial number and two keys: these readings are the paper's")
         if not self._config.two_keys:  # both on the client's side
             client = record.sending if record.role is Role.CLIENT else record.receiving
@@ -102,7 +105,7 @@ class Dotp:
 
     @property
     def record(self) -> DotpRecord:
-        """The state to be written: as if all reserved numbers were used. Holds secrets."""
+        """Return the state to be written: as if all reserved numbers were used. Holds secrets."""
         record, window = self._record, self._window
         sending = replace(record.sending, number=self._reserved)
         receiving = replace(record.receiving, number=window.following, seen=window.seen)
@@ -113,8 +116,13 @@ class Dotp:
         return replace(record, sending=sending, receiving=receiving)
 
     @property
+    def next_number(self) -> int:
+        """Return the number that `send` takes next."""
+        return self._number
+
+    @property
     def rejections(self) -> Mapping[Rejection, int]:
-        """Datagrams that changed nothing, by reason."""
+        """Return how many datagrams changed nothing, by reason."""
         return self._events.rejections
 
     def send(self, message: bytes, now: float) -> int:
@@ -137,7 +145,7 @@ class Dotp:
         sealed = self._xor(self._sending, number, message) if self._paper else self._seal(number, message)
         if self._number > self._reserved:
             epoch_end = (number >> EPOCH_BITS) + 1 << EPOCH_BITS  # where the disk has to forget, too
-            self._reserved = max(self._number, min(self._number + RESERVED, epoch_end))
+            self._reserved = max(self._number, min(self._number + self._config.reserved, epoch_end))
             self._persist()
         serial = number.to_bytes(SERIAL_BYTES) if self._config.serial else b""
         self._frames.append((self._token, serial + sealed))

@@ -30,14 +30,14 @@ MOST_NUMBERS: Final = 1 << 8 * SERIAL_BYTES
 
 
 class Profile(enum.Enum):
-    """Which D-OTP: both ends must use the same."""
+    """Says which D-OTP it is: both ends must use the same."""
 
     PAPER = "paper"
     HARDENED = "hardened"
 
 
 class Policy(enum.Enum):
-    """When the paper's key changes, and how (its sections 4.3 and 4.4)."""
+    """Says when the paper's key changes, and how (its sections 4.3 and 4.4)."""
 
     PER_SESSION = "per-session"
     PER_IO_INC1 = "per-io-inc1"
@@ -46,7 +46,7 @@ class Policy(enum.Enum):
 
 
 class Role(enum.Enum):
-    """Who this end is: the client's TX is the server's RX."""
+    """Says who this end is: the client's TX is the server's RX."""
 
     CLIENT = "client"
     SERVER = "server"
@@ -64,11 +64,11 @@ class ExhaustedError(BtSelfSecureError):
 
 
 class Keys(Protocol):
-    """The keys of one direction, by number."""
+    """Holds the keys of one direction, by number."""
 
     @property
     def numbers(self) -> int:
-        """How many there are."""
+        """Return how many there are."""
         ...
 
     def key(self, number: int) -> bytes:
@@ -81,7 +81,7 @@ class Keys(Protocol):
 
     @property
     def state(self) -> tuple[int, bytes]:
-        """The epoch, and the secret from which its keys and later ones follow."""
+        """Return the epoch, and the secret from which its keys and later ones follow."""
         ...
 
 
@@ -96,7 +96,7 @@ def direction_sn(sn: int, sender: Role) -> int:
 
 
 class PaperKeys:
-    """The paper's keys in order: number n takes all before it, so it keeps the last `PAPER_WINDOW`."""
+    """Makes the paper's keys in order: number n takes all before it, so it keeps the last `PAPER_WINDOW`."""
 
     def __init__(self, sn: int, policy: Policy, bits: int = 64) -> None:
         if not 0 <= sn < 1 << SN_BITS or bits not in PAPER_BITS:
@@ -113,7 +113,7 @@ class PaperKeys:
 
     @property
     def numbers(self) -> int:
-        """2^RN's bits where no number may come twice; else what a serial can name."""
+        """Return 2^RN's bits where no number may come twice; else what a serial can name."""
         return min(MOST_NUMBERS, 1 << self._rn_bits) if self._policy is Policy.PER_IO_NRPRNG else MOST_NUMBERS
 
     @property
@@ -155,7 +155,7 @@ def expand(key: bytes, info: bytes) -> bytes:
 
 
 class HardenedKeys:
-    """Each key by its number, in no particular order. Within an epoch none comes twice: AES is a permutation."""
+    """Makes each key by its number, in no particular order. Within an epoch none comes twice: AES is a permutation."""
 
     numbers: Final = MOST_NUMBERS
 

@@ -9,7 +9,8 @@ _UPPER, _LOWER, _WORD = 0x80000000, 0x7FFFFFFF, 0xFFFFFFFF
 
 
 class Mt19937:
-    """The sequence that begins with a seed of 32 bits, as `init_genrand` of the authors and std::mt19937 have it."""
+    """Draws the sequence that begins with a seed of 32 bits, as `init_genrand` of the authors and std::mt19937 have
+    it."""
 
     def __init__(self, seed: int) -> None:
         state = [seed & _WORD]

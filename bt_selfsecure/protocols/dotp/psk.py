@@ -26,7 +26,7 @@ def _key_number(session: int) -> int:
 
 
 class ClientKeys:
-    """What the client takes a key from for each session. Write what `reserve` returns, then `take`."""
+    """Gives the client a key for each session. Write what `reserve` returns, then `take`."""
 
     def __init__(self, record: DotpRecord, pair: bytes) -> None:
         self._record: Final = record
@@ -34,10 +34,10 @@ class ClientKeys:
         self._keys: Final = record.sending.keys(record)
         self._next = self._reserved = -(-record.sending.number // SESSION_NUMBERS)
 
-    def reserve(self) -> DotpRecord:
-        """Reserve sessions, and return the record to be written before one of them is taken."""
+    def reserve(self, sessions: int = RESERVED_SESSIONS) -> DotpRecord:
+        """Reserve so many sessions, and return the record to be written before one of them is taken."""
         last = self._keys.numbers // SESSION_NUMBERS
-        self._reserved = min(self._next + RESERVED_SESSIONS, last)
+        self._reserved = min(self._next + sessions, last)
         if self._next == last:
             raise ExhaustedError
         self._keys.forget_before(_key_number(self._next))
@@ -47,7 +47,7 @@ class ClientKeys:
 
     @property
     def left(self) -> int:
-        """How many sessions are reserved and not taken."""
+        """Return how many sessions are reserved and not taken."""
         return self._reserved - self._next
 
     def take(self) -> tuple[bytes, bytes]:
@@ -61,7 +61,7 @@ class ClientKeys:
 
 
 class ServerKeys:
-    """What the server looks the keys of one pair up in. Write what `established` returns before acting on a session."""
+    """Tells the server the keys of one pair. Write what `established` returns before acting on a session."""
 
     def __init__(self, record: DotpRecord, pair: bytes) -> None:
         self._record: Final = record

@@ -37,7 +37,7 @@ class RecordError(BtSelfSecureError):
 
 @value
 class DirectionState:
-    """One direction: the secret of an epoch, and how far its numbers are used."""
+    """Holds one direction: the secret of an epoch, and how far its numbers are used."""
 
     epoch: int
     secret: bytes = field(repr=False)
@@ -55,7 +55,7 @@ class DirectionState:
 
 @value
 class DotpRecord:
-    """All that one end keeps. Its repr shows no secret; `to_json` does: let only its owner read that."""
+    """Holds all that one end keeps. Its repr shows no secret; `to_json` does: let only its owner read that."""
 
     profile: Profile
     role: Role

@@ -6,7 +6,8 @@ from typing import Final
 
 
 class Window:
-    """`size` numbers up to the newest; older ones count as come. Up to `most_skipped` may be skipped at once."""
+    """Remembers `size` numbers up to the newest; older ones count as come. Up to `most_skipped` may be skipped at
+    once."""
 
     def __init__(self, size: int, most_skipped: int, following: int = 0, seen: int = 0) -> None:
         self._size: Final = size
@@ -18,7 +19,7 @@ class Window:
 
     @property
     def oldest(self) -> int:
-        """The oldest number that can still come."""
+        """Return the oldest number that can still come."""
         return max(0, self.following - self._size)
 
     def is_old(self, number: int, count: int = 1) -> bool:

@@ -172,6 +172,17 @@ class Resynchronised:
 
 
 @value
+class RolledBack:
+    """The two go on from an older key, because one of them has forgotten rounds (`every-W`), or because a thief of that
+    key said so: whoever had it has the new one, if she heard how they found together."""
+
+    sending: bool
+    """Which direction: true for the one in which this end sends."""
+    rounds: int
+    """How many go back, at most."""
+
+
+@value
 class ReestablishNeeded:
     """The session can't go on with this K_0: the rounds are used up, or the ends seem to have no key in common.
 
@@ -196,5 +207,6 @@ Event = (
     | MessageDelivered
     | Unreachable
     | Resynchronised
+    | RolledBack
     | ReestablishNeeded
 )

@@ -155,7 +155,6 @@ class _Form(NamedTuple):
     profile: Profile
     kind: Kind
     layout: struct.Struct
-    seq_limit: int
     rand_bytes: int
     rand_start: int
     rand_end: int
@@ -170,7 +169,6 @@ def _form(profile: Profile, kind: Kind) -> _Form:
         profile,
         kind,
         layout,
-        1 << 8 if kind.phase else 1 << 16,
         _RAND_BYTES[kind],
         layout.size,
         layout.size + _RAND_BYTES[kind],
@@ -201,26 +199,27 @@ def encode(frame: Frame, *, seed: bytes = b"") -> bytes:
     `seed` is the one-time random number a of [2] (32 bytes), needed for request and accept in `paper` only.
     Raises `LocalError` where a field has a size or value that the wire can't carry.
     """
-    kind, retran, seq, size = frame.kind, frame.retran, frame.seq, len(frame.message)
+    kind, rand, message, mac = frame.kind, frame.rand, frame.message, frame.mac
     octet = frame.profile << 4 | kind
-    _, _, layout, seq_limit, rand_size, _, _, mac_size, unkeyed, padded = _FORMS[octet]
-    if not 0 <= retran <= limits.MAX_RETRAN or size > limits.MAX_LEN:
-        raise LocalError(f"{kind.name}: Retran {retran} or Len {size} is out of range")
-    if not 0 <= seq < seq_limit or len(frame.rand) != rand_size:
-        raise LocalError(f"{kind.name}: Seq {seq} or {len(frame.rand)} bytes of Rand are out of range")
-    if kind is Kind.RAND_COMPACT:
-        if retran or size != limits.COMPACT_MESSAGE_BYTES:
-            raise LocalError(f"{kind.name}: Retran {retran} or {size} bytes of Message do not fit")
-        clear = _COMPACT_HEAD.pack(octet, seq)
-    else:
-        clear = layout.pack(octet, retran << 12 | size, seq)
-    body = clear + frame.rand + frame.message
-    if padded:
-        body = clear + oaep.encode(body, seed=seed)
-    mac = _hash(body).digest()[:mac_size] if unkeyed else frame.mac
+    _, _, layout, rand_size, _, _, mac_size, unkeyed, padded = _FORMS[octet]
+    if len(message) > limits.MAX_LEN or len(rand) != rand_size:
+        raise LocalError(f"{kind.name}: {len(message)} bytes of Message or {len(rand)} of Rand are out of range")
+    try:
+        clear = layout.pack(octet, frame.retran << 12 | len(message), frame.seq)
+    except struct.error:
+        raise LocalError(f"{kind.name}: Retran {frame.retran} or Seq {frame.seq} is out of range") from None
+    if unkeyed:
+        if kind is Kind.RAND_COMPACT:
+            if frame.retran or len(message) != limits.COMPACT_MESSAGE_BYTES:
+                raise LocalError(f"{kind.name}: Retran {frame.retran} or {len(message)} bytes of Message do not fit")
+            clear = _COMPACT_HEAD.pack(octet, frame.seq)
+        body = clear + rand + message
+        if padded:
+            body = clear + oaep.encode(body, seed=seed)
+        return body + _hash(body).digest()[:mac_size]
     if len(mac) != mac_size:
         raise LocalError(f"{kind.name}: the HMAC field has {len(mac)} bytes")
-    return body + mac
+    return clear + rand + message + mac
 
 
 def burst_encoder(profile: Profile, kind: Kind, rand: bytes) -> Callable[[int, bytes], bytes]:
@@ -244,19 +243,20 @@ def decode(data: bytes) -> Frame:
     form = _FORMS.get(data[0])
     if form is None:
         raise FrameError(Malformed.KIND if data[0] >> 4 in _VERSIONS else Malformed.VERSION)
-    profile, kind, layout, _, _, start, rand_end, mac_size, unkeyed, padded = form
-    if kind is Kind.RAND_COMPACT:
+    profile, kind, layout, _, start, rand_end, mac_size, unkeyed, padded = form
+    if unkeyed and kind is Kind.RAND_COMPACT:
         return _decode_compact(profile, data)
     end = size - mac_size
     if end < start:
         raise FrameError(Malformed.SIZE)
     _, retran_len, seq = layout.unpack_from(data)
     mac = data[end:]
-    if unkeyed and mac != _hash(data[:end]).digest()[:mac_size]:
-        raise FrameError(Malformed.CHECK)
-    if padded:
-        data = data[:start] + _unpad(data[:start], data[start:end])
-        end = len(data)
+    if unkeyed:
+        if mac != _hash(data[:end]).digest()[:mac_size]:
+            raise FrameError(Malformed.CHECK)
+        if padded:
+            data = data[:start] + _unpad(data[:start], data[start:end])
+            end = len(data)
     if end - rand_end != retran_len & 0xFFF:
         raise FrameError(Malformed.LENGTH)
     return Frame(profile, kind, retran_len >> 12, seq, data[start:rand_end], data[rand_end:end], mac)

@@ -12,7 +12,7 @@ from typing import Final
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.frames import Frame
-from bt_selfsecure.protocols.haoxiao.suites import Attempt, Header, NotAuthentic, RoundKeys, Suite
+from bt_selfsecure.protocols.haoxiao.suites import Attempt, NotAuthentic, Suite
 from bt_selfsecure.sansio.context import Random
 from bt_selfsecure.sansio.value import value
 
@@ -41,11 +41,6 @@ class Chain:
     """Rounds since the newest checkpoint: the paper's communication times parameter."""
     checkpoints: tuple[bytes, ...] = field(default=(), repr=False)
     """The last two W-round keys K_{(j-1)W}, K_{jW}; the newest last."""
-    keys: RoundKeys = field(init=False, repr=False, compare=False)
-    """K_H, K_E, K_A of this round."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "keys", self.suite.split(self.key))
 
     @classmethod
     def start(cls, suite: Suite, k0: bytes, label: bytes, checkpoint_rounds: int, seq: int = 0) -> Chain:
@@ -60,13 +55,13 @@ class Chain:
 
     def seal(self, message: bytes, retran: int, random: Random) -> tuple[Frame, Attempt]:
         """Return one attempt at this round's message: the frame, and what its sender keeps until the round ends."""
-        return self.suite.seal(self.keys, Header(self.seq, retran, self.alpha), message, random)
+        return self.suite.seal(self.key, self.seq, retran, self.alpha, message, random)
 
     def open(self, frame: Frame) -> tuple[bytes, Attempt]:
         """Return message and attempt, if the frame belongs to this round. Raises `NotAuthentic`, and nothing else."""
         if frame.seq != self.seq & 255:
             raise NotAuthentic
-        return self.suite.open(self.keys, self.seq, frame)
+        return self.suite.open(self.key, self.seq, frame)
 
     def rolled(self, attempt: Attempt, message: bytes) -> Chain:
         """Return the chain at the next round, [14] and [15]; every W rounds the new key is a checkpoint."""
@@ -81,6 +76,12 @@ class Chain:
         """Return the chain after a resynchronisation from a common checkpoint, which stays one until the next."""
         key = self.suite.resync_key(checkpoint, nonces + seq.to_bytes(8))
         return Chain(self.suite, key, seq, self.checkpoint_rounds, 0, (checkpoint, key))
+
+    def rounds_since(self, key: bytes) -> int:
+        """Return how many rounds ago this checkpoint was K_i, at most; 0 for what is none."""
+        if key not in self.checkpoints:
+            return 0
+        return self.alpha if key == self.checkpoints[-1] else self.alpha + self.checkpoint_rounds
 
     def checkpoint_id(self, key: bytes) -> bytes:
         """Return the public name of a key to resume from; 8 bytes."""

@@ -23,6 +23,7 @@ MAX_RETRAN: Final = 15  # Retran has 4 bits
 MAX_FRAME_BYTES: Final = 5000  # no frame of ours is longer; longer input is refused before it is looked at
 MAX_BURST: Final = 32_000  # N: Seq has 16 bits, and the bitmap of S must fit Len
 MAX_ROUNDS: Final = 2**63  # Seq of a session: "refuse at the limit, re-establish" (row 15)
+MAX_FIRST_ROUND: Final = 2**62  # with which a sender begins under a new K_0: as many follow before the limit
 MAX_MESSAGE_BYTES: Final = 3800  # one round's message: Len less what the paper profile adds (OAEP, fields)
 
 # --- the state that strangers can make us keep ------------------------------------------------------------------------

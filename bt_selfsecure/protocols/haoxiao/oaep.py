@@ -5,7 +5,7 @@
   maskedSeed = seed xor MGF1(maskedDB, 32)
   encoded    = maskedSeed (32) || maskedDB
 
-There is no modulus to fill, so `encode` writes no padding string PS and no leading zero octet: OVERHEAD bytes more
+There is no modulus to fill, so `encode` writes no padding string PS and no leading zero octet: OVERHEAD_BYTES more
 than the message. `decode` reads a padding string where there is one. OAEP has no key: it spreads the seed's
 randomness over every bit, and hides nothing from anyone who has the whole of it. Nor does it authenticate anything.
 """
@@ -20,7 +20,7 @@ from bt_selfsecure.errors import LocalError, PeerError
 HASH_BYTES = 32
 """hLen of the RFC, SHA-256; also the length of the seed."""
 SEPARATOR = b"\x01"
-OVERHEAD = 2 * HASH_BYTES + len(SEPARATOR)
+OVERHEAD_BYTES = 2 * HASH_BYTES + len(SEPARATOR)
 """Bytes that `encode` adds: the masked seed, lHash and the separator."""
 
 
@@ -29,7 +29,7 @@ class OaepError(PeerError):
 
 
 def encode(message: bytes, *, seed: bytes, label: bytes = b"") -> bytes:
-    """Encode `message` (any length, 0 included) into len(message) + OVERHEAD bytes. RFC 8017 section 7.1.1, step 2.
+    """Encode `message` (any length, 0 included) into OVERHEAD_BYTES more than it has. RFC 8017 section 7.1.1, step 2.
 
     `seed` is 32 fresh random bytes, the paper's `a`; `LocalError` for any other length. `label` is bound, not carried.
     """
@@ -46,7 +46,7 @@ def decode(encoded: bytes, *, label: bytes = b"") -> bytes:
     Raises OaepError, and nothing else, if they do not. lHash is compared in constant time; the search for the separator
     is not: its time depends on where the first 0x01 stands after lHash.
     """
-    if len(encoded) < OVERHEAD:
+    if len(encoded) < OVERHEAD_BYTES:
         raise OaepError("not an OAEP encoding")
     masked_seed, masked_db = encoded[:HASH_BYTES], encoded[HASH_BYTES:]
     seed = _xor(masked_seed, _mgf1(masked_db, HASH_BYTES))

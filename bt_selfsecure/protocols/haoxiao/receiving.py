@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import Final
 
 from bt_selfsecure.protocols.haoxiao import limits
-from bt_selfsecure.protocols.haoxiao.events import MessageReceived, ReestablishNeeded, Resynchronised
+from bt_selfsecure.protocols.haoxiao.events import MessageReceived, ReestablishNeeded, Resynchronised, RolledBack
 from bt_selfsecure.protocols.haoxiao.frame_queue import FrameQueue
 from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, encode
 from bt_selfsecure.protocols.haoxiao.keychain import Chain
 from bt_selfsecure.protocols.haoxiao.record import ReceivingState, Role, SessionRecord
-from bt_selfsecure.protocols.haoxiao.resync import common_keys, request_fields, resync_call, resync_response
+from bt_selfsecure.protocols.haoxiao.resync import Keys, common_keys, request_fields, resync_call, resync_response
 from bt_selfsecure.protocols.haoxiao.sending import chain_key_line
 from bt_selfsecure.protocols.haoxiao.session_config import Durability, SessionConfig
 from bt_selfsecure.protocols.haoxiao.suites import Attempt, NotAuthentic
@@ -78,6 +78,8 @@ class Receiver:
         self._answered = b""  # Rand of the request that was answered last, and
         self._response = b""  # the response to it
         self._told_no_common = False
+        self.has_forgotten = False
+        """This end was restored, and has not found together with its sender since."""
 
     @property
     def state(self) -> ReceiverState:
@@ -107,7 +109,8 @@ class Receiver:
         self._machine.on(I.ACCEPTED, now, seq=seq, retran=attempt.retran)
         self.kept = ReceivingState(rolled, chain.key, epoch, kept.offer)
         self._previous = chain
-        self._log_key()
+        if self._key_log is not None:
+            self._log_key()
         out.events.put(MessageReceived(seq, message, epoch))
         out.persist(sync=self._each_synced or rolled.at_checkpoint)
         self._ack = out.send(encode(_acknowledgement(rolled, attempt)))
@@ -122,7 +125,7 @@ class Receiver:
 
     def _send_call(self) -> None:
         self._call = self._call or self._random(limits.NONCE_BYTES)
-        self._out.send(encode(resync_call(self.kept, self._call, challenge=self.state is S.LISTENING)))
+        self._out.send(encode(resync_call(self.kept, self.keys, self._call, challenge=self.state is S.LISTENING)))
 
     def handle_timer(self, now: float) -> None:
         if self.deadline is not None and now >= self.deadline:
@@ -135,28 +138,54 @@ class Receiver:
         if frame.rand == self._answered:
             self._out.send(self._response)
             return None
-        common = common_keys(self.kept, frame)
+        common = common_keys(self.kept.chain, self.keys, frame)
         if not common:
             return self._refuse_request()
         oldest, call = request_fields(frame)
+        if not self._can_be(oldest, common):
+            return self._out.events.reject(Rejection.IMPLAUSIBLE, "h of a request for resynchronisation")
         if call != self._call:
             return self._send_call()
         return self._agree(common, frame.rand, oldest, now)
 
+    @property
+    def keys(self) -> Keys:
+        """What this end resumes from. In `every-message` no end forgets: who names an older key is a thief."""
+        return self.kept.newest if self._each_synced else self.kept.keys
+
+    def _begins(self, key: bytes) -> bool:
+        """Whether this is the first key of the direction from a K_0 under which nothing was received yet."""
+        kept = self.kept
+        fresh = kept.chain.key == key and kept.chain.checkpoints == (key,)  # no round, and no resynchronisation yet
+        return key in (kept.offer, kept.begun_with) or fresh
+
+    def _can_be(self, oldest: int, common: list[bytes]) -> bool:
+        """Return whether h can be so: no message that this end has not had may be forgotten by the sender, but for what
+        this end may have forgotten itself; under a new K_0 the count is the sender's."""
+        chain = self.kept.chain
+        lost = 0 if self._each_synced or not self.has_forgotten else 2 * chain.checkpoint_rounds
+        return oldest <= chain.seq + lost or (self._begins(common[0]) and oldest <= limits.MAX_FIRST_ROUND)
+
     def _agree(self, common: list[bytes], request_nonce: bytes, oldest: int, now: float) -> None:
-        chain, old_offer, nonce = self.kept.chain, self.kept.offer, self._random(limits.NONCE_BYTES)
-        seq = max(chain.seq, oldest)
+        kept, chain, nonce = self.kept, self.kept.chain, self._random(limits.NONCE_BYTES)
+        begins = self._begins(common[0])
+        other = begins and common == [kept.offer]  # nothing of the session that the sender comes from was received
+        expected = 0 if other else chain.seq - kept.skipped
+        seq = max(expected, oldest)
         self._machine.on(I.AGREED, now, seq=seq)
-        previous = next((key for key in common if key != old_offer), b"")
-        offer = b"" if common[0] == old_offer else old_offer
+        if common[0] not in kept.newest:
+            self._out.events.put(RolledBack(False, chain.rounds_since(common[0])))
+        previous = next((key for key in common if key != common[0] or not begins), b"")
+        offer = b"" if common[0] == kept.offer else kept.offer
         resumed = chain.resumed(common[0], request_nonce + nonce, seq)
-        self.kept = ReceivingState(resumed, previous, self.kept.epoch + 1, offer)
-        self._previous, self._call, self._waits, self.deadline = None, b"", 0, None
+        begun_with = common[0] if begins else b""
+        self.kept = ReceivingState(resumed, previous, kept.epoch + 1, offer, begun_with, seq - expected)
+        self._previous, self._call, self._waits, self.deadline, self.has_forgotten = None, b"", 0, None, False
         self._log_key()
         self._out.events.put(Resynchronised(False, seq))
         self._out.persist(sync=True)
         self._answered = request_nonce
-        self._response = self._out.send(encode(resync_response(chain, common[0], nonce, request_nonce)))
+        self._response = self._out.send(encode(resync_response(chain, common[0], expected, nonce, request_nonce)))
 
     def _refuse_request(self) -> None:
         self._out.events.reject(Rejection.UNAUTHENTIC, "a request: no common key")

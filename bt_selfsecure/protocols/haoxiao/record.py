@@ -1,11 +1,13 @@
 """What a session keeps across a crash: its state, as a versioned record.
 
 The state of a session *is* its record: frozen, replaced as a whole, so that a driver can store it at any moment. Format
-(JSON, keys and messages in hexadecimal; version 1 is read for ever):
+(JSON, keys and messages in hexadecimal; version 1, without `begun_with`, `skipped`, `continuity`, is read for ever):
 
-    {"format": "bt-selfsecure session", "version": 1, "profile": "hardened", "role": "initiator",
+    {"format": "bt-selfsecure session", "version": 2, "profile": "hardened", "role": "initiator",
      "sending":   {"seq", "key", "checkpoint_rounds", "alpha", "checkpoints", "offer", "messages"},
-     "receiving": {"seq", "key", "checkpoint_rounds", "alpha", "checkpoints", "offer", "previous", "epoch"}}
+     "receiving": {"seq", "key", "checkpoint_rounds", "alpha", "checkpoints", "offer", "previous", "epoch",
+                   "begun_with", "skipped"},
+     "continuity": [in force, offered]}
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from bt_selfsecure.protocols.haoxiao.suites import SUITES
 from bt_selfsecure.sansio.value import value
 
 FORMAT: Final = "bt-selfsecure session"
-VERSION: Final = 1
+VERSION: Final = 2
+READABLE: Final = (1, 2)
 
 
 class RecordError(BtSelfSecureError):
@@ -57,9 +60,14 @@ class SendingState:
     """First key of this direction from a new K_0 that the peer was not seen to have."""
 
     @property
+    def newest(self) -> tuple[bytes, ...]:
+        """What this end resumes from, the newest first, where neither end has forgotten anything."""
+        return _distinct(self.offer, self.chain.key)
+
+    @property
     def keys(self) -> tuple[bytes, ...]:
-        """What this end can resume from, the newest first."""
-        return _distinct(self.offer, self.chain.key, *reversed(self.chain.checkpoints))
+        """The same, and the checkpoints: where an end may have forgotten rounds."""
+        return _distinct(*self.newest, *reversed(self.chain.checkpoints))
 
 
 @value
@@ -73,11 +81,21 @@ class ReceivingState:
     """Counts resynchronisations."""
     offer: bytes = field(default=b"", repr=False)
     """First key of this direction from a new K_0 that the peer was not seen to have."""
+    begun_with: bytes = field(default=b"", repr=False)
+    """First key from a new K_0 that this end went over to, until something comes under it: the sender still offers it
+    where our answer was lost."""
+    skipped: int = 0
+    """Rounds before this one that the sender said it can't send again and that never came, until something comes."""
+
+    @property
+    def newest(self) -> tuple[bytes, ...]:
+        """What this end resumes from, the newest first, where neither end has forgotten anything."""
+        return _distinct(self.offer, self.chain.key, self.begun_with, self.previous)
 
     @property
     def keys(self) -> tuple[bytes, ...]:
-        """What this end can resume from, the newest first."""
-        return _distinct(self.offer, self.chain.key, self.previous, *reversed(self.chain.checkpoints))
+        """The same, and the checkpoints: where an end may have forgotten rounds."""
+        return _distinct(*self.newest, *reversed(self.chain.checkpoints))
 
 
 def _distinct(*keys: bytes) -> tuple[bytes, ...]:
@@ -92,9 +110,16 @@ class SessionRecord:
     role: Role
     sending: SendingState
     receiving: ReceivingState
+    continuity: tuple[bytes, bytes] = field(default=(b"", b""), repr=False)
+    """Continuity key of the session in force, and of a new K_0 that the peer was not seen to have; or empty."""
+
+    @property
+    def continuity_keys(self) -> tuple[bytes, ...]:
+        """What the next establishment with this peer may mix in, the one to be preferred first."""
+        return _distinct(*reversed(self.continuity))
 
     def to_json(self) -> str:
-        """Return version 1 of the format above, one line."""
+        """Return the newest version of the format above, one line."""
         sending, receiving = self.sending, self.receiving
         record = {
             "format": FORMAT,
@@ -104,7 +129,14 @@ class SessionRecord:
             "sending": _chain_to_dict(sending.chain)
             | {"offer": sending.offer.hex(), "messages": [message.hex() for message in sending.messages]},
             "receiving": _chain_to_dict(receiving.chain)
-            | {"offer": receiving.offer.hex(), "previous": receiving.previous.hex(), "epoch": receiving.epoch},
+            | {
+                "offer": receiving.offer.hex(),
+                "previous": receiving.previous.hex(),
+                "epoch": receiving.epoch,
+                "begun_with": receiving.begun_with.hex(),
+                "skipped": receiving.skipped,
+            },
+            "continuity": [key.hex() for key in self.continuity],
         }
         return json.dumps(record, separators=(",", ":"))
 
@@ -117,10 +149,10 @@ class SessionRecord:
             if not isinstance(data, dict) or data.get("format") != FORMAT:
                 raise RecordError(f"this is not a record of a session: 'format' must be {FORMAT!r}")
             version = data.get("version")
-            if version != VERSION:
+            if version not in READABLE or isinstance(version, bool):
                 shown = version if isinstance(version, int) and 0 <= version < 1000 else "?"
                 raise RecordError(
-                    f"the record has version {shown}; this program reads version {VERSION}: "
+                    f"the record has version {shown}; this program reads versions up to {VERSION}: "
                     "upgrade it, or establish the session anew"
                 )
             return cls._from_dict(data)
@@ -132,6 +164,12 @@ class SessionRecord:
     def _from_dict(cls, data: dict[str, Any]) -> SessionRecord:
         profile = Profile[data["profile"].upper()]
         sending, receiving = data["sending"], data["receiving"]
+        if data["version"] == 1:
+            data |= {"continuity": ["", ""]}
+            receiving |= {"begun_with": receiving["checkpoints"][0] if receiving["alpha"] == 0 else "", "skipped": 0}
+        in_force, offered = map(_key_or_none, data["continuity"])
+        if _number(receiving["skipped"]) > _number(receiving["seq"]):
+            raise UnreadableError("more rounds were skipped than there are")
         return cls(
             profile,
             Role(data["role"]),
@@ -141,7 +179,10 @@ class SessionRecord:
                 _key_or_none(receiving["previous"]),
                 _number(receiving["epoch"]),
                 _key_or_none(receiving["offer"]),
+                _key_or_none(receiving["begun_with"]),
+                receiving["skipped"],
             ),
+            (in_force, offered),
         )
 
 

@@ -11,12 +11,18 @@ from typing import Final
 
 from bt_selfsecure.errors import LocalError
 from bt_selfsecure.protocols.haoxiao import limits
-from bt_selfsecure.protocols.haoxiao.events import MessageDelivered, ReestablishNeeded, Resynchronised, Unreachable
+from bt_selfsecure.protocols.haoxiao.events import (
+    MessageDelivered,
+    ReestablishNeeded,
+    Resynchronised,
+    RolledBack,
+    Unreachable,
+)
 from bt_selfsecure.protocols.haoxiao.frame_queue import FrameQueue
 from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, encode
 from bt_selfsecure.protocols.haoxiao.keychain import Chain
 from bt_selfsecure.protocols.haoxiao.record import Role, SendingState, SessionRecord
-from bt_selfsecure.protocols.haoxiao.resync import NO_CALL, authentic_response, common_keys, resync_request
+from bt_selfsecure.protocols.haoxiao.resync import NO_CALL, Keys, authentic_response, common_keys, resync_request
 from bt_selfsecure.protocols.haoxiao.session_config import Durability, SessionConfig
 from bt_selfsecure.protocols.haoxiao.suites import Attempt
 from bt_selfsecure.sansio.context import EndpointContext
@@ -96,6 +102,8 @@ class Sender:
         self._nonce = b""  # Rand of the request under way
         self._call = NO_CALL  # Rand of the call that the last request answers
         self._told_no_common = False
+        self.has_forgotten = False
+        """This end was restored, and has not found together with its receiver since."""
         # In `every-W` a receiver may forget up to the older checkpoint, and then needs these messages again.
         most = 0 if self._each_synced else 2 * self.kept.chain.checkpoint_rounds
         self._history: Final[deque[bytes]] = deque(maxlen=most)
@@ -118,8 +126,8 @@ class Sender:
         if len(message) > limits.MAX_MESSAGE_BYTES:
             raise LocalError(f"send: a message has at most {limits.MAX_MESSAGE_BYTES} bytes, this has {len(message)}")
         if kept.chain.exhausted():
-            self._out.events.put(ReestablishNeeded("the rounds of this K_0 are used up"))
-            raise LocalError("send: the rounds of this K_0 are used up")
+            self._out.events.put(ReestablishNeeded("the rounds of this direction are used up"))
+            raise LocalError("send: the rounds of this direction are used up")
         self.kept = SendingState(kept.chain, (message,), kept.offer)
         self._begin(now)
         return kept.chain.seq
@@ -210,8 +218,22 @@ class Sender:
     def _request(self, call: bytes, now: float) -> None:
         """Send a request. Each has its own Rand: a response to an earlier one must not count after another call."""
         self._call, self._nonce = call, self._random(limits.NONCE_BYTES)
-        self._last_frame = self._out.send(encode(resync_request(self.kept, self._nonce, call, self._oldest())))
+        self._last_frame = self._out.send(
+            encode(resync_request(self.kept, self.keys, self._nonce, call, self._oldest()))
+        )
         self.deadline = now + self._config.back_off(self._waits)
+
+    @property
+    def keys(self) -> Keys:
+        """What this end resumes from. In `every-message` no end forgets: who names an older key is a thief."""
+        return self.kept.newest if self._each_synced else self.kept.keys
+
+    def _can_be(self, expected: int) -> bool:
+        """Return whether r can be so: the peer has no message that was not sent, but for what this end has forgotten of
+        its own; in `every-message` that is at most the one whose record was not written."""
+        kept = self.kept
+        lost = 0 if not self.has_forgotten else 1 if self._each_synced else 2 * kept.chain.checkpoint_rounds
+        return expected <= kept.chain.seq + len(kept.messages) + lost
 
     def _oldest(self) -> int:
         """Return h, the number of the oldest message that can be sent again."""
@@ -221,7 +243,7 @@ class Sender:
         resynchronising, answered, challenge = self.state is S.RESYNCHRONISING, frame.rand == self._call, frame.seq > 0
         if not resynchronising and (answered or challenge):
             return self._out.events.reject(Rejection.REPLAY, "a call for resynchronisation")
-        if not common_keys(self.kept, frame):
+        if not common_keys(self.kept.chain, self.keys, frame):
             return self._refuse_call()
         if answered:
             return self._repeat(now)
@@ -234,10 +256,15 @@ class Sender:
             self._out.events.put(ReestablishNeeded("a call came that names no common key (or an attacker's)"))
 
     def receive_response(self, frame: Frame, now: float) -> None:
-        answer = authentic_response(self.kept, frame, self._nonce)
+        answer = authentic_response(self.kept.chain, self.keys, frame, self._nonce)
         if answer is None:
             return self._out.events.reject(Rejection.UNAUTHENTIC, "a response to the request")
         common, expected = answer
+        if not self._can_be(expected):
+            return self._out.events.reject(Rejection.IMPLAUSIBLE, "r of a response for resynchronisation")
+        if common not in self.kept.newest:
+            self._out.events.put(RolledBack(True, self.kept.chain.rounds_since(common)))
+        self.has_forgotten = False
         seq = max(expected, self._oldest())
         messages = self._sort(seq)
         self._machine.on(I.AGREED, now, seq=seq, again=len(messages))

@@ -56,6 +56,7 @@ class Session:
         self.profile: Final = record.profile
         self.role = record.role
         """Of this end in the establishment of the newest K_0."""
+        self._continuity = record.continuity
         self._events: Final = FrameQueue()
         self._out: Final = Outbox(self._events, self._present_record)
         self._sender: Final = self.sender_class(record, config, self._out, context)
@@ -77,6 +78,7 @@ class Session:
             role,
             SendingState(Chain.start(suite, k0, role.label, rounds)),
             ReceivingState(Chain.start(suite, k0, role.peer.label, rounds)),
+            (suite.continuity_key(k0), b""),
         )
         session = cls(record, config, context)
         session._out.persist(sync=True)
@@ -92,6 +94,7 @@ class Session:
     ) -> Self:
         """Return the session as it was stored. It finds together with its peer, whatever either has forgotten."""
         session = cls(record, config, context)
+        session._sender.has_forgotten = session._receiver.has_forgotten = True
         session._sender.resynchronise(now)
         session._receiver.call(now)
         return session
@@ -104,7 +107,11 @@ class Session:
         return self._present_record()
 
     def _present_record(self) -> SessionRecord:
-        return SessionRecord(self.profile, self.role, self._sender.kept, self._receiver.kept)
+        sending, receiving = self._sender.kept, self._receiver.kept
+        offered = self._continuity[1]
+        if offered and not (sending.offer and receiving.offer):  # the peer was seen to have the new K_0
+            self._continuity = offered, b""
+        return SessionRecord(self.profile, self.role, sending, receiving, self._continuity)
 
     @property
     def can_send(self) -> bool:
@@ -140,6 +147,7 @@ class Session:
         """
         require_k0(k0)
         self.role = role or self.role
+        self._continuity = self._continuity[0], self._sender.kept.chain.suite.continuity_key(k0)
         self._sender.offer(k0, self.role)
         self._receiver.offer(k0, self.role)
         self._sender.resynchronise(now)
@@ -154,9 +162,9 @@ class Session:
             return False
         match frame.kind:
             case Kind.RESYNC_CALL:
-                return bool(common_keys(self._sender.kept, frame))
+                return bool(common_keys(self._sender.kept.chain, self._sender.keys, frame))
             case Kind.RESYNC_REQUEST:
-                return bool(common_keys(self._receiver.kept, frame))
+                return bool(common_keys(self._receiver.kept.chain, self._receiver.keys, frame))
             case _:
                 return False
 

@@ -38,33 +38,13 @@ class NotAuthentic(PeerError):  # noqa: N818 - a verdict about a frame
 
 
 @value
-class RoundKeys:
-    """K_H, K_E, K_A: the parts of one round's key K_i. Its repr shows none."""
-
-    sealing: bytes = field(repr=False)
-    """K_H || K_E, 64 bytes."""
-    acknowledgement: bytes = field(repr=False)
-    """K_A"""
-
-
-@value
-class Header:
-    """The fields of one attempt that are authenticated beside the message."""
+class Attempt:
+    """One sealed attempt of one round, as its sender keeps it and its receiver finds it. Its repr shows no secret."""
 
     seq: int
     """The whole number of the round; the wire shows its low 8 bits."""
     retran: int
     """Attempt number; `paper` distinguishes only 0 and not 0."""
-    alpha: int = 0
-    """Rounds since the last checkpoint. In P_p of `paper`; in `hardened` it follows from the rest."""
-
-
-@value
-class Attempt:
-    """One sealed attempt of one round, as its sender keeps it and its receiver finds it. Its repr shows no secret."""
-
-    seq: int
-    retran: int
     rand: bytes = field(repr=False)
     ack: bytes = field(repr=False)
     """ACK of [13]: only somebody who holds K_A and this very attempt can name it."""
@@ -92,16 +72,25 @@ class Suite(Protocol):
         """Return the first K_i of one direction, from K_0 by label (row 13); 32 bytes."""
         ...
 
-    def split(self, key: bytes) -> RoundKeys:
-        """Return K_H, K_E, K_A from K_i (row 12)."""
+    def continuity_key(self, k0: bytes) -> bytes:
+        """Return what the next establishment between the same two mixes in; 32 bytes, none in `paper`."""
         ...
 
-    def seal(self, keys: RoundKeys, header: Header, message: bytes, random: Random) -> tuple[Frame, Attempt]:
-        """Return the frame of one attempt, [2] and [11] to [13], with fresh Rand, and what its sender must keep."""
+    def split(self, key: bytes) -> tuple[bytes, bytes]:
+        """Return the parts of K_i (row 12): K_H || K_E, 64 bytes, and K_A, 32 bytes."""
         ...
 
-    def open(self, keys: RoundKeys, seq: int, frame: Frame) -> tuple[bytes, Attempt]:
-        """Return message and attempt of an authentic frame of round `seq`. Raises `NotAuthentic`, and nothing else."""
+    def seal(
+        self, key: bytes, seq: int, retran: int, alpha: int, message: bytes, random: Random
+    ) -> tuple[Frame, Attempt]:
+        """Return the frame of one attempt under K_i, [2] and [11] to [13], with fresh Rand, and what its sender must
+        keep. `alpha`, the rounds since the last checkpoint, is in P_p of `paper`; in `hardened` it follows from the
+        rest."""
+        ...
+
+    def open(self, key: bytes, seq: int, frame: Frame) -> tuple[bytes, Attempt]:
+        """Return message and attempt of an authentic frame of round `seq`, under K_i. Raises `NotAuthentic`, and
+        nothing else."""
         ...
 
     def roll(self, key: bytes, attempt: Attempt, message: bytes) -> bytes:
@@ -183,32 +172,39 @@ class PaperSuite:
     def chain_key(self, k0: bytes, label: bytes) -> bytes:
         return sha256(k0 + label)
 
-    def split(self, key: bytes) -> RoundKeys:
+    def continuity_key(self, k0: bytes) -> bytes:
+        return b""
+
+    def split(self, key: bytes) -> tuple[bytes, bytes]:
         """Row 12: SHA-256(K_i || label)."""
-        return RoundKeys(sha256(key + b"H") + sha256(key + b"E"), sha256(key + b"A"))
+        return sha256(key + b"H") + sha256(key + b"E"), sha256(key + b"A")
 
-    def seal(self, keys: RoundKeys, header: Header, message: bytes, random: Random) -> tuple[Frame, Attempt]:
+    def seal(
+        self, key: bytes, seq: int, retran: int, alpha: int, message: bytes, random: Random
+    ) -> tuple[Frame, Attempt]:
+        sealing, k_a = self.split(key)
         rand = random(limits.NONCE_BYTES)
-        padded = oaep.encode(self._plaintext(header, rand, message), seed=random(32))
-        mac = hmac.digest(keys.sealing[:32], padded, "sha256")
-        body = self._crypt(keys, mac, padded)
-        frame = Frame(self.profile, Kind.DATA, min(header.retran, 1), header.seq & 255, b"", body, mac)
-        return frame, Attempt(header.seq, header.retran, rand, self._ack(keys, padded))
+        padded = oaep.encode(self._plaintext(seq, retran, alpha, rand, message), seed=random(32))
+        mac = hmac.digest(sealing[:32], padded, "sha256")
+        body = self._crypt(sealing[32:], mac, padded)
+        frame = Frame(self.profile, Kind.DATA, min(retran, 1), seq & 255, b"", body, mac)
+        return frame, Attempt(seq, retran, rand, self._ack(k_a, padded))
 
-    def open(self, keys: RoundKeys, seq: int, frame: Frame) -> tuple[bytes, Attempt]:
+    def open(self, key: bytes, seq: int, frame: Frame) -> tuple[bytes, Attempt]:
         """Row 9: the paper decrypts before it verifies."""
-        padded = self._crypt(keys, frame.mac, frame.message)
-        if not hmac.compare_digest(frame.mac, hmac.digest(keys.sealing[:32], padded, "sha256")):
+        sealing, k_a = self.split(key)
+        padded = self._crypt(sealing[32:], frame.mac, frame.message)
+        if not hmac.compare_digest(frame.mac, hmac.digest(sealing[:32], padded, "sha256")):
             raise NotAuthentic
         try:
             plain = oaep.decode(padded)
         except oaep.OaepError:
             raise NotAuthentic from None
-        header = Header(seq, frame.retran, int.from_bytes(plain[12:14]))
+        alpha = int.from_bytes(plain[12:14])
         rand, message = plain[14 : self._FIELDS], plain[self._FIELDS :]
-        if plain != self._plaintext(header, rand, message):
+        if plain != self._plaintext(seq, frame.retran, alpha, rand, message):
             raise NotAuthentic
-        return message, Attempt(seq, frame.retran, rand, self._ack(keys, padded))
+        return message, Attempt(seq, frame.retran, rand, self._ack(k_a, padded))
 
     def roll(self, key: bytes, attempt: Attempt, message: bytes) -> bytes:
         """[14] for the first attempt, [15] for a retransmission; seq_r - 1 is this round's own number."""
@@ -223,19 +219,19 @@ class PaperSuite:
     def resync_key(self, checkpoint: bytes, nonces: bytes) -> bytes:
         return sha256(checkpoint + b"resync" + nonces)
 
-    def _plaintext(self, header: Header, rand: bytes, message: bytes) -> bytes:
+    def _plaintext(self, seq: int, retran: int, alpha: int, rand: bytes, message: bytes) -> bytes:
         """Return P_p of [1] in Fig. 2's order (row 1); alpha_s is connected to the data of every attempt."""
-        fields = bytes([1, min(header.retran, 1)]) + len(message).to_bytes(2) + header.seq.to_bytes(8)
-        return fields + (header.alpha & 0xFFFF).to_bytes(2) + rand + message
+        fields = bytes([1, min(retran, 1)]) + len(message).to_bytes(2) + seq.to_bytes(8)
+        return fields + (alpha & 0xFFFF).to_bytes(2) + rand + message
 
-    def _crypt(self, keys: RoundKeys, mac: bytes, data: bytes) -> bytes:
+    def _crypt(self, k_e: bytes, mac: bytes, data: bytes) -> bytes:
         """[11] by AES-256-CTR; the packet's own HMAC is the synthetic IV (row 8)."""
-        return Cipher(algorithms.AES(keys.sealing[32:]), modes.CTR(mac[:16])).encryptor().update(data)
+        return Cipher(algorithms.AES(k_e), modes.CTR(mac[:16])).encryptor().update(data)
 
-    def _ack(self, keys: RoundKeys, padded: bytes) -> bytes:
+    def _ack(self, k_a: bytes, padded: bytes) -> bytes:
         """[13]; exchange() swaps the two halves of P_m (row 12)."""
         half = len(padded) // 2
-        return hmac.digest(keys.acknowledgement, padded[half:] + padded[:half], "sha256")
+        return hmac.digest(k_a, padded[half:] + padded[:half], "sha256")
 
 
 class HardenedSuite:
@@ -260,33 +256,40 @@ class HardenedSuite:
     def chain_key(self, k0: bytes, label: bytes) -> bytes:
         return hkdf_expand(k0, b"btss chain " + label)
 
-    def split(self, key: bytes) -> RoundKeys:
+    def continuity_key(self, k0: bytes) -> bytes:
+        return hkdf_expand(k0, b"btss continuity")
+
+    def split(self, key: bytes) -> tuple[bytes, bytes]:
         """K_H and K_E are the two halves of an AES-SIV key (RFC 5297 section 2.2: K1 for S2V, K2 for CTR)."""
         parts = HKDFExpand(_SHA256, 96, b"btss round").derive(key)
-        return RoundKeys(parts[:64], parts[64:])
+        return parts[:64], parts[64:]
 
-    def seal(self, keys: RoundKeys, header: Header, message: bytes, random: Random) -> tuple[Frame, Attempt]:
-        rand, seq, retran = random(limits.NONCE_BYTES), header.seq, header.retran
-        sealed = AESSIV(keys.sealing).encrypt(rand + message, [_SEQ_RETRAN.pack(seq, retran)])
+    def seal(
+        self, key: bytes, seq: int, retran: int, alpha: int, message: bytes, random: Random
+    ) -> tuple[Frame, Attempt]:
+        sealing, k_a = self.split(key)
+        rand = random(limits.NONCE_BYTES)
+        sealed = AESSIV(sealing).encrypt(rand + message, [_SEQ_RETRAN.pack(seq, retran)])
         mac = sealed[:16]
         frame = Frame(Profile.HARDENED, Kind.DATA, retran, seq & 255, b"", sealed[16:], mac)
-        return frame, Attempt(seq, retran, rand, hmac_sha256(keys.acknowledgement, mac)[:16])
+        return frame, Attempt(seq, retran, rand, hmac_sha256(k_a, mac)[:16])
 
-    def open(self, keys: RoundKeys, seq: int, frame: Frame) -> tuple[bytes, Attempt]:
+    def open(self, key: bytes, seq: int, frame: Frame) -> tuple[bytes, Attempt]:
         mac, sealed, retran = frame.mac, frame.message, frame.retran
         if len(sealed) < limits.NONCE_BYTES:
             raise NotAuthentic
+        sealing, k_a = self.split(key)
         try:
-            plain = AESSIV(keys.sealing).decrypt(mac + sealed, [_SEQ_RETRAN.pack(seq, retran)])
+            plain = AESSIV(sealing).decrypt(mac + sealed, [_SEQ_RETRAN.pack(seq, retran)])
         except InvalidTag:
             raise NotAuthentic from None
         rand, message = plain[: limits.NONCE_BYTES], plain[limits.NONCE_BYTES :]
-        return message, Attempt(seq, retran, rand, hmac_sha256(keys.acknowledgement, mac)[:16])
+        return message, Attempt(seq, retran, rand, hmac_sha256(k_a, mac)[:16])
 
     def roll(self, key: bytes, attempt: Attempt, message: bytes) -> bytes:
         """Row 11: HKDF over (K_i, Rand, H(message), Seq, Retran). K_i is a key already, so expansion is enough."""
         fresh = attempt.rand + _hash(message).digest() + _SEQ_RETRAN.pack(attempt.seq, attempt.retran)
-        return hkdf_expand(key, b"btss next key" + fresh)
+        return hmac_sha256(key, b"btss next key" + fresh + b"\x01")
 
     def label_mac(self, key: bytes, label: bytes, data: bytes) -> bytes:
         return hmac.digest(hkdf_expand(key, b"btss mac " + label), data, "sha256")[:16]

@@ -13,7 +13,7 @@ from bt_selfsecure.protocols.sabour.keys import log_keys
 from bt_selfsecure.protocols.sabour.message_queue import MessageQueue
 from bt_selfsecure.protocols.sabour.messages import Kind, Message, encode
 from bt_selfsecure.protocols.sabour.primitives import ed25519_public
-from bt_selfsecure.protocols.sabour.suites import SUITES, KeyPair, Parties, Run, Side
+from bt_selfsecure.protocols.sabour.suites import SUITES, KeyPair, Parties, ProtocolRun, Side
 from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.events import Rejection
 from bt_selfsecure.sansio.frame_table import FrameRow, FrameTable, dispatch, not_for_us, replayed
@@ -55,7 +55,7 @@ CLIENT_FRAMES: Final[FrameTable[Kind, ClientState]] = {
 
 
 class Client:
-    """One handshake of a device. Drive it by the verbs of `Endpoint`, and `start(now)`.
+    """Is one handshake of a device. Drive it by the verbs of `Endpoint`, and `start(now)`.
 
     M2 proves nothing, so a client follows several of them at once: who answers in the server's name costs it time, and
     not the handshake. Whatever was not answered is sent again, M1 too, as the server may have had to forget it.
@@ -71,7 +71,7 @@ class Client:
         self._parties: Final = self._named()
         self._own: KeyPair | None = None
         self._m1 = b""
-        self._runs: dict[bytes, tuple[Run, bytes]] = {}  # by the server's share: the run, and M3
+        self._runs: dict[bytes, tuple[ProtocolRun, bytes]] = {}  # by the server's share: the run, and M3
         self._outbox: list[bytes] = []
         self._sent = 0
         self._deadline: float | None = None
@@ -141,7 +141,7 @@ class Client:
         if ssk is None:
             self._events.reject(Rejection.MALFORMED, "M2 with an invalid point")
             return
-        run = Run(self._parties, self._own.public, share, self._own, ssk)
+        run = ProtocolRun(self._parties, self._own.public, share, self._own, ssk)
         signature = self._suite.sign(Side.CLIENT, run, self.config.identity.seed, self._random)
         m3 = encode(self.config.profile, Message(Kind.M3, signature=signature))
         if len(self._runs) == limits.MOST_ANSWERS:
@@ -160,7 +160,7 @@ class Client:
     def _receive_refusal(self, message: Message, now: float) -> None:
         self._fail(Failure.REFUSED, I.REFUSED, now)
 
-    def _establish(self, run: Run, now: float) -> None:
+    def _establish(self, run: ProtocolRun, now: float) -> None:
         self._machine.on(I.M4, now)
         keys = self._suite.keys(Side.CLIENT, run)
         if self._key_log is not None:

@@ -19,7 +19,7 @@ _JITTER: Final = 0.5  # RFC 7252's ACK_RANDOM_FACTOR, less 1
 
 @dataclass(frozen=True, slots=True)
 class ClientConfig:
-    """What a client is configured with."""
+    """Holds what a client is configured with."""
 
     identity: Identity
     server: Enrolment = NOBODY
@@ -42,7 +42,7 @@ class ClientConfig:
 
     @property
     def most_retransmissions(self) -> int:
-        """Retransmissions in force."""
+        """Return how often a client sends again: what the configuration says, or the profile."""
         if self.retransmissions is None:
             return 4 if self.profile.hardened else 0
         return self.retransmissions
@@ -54,7 +54,7 @@ class ClientConfig:
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """What a server is configured with."""
+    """Holds what a server is configured with."""
 
     identity: Identity
     devices: Mapping[bytes, bytes] = field(repr=False)

@@ -16,7 +16,7 @@ RECORD_BYTES = limits.DEVICE_ID_BYTES + limits.SHARE_BYTES
 
 @value
 class Enrolment:
-    """What the other end knows in advance, from a code on the device: public, but to be had from the right place."""
+    """Is what the other end knows in advance, from a code on the device: public, but to be had from the right place."""
 
     device_id: bytes
     key: bytes
@@ -41,7 +41,7 @@ class Enrolment:
 
 @value
 class Identity:
-    """A device or a server, as itself. `paper` uses its id alone."""
+    """Is a device or a server, as itself. `paper` uses its id alone."""
 
     device_id: bytes
     seed: bytes = field(repr=False)
@@ -54,5 +54,5 @@ class Identity:
 
     @property
     def enrolment(self) -> Enrolment:
-        """What others enrol of it."""
+        """Return what others enrol of it."""
         return Enrolment(self.device_id, ed25519_public(self.seed))

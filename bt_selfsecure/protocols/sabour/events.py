@@ -10,7 +10,7 @@ from bt_selfsecure.sansio.value import value
 
 
 class Failure(enum.Enum):
-    """Why a client's handshake ended without a key."""
+    """Says why a client's handshake ended without a key."""
 
     NO_ANSWER = "no answer to M1: the server may not know this device id, or can't be reached"
     NO_PROOF = (

@@ -18,7 +18,7 @@ class NotAuthentic(PeerError):  # noqa: N818 - a verdict about a payload
 
 @value
 class OscoreContext:
-    """Input parameters of a security context (RFC 8613 section 3.2), as one end has them.
+    """Holds the input parameters of a security context (RFC 8613 section 3.2), as one end has them.
 
     Algorithms are the defaults of RFC 8613: AES-CCM-16-64-128 and HKDF SHA-256. There is no ID Context. The client's
     id is drawn with the keys and the server's is empty, so they differ always; two contexts of one server have the same
@@ -33,7 +33,7 @@ class OscoreContext:
 
 @value
 class PayloadKey:
-    """AES-128-CCM under H(x of ssk). The request is in clear (the paper's Fig. 9), the response's payload is not."""
+    """Is AES-128-CCM under H(x of ssk). The request is in clear (the paper's Fig. 9), the response's payload is not."""
 
     key: bytes = field(repr=False)
 

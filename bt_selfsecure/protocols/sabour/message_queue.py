@@ -10,7 +10,7 @@ from bt_selfsecure.sansio.events import Rejection
 
 
 class MessageQueue(EventQueue[Event]):
-    """The queue of a client or a server."""
+    """Is the queue of a client or a server."""
 
     def __init__(self) -> None:
         super().__init__(limits.MOST_EVENTS)

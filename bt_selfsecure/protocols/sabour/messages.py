@@ -18,7 +18,7 @@ from bt_selfsecure.sansio.value import value
 
 
 class Profile(enum.Enum):
-    """The rules of a handshake, which both ends share. The paper's signature has two readings."""
+    """Names the rules of a handshake, which both ends share. The paper's signature has two readings."""
 
     PAPER_ECDSA = "paper/ecdsa"
     PAPER_HASH = "paper/hash"
@@ -30,7 +30,7 @@ class Profile(enum.Enum):
 
 
 class Kind(enum.IntEnum):
-    """What a datagram is."""
+    """Says what a datagram is."""
 
     M1 = 1
     M2 = 2
@@ -40,7 +40,7 @@ class Kind(enum.IntEnum):
 
 
 class Malformed(enum.Enum):
-    """Why bytes are no message."""
+    """Says why bytes are no message."""
 
     SIZE = "its length is impossible"
     KIND = "its first octet is of no message of this profile"
@@ -57,7 +57,7 @@ class MessageError(PeerError):
 
 @value
 class Message:
-    """One datagram. Fields that a kind does not have are empty."""
+    """Holds one datagram. Fields that a kind does not have are empty."""
 
     kind: Kind
     device_id: bytes = b""

@@ -13,14 +13,14 @@ from bt_selfsecure.protocols.sabour.events import Established, Event, HandshakeE
 from bt_selfsecure.protocols.sabour.keys import log_keys
 from bt_selfsecure.protocols.sabour.message_queue import MessageQueue
 from bt_selfsecure.protocols.sabour.messages import Kind, Message, encode
-from bt_selfsecure.protocols.sabour.suites import SUITES, Parties, Run, Side
+from bt_selfsecure.protocols.sabour.suites import SUITES, Parties, ProtocolRun, Side
 from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.events import Rejection
 from bt_selfsecure.sansio.trace import Machine, MachineEnum
 
 
 class ServerState(MachineEnum):
-    """Of one handshake."""
+    """Says how far one handshake is."""
 
     NEW = enum.auto()
     ANSWERED = enum.auto()  # M2 is out
@@ -52,11 +52,11 @@ class _Handshake:
     """One of them. Once M3 has proved the device its secrets are gone, and the four datagrams are left."""
 
     def __init__(
-        self, machine: Machine[ServerState, ServerInput], run: Run, m1: bytes, m2: bytes, until: float
+        self, machine: Machine[ServerState, ServerInput], run: ProtocolRun, m1: bytes, m2: bytes, until: float
     ) -> None:
         self.machine: Final = machine
         self.device_id: Final = run.parties.device_id
-        self.run: Run | None = run
+        self.run: ProtocolRun | None = run
         self.m1: Final = m1
         self.m2: Final = m2
         self.until = until
@@ -65,7 +65,7 @@ class _Handshake:
 
 
 class Server:
-    """Handshakes with all enrolled devices. Drive it by the verbs of `Endpoint`.
+    """Makes handshakes with all enrolled devices. Drive it by the verbs of `Endpoint`.
 
     Who is answered is the driver's matter: what `frames_to_send` gives after `receive_frame` goes to where that
     datagram came from. M3 names no handshake, so it is held against each that waits for one; their number is bounded,
@@ -86,7 +86,7 @@ class Server:
 
     @property
     def half_open(self) -> int:
-        """How many handshakes wait for M3."""
+        """Return how many handshakes wait for M3."""
         return len(self._waiting)
 
     @property
@@ -154,7 +154,7 @@ class Server:
         m2 = encode(self.config.profile, Message(Kind.M2, share=own.public))
         machine = Machine(self._context.name, "server", SERVER_TABLE, S.NEW, self._context.tracer)
         machine.on(I.M1, now, device=message.device_id.hex())
-        run = Run(parties, message.share, own.public, own, ssk)
+        run = ProtocolRun(parties, message.share, own.public, own, ssk)
         self._make_room(now)
         self._waiting.append(_Handshake(machine, run, data, m2, now + self.config.half_open))
         self._outbox.append(m2)
@@ -187,7 +187,7 @@ class Server:
         """Return whether the device still is: it may have been struck off since its M1."""
         return self.config.devices.get(parties.device_id) == parties.device_key
 
-    def _establish(self, one: _Handshake, run: Run, m3: bytes, now: float) -> None:
+    def _establish(self, one: _Handshake, run: ProtocolRun, m3: bytes, now: float) -> None:
         signature = self._suite.sign(Side.SERVER, run, self.config.identity.seed, self._context.random)
         one.m3, one.m4 = m3, encode(self.config.profile, Message(Kind.M4, signature=signature))
         one.run, one.until = None, now + self.config.half_open

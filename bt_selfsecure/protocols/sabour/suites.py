@@ -37,7 +37,7 @@ from bt_selfsecure.sansio.value import value
 
 
 class Side(enum.Enum):
-    """Who signs, or whose view it is."""
+    """Says who signs, or whose view it is."""
 
     CLIENT = b"client"
     SERVER = b"server"
@@ -49,7 +49,7 @@ class Side(enum.Enum):
 
 @value
 class KeyPair:
-    """One end's one-time keys."""
+    """Holds one end's one-time keys."""
 
     secret: bytes = field(repr=False)
     public: bytes
@@ -57,7 +57,7 @@ class KeyPair:
 
 @value
 class Parties:
-    """Who both ends mean: public. Empty in `paper`, but for the device."""
+    """Says whom both ends mean: public. Empty in `paper`, but for the device."""
 
     device_id: bytes
     device_key: bytes = b""
@@ -66,8 +66,8 @@ class Parties:
 
 
 @value
-class Run:
-    """One handshake after M2, as one end has it."""
+class ProtocolRun:
+    """Holds one handshake after M2, as one end has it."""
 
     parties: Parties
     client_share: bytes
@@ -81,7 +81,7 @@ class Run:
 
 
 class Suite(Protocol):
-    """What the machines need of a profile. No method keeps state."""
+    """Is what the machines need of a profile. No method keeps state."""
 
     @property
     def profile(self) -> Profile: ...
@@ -94,21 +94,21 @@ class Suite(Protocol):
         """Return ssk; None where the other's PK is no valid point."""
         ...
 
-    def sign(self, side: Side, run: Run, seed: bytes, random: Random) -> bytes:
+    def sign(self, side: Side, run: ProtocolRun, seed: bytes, random: Random) -> bytes:
         """Return SIG_C or SIG_S; `seed` is of the signer's enrolled key."""
         ...
 
-    def verify(self, side: Side, run: Run, signature: bytes) -> bool:
+    def verify(self, side: Side, run: ProtocolRun, signature: bytes) -> bool:
         """Return whether SIG_C or SIG_S is what that side would have made."""
         ...
 
-    def keys(self, side: Side, run: Run) -> Keys:
+    def keys(self, side: Side, run: ProtocolRun) -> Keys:
         """Return what this side goes on with."""
         ...
 
 
 class PaperSuite:
-    """As written. Its weaknesses stay in, shown by attacks."""
+    """Follows the paper as written. Its weaknesses stay in, shown by attacks."""
 
     def __init__(self, profile: Profile) -> None:
         self.profile: Final = profile
@@ -120,24 +120,24 @@ class PaperSuite:
     def agree(self, own: KeyPair, peer: bytes) -> bytes | None:
         return p256(own.secret, peer)
 
-    def sign(self, side: Side, run: Run, seed: bytes, random: Random) -> bytes:
+    def sign(self, side: Side, run: ProtocolRun, seed: bytes, random: Random) -> bytes:
         signed = run.parties.device_id + run.share_of(side)
         if self.profile is Profile.PAPER_HASH:
             return sha256(signed + run.own.secret)
         return ecdsa_sign(run.own.secret, sha256(signed), random)
 
-    def verify(self, side: Side, run: Run, signature: bytes) -> bool:
+    def verify(self, side: Side, run: ProtocolRun, signature: bytes) -> bool:
         if self.profile is Profile.PAPER_HASH:
             return len(signature) == limits.HASH_BYTES  # SK is missing: there is nothing else to hold it against
         share = run.share_of(side)
         return ecdsa_verify(share, signature, sha256(run.parties.device_id + share))
 
-    def keys(self, side: Side, run: Run) -> Keys:
+    def keys(self, side: Side, run: ProtocolRun) -> Keys:
         return PayloadKey(sha256(run.ssk)[:16])
 
 
 class HardenedSuite:
-    """SIGMA: each end signs a MAC under the new key, over all that was said and over who both are."""
+    """Is SIGMA: each end signs a MAC under the new key, over all that was said and over who both are."""
 
     profile: Final = Profile.HARDENED
 
@@ -148,14 +148,14 @@ class HardenedSuite:
     def agree(self, own: KeyPair, peer: bytes) -> bytes | None:
         return x25519(own.secret, peer)
 
-    def sign(self, side: Side, run: Run, seed: bytes, random: Random) -> bytes:
+    def sign(self, side: Side, run: ProtocolRun, seed: bytes, random: Random) -> bytes:
         return ed25519_sign(seed, self._signed(side, run))
 
-    def verify(self, side: Side, run: Run, signature: bytes) -> bool:
+    def verify(self, side: Side, run: ProtocolRun, signature: bytes) -> bool:
         key = run.parties.device_key if side is Side.CLIENT else run.parties.server_key
         return ed25519_verify(key, signature, self._signed(side, run))
 
-    def keys(self, side: Side, run: Run) -> Keys:
+    def keys(self, side: Side, run: ProtocolRun) -> Keys:
         prk = hmac_sha256(self._transcript(run), run.ssk)
         client_id = hkdf_expand(prk, b"btss sabour oscore id", limits.SENDER_ID_BYTES)
         sender, recipient = (client_id, b"") if side is Side.CLIENT else (b"", client_id)
@@ -166,13 +166,13 @@ class HardenedSuite:
             recipient,
         )
 
-    def _transcript(self, run: Run) -> bytes:
+    def _transcript(self, run: ProtocolRun) -> bytes:
         parties = run.parties
         m1 = encode(self.profile, Message(Kind.M1, parties.device_id, run.client_share))
         m2 = encode(self.profile, Message(Kind.M2, share=run.server_share))
         return sha256(b"btss sabour" + m1 + m2 + parties.device_key + parties.server_id + parties.server_key)
 
-    def _signed(self, side: Side, run: Run) -> bytes:
+    def _signed(self, side: Side, run: ProtocolRun) -> bytes:
         transcript = self._transcript(run)
         prk = hmac_sha256(transcript, run.ssk)
         mac = hmac_sha256(hkdf_expand(prk, b"btss sabour mac " + side.value, 32), transcript)

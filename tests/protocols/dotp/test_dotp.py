@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from dotp_pair import SECRET, SN, End, pair, record
+from fuzzing import mutated
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -244,12 +245,8 @@ def test_mutated_datagrams_raise_nothing_and_hardened_takes_none(policy: Policy 
     client, server = pair(policy)
     for _ in range(runs):
         genuine = client.send(TEXT)
-        changed = bytearray(genuine)
-        for _ in range(dice.randrange(1, 4)):
-            changed[dice.randrange(len(changed))] ^= 1 << dice.randrange(8)
-        cut = bytes(changed[: dice.randrange(len(changed) + 1)]) if dice.random() < 0.3 else bytes(changed)
-        if cut != genuine:
-            came = server.take(cut)
+        if (changed := mutated(genuine, dice)) != genuine:
+            came = server.take(changed)
             assert policy is not None or came == []
 
 

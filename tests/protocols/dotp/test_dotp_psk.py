@@ -7,7 +7,7 @@ import os
 import pytest
 from dotp_pair import record
 
-from bt_selfsecure.dtls import Credentials, DataReceived, Dtls, Listener
+from bt_selfsecure.dtls import Credentials, DataReceived, Dtls, DtlsListener
 from bt_selfsecure.errors import LocalError
 from bt_selfsecure.protocols.dotp.keys import ExhaustedError, PaperKeys, Policy, Role
 from bt_selfsecure.protocols.dotp.psk import RESERVED_SESSIONS, ClientKeys, ServerKeys
@@ -99,7 +99,7 @@ def test_a_thousand_sessions_across_restarts_of_the_server(policy: Policy | None
     for number in range(1000):
         if number % 100 == 0:
             server = ServerKeys(DotpRecord.from_json(disk), PAIR)
-            listener = Listener(server.look_up, os.urandom, 0.0)
+            listener = DtlsListener(server.look_up, os.urandom, 0.0)
             if used:
                 assert run(listener, used) is None
         if not client.left:
@@ -114,7 +114,7 @@ def test_a_thousand_sessions_across_restarts_of_the_server(policy: Policy | None
     assert used[0] == b"bracelet/999"
 
 
-def run(listener: Listener, credentials: tuple[bytes, bytes]) -> bytes | None:
+def run(listener: DtlsListener, credentials: tuple[bytes, bytes]) -> bytes | None:
     """Return the identity under which a GET came through; None if none did."""
     client, server = Dtls.client(lambda _hint: Credentials(*credentials), 0.0), None
     for _ in range(4):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+import fuzzing
 from session_world import World
 
 from bt_selfsecure.protocols.haoxiao.frames import Profile
@@ -23,22 +24,8 @@ def frames_of_strangers(profile: Profile) -> list[bytes]:
 
 
 def mutated(data: bytes, rng: random.Random) -> bytes:
-    """A frame with some of its bytes changed, cut, repeated or made longer."""
-    out = bytearray(data)
-    for _ in range(rng.randrange(1, 4)):
-        match rng.randrange(5):
-            case 0 if out:
-                out[rng.randrange(len(out))] = rng.randrange(256)
-            case 1:
-                del out[rng.randrange(len(out) + 1) :]
-            case 2:
-                out += rng.randbytes(rng.randrange(40))
-            case 3 if out:
-                out[0] = rng.choice((1, 2)) << 4 | rng.randrange(16)
-            case _:
-                start = rng.randrange(len(out) + 1)
-                out[start:start] = out[: rng.randrange(24)]
-    return bytes(out)
+    """Return a frame changed, cut, repeated or made longer, perhaps of another version and kind."""
+    return fuzzing.mutated(data, rng, lambda _: rng.choice((1, 2)) << 4 | rng.randrange(16))
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ class Edge:
     def between(cls, direction: int, before: ReceivingState, frame: Frame, after: Chain, response: bytes) -> Edge:
         if frame.kind is Kind.DATA:
             return cls(direction, before.chain.key, after.key, (frame.mac + frame.message,))
-        return cls(direction, common_keys(before, frame)[0], after.key, (frame.rand, response))
+        return cls(direction, common_keys(before.chain, before.keys, frame)[0], after.key, (frame.rand, response))
 
 
 class Eve:

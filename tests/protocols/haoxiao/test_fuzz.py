@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from enum import Enum
-from typing import Any
 
 import harness
 import pytest
+from fuzzing import weight
 from session_schedules import STRANGERS, mutated
 from session_world import World
 
@@ -31,29 +31,12 @@ from bt_selfsecure.sansio.events import FrameRejected
 
 MOST_WEIGHT = 10_000
 """Bytes and elements that an endpoint of these tests may hold: some times what it needs, and less than 200 frames."""
-
-
-def weight(thing: Any, seen: set[int]) -> int:
-    """Bytes and elements that can be reached from an endpoint; what the program shares counts nothing."""
-    if id(thing) in seen or isinstance(thing, (Enum, type, *map(type, SUITES.values()))) or callable(thing):
-        return 0
-    seen.add(id(thing))
-    if isinstance(thing, (bytes, str)):
-        return len(thing)
-    if isinstance(thing, dict):
-        return len(thing) + sum(weight(part, seen) for pair in thing.items() for part in pair)
-    if is_dataclass(thing):
-        return sum(weight(getattr(thing, field.name), seen) for field in fields(thing))
-    if hasattr(thing, "__dict__"):
-        return sum(weight(part, seen) for part in vars(thing).values())
-    if hasattr(thing, "__iter__"):
-        return len(thing) + sum(weight(part, seen) for part in thing)
-    return 1
+SHARED = tuple(map(type, SUITES.values()))
 
 
 def check_weight(*endpoints: object) -> None:
     for endpoint in endpoints:
-        assert weight(endpoint, set()) < MOST_WEIGHT
+        assert weight(endpoint, *SHARED) < MOST_WEIGHT
 
 
 def forged(data: bytes, rng: random.Random) -> bytes:
@@ -189,8 +172,8 @@ def test_a_driver_that_reads_no_events_does_not_cost_memory_without_bound() -> N
     for number in range(20_000):
         session.receive_frame(hostile(corpus, rng, forge=True), world.now)
         if number == 10_000:
-            after_half = weight(session, set())
-    assert weight(session, set()) <= after_half * 1.05
+            after_half = weight(session, *SHARED)
+    assert weight(session, *SHARED) <= after_half * 1.05
 
 
 # --- the establishment ------------------------------------------------------------------------------------------------

@@ -10,15 +10,13 @@ A schedule that fails is told by its seed; `run_schedule(seed)` is that schedule
 
 from __future__ import annotations
 
-import os
-import traceback
-from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from many_schedules import failures, run_many
 from session_schedules import STRANGERS, run_schedule
 from session_world import World
 
@@ -27,7 +25,6 @@ from bt_selfsecure.protocols.haoxiao.session_config import Durability
 
 ENDS = st.integers(0, 1)
 WHICH = st.integers(0, 1 << 20)
-CHUNK = 250
 
 
 class SessionPair(RuleBasedStateMachine):
@@ -133,29 +130,14 @@ SessionPair.TestCase.settings = settings(
 TestSessionPair: Any = SessionPair.TestCase
 
 
-def failures(first: int, count: int) -> list[str]:
-    """What went wrong in the schedules of these seeds."""
-    told = []
-    for seed in range(first, first + count):
-        try:
-            run_schedule(seed)
-        except Exception as error:
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            told.append(f"seed {seed}: {type(error).__name__}: {error} (line {place.lineno})")
-    return told
-
-
 def test_invariants_hold_in_random_schedules() -> None:
-    assert failures(10_000_000, 200) == []
+    assert failures(run_schedule, 10_000_000, 200) == []
 
 
 @pytest.mark.long
 @pytest.mark.timeout(4 * 3600)
 def test_invariants_hold_in_many_schedules(capsys: pytest.CaptureFixture[str]) -> None:
-    first, count = int(os.environ.get("SCHEDULE_SEED", "0")), int(os.environ.get("SCHEDULES", "20000"))
-    with ProcessPoolExecutor() as pool:
-        chunks = range(first, first + count, CHUNK)
-        told = [line for lines in pool.map(failures, chunks, [CHUNK] * len(chunks)) for line in lines]
+    which, told = run_many(run_schedule, 20_000)
     with capsys.disabled():
-        print(f"\n  {count} schedules, seeds {first} to {first + count - 1}: {len(told)} failed", end=" ")
+        print(f"\n  {which}: {len(told)} failed", end=" ")
     assert told == []

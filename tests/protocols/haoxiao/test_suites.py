@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import cryptography_vectors
 import pytest
@@ -23,16 +23,15 @@ from hypothesis import strategies as st
 from bt_selfsecure.errors import LocalError
 from bt_selfsecure.protocols.haoxiao import oaep, suites
 from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile
+from bt_selfsecure.protocols.haoxiao.keychain import Chain
 from bt_selfsecure.protocols.haoxiao.material import KeyShare
 from bt_selfsecure.protocols.haoxiao.suites import (
     HARDENED,
     PAPER,
     SUITES,
     Attempt,
-    Header,
     NotAuthentic,
     PaperSuite,
-    RoundKeys,
     Suite,
     hkdf_expand,
     hkdf_extract,
@@ -149,7 +148,7 @@ def test_the_cipher_of_paper_is_aes_256_ctr_of_sp_800_38a_with_the_hmac_as_count
     assert isinstance(PAPER, PaperSuite)
     key = bytes.fromhex("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4")
     mac = bytes.fromhex("f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff") + b"the other half.."
-    assert PAPER._crypt(RoundKeys(bytes(32) + key, b""), mac, bytes.fromhex(SP_800_38A)).hex() == F_5_5
+    assert PAPER._crypt(key, mac, bytes.fromhex(SP_800_38A)).hex() == F_5_5
     assert aes_ctr(key, mac[:16], bytes.fromhex(SP_800_38A)).hex() == F_5_5
 
 
@@ -226,7 +225,7 @@ def test_data_of_hardened_is_aes_siv_with_seq_and_retran_as_associated_data(
     message: bytes, seq: int, retran: int, key: bytes
 ) -> None:
     """Row 8. The plaintext is Rand and the message; the SIV stands in the HMAC field."""
-    frame, attempt = HARDENED.seal(HARDENED.split(key), Header(seq, retran), message, DeterministicRandom(5))
+    frame, attempt = HARDENED.seal(key, seq, retran, 0, message, DeterministicRandom(5))
     rand = DeterministicRandom(5)(16)
     k_h, k_e, k_a = again_hkdf_split(key)
     siv, ciphertext = siv_encrypt(k_h + k_e, [seq.to_bytes(8) + bytes([retran])], rand + message)
@@ -297,7 +296,7 @@ def again_p_p(seq: int, retran: int, alpha: int, rand: bytes, message: bytes) ->
 def test_data_of_paper_follows_equations_2_and_11_to_13(
     message: bytes, seq: int, retran: int, alpha: int, key: bytes
 ) -> None:
-    frame, attempt = PAPER.seal(PAPER.split(key), Header(seq, retran, alpha), message, DeterministicRandom(9))
+    frame, attempt = PAPER.seal(key, seq, retran, alpha, message, DeterministicRandom(9))
     drawn = DeterministicRandom(9)
     rand, seed, flag = drawn(16), drawn(32), min(retran, 1)
     k_h, k_e, k_a = sha256(key + b"H"), sha256(key + b"E"), sha256(key + b"A")  # row 12
@@ -363,8 +362,8 @@ def test_the_two_chains_of_a_session_and_the_keys_of_a_resynchronisation_are_as_
 def test_what_is_sealed_is_opened_with_the_same_attempt(
     suite: Suite, message: bytes, seq: int, retran: int, key: bytes
 ) -> None:
-    frame, sent = suite.seal(suite.split(key), Header(seq, retran), message, DeterministicRandom(2))
-    opened, received = suite.open(suite.split(key), seq, frame)
+    frame, sent = suite.seal(key, seq, retran, 0, message, DeterministicRandom(2))
+    opened, received = suite.open(key, seq, frame)
     assert opened == message
     assert (received.rand, received.ack) == (sent.rand, sent.ack)
     assert suite.roll(key, received, opened) == suite.roll(key, sent, message)
@@ -385,40 +384,45 @@ def forgeries(frame: Frame) -> Iterator[Frame]:
 
 @both_suites
 def test_a_forged_frame_another_round_and_another_key_are_not_authentic(suite: Suite) -> None:
-    keys, header = suite.split(KEY), Header(300, 1)
-    frame, _ = suite.seal(keys, header, b"message", DeterministicRandom(3))
+    frame, _ = suite.seal(KEY, 300, 1, 0, b"message", DeterministicRandom(3))
     for forged in forgeries(frame):
         with pytest.raises(NotAuthentic):
-            suite.open(keys, header.seq, forged)
+            suite.open(KEY, 300, forged)
     with pytest.raises(NotAuthentic):
-        suite.open(keys, 300 + 256, frame)  # the same low bits on the wire
+        suite.open(KEY, 300 + 256, frame)  # the same low bits on the wire
     with pytest.raises(NotAuthentic):
-        suite.open(suite.split(bytes(32)), header.seq, frame)
+        suite.open(bytes(32), 300, frame)
 
 
 @both_suites
 def test_every_attempt_has_its_own_acknowledgement(suite: Suite) -> None:
     """Row 10 rests on this: the acknowledgement tells which attempt was accepted."""
     random = DeterministicRandom(4)
-    acks = {suite.seal(suite.split(KEY), Header(7, retran), b"message", random)[1].ack for retran in (0, 1, 1, 2, 3)}
+    acks = {suite.seal(KEY, 7, retran, 0, b"message", random)[1].ack for retran in (0, 1, 1, 2, 3)}
     assert len(acks) == 5
 
 
 @both_suites
 def test_two_attempts_at_one_message_never_have_the_same_keystream(suite: Suite) -> None:
     """Row 8: each attempt draws a new Rand, so the synthetic IV is new, and so is the whole ciphertext."""
-    random, keys = DeterministicRandom(4), suite.split(KEY)
-    first, _ = suite.seal(keys, Header(7, 0), b"message", random)
-    second, _ = suite.seal(keys, Header(7, 1), b"message", random)
+    random = DeterministicRandom(4)
+    first, _ = suite.seal(KEY, 7, 0, 0, b"message", random)
+    second, _ = suite.seal(KEY, 7, 1, 0, b"message", random)
     assert first.mac != second.mac
     assert not any(first.message[i : i + 8] == second.message[i : i + 8] for i in range(0, len(first.message) - 8, 8))
 
 
 @both_suites
-def test_the_parts_of_a_round_key_are_three_and_hidden(suite: Suite) -> None:
-    keys = suite.split(KEY)
-    assert len({keys.sealing[:32], keys.sealing[32:], keys.acknowledgement}) == 3
-    assert repr(keys) == "RoundKeys()"
+def test_the_parts_of_a_round_key_are_three_and_no_object_keeps_or_shows_them(suite: Suite) -> None:
+    sealing, k_a = suite.split(KEY)
+    assert len({sealing[:32], sealing[32:], k_a}) == 3
+    assert {len(sealing[:32]), len(sealing[32:]), len(k_a)} == {32}
+    chain = Chain(suite, KEY, 7, 64, 0, (KEY,))
+    _, attempt = chain.seal(b"message", 0, DeterministicRandom(4))
+    kept = [getattr(thing, each.name) for thing in (chain, attempt) for each in fields(thing)]
+    assert not any(part in kept for part in (sealing, sealing[:32], sealing[32:], k_a))
+    assert repr(chain) == "Chain(seq=7, checkpoint_rounds=64, alpha=0)"
+    assert repr(attempt) == "Attempt(seq=7, retran=0)"
 
 
 @pytest.mark.parametrize("size", [0, 1, 32, 64])

@@ -11,7 +11,8 @@ from bt_selfsecure.sansio.context import Random
 
 
 class RequestFlood:
-    """Well-formed requests, under Alice's name or under any. Needs a sender in range, and for the former her address.
+    """Makes well-formed requests, under Alice's name or under any. Needs a sender in range, and for the former her
+    address.
 
     Under Alice's name Bob is deaf to her for T_d after each that he considers; under others' he is bound until no burst
     follows. State stays bounded in both profiles, and nothing secret is lost.
@@ -23,7 +24,7 @@ class RequestFlood:
         self._identity: Final = identity
 
     def request(self) -> bytes:
-        """The next one."""
+        """Return the next request."""
         identity = self._identity or self._random(limits.IDENTITY_BYTES)
         offer = Offer(identity, burst=400, t_1=4.5, commitment=self._random(limits.COMMITMENT_BYTES))
         message = offer.encode(self._profile, accept=False)

@@ -36,7 +36,8 @@ class Repair:
         self._candidates: Final[dict[int, set[bytes]]] = {}
 
     def hear(self, damaged: bytes) -> bool:
-        """A copy with a wrong CRC; whether a packet that she lacks came out of it. Nothing once the work is done."""
+        """Take a copy with a wrong CRC, and return whether a packet that she lacks came out of it. Nothing once the
+        work is done."""
         bits, whole = 8 * len(damaged), int.from_bytes(damaged)
         for flipped in range(self._flipped + 1):
             for places in combinations(range(bits), flipped):
@@ -50,7 +51,7 @@ class Repair:
         return False
 
     def initial_key(self) -> KeyMaterial | None:
-        """K_0, if what she heard and repaired gives it."""
+        """Return K_0, if what she heard and repaired gives it."""
         return _first_key(self._knowledge, self._candidates, self._spend)
 
     def apply(self) -> int:
@@ -82,7 +83,7 @@ class Repair:
 
 
 class BruteForce:
-    """All messages that a weak generator can have made, tried for the packets of S that she lacks.
+    """Tries all messages that a weak generator can have made for the packets of S that she lacks.
 
     Needs: a sender whose burst messages hold few random bits. Ours hold 128 (compact) or 256 in both profiles, so it
     falls only where the device's generator is broken. `messages` lists what that generator can make.
@@ -95,7 +96,7 @@ class BruteForce:
         self.tries = 0
 
     def initial_key(self) -> KeyMaterial | None:
-        """K_0, if it is found within the work."""
+        """Return K_0, if it is found within the work."""
         missing = self._knowledge.missing
         if missing is None:
             return None

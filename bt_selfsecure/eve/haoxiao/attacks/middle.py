@@ -15,7 +15,7 @@ from bt_selfsecure.sansio.context import Random
 
 @dataclass
 class VictimContext:
-    """Her establishment with one of the two."""
+    """Is her establishment with one of the two."""
 
     request: Frame
     share: KeyShare
@@ -28,7 +28,7 @@ class VictimContext:
         return self.accept is not None and pair == pair_id(self.request, self.accept)
 
     def derive(self, s: bytes) -> KeyMaterial | None:
-        """K_0 of this leg, over the received set `s`."""
+        """Return K_0 of this leg, over the received set `s`."""
         try:
             received = decode_received_set(s, limits.MAX_BURST)
             messages = [self.burst[seq] for seq in received]
@@ -61,13 +61,13 @@ class ManInTheMiddle:
         """Whether both ends have what they wait for."""
 
     def keys(self) -> tuple[bytes, bytes] | None:
-        """K_0 with Alice and K_0 with Bob, once she has both."""
+        """Return K_0 with Alice and K_0 with Bob, once she has both."""
         legs = (self._alice, self._bob)
         found = [leg.material.k0 for leg in legs if leg and leg.material]
         return (found[0], found[1]) if len(found) == 2 else None
 
     def hear(self, data: bytes) -> list[bytes]:
-        """A datagram from either; what she sends."""
+        """Take a datagram from either, and return what she sends."""
         try:
             frame = decode(data)
         except FrameError:

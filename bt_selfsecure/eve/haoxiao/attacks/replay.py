@@ -13,7 +13,7 @@ ALICES: Final = frozenset({Kind.REQUEST, Kind.RAND, Kind.RAND_COMPACT, Kind.ACKN
 
 
 class Replay:
-    """A recording of Alice's establishment, played to Bob. Needs every packet of S, and a Bob who takes a request.
+    """Plays a recording of Alice's establishment to Bob. Needs every packet of S, and a Bob who takes a request.
 
     In `paper` nothing of Bob's own enters K_0, and [10] covers RandData alone: he establishes the old K_0 again. In
     `hardened` the accept's Rand is in K_0 and the whole acknowledge under its HMAC.
@@ -25,18 +25,19 @@ class Replay:
         self._bytes: Final[dict[tuple[Kind, int], bytes]] = {}
 
     def record(self, data: bytes) -> None:
-        """A datagram of the establishment to be played."""
+        """Record a datagram of the establishment that is to be played."""
         frame = self._knowledge.hear(data)
         if frame is not None and frame.kind in ALICES:
             self._frames[frame.kind, frame.seq] = frame
             self._bytes[frame.kind, frame.seq] = data
 
     def begin(self) -> list[bytes]:
-        """The request, if she heard it."""
+        """Return the request, if she heard it."""
         return [data for (kind, _), data in self._bytes.items() if kind is Kind.REQUEST]
 
     def hear(self, data: bytes) -> list[bytes]:
-        """What Bob answers, and what follows of the recording: packets of S alone, or his key would be another one."""
+        """Take what Bob answers, and return what follows of the recording: packets of S alone, or his key would be
+        another one."""
         try:
             frame = decode(data)
         except FrameError:
@@ -54,7 +55,7 @@ _BURST: Final = (Kind.RAND, Kind.RAND_COMPACT)
 
 
 class Reflection:
-    """Each frame of a session sent again, so that the end it came from hears it too. Needs a sender in range."""
+    """Sends each frame of a session again, so that the end it came from hears it too. Needs a sender in range."""
 
     def hear(self, data: bytes) -> list[bytes]:
         try:

@@ -10,11 +10,13 @@ from bt_selfsecure.sansio.context import Random
 
 FORGED_COPIES: Final = 8
 MOST_GAP: Final = 256
-"""Packets forged because of one that was heard: a stranger's Seq must not make her send for ever."""
+"""Packets forged because of one that was heard: a stranger's Seq must not make her send for ever. Whoever has missed
+more of a burst when she hears of it came too late, or to its last packet, which an advertiser may say again."""
 
 
 class BlacklistSteering:
-    """Row 5: for each burst packet that she missed she sends forged ones of the same Seq, before the burst is over.
+    """Makes row 5's attack: for each burst packet that she missed she sends forged ones of the same Seq, before the
+    burst is over.
 
     In `paper` the responder discards both and blacklists Seq, so S shrinks to what Eve has, and K_0 is hers without
     anybody noticing. In `hardened` contradicting packets end the establishment and are reported. Needs: a sender in
@@ -24,18 +26,20 @@ class BlacklistSteering:
     def __init__(self, random: Random, copies: int = FORGED_COPIES) -> None:
         self._random: Final = random
         self._copies: Final = copies
-        self._next = 0
+        self._next: Final[dict[bytes, int]] = {}
+        """Of each burst, by its session, the number after the last packet heard."""
 
     def hear(self, data: bytes) -> list[bytes]:
-        """The forged packets for the gap that this datagram shows, if it shows one."""
+        """Return the forged packets for the gap that this datagram shows, if it shows one."""
         try:
             frame = decode(data)
         except FrameError:
             return []
         if frame.kind not in (Kind.RAND, Kind.RAND_COMPACT):
             return []
-        gap = range(max(self._next, frame.seq - MOST_GAP), frame.seq)
-        self._next = max(self._next, frame.seq + 1)
+        following = self._next.get(frame.rand, 0 if frame.seq <= MOST_GAP else frame.seq)
+        self._next[frame.rand] = max(following, frame.seq + 1)
+        gap = range(max(following, frame.seq - MOST_GAP), frame.seq)
         return [forged for seq in gap for forged in self._forge(frame, seq)]
 
     def _forge(self, like: Frame, seq: int) -> Iterator[bytes]:

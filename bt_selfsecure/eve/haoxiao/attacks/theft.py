@@ -26,7 +26,7 @@ _RAND, _ID = 16, 24  # ends of the request's Rand and of the key's id in a resyn
 
 
 class SessionHeard:
-    """The frames of sessions in one profile that she heard, in this order, and where to look first."""
+    """Holds the frames of sessions in one profile that she heard, in this order, and where to look first."""
 
     def __init__(self, frames: Iterable[Frame]) -> None:
         self.frames: Final = list(frames)
@@ -42,7 +42,7 @@ class SessionHeard:
 
 
 class StolenKey:
-    """Keys of one direction in a thief's hands, and all that follows from them and from what she heard.
+    """Holds keys of one direction in a thief's hands, and all that follows from them and from what she heard.
 
     Passive: she opens each `data` frame under the keys that she holds; which attempt the receiver accepted she finds by
     trying. Once she misses an accepted (message, Rand) she never opens a frame again, except after a resynchronisation
@@ -71,22 +71,22 @@ class StolenKey:
 
     @property
     def seq(self) -> int:
-        """The newest round whose key she holds."""
+        """Return the newest round whose key she holds."""
         return max(chain.seq for chain in self._known.values())
 
     def may_hold(self, key: bytes) -> bool:
-        """Whether this is a key that she stole, or that follows from what she heard."""
+        """Return whether this is a key that she stole, or that follows from what she heard."""
         return key in self._known
 
     def may_follow(self, session: SessionHeard) -> bool:
-        """Whether a key of hers opens a frame of it, or it resumes from one; else `hear` is in vain."""
+        """Return whether a key of hers opens a frame of it, or it resumes from one; else `hear` is in vain."""
         if not self._ids.keys().isdisjoint(session.named):
             return True
         pairs = ((chain, frame) for seq in self._at for frame in session.data[seq] for chain in self._at[seq])
         return any(self._opens(*pair) for pair in takewhile(lambda _: self.tries_left, pairs))
 
     def hear(self, frame: Frame) -> bool:
-        """A frame from her tap; whether it was data that she could open."""
+        """Take a frame from her tap, and return whether it was data that she could open."""
         match frame.kind:
             case Kind.DATA:
                 for chain in reversed(self._at[frame.seq]):
@@ -157,7 +157,7 @@ class StolenKey:
 
 @dataclass(frozen=True, slots=True)
 class StolenRecord:
-    """What a stolen disk holds of one peer: both directions, with the checkpoints and the last key.
+    """Is what a stolen disk holds of one peer: both directions, with the checkpoints and the last key.
 
     It is the record of docs/protocols/haoxiao.md.
     """
@@ -178,7 +178,8 @@ class StolenRecord:
 
     @classmethod
     def read(cls, path: Path) -> list[Self]:
-        """Every peer's record in a node's journal, or the one in a file of its own. Raises `UsageError` for others."""
+        """Return every peer's record in a node's journal, or the one in a file of its own. Raises `UsageError` for
+        others."""
         try:
             with path.open("rb") as file:
                 start = file.read(len(_SQLITE))

@@ -18,6 +18,6 @@ class Flood:
         self._random: Final = random
 
     def m1(self) -> bytes:
-        """The next one."""
+        """Return the next M1."""
         share = SUITES[self._profile].key_pair(self._random).public
         return encode(self._profile, Message(Kind.M1, self._device_id, share))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from bt_selfsecure.protocols.sabour.messages import Kind, Message, MessageError, Profile, decode, encode
-from bt_selfsecure.protocols.sabour.suites import SUITES, Parties, Run, Side
+from bt_selfsecure.protocols.sabour.suites import SUITES, Parties, ProtocolRun, Side
 from bt_selfsecure.sansio.context import Random
 
 
@@ -24,7 +24,7 @@ class _Forger:
         except MessageError:
             return None
 
-    def _signature(self, kind: Kind, side: Side, run: Run) -> bytes:
+    def _signature(self, kind: Kind, side: Side, run: ProtocolRun) -> bytes:
         signature = self._suite.sign(side, run, self._seed, self._random)
         return encode(self._profile, Message(kind, signature=signature))
 
@@ -33,16 +33,16 @@ class FalseDevice(_Forger):
     """Begins a handshake in the name of a device, whose id every M1 shows. Needs a sender in reach of the server."""
 
     def begin(self) -> list[bytes]:
-        """M1 with her PK."""
+        """Return M1 with her PK."""
         return [encode(self._profile, Message(Kind.M1, self._parties.device_id, self._own.public))]
 
     def hear(self, data: bytes) -> list[bytes]:
-        """M2 of the server; M3, with a SIG_C of hers."""
+        """Take M2 of the server, and return M3 with a SIG_C of hers."""
         message = self._read(data)
         ssk = self._suite.agree(self._own, message.share) if message and message.kind is Kind.M2 else None
         if message is None or ssk is None:
             return []
-        run = Run(self._parties, self._own.public, message.share, self._own, ssk)
+        run = ProtocolRun(self._parties, self._own.public, message.share, self._own, ssk)
         return [self._signature(Kind.M3, Side.CLIENT, run)]
 
 
@@ -51,10 +51,10 @@ class FalseServer(_Forger):
 
     def __init__(self, profile: Profile, parties: Parties, random: Random) -> None:
         super().__init__(profile, parties, random)
-        self._run: Run | None = None
+        self._run: ProtocolRun | None = None
 
     def hear(self, data: bytes) -> list[bytes]:
-        """M1 or M3 of the device; M2 with her PK, or M4 with a SIG_S of hers."""
+        """Take M1 or M3 of the device, and return M2 with her PK, or M4 with a SIG_S of hers."""
         message = self._read(data)
         if message is None:
             return []
@@ -62,7 +62,7 @@ class FalseServer(_Forger):
             ssk = self._suite.agree(self._own, message.share)
             if ssk is None:
                 return []
-            self._run = Run(self._parties, message.share, self._own.public, self._own, ssk)
+            self._run = ProtocolRun(self._parties, message.share, self._own.public, self._own, ssk)
             return [encode(self._profile, Message(Kind.M2, share=self._own.public))]
         if message.kind is Kind.M3 and self._run is not None:
             return [self._signature(Kind.M4, Side.SERVER, self._run)]

@@ -6,7 +6,7 @@ from typing import Final
 
 from bt_selfsecure.protocols.sabour.keys import Keys
 from bt_selfsecure.protocols.sabour.messages import Kind, Message, MessageError, Profile, decode, encode
-from bt_selfsecure.protocols.sabour.suites import SUITES, KeyPair, Parties, Run, Side
+from bt_selfsecure.protocols.sabour.suites import SUITES, KeyPair, Parties, ProtocolRun, Side
 from bt_selfsecure.sansio.context import Random
 
 
@@ -26,17 +26,17 @@ class ManInTheMiddle:
         self._seed: Final = random(32)
         self._m1: Message | None = None
         self._to_server: KeyPair | None = None
-        self._with_client: Run | None = None
-        self._with_server: Run | None = None
+        self._with_client: ProtocolRun | None = None
+        self._with_server: ProtocolRun | None = None
 
     def keys(self) -> tuple[Keys, Keys] | None:
-        """What she would share with the device, and with the server, if they believed her."""
+        """Return what she would share with the device, and with the server, if they believed her."""
         if self._with_client is None or self._with_server is None:
             return None
         return self._suite.keys(Side.SERVER, self._with_client), self._suite.keys(Side.CLIENT, self._with_server)
 
     def hear(self, data: bytes) -> list[bytes]:
-        """A datagram of either; what she sends."""
+        """Take a datagram of either, and return what she sends."""
         try:
             message = decode(self._profile, data)
         except MessageError:
@@ -68,11 +68,13 @@ class ManInTheMiddle:
         )
         if with_client is None or with_server is None:
             return []
-        self._with_client = Run(self._parties, self._m1.share, own.public, own, with_client)
-        self._with_server = Run(self._parties, self._to_server.public, message.share, self._to_server, with_server)
+        self._with_client = ProtocolRun(self._parties, self._m1.share, own.public, own, with_client)
+        self._with_server = ProtocolRun(
+            self._parties, self._to_server.public, message.share, self._to_server, with_server
+        )
         return [encode(self._profile, Message(Kind.M2, share=own.public))]
 
-    def _signed(self, kind: Kind, side: Side, run: Run | None, true: bytes) -> list[bytes]:
+    def _signed(self, kind: Kind, side: Side, run: ProtocolRun | None, true: bytes) -> list[bytes]:
         if run is None:
             return []
         signature = self._suite.sign(side, run, self._seed, self._random)

@@ -43,7 +43,7 @@ class InvalidPoints:
         self.taken = False
 
     def begin(self) -> list[bytes]:
-        """M1 with the point."""
+        """Return M1 with the point."""
         return [encode(self._profile, Message(Kind.M1, self._device_id, self._point))]
 
     def hear(self, data: bytes) -> list[bytes]:

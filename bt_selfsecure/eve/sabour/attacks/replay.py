@@ -16,17 +16,17 @@ class Replay:
         self._tape: Final[dict[Kind, bytes]] = {}
 
     def record(self, data: bytes) -> None:
-        """A datagram of the handshake to be played."""
+        """Record a datagram of the handshake that is to be played."""
         kind = self._kind(data)
         if kind is not None:
             self._tape.setdefault(kind, data)
 
     def begin(self) -> list[bytes]:
-        """M1, if she heard it."""
+        """Return M1, if she heard it."""
         return [data for kind, data in self._tape.items() if kind is Kind.M1]
 
     def hear(self, data: bytes) -> list[bytes]:
-        """M2 of the server; M3 of the tape."""
+        """Take M2 of the server, and return M3 of the tape."""
         m3 = self._tape.get(Kind.M3)
         return [m3] if m3 is not None and self._kind(data) is Kind.M2 else []
 

@@ -165,8 +165,8 @@ def resynchronisation(pair: Pair) -> dict[str, Any]:
         chain = pair.ends[role].record.sending.chain
         assert chain == pair.ends[role.peer].record.receiving.chain
         directions[role.value] = {
-            "sender_keys": [key.hex() for key in sending.keys],
-            "receiver_keys": [key.hex() for key in receiving.keys],
+            "sender_keys": [key.hex() for key in sending.newest],
+            "receiver_keys": [key.hex() for key in receiving.newest],
             "oldest": sending.chain.seq,
             "expected": receiving.chain.seq,
             "seq": chain.seq,

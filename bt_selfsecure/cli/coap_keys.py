@@ -1,0 +1,188 @@
+"""`bt-selfsecure coap key`, `pair`, `identity`, `enrol`, `devices`: what both ends must have in advance."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from bt_selfsecure.cli.client import node_client, progress
+from bt_selfsecure.cli.coap_options import add_folder, folder_of
+from bt_selfsecure.cli.numbers import integer
+from bt_selfsecure.errors import UsageError
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace, _SubParsersAction
+    from collections.abc import Callable
+
+    from bt_selfsecure.protocols.dotp.record import DotpRecord
+
+NODE_PORT: Final = 14
+"""Of a node's session, on which a key goes from one end to the other."""
+PAIR: Final = """\
+Begin one end of a D-OTP pair; begin the other one with the same key and the
+other --as. NAME is what this end calls it. The pair keeps its own state from
+then on: a key file is not needed any more, and must not be used again."""
+PAIR_EPILOG: Final = """\
+a key comes from one of:
+  --key-file FILE   coap key made it; the same file at both ends
+  --over PEER       the node's session with that peer: the client draws the key
+                    and sends it, the server waits for it
+  --sn N            32 bits by hand, as in the paper: to be shown, not used
+"""
+
+
+def add_parsers(verbs: _SubParsersAction[ArgumentParser]) -> None:
+    key = verbs.add_parser(
+        "key",
+        help="make a key file",
+        description="Write a new key of 256 bits to FILE, which must not exist, as a line `IDENTITY KEY`; mode 0600.",
+    )
+    key.add_argument("file", type=Path, metavar="FILE")
+    key.add_argument("--identity", default="client", metavar="ID", help="whose key it is (default: client)")
+    key.set_defaults(run=_key)
+
+    pair = verbs.add_parser(
+        "pair",
+        help="begin one end of a D-OTP pair",
+        description=PAIR,
+        epilog=PAIR_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    pair.add_argument("name", metavar="NAME")
+    pair.add_argument("--as", dest="role", choices=("client", "server"), required=True, help="which end this is")
+    source = pair.add_mutually_exclusive_group()
+    source.add_argument("--key-file", type=Path, metavar="FILE")
+    source.add_argument("--over", metavar="PEER", help="a peer of the node on this computer")
+    source.add_argument("--sn", type=integer(least=0, below=1 << 32), metavar="N", help="the paper's serial number")
+    policies = ("per-session", "per-io-inc1", "per-io-prng", "per-io-nrprng")
+    pair.add_argument(
+        "--policy",
+        choices=policies,
+        default="per-io-nrprng",
+        metavar="POLICY",
+        help=f"with --sn: when the key changes: {', '.join(policies)} (the default)",
+    )
+    pair.add_argument("--bits", choices=("64", "96"), default="64", help="with --sn: size of a key (default 64)")
+    pair.add_argument("--identity", default="pair", metavar="ID", help="with --sn: the pair's name on the wire")
+    pair.add_argument("--config", type=Path, metavar="FILE", help="the node's configuration, if not the default one")
+    add_folder(pair)
+    pair.set_defaults(run=_pair)
+
+    identity = verbs.add_parser(
+        "identity",
+        help="show this device's record, for coap enrol at others",
+        description="Show who this device is for Sabour's handshake, id and public key, as 80 hexadecimal digits. The "
+        "first time they are drawn.",
+    )
+    add_folder(identity)
+    identity.set_defaults(run=_identity)
+    enrol = verbs.add_parser(
+        "enrol",
+        help="trust a device or server, by its record",
+        description="Take a record as `coap identity` shows it at the other end. See to it that it comes from there.",
+    )
+    enrol.add_argument("record", metavar="RECORD", help="80 hexadecimal digits")
+    add_folder(enrol)
+    enrol.set_defaults(run=_enrol)
+    devices = verbs.add_parser("devices", help="who is enrolled", description="List who is enrolled: id, public key.")
+    devices.add_argument("--remove", metavar="ID", help="strike this one off; a server takes it in when it starts")
+    add_folder(devices)
+    devices.set_defaults(run=_devices)
+
+
+def _key(args: Namespace) -> int:
+    from bt_selfsecure.coap.keys import new_key
+    from bt_selfsecure.coap.pairs import write_private
+
+    write_private(args.file, new_key(args.identity, os.urandom), new=True)
+    return 0
+
+
+def _pair(args: Namespace) -> int:
+    from bt_selfsecure.coap.keys import secret_of
+    from bt_selfsecure.coap.pairs import SUFFIX, PairFile, private
+    from bt_selfsecure.protocols.dotp.keys import Role
+    from bt_selfsecure.protocols.dotp.record import DotpRecord
+
+    path = folder_of(args) / f"{args.name}{SUFFIX}"
+    if os.sep in args.name or args.name.startswith("."):
+        raise UsageError(f"{args.name!r} can't be the name of a pair: it becomes a file's")
+    if path.exists():
+        raise UsageError(f"there is a pair {args.name!r} already: name another, or remove {path}")
+    role = Role(args.role)
+    if args.sn is None and not args.over and not args.key_file:
+        raise UsageError("a pair needs a key: give --key-file, --over or --sn, see bt-selfsecure coap pair --help")
+    if args.sn is not None:
+        PairFile.begin(path, args.identity, _of_paper(args, role))
+        return 0
+
+    def begin(line: bytes, where: str) -> None:
+        identity, secret = secret_of(line, where)
+        PairFile.begin(path, identity, DotpRecord.hardened(role, secret))
+
+    if args.over:
+        _over_node(args, begin)
+    else:
+        begin(private(args.key_file), str(args.key_file))
+    return 0
+
+
+def _of_paper(args: Namespace, role: object) -> DotpRecord:
+    from bt_selfsecure.protocols.dotp.keys import Policy, Role
+    from bt_selfsecure.protocols.dotp.record import DotpRecord
+
+    assert isinstance(role, Role)
+    return DotpRecord.paper(role, args.sn, Policy(args.policy), int(args.bits))
+
+
+def _over_node(args: Namespace, begin: Callable[[bytes, str], None]) -> None:
+    """The client's end draws a key, keeps it and sends it under the node's; the server's takes it once it is kept."""
+    from bt_selfsecure.coap.keys import new_key
+
+    node = node_client(args)
+    if args.role == "client":
+        line = new_key(os.urandom(4).hex(), os.urandom)
+        number = node.send(args.over, line, port=NODE_PORT)
+        begin(line, "the new key")
+        print(f"the key is on its way to {args.over} (message {number})")
+        return
+    messages = node.follow(peer=args.over, port=NODE_PORT)
+    with progress(lambda: f"waiting for a key from {args.over}"):
+        received = next(messages)
+    messages.close()
+    begin(received.message, f"what {args.over} sent")
+    node.acknowledge(received.id)
+
+
+def _identity(args: Namespace) -> int:
+    from bt_selfsecure.coap.keys import own_identity
+
+    print(own_identity(folder_of(args), os.urandom).enrolment.encode().hex())
+    return 0
+
+
+def _enrol(args: Namespace) -> int:
+    from bt_selfsecure.coap.keys import enrol, enrolment
+
+    record = enrolment(args.record)
+    enrol(folder_of(args), record)
+    print(f"{record.device_id.hex()} is enrolled")
+    return 0
+
+
+def _devices(args: Namespace) -> int:
+    from bt_selfsecure.coap.keys import enrolled, strike_off
+    from bt_selfsecure.errors import UnreadableError
+
+    if args.remove:
+        try:
+            strike_off(folder_of(args), bytes.fromhex(args.remove))
+        except UnreadableError:
+            raise
+        except ValueError:
+            raise UsageError(f"{args.remove!r} is no id: it has 16 hexadecimal digits, see coap devices") from None
+    for device, key in enrolled(folder_of(args)).items():
+        print(device.hex(), key.hex())
+    return 0

@@ -1,0 +1,125 @@
+"""Sabour as the paper has it: M1 to M4 as datagrams on a port of their own, the request in clear, its response sealed.
+
+Which device a request is of, the paper does not say: here its IP address decides, as that of its last handshake.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from typing import Any, Final
+
+from aiocoap import error, interfaces
+
+from bt_selfsecure.coap.sabour import HandshakeError
+from bt_selfsecure.errors import UsageError
+from bt_selfsecure.protocols.sabour.client import Client
+from bt_selfsecure.protocols.sabour.events import Established, HandshakeFailed, UnknownDevice
+from bt_selfsecure.protocols.sabour.keys import PayloadKey
+from bt_selfsecure.protocols.sabour.server import Server
+
+log = logging.getLogger(__name__)
+
+AUTH_PORT: Final = 5588
+COAP_PORT: Final = 5684
+MOST_KEYS: Final = 256
+
+
+class PaperHandshakes(asyncio.DatagramProtocol):
+    """Is the server's port for handshakes, and the keys that came of them, by IP address."""
+
+    def __init__(self, server: Server) -> None:
+        self._server: Final = server
+        self._socket: asyncio.DatagramTransport
+        self.keys: Final[dict[str, PayloadKey]] = {}
+
+    async def open(self, host: str, port: int = AUTH_PORT) -> int:
+        """Return the port. Raises `UsageError` where it can't be had."""
+        try:
+            self._socket, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+                lambda: self, local_addr=(host, port)
+            )
+        except OSError as failure:
+            raise UsageError(f"can't listen on {host} port {port} ({failure.strerror}): name another") from None
+        return int(self._socket.get_extra_info("sockname")[1])
+
+    def datagram_received(self, data: bytes, place: tuple[Any, ...]) -> None:
+        now = asyncio.get_running_loop().time()
+        self._server.receive_frame(data, now)
+        for event in iter(self._server.next_event, None):
+            match event:
+                case Established(keys=PayloadKey() as key):
+                    self.keys.pop(place[0], None)
+                    self.keys[place[0]] = key
+                    if len(self.keys) > MOST_KEYS:
+                        del self.keys[next(iter(self.keys))]
+                    log.info("Client authenticated!")
+                case UnknownDevice(device_id=device):
+                    log.warning("Device not defined! (%s)", device.hex())
+                case _:
+                    log.info("%s", event)
+        for frame in self._server.frames_to_send(now):
+            self._socket.sendto(frame, place)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class PaperSite(interfaces.Resource):  # type: ignore[misc]
+    """Seals the responses of the site within."""
+
+    def __init__(self, inner: Any, handshakes: PaperHandshakes) -> None:
+        self._inner: Final = inner
+        self._handshakes: Final = handshakes
+
+    async def needs_blockwise_assembly(self, request: Any) -> bool:
+        return bool(await self._inner.needs_blockwise_assembly(request))
+
+    async def render(self, request: Any) -> Any:
+        key = self._handshakes.keys.get(request.remote.place[0])
+        if key is None:
+            raise error.Unauthorized("there was no handshake")
+        response = await self._inner.render(request)
+        if response.payload:
+            response.payload = key.seal(response.payload, os.urandom)
+        return response
+
+    async def render_to_pipe(self, pipe: Any) -> None:
+        await interfaces.Resource._render_to_pipe(self, pipe)
+
+
+class _Answers(asyncio.DatagramProtocol):
+    def __init__(self) -> None:
+        self.queue: Final[asyncio.Queue[bytes]] = asyncio.Queue()
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self.queue.put_nowait(data)
+
+
+async def paper_handshake(host: str, port: int, client: Client) -> PayloadKey:
+    """Run a device's handshake with the server there. Raises `HandshakeError`."""
+    loop = asyncio.get_running_loop()
+    socket, answers = await loop.create_datagram_endpoint(_Answers, remote_addr=(host, port))
+    client.start(loop.time())
+    try:
+        while True:
+            for event in iter(client.next_event, None):
+                if isinstance(event, Established) and isinstance(event.keys, PayloadKey):
+                    log.info("Server authenticated!")
+                    return event.keys
+                if isinstance(event, HandshakeFailed):
+                    raise HandshakeError(event.reason.value)
+            for frame in client.frames_to_send(loop.time()):
+                log.info("M%d sent", frame[0] & 0x0F)
+                socket.sendto(frame)
+            deadline = client.get_timer()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    answer = await answers.queue.get()
+                log.info("M%d received", answer[0] & 0x0F if answer else 0)
+                client.receive_frame(answer, loop.time())
+            except TimeoutError:
+                client.handle_timer(loop.time())
+    finally:
+        socket.close()

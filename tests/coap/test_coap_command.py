@@ -1,0 +1,148 @@
+"""`bt-selfsecure coap` as people run it: processes on loopback, keys in files."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from coap_processes import COAP, LEFT_S, coap, serving
+
+from bt_selfsecure.cli.main import main
+from bt_selfsecure.coap.resources import SENSOR_BYTES
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    path = tmp_path / "alice.key"
+    assert coap("key", path, "--identity", "alice")[0] == 0
+    return path
+
+
+@pytest.mark.parametrize("layer", ["dtls", "object"])
+def test_a_pair_of_one_key_file_is_served_in_each_layer(
+    layer: str, key_file: Path, tmp_path: Path, loopback_host: str
+) -> None:
+    for role in ("client", "server"):
+        words = ("pair", "other", "--as", role, "--key-file", key_file, "--state", tmp_path / role)
+        assert coap(*words) == (0, b"", "")
+        assert coap(*words)[0] == 2, "a pair that is there is not begun again"
+    key_file.unlink()
+    own = ("--scheme", "dotp", "--layer", layer, "--pair", "other", "--state")
+    with serving(loopback_host, *own, tmp_path / "server") as (uri, process):
+        assert len(coap("get", f"{uri}/sensor", *own, tmp_path / "client")[1]) == SENSOR_BYTES
+        status, _, said = coap("put", f"{uri}/store/a", *own, tmp_path / "client", given=b"on")
+        assert (status, said) == (0, "2.01 Created\n")
+        status, out, _ = coap("get", f"{uri}/store/a", "--json", *own, tmp_path / "client")
+        assert json.loads(out) == {"code": "2.05", "format": None, "payload": "on"}
+        status, out, said = coap("get", f"{uri}/store/b", *own, tmp_path / "client")
+        assert (status, out, said) == (1, b"", "4.04 Not Found\n")
+        in_use = coap("serve", "--bind", loopback_host, "--port", 0, *own, tmp_path / "server")
+        assert in_use[0] == 2
+        assert "another program uses the pair 'other'" in in_use[2]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LEFT_S) == 0
+    swapped = coap("get", f"{uri}/time", *own, tmp_path / "server")
+    assert swapped[0] == 2
+    assert "is the server of its pair" in swapped[2]
+
+
+def test_a_key_that_stays_is_taken_from_its_file(key_file: Path, loopback_host: str, tmp_path: Path) -> None:
+    other = tmp_path / "other.key"
+    assert coap("key", other, "--identity", "alice")[0] == 0
+    with serving(loopback_host, "--scheme", "dtls", "--key-file", key_file) as (uri, _):
+        assert coap("get", f"{uri}/time", "--scheme", "dtls", "--key-file", key_file)[0] == 0
+        status, out, said = coap("get", f"{uri}/time", "--scheme", "dtls", "--key-file", other, "--timeout", 2)
+    assert (status, out) == (1, b"")
+    assert "no session came about in 2 s: its key or identity is another" in said
+
+
+@pytest.mark.parametrize("profile", ["hardened", "paper", "paper-hash"])
+def test_sabours_handshake_says_what_the_paper_prints(profile: str, tmp_path: Path, loopback_host: str) -> None:
+    records = {end: coap("identity", "--state", tmp_path / end)[1].decode().strip() for end in ("device", "host")}
+    assert coap("enrol", records["device"], "--state", tmp_path / "host")[0] == 0
+    assert coap("enrol", records["host"], "--state", tmp_path / "device")[0] == 0
+    port = 10_000 + os.getpid() % 50_000
+    own = ("--scheme", "sabour", "--profile", profile, "--auth-port", port, "--state")
+    with serving(loopback_host, *own, tmp_path / "host") as (uri, process):
+        status, out, said = coap("get", f"{uri}/index", "-v", *own, tmp_path / "device")
+        assert (status, len(out)) == (0, SENSOR_BYTES)
+        lines = ["M1 sent", "M2 received", "M3 sent", "M4 received", "Server authenticated!"]
+        assert said.splitlines()[:5] == lines
+        assert said.splitlines()[-1].startswith("Elapsed Time: ")
+        assert coap("enrol", records["host"], "--state", tmp_path / "stranger")[0] == 0
+        status, _, said = coap("get", f"{uri}/index", "--timeout", 1, *own, tmp_path / "stranger")
+        assert status == 1
+        assert "know this device id" in said
+        process.terminate()
+        assert process.stderr is not None
+        noted = process.stderr.read()
+    assert ("is not enrolled here" if profile == "hardened" else "Device not defined!") in noted
+
+
+def test_devices_are_listed_and_struck_off(tmp_path: Path) -> None:
+    record = coap("identity", "--state", tmp_path / "device")[1].decode().strip()
+    coap("enrol", record, "--state", tmp_path)
+    assert coap("devices", "--state", tmp_path)[1].decode() == f"{record[:16]} {record[16:]}\n"
+    assert coap("devices", "--remove", record[:16], "--state", tmp_path) == (0, b"", "")
+    assert coap("devices", "--remove", record[:16], "--state", tmp_path)[0] == 2
+
+
+def test_observe_prints_each_change_until_ctrl_c(loopback_host: str) -> None:
+    with serving(loopback_host) as (uri, _):
+        command = [*COAP, "observe", f"{uri}/time"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
+            assert watching.stdout is not None
+            assert watching.stdout.readline() != watching.stdout.readline() != ""
+            watching.send_signal(signal.SIGINT)
+            assert watching.wait(LEFT_S) == 130
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("get coap://127.0.0.1/time --scheme dtls", "needs --key-file"),
+        ("get coap://127.0.0.1/time --scheme dotp", "needs --pair NAME"),
+        ("get coap://127.0.0.1/time --scheme dotp --pair nobody --state STATE", "there is no pair 'nobody'"),
+        ("get coap://127.0.0.1/time --scheme dotp --pair ../x --state STATE", "can't be the name of a pair"),
+        ("get coap://127.0.0.1/time --pair x", "--pair is for --scheme dotp"),
+        ("get coap://127.0.0.1/time --key-file x", "--key-file is for --scheme dtls"),
+        ("get coaps://127.0.0.1/time", "does not fit"),
+        ("get coap://127.0.0.1/time --scheme sabour --state STATE", "enrol the server's record"),
+        ("serve --scheme sabour --state STATE", "no device is enrolled"),
+        ("serve --bind 0.0.0.0", "name one of this computer's"),
+        ("serve --scheme dtls --key-file STATE/open", "others may read it"),
+        ("serve --scheme dtls --key-file STATE/one-word", "write `IDENTITY KEY`"),
+        ("pair x --as client --key-file STATE/short --state STATE", "64 hexadecimal digits"),
+        ("pair x --as client --state STATE", "a pair needs a key"),
+        ("enrol 00 --state STATE", "80 hexadecimal digits"),
+        ("key STATE/new --identity a/b", "can't be an identity"),
+        ("put coap://127.0.0.1/store/a STATE/nothing", "can't read"),
+    ],
+)
+def test_what_can_not_be_used_is_said_in_one_line(
+    words: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, mode, text in (("open", 0o644, "a b\n"), ("one-word", 0o600, "a\n"), ("short", 0o600, "a 1234\n")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(mode)
+    assert main(["coap", *words.replace("STATE", str(tmp_path)).split()]) == 2
+    complaint = capsys.readouterr().err
+    assert complaint.count("\n") == 1
+    assert said in complaint
+
+
+def test_without_aiocoap_it_is_said_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "aiocoap.py").write_text("raise ImportError(name='aiocoap')\n")
+    done = subprocess.run(
+        [*COAP, "get", "coap://127.0.0.1/time"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == ("bt-selfsecure: CoAP needs aiocoap: install it with pip install 'bt-selfsecure[coap]'\n")

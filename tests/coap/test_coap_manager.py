@@ -1,0 +1,234 @@
+"""The D-OTP manager over real DTLS, asked by both ends of real pairs; and by the command line."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiocoap
+import pytest
+from coap_processes import coap, serving
+from served import begun, run
+
+from bt_selfsecure.cli.main import main
+from bt_selfsecure.coap.client import NoResponseError, connected
+from bt_selfsecure.coap.manager import ManagedSite, ManagerClient, ManagerService, NotGrantedError, read_pairs
+from bt_selfsecure.coap.resources import site
+from bt_selfsecure.coap.schemes import DotpDtls, DotpObject, DtlsPsk
+from bt_selfsecure.coap.server import serve
+from bt_selfsecure.errors import UsageError
+from bt_selfsecure.protocols.dotp.keys import Role
+from bt_selfsecure.protocols.dotp.manager import ManagerConfig
+
+PAIRS = {"pair": {Role.CLIENT: "sensor", Role.SERVER: "gateway"}}
+KEYS = {name.encode(): name.encode() * 4 for name in ("sensor", "gateway", "operator")}
+
+
+def key_of(name: str) -> DtlsPsk:
+    return DtlsPsk({name.encode(): KEYS[name.encode()]})
+
+
+@asynccontextmanager
+async def manager_at(host: str, path: Path, **limits: Any) -> AsyncIterator[tuple[ManagerService, str]]:
+    service = ManagerService(ManagerConfig(PAIRS, **limits), path)
+    serving = await serve(service.site, host, 0, DtlsPsk(KEYS))
+    try:
+        yield service, f"coaps://{host}:{serving.port}"
+    finally:
+        await serving.close()
+        service.close()
+
+
+async def state(uri: str, who: str = "operator", what: str = "state") -> Any:
+    async with connected(key_of(who)) as client:
+        answer = await client.request("get", f"{uri}/{what}")
+        return json.loads(answer.payload) if what == "state" and answer.code.is_successful() else answer
+
+
+@pytest.mark.parametrize("kind", [DotpDtls, DotpObject])
+def test_both_ends_ask_before_and_tell_after_each_transmission(
+    kind: type[DotpDtls | DotpObject], tmp_path: Path, loopback_host: str
+) -> None:
+    ends = begun(tmp_path, "pair")
+
+    async def test() -> None:
+        async with (
+            manager_at(loopback_host, tmp_path / "manager.json") as (_, uri),
+            connected(key_of("gateway")) as gateway,
+            connected(key_of("sensor")) as sensor,
+        ):
+            asked = ManagerClient(gateway, uri, Role.SERVER)
+            served = await serve(ManagedSite(site(), asked), loopback_host, 0, kind([ends[Role.SERVER]]))
+            for _ in range(3):
+                async with connected(kind([ends[Role.CLIENT]])) as client:
+                    before = ManagerClient(sensor, uri, Role.CLIENT)
+                    client.before = before.begin
+                    resource = f"{kind.uri_scheme}://{loopback_host}:{served.port}/time"
+                    assert (await client.request("get", resource)).code == aiocoap.CONTENT
+                    await before.finish()
+            await asked.finish()
+            shown = await state(uri)
+            assert [(end["granted"], end["done"], end["open"]) for end in shown["ends"]] == [(3, 3, 0)] * 2
+            assert len({end["last"] for end in shown["ends"]}) == 1, "both name the same number"
+            assert shown["alarms"] == []
+            await served.close()
+
+    run(test)
+
+
+def test_a_refusal_stops_the_transmission_at_either_end(tmp_path: Path, loopback_host: str) -> None:
+    ends = begun(tmp_path, "pair")
+
+    async def test() -> None:
+        async with (
+            manager_at(loopback_host, tmp_path / "manager.json", most_grants=1) as (_, uri),
+            connected(key_of("gateway")) as gateway,
+            connected(key_of("sensor")) as sensor,
+        ):
+            asked = ManagerClient(gateway, uri, Role.SERVER)
+            served = await serve(ManagedSite(site(), asked), loopback_host, 0, DotpDtls([ends[Role.SERVER]]))
+            resource = f"coaps://{loopback_host}:{served.port}/time"
+            codes = []
+            for _ in range(2):
+                async with connected(DotpDtls([ends[Role.CLIENT]])) as client:
+                    codes.append((await client.request("get", resource)).code)
+            assert codes == [aiocoap.CONTENT, aiocoap.FORBIDDEN]
+            own = ManagerClient(sensor, uri, Role.CLIENT)
+            await own.begin(("pair", 5))
+            with pytest.raises(NotGrantedError, match="too many transmissions"):
+                await own.begin(("pair", 6))
+            await served.close()
+
+    run(test)
+
+
+def test_an_alarm_is_in_the_log_in_the_state_and_in_the_metrics(
+    tmp_path: Path, loopback_host: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two devices with one SN; and an end that never tells that it is done."""
+
+    async def test() -> None:
+        async with manager_at(loopback_host, tmp_path / "manager.json", done_s=0.2) as (_, uri):
+            async with connected(key_of("sensor")) as sensor:
+                await ManagerClient(sensor, uri, Role.CLIENT).begin(("pair", 3))
+                with pytest.raises(NotGrantedError, match="not above the last one"):
+                    await ManagerClient(sensor, uri, Role.CLIENT).begin(("pair", 3))
+            async with connected(key_of("operator")) as operator:
+                async for message in operator.observe(f"{uri}/state"):
+                    told = {one["alarm"] for one in json.loads(message.payload)["alarms"]}
+                    if told == {"NOT_RISING", "UNFINISHED"}:
+                        break
+            text = (await state(uri, what="metrics")).payload.decode()
+            assert 'bt_selfsecure_dotp_alarms_total{pair="pair",end="client",alarm="not_rising"} 1\n' in text
+            assert 'bt_selfsecure_dotp_alarms_total{pair="pair",end="client",alarm="unfinished"} 1\n' in text
+            assert 'bt_selfsecure_dotp_granted_total{pair="pair",end="client"} 1\n' in text
+
+    with caplog.at_level(logging.WARNING):
+        run(test)
+    assert "ALARM a number was asked for that is not above the last one" in caplog.text
+    assert "ALARM a transmission was granted and never done" in caplog.text
+
+
+def test_a_manager_that_was_started_anew_goes_on_counting(tmp_path: Path, loopback_host: str) -> None:
+    async def test() -> None:
+        for n, refused in ((4, False), (5, False), (5, True)):
+            async with (
+                manager_at(loopback_host, tmp_path / "manager.json") as (_, uri),
+                connected(key_of("sensor")) as sensor,
+            ):
+                own = ManagerClient(sensor, uri, Role.CLIENT)
+                if refused:
+                    with pytest.raises(NotGrantedError):
+                        await own.begin(("pair", n))
+                    assert (await state(uri))["ends"][0]["granted"] == 2
+                else:
+                    await own.begin(("pair", n))
+
+    run(test)
+
+
+def test_state_and_metrics_are_the_operators_alone_and_nobody_asks_for_another(
+    tmp_path: Path, loopback_host: str
+) -> None:
+    async def test() -> None:
+        async with (
+            manager_at(loopback_host, tmp_path / "manager.json") as (_, uri),
+            connected(key_of("gateway")) as gateway,
+        ):
+            for what in ("state", "metrics"):
+                assert (await state(uri, "sensor", what)).code == aiocoap.FORBIDDEN
+            with pytest.raises(NotGrantedError, match="not that end"):
+                await ManagerClient(gateway, uri, Role.CLIENT).begin(("pair", 0))
+            for payload in (b"", b"[]", b"{}", b'{"pair": "pair", "end": "middle", "n": 1}', b"[" * 900):
+                assert (await gateway.request("post", f"{uri}/grant", payload)).code == aiocoap.BAD_REQUEST
+
+    run(test)
+
+
+def test_without_a_manager_nothing_is_transmitted_by_ends_that_ask(tmp_path: Path, loopback_host: str) -> None:
+    ends = begun(tmp_path, "pair")
+
+    async def test() -> None:
+        async with connected(key_of("gateway")) as gateway:
+            asked = ManagerClient(gateway, f"coaps://{loopback_host}:9", Role.SERVER)
+            served = await serve(ManagedSite(site(), asked), loopback_host, 0, DotpDtls([ends[Role.SERVER]]))
+            async with connected(DotpDtls([ends[Role.CLIENT]])) as client:
+                answer = await client.request("get", f"coaps://{loopback_host}:{served.port}/time")
+                assert answer.code == aiocoap.SERVICE_UNAVAILABLE
+                client.before = ManagerClient(gateway, f"coaps://{loopback_host}:9", Role.CLIENT).begin
+                with pytest.raises(NoResponseError, match="nothing listens there"):
+                    await client.request("get", f"coaps://{loopback_host}:{served.port}/time")
+            await served.close()
+
+    run(test)
+
+
+@pytest.mark.parametrize("text", ["", "a b\n", "a b c d\n", "a b c\na d e\n"])
+def test_a_file_of_pairs_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        read_pairs(text, "pairs")
+
+
+def test_the_command_serves_a_manager_whom_the_others_ask(tmp_path: Path, loopback_host: str) -> None:
+    for name in ("sensor", "gateway", "operator", "pair"):
+        assert coap("key", tmp_path / name, "--identity", name)[0] == 0
+    devices = tmp_path / "devices"
+    devices.touch(0o600)
+    devices.write_text("".join((tmp_path / name).read_text() for name in ("sensor", "gateway", "operator")))
+    (tmp_path / "pairs").write_text("pair sensor gateway\n")
+    for role in ("client", "server"):
+        coap("pair", role, "--as", role, "--key-file", tmp_path / "pair", "--state", tmp_path)
+    own = ("--scheme", "dotp", "--state", tmp_path)
+    words = ("--key-file", devices, "--pairs", tmp_path / "pairs", "--state", tmp_path)
+    with serving(loopback_host, *words, command="manager") as (manager, _):
+        ask = ("--manager", manager, "--manager-key")
+        with serving(loopback_host, *own, "--pair", "server", *ask, tmp_path / "gateway") as (uri, _):
+            mine = (*own, "--pair", "client")
+            assert coap("get", f"{uri}/time", *mine, *ask, tmp_path / "sensor")[0] == 0
+            status, _, said = coap("get", f"{uri}/time", *mine, *ask, tmp_path / "gateway")
+            assert status == 1
+            assert "the manager refuses 'pair'" in said
+        _, shown, _ = coap("get", f"{manager}/state", "--scheme", "dtls", "--key-file", tmp_path / "operator")
+        assert [end["granted"] for end in json.loads(shown)["ends"]] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("get coap://127.0.0.1/time --manager coaps://127.0.0.1", "--manager is for --scheme dotp"),
+        ("manager --key-file STATE/none --pairs STATE/none", "can't read"),
+        ("manager --key-file STATE/none --pairs STATE/pairs --state STATE", "can't read"),
+    ],
+)
+def test_what_can_not_be_used_is_said_in_one_line(
+    words: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pairs").write_text("pair sensor gateway\n")
+    assert main(["coap", *words.replace("STATE", str(tmp_path)).split()]) == 2
+    complaint = capsys.readouterr().err
+    assert complaint.count("\n") == 1
+    assert said in complaint
