@@ -24,6 +24,8 @@ from bt_selfsecure.sweep.worth import needed, to_send, together, verdict
 MOST_DISTANCES = 24
 """More different ones are put together in steps of `STEP_M`."""
 STEP_M = 2.0
+FEW_RUNS = 5_000
+"""Of so many the rows are made once, and kept; of more whenever they are read."""
 Kind = tuple[str, int, int, tuple[tuple[str, str], ...]]
 """Bearer, bytes, packets (0: any) and conditions."""
 
@@ -51,7 +53,7 @@ def analyse(
         colluding=[row for rows, _ in colluding for row in rows],
         shares=[share for _, shares in colluding for share in shares],
         loss_by_distance=_by_distance(settings),
-        each_run=Rows(map(OneRuns, settings)),
+        each_run=Rows(list(OneRuns(one)) if runs <= FEW_RUNS else OneRuns(one) for one in settings),
         roles=_roles(settings),
     )
     analysis.warnings.extend(doubts(analysis))

@@ -416,7 +416,11 @@ def test_an_analysis_of_sixteen_times_the_short_runs_takes_hardly_more_memory(tm
     assert math.log(peaks[2] / peaks[0], 16) < 0.3
 
 
-def test_figures_of_single_runs_are_the_same_whichever_way_they_are_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("few", [0, 5_000])
+def test_figures_of_single_runs_are_the_same_whichever_way_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr("bt_selfsecure.sweep.analysis.FEW_RUNS", few)
     rows = simulated(Bernoulli({"bob": 0.2, "eve": 0.3}), 20, 1)
     analysis = analysed(tmp_path / "s.db", *((info(20, at), rows) for at in (2.0, 1.0, 2.0)))
     for each in (analysis.pairs[0].each_run, analysis.each_run):
