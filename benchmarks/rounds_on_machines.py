@@ -1,8 +1,10 @@
-"""Stop-and-wait rounds in turn over one RFCOMM link, three ways; runs on virtual (or real) Pis.
+"""Stop-and-wait rounds in turn over one RFCOMM link, four ways; runs on virtual (or real) Pis.
 
 rounds_on_machines.py OWN_NAME PEER_NAME PEER_ADDRESS DURABILITY BLOCKS
 
 echo      two datagrams, as long as a session's data frame and its acknowledgement
+disk      the same, and each end has brought a record and a message to the card before it sends: one SQLite transaction
+          of as many bytes as a node's, and nothing else. The least that a round in `every-message` can take
 session   the core's two ends and nothing else: what the protocol costs
 node      two nodes with all they do for a message: queues, journal on the card, local API's verbs (not its HTTP)
 
@@ -16,6 +18,7 @@ import asyncio
 import json
 import os
 import shutil
+import sqlite3
 import sys
 import time
 from pathlib import Path
@@ -42,11 +45,13 @@ from bt_selfsecure.sansio.events import Persist
 
 MESSAGE = bytes(64)
 DATA_FRAME_BYTES, ACK_FRAME_BYTES = 36 + 1 + len(MESSAGE), 20
-ECHO, ANSWER, GOODBYE, CORE = b"\xff", b"\xfe", b"\xfd", b"\xfc"
+ECHO, ANSWER, GOODBYE, CORE, DISK = b"\xff", b"\xfe", b"\xfd", b"\xfc", b"\xfb"
 """First octets of datagrams that are not the node's."""
 ROUNDS = 20
 """In a block."""
 PLACE = Path("/var/lib/bt-selfsecure/rounds")
+RECORD = "r" * 1400
+"""As long as a session's, with its key's facts."""
 
 
 def node_config(own: str, peer: str, address: str, durability: str, place: Path) -> Config:
@@ -59,12 +64,34 @@ def node_config(own: str, peer: str, address: str, durability: str, place: Path)
     )
 
 
-class SharedLink(Link):
-    """A link to the peer on which all three travel; `receive` gives what is the node's."""
+class BareDisk:
+    """A database in the journal's mode; each commit brings one record and one message to the disk."""
 
-    def __init__(self, link: Link, role: Role) -> None:
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._database = sqlite3.connect(folder / "bare.sqlite", isolation_level=None)
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA synchronous = FULL")
+        self._database.execute("CREATE TABLE record (id INTEGER PRIMARY KEY, record TEXT)")
+        self._database.execute("CREATE TABLE message (id INTEGER PRIMARY KEY, message BLOB)")
+        self._database.execute("INSERT INTO record VALUES (1, '')")
+
+    def commit(self) -> None:
+        self._database.execute("BEGIN IMMEDIATE")
+        self._database.execute("INSERT INTO message (message) VALUES (?)", (MESSAGE,))
+        self._database.execute("UPDATE record SET record = ? WHERE id = 1", (RECORD,))
+        self._database.execute("COMMIT")
+
+    def close(self) -> None:
+        self._database.close()
+
+
+class SharedLink(Link):
+    """A link to the peer on which all of them travel; `receive` gives what is the node's."""
+
+    def __init__(self, link: Link, role: Role, disk: BareDisk) -> None:
         self.peer, self.mtu, self.traits = link.peer, link.mtu, link.traits
-        self._link = link
+        self._link, self._disk = link, disk
         config = SessionConfig(Durability.EVERY_W)
         self._session = Session.start(Profile.HARDENED, role, bytes(32), config, EndpointContext(os.urandom))
         self._answered = asyncio.Event()
@@ -73,10 +100,16 @@ class SharedLink(Link):
     async def send(self, data: bytes) -> None:
         await self._link.send(data)
 
+    def send_now(self, data: bytes) -> bool:
+        return self._link.send_now(data)
+
     async def receive(self) -> bytes:
         while True:
             data = await self._link.receive()
             if data[:1] == ECHO:
+                await self._link.send(ANSWER.ljust(ACK_FRAME_BYTES, b"."))
+            elif data[:1] == DISK:
+                self._disk.commit()
                 await self._link.send(ANSWER.ljust(ACK_FRAME_BYTES, b"."))
             elif data[:1] == ANSWER:
                 self._answered.set()
@@ -104,6 +137,13 @@ class SharedLink(Link):
         """There and back."""
         self._answered.clear()
         await self._link.send(ECHO.ljust(DATA_FRAME_BYTES, b"."))
+        await self._answered.wait()
+
+    async def echo_from_disk(self) -> None:
+        """There and back, and at each end on the disk before it leaves."""
+        self._answered.clear()
+        self._disk.commit()
+        await self._link.send(DISK.ljust(DATA_FRAME_BYTES, b"."))
         await self._answered.wait()
 
     async def round(self) -> None:
@@ -144,8 +184,9 @@ async def main(own: str, peer: str, address: str, durability: str, blocks: int) 
     dials = own < peer
     bearer = open_bearer("rfcomm")
     first = await (dial(bearer, address) if dials else (await bearer.listen()).accept())
-    link = SharedLink(first, Role.INITIATOR if dials else Role.RESPONDER)
     shutil.rmtree(PLACE, ignore_errors=True)
+    disk = BareDisk(PLACE)
+    link = SharedLink(first, Role.INITIATOR if dials else Role.RESPONDER, disk)
     config = node_config(own, peer, address, durability, PLACE)
     node = Node(config, OneLink(link), adapter_address("hci0"))
     await node.start()
@@ -158,6 +199,7 @@ async def main(own: str, peer: str, address: str, durability: str, blocks: int) 
         await link.ended.wait()
     await node.stop()
     await bearer.close()
+    disk.close()
 
 
 async def dial(bearer: Bearer, address: str) -> Link:
@@ -172,10 +214,11 @@ async def dial(bearer: Bearer, address: str) -> Link:
 
 
 async def measure(node: Node, peer: str, link: SharedLink, blocks: int) -> dict[str, list[float]]:
-    seconds: dict[str, list[float]] = {"echo": [], "session": [], "node": []}
+    seconds: dict[str, list[float]] = {"echo": [], "disk": [], "session": [], "node": []}
     for _ in range(blocks):
         for way, once in (
             ("echo", link.echo),
+            ("disk", link.echo_from_disk),
             ("session", link.round),
             ("node", lambda: node.send(peer, MESSAGE, until="acknowledged")),
         ):

@@ -18,6 +18,7 @@ FINISHED = (
     "bench",
     "cli",
     "coap",
+    "coap",
     "dtls.py",
     "errors.py",
     "eve",

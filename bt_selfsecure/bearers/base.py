@@ -55,6 +55,11 @@ class Link(ABC):
         """Send one datagram of 1 to `mtu` bytes; returns when there is room for the next. Raises `LinkClosedError`;
         `LocalError` for another size."""
 
+    def send_now(self, data: bytes) -> bool:
+        """Send one datagram if that takes no waiting, and return whether it is sent; where it is not, it is to be given
+        to `send`, before any other. Raises as `send`. A link that can't tell returns False."""
+        return False
+
     @abstractmethod
     async def receive(self) -> bytes:
         """Return the next datagram. Raises `LinkClosedError` when none will come. Cancelling loses none."""

@@ -159,15 +159,26 @@ class L2capLink(SocketLink):
         super().__init__(sock, peer, mtu, traits)
         self._flushable: bool | None = None
 
+    def send_now(self, data: bytes) -> bool:
+        self._require_size(data)
+        if self._sending.locked():
+            return False
+        self._mark(data)
+        return bool(self._send_at_once(data))
+
     async def send(self, data: bytes) -> None:
         self._require_size(data)
         async with self._sending:
-            self._require_open()
-            flushable = len(data) <= FLUSHABLE_BYTES
-            if flushable is not self._flushable:  # the kernel marks a packet when it takes it
-                self._socket.sock.setsockopt(SOL_BLUETOOTH, BT_FLUSHABLE, int(flushable))
-                self._flushable = flushable
+            self._mark(data)
             await self._send_some(data)
+
+    def _mark(self, data: bytes) -> None:
+        """Say whether it may be flushed: the kernel marks a packet when it takes it."""
+        self._require_open()
+        flushable = len(data) <= FLUSHABLE_BYTES
+        if flushable is not self._flushable:
+            self._socket.sock.setsockopt(SOL_BLUETOOTH, BT_FLUSHABLE, int(flushable))
+            self._flushable = flushable
 
     async def receive(self) -> bytes:
         return await self._receive_some(DATAGRAM_BYTES)

@@ -104,15 +104,20 @@ class MemoryLink(Link):
         self._changed = asyncio.Event()
         self._closed = False
 
-    async def send(self, data: bytes) -> None:
+    def send_now(self, data: bytes) -> bool:
         self._require_size(data)
-        while not self._is_over and len(self.other._received) >= QUEUE:
-            await self._change()
         if self._is_over:
             raise LinkClosedError(f"the link to {self.peer} is closed", transient=True)
+        if len(self.other._received) >= QUEUE:
+            return False
         if not self._air.lose(data):
             self.other._received.append(bytes(data))
             self._wake()
+        return True
+
+    async def send(self, data: bytes) -> None:
+        while not self.send_now(data):
+            await self._change()
 
     async def receive(self) -> bytes:
         while not self._received:

@@ -110,15 +110,20 @@ class SocketLink(Link):
             return data
 
     async def _send_some(self, data: bytes) -> int:
-        while True:
-            self._require_open()
-            try:
-                return self._socket.sock.send(data)
-            except BlockingIOError:
-                await self._socket.writable()
-            except OSError as error:
-                self._socket.close()
-                raise closed(error, self.peer) from error
+        while not (sent := self._send_at_once(data)):
+            await self._socket.writable()
+        return sent
+
+    def _send_at_once(self, data: bytes) -> int:
+        """Return how many bytes of it the kernel has taken; 0 where it has no room."""
+        self._require_open()
+        try:
+            return self._socket.sock.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            self._socket.close()
+            raise closed(error, self.peer) from error
 
     def _require_open(self) -> None:
         if self._socket.is_closed:
@@ -131,12 +136,24 @@ class StreamLink(SocketLink):
     def __init__(self, sock: socket.socket, peer: str, traits: Traits) -> None:
         super().__init__(sock, peer, STREAM_DATAGRAM_BYTES, traits)
         self._received = StreamReader()
+        self._rest = b""
+        """Of a datagram that `send_now` has sent in part; `send` goes on with it."""
+
+    def send_now(self, data: bytes) -> bool:
+        self._require_size(data)
+        if self._rest or self._sending.locked():
+            return False
+        framed_data = framed(data)
+        sent = self._send_at_once(framed_data)
+        if sent:
+            self._rest = framed_data[sent:]
+        return sent == len(framed_data)
 
     async def send(self, data: bytes) -> None:
         self._require_size(data)
         async with self._sending:
-            rest = framed(data)
-            begun = False
+            begun = bool(self._rest)
+            rest, self._rest = self._rest or framed(data), b""
             try:
                 while rest:
                     rest = rest[await self._send_some(rest) :]

@@ -19,7 +19,7 @@ _POINTS: Final = 80
 
 
 def packet_map(fates: list[ReceptionOutcome]) -> str:
-    """One mark a packet, in rows: pale squares where both heard, filled diamonds where Bob alone did."""
+    """Draw one mark a packet, in rows: squares where both heard, diamonds where Bob alone did."""
     rows = max(1, -(-len(fates) // _ROW))
     shapes = (
         (ReceptionOutcome.BOTH, "s", SKY, SKY, 22),
@@ -47,7 +47,7 @@ def packet_map(fates: list[ReceptionOutcome]) -> str:
 
 
 def growth(outcome: Outcome) -> str:
-    """Secret bits over packets sent: by the bound given to Alice, and as this burst proves them."""
+    """Draw the secret bits over packets sent: by the bound given to Alice, and as this burst proves them."""
     sent = len(outcome.fates)
     xs = [*range(0, sent, max(1, sent // _POINTS)), sent]
     received = [0, *accumulate(fate in (ReceptionOutcome.BOTH, ReceptionOutcome.BOB_ONLY) for fate in outcome.fates)]
@@ -65,7 +65,8 @@ def growth(outcome: Outcome) -> str:
 
 
 def longer_burst(joint: JointLoss, target_bits: float) -> str:
-    """P(break) = (1 - e|B)^|S| over |S|, with the measured e|B and its interval; the target and this run marked."""
+    """Draw P(break) = (1 - e|B)^|S| over |S|, with the measured e|B and its interval; the target and this run are
+    marked."""
     shares = (joint.e_given_bob, *clopper_pearson(joint.bob_only, joint.received))
     most = 2 * max(joint.received, 1)
     xs = [most * step / _POINTS for step in range(_POINTS + 1)]
@@ -83,7 +84,7 @@ def longer_burst(joint: JointLoss, target_bits: float) -> str:
 
 
 def healing(measured: Mapping[str, Sequence[tuple[float, float]]]) -> str:
-    """Rounds until a stolen K_i is worthless over e|B: by profile the measured means, and 1/e|B."""
+    """Draw the rounds until a stolen K_i is worthless over e|B: by profile the measured means, and 1/e|B."""
     losses = sorted({loss for points in measured.values() for loss, _ in points})
     with rc_context(STYLE):
         figure, axes = _axes(3.1)
@@ -100,7 +101,7 @@ def healing(measured: Mapping[str, Sequence[tuple[float, float]]]) -> str:
 
 
 def session(outcome: Outcome) -> str:
-    """Attempts of each round, and over them the life of the key that Eve has."""
+    """Draw the attempts of each round, and over them the life of the key that Eve has."""
     rounds = len(outcome.attempts)
     with rc_context(STYLE):
         figure, axes = _axes(2.3)

@@ -50,7 +50,7 @@ _HEAD: Final = "bold"
 
 
 def fits(console: Console) -> bool:
-    """Whether the live view can be shown here."""
+    """Return whether the live view can be shown here."""
     return (
         console.is_terminal
         and not console.is_dumb_terminal
@@ -60,7 +60,8 @@ def fits(console: Console) -> bool:
 
 
 class LiveStage:
-    """A picture that is redrawn in place. A context manager: leaving it, however, restores the terminal."""
+    """This draws one picture again and again in its place. It is a context manager: leaving it, however, restores the
+    terminal."""
 
     def __init__(self, production: Production, console: Console, *, paced: bool) -> None:
         self._production: Final = production
@@ -107,7 +108,7 @@ class LiveStage:
         return min(self._console.width, 80)
 
     def _packets_a_frame(self) -> int:
-        """So many that the burst, as long as it is expected to be, takes `ACT_S` seconds."""
+        """Return so many packets that the burst, as long as it is expected to be, takes `ACT_S` seconds."""
         config, d = self._production.plot.alice, self._production.survey.joint.d
         needed = packets_needed(config.target_bits, config.eve_loss_bound) / max(0.01, 1 - d)
         return max(1, round(min(needed, config.max_burst) * FRAME_S / ACT_S))
@@ -176,7 +177,7 @@ class LiveStage:
         ]
 
     def _lane(self, story: Scenario) -> Text:
-        """A character for some rounds each: what Eve does with the stolen key."""
+        """Return a character for some rounds each: what Eve does with the stolen key."""
         line, columns = Text("     Eve "), min(ROW, len(story.chunks))
         for column in range(columns):
             rounds = range(column * len(story.chunks) // columns, (column + 1) * len(story.chunks) // columns)

@@ -12,7 +12,7 @@ CONFIDENCE: Final = 0.95
 
 
 class ReceptionOutcome(Enum):
-    """Who heard one burst packet."""
+    """This says who heard one burst packet."""
 
     BOTH = "Bob and Eve"
     BOB_ONLY = "Bob, not Eve"
@@ -27,7 +27,7 @@ class ReceptionOutcome(Enum):
 
 @dataclass
 class Outcome:
-    """What happened, in figures; the truth, not what anybody believes."""
+    """These figures say what happened; they are the truth, not what anybody believes."""
 
     profile: str
     target_bits: float
@@ -75,17 +75,17 @@ class Outcome:
 
     @property
     def secret(self) -> bool:
-        """Whether Eve lacks a packet of the key. Whatever else she missed is no secret."""
+        """Return whether Eve lacks a packet of the key. Whatever else she missed is no secret."""
         return self.joint.bob_only > 0 and not self.eve_has_key
 
     @property
     def success(self) -> bool:
-        """Whether two ends share a key that Eve does not have, and the file came across."""
+        """Return whether two ends share a key that Eve does not have, and the file came across."""
         return self.established and self.equal_keys and self.delivered and self.secret
 
     @property
     def verdict(self) -> str:
-        """One sentence."""
+        """Return the outcome in one sentence."""
         if not self.established:
             return f"No key: {self.failure}."
         if self.eve_has_key and self.attacks_reported:

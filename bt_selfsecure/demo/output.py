@@ -19,20 +19,21 @@ FILES: Final = (REPORT, CAPTURE, TRACE, SUMMARY)
 
 
 def write_trace(file: Path, transitions: Sequence[Transition]) -> None:
-    """One line of JSON a transition."""
+    """Write one line of JSON a transition."""
     file.write_text("".join(transition.to_json() + "\n" for transition in transitions), encoding="utf-8")
 
 
 def to_json(content: object) -> str:
-    """As printed by `--json` and written to summary.json, without the line end."""
+    """Return JSON as `--json` prints it and summary.json has it, without the line end."""
     return json.dumps(content, indent=2)
 
 
 @contextmanager
 def secret_lines(file: Path) -> Iterator[list[str]]:
-    """Lines that are written to `file`, readable by its owner alone, at the end; after an exception nothing is left.
+    """Yield a list whose lines are written to `file`, readable by its owner alone, at the end; after an exception
+    nothing is left.
 
-    UsageError, before anything is yielded, where `file` can't be written.
+    Raises `UsageError`, before anything is yielded, where `file` can't be written.
     """
     lines = list[str]()
     with whole(file, 0o600) as part:

@@ -19,7 +19,7 @@ _BESIDE: Final = 9  # columns beside the marks
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """Characters of the packet map, apart by their shape alone, and of the thief's lane."""
+    """These characters mark the packets of the map, apart by their shape alone, and the thief's lane."""
 
     both: str
     bob_only: str
@@ -46,7 +46,7 @@ class Marks:
 
     @property
     def legend(self) -> str:
-        """One line of at most 76 columns."""
+        """Return one line of at most 76 columns."""
         return (
             f"{self.both} Bob and Eve   {self.bob_only} Bob only: that is the secret   {self.eve_only} Eve only   "
             f"{self.neither} nobody"
@@ -58,7 +58,7 @@ ASCII: Final = Marks("#", "B", "e", ".", ".", "#", "x", "-", "-")
 
 
 def marks_for(encoding: str) -> Marks:
-    """Those that can be written in it."""
+    """Return the marks that can be written in an encoding."""
     try:
         "".join((BLOCKS.legend, BLOCKS.missed, BLOCKS.rule)).encode(encoding)
     except UnicodeEncodeError:
@@ -69,19 +69,19 @@ def marks_for(encoding: str) -> Marks:
 def packet_map(
     fates: list[ReceptionOutcome], rows: int, columns: int = ROW
 ) -> list[tuple[int, list[ReceptionOutcome]]]:
-    """The last `rows` rows: number of the first packet, and the fates of up to `columns` packets."""
+    """Return the last `rows` rows: number of the first packet, and the fates of up to `columns` packets."""
     return [(start, fates[start : start + columns]) for start in range(0, len(fates), columns)[-rows:]]
 
 
 def width_of(stream: TextIO) -> int:
-    """Columns to use: 80, or those of a narrower terminal."""
+    """Return columns to use: 80, or those of a narrower terminal."""
     if not stream.isatty():
         return WIDTH
     return max(NARROWEST, min(WIDTH, shutil.get_terminal_size().columns))
 
 
 def write(stream: TextIO, *lines: str) -> None:
-    """Each line, with a question mark for what the stream can't encode."""
+    """Write each line, with a question mark for what the stream can't encode."""
     encoding = stream.encoding or "ascii"
     for line in lines:
         stream.write(line.encode(encoding, "replace").decode(encoding) + "\n")
@@ -89,7 +89,7 @@ def write(stream: TextIO, *lines: str) -> None:
 
 
 class SilentStage:
-    """Shows nothing."""
+    """This stage shows nothing."""
 
     def say(self, line: str) -> None:
         pass
@@ -99,7 +99,7 @@ class SilentStage:
 
 
 class PlainStage:
-    """Writes the sentences as they come, and the packet map when the establishment is over."""
+    """This stage writes the sentences as they come, and the packet map when the establishment is over."""
 
     MAP_ROWS: Final = 8
 

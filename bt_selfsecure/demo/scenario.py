@@ -44,20 +44,20 @@ SESSION_S: Final = 3600.0
 
 
 class Observer(Protocol):
-    """Where the story is shown."""
+    """The story is shown to this."""
 
     def say(self, line: str) -> None:
-        """One sentence of the story."""
+        """Take one sentence of the story."""
         ...
 
     def show(self, story: Scenario) -> None:
-        """Something has changed; called often."""
+        """Look at the story, which has changed; this is called often."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ScenarioConfig:
-    """What the story is about."""
+    """This says what the story is about."""
 
     alice: EstablishConfig
     bob: EstablishConfig
@@ -71,7 +71,7 @@ class ScenarioConfig:
 
 
 class Scenario:
-    """One telling. What is public here is for the stage."""
+    """This is one telling. What is public here is for the stage."""
 
     def __init__(
         self,
@@ -115,17 +115,17 @@ class Scenario:
 
     @property
     def delivered(self) -> int:
-        """Messages of the file that arrived."""
+        """Return the count of the file's messages that arrived."""
         return len(self._file)
 
     @property
     def read(self) -> frozenset[int]:
-        """Rounds whose messages Eve has read with the stolen key."""
+        """Return rounds whose messages Eve has read with the stolen key."""
         return frozenset(self._thief.read) if self._thief else frozenset()
 
     @property
     def out_at(self) -> int | None:
-        """The first round whose key Eve, who had stolen an earlier one, does not hold."""
+        """Return the first round whose key Eve, who had stolen an earlier one, does not hold."""
         rounds, stolen_at = self.outcome.rounds_until_thief_is_out, self.outcome.stolen_at
         return None if rounds is None or stolen_at is None else stolen_at + rounds
 
@@ -137,14 +137,14 @@ class Scenario:
     # --- the telling --------------------------------------------------------------------------------------------------
 
     def hear(self, time: float, data: bytes) -> None:
-        """What one of Eve's radios heard."""
+        """Take what one of Eve's radios heard."""
         frame = self.eve.hear(data)
         if frame is not None and self._thief is not None and self.phase == "session":
             self._thief.hear(frame)
         self._changed()
 
     async def tell(self, air: Medium) -> Outcome:
-        """Establish, send, steal; then the figures."""
+        """Establish, send and steal, and return the figures."""
         await self._establish(air)
         self._judge_key()
         if self.outcome.established and self.outcome.equal_keys:
@@ -229,7 +229,8 @@ class Scenario:
         self._measure()
 
     def _measure(self) -> None:
-        """Secret bits that this burst proves: by its own lower bound on e|B, and never more than Eve's misses hide."""
+        """Reckon the secret bits that this burst proves: by its own lower bound on e|B, never more than Eve's misses
+        hide."""
         outcome, joint = self.outcome, self.outcome.joint
         outcome.e_given_bob_low = lower_bound(joint.bob_only, joint.received, CONFIDENCE) if joint.received else 0.0
         hidden = 8.0 * self.plot.alice.message_bytes * joint.bob_only
@@ -239,7 +240,7 @@ class Scenario:
             self._stage.say(outcome.verdict)
 
     async def _converse(self, air: Medium) -> None:
-        """The file from Alice to Bob, his receipt back, and the theft of K_i at a random round."""
+        """Send the file from Alice to Bob and his receipt back, and hand K_i to Eve at a random round."""
         self.phase = "session"
         outcome, profile = self.outcome, self.plot.alice.profile
         outcome.file_bytes = len(self.plot.file)
@@ -277,7 +278,7 @@ class Scenario:
         self._stage.say(self._ending())
 
     def _all_acknowledged(self) -> bool:
-        """Whether Alice has the receipt, Bob knows it, and Alice knows that her last message came."""
+        """Return whether Alice has the receipt, Bob knows it, and Alice knows that her last message came."""
         rolled = [self._sessions[name].record.sending.chain.seq for name in ("alice", "bob")]
         return bool(self._receipt) and rolled == [len(self.chunks), 1]
 
@@ -301,7 +302,8 @@ class Scenario:
         self._changed()
 
     def _round_over(self, seq: int) -> None:
-        """Round `seq` has rolled Alice's key. Hand it to Eve where the plot says so; see whether she still has it."""
+        """Hand the key to Eve where the plot says so, after round `seq` has rolled Alice's; see whether she still has
+        it."""
         outcome, chain = self.outcome, self._sessions["alice"].record.sending.chain
         if self._thief is None and outcome.stolen_at == seq + 1:
             self._thief = StolenKey(chain)

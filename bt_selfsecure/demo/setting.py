@@ -44,7 +44,7 @@ ATTACKS: Final = ("steering",)
 
 @dataclass(frozen=True, slots=True)
 class StoryRequest:
-    """What the user asked for; checked by `stage_set`."""
+    """This is what the user asked for; `stage_set` checks it."""
 
     model: str | None = None
     """A loss model of `air.models.parse_model`; None: the recording."""
@@ -66,14 +66,14 @@ class StoryRequest:
 
 @dataclass
 class Survey:
-    """What was measured before the key: `SURVEY_PACKETS` packets, and the lower bound on e|B that they give."""
+    """This was measured before the key: `SURVEY_PACKETS` packets, and the lower bound on e|B that they give."""
 
     joint: JointLoss
     bound: float
 
     @property
     def sentence(self) -> str:
-        """What it found."""
+        """Return in a sentence what the survey found."""
         found = f"A survey before: of {self.joint.sent} packets Bob heard {self.joint.received or 'none'}"
         if not self.joint.received:
             return f"{found}. No burst is long enough for that."
@@ -86,7 +86,7 @@ class Survey:
 
 @dataclass
 class Production:
-    """Everything that one run needs."""
+    """This is everything that one run needs."""
 
     request: StoryRequest
     model: LossModel
@@ -97,7 +97,7 @@ class Production:
 
 
 def eve_names(count: int) -> tuple[str, ...]:
-    """eve, eve2, eve3, ..."""
+    """Return so many names of Eves: eve, eve2, eve3, ..."""
     return tuple("eve" if number == 1 else f"eve{number}" for number in range(1, count + 1))
 
 
@@ -139,7 +139,7 @@ def _config(request: StoryRequest, identity: bytes, profile: Profile, bound: flo
 
 
 def _model(request: StoryRequest) -> tuple[LossModel, tuple[str, ...]]:
-    """The loss model, and the names of the Eves on it."""
+    """Return the loss model, and the names of the Eves on it."""
     if request.model is not None:
         model, named = parse_model(request.model), tuple(re.findall(r"\b(eve\d*)=", request.model))
         if not named:
@@ -151,7 +151,8 @@ def _model(request: StoryRequest) -> tuple[LossModel, tuple[str, ...]]:
 
 
 def take_survey(model: LossModel, eves: Sequence[str], random: Random) -> Survey:
-    """What a sweep would have measured at this place: packets of Alice's, who hears them, and the bound on e|B."""
+    """Return what a sweep would have measured at this place: packets of Alice's, who hears them, and the bound on
+    e|B."""
     bob: set[int] = set()
     eve: set[int] = set()
     for seq in range(SURVEY_PACKETS):
@@ -165,7 +166,8 @@ def take_survey(model: LossModel, eves: Sequence[str], random: Random) -> Survey
 
 
 def read_file(path: Path | None) -> tuple[str, bytes]:
-    """Name and content of the file to send; by default the licence of the recording that ships with the package."""
+    """Return name and content of the file to send; by default the licence of the recording that ships with the
+    package."""
     source = files("bt_selfsecure.air") / "data" / "LICENSE.CC0" if path is None else path
     try:
         content = source.read_bytes()
@@ -186,7 +188,8 @@ async def perform(
     tracer: Tracer | None = None,
     key_log: KeyLog | None = None,
 ) -> tuple[Scenario, Outcome]:
-    """Run it. To be awaited under `run_virtual`, so that virtual Bluetooth runs in virtual time too."""
+    """Run it, and return the story and its outcome. It is awaited under `run_virtual`, so that virtual Bluetooth runs
+    in virtual time too."""
     story = Scenario(production.plot, Knowledge(), stage, tracer, key_log)
     request = production.request
     stage.say(production.survey.sentence)
@@ -207,12 +210,12 @@ async def perform(
 
 
 def _is_of_a_burst(datagram: bytes) -> bool:
-    """Whether it is advertised; control frames go beside."""
+    """Return whether a frame is advertised; control frames go beside."""
     return peek_kind(datagram) is Kind.RAND_COMPACT
 
 
 def _world(production: Production, story: Scenario, capture: PcapngWriter | None) -> World:
-    """The memory bearer, Eve's ears on it, and her attack where one was asked for."""
+    """Return the memory bearer, Eve's ears on it, and her attack where one was asked for."""
     steering = BlacklistSteering(Random(production.air_seed).randbytes) if production.request.attack else None
 
     def ear(name: str, time: float, data: bytes) -> None:

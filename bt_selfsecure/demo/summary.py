@@ -25,7 +25,7 @@ LIMITS_OF_A_BROKEN_KEY: Final = (
 
 @dataclass(frozen=True, slots=True)
 class FinishedRun:
-    """One run that is over."""
+    """This is one run that is over."""
 
     production: Production
     outcome: Outcome
@@ -37,7 +37,7 @@ class FinishedRun:
 
 
 def air(request: StoryRequest) -> str:
-    """Where the losses come from, in a few words."""
+    """Return where the losses come from, in a few words."""
     if request.model is not None:
         return f"model {request.model}"
     source = "office recording" if request.recording is None else f"recording {request.recording.name}"
@@ -46,7 +46,7 @@ def air(request: StoryRequest) -> str:
 
 
 def as_object(run: FinishedRun) -> dict[str, object]:
-    """The content of summary.json. Losses are shares of 1, `eve_missed_given_bob` is a count of packets."""
+    """Return the content of summary.json. Losses are shares of 1, `eve_missed_given_bob` is a count of packets."""
     outcome, production, joint = run.outcome, run.production, run.outcome.joint
     request, survey = production.request, production.survey
     return {
@@ -103,14 +103,14 @@ def as_object(run: FinishedRun) -> dict[str, object]:
 
 
 def closing(run: FinishedRun, width: int = WIDTH) -> list[str]:
-    """The block at the end, none of its lines wider than `width` columns."""
+    """Return the block at the end, of which no line is wider than `width` columns."""
     rows = [*_key_rows(run.outcome), *_session_rows(run), *_flaw_rows(run)]
     rows += [("verdict", run.outcome.verdict), ("limits", limits(run.outcome))]
     return [line for label, text in rows for line in _row(label, text, width)]
 
 
 def limits(outcome: Outcome) -> str:
-    """What the figures of this run do not say."""
+    """Return what the figures of this run do not say."""
     return LIMITS_OF_A_BROKEN_KEY if outcome.eve_has_key else LIMITS
 
 
@@ -167,7 +167,7 @@ def _session_rows(run: FinishedRun) -> list[tuple[str, str]]:
 
 
 def thief(outcome: Outcome) -> str:
-    """What became of the stolen key, or of the K_0 that she computed."""
+    """Return what became of the stolen key, or of the K_0 that she computed."""
     read, rounds = counted(len(outcome.read), "message"), outcome.rounds_until_thief_is_out
     key = "nothing was stolen" if outcome.eve_has_key else f"K_{outcome.stolen_at} was handed to Eve"
     if rounds is None:
@@ -184,7 +184,7 @@ def _flaw_rows(run: FinishedRun) -> list[tuple[str, str]]:
 
 
 def steering(outcome: Outcome) -> str:
-    """What came of forged packets. Without a contradiction none met a packet of Alice's, whatever she forged."""
+    """Return what came of forged packets. Without a contradiction none met a packet of Alice's, whatever she forged."""
     if not outcome.attacks_reported:
         hers = "K_0 is hers without it" if outcome.eve_has_key else "she does not hold K_0"
         return f"No forged packet contradicted one of Alice's, so that nothing was struck out; {hers}."
@@ -199,7 +199,7 @@ def steering(outcome: Outcome) -> str:
 
 
 def naive(run: FinishedRun) -> str:
-    """The paper's other flaw, beside what this program did over the same losses."""
+    """Return the paper's other flaw, beside what this program did over the same losses."""
     if run.naive_parted_at is None:
         parted = "the naive reading of [14] and [15] met no lost ACK that parts the keys"
     else:

@@ -13,7 +13,7 @@ from bt_selfsecure.protocols.haoxiao.session import Session
 
 
 class WatchedEnd:
-    """An endpoint, and the burst packets that it sent, or received without contradiction."""
+    """This is an endpoint, and the burst packets that it sent, or received without contradiction."""
 
     def __init__(self, endpoint: Initiator | Responder, changed: Callable[[], None]) -> None:
         self._endpoint: Final = endpoint
@@ -48,7 +48,7 @@ class WatchedEnd:
 
 
 class WatchedSession:
-    """A session, and how often it sent the message of each round."""
+    """This is a session, and how often it sent the message of each round."""
 
     def __init__(self, session: Session) -> None:
         self._session: Final = session

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Final
 
-from bt_selfsecure.node.haoxiao.peer import Peer
 from bt_selfsecure.node.journal import QUEUES, Journal
+from bt_selfsecure.node.peer import Peer
 from bt_selfsecure.node.peer_log import PeerLog
 
 log = logging.getLogger(__name__)

@@ -25,8 +25,20 @@ class OpenLink:
         self._moved_at = since
 
     def put(self, data: bytes) -> None:
-        """Queue a datagram for `flush`."""
-        self._queue.append(data)
+        """Send a datagram at once, if the link takes it and none waits; else queue it for `flush`."""
+        if self._queue or self._flushing or not self._is_sent(data):
+            self._queue.append(data)
+
+    def _is_sent(self, data: bytes) -> bool:
+        try:
+            if not self.link.send_now(data):
+                return False
+        except LocalError as error:
+            self._misfit(str(error))
+        except LinkClosedError:
+            pass  # its reader tells of it; what matters is repeated
+        self._sent += 1
+        return True
 
     @property
     def must_flush(self) -> bool:

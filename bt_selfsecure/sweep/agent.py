@@ -41,33 +41,33 @@ LISTEN_S: Final = 900.0
 
 
 class Counters(Protocol):
-    """What the controller counts while packets are sent."""
+    """These tell what the controller counts while packets are sent."""
 
     async def drained(self, given: dict[str, int]) -> dict[str, int]:
-        """Packets of each receiver that the controller has not done with; `given` are those that it was given. Waits a
+        """Return the packets of each receiver that the controller has not done with, of the `given` ones. It waits a
         little for them."""
 
     def totals(self) -> dict[str, Any]:
-        """For the record, as in {"flushed": {"bob": 3}}."""
+        """Return the counts for the record, as in {"flushed": {"bob": 3}}."""
 
 
 class AgentEnvironment(Protocol):
-    """Where the bearers come from, and whose time they run in."""
+    """This tells where the bearers come from, and whose time they run in."""
 
     def open(self, bearer: str) -> Bearer:
-        """Raises `BtSelfSecureError`."""
+        """Return when packets can come. Raises `BearerError`."""
 
     def now(self) -> float:
-        """Seconds."""
+        """Return the time in seconds."""
 
     async def sleep(self, seconds: float) -> None: ...
 
     def counting(self, bearer: str, receivers: dict[str, str]) -> contextlib.AbstractAsyncContextManager[Counters]:
-        """Counts from now on, on the connections to these addresses."""
+        """Return a context in which packets on the connections to these addresses are counted."""
 
 
 class Agent:
-    """Obeys one order at a time; the newest counts."""
+    """An agent obeys one order at a time; the newest counts."""
 
     def __init__(self, media: AgentEnvironment, facts: Callable[[], Awaitable[dict[str, Any]]]) -> None:
         self._media, self._facts = media, facts
@@ -76,7 +76,8 @@ class Agent:
         """Of the burst under way: packets sent or heard so far, and of how many."""
 
     async def obey(self, order: Order) -> Answer:
-        """What the order came to; `OrderRefused` where it could not be done. Cancelling ends what was begun."""
+        """Return what the order came to. Raises `OrderRefused` where it could not be done. Cancelling ends what was
+        begun."""
         try:
             match order:
                 case Describe(tag):
@@ -153,13 +154,13 @@ class Agent:
 
 
 async def _dial(bearer: Bearer, receivers: dict[str, str]) -> dict[str, Link]:
-    """A link to each receiver; on a broadcast bearer one for all."""
+    """Return a link to each receiver, on a broadcast bearer one for all."""
     chosen = list(receivers.items())[: 1 if bearer.traits.broadcast else None]
     return {name: await bearer.connect(address) for name, address in chosen}
 
 
 async def _hand_over(link: Link, packet: bytes, patience: float | None) -> bool:
-    """Whether the sender's queue took it."""
+    """Return whether the sender's queue took it."""
     try:
         async with asyncio.timeout(patience):
             await link.send(packet)
@@ -171,7 +172,7 @@ async def _hand_over(link: Link, packet: bytes, patience: float | None) -> bool:
 
 
 class _Ear:
-    """Listens for one run's packets."""
+    """This listens for one run's packets."""
 
     def __init__(self, bearer: Bearer, order: Listen, note: Callable[[int, int], None]) -> None:
         self.tag = order.tag
@@ -182,7 +183,7 @@ class _Ear:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
-        """Returns when packets can come. Raises `BearerError`."""
+        """Return when packets can come. Raises `BearerError`."""
         if self._bearer.traits.broadcast:
             self._start(self._receive(await self._bearer.connect(self._order.sender)))
         else:
@@ -237,7 +238,7 @@ class _Ear:
 
 @contextlib.asynccontextmanager
 async def no_counters() -> AsyncGenerator[Counters, None]:
-    """For bearers whose controller counts nothing."""
+    """Yield what stands for counters where a controller counts nothing."""
 
     class Nothing:
         async def drained(self, given: dict[str, int]) -> dict[str, int]:

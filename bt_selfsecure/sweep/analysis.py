@@ -35,10 +35,8 @@ def analyse(
     progress: Callable[[int, int], None] = lambda done, all_of_them: None,
     listeners: Sequence[str] = (),
 ) -> Analysis:
-    """Everything that the sweep's runs tell; of these `listeners` only, if any are named.
-
-    `progress` is told the runs done and to do. UsageError without a run, or with a listener that no run has.
-    """
+    """Return everything that the sweep's runs tell; of these `listeners` only, if any are named. `progress` is told the
+    runs done and to do. Raises `UsageError` without a run, or with a listener that no run has."""
     settings = count(store, progress, listeners)
     pairs = [pair for one in settings for pair in _pairs(one)]
     colluding = [collusion(one) for one in settings]
@@ -145,7 +143,7 @@ def _pairs(one: SettingCounts) -> Iterator[Pair]:
 
 
 def _by_distance(settings: list[SettingCounts]) -> list[AtDistance]:
-    """Each listener alone where there are few distances, and all together. In steps where there are many."""
+    """Return each listener alone where there are few distances, in steps where there are many; and all together."""
     points: list[tuple[Kind, str, float, int, int]] = []
     for one in settings:
         its = one.key.setting
@@ -180,7 +178,7 @@ def _roles(settings: list[SettingCounts]) -> dict[str, dict[str, str]]:
 
 
 def _distance(one: SettingCounts, name: str) -> float | None:
-    """The distance of a listener, if it had one and the same in all runs."""
+    """Return the distance of a listener, if it had one and the same in all runs."""
     metres = {metres for who, metres in one.distances if who == name}
     return metres.pop() if len(metres) == 1 else None
 

@@ -27,7 +27,7 @@ def steps(lost: int, among: int) -> tuple[int, int, int, int]:
 
 
 def bursts(lost: int) -> Counter[int]:
-    """How often so many packets in a row were lost; empty if none was, or if more than `LONGEST` were."""
+    """Return how often so many packets in a row were lost; empty if none was, or if more than `LONGEST` were."""
     at_least: list[int] = []  # by length: where so many begin
     while lost and len(at_least) < LONGEST:
         at_least.append(lost.bit_count())
@@ -40,7 +40,7 @@ def bursts(lost: int) -> Counter[int]:
 
 
 def alone(heard_by: Sequence[int]) -> Iterator[int]:
-    """Of each: the packets that it heard and no other."""
+    """Return, of each, the packets that it heard and no other."""
     once = twice = 0
     for heard in heard_by:
         twice |= once & heard
@@ -49,7 +49,7 @@ def alone(heard_by: Sequence[int]) -> Iterator[int]:
 
 
 def unions(heard_by: Sequence[int]) -> list[int]:
-    """What each set of them heard together, by set: bit i for the one at i."""
+    """Return what each set of them heard together, by set: bit i for the one at i."""
     sets = [0]
     for heard in heard_by:
         sets += [together | heard for together in sets]

@@ -37,7 +37,7 @@ Burst = tuple[Kind, bytes]
 
 @dataclass(slots=True)
 class _Packet:
-    """One packet of a burst at one listener."""
+    """This is one packet of a burst at one listener."""
 
     time: float
     """Of its first copy; 0 where it is not known."""
@@ -47,7 +47,7 @@ class _Packet:
 
 @dataclass(slots=True)
 class _Captured:
-    """What one capture has."""
+    """This is what one capture has."""
 
     file: Path
     packets: int = 0
@@ -64,7 +64,7 @@ class _Captured:
         return sum(packet.copies for burst in self.bursts.values() for packet in burst.values())
 
     def as_json(self) -> dict[str, Any]:
-        """For the manifest."""
+        """Return what the manifest says of a capture."""
         return {
             "file": self.file.name,
             "packets": self.packets,
@@ -75,12 +75,10 @@ class _Captured:
 
 
 def add_to(store: Store, files: Mapping[str, Path], how: Circumstances, progress: Progress) -> int:
-    """Each burst that any listener heard is a run; how many.
-
-    `how.packets` is N; without it the last packet that anybody heard is taken for the last that was sent. A listener
-    who heard nothing of a burst missed all of it. What the captures had, and whom they may not have covered, is in the
-    manifest of these runs. UsageError for a capture that tells nothing of what was missed, see above.
-    """
+    """Add each burst that any listener heard as a run, and return how many. `how.packets` is N; without it the last
+    packet that anybody heard is taken for the last that was sent. A listener who heard nothing of a burst missed all of
+    it. What the captures had, and whom they may not have covered, is in the manifest of these runs. Raises `UsageError`
+    for a capture that tells nothing of what was missed, see above."""
     captures: dict[str, _Captured] = {}
     for number, (listener, file) in enumerate(files.items()):
         progress(number, len(files))
@@ -133,7 +131,7 @@ def _receptions(captures: Mapping[str, _Captured], burst: Burst, count: int) -> 
 
 
 def _moment(seconds: float) -> datetime | None:
-    """None at 0, which is how a reader says that it does not know the time."""
+    """Return the time, or None for 0, which is how a reader says that it does not know it."""
     return datetime.fromtimestamp(seconds, UTC) if seconds else None
 
 
@@ -141,7 +139,8 @@ def _moment(seconds: float) -> datetime | None:
 
 
 def _read(listener: str, file: Path) -> _Captured:
-    """UsageError, which names file and remedy, for one that tells nothing of what was missed."""
+    """Return what a capture has. Raises `UsageError`, which names file and remedy, where it tells nothing of what was
+    missed."""
     captured, reader = _Captured(file), Reader(HAOXIAO)
     with Capture(str(file)) as source:
         try:
@@ -182,7 +181,7 @@ def _take(captured: _Captured, reader: Reader, heard: CapturedPacket) -> None:
 
 
 def _burst_packet(data: bytes) -> tuple[Burst, int] | None:
-    """Its burst and number; None if it is none."""
+    """Return its burst and number; None if it is none."""
     try:
         frame = decode(data)
     except FrameError:
@@ -194,7 +193,8 @@ def _burst_packet(data: bytes) -> tuple[Burst, int] | None:
 
 
 def _clocks(captures: Mapping[str, _Captured]) -> dict[str, float]:
-    """Seconds that each one's clock is ahead of the one with most packets, by those that both heard; 0 without any."""
+    """Return by how many seconds each one's clock is ahead of the one with most packets, by those that both heard; 0
+    without any."""
     reference = max(captures.values(), key=lambda each: each.ours)
     ahead = {}
     for name, each in captures.items():
@@ -209,8 +209,8 @@ def _clocks(captures: Mapping[str, _Captured]) -> dict[str, float]:
 
 
 def _not_covered(captures: Mapping[str, _Captured], clocks: Mapping[str, float], listener: str, burst: Burst) -> int:
-    """Packets of the burst that others heard when this listener's capture had not begun, or had ended; 0 if they are so
-    few that chance may be why, or no times are known."""
+    """Return packets of the burst that others heard when this listener's capture had not begun, or had ended; 0 if they
+    are so few that chance may be why, or no times are known."""
     mine = captures[listener]
     heard = mine.bursts.get(burst, {})
     others: dict[int, float] = {}
@@ -227,7 +227,7 @@ def _not_covered(captures: Mapping[str, _Captured], clocks: Mapping[str, float],
 
 
 def _silence(captures: Mapping[str, _Captured], listener: str, burst: Burst) -> int:
-    """The most packets in a row, of those that others heard, which this listener missed."""
+    """Return the most packets in a row, of those that others heard, which this listener missed."""
     mine = captures[listener].bursts.get(burst, {})
     others = {seq for name, each in captures.items() if name != listener for seq in each.bursts.get(burst, ())}
     return max(

@@ -16,7 +16,7 @@ MOST_PACKETS: Final = 10_000_000
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """Of all runs of one import. See `RunInfo`."""
+    """These are of all runs of one import. See `RunInfo`."""
 
     distance_m: float | None = None
     distances_m: Mapping[str, float] = field(default_factory=dict)
@@ -51,11 +51,12 @@ class Circumstances:
 
     @property
     def counted(self) -> bool:
-        """Whether it is told which packets were sent."""
+        """Return whether it is told which packets were sent."""
         return (self.packets, self.first, self.last) != (None, None, None)
 
     def refuse_clocks(self, source: str) -> None:
-        """UsageError if something is told that only logs joined by time need, which `source` does not become."""
+        """Raise `UsageError` if something is told that only logs joined by time need, which `source` does not
+        become."""
         told = {
             "--clock-offset": self.clock_offsets_s,
             "--one-clock": self.one_clock,
@@ -65,9 +66,9 @@ class Circumstances:
             raise UsageError(f"{source} is not joined by time, and {option} says how logs are that are: leave it out")
 
     def sent(self, low: int, high: int) -> range | None:
-        """The numbers of the packets that were sent, if somebody heard `low` to `high`; None if nothing tells.
+        """Return the numbers of the packets that were sent, if somebody heard `low` to `high`; None if nothing tells.
 
-        UsageError, without the file's name, if what is told does not fit.
+        Raises `UsageError`, without the file's name, if what is told does not fit.
         """
         first, last, packets = self.first, self.last, self.packets
         if not self.counted:
@@ -92,12 +93,13 @@ class Circumstances:
         return range(first, last + 1)
 
     def notes(self, source: Any, told: Mapping[str, str] | None = None, **more: Any) -> dict[str, Any]:
-        """Of a run from this source: where it came from, and its conditions, those of its columns too."""
+        """Return the notes of a run from this source: where it came from, and its conditions, those of its columns
+        too."""
         said = {name: value for name, value in self.conditions.items() if value} | dict(told or {})
         return {"imported_from": source, **more} | ({"conditions": said} if said else {})
 
     def run(self, packets: int, repeat: int, notes: Mapping[str, Any]) -> RunInfo:
-        """One run of so many packets."""
+        """Return one run of so many packets."""
         return RunInfo(
             self.distance_m,
             self.bearer,
@@ -113,7 +115,8 @@ class Circumstances:
 
 
 def conditions(words: str) -> dict[str, str | None]:
-    """`room,noise=loud`: room is a column, noise is loud everywhere. UsageError for a name twice, none or ours."""
+    """Return the conditions in `room,noise=loud`: room is a column, noise is loud everywhere. Raises `UsageError` for a
+    name twice, none or ours."""
     told: dict[str, str | None] = {}
     for word in words.split(","):
         name, equals, value = (part.strip() for part in word.partition("="))

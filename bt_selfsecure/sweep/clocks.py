@@ -53,7 +53,7 @@ COARSE: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """How a receiver's clock was set by the reference's."""
+    """This is how a receiver's clock was set by the reference's."""
 
     offset_s: float
     """To be added in the middle of its log."""
@@ -67,18 +67,18 @@ class Clock:
     """How many times worse the next best fit is, some packets off; None where the offset was told."""
 
     def at(self, moment: float) -> float:
-        """The offset then."""
+        """Return the offset in seconds at a time."""
         return self.offset_s + self.drift * (moment - self.middle)
 
     def __call__(self, times: Times) -> Times:
-        """By the reference's clock."""
+        """Return times by the reference's clock."""
         return times + self.offset_s + self.drift * (times - self.middle)
 
 
 def usual_gap(times: Times) -> float:
-    """The interval of a sender of which `times` are the packets that came, some of them several times over.
+    """Return the interval of a sender of which `times` are the packets that came, some of them several times over.
 
-    Copies follow each other quickly; losses make multiples of the interval. UsageError with too few packets.
+    Copies follow each other quickly; losses make multiples of the interval. Raises `UsageError` with too few packets.
     """
     gaps = np.diff(times)
     gaps = np.sort(gaps[gaps > 0])
@@ -96,7 +96,7 @@ def usual_gap(times: Times) -> float:
 
 
 def resolution(times: Times) -> float:
-    """In what steps a clock was written down: 1 s, 0.1 s and so on to 1 ms; 0 if finer."""
+    """Return in what steps, in seconds, a clock was written down: 1, 0.1 and so on to 0.001; 0 if finer."""
     for step in (1.0, 0.1, 0.01, 0.001):
         steps = times / step
         if np.all(np.abs(steps - np.rint(steps)) < 1e-3):
@@ -105,7 +105,8 @@ def resolution(times: Times) -> float:
 
 
 def align(reference: Times, times: Times, interval: float, told: float | None) -> Clock:
-    """The clock of `times`, of which no packet comes twice. `told` is the offset to within half an interval, if known.
+    """Return the clock of `times`, of which no packet comes twice. `told` is the offset to within half an interval, if
+    known.
 
     UsageError, to follow the receiver's name, where nothing is certain.
     """
@@ -129,7 +130,8 @@ def align(reference: Times, times: Times, interval: float, told: float | None) -
 
 
 def as_it_is(reference: Times, times: Times, interval: float) -> Clock:
-    """Of logs by one clock. UsageError if they have too little in common to see whether that is so."""
+    """Return the fit of logs by one clock. Raises `UsageError` if they have too little in common to see whether that is
+    so."""
     two = _Two(reference, times, interval)
     clock = two.judged(0.0, 0.0, float(np.mean(times)) if len(times) else 0.0)
     if clock is None:
@@ -140,12 +142,13 @@ def as_it_is(reference: Times, times: Times, interval: float) -> Clock:
 
 
 def best_of(fits: list[Clock], interval: float) -> Clock:
-    """That which tells most: many packets, each much nearer than chance would put it."""
+    """Return the fit that tells most: many packets, each much nearer than chance would put it."""
     return max(fits, key=lambda fit: fit.matched * math.log(interval / 2 / fit.residual_s))
 
 
 def _unrivalled(piece: _Two, fits: list[Clock], told: bool) -> Clock:
-    """The best fit to a piece. UsageError if another one, some packets off, is as good; if told: is better."""
+    """Return the best fit to a piece. Raises `UsageError` if another one, some packets off, is as good; if told: is
+    better."""
     best = best_of(fits, piece.interval)
     certain = SURE + 4 / math.sqrt(best.matched)
 
@@ -180,7 +183,7 @@ def _unrivalled(piece: _Two, fits: list[Clock], told: bool) -> Clock:
 
 
 class _Two:
-    """The reference's log and another."""
+    """This is the reference's log and another."""
 
     def __init__(self, reference: Times, times: Times, interval: float) -> None:
         coarse = max(resolution(reference), resolution(times))
@@ -193,14 +196,14 @@ class _Two:
         """Two clocks can't agree better than this, but by chance."""
 
     def piece(self, centre: int) -> _Two:
-        """Of the log, so much about a packet that all that could be is tried on it."""
+        """Return a piece of the log, so much about a packet that all that could be is tried on it."""
         piece = copy(self)
         low = max(0, min(centre, len(self.times) - 1) - PIECE // 2)
         piece.times = self.times[low : low + PIECE]
         return piece
 
     def best_fits(self, told: float | None) -> list[Clock]:
-        """From the offsets by which most packets in the middle fall on the reference's."""
+        """Return the fits that begin from the offsets by which most packets in the middle fall on the reference's."""
         centre = len(self.times) // 2
         fits = (
             self.grown(centre, Clock(offset, 0.0, float(self.times[centre]), 0, 0.0, None))
@@ -209,12 +212,12 @@ class _Two:
         return [fit for fit in fits if fit]
 
     def refitted(self, clock: Clock) -> Clock | None:
-        """To this piece."""
+        """Return the fit made anew to this piece."""
         middle = float(self.times[0] + self.times[-1]) / 2
         return self._fit(self.times, clock.at(middle), clock.drift, middle, FEW)
 
     def shifted(self, fit: Clock) -> list[Clock]:
-        """The same, some packets off."""
+        """Return the same fit, some packets off."""
         moved = (
             self._fit(self.times, fit.offset_s + shift * self.interval, fit.drift, fit.middle, FEW)
             for shift in range(-SHIFTS, SHIFTS + 1)
@@ -223,7 +226,7 @@ class _Two:
         return [each for each in moved if each]
 
     def check_even(self, clock: Clock) -> None:
-        """UsageError if a part of the log fits much worse, as after a clock was set."""
+        """Raise `UsageError` if a part of the log fits much worse, as after a clock was set."""
         chosen, later = self._pairs(clock(self.times))
         parts = np.array_split(np.abs(later), max(1, len(later) // PART))
         worse = np.array([np.median(part) for part in parts])
@@ -236,7 +239,7 @@ class _Two:
             )
 
     def judged(self, offset: float, drift: float, middle: float, least: int = COMMON) -> Clock | None:
-        """A clock, and how well it fits; None with too little to tell."""
+        """Return a clock, and how well it fits; None with too little to tell."""
         clock = Clock(offset, drift, middle, 0, 0.0, None)
         _, later = self._pairs(clock(self.times))
         if len(later) < least:
@@ -262,7 +265,8 @@ class _Two:
         return peaks
 
     def grown(self, centre: int, fit: Clock) -> Clock | None:
-        """A fit to what is about `centre`, then to twice as much, and so on: drift is learnt before it counts."""
+        """Return a fit to what is about `centre`, then to twice as much, and so on: drift is learnt before it
+        counts."""
         offset, drift, middle, half = (
             fit.at(float(self.times[centre])),
             fit.drift,
@@ -278,7 +282,7 @@ class _Two:
         return self._fit(self.times, offset + drift * (whole - middle), drift, whole)
 
     def _fit(self, times: Times, offset: float, drift: float, middle: float, least: int = COMMON) -> Clock | None:
-        """A straight line through what is each other's nearest; None if that is too little, or no clock."""
+        """Return a straight line through what is each other's nearest; None if that is too little, or no clock."""
         for _ in range(4):
             moved = Clock(offset, drift, middle, 0, 0.0, None)(times)
             chosen, later = self._pairs(moved)
@@ -293,7 +297,7 @@ class _Two:
         return self.judged(offset, drift, middle, least)
 
     def _pairs(self, times: Times) -> tuple[Numbers, Times]:
-        """Times that have a partner, each other's nearest; and how much later that comes."""
+        """Return times that have a partner, each other's nearest; and how much later that comes."""
         if len(self.reference) < 2 or len(times) < 2:
             return np.empty(0, np.int64), np.empty(0)
         there = nearest(self.reference, times)
@@ -304,13 +308,13 @@ class _Two:
 
 
 def nearest(reference: Times, times: Times) -> Numbers:
-    """For each time, where in the reference the nearest is."""
+    """Return, for each time, where in the reference the nearest is."""
     at = np.clip(np.searchsorted(reference, times), 1, len(reference) - 1)
     return at - (times - reference[at - 1] < reference[at] - times)
 
 
 def _line(x: Times, y: Times) -> tuple[float, float]:
-    """Slope and height at 0 of the least squares."""
+    """Return slope and height at 0 of the line of least squares."""
     mean = float(np.mean(x))
     spread = float(np.sum((x - mean) ** 2))
     slope = float(np.sum((x - mean) * y)) / spread if spread > 0 and len(x) > FEW else 0.0

@@ -18,10 +18,8 @@ from bt_selfsecure.sweep.worth import needed, together
 
 @dataclass(frozen=True, slots=True)
 class Sets:
-    """The sets of Eves against one Bob that are judged: all; of too many listeners, each alone and all together.
-
-    No set is better than all of them together, so that bounds those which are left out.
-    """
+    """These are the sets of Eves against one Bob that are judged: all; of too many listeners, each alone and all
+    together. No set is better than all of them together, so that bounds those which are left out."""
 
     bob: int
     words: Sequence[int] | Numbers
@@ -45,14 +43,15 @@ class Sets:
         return cls(bob, sets[order], eves, np.searchsorted(sizes[order], eves).tolist())
 
     def missed(self, one: SettingCounts, number: int, unheard: Numbers) -> Numbers:
-        """Of each set: the packets that Bob heard and all of the set missed, in a run. `unheard` is the run's."""
+        """Return, of each set, the packets that Bob heard and all of the set missed, in a run. `unheard` is the
+        run's."""
         if len(one.key.listeners) > MOST_TOGETHER:
             by_bob = one.both[number, self.bob]
             return np.append(by_bob[self.bob] - np.delete(by_bob, self.bob), one.alone[number, self.bob])
         return unheard[self.words] - unheard[np.bitwise_or(self.words, 1 << self.bob)]
 
     def least(self, values: Numbers, nth: int) -> int:
-        """Which set of the nth number of Eves has the least."""
+        """Return which set of the nth number of Eves has the least."""
         begin, *_ = bounds = [*self.first[nth:], len(self.words)]
         return begin + int(np.argmin(values[begin : bounds[1]]))
 
@@ -62,7 +61,7 @@ class Sets:
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """Over the runs, against one Bob."""
+    """These are sums over the runs, against one Bob."""
 
     sets: Sets
     missed: Numbers
@@ -74,7 +73,8 @@ class Sums:
 
 
 def collusion(one: SettingCounts) -> tuple[list[Collusion], list[Share]]:
-    """For each Bob and number of Eves those who are best together; and, the mean of all sets, what is left of them."""
+    """Return, for each Bob and number of Eves, those who are best together; and what is left of the mean of all
+    sets."""
     listeners = len(one.key.listeners)
     if listeners < 2:
         return [], []

@@ -29,11 +29,11 @@ QUOTED_BLOCK_BYTES: Final = 1 << 17
 
 
 class UncertainError(BtSelfSecureError):
-    """It takes reading row by row."""
+    """This table takes reading row by row."""
 
 
 class Cells(NamedTuple):
-    """A column of a batch."""
+    """This is a column of a batch."""
 
     codes: NDArray[np.int32]
     """Of each row."""
@@ -42,7 +42,7 @@ class Cells(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Rows that follow each other."""
+    """These are rows that follow each other."""
 
     numbers: NDArray[np.int64]
     """Of the first column that was asked for."""
@@ -51,7 +51,8 @@ class Batch(NamedTuple):
 
 
 def batches(table: Table, whole: int, others: Sequence[int]) -> Iterator[Batch]:
-    """A column of whole numbers and others of anything, by their places in the table. UncertainError, see above."""
+    """Yield batches of a column of whole numbers and others of anything, by their places in the table. Raises
+    `UncertainError`, see above."""
     try:
         yield from (_of_parquet if not table.encoding else _of_text)(table, whole, others)
     except (pa.ArrowException, OSError, ValueError, NotImplementedError) as error:
@@ -87,7 +88,7 @@ def _of_text(table: Table, whole: int, others: Sequence[int]) -> Iterator[Batch]
 
 
 class _Source:
-    """A file for pyarrow, which looks out for what pyarrow reads otherwise than Python's csv."""
+    """This is a file for pyarrow, which looks out for what pyarrow reads otherwise than Python's csv."""
 
     def __init__(self, binary: BinaryIO) -> None:
         self._binary = binary
@@ -137,7 +138,7 @@ def _cells(column: Any) -> Cells:
 
 
 def _text(value: Any) -> str:
-    """As it would stand in a table of text."""
+    """Return a value as it would stand in a table of text."""
     if value is None:
         return ""
     return value.isoformat() if hasattr(value, "isoformat") else str(value).strip()
@@ -148,7 +149,7 @@ def _text(value: Any) -> str:
 
 @contextmanager
 def parquet(file: Path, progress: Progress) -> Iterator[Table]:
-    """The table in a Parquet file. UsageError if it is none."""
+    """Yield the table in a Parquet file. Raises `UsageError` if it is none."""
     try:
         with ParquetFile(file) as source:
             names = [name.strip().casefold() for name in source.schema_arrow.names]
@@ -189,7 +190,7 @@ def _of_parquet(table: Table, whole: int, others: Sequence[int]) -> Iterator[Bat
 
 
 def _timed(column: Any) -> Any:
-    """Times in the microseconds that Python's have."""
+    """Return times in the microseconds that Python's have."""
     if pa.types.is_timestamp(column.type):
         return column.cast(pa.timestamp("us", column.type.tz), safe=False)
     return column

@@ -19,7 +19,7 @@ TABLE = {"distance_m", "packets", "loss"}
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One share of one sweep."""
+    """This is one share of one sweep."""
 
     count: int
     of: int
@@ -33,7 +33,7 @@ Conditions = tuple[tuple[str, str], ...]
 
 
 class Figure(NamedTuple):
-    """A share of packets: lost by a listener or, where there is a Bob, missed by an Eve of what he heard."""
+    """This is a share of packets: lost by a listener or, where there is a Bob, missed by an Eve of what he heard."""
 
     distance_m: float | None
     conditions: Conditions
@@ -52,7 +52,7 @@ Figures = dict[Figure, Measured]
 
 @dataclass(frozen=True, slots=True)
 class FigureDifference:
-    """One figure in both."""
+    """This is one figure in both."""
 
     figure: Figure
     a: float | None
@@ -72,7 +72,7 @@ class FigureDifference:
 
 
 def figures_of(analysis: Analysis) -> Figures:
-    """Losses of each listener and e|B of each pair; all bearers, sizes and powers of a distance together.
+    """Return losses of each listener and e|B of each pair; all bearers, sizes and powers of a distance together.
 
     e|B is there twice: of all runs pooled, and the least of a run. A listener is called by the part that it plays, if
     the plan names one: then sweeps with other devices compare.
@@ -96,7 +96,7 @@ def figures_of(analysis: Analysis) -> Figures:
 
 
 def _add(figures: Figures, figure: Figure, one: Measured) -> None:
-    """Pooled, or the less of two."""
+    """Add a share: it is pooled, or the less of two stays."""
     if (other := figures.get(figure)) is None:
         figures[figure] = one
     elif figure.least_of_a_run:
@@ -106,7 +106,7 @@ def _add(figures: Figures, figure: Figure, one: Measured) -> None:
 
 
 def _anyhow(figures: Figures) -> Figures:
-    """Whatever the conditions."""
+    """Return the figures whatever the conditions."""
     together: Figures = {}
     for figure, measured in figures.items():
         _add(together, figure._replace(conditions=()), measured)
@@ -114,7 +114,8 @@ def _anyhow(figures: Figures) -> Figures:
 
 
 def figures_read_off(file: Path) -> Figures | None:
-    """Bob's losses from a CSV file with the columns distance_m, packets and loss (0..1); None if it has others."""
+    """Return Bob's losses from a CSV file with the columns distance_m, packets and loss (0..1); None if it has
+    others."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as text:
             reader = csv.DictReader(text, skipinitialspace=True)
@@ -138,9 +139,9 @@ def figures_read_off(file: Path) -> Figures | None:
 
 
 def compare(a: Figures, b: Figures) -> Iterator[FigureDifference]:
-    """What either has, by distance and conditions; by distance alone if they don't name the same conditions.
+    """Return what either has, by distance and conditions; by distance alone if they don't name the same conditions.
 
-    UsageError if they have nothing in common.
+    Raises `UsageError` if they have nothing in common.
     """
     named = [{name for figure in one for name, _ in figure.conditions} for one in (a, b)]
     if named[0] != named[1]:
@@ -168,7 +169,8 @@ def _share(one: Measured | None) -> float | None:
 
 
 def _interval(a: Measured, b: Measured) -> tuple[float, float]:
-    """95 % interval of b - a for independent packets (Newcombe's method 10, Statistics in Medicine 17, 1998)."""
+    """Return the 95 % interval of b - a for independent packets (Newcombe's method 10, Statistics in Medicine 17,
+    1998)."""
     (low_a, high_a), (low_b, high_b) = _wilson(a), _wilson(b)
     difference = b.share - a.share
     below = math.hypot(b.share - low_b, high_a - a.share)

@@ -41,26 +41,26 @@ OnAnswer = Callable[[str, Answer], None]
 
 
 class Crew(Protocol):
-    """The nodes of a sweep, as the one who drives it sees them."""
+    """A crew is the nodes of a sweep, as the one who drives it sees them."""
 
     addresses: Mapping[str, str]
     """By name."""
 
     def start(self, on_answer: OnAnswer) -> None:
-        """From now on `on_answer(node, answer)` is called in the event loop."""
+        """Call `on_answer(node, answer)` in the event loop from now on."""
 
     def give(self, node: str, order: Order) -> None:
         """At once; what comes of it comes as an answer."""
 
     def progress(self) -> tuple[int, int]:
-        """Packets of the burst under way that the node at hand has sent or heard, and of how many; (0, 0): it has no
-        part in it. What the others have is asked only when the air is silent again."""
+        """Return packets of the burst under way that the node at hand has sent or heard, and of how many; (0, 0): it
+        has no part in it. What the others have is asked only when the air is silent again."""
 
     async def close(self) -> None: ...
 
 
 class Hands:
-    """An agent in this program, doing one order after the other."""
+    """These are an agent in this program, which does one order after the other."""
 
     def __init__(self, agent: Agent) -> None:
         self.agent = agent
@@ -68,7 +68,7 @@ class Hands:
         self._talk: set[asyncio.Task[None]] = set()
 
     def give(self, order: Order, answer: Callable[[Answer], None]) -> None:
-        """The newest order counts: what is under way ends. To describe itself it needs no hands."""
+        """Give an order; the newest counts, and what is under way ends. To describe itself it needs no hands."""
         loop = asyncio.get_running_loop()
         if isinstance(order, Describe):
             task = loop.create_task(self._obey(order, answer, None), name="description")
@@ -92,7 +92,7 @@ class Hands:
 
 
 class AirCrew:
-    """Agents on the virtual air, all in this program."""
+    """This crew is of agents on the virtual air, all in this program."""
 
     def __init__(self, nodes: tuple[str, ...], air: RehearsalMedium, facts: Callable[[], Any]) -> None:
         self.addresses: Mapping[str, str] = {
@@ -122,7 +122,8 @@ class AirCrew:
 
 
 class RadioCrew:
-    """The node behind `client`, whose hands are in this program, and its peers, on which `sweep agent` runs."""
+    """This crew is the node behind `client`, whose hands are in this program, and its peers, on which `sweep agent`
+    runs."""
 
     def __init__(self, client: NodeClient, nodes: tuple[str, ...], agent: Agent) -> None:
         """Raises `UsageError` where the plan names a node that this one does not know."""
@@ -175,13 +176,13 @@ class RadioCrew:
 
 
 class Servant:
-    """`sweep agent`: does what a configured peer's sweep orders."""
+    """This is `sweep agent`: it does what a configured peer's sweep orders."""
 
     def __init__(self, client: NodeClient, agent: Agent) -> None:
         self._client, self._hands = client, Hands(agent)
 
     async def run(self) -> None:
-        """For ever; a node that is away is waited for. Raises `UsageError` where it can't be used."""
+        """Serve for ever; a node that is away is waited for. Raises `UsageError` where it can't be used."""
         try:
             await asyncio.to_thread(self._client.status)
         except NodeAwayError as error:

@@ -42,7 +42,7 @@ AT_ONCE = 1 << 20
 
 
 class SettingCounts:
-    """All runs of one setting."""
+    """These are of all runs of one setting."""
 
     def __init__(self, key: SettingKey) -> None:
         self.key = key
@@ -74,47 +74,47 @@ class SettingCounts:
 
     @property
     def both(self) -> Numbers:
-        """Packets that two listeners both heard (one: the diagonal), shape (runs, listeners, listeners)."""
+        """Return packets that two listeners both heard (one: the diagonal), shape (runs, listeners, listeners)."""
         count = len(self.key.listeners)
         return np.frombuffer(self._both, np.int64).reshape(-1, count, count)
 
     @property
     def alone(self) -> Numbers:
-        """Packets that this listener heard and no other one, shape (runs, listeners)."""
+        """Return packets that this listener heard and no other one, shape (runs, listeners)."""
         return np.frombuffer(self._alone, np.int64).reshape(-1, len(self.key.listeners))
 
     @property
     def copies(self) -> NDArray[np.float64]:
-        """Mean over the packets that were heard, shape (runs, listeners); nan if none was."""
+        """Return the mean over the packets that were heard, shape (runs, listeners); nan if none was."""
         return np.frombuffer(self._copies, np.float64).reshape(-1, len(self.key.listeners))
 
     @property
     def rssi(self) -> NDArray[np.float64]:
-        """Likewise, dBm; nan if nobody told."""
+        """Return the mean likewise, in dBm; nan if nobody told."""
         return np.frombuffer(self._rssi, np.float64).reshape(-1, len(self.key.listeners))
 
     @property
     def metres(self) -> NDArray[np.float64]:
-        """Where each listener stood in each run, shape (runs, listeners); nan if nobody told."""
+        """Return where each listener stood in each run, shape (runs, listeners); nan if nobody told."""
         return np.frombuffer(self._metres, np.float64).reshape(-1, len(self.key.listeners))
 
     def started(self, number: int) -> datetime | None:
-        """When the run of this number in `runs` began."""
+        """Return when the run of this number in `runs` began."""
         since = self._started[number]
         return None if since == UNKNOWN else EPOCH + timedelta(microseconds=since)
 
     def heard(self) -> Numbers:
-        """Packets heard by each listener."""
+        """Return packets heard by each listener."""
         return self.tables().diagonal()
 
     def tables(self) -> Numbers:
-        """Packets heard by two listeners in all runs, shape (listeners, listeners)."""
+        """Return packets heard by two listeners in all runs, shape (listeners, listeners)."""
         tables: Numbers = self.both.sum(axis=0)
         return tables
 
     def unheard(self, number: int) -> Numbers:
-        """Of each set of listeners, bit i for listener i: the packets that none of them heard in the run of this
-        number in `runs`, shape (2^listeners,). Empty where there are too many listeners."""
+        """Return, of each set of listeners (bit i for listener i), the packets that none of them heard in the run of
+        this number in `runs`, shape (2^listeners,). It is empty where there are too many listeners."""
         listeners = len(self.key.listeners)
         if listeners > MOST_TOGETHER:
             return np.empty(0, np.int64)
@@ -132,7 +132,7 @@ class SettingCounts:
         return of_complement
 
     def add(self, store: Store, run: StoredRun) -> None:
-        """Read and count one run."""
+        """Add a row a listener."""
         packed = store.packed(run.id)
         listeners = [packed[name] for name in self.key.listeners]
         flags = _bits([each.heard for each in listeners], run.info.packets)
@@ -191,7 +191,7 @@ class SettingCounts:
 
 
 class _Waiting:
-    """Whole windows of packets, to be counted many at once."""
+    """These are whole windows of packets, to be counted many at once."""
 
     def __init__(self, windows: Sequence[Windows]) -> None:
         self._windows = windows
@@ -199,7 +199,7 @@ class _Waiting:
         self._packets = 0
 
     def add(self, lost: Flags) -> None:
-        """A row a listener."""
+        """Add a row a listener."""
         self._lost.append(lost)
         self._packets += lost.size
         if self._packets >= AT_ONCE:
@@ -224,11 +224,9 @@ def count(
     progress: Callable[[int, int], None] = lambda done, all_of_them: None,
     chosen: Sequence[str] = (),
 ) -> list[SettingCounts]:
-    """All runs that count, by setting: nearest first. `progress` is told the runs done and to do.
-
-    Of the listeners only those that are `chosen`; all where none is. UsageError if there is no run, or one has too many
-    listeners.
-    """
+    """Return all runs that count, by setting: nearest first. `progress` is told the runs done and to do. Of the
+    listeners only those that are `chosen`; all where none is. Raises `UsageError` if there is no run, or one has too
+    many listeners."""
     settings = by_setting(store, chosen)
     all_of_them, done = sum(map(len, settings.values())), 0
     counted = []
@@ -249,7 +247,7 @@ def count(
 
 
 def table(sent: int, by_bob: int, by_eve: int, by_both: int) -> JointLoss:
-    """The 2x2 table of two listeners, from packets sent and packets heard."""
+    """Return the 2x2 table of two listeners, from packets sent and packets heard."""
     return JointLoss(by_both, by_bob - by_both, by_eve - by_both, sent - by_bob - by_eve + by_both)
 
 
@@ -266,20 +264,20 @@ def _add(steps: list[int], more: Sequence[int]) -> None:
 
 
 def _bits(bitmaps: Sequence[bytes], packets: int) -> Flags:
-    """Of each of them a row."""
+    """Return a row of bits for each of them."""
     together = np.frombuffer(b"".join(bitmaps), np.uint8).reshape(len(bitmaps), -1)
     return np.unpackbits(together, axis=1, count=packets, bitorder="little").view(np.bool_)
 
 
 def _mean_copies(one: Packed, heard: Flags) -> float:
-    """Of the packets that were heard; nan if none was."""
+    """Return the mean of the packets that were heard; nan if none was."""
     if not heard.any():
         return math.nan
     return 1.0 if one.copies is None else float(np.mean(unpacked(one.copies, COUNTS, one.packets)[1], where=heard))
 
 
 def _mean_level(one: Packed, heard: Flags) -> float:
-    """Likewise, dBm; nan where none is known."""
+    """Return the mean likewise, in dBm; nan where none is known."""
     if one.rssi is None:
         return math.nan
     form, numbers = unpacked(one.rssi, LEVELS, one.packets)
@@ -289,7 +287,7 @@ def _mean_level(one: Packed, heard: Flags) -> float:
 
 
 def _words(flags: Flags) -> tuple[NDArray[np.uint16], Numbers]:
-    """The different sets of listeners that heard a packet, bit i for listener i, and how often each occurs."""
+    """Return the different sets of listeners that heard a packet, bit i for listener i, and how often each occurs."""
     words = np.zeros(flags.shape[1], np.uint16)
     for listener, heard in enumerate(flags):
         words |= heard.astype(np.uint16) << np.uint16(listener)

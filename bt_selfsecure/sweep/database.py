@@ -21,10 +21,8 @@ LOCKED_S: Final = 60.0
 
 
 class Database:
-    """A sweep's file. Open it in a `with`, or `close()` it.
-
-    A file that this made is taken away again if an error ends the `with` before there is a run in it.
-    """
+    """This is a sweep's file. Open it in a `with`, or `close()` it. A file that this made is taken away again if an
+    error ends the `with` before there is a run in it."""
 
     def __init__(
         self,
@@ -33,7 +31,7 @@ class Database:
         create: bool = False,
         migrating: Callable[[int, int], None] = lambda done, of: None,
     ) -> None:
-        """UsageError if there is no such file (and `create` is not set), or it is not a sweep's.
+        """Raises `UsageError` if there is no such file (and `create` is not set), or it is not a sweep's.
 
         `migrating` is told the runs done and to do where an old record is migrated.
         """
@@ -94,7 +92,8 @@ class Database:
         self.close()
 
     def _take_away_if_empty(self) -> None:
-        """If this made the file and it has no run. Under its lock: whoever waits to write there is told (`_locked`)."""
+        """Remove the file if this made it and it has no run. That is under its lock: whoever waits to write there is
+        told (`_locked`)."""
         if not self._made:
             return
         with suppress(sqlite3.Error, OSError):
@@ -104,7 +103,7 @@ class Database:
                 self.path.unlink()
 
     def close(self) -> None:
-        """Twice is no harm. Where an old record was migrated, the space that its rows took is given back."""
+        """Close it; twice is no harm. Where an old record was migrated, the space that its rows took is given back."""
         if self._migrated:
             self._migrated = False
             with suppress(sqlite3.Error):  # it takes space while it goes on; without it nothing is lost
@@ -114,7 +113,8 @@ class Database:
 
     @contextmanager
     def _transaction(self, *, part: bool = False) -> Iterator[None]:
-        """All or nothing. Within another one it is of that one's; a `part` can be given up without the rest."""
+        """Make what happens within all or nothing. Within another one it is of that one's; a `part` can be given up
+        without the rest."""
         within = self._db.in_transaction
         if within:
             if not part:
@@ -149,7 +149,8 @@ class Database:
         return int(version)
 
     def _same_file(self) -> None:
-        """UsageError if the file was removed or replaced: what is written then would be lost with the last handle."""
+        """Raise `UsageError` if the file was removed or replaced: what is written then would be lost with the last
+        handle."""
         if self._file is None:
             return
         try:

@@ -26,7 +26,7 @@ UNICAST = ("l2cap", "rfcomm", "ipsp")
 
 
 def doubts(analysis: Analysis) -> Iterator[str]:
-    """The warnings, gravest first."""
+    """Return the warnings, gravest first."""
     pairs = analysis.pairs
     level = LEVEL / max(1, len(pairs))
     yield from _no_key(pairs)
@@ -63,7 +63,7 @@ def _no_key(pairs: Sequence[Pair]) -> Iterator[str]:
 
 
 def _kind_mean(pairs: Sequence[Pair]) -> Iterator[str]:
-    """A key that the mean of all runs would call strong, and a run does not."""
+    """Warn of a key that the mean of all runs would call strong, and a run does not."""
     bad = [pair for pair in pairs if _below(pair) and pair.pooled_bound > pair.bound and _pooled_bits(pair) >= BITS[-1]]
     if bad:
         worst = min(bad, key=lambda pair: pair.strength)
@@ -79,7 +79,7 @@ def _below(pair: Pair) -> bool:
 
 
 def _pooled_bits(pair: Pair) -> float:
-    """What the worst run's key would be worth by the mean."""
+    """Return what the worst run's key would be worth by the mean."""
     return secret_bits(pair.worst.bob_heard, pair.pooled_bound) if pair.worst else 0.0
 
 
@@ -127,7 +127,8 @@ def _changing(pairs: Sequence[Pair], level: float) -> Iterator[str]:
 
 
 def _eves_alike(rows: Sequence[Collusion]) -> Iterator[str]:
-    """Each row is the worst of many sets of Eves, and so below its product by chance: count every set as a test."""
+    """Warn of Eves who are alike. Each row is the worst of many sets of Eves, and so below its product by chance: every
+    set counts as a test."""
     others: dict[tuple[Setting, str], int] = {}
     for row in rows:
         others[row.setting, row.bob] = max(row.eves, others.get((row.setting, row.bob), 0))
@@ -186,7 +187,7 @@ def _longer_runs_lose_more(rows: Iterable[OneRun]) -> Iterator[str]:
 
 
 class _Runs:
-    """Of one N, at one place: packets sent and lost, run by run."""
+    """These are of one N, at one place: packets sent and lost, run by run."""
 
     def __init__(self, first: OneRun) -> None:
         self.first = first
@@ -203,8 +204,8 @@ def _loss(groups: Sequence[_Runs]) -> float:
 
 
 def _differ(groups: Sequence[_Runs]) -> float:
-    """P(losses of groups so different, if they were one): Pearson, over the runs' own spread if that is more than
-    independent packets would have."""
+    """Return P(losses of groups so different, if they were one): Pearson, over the runs' own spread if that is more
+    than independent packets would have."""
     p = _loss(groups)
     if not 0 < p < 1:
         return 1.0
@@ -216,7 +217,7 @@ def _differ(groups: Sequence[_Runs]) -> float:
 
 
 def _pearson(counts: Iterable[tuple[int, int]], p: float) -> float:
-    """Of packets sent and lost."""
+    """Return it of packets sent and lost."""
     if not 0 < p < 1:
         return 0.0
     return sum((k - n * p) ** 2 / (n * p * (1 - p)) for n, k in counts if n)

@@ -41,8 +41,8 @@ CHANGING: Final = frozenset({"temperature_c", "wifi_mhz", "peers_rssi"})
 
 
 class Driver:
-    """One sweep from `run` to its end. Screens look at `view` and call `wish`; `on_change` is called when there is
-    something new to see."""
+    """This is one sweep from `run` to its end. Screens look at `view` and call `wish`; `on_change` is called when there
+    is something new to see."""
 
     def __init__(self, plan: Plan, book: Book, crew: Crew) -> None:
         self.plan = plan
@@ -58,7 +58,7 @@ class Driver:
         self.sweep = Sweep(plan, book.done(), crew.addresses, lambda: secrets.randbits(32), self._clock())
 
     async def run(self) -> None:
-        """Returns after `End` or `quit`. Raises `UsageError` where the file can't be written."""
+        """Drive the sweep, and return after `End` or `quit`. Raises `UsageError` where the file can't be written."""
         self._crew.start(self._on_answer)
         self._describe()
         try:
@@ -85,25 +85,25 @@ class Driver:
         return why
 
     def do(self, event: Input) -> None:
-        """What happened, or what the program itself wants."""
+        """Take what happened, or what the program itself wants."""
         if isinstance(event, Placed) and self.sweep.state is State.ASKING:
             self._describe()
         self.sweep.handle(event, self._clock())
         self._wake.set()
 
     def tell(self, line: str) -> None:
-        """Something that the person should know, of what goes on beside the sweep."""
+        """Tell the person something that she should know, of what goes on beside the sweep."""
         self._tell(line)
         self._wake.set()
 
     def quit(self) -> None:
-        """`run` returns; the next sweep with this plan and file goes on."""
+        """Let `run` return; the next sweep with this plan and file goes on."""
         self._quit = True
         self._wake.set()
 
     @property
     def over(self) -> bool:
-        """Whether nothing can come any more."""
+        """Return whether nothing can come any more."""
         return self._quit or self.sweep.state is State.OVER
 
     def _on_answer(self, node: str, answer: Answer) -> None:
@@ -115,7 +115,7 @@ class Driver:
             self.do(Answered(node, answer))
 
     def _describe(self) -> None:
-        """Facts are wanted, but not waited for."""
+        """Ask for facts, which are wanted, but not waited for."""
         for node in self.plan.nodes:
             self._crew.give(node, Describe(secrets.randbits(32)))
 
@@ -160,12 +160,12 @@ class Driver:
         self._told += 1
 
     def new_lines(self) -> list[str]:
-        """Those that were told since the last call."""
+        """Return the lines that were told since the last call."""
         new, self._shown = self._told - self._shown, self._told
         return list(self.lines)[-new:] if new else []
 
     def view(self) -> dict[str, Any]:
-        """All that a screen shows, as JSON has it."""
+        """Return all that a screen shows, as JSON has it."""
         sweep, now = self.sweep, self._clock()
         status = sweep.status()
         place, run = status.pop("place"), status.pop("run")
@@ -194,11 +194,11 @@ class Driver:
 
     @property
     def report(self) -> str:
-        """The command that makes the report of what was measured."""
+        """Return the command that makes the report of what was measured."""
         return f"bt-selfsecure sweep report {shlex.quote(str(self._book.path))}"
 
     def _then(self) -> dict[str, Any] | None:
-        """The place after this one; counted of what stands, as that is."""
+        """Return the place after this one, reckoned from what `standing` counted."""
         missing = (told for told in self.standing()["places"] if told["done"] < told["of"])
         for told in missing:
             if (
@@ -208,8 +208,8 @@ class Driver:
         return None
 
     def standing(self) -> dict[str, Any]:
-        """Runs left, places, and losses so far. Counted once a run, while nothing is in the air: it takes a Pi Zero a
-        while, and packets would leave late."""
+        """Return runs left, places, and losses so far. They are counted once a run, while nothing is in the air: it
+        takes a Pi Zero a while, and packets would leave late."""
         if not self._standing:
             places = self.plan.places()
             self._standing = {
@@ -242,7 +242,7 @@ class Driver:
 
 
 def run_line(run: Run, sweep: Sweep) -> str:
-    """One run and what it showed: "3 m  le_advert  400 packets  run 2 of 10  bob 10.2 %  eve 7.5 %"."""
+    """Return one run and what it showed: "3 m le_advert 400 packets run 2 of 10 bob 10.2 % eve 7.5 %"."""
     losses = "  ".join(f"{name} {loss:.1%}" for name, (loss, _, _) in sweep.done[run].losses().items())
     queued = sweep.done[run].queued
     left = f"  ({queued} stayed in the sender's queue)" if queued else ""

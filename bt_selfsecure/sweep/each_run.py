@@ -19,11 +19,11 @@ BLOCK: Final = 4096
 
 
 class _Made(Sequence[T]):
-    """A sequence whose elements are made when they are read; equal to any other of equal elements."""
+    """Is a sequence whose elements are made when they are read; equal to any other of equal elements."""
 
     @abstractmethod
     def _made(self, index: int) -> T:
-        """The element of this number, 0 to len - 1."""
+        """Return the element of this number, 0 to len - 1."""
 
     @overload
     def __getitem__(self, index: int) -> T: ...
@@ -43,8 +43,8 @@ class _Made(Sequence[T]):
 
 
 class InRuns(_Made[InRun]):
-    """Each run by itself: packets that Bob heard, and those of them that Eve (or Eves together) missed, both of shape
-    (runs,)."""
+    """Has each run by itself: packets that Bob heard, and those of them that Eve (or Eves together) missed, both of
+    shape (runs,)."""
 
     def __init__(self, one: SettingCounts, heard: Numbers, missed: Numbers) -> None:
         self._one, self._heard, self._missed = one, heard, missed
@@ -73,7 +73,7 @@ class InRuns(_Made[InRun]):
 
 
 class OneRuns(_Made[OneRun]):
-    """What each listener heard of each run, run by run."""
+    """Has what each listener heard of each run, run by run."""
 
     def __init__(self, one: SettingCounts) -> None:
         self._one = one

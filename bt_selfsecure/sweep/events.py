@@ -19,14 +19,14 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Interrupt: back to the prompt of this place."""
+    """This interrupts: back to the prompt of this place."""
 
     place: Place
 
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """Leave the rest of this place out for now."""
+    """This leaves the rest of this place out for now."""
 
     place: Place
 
@@ -57,7 +57,7 @@ Want = Placed | Stop | Skip | TakeBack | Redo | End
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A node's answer to an order."""
+    """This is a node's answer to an order."""
 
     node: str
     answer: Answer
@@ -84,7 +84,7 @@ Input = Want | Answered | RunStored | Withdrawn
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Ask the person to move the nodes, and for `Placed`."""
+    """The person is asked to move the nodes, and for `Placed`."""
 
     place: Place
     roles: Roles
@@ -114,21 +114,21 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Withdraw:
-    """Mark what was stored of this place as withdrawn; then `Withdrawn`."""
+    """What was stored of this place is to be marked as withdrawn; `Withdrawn` answers it."""
 
     place: Place
 
 
 @dataclass(frozen=True, slots=True)
 class Tell:
-    """For the person's eyes: something did not work, or what happens next."""
+    """This is for the person's eyes: something did not work, or what happens next."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """Nothing is left to do but what was skipped: ask the person for `End`."""
+    """Nothing is left to do but what was skipped: the person is asked for `End`."""
 
 
 Effect = Prompt | Give | Record | Withdraw | Tell | Finished

@@ -47,8 +47,8 @@ Progress = Callable[[int, int], None]
 
 
 class Writer(Protocol):
-    """Takes what is kept of one listener in a run after another; what is the same in all rows stands before and after
-    what is of each packet."""
+    """This takes what is kept of one listener in a run after another; what is the same in all rows stands before and
+    after what is of each packet."""
 
     def __call__(self, name: str, packed: Packed, before: list[Any], after: list[Any]) -> None: ...
 
@@ -56,7 +56,7 @@ class Writer(Protocol):
 def export(store: Store, file: Path, progress: Progress) -> Path:
     """Write the runs that count to `file`, in the format of its suffix, and `file`.manifest.json; the latter's path.
 
-    Both appear whole or not at all. UsageError for another suffix, or a place that can't be written.
+    Both appear whole or not at all. Raises `UsageError` for another suffix, or a place that can't be written.
     """
     with places(file) as parts:
         return write(store, file, parts, progress)
@@ -64,8 +64,8 @@ def export(store: Store, file: Path, progress: Progress) -> Path:
 
 @contextmanager
 def places(file: Path) -> Iterator[tuple[Path, Path]]:
-    """What to write the table and its manifest to, before there is anything to write. UsageError for another suffix, a
-    library that lacks, or a place that can't be written."""
+    """Yield what to write the table and its manifest to, before there is anything to write. Raises `UsageError` for
+    another suffix, a library that lacks, or a place that can't be written."""
     if not file.name.endswith(FORMATS):
         raise UsageError(f"can't export to {str(file)!r}: give a name that ends in {', '.join(FORMATS)}")
     if file.suffix == ".parquet" and find_spec("pyarrow") is None:
@@ -75,7 +75,7 @@ def places(file: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def write(store: Store, file: Path, parts: tuple[Path, Path], progress: Progress) -> Path:
-    """As `export`, to the `places` of that file."""
+    """Write as `export` does, to the `places` of that file."""
     part, told = parts
     runs = store.runs()
     if not runs:
@@ -102,7 +102,8 @@ def _beside(file: Path) -> Path:
 
 
 def description(store: Store, columns: Mapping[str, str] = COLUMNS) -> dict[str, Any]:
-    """Manifests, and each run with its notes, withdrawn ones too: what the table of packets does not hold."""
+    """Return the manifests, and each run with its notes, withdrawn ones too: what the table of packets does not
+    hold."""
     runs = [
         {"run": run.id, "manifest": run.manifest, "withdrawn": run.withdrawn, "notes": dict(run.info.notes)}
         for run in store.runs(withdrawn=True)
@@ -111,7 +112,7 @@ def description(store: Store, columns: Mapping[str, str] = COLUMNS) -> dict[str,
 
 
 def _of_a_run(run: StoredRun, conditions: list[str]) -> tuple[dict[str, Any], list[Any]]:
-    """What is the same in all rows of a run and listener: before what is of a packet, and after it."""
+    """Return what is the same in all rows of a run and listener: before what is of a packet, and after it."""
     info = run.info
     told: dict[str, Any] = {"run": run.id, "run_distance_m": info.distance_m, "distance_m": None}
     for name in ("bearer", "size_bytes", "spacing_ms", "packets", "sender", "repeat", "tx_power_dbm"):
@@ -121,20 +122,20 @@ def _of_a_run(run: StoredRun, conditions: list[str]) -> tuple[dict[str, Any], li
 
 
 def _writer(file: Path, part: Path, columns: Columns, described: str) -> AbstractContextManager[Writer]:
-    """The one for the name's end."""
+    """Return the writer for the name's end."""
     if file.suffix == ".parquet":
         return _parquet(part, columns, described)
     return _lines(part, columns, _Csv if ".csv" in file.suffixes else _Json, gzipped=file.suffix == ".gz")
 
 
 class _Csv:
-    """Rows as csv writes them."""
+    """This writes rows as csv does."""
 
     def __init__(self, columns: Columns) -> None:
         self.head = self._line(list(columns)) + "\r\n"
 
     def around(self, name: str, before: list[Any], after: list[Any]) -> tuple[str, Callable[[Any], str]]:
-        """What stands before seq; and after it, by the other values of a packet."""
+        """Return what stands before seq; and after it, by the other values of a packet."""
         return f"{self._line(before)},", lambda told: f",{self._line([name, *told, *after])}\r\n"
 
     @staticmethod
@@ -147,7 +148,7 @@ class _Csv:
 
 
 class _Json:
-    """Rows as JSON Lines."""
+    """This writes rows as JSON Lines."""
 
     head = ""
 
@@ -157,7 +158,7 @@ class _Json:
         self._after = names[names.index("receiver") :]
 
     def around(self, name: str, before: list[Any], after: list[Any]) -> tuple[str, Callable[[Any], str]]:
-        """As above."""
+        """Return the same of JSON Lines."""
         head = json.dumps(dict(zip(self._before, before, strict=True)))[:-1] + ', "seq": '
         return (
             head,
@@ -167,7 +168,8 @@ class _Json:
 
 @contextmanager
 def _lines(part: Path, columns: Columns, form: type[_Csv | _Json], *, gzipped: bool) -> Iterator[Writer]:
-    """Most packets of a run differ in seq alone: what stands around it is written once, and then only put together."""
+    """Yield the lines of a run, of which most packets differ in seq alone: what stands around it is written once, and
+    then only put together."""
     writer = form(columns)
     with ExitStack() as stack:
         binary: Any = stack.enter_context(part.open("wb"))

@@ -41,7 +41,8 @@ Drawing = Callable[[Analysis], Figure | None]
 
 
 def loss_by_distance(analysis: Analysis) -> Figure | None:
-    """The paper's Fig. 7: loss against distance for each number of packets; with intervals, and with every listener.
+    """Draw the paper's Fig. 7: loss against distance for each number of packets; with intervals, and with every
+    listener.
 
     Against the distance that the plan varies, wherever a listener stood; where there is none, against each one's own.
     Where the nodes take turns, all Bobs are one line, and all Eves. Several listeners with several kinds of runs have a
@@ -87,7 +88,7 @@ def loss_by_distance(analysis: Analysis) -> Figure | None:
 
 
 def _losses(analysis: Analysis) -> dict[tuple[str, str, Kind, float], list[int]]:
-    """Packets lost and sent, by bearer, listener, kind of run and distance."""
+    """Return packets lost and sent, by bearer, listener, kind of run and distance."""
     sums: dict[tuple[str, str, Kind, float], list[int]] = defaultdict(lambda: [0, 0])
     short = _names(analysis)
     for row in analysis.listeners:
@@ -103,7 +104,7 @@ def _losses(analysis: Analysis) -> dict[tuple[str, str, Kind, float], list[int]]
 
 
 def _who(analysis: Analysis, row: ListenerLosses, short: dict[str, str]) -> str:
-    """The listener and its part; the part alone if the nodes take turns at it."""
+    """Return the listener and its part; the part alone if the nodes take turns at it."""
     part = analysis.part(row.setting, row.listener)
     parts = {roles[row.listener] for roles in analysis.roles.values() if row.listener in roles}
     if part is None or part == row.listener:
@@ -116,7 +117,7 @@ def _kind(setting: Setting) -> Kind:
 
 
 def _label(kind: Kind, kinds: Sequence[Kind]) -> str:
-    """What tells this kind from the others."""
+    """Return what tells this kind from the others."""
     packets, size, so = kind
     several = [len({each[part] for each in kinds}) > 1 for part in range(3)]
     said = (f"{packets} packets" if packets else "any number", f"{size} B", words.conditions(so))
@@ -128,8 +129,8 @@ def _joined(*parts: str) -> str:
 
 
 def joint_loss_map(analysis: Analysis) -> Figure | None:
-    """The least e|B of a run of every pair: a row a Bob and a column an Eve for one setting, else a row a pair and a
-    column a setting."""
+    """Draw the least e|B of a run of every pair: a row a Bob and a column an Eve for one setting, else a row a pair and
+    a column a setting."""
     known = [(pair, pair.least_e_given_b) for pair in analysis.pairs if pair.least_e_given_b is not None]
     settings = list(dict.fromkeys(pair.setting for pair in analysis.pairs))
     if not known:
@@ -152,8 +153,8 @@ def joint_loss_map(analysis: Analysis) -> Figure | None:
 
 
 def _columns(settings: Sequence[Setting]) -> dict[Setting, str]:
-    """Names for the columns: the distance, and what else differs; only the distance if that would be too many, or the
-    distance in steps."""
+    """Return names for the columns: the distance, and what else differs; only the distance if that would be too many,
+    or the distance in steps."""
     differs = words.what_differs(settings)
     whole = {setting: "\n".join(said) for setting, said in differs.items()}
     if len(set(whole.values())) <= MOST_COLUMNS:
@@ -199,7 +200,7 @@ def _map(shares: dict[tuple[int, int], float], rows: list[str], columns: list[st
 
 
 def bits_by_distance(analysis: Analysis) -> Figure | None:
-    """Secret bits of the worst run against distance: the weakest pair that the plan names (else of all)."""
+    """Draw the secret bits of the worst run against distance: the weakest pair that the plan names (else of all)."""
     least: dict[tuple[str, Kind, float], float] = {}
     for pair in analysis.planned():
         if (metres := pair.setting.distance_m) is not None and pair.secret_bits is not None:
@@ -230,8 +231,8 @@ def bits_by_distance(analysis: Analysis) -> Figure | None:
 
 
 def packets_by_eves(analysis: Analysis) -> Figure | None:
-    """Packets that the key takes against so many colluding Eves, in the worst run and pooled; the worst Bob and the
-    worst Eves of each number."""
+    """Draw the packets that the key takes against so many colluding Eves, in the worst run and pooled; the worst Bob
+    and the worst Eves of each number."""
     numbers = sorted({row.eves for row in analysis.colluding})
     if not numbers or numbers[-1] < 2:
         return None
@@ -258,14 +259,15 @@ def packets_by_eves(analysis: Analysis) -> Figure | None:
 
 
 def _most(analysis: Analysis, eves: int, bits: str, *, pooled: bool) -> int | None:
-    """Packets that the key takes against so many Eves; None if no number is enough."""
+    """Return packets that the key takes against so many Eves; None if no number is enough."""
     rows = [row for row in analysis.colluding if row.eves == eves and row.in_run]
     takes = [(row.pooled_packets_needed if pooled else row.packets_needed)[bits] for row in rows]
     return None if None in takes else max((each for each in takes if each), default=None)
 
 
 def loss_by_time(analysis: Analysis) -> Figure | None:
-    """Loss of each run at each listener, by time; by run where some have no time, or one that can't be right."""
+    """Draw the loss of each run at each listener, by time; by run where some have no time, or one that can't be
+    right."""
     rows = analysis.each_run
     if len({row.run for row in rows}) < 3:
         return None
@@ -295,7 +297,7 @@ def loss_by_time(analysis: Analysis) -> Figure | None:
 
 
 def loss_by_rssi(analysis: Analysis) -> Figure | None:
-    """Loss of each run at each listener against the mean RSSI of what it heard."""
+    """Draw the loss of each run at each listener against the mean RSSI (dBm) of what it heard."""
     rows = [row for row in analysis.each_run if row.rssi_dbm is not None]
     if not rows:
         return None
@@ -321,7 +323,7 @@ FIGURES: Final[dict[str, tuple[str, Drawing]]] = {
 
 
 def drawn(analysis: Analysis) -> Iterator[tuple[str, str]]:
-    """Name and SVG of each figure that there is."""
+    """Yield name and SVG of each figure that there is."""
     for name, (title, draw) in FIGURES.items():
         with rc_context(STYLE):
             figure = draw(analysis)
@@ -330,7 +332,8 @@ def drawn(analysis: Analysis) -> Iterator[tuple[str, str]]:
 
 
 def save(analysis: Analysis, directory: Path) -> list[Path]:
-    """Each figure as NAME.svg and NAME.png; their paths. UsageError if they can't be written."""
+    """Write each figure as NAME.svg and NAME.png, and return their paths. Raises `UsageError` if they can't be
+    written."""
     paths = []
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -367,7 +370,7 @@ def _axes(height: float) -> tuple[Figure, Axes]:
 
 
 def _panels(names: Sequence[str], height: float) -> tuple[Figure, list[tuple[str, Axes]]]:
-    """One above the other, with their names where there are several."""
+    """Return panels one above the other, with their names where there are several."""
     figure = Figure(figsize=(WIDTH, 0.8 + height * len(names)), layout="constrained")
     panels = list(zip(names, figure.subplots(len(names), sharex=True, sharey=True, squeeze=False)[:, 0], strict=True))
     for name, axes in panels:

@@ -23,7 +23,7 @@ _HEARD, _QUEUED = _only(HEARD), _only(QUEUED)
 
 
 class Gathered:
-    """One listener's packets of a run, from rows in any order."""
+    """This is one listener's packets of a run, from rows in any order."""
 
     __slots__ = ("_ahead", "_copies", "_fates", "_levels", "rows")
 
@@ -39,7 +39,7 @@ class Gathered:
     def put(self, seq: int, fate: int, rssi: float | None, copies: int | None) -> bool:
         """Take a row, and return whether it is the first of its packet: a second one is not taken.
 
-        `UnreadableError` for copies that can't be, or are beyond 64 bits.
+        Raises `UnreadableError` for copies that can't be, or are beyond 64 bits.
         """
         if copies is not None and copies < (fate == HEARD):
             raise UnreadableError("copies")
@@ -97,13 +97,13 @@ class Gathered:
 
     @property
     def low(self) -> int:
-        """The first packet of which there is a row."""
+        """Return the first packet of which there is a row."""
         there = len(self._fates) - len(self._fates.lstrip(b"\0"))
         return there if self._fates else min(self._ahead)
 
     @property
     def high(self) -> int:
-        """The last one."""
+        """Return the last one."""
         return max(len(self._fates) - 1, max(self._ahead, default=0))
 
     def lacking(self, sent: range) -> int:
@@ -147,13 +147,13 @@ class Gathered:
                 column.numbers[seq] = number
 
     def _implied(self) -> Column:
-        """The copies, while each packet that was heard came once."""
+        """Return the copies, while each packet that was heard came once."""
         column = Column(COUNTS)
         column.extend(0, bytes(self._fates.translate(_HEARD)))
         return column
 
     def _extend_to(self, count: int) -> None:
-        """So many packets, those that are new without a row."""
+        """Make room for so many packets, those that are new without a row."""
         if (more := count - len(self._fates)) <= 0:
             return
         self._fates.extend(bytes(more))
@@ -176,7 +176,7 @@ def _best(*levels: float | None) -> float | None:
 
 
 def gathered(receptions: Iterable[Reception], packets: int) -> dict[str, Gathered]:
-    """Return the rows of a run by listener. UsageError for one that can't be."""
+    """Return the rows of a run by listener. Raises `UsageError` for one that can't be."""
     listeners: dict[str, Gathered] = {}
     for seq, name, heard, rssi, copies, lost in receptions:
         if not 0 <= seq < packets:

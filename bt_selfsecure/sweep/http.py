@@ -38,7 +38,7 @@ NO_MORE: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """One that came whole."""
+    """This is a request that came whole."""
 
     method: str
     path: str
@@ -49,7 +49,7 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is sent back."""
+    """This is what is sent back."""
 
     status: HTTPStatus
     body: bytes = b""
@@ -65,7 +65,7 @@ class RefusedError(BtSelfSecureError):
 
 
 class HttpServer:
-    """Gives each request to `answer`, and adds `headers` to every answer."""
+    """The server gives each request to `answer`, and adds `headers` to every answer."""
 
     def __init__(
         self, listener: socket.socket, answer: Callable[[HttpRequest], Answer], headers: Mapping[str, str]
@@ -75,7 +75,7 @@ class HttpServer:
         """Address of each, the oldest first."""
 
     async def run(self) -> None:
-        """Until it is cancelled. Raises `OSError` where the listener is of no use any more."""
+        """Serve until it is cancelled. Raises `OSError` where the listener is of no use any more."""
         loop = asyncio.get_running_loop()
         self._listener.setblocking(False)
         try:
@@ -145,7 +145,7 @@ class HttpServer:
 
 
 async def _read(http: h11.Connection, connection: socket.socket) -> HttpRequest:
-    """The whole request. Raises `RefusedError` and `h11.RemoteProtocolError`."""
+    """Return the whole request. Raises `RefusedError` and `h11.RemoteProtocolError`."""
     loop = asyncio.get_running_loop()
     head: h11.Request | None = None
     body = b""

@@ -28,15 +28,14 @@ CAPTURES: Final = (".pcap", ".pcapng", ".cap", ".btsnoop", ".pklg", ".gz", ".zst
 
 
 def import_csv(store: Store, file: Path, how: Circumstances, progress: Progress) -> int:
-    """The runs of one table with a column `receiver`; how many. UsageError, which names file and line."""
+    """Add the runs of one table with a column `receiver`, and return how many. Raises `UsageError`, which names file
+    and line."""
     return import_tables(store, {"": file}, how, progress)
 
 
 def import_tables(store: Store, files: Mapping[str, Path], how: Circumstances, progress: Progress) -> int:
-    """A table, or a table a listener: packets by their numbers, else by the time when they came. The runs added.
-
-    All of them, or with UsageError none.
-    """
+    """Add a table, or a table a listener: packets by their numbers, else by the time when they came. Return the count
+    of the runs added: all of them, or with `UsageError` none."""
     if find_spec("pyarrow") is None and any(file.suffix.lower() == ".parquet" for file in files.values()):
         raise UsageError("Parquet needs pyarrow: install it with pip install 'bt-selfsecure[sweep]'")
     with ExitStack() as stack, store.together():
@@ -57,10 +56,8 @@ def import_tables(store: Store, files: Mapping[str, Path], how: Circumstances, p
 
 
 def import_recording(store: Store, file: Path, how: Circumstances, progress: Progress) -> int:
-    """A reception matrix (see `air.recording`): each position of the transmitter is a run. The runs added.
-
-    The listeners' distances follow from the positions; a run has no distance of its own.
-    """
+    """Add a reception matrix (see `air.recording`): each position of the transmitter is a run. Return the count of the
+    runs added. The listeners' distances follow from the positions; a run has no distance of its own."""
     _no_tables_options(how, str(file))
     recording = Recording.load(file)
     for number, position in enumerate(recording.positions):
@@ -83,7 +80,7 @@ def import_recording(store: Store, file: Path, how: Circumstances, progress: Pro
 
 
 def import_captures(store: Store, captures: Mapping[str, Path], how: Circumstances, progress: Progress) -> int:
-    """One capture a listener, all of the same time (see `captured`). The runs added."""
+    """Add one capture a listener, all of the same time (see `captured`), and return the count of the runs added."""
     _no_tables_options(how, _named(captures))
     return captured.add_to(store, captures, how, progress)
 
@@ -99,10 +96,8 @@ def import_sources(
     *,
     again: bool = False,
 ) -> int:
-    """Tables, FILE.json (a reception matrix), LISTENER=TABLE and LISTENER=CAPTURE; the runs added, all or none.
-
-    Unless `again`, UsageError for a run that the store has, or an earlier source.
-    """
+    """Add tables, FILE.json (a reception matrix), LISTENER=TABLE and LISTENER=CAPTURE; return the count of the runs
+    added, all or none. Raises `UsageError`, unless `again`, for a run that the store has, or an earlier source."""
     captures: dict[str, Path] = {}
     tables: dict[str, Path] = {}
     added = 0
@@ -144,7 +139,7 @@ def import_sources(
 
 
 def _table(file: Path, progress: Progress) -> AbstractContextManager[Table]:
-    """The table in a file of text or of Parquet, which takes pyarrow."""
+    """Return the table in a file of text or of Parquet, which takes pyarrow."""
     if file.suffix.lower() != PARQUET:
         return reading(file, WANTED, progress)
     from bt_selfsecure.sweep.columns import parquet
@@ -164,7 +159,8 @@ def _no_tables_options(how: Circumstances, source: str) -> None:
 
 
 def _refuse_twins(store: Store, source: str, known: int, again: bool) -> None:
-    """Compared with runs of before this source: one table may well have a run twice, as where nothing was lost."""
+    """Refuse runs that were there before this source: one table may well have a run twice, as where nothing was
+    lost."""
     if again or known == 1:
         return
     for run in range(known, store.next_id()):
@@ -177,7 +173,7 @@ def _refuse_twins(store: Store, source: str, known: int, again: bool) -> None:
 
 @contextmanager
 def opened(name: str, progress: Progress) -> Iterator[Store]:
-    """A sweep to read: its own file, or a CSV or reception matrix as if it had been imported."""
+    """Yield a sweep to read: its own file, or a CSV or reception matrix as if it had been imported."""
     if not name.lower().endswith((*SUFFIXES, ".json")):
         with Store(name) as store:
             yield store

@@ -35,7 +35,7 @@ LONG: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class KnownTiming:
-    """What the user knows."""
+    """This is what the user knows."""
 
     interval_s: float | None = None
     offsets_s: Mapping[str, float] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class KnownTiming:
 
 @dataclass(frozen=True, slots=True)
 class JoinedRun:
-    """The packets of one run."""
+    """This is the packets of one run."""
 
     began: float
     """When the first came, by the reference's clock."""
@@ -62,7 +62,7 @@ class JoinedRun:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """The runs, and how sure they are."""
+    """These are the runs, and how sure they are."""
 
     bursts: list[JoinedRun]
     reference: str
@@ -84,7 +84,7 @@ class Joined:
     """The most packets in a row that a receiver missed while others heard some of them."""
 
     def as_json(self) -> dict[str, Any]:
-        """For the manifest: everything but the packets."""
+        """Return what the manifest says: everything but the packets."""
         told = {name: getattr(self, name) for name in self.__slots__ if name not in ("bursts", "clocks")}
         clocks = {name: asdict(clock) for name, clock in self.clocks.items()}
         return told | {"clocks": clocks, "packets": [burst.packets for burst in self.bursts]}
@@ -93,12 +93,9 @@ class Joined:
 def join(
     logs: Mapping[str, Times], told: KnownTiming, progress: Callable[[int, int], None] = lambda done, of: None
 ) -> Joined:
-    """`logs` has the times of each receiver's rows, sorted, seconds by its clock; two receivers or more.
-
-    `progress` is told the receivers done and to do.
-
-    UsageError, one sentence with what to give, where the join is not certain.
-    """
+    """Return the runs in `logs`, which has the times of each receiver's rows, sorted, in seconds by its clock; two
+    receivers or more. `progress` is told the receivers done and to do. Raises `UsageError`, one sentence with what to
+    give, where the join is not certain."""
     if len(logs) < 2:
         raise UsageError(f"only {', '.join(logs)} has rows: to join logs by time takes two receivers or more")
     if strangers := sorted(set(told.offsets_s) - set(logs)):
@@ -126,7 +123,8 @@ def join(
 
 
 def _first_copies(name: str, times: Times, interval: float) -> Numbers:
-    """Rows that are no copy of the one before. UsageError if rows come one after another all the time."""
+    """Return rows that are no copy of the one before. Raises `UsageError` if rows come one after another all the
+    time."""
     first = np.flatnonzero(np.diff(times, prepend=-np.inf) > interval / 4)
     spans = times[np.append(first[1:], len(times)) - 1] - times[first]
     if np.mean(spans > interval / 2) > MOST_LEFT_OUT:
@@ -160,7 +158,7 @@ def _clock(name: str, times: Times, reference: Times, interval: float, told: Kno
 
 
 class _Pool:
-    """All receivers' rows on one clock, in groups of which each is a packet."""
+    """These are all receivers' rows on one clock, in groups of which each is a packet."""
 
     def __init__(
         self, logs: Mapping[str, Times], firsts: Mapping[str, Numbers], clocks: Mapping[str, Clock], interval: float
@@ -179,7 +177,8 @@ class _Pool:
         self.doubtful = np.zeros(self.count, bool)
 
     def refined(self, interval: float) -> float:
-        """The mean interval, over short gaps. UsageError if it is not the one that was told, or there is none."""
+        """Return the mean interval in seconds, over short gaps. Raises `UsageError` if it is not the one that was told,
+        or there is none."""
         gaps = np.diff(self.centre)
         mean = interval
         for _ in range(5):
@@ -196,7 +195,8 @@ class _Pool:
         return mean
 
     def steps(self, interval: float) -> tuple[Numbers, int]:
-        """How many packets each gap goes on, and how many gaps are uncertain. UsageError if too many are."""
+        """Return how many packets each gap goes on, and how many gaps are uncertain. Raises `UsageError` if too many
+        are."""
         gaps = np.diff(self.centre) / interval
         steps = np.maximum(np.rint(gaps), 1)
         odd = np.abs(gaps - steps)
@@ -273,7 +273,7 @@ def _joined(pool: _Pool, steps: Numbers, uncertain: int, told: KnownTiming, inte
 
 
 def _parts(pool: _Pool, steps: Numbers, told: KnownTiming, interval: float) -> list[tuple[int, int]]:
-    """Groups from and to, of each run. UsageError for a silence that may be a pause or not."""
+    """Return the first and the last group of each run. Raises `UsageError` for a silence that may be a pause or not."""
     if told.pause_s is None:
         if np.any(steps > LONG):
             at = int(np.argmax(steps))
@@ -294,7 +294,7 @@ def _parts(pool: _Pool, steps: Numbers, told: KnownTiming, interval: float) -> l
 
 
 def _burst(pool: _Pool, groups: Numbers, number: Numbers, packets: int | None) -> JoinedRun:
-    """The packets of these groups and of the gaps between them; those that are left out are not even counted."""
+    """Return the packets of these groups and of the gaps between them; those that are left out are not even counted."""
     skipped = np.cumsum(np.diff(groups, prepend=groups[0] - 1) - 1)
     place = np.full(pool.count, -1, np.int64)
     place[groups] = number[groups] - number[groups[0]] - skipped
@@ -314,6 +314,6 @@ def _burst(pool: _Pool, groups: Numbers, number: Numbers, packets: int | None) -
 
 
 def _longest(heard: Numbers) -> int:
-    """The most packets in a row that were missed."""
+    """Return the most packets in a row that were missed."""
     there = np.flatnonzero(np.concatenate([[True], heard >= 0, [True]]))
     return int(np.diff(there).max()) - 1

@@ -24,7 +24,7 @@ LOOK_S: Final = 0.02
 
 
 class KernelEnvironment:
-    """`AgentEnvironment` on the adapter of the node behind `client`."""
+    """This is an `AgentEnvironment` on the adapter of the node behind `client`."""
 
     def __init__(self, client: NodeClient) -> None:
         self._client = client
@@ -65,11 +65,9 @@ async def _counting(adapter: str, receivers: dict[str, str]) -> AsyncGenerator[C
 
 
 class AclCounters:
-    """Of ACL packets, on the connections whose `handles` have names.
-
-    The control link's own packets travel on the same connections and are counted with them; while test packets are in
-    the air it is silent but for acknowledgements.
-    """
+    """These count ACL packets, on the connections whose `handles` have names. The control link's own packets travel on
+    the same connections and are counted with them; while test packets are in the air it is silent but for
+    acknowledgements."""
 
     def __init__(self, handles: dict[int, str]) -> None:
         self._handles = handles
@@ -77,7 +75,7 @@ class AclCounters:
         self._flushed = dict.fromkeys(handles.values(), 0)
 
     def on_event(self, code: int, parameters: bytes) -> None:
-        """What the controller said."""
+        """Take what the controller said."""
         if code == FLUSH_OCCURRED and len(parameters) == 2:
             self._count(self._flushed, parameters, 1)
         elif code == NUMBER_OF_COMPLETED_PACKETS and parameters and len(parameters) == 1 + 4 * parameters[0]:
@@ -102,6 +100,6 @@ class AclCounters:
         return {name: max(0, given[name] - done) for name, done in self._completed.items()}
 
     def totals(self) -> dict[str, Any]:
-        """Flushed are packets that the controller gave up after the flush timeout: those the air lost, if the receiver
-        was listening."""
+        """Return the counts. Flushed are packets that the controller gave up after the flush timeout: those the air
+        lost, if the receiver was listening."""
         return {"completed": self._completed, "flushed": self._flushed}

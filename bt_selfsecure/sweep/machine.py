@@ -66,8 +66,8 @@ NOBODY: Final = -1
 
 
 class Sweep:
-    """One sweep. `done` are the runs that are stored already; `addresses` the nodes' device addresses by name; `draw`
-    gives a new tag for each attempt."""
+    """This is one sweep. `done` are the runs that are stored already; `addresses` the nodes' device addresses by name;
+    `draw` gives a new tag for each attempt."""
 
     def __init__(
         self, plan: Plan, done: Mapping[Run, Tally], addresses: Mapping[str, str], draw: Callable[[], int], now: float
@@ -103,25 +103,25 @@ class Sweep:
     # --- the five verbs
 
     def handle(self, event: Input, now: float) -> None:
-        """Something happened. Raises `LocalError` for something written that was not asked for."""
+        """Take something that happened. Raises `LocalError` for something written that was not asked for."""
         before = self.ground
         self._handle(event, now)
         if isinstance(event, Want) or self.ground != before:
             self.changed_at = now
 
     def get_timer(self) -> float | None:
-        """When `handle_timer` wants to be called; None: not at all."""
+        """Return when `handle_timer` wants to be called; None: not at all."""
         return self.timer
 
     def handle_timer(self, now: float) -> None:
-        """The time for which `get_timer` asked has come, or not yet."""
+        """Take the time for which `get_timer` asked, or another."""
         before = self.ground
         self._on_time(now)
         if self.ground != before:
             self.changed_at = now
 
     def next_effect(self) -> Effect | None:
-        """What is to be done next; None: nothing."""
+        """Return what is to be done next; None: nothing."""
         return self._effects.popleft() if self._effects else None
 
     # --- what goes in
@@ -205,12 +205,12 @@ class Sweep:
 
     @property
     def ground(self) -> Ground:
-        """What a screen has to show now."""
+        """Return what a screen has to show now."""
         phases = {State.ASKING: Phase.ASKING, State.DONE: Phase.DONE, State.OVER: Phase.OVER}
         return Ground(self.place, phases.get(self.state, Phase.UNDER_WAY))
 
     def why_not(self, wish: Wish, now: float) -> str:
-        """Why this wish is not to be carried out; empty: give what it wants to `handle`."""
+        """Return why this wish is not to be carried out; empty: give what it wants to `handle`."""
         if self.state is State.OVER:
             return "the sweep has ended"
         age = 0.0 if wish.at is None else now - wish.at
@@ -238,7 +238,8 @@ class Sweep:
     # --- what is left to do
 
     def missing_at(self, place: Place) -> list[Run]:
-        """Runs that this place still lacks; of a kind whose intervals are narrow enough, none after `min_repeats`."""
+        """Return the runs that this place still lacks; of a kind whose intervals are narrow enough, none after
+        `min_repeats`."""
         missing = [run for run in self.plan.runs_at(place) if run not in self.done]
         kinds = {(run.bearer, run.packets) for run in missing}
         narrow = {kind for kind in kinds if self._is_narrow(place, *kind)}
@@ -249,7 +250,7 @@ class Sweep:
         return [place for place in self.plan.places() if place not in self.skipped and self.missing_at(place)]
 
     def tally(self, place: Place, bearer: str, packets: int | None = None) -> Tally:
-        """What all runs of a kind, or of all numbers of packets, have shown there."""
+        """Return what all runs of a kind, or of all numbers of packets, have shown there."""
         return Tally.sum(
             tally
             for run, tally in self.done.items()
@@ -372,7 +373,7 @@ class Sweep:
         return self.run, self.plan.roles_in(self.run.place.turn)
 
     def status(self) -> dict[str, Any]:
-        """For screens: where the sweep is."""
+        """Return where the sweep is, for screens."""
         return {
             "state": self.state.name.lower(),
             "doing": self.state.value,

@@ -17,7 +17,8 @@ MODEL: Final = Path("/proc/device-tree/model")
 
 
 def collect(**more: Any) -> dict[str, Any]:
-    """Versions, kernel, board and commit, and what the caller adds: plan, nodes, firmware. No address, no host name."""
+    """Return versions, kernel, board and commit, and what the caller adds: plan, nodes, firmware. No address, no host
+    name."""
     return {
         "bt_selfsecure": __version__,
         "commit": _commit(),
@@ -50,7 +51,7 @@ def _system() -> Mapping[str, str]:
 
 
 def _commit() -> str | None:
-    """Of the checkout that runs, with "+" if it was changed; None if it is none."""
+    """Return the commit of the checkout that runs, with "+" if it was changed; None if it is none."""
     try:
         told = subprocess.run(
             ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"],

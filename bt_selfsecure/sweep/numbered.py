@@ -54,18 +54,18 @@ OF_A_RUN: Final = (
 
 
 class Logs:
-    """One table with a column `receiver`, or a table a listener, with rows of the same runs."""
+    """These are one table with a column `receiver`, or a table a listener, with rows of the same runs."""
 
     def __init__(self, tables: Mapping[str, Table], how: Circumstances, source: Any) -> None:
-        """`tables` by listener; "" where a column tells. UsageError if a column lacks or is not there to be taken."""
+        """Take `tables` by listener; "" where a column tells. Raises `UsageError` if a column lacks or is not there to
+        be taken."""
         self.source = source
         self.readers = [_Reader(table, listener, how) for listener, table in tables.items()]
         self.how = how
 
     def add_to(self, store: Store) -> int:
-        """Each run; how many. UsageError, which names file and line of the first fault.
-
-        By column, where there is pyarrow and all is certain; else row by row, which names what is not.
+        """Add each run, and return how many. Raises `UsageError`, which names file and line of the first fault. The
+        tables are read by column, where there is pyarrow and all is certain; else row by row, which names what is not.
         """
         try:
             from bt_selfsecure.sweep.columns import UncertainError
@@ -100,7 +100,7 @@ class Logs:
         return added
 
     def _runs(self, sources: Sequence[_Rows | _Chunks]) -> Iterator[tuple[str, _Run]]:
-        """Each run and its label, as soon as no table has more of it. Of the others only what is kept is held."""
+        """Yield each run and its label, as soon as no table has more of it. Of the others only what is kept is held."""
         runs: dict[str, _Run] = {}
         ended: Counter[str] = Counter()
         for parts in zip_longest(*(source.runs() for source in sources)):
@@ -116,9 +116,10 @@ class Logs:
 
 
 def condition_columns(table: Table, how: Circumstances) -> dict[str, int]:
-    """The columns that are conditions of a run: those that are named, and in an export of ours any that is not its own.
+    """Return the columns that are conditions of a run: those that are named, and in an export of ours any that is not
+    its own.
 
-    UsageError for one that is not there.
+    Raises `UsageError` for one that is not there.
     """
     wanted = [name for name, value in how.conditions.items() if value is None]
     if set(COLUMNS) <= set(table.columns):
@@ -130,7 +131,7 @@ def condition_columns(table: Table, how: Circumstances) -> dict[str, int]:
 
 
 class _Run:
-    """One run, as far as its rows were read."""
+    """This is one run, as far as its rows were read."""
 
     def __init__(self, how: Circumstances, reader: _Reader) -> None:
         self.how, self.reader = how, reader
@@ -147,7 +148,7 @@ class _Run:
 
 
 class _Reader:
-    """One table's columns, found once."""
+    """This knows one table's columns, found once."""
 
     def __init__(self, table: Table, listener: str, how: Circumstances) -> None:
         self.table, self.listener = table, listener
@@ -171,7 +172,7 @@ class _Reader:
         self.of_a_run = {name: table.columns[name] for name in names if name in table.columns}
 
     def take(self, row: Row, run: _Run) -> None:
-        """One reception more."""
+        """Take one reception more."""
         line, cells = row
         table = self.table
         try:
@@ -210,7 +211,7 @@ class _Reader:
                 raise table.fault(line, f"{name!r} is {cells[self.metres]} m away, and {metres} m before in the run")
 
     def _but_for_spaces(self, name: str) -> str:
-        """Why a name may be there twice, and what to do."""
+        """Return why a name may be there twice, and what to do."""
         spelled = [] if self.listener else self.table.spellings(self.receiver, name)
         if len(spelled) < 2:
             return ""
@@ -219,7 +220,7 @@ class _Reader:
         )
 
     def _no_reception(self, line: int, cells: list[str]) -> UsageError:
-        """Which cell it is."""
+        """Return which cell is no reception."""
         table, truth = self.table, self.table.truth
         kinds = (
             ("seq", self.seq, table.whole), ("heard", self.heard, truth), ("lost_in_queue", self.lost, truth),
@@ -235,7 +236,7 @@ class _Reader:
         return table.fault(line, f"not a reception: {SENTENCE}")
 
     def _learn(self, line: int, cells: list[str], run: _Run) -> None:
-        """What the first row says of the run, and every other does then."""
+        """Learn what the first row says of the run, and every other does then."""
         for column, index in self.of_a_run.items():
             if (told := run.told.setdefault(column, cells[index])) != cells[index]:
                 raise self.table.fault(
@@ -251,31 +252,31 @@ Part = TypeVar("Part")
 
 
 class _Rows:
-    """A table's rows, one by one."""
+    """These are a table's rows, one by one."""
 
     def __init__(self, reader: _Reader) -> None:
         self.reader = reader
 
     def runs(self) -> Iterator[tuple[str, Take]]:
-        """Each run, and what takes its rows."""
+        """Yield each run, and what takes its rows."""
         table, column = self.reader.table, self.reader.run
         return _together(table, table.rows, lambda row: "" if column is None else row[1][column], self.reader.take)
 
 
 class _Chunks:
-    """A table's rows, many at once. UncertainError where what they say can't be told so."""
+    """These are a table's rows, many at once. Raises `UncertainError` where what they say can't be told so."""
 
     def __init__(self, reader: _Reader, chunks: Callable[..., Iterator[Chunk]]) -> None:
         self.reader, self._chunks = reader, chunks
 
     def runs(self) -> Iterator[tuple[str, Take]]:
-        """Each run, and what takes its rows."""
+        """Yield each run, and what takes its rows."""
         reader = self.reader
         chunks = self._chunks(reader.table, reader.listener, reader.of_a_run)
         return _together(reader.table, chunks, lambda chunk: chunk.label, self._take)
 
     def _take(self, chunk: Chunk, run: _Run) -> None:
-        """All of its rows."""
+        """Take all of its rows."""
         reader = self.reader
         if chunk.told != run.told and any(run.told.setdefault(name, text) != text for name, text in chunk.told.items()):
             raise UsageError("a column is not one value a run")
@@ -299,7 +300,8 @@ class _Chunks:
 def _together(
     table: Table, parts: Iterable[Part], label_of: Callable[[Part], str], take: Callable[[Part, _Run], None]
 ) -> Iterator[tuple[str, Take]]:
-    """Each run, of parts that follow each other, and what takes them. UsageError if one comes in two pieces."""
+    """Yield each run, of parts that follow each other, and what takes them. Raises `UsageError` if one comes in two
+    pieces."""
     seen: set[str] = set()
     for label, its in groupby(parts, key=label_of):
         if label in seen:
@@ -326,7 +328,8 @@ def _store(store: Store, run: _Run, repeat: int, source: Any) -> None:
 
 
 def _sent(run: _Run) -> range:
-    """The numbers of the packets of the run. UsageError where a row lacks that is not told to be a miss."""
+    """Return the numbers of the packets of the run. Raises `UsageError` where a row lacks that is not told to be a
+    miss."""
     low = min(rows.low for rows in run.listeners.values() if rows.rows)
     high = max(rows.high for rows in run.listeners.values() if rows.rows)
     told = run.how.sent(low, high)
@@ -356,7 +359,7 @@ def _sent(run: _Run) -> range:
 
 
 def _circumstances(run: _Run) -> Circumstances:
-    """With what the run's rows say in columns of our own export."""
+    """Return the circumstances with what the run's rows say in columns of our own export."""
     told, table = run.told, run.reader.table
 
     def number(column: str, text: str) -> float:

@@ -23,7 +23,7 @@ WHERE run = ? ORDER BY receiver, seq
 
 
 def packed(db: sqlite3.Connection, run: int, packets: int) -> dict[str, Packed]:
-    """Return what is kept of a run's listeners, in the order of their ids. UsageError where a row lacks."""
+    """Return what is kept of a run's listeners, in the order of their ids. Raises `UsageError` where a row lacks."""
     with closing(db.execute(_ROWS, (run,))) as rows:
         listeners = gathered(map(Reception._make, rows), packets)
     if any(each.rows < packets for each in listeners.values()):

@@ -37,19 +37,19 @@ MAX_RECEIVERS: Final = 16
 
 
 class NotAnOrderError(BtSelfSecureError):
-    """A message on the control link that is none of ours."""
+    """A message on the control link is none of ours."""
 
 
 @dataclass(frozen=True, slots=True)
 class Describe:
-    """Tell about yourself and your surroundings."""
+    """The node is to tell about itself and its environment."""
 
     tag: int
 
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Be ready for test packets, until `Report` or another order."""
+    """The node is to be ready for test packets, until `Report` or another order."""
 
     tag: int
     bearer: str
@@ -74,7 +74,7 @@ class SendPackets:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Stop listening and tell what you heard."""
+    """The node is to stop listening and to tell what it heard."""
 
     tag: int
 
@@ -83,7 +83,7 @@ class Report:
 class Described:
     tag: int
     facts: dict[str, Any]
-    """As `surroundings.facts`."""
+    """As `environment.facts`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {"int": (int,), "float": (int, f
 
 
 def encode(message: Order | Answer) -> bytes:
-    """One line of JSON."""
+    """Return an order or an answer as one line of JSON."""
     name = _NAMES[type(message)]
     kind = "order" if name in _ORDERS else "answer"
     return json.dumps({kind: name, **asdict(message)}, separators=(",", ":")).encode()
@@ -189,12 +189,12 @@ def _check(name: str, value: Any, kind: str) -> None:
 
 
 def encode_packet(tag: int, seq: int, size: int) -> bytes:
-    """The packet number `seq`, from 0."""
+    """Return the packet number `seq`, from 0."""
     return (HEAD.pack(tag, seq) + b"\x55" * size)[: max(size, HEAD.size)]
 
 
 def decode_packet(data: bytes, tag: int, packets: int) -> int | None:
-    """Its number; None for what belongs to another run, or to nobody."""
+    """Return a test packet's number; None for what belongs to another run, or to nobody."""
     if len(data) < HEAD.size:
         return None
     its_tag, seq = HEAD.unpack_from(data)
@@ -202,12 +202,12 @@ def decode_packet(data: bytes, tag: int, packets: int) -> int | None:
 
 
 def pack(values: bytes) -> str:
-    """Text for JSON; losses are few, so it is short."""
+    """Return bytes as text for JSON; losses are few, so it is short."""
     return base64.b64encode(zlib.compress(values)).decode()
 
 
 def unpack(text: str, count: int) -> bytes:
-    """The `count` bytes that `pack` wrote. Raises `NotAnOrderError`."""
+    """Return the `count` bytes that `pack` wrote. Raises `NotAnOrderError`."""
     try:
         reader = zlib.decompressobj()
         values = reader.decompress(base64.b64decode(text, validate=True), count + 1)
@@ -219,13 +219,13 @@ def unpack(text: str, count: int) -> bytes:
 
 
 def pack_set(numbers: set[int], count: int) -> str:
-    """A set of packets as a byte each."""
+    """Return a set of packets as a byte each."""
     return pack(bytes(number in numbers for number in range(count)))
 
 
 @dataclass(frozen=True, slots=True)
 class RunReception:
-    """What one receiver heard of one run; all have a value a packet."""
+    """This is what one receiver heard of one run; all have a value a packet."""
 
     copies: bytes
     rssi: tuple[int | None, ...]

@@ -18,7 +18,7 @@ from bt_selfsecure.errors import UnreadableError, UsageError
 
 
 class Reception(NamedTuple):
-    """What became of one packet at one listener."""
+    """This is what became of one packet at one listener."""
 
     seq: int
     receiver: str
@@ -42,7 +42,7 @@ KNOWN: Final = 1 << 12
 
 
 class Form(NamedTuple):
-    """Numbers of one type, as a column of values is written."""
+    """A column of values is written as numbers of one type."""
 
     type: str
     """As `array` calls it; little-endian."""
@@ -86,12 +86,12 @@ COUNTS: Final = (
 
 
 class Column:
-    """A value a packet, in the narrowest form that can say all of them."""
+    """A column has a value a packet, in the narrowest form that can say all of them."""
 
     __slots__ = ("_known", "form", "forms", "numbers")
 
     def __init__(self, forms: Forms, count: int = 0) -> None:
-        """`count` packets without a value."""
+        """Begin with `count` packets without a value."""
         self.forms, self.form = forms, 0
         self.numbers: array[Any] = array(forms[0].type)
         if count:
@@ -158,7 +158,7 @@ def _little_endian(numbers: array[Any]) -> array[Any]:
 
 
 def unpacked(blob: bytes, forms: Forms, packets: int) -> tuple[Form, array[Any]]:
-    """Return a column of so many packets. UsageError if it is damaged."""
+    """Return a column of so many packets. Raises `UsageError` if it is damaged."""
     try:
         data = zlib.decompressobj().decompress(blob, packets * forms[-1].bytes + 1)
     except zlib.error as error:
@@ -180,7 +180,7 @@ def _damaged(how: str) -> UsageError:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """What the record keeps of one listener in a run."""
+    """This is what the record keeps of one listener in a run."""
 
     packets: int
     heard: bytes
@@ -193,7 +193,7 @@ class Packed:
     """A column, see `LEVELS`; None where none is known."""
 
     def __post_init__(self) -> None:
-        """UsageError where the bitmaps can't be of so many packets."""
+        """Raise `UsageError` where the bitmaps can't be of so many packets."""
         for bitmap in (self.heard, self.lost_in_queue):
             if bitmap is not None and (
                 len(bitmap) != (self.packets + 7) // 8 or int.from_bytes(bitmap, "little") >> self.packets
@@ -209,13 +209,13 @@ class Packed:
         return bytes(map(add, heard, map(add, lost, lost)))
 
     def copies_of_each(self) -> Sequence[int]:
-        """Return how often each packet came. UsageError if the column is damaged."""
+        """Return how often each packet came. Raises `UsageError` if the column is damaged."""
         if self.copies is None:
             return _flags(self.heard, self.packets)
         return unpacked(self.copies, COUNTS, self.packets)[1]
 
     def levels(self) -> Sequence[float | None]:
-        """Return the dBm of each packet. UsageError if the column is damaged."""
+        """Return the dBm of each packet. Raises `UsageError` if the column is damaged."""
         if self.rssi is None:
             return [None] * self.packets
         form, numbers = unpacked(self.rssi, LEVELS, self.packets)
@@ -225,7 +225,7 @@ class Packed:
         return list(map(values.__getitem__, numbers))
 
     def rows(self, name: str) -> Iterator[Reception]:
-        """Each packet, in order. UsageError if a column is damaged."""
+        """Yield each packet, in order. Raises `UsageError` if a column is damaged."""
         for seq, (fate, rssi, copies) in enumerate(
             zip(self.fates(), self.levels(), self.copies_of_each(), strict=True)
         ):
@@ -255,7 +255,8 @@ _VALUES: Final = bytes.maketrans(b"01", bytes(range(2)))
 
 
 def bitmap(flags: bytes) -> bytes:
-    """Of bytes that are 1 or 0. Python reads and writes numbers to the base of two in linear time, any length."""
+    """Return the bitmap of bytes that are 1 or 0. Python reads and writes numbers to the base of two in linear time,
+    any length."""
     return int(flags.translate(_DIGITS)[::-1], 2).to_bytes((len(flags) + 7) // 8, "little")
 
 

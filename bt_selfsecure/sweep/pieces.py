@@ -22,7 +22,7 @@ CELLS: Final[tuple[str, ...]] = ("receiver", "heard", "lost_in_queue", "rssi", "
 
 
 class Piece(NamedTuple):
-    """Rows of one listener, of packets one after another."""
+    """These are rows of one listener, of packets one after another."""
 
     listener: str
     metres: str
@@ -34,7 +34,7 @@ class Piece(NamedTuple):
     """As `Gathered.take` wants them."""
 
     def rows(self) -> Iterator[tuple[int, int, float | None, int | None]]:
-        """Each packet: number, fate, level, copies."""
+        """Yield each packet: number, fate, level in dBm, copies."""
         levels: Iterable[float | None] = repeat(None)
         copies: Iterable[int | None] = repeat(None)
         if self.levels:
@@ -47,7 +47,7 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Rows that follow each other and are of one run."""
+    """These are rows that follow each other and are of one run."""
 
     label: str
     told: Mapping[str, str]
@@ -58,10 +58,8 @@ class Chunk:
 
 
 def chunks(table: Table, listener: str, of_a_run: Mapping[str, int]) -> Iterator[Chunk]:
-    """The rows of a table, which has the column `seq`, and `receiver` unless all are of one `listener`.
-
-    UncertainError where it takes reading row by row.
-    """
+    """Yield the rows of a table, which has the column `seq`, and `receiver` unless all are of one `listener`. Raises
+    `UncertainError` where it takes reading row by row."""
     there = [name for name in CELLS if name in table.columns and not (listener and name == "receiver")]
     places = [table.columns[name] for name in there] + list(of_a_run.values())
     for batch in batches(table, table.columns["seq"], places):
@@ -74,7 +72,7 @@ def chunks(table: Table, listener: str, of_a_run: Mapping[str, int]) -> Iterator
 
 
 class _Rows:
-    """A batch, read."""
+    """This is a batch, read."""
 
     def __init__(self, table: Table, listener: str, batch: Batch, cells: Mapping[str, Cells]) -> None:
         self.count = len(batch.numbers)
@@ -151,7 +149,7 @@ class _Rows:
         yield from chunks
 
     def _at(self, places: NDArray[np.intp]) -> NDArray[np.bool_]:
-        """True at these rows."""
+        """Return an array that is true at these rows."""
         flags = np.zeros(self.count, np.bool_)
         flags[places] = True
         return flags
@@ -166,12 +164,12 @@ class _Rows:
 
 
 def _changes(codes: NDArray[Any]) -> NDArray[np.intp]:
-    """Where a value is another than before, and 0."""
+    """Return where a value is another than before, and 0."""
     return np.concatenate([[0], np.flatnonzero(codes[1:] != codes[:-1]) + 1])
 
 
 def _names(cells: Cells, *, empty: bool = False) -> tuple[list[str], NDArray[np.int32]]:
-    """Each once, in the order in which they come."""
+    """Return each name once, in the order in which they come."""
     names = list(dict.fromkeys(cells.texts))
     if "" in names and not empty:
         raise UncertainError
@@ -181,7 +179,7 @@ def _names(cells: Cells, *, empty: bool = False) -> tuple[list[str], NDArray[np.
 
 
 def _column(forms: Forms, cells: Cells | None, read: Callable[[str], float]) -> tuple[int, NDArray[Any]] | None:
-    """As `packing` writes it, and in which form; None without any value."""
+    """Return a column as `packing` writes it, and in which form; None without any value."""
     if cells is None or not any(cells.texts):
         return None
     column = Column(forms)

@@ -48,7 +48,7 @@ def _is_bearer(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class SweepTable:
-    """What is measured."""
+    """This is what is measured."""
 
     distances_m: tuple[float, ...] = key(
         (VERY_CLOSE_M, 0.5, 1.5, 3.0, 4.5, 6.0), "Between Alice's place and Bob's, metres.", POSITIVE
@@ -85,7 +85,7 @@ class SweepTable:
 
 @dataclass(frozen=True, slots=True)
 class RolesTable:
-    """Who plays whom; by the names that the nodes have in each other's configurations."""
+    """This says who plays whom, by the names that the nodes have in each other's configurations."""
 
     alice: str = field(metadata=about("Sends. Her place is the tape measure's end.", NAME))
     bob: str = field(metadata=about("Receives, at the distances of the plan.", NAME))
@@ -98,7 +98,7 @@ class RolesTable:
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """Who plays whom in one turn of the ring."""
+    """This says who plays whom in one turn of the ring."""
 
     alice: str
     bob: str
@@ -111,7 +111,7 @@ class Roles:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """Something for the person to do: put the nodes where this says."""
+    """The person is to put the nodes where this says."""
 
     turn: int
     """Of the ring of roles, from 0."""
@@ -119,13 +119,13 @@ class Place:
 
 
 def metres(place: Place) -> str:
-    """As a person says it."""
+    """Return the distance as a person says it."""
     return f"{place.distance_m:g} m" + (f" (turn {place.turn + 1})" if place.turn else "")
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Run:
-    """One burst of test packets."""
+    """This is one burst of test packets."""
 
     place: Place
     bearer: str
@@ -136,7 +136,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The whole file."""
+    """This is the whole file."""
 
     roles: RolesTable
     sweep: SweepTable = field(default_factory=SweepTable)
@@ -147,7 +147,7 @@ class Plan:
 
     @property
     def is_virtual(self) -> bool:
-        """Whether no bearer needs a radio."""
+        """Return whether no bearer needs a radio."""
         return self.sweep.bearers[0].startswith(AIR)
 
     def roles_in(self, turn: int) -> Roles:
@@ -156,66 +156,68 @@ class Plan:
 
     @property
     def turns(self) -> int:
-        """How often the nodes change places, in a ring."""
+        """Return how often the nodes change places, in a ring."""
         return len(self.nodes) if self.roles.rotate else 1
 
     def places(self) -> list[Place]:
-        """In the order in which a person walks them."""
+        """Return the places in the order in which a person walks them."""
         return [Place(turn, distance) for turn in range(self.turns) for distance in self.sweep.distances_m]
 
     def runs_at(self, place: Place) -> Iterator[Run]:
-        """Repeats outermost: what changes in the surroundings meets all kinds alike."""
+        """Return the runs at a place, repeats outermost: what changes around it meets all kinds alike."""
         for repeat in range(self.sweep.repeats):
             for bearer in self.sweep.bearers:
                 for packets in self.sweep.packets:
                     yield Run(place, bearer, packets, repeat)
 
     def size_bytes(self, bearer: str) -> int:
-        """Of a test packet there."""
+        """Return the size of a test packet there, in bytes."""
         return min(self.sweep.size_bytes, MTU.get(medium(bearer), self.sweep.size_bytes))
 
     def spacing_ms(self, bearer: str) -> float:
-        """Between two test packets there."""
+        """Return the time between two test packets there, in milliseconds."""
         return max(self.sweep.spacing_ms, SLOWEST_MS.get(medium(bearer), 0.0))
 
     def seconds(self) -> float:
-        """On the air, if nothing is repeated or ends early."""
+        """Return the time on the air in seconds, if nothing is repeated or ends early."""
         burst = sum(self.sweep.packets) * sum(self.spacing_ms(bearer) for bearer in self.sweep.bearers) / 1000
         return burst * self.sweep.repeats * len(self.places())
 
     def spec(self, run: Run) -> str:
-        """The bearer as orders name it: on the virtual air with the place's distance, where the model has one."""
+        """Return the bearer as orders name it: on the virtual air with the place's distance, where the model has
+        one."""
         return _model_spec(run.bearer, run.place.distance_m) if run.bearer.startswith(AIR) else run.bearer
 
 
 def minutes(plan: Plan) -> str:
-    """Of packets in the air, for people."""
+    """Return the time of packets in the air, for people."""
     rounded = max(1, round(plan.seconds() / 60))
     at_once = ", which the virtual air sends at once" if plan.is_virtual else ""
     return f"{rounded} minute{'s' * (rounded > 1)} of packets{at_once}"
 
 
 def medium(bearer: str) -> str:
-    """le_advert, l2cap or air."""
+    """Return the medium of a bearer: le_advert, l2cap or air."""
     return AIR[:-1] if bearer.startswith(AIR) else parse_spec(bearer).name
 
 
 def bearer_of(bearer: str, adapter: str) -> str:
-    """The spec for `open_bearer`."""
+    """Return the spec for `open_bearer`."""
     spec = parse_spec(bearer)
     number = f"#{spec.number or PSM}" if spec.name == "l2cap" else ""
     return f"{spec.name}{number}@{adapter}"
 
 
 def _model_spec(bearer: str, metres: float) -> str:
-    """A spec speaks of bob, eve, eve2, ...; in `distance:` Bob's metres come from the place."""
+    """Return the spec of a loss model. It speaks of bob, eve, eve2, ...; in `distance:` Bob's metres come from the
+    place."""
     if bearer.startswith(AIR + "distance:"):
         return f"{AIR}distance:bob={max(metres, 0.1):g},{bearer.removeprefix(AIR + 'distance:')}"
     return bearer
 
 
 def example() -> str:
-    """A plan that reads back as the default one, each key with what it means; the roles are to be filled in."""
+    """Return a plan that reads back as the default one, each key with what it means; the roles are to be filled in."""
     return _written(
         "Plan of a distance sweep. A line that begins with # and a key shows the default: to change it, remove the #. "
         "Then: bt-selfsecure sweep run THIS-FILE",
@@ -225,7 +227,8 @@ def example() -> str:
 
 
 def rehearsal() -> str:
-    """A plan for the virtual air whose places teach something: Bob walks past Eve, and his key from holding to broken.
+    """Return a plan for the virtual air whose places teach something: Bob walks past Eve, and his key from holding to
+    broken.
 
     Only Alice's end shadows there, so that whoever is nearer to her hears nearly all that the other one does.
     """
@@ -246,7 +249,7 @@ def rehearsal() -> str:
 
 
 def _written(head: str, roles: Mapping[str, Any], sweep: Mapping[str, Any]) -> str:
-    """As a file has it; what is not among `roles` and `sweep` stands there as a default."""
+    """Return a plan as a file has it; what is not among `roles` and `sweep` stands there as a default."""
     lines = wrapped(head)
     for name, table in ("roles", RolesTable(**roles)), ("sweep", SweepTable(**sweep)):
         named = Origin(Path(), {(name, key): 1 for key in (roles if name == "roles" else sweep)})
@@ -261,7 +264,7 @@ def load(path: Path) -> Plan:
 
 
 def parse(text: str, path: Path) -> Plan:
-    """The plan that `text` writes; `path` is for the words of a UsageError."""
+    """Return the plan that `text` writes; `path` is for the words of a UsageError."""
     return _plan(*parse_toml(text, path, "plan of a sweep"))
 
 
@@ -310,5 +313,5 @@ def _check_model(plan: Plan, bearer: str, origin: Origin, number: int) -> None:
 
 
 def listeners(receivers: int) -> tuple[str, ...]:
-    """Of a loss model: bob, eve, eve2, ..., in the order of `Roles.receivers`."""
+    """Return the listeners of a loss model: bob, eve, eve2, ..., in the order of `Roles.receivers`."""
     return ("bob", "eve", *(f"eve{number}" for number in range(2, receivers)))[:receivers]

@@ -17,7 +17,7 @@ class Position:
 
 
 def positions(plan: Plan, place: Place) -> dict[str, Position]:
-    """By node: first the one that sends, then the one that is measured, then those who listen."""
+    """Return the positions by node: first the one that sends, then the one that is measured, then those who listen."""
     roles = plan.roles_in(place.turn)
     found = {
         roles.alice: Position("sends", "at the end of the tape"),
@@ -32,7 +32,7 @@ def positions(plan: Plan, place: Place) -> dict[str, Position]:
 
 
 def to_do(plan: Plan, place: Place, stood: Place | None) -> list[dict[str, Any]]:
-    """What a screen says of each node; `moves` is None where nobody knows where it `stood`."""
+    """Return what a screen says of each node; `moves` is None where nobody knows where it `stood`."""
     before = positions(plan, stood) if stood else {}
     return [
         {"name": name} | asdict(position) | {"moves": before[name] != position if before else None}
@@ -41,5 +41,5 @@ def to_do(plan: Plan, place: Place, stood: Place | None) -> list[dict[str, Any]]
 
 
 def moves(row: dict[str, Any]) -> str:
-    """The last word of such a line."""
+    """Return the last word of such a line."""
     return {True: "moves", False: "stays", None: ""}[row["moves"]]

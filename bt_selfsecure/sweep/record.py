@@ -27,11 +27,12 @@ class Book:
 
     @property
     def path(self) -> Path:
-        """Where it is, from anywhere."""
+        """Return where the record is, from anywhere."""
         return self._store.path.absolute()
 
     def done(self) -> dict[Run, Tally]:
-        """Runs of this plan that are stored and count. Those of other plans in the same file are left alone."""
+        """Return the runs of this plan that are stored and count. Those of other plans in the same file are left
+        alone."""
         return {run: self._tally(stored) for run, stored in self._stored()}
 
     def write(self, record: Record, started: datetime, nodes: Mapping[str, Mapping[str, Any]]) -> None:

@@ -28,7 +28,7 @@ _NO_FILES: Final = "end what holds so many, or raise the limit (`ulimit -n`, or 
 
 
 def refused(path: Path, error: Exception) -> UsageError:
-    """One sentence with a remedy, to be raised."""
+    """Return one sentence with a remedy, as an error to be raised."""
     if isinstance(error, sqlite3.IntegrityError):
         return UsageError(f"the run does not fit the record ({_said(error)}): nothing of it was written")
     for words, sentence in _REMEDIES.items():
@@ -40,7 +40,7 @@ def refused(path: Path, error: Exception) -> UsageError:
 
 
 def _why_not_open(path: Path) -> str:
-    """SQLite tells no cause: the system does."""
+    """Return why the file can't be opened. SQLite tells no cause: the system does."""
     try:
         path.open("r+b").close()
     except FileNotFoundError:
@@ -51,7 +51,7 @@ def _why_not_open(path: Path) -> str:
 
 
 def _said(error: sqlite3.IntegrityError) -> str:
-    """A broken rule in words: SQLite names its kind and the rule."""
+    """Return a broken rule in words: SQLite names its kind and the rule."""
     kind, _, rule = str(error).partition(" constraint failed: ")
     match kind:
         case "CHECK":

@@ -42,14 +42,14 @@ class RehearsalMedium:
         await asyncio.sleep(0)
 
     def air(self, bearer: str) -> BroadcastAir:
-        """One for each spec, whose model keeps its state from run to run."""
+        """Return a loss process for each spec, whose model keeps its state from run to run."""
         if bearer not in self._airs:
             reception = LossProcess(parse_model(bearer.removeprefix(AIR)), self._random)
             self._airs[bearer] = BroadcastAir(partial(self._reach, reception))
         return self._airs[bearer]
 
     def _reach(self, reception: LossProcess, sender: str, listening: Sequence[str]) -> Mapping[str, int | None]:
-        """Whoever sends is the model's Alice."""
+        """Return the names for the model: whoever sends is its Alice."""
         addresses = {role: address for address, role in self.roles.items() if address in listening}
         heard = reception.heard("alice", tuple(addresses), self._now)
         return {addresses[role]: reception.rssi("alice", role) for role in heard}

@@ -71,7 +71,7 @@ def html(store: Store, analysis: Analysis) -> str:
 
 
 def _verdict(pairs: Sequence[Pair]) -> str:
-    """The result in a few sentences."""
+    """Return the result in a few sentences."""
     if not pairs:
         return "With one listener nothing can be said of secrecy: it takes Bob and at least one Eve."
     keys = [pair for pair in pairs if pair.worst]
@@ -96,7 +96,7 @@ def _verdict(pairs: Sequence[Pair]) -> str:
 
 
 def _weakest(pair: Pair) -> str:
-    """The worst run of a pair that has a key."""
+    """Return the worst run of a pair that has a key."""
     run = pair.worst
     assert run is not None
     told = f"weakest key is of run {run.run} ({_case(pair)}): there Eve"
@@ -171,7 +171,7 @@ def _seen(runs: Sequence[StoredRun]) -> ReportTable:
 
 
 def _flat(value: Any, *path: str) -> Iterator[tuple[tuple[str, ...], str]]:
-    """The way to each thing that is there, and what it is."""
+    """Return the way to each thing that is there, and what it is."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _flat(item, *path, str(key))
@@ -186,7 +186,7 @@ def _said(facts: Mapping[str, Any]) -> str:
 
 
 def _notes(notes: Mapping[str, Any]) -> str:
-    """What is left to be said of a run; what a person noted comes first, as it is."""
+    """Return what is left to be said of a run; what a person noted comes first, as it is."""
     rest = {name: value for name, value in notes.items() if name not in OWN_PLACE}
     return "; ".join(filter(None, (str(rest.pop("person", "")), _said(rest))))
 
@@ -198,7 +198,7 @@ def _others(metres: Mapping[str, float]) -> str:
 
 
 def _plan(plan: Mapping[str, Any]) -> str:
-    """As the TOML file from which it came, defaults and all."""
+    """Return a plan as the TOML file from which it came, defaults and all."""
     lines = []
     for name, values in plan.items():
         lines += [f"[{name}]"] if isinstance(values, Mapping) else []

@@ -20,7 +20,7 @@ NO_KEY, BROKEN, WEAK, HOLDS = VERDICTS = ("no key", "broken", "weak", "holds")
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What the runs have in common that are counted together."""
+    """This is what the runs have in common that are counted together."""
 
     distance_m: float | None
     bearer: str
@@ -42,7 +42,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Gilbert's two-state chain, fitted."""
+    """This is Gilbert's two-state chain, fitted."""
 
     p: float
     r: float
@@ -163,12 +163,12 @@ class Pair:
 
     @property
     def worst(self) -> InRun | None:
-        """The worst run."""
+        """Return the worst run."""
         return next((run for run in self.each_run if run.run == self.worst_run), None)
 
     @property
     def strength(self) -> tuple[float, float, float]:
-        """To sort by, weakest first; a pair without a key last."""
+        """Return a key to sort by, weakest first; a pair without a key comes last."""
         return (KEY_BITS + 1.0 if self.secret_bits is None else self.secret_bits, self.bound, self.pooled_bound)
 
 
@@ -204,7 +204,7 @@ class Collusion:
 
     @property
     def strength(self) -> tuple[float, float]:
-        """To sort by, best Eves first; without a key last."""
+        """Return a key to sort by, best Eves first; those without a key come last."""
         known = self.in_run.secret_bits if self.in_run else None
         return (KEY_BITS + 1.0 if known is None else known, self.pooled_bound)
 
@@ -252,14 +252,14 @@ class OneRun:
     rssi_dbm: float | None
 
     def since(self, other: OneRun) -> timedelta:
-        """From the beginning of the other to that of this one; 0 where it is not known of both."""
+        """Return the time from the beginning of the other to that of this one; 0 where it is not known of both."""
         if not (self.started and other.started):
             return timedelta(0)
         return datetime.fromisoformat(self.started) - datetime.fromisoformat(other.started)
 
 
 class Rows(Sequence[OneRun]):
-    """Rows of several settings, each in the order of its runs, that need not be in memory."""
+    """Holds rows of several settings, each in the order of its runs, that need not be in memory."""
 
     def __init__(self, parts: Iterable[Sequence[OneRun]]) -> None:
         self._parts = list(parts)
@@ -302,11 +302,11 @@ class Analysis:
     warnings: list[str] = field(default_factory=list)
 
     def part(self, setting: Setting, listener: str) -> str | None:
-        """What a listener is by the plan: bob, eve, or None if it says nothing."""
+        """Return what a listener is by the plan: bob, eve, or None if it says nothing."""
         return self.roles.get(setting.sender, {}).get(listener)
 
     def planned(self) -> list[Pair]:
-        """The pairs whose Bob and Eve the plan names; all where it names none."""
+        """Return the pairs whose Bob and Eve the plan names; all where it names none."""
         named = [
             pair
             for pair in self.pairs
@@ -315,8 +315,8 @@ class Analysis:
         return named or self.pairs
 
     def times_astray(self) -> tuple[OneRun, OneRun] | None:
-        """Two runs of one sender, one after the other, of whose times one is wrong: the later run began earlier, or
-        more than `LEAP` after. None where all times can be right."""
+        """Return two runs of one sender, one after the other, of whose times one is wrong: the later run began earlier,
+        or more than `LEAP` after. None where all times can be right."""
         before: dict[str, OneRun] = {}
         for row in self.each_run.by_run():
             sender, last = row.setting.sender, before.get(row.setting.sender)
@@ -327,7 +327,7 @@ class Analysis:
         return None
 
     def as_json(self) -> dict[str, Any]:
-        """For `json.dumps`: the setting's fields stand beside those of each row."""
+        """Return it for `json.dumps`: the setting's fields stand beside those of each row."""
         expanded = [replace(pair, each_run=list(pair.each_run)) for pair in self.pairs]
         whole = asdict(replace(self, pairs=expanded, each_run=Rows([])))
         whole["each_run"] = [asdict(row) for row in self.each_run]

@@ -53,7 +53,7 @@ NAMES: Final = ("salt", "manifest", "run", "receiver", "listener", "reception", 
 
 
 def append_only(name: str) -> Iterator[str]:
-    """The triggers of a table that refuse every change."""
+    """Return the triggers of a table that refuse every change."""
     for verb in ("update", "delete"):
         yield (
             f"CREATE TRIGGER {name}_no_{verb} BEFORE {verb} ON {name} "

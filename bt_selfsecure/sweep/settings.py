@@ -15,7 +15,7 @@ from bt_selfsecure.sweep.runs import RunInfo, StoredRun
 from bt_selfsecure.sweep.store import Store
 
 CONDITIONS: Final = "conditions"
-"""SettingKey of a run's notes: names and values, free, of what was so at this run (a room, noise)."""
+"""Key of a run's notes: names and values, free, of what was so at this run (a room, noise)."""
 MEANT_APART: Final = 1.1
 """Where no plan tells, numbers of packets that differ by less than this factor are one that was meant."""
 
@@ -33,7 +33,8 @@ class SettingKey(NamedTuple):
 
     @classmethod
     def of(cls, run: StoredRun, chosen: Sequence[str] = ()) -> SettingKey:
-        """Whatever its N. Of the listeners only those that are `chosen`; all where none is."""
+        """Return the setting of a run, whatever its N. Of the listeners only those that are `chosen`; all where none
+        is."""
         info = run.info
         names = tuple(sorted(name for name in run.listeners if not chosen or name in chosen))
         metres = sorted(info.distances_m.items()) if info.distance_m is not None else ()
@@ -53,12 +54,12 @@ class SettingKey(NamedTuple):
 
     @property
     def order(self) -> tuple[object, ...]:
-        """Nearest first."""
+        """Return a key to sort by, nearest first."""
         return tuple((value is None, value) for value in (*astuple(self.setting), *self[1:]))
 
 
 class _Place:
-    """Runs that have all in common but perhaps their N."""
+    """These are runs that have all in common but perhaps their N."""
 
     def __init__(self) -> None:
         self.runs, self.packets = array("q"), array("q")
@@ -67,7 +68,7 @@ class _Place:
 
 
 def by_setting(store: Store, chosen: Sequence[str] = ()) -> dict[SettingKey, array[int]]:
-    """The ids of all runs that count, nearest setting first. UsageError if there are none, or none with a chosen
+    """Return the ids of all runs that count, nearest setting first. UsageError if there are none, or none with a chosen
     listener."""
     names: set[str] = set()
     places: dict[SettingKey, _Place] = {}
@@ -96,13 +97,13 @@ def by_setting(store: Store, chosen: Sequence[str] = ()) -> dict[SettingKey, arr
 
 
 def conditions_of(info: RunInfo) -> tuple[tuple[str, str], ...]:
-    """What was so at a run, by name."""
+    """Return what was so at a run, by name."""
     told = info.notes.get(CONDITIONS)
     return tuple(sorted((str(name), str(value)) for name, value in told.items())) if isinstance(told, Mapping) else ()
 
 
 def stands(info: RunInfo, listener: str) -> float | None:
-    """Metres of a listener from the sender; None if nobody told.
+    """Return the metres of a listener from the sender; None if nobody told.
 
     A plan's distance is Bob's: of an Eve, who stays where she is, it says nothing.
     """
@@ -112,7 +113,7 @@ def stands(info: RunInfo, listener: str) -> float | None:
 
 
 def _packets_are_meant(place: _Place, manifests: Mapping[int, Mapping[str, Any]]) -> bool:
-    """Whether runs of one place that differ in N were meant to.
+    """Return whether runs of one place that differ in N were meant to.
 
     So it is if their plans name several N. Where there is no plan: if each N came more than once and none is close to
     another, for a log that was cut, or heard its last packet a little earlier, is neither.

@@ -12,7 +12,7 @@ WINDOW = 100
 
 
 def chi_squared_tail(x: float, degrees: int) -> float:
-    """P(X >= x), X chi-squared with so many degrees of freedom: Wilson and Hilferty's cube root (PNAS 17, 1931).
+    """Return P(X >= x), X chi-squared with so many degrees of freedom: Wilson and Hilferty's cube root (PNAS 17, 1931).
 
     Good to about 0.001 absolute from 3 degrees of freedom on: enough for a warning. 1 if there is no freedom.
     """
@@ -23,7 +23,8 @@ def chi_squared_tail(x: float, degrees: int) -> float:
 
 
 def phi_interval(table: JointLoss, z: float = 1.959964) -> tuple[float, float]:
-    """Interval of the correlation of two losses at z standard errors, 95 % by default; (-1, 1) where it is undefined.
+    """Return the interval of the correlation of two losses at z standard errors, 95 % by default; (-1, 1) where it is
+    undefined.
 
     Delta method for the phi coefficient (Bishop, Fienberg and Holland, Discrete Multivariate Analysis, 1975, 11.2),
     packets independent of each other; fair when each cell of the table expects five packets or more.
@@ -51,7 +52,7 @@ class Windows:
 
     @property
     def p_value(self) -> float | None:
-        """P(windows so different, if their loss were the same); None with too few windows or misses to say.
+        """Return P(windows so different, if their loss were the same); None with too few windows or misses to say.
 
         Losses that come in bursts make windows differ too. Pearson's approximation wants misses to be expected in each
         window: here one on average or more.

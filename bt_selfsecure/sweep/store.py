@@ -68,7 +68,7 @@ class Store(Database):
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """What is begun, added and withdrawn within is written at the end, all of it or (after any error) nothing."""
+        """Write what is begun, added and withdrawn within at the end, all of it or (after any error) nothing."""
         before = self._manifest, self._content
         try:
             with self._faults(), self._transaction(part=True):
@@ -80,11 +80,11 @@ class Store(Database):
 
     @property
     def manifest(self) -> Mapping[str, Any]:
-        """What `begin` was told."""
+        """Return what `begin` was told."""
         return self._content
 
     def begin(self, manifest: Mapping[str, Any]) -> int:
-        """The runs added from now on were measured under this manifest; its id.
+        """Begin a manifest under which the runs added from now on were measured, and return its id.
 
         Nothing is written if the last manifest of the file is the same, as after a resumed plan.
         """
@@ -137,7 +137,7 @@ class Store(Database):
     def withdraw(self, runs: Iterable[int], reason: str) -> None:
         """From now on these runs don't count, all of them or (UsageError) none; for a place that is done again.
 
-        Their rows stay. UsageError for a run that is not there or was withdrawn before.
+        Their rows stay. Raises `UsageError` for a run that is not there or was withdrawn before.
         """
         with self._faults(), self._transaction():
             for run in runs:
@@ -151,7 +151,8 @@ class Store(Database):
                 self._db.execute("INSERT INTO withdrawn VALUES (?, ?, ?)", (run, _now(), reason))
 
     def twin(self, run: int, before: int) -> int | None:
-        """A run that counts, of an id below `before`, and has the very same packets as `run`; None if there is none.
+        """Return a run that counts, of an id below `before`, and has the very same packets as `run`; None if there is
+        none.
 
         Each listener of the one is of the other, too, and heard the same; RSSI, beginning and burst do not differ.
         """
@@ -187,8 +188,8 @@ class Store(Database):
     # --- Read ---------------------------------------------------------------------------------------------------------
 
     def runs(self, *, withdrawn: bool = False, since: int = 0, among: Sequence[int] | None = None) -> list[StoredRun]:
-        """All runs that count, from an id on, in the order of recording; with `withdrawn`, those that don't, too. Only
-        those `among` these ids, if any are given."""
+        """Return all runs that count, from an id on, as they were recorded; with `withdrawn`, those that don't, too.
+        Only those `among` these ids, if any are given."""
         chosen = "" if among is None else f" AND run IN ({','.join(map(str, map(int, among)))})"
         listeners: dict[int, list[str]] = {}
         distances: dict[int, dict[str, float]] = {}
@@ -219,32 +220,33 @@ class Store(Database):
         return runs
 
     def in_batches(self, among: Sequence[int]) -> Iterator[StoredRun]:
-        """Those `among` these ids that count: as `runs`, but never many at once."""
+        """Yield those `among` these ids that count: as `runs`, but never many at once."""
         for start in range(0, len(among), BATCH):
             yield from self.runs(among=among[start : start + BATCH])
 
     def count(self, *, withdrawn: bool = False) -> int:
-        """How many `runs` there are."""
+        """Return how many `runs` there are."""
         with self._faults():
             (runs,) = self._db.execute("SELECT count(*) FROM run").fetchone()
             (others,) = self._db.execute("SELECT count(*) FROM withdrawn").fetchone()
         return int(runs) if withdrawn else int(runs - others)
 
     def next_id(self) -> int:
-        """One more than the last run's."""
+        """Return one more than the last run's."""
         with self._faults():
             (last,) = self._db.execute("SELECT max(id) FROM run").fetchone()
         return (last or 0) + 1
 
     def manifests(self, since: int = 0) -> dict[int, dict[str, Any]]:
-        """Every manifest by its id, in the order of writing; with `since`, those of the runs from this id on."""
+        """Return every manifest by its id, in the order of writing; with `since`, those of the runs from this id on."""
         which = "WHERE id IN (SELECT manifest FROM run WHERE id >= ?)" if since else "WHERE id > ?"
         with self._faults():
             rows = self._db.execute(f"SELECT id, content FROM manifest {which} ORDER BY id", (since,)).fetchall()
         return {number: json.loads(content) for number, content in rows}
 
     def packed(self, run: int) -> dict[str, Packed]:
-        """What is kept of each listener, in the order of `StoredRun.listeners`. UsageError if it is damaged."""
+        """Return what is kept of each listener, in the order of `StoredRun.listeners`. Raises `UsageError` if it is
+        damaged."""
         with self._faults():
             if self._version() == old_record.OLD:
                 (packets,) = self._db.execute("SELECT packets FROM run WHERE id = ?", (run,)).fetchone()
@@ -257,12 +259,13 @@ class Store(Database):
         return {name: Packed(*kept) for name, *kept in rows}
 
     def receptions(self, run: int) -> Iterator[Reception]:
-        """The rows of one run, listener by listener in the order of `StoredRun.listeners`, packets in order."""
+        """Yield the rows of one run, listener by listener in the order of `StoredRun.listeners`, packets in order."""
         for name, each in self.packed(run).items():
             yield from each.rows(name)
 
     def hashed(self, address: str) -> str:
-        """A name for a device's address that this file uses everywhere, and that tells nothing to whom lacks the file.
+        """Return a name for a device's address that this file uses everywhere, and that tells nothing to whom lacks the
+        file.
 
         SHA-256 of a salt, which stays in the file and in no export, and the address; 8 octets of it in hex. `addresses`
         has the address by its name until the file is closed.

@@ -74,7 +74,7 @@ class Grid:
     seed: int = key(1, "The same seed gives the same table.", between(0, 2**63 - 1))
 
     def points(self) -> tuple[list[Point], int]:
-        """The points that can be, and how many can't: not every correlation fits every two losses."""
+        """Return the points that can be, and how many can't: not every correlation fits every two losses."""
         every = [
             Point(*values)
             for values in product(self.bob_loss, self.eve_loss, self.correlation, self.packets, self.eves)
@@ -83,7 +83,7 @@ class Grid:
         return possible, len(every) - len(possible)
 
     def digest(self) -> str:
-        """Of everything that the table depends on."""
+        """Return a digest of everything that the table depends on."""
         return hashlib.sha256(json.dumps([PIECE_TRIALS, PIECE_PACKETS, asdict(self)]).encode()).hexdigest()
 
 
@@ -97,7 +97,7 @@ class Point(NamedTuple):
     eves: int
 
     def joint(self) -> JointProbabilities | None:
-        """Bob's loss and that of all Eves together; None if there is no such distribution."""
+        """Return Bob's loss and that of all Eves together; None if there is no such distribution."""
         try:
             one = joint_probabilities(self.bob_loss, self.eve_loss, self.correlation)
         except UsageError:
@@ -129,7 +129,7 @@ class PointResult(NamedTuple):
 
 
 def read_grid(path: Path) -> Grid:
-    """The study that a TOML file describes. UsageError with file, line and key."""
+    """Return the study that a TOML file describes. Raises `UsageError` with file, line and key."""
     values, origin = load_toml(path, missing="write one, as `sweep study --help` shows", kind="study")
     for name in values:
         if name != "study":
@@ -155,11 +155,11 @@ def run(
     progress: Progress,
     tell: Callable[[str], None] = lambda what: None,
 ) -> list[PointResult]:
-    """The whole study; its table, which is then in `out` as Parquet.
+    """Simulate the whole study and return its table, which is then in `out` as Parquet.
 
     `progress` is told the establishments done, and all; `tell` what became of the cluster. What was done before an
-    interruption is taken from `out`.pieces, which vanishes at the end. UsageError if that is of another grid or
-    version, another study writes it, the table can't be written or the cluster can't be used.
+    interruption is taken from `out`.pieces, which vanishes at the end. Raises `UsageError` if that is of another grid
+    or version, another study writes it, the table can't be written or the cluster can't be used.
     """
     _parquet()  # it had better be missed now than after hours
     sums = _Sums(grid)
@@ -181,7 +181,7 @@ def run(
 
 
 def _here(waiting: Iterator[list[StudyPiece]]) -> Generator[list[StudyTotals]]:
-    """On all cores."""
+    """Yield the results of pieces, on all cores."""
     cores = os.cpu_count() or 1
     going: set[Future[list[StudyTotals]]] = set()
     pool = ThreadPoolExecutor(cores)
@@ -207,7 +207,7 @@ class _Sums:
         self.done, self.all = 0, grid.trials * len(self._points)
 
     def add(self, outcome: KeptLine) -> None:
-        """Add one piece's. `UnreadableError` if it is none of this study's, or was added before."""
+        """Add one piece's. Raises `UnreadableError` if it is none of this study's, or was added before."""
         index, number, received, missed = outcome
         point = self._points[index]
         begun = self._begun.setdefault(index, _Sum())
@@ -256,7 +256,7 @@ def _piece_trials(point: Point) -> int:
 
 
 def _seed(seed: int, point: Point, number: int) -> int:
-    """Of 128 bits. It hangs on the point's values, not on its place in the grid."""
+    """Return a seed of 128 bits. It hangs on the point's values, not on its place in the grid."""
     return int.from_bytes(hashlib.sha256(json.dumps([seed, *point, number]).encode()).digest()[:16])
 
 
@@ -287,7 +287,7 @@ def _row(point: Point, of: _Sum, trials: int) -> PointResult:
 
 
 def _quantile(counts: Counter[int], rank: float) -> int:
-    """Of k, the packets that Bob received and Eve lacks."""
+    """Return a quantile of k, the packets that Bob received and Eve lacks."""
     seen = 0
     for value in sorted(counts):
         seen += counts[value]

@@ -31,7 +31,7 @@ def on_cluster(batches: Iterator[list[StudyPiece]], scheduler: str, tell: Tell) 
     """Simulate all `batches`; outcomes come in any order.
 
     A piece that other versions than ours made is refused, and its worker gets no more. Who goes is told, and the study
-    waits until somebody is there again. UsageError if none can be used at all.
+    waits until somebody is there again. Raises `UsageError` if none can be used at all.
     """
     try:
         import distributed
@@ -57,7 +57,8 @@ def on_cluster(batches: Iterator[list[StudyPiece]], scheduler: str, tell: Tell) 
 
 
 def _connected(distributed: Any, scheduler: str) -> Any:
-    """A client. It is made in a thread, so that Ctrl-C ends our waiting at once: the library would wait to its end."""
+    """Return a client. It is made in a thread, so that Ctrl-C ends our waiting at once: the library would wait to its
+    end."""
     made: SimpleQueue[Any] = SimpleQueue()
 
     def connect() -> None:
@@ -107,7 +108,7 @@ class _Cluster:
             self._give_up()
 
     def _fill(self) -> bool:
-        """Is anything still to be waited for?"""
+        """Return whether anything is still to be waited for."""
         while len(self._going) < IN_FLIGHT:
             batch = self._again.popleft() if self._again else next(self._batches, None)
             if batch is None:
@@ -163,7 +164,7 @@ class _Cluster:
             self._tell(f"no worker is left at {self._scheduler}: the study waits, and goes on when one is there")
 
     def _find_fit(self, error: BaseException | None) -> None:
-        """Ask all workers what they have. UsageError if there are some, and none has what we have."""
+        """Ask all workers what they have. Raises `UsageError` if there are some, and none has what we have."""
         try:
             have = self.client.run(eval, ASK_VERSIONS, on_error="return")
         except Exception as failed:

@@ -18,7 +18,7 @@ _TO_DO: Final = "remove it, or name another --out"
 
 
 class KeptLine(NamedTuple):
-    """A line of the file: an outcome, of which the grid tells the rest."""
+    """This is a line of the file: an outcome, of which the grid tells the rest."""
 
     point: int
     number: int
@@ -27,14 +27,14 @@ class KeptLine(NamedTuple):
 
 
 class Keeper:
-    """The file, open and locked."""
+    """This is the file, open and locked."""
 
     def __init__(self, file: FileIO, path: Path, lines: int) -> None:
         self._file, self._path = file, path
         self.lines = lines
 
     def keep(self, outcome: StudyTotals) -> None:
-        """Append it. UsageError where the disk takes no more."""
+        """Append it. Raises `UsageError` where the disk takes no more."""
         line = [outcome.piece.point, outcome.piece.number, outcome.received, outcome.missed]
         self._write(json.dumps(line))
 
@@ -56,9 +56,7 @@ class Keeper:
 @contextmanager
 def kept(path: Path, made_by: dict[str, Any], take: Callable[[KeptLine], None]) -> Iterator[Keeper]:
     """Lock the file, `take` each line that is there, and yield what keeps more. Without a line it vanishes again.
-
-    UsageError if it is another study's, or damaged, or can't be written.
-    """
+    Raises `UsageError` if it is another study's, or damaged, or can't be written."""
     with _locked(path) as file:
         keeper = Keeper(file, path, _read(file, path, made_by, take))
         try:
@@ -71,7 +69,7 @@ def kept(path: Path, made_by: dict[str, Any], take: Callable[[KeptLine], None]) 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[FileIO]:
-    """The file for this process alone; after another one has ended and removed it, a new one."""
+    """Yield the file for this process alone; after another one has ended and removed it, a new one."""
     while True:
         try:
             file = FileIO(path, "a+")
@@ -88,7 +86,7 @@ def _locked(path: Path) -> Iterator[FileIO]:
 
 
 def _read(file: FileIO, path: Path, made_by: dict[str, Any], take: Callable[[KeptLine], None]) -> int:
-    """The lines' number. One that was cut off in the middle is cut off wholly."""
+    """Return the count of the lines. One that was cut off in the middle is cut off wholly."""
     end = lines = 0
     file.seek(0)
     try:

@@ -20,7 +20,7 @@ PACKET_S: Final = 1e-9
 
 
 class StudyPiece(NamedTuple):
-    """Plain numbers, as it travels: a seed of its own in place of the grid."""
+    """These plain numbers travel: a seed of its own stands in place of the grid."""
 
     point: int
     number: int
@@ -32,7 +32,7 @@ class StudyPiece(NamedTuple):
 
 
 class StudyTotals(NamedTuple):
-    """Of one piece: sums, so that they can be put together in any order."""
+    """These are of one piece: sums, so that they can be put together in any order."""
 
     piece: StudyPiece
     received: int

@@ -49,7 +49,7 @@ Row = tuple[int, list[str]]
 
 @dataclass(slots=True)
 class Table:
-    """A table that is being read: names, and the rows that are still to come."""
+    """This is a table that is being read: names, and the rows that are still to come."""
 
     file: Path
     names: list[str]
@@ -69,7 +69,7 @@ class Table:
         self.columns = {name: index for index, name in enumerate(self.names) if name}
 
     def spellings(self, column: int, text: str) -> list[str]:
-        """How the cells of a column that are taken for `text` stand in the file, with their spaces."""
+        """Return how the cells of a column that are taken for `text` stand in the file, with their spaces."""
         if not self.encoding:
             return [text]
         with opened(self.file) as binary, TextIOWrapper(binary, self.encoding, newline="") as lines:
@@ -78,11 +78,12 @@ class Table:
             return list(dict.fromkeys(cell for cell in cells if cell.strip() == text))
 
     def fault(self, line: int, why: str) -> UsageError:
-        """What is wrong there, to be raised."""
+        """Return what is wrong there, as an error to be raised."""
         return UsageError(f"{self.file}:{line}: {why}" if self.encoding else f"{self.file}, row {line}: {why}")
 
     def truth(self, text: str) -> bool:
-        """`UnreadableError` where it is none. `1.0` and any spelling of a program that we know."""
+        """Return the truth that a cell tells; `1.0` and any spelling of a program that we know. Raises
+        `UnreadableError` where it is none."""
         try:
             return self._truth[text]
         except KeyError:
@@ -94,7 +95,7 @@ class Table:
             return bool(number)
 
     def whole(self, text: str) -> int:
-        """A whole number; `UnreadableError` where it is none, or could be two."""
+        """Return a whole number. Raises `UnreadableError` where it is none, or could be two."""
         if text.isdecimal():
             return int(text)
         match = _WHOLE.fullmatch(text)
@@ -103,7 +104,7 @@ class Table:
         return int(match[1])
 
     def number(self, text: str) -> float:
-        """A finite number; `ValueError` where it is none."""
+        """Return a finite number. Raises `ValueError` where it is none."""
         if "," in text and self.delimiter != ",":
             if "." in text or (self.delimiter != ";" and _GROUPED.fullmatch(text)):
                 raise UnreadableError(text)
@@ -116,9 +117,10 @@ class Table:
 
 @contextmanager
 def reading(file: Path, wanted: frozenset[str], progress: Progress) -> Iterator[Table]:
-    """The table in a file of text. `wanted` are columns of which it should have some: they tell what parts the columns.
+    """Yield the table in a file of text. `wanted` are columns of which it should have some: they tell what parts the
+    columns.
 
-    UsageError, also while the rows are taken, that names the file, the line and what to do.
+    Raises `UsageError`, also while the rows are taken, that names the file, the line and what to do.
     """
     encoding = ""
     try:
@@ -134,7 +136,7 @@ def reading(file: Path, wanted: frozenset[str], progress: Progress) -> Iterator[
 
 
 def opened(file: Path) -> BinaryIO:
-    """The bytes of a text, unpacked if its name ends in .gz."""
+    """Yield the bytes of a text, unpacked if its name ends in .gz."""
     return gzip.open(file) if file.suffix.lower() == ".gz" else file.open("rb")  # type: ignore[return-value]
 
 
@@ -152,7 +154,7 @@ def _encoding(file: Path) -> str:
 
 
 def _not_text(file: Path, encoding: str) -> str:
-    """Where it can't be read."""
+    """Return the error for a file that can't be read as text."""
     if not encoding.startswith("utf-8"):
         return f"nor in {encoding.upper()}, whose mark it has: a byte lacks"
     with opened(file) as binary:
@@ -193,7 +195,7 @@ def _names(line: str, delimiter: str) -> list[str]:
 
 
 def position(binary: Any) -> int:
-    """How far a file is read, in bytes of the disk."""
+    """Return how far a file is read, in bytes of the disk."""
     return int(getattr(binary, "fileobj", binary).tell())
 
 

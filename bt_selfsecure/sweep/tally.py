@@ -17,7 +17,7 @@ from bt_selfsecure.sweep.orders import RunReception
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Packets that left the sender, by receiver, and what became of them."""
+    """These are the packets that left the sender, by receiver, and what became of them."""
 
     sent: Counter[str] = field(default_factory=Counter)
     lost: Counter[str] = field(default_factory=Counter)
@@ -31,7 +31,7 @@ class Tally:
 
     @classmethod
     def of(cls, receptions: Mapping[str, RunReception], bob: str) -> Self:
-        """Of one run."""
+        """Return the tally of one run."""
         tally = cls(queued=sum(len(reception.queued) for reception in receptions.values()))
         heard_by_bob = receptions[bob].copies
         for name, reception in receptions.items():
@@ -54,11 +54,11 @@ class Tally:
         return cls(total.sent, total.lost, total.bob_heard, total.eve_missed, queued)
 
     def losses(self) -> dict[str, tuple[float, float, float]]:
-        """By receiver: its loss and the 95 % interval (Clopper and Pearson)."""
+        """Return, by receiver, its loss and the 95 % interval (Clopper and Pearson)."""
         return {name: _share(self.lost[name], sent) for name, sent in self.sent.items() if sent}
 
     def eve_losses(self) -> dict[str, tuple[float, float, float]]:
-        """By Eve: e|B, what she missed of what Bob heard, likewise."""
+        """Return, by Eve, e|B: what she missed of what Bob heard, likewise."""
         return {name: _share(self.eve_missed[name], heard) for name, heard in self.bob_heard.items() if heard}
 
 
@@ -68,7 +68,7 @@ def _share(count: int, of: int) -> tuple[float, float, float]:
 
 
 def narrow_enough(tally: Tally, width: float) -> bool:
-    """Whether all intervals are no wider than `width`; False before anything was heard."""
+    """Return whether all intervals are no wider than `width`; False before anything was heard."""
     intervals = [*tally.losses().values(), *tally.eve_losses().values()]
     complete = bool(tally.sent) and len(tally.eve_losses()) == len(tally.sent) - 1
     return complete and all(high - low <= width for _, low, high in intervals)

@@ -31,7 +31,7 @@ ADDRESS: Final = re.compile(r"(?:[0-9a-f]{2}[:-]?){5}[0-9a-f]{2}", re.IGNORECASE
 
 @dataclass(slots=True)
 class _Log:
-    """One receiver's rows of one sender and run."""
+    """This is one receiver's rows of one sender and run."""
 
     times: array[float] = field(default_factory=lambda: array("d"))
     levels: array[float] = field(default_factory=lambda: array("d"))
@@ -39,22 +39,20 @@ class _Log:
 
 
 class LogKey(NamedTuple):
-    """What makes a log of its own."""
+    """This makes a log of its own."""
 
     run: str
     sender: str
 
 
 def column(table: Table) -> str | None:
-    """The name of the column that has the time; None if there is none."""
+    """Return the name of the column that has the time; None if there is none."""
     return next((name for name in TIMES if name in table.columns), None)
 
 
 def add_to(store: Store, tables: Mapping[str, Table], how: Circumstances, source: Any, progress: Progress) -> int:
-    """Join them and add each run; how many. `tables` by listener, "" where a column tells.
-
-    How they were joined is in the manifest of these runs. UsageError, which names file and fault.
-    """
+    """Join them, add each run, and return how many. `tables` are by listener, "" where a column tells. How they were
+    joined is in the manifest of these runs. Raises `UsageError`, which names file and fault."""
     try:
         import numpy as np
 
@@ -110,10 +108,10 @@ def _receptions(logs: Mapping[str, _Log], burst: JoinedRun) -> Iterator[Receptio
 
 
 class _Read:
-    """What all tables have, sorted by time."""
+    """This is what all tables have, sorted by time."""
 
     def __init__(self, tables: Mapping[str, Table], how: Circumstances) -> None:
-        """UsageError with the file, and the line if it is one's fault."""
+        """Read all. Raises `UsageError` with the file, and the line if it is one's fault."""
         self.how = how
         self.logs: dict[LogKey, dict[str, _Log]] = {}
         self.conditions: dict[LogKey, dict[str, str]] = {}
@@ -174,7 +172,7 @@ class _Read:
 
 
 class _Moment:
-    """Reads one table's times, which are all of one kind: dates, seconds, or thousandths of them and so on."""
+    """This reads one table's times, which are all of one kind: dates, seconds, or thousandths of them and so on."""
 
     def __init__(self, table: Table, name: str) -> None:
         self.table, self.unit = table, UNITS.get(name)
@@ -185,7 +183,7 @@ class _Moment:
         """Whether no number has a fraction yet: then they may be of seconds or of less."""
 
     def __call__(self, line: int, text: str) -> float:
-        """Seconds. UsageError with file and line."""
+        """Return the time in seconds. Raises `UsageError` with file and line."""
         try:
             value, kind = self.table.number(text), "seconds"
         except ValueError:
@@ -204,7 +202,8 @@ class _Moment:
         return value
 
     def settled(self) -> bool:
-        """Whether they are of the calendar. UsageError if seconds can't be told from thousandths."""
+        """Return whether the times are of the calendar. Raises `UsageError` if seconds can't be told from
+        thousandths."""
         if self.kind == "seconds" and self.whole:
             raise UsageError(
                 f"{self.table.file}: times are whole numbers, of seconds or of less: call the column time_s, time_ms "

@@ -45,7 +45,8 @@ HTML: Final = "text/html; charset=utf-8"
 
 
 def listening(where: str) -> socket.socket:
-    """What takes connections on "ADDRESS:PORT". Raises `UsageError`: before there is a sweep, or anything of it."""
+    """Return a socket that takes connections on "ADDRESS:PORT". Raises `UsageError`: before there is a sweep, or
+    anything of it."""
     host, _, port = where.rpartition(":")
     if not host or not port.isdecimal() or not 0 <= int(port) <= 0xFFFF:
         raise UsageError(f"--web {where} is no place to listen on: write ADDRESS:PORT, as in 0.0.0.0:8700")
@@ -60,7 +61,7 @@ def listening(where: str) -> socket.socket:
 
 
 def token_beside(record: Path, *, new: bool) -> str:
-    """The secret part of the page's address: as it was for this record, or a `new` one."""
+    """Return the secret part of the page's address: as it was for this record, or a `new` one."""
     file = record.with_name(f"{record.name}.page")
     with contextlib.suppress(OSError, UnicodeDecodeError):
         if not new and TOKEN.fullmatch(token := file.read_text().strip()):
@@ -73,7 +74,7 @@ def token_beside(record: Path, *, new: bool) -> str:
 
 @contextlib.asynccontextmanager
 async def serve(driver: Driver, listener: socket.socket, token: str) -> AsyncGenerator[str, None]:
-    """Serve for the time of the context, which is the page's address; the sweep goes on where that fails."""
+    """Serve for the time of the context, which yields the page's address; the sweep goes on where that fails."""
     page = Page(driver, token)
     server = asyncio.create_task(HttpServer(listener, page.answer, page.headers).run(), name="page")
 
@@ -91,7 +92,7 @@ async def serve(driver: Driver, listener: socket.socket, token: str) -> AsyncGen
 
 
 def _reachable(host: str) -> str:
-    """What to type on the phone."""
+    """Return what to type on the phone."""
     if host not in ("0.0.0.0", "::"):
         return f"[{host}]" if ":" in host else host
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -103,7 +104,7 @@ def _reachable(host: str) -> str:
 
 
 class Page:
-    """What the phone sees of one sweep."""
+    """This is what the phone sees of one sweep."""
 
     def __init__(self, driver: Driver, token: str) -> None:
         self._driver, self._root = driver, f"/{token}/"
@@ -122,7 +123,7 @@ class Page:
         }
 
     def answer(self, request: HttpRequest) -> Answer:
-        """What to say to a request. Raises `RefusedError`."""
+        """Return what to say to a request. Raises `RefusedError`."""
         if not _is_ours(request.headers.get("host", "")):
             raise RefusedError(HTTPStatus.MISDIRECTED_REQUEST)
         if not hmac.compare_digest(request.path[: len(self._root)].encode(), self._root.encode()):
@@ -164,7 +165,7 @@ def _digest(shown: str, element: str) -> str:
 
 
 def _is_ours(host: str) -> bool:
-    """Whether a request was meant for this machine: a name that somebody else made lead here is not its own."""
+    """Return whether a request was meant for this machine: a name that somebody else made lead here is not its own."""
     name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
     with contextlib.suppress(ValueError):
         return bool(ipaddress.ip_address(name.strip("[]")))

@@ -29,7 +29,7 @@ STALE_S: Final = 5.0
 
 
 class Phase(enum.Enum):
-    """What a screen asks of the person."""
+    """This is what a screen asks of the person."""
 
     ASKING = "asking"
     UNDER_WAY = "under way"
@@ -39,7 +39,7 @@ class Phase(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What a screen showed."""
+    """This is what a screen showed."""
 
     place: Place | None
     phase: Phase
@@ -71,7 +71,7 @@ class Wish:
 
 
 class NoWishError(BtSelfSecureError):
-    """What came from a screen is no wish."""
+    """This came from a screen and is no wish."""
 
 
 PLACED, STOP, SKIP, BACK, REDO, END = "placed", "stop", "skip", "back", "redo", "end"
@@ -80,7 +80,7 @@ _ELSEWHERE: Final[Mapping[str, Callable[[Place], Want]]] = {BACK: TakeBack, REDO
 
 
 def wish_here(name: str, ground: Ground) -> Wish:
-    """A wish about the place that the screen shows, or to end."""
+    """Return a wish about the place that the screen shows, or to end."""
     if name == END:
         return Wish(End(), ground)
     here = _HERE[name]
@@ -88,7 +88,7 @@ def wish_here(name: str, ground: Ground) -> Wish:
 
 
 def read_wish(body: bytes, plan: Plan) -> Wish:
-    """What a page sent. Raises `NoWishError` for anything else than what it sends."""
+    """Return what a page sent. Raises `NoWishError` for anything else than what it sends."""
     try:
         values = json.loads(body, parse_constant=_refuse)
         places = {(place.turn, place.distance_m): place for place in plan.places()}

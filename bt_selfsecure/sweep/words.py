@@ -22,12 +22,12 @@ MILLION: Final = 1_000_000
 
 
 def percent(share: float | None) -> str:
-    """Three digits, as in 13.6 %; nothing is called 0 or 100 % that is not."""
+    """Return a share with three digits, as in 13.6 %; nothing is called 0 or 100 % that is not."""
     return NONE if share is None else f"{hundredths(share)} %"
 
 
 def hundredths(share: float | None) -> str:
-    """The same without its sign, for a column that has it."""
+    """Return the same without its sign, for a column that has it."""
     if share is None:
         return NONE
     if 0 < share < SMALLEST:
@@ -36,19 +36,19 @@ def hundredths(share: float | None) -> str:
 
 
 def interval(low: float, high: float) -> str:
-    """As in 13.4-13.7 %."""
+    """Return an interval as in 13.4-13.7 %."""
     return f"{_digits(100 * low)}-{_digits(100 * high)} %"
 
 
 def bits(value: float | None) -> str:
-    """Rounded down: 127.9 bits are not 128."""
+    """Return bits rounded down: 127.9 bits are not 128."""
     if value is None:
         return NONE
     return f"{math.floor(value)}" if value >= 10 else f"{math.floor(100 * value) / 100:g}"
 
 
 def count(value: int | None) -> str:
-    """As in 1,730, 1.73 M or 18 M; None where no number is enough."""
+    """Return a count as in 1,730, 1.73 M or 18 M; "-" for None, where no number is enough."""
     if value is None:
         return NONE
     if value < MILLION:
@@ -57,7 +57,7 @@ def count(value: int | None) -> str:
 
 
 def metres(nearest: float | None, farthest: float | None = None) -> str:
-    """As in 4.5, or 1.3-22.9 for a listener whose distance was not always the same."""
+    """Return metres as in 4.5, or 1.3-22.9 for a listener whose distance was not always the same."""
     if nearest is None:
         return NONE
     told = [f"{each:.0f}" if each >= 100 else f"{each:.3g}" for each in (nearest, farthest) if each is not None]
@@ -65,12 +65,13 @@ def metres(nearest: float | None, farthest: float | None = None) -> str:
 
 
 def bearer(name: str) -> str:
-    """Short: a virtual air's loss model is told in the plan."""
+    """Return a bearer in short: a virtual air's loss model is told in the plan."""
     return name.partition(":")[0] if name.startswith("air:") else name
 
 
 def names(listeners: Iterable[str], width: int) -> dict[str, str]:
-    """Names of at most `width` letters that stay told apart: pi-kitchen-left and pi-kitchen-right become pi-k~ft, ~ht.
+    """Return names of at most `width` letters that stay told apart: pi-kitchen-left and pi-kitchen-right become
+    pi-k~ft, ~ht.
 
     Letters are left out at the end if that does, else before the end; if nothing does, they are numbered.
     """
@@ -85,7 +86,7 @@ def names(listeners: Iterable[str], width: int) -> dict[str, str]:
 
 
 def what_differs(settings: Sequence[Setting]) -> dict[Setting, list[str]]:
-    """Words for each setting, only of what is not the same in all of them; the distance in any case."""
+    """Return words for each setting, only of what is not the same in all of them; the distance in any case."""
 
     def differ(name: str) -> bool:
         return len({getattr(setting, name) for setting in settings}) > 1
@@ -105,12 +106,12 @@ def what_differs(settings: Sequence[Setting]) -> dict[Setting, list[str]]:
 
 
 def conditions(told: Iterable[tuple[str, str]]) -> str:
-    """As in "room office, noise microwave"."""
+    """Return conditions as in "room office, noise microwave"."""
     return ", ".join(f"{name} {value}" for name, value in told)
 
 
 def note(path: Sequence[str], value: str = "") -> str:
-    """As in "wifi wlan0: 2437 MHz": names without underscores, and the unit where it belongs."""
+    """Return a note as in "wifi wlan0: 2437 MHz": names without underscores, and the unit where it belongs."""
     said = [*path]
     for number, (name, (end, unit)) in enumerate(product(path, UNITS.items())):
         if name.endswith(end):
@@ -124,7 +125,7 @@ def _cut(name: str, width: int, end: str) -> str:
 
 
 def _digits(value: float) -> str:
-    """Three that count, and no exponent."""
+    """Return three digits that count, and no exponent."""
     if not value or value >= 100:
         return f"{value:.0f}"
     text = f"{value:#.3g}"

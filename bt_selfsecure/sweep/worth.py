@@ -27,7 +27,8 @@ bound_of = lru_cache(maxsize=1 << 16)(lower_bound)
 
 
 def in_run(run: int, sent: int, heard: int, missed: int, size_bytes: int) -> InRun:
-    """A run of which Bob heard so many packets, and Eve (or Eves together) missed so many of those."""
+    """Return the worth of a run of which Bob heard so many packets, and Eve (or Eves together) missed so many of
+    those."""
     if not heard:
         return InRun(run, sent, 0, 0, None, 0.0, None, NO_KEY)
     bound = bound_of(missed, heard)
@@ -37,7 +38,7 @@ def in_run(run: int, sent: int, heard: int, missed: int, size_bytes: int) -> InR
 
 
 class Together(NamedTuple):
-    """What the runs of a pair come to, each judged by itself."""
+    """Holds what the runs of a pair come to, each judged by itself."""
 
     worst: InRun | None
     """The run whose key is worth least; None if no run has a key. Of several alike the first."""
@@ -51,7 +52,7 @@ class Together(NamedTuple):
 
 
 def together(runs: Iterable[tuple[InRun, int]]) -> Together:
-    """Fold runs, each with how many are like it."""
+    """Return what these runs come to, each given with how many are like it."""
     found: list[InRun] = []
     keys = broken = 0
     for run, alike in runs:
@@ -69,26 +70,27 @@ def together(runs: Iterable[tuple[InRun, int]]) -> Together:
 
 
 def verdict(heard: int, missed: int, worst: InRun | None) -> str:
-    """Of all runs of a pair: packets that Bob heard in them, packets of those that Eve missed, and the worst run."""
+    """Return the verdict over all runs of a pair: packets that Bob heard in them, packets of those that Eve missed, and
+    the worst run."""
     if not heard or worst is None or worst.secret_bits is None:
         return NO_KEY
     return BROKEN if not missed else WEAK if worst.secret_bits < BITS[-1] else HOLDS
 
 
 def needed(bound: float) -> dict[str, int | None]:
-    """|S| for each strength by a bound of e|B; None where no number is enough."""
+    """Return |S| for each strength by a bound of e|B; None where no number is enough."""
     return {str(bits): packets_needed(bits, bound) if bound else None for bits in BITS}
 
 
 def to_send(run: InRun | None) -> dict[str, int | None]:
-    """N for each strength, in the run that takes most on average."""
+    """Return N for each strength, in the run that takes most on average."""
     if run is None:
         return dict.fromkeys(map(str, BITS))
     return {name: _to_send(packets, 1 - run.bob_heard / run.sent) for name, packets in needed(run.bound).items()}
 
 
 def _per_packet_sent(run: InRun) -> float:
-    """Secret bits."""
+    """Return the secret bits per packet sent."""
     return run.bob_heard / run.sent * bits_per_packet(run.bound)
 
 

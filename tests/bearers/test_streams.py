@@ -134,6 +134,55 @@ def test_senders_at_once_take_turns() -> None:
     asyncio.run(main())
 
 
+@settings(max_examples=50)
+@given(st.lists(st.integers(1, 20_000), min_size=1, max_size=12))
+def test_what_is_not_sent_at_once_is_sent_whole_and_in_order_when_there_is_room(sizes: list[int]) -> None:
+    datagrams = [bytes([number]) * size for number, size in enumerate(sizes)]
+
+    async def main() -> None:
+        near, far = (StreamLink(sock, PEER, TRAITS) for sock in socket.socketpair())
+
+        async def send() -> None:
+            for data in datagrams:
+                if not near.send_now(data):
+                    await near.send(data)
+
+        async with asyncio.timeout(10):
+            sending = asyncio.create_task(send())
+            await asyncio.sleep(0)
+            assert [await far.receive() for _ in datagrams] == datagrams
+            await sending
+        await near.close()
+        await far.close()
+
+    asyncio.run(main())
+
+
+def test_nothing_is_sent_at_once_between_the_halves_of_another_datagram() -> None:
+    async def scene(link: StreamLink, far: socket.socket) -> None:
+        sending = await fill(link)
+        assert not link.send_now(b"abc")
+        got = b""
+        while len(got) < 2 + STREAM_DATAGRAM_BYTES:
+            got += await asyncio.get_running_loop().sock_recv(far, 65536)
+        await sending
+        assert link.send_now(b"abc")
+        assert await asyncio.get_running_loop().sock_recv(far, 65536) == b"\x00\x03abc"
+
+    play(scene)
+
+
+def test_a_link_that_has_ended_sends_nothing_at_once() -> None:
+    async def scene(link: StreamLink, far: socket.socket) -> None:
+        with pytest.raises(LocalError):
+            link.send_now(bytes(STREAM_DATAGRAM_BYTES + 1))
+        far.close()
+        with pytest.raises(LinkClosedError):
+            link.send_now(b"abc")
+
+    play(scene)
+
+
 def test_a_send_cancelled_half_way_closes_the_link_rather_than_garble_it() -> None:
     async def scene(link: StreamLink, far: socket.socket) -> None:
         sending = await fill(link)

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from phone import SIZES, Phone, WebSweep, four_places, plan, until
 
+from bt_selfsecure.sweep.wishes import DEAD_S
+
 Start = Callable[..., WebSweep]
 Open = Callable[..., Phone]
 
@@ -36,38 +38,44 @@ GAPS = [0.05 * number for number in range(1, 11)]
 STATES = ("asking", "counting", "measuring", "done")
 
 
-def assert_two_taps_do_what_one_does(start: Start, phone: Open, case: tuple[str, str], gap_s: float) -> None:
+def assert_two_taps_do_what_one_does(
+    start: Start, phone: Open, measured: Callable[[str], bytes], folder: Path, case: tuple[str, str], gap_s: float
+) -> None:
+    """Taps that are farther apart than `DEAD_S`, as on a busy computer, are two wishes: those are tried again."""
     state, button = case
-    sweep = start(four_places(state))
-    screen = phone(sweep.url, SIZES[0])
-    for metres in (1.5, 3, 4.5)[: 3 if state == "done" else 1]:
-        screen.says(f"Move to {metres} m")
-        screen.tap("skip")
-    if state != "done":
-        screen.says("Move to 3 m")
-    if state in ("counting", "measuring"):
-        screen.tap("main")
-        until(lambda: sweep.view()["ground"]["phase"] == "under way")
-    if button == "yes":
-        screen.page.locator("#which:enabled").select_option("0 0.5")
-        screen.tap("again")
-    screen.blind_taps(button, button, gap_s=gap_s)
-    screen.page.wait_for_timeout(1000)
-    view = sweep.view()
+    taps_s = 2 * DEAD_S
+    while taps_s > DEAD_S:
+        (folder / "plan.db").write_bytes(measured(state))
+        sweep = start(four_places(state))
+        screen = phone(sweep.url, SIZES[0])
+        for metres in (1.5, 3, 4.5)[: 3 if state == "done" else 1]:
+            screen.says(f"Move to {metres} m")
+            screen.tap("skip")
+        if state != "done":
+            screen.says("Move to 3 m")
+        if state in ("counting", "measuring"):
+            screen.tap("main")
+            until(lambda sweep=sweep: sweep.view()["ground"]["phase"] == "under way")
+        if button == "yes":
+            screen.page.locator("#which:enabled").select_option("0 0.5")
+            screen.tap("again")
+        taps_s = screen.blind_taps(button, button, gap_s=gap_s)
+        screen.page.wait_for_timeout(1000)
+        view = sweep.view()
+        hidden = not screen.page.is_visible("#sure")
+        sweep.stop()
     here = view["place"] and view["place"]["distance_m"]
     assert (view["ground"]["phase"], here, [place["distance_m"] for place in view["skipped"]]) == AFTER[case]
     withdrawn = sum("withdrawn" in line for line in view["lines"])
     assert withdrawn == (button == "yes")
-    assert not screen.page.is_visible("#sure")
-    sweep.stop()
+    assert hidden
 
 
 @pytest.mark.parametrize("case", [("asking", "main"), ("counting", "yes")], ids="-".join)
 def test_a_double_tap_does_what_one_tap_does(
     start: Start, phone: Open, measured: Callable[[str], bytes], tmp_path: Path, case: tuple[str, str]
 ) -> None:
-    (tmp_path / "plan.db").write_bytes(measured(case[0]))
-    assert_two_taps_do_what_one_does(start, phone, case, 0.2)
+    assert_two_taps_do_what_one_does(start, phone, measured, tmp_path, case, 0.2)
 
 
 @pytest.mark.long
@@ -76,8 +84,7 @@ def test_ten_double_taps_of_each_button_in_each_state_have_one_effect_each(
     start: Start, phone: Open, measured: Callable[[str], bytes], tmp_path: Path, case: tuple[str, str]
 ) -> None:
     for gap_s in GAPS:
-        (tmp_path / "plan.db").write_bytes(measured(case[0]))
-        assert_two_taps_do_what_one_does(start, phone, case, gap_s)
+        assert_two_taps_do_what_one_does(start, phone, measured, tmp_path, case, gap_s)
 
 
 def test_two_phones_that_show_the_same_have_one_effect_and_the_second_one_is_told(start: Start, phone: Open) -> None:

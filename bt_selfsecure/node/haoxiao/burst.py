@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Final
 
-from bt_selfsecure.node.haoxiao.peer_events import Outputs, PeerConfig, ReleaseRadio, Send, SendBurst, TakeRadio
+from bt_selfsecure.node.haoxiao.peer_events import Outputs, PeerConfig, ReleaseRadio, SendBurst, TakeRadio
 from bt_selfsecure.node.haoxiao.peer_links import PeerLinks
 from bt_selfsecure.sansio.trace import Machine, MachineEnum, Tracer
 
@@ -122,4 +122,4 @@ class Burst:
 
     def _send(self, data: bytes) -> None:
         if line := self._links.control_line:
-            self._out.put(Send(line.number, data))
+            self._out.send(line.number, data)

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from bt_selfsecure.node.haoxiao.burst import Burst
-from bt_selfsecure.node.haoxiao.peer_events import Dial, EstablishOutcome, Level, Outputs, PeerConfig, Send
+from bt_selfsecure.node.haoxiao.peer_events import Dial, EstablishOutcome, Level, Outputs, PeerConfig
 from bt_selfsecure.node.haoxiao.peer_links import PeerLinks
 from bt_selfsecure.node.metrics import PeerCounters
 from bt_selfsecure.protocols.haoxiao.establish import MAX_T_1_S, EstablishConfig
@@ -345,7 +345,7 @@ class KeyAgreement:
         elif kind == Kind.ACCEPT:
             self.burst.accept(data, now)
         elif line := self._links.control_line:
-            self._out.put(Send(line.number, data))
+            self._out.send(line.number, data)
 
     def burst_sent(self, now: float, trouble: str) -> None:
         """The driver has sent a packet of a burst, or could not."""

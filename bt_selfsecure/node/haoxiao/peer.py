@@ -1,8 +1,8 @@
 """One peer: drives its `PeerMachine`; owns the links, the tasks and what waits for an outcome.
 
-Each input is followed by `_act`, which does what the machine puts out: the disk at once, in the event loop; what is to
-be sent goes to the link's queue, and whoever has the time sends it: a link's reader what answers its datagram, without
-another turn of the event loop, a task of its own all else.
+Each input is followed by `_act`, which does what the machine puts out: first it sends, as far as the links take it at
+once; then it notes, and writes to the disk, in the event loop. What a link had no room for waits in its queue: a link's
+reader sends what answers its datagram, a task of its own all else.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from typing import Any, Final
 from bt_selfsecure.bearers.base import BearerError, Link, LinkClosedError
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node import ages
-from bt_selfsecure.node.config import address_bytes
 from bt_selfsecure.node.haoxiao import peer_events as events
 from bt_selfsecure.node.haoxiao.context import NodeContext
 from bt_selfsecure.node.haoxiao.kept import note, stored
-from bt_selfsecure.node.haoxiao.peer_events import Commit, Output, PeerConfig, SendBurst, Urgency
+from bt_selfsecure.node.haoxiao.peer_events import Commit, Output, SendBurst, Urgency
 from bt_selfsecure.node.haoxiao.peer_machine import PeerMachine
 from bt_selfsecure.node.haoxiao.peer_status import status_of
 from bt_selfsecure.node.haoxiao.waiting import Waiters
@@ -48,26 +47,14 @@ class Peer:
         self._node, self._journal, self._log = node, node.journal, PeerLog(log, name)
         self._loop = asyncio.get_running_loop()
         self._clock = self._loop.time
-        config = PeerConfig(
-            name=name,
-            identity=address_bytes(address),
-            dial=dial,
-            session=node.session_config,
-            session_bearer=node.session_bearer,
-            establish_bearer=node.establish_bearer,
-            no_radio=node.no_radio,
-            fragment_bytes=node.fragment_bytes,
-            queue_messages=node.queue_messages,
-            renew_hours=node.renew_hours,
-            renew_messages=node.renew_messages,
-            rests_on=lambda visible, hybrid, authenticated: node.rests_on(
-                visible, hybrid=hybrid, authenticated=authenticated
-            ),
-        )
         now = self._clock()
         kept, new_number = stored(node.journal, address, now), partial(node.journal.new_number, "outbox")
         self._machine: Final = PeerMachine(
-            config, kept, EndpointContext(secrets.token_bytes, name=name), new_number, now
+            node.settings.peer(name, address, dial),
+            kept,
+            EndpointContext(secrets.token_bytes, name=name),
+            new_number,
+            now,
         )
         self._tasks = asyncio.TaskGroup()
         self._begun = asyncio.Event()
@@ -123,7 +110,7 @@ class Peer:
         """The node's adapter works."""
         own = self._node.own
         if self._running and own is not None and self._machine.links.own is None:
-            self._machine.adapter_up(own, self._node.establish_config(self.address), self._clock())
+            self._machine.adapter_up(own, self._node.settings.establish(own, self.address), self._clock())
             self._act()
 
     async def adapter_gone(self) -> None:

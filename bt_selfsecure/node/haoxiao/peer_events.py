@@ -216,9 +216,14 @@ Output = (
 
 
 class Outputs:
-    """What the parts of one machine put out, in order, and what they want of its end of a turn."""
+    """What the parts of one machine put out, in order, and what they want of its end of a turn.
+
+    Datagrams come out first: what must be on disk before one leaves was there before it was put in, so the peer need
+    not wait while the rest of the turn is noted and told.
+    """
 
     def __init__(self) -> None:
+        self._sends: Final[deque[Send]] = deque()
         self._queue: Final[deque[Output]] = deque()
         self.look_due = False
         """Something has changed that decides on links and keys."""
@@ -230,8 +235,12 @@ class Outputs:
     def put(self, output: Output) -> None:
         self._queue.append(output)
 
+    def send(self, link: int, data: bytes) -> None:
+        self._sends.append(Send(link, data))
+
     def take(self) -> Output | None:
-        return self._queue.popleft() if self._queue else None
+        queue = self._sends or self._queue
+        return queue.popleft() if queue else None
 
     def log(self, level: Level, text: str, event: str = "", of_round: int | None = None) -> None:
         self._queue.append(Log(level, text, event, of_round))

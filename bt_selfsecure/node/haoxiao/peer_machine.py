@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Final
 
 from bt_selfsecure.node.haoxiao.key_agreement import KeyAgreement
-from bt_selfsecure.node.haoxiao.peer_events import ForeignKeys, Output, Outputs, PeerConfig, Send, Stored, Urgency
+from bt_selfsecure.node.haoxiao.peer_events import ForeignKeys, Output, Outputs, PeerConfig, Stored, Urgency
 from bt_selfsecure.node.haoxiao.peer_links import ActiveLink, LinkState, PeerLinks
 from bt_selfsecure.node.haoxiao.peer_session import PeerSession
 from bt_selfsecure.node.metrics import PeerCounters
@@ -39,8 +39,8 @@ _NAMES_KEYS: Final = frozenset((Kind.RESYNC_CALL, Kind.RESYNC_REQUEST))
 
 
 class PeerMachine:
-    """After each input take the outputs by `next_event`, and do them in order. `now` is seconds of a clock that does
-    not go back. Raises `LocalError` for misuse by the driver only."""
+    """After each input take the outputs by `next_event`, and do them in the order in which it gives them. `now` is
+    seconds of a clock that does not go back. Raises `LocalError` for misuse by the driver only."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class PeerMachine:
     # --- the verbs ----------------------------------------------------------------------------------------------------
 
     def next_event(self) -> Output | None:
-        """Return the oldest output that was not taken yet."""
+        """Return the oldest output that was not taken yet, but what is to be sent before all else."""
         return self._out.take()
 
     def get_timer(self) -> float | None:
@@ -303,7 +303,7 @@ class PeerMachine:
             for data in session.frames_to_send(now):
                 any_frame = True
                 self.session.count(data)
-                self._out.put(Send(line.number, data))
+                self._out.send(line.number, data)
         return any_frame
 
     # --- what is due --------------------------------------------------------------------------------------------------

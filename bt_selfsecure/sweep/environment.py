@@ -1,4 +1,4 @@
-"""What a node can tell about itself and its surroundings: the notes that nobody has to take."""
+"""What a node can tell about itself and its environment: the notes that nobody has to take."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FIRMWARE: Final = ("BCM: firmware", "Patch", "hci0: BCM")
 
 
 def facts(machine: HostSystem, client: NodeClient | None) -> dict[str, Any]:
-    """What can be seen; what can't is left out. No addresses."""
+    """Return what can be seen; what can't is left out. No address is in it."""
     found: dict[str, Any] = {
         "version": __version__,
         "python": platform.python_version(),
@@ -42,7 +42,7 @@ def facts(machine: HostSystem, client: NodeClient | None) -> dict[str, Any]:
 
 
 def facts_of(machine: HostSystem, client: NodeClient | None) -> Callable[[], Awaitable[dict[str, Any]]]:
-    """The same for an agent, which must not be held up."""
+    """Return what gives the same to an agent, which must not be held up."""
     return lambda: asyncio.to_thread(facts, machine, client)
 
 
