@@ -54,7 +54,7 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class ListenerLosses:
-    """The losses of one listener."""
+    """Holds the losses of one listener."""
 
     setting: Setting
     listener: str
@@ -81,7 +81,7 @@ class ListenerLosses:
 
 @dataclass(frozen=True, slots=True)
 class InRun:
-    """What a key of one run is worth, by that run alone."""
+    """Says what a key of one run is worth, by that run alone."""
 
     run: int
     sent: int
@@ -99,7 +99,8 @@ class InRun:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One listener as Bob, another as Eve. Counts and shares are of all runs pooled, unless they say otherwise."""
+    """Takes one listener as Bob, another as Eve. Counts and shares are of all runs pooled, unless they say
+    otherwise."""
 
     setting: Setting
     bob: str
@@ -174,7 +175,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Collusion:
-    """The best that so many Eves can do together against one Bob: over all runs pooled, and in a single run."""
+    """Holds the best that so many Eves can do together against one Bob: over all runs pooled, and in a single run."""
 
     setting: Setting
     bob: str
@@ -239,7 +240,7 @@ class AtDistance:
 
 @dataclass(frozen=True, slots=True)
 class OneRun:
-    """One run at one listener, for what changes from run to run."""
+    """Is one run at one listener, for what changes from run to run."""
 
     run: int
     setting: Setting
@@ -284,7 +285,7 @@ class Rows(Sequence[OneRun]):
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """Everything."""
+    """Holds everything that came out."""
 
     sweep: str
     runs: int
