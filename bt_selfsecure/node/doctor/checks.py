@@ -34,6 +34,6 @@ CHECKS: Final = (
 
 
 def checks_of(machine: HostSystem) -> list[Check]:
-    """Return those that concern its node."""
+    """Return the checks that concern the node of this machine, in order."""
     concerns = {Of.ALL: True, Of.RADIO: bool(machine.adapter), Of.UDP: "udp" in machine.bearers}
     return [check for check in CHECKS if concerns[check.of]]

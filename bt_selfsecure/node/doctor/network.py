@@ -15,7 +15,8 @@ from bt_selfsecure.wording import counted
 
 
 def udp(machine: HostSystem) -> Finding:
-    """21. Tried on sockets of the doctor's own, of which nobody hears anything."""
+    """Look whether the own place is free and each peer's can be reached, on sockets of the doctor's own, of which
+    nobody hears anything."""
     places = machine.udp
     if places is None:
         raise NotSeen("no place of udp is configured")

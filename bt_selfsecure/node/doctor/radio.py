@@ -34,7 +34,7 @@ USB_RADIOS: Final = {
 
 
 def switch(machine: HostSystem) -> Finding:
-    """3. rfkill; on first boots of Raspberry Pi OS often the whole fault."""
+    """Look whether rfkill blocks the adapter; on first boots of Raspberry Pi OS that is often the whole fault."""
     states = []
     for entry in machine.some("/sys/class/rfkill/rfkill*"):
         values = {
@@ -51,7 +51,7 @@ def switch(machine: HostSystem) -> Finding:
 
 
 def adapter(machine: HostSystem) -> Finding:
-    """4. There, on, and with an address of its own."""
+    """Look whether the adapter is there, is on, and has an address of its own."""
     others = [path.name for path in machine.some("/sys/class/bluetooth/hci*") if re.fullmatch(r"hci\d+", path.name)]
     if machine.adapter not in others:
         absent = f"No adapter has the address {machine.adapter}" if ":" in machine.adapter else None
@@ -86,7 +86,7 @@ def adapter(machine: HostSystem) -> Finding:
 
 
 def uart(machine: HostSystem) -> Finding:
-    """5. Speed and flow control of a UART, and its faults in the kernel's log."""
+    """Look at speed and flow control of an adapter on a UART, and for its faults in the kernel's log."""
     if machine.radio.bus != "UART":
         return ok(f"{machine.adapter} is on {machine.radio.bus}, not on a UART.")
     how = _uart(machine)
@@ -119,7 +119,7 @@ def _uart(machine: HostSystem) -> str:
 
 
 def advertising(machine: HostSystem) -> Finding:
-    """6. Tried, not inferred: release numbers of patched kernels tell little."""
+    """Try to advertise, and infer nothing: release numbers of patched kernels tell little."""
     word, reason = machine.advertising
     match word:
         case Word.ADVERTISING:
@@ -141,7 +141,7 @@ def advertising(machine: HostSystem) -> Finding:
 
 
 def features(machine: HostSystem) -> Finding:
-    """8. What the chip can do; "Bluetooth 5.0" on a Pi is the feature set of 4.2."""
+    """Look what the chip can do; "Bluetooth 5.0" on a Pi is the feature set of 4.2."""
     radio = machine.radio
     lmp = int.from_bytes(radio.lmp_features, "little")
     if not lmp:
@@ -172,7 +172,7 @@ def _le(features: bytes | None) -> str:
 
 
 def bearers(machine: HostSystem) -> Finding:
-    """20. Those of the configuration, against what the adapter has on."""
+    """Look whether the adapter has on what the configured bearers need."""
     needed = sorted(NEEDED.keys() & machine.bearers)
     if not needed:
         return ok("No bearer of the configuration takes a radio.")
@@ -188,7 +188,7 @@ def bearers(machine: HostSystem) -> Finding:
 
 
 def supervision(machine: HostSystem) -> Finding:
-    """16. How long an LE link of ours outlives a silence."""
+    """Look how long an LE link of ours outlives a silence."""
     timeout = machine.radio.le_supervision_ms
     if timeout is None:
         raise NotSeen("the kernel does not tell its LE supervision timeout")
@@ -201,7 +201,7 @@ def supervision(machine: HostSystem) -> Finding:
 
 
 def neighbours(machine: HostSystem) -> Finding:
-    """18. A second radio or a sniffer, for an Eve of one's own."""
+    """Look for a second radio or a sniffer, which an Eve of one's own needs."""
     found = []
     for device in machine.some("/sys/bus/usb/devices/*"):
         vendor, product = (

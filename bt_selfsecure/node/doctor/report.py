@@ -11,7 +11,7 @@ from bt_selfsecure.node.doctor.machine import HostSystem
 
 
 class Of(enum.Enum):
-    """The nodes that a check is for."""
+    """Says which nodes a check is for."""
 
     RADIO = "those with an adapter"
     UDP = "those with udp"
@@ -20,7 +20,7 @@ class Of(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of the doctor's."""
+    """Stands for one line of the doctor's: `look` examines the machine, and may raise `NotSeen` or OSError."""
 
     number: int
     name: str

@@ -28,7 +28,7 @@ FAULTY_KERNEL: Final = re.compile(r"\b6\.1\.192\b")
 
 
 def sockets(machine: HostSystem) -> Finding:
-    """1. Users of pyenv, conda and uv meet this first."""
+    """Look whether Python and kernel have Bluetooth sockets; users of pyenv, conda and uv meet this first."""
     version = f"Python {'.'.join(map(str, sys.version_info[:3]))}"
     if not hasattr(socket, "AF_BLUETOOTH"):
         return failure(
@@ -46,7 +46,7 @@ def sockets(machine: HostSystem) -> Finding:
 
 
 def modules(machine: HostSystem) -> Finding:
-    """2. Loaded, built in, or there to be loaded."""
+    """Look whether the kernel's modules are loaded, built in, or there to be loaded."""
     folder = f"/lib/modules/{machine.kernel}"
     loaded = {line.split()[0] for line in (machine.text("/proc/modules") or "").splitlines()}
     there = loaded | {
@@ -70,7 +70,7 @@ def modules(machine: HostSystem) -> Finding:
 
 
 def bluez(machine: HostSystem) -> Finding:
-    """7. By asking the daemon's file, whether it runs or not."""
+    """Look which bluetoothd is installed, by asking its file, whether it runs or not."""
     found = next((machine.path(path) for path in BLUETOOTHD if machine.path(path).exists()), None)
     if found is None:
         return failure("bluetoothd is not installed.", "sudo apt install bluez")
@@ -92,7 +92,7 @@ def bluez(machine: HostSystem) -> Finding:
 
 
 def capabilities(machine: HostSystem) -> Finding:
-    """9. Of this process; the node's own come from its systemd unit."""
+    """Look what this process may do; the node's own capabilities come from its systemd unit."""
     status = machine.text("/proc/self/status") or ""
     effective = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
     if effective is None:
@@ -108,7 +108,7 @@ def capabilities(machine: HostSystem) -> Finding:
 
 
 def dbus(machine: HostSystem) -> Finding:
-    """10. By asking bluetoothd what it manages."""
+    """Look whether bluetoothd answers, and manages the adapter."""
     try:
         answer = machine.bluez
     except AccessDenied as error:
@@ -135,7 +135,7 @@ def _sentence(error: Exception) -> str:
 
 
 def pairing(machine: HostSystem) -> Finding:
-    """11. How two nodes will pair, and whether they have."""
+    """Look how two nodes will pair, and whether they have."""
     settings = machine.radio.settings
     if settings is None:
         raise NotSeen("the kernel's management interface does not answer")
@@ -163,7 +163,7 @@ def _peer(machine: HostSystem) -> str:
 
 
 def python(machine: HostSystem) -> Finding:
-    """17. What of the kernel's addresses Python itself can't name goes through ctypes."""
+    """Look whether ctypes reaches the C library: by it goes what of the kernel's addresses Python can't name."""
     try:
         ctypes.CDLL(None).bind  # noqa: B018 - is it there?
     except (OSError, AttributeError) as error:
@@ -176,7 +176,7 @@ def python(machine: HostSystem) -> Finding:
 
 
 def kernel(machine: HostSystem) -> Finding:
-    """19. One that is known to corrupt its memory."""
+    """Look whether this kernel is one that is known to corrupt its memory."""
     version = machine.text("/proc/version") or ""
     if FAULTY_KERNEL.search(version):
         return failure(

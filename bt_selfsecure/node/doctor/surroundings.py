@@ -20,7 +20,7 @@ SLOW_FSYNC_MS: Final = 30.0
 
 
 def wifi(machine: HostSystem) -> Finding:
-    """12. On a Pi one antenna serves both; 2.4 GHz WiFi and Bluetooth take turns, badly."""
+    """Look whether WiFi is in Bluetooth's band: on a Pi one antenna serves both, and they take turns, badly."""
     interfaces = {path.parent.name for path in machine.some("/sys/class/net/*/phy80211")}
     if not interfaces:
         return ok("No WiFi.")
@@ -35,7 +35,7 @@ def wifi(machine: HostSystem) -> Finding:
 
 
 def debugfs(machine: HostSystem) -> Finding:
-    """13. ipsp is switched on there and nowhere else."""
+    """Look whether debugfs is mounted and open: ipsp is switched on there and nowhere else."""
     mounts = [line.split() for line in (machine.text("/proc/mounts") or "").splitlines()]
     if not any(len(mount) > 2 and mount[2] == "debugfs" for mount in mounts):
         return warning("debugfs is not mounted: no ipsp.", "sudo mount -t debugfs none /sys/kernel/debug")
@@ -46,7 +46,7 @@ def debugfs(machine: HostSystem) -> Finding:
 
 
 def clock(machine: HostSystem) -> Finding:
-    """14. The protocol does without the time of day; logs and sweeps do not."""
+    """Look whether the clock is kept: the protocol does without the time of day, logs and sweeps do not."""
     fake = bool(machine.some("/etc/fake-hwclock.data"))
     if not facts.clock_is_synchronised():
         return warning(
@@ -57,7 +57,7 @@ def clock(machine: HostSystem) -> Finding:
 
 
 def disk(machine: HostSystem) -> Finding:
-    """15. Measured where the journal is, or as near to it as this user may write."""
+    """Measure an fsync where the journal is, or as near to it as this user may write."""
     places = (machine.state_directory, *machine.state_directory.parents, machine.path("/var/tmp"))
     place = next((path for path in places if path.is_dir() and os.access(path, os.W_OK)), None)
     if place is None:
