@@ -116,9 +116,11 @@ class _Udp(interfaces.MessageInterface):  # type: ignore[misc]
         for data in messages:
             try:
                 message = Message.decode(data, remote=remote)
-            except error.UnparsableMessage:
+            except (error.UnparsableMessage, ValueError):  # the latter of a path that is no UTF-8
                 log.info("%r sent what is no CoAP message", remote)
                 continue
+            if message.opt.uri_host is None:
+                message.opt.uri_port = None  # alone, aiocoap can't take it
             if self._manager is not None:
                 self._manager.dispatch_message(message)
         if remote.channel.ended:
