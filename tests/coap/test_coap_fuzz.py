@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import random
@@ -25,7 +26,7 @@ from bt_selfsecure.coap.channels import (
     PlainGate,
     dtls_client,
 )
-from bt_selfsecure.coap.interface import MOST_REMOTES
+from bt_selfsecure.coap.interface import MOST_REMEMBERED, MOST_REMOTES
 from bt_selfsecure.coap.resources import site
 from bt_selfsecure.coap.sabour import secured
 from bt_selfsecure.protocols.dotp.endpoint import Dotp
@@ -88,6 +89,25 @@ def test_what_strangers_send_raises_nothing_and_others_are_served_meanwhile(
     with caplog.at_level(logging.ERROR):
         in_virtual_time(test)
     assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+
+
+def test_a_flood_of_requests_fills_no_memory() -> None:
+    async def test() -> None:
+        network = Network(random.Random(1), loss=0, double=0, most_delay_s=0.01)
+        context = await server_on(network, site(), PlainGate())
+        messages = context.request_interfaces[0].token_interface
+        for number in range(3 * MOST_REMEMBERED):
+            request = bytes.fromhex("4001") + (number % 65_536).to_bytes(2) + bytes.fromhex("b474696d65")
+            messages.message_interface.datagram_received(request, ("stranger", number // 1000))
+            await asyncio.sleep(0)
+        assert len(messages._recent_messages) <= MOST_REMEMBERED + 1
+        assert len(asyncio.all_tasks()) < 100
+        await asyncio.sleep(300)
+        messages.message_interface.datagram_received(request, ("stranger", 0))
+        assert len(messages._recent_messages) == 1, "after 247 s a number may be used again"
+        await context.shutdown()
+
+    in_virtual_time(test)
 
 
 @pytest.mark.parametrize("runs", [1000, pytest.param(50_000, marks=pytest.mark.long)])
