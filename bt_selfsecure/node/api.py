@@ -21,22 +21,16 @@ from bt_selfsecure import __version__
 from bt_selfsecure.addresses import spelled
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.node import metrics
+from bt_selfsecure.node.api_operations import OPERATIONS, LevelQuery, NoQuery, ReceiveQuery, ScanQuery, SendQuery, Until
 from bt_selfsecure.node.api_types import (
-    OPERATIONS,
     Established,
-    LevelQuery,
     LogLevel,
-    NoQuery,
     NotEstablished,
     Number,
     Peer,
     ReceivedLine,
-    ReceiveQuery,
-    ScanQuery,
-    SendQuery,
     Sighting,
     Status,
-    Until,
 )
 from bt_selfsecure.node.config import Config
 from bt_selfsecure.node.connections import Connections, listen, most_connections

@@ -19,14 +19,14 @@ from bt_selfsecure.node.api import Api
 from bt_selfsecure.node.card import Card
 from bt_selfsecure.node.config import Config
 from bt_selfsecure.node.discovery import Discovery, Sighting
-from bt_selfsecure.node.haoxiao.peer import Peer as HaoXiaoPeer
+from bt_selfsecure.node.haoxiao.peer import HaoXiaoPeer
 from bt_selfsecure.node.haoxiao.settings import PROFILES, Settings
 from bt_selfsecure.node.inbox import Inbox
 from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.journal_file import JournalError
 from bt_selfsecure.node.media import Bearers, KernelMedia, Media, bearer_name
 from bt_selfsecure.node.messages import Received
-from bt_selfsecure.node.peer import Peer
+from bt_selfsecure.node.peer import NodePeer
 from bt_selfsecure.node.peers import Peers
 
 log = logging.getLogger(__name__)
@@ -323,7 +323,7 @@ class Node:
     def peers(self) -> list[api_types.Peer]:
         return [self._peer_status(peer) for peer in self._peers.values()]
 
-    def _peer_status(self, peer: Peer) -> api_types.Peer:
+    def _peer_status(self, peer: NodePeer) -> api_types.Peer:
         sighting, silent = self._sightings.get(peer.address), peer.silent_s
         queues: api_types.Queues = {
             "outbox": peer.waiting_messages,

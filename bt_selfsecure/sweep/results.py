@@ -51,7 +51,7 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class ListenerLosses:
-    """The losses of one listener."""
+    """Holds the losses of one listener."""
 
     setting: Setting
     listener: str
@@ -78,7 +78,7 @@ class ListenerLosses:
 
 @dataclass(frozen=True, slots=True)
 class InRun:
-    """What a key of one run is worth, by that run alone."""
+    """Says what a key of one run is worth, by that run alone."""
 
     run: int
     sent: int
@@ -96,7 +96,8 @@ class InRun:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One listener as Bob, another as Eve. Counts and shares are of all runs pooled, unless they say otherwise."""
+    """Takes one listener as Bob, another as Eve. Counts and shares are of all runs pooled, unless they say
+    otherwise."""
 
     setting: Setting
     bob: str
@@ -171,7 +172,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Collusion:
-    """The best that so many Eves can do together against one Bob: over all runs pooled, and in a single run."""
+    """Holds the best that so many Eves can do together against one Bob: over all runs pooled, and in a single run."""
 
     setting: Setting
     bob: str
@@ -236,7 +237,7 @@ class AtDistance:
 
 @dataclass(frozen=True, slots=True)
 class OneRun:
-    """One run at one listener, for what changes from run to run."""
+    """Is one run at one listener, for what changes from run to run."""
 
     run: int
     setting: Setting
@@ -257,7 +258,7 @@ class OneRun:
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """Everything."""
+    """Holds everything that came out."""
 
     sweep: str
     runs: int

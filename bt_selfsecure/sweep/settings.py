@@ -20,7 +20,7 @@ MEANT_APART: Final = 1.1
 
 
 class SettingKey(NamedTuple):
-    """What runs have in common whose packets are counted together.
+    """Holds what runs have in common whose packets are counted together.
 
     Runs without a distance of their own, as in a recording where each listener has another, are together whatever their
     listeners' distances.

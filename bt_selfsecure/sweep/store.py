@@ -37,7 +37,7 @@ _FIGURES: Final = ("distance_m", "bearer", "size_bytes", "spacing_ms", "packets"
 
 
 class Store(Database):
-    """A sweep's file. Open it in a `with`, or `close()` it.
+    """This is a sweep's file. Open it in a `with`, or `close()` it.
 
     with Store("sweep.db", create=True) as store:
         store.begin({"plan": {...}, "nodes": {"bob": {"address": store.hashed("B8:27:EB:12:34:56")}}})
