@@ -27,8 +27,10 @@ from bt_selfsecure.coap.channels import (
     dtls_client,
 )
 from bt_selfsecure.coap.interface import MOST_REMEMBERED, MOST_REMOTES
+from bt_selfsecure.coap.pairs import PairFile
 from bt_selfsecure.coap.resources import site
 from bt_selfsecure.coap.sabour import secured
+from bt_selfsecure.errors import UsageError
 from bt_selfsecure.protocols.dotp.endpoint import Dotp
 from bt_selfsecure.protocols.dotp.keys import Role
 from bt_selfsecure.protocols.dotp.record import DotpRecord
@@ -63,7 +65,7 @@ def gate_of(name: str) -> tuple[Any, Gate, Callable[[float], Channel], ClientCon
 
 
 @pytest.mark.parametrize("name", ["plain", "dotp", "sabour"])
-@pytest.mark.parametrize("runs", [2000, pytest.param(100_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("runs", [2000, pytest.param(300_000, marks=pytest.mark.long)])
 def test_what_strangers_send_raises_nothing_and_others_are_served_meanwhile(
     name: str, runs: int, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -141,9 +143,6 @@ def test_mutated_hellos_and_records_of_dtls_raise_nothing_and_open_no_session(ru
 
 
 def test_a_pair_file_of_chance_raises_nothing_but_what_a_person_reads(tmp_path: Path) -> None:
-    from bt_selfsecure.coap.pairs import PairFile
-    from bt_selfsecure.errors import UsageError
-
     ends, chance = begun(tmp_path, "pair"), random.Random(1)
     ends[Role.CLIENT].close()
     path = ends[Role.CLIENT].path
