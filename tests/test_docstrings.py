@@ -18,6 +18,7 @@ FINISHED = (
     "bench",
     "cli",
     "coap",
+    "demo",
     "dtls.py",
     "errors.py",
     "eve",
@@ -30,6 +31,7 @@ FINISHED = (
     "protocols/sabour",
     "sansio",
     "stats",
+    "sweep",
     "wording.py",
 )
 """Rooms in which every public docstring is a sentence."""

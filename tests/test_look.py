@@ -1,8 +1,13 @@
-"""Figures of every room: their tick labels can be read."""
+"""Figures and pages of every room: tick labels can be read, and what makes a page says what it lacks."""
 
 from __future__ import annotations
 
+import os
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from matplotlib.axes import Axes
@@ -36,3 +41,32 @@ def test_tick_labels_never_touch_be_they_names_or_numbers(draw: Callable[[Axes],
     assert not _touch(axes.xaxis)
     assert not _touch(axes.yaxis)
     assert any(label.get_text() for label in axes.get_xticklabels())
+
+
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [
+        ("demo --out out", "demo"),
+        ("eve report {checkout}/captures/passive-hardened.pcapng --html out", "plots"),
+        ("sweep report {checkout}/bt_selfsecure/air/data/ble_office_reception.json --out out", "sweep"),
+        ("sweep run plan.toml --web 127.0.0.1:0 --record out", "node"),
+    ],
+)
+def test_without_jinja2_whatever_makes_a_page_names_the_extra_before_the_work(
+    tmp_path: Path, command: str, extra: str
+) -> None:
+    (tmp_path / "jinja2.py").write_text("raise ModuleNotFoundError('no', name='jinja2')\n")
+    (tmp_path / "plan.toml").write_text('[roles]\nalice = "a"\nbob = "b"\neves = ["c"]\n[sweep]\n'
+                                        'bearers = ["air:bernoulli:bob=0.1,eve=0.2"]\n')  # fmt: skip
+    words = shlex.split(command.format(checkout=Path(__file__).parents[1]))
+    done = subprocess.run(
+        [sys.executable, "-m", "bt_selfsecure.cli.main", *words],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "needs jinja2" in done.stderr
+    assert f"pip install 'bt-selfsecure[{extra}]'" in done.stderr
+    assert not (tmp_path / "out").exists()

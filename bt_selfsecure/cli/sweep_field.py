@@ -20,6 +20,7 @@ from bt_selfsecure.sweep import plan as plans
 from bt_selfsecure.sweep.agent import Agent
 from bt_selfsecure.sweep.control import AirCrew, Crew, RadioCrew, Servant
 from bt_selfsecure.sweep.driver import Driver
+from bt_selfsecure.sweep.environment import facts_of
 from bt_selfsecure.sweep.events import Redo
 from bt_selfsecure.sweep.kernel import KernelEnvironment
 from bt_selfsecure.sweep.plan import Place, Plan, metres
@@ -27,7 +28,6 @@ from bt_selfsecure.sweep.record import Book
 from bt_selfsecure.sweep.rehearsal import RehearsalMedium
 from bt_selfsecure.sweep.states import State
 from bt_selfsecure.sweep.store import Store
-from bt_selfsecure.sweep.surroundings import facts_of
 from bt_selfsecure.wording import counted
 
 if TYPE_CHECKING:

@@ -17,7 +17,6 @@ from bt_selfsecure.bearers.system_bus import SystemBusError, require_system_bus
 from bt_selfsecure.isolated import FOLDER, python_module
 from bt_selfsecure.node import beacon
 from bt_selfsecure.node.beacon import ServiceData, Word
-from bt_selfsecure.protocols.haoxiao.frames import Profile
 from bt_selfsecure.sansio.back_off import LAST_RETRY_S, BackOff
 
 log = logging.getLogger(__name__)
@@ -52,7 +51,7 @@ class Advertising(enum.Enum):
 class Advertiser:
     """Advertises while `run` runs; `pause` and `resume` are for bursts over the same radio."""
 
-    def __init__(self, adapter: str, name: str, profile: Profile) -> None:
+    def __init__(self, adapter: str, name: str, profile: int) -> None:
         self.state = Advertising.OFF
         self.trouble = ""
         """Why it is not what it could be; one sentence, for people."""
@@ -143,7 +142,7 @@ class Advertiser:
         self._silent.clear()
         try:
             child = self._child = await asyncio.create_subprocess_exec(
-                *python_module(beacon.__name__, "--", self._adapter, self._name, str(self._profile.value)),
+                *python_module(beacon.__name__, "--", self._adapter, self._name, str(self._profile)),
                 cwd=FOLDER,
                 stdin=PIPE,
                 stdout=PIPE,
@@ -221,7 +220,7 @@ class Advertiser:
             if not on:
                 return
             address = ":".join(f"{octet:02X}" for octet in reversed(await controller.command(READ_BD_ADDR)))
-            said = ServiceData(beacon.VERSION, self._profile.value, beacon.identity_of(address))
+            said = ServiceData(beacon.VERSION, self._profile, beacon.identity_of(address))
             name = beacon.short_name(self._name).encode()
             parameters = struct.pack("<HHBBB6sBB", INTERVAL_UNITS, INTERVAL_UNITS, SCANNABLE, 0, 0, bytes(6), 7, 0)
             await controller.command(hci.LE_SET_ADVERTISING_PARAMETERS, parameters)

@@ -1,7 +1,7 @@
 """The node's configuration: each key declared once, with its default, its range and what it means.
 
-`config_file` reads and prints it. What the core takes from it is built here: `establish_config`, `session_config`;
-only they import the core's machines, since every command reads the configuration, also on a Pi Zero.
+`config_file` reads and prints it; what a protocol takes from it is built in the folder of its name. Here are no
+machines, since every command reads the configuration, also on a Pi Zero.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from socket import gethostname
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from bt_selfsecure.addresses import EXAMPLE, is_address, spelled
 from bt_selfsecure.bearers.limits import FLUSH_TIMEOUT_SLOTS, PSM
@@ -24,19 +24,10 @@ from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.where import SOCKET
 from bt_selfsecure.protocols.haoxiao import limits
 
-if TYPE_CHECKING:
-    from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
-    from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig
-
 STATE_DIRECTORY: Final = Path("/var/lib/bt-selfsecure")
-INTERVAL_MS: Final[Mapping[str, float]] = {"le_advert": 30.0, "l2cap": 10.0}
-"""Default time between two burst packets, by bearer; a controller advertises at most every 20 to 30 ms."""
-OTHER_INTERVAL_MS: Final = 5.0
 NUMBER_KEYS: Final[Mapping[str, str]] = {"rfcomm": "channel", "l2cap": "psm", "ipsp": "port"}
 """Bearers that have a number, and its key in the bearer's table."""
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
-MAX_REQUESTS: Final = 20
-"""Of one establishment, a second apart: more than T_d, within which a responder ignores a second wish of one peer."""
 MAX_KEY_FILE_BYTES: Final = 4096
 
 T = TypeVar("T")
@@ -142,7 +133,7 @@ class NodeTable:
         ),
     )
     state_directory: Path = field(default=STATE_DIRECTORY, metadata=about("Where keys and queues are kept.", ABSOLUTE))
-    socket: Path = field(default=SOCKET, metadata=about("Unix socket of the local API.", SOCKET_PATH))
+    socket: Path = field(default=Path(SOCKET), metadata=about("Unix socket of the local API.", SOCKET_PATH))
     socket_group: str = key("", "Group whose members may use the local API; empty: the daemon's own group.")
     accept: str = key(
         "configured",
@@ -354,38 +345,3 @@ def authentication_key(peer: PeerTable) -> bytes:
             f"{MAX_KEY_FILE_BYTES}: head -c 32 /dev/urandom > {path}"
         )
     return secret
-
-
-def establish_config(config: Config, identity: bytes, authentication_key: bytes = b"") -> EstablishConfig:
-    """What the core's endpoints take; `identity` is the own device address, 6 bytes. Raises UsageError."""
-    from bt_selfsecure.protocols.haoxiao.establish import ANYBODY, EstablishConfig
-    from bt_selfsecure.protocols.haoxiao.frames import Profile
-
-    table = config.establish
-    name = parse_spec(table.bearer).name
-    peers = {peer.identity for peer in config.peer}
-    return EstablishConfig(
-        identity,
-        profile=Profile[table.profile.upper()],
-        burst=table.burst,
-        max_burst=table.max_burst,
-        max_requests=MAX_REQUESTS,
-        interval=(table.interval_ms or INTERVAL_MS.get(name, OTHER_INTERVAL_MS)) / 1000,
-        target_bits=table.target_bits,
-        eve_loss_bound=table.eve_loss_bound,
-        compact=name == "le_advert",
-        exchange_shares=table.exchange_shares,
-        authentication_key=authentication_key,
-        compare=True,
-        admit=ANYBODY if config.node.accept == "anyone" else peers.__contains__,
-    )
-
-
-def session_config(config: Config) -> SessionConfig:
-    """What the core's sessions take. Raises UsageError."""
-    from bt_selfsecure.protocols.haoxiao.session_config import Durability, SessionConfig
-
-    table = config.session
-    return SessionConfig(
-        Durability(table.durability), table.checkpoint_rounds, table.omega, table.timeout_ms / 1000, table.max_timeout_s
-    )

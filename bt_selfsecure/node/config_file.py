@@ -17,8 +17,6 @@ from bt_selfsecure.node.config import (
     PeerTable,
     Rule,
     bearer_spec,
-    establish_config,
-    session_config,
 )
 from bt_selfsecure.node.tables import Origin, TableReader, load_toml, parse_toml, shown, table_lines, wrapped
 
@@ -101,6 +99,8 @@ def check(file: ConfigFile) -> None:
     if config.session.bearer == "le_advert":
         fail(("session", "bearer"), "is le_advert, whose 24 bytes hold no message: take rfcomm, l2cap or ipsp")
     _check_udp(file)
+    from bt_selfsecure.node.haoxiao.endpoint_config import session_config
+
     for name, build in (("session", lambda: session_config(config)), ("establish", lambda: _build_establish(config))):
         try:
             build()
@@ -143,6 +143,8 @@ def _number(config: Config, spec: BearerSpec) -> tuple[Rule, int]:
 
 
 def _build_establish(config: Config) -> None:
+    from bt_selfsecure.node.haoxiao.endpoint_config import establish_config
+
     core = establish_config(config, NO_ADDRESS)
     if core.hardened and core.n_r > core.max_burst:
         raise UsageError(

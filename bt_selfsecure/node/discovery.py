@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +20,6 @@ from bt_selfsecure.bearers.system_bus import SystemBusError, require_system_bus
 from bt_selfsecure.errors import BtSelfSecureError, LocalError
 from bt_selfsecure.node import api_types, beacon
 from bt_selfsecure.node.advertiser import Advertiser
-from bt_selfsecure.protocols.haoxiao.frames import Profile
 
 if TYPE_CHECKING:
     from bleak.backends.device import BLEDevice
@@ -37,7 +36,6 @@ RSSI_UNKNOWN: Final = 127
 """From a controller that does not tell it (Core Vol 4 Part E 7.7.65.2)."""
 HANG_S: Final = 10.0
 """bluetoothd has so long beyond a scan to start and stop it."""
-PROFILES: Final = {profile.value: profile.label for profile in Profile}
 
 
 class DiscoveryError(BtSelfSecureError):
@@ -65,7 +63,8 @@ class Sighting:
 class Discovery:
     """Advertises and scans from `start` to `stop`.
 
-    `peers` are the configured addresses; `on_sighting` is called with the address whenever a node is heard.
+    `profile` is advertised; `profiles` are the names of those that are known. `peers` are the configured addresses;
+    `on_sighting` is called with the address whenever a node is heard.
     """
 
     def __init__(
@@ -73,7 +72,8 @@ class Discovery:
         *,
         adapter: str,
         name: str,
-        profile: Profile,
+        profile: int,
+        profiles: Mapping[int, str],
         advertise: bool = True,
         scan: bool = True,
         scan_interval_s: float = 60.0,
@@ -83,7 +83,7 @@ class Discovery:
         self.sightings: dict[str, Sighting] = {}
         """By address; the latest heard is the last."""
         self.advertiser = Advertiser(adapter, name, profile)
-        self._adapter = adapter
+        self._adapter, self._profiles = adapter, profiles
         self._advertise, self._scan, self._interval_s = advertise, scan, scan_interval_s
         self._known = {beacon.identity_of(peer): peer for peer in peers}
         self._on_sighting = on_sighting
@@ -208,7 +208,7 @@ class Discovery:
             address,
             shown,
             None if rssi == RSSI_UNKNOWN else rssi,
-            PROFILES.get(said.profile, "unknown"),
+            self._profiles.get(said.profile, "unknown"),
             said.version,
             asyncio.get_running_loop().time(),
         )

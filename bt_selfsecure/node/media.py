@@ -1,4 +1,4 @@
-"""Where a node's bearers come from, and what fits them."""
+"""Where a node's bearers come from."""
 
 from __future__ import annotations
 
@@ -7,24 +7,16 @@ import contextlib
 import logging
 import random
 from collections.abc import Callable, Iterable
-from typing import Final, Protocol
+from typing import Protocol
 
 from bt_selfsecure.bearers.base import Bearer, Link
-from bt_selfsecure.bearers.limits import FLUSHABLE_BYTES, UDP_FRAME_BYTES
 from bt_selfsecure.bearers.pairing import Pairing
 from bt_selfsecure.bearers.specs import import_bearer, open_bearer, parse_spec
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node.config import Config, bearer_spec, udp_places
-from bt_selfsecure.protocols.haoxiao import limits
-from bt_selfsecure.protocols.haoxiao.frames import Profile, encode
-from bt_selfsecure.protocols.haoxiao.keychain import Chain
-from bt_selfsecure.protocols.haoxiao.suites import SUITES
 from bt_selfsecure.sansio.back_off import BackOff
 
 log = logging.getLogger(__name__)
-
-FRAME_BYTES: Final = {"l2cap": FLUSHABLE_BYTES, "ipsp": UDP_FRAME_BYTES, "udp": UDP_FRAME_BYTES}
-"""Longest frame of a session by bearer: one baseband packet, one IPv6 packet. Elsewhere the core's own limit rules."""
 
 
 class Media(Protocol):
@@ -137,28 +129,12 @@ class Bearers:
 
 
 def bearer_name(bearer: str) -> str:
-    """Of a key `bearer` in the configuration."""
+    """Return the name of the bearer that a key `bearer` of the configuration has."""
     return parse_spec(bearer).name
 
 
-def fragment_bytes(config: Config) -> int:
-    """Longest message of a session that fits a frame of its bearer."""
-    suite = SUITES[Profile[config.establish.profile.upper()]]
-    frame, _ = Chain.start(suite, bytes(limits.KEY_BYTES), b"", 1).seal(b"", 0, bytes)
-    longest = FRAME_BYTES.get(bearer_name(config.session.bearer), limits.MAX_FRAME_BYTES)
-    return min(limits.MAX_MESSAGE_BYTES, longest - len(encode(frame)))
-
-
-def most_packets(config: Config) -> int:
-    """Most packets of a burst whose received set, as a bitmap, fits one frame of the bearer that carries it."""
-    carrier = bearer_name(config.establish.bearer)
-    if carrier == "le_advert":
-        carrier = bearer_name(config.session.bearer)
-    return (FRAME_BYTES[carrier] - 64) * 8 if carrier in ("ipsp", "udp") else limits.MAX_BURST
-
-
 def no_radio(config: Config) -> str:
-    """Why what gets lost while a key is agreed on hides nothing from an eavesdropper; empty on a radio."""
+    """Return why what gets lost while a key is agreed on hides nothing from an eavesdropper; empty on a radio."""
     spec = parse_spec(config.establish.bearer)
     if spec.name != "udp":
         return ""

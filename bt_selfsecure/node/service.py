@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, Coroutine, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from functools import partial
 from typing import Any, Final, Literal, cast
 
 from bt_selfsecure import __version__
@@ -16,19 +17,17 @@ from bt_selfsecure.node import ages, api_types
 from bt_selfsecure.node.adapter import AdapterState, AdapterSupervisor
 from bt_selfsecure.node.api import Api
 from bt_selfsecure.node.card import Card
-from bt_selfsecure.node.config import Config, address_bytes, authentication_key, establish_config, session_config
+from bt_selfsecure.node.config import Config
 from bt_selfsecure.node.discovery import Discovery, Sighting
-from bt_selfsecure.node.haoxiao.peer import Peer
-from bt_selfsecure.node.haoxiao.peers import Peers
+from bt_selfsecure.node.haoxiao.peer import HaoXiaoPeer
+from bt_selfsecure.node.haoxiao.settings import PROFILES, Settings
 from bt_selfsecure.node.inbox import Inbox
 from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.journal_file import JournalError
-from bt_selfsecure.node.media import Bearers, KernelMedia, Media, bearer_name, fragment_bytes, most_packets, no_radio
+from bt_selfsecure.node.media import Bearers, KernelMedia, Media, bearer_name
 from bt_selfsecure.node.messages import Received
-from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
-from bt_selfsecure.protocols.haoxiao.frames import Profile
-from bt_selfsecure.protocols.haoxiao.limits import IDENTITY_BYTES
-from bt_selfsecure.protocols.haoxiao.session_config import Durability
+from bt_selfsecure.node.peer import NodePeer
+from bt_selfsecure.node.peers import Peers
 
 log = logging.getLogger(__name__)
 
@@ -53,19 +52,12 @@ class Node:
         self._medium = config.node.adapter if config.needs_adapter else f"udp {config.udp.listen}"
         self._clock = asyncio.get_running_loop().time
         self._began = self._clock()
-        self.session_config = session_config(config)
-        self.session_bearer = bearer_name(config.session.bearer)
-        self.establish_bearer = bearer_name(config.establish.bearer)
-        self.no_radio = no_radio(config)
-        self.queue_messages = config.node.queue_messages
-        self.renew_hours = config.establish.renew_after_hours
-        self.renew_messages = config.establish.renew_after_messages
-        self.fragment_bytes = fragment_bytes(config)
-        self._keys = {peer.address: authentication_key(peer) for peer in config.peer}
-        establish_config(config, bytes(IDENTITY_BYTES))
+        self.settings = Settings(config)
+        self._session_bearer = bearer_name(config.session.bearer)
+        self._establish_bearer = bearer_name(config.establish.bearer)
         self._own: str | None = None
-        self._identity = bytes(IDENTITY_BYTES)
-        self._peers = Peers(self, {peer.address for peer in config.peer}, config.node.max_links)
+        known = {peer.address for peer in config.peer}
+        self._peers = Peers(self, partial(HaoXiaoPeer, self), known, config.node.max_links)
         medium = media or KernelMedia(config, lambda: self.adapter, lambda: self._own, self._peers.has_link)
         self._bearers = Bearers(medium, self._on_link)
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -73,9 +65,9 @@ class Node:
         self._keeper: AdapterSupervisor | None = None
         self._discovery: Discovery | None = None
         self._changing = asyncio.Lock()
-        durable_first = self._durable_first = self.session_config.durability is Durability.EVERY_MESSAGE
-        place, peers = config.node.state_directory, self._keys
-        self.journal = Journal(place, sync_each=durable_first, told=self._on_disk, peers=peers)
+        durable_first = self.settings.durable_first
+        place = config.node.state_directory
+        self.journal = Journal(place, sync_each=durable_first, told=self._on_disk, peers=known)
         self._card = Card(self.journal, self._peers)
         self._inbox = Inbox(self.journal, config.node.queue_messages, self._name_of, durable_first=durable_first)
         self._api = Api(self, config)
@@ -95,7 +87,7 @@ class Node:
         self._keeper = AdapterSupervisor(
             self._config.node.adapter,
             former=next((peer.own_address for peer in self._peers.values() if peer.own_address), ""),
-            bearers=(self.session_bearer, self.establish_bearer),
+            bearers=(self._session_bearer, self._establish_bearer),
             adapter_up=self._on_adapter_up,
             adapter_gone=self._on_adapter_gone,
         )
@@ -135,10 +127,6 @@ class Node:
     def own(self) -> str | None:
         return self._own
 
-    @property
-    def identity(self) -> bytes:
-        return self._identity
-
     def _on_adapter_up(self, address: str) -> None:
         self._spawn("adapter up", self._begin(address))
 
@@ -162,13 +150,12 @@ class Node:
             if self._own is not None:
                 return
             log.info("%s works, its address is %s", self.adapter, address)
-            if self.no_radio:
-                log.warning("%s: whoever reads the network misses nothing of what makes a key", self.no_radio)
+            if self.settings.no_radio:
+                log.warning("%s: whoever reads the network misses nothing of what makes a key", self.settings.no_radio)
             self._own = address.upper()
-            self._identity = address_bytes(self._own)
             if moved := self._card.moved(self._own, self._sightings):
                 log.warning("%s", moved)
-            self._bearers.listen({self.session_bearer, self.establish_bearer} - {"le_advert"})
+            self._bearers.listen({self._session_bearer, self._establish_bearer} - {"le_advert"})
             for peer in self._peers.values():
                 peer.adapter_up()
             await self._discover()
@@ -190,7 +177,8 @@ class Node:
         self._discovery = Discovery(
             adapter=self.adapter,
             name=self._config.node.name,
-            profile=Profile[self._config.establish.profile.upper()],
+            profile=self.settings.profile,
+            profiles=PROFILES,
             advertise=table.advertise,
             scan=table.scan,
             scan_interval_s=table.scan_interval_s,
@@ -221,11 +209,6 @@ class Node:
         return self._peers.link_count < self._config.node.max_links and self._peers[link.peer].attach(bearer, link)
 
     # --- what a peer needs
-
-    def establish_config(self, address: str) -> EstablishConfig:
-        config = establish_config(self._config, self._identity, self._keys.get(address, b""))
-        most = max(config.burst, min(config.max_burst, most_packets(self._config)))
-        return replace(config, max_burst=most)
 
     async def connect(self, bearer: str, address: str) -> Link:
         return await self._bearers.connect(bearer, address)
@@ -278,25 +261,6 @@ class Node:
         else:
             log.info("the node's state is kept again")
 
-    def rests_on(self, losses_visible: bool, *, hybrid: bool, authenticated: bool) -> str:
-        if self.no_radio:
-            others = ["X25519"] * hybrid + ["the authentication key"] * authenticated
-            alone = f"{' and '.join(others)} alone" if others else "nothing"
-            return f"On {alone}: {self.no_radio}. Whoever reads the network misses nothing of what makes the key."
-        text = self._rests_on(losses_visible)
-        return f"{text} X25519 is mixed in: an eavesdropper must break that as well." if hybrid else text
-
-    def _rests_on(self, losses_visible: bool) -> str:
-        bound = (
-            f"an eavesdropper misses at least {self._config.establish.eve_loss_bound:.3g} of what the responder hears"
-        )
-        if losses_visible:
-            return f"On losses that both ends saw, and on this (configured): {bound}."
-        return (
-            f"On the eavesdropper's misses alone: {self.establish_bearer} hides losses from the responder. "
-            f"Configured: {bound}."
-        )
-
     def look_for_copies(self, address: str, data: bytes) -> None:
         self._card.look_for_copies(address, data)
 
@@ -313,7 +277,7 @@ class Node:
     def acknowledge(self, number: int) -> None:
         """Forget a message. Raises `JournalError` where the disk does not take that."""
         self._inbox.acknowledge(number)
-        if self._durable_first:
+        if self.settings.durable_first:
             self.journal.commit()
         else:
             self.commit_later()
@@ -342,7 +306,7 @@ class Node:
             "version": __version__,
             "name": self._config.node.name,
             "address": self._own,
-            "adapter": f"{self.adapter} ({self.no_radio})" if self.no_radio else self.adapter,
+            "adapter": f"{self.adapter} ({self.settings.no_radio})" if self.settings.no_radio else self.adapter,
             "uptime_s": self._clock() - self._began,
             "healthy": not problems,
             "problems": problems,
@@ -359,7 +323,7 @@ class Node:
     def peers(self) -> list[api_types.Peer]:
         return [self._peer_status(peer) for peer in self._peers.values()]
 
-    def _peer_status(self, peer: Peer) -> api_types.Peer:
+    def _peer_status(self, peer: NodePeer) -> api_types.Peer:
         sighting, silent = self._sightings.get(peer.address), peer.silent_s
         queues: api_types.Queues = {
             "outbox": peer.waiting_messages,

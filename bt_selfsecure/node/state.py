@@ -20,8 +20,8 @@ from bt_selfsecure.files import is_there
 from bt_selfsecure.node import journal_file as journal
 from bt_selfsecure.node import set_aside as aside
 from bt_selfsecure.node.disk import directory_refusal, refusal
+from bt_selfsecure.node.haoxiao.undelivered import Waiting, count_waiting, drop_waiting
 from bt_selfsecure.node.set_aside import FILE, LOG, NEW
-from bt_selfsecure.node.waiting import Waiting, count_waiting, drop_waiting
 
 WAL_MODE: Final = slice(18, 20)
 """The bytes of the header that are 2 where there may be a WAL (sqlite.org/fileformat2.html, 1.3); a backup has none."""

@@ -42,7 +42,7 @@ class NotAnOrderError(BtSelfSecureError):
 
 @dataclass(frozen=True, slots=True)
 class Describe:
-    """Tell about yourself and your surroundings."""
+    """The node is to tell about itself and its environment."""
 
     tag: int
 
@@ -83,7 +83,7 @@ class Report:
 class Described:
     tag: int
     facts: dict[str, Any]
-    """As `surroundings.facts`."""
+    """As `environment.facts`."""
 
 
 @dataclass(frozen=True, slots=True)

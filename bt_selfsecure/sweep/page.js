@@ -76,6 +76,7 @@ function render(view) {
   show("who", place);
   put("run", phase !== "under way" || !view.run ? ""
     : `${view.run.bearer}, ${view.run.packets} packets, run ${view.run.repeat + 1} of ${view.repeats}: ${view.doing}`);
+  show("burst", phase === "under way");
   set($("burst"), "value", view.progress[1] ? view.progress[0] / view.progress[1] : 0);
   plot(view);
   losses(view);

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from bt_selfsecure.node.adapter import AdapterSupervisor
 from bt_selfsecure.node.discovery import Discovery
+from bt_selfsecure.node.haoxiao.settings import PROFILES
 from bt_selfsecure.protocols.haoxiao.frames import Profile
 
 STATE, WORDS = Path("/lab/node.json"), Path("/run/node.in")
@@ -24,7 +25,7 @@ STATE, WORDS = Path("/lab/node.json"), Path("/run/node.in")
 
 async def main(name: str) -> None:
     told: list[str] = []
-    discovery = Discovery(adapter="hci0", name=name, profile=Profile.HARDENED, scan_interval_s=3.0)
+    discovery = Discovery(adapter="hci0", name=name, profile=Profile.HARDENED, profiles=PROFILES, scan_interval_s=3.0)
 
     def adapter_up(address: str) -> None:
         told.append(address)

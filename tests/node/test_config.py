@@ -30,11 +30,10 @@ from bt_selfsecure.node.config import (
     UdpTable,
     authentication_key,
     bearer_spec,
-    establish_config,
-    session_config,
     udp_places,
 )
 from bt_selfsecure.node.config_file import ConfigFile, check, load, parse, read, render
+from bt_selfsecure.node.haoxiao.endpoint_config import establish_config, session_config
 from bt_selfsecure.node.tables import Origin, places
 from bt_selfsecure.node.where import find_path
 from bt_selfsecure.protocols.haoxiao.frames import Profile

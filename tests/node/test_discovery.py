@@ -19,6 +19,7 @@ from bt_selfsecure.node import beacon
 from bt_selfsecure.node.advertiser import Advertising
 from bt_selfsecure.node.beacon import SERVICE_UUID, ServiceData, Word
 from bt_selfsecure.node.discovery import LONGEST_NAME, MOST_SIGHTINGS, Discovery, DiscoveryError
+from bt_selfsecure.node.haoxiao.settings import PROFILES
 from bt_selfsecure.protocols.haoxiao.frames import Profile
 
 ALICE, BOB, STRANGER = "BA:27:EB:00:00:01", "BA:27:EB:00:00:02", "5C:F3:70:00:00:07"
@@ -37,7 +38,14 @@ def async_test(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., 
 
 def discovery(**changes: Any) -> Discovery:
     return Discovery(
-        **{"adapter": NO_ADAPTER, "name": "alice", "profile": Profile.HARDENED, "advertise": False, "scan": False}
+        **{
+            "adapter": NO_ADAPTER,
+            "name": "alice",
+            "profile": Profile.HARDENED,
+            "profiles": PROFILES,
+            "advertise": False,
+            "scan": False,
+        }
         | changes
     )
 

@@ -15,12 +15,12 @@ import pytest
 from node_world import World, connected, fingerprint, peer_of, read, record_secrets, send_all, until, virtual
 
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.node.haoxiao.undelivered import Waiting
 from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.journal_file import LOCK
 from bt_selfsecure.node.service import COMMIT_S
 from bt_selfsecure.node.set_aside import FILE, LOG
 from bt_selfsecure.node.state import backup, restore, set_aside
-from bt_selfsecure.node.waiting import Waiting
 
 A = "B8:27:EB:00:00:01"
 

@@ -130,7 +130,7 @@ def test_whoever_connects_is_told_what_it_is_and_what_helps(sentence: str) -> No
 
 def test_a_scan_says_so(sentence: str) -> None:
     async def scan() -> None:
-        await Discovery(adapter="hci0", name="alice", profile=Profile.HARDENED).scan(0.1)
+        await Discovery(adapter="hci0", name="alice", profile=Profile.HARDENED, profiles={}).scan(0.1)
 
     with pytest.raises(DiscoveryError) as error:
         asyncio.run(scan())

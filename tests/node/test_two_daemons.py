@@ -197,7 +197,7 @@ def test_what_a_key_rests_on_without_a_radio_is_what_is_left_and_never_the_losse
         tables = NodeTable(address=ADDRESSES["alice"], state_directory=tmp_path / "a", socket=tmp_path / "a.sock")
         node = Node(Config(node=tables, establish=EstablishTable(bearer), session=SessionTable(bearer)))
         node.journal.close()
-        return node.rests_on(True, hybrid=hybrid, authenticated=authenticated)
+        return node.settings.rests_on(True, hybrid=hybrid, authenticated=authenticated)
 
     text = asyncio.run(main())
     assert text.startswith(begins)

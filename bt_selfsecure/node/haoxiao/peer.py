@@ -18,11 +18,10 @@ from typing import Any, Final
 from bt_selfsecure.bearers.base import BearerError, Link, LinkClosedError
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node import ages
-from bt_selfsecure.node.config import address_bytes
 from bt_selfsecure.node.haoxiao import peer_events as events
 from bt_selfsecure.node.haoxiao.context import NodeContext
 from bt_selfsecure.node.haoxiao.kept import note, stored
-from bt_selfsecure.node.haoxiao.peer_events import Commit, Output, PeerConfig, SendBurst, Urgency
+from bt_selfsecure.node.haoxiao.peer_events import Commit, Output, SendBurst, Urgency
 from bt_selfsecure.node.haoxiao.peer_machine import PeerMachine
 from bt_selfsecure.node.haoxiao.peer_status import status_of
 from bt_selfsecure.node.haoxiao.waiting import Waiters
@@ -35,7 +34,7 @@ from bt_selfsecure.sansio.context import EndpointContext
 log = logging.getLogger(__name__)
 
 
-class Peer:
+class HaoXiaoPeer:
     """Works in `run`, from start to cancellation; `attach` gives it the links that the peer has dialled.
 
     What it raises from `run` is a fault of this program: it is then thrown away, `journal.discard` forgets what it had
@@ -48,26 +47,14 @@ class Peer:
         self._node, self._journal, self._log = node, node.journal, PeerLog(log, name)
         self._loop = asyncio.get_running_loop()
         self._clock = self._loop.time
-        config = PeerConfig(
-            name=name,
-            identity=address_bytes(address),
-            dial=dial,
-            session=node.session_config,
-            session_bearer=node.session_bearer,
-            establish_bearer=node.establish_bearer,
-            no_radio=node.no_radio,
-            fragment_bytes=node.fragment_bytes,
-            queue_messages=node.queue_messages,
-            renew_hours=node.renew_hours,
-            renew_messages=node.renew_messages,
-            rests_on=lambda visible, hybrid, authenticated: node.rests_on(
-                visible, hybrid=hybrid, authenticated=authenticated
-            ),
-        )
         now = self._clock()
         kept, new_number = stored(node.journal, address, now), partial(node.journal.new_number, "outbox")
         self._machine: Final = PeerMachine(
-            config, kept, EndpointContext(secrets.token_bytes, name=name), new_number, now
+            node.settings.peer(name, address, dial),
+            kept,
+            EndpointContext(secrets.token_bytes, name=name),
+            new_number,
+            now,
         )
         self._tasks = asyncio.TaskGroup()
         self._begun = asyncio.Event()
@@ -123,7 +110,7 @@ class Peer:
         """The node's adapter works."""
         own = self._node.own
         if self._running and own is not None and self._machine.links.own is None:
-            self._machine.adapter_up(own, self._node.establish_config(self.address), self._clock())
+            self._machine.adapter_up(own, self._node.settings.establish(own, self.address), self._clock())
             self._act()
 
     async def adapter_gone(self) -> None:

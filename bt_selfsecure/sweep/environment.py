@@ -1,4 +1,4 @@
-"""What a node can tell about itself and its surroundings: the notes that nobody has to take."""
+"""What a node can tell about itself and its environment: the notes that nobody has to take."""
 
 from __future__ import annotations
 

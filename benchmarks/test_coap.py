@@ -1,0 +1,29 @@
+"""Hardened Sabour over real aiocoap beside libcoap's DTLS with certificates, in one run.
+
+On loopback time is the CPU's, and libcoap is C: what is asserted there is bytes. Over a link as slow as 6LoWPAN over
+Bluetooth LE both are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+
+import pytest
+
+from bt_selfsecure.bench.coap.report import CoapBench, lines, ratios
+from bt_selfsecure.bench.coap.table import LOOPBACK, SLOW, table
+
+GETS = 20
+MOST_TIME, MOST_BYTES = 0.5, 0.4
+
+
+def test_sabours_handshake_and_get_take_at_most_two_fifths_of_the_bytes_and_half_of_the_time_of_dtls() -> None:
+    if shutil.which("coap-server-openssl") is None:
+        pytest.skip("libcoap3-bin is not installed")
+    bench = CoapBench([], asyncio.run(table(GETS, LOOPBACK)), asyncio.run(table(GETS, SLOW)))
+    print("", *lines(bench), sep="\n")
+    assert len(ratios(bench.rows)) == len(ratios(bench.slow_rows)) >= 1
+    for rows in (bench.rows, bench.slow_rows):
+        assert all(size <= MOST_BYTES for _, _, size in ratios(rows))
+    assert all(time <= MOST_TIME for _, time, _ in ratios(bench.slow_rows))

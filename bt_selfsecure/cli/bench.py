@@ -1,0 +1,109 @@
+"""`bt-selfsecure bench`: what the protocols cost beside others, measured on this computer."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from bt_selfsecure.cli.client import progress
+from bt_selfsecure.cli.coap_options import NEEDED
+from bt_selfsecure.cli.numbers import integer
+from bt_selfsecure.errors import UsageError
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace, _SubParsersAction
+
+    from bt_selfsecure.bench.coap.report import CoapBench
+
+DESCRIPTION: Final = """\
+Remake figures 13 to 16 of paper 000 (what D-OTP's policies cost more than one
+static key) and Table 1 of paper 001 (a GET over each scheme, and over libcoap
+where libcoap3-bin is installed), on loopback and over a slow link, in one run.
+
+With 1100 sessions it takes a minute; with 9100, as the papers have it, a
+quarter of an hour, most of it for the paper's list of used numbers."""
+EPILOG: Final = """\
+example:
+  bt-selfsecure bench coap --sessions 9100 --plots . --json > coap.json
+"""
+MOST_SESSIONS: Final = 9100
+MOST_OBJECT_SESSIONS: Final = 1100
+"""In layer object the paper's list grows seven times as fast."""
+
+
+def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """Add `bench` and its commands."""
+    bench = commands.add_parser("bench", help="what the protocols cost beside others, measured here")
+    verbs = bench.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    coap = verbs.add_parser(
+        "coap",
+        help="CoAP over D-OTP, Sabour's handshake, DTLS and libcoap",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    coap.add_argument(
+        "--sessions",
+        type=integer(least=100, most=MOST_SESSIONS),
+        default=1100,
+        metavar="N",
+        help="figures up to so many (default 1100)",
+    )
+    coap.add_argument("--gets", type=integer(least=1, most=1000), default=20, metavar="N", help="of a row (default 20)")
+    coap.add_argument("--plots", type=Path, metavar="DIR", help="write the figures as SVG")
+    coap.add_argument("--json", action="store_true", help="all of it as one JSON object")
+    coap.set_defaults(run=_coap)
+
+
+def _coap(args: Namespace) -> int:
+    if args.plots and not args.plots.is_dir():
+        raise UsageError(f"there is no folder {args.plots}: make it, or name another")
+    now = ["beginning"]
+    try:
+        with progress(lambda: now[0]):
+            measured = _measure(args, now)
+            written = _draw(args, measured)
+    except ImportError as error:
+        raise UsageError(NEEDED.format(error.name)) from None
+    if args.json:
+        print(json.dumps(measured.to_json(), indent=2))
+    else:
+        from bt_selfsecure.bench.coap.report import lines
+
+        print("\n".join(lines(measured)))
+    for path in written:
+        print(f"wrote {path}", file=sys.stderr)
+    return 0
+
+
+def _measure(args: Namespace, now: list[str]) -> CoapBench:
+    from bt_selfsecure.bench.coap.figures import figures
+    from bt_selfsecure.bench.coap.report import CoapBench
+    from bt_selfsecure.bench.coap.table import LOOPBACK, SLOW, table
+
+    points = []
+    for layer, most in (("dtls", args.sessions), ("object", min(args.sessions, MOST_OBJECT_SESSIONS))):
+
+        def tell(done: int, layer: str = layer, most: int = most) -> None:
+            now[0] = f"layer {layer}: {done} of {most} sessions"
+
+        points += figures(most, layer, tell)
+    now[0] = "Table 1 on loopback"
+    rows = asyncio.run(table(args.gets, LOOPBACK))
+    now[0] = "Table 1 over a slow link"
+    return CoapBench(points, rows, asyncio.run(table(args.gets, SLOW)))
+
+
+def _draw(args: Namespace, measured: CoapBench) -> list[Path]:
+    if not args.plots:
+        return []
+    from bt_selfsecure.bench.coap.report import draw
+
+    try:
+        return draw(measured, args.plots)
+    except ModuleNotFoundError as error:
+        raise UsageError(f"--plots needs {error.name}: install it with pip install 'bt-selfsecure[plots]'") from None

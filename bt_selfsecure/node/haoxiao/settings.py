@@ -1,0 +1,102 @@
+"""What Hao and Xiao's peers take from the node's configuration, in the terms of their machines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from bt_selfsecure.bearers.limits import FLUSHABLE_BYTES, UDP_FRAME_BYTES
+from bt_selfsecure.node.config import Config, address_bytes, authentication_key
+from bt_selfsecure.node.haoxiao.endpoint_config import establish_config, session_config
+from bt_selfsecure.node.haoxiao.peer_events import PeerConfig
+from bt_selfsecure.node.media import bearer_name, no_radio
+from bt_selfsecure.protocols.haoxiao import limits
+from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
+from bt_selfsecure.protocols.haoxiao.frames import Profile, encode
+from bt_selfsecure.protocols.haoxiao.keychain import Chain
+from bt_selfsecure.protocols.haoxiao.session_config import Durability
+from bt_selfsecure.protocols.haoxiao.suites import SUITES
+
+FRAME_BYTES: Final = {"l2cap": FLUSHABLE_BYTES, "ipsp": UDP_FRAME_BYTES, "udp": UDP_FRAME_BYTES}
+"""Longest frame of a session by bearer: one baseband packet, one IPv6 packet. Elsewhere the core's own limit rules."""
+PROFILES: Final[Mapping[int, str]] = {profile.value: profile.label for profile in Profile}
+"""Names of the profiles, by the number that a node advertises."""
+
+
+class Settings:
+    """The settings of one node. Raises `UsageError` for a configuration that can't be used."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._keys = {peer.address: authentication_key(peer) for peer in config.peer}
+        self._session = session_config(config)
+        self._establish = establish_config(config, bytes(limits.IDENTITY_BYTES))
+        self.no_radio = no_radio(config)
+        """Why losses of a burst hide nothing from an eavesdropper; empty where a radio carries it."""
+
+    @property
+    def profile(self) -> Profile:
+        """The cipher suite and its rules."""
+        return self._establish.profile
+
+    @property
+    def durable_first(self) -> bool:
+        """Whether a message is on disk before anybody is told of it."""
+        return self._session.durability is Durability.EVERY_MESSAGE
+
+    def peer(self, name: str, address: str, dial: str) -> PeerConfig:
+        """Return what the machine of this peer is configured with."""
+        return PeerConfig(
+            name=name,
+            identity=address_bytes(address),
+            dial=dial,
+            session=self._session,
+            session_bearer=bearer_name(self._config.session.bearer),
+            establish_bearer=bearer_name(self._config.establish.bearer),
+            no_radio=self.no_radio,
+            fragment_bytes=fragment_bytes(self._config),
+            queue_messages=self._config.node.queue_messages,
+            renew_hours=self._config.establish.renew_after_hours,
+            renew_messages=self._config.establish.renew_after_messages,
+            rests_on=self.rests_on,
+        )
+
+    def establish(self, own: str, address: str) -> EstablishConfig:
+        """Return the configuration of an establishment with the peer of this address; `own` is the node's."""
+        config = replace(self._establish, identity=address_bytes(own), authentication_key=self._keys.get(address, b""))
+        most = max(config.burst, min(config.max_burst, most_packets(self._config)))
+        return replace(config, max_burst=most)
+
+    def rests_on(self, losses_visible: bool, hybrid: bool, authenticated: bool) -> str:
+        """Return a sentence: on what a key's secrecy rests."""
+        if self.no_radio:
+            others = ["X25519"] * hybrid + ["the authentication key"] * authenticated
+            alone = f"{' and '.join(others)} alone" if others else "nothing"
+            return f"On {alone}: {self.no_radio}. Whoever reads the network misses nothing of what makes the key."
+        text = self._rests_on(losses_visible)
+        return f"{text} X25519 is mixed in: an eavesdropper must break that as well." if hybrid else text
+
+    def _rests_on(self, losses_visible: bool) -> str:
+        table = self._config.establish
+        bound = f"an eavesdropper misses at least {table.eve_loss_bound:.3g} of what the responder hears"
+        if losses_visible:
+            return f"On losses that both ends saw, and on this (configured): {bound}."
+        bearer = bearer_name(table.bearer)
+        return f"On the eavesdropper's misses alone: {bearer} hides losses from the responder. Configured: {bound}."
+
+
+def fragment_bytes(config: Config) -> int:
+    """Return the length of the longest message of a session that fits a frame of its bearer."""
+    suite = SUITES[Profile[config.establish.profile.upper()]]
+    frame, _ = Chain.start(suite, bytes(limits.KEY_BYTES), b"", 1).seal(b"", 0, bytes)
+    longest = FRAME_BYTES.get(bearer_name(config.session.bearer), limits.MAX_FRAME_BYTES)
+    return min(limits.MAX_MESSAGE_BYTES, longest - len(encode(frame)))
+
+
+def most_packets(config: Config) -> int:
+    """Return the most packets of a burst whose received set, as a bitmap, fits one frame of its bearer."""
+    carrier = bearer_name(config.establish.bearer)
+    if carrier == "le_advert":
+        carrier = bearer_name(config.session.bearer)
+    return (FRAME_BYTES[carrier] - 64) * 8 if carrier in ("ipsp", "udp") else limits.MAX_BURST

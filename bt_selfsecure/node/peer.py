@@ -1,0 +1,77 @@
+"""What the node knows of a peer, whichever protocol it speaks; `haoxiao.peer.HaoXiaoPeer` is one."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from bt_selfsecure.bearers.base import Link
+from bt_selfsecure.node.metrics import PeerCounters
+
+
+class NodePeer(Protocol):
+    """One other node: its links, the keys that are agreed on with it, the messages to and from it.
+
+    It works in `run`, from start to cancellation. What it raises from there is a fault of this program: it is then
+    thrown away, and another one begins from the disk, as after a crash.
+    """
+
+    name: str
+    """Its name in the configuration; its address where it is a stranger."""
+    address: str
+    """Its device address."""
+    dial: str
+    """"auto", "always" or "never"."""
+
+    async def run(self) -> None:
+        """Work until cancelled; then all its links are closed."""
+
+    async def send(self, message: bytes, port: int, *, acknowledged: bool) -> int:
+        """Queue a message and return its number, when it is on disk, or when the peer has it. Cancelled, it stays
+        queued. Raises `MessageTooLongError`, `QueueFullError`, `JournalError`."""
+
+    async def establish(self) -> dict[str, Any]:
+        """Agree on a new key now, and return the outcome, as `Establishment` in api_types.py."""
+
+    def attach(self, bearer: str, link: Link) -> bool:
+        """Use the link that the peer has dialled on this bearer; return False if nobody is here to use it."""
+
+    def adapter_up(self) -> None:
+        """Take note that the node's adapter works."""
+
+    async def adapter_gone(self) -> None:
+        """Take note that the adapter is gone; return when all links are closed."""
+
+    def sighted(self) -> None:
+        """Take note that it was heard near: dial now."""
+
+    def disk(self, *, works: bool) -> None:
+        """Take note that the disk refuses, or takes again, what is noted, whosever it is."""
+
+    def shares_key(self, data: bytes) -> bool:
+        """Return whether this frame was made with a key that this peer has, by whomever it came."""
+
+    def is_idle(self, seconds: float) -> bool:
+        """Return whether it has no link, nothing to send, nothing under way, and was not heard for so long."""
+
+    @property
+    def counts(self) -> PeerCounters:
+        """The peer's counters since the start."""
+
+    @property
+    def link_count(self) -> int:
+        """The number of its open links."""
+
+    @property
+    def own_address(self) -> str:
+        """The address of this node when it agreed on the key in use; empty where that is not known."""
+
+    @property
+    def waiting_messages(self) -> int:
+        """The number of messages that the peer is not known to have."""
+
+    @property
+    def silent_s(self) -> float | None:
+        """Seconds since the last datagram; None where there was none."""
+
+    def status(self) -> dict[str, Any]:
+        """Return it as `Peer` in api_types.py, without what only the node knows. No secret."""

@@ -1,0 +1,81 @@
+"""The CoAP bench measures what it says, and shows it as text, JSON and pictures."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bt_selfsecure.bench.coap.figures import POLICIES, figures
+from bt_selfsecure.bench.coap.report import CoapBench, draw, lines, ratios
+from bt_selfsecure.bench.coap.table import LOOPBACK, SENSOR_BYTES, BenchError, RelayProcess, Row, SlowLink, table
+from bt_selfsecure.cli.main import main
+
+OURS = 6
+FASTEST = Row("Sabour, hardened", (0.01, 0.03), (600, 600), 6)
+
+
+@pytest.fixture(scope="module")
+def measured() -> CoapBench:
+    points = [*figures(100, "dtls"), *figures(100, "object")]
+    return CoapBench(points, asyncio.run(table(2, LOOPBACK)), asyncio.run(table(2, SlowLink(1000.0, 1.0))))
+
+
+def test_every_policy_has_its_point_in_each_layer(measured: CoapBench) -> None:
+    assert [(point.layer, point.policy) for point in measured.points] == [
+        (layer, policy) for layer in ("dtls", "object") for policy in POLICIES
+    ]
+    assert all(point.seconds > 0 and point.of_total < 100 for point in measured.points)
+
+
+def test_each_row_has_the_bytes_of_its_scheme(measured: CoapBench) -> None:
+    by_name = {row.name: row for row in measured.rows}
+    assert len(by_name) == OURS + (5 if shutil.which("coap-server-openssl") else 0)
+    assert by_name["CoAP"].datagrams == 2
+    assert by_name["D-OTP, layer object"].bytes == by_name["CoAP"].bytes + 2 * 20
+    assert by_name["Sabour, hardened"].datagrams == 6
+    # M1 to M4 are 204 bytes; each has CoAP's header and code, two a path and a payload marker
+    assert by_name["Sabour, hardened"].bytes < 204 + 4 * 20 + by_name["CoAP"].bytes + 50
+    assert all(row.bytes > SENSOR_BYTES for row in measured.rows)
+
+
+def test_text_json_and_pictures_have_all_of_it(measured: CoapBench, tmp_path: Path) -> None:
+    text = "\n".join(lines(measured))
+    assert max(map(len, text.splitlines())) <= 120
+    for row in measured.rows:
+        assert row.name in text
+    shown = json.loads(json.dumps(measured.to_json()))
+    assert len(shown["figures"]) == len(measured.points)
+    assert shown["table"][0]["name"] == "CoAP"
+    pytest.importorskip("matplotlib")
+    pictures = draw(measured, tmp_path)
+    assert [path.name for path in pictures] == [
+        *(f"coap-figure-{number}.svg" for number in (13, 14, 15, 16)),
+        "coap-table-1.svg",
+        "coap-table-1-slow-link.svg",
+    ]
+    assert all(path.read_text().startswith("<svg") for path in pictures)
+
+
+def test_shares_are_of_the_median_and_of_each_library() -> None:
+    rows = [FASTEST, Row("CoAPS, DTLS-ECDHE (libcoap, openssl)", (0.04, 0.04), (3000, 3000), 8), FASTEST]
+    assert ratios(rows) == [("CoAPS, DTLS-ECDHE (libcoap, openssl)", 0.5, 0.2)]
+    assert ratios(rows[1:2]) == []
+
+
+def test_a_relay_without_a_response_says_so() -> None:
+    relay = RelayProcess(LOOPBACK, [9])
+    try:
+        with pytest.raises(BenchError, match="no response came"):
+            relay.passed()
+    finally:
+        relay.close()
+
+
+def test_a_folder_that_is_not_there_is_told_before_the_work(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "coap", "--plots", "/nowhere/at/all"]) == 2
+    assert re.match(r"bt-selfsecure: there is no folder .*\n$", capsys.readouterr().err)
