@@ -55,7 +55,7 @@ def test_a_status_without_a_body_has_none_whatever_its_headers_say(status: bytes
 
 @pytest.mark.parametrize(
     ("head", "last"),
-    [(b"Content-Length: 0", False), (b"UnixHttpConnection: Close\r\nContent-Length: 0", True), (b"X: y", True)],
+    [(b"Content-Length: 0", False), (b"Connection: Close\r\nContent-Length: 0", True), (b"X: y", True)],
 )
 def test_an_answer_says_whether_another_may_follow(head: bytes, last: bool) -> None:
     assert answer(OK + head + b"\r\n\r\n").is_last is last
@@ -133,7 +133,7 @@ def test_one_connection_serves_many_requests_and_another_follows_where_it_has_en
     path: Path, listener: socket.socket
 ) -> None:
     one = OK + b"Content-Length: 1\r\n"
-    serve(listener, [one + b"\r\na", one + b"UnixHttpConnection: close\r\n\r\nb"], [one + b"\r\nc"])
+    serve(listener, [one + b"\r\na", one + b"Connection: close\r\n\r\nb"], [one + b"\r\nc"])
     connection = UnixHttpConnection(path)
     assert [connection.ask("GET", "/", None, 10).read() for _ in range(3)] == [b"a", b"b", b"c"]
     connection.close()
