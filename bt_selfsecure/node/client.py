@@ -13,7 +13,7 @@ from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, Final
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.node.unix_http import Answer, Connection, StoppedError, query, quoted
+from bt_selfsecure.node.unix_http import HttpAnswer, StoppedError, UnixHttpConnection, query, quoted
 
 if TYPE_CHECKING:
     from bt_selfsecure.node.messages import Received
@@ -103,7 +103,7 @@ class NodeClient:
         from bt_selfsecure.node.messages import Received
 
         which = {"port": port, "follow": str(follow).lower()} | ({"peer": peer} if peer else {})
-        with closing(Connection(self._path)) as connection, _in_one_line(self._path):
+        with closing(UnixHttpConnection(self._path)) as connection, _in_one_line(self._path):
             answer = self._ask(connection, "GET", "/v1/messages" + query(**which))
             if follow:
                 connection.wait_without_end()
@@ -144,7 +144,7 @@ class NodeClient:
             return _Answer(json.loads(self._request(method, path, body, wait), object_hook=_Answer))
 
     def _request(self, method: str, path: str, body: bytes | None = None, wait: float = 0.0) -> bytes:
-        connection = self._kept.connection = getattr(self._kept, "connection", None) or Connection(self._path)
+        connection = self._kept.connection = getattr(self._kept, "connection", None) or UnixHttpConnection(self._path)
         with _in_one_line(self._path):
             try:
                 return self._ask(connection, method, path, body, wait).read()
@@ -155,7 +155,9 @@ class NodeClient:
                 raise
 
     @staticmethod
-    def _ask(connection: Connection, method: str, path: str, body: bytes | None = None, wait: float = 0.0) -> Answer:
+    def _ask(
+        connection: UnixHttpConnection, method: str, path: str, body: bytes | None = None, wait: float = 0.0
+    ) -> HttpAnswer:
         answer = connection.ask(method, path, body, ANSWER_S + wait)
         if answer.status >= 400:
             text = json.loads(answer.read())["error"]
