@@ -29,6 +29,7 @@ from bt_selfsecure.node.management import (
     Opcode,
     parse_configuration,
 )
+from bt_selfsecure.protocols.haoxiao.frames import Profile
 
 HCI_GET_DEVICE_INFO: Final = 0x800448D3
 """ioctl HCIGETDEVINFO (kernel include/net/bluetooth/hci_sock.h); needs no privilege."""
@@ -200,7 +201,7 @@ async def try_advertising(adapter: str) -> tuple[Word, str]:
     except ImportError:  # the beacon has another library
         pass
     child = await asyncio.create_subprocess_exec(
-        *python_module(beacon.__name__, "--", adapter, socket.gethostname(), "2"),
+        *python_module(beacon.__name__, "--", adapter, socket.gethostname(), str(Profile.HARDENED.value)),
         cwd=FOLDER,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
