@@ -135,7 +135,7 @@ def test_invariants_hold_in_random_schedules() -> None:
 
 
 def test_rounds_that_both_ends_have_forgotten_one_after_the_other_do_not_part_them() -> None:
-    assert failures(900_240, 1) == []
+    assert failures(run_schedule, 900_240, 1) == []
 
 
 @pytest.mark.long
