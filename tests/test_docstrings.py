@@ -27,6 +27,7 @@ FINISHED = (
     "lab",
     "libssl.py",
     "look",
+    "node/haoxiao",
     "protocols/dotp",
     "protocols/sabour",
     "sansio",

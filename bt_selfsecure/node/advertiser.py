@@ -36,7 +36,7 @@ INTERVAL_UNITS: Final = 1600
 
 
 class Advertising(enum.Enum):
-    """By what means the node is on the air."""
+    """Tells by what means the node is on the air."""
 
     OFF = "off"
     """By none: not wanted, or not possible at the moment."""
@@ -67,7 +67,7 @@ class Advertiser:
         self._silent.set()
 
     async def run(self) -> None:
-        """For ever; cancelled to end. The child has ended then, and nothing of ours is on the air."""
+        """Advertise for ever, until cancelled. The child has ended then, and nothing of ours is on the air."""
         clock = asyncio.get_running_loop().time
         retry = BackOff()
         bluezero_is_here = True
@@ -115,7 +115,7 @@ class Advertiser:
         self._woken.set()
 
     def show(self, status: bytes) -> None:
-        """What the GATT service shows from now on: one line."""
+        """Let the GATT service show this line from now on."""
         self._status = status
         self._tell("status " + status.decode())
 

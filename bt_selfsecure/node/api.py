@@ -52,7 +52,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class NodeApi(Protocol):
-    """What the local API needs of a node. A peer is named by its name or its address."""
+    """Names what the local API needs of a node. A peer is named by its name or its address."""
 
     def status(self) -> Status: ...
     def peers(self) -> list[Peer]: ...
@@ -64,7 +64,7 @@ class NodeApi(Protocol):
         """
 
     def inbox(self, peer: str | None, port: int, *, follow: bool = True) -> AsyncGenerator[Received, None]:
-        """Messages that nobody acknowledged, the oldest first; with `follow`, then those that come."""
+        """Yield the messages that nobody acknowledged, the oldest first; with `follow`, then those that come."""
 
     def acknowledge(self, number: int) -> None:
         """The reader has this message: forget it. Unknown numbers are forgotten already."""
@@ -132,7 +132,7 @@ class Api:
 
     @property
     def trouble(self) -> str:
-        """Why some program is not served; one sentence with its remedy."""
+        """Return why some program is not served; one sentence with its remedy."""
         return self._connections.trouble if self._connections else ""
 
     @web.middleware

@@ -13,7 +13,7 @@ from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, Final
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.node.unix_http import Answer, Connection, StoppedError, query, quoted
+from bt_selfsecure.node.unix_http import HttpAnswer, StoppedError, UnixHttpConnection, query, quoted
 
 if TYPE_CHECKING:
     from bt_selfsecure.node.messages import Received
@@ -39,7 +39,7 @@ class ApiError(UsageError):
 
 
 class NodeAwayError(UsageError):
-    """No node answers; perhaps it is just starting anew."""
+    """Means that no node answers; perhaps it is just starting anew."""
 
 
 class _Answer(dict[str, Any]):
@@ -50,8 +50,8 @@ class _Answer(dict[str, Any]):
 
 
 class NodeClient:
-    """A running node, by its socket. Every call raises `NodeAwayError` or `ApiError`, or `UsageError` for a socket that
-    can't be used. Each thread that uses it keeps a connection from one call to the next."""
+    """Asks a running node, by its socket. Every call raises `NodeAwayError` or `ApiError`, or `UsageError` for a socket
+    that can't be used. Each thread that uses it keeps a connection from one call to the next."""
 
     def __init__(self, path: str | PathLike[str]) -> None:
         self._path = fspath(path)
@@ -70,11 +70,11 @@ class NodeClient:
         return peers
 
     def metrics(self) -> str:
-        """In Prometheus's text format."""
+        """Return the node's figures in Prometheus's text format."""
         return self._request("GET", "/v1/metrics").decode()
 
     def log_level(self, level: str | None = None) -> str:
-        """Of the running node; with `level`, set until it ends."""
+        """Return the log level of the running node; with `level`, set it first, until the node ends."""
         method, which = ("PUT", query(level=level)) if level else ("GET", "")
         now: str = self._object(method, "/v1/log-level" + which)["level"]
         return now
@@ -99,11 +99,11 @@ class NodeClient:
     def receive(
         self, *, peer: str | None = None, port: int = 0, follow: bool = False
     ) -> Generator[Received, None, None]:
-        """Messages that nobody acknowledged yet; with `follow` it goes on until the node stops."""
+        """Yield the messages that nobody acknowledged yet; with `follow` it goes on until the node stops."""
         from bt_selfsecure.node.messages import Received
 
         which = {"port": port, "follow": str(follow).lower()} | ({"peer": peer} if peer else {})
-        with closing(Connection(self._path)) as connection, _in_one_line(self._path):
+        with closing(UnixHttpConnection(self._path)) as connection, _in_one_line(self._path):
             answer = self._ask(connection, "GET", "/v1/messages" + query(**which))
             if follow:
                 connection.wait_without_end()
@@ -117,7 +117,7 @@ class NodeClient:
                     raise
 
     def follow(self, *, peer: str | None = None, port: int = 0) -> Generator[Received, None, None]:
-        """As `receive`, without end: a node that is restarted is waited for, and shows again what was not
+        """Yield as `receive` does, without end: a node that is restarted is waited for, and shows again what was not
         acknowledged."""
         while True:
             try:
@@ -144,7 +144,7 @@ class NodeClient:
             return _Answer(json.loads(self._request(method, path, body, wait), object_hook=_Answer))
 
     def _request(self, method: str, path: str, body: bytes | None = None, wait: float = 0.0) -> bytes:
-        connection = self._kept.connection = getattr(self._kept, "connection", None) or Connection(self._path)
+        connection = self._kept.connection = getattr(self._kept, "connection", None) or UnixHttpConnection(self._path)
         with _in_one_line(self._path):
             try:
                 return self._ask(connection, method, path, body, wait).read()
@@ -155,7 +155,9 @@ class NodeClient:
                 raise
 
     @staticmethod
-    def _ask(connection: Connection, method: str, path: str, body: bytes | None = None, wait: float = 0.0) -> Answer:
+    def _ask(
+        connection: UnixHttpConnection, method: str, path: str, body: bytes | None = None, wait: float = 0.0
+    ) -> HttpAnswer:
         answer = connection.ask(method, path, body, ANSWER_S + wait)
         if answer.status >= 400:
             text = json.loads(answer.read())["error"]

@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class Rule(NamedTuple):
-    """What a value must be, beyond its type."""
+    """Says what a value must be, beyond its type."""
 
     expected: str
     """Completes "must be ..."."""
@@ -70,7 +70,7 @@ OWN_ADDRESS: Final = Rule(
 
 
 def is_good(parse: Callable[[str], object], text: str) -> bool:
-    """Whether `parse` takes it without a UsageError."""
+    """Return whether `parse` takes it without a UsageError."""
     try:
         parse(text)
     except UsageError:
@@ -95,12 +95,12 @@ PLACE_OR_NONE: Final = Rule(f"{PLACE.expected}, or empty", lambda value: not val
 
 
 def about(doc: str, rule: Rule = ANY, read: Callable[[str], str] = str) -> dict[str, Any]:
-    """What is declared with a key; `read` makes the usual spelling of what is written."""
+    """Return what is declared with a key; `read` makes the usual spelling of what is written."""
     return {"doc": doc, "rule": rule, "read": read}
 
 
 def key(default: T, doc: str, rule: Rule = ANY) -> T:
-    """A key with a default."""
+    """Return a key with a default."""
     return field(default=default, metadata=about(doc, rule))
 
 
@@ -292,12 +292,12 @@ class Config:
 
     @property
     def needs_adapter(self) -> bool:
-        """Whether any of its bearers is a radio."""
+        """Return whether any of its bearers is a radio."""
         return set(self.bearers) != {"udp"}
 
     @property
     def bearers(self) -> tuple[str, str]:
-        """The names of what carries establishment and session."""
+        """Return the names of what carries establishment and session."""
         return parse_spec(self.establish.bearer).name, parse_spec(self.session.bearer).name
 
     def find_peer(self, name_or_address: str) -> PeerTable | None:
@@ -307,13 +307,13 @@ class Config:
 
 
 def address_bytes(address: str) -> bytes:
-    """A device address as the 6 bytes of an identity, in the order in which it is written."""
+    """Return a device address as the 6 bytes of an identity, in the order in which it is written."""
     return bytes.fromhex(address.replace(":", ""))
 
 
 def bearer_spec(config: Config, bearer: str, adapter: str = "") -> BearerSpec:
-    """What `open_bearer` takes for a key `bearer`: with its own number, or else that of the bearer's table; on this
-    adapter, or the configured one."""
+    """Return what `open_bearer` takes for a key `bearer`: with its own number, or else that of the bearer's table; on
+    this adapter, or the configured one."""
     spec = parse_spec(bearer)
     key = NUMBER_KEYS.get(spec.name)
     number = spec.number or (getattr(getattr(config, spec.name), key) if key else 0)
@@ -321,13 +321,14 @@ def bearer_spec(config: Config, bearer: str, adapter: str = "") -> BearerSpec:
 
 
 def udp_places(config: Config, own: str) -> UdpPlaces:
-    """What `open_bearer` takes for udp; `own` is the device address."""
+    """Return what `open_bearer` takes for udp; `own` is the device address."""
     peers = {peer.address: peer.udp for peer in config.peer if peer.udp}
     return UdpPlaces(own, config.udp.listen, peers, config.node.accept == "anyone")
 
 
 def authentication_key(peer: PeerTable) -> bytes:
-    """The bytes of the peer's key file; empty where none is configured. UsageError for a file that others may read."""
+    """Return the bytes of the peer's key file; empty where none is configured. Raises `UsageError` for a file that
+    others may read."""
     if not peer.authentication_key_file:
         return b""
     path = Path(peer.authentication_key_file)

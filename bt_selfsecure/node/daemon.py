@@ -25,8 +25,8 @@ AGAIN_S: Final = 3.0
 
 
 async def run_node(config: Config) -> int:
-    """Until cancelled. Raises `UsageError` for what a person must mend first, `JournalError` where a new start may
-    help."""
+    """Run the node until cancelled. Raises `UsageError` for what a person must mend first, `JournalError` where a new
+    start may help."""
     node = await _begun(config)
     try:
         await node.start()

@@ -145,7 +145,8 @@ class Discovery:
                 return [sighting for sighting in self.sightings.values() if sighting.seen_at >= began]
 
     def set_status(self, status: dict[str, Any]) -> None:
-        """What the GATT service shows to anybody: JSON of at most 512 bytes, nothing secret. Raises `LocalError`."""
+        """Set what the GATT service shows to anybody: JSON of at most 512 bytes, nothing secret. Raises
+        `LocalError`."""
         line = json.dumps(status, separators=(",", ":")).encode()
         if len(line) > beacon.LARGEST_STATUS_BYTES:
             raise LocalError(f"{len(line)} bytes do not fit a GATT characteristic of {beacon.LARGEST_STATUS_BYTES}")
@@ -197,7 +198,8 @@ class Discovery:
         self.hear(device.address, advertisement.local_name, advertisement.rssi, advertisement.service_data)
 
     def hear(self, address: str, name: str | None, rssi: int, service_data: dict[str, bytes]) -> None:
-        """An advertisement; of a node, if it carries our service data. Never raises: it comes from the air."""
+        """Take an advertisement, which is a node's if it carries our service data. Never raises: it comes from the
+        air."""
         said = beacon.decode(service_data.get(beacon.SERVICE_UUID, b""))
         if said is None:
             return

@@ -6,11 +6,11 @@ from bt_selfsecure.errors import UsageError
 
 
 class UnknownPeerError(UsageError):
-    """No peer of that name or address is configured."""
+    """Means that no peer of that name or address is configured."""
 
 
 class QueueFullError(UsageError):
-    """As many messages wait for this peer as `queue_messages` allows."""
+    """Means that as many messages wait for this peer as `queue_messages` allows."""
 
 
 class MessageTooLongError(UsageError):

@@ -26,7 +26,7 @@ _INFO: Final = struct.Struct("<6sBHII")
 
 
 class Opcode(enum.IntEnum):
-    """The commands that we send."""
+    """Names the commands that we send."""
 
     READ_INFO = 0x0004
     SET_POWERED = 0x0005
@@ -34,7 +34,7 @@ class Opcode(enum.IntEnum):
 
 
 class Event(enum.IntEnum):
-    """The events that we tell apart; the first two answer a command."""
+    """Names the events that we tell apart; the first two answer a command."""
 
     COMMAND_COMPLETE = 0x0001
     COMMAND_STATUS = 0x0002
@@ -43,7 +43,7 @@ class Event(enum.IntEnum):
 
 
 class ManagementStatus(enum.IntEnum):
-    """The answers that we tell apart."""
+    """Names the answers that we tell apart."""
 
     SUCCESS = 0x00
     INVALID_INDEX = 0x11
@@ -52,7 +52,7 @@ class ManagementStatus(enum.IntEnum):
 
 
 class AdapterSetting(enum.IntFlag):
-    """Of an adapter, supported or current; those that we look at."""
+    """Names the settings of an adapter, supported or current; those that we look at."""
 
     POWERED = 1 << 0
     SSP = 1 << 6
@@ -62,7 +62,7 @@ class AdapterSetting(enum.IntFlag):
 
 
 class ManagementError(BtSelfSecureError):
-    """The kernel answered a command with this status."""
+    """Means that the kernel answered a command with this status."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"management status 0x{status:02x}")
@@ -70,7 +70,7 @@ class ManagementError(BtSelfSecureError):
 
 
 class AdapterInfo(NamedTuple):
-    """Of an adapter, from Read Controller Information."""
+    """Holds the facts of an adapter, from Read Controller Information."""
 
     address: str
     bluetooth_version: int
@@ -96,7 +96,8 @@ class Management:
         self._socket.close()
 
     async def command(self, opcode: Opcode, index: int, parameters: bytes = b"") -> bytes:
-        """The return parameters. Raises `ManagementError`, OSError, and TimeoutError where no answer comes."""
+        """Send a command, and return the return parameters. Raises `ManagementError`, OSError, and TimeoutError where
+        no answer comes."""
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._answers[opcode, index] = answer
         try:
@@ -107,7 +108,7 @@ class Management:
             self._answers.pop((opcode, index), None)
 
     async def info(self, index: int) -> AdapterInfo | None:
-        """None where there is no such adapter. Raises as `command` does."""
+        """Return the facts of an adapter; None where there is no such adapter. Raises as `command` does."""
         try:
             answer = await self.command(Opcode.READ_INFO, index)
         except ManagementError as error:
@@ -135,7 +136,7 @@ class Management:
 
 
 def parse_info(answer: bytes) -> AdapterInfo:
-    """From the return parameters of Read Controller Information."""
+    """Return the facts from the return parameters of Read Controller Information."""
     address, version, _, supported, current = _INFO.unpack_from(answer)
     return AdapterInfo(
         ":".join(f"{octet:02X}" for octet in reversed(address)),

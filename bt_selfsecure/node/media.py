@@ -20,10 +20,10 @@ log = logging.getLogger(__name__)
 
 
 class Media(Protocol):
-    """The kernel's adapter, or a test's memory."""
+    """Opens bearers: on the kernel's adapter, or in a test's memory."""
 
     def open(self, name: str) -> Bearer:
-        """The bearer of that name. Raises `BtSelfSecureError`."""
+        """Return the bearer of that name. Raises `BtSelfSecureError`."""
 
 
 class KernelMedia:
@@ -76,7 +76,7 @@ class Bearers:
         return await self._open(name).connect(address)
 
     def listen(self, names: Iterable[str]) -> None:
-        """From now until `close`; what fails is tried again."""
+        """Listen on these bearers from now until `close`; what fails is tried again."""
         for name in sorted(names):
             self._listeners.append(asyncio.create_task(self._listen(name), name=f"listen on {name}"))
 

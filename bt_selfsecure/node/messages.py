@@ -21,7 +21,7 @@ HEAD_BYTES: Final = 1
 
 
 class Fragment(NamedTuple):
-    """What one round carries."""
+    """Holds what one round carries."""
 
     port: int
     first: bool
@@ -41,12 +41,12 @@ def split(message: bytes, port: int, size: int) -> Iterator[bytes]:
 
 
 def parse(data: bytes) -> Fragment | None:
-    """None for the empty round that no node sends."""
+    """Return the fragment; None for the empty round that no node sends."""
     return Fragment(data[0] >> 2, bool(data[0] & 2), bool(data[0] & 1), data[HEAD_BYTES:]) if data else None
 
 
 class Received(NamedTuple):
-    """A message from a peer; it comes again until it is acknowledged."""
+    """Holds a message from a peer; it comes again until it is acknowledged."""
 
     id: int
     """Names it towards `acknowledge`."""
@@ -69,7 +69,8 @@ class Joiner:
         self._bytes = sum(map(len, self.pieces))
 
     def add(self, fragment: Fragment) -> bytes | None:
-        """The message that this fragment completes, else None. What belongs to no message that began is dropped."""
+        """Return the message that this fragment completes, else None. What belongs to no message that began is
+        dropped."""
         if fragment.first:
             self.drop()
         elif not self.pieces:

@@ -32,7 +32,7 @@ Read = Callable[[Status], Iterator[Sample]]
 
 @dataclass(slots=True)
 class PeerCounters:
-    """Of one peer."""
+    """Counts what happened with one peer."""
 
     rounds_out: int = 0
     rounds_in: int = 0
@@ -196,7 +196,8 @@ class _Collected:
 
 
 def write(path: Path, status: Status) -> None:
-    """For node_exporter's textfile collector: whole or not at all, and readable by everyone. Raises `OSError`."""
+    """Write the file for node_exporter's textfile collector, whole or not at all, and readable by everyone. Raises
+    `OSError`."""
     new = path.with_name(path.name + ".new")
     new.write_bytes(render(status))
     new.chmod(0o644)

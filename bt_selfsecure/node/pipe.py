@@ -41,7 +41,7 @@ GRACE_S: Final = 0.1
 
 
 class Flag(enum.IntEnum):
-    """What comes after a message."""
+    """Tells what comes after a message."""
 
     MORE = 0
     END = 1
@@ -54,7 +54,8 @@ class PipeError(BtSelfSecureError):
 
 
 class Pipe:
-    """From `run` to its end, bytes of the file descriptor `source` go to the peer, and the peer's to `sink`."""
+    """Carries, from `run` to its end, what comes: bytes of the file descriptor `source` go to the peer, and the peer's
+    to `sink`."""
 
     def __init__(self, client: NodeClient, peer: str, source: int, sink: int) -> None:
         self._client = client

@@ -82,7 +82,7 @@ def _copy_files(source: Path, new: Path) -> None:
 
 
 class Restored(NamedTuple):
-    """What `restore` has done."""
+    """Tells what `restore` has done."""
 
     old: Path | None
     """The folder where the state that was there lies now, if there was any."""
@@ -175,7 +175,7 @@ def set_aside(directory: Path) -> Path | None:
 
 
 def is_open_to_others(path: Path) -> bool:
-    """As on FAT, where nothing is private."""
+    """Return whether others can read it, as on FAT, where nothing is private."""
     return bool(path.stat().st_mode & 0o077)
 
 

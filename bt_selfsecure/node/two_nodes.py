@@ -52,8 +52,8 @@ udp = "{peer_place}"
 
 
 class TwoNodes:
-    """In `folder`; configurations that are there already stay as they are. `loss` is the share that each loses of what
-    comes to it, drawn."""
+    """Runs two nodes in `folder`; configurations that are there already stay as they are. `loss` is the share that each
+    loses of what comes to it, drawn."""
 
     def __init__(self, folder: Path, loss: float = 0.1, host: str = HOST, ports: tuple[int, int] | None = None) -> None:
         """Raises `UsageError`: the folder can't be written to, or a configuration in it can't be used."""
@@ -84,11 +84,12 @@ class TwoNodes:
         return self._clients[name]
 
     def command(self, *words: str) -> list[str]:
-        """Of this very program, to be run in `isolated.FOLDER`."""
+        """Return a command line of this very program, to be run in `isolated.FOLDER`."""
         return python_module("bt_selfsecure.cli.main", *words)
 
     def start(self, *names: str) -> None:
-        """In the main thread; returns when their APIs answer. `UsageError` with its last word if one ends instead."""
+        """Start both, in the main thread; returns when their APIs answer. `UsageError` with its last word if one ends
+        instead."""
         for name in names:
             with self.log(name).open("ab") as log, _no_interrupt():
                 self.processes[name] = subprocess.Popen(

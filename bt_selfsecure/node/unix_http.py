@@ -43,7 +43,7 @@ class StoppedError(BrokenAnswerError):
     """The connection ended between two lines or pieces: whoever answers has stopped."""
 
 
-class Answer:
+class HttpAnswer:
     """One answer. Its body is read once, by one of the methods; each raises `OSError`."""
 
     def __init__(self, stream: BufferedReader) -> None:
@@ -126,7 +126,7 @@ def _size(text: bytes, base: int) -> int:
         raise BrokenAnswerError("no size") from None
 
 
-class Connection:
+class UnixHttpConnection:
     """A connection that is opened when it is needed, and kept from one request to the next. Each call raises
     `OSError`."""
 
@@ -146,7 +146,7 @@ class Connection:
                 each.close()
         self.sock = self._stream = None
 
-    def ask(self, method: str, target: str, body: bytes | None, timeout: float | None) -> Answer:
+    def ask(self, method: str, target: str, body: bytes | None, timeout: float | None) -> HttpAnswer:
         """Send a request and return the answer, whose body is to be read before the next. `timeout` is the longest
         silence in seconds, or None."""
         sock, stream = self._opened()
@@ -158,7 +158,7 @@ class Connection:
             head += f"Content-Length: {len(body or b'')}\r\n"
         with suppress(BrokenPipeError):  # it says why
             sock.sendall(head.encode("latin-1") + b"\r\n" + (body or b""))
-        answer = Answer(stream)
+        answer = HttpAnswer(stream)
         self._is_ending = answer.is_last
         return answer
 

@@ -38,7 +38,7 @@ RADIO_TABLE: Final[Mapping[tuple[RadioState, RadioInput], RadioState]] = {
 
 
 class Burst:
-    """Packets that wait, one of them with the driver; and an accept that may only go when this end listens."""
+    """Holds packets that wait, one of them with the driver; and an accept that may only go when this end listens."""
 
     def __init__(self, config: PeerConfig, links: PeerLinks, out: Outputs, tracer: Tracer | None) -> None:
         self._on_radio: Final = config.establish_bearer == "le_advert"

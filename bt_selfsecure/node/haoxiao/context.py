@@ -24,15 +24,15 @@ class NodeContext(Protocol):
         """Raises `BtSelfSecureError`."""
 
     def radio(self, address: str) -> AbstractAsyncContextManager[Link]:
-        """The broadcast link for a burst; other advertising and scanning of ours pauses meanwhile. Raises
+        """Hold the broadcast link for a burst; other advertising and scanning of ours pauses meanwhile. Raises
         `BtSelfSecureError`."""
 
     def receive(self, address: str, port: int, message: bytes) -> None:
-        """A whole message; noted in the journal, not yet committed."""
+        """Take a whole message, and note it in the journal, not yet committed."""
 
     def inbox_has_room(self, address: str) -> bool: ...
     def look_for_copies(self, address: str, data: bytes) -> None:
-        """This frame of the peer's names keys that are none of its own: are they another peer's?"""
+        """Find out whether the keys that this frame of the peer's names, none of its own, are another peer's."""
 
     def commit_later(self) -> None:
         """Within a second or so."""

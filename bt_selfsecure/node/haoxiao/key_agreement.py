@@ -128,7 +128,7 @@ class KeyAgreement:
 
     @property
     def is_lower(self) -> bool:
-        """Whether this end has the lower address of the two."""
+        """Return whether this end has the lower address of the two."""
         return self.config.identity < self._config.identity
 
     @property
@@ -138,13 +138,14 @@ class KeyAgreement:
         return self._establish
 
     def hint(self, why: str) -> None:
-        """The two seem to need a new key. Strangers can cause this: it is logged once and followed with back-off."""
+        """Note that the two seem to need a new key. Strangers can cause this: it is logged once and followed with
+        back-off."""
         if not self._hinted:
             self._out.log(Level.WARNING, why, "key-needed")
             self._hinted = self._out.look_due = True
 
     def forget_hint(self) -> None:
-        """The key that there is works."""
+        """Note that the key that there is works."""
         self._hinted = False
 
     def consider(self, now: float, *, leads: bool, linked_since: float, has_key: bool, due: bool) -> None:
@@ -291,7 +292,7 @@ class KeyAgreement:
         return facts
 
     def failed(self, reason: str, now: float) -> None:
-        """What this end began is over without a key; it is tried again later where there is still need."""
+        """Note that what this end began is over without a key; it is tried again later where there is still need."""
         self._end_initiator(now)
         self.retry.failed(now, self.jitter())
         self._counts.failed_establishments += 1
@@ -300,7 +301,7 @@ class KeyAgreement:
         self._out.look_due = True
 
     def link_lost(self, bearer: str, why: str, now: float) -> None:
-        """A link that carried it is gone."""
+        """Note that a link that carried it is gone."""
         if bearer == self._config.establish_bearer or self._links.get(self._config.establish_bearer) is None:
             if self.responder:
                 self.responder.close(now)
@@ -376,7 +377,7 @@ class KeyAgreement:
 
     @property
     def rejections(self) -> Counter[Rejection]:
-        """Frames that changed nothing, by reason."""
+        """Return how many frames changed nothing, by reason."""
         total = Counter(self._rejections)
         for endpoint in (self.initiator, self.responder):
             if endpoint:

@@ -139,14 +139,14 @@ class HaoXiaoPeer:
         return self._machine.shares_key(data)
 
     def is_idle(self, seconds: float) -> bool:
-        """No link, nothing to send, nothing under way, and not heard for so long."""
+        """Return whether it has no link, nothing to send, nothing under way, and was not heard for so long."""
         silent = self.silent_s
         return not (self._machine.is_busy or (silent is not None and silent < seconds))
 
     # --- its life -----------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Until cancelled; then all its links are closed."""
+        """Work until cancelled; then all its links are closed."""
         try:
             async with self._tasks:
                 self._running = True
@@ -348,22 +348,22 @@ class HaoXiaoPeer:
 
     @property
     def own_address(self) -> str:
-        """Of this node, when it agreed on the key that is in use; empty where that is not known."""
+        """Return the address of this node when it agreed on the key in use; empty where that is not known."""
         return self._machine.session.own_address
 
     @property
     def waiting_messages(self) -> int:
-        """Those that the peer is not known to have."""
+        """Return the number of messages that the peer is not known to have."""
         return self._machine.session.waiting
 
     @property
     def silent_s(self) -> float | None:
-        """Seconds since the last datagram; None where there was none."""
+        """Return the seconds since the last datagram; None where there was none."""
         heard_at = self._machine.links.heard_at
         return None if heard_at is None else self._clock() - heard_at
 
     def status(self) -> dict[str, Any]:
-        """As `Peer` in api_types.py, without what only the node knows. No secret."""
+        """Return it as `Peer` in api_types.py, without what only the node knows. No secret."""
         told = {"name": self.name, "address": self.address, "link": self._link_status()}
         return told | status_of(self._machine, self._clock())
 

@@ -22,7 +22,7 @@ LAST_DEAF_S: Final = 600.0
 
 
 class LinkState(MachineEnum):
-    """Of the bearer on which the session runs."""
+    """Tells the state of the bearer on which the session runs."""
 
     NO_ADAPTER = enum.auto()
     UNLINKED = enum.auto()
@@ -64,7 +64,7 @@ LINK_TABLE: Final[Mapping[tuple[LinkState, LinkInput], LinkState]] = {
 
 @dataclass(slots=True, eq=False)
 class ActiveLink:
-    """One open link."""
+    """Stands for one open link."""
 
     number: int
     """By which the driver knows it."""
@@ -102,7 +102,7 @@ class PeerLinks:
 
     @property
     def session_line(self) -> ActiveLink | None:
-        """The link on which the session runs."""
+        """Return the link on which the session runs."""
         return self._lines.get(self._config.session_bearer)
 
     def get(self, bearer: str) -> ActiveLink | None:
@@ -110,7 +110,7 @@ class PeerLinks:
 
     @property
     def control_line(self) -> ActiveLink | None:
-        """The link on which an establishment's frames go."""
+        """Return the link on which an establishment's frames go."""
         return self._lines.get(self._config.establish_bearer) or self.session_line
 
     def by_number(self, number: int) -> ActiveLink | None:

@@ -80,7 +80,7 @@ class PeerMachine:
         return min(deadlines, default=None)
 
     def handle_timer(self, now: float) -> None:
-        """To be called at the deadline or later; before it, it does no harm."""
+        """Do what is due: call it at the deadline or later; before it, it does no harm."""
         for endpoint in self._endpoints():
             endpoint.handle_timer(now)
         self.agreement.follow_responder(now)
@@ -173,7 +173,7 @@ class PeerMachine:
         self._look_soon(now)
 
     def dial_failed(self, bearer: str, why: str, now: float) -> None:
-        """What `Dial` asked for can't be had."""
+        """Take note that what `Dial` asked for can't be had."""
         if bearer != self.config.session_bearer:
             self.agreement.dial_over(now, why)
         else:
@@ -221,7 +221,7 @@ class PeerMachine:
     # --- the disk
 
     def persisted(self, token: int, now: float) -> None:
-        """What was noted up to the `Commit` with this token is on disk."""
+        """Take note that what was noted up to the `Commit` with this token is on disk."""
         self._persisted = max(self._persisted, token)
         self.session.persisted(token)
         self._settle(now)
@@ -353,7 +353,7 @@ class PeerMachine:
 
     @property
     def disk_is_well(self) -> bool:
-        """What is noted can be kept."""
+        """Return whether what is noted can be kept."""
         return self._disk_works
 
     @property

@@ -129,7 +129,7 @@ class PeerSession:
 
     @property
     def is_agreed(self) -> bool:
-        """In both directions, since start or new key."""
+        """Return whether the two ends have found together in both directions, since start or new key."""
         return self._machine.state in _AGREED
 
     @property
@@ -138,14 +138,14 @@ class PeerSession:
 
     @property
     def waiting(self) -> int:
-        """Messages that the peer is not known to have, with the one that is under way."""
+        """Return the number of messages that the peer is not known to have, with the one that is under way."""
         begun = self.session.record.sending.messages if self.session else ()
         return self.outbox.messages + sum(map(ends_message, begun))
 
     # --- out
 
     def send(self, message: bytes, port: int, *, durable: bool) -> int:
-        """As `PeerMachine.send`."""
+        """Queue a message, as `PeerMachine.send`."""
         fragments = list(split(message, port, self._config.fragment_bytes))
         waiting = self.waiting
         if waiting >= self._config.queue_messages or not self.outbox.has_room(len(message)):
@@ -170,7 +170,7 @@ class PeerSession:
         return True
 
     def persisted(self, token: int) -> None:
-        """What was noted up to the commit of this token is on disk."""
+        """Take note that what was noted up to the commit of this token is on disk."""
         for number, (_, of_message, told) in list(self._unkept.items()):
             if of_message <= token:
                 del self._unkept[number]
@@ -347,7 +347,7 @@ class PeerSession:
 
     @property
     def status(self) -> dict[str, Any] | None:
-        """As `Session` in api_types.py."""
+        """Return it as `Session` in api_types.py."""
         if self.session is None:
             return None
         record = self.session.record

@@ -25,7 +25,7 @@ PROFILES: Final[Mapping[int, str]] = {profile.value: profile.label for profile i
 
 
 class Settings:
-    """The settings of one node. Raises `UsageError` for a configuration that can't be used."""
+    """Holds the settings of one node. Raises `UsageError` for a configuration that can't be used."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -37,12 +37,12 @@ class Settings:
 
     @property
     def profile(self) -> Profile:
-        """The cipher suite and its rules."""
+        """Return the cipher suite and its rules."""
         return self._establish.profile
 
     @property
     def durable_first(self) -> bool:
-        """Whether a message is on disk before anybody is told of it."""
+        """Return whether a message is on disk before anybody is told of it."""
         return self._session.durability is Durability.EVERY_MESSAGE
 
     def peer(self, name: str, address: str, dial: str) -> PeerConfig:

@@ -20,7 +20,7 @@ from bt_selfsecure.protocols.haoxiao.record import RecordError, SessionRecord
 
 
 class Waiting(NamedTuple):
-    """Messages in a state."""
+    """Counts the messages that wait in a state."""
 
     to_send: int
     """To the peers, of which the first may be under way."""

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Waiters:
-    """By future: a caller that is cancelled waits no more."""
+    """Holds those who wait, each by a future: a caller that is cancelled waits no more."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
