@@ -39,11 +39,13 @@ def block(journal: Journal, *, erase: bool) -> float:
 
 def test_to_erase_every_w_rounds_costs_a_small_part_of_a_commit() -> None:
     times: dict[bool, list[float]] = {True: [], False: []}
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-        with contextlib.closing(Journal(Path(folder), sync_each=True)) as journal:
-            for _ in range(BLOCKS):
-                for erase in (False, True):
-                    times[erase].append(block(journal, erase=erase))
+    with (
+        tempfile.TemporaryDirectory(dir=Path.cwd()) as folder,
+        contextlib.closing(Journal(Path(folder), sync_each=True)) as journal,
+    ):
+        for _ in range(BLOCKS):
+            for erase in (False, True):
+                times[erase].append(block(journal, erase=erase))
     without, with_it = (statistics.median(times[erase]) for erase in (False, True))
     print(f"\na round's commit {1000 * without:.2f} ms, with erasing every {W} rounds {1000 * with_it:.2f} ms")
     print(f"{with_it / without - 1:+.1%}; each time {1000 * W * (with_it - without):.1f} ms")

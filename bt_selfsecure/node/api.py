@@ -35,7 +35,8 @@ from bt_selfsecure.node.api_types import (
 from bt_selfsecure.node.config import Config
 from bt_selfsecure.node.connections import Connections, listen, most_connections
 from bt_selfsecure.node.errors import MessageTooLongError, QueueFullError, UnknownPeerError
-from bt_selfsecure.node.messages import MAX_MESSAGE_BYTES, Received
+from bt_selfsecure.node.message_limits import MAX_MESSAGE_BYTES
+from bt_selfsecure.node.messages import Received
 from bt_selfsecure.node.query import read_query, read_value, reader
 
 RETRY_AFTER_S: Final = 1

@@ -23,7 +23,7 @@ from bt_selfsecure.node.api_types import (
     Sightings,
     Status,
 )
-from bt_selfsecure.node.messages import MAX_MESSAGE_BYTES
+from bt_selfsecure.node.message_limits import MAX_MESSAGE_BYTES
 
 Until = Literal["durable", "acknowledged"]
 

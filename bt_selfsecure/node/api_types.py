@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 
 from bt_selfsecure.node.config import LOG_LEVELS
-from bt_selfsecure.node.messages import MAX_PORT
+from bt_selfsecure.node.message_limits import MAX_PORT
 
 Level = Literal["debug", "info", "warning", "error"]
 assert set(Level.__args__) == set(LOG_LEVELS)  # type: ignore[attr-defined]

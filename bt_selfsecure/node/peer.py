@@ -1,4 +1,4 @@
-"""What the node knows of a peer, whichever protocol it speaks; `haoxiao.peer.Peer` is one."""
+"""What the node knows of a peer, whichever protocol it speaks; `haoxiao.peer.HaoXiaoPeer` is one."""
 
 from __future__ import annotations
 

@@ -19,8 +19,12 @@ from bt_selfsecure.node.api import Api
 from bt_selfsecure.node.card import Card
 from bt_selfsecure.node.config import Config
 from bt_selfsecure.node.discovery import Discovery, Sighting
+<<<<<<< HEAD
 from bt_selfsecure.node.erasing import Eraser
 from bt_selfsecure.node.haoxiao.peer import Peer
+=======
+from bt_selfsecure.node.haoxiao.peer import HaoXiaoPeer
+>>>>>>> main
 from bt_selfsecure.node.haoxiao.settings import PROFILES, Settings
 from bt_selfsecure.node.inbox import Inbox
 from bt_selfsecure.node.journal import Journal
@@ -58,7 +62,7 @@ class Node:
         self._establish_bearer = bearer_name(config.establish.bearer)
         self._own: str | None = None
         known = {peer.address for peer in config.peer}
-        self._peers = Peers(self, partial(Peer, self), known, config.node.max_links)
+        self._peers = Peers(self, partial(HaoXiaoPeer, self), known, config.node.max_links)
         medium = media or KernelMedia(config, lambda: self.adapter, lambda: self._own, self._peers.has_link)
         self._bearers = Bearers(medium, self._on_link)
         self._tasks: dict[str, asyncio.Task[None]] = {}

@@ -34,7 +34,7 @@ from bt_selfsecure.sansio.context import EndpointContext
 log = logging.getLogger(__name__)
 
 
-class Peer:
+class HaoXiaoPeer:
     """Works in `run`, from start to cancellation; `attach` gives it the links that the peer has dialled.
 
     What it raises from `run` is a fault of this program: it is then thrown away, `journal.discard` forgets what it had
