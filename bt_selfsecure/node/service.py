@@ -19,12 +19,8 @@ from bt_selfsecure.node.api import Api
 from bt_selfsecure.node.card import Card
 from bt_selfsecure.node.config import Config
 from bt_selfsecure.node.discovery import Discovery, Sighting
-<<<<<<< HEAD
 from bt_selfsecure.node.erasing import Eraser
-from bt_selfsecure.node.haoxiao.peer import Peer
-=======
 from bt_selfsecure.node.haoxiao.peer import HaoXiaoPeer
->>>>>>> main
 from bt_selfsecure.node.haoxiao.settings import PROFILES, Settings
 from bt_selfsecure.node.inbox import Inbox
 from bt_selfsecure.node.journal import Journal
