@@ -1,4 +1,5 @@
-"""What a node keeps across crashes: sessions, outbox, inbox. SQLite in its state directory, for one daemon at a time.
+"""Keeps what a node must have after a crash: sessions, outbox, inbox. SQLite in its state directory, for one daemon at
+a time.
 
 The journal is written behind the state in memory: `write` notes a change, `commit` brings all noted changes to the disk
 in one transaction, or none of them. Where a commit fails (disk full) the changes stay noted, and the next commit tries
@@ -68,7 +69,7 @@ QUEUES: Final = {"outbox": "to send", "partial": "half received", "inbox": "rece
 
 
 class DamagedError(BtSelfSecureError):
-    """Means that what is kept of a peer is not what was written."""
+    """There is something else on the disk than what was written of a peer."""
 
 
 class DamagedRow(NamedTuple):
@@ -80,7 +81,7 @@ class DamagedRow(NamedTuple):
 
 @dataclass(slots=True)
 class Latency:
-    """Counts what the disk took for commits since the start; as `Journal` in api_types.py."""
+    """Counts what the disk took for commits since the start, in seconds; as `Journal` in api_types.py."""
 
     commits: int = 0
     seconds: float = 0.0
@@ -93,8 +94,9 @@ class Latency:
 
 
 class Journal(Noted):
-    """Holds what is noted, and what is kept, in a directory. Raises `UsageError` for a file that is not ours, newer, or
-    damaged beyond use, untouched, and `JournalError` where the disk does not give it now, or another node has it.
+    """Notes changes, brings them to the disk, and reads what is kept in a directory. Raises `UsageError` for a file
+    that is not ours, newer, or damaged beyond use, untouched, and `JournalError` where the disk does not give it now,
+    or another node has it.
 
     `told` is called with each change of `trouble`. `peers` are the addresses of the configured peers: of those it can
     tell whose a damaged row is.
@@ -230,7 +232,7 @@ class Journal(Noted):
     # --- reading, at start
 
     def peer(self, address: str) -> PeerRow | None:
-        """Raises `DamagedError`, and as all that reads `JournalError`."""
+        """Return what is kept of this peer, or None. Raises `DamagedError`, and as all that reads `JournalError`."""
         with self._reading():
             row = self._database.execute("SELECT * FROM peer WHERE id = ?", (address_number(address),)).fetchone()
         if row is not None and is_sound(row):
@@ -257,7 +259,7 @@ class Journal(Noted):
         return sorted(found + [(row.id, None) for row in self.damaged_of(address, "outbox")], key=lambda row: row[0])
 
     def partial(self, address: str) -> list[bytes]:
-        """Pieces of the message that is under way here; none where any is damaged."""
+        """Return the pieces of the message that is under way here; none where any is damaged."""
         if self.damaged_of(address, "partial"):
             return []
         rows = self._sound("SELECT * FROM partial WHERE peer = ? ORDER BY id", address)
@@ -269,7 +271,7 @@ class Journal(Noted):
         return [(row[0], row[1].decode(), row[2], row[3], row[4]) for row in rows]
 
     def damaged_of(self, address: str, table: str) -> list[DamagedRow]:
-        """Rows that were this peer's, or may have been."""
+        """Return the damaged rows that were this peer's, or may have been."""
         return [row for row in self.damaged if row.table == table and row.peer in (address, "")]
 
     def _sound(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -315,14 +317,14 @@ class Journal(Noted):
     # --- writing
 
     def new_number(self, table: str) -> int:
-        """Return a row's number, which is given out once, also where the row is never written."""
+        """Give out a number for a row, once, also where the row is never written."""
         number = self._newest[table] = self._newest[table] + 1
         if self._reserved[table] - number < RESERVED_IDS // 2:
             self._reserve_ids(table)
         return number
 
     def insert(self, address: str, table: str, *values: Any, number: int = 0) -> int:
-        """Note a new row of this peer's for the next commit: its number, a new one where none is given."""
+        """Note a new row of this peer's for the next commit, and return its number, a new one where none is given."""
         number = number or self.new_number(table)
         self.bring(address, table, number, *values)
         return number
@@ -387,8 +389,8 @@ class Journal(Noted):
             raise
 
     def erase(self, pages: int = 0) -> str:
-        """Take what was deleted out of the files, too; empty, or why that can't be done now. So many pages may be
-        written for it at least. The other peers wait meanwhile."""
+        """Take what was deleted out of the files, too; return why that can't be done now, or an empty text. So many
+        pages may be written for it at least. The other peers wait meanwhile."""
         if self.trouble or self.must_restart or self._identities() != self._files:
             return self.trouble or f"{FILE} was deleted or replaced"
         if self._marked:
@@ -406,7 +408,7 @@ class Journal(Noted):
         return "" if is_done else "another program reads the journal: end it"
 
     def close(self) -> None:
-        """Close it; what is noted and was not committed is lost: commit first."""
+        """Close the journal. What is noted and was not committed is lost: commit first."""
         self.erase(MOST_PAGES)
         self._database.close()
         mark(self._lock, CLOSED)

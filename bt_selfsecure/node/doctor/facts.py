@@ -29,7 +29,6 @@ from bt_selfsecure.node.management import (
     Opcode,
     parse_configuration,
 )
-from bt_selfsecure.protocols.haoxiao.frames import Profile
 
 HCI_GET_DEVICE_INFO: Final = 0x800448D3
 """ioctl HCIGETDEVINFO (kernel include/net/bluetooth/hci_sock.h); needs no privilege."""
@@ -44,6 +43,8 @@ ANSWER_S: Final = 10.0
 """For bluetoothd."""
 TRIAL_S: Final = 40.0
 """For a trial of its advertising: a Python has to start and to import bluezero, on whatever computer this is."""
+TRIAL_PROFILE: Final = "3"
+"""`hardened`, as nodes advertise it."""
 UNSYNCHRONISED: Final = 5
 """TIME_ERROR, returned by adjtimex(2) while no time service has set the clock."""
 
@@ -201,7 +202,7 @@ async def try_advertising(adapter: str) -> tuple[Word, str]:
     except ImportError:  # the beacon has another library
         pass
     child = await asyncio.create_subprocess_exec(
-        *python_module(beacon.__name__, "--", adapter, socket.gethostname(), str(Profile.HARDENED.value)),
+        *python_module(beacon.__name__, "--", adapter, socket.gethostname(), TRIAL_PROFILE),
         cwd=FOLDER,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
