@@ -31,7 +31,7 @@ MOST_REMOTES: Final = 256
 MOST_REMEMBERED: Final = 4096
 """Requests of which a copy is known to be one; CoAP wants it for 247 s of each."""
 IDLE_S: Final = 300.0
-"""After which a server forgets a session that is silent, as libcoap does."""
+"""After which a server forgets a session that is silent and observes nothing, as libcoap does."""
 PORTS: Final = {"coap": COAP_PORT, "coaps": COAPS_PORT}
 
 
@@ -259,9 +259,12 @@ class UdpServer(_Udp, asyncio.DatagramProtocol):
 
     def _sweep(self) -> None:
         now = self._loop.time()
+        observing = {remote for _, remote in self._manager.token_manager.incoming_requests}
         for place, remote in list(self._remotes.items()):
             if remote.last_heard + IDLE_S > now:
                 break
+            if remote in observing:
+                continue
             del self._remotes[place]
             self._part(remote)
             self._forget(remote)

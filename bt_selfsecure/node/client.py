@@ -28,7 +28,7 @@ LONGEST_S: Final = 86_400.0
 
 
 class ApiError(UsageError):
-    """The node refused: its own words."""
+    """The node has refused: the text is its own words."""
 
     def __init__(self, status: int, text: str, retry_after: float = 1.0) -> None:
         super().__init__(text)
@@ -39,7 +39,7 @@ class ApiError(UsageError):
 
 
 class NodeAwayError(UsageError):
-    """Means that no node answers; perhaps it is just starting anew."""
+    """There is no node that answers; perhaps it is just starting anew."""
 
 
 class _Answer(dict[str, Any]):
@@ -80,7 +80,7 @@ class NodeClient:
         return now
 
     def establish(self, peer: str) -> dict[str, Any]:
-        """Returns when the establishment has ended, however long that takes."""
+        """Agree on a new key, and return how that ended, however long it takes."""
         return self._object("POST", f"/v1/peers/{quoted(peer)}/establish", wait=LONGEST_S)
 
     def scan(self, seconds: float) -> list[dict[str, Any]]:
@@ -90,7 +90,7 @@ class NodeClient:
         return nodes
 
     def send(self, peer: str, message: bytes, *, port: int = 0, until: str = "durable", timeout: float = 60.0) -> int:
-        """The message's number, once it is `durable` here or `acknowledged` by the peer."""
+        """Send a message, and return its number once it is `durable` here or `acknowledged` by the peer."""
         path = f"/v1/peers/{quoted(peer)}/messages" + query(port=port, until=until, timeout=f"{timeout:f}")
         wait = timeout if until == "acknowledged" else 0.0
         number: int = self._object("POST", path, message, wait=wait)["id"]
@@ -126,7 +126,7 @@ class NodeClient:
                 self.wait(error)
 
     def wait(self, error: NodeAwayError) -> None:
-        """Until the node is back; raises the error where it does not come."""
+        """Wait until the node is back; raise the error where it does not come."""
         end = time.monotonic() + PATIENCE_S
         while time.monotonic() < end:
             time.sleep(RETRY_S)
@@ -136,7 +136,7 @@ class NodeClient:
         raise error
 
     def acknowledge(self, number: int) -> None:
-        """This message was taken care of: the node forgets it."""
+        """Let the node forget this message, which was taken care of."""
         self._request("DELETE", f"/v1/messages/{number}")
 
     def _object(self, method: str, path: str, body: bytes | None = None, wait: float = 0.0) -> dict[str, Any]:

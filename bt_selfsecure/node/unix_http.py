@@ -25,7 +25,7 @@ NO_BODY: Final = (204, 304)
 
 
 def quoted(text: str) -> str:
-    """Return it as a part of a path or of a query (RFC 3986, 2.1)."""
+    """Return the text as a part of a path or of a query (RFC 3986, section 2.1)."""
     octets = text.encode(errors="surrogateescape")
     return "".join(chr(octet) if octet in UNRESERVED else f"%{octet:02X}" for octet in octets)
 
@@ -36,15 +36,15 @@ def query(**values: object) -> str:
 
 
 class BrokenAnswerError(ConnectionError):
-    """What came is no HTTP, or ended before its end."""
+    """An answer is no HTTP, or ends before its end."""
 
 
 class StoppedError(BrokenAnswerError):
-    """The connection ended between two lines or pieces: whoever answers has stopped."""
+    """A connection came to its end between two lines or pieces: whoever answers has stopped."""
 
 
 class HttpAnswer:
-    """One answer. Its body is read once, by one of the methods; each raises `OSError`."""
+    """Reads one answer (RFC 9112). Its body is read once, by one of the methods; each raises `OSError`."""
 
     def __init__(self, stream: BufferedReader) -> None:
         self._stream = stream
@@ -62,7 +62,7 @@ class HttpAnswer:
 
     @property
     def is_last(self) -> bool:
-        """Whether the node closes the connection after it."""
+        """Return whether the node closes the connection after this answer."""
         return self.headers.get("connection", "").lower() == "close" or not self._has_end
 
     def read(self) -> bytes:
@@ -127,8 +127,7 @@ def _size(text: bytes, base: int) -> int:
 
 
 class UnixHttpConnection:
-    """A connection that is opened when it is needed, and kept from one request to the next. Each call raises
-    `OSError`."""
+    """Opens a connection when it is needed, and keeps it from one request to the next. Each call raises `OSError`."""
 
     def __init__(self, path: str | PathLike[str]) -> None:
         self._path = fspath(path)
