@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from bt_selfsecure import __version__
-from bt_selfsecure.protocols.haoxiao.frames import Profile
 from bt_selfsecure.demo.outcome import CONFIDENCE, Outcome
 from bt_selfsecure.demo.setting import SURVEY_PACKETS, Production, StoryRequest
+from bt_selfsecure.protocols.haoxiao.frames import Profile
 from bt_selfsecure.stats.losses import clopper_pearson
 from bt_selfsecure.wording import counted
 
