@@ -27,7 +27,7 @@ FINISHED = (
     "lab",
     "libssl.py",
     "look",
-    "node/haoxiao",
+    "node",
     "protocols/dotp",
     "protocols/sabour",
     "sansio",

@@ -56,7 +56,7 @@ give the first of them to every advertisement (github.com/raspberrypi/linux/issu
 
 
 class Word(enum.Enum):
-    """Stands for the first word of a line that the child says."""
+    """Begins a line that the child says."""
 
     ADVERTISING = "advertising"
     """It is on the air: after the start, and in answer to `resume`."""
@@ -81,7 +81,7 @@ class ServiceData(NamedTuple):
 
 
 def identity_of(address: str) -> bytes:
-    """Return the eight bytes by which a node is recognised, from an address "AA:BB:CC:DD:EE:FF"."""
+    """Return the 8 bytes by which a node is recognised, from its device address "AA:BB:CC:DD:EE:FF"."""
     return hashlib.sha256(bytes.fromhex(address.replace(":", ""))).digest()[:IDENTITY_BYTES]
 
 
@@ -105,7 +105,7 @@ def ad_structure(data: ServiceData) -> bytes:
 
 
 def short_name(name: str) -> str:
-    """As much of the name as fits the scan response, cut between two characters."""
+    """Return as much of the name as fits the scan response, cut between two characters."""
     return name.encode()[:LARGEST_NAME_BYTES].decode(errors="ignore")
 
 
@@ -115,7 +115,7 @@ def say(word: Word, reason: str = "") -> None:
 
 
 class Beacon:
-    """Holds what bluetoothd advertises and serves for us. Lives in GLib's main loop, which `end` leaves.
+    """Registers with bluetoothd what it advertises and serves for us. Lives in GLib's main loop, which `end` leaves.
 
     bluezero gives the D-Bus objects. They are registered here and not by its managers, which make the adapter
     discoverable over BR/EDR, and print a refusal where we need to act on it.

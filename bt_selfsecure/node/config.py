@@ -42,7 +42,7 @@ class Rule(NamedTuple):
 
 
 def between(low: float, high: float, unit: str = "") -> Rule:
-    """Both ends included."""
+    """Return a rule for numbers from `low` to `high`, both ends included; `unit` stands behind them in the text."""
     return Rule(f"{low:,} to {high:,}{unit}", lambda value: low <= value <= high)
 
 
@@ -70,7 +70,7 @@ OWN_ADDRESS: Final = Rule(
 
 
 def is_good(parse: Callable[[str], object], text: str) -> bool:
-    """Return whether `parse` takes it without a UsageError."""
+    """Return whether `parse` takes this text, and raises no `UsageError`."""
     try:
         parse(text)
     except UsageError:
@@ -100,13 +100,13 @@ def about(doc: str, rule: Rule = ANY, read: Callable[[str], str] = str) -> dict[
 
 
 def key(default: T, doc: str, rule: Rule = ANY) -> T:
-    """Return a key with a default."""
+    """Declare a key that has a default."""
     return field(default=default, metadata=about(doc, rule))
 
 
 @dataclass(frozen=True, slots=True)
 class NodeTable:
-    """The daemon itself."""
+    """Sets up the daemon itself."""
 
     adapter: str = field(
         default="hci0",
@@ -155,7 +155,7 @@ class NodeTable:
 
 @dataclass(frozen=True, slots=True)
 class EstablishTable:
-    """How keys are agreed on."""
+    """Says how keys are agreed on."""
 
     bearer: str = key(
         "le_advert",
@@ -186,7 +186,7 @@ class EstablishTable:
 
 @dataclass(frozen=True, slots=True)
 class SessionTable:
-    """How messages are carried under the key."""
+    """Says how messages are carried under the key."""
 
     bearer: str = key("rfcomm", "What carries the session.", BEARER)
     durability: str = key(
@@ -208,7 +208,7 @@ class SessionTable:
 
 @dataclass(frozen=True, slots=True)
 class DiscoveryTable:
-    """How nodes find each other."""
+    """Says how nodes find each other."""
 
     advertise: bool = key(True, "Advertise this node over Bluetooth LE.")
     scan: bool = key(True, "Look for the peers now and then.")
@@ -217,7 +217,7 @@ class DiscoveryTable:
 
 @dataclass(frozen=True, slots=True)
 class RfcommTable:
-    """Bearer rfcomm: a reliable stream; the link hides its losses."""
+    """Sets up bearer rfcomm: a reliable stream; the link hides its losses."""
 
     channel: int = key(0, "Channel to listen on and to dial; 0: found by SDP.", between(0, 30))
     pair: bool = key(True, "Pair with configured peers without asking (Just Works), as a Pi without a screen must.")
@@ -225,7 +225,7 @@ class RfcommTable:
 
 @dataclass(frozen=True, slots=True)
 class L2capTable:
-    """Bearer l2cap: datagrams that the controller drops where the radio loses them."""
+    """Sets up bearer l2cap: datagrams that the controller drops where the radio loses them."""
 
     psm: int = key(
         PSM,
@@ -241,21 +241,21 @@ class L2capTable:
 
 @dataclass(frozen=True, slots=True)
 class IpspTable:
-    """Bearer ipsp (experimental): UDP over IPv6 over Bluetooth LE; the link hides its losses."""
+    """Sets up bearer ipsp (experimental): UDP over IPv6 over Bluetooth LE; the link hides its losses."""
 
     port: int = key(5700, "UDP port.", between(1, 65_535))
 
 
 @dataclass(frozen=True, slots=True)
 class UdpTable:
-    """Bearer udp: this computer or a network, no radio; whoever reads there misses nothing that the peer has."""
+    """Sets up bearer udp: this computer or a network, no radio; who reads there misses nothing that the peer has."""
 
     listen: str = key("127.0.0.1:5700", "IP address and UDP port to listen on; 127.0.0.1: for this computer.", PLACE)
 
 
 @dataclass(frozen=True, slots=True)
 class PeerTable:
-    """A node to talk to; one [[peer]] for each."""
+    """Names a node to talk to; there is one [[peer]] for each."""
 
     name: str = field(metadata=about("What it is called here.", NAME))
     address: str = field(metadata=about("Its Bluetooth device address, or its [node] address.", ADDRESS, read=spelled))
@@ -278,7 +278,7 @@ class PeerTable:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The whole file."""
+    """Holds the whole configuration file, one attribute a table."""
 
     node: NodeTable = field(default_factory=NodeTable)
     establish: EstablishTable = field(default_factory=EstablishTable)
@@ -301,7 +301,7 @@ class Config:
         return parse_spec(self.establish.bearer).name, parse_spec(self.session.bearer).name
 
     def find_peer(self, name_or_address: str) -> PeerTable | None:
-        """The peer of that name or address, if one is configured."""
+        """Return the peer of that name or address, if one is configured."""
         address = spelled(name_or_address)
         return next((peer for peer in self.peer if peer.name == name_or_address or peer.address == address), None)
 

@@ -157,7 +157,8 @@ def _build_establish(config: Config) -> None:
 
 
 def render(file: ConfigFile, *, origin: bool = False) -> str:
-    """Return a file that reads back as the same configuration: each key with what it means; defaults behind a `#`.
+    """Return the text of a file that reads back as the same configuration: each key with what it means; defaults behind
+    a `#`.
 
     With `origin`, each value says where it came from.
     """

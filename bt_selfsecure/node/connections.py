@@ -42,7 +42,7 @@ QUIET_S: Final = 60.0
 
 
 def listen(path: Path, group: str) -> socket.socket:
-    """Return the API's socket, for its group only. Raises `UsageError` if a node listens there, or where it can't be
+    """Open the API's socket, for its group only. Raises `UsageError` if a node listens there, or where it can't be
     made."""
     _remove_stale(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -95,7 +95,7 @@ def _remove_stale(path: Path) -> None:
 
 
 def most_connections(max_links: int) -> int:
-    """Return how many connections this process's limit on open files (RLIMIT_NOFILE) allows."""
+    """Return how many connections this process's limit on open files (RLIMIT_NOFILE) leaves room for."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return MOST
@@ -103,7 +103,8 @@ def most_connections(max_links: int) -> int:
 
 
 class Connections:
-    """Holds those of one listening socket, given to `server`; `busy` are the protocols of requests under way."""
+    """Keeps the connections of one listening socket, and gives each to `server`; `busy` are the protocols of requests
+    under way."""
 
     def __init__(self, listener: socket.socket, server: web.Server, most: int) -> None:
         self.busy: set[asyncio.BaseProtocol] = set()
@@ -120,7 +121,7 @@ class Connections:
 
     @property
     def trouble(self) -> str:
-        """Return why a program was refused lately; one sentence with its remedy."""
+        """Return why a program was refused lately, one sentence with its remedy; empty where none was."""
         return self._refusal if self._loop.time() - self._refused_at < QUIET_S else ""
 
     async def close(self) -> None:

@@ -72,7 +72,7 @@ async def _beat(node: Node, file: MetricsFile) -> None:
 
 
 class MetricsFile:
-    """`[node] metrics_file`, if there is one. A disk that does not take it is a line in the log, not a fault."""
+    """Writes `[node] metrics_file`, if there is one. A disk that does not take it is a line in the log, not a fault."""
 
     def __init__(self, path: str) -> None:
         self._path = Path(path) if path else None

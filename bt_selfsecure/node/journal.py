@@ -29,6 +29,7 @@ from typing import Any, Final, NamedTuple
 
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node.disk import directory_refusal, is_damage, is_full, refusal
+from bt_selfsecure.node.erasing import MOST_PAGES, Deleted
 from bt_selfsecure.node.journal_file import (
     CLOSED,
     LOCK,
@@ -112,8 +113,11 @@ class Journal(Noted):
         self._peers = frozenset(peers)
         self._sync_due = False
         self._looked_at = perf_counter()
-        self._is_marked = False
-        """That the log has something in it."""
+        self._marked = 0
+        """Up to which numbers the lock file says were given out; 0 while the log has nothing in it."""
+        self._deleted = Deleted()
+        self.on_commit: Callable[[bool], None] = lambda at_checkpoint: None
+        """Called after each commit, with whether it was synced for a checkpoint of `every-W`."""
         self.notes: list[str] = []
         """What has become of the file, a sentence each, for as long as the node runs."""
         self._lock = lock(directory, OPEN_S)
@@ -209,7 +213,7 @@ class Journal(Noted):
         self.must_restart = True
         put_in_place(self._directory)
         mark(self._lock, CLOSED)
-        self._is_marked = False
+        self._marked = 0
         self._database = connect(self._directory / FILE)
         self._settle()
         self.must_restart = False
@@ -348,9 +352,11 @@ class Journal(Noted):
             self._say(f"the node's state can't be kept: {refusal(error)}")
             raise JournalError(self.trouble) from None
         self.latency.add(perf_counter() - began)
-        if not self._is_marked:
-            mark(self._lock, b"in use %d" % self._reserved["outbox"])
-            self._is_marked = True
+        if not self._marked:
+            self._marked = self._reserved["outbox"]
+            mark(self._lock, b"in use %d" % self._marked)
+        self._deleted.commits += 1
+        self.on_commit(self._sync_due)
         calls, self._sync_due = self.take_calls(), False
         if writes >= self._lacking or not self._lacks():
             self._lacking = 0
@@ -380,8 +386,28 @@ class Journal(Noted):
                 self._database.execute("ROLLBACK")
             raise
 
+    def erase(self, pages: int = 0) -> str:
+        """Take what was deleted out of the files, too; empty, or why that can't be done now. So many pages may be
+        written for it at least. The other peers wait meanwhile."""
+        if self.trouble or self.must_restart or self._identities() != self._files:
+            return self.trouble or f"{FILE} was deleted or replaced"
+        if self._marked:
+            mark(self._lock, b"settled %d" % self._marked)
+            self._marked = 0
+        try:
+            self._database.execute("PRAGMA busy_timeout = 0")
+            try:
+                is_done = self._deleted.erase(self._database, pages)
+            finally:
+                self._database.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+        except sqlite3.Error as error:
+            self.must_restart |= is_damage(error)
+            return str(refusal(error))
+        return "" if is_done else "another program reads the journal: end it"
+
     def close(self) -> None:
         """Close it; what is noted and was not committed is lost: commit first."""
+        self.erase(MOST_PAGES)
         self._database.close()
         mark(self._lock, CLOSED)
         os.close(self._lock)

@@ -26,11 +26,11 @@ from bt_selfsecure.node.set_aside import FILE, FILES, LOG, give_to_owner, new_fi
 log = logging.getLogger(__name__)
 
 LOCK: Final = "lock"
-IN_USE: Final = re.compile(rb"in use (\d+)")
+IN_USE: Final = re.compile(rb"(in use|settled) (\d+)")
 CLOSED: Final = b"closed"
 """What stands in the lock file while the directory has a state: up to which numbers the node has given out that was the
-last to begin there, or that it has ended in order. So a state that the card has lost is not taken for one that never
-was, nor an old one for the newest."""
+last to begin there, and whether the log has something in it or is settled; or that the node has ended in order. So a
+state that the card has lost is not taken for one that never was, nor an old one for the newest."""
 TABLES: Final = frozenset(("peer", "outbox", "partial", "inbox"))
 MAGIC: Final = b"SQLite format 3\0"
 APPLICATION_ID: Final = 0x62747373
@@ -167,7 +167,7 @@ def marked(descriptor: int) -> bytes:
 def numbers_given(descriptor: int) -> int:
     """Up to which numbers the node has given out that did not end in order; 0 for one that did."""
     found = IN_USE.fullmatch(marked(descriptor))
-    return int(found[1]) if found else 0
+    return int(found[2]) if found else 0
 
 
 @contextlib.contextmanager
@@ -212,7 +212,7 @@ def has_lost_log(directory: Path, descriptor: int) -> bool:
     """Whether the log of a node that did not end in order is gone or empty, while its index is there: whoever brings
     the log into the journal takes away both. The directory is locked, by this descriptor."""
     index = directory / f"{FILE}-shm"
-    return bool(numbers_given(descriptor)) and index.exists() and not _size(directory / LOG)
+    return marked(descriptor).startswith(b"in use") and index.exists() and not _size(directory / LOG)
 
 
 def open_database(directory: Path, descriptor: int) -> sqlite3.Connection:
@@ -255,6 +255,8 @@ def connect(path: Path) -> sqlite3.Connection:
         try:
             database.text_factory = bytes
             _add_functions(database)
+            database.execute("PRAGMA secure_delete = ON")
+            database.execute("PRAGMA temp_store = MEMORY")
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = FULL")
             database.execute("SELECT 1 FROM sqlite_master")  # opens the index of the log

@@ -14,8 +14,8 @@ STUCK_S: Final = 30.0
 
 
 class OpenLink:
-    """Stands for one link, by the number that its driver gave it. `misfit` is told of a datagram that it does not
-    take."""
+    """Queues what goes out on one link, which has the number that its driver gave it. `misfit` is told of a datagram
+    that the link does not take."""
 
     def __init__(self, number: int, bearer: str, link: Link, since: float, misfit: Callable[[str], None]) -> None:
         self.number, self.bearer, self.link, self.since = number, bearer, link, since
@@ -71,7 +71,7 @@ class OpenLink:
             self._sent += 1
 
     def is_stuck(self, now: float) -> bool:
-        """Return whether it has taken nothing for too long; to be asked every few seconds."""
+        """Return whether the link has taken nothing for too long; ask it every few seconds."""
         if not self._sending or self._sent != self._sent_before:
             self._sent_before, self._moved_at = self._sent, now
         return now - self._moved_at > STUCK_S

@@ -1,4 +1,4 @@
-"""The kernel's Bluetooth management interface: the HCI control channel (BlueZ doc/mgmt-api.txt).
+"""Speaks the kernel's Bluetooth management interface on the HCI control channel (BlueZ doc/mgmt-api.txt).
 
 Reading needs no privilege, changing needs CAP_NET_ADMIN.
 """
@@ -52,7 +52,7 @@ class ManagementStatus(enum.IntEnum):
 
 
 class AdapterSetting(enum.IntFlag):
-    """Names the settings of an adapter, supported or current; those that we look at."""
+    """Names those settings of an adapter, supported or current, that we look at."""
 
     POWERED = 1 << 0
     SSP = 1 << 6
@@ -62,7 +62,7 @@ class AdapterSetting(enum.IntFlag):
 
 
 class ManagementError(BtSelfSecureError):
-    """Means that the kernel answered a command with this status."""
+    """The kernel has answered a command with this status."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"management status 0x{status:02x}")
@@ -70,7 +70,7 @@ class ManagementError(BtSelfSecureError):
 
 
 class AdapterInfo(NamedTuple):
-    """Holds the facts of an adapter, from Read Controller Information."""
+    """Holds what Read Controller Information says of an adapter."""
 
     address: str
     bluetooth_version: int
@@ -80,7 +80,7 @@ class AdapterInfo(NamedTuple):
 
 
 class Management:
-    """Commands answered, events handed on."""
+    """Sends commands and awaits their answers, and hands events on."""
 
     def __init__(self, on_event: Callable[[int, int, bytes], None] = lambda event, index, parameters: None) -> None:
         """`on_event` gets code, index and parameters. Raises OSError or `BearerError` without Bluetooth."""
@@ -96,8 +96,8 @@ class Management:
         self._socket.close()
 
     async def command(self, opcode: Opcode, index: int, parameters: bytes = b"") -> bytes:
-        """Send a command, and return the return parameters. Raises `ManagementError`, OSError, and TimeoutError where
-        no answer comes."""
+        """Send a command, and return its return parameters, as bytes. Raises `ManagementError`, OSError, and
+        TimeoutError where no answer comes."""
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._answers[opcode, index] = answer
         try:
@@ -108,7 +108,7 @@ class Management:
             self._answers.pop((opcode, index), None)
 
     async def info(self, index: int) -> AdapterInfo | None:
-        """Return the facts of an adapter; None where there is no such adapter. Raises as `command` does."""
+        """Return what the kernel says of the adapter; None where there is no such one. Raises as `command` does."""
         try:
             answer = await self.command(Opcode.READ_INFO, index)
         except ManagementError as error:
@@ -136,7 +136,7 @@ class Management:
 
 
 def parse_info(answer: bytes) -> AdapterInfo:
-    """Return the facts from the return parameters of Read Controller Information."""
+    """Read the return parameters of Read Controller Information."""
     address, version, _, supported, current = _INFO.unpack_from(answer)
     return AdapterInfo(
         ":".join(f"{octet:02X}" for octet in reversed(address)),
@@ -147,7 +147,8 @@ def parse_info(answer: bytes) -> AdapterInfo:
 
 
 def parse_configuration(answer: bytes) -> dict[int, bytes]:
-    """Type to value, from the return parameters of Read Default System Configuration: TLVs, `<HB` and the value."""
+    """Read the return parameters of Read Default System Configuration, TLVs of `<HB` and the value; return each value
+    by its type."""
     values = {}
     while len(answer) >= 3:
         kind, size = struct.unpack_from("<HB", answer)

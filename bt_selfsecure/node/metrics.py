@@ -45,7 +45,7 @@ class PeerCounters:
     dropped: int = 0
 
     def told(self) -> api_types.Counts:
-        """Return them as the local API has them."""
+        """Return the counters as the local API has them."""
         return cast(api_types.Counts, asdict(self))
 
 
@@ -179,7 +179,7 @@ def families(status: Status) -> Iterator[Metric]:
 
 
 def render(status: Status) -> bytes:
-    """Return the exposition, text format 0.0.4 (prometheus.io/docs/instrumenting/exposition_formats)."""
+    """Return the figures as text, format 0.0.4 (prometheus.io/docs/instrumenting/exposition_formats)."""
     from prometheus_client import generate_latest
 
     return generate_latest(_Collected(list(families(status))))

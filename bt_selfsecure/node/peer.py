@@ -9,7 +9,8 @@ from bt_selfsecure.node.metrics import PeerCounters
 
 
 class NodePeer(Protocol):
-    """Stands for one other node: its links, the keys that are agreed on with it, the messages to and from it.
+    """Keeps what there is with one other node: links, the keys that are agreed on with it, the messages to and from
+    it.
 
     It works in `run`, from start to cancellation. What it raises from there is a fault of this program: it is then
     thrown away, and another one begins from the disk, as after a crash.

@@ -78,7 +78,8 @@ class JournalHandler(logging.Handler):
 
 
 def encoded(fields: dict[str, str]) -> bytes:
-    """Return NAME=value lines; a value of several lines as NAME, its length (64 bits, little-endian) and the bytes."""
+    """Return the fields as NAME=value lines; one of several lines as NAME, its length (64 bits, little-endian) and the
+    bytes."""
     lines = b""
     for name, value in fields.items():
         data = value.encode(errors="backslashreplace")

@@ -48,7 +48,7 @@ Section = tuple[str, Callable[[], str]]
 
 
 def sections(config: Path, client: NodeClient) -> Iterator[Section]:
-    """Return the sections, each with its heading, and what makes its text."""
+    """Return the report's sections: each heading, with the function that makes its text."""
     yield "versions", _versions
     yield "configuration", lambda: _configuration(config)
     yield "status", lambda: json.dumps(client.status(), indent=1)

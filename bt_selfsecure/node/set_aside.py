@@ -63,7 +63,7 @@ def new_file(directory: Path) -> Iterator[Path]:
 
 
 def put_in_place(directory: Path) -> Path | None:
-    """Let `journal.db.new` be the journal, if there is one; the folder where what was there lies now.
+    """Let `journal.db.new` be the journal, if there is one; return the folder where what was there lies now.
 
     The directory is locked by the caller. Raises `OSError`.
     """
@@ -88,7 +88,7 @@ def give_to_owner(path: Path) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Raises `OSError`."""
+    """Bring a file to the disk. Raises `OSError`."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -97,7 +97,7 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(directory: Path) -> None:
-    """Sync a folder where the file system can: not all know that of folders. Raises `OSError`."""
+    """Bring a folder to the disk where the file system can: not all know that of folders. Raises `OSError`."""
     try:
         sync_file(directory)
     except OSError as error:

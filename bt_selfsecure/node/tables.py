@@ -44,7 +44,7 @@ Place = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Tells where the values of a configuration came from."""
+    """Says where the values of a configuration came from."""
 
     path: Path
     lines: Mapping[Place, int]
@@ -62,8 +62,8 @@ class Origin:
 
 
 def load_toml(path: Path, *, missing: str, kind: str) -> tuple[dict[str, Any], Origin]:
-    """Return what tomllib reads from the file, and where it stands. Raises UsageError: `missing` says what to do where
-    there is no such file, `kind` what the file should be."""
+    """Return what tomllib reads from the file, and where it stands. Raises `UsageError`: `missing` says what to do
+    where there is no such file, `kind` what the file should be."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
@@ -84,7 +84,7 @@ def load_toml(path: Path, *, missing: str, kind: str) -> tuple[dict[str, Any], O
 
 
 def parse_toml(text: str, path: Path, kind: str) -> tuple[dict[str, Any], Origin]:
-    """Return the same from text; `path` is for the words of a UsageError."""
+    """Return what tomllib reads from this text, and where it stands. `path` is for the words of a `UsageError`."""
     try:
         values = tomllib.loads(text)
     except RecursionError:
@@ -159,7 +159,7 @@ class TableReader:
         self._origin = origin
 
     def table(self, table: type, place: Place, values: Any) -> Any:
-        """Return an instance of the dataclass `table`. Raises UsageError."""
+        """Return an instance of the dataclass `table`, with the values at this place. Raises `UsageError`."""
         if not isinstance(values, dict):
             self._origin.fail(place, f"must be a table: write [{place[0]}] on a line of its own")
         fields = {field.name: field for field in dataclasses.fields(table)}
@@ -205,8 +205,8 @@ class TableReader:
 
 
 def table_lines(origin: Origin, header: str, place: Place, table: Any, *, tell: bool = False) -> list[str]:
-    """The table as a file has it, each key with what it means, defaults behind a `#`; with `tell`, each value says
-    where it came from."""
+    """Return the table as a file has it, each key with what it means, defaults behind a `#`; with `tell`, each value
+    says where it came from."""
     lines = ["", *wrapped(str(type(table).__doc__)), header]
     for field in dataclasses.fields(table):
         rule: Rule = field.metadata["rule"]
@@ -219,7 +219,7 @@ def table_lines(origin: Origin, header: str, place: Place, table: Any, *, tell: 
 
 
 def wrapped(text: str) -> list[str]:
-    """Return the text as comments."""
+    """Return the text as the lines of a comment."""
     return textwrap.wrap(text, WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
 
 

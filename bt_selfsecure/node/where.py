@@ -20,7 +20,7 @@ PATH_VARIABLE: Final = "BT_SELFSECURE_CONFIG"
 
 
 def find_path(given: str | Path | None) -> Path:
-    """Return the file to read: the one given, or of the environment variable, or the default."""
+    """Return the configuration file to read: the one given, or that of the environment variable, or the default."""
     from pathlib import Path  # takes a fifth of what Python takes to start
 
     return Path((os.environ.get(PATH_VARIABLE) or DEFAULT_PATH) if given is None else given)

@@ -66,7 +66,7 @@ def rollback(ends: Ends, seed: int) -> Trial:
 
 
 def takeover(ends: Ends, seed: int) -> Trial:
-    """Alice's key with Bob was confirmed; now somebody with his address, and nothing else, answers her."""
+    """Answer Alice in Bob's name with his address and nothing else, now that her key with him was confirmed."""
     meant = {}
     if ends.profile is Profile.HARDENED:
         left = SUITES[ends.profile].continuity_key(OLD)
@@ -80,14 +80,14 @@ def takeover(ends: Ends, seed: int) -> Trial:
 
 
 def relay(ends: Ends, seed: int) -> Trial:
-    """Alice calls Bob's address; a relay leads the call to Carol, who has the same authentication key."""
+    """Lead Alice's call to Bob's address to Carol, who has the same authentication key."""
     scene = ends.scene(seed, air=LOSSLESS, meant={ALICE: {"peer": CAROL}})
     scene.establish()  # of the two names it is the one that Alice means that differs from the one who answers
     return trial_of(scene, "alice" in scene.keys)
 
 
 def forged_packet(ends: Ends, seed: int) -> Trial:
-    """One burst packet of a random Seq, a while after the accept."""
+    """Send one burst packet of a random Seq, a while after the accept."""
     scene, random = ends.scene(seed), Random(seed)
     forgery = Forgery(random.randbytes, seqs=[random.randrange(BURST)], copies=1)
     at = random.random()
@@ -102,7 +102,7 @@ def forged_packet(ends: Ends, seed: int) -> Trial:
 
 
 def block(ends: Ends, seed: int) -> Trial:
-    """As many forged packets as it takes, for each Seq, before the true ones."""
+    """Send as many forged packets for each Seq as it takes, before the true ones."""
     copies = COPIES if ends.profile is Profile.HARDENED else 1
     compact = bool(seed % 2)
     forgery = Forgery(Random(seed).randbytes, seqs=range(BURST), copies=copies, compact=compact)

@@ -71,13 +71,13 @@ class Burst:
         self._packets.clear()
 
     def reset(self, now: float) -> None:
-        """The adapter is gone."""
+        """Forget all of it: the adapter is gone."""
         self._packets.clear()
         self._accept, self._sending = b"", False
         self.mind_the_radio(now, needed=False)
 
     def sent(self, now: float) -> None:
-        """The driver has sent its packet, or could not."""
+        """Take note that the driver has sent its packet, or could not."""
         self._sending = False
         self._go_on(now)
 
@@ -97,7 +97,7 @@ class Burst:
         self._machine.on(I.GONE, now)
 
     def mind_the_radio(self, now: float, *, needed: bool) -> None:
-        """Give it back when no burst is sent or awaited."""
+        """Give the broadcast link back when no burst is sent or awaited."""
         if self._machine.state is not S.FREE and not (needed or self._sending or self._accept):
             self._machine.on(I.RELEASE, now)
             self._out.put(ReleaseRadio())

@@ -76,7 +76,7 @@ class KeepFragment(Note):
 
 @value
 class DropFragment(Note):
-    """Note that it no longer waits."""
+    """Note that this fragment no longer waits."""
 
     number: int
 
@@ -90,7 +90,7 @@ class KeepPiece(Note):
 
 @value
 class DropPieces(Note):
-    """Note that none is."""
+    """Note that no message is half received."""
 
 
 @value
@@ -162,7 +162,7 @@ class Delivered:
 
 @value
 class EstablishOutcome:
-    """Tells what became of the key that was asked for; answers all who asked."""
+    """Tells what became of the key that was asked for; it answers all who asked."""
 
     reason: str = ""
     """Why there is none; empty where there is."""
@@ -172,7 +172,7 @@ class EstablishOutcome:
 
 @value
 class ForeignKeys:
-    """Asks whether the keys that this frame of the peer's names, none of its own, are another peer's."""
+    """Asks whether the keys that this frame of the peer's names are another peer's: its own they are not."""
 
     frame: bytes = field(repr=False)
 

@@ -39,7 +39,7 @@ def count_waiting(path: Path) -> Waiting:
 
 
 def drop_waiting(path: Path) -> None:
-    """Take them out of the file, which nobody else has open. Raises `sqlite3.Error`."""
+    """Take the messages that wait out of the file, which nobody else has open. Raises `sqlite3.Error`."""
     with _open(path) as database:
         database.execute("BEGIN")
         database.execute("DELETE FROM outbox")

@@ -142,7 +142,12 @@ class InsiderWorld(World):
         forgotten = 1 if self.durability is Durability.EVERY_MESSAGE else 2 * self.config.checkpoint_rounds
         sent = len(end.said) + self.refused + forgotten * (self.restorations[i] + 1)
         assert record.sending.chain.seq <= sent, "a sender's round that it can't have come to"
-        most = limits.MAX_FIRST_ROUND + 3 * self.spoken + len(self.ends[1 - i].said) + self.refused
+        most = (
+            limits.MAX_FIRST_ROUND
+            + (3 + 2 * self.config.checkpoint_rounds) * self.spoken
+            + len(self.ends[1 - i].said)
+            + self.refused
+        )
         assert record.receiving.chain.seq <= most + 2 * self.config.checkpoint_rounds * (self.restorations[i] + 1)
         assert SessionRecord.from_json(record.to_json()) == record
         assert not self.k0s or {*record.continuity_keys} <= self.k0s, "a continuity key of no K_0"
