@@ -31,6 +31,9 @@ class NodeContext(Protocol):
         """A whole message; noted in the journal, not yet committed."""
 
     def inbox_has_room(self, address: str) -> bool: ...
+    def may_agree(self, address: str) -> bool:
+        """Whether a request of this peer's is to be answered now."""
+
     def look_for_copies(self, address: str, data: bytes) -> None:
         """This frame of the peer's names keys that are none of its own: are they another peer's?"""
 

@@ -142,6 +142,11 @@ class PeerSession:
         begun = self.session.record.sending.messages if self.session else ()
         return self.outbox.messages + sum(map(ends_message, begun))
 
+    @property
+    def half_received_bytes(self) -> int:
+        """Of the message that is under way here."""
+        return self._joiner.bytes
+
     # --- out
 
     def send(self, message: bytes, port: int, *, durable: bool) -> int:
