@@ -8,7 +8,8 @@ from typing import Final
 from tables import table
 
 from bt_selfsecure.bench.attacks import Trial, carry_out
-from bt_selfsecure.bench.haoxiao.attacks import ALL_ENDS, ATTACKS, HEALING_LOSSES, Ends, healing
+from bt_selfsecure.bench.haoxiao.attacks import ATTACKS, HEALING_LOSSES, healing
+from bt_selfsecure.bench.haoxiao.ends import ALL_ENDS, Ends
 from bt_selfsecure.protocols.haoxiao.frames import Profile
 
 THEFTS = 200

@@ -28,7 +28,8 @@ as docs/attacks.md tells: how often it succeeds against `paper`, `hardened`,
 `hardened` with X25519 (as nodes have it) and with an authentication key.
 
   passive everything colluding repair brute-force brute-force-sound steering
-  middle replay reflection flood jamming theft impersonation stolen-disk
+  middle replay reflection flood jamming theft impersonation stolen-disk rounds
+  rollback takeover relay forged-packet block
 
 With --live from this computer's radio, against the devices whose addresses
 follow: Alice's, and Bob's where the attack needs both.
@@ -91,7 +92,8 @@ def run(args: Namespace) -> int:
     if args.targets:
         raise UsageError("addresses are for --live: on the virtual air there is nobody else's device")
     from bt_selfsecure.bench.attacks import carry_out, find
-    from bt_selfsecure.bench.haoxiao.attacks import ALL_ENDS, ATTACKS
+    from bt_selfsecure.bench.haoxiao.attacks import ATTACKS
+    from bt_selfsecure.bench.haoxiao.ends import ALL_ENDS
 
     if args.name not in [attack.name for attack in ATTACKS]:
         raise UsageError(f"there is no attack {args.name!r}: choose one of {', '.join(a.name for a in ATTACKS)}")

@@ -27,8 +27,8 @@ class _Waiting(NamedTuple):
 
 
 class Inbox:
-    """All peers' messages, by number, the oldest first. `name_of` gives an address's name. Each peer that is `known`
-    has room of its own, and all others have as much together: anybody can make up a name, and agree on a key under it.
+    """Holds all peers' messages, by number, the oldest first. `name_of` gives an address's name. Each peer that is
+    `known` has room of its own, and all others as much together: anybody can agree on a key under a made-up name.
 
     With `durable_first` readers see a message when it is on disk; without, at once.
     """
@@ -59,7 +59,7 @@ class Inbox:
         return self._counts[address]
 
     def has_room(self, address: str, half_received_bytes: int = 0) -> bool:
-        """Whether one more message of this peer's is taken, beside what those who share its room have half sent."""
+        """Return whether another message of this peer's is taken, beside what those of its room have half sent."""
         room = self._room_of(address)
         return self._shares[room] < self._limit and self._bytes[room] + half_received_bytes < INBOX_BYTES
 
@@ -83,7 +83,7 @@ class Inbox:
             self._journal.delete(waiting.peer, "inbox", number)
 
     async def stream(self, address: str | None, port: int, *, follow: bool) -> AsyncGenerator[Received, None]:
-        """Those that nobody acknowledged; with `follow` then those that come, for ever."""
+        """Yield those that nobody acknowledged; with `follow` then those that come, for ever."""
         seen = 0
         while True:
             changed = self._changed

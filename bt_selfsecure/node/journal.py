@@ -68,7 +68,7 @@ QUEUES: Final = {"outbox": "to send", "partial": "half received", "inbox": "rece
 
 
 class DamagedError(BtSelfSecureError):
-    """What is kept of a peer is not what was written."""
+    """Means that what is kept of a peer is not what was written."""
 
 
 class DamagedRow(NamedTuple):
@@ -80,7 +80,7 @@ class DamagedRow(NamedTuple):
 
 @dataclass(slots=True)
 class Latency:
-    """What the disk took for commits since the start; as `Journal` in api_types.py."""
+    """Counts what the disk took for commits since the start; as `Journal` in api_types.py."""
 
     commits: int = 0
     seconds: float = 0.0
@@ -93,8 +93,8 @@ class Latency:
 
 
 class Journal(Noted):
-    """What is noted, and what is kept. Open it in a directory. Raises `UsageError` for a file that is not ours, newer,
-    or damaged beyond use, untouched, and `JournalError` where the disk does not give it now, or another node has it.
+    """Holds what is noted, and what is kept, in a directory. Raises `UsageError` for a file that is not ours, newer, or
+    damaged beyond use, untouched, and `JournalError` where the disk does not give it now, or another node has it.
 
     `told` is called with each change of `trouble`. `peers` are the addresses of the configured peers: of those it can
     tell whose a damaged row is.
@@ -188,8 +188,8 @@ class Journal(Noted):
     # --- the file under the running node
 
     def look(self) -> None:
-        """Whether the files are still those that are open: what was deleted or replaced is written anew, from what is
-        open, and nothing is lost. Raises `JournalError` where that can't be done; it is to be tried again."""
+        """Look whether the files are still those that are open: what was deleted or replaced is written anew, from what
+        is open, and nothing is lost. Raises `JournalError` where that can't be done; it is to be tried again."""
         self._looked_at = perf_counter()
         if self._identities() == self._files:
             return
@@ -241,7 +241,7 @@ class Journal(Noted):
         return None
 
     def addresses(self) -> list[str]:
-        """Of all peers of which anything is kept, those with a key first."""
+        """Return the addresses of all peers of which anything is kept, those with a key first."""
         with self._reading():
             keyed = [
                 address_of(row[0]) for row in self._database.execute("SELECT id FROM peer") if 0 <= row[0] < 1 << 48
@@ -250,8 +250,8 @@ class Journal(Noted):
         return list(dict.fromkeys(keyed + [row[1].decode() for row in waiting]))
 
     def outbox(self, address: str) -> list[tuple[int, bytes | None]]:
-        """(id, fragment) in the order in which they are to be sent; None where one is damaged that may have been this
-        peer's."""
+        """Return (id, fragment) in the order in which they are to be sent; None where one is damaged that may have been
+        this peer's."""
         rows = self._sound("SELECT * FROM outbox WHERE peer = ?", address)
         found: list[tuple[int, bytes | None]] = [(row[0], row[2]) for row in rows]
         return sorted(found + [(row.id, None) for row in self.damaged_of(address, "outbox")], key=lambda row: row[0])
@@ -264,7 +264,7 @@ class Journal(Noted):
         return [row[2] for row in rows]
 
     def inbox(self) -> list[tuple[int, str, int, float, bytes]]:
-        """(id, peer, port, time, message) in the order in which they came."""
+        """Return (id, peer, port, time, message) in the order in which they came."""
         rows = self._sound("SELECT * FROM inbox ORDER BY id")
         return [(row[0], row[1].decode(), row[2], row[3], row[4]) for row in rows]
 
@@ -315,7 +315,7 @@ class Journal(Noted):
     # --- writing
 
     def new_number(self, table: str) -> int:
-        """A row's number, which is given out once, also where the row is never written."""
+        """Return a row's number, which is given out once, also where the row is never written."""
         number = self._newest[table] = self._newest[table] + 1
         if self._reserved[table] - number < RESERVED_IDS // 2:
             self._reserve_ids(table)
@@ -406,7 +406,7 @@ class Journal(Noted):
         return "" if is_done else "another program reads the journal: end it"
 
     def close(self) -> None:
-        """What is noted and was not committed is lost: commit first."""
+        """Close it; what is noted and was not committed is lost: commit first."""
         self.erase(MOST_PAGES)
         self._database.close()
         mark(self._lock, CLOSED)

@@ -108,11 +108,11 @@ class JournalError(BtSelfSecureError):
 
 
 class DamagedFileError(UsageError):
-    """A journal of ours, of which the disk has lost a part."""
+    """Means a journal of ours, of which the disk has lost a part."""
 
 
 def digest(*row: Any) -> bytes:
-    """Of a row's values, in their order; text is the same as its bytes."""
+    """Return the digest of a row's values, in their order; text is the same as its bytes."""
     hashed = blake2b(digest_size=DIGEST_BYTES)
     for value in row:
         data = value.encode() if isinstance(value, str) else value if isinstance(value, bytes) else repr(value).encode()
@@ -126,19 +126,19 @@ def is_sound(row: tuple[Any, ...]) -> bool:
 
 
 def address_number(address: str | bytes) -> int | None:
-    """A device address as the number of its row; None for what is none."""
+    """Return a device address as the number of its row; None for what is none."""
     data = address.encode() if isinstance(address, str) else address
     return int(data.replace(b":", b""), 16) if isinstance(data, bytes) and ADDRESS.fullmatch(data) else None
 
 
 def address_of(number: int) -> str:
-    """The address of a row with this number."""
+    """Return the address of a row with this number."""
     return number.to_bytes(6).hex(":").upper()
 
 
 def owner(table: str, row: tuple[Any, ...], known: Iterable[str]) -> str:
-    """Whose damaged row this is: of whom its digest is right, where only the cell that names the owner is damaged, or
-    else whom the cell names; empty where that is none of those that are known."""
+    """Return whose damaged row this is: of whom its digest is right, where only the cell that names the owner is
+    damaged, or else whom the cell names; empty where that is none of those that are known."""
     of_peer = table == "peer"
     for address in known:
         whole = (address_number(address), *row[1:-1]) if of_peer else (row[0], address, *row[2:-1])
@@ -158,7 +158,7 @@ def mark(descriptor: int, what: bytes) -> None:
 
 
 def marked(descriptor: int) -> bytes:
-    """What stands in the lock file."""
+    """Return what stands in the lock file."""
     with contextlib.suppress(OSError):
         return os.pread(descriptor, 100, 0)
     return b""
@@ -172,7 +172,8 @@ def numbers_given(descriptor: int) -> int:
 
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[int]:
-    """No node uses the directory meanwhile; the lock's descriptor. Raises `JournalError` where one does, at once."""
+    """Hold the directory, which no node uses meanwhile, and give the lock's descriptor. Raises `JournalError` where one
+    does, at once."""
     descriptor = lock(directory, 0.0)
     try:
         yield descriptor
@@ -248,7 +249,7 @@ def open_database(directory: Path, descriptor: int) -> sqlite3.Connection:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """To a file that was inspected. Raises as `refused`."""
+    """Connect to a file that was inspected. Raises as `refused`."""
     with refused(path):
         database = sqlite3.connect(path, isolation_level=None, timeout=OPEN_S)
         try:
@@ -294,7 +295,7 @@ def connect_read_only(path: Path, *, alone: bool = False) -> sqlite3.Connection:
 
 
 def create(path: Path) -> sqlite3.Connection:
-    """An empty journal of the newest format in this empty file; not yet safe from a loss of power."""
+    """Make an empty journal of the newest format in this empty file; not yet safe from a loss of power."""
     database = sqlite3.connect(path, isolation_level=None)
     try:
         database.execute("PRAGMA journal_mode = MEMORY")
@@ -339,8 +340,8 @@ def _size(path: Path) -> int:
 
 @contextlib.contextmanager
 def refused(path: Path, remedy: str = SET_ASIDE) -> Iterator[None]:
-    """What SQLite raises as `UsageError`, or `JournalError` where it may pass by itself. `remedy` helps where it is
-    damaged."""
+    """Raise what SQLite raises as `UsageError`, or `JournalError` where it may pass by itself. `remedy` helps where it
+    is damaged."""
     try:
         yield
     except sqlite3.Error as error:

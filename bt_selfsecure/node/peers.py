@@ -25,14 +25,15 @@ STRANGER_S: Final = 60.0
 
 
 class HasJournal(Protocol):
-    """`service.Node` is one."""
+    """Asks of a node only its journal; `service.Node` has one."""
 
     journal: Journal
 
 
 class Peers(dict[str, NodePeer]):
-    """`make` gives a peer of this name, address and dialling, as the journal has it. `most` are remembered; `known` are
-    the addresses of those that are configured. These, and all that have a key, are never forgotten."""
+    """Holds the peers of a node. `make` gives a peer of this name, address and dialling, as the journal has it. `most`
+    are remembered; `known` are the addresses of those that are configured. These, and all that have a key, are never
+    forgotten."""
 
     def __init__(
         self, node: HasJournal, make: Callable[[str, str, str], NodePeer], known: Collection[str], most: int
@@ -63,21 +64,21 @@ class Peers(dict[str, NodePeer]):
 
     @property
     def link_count(self) -> int:
-        """Links to all of them."""
+        """Return the number of links to all of them."""
         return sum(peer.link_count for peer in self.values())
 
     def has_link(self, address: str) -> bool:
-        """Tell whether there is a link to the peer of this address."""
+        """Return whether there is a link to the peer of this address."""
         return address in self and self[address].link_count > 0
 
     def may_link(self, address: str) -> bool:
-        """Tell whether there is room for another link to this peer: those that are configured find room always."""
+        """Return whether there is room for another link to this peer: those that are configured find room always."""
         if address in self._known:
             return self.link_count < self._most
         return sum(peer.link_count for peer in self.strangers) < max(1, self._most - len(self._known))
 
     def make_room(self) -> bool:
-        """Tell whether there is room for a stranger: of those without a key the one that was silent longest is
+        """Return whether there is room for a stranger: of those without a key the one that was silent longest is
         forgotten, and nothing of it is on the disk."""
         keyless = [peer for peer in self.strangers if not peer.has_key]
         if len(self) < self._most and len(keyless) < STRANGERS:
@@ -93,11 +94,11 @@ class Peers(dict[str, NodePeer]):
 
     @property
     def strangers(self) -> list[NodePeer]:
-        """Those that are not configured; some have a key."""
+        """Return those that are not configured; some have a key."""
         return [peer for peer in self.values() if peer.address not in self._known]
 
     def may_agree(self, address: str) -> bool:
-        """Tell whether a request of this peer is to be answered: of a stranger's without a key, one at a time."""
+        """Return whether a request of this peer is to be answered: of a stranger's without a key, one at a time."""
         if address in self._known or self[address].has_key:
             return True
         return not any(peer.is_agreeing for peer in self.strangers if not peer.has_key and peer.address != address)

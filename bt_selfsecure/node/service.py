@@ -126,7 +126,7 @@ class Node:
 
     @property
     def adapter(self) -> str:
-        """As in hci0, or what there is in its place; as configured where there is no such adapter."""
+        """Return its name, as in hci0, or what there is in its place; as configured where there is no such adapter."""
         return self._keeper.name if self._keeper else self._medium
 
     @property
@@ -257,7 +257,7 @@ class Node:
             self.commit_later()
 
     def look_at_disk(self) -> None:
-        """Whether the journal is still the node's. Raises `JournalError` where only a new start helps."""
+        """Look whether the journal is still the node's. Raises `JournalError` where only a new start helps."""
         with contextlib.suppress(JournalError):
             self.journal.look()
         if self.journal.must_restart:

@@ -25,6 +25,7 @@ from harness import (
     chaos,
     clear,
     losses,
+    lost,
     small,
 )
 from hypothesis import given, settings
@@ -220,6 +221,15 @@ def test_one_forged_burst_packet_at_any_time_and_place_changes_nothing(seq: int,
         assert scene.world.established("alice").k0 == scene.world.established("bob").k0
         assert scene.world.established("bob").received == undisturbed.world.established("bob").received
         assert scene.world.now <= undisturbed.world.now + 1.0
+
+
+def test_a_forged_burst_packet_does_not_keep_a_lost_accept_from_being_repeated() -> None:
+    scene = cast(H, channel=lost(Kind.ACCEPT, times=3))
+    scene.world.run(2 * L)
+    scene.world.inject(forged_rand(scene, 3), "bob")
+    scene.world.run()
+    assert scene.world.established("alice").k0 == scene.world.established("bob").k0
+    assert scene.world.established("bob").received == tuple(range(8))
 
 
 def test_forged_lists_change_nothing() -> None:
