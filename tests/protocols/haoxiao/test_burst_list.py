@@ -20,7 +20,7 @@ def drawn(count: int, seed: int = 1) -> list[bytes]:
     return [draw.randbytes(16) for _ in range(count)]
 
 
-@pytest.mark.parametrize("count", [1, 2, 249, 250, 251, 500, 501, 1777])
+@pytest.mark.parametrize("count", [1, 2, 59, 60, 61, 120, 121, 1777])
 def test_a_list_is_read_in_any_order_and_repeated_as_often_as_need_be(count: int) -> None:
     messages = drawn(count)
     commitment, pieces = list_of(messages)
@@ -39,7 +39,7 @@ def test_a_list_is_read_in_any_order_and_repeated_as_often_as_need_be(count: int
 @settings(max_examples=200)
 @given(st.data())
 def test_what_anybody_sends_proves_nothing(data: st.DataObject) -> None:
-    count = data.draw(st.sampled_from([1, 3, 250, 251, 700]))
+    count = data.draw(st.sampled_from([1, 3, 60, 61, 200]))
     messages = drawn(count)
     commitment, pieces = list_of(messages)
     reader = ListReader(commitment, FIRST, count)
