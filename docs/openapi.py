@@ -1,6 +1,6 @@
 """The table of openapi.md, and bt_selfsecure/node/openapi.json in OpenAPI 3.1, which a node serves.
 
-Both are made from bt_selfsecure/node/api_types.py: run docs/generate.py.
+Both are made from bt_selfsecure/node/api_types.py and api_operations.py: run docs/generate.py.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from tables import table
 
 typing.TypedDict = typing_extensions.TypedDict  # pydantic's wish on Python 3.11
 
-from bt_selfsecure.node import api_types  # noqa: E402
-from bt_selfsecure.node.api_types import OPERATIONS, Error, Operation  # noqa: E402
-from bt_selfsecure.node.messages import MAX_MESSAGE_BYTES  # noqa: E402
+from bt_selfsecure.node import api_operations, api_types  # noqa: E402
+from bt_selfsecure.node.api_operations import OPERATIONS, Operation  # noqa: E402
+from bt_selfsecure.node.api_types import Error  # noqa: E402
+from bt_selfsecure.node.message_limits import MAX_MESSAGE_BYTES  # noqa: E402
 
 PARAMETERS: Final = {"peer": "Name or address of a peer.", "id": "Of a message, from the stream."}
 EVERYWHERE: Final = {400: "The request can't be used.", 500: "A fault.", 503: "The node can't do it now."}
@@ -108,7 +109,7 @@ def operation(name: str, of: Operation, schemas: Schemas) -> Json:
 
 def description() -> Json:
     """Return the whole description, but for the version, which the node puts in."""
-    for kind in vars(api_types).values():
+    for kind in (*vars(api_types).values(), *vars(api_operations).values()):
         if isinstance(kind, type) and (typing_extensions.is_typeddict(kind) or hasattr(kind, "__dataclass_fields__")):
             kind.__pydantic_config__ = ConfigDict(use_attribute_docstrings=True)  # type: ignore[attr-defined]
     schemas, paths = Schemas(), dict[str, Json]()

@@ -18,7 +18,7 @@ FINISHED = (
     "bench",
     "cli",
     "coap",
-    "coap",
+    "demo",
     "dtls.py",
     "errors.py",
     "eve",
@@ -31,6 +31,7 @@ FINISHED = (
     "protocols/sabour",
     "sansio",
     "stats",
+    "sweep",
     "wording.py",
 )
 """Rooms in which every public docstring is a sentence."""

@@ -5,39 +5,34 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from threading import Event, Thread
 from typing import TYPE_CHECKING, Final
 
-from bt_selfsecure.addresses import spelled
 from bt_selfsecure.cli.numbers import real
-from bt_selfsecure.cli.status import establishment_lines, peer_table, sighting_table, state, status_lines, watch_lines
+from bt_selfsecure.cli.terminal import columns, rows, wrapped
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.node.where import DEFAULT_PATH, SOCKET, find_path
+from bt_selfsecure.node.where import DEFAULT_PATH, PATH_VARIABLE, SOCKET, find_path, find_socket
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
+    from threading import Event
 
     from bt_selfsecure.node.client import NodeClient
 
 WATCH_S: Final = 1.0
 PROGRESS_S: Final = 0.5
 MAX_SCAN_S: Final = 60
-MOST_COLUMNS: Final = 80
 TO_TOP: Final = "\x1b[H"
 """Cursor to the upper left corner (ECMA-48 CUP)."""
 CLEAR_LINE_END: Final = "\x1b[K"
 CLEAR_BELOW: Final = "\x1b[J"
 
 
-def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """Add the four commands and their options."""
+def add_status(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """Add `status`."""
     status = client_parser(
         commands,
         "status",
@@ -49,6 +44,10 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
     )
     status.add_argument("--watch", action="store_true", help="show it again every second, until Ctrl-C")
     status.add_argument("--json", action="store_true", help="one JSON object, as GET /v1/status")
+
+
+def add_peers(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """Add `peers`."""
     peers = client_parser(
         commands,
         "peers",
@@ -58,6 +57,10 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
         _peers,
     )
     peers.add_argument("--json", action="store_true", help="a JSON array, as GET /v1/peers")
+
+
+def add_establish(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """Add `establish`."""
     establish = client_parser(
         commands,
         "establish",
@@ -69,6 +72,10 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
     )
     establish.add_argument("peer", metavar="PEER", help="name or address")
     establish.add_argument("--json", action="store_true", help="the outcome as one JSON object")
+
+
+def add_scan(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """Add `scan`."""
     scan = client_parser(
         commands,
         "scan",
@@ -101,7 +108,6 @@ def client_parser(
     )
     parser.add_argument(
         "--config",
-        type=Path,
         metavar="FILE",
         help="the node's configuration, if it is not the default one",
     )
@@ -114,13 +120,15 @@ def node_client(args: Namespace, *, lenient: bool = False) -> NodeClient:
     as well where the file is wrong."""
     from bt_selfsecure.node.client import NodeClient
 
-    path = find_path(args.config)
-    if path == DEFAULT_PATH and not os.access(path, os.R_OK):
+    path = (os.environ.get(PATH_VARIABLE) or DEFAULT_PATH) if args.config is None else args.config
+    if path == DEFAULT_PATH and not os.access(DEFAULT_PATH, os.R_OK):
         return NodeClient(SOCKET)
+    if (socket := find_socket(path)) and os.path.exists(socket):  # noqa: PTH110
+        return NodeClient(socket)
     from bt_selfsecure.node.config_file import read
 
     try:
-        return NodeClient(read(path).config.node.socket)
+        return NodeClient(read(find_path(path)).config.node.socket)
     except UsageError:
         if not lenient:
             raise
@@ -131,6 +139,8 @@ def node_client(args: Namespace, *, lenient: bool = False) -> NodeClient:
 
 
 def _status(args: Namespace) -> int:
+    from bt_selfsecure.cli.status import status_lines
+
     client = node_client(args)
     if args.watch and args.json:
         raise UsageError("--watch is for people and --json for programs: give one of them")
@@ -143,15 +153,17 @@ def _status(args: Namespace) -> int:
 
 def _watch(client: NodeClient) -> int:
     """Each picture over the one before, without flicker. It goes on while the node is away."""
+    from bt_selfsecure.cli.status import watch_lines
+
     try:
         while True:
             try:
                 lines = watch_lines(client.status(), columns())
             except UsageError as error:
-                lines = textwrap.wrap(str(error), columns(), break_long_words=False)
-            rows = shutil.get_terminal_size().lines
-            if len(lines) > rows - 1:
-                lines = [*lines[: rows - 2], f"... {len(lines) - rows + 2} more lines"]
+                lines = wrapped(str(error), columns())
+            most = rows() - 1
+            if len(lines) > most:
+                lines = [*lines[: most - 1], f"... {len(lines) - most + 1} more lines"]
             picture = "".join(line + CLEAR_LINE_END + "\n" for line in lines)
             print(TO_TOP + picture + CLEAR_BELOW, end="", flush=True)
             time.sleep(WATCH_S)
@@ -160,12 +172,16 @@ def _watch(client: NodeClient) -> int:
 
 
 def _peers(args: Namespace) -> int:
+    from bt_selfsecure.cli.status import peer_table
+
     peers = node_client(args).peers()
     print(json.dumps(peers, indent=2) if args.json else "\n".join(peer_table(peers, columns())))
     return 0
 
 
 def _establish(args: Namespace) -> int:
+    from bt_selfsecure.cli.status import establishment_lines
+
     client = node_client(args)
     with progress(lambda: _state(client, args.peer)):
         outcome = client.establish(args.peer)
@@ -175,6 +191,9 @@ def _establish(args: Namespace) -> int:
 
 def _state(client: NodeClient, name: str) -> str:
     """What the node says of an establishment under way."""
+    from bt_selfsecure.addresses import spelled
+    from bt_selfsecure.cli.status import state
+
     for peer in client.peers():
         if peer["name"] == name or peer["address"] == spelled(name):
             return state(peer)
@@ -182,6 +201,8 @@ def _state(client: NodeClient, name: str) -> str:
 
 
 def _scan(args: Namespace) -> int:
+    from bt_selfsecure.cli.status import sighting_table
+
     client = node_client(args)
     with progress(lambda: f"listening for {args.seconds:g} s"):
         nodes = client.scan(args.seconds)
@@ -192,16 +213,14 @@ def _scan(args: Namespace) -> int:
 # --- the terminal -----------------------------------------------------------------------------------------------------
 
 
-def columns() -> int:
-    return min(shutil.get_terminal_size().columns, MOST_COLUMNS)
-
-
 @contextmanager
 def progress(tell: Callable[[], str]) -> Iterator[None]:
     """Show on a terminal's standard error what goes on, with the seconds; leave nothing of it behind."""
     if not sys.stderr.isatty():
         yield
         return
+    from threading import Event, Thread
+
     done = Event()
     thread = Thread(target=_show_progress, args=(tell, done), daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""`bt-selfsecure eve`: what an eavesdropper makes of what she hears."""
+"""`bt-selfsecure eve read`, `install-wireshark`: what an eavesdropper makes of what she hears."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bt_selfsecure.cli import eve_attack, eve_capture, eve_report
 from bt_selfsecure.cli.eve_sources import hear_each, with_progress
 from bt_selfsecure.eve.haoxiao.format import HAOXIAO
 from bt_selfsecure.eve.reading import Reader
@@ -52,10 +51,8 @@ class Summary:
     skipped: dict[str, int] = field(default_factory=dict)
 
 
-def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
-    """Add `eve` and what belongs to it."""
-    parser = subparsers.add_parser("eve", help="what an eavesdropper hears, keeps, computes and tries")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+def add_read(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """Add `read`."""
     read = commands.add_parser(
         "read", help="sum up captures", description=READ, epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -65,9 +62,10 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     )
     read.add_argument("--json", action="store_true", help="one JSON object instead of the table")
     read.set_defaults(run=run_read)
-    eve_report.add(commands)
-    eve_capture.add(commands)
-    eve_attack.add(commands)
+
+
+def add_install(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """Add `install-wireshark`."""
     install = commands.add_parser(
         "install-wireshark",
         help="put our dissector and profile where Wireshark finds them",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import errno
 import sys
-from argparse import PARSER, REMAINDER
-from collections.abc import Sequence
-from importlib import import_module
+from argparse import PARSER, REMAINDER, HelpFormatter
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
 from bt_selfsecure import __version__
 from bt_selfsecure.cli import streams
+from bt_selfsecure.cli.commands import Command, add_commands
+from bt_selfsecure.cli.terminal import columns
 from bt_selfsecure.errors import UsageError
 
 DESCRIPTION = """\
@@ -30,34 +31,33 @@ exit status:
 
 
 COMMANDS: Final = {
-    "demo": "demo",
-    "plan": "plan",
-    "try": "try_nodes",
-    "node": "node",
-    "status": "client",
-    "peers": "client",
-    "establish": "client",
-    "scan": "client",
-    "send": "messages",
-    "receive": "messages",
-    "pipe": "messages",
-    "report": "operations",
-    "backup": "operations",
-    "restore": "operations",
-    "state": "operations",
-    "metrics": "operations",
-    "log-level": "operations",
-    "config": "config",
-    "setup": "setup",
-    "doctor": "doctor",
-    "link": "link",
-    "coap": "coap",
-    "bench": "bench",
-    "lab": "lab",
-    "eve": "eve",
-    "sweep": "sweep",
+    "demo": Command("demo", "see it: a key, a file, an eavesdropper, a stolen key that dies"),
+    "plan": Command("plan", "packets, seconds and bytes for a key of a given strength"),
+    "try": Command("try_nodes", "two nodes on this computer, without Bluetooth: a key, a message, a pulled plug"),
+    "node": Command("node", "run the daemon on this machine"),
+    "status": Command("client", "the node, its peers, and on what the secrecy rests", "add_status"),
+    "peers": Command("client", "one line a peer", "add_peers"),
+    "establish": Command("client", "agree on a new key with a peer now", "add_establish"),
+    "scan": Command("client", "which nodes are near", "add_scan"),
+    "send": Command("messages", "send a message to a peer", "add_send"),
+    "receive": Command("messages", "print received messages", "add_receive"),
+    "pipe": Command("messages", "a stream in each direction, like nc", "add_pipe"),
+    "report": Command("operations", "one file to attach to a bug report", "add_report"),
+    "backup": Command("operations", "copy the node's state to a file", "add_backup"),
+    "restore": Command("operations", "put a backup in the place of the node's state", "add_restore"),
+    "state": Command("operations", "move the node's state aside, to begin with new keys", "add_state"),
+    "metrics": Command("operations", "figures of the running node, for Prometheus", "add_metrics"),
+    "log-level": Command("operations", "log more or less, at once", "add_log_level"),
+    "config": Command("config", "check the node's configuration, or print it with every key explained"),
+    "setup": Command("setup", "install a node on this Pi, upgrade or remove it"),
+    "doctor": Command("doctor", "is this machine fit for the node, and if not, what to do"),
+    "link": Command("link", "an IP interface over Bluetooth (IPSP), for any program"),
+    "coap": Command("coap", "CoAP over D-OTP, Sabour's handshake, DTLS-PSK, or plain"),
+    "bench": Command("bench", "what the protocols cost beside others, measured here"),
+    "lab": Command("lab", "virtual Pis with the real Linux Bluetooth stack"),
+    "eve": Command("eve_group", "what an eavesdropper hears, keeps, computes and tries", is_group=True),
+    "sweep": Command("sweep_group", "measure losses against distance, and what they are worth", is_group=True),
 }
-"""Each command's module in this package. Only the one that is called is imported: on a Pi Zero all take seconds."""
 
 OF_A_PATH: Final = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EIO)
 """What a path's owner, length or disk is to blame for, wherever it is looked at: `Path.exists` raises these, too."""
@@ -70,6 +70,12 @@ class Parser(argparse.ArgumentParser):
     Python argparse takes an optional FILE for absent when an option comes before it."""
 
     _is_intermixed = False
+
+    def __init__(
+        self, prog: str | None = None, *, formatter_class: Callable[..., HelpFormatter] = HelpFormatter, **how: Any
+    ) -> None:
+        # Of its own accord argparse imports shutil for the width, at each option.
+        super().__init__(prog, formatter_class=lambda **of: formatter_class(width=columns() - 2, **of), **how)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         hands_on = any(action.nargs in (PARSER, REMAINDER) for action in self._get_positional_actions())
@@ -85,21 +91,18 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}: see {self.prog} --help")
 
 
-def parser(command: str = "") -> argparse.ArgumentParser:
-    """Return the parser of the command line, with this command alone or, if it is none, with all; none is needed for
-    the version."""
-    main = Parser(
+def parser(words: Sequence[str] | None = None) -> argparse.ArgumentParser:
+    """Return the parser of the command line: as much of it as these words need, or all."""
+    main: argparse.ArgumentParser = Parser(
         "bt-selfsecure",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     main.add_argument("--version", action="version", version=f"bt-selfsecure {__version__}")
-    commands = main.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    if command == "--version":
-        return main
-    for module in [COMMANDS[command]] if command in COMMANDS else dict.fromkeys(COMMANDS.values()):
-        import_module(f"bt_selfsecure.cli.{module}").add_parser(commands)
+    add_commands(
+        main.add_subparsers(title="commands", metavar="COMMAND", required=True, prog=main.prog), COMMANDS, words
+    )
     return main
 
 
@@ -132,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(words: Sequence[str]) -> int:
     try:
-        args = parser(words[0] if words else "").parse_args(words)
+        args = parser(words).parse_args(words)
         status: int = args.run(args)
     except SystemExit:  # argparse has shown help or the version
         sys.stdout.flush()

@@ -79,8 +79,8 @@ them, before you start the node: bt-selfsecure restore --drop-messages {file}"""
 DROPPED: Final = "Left out: {sent} that waited in it to be sent, and {read} to be read here."
 
 
-def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """Add the six commands and their options."""
+def add_report(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """Add `report`."""
     report = client_parser(
         commands,
         "report",
@@ -91,6 +91,10 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
     )
     report.add_argument("--redact", action="store_true", help="without device addresses and names")
     report.add_argument("--output", metavar="FILE", help="default bt-selfsecure-report-TIME.txt; - for standard output")
+
+
+def add_backup(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """Add `backup`."""
     backup = client_parser(
         commands,
         "backup",
@@ -99,6 +103,11 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
         "example:\n  sudo bt-selfsecure backup node.backup",
         _backup,
     )
+    backup.add_argument("file", type=Path, metavar="FILE")
+
+
+def add_restore(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """Add `restore`."""
     restore = client_parser(
         commands,
         "restore",
@@ -115,8 +124,11 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
         action="store_true",
         help="without the messages that waited in FILE, to be sent or to be read",
     )
-    for parser in (backup, restore):
-        parser.add_argument("file", type=Path, metavar="FILE")
+    restore.add_argument("file", type=Path, metavar="FILE")
+
+
+def add_state(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """Add `state`."""
     state = commands.add_parser(
         "state",
         help="move the node's state aside, to begin with new keys",
@@ -134,6 +146,10 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
         "  sudo systemctl start bt-selfsecure",
         _set_aside,
     )
+
+
+def add_metrics(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """Add `metrics`."""
     client_parser(
         commands,
         "metrics",
@@ -144,6 +160,10 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
         "example:\n  bt-selfsecure metrics | grep retransmissions",
         _metrics,
     )
+
+
+def add_log_level(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """Add `log-level`."""
     level = client_parser(
         commands,
         "log-level",
@@ -189,7 +209,7 @@ def _new(path: Path) -> Iterator[TextIO]:
 
 def _state_directory(args: Namespace) -> Path:
     path = find_path(args.config)
-    if path == DEFAULT_PATH and not path.exists():
+    if path == Path(DEFAULT_PATH) and not path.exists():
         return STATE_DIRECTORY
     return read(path).config.node.state_directory
 

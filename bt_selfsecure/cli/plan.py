@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.files import whole
 from bt_selfsecure.stats.losses import KEY_BITS, JointLoss, lower_bound, packets_needed, packets_to_send, secret_bits
 
 if TYPE_CHECKING:
@@ -46,8 +42,7 @@ examples:
 """
 
 
-@dataclass(frozen=True, slots=True)
-class EveLoss:
+class EveLoss(NamedTuple):
     """Holds what the plan is built on."""
 
     value: float
@@ -58,8 +53,7 @@ class EveLoss:
     """What the recording counted."""
 
 
-@dataclass(frozen=True, slots=True)
-class EstablishmentPlan:
+class EstablishmentPlan(NamedTuple):
     """Holds the answer; its fields are the keys of `--json`."""
 
     packets: int
@@ -147,8 +141,13 @@ def run(args: Namespace) -> int:
     """Print the plan. UsageError, before anything is written, for input that can't be planned with."""
     plan = _plan(args, _eve_loss(args))
     if args.plot is not None:
-        _plot(plan, Path(args.plot))
-    print(json.dumps(asdict(plan), indent=2) if args.json else _table(plan))
+        _plot(plan, args.plot)
+    if args.json:
+        import json
+
+        print(json.dumps(plan._asdict(), indent=2))
+    else:
+        print(_table(plan))
     if args.plot is not None and not args.json:
         print(f"\nPackets over Eve's loss are drawn in {args.plot}")
     return 0
@@ -249,8 +248,13 @@ def _percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
-def _plot(plan: EstablishmentPlan, file: Path) -> None:
+def _plot(plan: EstablishmentPlan, name: str) -> None:
     """Packets to send, over a decade of Eve's loss around the plan's. UsageError if it can't be drawn or written."""
+    from pathlib import Path
+
+    from bt_selfsecure.files import whole
+
+    file = Path(name)
     if file.suffix not in PLOT_FORMATS:
         raise UsageError(f"can't draw {str(file)!r}: give a file name that ends in {' or '.join(PLOT_FORMATS)}")
     try:

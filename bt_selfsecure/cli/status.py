@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import Any, Final
 
+from bt_selfsecure.cli.terminal import wrapped
 from bt_selfsecure.node.shares import burst_loss
 
 LABEL: Final = 10
@@ -194,15 +194,7 @@ def _row(label: str, text: str, width: int) -> list[str]:
 
 
 def _wrap(text: str, width: int, indent: str = "") -> list[str]:
-    """Words that are too long for a line stay whole: they are addresses and such, to be copied."""
-    return textwrap.wrap(
-        text,
-        max(width, NARROWEST),
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-        replace_whitespace=False,
-    )
+    return wrapped(text, max(width, NARROWEST), indent)
 
 
 def printable(text: str) -> str:

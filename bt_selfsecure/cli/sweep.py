@@ -1,4 +1,5 @@
-"""`bt-selfsecure sweep`: what was measured about losses at several distances, and what a key made there is worth."""
+"""`bt-selfsecure sweep analyse`, `plot`, `report`, `compare`: what was measured about losses at several distances, and
+what a key made there is worth."""
 
 from __future__ import annotations
 
@@ -8,7 +9,6 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bt_selfsecure.cli import sweep_record, sweep_run, sweep_study
 from bt_selfsecure.cli.sweep_record import DEFAULT, SWEEP_HELP
 from bt_selfsecure.cli.sweep_text import compared, needed, progress_line, table
 from bt_selfsecure.errors import UsageError
@@ -20,43 +20,8 @@ if TYPE_CHECKING:
 
     from bt_selfsecure.sweep.results import Analysis
 
-DESCRIPTION = """\
-Measure who hears which packet at several distances, and find out what a key
-made at that place is worth: Bob's loss, Eve's loss among the packets that Bob
-hears (e|B, the only one that counts for secrecy), and the packets it takes."""
-EPILOG = """\
-examples:
-  bt-selfsecure sweep analyse --json
-  bt-selfsecure sweep import --out office.db ble_office_reception.json
-  bt-selfsecure sweep import --distance 3 bob=bob.pcapng eve=eve.pcapng
-  bt-selfsecure sweep report --out report.html
-docs/sweep.md explains the record, the exported columns and the keys of --json.
-"""
 
-
-def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
-    """Add `sweep` and its commands."""
-    sweep = subparsers.add_parser(
-        "sweep",
-        help="measure losses against distance, and what they are worth",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = sweep.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    sweep_run.add_parser(commands)
-    sweep_record.add_parsers(commands)
-    _add_analyse(commands)
-    _add_plot(commands)
-    _add_report(commands)
-    _add_compare(commands)
-    sweep_study.add_parser(commands)
-
-
-# --- analyse, plot, report, compare -----------------------------------------------------------------------------------
-
-
-def _add_analyse(commands: _SubParsersAction[ArgumentParser]) -> None:
+def add_analyse(commands: _SubParsersAction[ArgumentParser]) -> None:
     parser = commands.add_parser(
         "analyse",
         help="losses, joint losses, secret bits, and whom to believe",
@@ -106,7 +71,7 @@ def run_analyse(args: Namespace) -> int:
     return 0
 
 
-def _add_plot(commands: _SubParsersAction[ArgumentParser]) -> None:
+def add_plot(commands: _SubParsersAction[ArgumentParser]) -> None:
     parser = commands.add_parser(
         "plot",
         help="figures, as SVG and PNG",
@@ -135,7 +100,7 @@ def run_plot(args: Namespace) -> int:
     return 0
 
 
-def _add_report(commands: _SubParsersAction[ArgumentParser]) -> None:
+def add_report(commands: _SubParsersAction[ArgumentParser]) -> None:
     parser = commands.add_parser(
         "report",
         help="one HTML page to send to a colleague",
@@ -168,7 +133,7 @@ def _analysed(name: str, listeners: Sequence[str] = ()) -> Analysis:
         return analyse(store, progress, listeners)
 
 
-def _add_compare(commands: _SubParsersAction[ArgumentParser]) -> None:
+def add_compare(commands: _SubParsersAction[ArgumentParser]) -> None:
     parser = commands.add_parser(
         "compare",
         help="two sweeps side by side",

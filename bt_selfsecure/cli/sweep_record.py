@@ -65,18 +65,10 @@ examples:
 """
 
 
-def add_parsers(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """Add the four commands."""
-    _add_import(commands)
-    _add_export(commands)
-    _add_list(commands)
-    _add_withdraw(commands)
-
-
 # --- import -----------------------------------------------------------------------------------------------------------
 
 
-def _add_import(commands: _SubParsersAction[ArgumentParser]) -> None:
+def add_import(commands: _SubParsersAction[ArgumentParser]) -> None:
     parser = commands.add_parser(
         "import",
         help="add others' data to a record",
@@ -259,7 +251,7 @@ def _of_each(number: Callable[[str], float], unit: str, example: str) -> Callabl
 # --- export -----------------------------------------------------------------------------------------------------------
 
 
-def _add_export(commands: _SubParsersAction[ArgumentParser]) -> None:
+def add_export(commands: _SubParsersAction[ArgumentParser]) -> None:
     parser = commands.add_parser(
         "export",
         help="write the record for other programs",
@@ -289,7 +281,7 @@ def run_export(args: Namespace) -> int:
 # --- list, withdraw ---------------------------------------------------------------------------------------------------
 
 
-def _add_list(commands: _SubParsersAction[ArgumentParser]) -> None:
+def add_list(commands: _SubParsersAction[ArgumentParser]) -> None:
     parser = commands.add_parser(
         "list",
         help="the record's runs, by number",
@@ -330,7 +322,7 @@ def _listed(run: StoredRun) -> Iterator[str]:
         )
 
 
-def _add_withdraw(commands: _SubParsersAction[ArgumentParser]) -> None:
+def add_withdraw(commands: _SubParsersAction[ArgumentParser]) -> None:
     parser = commands.add_parser(
         "withdraw",
         help="let runs not count any more",

@@ -47,8 +47,8 @@ Alice, past Eve, and you see by which loss a key holds, is weak, or is broken.
 """
 
 
-def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
-    """Add the three commands and their options."""
+def add_run(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """Add `run`."""
     run = client_parser(commands, "run", "measure after a plan", RUN, RUN_EPILOG, _run)
     run.add_argument("plan", type=Path, metavar="PLAN.toml", help="see `sweep plan`")
     run.add_argument(
@@ -71,6 +71,10 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
     run.add_argument(
         "--seed", type=integer(least=0), default=1, metavar="N", help="of the virtual air's losses (default 1)"
     )
+
+
+def add_agent(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """Add `agent`."""
     agent = client_parser(
         commands,
         "agent",
@@ -80,6 +84,10 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
         _agent,
     )
     agent.add_argument("--quiet", action="store_true", help="log only what goes wrong")
+
+
+def add_plan(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """Add `plan`."""
     plan = commands.add_parser(
         "plan",
         help="print a plan to begin with, or check one",

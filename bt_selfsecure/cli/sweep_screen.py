@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from bt_selfsecure.cli.client import CLEAR_LINE_END, columns
+from bt_selfsecure.cli.client import CLEAR_LINE_END
+from bt_selfsecure.cli.terminal import columns
 from bt_selfsecure.sweep.driver import Driver
 from bt_selfsecure.sweep.events import End, Placed, Redo, TakeBack
 from bt_selfsecure.sweep.plan import Place, metres, minutes

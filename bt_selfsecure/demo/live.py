@@ -60,7 +60,7 @@ def fits(console: Console) -> bool:
 
 
 class LiveStage:
-    """This draws one picture again and again in its place. It is a context manager: leaving it, however, restores the
+    """Draws one picture again and again in its place. It is a context manager: leaving it, however, restores the
     terminal."""
 
     def __init__(self, production: Production, console: Console, *, paced: bool) -> None:

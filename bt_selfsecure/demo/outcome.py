@@ -27,7 +27,7 @@ class ReceptionOutcome(Enum):
 
 @dataclass
 class Outcome:
-    """These figures say what happened; they are the truth, not what anybody believes."""
+    """Says in figures what happened: the truth, not what anybody believes."""
 
     profile: str
     target_bits: float

@@ -19,7 +19,7 @@ _BESIDE: Final = 9  # columns beside the marks
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """These characters mark the packets of the map, apart by their shape alone, and the thief's lane."""
+    """Holds the characters that mark the packets of the map, apart by their shape alone, and the thief's lane."""
 
     both: str
     bob_only: str

@@ -134,6 +134,7 @@ def _config(request: StoryRequest, identity: bytes, profile: Profile, bound: flo
         target_bits=request.target_bits,
         eve_loss_bound=bound,
         compact=request.bearer == "le_advert",
+        compare=True,
         interval=0.03 if request.bearer == "le_advert" else 0.01,  # a Pi advertises 30 to 40 times a second
     )
 

@@ -21,27 +21,22 @@ from bt_selfsecure import __version__
 from bt_selfsecure.addresses import spelled
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.node import metrics
+from bt_selfsecure.node.api_operations import OPERATIONS, LevelQuery, NoQuery, ReceiveQuery, ScanQuery, SendQuery, Until
 from bt_selfsecure.node.api_types import (
-    OPERATIONS,
     Established,
-    LevelQuery,
     LogLevel,
-    NoQuery,
     NotEstablished,
     Number,
     Peer,
     ReceivedLine,
-    ReceiveQuery,
-    ScanQuery,
-    SendQuery,
     Sighting,
     Status,
-    Until,
 )
 from bt_selfsecure.node.config import Config
 from bt_selfsecure.node.connections import Connections, listen, most_connections
 from bt_selfsecure.node.errors import MessageTooLongError, QueueFullError, UnknownPeerError
-from bt_selfsecure.node.messages import MAX_MESSAGE_BYTES, Received
+from bt_selfsecure.node.message_limits import MAX_MESSAGE_BYTES
+from bt_selfsecure.node.messages import Received
 from bt_selfsecure.node.query import read_query, read_value, reader
 
 RETRY_AFTER_S: Final = 1

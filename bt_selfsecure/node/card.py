@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Final
 
 from bt_selfsecure.node.journal import QUEUES, Journal
-from bt_selfsecure.node.peer import Peer
+from bt_selfsecure.node.peer import NodePeer
 from bt_selfsecure.node.peer_log import PeerLog
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ FAILING: Final = "the card may be failing, see dmesg; bt-selfsecure backup saves
 class Card:
     """Looks at the node's own peers, which come and go in `peers`, by address."""
 
-    def __init__(self, journal: Journal, peers: Mapping[str, Peer]) -> None:
+    def __init__(self, journal: Journal, peers: Mapping[str, NodePeer]) -> None:
         self._journal, self._peers = journal, peers
         self._copies: dict[str, str] = {}
         """Peers that have another one's keys, by address, and whose."""

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import grp
-import http.client
+import binascii
 import json
 import os
-import select
-import socket
-import threading
 import time
+from _thread import _local  # as `threading` has it, which takes a twentieth of what Python takes to start
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
-from pathlib import Path
-from typing import Any, Final
-from urllib.parse import quote, urlencode
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, Any, Final
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.node.messages import Received
+from bt_selfsecure.node.unix_http import Answer, Connection, StoppedError, query, quoted
 
-HOST: Final = "node"
-"""HTTP wants a name; the socket decides."""
-CONNECT_S: Final = 5.0
+if TYPE_CHECKING:
+    from bt_selfsecure.node.messages import Received
+
 ANSWER_S: Final = 30.0
 """A node answers at once, beyond what it is asked to wait for."""
 PATIENCE_S: Final = 60.0
@@ -54,40 +49,13 @@ class _Answer(dict[str, Any]):
         raise UsageError(f"the node's answer has no {key}, so it is of another version: restart it")
 
 
-class _Connection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    sock: socket.socket | None
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(HOST, timeout=ANSWER_S)
-        self._path = path
-
-    def __del__(self) -> None:
-        self.close()
-
-    def prepare(self, timeout: float) -> None:
-        """For one more request. A node that was started anew has closed it: it is opened again."""
-        self.timeout = timeout
-        if self.sock and select.select([self.sock], [], [], 0)[0]:
-            self.close()
-        if self.sock:
-            self.sock.settimeout(timeout)
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(CONNECT_S)
-        self.sock.connect(str(self._path))
-        self.sock.settimeout(self.timeout)
-
-
 class NodeClient:
     """A running node, by its socket. Every call raises `NodeAwayError` or `ApiError`, or `UsageError` for a socket that
     can't be used. Each thread that uses it keeps a connection from one call to the next."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._kept = threading.local()
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self._path = fspath(path)
+        self._kept = _local()
 
     def close(self) -> None:
         """End this thread's connection; the next call opens another."""
@@ -107,22 +75,23 @@ class NodeClient:
 
     def log_level(self, level: str | None = None) -> str:
         """Of the running node; with `level`, set until it ends."""
-        method, query = ("PUT", f"?level={level}") if level else ("GET", "")
-        now: str = self._object(method, "/v1/log-level" + query)["level"]
+        method, which = ("PUT", query(level=level)) if level else ("GET", "")
+        now: str = self._object(method, "/v1/log-level" + which)["level"]
         return now
 
     def establish(self, peer: str) -> dict[str, Any]:
         """Returns when the establishment has ended, however long that takes."""
-        return self._object("POST", f"/v1/peers/{quote(peer, safe='')}/establish", wait=LONGEST_S)
+        return self._object("POST", f"/v1/peers/{quoted(peer)}/establish", wait=LONGEST_S)
 
     def scan(self, seconds: float) -> list[dict[str, Any]]:
-        nodes: list[dict[str, Any]] = self._object("POST", f"/v1/scan?seconds={seconds:f}", wait=seconds)["nodes"]
+        nodes: list[dict[str, Any]] = self._object("POST", "/v1/scan" + query(seconds=f"{seconds:f}"), wait=seconds)[
+            "nodes"
+        ]
         return nodes
 
     def send(self, peer: str, message: bytes, *, port: int = 0, until: str = "durable", timeout: float = 60.0) -> int:
         """The message's number, once it is `durable` here or `acknowledged` by the peer."""
-        query = urlencode({"port": port, "until": until, "timeout": f"{timeout:f}"})
-        path = f"/v1/peers/{quote(peer, safe='')}/messages?{query}"
+        path = f"/v1/peers/{quoted(peer)}/messages" + query(port=port, until=until, timeout=f"{timeout:f}")
         wait = timeout if until == "acknowledged" else 0.0
         number: int = self._object("POST", path, message, wait=wait)["id"]
         return number
@@ -131,16 +100,21 @@ class NodeClient:
         self, *, peer: str | None = None, port: int = 0, follow: bool = False
     ) -> Generator[Received, None, None]:
         """Messages that nobody acknowledged yet; with `follow` it goes on until the node stops."""
-        query = {"port": str(port), "follow": str(follow).lower()} | ({"peer": peer} if peer else {})
-        connection = _Connection(self._path)
-        with closing(connection), _in_one_line(self._path):
-            answer = self._ask(connection, "GET", "/v1/messages?" + urlencode(query))
-            if follow and connection.sock:
-                connection.sock.settimeout(None)
-            while line := answer.readline():
-                fields = json.loads(line, object_hook=_Answer)
-                message, age = base64.b64decode(fields["message"]), fields.get("age_s")
-                yield Received(fields["id"], fields["peer"], fields["port"], fields["time"], message, age)
+        from bt_selfsecure.node.messages import Received
+
+        which = {"port": port, "follow": str(follow).lower()} | ({"peer": peer} if peer else {})
+        with closing(Connection(self._path)) as connection, _in_one_line(self._path):
+            answer = self._ask(connection, "GET", "/v1/messages" + query(**which))
+            if follow:
+                connection.wait_without_end()
+            try:
+                for line in answer.lines():
+                    fields = json.loads(line, object_hook=_Answer)
+                    message, age = binascii.a2b_base64(fields["message"]), fields.get("age_s")
+                    yield Received(fields["id"], fields["peer"], fields["port"], fields["time"], message, age)
+            except StoppedError:
+                if not follow:
+                    raise
 
     def follow(self, *, peer: str | None = None, port: int = 0) -> Generator[Received, None, None]:
         """As `receive`, without end: a node that is restarted is waited for, and shows again what was not
@@ -170,11 +144,10 @@ class NodeClient:
             return _Answer(json.loads(self._request(method, path, body, wait), object_hook=_Answer))
 
     def _request(self, method: str, path: str, body: bytes | None = None, wait: float = 0.0) -> bytes:
-        connection = self._kept.connection = getattr(self._kept, "connection", None) or _Connection(self._path)
-        connection.prepare(ANSWER_S + wait)
+        connection = self._kept.connection = getattr(self._kept, "connection", None) or Connection(self._path)
         with _in_one_line(self._path):
             try:
-                return self._ask(connection, method, path, body).read()
+                return self._ask(connection, method, path, body, wait).read()
             except ApiError:
                 raise  # a whole answer
             except BaseException:
@@ -182,19 +155,16 @@ class NodeClient:
                 raise
 
     @staticmethod
-    def _ask(connection: _Connection, method: str, path: str, body: bytes | None = None) -> http.client.HTTPResponse:
-        headers = {"Content-Type": "application/octet-stream"} if body is not None else {}
-        with suppress(BrokenPipeError):  # it says why
-            connection.request(method, path, body, headers)
-        answer = connection.getresponse()
+    def _ask(connection: Connection, method: str, path: str, body: bytes | None = None, wait: float = 0.0) -> Answer:
+        answer = connection.ask(method, path, body, ANSWER_S + wait)
         if answer.status >= 400:
             text = json.loads(answer.read())["error"]
-            raise ApiError(answer.status, text, float(answer.getheader("Retry-After") or 1))
+            raise ApiError(answer.status, text, float(answer.headers.get("retry-after") or 1))
         return answer
 
 
 @contextmanager
-def _in_one_line(path: Path) -> Iterator[None]:
+def _in_one_line(path: str) -> Iterator[None]:
     """Whatever goes wrong between here and the node, as a sentence with its remedy."""
     try:
         yield
@@ -206,17 +176,20 @@ def _in_one_line(path: Path) -> Iterator[None]:
         raise UsageError(f"you may not use {path}: {_membership(path)}") from None
     except TimeoutError:
         raise NodeAwayError(f"the node on {path} does not answer: see `journalctl -u bt-selfsecure`") from None
-    except (OSError, http.client.HTTPException) as error:
-        if isinstance(error, OSError) and "path too long" in str(error):  # it has no errno
+    except OSError as error:
+        if "path too long" in str(error):  # it has no errno
             raise UsageError(f"{path} is too long for a Unix socket: take a path of at most 107 bytes") from None
         raise NodeAwayError(f"the node on {path} ended in mid-sentence: see `systemctl status bt-selfsecure`") from None
     except (ValueError, KeyError, TypeError):
         raise UsageError(f"what answers on {path} is no node: see --config, or restart it") from None
 
 
-def _membership(path: Path) -> str:
+def _membership(socket: str) -> str:
     """How to become one who may."""
-    for folder in reversed(path.parents):
+    import grp
+    from pathlib import Path
+
+    for folder in reversed((path := Path(socket)).parents):
         if not os.access(folder, os.X_OK):
             return f"its folder {folder} lets nobody else pass; chmod a+x it, or choose another [node] socket"
     try:

@@ -133,7 +133,7 @@ class NodeTable:
         ),
     )
     state_directory: Path = field(default=STATE_DIRECTORY, metadata=about("Where keys and queues are kept.", ABSOLUTE))
-    socket: Path = field(default=SOCKET, metadata=about("Unix socket of the local API.", SOCKET_PATH))
+    socket: Path = field(default=Path(SOCKET), metadata=about("Unix socket of the local API.", SOCKET_PATH))
     socket_group: str = key("", "Group whose members may use the local API; empty: the daemon's own group.")
     accept: str = key(
         "configured",

@@ -22,7 +22,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Final, NamedTuple
@@ -38,7 +38,6 @@ from bt_selfsecure.node.journal_file import (
     address_number,
     address_of,
     connect,
-    digest,
     has_lost_log,
     is_sound,
     lock,
@@ -48,8 +47,9 @@ from bt_selfsecure.node.journal_file import (
     owner,
     refused,
 )
+from bt_selfsecure.node.noted import Noted, PeerRow
 from bt_selfsecure.node.salvage import salvage
-from bt_selfsecure.node.set_aside import FILE, LOG, new_file, put_in_place, set_aside
+from bt_selfsecure.node.set_aside import FILE, LOG, identity, new_file, put_in_place, set_aside
 
 log = logging.getLogger(__name__)
 
@@ -60,11 +60,6 @@ BUSY_MS: Final = 250
 since all peers wait with it."""
 SPARE_BYTES: Final = 32 << 10
 """What SQLite takes beside the rows of a commit: whole pages, their heads, its index of the log."""
-KEEP: Final = """
-    INSERT INTO peer VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE
-    SET record = excluded.record, facts = excluded.facts, synchronised = excluded.synchronised, digest = excluded.digest
-"""
-"""In place, which writes one page; a REPLACE takes the row out and puts it in again."""
 RESERVED_IDS: Final = 20_000
 """So many at a time, with half of them left when the next are: more than are given out between two commits."""
 QUEUES: Final = {"outbox": "to send", "partial": "half received", "inbox": "received"}
@@ -75,27 +70,11 @@ class DamagedError(BtSelfSecureError):
     """What is kept of a peer is not what was written."""
 
 
-class PeerRow(NamedTuple):
-    record: str
-    facts: str
-    synchronised: bool
-
-
 class DamagedRow(NamedTuple):
     table: str
     id: int
     peer: str
     """Empty where that can't be told."""
-
-
-@dataclass(slots=True)
-class _Noted:
-    """Changes of one peer's that are not on disk yet."""
-
-    statements: dict[object, tuple[str, tuple[Any, ...]]] = field(default_factory=dict)
-    """In their order; those that bring a row by its table and id, still without its digest."""
-    row: Callable[[], PeerRow] | None = None
-    calls: list[Callable[[], None]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -112,9 +91,9 @@ class Latency:
         self.slowest_s = max(self.slowest_s, seconds)
 
 
-class Journal:
-    """Open it in a directory. Raises `UsageError` for a file that is not ours, newer, or damaged beyond use, untouched,
-    and `JournalError` where the disk does not give it now, or another node has it.
+class Journal(Noted):
+    """What is noted, and what is kept. Open it in a directory. Raises `UsageError` for a file that is not ours, newer,
+    or damaged beyond use, untouched, and `JournalError` where the disk does not give it now, or another node has it.
 
     `told` is called with each change of `trouble`. `peers` are the addresses of the configured peers: of those it can
     tell whose a damaged row is.
@@ -128,9 +107,9 @@ class Journal:
         told: Callable[[str], None] = lambda trouble: None,
         peers: Iterable[str] = (),
     ) -> None:
+        super().__init__()
         self._directory, self._sync_each, self._told = directory, sync_each, told
         self._peers = frozenset(peers)
-        self._noted: dict[str, _Noted] = {}
         self._sync_due = False
         self._looked_at = perf_counter()
         self._is_marked = False
@@ -242,7 +221,7 @@ class Journal:
 
     def _identities(self) -> list[tuple[int, int] | None]:
         """Of the files that are open."""
-        return [_identity(self._directory / name) for name in (LOCK, FILE, LOG)]
+        return [identity(self._directory / name) for name in (LOCK, FILE, LOG)]
 
     # --- reading, at start
 
@@ -341,47 +320,18 @@ class Journal:
     def insert(self, address: str, table: str, *values: Any, number: int = 0) -> int:
         """Note a new row of this peer's for the next commit: its number, a new one where none is given."""
         number = number or self.new_number(table)
-        statement = f"INSERT INTO {table} VALUES ({'?, ' * (1 + len(values))}?)"
-        self._of(address).statements[table, number] = statement, (number, *values)
+        self.bring(address, table, number, *values)
         return number
-
-    def delete(self, address: str, table: str, number: int) -> None:
-        """Note that a row goes. One that is not on disk yet is never written: the card is spared."""
-        if self._of(address).statements.pop((table, number), None) is None:
-            self.write(address, f"DELETE FROM {table} WHERE id = ?", number)
-
-    def write(self, address: str, statement: str, *values: Any) -> None:
-        """Note any other change of this peer's."""
-        self._of(address).statements[object()] = statement, values
-
-    def keep(self, address: str, row: Callable[[], PeerRow]) -> None:
-        """Note a peer's newest state; it is asked for at the commit, and replaces what was noted before."""
-        self._of(address).row = row
-
-    def after_commit(self, address: str, call: Callable[[], None]) -> None:
-        """Call this once, when what is noted now is on disk."""
-        self._of(address).calls.append(call)
-
-    def discard(self, address: str) -> None:
-        """Forget what is noted of this peer: its state in memory is thrown away, as in a crash."""
-        self._noted.pop(address, None)
-
-    def forget(self, address: str) -> None:
-        """Note that nothing of this peer's is kept, but for messages that nobody has read."""
-        self.discard(address)
-        self.write(address, "DELETE FROM peer WHERE id = ?", address_number(address))
-        for table in ("outbox", "partial"):
-            self.write(address, f"DELETE FROM {table} WHERE peer = ?", address)
 
     def commit(self, *, sync: bool = False) -> None:
         """Bring all noted changes to the disk; with `sync`, safe from a loss of power. Raises `JournalError`, and is
         then to be called again: also where nothing is noted it finds out whether the trouble is over."""
-        if not self._noted and not self.trouble:
+        if not self.is_noted and not self.trouble:
             return
         began = perf_counter()
         if began - self._looked_at > LOOK_S or self.trouble:
             self.look()
-        writes = self._noted_bytes() if self._lacking else 0
+        writes = self.noted_bytes if self._lacking else 0
         if not writes and self._lacks():  # an empty transaction finds room on any disk
             raise JournalError(self.trouble)
         self._sync_due |= sync and not self._sync_each
@@ -389,25 +339,24 @@ class Journal:
             if self._sync_due:
                 self._database.execute("PRAGMA synchronous = FULL")
             with self._transaction():
-                self._execute_noted()
+                self.execute(self._database)
             if self._sync_due:
                 self._database.execute("PRAGMA synchronous = NORMAL")
         except sqlite3.Error as error:
             self.must_restart |= is_damage(error)
-            self._lacking = max(self._lacking, self._noted_bytes()) if is_full(error) else 0
+            self._lacking = max(self._lacking, self.noted_bytes) if is_full(error) else 0
             self._say(f"the node's state can't be kept: {refusal(error)}")
             raise JournalError(self.trouble) from None
         self.latency.add(perf_counter() - began)
         if not self._is_marked:
             mark(self._lock, b"in use %d" % self._reserved["outbox"])
             self._is_marked = True
-        noted, self._noted, self._sync_due = self._noted, {}, False
+        calls, self._sync_due = self.take_calls(), False
         if writes >= self._lacking or not self._lacks():
             self._lacking = 0
             self._say("")
-        for changes in noted.values():
-            for call in changes.calls:
-                call()
+        for call in calls:
+            call()
 
     def _say(self, trouble: str) -> None:
         if trouble == self.trouble:
@@ -417,28 +366,8 @@ class Journal:
         self.trouble = trouble
         self._told(trouble)
 
-    def _execute_noted(self) -> None:
-        for address, changes in self._noted.items():
-            for key, (statement, values) in changes.statements.items():
-                inserts = isinstance(key, tuple)
-                self._database.execute(statement, (*values, digest(*values)) if inserts else values)
-            if changes.row:
-                record, facts, synchronised = changes.row()
-                row = address_number(address), record, facts, int(synchronised)
-                self._database.execute(KEEP, (*row, digest(*row)))
-
-    def _noted_bytes(self) -> int:
-        """Of the statements that are noted, about; a peer's row takes some of the spare ones."""
-        statements = (each for changes in self._noted.values() for each in changes.statements.values())
-        texts = ((statement, *values) for statement, values in statements)
-        rows = sum(changes.row is not None for changes in self._noted.values())
-        return rows + sum(len(text) for each in texts for text in each if isinstance(text, str | bytes))
-
     def _lacks(self) -> bool:
         return bool(self._lacking) and shutil.disk_usage(self._directory).free < SPARE_BYTES + self._lacking
-
-    def _of(self, address: str) -> _Noted:
-        return self._noted.setdefault(address, _Noted())
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -468,11 +397,3 @@ class Journal:
         last = self._reserved[table] = self._newest[table] + RESERVED_IDS
         self.write("", "DELETE FROM sqlite_sequence WHERE name = ?", table)
         self.write("", "INSERT INTO sqlite_sequence VALUES (?, ?)", table, last)
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

@@ -15,10 +15,9 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from bt_selfsecure.node.errors import MessageTooLongError
+from bt_selfsecure.node.message_limits import MAX_MESSAGE_BYTES
 
 HEAD_BYTES: Final = 1
-MAX_PORT: Final = 63
-MAX_MESSAGE_BYTES: Final = 1 << 20
 
 
 class Fragment(NamedTuple):

@@ -8,7 +8,7 @@ from bt_selfsecure.bearers.base import Link
 from bt_selfsecure.node.metrics import PeerCounters
 
 
-class Peer(Protocol):
+class NodePeer(Protocol):
     """One other node: its links, the keys that are agreed on with it, the messages to and from it.
 
     It works in `run`, from start to cancellation. What it raises from there is a fault of this program: it is then

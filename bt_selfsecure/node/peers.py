@@ -12,7 +12,7 @@ from bt_selfsecure.addresses import spelled
 from bt_selfsecure.node.errors import UnknownPeerError
 from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.journal_file import JournalError
-from bt_selfsecure.node.peer import Peer
+from bt_selfsecure.node.peer import NodePeer
 from bt_selfsecure.node.peer_log import PeerLog
 from bt_selfsecure.sansio.back_off import FIRST_RETRY_S, LAST_RETRY_S
 
@@ -28,19 +28,19 @@ class HasJournal(Protocol):
     journal: Journal
 
 
-class Peers(dict[str, Peer]):
+class Peers(dict[str, NodePeer]):
     """`make` gives a peer of this name, address and dialling, as the journal has it. `most` are remembered; `known` are
     the addresses of those that are never forgotten."""
 
     def __init__(
-        self, node: HasJournal, make: Callable[[str, str, str], Peer], known: Collection[str], most: int
+        self, node: HasJournal, make: Callable[[str, str, str], NodePeer], known: Collection[str], most: int
     ) -> None:
         super().__init__()
         self._node, self._make, self._known, self._most = node, make, known, most
         self._clock = asyncio.get_running_loop().time
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    def begin(self, name: str, address: str, dial: str) -> Peer:
+    def begin(self, name: str, address: str, dial: str) -> NodePeer:
         """Work with this peer from now on."""
         peer = self[address] = self._make(name, address, dial)
         self._tasks[address] = asyncio.create_task(self._supervise(peer), name=f"peer {address}")
@@ -52,7 +52,7 @@ class Peers(dict[str, Peer]):
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    def named(self, name: str) -> Peer:
+    def named(self, name: str) -> NodePeer:
         """Return the peer of that name or address. Raises `UnknownPeerError`."""
         for peer in self.values():
             if name == peer.name or spelled(name) == peer.address:
@@ -81,7 +81,7 @@ class Peers(dict[str, Peer]):
         self._node.journal.forget(oldest.address)
         return True
 
-    async def _supervise(self, peer: Peer) -> None:
+    async def _supervise(self, peer: NodePeer) -> None:
         """A fault in one peer's handling is logged, and this peer begun anew from the journal; the others go on."""
         wait = FIRST_RETRY_S
         while True:
@@ -97,7 +97,7 @@ class Peers(dict[str, Peer]):
             wait = FIRST_RETRY_S if self._clock() - began > LAST_RETRY_S else min(2 * wait, LAST_RETRY_S)
             await asyncio.sleep(wait)
 
-    async def _from_disk(self, peer: Peer) -> Peer:
+    async def _from_disk(self, peer: NodePeer) -> NodePeer:
         """Another one in its place, when the disk gives what is kept of it."""
         while True:
             try:

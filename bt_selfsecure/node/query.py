@@ -1,4 +1,4 @@
-"""Reads the parameters of a request as the dataclass that declares them (`api_types`)."""
+"""Reads the parameters of a request as the dataclass that declares them (`api_operations`)."""
 
 from __future__ import annotations
 

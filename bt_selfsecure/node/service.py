@@ -26,7 +26,7 @@ from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.journal_file import JournalError
 from bt_selfsecure.node.media import Bearers, KernelMedia, Media, bearer_name
 from bt_selfsecure.node.messages import Received
-from bt_selfsecure.node.peer import Peer
+from bt_selfsecure.node.peer import NodePeer
 from bt_selfsecure.node.peers import Peers
 
 log = logging.getLogger(__name__)
@@ -323,7 +323,7 @@ class Node:
     def peers(self) -> list[api_types.Peer]:
         return [self._peer_status(peer) for peer in self._peers.values()]
 
-    def _peer_status(self, peer: Peer) -> api_types.Peer:
+    def _peer_status(self, peer: NodePeer) -> api_types.Peer:
         sighting, silent = self._sightings.get(peer.address), peer.silent_s
         queues: api_types.Queues = {
             "outbox": peer.waiting_messages,

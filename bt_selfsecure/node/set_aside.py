@@ -103,3 +103,12 @@ def sync_folder(directory: Path) -> None:
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells this file from every other one, device and inode; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import sys
 from bisect import bisect_left
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -94,8 +93,7 @@ def e_given_bob(d: float, e: float, rho: float = 0.0) -> float:
 # --- Measured ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class JointLoss:
+class JointLoss(NamedTuple):
     """Is the 2x2 table of one burst, in packets: who heard what. An empty margin always counts against secrecy."""
 
     both: int
@@ -181,8 +179,7 @@ def colluding(eves: Iterable[Set[int]]) -> set[int]:
     return set().union(*eves)
 
 
-@dataclass(frozen=True, slots=True)
-class GilbertElliottFit:
+class GilbertElliottFit(NamedTuple):
     """Is a two-state Markov chain fitted to a loss sequence, in the simple Gilbert variant: bad = lost, good =
     received.
 
@@ -319,6 +316,14 @@ def _normal_quantile(probability: float) -> float:
     return NormalDist().inv_cdf(probability)
 
 
+def _near_quantile(probability: float) -> float:
+    """Return what is within 4.5e-4 of the normal quantile, to begin a search at (Abramowitz and Stegun, 26.2.23): the
+    module that has it takes a sixth of what Python takes to start."""
+    t = math.sqrt(-2 * math.log(min(probability, 1 - probability)))
+    z = t - (2.515517 + t * (0.802853 + t * 0.010328)) / (1 + t * (1.432788 + t * (0.189269 + t * 0.001308)))
+    return z if probability > 0.5 else -z
+
+
 def clopper_pearson(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Return the two-sided exact binomial interval (Clopper and Pearson, Biometrika 26, 1934); (0, 1) if n = 0.
 
@@ -339,7 +344,7 @@ def packets_to_send(needed: int, d: float, probability: float = 0.99) -> int:
     def enough(packets: int) -> bool:
         return binomial_tail(needed, packets, 1 - d) >= probability
 
-    spread = _normal_quantile(probability) * math.sqrt(d * (1 - d)) / 2
+    spread = _near_quantile(probability) * math.sqrt(d * (1 - d)) / 2
     near = ((spread + math.sqrt(spread * spread + (1 - d) * max(0.0, needed - 0.5))) / (1 - d)) ** 2
     low, high, step = needed - 1, max(1, needed, round(near)), 1
     while not enough(high):

@@ -41,7 +41,7 @@ LISTEN_S: Final = 900.0
 
 
 class Counters(Protocol):
-    """These tell what the controller counts while packets are sent."""
+    """Tells what the controller counts while packets are sent."""
 
     async def drained(self, given: dict[str, int]) -> dict[str, int]:
         """Return the packets of each receiver that the controller has not done with, of the `given` ones. It waits a
@@ -67,7 +67,7 @@ class AgentEnvironment(Protocol):
 
 
 class Agent:
-    """An agent obeys one order at a time; the newest counts."""
+    """Obeys one order at a time; the newest counts."""
 
     def __init__(self, media: AgentEnvironment, facts: Callable[[], Awaitable[dict[str, Any]]]) -> None:
         self._media, self._facts = media, facts

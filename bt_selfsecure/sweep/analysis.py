@@ -6,26 +6,26 @@ each run (see `worth`). The formulas are those of `stats.losses`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
-from statistics import median
 
 import numpy as np
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.stats.losses import GilbertElliottFit, clopper_pearson, lower_bound
-from bt_selfsecure.sweep.collusion import collusion, in_runs
+from bt_selfsecure.sweep.collusion import collusion
 from bt_selfsecure.sweep.counting import SettingCounts, count, table
 from bt_selfsecure.sweep.doubts import doubts
-from bt_selfsecure.sweep.results import BROKEN, Analysis, AtDistance, Fit, ListenerLosses, OneRun, Pair
-from bt_selfsecure.sweep.settings import stands
+from bt_selfsecure.sweep.each_run import InRuns, OneRuns, number_or_none
+from bt_selfsecure.sweep.results import Analysis, AtDistance, Fit, ListenerLosses, Pair, Rows
 from bt_selfsecure.sweep.statistics import phi_interval
 from bt_selfsecure.sweep.store import Store
-from bt_selfsecure.sweep.worth import least_bound, needed, to_send, verdict, weakest
+from bt_selfsecure.sweep.worth import needed, to_send, together, verdict
 
 MOST_DISTANCES = 24
 """More different ones are put together in steps of `STEP_M`."""
 STEP_M = 2.0
+FEW_RUNS = 5_000
+"""Of so many the rows are made once, and kept; of more whenever they are read."""
 Kind = tuple[str, int, int, tuple[tuple[str, str], ...]]
 """Bearer, bytes, packets (0: any) and conditions."""
 
@@ -39,19 +39,19 @@ def analyse(
     runs done and to do. Raises `UsageError` without a run, or with a listener that no run has."""
     settings = count(store, progress, listeners)
     pairs = [pair for one in settings for pair in _pairs(one)]
-    together = [collusion(one) for one in settings]
+    colluding = [collusion(one) for one in settings]
     runs = sum(len(one.runs) for one in settings)
     analysis = Analysis(
         sweep=store.path.name,
         runs=runs,
         withdrawn=store.count(withdrawn=True) - runs,
-        lost_in_queue=sum(run.lost_in_queue for one in settings for run in one.runs),
+        lost_in_queue=sum(sum(one.queued_in) for one in settings),
         pairs=pairs,
         listeners=[listener for one in settings for listener in _listeners(one)],
-        colluding=[row for rows, _ in together for row in rows],
-        shares=[share for _, shares in together for share in shares],
+        colluding=[row for rows, _ in colluding for row in rows],
+        shares=[share for _, shares in colluding for share in shares],
         loss_by_distance=_by_distance(settings),
-        each_run=[row for one in settings for row in _each_run(one)],
+        each_run=Rows(list(OneRuns(one)) if runs <= FEW_RUNS else OneRuns(one) for one in settings),
         roles=_roles(settings),
     )
     analysis.warnings.extend(doubts(analysis))
@@ -92,10 +92,10 @@ def _pairs(one: SettingCounts) -> Iterator[Pair]:
         ci_low, ci_high = clopper_pearson(joint.bob_only, joint.received)
         phi_low, phi_high = phi_interval(joint)
         heard, missed = in_each[:, bob, bob], in_each[:, bob, bob] - in_each[:, bob, eve]
-        runs = in_runs(one, heard, missed)
-        worst, keys = weakest(runs), [run for run in runs if run.bob_heard]
-        broken = sum(run.verdict == BROKEN for run in runs)
-        shares = [run.e_given_b for run in keys if run.e_given_b is not None]
+        runs = InRuns(one, heard, missed)
+        worst, longest, least_bound, keys, broken = together(runs.kinds())
+        shares = np.sort(missed[heard > 0] / heard[heard > 0])
+        expected = sum((1 - joint.e_given_bob) ** by_bob for by_bob in heard.tolist() if by_bob)
         yield Pair(
             setting=one.key.setting,
             bob=names[bob],
@@ -124,20 +124,20 @@ def _pairs(one: SettingCounts) -> Iterator[Pair]:
             misses_fit=_fit(one.miss_steps[bob][eve]),
             stationary_p=one.miss_windows[bob][eve].p_value,
             runs=len(runs),
-            runs_without_key=len(runs) - len(keys),
+            runs_without_key=len(runs) - keys,
             runs_broken=broken,
-            broken_share=broken / len(keys) if keys else None,
-            broken_high=1 - lower_bound(len(keys) - broken, len(keys)),
-            broken_expected=sum((1 - joint.e_given_bob) ** run.bob_heard for run in keys) / len(keys) if keys else None,
+            broken_share=broken / keys if keys else None,
+            broken_high=1 - lower_bound(keys - broken, keys),
+            broken_expected=expected / keys if keys else None,
             each_run=runs,
-            least_e_given_b=min(shares, default=None),
-            median_e_given_b=median(shares) if shares else None,
-            greatest_e_given_b=max(shares, default=None),
+            least_e_given_b=float(shares[0]) if keys else None,
+            median_e_given_b=float(shares[(keys - 1) // 2] + shares[keys // 2]) / 2 if keys else None,
+            greatest_e_given_b=float(shares[-1]) if keys else None,
             worst_run=worst.run if worst else None,
             bound=worst.bound if worst else 0.0,
             secret_bits=worst.secret_bits if worst else None,
-            packets_needed=needed(least_bound(runs)),
-            packets_to_send=to_send(runs),
+            packets_needed=needed(least_bound),
+            packets_to_send=to_send(longest),
             verdict=verdict(joint.received, joint.bob_only, worst),
         )
 
@@ -165,30 +165,11 @@ def _by_distance(settings: list[SettingCounts]) -> list[AtDistance]:
     return rows
 
 
-def _each_run(one: SettingCounts) -> Iterator[OneRun]:
-    heard, rssi = one.both.diagonal(axis1=1, axis2=2).tolist(), one.rssi.tolist()
-    for number, run in enumerate(one.runs):
-        for index, name in enumerate(one.key.listeners):
-            yield OneRun(
-                run.id,
-                one.key.setting,
-                name,
-                stands(run.info, name),
-                run.info.started.isoformat() if run.info.started else None,
-                run.sent,
-                run.sent - heard[number][index],
-                run.lost_in_queue,
-                _number(rssi[number][index]),
-            )
-
-
 def _roles(settings: list[SettingCounts]) -> dict[str, dict[str, str]]:
     told: dict[tuple[str, str], set[str]] = {}
-    for info in (run.info for one in settings for run in one.runs):
-        roles = info.notes.get("roles")
-        if isinstance(roles, dict):
-            for name, part in ((roles.get("bob"), "bob"), *((eve, "eve") for eve in roles.get("eves", ()))):
-                told.setdefault((info.sender, str(name)), set()).add(part)
+    for one in settings:
+        for name, parts in one.roles.items():
+            told.setdefault((one.key.setting.sender, name), set()).update(parts)
     by_sender: dict[str, dict[str, str]] = {}
     for (sender, name), parts in told.items():
         if len(parts) == 1:
@@ -207,14 +188,9 @@ def _fit(steps: Sequence[int]) -> Fit | None:
         fit = GilbertElliottFit.of_steps(*steps)
     except UsageError:  # nothing was lost, or nothing heard
         return None
-    return Fit(fit.p, fit.r, _number(fit.mean_burst), fit.p_value)
+    return Fit(fit.p, fit.r, number_or_none(fit.mean_burst), fit.p_value)
 
 
 def _mean(values: np.ndarray, weights: np.ndarray) -> float | None:
     known = ~np.isnan(values) & (weights > 0)
     return float(np.average(values[known], weights=weights[known])) if known.any() else None
-
-
-def _number(value: float) -> float | None:
-    """Return None for infinity and nan, which JSON does not have."""
-    return value if math.isfinite(value) else None

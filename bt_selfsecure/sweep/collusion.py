@@ -11,8 +11,9 @@ import numpy as np
 
 from bt_selfsecure.stats.losses import lower_bound
 from bt_selfsecure.sweep.counting import MOST_TOGETHER, Numbers, SettingCounts
-from bt_selfsecure.sweep.results import Collusion, InRun, Share
-from bt_selfsecure.sweep.worth import in_run, least_bound, needed, weakest
+from bt_selfsecure.sweep.each_run import InRuns
+from bt_selfsecure.sweep.results import Collusion, Share
+from bt_selfsecure.sweep.worth import needed, together
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +98,6 @@ def collusion(one: SettingCounts) -> tuple[list[Collusion], list[Share]]:
     return rows, [Share(one.key.setting, number, float(share)) for number, share in zip(eves, shares, strict=True)]
 
 
-def in_runs(one: SettingCounts, heard: Numbers, missed: Numbers) -> list[InRun]:
-    """Return each run by itself: packets that Bob heard, and those of them that Eve (or Eves together) missed."""
-    size = one.key.setting.size_bytes
-    return [
-        in_run(run.id, run.sent, by_bob, but_not_by_eve, size)
-        for run, by_bob, but_not_by_eve in zip(one.runs, heard.tolist(), missed.tolist(), strict=True)
-    ]
-
-
 def _rows(one: SettingCounts, sums: Sums) -> Iterator[Collusion]:
     sets, pooled, broken, least = sums.sets, sums.missed, sums.broken, sums.least
     names, both, bob = one.key.listeners, one.tables().tolist(), sets.bob
@@ -115,9 +107,8 @@ def _rows(one: SettingCounts, sums: Sums) -> Iterator[Collusion]:
     for nth, eves in enumerate(sets.eves):
         at = sets.least(pooled, nth)
         members, lacking = sets.members(at), int(pooled[at])
-        each = in_runs(one, heard, least[:, nth])
-        worst = weakest(each)
-        there = next((number for number, run in enumerate(one.runs) if worst and run.id == worst.run), None)
+        each = together(InRuns(one, heard, least[:, nth]).kinds())
+        there = one.runs.index(each.worst.run) if each.worst else None
         best: list[int] = []
         if there is not None:
             best = sets.members(sets.least(sets.missed(one, there, one.unheard(there)), nth))
@@ -138,7 +129,7 @@ def _rows(one: SettingCounts, sums: Sums) -> Iterator[Collusion]:
             runs_broken=int(most_broken[nth]),
             broken_high=1 - lower_bound(keys - int(most_broken[nth]), keys),
             worst_in_run=tuple(names[index] for index in best),
-            in_run=worst,
+            in_run=each.worst,
             pooled_packets_needed=needed(bound),
-            packets_needed=needed(least_bound(each)),
+            packets_needed=needed(each.least_bound),
         )

@@ -50,7 +50,7 @@ class Crew(Protocol):
         """Call `on_answer(node, answer)` in the event loop from now on."""
 
     def give(self, node: str, order: Order) -> None:
-        """At once; what comes of it comes as an answer."""
+        """Give an order at once; what comes of it comes as an answer."""
 
     def progress(self) -> tuple[int, int]:
         """Return packets of the burst under way that the node at hand has sent or heard, and of how many; (0, 0): it

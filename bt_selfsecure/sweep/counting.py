@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,19 +34,11 @@ MOST_TOGETHER = 16
 out."""
 FEW = 6
 """Up to so many, each set of them is counted by itself."""
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+UNKNOWN = -(1 << 63)
+"""For a beginning that nobody noted."""
 AT_ONCE = 1 << 20
 """Packets of windows that are counted together: most runs are short."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunCounts:
-    """These are of one run; its counts by listener are in `SettingCounts`."""
-
-    id: int
-    info: RunInfo
-    sent: int
-    """Packets that were on the air."""
-    lost_in_queue: int
 
 
 class SettingCounts:
@@ -55,7 +47,10 @@ class SettingCounts:
     def __init__(self, key: SettingKey) -> None:
         self.key = key
         count = len(key.listeners)
-        self.runs: list[RunCounts] = []
+        self.runs, self.sent_in, self.queued_in = array("q"), array("q"), array("q")
+        """Of each run: its id, the packets that were on the air, and those that were lost in the sender's queue."""
+        self.roles: dict[str, set[str]] = {}
+        """By listener: the parts that the plans of the runs say it plays."""
         self.loss_steps = [[0] * 4 for _ in range(count)]
         """Of each listener: successive packets kept-kept, kept-lost, lost-kept, lost-lost."""
         self.miss_steps = [[[0] * 4 for _ in range(count)] for _ in range(count)]
@@ -69,12 +64,13 @@ class SettingCounts:
         """Packets sent and heard, by listener and its own distance."""
         self._both, self._alone, self._unheard = array("q"), array("q"), array("q")
         self._words: list[tuple[NDArray[np.uint16], Numbers]] = []
-        self._copies, self._rssi = array("d"), array("d")
+        self._copies, self._rssi, self._metres = array("d"), array("d"), array("d")
+        self._started = array("q")
         self._waiting = [_Waiting(windows) for windows in (self.loss_windows, *self.miss_windows)]
 
     @property
     def sent(self) -> int:
-        return sum(run.sent for run in self.runs)
+        return sum(self.sent_in)
 
     @property
     def both(self) -> Numbers:
@@ -96,6 +92,16 @@ class SettingCounts:
     def rssi(self) -> NDArray[np.float64]:
         """Return the mean likewise, in dBm; nan if nobody told."""
         return np.frombuffer(self._rssi, np.float64).reshape(-1, len(self.key.listeners))
+
+    @property
+    def metres(self) -> NDArray[np.float64]:
+        """Return where each listener stood in each run, shape (runs, listeners); nan if nobody told."""
+        return np.frombuffer(self._metres, np.float64).reshape(-1, len(self.key.listeners))
+
+    def started(self, number: int) -> datetime | None:
+        """Return when the run of this number in `runs` began."""
+        since = self._started[number]
+        return None if since == UNKNOWN else EPOCH + timedelta(microseconds=since)
 
     def heard(self) -> Numbers:
         """Return packets heard by each listener."""
@@ -138,12 +144,18 @@ class SettingCounts:
             flags = flags[:, ~_bits(queued, run.info.packets).any(axis=0)]
             bitmaps = [row.tobytes() for row in np.packbits(flags, axis=1, bitorder="little")]
         sent = flags.shape[1]
-        self.runs.append(RunCounts(run.id, run.info, sent, run.info.packets - sent))
+        self.runs.append(run.id)
+        self.sent_in.append(sent)
+        self.queued_in.append(run.info.packets - sent)
+        began = run.info.started
+        self._started.append(UNKNOWN if began is None else (began - EPOCH) // timedelta(microseconds=1))
+        _add_roles(self.roles, run.info)
         heard_by = [int.from_bytes(bitmap, "little") for bitmap in bitmaps]
         self._count_together(heard_by, flags, sent)
         self._count_order(heard_by, flags, sent)
         for name, bitmap in zip(self.key.listeners, heard_by, strict=True):
             metres = stands(run.info, name)
+            self._metres.append(math.nan if metres is None else metres)
             if metres is not None:
                 sum_up = self.distances.setdefault((name, metres), [0, 0])
                 sum_up[0] += sent
@@ -221,11 +233,11 @@ def count(
     for key, runs in settings.items():
         if len(key.listeners) > MOST_LISTENERS:
             raise UsageError(
-                f"run {runs[0].id} has {len(key.listeners)} listeners, and at most {MOST_LISTENERS} are compared: "
+                f"run {runs[0]} has {len(key.listeners)} listeners, and at most {MOST_LISTENERS} are compared: "
                 "choose some with --listeners NAME,NAME"
             )
         counted.append(SettingCounts(key))
-        for run in runs:
+        for run in store.in_batches(runs):
             progress(done, all_of_them)
             counted[-1].add(store, run)
             done += 1
@@ -237,6 +249,13 @@ def count(
 def table(sent: int, by_bob: int, by_eve: int, by_both: int) -> JointLoss:
     """Return the 2x2 table of two listeners, from packets sent and packets heard."""
     return JointLoss(by_both, by_bob - by_both, by_eve - by_both, sent - by_bob - by_eve + by_both)
+
+
+def _add_roles(roles: dict[str, set[str]], info: RunInfo) -> None:
+    told = info.notes.get("roles")
+    if isinstance(told, Mapping):
+        for name, part in ((told.get("bob"), "bob"), *((eve, "eve") for eve in told.get("eves", ()))):
+            roles.setdefault(str(name), set()).add(part)
 
 
 def _add(steps: list[int], more: Sequence[int]) -> None:

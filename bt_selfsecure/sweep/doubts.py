@@ -7,7 +7,8 @@ something to warn of.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 
 from bt_selfsecure.stats.losses import binomial_tail, secret_bits
@@ -161,21 +162,23 @@ def _too_many_together(analysis: Analysis) -> Iterator[str]:
         )
 
 
-def _longer_runs_lose_more(rows: Sequence[OneRun]) -> Iterator[str]:
+def _longer_runs_lose_more(rows: Iterable[OneRun]) -> Iterator[str]:
     def place(row: OneRun) -> tuple[object, ...]:
         setting = row.setting
         kind = setting.sender, setting.bearer, setting.size_bytes, setting.conditions
         return row.listener, kind, setting.distance_m, row.distance_m
 
-    places: dict[tuple[object, ...], dict[int, list[OneRun]]] = {}
+    places: dict[tuple[object, ...], dict[int, _Runs]] = {}
     for row in rows:
         if row.setting.packets is not None:
-            places.setdefault(place(row), {}).setdefault(row.setting.packets, []).append(row)
+            runs = places.setdefault(place(row), {}).setdefault(row.setting.packets, _Runs(row))
+            runs.sent.append(row.sent)
+            runs.lost.append(row.lost)
     several = [groups for groups in places.values() if len(groups) > 1]
     bad = [groups for groups in several if _differ(list(groups.values())) < LEVEL / len(several)]
     if bad:
-        first = next(iter(bad[0].values()))[0]
-        text = ", ".join(f"{percent(_loss(runs))} of {packets}" for packets, runs in sorted(bad[0].items()))
+        first = next(iter(bad[0].values())).first
+        text = ", ".join(f"{percent(runs.loss)} of {packets}" for packets, runs in sorted(bad[0].items()))
         yield (
             f"at {len(bad)} of {len(several)} places and listeners the loss depends on how many packets a run has, "
             f"as at {first.setting.distance_m:g} m ({first.listener}): {text}. On the air it should not: look for a "
@@ -183,29 +186,41 @@ def _longer_runs_lose_more(rows: Sequence[OneRun]) -> Iterator[str]:
         )
 
 
-def _loss(runs: Sequence[OneRun]) -> float:
-    sent = sum(row.sent for row in runs)
-    return sum(row.lost for row in runs) / sent if sent else 0.0
+class _Runs:
+    """These are of one N, at one place: packets sent and lost, run by run."""
+
+    def __init__(self, first: OneRun) -> None:
+        self.first = first
+        self.sent, self.lost = array("q"), array("q")
+
+    @property
+    def loss(self) -> float:
+        return _loss([self])
 
 
-def _differ(groups: Sequence[Sequence[OneRun]]) -> float:
+def _loss(groups: Sequence[_Runs]) -> float:
+    sent = sum(sum(runs.sent) for runs in groups)
+    return sum(sum(runs.lost) for runs in groups) / sent if sent else 0.0
+
+
+def _differ(groups: Sequence[_Runs]) -> float:
     """Return P(losses of groups so different, if they were one): Pearson, over the runs' own spread if that is more
     than independent packets would have."""
-    everything = [row for group in groups for row in group]
-    if not 0 < _loss(everything) < 1:
+    p = _loss(groups)
+    if not 0 < p < 1:
         return 1.0
-    within = sum(_pearson([[row] for row in group], _loss(group)) for group in groups)
-    freedom = len(everything) - len(groups)
+    within = sum(_pearson(zip(runs.sent, runs.lost, strict=True), runs.loss) for runs in groups)
+    freedom = sum(len(runs.sent) for runs in groups) - len(groups)
     spread = max(1.0, within / freedom) if freedom else 1.0
-    return chi_squared_tail(_pearson(groups, _loss(everything)) / spread, len(groups) - 1)
+    between = _pearson(((sum(runs.sent), sum(runs.lost)) for runs in groups), p)
+    return chi_squared_tail(between / spread, len(groups) - 1)
 
 
-def _pearson(groups: Sequence[Sequence[OneRun]], p: float) -> float:
+def _pearson(counts: Iterable[tuple[int, int]], p: float) -> float:
+    """Return it of packets sent and lost."""
     if not 0 < p < 1:
         return 0.0
-    sent = [sum(row.sent for row in group) for group in groups]
-    lost = [sum(row.lost for row in group) for group in groups]
-    return sum((k - n * p) ** 2 / (n * p * (1 - p)) for k, n in zip(lost, sent, strict=True) if n)
+    return sum((k - n * p) ** 2 / (n * p * (1 - p)) for n, k in counts if n)
 
 
 def _bearers(analysis: Analysis) -> Iterator[str]:

@@ -12,14 +12,14 @@ from bt_selfsecure.sweep.plan import Place, Roles, Run
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """The nodes stand where the prompt says: start."""
+    """Says that the nodes stand where the prompt says: start."""
 
     place: Place
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """This interrupts: back to the prompt of this place."""
+    """Interrupts: back to the prompt of this place."""
 
     place: Place
 
@@ -72,7 +72,7 @@ class RunStored:
 
 @dataclass(frozen=True, slots=True)
 class Withdrawn:
-    """What was stored of this place is marked as withdrawn, on disk."""
+    """Says that what was stored of this place is marked as withdrawn, on disk."""
 
     place: Place
 
@@ -114,7 +114,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Withdraw:
-    """What was stored of this place is to be marked as withdrawn; `Withdrawn` answers it."""
+    """Asks for what was stored of this place to be marked as withdrawn; `Withdrawn` answers it."""
 
     place: Place
 

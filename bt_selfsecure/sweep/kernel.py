@@ -65,7 +65,7 @@ async def _counting(adapter: str, receivers: dict[str, str]) -> AsyncGenerator[C
 
 
 class AclCounters:
-    """These count ACL packets, on the connections whose `handles` have names. The control link's own packets travel on
+    """Counts ACL packets, on the connections whose `handles` have names. The control link's own packets travel on
     the same connections and are counted with them; while test packets are in the air it is silent but for
     acknowledgements."""
 

@@ -10,7 +10,7 @@ from bt_selfsecure.sweep.plan import Place, Plan
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a node stands, in words that are the same for the same spot on the ground."""
+    """Says where a node stands, in words that are the same for the same spot on the ground."""
 
     does: str
     where: str

@@ -19,7 +19,7 @@ from bt_selfsecure.sweep.tally import Tally
 
 
 class Book:
-    """The file of one plan's sweep, in the plan's words."""
+    """Is the file of one plan's sweep, in the plan's words."""
 
     def __init__(self, store: Store, plan: Plan) -> None:
         self._store, self._plan = store, plan
@@ -36,7 +36,7 @@ class Book:
         return {run: self._tally(stored) for run, stored in self._stored()}
 
     def write(self, record: Record, started: datetime, nodes: Mapping[str, Mapping[str, Any]]) -> None:
-        """One whole run, in one transaction. `nodes` are facts that change, by node."""
+        """Write one whole run, in one transaction. `nodes` are facts that change, by node."""
         plan, run = self._plan, record.run
         spacing = plan.spacing_ms(run.bearer)
         if run.packets > 1 and record.sent.seconds > 0:
@@ -64,7 +64,7 @@ class Book:
         self._store.add(info, _rows(record.receptions))
 
     def withdraw(self, place: Place, reason: str) -> None:
-        """All that was stored of this place, at once."""
+        """Withdraw all that was stored of this place, at once."""
         self._store.withdraw([stored.id for run, stored in self._stored() if run.place == place], reason)
 
     def begin(self, nodes: Mapping[str, Mapping[str, Any]], addresses: Mapping[str, str]) -> None:

@@ -21,7 +21,7 @@ from bt_selfsecure.sweep.plan import AIR
 
 
 class RehearsalMedium:
-    """What joins the agents of one rehearsal; it is the `AgentEnvironment` of each, by `at`. `roles` gives the model's
+    """Joins the agents of one rehearsal; it is the `AgentEnvironment` of each, by `at`. `roles` gives the model's
     name of each address, as in {"BA:27:EB:00:00:02": "bob"}; whoever orders a burst sets it."""
 
     def __init__(self, seed: int) -> None:
@@ -56,7 +56,7 @@ class RehearsalMedium:
 
 
 class RehearsalMedia:
-    """What one agent has of it."""
+    """Holds what one agent has of it."""
 
     def __init__(self, medium: RehearsalMedium, address: str) -> None:
         self._medium, self._address = medium, address

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from heapq import merge
+from itertools import chain
+from typing import Any, Final, overload
 
 from bt_selfsecure.stats.losses import KEY_BITS
 
@@ -51,7 +54,7 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class ListenerLosses:
-    """The losses of one listener."""
+    """Holds the losses of one listener."""
 
     setting: Setting
     listener: str
@@ -78,7 +81,7 @@ class ListenerLosses:
 
 @dataclass(frozen=True, slots=True)
 class InRun:
-    """What a key of one run is worth, by that run alone."""
+    """Says what a key of one run is worth, by that run alone."""
 
     run: int
     sent: int
@@ -96,7 +99,8 @@ class InRun:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One listener as Bob, another as Eve. Counts and shares are of all runs pooled, unless they say otherwise."""
+    """Takes one listener as Bob, another as Eve. Counts and shares are of all runs pooled, unless they say
+    otherwise."""
 
     setting: Setting
     bob: str
@@ -140,7 +144,7 @@ class Pair:
     """One-sided 95 %; about 3/R if none of R was broken."""
     broken_expected: float | None
     """The share that independent misses of probability e|B would give."""
-    each_run: list[InRun]
+    each_run: Sequence[InRun]
     least_e_given_b: float | None
     """Of the runs with a key; not always that of the worst run, which may have fewer packets. None if there is none."""
     median_e_given_b: float | None
@@ -171,7 +175,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Collusion:
-    """The best that so many Eves can do together against one Bob: over all runs pooled, and in a single run."""
+    """Holds the best that so many Eves can do together against one Bob: over all runs pooled, and in a single run."""
 
     setting: Setting
     bob: str
@@ -236,7 +240,7 @@ class AtDistance:
 
 @dataclass(frozen=True, slots=True)
 class OneRun:
-    """One run at one listener, for what changes from run to run."""
+    """Is one run at one listener, for what changes from run to run."""
 
     run: int
     setting: Setting
@@ -255,9 +259,33 @@ class OneRun:
         return datetime.fromisoformat(self.started) - datetime.fromisoformat(other.started)
 
 
+class Rows(Sequence[OneRun]):
+    """Holds rows of several settings, each in the order of its runs, that need not be in memory."""
+
+    def __init__(self, parts: Iterable[Sequence[OneRun]]) -> None:
+        self._parts = list(parts)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts))
+
+    def __iter__(self) -> Iterator[OneRun]:
+        return chain.from_iterable(self._parts)
+
+    @overload
+    def __getitem__(self, index: int) -> OneRun: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[OneRun]: ...
+    def __getitem__(self, index: int | slice) -> OneRun | list[OneRun]:
+        return list(self)[index]
+
+    def by_run(self) -> Iterator[OneRun]:
+        """Yield them by the numbers of their runs, whatever the setting."""
+        return merge(*self._parts, key=lambda row: row.run)
+
+
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """Everything."""
+    """Holds everything that came out."""
 
     sweep: str
     runs: int
@@ -269,7 +297,7 @@ class Analysis:
     colluding: list[Collusion]
     shares: list[Share]
     loss_by_distance: list[AtDistance]
-    each_run: list[OneRun]
+    each_run: Rows
     roles: dict[str, dict[str, str]]
     """Sender, then listener: the part it plays by the plan (bob or eve), if all runs of this sender say the same."""
     warnings: list[str] = field(default_factory=list)
@@ -291,7 +319,7 @@ class Analysis:
         """Return two runs of one sender, one after the other, of whose times one is wrong: the later run began earlier,
         or more than `LEAP` after. None where all times can be right."""
         before: dict[str, OneRun] = {}
-        for row in sorted(self.each_run, key=lambda row: row.run):
+        for row in self.each_run.by_run():
             sender, last = row.setting.sender, before.get(row.setting.sender)
             if last and row.run != last.run and not timedelta(0) <= row.since(last) <= LEAP:
                 return last, row
@@ -301,7 +329,9 @@ class Analysis:
 
     def as_json(self) -> dict[str, Any]:
         """Return it for `json.dumps`: the setting's fields stand beside those of each row."""
-        whole = asdict(self)
+        expanded = [replace(pair, each_run=list(pair.each_run)) for pair in self.pairs]
+        whole = asdict(replace(self, pairs=expanded, each_run=Rows([])))
+        whole["each_run"] = [asdict(row) for row in self.each_run]
         for name in ("pairs", "listeners", "colluding", "shares", "each_run"):
             whole[name] = [{**row.pop("setting"), **row} for row in whole[name]]
         for row in (row for rows in whole.values() if isinstance(rows, list) for row in rows if isinstance(row, dict)):

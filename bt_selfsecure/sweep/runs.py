@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """One burst: how it was sent."""
+    """Says how one burst was sent."""
 
     distance_m: float | None
     """Between the sender and the place under test, metres; None where each listener has a distance of its own."""
@@ -35,7 +35,7 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True)
 class StoredRun:
-    """A run that is in the record, whole."""
+    """Is a run that is in the record, whole."""
 
     id: int
     manifest: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, replace
@@ -20,7 +21,7 @@ MEANT_APART: Final = 1.1
 
 
 class SettingKey(NamedTuple):
-    """What runs have in common whose packets are counted together.
+    """Holds what runs have in common whose packets are counted together.
 
     Runs without a distance of their own, as in a recording where each listener has another, are together whatever their
     listeners' distances.
@@ -57,29 +58,41 @@ class SettingKey(NamedTuple):
         return tuple((value is None, value) for value in (*astuple(self.setting), *self[1:]))
 
 
-def by_setting(store: Store, chosen: Sequence[str] = ()) -> dict[SettingKey, list[StoredRun]]:
-    """Return all runs that count, nearest setting first. Raises `UsageError` if there are none, or none with a chosen
+class _Place:
+    """These are runs that have all in common but perhaps their N."""
+
+    def __init__(self) -> None:
+        self.runs, self.packets = array("q"), array("q")
+        """Of each run its id, and its N."""
+        self.manifests: set[int] = set()
+
+
+def by_setting(store: Store, chosen: Sequence[str] = ()) -> dict[SettingKey, array[int]]:
+    """Return the ids of all runs that count, nearest setting first. UsageError if there are none, or none with a chosen
     listener."""
-    runs = store.runs()
-    if not runs:
+    names: set[str] = set()
+    places: dict[SettingKey, _Place] = {}
+    for run in store.in_batches(range(store.next_id())):
+        names.update(run.listeners)
+        if (key := SettingKey.of(run, chosen)).listeners:
+            place = places.setdefault(key, _Place())
+            place.runs.append(run.id)
+            place.packets.append(run.info.packets)
+            place.manifests.add(run.manifest)
+    if not names:
         raise UsageError(
             f"there is no run in the sweep {str(store.path)!r}: add some with `sweep run` or `sweep import`"
         )
-    names = sorted({name for run in runs for name in run.listeners})
     if strangers := [name for name in chosen if name not in names]:
-        raise UsageError(f"no run has a listener {strangers[0]!r}: the sweep has {', '.join(names)}")
-    places: dict[SettingKey, list[StoredRun]] = {}
-    for run in runs:
-        if (key := SettingKey.of(run, chosen)).listeners:
-            places.setdefault(key, []).append(run)
-    settings: dict[SettingKey, list[StoredRun]] = {}
+        raise UsageError(f"no run has a listener {strangers[0]!r}: the sweep has {', '.join(sorted(names))}")
+    settings: dict[SettingKey, array[int]] = {}
     manifests = store.manifests()
-    for key, there in places.items():
-        apart = key.setting.distance_m is not None and _packets_are_meant(there, manifests)
-        alike = len({run.info.packets for run in there}) == 1
-        for run in there:
-            packets = run.info.packets if apart or alike else None
-            settings.setdefault(key._replace(setting=replace(key.setting, packets=packets)), []).append(run)
+    for key, place in places.items():
+        apart = key.setting.distance_m is not None and _packets_are_meant(place, manifests)
+        alike = len(set(place.packets)) == 1
+        for run_id, packets in zip(place.runs, place.packets, strict=True):
+            its = key._replace(setting=replace(key.setting, packets=packets if apart or alike else None))
+            settings.setdefault(its, array("q")).append(run_id)
     return dict(sorted(settings.items(), key=lambda item: item[0].order))
 
 
@@ -99,14 +112,14 @@ def stands(info: RunInfo, listener: str) -> float | None:
     return info.distances_m.get(listener, None if is_eve else info.distance_m)
 
 
-def _packets_are_meant(runs: Iterable[StoredRun], manifests: Mapping[int, Mapping[str, Any]]) -> bool:
+def _packets_are_meant(place: _Place, manifests: Mapping[int, Mapping[str, Any]]) -> bool:
     """Return whether runs of one place that differ in N were meant to.
 
     So it is if their plans name several N. Where there is no plan: if each N came more than once and none is close to
     another, for a log that was cut, or heard its last packet a little earlier, is neither.
     """
-    lengths = Counter(run.info.packets for run in runs)
-    planned = {number for run in runs for number in _planned(manifests.get(run.manifest, {}))}
+    lengths = Counter(place.packets)
+    planned = {number for manifest in place.manifests for number in _planned(manifests.get(manifest, {}))}
     if planned:
         return len(planned) > 1
     return min(lengths.values()) > 1 and all(more > MEANT_APART * less for less, more in pairwise(sorted(lengths)))

@@ -29,7 +29,7 @@ LIVE: Final = tuple(state for state in State if state is not State.OVER)
 
 
 class Cause(enum.Enum):
-    """Why the state changes."""
+    """Says why the state changes."""
 
     PLACED = enum.auto()
     TIME = enum.auto()

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -33,11 +33,13 @@ from bt_selfsecure.sweep.schema import TWINS
 
 _NOWHERE_ELSE: Final[Mapping[str, float]] = {}
 """One for all runs, as what else many of them have in common: records have thousands."""
+BATCH: Final = 512
+"""Runs that are read together."""
 _FIGURES: Final = ("distance_m", "bearer", "size_bytes", "spacing_ms", "packets", "sender", "repeat", "tx_power_dbm")
 
 
 class Store(Database):
-    """A sweep's file. Open it in a `with`, or `close()` it.
+    """This is a sweep's file. Open it in a `with`, or `close()` it.
 
     with Store("sweep.db", create=True) as store:
         store.begin({"plan": {...}, "nodes": {"bob": {"address": store.hashed("B8:27:EB:12:34:56")}}})
@@ -185,14 +187,16 @@ class Store(Database):
 
     # --- Read ---------------------------------------------------------------------------------------------------------
 
-    def runs(self, *, withdrawn: bool = False, since: int = 0) -> list[StoredRun]:
-        """All runs that count, from an id on, in the order of recording; with `withdrawn`, those that don't, too."""
+    def runs(self, *, withdrawn: bool = False, since: int = 0, among: Sequence[int] | None = None) -> list[StoredRun]:
+        """Return all runs that count, from an id on, as they were recorded; with `withdrawn`, those that don't, too.
+        Only those `among` these ids, if any are given."""
+        chosen = "" if among is None else f" AND run IN ({','.join(map(str, map(int, among)))})"
         listeners: dict[int, list[str]] = {}
         distances: dict[int, dict[str, float]] = {}
         with self._faults():
             for run, name, metres in self._db.execute(
-                "SELECT run, name, distance_m FROM listener JOIN receiver ON receiver.id = receiver WHERE run >= ? "
-                "ORDER BY run, id",
+                "SELECT run, name, distance_m FROM listener JOIN receiver ON receiver.id = receiver WHERE run >= ?"
+                f"{chosen} ORDER BY run, id",
                 (since,),
             ):
                 listeners.setdefault(run, []).append(name)
@@ -201,7 +205,7 @@ class Store(Database):
             runs, alike, parsed = [], dict[tuple[str, ...], tuple[str, ...]](), lru_cache(json.loads)
             for run, manifest, reason, started, notes, *figures in self._db.execute(
                 f"SELECT id, manifest, reason, started, notes, {', '.join(_FIGURES)} FROM run "
-                "LEFT JOIN withdrawn ON run = id WHERE id >= ? ORDER BY id",
+                f"LEFT JOIN withdrawn ON run = id WHERE id >= ?{chosen.replace('run IN', 'id IN')} ORDER BY id",
                 (since,),
             ):
                 names = tuple(listeners.pop(run, ()))
@@ -214,6 +218,11 @@ class Store(Database):
                     )
                     runs.append(StoredRun(run, manifest, info, alike.setdefault(names, names), reason))
         return runs
+
+    def in_batches(self, among: Sequence[int]) -> Iterator[StoredRun]:
+        """Yield those `among` these ids that count: as `runs`, but never many at once."""
+        for start in range(0, len(among), BATCH):
+            yield from self.runs(among=among[start : start + BATCH])
 
     def count(self, *, withdrawn: bool = False) -> int:
         """Return how many `runs` there are."""

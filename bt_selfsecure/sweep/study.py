@@ -63,7 +63,7 @@ def _axis(doc: str, rule: Rule) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The values of a study."""
+    """Holds the values of a study."""
 
     bob_loss: tuple[float, ...] = _axis("d: share of the packets that Bob misses.", PROBABILITY)
     eve_loss: tuple[float, ...] = _axis("e: share that each Eve misses.", PROBABILITY)
@@ -88,7 +88,7 @@ class Grid:
 
 
 class Point(NamedTuple):
-    """One row of the table."""
+    """Is one row of the table."""
 
     bob_loss: float
     eve_loss: float
@@ -106,7 +106,7 @@ class Point(NamedTuple):
 
 
 class PointResult(NamedTuple):
-    """What came of a point."""
+    """Holds what came of a point."""
 
     bob_loss: float
     eve_loss: float
@@ -297,7 +297,7 @@ def _quantile(counts: Counter[int], rank: float) -> int:
 
 
 def write_parquet(table: list[PointResult], grid: Grid, out: Path) -> None:
-    """The table, with the grid and what made it in its metadata."""
+    """Write the table, with the grid and what made it in its metadata."""
     pa, parquet = _parquet()
     made = versions()
     described = json.dumps(

@@ -20,7 +20,7 @@ PACKET_S: Final = 1e-9
 
 
 class StudyPiece(NamedTuple):
-    """These plain numbers travel: a seed of its own stands in place of the grid."""
+    """Holds plain numbers, as it travels: a seed of its own stands in place of the grid."""
 
     point: int
     number: int

@@ -7,9 +7,9 @@ the least of all bounds is one of the least e|B, however many runs there are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from bt_selfsecure.stats.losses import (
     bits_per_packet,
@@ -37,10 +37,36 @@ def in_run(run: int, sent: int, heard: int, missed: int, size_bytes: int) -> InR
     return InRun(run, sent, heard, missed, missed / heard, bound, bits, verdict)
 
 
-def weakest(runs: Iterable[InRun]) -> InRun | None:
-    """Return the run whose key is worth least; None if no run has a key."""
-    keys = [run for run in runs if run.secret_bits is not None]
-    return min(keys, key=lambda run: (run.secret_bits, _per_packet_sent(run)), default=None)
+class Together(NamedTuple):
+    """Holds what the runs of a pair come to, each judged by itself."""
+
+    worst: InRun | None
+    """The run whose key is worth least; None if no run has a key. Of several alike the first."""
+    longest: InRun | None
+    """The run that takes most packets on average, likewise."""
+    least_bound: float
+    """Of the runs with a key; 0 if none has."""
+    keys: int
+    """Runs with one."""
+    broken: int
+
+
+def together(runs: Iterable[tuple[InRun, int]]) -> Together:
+    """Return what these runs come to, each given with how many are like it."""
+    found: list[InRun] = []
+    keys = broken = 0
+    for run, alike in runs:
+        if run.bob_heard:
+            found.append(run)
+            keys += alike
+            broken += alike * (run.verdict == BROKEN)
+    return Together(
+        min(found, key=lambda run: (run.secret_bits, _per_packet_sent(run), run.run), default=None),
+        min(found, key=lambda run: (_per_packet_sent(run), run.run), default=None),
+        min((run.bound for run in found), default=0.0),
+        keys,
+        broken,
+    )
 
 
 def verdict(heard: int, missed: int, worst: InRun | None) -> str:
@@ -56,18 +82,11 @@ def needed(bound: float) -> dict[str, int | None]:
     return {str(bits): packets_needed(bits, bound) if bound else None for bits in BITS}
 
 
-def to_send(runs: Sequence[InRun]) -> dict[str, int | None]:
+def to_send(run: InRun | None) -> dict[str, int | None]:
     """Return N for each strength, in the run that takes most on average."""
-    keys = [run for run in runs if run.bob_heard]
-    if not keys:
+    if run is None:
         return dict.fromkeys(map(str, BITS))
-    run = min(keys, key=_per_packet_sent)
     return {name: _to_send(packets, 1 - run.bob_heard / run.sent) for name, packets in needed(run.bound).items()}
-
-
-def least_bound(runs: Iterable[InRun]) -> float:
-    """Return the least bound of the runs with a key; 0 if none has."""
-    return min((run.bound for run in runs if run.bob_heard), default=0.0)
 
 
 def _per_packet_sent(run: InRun) -> float:

@@ -12,7 +12,8 @@ from tables import state_diagram, table
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.establish import MAX_T_1_S, MIN_T_1_S, REPEAT_S, EstablishConfig, Timers
 from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, mac_bytes
-from bt_selfsecure.protocols.haoxiao.initiator import INITIATOR_FRAMES, INITIATOR_TABLE, INITIATOR_TIMERS, Initiator
+from bt_selfsecure.protocols.haoxiao.initiator import Initiator
+from bt_selfsecure.protocols.haoxiao.initiator_table import INITIATOR_FRAMES, INITIATOR_TABLE, INITIATOR_TIMERS
 from bt_selfsecure.protocols.haoxiao.material import WORDS
 from bt_selfsecure.protocols.haoxiao.receiving import RECEIVER_FRAMES, RECEIVER_TABLE, Receiver
 from bt_selfsecure.protocols.haoxiao.responder import RESPONDER_FRAMES, RESPONDER_TABLE, RESPONDER_TIMERS, Responder
@@ -29,6 +30,7 @@ NAMES = {
     Kind.RESPONSE: "`response`",
     Kind.ACKNOWLEDGE: "`acknowledge`",
     Kind.END: "`end`",
+    Kind.RAND_LIST: "`rand list`",
     Kind.DATA: "`data`",
     Kind.DATA_ACK: "`ack`",
     Kind.RESYNC_CALL: "`call`",
@@ -36,8 +38,10 @@ NAMES = {
     Kind.RESYNC_RESPONSE: "`resync response`",
 }
 MESSAGES = {
-    Kind.REQUEST: "6 / 45 or 77",
-    Kind.ACCEPT: "14 / 15 or 47",
+    Kind.REQUEST: "6 / 77 + o",
+    Kind.ACCEPT: "14 / 15 + o",
+    Kind.ACKNOWLEDGE: "8 / 8 or 40",
+    Kind.RAND_LIST: "- / 4 n or 1032",
     Kind.RESPONSE: "8 + c",
     Kind.DATA: "m + 95 / m + 16",
     Kind.DATA_ACK: "34 / 16",
@@ -46,6 +50,7 @@ MESSAGES = {
 }
 VARIES = {
     Kind.RESPONSE: ("c", 3),
+    Kind.RAND_LIST: ("4 n", 32),
     Kind.DATA: ("m", 0),
     Kind.RESYNC_CALL: ("24 k", 24),
     Kind.RESYNC_REQUEST: ("24 k", 24),
@@ -58,8 +63,7 @@ FRAMES: Final[list[dict[str, Any]]] = json.loads(VECTORS.read_text())["frames"]
 
 def example(profile: Profile, kind: Kind) -> dict[str, Any]:
     """Return the frame of this kind in the vectors."""
-    (found,) = [frame for frame in FRAMES if (frame["profile"], frame["kind"]) == (profile.label, kind.name)]
-    return found
+    return next(frame for frame in FRAMES if (frame["profile"], frame["kind"]) == (profile.label, kind.name))
 
 
 def size_of(frame: dict[str, Any], field: str) -> int:
@@ -68,13 +72,17 @@ def size_of(frame: dict[str, Any], field: str) -> int:
 
 def datagram(profile: Profile, kind: Kind) -> str:
     """Return the size of the vectors' frame, less what varies in it."""
+    if kind is Kind.RAND_LIST and profile is Profile.PAPER:
+        return "-"
     frame = example(profile, kind)
     name, contained = VARIES.get(kind, ("", 0))
     if kind is Kind.DATA:
         contained = size_of(frame, "message") - (95 if profile is Profile.PAPER else 16)
     size = str(size_of(frame, "wire") - contained) + (f" + {name}" if name else "")
     if profile is Profile.HARDENED and kind in (Kind.REQUEST, Kind.ACCEPT):
-        size += f" or {size_of(frame, 'wire') + limits.SHARE_BYTES}"
+        size += " + o"
+    if profile is Profile.HARDENED and kind is Kind.ACKNOWLEDGE:
+        size += f" or {size_of(frame, 'wire') + limits.COMMITMENT_BYTES}"
     return size
 
 
@@ -102,7 +110,7 @@ def sizes() -> str:
         frame = example(Profile.HARDENED, kind)
         head = 3 if kind is Kind.RAND_COMPACT else 4 if kind.phase else 5
         hmac = in_both(*(mac_bytes(profile, kind) for profile in Profile))
-        hmac += "" if hmac == "0" else " u" if kind <= Kind.RAND_COMPACT else " k"
+        hmac += "" if hmac == "0" else " u" if kind <= Kind.RAND_COMPACT or kind is Kind.RAND_LIST else " k"
         total = in_both(*(datagram(profile, kind) for profile in Profile))
         message = MESSAGES.get(kind, str(size_of(frame, "message")))
         rows.append((int(kind), NAMES[kind], kind.phase, head, size_of(frame, "rand"), message, hmac, total))
@@ -128,8 +136,8 @@ def timers() -> str:
         ("waiting", default.waiting, "initiator, after T_3: the end packet"),
         ("T_d", default.t_d, "responder: until a further request of one identity is considered"),
         ("interval", paper.interval, "between two burst packets"),
-        ("repeat", REPEAT_S, "`hardened`: until response or acknowledge is sent again"),
-        ("settle", default.settle, "`hardened`: after the last packet of a part, for those that it overtook"),
+        ("repeat", REPEAT_S, "`hardened`: until list (times its pieces), response or acknowledge is sent again"),
+        ("settle", default.settle, "`hardened`: after the list of a part, for packets that it overtook"),
         ("timeout", session.timeout, "session: until the first retransmission; doubled at each further one"),
         ("max_timeout", session.max_timeout, "session: the longest time between retransmissions"),
     ]
@@ -143,14 +151,17 @@ def limits_table() -> str:
         "MAX_MESSAGE_BYTES": "bytes of one message of a session",
         "MAX_BURST": "packets of all parts of a burst, so that the bitmap of S fits Len",
         "MAX_RETRAN": "highest Retran, and so the most that Omega can be",
+        "LIST_DIGESTS": "packets in one piece of a list",
+        "MAX_COPIES": "differing packets of one Seq that are kept until the list comes",
         "MAX_RESPONDERS": "responders of one burst",
         "MAX_THROTTLED": "identities whose T_d is remembered",
-        "MAX_WRONG_RESPONSES": "wrong responses of one responder and part that are read; then one every 0.15 s or so",
+        "MAX_WRONG_RESPONSES": "wrong responses of one responder and part read; then a fourth of them",
         "MAX_EVENTS": "events that wait for the program; the rejections after that are only counted",
     }
     rows: list[tuple[object, ...]] = [("limit", "")]
     rows += [(f"{getattr(limits, name)}", text) for name, text in what.items()]
-    rows.append(("2^63", "rounds of one direction"))
+    rows.append(("2^47", "rounds of one direction"))
+    rows.append((f"{limits.MAX_CHECKPOINT_ROUNDS}", "W"))
     rows.append((f"{MIN_T_1_S:g} to {MAX_T_1_S:g}", "seconds of T_1"))
     return table(*rows)
 

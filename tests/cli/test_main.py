@@ -6,7 +6,7 @@ import errno
 import os
 import subprocess
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace, _SubParsersAction
 
 import pytest
 
@@ -54,7 +54,7 @@ def test_ctrl_c_is_130_and_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys:
 
 def commands(of: str = "") -> set[str]:
     """Those that a parser made for this one command, or for all, knows."""
-    return {name for action in parser(of)._actions for name in action.choices or ()}
+    return {name for action in parser([of] if of else None)._actions for name in action.choices or ()}
 
 
 def test_open_files_that_are_used_up_are_told_in_one_line_with_the_remedy() -> None:
@@ -87,3 +87,28 @@ def test_a_disk_that_takes_nothing_is_a_sentence_whichever_command_writes(
     assert main(["demo"]) == 2
     where = "/media/card/x" if named else "the output"
     assert capsys.readouterr().err == f"bt-selfsecure: can't write {where} ({os.strerror(number)})\n"
+
+
+def lines_of(parser: ArgumentParser) -> dict[tuple[str, ...], str | None]:
+    """What the lists of commands say of each, by the words that call it."""
+    found: dict[tuple[str, ...], str | None] = {}
+    for action in parser._actions:
+        if isinstance(action, _SubParsersAction):
+            found |= {(line.dest,): line.help for line in action._choices_actions}
+            for name, below in action.choices.items():
+                found |= {(name, *words): said for words, said in lines_of(below).items()}
+    return found
+
+
+def test_the_lists_of_commands_say_the_same_whether_or_not_the_commands_are_imported() -> None:
+    every = lines_of(parser())
+    assert lines_of(parser([])) == {words: said for words, said in every.items() if len(words) == 1}
+    for group in ("eve", "sweep"):
+        listed = {words: said for words, said in lines_of(parser([group, "--help"])).items() if len(words) == 2}
+        assert listed == {words: said for words, said in every.items() if len(words) == 2 and words[0] == group}
+
+
+@pytest.mark.parametrize("words", [["--", "plan"], ["sweep", "--", "study"]])
+def test_a_command_is_found_behind_two_hyphens(words: list[str]) -> None:
+    """Where argparse takes it for one, as Python does since 3.13."""
+    assert words[-1] in [name for called in lines_of(parser(words)) for name in called]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def run(*words: str) -> int:
-    return plan.run(parser("plan").parse_args(["plan", *words]))
+    return plan.run(parser(["plan"]).parse_args(["plan", *words]))
 
 
 def planned(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+HEAVY = {"asyncio", "dataclasses", "email", "http.client", "inspect", "numpy", "pathlib", "shutil", "sqlite3", "ssl"}
 NODE = {"asyncio", "numpy", "tomllib", "bt_selfsecure.node.config", "bt_selfsecure.protocols", "bt_selfsecure.bearers"}
 SERVERS = {"asyncio", "http.client", "ssl", "socket"}
 
@@ -15,11 +16,12 @@ SERVERS = {"asyncio", "http.client", "ssl", "socket"}
 @pytest.mark.parametrize(
     ("command", "spared"),
     [
-        ("--version", NODE | SERVERS | {"dataclasses"}),
-        ("status --config /nowhere/node.toml --help", NODE | {"http.client", "dataclasses"}),
-        ("status", NODE | {"dataclasses"}),
-        ("send bob", NODE | {"dataclasses"}),
-        ("plan --eve-loss 0.05", SERVERS | NODE | {"importlib.resources", "bt_selfsecure.air"}),
+        ("--version", HEAVY | NODE | SERVERS | {"json"}),
+        ("--help", HEAVY - {"shutil"} | NODE | SERVERS | {"json", "bt_selfsecure.cli.client", "bt_selfsecure.sweep"}),
+        ("status --config /nowhere/node.toml --help", HEAVY - {"pathlib", "shutil"} | NODE | SERVERS),
+        ("status", HEAVY | NODE | {"threading", "textwrap", "bt_selfsecure.node.pipe"}),
+        ("send bob", HEAVY | NODE | {"threading", "textwrap", "bt_selfsecure.node.pipe"}),
+        ("plan --eve-loss 0.05", HEAVY | SERVERS | NODE | {"json", "importlib.resources", "bt_selfsecure.air"}),
         ("sweep analyse --help", SERVERS | {"numpy", "pyarrow", "bt_selfsecure.node.config"}),
         ("sweep study --help", SERVERS | {"numpy", "pyarrow", "distributed", "bt_selfsecure.node.config"}),
         ("sweep run --help", SERVERS | {"numpy", "pyarrow", "bt_selfsecure.node.config"}),

@@ -33,7 +33,7 @@ class Establishment:
     """One between devices that mix nothing in, as far as it is heard; `sound` is the response that Alice believes."""
 
     def __init__(self, burst: int = BURST) -> None:
-        message = bytes(7) + burst.to_bytes(2) + (4500).to_bytes(4) + random(32)
+        message = bytes(7) + burst.to_bytes(2) + (4500).to_bytes(4) + random(64)
         self.request = Frame(PROFILE, Kind.REQUEST, rand=random(16), message=message)
         self.accept = self.another_accept()
         session = self.request.rand[: limits.SESSION_ID_BYTES]

@@ -96,5 +96,5 @@ def test_any_record_is_read_or_refused_in_one_line(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "null", "\xff"])
 def test_what_is_no_record_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="no session record of version 2"):
+    with pytest.raises(UsageError, match="no session record of version 1 to 2"):
         StolenRecord.parse(text.encode("latin-1"))

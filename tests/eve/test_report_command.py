@@ -144,7 +144,7 @@ def test_without_a_verdict_the_page_that_was_there_stays(tmp_path: Path) -> None
     ("words", "fault"),
     [
         (["report", "/nonexistent"], "can't read '/nonexistent'"),
-        (["report", of("theft-hardened"), "--stolen", of("theft-hardened")], "no session record of version 2"),
+        (["report", of("theft-hardened"), "--stolen", of("theft-hardened")], "no session record of version 1 to 2"),
         (["report", of("theft-hardened"), "--stolen", "/nonexistent"], "give a node's journal.db"),
         (["report", "-", "--repair", "-1"], "argument --repair: -1 is out of range: give a whole number at least 0"),
         (

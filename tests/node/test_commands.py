@@ -272,6 +272,31 @@ def test_durations_are_as_people_say_them() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("words", [("status",), ("peers",), ("send", "bob")], ids=" ".join)
+def test_a_command_that_a_node_answers_imports_no_more_than_it_uses(
+    at_alice: NodeClient, config: Path, words: tuple[str, ...]
+) -> None:
+    heavy = {
+        "asyncio",
+        "dataclasses",
+        "email",
+        "http.client",
+        "inspect",
+        "numpy",
+        "shutil",
+        "sqlite3",
+        "ssl",
+        "tomllib",
+    }
+    code = "import sys\nfrom bt_selfsecure.cli.main import main\nstatus = main()\nprint('IMPORTED', *sys.modules)"
+    environment = {"PATH": "", "BT_SELFSECURE_CONFIG": str(config)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment
+    )
+    assert done.stderr == ""
+    assert not heavy & set(done.stdout.rpartition("IMPORTED")[2].split())
+
+
 # --- send and receive -------------------------------------------------------------------------------------------------
 
 

@@ -50,7 +50,7 @@ def discovery(**changes: Any) -> Discovery:
     )
 
 
-def said_by(address: str, profile: int = 2, version: int = 1) -> dict[str, bytes]:
+def said_by(address: str, profile: int = 3, version: int = 1) -> dict[str, bytes]:
     return {SERVICE_UUID: beacon.encode(ServiceData(version, profile, beacon.identity_of(address)))}
 
 
@@ -65,7 +65,7 @@ def test_the_advertisement_has_the_layout_of_the_docstring_and_fits_beside_the_f
             "4749"
             "fbc7"
             "49b81f6c"  # the UUID, its last byte first
-            "0102"
+            "0103"
         )
         + bytes.fromhex(hashlib.sha256(bytes.fromhex("ba27eb000002")).hexdigest()[:16])
     )

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bt_selfsecure.node.errors import MessageTooLongError
-from bt_selfsecure.node.messages import MAX_MESSAGE_BYTES, MAX_PORT, Fragment, Joiner, parse, split
+from bt_selfsecure.node.message_limits import MAX_MESSAGE_BYTES, MAX_PORT
+from bt_selfsecure.node.messages import Fragment, Joiner, parse, split
 
 
 def joined(joiner: Joiner, rounds: list[bytes]) -> list[tuple[int, bytes]]:

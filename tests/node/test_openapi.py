@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.node.api_types import LevelQuery, NoQuery, ReceiveQuery, ScanQuery, SendQuery
+from bt_selfsecure.node.api_operations import LevelQuery, NoQuery, ReceiveQuery, ScanQuery, SendQuery
 from bt_selfsecure.node.query import read_query
 
 

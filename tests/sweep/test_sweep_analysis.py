@@ -4,6 +4,8 @@ import hashlib
 import json
 import math
 import struct
+import subprocess
+import sys
 import zlib
 from collections import Counter
 from dataclasses import replace
@@ -377,3 +379,55 @@ def test_the_interval_of_phi_is_the_delta_method_of_independent_bits() -> None:
     table = JointLoss(*(round(10_000 * p) for p in joint_probabilities(0.5, 0.5, 0.0)))
     assert phi_interval(table) == pytest.approx((-0.0196, 0.0196), abs=1e-4)
     assert phi_interval(JointLoss(10, 0, 0, 0)) == (-1.0, 1.0)
+
+
+# --- Memory -----------------------------------------------------------------------------------------------------------
+
+MADE_AND_ANALYSED = """if True:
+    import resource, subprocess, sys
+    from random import Random
+    from bt_selfsecure.sweep.packing import Reception
+    from bt_selfsecure.sweep.runs import RunInfo
+    from bt_selfsecure.sweep.store import Store
+    record, runs = sys.argv[1], int(sys.argv[2])
+    random = Random(1)
+    with Store(record, create=True) as store, store.together():
+        store.begin({})
+        for run in range(runs):
+            heard = [(name, seq, random.random() > 0.1) for name in ("bob", "eve", "eve2") for seq in range(30)]
+            info = RunInfo(1.0 + run % 6, "le_advert", 24, 30.0, 30, "alice", run // 6)
+            store.add(info, (Reception(seq, name, flag) for name, seq, flag in heard))
+    code = '''if True:
+        import resource, sys
+        from bt_selfsecure.cli.main import main
+        assert main(["sweep", "analyse", sys.argv[1]]) == 0
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    '''
+    print(subprocess.run([sys.executable, "-c", code, record], capture_output=True, text=True, check=True).stdout)
+"""
+
+
+@pytest.mark.long
+def test_an_analysis_of_sixteen_times_the_short_runs_takes_hardly_more_memory(tmp_path: Path) -> None:
+    peaks = []
+    for runs in (4_000, 16_000, 64_000):
+        child = [sys.executable, "-c", MADE_AND_ANALYSED, str(tmp_path / f"{runs}.db"), str(runs)]
+        peaks.append(int(subprocess.run(child, capture_output=True, text=True, check=True).stdout.split()[-1]))
+    assert math.log(peaks[2] / peaks[0], 16) < 0.3
+
+
+@pytest.mark.parametrize("few", [0, 5_000])
+def test_figures_of_single_runs_are_the_same_whichever_way_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr("bt_selfsecure.sweep.analysis.FEW_RUNS", few)
+    rows = simulated(Bernoulli({"bob": 0.2, "eve": 0.3}), 20, 1)
+    analysis = analysed(tmp_path / "s.db", *((info(20, at), rows) for at in (2.0, 1.0, 2.0)))
+    for each in (analysis.pairs[0].each_run, analysis.each_run):
+        whole = list(each)
+        assert [each[number] for number in range(len(each))] == whole == each[:] == each[::-1][::-1]
+        assert each[-1] == whole[-1]
+        with pytest.raises(IndexError):
+            each[len(each)]
+    assert [row.run for row in analysis.each_run.by_run()] == [1, 1, 2, 2, 3, 3]
+    assert analysis.pairs[0].each_run == list(analysis.pairs[0].each_run) != []

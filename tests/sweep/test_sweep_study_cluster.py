@@ -62,13 +62,14 @@ class Cluster:
             time.sleep(0.05)
         raise AssertionError(log.read_text())
 
-    def scheduler(self, site: str = "", port: str = "0") -> subprocess.Popen[bytes]:
-        arguments = ("scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard")
-        process, self.address = self._start(r"Scheduler at:\s+(tcp://\S+)", site, *arguments)
+    def scheduler(self, site: str = "", port: str = "0", protocol: str = "tcp") -> subprocess.Popen[bytes]:
+        arguments = ("scheduler", "--host", "127.0.0.1", "--port", port, "--protocol", protocol, "--no-dashboard")
+        process, self.address = self._start(rf"Scheduler at:\s+({protocol}://\S+)", site, *arguments)
         return process
 
-    def worker(self, site: str = "") -> subprocess.Popen[bytes]:
+    def worker(self, site: str = "", protocol: str = "tcp") -> subprocess.Popen[bytes]:
         options = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(self.folder))
+        options += ("--protocol", protocol)
         process, _ = self._start(r"(Registered to)", site, "worker", self.address, *options)
         return process
 

@@ -321,9 +321,9 @@ ATTACKS: Final[tuple[Attack[Ends], ...]] = (
            meaning="each packet that she lacks is worth 256 bits, which nobody guesses"),
     Attack("steering", "forges the packets that she missed (row 5)", "a sender in range of Bob",
            "Eve has K_0 though she missed packets", steering,
-           remedy="`hardened`: contradicting packets end the establishment.", setting=SETTING,
-           meaning=f"{_ANY_LENGTH}: whatever she misses she has struck out. The other runs end without a key, or a "
-           "forged packet of hers was lost, too"),
+           remedy="`hardened`: the burst is committed to, and what is forged is left out.", setting=SETTING,
+           meaning=f"{_ANY_LENGTH} in `paper`: whatever she misses she has struck out. The other runs end without a "
+           "key, or a forged packet of hers was lost, too. In `hardened` she has what she has by listening"),
     Attack("middle", "stands in the middle (row 7)", "Alice and Bob hear her and not each other",
            "she shares a key with each", middle, runs=20,
            remedy="People compare the string, which differs in every run; an authentication key.",

@@ -101,6 +101,7 @@ class Testbed:
             compact=self.compact,
             exchange_shares=self.shares,
             authentication_key=self.authentication_key,
+            compare=True,
         )
 
     def responder(self) -> Responder:

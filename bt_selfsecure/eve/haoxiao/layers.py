@@ -56,11 +56,19 @@ from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, mac_bytes
 
 VERSIONS: Final = {profile.value: profile.label for profile in Profile}
 KINDS: Final = {kind.value: kind.name.lower() for kind in Kind}
-UNKEYED: Final = (Kind.REQUEST, Kind.ACCEPT, Kind.RAND, Kind.RAND_COMPACT)
-FLAGS: Final = ["compact", "shares", "authentication"]
+UNKEYED: Final = (Kind.REQUEST, Kind.ACCEPT, Kind.RAND, Kind.RAND_COMPACT, Kind.RAND_LIST)
+FLAGS: Final = ["compact", "shares", "authentication", "continuity", "continuity2"]
 SHARES: Final = 2
+NAMES: Final = (8, 16)
 KEY_ID_BYTES, KEY_MAC_BYTES, SHARE_BYTES, ACK_BYTES, PAPER_ACK_BYTES = 8, 16, 32, 16, 32
-_RAND_BYTES: Final = {Kind.RAND: 8, Kind.RAND_COMPACT: 2, Kind.END: 0, Kind.DATA: 0, Kind.DATA_ACK: 0}
+_RAND_BYTES: Final = {
+    Kind.RAND: 8,
+    Kind.RAND_COMPACT: 2,
+    Kind.END: 0,
+    Kind.RAND_LIST: 8,
+    Kind.DATA: 0,
+    Kind.DATA_ACK: 0,
+}
 
 
 class _Message(Packet):
@@ -77,6 +85,14 @@ def _hardened(field: Field[Any, Any]) -> ConditionalField:
 def _share() -> ConditionalField:
     field: StrFixedLenField = StrFixedLenField("share", bytes(SHARE_BYTES), SHARE_BYTES)
     return ConditionalField(field, lambda packet: not packet._paper() and packet.flags.value & SHARES != 0)
+
+
+def _names() -> StrLenField:
+    def size(packet: Packet) -> int:
+        flags = 0 if packet._paper() else packet.flags.value
+        return limits.CONTINUITY_NAME_BYTES * sum(bool(flags & flag) for flag in NAMES)
+
+    return StrLenField("continuity", b"", length_from=size)
 
 
 def _keys(before: int) -> list[Any]:
@@ -102,7 +118,9 @@ class BTSS_Request(_Message):  # noqa: N801 - scapy's way to name a layer of a f
         _hardened(ShortField("burst", 1)),
         _hardened(IntField("t1", 1)),
         _hardened(StrFixedLenField("commitment", bytes(32), 32)),
+        _hardened(StrFixedLenField("part", bytes(32), 32)),
         _share(),
+        _names(),
     ]
 
 
@@ -115,6 +133,7 @@ class BTSS_Accept(_Message):  # noqa: N801
         MACField("identity", "00:00:00:00:00:00"),
         _hardened(FlagsField("flags", 0, 8, FLAGS)),
         _share(),
+        _names(),
     ]
 
 
@@ -126,10 +145,10 @@ class BTSS_Response(_Message):  # noqa: N801
 
 
 class BTSS_Acknowledge(_Message):  # noqa: N801
-    """RandData is the frame's Rand."""
+    """RandData is the frame's Rand. One that opens a part of the burst commits to it."""
 
     name = "bt_selfsecure acknowledge"
-    fields_desc = [StrFixedLenField("pair", bytes(8), 8)]  # noqa: RUF012
+    fields_desc = [StrFixedLenField("pair", bytes(8), 8), StrField("part", b"")]  # noqa: RUF012
 
 
 class BTSS_End(_Message):  # noqa: N801
@@ -160,7 +179,12 @@ class BTSS_ResyncRequest(_Message):  # noqa: N801
     """Names what the sender can send again, and the keys that it has."""
 
     name = "bt_selfsecure resync request"
-    fields_desc = [LongField("round", 0), StrFixedLenField("answers_call", bytes(16), 16), *_keys(24)]  # noqa: RUF012
+    fields_desc = [  # noqa: RUF012
+        ShortField("following", 0),
+        BitField("round", 0, 48),
+        StrFixedLenField("answers_call", bytes(16), 16),
+        *_keys(24),
+    ]
 
 
 class BTSS_ResyncResponse(_Message):  # noqa: N801

@@ -135,7 +135,7 @@ class Judge:
             confidence=self._confidence,
             secret_bits=0.0 if material else None if knowledge.more_rivals else bits,
             hidden_bits=hidden,
-            mixed_in=bool(offer and (offer.share or offer.authenticated)),
+            mixed_in=bool(offer and (offer.share or offer.authenticated)) or bool(answer and answer.names),
             has_key=material is not None,
             fingerprint=material.fingerprint if material else "",
             read=tuple(_read(way, thief) for way, thief in zip(DIRECTIONS, thieves, strict=False)),
@@ -175,7 +175,7 @@ class Judge:
         if s is None or missing is None:
             return None, None, None
         low = lower_bound(len(missing), len(s), self._confidence)
-        hidden = min(256.0, missed_entropy(len(missing), packet_bits=8 * _message_bytes(knowledge)))
+        hidden = min(256.0, missed_entropy(len(missing), packet_bits=_hidden_bits(knowledge)))
         return low, secret_bits(len(s), low, missed_entropy=hidden), hidden
 
     def _thieves(
@@ -227,5 +227,8 @@ def _sent(knowledge: Knowledge, offer: Offer | None) -> int:
     return parts * part or last
 
 
-def _message_bytes(knowledge: Knowledge) -> int:
-    return max(map(len, knowledge.burst.values()), default=limits.COMPACT_MESSAGE_BYTES)
+def _hidden_bits(knowledge: Knowledge) -> int:
+    """Return the random bits of a packet that she lacks; the list of `hardened` tells some of them."""
+    size = max(map(len, knowledge.burst.values()), default=limits.COMPACT_MESSAGE_BYTES)
+    hardened = knowledge.response is not None and knowledge.response.profile is Profile.HARDENED
+    return 8 * (size - (limits.DIGEST_BYTES if hardened else 0))

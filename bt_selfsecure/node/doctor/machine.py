@@ -28,7 +28,7 @@ class HostSystem:
         peer: str | None = None,
         bearers: Iterable[str] = ("le_advert", "rfcomm"),
         state_directory: Path = STATE_DIRECTORY,
-        socket: Path = SOCKET,
+        socket: Path = Path(SOCKET),
         udp: UdpPlaces | None = None,
         root: Path = Path("/"),
     ) -> None:

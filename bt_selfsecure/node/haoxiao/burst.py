@@ -9,6 +9,7 @@ from typing import Final
 
 from bt_selfsecure.node.haoxiao.peer_events import Outputs, PeerConfig, ReleaseRadio, SendBurst, TakeRadio
 from bt_selfsecure.node.haoxiao.peer_links import PeerLinks
+from bt_selfsecure.protocols.haoxiao.frames import Kind, peek_kind
 from bt_selfsecure.sansio.trace import Machine, MachineEnum, Tracer
 
 
@@ -102,6 +103,8 @@ class Burst:
             self._out.put(ReleaseRadio())
 
     def _go_on(self, now: float) -> None:
+        while self._packets and not self._sending and peek_kind(self._packets[0]) is Kind.RAND_LIST:
+            self._send(self._packets.popleft())  # behind the packets that it names, and where nothing gets lost
         if self._sending or not self._packets:
             return None
         link: int | None = None

@@ -38,6 +38,7 @@ def establish_config(config: Config, identity: bytes, authentication_key: bytes 
         compact=name == "le_advert",
         exchange_shares=table.exchange_shares,
         authentication_key=authentication_key,
+        compare=True,
         admit=ANYBODY if config.node.accept == "anyone" else peers.__contains__,
     )
 

@@ -18,7 +18,8 @@ from bt_selfsecure.node.haoxiao.peer_events import (
     Stored,
 )
 from bt_selfsecure.node.haoxiao.peer_session import age_of
-from bt_selfsecure.node.journal import DamagedError, Journal, PeerRow
+from bt_selfsecure.node.journal import DamagedError, Journal
+from bt_selfsecure.node.noted import PeerRow
 from bt_selfsecure.protocols.haoxiao.record import RecordError, SessionRecord
 
 # --- in ---------------------------------------------------------------------------------------------------------------

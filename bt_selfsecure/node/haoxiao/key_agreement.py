@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from bt_selfsecure.node.haoxiao.peer_links import PeerLinks
 from bt_selfsecure.node.metrics import PeerCounters
 from bt_selfsecure.protocols.haoxiao.establish import MAX_T_1_S, EstablishConfig
 from bt_selfsecure.protocols.haoxiao.events import (
+    AcceptRefused,
     ActiveAttack,
     Established,
     EstablishFailed,
@@ -30,7 +31,8 @@ from bt_selfsecure.protocols.haoxiao.events import (
     RequestRefused,
 )
 from bt_selfsecure.protocols.haoxiao.frames import Kind, peek_kind
-from bt_selfsecure.protocols.haoxiao.initiator import Initiator, InitiatorState
+from bt_selfsecure.protocols.haoxiao.initiator import Initiator
+from bt_selfsecure.protocols.haoxiao.initiator_table import InitiatorState
 from bt_selfsecure.protocols.haoxiao.responder import Responder, ResponderState
 from bt_selfsecure.sansio.back_off import BackOff
 from bt_selfsecure.sansio.context import EndpointContext
@@ -99,6 +101,8 @@ class KeyAgreement:
         self.responder: Responder | None = None
         self.is_wanted = False
         """Somebody waits for the outcome."""
+        self.continuity_keys: Callable[[], tuple[bytes, ...]] = tuple
+        """Gives what earlier keys with this peer have left."""
         self.retry: Final = BackOff()
         self.burst: Final = Burst(config, links, out, context.tracer)
         self._config, self._links, self._counts, self._out, self._context = config, links, counts, out, context
@@ -169,7 +173,11 @@ class KeyAgreement:
         """As configured, but not faster than the two ends were seen to be. T_1 follows, and goes with the request."""
         config = self.config
         longest = min(SLOWEST_S, (MAX_T_1_S - config.timers.t_2) / config.burst)
-        return replace(config, interval=max(config.interval, min(self._slower * config.interval, longest)))
+        interval = max(config.interval, min(self._slower * config.interval, longest))
+        return replace(config, interval=interval, peer=self._config.identity, continuity_keys=self._continuity_keys())
+
+    def _continuity_keys(self) -> tuple[bytes, ...]:
+        return self.continuity_keys() if self.config.hardened else ()
 
     # --- the adapter and the bearer of its own
 
@@ -220,9 +228,9 @@ class KeyAgreement:
 
     def _the_responder(self) -> Responder:
         if self.responder is None:
-            admit, identity = self.config.admit, self._config.identity
-            config = replace(self.config, admit=lambda asking: asking == identity and admit(asking))
+            config = replace(self.config, peer=self._config.identity)
             self.responder = Responder(config, replace(self._context, name=f"{self._config.name} responder"))
+        self.responder.continue_from(self._continuity_keys())
         return self.responder
 
     def follow_responder(self, now: float) -> None:
@@ -245,6 +253,8 @@ class KeyAgreement:
                 self._say(f"its establishment failed: {event.reason.value}", now, "no-key")
             case RequestRefused():
                 self._say(f"its request is refused: {event.reason.value}", now, "refused")
+            case AcceptRefused():
+                self._say(f"its accept is refused: {event.reason.value}", now, "refused")
             case ActiveAttack():
                 self._say("contradicting burst packets: an active attack", now, "attack")
             case FrameRejected():
@@ -261,7 +271,7 @@ class KeyAgreement:
             "target_bits": event.target_bits,
             "sent": event.sent,
             "received": len(event.received),
-            "sas": str(event.sas),
+            "sas": str(event.sas) if event.sas else "",
             "authenticated": event.authenticated,
             "hybrid": event.hybrid,
             "bearer": self._config.establish_bearer,
@@ -340,7 +350,7 @@ class KeyAgreement:
     def send(self, data: bytes, now: float) -> None:
         """Put out a frame of an endpoint of ours."""
         kind = peek_kind(data)
-        if kind in BURST_KINDS:
+        if kind in BURST_KINDS or kind is Kind.RAND_LIST:
             self.burst.send(data, now)
         elif kind == Kind.ACCEPT:
             self.burst.accept(data, now)

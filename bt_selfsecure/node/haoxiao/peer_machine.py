@@ -57,6 +57,7 @@ class PeerMachine:
         self.links: Final = PeerLinks(config, self._out, context.tracer)
         self.agreement: Final = KeyAgreement(config, self.links, self.counts, self._out, context)
         self.session: Final = PeerSession(config, stored, self.counts, self._out, context, new_number, now)
+        self.agreement.continuity_keys = self.session.continuity_keys
         self._disk_works = True
         self._keyed_by = 0
         """Token of the commit before which no frame tells of a key that was agreed on."""

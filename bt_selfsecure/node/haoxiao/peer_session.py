@@ -301,6 +301,10 @@ class PeerSession:
         # The role is that of the address of now: the state may have been made under another one.
         self.session.rekey(event.k0, now, role)
 
+    def continuity_keys(self) -> tuple[bytes, ...]:
+        """Return what the keys with this peer have left for the next one."""
+        return self.session.record.continuity_keys if self.session else ()
+
     @property
     def _rounds(self) -> int:
         record = self.session.record if self.session else None

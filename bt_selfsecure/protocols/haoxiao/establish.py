@@ -5,14 +5,15 @@ what is computed from frames in `material.py`.
       | -- request ------------------------> |    T_H, then T_W before the next
       | <------------------------- accept -- |
       | -- rand 0 .. N-1 ------------------> |    within T_1; some are lost, the received set is S
+      | -- rand list ----------------------> |    `hardened`: which packets were sent
       |                                      |    2 T_1 from the first
       | <---------------- response S, [9] -- |    2 T_2
       | -- acknowledge RandData, [10] -----> |    2 T_3
       | <---------------------------- end -- |
 
 Every handler is idempotent. The request is repeated at T_H + T_W, the accept at each request. In `hardened` (row 4)
-response and acknowledge are repeated too, by an interval of their own, and the end at each acknowledge; in `paper` each
-of these three is sent once.
+list, response and acknowledge are repeated too, by an interval of their own, and the end at each acknowledge; in
+`paper`, which has no list, each is sent once.
 """
 
 from __future__ import annotations
@@ -26,12 +27,15 @@ from bt_selfsecure.errors import UsageError
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.frames import Profile
 from bt_selfsecure.protocols.haoxiao.suites import SUITES, Suite
-from bt_selfsecure.stats.losses import packets_needed
+from bt_selfsecure.stats.losses import packets_needed, secret_bits
 
 MIN_T_1_S: Final = 0.001  # seconds; on the wire it is a number of milliseconds
 MAX_T_1_S: Final = 600.0  # seconds: a responder binds itself for twice this time
 REPEAT_S: Final = 0.15  # seconds: several round trips of a link of some 10 ms
 FLOOD_PAUSE_S: Final = 0.15  # seconds, on average: as often as the true response is repeated among the forged ones
+FLOOD_CHANCE: Final = (
+    64  # of 256 that the next one is read: not the first that comes, which is for the attacker to choose
+)
 ANYBODY: Final[Callable[[bytes], bool]] = lambda identity: True  # noqa: E731
 
 
@@ -93,6 +97,14 @@ class EstablishConfig:
     """Mix in X25519 (`hardened`), so that the key is at least as strong as the better of the two."""
     authentication_key: bytes = field(default=b"", repr=False)
     """Pre-shared by some other way; empty if there is none (`hardened`)."""
+    peer: bytes = b""
+    """Identity of whom this end means: an accept, or a request, of anybody else is refused. Empty: anybody."""
+    continuity_keys: tuple[bytes, ...] = field(default=(), repr=False)
+    """What earlier keys with this peer have left, the one to be preferred first (`SessionRecord.continuity_keys`)."""
+    requires_continuity: bool = False
+    """Whether this end refuses a key that does not mix one of them in: for a peer whom a person has confirmed."""
+    compare: bool = False
+    """Whether a person waits to compare the short authentication string of this one key; else there is none."""
     admit: Callable[[bytes], bool] = field(default=ANYBODY, repr=False)
     """The responder's policy: whether to agree on a key with this identity."""
 
@@ -136,6 +148,19 @@ class EstablishConfig:
             )
         if self.profile is Profile.PAPER and (self.exchange_shares or self.authentication_key):
             raise UsageError("the profile 'paper' has neither X25519 nor an authentication key: use 'hardened'")
+        if self.peer and (len(self.peer) != limits.IDENTITY_BYTES or self.responders > 1):
+            raise UsageError(f"peer is one device address of {limits.IDENTITY_BYTES} bytes, and responders 1 then")
+        self._check_continuity()
+
+    def _check_continuity(self) -> None:
+        if self.profile is Profile.PAPER and (self.continuity_keys or self.requires_continuity):
+            raise UsageError("the profile 'paper' has no continuity: use 'hardened'")
+        if (self.continuity_keys or self.requires_continuity) and not self.peer:
+            raise UsageError("continuity is that with one peer: name it")
+        if len(self.continuity_keys) > limits.MAX_CONTINUITY_NAMES:
+            raise UsageError(f"there are at most {limits.MAX_CONTINUITY_NAMES} continuity keys with a peer")
+        if any(len(key) != limits.KEY_BYTES for key in self.continuity_keys):
+            raise UsageError(f"a continuity key has {limits.KEY_BYTES} bytes")
 
     @property
     def suite(self) -> Suite:
@@ -166,6 +191,13 @@ class EstablishConfig:
     @property
     def message_bytes(self) -> int:
         return limits.COMPACT_MESSAGE_BYTES if self.compact else limits.BURST_MESSAGE_BYTES
+
+    def reckoned_bits(self, received: int, message_bytes: int) -> float:
+        """Return the secret bits of so many packets in S, for the bound on Eve's loss. What she misses of one is all of
+        its random bits but those that the list of `hardened` tells."""
+        told = limits.DIGEST_BYTES if self.hardened else 0
+        missed_entropy = received * self.eve_loss_bound * 8 * (message_bytes - told)
+        return secret_bits(received, self.eve_loss_bound, missed_entropy=missed_entropy)
 
     @property
     def burst_seconds(self) -> float:

@@ -14,13 +14,16 @@ from bt_selfsecure.sansio.value import value
 
 
 class Refusal(enum.Enum):
-    """Why a responder kept silent on a request."""
+    """Why a responder kept silent on a request, or an initiator took no accept."""
 
     UNWILLING = "the policy does not admit this identity"
     PROFILE = "the other end uses another profile"
     AUTHENTICATION = "one end has an authentication key and the other has none"
     PARAMETERS = "the request's parameters are out of range"
     BUSY = "an establishment is under way"
+    VERSION = "the other end speaks version 2 of hardened, which is not spoken any more: upgrade it"
+    IDENTITY = "it is not the one that is meant"
+    CONTINUITY = "it has no continuity with the confirmed key in force: it may be somebody else"
 
 
 class Failure(enum.Enum):
@@ -34,13 +37,23 @@ class Failure(enum.Enum):
     NO_BURST = "no burst packet came after the accept"
     NO_ACKNOWLEDGE = "no acknowledgement came within 2 T_3"
     NO_END = "no end packet came in the waiting phase"
-    CONFLICT = "two contradicting packets of one Seq: an active attack"
+    NO_LIST = "the list of the burst did not come"
+    IDENTITY = "another one answered than who was asked"
+    NO_CONTINUITY = "who answered has no continuity with the confirmed key in force: it may be somebody else"
     CLOSED = "the program closed the establishment"
 
 
 @value
 class RequestRefused:
     """A responder does not answer this request, and stays silent on the air."""
+
+    identity: bytes
+    reason: Refusal
+
+
+@value
+class AcceptRefused:
+    """An initiator does not take this accept, and goes on waiting for one."""
 
     identity: bytes
     reason: Refusal
@@ -72,7 +85,7 @@ class ResponseVerified:
 
 @value
 class ActiveAttack:
-    """Somebody sends burst packets that contradict the initiator's; told even where the profile goes on (`paper`)."""
+    """Somebody sends burst packets that contradict the initiator's. It goes on; in `hardened` they change nothing."""
 
     seq: int
 
@@ -98,7 +111,8 @@ class Established:
     """K_0 (K_0' where X25519 is mixed in), 32 bytes. Secret."""
     fingerprint: str
     """Short public name of K_0, equal at both ends."""
-    sas: ShortAuthenticationString
+    sas: ShortAuthenticationString | None
+    """For one comparison, where a person waits for it (`compare`)."""
     sent: int
     """Burst packets that the initiator sent (the responder: that it can know of)."""
     received: tuple[int, ...]
@@ -107,9 +121,14 @@ class Established:
     """By the losses alone, for the configured lower bound on Eve's loss, and only as good as its measurement."""
     target_bits: float
     authenticated: bool
-    """Whether a pre-shared key proved the peer. If not, only comparing `sas` excludes a man in the middle."""
+    """Whether a pre-shared key proved the peer: who has it, not which of those that do. If not, and without
+    `continuity`, only comparing `sas` excludes a man in the middle."""
     hybrid: bool
     """Whether an X25519 secret is mixed in."""
+    continuity: bool = False
+    """Whether the continuity key of an earlier K_0 with this peer is mixed in: it is the same one as then."""
+    export_root: bytes = field(default=b"", repr=False)
+    """X_0, from which keys for other programs follow, 32 bytes. Secret."""
 
 
 @value
@@ -195,6 +214,7 @@ class ReestablishNeeded:
 Event = (
     FrameRejected
     | RequestRefused
+    | AcceptRefused
     | PeerAccepted
     | BurstSent
     | ResponseVerified

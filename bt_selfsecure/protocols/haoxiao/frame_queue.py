@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.events import Event
-from bt_selfsecure.protocols.haoxiao.frames import Frame, FrameError, Profile, decode
+from bt_selfsecure.protocols.haoxiao.frames import Frame, FrameError, Malformed, Profile, decode
 from bt_selfsecure.sansio.endpoint import EventQueue
 from bt_selfsecure.sansio.events import Rejection
 
@@ -20,12 +20,19 @@ class FrameQueue(EventQueue[Event]):
         try:
             frame = decode(data)
         except FrameError as error:
-            self.reject(Rejection.MALFORMED, error.reason.value)
+            if error.reason is Malformed.RETIRED:
+                self.retired(data)
+            else:
+                self.reject(Rejection.MALFORMED, error.reason.value)
             return None
         if frame.profile is not profile:
             self.refuse(frame)
             return None
         return frame
+
+    def retired(self, data: bytes) -> None:
+        """Tell a frame of a version that is not spoken any more."""
+        self.reject(Rejection.NOT_FOR_US, Malformed.RETIRED.value)
 
     def refuse(self, foreign: Frame) -> None:
         """Tell a frame of another profile."""

@@ -8,7 +8,7 @@ The paper's Fig. 2 gives the order `Phase | Retran | Len | Seq | Rand | Message 
      +----+----+---------+-------------+----------+------------+----------+
        4    4    4    12    16 or 8 bit  0/8/16 B    Len bytes    by kind
 
-`Ver` is 1 for the profile `paper` and 2 for `hardened`. The highest bit of `Kind` is the paper's Phase: 0 while a key
+`Ver` is 1 for the profile `paper` and 3 for `hardened`. The highest bit of `Kind` is the paper's Phase: 0 while a key
 is established (Seq has 16 bits), 1 in the session (Seq is the low 8 bits of the round's number; the whole number is
 authenticated). `Len` counts Message. Numbers are big-endian. The burst packet has a compact form for LE advertising:
 
@@ -38,7 +38,7 @@ class Profile(enum.IntEnum):
     """The cipher suite and its rules; the number is the version nibble on the wire."""
 
     PAPER = 1
-    HARDENED = 2
+    HARDENED = 3
 
     __hash__ = int.__hash__  # enum's own hashes the name, in Python: tables by profile and kind are on the hot path
 
@@ -57,6 +57,7 @@ class Kind(enum.IntEnum):
     RESPONSE = 4
     ACKNOWLEDGE = 5
     END = 6
+    RAND_LIST = 7
     DATA = 8
     DATA_ACK = 9
     RESYNC_CALL = 10
@@ -76,6 +77,7 @@ class Malformed(enum.Enum):
 
     SIZE = "its length is impossible"
     VERSION = "its version is unknown"
+    RETIRED = "it is of version 2 of hardened, which is not spoken any more: upgrade the other end"
     KIND = "its kind is unknown"
     LENGTH = "its Len contradicts its size"
     CHECK = "its unkeyed hash does not match"
@@ -121,6 +123,7 @@ _RAND_BYTES: Final = {
     Kind.RESPONSE: limits.NONCE_BYTES,
     Kind.ACKNOWLEDGE: limits.NONCE_BYTES,
     Kind.END: 0,
+    Kind.RAND_LIST: limits.SESSION_ID_BYTES,
     Kind.DATA: 0,
     Kind.DATA_ACK: 0,
     Kind.RESYNC_CALL: limits.NONCE_BYTES,
@@ -128,16 +131,17 @@ _RAND_BYTES: Final = {
     Kind.RESYNC_RESPONSE: limits.NONCE_BYTES,
 }
 # The paper hashes with SHA-256 except in [9], where it says HMAC-MD5; `hardened` cuts every HMAC to 128 bits.
-_PAPER_SHORT: Final = frozenset({Kind.RAND, Kind.RESPONSE, Kind.RESYNC_RESPONSE})
+_PAPER_SHORT: Final = frozenset({Kind.RAND, Kind.RAND_LIST, Kind.RESPONSE, Kind.RESYNC_RESPONSE})
 # The acknowledgement of [13] is itself an HMAC; call and request of a resynchronisation carry one for each checkpoint.
 _MAC_IN_MESSAGE: Final = frozenset({Kind.DATA_ACK, Kind.RESYNC_CALL, Kind.RESYNC_REQUEST})
-_UNKEYED: Final = frozenset({Kind.REQUEST, Kind.ACCEPT, Kind.RAND, Kind.RAND_COMPACT})
+_UNKEYED: Final = frozenset({Kind.REQUEST, Kind.ACCEPT, Kind.RAND, Kind.RAND_COMPACT, Kind.RAND_LIST})
 _PADDED: Final = frozenset({Kind.REQUEST, Kind.ACCEPT})
 _SESSION_HEAD: Final = struct.Struct(">BHB")
 _ESTABLISH_HEAD: Final = struct.Struct(">BHH")
 _COMPACT_HEAD: Final = struct.Struct(">BH")
 _hash: Final = hashlib.sha256  # Hash_A of [3], cut to the HMAC field of its kind
 _VERSIONS: Final = frozenset(p.value for p in Profile)
+_RETIRED: Final = 2
 
 
 def mac_bytes(profile: Profile, kind: Kind) -> int:
@@ -178,7 +182,11 @@ def _form(profile: Profile, kind: Kind) -> _Form:
     )
 
 
-_FORMS: Final = {p << 4 | k: _form(p, k) for p in Profile for k in Kind}
+def _exists(profile: Profile, kind: Kind) -> bool:
+    return kind is not Kind.RAND_LIST or profile is Profile.HARDENED
+
+
+_FORMS: Final = {p << 4 | k: _form(p, k) for p in Profile for k in Kind if _exists(p, k)}
 
 
 def peek_kind(data: bytes) -> Kind | None:
@@ -201,7 +209,10 @@ def encode(frame: Frame, *, seed: bytes = b"") -> bytes:
     """
     kind, rand, message, mac = frame.kind, frame.rand, frame.message, frame.mac
     octet = frame.profile << 4 | kind
-    _, _, layout, rand_size, _, _, mac_size, unkeyed, padded = _FORMS[octet]
+    form = _FORMS.get(octet)
+    if form is None:
+        raise LocalError(f"{kind.name} is no kind of the profile {frame.profile.label}")
+    _, _, layout, rand_size, _, _, mac_size, unkeyed, padded = form
     if len(message) > limits.MAX_LEN or len(rand) != rand_size:
         raise LocalError(f"{kind.name}: {len(message)} bytes of Message or {len(rand)} of Rand are out of range")
     try:
@@ -242,7 +253,9 @@ def decode(data: bytes) -> Frame:
         raise FrameError(Malformed.SIZE)
     form = _FORMS.get(data[0])
     if form is None:
-        raise FrameError(Malformed.KIND if data[0] >> 4 in _VERSIONS else Malformed.VERSION)
+        version = data[0] >> 4
+        unknown = Malformed.RETIRED if version == _RETIRED else Malformed.VERSION
+        raise FrameError(Malformed.KIND if version in _VERSIONS else unknown)
     profile, kind, layout, _, start, rand_end, mac_size, unkeyed, padded = form
     if unkeyed and kind is Kind.RAND_COMPACT:
         return _decode_compact(profile, data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import hmac
 from collections.abc import Mapping
 from typing import Final
@@ -10,6 +9,7 @@ from typing import Final
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
 from bt_selfsecure.protocols.haoxiao.events import (
+    AcceptRefused,
     ActiveAttack,
     BurstSent,
     EstablishFailed,
@@ -17,80 +17,40 @@ from bt_selfsecure.protocols.haoxiao.events import (
     Failure,
     Independence,
     PeerAccepted,
+    Refusal,
     ResponseVerified,
 )
 from bt_selfsecure.protocols.haoxiao.frame_queue import FrameQueue
-from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, burst_encoder, encode
+from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, encode
+from bt_selfsecure.protocols.haoxiao.initiator_table import (
+    INITIATOR_FRAMES,
+    INITIATOR_TABLE,
+    INITIATOR_TIMERS,
+    OVER,
+    InitiatorInput,
+    InitiatorState,
+)
 from bt_selfsecure.protocols.haoxiao.material import (
     KeyMaterial,
     KeyShare,
     Offer,
-    burst_kind,
     burst_rand,
+    continuity_name,
     nonce_commitment,
     pair_id,
 )
 from bt_selfsecure.protocols.haoxiao.peer_context import PeerContext
 from bt_selfsecure.protocols.haoxiao.received_set import ReceivedSetError, decode_received_set
+from bt_selfsecure.protocols.haoxiao.sent_burst import SentBurst
 from bt_selfsecure.protocols.haoxiao.suites import sha256
 from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.endpoint import earliest
 from bt_selfsecure.sansio.events import Rejection
-from bt_selfsecure.sansio.frame_table import FrameRow, FrameTable, dispatch, not_for_us, replayed
-from bt_selfsecure.sansio.trace import Machine, MachineEnum, key_log_line
-
-
-class InitiatorState(MachineEnum):
-    NEW = enum.auto()
-    REQUESTING = enum.auto()  # T_H runs
-    RESTING = enum.auto()  # T_W runs
-    BURSTING = enum.auto()
-    COLLECTING = enum.auto()  # T_1, then 2 T_2
-    CONFIRMING = enum.auto()  # T_3, then the waiting phase
-    ESTABLISHED = enum.auto()
-    FAILED = enum.auto()
-
-
-class InitiatorInput(MachineEnum):
-    START = enum.auto()
-    T_H_OVER = enum.auto()
-    T_W_OVER = enum.auto()
-    ACCEPTED = enum.auto()
-    BURST_SENT = enum.auto()
-    TARGET_NOT_YET = enum.auto()
-    RESPONDED = enum.auto()
-    ENDED = enum.auto()
-    FAILED = enum.auto()
-
+from bt_selfsecure.sansio.frame_table import dispatch
+from bt_selfsecure.sansio.trace import Machine, key_log_line
 
 S, I = InitiatorState, InitiatorInput
-_OVER: Final = frozenset({S.ESTABLISHED, S.FAILED})
-INITIATOR_TABLE: Final[Mapping[tuple[InitiatorState, InitiatorInput], InitiatorState]] = {
-    (S.NEW, I.START): S.REQUESTING,
-    (S.REQUESTING, I.T_H_OVER): S.RESTING,
-    (S.RESTING, I.T_W_OVER): S.REQUESTING,
-    (S.REQUESTING, I.ACCEPTED): S.BURSTING,
-    (S.RESTING, I.ACCEPTED): S.BURSTING,
-    (S.BURSTING, I.BURST_SENT): S.COLLECTING,
-    (S.COLLECTING, I.TARGET_NOT_YET): S.BURSTING,
-    (S.COLLECTING, I.RESPONDED): S.CONFIRMING,
-    (S.CONFIRMING, I.ENDED): S.ESTABLISHED,
-    **{(state, I.FAILED): S.FAILED for state in S if state not in _OVER},
-}
-_OVERHEARD: Final = FrameRow(set(S) - _OVER - {S.NEW}, "_overhear_burst", not_for_us("a burst packet"))
-INITIATOR_FRAMES: Final[FrameTable[Kind, InitiatorState]] = {
-    Kind.ACCEPT: FrameRow({S.REQUESTING, S.RESTING}, "_receive_accept", replayed("an accept after its time")),
-    Kind.RAND: _OVERHEARD,
-    Kind.RAND_COMPACT: _OVERHEARD,
-    Kind.RESPONSE: FrameRow({S.COLLECTING}, "_receive_response", replayed("a response that is not waited for")),
-    Kind.END: FrameRow({S.CONFIRMING}, "_receive_end", not_for_us("an end that is not waited for")),
-}
-INITIATOR_TIMERS: Final[Mapping[InitiatorState, str]] = {
-    S.REQUESTING: "_t_h_over",
-    S.RESTING: "_t_w_over",
-    S.COLLECTING: "_responses_are_in",
-    S.CONFIRMING: "_waiting_over",
-}
+_REFUSED: Final = {Refusal.IDENTITY: Failure.IDENTITY, Refusal.CONTINUITY: Failure.NO_CONTINUITY}
 
 
 class Initiator:
@@ -112,6 +72,10 @@ class Initiator:
         self._events: Final = FrameQueue()
         self._share = KeyShare(random if config.exchange_shares else None)
         self._rand_data = random(limits.NONCE_BYTES)  # RandData of [10]; committed to in the request
+        self._continuity: Final = {continuity_name(key): key for key in config.continuity_keys}
+        self._burst: Final = SentBurst(config, random)
+        if config.hardened:
+            self._burst.draw()
         offer = Offer(
             config.identity,
             config.compact,
@@ -119,7 +83,9 @@ class Initiator:
             config.burst,
             config.t_1,
             sha256(self._rand_data),
+            self._burst.commitment,
             self._share.public,
+            tuple(self._continuity),
         )
         self.request: Final = Frame(
             config.profile,
@@ -128,12 +94,10 @@ class Initiator:
             message=offer.encode(config.profile, accept=False),
         )
         self._request_bytes: Final = encode(self.request, seed=random(32))
-        kind, rand = burst_kind(compact=config.compact), burst_rand(self.request, compact=config.compact)
-        self._burst_packet: Final = burst_encoder(config.profile, kind, rand)
+        self._burst.open(self.request)
         self._requests = 0
+        self._no_accept = Failure.NO_ACCEPT
         self._legs: Final[dict[bytes, PeerContext]] = {}
-        self._messages: list[bytes] = []
-        self._sent = 0
         self._burst_started = self._packet_due = 0.0
         self._outbox: list[bytes] = []
         self._deadline: float | None = None
@@ -148,7 +112,7 @@ class Initiator:
     @property
     def sent(self) -> int:
         """Burst packets sent so far."""
-        return self._sent
+        return self._burst.sent
 
     @property
     def rejections(self) -> Mapping[Rejection, int]:
@@ -180,14 +144,14 @@ class Initiator:
 
     def handle_timer(self, now: float) -> None:
         if self._repeat is not None and now >= self._repeat:
-            self._acknowledge(now)
+            self._say_again(now)
         if self._deadline is not None and now >= self._deadline:
             self._deadline = None
             getattr(self, INITIATOR_TIMERS[self.state])(now)
 
     def close(self, now: float) -> None:
         """Give up what is not over, send nothing more, and forget all that is secret."""
-        if self.state not in _OVER:
+        if self.state not in OVER:
             self._fail(Failure.CLOSED, now)
         self._outbox.clear()
 
@@ -210,17 +174,31 @@ class Initiator:
         secret = self._share.exchange(offer.share)
         if secret is None or bool(offer.share) != self.config.exchange_shares:
             return self._events.reject(Rejection.NOT_FOR_US, "an accept with another key exchange than the request's")
-        self._legs[pair] = PeerContext(self.config, offer, frame, pair, secret)
+        continuity_key = self._continuity.get(offer.names[0]) if offer.names else b""
+        if continuity_key is None:
+            return self._events.reject(Rejection.NOT_FOR_US, "an accept with a continuity key that was not named")
+        if (refusal := self._refusal(offer)) is not None:
+            self._no_accept = _REFUSED[refusal]
+            return self._events.put_if_room(AcceptRefused(offer.identity, refusal))
+        self._legs[pair] = PeerContext(self.config, offer, frame, pair, secret, continuity_key)
         self._events.put(PeerAccepted(offer.identity))
         if len(self._legs) == self.config.responders:
             self._start_burst(now)
+        return None
+
+    def _refusal(self, offer: Offer) -> Refusal | None:
+        """Return why this is not the one whom this end means."""
+        if self.config.peer and offer.identity != self.config.peer:
+            return Refusal.IDENTITY
+        if self.config.requires_continuity and not offer.names:
+            return Refusal.CONTINUITY
         return None
 
     def _t_h_over(self, now: float) -> None:
         if self._legs:
             self._start_burst(now)
         elif self._requests >= self.config.max_requests:
-            self._fail(Failure.NO_ACCEPT, now, f"{self._requests} requests were sent")
+            self._fail(self._no_accept, now, f"{self._requests} requests were sent")
         else:
             self._machine.on(I.T_H_OVER, now)
             self._deadline = now + self.config.timers.t_w
@@ -235,6 +213,8 @@ class Initiator:
 
     def _start_burst(self, now: float, given: InitiatorInput = I.ACCEPTED) -> None:
         self._machine.on(given, now, responders=len(self._legs), sent=self.sent)
+        if not self._burst.drawn:
+            self._burst.draw()
         self._burst_started = self._packet_due = now
         self._deadline = None
         for leg in self._legs.values():
@@ -246,29 +226,39 @@ class Initiator:
         return (self.sent - 1) // self.config.burst
 
     def _send_burst(self, now: float) -> None:
-        config, size = self.config, self.config.message_bytes
+        config = self.config
+        if self._repeat is not None and now >= self._repeat:
+            self._say_again(now)
         while now >= self._packet_due:
-            message = self._random(size)
-            self._outbox.append(self._burst_packet(self._sent, message))
-            self._messages.append(message)
-            self._sent += 1
-            of_part = self._sent % config.burst
+            self._outbox.append(self._burst.next())
+            of_part = self.sent % config.burst
             self._packet_due = self._burst_started + of_part * config.interval
             if of_part == 0:
-                self._machine.on(I.BURST_SENT, now, sent=self._sent)
+                self._machine.on(I.BURST_SENT, now, sent=self.sent)
                 self._deadline = now + config.t_1 + 2 * config.timers.t_2
-                return self._events.put(BurstSent(self._sent))
+                self._say_again(now)
+                return self._events.put(BurstSent(self.sent))
+        return None
+
+    def _say_again(self, now: float) -> None:
+        """Say what waits for an answer: how this part was opened, and its list; or [10]."""
+        if not self.config.hardened or self.state is S.CONFIRMING:
+            return self._acknowledge(now) if self.state is S.CONFIRMING else None
+        for leg in self._legs.values():
+            if leg.opening and leg.responded_part != self._part:
+                self._outbox.append(leg.opening)
+        pieces = self._burst.list() if self.state is S.COLLECTING else []
+        self._outbox += pieces
+        again = self.config.next_repeat(now)
+        self._repeat = None if again is None else now + (again - now) * max(1, len(pieces))
         return None
 
     def _overhear_burst(self, frame: Frame, now: float) -> None:
         """Tell an echo of a burst packet of ours, which is harmless, from other content, which is an attack."""
         ours = frame.rand == burst_rand(self.request, compact=frame.kind is Kind.RAND_COMPACT)
-        if not ours or self._messages[frame.seq : frame.seq + 1] == [frame.message]:
+        if not ours or self._burst.is_ours(frame.seq, frame.message):
             return self._events.reject(Rejection.NOT_FOR_US, "a burst packet")
-        self._events.put_if_room(ActiveAttack(frame.seq))
-        if self.config.hardened:
-            self._fail(Failure.CONFLICT, now, f"Seq {frame.seq}")
-        return None
+        return self._events.put_if_room(ActiveAttack(frame.seq))
 
     # --- responses ----------------------------------------------------------------------------------------------------
 
@@ -287,7 +277,7 @@ class Initiator:
             received = decode_received_set(s, self.sent)
         except ReceivedSetError:
             return self._events.reject(Rejection.MALFORMED, "a received set that can't be")
-        messages = [self._messages[seq] for seq in received]
+        messages = map(self._burst.message, received)
         material = KeyMaterial.derive(
             self.request,
             leg.accept,
@@ -295,6 +285,7 @@ class Initiator:
             messages,
             secret=leg.secret,
             authentication_key=self.config.authentication_key,
+            continuity_key=leg.continuity_key,
         )
         if not material.authentic(frame):
             leg.forged = True
@@ -313,7 +304,7 @@ class Initiator:
         missing = [pair for pair, leg in self._legs.items() if not leg.enough]
         room = self.sent + self.config.burst <= self.config.max_burst
         if missing and room and self.config.hardened:
-            return self._start_burst(now, I.TARGET_NOT_YET)
+            return self._open_part(now)
         for pair in missing:
             self._drop(pair, *self._legs[pair].shortfall(self.sent))
         if not self._legs:
@@ -322,6 +313,16 @@ class Initiator:
         self._machine.on(I.RESPONDED, now, responders=len(self._legs))
         self._deadline = now + self.config.timers.t_3 + self.config.timers.waiting
         return self._acknowledge(now)
+
+    def _open_part(self, now: float) -> None:
+        """Go on bursting: each responder is told, under the key of its last response, what the next part commits to."""
+        self._burst.draw()
+        for leg in self._legs.values():
+            if leg.material is not None:
+                leg.opening = leg.more(leg.material, self._part + 1, self._burst.commitment)
+                self._outbox.append(leg.opening)
+        self._repeat = self.config.next_repeat(now)
+        self._start_burst(now, I.TARGET_NOT_YET)
 
     def _report_independence(self) -> None:
         for a in self._legs.values():
@@ -382,6 +383,6 @@ class Initiator:
 
     def _forget(self) -> None:
         self._legs.clear()
-        self._messages.clear()
+        self._burst.forget()
         self._share, self._rand_data = KeyShare(None), b""
         self._deadline = self._repeat = None

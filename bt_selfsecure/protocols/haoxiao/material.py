@@ -18,15 +18,22 @@ from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, encode
 from bt_selfsecure.protocols.haoxiao.suites import SUITES, hkdf_expand, sha256
 from bt_selfsecure.sansio.context import Random
 
+_FLAGS: Final = 0b11111
+_ALL_NAMES: Final = 0b11000
+_NAME_FLAGS: Final = (0, 0b01000, 0b11000)
+"""By the number of continuity keys that are named."""
+
 
 @dataclass(frozen=True, slots=True)
 class Offer:
     """What a request or accept says in Message.
 
     `paper`: identity (6).
-    `hardened`: identity (6) | flags (1) | N (2) | T_1 in ms (4) | commitment (32) [| share (32)].
-    An accept has the session id (8) in front, and in `hardened` after it: identity (6) | flags (1) [| share (32)].
-    Flags: 1 compact, 2 X25519, 4 authentication key.
+    `hardened`: identity (6) | flags (1) | N (2) | T_1 in ms (4) | commitment (32) | C of the first part (32)
+    [| share (32)] [| names of continuity keys (8 or 16)].
+    An accept has the session id (8) in front, and in `hardened` after it: identity (6) | flags (1) [| share (32)]
+    [| name of the continuity key to be mixed in (8)].
+    Flags: 1 compact, 2 X25519, 4 authentication key, 8 a name of a continuity key, 16 a second one.
     """
 
     identity: bytes
@@ -35,14 +42,17 @@ class Offer:
     burst: int = 0
     t_1: float = 0.0
     commitment: bytes = b""
+    part: bytes = b""
     share: bytes = b""
+    names: tuple[bytes, ...] = ()
 
     def encode(self, profile: Profile, *, accept: bool) -> bytes:
         if profile is Profile.PAPER:
             return self.identity
-        flags = self.compact | bool(self.share) << 1 | self.authenticated << 2
-        middle = b"" if accept else self.burst.to_bytes(2) + round(self.t_1 * 1000).to_bytes(4) + self.commitment
-        return self.identity + bytes([flags]) + middle + self.share
+        flags = self.compact | bool(self.share) << 1 | self.authenticated << 2 | _NAME_FLAGS[len(self.names)]
+        timing = self.burst.to_bytes(2) + round(self.t_1 * 1000).to_bytes(4)
+        middle = b"" if accept else timing + self.commitment + self.part
+        return self.identity + bytes([flags]) + middle + self.share + b"".join(self.names)
 
     @classmethod
     def decode(cls, profile: Profile, message: bytes, *, accept: bool) -> Offer | None:
@@ -52,14 +62,19 @@ class Offer:
             return None
         if profile is Profile.PAPER:
             return None if rest else cls(identity)
-        if not rest or rest[0] > 7:
+        if not rest or rest[0] & ~_FLAGS or rest[0] & _ALL_NAMES not in _NAME_FLAGS[: 2 if accept else 3]:
             return None
-        fixed = 1 if accept else 7 + limits.COMMITMENT_BYTES
-        share = rest[fixed:]
-        if len(rest) != fixed + (limits.SHARE_BYTES if rest[0] & 2 else 0):
+        share_at = 1 if accept else 7 + 2 * limits.COMMITMENT_BYTES
+        names_at = share_at + (limits.SHARE_BYTES if rest[0] & 2 else 0)
+        count, size = _NAME_FLAGS.index(rest[0] & _ALL_NAMES), limits.CONTINUITY_NAME_BYTES
+        if len(rest) != names_at + count * size:
             return None
         burst, t_1 = (0, 0) if accept else (int.from_bytes(rest[1:3]), int.from_bytes(rest[3:7]))
-        return cls(identity, bool(rest[0] & 1), bool(rest[0] & 4), burst, t_1 / 1000, rest[7:fixed], share)
+        names = tuple(rest[at : at + size] for at in range(names_at, len(rest), size))
+        commitment, part = (b"", b"") if accept else (rest[7:39], rest[39:share_at])
+        compact, authenticated = bool(rest[0] & 1), bool(rest[0] & 4)
+        share = rest[share_at:names_at]
+        return cls(identity, compact, authenticated, burst, t_1 / 1000, commitment, part, share, names)
 
 
 class KeyShare:
@@ -96,16 +111,20 @@ class KeyMaterial:
         *,
         secret: bytes = b"",
         authentication_key: bytes = b"",
+        continuity_key: bytes = b"",
     ) -> KeyMaterial:
         """Return [6] to [8] over the messages of the received set `s` (compressed) in ascending order of Seq.
 
         The transcript of `hardened` (row 3) is SHA-256 over request, accept and Cpr_s, each with its length; `secret`
-        is the X25519 secret, or empty. The authentication key enters beside it.
+        is the X25519 secret, or empty. Authentication key and continuity key enter beside it.
         """
         suite, hardened = SUITES[request.profile], request.profile is Profile.HARDENED
         parts = (encode(request), encode(accept), s) if hardened else ()
         transcript = sha256(b"".join(len(part).to_bytes(4) + part for part in parts))
-        extra = secret + (sha256(b"btss authentication" + authentication_key) if hardened else b"")
+        extra = b""
+        if hardened:
+            authentication = sha256(b"btss authentication" + authentication_key)
+            extra = secret + authentication + sha256(b"btss continuity" + continuity_key)
         k0 = suite.initial_key(messages, transcript, extra)
         return cls(k0, suite.derived_key(k0))
 
@@ -116,6 +135,11 @@ class KeyMaterial:
     def authentic(self, frame: Frame) -> bool:
         """Return whether a response, acknowledgement or end was made with this key."""
         return hmac.compare_digest(SUITES[frame.profile].establishment_mac(self.kd, frame), frame.mac)
+
+    @property
+    def export_root(self) -> bytes:
+        """X_0, from which keys for other programs follow; 32 bytes."""
+        return hkdf_expand(self.k0, b"btss export")
 
     @property
     def fingerprint(self) -> str:
@@ -134,6 +158,11 @@ class KeyMaterial:
         digits = f"{int.from_bytes(value[:8]) % 1_000_000:06d}"
         bits = int.from_bytes(value[8:11])
         return ShortAuthenticationString(digits, tuple(WORDS[bits >> shift & 63] for shift in (18, 12, 6, 0)))
+
+
+def continuity_name(key: bytes) -> bytes:
+    """Return the public name of a continuity key; 8 bytes."""
+    return hkdf_expand(key, b"btss continuity name", limits.CONTINUITY_NAME_BYTES)
 
 
 def nonce_commitment(nonce: bytes) -> bytes:

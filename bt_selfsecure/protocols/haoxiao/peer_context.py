@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bt_selfsecure.protocols.haoxiao import limits
-from bt_selfsecure.protocols.haoxiao.establish import FLOOD_PAUSE_S, EstablishConfig
+from bt_selfsecure.protocols.haoxiao.establish import FLOOD_CHANCE, FLOOD_PAUSE_S, EstablishConfig
 from bt_selfsecure.protocols.haoxiao.events import Established, Failure
 from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind
 from bt_selfsecure.protocols.haoxiao.material import KeyMaterial, Offer
 from bt_selfsecure.sansio.context import Random
-from bt_selfsecure.stats.losses import secret_bits
 
 
 @dataclass(slots=True)
@@ -23,6 +22,10 @@ class PeerContext:
     pair: bytes
     secret: bytes = field(repr=False)
     """X25519 secret, or empty."""
+    continuity_key: bytes = field(default=b"", repr=False)
+    """That the accept names, or empty."""
+    opening: bytes = b""
+    """What opened this part of the burst; empty for the first."""
     responded_part: int = -1
     received: tuple[int, ...] = ()
     material: KeyMaterial | None = None
@@ -39,9 +42,9 @@ class PeerContext:
 
     def may_read(self, now: float, random: Random) -> bool:
         """Return whether to spend a hash of all of S on one more response. After too many wrong ones only now and then,
-        at random: the true one is repeated, and nobody can have a forged one ready each time."""
+        and which one is drawn: the true one is repeated, and nobody can have a forged one just before it each time."""
         if self.wrong >= limits.MAX_WRONG_RESPONSES:
-            if now < self.deaf_until:
+            if now < self.deaf_until or random(1)[0] >= FLOOD_CHANCE:
                 return False
             self.deaf_until = now + FLOOD_PAUSE_S * (0.5 + random(1)[0] / 256)
         self.wrong += 1
@@ -50,9 +53,7 @@ class PeerContext:
     def respond(self, part: int, received: tuple[int, ...], material: KeyMaterial, commitment: bytes) -> None:
         """Note the authentic response to this part, and the secret bits of its received set."""
         self.responded_part, self.received, self.material, self.commitment = part, received, material, commitment
-        bound = self.config.eve_loss_bound
-        missed_entropy = len(received) * bound * 8 * self.config.message_bytes
-        self.bits = secret_bits(len(received), bound, missed_entropy=missed_entropy)
+        self.bits = self.config.reckoned_bits(len(received), self.config.message_bytes)
 
     @property
     def reached(self) -> bool:
@@ -74,6 +75,11 @@ class PeerContext:
             f"for an Eve who loses {config.eve_loss_bound:.2%}; max_burst is {config.max_burst}"
         )
 
+    def more(self, material: KeyMaterial, part: int, commitment: bytes) -> bytes:
+        """Return the datagram that opens another part of the burst: C of its messages, under this responder's key."""
+        frame = Frame(self.config.profile, Kind.ACKNOWLEDGE, 0, part, bytes(limits.NONCE_BYTES), self.pair + commitment)
+        return material.sealed(frame)
+
     def acknowledgement(self, material: KeyMaterial, rand_data: bytes) -> bytes:
         """Return the datagram of [10]."""
         frame = Frame(self.config.profile, Kind.ACKNOWLEDGE, rand=rand_data, message=self.pair)
@@ -86,11 +92,13 @@ class PeerContext:
             peer=self.offer.identity,
             k0=material.k0,
             fingerprint=material.fingerprint,
-            sas=material.sas(nonce, rand_data),
+            sas=material.sas(nonce, rand_data) if config.compare else None,
             sent=sent,
             received=self.received,
             secret_bits=self.bits,
             target_bits=config.target_bits,
             authenticated=bool(config.authentication_key),
             hybrid=config.exchange_shares,
+            continuity=bool(self.continuity_key),
+            export_root=material.export_root,
         )

@@ -141,12 +141,12 @@ class Receiver:
         common = common_keys(self.kept.chain, self.keys, frame)
         if not common:
             return self._refuse_request()
-        oldest, call = request_fields(frame)
+        oldest, most, call = request_fields(frame)
         if not self._can_be(oldest, common):
             return self._out.events.reject(Rejection.IMPLAUSIBLE, "h of a request for resynchronisation")
         if call != self._call:
             return self._send_call()
-        return self._agree(common, frame.rand, oldest, now)
+        return self._agree(common, frame.rand, oldest, most, now)
 
     @property
     def keys(self) -> Keys:
@@ -166,11 +166,11 @@ class Receiver:
         lost = 0 if self._each_synced or not self.has_forgotten else 2 * chain.checkpoint_rounds
         return oldest <= chain.seq + lost or (self._begins(common[0]) and oldest <= limits.MAX_FIRST_ROUND)
 
-    def _agree(self, common: list[bytes], request_nonce: bytes, oldest: int, now: float) -> None:
+    def _agree(self, common: list[bytes], request_nonce: bytes, oldest: int, most: int, now: float) -> None:
         kept, chain, nonce = self.kept, self.kept.chain, self._random(limits.NONCE_BYTES)
         begins = self._begins(common[0])
         other = begins and common == [kept.offer]  # nothing of the session that the sender comes from was received
-        expected = 0 if other else chain.seq - kept.skipped
+        expected = min(0 if other else chain.seq - kept.skipped, most)
         seq = max(expected, oldest)
         self._machine.on(I.AGREED, now, seq=seq)
         if common[0] not in kept.newest:

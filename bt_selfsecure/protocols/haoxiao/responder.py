@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from bt_selfsecure.protocols.haoxiao import limits
@@ -19,7 +20,8 @@ from bt_selfsecure.protocols.haoxiao.events import (
 )
 from bt_selfsecure.protocols.haoxiao.frame_queue import FrameQueue
 from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, encode
-from bt_selfsecure.protocols.haoxiao.material import KeyShare, Offer
+from bt_selfsecure.protocols.haoxiao.material import KeyShare, Offer, continuity_name
+from bt_selfsecure.protocols.haoxiao.received_burst import CommittedBurst
 from bt_selfsecure.protocols.haoxiao.responder_context import ResponderContext
 from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.endpoint import earliest
@@ -67,6 +69,7 @@ RESPONDER_FRAMES: Final[FrameTable[Kind, ResponderState]] = {
     Kind.REQUEST: FrameRow(set(S), "_receive_request", replayed("a request")),
     Kind.RAND: _BURST,
     Kind.RAND_COMPACT: _BURST,
+    Kind.RAND_LIST: FrameRow({S.ACCEPTED, S.COLLECTING}, "_receive_list", not_for_us("a list of burst packets")),
     Kind.ACKNOWLEDGE: FrameRow(
         {*_RESPONDED, S.ESTABLISHED}, "_receive_acknowledge", replayed("an acknowledgement out of its time")
     ),
@@ -79,7 +82,18 @@ RESPONDER_TIMERS: Final[Mapping[ResponderState, str]] = {
 }
 
 
+_OLD_IDENTITY: Final = slice(5 + limits.NONCE_BYTES, 5 + limits.NONCE_BYTES + limits.IDENTITY_BYTES)
+"""Where a request of version 2 has it."""
+
+
 class _Queue(FrameQueue):
+    def retired(self, data: bytes) -> None:
+        """The same of a request of a version that is not spoken any more, by whom it says that it is."""
+        if data[0] & 0xF == Kind.REQUEST:
+            self.put_if_room(RequestRefused(data[_OLD_IDENTITY], Refusal.VERSION))
+        else:
+            super().retired(data)
+
     def refuse(self, foreign: Frame) -> None:
         """Refuse a request of another profile in silence like any other, but tell it to the driver by name."""
         if foreign.kind is Kind.REQUEST:
@@ -99,7 +113,7 @@ class Responder:
         config: EstablishConfig,
         context: EndpointContext,
     ) -> None:
-        self.config: Final = config
+        self.config = config
         self._random: Final = context.random
         self._key_log: Final = context.key_log
         self._machine: Final = Machine(context.name, "responder", RESPONDER_TABLE, S.IDLE, context.tracer)
@@ -119,11 +133,17 @@ class Responder:
     @property
     def received(self) -> int:
         """|S| so far."""
-        return len(self._current.kept) if self._current else 0
+        packets = self._current.packets if self._current else None
+        return len(packets) if isinstance(packets, CommittedBurst) else len(packets.kept) if packets else 0
 
     @property
     def rejections(self) -> Mapping[Rejection, int]:
         return self._events.rejections
+
+    def continue_from(self, keys: tuple[bytes, ...]) -> None:
+        """Take what earlier keys with the peer have left, for the next request (`EstablishConfig.continuity_keys`)."""
+        if keys != self.config.continuity_keys:
+            self.config = replace(self.config, continuity_keys=keys)
 
     def next_event(self) -> Event | None:
         return self._events.take()
@@ -168,7 +188,7 @@ class Responder:
         if self._throttled.get(offer.identity, now) > now:
             return self._events.reject(Rejection.THROTTLED, offer.identity.hex(":"))
         refusal = self._refusal(offer)
-        if refusal not in (Refusal.BUSY, Refusal.UNWILLING):
+        if refusal not in (Refusal.BUSY, Refusal.UNWILLING, Refusal.IDENTITY):
             self._throttle(offer.identity, now)
         if refusal is not None:
             return self._events.put_if_room(RequestRefused(offer.identity, refusal))
@@ -188,13 +208,22 @@ class Responder:
             return Refusal.BUSY
         if not config.admit(offer.identity):
             return Refusal.UNWILLING
+        if config.peer and offer.identity != config.peer:
+            return Refusal.IDENTITY
         if offer.authenticated != bool(config.authentication_key):
             return Refusal.AUTHENTICATION
         if config.exchange_shares and not offer.share:
             return Refusal.PARAMETERS
         if config.hardened and not (1 <= offer.burst <= limits.MAX_BURST and MIN_T_1_S <= offer.t_1 <= MAX_T_1_S):
             return Refusal.PARAMETERS
+        if config.requires_continuity and not self._common_continuity(offer):
+            return Refusal.CONTINUITY
         return None
+
+    def _common_continuity(self, offer: Offer) -> bytes:
+        """Return the newest continuity key that the request names and this end has, or none."""
+        own = {continuity_name(key): key for key in self.config.continuity_keys}
+        return next((own[name] for name in offer.names if name in own), b"")
 
     def _accept(self, request: Frame, offer: Offer, now: float) -> None:
         config = self.config
@@ -202,12 +231,14 @@ class Responder:
         secret = share.exchange(offer.share)
         if secret is None:
             return self._events.put_if_room(RequestRefused(offer.identity, Refusal.PARAMETERS))
-        answer = Offer(config.identity, offer.compact, bool(config.authentication_key), share=share.public)
+        continuity_key = self._common_continuity(offer)
+        names = (continuity_name(continuity_key),) if continuity_key else ()
+        answer = Offer(config.identity, offer.compact, bool(config.authentication_key), share=share.public, names=names)
         message = request.rand[: limits.SESSION_ID_BYTES] + answer.encode(config.profile, accept=True)
         accept = Frame(config.profile, Kind.ACCEPT, rand=self._random(limits.NONCE_BYTES), message=message)
         accept_bytes = encode(accept, seed=self._random(32))
         self._machine.on(I.REQUEST, now, peer=offer.identity.hex(":"))
-        self._current = ResponderContext(config, request, offer, accept, accept_bytes, secret)
+        self._current = ResponderContext(config, request, offer, accept, accept_bytes, secret, continuity_key)
         self._outbox.append(accept_bytes)
         self._repeat = None
         self._deadline = now + config.max_requests * (config.timers.t_h + config.timers.t_w)
@@ -222,40 +253,39 @@ class Responder:
         current, seq = self._current, frame.seq
         if current is None or not current.has(frame):
             return self._events.reject(Rejection.NOT_FOR_US, "a burst packet")
-        known = current.kept.get(seq)
-        if known is not None or seq in current.blacklist:
-            return self._receive_copy(current, frame, known, now)
-        part = seq // current.burst
-        if not (part == current.part and self.state is S.COLLECTING) and not self._enter_part(current, part, now):
+        if self.state is S.ACCEPTED and seq < current.burst:
+            self._first_packet(current, now)
+        if self.state is not S.COLLECTING or seq // current.burst > current.part:
             return self._events.reject(Rejection.REPLAY, "a burst packet out of its time")
-        current.kept[seq] = frame.message
-        if seq == (current.part + 1) * current.burst - 1 and self.config.hardened:
-            self._deadline = min(current.over, now + self.config.timers.settle)
+        taken = current.packets.add(seq, frame.message)
+        if taken.contradicts:
+            self._events.put_if_room(ActiveAttack(seq))
+        if taken.new:
+            self._settle(current, now)
         return None
 
-    def _enter_part(self, current: ResponderContext, part: int, now: float) -> bool:
-        """Return whether a packet of this part may be kept now; the first one of a part starts 2 T_1."""
-        if self.state is S.ACCEPTED and part == 0:
-            self._machine.on(I.FIRST_PACKET, now)
-        elif self.state in _RESPONDED and part == current.part + 1:
-            self._machine.on(I.BURST_GOES_ON, now, received=len(current.kept), part=part)
-            self._repeat = None
-        else:
-            return self.state is S.COLLECTING and part <= current.part
-        current.part = part
-        self._deadline = current.over = now + 2 * current.t_1
-        return True
+    def _first_packet(self, current: ResponderContext, now: float) -> None:
+        """Start 2 T_1. In `hardened` this packet may be forged, and come as early as the accept."""
+        timers = self.config.timers
+        early = timers.t_h + timers.t_w if self.config.hardened else 0.0
+        self._machine.on(I.FIRST_PACKET, now)
+        current.over = now + 2 * current.t_1
+        self._deadline = current.over + early
 
-    def _receive_copy(self, current: ResponderContext, frame: Frame, known: bytes | None, now: float) -> None:
-        """Apply row 5. `paper`: both are discarded and Seq is blacklisted. `hardened`: an equal copy is the same packet
-        (an advertisement is sent on three channels), another content ends the establishment."""
-        if known is not None and known != frame.message:
-            self._events.put_if_room(ActiveAttack(frame.seq))
-            if self.config.hardened:
-                return self._fail(Failure.CONFLICT, now, f"Seq {frame.seq}")
-        if not self.config.hardened and self.state is S.COLLECTING:
-            current.kept.pop(frame.seq, None)
-            current.blacklist.add(frame.seq)
+    def _settle(self, current: ResponderContext, now: float) -> None:
+        """Respond soon, if the part was sent: its list says so, which nobody can forge."""
+        if isinstance(current.packets, CommittedBurst) and current.packets.is_proved:
+            self._deadline = min(max(now, current.over), now + self.config.timers.settle)
+
+    def _receive_list(self, frame: Frame, now: float) -> None:
+        current = self._current
+        if current is None or frame.rand != current.request.rand[: limits.SESSION_ID_BYTES]:
+            return self._events.reject(Rejection.NOT_FOR_US, "a list of burst packets")
+        packets = current.packets
+        if not isinstance(packets, CommittedBurst) or not packets.add_list(frame.seq, frame.message):
+            return self._events.reject(Rejection.UNAUTHENTIC, "a list of burst packets")
+        if self.state is S.COLLECTING:
+            self._settle(current, now)
         return None
 
     # --- response -----------------------------------------------------------------------------------------------------
@@ -265,8 +295,12 @@ class Responder:
         current, config = self._current, self.config
         if current is None:
             return None
-        if not config.hardened and len(current.kept) < config.n_r:
-            return self._fail(Failure.TOO_FEW_PACKETS, now, f"|S| = {len(current.kept)}, N_r = {config.n_r}")
+        packets = current.packets
+        if isinstance(packets, CommittedBurst):
+            if not packets.is_proved:
+                return self._fail(Failure.NO_LIST, now)
+        elif len(packets.kept) < config.n_r:
+            return self._fail(Failure.TOO_FEW_PACKETS, now, f"|S| = {len(packets.kept)}, N_r = {config.n_r}")
         current.respond(self._random(limits.NONCE_BYTES))
         self._machine.on(I.BURST_OVER, now, received=len(current.received), part=current.part)
         self._outbox.append(current.response)
@@ -282,10 +316,15 @@ class Responder:
 
     def _receive_acknowledge(self, frame: Frame, now: float) -> None:
         current = self._current
-        if current is None or current.material is None or frame.message != current.pair:
+        if current is None or current.material is None or frame.message[: limits.PAIR_ID_BYTES] != current.pair:
             return self._events.reject(Rejection.NOT_FOR_US, "an acknowledgement of another establishment")
         if not current.material.authentic(frame):
             return self._events.reject(Rejection.UNAUTHENTIC, "an acknowledgement")
+        commitment = frame.message[limits.PAIR_ID_BYTES :]
+        if self.config.hardened and len(commitment) == limits.COMMITMENT_BYTES:
+            return self._open_part(current, frame.seq, commitment, now)
+        if commitment or frame.seq:
+            return self._events.reject(Rejection.MALFORMED, "an acknowledgement of another form")
         if self.state is S.ESTABLISHED:
             return self._outbox.append(current.end)  # it was lost: say it again
         if self.config.hardened and not current.opens_commitment(frame.rand):
@@ -298,6 +337,17 @@ class Responder:
         self._repeat = None
         if self.config.hardened:
             self._establish(current, now)
+        return None
+
+    def _open_part(self, current: ResponderContext, part: int, commitment: bytes, now: float) -> None:
+        """Another part begins, if the initiator says so: a burst packet alone anybody can make."""
+        room = (part + 1) * current.burst <= current.most
+        if self.state is S.ESTABLISHED or part != current.part + 1 or not room:
+            return self._events.reject(Rejection.REPLAY, "an opening of a part out of its time")
+        self._machine.on(I.BURST_GOES_ON, now, received=len(current.received), part=part)
+        current.begin_part(part, commitment)
+        self._repeat = None
+        self._deadline = current.over = now + 2 * current.t_1
         return None
 
     def _t_3_over(self, now: float) -> None:

@@ -17,9 +17,9 @@ from bt_selfsecure.protocols.haoxiao.material import (
     nonce_commitment,
     pair_id,
 )
+from bt_selfsecure.protocols.haoxiao.received_burst import BlacklistedBurst, CommittedBurst
 from bt_selfsecure.protocols.haoxiao.received_set import encode_received_set
 from bt_selfsecure.protocols.haoxiao.suites import sha256
-from bt_selfsecure.stats.losses import secret_bits
 
 
 @dataclass(slots=True)
@@ -33,12 +33,11 @@ class ResponderContext:
     accept_bytes: bytes
     secret: bytes = field(repr=False)
     """X25519 secret, or empty."""
+    continuity_key: bytes = field(default=b"", repr=False)
+    """That the accept names, or empty."""
     over: float = 0.0
     """When 2 T_1 of this part is over."""
     part: int = 0
-    kept: dict[int, bytes] = field(default_factory=dict, repr=False)
-    """m[.] by s[.]"""
-    blacklist: set[int] = field(default_factory=set)
     response: bytes = b""
     nonce: bytes = field(default=b"", repr=False)
     """For the short authentication string: the response commits to it, the end shows it."""
@@ -47,6 +46,7 @@ class ResponderContext:
     rand_data: bytes = b""
     """RandData of an authentic acknowledgement."""
     end: bytes = b""
+    packets: BlacklistedBurst | CommittedBurst = field(init=False, repr=False)
     pair: bytes = field(init=False)
     burst: int = field(init=False)
     """N of one part."""
@@ -64,9 +64,19 @@ class ResponderContext:
             compact, self.burst, self.most, self.t_1 = offer.compact, offer.burst, limits.MAX_BURST, offer.t_1
         else:
             compact, self.burst, self.most, self.t_1 = config.compact, config.burst, config.burst, config.t_1
+        self.packets = BlacklistedBurst()
+        if config.hardened:
+            self.begin_part(0, offer.part)
         self.pair = pair_id(self.request, self.accept)
         self.burst_kind, self.burst_rand = burst_kind(compact=compact), burst_rand(self.request, compact=compact)
         self.message_bytes = limits.COMPACT_MESSAGE_BYTES if compact else limits.BURST_MESSAGE_BYTES
+
+    def begin_part(self, part: int, commitment: bytes) -> None:
+        """A part begins, whose messages the initiator has committed to."""
+        if not isinstance(self.packets, CommittedBurst):
+            self.packets = CommittedBurst()
+        self.part = part
+        self.packets.begin(commitment, part * self.burst, self.burst)
 
     def has(self, frame: Frame) -> bool:
         """Return whether a burst packet is one of this establishment, as far as its form goes."""
@@ -85,15 +95,17 @@ class ResponderContext:
     def respond(self, nonce: bytes) -> None:
         """Fix S and make the response to this part, [6] to [9]."""
         config = self.config
-        self.nonce, self.received = nonce, tuple(sorted(self.kept))
+        kept = self.packets.kept
+        self.nonce, self.received = nonce, tuple(sorted(kept))
         s = encode_received_set(self.received, self.sent)
         self.material = KeyMaterial.derive(
             self.request,
             self.accept,
             s,
-            [self.kept[seq] for seq in self.received],
+            [kept[seq] for seq in self.received],
             secret=self.secret,
             authentication_key=config.authentication_key,
+            continuity_key=self.continuity_key,
         )
         frame = Frame(config.profile, Kind.RESPONSE, 0, self.part, nonce_commitment(nonce), self.pair + s)
         self.response = self.material.sealed(frame)
@@ -103,19 +115,20 @@ class ResponderContext:
 
     def establish(self, material: KeyMaterial) -> Established:
         """Make the end packet, forget the burst, and return what is told."""
-        config, bound = self.config, self.config.eve_loss_bound
+        config = self.config
         self.end = material.sealed(Frame(config.profile, Kind.END, message=self.pair + self.nonce))
-        self.kept.clear()
-        missed_entropy = 8 * self.message_bytes * len(self.received) * bound
+        self.packets.kept.clear()
         return Established(
             peer=self.offer.identity,
             k0=material.k0,
             fingerprint=material.fingerprint,
-            sas=material.sas(self.nonce, self.rand_data),
+            sas=material.sas(self.nonce, self.rand_data) if config.compare else None,
             sent=self.sent,
             received=self.received,
-            secret_bits=secret_bits(len(self.received), bound, missed_entropy=missed_entropy),
+            secret_bits=config.reckoned_bits(len(self.received), self.message_bytes),
             target_bits=config.target_bits,
             authenticated=bool(config.authentication_key),
             hybrid=bool(self.offer.share),
+            continuity=bool(self.continuity_key),
+            export_root=material.export_root,
         )

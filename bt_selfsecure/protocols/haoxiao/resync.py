@@ -3,10 +3,10 @@
 Resynchronisation, one direction at a time, after an end was restored or has a new K_0 to offer:
 
     receiver                                     sender
-      | <- request (h, no call, its keys) -------- |      only where the sender finds it necessary
+      | <- request (h, n, no call, its keys) ----- |      only where the sender finds it necessary
       | -- call (its keys) ----------------------> |      where the receiver does, or to see if a request is fresh
-      | <- request (h, that call, its keys) ------ |      h: the oldest message it can send again
-      | -- response (r, the newest common key) --> |      r: the next round that the receiver has not seen
+      | <- request (h, n, that call, its keys) --- |      h: the oldest message it can send again; h + n: the next
+      | -- response (r, the newest common key) --> |      r: the next round that it has not seen, h + n at most
       | <- data of round max(r, h), fresh key ---- |
 
 Both mix fresh random numbers into the newest key that they have in common. The receiver goes over, on disk, when a
@@ -14,9 +14,9 @@ request names its present call; the sender when the response to its present requ
 until then, and each goes over once only for a call and a request: replayed frames change nothing, and two idle ends
 hold the same key and are silent. Every key that a request names is on disk first, so no crash can part the two.
 
-Rounds are counted by their sender, who believes of r no more than it can have sent; a receiver believes of h no more
-than it has received, unless the two go over to a new K_0: then the count is the sender's alone. So no peer, honest or
-not, leaves a number behind that outlives its key.
+Rounds are counted by their sender, who says how many it can have sent, and believes in no more; a receiver believes of
+h no more than it has received, unless the two go over to a new K_0: then the count is the sender's alone. So no peer,
+honest or not, leaves a number behind that outlives its key.
 """
 
 from __future__ import annotations
@@ -47,15 +47,17 @@ def resync_call(state: ReceivingState, keys: Keys, nonce: bytes, *, challenge: b
     return Frame(state.chain.suite.profile, Kind.RESYNC_CALL, seq=int(challenge), rand=nonce, message=message)
 
 
-def resync_request(state: SendingState, keys: Keys, nonce: bytes, call: bytes, oldest: int) -> Frame:
-    """Return the sender's request. Message: h (8), Rand of the call that it answers or zeros (16), then as a call."""
-    message = _named_keys(state.chain, keys, _REQUEST, nonce, oldest.to_bytes(8) + call)
+def resync_request(state: SendingState, keys: Keys, nonce: bytes, call: bytes, oldest: int, most: int) -> Frame:
+    """Return the sender's request. Message: n (2) and h (6), Rand of the call that it answers
+    or zeros (16), then as a call."""
+    message = _named_keys(state.chain, keys, _REQUEST, nonce, (most - oldest).to_bytes(2) + oldest.to_bytes(6) + call)
     return Frame(state.chain.suite.profile, Kind.RESYNC_REQUEST, rand=nonce, message=message)
 
 
-def request_fields(frame: Frame) -> tuple[int, bytes]:
-    """Return h and the Rand of the call, of an authentic request."""
-    return int.from_bytes(frame.message[:8]), frame.message[8:_REQUEST_FIELDS_BYTES]
+def request_fields(frame: Frame) -> tuple[int, int, bytes]:
+    """Return h, h + n and the Rand of the call, of an authentic request."""
+    oldest = int.from_bytes(frame.message[2:8])
+    return oldest, oldest + int.from_bytes(frame.message[:2]), frame.message[8:_REQUEST_FIELDS_BYTES]
 
 
 def resync_response(chain: Chain, common: bytes, expected: int, nonce: bytes, request_nonce: bytes) -> Frame:

@@ -219,7 +219,7 @@ class Sender:
         """Send a request. Each has its own Rand: a response to an earlier one must not count after another call."""
         self._call, self._nonce = call, self._random(limits.NONCE_BYTES)
         self._last_frame = self._out.send(
-            encode(resync_request(self.kept, self.keys, self._nonce, call, self._oldest()))
+            encode(resync_request(self.kept, self.keys, self._nonce, call, self._oldest(), self._most()))
         )
         self.deadline = now + self._config.back_off(self._waits)
 
@@ -228,12 +228,12 @@ class Sender:
         """What this end resumes from. In `every-message` no end forgets: who names an older key is a thief."""
         return self.kept.newest if self._each_synced else self.kept.keys
 
-    def _can_be(self, expected: int) -> bool:
-        """Return whether r can be so: the peer has no message that was not sent, but for what this end has forgotten of
-        its own; in `every-message` that is at most the one whose record was not written."""
+    def _most(self) -> int:
+        """Return h + n, the highest r that can be: the peer has no message that was not sent, but for what this end has
+        forgotten of its own; in `every-message` that is at most the one whose record was not written."""
         kept = self.kept
         lost = 0 if not self.has_forgotten else 1 if self._each_synced else 2 * kept.chain.checkpoint_rounds
-        return expected <= kept.chain.seq + len(kept.messages) + lost
+        return kept.chain.seq + len(kept.messages) + lost
 
     def _oldest(self) -> int:
         """Return h, the number of the oldest message that can be sent again."""
@@ -260,7 +260,7 @@ class Sender:
         if answer is None:
             return self._out.events.reject(Rejection.UNAUTHENTIC, "a response to the request")
         common, expected = answer
-        if not self._can_be(expected):
+        if expected > self._most():
             return self._out.events.reject(Rejection.IMPLAUSIBLE, "r of a response for resynchronisation")
         if common not in self.kept.newest:
             self._out.events.put(RolledBack(True, self.kept.chain.rounds_since(common)))

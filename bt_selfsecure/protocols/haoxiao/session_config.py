@@ -43,8 +43,8 @@ class SessionConfig:
             raise UsageError(f"durability is {self.durability!r} and must be a member of Durability")
         if not 1 <= self.omega <= limits.MAX_RETRAN:
             raise UsageError(f"omega must be 1 to {limits.MAX_RETRAN}")
-        if self.checkpoint_rounds < 1:
-            raise UsageError("checkpoint_rounds (W) must be at least 1")
+        if not 1 <= self.checkpoint_rounds <= limits.MAX_CHECKPOINT_ROUNDS:
+            raise UsageError(f"checkpoint_rounds (W) must be 1 to {limits.MAX_CHECKPOINT_ROUNDS}")
         if not 0 < self.timeout <= self.max_timeout:
             raise UsageError("timeout must be above 0 and at most max_timeout")
 

@@ -99,11 +99,11 @@ def test_nobody_notices_a_jammer_and_an_authentication_key_finds_who_stands_in_t
     assert all(trial.noticed and not trial.established for trial in in_the_middle)
 
 
-def test_steering_is_reported_in_both_profiles_and_hardened_ends() -> None:
+def test_steering_is_reported_in_both_profiles_and_changes_nothing_in_hardened() -> None:
     paper, hardened = (carry_out(find(ATTACKS, "steering"), ends, 10) for ends in (PAPER, HARDENED))
     assert all(trial.noticed for trial in [*paper, *hardened])
     assert any(trial.established for trial in paper)
-    assert not any(trial.established for trial in hardened)
+    assert all(trial.established for trial in hardened)
 
 
 @pytest.mark.parametrize("profile", Profile)

@@ -211,6 +211,7 @@ def small(identity: bytes = ALICE, profile: Profile = Profile.HARDENED, **change
         "interval": INTERVAL,
         "target_bits": 4.0,
         "eve_loss_bound": 0.5,
+        "compare": True,
     }
     return EstablishConfig(identity, profile, **(settings | changes))  # type: ignore[arg-type]
 

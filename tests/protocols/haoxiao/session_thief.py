@@ -66,7 +66,7 @@ class Eve:
         for response in self._responses:
             request = self._requests.get(response.message[:16])
             if request is not None and chain.checkpoint_id(chain.key) == response.message[16:24]:
-                seq = max(int.from_bytes(request.message[:8]), int.from_bytes(response.message[24:]))
+                seq = max(int.from_bytes(request.message[2:8]), int.from_bytes(response.message[24:]))
                 self._learn(chain.resumed(chain.key, request.rand + response.rand, seq))
 
     def _learn(self, chain: Chain) -> None:

@@ -14,7 +14,8 @@ from test_establish import BURST_BEGINS, H, both_profiles, request_of
 from bt_selfsecure.errors import LocalError
 from bt_selfsecure.protocols.haoxiao.events import EstablishFailed, Failure
 from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile
-from bt_selfsecure.protocols.haoxiao.initiator import Initiator, InitiatorState
+from bt_selfsecure.protocols.haoxiao.initiator import Initiator
+from bt_selfsecure.protocols.haoxiao.initiator_table import InitiatorState
 from bt_selfsecure.protocols.haoxiao.responder import Responder, ResponderState
 from bt_selfsecure.protocols.haoxiao.session import Session
 from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig

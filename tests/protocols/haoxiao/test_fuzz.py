@@ -21,7 +21,8 @@ from session_world import World
 
 from bt_selfsecure.errors import LocalError
 from bt_selfsecure.protocols.haoxiao.frames import FrameError, Kind, Profile, decode, encode
-from bt_selfsecure.protocols.haoxiao.initiator import Initiator, InitiatorState
+from bt_selfsecure.protocols.haoxiao.initiator import Initiator
+from bt_selfsecure.protocols.haoxiao.initiator_table import InitiatorState
 from bt_selfsecure.protocols.haoxiao.receiving import ReceiverState
 from bt_selfsecure.protocols.haoxiao.responder import Responder, ResponderState
 from bt_selfsecure.protocols.haoxiao.sending import SenderState

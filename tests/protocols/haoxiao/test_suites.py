@@ -282,7 +282,7 @@ def test_hmac_rsp_ack_and_end_of_paper_follow_equations_9_and_10() -> None:
 
 def test_hmacs_of_hardened_cover_the_whole_frame() -> None:
     response = Frame(Profile.HARDENED, Kind.RESPONSE, 0, 3, bytes(range(16)), PAIR + b"\x01\x17\x02")
-    covered = bytes.fromhex("24 000b 0003") + bytes(range(16)) + PAIR + b"\x01\x17\x02"
+    covered = bytes.fromhex("34 000b 0003") + bytes(range(16)) + PAIR + b"\x01\x17\x02"
     assert HARDENED.establishment_mac(KEY, response) == hmac_sha256(KEY, covered)[:16]
 
 

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 import runpy
+from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -105,14 +106,37 @@ class Establishment:
         if not self.hardened:
             return offer
         share = self.share(end)
-        offer += bytes([2 * bool(share) + 4 * bool(self.vector["authentication_key"])])
+        names = self.continuity_names(end)
+        flags = 2 * bool(share) + 4 * bool(self.vector["authentication_key"]) + (0, 8, 24)[len(names)]
+        offer += bytes([flags])
         if end == "initiator":
             offer += self.vector["burst"].to_bytes(2) + self.vector["t_1_ms"].to_bytes(4) + sha256(self.of("rand_data"))
-        return offer + (share.public_key().public_bytes_raw() if share else b"")
+            offer += sha256(b"btss burst list" + self.list())
+        return offer + (share.public_key().public_bytes_raw() if share else b"") + b"".join(names)
+
+    def messages(self) -> list[bytes]:
+        """What the initiator drew for its burst packets."""
+        drawn = self.random["initiator"]
+        return drawn[-10:-2] if self.hardened else drawn[-8:]
+
+    def list(self) -> bytes:
+        """The only piece of the list."""
+        return b"".join(sha256(message)[:4] for message in self.messages())
+
+    def continuity(self) -> bytes:
+        """The key that both ends have, or nothing."""
+        initiator, responder = (self.vector["continuity_keys"][end] for end in ("initiator", "responder"))
+        return next((bytes.fromhex(key) for key in initiator if key in responder), b"")
+
+    def continuity_names(self, end: str) -> Sequence[bytes]:
+        """All that the initiator has; of the responder the one that both have."""
+        common = [self.continuity().hex()] if self.continuity() else []
+        keys = self.vector["continuity_keys"]["initiator"] if end == "initiator" else common
+        return [hkdf_expand(bytes.fromhex(key), b"btss continuity name", 8) for key in keys]
 
     def padded(self, kind: int, rand: bytes, message: bytes, seed: bytes) -> bytes:
         """A request or accept as it goes out, [2] and [3]."""
-        head = bytes([(2 if self.hardened else 1) << 4 | kind]) + len(message).to_bytes(2) + b"\0\0"
+        head = bytes([(3 if self.hardened else 1) << 4 | kind]) + len(message).to_bytes(2) + b"\0\0"
         body = head + rand + message if self.hardened else head + oaep(head + rand + message, seed)
         return body + sha256(body)[: 16 if self.hardened else 32]
 
@@ -131,7 +155,8 @@ each_establishment = pytest.mark.parametrize("e", establishments())
 @each_establishment
 def test_request_and_accept_follow_from_the_random_bytes(e: Establishment) -> None:
     skipped = 1 if e.share("initiator") else 0
-    rand_data, request_rand, seed = e.random["initiator"][skipped : skipped + 3]
+    rand_data = e.random["initiator"][skipped]
+    request_rand, seed = e.random["initiator"][-2:] if e.hardened else e.random["initiator"][1:3]
     assert rand_data == e.of("rand_data")
     assert e.wire["REQUEST"] == e.padded(0, request_rand, e.offer("initiator"), seed)
     accept_rand, seed, nonce = e.random["responder"][skipped : skipped + 3]
@@ -142,11 +167,14 @@ def test_request_and_accept_follow_from_the_random_bytes(e: Establishment) -> No
 
 @each_establishment
 def test_burst_packets_carry_the_next_random_bytes(e: Establishment) -> None:
-    request_rand, messages = e.random["initiator"][-10], e.random["initiator"][-8:]
-    for seq, (wire, message) in enumerate(zip(e.burst, messages, strict=True)):
-        body = bytes([0x22 if e.hardened else 0x12, 0, 32]) + seq.to_bytes(2) + request_rand[:8] + message
+    request_rand = e.random["initiator"][-2 if e.hardened else -10]
+    for seq, (wire, message) in enumerate(zip(e.burst, e.messages(), strict=True)):
+        body = bytes([0x32 if e.hardened else 0x12, 0, 32]) + seq.to_bytes(2) + request_rand[:8] + message
         assert wire == body + sha256(body)[:16]
         assert len(wire) == 61
+    if e.hardened:
+        body = bytes([0x37, 0, 32, 0, 0]) + request_rand[:8] + e.list()
+        assert e.wire["RAND_LIST"] == body + sha256(body)[:16]
 
 
 @each_establishment
@@ -164,16 +192,19 @@ def test_k_0_and_k_d_follow_from_the_packets_that_were_received(e: Establishment
         alice, bob = e.share("initiator"), e.share("responder")
         secret = bob.exchange(X25519PublicKey.from_public_bytes(e.wire["REQUEST"][-48:-16])) if bob else b""
         assert not alice or secret == alice.exchange(X25519PublicKey.from_public_bytes(e.wire["ACCEPT"][-48:-16]))
-        extra = secret + sha256(b"btss authentication" + e.of("authentication_key"))
+        authentication = sha256(b"btss authentication" + e.of("authentication_key"))
+        extra = secret + authentication + sha256(b"btss continuity" + e.continuity())
         k0 = hkdf_expand(hs(transcript, digest + extra), b"btss initial key")
         kd = hkdf_expand(k0, b"btss derived key")
     assert (k0, kd) == (e.of("k0"), e.of("kd"))
+    assert e.of("continuity_key") == (hkdf_expand(k0, b"btss continuity") if e.hardened else b"")
+    assert e.of("export_root") == hkdf_expand(k0, b"btss export")
 
 
 @each_establishment
 def test_response_acknowledge_and_end_are_proved_by_k_d(e: Establishment) -> None:
     pair, kd, cpr_s, rand_data = (e.of(name) for name in ("pair", "kd", "cpr_s", "rand_data"))
-    version, nonce = (0x20 if e.hardened else 0x10), e.of("responder_nonce")
+    version, nonce = (0x30 if e.hardened else 0x10), e.of("responder_nonce")
     commitment = sha256(b"btss nonce" + nonce)[:16]
     response = bytes([version | 4, 0, 8 + len(cpr_s), 0, 0]) + commitment + pair + cpr_s
     acknowledge = bytes([version | 5, 0, 8, 0, 0]) + rand_data + pair
@@ -224,7 +255,7 @@ def data_of_hardened(round_: dict[str, Any], attempt: dict[str, Any]) -> tuple[b
     associated = round_["seq"].to_bytes(8) + bytes([attempt["retran"]])
     sealed = AESSIV(keys[:64]).encrypt(rand + message, [associated])
     siv, ciphertext = sealed[:16], sealed[16:]
-    head = b"\x28" + (attempt["retran"] << 12 | len(ciphertext)).to_bytes(2) + bytes([round_["seq"] % 256])
+    head = b"\x38" + (attempt["retran"] << 12 | len(ciphertext)).to_bytes(2) + bytes([round_["seq"] % 256])
     return head + ciphertext + siv, hs(keys[64:], siv)[:16]
 
 
@@ -257,7 +288,7 @@ def test_each_round_follows_from_the_one_before(profile: str) -> None:
             assert attempt["wire"] == wire.hex()
             if attempt is accepted:
                 message = ack if hardened else ack + round_["next_alpha"].to_bytes(2)
-                head = bytes([0x29 if hardened else 0x19, attempt["retran"] << 4, len(message), round_["seq"] + 1])
+                head = bytes([0x39 if hardened else 0x19, attempt["retran"] << 4, len(message), round_["seq"] + 1])
                 assert {*round_["acknowledgements"]} == {(head + message).hex()}
         keys[round_["sender"]] = next_key(round_, accepted, hardened=hardened)
         assert round_["next_key"] == keys[round_["sender"]].hex()
@@ -268,7 +299,7 @@ def test_each_round_follows_from_the_one_before(profile: str) -> None:
 def test_resynchronisation_follows_from_the_keys_that_each_end_names(profile: str) -> None:
     """The sender of one direction and the receiver of the other are the restarted responder."""
     vector, hardened = load(f"session-{profile}.json")["resynchronisation"], profile == "hardened"
-    version, peer = (0x20 if hardened else 0x10), {"initiator": "responder", "responder": "initiator"}
+    version, peer = (0x30 if hardened else 0x10), {"initiator": "responder", "responder": "initiator"}
 
     def mac(key: bytes, label: bytes, data: bytes) -> bytes:
         return hs(hkdf_expand(key, b"btss mac " + label) if hardened else sha256(key + label), data)[:16]
@@ -294,7 +325,7 @@ def test_resynchronisation_follows_from_the_keys_that_each_end_names(profile: st
             label = b"resync challenge" if call[3] else b"resync call"
             assert call == named(10, call[3], call[4:20], b"", his, label)
         for request in requests:
-            assert request[20:28] == direction["oldest"].to_bytes(8)
+            assert request[20:28] == direction["unacknowledged"].to_bytes(2) + direction["oldest"].to_bytes(6)
             assert request[28:44] in (bytes(16), *(call[4:20] for call in calls))
             assert request == named(11, 0, request[4:20], request[20:44], hers, b"resync request")
         common = next(key for key in his if key in hers)

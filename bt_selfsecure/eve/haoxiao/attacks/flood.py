@@ -26,7 +26,8 @@ class RequestFlood:
     def request(self) -> bytes:
         """Return the next request."""
         identity = self._identity or self._random(limits.IDENTITY_BYTES)
-        offer = Offer(identity, burst=400, t_1=4.5, commitment=self._random(limits.COMMITMENT_BYTES))
+        commitment, part = self._random(limits.COMMITMENT_BYTES), self._random(limits.COMMITMENT_BYTES)
+        offer = Offer(identity, burst=400, t_1=4.5, commitment=commitment, part=part)
         message = offer.encode(self._profile, accept=False)
         frame = Frame(self._profile, Kind.REQUEST, rand=self._random(limits.NONCE_BYTES), message=message)
         return encode(frame, seed=self._random(32))

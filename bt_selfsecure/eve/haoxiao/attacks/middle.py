@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from bt_selfsecure.protocols.haoxiao import limits
-from bt_selfsecure.protocols.haoxiao.frames import Frame, FrameError, Kind, decode, encode
+from bt_selfsecure.protocols.haoxiao.burst_list import list_of
+from bt_selfsecure.protocols.haoxiao.frames import Frame, FrameError, Kind, Profile, decode, encode
 from bt_selfsecure.protocols.haoxiao.material import KeyMaterial, KeyShare, Offer, burst_rand, nonce_commitment, pair_id
 from bt_selfsecure.protocols.haoxiao.received_set import ReceivedSetError, decode_received_set, encode_received_set
 from bt_selfsecure.protocols.haoxiao.suites import SUITES, sha256
@@ -57,6 +58,9 @@ class ManInTheMiddle:
         self._bob: VictimContext | None = None
         self._request = b""
         self._accept = b""
+        self._opening = b""
+        self._pieces: list[bytes] = []
+        """The list of the part that she sends to Bob."""
         self.complete = False
         """Whether both ends have what they wait for."""
 
@@ -81,6 +85,8 @@ class ManInTheMiddle:
                 return self._hear_accept(frame)
             case Kind.RAND | Kind.RAND_COMPACT:
                 return self._hear_burst(frame)
+            case Kind.RAND_LIST:
+                return self._hear_list(frame)
             case Kind.RESPONSE:
                 return self._hear_response(frame)
             case Kind.ACKNOWLEDGE:
@@ -99,12 +105,23 @@ class ManInTheMiddle:
                 return []
             share = KeyShare(self._random if offer.share else None)
             self._alice = VictimContext(frame, KeyShare(self._random if offer.share else None))
-            mine = replace(self._named(offer), commitment=sha256(self._rand_data), share=share.public)
+            mine = replace(self._named(offer), commitment=sha256(self._rand_data), share=share.public, names=())
+            burst: dict[int, bytes] = {}
+            if frame.profile is Profile.HARDENED:
+                mine = replace(mine, part=self._draw(burst, 0, offer))
             message = mine.encode(frame.profile, accept=False)
             request = Frame(frame.profile, Kind.REQUEST, rand=self._random(limits.NONCE_BYTES), message=message)
-            self._bob = VictimContext(request, share)
+            self._bob = VictimContext(request, share, burst=burst)
             self._request = encode(request, seed=self._random(32))
         return [self._request]
+
+    def _draw(self, burst: dict[int, bytes], part: int, offer: Offer) -> bytes:
+        """Draw her messages of a part; C of them."""
+        size = limits.COMPACT_MESSAGE_BYTES if offer.compact else limits.BURST_MESSAGE_BYTES
+        messages = [self._random(size) for _ in range(offer.burst)]
+        burst.update(enumerate(messages, part * offer.burst))
+        commitment, self._pieces = list_of(messages)
+        return commitment
 
     def _hear_accept(self, frame: Frame) -> list[bytes]:
         alice, bob = self._alice, self._bob
@@ -118,7 +135,7 @@ class ManInTheMiddle:
         if bob.accept is None:
             bob.accept, bob.secret = frame, bob.share.exchange(offer.share) or b""
             alice.secret = alice.share.exchange(theirs.share) or b""
-            mine = replace(self._named(offer), share=alice.share.public).encode(frame.profile, accept=True)
+            mine = replace(self._named(offer), share=alice.share.public, names=()).encode(frame.profile, accept=True)
             message = alice.request.rand[:session] + mine
             alice.accept = Frame(frame.profile, Kind.ACCEPT, rand=self._random(limits.NONCE_BYTES), message=message)
             self._accept = encode(alice.accept, seed=self._random(32))
@@ -136,6 +153,19 @@ class ManInTheMiddle:
         rand = burst_rand(bob.request, compact=compact)
         return [encode(Frame(frame.profile, frame.kind, 0, frame.seq, rand, mine))]
 
+    def _hear_list(self, frame: Frame) -> list[bytes]:
+        """In the place of each piece of Alice's the same of hers."""
+        alice, bob = self._alice, self._bob
+        if alice is None or bob is None or frame.rand != burst_rand(alice.request, compact=False):
+            return []
+        offer = Offer.decode(frame.profile, bob.request.message, accept=False)
+        place = frame.seq % offer.burst // limits.LIST_DIGESTS if offer else 0
+        rand = burst_rand(bob.request, compact=False)
+        return [
+            encode(Frame(frame.profile, Kind.RAND_LIST, 0, frame.seq, rand, piece))
+            for piece in self._pieces[place : place + 1]
+        ]
+
     def _hear_response(self, frame: Frame) -> list[bytes]:
         alice, bob = self._alice, self._bob
         pair, s = frame.message[: limits.PAIR_ID_BYTES], frame.message[limits.PAIR_ID_BYTES :]
@@ -148,11 +178,22 @@ class ManInTheMiddle:
         return self._sealed(alice, Frame(frame.profile, Kind.RESPONSE, 0, frame.seq, self._commitment, message))
 
     def _hear_acknowledge(self, frame: Frame) -> list[bytes]:
-        if self._alice is None or self._bob is None or not self._alice.is_named(frame.message):
+        if self._alice is None or self._bob is None or not self._alice.is_named(frame.message[: limits.PAIR_ID_BYTES]):
             return []
         assert self._bob.accept is not None
         pair = pair_id(self._bob.request, self._bob.accept)
+        if frame.seq:
+            return self._open_part(self._bob, frame, pair)
         return self._sealed(self._bob, Frame(frame.profile, Kind.ACKNOWLEDGE, rand=self._rand_data, message=pair))
+
+    def _open_part(self, bob: VictimContext, frame: Frame, pair: bytes) -> list[bytes]:
+        """Alice goes on; so does she."""
+        offer = Offer.decode(frame.profile, bob.request.message, accept=False)
+        if offer is None:
+            return []
+        if frame.seq * offer.burst not in bob.burst:
+            self._opening = self._draw(bob.burst, frame.seq, offer)
+        return self._sealed(bob, replace(frame, rand=bytes(limits.NONCE_BYTES), message=pair + self._opening))
 
     def _hear_end(self, frame: Frame) -> list[bytes]:
         alice, bob = self._alice, self._bob

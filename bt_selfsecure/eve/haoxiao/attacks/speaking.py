@@ -28,9 +28,10 @@ class SpeakingThief:
         """Ask the sender for a request, in the receiver's place."""
         return self._naming(Kind.RESYNC_CALL, b"resync call", b"")
 
-    def request(self, call: bytes, seq: int) -> bytes:
-        """Say in the sender's place that round `seq` is the oldest, and go on from the key."""
-        return self._naming(Kind.RESYNC_REQUEST, b"resync request", seq.to_bytes(8) + decode(call).rand)
+    def request(self, call: bytes, seq: int, more: int = 0) -> bytes:
+        """Say in the sender's place that round `seq` is the oldest and so many follow, and go on from the key."""
+        fields = more.to_bytes(2) + seq.to_bytes(6) + decode(call).rand
+        return self._naming(Kind.RESYNC_REQUEST, b"resync request", fields)
 
     def response(self, request: bytes, seq: int) -> bytes:
         """Say in the receiver's place that round `seq` is the next, and go on from the key."""

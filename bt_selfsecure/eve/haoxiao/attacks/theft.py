@@ -150,7 +150,7 @@ class StolenKey:
             chain = self._ids.get(response.message[_RAND:_ID])
             if request is not None and chain is not None and self.tries_left:
                 self.tries_left = max(0, self.tries_left - RESUMPTION)
-                seq = max(int.from_bytes(request.message[:8]), int.from_bytes(response.message[_ID:]))
+                seq = max(int.from_bytes(request.message[2:8]), int.from_bytes(response.message[_ID:]))
                 found.append(chain.resumed(chain.key, request.rand + response.rand, seq))
         return found
 
@@ -172,7 +172,8 @@ class StolenRecord:
             record = SessionRecord.from_json(line)
         except RecordError as fault:
             raise UsageError(
-                f"no session record of version {VERSION} ({fault}): give one as docs/protocols/haoxiao.md describes it"
+                f"no session record of version 1 to {VERSION} ({fault}): "
+                "give one as docs/protocols/haoxiao.md describes it"
             ) from None
         return cls(_stolen(record.sending), _stolen(record.receiving, record.receiving.previous))
 

@@ -23,15 +23,15 @@ btss.prefs.keylog_file = Pref.string("Key log file", "", "What --key-log wrote: 
 btss.prefs.udp_port = Pref.uint("UDP port", 5700, "Of the bearer ipsp")
 
 local KINDS = {
-  [0] = "request", "accept", "rand", "rand (compact)", "response", "acknowledge", "end",
+  [0] = "request", "accept", "rand", "rand (compact)", "response", "acknowledge", "end", "rand list",
   [8] = "data", [9] = "ack", [10] = "call", [11] = "resync request", [12] = "resync response",
 }
-local VERSIONS = { "paper", "hardened" }
-local REQUEST, ACCEPT, RAND, COMPACT, RESPONSE, ACKNOWLEDGE, END = 0, 1, 2, 3, 4, 5, 6
+local VERSIONS = { [1] = "paper", [3] = "hardened" }
+local REQUEST, ACCEPT, RAND, COMPACT, RESPONSE, ACKNOWLEDGE, END, LIST = 0, 1, 2, 3, 4, 5, 6, 7
 local DATA, DATA_ACK, CALL, RESYNC_REQUEST, RESYNC_RESPONSE = 8, 9, 10, 11, 12
 local PAPER = 1
-local RAND_BYTES = { [0] = 16, 16, 8, 2, 16, 16, 0, [8] = 0, [9] = 0, [10] = 16, [11] = 16, [12] = 16 }
-local UNKEYED = { [REQUEST] = true, [ACCEPT] = true, [RAND] = true, [COMPACT] = true }
+local RAND_BYTES = { [0] = 16, 16, 8, 2, 16, 16, 0, 8, [8] = 0, [9] = 0, [10] = 16, [11] = 16, [12] = 16 }
+local UNKEYED = { [REQUEST] = true, [ACCEPT] = true, [RAND] = true, [COMPACT] = true, [LIST] = true }
 local OAEP_BYTES = 65
 
 local function mac_bytes(version, kind)
@@ -62,9 +62,15 @@ local f = {
   compact = ProtoField.bool("btss.flags.compact", "Compact burst packets", 8, nil, 1),
   shares = ProtoField.bool("btss.flags.shares", "X25519 shares", 8, nil, 2),
   authentication = ProtoField.bool("btss.flags.authentication", "Authentication key in use", 8, nil, 4),
+  continuity = ProtoField.bool("btss.flags.continuity", "Names a continuity key", 8, nil, 8),
+  continuity2 = ProtoField.bool("btss.flags.continuity2", "And a second one", 8, nil, 16),
   burst = ProtoField.uint16("btss.burst", "N, packets of a part"),
   t1 = ProtoField.uint32("btss.t1", "T_1 in milliseconds"),
   commitment = ProtoField.bytes("btss.commitment", "Commitment to RandData"),
+  part = ProtoField.bytes("btss.part", "Commitment to the messages of a part"),
+  continuity_name = ProtoField.bytes("btss.continuity", "Name of a continuity key"),
+  digests = ProtoField.bytes("btss.list.digests", "Digests of burst messages"),
+  following = ProtoField.bytes("btss.list.following", "Commitment to the next piece"),
   share = ProtoField.bytes("btss.share", "X25519 public key"),
   cpr = ProtoField.bytes("btss.cpr", "Received set, compressed"),
   received = ProtoField.string("btss.received", "Received set S"),
@@ -72,6 +78,7 @@ local f = {
   nonce = ProtoField.bytes("btss.nonce", "Nonce"),
   ack = ProtoField.bytes("btss.ack", "ACK"),
   alpha = ProtoField.uint16("btss.alpha", "alpha"),
+  following = ProtoField.uint16("btss.following", "Rounds that may follow"),
   round = ProtoField.uint64("btss.round", "Round"),
   answers = ProtoField.bytes("btss.answers", "Rand of the call it answers"),
   key_id = ProtoField.bytes("btss.key.id", "Key id"),
@@ -212,17 +219,27 @@ local function add_offer(tree, tvb, hardened, kind)
   flags:add(f.compact, tvb(6, 1))
   flags:add(f.shares, tvb(6, 1))
   flags:add(f.authentication, tvb(6, 1))
+  flags:add(f.continuity, tvb(6, 1))
+  flags:add(f.continuity2, tvb(6, 1))
   local at = 7
   if kind == REQUEST then
-    if tvb:len() < 45 then return false end
+    if tvb:len() < 77 then return false end
     tree:add(f.burst, tvb(7, 2))
     tree:add(f.t1, tvb(9, 4))
     tree:add(f.commitment, tvb(13, 32))
-    at = 45
+    tree:add(f.part, tvb(45, 32))
+    at = 77
   end
-  if bit.band(tvb(6, 1):uint(), 2) == 0 then return tvb:len() == at end
-  if tvb:len() ~= at + 32 then return false end
-  tree:add(f.share, tvb(at, 32))
+  local given = tvb(6, 1):uint()
+  local share, names = bit.band(given, 2) ~= 0, bit.band(given, 24)
+  if names == 16 or (names == 24 and kind == ACCEPT) then return false end
+  local size = (share and 32 or 0) + names / 8 % 2 * 8 + math.floor(names / 16) * 8
+  if tvb:len() ~= at + size then return false end
+  if share then
+    tree:add(f.share, tvb(at, 32))
+    at = at + 32
+  end
+  for from = at, tvb:len() - 8, 8 do tree:add(f.continuity_name, tvb(from, 8)) end
   return true
 end
 
@@ -258,9 +275,17 @@ local message_of = {
     return true, string.format(" |S|=%d", #set)
   end,
   [ACKNOWLEDGE] = function(tree, tvb)
-    if tvb:len() ~= 8 then return false end
+    if tvb:len() ~= 8 and tvb:len() ~= 40 then return false end
     tree:add(f.pair, tvb(0, 8))
+    if tvb:len() == 40 then tree:add(f.part, tvb(8, 32)) end
     return true
+  end,
+  [LIST] = function(tree, tvb)
+    local size = math.min(tvb:len(), 1000)
+    if size == 0 or size % 4 ~= 0 or (tvb:len() > size and tvb:len() ~= size + 32) then return false end
+    tree:add(f.digests, tvb(0, size))
+    if tvb:len() > size then tree:add(f.following, tvb(size, 32)) end
+    return true, string.format(" %d packets", size / 4)
   end,
   [END] = function(tree, tvb)
     if tvb:len() ~= 24 then return false end
@@ -278,7 +303,8 @@ local message_of = {
   [CALL] = add_keys,
   [RESYNC_REQUEST] = function(tree, tvb)
     if tvb:len() < 24 then return false end
-    tree:add(f.round, tvb(0, 8))
+    tree:add(f.following, tvb(0, 2))
+    tree:add(f.round, tvb(2, 6))
     tree:add(f.answers, tvb(8, 16))
     return tvb:len() == 24 or add_keys(tree, tvb(24):tvb())
   end,

@@ -14,7 +14,7 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from harness import DeterministicRandom, Transmission, bob_address, cast, clear  # noqa: E402
+from harness import ALICE, BOB, DeterministicRandom, Transmission, bob_address, cast, clear  # noqa: E402
 from test_frames import CASES, SEED  # noqa: E402
 
 from bt_selfsecure.protocols.haoxiao import limits  # noqa: E402
@@ -30,6 +30,7 @@ from bt_selfsecure.sansio.events import Persist  # noqa: E402
 PROVENANCE = "Made by make.py of bt_selfsecure from its own code; docs/protocols/haoxiao.md is the specification."
 MISSED = (2, 5)
 KEY = b"pre-shared key of the vectors"
+CONTINUITY, NEWER = b"continuity key of both ends".ljust(32), b"continuity key of the initiator".ljust(32)
 ROUNDS = 5
 CHECKPOINT_ROUNDS = 3
 DATA_LOST, ACK_LOST = 1, 3  # rounds of the initiator in which the first data, or the first acknowledgement, is lost
@@ -73,6 +74,10 @@ def establishment(name: str, profile: Profile, **changes: Any) -> dict[str, Any]
         "burst": scene.alice.config.burst,
         "t_1_ms": round(1000 * scene.alice.config.t_1),
         "authentication_key": scene.alice.config.authentication_key.hex(),
+        "continuity_keys": {
+            "initiator": [key.hex() for key in scene.alice.config.continuity_keys],
+            "responder": [key.hex() for key in scene.bob.config.continuity_keys],
+        },
         "random": {
             name: [data.hex() for data in drawn(end)]
             for name, end in zip(("initiator", "responder"), (scene.alice, scene.bob), strict=True)
@@ -95,6 +100,8 @@ def establishment(name: str, profile: Profile, **changes: Any) -> dict[str, Any]
         "kd": SUITES[profile].derived_key(key.k0).hex(),
         "fingerprint": key.fingerprint,
         "sas": {"digits": key.sas.digits, "words": list(key.sas.words)},
+        "continuity_key": SUITES[profile].continuity_key(key.k0).hex(),
+        "export_root": key.export_root.hex(),
     }
 
 
@@ -109,6 +116,11 @@ def establishments(profile: Profile) -> dict[str, Any]:
     if profile is Profile.HARDENED:
         made.append(establishment("with X25519", profile, exchange_shares=True))
         made.append(establishment("with an authentication key", profile, authentication_key=KEY))
+        alice, bob = (
+            {"peer": BOB, "continuity_keys": (NEWER, CONTINUITY)},
+            {"peer": ALICE, "continuity_keys": (CONTINUITY,)},
+        )
+        made.append(establishment("with continuity", profile, alice=alice, bob=bob))
     return {"provenance": PROVENANCE, "profile": profile.label, "word_list": list(WORDS), "establishments": made}
 
 
@@ -168,6 +180,7 @@ def resynchronisation(pair: Pair) -> dict[str, Any]:
             "sender_keys": [key.hex() for key in sending.newest],
             "receiver_keys": [key.hex() for key in receiving.newest],
             "oldest": sending.chain.seq,
+            "unacknowledged": len(sending.messages) + (role is Role.RESPONDER),
             "expected": receiving.chain.seq,
             "seq": chain.seq,
             "key": chain.key.hex(),

@@ -1,0 +1,166 @@
+"""What the local API takes, declared once: the parameters that the node reads, and the operations.
+
+The description of each is what programs' authors read, as that of a type in api_types.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final, Literal
+
+from bt_selfsecure.node.api_types import (
+    Established,
+    Health,
+    Level,
+    LogLevel,
+    NotEstablished,
+    Peers,
+    Port,
+    Range,
+    ReceivedLine,
+    Sent,
+    Sightings,
+    Status,
+)
+from bt_selfsecure.node.message_limits import MAX_MESSAGE_BYTES
+
+Until = Literal["durable", "acknowledged"]
+
+
+# --- parameters -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NoQuery:
+    """An operation without parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendQuery:
+    """How to send a message."""
+
+    port: Port = 0
+    """0 for messages, 1 for `pipe`, others are free."""
+    until: Until = "durable"
+    """When to answer: the message is kept here, or the peer has it."""
+    timeout: Annotated[float, Range(0, 86_400)] = 60.0
+    """Seconds to wait for that."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiveQuery:
+    """Which messages to read."""
+
+    peer: str | None = None
+    """From this peer only."""
+    port: Port = 0
+    """Of this port."""
+    follow: bool = False
+    """Wait for further ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScanQuery:
+    """How to look for nodes."""
+
+    seconds: Annotated[float, Range(1, 60)] = 6.0
+    """How long."""
+
+
+@dataclass(frozen=True, slots=True)
+class LevelQuery:
+    """What to log."""
+
+    level: Level
+    """Least important messages."""
+
+
+# --- operations -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One thing that a program can ask of the node."""
+
+    method: Literal["GET", "POST", "PUT", "DELETE"]
+    path: str
+    summary: str
+    answer: Any
+    """Type of the answer with status 200; None where there is no content (204)."""
+    said: str
+    """What that answer means."""
+    query: type = NoQuery
+    errors: Mapping[int, str] = field(default_factory=dict)
+    """Beside 400, 500 and 503, which each can give."""
+    media: str = "application/json"
+    body: str = ""
+    """What the request's body is, if it has one."""
+
+
+NO_PEER: Final = "There is no such peer."
+OPERATIONS: Final[Mapping[str, Operation]] = {
+    "health": Operation(
+        "GET",
+        "/v1/health",
+        "Whether the node can do its work; with status 503 where something is in its way",
+        Health,
+        "It can.",
+    ),
+    "status": Operation("GET", "/v1/status", "The node and its peers", Status, "Status."),
+    "peers": Operation("GET", "/v1/peers", "The peers", Peers, "Peers."),
+    "send": Operation(
+        "POST",
+        "/v1/peers/{peer}/messages",
+        "Send a message; the body is its bytes",
+        Sent,
+        "It is durable, or acknowledged.",
+        SendQuery,
+        {
+            404: NO_PEER,
+            413: "The message is too long.",
+            429: "The queue for this peer is full; Retry-After says for how many seconds to wait.",
+            504: "Not acknowledged in time; the message stays queued.",
+        },
+        body=f"The message, 0 to {MAX_MESSAGE_BYTES:,} bytes.",
+    ),
+    "establish": Operation(
+        "POST",
+        "/v1/peers/{peer}/establish",
+        "Agree on a new key now; answers when that has ended, which takes a burst",
+        Established | NotEstablished,
+        "How it ended.",
+        errors={404: NO_PEER},
+    ),
+    "receive": Operation(
+        "GET",
+        "/v1/messages",
+        "Received messages, one JSON object a line, the oldest first, until each is acknowledged",
+        ReceivedLine,
+        "With follow, it ends only when the node stops or the reader goes.",
+        ReceiveQuery,
+        {404: NO_PEER, 409: "Another program reads these messages."},
+        media="application/x-ndjson",
+    ),
+    "acknowledge": Operation(
+        "DELETE",
+        "/v1/messages/{id}",
+        "The reader has this message: forget it",
+        None,
+        "Forgotten, now or before.",
+    ),
+    "scan": Operation("POST", "/v1/scan", "Look for nodes", Sightings, "Who was heard.", ScanQuery),
+    "metrics": Operation(
+        "GET",
+        "/v1/metrics",
+        "The figures of status, for Prometheus",
+        str,
+        "Text format 0.0.4.",
+        media="text/plain",
+    ),
+    "log_level": Operation("GET", "/v1/log-level", "What is logged", LogLevel, "Now."),
+    "set_log_level": Operation(
+        "PUT", "/v1/log-level", "Log more or less until the node ends", LogLevel, "From now on.", LevelQuery
+    ),
+    "openapi": Operation("GET", "/v1/openapi.json", "This description", dict, "OpenAPI 3.1."),
+}
