@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import sys
 import textwrap
@@ -54,7 +55,14 @@ follow: Alice's, and Bob's where the attack needs both.
                      dials a device and plays all frames of a capture: to the
                      one they were for, or back to the one they came from
 
-Live attacks are carried out against devices that are listed as yours in
+Of those on CoAP, --live takes servers of this computer, and stands in their
+place for whoever asks at her own ports; --profile says which of Sabour's:
+
+  dotp/known-text dotp/replay dotp/loss dotp/change dotp/deafen 127.0.0.1:5683
+  sabour/middle 127.0.0.1:5684 127.0.0.1:5588   paper: CoAP, and M1 to M4
+  sabour/middle 127.0.0.1:5683                  hardened
+
+Others are carried out against devices that are listed as yours in
 /etc/bt-selfsecure/eve.toml, and against no others:
   own = ["B8:27:EB:12:34:56", "B8:27:EB:65:43:21"]"""
 EPILOG = """\
@@ -73,7 +81,9 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
         description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     attack.add_argument("name", metavar="NAME", help="of the attack")
-    attack.add_argument("targets", nargs="*", metavar="ADDRESS", help="with --live: of the device, or the two")
+    attack.add_argument(
+        "targets", nargs="*", metavar="ADDRESS", help="with --live: of the device, or the two; or a server's, with port"
+    )
     attack.add_argument("--profile", choices=("paper", "hardened", "both"), default="both")
     attack.add_argument(
         "--runs", type=integer(least=1), metavar="N", help="on the virtual air (default: as in docs/attacks.md)"
@@ -163,6 +173,8 @@ def _row(name: str, text: str) -> list[str]:
 def _live(args: Namespace) -> int:
     from bt_selfsecure.eve.targets import DEFAULT_PATH, OwnDevices
 
+    if "/" in args.name:
+        return _live_on_coap(args)
     if args.name not in LIVE:
         raise UsageError(f"{args.name} is not carried out live: choose one of {', '.join(LIVE)}")
     if len(args.targets) != LIVE[args.name]:
@@ -176,3 +188,16 @@ def _live(args: Namespace) -> int:
 
     live = LiveAttacks(args.adapter, args.bearer, args.seconds, partial(print, flush=True))
     return int(live.run(args.name, targets, args.capture))
+
+
+def _live_on_coap(args: Namespace) -> int:
+    try:
+        from bt_selfsecure.bench.coap.live import LIVE as ON_COAP
+        from bt_selfsecure.bench.coap.live import attack, place_of
+    except ImportError as error:
+        raise UsageError(f"CoAP needs {error.name}: install it with pip install 'bt-selfsecure[coap]'") from None
+    if args.name not in ON_COAP:
+        raise UsageError(f"{args.name} is not carried out live: choose one of {', '.join(ON_COAP)}")
+    places = [place_of(target) for target in args.targets]
+    asyncio.run(attack(args.name, args.profile, places, args.seconds, partial(print, flush=True)))
+    return 0

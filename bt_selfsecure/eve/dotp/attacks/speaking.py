@@ -22,18 +22,16 @@ class Replay:
 
 
 class Change:
-    """Flips bits of the client's datagrams, so that a text she knows becomes one that she wants. Needs to stand between
-    the two."""
+    """Flips bits of the client's datagrams, so that a text which she knows to end so ends as she wants. Needs to stand
+    between the two."""
 
-    def __init__(self, public: Public, at: int, old: bytes, new: bytes) -> None:
-        self._at: Final = at + (SERIAL_BYTES if public.serial else 0)
+    def __init__(self, old: bytes, new: bytes) -> None:
         self._flips: Final = bytes(a ^ b for a, b in zip(old, new, strict=True))
 
     def hear(self, sender: Role, data: bytes) -> list[Sent]:
-        if sender is Role.CLIENT:
-            end = self._at + len(self._flips)
-            changed = bytes(a ^ b for a, b in zip(data[self._at : end], self._flips, strict=False))
-            data = data[: self._at] + changed + data[end:]
+        if sender is Role.CLIENT and len(data) >= len(self._flips):
+            start = len(data) - len(self._flips)
+            data = data[:start] + bytes(a ^ b for a, b in zip(data[start:], self._flips, strict=True))
         return [(sender.peer, data)]
 
 
