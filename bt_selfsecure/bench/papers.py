@@ -9,6 +9,7 @@ from typing import Any, Final
 from bt_selfsecure.bench.attacks import Attack
 from bt_selfsecure.bench.dotp import attacks as dotp
 from bt_selfsecure.bench.haoxiao import attacks as haoxiao
+from bt_selfsecure.bench.haoxiao.ends import ALL_ENDS, HARDENED, PAPER
 from bt_selfsecure.bench.sabour import attacks as sabour
 from bt_selfsecure.protocols.sabour.messages import Profile
 
@@ -39,8 +40,8 @@ class Paper:
 PAPERS: Final[Mapping[str, Paper]] = {
     "": Paper(
         haoxiao.ATTACKS,
-        {ends.label: ends for ends in haoxiao.ALL_ENDS},
-        (haoxiao.PAPER.label, haoxiao.HARDENED.label),
+        {ends.label: ends for ends in ALL_ENDS},
+        (PAPER.label, HARDENED.label),
         "X25519 off where the row does not name it",
         scope=" and not for every key",
     ),

@@ -30,7 +30,8 @@ as docs/attacks.md tells: how often it succeeds against `paper`, `hardened`,
 `hardened` with X25519 (as nodes have it) and with an authentication key.
 
   passive everything colluding repair brute-force brute-force-sound steering
-  middle replay reflection flood jamming theft impersonation stolen-disk
+  middle replay reflection flood jamming theft impersonation stolen-disk rounds
+  rollback takeover relay forged-packet block
 
 On D-OTP's object layer, `paper` (as it is, and in two readings without what
 mends it) and `hardened`:

@@ -33,12 +33,12 @@ Until = Literal["durable", "acknowledged"]
 
 @dataclass(frozen=True, slots=True)
 class NoQuery:
-    """An operation without parameters."""
+    """Stands for an operation that takes no parameters."""
 
 
 @dataclass(frozen=True, slots=True)
 class SendQuery:
-    """How to send a message."""
+    """Says how to send a message."""
 
     port: Port = 0
     """0 for messages, 1 for `pipe`, others are free."""
@@ -50,7 +50,7 @@ class SendQuery:
 
 @dataclass(frozen=True, slots=True)
 class ReceiveQuery:
-    """Which messages to read."""
+    """Says which messages to read."""
 
     peer: str | None = None
     """From this peer only."""
@@ -62,7 +62,7 @@ class ReceiveQuery:
 
 @dataclass(frozen=True, slots=True)
 class ScanQuery:
-    """How to look for nodes."""
+    """Says how long to look for nodes."""
 
     seconds: Annotated[float, Range(1, 60)] = 6.0
     """How long."""
@@ -70,7 +70,7 @@ class ScanQuery:
 
 @dataclass(frozen=True, slots=True)
 class LevelQuery:
-    """What to log."""
+    """Says what to log."""
 
     level: Level
     """Least important messages."""
@@ -81,7 +81,7 @@ class LevelQuery:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One thing that a program can ask of the node."""
+    """Describes one thing that a program can ask of the node."""
 
     method: Literal["GET", "POST", "PUT", "DELETE"]
     path: str

@@ -35,11 +35,13 @@ class Card:
         """Peers that have another one's keys, by address, and whose."""
 
     def troubles(self, own: str | None, near: Container[str]) -> list[str]:
-        """In a sentence each. `own` is the node's address now, `near` those of the nodes that were heard."""
+        """Return what is wrong with the card, a sentence each. `own` is the node's address now, `near` those of the
+        nodes that were heard."""
         return [self.moved(own, near), *self._copied(), *self._journal.notes, *self._damaged()]
 
     def moved(self, own: str | None, near: Container[str]) -> str:
-        """Keys were agreed on under another address of ours than the present one; else empty."""
+        """Return a sentence if keys were agreed on under another address of ours than the present one, else an empty
+        text."""
         former = sorted({peer.own_address for peer in self._peers.values()} - {"", own})
         if not former or own is None:
             return ""
@@ -47,7 +49,8 @@ class Card:
         return f"this node's keys were made under {former[0]}, and its address is {own}: {why}"
 
     def look_for_copies(self, address: str, data: bytes) -> None:
-        """This frame names keys that are none of the sender's that we know: are they another peer's?"""
+        """Find out whether the keys that this frame names are another peer's; the sender has, as far as we know, none
+        of them."""
         for other in self._peers.values():
             if other.address != address and other.shares_key(data) and self._copies.get(address) != other.address:
                 self._copies[address] = other.address

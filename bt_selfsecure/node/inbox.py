@@ -27,7 +27,7 @@ class _Waiting(NamedTuple):
 
 
 class Inbox:
-    """All peers' messages, by number, the oldest first. `name_of` gives an address's name.
+    """Holds all peers' messages, by number, the oldest first. `name_of` gives an address's name.
 
     With `durable_first` readers see a message when it is on disk; without, at once.
     """
@@ -65,7 +65,7 @@ class Inbox:
             self._journal.delete(waiting.peer, "inbox", number)
 
     async def stream(self, address: str | None, port: int, *, follow: bool) -> AsyncGenerator[Received, None]:
-        """Those that nobody acknowledged; with `follow` then those that come, for ever."""
+        """Yield those that nobody acknowledged; with `follow` then those that come, for ever."""
         seen = 0
         while True:
             changed = self._changed

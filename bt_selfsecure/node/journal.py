@@ -29,6 +29,7 @@ from typing import Any, Final, NamedTuple
 
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node.disk import directory_refusal, is_damage, is_full, refusal
+from bt_selfsecure.node.erasing import MOST_PAGES, Deleted
 from bt_selfsecure.node.journal_file import (
     CLOSED,
     LOCK,
@@ -67,7 +68,7 @@ QUEUES: Final = {"outbox": "to send", "partial": "half received", "inbox": "rece
 
 
 class DamagedError(BtSelfSecureError):
-    """What is kept of a peer is not what was written."""
+    """Means that what is kept of a peer is not what was written."""
 
 
 class DamagedRow(NamedTuple):
@@ -79,7 +80,7 @@ class DamagedRow(NamedTuple):
 
 @dataclass(slots=True)
 class Latency:
-    """What the disk took for commits since the start; as `Journal` in api_types.py."""
+    """Counts what the disk took for commits since the start; as `Journal` in api_types.py."""
 
     commits: int = 0
     seconds: float = 0.0
@@ -92,8 +93,8 @@ class Latency:
 
 
 class Journal(Noted):
-    """What is noted, and what is kept. Open it in a directory. Raises `UsageError` for a file that is not ours, newer,
-    or damaged beyond use, untouched, and `JournalError` where the disk does not give it now, or another node has it.
+    """Holds what is noted, and what is kept, in a directory. Raises `UsageError` for a file that is not ours, newer, or
+    damaged beyond use, untouched, and `JournalError` where the disk does not give it now, or another node has it.
 
     `told` is called with each change of `trouble`. `peers` are the addresses of the configured peers: of those it can
     tell whose a damaged row is.
@@ -112,8 +113,11 @@ class Journal(Noted):
         self._peers = frozenset(peers)
         self._sync_due = False
         self._looked_at = perf_counter()
-        self._is_marked = False
-        """That the log has something in it."""
+        self._marked = 0
+        """Up to which numbers the lock file says were given out; 0 while the log has nothing in it."""
+        self._deleted = Deleted()
+        self.on_commit: Callable[[bool], None] = lambda at_checkpoint: None
+        """Called after each commit, with whether it was synced for a checkpoint of `every-W`."""
         self.notes: list[str] = []
         """What has become of the file, a sentence each, for as long as the node runs."""
         self._lock = lock(directory, OPEN_S)
@@ -184,8 +188,8 @@ class Journal(Noted):
     # --- the file under the running node
 
     def look(self) -> None:
-        """Whether the files are still those that are open: what was deleted or replaced is written anew, from what is
-        open, and nothing is lost. Raises `JournalError` where that can't be done; it is to be tried again."""
+        """Look whether the files are still those that are open: what was deleted or replaced is written anew, from what
+        is open, and nothing is lost. Raises `JournalError` where that can't be done; it is to be tried again."""
         self._looked_at = perf_counter()
         if self._identities() == self._files:
             return
@@ -209,7 +213,7 @@ class Journal(Noted):
         self.must_restart = True
         put_in_place(self._directory)
         mark(self._lock, CLOSED)
-        self._is_marked = False
+        self._marked = 0
         self._database = connect(self._directory / FILE)
         self._settle()
         self.must_restart = False
@@ -237,7 +241,7 @@ class Journal(Noted):
         return None
 
     def addresses(self) -> list[str]:
-        """Of all peers of which anything is kept, those with a key first."""
+        """Return the addresses of all peers of which anything is kept, those with a key first."""
         with self._reading():
             keyed = [
                 address_of(row[0]) for row in self._database.execute("SELECT id FROM peer") if 0 <= row[0] < 1 << 48
@@ -246,8 +250,8 @@ class Journal(Noted):
         return list(dict.fromkeys(keyed + [row[1].decode() for row in waiting]))
 
     def outbox(self, address: str) -> list[tuple[int, bytes | None]]:
-        """(id, fragment) in the order in which they are to be sent; None where one is damaged that may have been this
-        peer's."""
+        """Return (id, fragment) in the order in which they are to be sent; None where one is damaged that may have been
+        this peer's."""
         rows = self._sound("SELECT * FROM outbox WHERE peer = ?", address)
         found: list[tuple[int, bytes | None]] = [(row[0], row[2]) for row in rows]
         return sorted(found + [(row.id, None) for row in self.damaged_of(address, "outbox")], key=lambda row: row[0])
@@ -260,7 +264,7 @@ class Journal(Noted):
         return [row[2] for row in rows]
 
     def inbox(self) -> list[tuple[int, str, int, float, bytes]]:
-        """(id, peer, port, time, message) in the order in which they came."""
+        """Return (id, peer, port, time, message) in the order in which they came."""
         rows = self._sound("SELECT * FROM inbox ORDER BY id")
         return [(row[0], row[1].decode(), row[2], row[3], row[4]) for row in rows]
 
@@ -311,7 +315,7 @@ class Journal(Noted):
     # --- writing
 
     def new_number(self, table: str) -> int:
-        """A row's number, which is given out once, also where the row is never written."""
+        """Return a row's number, which is given out once, also where the row is never written."""
         number = self._newest[table] = self._newest[table] + 1
         if self._reserved[table] - number < RESERVED_IDS // 2:
             self._reserve_ids(table)
@@ -348,9 +352,11 @@ class Journal(Noted):
             self._say(f"the node's state can't be kept: {refusal(error)}")
             raise JournalError(self.trouble) from None
         self.latency.add(perf_counter() - began)
-        if not self._is_marked:
-            mark(self._lock, b"in use %d" % self._reserved["outbox"])
-            self._is_marked = True
+        if not self._marked:
+            self._marked = self._reserved["outbox"]
+            mark(self._lock, b"in use %d" % self._marked)
+        self._deleted.commits += 1
+        self.on_commit(self._sync_due)
         calls, self._sync_due = self.take_calls(), False
         if writes >= self._lacking or not self._lacks():
             self._lacking = 0
@@ -380,8 +386,28 @@ class Journal(Noted):
                 self._database.execute("ROLLBACK")
             raise
 
+    def erase(self, pages: int = 0) -> str:
+        """Take what was deleted out of the files, too; empty, or why that can't be done now. So many pages may be
+        written for it at least. The other peers wait meanwhile."""
+        if self.trouble or self.must_restart or self._identities() != self._files:
+            return self.trouble or f"{FILE} was deleted or replaced"
+        if self._marked:
+            mark(self._lock, b"settled %d" % self._marked)
+            self._marked = 0
+        try:
+            self._database.execute("PRAGMA busy_timeout = 0")
+            try:
+                is_done = self._deleted.erase(self._database, pages)
+            finally:
+                self._database.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+        except sqlite3.Error as error:
+            self.must_restart |= is_damage(error)
+            return str(refusal(error))
+        return "" if is_done else "another program reads the journal: end it"
+
     def close(self) -> None:
-        """What is noted and was not committed is lost: commit first."""
+        """Close it; what is noted and was not committed is lost: commit first."""
+        self.erase(MOST_PAGES)
         self._database.close()
         mark(self._lock, CLOSED)
         os.close(self._lock)

@@ -20,14 +20,14 @@ log = logging.getLogger(__name__)
 
 
 class Media(Protocol):
-    """The kernel's adapter, or a test's memory."""
+    """Opens bearers: on the kernel's adapter, or in a test's memory."""
 
     def open(self, name: str) -> Bearer:
-        """The bearer of that name. Raises `BtSelfSecureError`."""
+        """Open the bearer of that name. Raises `BtSelfSecureError`."""
 
 
 class KernelMedia:
-    """Bearers on the adapter that `adapter` names when one is opened, or on UDP; `own` tells the device address.
+    """Opens bearers on the adapter that `adapter` names then, or on UDP; `own` tells the device address.
 
     `has_link` says of a configured peer's address whether there is a link to it: then it need not pair.
     """
@@ -62,7 +62,8 @@ class KernelMedia:
 
 
 class Bearers:
-    """Opened when they are needed. `on_link` is given each link that a peer dials; False if it is not welcome."""
+    """Opens bearers when they are needed. `on_link` is given each link that a peer dials; it returns False if that is
+    not welcome."""
 
     def __init__(self, media: Media, on_link: Callable[[str, Link], bool]) -> None:
         self.troubles: dict[str, str] = {}
@@ -72,16 +73,16 @@ class Bearers:
         self._listeners: list[asyncio.Task[None]] = []
 
     async def connect(self, name: str, address: str) -> Link:
-        """Raises `BtSelfSecureError`."""
+        """Dial this peer, and return the link. Raises `BtSelfSecureError`."""
         return await self._open(name).connect(address)
 
     def listen(self, names: Iterable[str]) -> None:
-        """From now until `close`; what fails is tried again."""
+        """Listen on these bearers from now until `close`; what fails is tried again."""
         for name in sorted(names):
             self._listeners.append(asyncio.create_task(self._listen(name), name=f"listen on {name}"))
 
     async def close(self) -> None:
-        """Nothing is held of the adapter; `listen` and `connect` begin anew."""
+        """Let go of the adapter; `listen` and `connect` begin anew."""
         for task in self._listeners:
             task.cancel()
         await asyncio.gather(*self._listeners, return_exceptions=True)

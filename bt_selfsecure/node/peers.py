@@ -23,14 +23,14 @@ STRANGER_S: Final = 60.0
 
 
 class HasJournal(Protocol):
-    """`service.Node` is one."""
+    """Asks of a node only its journal; `service.Node` has one."""
 
     journal: Journal
 
 
 class Peers(dict[str, NodePeer]):
-    """`make` gives a peer of this name, address and dialling, as the journal has it. `most` are remembered; `known` are
-    the addresses of those that are never forgotten."""
+    """Holds the peers of a node. `make` gives a peer of this name, address and dialling, as the journal has it. `most`
+    are remembered; `known` are the addresses of those that are never forgotten."""
 
     def __init__(
         self, node: HasJournal, make: Callable[[str, str, str], NodePeer], known: Collection[str], most: int
@@ -61,15 +61,16 @@ class Peers(dict[str, NodePeer]):
 
     @property
     def link_count(self) -> int:
-        """Links to all of them."""
+        """Return the number of links to all of them."""
         return sum(peer.link_count for peer in self.values())
 
     def has_link(self, address: str) -> bool:
-        """Tell whether there is a link to the peer of this address."""
+        """Return whether there is a link to the peer of this address."""
         return address in self and self[address].link_count > 0
 
     def make_room(self) -> bool:
-        """Tell whether there is room for a stranger: of the others the one that was heard least lately is forgotten."""
+        """Return whether there is room for a stranger: of the others the one that was heard least lately is
+        forgotten."""
         if len(self) < self._most:
             return True
         idle = [peer for peer in self.values() if peer.address not in self._known and peer.is_idle(STRANGER_S)]

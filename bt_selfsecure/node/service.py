@@ -19,6 +19,7 @@ from bt_selfsecure.node.api import Api
 from bt_selfsecure.node.card import Card
 from bt_selfsecure.node.config import Config
 from bt_selfsecure.node.discovery import Discovery, Sighting
+from bt_selfsecure.node.erasing import Eraser
 from bt_selfsecure.node.haoxiao.peer import HaoXiaoPeer
 from bt_selfsecure.node.haoxiao.settings import PROFILES, Settings
 from bt_selfsecure.node.inbox import Inbox
@@ -68,6 +69,7 @@ class Node:
         durable_first = self.settings.durable_first
         place = config.node.state_directory
         self.journal = Journal(place, sync_each=durable_first, told=self._on_disk, peers=known)
+        self._eraser = Eraser(self.journal, config.session.checkpoint_rounds)
         self._card = Card(self.journal, self._peers)
         self._inbox = Inbox(self.journal, config.node.queue_messages, self._name_of, durable_first=durable_first)
         self._api = Api(self, config)
@@ -75,6 +77,7 @@ class Node:
     async def start(self) -> None:
         """Serve the local API, and bring up what the adapter allows. Raises `UsageError`; `stop` it then, too."""
         await self._api.start()
+        self._eraser.begin()
         for table in self._config.peer:
             self._peers.begin(table.name, table.address, table.dial)
         if self._config.node.accept == "anyone":
@@ -114,13 +117,14 @@ class Node:
             log.error("links and adapter were not closed within %g s", END_S)
         with contextlib.suppress(JournalError):
             self.journal.commit(sync=True)
+        self._eraser.stop()
         self.journal.close()
 
     # --- the adapter's comings and goings
 
     @property
     def adapter(self) -> str:
-        """As in hci0, or what there is in its place; as configured where there is no such adapter."""
+        """Return its name, as in hci0, or what there is in its place; as configured where there is no such adapter."""
         return self._keeper.name if self._keeper else self._medium
 
     @property
@@ -246,7 +250,7 @@ class Node:
             self.commit_later()
 
     def look_at_disk(self) -> None:
-        """Whether the journal is still the node's. Raises `JournalError` where only a new start helps."""
+        """Look whether the journal is still the node's. Raises `JournalError` where only a new start helps."""
         with contextlib.suppress(JournalError):
             self.journal.look()
         if self.journal.must_restart:
@@ -348,6 +352,7 @@ class Node:
             adapter,
             *(self._keeper.misfits if self._keeper else ()),
             self.journal.trouble,
+            self._eraser.trouble,
             *self._card.troubles(self._own, self._sightings),
             self._api.trouble,
             *(f"{name}: {text}" for name, text in self._bearers.troubles.items()),

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -183,3 +184,19 @@ def test_without_aiocoap_it_is_said_what_to_install(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == ("bt-selfsecure: CoAP needs aiocoap: install it with pip install 'bt-selfsecure[coap]'\n")
+
+
+def test_dtls_works_where_no_memory_may_be_written_and_executed() -> None:
+    """As the unit has it (MemoryDenyWriteExecute): libssl calls back into Python."""
+    code = (
+        "import ctypes, sys\n"
+        "if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0): sys.exit(3)\n"  # PR_SET_MDWE, Linux 6.3
+        "from bt_selfsecure.coap.channels import dtls_client\n"
+        "client = dtls_client(b'devA', b'1234', 0.0)\n"
+        "client.send(b'hello', 0.0)\n"
+        "assert client.datagrams(0.0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode == 3:
+        pytest.skip("this kernel has no PR_SET_MDWE")
+    assert done.returncode == 0, done.stderr

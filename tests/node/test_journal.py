@@ -114,6 +114,7 @@ def test_a_row_that_goes_before_it_was_committed_is_never_written(tmp_path: Path
         journal.delete(BOB, "outbox", put(journal, b"4"))
         journal.keep(BOB, lambda: PeerRow("record", "{}", True))
         journal.commit()
+        journal._database.set_trace_callback(None)
     assert written == {"BEGIN": 1, "INSERT": 1, "COMMIT": 1}
 
 

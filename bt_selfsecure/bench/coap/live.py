@@ -56,7 +56,7 @@ def _udp(place: Place) -> socket.socket:
     return made
 
 
-class Relay:
+class EveRelay:
     """Stands in the place of one server, in the running loop. Each client has a socket of its own to the server."""
 
     def __init__(self, target: Place, hear: Hear) -> None:
@@ -232,7 +232,7 @@ async def attack(name: str, profile: str, places: list[Place], seconds: float, s
     else:
         middle = _Middle(Profile.HARDENED if profile == "hardened" else Profile.PAPER_ECDSA, say)
         hears = [middle.hear_coap, middle.hear]
-    relays = [Relay(place, hear) for place, hear in zip(places, hears, strict=False)]
+    relays = [EveRelay(place, hear) for place, hear in zip(places, hears, strict=False)]
     try:
         for place, relay in zip(places, relays, strict=True):
             say(f"listening at {place[0]} port {relay.port}, in the place of port {place[1]}")

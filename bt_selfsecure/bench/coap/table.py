@@ -130,11 +130,14 @@ async def measured(name: str, gets: int, relay: RelayProcess, get: Callable[[], 
 
 
 @contextmanager
-def started(*command: str) -> Iterator[subprocess.Popen[str]]:
-    """Run a program meanwhile."""
+def started(*command: str, given: str = "") -> Iterator[subprocess.Popen[str]]:
+    """Run a program meanwhile, with this on its standard input."""
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=subprocess.DEVNULL, text=True) as process:
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True) as process:
         try:
+            assert process.stdin is not None
+            process.stdin.write(given)
+            process.stdin.flush()
             yield process
         finally:
             process.kill()
@@ -205,6 +208,30 @@ async def our_rows(gets: int, link: SlowLink, folder: Path) -> list[Row]:
     return rows
 
 
+async def edhoc_rows(gets: int, link: SlowLink) -> list[Row]:
+    """Return the row of OSCORE with EDHOC, if its library is installed."""
+    try:
+        from bt_selfsecure.bench.coap import edhoc
+    except ImportError:
+        return []
+    port, secrets = free_port(), edhoc.new_secrets()
+    command = [sys.executable, "-m", "bt_selfsecure.bench.coap.edhoc", HOST, str(port)]
+    with started(*command, given=secrets + "\n") as process, ExitStack() as closing:
+        assert process.stdout is not None
+        if not process.stdout.readline():
+            raise BenchError("the server with EDHOC ended")
+        relay = RelayProcess(link, [port])
+        closing.callback(relay.close)
+        origin = f"coap://{HOST}:{relay.ports[0]}"
+
+        async def get() -> None:
+            payload = await edhoc.get(f"{origin}/index", origin, secrets)
+            if len(payload) != SENSOR_BYTES:
+                raise BenchError(f"EDHOC: {len(payload)} bytes came")
+
+        return [await measured("OSCORE with EDHOC (aiocoap)", gets, relay, get)]
+
+
 async def libcoap_rows(gets: int, link: SlowLink, folder: Path) -> list[Row]:
     """Return the rows of libcoap's programs, as far as they are installed."""
     rows = []
@@ -264,4 +291,5 @@ async def _libcoap(command: list[str]) -> bytes:
 async def table(gets: int = GETS, link: SlowLink = LOOPBACK) -> list[Row]:
     """Return all rows over such a link. Raises `BenchError` where something does not do what it should."""
     with tempfile.TemporaryDirectory() as name:
-        return [*await our_rows(gets, link, Path(name)), *await libcoap_rows(gets, link, Path(name))]
+        rows = await our_rows(gets, link, Path(name))
+        return [*rows, *await edhoc_rows(gets, link), *await libcoap_rows(gets, link, Path(name))]

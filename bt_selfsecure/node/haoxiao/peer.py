@@ -1,4 +1,4 @@
-"""One peer: drives its `PeerMachine`; owns the links, the tasks and what waits for an outcome.
+"""Drives the `PeerMachine` of one peer; owns the links, the tasks and what waits for an outcome.
 
 Each input is followed by `_act`, which does what the machine puts out: first it sends, as far as the links take it at
 once; then it notes, and writes to the disk, in the event loop. What a link had no room for waits in its queue: a link's
@@ -74,7 +74,8 @@ class HaoXiaoPeer:
     # --- what others ask of it ----------------------------------------------------------------------------------------
 
     async def send(self, message: bytes, port: int, *, acknowledged: bool) -> int:
-        """Queue a message; its number, when it is on disk, or when the peer has it. Cancelled, it stays queued.
+        """Queue a message, and return its number when it is on disk, or when the peer has it. Cancelled, it stays
+        queued.
 
         Raises `MessageTooLongError`, `QueueFullError`, `JournalError`.
         """
@@ -87,7 +88,7 @@ class HaoXiaoPeer:
         return number
 
     async def establish(self) -> dict[str, Any]:
-        """Agree on a new key now: the outcome, as `Establishment` in api_types.py."""
+        """Agree on a new key now, and return the outcome, as `Establishment` in api_types.py."""
         await self._begun.wait()
         if not self._running:
             return {"established": False, "peer": self.name, "reason": "the node begins anew with it: try again"}
@@ -101,33 +102,33 @@ class HaoXiaoPeer:
                 self._machine.abandon_establish()
 
     def attach(self, bearer: str, link: Link) -> bool:
-        """The peer has dialled on this bearer; False if nobody is here to use the link."""
+        """Use the link that the peer has dialled on this bearer; return False if nobody is here to use it."""
         if self._running:
             self._use(bearer, link, dialled=False)
         return self._running
 
     def adapter_up(self) -> None:
-        """The node's adapter works."""
+        """Take note that the node's adapter works."""
         own = self._node.own
         if self._running and own is not None and self._machine.links.own is None:
             self._machine.adapter_up(own, self._node.settings.establish(own, self.address), self._clock())
             self._act()
 
     async def adapter_gone(self) -> None:
-        """The adapter is gone; returns when all links are closed."""
+        """Take note that the adapter is gone; return when all links are closed."""
         if self._running and self._machine.links.own is not None:
             self._machine.adapter_gone(self._clock())
             self._act()
             await asyncio.gather(*(line.link.close() for line in self._open.values()))
 
     def sighted(self) -> None:
-        """It was heard near: dial now."""
+        """Dial now: the peer was heard near."""
         if self._running:
             self._machine.sighted(self._clock())
             self._act()
 
     def disk(self, *, works: bool) -> None:
-        """The disk refuses, or takes again, what is noted, whosever it is."""
+        """Take note that the disk refuses, or takes again, what is noted, whosever it is."""
         if works:
             self._machine.disk_works(self._clock())
         else:
@@ -135,18 +136,18 @@ class HaoXiaoPeer:
         self._wake.set()
 
     def shares_key(self, data: bytes) -> bool:
-        """Whether this frame was made with a key that this peer has, by whomever it came."""
+        """Return whether this frame was made with a key that this peer has, by whomever it came."""
         return self._machine.shares_key(data)
 
     def is_idle(self, seconds: float) -> bool:
-        """No link, nothing to send, nothing under way, and not heard for so long."""
+        """Return whether it has no link, nothing to send, nothing under way, and was not heard for so long."""
         silent = self.silent_s
         return not (self._machine.is_busy or (silent is not None and silent < seconds))
 
     # --- its life -----------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Until cancelled; then all its links are closed."""
+        """Work until cancelled; then all its links are closed."""
         try:
             async with self._tasks:
                 self._running = True
@@ -348,22 +349,22 @@ class HaoXiaoPeer:
 
     @property
     def own_address(self) -> str:
-        """Of this node, when it agreed on the key that is in use; empty where that is not known."""
+        """Return the address of this node when it agreed on the key in use; empty where that is not known."""
         return self._machine.session.own_address
 
     @property
     def waiting_messages(self) -> int:
-        """Those that the peer is not known to have."""
+        """Return the number of messages that the peer is not known to have."""
         return self._machine.session.waiting
 
     @property
     def silent_s(self) -> float | None:
-        """Seconds since the last datagram; None where there was none."""
+        """Return the seconds since the last datagram; None where there was none."""
         heard_at = self._machine.links.heard_at
         return None if heard_at is None else self._clock() - heard_at
 
     def status(self) -> dict[str, Any]:
-        """As `Peer` in api_types.py, without what only the node knows. No secret."""
+        """Return it as `Peer` in api_types.py, without what only the node knows. No secret."""
         told = {"name": self.name, "address": self.address, "link": self._link_status()}
         return told | status_of(self._machine, self._clock())
 

@@ -61,7 +61,7 @@ class ReleaseRadio:
 
 
 class Note:
-    """What is to be noted for the next commit."""
+    """Asks for something to be noted for the next commit."""
 
     __slots__ = ()
 
@@ -76,7 +76,7 @@ class KeepFragment(Note):
 
 @value
 class DropFragment(Note):
-    """Note that it no longer waits."""
+    """Note that this fragment no longer waits."""
 
     number: int
 
@@ -90,7 +90,7 @@ class KeepPiece(Note):
 
 @value
 class DropPieces(Note):
-    """Note that none is."""
+    """Note that no message is half received."""
 
 
 @value
@@ -114,7 +114,7 @@ class Deliver:
 
 
 class Urgency(enum.IntEnum):
-    """When what was noted is to be on disk."""
+    """Says when what was noted is to be on disk."""
 
     LATER = 1
     """Within a second or so."""
@@ -162,7 +162,7 @@ class Delivered:
 
 @value
 class EstablishOutcome:
-    """What became of the key that was asked for; answers all who asked."""
+    """Tells what became of the key that was asked for; it answers all who asked."""
 
     reason: str = ""
     """Why there is none; empty where there is."""
@@ -172,13 +172,13 @@ class EstablishOutcome:
 
 @value
 class ForeignKeys:
-    """This frame of the peer's names keys that are none of its own: are they another peer's?"""
+    """Asks whether the keys that this frame of the peer's names are another peer's: its own they are not."""
 
     frame: bytes = field(repr=False)
 
 
 class Level(enum.IntEnum):
-    """Of a line of the log; as in `logging`."""
+    """Ranks a line of the log, as `logging` does."""
 
     DEBUG = 10
     INFO = 20
@@ -188,7 +188,7 @@ class Level(enum.IntEnum):
 
 @value
 class Log:
-    """A line for the log. No secret."""
+    """Asks for a line in the log. It holds no secret."""
 
     level: Level
     text: str
@@ -216,7 +216,7 @@ Output = (
 
 
 class Outputs:
-    """What the parts of one machine put out, in order, and what they want of its end of a turn.
+    """Holds what the parts of one machine put out, in order, and what they want of its end of a turn.
 
     Datagrams come out first: what must be on disk before one leaves was there before it was put in, so the peer need
     not wait while the rest of the turn is noted and told.
@@ -265,7 +265,7 @@ class Outputs:
 
 @value
 class PeerConfig:
-    """What one peer's machine is configured with."""
+    """Holds what one peer's machine is configured with."""
 
     name: str
     identity: bytes
@@ -288,7 +288,7 @@ class PeerConfig:
 
 @value
 class Stored:
-    """What the disk has kept of a peer."""
+    """Holds what the disk has kept of a peer."""
 
     record: SessionRecord | None = field(default=None, repr=False)
     key: dict[str, Any] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from bt_selfsecure.node.haoxiao.peer_session import SessionState, age_of
 
 
 class PeerState(enum.Enum):
-    """In the words of status."""
+    """Names the peer's state in the words of status."""
 
     NO_ADAPTER = "no adapter"
     NO_LINK = "not connected"
