@@ -5,7 +5,7 @@
 --
 -- It takes CoAP's port 5683: what is CoAP goes on to Wireshark's own dissector, and M1 to M4 in it are shown, too; what
 -- is not is D-OTP's. M1 to M4 of the profile paper are on port 5588. Other ports: Preferences, Protocols. The wire is
--- described in docs/protocols/dotp.md and sabour.md; tests/eve/test_coap_dissector.py holds this file against it.
+-- described in docs/protocols/dotp.md and docs/protocols/sabour.md; tests/eve/test_coap_dissector.py holds this to it.
 --
 -- Decryption, of the profile hardened: -o btss_dotp.key_file:FILE, as `bt-selfsecure coap key` writes it.
 --
