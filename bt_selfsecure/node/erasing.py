@@ -1,5 +1,4 @@
-"""Takes out of the journal's files what the journal deletes: no dead K_i and no message that was delivered stays
-there.
+"""What the journal deletes goes from its files, too: no dead K_i and no message that was delivered stays there.
 
 SQLite overwrites what is deleted (`secure_delete`), but for two things. Its log (WAL) has every row as it was, until
 the log is truncated. And where SQLite rebuilds a page, as rows come and go in a table of several, rests stay in the gap
@@ -34,7 +33,7 @@ PATIENCE_S: Final = 60.0
 
 
 class Deleted:
-    """Knows what is deleted in a database of ours and may still stand in its files."""
+    """Erases what is deleted in a database of ours and may still stand in its files."""
 
     def __init__(self) -> None:
         self.commits = 0
@@ -42,7 +41,7 @@ class Deleted:
 
     def erase(self, database: sqlite3.Connection, pages: int) -> bool:
         """Take it out of the file, if that writes no more than so many pages or is worth more, and out of the log;
-        return whether the log is empty now, which it is not while another program reads. Raises `sqlite3.Error`."""
+        whether that is empty now, which it is not while another program reads. Raises `sqlite3.Error`."""
         if self._has_rests(database, max(pages, PAGES_A_COMMIT * self.commits)):
             database.execute("VACUUM")
             self.commits = 0
@@ -56,19 +55,18 @@ class Deleted:
 
 
 class Erasable(Protocol):
-    """Erases what was deleted, and tells each commit; `journal.Journal` does."""
+    """`journal.Journal` is one."""
 
     on_commit: Callable[[bool], None]
     trouble: str
 
     def erase(self, pages: int) -> str:
-        """Take what was deleted out of the files, as `Deleted.erase` does; return why it can't be done now, or an empty
-        text."""
+        """Erase as `Deleted.erase` does; return an empty text, or why it can't be done now."""
 
 
 class Eraser:
-    """Decides when to erase, from `begin` to `stop`: every `rounds` commits, at each synced checkpoint of `every-W`,
-    when the node has nothing to do, and first of all, since another version or a crash may have left more."""
+    """Decides when, from `begin` to `stop`: every `rounds` commits, at each synced checkpoint of `every-W`, when the
+    node has nothing to do, and first of all, since another version or a crash may have left more."""
 
     def __init__(self, journal: Erasable, rounds: int) -> None:
         self._journal, self._rounds = journal, max(rounds, FEWEST_COMMITS)
@@ -82,17 +80,18 @@ class Eraser:
 
     @property
     def trouble(self) -> str:
-        """Return a sentence about what stays on the disk and should not, with the remedy; empty while all is well."""
+        """Return what stays on the disk that should not, with the remedy; empty while all is well."""
         if not self._why or self._loop.time() - self._clean_at < PATIENCE_S:
             return ""
         return f"keys and messages that are no more can't be taken out of the journal: {self._why}"
 
     def begin(self) -> None:
+        """Erase now, and whenever it is due."""
         self._journal.on_commit = self._on_commit
         self._soon = self._loop.call_soon(self._erase, MOST_PAGES)
 
     def stop(self) -> None:
-        """Erase no more after this; the journal's end erases, too."""
+        """Do no more after this; the journal's end erases, too."""
         for handle in (self._soon, self._later):
             if handle:
                 handle.cancel()

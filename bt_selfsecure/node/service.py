@@ -57,7 +57,7 @@ class Node:
         self._session_bearer = bearer_name(config.session.bearer)
         self._establish_bearer = bearer_name(config.establish.bearer)
         self._own: str | None = None
-        known = {peer.address for peer in config.peer}
+        self._known = known = {peer.address for peer in config.peer}
         self._peers = Peers(self, partial(HaoXiaoPeer, self), known, config.node.max_links)
         medium = media or KernelMedia(config, lambda: self.adapter, lambda: self._own, self._peers.has_link)
         self._bearers = Bearers(medium, self._on_link)
@@ -71,7 +71,9 @@ class Node:
         self.journal = Journal(place, sync_each=durable_first, told=self._on_disk, peers=known)
         self._eraser = Eraser(self.journal, config.session.checkpoint_rounds)
         self._card = Card(self.journal, self._peers)
-        self._inbox = Inbox(self.journal, config.node.queue_messages, self._name_of, durable_first=durable_first)
+        self._inbox = Inbox(
+            self.journal, config.node.queue_messages, self._name_of, known=known, durable_first=durable_first
+        )
         self._api = Api(self, config)
 
     async def start(self) -> None:
@@ -211,7 +213,7 @@ class Node:
             peer = self._peers.begin(link.peer, link.peer, "never")
             asyncio.get_running_loop().call_soon(peer.attach, bearer, link)
             return True
-        return self._peers.link_count < self._config.node.max_links and self._peers[link.peer].attach(bearer, link)
+        return self._peers.may_link(link.peer) and self._peers[link.peer].attach(bearer, link)
 
     # --- what a peer needs
 
@@ -237,7 +239,12 @@ class Node:
         self._inbox.put(address, port, message)
 
     def inbox_has_room(self, address: str) -> bool:
-        return self._inbox.has_room(address)
+        if address in self._known:
+            return self._inbox.has_room(address)
+        return self._inbox.has_room(address, sum(peer.half_received_bytes for peer in self._peers.strangers))
+
+    def may_agree(self, address: str) -> bool:
+        return self._peers.may_agree(address)
 
     def commit_later(self) -> None:
         if self._commit_timer is None:

@@ -156,19 +156,6 @@ def test_what_is_discarded_is_not_written_and_others_changes_are(tmp_path: Path)
     assert calls == []
 
 
-def test_a_forgotten_peer_leaves_only_unread_messages(tmp_path: Path) -> None:
-    with opened(tmp_path) as journal:
-        put(journal, b"x")
-        journal.keep(BOB, lambda: PeerRow("record", "{}", True))
-        journal.insert(BOB, "inbox", BOB, 0, 0.0, b"unread")
-        journal.commit()
-        journal.forget(BOB)
-        journal.commit()
-        assert journal.peer(BOB) is None
-        assert journal.outbox(BOB) == []
-        assert len(journal.inbox()) == 1
-
-
 def test_a_full_disk_takes_all_or_nothing_and_the_next_commit_takes_what_waited(tmp_path: Path) -> None:
     calls = []
     with opened(tmp_path) as journal:
