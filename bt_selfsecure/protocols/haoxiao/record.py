@@ -51,7 +51,7 @@ class Role(enum.Enum):
 
 @value
 class SendingState:
-    """Holds the sender's end of one direction."""
+    """Keeps what the sender of one direction resumes from: chain, messages, and the key that it offers."""
 
     chain: Chain
     messages: tuple[bytes, ...] = field(default=(), repr=False)
@@ -72,7 +72,7 @@ class SendingState:
 
 @value
 class ReceivingState:
-    """Holds the receiver's end of one direction."""
+    """Keeps what the receiver of one direction resumes from: chain, previous key, and the key that it offers."""
 
     chain: Chain
     previous: bytes = field(default=b"", repr=False)
