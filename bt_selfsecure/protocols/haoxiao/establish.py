@@ -85,7 +85,7 @@ class EstablishConfig:
     threshold: int | None = None
     """N_r: fewest burst packets that may become a key. None: what `target_bits` needs (`paper`: half of N)."""
     target_bits: float = 128.0
-    """Secret bits that the key must have, reckoned with `eve_loss_bound`; at most 256."""
+    """Secret bits that the key must have, computed with `eve_loss_bound`; at most 256."""
     eve_loss_bound: float = 0.05
     """Lower bound on P(Eve misses | Bob received); measured, with its confidence, by whoever configures it."""
     max_requests: int = 10
