@@ -36,6 +36,9 @@ class LoopbackNode:
         self.establishing: str | None = None
         self.establishing_s = 0.02
         self.established = 0
+        self.nowhere = 0
+        self.confirmed: dict[str, str] = {}
+        """By whom, a peer's name."""
         self.shown = 0
         """Newest message that a reader was shown."""
         self._newest = 0
@@ -85,6 +88,21 @@ class LoopbackNode:
                 "failed_establishments": 0,
                 "links": 1,
                 "dropped": 0,
+                "keys_from_nowhere": self.nowhere,
+                "refused_keys": 0,
+            },
+            "trust": {
+                "confirmed": "string" if self.confirmed.get(other.name) else None,
+                "by": self.confirmed.get(other.name, ""),
+                "confirmed_age_s": None,
+                "confirmed_since": None,
+                "first_age_s": 86_400.0,
+                "first_since": ages.told(86_400.0)["since"],
+                "keys_from_nowhere": self.nowhere,
+                "shared_key": False,
+                "refused": 0,
+                "refused_age_s": None,
+                "refused_since": None,
             },
             "rejections": {"not made with the key": 3} if self.established else {},
             "rssi": -61 if connected else None,
@@ -102,6 +120,7 @@ class LoopbackNode:
             "received": 2713,
             "sas": "123 456 (apple river stone)",
             "authenticated": False,
+            "continuity": True,
             "hybrid": True,
             "bearer": "rfcomm",
             "own_address": self.address,
@@ -146,7 +165,7 @@ class LoopbackNode:
     def acknowledge(self, number: int) -> None:
         self.kept.pop(number, None)
 
-    async def establish(self, peer: str) -> dict[str, Any]:
+    async def establish(self, peer: str, *, wait: bool = False, without_continuity: bool = False) -> dict[str, Any]:
         other = self._find(peer)
         if other.away:
             return {"established": False, "peer": other.name, "reason": "nobody accepted the request"}
@@ -155,6 +174,12 @@ class LoopbackNode:
         self.establishing = None
         self.established += 1
         return {"established": True, "peer": other.name, "reason": ""} | self.key(other)
+
+    def confirm(self, peer: str, string: str, by: str) -> dict[str, Any]:
+        other = self._find(peer)
+        same = string.startswith("123 456")
+        self.confirmed[other.name] = by if same else ""
+        return {"confirmed": same, "peer": other.name, "reason": "" if same else "the strings differ"}
 
     async def scan(self, seconds: float) -> list[dict[str, Any]]:
         if self.problems:

@@ -86,19 +86,27 @@ class HaoXiaoPeer:
             await outcome
         return number
 
-    async def establish(self) -> dict[str, Any]:
-        """Agree on a new key now: the outcome, as `Establishment` in api_types.py."""
+    async def establish(self, *, wait: bool = False, without_continuity: bool = False) -> dict[str, Any]:
+        """Agree on a new key: the outcome, as `Established` and `NotEstablished` in api_types.py."""
         await self._begun.wait()
         if not self._running:
             return {"established": False, "peer": self.name, "reason": "the node begins anew with it: try again"}
         try:
             with self._waiting.for_key() as outcome:
-                self._machine.establish(self._clock())
+                self._machine.establish(self._clock(), wait=wait, without_continuity=without_continuity)
                 self._act()
                 return await outcome
         finally:
             if not self._waiting.is_key_awaited:
                 self._machine.abandon_establish()
+
+    def confirm(self, string: str, by: str) -> str:
+        """As `PeerMachine.confirm`; not before the disk has it. Raises `JournalError`, too."""
+        self._journal.commit()
+        why = self._machine.confirm(string, by, self._clock())
+        self._act()
+        self._journal.commit(sync=True)
+        return why
 
     def attach(self, bearer: str, link: Link) -> bool:
         """The peer has dialled on this bearer; False if nobody is here to use the link."""

@@ -55,9 +55,18 @@ def status_of(machine: PeerMachine, now: float) -> dict[str, Any]:
         "trouble": machine.links.trouble or session.trouble or machine.agreement.trouble,
         "key": told_key(session.key, now) if session.key else None,
         "session": session.status,
+        "trust": told_trust(machine.trust.told(now)),
         "rejections": {reason.value: count for reason, count in rejections.items() if count},
         "progress": machine.agreement.progress,
     }
+
+
+def told_trust(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return `Trust` in api_types.py."""
+    told = {name: fact for name, fact in facts.items() if not name.endswith("_age")}
+    for name in ("confirmed", "first", "refused"):
+        told |= {f"{name}_{of}": value for of, value in ages.told(facts[f"{name}_age"]).items()}
+    return told
 
 
 def told_key(facts: dict[str, Any], now: float) -> dict[str, Any]:
