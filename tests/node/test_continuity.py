@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import re
+import sqlite3
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -24,7 +27,10 @@ from node_world import (
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.config import PeerTable
+from bt_selfsecure.node.journal_file import digest
 from bt_selfsecure.node.service import Node
+from bt_selfsecure.node.set_aside import FILE
+from bt_selfsecure.node.state import backup, restore, set_aside
 
 HOUR = 3600.0
 
@@ -360,6 +366,108 @@ def test_paper_has_strings_as_ever_and_confirms_nobody(folder: Path) -> None:
         bob = await mallory_takes_the_place_of_bob(world)
         await connected(alice, bob, HOUR)
         assert trust(alice, "bob")["keys_from_nowhere"] == 0
+        await world.close()
+
+    virtual(main())
+
+
+# --- what earlier versions kept ---------------------------------------------------------------------------------------
+
+
+def of_version_2(folder: Path, name: str) -> None:
+    """As its node of version 2 of `hardened` has left it."""
+    (folder / name).mkdir()
+    text = (Path(__file__).parent / "fixtures" / f"hardened-2-{name}.sql").read_text()
+    with contextlib.closing(sqlite3.connect(folder / name / FILE)) as database, database:
+        database.executescript(text)
+
+
+@pytest.mark.parametrize("upgraded", [("alice", "bob"), ("alice",)])
+def test_a_state_of_version_2_goes_on_with_its_key_and_confirms_nobody(folder: Path, upgraded: tuple[str, ...]) -> None:
+    """Nothing of the key before is left there, so the first key after it is one from nowhere, and no other."""
+    world = World(folder)
+
+    async def main() -> None:
+        for name in upgraded:
+            of_version_2(folder, name)
+        alice, bob = await world.start("alice", "bob"), await world.start("bob", "alice")
+        assert peer_of(alice, "bob")["key"]["fingerprint"] == "7d31-13e2-0e4b"
+        assert string(alice, "bob") == "", "nobody has asked for it"
+        assert trust(alice, "bob")["confirmed"] is None
+        waiting = [*(b"before %d" % i for i in range(3)), b"sent by version 2"][-4 if len(upgraded) == 2 else -1 :]
+        assert await asyncio.wait_for(read(bob, len(waiting)), 600) == waiting
+        assert (fingerprint(alice, "bob") == "7d31-13e2-0e4b") is (len(upgraded) == 2)
+        await connected(alice, bob)
+        assert (await alice.establish("bob"))["established"]
+        await connected(alice, bob)
+        assert (await alice.establish("bob"))["continuity"]
+        assert trust(alice, "bob")["keys_from_nowhere"] == 1
+        await connected(alice, bob)
+        await compared(alice, bob)
+        await world.close()
+
+    virtual(main())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        '"confirmed": "string"',
+        '"confirmed": "STRING"',
+        '"confirmed": 7',
+        '"nowhere": "x"',
+        '"at": 5',
+        '"first": {"x": 1}',
+    ],
+)
+def test_a_damaged_cell_confirms_nobody(folder: Path, damage: str) -> None:
+    """The card changes the facts; and the same with a digest that fits, for the reader."""
+    world = World(folder)
+    name, _, _ = damage.partition(":")
+
+    async def main() -> None:
+        for fits in (False, True):
+            alice, bob = await world.start("alice", "bob"), await world.start("bob", "alice")
+            await connected(alice, bob)
+            for each in ("alice", "bob"):
+                await world.stop(each)
+            with contextlib.closing(sqlite3.connect(folder / "alice" / FILE)) as database, database:
+                database.text_factory = bytes
+                row = database.execute("SELECT * FROM peer").fetchone()
+                facts = row[2].decode()
+                assert facts.count(name) == 1
+                facts = re.sub(rf"{name}: ({{[^}}]*}}|[^,}}]+)", damage, facts).encode()
+                assert facts != row[2]
+                fitting = digest(*row[:2], facts, row[3])
+                told = fitting if fits else row[4]
+                database.execute("UPDATE peer SET facts = CAST(? AS TEXT), digest = ?", (facts, told))
+            if fits and damage.endswith('"string"'):
+                return  # that is no damage
+            alice, bob = await world.start("alice", "bob"), await world.start("bob", "alice")
+            assert trust(alice, "bob")["confirmed"] is None
+            await connected(alice, bob, HOUR)
+            assert trust(alice, "bob")["confirmed"] is None
+            await world.close()
+
+    virtual(main())
+
+
+def test_a_confirmation_is_in_a_backup_and_comes_back_with_it(folder: Path) -> None:
+    world = World(folder)
+
+    async def main() -> None:
+        alice, bob = await world.start("alice", "bob"), await world.start("bob", "alice")
+        await connected(alice, bob)
+        await compared(alice, bob)
+        await asyncio.sleep(5)
+        await world.stop("alice")
+        backup(folder / "alice", folder / "copy")
+        set_aside(folder / "alice")
+        restore(folder / "copy", folder / "alice", drop_messages=False)
+        alice = await world.start("alice", "bob")
+        await connected(alice, bob)
+        assert trust(alice, "bob")["confirmed"] == trust(bob, "alice")["confirmed"] == "string"
+        assert (await alice.establish("bob"))["continuity"]
         await world.close()
 
     virtual(main())
