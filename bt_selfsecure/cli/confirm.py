@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from bt_selfsecure.cli.client import client_parser, find, node_client
@@ -55,7 +56,8 @@ def _confirm(args: Namespace) -> int:
             raise UsageError("--string is empty: give what the other end shows, six digits or four words")
         outcome = client.confirm(peer["name"], args.string)
     elif own:
-        print(f"{peer['name']}  {peer['address']}  key {peer['key']['fingerprint']}\n\n    {own}\n", flush=True)
+        shown = f"{peer['name']}  {peer['address']}  key {peer['key']['fingerprint']}\n\n    {own}\n"
+        print(shown, file=sys.stderr if args.json else sys.stdout, flush=True)
         same = asks_yes(f"Does {peer['name']} show the same?", "give --string with what the other end shows")
         outcome = client.confirm(peer["name"], own if same else "")
     else:

@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -187,9 +186,9 @@ def said(process: subprocess.Popen[str], status: int = 0) -> str:
 def test_between_daemons_a_compared_key_is_not_replaced_by_who_has_only_bobs_address(nodes: TwoNodes) -> None:
     start(nodes)
     at_bob = command(nodes, "bob", "establish", "alice", "--wait", "--json")
-    time.sleep(2)
-    at_alice = command(nodes, "alice", "establish", "bob", "--json")
-    outcomes = [json.loads(said(each)) for each in (at_alice, at_bob)]
+    while at_bob.poll() is None:  # the first of them may be too early for it
+        at_alice = said(command(nodes, "alice", "establish", "bob", "--json"))
+    outcomes = [json.loads(each) for each in (at_alice, said(at_bob))]
     assert outcomes[0]["sas"] == outcomes[1]["sas"] != ""
     for name in ADDRESSES:
         wait_until(lambda name=name: peer(nodes, name)["key"]["fingerprint"] == outcomes[0]["fingerprint"])

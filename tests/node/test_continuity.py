@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import re
+import secrets
 import sqlite3
 from dataclasses import replace
 from itertools import pairwise
@@ -25,12 +26,18 @@ from node_world import (
     virtual,
 )
 
+from bt_selfsecure.bearers.base import Link
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.node.config import PeerTable
+from bt_selfsecure.node.config import PeerTable, address_bytes
 from bt_selfsecure.node.journal_file import digest
 from bt_selfsecure.node.service import Node
 from bt_selfsecure.node.set_aside import FILE
 from bt_selfsecure.node.state import backup, restore, set_aside
+from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
+from bt_selfsecure.protocols.haoxiao.events import Established
+from bt_selfsecure.protocols.haoxiao.initiator import Initiator
+from bt_selfsecure.protocols.haoxiao.initiator_table import OVER
+from bt_selfsecure.sansio.context import EndpointContext
 
 HOUR = 3600.0
 
@@ -201,6 +208,50 @@ def test_unattended_keys_have_no_string(folder: Path) -> None:
             await asyncio.sleep(600)
             assert string(alice, "bob") == string(bob, "alice") == ""
         assert peer_of(alice, "bob")["counts"]["establishments"] > 2
+        await world.close()
+
+    virtual(main())
+
+
+def test_whoever_has_the_peers_address_draws_few_keys_in_an_hour_and_no_string(folder: Path) -> None:
+    """Without a word under any of them. A person who asks afterwards has a string of the one key that he asked for."""
+    world = World(folder)
+    drawn: list[bytes] = []
+
+    async def draw(link: Link) -> None:
+        own = address_bytes(ADDRESSES["alice"])
+        establish = EstablishConfig(own, burst=2000, interval=0.0001, max_requests=5, exchange_shares=True)
+        while True:
+            initiator = Initiator(establish, EndpointContext(secrets.token_bytes))
+            initiator.start(now())
+            while initiator.state not in OVER:
+                for frame in initiator.frames_to_send(now()):
+                    await link.send(frame)
+                due = initiator.get_timer() or now() + 0.05
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(max(0.001, due - now())):
+                        initiator.receive_frame(await link.receive(), now())
+                initiator.handle_timer(now())
+            while (event := initiator.next_event()) is not None:
+                if isinstance(event, Established):
+                    drawn.append(event.k0)
+
+    async def main() -> None:
+        bob = await world.start("bob", "alice")
+        await until(lambda: ADDRESSES["bob"] in world.air.listeners)
+        link = await world.air.bearer(ADDRESSES["alice"]).connect(ADDRESSES["bob"])
+        drawing = asyncio.create_task(draw(link))
+        for _ in range(60):
+            await asyncio.sleep(60)
+            assert string(bob, "alice") == ""
+        drawing.cancel()
+        await link.close()
+        assert 2 <= len(drawn) <= 9, len(drawn)
+        assert trust(bob, "alice")["keys_from_nowhere"] == len(drawn) - 1
+        assert trust(bob, "alice")["refused"] > 0
+        alice = await world.start("alice", "bob")
+        outcomes = await asyncio.gather(alice.establish("bob"), bob.establish("alice", wait=True))
+        assert outcomes[0]["sas"] == outcomes[1]["sas"] != ""
         await world.close()
 
     virtual(main())

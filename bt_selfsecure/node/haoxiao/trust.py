@@ -48,7 +48,7 @@ class PeerTrust:
         return event.continuity or not self.is_confirmed
 
     def took(self, event: Established, now: float, jitter: float, *, replaces: bool) -> None:
-        """A key was agreed on; `replaces`: there was one in use."""
+        """A key was agreed on; `replaces`: there was one."""
         if self.kept.first is None:
             self.kept = replace(self.kept, first=now)
         if replaces and not event.continuity:
