@@ -54,6 +54,8 @@ COOKIE_BYTES: Final = 16
 COOKIE_S: Final = 60.0
 """A cookie is good for at least so long, and at most twice."""
 _HEADER_BYTES: Final = 13
+_LEAST_SEALED_BYTES, _LEAST_OF_GCM_BYTES = 17, 25
+"""One byte, and what a cipher adds: nonce 8 and tag 8 in CCM8, 8 and 16 in GCM, 0 and 16 in ChaCha20-Poly1305."""
 
 
 @value
@@ -150,6 +152,7 @@ class Dtls:
         self._room: Final = ctypes.create_string_buffer(MOST_DATAGRAM_BYTES)
         self._now = now
         self._over = self._told = False
+        self._least_sealed = _LEAST_OF_GCM_BYTES  # the handshake's own are longer
 
     @classmethod
     def client(cls, credentials: AskCredentials, now: float, config: DtlsConfig | None = None) -> Dtls:
@@ -249,7 +252,7 @@ class Dtls:
     def receive_frame(self, data: bytes, now: float) -> None:
         """Take one datagram. Never raises for what it contains; what the look-up of keys raises comes out here."""
         self._now = now
-        if self._over or not _HEADER_BYTES < len(data) <= MOST_DATAGRAM_BYTES:
+        if self._over or not _is_of_records(data, self._least_sealed):
             self._events.reject(Rejection.NOT_FOR_US if self._over else Rejection.MALFORMED)
             return
         self._lib.BIO_write(self._in, data, len(data))
@@ -317,6 +320,7 @@ class Dtls:
                 return
             self._told = True
             cipher: bytes = lib.SSL_CIPHER_get_name(lib.SSL_get_current_cipher(self._ssl))
+            self._least_sealed = _LEAST_OF_GCM_BYTES if b"GCM" in cipher else _LEAST_SEALED_BYTES
             self._events.put(Established(self._keys.identity, cipher.decode()))
         while (count := lib.SSL_read(self._ssl, self._room, MOST_DATAGRAM_BYTES)) > 0:
             self._events.put(DataReceived(self._room.raw[:count]))
@@ -337,6 +341,18 @@ class Dtls:
     def _end(self, reason: str) -> None:
         self._over = True
         self._events.put(Closed(reason))
+
+
+def _is_of_records(data: bytes, least_sealed: int) -> bool:
+    """Return whether a datagram is of whole records that a peer could have made: libssl 3.0 gives a session up for one
+    that is shorter than what its cipher adds, whoever sent it."""
+    at = 0
+    while at < len(data) <= MOST_DATAGRAM_BYTES:
+        sealed, length = any(data[at + 3 : at + 5]), int.from_bytes(data[at + 11 : at + 13])
+        at += _HEADER_BYTES + length
+        if length < (least_sealed if sealed else 1):
+            return False
+    return 0 < at == len(data)
 
 
 class DtlsListener:

@@ -6,6 +6,7 @@ Both are made from bt_selfsecure/node/api_types.py and api_operations.py: run do
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import typing
 from collections.abc import Callable, Iterator
@@ -18,6 +19,10 @@ from tables import table
 typing.TypedDict = typing_extensions.TypedDict  # pydantic's wish on Python 3.11
 
 from bt_selfsecure.node import api_operations, api_types  # noqa: E402
+
+for module in (api_types, api_operations):  # another page's program may have imported them before
+    importlib.reload(module)
+
 from bt_selfsecure.node.api_operations import OPERATIONS, Operation  # noqa: E402
 from bt_selfsecure.node.api_types import Error  # noqa: E402
 from bt_selfsecure.node.message_limits import MAX_MESSAGE_BYTES  # noqa: E402

@@ -40,8 +40,7 @@ def drive(ends: list[End], udp: socket.socket, peer: tuple[str, int]) -> Iterato
 
 def talk(name: str, queue: list[str], udp: socket.socket, peer: tuple[str, int]) -> None:
     # On a radio: the secret bits that you want and the `eve_loss_bound` you measured. Here X25519 carries the key.
-    who = name.encode().ljust(6)
-    config = bt.EstablishConfig(who, burst=100, interval=0.002, target_bits=1, exchange_shares=True, compare=True)
+    config = bt.EstablishConfig(name.encode().ljust(6), burst=100, target_bits=1, exchange_shares=True, compare=True)
     role = bt.Role.INITIATOR if name == "alice" else bt.Role.RESPONDER
     context = bt.EndpointContext(os.urandom, name=name)
     ends: list[End] = [(bt.Initiator if name == "alice" else bt.Responder)(config, context)]

@@ -27,6 +27,7 @@ FINISHED = (
     "lab",
     "libssl.py",
     "look",
+    "node",
     "protocols/dotp",
     "protocols/sabour",
     "sansio",

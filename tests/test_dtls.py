@@ -13,6 +13,7 @@ from collections.abc import Callable
 import pytest
 
 from bt_selfsecure.dtls import (
+    CIPHERS,
     Closed,
     Credentials,
     DataReceived,
@@ -203,6 +204,19 @@ def test_a_forged_alert_ends_a_handshake_and_not_what_is_established() -> None:
     pair = Pair(Dtls.client(ask(), 0.0)).shake()
     pair.client.receive_frame(forged, 0.0)
     assert pair.established
+
+
+@pytest.mark.parametrize("cipher", CIPHERS.split(":")[:3])
+def test_no_record_of_a_strangers_ends_what_is_established(cipher: str) -> None:
+    """Also none that is shorter than what the cipher adds, for which libssl 3.0 gives a session up."""
+    for length in range(64):
+        pair = Pair(Dtls.client(ask(), 0.0, DtlsConfig(ciphers=f"{cipher}:@SECLEVEL=0"))).shake()
+        for kind in (20, 21, 22, 23):
+            record = bytes([kind]) + bytes.fromhex("fefd 0001 0000 00ff ffff") + length.to_bytes(2) + bytes(length)
+            for forged in (record, record[:-1], record + b"x"):
+                pair.client.receive_frame(forged, 0.0)
+        assert pair.client.established, length
+        assert not any(isinstance(event, Closed) for event in events(pair.client))
 
 
 def test_where_there_is_no_libssl_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

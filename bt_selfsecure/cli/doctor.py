@@ -19,7 +19,7 @@ from bt_selfsecure.node.config import Config, udp_places
 from bt_selfsecure.node.config_file import read
 from bt_selfsecure.node.doctor.checks import checks_of
 from bt_selfsecure.node.doctor.findings import Verdict
-from bt_selfsecure.node.doctor.machine import HostSystem
+from bt_selfsecure.node.doctor.host_system import HostSystem
 from bt_selfsecure.node.doctor.report import Result, examine
 from bt_selfsecure.node.where import find_path
 
@@ -73,7 +73,7 @@ def run(args: Namespace) -> int:
     """Make the checks and show them as they come. UsageError for an adapter or address that is none."""
     config = _config(args.config)
     adapter = args.adapter or (config.node.adapter if config.needs_adapter else "")
-    machine = HostSystem(
+    system = HostSystem(
         _adapter(adapter) if adapter else "",
         peer=parse_address(args.peer) if args.peer else None,
         bearers=config.bearers,
@@ -81,10 +81,10 @@ def run(args: Namespace) -> int:
         socket=config.node.socket,
         udp=udp_places(config, config.node.address) if "udp" in config.bearers else None,
     )
-    results = examine(machine, checks_of(machine))
-    done = list(results) if args.json else _show(results, machine, sys.stdout)
+    results = examine(system, checks_of(system))
+    done = list(results) if args.json else _show(results, system, sys.stdout)
     if args.json:
-        print(json.dumps(_as_object(machine, done), indent=2))
+        print(json.dumps(_as_object(system, done), indent=2))
     return int(any(result.finding.verdict is Verdict.FAILURE for result in done))
 
 
@@ -107,11 +107,11 @@ def _adapter(text: str) -> str:
     return text
 
 
-def _as_object(machine: HostSystem, done: list[Result]) -> dict[str, object]:
+def _as_object(system: HostSystem, done: list[Result]) -> dict[str, object]:
     return {
-        "adapter": machine.adapter or None,
-        "peer": machine.peer,
-        "kernel": machine.kernel,
+        "adapter": system.adapter or None,
+        "peer": system.peer,
+        "kernel": system.kernel,
         "counts": {verdict.value: _count(done, verdict) for verdict in Verdict},
         "checks": [
             {
@@ -130,12 +130,12 @@ def _count(done: list[Result], verdict: Verdict) -> int:
     return sum(result.finding.verdict is verdict for result in done)
 
 
-def _show(results: Iterable[Result], machine: HostSystem, out: TextIO) -> list[Result]:
+def _show(results: Iterable[Result], system: HostSystem, out: TextIO) -> list[Result]:
     """A line or more for each check as soon as it is made, in 80 columns, and the sum."""
     coloured = out.isatty() and not os.environ.get("NO_COLOR")
     done = []
-    print(f"{machine.adapter or 'A node without a radio'} on Linux {machine.kernel}\n", file=out)
-    if not machine.adapter:
+    print(f"{system.adapter or 'A node without a radio'} on Linux {system.kernel}\n", file=out)
+    if not system.adapter:
         print("Its only bearer is udp, so no check of a radio is made; --adapter hci0 makes them.\n", file=out)
     for result in results:
         done.append(result)

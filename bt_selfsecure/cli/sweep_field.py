@@ -15,7 +15,7 @@ from bt_selfsecure.cli.client import node_client
 from bt_selfsecure.cli.sweep_screen import Screen
 from bt_selfsecure.cli.sweep_text import progress_line
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.node.doctor.machine import HostSystem
+from bt_selfsecure.node.doctor.host_system import HostSystem
 from bt_selfsecure.sweep import plan as plans
 from bt_selfsecure.sweep.agent import Agent
 from bt_selfsecure.sweep.control import AirCrew, Crew, RadioCrew, Servant

@@ -13,7 +13,7 @@ import aiocoap
 from aiocoap import error
 
 from bt_selfsecure.coap.channels import DtlsChannel
-from bt_selfsecure.coap.interface import UdpClient, carry
+from bt_selfsecure.coap.interface import UdpClient, carry, expect_zone
 from bt_selfsecure.coap.oscore import ContextLostError, MemoryContext, OscoreRequests
 from bt_selfsecure.coap.sabour import handshake
 from bt_selfsecure.coap.sabour_paper import AUTH_PORT, paper_handshake
@@ -89,19 +89,24 @@ class CoapClient:
 
     async def _prepare(self, uri: str) -> None:
         """Refuse what is no URI of this scheme; with Sabour's, have a context with the server."""
-        parts = urlsplit(uri)
-        if parts.scheme != self._scheme.uri_scheme or not parts.hostname:
+        try:
+            parts = urlsplit(uri)
+            host, port = parts.hostname or "", parts.port
+        except ValueError:  # a port or an address that is none
+            host = ""
+        if not host or parts.scheme != self._scheme.uri_scheme:
             raise UsageError(f"{uri!r} does not fit: this scheme has {self._scheme.uri_scheme}://HOST/PATH")
+        expect_zone(host)
         origin = f"{parts.scheme}://{parts.netloc}"
         if self.before is not None:
-            remote = await self._interface.remote(parts.hostname, parts.port)
+            remote = await self._interface.remote(host, port)
             await self.before(remote.channel.transmission)
         if self._device is None or origin == self._proved:
             return
         client = SabourClient(self._device, EndpointContext(os.urandom, name="device"))
         self.forget()
         if not self._device.profile.hardened:
-            self._payload_key = await paper_handshake(parts.hostname, self._auth_port, client)
+            self._payload_key = await paper_handshake(host, self._auth_port, client)
             self._proved = origin
             return
         keys = await handshake(self._context, origin, client)

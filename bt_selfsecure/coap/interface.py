@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from functools import partial
+from ipaddress import IPv6Address
 from typing import Any, Final, TypeVar
 
-from aiocoap import COAP_PORT, COAPS_PORT, Message, error, interfaces
+from aiocoap import COAP_PORT, COAPS_PORT, CON, Message, error, interfaces
 from aiocoap.messagemanager import MessageManager
 from aiocoap.numbers.constants import MAX_REGULAR_BLOCK_SIZE_EXP
 from aiocoap.tokenmanager import TokenManager
 from aiocoap.util import hostportjoin, hostportsplit
 
 from bt_selfsecure.coap.channels import Channel, ChannelError, Gate
-from bt_selfsecure.errors import BtSelfSecureError
+from bt_selfsecure.errors import BtSelfSecureError, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +30,10 @@ Place = tuple[Any, ...]
 """As asyncio names the source of a datagram."""
 MOST_REMOTES: Final = 256
 """Peers of a server; the one that was silent for longest goes."""
+MOST_REMEMBERED: Final = 4096
+"""Requests of which a copy is known to be one; CoAP wants it for 247 s of each."""
 IDLE_S: Final = 300.0
-"""After which a server forgets a session that is silent, as libcoap does."""
+"""After which a server forgets a session that is silent and observes nothing, as libcoap does."""
 PORTS: Final = {"coap": COAP_PORT, "coaps": COAPS_PORT}
 
 
@@ -80,10 +84,52 @@ class Remote(interfaces.EndpointAddress):  # type: ignore[misc]
         return self.place, id(self.channel)
 
 
+def expect_zone(host: str) -> None:
+    """Raise `UsageError` for a link-local address without its interface: it can be on each of them."""
+    try:
+        address = IPv6Address(host)
+    except ValueError:
+        return
+    if address.is_link_local and not address.scope_id:
+        raise UsageError(f"{host} can be on any interface: name it, as in {host}%bt0")
+
+
+def host_of(place: Place) -> str:
+    """Return the address of a place, a link-local one with its interface."""
+    host, _, *flow_and_zone = place
+    zone = flow_and_zone[1] if flow_and_zone else 0
+    return f"{host}%{socket.if_indextoname(zone)}" if zone and "%" not in host else str(host)
+
+
+class _Messages(MessageManager):  # type: ignore[misc]
+    """Is aiocoap's message manager with a bound on what it remembers of requests: without one, and with a timer for
+    each, a flood fills the memory."""
+
+    def __init__(self, tokens: Any) -> None:
+        super().__init__(tokens)
+        self._came: Final[OrderedDict[Any, float]] = OrderedDict()
+
+    def _deduplicate_message(self, message: Any) -> bool:
+        """Return whether the request came before; then its response is sent again, if there is one."""
+        key, now = (message.remote, message.mid), self.loop.time()
+        while self._came and (
+            len(self._came) > MOST_REMEMBERED
+            or next(iter(self._came.values())) + message.transport_tuning.EXCHANGE_LIFETIME <= now
+        ):
+            self._recent_messages.pop(self._came.popitem(last=False)[0], None)
+        if key not in self._came:
+            self._came[key] = now
+            self._recent_messages[key] = None
+            return False
+        if message.mtype is CON and (response := self._recent_messages[key]) is not None:
+            self._send_initially(response)
+        return True
+
+
 async def carry(context: Any, opened: Callable[[Any], Awaitable[Interface]]) -> Interface:
     """Let an aiocoap context send and receive by this interface, which is opened for its message manager."""
     tokens = TokenManager(context)
-    messages = MessageManager(tokens)
+    messages = _Messages(tokens)
     tokens.token_interface, messages.message_interface = messages, await opened(messages)
     context.request_interfaces.append(tokens)
     interface: Interface = messages.message_interface
@@ -116,7 +162,7 @@ class _Udp(interfaces.MessageInterface):  # type: ignore[misc]
         for data in messages:
             try:
                 message = Message.decode(data, remote=remote)
-            except error.UnparsableMessage:
+            except (error.UnparsableMessage, ValueError):  # the latter of a path that is no UTF-8
                 log.info("%r sent what is no CoAP message", remote)
                 continue
             if self._manager is not None:
@@ -232,9 +278,12 @@ class UdpServer(_Udp, asyncio.DatagramProtocol):
 
     def _sweep(self) -> None:
         now = self._loop.time()
+        observing = {remote for _, remote in self._manager.token_manager.incoming_requests}
         for place, remote in list(self._remotes.items()):
             if remote.last_heard + IDLE_S > now:
                 break
+            if remote in observing:
+                continue
             del self._remotes[place]
             self._part(remote)
             self._forget(remote)

@@ -147,6 +147,8 @@ class OscoreSite(interfaces.Resource):  # type: ignore[misc]
                 raise error.Unauthorized("OSCORE is needed here") from None
             await self._inner.render_to_pipe(pipe)
             return
+        except (oscore.DecodeError, IndexError):  # the latter of an option that is cut off
+            raise error.BadOption("Failed to decode COSE") from None
         if request.code not in (FETCH, POST):
             raise error.MethodNotAllowed
         context, message, number = self._unprotect(request, unprotected)

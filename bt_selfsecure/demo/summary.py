@@ -9,6 +9,7 @@ from typing import Final
 from bt_selfsecure import __version__
 from bt_selfsecure.demo.outcome import CONFIDENCE, Outcome
 from bt_selfsecure.demo.setting import SURVEY_PACKETS, Production, StoryRequest
+from bt_selfsecure.protocols.haoxiao.frames import Profile
 from bt_selfsecure.stats.losses import clopper_pearson
 from bt_selfsecure.wording import counted
 
@@ -179,11 +180,12 @@ def _flaw_rows(run: FinishedRun) -> list[tuple[str, str]]:
     outcome = run.outcome
     if run.production.request.attack is None:
         return []
-    rows = [("steering", f"{steering(outcome)} Contradicting packets reported: {outcome.attacks_reported}.")]
+    came = steering(outcome, run.production.request.profile)
+    rows = [("steering", f"{came} Contradicting packets reported: {outcome.attacks_reported}.")]
     return [*rows, ("lost ACK", naive(run))] if run.naive_shown else rows
 
 
-def steering(outcome: Outcome) -> str:
+def steering(outcome: Outcome, profile: Profile) -> str:
     """Return what came of forged packets. Without a contradiction none met a packet of Alice's, whatever she forged."""
     if not outcome.attacks_reported:
         hers = "K_0 is hers without it" if outcome.eve_has_key else "she does not hold K_0"
@@ -194,8 +196,11 @@ def steering(outcome: Outcome) -> str:
         came = "she does not hold K_0"
     else:
         came = "the establishment came to nothing"
-    on = " Both ends go on, as the paper has it." if outcome.established else ""
-    return f"Eve forged the packets that she had missed; {came}.{on}"
+    on = {
+        Profile.PAPER: " Both ends go on, as the paper has it.",
+        Profile.HARDENED: " What is not in Alice's list Bob drops, and both go on.",
+    }
+    return f"Eve forged the packets that she had missed; {came}.{on[profile] if outcome.established else ''}"
 
 
 def naive(run: FinishedRun) -> str:

@@ -1,4 +1,4 @@
-"""The adapter's keeper: what state hciN is in, and back to work with it when it went down or was blocked.
+"""Keeps the adapter at work: it knows what state hciN is in, and brings it back when it went down or was blocked.
 
 It listens to the kernel's management interface and to /dev/rfkill, so that bluetoothd is not needed, and recovers as
 users of Home Assistant expect: unblock the radio switch, power on, power off and on; with back-off and jitter. It can't
@@ -57,7 +57,7 @@ class AdapterError(BtSelfSecureError):
 
 
 class AdapterState(enum.Enum):
-    """What is the matter with the adapter."""
+    """Says what is the matter with the adapter."""
 
     UP = "up"
     DOWN = "down"
@@ -69,7 +69,7 @@ class AdapterState(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """One Bluetooth radio switch."""
+    """Says whose one Bluetooth radio switch is, and whether it blocks (rfkill)."""
 
     name: str
     """The adapter's, or of a platform's switch that takes the adapter away altogether."""
@@ -78,7 +78,7 @@ class Switch:
 
 
 class Switches:
-    """The Bluetooth radio switches of this machine, kept up to date from /dev/rfkill."""
+    """Knows the Bluetooth radio switches of this machine, kept up to date from /dev/rfkill."""
 
     def __init__(self, on_change: Callable[[], None], device: Path = RFKILL, names: Path = NAMES) -> None:
         """Raises OSError where there is no rfkill."""
@@ -99,7 +99,7 @@ class Switches:
         os.close(self._file)
 
     def blocking(self, adapter: str) -> dict[int, Switch]:
-        """By index: the switches that block this adapter now, its own or a platform's."""
+        """Return, by index, the switches that block this adapter now: its own, or a platform's."""
         return {
             index: switch
             for index, switch in self._switches.items()
@@ -117,7 +117,7 @@ class Switches:
         self._on_change()
 
     def take(self, event: bytes) -> None:
-        """One event of the kernel's."""
+        """Take one struct rfkill_event of the kernel's."""
         index, kind, operation, soft, hard = RFKILL_EVENT.unpack(event)
         if kind != RFKILL_BLUETOOTH:
             return
@@ -204,7 +204,7 @@ class AdapterSupervisor:
             raise AdapterError(f"can't power {self.name} off and on: {self._reason(error)}") from error
 
     def status(self) -> dict[str, Any]:
-        """For the node's status: JSON-able."""
+        """Return what the node's status says of the adapter, JSON-able."""
         return {
             "name": self.name,
             "state": self.state.value,

@@ -36,7 +36,7 @@ INTERVAL_UNITS: Final = 1600
 
 
 class Advertising(enum.Enum):
-    """By what means the node is on the air."""
+    """Says by what means the node is on the air."""
 
     OFF = "off"
     """By none: not wanted, or not possible at the moment."""
@@ -67,7 +67,7 @@ class Advertiser:
         self._silent.set()
 
     async def run(self) -> None:
-        """For ever; cancelled to end. The child has ended then, and nothing of ours is on the air."""
+        """Advertise until cancelled; then the child has ended, and nothing of ours is on the air."""
         clock = asyncio.get_running_loop().time
         retry = BackOff()
         bluezero_is_here = True
@@ -111,11 +111,11 @@ class Advertiser:
             self._tell("resume")
 
     def wake(self) -> None:
-        """Things have changed: try again now, if it is off."""
+        """Try again now, if it is off the air: things have changed."""
         self._woken.set()
 
     def show(self, status: bytes) -> None:
-        """What the GATT service shows from now on: one line."""
+        """Let the GATT service show this line from now on."""
         self._status = status
         self._tell("status " + status.decode())
 

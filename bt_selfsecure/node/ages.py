@@ -17,25 +17,27 @@ UNKNOWN_S: Final = 1e15
 
 
 class ToldAge(TypedDict):
-    """An age as the local API tells it."""
+    """Tells an age as the local API has it: in seconds, and since when."""
 
     age_s: float | None
     since: float | None
 
 
 def told(age: float | None) -> ToldAge:
-    """For the local API: the age in seconds, and the moment by the wall clock as it is now; None where not known."""
+    """Return an age as the local API tells it: in seconds, and as the moment by the wall clock as it is now; None where
+    it is not known."""
     return {"age_s": age, "since": None if age is None else time.time() - age}
 
 
 def kept(age: float | None) -> dict[str, float]:
-    """For the disk."""
+    """Return the age in the form that the disk keeps."""
     now = time.time()
     return {"since": now - (UNKNOWN_S if age is None else age), "written": now}
 
 
 def restored(since: float, written: float) -> float | None:
-    """The age now of what was `kept` so, by an earlier run of this program; None where the clock can't tell it.
+    """Return the age now, in seconds, of what was `kept` by an earlier run of this program; None where the clock can't
+    tell it.
 
     At least: a clock that went back by less than a day has stood still meanwhile, as on a Pi without power.
     """

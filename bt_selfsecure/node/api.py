@@ -66,27 +66,28 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class NodeApi(Protocol):
-    """What the local API needs of a node. A peer is named by its name or its address."""
+    """Lists what the local API needs of a node. A peer is named by its name or its address."""
 
     def status(self) -> Status: ...
     def peers(self) -> list[Peer]: ...
 
     async def send(self, peer: str, message: bytes, *, port: int = 0, until: Until = "durable") -> int:
-        """The message's number, once it is on disk or the peer has it. Cancelled, the message stays queued.
+        """Send a message, and return its number once it is on disk or the peer has it. Cancelled, the message stays
+        queued.
 
         Raises `UnknownPeerError`, `QueueFullError` (at once), `MessageTooLongError`.
         """
 
     def inbox(self, peer: str | None, port: int, *, follow: bool = True) -> AsyncGenerator[Received, None]:
-        """Messages that nobody acknowledged, the oldest first; with `follow`, then those that come."""
+        """Yield the messages that nobody acknowledged, the oldest first; with `follow`, then those that come."""
 
     def acknowledge(self, number: int) -> None:
-        """The reader has this message: forget it. Unknown numbers are forgotten already."""
+        """Forget this message, which its reader has. Unknown numbers are forgotten already."""
 
     async def establish(
         self, peer: str, *, wait: bool = False, without_continuity: bool = False
     ) -> Established | NotEstablished:
-        """Raises `UnknownPeerError`."""
+        """Agree on a new key, and return how that ended. Raises `UnknownPeerError`."""
 
     def confirm(self, peer: str, string: str, by: str) -> Confirmed:
         """`string` is empty where the other end shows another one. Raises `UnknownPeerError`, `UsageError`."""
@@ -152,7 +153,7 @@ class Api:
 
     @property
     def trouble(self) -> str:
-        """Why some program is not served; one sentence with its remedy."""
+        """Return why some program is not served, one sentence with its remedy; empty where all are."""
         return self._connections.trouble if self._connections else ""
 
     @web.middleware

@@ -34,12 +34,12 @@ Until = Literal["durable", "acknowledged"]
 
 @dataclass(frozen=True, slots=True)
 class NoQuery:
-    """An operation without parameters."""
+    """Stands for an operation that takes no parameters."""
 
 
 @dataclass(frozen=True, slots=True)
 class SendQuery:
-    """How to send a message."""
+    """Says how to send a message."""
 
     port: Port = 0
     """0 for messages, 1 for `pipe`, others are free."""
@@ -51,7 +51,7 @@ class SendQuery:
 
 @dataclass(frozen=True, slots=True)
 class EstablishQuery:
-    """How to agree on a key."""
+    """Says how to agree on a key."""
 
     wait: bool = False
     """Wait for the other end to begin, where a person asks for it as well; so both get the string of one key. It waits
@@ -62,7 +62,7 @@ class EstablishQuery:
 
 @dataclass(frozen=True, slots=True)
 class ConfirmQuery:
-    """What a person has compared."""
+    """Says what a person has compared."""
 
     string: str = ""
     """The string that the other end shows; its six digits suffice, or its four words."""
@@ -72,7 +72,7 @@ class ConfirmQuery:
 
 @dataclass(frozen=True, slots=True)
 class ReceiveQuery:
-    """Which messages to read."""
+    """Says which messages to read."""
 
     peer: str | None = None
     """From this peer only."""
@@ -84,7 +84,7 @@ class ReceiveQuery:
 
 @dataclass(frozen=True, slots=True)
 class ScanQuery:
-    """How to look for nodes."""
+    """Says how long to look for nodes."""
 
     seconds: Annotated[float, Range(1, 60)] = 6.0
     """How long."""
@@ -92,7 +92,7 @@ class ScanQuery:
 
 @dataclass(frozen=True, slots=True)
 class LevelQuery:
-    """What to log."""
+    """Says what to log."""
 
     level: Level
     """Least important messages."""
@@ -103,7 +103,7 @@ class LevelQuery:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One thing that a program can ask of the node."""
+    """Describes one thing that a program can ask of the node."""
 
     method: Literal["GET", "POST", "PUT", "DELETE"]
     path: str

@@ -17,7 +17,7 @@ assert set(Level.__args__) == set(LOG_LEVELS)  # type: ignore[attr-defined]
 
 
 class Range(NamedTuple):
-    """The least and the greatest value, or None where there is no such bound."""
+    """Bounds a number, both ends included; `high` is None where there is no such bound."""
 
     low: float
     high: float | None = None
@@ -33,14 +33,14 @@ Number = Annotated[int, Range(1, 2**63 - 1)]
 
 
 class Error(TypedDict):
-    """Why not."""
+    """Says why a request was refused."""
 
     error: str
     """One line: what is wrong, and what to do."""
 
 
 class Health(TypedDict):
-    """Whether the node can do its work."""
+    """Says whether the node can do its work."""
 
     healthy: bool
     """Whether there is no problem."""
@@ -49,7 +49,7 @@ class Health(TypedDict):
 
 
 class Discovery(TypedDict):
-    """How nodes near are found; null without an adapter. No session depends on it."""
+    """Says how nodes near are found; null without an adapter. No session depends on it."""
 
     advertising: str
     """bluez, raw-hci, paused, off."""
@@ -64,7 +64,7 @@ class Discovery(TypedDict):
 
 
 class Journal(TypedDict):
-    """What the disk took to keep the node's state, since the start."""
+    """Says how long the disk took to keep the node's state, since the start."""
 
     commits: int
     """How many."""
@@ -75,7 +75,7 @@ class Journal(TypedDict):
 
 
 class Link(TypedDict):
-    """The open link."""
+    """Describes the open link."""
 
     bearer: str
     """As in rfcomm."""
@@ -90,7 +90,7 @@ class Link(TypedDict):
 
 
 class Key(TypedDict):
-    """The key that both ends hold: facts about it, never the key."""
+    """Tells facts about the key that both ends hold, never the key."""
 
     fingerprint: str
     """Short public name of the key, equal at both ends."""
@@ -125,7 +125,7 @@ class Key(TypedDict):
 
 
 class Trust(TypedDict):
-    """Whether the peer is the one that is meant."""
+    """Says whether the peer is the one that is meant."""
 
     confirmed: Literal["string", "authentication key"] | None
     """How that became known: a person has compared the strings, or it has the authentication key of this peer alone;
@@ -153,7 +153,7 @@ class Trust(TypedDict):
 
 
 class Session(TypedDict):
-    """The secure session."""
+    """Describes the secure session."""
 
     profile: str
     """hardened or paper."""
@@ -166,7 +166,7 @@ class Session(TypedDict):
 
 
 class Queues(TypedDict):
-    """Messages that wait."""
+    """Counts the messages that wait."""
 
     outbox: int
     """For the peer."""
@@ -177,7 +177,7 @@ class Queues(TypedDict):
 
 
 class Counts(TypedDict):
-    """What happened since the node began with this peer."""
+    """Counts what happened since the node began with this peer."""
 
     rounds_out: int
     """Rounds that the peer acknowledged."""
@@ -204,7 +204,7 @@ class Counts(TypedDict):
 
 
 class Progress(TypedDict):
-    """Of the establishment under way."""
+    """Says how far the establishment under way has come."""
 
     sent: int | None
     """Burst packets sent so far; null at the end that hears them."""
@@ -215,7 +215,7 @@ class Progress(TypedDict):
 
 
 class Peer(TypedDict):
-    """A peer and what there is with it."""
+    """Describes a peer and what there is with it."""
 
     name: str
     """As configured; the address of a peer that is not."""
@@ -243,13 +243,13 @@ class Peer(TypedDict):
 
 
 class Peers(TypedDict):
-    """All."""
+    """Lists all peers."""
 
     peers: list[Peer]
 
 
 class Status(TypedDict):
-    """The node and its peers."""
+    """Describes the node and its peers."""
 
     version: str
     """Of this program."""
@@ -272,7 +272,7 @@ class Status(TypedDict):
 
 
 class Established(Key):
-    """An establishment that ended with a key."""
+    """Tells of an establishment that ended with a key."""
 
     established: Literal[True]
     peer: str
@@ -281,7 +281,7 @@ class Established(Key):
 
 
 class NotEstablished(TypedDict):
-    """An establishment that ended without one."""
+    """Tells of an establishment that ended without a key."""
 
     established: Literal[False]
     peer: str
@@ -291,7 +291,7 @@ class NotEstablished(TypedDict):
 
 
 class Confirmed(TypedDict):
-    """What became of a comparison."""
+    """Says what became of a comparison."""
 
     confirmed: bool
     """Whether the peer is confirmed by it."""
@@ -309,14 +309,14 @@ class Sent(TypedDict):
 
 
 class LogLevel(TypedDict):
-    """What is logged."""
+    """Says what is logged."""
 
     level: Level
     """Least important messages."""
 
 
 class ReceivedLine(TypedDict):
-    """One line of the stream of received messages."""
+    """Holds one received message: one line of the stream."""
 
     id: Number
     """To acknowledge it by DELETE /v1/messages/{id}."""
@@ -333,7 +333,7 @@ class ReceivedLine(TypedDict):
 
 
 class Sighting(TypedDict):
-    """A node that was heard."""
+    """Describes a node that was heard."""
 
     address: str
     """Bluetooth device address."""
@@ -350,6 +350,6 @@ class Sighting(TypedDict):
 
 
 class Sightings(TypedDict):
-    """All."""
+    """Lists all nodes that were heard."""
 
     nodes: list[Sighting]

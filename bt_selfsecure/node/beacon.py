@@ -15,7 +15,7 @@ leave. After the UUID come ten bytes:
      +---------+---------+-----------------------------------+
 
 `Version` is 1, of these ten bytes and of the protocol behind them; a later one may add bytes, and moves none. `Profile`
-is the version nibble of the node's frames (1 `paper`, 2 `hardened`). `Identity` is the first eight bytes of SHA-256
+is the version nibble of the node's frames (1 `paper`, 3 `hardened`). `Identity` is the first eight bytes of SHA-256
 over the six bytes of the device address, in the order in which it is written: whoever knows the address recognises the
 node when the controller advertises under another one. It proves nothing: anybody can advertise anything.
 """
@@ -56,7 +56,7 @@ give the first of them to every advertisement (github.com/raspberrypi/linux/issu
 
 
 class Word(enum.Enum):
-    """The first word of a line that the child says."""
+    """Begins a line that the child says."""
 
     ADVERTISING = "advertising"
     """It is on the air: after the start, and in answer to `resume`."""
@@ -73,7 +73,7 @@ class Word(enum.Enum):
 
 
 class ServiceData(NamedTuple):
-    """What a node says of itself in its advertisement."""
+    """Holds what a node says of itself in its advertisement."""
 
     version: int
     profile: int
@@ -81,40 +81,41 @@ class ServiceData(NamedTuple):
 
 
 def identity_of(address: str) -> bytes:
-    """The eight bytes by which a node is recognised, from an address "AA:BB:CC:DD:EE:FF"."""
+    """Return the 8 bytes by which a node is recognised, from its device address "AA:BB:CC:DD:EE:FF"."""
     return hashlib.sha256(bytes.fromhex(address.replace(":", ""))).digest()[:IDENTITY_BYTES]
 
 
 def encode(data: ServiceData) -> bytes:
-    """The ten bytes of the layout above."""
+    """Return the ten bytes of the layout above."""
     return bytes([data.version, data.profile]) + data.identity
 
 
 def decode(data: bytes) -> ServiceData | None:
-    """What the bytes say, or None where they are not ours. Never raises: they come from the air."""
+    """Return what the bytes say, or None where they are not ours. Never raises: they come from the air."""
     if len(data) < SERVICE_DATA_BYTES or data[0] < VERSION or (data[0] == VERSION and len(data) > SERVICE_DATA_BYTES):
         return None
     return ServiceData(data[0], data[1], data[2:SERVICE_DATA_BYTES])
 
 
 def ad_structure(data: ServiceData) -> bytes:
-    """The whole AD structure, as raw HCI advertises it: length, type 0x21, UUID (little-endian), service data."""
+    """Return the whole AD structure, as raw HCI advertises it: length, type 0x21, UUID (little-endian), service
+    data."""
     body = b"\x21" + bytes.fromhex(SERVICE_UUID.replace("-", ""))[::-1] + encode(data)
     return bytes([len(body)]) + body
 
 
 def short_name(name: str) -> str:
-    """As much of the name as fits the scan response, cut between two characters."""
+    """Return as much of the name as fits the scan response, cut between two characters."""
     return name.encode()[:LARGEST_NAME_BYTES].decode(errors="ignore")
 
 
 def say(word: Word, reason: str = "") -> None:
-    """One line to the parent."""
+    """Send one line to the parent."""
     print(" ".join((word.value, *reason.split())), flush=True)
 
 
 class Beacon:
-    """What bluetoothd advertises and serves for us. Lives in GLib's main loop, which `end` leaves.
+    """Registers with bluetoothd what it advertises and serves for us. Lives in GLib's main loop, which `end` leaves.
 
     bluezero gives the D-Bus objects. They are registered here and not by its managers, which make the adapter
     discoverable over BR/EDR, and print a refusal where we need to act on it.
@@ -159,7 +160,7 @@ class Beacon:
         )
 
     def show(self, status: bytes) -> None:
-        """The characteristic's value from now on."""
+        """Give the characteristic this value from now on."""
         self._status = status[:LARGEST_STATUS_BYTES]
 
     def _manager(self, interface: str) -> Any:

@@ -13,7 +13,7 @@ from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, Final
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.node.unix_http import Answer, Connection, StoppedError, query, quoted
+from bt_selfsecure.node.unix_http import HttpAnswer, StoppedError, UnixHttpConnection, query, quoted
 
 if TYPE_CHECKING:
     from bt_selfsecure.node.messages import Received
@@ -28,7 +28,7 @@ LONGEST_S: Final = 86_400.0
 
 
 class ApiError(UsageError):
-    """The node refused: its own words."""
+    """The node has refused: the text is its own words."""
 
     def __init__(self, status: int, text: str, retry_after: float = 1.0) -> None:
         super().__init__(text)
@@ -39,7 +39,7 @@ class ApiError(UsageError):
 
 
 class NodeAwayError(UsageError):
-    """No node answers; perhaps it is just starting anew."""
+    """There is no node that answers; perhaps it is just starting anew."""
 
 
 class _Answer(dict[str, Any]):
@@ -50,8 +50,8 @@ class _Answer(dict[str, Any]):
 
 
 class NodeClient:
-    """A running node, by its socket. Every call raises `NodeAwayError` or `ApiError`, or `UsageError` for a socket that
-    can't be used. Each thread that uses it keeps a connection from one call to the next."""
+    """Asks a running node, by its socket. Every call raises `NodeAwayError` or `ApiError`, or `UsageError` for a socket
+    that can't be used. Each thread that uses it keeps a connection from one call to the next."""
 
     def __init__(self, path: str | PathLike[str]) -> None:
         self._path = fspath(path)
@@ -70,23 +70,23 @@ class NodeClient:
         return peers
 
     def metrics(self) -> str:
-        """In Prometheus's text format."""
+        """Return the node's figures in Prometheus's text format."""
         return self._request("GET", "/v1/metrics").decode()
 
     def log_level(self, level: str | None = None) -> str:
-        """Of the running node; with `level`, set until it ends."""
+        """Return the log level of the running node; with `level`, set it first, until the node ends."""
         method, which = ("PUT", query(level=level)) if level else ("GET", "")
         now: str = self._object(method, "/v1/log-level" + which)["level"]
         return now
 
     def establish(self, peer: str, *, wait: bool = False, without_continuity: bool = False) -> dict[str, Any]:
-        """Returns when the establishment has ended, however long that takes; with `wait` the other end begins it."""
+        """Agree on a new key, and return how that ended, however long it takes; with `wait` the other end begins it."""
         wishes = {"wait": wait, "without_continuity": without_continuity}
         how = query(**{name: "true" for name, wished in wishes.items() if wished}) if any(wishes.values()) else ""
         return self._object("POST", f"/v1/peers/{quoted(peer)}/establish{how}", wait=LONGEST_S)
 
     def confirm(self, peer: str, string: str) -> dict[str, Any]:
-        """A person here says that the other end shows this string; the empty one says that it shows another."""
+        """Say that the other end shows this string, or with the empty one that it shows another; return the outcome."""
         how = query(string=string) if string else query(differs="true")
         return self._object("POST", f"/v1/peers/{quoted(peer)}/confirm{how}")
 
@@ -97,7 +97,7 @@ class NodeClient:
         return nodes
 
     def send(self, peer: str, message: bytes, *, port: int = 0, until: str = "durable", timeout: float = 60.0) -> int:
-        """The message's number, once it is `durable` here or `acknowledged` by the peer."""
+        """Send a message, and return its number once it is `durable` here or `acknowledged` by the peer."""
         path = f"/v1/peers/{quoted(peer)}/messages" + query(port=port, until=until, timeout=f"{timeout:f}")
         wait = timeout if until == "acknowledged" else 0.0
         number: int = self._object("POST", path, message, wait=wait)["id"]
@@ -106,11 +106,11 @@ class NodeClient:
     def receive(
         self, *, peer: str | None = None, port: int = 0, follow: bool = False
     ) -> Generator[Received, None, None]:
-        """Messages that nobody acknowledged yet; with `follow` it goes on until the node stops."""
+        """Yield the messages that nobody acknowledged yet; with `follow` it goes on until the node stops."""
         from bt_selfsecure.node.messages import Received
 
         which = {"port": port, "follow": str(follow).lower()} | ({"peer": peer} if peer else {})
-        with closing(Connection(self._path)) as connection, _in_one_line(self._path):
+        with closing(UnixHttpConnection(self._path)) as connection, _in_one_line(self._path):
             answer = self._ask(connection, "GET", "/v1/messages" + query(**which))
             if follow:
                 connection.wait_without_end()
@@ -124,7 +124,7 @@ class NodeClient:
                     raise
 
     def follow(self, *, peer: str | None = None, port: int = 0) -> Generator[Received, None, None]:
-        """As `receive`, without end: a node that is restarted is waited for, and shows again what was not
+        """Yield as `receive` does, without end: a node that is restarted is waited for, and shows again what was not
         acknowledged."""
         while True:
             try:
@@ -133,7 +133,7 @@ class NodeClient:
                 self.wait(error)
 
     def wait(self, error: NodeAwayError) -> None:
-        """Until the node is back; raises the error where it does not come."""
+        """Wait until the node is back; raise the error where it does not come."""
         end = time.monotonic() + PATIENCE_S
         while time.monotonic() < end:
             time.sleep(RETRY_S)
@@ -143,7 +143,7 @@ class NodeClient:
         raise error
 
     def acknowledge(self, number: int) -> None:
-        """This message was taken care of: the node forgets it."""
+        """Let the node forget this message, which was taken care of."""
         self._request("DELETE", f"/v1/messages/{number}")
 
     def _object(self, method: str, path: str, body: bytes | None = None, wait: float = 0.0) -> dict[str, Any]:
@@ -151,7 +151,7 @@ class NodeClient:
             return _Answer(json.loads(self._request(method, path, body, wait), object_hook=_Answer))
 
     def _request(self, method: str, path: str, body: bytes | None = None, wait: float = 0.0) -> bytes:
-        connection = self._kept.connection = getattr(self._kept, "connection", None) or Connection(self._path)
+        connection = self._kept.connection = getattr(self._kept, "connection", None) or UnixHttpConnection(self._path)
         with _in_one_line(self._path):
             try:
                 return self._ask(connection, method, path, body, wait).read()
@@ -162,7 +162,9 @@ class NodeClient:
                 raise
 
     @staticmethod
-    def _ask(connection: Connection, method: str, path: str, body: bytes | None = None, wait: float = 0.0) -> Answer:
+    def _ask(
+        connection: UnixHttpConnection, method: str, path: str, body: bytes | None = None, wait: float = 0.0
+    ) -> HttpAnswer:
         answer = connection.ask(method, path, body, ANSWER_S + wait)
         if answer.status >= 400:
             text = json.loads(answer.read())["error"]

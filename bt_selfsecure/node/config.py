@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class Rule(NamedTuple):
-    """What a value must be, beyond its type."""
+    """Says what a value must be, beyond its type."""
 
     expected: str
     """Completes "must be ..."."""
@@ -42,7 +42,7 @@ class Rule(NamedTuple):
 
 
 def between(low: float, high: float, unit: str = "") -> Rule:
-    """Both ends included."""
+    """Return a rule for numbers from `low` to `high`, both ends included; `unit` stands behind them in the text."""
     return Rule(f"{low:,} to {high:,}{unit}", lambda value: low <= value <= high)
 
 
@@ -70,7 +70,7 @@ OWN_ADDRESS: Final = Rule(
 
 
 def is_good(parse: Callable[[str], object], text: str) -> bool:
-    """Whether `parse` takes it without a UsageError."""
+    """Return whether `parse` takes this text, and raises no `UsageError`."""
     try:
         parse(text)
     except UsageError:
@@ -95,18 +95,18 @@ PLACE_OR_NONE: Final = Rule(f"{PLACE.expected}, or empty", lambda value: not val
 
 
 def about(doc: str, rule: Rule = ANY, read: Callable[[str], str] = str) -> dict[str, Any]:
-    """What is declared with a key; `read` makes the usual spelling of what is written."""
+    """Return what is declared with a key; `read` makes the usual spelling of what is written."""
     return {"doc": doc, "rule": rule, "read": read}
 
 
 def key(default: T, doc: str, rule: Rule = ANY) -> T:
-    """A key with a default."""
+    """Declare a key that has a default."""
     return field(default=default, metadata=about(doc, rule))
 
 
 @dataclass(frozen=True, slots=True)
 class NodeTable:
-    """The daemon itself."""
+    """Sets up the daemon itself."""
 
     adapter: str = field(
         default="hci0",
@@ -155,7 +155,7 @@ class NodeTable:
 
 @dataclass(frozen=True, slots=True)
 class EstablishTable:
-    """How keys are agreed on."""
+    """Says how keys are agreed on."""
 
     bearer: str = key(
         "le_advert",
@@ -186,7 +186,7 @@ class EstablishTable:
 
 @dataclass(frozen=True, slots=True)
 class SessionTable:
-    """How messages are carried under the key."""
+    """Says how messages are carried under the key."""
 
     bearer: str = key("rfcomm", "What carries the session.", BEARER)
     durability: str = key(
@@ -208,7 +208,7 @@ class SessionTable:
 
 @dataclass(frozen=True, slots=True)
 class DiscoveryTable:
-    """How nodes find each other."""
+    """Says how nodes find each other."""
 
     advertise: bool = key(True, "Advertise this node over Bluetooth LE.")
     scan: bool = key(True, "Look for the peers now and then.")
@@ -217,7 +217,7 @@ class DiscoveryTable:
 
 @dataclass(frozen=True, slots=True)
 class RfcommTable:
-    """Bearer rfcomm: a reliable stream; the link hides its losses."""
+    """Sets up bearer rfcomm: a reliable stream; the link hides its losses."""
 
     channel: int = key(0, "Channel to listen on and to dial; 0: found by SDP.", between(0, 30))
     pair: bool = key(True, "Pair with configured peers without asking (Just Works), as a Pi without a screen must.")
@@ -225,7 +225,7 @@ class RfcommTable:
 
 @dataclass(frozen=True, slots=True)
 class L2capTable:
-    """Bearer l2cap: datagrams that the controller drops where the radio loses them."""
+    """Sets up bearer l2cap: datagrams that the controller drops where the radio loses them."""
 
     psm: int = key(
         PSM,
@@ -241,21 +241,21 @@ class L2capTable:
 
 @dataclass(frozen=True, slots=True)
 class IpspTable:
-    """Bearer ipsp (experimental): UDP over IPv6 over Bluetooth LE; the link hides its losses."""
+    """Sets up bearer ipsp (experimental): UDP over IPv6 over Bluetooth LE; the link hides its losses."""
 
     port: int = key(5700, "UDP port.", between(1, 65_535))
 
 
 @dataclass(frozen=True, slots=True)
 class UdpTable:
-    """Bearer udp: this computer or a network, no radio; whoever reads there misses nothing that the peer has."""
+    """Sets up bearer udp: this computer or a network, no radio; who reads there misses nothing that the peer has."""
 
     listen: str = key("127.0.0.1:5700", "IP address and UDP port to listen on; 127.0.0.1: for this computer.", PLACE)
 
 
 @dataclass(frozen=True, slots=True)
 class PeerTable:
-    """A node to talk to; one [[peer]] for each."""
+    """Names a node to talk to; there is one [[peer]] for each."""
 
     name: str = field(metadata=about("What it is called here.", NAME))
     address: str = field(metadata=about("Its Bluetooth device address, or its [node] address.", ADDRESS, read=spelled))
@@ -278,7 +278,7 @@ class PeerTable:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The whole file."""
+    """Holds the whole configuration file, one attribute a table."""
 
     node: NodeTable = field(default_factory=NodeTable)
     establish: EstablishTable = field(default_factory=EstablishTable)
@@ -292,28 +292,28 @@ class Config:
 
     @property
     def needs_adapter(self) -> bool:
-        """Whether any of its bearers is a radio."""
+        """Return whether any of its bearers is a radio."""
         return set(self.bearers) != {"udp"}
 
     @property
     def bearers(self) -> tuple[str, str]:
-        """The names of what carries establishment and session."""
+        """Return the names of what carries establishment and session."""
         return parse_spec(self.establish.bearer).name, parse_spec(self.session.bearer).name
 
     def find_peer(self, name_or_address: str) -> PeerTable | None:
-        """The peer of that name or address, if one is configured."""
+        """Return the peer of that name or address, if one is configured."""
         address = spelled(name_or_address)
         return next((peer for peer in self.peer if peer.name == name_or_address or peer.address == address), None)
 
 
 def address_bytes(address: str) -> bytes:
-    """A device address as the 6 bytes of an identity, in the order in which it is written."""
+    """Return a device address as the 6 bytes of an identity, in the order in which it is written."""
     return bytes.fromhex(address.replace(":", ""))
 
 
 def bearer_spec(config: Config, bearer: str, adapter: str = "") -> BearerSpec:
-    """What `open_bearer` takes for a key `bearer`: with its own number, or else that of the bearer's table; on this
-    adapter, or the configured one."""
+    """Return what `open_bearer` takes for a key `bearer`: with its own number, or else that of the bearer's table; on
+    this adapter, or the configured one."""
     spec = parse_spec(bearer)
     key = NUMBER_KEYS.get(spec.name)
     number = spec.number or (getattr(getattr(config, spec.name), key) if key else 0)
@@ -321,13 +321,14 @@ def bearer_spec(config: Config, bearer: str, adapter: str = "") -> BearerSpec:
 
 
 def udp_places(config: Config, own: str) -> UdpPlaces:
-    """What `open_bearer` takes for udp; `own` is the device address."""
+    """Return what `open_bearer` takes for udp; `own` is the device address."""
     peers = {peer.address: peer.udp for peer in config.peer if peer.udp}
     return UdpPlaces(own, config.udp.listen, peers, config.node.accept == "anyone")
 
 
 def authentication_key(peer: PeerTable) -> bytes:
-    """The bytes of the peer's key file; empty where none is configured. UsageError for a file that others may read."""
+    """Return the bytes of the peer's key file; empty where none is configured. Raises `UsageError` for a file that
+    others may read."""
     if not peer.authentication_key_file:
         return b""
     path = Path(peer.authentication_key_file)

@@ -25,7 +25,7 @@ NO_ADDRESS: Final = bytes(6)
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
-    """A configuration, and where it came from."""
+    """Holds a configuration, and where it came from."""
 
     config: Config
     origin: Origin
@@ -46,7 +46,7 @@ def read(path: Path) -> ConfigFile:
 
 
 def parse(text: str, path: Path) -> ConfigFile:
-    """The configuration that `text` writes; `path` is for the words of a UsageError."""
+    """Return the configuration that `text` writes; `path` is for the words of a UsageError."""
     return _config_file(*parse_toml(text, path, "configuration of a node"))
 
 
@@ -79,7 +79,7 @@ def _peers(value: Any, reader: TableReader, origin: Origin) -> tuple[PeerTable, 
 
 
 def check(file: ConfigFile) -> None:
-    """What the parts of a configuration demand of each other. Raises UsageError."""
+    """Check what the parts of a configuration demand of each other. Raises `UsageError`."""
     config, fail = file.config, file.origin.fail
     for number, peer in enumerate(config.peer):
         if peer.address in (config.node.address, config.node.adapter):
@@ -157,7 +157,8 @@ def _build_establish(config: Config) -> None:
 
 
 def render(file: ConfigFile, *, origin: bool = False) -> str:
-    """A file that reads back as the same configuration: each key with what it means; defaults behind a `#`.
+    """Return the text of a file that reads back as the same configuration: each key with what it means; defaults behind
+    a `#`.
 
     With `origin`, each value says where it came from.
     """

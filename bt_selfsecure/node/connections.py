@@ -42,7 +42,8 @@ QUIET_S: Final = 60.0
 
 
 def listen(path: Path, group: str) -> socket.socket:
-    """The API's socket, for its group only. UsageError if a node listens there, or where it can't be made."""
+    """Open the API's socket, for its group only. Raises `UsageError` if a node listens there, or where it can't be
+    made."""
     _remove_stale(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     old = os.umask(0o777 & ~SOCKET_MODE)
@@ -94,7 +95,7 @@ def _remove_stale(path: Path) -> None:
 
 
 def most_connections(max_links: int) -> int:
-    """By this process's limit on open files (RLIMIT_NOFILE)."""
+    """Return how many connections this process's limit on open files (RLIMIT_NOFILE) leaves room for."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return MOST
@@ -102,7 +103,8 @@ def most_connections(max_links: int) -> int:
 
 
 class Connections:
-    """Those of one listening socket, given to `server`; `busy` are the protocols of requests under way."""
+    """Keeps the connections of one listening socket, and gives each to `server`; `busy` are the protocols of requests
+    under way."""
 
     def __init__(self, listener: socket.socket, server: web.Server, most: int) -> None:
         self.busy: set[asyncio.BaseProtocol] = set()
@@ -119,7 +121,7 @@ class Connections:
 
     @property
     def trouble(self) -> str:
-        """Why a program was refused lately; one sentence with its remedy."""
+        """Return why a program was refused lately, one sentence with its remedy; empty where none was."""
         return self._refusal if self._loop.time() - self._refused_at < QUIET_S else ""
 
     async def close(self) -> None:

@@ -25,8 +25,8 @@ AGAIN_S: Final = 3.0
 
 
 async def run_node(config: Config) -> int:
-    """Until cancelled. Raises `UsageError` for what a person must mend first, `JournalError` where a new start may
-    help."""
+    """Run the node until cancelled. Raises `UsageError` for what a person must mend first, `JournalError` where a new
+    start may help."""
     node = await _begun(config)
     try:
         await node.start()
@@ -72,7 +72,7 @@ async def _beat(node: Node, file: MetricsFile) -> None:
 
 
 class MetricsFile:
-    """`[node] metrics_file`, if there is one. A disk that does not take it is a line in the log, not a fault."""
+    """Writes `[node] metrics_file`, if there is one. A disk that does not take it is a line in the log, not a fault."""
 
     def __init__(self, path: str) -> None:
         self._path = Path(path) if path else None

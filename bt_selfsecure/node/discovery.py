@@ -39,12 +39,12 @@ HANG_S: Final = 10.0
 
 
 class DiscoveryError(BtSelfSecureError):
-    """A scan was not possible."""
+    """A scan was not possible; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A node as it was last heard."""
+    """Holds what a node advertised when it was last heard."""
 
     address: str
     """Of the configured peer with that identity, or else the one that advertised."""
@@ -104,7 +104,7 @@ class Discovery:
             self._tasks.append(asyncio.create_task(self._keep_scanning(), name="discovery: scan"))
 
     async def stop(self) -> None:
-        """Off the air; the child process has ended."""
+        """Leave the air; the child process has ended."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -119,7 +119,7 @@ class Discovery:
             await self.advertiser.pause()
 
     async def resume(self) -> None:
-        """The burst is over."""
+        """Advertise and scan again: the burst is over."""
         self._pauses -= 1
         if self._pauses == 0:
             self._wanted.clear()
@@ -127,11 +127,12 @@ class Discovery:
             self.advertiser.resume()
 
     def wake(self) -> None:
-        """The adapter is up again: advertise now, not only after the back-off."""
+        """Advertise now, not only after the back-off: the adapter is up again."""
         self.advertiser.wake()
 
     async def scan(self, seconds: float) -> list[Sighting]:
-        """Scan for so long (less if a burst comes up), after any burst and scan; the nodes heard.
+        """Scan for so many seconds (less if a burst comes up), after any burst and scan; return the nodes that were
+        heard.
 
         Raises `DiscoveryError`.
         """
@@ -145,7 +146,8 @@ class Discovery:
                 return [sighting for sighting in self.sightings.values() if sighting.seen_at >= began]
 
     def set_status(self, status: dict[str, Any]) -> None:
-        """What the GATT service shows to anybody: JSON of at most 512 bytes, nothing secret. Raises `LocalError`."""
+        """Set what the GATT service shows to anybody: JSON of at most 512 bytes, nothing secret. Raises
+        `LocalError`."""
         line = json.dumps(status, separators=(",", ":")).encode()
         if len(line) > beacon.LARGEST_STATUS_BYTES:
             raise LocalError(f"{len(line)} bytes do not fit a GATT characteristic of {beacon.LARGEST_STATUS_BYTES}")
@@ -197,7 +199,8 @@ class Discovery:
         self.hear(device.address, advertisement.local_name, advertisement.rssi, advertisement.service_data)
 
     def hear(self, address: str, name: str | None, rssi: int, service_data: dict[str, bytes]) -> None:
-        """An advertisement; of a node, if it carries our service data. Never raises: it comes from the air."""
+        """Take an advertisement, which is a node's if it carries our service data. Never raises: it comes from the
+        air."""
         said = beacon.decode(service_data.get(beacon.SERVICE_UUID, b""))
         if said is None:
             return

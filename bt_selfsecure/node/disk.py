@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 
 class DiskRefusal(NamedTuple):
-    """Why the journal can't be read or written."""
+    """Says why the journal can't be read or written, and what helps."""
 
     what: str
     remedy: str
@@ -71,7 +71,8 @@ _ANOTHER_PLACE: Final = "move it away, or name another [node] state_directory"
 
 
 def refusal(error: sqlite3.Error) -> DiskRefusal:
-    """By the error's code; one without is a fault of the program that called SQLite."""
+    """Return why SQLite refused, by the error's code; an error without one is a fault of the program that called
+    SQLite."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     name = getattr(error, "sqlite_errorname", type(error).__name__)
     found = _REFUSALS.get(code) or _REFUSALS.get(code & 0xFF)
@@ -89,7 +90,7 @@ def is_damage(error: sqlite3.Error) -> bool:
 
 
 def directory_refusal(error: OSError, directory: Path) -> DiskRefusal:
-    """Why the kernel does not let the node use its state directory, or a file in it."""
+    """Return why the kernel does not let the node use its state directory, or a file in it."""
     what = error.strerror or type(error).__name__
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT:

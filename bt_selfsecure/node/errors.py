@@ -6,11 +6,11 @@ from bt_selfsecure.errors import UsageError
 
 
 class UnknownPeerError(UsageError):
-    """No peer of that name or address is configured."""
+    """There is no configured peer of that name or address."""
 
 
 class QueueFullError(UsageError):
-    """As many messages wait for this peer as `queue_messages` allows."""
+    """The queue for this peer is full: as many messages wait as `queue_messages` allows."""
 
 
 class MessageTooLongError(UsageError):

@@ -20,7 +20,7 @@ NEEDED: Final[Mapping[str, tuple[AdapterSetting, str]]] = {
 
 
 def misfits(bearers: Iterable[str], adapter: str, supported: AdapterSetting, current: AdapterSetting) -> Iterator[str]:
-    """For each of the bearers that can't work, a sentence with its remedy."""
+    """Return, for each of the bearers that can't work, a sentence with its remedy."""
     for bearer in sorted(NEEDED.keys() & bearers):
         setting, name = NEEDED[bearer]
         if setting not in supported:

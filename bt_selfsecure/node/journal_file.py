@@ -1,4 +1,4 @@
-"""The journal's file: whose it is, whether it is whole, and its format; one daemon at a time has it open.
+"""Opens the journal's file: whose it is, whether it is whole, and its format; one daemon at a time has it.
 
 Each row ends with a digest of all that is in it. A card that changes a cell does not change both to fit: so a damaged
 row is known, and is that row's fault alone. What stood in it is told to nobody.
@@ -26,11 +26,11 @@ from bt_selfsecure.node.set_aside import FILE, FILES, LOG, give_to_owner, new_fi
 log = logging.getLogger(__name__)
 
 LOCK: Final = "lock"
-IN_USE: Final = re.compile(rb"in use (\d+)")
+IN_USE: Final = re.compile(rb"(in use|settled) (\d+)")
 CLOSED: Final = b"closed"
 """What stands in the lock file while the directory has a state: up to which numbers the node has given out that was the
-last to begin there, or that it has ended in order. So a state that the card has lost is not taken for one that never
-was, nor an old one for the newest."""
+last to begin there, and whether the log has something in it or is settled; or that the node has ended in order. So a
+state that the card has lost is not taken for one that never was, nor an old one for the newest."""
 TABLES: Final = frozenset(("peer", "outbox", "partial", "inbox"))
 MAGIC: Final = b"SQLite format 3\0"
 APPLICATION_ID: Final = 0x62747373
@@ -104,15 +104,15 @@ ADDRESS: Final = re.compile(rb"[0-9A-F]{2}(:[0-9A-F]{2}){5}")
 
 
 class JournalError(BtSelfSecureError):
-    """The disk did not take it, or does not give it; it is tried again."""
+    """The disk did not take the journal, or does not give it; it is tried again."""
 
 
 class DamagedFileError(UsageError):
-    """A journal of ours, of which the disk has lost a part."""
+    """The disk has lost a part of a journal of ours."""
 
 
 def digest(*row: Any) -> bytes:
-    """Of a row's values, in their order; text is the same as its bytes."""
+    """Return the digest of a row's values, in their order; text is the same as its bytes."""
     hashed = blake2b(digest_size=DIGEST_BYTES)
     for value in row:
         data = value.encode() if isinstance(value, str) else value if isinstance(value, bytes) else repr(value).encode()
@@ -121,24 +121,24 @@ def digest(*row: Any) -> bytes:
 
 
 def is_sound(row: tuple[Any, ...]) -> bool:
-    """Whether a row, read as bytes, is as it was written."""
+    """Return whether a row, read as bytes, is as it was written."""
     return bool(row[-1] == digest(*row[:-1]))
 
 
 def address_number(address: str | bytes) -> int | None:
-    """A device address as the number of its row; None for what is none."""
+    """Return a device address as the number of its row; None for what is none."""
     data = address.encode() if isinstance(address, str) else address
     return int(data.replace(b":", b""), 16) if isinstance(data, bytes) and ADDRESS.fullmatch(data) else None
 
 
 def address_of(number: int) -> str:
-    """The address of a row with this number."""
+    """Return the address of a row with this number."""
     return number.to_bytes(6).hex(":").upper()
 
 
 def owner(table: str, row: tuple[Any, ...], known: Iterable[str]) -> str:
-    """Whose damaged row this is: of whom its digest is right, where only the cell that names the owner is damaged, or
-    else whom the cell names; empty where that is none of those that are known."""
+    """Return whose damaged row this is: of whom its digest is right, where only the cell that names the owner is
+    damaged, or else whom the cell names; empty where that is none of those that are known."""
     of_peer = table == "peer"
     for address in known:
         whole = (address_number(address), *row[1:-1]) if of_peer else (row[0], address, *row[2:-1])
@@ -158,21 +158,22 @@ def mark(descriptor: int, what: bytes) -> None:
 
 
 def marked(descriptor: int) -> bytes:
-    """What stands in the lock file."""
+    """Return what stands in the lock file."""
     with contextlib.suppress(OSError):
         return os.pread(descriptor, 100, 0)
     return b""
 
 
 def numbers_given(descriptor: int) -> int:
-    """Up to which numbers the node has given out that did not end in order; 0 for one that did."""
+    """Return up to which number the node has given out that did not end in order; 0 for one that did."""
     found = IN_USE.fullmatch(marked(descriptor))
-    return int(found[1]) if found else 0
+    return int(found[2]) if found else 0
 
 
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[int]:
-    """No node uses the directory meanwhile; the lock's descriptor. Raises `JournalError` where one does, at once."""
+    """Hold the directory, which no other node uses meanwhile, and give the lock's descriptor. Raises `JournalError` at
+    once where one does."""
     descriptor = lock(directory, 0.0)
     try:
         yield descriptor
@@ -208,15 +209,15 @@ def lock(directory: Path, seconds: float) -> int:
 
 
 def has_lost_log(directory: Path, descriptor: int) -> bool:
-    """Whether the log of a node that did not end in order is gone or empty, while its index is there: whoever brings
-    the log into the journal takes away both. The directory is locked, by this descriptor."""
+    """Return whether the log of a node that did not end in order is gone or empty, while its index is there: whoever
+    brings the log into the journal takes away both. The directory is locked, by this descriptor."""
     index = directory / f"{FILE}-shm"
-    return bool(numbers_given(descriptor)) and index.exists() and not _size(directory / LOG)
+    return marked(descriptor).startswith(b"in use") and index.exists() and not _size(directory / LOG)
 
 
 def open_database(directory: Path, descriptor: int) -> sqlite3.Connection:
-    """The directory's, made if there never was one, checked and migrated; text comes as bytes. A file that can't be
-    used is not written to. The directory is locked, by this descriptor.
+    """Open the directory's database, made if there never was one, checked and migrated; text comes as bytes. A file
+    that can't be used is not written to. The directory is locked, by this descriptor.
 
     Raises `UsageError` where a person must do something about it, `DamagedFileError` where a part of it may be whole,
     `JournalError` where that may pass.
@@ -248,12 +249,14 @@ def open_database(directory: Path, descriptor: int) -> sqlite3.Connection:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """To a file that was inspected. Raises as `refused`."""
+    """Connect to a file that was inspected. Raises as `refused`."""
     with refused(path):
         database = sqlite3.connect(path, isolation_level=None, timeout=OPEN_S)
         try:
             database.text_factory = bytes
             _add_functions(database)
+            database.execute("PRAGMA secure_delete = ON")
+            database.execute("PRAGMA temp_store = MEMORY")
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = FULL")
             database.execute("SELECT 1 FROM sqlite_master")  # opens the index of the log
@@ -284,7 +287,7 @@ def _allocate_index(path: Path) -> None:
 
 
 def connect_read_only(path: Path, *, alone: bool = False) -> sqlite3.Connection:
-    """As it is; text comes as bytes. Raises `sqlite3.Error`."""
+    """Connect to the file as it is; text comes as bytes. Raises `sqlite3.Error`."""
     how = "immutable=1" if alone else "mode=ro"
     database = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=OPEN_S)
     database.text_factory = bytes
@@ -292,7 +295,7 @@ def connect_read_only(path: Path, *, alone: bool = False) -> sqlite3.Connection:
 
 
 def create(path: Path) -> sqlite3.Connection:
-    """An empty journal of the newest format in this empty file; not yet safe from a loss of power."""
+    """Make an empty journal of the newest format in this empty file; not yet safe from a loss of power."""
     database = sqlite3.connect(path, isolation_level=None)
     try:
         database.execute("PRAGMA journal_mode = MEMORY")
@@ -337,8 +340,8 @@ def _size(path: Path) -> int:
 
 @contextlib.contextmanager
 def refused(path: Path, remedy: str = SET_ASIDE) -> Iterator[None]:
-    """What SQLite raises as `UsageError`, or `JournalError` where it may pass by itself. `remedy` helps where it is
-    damaged."""
+    """Raise what SQLite raises as `UsageError`, or as `JournalError` where it may pass by itself. `remedy` helps where
+    it is damaged."""
     try:
         yield
     except sqlite3.Error as error:
@@ -349,7 +352,8 @@ def refused(path: Path, remedy: str = SET_ASIDE) -> Iterator[None]:
 
 
 def inspect(path: Path, called: Path | None = None, *, alone: bool = False, remedy: str = SET_ASIDE) -> None:
-    """Read-only. Raises `UsageError` where it is not a whole file of ours that this program knows, and as `refused`.
+    """Look at a file read-only. Raises `UsageError` where it is not a whole file of ours that this program knows, and
+    as `refused`.
 
     `called` is its name for people. With `alone` nobody else can have it open, and it has no companions: so no lock is
     asked for, which some file systems do not have. `remedy` helps where it is no such file.

@@ -14,7 +14,8 @@ STUCK_S: Final = 30.0
 
 
 class OpenLink:
-    """One link, by the number that its driver gave it. `misfit` is told of a datagram that it does not take."""
+    """Queues what goes out on one link, which has the number that its driver gave it. `misfit` is told of a datagram
+    that the link does not take."""
 
     def __init__(self, number: int, bearer: str, link: Link, since: float, misfit: Callable[[str], None]) -> None:
         self.number, self.bearer, self.link, self.since = number, bearer, link, since
@@ -42,7 +43,7 @@ class OpenLink:
 
     @property
     def must_flush(self) -> bool:
-        """Whether something waits that nobody sends."""
+        """Return whether something waits that nobody sends."""
         return bool(self._queue) and not self._flushing
 
     async def flush(self) -> None:
@@ -70,7 +71,7 @@ class OpenLink:
             self._sent += 1
 
     def is_stuck(self, now: float) -> bool:
-        """Whether it has taken nothing for too long; to be asked every few seconds."""
+        """Return whether the link has taken nothing for too long; ask it every few seconds."""
         if not self._sending or self._sent != self._sent_before:
             self._sent_before, self._moved_at = self._sent, now
         return now - self._moved_at > STUCK_S

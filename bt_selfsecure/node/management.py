@@ -1,4 +1,4 @@
-"""The kernel's Bluetooth management interface: the HCI control channel (BlueZ doc/mgmt-api.txt).
+"""Speaks the kernel's Bluetooth management interface on the HCI control channel (BlueZ doc/mgmt-api.txt).
 
 Reading needs no privilege, changing needs CAP_NET_ADMIN.
 """
@@ -26,7 +26,7 @@ _INFO: Final = struct.Struct("<6sBHII")
 
 
 class Opcode(enum.IntEnum):
-    """The commands that we send."""
+    """Names the commands that we send."""
 
     READ_INFO = 0x0004
     SET_POWERED = 0x0005
@@ -34,7 +34,7 @@ class Opcode(enum.IntEnum):
 
 
 class Event(enum.IntEnum):
-    """The events that we tell apart; the first two answer a command."""
+    """Names the events that we tell apart; the first two answer a command."""
 
     COMMAND_COMPLETE = 0x0001
     COMMAND_STATUS = 0x0002
@@ -43,7 +43,7 @@ class Event(enum.IntEnum):
 
 
 class ManagementStatus(enum.IntEnum):
-    """The answers that we tell apart."""
+    """Names the answers that we tell apart."""
 
     SUCCESS = 0x00
     INVALID_INDEX = 0x11
@@ -52,7 +52,7 @@ class ManagementStatus(enum.IntEnum):
 
 
 class AdapterSetting(enum.IntFlag):
-    """Of an adapter, supported or current; those that we look at."""
+    """Names those settings of an adapter, supported or current, that we look at."""
 
     POWERED = 1 << 0
     SSP = 1 << 6
@@ -62,7 +62,7 @@ class AdapterSetting(enum.IntFlag):
 
 
 class ManagementError(BtSelfSecureError):
-    """The kernel answered a command with this status."""
+    """The kernel has answered a command with this status."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"management status 0x{status:02x}")
@@ -70,7 +70,7 @@ class ManagementError(BtSelfSecureError):
 
 
 class AdapterInfo(NamedTuple):
-    """Of an adapter, from Read Controller Information."""
+    """Holds what Read Controller Information says of an adapter."""
 
     address: str
     bluetooth_version: int
@@ -80,7 +80,7 @@ class AdapterInfo(NamedTuple):
 
 
 class Management:
-    """Commands answered, events handed on."""
+    """Sends commands and awaits their answers, and hands events on."""
 
     def __init__(self, on_event: Callable[[int, int, bytes], None] = lambda event, index, parameters: None) -> None:
         """`on_event` gets code, index and parameters. Raises OSError or `BearerError` without Bluetooth."""
@@ -96,7 +96,8 @@ class Management:
         self._socket.close()
 
     async def command(self, opcode: Opcode, index: int, parameters: bytes = b"") -> bytes:
-        """The return parameters. Raises `ManagementError`, OSError, and TimeoutError where no answer comes."""
+        """Send a command, and return its return parameters, as bytes. Raises `ManagementError`, OSError, and
+        TimeoutError where no answer comes."""
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._answers[opcode, index] = answer
         try:
@@ -107,7 +108,7 @@ class Management:
             self._answers.pop((opcode, index), None)
 
     async def info(self, index: int) -> AdapterInfo | None:
-        """None where there is no such adapter. Raises as `command` does."""
+        """Return what the kernel says of the adapter; None where there is no such one. Raises as `command` does."""
         try:
             answer = await self.command(Opcode.READ_INFO, index)
         except ManagementError as error:
@@ -135,7 +136,7 @@ class Management:
 
 
 def parse_info(answer: bytes) -> AdapterInfo:
-    """From the return parameters of Read Controller Information."""
+    """Read the return parameters of Read Controller Information."""
     address, version, _, supported, current = _INFO.unpack_from(answer)
     return AdapterInfo(
         ":".join(f"{octet:02X}" for octet in reversed(address)),
@@ -146,7 +147,8 @@ def parse_info(answer: bytes) -> AdapterInfo:
 
 
 def parse_configuration(answer: bytes) -> dict[int, bytes]:
-    """Type to value, from the return parameters of Read Default System Configuration: TLVs, `<HB` and the value."""
+    """Read the return parameters of Read Default System Configuration, TLVs of `<HB` and the value; return each value
+    by its type."""
     values = {}
     while len(answer) >= 3:
         kind, size = struct.unpack_from("<HB", answer)

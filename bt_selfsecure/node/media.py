@@ -7,7 +7,7 @@ import contextlib
 import logging
 import random
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Final, Protocol
 
 from bt_selfsecure.bearers.base import Bearer, Link
 from bt_selfsecure.bearers.pairing import Pairing
@@ -18,16 +18,19 @@ from bt_selfsecure.sansio.back_off import BackOff
 
 log = logging.getLogger(__name__)
 
+QUIET_S: Final = 60.0
+"""A refused link is logged once in so long."""
+
 
 class Media(Protocol):
-    """The kernel's adapter, or a test's memory."""
+    """Opens bearers: on the kernel's adapter, or in a test's memory."""
 
     def open(self, name: str) -> Bearer:
-        """The bearer of that name. Raises `BtSelfSecureError`."""
+        """Open the bearer of that name. Raises `BtSelfSecureError`."""
 
 
 class KernelMedia:
-    """Bearers on the adapter that `adapter` names when one is opened, or on UDP; `own` tells the device address.
+    """Opens bearers on the adapter that `adapter` names then, or on UDP; `own` tells the device address.
 
     `has_link` says of a configured peer's address whether there is a link to it: then it need not pair.
     """
@@ -62,7 +65,8 @@ class KernelMedia:
 
 
 class Bearers:
-    """Opened when they are needed. `on_link` is given each link that a peer dials; False if it is not welcome."""
+    """Opens bearers when they are needed. `on_link` is given each link that a peer dials; it returns False if that is
+    not welcome."""
 
     def __init__(self, media: Media, on_link: Callable[[str, Link], bool]) -> None:
         self.troubles: dict[str, str] = {}
@@ -70,18 +74,19 @@ class Bearers:
         self._media, self._on_link = media, on_link
         self._bearers: dict[str, Bearer] = {}
         self._listeners: list[asyncio.Task[None]] = []
+        self._quiet_until = 0.0
 
     async def connect(self, name: str, address: str) -> Link:
-        """Raises `BtSelfSecureError`."""
+        """Dial this peer, and return the link. Raises `BtSelfSecureError`."""
         return await self._open(name).connect(address)
 
     def listen(self, names: Iterable[str]) -> None:
-        """From now until `close`; what fails is tried again."""
+        """Listen on these bearers from now until `close`; what fails is tried again."""
         for name in sorted(names):
             self._listeners.append(asyncio.create_task(self._listen(name), name=f"listen on {name}"))
 
     async def close(self) -> None:
-        """Nothing is held of the adapter; `listen` and `connect` begin anew."""
+        """Let go of the adapter; `listen` and `connect` begin anew."""
         for task in self._listeners:
             task.cancel()
         await asyncio.gather(*self._listeners, return_exceptions=True)
@@ -122,10 +127,18 @@ class Bearers:
             while True:
                 link = await listener.accept()
                 if not self._on_link(name, link):
-                    log.info("a link of %s is refused: no peer of ours, or too many links", link.peer)
+                    self._log_refused(link.peer)
                     await link.close()
         finally:
             await listener.close()
+
+    def _log_refused(self, peer: str) -> None:
+        """Once in a while: anybody can make up an address."""
+        now = asyncio.get_running_loop().time()
+        level = logging.INFO if now >= self._quiet_until else logging.DEBUG
+        if level == logging.INFO:
+            self._quiet_until = now + QUIET_S
+        log.log(level, "a link of %s is refused: no peer of ours, or too many links", peer)
 
 
 def bearer_name(bearer: str) -> str:

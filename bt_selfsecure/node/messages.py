@@ -21,7 +21,7 @@ HEAD_BYTES: Final = 1
 
 
 class Fragment(NamedTuple):
-    """What one round carries."""
+    """Holds what one round carries."""
 
     port: int
     first: bool
@@ -31,7 +31,7 @@ class Fragment(NamedTuple):
 
 
 def split(message: bytes, port: int, size: int) -> Iterator[bytes]:
-    """Fragments of `size` bytes at most, 2 or more. Raises `MessageTooLongError`."""
+    """Cut a message into fragments of `size` bytes at most, 2 or more. Raises `MessageTooLongError`."""
     if len(message) > MAX_MESSAGE_BYTES:
         raise MessageTooLongError(f"a message has at most {MAX_MESSAGE_BYTES} bytes, this has {len(message)}")
     step = size - HEAD_BYTES
@@ -41,12 +41,12 @@ def split(message: bytes, port: int, size: int) -> Iterator[bytes]:
 
 
 def parse(data: bytes) -> Fragment | None:
-    """None for the empty round that no node sends."""
+    """Read what a round carried; return None for the empty round, which no node sends."""
     return Fragment(data[0] >> 2, bool(data[0] & 2), bool(data[0] & 1), data[HEAD_BYTES:]) if data else None
 
 
 class Received(NamedTuple):
-    """A message from a peer; it comes again until it is acknowledged."""
+    """Holds a message from a peer; it comes again until it is acknowledged."""
 
     id: int
     """Names it towards `acknowledge`."""
@@ -61,22 +61,24 @@ class Received(NamedTuple):
 
 
 class Joiner:
-    """Joins the fragments that one peer's session delivers. Holds one message's pieces, `MAX_MESSAGE_BYTES` at most."""
+    """Joins the fragments that one peer's session delivers. It holds one message's pieces, `MAX_MESSAGE_BYTES` at
+    most."""
 
     def __init__(self, pieces: Iterable[bytes] = ()) -> None:
         self.pieces = list(pieces)
         """Of the message that is under way."""
-        self._bytes = sum(map(len, self.pieces))
+        self.bytes = sum(map(len, self.pieces))
 
     def add(self, fragment: Fragment) -> bytes | None:
-        """The message that this fragment completes, else None. What belongs to no message that began is dropped."""
+        """Return the message that this fragment completes, else None. What belongs to no message that began is
+        dropped."""
         if fragment.first:
             self.drop()
         elif not self.pieces:
             return None
         self.pieces.append(fragment.piece)
-        self._bytes += len(fragment.piece)
-        if self._bytes > MAX_MESSAGE_BYTES:
+        self.bytes += len(fragment.piece)
+        if self.bytes > MAX_MESSAGE_BYTES:
             self.drop()
         if fragment.more or not self.pieces:
             return None
@@ -86,4 +88,4 @@ class Joiner:
 
     def drop(self) -> None:
         """Forget the message that is under way; what is left of it is dropped as it comes."""
-        self.pieces, self._bytes = [], 0
+        self.pieces, self.bytes = [], 0

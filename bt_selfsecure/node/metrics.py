@@ -32,7 +32,7 @@ Read = Callable[[Status], Iterator[Sample]]
 
 @dataclass(slots=True)
 class PeerCounters:
-    """Of one peer."""
+    """Counts what happened with one peer."""
 
     rounds_out: int = 0
     rounds_in: int = 0
@@ -47,7 +47,7 @@ class PeerCounters:
     refused_keys: int = 0
 
     def told(self) -> api_types.Counts:
-        """Return them as the local API has them."""
+        """Return the counters as the local API has them."""
         return cast(api_types.Counts, asdict(self))
 
 
@@ -199,7 +199,7 @@ def families(status: Status) -> Iterator[Metric]:
 
 
 def render(status: Status) -> bytes:
-    """Return the exposition, text format 0.0.4 (prometheus.io/docs/instrumenting/exposition_formats)."""
+    """Return the figures as text, format 0.0.4 (prometheus.io/docs/instrumenting/exposition_formats)."""
     from prometheus_client import generate_latest
 
     return generate_latest(_Collected(list(families(status))))
@@ -216,7 +216,8 @@ class _Collected:
 
 
 def write(path: Path, status: Status) -> None:
-    """For node_exporter's textfile collector: whole or not at all, and readable by everyone. Raises `OSError`."""
+    """Write the file for node_exporter's textfile collector, whole or not at all, and readable by everyone. Raises
+    `OSError`."""
     new = path.with_name(path.name + ".new")
     new.write_bytes(render(status))
     new.chmod(0o644)

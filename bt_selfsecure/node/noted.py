@@ -17,7 +17,7 @@ KEEP: Final = """
 
 
 class PeerRow(NamedTuple):
-    """What is kept of a peer's session."""
+    """Holds what is kept of a peer's session."""
 
     record: str
     facts: str
@@ -35,7 +35,7 @@ class _Changes:
 
 
 class Noted:
-    """The changes, by the peer's address; those of address "" are nobody's."""
+    """Holds the changes, by the peer's address; those of address "" are nobody's."""
 
     def __init__(self) -> None:
         self._noted: dict[str, _Changes] = {}
@@ -66,13 +66,6 @@ class Noted:
         """Forget what is noted of this peer: its state in memory is thrown away, as in a crash."""
         self._noted.pop(address, None)
 
-    def forget(self, address: str) -> None:
-        """Note that nothing of this peer's is kept, but for messages that nobody has read."""
-        self.discard(address)
-        self.write(address, "DELETE FROM peer WHERE id = ?", address_number(address))
-        for table in ("outbox", "partial"):
-            self.write(address, f"DELETE FROM {table} WHERE peer = ?", address)
-
     def _of(self, address: str) -> _Changes:
         return self._noted.setdefault(address, _Changes())
 
@@ -80,12 +73,12 @@ class Noted:
 
     @property
     def is_noted(self) -> bool:
-        """Whether there is anything to bring to the disk."""
+        """Return whether there is anything to bring to the disk."""
         return bool(self._noted)
 
     @property
     def noted_bytes(self) -> int:
-        """The length of all statements, about; a peer's row takes some of the spare bytes."""
+        """Return the length of all statements, about; a peer's row takes some of the spare bytes."""
         statements = (each for changes in self._noted.values() for each in changes.statements.values())
         texts = ((statement, *values) for statement, values in statements)
         rows = sum(changes.row is not None for changes in self._noted.values())

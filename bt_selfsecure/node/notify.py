@@ -7,7 +7,8 @@ import socket
 
 
 def notify(**assignments: str | int) -> None:
-    """As in `notify(READY=1)`. Does nothing where nobody listens: outside systemd, or when the socket is gone."""
+    """Tell systemd, as in `notify(READY=1)`. Does nothing where nobody listens: outside systemd, or when the socket is
+    gone."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
@@ -20,12 +21,12 @@ def notify(**assignments: str | int) -> None:
 
 
 def is_a_service() -> bool:
-    """Somebody listens: systemd started this."""
+    """Return whether systemd started this: somebody listens then."""
     return bool(os.environ.get("NOTIFY_SOCKET"))
 
 
 def watchdog_seconds() -> float | None:
-    """How often systemd wants WATCHDOG=1 at the latest; None if it does not watch."""
+    """Return in how many seconds at the latest systemd wants each WATCHDOG=1; None if it does not watch."""
     microseconds = os.environ.get("WATCHDOG_USEC", "")
     meant_for_us = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
     return int(microseconds) / 1e6 if microseconds.isdecimal() and meant_for_us else None

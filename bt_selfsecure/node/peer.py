@@ -9,7 +9,8 @@ from bt_selfsecure.node.metrics import PeerCounters
 
 
 class NodePeer(Protocol):
-    """One other node: its links, the keys that are agreed on with it, the messages to and from it.
+    """Keeps what there is with one other node: links, the keys that are agreed on with it, the messages to and from
+    it.
 
     It works in `run`, from start to cancellation. What it raises from there is a fault of this program: it is then
     thrown away, and another one begins from the disk, as after a crash.
@@ -55,28 +56,41 @@ class NodePeer(Protocol):
     def shares_key(self, data: bytes) -> bool:
         """Return whether this frame was made with a key that this peer has, by whomever it came."""
 
-    def is_idle(self, seconds: float) -> bool:
-        """Return whether it has no link, nothing to send, nothing under way, and was not heard for so long."""
+    @property
+    def has_key(self) -> bool:
+        """Return whether a key was agreed on with it."""
+
+    @property
+    def is_agreeing(self) -> bool:
+        """Return whether an establishment with it is under way."""
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since its last datagram, or since it is known; 0 while something is to be sent or under way."""
 
     @property
     def counts(self) -> PeerCounters:
-        """The peer's counters since the start."""
+        """Return the peer's counters since the start."""
 
     @property
     def link_count(self) -> int:
-        """The number of its open links."""
+        """Return the number of its open links."""
 
     @property
     def own_address(self) -> str:
-        """The address of this node when it agreed on the key in use; empty where that is not known."""
+        """Return the address of this node when it agreed on the key in use; empty where that is not known."""
 
     @property
     def waiting_messages(self) -> int:
-        """The number of messages that the peer is not known to have."""
+        """Return the number of messages that the peer is not known to have."""
+
+    @property
+    def half_received_bytes(self) -> int:
+        """Return the length of what has come of a message that is under way."""
 
     @property
     def silent_s(self) -> float | None:
-        """Seconds since the last datagram; None where there was none."""
+        """Return the seconds since the last datagram; None where there was none."""
 
     def status(self) -> dict[str, Any]:
         """Return it as `Peer` in api_types.py, without what only the node knows. No secret."""

@@ -78,7 +78,8 @@ class JournalHandler(logging.Handler):
 
 
 def encoded(fields: dict[str, str]) -> bytes:
-    """NAME=value lines; a value of several lines as NAME, its length (64 bits, little-endian) and the bytes."""
+    """Return the fields as NAME=value lines; one of several lines as NAME, its length (64 bits, little-endian) and the
+    bytes."""
     lines = b""
     for name, value in fields.items():
         data = value.encode(errors="backslashreplace")
@@ -90,7 +91,7 @@ def encoded(fields: dict[str, str]) -> bytes:
 
 
 def stderr_is_the_journal() -> bool:
-    """Whether systemd has connected our standard error with it (systemd.exec(5), JOURNAL_STREAM)."""
+    """Return whether systemd has connected our standard error with it (systemd.exec(5), JOURNAL_STREAM)."""
     with contextlib.suppress(OSError, ValueError):
         device, inode = os.environ.get("JOURNAL_STREAM", "").split(":")
         stream = os.fstat(sys.stderr.fileno())

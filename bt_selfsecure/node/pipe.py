@@ -41,7 +41,7 @@ GRACE_S: Final = 0.1
 
 
 class Flag(enum.IntEnum):
-    """What comes after a message."""
+    """Says what comes after a message."""
 
     MORE = 0
     END = 1
@@ -50,11 +50,11 @@ class Flag(enum.IntEnum):
 
 
 class PipeError(BtSelfSecureError):
-    """The stream from the peer is not whole."""
+    """The stream from the peer is not whole; the text says how."""
 
 
 class Pipe:
-    """From `run` to its end, bytes of the file descriptor `source` go to the peer, and the peer's to `sink`."""
+    """Carries bytes of the file descriptor `source` to the peer, and the peer's to `sink`, while `run` runs."""
 
     def __init__(self, client: NodeClient, peer: str, source: int, sink: int) -> None:
         self._client = client
@@ -74,7 +74,7 @@ class Pipe:
         """Whether the peer's stream has ended."""
 
     def run(self, tell: Callable[[Pipe], None]) -> None:
-        """Returns when both directions have ended and the peer's node has everything; `tell` is called now and then.
+        """Return when both directions have ended and the peer's node has everything; `tell` is called now and then.
 
         Raises `PipeError` where the peer breaks off, `UsageError` where the node is away for long or refuses,
         `BrokenPipeError` where nobody reads the sink any more.
@@ -93,7 +93,7 @@ class Pipe:
                 raise failure
 
     def abort(self) -> None:
-        """After `run` was interrupted: let the other end know, if it can be done at once."""
+        """Let the other end know, if it can be done at once, that `run` was interrupted."""
         self._aborted = True
         with suppress(UsageError):
             self._client.send(self._peer, self._head(Flag.ABORT), port=PORT, timeout=GOODBYE_S)

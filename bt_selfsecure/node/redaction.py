@@ -28,7 +28,8 @@ STAND_IN: Final = "<[^<>\n]*>"
 
 
 class Redactor:
-    """The same device has the same stand-in throughout. `names`: what people called something, and its stand-in."""
+    """Gives the same device the same stand-in throughout. `names` are what people called something, each with its
+    stand-in."""
 
     def __init__(self, names: dict[str, str], addresses: dict[str, str]) -> None:
         """`addresses`, written as B8:27:EB:12:34:56, are those whose stand-in is known."""

@@ -48,7 +48,7 @@ Section = tuple[str, Callable[[], str]]
 
 
 def sections(config: Path, client: NodeClient) -> Iterator[Section]:
-    """Each with its heading, and what makes its text."""
+    """Return the report's sections: each heading, with the function that makes its text."""
     yield "versions", _versions
     yield "configuration", lambda: _configuration(config)
     yield "status", lambda: json.dumps(client.status(), indent=1)
@@ -59,7 +59,7 @@ def sections(config: Path, client: NodeClient) -> Iterator[Section]:
 
 
 def text_of(make: Callable[[], str]) -> str:
-    """A section's text; what hinders it is the text then."""
+    """Return a section's text; what hinders it is the text then."""
     try:
         return make()
     except (BtSelfSecureError, OSError, subprocess.SubprocessError) as error:
@@ -67,7 +67,7 @@ def text_of(make: Callable[[], str]) -> str:
 
 
 def redactor(config: Path) -> Redactor:
-    """For what this node's configuration names, whether the file is right or not (in UTF-16, say)."""
+    """Return a redactor for what this node's configuration names, whether the file is right or not (in UTF-16, say)."""
     host = socket.gethostname()
     names = {host: "<this computer>", host.partition(".")[0]: "<this computer>"} | _people()
     addresses: dict[str, str] = {}

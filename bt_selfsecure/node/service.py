@@ -1,4 +1,4 @@
-"""The node: one adapter, its listeners, its peers, the local API; `daemon.py` runs it."""
+"""Runs the node: one adapter, its listeners, its peers, the local API; `daemon.py` starts it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from bt_selfsecure.node.api import Api
 from bt_selfsecure.node.card import Card
 from bt_selfsecure.node.config import Config
 from bt_selfsecure.node.discovery import Discovery, Sighting
+from bt_selfsecure.node.erasing import Eraser
 from bt_selfsecure.node.haoxiao.peer import HaoXiaoPeer
 from bt_selfsecure.node.haoxiao.settings import PROFILES, Settings
 from bt_selfsecure.node.inbox import Inbox
@@ -38,7 +39,7 @@ END_S: Final = 3.0
 
 
 class Node:
-    """Between `start` and `stop` it does its work; `haoxiao.context.NodeContext` and `api.NodeApi` are what it offers.
+    """Does its work between `start` and `stop`; `haoxiao.context.NodeContext` and `api.NodeApi` are what it offers.
 
     With `media` and `address` it runs on those; without, as configured: on UDP, or on an adapter, whose coming and
     going it follows. Peers, their queues and the local API are there whether the adapter is or not.
@@ -56,7 +57,7 @@ class Node:
         self._session_bearer = bearer_name(config.session.bearer)
         self._establish_bearer = bearer_name(config.establish.bearer)
         self._own: str | None = None
-        known = {peer.address for peer in config.peer}
+        self._known = known = {peer.address for peer in config.peer}
         self._peers = Peers(self, partial(HaoXiaoPeer, self), known, config.node.max_links)
         medium = media or KernelMedia(config, lambda: self.adapter, lambda: self._own, self._peers.has_link)
         self._bearers = Bearers(medium, self._on_link)
@@ -68,13 +69,17 @@ class Node:
         durable_first = self.settings.durable_first
         place = config.node.state_directory
         self.journal = Journal(place, sync_each=durable_first, told=self._on_disk, peers=known)
+        self._eraser = Eraser(self.journal, config.session.checkpoint_rounds)
         self._card = Card(self.journal, self._peers)
-        self._inbox = Inbox(self.journal, config.node.queue_messages, self._name_of, durable_first=durable_first)
+        self._inbox = Inbox(
+            self.journal, config.node.queue_messages, self._name_of, known=known, durable_first=durable_first
+        )
         self._api = Api(self, config)
 
     async def start(self) -> None:
         """Serve the local API, and bring up what the adapter allows. Raises `UsageError`; `stop` it then, too."""
         await self._api.start()
+        self._eraser.begin()
         for table in self._config.peer:
             self._peers.begin(table.name, table.address, table.dial)
         if self._config.node.accept == "anyone":
@@ -96,7 +101,7 @@ class Node:
             log.warning("%s is %s; waiting for it", self.adapter, self._keeper.state.value)
 
     async def stop(self) -> None:
-        """All is closed, what was lazy is on disk."""
+        """Close everything; what was lazy is on disk then."""
         await self._api.stop()
         if self._commit_timer:
             self._commit_timer.cancel()
@@ -114,13 +119,15 @@ class Node:
             log.error("links and adapter were not closed within %g s", END_S)
         with contextlib.suppress(JournalError):
             self.journal.commit(sync=True)
+        self._eraser.stop()
         self.journal.close()
 
     # --- the adapter's comings and goings
 
     @property
     def adapter(self) -> str:
-        """As in hci0, or what there is in its place; as configured where there is no such adapter."""
+        """Return the adapter's name, as in hci0, or what there is in its place; as configured where there is no such
+        adapter."""
         return self._keeper.name if self._keeper else self._medium
 
     @property
@@ -206,7 +213,7 @@ class Node:
             peer = self._peers.begin(link.peer, link.peer, "never")
             asyncio.get_running_loop().call_soon(peer.attach, bearer, link)
             return True
-        return self._peers.link_count < self._config.node.max_links and self._peers[link.peer].attach(bearer, link)
+        return self._peers.may_link(link.peer) and self._peers[link.peer].attach(bearer, link)
 
     # --- what a peer needs
 
@@ -232,7 +239,12 @@ class Node:
         self._inbox.put(address, port, message)
 
     def inbox_has_room(self, address: str) -> bool:
-        return self._inbox.has_room(address)
+        if address in self._known:
+            return self._inbox.has_room(address)
+        return self._inbox.has_room(address, sum(peer.half_received_bytes for peer in self._peers.strangers))
+
+    def may_agree(self, address: str) -> bool:
+        return self._peers.may_agree(address)
 
     def commit_later(self) -> None:
         if self._commit_timer is None:
@@ -246,7 +258,7 @@ class Node:
             self.commit_later()
 
     def look_at_disk(self) -> None:
-        """Whether the journal is still the node's. Raises `JournalError` where only a new start helps."""
+        """Look whether the journal is still the node's. Raises `JournalError` where only a new start helps."""
         with contextlib.suppress(JournalError):
             self.journal.look()
         if self.journal.must_restart:
@@ -361,6 +373,7 @@ class Node:
             adapter,
             *(self._keeper.misfits if self._keeper else ()),
             self.journal.trouble,
+            self._eraser.trouble,
             *self._card.troubles(self._own, self._sightings),
             self._api.trouble,
             *(f"{name}: {text}" for name, text in self._bearers.troubles.items()),

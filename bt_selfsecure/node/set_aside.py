@@ -45,8 +45,8 @@ def set_aside(directory: Path) -> Path | None:
 
 @contextlib.contextmanager
 def new_file(directory: Path) -> Iterator[Path]:
-    """An empty file for the node alone, to write a journal to: it is `journal.db.new` afterwards, and gone after an
-    exception.
+    """Make an empty file for the node alone, to write a journal to: it is `journal.db.new` afterwards, and gone after
+    an exception.
 
     The directory is locked by the caller. Raises `OSError`.
     """
@@ -63,7 +63,7 @@ def new_file(directory: Path) -> Iterator[Path]:
 
 
 def put_in_place(directory: Path) -> Path | None:
-    """Let `journal.db.new` be the journal, if there is one; the folder where what was there lies now.
+    """Let `journal.db.new` be the journal, if there is one; return the folder where what was there lies now.
 
     The directory is locked by the caller. Raises `OSError`.
     """
@@ -77,7 +77,7 @@ def put_in_place(directory: Path) -> Path | None:
 
 
 def give_to_owner(path: Path) -> None:
-    """What root makes in a folder belongs to whom the folder does: the node is not root. Raises `OSError`."""
+    """Give what root has made in a folder to whom the folder belongs: the node is not root. Raises `OSError`."""
     owner = path.parent.stat()
     if os.geteuid() == 0:
         try:
@@ -88,7 +88,7 @@ def give_to_owner(path: Path) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Raises `OSError`."""
+    """Bring a file to the disk. Raises `OSError`."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -97,7 +97,7 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(directory: Path) -> None:
-    """Where the file system can: not all know that of folders. Raises `OSError`."""
+    """Bring a folder to the disk where the file system can: not all know that of folders. Raises `OSError`."""
     try:
         sync_file(directory)
     except OSError as error:

@@ -9,5 +9,5 @@ if TYPE_CHECKING:
 
 
 def burst_loss(key: Key) -> float:
-    """Share of the burst that did not reach the responder."""
+    """Return the share of the burst, 0 to 1, that did not reach the responder."""
     return 1 - key["received"] / key["sent"] if key["sent"] else 0.0

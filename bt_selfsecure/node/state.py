@@ -30,8 +30,8 @@ ANOTHER_BACKUP: Final = "name another backup; the node's state stays as it is"
 
 
 def backup(directory: Path, target: Path) -> int:
-    """A copy of the state as it is on disk now, also while the node runs; its size in bytes. It holds keys: mode 0600,
-    where there are modes.
+    """Copy the state as it is on disk now, also while the node runs; return the copy's size in bytes. It holds keys:
+    mode 0600, where there are modes.
 
     Raises `UsageError`; then there is no copy.
     """
@@ -82,7 +82,7 @@ def _copy_files(source: Path, new: Path) -> None:
 
 
 class Restored(NamedTuple):
-    """What `restore` has done."""
+    """Says what `restore` has done."""
 
     old: Path | None
     """The folder where the state that was there lies now, if there was any."""
@@ -156,8 +156,8 @@ def _take(source: Path, folder: Path, drop_messages: bool) -> Waiting:
 
 
 def set_aside(directory: Path) -> Path | None:
-    """Move all that is kept to a folder, which `restore` takes; None where nothing of a state is left. Raises
-    `UsageError`; then nothing is changed."""
+    """Move all that is kept to a folder, which `restore` takes, and return it; None where nothing of a state is left.
+    Raises `UsageError`; then nothing is changed."""
     try:
         had_state = is_there(directory)
         if had_state:
@@ -175,7 +175,7 @@ def set_aside(directory: Path) -> Path | None:
 
 
 def is_open_to_others(path: Path) -> bool:
-    """As on FAT, where nothing is private."""
+    """Return whether others can read it, as on FAT, where nothing is private."""
     return bool(path.stat().st_mode & 0o077)
 
 

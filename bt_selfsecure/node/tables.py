@@ -44,14 +44,14 @@ Place = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where the values of a configuration came from."""
+    """Says where the values of a configuration came from."""
 
     path: Path
     lines: Mapping[Place, int]
     """Line of each table and key in the file, from 1; what has none is a default."""
 
     def line(self, place: Place) -> int:
-        """Of the place itself, or of the nearest that holds it."""
+        """Return the line of the place itself, or of the nearest that holds it."""
         while place and place not in self.lines:
             place = place[:-1]
         return self.lines.get(place, 1)
@@ -62,8 +62,8 @@ class Origin:
 
 
 def load_toml(path: Path, *, missing: str, kind: str) -> tuple[dict[str, Any], Origin]:
-    """What tomllib reads from the file, and where it stands. Raises UsageError: `missing` says what to do where there
-    is no such file, `kind` what the file should be."""
+    """Return what tomllib reads from the file, and where it stands. Raises `UsageError`: `missing` says what to do
+    where there is no such file, `kind` what the file should be."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
@@ -84,7 +84,7 @@ def load_toml(path: Path, *, missing: str, kind: str) -> tuple[dict[str, Any], O
 
 
 def parse_toml(text: str, path: Path, kind: str) -> tuple[dict[str, Any], Origin]:
-    """The same from text; `path` is for the words of a UsageError."""
+    """Return what tomllib reads from this text, and where it stands. `path` is for the words of a `UsageError`."""
     try:
         values = tomllib.loads(text)
     except RecursionError:
@@ -108,7 +108,7 @@ def _typeset(line: str) -> str:
 
 
 def places(text: str) -> dict[Place, int]:
-    """The line where each table and key of this TOML begins.
+    """Return the line where each table and key of this TOML begins.
 
     tomllib tells no positions, but it can tell where a statement ends: at the first line with which it parses.
     """
@@ -159,7 +159,7 @@ class TableReader:
         self._origin = origin
 
     def table(self, table: type, place: Place, values: Any) -> Any:
-        """An instance of the dataclass `table`. Raises UsageError."""
+        """Return an instance of the dataclass `table`, with the values at this place. Raises `UsageError`."""
         if not isinstance(values, dict):
             self._origin.fail(place, f"must be a table: write [{place[0]}] on a line of its own")
         fields = {field.name: field for field in dataclasses.fields(table)}
@@ -205,8 +205,8 @@ class TableReader:
 
 
 def table_lines(origin: Origin, header: str, place: Place, table: Any, *, tell: bool = False) -> list[str]:
-    """The table as a file has it, each key with what it means, defaults behind a `#`; with `tell`, each value says
-    where it came from."""
+    """Return the table as a file has it, each key with what it means, defaults behind a `#`; with `tell`, each value
+    says where it came from."""
     lines = ["", *wrapped(str(type(table).__doc__)), header]
     for field in dataclasses.fields(table):
         rule: Rule = field.metadata["rule"]
@@ -219,7 +219,7 @@ def table_lines(origin: Origin, header: str, place: Place, table: Any, *, tell: 
 
 
 def wrapped(text: str) -> list[str]:
-    """As comments."""
+    """Return the text as the lines of a comment."""
     return textwrap.wrap(text, WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
 
 
@@ -241,7 +241,7 @@ def _named(place: Place) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value in one short line."""
+    """Return a value in one short line."""
     if isinstance(value, int) and abs(value) >= 1 << 63:
         return "a number beyond 64 bits"
     return clip(toml(value) if isinstance(value, str | int | float) else f"a {type(value).__name__}")
@@ -253,7 +253,7 @@ def clip(text: str) -> str:
 
 
 def toml(value: object) -> str:
-    """A value as TOML writes it."""
+    """Return a value as TOML writes it."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):

@@ -52,8 +52,8 @@ udp = "{peer_place}"
 
 
 class TwoNodes:
-    """In `folder`; configurations that are there already stay as they are. `loss` is the share that each loses of what
-    comes to it, drawn."""
+    """Runs two nodes in `folder`; configurations that are there already stay as they are. `loss` is the share, 0 to 1,
+    that each loses of what comes to it, drawn."""
 
     def __init__(self, folder: Path, loss: float = 0.1, host: str = HOST, ports: tuple[int, int] | None = None) -> None:
         """Raises `UsageError`: the folder can't be written to, or a configuration in it can't be used."""
@@ -84,11 +84,12 @@ class TwoNodes:
         return self._clients[name]
 
     def command(self, *words: str) -> list[str]:
-        """Of this very program, to be run in `isolated.FOLDER`."""
+        """Return a command line of this very program, to be run in `isolated.FOLDER`."""
         return python_module("bt_selfsecure.cli.main", *words)
 
     def start(self, *names: str) -> None:
-        """In the main thread; returns when their APIs answer. `UsageError` with its last word if one ends instead."""
+        """Start both, in the main thread; return when their APIs answer. Raises `UsageError` with its last word if one
+        ends instead."""
         for name in names:
             with self.log(name).open("ab") as log, _no_interrupt():
                 self.processes[name] = subprocess.Popen(
@@ -116,13 +117,13 @@ class TwoNodes:
             time.sleep(0.05)
 
     def kill(self, name: str) -> None:
-        """As if its plug were pulled."""
+        """Kill this node, as if its plug were pulled."""
         process = self.processes.pop(name)
         process.send_signal(signal.SIGKILL)
         process.wait()
 
     def stop(self) -> None:
-        """Both, as `systemctl stop` does; what does not end in time is killed."""
+        """Stop both, as `systemctl stop` does; what does not end in time is killed."""
         for process in self.processes.values():
             process.terminate()
         for process in self.processes.values():

@@ -25,7 +25,7 @@ NO_BODY: Final = (204, 304)
 
 
 def quoted(text: str) -> str:
-    """Return it as a part of a path or of a query (RFC 3986, 2.1)."""
+    """Return the text as a part of a path or of a query (RFC 3986, section 2.1)."""
     octets = text.encode(errors="surrogateescape")
     return "".join(chr(octet) if octet in UNRESERVED else f"%{octet:02X}" for octet in octets)
 
@@ -36,15 +36,15 @@ def query(**values: object) -> str:
 
 
 class BrokenAnswerError(ConnectionError):
-    """What came is no HTTP, or ended before its end."""
+    """An answer is no HTTP, or ends before its end."""
 
 
 class StoppedError(BrokenAnswerError):
-    """The connection ended between two lines or pieces: whoever answers has stopped."""
+    """A connection came to its end between two lines or pieces: whoever answers has stopped."""
 
 
-class Answer:
-    """One answer. Its body is read once, by one of the methods; each raises `OSError`."""
+class HttpAnswer:
+    """Reads one answer (RFC 9112). Its body is read once, by one of the methods; each raises `OSError`."""
 
     def __init__(self, stream: BufferedReader) -> None:
         self._stream = stream
@@ -62,7 +62,7 @@ class Answer:
 
     @property
     def is_last(self) -> bool:
-        """Whether the node closes the connection after it."""
+        """Return whether the node closes the connection after this answer."""
         return self.headers.get("connection", "").lower() == "close" or not self._has_end
 
     def read(self) -> bytes:
@@ -126,9 +126,8 @@ def _size(text: bytes, base: int) -> int:
         raise BrokenAnswerError("no size") from None
 
 
-class Connection:
-    """A connection that is opened when it is needed, and kept from one request to the next. Each call raises
-    `OSError`."""
+class UnixHttpConnection:
+    """Opens a connection when it is needed, and keeps it from one request to the next. Each call raises `OSError`."""
 
     def __init__(self, path: str | PathLike[str]) -> None:
         self._path = fspath(path)
@@ -146,7 +145,7 @@ class Connection:
                 each.close()
         self.sock = self._stream = None
 
-    def ask(self, method: str, target: str, body: bytes | None, timeout: float | None) -> Answer:
+    def ask(self, method: str, target: str, body: bytes | None, timeout: float | None) -> HttpAnswer:
         """Send a request and return the answer, whose body is to be read before the next. `timeout` is the longest
         silence in seconds, or None."""
         sock, stream = self._opened()
@@ -158,7 +157,7 @@ class Connection:
             head += f"Content-Length: {len(body or b'')}\r\n"
         with suppress(BrokenPipeError):  # it says why
             sock.sendall(head.encode("latin-1") + b"\r\n" + (body or b""))
-        answer = Answer(stream)
+        answer = HttpAnswer(stream)
         self._is_ending = answer.is_last
         return answer
 

@@ -20,15 +20,15 @@ PATH_VARIABLE: Final = "BT_SELFSECURE_CONFIG"
 
 
 def find_path(given: str | Path | None) -> Path:
-    """The file to read: the one given, or of the environment variable, or the default."""
+    """Return the configuration file to read: the one given, or that of the environment variable, or the default."""
     from pathlib import Path  # takes a fifth of what Python takes to start
 
     return Path((os.environ.get(PATH_VARIABLE) or DEFAULT_PATH) if given is None else given)
 
 
 def find_socket(path: str) -> str | None:
-    """The socket of a node with this configuration, from a file as `config show` prints it, one key a line; None where
-    it takes the whole reading, which takes as long as all else that a client does, to tell."""
+    """Return the socket of a node with this configuration, from a file as `config show` prints it, one key a line; None
+    where it takes the whole reading, which takes as long as all else that a client does, to tell."""
     try:
         with open(path, encoding="utf-8", newline="") as file:  # noqa: PTH123
             text = file.read(MOST_BYTES)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from bt_selfsecure.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Set
+    from collections.abc import Iterable, Mapping, Set
 
 KEY_BITS = 256
 """K0 is a SHA-256 digest [7]: no key is worth more."""
@@ -397,10 +397,27 @@ def guess_space(flipped: int, packet_bits: int) -> float:
     return math.log2(sum(math.comb(packet_bits, t) for t in range(min(flipped, packet_bits) + 1)))
 
 
-def missed_entropy(missed: int, flipped: Iterable[int] = (), *, packet_bits: int) -> float:
-    """Return the bits of entropy in what Eve lacks of S, a packet holding `packet_bits` random bits.
-
-    `missed` packets of which she has no copy at all, and copies with a bad checksum, each given as the most bits that
+def repair_work(flipped: Iterable[int], packet_bits: int) -> float:
+    """Return log2 of the tries that make all damaged copies good; -inf without any. Each is given as the most bits that
     are flipped in it.
+
+    Every packet has a check of its own, which tells by itself when a copy is right: so the tries of the copies add, and
+    a hundred copies are seven bits more than one, not a hundred times its bits.
     """
-    return missed * packet_bits + sum(guess_space(t, packet_bits) for t in flipped)
+    tries = sum(2 ** guess_space(t, packet_bits) for t in flipped)
+    return math.log2(tries) if tries else -math.inf
+
+
+def count_heard(intact: Set[int], damaged: Mapping[int, int], *, packet_bits: int, work_bits: float = 80.0) -> set[int]:
+    """Return the Seq that count as heard by Eve: those that came intact, and those of which she has a damaged copy that
+    she can make good with 2^`work_bits` tries. `damaged` has the most bits that are flipped in each copy, by Seq.
+    """
+    return {*intact, *(seq for seq, flipped in damaged.items() if guess_space(flipped, packet_bits) <= work_bits)}
+
+
+def missed_entropy(missed: int, *, packet_bits: int) -> float:
+    """Return the bits of entropy in what Eve lacks of S, a packet holding `packet_bits` random bits that nothing tells.
+
+    `missed` packets of which she has no copy at all: one that is damaged she makes good (`count_heard`): it has none.
+    """
+    return float(missed * packet_bits)

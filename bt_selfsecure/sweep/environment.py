@@ -11,7 +11,7 @@ from bt_selfsecure import __version__
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node.client import NodeClient
 from bt_selfsecure.node.doctor.findings import NotSeen
-from bt_selfsecure.node.doctor.machine import HostSystem
+from bt_selfsecure.node.doctor.host_system import HostSystem
 
 TEMPERATURE: Final = "/sys/class/thermal/thermal_zone0/temp"
 WIRELESS: Final = "/sys/class/net/*/phy80211"
@@ -20,20 +20,20 @@ FIRMWARE: Final = ("BCM: firmware", "Patch", "hci0: BCM")
 """In the kernel's log, of a Pi's chip."""
 
 
-def facts(machine: HostSystem, client: NodeClient | None) -> dict[str, Any]:
+def facts(system: HostSystem, client: NodeClient | None) -> dict[str, Any]:
     """Return what can be seen; what can't is left out. No address is in it."""
     found: dict[str, Any] = {
         "version": __version__,
         "python": platform.python_version(),
         "kernel": platform.release(),
     }
-    if model := machine.text(MODEL):
+    if model := system.text(MODEL):
         found["machine"] = model.rstrip("\0\n")
-    if temperature := machine.text(TEMPERATURE):
+    if temperature := system.text(TEMPERATURE):
         found["temperature_c"] = int(temperature) / 1000
     for look in (_radio, _wifi, _firmware):
         try:
-            found |= look(machine)
+            found |= look(system)
         except NotSeen:
             continue
     if client:
@@ -41,13 +41,13 @@ def facts(machine: HostSystem, client: NodeClient | None) -> dict[str, Any]:
     return found
 
 
-def facts_of(machine: HostSystem, client: NodeClient | None) -> Callable[[], Awaitable[dict[str, Any]]]:
+def facts_of(system: HostSystem, client: NodeClient | None) -> Callable[[], Awaitable[dict[str, Any]]]:
     """Return what gives the same to an agent, which must not be held up."""
-    return lambda: asyncio.to_thread(facts, machine, client)
+    return lambda: asyncio.to_thread(facts, system, client)
 
 
-def _radio(machine: HostSystem) -> dict[str, Any]:
-    radio = machine.radio
+def _radio(system: HostSystem) -> dict[str, Any]:
+    radio = system.radio
     return {
         "bus": radio.bus,
         "bluetooth_version": radio.bluetooth_version,
@@ -55,14 +55,14 @@ def _radio(machine: HostSystem) -> dict[str, Any]:
     }
 
 
-def _wifi(machine: HostSystem) -> dict[str, Any]:
-    if not machine.some(WIRELESS):  # where the kernel knows no wireless, pyroute2 0.9 leaves an event loop open
+def _wifi(system: HostSystem) -> dict[str, Any]:
+    if not system.some(WIRELESS):  # where the kernel knows no wireless, pyroute2 0.9 leaves an event loop open
         return {"wifi_mhz": {}}
-    return {"wifi_mhz": machine.wifi_frequencies}
+    return {"wifi_mhz": system.wifi_frequencies}
 
 
-def _firmware(machine: HostSystem) -> dict[str, Any]:
-    lines = [line for line in machine.kernel_log if "Bluetooth" in line and any(word in line for word in FIRMWARE)]
+def _firmware(system: HostSystem) -> dict[str, Any]:
+    lines = [line for line in system.kernel_log if "Bluetooth" in line and any(word in line for word in FIRMWARE)]
     return {"firmware": [line.partition("Bluetooth: ")[2] for line in lines[-3:]]}
 
 

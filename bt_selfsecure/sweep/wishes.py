@@ -24,8 +24,9 @@ from bt_selfsecure.sweep.plan import Place, Plan, metres
 
 DEAD_S: Final = 0.7
 """After a change nobody has read what it changed to: a wish of that time is a second tap."""
-STALE_S: Final = 5.0
-"""A wish that took longer to come was made while there was no connection."""
+STALE_S: Final = 3.0
+"""A wish that took longer to come was made while there was no connection. The phone waits longer for its answer
+(page.js, PATIENCE_MS): what it has given up is never done."""
 
 
 class Phase(enum.Enum):

@@ -163,11 +163,14 @@ def test_paper_and_steering_show_both_flaws(capsys: pytest.CaptureFixture[str]) 
     assert f"still together after {answer['rounds']} rounds" in out
 
 
-def test_hardened_and_steering_end_with_a_report_of_the_attack(capsys: pytest.CaptureFixture[str]) -> None:
-    answer = summary(capsys, "--attack", "steering", status=1)
-    assert answer["established"] is answer["eve_has_key"] is False
+def test_hardened_and_steering_end_with_a_key_that_eve_does_not_have_and_a_report(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    answer = summary(capsys, "--attack", "steering")
+    assert (answer["established"], answer["eve_has_key"]) == (True, False)
     assert answer["attacks_reported"] > 0
-    assert "contradicting packets" in answer["verdict"]
+    assert main(["demo", "--attack", "steering"]) == 0
+    assert "What is not in Alice's list Bob drops" in " ".join(capsys.readouterr().out.split())
 
 
 def test_without_an_attack_the_papers_eve_does_not_have_the_key(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ from bt_selfsecure.cli import doctor
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.doctor.checks import CHECKS
 from bt_selfsecure.node.doctor.findings import Finding, Verdict
-from bt_selfsecure.node.doctor.machine import HostSystem
+from bt_selfsecure.node.doctor.host_system import HostSystem
 from bt_selfsecure.node.doctor.report import Check, Result
 from bt_selfsecure.node.two_nodes import TwoNodes
 

@@ -99,8 +99,9 @@ async def server_on(network: Network, site: Any, gate: Gate) -> Any:
 
     async def opened(manager: Any) -> UdpServer:
         server = UdpServer(manager, "coap", gate)
-        server.__dict__["_socket"] = _ServerSocket(network)
+        server.__dict__ |= {"_socket": _ServerSocket(network), "_local": "server"}
         network.receivers[SERVER] = lambda data: server.datagram_received(data, CLIENT)
+        asyncio.get_running_loop().call_soon(server._sweep)
         return server
 
     await carry(context, opened)

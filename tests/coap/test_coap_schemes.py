@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import re
+import socket
 import subprocess
 import sys
+from ipaddress import IPv6Address
 from pathlib import Path
 
 import aiocoap
@@ -23,9 +26,12 @@ from bt_selfsecure.coap.server import serve
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.protocols.dotp.keys import ExhaustedError, Policy, Role
 from bt_selfsecure.protocols.dotp.record import DotpRecord
+from bt_selfsecure.protocols.sabour.client import Client
 from bt_selfsecure.protocols.sabour.config import ClientConfig
 from bt_selfsecure.protocols.sabour.enrolment import Identity
+from bt_selfsecure.sansio.context import EndpointContext
 
+BROKEN = ["coap://[::1/time", "coap://127.0.0.1:99999/time", "coap://[x]/time", "coap://127.0.0.1:x/time"]
 EACH = pytest.mark.parametrize("name", NAMES)
 
 
@@ -209,6 +215,31 @@ def test_an_unknown_device_is_met_with_silence_and_logged(
     assert f"device {stranger.device_id.hex()} is not enrolled" in caplog.text
 
 
+def test_the_air_shows_no_byte_to_an_id_that_is_not_enrolled(loopback_host: str, tmp_path: Path) -> None:
+    async def test() -> None:
+        loop = asyncio.get_running_loop()
+        async with Ends("sabour", tmp_path).running(loopback_host) as serving:
+            heard = []
+            for identity in (Identity(b"stranger", bytes(32)), DEVICE):
+                device = Client(ClientConfig(identity, HOST.enrolment), EndpointContext(os.urandom))
+                device.start(0.0)
+                (m1,) = device.frames_to_send(0.0)
+                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as air:
+                    air.setblocking(False)
+                    air.bind((loopback_host, 0))
+                    request = bytes.fromhex("51020001 77") + b"\xb4auth\xff" + m1  # not confirmable, POST /auth
+                    await loop.sock_sendto(air, request, (loopback_host, serving.port))
+                    try:
+                        async with asyncio.timeout(1):
+                            heard.append(len(await loop.sock_recv(air, 2048)))
+                    except TimeoutError:
+                        heard.append(0)
+            assert heard[0] == 0
+            assert heard[1] > 0
+
+    run(test)
+
+
 def test_a_device_that_does_not_know_this_server_gets_no_key(loopback_host: str, tmp_path: Path) -> None:
     ends = Ends("sabour", tmp_path)
     other = Identity(b"server 2", os.urandom(32))
@@ -251,7 +282,7 @@ def test_a_device_of_a_server_that_was_started_anew_is_told_and_begins_anew(loop
     run(test)
 
 
-@pytest.mark.parametrize("uri", ["http://127.0.0.1/time", "coaps://127.0.0.1/time", "time", "coap:///time"])
+@pytest.mark.parametrize("uri", ["http://127.0.0.1/time", "coaps://127.0.0.1/time", "time", "coap:///time", *BROKEN])
 def test_a_uri_that_does_not_fit_is_refused(uri: str) -> None:
     async def test() -> None:
         async with connected() as client:
@@ -268,6 +299,40 @@ def test_a_place_at_which_nothing_can_be_served_is_refused(host: str) -> None:
 
     with pytest.raises(BtSelfSecureError):
         run(test)
+
+
+def link_local() -> str:
+    """Return an address of this computer's that is good on one interface alone; skip the test where there is none."""
+    for line in Path("/proc/net/if_inet6").read_text().splitlines():
+        digits, *_, interface = line.split()
+        if digits.startswith("fe80"):
+            return f"{IPv6Address(bytes.fromhex(digits))}%{interface}"
+    pytest.skip("no interface has a link-local address")
+
+
+def test_at_a_link_local_address_it_is_said_on_which_interface_and_that_place_can_be_asked() -> None:
+    host = link_local()
+
+    async def test() -> None:
+        serving = await serve(site(), host, 0)
+        assert serving.where == f"[{host}]:{serving.port}"
+        async with connected() as client:
+            answer = await client.request("get", f"coap://{serving.where}/sensor")
+            assert len(answer.payload) == SENSOR_BYTES
+        await serving.close()
+
+    run(test)
+
+
+def test_a_link_local_address_without_its_interface_is_refused_at_both_ends() -> None:
+    async def test() -> None:
+        with pytest.raises(UsageError, match="name it, as in fe80::1%bt0"):
+            await serve(site(), "fe80::1", 0)
+        async with connected() as client:
+            with pytest.raises(UsageError, match="name it, as in fe80::1%bt0"):
+                await client.request("get", "coap://[fe80::1]/time")
+
+    run(test)
 
 
 def test_readings_have_the_papers_size_whatever_they_are() -> None:

@@ -6,15 +6,16 @@ import json
 import os
 import random
 import select
-import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from served import begun, run
+from served import SECRET, begun, run
 
 from bt_selfsecure.coap.client import NoResponseError, connected
 from bt_selfsecure.coap.pairs import PairFile
@@ -49,36 +50,36 @@ while True:
 """
 
 
-def started(code: str, *words: object) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", code, *map(str, words)], stdout=subprocess.PIPE)
+@contextmanager
+def killed_at_the_end(code: str, *words: object) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program, until it is killed where the block ends."""
+    command = [sys.executable, "-c", code, *map(str, words)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
-def killed(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert process.stdout is not None
-    process.stdout.close()
-
-
-@pytest.mark.parametrize("secret", [bytes(range(32)), None], ids=["hardened", "paper"])
-@pytest.mark.parametrize("kills", [6, pytest.param(200, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    ("secret", "kills"),
+    [(SECRET, 6), (None, 6), pytest.param(SECRET, 200, marks=pytest.mark.long)],
+    ids=["hardened", "paper", "hardened, often"],
+)
 def test_no_number_goes_out_twice_however_often_its_sender_is_killed(
     secret: bytes | None, kills: int, tmp_path: Path, loopback_host: str
 ) -> None:
     """As it is seen on the air: the serial of each datagram."""
-    if secret is None and kills > 6:
-        pytest.skip("the paper's keys are all made again at each start")
     begun(tmp_path, "pair", secret=secret)
     chance, serials = random.Random(kills), []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as air:
         air.bind((loopback_host, 0))
         for _ in range(kills):
-            process = started(SENDS, tmp_path / "pair-client.pair", loopback_host, air.getsockname()[1])
-            serials.append(air.recv(2048)[:4])
-            until = time.monotonic() + chance.uniform(0, 0.2)
-            while (left := until - time.monotonic()) > 0 and select.select([air], [], [], left)[0]:
+            with killed_at_the_end(SENDS, tmp_path / "pair-client.pair", loopback_host, air.getsockname()[1]):
                 serials.append(air.recv(2048)[:4])
-            killed(process)
+                until = time.monotonic() + chance.uniform(0, 0.2)
+                while (left := until - time.monotonic()) > 0 and select.select([air], [], [], left)[0]:
+                    serials.append(air.recv(2048)[:4])
             while select.select([air], [], [], 0)[0]:
                 serials.append(air.recv(2048)[:4])
     assert len(serials) == len(set(serials)) > kills
@@ -88,10 +89,9 @@ def test_no_session_is_taken_twice_however_often_its_client_is_killed(tmp_path: 
     begun(tmp_path, "pair")
     chance, taken = random.Random(1), []
     for _ in range(8):
-        process = started(TAKES, tmp_path / "pair-client.pair")
-        assert process.stdout is not None
-        taken += [process.stdout.readline() for _ in range(chance.randrange(1, 40))]
-        killed(process)
+        with killed_at_the_end(TAKES, tmp_path / "pair-client.pair") as process:
+            assert process.stdout is not None
+            taken += [process.stdout.readline() for _ in range(chance.randrange(1, 40))]
     assert len(taken) == len(set(taken))
     assert len({line.split()[1] for line in taken}) == len(taken), "a key came twice"
 

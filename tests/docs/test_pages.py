@@ -44,6 +44,13 @@ def test_the_generated_parts_are_those_of_the_code(page: Path) -> None:
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
+def test_pages_are_made_one_after_the_other_in_one_run() -> None:
+    """The program of the one has imported what that of the other needs in another form."""
+    command = [sys.executable, "docs/generate.py", "--check", "docs/peer.md", "docs/openapi.md"]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
 def test_a_generated_part_that_is_out_of_date_is_found(tmp_path: Path) -> None:
     """In a copy: the check can fail, and writing mends it."""
     for name in ("generate.py", "tables.py", "api.py", "api.md"):

@@ -7,6 +7,7 @@ import importlib.util
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,6 +23,7 @@ from bt_selfsecure.protocols.haoxiao.frames import FrameError, decode
 FOLDER = Path(__file__).parents[2] / "captures"
 MANIFEST: list[dict[str, Any]] = tomllib.loads((FOLDER / "manifest.toml").read_text())["capture"]
 NAMES = [capture["file"] for capture in MANIFEST]
+SEGMENTED = "lab-ipsp.pcapng"
 MOST_BYTES = 2_000_000
 UNHEARD = {"wrong_length", "wrong_padding", "wrong_set"}
 
@@ -80,12 +82,24 @@ def test_made_anew_they_are_the_same_to_the_byte_and_so_is_the_manifest(tmp_path
 def test_tshark_with_our_dissector_sees_every_frame_that_eve_sees(tmp_path: Path) -> None:
     """All captures in one file, so that tshark starts once."""
     both = tmp_path / "all.pcapng"
-    run("mergecap", "-a", "-w", both, *(FOLDER / name for name in NAMES))
+    whole = [name for name in NAMES if name != SEGMENTED]
+    run("mergecap", "-a", "-w", both, *(FOLDER / name for name in whole))
     tshark = ("tshark", "-X", f"lua_script:{DISSECTOR}", "-r", both, "-T", "fields", "-e", "btss.kind")
     out = run(*tshark, "-Y", "btss && !btss.wrong_check")  # Eve leaves alone what is damaged
     assert [kind for line in out.splitlines() for kind in line.split(",") if kind] == [
-        kind for name in NAMES for kind in kinds(name)
+        kind for name in whole for kind in kinds(name)
     ]
+
+
+def test_of_a_channel_of_which_a_segment_was_missed_tshark_sees_what_eve_sees_or_nothing() -> None:
+    """A list takes several segments of a credit-based channel. Once one was missed Wireshark joins no more of that
+    direction; Eve's reader begins anew."""
+    tshark = ("tshark", "-X", f"lua_script:{DISSECTOR}", "-r", FOLDER / SEGMENTED, "-T", "fields", "-e", "btss.kind")
+    found = Counter(kind for line in run(*tshark, "-Y", "btss").splitlines() for kind in line.split(",") if kind)
+    read = Counter(kinds(SEGMENTED))
+    assert found <= read
+    assert found["3"] == read["3"] > 200  # what is advertised has no segments
+    assert found.total() > 0.8 * read.total()
 
 
 @pytest.mark.long

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from random import Random
 
 import pytest
@@ -10,6 +11,7 @@ from bt_selfsecure.bench.haoxiao.attacks import _clear
 from bt_selfsecure.bench.haoxiao.testbed import Testbed
 from bt_selfsecure.eve.haoxiao.attacks.guessing import BruteForce, Repair
 from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, decode, encode
+from bt_selfsecure.stats.losses import repair_work
 
 
 def heard_in_full(compact: bool = True) -> Testbed:
@@ -59,6 +61,21 @@ def test_the_work_is_never_more_than_was_stated() -> None:
     brute = BruteForce(scene.knowledge, (Random(n).randbytes(16) for n in range(1000)), 10)
     assert brute.initial_key() is None
     assert brute.tries == 10
+
+
+def test_the_work_of_repairing_many_copies_is_what_is_reckoned_within_a_factor_of_four() -> None:
+    """Each copy is confirmed by itself, so the tries add: they were once multiplied."""
+    scene, draw = heard_in_full(), Random(4)
+    seqs = sorted(scene.knowledge.burst)[:6]
+    damaged = [flipped(copy_of(scene, seq), *draw.sample(range(192), 2)) for seq in seqs]
+    for seq in seqs:
+        del scene.knowledge.burst[seq]
+    repair = Repair(scene.knowledge, work=1 << 20)
+    assert all(repair.hear(copy) for copy in damaged)
+    assert repair.initial_key() is not None
+    assert repair.apply() == len(seqs)
+    assert scene.eve_has_key
+    assert abs(math.log2(repair.tries) - repair_work([2] * len(seqs), 192)) <= 2
 
 
 def test_noise_and_packets_that_she_has_are_no_repair() -> None:

@@ -14,11 +14,11 @@ import pytest
 from another_user import as_nobody
 
 from bt_selfsecure.node.beacon import Word
-from bt_selfsecure.node.doctor import facts, radio, software, surroundings
+from bt_selfsecure.node.doctor import facts, host, radio, software
 from bt_selfsecure.node.doctor.checks import CHECKS
 from bt_selfsecure.node.doctor.facts import Bluez, RadioFacts
 from bt_selfsecure.node.doctor.findings import Finding, NotSeen, Verdict, ok
-from bt_selfsecure.node.doctor.machine import HostSystem
+from bt_selfsecure.node.doctor.host_system import HostSystem
 from bt_selfsecure.node.doctor.report import Check, examine
 from bt_selfsecure.node.management import AdapterSetting
 
@@ -92,8 +92,8 @@ def test_a_python_without_bluetooth_is_named(tmp_path: Path) -> None:
     """As pyenv and conda build it: a real interpreter whose socket module has had the family taken out."""
     program = (
         "import socket, pathlib; vars(socket).pop('AF_BLUETOOTH', None)\n"
-        "from bt_selfsecure.node.doctor import software, machine, checks, report\n"
-        "m = machine.HostSystem('hci0', root=pathlib.Path('/nowhere'))\n"
+        "from bt_selfsecure.node.doctor import software, host_system, checks, report\n"
+        "m = host_system.HostSystem('hci0', root=pathlib.Path('/nowhere'))\n"
         "print(software.sockets(m)); print(list(report.examine(m, checks.CHECKS[7:8])))"
     )
     said = subprocess.run(
@@ -471,34 +471,32 @@ WLAN0: dict[str, str | bytes] = {"/sys/class/net/wlan0/phy80211/name": "phy0\n"}
 
 def test_wifi_in_bluetooths_band_is_a_warning(tmp_path: Path) -> None:
     crowded = machine(tmp_path, WLAN0, wifi_frequencies={"wlan0": 2437})
-    seen(surroundings.wifi(crowded), Verdict.WARNING, "wlan0 (2437 MHz)", "5 GHz")
-    seen(surroundings.wifi(machine(tmp_path, WLAN0, wifi_frequencies={"wlan0": 5180})), Verdict.OK, "5180 MHz")
-    seen(surroundings.wifi(machine(tmp_path, WLAN0, wifi_frequencies={})), Verdict.OK, "not connected")
-    seen(surroundings.wifi(machine(tmp_path / "wired")), Verdict.OK, "No WiFi")
+    seen(host.wifi(crowded), Verdict.WARNING, "wlan0 (2437 MHz)", "5 GHz")
+    seen(host.wifi(machine(tmp_path, WLAN0, wifi_frequencies={"wlan0": 5180})), Verdict.OK, "5180 MHz")
+    seen(host.wifi(machine(tmp_path, WLAN0, wifi_frequencies={})), Verdict.OK, "not connected")
+    seen(host.wifi(machine(tmp_path / "wired")), Verdict.OK, "No WiFi")
 
 
 MOUNTS = "proc /proc proc rw 0 0\ndebugfs /sys/kernel/debug debugfs rw,nosuid 0 0\n"
 
 
 def test_ipsp_needs_debugfs_and_no_lockdown(tmp_path: Path) -> None:
-    seen(
-        surroundings.debugfs(machine(tmp_path, {"/proc/mounts": "proc /proc proc rw 0 0\n"})), Verdict.WARNING, "mount"
-    )
+    seen(host.debugfs(machine(tmp_path, {"/proc/mounts": "proc /proc proc rw 0 0\n"})), Verdict.WARNING, "mount")
     open_ = machine(tmp_path, {"/proc/mounts": MOUNTS, "/sys/kernel/security/lockdown": "[none] integrity\n"})
-    seen(surroundings.debugfs(open_), Verdict.OK)
+    seen(host.debugfs(open_), Verdict.OK)
     locked = machine(tmp_path, {"/sys/kernel/security/lockdown": "none [integrity] confidentiality\n"})
-    seen(surroundings.debugfs(locked), Verdict.WARNING, "locked down")
+    seen(host.debugfs(locked), Verdict.WARNING, "locked down")
 
 
 def test_a_machine_without_a_clock_of_its_own_is_told_that_it_jumps(tmp_path: Path) -> None:
-    finding = surroundings.clock(machine(tmp_path, {"/etc/fake-hwclock.data": "2026-11-21 03:17:01\n"}))
+    finding = host.clock(machine(tmp_path, {"/etc/fake-hwclock.data": "2026-11-21 03:17:01\n"}))
     assert finding.verdict in (Verdict.OK, Verdict.WARNING)
     assert "fake-hwclock" in finding.text
 
 
 def test_fsync_is_measured_where_the_journal_is_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "var/lib/bt-selfsecure").mkdir(parents=True)
-    finding = surroundings.disk(machine(tmp_path))
+    finding = host.disk(machine(tmp_path))
     assert finding.verdict in (Verdict.OK, Verdict.WARNING)
     assert str(tmp_path / "var/lib/bt-selfsecure") in finding.text
     assert "median" in finding.text

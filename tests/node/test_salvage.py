@@ -21,6 +21,8 @@ from bt_selfsecure.node.salvage import salvage
 from bt_selfsecure.node.set_aside import FILE, LOG
 
 PAGE = 4096
+LEAF = 13
+"""First octet of such a page (sqlite.org/fileformat2.html, 1.6)."""
 RECORDS = {BOB: f"record {'of bob ' * 1500}", CAROL: f"record {'of carol ' * 100}"}
 """The first one's goes on in pages of its own."""
 LONG = [b"%d " % number * 2000 for number in range(6)]
@@ -62,6 +64,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def pages(directory: Path) -> int:
     return (directory / FILE).stat().st_size // PAGE
+
+
+def last_leaf(directory: Path) -> int:
+    """The number of the last page with rows of a table, from 0."""
+    data = (directory / FILE).read_bytes()
+    return max(number for number in range(1, pages(directory)) if data[number * PAGE] == LEAF)
 
 
 def damage_page(directory: Path, number: int, kind: str) -> bytes:
@@ -212,7 +220,7 @@ def test_a_crash_at_any_step_of_it_loses_nothing(
 ) -> None:
     directory = tmp_path / "state"
     shutil.copytree(whole, directory)
-    damaged = damage_page(directory, pages(whole) - 1, "zeros")
+    damaged = damage_page(directory, last_leaf(whole), "zeros")
     steps = {"part": 0, "new": 1, "moved": 2, "all": 99}[last]
     real = Path.replace
 

@@ -14,15 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bt_selfsecure.node.client import NodeAwayError, NodeClient
-from bt_selfsecure.node.unix_http import Answer, BrokenAnswerError, Connection, query, quoted
+from bt_selfsecure.node.unix_http import BrokenAnswerError, HttpAnswer, UnixHttpConnection, query, quoted
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 LINE = b'{"id": 7, "peer": "bob", "port": 0, "time": 1.5, "message": "aGk=", "age_s": null}\n'
 
 
-def answer(data: bytes) -> Answer:
-    return Answer(io.BufferedReader(io.BytesIO(data)))  # type: ignore[arg-type]
+def answer(data: bytes) -> HttpAnswer:
+    return HttpAnswer(io.BufferedReader(io.BytesIO(data)))  # type: ignore[arg-type]
 
 
 def chunk(data: bytes) -> bytes:
@@ -85,7 +85,7 @@ def test_what_is_not_whole_is_refused_and_takes_no_more_room_than_came(body: byt
 
 @given(st.one_of(st.binary(), st.binary().map(OK.__add__), st.binary().map(CHUNKED.__add__)))
 def test_any_bytes_are_an_answer_or_an_os_error(data: bytes) -> None:
-    for read in (Answer.read, lambda found: b"".join(found.lines())):
+    for read in (HttpAnswer.read, lambda found: b"".join(found.lines())):
         with contextlib.suppress(OSError):
             assert len(read(answer(data))) <= len(data)
 
@@ -134,7 +134,7 @@ def test_one_connection_serves_many_requests_and_another_follows_where_it_has_en
 ) -> None:
     one = OK + b"Content-Length: 1\r\n"
     serve(listener, [one + b"\r\na", one + b"Connection: close\r\n\r\nb"], [one + b"\r\nc"])
-    connection = Connection(path)
+    connection = UnixHttpConnection(path)
     assert [connection.ask("GET", "/", None, 10).read() for _ in range(3)] == [b"a", b"b", b"c"]
     connection.close()
 

@@ -19,6 +19,7 @@ WAITS = {
     "bearers.numbered_links": {"HELLO_S": 0.1},
     "node.links": {"FIRST_RETRY": 0.2},
     "node.daemon": {"BEAT_S": 0.5},
+    "node.erasing": {"IDLE_S": 0.5},
     "node.journal": {"OPEN_S": 0.5},
     "node.journal_file": {"OPEN_S": 0.5},
 }

@@ -19,6 +19,7 @@ from bt_selfsecure.stats.losses import (
     capacity,
     clopper_pearson,
     colluding,
+    count_heard,
     e_given_bob,
     group_capacity,
     guess_space,
@@ -27,6 +28,7 @@ from bt_selfsecure.stats.losses import (
     missed_entropy,
     packets_needed,
     packets_to_send,
+    repair_work,
     secret_bits,
 )
 
@@ -340,9 +342,18 @@ def test_a_copy_with_any_number_of_flipped_bits_hides_no_more_than_the_packet() 
 
 def test_damaged_copies_lower_the_entropy_of_what_eve_lacks() -> None:
     assert missed_entropy(2, packet_bits=256) == 512
-    assert missed_entropy(0, [1, 1], packet_bits=512) == pytest.approx(2 * math.log2(513))
-    damaged = missed_entropy(0, [1, 2], packet_bits=512)
-    assert secret_bits(1730, 0.05, missed_entropy=damaged) == pytest.approx(26, abs=0.1)
+    assert missed_entropy(0, packet_bits=256) == 0
+    assert repair_work([1, 1], 512) == pytest.approx(math.log2(2 * 513))
+    assert repair_work([2] * 60, 192) == pytest.approx(20.1, abs=0.05)
+    assert repair_work([], 192) == -math.inf
+    assert secret_bits(1730, 0.05, missed_entropy=missed_entropy(0, packet_bits=128)) == 0
+
+
+def test_a_damaged_copy_that_can_be_made_good_counts_as_heard() -> None:
+    damaged = {3: 0, 4: 2, 5: 10, 6: 96}
+    assert count_heard({0, 1}, damaged, packet_bits=192) == {0, 1, 3, 4, 5}
+    assert count_heard({0, 1}, damaged, packet_bits=192, work_bits=20) == {0, 1, 3, 4}
+    assert count_heard(set(), {}, packet_bits=192) == set()
 
 
 @pytest.mark.parametrize("loss", [5e-324, 1e-320, 1e-307, 0.0])

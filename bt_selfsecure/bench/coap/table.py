@@ -12,7 +12,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,6 +26,7 @@ from bt_selfsecure.coap.pairs import PairFile, write_private
 from bt_selfsecure.coap.resources import SENSOR_BYTES
 from bt_selfsecure.coap.schemes import DotpDtls, DotpObject, DtlsPsk, Plain, Scheme
 from bt_selfsecure.errors import BtSelfSecureError
+from bt_selfsecure.isolated import FOLDER, python_module
 from bt_selfsecure.protocols.dotp.keys import Role
 from bt_selfsecure.protocols.dotp.record import DotpRecord
 from bt_selfsecure.protocols.sabour.config import ClientConfig
@@ -86,8 +86,9 @@ class RelayProcess:
 
     def __init__(self, link: SlowLink, ports: list[int]) -> None:
         words = [str(link.kbit_per_s), str(link.delay_ms), *(f"{HOST}:{port}" for port in ports)]
-        command = [sys.executable, "-m", "bt_selfsecure.bench.coap.relay", *words]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        command = python_module("bt_selfsecure.bench.coap.relay", *words)
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=FOLDER)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._in: Final[IO[str]] = self._process.stdin
@@ -130,11 +131,14 @@ async def measured(name: str, gets: int, relay: RelayProcess, get: Callable[[], 
 
 
 @contextmanager
-def started(*command: str) -> Iterator[subprocess.Popen[str]]:
-    """Run a program meanwhile."""
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=subprocess.DEVNULL, text=True) as process:
+def started(*command: str, given: str = "") -> Iterator[subprocess.Popen[str]]:
+    """Run a program meanwhile, with this on its standard input."""
+    pipe, none = subprocess.PIPE, subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=none, text=True, cwd=FOLDER) as process:
         try:
+            assert process.stdin is not None
+            process.stdin.write(given)
+            process.stdin.flush()
             yield process
         finally:
             process.kill()
@@ -144,7 +148,7 @@ def started(*command: str) -> Iterator[subprocess.Popen[str]]:
 def ours(link: SlowLink, folder: Path, *words: str) -> Iterator[RelayProcess]:
     """Run `coap serve` with these options meanwhile, behind a relay; with two ports, where the paper has two."""
     auth = free_port()
-    command = [sys.executable, "-m", "bt_selfsecure", "coap", "serve", "--bind", HOST, "--port", "0", *words]
+    command = python_module("bt_selfsecure", "coap", "serve", "--bind", HOST, "--port", "0", *words)
     with started(*command, "--auth-port", str(auth), "--state", str(folder)) as process, ExitStack() as closing:
         assert process.stdout is not None
         said = process.stdout.readline()
@@ -203,6 +207,30 @@ async def our_rows(gets: int, link: SlowLink, folder: Path) -> list[Row]:
             config = ClientConfig(device, host.enrolment, profile)
             rows.append(await row_of(name, gets, relay, Plain(), device=config))
     return rows
+
+
+async def edhoc_rows(gets: int, link: SlowLink) -> list[Row]:
+    """Return the row of OSCORE with EDHOC, if its library is installed."""
+    try:
+        from bt_selfsecure.bench.coap import edhoc
+    except ImportError:
+        return []
+    port, secrets = free_port(), edhoc.new_secrets()
+    command = python_module("bt_selfsecure.bench.coap.edhoc", HOST, str(port))
+    with started(*command, given=secrets + "\n") as process, ExitStack() as closing:
+        assert process.stdout is not None
+        if not process.stdout.readline():
+            raise BenchError("the server with EDHOC ended")
+        relay = RelayProcess(link, [port])
+        closing.callback(relay.close)
+        origin = f"coap://{HOST}:{relay.ports[0]}"
+
+        async def get() -> None:
+            payload = await edhoc.get(f"{origin}/index", origin, secrets)
+            if len(payload) != SENSOR_BYTES:
+                raise BenchError(f"EDHOC: {len(payload)} bytes came")
+
+        return [await measured("OSCORE with EDHOC (aiocoap)", gets, relay, get)]
 
 
 async def libcoap_rows(gets: int, link: SlowLink, folder: Path) -> list[Row]:
@@ -264,4 +292,5 @@ async def _libcoap(command: list[str]) -> bytes:
 async def table(gets: int = GETS, link: SlowLink = LOOPBACK) -> list[Row]:
     """Return all rows over such a link. Raises `BenchError` where something does not do what it should."""
     with tempfile.TemporaryDirectory() as name:
-        return [*await our_rows(gets, link, Path(name)), *await libcoap_rows(gets, link, Path(name))]
+        rows = await our_rows(gets, link, Path(name))
+        return [*rows, *await edhoc_rows(gets, link), *await libcoap_rows(gets, link, Path(name))]

@@ -7,14 +7,15 @@ against the truth here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from random import Random
 from statistics import fmean
-from typing import Any, Final
+from typing import Final
 
 from bt_selfsecure.air.models import Bernoulli, Jammed
 from bt_selfsecure.air.world import World
 from bt_selfsecure.bench.attacks import Attack, Trial
+from bt_selfsecure.bench.haoxiao import insiders
+from bt_selfsecure.bench.haoxiao.ends import Ends, trial_of
 from bt_selfsecure.bench.haoxiao.testbed import ALICE, BOB_LOSS, BURST, EVE_LOSS, Testbed
 from bt_selfsecure.eve.haoxiao.attacks.flood import RequestFlood
 from bt_selfsecure.eve.haoxiao.attacks.guessing import BruteForce, Repair
@@ -43,39 +44,13 @@ KEPT: Final = round(BURST * (1 - BOB_LOSS))
 TARGET_BITS: Final = 128
 
 
-@dataclass(frozen=True, slots=True)
-class Ends:
-    """Holds what the two ends run against an attack."""
-
-    label: str
-    profile: Profile
-    shares: bool = False
-    """X25519, as a node does unless it is told otherwise."""
-    authentication_key: bytes = b""
-
-    def scene(self, seed: int, **more: Any) -> Testbed:
-        """Return an establishment between two of them, with Eve."""
-        return Testbed(self.profile, seed, shares=self.shares, authentication_key=self.authentication_key, **more)
-
-
-PAPER: Final = Ends("paper", Profile.PAPER)
-HARDENED: Final = Ends("hardened", Profile.HARDENED)
-X25519: Final = Ends("hardened, X25519", Profile.HARDENED, shares=True)
-KEYED: Final = Ends("hardened, authentication key", Profile.HARDENED, authentication_key=bytes(range(32)))
-ALL_ENDS: Final = (PAPER, HARDENED, X25519, KEYED)
-
-
-def _trial(scene: Testbed, success: bool) -> Trial:
-    return Trial(success, scene.established, bool(scene.reports or scene.failures))
-
-
 # --- those who listen -------------------------------------------------------------------------------------------------
 
 
 def passive(ends: Ends, seed: int) -> Trial:
     scene = ends.scene(seed)
     scene.establish()
-    return _trial(scene, scene.eve_has_key)
+    return trial_of(scene, scene.eve_has_key)
 
 
 def everything(ends: Ends, seed: int) -> Trial:
@@ -83,7 +58,7 @@ def everything(ends: Ends, seed: int) -> Trial:
     air = Bernoulli({"alice": BOB_LOSS, "bob": BOB_LOSS, "eve": 0.0})
     scene = ends.scene(seed, air=air)
     scene.establish()
-    return _trial(scene, scene.eve_has_key)
+    return trial_of(scene, scene.eve_has_key)
 
 
 def colluding(ends: Ends, seed: int) -> Trial:
@@ -92,7 +67,7 @@ def colluding(ends: Ends, seed: int) -> Trial:
     scene = ends.scene(seed, eves=("eve", "eve2"), tap=lambda time, data: together.hear(data))
     scene.establish()
     found = [knowledge.initial_key() for knowledge in together.establishments()]
-    return _trial(scene, any(material is not None and scene.is_key(material.k0) for material in found))
+    return trial_of(scene, any(material is not None and scene.is_key(material.k0) for material in found))
 
 
 def repair(ends: Ends, seed: int) -> Trial:
@@ -113,7 +88,7 @@ def repair(ends: Ends, seed: int) -> Trial:
     for copy in damaged:
         attack.hear(copy)
     material = attack.initial_key()
-    return _trial(scene, material is not None and scene.is_key(material.k0))
+    return trial_of(scene, material is not None and scene.is_key(material.k0))
 
 
 def brute_force(ends: Ends, seed: int) -> Trial:
@@ -136,7 +111,7 @@ def _guessed(ends: Ends, seed: int, *, broken: bool) -> Trial:
     scene.establish()
     possible = [number.to_bytes(32) for number in range(1 << WEAK_BITS)]
     material = BruteForce(scene.knowledge, possible, WORK).initial_key() if scene.knowledge.missing else None
-    return _trial(scene, material is not None and scene.is_key(material.k0))
+    return trial_of(scene, material is not None and scene.is_key(material.k0))
 
 
 def _clear(*, eve: float) -> Bernoulli:
@@ -150,7 +125,7 @@ def steering(ends: Ends, seed: int) -> Trial:
     scene = ends.scene(seed, speak=BlacklistSteering(Random(seed).randbytes).hear)
     scene.establish()
     steered = len(scene.knowledge.burst) < scene.burst
-    return _trial(scene, steered and scene.eve_has_key)
+    return trial_of(scene, steered and scene.eve_has_key)
 
 
 def middle(ends: Ends, seed: int) -> Trial:
@@ -223,7 +198,7 @@ def jamming(ends: Ends, seed: int) -> Trial:
     scene = ends.scene(seed)
     scene.world = World(Jammed(scene.air).transmit, seed, {"eve": scene.hear})
     scene.establish()
-    return _trial(scene, scene.eve_has_key)
+    return trial_of(scene, scene.eve_has_key)
 
 
 # --- those who stole --------------------------------------------------------------------------------------------------
@@ -357,4 +332,5 @@ ATTACKS: Final[tuple[Attack[Ends], ...]] = (
            remedy="`every-message`: no end goes back to an older key; the two establish anew.",
            setting="a session, of which she hears every packet after the restoration",
            meaning="it is the protocol that decides, no loss and no length"),
+    *insiders.ATTACKS,
 )  # fmt: skip

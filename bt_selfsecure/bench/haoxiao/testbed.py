@@ -6,19 +6,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from bt_selfsecure.air.models import Bernoulli, LossModel
 from bt_selfsecure.air.world import World
 from bt_selfsecure.eve.haoxiao.knowledge import Knowledge
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
 from bt_selfsecure.protocols.haoxiao.events import (
+    AcceptRefused,
     ActiveAttack,
     Established,
     EstablishFailed,
     Event,
     MessageDelivered,
     MessageReceived,
+    RequestRefused,
 )
 from bt_selfsecure.protocols.haoxiao.frames import Profile
 from bt_selfsecure.protocols.haoxiao.initiator import Initiator
@@ -64,6 +66,8 @@ class Testbed:
     compact: bool = False
     shares: bool = False
     authentication_key: bytes = b""
+    meant: dict[bytes, dict[str, Any]] = field(default_factory=dict)
+    """What else is configured at the end of this identity: whom it means, and whether it requires continuity."""
     random: Callable[[int], bytes] | None = None
     """Of Alice's device; None: a good generator."""
     knowledge: Knowledge = field(default_factory=Knowledge)
@@ -91,18 +95,17 @@ class Testbed:
             self.world.transmit(name, sent)
 
     def config(self, identity: bytes) -> EstablishConfig:
-        return EstablishConfig(
-            identity,
-            self.profile,
-            burst=self.burst,
-            max_burst=self.burst,
-            threshold=self.burst // 4,
-            target_bits=1,
-            compact=self.compact,
-            exchange_shares=self.shares,
-            authentication_key=self.authentication_key,
-            compare=True,
-        )
+        settings: dict[str, Any] = {
+            "burst": self.burst,
+            "max_burst": self.burst,
+            "threshold": self.burst // 4,
+            "target_bits": 1,
+            "compact": self.compact,
+            "exchange_shares": self.shares,
+            "authentication_key": self.authentication_key,
+            "compare": True,
+        }
+        return EstablishConfig(identity, self.profile, **settings | self.meant.get(identity, {}))
 
     def responder(self) -> Responder:
         return Responder(self.config(BOB), EndpointContext(self._draw.randbytes))
@@ -133,7 +136,7 @@ class Testbed:
                 self.keys[name] = event
             case EstablishFailed():
                 self.failures[name] = event
-            case ActiveAttack():
+            case ActiveAttack() | AcceptRefused() | RequestRefused():
                 self.reports += 1
             case _:
                 pass

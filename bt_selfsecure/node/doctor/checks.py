@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from bt_selfsecure.node.doctor import network, radio, software, surroundings
-from bt_selfsecure.node.doctor.machine import HostSystem
+from bt_selfsecure.node.doctor import host, network, radio, software
+from bt_selfsecure.node.doctor.host_system import HostSystem
 from bt_selfsecure.node.doctor.report import Check, Of
 
 CHECKS: Final = (
@@ -20,10 +20,10 @@ CHECKS: Final = (
     Check(9, "Capabilities", software.capabilities),
     Check(10, "D-Bus", software.dbus),
     Check(11, "Pairing", software.pairing),
-    Check(12, "WiFi", surroundings.wifi),
-    Check(13, "debugfs", surroundings.debugfs),
-    Check(14, "Clock", surroundings.clock, Of.ALL),
-    Check(15, "Disk", surroundings.disk, Of.ALL),
+    Check(12, "WiFi", host.wifi),
+    Check(13, "debugfs", host.debugfs),
+    Check(14, "Clock", host.clock, Of.ALL),
+    Check(15, "Disk", host.disk, Of.ALL),
     Check(16, "LE supervision", radio.supervision),
     Check(17, "Python", software.python),
     Check(18, "Second radio", radio.neighbours),
@@ -33,7 +33,7 @@ CHECKS: Final = (
 )
 
 
-def checks_of(machine: HostSystem) -> list[Check]:
-    """Return those that concern its node."""
-    concerns = {Of.ALL: True, Of.RADIO: bool(machine.adapter), Of.UDP: "udp" in machine.bearers}
+def checks_of(system: HostSystem) -> list[Check]:
+    """Return the checks that concern the node of this machine, in order."""
+    concerns = {Of.ALL: True, Of.RADIO: bool(system.adapter), Of.UDP: "udp" in system.bearers}
     return [check for check in CHECKS if concerns[check.of]]

@@ -43,13 +43,15 @@ ANSWER_S: Final = 10.0
 """For bluetoothd."""
 TRIAL_S: Final = 40.0
 """For a trial of its advertising: a Python has to start and to import bluezero, on whatever computer this is."""
+TRIAL_PROFILE: Final = "3"
+"""`hardened`, as nodes advertise it."""
 UNSYNCHRONISED: Final = 5
 """TIME_ERROR, returned by adjtimex(2) while no time service has set the clock."""
 
 
 @dataclass(frozen=True, slots=True)
 class RadioFacts:
-    """What the kernel says of an adapter."""
+    """Holds what the kernel says of an adapter."""
 
     address: str
     up: bool
@@ -70,7 +72,7 @@ class RadioFacts:
 
 @dataclass(frozen=True, slots=True)
 class Bluez:
-    """What bluetoothd says."""
+    """Holds what bluetoothd says of an adapter and of a peer."""
 
     adapter: dict[str, Any] | None
     """Properties of org.bluez.Adapter1; None if it does not know the adapter."""
@@ -79,7 +81,7 @@ class Bluez:
 
 
 class BluezAbsent(BtSelfSecureError):  # noqa: N818 - an outcome, not a fault of the program
-    """bluetoothd can't be asked; the text says why."""
+    """Bluetoothd can't be asked; the text says why."""
 
 
 class Silent(BluezAbsent):
@@ -87,11 +89,11 @@ class Silent(BluezAbsent):
 
 
 class AccessDenied(BluezAbsent):
-    """The bus's policy forbids it."""
+    """This user can't ask bluetoothd: the bus's policy forbids it."""
 
 
 def read_radio(adapter: str) -> RadioFacts:
-    """Raises `NotSeen` where there is no such adapter."""
+    """Return what the kernel and the controller tell of this adapter. Raises `NotSeen` where there is no such one."""
     if not hasattr(socket, "AF_BLUETOOTH"):
         raise NotSeen("this Python has no Bluetooth sockets")
     if ":" in adapter:
@@ -110,7 +112,8 @@ def read_radio(adapter: str) -> RadioFacts:
 
 
 def parse_device_info(info: bytes) -> RadioFacts:
-    """From struct hci_dev_info."""
+    """Return the facts that struct hci_dev_info holds (kernel include/net/bluetooth/hci_sock.h), `DEVICE_INFO_BYTES` of
+    them."""
     _, _, address, flags, kind, features = DEVICE_INFO.unpack_from(info)
     bus = kind & 0x0F
     return RadioFacts(
@@ -146,7 +149,8 @@ async def _with_more(adapter: str, radio: RadioFacts) -> RadioFacts:
 
 
 async def ask_bluez(adapter: str, peer: str | None) -> Bluez:
-    """What bluetoothd knows. Does not start it. Raises `BluezAbsent`, and `NotSeen` without dbus-fast."""
+    """Return what bluetoothd knows of adapter and peer, without starting it. Raises `BluezAbsent`, and `NotSeen` where
+    dbus-fast is not installed."""
     try:
         from dbus_fast import Message, MessageFlag, MessageType
         from dbus_fast.unpack import unpack_variants
@@ -198,7 +202,7 @@ async def try_advertising(adapter: str) -> tuple[Word, str]:
     except ImportError:  # the beacon has another library
         pass
     child = await asyncio.create_subprocess_exec(
-        *python_module(beacon.__name__, "--", adapter, socket.gethostname(), "2"),
+        *python_module(beacon.__name__, "--", adapter, socket.gethostname(), TRIAL_PROFILE),
         cwd=FOLDER,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -221,7 +225,8 @@ async def try_advertising(adapter: str) -> tuple[Word, str]:
 
 
 def wifi_frequencies() -> dict[str, int]:
-    """MHz by interface, of those that are on a channel now (nl80211). Raises `NotSeen`."""
+    """Return the frequency in MHz of each WiFi interface that is on a channel now, by its name (nl80211). Raises
+    `NotSeen`."""
     try:
         from pyroute2 import IW
         from pyroute2.netlink.exceptions import NetlinkError
@@ -239,13 +244,13 @@ def wifi_frequencies() -> dict[str, int]:
 
 
 def clock_is_synchronised() -> bool:
-    """Does a time service keep this machine's clock? (adjtimex(2); struct timex has at most 208 bytes.)"""
+    """Return whether a time service keeps this machine's clock (adjtimex(2); struct timex has at most 208 bytes)."""
     state: int = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(256))
     return state != UNSYNCHRONISED
 
 
 def kernel_log() -> list[str]:
-    """The kernel's messages since it booted, as far as they are kept. Raises `NotSeen`."""
+    """Return the kernel's messages since it booted, as far as they are kept. Raises `NotSeen`."""
     lines = b""
     try:
         messages = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)

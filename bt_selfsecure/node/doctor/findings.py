@@ -20,7 +20,7 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The outcome of one check."""
+    """Says how one check ended, and what to do about it."""
 
     verdict: Verdict
     text: str

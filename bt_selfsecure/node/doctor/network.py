@@ -10,16 +10,17 @@ from bt_selfsecure.bearers.udp import listening, require_way
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.client import NodeClient
 from bt_selfsecure.node.doctor.findings import Finding, NotSeen, failure, ok
-from bt_selfsecure.node.doctor.machine import HostSystem
+from bt_selfsecure.node.doctor.host_system import HostSystem
 from bt_selfsecure.wording import counted
 
 
-def udp(machine: HostSystem) -> Finding:
-    """21. Tried on sockets of the doctor's own, of which nobody hears anything."""
-    places = machine.udp
+def udp(system: HostSystem) -> Finding:
+    """Look whether the own place is free and each peer's can be reached, on sockets of the doctor's own, of which
+    nobody hears anything."""
+    places = system.udp
     if places is None:
         raise NotSeen("no place of udp is configured")
-    if machine.peer == places.own:
+    if system.peer == places.own:
         return failure(
             f"This node and the peer have the same address, {places.own}.",
             "Name the peer's own address; if they really are equal, set another [node] address.",
@@ -31,7 +32,7 @@ def udp(machine: HostSystem) -> Finding:
     except BearerError as error:
         if not (isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE):
             return _failure(error)
-        if (held := _held_by_the_node(machine)) is None:
+        if (held := _held_by_the_node(system)) is None:
             return _failure(error)
     for peer, place in places.peers.items():
         try:
@@ -47,13 +48,13 @@ def _failure(error: BearerError) -> Finding:
     return failure(f"{text[0].upper()}{text[1:]}.", f"{remedy[0].upper()}{remedy[1:]}.")
 
 
-def _held_by_the_node(machine: HostSystem) -> str | None:
+def _held_by_the_node(system: HostSystem) -> str | None:
     """Return the words for a port that the running node has; None if it is not that node's. Raises `NotSeen`."""
     try:
-        status = NodeClient(machine.socket).status()
+        status = NodeClient(system.socket).status()
         taken = any(str(problem).startswith("udp: ") for problem in status["problems"])
     except UsageError as error:
-        if machine.socket.exists():
-            raise NotSeen(f"{machine.udp and machine.udp.listen} is taken, perhaps by the node ({error})") from error
+        if system.socket.exists():
+            raise NotSeen(f"{system.udp and system.udp.listen} is taken, perhaps by the node ({error})") from error
         return None
     return None if taken else "is what the running node listens on"

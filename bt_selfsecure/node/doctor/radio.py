@@ -7,7 +7,7 @@ from typing import Final
 
 from bt_selfsecure.node.beacon import Word
 from bt_selfsecure.node.doctor.findings import Finding, NotSeen, failure, ok, warning
-from bt_selfsecure.node.doctor.machine import HostSystem
+from bt_selfsecure.node.doctor.host_system import HostSystem
 from bt_selfsecure.node.fitness import NEEDED, misfits
 
 UNPROGRAMMED: Final = re.compile(r"AA:AA:AA:AA:AA:AA|43:4[35]:.*|00:00:00:00:00:00")
@@ -33,16 +33,16 @@ USB_RADIOS: Final = {
 }
 
 
-def switch(machine: HostSystem) -> Finding:
-    """3. rfkill; on first boots of Raspberry Pi OS often the whole fault."""
+def switch(system: HostSystem) -> Finding:
+    """Look whether rfkill blocks the adapter; on first boots of Raspberry Pi OS that is often the whole fault."""
     states = []
-    for entry in machine.some("/sys/class/rfkill/rfkill*"):
+    for entry in system.some("/sys/class/rfkill/rfkill*"):
         values = {
-            name: machine.text(f"/sys/class/rfkill/{entry.name}/{name}") for name in ("type", "name", "soft", "hard")
+            name: system.text(f"/sys/class/rfkill/{entry.name}/{name}") for name in ("type", "name", "soft", "hard")
         }
         if values["type"] == "bluetooth":
             states.append(values)
-    ours = [state for state in states if state["name"] == machine.adapter or not str(state["name"]).startswith("hci")]
+    ours = [state for state in states if state["name"] == system.adapter or not str(state["name"]).startswith("hci")]
     if any(state["hard"] == "1" for state in ours):
         return failure("Bluetooth is blocked by a hardware switch.", "Turn it on there, or in the firmware's set-up.")
     if any(state["soft"] == "1" for state in ours):
@@ -50,14 +50,14 @@ def switch(machine: HostSystem) -> Finding:
     return ok("Not blocked." if ours else "There is no radio switch for Bluetooth.")
 
 
-def adapter(machine: HostSystem) -> Finding:
-    """4. There, on, and with an address of its own."""
-    others = [path.name for path in machine.some("/sys/class/bluetooth/hci*") if re.fullmatch(r"hci\d+", path.name)]
-    if machine.adapter not in others:
-        absent = f"No adapter has the address {machine.adapter}" if ":" in machine.adapter else None
-        absent = absent or f"There is no {machine.adapter}"
+def adapter(system: HostSystem) -> Finding:
+    """Look whether the adapter is there, is on, and has an address of its own."""
+    others = [path.name for path in system.some("/sys/class/bluetooth/hci*") if re.fullmatch(r"hci\d+", path.name)]
+    if system.adapter not in others:
+        absent = f"No adapter has the address {system.adapter}" if ":" in system.adapter else None
+        absent = absent or f"There is no {system.adapter}"
         if others:
-            addresses = machine.addresses
+            addresses = system.addresses
             here = ", ".join(f"{name} is {addresses[name]}" if name in addresses else name for name in others)
             return failure(
                 f"{absent}, but {here}.",
@@ -69,32 +69,32 @@ def adapter(machine: HostSystem) -> Finding:
             "see dmesg | grep -i bluetooth. Else: plug in a USB adapter, or begin with virtual Pis: "
             "bt-selfsecure lab --help",
         )
-    radio = machine.radio
+    radio = system.radio
     if UNPROGRAMMED.fullmatch(radio.address):
         return failure(
-            f"{machine.adapter} has the address {radio.address}, which is nobody's own: another Pi may have it too.",
+            f"{system.adapter} has the address {radio.address}, which is nobody's own: another Pi may have it too.",
             "Give it one: sudo btmgmt --index N public-addr B8:27:EB:xx:xx:xx, with digits of this board's serial.",
         )
-    if machine.peer == radio.address:
+    if system.peer == radio.address:
         return failure(
-            f"{machine.adapter} and the peer have the same address, {radio.address}.",
+            f"{system.adapter} and the peer have the same address, {radio.address}.",
             "Name the peer's own address; if they really are equal, set another by sudo btmgmt public-addr.",
         )
     if not radio.up:
-        return failure(f"{machine.adapter} ({radio.address}) is off.", "bluetoothctl power on")
-    return ok(f"{machine.adapter} is {radio.address}, on {radio.bus}, and up.")
+        return failure(f"{system.adapter} ({radio.address}) is off.", "bluetoothctl power on")
+    return ok(f"{system.adapter} is {radio.address}, on {radio.bus}, and up.")
 
 
-def uart(machine: HostSystem) -> Finding:
-    """5. Speed and flow control of a UART, and its faults in the kernel's log."""
-    if machine.radio.bus != "UART":
-        return ok(f"{machine.adapter} is on {machine.radio.bus}, not on a UART.")
-    how = _uart(machine)
+def uart(system: HostSystem) -> Finding:
+    """Look at speed and flow control of an adapter on a UART, and for its faults in the kernel's log."""
+    if system.radio.bus != "UART":
+        return ok(f"{system.adapter} is on {system.radio.bus}, not on a UART.")
+    how = _uart(system)
     try:
-        log = machine.kernel_log
+        log = system.kernel_log
     except NotSeen as reason:
         raise NotSeen(f"{how} Its faults: {reason}.") from reason
-    faults = [line for line in log if machine.adapter in line and UART_TROUBLE.search(line)]
+    faults = [line for line in log if system.adapter in line and UART_TROUBLE.search(line)]
     if faults:
         last = re.sub(r"^.*(?=Bluetooth)", "", faults[-1])
         return warning(
@@ -104,29 +104,29 @@ def uart(machine: HostSystem) -> Finding:
     return ok(f"{how} No fault of it in the kernel's log.")
 
 
-def _uart(machine: HostSystem) -> str:
+def _uart(system: HostSystem) -> str:
     """Speed and flow control, from the device tree or from the program that attached the chip."""
-    node = f"/sys/class/bluetooth/{machine.adapter}/device/of_node"
-    speed = machine.path(f"{node}/max-speed")
+    node = f"/sys/class/bluetooth/{system.adapter}/device/of_node"
+    speed = system.path(f"{node}/max-speed")
     if speed.exists():
-        flow = any(machine.path(f"{node}{up}/uart-has-rtscts").exists() for up in ("", "/.."))
+        flow = any(system.path(f"{node}{up}/uart-has-rtscts").exists() for up in ("", "/.."))
         return f"{int.from_bytes(speed.read_bytes(), 'big')} Bd, {'with' if flow else 'without'} flow control."
-    for command in machine.some("/proc/[0-9]*/cmdline"):
-        words = (machine.text(f"/proc/{command.parent.name}/cmdline") or "").strip("\0").split("\0")
+    for command in system.some("/proc/[0-9]*/cmdline"):
+        words = (system.text(f"/proc/{command.parent.name}/cmdline") or "").strip("\0").split("\0")
         if words[0].rpartition("/")[2] in ("btattach", "hciattach"):
             return f"Attached by: {' '.join(words)}."
     return "Its speed is not told."
 
 
-def advertising(machine: HostSystem) -> Finding:
-    """6. Tried, not inferred: release numbers of patched kernels tell little."""
-    word, reason = machine.advertising
+def advertising(system: HostSystem) -> Finding:
+    """Try to advertise, and infer nothing: release numbers of patched kernels tell little."""
+    word, reason = system.advertising
     match word:
         case Word.ADVERTISING:
             return ok("bluetoothd advertises the node (tried).")
         case Word.REFUSED:
             return warning(
-                f"bluetoothd refuses to advertise ({reason}) on the kernel {machine.kernel}; "
+                f"bluetoothd refuses to advertise ({reason}) on the kernel {system.kernel}; "
                 f"{BAD_KERNELS} of Raspberry Pi OS are known for it.",
                 "Upgrade the kernel (6.18.37 is well) or BlueZ (5.87). The node advertises by raw HCI until then.",
             )
@@ -140,12 +140,12 @@ def advertising(machine: HostSystem) -> Finding:
             raise NotSeen(f"advertising could not be tried: {reason}")
 
 
-def features(machine: HostSystem) -> Finding:
-    """8. What the chip can do; "Bluetooth 5.0" on a Pi is the feature set of 4.2."""
-    radio = machine.radio
+def features(system: HostSystem) -> Finding:
+    """Look what the chip can do; "Bluetooth 5.0" on a Pi is the feature set of 4.2."""
+    radio = system.radio
     lmp = int.from_bytes(radio.lmp_features, "little")
     if not lmp:
-        raise NotSeen(f"{machine.adapter} has not been up yet, so its features are not known")
+        raise NotSeen(f"{system.adapter} has not been up yet, so its features are not known")
     version = VERSIONS.get(radio.bluetooth_version or 0, "?")
     if not lmp >> 38 & 1:
         return failure(f"Bluetooth {version} without LE: no le_advert.", "Use an adapter with LE, 4.0 or later.")
@@ -171,25 +171,25 @@ def _le(features: bytes | None) -> str:
     return (f" with {', '.join(has)}" if has else "") + (f"; no {', no '.join(lacks)}" if lacks else "")
 
 
-def bearers(machine: HostSystem) -> Finding:
-    """20. Those of the configuration, against what the adapter has on."""
-    needed = sorted(NEEDED.keys() & machine.bearers)
+def bearers(system: HostSystem) -> Finding:
+    """Look whether the adapter has on what the configured bearers need."""
+    needed = sorted(NEEDED.keys() & system.bearers)
     if not needed:
         return ok("No bearer of the configuration takes a radio.")
-    radio = machine.radio
+    radio = system.radio
     if radio.settings is None or radio.supported is None:
         raise NotSeen("the kernel's management interface does not answer")
     if not radio.up:
-        raise NotSeen(f"{machine.adapter} is off")
-    if found := list(misfits(machine.bearers, machine.adapter, radio.supported, radio.settings)):
+        raise NotSeen(f"{system.adapter} is off")
+    if found := list(misfits(system.bearers, system.adapter, radio.supported, radio.settings)):
         what, remedies = zip(*(misfit.split(": ", 1) for misfit in found), strict=True)
         return failure("; ".join(what) + ".", "; ".join(dict.fromkeys(remedies)))
-    return ok(f"{machine.adapter} has what {' and '.join(needed)} need.")
+    return ok(f"{system.adapter} has what {' and '.join(needed)} need.")
 
 
-def supervision(machine: HostSystem) -> Finding:
-    """16. How long an LE link of ours outlives a silence."""
-    timeout = machine.radio.le_supervision_ms
+def supervision(system: HostSystem) -> Finding:
+    """Look how long an LE link of ours outlives a silence."""
+    timeout = system.radio.le_supervision_ms
     if timeout is None:
         raise NotSeen("the kernel does not tell its LE supervision timeout")
     if timeout < SHORTEST_SUPERVISION_MS:
@@ -200,18 +200,18 @@ def supervision(machine: HostSystem) -> Finding:
     return ok(f"LE links outlive {timeout} ms of silence.")
 
 
-def neighbours(machine: HostSystem) -> Finding:
-    """18. A second radio or a sniffer, for an Eve of one's own."""
+def neighbours(system: HostSystem) -> Finding:
+    """Look for a second radio or a sniffer, which an Eve of one's own needs."""
     found = []
-    for device in machine.some("/sys/bus/usb/devices/*"):
+    for device in system.some("/sys/bus/usb/devices/*"):
         vendor, product = (
-            machine.text(f"/sys/bus/usb/devices/{device.name}/{name}") for name in ("idVendor", "idProduct")
+            system.text(f"/sys/bus/usb/devices/{device.name}/{name}") for name in ("idVendor", "idProduct")
         )
         if name := USB_RADIOS.get(f"{vendor}:{product}"):
             found.append(f"{name} (USB {device.name})")
     found += [
         path.name
-        for path in machine.some("/sys/class/bluetooth/hci*")
-        if re.fullmatch(r"hci\d+", path.name) and path.name != machine.adapter
+        for path in system.some("/sys/class/bluetooth/hci*")
+        if re.fullmatch(r"hci\d+", path.name) and path.name != system.adapter
     ]
     return ok(f"{', '.join(found)}." if found else "No second radio and no known sniffer; none is needed.")

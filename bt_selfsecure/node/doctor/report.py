@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bt_selfsecure.node.doctor.findings import Finding, NotSeen, Verdict
-from bt_selfsecure.node.doctor.machine import HostSystem
+from bt_selfsecure.node.doctor.host_system import HostSystem
 
 
 class Of(enum.Enum):
-    """The nodes that a check is for."""
+    """Says which nodes a check is for."""
 
     RADIO = "those with an adapter"
     UDP = "those with udp"
@@ -20,7 +20,7 @@ class Of(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of the doctor's."""
+    """Stands for one line of the doctor's: `look` examines the machine, and may raise `NotSeen` or OSError."""
 
     number: int
     name: str
@@ -34,11 +34,11 @@ class Result:
     finding: Finding
 
 
-def examine(machine: HostSystem, checks: Sequence[Check]) -> Iterator[Result]:
+def examine(system: HostSystem, checks: Sequence[Check]) -> Iterator[Result]:
     """Make one check after the other. What a check can't read is not seen; it never ends the rest."""
     for check in checks:
         try:
-            finding = check.look(machine)
+            finding = check.look(system)
         except NotSeen as reason:
             finding = Finding(Verdict.NOT_SEEN, str(reason))
         except OSError as error:

@@ -11,7 +11,7 @@ from typing import Final
 
 from bt_selfsecure.node.doctor.facts import AccessDenied, BluezAbsent, Silent
 from bt_selfsecure.node.doctor.findings import Finding, NotSeen, failure, ok, warning
-from bt_selfsecure.node.doctor.machine import HostSystem
+from bt_selfsecure.node.doctor.host_system import HostSystem
 from bt_selfsecure.node.management import AdapterSetting
 
 NEEDED_MODULES: Final = ("bluetooth", "rfcomm")
@@ -27,8 +27,8 @@ FAULTY_KERNEL: Final = re.compile(r"\b6\.1\.192\b")
 """Frees twice what belongs to an L2CAP connection that could not be made (Debian 6.1.0-56; 6.1.176 is sound)."""
 
 
-def sockets(machine: HostSystem) -> Finding:
-    """1. Users of pyenv, conda and uv meet this first."""
+def sockets(system: HostSystem) -> Finding:
+    """Look whether Python and kernel have Bluetooth sockets; users of pyenv, conda and uv meet this first."""
     version = f"Python {'.'.join(map(str, sys.version_info[:3]))}"
     if not hasattr(socket, "AF_BLUETOOTH"):
         return failure(
@@ -45,18 +45,18 @@ def sockets(machine: HostSystem) -> Finding:
     return ok(f"{version} and the kernel have AF_BLUETOOTH.")
 
 
-def modules(machine: HostSystem) -> Finding:
-    """2. Loaded, built in, or there to be loaded."""
-    folder = f"/lib/modules/{machine.kernel}"
-    loaded = {line.split()[0] for line in (machine.text("/proc/modules") or "").splitlines()}
+def modules(system: HostSystem) -> Finding:
+    """Look whether the kernel's modules are loaded, built in, or there to be loaded."""
+    folder = f"/lib/modules/{system.kernel}"
+    loaded = {line.split()[0] for line in (system.text("/proc/modules") or "").splitlines()}
     there = loaded | {
         re.split(r"[.:]", line)[0].rpartition("/")[2].replace("-", "_")
         for table in ("modules.dep", "modules.builtin")
-        for line in (machine.text(f"{folder}/{table}") or "").splitlines()
+        for line in (system.text(f"{folder}/{table}") or "").splitlines()
     }
     if missing := [name for name in NEEDED_MODULES if name not in there]:
         return failure(
-            f"{' and '.join(missing)}: not in the kernel {machine.kernel}, nor in {folder}.",
+            f"{' and '.join(missing)}: not in the kernel {system.kernel}, nor in {folder}.",
             "After a kernel upgrade: reboot. Else take a kernel with Bluetooth, as that of Raspberry Pi OS.",
         )
     if missing := [name for name in WANTED_MODULES if name not in there]:
@@ -69,9 +69,9 @@ def modules(machine: HostSystem) -> Finding:
     return ok(f"{', '.join(names)}" + (f"; not loaded yet: {', '.join(resting)}." if resting else ": loaded."))
 
 
-def bluez(machine: HostSystem) -> Finding:
-    """7. By asking the daemon's file, whether it runs or not."""
-    found = next((machine.path(path) for path in BLUETOOTHD if machine.path(path).exists()), None)
+def bluez(system: HostSystem) -> Finding:
+    """Look which bluetoothd is installed, by asking its file, whether it runs or not."""
+    found = next((system.path(path) for path in BLUETOOTHD if system.path(path).exists()), None)
     if found is None:
         return failure("bluetoothd is not installed.", "sudo apt install bluez")
     try:
@@ -84,16 +84,14 @@ def bluez(machine: HostSystem) -> Finding:
             f"BlueZ {major}.{minor} is older than any that this was tried with.",
             "Upgrade to Debian 12 (BlueZ 5.66) or later.",
         )
-    if machine.some("/usr/lib/systemd/system/bthelper@.service") or machine.some(
-        "/lib/systemd/system/bthelper@.service"
-    ):
+    if system.some("/usr/lib/systemd/system/bthelper@.service") or system.some("/lib/systemd/system/bthelper@.service"):
         return ok(f"BlueZ {major}.{minor}. pi-bluetooth's bthelper power-cycles the adapter some 5 s after boot.")
     return ok(f"BlueZ {major}.{minor}.")
 
 
-def capabilities(machine: HostSystem) -> Finding:
-    """9. Of this process; the node's own come from its systemd unit."""
-    status = machine.text("/proc/self/status") or ""
+def capabilities(system: HostSystem) -> Finding:
+    """Look what this process may do; the node's own capabilities come from its systemd unit."""
+    status = system.text("/proc/self/status") or ""
     effective = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
     if effective is None:
         raise NotSeen("/proc/self/status tells no capabilities")
@@ -107,10 +105,10 @@ def capabilities(machine: HostSystem) -> Finding:
     return ok("CAP_NET_RAW and CAP_NET_ADMIN are there.")
 
 
-def dbus(machine: HostSystem) -> Finding:
-    """10. By asking bluetoothd what it manages."""
+def dbus(system: HostSystem) -> Finding:
+    """Look whether bluetoothd answers, and manages the adapter."""
     try:
-        answer = machine.bluez
+        answer = system.bluez
     except AccessDenied as error:
         return failure(_sentence(error), "sudo usermod -aG bluetooth $USER, and log in anew.")
     except Silent as error:
@@ -123,10 +121,10 @@ def dbus(machine: HostSystem) -> Finding:
         )
     if answer.adapter is None:
         return failure(
-            f"bluetoothd runs, and knows no {machine.adapter}.",
+            f"bluetoothd runs, and knows no {system.adapter}.",
             "If there is one (see the adapter's line): sudo systemctl restart bluetooth",
         )
-    return ok(f"bluetoothd answers, and manages {machine.adapter}.")
+    return ok(f"bluetoothd answers, and manages {system.adapter}.")
 
 
 def _sentence(error: Exception) -> str:
@@ -134,36 +132,36 @@ def _sentence(error: Exception) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def pairing(machine: HostSystem) -> Finding:
-    """11. How two nodes will pair, and whether they have."""
-    settings = machine.radio.settings
+def pairing(system: HostSystem) -> Finding:
+    """Look how two nodes will pair, and whether they have."""
+    settings = system.radio.settings
     if settings is None:
         raise NotSeen("the kernel's management interface does not answer")
     if AdapterSetting.BREDR not in settings:
-        return ok(f"{machine.adapter} has BR/EDR off: nothing is paired.")
+        return ok(f"{system.adapter} has BR/EDR off: nothing is paired.")
     if AdapterSetting.SSP not in settings:
         return warning(
             "Secure Simple Pairing is off: links are neither paired nor encrypted by the radio.",
             "sudo btmgmt ssp on",
         )
     how = "Secure Simple Pairing" + (", Secure Connections" if AdapterSetting.SECURE_CONNECTIONS in settings else "")
-    return ok(f"{how}. The node answers pairing requests itself (an agent of its own).{_peer(machine)}")
+    return ok(f"{how}. The node answers pairing requests itself (an agent of its own).{_peer(system)}")
 
 
-def _peer(machine: HostSystem) -> str:
-    if machine.peer is None:
+def _peer(system: HostSystem) -> str:
+    if system.peer is None:
         return ""
     try:
-        known = machine.bluez.peer
+        known = system.bluez.peer
     except (BluezAbsent, NotSeen):
         return ""
     if known is None:
-        return f" {machine.peer} is not known yet."
-    return f" {machine.peer} is {'paired' if known.get('Paired') else 'known, not paired'}."
+        return f" {system.peer} is not known yet."
+    return f" {system.peer} is {'paired' if known.get('Paired') else 'known, not paired'}."
 
 
-def python(machine: HostSystem) -> Finding:
-    """17. What of the kernel's addresses Python itself can't name goes through ctypes."""
+def python(system: HostSystem) -> Finding:
+    """Look whether ctypes reaches the C library: by it goes what of the kernel's addresses Python can't name."""
     try:
         ctypes.CDLL(None).bind  # noqa: B018 - is it there?
     except (OSError, AttributeError) as error:
@@ -175,12 +173,12 @@ def python(machine: HostSystem) -> Finding:
     return ok("LE L2CAP addresses and HCI channels by ctypes (Python names them from 3.14 on).")
 
 
-def kernel(machine: HostSystem) -> Finding:
-    """19. One that is known to corrupt its memory."""
-    version = machine.text("/proc/version") or ""
+def kernel(system: HostSystem) -> Finding:
+    """Look whether this kernel is one that is known to corrupt its memory."""
+    version = system.text("/proc/version") or ""
     if FAULTY_KERNEL.search(version):
         return failure(
             "This kernel, 6.1.192, kills the node when a peer that it dials is away, and Bluetooth with it.",
             "Boot another: apt list -a linux-image-amd64 shows which there are; 6.1.176 is sound.",
         )
-    return ok(f"No known fault of Linux {machine.kernel} concerns the node.")
+    return ok(f"No known fault of Linux {system.kernel} concerns the node.")

@@ -38,7 +38,7 @@ RADIO_TABLE: Final[Mapping[tuple[RadioState, RadioInput], RadioState]] = {
 
 
 class Burst:
-    """Packets that wait, one of them with the driver; and an accept that may only go when this end listens."""
+    """Holds packets that wait, one of them with the driver; and an accept that may only go when this end listens."""
 
     def __init__(self, config: PeerConfig, links: PeerLinks, out: Outputs, tracer: Tracer | None) -> None:
         self._on_radio: Final = config.establish_bearer == "le_advert"
@@ -71,13 +71,13 @@ class Burst:
         self._packets.clear()
 
     def reset(self, now: float) -> None:
-        """The adapter is gone."""
+        """Forget all of it: the adapter is gone."""
         self._packets.clear()
         self._accept, self._sending = b"", False
         self.mind_the_radio(now, needed=False)
 
     def sent(self, now: float) -> None:
-        """The driver has sent its packet, or could not."""
+        """Take note that the driver has sent its packet, or could not."""
         self._sending = False
         self._go_on(now)
 
@@ -97,7 +97,7 @@ class Burst:
         self._machine.on(I.GONE, now)
 
     def mind_the_radio(self, now: float, *, needed: bool) -> None:
-        """Give it back when no burst is sent or awaited."""
+        """Give the broadcast link back when no burst is sent or awaited."""
         if self._machine.state is not S.FREE and not (needed or self._sending or self._accept):
             self._machine.on(I.RELEASE, now)
             self._out.put(ReleaseRadio())

@@ -19,7 +19,7 @@ _DIGITS: Final = re.compile(r"\d{3} ?\d{3}")
 
 
 class Confirmation(enum.Enum):
-    """How it became known that the peer is the one that is meant; in the words of the local API."""
+    """Says how it became known that the peer is the one that is meant; in the words of the local API."""
 
     STRING = "string"
     """A person here has compared the short authentication string of its key."""
@@ -29,7 +29,7 @@ class Confirmation(enum.Enum):
 
 @value
 class Trust:
-    """What is kept of it. Times are of the machine's clock, None where they are not known."""
+    """Holds what is kept of it. Times are of the machine's clock, None where they are not known."""
 
     confirmed: Confirmation | None = None
     by: str = ""
@@ -43,7 +43,7 @@ class Trust:
 
 
 def is_same_string(given: str, own: str) -> bool:
-    """Whether what a person read at the other end, digits or words, is of this string. Raises `UnreadableError`
+    """Return whether what a person read at the other end, digits or words, is of this string. Raises `UnreadableError`
     where it is neither."""
     digits, _, words = own.partition(" (")
     text = " ".join(given.replace("(", " ").replace(")", " ").split()).lower()

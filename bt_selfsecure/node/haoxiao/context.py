@@ -11,28 +11,31 @@ from bt_selfsecure.node.journal import Journal
 
 
 class NodeContext(Protocol):
-    """`service.Node` is one."""
+    """Offers a peer what it needs of its node; `service.Node` does."""
 
     journal: Journal
     settings: Settings
 
     @property
     def own(self) -> str | None:
-        """Device address of the adapter; None while there is none that works."""
+        """Return the device address of the adapter; None while there is none that works."""
 
     async def connect(self, bearer: str, address: str) -> Link:
-        """Raises `BtSelfSecureError`."""
+        """Dial the peer on this bearer, and return the link. Raises `BtSelfSecureError`."""
 
     def radio(self, address: str) -> AbstractAsyncContextManager[Link]:
-        """The broadcast link for a burst; other advertising and scanning of ours pauses meanwhile. Raises
+        """Hold the broadcast link for a burst; other advertising and scanning of ours pauses meanwhile. Raises
         `BtSelfSecureError`."""
 
     def receive(self, address: str, port: int, message: bytes) -> None:
-        """A whole message; noted in the journal, not yet committed."""
+        """Take a whole message, and note it in the journal, not yet committed."""
 
     def inbox_has_room(self, address: str) -> bool: ...
+    def may_agree(self, address: str) -> bool:
+        """Return whether a request of this peer's is to be answered now."""
+
     def look_for_copies(self, address: str, data: bytes) -> None:
-        """This frame of the peer's names keys that are none of its own: are they another peer's?"""
+        """Find out whether the keys that this frame of the peer's names are another peer's: its own they are not."""
 
     def commit_later(self) -> None:
-        """Within a second or so."""
+        """Bring what is noted to the disk within a second or so."""

@@ -57,7 +57,8 @@ S, I = KeyState, KeyInput
 
 
 class KeyAgreement:
-    """Given by `PeerMachine` what comes, and told of every event of its endpoints."""
+    """Decides when to agree on a key with one peer, and drives both endpoints. `PeerMachine` gives it what comes, and
+    tells it every event of its endpoints."""
 
     def __init__(
         self,
@@ -104,23 +105,25 @@ class KeyAgreement:
 
     @property
     def is_lower(self) -> bool:
-        """Whether this end has the lower address of the two."""
+        """Return whether this end has the lower address of the two."""
         return self.config.identity < self._config.identity
 
     @property
     def config(self) -> EstablishConfig:
-        """That of the adapter that works, or did last: a node is known by its address."""
+        """Return the configuration of an establishment under the address of the adapter that works, or did last: a node
+        is known by its address."""
         assert self._establish is not None, "there is no link before there was an adapter"
         return self._establish
 
     def hint(self, why: str) -> None:
-        """The two seem to need a new key. Strangers can cause this: it is logged once and followed with back-off."""
+        """Note that the two seem to need a new key. Strangers can cause this: it is logged once and followed with
+        back-off."""
         if not self._hinted:
             self._out.log(Level.WARNING, why, "key-needed")
             self._hinted = self._out.look_due = True
 
     def forget_hint(self) -> None:
-        """The key that there is works."""
+        """Note that the key that there is works."""
         self._hinted = False
 
     def consider(self, now: float, *, leads: bool, linked_since: float, has_key: bool, due: bool) -> None:
@@ -166,7 +169,7 @@ class KeyAgreement:
         self._establish = establish
 
     def adapter_gone(self, now: float) -> None:
-        """Nothing is under way, and another one may come."""
+        """Give up what is under way; another adapter may come."""
         self._end_initiator(now)
         if self._machine.state in RESPONDING:
             self._machine.on(I.OVER, now)
@@ -175,7 +178,7 @@ class KeyAgreement:
         self.fail_outcome("the adapter is gone")
 
     def dial_over(self, now: float, why: str = "") -> None:
-        """The dial for its own bearer is over; `why` it failed, if it did."""
+        """Take note that the dial for its own bearer is over; `why` says for what reason it failed, if it did."""
         self._machine.on(I.DIAL_OVER, now)
         if not why and self._links.own is None:
             why = "the adapter is gone"
@@ -222,7 +225,7 @@ class KeyAgreement:
         return self.is_wanted or not self.config.hardened
 
     def follow_responder(self, now: float) -> None:
-        """Whether this end responds shows in the responder's state, after whatever it was given."""
+        """Follow the responder's state after whatever it was given: there it shows whether this end responds."""
         responds = self.responder is not None and self.responder.state not in _IDLE
         if responds is not (self._machine.state in RESPONDING):
             self._machine.on(I.RESPOND if responds else I.OVER, now)
@@ -230,7 +233,7 @@ class KeyAgreement:
     # --- what becomes of it
 
     def on_event(self, event: Event, endpoint: Endpoint[Event], now: float) -> None:
-        """Take any event but `Established`."""
+        """Take any event of the endpoints but `Established`."""
         match event:
             case EstablishFailed() if endpoint is self.initiator:
                 if event.reason in _TOO_LATE:
@@ -257,7 +260,8 @@ class KeyAgreement:
                 self._out.log(Level.DEBUG, str(event))
 
     def succeeded(self, event: Established, endpoint: Endpoint[Event], now: float) -> dict[str, Any]:
-        """Both ends hold a new key: return the facts about it, as `Key` in api_types.py has them beside its age."""
+        """Take a new key, which both ends hold: return the facts about it, as `Key` in api_types.py has them beside its
+        age."""
         secret_bits = 0.0 if self._config.no_radio else event.secret_bits
         facts = {
             "fingerprint": event.fingerprint,
@@ -292,7 +296,7 @@ class KeyAgreement:
         self.failed(self._trust.refused(now), now)
 
     def failed(self, reason: str, now: float) -> None:
-        """What this end began is over without a key; it is tried again later where there is still need."""
+        """Note that what this end began is over without a key; it is tried again later where there is still need."""
         self._end_initiator(now)
         self.retry.failed(now, self.jitter())
         self._counts.failed_establishments += 1
@@ -301,7 +305,7 @@ class KeyAgreement:
         self._out.look_due = True
 
     def link_lost(self, bearer: str, why: str, now: float) -> None:
-        """A link that carried it is gone."""
+        """Note that a link that carried it is gone."""
         if bearer == self._config.establish_bearer or self._links.get(self._config.establish_bearer) is None:
             if self.responder:
                 self.responder.close(now)
@@ -310,11 +314,11 @@ class KeyAgreement:
                 self.failed(why, now)
 
     def fail_outcome(self, reason: str) -> None:
-        """Whoever waits has no key from this."""
+        """Tell whoever waits that there is no key from this."""
         self._tell(EstablishOutcome(reason))
 
     def jitter(self) -> float:
-        """Draw from 0 to 1."""
+        """Draw a number from 0 to 1."""
         return int.from_bytes(self._context.random(4)) / (1 << 32)
 
     def _end_initiator(self, now: float) -> None:
@@ -359,25 +363,25 @@ class KeyAgreement:
             self._out.send(line.number, data)
 
     def burst_sent(self, now: float, trouble: str) -> None:
-        """The driver has sent a packet of a burst, or could not."""
+        """Take note that the driver has sent a packet of a burst, or could not."""
         if trouble:
             self._say(trouble, now)
         self.burst.sent(now)
 
     def radio_refused(self, why: str, now: float) -> None:
-        """There is no broadcast link to be had."""
+        """Take note that there is no broadcast link to be had."""
         self.burst.radio_refused(now)
         self._say(why, now)
 
     def mind_the_radio(self, now: float) -> None:
-        """Give it back when no burst is sent or awaited."""
+        """Give the broadcast link back when no burst is sent or awaited."""
         self.burst.mind_the_radio(now, needed=self.initiator is not None or self._machine.state in RESPONDING)
 
     # --- what is told about it
 
     @property
     def rejections(self) -> Counter[Rejection]:
-        """Frames that changed nothing, by reason."""
+        """Return how many frames changed nothing, by reason."""
         total = Counter(self._rejections)
         for endpoint in (self.initiator, self.responder):
             if endpoint:
@@ -386,7 +390,7 @@ class KeyAgreement:
 
     @property
     def progress(self) -> dict[str, int | None] | None:
-        """Burst packets that were sent, or heard, and how many must be heard for a key."""
+        """Return how many burst packets were sent, or heard, and how many must be heard for a key."""
         if self.initiator:
             sent = self.initiator.sent - len(self.burst)
             return {"sent": sent, "heard": None, "needed": self.initiator.config.n_r}

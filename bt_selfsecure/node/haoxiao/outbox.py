@@ -14,7 +14,8 @@ OUTBOX_BYTES: Final = 8 << 20
 
 
 class FragmentQueue:
-    """One peer's, the oldest first. Each fragment has a number; that of its last fragment is a message's own."""
+    """Holds one peer's fragments, the oldest first. Each fragment has a number; that of its last fragment is a
+    message's own."""
 
     def __init__(
         self, fragments: Iterable[tuple[int, bytes]], out: Outputs, new_number: Callable[[], int] = lambda: 0
@@ -32,11 +33,11 @@ class FragmentQueue:
         return bool(self._fragments)
 
     def has_room(self, size: int) -> bool:
-        """Whether it has, for a message of so many bytes."""
+        """Return whether there is room for a message of so many bytes."""
         return not self._fragments or self._bytes + size <= OUTBOX_BYTES
 
     def holds(self, number: int) -> bool:
-        """Whether the fragment of this number waits."""
+        """Return whether the fragment of this number waits."""
         return any(number == waiting for waiting, _ in self._fragments)
 
     def put(self, fragments: Iterable[bytes]) -> tuple[int, int]:

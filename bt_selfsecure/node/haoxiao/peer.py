@@ -1,4 +1,4 @@
-"""One peer: drives its `PeerMachine`; owns the links, the tasks and what waits for an outcome.
+"""Drives the `PeerMachine` of one peer; owns the links, the tasks and what waits for an outcome.
 
 Each input is followed by `_act`, which does what the machine puts out: first it sends, as far as the links take it at
 once; then it notes, and writes to the disk, in the event loop. What a link had no room for waits in its queue: a link's
@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
 import secrets
 from collections.abc import Coroutine
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -21,9 +23,9 @@ from bt_selfsecure.node import ages
 from bt_selfsecure.node.haoxiao import peer_events as events
 from bt_selfsecure.node.haoxiao.context import NodeContext
 from bt_selfsecure.node.haoxiao.kept import note, stored
-from bt_selfsecure.node.haoxiao.peer_events import Commit, Output, SendBurst, Urgency
+from bt_selfsecure.node.haoxiao.peer_events import Commit, Level, Output, SendBurst, Urgency
 from bt_selfsecure.node.haoxiao.peer_machine import PeerMachine
-from bt_selfsecure.node.haoxiao.peer_status import status_of
+from bt_selfsecure.node.haoxiao.peer_status import status_of, told_link
 from bt_selfsecure.node.haoxiao.waiting import Waiters
 from bt_selfsecure.node.journal_file import JournalError
 from bt_selfsecure.node.links import STUCK_S, OpenLink
@@ -47,7 +49,7 @@ class HaoXiaoPeer:
         self._node, self._journal, self._log = node, node.journal, PeerLog(log, name)
         self._loop = asyncio.get_running_loop()
         self._clock = self._loop.time
-        now = self._clock()
+        now = self._since = self._clock()
         kept, new_number = stored(node.journal, address, now), partial(node.journal.new_number, "outbox")
         self._machine: Final = PeerMachine(
             node.settings.peer(name, address, dial),
@@ -74,7 +76,8 @@ class HaoXiaoPeer:
     # --- what others ask of it ----------------------------------------------------------------------------------------
 
     async def send(self, message: bytes, port: int, *, acknowledged: bool) -> int:
-        """Queue a message; its number, when it is on disk, or when the peer has it. Cancelled, it stays queued.
+        """Queue a message, and return its number when it is on disk, or when the peer has it. Cancelled, it stays
+        queued.
 
         Raises `MessageTooLongError`, `QueueFullError`, `JournalError`.
         """
@@ -87,7 +90,7 @@ class HaoXiaoPeer:
         return number
 
     async def establish(self, *, wait: bool = False, without_continuity: bool = False) -> dict[str, Any]:
-        """Agree on a new key: the outcome, as `Established` and `NotEstablished` in api_types.py."""
+        """Agree on a new key, and return the outcome, as `Established` and `NotEstablished` in api_types.py."""
         await self._begun.wait()
         if not self._running:
             return {"established": False, "peer": self.name, "reason": "the node begins anew with it: try again"}
@@ -101,7 +104,7 @@ class HaoXiaoPeer:
                 self._machine.abandon_establish()
 
     def confirm(self, string: str, by: str) -> str:
-        """As `PeerMachine.confirm`; not before the disk has it. Raises `JournalError`, too."""
+        """Do as `PeerMachine.confirm` does, and return when the disk has it. Raises `JournalError`, too."""
         self._journal.commit()
         why = self._machine.confirm(string, by, self._clock())
         self._act()
@@ -109,33 +112,35 @@ class HaoXiaoPeer:
         return why
 
     def attach(self, bearer: str, link: Link) -> bool:
-        """The peer has dialled on this bearer; False if nobody is here to use the link."""
+        """Use the link that the peer has dialled on this bearer; return False if nobody is here to use it."""
         if self._running:
             self._use(bearer, link, dialled=False)
         return self._running
 
     def adapter_up(self) -> None:
-        """The node's adapter works."""
+        """Take note that the node's adapter works."""
         own = self._node.own
         if self._running and own is not None and self._machine.links.own is None:
-            self._machine.adapter_up(own, self._node.settings.establish(own, self.address), self._clock())
+            establish = self._node.settings.establish(own, self.address)
+            establish = replace(establish, admit=lambda identity: self._node.may_agree(self.address))
+            self._machine.adapter_up(own, establish, self._clock())
             self._act()
 
     async def adapter_gone(self) -> None:
-        """The adapter is gone; returns when all links are closed."""
+        """Take note that the adapter is gone; return when all links are closed."""
         if self._running and self._machine.links.own is not None:
             self._machine.adapter_gone(self._clock())
             self._act()
             await asyncio.gather(*(line.link.close() for line in self._open.values()))
 
     def sighted(self) -> None:
-        """It was heard near: dial now."""
+        """Dial now: the peer was heard near."""
         if self._running:
             self._machine.sighted(self._clock())
             self._act()
 
     def disk(self, *, works: bool) -> None:
-        """The disk refuses, or takes again, what is noted, whosever it is."""
+        """Take note that the disk refuses, or takes again, what is noted, whosever it is."""
         if works:
             self._machine.disk_works(self._clock())
         else:
@@ -143,18 +148,33 @@ class HaoXiaoPeer:
         self._wake.set()
 
     def shares_key(self, data: bytes) -> bool:
-        """Whether this frame was made with a key that this peer has, by whomever it came."""
+        """Return whether this frame was made with a key that this peer has, by whomever it came."""
         return self._machine.shares_key(data)
 
-    def is_idle(self, seconds: float) -> bool:
-        """No link, nothing to send, nothing under way, and not heard for so long."""
-        silent = self.silent_s
-        return not (self._machine.is_busy or (silent is not None and silent < seconds))
+    @property
+    def has_key(self) -> bool:
+        """Return whether a key was agreed on with it."""
+        return self._machine.session.session is not None
+
+    @property
+    def is_agreeing(self) -> bool:
+        """Return whether an establishment with it is under way."""
+        return self._machine.agreement.is_under_way
+
+    @property
+    def idle_s(self) -> float:
+        """Return the seconds since its last datagram, or since it is known; 0 while something waits or is under way."""
+        return 0.0 if self._machine.is_busy else min(self._clock() - self._since, self.silent_s or math.inf)
+
+    @property
+    def half_received_bytes(self) -> int:
+        """Return the length of what has come of a message that is under way."""
+        return self._machine.session.half_received_bytes
 
     # --- its life -----------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Until cancelled; then all its links are closed."""
+        """Work until cancelled; then all its links are closed."""
         try:
             async with self._tasks:
                 self._running = True
@@ -215,7 +235,7 @@ class HaoXiaoPeer:
                 if line := self._open.get(output.link):
                     line.put(output.data)
             case events.Log():
-                self._log.line(output.level, output.text, output.event, output.of_round)
+                self._log.line(self._level(output.level), output.text, output.event, output.of_round)
             case events.Note():
                 note(self._journal, self.address, output, self._clock)
             case events.Commit():
@@ -246,6 +266,11 @@ class HaoXiaoPeer:
                 self._waiting.end_keys(head | ages.told(0.0) | (output.facts or {}))
             case events.ForeignKeys():
                 self._node.look_for_copies(self.address, output.frame)
+
+    def _level(self, level: Level) -> int:
+        """What strangers without a key cause is in the status; the log would be theirs to fill, a name each."""
+        is_anybody = not (self._machine.config.asks or self.has_key)
+        return logging.DEBUG if is_anybody and level < Level.ERROR else level
 
     def _commit(self, commit: Commit) -> None:
         self._token = commit.token
@@ -356,33 +381,23 @@ class HaoXiaoPeer:
 
     @property
     def own_address(self) -> str:
-        """Of this node, when it agreed on the key that is in use; empty where that is not known."""
+        """Return the address of this node when it agreed on the key in use; empty where that is not known."""
         return self._machine.session.own_address
 
     @property
     def waiting_messages(self) -> int:
-        """Those that the peer is not known to have."""
+        """Return the number of messages that the peer is not known to have."""
         return self._machine.session.waiting
 
     @property
     def silent_s(self) -> float | None:
-        """Seconds since the last datagram; None where there was none."""
+        """Return the seconds since the last datagram; None where there was none."""
         heard_at = self._machine.links.heard_at
         return None if heard_at is None else self._clock() - heard_at
 
     def status(self) -> dict[str, Any]:
-        """As `Peer` in api_types.py, without what only the node knows. No secret."""
-        told = {"name": self.name, "address": self.address, "link": self._link_status()}
-        return told | status_of(self._machine, self._clock())
-
-    def _link_status(self) -> dict[str, Any] | None:
+        """Return it as `Peer` in api_types.py, without what only the node knows. No secret."""
         used = self._machine.links.session_line
-        line = self._open.get(used.number) if used else None
-        if line is None:
-            return None
-        traits = line.link.traits
-        return {
-            "bearer": line.bearer,
-            "losses_visible": traits.losses_visible,
-            "encrypted": traits.link_encrypted,
-        } | ages.told(self._clock() - line.since)
+        line, now = self._open.get(used.number) if used else None, self._clock()
+        told = {"name": self.name, "address": self.address, "link": told_link(line, now) if line else None}
+        return told | status_of(self._machine, now)

@@ -62,7 +62,7 @@ class ReleaseRadio:
 
 
 class Note:
-    """What is to be noted for the next commit."""
+    """Asks for something to be noted for the next commit."""
 
     __slots__ = ()
 
@@ -77,7 +77,7 @@ class KeepFragment(Note):
 
 @value
 class DropFragment(Note):
-    """Note that it no longer waits."""
+    """Note that this fragment no longer waits."""
 
     number: int
 
@@ -91,7 +91,7 @@ class KeepPiece(Note):
 
 @value
 class DropPieces(Note):
-    """Note that none is."""
+    """Note that no message is half received."""
 
 
 @value
@@ -116,7 +116,7 @@ class Deliver:
 
 
 class Urgency(enum.IntEnum):
-    """When what was noted is to be on disk."""
+    """Says when what was noted is to be on disk."""
 
     LATER = 1
     """Within a second or so."""
@@ -164,7 +164,7 @@ class Delivered:
 
 @value
 class EstablishOutcome:
-    """What became of the key that was asked for; answers all who asked."""
+    """Tells what became of the key that was asked for; it answers all who asked."""
 
     reason: str = ""
     """Why there is none; empty where there is."""
@@ -174,13 +174,13 @@ class EstablishOutcome:
 
 @value
 class ForeignKeys:
-    """This frame of the peer's names keys that are none of its own: are they another peer's?"""
+    """Asks whether the keys that this frame of the peer's names are another peer's: its own they are not."""
 
     frame: bytes = field(repr=False)
 
 
 class Level(enum.IntEnum):
-    """Of a line of the log; as in `logging`."""
+    """Ranks a line of the log, as `logging` does."""
 
     DEBUG = 10
     INFO = 20
@@ -190,7 +190,7 @@ class Level(enum.IntEnum):
 
 @value
 class Log:
-    """A line for the log. No secret."""
+    """Asks for a line in the log. It holds no secret."""
 
     level: Level
     text: str
@@ -218,7 +218,7 @@ Output = (
 
 
 class Outputs:
-    """What the parts of one machine put out, in order, and what they want of its end of a turn.
+    """Holds what the parts of one machine put out, in order, and what they want of its end of a turn.
 
     Datagrams come out first: what must be on disk before one leaves was there before it was put in, so the peer need
     not wait while the rest of the turn is noted and told.
@@ -267,7 +267,7 @@ class Outputs:
 
 @value
 class PeerConfig:
-    """What one peer's machine is configured with."""
+    """Holds what one peer's machine is configured with."""
 
     name: str
     identity: bytes
@@ -286,13 +286,15 @@ class PeerConfig:
     renew_messages: int
     rests_on: Callable[[bool, bool, bool], str]
     """A sentence: on what a key's secrecy rests, by whether losses are visible, the key hybrid, and authenticated."""
+    asks: bool = True
+    """Whether this end asks for the first key, too; not a stranger's, who asks if he wants one."""
     shares_authentication_key: bool = False
     """The authentication key is that of other peers, too, so it does not tell which of them this is."""
 
 
 @value
 class Stored:
-    """What the disk has kept of a peer."""
+    """Holds what the disk has kept of a peer."""
 
     record: SessionRecord | None = field(default=None, repr=False)
     key: dict[str, Any] = field(default_factory=dict)

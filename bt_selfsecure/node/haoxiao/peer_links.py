@@ -22,7 +22,7 @@ LAST_DEAF_S: Final = 600.0
 
 
 class LinkState(MachineEnum):
-    """Of the bearer on which the session runs."""
+    """Says how the bearer on which the session runs is doing."""
 
     NO_ADAPTER = enum.auto()
     UNLINKED = enum.auto()
@@ -64,7 +64,7 @@ LINK_TABLE: Final[Mapping[tuple[LinkState, LinkInput], LinkState]] = {
 
 @dataclass(slots=True, eq=False)
 class ActiveLink:
-    """One open link."""
+    """Knows one open link: its bearer, its number, and who dialled it."""
 
     number: int
     """By which the driver knows it."""
@@ -77,7 +77,8 @@ class ActiveLink:
 
 
 class PeerLinks:
-    """Told by `PeerMachine` of each link that comes or goes."""
+    """Decides which link to one peer is used, and when to dial. `PeerMachine` tells it of each link that comes or
+    goes."""
 
     def __init__(self, config: PeerConfig, out: Outputs, tracer: Tracer | None) -> None:
         self.trouble = ""
@@ -102,7 +103,7 @@ class PeerLinks:
 
     @property
     def session_line(self) -> ActiveLink | None:
-        """The link on which the session runs."""
+        """Return the link on which the session runs."""
         return self._lines.get(self._config.session_bearer)
 
     def get(self, bearer: str) -> ActiveLink | None:
@@ -110,11 +111,11 @@ class PeerLinks:
 
     @property
     def control_line(self) -> ActiveLink | None:
-        """The link on which an establishment's frames go."""
+        """Return the link on which an establishment's frames go."""
         return self._lines.get(self._config.establish_bearer) or self.session_line
 
     def by_number(self, number: int) -> ActiveLink | None:
-        """The link of this number, if it is in use."""
+        """Return the link of this number, if it is in use."""
         return self._by_number.get(number)
 
     # --- the adapter
@@ -124,7 +125,7 @@ class PeerLinks:
         self._machine.on(I.ADAPTER_UP, now)
 
     def adapter_gone(self, now: float) -> None:
-        """Give up all links, with it."""
+        """Give up all links, which are gone with the adapter."""
         self.own = None
         self._machine.on(I.ADAPTER_GONE, now)
         for line in self._lines.values():
@@ -140,7 +141,7 @@ class PeerLinks:
         self._out.put(Dial(self._config.session_bearer))
 
     def dial_failed(self, why: str, now: float, jitter: float) -> None:
-        """The dial for the session is over without a link."""
+        """Take note that the dial for the session is over without a link."""
         self._machine.on(I.DIAL_OVER, now)
         self.say(why)
         self.redial.failed(now, jitter)
@@ -148,7 +149,7 @@ class PeerLinks:
     # --- links
 
     def up(self, line: ActiveLink, *, dialler_wins: bool) -> bool:
-        """Use this link from now on, and close an older one; whether it is used.
+        """Use this link from now on, and close an older one; return whether it is used.
 
         The newest is, but of two that crossed the one that the end with the lower address has dialled, so that both
         ends close the same one. `dialler_wins` says whether that is this end.
@@ -196,7 +197,7 @@ class PeerLinks:
             self._out.put(HangUp(line.number))
 
     def answered(self) -> None:
-        """The peer has answered on this link."""
+        """Take note that the peer has answered on this link."""
         self._patience = LINK_DEAD_S
 
     def give_up_if_dead(self, line: ActiveLink, now: float) -> None:

@@ -1,4 +1,5 @@
-"""One peer: its links, the keys that are agreed on with it, the session with it. Sans-IO; `peer.py` drives it.
+"""Machine of one peer: its links, the keys that are agreed on with it, the session with it. Sans-IO; `peer.py` drives
+it.
 
 What is given to it (a datagram, a deadline, a wish, what became of a dial or of a commit) is a turn: it takes the
 events of its endpoints, notes what must last, and puts out what is to be done; frames last, and where something of the
@@ -6,7 +7,7 @@ turn must be on disk first, in the turn that `persisted` begins. What is due, a 
 something has changed that decides on it.
 
     link           NO_ADAPTER, UNLINKED, DIALLING, LINKED, ...           peer_links.py
-    key agreement  IDLE, DIALLING, INITIATING, RESPONDING                key_agreement.py, its radio in burst_radio.py
+    key agreement  IDLE, DIALLING, INITIATING, RESPONDING                key_agreement.py, its radio in burst.py
     session        NO_KEY, SYNCHRONISING, CONNECTED, UNREACHABLE         peer_session.py
 
 Each is a table of transitions; what people are shown, `PeerState`, follows from the three and the disk.
@@ -41,8 +42,8 @@ _NAMES_KEYS: Final = frozenset((Kind.RESYNC_CALL, Kind.RESYNC_REQUEST))
 
 
 class PeerMachine:
-    """After each input take the outputs by `next_event`, and do them in the order in which it gives them. `now` is
-    seconds of a clock that does not go back. Raises `LocalError` for misuse by the driver only."""
+    """Takes an input at a time. After each take its outputs by `next_event`, and do them in the order in which it gives
+    them. `now` is seconds of a clock that does not go back. Raises `LocalError` for misuse by the driver only."""
 
     def __init__(
         self,
@@ -83,7 +84,7 @@ class PeerMachine:
         return min(deadlines, default=None)
 
     def handle_timer(self, now: float) -> None:
-        """To be called at the deadline or later; before it, it does no harm."""
+        """Do what is due: call it at the deadline or later; before it, it does no harm."""
         for endpoint in self._endpoints():
             endpoint.handle_timer(now)
         self.agreement.follow_responder(now)
@@ -146,11 +147,11 @@ class PeerMachine:
         return self._settle(now)
 
     def abandon_establish(self) -> None:
-        """Nobody waits for the outcome any more."""
+        """Take note that nobody waits for the outcome any more."""
         self.agreement.is_wanted = self.agreement.is_asked = False
 
     def confirm(self, string: str, by: str, now: float) -> str:
-        """A person, `by` name, says that the other end shows this string; the empty one says that it shows another.
+        """Take it from a person, `by` name, that the other end shows this string; the empty one, that it shows another.
         Return why the peer is not confirmed by that, or nothing. Raises `UnreadableError` where it is no string."""
         why = self.session.compare(string)
         if not why:
@@ -162,26 +163,26 @@ class PeerMachine:
     # --- the adapter and the links
 
     def adapter_up(self, own: str, establish: EstablishConfig, now: float) -> None:
-        """The adapter works, under this device address."""
+        """Take note that the adapter works, under this device address."""
         self.links.adapter_up(own, now)
         self.agreement.adapter_up(establish)
         self.links.redial.reset()
         self._look_soon(now)
 
     def adapter_gone(self, now: float) -> None:
-        """There is no adapter: all links are hung up."""
+        """Hang up all links: there is no adapter."""
         self.agreement.adapter_gone(now)
         self.links.adapter_gone(now)
         self._look_soon(now)
 
     def sighted(self, now: float) -> None:
-        """It was heard near, or may be: dial now."""
+        """Dial now: the peer was heard near, or may be."""
         if not self.links.session_line:
             self.links.redial.reset()
             self._look_soon(now)
 
     def link_up(self, number: int, bearer: str, *, dialled: bool, losses_visible: bool, now: float) -> None:
-        """A link is open, to be named by this number; `dialled` answers a `Dial`."""
+        """Take a link that is open, to be named by this number; `dialled` answers a `Dial`."""
         line = ActiveLink(number, bearer, dialled, losses_visible, now)
         used = self.links.up(line, dialler_wins=self.links.own is not None and self.agreement.is_lower)
         if used and bearer == self.config.session_bearer:
@@ -192,7 +193,7 @@ class PeerMachine:
         self._look_soon(now)
 
     def dial_failed(self, bearer: str, why: str, now: float) -> None:
-        """What `Dial` asked for can't be had."""
+        """Take note that what `Dial` asked for can't be had."""
         if bearer != self.config.session_bearer:
             self.agreement.dial_over(now, why)
         else:
@@ -202,7 +203,7 @@ class PeerMachine:
         self._look_soon(now)
 
     def link_down(self, number: int, why: str, now: float) -> None:
-        """A link has ended."""
+        """Take note that a link has ended."""
         line = self.links.down(number, why, now, self.agreement.jitter())
         if line is None:
             return
@@ -212,47 +213,47 @@ class PeerMachine:
         self._look_soon(now)
 
     def send_failed(self, why: str) -> None:
-        """A datagram did not fit the link."""
+        """Take note that a datagram did not fit the link."""
         self.links.say(f"{why}: choose the bearer again for which this message was cut")
 
     def burst_sent(self, now: float, trouble: str = "") -> None:
-        """The packet of the last `SendBurst` is sent, or could not be."""
+        """Take note that the packet of the last `SendBurst` is sent, or could not be."""
         self.agreement.burst_sent(now, trouble)
         self._settle(now)
 
     # --- the radio
 
     def radio_granted(self, now: float) -> None:
-        """The broadcast link is there, until `ReleaseRadio`."""
+        """Use the broadcast link, until `ReleaseRadio`."""
         self.agreement.burst.radio_granted(now)
         self._settle(now)
 
     def radio_refused(self, why: str, now: float) -> None:
-        """There is none to be had."""
+        """Take note that there is no broadcast link to be had."""
         self.agreement.radio_refused(why, now)
         self._settle(now)
 
     def radio_lost(self, now: float) -> None:
-        """It has ended by itself."""
+        """Take note that the broadcast link has ended by itself."""
         self.agreement.burst.radio_lost(now)
         self._settle(now)
 
     # --- the disk
 
     def persisted(self, token: int, now: float) -> None:
-        """What was noted up to the `Commit` with this token is on disk."""
+        """Take note that what was noted up to the `Commit` with this token is on disk."""
         self._persisted = max(self._persisted, token)
         self.session.persisted(token)
         self._settle(now)
 
     def refused(self, now: float) -> None:
-        """The disk takes nothing, from now until `disk_works`."""
+        """Take note that the disk takes nothing, from now until `disk_works`."""
         self._disk_works = False
         self.session.refused(now)
         self._settle(now)
 
     def disk_works(self, now: float) -> None:
-        """The disk takes what is given to it, again."""
+        """Take note that the disk takes what is given to it, again."""
         self._disk_works = True
         self._look_soon(now)
 
@@ -367,7 +368,7 @@ class PeerMachine:
         elif session.session and now - self._asunder_since > NO_COMMON_KEY_S:
             self._asunder_since = now
             agreement.hint("the two ends find no common key")
-        if self._disk_works:
+        if self._disk_works and (self.config.asks or session.session or agreement.is_wanted):
             has_key, due = session.session is not None, session.is_due(now)
             agreement.consider(now, leads=line.dialled, linked_since=line.since, has_key=has_key, due=due)
         self._look_at = now + LOOK_S
@@ -378,14 +379,14 @@ class PeerMachine:
 
     @property
     def disk_is_well(self) -> bool:
-        """What is noted can be kept."""
+        """Return whether what is noted can be kept."""
         return self._disk_works
 
     @property
     def is_busy(self) -> bool:
-        """Something is linked, waits, or is under way."""
-        return bool(self.links or self.session.waiting or self.agreement.is_under_way)
+        """Return whether something waits, or is under way."""
+        return bool(self.session.waiting or self.agreement.is_under_way)
 
     def shares_key(self, data: bytes) -> bool:
-        """Whether this frame was made with a key that this peer has, by whomever it came."""
+        """Return whether this frame was made with a key that this peer has, by whomever it came."""
         return self.session.session is not None and self.session.session.shares_key(data)

@@ -74,7 +74,8 @@ _UNREACHABLE: Final = frozenset((S.SYNCHRONISING_UNREACHABLE, S.UNREACHABLE))
 
 
 class PeerSession:
-    """Given its frames by `PeerMachine`, and told of every event of its session."""
+    """Carries the messages to and from one peer. `PeerMachine` gives it its frames, and tells it every event of its
+    session."""
 
     def __init__(
         self,
@@ -133,7 +134,7 @@ class PeerSession:
 
     @property
     def is_agreed(self) -> bool:
-        """In both directions, since start or new key."""
+        """Return whether the two ends have found together in both directions, since start or new key."""
         return self._machine.state in _AGREED
 
     @property
@@ -142,14 +143,19 @@ class PeerSession:
 
     @property
     def waiting(self) -> int:
-        """Messages that the peer is not known to have, with the one that is under way."""
+        """Return the number of messages that the peer is not known to have, with the one that is under way."""
         begun = self.session.record.sending.messages if self.session else ()
         return self.outbox.messages + sum(map(ends_message, begun))
+
+    @property
+    def half_received_bytes(self) -> int:
+        """Return the bytes that are here of a message that is under way."""
+        return self._joiner.bytes
 
     # --- out
 
     def send(self, message: bytes, port: int, *, durable: bool) -> int:
-        """As `PeerMachine.send`."""
+        """Queue a message, as `PeerMachine.send` does."""
         fragments = list(split(message, port, self._config.fragment_bytes))
         waiting = self.waiting
         if waiting >= self._config.queue_messages or not self.outbox.has_room(len(message)):
@@ -160,7 +166,7 @@ class PeerSession:
         return number
 
     def feed(self, now: float) -> bool:
-        """Give the session the next fragment, if it takes one now; whether it did.
+        """Give the session the next fragment, if it takes one now; return whether it did.
 
         Its events are to be taken first: which fragment is the next can depend on where the two ends have just agreed
         to go on.
@@ -174,7 +180,7 @@ class PeerSession:
         return True
 
     def persisted(self, token: int) -> None:
-        """What was noted up to the commit of this token is on disk."""
+        """Take note that what was noted up to the commit of this token is on disk."""
         for number, (_, of_message, told) in list(self._unkept.items()):
             if of_message <= token:
                 del self._unkept[number]
@@ -186,7 +192,7 @@ class PeerSession:
                 self.session.persisted(of_session)
 
     def refused(self, now: float) -> None:
-        """The disk has not taken what it was to take now: messages of which nothing has left will not come."""
+        """Give up messages of which nothing has left: the disk has not taken what it was to take now."""
         for number, (first, _, _) in reversed(list(self._unkept.items())):
             del self._unkept[number]
             if self._take_back(first, number, now):
@@ -205,7 +211,7 @@ class PeerSession:
         return True
 
     def count(self, frame: bytes) -> None:
-        """A frame of the session's is sent; its head (kind, Retran, Len) tells a retransmission."""
+        """Count a frame of the session's that is sent; its head (kind, Retran, Len) tells a retransmission."""
         if peek_kind(frame) is Kind.DATA:
             self._has_left = True
             self._counts.frames += 1
@@ -332,7 +338,8 @@ class PeerSession:
         return record.sending.chain.seq + record.receiving.chain.seq if record else 0
 
     def is_due(self, now: float) -> bool:
-        """Whether the key is as old, or as much used, as the configuration allows, or the peer has not taken a newer.
+        """Return whether the key is as old, or as much used, as the configuration allows, or the peer has not taken a
+        newer.
 
         One of unknown age is as good as an old one, and for its age no key is replaced before it was used for an hour.
         """
@@ -360,7 +367,7 @@ class PeerSession:
         self._out.put(KeepState(record, self.key, self._offered, self._synchronised, self._trust.kept))
 
     def keep_now(self) -> None:
-        """What is known about the peer has changed."""
+        """Keep what is known about the peer, which has changed."""
         if self.session:
             self._keep(self.session.record)
             self._out.commit(Urgency.SYNC)
@@ -369,12 +376,13 @@ class PeerSession:
 
     @property
     def own_address(self) -> str:
-        """Under which this node has agreed on the key in use; empty where there is none, or it is not known."""
+        """Return the address under which this node has agreed on the key in use; empty where there is none, or it is
+        not known."""
         return str(self.key.get("own_address", ""))
 
     @property
     def status(self) -> dict[str, Any] | None:
-        """As `Session` in api_types.py."""
+        """Return it as `Session` in api_types.py."""
         if self.session is None:
             return None
         record = self.session.record

@@ -8,10 +8,11 @@ from typing import Any, Final
 from bt_selfsecure.node import ages
 from bt_selfsecure.node.haoxiao.peer_machine import PeerMachine
 from bt_selfsecure.node.haoxiao.peer_session import SessionState, age_of
+from bt_selfsecure.node.links import OpenLink
 
 
 class PeerState(enum.Enum):
-    """In the words of status."""
+    """Names the peer's state in the words of status."""
 
     NO_ADAPTER = "no adapter"
     NO_LINK = "not connected"
@@ -67,6 +68,16 @@ def told_trust(facts: dict[str, Any]) -> dict[str, Any]:
     for name in ("confirmed", "first", "refused"):
         told |= {f"{name}_{of}": value for of, value in ages.told(facts[f"{name}_age"]).items()}
     return told
+
+
+def told_link(line: OpenLink, now: float) -> dict[str, Any]:
+    """Return `Link` in api_types.py."""
+    traits = line.link.traits
+    return {
+        "bearer": line.bearer,
+        "losses_visible": traits.losses_visible,
+        "encrypted": traits.link_encrypted,
+    } | ages.told(now - line.since)
 
 
 def told_key(facts: dict[str, Any], now: float) -> dict[str, Any]:

@@ -25,7 +25,7 @@ PROFILES: Final[Mapping[int, str]] = {profile.value: profile.label for profile i
 
 
 class Settings:
-    """The settings of one node. Raises `UsageError` for a configuration that can't be used."""
+    """Reads the settings of one node's configuration. Raises `UsageError` for one that can't be used."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -37,12 +37,12 @@ class Settings:
 
     @property
     def profile(self) -> Profile:
-        """The cipher suite and its rules."""
+        """Return the cipher suite and its rules."""
         return self._establish.profile
 
     @property
     def durable_first(self) -> bool:
-        """Whether a message is on disk before anybody is told of it."""
+        """Return whether a message is on disk before anybody is told of it."""
         return self._session.durability is Durability.EVERY_MESSAGE
 
     def peer(self, name: str, address: str, dial: str) -> PeerConfig:
@@ -60,6 +60,7 @@ class Settings:
             renew_hours=self._config.establish.renew_after_hours,
             renew_messages=self._config.establish.renew_after_messages,
             rests_on=self.rests_on,
+            asks=address in self._keys,
             shares_authentication_key=self.is_shared(address),
         )
 
@@ -75,7 +76,7 @@ class Settings:
         return bool(own) and list(self._keys.values()).count(own) > 1
 
     def rests_on(self, losses_visible: bool, hybrid: bool, authenticated: bool) -> str:
-        """Return a sentence: on what a key's secrecy rests."""
+        """Return a sentence that says on what a key's secrecy rests."""
         if self.no_radio:
             others = ["X25519"] * hybrid + ["the authentication key"] * authenticated
             alone = f"{' and '.join(others)} alone" if others else "nothing"
@@ -93,7 +94,7 @@ class Settings:
 
 
 def fragment_bytes(config: Config) -> int:
-    """Return the length of the longest message of a session that fits a frame of its bearer."""
+    """Return how many bytes the longest message of a session has that fits a frame of its bearer."""
     suite = SUITES[Profile[config.establish.profile.upper()]]
     frame, _ = Chain.start(suite, bytes(limits.KEY_BYTES), b"", 1).seal(b"", 0, bytes)
     longest = FRAME_BYTES.get(bearer_name(config.session.bearer), limits.MAX_FRAME_BYTES)

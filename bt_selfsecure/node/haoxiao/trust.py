@@ -40,15 +40,15 @@ class PeerTrust:
         return self.kept.confirmed is not None
 
     def requires_continuity(self, now: float, *, asked: bool) -> bool:
-        """Whether a key without it is to be refused now; `asked`: a person here waits for one."""
+        """Return whether a key without it is to be refused now; `asked`: a person here waits for one."""
         return self.is_confirmed or (not asked and now < self._wait.until)
 
     def admits(self, event: Established) -> bool:
-        """Whether this key may be taken: the peer may have been confirmed while it was agreed on."""
+        """Return whether this key may be taken: the peer may have been confirmed while it was agreed on."""
         return event.continuity or not self.is_confirmed
 
     def took(self, event: Established, now: float, jitter: float, *, replaces: bool) -> None:
-        """A key was agreed on; `replaces`: there was one."""
+        """Note that a key was agreed on; `replaces`: there was one."""
         if self.kept.first is None:
             self.kept = replace(self.kept, first=now)
         if replaces and not event.continuity:
@@ -70,7 +70,7 @@ class PeerTrust:
         )
 
     def refused(self, now: float) -> str:
-        """A key without continuity was refused. Return a sentence with the remedy."""
+        """Note that a key without continuity was refused; return a sentence with the remedy."""
         self._counts.refused_keys += 1
         self._refused_at = now
         name = self._config.name
@@ -82,21 +82,21 @@ class PeerTrust:
         return "a key from nowhere is put off, since there were others lately: bt-selfsecure establish takes it at once"
 
     def confirm(self, how: Confirmation, by: str, now: float) -> None:
-        """It is the one that is meant."""
+        """Note that it is the one that is meant."""
         self.kept = Trust(how, by, now, self.kept.first)
         self._wait.reset()
         whom = f" by {by}" if by else ""
         self._out.log(Level.INFO, f"confirmed ({how.value}){whom}", "confirmed")
 
     def doubt(self, now: float) -> None:
-        """A person gives up that it is the one whom it was."""
+        """Note that a person no longer takes it for the one that it was."""
         if self.is_confirmed:
             self._out.log(Level.WARNING, "not confirmed any more: a person here allows a key from nowhere", "doubted")
         self.kept = Trust(first=now)
         self._wait.reset()
 
     def told(self, now: float) -> dict[str, Any]:
-        """As `Trust` in api_types.py, with ages in the place of times."""
+        """Return it as `Trust` in api_types.py, with ages in the place of times."""
         kept = self.kept
         return {
             "confirmed": kept.confirmed.value if kept.confirmed else None,

@@ -20,7 +20,7 @@ from bt_selfsecure.protocols.haoxiao.record import RecordError, SessionRecord
 
 
 class Waiting(NamedTuple):
-    """Messages in a state."""
+    """Counts the messages that wait in a state."""
 
     to_send: int
     """To the peers, of which the first may be under way."""
@@ -39,7 +39,7 @@ def count_waiting(path: Path) -> Waiting:
 
 
 def drop_waiting(path: Path) -> None:
-    """Take them out of the file, which nobody else has open. Raises `sqlite3.Error`."""
+    """Take the messages that wait out of the file, which nobody else has open. Raises `sqlite3.Error`."""
     with _open(path) as database:
         database.execute("BEGIN")
         database.execute("DELETE FROM outbox")

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Waiters:
-    """By future: a caller that is cancelled waits no more."""
+    """Holds who waits, each by a future: a caller that is cancelled waits no more."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -47,7 +47,7 @@ class Waiters:
             message.set_result(None)
 
     def end_messages(self, error: Exception) -> None:
-        """Nobody will learn whether a message arrived."""
+        """Release those who wait for a message: nobody will learn whether it arrived."""
         for number in self._messages:
             self.end_message(number, error)
 

@@ -1,6 +1,6 @@
 """How `hardened` binds the messages of one part of a burst before it is sent, so that a forged packet changes nothing.
 
-The frame that opens the part carries C; after the part its list is sent, in pieces of 250 packets, each of which proves
+The frame that opens the part carries C; after the part its list is sent, in pieces of 60 packets, each of which proves
 itself and the next one:
 
     h_i = H(m_i)[0:4]        piece_k = h of its packets || C_{k+1}        C_k = H("btss burst list" || piece_k)

@@ -32,7 +32,7 @@ from bt_selfsecure.stats.losses import packets_needed, secret_bits
 MIN_T_1_S: Final = 0.001  # seconds; on the wire it is a number of milliseconds
 MAX_T_1_S: Final = 600.0  # seconds: a responder binds itself for twice this time
 REPEAT_S: Final = 0.15  # seconds: several round trips of a link of some 10 ms
-FLOOD_PAUSE_S: Final = 0.15  # seconds, on average: as often as the true response is repeated among the forged ones
+FLOOD_PAUSE_S: Final = 0.03  # seconds, on average, between two responses that are read after too many wrong ones
 FLOOD_CHANCE: Final = (
     64  # of 256 that the next one is read: not the first that comes, which is for the attacker to choose
 )

@@ -103,6 +103,7 @@ class Initiator:
         self._outbox: list[bytes] = []
         self._deadline: float | None = None
         self._repeat: float | None = None
+        self._openings = 0  # how often this part was opened again: each time after twice as long
 
     # --- the verbs ----------------------------------------------------------------------------------------------------
 
@@ -258,7 +259,8 @@ class Initiator:
         pieces = self._burst.list() if self.state is S.COLLECTING else []
         self._outbox += pieces
         again = self.config.next_repeat(now)
-        self._repeat = None if again is None else now + (again - now) * max(1, len(pieces))
+        self._repeat = None if again is None else now + (again - now) * (len(pieces) or 2**self._openings)
+        self._openings += 1
         return None
 
     def _overhear_burst(self, frame: Frame, now: float) -> None:
@@ -325,6 +327,7 @@ class Initiator:
     def _open_part(self, now: float) -> None:
         """Go on bursting: each responder is told, under the key of its last response, what the next part commits to."""
         self._burst.draw()
+        self._openings = 1
         for leg in self._legs.values():
             if leg.material is not None:
                 leg.opening = leg.more(leg.material, self._part + 1, self._burst.commitment)

@@ -78,8 +78,6 @@ class Receiver:
         self._answered = b""  # Rand of the request that was answered last, and
         self._response = b""  # the response to it
         self._told_no_common = False
-        self.has_forgotten = False
-        """This end was restored, and has not found together with its sender since."""
 
     @property
     def state(self) -> ReceiverState:
@@ -161,10 +159,13 @@ class Receiver:
 
     def _can_be(self, oldest: int, common: list[bytes]) -> bool:
         """Return whether h can be so: no message that this end has not had may be forgotten by the sender, but for what
-        this end may have forgotten itself; under a new K_0 the count is the sender's."""
-        chain = self.kept.chain
-        lost = 0 if self._each_synced or not self.has_forgotten else 2 * chain.checkpoint_rounds
-        return oldest <= chain.seq + lost or (self._begins(common[0]) and oldest <= limits.MAX_FIRST_ROUND)
+        this end may have forgotten itself (`every-W`); under a new K_0 the count is the sender's.
+        """
+        kept, chain = self.kept, self.kept.chain
+        forgotten = 0 if self._each_synced else 2 * chain.checkpoint_rounds
+        if oldest <= max(chain.seq, chain.seq - kept.skipped + forgotten):
+            return True
+        return self._begins(common[0]) and oldest <= limits.MAX_FIRST_ROUND
 
     def _agree(self, common: list[bytes], request_nonce: bytes, oldest: int, most: int, now: float) -> None:
         kept, chain, nonce = self.kept, self.kept.chain, self._random(limits.NONCE_BYTES)
@@ -180,7 +181,7 @@ class Receiver:
         resumed = chain.resumed(common[0], request_nonce + nonce, seq)
         begun_with = common[0] if begins else b""
         self.kept = ReceivingState(resumed, previous, kept.epoch + 1, offer, begun_with, seq - expected)
-        self._previous, self._call, self._waits, self.deadline, self.has_forgotten = None, b"", 0, None, False
+        self._previous, self._call, self._waits, self.deadline = None, b"", 0, None
         self._log_key()
         self._out.events.put(Resynchronised(False, seq))
         self._out.persist(sync=True)

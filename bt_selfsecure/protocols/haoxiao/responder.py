@@ -180,9 +180,7 @@ class Responder:
 
     def _receive_request(self, frame: Frame, now: float) -> None:
         if self._current and self._current.request == frame:
-            if self.state is S.ACCEPTED:
-                self._outbox.append(self._current.accept_bytes)  # it was lost: say it again
-            return None
+            return self._receive_request_again(self._current, now)
         offer = Offer.decode(self.config.profile, frame.message, accept=False)
         if offer is None:
             return self._events.reject(Rejection.MALFORMED, "a request whose message has another form")
@@ -194,6 +192,15 @@ class Responder:
         if refusal is not None:
             return self._events.put_if_room(RequestRefused(offer.identity, refusal))
         return self._accept(frame, offer, now)
+
+    def _receive_request_again(self, current: ResponderContext, now: float) -> None:
+        """Say the accept again: it was lost. In `hardened` a forged burst packet may have come before the first true
+        one, and 2 T_1 begins anew."""
+        if self.state is S.ACCEPTED:
+            self._outbox.append(current.accept_bytes)
+        elif self.config.hardened and self.state is S.COLLECTING and current.part == 0 and now < current.asked_until:
+            self._outbox.append(current.accept_bytes)
+            self._await_burst(current, now)
 
     def _throttle(self, identity: bytes, now: float) -> None:
         """Start T_d, as with each request that is considered, whatever else comes of it. Whom the policy does not admit
@@ -242,7 +249,7 @@ class Responder:
         self._current = ResponderContext(config, request, offer, accept, accept_bytes, secret, continuity_key)
         self._outbox.append(accept_bytes)
         self._repeat = None
-        self._deadline = now + config.max_requests * (config.timers.t_h + config.timers.t_w)
+        self._deadline = self._current.asked_until = now + config.max_requests * (config.timers.t_h + config.timers.t_w)
         return None
 
     def _no_burst(self, now: float) -> None:
@@ -267,11 +274,13 @@ class Responder:
 
     def _first_packet(self, current: ResponderContext, now: float) -> None:
         """Start 2 T_1. In `hardened` this packet may be forged, and come as early as the accept."""
-        timers = self.config.timers
-        early = timers.t_h + timers.t_w if self.config.hardened else 0.0
         self._machine.on(I.FIRST_PACKET, now)
+        self._await_burst(current, now)
+
+    def _await_burst(self, current: ResponderContext, now: float) -> None:
+        timers = self.config.timers
         current.over = now + 2 * current.t_1
-        self._deadline = current.over + early
+        self._deadline = current.over + (timers.t_h + timers.t_w if self.config.hardened else 0.0)
 
     def _settle(self, current: ResponderContext, now: float) -> None:
         """Respond soon, if the part was sent: its list says so, which nobody can forge."""

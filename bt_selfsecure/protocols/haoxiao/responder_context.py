@@ -37,6 +37,8 @@ class ResponderContext:
     """That the accept names, or empty."""
     over: float = 0.0
     """When 2 T_1 of this part is over."""
+    asked_until: float = 0.0
+    """Until when the initiator may repeat its request."""
     part: int = 0
     response: bytes = b""
     nonce: bytes = field(default=b"", repr=False)

@@ -94,7 +94,7 @@ class Session:
     ) -> Self:
         """Return the session as it was stored. It finds together with its peer, whatever either has forgotten."""
         session = cls(record, config, context)
-        session._sender.has_forgotten = session._receiver.has_forgotten = True
+        session._sender.has_forgotten = True
         session._sender.resynchronise(now)
         session._receiver.call(now)
         return session

@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 
 from bt_selfsecure.bench.attacks import carry_out, find
-from bt_selfsecure.bench.haoxiao.attacks import ATTACKS, HARDENED, KEYED, PAPER, X25519, rounds_to_heal
+from bt_selfsecure.bench.haoxiao.attacks import ATTACKS, rounds_to_heal
+from bt_selfsecure.bench.haoxiao.ends import HARDENED, KEYED, PAPER, X25519
+from bt_selfsecure.bench.papers import names
 from bt_selfsecure.protocols.haoxiao.frames import Profile
 
 DOCUMENT = Path(__file__).parents[3] / "docs/attacks.md"
 
 
 def test_every_attack_of_the_table_is_in_the_document() -> None:
-    named = re.findall(r"^\| `([a-z-]+)`:", DOCUMENT.read_text(), flags=re.MULTILINE)
-    assert named == [attack.name for attack in ATTACKS]
+    named = re.findall(r"^\| `([a-z/-]+)`:", DOCUMENT.read_text(), flags=re.MULTILINE)
+    assert named == names()
 
 
 def rows(text: str) -> dict[str, list[str]]:
@@ -33,7 +35,7 @@ def rows(text: str) -> dict[str, list[str]]:
 def test_the_tables_of_attackers_say_what_the_document_shows() -> None:
     """In docs/security.md a row for each attack but variants of one that is there; in README some of these."""
     documented, told = rows(DOCUMENT.read_text()), rows(DOCUMENT.with_name("security.md").read_text())
-    assert len(told) == 10
+    assert len(told) == 16
     assert {name: documented[name] for name in told} == told
     assert documented.keys() - told.keys() == {"colluding", "repair", "brute-force", "brute-force-sound", "reflection"}
     in_short = rows((DOCUMENT.parents[1] / "README.md").read_text())
@@ -59,6 +61,12 @@ def test_the_tables_of_attackers_say_what_the_document_shows() -> None:
         ("theft", (2, 9), (2, 9)),
         ("impersonation", (10, 10), (10, 10)),
         ("stolen-disk", (0, 0), (0, 0)),
+        ("rounds", (0, 0), (0, 0)),
+        ("rollback", (0, 0), (0, 0)),
+        ("takeover", (10, 10), (0, 0)),
+        ("relay", (0, 0), (0, 0)),
+        ("forged-packet", (0, 6), (0, 0)),
+        ("block", (10, 10), (10, 10)),
     ],
 )
 def test_an_attack_succeeds_as_often_as_it_should(name: str, paper: tuple[int, int], hardened: tuple[int, int]) -> None:
@@ -81,6 +89,9 @@ PROTECTED = {  # successes of ten: with X25519, with an authentication key
     "flood": (10, 10),
     "jamming": (0, 0),
     "stolen-disk": (0, 0),
+    "takeover": (0, 0),
+    "relay": (0, 0),
+    "forged-packet": (0, 0),
 }
 
 

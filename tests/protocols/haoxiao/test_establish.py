@@ -7,6 +7,7 @@ L is the latency from any end to any other.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 from harness import (
@@ -425,6 +426,18 @@ def test_a_late_packet_of_the_part_before_is_kept_and_does_not_cut_the_new_part_
     scene.world.run()
     assert assert_equal_keys(scene).received == tuple(range(16))
     assert scene.world.times(Kind.RESPONSE)[0] < scene.world.times(Kind.RAND)[8]
+
+
+def test_a_lost_opening_of_a_part_is_repeated_ever_more_slowly() -> None:
+    timers = Timers(t_1=0.5, repeat=0.125, settle=0.0625)
+    lossy = lost(Kind.ACKNOWLEDGE, times=2)
+    scene = cast(H, channel=lossy, burst=64, target_bits=70.0, max_burst=128, timers=timers)
+    scene.world.run()
+    openings = [t.time for t in scene.world.frames(Kind.ACKNOWLEDGE) if t.frame.seq == 1]
+    assert [round((b - a) / 0.125) for a, b in pairwise(openings[:3])] == [1, 2]
+    received = assert_equal_keys(scene).received
+    assert received[:64] == tuple(range(64))
+    assert 70 <= len(received) < 128  # the first packets of the part came before it was open
 
 
 def test_a_burst_packet_of_a_part_that_cannot_have_begun_is_not_kept() -> None:

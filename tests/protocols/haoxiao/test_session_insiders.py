@@ -8,13 +8,11 @@ A schedule that fails is told by its seed; `run_insider_schedule(seed)` is that 
 
 from __future__ import annotations
 
-import os
-import traceback
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from many_schedules import failures, run_many
 from session_insiders import InsiderWorld, run_insider_schedule
 from test_session_explorer import Action, Budget, Explored, SmallWorld
 
@@ -23,36 +21,20 @@ from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, decode
 from bt_selfsecure.protocols.haoxiao.session_config import Durability
 from bt_selfsecure.protocols.haoxiao.suites import SUITES
 
-CHUNK = 250
 HARDENED, PAPER = Profile.HARDENED, Profile.PAPER
 EVERY_MESSAGE, EVERY_W = Durability.EVERY_MESSAGE, Durability.EVERY_W
 
 
-def failures(first: int, count: int) -> list[str]:
-    """What went wrong in the schedules of these seeds."""
-    told = []
-    for seed in range(first, first + count):
-        try:
-            run_insider_schedule(seed)
-        except Exception as error:
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            told.append(f"seed {seed}: {type(error).__name__}: {error} ({place.name}, line {place.lineno})")
-    return told
-
-
 def test_an_adversary_who_has_keys_and_speaks_is_bounded_and_gone_with_the_next_k0() -> None:
-    assert failures(20_000_000, 300) == []
+    assert failures(run_insider_schedule, 20_000_000, 300) == []
 
 
 @pytest.mark.long
 @pytest.mark.timeout(4 * 3600)
 def test_an_adversary_who_has_keys_and_speaks_is_bounded_in_many_schedules(capsys: pytest.CaptureFixture[str]) -> None:
-    first, count = int(os.environ.get("SCHEDULE_SEED", "0")), int(os.environ.get("SCHEDULES", "100000"))
-    with ProcessPoolExecutor() as pool:
-        chunks = range(first, first + count, CHUNK)
-        told = [line for lines in pool.map(failures, chunks, [CHUNK] * len(chunks)) for line in lines]
+    which, told = run_many(run_insider_schedule, 100_000)
     with capsys.disabled():
-        print(f"\n  {count} schedules, seeds {first} to {first + count - 1}: {len(told)} failed", end=" ")
+        print(f"\n  {which}: {len(told)} failed", end=" ")
     assert told == []
 
 

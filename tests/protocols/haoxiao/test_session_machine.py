@@ -134,6 +134,10 @@ def test_invariants_hold_in_random_schedules() -> None:
     assert failures(run_schedule, 10_000_000, 200) == []
 
 
+def test_rounds_that_both_ends_have_forgotten_one_after_the_other_do_not_part_them() -> None:
+    assert failures(run_schedule, 900_240, 1) == []
+
+
 @pytest.mark.long
 @pytest.mark.timeout(4 * 3600)
 def test_invariants_hold_in_many_schedules(capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,7 +28,7 @@ def test_every_handler_in_a_table_is_a_method_and_every_method_for_frames_is_in_
     named = {row.handler for row in frames.values()} | set(timers.values())
     assert [name for name in named if not callable(getattr(machine, name, None))] == []
     receiving = {name for name in vars(machine) if re.match(r"_?(receive|overhear)_", name)}
-    assert receiving - {"receive_frame", "_receive_copy", "_receive_again"} <= named
+    assert receiving - {"receive_frame", "_receive_request_again", "_receive_again"} <= named
 
 
 def test_every_kind_is_taken_by_somebody() -> None:

@@ -11,6 +11,8 @@
     request flood (row 16)           `flood.RequestFlood`
     selective jamming                `air.models.Jammed`: it is the air that changes
     stolen K_i                       `theft.StolenKey`
+    stolen K_i, and she speaks       `speaking.SpeakingThief`
+    forged burst packets             `forging.Forgery`
 
 Those that send have `hear(data)`: one datagram from her radio, and the datagrams that she sends because of it.
 docs/attacks.md tells what each needs and what it yields, from runs.

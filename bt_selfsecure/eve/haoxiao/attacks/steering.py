@@ -19,7 +19,7 @@ class BlacklistSteering:
     burst is over.
 
     In `paper` the responder discards both and blacklists Seq, so S shrinks to what Eve has, and K_0 is hers without
-    anybody noticing. In `hardened` contradicting packets end the establishment and are reported. Needs: a sender in
+    anybody noticing. In `hardened` what is forged is left out, and reported. Needs: a sender in
     range of the responder. Eight copies a gap, for her own packets are lost too.
     """
 

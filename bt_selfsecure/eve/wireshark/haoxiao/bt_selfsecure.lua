@@ -11,7 +11,8 @@
 -- their keys, and their messages are in btss.plain.
 --
 -- Limits: what is a copy or a replay is judged by this file alone, direction by direction; link type USER0 shows no
--- directions. What a listener did not hear is not made up for.
+-- directions. What a listener did not hear is not made up for: of an IPSP channel of which a segment was missed,
+-- Wireshark joins no more in that direction.
 
 -- Installed and named with -X lua_script it is read twice: whichever comes first counts.
 if pcall(Field.new, "btss.kind") then return end

@@ -11,7 +11,7 @@ from typing import Final
 
 from bt_selfsecure.node.doctor import facts
 from bt_selfsecure.node.doctor.findings import Finding, NotSeen, ok, warning
-from bt_selfsecure.node.doctor.machine import HostSystem
+from bt_selfsecure.node.doctor.host_system import HostSystem
 
 WRITES: Final = 20
 LONGEST_MEASUREMENT_S: Final = 1.5
@@ -19,12 +19,12 @@ SLOW_FSYNC_MS: Final = 30.0
 """A session with durability every-message then does at most some 30 messages a second."""
 
 
-def wifi(machine: HostSystem) -> Finding:
-    """12. On a Pi one antenna serves both; 2.4 GHz WiFi and Bluetooth take turns, badly."""
-    interfaces = {path.parent.name for path in machine.some("/sys/class/net/*/phy80211")}
+def wifi(system: HostSystem) -> Finding:
+    """Look whether WiFi is in Bluetooth's band: on a Pi one antenna serves both, and they take turns, badly."""
+    interfaces = {path.parent.name for path in system.some("/sys/class/net/*/phy80211")}
     if not interfaces:
         return ok("No WiFi.")
-    on_air = {name: mhz for name, mhz in machine.wifi_frequencies.items() if name in interfaces}
+    on_air = {name: mhz for name, mhz in system.wifi_frequencies.items() if name in interfaces}
     if crowded := [f"{name} ({mhz} MHz)" for name, mhz in on_air.items() if mhz < 3000]:
         return warning(
             f"WiFi shares the 2.4 GHz band with Bluetooth: {', '.join(sorted(crowded))}.",
@@ -34,20 +34,20 @@ def wifi(machine: HostSystem) -> Finding:
     return ok(f"WiFi {where}: not in Bluetooth's band." if where else "WiFi is not connected.")
 
 
-def debugfs(machine: HostSystem) -> Finding:
-    """13. ipsp is switched on there and nowhere else."""
-    mounts = [line.split() for line in (machine.text("/proc/mounts") or "").splitlines()]
+def debugfs(system: HostSystem) -> Finding:
+    """Look whether debugfs is mounted and open: ipsp is switched on there and nowhere else."""
+    mounts = [line.split() for line in (system.text("/proc/mounts") or "").splitlines()]
     if not any(len(mount) > 2 and mount[2] == "debugfs" for mount in mounts):
         return warning("debugfs is not mounted: no ipsp.", "sudo mount -t debugfs none /sys/kernel/debug")
-    lockdown = machine.text("/sys/kernel/security/lockdown") or "[none]"
+    lockdown = system.text("/sys/kernel/security/lockdown") or "[none]"
     if "[none]" not in lockdown:
         return warning(f"The kernel is locked down ({lockdown}), debugfs with it: no ipsp.", "Boot without lockdown=.")
     return ok("debugfs is mounted, and the kernel is not locked down.")
 
 
-def clock(machine: HostSystem) -> Finding:
-    """14. The protocol does without the time of day; logs and sweeps do not."""
-    fake = bool(machine.some("/etc/fake-hwclock.data"))
+def clock(system: HostSystem) -> Finding:
+    """Look whether the clock is kept: the protocol does without the time of day, logs and sweeps do not."""
+    fake = bool(system.some("/etc/fake-hwclock.data"))
     if not facts.clock_is_synchronised():
         return warning(
             "The clock is not synchronised" + (", and after a boot it jumps (fake-hwclock)." if fake else "."),
@@ -56,12 +56,12 @@ def clock(machine: HostSystem) -> Finding:
     return ok("The clock is synchronised" + (", and jumps after a boot (fake-hwclock)." if fake else "."))
 
 
-def disk(machine: HostSystem) -> Finding:
-    """15. Measured where the journal is, or as near to it as this user may write."""
-    places = (machine.state_directory, *machine.state_directory.parents, machine.path("/var/tmp"))
+def disk(system: HostSystem) -> Finding:
+    """Measure an fsync where the journal is, or as near to it as this user may write."""
+    places = (system.state_directory, *system.state_directory.parents, system.path("/var/tmp"))
     place = next((path for path in places if path.is_dir() and os.access(path, os.W_OK)), None)
     if place is None:
-        raise NotSeen(f"{machine.state_directory} is not ours to write")
+        raise NotSeen(f"{system.state_directory} is not ours to write")
     milliseconds = sorted(_fsyncs(place))
     middle, longest = statistics.median(milliseconds), milliseconds[-1]
     figures = f"fsync in {place}: median {middle:.2f} ms, longest of {len(milliseconds)} {longest:.2f} ms."

@@ -18,8 +18,8 @@ from bt_selfsecure.node.where import SOCKET
 
 
 class HostSystem:
-    """`root` is where its files are; sockets are those of the running kernel. `adapter` is empty where none is used,
-    and an address where none has it."""
+    """Reads what the checks look at; `root` is where its files are, and sockets are those of the running kernel.
+    `adapter` is empty where none is used, and an address where none has it."""
 
     def __init__(
         self,
@@ -39,11 +39,12 @@ class HostSystem:
         self.socket, self.udp = socket, udp
 
     def path(self, path: str | Path) -> Path:
-        """Below the root."""
+        """Return where this path lies below the root."""
         return self.root / str(path).lstrip("/")
 
     def text(self, path: str) -> str | None:
-        """A file's text, stripped; None where there is no such file. Raises `NotSeen` if only root may read it."""
+        """Return a file's text, stripped; None where there is no such file. Raises `NotSeen` if only root may read
+        it."""
         try:
             return self.path(path).read_text(errors="replace").strip()
         except PermissionError as error:
@@ -52,40 +53,40 @@ class HostSystem:
             return None
 
     def some(self, pattern: str) -> list[Path]:
-        """The paths below the root that match, in order."""
+        """Return the paths below the root that match this pattern, in order."""
         return sorted(self.root.glob(pattern.lstrip("/")))
 
     @cached_property
     def kernel(self) -> str:
-        """The release, as "6.12.47+rpt-rpi-v8"."""
+        """Return the kernel's release, as in "6.12.47+rpt-rpi-v8"."""
         return self.text("/proc/sys/kernel/osrelease") or "unknown"
 
     @cached_property
     def addresses(self) -> dict[str, str]:
-        """Those of the adapters that there are, by name."""
+        """Return the device addresses of the adapters that there are, by name."""
         return adapter_addresses()
 
     @cached_property
     def radio(self) -> RadioFacts:
-        """Raises `NotSeen` where there is none."""
+        """Return what the kernel says of the adapter. Raises `NotSeen` where there is none."""
         return facts.read_radio(self.adapter)
 
     @cached_property
     def bluez(self) -> Bluez:
-        """Raises `facts.BluezAbsent`, and `NotSeen`."""
+        """Return what bluetoothd says of adapter and peer. Raises `facts.BluezAbsent`, and `NotSeen`."""
         return asyncio.run(facts.ask_bluez(self.adapter, self.peer))
 
     @cached_property
     def advertising(self) -> tuple[Word, str]:
-        """What came of an advertisement by bluetoothd."""
+        """Return what came of an advertisement by bluetoothd, and the reason."""
         return asyncio.run(facts.try_advertising(self.adapter))
 
     @cached_property
     def wifi_frequencies(self) -> dict[str, int]:
-        """MHz by interface. Raises `NotSeen`."""
+        """Return the frequency in MHz of each WiFi interface on a channel. Raises `NotSeen`."""
         return facts.wifi_frequencies()
 
     @cached_property
     def kernel_log(self) -> list[str]:
-        """Raises `NotSeen`."""
+        """Return the kernel's messages since it booted. Raises `NotSeen`."""
         return facts.kernel_log()

@@ -1,0 +1,155 @@
+"""Whatever comes to a CoAP server: nothing raises, memory is bounded, and who has a key is served on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aiocoap
+import pytest
+from fuzzing import mutated
+from lossy import Network, client_on, in_virtual_time, server_on
+from served import DEVICE, HOST, SECRET, begun
+
+from bt_selfsecure.coap.channels import (
+    Channel,
+    DotpChannel,
+    DotpGate,
+    DtlsGate,
+    Gate,
+    PlainChannel,
+    PlainGate,
+    dtls_client,
+)
+from bt_selfsecure.coap.interface import MOST_REMEMBERED, MOST_REMOTES
+from bt_selfsecure.coap.pairs import PairFile
+from bt_selfsecure.coap.resources import site
+from bt_selfsecure.coap.sabour import secured
+from bt_selfsecure.errors import UsageError
+from bt_selfsecure.protocols.dotp.endpoint import Dotp
+from bt_selfsecure.protocols.dotp.keys import Role
+from bt_selfsecure.protocols.dotp.record import DotpRecord
+from bt_selfsecure.protocols.sabour.config import ClientConfig, ServerConfig
+from bt_selfsecure.protocols.sabour.server import Server
+from bt_selfsecure.sansio.context import EndpointContext
+
+MESSAGES = [
+    bytes.fromhex("40011234b474696d65"),  # GET /time
+    bytes.fromhex("4401123401020304603b73746f72650161"),
+    aiocoap.Message(code=aiocoap.PUT, uri="coap://h/store/a", payload=b"x" * 64, block1=(0, True, 2)).opt.encode(),
+    bytes.fromhex("50025678b461757468ff2100112233445566778899"),
+    bytes.fromhex("48021111000000000000000091 09 14 ff aabbccddeeff00112233".replace(" ", "")),
+]
+KEY = b"5301919777550"
+
+
+def dotp(role: Role) -> DotpChannel:
+    return DotpChannel(Dotp(DotpRecord.hardened(role, SECRET)), lambda _record: None, "pair")
+
+
+def gate_of(name: str) -> tuple[Any, Gate, Callable[[float], Channel], ClientConfig | None]:
+    """A server's site and gate, and what its client has."""
+    if name == "dotp":
+        return site(), DotpGate([dotp(Role.SERVER)]), lambda _now: dotp(Role.CLIENT), None
+    if name == "sabour":
+        devices = {DEVICE.device_id: DEVICE.enrolment.key}
+        server = Server(ServerConfig(HOST, devices), EndpointContext(os.urandom))
+        device = ClientConfig(DEVICE, HOST.enrolment)
+        return secured(site(), server), PlainGate(), lambda _now: PlainChannel(), device
+    return site(), PlainGate(), lambda _now: PlainChannel(), None
+
+
+@pytest.mark.parametrize("name", ["plain", "dotp", "sabour"])
+@pytest.mark.parametrize("runs", [2000, pytest.param(300_000, marks=pytest.mark.long)])
+def test_what_strangers_send_raises_nothing_and_others_are_served_meanwhile(
+    name: str, runs: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    chance = random.Random(runs)
+
+    async def test() -> None:
+        whole, gate, connect, device = gate_of(name)
+        network = Network(chance, loss=0, double=0, most_delay_s=0.01)
+        context = await server_on(network, whole, gate)
+        server = context.request_interfaces[0].token_interface.message_interface
+        client, asking = await client_on(network, connect, device)
+        assert (await client.request("get", "coap://server/time")).code == aiocoap.CONTENT
+        seen = [*MESSAGES, *network.sent[("client", 1)]]
+        for number in range(runs):
+            data = mutated(chance.choice(seen), chance) if number % 10 else chance.randbytes(chance.randrange(200))
+            server.datagram_received(data, ("stranger", chance.randrange(1000)))
+            if number % 500 == 0:
+                assert (await client.request("get", "coap://server/time", timeout=1000)).code == aiocoap.CONTENT
+        assert server.remotes <= MOST_REMOTES
+        await asking.shutdown()
+        await context.shutdown()
+
+    with caplog.at_level(logging.ERROR):
+        in_virtual_time(test)
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+
+
+def test_a_flood_of_requests_fills_no_memory() -> None:
+    async def test() -> None:
+        network = Network(random.Random(1), loss=0, double=0, most_delay_s=0.01)
+        context = await server_on(network, site(), PlainGate())
+        messages = context.request_interfaces[0].token_interface
+        for number in range(3 * MOST_REMEMBERED):
+            request = bytes.fromhex("4001") + (number % 65_536).to_bytes(2) + bytes.fromhex("b474696d65")
+            messages.message_interface.datagram_received(request, ("stranger", number // 1000))
+            await asyncio.sleep(0)
+        assert len(messages._recent_messages) <= MOST_REMEMBERED + 1
+        assert len(asyncio.all_tasks()) < 100
+        await asyncio.sleep(300)
+        messages.message_interface.datagram_received(request, ("stranger", 0))
+        assert len(messages._recent_messages) == 1, "after 247 s a number may be used again"
+        await context.shutdown()
+
+    in_virtual_time(test)
+
+
+@pytest.mark.parametrize("runs", [1000, pytest.param(50_000, marks=pytest.mark.long)])
+def test_mutated_hellos_and_records_of_dtls_raise_nothing_and_open_no_session(runs: int) -> None:
+    chance, gate = random.Random(runs), DtlsGate({b"devA": KEY}.get, lambda _identity: True, os.urandom, 0.0)
+    client = dtls_client(b"devA", KEY, 0.0)
+    client.send(b"hello", 0.0)
+    seen, channel, got = [], None, []
+    for _ in range(6):
+        for data in client.datagrams(0.0):
+            seen.append(data)
+            if channel is not None:
+                got += channel.receive(data, 0.0)
+                continue
+            channel, answers = gate.admit(data, b"there", 0.0)
+            for answer in answers if channel is None else []:
+                client.receive(answer, 0.0)
+        for data in channel.datagrams(0.0) if channel else []:
+            client.receive(data, 0.0)
+    assert channel is not None
+    assert got == [b"hello"]
+    for _ in range(runs):
+        data = mutated(chance.choice(seen), chance)
+        assert channel.receive(data, 0.0) == []
+        assert not channel.ended, data.hex()
+        new, _ = gate.admit(data, b"elsewhere", 0.0)
+        assert new is None, "a cookie is good for one place"
+    client.send(b"again", 0.0)
+    (data,) = client.datagrams(0.0)
+    assert channel.receive(data, 0.0) == [b"again"]
+
+
+def test_a_pair_file_of_chance_raises_nothing_but_what_a_person_reads(tmp_path: Path) -> None:
+    ends, chance = begun(tmp_path, "pair"), random.Random(1)
+    ends[Role.CLIENT].close()
+    path = ends[Role.CLIENT].path
+    whole = path.read_bytes()
+    for _ in range(300):
+        path.write_bytes(mutated(whole, chance))
+        try:
+            PairFile(path).close()
+        except UsageError:
+            continue
