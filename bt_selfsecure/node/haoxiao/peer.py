@@ -25,7 +25,7 @@ from bt_selfsecure.node.haoxiao.context import NodeContext
 from bt_selfsecure.node.haoxiao.kept import note, stored
 from bt_selfsecure.node.haoxiao.peer_events import Commit, Level, Output, SendBurst, Urgency
 from bt_selfsecure.node.haoxiao.peer_machine import PeerMachine
-from bt_selfsecure.node.haoxiao.peer_status import status_of
+from bt_selfsecure.node.haoxiao.peer_status import status_of, told_link
 from bt_selfsecure.node.haoxiao.waiting import Waiters
 from bt_selfsecure.node.journal_file import JournalError
 from bt_selfsecure.node.links import STUCK_S, OpenLink
@@ -84,19 +84,27 @@ class HaoXiaoPeer:
             await outcome
         return number
 
-    async def establish(self) -> dict[str, Any]:
-        """Agree on a new key now, and return the outcome, as `Establishment` in api_types.py."""
+    async def establish(self, *, wait: bool = False, without_continuity: bool = False) -> dict[str, Any]:
+        """Agree on a new key, and return the outcome, as `Established` and `NotEstablished` in api_types.py."""
         await self._begun.wait()
         if not self._running:
             return {"established": False, "peer": self.name, "reason": "the node begins anew with it: try again"}
         try:
             with self._waiting.for_key() as outcome:
-                self._machine.establish(self._clock())
+                self._machine.establish(self._clock(), wait=wait, without_continuity=without_continuity)
                 self._act()
                 return await outcome
         finally:
             if not self._waiting.is_key_awaited:
                 self._machine.abandon_establish()
+
+    def confirm(self, string: str, by: str) -> str:
+        """Do as `PeerMachine.confirm` does, and return when the disk has it. Raises `JournalError`, too."""
+        self._journal.commit()
+        why = self._machine.confirm(string, by, self._clock())
+        self._act()
+        self._journal.commit(sync=True)
+        return why
 
     def attach(self, bearer: str, link: Link) -> bool:
         if self._running:
@@ -370,17 +378,7 @@ class HaoXiaoPeer:
 
     def status(self) -> dict[str, Any]:
         """Return it as `Peer` in api_types.py, without what only the node knows. No secret."""
-        told = {"name": self.name, "address": self.address, "link": self._link_status()}
-        return told | status_of(self._machine, self._clock())
-
-    def _link_status(self) -> dict[str, Any] | None:
         used = self._machine.links.session_line
-        line = self._open.get(used.number) if used else None
-        if line is None:
-            return None
-        traits = line.link.traits
-        return {
-            "bearer": line.bearer,
-            "losses_visible": traits.losses_visible,
-            "encrypted": traits.link_encrypted,
-        } | ages.told(self._clock() - line.since)
+        line, now = self._open.get(used.number) if used else None, self._clock()
+        told = {"name": self.name, "address": self.address, "link": told_link(line, now) if line else None}
+        return told | status_of(self._machine, now)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import field
 from typing import Any, Final
 
+from bt_selfsecure.node.haoxiao.confirmation import Trust
 from bt_selfsecure.protocols.haoxiao.record import SessionRecord
 from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig
 from bt_selfsecure.sansio.value import value
@@ -103,6 +104,7 @@ class KeepState(Note):
     offered: dict[str, Any]
     """About a newer one that the peer was not seen to use."""
     synchronised: bool
+    trust: Trust
 
 
 @value
@@ -286,6 +288,8 @@ class PeerConfig:
     """A sentence: on what a key's secrecy rests, by whether losses are visible, the key hybrid, and authenticated."""
     asks: bool = True
     """Whether this end asks for the first key, too; not a stranger's, who asks if he wants one."""
+    shares_authentication_key: bool = False
+    """The authentication key is that of other peers, too, so it does not tell which of them this is."""
 
 
 @value
@@ -305,3 +309,5 @@ class Stored:
     """Of the message that is half received."""
     dropped: int = 0
     """Messages, or parts of them, that the disk had damaged."""
+    trust: Trust = field(default_factory=Trust)
+    """Nothing is confirmed of a peer whose record is damaged."""

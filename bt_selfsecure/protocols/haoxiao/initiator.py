@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from bt_selfsecure.protocols.haoxiao import limits
@@ -66,7 +67,7 @@ class Initiator:
         context: EndpointContext,
     ) -> None:
         random = context.random
-        self.config: Final = config
+        self.config = config
         self._random: Final = random
         self._key_log: Final = context.key_log
         self._machine: Final = Machine(context.name, "initiator", INITIATOR_TABLE, S.NEW, context.tracer)
@@ -124,6 +125,13 @@ class Initiator:
         """Send the first request."""
         self._machine.on(I.START, now)
         self._send_request(now)
+
+    def expect_comparison(self, expects: bool) -> None:
+        """Give the keys that are under way their strings, or none: `EstablishConfig.compare`, as a person now says."""
+        if self.config.compare is not expects:
+            self.config = replace(self.config, compare=expects)
+            for leg in self._legs.values():
+                leg.config = self.config
 
     def next_event(self) -> Event | None:
         return self._events.take()

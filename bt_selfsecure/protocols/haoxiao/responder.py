@@ -114,6 +114,7 @@ class Responder:
         context: EndpointContext,
     ) -> None:
         self.config = config
+        """Another one holds from the next request on."""
         self._random: Final = context.random
         self._key_log: Final = context.key_log
         self._machine: Final = Machine(context.name, "responder", RESPONDER_TABLE, S.IDLE, context.tracer)
@@ -140,10 +141,10 @@ class Responder:
     def rejections(self) -> Mapping[Rejection, int]:
         return self._events.rejections
 
-    def continue_from(self, keys: tuple[bytes, ...]) -> None:
-        """Take what earlier keys with the peer have left, for the next request (`EstablishConfig.continuity_keys`)."""
-        if keys != self.config.continuity_keys:
-            self.config = replace(self.config, continuity_keys=keys)
+    def expect_comparison(self, expects: bool) -> None:
+        """Give the key that is under way its string, or none: `EstablishConfig.compare`, as a person now says."""
+        if self._current and self._current.config.compare is not expects:
+            self._current.config = replace(self._current.config, compare=expects)
 
     def next_event(self) -> Event | None:
         return self._events.take()
