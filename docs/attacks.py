@@ -3,36 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from tables import table
 
 from bt_selfsecure.bench.attacks import Trial, carry_out
-from bt_selfsecure.bench.haoxiao.attacks import ATTACKS, HEALING_LOSSES, healing
-from bt_selfsecure.bench.haoxiao.ends import ALL_ENDS, Ends
+from bt_selfsecure.bench.haoxiao.attacks import HEALING_LOSSES, healing
+from bt_selfsecure.bench.papers import PAPERS
 from bt_selfsecure.protocols.haoxiao.frames import Profile
 
 THEFTS = 200
 
 
-def cell(trials: list[Trial]) -> str:
-    """Return what came of the runs: successes, keys at both ends, noticed."""
-    figures = (sum(getattr(trial, name) for trial in trials) for name in ("success", "established", "noticed"))
-    success, established, noticed = figures
-    return f"**{success}** of {len(trials)}; key of both ends {established}, noticed {noticed}"
+def cell(trials: list[Trial], word: str) -> str:
+    """Return what came of the runs: successes, those in which both ends had what `word` says, noticed."""
+    success, established, noticed = (
+        sum(getattr(trial, name) for trial in trials) for name in ("success", "established", "noticed")
+    )
+    return f"**{success}** of {len(trials)}; {word} {established}, noticed {noticed}"
 
 
-def named(ends: Ends) -> str:
-    profile, *more = ends.label.split(", ")
+def named(label: str) -> str:
+    profile, *more = label.split(", ")
     return ", ".join([f"`{profile}`", *more])
 
 
-def attacks() -> str:
-    rows = [("attack", "needs", "succeeds if", *(f"against {named(ends)}" for ends in ALL_ENDS), "what helps")]
-    for attack in ATTACKS:
-        cells = [cell(carry_out(attack, ends)) for ends in ALL_ENDS]
-        words = (f"`{attack.name}`: {attack.what}", attack.needs, attack.aim, *cells, attack.remedy)
-        rows.append(tuple(word.replace("|", r"\|") for word in words))
+def attacks(prefix: str, word: str) -> str:
+    paper = PAPERS[prefix]
+    rows = [("attack", "needs", "succeeds if", *(f"against {named(label)}" for label in paper.ends), "what helps")]
+    for attack in paper.attacks:
+        name = f"{prefix}/{attack.name}".lstrip("/")
+        cells = [cell(carry_out(attack, ends), word) for ends in paper.ends.values()]
+        words = (f"`{name}`: {attack.what}", attack.needs, attack.aim, *cells, attack.remedy)
+        rows.append(tuple(each.replace("|", r"\|") for each in words))
     return table(*rows)
 
 
@@ -51,5 +55,10 @@ def healing_figure() -> str:
     return f"{figure({profile.label: healing(profile, THEFTS) for profile in Profile})}\n"
 
 
-PARTS: Final[dict[str, Callable[[], str]]] = {"table": attacks, "healing": healing_rounds}
+PARTS: Final[dict[str, Callable[[], str]]] = {
+    "table": partial(attacks, "", "key of both ends"),
+    "dotp": partial(attacks, "dotp", "in step"),
+    "sabour": partial(attacks, "sabour", "key of both ends"),
+    "healing": healing_rounds,
+}
 FIGURES: Final[dict[str, Callable[[], str]]] = {"healing.svg": healing_figure}

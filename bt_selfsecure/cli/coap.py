@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -106,6 +107,7 @@ def _add_request(verbs: _SubParsersAction[ArgumentParser], method: str, what: st
     parser.add_argument("--timeout", type=real(above=0, most=3600), default=10.0, metavar="S", help="default 10")
     parser.add_argument("-v", "--verbose", action="store_true", help="say what is sent and received, and the time")
     parser.add_argument("--server", metavar="ID", help="sabour: whom of those enrolled, if there are several")
+    parser.add_argument("--device-id", metavar="ID", help="sabour: say this id, and not this device's own")
     add_options(parser, server=False)
     parser.set_defaults(run=_request, method=method)
 
@@ -212,12 +214,14 @@ async def _observe(args: Namespace, client: CoapClient) -> int:
 
 
 def _device(args: Namespace, options: Chosen) -> ClientConfig:
-    from bt_selfsecure.coap.keys import enrolled, own_identity
+    from bt_selfsecure.coap.keys import device_id, enrolled, own_identity
     from bt_selfsecure.protocols.sabour.config import ClientConfig
     from bt_selfsecure.protocols.sabour.enrolment import Enrolment
 
     assert options.profile is not None
     identity = own_identity(options.folder, os.urandom)
+    if args.device_id:
+        identity = replace(identity, device_id=device_id(args.device_id))
     if not options.profile.hardened:
         return ClientConfig(identity, profile=options.profile, timeout=args.timeout)
     known = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -31,6 +32,11 @@ a key comes from one of:
                     and sends it, the server waits for it
   --sn N            32 bits by hand, as in the paper: to be shown, not used
 """
+ENROL: Final = """\
+Take a record as `coap identity` shows it at the other end; see to it that it
+comes from there. A QR code is read by a phone, or from a picture of it:
+  zbarimg -q --raw code.png | bt-selfsecure coap enrol --file -"""
+MOST_RECORD_LETTERS: Final = 1000
 
 
 def add_parsers(verbs: _SubParsersAction[ArgumentParser]) -> None:
@@ -76,14 +82,19 @@ def add_parsers(verbs: _SubParsersAction[ArgumentParser]) -> None:
         description="Show who this device is for Sabour's handshake, id and public key, as 80 hexadecimal digits. The "
         "first time they are drawn.",
     )
+    identity.add_argument("--qr", action="store_true", help="as a QR code, and the code as text below it")
     add_folder(identity)
     identity.set_defaults(run=_identity)
     enrol = verbs.add_parser(
         "enrol",
         help="trust a device or server, by its record",
-        description="Take a record as `coap identity` shows it at the other end. See to it that it comes from there.",
+        description=ENROL,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    enrol.add_argument("record", metavar="RECORD", help="80 hexadecimal digits")
+    enrol.add_argument(
+        "record", nargs="?", metavar="RECORD", help="80 hexadecimal digits, or in quotes a code: 'BTSS1:...'"
+    )
+    enrol.add_argument("--file", metavar="FILE", help="where the record stands; - for standard input")
     add_folder(enrol)
     enrol.set_defaults(run=_enrol)
     devices = verbs.add_parser("devices", help="who is enrolled", description="List who is enrolled: id, public key.")
@@ -157,32 +168,44 @@ def _over_node(args: Namespace, begin: Callable[[bytes, str], None]) -> None:
 
 
 def _identity(args: Namespace) -> int:
-    from bt_selfsecure.coap.keys import own_identity
+    from bt_selfsecure.coap.keys import code_of_record, own_identity
+    from bt_selfsecure.qr_codes import drawn
 
-    print(own_identity(folder_of(args), os.urandom).enrolment.encode().hex())
+    record = own_identity(folder_of(args), os.urandom).enrolment
+    if args.qr:
+        code = code_of_record(record)
+        print(drawn(code, colours=sys.stdout.isatty()), f"{record.device_id.hex()}", code, sep="\n")
+    else:
+        print(record.encode().hex())
     return 0
 
 
 def _enrol(args: Namespace) -> int:
     from bt_selfsecure.coap.keys import enrol, enrolment
 
-    record = enrolment(args.record)
+    if (args.record is None) == (args.file is None):
+        raise UsageError("give a record, or --file FILE where it stands")
+    record = enrolment((args.record if args.file is None else _read(args.file)).strip())
     enrol(folder_of(args), record)
     print(f"{record.device_id.hex()} is enrolled")
     return 0
 
 
+def _read(file: str) -> str:
+    try:
+        if file == "-":
+            return sys.stdin.read(MOST_RECORD_LETTERS)
+        with Path(file).open(encoding="ascii", errors="replace") as opened:
+            return opened.read(MOST_RECORD_LETTERS)
+    except OSError as error:
+        raise UsageError(f"can't read {file!r} ({error.strerror}): give a file, or - for standard input") from None
+
+
 def _devices(args: Namespace) -> int:
-    from bt_selfsecure.coap.keys import enrolled, strike_off
-    from bt_selfsecure.errors import UnreadableError
+    from bt_selfsecure.coap.keys import device_id, enrolled, strike_off
 
     if args.remove:
-        try:
-            strike_off(folder_of(args), bytes.fromhex(args.remove))
-        except UnreadableError:
-            raise
-        except ValueError:
-            raise UsageError(f"{args.remove!r} is no id: it has 16 hexadecimal digits, see coap devices") from None
+        strike_off(folder_of(args), device_id(args.remove))
     for device, key in enrolled(folder_of(args)).items():
         print(device.hex(), key.hex())
     return 0

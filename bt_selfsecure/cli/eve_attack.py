@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import sys
 import textwrap
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bt_selfsecure.bench.attacks import Attack, Trial
+    from bt_selfsecure.bench.papers import Paper
 
 DESCRIPTION = """\
 Carry an attack out. Without --live on the virtual air, on endpoints of its own,
@@ -30,6 +32,17 @@ as docs/attacks.md tells: how often it succeeds against `paper`, `hardened`,
   passive everything colluding repair brute-force brute-force-sound steering
   middle replay reflection flood jamming theft impersonation stolen-disk rounds
   rollback takeover relay forged-packet block
+
+On D-OTP's object layer, `paper` (as it is, and in two readings without what
+mends it) and `hardened`:
+
+  dotp/known-text dotp/one-key dotp/generator dotp/replay dotp/loss
+  dotp/crossing dotp/change dotp/deafen dotp/impersonation dotp/exhaustion
+
+On Sabour's handshake, `paper` in both readings and `hardened`:
+
+  sabour/middle sabour/false-device sabour/false-server sabour/replay
+  sabour/points sabour/flood
 
 With --live from this computer's radio, against the devices whose addresses
 follow: Alice's, and Bob's where the attack needs both.
@@ -43,7 +56,14 @@ follow: Alice's, and Bob's where the attack needs both.
                      dials a device and plays all frames of a capture: to the
                      one they were for, or back to the one they came from
 
-Live attacks are carried out against devices that are listed as yours in
+Of those on CoAP, --live takes servers of this computer, and stands in their
+place for whoever asks at her own ports; --profile says which of Sabour's:
+
+  dotp/known-text dotp/replay dotp/loss dotp/change dotp/deafen 127.0.0.1:5683
+  sabour/middle 127.0.0.1:5684 127.0.0.1:5588   paper: CoAP, and M1 to M4
+  sabour/middle 127.0.0.1:5683                  hardened
+
+Others are carried out against devices that are listed as yours in
 /etc/bt-selfsecure/eve.toml, and against no others:
   own = ["B8:27:EB:12:34:56", "B8:27:EB:65:43:21"]"""
 EPILOG = """\
@@ -62,7 +82,9 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
         description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     attack.add_argument("name", metavar="NAME", help="of the attack")
-    attack.add_argument("targets", nargs="*", metavar="ADDRESS", help="with --live: of the device, or the two")
+    attack.add_argument(
+        "targets", nargs="*", metavar="ADDRESS", help="with --live: of the device, or the two; or a server's, with port"
+    )
     attack.add_argument("--profile", choices=("paper", "hardened", "both"), default="both")
     attack.add_argument(
         "--runs", type=integer(least=1), metavar="N", help="on the virtual air (default: as in docs/attacks.md)"
@@ -92,25 +114,25 @@ def run(args: Namespace) -> int:
     if args.targets:
         raise UsageError("addresses are for --live: on the virtual air there is nobody else's device")
     from bt_selfsecure.bench.attacks import carry_out, find
-    from bt_selfsecure.bench.haoxiao.attacks import ATTACKS
-    from bt_selfsecure.bench.haoxiao.ends import ALL_ENDS
+    from bt_selfsecure.bench.papers import named, names
 
-    if args.name not in [attack.name for attack in ATTACKS]:
-        raise UsageError(f"there is no attack {args.name!r}: choose one of {', '.join(a.name for a in ATTACKS)}")
-    attack = find(ATTACKS, args.name)
-    chosen = [ends for ends in ALL_ENDS if args.profile in (ends.profile.label, "both")]
-    results = {}
-    for ends in chosen:
-        told = partial(_progress, ends.label)
-        results[ends.label] = carry_out(attack, ends, args.runs, told, seed=args.seed)
+    found = named(args.name)
+    if found is None:
+        raise UsageError(f"there is no attack {args.name!r}: choose one of {', '.join(names())}")
+    paper, name = found
+    attack = find(paper.attacks, name)
+    results = {
+        label: carry_out(attack, ends, args.runs, partial(_progress, label), seed=args.seed)
+        for label, ends in paper.chosen(args.profile).items()
+    }
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr, flush=True)
     if args.json:
         runs = {label: [asdict(trial) for trial in trials] for label, trials in results.items()}
-        about = {name: getattr(attack, name) for name in ("aim", "setting", "meaning")}
-        print(json.dumps({"attack": attack.name, **about, "runs": runs}, indent=2))
+        about = {"aim": attack.aim, "setting": paper.setting_of(attack), "meaning": attack.meaning}
+        print(json.dumps({"attack": args.name, **about, "runs": runs}, indent=2))
     else:
-        print("\n".join(_lines(attack, results)))
+        print("\n".join(_lines(args.name, paper, attack, results)))
     return int(any(trial.success for trials in results.values() for trial in trials))
 
 
@@ -119,32 +141,28 @@ def _progress(label: str, number: int) -> None:
         print(f"\r\033[K{label}: {counted(number, 'run')}", end="", file=sys.stderr, flush=True)
 
 
-def _lines(attack: Attack[Any], results: Mapping[str, Sequence[Trial]]) -> list[str]:
+def _lines(name: str, paper: Paper, attack: Attack[Any], results: Mapping[str, Sequence[Trial]]) -> list[str]:
     """For a terminal of 80 columns: the setting, the figures, and what they mean."""
     out = [
         *_row("needs", attack.needs),
         *_row("aim", attack.aim),
-        *_row("setting", f"the virtual air; {attack.setting}; X25519 off where the row does not name it"),
+        *_row("setting", f"the virtual air; {paper.setting_of(attack)}"),
         "",
-        f"{'':<29}{'succeeded':>11}{'of runs':>9}{'both have a key':>17}{'noticed':>9}",
+        f"{'':<29}{'succeeded':>11}{'of runs':>9}{paper.established:>17}{'noticed':>9}",
     ]
     for label, trials in results.items():
         success, keys, noticed = (sum(getattr(trial, name) for trial in trials) for name in asdict(trials[0]))
         out.append(f"{label:<29}{success:>11}{len(trials):>9}{keys:>17}{noticed:>9}")
-    from bt_selfsecure.protocols.haoxiao.frames import Profile
     from bt_selfsecure.stats.losses import clopper_pearson
 
     chances = []
-    for label in (profile.label for profile in Profile if profile.label in results):
+    for label in (label for label in paper.judged if label in results):
         success = sum(trial.success for trial in results[label])
         low, high = clopper_pearson(success, len(results[label]))
         chances.append(f"{100 * low:.0f} to {100 * high:.0f} % ({success} of {len(results[label])}, {label})")
-    means = (
-        f"a chance of {' and '.join(chances)}, at 95 % confidence, in this setting and not for every key: "
-        f"{attack.meaning}."
-    )
+    means = f"a chance of {' and '.join(chances)}, at 95 % confidence, in this setting{paper.scope}: {attack.meaning}."
     return [
-        f"{attack.name}: {attack.what}",
+        f"{name}: {attack.what}",
         *out, "", *_row("means", means), *_row("what helps", attack.remedy),
     ]  # fmt: skip
 
@@ -156,6 +174,8 @@ def _row(name: str, text: str) -> list[str]:
 def _live(args: Namespace) -> int:
     from bt_selfsecure.eve.targets import DEFAULT_PATH, OwnDevices
 
+    if "/" in args.name:
+        return _live_on_coap(args)
     if args.name not in LIVE:
         raise UsageError(f"{args.name} is not carried out live: choose one of {', '.join(LIVE)}")
     if len(args.targets) != LIVE[args.name]:
@@ -169,3 +189,16 @@ def _live(args: Namespace) -> int:
 
     live = LiveAttacks(args.adapter, args.bearer, args.seconds, partial(print, flush=True))
     return int(live.run(args.name, targets, args.capture))
+
+
+def _live_on_coap(args: Namespace) -> int:
+    try:
+        from bt_selfsecure.bench.coap.live import LIVE as ON_COAP
+        from bt_selfsecure.bench.coap.live import attack, place_of
+    except ImportError as error:
+        raise UsageError(f"CoAP needs {error.name}: install it with pip install 'bt-selfsecure[coap]'") from None
+    if args.name not in ON_COAP:
+        raise UsageError(f"{args.name} is not carried out live: choose one of {', '.join(ON_COAP)}")
+    places = [place_of(target) for target in args.targets]
+    asyncio.run(attack(args.name, args.profile, places, args.seconds, partial(print, flush=True)))
+    return 0

@@ -13,7 +13,7 @@ import aiocoap
 from aiocoap import error
 
 from bt_selfsecure.coap.channels import DtlsChannel
-from bt_selfsecure.coap.interface import UdpClient, carry
+from bt_selfsecure.coap.interface import UdpClient, carry, expect_zone
 from bt_selfsecure.coap.oscore import ContextLostError, MemoryContext, OscoreRequests
 from bt_selfsecure.coap.sabour import handshake
 from bt_selfsecure.coap.sabour_paper import AUTH_PORT, paper_handshake
@@ -96,6 +96,7 @@ class CoapClient:
             host = ""
         if not host or parts.scheme != self._scheme.uri_scheme:
             raise UsageError(f"{uri!r} does not fit: this scheme has {self._scheme.uri_scheme}://HOST/PATH")
+        expect_zone(host)
         origin = f"{parts.scheme}://{parts.netloc}"
         if self.before is not None:
             remote = await self._interface.remote(host, port)

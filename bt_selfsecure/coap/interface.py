@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from functools import partial
+from ipaddress import IPv6Address
 from typing import Any, Final, TypeVar
 
 from aiocoap import COAP_PORT, COAPS_PORT, CON, Message, error, interfaces
@@ -19,7 +21,7 @@ from aiocoap.tokenmanager import TokenManager
 from aiocoap.util import hostportjoin, hostportsplit
 
 from bt_selfsecure.coap.channels import Channel, ChannelError, Gate
-from bt_selfsecure.errors import BtSelfSecureError
+from bt_selfsecure.errors import BtSelfSecureError, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +82,23 @@ class Remote(interfaces.EndpointAddress):  # type: ignore[misc]
     @property
     def blockwise_key(self) -> object:
         return self.place, id(self.channel)
+
+
+def expect_zone(host: str) -> None:
+    """Raise `UsageError` for a link-local address without its interface: it can be on each of them."""
+    try:
+        address = IPv6Address(host)
+    except ValueError:
+        return
+    if address.is_link_local and not address.scope_id:
+        raise UsageError(f"{host} can be on any interface: name it, as in {host}%bt0")
+
+
+def host_of(place: Place) -> str:
+    """Return the address of a place, a link-local one with its interface."""
+    host, _, *flow_and_zone = place
+    zone = flow_and_zone[1] if flow_and_zone else 0
+    return f"{host}%{socket.if_indextoname(zone)}" if zone and "%" not in host else str(host)
 
 
 class _Messages(MessageManager):  # type: ignore[misc]

@@ -15,6 +15,7 @@ from bt_selfsecure.errors import UnreadableError, UsageError
 from bt_selfsecure.protocols.dotp.keys import HARDENED_BYTES
 from bt_selfsecure.protocols.sabour import limits
 from bt_selfsecure.protocols.sabour.enrolment import RECORD_BYTES, Enrolment, Identity
+from bt_selfsecure.qr_codes import PREFIX, CodeKind, code_of, read_code
 from bt_selfsecure.sansio.context import Random
 
 IDENTITY_FILE: Final = "identity"
@@ -87,19 +88,42 @@ def enrolled(folder: Path) -> dict[bytes, bytes]:
 
 
 def enrolment(text: str) -> Enrolment:
-    """Return the record that 80 hexadecimal digits say. Raises `UsageError` for what is none."""
+    """Return the record that a code or 80 hexadecimal digits say. Raises `UsageError` for what is none."""
+    if text.startswith(PREFIX):
+        try:
+            return Enrolment.decode(read_code(text, CodeKind.SABOUR_DEVICE))
+        except UnreadableError as error:
+            raise UsageError(str(error)) from None
     try:
         record = bytes.fromhex(text)
     except ValueError:
         record = b""
     if len(record) != RECORD_BYTES:
         raise UsageError(
-            f"{text[:20]!r} is no record: it has {2 * RECORD_BYTES} hexadecimal digits, as coap identity shows them"
+            f"{text[:20]!r} is no record: it is a code ({PREFIX}...) or {2 * RECORD_BYTES} hexadecimal digits, as coap "
+            "identity shows them"
         )
     try:
         return Enrolment.decode(record)
     except UnreadableError as error:
         raise UsageError(str(error)) from None
+
+
+def device_id(text: str) -> bytes:
+    """Return the id that 16 hexadecimal digits say. Raises `UsageError` for what is none."""
+    try:
+        named = bytes.fromhex(text)
+    except ValueError:
+        named = b""
+    if len(named) != limits.DEVICE_ID_BYTES:
+        digits = 2 * limits.DEVICE_ID_BYTES
+        raise UsageError(f"{text!r} is no id: it has {digits} hexadecimal digits, see coap devices")
+    return named
+
+
+def code_of_record(record: Enrolment) -> str:
+    """Return the record as a code, for people and cameras."""
+    return code_of(CodeKind.SABOUR_DEVICE, record.encode())
 
 
 def enrol(folder: Path, record: Enrolment) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import aiocoap
 from aiocoap.util import hostportjoin
 
-from bt_selfsecure.coap.interface import PORTS, UdpServer, carry
+from bt_selfsecure.coap.interface import PORTS, UdpServer, carry, expect_zone, host_of
 from bt_selfsecure.coap.schemes import Plain, Scheme
 from bt_selfsecure.errors import UsageError
 
@@ -26,7 +26,7 @@ class Serving:
 
     @property
     def host(self) -> str:
-        return str(self.interface.place[0])
+        return host_of(self.interface.place)
 
     @property
     def port(self) -> int:
@@ -48,6 +48,7 @@ async def serve(site: Any, host: str, port: int | None = None, scheme: Scheme | 
         raise UsageError(
             "on all addresses an answer could leave from another one than was asked: name one of this computer's"
         )
+    expect_zone(host)
     loop = asyncio.get_running_loop()
     context = aiocoap.Context(loop=loop, serversite=site, loggername="bt_selfsecure.coap.server")
     gate = secured.gate(os.urandom, loop.time())

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Final
 
-from bt_selfsecure.node.journal import QUEUES, Journal
+from bt_selfsecure.node.damaged_rows import QUEUES
+from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.peer import NodePeer
 from bt_selfsecure.node.peer_log import PeerLog
 

@@ -1,4 +1,4 @@
-"""The node: one adapter, its listeners, its peers, the local API; `daemon.py` runs it."""
+"""Runs the node: one adapter, its listeners, its peers, the local API; `daemon.py` starts it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ END_S: Final = 3.0
 
 
 class Node:
-    """Between `start` and `stop` it does its work; `haoxiao.context.NodeContext` and `api.NodeApi` are what it offers.
+    """Does its work between `start` and `stop`; `haoxiao.context.NodeContext` and `api.NodeApi` are what it offers.
 
     With `media` and `address` it runs on those; without, as configured: on UDP, or on an adapter, whose coming and
     going it follows. Peers, their queues and the local API are there whether the adapter is or not.
@@ -101,7 +101,7 @@ class Node:
             log.warning("%s is %s; waiting for it", self.adapter, self._keeper.state.value)
 
     async def stop(self) -> None:
-        """All is closed, what was lazy is on disk."""
+        """Close everything; what was lazy is on disk then."""
         await self._api.stop()
         if self._commit_timer:
             self._commit_timer.cancel()
@@ -126,7 +126,8 @@ class Node:
 
     @property
     def adapter(self) -> str:
-        """Return its name, as in hci0, or what there is in its place; as configured where there is no such adapter."""
+        """Return the adapter's name, as in hci0, or what there is in its place; as configured where there is no such
+        adapter."""
         return self._keeper.name if self._keeper else self._medium
 
     @property

@@ -9,8 +9,6 @@ from typing import Final
 
 from tables import state_diagram, table
 
-from bt_selfsecure.bench.attacks import Trial, carry_out
-from bt_selfsecure.bench.sabour.attacks import ATTACKS
 from bt_selfsecure.protocols.sabour import limits
 from bt_selfsecure.protocols.sabour.client import CLIENT_FRAMES, CLIENT_TABLE
 from bt_selfsecure.protocols.sabour.config import ClientConfig, ServerConfig
@@ -83,20 +81,6 @@ def failures() -> str:
     return table(("failure", "what a person is told"), *((reason.name, reason.value) for reason in Failure))
 
 
-def cell(trials: list[Trial]) -> str:
-    success, noticed = (sum(getattr(trial, name) for trial in trials) for name in ("success", "noticed"))
-    return f"**{success}** of {len(trials)}; noticed {noticed}"
-
-
-def attacks() -> str:
-    heads = ("attack", "needs", "succeeds if", *(f"`{profile.value}`" for profile in Profile), "what helps")
-    rows = [
-        (f"`{row.name}`: {row.what}", row.needs, row.aim, *(cell(carry_out(row, p)) for p in Profile), row.remedy)
-        for row in ATTACKS
-    ]
-    return table(heads, *rows)
-
-
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "example": example,
     "sizes": sizes,
@@ -105,5 +89,4 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "server": lambda: state_diagram(SERVER_TABLE),
     "taken": taken,
     "failures": failures,
-    "attacks": attacks,
 }

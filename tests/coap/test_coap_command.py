@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from coap_processes import COAP, LEFT_S, coap, serving
+from test_qr_codes import photographed
 
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.coap.resources import SENSOR_BYTES
@@ -92,6 +94,37 @@ def test_devices_are_listed_and_struck_off(tmp_path: Path) -> None:
     assert coap("devices", "--remove", record[:16], "--state", tmp_path)[0] == 2
 
 
+def test_a_device_is_enrolled_by_its_code_as_text_from_a_file_or_by_a_camera(tmp_path: Path) -> None:
+    record = coap("identity", "--state", tmp_path / "device")[1].decode().strip()
+    shown = coap("identity", "--qr", "--state", tmp_path / "device")[1].decode()
+    *picture, identity, code = shown.splitlines()
+    assert identity == record[:16]
+    (tmp_path / "code").write_text(f"{code}\n")
+    seen = f"{code}\n".encode()
+    if shutil.which("zbarimg"):
+        image = photographed("\n".join(picture), tmp_path / "code.pgm")
+        seen = subprocess.run(["zbarimg", "-q", "--raw", image], capture_output=True, check=True).stdout
+    ways = [((code,), b""), (("--file", tmp_path / "code"), b""), (("--file", "-"), seen), ((record,), b"")]
+    for number, (words, given) in enumerate(ways):
+        state = tmp_path / str(number)
+        assert coap("enrol", *words, "--state", state, given=given) == (0, f"{identity} is enrolled\n".encode(), "")
+        assert coap("devices", "--state", state)[1].decode() == f"{record[:16]} {record[16:]}\n"
+
+
+def test_a_device_that_says_another_id_is_met_as_the_papers_figures_show(tmp_path: Path, loopback_host: str) -> None:
+    """Its Fig. 13 and 14: an id that the server does not know."""
+    record = coap("identity", "--state", tmp_path / "device")[1].decode().strip()
+    for end in ("device", "host"):
+        assert coap("enrol", record, "--state", tmp_path / end)[0] == 0
+    port = 10_000 + (os.getpid() + 1) % 50_000
+    own = ("--scheme", "sabour", "--profile", "paper", "--auth-port", port, "--state")
+    with serving(loopback_host, *own, tmp_path / "host") as (uri, _):
+        assert coap("get", f"{uri}/index", *own, tmp_path / "device")[0] == 0
+        status, _, said = coap("get", f"{uri}/index", "--device-id", "00" * 8, *own, tmp_path / "device")
+    assert status == 1
+    assert "does not know this device id" in said
+
+
 def test_observe_prints_each_change_until_ctrl_c(loopback_host: str) -> None:
     with serving(loopback_host) as (uri, _):
         command = [*COAP, "observe", f"{uri}/time"]
@@ -120,6 +153,10 @@ def test_observe_prints_each_change_until_ctrl_c(loopback_host: str) -> None:
         ("pair x --as client --key-file STATE/short --state STATE", "64 hexadecimal digits"),
         ("pair x --as client --state STATE", "a pair needs a key"),
         ("enrol 00 --state STATE", "80 hexadecimal digits"),
+        ("enrol BTSS1:00 --state STATE", "the code is of something else"),
+        ("enrol --state STATE", "give a record, or --file"),
+        ("enrol --file STATE/nothing --state STATE", "can't read"),
+        ("devices --remove x --state STATE", "16 hexadecimal digits"),
         ("key STATE/new --identity a/b", "can't be an identity"),
         ("put coap://127.0.0.1/store/a STATE/nothing", "can't read"),
     ],

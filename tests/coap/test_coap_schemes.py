@@ -9,6 +9,7 @@ import re
 import socket
 import subprocess
 import sys
+from ipaddress import IPv6Address
 from pathlib import Path
 
 import aiocoap
@@ -298,6 +299,40 @@ def test_a_place_at_which_nothing_can_be_served_is_refused(host: str) -> None:
 
     with pytest.raises(BtSelfSecureError):
         run(test)
+
+
+def link_local() -> str:
+    """Return an address of this computer's that is good on one interface alone; skip the test where there is none."""
+    for line in Path("/proc/net/if_inet6").read_text().splitlines():
+        digits, *_, interface = line.split()
+        if digits.startswith("fe80"):
+            return f"{IPv6Address(bytes.fromhex(digits))}%{interface}"
+    pytest.skip("no interface has a link-local address")
+
+
+def test_at_a_link_local_address_it_is_said_on_which_interface_and_that_place_can_be_asked() -> None:
+    host = link_local()
+
+    async def test() -> None:
+        serving = await serve(site(), host, 0)
+        assert serving.where == f"[{host}]:{serving.port}"
+        async with connected() as client:
+            answer = await client.request("get", f"coap://{serving.where}/sensor")
+            assert len(answer.payload) == SENSOR_BYTES
+        await serving.close()
+
+    run(test)
+
+
+def test_a_link_local_address_without_its_interface_is_refused_at_both_ends() -> None:
+    async def test() -> None:
+        with pytest.raises(UsageError, match="name it, as in fe80::1%bt0"):
+            await serve(site(), "fe80::1", 0)
+        async with connected() as client:
+            with pytest.raises(UsageError, match="name it, as in fe80::1%bt0"):
+                await client.request("get", "coap://[fe80::1]/time")
+
+    run(test)
 
 
 def test_readings_have_the_papers_size_whatever_they_are() -> None:

@@ -123,7 +123,7 @@ def test_after_the_installation_tshark_knows_our_filters_and_our_profile(
     path = write(home / "ours.pcapng", by_rfcomm(wires()))
     assert main(["eve", "install-wireshark"]) == 0
     installed = [Path(line) for line in capsys.readouterr().out.splitlines() if line.startswith("/")]
-    assert len(installed) == 4
+    assert len(installed) == 5
     assert all(home in file.parents and file.exists() for file in installed)
     tshark = ("tshark", "-C", "bt-selfsecure", "-r", path, "-Y", "btss.kind == 2")
     assert run(*tshark, "--color", "-T", "fields", "-e", "frame.coloring_rule.name").split("\n") == [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bt_selfsecure.bench.haoxiao.attacks import ATTACKS
+from bt_selfsecure.bench.papers import PAPERS, names
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.eve.haoxiao.verdict import Judge
 from bt_selfsecure.eve.sources.packet import UNHEARD
@@ -251,7 +251,8 @@ def test_every_attack_says_its_setting_and_meaning_and_help_names_it(capsys: pyt
     with pytest.raises(SystemExit):
         main(["eve", "attack", "--help"])
     words = capsys.readouterr().out.split()
-    assert all(attack.setting and attack.meaning and attack.name in words for attack in ATTACKS)
+    assert {*names()} <= {*words}
+    assert all(paper.setting_of(row) and row.meaning for paper in PAPERS.values() for row in paper.attacks)
 
 
 @pytest.mark.parametrize("why", sorted(UNHEARD))

@@ -86,7 +86,7 @@ def test_no_id_is_given_out_twice_not_even_one_that_a_crash_made_undone(tmp_path
 def test_no_id_is_given_out_twice_although_no_row_of_most_was_ever_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bt_selfsecure.node.journal.RESERVED_IDS", 10)
+    monkeypatch.setattr("bt_selfsecure.node.row_numbers.RESERVED", 10)
     seen: list[int] = []
     for _ in range(3):
         with opened(tmp_path) as journal:

@@ -106,19 +106,26 @@ def flood(profile: Profile, seed: int) -> Trial:
     return _trial(scene, not scene.established)
 
 
+_UNPROVED: Final = "in `paper` a SIG is made by a key that came in the same message: it proves nothing, in any run"
+
 ATTACKS: Final[tuple[Attack[Profile], ...]] = (
     Attack("middle", "stands between device and server", "both hear her and not each other",
            "she reads the response, and the device takes hers", middle, runs=20,
-           remedy="Keys that were enrolled: what is signed names both PK."),
+           remedy="Keys that were enrolled: what is signed names both PK.", meaning=_UNPROVED),
     Attack("false-device", "forges SIG_C, while the device is off", "a sender in reach of the server, the device's id",
-           "the server takes her for the device", false_device, runs=20, remedy="The device's key is enrolled."),
+           "the server takes her for the device", false_device, runs=20, remedy="The device's key is enrolled.",
+           meaning=_UNPROVED),
     Attack("false-server", "forges SIG_S, while the server is off", "a sender in reach of the device",
-           "the device takes her for the server", false_server, runs=20, remedy="The server's key is enrolled."),
+           "the device takes her for the server", false_server, runs=20, remedy="The server's key is enrolled.",
+           meaning=_UNPROVED),
     Attack("replay", "plays M1 and M3 of a device again", "one handshake, heard; a server that was restarted",
-           "the server takes the device for present", replay, runs=20, remedy="What is signed names the server's PK."),
+           "the server takes the device for present", replay, runs=20, remedy="What is signed names the server's PK.",
+           meaning="in `paper` nothing of the server's is in SIG_C. She gets no key by it"),
     Attack("points", "offers a PK that is no valid point", "a sender in reach", "an end goes on with it", points,
-           runs=20, remedy="None is needed: both profiles check."),
+           runs=20, remedy="None is needed: both profiles check.",
+           meaning="each run has another point, of every kind that there is"),
     Attack("flood", f"M1 in the device's name, {1 / FLOOD_S:.0f} a second", "a sender in reach of the server, the "
            "device's id", "no key comes about", flood, runs=3,
-           remedy="M3 is waited for in 16 handshakes: more M1 than that in a round trip displace the true one."),
+           remedy="M3 is waited for in 16 handshakes: more M1 than that in a round trip displace the true one.",
+           meaning="who sends more than 16 M1 in a round trip of the device's disturbs it as long as she does"),
 )  # fmt: skip

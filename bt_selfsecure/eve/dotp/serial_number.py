@@ -7,6 +7,7 @@ first octets are no secret. What Eve does not read off is which generator makes 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
 from typing import Final
 
 from bt_selfsecure.protocols.dotp.keys import SERIAL_BYTES, SN_BITS, PaperKeys, Policy
@@ -40,6 +41,35 @@ def read(datagrams: Sequence[bytes], sn: int, policy: Policy, bits: int = 64) ->
         pad = b"".join(keys.key(number + each) for each in range(-(-len(sealed) // size)))[: len(sealed)]
         texts.append((int.from_bytes(sealed) ^ int.from_bytes(pad)).to_bytes(len(sealed)))
     return texts
+
+
+def known_of_get(size: int, path: bytes) -> list[int | None]:
+    """Return what she knows of a confirmable GET of so many octets for a path of one segment: None for an octet of
+    message id or token."""
+    token = size - 5 - len(path)
+    return [0x40 | token, 0x01, *[None] * (2 + token), 0xB0 | len(path), *path]
+
+
+def sns_of_known(datagram: bytes, known: Sequence[int | None], policy: Policy, bits: int = 64) -> list[int]:
+    """Return the SN under which a datagram's text is what she knows of it.
+
+    Each known octet in a key block's upper half is an octet of SN; she tries all values of those that she lacks, at
+    most two, and the rest of what she knows tells them apart.
+    """
+    size, sealed = bits // 8, datagram[SERIAL_BYTES:]
+    octets: list[Sequence[int]] = [range(256)] * (SN_BITS // 8)
+    for at, (octet, plain) in enumerate(zip(sealed, known, strict=True)):
+        if plain is not None and at % size < len(octets):
+            octets[at % size] = (octet ^ plain,)
+    if sum(len(each) > 1 for each in octets) > 2:
+        return []
+    found = []
+    for each in product(*octets):
+        sn = int.from_bytes(bytes(each))
+        (text,) = read([datagram], sn, policy, bits)
+        if all(plain in (None, octet) for octet, plain in zip(text, known, strict=True)):
+            found.append(sn)
+    return found
 
 
 def _mt19937(seed: int) -> Iterator[int]:

@@ -1,4 +1,4 @@
--- SHA-256, AES-256 and what the protocol makes of them, for bt_selfsecure.lua. Strings of bytes in and out.
+-- SHA-256, AES and what the protocols make of them, for the other files here. Strings of bytes in and out.
 --
 -- FIPS 180-4, FIPS 197, RFC 2104 (HMAC), RFC 5869 (HKDF-Expand), RFC 5297 (AES-SIV), RFC 8017 7.1 (OAEP). Wireshark's
 -- Lua has none of them. Slow, and open to whoever measures time: for looking at captures, nothing else.
@@ -88,7 +88,7 @@ function crypto.hmac(key, data)
   return crypto.sha256(xor(key, ("\92"):rep(64)) .. inner)
 end
 
-local function expand(key, info, length)
+function crypto.expand(key, info, length)
   local out, block = "", ""
   for i = 1, math.ceil(length / 32) do
     block = crypto.hmac(key, block .. info .. string.char(i))
@@ -111,7 +111,7 @@ function crypto.oaep_decode(padded)
   return db:sub(34)
 end
 
--- AES-256, forwards only ----------------------------------------------------------------------------------------------
+-- AES-128 and AES-256, forwards only ----------------------------------------------------------------------------------
 
 local sbox = {}
 do
@@ -133,30 +133,30 @@ local function double(octet)
 end
 
 local function schedule(key)
-  local w, rcon = { key:byte(1, 32) }, 1
-  for i = 33, 240, 4 do
+  local w, rcon, words = { key:byte(1, -1) }, 1, #key / 4
+  for i = #key + 1, 16 * (words + 7), 4 do
     local t = { w[i - 4], w[i - 3], w[i - 2], w[i - 1] }
     local word = (i - 1) / 4
-    if word % 8 == 0 then
+    if word % words == 0 then
       t = { bxor(sbox[t[2]], rcon), sbox[t[3]], sbox[t[4]], sbox[t[1]] }
       rcon = double(rcon)
-    elseif word % 8 == 4 then
+    elseif words == 8 and word % 8 == 4 then
       for j = 1, 4 do t[j] = sbox[t[j]] end
     end
-    for j = 0, 3 do w[i + j] = bxor(w[i + j - 32], t[j + 1]) end
+    for j = 0, 3 do w[i + j] = bxor(w[i + j - #key], t[j + 1]) end
   end
   return w
 end
 
 local function encrypt(w, block)
-  local s = { block:byte(1, 16) }
+  local s, rounds = { block:byte(1, 16) }, #w / 16 - 1
   for i = 1, 16 do s[i] = bxor(s[i], w[i]) end
-  for round = 1, 14 do
+  for round = 1, rounds do
     local t = {}
     for column = 0, 3 do
       for row = 0, 3 do t[column * 4 + row + 1] = sbox[s[(column + row) % 4 * 4 + row + 1]] end
     end
-    if round < 14 then
+    if round < rounds then
       for c = 1, 13, 4 do
         local a, b, d, e = t[c], t[c + 1], t[c + 2], t[c + 3]
         local all = bxor(a, b, d, e)
@@ -208,17 +208,23 @@ local function cmac(w, data)
   return encrypt(w, xor(mac, xor(tail, key)))
 end
 
-local function s2v(key, associated, plain) -- plain has 16 bytes or more: Rand is in it
+local function s2v(key, associated, plain)
   local w = schedule(key)
   local d = xor(doubled(cmac(w, ("\0"):rep(16))), cmac(w, associated))
+  if #plain < 16 then return cmac(w, xor(doubled(d), plain .. "\128" .. ("\0"):rep(15 - #plain))) end
   return cmac(w, plain:sub(1, -17) .. xor(plain:sub(-16), d))
 end
 
-local function siv_open(key, associated, siv, sealed)
+function crypto.aes(key, block)
+  return encrypt(schedule(key), block)
+end
+
+-- The text that is sealed under a key of two AES keys; nil if it is not authentic.
+function crypto.siv_open(key, associated, siv, sealed)
   local counter = siv:sub(1, 8) .. string.char(band(siv:byte(9), 127)) .. siv:sub(10, 12)
     .. string.char(band(siv:byte(13), 127)) .. siv:sub(14)
-  local plain = ctr(key:sub(33), counter, sealed)
-  return s2v(key:sub(1, 32), associated, plain) == siv and plain or nil
+  local plain = ctr(key:sub(#key / 2 + 1), counter, sealed)
+  return s2v(key:sub(1, #key / 2), associated, plain) == siv and plain or nil
 end
 
 -- The protocol --------------------------------------------------------------------------------------------------------
@@ -232,7 +238,7 @@ local function open_paper(key, round, message, mac)
 end
 
 local function open_hardened(key, round, retran, message, siv)
-  local plain = siv_open(expand(key, "btss round", 64), round .. string.char(retran), siv, message)
+  local plain = crypto.siv_open(crypto.expand(key, "btss round", 64), round .. string.char(retran), siv, message)
   return plain and { rand = plain:sub(1, 16), message = plain:sub(17) } or nil
 end
 
@@ -247,7 +253,7 @@ function crypto.chain_keys(k0)
   local found = {}
   for _, label in ipairs({ "initiator to responder", "responder to initiator" }) do
     found[#found + 1] = crypto.sha256(k0 .. label)
-    found[#found + 1] = expand(k0, "btss chain " .. label, 32)
+    found[#found + 1] = crypto.expand(k0, "btss chain " .. label, 32)
   end
   return found
 end

@@ -1,0 +1,73 @@
+"""The papers whose attacks are carried out on the testbed, each with its ends and its words for the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bt_selfsecure.bench.attacks import Attack
+from bt_selfsecure.bench.dotp import attacks as dotp
+from bt_selfsecure.bench.haoxiao import attacks as haoxiao
+from bt_selfsecure.bench.haoxiao.ends import ALL_ENDS, HARDENED, PAPER
+from bt_selfsecure.bench.sabour import attacks as sabour
+from bt_selfsecure.protocols.sabour.messages import Profile
+
+
+@dataclass(frozen=True, slots=True)
+class Paper:
+    """Is a paper's part of the table."""
+
+    attacks: Sequence[Attack[Any]]
+    ends: Mapping[str, Any]
+    """By label, which begins with the profile's name."""
+    judged: Sequence[str]
+    """The labels of which a chance is told."""
+    setting: str = ""
+    """What holds for every row."""
+    established: str = "both have a key"
+    scope: str = ""
+    """What a chance is not of."""
+
+    def setting_of(self, attack: Attack[Any]) -> str:
+        return "; ".join(filter(None, (attack.setting, self.setting)))
+
+    def chosen(self, profile: str) -> dict[str, Any]:
+        """Return the ends of this profile, or of "both"."""
+        return {label: ends for label, ends in self.ends.items() if profile == "both" or label.startswith(profile)}
+
+
+PAPERS: Final[Mapping[str, Paper]] = {
+    "": Paper(
+        haoxiao.ATTACKS,
+        {ends.label: ends for ends in ALL_ENDS},
+        (PAPER.label, HARDENED.label),
+        "X25519 off where the row does not name it",
+        scope=" and not for every key",
+    ),
+    "dotp": Paper(
+        dotp.ATTACKS,
+        {ends.label: ends for ends in dotp.ALL_ENDS},
+        (dotp.PAPER.label, dotp.HARDENED.label),
+        established="still in step",
+    ),
+    "sabour": Paper(
+        sabour.ATTACKS,
+        {profile.value: profile for profile in Profile},
+        [profile.value for profile in Profile],
+        "a device and a server that know each other",
+    ),
+}
+"""By what stands before the / in an attack's name; Hao and Xiao's has nothing there."""
+
+
+def named(attack: str) -> tuple[Paper, str] | None:
+    """Return the paper of an attack that people name so, and its name there; None where there is none."""
+    prefix, _, name = attack.rpartition("/")
+    paper = PAPERS.get(prefix)
+    return (paper, name) if paper and name in [one.name for one in paper.attacks] else None
+
+
+def names() -> list[str]:
+    """Return every attack's name, as people give it."""
+    return [f"{prefix}/{one.name}".lstrip("/") for prefix, paper in PAPERS.items() for one in paper.attacks]

@@ -1,0 +1,1 @@
+../bt_selfsecure/eve/wireshark/coap/bt_selfsecure_coap.lua

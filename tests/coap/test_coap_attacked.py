@@ -1,0 +1,136 @@
+"""Eve in the place of a server that `coap serve` runs, by real sockets: what she gets, and what the client gets."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from coap_processes import coap, serving
+
+from bt_selfsecure.cli.main import main
+from bt_selfsecure.coap.resources import SENSOR_BYTES
+
+EVE = [sys.executable, "-m", "bt_selfsecure", "eve", "attack"]
+SN = 0xC0FFEE42
+
+
+@contextmanager
+def eve(*words: object) -> Iterator[tuple[list[int], list[str]]]:
+    """Where she listens; and, once she has been ended, what she said."""
+    places = sum("127." in str(word) for word in words)
+    said: list[str] = []
+    with subprocess.Popen([*EVE, *map(str, words), "--live"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield [int(process.stdout.readline().split()[4].rstrip(",")) for _ in range(places)], said
+        finally:
+            process.terminate()
+            said += process.stdout.read().splitlines()
+
+
+@contextmanager
+def pair_served(host: str, folder: Path, profile: str) -> Iterator[tuple[str, list[object]]]:
+    """The server's place, and the client's options; D-OTP's object layer."""
+    key = folder / "key"
+    assert coap("key", key)[0] == 0
+    source = ("--sn", SN) if profile == "paper" else ("--key-file", key)
+    for role in ("client", "server"):
+        assert coap("pair", "p", "--as", role, *source, "--state", folder / role)[0] == 0
+    options = ("--scheme", "dotp", "--layer", "object", "--pair", "p", "--state")
+    with serving(host, *options, folder / "server") as (uri, _):
+        yield uri.removeprefix("coap://"), [*options, folder / "client"]
+
+
+def test_from_one_request_whose_path_she_supposes_eve_reads_all_of_paper_and_nothing_of_hardened(
+    tmp_path: Path, loopback_host: str
+) -> None:
+    for profile in ("paper", "hardened"):
+        folder = tmp_path / profile
+        folder.mkdir()
+        with (
+            pair_served(loopback_host, folder, profile) as (place, options),
+            eve("dotp/known-text", place) as ((port,), said),
+        ):
+            status, out, _ = coap("get", f"coap://{loopback_host}:{port}/time", *options)
+            assert status == 0
+            secret = b"the door opens at nine"
+            assert coap("put", f"coap://{loopback_host}:{port}/store/note", *options, given=secret)[0] == 0
+        if profile == "paper":
+            assert said[0] == f"SN is {SN}"
+            assert said[1:3] == ["client: GET /time", f"server: 2.05 Content {out.decode().strip()}"]
+            assert f"client: PUT /store/note {secret.decode()}" in said
+        else:
+            assert said == []
+
+
+@pytest.mark.parametrize(
+    ("attack", "paper", "hardened"),
+    [
+        ("dotp/replay", (0, 0), (0, 0)),
+        ("dotp/loss", (0, 0), (0, 0)),  # CoAP asks again, under the next number
+        ("dotp/change", (1, 1), (1, 1)),
+        ("dotp/deafen", (0, 1), (0, 0)),
+    ],
+)
+@pytest.mark.parametrize("profile", ["paper", "hardened"])
+def test_who_changes_what_passes_gets_as_far_as_the_profile_lets_her(
+    attack: str, paper: tuple[int, int], hardened: tuple[int, int], profile: str, tmp_path: Path, loopback_host: str
+) -> None:
+    """The exit status of two requests one after the other."""
+    with (
+        pair_served(loopback_host, tmp_path, profile) as (place, options),
+        eve(attack, place) as ((port,), said),
+    ):
+        asked = [coap("get", f"coap://{loopback_host}:{port}/time", "--timeout", 5, *options) for _ in range(2)]
+    assert tuple(status for status, _, _ in asked) == (paper if profile == "paper" else hardened)
+    assert said
+    if attack == "dotp/change":  # of paper the server answers what Eve asked
+        assert ("4.04" in asked[0][2]) == (profile == "paper")
+        assert ("no authentic answer" in asked[0][2]) == (profile == "hardened")
+
+
+@pytest.mark.parametrize("profile", ["paper", "hardened"])
+def test_a_woman_in_the_middle_of_sabours_handshake_reads_paper_and_of_hardened_gets_no_handshake(
+    profile: str, tmp_path: Path, loopback_host: str
+) -> None:
+    for end, other in (("device", "host"), ("host", "device")):
+        record = coap("identity", "--state", tmp_path / end)[1].decode().strip()
+        assert coap("enrol", record, "--state", tmp_path / other)[0] == 0
+    auth = 10_000 + (os.getpid() + 2) % 50_000
+    options = ("--scheme", "sabour", "--profile", profile)
+    with serving(loopback_host, *options, "--auth-port", auth, "--state", tmp_path / "host") as (uri, _):
+        places = [uri.removeprefix("coap://"), *([f"{loopback_host}:{auth}"] if profile == "paper" else [])]
+        with eve("sabour/middle", "--profile", profile, *places) as (ports, said):
+            own = (*options, "--auth-port", ports[-1], "--timeout", 5, "--state", tmp_path / "device")
+            status, out, why = coap("get", f"coap://{loopback_host}:{ports[0]}/index", *own)
+    assert said[:2] == ["M1 of the client is replaced", "M2 of the server is replaced"]
+    if profile == "paper":
+        assert (status, len(out)) == (0, SENSOR_BYTES)
+        assert said[-1] == f"read, and handed on under her own key: {out.decode()}"
+    else:
+        assert status == 1
+        assert "no answer" in why
+        assert not any(line.startswith("read") for line in said)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("dotp/loss 192.0.2.1:5683", "on this computer alone"),
+        ("dotp/loss 127.0.0.1", "on this computer alone"),
+        ("dotp/loss localhost:5683", "on this computer alone"),
+        ("dotp/loss", "takes 1 of 127.0.0.1:PORT"),
+        ("sabour/middle 127.0.0.1:5684", "takes 2 of 127.0.0.1:PORT"),
+        ("sabour/points 127.0.0.1:5684", "is not carried out live: choose one of dotp/known-text"),
+    ],
+)
+def test_whom_eve_can_not_attack_is_said_in_one_line(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eve", "attack", *words.split(), "--live"]) == 2
+    complaint = capsys.readouterr().err
+    assert complaint.count("\n") == 1
+    assert said in complaint
