@@ -14,6 +14,8 @@ from coap_processes import coap, serving
 
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.coap.resources import SENSOR_BYTES
+from bt_selfsecure.eve.dotp.serial_number import psk_of_session
+from bt_selfsecure.protocols.dotp.keys import PaperKeys, Policy, Profile, psk
 
 EVE = [sys.executable, "-m", "bt_selfsecure", "eve", "attack"]
 SN = 0xC0FFEE42
@@ -92,6 +94,23 @@ def test_who_changes_what_passes_gets_as_far_as_the_profile_lets_her(
     if attack == "dotp/change":  # of paper the server answers what Eve asked
         assert ("4.04" in asked[0][2]) == (profile == "paper")
         assert ("no authentic answer" in asked[0][2]) == (profile == "hardened")
+
+
+def test_the_key_of_one_dtls_session_of_paper_gives_eve_those_that_follow_and_the_server_serves_her(
+    tmp_path: Path, loopback_host: str
+) -> None:
+    for role in ("client", "server"):
+        assert coap("pair", "p", "--as", role, "--sn", SN, "--identity", "p", "--state", tmp_path / role)[0] == 0
+    first = psk(Profile.PAPER, PaperKeys(SN, Policy.PER_IO_NRPRNG).key(2))
+    options = ("--scheme", "dotp", "--pair", "p", "--state")
+    with serving(loopback_host, *options, tmp_path / "server") as (uri, _):
+        assert coap("get", f"{uri}/time", *options, tmp_path / "client")[0] == 0
+        for session, key in ((1, psk_of_session(first, 1, Policy.PER_IO_NRPRNG)), (2, first)):
+            file = tmp_path / f"{session}.key"
+            file.touch(mode=0o600)
+            file.write_bytes(b"p/%d " % session + key)
+            status, _, _ = coap("get", f"{uri}/time", "--timeout", 3, "--scheme", "dtls", "--key-file", file)
+            assert status == (0 if session == 1 else 1)  # with the old key itself she is not served
 
 
 @pytest.mark.parametrize("profile", ["paper", "hardened"])
