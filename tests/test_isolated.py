@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import os
 import re
+import subprocess
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from bt_selfsecure.bearers import ipsp_kernel
+from bt_selfsecure.bench.coap.table import SLOW, RelayProcess, free_port
 from bt_selfsecure.isolated import python_module
 from bt_selfsecure.node import beacon, report
 from bt_selfsecure.node.advertiser import Advertiser
@@ -66,6 +69,10 @@ async def the_two_nodes_of_a_trial() -> None:
             nodes.stop()
 
 
+async def the_relay_of_the_coap_bench() -> None:
+    RelayProcess(SLOW, [free_port()]).close()
+
+
 @pytest.mark.parametrize(
     "start",
     [
@@ -74,6 +81,7 @@ async def the_two_nodes_of_a_trial() -> None:
         the_beacon_of_the_node,
         the_helper_of_ipsp,
         the_two_nodes_of_a_trial,
+        the_relay_of_the_coap_bench,
     ],
 )
 def test_a_child_runs_nothing_that_was_planted_in_the_current_folder(
@@ -86,6 +94,39 @@ def test_a_child_runs_nothing_that_was_planted_in_the_current_folder(
     monkeypatch.setattr(ipsp_kernel.os, "geteuid", lambda: 0)
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path}/no-bus")
     asyncio.run(start())
+    assert sprung() == []
+
+
+def entry_points() -> list[list[str]]:
+    """What people run, in whatever folder they are: the command, and each script of pi_setup/."""
+    scripts = [
+        path for path in sorted((CHECKOUT / "pi_setup").iterdir()) if os.access(path, os.X_OK) and path.is_file()
+    ]
+    command = [str(Path(sys.executable).parent / "bt-selfsecure")]
+    words = (["--help"], ["--version"], ["doctor", "--help"], ["report", "--help"], ["node", "--help"])
+    return [[str(path), "--help"] for path in scripts] + [command + each for each in words]
+
+
+@pytest.mark.parametrize("words", entry_points(), ids=lambda words: " ".join([Path(words[0]).name, *words[1:]]))
+def test_no_entry_point_runs_what_was_planted_in_the_current_folder(
+    words: list[str], sprung: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Neither modules nor parts of scripts."""
+    for part in ("common.sh", "system.sh"):
+        (tmp_path / part).write_text(f"touch {part}.ran\n")
+    monkeypatch.delenv("PYTHONPATH")
+    subprocess.run(words, check=True, capture_output=True, timeout=60)
+    assert sprung() == []
+
+
+def test_the_whole_report_runs_nothing_that_was_planted(
+    sprung: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("PYTHONPATH")
+    command = str(Path(sys.executable).parent / "bt-selfsecure")
+    words = "report", "--redact", "--output", str(tmp_path / "report.tar.gz")
+    done = subprocess.run([command, *words], check=False, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
     assert sprung() == []
 
 

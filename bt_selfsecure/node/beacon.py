@@ -15,7 +15,7 @@ leave. After the UUID come ten bytes:
      +---------+---------+-----------------------------------+
 
 `Version` is 1, of these ten bytes and of the protocol behind them; a later one may add bytes, and moves none. `Profile`
-is the version nibble of the node's frames (1 `paper`, 2 `hardened`). `Identity` is the first eight bytes of SHA-256
+is the version nibble of the node's frames (1 `paper`, 3 `hardened`). `Identity` is the first eight bytes of SHA-256
 over the six bytes of the device address, in the order in which it is written: whoever knows the address recognises the
 node when the controller advertises under another one. It proves nothing: anybody can advertise anything.
 """

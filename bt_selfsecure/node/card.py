@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Final
 
-from bt_selfsecure.node.journal import QUEUES, Journal
+from bt_selfsecure.node.damaged_rows import QUEUES
+from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.peer import NodePeer
 from bt_selfsecure.node.peer_log import PeerLog
 
@@ -21,6 +22,14 @@ MOVED: Final = (
 TWICE: Final = (
     "that address is heard near, too, so two devices run with copies of one card: on one of them, stop the node, "
     "bt-selfsecure state set-aside, start it"
+)
+OWN_ADDRESS: Final = (
+    "it has this node's own address: have two cards changed places? Name in its [[peer]] the address of the device "
+    "that is meant"
+)
+DOUBLE: Final = (
+    "another device near says that it has this node's address, {own}: a copy of this card, or an adapter with a "
+    "made-up address. Give one of them another address, and a state of its own (bt-selfsecure state set-aside)"
 )
 COPIED: Final = "give one of them a state of its own (stop its node, bt-selfsecure state set-aside, start it)"
 FAILING: Final = "the card may be failing, see dmesg; bt-selfsecure backup saves what is whole"
@@ -37,7 +46,20 @@ class Card:
     def troubles(self, own: str | None, near: Container[str]) -> list[str]:
         """Return what is wrong with the card, a sentence each. `own` is the node's address now, `near` those of the
         nodes that were heard."""
-        return [self.moved(own, near), *self._copied(), *self._journal.notes, *self._damaged()]
+        return [
+            self.moved(own, near),
+            *self._doubled(own, near),
+            *self._copied(),
+            *self._journal.notes,
+            *self._damaged(),
+        ]
+
+    def _doubled(self, own: str | None, near: Container[str]) -> Iterator[str]:
+        """Of the node's own address, where it is somebody else's, too."""
+        if own is not None and own in self._peers:
+            yield f"{self._peers[own].name}: {OWN_ADDRESS}"
+        if own is not None and own in near:
+            yield DOUBLE.format(own=own)
 
     def moved(self, own: str | None, near: Container[str]) -> str:
         """Return a sentence if keys were agreed on under another address of ours than the present one, else an empty

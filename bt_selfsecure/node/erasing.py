@@ -33,7 +33,7 @@ PATIENCE_S: Final = 60.0
 
 
 class Deleted:
-    """What is deleted in a database of ours and may still stand in its files."""
+    """Erases what is deleted in a database of ours and may still stand in its files."""
 
     def __init__(self) -> None:
         self.commits = 0
@@ -61,7 +61,7 @@ class Erasable(Protocol):
     trouble: str
 
     def erase(self, pages: int) -> str:
-        """As `Deleted.erase`: empty, or why it can't be done now."""
+        """Erase as `Deleted.erase` does; return an empty text, or why it can't be done now."""
 
 
 class Eraser:
@@ -80,17 +80,18 @@ class Eraser:
 
     @property
     def trouble(self) -> str:
-        """What stays on the disk that should not, with the remedy; empty while all is well."""
+        """Return what stays on the disk that should not, with the remedy; empty while all is well."""
         if not self._why or self._loop.time() - self._clean_at < PATIENCE_S:
             return ""
         return f"keys and messages that are no more can't be taken out of the journal: {self._why}"
 
     def begin(self) -> None:
+        """Erase now, and whenever it is due."""
         self._journal.on_commit = self._on_commit
         self._soon = self._loop.call_soon(self._erase, MOST_PAGES)
 
     def stop(self) -> None:
-        """No more after this; the journal's end erases, too."""
+        """Do no more after this; the journal's end erases, too."""
         for handle in (self._soon, self._later):
             if handle:
                 handle.cancel()

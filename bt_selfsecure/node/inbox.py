@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection
 from typing import Final, NamedTuple
 
 from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.messages import Received
 
 INBOX_BYTES: Final = 8 << 20
-"""Of one peer's messages, besides their number."""
+"""Of one peer's messages, besides their number; of all strangers' together."""
 
 
 class _Waiting(NamedTuple):
@@ -27,17 +27,30 @@ class _Waiting(NamedTuple):
 
 
 class Inbox:
-    """Holds all peers' messages, by number, the oldest first. `name_of` gives an address's name.
+    """Holds all peers' messages, by number, the oldest first. `name_of` gives an address's name. Each peer that is
+    `known` has room of its own, and all others as much together: anybody can agree on a key under a made-up name.
 
     With `durable_first` readers see a message when it is on disk; without, at once.
     """
 
-    def __init__(self, journal: Journal, limit: int, name_of: Callable[[str], str], *, durable_first: bool) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        limit: int,
+        name_of: Callable[[str], str],
+        *,
+        known: Collection[str],
+        durable_first: bool,
+    ) -> None:
         self._journal, self._limit, self._name_of, self._durable_first = journal, limit, name_of, durable_first
+        self._known = known
         self._clock = asyncio.get_running_loop().time
         self._messages: dict[int, _Waiting] = {}
         self._counts: Counter[str] = Counter()
+        """Messages by address."""
+        self._shares: Counter[str] = Counter()
         self._bytes: Counter[str] = Counter()
+        """Messages, and their bytes, by whose room they take."""
         self._changed = asyncio.Event()
         for number, peer, port, came, message in journal.inbox():
             self._show(number, _Waiting(peer, port, came, None, message))
@@ -45,8 +58,13 @@ class Inbox:
     def count(self, address: str) -> int:
         return self._counts[address]
 
-    def has_room(self, address: str) -> bool:
-        return self._counts[address] < self._limit and self._bytes[address] < INBOX_BYTES
+    def has_room(self, address: str, half_received_bytes: int = 0) -> bool:
+        """Return whether another message of this peer's is taken, beside what those of its room have half sent."""
+        room = self._room_of(address)
+        return self._shares[room] < self._limit and self._bytes[room] + half_received_bytes < INBOX_BYTES
+
+    def _room_of(self, address: str) -> str:
+        return address if address in self._known else ""
 
     def put(self, address: str, port: int, message: bytes) -> None:
         """Note it in the journal, and show it to readers."""
@@ -90,5 +108,7 @@ class Inbox:
         changed.set()
 
     def _count(self, address: str, messages: int, size: int) -> None:
+        room = self._room_of(address)
         self._counts[address] += messages
-        self._bytes[address] += size
+        self._shares[room] += messages
+        self._bytes[room] += size

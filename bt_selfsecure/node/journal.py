@@ -1,4 +1,5 @@
-"""What a node keeps across crashes: sessions, outbox, inbox. SQLite in its state directory, for one daemon at a time.
+"""Keeps what a node must have after a crash: sessions, outbox, inbox. SQLite in its state directory, for one daemon at
+a time.
 
 The journal is written behind the state in memory: `write` notes a change, `commit` brings all noted changes to the disk
 in one transaction, or none of them. Where a commit fails (disk full) the changes stay noted, and the next commit tries
@@ -25,9 +26,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from bt_selfsecure.errors import BtSelfSecureError
+from bt_selfsecure.node.damaged_rows import QUEUES, DamagedRow, damaged_rows
 from bt_selfsecure.node.disk import directory_refusal, is_damage, is_full, refusal
 from bt_selfsecure.node.erasing import MOST_PAGES, Deleted
 from bt_selfsecure.node.journal_file import (
@@ -45,10 +47,10 @@ from bt_selfsecure.node.journal_file import (
     mark,
     numbers_given,
     open_database,
-    owner,
     refused,
 )
 from bt_selfsecure.node.noted import Noted, PeerRow
+from bt_selfsecure.node.row_numbers import RowNumbers
 from bt_selfsecure.node.salvage import salvage
 from bt_selfsecure.node.set_aside import FILE, LOG, identity, new_file, put_in_place, set_aside
 
@@ -61,26 +63,15 @@ BUSY_MS: Final = 250
 since all peers wait with it."""
 SPARE_BYTES: Final = 32 << 10
 """What SQLite takes beside the rows of a commit: whole pages, their heads, its index of the log."""
-RESERVED_IDS: Final = 20_000
-"""So many at a time, with half of them left when the next are: more than are given out between two commits."""
-QUEUES: Final = {"outbox": "to send", "partial": "half received", "inbox": "received"}
-"""Tables whose rows have a number and a peer, and what they hold, for people."""
 
 
 class DamagedError(BtSelfSecureError):
-    """Means that what is kept of a peer is not what was written."""
-
-
-class DamagedRow(NamedTuple):
-    table: str
-    id: int
-    peer: str
-    """Empty where that can't be told."""
+    """There is something else on the disk than what was written of a peer."""
 
 
 @dataclass(slots=True)
 class Latency:
-    """Counts what the disk took for commits since the start; as `Journal` in api_types.py."""
+    """Counts what the disk took for commits since the start, in seconds; as `Journal` in api_types.py."""
 
     commits: int = 0
     seconds: float = 0.0
@@ -93,8 +84,9 @@ class Latency:
 
 
 class Journal(Noted):
-    """Holds what is noted, and what is kept, in a directory. Raises `UsageError` for a file that is not ours, newer, or
-    damaged beyond use, untouched, and `JournalError` where the disk does not give it now, or another node has it.
+    """Notes changes, brings them to the disk, and reads what is kept in a directory. Raises `UsageError` for a file
+    that is not ours, newer, or damaged beyond use, untouched, and `JournalError` where the disk does not give it now,
+    or another node has it.
 
     `told` is called with each change of `trouble`. `peers` are the addresses of the configured peers: of those it can
     tell whose a damaged row is.
@@ -139,16 +131,14 @@ class Journal(Noted):
             """Configured peers of which nothing was kept at the start, or nothing that is whole."""
             with refused(directory / FILE):
                 self._find_damaged()
-                self._newest = {table: self._last_reserved(table) for table in QUEUES}
-                if is_older or self._newest["outbox"] < numbers_given(self._lock):
+                self._numbers = RowNumbers(self._database, QUEUES, self.write)
+                if is_older or self._numbers.newest["outbox"] < numbers_given(self._lock):
                     self._note(
                         f"what the node kept last is gone, messages that waited perhaps, and keys: {LOG} was lost or "
                         f"emptied while it was down, or an older {FILE} was put there. The card may be failing: see "
                         f"dmesg"
                     )
-                self._reserved: dict[str, int] = {}
-                for table in self._newest:
-                    self._reserve_ids(table)
+                self._numbers.reserve()
                 with contextlib.suppress(JournalError):
                     self.commit()
             self._settle()
@@ -230,7 +220,7 @@ class Journal(Noted):
     # --- reading, at start
 
     def peer(self, address: str) -> PeerRow | None:
-        """Raises `DamagedError`, and as all that reads `JournalError`."""
+        """Return what is kept of this peer, or None. Raises `DamagedError`, and as all that reads `JournalError`."""
         with self._reading():
             row = self._database.execute("SELECT * FROM peer WHERE id = ?", (address_number(address),)).fetchone()
         if row is not None and is_sound(row):
@@ -257,7 +247,7 @@ class Journal(Noted):
         return sorted(found + [(row.id, None) for row in self.damaged_of(address, "outbox")], key=lambda row: row[0])
 
     def partial(self, address: str) -> list[bytes]:
-        """Pieces of the message that is under way here; none where any is damaged."""
+        """Return the pieces of the message that is under way here; none where any is damaged."""
         if self.damaged_of(address, "partial"):
             return []
         rows = self._sound("SELECT * FROM partial WHERE peer = ? ORDER BY id", address)
@@ -269,7 +259,7 @@ class Journal(Noted):
         return [(row[0], row[1].decode(), row[2], row[3], row[4]) for row in rows]
 
     def damaged_of(self, address: str, table: str) -> list[DamagedRow]:
-        """Rows that were this peer's, or may have been."""
+        """Return the damaged rows that were this peer's, or may have been."""
         return [row for row in self.damaged if row.table == table and row.peer in (address, "")]
 
     def _sound(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -288,41 +278,23 @@ class Journal(Noted):
 
     def _find_damaged(self) -> None:
         """Note the end of each damaged row."""
-        known, keyed = set(self._peers), set[str]()
-        found: list[tuple[str, tuple[Any, ...]]] = []
-        for row in self._database.execute("SELECT * FROM peer"):
-            if is_sound(row) and 0 <= row[0] < 1 << 48:
-                keyed.add(address_of(row[0]))
-            else:
-                found.append(("peer", row))
-        for table in QUEUES:
-            for row in self._database.execute(f"SELECT * FROM {table}"):
-                if is_sound(row) and address_number(row[1]) is not None:
-                    known.add(row[1].decode())
-                else:
-                    found.append((table, row))
-        for table, row in found:
-            peer = owner(table, row, sorted(known | keyed))
-            self.damaged.append(DamagedRow(table, row[0], peer))
-            self.write("", f"DELETE FROM {table} WHERE id = ?", row[0])
-            if what := QUEUES.get(table):
-                what += f" ({peer or 'nobody knows whose'})"
+        self.damaged, self.keyless = damaged_rows(self._database, self._peers)
+        for row in self.damaged:
+            self.write("", f"DELETE FROM {row.table} WHERE id = ?", row.id)
+            if what := QUEUES.get(row.table):
+                what += f" ({row.peer or 'nobody knows whose'})"
                 log.error(
                     "a message %s was damaged on the disk and is dropped: see dmesg, the card may be failing", what
                 )
-        self.keyless = self._peers - keyed
 
     # --- writing
 
     def new_number(self, table: str) -> int:
-        """Return a row's number, which is given out once, also where the row is never written."""
-        number = self._newest[table] = self._newest[table] + 1
-        if self._reserved[table] - number < RESERVED_IDS // 2:
-            self._reserve_ids(table)
-        return number
+        """Give out a number for a row, once, also where the row is never written."""
+        return self._numbers.new(table)
 
     def insert(self, address: str, table: str, *values: Any, number: int = 0) -> int:
-        """Note a new row of this peer's for the next commit: its number, a new one where none is given."""
+        """Note a new row of this peer's for the next commit, and return its number, a new one where none is given."""
         number = number or self.new_number(table)
         self.bring(address, table, number, *values)
         return number
@@ -353,7 +325,7 @@ class Journal(Noted):
             raise JournalError(self.trouble) from None
         self.latency.add(perf_counter() - began)
         if not self._marked:
-            self._marked = self._reserved["outbox"]
+            self._marked = self._numbers.reserved["outbox"]
             mark(self._lock, b"in use %d" % self._marked)
         self._deleted.commits += 1
         self.on_commit(self._sync_due)
@@ -387,8 +359,8 @@ class Journal(Noted):
             raise
 
     def erase(self, pages: int = 0) -> str:
-        """Take what was deleted out of the files, too; empty, or why that can't be done now. So many pages may be
-        written for it at least. The other peers wait meanwhile."""
+        """Take what was deleted out of the files, too; return why that can't be done now, or an empty text. So many
+        pages may be written for it at least. The other peers wait meanwhile."""
         if self.trouble or self.must_restart or self._identities() != self._files:
             return self.trouble or f"{FILE} was deleted or replaced"
         if self._marked:
@@ -406,20 +378,8 @@ class Journal(Noted):
         return "" if is_done else "another program reads the journal: end it"
 
     def close(self) -> None:
-        """Close it; what is noted and was not committed is lost: commit first."""
+        """Close the journal. What is noted and was not committed is lost: commit first."""
         self.erase(MOST_PAGES)
         self._database.close()
         mark(self._lock, CLOSED)
         os.close(self._lock)
-
-    def _last_reserved(self, table: str) -> int:
-        """Beyond every id that was given out before, whether its row was committed or not."""
-        rows = self._database.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,))
-        newest = self._database.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0]
-        given = [int(seq) for (seq,) in rows if isinstance(seq, int) and seq < 1 << 62]
-        return max([int(newest), *given])
-
-    def _reserve_ids(self, table: str) -> None:
-        last = self._reserved[table] = self._newest[table] + RESERVED_IDS
-        self.write("", "DELETE FROM sqlite_sequence WHERE name = ?", table)
-        self.write("", "INSERT INTO sqlite_sequence VALUES (?, ?)", table, last)

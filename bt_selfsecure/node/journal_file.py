@@ -1,4 +1,4 @@
-"""The journal's file: whose it is, whether it is whole, and its format; one daemon at a time has it open.
+"""Opens the journal's file: whose it is, whether it is whole, and its format; one daemon at a time has it.
 
 Each row ends with a digest of all that is in it. A card that changes a cell does not change both to fit: so a damaged
 row is known, and is that row's fault alone. What stood in it is told to nobody.
@@ -104,11 +104,11 @@ ADDRESS: Final = re.compile(rb"[0-9A-F]{2}(:[0-9A-F]{2}){5}")
 
 
 class JournalError(BtSelfSecureError):
-    """The disk did not take it, or does not give it; it is tried again."""
+    """The disk did not take the journal, or does not give it; it is tried again."""
 
 
 class DamagedFileError(UsageError):
-    """Means a journal of ours, of which the disk has lost a part."""
+    """The disk has lost a part of a journal of ours."""
 
 
 def digest(*row: Any) -> bytes:
@@ -121,7 +121,7 @@ def digest(*row: Any) -> bytes:
 
 
 def is_sound(row: tuple[Any, ...]) -> bool:
-    """Whether a row, read as bytes, is as it was written."""
+    """Return whether a row, read as bytes, is as it was written."""
     return bool(row[-1] == digest(*row[:-1]))
 
 
@@ -165,15 +165,15 @@ def marked(descriptor: int) -> bytes:
 
 
 def numbers_given(descriptor: int) -> int:
-    """Up to which numbers the node has given out that did not end in order; 0 for one that did."""
+    """Return up to which number the node has given out that did not end in order; 0 for one that did."""
     found = IN_USE.fullmatch(marked(descriptor))
     return int(found[2]) if found else 0
 
 
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[int]:
-    """Hold the directory, which no node uses meanwhile, and give the lock's descriptor. Raises `JournalError` where one
-    does, at once."""
+    """Hold the directory, which no other node uses meanwhile, and give the lock's descriptor. Raises `JournalError` at
+    once where one does."""
     descriptor = lock(directory, 0.0)
     try:
         yield descriptor
@@ -209,15 +209,15 @@ def lock(directory: Path, seconds: float) -> int:
 
 
 def has_lost_log(directory: Path, descriptor: int) -> bool:
-    """Whether the log of a node that did not end in order is gone or empty, while its index is there: whoever brings
-    the log into the journal takes away both. The directory is locked, by this descriptor."""
+    """Return whether the log of a node that did not end in order is gone or empty, while its index is there: whoever
+    brings the log into the journal takes away both. The directory is locked, by this descriptor."""
     index = directory / f"{FILE}-shm"
     return marked(descriptor).startswith(b"in use") and index.exists() and not _size(directory / LOG)
 
 
 def open_database(directory: Path, descriptor: int) -> sqlite3.Connection:
-    """The directory's, made if there never was one, checked and migrated; text comes as bytes. A file that can't be
-    used is not written to. The directory is locked, by this descriptor.
+    """Open the directory's database, made if there never was one, checked and migrated; text comes as bytes. A file
+    that can't be used is not written to. The directory is locked, by this descriptor.
 
     Raises `UsageError` where a person must do something about it, `DamagedFileError` where a part of it may be whole,
     `JournalError` where that may pass.
@@ -287,7 +287,7 @@ def _allocate_index(path: Path) -> None:
 
 
 def connect_read_only(path: Path, *, alone: bool = False) -> sqlite3.Connection:
-    """As it is; text comes as bytes. Raises `sqlite3.Error`."""
+    """Connect to the file as it is; text comes as bytes. Raises `sqlite3.Error`."""
     how = "immutable=1" if alone else "mode=ro"
     database = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=OPEN_S)
     database.text_factory = bytes
@@ -340,8 +340,8 @@ def _size(path: Path) -> int:
 
 @contextlib.contextmanager
 def refused(path: Path, remedy: str = SET_ASIDE) -> Iterator[None]:
-    """Raise what SQLite raises as `UsageError`, or `JournalError` where it may pass by itself. `remedy` helps where it
-    is damaged."""
+    """Raise what SQLite raises as `UsageError`, or as `JournalError` where it may pass by itself. `remedy` helps where
+    it is damaged."""
     try:
         yield
     except sqlite3.Error as error:
@@ -352,7 +352,8 @@ def refused(path: Path, remedy: str = SET_ASIDE) -> Iterator[None]:
 
 
 def inspect(path: Path, called: Path | None = None, *, alone: bool = False, remedy: str = SET_ASIDE) -> None:
-    """Read-only. Raises `UsageError` where it is not a whole file of ours that this program knows, and as `refused`.
+    """Look at a file read-only. Raises `UsageError` where it is not a whole file of ours that this program knows, and
+    as `refused`.
 
     `called` is its name for people. With `alone` nobody else can have it open, and it has no companions: so no lock is
     asked for, which some file systems do not have. `remedy` helps where it is no such file.

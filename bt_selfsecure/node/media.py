@@ -7,7 +7,7 @@ import contextlib
 import logging
 import random
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Final, Protocol
 
 from bt_selfsecure.bearers.base import Bearer, Link
 from bt_selfsecure.bearers.pairing import Pairing
@@ -17,6 +17,9 @@ from bt_selfsecure.node.config import Config, bearer_spec, udp_places
 from bt_selfsecure.sansio.back_off import BackOff
 
 log = logging.getLogger(__name__)
+
+QUIET_S: Final = 60.0
+"""A refused link is logged once in so long."""
 
 
 class Media(Protocol):
@@ -71,6 +74,7 @@ class Bearers:
         self._media, self._on_link = media, on_link
         self._bearers: dict[str, Bearer] = {}
         self._listeners: list[asyncio.Task[None]] = []
+        self._quiet_until = 0.0
 
     async def connect(self, name: str, address: str) -> Link:
         """Dial this peer, and return the link. Raises `BtSelfSecureError`."""
@@ -123,10 +127,18 @@ class Bearers:
             while True:
                 link = await listener.accept()
                 if not self._on_link(name, link):
-                    log.info("a link of %s is refused: no peer of ours, or too many links", link.peer)
+                    self._log_refused(link.peer)
                     await link.close()
         finally:
             await listener.close()
+
+    def _log_refused(self, peer: str) -> None:
+        """Once in a while: anybody can make up an address."""
+        now = asyncio.get_running_loop().time()
+        level = logging.INFO if now >= self._quiet_until else logging.DEBUG
+        if level == logging.INFO:
+            self._quiet_until = now + QUIET_S
+        log.log(level, "a link of %s is refused: no peer of ours, or too many links", peer)
 
 
 def bearer_name(bearer: str) -> str:

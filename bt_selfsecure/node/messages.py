@@ -67,7 +67,7 @@ class Joiner:
     def __init__(self, pieces: Iterable[bytes] = ()) -> None:
         self.pieces = list(pieces)
         """Of the message that is under way."""
-        self._bytes = sum(map(len, self.pieces))
+        self.bytes = sum(map(len, self.pieces))
 
     def add(self, fragment: Fragment) -> bytes | None:
         """Return the message that this fragment completes, else None. What belongs to no message that began is
@@ -77,8 +77,8 @@ class Joiner:
         elif not self.pieces:
             return None
         self.pieces.append(fragment.piece)
-        self._bytes += len(fragment.piece)
-        if self._bytes > MAX_MESSAGE_BYTES:
+        self.bytes += len(fragment.piece)
+        if self.bytes > MAX_MESSAGE_BYTES:
             self.drop()
         if fragment.more or not self.pieces:
             return None
@@ -88,4 +88,4 @@ class Joiner:
 
     def drop(self) -> None:
         """Forget the message that is under way; what is left of it is dropped as it comes."""
-        self.pieces, self._bytes = [], 0
+        self.pieces, self.bytes = [], 0

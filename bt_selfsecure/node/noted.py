@@ -66,13 +66,6 @@ class Noted:
         """Forget what is noted of this peer: its state in memory is thrown away, as in a crash."""
         self._noted.pop(address, None)
 
-    def forget(self, address: str) -> None:
-        """Note that nothing of this peer's is kept, but for messages that nobody has read."""
-        self.discard(address)
-        self.write(address, "DELETE FROM peer WHERE id = ?", address_number(address))
-        for table in ("outbox", "partial"):
-            self.write(address, f"DELETE FROM {table} WHERE peer = ?", address)
-
     def _of(self, address: str) -> _Changes:
         return self._noted.setdefault(address, _Changes())
 

@@ -51,8 +51,17 @@ class NodePeer(Protocol):
     def shares_key(self, data: bytes) -> bool:
         """Return whether this frame was made with a key that this peer has, by whomever it came."""
 
-    def is_idle(self, seconds: float) -> bool:
-        """Return whether it has no link, nothing to send, nothing under way, and was not heard for so long."""
+    @property
+    def has_key(self) -> bool:
+        """Return whether a key was agreed on with it."""
+
+    @property
+    def is_agreeing(self) -> bool:
+        """Return whether an establishment with it is under way."""
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since its last datagram, or since it is known; 0 while something is to be sent or under way."""
 
     @property
     def counts(self) -> PeerCounters:
@@ -69,6 +78,10 @@ class NodePeer(Protocol):
     @property
     def waiting_messages(self) -> int:
         """Return the number of messages that the peer is not known to have."""
+
+    @property
+    def half_received_bytes(self) -> int:
+        """Return the length of what has come of a message that is under way."""
 
     @property
     def silent_s(self) -> float | None:

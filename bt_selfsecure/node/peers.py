@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable, Collection
 from typing import Final, Protocol
 
@@ -18,8 +17,11 @@ from bt_selfsecure.sansio.back_off import FIRST_RETRY_S, LAST_RETRY_S
 
 log = logging.getLogger(__name__)
 
+STRANGERS: Final = 4
+"""Whoever is not configured and has no key has proved nothing: so many of those are remembered at once, and one of them
+agrees on a key at a time."""
 STRANGER_S: Final = 60.0
-"""A stranger is remembered for so long at least, and T_d with it."""
+"""Such a stranger is remembered for so long at least, and T_d with it."""
 
 
 class HasJournal(Protocol):
@@ -30,7 +32,8 @@ class HasJournal(Protocol):
 
 class Peers(dict[str, NodePeer]):
     """Holds the peers of a node. `make` gives a peer of this name, address and dialling, as the journal has it. `most`
-    are remembered; `known` are the addresses of those that are never forgotten."""
+    are remembered; `known` are the addresses of those that are configured. These, and all that have a key, are never
+    forgotten."""
 
     def __init__(
         self, node: HasJournal, make: Callable[[str, str, str], NodePeer], known: Collection[str], most: int
@@ -68,19 +71,37 @@ class Peers(dict[str, NodePeer]):
         """Return whether there is a link to the peer of this address."""
         return address in self and self[address].link_count > 0
 
+    def may_link(self, address: str) -> bool:
+        """Return whether there is room for another link to this peer: those that are configured find room always."""
+        if address in self._known:
+            return self.link_count < self._most
+        return sum(peer.link_count for peer in self.strangers) < max(1, self._most - len(self._known))
+
     def make_room(self) -> bool:
-        """Return whether there is room for a stranger: of the others the one that was heard least lately is
-        forgotten."""
-        if len(self) < self._most:
+        """Return whether there is room for a stranger: of those without a key the one that was silent longest is
+        forgotten, and nothing of it is on the disk."""
+        keyless = [peer for peer in self.strangers if not peer.has_key]
+        if len(self) < self._most and len(keyless) < STRANGERS:
             return True
-        idle = [peer for peer in self.values() if peer.address not in self._known and peer.is_idle(STRANGER_S)]
+        idle = [peer for peer in keyless if peer.idle_s > STRANGER_S]
         if not idle:
             return False
-        oldest = max(idle, key=lambda peer: math.inf if peer.silent_s is None else peer.silent_s)
+        oldest = max(idle, key=lambda peer: peer.idle_s)
         del self[oldest.address]
         self._tasks.pop(oldest.address).cancel()
-        self._node.journal.forget(oldest.address)
+        self._node.journal.discard(oldest.address)
         return True
+
+    @property
+    def strangers(self) -> list[NodePeer]:
+        """Return those that are not configured; some have a key."""
+        return [peer for peer in self.values() if peer.address not in self._known]
+
+    def may_agree(self, address: str) -> bool:
+        """Return whether a request of this peer is to be answered: of a stranger's without a key, one at a time."""
+        if address in self._known or self[address].has_key:
+            return True
+        return not any(peer.is_agreeing for peer in self.strangers if not peer.has_key and peer.address != address)
 
     async def _supervise(self, peer: NodePeer) -> None:
         """A fault in one peer's handling is logged, and this peer begun anew from the journal; the others go on."""

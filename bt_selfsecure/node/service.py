@@ -1,4 +1,4 @@
-"""The node: one adapter, its listeners, its peers, the local API; `daemon.py` runs it."""
+"""Runs the node: one adapter, its listeners, its peers, the local API; `daemon.py` starts it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ END_S: Final = 3.0
 
 
 class Node:
-    """Between `start` and `stop` it does its work; `haoxiao.context.NodeContext` and `api.NodeApi` are what it offers.
+    """Does its work between `start` and `stop`; `haoxiao.context.NodeContext` and `api.NodeApi` are what it offers.
 
     With `media` and `address` it runs on those; without, as configured: on UDP, or on an adapter, whose coming and
     going it follows. Peers, their queues and the local API are there whether the adapter is or not.
@@ -57,7 +57,7 @@ class Node:
         self._session_bearer = bearer_name(config.session.bearer)
         self._establish_bearer = bearer_name(config.establish.bearer)
         self._own: str | None = None
-        known = {peer.address for peer in config.peer}
+        self._known = known = {peer.address for peer in config.peer}
         self._peers = Peers(self, partial(HaoXiaoPeer, self), known, config.node.max_links)
         medium = media or KernelMedia(config, lambda: self.adapter, lambda: self._own, self._peers.has_link)
         self._bearers = Bearers(medium, self._on_link)
@@ -71,7 +71,9 @@ class Node:
         self.journal = Journal(place, sync_each=durable_first, told=self._on_disk, peers=known)
         self._eraser = Eraser(self.journal, config.session.checkpoint_rounds)
         self._card = Card(self.journal, self._peers)
-        self._inbox = Inbox(self.journal, config.node.queue_messages, self._name_of, durable_first=durable_first)
+        self._inbox = Inbox(
+            self.journal, config.node.queue_messages, self._name_of, known=known, durable_first=durable_first
+        )
         self._api = Api(self, config)
 
     async def start(self) -> None:
@@ -99,7 +101,7 @@ class Node:
             log.warning("%s is %s; waiting for it", self.adapter, self._keeper.state.value)
 
     async def stop(self) -> None:
-        """All is closed, what was lazy is on disk."""
+        """Close everything; what was lazy is on disk then."""
         await self._api.stop()
         if self._commit_timer:
             self._commit_timer.cancel()
@@ -124,7 +126,8 @@ class Node:
 
     @property
     def adapter(self) -> str:
-        """Return its name, as in hci0, or what there is in its place; as configured where there is no such adapter."""
+        """Return the adapter's name, as in hci0, or what there is in its place; as configured where there is no such
+        adapter."""
         return self._keeper.name if self._keeper else self._medium
 
     @property
@@ -210,7 +213,7 @@ class Node:
             peer = self._peers.begin(link.peer, link.peer, "never")
             asyncio.get_running_loop().call_soon(peer.attach, bearer, link)
             return True
-        return self._peers.link_count < self._config.node.max_links and self._peers[link.peer].attach(bearer, link)
+        return self._peers.may_link(link.peer) and self._peers[link.peer].attach(bearer, link)
 
     # --- what a peer needs
 
@@ -236,7 +239,12 @@ class Node:
         self._inbox.put(address, port, message)
 
     def inbox_has_room(self, address: str) -> bool:
-        return self._inbox.has_room(address)
+        if address in self._known:
+            return self._inbox.has_room(address)
+        return self._inbox.has_room(address, sum(peer.half_received_bytes for peer in self._peers.strangers))
+
+    def may_agree(self, address: str) -> bool:
+        return self._peers.may_agree(address)
 
     def commit_later(self) -> None:
         if self._commit_timer is None:

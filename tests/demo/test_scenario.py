@@ -71,7 +71,7 @@ def test_attempts_and_the_thiefs_rounds_follow_the_trace() -> None:
 
 
 def test_what_eve_reads_with_the_stolen_key_is_the_file() -> None:
-    _, story, outcome, _ = told(seed=3)
+    _, story, outcome, _ = told(seed=6)
     assert story._thief is not None
     assert len(outcome.read) > 3
     assert all(story._thief.read[seq] == story.chunks[seq] for seq in outcome.read)

@@ -15,8 +15,9 @@ import pytest
 from damage import CELLS, KINDS, damage
 from node_world import ADDRESSES, World, is_connected, peer_of, record_secrets, unread, until, virtual
 
+from bt_selfsecure.node.damaged_rows import QUEUES
 from bt_selfsecure.node.haoxiao.kept import stored_messages
-from bt_selfsecure.node.journal import QUEUES, DamagedError, Journal, PeerRow
+from bt_selfsecure.node.journal import DamagedError, Journal, PeerRow
 from bt_selfsecure.node.journal_file import address_number
 from bt_selfsecure.node.messages import split
 from bt_selfsecure.node.set_aside import FILE

@@ -86,7 +86,7 @@ def test_no_id_is_given_out_twice_not_even_one_that_a_crash_made_undone(tmp_path
 def test_no_id_is_given_out_twice_although_no_row_of_most_was_ever_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bt_selfsecure.node.journal.RESERVED_IDS", 10)
+    monkeypatch.setattr("bt_selfsecure.node.row_numbers.RESERVED", 10)
     seen: list[int] = []
     for _ in range(3):
         with opened(tmp_path) as journal:
@@ -154,19 +154,6 @@ def test_what_is_discarded_is_not_written_and_others_changes_are(tmp_path: Path)
         assert journal.outbox(BOB) == []
         assert len(journal.outbox("B8:27:EB:00:00:03")) == 1
     assert calls == []
-
-
-def test_a_forgotten_peer_leaves_only_unread_messages(tmp_path: Path) -> None:
-    with opened(tmp_path) as journal:
-        put(journal, b"x")
-        journal.keep(BOB, lambda: PeerRow("record", "{}", True))
-        journal.insert(BOB, "inbox", BOB, 0, 0.0, b"unread")
-        journal.commit()
-        journal.forget(BOB)
-        journal.commit()
-        assert journal.peer(BOB) is None
-        assert journal.outbox(BOB) == []
-        assert len(journal.inbox()) == 1
 
 
 def test_a_full_disk_takes_all_or_nothing_and_the_next_commit_takes_what_waited(tmp_path: Path) -> None:

@@ -7,9 +7,13 @@ import logging
 import shutil
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import pytest
 from node_world import ADDRESSES, World, connected, fingerprint, is_connected, peer_of, read, until, virtual
+
+from bt_selfsecure.node.discovery import Sighting
+from bt_selfsecure.node.service import Node
 
 NAMES = ("alice", "bob", "carol", "dave")
 
@@ -75,6 +79,79 @@ def test_an_adapter_that_changes_and_comes_back_finds_its_peer_each_time(tmp_pat
             await node.send("bob", own.encode(), until="acknowledged")
             assert await read(bob, 1) == [own.encode()]
             await world.close()
+
+    virtual(main())
+
+
+def test_an_adapter_that_becomes_another_one_under_the_running_node_is_told_and_nothing_is_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(tmp_path)
+
+    async def main() -> None:
+        alice, bob = await world.start("alice", "bob"), await world.start("bob", "alice", "carol")
+        await connected(alice, bob)
+        await alice._end()  # as `AdapterSupervisor` has it where the adapter goes
+        await alice.send("bob", b"meanwhile")
+        alice._bearers._media._address = ADDRESSES["carol"]  # type: ignore[attr-defined]
+        await alice._begin(ADDRESSES["carol"])
+        assert f"and its address is {ADDRESSES['carol']}" in " ".join(alice.status()["problems"])
+        await until(lambda: is_connected(alice, "bob") and is_connected(bob, "carol"), 900)
+        assert await read(bob, 1) == [b"meanwhile"]
+        assert peer_of(alice, "bob")["key"]["own_address"] == ADDRESSES["carol"]
+        assert alice.status()["problems"] == []
+        await world.close()
+
+    with caplog.at_level(logging.INFO):
+        virtual(main())
+    assert len([text for text in caplog.messages if text.startswith("this node's keys were made under")]) == 1
+
+
+def test_two_cards_that_change_places_are_told_at_both_ends_with_the_remedy(tmp_path: Path) -> None:
+    """Then each node's own address is that of its [[peer]]."""
+    world = World(tmp_path)
+
+    async def main() -> None:
+        await meet(world, "alice", "bob")
+        for old, new in (("alice", "aside"), ("bob", "alice"), ("aside", "bob")):
+            (tmp_path / old).rename(tmp_path / new)
+        for name, other in (("alice", "bob"), ("bob", "alice")):
+            node = await world.start(name, name)
+            problems = node.status()["problems"]
+            assert any(
+                f"made under {ADDRESSES[other]}, and its address is {ADDRESSES[name]}" in line for line in problems
+            )
+            assert any(line.startswith(f"{name}: it has this node's own address") for line in problems)
+        await asyncio.sleep(100)
+        await world.close()
+        for name, other in (("alice", "bob"), ("bob", "alice")):
+            await world.start(name, other)
+        await connected(world.nodes["alice"], world.nodes["bob"], 900)
+        assert [node.status()["problems"] for node in world.nodes.values()] == [[], []]
+        await world.close()
+
+    virtual(main())
+
+
+def test_a_copy_that_hears_the_device_it_was_made_of_says_so_and_so_does_who_hears_its_own_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path)
+    near: dict[str, Any] = {}
+    monkeypatch.setattr(Node, "_sightings", property(lambda node: near))
+
+    async def main() -> None:
+        await meet(world, "alice", "bob")
+        shutil.copytree(tmp_path / "alice", tmp_path / "carol")
+        near[ADDRESSES["alice"]] = Sighting(ADDRESSES["alice"], "alice", -60, "hardened", 3, 0.0)
+        carol = await world.start("carol", "bob")
+        (problem,) = carol.status()["problems"]
+        assert problem.startswith(f"this node's keys were made under {ADDRESSES['alice']}")
+        assert "so two devices run with copies of one card: on one of them, stop the node" in problem
+        alice = await world.start("alice", "bob")
+        (problem,) = alice.status()["problems"]
+        assert problem.startswith(f"another device near says that it has this node's address, {ADDRESSES['alice']}")
+        await world.close()
 
     virtual(main())
 

@@ -12,7 +12,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,6 +26,7 @@ from bt_selfsecure.coap.pairs import PairFile, write_private
 from bt_selfsecure.coap.resources import SENSOR_BYTES
 from bt_selfsecure.coap.schemes import DotpDtls, DotpObject, DtlsPsk, Plain, Scheme
 from bt_selfsecure.errors import BtSelfSecureError
+from bt_selfsecure.isolated import FOLDER, python_module
 from bt_selfsecure.protocols.dotp.keys import Role
 from bt_selfsecure.protocols.dotp.record import DotpRecord
 from bt_selfsecure.protocols.sabour.config import ClientConfig
@@ -86,8 +86,9 @@ class RelayProcess:
 
     def __init__(self, link: SlowLink, ports: list[int]) -> None:
         words = [str(link.kbit_per_s), str(link.delay_ms), *(f"{HOST}:{port}" for port in ports)]
-        command = [sys.executable, "-m", "bt_selfsecure.bench.coap.relay", *words]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        command = python_module("bt_selfsecure.bench.coap.relay", *words)
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=FOLDER)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._in: Final[IO[str]] = self._process.stdin
@@ -132,8 +133,8 @@ async def measured(name: str, gets: int, relay: RelayProcess, get: Callable[[], 
 @contextmanager
 def started(*command: str, given: str = "") -> Iterator[subprocess.Popen[str]]:
     """Run a program meanwhile, with this on its standard input."""
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True) as process:
+    pipe, none = subprocess.PIPE, subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=none, text=True, cwd=FOLDER) as process:
         try:
             assert process.stdin is not None
             process.stdin.write(given)
@@ -147,7 +148,7 @@ def started(*command: str, given: str = "") -> Iterator[subprocess.Popen[str]]:
 def ours(link: SlowLink, folder: Path, *words: str) -> Iterator[RelayProcess]:
     """Run `coap serve` with these options meanwhile, behind a relay; with two ports, where the paper has two."""
     auth = free_port()
-    command = [sys.executable, "-m", "bt_selfsecure", "coap", "serve", "--bind", HOST, "--port", "0", *words]
+    command = python_module("bt_selfsecure", "coap", "serve", "--bind", HOST, "--port", "0", *words)
     with started(*command, "--auth-port", str(auth), "--state", str(folder)) as process, ExitStack() as closing:
         assert process.stdout is not None
         said = process.stdout.readline()
@@ -215,7 +216,7 @@ async def edhoc_rows(gets: int, link: SlowLink) -> list[Row]:
     except ImportError:
         return []
     port, secrets = free_port(), edhoc.new_secrets()
-    command = [sys.executable, "-m", "bt_selfsecure.bench.coap.edhoc", HOST, str(port)]
+    command = python_module("bt_selfsecure.bench.coap.edhoc", HOST, str(port))
     with started(*command, given=secrets + "\n") as process, ExitStack() as closing:
         assert process.stdout is not None
         if not process.stdout.readline():

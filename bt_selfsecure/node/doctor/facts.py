@@ -43,6 +43,8 @@ ANSWER_S: Final = 10.0
 """For bluetoothd."""
 TRIAL_S: Final = 40.0
 """For a trial of its advertising: a Python has to start and to import bluezero, on whatever computer this is."""
+TRIAL_PROFILE: Final = "3"
+"""`hardened`, as nodes advertise it."""
 UNSYNCHRONISED: Final = 5
 """TIME_ERROR, returned by adjtimex(2) while no time service has set the clock."""
 
@@ -200,7 +202,7 @@ async def try_advertising(adapter: str) -> tuple[Word, str]:
     except ImportError:  # the beacon has another library
         pass
     child = await asyncio.create_subprocess_exec(
-        *python_module(beacon.__name__, "--", adapter, socket.gethostname(), "2"),
+        *python_module(beacon.__name__, "--", adapter, socket.gethostname(), TRIAL_PROFILE),
         cwd=FOLDER,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

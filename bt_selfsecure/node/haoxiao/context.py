@@ -31,6 +31,9 @@ class NodeContext(Protocol):
         """Take a whole message, and note it in the journal, not yet committed."""
 
     def inbox_has_room(self, address: str) -> bool: ...
+    def may_agree(self, address: str) -> bool:
+        """Return whether a request of this peer's is to be answered now."""
+
     def look_for_copies(self, address: str, data: bytes) -> None:
         """Find out whether the keys that this frame of the peer's names are another peer's: its own they are not."""
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
 import secrets
 from collections.abc import Coroutine
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -21,7 +23,7 @@ from bt_selfsecure.node import ages
 from bt_selfsecure.node.haoxiao import peer_events as events
 from bt_selfsecure.node.haoxiao.context import NodeContext
 from bt_selfsecure.node.haoxiao.kept import note, stored
-from bt_selfsecure.node.haoxiao.peer_events import Commit, Output, SendBurst, Urgency
+from bt_selfsecure.node.haoxiao.peer_events import Commit, Level, Output, SendBurst, Urgency
 from bt_selfsecure.node.haoxiao.peer_machine import PeerMachine
 from bt_selfsecure.node.haoxiao.peer_status import status_of
 from bt_selfsecure.node.haoxiao.waiting import Waiters
@@ -47,7 +49,7 @@ class HaoXiaoPeer:
         self._node, self._journal, self._log = node, node.journal, PeerLog(log, name)
         self._loop = asyncio.get_running_loop()
         self._clock = self._loop.time
-        now = self._clock()
+        now = self._since = self._clock()
         kept, new_number = stored(node.journal, address, now), partial(node.journal.new_number, "outbox")
         self._machine: Final = PeerMachine(
             node.settings.peer(name, address, dial),
@@ -111,7 +113,9 @@ class HaoXiaoPeer:
         """Take note that the node's adapter works."""
         own = self._node.own
         if self._running and own is not None and self._machine.links.own is None:
-            self._machine.adapter_up(own, self._node.settings.establish(own, self.address), self._clock())
+            establish = self._node.settings.establish(own, self.address)
+            establish = replace(establish, admit=lambda identity: self._node.may_agree(self.address))
+            self._machine.adapter_up(own, establish, self._clock())
             self._act()
 
     async def adapter_gone(self) -> None:
@@ -139,10 +143,25 @@ class HaoXiaoPeer:
         """Return whether this frame was made with a key that this peer has, by whomever it came."""
         return self._machine.shares_key(data)
 
-    def is_idle(self, seconds: float) -> bool:
-        """Return whether it has no link, nothing to send, nothing under way, and was not heard for so long."""
-        silent = self.silent_s
-        return not (self._machine.is_busy or (silent is not None and silent < seconds))
+    @property
+    def has_key(self) -> bool:
+        """Return whether a key was agreed on with it."""
+        return self._machine.session.session is not None
+
+    @property
+    def is_agreeing(self) -> bool:
+        """Return whether an establishment with it is under way."""
+        return self._machine.agreement.is_under_way
+
+    @property
+    def idle_s(self) -> float:
+        """Return the seconds since its last datagram, or since it is known; 0 while something waits or is under way."""
+        return 0.0 if self._machine.is_busy else min(self._clock() - self._since, self.silent_s or math.inf)
+
+    @property
+    def half_received_bytes(self) -> int:
+        """Return the length of what has come of a message that is under way."""
+        return self._machine.session.half_received_bytes
 
     # --- its life -----------------------------------------------------------------------------------------------------
 
@@ -208,7 +227,7 @@ class HaoXiaoPeer:
                 if line := self._open.get(output.link):
                     line.put(output.data)
             case events.Log():
-                self._log.line(output.level, output.text, output.event, output.of_round)
+                self._log.line(self._level(output.level), output.text, output.event, output.of_round)
             case events.Note():
                 note(self._journal, self.address, output, self._clock)
             case events.Commit():
@@ -239,6 +258,11 @@ class HaoXiaoPeer:
                 self._waiting.end_keys(head | ages.told(0.0) | (output.facts or {}))
             case events.ForeignKeys():
                 self._node.look_for_copies(self.address, output.frame)
+
+    def _level(self, level: Level) -> int:
+        """What strangers without a key cause is in the status; the log would be theirs to fill, a name each."""
+        is_anybody = not (self._machine.config.asks or self.has_key)
+        return logging.DEBUG if is_anybody and level < Level.ERROR else level
 
     def _commit(self, commit: Commit) -> None:
         self._token = commit.token

@@ -284,6 +284,8 @@ class PeerConfig:
     renew_messages: int
     rests_on: Callable[[bool, bool, bool], str]
     """A sentence: on what a key's secrecy rests, by whether losses are visible, the key hybrid, and authenticated."""
+    asks: bool = True
+    """Whether this end asks for the first key, too; not a stranger's, who asks if he wants one."""
 
 
 @value

@@ -343,7 +343,7 @@ class PeerMachine:
         elif session.session and now - self._asunder_since > NO_COMMON_KEY_S:
             self._asunder_since = now
             agreement.hint("the two ends find no common key")
-        if self._disk_works:
+        if self._disk_works and (self.config.asks or session.session or agreement.is_wanted):
             has_key, due = session.session is not None, session.is_due(now)
             agreement.consider(now, leads=line.dialled, linked_since=line.since, has_key=has_key, due=due)
         self._look_at = now + LOOK_S
@@ -359,8 +359,8 @@ class PeerMachine:
 
     @property
     def is_busy(self) -> bool:
-        """Return whether something is linked, waits, or is under way."""
-        return bool(self.links or self.session.waiting or self.agreement.is_under_way)
+        """Return whether something waits, or is under way."""
+        return bool(self.session.waiting or self.agreement.is_under_way)
 
     def shares_key(self, data: bytes) -> bool:
         """Return whether this frame was made with a key that this peer has, by whomever it came."""

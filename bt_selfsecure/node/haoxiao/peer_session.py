@@ -143,6 +143,11 @@ class PeerSession:
         begun = self.session.record.sending.messages if self.session else ()
         return self.outbox.messages + sum(map(ends_message, begun))
 
+    @property
+    def half_received_bytes(self) -> int:
+        """Return the bytes that are here of a message that is under way."""
+        return self._joiner.bytes
+
     # --- out
 
     def send(self, message: bytes, port: int, *, durable: bool) -> int:

@@ -60,6 +60,7 @@ class Settings:
             renew_hours=self._config.establish.renew_after_hours,
             renew_messages=self._config.establish.renew_after_messages,
             rests_on=self.rests_on,
+            asks=address in self._keys,
         )
 
     def establish(self, own: str, address: str) -> EstablishConfig:
