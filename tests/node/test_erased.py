@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from node_world import ADDRESSES, World, connected, read, virtual
-from two_daemons import WAITS, QuickNodes, start
+from two_daemons import WAITS, QuickNodes, start, wait_until
 
 from bt_selfsecure.node.erasing import IDLE_S, PATIENCE_S, RETRY_S
 from bt_selfsecure.node.haoxiao import peer_session
@@ -228,6 +228,11 @@ def test_a_thief_of_the_disk_of_a_daemon_that_was_killed_finds_what_is_alive_alo
             for name in ENDS:
                 look(name)
 
+    def wait_for_rest() -> None:
+        """Until what is lazy is on the disk, and the logs are empty."""
+        time.sleep(COMMIT_S + WAITS["node.erasing"]["IDLE_S"])
+        wait_until(lambda: not any((tmp_path / name / LOG).stat().st_size for name in ENDS))
+
     def assert_erased(delivered: int) -> None:
         for name in ENDS:
             data = every_byte(tmp_path / name)
@@ -239,8 +244,7 @@ def test_a_thief_of_the_disk_of_a_daemon_that_was_killed_finds_what_is_alive_alo
     try:
         start(nodes)
         talk(0, 40)
-        time.sleep(3 * WAITS["node.erasing"]["IDLE_S"] + COMMIT_S)
-        assert (tmp_path / "alice" / LOG).exists()
+        wait_for_rest()
         for name in ENDS:
             nodes.kill(name)
         assert_erased(40)
@@ -251,7 +255,7 @@ def test_a_thief_of_the_disk_of_a_daemon_that_was_killed_finds_what_is_alive_alo
         start(nodes)
         for received in nodes.client("bob").receive():  # of those that came last it does not know who has read them
             nodes.client("bob").acknowledge(received.id)
-        time.sleep(3 * WAITS["node.erasing"]["IDLE_S"] + COMMIT_S)
+        wait_for_rest()
         for name in ENDS:
             nodes.kill(name)
         assert_erased(45)
