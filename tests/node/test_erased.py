@@ -295,3 +295,26 @@ def test_a_program_that_keeps_the_journal_from_being_erased_is_told_until_it_end
 
     virtual(main())
     assert len([text for text in caplog.messages if "can't be taken out" in text]) == 1
+
+
+def test_what_an_older_version_has_left_in_the_files_is_gone_when_the_node_has_started(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "older", sync_each=True)
+    journal._database.execute("PRAGMA secure_delete = OFF")
+    rows = [journal.insert(A, "outbox", A, marked(number, 900)) for number in range(40)]
+    journal.commit()
+    for row in rows:
+        journal.delete(A, "outbox", row)
+    journal.commit()
+    journal._database.execute("PRAGMA wal_checkpoint")
+    shutil.copytree(tmp_path / "older", tmp_path / "bob")
+    journal.close()
+    assert MARK.search((tmp_path / "bob" / FILE).read_bytes())
+    world = World(tmp_path)
+
+    async def main() -> None:
+        await world.start("bob", "alice")
+        await asyncio.sleep(1)
+        assert not MARK.search(every_byte(tmp_path / "bob"))
+        await world.close()
+
+    virtual(main())
