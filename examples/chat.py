@@ -48,7 +48,12 @@ def introduce(node: NodeClient, peer: str) -> None:
         if known["name"] == peer and known["key"]:
             key = known["key"]
             print(f"{peer} is {known['state']}; key {key['fingerprint']}, {key['secret_bits']:.0f} secret bits")
-            print(f"{key['rests_on']} Compare with {peer}: {key['sas']}", flush=True)
+            print(key["rests_on"])
+            confirmed = known["trust"]["confirmed"]
+            print(
+                f"{peer} is confirmed." if confirmed else f"{peer} may be anybody: bt-selfsecure confirm --help",
+                flush=True,
+            )
 
 
 def main() -> int:

@@ -46,7 +46,7 @@ class Plain:
 
 @dataclass(frozen=True, slots=True)
 class DtlsPsk:
-    """Plain DTLS-PSK: a key that stays, as libcoap and others have it."""
+    """Secures by plain DTLS-PSK: a key that stays, as libcoap and others have it."""
 
     keys: Mapping[bytes, bytes] = field(repr=False)
     """By identity: of a server each client's, of a client its own alone."""
