@@ -66,7 +66,7 @@ class NodePeer(Protocol):
 
     @property
     def idle_s(self) -> float:
-        """Seconds since its last datagram, or since it is known; 0 while something is to be sent or under way."""
+        """Return the seconds since its last datagram, or since it is known; 0 while something waits or is under way."""
 
     @property
     def counts(self) -> PeerCounters:

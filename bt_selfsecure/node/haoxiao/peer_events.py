@@ -218,7 +218,7 @@ Output = (
 
 
 class Outputs:
-    """Holds what the parts of one machine put out, in order, and what they want of its end of a turn.
+    """Collects what the parts of one machine put out, in order, and what they want of its end of a turn.
 
     Datagrams come out first: what must be on disk before one leaves was there before it was put in, so the peer need
     not wait while the rest of the turn is noted and told.
@@ -267,7 +267,7 @@ class Outputs:
 
 @value
 class PeerConfig:
-    """Holds what one peer's machine is configured with."""
+    """Says how one peer's machine is to work: over which bearers, when a key is renewed, how much may wait."""
 
     name: str
     identity: bytes
@@ -294,7 +294,7 @@ class PeerConfig:
 
 @value
 class Stored:
-    """Holds what the disk has kept of a peer."""
+    """Brings back what the disk has kept of a peer, damaged or not."""
 
     record: SessionRecord | None = field(default=None, repr=False)
     key: dict[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Alice of one establishment: one burst, one key for each responder (paper 3.2)."""
+"""Plays Alice of one establishment: one burst, one key for each responder (paper 3.2)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ _REFUSED: Final = {Refusal.IDENTITY: Failure.IDENTITY, Refusal.CONTINUITY: Failu
 
 
 class Initiator:
-    """Alice of one establishment, thrown away after it. Drive it by the verbs of `Endpoint`, after `start(now)`.
+    """Plays Alice of one establishment, and is thrown away after it. Drive it by the verbs of `Endpoint`, after
+    `start(now)`.
 
     Raises `LocalError` for misuse by the driver only.
     """
@@ -113,7 +114,7 @@ class Initiator:
 
     @property
     def sent(self) -> int:
-        """Burst packets sent so far."""
+        """Return the number of burst packets sent so far."""
         return self._burst.sent
 
     @property

@@ -1,4 +1,4 @@
-"""Bob of one establishment at a time (paper 3.2); he stays and answers the next request after it."""
+"""Plays Bob of one establishment at a time (paper 3.2); he stays and answers the next request after it."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class _Queue(FrameQueue):
 
 
 class Responder:
-    """Bob, of one establishment after the other. Drive it by the verbs of `Endpoint`.
+    """Plays Bob, of one establishment after the other. Drive it by the verbs of `Endpoint`.
 
     It keeps one establishment, and T_d of a bounded number of identities.
     """
@@ -133,7 +133,7 @@ class Responder:
 
     @property
     def received(self) -> int:
-        """|S| so far."""
+        """Return |S| so far."""
         packets = self._current.packets if self._current else None
         return len(packets) if isinstance(packets, CommittedBurst) else len(packets.kept) if packets else 0
 
