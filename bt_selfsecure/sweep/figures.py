@@ -27,6 +27,8 @@ COLOURS: Final = (BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY, GREY)
 MOST_LINES: Final = 8
 MOST_COLUMNS: Final = 8
 """Of a map with a column a setting; more settings, and it shows the pairs of all of them together."""
+MOST_PAIRS: Final = 24
+"""Rows of a map at most, the weakest."""
 MOST_RANGES: Final = 24
 """Columns at most; more distances are put together."""
 INK: Final = 0.55
@@ -129,8 +131,8 @@ def _joined(*parts: str) -> str:
 
 
 def joint_loss_map(analysis: Analysis) -> Figure | None:
-    """Draw the least e|B of a run of every pair: a row a Bob and a column an Eve for one setting, else a row a pair and
-    a column a setting."""
+    """Draw the least e|B of a run of every pair: a row a Bob and a column an Eve for one setting, else a row a pair,
+    the weakest first, and a column a setting. Pairs for which there is no room are counted below."""
     known = [(pair, pair.least_e_given_b) for pair in analysis.pairs if pair.least_e_given_b is not None]
     settings = list(dict.fromkeys(pair.setting for pair in analysis.pairs))
     if not known:
@@ -140,7 +142,9 @@ def joint_loss_map(analysis: Analysis) -> Figure | None:
         names = sorted({pair.bob for pair in analysis.pairs})
         cells = {(names.index(pair.bob), names.index(pair.eve)): share for pair, share in known}
         return _map(cells, [f"Bob {short[name]}" for name in names], [short[name] for name in names], "Eve")
-    pairs = sorted({(pair.bob, pair.eve) for pair in analysis.pairs})[:24]
+    ranked = sorted(known, key=lambda known_pair: known_pair[0].strength)
+    worst = list(dict.fromkeys((pair.bob, pair.eve) for pair, _ in ranked))
+    pairs = worst[:MOST_PAIRS]
     columns = _columns(settings)
     shown = list(dict.fromkeys(columns.values()))
     cells = {}
@@ -149,7 +153,9 @@ def joint_loss_map(analysis: Analysis) -> Figure | None:
         if at in pairs:
             cell = pairs.index(at), shown.index(columns[pair.setting])
             cells[cell] = min(share, cells.get(cell, share))
-    return _map(cells, [f"Bob {short[bob]}, Eve {short[eve]}" for bob, eve in pairs], shown, "")
+    rest = len(worst) - len(pairs)
+    below = f"the weakest pairs; {rest} more are not shown" if rest else ""
+    return _map(cells, [f"Bob {short[bob]}, Eve {short[eve]}" for bob, eve in pairs], shown, below)
 
 
 def _columns(settings: Sequence[Setting]) -> dict[Setting, str]:

@@ -91,8 +91,24 @@ def test_a_map_of_many_distances_has_a_column_for_several_and_shows_the_least_of
     assert drawn
     labels = [label.get_text() for label in drawn.axes[0].get_xticklabels()]
     assert labels == [f"{metres}-{metres + 1} m" for metres in range(1, 7)]
-    least = [text.get_text() for text in drawn.axes[0].texts if text.get_position() == (labels.index("4-5 m"), 0)]
+    row = [label.get_text() for label in drawn.axes[0].get_yticklabels()].index("Bob bob, Eve eve")
+    least = [text.get_text() for text in drawn.axes[0].texts if text.get_position() == (labels.index("4-5 m"), row)]
     assert least == ["0.100"]
+
+
+def test_a_map_of_many_pairs_has_the_weakest_first_and_says_how_many_it_does_not_show(tmp_path: Path) -> None:
+    names = [f"pi-{number}" for number in range(6)]
+    flags = {name: [seq % 7 != number for seq in range(1000)] for number, name in enumerate(names)}
+    near = flags | {"pi-4": ALL, "pi-5": ALL}  # who hears all, has all
+    drawn = joint_loss_map(
+        analysed(tmp_path / "s.db", (info(1000, 1), receptions(near)), (info(1000, 3), receptions(flags)))
+    )
+    assert drawn
+    rows = [label.get_text() for label in drawn.axes[0].get_yticklabels()]
+    assert len(rows) == 24
+    broken = {f"Bob {bob}, Eve {eve}" for bob in names for eve in ("pi-4", "pi-5") if bob != eve}
+    assert set(rows[:10]) == broken
+    assert drawn.axes[0].get_xlabel() == "the weakest pairs; 6 more are not shown"
 
 
 @pytest.mark.parametrize("misses", [1, 3, 20, 80])
