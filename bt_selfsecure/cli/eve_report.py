@@ -112,7 +112,13 @@ def as_object(report: CaptureReport) -> dict[str, Any]:
         verdict["read"] = _in_hex(told.read)
         verdict["sentence"] = told.sentence
     found["stolen"] = _in_hex(report.stolen)
-    return {**found, "limits": report.limits, "conclusion": report.conclusion, "decided": report.decided}
+    return {
+        **found,
+        "limits": report.limits,
+        "conclusion": report.conclusion,
+        "decided": report.decided,
+        "open_ends": report.open_ends,
+    }
 
 
 def _in_hex(read: Iterable[Read]) -> list[dict[str, Any]]:
@@ -151,6 +157,8 @@ def lines(report: CaptureReport, messages: int | None = None) -> list[str]:
         out += ["", "the tries of --repair were used up: more might make more packets good"]
     if report.limits:
         out += ["", "what this can't tell:", *(f"- {sentence}" for sentence in report.limits)]
+    if not report.broken and report.open_ends:
+        out += ["", "what was not looked at, or not decided:", *(f"- {end}" for end in report.open_ends)]
     out += ["", report.conclusion]
     return [line for block in out for line in _wrapped(block)]
 

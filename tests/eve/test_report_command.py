@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from bt_selfsecure.bench.papers import PAPERS, names
+from bt_selfsecure.cli.eve_report import lines
 from bt_selfsecure.cli.main import main
+from bt_selfsecure.demo.verdict_page import html
 from bt_selfsecure.eve.haoxiao.verdict import Judge
 from bt_selfsecure.eve.sources.packet import UNHEARD
 
@@ -255,6 +257,12 @@ def test_every_attack_says_its_setting_and_meaning_and_help_names_it(capsys: pyt
     assert all(paper.setting_of(row) and row.meaning for paper in PAPERS.values() for row in paper.attacks)
 
 
+def test_what_is_not_decided_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eve", "report", of("steering-hardened")]) == 2
+    out = capsys.readouterr().out
+    assert "what was not looked at, or not decided:\n- establishment 1: a packet or the response is forged\n" in out
+
+
 @pytest.mark.parametrize("why", sorted(UNHEARD))
 def test_behind_what_was_not_read_eve_may_have_a_key(why: str) -> None:
     judge = Judge()
@@ -262,6 +270,9 @@ def test_behind_what_was_not_read_eve_may_have_a_key(why: str) -> None:
     report = judge.report()
     assert not report.decided
     assert "may have given her one" in report.conclusion
+    assert report.open_ends == [f"{why} (1)"]
+    assert f"- {why} (1)" in " ".join(line.strip() for line in lines(report))
+    assert "What was not looked at, or not decided" in html(report, 128.0)
     judge = Judge()
     judge.hear_all([], {"link type 1 is not read": 1})
     assert judge.report().decided

@@ -32,6 +32,8 @@ BEARERS: Final = {
     "ipsp": ENCRYPTED,
 }
 """What the hardware hears of each bearer."""
+MOST_OPEN: Final = 8
+"""So many establishments that are not decided are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +189,26 @@ class CaptureReport:
     @property
     def decided(self) -> bool:
         """Return whether all that was heard was looked at: if not, Eve may have a key that is not told here."""
-        whole = not self.unread and not self.left_out and not self.not_kept and UNHEARD.isdisjoint(self.skipped)
-        return whole and not any(verdict.open for verdict in self.verdicts)
+        return not self.open_ends
+
+    @property
+    def open_ends(self) -> list[str]:
+        """Return what was not looked at, or not decided, though it may have given her a key."""
+        ends = [
+            (self.unread, f"captures not read, or not to their end: {self.unread:,}"),
+            (self.left_out, f"left out, too much to look at: {self.left_out:,}"),
+            (self.not_kept, f"frames for which there was no room: {self.not_kept:,}"),
+            *((count, f"{why} ({count:,})") for why, count in self.skipped.items() if why in UNHEARD),
+        ]
+        undecided = [
+            (number, verdict.rivals_left_out) for number, verdict in enumerate(self.verdicts, 1) if verdict.open
+        ]
+        for number, left_out in undecided[:MOST_OPEN]:
+            why = f"responses not looked at: {left_out:,}" if left_out else "a packet or the response is forged"
+            ends.append((1, f"establishment {number}: {why}"))
+        if more := len(undecided[MOST_OPEN:]):
+            ends.append((more, f"establishments that are not decided either: {more:,}"))
+        return [words for count, words in ends if count]
 
     @property
     def conclusion(self) -> str:
