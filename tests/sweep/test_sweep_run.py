@@ -143,6 +143,8 @@ def test_on_a_terminal_the_person_places_redoes_and_quits_and_nothing_is_lost(te
     terminal.wait_for(lambda: "pi-b               receives, 0.5 m from there" in terminal.said)
     terminal.type("r 7")
     terminal.wait_for(lambda: "r takes a place of the plan: 0.5 m, 3 m" in terminal.said)
+    terminal.type("r 3")
+    terminal.wait_for(lambda: "there is no run at 3 m yet: nothing to do again" in terminal.said)
     terminal.type("")
     terminal.wait_for(lambda: "pi-b         moves receives, 3 m from there" in terminal.said)
     assert "pi-a         stays sends, at the end of the tape" in terminal.said
