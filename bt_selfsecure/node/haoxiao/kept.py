@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
 
 from bt_selfsecure.node import ages
 from bt_selfsecure.node.haoxiao.outbox import begins_message, ends_message
@@ -21,6 +21,9 @@ from bt_selfsecure.node.haoxiao.peer_session import age_of
 from bt_selfsecure.node.journal import DamagedError, Journal
 from bt_selfsecure.node.noted import PeerRow
 from bt_selfsecure.protocols.haoxiao.record import RecordError, SessionRecord
+
+FACTS_S: Final = 1.0
+"""A wall clock that leaps is noticed so late."""
 
 # --- in ---------------------------------------------------------------------------------------------------------------
 
@@ -97,11 +100,29 @@ def _restored(facts: dict[str, Any], now: float) -> dict[str, Any]:
 # --- out --------------------------------------------------------------------------------------------------------------
 
 
-def note(journal: Journal, address: str, output: Note, clock: Callable[[], float]) -> None:
+class StateRows:
+    """Makes the rows of one peer's state. The text of the facts, with its look at the wall clock, is made anew once in
+    `FACTS_S` only, where nothing in it has changed: it says from when on the key is, which stays the same."""
+
+    def __init__(self) -> None:
+        self._of: tuple[dict[str, Any], dict[str, Any]] = {}, {}
+        self._facts = ""
+        self._until = 0.0
+
+    def row(self, state: KeepState, now: float) -> PeerRow:
+        """Return the row of a state, at this loop time."""
+        of = state.key, state.offered
+        if not self._facts or now >= self._until or of != self._of:
+            self._of, self._until = (dict(state.key), dict(state.offered)), now + FACTS_S
+            self._facts = json.dumps({"key": _kept(state.key, now), "offered": _kept(state.offered, now)})
+        return PeerRow(state.record.to_json(), self._facts, state.synchronised)
+
+
+def note(journal: Journal, address: str, output: Note, rows: StateRows, now: float) -> None:
     """Note what a peer's machine wants kept, for the next commit."""
     match output:
         case KeepState():
-            journal.keep(address, lambda: _row(output, clock()))
+            journal.keep(address, lambda: rows.row(output, now))
         case KeepFragment():
             journal.insert(address, "outbox", address, output.fragment, number=output.number)
         case DropFragment():
@@ -110,11 +131,6 @@ def note(journal: Journal, address: str, output: Note, clock: Callable[[], float
             journal.insert(address, "partial", address, output.piece)
         case DropPieces():
             journal.write(address, "DELETE FROM partial WHERE peer = ?", address)
-
-
-def _row(state: KeepState, now: float) -> PeerRow:
-    facts = {"key": _kept(state.key, now), "offered": _kept(state.offered, now)}
-    return PeerRow(state.record.to_json(), json.dumps(facts), state.synchronised)
 
 
 def _kept(facts: dict[str, Any], now: float) -> dict[str, Any]:
