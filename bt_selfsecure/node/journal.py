@@ -105,8 +105,8 @@ class Journal(Noted):
         self._directory, self._sync_each, self._told = directory, sync_each, told
         self._peers, self._clock = frozenset(peers), clock
         self._sync_due = False
-        self._looked_at = self.committed_at = clock()
-        """Times of the last look at the files, and of the end of the last commit."""
+        self._looked_at = self.commit_at = clock()
+        """The second: when the commit that is under way began, or else when the last one ended."""
         self._marked = 0
         """Up to which numbers the lock file says were given out; 0 while the log has nothing in it."""
         self._deleted = Deleted()
@@ -307,7 +307,7 @@ class Journal(Noted):
         look at the clock, which on some machines is a system call."""
         if not self.is_noted and not self.trouble:
             return
-        began = self._clock() if now is None else now
+        self.commit_at = began = self._clock() if now is None else now
         if began - self._looked_at > LOOK_S or self.trouble:
             self.look()
         writes = self.noted_bytes if self._lacking else 0
@@ -326,13 +326,13 @@ class Journal(Noted):
             self._lacking = max(self._lacking, self.noted_bytes) if is_full(error) else 0
             self._say(f"the node's state can't be kept: {refusal(error)}")
             raise JournalError(self.trouble) from None
-        self.committed_at = self._clock()
-        self.latency.add(self.committed_at - began)
+        self.commit_at = self._clock()
+        self.latency.add(self.commit_at - began)
         if not self._marked:
             self._marked = self._numbers.reserved["outbox"]
             mark(self._lock, b"in use %d" % self._marked)
         self._deleted.commits += 1
-        self.on_commit(self._sync_due, self.committed_at)
+        self.on_commit(self._sync_due, self.commit_at)
         calls, self._sync_due = self.take_calls(), False
         if writes >= self._lacking or not self._lacks():
             self._lacking = 0

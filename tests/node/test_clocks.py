@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import calendar
+import contextlib
 import itertools
 import json
 import re
@@ -21,8 +22,9 @@ from two_daemons import QuickNodes, start, wait_until
 
 from bt_selfsecure.cli.status import status_lines, watch_lines
 from bt_selfsecure.node import ages
-from bt_selfsecure.node.haoxiao.kept import StateRows
+from bt_selfsecure.node.haoxiao.kept import StateRows, note
 from bt_selfsecure.node.haoxiao.peer_events import KeepState
+from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.metrics import render
 from bt_selfsecure.node.service import Node
 from bt_selfsecure.node.two_nodes import ADDRESSES, OTHER
@@ -219,6 +221,18 @@ def test_what_is_kept_about_a_key_is_written_anew_within_a_second_and_at_once_wh
     assert told(11.8, authenticated=True) == second
     assert told(12.0, authenticated=True) != second
     assert next(looks) == 4, "three of the five looked"
+
+
+def test_a_key_has_aged_while_the_disk_took_nothing(tmp_path: Path) -> None:
+    session = Session.start(Profile.HARDENED, Role.INITIATOR, bytes(32), SessionConfig(), EndpointContext(bytes))
+    state = KeepState(session.record, {"born": 0.0}, {}, True)
+    with contextlib.closing(Journal(tmp_path, sync_each=True)) as journal:
+        note(journal, ADDRESSES["bob"], state, StateRows())
+        journal.commit(now=5 * HOUR)
+        row = journal.peer(ADDRESSES["bob"])
+    assert row is not None
+    key = json.loads(row.facts)["key"]
+    assert ages.restored(key["since"], key["written"]) == pytest.approx(5 * HOUR, abs=60)
 
 
 # --- real daemons

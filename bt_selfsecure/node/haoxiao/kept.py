@@ -118,11 +118,11 @@ class StateRows:
         return PeerRow(state.record.to_json(), self._facts, state.synchronised)
 
 
-def note(journal: Journal, address: str, output: Note, rows: StateRows, now: float) -> None:
+def note(journal: Journal, address: str, output: Note, rows: StateRows) -> None:
     """Note what a peer's machine wants kept, for the next commit."""
     match output:
         case KeepState():
-            journal.keep(address, lambda: rows.row(output, now))
+            journal.keep(address, lambda: rows.row(output, journal.commit_at))
         case KeepFragment():
             journal.insert(address, "outbox", address, output.fragment, number=output.number)
         case DropFragment():

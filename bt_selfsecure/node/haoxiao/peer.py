@@ -235,7 +235,7 @@ class HaoXiaoPeer:
             case events.Log():
                 self._log.line(self._level(output.level), output.text, output.event, output.of_round)
             case events.Note():
-                note(self._journal, self.address, output, self._rows, self._now)
+                note(self._journal, self.address, output, self._rows)
             case events.Commit():
                 self._commit(output)
             case events.Deliver():
@@ -286,7 +286,7 @@ class HaoXiaoPeer:
     def _on_kept(self) -> None:
         """All that was noted is on disk, by whomever it was committed."""
         self._asked = False
-        self._now = max(self._now, self._journal.committed_at)
+        self._now = max(self._now, self._journal.commit_at)
         self._machine.persisted(self._token, self._now)
         if not self._acting:
             self._wake.set()
