@@ -8,7 +8,7 @@ from typing import Final
 from tables import state_diagram
 
 from bt_selfsecure.node.haoxiao.burst import RADIO_TABLE
-from bt_selfsecure.node.haoxiao.key_agreement import KEY_TABLE
+from bt_selfsecure.node.haoxiao.key_table import KEY_TABLE
 from bt_selfsecure.node.haoxiao.peer_links import LINK_TABLE
 from bt_selfsecure.node.haoxiao.peer_session import SESSION_TABLE
 

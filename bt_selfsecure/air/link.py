@@ -124,7 +124,7 @@ class LossyLink(LocalLink):  # type: ignore[misc]
             self._pages.pop(page).cancel()
 
     def close(self) -> None:
-        """Silence: what is on its way is gone, nobody advertises."""
+        """Fall silent: what is on its way is gone, nobody advertises."""
         for way in self._ways.values():
             way.close()
         for page in self._pages.values():

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import socket
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -24,7 +25,11 @@ from bt_selfsecure.bearers.numbered_links import NumberedLinks, Ways
 from bt_selfsecure.bearers.places import Place, UdpPlaces, parse_place, shown_place
 from bt_selfsecure.bearers.sockets import Readiness
 
+log = logging.getLogger(__name__)
+
 CONNECT_S: Final = 10.0
+QUIET_S: Final = 600.0
+"""A call in a peer's name from another place is told once in so long."""
 BEAT_S: Final = 1.0
 SILENCE_S: Final = 6.0
 """A link on which nothing came for so long is over."""
@@ -60,6 +65,8 @@ class UdpBearer(Bearer):
         self._listen = parse_place(places.listen)
         self._peers = {peer: parse_place(place) for peer, place in places.peers.items()}
         self._socket: _Socket | None = None
+        self._quiet_until: dict[str, float] = {}
+        """Of configured peers that were told of."""
 
     async def connect(self, peer: str) -> Link:
         place = self._peers.get(peer)
@@ -92,7 +99,20 @@ class UdpBearer(Bearer):
 
     def _admits(self, peer: str, place: Place) -> bool:
         known = self._peers.get(peer)
+        if known is not None and place != known:
+            self._tell_elsewhere(peer, place, known)
         return self._anyone and peer != self._own if known is None else place == known
+
+    def _tell_elsewhere(self, peer: str, place: Place, known: Place) -> None:
+        """Once in a while for each peer: anybody who reaches this socket can make it so."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._quiet_until.get(peer, 0.0):
+            self._quiet_until[peer] = now + QUIET_S
+            log.warning(
+                "%s calls from %s, and its udp is %s: two devices run with copies of one card, or it has moved and its "
+                "udp in [[peer]] is to be changed",
+                *(peer, shown_place(place), shown_place(known)),
+            )
 
 
 class _Socket:

@@ -9,10 +9,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from bt_selfsecure.cli.numbers import real
-from bt_selfsecure.cli.terminal import columns, rows, wrapped
+from bt_selfsecure.cli.terminal import asks_yes, columns, rows, wrapped
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.where import DEFAULT_PATH, PATH_VARIABLE, SOCKET, find_path, find_socket
 
@@ -27,6 +27,24 @@ PROGRESS_S: Final = 0.5
 MAX_SCAN_S: Final = 60
 TO_TOP: Final = "\x1b[H"
 """Cursor to the upper left corner (ECMA-48 CUP)."""
+ESTABLISH_TEXT: Final = """\
+Agree on a new key now; the session goes over to it by itself. Exit status 1:
+there is none.
+
+The key has a short authentication string, for one comparison: with the string
+of the same key at the other end, where somebody must ask for it, too. Then
+`bt-selfsecure confirm PEER` at each end. Keys that nodes agree on by themselves
+have none.
+
+A peer that is confirmed gets no key unless it has the one before. One that has
+lost its state, as on a new card, has not: --without-continuity takes a key from
+whoever answers, and the peer is to be compared anew."""
+ESTABLISH_EXAMPLES: Final = """\
+examples:
+  bt-selfsecure establish bob
+  bt-selfsecure establish alice --wait
+      At bob, before that: both ends then have the string of one key.
+  bt-selfsecure establish bob --without-continuity"""
 CLEAR_LINE_END: Final = "\x1b[K"
 CLEAR_BELOW: Final = "\x1b[J"
 
@@ -65,12 +83,18 @@ def add_establish(commands: _SubParsersAction[ArgumentParser]) -> None:
         commands,
         "establish",
         "agree on a new key with a peer now",
-        "Agree on a new key now; the session goes over to it by itself. Exit status 1:\nthere is none.",
-        "example:\n  bt-selfsecure establish bob\n"
-        "      Then compare the short authentication string with what `status` says\n      at bob.",
+        ESTABLISH_TEXT,
+        ESTABLISH_EXAMPLES,
         _establish,
     )
     establish.add_argument("peer", metavar="PEER", help="name or address")
+    establish.add_argument("--wait", action="store_true", help="let the other end begin; until Ctrl-C")
+    establish.add_argument(
+        "--without-continuity",
+        action="store_true",
+        help="take a key from whoever answers; a peer that was confirmed is not any more",
+    )
+    establish.add_argument("--yes", action="store_true", help="do not ask, with --without-continuity")
     establish.add_argument("--json", action="store_true", help="the outcome as one JSON object")
 
 
@@ -183,21 +207,41 @@ def _establish(args: Namespace) -> int:
     from bt_selfsecure.cli.status import establishment_lines
 
     client = node_client(args)
+    if args.without_continuity and not args.yes:
+        from bt_selfsecure.cli.status import whom
+
+        peer = find(client, args.peer)
+        if peer["trust"]["confirmed"] and not asks_yes(_doubt(peer["name"], whom(peer)), "give --yes, if you are sure"):
+            print("Nothing is changed.")
+            return 1
     with progress(lambda: _state(client, args.peer)):
-        outcome = client.establish(args.peer)
+        outcome = client.establish(args.peer, wait=args.wait, without_continuity=args.without_continuity)
     print(json.dumps(outcome, indent=2) if args.json else "\n".join(establishment_lines(outcome, columns())))
     return 0 if outcome["established"] else 1
 
 
+def _doubt(name: str, known: str) -> str:
+    return (
+        f"{name} is {known}.\nWhoever answers under its address, be it {name} or not, gets a new key, and the messages "
+        f"that wait.\n{name} is not confirmed then, until you compare the string of that key. Go on?"
+    )
+
+
 def _state(client: NodeClient, name: str) -> str:
     """What the node says of an establishment under way."""
-    from bt_selfsecure.addresses import spelled
     from bt_selfsecure.cli.status import state
+
+    return state(find(client, name))
+
+
+def find(client: NodeClient, name: str) -> dict[str, Any]:
+    """Return the peer of that name or address. Raises `UsageError`."""
+    from bt_selfsecure.addresses import spelled
 
     for peer in client.peers():
         if peer["name"] == name or peer["address"] == spelled(name):
-            return state(peer)
-    return ""
+            return peer
+    raise UsageError(f"there is no peer {name[:64]!r}: see `bt-selfsecure peers`")
 
 
 def _scan(args: Namespace) -> int:

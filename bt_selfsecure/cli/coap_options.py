@@ -73,6 +73,10 @@ def add_options(parser: ArgumentParser, *, server: bool) -> None:
         help="dotp: a pair made by coap pair" + ("; may be given several times" if server else ""),
     )
     parser.add_argument("--layer", choices=LAYERS, default="dtls", help="dotp: which layer (default dtls)")
+    for name, figure in (("--no-serial", "10a"), ("--one-key", "11a")):
+        parser.add_argument(
+            name, action="store_true", help=f"dotp, layer object, of paper: as in its Fig. {figure}, to see it fail"
+        )
     parser.add_argument(
         "--profile", choices=PROFILES, default="hardened", help="sabour: paper, as published, is to be shown, not used"
     )
@@ -137,6 +141,8 @@ def chosen(args: Namespace, *, server: bool) -> Chosen:
         raise UsageError("--manager is for --scheme dotp")
     if args.scheme != "dtls" and args.key_file:
         raise UsageError("--key-file is for --scheme dtls; a pair takes its own by coap pair")
+    if (args.no_serial or args.one_key) and (args.scheme, args.layer) != ("dotp", "object"):
+        raise UsageError("--no-serial and --one-key are for --scheme dotp --layer object")
     if args.scheme != "dotp" and args.pair:
         raise UsageError("--pair is for --scheme dotp")
     if args.scheme == "dtls":
@@ -150,7 +156,9 @@ def chosen(args: Namespace, *, server: bool) -> Chosen:
         if not args.pair or (len(args.pair) > 1 and not server):
             raise UsageError("--scheme dotp needs --pair NAME" + ("" if server else ", one for a client"))
         pairs = [pair_of(folder, name) for name in args.pair]
-        return Chosen(DotpDtls(pairs) if args.layer == "dtls" else DotpObject(pairs), None, folder)
+        if args.layer == "object":
+            return Chosen(DotpObject(pairs, not args.no_serial, not args.one_key), None, folder)
+        return Chosen(DotpDtls(pairs), None, folder)
     names = {"hardened": Profile.HARDENED, "paper": Profile.PAPER_ECDSA, "paper-hash": Profile.PAPER_HASH}
     return Chosen(Plain(), names[args.profile] if args.scheme == "sabour" else None, folder)
 

@@ -38,6 +38,7 @@ COMMANDS: Final = {
     "status": Command("client", "the node, its peers, and on what the secrecy rests", "add_status"),
     "peers": Command("client", "one line a peer", "add_peers"),
     "establish": Command("client", "agree on a new key with a peer now", "add_establish"),
+    "confirm": Command("confirm", "say that a peer is the one that you mean"),
     "scan": Command("client", "which nodes are near", "add_scan"),
     "send": Command("messages", "send a message to a peer", "add_send"),
     "receive": Command("messages", "print received messages", "add_receive"),

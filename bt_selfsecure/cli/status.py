@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
 from bt_selfsecure.cli.terminal import wrapped
 from bt_selfsecure.node.shares import burst_loss
+from bt_selfsecure.wording import counted
 
 LABEL: Final = 10
 """Columns of the labels on the left."""
@@ -20,6 +22,7 @@ UNHEARD: Final = 999
 MINUTE_S: Final = 60
 HOUR_S: Final = 60 * MINUTE_S
 DAY_S: Final = 24 * HOUR_S
+ASK: Final = "bt-selfsecure establish"
 
 
 def status_lines(status: dict[str, Any], width: int) -> list[str]:
@@ -38,7 +41,7 @@ def status_lines(status: dict[str, Any], width: int) -> list[str]:
 
 def _peer_lines(peer: dict[str, Any], width: int) -> list[str]:
     name, address = peer["name"], peer["address"]
-    rows = [("state", state(peer)), *_key_rows(peer["key"]), ("messages", _messages(peer))]
+    rows = [("state", state(peer)), *_key_rows(peer["key"]), *_whom_rows(peer), ("messages", _messages(peer))]
     if losses := _losses(peer):
         rows.append(("losses", losses))
     if peer["trouble"]:
@@ -75,6 +78,7 @@ def _phone_lines(peer: dict[str, Any], width: int) -> list[str]:
     counts, queues, key = peer["counts"], peer["queues"], peer["key"]
     rows = [
         ("key", f"{key['fingerprint']}, {key['secret_bits']:.0f} bits" if key else "none yet"),
+        ("who", _alarm(peer["trust"])),
         ("rounds", f"{counts['rounds_out']:,} out, {counts['rounds_in']:,} in"),
         ("waiting", f"{queues['outbox']:,} out, {queues['inbox']:,} in"),
         ("lost", _losses(peer)),
@@ -84,6 +88,13 @@ def _phone_lines(peer: dict[str, Any], width: int) -> list[str]:
         if text:
             lines += _wrap(f"{INDENT}{label:<{SHORT_LABEL}}{text}", width, " " * (SHORT_LABEL + len(INDENT)))
     return lines
+
+
+def _alarm(trust: dict[str, Any]) -> str:
+    """What somebody else may have caused; empty where there was nothing."""
+    counts = ((trust["keys_from_nowhere"], "from nowhere"), (trust["refused"], "refused"))
+    found = ", ".join(f"{count:,} {what}" for count, what in counts if count)
+    return f"! keys {found}" if found else ""
 
 
 def _losses(peer: dict[str, Any]) -> str:
@@ -119,12 +130,48 @@ def _key_rows(key: dict[str, Any] | None) -> list[tuple[str, str]]:
 def _strength_rows(key: dict[str, Any]) -> list[tuple[str, str]]:
     """What a key is worth, and to whom."""
     heard = f"{key['received']:,} of {key['sent']:,} packets over {key['bearer']}"
-    who = "the pre-shared key proved it" if key["authenticated"] else f"not proved; compare {key['sas']} at both ends"
     return [
         ("secret", f"{key['secret_bits']:.1f} bits (target {key['target_bits']:g}), {heard}"),
         ("rests on", str(key["rests_on"])),
-        ("peer", who),
     ]
+
+
+def _whom_rows(peer: dict[str, Any]) -> list[tuple[str, str]]:
+    """Whether the peer is the one that is meant, and what to do about it."""
+    name, key, trust = peer["name"], peer["key"], peer["trust"]
+    rows = []
+    if key or trust["confirmed"]:
+        text = whom(peer)
+        if trust["confirmed"] is None:
+            sas = key["sas"]
+            text += (
+                f"; compare {sas} at both ends: bt-selfsecure confirm {name}" if sas else f"; to compare: {ASK} {name}"
+            )
+        rows.append(("peer", text))
+    if trust["refused"]:
+        ago = f", the last {duration(trust['refused_age_s'])} ago" if trust["refused_age_s"] is not None else ""
+        text = f"{counted(trust['refused'], 'key')}{ago}, from one who has not the key in use"
+        if trust["confirmed"]:
+            text += f"; if {name} has lost its state: {ASK} {name} --without-continuity"
+        rows.append(("refused", text))
+    return rows
+
+
+def whom(peer: dict[str, Any]) -> str:
+    """Return whether the peer is confirmed, in words."""
+    trust = peer["trust"]
+    age = "" if trust["confirmed_age_s"] is None else f" {duration(trust['confirmed_age_s'])} ago"
+    if trust["confirmed"] == "string":
+        return f"confirmed: {trust['by'] or 'somebody'} has compared the strings{age}"
+    if trust["confirmed"]:
+        return "confirmed by its authentication key" + (f",{age}" if age else "")
+    text = "unconfirmed"
+    if trust["shared_key"]:
+        text += ": its authentication key is that of other peers, too, so it may be any of them"
+    if trust["keys_from_nowhere"]:
+        text += f", {counted(trust['keys_from_nowhere'], 'key')} from nowhere"
+        text += "" if trust["first_since"] is None else f" since {day(trust['first_since'])}"
+    return text
 
 
 def _messages(peer: dict[str, Any]) -> str:
@@ -143,8 +190,15 @@ def establishment_lines(outcome: dict[str, Any], width: int) -> list[str]:
     """Return the lines that say how an establishment ended."""
     if not outcome["established"]:
         return _wrap(f"no key with {outcome['peer']}: {outcome['reason']}", width, "  ")
-    lines = [f"A new key with {outcome['peer']}"]
-    for label, text in [("key", str(outcome["fingerprint"])), *_strength_rows(outcome)]:
+    name = outcome["peer"]
+    lines = [f"A new key with {name}"]
+    rows = [("key", str(outcome["fingerprint"])), *_strength_rows(outcome)]
+    if outcome["authenticated"]:
+        rows.append(("peer", "its authentication key proved it"))
+    if outcome["sas"]:
+        rows.append(("compare", f"{outcome['sas']} with what {name} shows, where somebody asked for it, too"))
+        rows.append(("then", f"bt-selfsecure confirm {name}"))
+    for label, text in rows:
         lines += _row(label, text, width)
     return lines
 
@@ -157,11 +211,12 @@ def peer_table(peers: list[dict[str, Any]], width: int) -> list[str]:
             peer["address"],
             peer["state"],
             peer["key"]["fingerprint"] if peer["key"] else "-",
+            "confirmed" if peer["trust"]["confirmed"] else "unconfirmed" if peer["key"] else "-",
             f"{peer['queues']['outbox']}/{peer['queues']['inbox']}",
         )
         for peer in peers
     ]
-    return _table(("NAME", "ADDRESS", "STATE", "KEY", "OUT/IN"), rows, width)
+    return _table(("NAME", "ADDRESS", "STATE", "KEY", "WHO", "OUT/IN"), rows, width)
 
 
 def sighting_table(nodes: list[dict[str, Any]], width: int) -> list[str]:
@@ -200,6 +255,11 @@ def _wrap(text: str, width: int, indent: str = "") -> list[str]:
 def printable(text: str) -> str:
     """Return something from outside, without what would drive a terminal."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def day(time_s: float) -> str:
+    """Return a date as people say it: "3 May 2026"."""
+    return time.strftime("%-d %b %Y", time.localtime(time_s))
 
 
 def duration(seconds: float) -> str:

@@ -6,6 +6,8 @@ import os
 import sys
 from typing import Final
 
+from bt_selfsecure.errors import UsageError
+
 USUAL: Final = (80, 24)
 MOST_COLUMNS: Final = 80
 """Longer lines are hard to read."""
@@ -46,3 +48,16 @@ def wrapped(text: str, width: int, indent: str = "") -> list[str]:
             return lines
         text = indent + rest
     return [*lines, text.rstrip(" ")] if text.strip(" ") else lines
+
+
+def asks_yes(question: str, otherwise: str) -> bool:
+    """Ask until a person says yes or no. Raises `UsageError` where there is none: what to do `otherwise`."""
+    if not sys.stdin.isatty():
+        raise UsageError(f"there is no terminal to ask on: {otherwise}")
+    while True:
+        print(f"{question} Type yes or no: ", end="", file=sys.stderr, flush=True)
+        answer = sys.stdin.readline()
+        if not answer:
+            raise UsageError("nothing was answered, and nothing is changed")
+        if answer.strip().lower() in ("yes", "no"):
+            return answer.strip().lower() == "yes"

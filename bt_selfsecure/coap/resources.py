@@ -68,7 +68,7 @@ class Time(_Ticking):
 
 
 class Sensor(_Ticking):
-    """Six readings by chance."""
+    """Makes six readings by chance."""
 
     rt = "sensor"
     ct = int(ContentFormat.JSON)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from bt_selfsecure.coap.channels import (
@@ -46,7 +46,7 @@ class Plain:
 
 @dataclass(frozen=True, slots=True)
 class DtlsPsk:
-    """Plain DTLS-PSK: a key that stays, as libcoap and others have it."""
+    """Secures by plain DTLS-PSK: a key that stays, as libcoap and others have it."""
 
     keys: Mapping[bytes, bytes] = field(repr=False)
     """By identity: of a server each client's, of a client its own alone."""
@@ -107,15 +107,18 @@ class DotpDtls:
 
 @dataclass(frozen=True, slots=True)
 class DotpObject:
-    """Is D-OTP's object layer: a datagram, a key. Of a client one pair, of a server as many as it has."""
+    """Is D-OTP's object layer: a datagram, a key. Of a client one pair, of a server as many as it has. `serial` and
+    `two_keys` are False for the paper's Fig. 10a and 11a alone."""
 
     pairs: Sequence[PairFile]
+    serial: bool = True
+    two_keys: bool = True
     uri_scheme = "coap"
 
     def client(self) -> Channels:
         (pair,) = self.pairs
         pair.expect(Role.CLIENT)
-        channel = _object_channel(pair)
+        channel = self._channel(pair)
         return lambda _now: channel
 
     def gate(self, random: Random, now: float) -> Gate:
@@ -126,11 +129,15 @@ class DotpObject:
                     f"{pair.path.stem!r} is of the paper's profile, in which no datagram tells whose it is: serve it "
                     "alone, or in the DTLS layer"
                 )
-        return DotpGate([_object_channel(pair) for pair in self.pairs])
+        return DotpGate([self._channel(pair) for pair in self.pairs])
 
-
-def _object_channel(pair: PairFile) -> DotpChannel:
-    return DotpChannel(Dotp(pair.record, AT_ONCE), pair.write, pair.identity)
+    def _channel(self, pair: PairFile) -> DotpChannel:
+        if not pair.is_paper and not (self.serial and self.two_keys):
+            raise UsageError(
+                f"{pair.path.stem!r} is hardened, which has a serial and two keys: only paper can do without"
+            )
+        config = replace(AT_ONCE, serial=self.serial, two_keys=self.two_keys)
+        return DotpChannel(Dotp(pair.record, config), pair.write, pair.identity)
 
 
 def _without_equals(identities: Sequence[str]) -> None:

@@ -11,6 +11,9 @@ import contextlib
 import functools
 import json
 import logging
+import pwd
+import socket
+import struct
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from importlib.resources import files
 from typing import Any, Final, Protocol, cast
@@ -21,8 +24,19 @@ from bt_selfsecure import __version__
 from bt_selfsecure.addresses import spelled
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.node import metrics
-from bt_selfsecure.node.api_operations import OPERATIONS, LevelQuery, NoQuery, ReceiveQuery, ScanQuery, SendQuery, Until
+from bt_selfsecure.node.api_operations import (
+    OPERATIONS,
+    ConfirmQuery,
+    EstablishQuery,
+    LevelQuery,
+    NoQuery,
+    ReceiveQuery,
+    ScanQuery,
+    SendQuery,
+    Until,
+)
 from bt_selfsecure.node.api_types import (
+    Confirmed,
     Established,
     LogLevel,
     NotEstablished,
@@ -70,8 +84,13 @@ class NodeApi(Protocol):
     def acknowledge(self, number: int) -> None:
         """Forget this message, which its reader has. Unknown numbers are forgotten already."""
 
-    async def establish(self, peer: str) -> Established | NotEstablished:
-        """Agree on a new key now, and return how that ended. Raises `UnknownPeerError`."""
+    async def establish(
+        self, peer: str, *, wait: bool = False, without_continuity: bool = False
+    ) -> Established | NotEstablished:
+        """Agree on a new key, and return how that ended. Raises `UnknownPeerError`."""
+
+    def confirm(self, peer: str, string: str, by: str) -> Confirmed:
+        """`string` is empty where the other end shows another one. Raises `UnknownPeerError`, `UsageError`."""
 
     async def scan(self, seconds: float) -> list[Sighting]: ...
 
@@ -95,6 +114,7 @@ class Api:
             "peers": self._peers,
             "send": self._send,
             "establish": self._establish,
+            "confirm": self._confirm,
             "receive": self._messages,
             "acknowledge": self._acknowledge,
             "scan": self._scan,
@@ -199,9 +219,16 @@ class Api:
         return web.Response(status=204)
 
     async def _establish(self, request: web.Request) -> web.Response:
-        read_query(request.query, NoQuery)
-        # A client that goes away does not break off what two nodes are about: hence the shield.
-        return web.json_response(await asyncio.shield(self._node.establish(request.match_info["peer"])))
+        query, peer = read_query(request.query, EstablishQuery), request.match_info["peer"]
+        outcome = self._node.establish(peer, wait=query.wait, without_continuity=query.without_continuity)
+        # A client that goes away does not break off what two nodes are about, hence the shield; but nobody waits then.
+        return web.json_response(await (outcome if query.wait else asyncio.shield(outcome)))
+
+    async def _confirm(self, request: web.Request) -> web.Response:
+        query, peer = read_query(request.query, ConfirmQuery), request.match_info["peer"]
+        if query.differs is bool(query.string):
+            raise UsageError("give string, as the other end shows it, or differs=true")
+        return web.json_response(self._node.confirm(peer, query.string, user_of(request.transport)))
 
     async def _scan(self, request: web.Request) -> web.Response:
         query = read_query(request.query, ScanQuery)
@@ -244,6 +271,18 @@ class Api:
             yield
         finally:
             del self._readers[task]
+
+
+def user_of(transport: asyncio.Transport | None) -> str:
+    """Return the name of the user at the other end of a Unix socket; the number of one without a name."""
+    sock = transport.get_extra_info("socket") if transport else None
+    if sock is None:
+        return ""
+    _, number, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
 
 
 # --- requests and answers ---------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal
 
 from bt_selfsecure.node.api_types import (
+    Confirmed,
     Established,
     Health,
     Level,
@@ -46,6 +47,27 @@ class SendQuery:
     """When to answer: the message is kept here, or the peer has it."""
     timeout: Annotated[float, Range(0, 86_400)] = 60.0
     """Seconds to wait for that."""
+
+
+@dataclass(frozen=True, slots=True)
+class EstablishQuery:
+    """Says how to agree on a key."""
+
+    wait: bool = False
+    """Wait for the other end to begin, where a person asks for it as well; so both get the string of one key. It waits
+    until the program goes."""
+    without_continuity: bool = False
+    """Take a key that does not mix in the one before, from whoever answers: the peer is not confirmed any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmQuery:
+    """Says what a person has compared."""
+
+    string: str = ""
+    """The string that the other end shows; its six digits suffice, or its four words."""
+    differs: bool = False
+    """It shows another one: nothing is confirmed, and this string is not shown again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +152,17 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "Agree on a new key now; answers when that has ended, which takes a burst",
         Established | NotEstablished,
         "How it ended.",
-        errors={404: NO_PEER},
+        EstablishQuery,
+        {404: NO_PEER},
+    ),
+    "confirm": Operation(
+        "POST",
+        "/v1/peers/{peer}/confirm",
+        "A person has compared the short authentication strings of both ends",
+        Confirmed,
+        "What became of it.",
+        ConfirmQuery,
+        {404: NO_PEER},
     ),
     "receive": Operation(
         "GET",

@@ -103,9 +103,12 @@ class Key(TypedDict):
     received: int
     """Burst packets that became the key."""
     sas: str
-    """Short authentication string: compare it with the other end's to exclude a man in the middle."""
+    """Short authentication string: compare it with the other end's, once, to exclude a man in the middle. Empty where
+    nobody at this end has asked for this key, or it was compared."""
     authenticated: bool
-    """Whether a pre-shared key proved the peer. If not, only comparing `sas` does."""
+    """Whether a pre-shared key proved the peer, and is no other peer's. If not, only comparing `sas` does."""
+    continuity: bool
+    """Whether the key before this one is mixed in, so that it is still the same peer."""
     hybrid: bool
     """Whether an X25519 secret is mixed in."""
     bearer: str
@@ -119,6 +122,34 @@ class Key(TypedDict):
     off."""
     since: float | None
     """When that was, seconds since 1970-01-01 UTC, by the clock as it is now."""
+
+
+class Trust(TypedDict):
+    """Says whether the peer is the one that is meant."""
+
+    confirmed: Literal["string", "authentication key"] | None
+    """How that became known: a person has compared the strings, or it has the authentication key of this peer alone;
+    null where it is not confirmed. A confirmed peer gets no key that does not mix in the one before."""
+    by: str
+    """User of this computer who has compared; empty where nobody did."""
+    confirmed_age_s: float | None
+    """Seconds since then; null where that is not known."""
+    confirmed_since: float | None
+    """When that was, seconds since 1970-01-01 UTC, by the clock as it is now."""
+    first_age_s: float | None
+    """Seconds since the first key with this peer, or since it lost its confirmation; null where that is not known."""
+    first_since: float | None
+    """When that was."""
+    keys_from_nowhere: int
+    """Keys since then that replaced one in use and did not mix it in, of a peer that is not confirmed."""
+    shared_key: bool
+    """Whether the authentication key is that of other peers, too: it does not tell which of them this is."""
+    refused: int
+    """Keys that were refused since the node's start, since the one in use was not to be mixed in."""
+    refused_age_s: float | None
+    """Seconds since the last of them; null where there was none."""
+    refused_since: float | None
+    """When that was."""
 
 
 class Session(TypedDict):
@@ -166,6 +197,10 @@ class Counts(TypedDict):
     """Links that were opened."""
     dropped: int
     """Messages found damaged on the disk and dropped, or perhaps under way in a session that was."""
+    keys_from_nowhere: int
+    """Keys that replaced one in use and did not mix it in."""
+    refused_keys: int
+    """Keys that were refused since the one in use was not to be mixed in."""
 
 
 class Progress(TypedDict):
@@ -193,6 +228,7 @@ class Peer(TypedDict):
     link: Link | None
     key: Key | None
     session: Session | None
+    trust: Trust
     queues: Queues
     counts: Counts
     rejections: dict[str, int]
@@ -252,6 +288,17 @@ class NotEstablished(TypedDict):
     """Name of the peer."""
     reason: str
     """Why there is none, in a sentence."""
+
+
+class Confirmed(TypedDict):
+    """Says what became of a comparison."""
+
+    confirmed: bool
+    """Whether the peer is confirmed by it."""
+    peer: str
+    """Name of the peer."""
+    reason: str
+    """Why not, in a sentence; else empty."""
 
 
 class Sent(TypedDict):

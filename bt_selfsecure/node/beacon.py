@@ -73,7 +73,7 @@ class Word(enum.Enum):
 
 
 class ServiceData(NamedTuple):
-    """Holds what a node says of itself in its advertisement."""
+    """Says in ten bytes which protocol a node speaks and who it is; the layout is above."""
 
     version: int
     profile: int

@@ -23,13 +23,10 @@ TWICE: Final = (
     "that address is heard near, too, so two devices run with copies of one card: on one of them, stop the node, "
     "bt-selfsecure state set-aside, start it"
 )
-OWN_ADDRESS: Final = (
-    "it has this node's own address: have two cards changed places? Name in its [[peer]] the address of the device "
-    "that is meant"
-)
+CHANGED_PLACES: Final = "have two cards changed places? Name in its [[peer]] the address of the device that is meant"
 DOUBLE: Final = (
-    "another device near says that it has this node's address, {own}: a copy of this card, or an adapter with a "
-    "made-up address. Give one of them another address, and a state of its own (bt-selfsecure state set-aside)"
+    "a copy of this card, or an adapter with a made-up address. Give one of them another address, and a state of its "
+    "own (bt-selfsecure state set-aside)"
 )
 COPIED: Final = "give one of them a state of its own (stop its node, bt-selfsecure state set-aside, start it)"
 FAILING: Final = "the card may be failing, see dmesg; bt-selfsecure backup saves what is whole"
@@ -57,9 +54,9 @@ class Card:
     def _doubled(self, own: str | None, near: Container[str]) -> Iterator[str]:
         """Of the node's own address, where it is somebody else's, too."""
         if own is not None and own in self._peers:
-            yield f"{self._peers[own].name}: {OWN_ADDRESS}"
+            yield f"{self._peers[own].name}: it has this node's own address: {CHANGED_PLACES}"
         if own is not None and own in near:
-            yield DOUBLE.format(own=own)
+            yield f"another device near says that it has this node's address, {own}: {DOUBLE}"
 
     def moved(self, own: str | None, near: Container[str]) -> str:
         """Return a sentence if keys were agreed on under another address of ours than the present one, else an empty

@@ -79,9 +79,16 @@ class NodeClient:
         now: str = self._object(method, "/v1/log-level" + which)["level"]
         return now
 
-    def establish(self, peer: str) -> dict[str, Any]:
-        """Agree on a new key, and return how that ended, however long it takes."""
-        return self._object("POST", f"/v1/peers/{quoted(peer)}/establish", wait=LONGEST_S)
+    def establish(self, peer: str, *, wait: bool = False, without_continuity: bool = False) -> dict[str, Any]:
+        """Agree on a new key, and return how that ended, however long it takes; with `wait` the other end begins it."""
+        wishes = {"wait": wait, "without_continuity": without_continuity}
+        how = query(**{name: "true" for name, wished in wishes.items() if wished}) if any(wishes.values()) else ""
+        return self._object("POST", f"/v1/peers/{quoted(peer)}/establish{how}", wait=LONGEST_S)
+
+    def confirm(self, peer: str, string: str) -> dict[str, Any]:
+        """Say that the other end shows this string, or with the empty one that it shows another; return the outcome."""
+        how = query(string=string) if string else query(differs="true")
+        return self._object("POST", f"/v1/peers/{quoted(peer)}/confirm{how}")
 
     def scan(self, seconds: float) -> list[dict[str, Any]]:
         nodes: list[dict[str, Any]] = self._object("POST", "/v1/scan" + query(seconds=f"{seconds:f}"), wait=seconds)[

@@ -26,7 +26,7 @@ _INFO: Final = struct.Struct("<6sBHII")
 
 
 class Opcode(enum.IntEnum):
-    """Names the commands that we send."""
+    """Names the commands that we send, as in mgmt-api.txt."""
 
     READ_INFO = 0x0004
     SET_POWERED = 0x0005
@@ -34,7 +34,7 @@ class Opcode(enum.IntEnum):
 
 
 class Event(enum.IntEnum):
-    """Names the events that we tell apart; the first two answer a command."""
+    """Names the events that we tell apart, as in mgmt-api.txt; the first two answer a command."""
 
     COMMAND_COMPLETE = 0x0001
     COMMAND_STATUS = 0x0002
@@ -43,7 +43,7 @@ class Event(enum.IntEnum):
 
 
 class ManagementStatus(enum.IntEnum):
-    """Names the answers that we tell apart."""
+    """Names the statuses of a command that we tell apart, as in mgmt-api.txt."""
 
     SUCCESS = 0x00
     INVALID_INDEX = 0x11
@@ -52,7 +52,7 @@ class ManagementStatus(enum.IntEnum):
 
 
 class AdapterSetting(enum.IntFlag):
-    """Names those settings of an adapter, supported or current, that we look at."""
+    """Names the bits of Supported_Settings and Current_Settings that we look at, as in mgmt-api.txt."""
 
     POWERED = 1 << 0
     SSP = 1 << 6

@@ -21,7 +21,7 @@ HEAD_BYTES: Final = 1
 
 
 class Fragment(NamedTuple):
-    """Holds what one round carries."""
+    """Carries a piece of a message to this port in one round; `first` and `more` say where in the message it stands."""
 
     port: int
     first: bool
@@ -31,7 +31,8 @@ class Fragment(NamedTuple):
 
 
 def split(message: bytes, port: int, size: int) -> Iterator[bytes]:
-    """Cut a message into fragments of `size` bytes at most, 2 or more. Raises `MessageTooLongError`."""
+    """Cut a message to this port into fragments of `size` bytes at most (2 or more), the octet in front included.
+    Raises `MessageTooLongError` for more than `MAX_MESSAGE_BYTES`."""
     if len(message) > MAX_MESSAGE_BYTES:
         raise MessageTooLongError(f"a message has at most {MAX_MESSAGE_BYTES} bytes, this has {len(message)}")
     step = size - HEAD_BYTES

@@ -43,6 +43,8 @@ class PeerCounters:
     failed_establishments: int = 0
     links: int = 0
     dropped: int = 0
+    keys_from_nowhere: int = 0
+    refused_keys: int = 0
 
     def told(self) -> api_types.Counts:
         """Return the counters as the local API has them."""
@@ -124,6 +126,24 @@ METRICS: Final[tuple[tuple[str, str, str, Read], ...]] = (
         "counter",
         "Establishments that ended without a key.",
         _of_peers(lambda peer: peer["counts"]["failed_establishments"]),
+    ),
+    (
+        "confirmed",
+        "gauge",
+        "1 where it is known that the peer is the one that is meant, 0 where it is not.",
+        _of_peers(lambda peer: peer["trust"]["confirmed"] is not None),
+    ),
+    (
+        "keys_from_nowhere_total",
+        "counter",
+        "Keys that did not mix in the one that they replaced: from a peer that lost its state, or from another one.",
+        _of_peers(lambda peer: peer["counts"]["keys_from_nowhere"]),
+    ),
+    (
+        "refused_keys_total",
+        "counter",
+        "Keys that were refused since the one in use was not to be mixed in.",
+        _of_peers(lambda peer: peer["counts"]["refused_keys"]),
     ),
     ("links_total", "counter", "Links that were opened.", _of_peers(lambda peer: peer["counts"]["links"])),
     (

@@ -17,7 +17,8 @@ KEEP: Final = """
 
 
 class PeerRow(NamedTuple):
-    """Holds what is kept of a peer's session."""
+    """Keeps of a peer's session the record and the facts about its keys, both in JSON, and whether the two ends
+    agree."""
 
     record: str
     facts: str
@@ -35,7 +36,7 @@ class _Changes:
 
 
 class Noted:
-    """Holds the changes, by the peer's address; those of address "" are nobody's."""
+    """Collects the changes since the last commit, by the peer's address; those of address "" are nobody's."""
 
     def __init__(self) -> None:
         self._noted: dict[str, _Changes] = {}

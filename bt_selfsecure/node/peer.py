@@ -30,8 +30,13 @@ class NodePeer(Protocol):
         """Queue a message and return its number, when it is on disk, or when the peer has it. Cancelled, it stays
         queued. Raises `MessageTooLongError`, `QueueFullError`, `JournalError`."""
 
-    async def establish(self) -> dict[str, Any]:
-        """Agree on a new key now, and return the outcome, as `Establishment` in api_types.py."""
+    async def establish(self, *, wait: bool = False, without_continuity: bool = False) -> dict[str, Any]:
+        """Agree on a new key, and return the outcome, as `Established` and `NotEstablished` in api_types.py. With
+        `wait` the other end is to begin; `without_continuity`: it need not be the one that was confirmed."""
+
+    def confirm(self, string: str, by: str) -> str:
+        """Take what a person, `by` name, says that the other end shows, empty where that is something else; return why
+        the peer is not confirmed by that, or nothing. Raises `UnreadableError`, `JournalError`."""
 
     def attach(self, bearer: str, link: Link) -> bool:
         """Use the link that the peer has dialled on this bearer; return False if nobody is here to use it."""
@@ -61,7 +66,7 @@ class NodePeer(Protocol):
 
     @property
     def idle_s(self) -> float:
-        """Seconds since its last datagram, or since it is known; 0 while something is to be sent or under way."""
+        """Return the seconds since its last datagram, or since it is known; 0 while something waits or is under way."""
 
     @property
     def counts(self) -> PeerCounters:

@@ -99,7 +99,8 @@ class Peers(dict[str, NodePeer]):
 
     def may_agree(self, address: str) -> bool:
         """Return whether a request of this peer is to be answered: of a stranger's without a key, one at a time."""
-        if address in self._known or self[address].has_key:
+        asking = self.get(address)
+        if address in self._known or asking is None or asking.has_key:
             return True
         return not any(peer.is_agreeing for peer in self.strangers if not peer.has_key and peer.address != address)
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, cast
 
 from bt_selfsecure import __version__
 from bt_selfsecure.bearers.base import Link
-from bt_selfsecure.errors import BtSelfSecureError
+from bt_selfsecure.errors import BtSelfSecureError, UnreadableError, UsageError
 from bt_selfsecure.node import ages, api_types
 from bt_selfsecure.node.adapter import AdapterState, AdapterSupervisor
 from bt_selfsecure.node.api import Api
@@ -294,8 +294,21 @@ class Node:
         else:
             self.commit_later()
 
-    async def establish(self, peer: str) -> api_types.Established | api_types.NotEstablished:
-        return cast(api_types.Established | api_types.NotEstablished, await self._peers.named(peer).establish())
+    async def establish(
+        self, peer: str, *, wait: bool = False, without_continuity: bool = False
+    ) -> api_types.Established | api_types.NotEstablished:
+        outcome = await self._peers.named(peer).establish(wait=wait, without_continuity=without_continuity)
+        return cast(api_types.Established | api_types.NotEstablished, outcome)
+
+    def confirm(self, peer: str, string: str, by: str) -> api_types.Confirmed:
+        named = self._peers.named(peer)
+        if self._config.find_peer(named.address) is None:
+            raise UsageError(f"{named.name} is a stranger: add it to the configuration as a [[peer]] first")
+        try:
+            why = named.confirm(string, by)
+        except UnreadableError as error:
+            raise UsageError(f"string is {string[:64]!r} and must be {error}") from None
+        return {"confirmed": not why, "peer": named.name, "reason": why}
 
     async def scan(self, seconds: float) -> list[api_types.Sighting]:
         if self._discovery is None:

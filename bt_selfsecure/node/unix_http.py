@@ -10,6 +10,8 @@ from contextlib import suppress
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Final
 
+from bt_selfsecure.errors import BtSelfSecureError
+
 if TYPE_CHECKING:
     from io import BufferedReader
 
@@ -35,7 +37,7 @@ def query(**values: object) -> str:
     return "?" + "&".join(f"{name}={quoted(str(value))}" for name, value in values.items())
 
 
-class BrokenAnswerError(ConnectionError):
+class BrokenAnswerError(BtSelfSecureError, ConnectionError):
     """An answer is no HTTP, or ends before its end."""
 
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.stats.losses import GilbertElliottFit, clopper_pearson, lower_bound
+from bt_selfsecure.stats.bursts import GilbertElliottFit
+from bt_selfsecure.stats.losses import clopper_pearson, lower_bound
 from bt_selfsecure.sweep.collusion import collusion
 from bt_selfsecure.sweep.counting import SettingCounts, count, table
 from bt_selfsecure.sweep.doubts import doubts

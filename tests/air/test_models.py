@@ -20,7 +20,8 @@ from bt_selfsecure.air.models import (
 )
 from bt_selfsecure.air.recording import Recording
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.stats.losses import GilbertElliottFit, JointLoss, joint_probabilities
+from bt_selfsecure.stats.bursts import GilbertElliottFit
+from bt_selfsecure.stats.losses import JointLoss, joint_probabilities
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -359,6 +359,27 @@ def test_who_is_configured_may_dial_from_its_own_place_alone(loopback_host: str,
     asyncio.run(asyncio.wait_for(main(), 30))
 
 
+def test_who_calls_in_a_peers_name_from_another_place_is_told_once_in_a_while(
+    loopback_host: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a second device does that runs with a copy of the peer's card."""
+
+    async def main() -> None:
+        alice = bearer(ALICE, loopback_host)
+        await alice.listen()
+        with stranger(loopback_host) as sock:
+            for number in range(50):
+                sock.send(pack(Hello(number, ALICE, BOB)))
+            sock.send(pack(Hello(50, ALICE, MALLORY)))
+            await asyncio.sleep(0.2)
+        await alice.close()
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+    (told,) = caplog.messages
+    assert told.startswith(f"{BOB} calls from {loopback_host}:")
+    assert f"its udp is {loopback_host}:{PORTS[BOB]}: two devices run with copies of one card" in told
+
+
 def test_a_dialler_takes_no_welcome_and_a_link_no_datagram_from_elsewhere_nor_one_that_is_too_long(
     loopback_host: str,
 ) -> None:

@@ -14,6 +14,8 @@ from coap_processes import coap, serving
 
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.coap.resources import SENSOR_BYTES
+from bt_selfsecure.eve.dotp.serial_number import psk_of_session
+from bt_selfsecure.protocols.dotp.keys import PaperKeys, Policy, Profile, psk
 
 EVE = [sys.executable, "-m", "bt_selfsecure", "eve", "attack"]
 SN = 0xC0FFEE42
@@ -34,14 +36,14 @@ def eve(*words: object) -> Iterator[tuple[list[int], list[str]]]:
 
 
 @contextmanager
-def pair_served(host: str, folder: Path, profile: str) -> Iterator[tuple[str, list[object]]]:
+def pair_served(host: str, folder: Path, profile: str, *more: str) -> Iterator[tuple[str, list[object]]]:
     """The server's place, and the client's options; D-OTP's object layer."""
     key = folder / "key"
     assert coap("key", key)[0] == 0
     source = ("--sn", SN) if profile == "paper" else ("--key-file", key)
     for role in ("client", "server"):
         assert coap("pair", "p", "--as", role, *source, "--state", folder / role)[0] == 0
-    options = ("--scheme", "dotp", "--layer", "object", "--pair", "p", "--state")
+    options = ("--scheme", "dotp", "--layer", "object", *more, "--pair", "p", "--state")
     with serving(host, *options, folder / "server") as (uri, _):
         yield uri.removeprefix("coap://"), [*options, folder / "client"]
 
@@ -92,6 +94,50 @@ def test_who_changes_what_passes_gets_as_far_as_the_profile_lets_her(
     if attack == "dotp/change":  # of paper the server answers what Eve asked
         assert ("4.04" in asked[0][2]) == (profile == "paper")
         assert ("no authentic answer" in asked[0][2]) == (profile == "hardened")
+
+
+def test_one_datagram_lost_without_a_serial_and_nothing_is_read_any_more(tmp_path: Path, loopback_host: str) -> None:
+    """Fig. 10a, live: also what CoAP repeats is nonsense at the server."""
+    with (
+        pair_served(loopback_host, tmp_path, "paper", "--no-serial") as (place, options),
+        eve("dotp/loss", place) as ((port,), said),
+    ):
+        where = f"coap://{loopback_host}:{port}/time"
+        assert [coap("get", where, "--timeout", 4, *options)[0] for _ in range(2)] == [1, 1]
+    assert len(said) == 1
+
+
+def test_with_one_key_for_both_directions_who_speaks_in_turn_is_understood(tmp_path: Path, loopback_host: str) -> None:
+    """Fig. 11a up to where two datagrams cross."""
+    with pair_served(loopback_host, tmp_path, "paper", "--one-key") as (place, options):
+        assert [coap("get", f"coap://{place}/time", *options)[0] for _ in range(3)] == [0, 0, 0]
+
+
+def test_hardened_is_not_served_without_what_it_has_against_losses_and_crossings(
+    tmp_path: Path, loopback_host: str
+) -> None:
+    with pair_served(loopback_host, tmp_path, "hardened") as (place, options):
+        for reading in ("--no-serial", "--one-key"):
+            status, _, said = coap("get", f"coap://{place}/time", reading, *options)
+            assert status == 2
+            assert "only paper can do without" in said
+
+
+def test_the_key_of_one_dtls_session_of_paper_gives_eve_those_that_follow_and_the_server_serves_her(
+    tmp_path: Path, loopback_host: str
+) -> None:
+    for role in ("client", "server"):
+        assert coap("pair", "p", "--as", role, "--sn", SN, "--identity", "p", "--state", tmp_path / role)[0] == 0
+    first = psk(Profile.PAPER, PaperKeys(SN, Policy.PER_IO_NRPRNG).key(2))
+    options = ("--scheme", "dotp", "--pair", "p", "--state")
+    with serving(loopback_host, *options, tmp_path / "server") as (uri, _):
+        assert coap("get", f"{uri}/time", *options, tmp_path / "client")[0] == 0
+        for session, key in ((1, psk_of_session(first, 1, Policy.PER_IO_NRPRNG)), (2, first)):
+            file = tmp_path / f"{session}.key"
+            file.touch(mode=0o600)
+            file.write_bytes(b"p/%d " % session + key)
+            status, _, _ = coap("get", f"{uri}/time", "--timeout", 3, "--scheme", "dtls", "--key-file", file)
+            assert status == (0 if session == 1 else 1)  # with the old key itself she is not served
 
 
 @pytest.mark.parametrize("profile", ["paper", "hardened"])

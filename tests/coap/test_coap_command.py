@@ -143,6 +143,7 @@ def test_observe_prints_each_change_until_ctrl_c(loopback_host: str) -> None:
         ("get coap://127.0.0.1/time --scheme dotp --pair nobody --state STATE", "there is no pair 'nobody'"),
         ("get coap://127.0.0.1/time --scheme dotp --pair ../x --state STATE", "can't be the name of a pair"),
         ("get coap://127.0.0.1/time --pair x", "--pair is for --scheme dotp"),
+        ("get coaps://127.0.0.1/time --scheme dotp --pair x --no-serial", "are for --scheme dotp --layer object"),
         ("get coap://127.0.0.1/time --key-file x", "--key-file is for --scheme dtls"),
         ("get coaps://127.0.0.1/time", "does not fit"),
         ("get coap://127.0.0.1/time --scheme sabour --state STATE", "enrol the server's record"),

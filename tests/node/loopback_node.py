@@ -15,6 +15,7 @@ from bt_selfsecure.node.api import Api, Until
 from bt_selfsecure.node.client import NodeClient
 from bt_selfsecure.node.config import Config, NodeTable
 from bt_selfsecure.node.errors import MessageTooLongError, QueueFullError, UnknownPeerError
+from bt_selfsecure.node.haoxiao.confirmation import is_same_string
 from bt_selfsecure.node.messages import Received
 
 T = TypeVar("T")
@@ -36,6 +37,9 @@ class LoopbackNode:
         self.establishing: str | None = None
         self.establishing_s = 0.02
         self.established = 0
+        self.nowhere = 0
+        self.confirmed: dict[str, str] = {}
+        """By whom, a peer's name."""
         self.shown = 0
         """Newest message that a reader was shown."""
         self._newest = 0
@@ -85,6 +89,21 @@ class LoopbackNode:
                 "failed_establishments": 0,
                 "links": 1,
                 "dropped": 0,
+                "keys_from_nowhere": self.nowhere,
+                "refused_keys": 0,
+            },
+            "trust": {
+                "confirmed": "string" if self.confirmed.get(other.name) else None,
+                "by": self.confirmed.get(other.name, ""),
+                "confirmed_age_s": None,
+                "confirmed_since": None,
+                "first_age_s": 86_400.0,
+                "first_since": ages.told(86_400.0)["since"],
+                "keys_from_nowhere": self.nowhere,
+                "shared_key": False,
+                "refused": 0,
+                "refused_age_s": None,
+                "refused_since": None,
             },
             "rejections": {"not made with the key": 3} if self.established else {},
             "rssi": -61 if connected else None,
@@ -102,6 +121,7 @@ class LoopbackNode:
             "received": 2713,
             "sas": "123 456 (apple river stone)",
             "authenticated": False,
+            "continuity": True,
             "hybrid": True,
             "bearer": "rfcomm",
             "own_address": self.address,
@@ -146,7 +166,7 @@ class LoopbackNode:
     def acknowledge(self, number: int) -> None:
         self.kept.pop(number, None)
 
-    async def establish(self, peer: str) -> dict[str, Any]:
+    async def establish(self, peer: str, *, wait: bool = False, without_continuity: bool = False) -> dict[str, Any]:
         other = self._find(peer)
         if other.away:
             return {"established": False, "peer": other.name, "reason": "nobody accepted the request"}
@@ -155,6 +175,12 @@ class LoopbackNode:
         self.establishing = None
         self.established += 1
         return {"established": True, "peer": other.name, "reason": ""} | self.key(other)
+
+    def confirm(self, peer: str, string: str, by: str) -> dict[str, Any]:
+        other = self._find(peer)
+        same = bool(string) and is_same_string(string, self.key(other)["sas"])
+        self.confirmed[other.name] = by if same else ""
+        return {"confirmed": same, "peer": other.name, "reason": "" if same else "the strings differ"}
 
     async def scan(self, seconds: float) -> list[dict[str, Any]]:
         if self.problems:

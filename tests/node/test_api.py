@@ -214,7 +214,7 @@ def test_no_acknowledgement_in_time_is_504_and_the_message_stays(caller: Caller,
         ("/v1/peers/bob/messages?wait=1", "'wait' can't be used here, or not twice: the parameters are port, until"),
         ("/v1/peers/bob/messages?port=1&port=2", "'port' can't be used here, or not twice"),
         ("/v1/scan?seconds=0.5", "seconds is '0.5' and must be seconds, 1 to 60"),
-        ("/v1/peers/bob/establish?now=1", "the parameters are none"),
+        ("/v1/peers/bob/establish?now=1", "the parameters are wait, without_continuity"),
     ],
 )
 def test_a_parameter_that_is_wrong_is_400_and_named(caller: Caller, path: str, words: str, bob: LoopbackNode) -> None:

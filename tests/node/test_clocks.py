@@ -22,6 +22,7 @@ from two_daemons import QuickNodes, start, wait_until
 
 from bt_selfsecure.cli.status import status_lines, watch_lines
 from bt_selfsecure.node import ages
+from bt_selfsecure.node.haoxiao.confirmation import Trust
 from bt_selfsecure.node.haoxiao.kept import StateRows, note
 from bt_selfsecure.node.haoxiao.peer_events import KeepState
 from bt_selfsecure.node.journal import Journal
@@ -209,7 +210,7 @@ def test_what_is_kept_about_a_key_is_written_anew_within_a_second_and_at_once_wh
     rows = StateRows()
 
     def told(now: float, **facts: Any) -> float | None:
-        row = rows.row(KeepState(session.record, {"born": 5.0, **facts}, {}, True), now)
+        row = rows.row(KeepState(session.record, {"born": 5.0, **facts}, {}, True, Trust()), now)
         key = json.loads(row.facts)["key"]
         assert {name: key[name] for name in facts} == facts
         return float(key["written"])
@@ -220,12 +221,12 @@ def test_what_is_kept_about_a_key_is_written_anew_within_a_second_and_at_once_wh
     second = told(10.9, authenticated=True)
     assert told(11.8, authenticated=True) == second
     assert told(12.0, authenticated=True) != second
-    assert next(looks) == 4, "three of the five looked"
+    assert next(looks) == 1 + 3 * 3, "three of the five looked, each for a key and for two times of its trust"
 
 
 def test_a_key_has_aged_while_the_disk_took_nothing(tmp_path: Path) -> None:
     session = Session.start(Profile.HARDENED, Role.INITIATOR, bytes(32), SessionConfig(), EndpointContext(bytes))
-    state = KeepState(session.record, {"born": 0.0}, {}, True)
+    state = KeepState(session.record, {"born": 0.0}, {}, True, Trust())
     with contextlib.closing(Journal(tmp_path, sync_each=True)) as journal:
         note(journal, ADDRESSES["bob"], state, StateRows())
         journal.commit(now=5 * HOUR)

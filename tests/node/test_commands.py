@@ -81,7 +81,8 @@ bob  B8:27:EB:00:00:02
   secret    139.2 bits (target 128), 2,713 of 3,200 packets over rfcomm
   rests on  Eve's misses alone, at least 5 % as configured: rfcomm hides its
             losses from the responder.
-  peer      not proved; compare 123 456 (apple river stone) at both ends
+  peer      unconfirmed; compare 123 456 (apple river stone) at both ends:
+            bt-selfsecure confirm bob
   messages  1,204 sent, 88 received; waiting 0 out, 0 in (each up to 100)
   losses    15.2 % of burst, 7.7 % resent
   rejected  3 not made with the key
@@ -120,7 +121,7 @@ def test_what_went_wrong_with_a_peer_is_shown_under_its_state(run: Run, bob: Loo
 def test_a_node_without_peers_is_told_how_to_get_one(run: Run, alice: LoopbackNode) -> None:
     alice.known.clear()
     assert "No peers: add a [[peer]] to the configuration" in run("status")[1]
-    assert run("peers")[1] == "NAME  ADDRESS  STATE  KEY  OUT/IN\n"
+    assert run("peers")[1] == "NAME  ADDRESS  STATE  KEY  WHO  OUT/IN\n"
 
 
 def test_json_is_what_the_api_gives(run: Run, at_alice: NodeClient) -> None:
@@ -135,8 +136,8 @@ def test_json_is_what_the_api_gives(run: Run, at_alice: NodeClient) -> None:
 def test_peers_is_one_line_a_peer(run: Run) -> None:
     run("establish", "bob")
     assert run("peers")[1] == (
-        "NAME  ADDRESS            STATE      KEY       OUT/IN\n"
-        "bob   B8:27:EB:00:00:02  connected  ab12-bob  0/0\n"
+        "NAME  ADDRESS            STATE      KEY       WHO          OUT/IN\n"
+        "bob   B8:27:EB:00:00:02  connected  ab12-bob  unconfirmed  0/0\n"
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ against the truth here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 from statistics import fmean
 from typing import Final
@@ -33,6 +34,7 @@ WEAK_BITS: Final = 4
 WORK: Final = 1 << 9
 FLOOD_S: Final = 0.5
 """From one request of the flood to the next."""
+ROUNDS_ON_TAPE: Final = 60
 HEALING_LOSSES: Final = (0.05, 0.1, 0.2, 0.5)
 SETTING: Final = (
     f"a burst of {BURST} packets, whatever they are worth (target 1 bit, where a node has 128); of them Bob misses "
@@ -235,6 +237,24 @@ def stolen_disk(ends: Ends, seed: int) -> Trial:
     return Trial(b"after" in copy.receiving.read.values(), True, False)
 
 
+def disk_backwards(ends: Ends, seed: int) -> Trial:
+    """Keep all that is on the air, and then copy Bob's record. Success: it opens a round from before the older of its
+    two checkpoints."""
+    scene = ends.scene(seed, air=_clear(eve=0.0))
+    sessions = scene.sessions(Random(seed).randbytes(32))
+    heard: list[bytes] = []
+    scene.tap = lambda time, data: heard.append(data)
+    scene.converse(sessions, [b"%d" % number for number in range(ROUNDS_ON_TAPE)])
+    state = sessions["bob"].record.receiving
+    chain, newest = state.chain, state.chain.seq - state.chain.alpha
+    rounds = newest, newest - chain.checkpoint_rounds
+    checkpoints = zip(reversed(chain.checkpoints), rounds, strict=True)
+    thief = StolenKey(chain, *(replace(chain, key=key, seq=seq) for key, seq in checkpoints))
+    for data in heard:
+        thief.hear(decode(data))
+    return Trial(min(thief.read) < min(rounds), True, False)
+
+
 def rounds_to_heal(profile: Profile, seed: int, loss: float) -> int:
     """Return the rounds from the theft of K_i to the first key that the thief, who misses this share of frames, does
     not hold."""
@@ -332,5 +352,10 @@ ATTACKS: Final[tuple[Attack[Ends], ...]] = (
            remedy="`every-message`: no end goes back to an older key; the two establish anew.",
            setting="a session, of which she hears every packet after the restoration",
            meaning="it is the protocol that decides, no loss and no length"),
+    Attack("disk-backwards", "all that was on the air, then Bob's record", "a recording without a gap, and one look at "
+           "a disk", "she reads a round from before the record's checkpoints", disk_backwards, runs=20,
+           remedy="None is needed; what a node deletes is gone from its disk's files.",
+           setting=f"a session of {ROUNDS_ON_TAPE} rounds each way, of which she hears every packet",
+           meaning="she reads the last W to 2W rounds, from the older of two checkpoints on, and none before"),
     *insiders.ATTACKS,
 )  # fmt: skip

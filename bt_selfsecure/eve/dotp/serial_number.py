@@ -10,8 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Final
 
-from bt_selfsecure.protocols.dotp.keys import SERIAL_BYTES, SN_BITS, PaperKeys, Policy
+from bt_selfsecure.protocols.dotp.keys import SERIAL_BYTES, SESSION_NUMBERS, SN_BITS, PaperKeys, Policy
 from bt_selfsecure.protocols.dotp.mt19937 import Mt19937
+
+KEY_EXCHANGE: Final = 2
+"""Which of a session's numbers names the key of its handshake."""
 
 
 def sn_of_key(key: bytes) -> int:
@@ -41,6 +44,12 @@ def read(datagrams: Sequence[bytes], sn: int, policy: Policy, bits: int = 64) ->
         pad = b"".join(keys.key(number + each) for each in range(-(-len(sealed) // size)))[: len(sealed)]
         texts.append((int.from_bytes(sealed) ^ int.from_bytes(pad)).to_bytes(len(sealed)))
     return texts
+
+
+def psk_of_session(psk: bytes, session: int, policy: Policy, bits: int = 64) -> bytes:
+    """Return the pre-shared key of any session of the DTLS layer, from that of one: decimal digits, both."""
+    sn = int(psk) >> bits - SN_BITS
+    return b"%d" % int.from_bytes(PaperKeys(sn, policy, bits).key(SESSION_NUMBERS * session + KEY_EXCHANGE))
 
 
 def known_of_get(size: int, path: bytes) -> list[int | None]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from bt_selfsecure.node import ages
+from bt_selfsecure.node.haoxiao.confirmation import Confirmation, Trust
 from bt_selfsecure.node.haoxiao.outbox import begins_message, ends_message
 from bt_selfsecure.node.haoxiao.peer_events import (
     DropFragment,
@@ -38,11 +39,12 @@ def stored(journal: Journal, address: str, now: float) -> Stored:
         if row is None:
             return Stored(fragments=fragments, pieces=pieces, dropped=dropped)
         record = SessionRecord.from_json(row.record)
-        key, offered = (_restored(facts, now) for facts in _facts(row.facts))
+        *facts, trust = _facts(row.facts)
+        key, offered = (_restored(of_one, now) for of_one in facts)
     except (DamagedError, RecordError) as error:
         dropped += 1 + bool(pieces)  # one that was under way to it, and one from it
         return Stored(damage=str(error), fragments=fragments, dropped=dropped)
-    return Stored(record, key, offered, row.synchronised, "", fragments, pieces, dropped)
+    return Stored(record, key, offered, row.synchronised, "", fragments, pieces, dropped, _trust(trust, now))
 
 
 def stored_messages(journal: Journal, address: str) -> tuple[tuple[tuple[int, bytes], ...], int]:
@@ -75,19 +77,27 @@ def _messages(rows: Iterable[tuple[int, bytes | None]]) -> Iterator[list[tuple[i
         yield message
 
 
-def _facts(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """About the key in use and about a newer one. Raises `DamagedError`."""
+def _facts(text: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """About the key in use, about a newer one, and whether the peer is confirmed. Raises `DamagedError`."""
     try:
         facts = json.loads(text)
+        trust = facts.get("trust", {})
         known = {"own_address": ""}
         key, offered = ({**known, **facts[name]} if facts[name] else {} for name in ("key", "offered"))
         for of_one in filter(None, (key, offered)):
             of_one.setdefault("written", of_one["since"])  # an older version kept when it was agreed on, and no more
             of_one.update(since=float(of_one["since"]), written=float(of_one["written"]))
             int(of_one["begun_at"])
+            if not trust:  # an older version had a string for each key, whether a person had asked for it or not
+                of_one.update(sas="", continuity=False)
+        if trust:
+            Confirmation(trust["confirmed"]) if trust["confirmed"] else None
+            trust.update(by=str(trust["by"]), nowhere=int(trust["nowhere"]))
+            for moment in filter(None, (trust["at"], trust["first"])):
+                moment.update(since=float(moment["since"]), written=float(moment["written"]))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         raise DamagedError("what was kept about this peer's key is damaged: a new one is agreed on by itself") from None
-    return key, offered
+    return key, offered, trust
 
 
 def _restored(facts: dict[str, Any], now: float) -> dict[str, Any]:
@@ -95,6 +105,20 @@ def _restored(facts: dict[str, Any], now: float) -> dict[str, Any]:
         return {}
     age = ages.restored(facts.pop("since"), facts.pop("written"))
     return facts | {"born": None if age is None else now - age}
+
+
+def _trust(facts: dict[str, Any], now: float) -> Trust:
+    if not facts:
+        return Trust()
+    at, first = (_moment(facts[name], now) for name in ("at", "first"))
+    return Trust(
+        Confirmation(facts["confirmed"]) if facts["confirmed"] else None, facts["by"], at, first, facts["nowhere"]
+    )
+
+
+def _moment(moment: dict[str, float] | None, now: float) -> float | None:
+    age = ages.restored(**moment) if moment else None
+    return None if age is None else now - age
 
 
 # --- out --------------------------------------------------------------------------------------------------------------
@@ -105,16 +129,17 @@ class StateRows:
     `FACTS_S` only, where nothing in it has changed: it says from when on the key is, which stays the same."""
 
     def __init__(self) -> None:
-        self._of: tuple[dict[str, Any], dict[str, Any]] = {}, {}
+        self._of: tuple[dict[str, Any], dict[str, Any], Trust] | None = None
         self._facts = ""
         self._until = 0.0
 
     def row(self, state: KeepState, now: float) -> PeerRow:
         """Return the row of a state, at this loop time."""
-        of = state.key, state.offered
-        if not self._facts or now >= self._until or of != self._of:
-            self._of, self._until = (dict(state.key), dict(state.offered)), now + FACTS_S
-            self._facts = json.dumps({"key": _kept(state.key, now), "offered": _kept(state.offered, now)})
+        of = state.key, state.offered, state.trust
+        if now >= self._until or of != self._of:
+            self._of, self._until = (dict(state.key), dict(state.offered), state.trust), now + FACTS_S
+            key, offered, trust = _kept(state.key, now), _kept(state.offered, now), _kept_trust(state.trust, now)
+            self._facts = json.dumps({"key": key, "offered": offered, "trust": trust})
         return PeerRow(state.record.to_json(), self._facts, state.synchronised)
 
 
@@ -138,3 +163,9 @@ def _kept(facts: dict[str, Any], now: float) -> dict[str, Any]:
     if not facts:
         return {}
     return {name: value for name, value in facts.items() if name != "born"} | ages.kept(age_of(facts, now))
+
+
+def _kept_trust(trust: Trust, now: float) -> dict[str, Any]:
+    at, first = (ages.kept(None if time is None else now - time) for time in (trust.at, trust.first))
+    confirmed = trust.confirmed.value if trust.confirmed else ""
+    return {"confirmed": confirmed, "by": trust.by, "at": at, "first": first, "nowhere": trust.nowhere}

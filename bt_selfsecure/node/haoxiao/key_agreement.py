@@ -10,15 +10,16 @@ the request of the lower address stands.
 
 from __future__ import annotations
 
-import enum
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
 from bt_selfsecure.node.haoxiao.burst import Burst
+from bt_selfsecure.node.haoxiao.key_table import KEY_TABLE, RESPONDING, KeyInput, KeyState
 from bt_selfsecure.node.haoxiao.peer_events import Dial, EstablishOutcome, Level, Outputs, PeerConfig
 from bt_selfsecure.node.haoxiao.peer_links import PeerLinks
+from bt_selfsecure.node.haoxiao.trust import PeerTrust
 from bt_selfsecure.node.metrics import PeerCounters
 from bt_selfsecure.protocols.haoxiao.establish import MAX_T_1_S, EstablishConfig
 from bt_selfsecure.protocols.haoxiao.events import (
@@ -28,6 +29,7 @@ from bt_selfsecure.protocols.haoxiao.events import (
     EstablishFailed,
     Event,
     Failure,
+    Refusal,
     RequestRefused,
 )
 from bt_selfsecure.protocols.haoxiao.frames import Kind, peek_kind
@@ -38,7 +40,7 @@ from bt_selfsecure.sansio.back_off import BackOff
 from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.endpoint import Endpoint
 from bt_selfsecure.sansio.events import FrameRejected, Rejection
-from bt_selfsecure.sansio.trace import Machine, MachineEnum
+from bt_selfsecure.sansio.trace import Machine
 
 GRACE_S: Final = 10.0
 """Seconds that the end which did not dial leaves the first request to the other."""
@@ -51,37 +53,7 @@ _FOR_INITIATOR: Final = frozenset((Kind.ACCEPT, Kind.RESPONSE, Kind.END))
 _ASKING: Final = frozenset((InitiatorState.REQUESTING, InitiatorState.RESTING))
 _TOO_LATE: Final = frozenset((Failure.NO_RESPONSE, Failure.NO_END))
 _IDLE: Final = frozenset((ResponderState.IDLE, ResponderState.ESTABLISHED))
-
-
-class KeyState(MachineEnum):
-    IDLE = enum.auto()
-    DIALLING = enum.auto()  # the establishment's own bearer
-    INITIATING = enum.auto()
-    RESPONDING = enum.auto()
-    RESPONDING_DIALLING = enum.auto()  # the peer has asked while this end still dials
-
-
-class KeyInput(MachineEnum):
-    DIAL = enum.auto()
-    DIAL_OVER = enum.auto()
-    START = enum.auto()
-    RESPOND = enum.auto()
-    OVER = enum.auto()
-
-
 S, I = KeyState, KeyInput
-KEY_TABLE: Final[Mapping[tuple[KeyState, KeyInput], KeyState]] = {
-    (S.IDLE, I.DIAL): S.DIALLING,
-    (S.IDLE, I.START): S.INITIATING,
-    (S.IDLE, I.RESPOND): S.RESPONDING,
-    (S.DIALLING, I.DIAL_OVER): S.IDLE,
-    (S.DIALLING, I.RESPOND): S.RESPONDING_DIALLING,
-    (S.INITIATING, I.OVER): S.IDLE,
-    (S.RESPONDING, I.OVER): S.IDLE,
-    (S.RESPONDING_DIALLING, I.OVER): S.DIALLING,
-    (S.RESPONDING_DIALLING, I.DIAL_OVER): S.RESPONDING,
-}
-_RESPONDING: Final = frozenset((S.RESPONDING, S.RESPONDING_DIALLING))
 
 
 class KeyAgreement:
@@ -95,18 +67,22 @@ class KeyAgreement:
         counts: PeerCounters,
         out: Outputs,
         context: EndpointContext,
+        trust: PeerTrust,
     ) -> None:
         self.trouble = ""
         """Why the last one failed; empty after a success."""
         self.initiator: Initiator | None = None
         self.responder: Responder | None = None
         self.is_wanted = False
-        """Somebody waits for the outcome."""
+        """Somebody waits for the outcome, and for the string to compare."""
+        self.is_asked = False
+        """And this end is to begin, not to wait for the other to."""
         self.continuity_keys: Callable[[], tuple[bytes, ...]] = tuple
         """Gives what earlier keys with this peer have left."""
         self.retry: Final = BackOff()
         self.burst: Final = Burst(config, links, out, context.tracer)
         self._config, self._links, self._counts, self._out, self._context = config, links, counts, out, context
+        self._trust: Final = trust
         self._machine: Final = Machine(config.name, "key agreement", KEY_TABLE, S.IDLE, context.tracer)
         self._establish: EstablishConfig | None = None
         self._slower = 1
@@ -155,7 +131,7 @@ class KeyAgreement:
         if self.is_under_way or now < self.retry.until:
             return
         lonely = not has_key and (leads or now - linked_since > GRACE_S)
-        if not (self.is_wanted or self._hinted or lonely or (due and leads)):
+        if not (self.is_asked or self._hinted or lonely or (due and leads)):
             return
         bearer = self._config.establish_bearer
         if bearer in (self._config.session_bearer, "le_advert") or self._links.get(bearer):
@@ -169,18 +145,23 @@ class KeyAgreement:
         self._out.log(Level.INFO, f"establishing a key over {bearer}", "establishing")
         self._machine.on(I.START, now)
         context = replace(self._context, name=f"{self._config.name} initiator")
-        self.initiator = Initiator(self._at_its_pace(), context)
+        self.initiator = Initiator(self._at_its_pace(now), context)
         self.initiator.start(now)
 
-    def _at_its_pace(self) -> EstablishConfig:
+    def _at_its_pace(self, now: float) -> EstablishConfig:
         """As configured, but not faster than the two ends were seen to be. T_1 follows, and goes with the request."""
-        config = self.config
+        config = self._of_now(now)
         longest = min(SLOWEST_S, (MAX_T_1_S - config.timers.t_2) / config.burst)
         interval = max(config.interval, min(self._slower * config.interval, longest))
-        return replace(config, interval=interval, peer=self._config.identity, continuity_keys=self._continuity_keys())
+        return replace(config, interval=interval)
 
-    def _continuity_keys(self) -> tuple[bytes, ...]:
-        return self.continuity_keys() if self.config.hardened else ()
+    def _of_now(self, now: float) -> EstablishConfig:
+        """Return it with what this end has, asks and lets a person compare now; `paper` always has a string."""
+        config, peer = self.config, self._config.identity
+        if not config.hardened:
+            return replace(config, peer=peer, compare=True)
+        keys, requires = self.continuity_keys(), self._trust.requires_continuity(now, asked=self.is_wanted)
+        return replace(config, peer=peer, compare=self.is_wanted, continuity_keys=keys, requires_continuity=requires)
 
     # --- the adapter and the bearer of its own
 
@@ -190,7 +171,7 @@ class KeyAgreement:
     def adapter_gone(self, now: float) -> None:
         """Give up what is under way; another adapter may come."""
         self._end_initiator(now)
-        if self._machine.state in _RESPONDING:
+        if self._machine.state in RESPONDING:
             self._machine.on(I.OVER, now)
         self.responder = None
         self.burst.reset(now)
@@ -213,13 +194,14 @@ class KeyAgreement:
         kind = peek_kind(data)
         if kind == Kind.REQUEST and self._own_request_stands(now):
             return
-        if kind in _FOR_INITIATOR or (kind in BURST_KINDS and self._machine.state not in _RESPONDING):
+        if kind in _FOR_INITIATOR or (kind in BURST_KINDS and self._machine.state not in RESPONDING):
             if self.initiator:
+                self.initiator.expect_comparison(self._compares)
                 self.initiator.receive_frame(data, now)
             else:
                 self._rejections[Rejection.NOT_FOR_US] += 1
         else:
-            self._the_responder().receive_frame(data, now)
+            self._the_responder(now, begins=kind == Kind.REQUEST).receive_frame(data, now)
             self.follow_responder(now)
 
     def _own_request_stands(self, now: float) -> bool:
@@ -229,17 +211,23 @@ class KeyAgreement:
             self.retry.failed(now, self.jitter())
         return self.initiator is not None
 
-    def _the_responder(self) -> Responder:
+    def _the_responder(self, now: float, *, begins: bool) -> Responder:
         if self.responder is None:
-            config = replace(self.config, peer=self._config.identity)
-            self.responder = Responder(config, replace(self._context, name=f"{self._config.name} responder"))
-        self.responder.continue_from(self._continuity_keys())
+            context = replace(self._context, name=f"{self._config.name} responder")
+            self.responder = Responder(self._of_now(now), context)
+        elif begins:
+            self.responder.config = self._of_now(now)
+        self.responder.expect_comparison(self._compares)
         return self.responder
+
+    @property
+    def _compares(self) -> bool:
+        return self.is_wanted or not self.config.hardened
 
     def follow_responder(self, now: float) -> None:
         """Follow the responder's state after whatever it was given: there it shows whether this end responds."""
         responds = self.responder is not None and self.responder.state not in _IDLE
-        if responds is not (self._machine.state in _RESPONDING):
+        if responds is not (self._machine.state in RESPONDING):
             self._machine.on(I.RESPOND if responds else I.OVER, now)
 
     # --- what becomes of it
@@ -250,10 +238,16 @@ class KeyAgreement:
             case EstablishFailed() if endpoint is self.initiator:
                 if event.reason in _TOO_LATE:
                     self._slower *= 2
-                self.failed(event.reason.value + (f": {event.detail}" if event.detail else ""), now)
+                refused = event.reason is Failure.NO_CONTINUITY
+                detail = f": {event.detail}" if event.detail else ""
+                self.failed(self._trust.refused(now) if refused else event.reason.value + detail, now)
             case EstablishFailed():
                 self._counts.failed_establishments += 1
                 self._say(f"its establishment failed: {event.reason.value}", now, "no-key")
+            case RequestRefused() if event.reason is Refusal.CONTINUITY:
+                self._say(self._trust.refused(now), now, "no-continuity")
+            case AcceptRefused() if event.reason is Refusal.CONTINUITY:
+                pass  # what becomes of it is told
             case RequestRefused():
                 self._say(f"its request is refused: {event.reason.value}", now, "refused")
             case AcceptRefused():
@@ -276,7 +270,8 @@ class KeyAgreement:
             "sent": event.sent,
             "received": len(event.received),
             "sas": str(event.sas) if event.sas else "",
-            "authenticated": event.authenticated,
+            "authenticated": event.authenticated and not self._config.shares_authentication_key,
+            "continuity": event.continuity,
             "hybrid": event.hybrid,
             "bearer": self._config.establish_bearer,
             "own_address": self._links.own or "",
@@ -293,6 +288,12 @@ class KeyAgreement:
         self.retry.reset()
         self._tell(EstablishOutcome(facts=facts))
         return facts
+
+    def dropped(self, endpoint: Endpoint[Event], now: float) -> None:
+        """The peer was confirmed while a key without continuity was agreed on: it is not used."""
+        if endpoint is self.responder:
+            self.responder.close(now)
+        self.failed(self._trust.refused(now), now)
 
     def failed(self, reason: str, now: float) -> None:
         """Note that what this end began is over without a key; it is tried again later where there is still need."""
@@ -332,7 +333,7 @@ class KeyAgreement:
 
     def _tell(self, outcome: EstablishOutcome) -> None:
         if self.is_wanted:
-            self.is_wanted = False
+            self.is_wanted = self.is_asked = False
             self._out.put(outcome)
 
     def _say(self, text: str, now: float, event: str = "") -> None:
@@ -374,7 +375,7 @@ class KeyAgreement:
 
     def mind_the_radio(self, now: float) -> None:
         """Give the broadcast link back when no burst is sent or awaited."""
-        self.burst.mind_the_radio(now, needed=self.initiator is not None or self._machine.state in _RESPONDING)
+        self.burst.mind_the_radio(now, needed=self.initiator is not None or self._machine.state in RESPONDING)
 
     # --- what is told about it
 
@@ -393,6 +394,6 @@ class KeyAgreement:
         if self.initiator:
             sent = self.initiator.sent - len(self.burst)
             return {"sent": sent, "heard": None, "needed": self.initiator.config.n_r}
-        if self._machine.state in _RESPONDING and self.responder:
+        if self._machine.state in RESPONDING and self.responder:
             return {"sent": None, "heard": self.responder.received, "needed": self.responder.config.n_r}
         return None

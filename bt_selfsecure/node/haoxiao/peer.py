@@ -25,7 +25,7 @@ from bt_selfsecure.node.haoxiao.context import NodeContext
 from bt_selfsecure.node.haoxiao.kept import StateRows, note, stored
 from bt_selfsecure.node.haoxiao.peer_events import Commit, Level, Output, SendBurst, Urgency
 from bt_selfsecure.node.haoxiao.peer_machine import PeerMachine
-from bt_selfsecure.node.haoxiao.peer_status import status_of
+from bt_selfsecure.node.haoxiao.peer_status import status_of, told_link
 from bt_selfsecure.node.haoxiao.waiting import Waiters
 from bt_selfsecure.node.journal_file import JournalError
 from bt_selfsecure.node.links import STUCK_S, OpenLink
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 class HaoXiaoPeer:
-    """Works in `run`, from start to cancellation; `attach` gives it the links that the peer has dialled.
+    """Speaks Hao and Xiao's protocol with one peer; `node.peer.NodePeer` says what each method does.
 
     What it raises from `run` is a fault of this program: it is then thrown away, `journal.discard` forgets what it had
     noted, and another one begins from the disk, as after a crash.
@@ -78,11 +78,6 @@ class HaoXiaoPeer:
     # --- what others ask of it ----------------------------------------------------------------------------------------
 
     async def send(self, message: bytes, port: int, *, acknowledged: bool) -> int:
-        """Queue a message, and return its number when it is on disk, or when the peer has it. Cancelled, it stays
-        queued.
-
-        Raises `MessageTooLongError`, `QueueFullError`, `JournalError`.
-        """
         if self._journal.trouble:
             self._journal.commit()  # it may be over
         number = self._machine.send(message, port, self._look(), durable=not acknowledged)
@@ -91,28 +86,34 @@ class HaoXiaoPeer:
             await outcome
         return number
 
-    async def establish(self) -> dict[str, Any]:
-        """Agree on a new key now, and return the outcome, as `Establishment` in api_types.py."""
+    async def establish(self, *, wait: bool = False, without_continuity: bool = False) -> dict[str, Any]:
+        """Agree on a new key, and return the outcome, as `Established` and `NotEstablished` in api_types.py."""
         await self._begun.wait()
         if not self._running:
             return {"established": False, "peer": self.name, "reason": "the node begins anew with it: try again"}
         try:
             with self._waiting.for_key() as outcome:
-                self._machine.establish(self._look())
+                self._machine.establish(self._look(), wait=wait, without_continuity=without_continuity)
                 self._act()
                 return await outcome
         finally:
             if not self._waiting.is_key_awaited:
                 self._machine.abandon_establish()
 
+    def confirm(self, string: str, by: str) -> str:
+        """Do as `PeerMachine.confirm` does, and return when the disk has it. Raises `JournalError`, too."""
+        self._journal.commit()
+        why = self._machine.confirm(string, by, self._look())
+        self._act()
+        self._journal.commit(sync=True)
+        return why
+
     def attach(self, bearer: str, link: Link) -> bool:
-        """Use the link that the peer has dialled on this bearer; return False if nobody is here to use it."""
         if self._running:
             self._use(bearer, link, dialled=False)
         return self._running
 
     def adapter_up(self) -> None:
-        """Take note that the node's adapter works."""
         own = self._node.own
         if self._running and own is not None and self._machine.links.own is None:
             establish = self._node.settings.establish(own, self.address)
@@ -121,20 +122,17 @@ class HaoXiaoPeer:
             self._act()
 
     async def adapter_gone(self) -> None:
-        """Take note that the adapter is gone; return when all links are closed."""
         if self._running and self._machine.links.own is not None:
             self._machine.adapter_gone(self._look())
             self._act()
             await asyncio.gather(*(line.link.close() for line in self._open.values()))
 
     def sighted(self) -> None:
-        """Dial now: the peer was heard near."""
         if self._running:
             self._machine.sighted(self._look())
             self._act()
 
     def disk(self, *, works: bool) -> None:
-        """Take note that the disk refuses, or takes again, what is noted, whosever it is."""
         if works:
             self._machine.disk_works(self._look())
         else:
@@ -142,33 +140,27 @@ class HaoXiaoPeer:
         self._wake.set()
 
     def shares_key(self, data: bytes) -> bool:
-        """Return whether this frame was made with a key that this peer has, by whomever it came."""
         return self._machine.shares_key(data)
 
     @property
     def has_key(self) -> bool:
-        """Return whether a key was agreed on with it."""
         return self._machine.session.session is not None
 
     @property
     def is_agreeing(self) -> bool:
-        """Return whether an establishment with it is under way."""
         return self._machine.agreement.is_under_way
 
     @property
     def idle_s(self) -> float:
-        """Return the seconds since its last datagram, or since it is known; 0 while something waits or is under way."""
         return 0.0 if self._machine.is_busy else min(self._clock() - self._since, self.silent_s or math.inf)
 
     @property
     def half_received_bytes(self) -> int:
-        """Return the length of what has come of a message that is under way."""
         return self._machine.session.half_received_bytes
 
     # --- its life -----------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Work until cancelled; then all its links are closed."""
         try:
             async with self._tasks:
                 self._running = True
@@ -380,33 +372,20 @@ class HaoXiaoPeer:
 
     @property
     def own_address(self) -> str:
-        """Return the address of this node when it agreed on the key in use; empty where that is not known."""
         return self._machine.session.own_address
 
     @property
     def waiting_messages(self) -> int:
-        """Return the number of messages that the peer is not known to have."""
         return self._machine.session.waiting
 
     @property
     def silent_s(self) -> float | None:
-        """Return the seconds since the last datagram; None where there was none."""
         heard_at = self._machine.links.heard_at
         return None if heard_at is None else self._clock() - heard_at
 
     def status(self) -> dict[str, Any]:
         """Return it as `Peer` in api_types.py, without what only the node knows. No secret."""
-        told = {"name": self.name, "address": self.address, "link": self._link_status()}
-        return told | status_of(self._machine, self._clock())
-
-    def _link_status(self) -> dict[str, Any] | None:
         used = self._machine.links.session_line
-        line = self._open.get(used.number) if used else None
-        if line is None:
-            return None
-        traits = line.link.traits
-        return {
-            "bearer": line.bearer,
-            "losses_visible": traits.losses_visible,
-            "encrypted": traits.link_encrypted,
-        } | ages.told(self._clock() - line.since)
+        line, now = self._open.get(used.number) if used else None, self._clock()
+        told = {"name": self.name, "address": self.address, "link": told_link(line, now) if line else None}
+        return told | status_of(self._machine, now)

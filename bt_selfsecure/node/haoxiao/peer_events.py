@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import field
 from typing import Any, Final
 
+from bt_selfsecure.node.haoxiao.confirmation import Trust
 from bt_selfsecure.protocols.haoxiao.record import SessionRecord
 from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig
 from bt_selfsecure.sansio.value import value
@@ -103,6 +104,7 @@ class KeepState(Note):
     offered: dict[str, Any]
     """About a newer one that the peer was not seen to use."""
     synchronised: bool
+    trust: Trust
 
 
 @value
@@ -216,7 +218,7 @@ Output = (
 
 
 class Outputs:
-    """Holds what the parts of one machine put out, in order, and what they want of its end of a turn.
+    """Collects what the parts of one machine put out, in order, and what they want of its end of a turn.
 
     Datagrams come out first: what must be on disk before one leaves was there before it was put in, so the peer need
     not wait while the rest of the turn is noted and told.
@@ -265,7 +267,7 @@ class Outputs:
 
 @value
 class PeerConfig:
-    """Holds what one peer's machine is configured with."""
+    """Says how one peer's machine is to work: over which bearers, when a key is renewed, how much may wait."""
 
     name: str
     identity: bytes
@@ -286,11 +288,13 @@ class PeerConfig:
     """A sentence: on what a key's secrecy rests, by whether losses are visible, the key hybrid, and authenticated."""
     asks: bool = True
     """Whether this end asks for the first key, too; not a stranger's, who asks if he wants one."""
+    shares_authentication_key: bool = False
+    """The authentication key is that of other peers, too, so it does not tell which of them this is."""
 
 
 @value
 class Stored:
-    """Holds what the disk has kept of a peer."""
+    """Brings back what the disk has kept of a peer, damaged or not."""
 
     record: SessionRecord | None = field(default=None, repr=False)
     key: dict[str, Any] = field(default_factory=dict)
@@ -305,3 +309,5 @@ class Stored:
     """Of the message that is half received."""
     dropped: int = 0
     """Messages, or parts of them, that the disk had damaged."""
+    trust: Trust = field(default_factory=Trust)
+    """Nothing is confirmed of a peer whose record is damaged."""

@@ -18,10 +18,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from bt_selfsecure.node.haoxiao.confirmation import Confirmation
 from bt_selfsecure.node.haoxiao.key_agreement import KeyAgreement
 from bt_selfsecure.node.haoxiao.peer_events import ForeignKeys, Output, Outputs, PeerConfig, Stored, Urgency
 from bt_selfsecure.node.haoxiao.peer_links import ActiveLink, LinkState, PeerLinks
 from bt_selfsecure.node.haoxiao.peer_session import PeerSession
+from bt_selfsecure.node.haoxiao.trust import PeerTrust
 from bt_selfsecure.node.metrics import PeerCounters
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
 from bt_selfsecure.protocols.haoxiao.events import Established, Event, ReestablishNeeded, Resynchronised
@@ -56,8 +58,9 @@ class PeerMachine:
         self.counts: Final = PeerCounters(dropped=stored.dropped)
         self._out: Final = Outputs()
         self.links: Final = PeerLinks(config, self._out, context.tracer)
-        self.agreement: Final = KeyAgreement(config, self.links, self.counts, self._out, context)
-        self.session: Final = PeerSession(config, stored, self.counts, self._out, context, new_number, now)
+        self.trust: Final = PeerTrust(config, stored.trust, self.counts, self._out)
+        self.agreement: Final = KeyAgreement(config, self.links, self.counts, self._out, context, self.trust)
+        self.session: Final = PeerSession(config, stored, self.counts, self._out, context, new_number, self.trust, now)
         self.agreement.continuity_keys = self.session.continuity_keys
         self._disk_works = True
         self._keyed_by = 0
@@ -127,9 +130,15 @@ class PeerMachine:
         self._settle(now)
         return number
 
-    def establish(self, now: float) -> None:
-        """Agree on a new key now, or join what is under way; `EstablishOutcome` tells what became of it."""
+    def establish(self, now: float, *, wait: bool = False, without_continuity: bool = False) -> None:
+        """Agree on a new key now, or join what is under way; `EstablishOutcome` tells what became of it. With `wait`
+        only the other end begins. `without_continuity`: it need not be the peer that was confirmed, and is no longer.
+        """
+        if without_continuity:
+            self.trust.doubt(now)
+            self.session.keep_now()
         self.agreement.is_wanted = True
+        self.agreement.is_asked |= not wait
         if not self.links.session_line and not self._may_dial:
             return self.agreement.fail_outcome("it is not connected, and not to be dialled")
         self.links.redial.reset()
@@ -139,7 +148,17 @@ class PeerMachine:
 
     def abandon_establish(self) -> None:
         """Take note that nobody waits for the outcome any more."""
-        self.agreement.is_wanted = False
+        self.agreement.is_wanted = self.agreement.is_asked = False
+
+    def confirm(self, string: str, by: str, now: float) -> str:
+        """Take it from a person, `by` name, that the other end shows this string; the empty one, that it shows another.
+        Return why the peer is not confirmed by that, or nothing. Raises `UnreadableError` where it is no string."""
+        why = self.session.compare(string)
+        if not why:
+            self.trust.confirm(Confirmation.STRING, by, now)
+        self.session.keep_now()
+        self._settle(now)
+        return why
 
     # --- the adapter and the links
 
@@ -284,6 +303,11 @@ class PeerMachine:
         return any_event
 
     def _take_key(self, event: Established, endpoint: Endpoint[Event], now: float) -> None:
+        hardened = self.agreement.config.hardened
+        if hardened and not self.trust.admits(event):
+            return self.agreement.dropped(endpoint, now)
+        if hardened:
+            self.trust.took(event, now, self.agreement.jitter(), replaces=self.session.session is not None)
         role = Role.INITIATOR if self.agreement.is_lower else Role.RESPONDER
         facts = self.agreement.succeeded(event, endpoint, now)
         self.session.take_key(event, facts, role, self.agreement.config.profile, now)
@@ -291,6 +315,7 @@ class PeerMachine:
         self._asunder_since = now
         self._copies_left = COPIES
         self._out.look_due = True
+        return None
 
     def _take_frames(self, now: float) -> bool:
         """Whether there was any."""

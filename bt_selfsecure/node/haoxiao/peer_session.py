@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from bt_selfsecure.node.errors import QueueFullError
+from bt_selfsecure.node.haoxiao.confirmation import DIFFER, NO_CONTINUITY, NO_STRING, is_same_string
 from bt_selfsecure.node.haoxiao.outbox import FragmentQueue, ends_message
 from bt_selfsecure.node.haoxiao.peer_events import (
     Deliver,
@@ -22,6 +23,7 @@ from bt_selfsecure.node.haoxiao.peer_events import (
     Stored,
     Urgency,
 )
+from bt_selfsecure.node.haoxiao.trust import PeerTrust
 from bt_selfsecure.node.messages import Joiner, parse, split
 from bt_selfsecure.node.metrics import PeerCounters
 from bt_selfsecure.protocols.haoxiao.events import (
@@ -83,6 +85,7 @@ class PeerSession:
         out: Outputs,
         context: EndpointContext,
         new_number: Callable[[], int],
+        trust: PeerTrust,
         now: float,
     ) -> None:
         self.session: Session | None = None
@@ -94,6 +97,7 @@ class PeerSession:
         """About the key in use; "born" is the time at which it was agreed on, None where not known."""
         self.outbox: Final = FragmentQueue(stored.fragments, out, new_number)
         self._config, self._counts, self._out, self._context = config, counts, out, context
+        self._trust: Final = trust
         self._machine: Final = Machine(config.name, "peer's session", SESSION_TABLE, S.NO_KEY, context.tracer)
         self._agreed: set[bool] = set()
         """Directions in which both ends have found together since start or new key; True is ours to send in."""
@@ -307,6 +311,23 @@ class PeerSession:
         # The role is that of the address of now: the state may have been made under another one.
         self.session.rekey(event.k0, now, role)
 
+    def compare(self, string: str) -> str:
+        """Take what a person says that the other end shows; return why that confirms nothing, or nothing. The string is
+        for this one comparison. Raises `UnreadableError`, and it may be tried again."""
+        if self._offered:
+            return f"{self._config.name} does not use the newest key yet: try again when it is connected"
+        own = str(self.key.get("sas", ""))
+        if own and not self.continuity_keys():
+            return NO_CONTINUITY
+        if not own:
+            return NO_STRING
+        same = bool(string) and is_same_string(string, own)
+        self.key = self.key | {"sas": ""}
+        if same:
+            return ""
+        self._out.log(Level.WARNING, DIFFER, "strings-differ")
+        return DIFFER
+
     def continuity_keys(self) -> tuple[bytes, ...]:
         """Return what the keys with this peer have left for the next one."""
         return self.session.record.continuity_keys if self.session else ()
@@ -343,7 +364,13 @@ class PeerSession:
             self._to_release.append((token, event.token))
 
     def _keep(self, record: SessionRecord) -> None:
-        self._out.put(KeepState(record, self.key, self._offered, self._synchronised))
+        self._out.put(KeepState(record, self.key, self._offered, self._synchronised, self._trust.kept))
+
+    def keep_now(self) -> None:
+        """Keep what is known about the peer, which has changed."""
+        if self.session:
+            self._keep(self.session.record)
+            self._out.commit(Urgency.SYNC)
 
     # --- what is told about it
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 from bt_selfsecure.node import ages
 from bt_selfsecure.node.haoxiao.peer_machine import PeerMachine
 from bt_selfsecure.node.haoxiao.peer_session import SessionState, age_of
+from bt_selfsecure.node.links import OpenLink
 
 
 class PeerState(enum.Enum):
@@ -55,9 +56,28 @@ def status_of(machine: PeerMachine, now: float) -> dict[str, Any]:
         "trouble": machine.links.trouble or session.trouble or machine.agreement.trouble,
         "key": told_key(session.key, now) if session.key else None,
         "session": session.status,
+        "trust": told_trust(machine.trust.told(now)),
         "rejections": {reason.value: count for reason, count in rejections.items() if count},
         "progress": machine.agreement.progress,
     }
+
+
+def told_trust(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return `Trust` in api_types.py."""
+    told = {name: fact for name, fact in facts.items() if not name.endswith("_age")}
+    for name in ("confirmed", "first", "refused"):
+        told |= {f"{name}_{of}": value for of, value in ages.told(facts[f"{name}_age"]).items()}
+    return told
+
+
+def told_link(line: OpenLink, now: float) -> dict[str, Any]:
+    """Return `Link` in api_types.py."""
+    traits = line.link.traits
+    return {
+        "bearer": line.bearer,
+        "losses_visible": traits.losses_visible,
+        "encrypted": traits.link_encrypted,
+    } | ages.told(now - line.since)
 
 
 def told_key(facts: dict[str, Any], now: float) -> dict[str, Any]:

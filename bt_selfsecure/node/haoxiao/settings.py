@@ -61,6 +61,7 @@ class Settings:
             renew_messages=self._config.establish.renew_after_messages,
             rests_on=self.rests_on,
             asks=address in self._keys,
+            shares_authentication_key=self.is_shared(address),
         )
 
     def establish(self, own: str, address: str) -> EstablishConfig:
@@ -68,6 +69,11 @@ class Settings:
         config = replace(self._establish, identity=address_bytes(own), authentication_key=self._keys.get(address, b""))
         most = max(config.burst, min(config.max_burst, most_packets(self._config)))
         return replace(config, max_burst=most)
+
+    def is_shared(self, address: str) -> bool:
+        """Return whether the peer's authentication key is that of another peer, too."""
+        own = self._keys.get(address, b"")
+        return bool(own) and list(self._keys.values()).count(own) > 1
 
     def rests_on(self, losses_visible: bool, hybrid: bool, authenticated: bool) -> str:
         """Return a sentence that says on what a key's secrecy rests."""

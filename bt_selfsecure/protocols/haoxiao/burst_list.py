@@ -1,4 +1,4 @@
-"""How `hardened` binds the messages of one part of a burst before it is sent, so that a forged packet changes nothing.
+"""Binds the messages of one part of a burst before it is sent (`hardened`), so that a forged packet changes nothing.
 
 The frame that opens the part carries C; after the part its list is sent, in pieces of 60 packets, each of which proves
 itself and the next one:
@@ -35,7 +35,7 @@ def list_of(messages: Sequence[bytes]) -> tuple[bytes, list[bytes]]:
 
 
 class ListReader:
-    """The list of one part at its receiver: takes what proves itself, and nothing else, in any order."""
+    """Reads the list of one part at its receiver: takes what proves itself, and nothing else, in any order."""
 
     def __init__(self, commitment: bytes, first: int, count: int) -> None:
         self.digests: Final[list[bytes]] = []
@@ -49,7 +49,7 @@ class ListReader:
         return len(self.digests) == self._count
 
     def take(self, seq: int, piece: bytes) -> bool:
-        """Take the piece whose first packet is `seq`; whether it proves more of the list, or may do so later."""
+        """Take the piece whose first packet is `seq`; return whether it proves more of the list, or may do so later."""
         place, rest = divmod(seq - self._first, limits.LIST_DIGESTS)
         known = len(self.digests) // limits.LIST_DIGESTS
         if rest or place < known or self.complete or len(piece) != self._size(place):

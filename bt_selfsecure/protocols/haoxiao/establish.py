@@ -41,7 +41,8 @@ ANYBODY: Final[Callable[[bytes], bool]] = lambda identity: True  # noqa: E731
 
 @dataclass(frozen=True, slots=True)
 class Timers:
-    """The paper's timers, in seconds. Defaults suit a burst of 400 packets every 10 ms and links of some 10 ms."""
+    """Sets the paper's timers (3.2), in seconds. Defaults suit a burst of 400 packets every 10 ms and links of some
+    10 ms."""
 
     t_h: float = 0.5
     """Wait for an accept."""
@@ -66,8 +67,8 @@ class Timers:
 
 @dataclass(frozen=True, slots=True)
 class EstablishConfig:
-    """What one end of an establishment is configured with. Both need the same profile, and an authentication key
-    or none."""
+    """Says what one end of an establishment agrees to. Both need the same profile, and an authentication key or
+    none."""
 
     identity: bytes
     """Own Bluetooth device address, 6 bytes."""
@@ -84,7 +85,7 @@ class EstablishConfig:
     threshold: int | None = None
     """N_r: fewest burst packets that may become a key. None: what `target_bits` needs (`paper`: half of N)."""
     target_bits: float = 128.0
-    """Secret bits that the key must have, reckoned with `eve_loss_bound`; at most 256."""
+    """Secret bits that the key must have, computed with `eve_loss_bound`; at most 256."""
     eve_loss_bound: float = 0.05
     """Lower bound on P(Eve misses | Bob received); measured, with its confidence, by whoever configures it."""
     max_requests: int = 10
@@ -172,18 +173,18 @@ class EstablishConfig:
 
     @property
     def n_r(self) -> int:
-        """N_r in force."""
+        """Return the N_r in force: the fewest packets of S that become a key."""
         if self.threshold is not None:
             return self.threshold
         return packets_needed(self.target_bits, self.eve_loss_bound) if self.hardened else max(1, self.burst // 2)
 
     @property
     def t_1(self) -> float:
-        """T_1 in force, seconds."""
+        """Return the T_1 in force, in seconds."""
         return self.burst_seconds + self.timers.t_2 / 2 if self.timers.t_1 is None else self.timers.t_1
 
     def next_repeat(self, now: float) -> float | None:
-        """Return when response or acknowledge is sent again, or None."""
+        """Return the time at which response or acknowledge is sent again, or None."""
         default = REPEAT_S if self.hardened else None
         repeat = default if self.timers.repeat is None else self.timers.repeat
         return None if repeat is None else now + repeat

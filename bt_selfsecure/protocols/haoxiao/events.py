@@ -1,4 +1,4 @@
-"""What endpoints tell their driver: frozen, secrets hidden from repr, taken one by one by `next_event()`."""
+"""Says what endpoints tell their driver: frozen, secrets hidden from repr, taken one by one by `next_event()`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bt_selfsecure.sansio.value import value
 
 
 class Refusal(enum.Enum):
-    """Why a responder kept silent on a request, or an initiator took no accept."""
+    """Says why a responder kept silent on a request, or an initiator took no accept."""
 
     UNWILLING = "the policy does not admit this identity"
     PROFILE = "the other end uses another profile"
@@ -27,7 +27,7 @@ class Refusal(enum.Enum):
 
 
 class Failure(enum.Enum):
-    """Why an establishment ended without a key."""
+    """Says why an establishment ended without a key."""
 
     NO_ACCEPT = "nobody accepted the request"
     NO_RESPONSE = "no response came within 2 T_2"
@@ -75,7 +75,7 @@ class BurstSent:
 
 @value
 class ResponseVerified:
-    """A responder's received set, proved by [9]."""
+    """A responder's received set is proved by [9]."""
 
     peer: bytes
     received: int
@@ -92,7 +92,7 @@ class ActiveAttack:
 
 @value
 class ShortAuthenticationString:
-    """What two people compare, to know that nobody stands in the middle: right by chance once in a million."""
+    """Shows what two people compare, to know that nobody stands in the middle: right by chance once in a million."""
 
     digits: str
     words: tuple[str, ...]
@@ -142,7 +142,7 @@ class EstablishFailed:
 
 @value
 class Independence:
-    """How far two responders of one burst hold independent keys: `j` is an eavesdropper of `i`'s key."""
+    """Says how far two responders of one burst hold independent keys: `j` is an eavesdropper of `i`'s key."""
 
     i: bytes
     j: bytes
@@ -157,8 +157,8 @@ class Independence:
 
 @value
 class MessageReceived:
-    """A message from the peer, in order. In `every-message` exactly once; in `every-W` perhaps again after a crash,
-    under the same Seq in a later epoch."""
+    """A message came from the peer, in order. In `every-message` it comes exactly once; in `every-W` perhaps again
+    after a crash, under the same Seq in a later epoch."""
 
     seq: int
     message: bytes = field(repr=False)
@@ -168,14 +168,14 @@ class MessageReceived:
 
 @value
 class MessageDelivered:
-    """The peer proved that it holds this message. After a crash perhaps told again."""
+    """The peer has proved that it holds this message. After a crash it may be told again."""
 
     seq: int
 
 
 @value
 class Unreachable:
-    """Omega retransmissions without an acknowledgement. The session goes on trying, slowly; nothing is lost."""
+    """There was no acknowledgement to Omega retransmissions. The session goes on trying, slowly; nothing is lost."""
 
     seq: int
 

@@ -1,4 +1,4 @@
-"""The events of one endpoint, and the reading of its frames: what is none of its profile is rejected, and told."""
+"""Queues the events of one endpoint, and reads its frames: what is none of its profile is rejected, and told."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bt_selfsecure.sansio.events import Rejection
 
 
 class FrameQueue(EventQueue[Event]):
-    """The queue of an initiator, a responder or a session."""
+    """Queues what an initiator, a responder or a session tells, and reads frames for it."""
 
     def __init__(self) -> None:
         super().__init__(limits.MAX_EVENTS)

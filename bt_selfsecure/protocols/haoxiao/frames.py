@@ -35,7 +35,7 @@ from bt_selfsecure.sansio.value import value
 
 
 class Profile(enum.IntEnum):
-    """The cipher suite and its rules; the number is the version nibble on the wire."""
+    """Names the cipher suite and its rules; the number is the version nibble on the wire."""
 
     PAPER = 1
     HARDENED = 3
@@ -48,7 +48,7 @@ class Profile(enum.IntEnum):
 
 
 class Kind(enum.IntEnum):
-    """What a frame is; bit 3 is the paper's Phase."""
+    """Names what a frame is; bit 3 is the paper's Phase."""
 
     REQUEST = 0
     ACCEPT = 1
@@ -68,12 +68,12 @@ class Kind(enum.IntEnum):
 
     @property
     def phase(self) -> int:
-        """0 in the establishment, 1 in the session (Fig. 2)."""
+        """Return 0 in the establishment, 1 in the session (Fig. 2)."""
         return self >> 3
 
 
 class Malformed(enum.Enum):
-    """Why bytes are not a frame."""
+    """Says why bytes are not a frame."""
 
     SIZE = "its length is impossible"
     VERSION = "its version is unknown"
@@ -85,7 +85,7 @@ class Malformed(enum.Enum):
 
 
 class FrameError(PeerError):
-    """The bytes are not a frame. The only exception that `decode` raises."""
+    """The bytes are not a frame. `decode` raises nothing else."""
 
     def __init__(self, reason: Malformed) -> None:
         super().__init__(f"not a frame: {reason.value}")
@@ -94,7 +94,7 @@ class FrameError(PeerError):
 
 @value
 class Frame:
-    """One packet of Fig. 2. Fields that a kind does not have are empty or zero."""
+    """Holds one packet of Fig. 2. Fields that a kind does not have are empty or zero."""
 
     profile: Profile
     kind: Kind
@@ -247,7 +247,8 @@ def burst_encoder(profile: Profile, kind: Kind, rand: bytes) -> Callable[[int, b
 
 
 def decode(data: bytes) -> Frame:
-    """Return the frame that these bytes are. Total: raises `FrameError` for what is none, and nothing else."""
+    """Return the frame that these bytes are, whatever they are. Raises `FrameError` for what is none, and nothing
+    else."""
     size = len(data)
     if not 1 <= size <= limits.MAX_FRAME_BYTES:
         raise FrameError(Malformed.SIZE)

@@ -1,9 +1,10 @@
-"""Alice of one establishment: one burst, one key for each responder (paper 3.2)."""
+"""Plays Alice of one establishment: one burst, one key for each responder (paper 3.2)."""
 
 from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from bt_selfsecure.protocols.haoxiao import limits
@@ -54,7 +55,8 @@ _REFUSED: Final = {Refusal.IDENTITY: Failure.IDENTITY, Refusal.CONTINUITY: Failu
 
 
 class Initiator:
-    """Alice of one establishment, thrown away after it. Drive it by the verbs of `Endpoint`, after `start(now)`.
+    """Plays Alice of one establishment, and is thrown away after it. Drive it by the verbs of `Endpoint`, after
+    `start(now)`.
 
     Raises `LocalError` for misuse by the driver only.
     """
@@ -65,7 +67,7 @@ class Initiator:
         context: EndpointContext,
     ) -> None:
         random = context.random
-        self.config: Final = config
+        self.config = config
         self._random: Final = random
         self._key_log: Final = context.key_log
         self._machine: Final = Machine(context.name, "initiator", INITIATOR_TABLE, S.NEW, context.tracer)
@@ -112,7 +114,7 @@ class Initiator:
 
     @property
     def sent(self) -> int:
-        """Burst packets sent so far."""
+        """Return the number of burst packets sent so far."""
         return self._burst.sent
 
     @property
@@ -123,6 +125,13 @@ class Initiator:
         """Send the first request."""
         self._machine.on(I.START, now)
         self._send_request(now)
+
+    def expect_comparison(self, expects: bool) -> None:
+        """Give the keys that are under way their strings, or none: `EstablishConfig.compare`, as a person now says."""
+        if self.config.compare is not expects:
+            self.config = replace(self.config, compare=expects)
+            for leg in self._legs.values():
+                leg.config = self.config
 
     def next_event(self) -> Event | None:
         return self._events.take()

@@ -1,4 +1,4 @@
-"""The states of an initiator, what moves it from one to the next, and which handler takes what."""
+"""Lists the states of an initiator, what moves it from one to the next, and which handler takes what."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def require_k0(k0: bytes) -> bytes:
 
 @value
 class Chain:
-    """One direction at round `seq`. Its repr shows no key."""
+    """Holds the keys of one direction at round `seq`. Its repr shows no key."""
 
     suite: Suite = field(repr=False)
     key: bytes = field(repr=False)
@@ -50,7 +50,7 @@ class Chain:
 
     @property
     def at_checkpoint(self) -> bool:
-        """Whether K_i is itself the newest checkpoint: the moment to put it on disk."""
+        """Return whether K_i is itself the newest checkpoint: the moment to put it on disk."""
         return self.alpha == 0
 
     def seal(self, message: bytes, retran: int, random: Random) -> tuple[Frame, Attempt]:

@@ -26,7 +26,7 @@ _NAME_FLAGS: Final = (0, 0b01000, 0b11000)
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a request or accept says in Message.
+    """Holds what a request or accept says in Message.
 
     `paper`: identity (6).
     `hardened`: identity (6) | flags (1) | N (2) | T_1 in ms (4) | commitment (32) | C of the first part (32)
@@ -78,7 +78,7 @@ class Offer:
 
 
 class KeyShare:
-    """One end's X25519 key pair, or the lack of one."""
+    """Holds one end's X25519 key pair (RFC 7748), or the lack of one."""
 
     def __init__(self, random: Random | None) -> None:
         self._private = X25519PrivateKey.from_private_bytes(random(32)) if random else None
@@ -96,7 +96,7 @@ class KeyShare:
 
 @dataclass(frozen=True, slots=True)
 class KeyMaterial:
-    """K_0 and what follows from it at both ends of one establishment."""
+    """Holds K_0 and what follows from it at both ends of one establishment."""
 
     k0: bytes = field(repr=False)
     kd: bytes = field(repr=False)
@@ -138,7 +138,7 @@ class KeyMaterial:
 
     @property
     def export_root(self) -> bytes:
-        """X_0, from which keys for other programs follow; 32 bytes."""
+        """Return X_0, from which keys for other programs follow; 32 bytes."""
         return hkdf_expand(self.k0, b"btss export")
 
     @property

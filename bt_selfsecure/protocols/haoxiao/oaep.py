@@ -25,7 +25,7 @@ OVERHEAD_BYTES = 2 * HASH_BYTES + len(SEPARATOR)
 
 
 class OaepError(PeerError):
-    """The bytes encode nothing under this label. Which check failed is not told (RFC 8017 section 7.1.2, step 3g)."""
+    """The bytes are no encoding under this label. Which check failed is not told (RFC 8017 section 7.1.2, step 3g)."""
 
 
 def encode(message: bytes, *, seed: bytes, label: bytes = b"") -> bytes:

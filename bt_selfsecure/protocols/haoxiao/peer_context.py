@@ -14,7 +14,7 @@ from bt_selfsecure.sansio.context import Random
 
 @dataclass(slots=True)
 class PeerContext:
-    """One responder of the burst."""
+    """Follows one responder of the burst, from its accept to its end."""
 
     config: EstablishConfig
     offer: Offer
@@ -57,12 +57,12 @@ class PeerContext:
 
     @property
     def reached(self) -> bool:
-        """Whether the received set has the secret bits that are asked for; `paper` asks for none."""
+        """Return whether the received set has the secret bits that are asked for; `paper` asks for none."""
         return self.bits >= self.config.target_bits or not self.config.hardened
 
     @property
     def enough(self) -> bool:
-        """Whether this responder's received set is a key: N_r, and in `hardened` the target."""
+        """Return whether this responder's received set is a key: N_r, and in `hardened` the target."""
         return self.reached and len(self.received) >= self.config.n_r
 
     def shortfall(self, sent: int) -> tuple[Failure, str]:

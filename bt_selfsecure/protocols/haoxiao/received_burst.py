@@ -1,4 +1,4 @@
-"""The burst at its receiver: which packets make S. One class for each reading of row 5."""
+"""Keeps the burst at its receiver: which packets make S. There is one class for each reading of row 5."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bt_selfsecure.sansio.value import value
 
 @value
 class Taken:
-    """What became of one burst packet."""
+    """Tells what became of one burst packet."""
 
     new: bool
     """It was not there before, and it may be in S."""
@@ -24,7 +24,7 @@ _FORGED, _RIVAL = Taken(False, True), Taken(True, True)
 
 
 class BlacklistedBurst:
-    """`paper`: two packets of one Seq, and both are dropped."""
+    """Drops both of two packets of one Seq (`paper`)."""
 
     def __init__(self) -> None:
         self.kept: Final[dict[int, bytes]] = {}
@@ -44,9 +44,9 @@ class BlacklistedBurst:
 
 
 class CommittedBurst:
-    """`hardened`: of each Seq that packet is kept which the part's list names. Until the list is there a few differing
-    copies of one Seq wait. Two fit only if somebody computes 2^32 hashes between list and response: then none counts.
-    """
+    """Keeps of each Seq that packet which the part's list names (`hardened`). Until the list is there a few differing
+    copies of one Seq wait. Two fit only if somebody computes 2^32 hashes between list and response: then none
+    counts."""
 
     def __init__(self) -> None:
         self.kept: Final[dict[int, bytes]] = {}
@@ -60,12 +60,12 @@ class CommittedBurst:
         self._list: ListReader | None = None
 
     def begin(self, commitment: bytes, first: int, count: int) -> None:
-        """A part begins, whose list this is the commitment to."""
+        """Begin a part, whose list this is the commitment to (C, 32 bytes)."""
         self._list = ListReader(commitment, first, count)
 
     @property
     def is_proved(self) -> bool:
-        """Whether the list of the newest part is there."""
+        """Return whether the list of the newest part is there."""
         return self._list is not None and self._list.complete
 
     def __len__(self) -> int:
@@ -84,7 +84,7 @@ class CommittedBurst:
         return _RIVAL if len(copies) > 1 else _NEW
 
     def add_list(self, seq: int, piece: bytes) -> bool:
-        """Take a piece of the newest part's list; whether it can be one."""
+        """Take a piece of the newest part's list; return whether it can be one."""
         part = self._list
         if part is None:
             return False

@@ -30,7 +30,7 @@ _SET = ord("1")
 
 
 class ReceivedSetError(PeerError):
-    """These bytes are not the encoding of a received set. The only exception of `decode_received_set`."""
+    """These bytes are not the encoding of a received set. `decode_received_set` raises nothing else."""
 
 
 def encode_received_set(seqs: Iterable[int], count: int) -> bytes:

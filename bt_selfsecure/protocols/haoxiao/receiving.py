@@ -53,7 +53,7 @@ RECEIVER_FRAMES: Final[FrameTable[Kind, ReceiverState]] = {
 
 
 class Receiver:
-    """Owned by `Session`."""
+    """Accepts the messages of one direction for its `Session`."""
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ class Receiver:
 
     @property
     def keys(self) -> Keys:
-        """What this end resumes from. In `every-message` no end forgets: who names an older key is a thief."""
+        """Return what this end resumes from. In `every-message` no end forgets: who names an older key is a thief."""
         return self.kept.newest if self._each_synced else self.kept.keys
 
     def _begins(self, key: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""What a session keeps across a crash: its state, as a versioned record.
+"""Keeps what a session must have after a crash: its state, as a versioned record.
 
 The state of a session *is* its record: frozen, replaced as a whole, so that a driver can store it at any moment. Format
 (JSON, keys and messages in hexadecimal; version 1, without `begun_with`, `skipped`, `continuity`, is read for ever):
@@ -34,7 +34,7 @@ class RecordError(BtSelfSecureError):
 
 
 class Role(enum.Enum):
-    """Who this end was in the establishment; decides which chain it sends on."""
+    """Says who this end was in the establishment; that decides which chain it sends on."""
 
     INITIATOR = "initiator"
     RESPONDER = "responder"
@@ -45,13 +45,13 @@ class Role(enum.Enum):
 
     @property
     def label(self) -> bytes:
-        """Label of the chain on which this role sends (row 13)."""
+        """Return the label of the chain on which this role sends (row 13)."""
         return b"initiator to responder" if self is Role.INITIATOR else b"responder to initiator"
 
 
 @value
 class SendingState:
-    """The sender's end of one direction."""
+    """Keeps what the sender of one direction resumes from: chain, messages, and the key that it offers."""
 
     chain: Chain
     messages: tuple[bytes, ...] = field(default=(), repr=False)
@@ -61,18 +61,18 @@ class SendingState:
 
     @property
     def newest(self) -> tuple[bytes, ...]:
-        """What this end resumes from, the newest first, where neither end has forgotten anything."""
+        """Return the keys this end resumes from, the newest first, where neither end has forgotten anything."""
         return _distinct(self.offer, self.chain.key)
 
     @property
     def keys(self) -> tuple[bytes, ...]:
-        """The same, and the checkpoints: where an end may have forgotten rounds."""
+        """Return the same and the checkpoints: where an end may have forgotten rounds."""
         return _distinct(*self.newest, *reversed(self.chain.checkpoints))
 
 
 @value
 class ReceivingState:
-    """The receiver's end of one direction."""
+    """Keeps what the receiver of one direction resumes from: chain, previous key, and the key that it offers."""
 
     chain: Chain
     previous: bytes = field(default=b"", repr=False)
@@ -89,12 +89,12 @@ class ReceivingState:
 
     @property
     def newest(self) -> tuple[bytes, ...]:
-        """What this end resumes from, the newest first, where neither end has forgotten anything."""
+        """Return the keys this end resumes from, the newest first, where neither end has forgotten anything."""
         return _distinct(self.offer, self.chain.key, self.begun_with, self.previous)
 
     @property
     def keys(self) -> tuple[bytes, ...]:
-        """The same, and the checkpoints: where an end may have forgotten rounds."""
+        """Return the same and the checkpoints: where an end may have forgotten rounds."""
         return _distinct(*self.newest, *reversed(self.chain.checkpoints))
 
 
@@ -104,7 +104,8 @@ def _distinct(*keys: bytes) -> tuple[bytes, ...]:
 
 @value
 class SessionRecord:
-    """All that a session keeps across a crash. Its repr shows no key; `to_json` does: let only its owner read that."""
+    """Holds all that a session keeps across a crash. Its repr shows no key; `to_json` does: let only its owner read
+    that."""
 
     profile: Profile
     role: Role
@@ -115,7 +116,8 @@ class SessionRecord:
 
     @property
     def continuity_keys(self) -> tuple[bytes, ...]:
-        """What the next establishment with this peer may mix in, the one to be preferred first."""
+        """Return what the next establishment with this peer may mix in, the one to be preferred first; 32 bytes
+        each."""
         return _distinct(*reversed(self.continuity))
 
     def to_json(self) -> str:

@@ -1,4 +1,4 @@
-"""Bob of one establishment at a time (paper 3.2); he stays and answers the next request after it."""
+"""Plays Bob of one establishment at a time (paper 3.2); he stays and answers the next request after it."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class _Queue(FrameQueue):
 
 
 class Responder:
-    """Bob, of one establishment after the other. Drive it by the verbs of `Endpoint`.
+    """Plays Bob, of one establishment after the other. Drive it by the verbs of `Endpoint`.
 
     It keeps one establishment, and T_d of a bounded number of identities.
     """
@@ -114,6 +114,7 @@ class Responder:
         context: EndpointContext,
     ) -> None:
         self.config = config
+        """Another one holds from the next request on."""
         self._random: Final = context.random
         self._key_log: Final = context.key_log
         self._machine: Final = Machine(context.name, "responder", RESPONDER_TABLE, S.IDLE, context.tracer)
@@ -132,7 +133,7 @@ class Responder:
 
     @property
     def received(self) -> int:
-        """|S| so far."""
+        """Return |S| so far."""
         packets = self._current.packets if self._current else None
         return len(packets) if isinstance(packets, CommittedBurst) else len(packets.kept) if packets else 0
 
@@ -140,10 +141,10 @@ class Responder:
     def rejections(self) -> Mapping[Rejection, int]:
         return self._events.rejections
 
-    def continue_from(self, keys: tuple[bytes, ...]) -> None:
-        """Take what earlier keys with the peer have left, for the next request (`EstablishConfig.continuity_keys`)."""
-        if keys != self.config.continuity_keys:
-            self.config = replace(self.config, continuity_keys=keys)
+    def expect_comparison(self, expects: bool) -> None:
+        """Give the key that is under way its string, or none: `EstablishConfig.compare`, as a person now says."""
+        if self._current and self._current.config.compare is not expects:
+            self._current.config = replace(self._current.config, compare=expects)
 
     def next_event(self) -> Event | None:
         return self._events.take()

@@ -24,7 +24,7 @@ from bt_selfsecure.protocols.haoxiao.suites import sha256
 
 @dataclass(slots=True)
 class ResponderContext:
-    """The establishment under way, or the last one."""
+    """Follows the establishment under way, or the last one."""
 
     config: EstablishConfig
     request: Frame
@@ -74,7 +74,7 @@ class ResponderContext:
         self.message_bytes = limits.COMPACT_MESSAGE_BYTES if compact else limits.BURST_MESSAGE_BYTES
 
     def begin_part(self, part: int, commitment: bytes) -> None:
-        """A part begins, whose messages the initiator has committed to."""
+        """Begin a part, whose messages the initiator has committed to."""
         if not isinstance(self.packets, CommittedBurst):
             self.packets = CommittedBurst()
         self.part = part
@@ -91,7 +91,7 @@ class ResponderContext:
 
     @property
     def sent(self) -> int:
-        """Burst packets that the initiator has sent, as far as this end can know."""
+        """Return how many burst packets the initiator has sent, as far as this end can know."""
         return (self.part + 1) * self.burst
 
     def respond(self, nonce: bytes) -> None:

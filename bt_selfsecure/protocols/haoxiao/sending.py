@@ -1,4 +1,4 @@
-"""The sender of one direction: one message at a time, retransmitted until one of its attempts is proved (paper 3.3)."""
+"""Sends the messages of one direction: one at a time, repeated until one of its attempts is proved (paper 3.3)."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ SENDER_TIMERS: Final[Mapping[SenderState, str]] = {
 
 
 class Sender:
-    """Owned by `Session`."""
+    """Sends the messages of one direction for its `Session`."""
 
     def __init__(
         self,
@@ -225,7 +225,7 @@ class Sender:
 
     @property
     def keys(self) -> Keys:
-        """What this end resumes from. In `every-message` no end forgets: who names an older key is a thief."""
+        """Return what this end resumes from. In `every-message` no end forgets: who names an older key is a thief."""
         return self.kept.newest if self._each_synced else self.kept.keys
 
     def _most(self) -> int:
@@ -302,5 +302,6 @@ class Sender:
 
 
 def chain_key_line(chain: Chain, label: bytes) -> str:
-    """Return K_i for the key log: `BTSS_KI <direction, 1 byte, and Seq, 8 bytes> <key>`; the initiator's is 0."""
+    """Return the line of K_i for the key log: `BTSS_KI <direction, 1 byte, and Seq, 8 bytes> <key>`; the initiator's is
+    0."""
     return key_log_line("KI", bytes([label.startswith(b"responder")]) + chain.seq.to_bytes(8), chain.key)

@@ -1,4 +1,5 @@
-"""The burst at its sender: the messages of each part, drawn before the part begins, and the frames that carry them."""
+"""Makes the burst at its sender: the messages of each part, drawn before the part begins, and the frames that carry
+them."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from bt_selfsecure.sansio.context import Random
 
 
 class SentBurst:
-    """Of one initiator."""
+    """Draws and frames the burst of one initiator."""
 
     def __init__(self, config: EstablishConfig, random: Random) -> None:
         self.sent = 0
@@ -32,7 +33,7 @@ class SentBurst:
 
     @property
     def drawn(self) -> bool:
-        """Whether there are messages that have not gone out."""
+        """Return whether there are messages that have not gone out."""
         return self.sent < len(self._messages)
 
     def open(self, request: Frame) -> None:

@@ -34,8 +34,8 @@ from bt_selfsecure.sansio.outbox import Outbox
 
 
 class Session:
-    """One end of a session, both directions. Drive it by the verbs of `Endpoint`, `send(message, now)` and
-    `persisted(token)`.
+    """Carries messages in both directions under one K_0 after the other. Drive it by the verbs of `Endpoint`,
+    `send(message, now)` and `persisted(token)`.
 
     Take the events first, then the frames. What a record counts comes before its `Persist`: a driver that writes the
     messages received and the record in one transaction, and only then hands them on, gives its application each message
@@ -103,7 +103,7 @@ class Session:
 
     @property
     def record(self) -> SessionRecord:
-        """The state as it is now. Holds keys."""
+        """Return the state as it is now. It holds keys."""
         return self._present_record()
 
     def _present_record(self) -> SessionRecord:
@@ -115,12 +115,12 @@ class Session:
 
     @property
     def can_send(self) -> bool:
-        """Whether `send` takes a message now: one at a time, and none while the two ends find together."""
+        """Return whether `send` takes a message now: one at a time, and none while the two ends find together."""
         return self._sender.can_send
 
     @property
     def rejections(self) -> Mapping[Rejection, int]:
-        """Frames from the air that changed nothing, by reason."""
+        """Return how many frames from the air changed nothing, by reason."""
         return self._events.rejections
 
     def send(self, message: bytes, now: float) -> int:

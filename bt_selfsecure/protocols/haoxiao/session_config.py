@@ -11,7 +11,8 @@ from bt_selfsecure.sansio.back_off import doubled
 
 
 class Durability(enum.Enum):
-    """What a crash may cost. In both, a message that was acknowledged has been handed to the peer's application."""
+    """Says what a crash may cost. In both, a message that was acknowledged has been handed to the peer's
+    application."""
 
     EVERY_MESSAGE = "every-message"
     """Each message is on disk before it leaves and before it is acknowledged: exactly once, also across power loss."""
@@ -24,7 +25,7 @@ class Durability(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class SessionConfig:
-    """What one end of a session is configured with; W must be the same at both."""
+    """Says how one end of a session works; W must be the same at both."""
 
     durability: Durability = Durability.EVERY_MESSAGE
     """What a crash may cost: nothing, or with `EVERY_W` the rounds since the last checkpoint."""

@@ -34,12 +34,13 @@ _hash: Final = hashlib.sha256
 
 
 class NotAuthentic(PeerError):  # noqa: N818 - a verdict about a frame
-    """The frame was not made with this key. The only exception that `Suite.open` raises."""
+    """The frame was not made with this key. `Suite.open` raises nothing else."""
 
 
 @value
 class Attempt:
-    """One sealed attempt of one round, as its sender keeps it and its receiver finds it. Its repr shows no secret."""
+    """Holds one sealed attempt of one round, as its sender keeps it and its receiver finds it. Its repr shows no
+    secret."""
 
     seq: int
     """The whole number of the round; the wire shows its low 8 bits."""
@@ -51,7 +52,7 @@ class Attempt:
 
 
 class Suite(Protocol):
-    """What the state machines need of a profile. No method keeps state."""
+    """Computes what the state machines need of a profile. No method keeps state."""
 
     @property
     def profile(self) -> Profile: ...
@@ -150,21 +151,23 @@ def xor_padded(*operands: bytes) -> bytes:
 
 
 class PaperSuite:
-    """[2] to [15] to the letter, as docs/protocols/haoxiao.md interprets it. Its weaknesses stay in, shown by tests."""
+    """Computes [2] to [15] to the letter, as docs/protocols/haoxiao.md interprets it. Its weaknesses stay in, shown by
+    tests."""
 
     profile: Final = Profile.PAPER
     _FIELDS: Final = 30  # bytes of P_p before Message: Phase 1, Retran 1, Len 2, Seq 8, alpha 2, Rand 16
 
     def initial_key(self, messages: Iterable[bytes], transcript: bytes, extra: bytes) -> bytes:
-        """[6], [7]: nothing but the messages enters."""
+        """Return K_0 by [6] and [7]: nothing but the messages enters."""
         return message_digest(messages)
 
     def derived_key(self, k0: bytes) -> bytes:
-        """[8]: kdf(K_0, 0, 1) = PBKDF2-HMAC-SHA-256, one zero byte as the salt "0", one iteration."""
+        """Return K_D by [8]: kdf(K_0, 0, 1) = PBKDF2-HMAC-SHA-256, one zero byte as the salt "0", one iteration."""
         return hashlib.pbkdf2_hmac("sha256", k0, b"\0", 1)
 
     def establishment_mac(self, kd: bytes, frame: Frame) -> bytes:
-        """[9] HMAC-MD5 over Cpr_s, [10] HMAC-SHA-256 over RandData; end, where the paper is silent, over Message."""
+        """Return [9] HMAC-MD5 over Cpr_s, [10] HMAC-SHA-256 over RandData; of the end, where the paper is silent,
+        HMAC-SHA-256 over Message."""
         if frame.kind is Kind.RESPONSE:
             return hmac.digest(kd, frame.message[limits.PAIR_ID_BYTES :], "md5")
         return hmac.digest(kd, frame.rand if frame.kind is Kind.ACKNOWLEDGE else frame.message, "sha256")
@@ -176,7 +179,7 @@ class PaperSuite:
         return b""
 
     def split(self, key: bytes) -> tuple[bytes, bytes]:
-        """Row 12: SHA-256(K_i || label)."""
+        """Return the parts of K_i, each SHA-256(K_i || label) (row 12)."""
         return sha256(key + b"H") + sha256(key + b"E"), sha256(key + b"A")
 
     def seal(
@@ -191,7 +194,8 @@ class PaperSuite:
         return frame, Attempt(seq, retran, rand, self._ack(k_a, padded))
 
     def open(self, key: bytes, seq: int, frame: Frame) -> tuple[bytes, Attempt]:
-        """Row 9: the paper decrypts before it verifies."""
+        """Return message and attempt of an authentic frame; as in the paper it is decrypted before it is verified (row
+        9)."""
         sealing, k_a = self.split(key)
         padded = self._crypt(sealing[32:], frame.mac, frame.message)
         if not hmac.compare_digest(frame.mac, hmac.digest(sealing[:32], padded, "sha256")):
@@ -207,7 +211,8 @@ class PaperSuite:
         return message, Attempt(seq, frame.retran, rand, self._ack(k_a, padded))
 
     def roll(self, key: bytes, attempt: Attempt, message: bytes) -> bytes:
-        """[14] for the first attempt, [15] for a retransmission; seq_r - 1 is this round's own number."""
+        """Return K_{i+1} by [14] for the first attempt, [15] for a retransmission; seq_r - 1 is this round's own
+        number."""
         mixed = xor_padded(key, xor_padded(message, attempt.rand))
         if attempt.retran:
             mixed = xor_padded(mixed, attempt.seq.to_bytes(8))
@@ -235,7 +240,8 @@ class PaperSuite:
 
 
 class HardenedSuite:
-    """HKDF (RFC 5869) with labels, AES-256-SIV (RFC 5297) with the header as associated data, HMACs of 128 bits.
+    """Computes by HKDF (RFC 5869) with labels, AES-256-SIV (RFC 5297) with the header as associated data, HMACs of 128
+    bits.
 
     ACK of [13] is over the SIV alone: that stands for the whole attempt, Rand and header included.
     """
@@ -243,14 +249,15 @@ class HardenedSuite:
     profile: Final = Profile.HARDENED
 
     def initial_key(self, messages: Iterable[bytes], transcript: bytes, extra: bytes) -> bytes:
-        """[6], [7] with the transcript as salt (row 3) and `extra` (X25519 secret, authentication key) beside them."""
+        """Return K_0 by [6] and [7], with the transcript as salt (row 3) and `extra` (X25519 secret, authentication
+        key) beside them."""
         return hkdf_expand(hkdf_extract(transcript, message_digest(messages) + extra), b"btss initial key")
 
     def derived_key(self, k0: bytes) -> bytes:
         return hkdf_expand(k0, b"btss derived key")
 
     def establishment_mac(self, kd: bytes, frame: Frame) -> bytes:
-        """Over the whole frame, so that nothing of it can be exchanged."""
+        """Return the HMAC over the whole frame, so that nothing of it can be exchanged; 16 bytes."""
         return hmac.digest(kd, head(frame) + frame.rand + frame.message, "sha256")[:16]
 
     def chain_key(self, k0: bytes, label: bytes) -> bytes:
@@ -260,7 +267,8 @@ class HardenedSuite:
         return hkdf_expand(k0, b"btss continuity")
 
     def split(self, key: bytes) -> tuple[bytes, bytes]:
-        """K_H and K_E are the two halves of an AES-SIV key (RFC 5297 section 2.2: K1 for S2V, K2 for CTR)."""
+        """Return K_H and K_E, the two halves of an AES-SIV key (RFC 5297 section 2.2: K1 for S2V, K2 for CTR), and
+        K_A."""
         parts = HKDFExpand(_SHA256, 96, b"btss round").derive(key)
         return parts[:64], parts[64:]
 
@@ -287,7 +295,8 @@ class HardenedSuite:
         return message, Attempt(seq, retran, rand, hmac_sha256(k_a, mac)[:16])
 
     def roll(self, key: bytes, attempt: Attempt, message: bytes) -> bytes:
-        """Row 11: HKDF over (K_i, Rand, H(message), Seq, Retran). K_i is a key already, so expansion is enough."""
+        """Return K_{i+1} by HKDF over (K_i, Rand, H(message), Seq, Retran) (row 11). K_i is a key already, so expansion
+        is enough."""
         fresh = attempt.rand + _hash(message).digest() + _SEQ_RETRAN.pack(attempt.seq, attempt.retran)
         return hmac_sha256(key, b"btss next key" + fresh + b"\x01")
 

@@ -35,7 +35,7 @@ def rows(text: str) -> dict[str, list[str]]:
 def test_the_tables_of_attackers_say_what_the_document_shows() -> None:
     """In docs/security.md a row for each attack but variants of one that is there; in README some of these."""
     documented, told = rows(DOCUMENT.read_text()), rows(DOCUMENT.with_name("security.md").read_text())
-    assert len(told) == 16
+    assert len(told) == 17
     assert {name: documented[name] for name in told} == told
     assert documented.keys() - told.keys() == {"colluding", "repair", "brute-force", "brute-force-sound", "reflection"}
     in_short = rows((DOCUMENT.parents[1] / "README.md").read_text())
@@ -61,6 +61,7 @@ def test_the_tables_of_attackers_say_what_the_document_shows() -> None:
         ("theft", (2, 9), (2, 9)),
         ("impersonation", (10, 10), (10, 10)),
         ("stolen-disk", (0, 0), (0, 0)),
+        ("disk-backwards", (0, 0), (0, 0)),
         ("rounds", (0, 0), (0, 0)),
         ("rollback", (0, 0), (0, 0)),
         ("takeover", (10, 10), (0, 0)),
@@ -89,6 +90,7 @@ PROTECTED = {  # successes of ten: with X25519, with an authentication key
     "flood": (10, 10),
     "jamming": (0, 0),
     "stolen-disk": (0, 0),
+    "disk-backwards": (0, 0),
     "takeover": (0, 0),
     "relay": (0, 0),
     "forged-packet": (0, 0),

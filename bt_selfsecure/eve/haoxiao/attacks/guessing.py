@@ -20,7 +20,7 @@ MOST_FLIPPED: Final = 2
 
 
 class Repair:
-    """Copies whose CRC was wrong, made good: bits are flipped back until the packet's own unkeyed hash fits.
+    """Makes copies good whose CRC was wrong: bits are flipped back until the packet's own unkeyed hash fits.
 
     Needs: a radio that hands on packets with a wrong CRC (a sniffer; an onboard radio does not), and few wrong bits.
     The unkeyed hash singles out one candidate in 2^24 (compact) or 2^128; what it lets through, [9] decides. Of a frame

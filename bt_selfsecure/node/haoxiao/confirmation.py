@@ -1,0 +1,56 @@
+"""What is kept of whether a peer is the one that is meant, and the comparison of two short authentication strings."""
+
+from __future__ import annotations
+
+import enum
+import re
+from typing import Final
+
+from bt_selfsecure.errors import UnreadableError
+from bt_selfsecure.sansio.value import value
+
+NO_STRING: Final = (
+    "there is no string to compare: nobody has asked for this key here, or it was compared already. Ask for another: "
+    "bt-selfsecure establish PEER --wait at one end, and then bt-selfsecure establish PEER at the other"
+)
+NO_CONTINUITY: Final = "the profile 'paper' has no continuity, so a comparison holds for this one key: use 'hardened'"
+DIFFER: Final = "the strings differ: somebody may stand between the two. Agree on another key, and compare again"
+_DIGITS: Final = re.compile(r"\d{3} ?\d{3}")
+
+
+class Confirmation(enum.Enum):
+    """Says how it became known that the peer is the one that is meant; in the words of the local API."""
+
+    STRING = "string"
+    """A person here has compared the short authentication string of its key."""
+    AUTHENTICATION_KEY = "authentication key"
+    """It has the authentication key that was configured for it, and for no other peer."""
+
+
+@value
+class Trust:
+    """Holds what is kept of it. Times are of the machine's clock, None where they are not known."""
+
+    confirmed: Confirmation | None = None
+    by: str = ""
+    """The user's name who has compared."""
+    at: float | None = None
+    """When it was confirmed."""
+    first: float | None = None
+    """When the first key was agreed on; of a peer that was confirmed, or no longer is, the first since then."""
+    nowhere: int = 0
+    """Keys from nowhere since `first`."""
+
+
+def is_same_string(given: str, own: str) -> bool:
+    """Return whether what a person read at the other end, digits or words, is of this string. Raises `UnreadableError`
+    where it is neither."""
+    digits, _, words = own.partition(" (")
+    text = " ".join(given.replace("(", " ").replace(")", " ").split()).lower()
+    if found := _DIGITS.match(text):
+        rest = text[found.end() :].split()
+        same = found[0].replace(" ", "") == digits.replace(" ", "")
+        return same and (not rest or rest == words.rstrip(")").split())
+    if len(text.split()) != len(words.split()) or any(letter.isdigit() for letter in text):
+        raise UnreadableError("six digits, or four words")
+    return text == words.rstrip(")")

@@ -1,0 +1,110 @@
+"""Whether a peer is still the one that it was, and who says so: confirmation, and keys from nowhere. Part of
+`PeerMachine`.
+
+A key has continuity where the key before it is mixed in, which only who had that one can do. A *confirmed* peer gets no
+key without it. An *unconfirmed* one does, as with ssh's first use, so that it heals by itself: but each such key in the
+place of another, a key from nowhere, counts, is told, and puts off the next one. `paper` has no continuity: of its
+peers nothing is confirmed, and nothing counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final
+
+from bt_selfsecure.node.haoxiao.confirmation import Confirmation, Trust
+from bt_selfsecure.node.haoxiao.peer_events import Level, Outputs, PeerConfig
+from bt_selfsecure.node.metrics import PeerCounters
+from bt_selfsecure.protocols.haoxiao.events import Established
+from bt_selfsecure.sansio.back_off import BackOff
+
+FIRST_WAIT_S: Final = 60.0
+LAST_WAIT_S: Final = 3600.0
+"""From one key from nowhere to the next: at least the first, and at most what doubles with each up to the last."""
+DAY_S: Final = 86_400.0
+"""After so long without one the waits begin anew."""
+
+
+class PeerTrust:
+    """Asked before a key is agreed on, and told of each."""
+
+    def __init__(self, config: PeerConfig, kept: Trust, counts: PeerCounters, out: Outputs) -> None:
+        self.kept = kept
+        self._config, self._counts, self._out = config, counts, out
+        self._wait: Final = BackOff(FIRST_WAIT_S, LAST_WAIT_S)
+        self._refused_at: float | None = None
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether a key takes continuity, until a person says otherwise."""
+        return self.kept.confirmed is not None
+
+    def requires_continuity(self, now: float, *, asked: bool) -> bool:
+        """Return whether a key without it is to be refused now; `asked`: a person here waits for one."""
+        return self.is_confirmed or (not asked and now < self._wait.until)
+
+    def admits(self, event: Established) -> bool:
+        """Return whether this key may be taken: the peer may have been confirmed while it was agreed on."""
+        return event.continuity or not self.is_confirmed
+
+    def took(self, event: Established, now: float, jitter: float, *, replaces: bool) -> None:
+        """Note that a key was agreed on; `replaces`: there was one."""
+        if self.kept.first is None:
+            self.kept = replace(self.kept, first=now)
+        if replaces and not event.continuity:
+            self._count(now, jitter)
+        if event.authenticated and not self._config.shares_authentication_key and not self.is_confirmed:
+            self.confirm(Confirmation.AUTHENTICATION_KEY, "", now)
+
+    def _count(self, now: float, jitter: float) -> None:
+        if now > self._wait.until + DAY_S:
+            self._wait.reset()
+        self._wait.failed(now, jitter)
+        self.kept = replace(self.kept, nowhere=self.kept.nowhere + 1)
+        self._counts.keys_from_nowhere += 1
+        self._out.log(
+            Level.WARNING,
+            "a key from nowhere: the key before it is not mixed in, so the peer has lost its state, or is another one. "
+            f"Compare: bt-selfsecure establish {self._config.name}",
+            "from-nowhere",
+        )
+
+    def refused(self, now: float) -> str:
+        """Note that a key without continuity was refused; return a sentence with the remedy."""
+        self._counts.refused_keys += 1
+        self._refused_at = now
+        name = self._config.name
+        if self.is_confirmed:
+            return (
+                "a new key is refused: the other end has not the one in use, so it is not the peer, or has lost "
+                f"its state; then bt-selfsecure establish {name} --without-continuity"
+            )
+        return "a key from nowhere is put off, since there were others lately: bt-selfsecure establish takes it at once"
+
+    def confirm(self, how: Confirmation, by: str, now: float) -> None:
+        """Note that it is the one that is meant."""
+        self.kept = Trust(how, by, now, self.kept.first)
+        self._wait.reset()
+        whom = f" by {by}" if by else ""
+        self._out.log(Level.INFO, f"confirmed ({how.value}){whom}", "confirmed")
+
+    def doubt(self, now: float) -> None:
+        """Note that a person no longer takes it for the one that it was."""
+        if self.is_confirmed:
+            self._out.log(Level.WARNING, "not confirmed any more: a person here allows a key from nowhere", "doubted")
+        self.kept = Trust(first=now)
+        self._wait.reset()
+
+    def told(self, now: float) -> dict[str, Any]:
+        """Return it as `Trust` in api_types.py, with ages in the place of times."""
+        kept = self.kept
+        return {
+            "confirmed": kept.confirmed.value if kept.confirmed else None,
+            "by": kept.by,
+            "confirmed_age": None if kept.at is None else now - kept.at,
+            "first_age": None if kept.first is None else now - kept.first,
+            "keys_from_nowhere": kept.nowhere,
+            "shared_key": self._config.shares_authentication_key,
+            "refused": self._counts.refused_keys,
+            "refused_age": None if self._refused_at is None else now - self._refused_at,
+        }

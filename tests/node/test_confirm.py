@@ -1,0 +1,218 @@
+"""`confirm`, `establish --wait` and `--without-continuity`: as people type them, and between two real daemons."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loopback_node import LoopbackNode, Server
+from on_a_terminal import spawn
+from two_daemons import QuickNodes, start, wait_until
+
+from bt_selfsecure.cli.main import main
+from bt_selfsecure.node.client import NodeClient
+from bt_selfsecure.node.haoxiao.confirmation import is_same_string
+from bt_selfsecure.node.two_nodes import ADDRESSES, TwoNodes
+
+PORTS = 5710, 5711
+OWN = "123 456 (apple river stone moon)"
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def config(server: Server) -> Path:
+    """Of alice."""
+    (path := server.folder / "alice.toml").write_text(f'[node]\nsocket = "{server.socket("alice")}"\n')
+    return path
+
+
+@pytest.fixture
+def run(at_alice: NodeClient, at_bob: NodeClient, config: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*words: str) -> tuple[int, str, str]:
+        status = main([*words, "--config", str(config)])
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run
+
+
+def typed(config: Path, answer: str, *words: str) -> tuple[int, str]:
+    """On a terminal, with this answer to the first question: exit status, and all that stood there."""
+    command = [sys.executable, "-m", "bt_selfsecure.cli.main", *words, "--config", str(config)]
+    pid, terminal = spawn(command, {**os.environ, "COLUMNS": "80", "LINES": "24"})
+    seen, answered = b"", False
+    while True:
+        try:
+            new = os.read(terminal, 4096)
+        except OSError:  # its end has closed
+            break
+        if not new:
+            break
+        seen += new
+        if b"Type yes or no: " in seen and not answered:
+            answered = True
+            os.write(terminal, answer.encode())
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), seen.decode().replace("\r\n", "\n")
+
+
+def test_confirm_shows_the_string_and_asks_and_yes_confirms(run: Run, config: Path, alice: LoopbackNode) -> None:
+    run("establish", "bob")
+    status, seen = typed(config, "perhaps\nyes\n", "confirm", "bob")
+    assert status == 0
+    assert "bob  B8:27:EB:00:00:02  key ab12-bob\n\n    123 456 (apple river stone)\n" in seen
+    assert seen.count("Does bob show the same? Type yes or no: ") == 2
+    assert seen.endswith("bob is confirmed.\n")
+    assert alice.confirmed == {"bob": getpass.getuser()}
+    status, out, _ = run("status")
+    assert f"peer      confirmed: {getpass.getuser()} has compared the strings" in out
+    assert run("peers")[1].splitlines()[1].split()[4] == "confirmed"
+
+
+def test_no_confirms_nothing_and_is_exit_status_1(run: Run, config: Path, alice: LoopbackNode) -> None:
+    run("establish", "bob")
+    status, seen = typed(config, "no\n", "confirm", "bob")
+    assert (status, alice.confirmed) == (1, {"bob": ""})
+    assert "bob is not confirmed: the strings differ" in seen
+
+
+def test_an_answer_that_never_comes_changes_nothing(run: Run, config: Path, alice: LoopbackNode) -> None:
+    run("establish", "bob")
+    for answer, expected in (("\x04", 2), ("\x03", 130)):  # Ctrl-D, Ctrl-C
+        status, seen = typed(config, answer, "confirm", "bob")
+        assert (status, alice.confirmed) == (expected, {}), seen
+        assert "Traceback" not in seen
+
+
+def test_a_script_gives_the_string_of_the_other_end(run: Run, alice: LoopbackNode) -> None:
+    run("establish", "bob")
+    assert run("confirm", "bob", "--string", "654 321")[0] == 1
+    status, out, _ = run("confirm", "bob", "--string", "123456", "--json")
+    assert (status, json.loads(out)["confirmed"]) == (0, True)
+    for given, said in (("", "--string is empty"), ("  ", "--string is empty")):
+        status, _, err = run("confirm", "bob", "--string", given)
+        assert (status, said in err) == (2, True), given
+
+
+def test_without_a_terminal_and_without_a_string_it_says_what_to_give(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("establish", "bob")
+    monkeypatch.setattr(sys, "stdin", open(os.devnull))  # noqa: PTH123, SIM115
+    status, _, err = run("confirm", "bob")
+    assert (status, "there is no terminal to ask on: give --string" in err) == (2, True)
+
+
+def test_a_peer_without_key_is_not_confirmed_and_an_unknown_one_is_2(run: Run) -> None:
+    status, out, _ = run("confirm", "bob")
+    assert (status, "there is no key with it yet" in out) == (1, True)
+    assert run("confirm", "carol")[0] == 2
+
+
+def test_a_confirmed_peer_is_given_up_only_after_a_yes(run: Run, config: Path, alice: LoopbackNode) -> None:
+    run("establish", "bob")
+    run("confirm", "bob", "--string", "123456")
+    status, seen = typed(config, "no\n", "establish", "bob", "--without-continuity")
+    assert status == 1
+    assert "bob is confirmed:" in seen
+    assert seen.endswith("Nothing is changed.\n")
+    assert run("establish", "bob", "--without-continuity", "--yes")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "same"),
+    [
+        ("123456", True),
+        ("123 456", True),
+        (" 123 456 (apple river stone moon)", True),
+        ("Apple river  STONE moon", True),
+        ("(apple river stone moon)", True),
+        ("123457", False),
+        ("apple river stone mood", False),
+        ("123 456 (apple river stone mood)", False),
+        ("1234567", False),
+        ("12345", None),
+        ("apple river stone", None),
+        ("", None),
+        ("yes", None),
+        ("123 45 apple moon", None),
+    ],
+)
+def test_six_digits_or_four_words_are_a_string(given: str, same: bool | None) -> None:
+    if same is None:
+        with pytest.raises(ValueError, match="six digits, or four words"):
+            is_same_string(given, OWN)
+    else:
+        assert is_same_string(given, OWN) is same
+
+
+# --- two real daemons -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nodes(tmp_path: Path, loopback_host: str) -> Iterator[TwoNodes]:
+    nodes = QuickNodes(tmp_path, 0.05, loopback_host, PORTS)
+    yield nodes
+    nodes.stop()
+    for name in ADDRESSES:
+        assert "fault of this program" not in nodes.log(name).read_text()
+
+
+def peer(nodes: TwoNodes, name: str) -> dict[str, Any]:
+    return nodes.client(name).peers()[0]
+
+
+def command(nodes: TwoNodes, name: str, *words: str) -> subprocess.Popen[str]:
+    pipe = subprocess.PIPE
+    line = nodes.command(*words, "--config", str(nodes.config(name)))
+    return subprocess.Popen(line, stdout=pipe, stderr=pipe, stdin=subprocess.DEVNULL, text=True)
+
+
+def said(process: subprocess.Popen[str], status: int = 0) -> str:
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == status, (out, err)
+    return out
+
+
+@pytest.mark.timeout(240)
+def test_between_daemons_a_compared_key_is_not_replaced_by_who_has_only_bobs_address(nodes: TwoNodes) -> None:
+    start(nodes)
+    at_bob = command(nodes, "bob", "establish", "alice", "--wait", "--json")
+    while at_bob.poll() is None:  # the first of them may be too early for it
+        at_alice = said(command(nodes, "alice", "establish", "bob", "--json"))
+    outcomes = [json.loads(each) for each in (at_alice, said(at_bob))]
+    assert outcomes[0]["sas"] == outcomes[1]["sas"] != ""
+    for name in ADDRESSES:
+        wait_until(lambda name=name: peer(nodes, name)["key"]["fingerprint"] == outcomes[0]["fingerprint"])
+    for name, other, outcome in (("alice", "bob", outcomes[1]), ("bob", "alice", outcomes[0])):
+        assert said(command(nodes, name, "confirm", other, "--string", outcome["sas"])) == f"{other} is confirmed.\n"
+    nodes.kill("bob")
+    shutil.rmtree(nodes.folder / "bob")
+    (nodes.folder / "bob").mkdir(mode=0o700)
+    wait_until(lambda: peer(nodes, "alice")["state"] != "connected")
+    nodes.client("alice").send("bob", b"open the door: 4711")
+    nodes.start("bob")
+    wait_until(lambda: peer(nodes, "alice")["trust"]["refused"] > 0)
+    status = said(command(nodes, "alice", "status"))
+    assert "--without-continuity" in " ".join(status.split())
+    assert f"confirmed: {getpass.getuser()} has compared the strings" in status
+    assert "bt-selfsecure establish bob --without-continuity" in nodes.log("alice").read_text()
+    assert peer(nodes, "alice")["key"]["fingerprint"] == outcomes[0]["fingerprint"]
+    assert peer(nodes, "bob")["key"] is None
+    nodes.kill("alice")
+    nodes.start("alice")
+    assert peer(nodes, "alice")["trust"]["confirmed"] == "string"
+    wait_until(lambda: peer(nodes, "alice")["trust"]["refused"] > 0)
+    assert said(command(nodes, "alice", "establish", "bob", "--without-continuity"), 2) == ""
+    assert peer(nodes, "alice")["trust"]["confirmed"] == "string"
+    said(command(nodes, "alice", "establish", "bob", "--without-continuity", "--yes"))
+    wait_until(lambda: peer(nodes, "bob")["queues"]["inbox"] == 1)
+    assert peer(nodes, "alice")["trust"]["confirmed"] is None

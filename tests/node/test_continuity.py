@@ -1,0 +1,553 @@
+"""Whom a node talks to, and since when: confirmed peers, keys from nowhere, and for whom there is a string."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import secrets
+import sqlite3
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from node_world import (
+    ADDRESSES,
+    World,
+    connected,
+    fingerprint,
+    now,
+    peer_of,
+    read,
+    until,
+    virtual,
+)
+
+from bt_selfsecure.bearers.base import Link
+from bt_selfsecure.errors import UsageError
+from bt_selfsecure.node.config import PeerTable, address_bytes
+from bt_selfsecure.node.journal_file import digest
+from bt_selfsecure.node.service import Node
+from bt_selfsecure.node.set_aside import FILE
+from bt_selfsecure.node.state import backup, restore, set_aside
+from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
+from bt_selfsecure.protocols.haoxiao.events import Established
+from bt_selfsecure.protocols.haoxiao.initiator import Initiator
+from bt_selfsecure.protocols.haoxiao.initiator_table import OVER
+from bt_selfsecure.sansio.context import EndpointContext
+
+HOUR = 3600.0
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def trust(node: Node, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = peer_of(node, name)["trust"]
+    return found
+
+
+def string(node: Node, name: str) -> str:
+    key = peer_of(node, name)["key"]
+    return str(key["sas"]) if key else ""
+
+
+async def compared(alice: Node, bob: Node) -> None:
+    """A person at each end asks for a key, they read the strings to each other, and both confirm."""
+    outcomes = await asyncio.gather(alice.establish("bob"), bob.establish("alice", wait=True))
+    assert all(outcome["established"] for outcome in outcomes), outcomes
+    await connected(alice, bob)
+    for node, name in ((alice, "bob"), (bob, "alice")):
+        answer = node.confirm(name, outcomes[0]["sas"][:7], "jane")
+        assert answer == {"confirmed": True, "peer": name, "reason": ""}
+
+
+async def mallory_takes_the_place_of_bob(world: World) -> Node:
+    """She has his address and nothing else."""
+    await world.stop("bob")
+    world.folder = world.folder / "mallory"
+    world.folder.mkdir()
+    return await world.start("bob", "alice")
+
+
+async def draw(link: Link, drawn: list[bytes]) -> None:
+    """Agree on keys in Alice's name, one after the other, and never use one."""
+    own = address_bytes(ADDRESSES["alice"])
+    establish = EstablishConfig(own, burst=2000, interval=0.0001, max_requests=5, exchange_shares=True)
+    while True:
+        initiator = Initiator(establish, EndpointContext(secrets.token_bytes))
+        initiator.start(now())
+        while initiator.state not in OVER:
+            for frame in initiator.frames_to_send(now()):
+                await link.send(frame)
+            due = initiator.get_timer() or now() + 0.05
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.001, due - now())):
+                    initiator.receive_frame(await link.receive(), now())
+            initiator.handle_timer(now())
+        while (event := initiator.next_event()) is not None:
+            if isinstance(event, Established):
+                drawn.append(event.k0)
+
+
+# --- a key from nowhere in the place of one in use --------------------------------------------------------------------
+
+
+def test_the_key_of_a_confirmed_peer_is_not_replaced_by_one_who_has_only_its_address(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(folder, establish__exchange_shares=True)
+
+    async def main() -> None:
+        alice, bob = await world.start("alice", "bob"), await world.start("bob", "alice")
+        await connected(alice, bob)
+        await compared(alice, bob)
+        before = fingerprint(alice, "bob")
+        bobs_folder = world.folder
+        mallory = await mallory_takes_the_place_of_bob(world)
+        await alice.send("bob", b"open the door: 4711")
+        await asyncio.sleep(900)
+        assert fingerprint(mallory, "alice") is None
+        assert fingerprint(alice, "bob") == before
+        assert peer_of(mallory, "alice")["queues"]["inbox"] == 0
+        assert peer_of(alice, "bob")["queues"]["outbox"] == 1
+        told = trust(alice, "bob")
+        assert told["confirmed"] == "string"
+        assert told["refused"] > 0
+        warnings = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
+        assert any("establish bob --without-continuity" in warning for warning in warnings)
+        # The session in force goes on with the true one.
+        await world.stop("bob")
+        world.folder = bobs_folder
+        bob = await world.start("bob", "alice")
+        assert await asyncio.wait_for(read(bob, 1), 600) == [b"open the door: 4711"]
+        assert fingerprint(alice, "bob") == before
+        await world.close()
+
+    virtual(main())
+
+
+def test_an_unconfirmed_peer_heals_by_itself_and_each_key_from_nowhere_is_counted(folder: Path) -> None:
+    world = World(folder)
+
+    async def main() -> None:
+        alice, bob = await world.start("alice", "bob"), await world.start("bob", "alice")
+        await connected(alice, bob)
+        assert trust(alice, "bob")["keys_from_nowhere"] == 0
+        for lost in range(1, 4):
+            bob = await mallory_takes_the_place_of_bob(world)
+            await connected(alice, bob, HOUR)
+            told = trust(alice, "bob")
+            assert (told["confirmed"], told["keys_from_nowhere"]) == (None, lost)
+            assert trust(bob, "alice")["keys_from_nowhere"] == 0, "to him it is the first"
+            assert string(alice, "bob") == string(bob, "alice") == ""
+        await world.close()
+
+    virtual(main())
+
+
+def test_keys_from_nowhere_come_once_a_minute_and_then_once_an_hour(folder: Path) -> None:
+    world = World(folder)
+
+    async def main() -> None:
+        alice, bob = await world.start("alice", "bob"), await world.start("bob", "alice")
+        await connected(alice, bob)
+        times: list[float] = []
+        while len(times) < 9:
+            await mallory_takes_the_place_of_bob(world)
+            await until(lambda: trust(alice, "bob")["keys_from_nowhere"] > len(times), 3 * HOUR)
+            times.append(now())
+        waits = [later - earlier for earlier, later in pairwise(times)]
+        assert all(wait > 55 for wait in waits), waits
+        assert sum(waits[-2:]) > 600, waits
+        await world.close()
+
+    virtual(main())
+
+
+def test_a_confirmed_peer_that_lost_its_state_needs_a_person(folder: Path) -> None:
+    world = World(folder)
+
+    async def main() -> None:
+        alice, bob = await world.start("alice", "bob"), await world.start("bob", "alice")
+        await connected(alice, bob)
+        await compared(alice, bob)
+        bob = await mallory_takes_the_place_of_bob(world)
+        outcome = await asyncio.wait_for(alice.establish("bob"), 900)
+        assert not outcome["established"]
+        assert "establish bob --without-continuity" in outcome["reason"]
+        outcome = await asyncio.wait_for(alice.establish("bob", without_continuity=True), 900)
+        assert outcome["established"]
+        assert outcome["sas"]
+        await connected(alice, bob)
+        assert trust(alice, "bob")["confirmed"] is None
+        await world.close()
+
+    virtual(main())
+
+
+def test_a_confirmation_survives_new_keys_and_restarts_and_is_told_with_its_age(folder: Path) -> None:
+    world = World(folder)
+
+    async def main() -> None:
+        alice, bob = await world.start("alice", "bob"), await world.start("bob", "alice")
+        await connected(alice, bob)
+        await compared(alice, bob)
+        for _ in range(2):
+            before = fingerprint(alice, "bob")
+            assert (await bob.establish("alice"))["continuity"]
+            await until(lambda node=alice, before=before: fingerprint(node, "bob") != before)
+            for name, peer in (("alice", "bob"), ("bob", "alice")):
+                await world.stop(name)
+                await world.start(name, peer)
+            alice, bob = world.nodes["alice"], world.nodes["bob"]
+            await connected(alice, bob)
+        for told in (trust(alice, "bob"), trust(bob, "alice")):
+            assert (told["confirmed"], told["by"], told["keys_from_nowhere"]) == ("string", "jane", 0)
+            assert told["confirmed_age_s"] is not None
+        await world.close()
+
+    virtual(main())
+
+
+# --- the string -------------------------------------------------------------------------------------------------------
+
+
+def test_unattended_keys_have_no_string(folder: Path) -> None:
+    world = World(folder, establish__renew_after_hours=1.0)
+
+    async def main() -> None:
+        alice, bob = await world.start("alice", "bob"), await world.start("bob", "alice")
+        await connected(alice, bob)
+        for _ in range(20):
+            await asyncio.sleep(600)
+            assert string(alice, "bob") == string(bob, "alice") == ""
+        assert peer_of(alice, "bob")["counts"]["establishments"] > 2
+        await world.close()
+
+    virtual(main())
+
+
+def test_whoever_has_the_peers_address_draws_few_keys_in_an_hour_and_no_string(folder: Path) -> None:
+    """Without a word under any of them. A person who asks afterwards has a string of the one key that he asked for."""
+    world = World(folder)
+    drawn: list[bytes] = []
+
+    async def main() -> None:
+        bob = await world.start("bob", "alice")
+        await until(lambda: ADDRESSES["bob"] in world.air.listeners)
+        link = await world.air.bearer(ADDRESSES["alice"]).connect(ADDRESSES["bob"])
+        drawing = asyncio.create_task(draw(link, drawn))
+        for _ in range(60):
+            await asyncio.sleep(60)
+            assert string(bob, "alice") == ""
+        drawing.cancel()
+        await link.close()
+        assert 2 <= len(drawn) <= 9, len(drawn)
+        assert trust(bob, "alice")["keys_from_nowhere"] == len(drawn) - 1
+        assert trust(bob, "alice")["refused"] > 0
+        alice = await world.start("alice", "bob")
+        outcomes = await asyncio.gather(alice.establish("bob"), bob.establish("alice", wait=True))
+        assert outcomes[0]["sas"] == outcomes[1]["sas"] != ""
+        await world.close()
+
+    virtual(main())
+
+
+def test_an_end_at_which_nobody_asked_has_no_string_and_one_that_waits_has_the_same(folder: Path) -> None:
+    world = World(folder)
+
+    async def main() -> None:
+        alice, bob = await world.start("alice", "bob"), await world.start("bob", "alice")
+        await connected(alice, bob)
+        outcome = await alice.establish("bob")
+        await connected(alice, bob)
+        assert string(alice, "bob") == outcome["sas"] != ""
+        assert string(bob, "alice") == ""
+        waiting = asyncio.create_task(bob.establish("alice", wait=True))
+        await asyncio.sleep(3 * HOUR)
+        assert not waiting.done(), "it does not begin"
+        outcome = await alice.establish("bob")
+        assert (await waiting)["sas"] == outcome["sas"] != ""
+        await connected(alice, bob)
+        assert string(alice, "bob") == string(bob, "alice") == outcome["sas"]
+        await world.close()
+
+    virtual(main())
+
+
+def test_who_waits_no_more_gets_no_string(folder: Path) -> None:
+    world = World(folder)
+
+    async def main() -> None:
+        alice, bob = await world.start("alice", "bob"), await world.start("bob", "alice")
+        await connected(alice, bob)
+        waiting = asyncio.create_task(bob.establish("alice", wait=True))
+        await asyncio.sleep(1)
+        waiting.cancel()
+        await asyncio.sleep(1)
+        await alice.establish("bob")
+        await connected(alice, bob)
+        assert string(bob, "alice") == ""
+        await world.close()
+
+    virtual(main())
+
+
+def test_a_string_is_for_one_comparison(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    world = World(folder)
+
+    async def main() -> None:
+        alice, bob = await world.start("alice", "bob"), await world.start("bob", "alice")
+        await connected(alice, bob)
+        await alice.establish("bob")
+        await connected(alice, bob)
+        own = string(alice, "bob")
+        with pytest.raises(UsageError, match="six digits, or four words"):
+            alice.confirm("bob", "12345", "jane")
+        wrong = f"{(int(own[:3] + own[4:7]) + 1) % 1_000_000:06d}"
+        answer = alice.confirm("bob", wrong, "jane")
+        assert not answer["confirmed"]
+        assert "the strings differ" in answer["reason"]
+        answer = alice.confirm("bob", own, "jane")
+        assert not answer["confirmed"], "the first comparison was the last"
+        assert "there is no string" in answer["reason"]
+        assert trust(alice, "bob")["confirmed"] is None
+        assert "the strings differ" in caplog.text
+        await world.close()
+
+    virtual(main())
+
+
+def test_no_string_confirms_a_peer_while_a_newer_key_with_it_may_be_somebody_elses(folder: Path) -> None:
+    world = World(folder)
+    drawn: list[bytes] = []
+
+    async def main() -> None:
+        alice, bob = await world.start("alice", "bob"), await world.start("bob", "alice")
+        await connected(alice, bob)
+        await bob.establish("alice")
+        await connected(alice, bob)
+        own = string(bob, "alice")
+        await world.stop("alice")
+        await until(lambda: peer_of(bob, "alice")["link"] is None)
+        link = await world.air.bearer(ADDRESSES["alice"]).connect(ADDRESSES["bob"])
+        drawing = asyncio.create_task(draw(link, drawn))
+        await until(lambda: drawn)
+        await asyncio.sleep(1)
+        drawing.cancel()
+        await link.close()
+        assert string(bob, "alice") == own, "that of the key in use"
+        answer = bob.confirm("alice", own, "jane")
+        assert not answer["confirmed"]
+        assert "does not use the newest key yet" in answer["reason"]
+        await world.close()
+
+    virtual(main())
+
+
+# --- whom an authentication key proves --------------------------------------------------------------------------------
+
+
+def key_file(folder: Path, name: str = "group") -> str:
+    (path := folder / f"{name}.key").write_bytes(name.encode().ljust(32, b"k"))
+    path.chmod(0o600)
+    return str(path)
+
+
+def table(folder: Path, name: str) -> PeerTable:
+    return PeerTable(name, ADDRESSES[name], authentication_key_file=key_file(folder))
+
+
+def test_an_authentication_key_of_one_peer_confirms_it_and_takes_continuity_from_then_on(folder: Path) -> None:
+    world = World(folder)
+
+    async def main() -> None:
+        alice = await world.start("alice", peer=(table(folder, "bob"),))
+        bob = await world.start("bob", peer=(table(folder, "alice"),))
+        await connected(alice, bob)
+        assert peer_of(alice, "bob")["key"]["authenticated"]
+        assert trust(alice, "bob")["confirmed"] == "authentication key"
+        before = fingerprint(alice, "bob")
+        await world.stop("bob")
+        world.folder = folder / "without"
+        world.folder.mkdir()
+        bob = await world.start("bob", peer=(table(folder, "alice"),))
+        await asyncio.sleep(900)
+        assert fingerprint(alice, "bob") == before
+        assert (await alice.establish("bob", without_continuity=True))["authenticated"]
+        await connected(alice, bob)
+        assert trust(alice, "bob")["confirmed"] == "authentication key"
+        await world.close()
+
+    virtual(main())
+
+
+def test_a_key_that_several_peers_have_authenticates_none_of_them(folder: Path) -> None:
+    world = World(folder)
+
+    async def main() -> None:
+        copy = key_file(folder, "copy")
+        Path(copy).write_bytes(Path(key_file(folder)).read_bytes())
+        tables = (
+            table(folder, "bob"),
+            replace(table(folder, "carol"), authentication_key_file=copy),
+        )
+        alice = await world.start("alice", peer=tables)
+        bob = await world.start("bob", peer=(table(folder, "alice"),))
+        await connected(alice, bob)
+        assert not peer_of(alice, "bob")["key"]["authenticated"]
+        told = trust(alice, "bob")
+        assert (told["confirmed"], told["shared_key"]) == (None, True)
+        assert trust(bob, "alice")["confirmed"] == "authentication key", "he knows nobody else who has it"
+        await world.close()
+
+    virtual(main())
+
+
+def test_a_relay_to_another_who_has_the_same_authentication_key_gets_no_key(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What listens on Bob's address is Carol."""
+    world = World(folder)
+
+    async def main() -> None:
+        alice = await world.start("alice", peer=(table(folder, "bob"),))
+        carol = await world.start("carol", peer=(table(folder, "alice"),))
+        await until(lambda: ADDRESSES["carol"] in world.air.listeners)
+        world.air.listeners[ADDRESSES["bob"]] = world.air.listeners[ADDRESSES["carol"]]
+        await asyncio.sleep(600)
+        assert fingerprint(alice, "bob") is None
+        assert fingerprint(carol, "alice") is None
+        assert "another one answered than who was asked" in caplog.text
+        await world.close()
+
+    virtual(main())
+
+
+# --- `paper` ----------------------------------------------------------------------------------------------------------
+
+
+def test_paper_has_strings_as_ever_and_confirms_nobody(folder: Path) -> None:
+    world = World(folder, establish__profile="paper", establish__exchange_shares=False, establish__target_bits=1.0)
+
+    async def main() -> None:
+        alice, bob = await world.start("alice", "bob"), await world.start("bob", "alice")
+        await connected(alice, bob)
+        assert string(alice, "bob") == string(bob, "alice") != ""
+        answer = alice.confirm("bob", string(alice, "bob"), "jane")
+        assert not answer["confirmed"]
+        assert "has no continuity" in answer["reason"]
+        bob = await mallory_takes_the_place_of_bob(world)
+        await connected(alice, bob, HOUR)
+        assert trust(alice, "bob")["keys_from_nowhere"] == 0
+        await world.close()
+
+    virtual(main())
+
+
+# --- what earlier versions kept ---------------------------------------------------------------------------------------
+
+
+def of_version_2(folder: Path, name: str) -> None:
+    """As its node of version 2 of `hardened` has left it."""
+    (folder / name).mkdir()
+    text = (Path(__file__).parent / "fixtures" / f"hardened-2-{name}.sql").read_text()
+    with contextlib.closing(sqlite3.connect(folder / name / FILE)) as database, database:
+        database.executescript(text)
+
+
+@pytest.mark.parametrize("upgraded", [("alice", "bob"), ("alice",)])
+def test_a_state_of_version_2_goes_on_with_its_key_and_confirms_nobody(folder: Path, upgraded: tuple[str, ...]) -> None:
+    """Nothing of the key before is left there, so the first key after it is one from nowhere, and no other."""
+    world = World(folder)
+
+    async def main() -> None:
+        for name in upgraded:
+            of_version_2(folder, name)
+        alice, bob = await world.start("alice", "bob"), await world.start("bob", "alice")
+        assert peer_of(alice, "bob")["key"]["fingerprint"] == "7d31-13e2-0e4b"
+        assert string(alice, "bob") == "", "nobody has asked for it"
+        assert trust(alice, "bob")["confirmed"] is None
+        waiting = [*(b"before %d" % i for i in range(3)), b"sent by version 2"][-4 if len(upgraded) == 2 else -1 :]
+        assert await asyncio.wait_for(read(bob, len(waiting)), 600) == waiting
+        assert (fingerprint(alice, "bob") == "7d31-13e2-0e4b") is (len(upgraded) == 2)
+        await connected(alice, bob)
+        assert (await alice.establish("bob"))["established"]
+        await connected(alice, bob)
+        assert (await alice.establish("bob"))["continuity"]
+        assert trust(alice, "bob")["keys_from_nowhere"] == 1
+        await connected(alice, bob)
+        await compared(alice, bob)
+        await world.close()
+
+    virtual(main())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        '"confirmed": "string"',
+        '"confirmed": "STRING"',
+        '"confirmed": 7',
+        '"nowhere": "x"',
+        '"at": 5',
+        '"first": {"x": 1}',
+    ],
+)
+def test_a_damaged_cell_confirms_nobody(folder: Path, damage: str) -> None:
+    """The card changes the facts; and the same with a digest that fits, for the reader."""
+    world = World(folder)
+    name, _, _ = damage.partition(":")
+
+    async def main() -> None:
+        for fits in (False, True):
+            alice, bob = await world.start("alice", "bob"), await world.start("bob", "alice")
+            await connected(alice, bob)
+            for each in ("alice", "bob"):
+                await world.stop(each)
+            with contextlib.closing(sqlite3.connect(folder / "alice" / FILE)) as database, database:
+                database.text_factory = bytes
+                row = database.execute("SELECT * FROM peer").fetchone()
+                facts = row[2].decode()
+                assert facts.count(name) == 1
+                facts = re.sub(rf"{name}: ({{[^}}]*}}|[^,}}]+)", damage, facts).encode()
+                assert facts != row[2]
+                fitting = digest(*row[:2], facts, row[3])
+                told = fitting if fits else row[4]
+                database.execute("UPDATE peer SET facts = CAST(? AS TEXT), digest = ?", (facts, told))
+            if fits and damage.endswith('"string"'):
+                return  # that is no damage
+            alice, bob = await world.start("alice", "bob"), await world.start("bob", "alice")
+            assert trust(alice, "bob")["confirmed"] is None
+            await connected(alice, bob, HOUR)
+            assert trust(alice, "bob")["confirmed"] is None
+            await world.close()
+
+    virtual(main())
+
+
+def test_a_confirmation_is_in_a_backup_and_comes_back_with_it(folder: Path) -> None:
+    world = World(folder)
+
+    async def main() -> None:
+        alice, bob = await world.start("alice", "bob"), await world.start("bob", "alice")
+        await connected(alice, bob)
+        await compared(alice, bob)
+        await asyncio.sleep(5)
+        await world.stop("alice")
+        backup(folder / "alice", folder / "copy")
+        set_aside(folder / "alice")
+        restore(folder / "copy", folder / "alice", drop_messages=False)
+        alice = await world.start("alice", "bob")
+        await connected(alice, bob)
+        assert trust(alice, "bob")["confirmed"] == trust(bob, "alice")["confirmed"] == "string"
+        assert (await alice.establish("bob"))["continuity"]
+        await world.close()
+
+    virtual(main())
