@@ -53,6 +53,15 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
+class Bound:
+    """Says how hard K_0 is, if the packets of which Eve has damaged copies are counted in one of the two ways."""
+
+    e_given_bob_low: float
+    secret_bits: float
+    hidden_bits: float
+
+
+@dataclass(frozen=True, slots=True)
 class EstablishmentVerdict:
     """Tells of one establishment, and of the session that follows from its key."""
 
@@ -71,6 +80,13 @@ class EstablishmentVerdict:
     """k: packets of S that she lacks, after repair."""
     repaired: int
     """Packets with a wrong CRC that she made good."""
+    damaged_given_bob: int | None
+    """Of these as many as she seems to have damaged copies of, which more tries may make good."""
+    hands_on_damaged: bool
+    """Whether a radio of hers handed on anything with a wrong CRC. If none did, the bound is none against a sniffer."""
+    damaged_heard: Bound | None
+    damaged_lost: Bound | None
+    """If those packets count as heard by Eve, as is right, and as lost: one of them is what is told below."""
     e_given_bob_low: float | None
     """Lower bound on e|B from these figures, at `confidence`."""
     confidence: float
@@ -143,6 +159,10 @@ class EstablishmentVerdict:
         if self.rivals_left_out:
             left_out = counted(self.rivals_left_out, "response") + (" was" if self.rivals_left_out == 1 else " were")
             return f"Not decided, for {left_out} not looked at. By the others {lacks}."
+        if self.damaged_given_bob == self.missed_given_bob and not self.secret_bits:
+            return (
+                f"Eve has no key yet: {lacks}, and of each a damaged copy that --repair may make good; 0 secret bits."
+            )
         return f"Locked out: {lacks}; {self.secret_bits:.1f} secret bits at {100 * self.confidence:g} % confidence."
 
 
