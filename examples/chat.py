@@ -48,12 +48,9 @@ def introduce(node: NodeClient, peer: str) -> None:
         if known["name"] == peer and known["key"]:
             key = known["key"]
             print(f"{peer} is {known['state']}; key {key['fingerprint']}, {key['secret_bits']:.0f} secret bits")
-            print(key["rests_on"])
             confirmed = known["trust"]["confirmed"]
-            print(
-                f"{peer} is confirmed." if confirmed else f"{peer} may be anybody: bt-selfsecure confirm --help",
-                flush=True,
-            )
+            who = f"{peer} is confirmed." if confirmed else f"{peer} may be anybody: see bt-selfsecure confirm --help"
+            print(f"{key['rests_on']} {who}", flush=True)
 
 
 def main() -> int:

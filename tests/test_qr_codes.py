@@ -53,6 +53,13 @@ def _base45(text: bytes) -> str:
     return code_of(KIND, b"\0" + text).removeprefix(PREFIX)[3:]
 
 
+def test_a_record_of_40_bytes_is_this_code_for_ever() -> None:
+    """As docs/protocols/sabour.md has it; codes are on devices."""
+    code = "BTSS1:3H0X507H0QS00+0J61%H1CT1V+1572OI2/T2H-2 73AJ3TU33.3M84-J4FV4*0"
+    assert code_of(KIND, bytes(range(40))) == code
+    assert _base45(bytes(40)) == "000" * 20
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

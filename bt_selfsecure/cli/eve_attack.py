@@ -31,7 +31,7 @@ as docs/attacks.md tells: how often it succeeds against `paper`, `hardened`,
 
   passive everything colluding repair brute-force brute-force-sound steering
   middle replay reflection flood jamming theft impersonation stolen-disk rounds
-  rollback takeover relay forged-packet block
+  rollback takeover relay forged-packet block disk-backwards
 
 On D-OTP's object layer, `paper` (as it is, and in two readings without what
 mends it) and `hardened`:

@@ -47,7 +47,9 @@ in its name: delete it when all is well.
 The keys in FILE may be older than what the peers have. The session is safe from
 that: while both ends still have a checkpoint in common (at most two times
 checkpoint_rounds back) they resynchronise to a fresh key; beyond that the peer
-refuses the old one, and a new key is agreed on by itself in a minute or two.
+refuses the old one, and a new key is agreed on by itself in a minute or two. A
+peer that has confirmed this node asks for a person first, there:
+bt-selfsecure establish NODE --without-continuity.
 It is not safe from a thief of that backup, or of a disk as old as it, who reads
 on from there. If in doubt: bt-selfsecure establish PEER, for each of them.
 
@@ -61,9 +63,11 @@ stands), other than to copy it: see backup and restore."""
 SET_ASIDE_TEXT: Final = """\
 Move the node's state (keys, queues, where each session stands) to a folder
 beside it, with the time in its name: the node then begins with new keys, and
-agrees on them with its peers by itself. Stop the node first. Nothing is
-destroyed, damaged files neither: restore FOLDER puts them back. The folder
-holds keys: delete it when all is well."""
+agrees on them with its peers by itself; a peer that has confirmed this node
+asks for a person first (there: bt-selfsecure establish NODE
+--without-continuity). Stop the node first. Nothing is destroyed, damaged files
+neither: restore FOLDER puts them back. The folder holds keys: delete it when
+all is well."""
 OPEN: Final = """\
 Whoever has that disk, or uses this computer, can read {path}:
 its file system keeps no permissions, as FAT on a USB stick."""

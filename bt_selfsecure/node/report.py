@@ -91,10 +91,11 @@ def redactor(config: Path) -> Redactor:
 
 
 def _people() -> dict[str, str]:
-    """Homes of those who use this computer, and who asks for the report."""
-    homes = {user.pw_dir: "<home>" for user in pwd.getpwall() if user.pw_uid in PEOPLE and user.pw_dir.count("/") > 1}
+    """Those who use this computer (one of them may have confirmed a peer), their homes, and who asks for the report."""
+    people = [user for user in pwd.getpwall() if user.pw_uid in PEOPLE]
+    homes = {user.pw_dir: "<home>" for user in people if user.pw_dir.count("/") > 1}
     asks = os.environ.get("SUDO_USER") or os.environ.get("USER") or ""
-    return homes | ({} if asks in COMMON_USERS else {asks: "<user>"})
+    return homes | {name: "<user>" for name in [*(user.pw_name for user in people), asks] if name not in COMMON_USERS}
 
 
 def _hosts(places: list[str]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -49,6 +50,18 @@ def test_nodes_answer_as_described_and_show_no_secret(pair: Pair) -> None:
     secrets = list(secrets_of(kept))
     assert len(secrets) >= 4
     assert not any(secret in shown for secret in secrets)
+
+
+def test_a_program_that_goes_waits_for_no_key_any_more(pair: Pair) -> None:
+    """Else a string would come for one whom nobody waits for."""
+    pair.wait_for_key()
+    agreement = pair.nodes["bob"]._peers[ADDRESSES["alice"]]._machine.agreement
+    with socket.socket(socket.AF_UNIX) as program:
+        program.connect(str(pair.server.socket("bob")))
+        program.sendall(b"POST /v1/peers/alice/establish?wait=true HTTP/1.1\r\nHost: node\r\nContent-Length: 0\r\n\r\n")
+        wait_until(lambda: agreement.is_wanted)
+        assert not agreement.is_asked
+    wait_until(lambda: not agreement.is_wanted)
 
 
 @pytest.mark.parametrize("spelled", [str, lambda address: address.lower().replace(":", "-")])

@@ -75,6 +75,26 @@ async def mallory_takes_the_place_of_bob(world: World) -> Node:
     return await world.start("bob", "alice")
 
 
+async def draw(link: Link, drawn: list[bytes]) -> None:
+    """Agree on keys in Alice's name, one after the other, and never use one."""
+    own = address_bytes(ADDRESSES["alice"])
+    establish = EstablishConfig(own, burst=2000, interval=0.0001, max_requests=5, exchange_shares=True)
+    while True:
+        initiator = Initiator(establish, EndpointContext(secrets.token_bytes))
+        initiator.start(now())
+        while initiator.state not in OVER:
+            for frame in initiator.frames_to_send(now()):
+                await link.send(frame)
+            due = initiator.get_timer() or now() + 0.05
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.001, due - now())):
+                    initiator.receive_frame(await link.receive(), now())
+            initiator.handle_timer(now())
+        while (event := initiator.next_event()) is not None:
+            if isinstance(event, Established):
+                drawn.append(event.k0)
+
+
 # --- a key from nowhere in the place of one in use --------------------------------------------------------------------
 
 
@@ -218,29 +238,11 @@ def test_whoever_has_the_peers_address_draws_few_keys_in_an_hour_and_no_string(f
     world = World(folder)
     drawn: list[bytes] = []
 
-    async def draw(link: Link) -> None:
-        own = address_bytes(ADDRESSES["alice"])
-        establish = EstablishConfig(own, burst=2000, interval=0.0001, max_requests=5, exchange_shares=True)
-        while True:
-            initiator = Initiator(establish, EndpointContext(secrets.token_bytes))
-            initiator.start(now())
-            while initiator.state not in OVER:
-                for frame in initiator.frames_to_send(now()):
-                    await link.send(frame)
-                due = initiator.get_timer() or now() + 0.05
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(max(0.001, due - now())):
-                        initiator.receive_frame(await link.receive(), now())
-                initiator.handle_timer(now())
-            while (event := initiator.next_event()) is not None:
-                if isinstance(event, Established):
-                    drawn.append(event.k0)
-
     async def main() -> None:
         bob = await world.start("bob", "alice")
         await until(lambda: ADDRESSES["bob"] in world.air.listeners)
         link = await world.air.bearer(ADDRESSES["alice"]).connect(ADDRESSES["bob"])
-        drawing = asyncio.create_task(draw(link))
+        drawing = asyncio.create_task(draw(link, drawn))
         for _ in range(60):
             await asyncio.sleep(60)
             assert string(bob, "alice") == ""
@@ -317,6 +319,33 @@ def test_a_string_is_for_one_comparison(folder: Path, caplog: pytest.LogCaptureF
         assert "there is no string" in answer["reason"]
         assert trust(alice, "bob")["confirmed"] is None
         assert "the strings differ" in caplog.text
+        await world.close()
+
+    virtual(main())
+
+
+def test_no_string_confirms_a_peer_while_a_newer_key_with_it_may_be_somebody_elses(folder: Path) -> None:
+    world = World(folder)
+    drawn: list[bytes] = []
+
+    async def main() -> None:
+        alice, bob = await world.start("alice", "bob"), await world.start("bob", "alice")
+        await connected(alice, bob)
+        await bob.establish("alice")
+        await connected(alice, bob)
+        own = string(bob, "alice")
+        await world.stop("alice")
+        await until(lambda: peer_of(bob, "alice")["link"] is None)
+        link = await world.air.bearer(ADDRESSES["alice"]).connect(ADDRESSES["bob"])
+        drawing = asyncio.create_task(draw(link, drawn))
+        await until(lambda: drawn)
+        await asyncio.sleep(1)
+        drawing.cancel()
+        await link.close()
+        assert string(bob, "alice") == own, "that of the key in use"
+        answer = bob.confirm("alice", own, "jane")
+        assert not answer["confirmed"]
+        assert "does not use the newest key yet" in answer["reason"]
         await world.close()
 
     virtual(main())

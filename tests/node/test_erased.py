@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from node_world import ADDRESSES, World, connected, read, virtual
-from two_daemons import WAITS, QuickNodes, start
+from two_daemons import WAITS, QuickNodes, start, wait_until
 
 from bt_selfsecure.node.erasing import IDLE_S, PATIENCE_S, RETRY_S
 from bt_selfsecure.node.haoxiao import peer_session
@@ -228,6 +228,18 @@ def test_a_thief_of_the_disk_of_a_daemon_that_was_killed_finds_what_is_alive_alo
             for name in ENDS:
                 look(name)
 
+    def is_read() -> bool:
+        """Whether all has come; what a crash has made undone comes again."""
+        for received in nodes.client("bob").receive():
+            nodes.client("bob").acknowledge(received.id)
+        queues = [nodes.client(name).peers()[0]["queues"] for name in ENDS]
+        return not any(queue["outbox"] or queue["inbox"] for queue in queues)
+
+    def wait_for_rest() -> None:
+        """Until what is lazy is on the disk, and the logs are empty."""
+        time.sleep(COMMIT_S + WAITS["node.erasing"]["IDLE_S"])
+        wait_until(lambda: not any((tmp_path / name / LOG).stat().st_size for name in ENDS))
+
     def assert_erased(delivered: int) -> None:
         for name in ENDS:
             data = every_byte(tmp_path / name)
@@ -239,8 +251,7 @@ def test_a_thief_of_the_disk_of_a_daemon_that_was_killed_finds_what_is_alive_alo
     try:
         start(nodes)
         talk(0, 40)
-        time.sleep(3 * WAITS["node.erasing"]["IDLE_S"] + COMMIT_S)
-        assert (tmp_path / "alice" / LOG).exists()
+        wait_for_rest()
         for name in ENDS:
             nodes.kill(name)
         assert_erased(40)
@@ -249,9 +260,8 @@ def test_a_thief_of_the_disk_of_a_daemon_that_was_killed_finds_what_is_alive_alo
         for name in ENDS:
             nodes.kill(name)
         start(nodes)
-        for received in nodes.client("bob").receive():  # of those that came last it does not know who has read them
-            nodes.client("bob").acknowledge(received.id)
-        time.sleep(3 * WAITS["node.erasing"]["IDLE_S"] + COMMIT_S)
+        wait_until(is_read)
+        wait_for_rest()
         for name in ENDS:
             nodes.kill(name)
         assert_erased(45)
@@ -285,3 +295,26 @@ def test_a_program_that_keeps_the_journal_from_being_erased_is_told_until_it_end
 
     virtual(main())
     assert len([text for text in caplog.messages if "can't be taken out" in text]) == 1
+
+
+def test_what_an_older_version_has_left_in_the_files_is_gone_when_the_node_has_started(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "older", sync_each=True)
+    journal._database.execute("PRAGMA secure_delete = OFF")
+    rows = [journal.insert(A, "outbox", A, marked(number, 900)) for number in range(40)]
+    journal.commit()
+    for row in rows:
+        journal.delete(A, "outbox", row)
+    journal.commit()
+    journal._database.execute("PRAGMA wal_checkpoint")
+    shutil.copytree(tmp_path / "older", tmp_path / "bob")
+    journal.close()
+    assert MARK.search((tmp_path / "bob" / FILE).read_bytes())
+    world = World(tmp_path)
+
+    async def main() -> None:
+        await world.start("bob", "alice")
+        await asyncio.sleep(1)
+        assert not MARK.search(every_byte(tmp_path / "bob"))
+        await world.close()
+
+    virtual(main())

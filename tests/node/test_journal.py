@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -484,3 +485,41 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pyt
     with opened(tmp_path) as journal:
         assert journal.inbox()
         assert journal._database.execute("SELECT count(*) FROM sqlite_master WHERE name = 'news'").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("step", ["marked", "written anew", "truncated", "committed"])
+def test_a_crash_at_any_step_of_erasing_loses_nothing_and_is_not_taken_for_a_lost_log(
+    tmp_path: Path, step: str
+) -> None:
+    state, killed = tmp_path / "state", tmp_path / "killed"
+
+    def look(word: str, statement: str) -> None:
+        if statement.startswith(word) and not killed.exists():
+            shutil.copytree(state, killed)
+
+    words = {"marked": "VACUUM", "written anew": "PRAGMA wal_checkpoint"}
+    with opened(state, sync_each=True) as journal:
+        rows = [put(journal, b"%d " % number * 1000) for number in range(40)]
+        journal.commit()
+        for row in rows[:30]:
+            journal.delete(BOB, "outbox", row)
+        journal.commit()
+        if word := words.get(step):
+            journal._database.set_trace_callback(partial(look, word))
+        assert journal.erase(1000) == ""
+        journal._database.set_trace_callback(None)
+        if step == "committed":
+            rows.append(put(journal, b"after"))
+            journal.commit()
+        if not killed.exists():
+            shutil.copytree(state, killed)
+    assert (step == "truncated") is not bool((killed / LOG).stat().st_size)
+    with opened(killed) as journal:
+        assert journal.notes == []
+        assert [number for number, _ in journal.outbox(BOB)] == rows[30:]
+        put(journal, b"more")
+        journal.commit()
+        shutil.copytree(killed, tmp_path / "again")
+    (tmp_path / "again" / LOG).write_bytes(b"")
+    with opened(tmp_path / "again") as journal:
+        assert len(journal.notes) == 1, "that is a lost log"

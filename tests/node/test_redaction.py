@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pwd
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,13 @@ def test_what_a_configuration_names_is_known_however_it_is_written(text: str, en
     (config := tmp_path / "node.toml").write_text(text, encoding=encoding)
     told = redactor(config)("mias-node sees annas-pump at B8:27:EB:12:34:56")
     assert told == "<this node> sees <peer 1> at <address of peer 1>"
+
+
+def test_whoever_has_confirmed_a_peer_is_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    someone = pwd.struct_passwd(("mia", "x", 1001, 1001, "", "/srv/people/mia", "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwall", lambda: [someone])
+    told = redactor(tmp_path / "none.toml")('"by": "mia" confirmed (string) by mia /srv/people/mia')
+    assert told == '"by": "<user>" confirmed (string) by <user> <home>'
 
 
 @pytest.mark.parametrize("file", ["annas-pump", "annas-pump.key"])

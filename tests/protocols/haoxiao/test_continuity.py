@@ -229,3 +229,17 @@ def test_there_is_a_string_only_where_a_person_asked_for_one(profile: Profile, a
     assert scene.world.established("alice").k0 == scene.world.established("bob").k0
     for name in ("alice", "bob"):
         assert (scene.world.established(name).sas is not None) == (name == asked)
+
+
+@pytest.mark.parametrize("name", ["alice", "bob"])
+@pytest.mark.parametrize("expects", [True, False])
+def test_a_person_may_ask_for_the_string_or_leave_until_the_key_is_there(name: str, expects: bool) -> None:
+    def channel(transmission: Transmission) -> list[tuple[float, bytes]]:
+        if transmission.frame.kind is Kind.RESPONSE:
+            (scene.alice if name == "alice" else scene.bobs[0]).expect_comparison(expects)
+        return clear(transmission)
+
+    scene = cast(H, channel=channel, alice={"compare": not expects}, bob={"compare": not expects})
+    scene.world.run()
+    told = {each: scene.world.established(each).sas is not None for each in ("alice", "bob")}
+    assert told == {"alice": not expects, "bob": not expects} | {name: expects}
