@@ -21,8 +21,7 @@ from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, decode
 from bt_selfsecure.stats.losses import lower_bound
 
 CAPTURES = Path(__file__).parents[2] / "captures"
-FRONT, CRC = bytes(13 + 4), bytes(3)
-"""Before the data of an advertisement on the air, head of the manufacturer data with it, and behind."""
+CRC = bytes(3)
 
 
 def with_wrong_crc(frame: bytes, *places: int) -> CapturedPacket:
@@ -78,6 +77,10 @@ def test_a_damaged_copy_of_what_eve_lacks_counts_as_heard_and_those_of_others_do
     assert (heard.secret_bits == 0) is (copies == lacks)
     assert ("Locked out" in heard.sentence) is (copies < lacks)
     assert heard.hands_on_damaged
+    assert heard.judged
+    assert lost.judged
+    assert (heard.judged.bob_only, lost.judged.bob_only) == (lacks - copies, lacks)
+    assert heard.judged.received == lost.judged.received == heard.heard_by_bob
 
 
 def test_too_many_copies_to_be_told_apart_count_each_for_another_packet(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +89,7 @@ def test_too_many_copies_to_be_told_apart_count_each_for_another_packet(monkeypa
 
 
 def test_the_report_says_what_damaged_copies_count_as_and_when_the_radio_drops_them(
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     repair, passive = (str(CAPTURES / f"{name}-hardened.pcapng") for name in ("repair", "passive"))
     told = {}
@@ -95,10 +98,13 @@ def test_the_report_says_what_damaged_copies_count_as_and_when_the_radio_drops_t
         (told[how],) = json.loads(capsys.readouterr().out)["verdicts"]
     assert told["heard"]["secret_bits"] == told["lost"]["damaged_heard"]["secret_bits"] == 0
     assert told["lost"]["secret_bits"] == told["heard"]["damaged_lost"]["secret_bits"] > 4
-    assert main(["eve", "report", repair]) == 0
+    page = tmp_path / "page.html"
+    assert main(["eve", "report", repair, "--html", str(page)]) == 0
+    assert "damaged copies of: counted as heard" in page.read_text()
     out = capsys.readouterr().out
     assert "0.0 bits if heard, 5.0 if lost" in out
     assert "Locked out" not in out
     assert "no bound against a sniffer" not in out
-    assert main(["eve", "report", passive]) == 0
+    assert main(["eve", "report", passive, "--html", str(page)]) == 0
+    assert "no bound against one" in page.read_text()
     assert "dropped by her radio: no bound against a sniffer" in capsys.readouterr().out

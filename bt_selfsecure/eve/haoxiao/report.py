@@ -84,6 +84,8 @@ class EstablishmentVerdict:
     """Of these as many as she seems to have damaged copies of, which more tries may make good."""
     hands_on_damaged: bool
     """Whether a radio of hers handed on anything with a wrong CRC. If none did, the bound is none against a sniffer."""
+    damaged: str
+    """What those packets count as in the bound and the bits below: heard or lost."""
     damaged_heard: Bound | None
     damaged_lost: Bound | None
     """If those packets count as heard by Eve, as is right, and as lost: one of them is what is told below."""
@@ -129,6 +131,14 @@ class EstablishmentVerdict:
     def joint(self) -> JointLoss | None:
         """Return who heard what, if S is known."""
         return None if self.kept is None else JointLoss.of(self.sent, set(self.kept), set(self.has))
+
+    @property
+    def judged(self) -> JointLoss | None:
+        """Return the same, what she has damaged copies of counted as in the bound."""
+        joint, heard = self.joint, self.damaged_given_bob or 0
+        if joint is None or self.damaged == "lost":
+            return joint
+        return joint._replace(both=joint.both + heard, bob_only=joint.bob_only - heard)
 
     @property
     def open(self) -> bool:

@@ -148,6 +148,7 @@ class Judge:
             repaired=repaired,
             damaged_given_bob=copies,
             hands_on_damaged=bool(self._crc_bad),
+            damaged="heard" if self._damaged_heard else "lost",
             damaged_heard=repaired_all,
             damaged_lost=lost,
             e_given_bob_low=told.e_given_bob_low if told else None,
