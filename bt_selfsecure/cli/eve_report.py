@@ -58,6 +58,9 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
     report.add_argument("--repair", type=integer(least=0), default=0, metavar="TRIES",
                         help="make packets with a wrong CRC good, with so many tries in all (a million takes some "
                         "seconds); default 0")  # fmt: skip
+    report.add_argument("--damaged", choices=("heard", "lost"), default="heard",
+                        help="packets of which she has damaged copies count as heard, since more tries make them good "
+                        "(default), or, to compare, as lost")  # fmt: skip
     report.add_argument(
         "--confidence",
         type=real(least=0.5, below=1),
@@ -96,7 +99,7 @@ def _judge(args: Namespace) -> CaptureReport:
     from bt_selfsecure.eve.haoxiao.verdict import Judge
 
     stolen = StolenRecord.read(args.stolen) if args.stolen else []
-    judge = Judge(args.repair, args.confidence, stolen)
+    judge = Judge(args.repair, args.confidence, stolen, damaged_heard=args.damaged == "heard")
     unread = hear_each(args.files, lambda source: judge.hear_all(with_progress(source), source.skipped))
     report = replace(judge.report(), unread=unread)
     if unread == len(args.files) and not report.packets:
@@ -179,6 +182,7 @@ def _establishment(number: int, verdict: EstablishmentVerdict, messages: int | N
         rows += [
             ("kept by Bob, |S|", str(verdict.heard_by_bob)),
             ("  of those Eve lacks", f"{verdict.missed_given_bob}   {low}"),
+            *_damaged_rows(verdict),
             ("secret bits left", "not known" if verdict.secret_bits is None else f"{verdict.secret_bits:.1f}"),
         ]
     ends = f"{verdict.initiator or '?'} -> {verdict.responder or '?'}"
@@ -189,6 +193,14 @@ def _establishment(number: int, verdict: EstablishmentVerdict, messages: int | N
         f"  {verdict.sentence}",
         *_read(verdict.read, messages),
     ]
+
+
+def _damaged_rows(verdict: EstablishmentVerdict) -> Iterator[tuple[str, str]]:
+    if verdict.damaged_given_bob and verdict.damaged_heard and verdict.damaged_lost:
+        heard, lost = verdict.damaged_heard.secret_bits, verdict.damaged_lost.secret_bits
+        yield "  damaged copies of", f"{verdict.damaged_given_bob}   {heard:.1f} bits if heard, {lost:.1f} if lost"
+    if not verdict.hands_on_damaged:
+        yield "  damaged copies", "dropped by her radio: no bound against a sniffer"
 
 
 def _read(read: Iterable[Read], most: int | None) -> list[str]:

@@ -51,6 +51,8 @@ class EveLoss(NamedTuple):
     """One sentence: where the figure comes from."""
     table: JointLoss | None = None
     """What the recording counted."""
+    hands_on_damaged: bool | None = None
+    """Whether her receiver hands on damaged copies; None where nothing tells."""
 
 
 class EstablishmentPlan(NamedTuple):
@@ -67,6 +69,8 @@ class EstablishmentPlan(NamedTuple):
     eve_loss: float
     """e|B of all Eves together, as planned with."""
     eve_loss_source: str
+    eve_hands_on_damaged: bool | None
+    """False: her receiver drops damaged copies, and it is no plan against a sniffer; None: not known."""
     eves: int
     bob_loss: float
     bob_loss_source: str
@@ -94,7 +98,8 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     known.add_argument(
         "--measured",
         metavar="MISSED/HEARD",
-        help="she missed so many of so many that Bob heard; planned with the lower Clopper-Pearson bound",
+        help="she missed so many of so many that Bob heard; planned with the lower Clopper-Pearson bound. What she has "
+        "damaged copies of she did not miss",
     )
     known.add_argument(
         "--recording", metavar="POSITION", help="the office recording from this position, 0..80, or 'all'"
@@ -187,7 +192,7 @@ def _recorded(args: Namespace, confidence: float) -> EveLoss:
     table = Recording.load().joint_loss(None if args.recording == "all" else int(args.recording), args.bob, args.eve)
     bound = lower_bound(table.bob_only, table.received, confidence)
     source = f"recorded {table.bob_only} of {table.received}, {100 * confidence:g} % bound"
-    return EveLoss(bound, source, table)
+    return EveLoss(bound, source, table, hands_on_damaged=False)
 
 
 def _plan(args: Namespace, eve: EveLoss) -> EstablishmentPlan:
@@ -215,6 +220,7 @@ def _plan(args: Namespace, eve: EveLoss) -> EstablishmentPlan:
         target_bits=args.target_bits,
         eve_loss=together,
         eve_loss_source=eve.source,
+        eve_hands_on_damaged=eve.hands_on_damaged,
         eves=eves,
         bob_loss=bob_loss,
         bob_loss_source=bob_source,
@@ -240,6 +246,9 @@ def _table(plan: EstablishmentPlan) -> str:
         "",
         "It holds as long as Eve misses that share of what Bob hears, packet by packet.",
         "A receiver nearer to Alice misses less, and so do several together: --eves.",
+        "The recorded ones drop damaged copies: this is no plan against a sniffer."
+        if plan.eve_hands_on_damaged is False
+        else "Of what counts as missed she must have no damaged copy: she would make it good.",
     ]
     return "\n".join(lines)
 

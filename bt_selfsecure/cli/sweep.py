@@ -13,6 +13,7 @@ from bt_selfsecure.cli.sweep_record import DEFAULT, SWEEP_HELP
 from bt_selfsecure.cli.sweep_text import compared, needed, progress_line, table
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.files import folder, whole
+from bt_selfsecure.sweep.results import DAMAGED
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -45,12 +46,23 @@ weakest run decides; figures of all runs together are called pooled. A pair is
     parser.add_argument("--json", action="store_true", help="everything, as one JSON object")
     parser.add_argument("--all", action="store_true", help="each setting, however many there are")
     parser.add_argument("--runs", action="store_true", help="each run of each pair, too; long without --listeners")
-    _add_listeners(parser)
+    _add_choices(parser)
 
 
-def _add_listeners(parser: ArgumentParser) -> None:
+def _add_choices(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--listeners", default=(), type=_names, metavar="NAME,NAME", help="judge these only (default: all)"
+    )
+    _add_damaged(parser)
+
+
+def _add_damaged(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--damaged",
+        choices=DAMAGED,
+        default=DAMAGED[0],
+        help="packets of which Eve has damaged copies alone count as heard by her, who makes them good (default), or, "
+        "to compare, as lost",
     )
 
 
@@ -63,7 +75,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 def run_analyse(args: Namespace) -> int:
     """Print the analysis."""
-    analysis = _analysed(args.sweep, args.listeners)
+    analysis = _analysed(args.sweep, args.listeners, args.damaged)
     if args.json:
         print(json.dumps(analysis.as_json(), indent=1))
     else:
@@ -82,7 +94,7 @@ def add_plot(commands: _SubParsersAction[ArgumentParser]) -> None:
     parser.set_defaults(run=run_plot)
     parser.add_argument("sweep", nargs="?", default=DEFAULT, metavar="SWEEP", help=SWEEP_HELP)
     parser.add_argument("--out", default="figures", metavar="DIRECTORY", help="(default figures)")
-    _add_listeners(parser)
+    _add_choices(parser)
 
 
 def run_plot(args: Namespace) -> int:
@@ -91,7 +103,7 @@ def run_plot(args: Namespace) -> int:
         from bt_selfsecure.sweep.figures import save
 
     with folder(out := Path(args.out)) as part:
-        if not (drawn := save(_analysed(args.sweep, args.listeners), part)):
+        if not (drawn := save(_analysed(args.sweep, args.listeners, args.damaged), part)):
             raise UsageError(
                 "there is nothing to draw: a figure takes two listeners, distances, RSSI, or three runs; add what lacks"
             )
@@ -110,7 +122,7 @@ def add_report(commands: _SubParsersAction[ArgumentParser]) -> None:
     parser.set_defaults(run=run_report)
     parser.add_argument("sweep", nargs="?", default=DEFAULT, metavar="SWEEP", help=SWEEP_HELP)
     parser.add_argument("--out", default="report.html", metavar="FILE", help="(default report.html)")
-    _add_listeners(parser)
+    _add_choices(parser)
 
 
 def run_report(args: Namespace) -> int:
@@ -120,17 +132,17 @@ def run_report(args: Namespace) -> int:
         from bt_selfsecure.sweep.importing import opened
         from bt_selfsecure.sweep.report import html
     with whole(Path(args.out)) as part, progress_line("read") as progress, opened(args.sweep, progress) as store:
-        part.write_text(html(store, analyse(store, progress, args.listeners)), encoding="utf-8")
+        part.write_text(html(store, analyse(store, progress, args.listeners, damaged=args.damaged)), encoding="utf-8")
     print(args.out)
     return 0
 
 
-def _analysed(name: str, listeners: Sequence[str] = ()) -> Analysis:
+def _analysed(name: str, listeners: Sequence[str] = (), damaged: str = DAMAGED[0]) -> Analysis:
     with needed():
         from bt_selfsecure.sweep.analysis import analyse
         from bt_selfsecure.sweep.importing import opened
     with progress_line("read") as progress, opened(name, progress) as store:
-        return analyse(store, progress, listeners)
+        return analyse(store, progress, listeners, damaged=damaged)
 
 
 def add_compare(commands: _SubParsersAction[ArgumentParser]) -> None:
@@ -146,6 +158,7 @@ def add_compare(commands: _SubParsersAction[ArgumentParser]) -> None:
     parser.set_defaults(run=run_compare)
     parser.add_argument("a", metavar="A", help="a record, FILE.csv or FILE.json")
     parser.add_argument("b", metavar="B", help="the same")
+    _add_damaged(parser)
     parser.add_argument("--json", action="store_true", help="one JSON array")
 
 
@@ -156,7 +169,7 @@ def run_compare(args: Namespace) -> int:
     both = []
     for name in (args.a, args.b):
         read_off = figures_read_off(Path(name)) if name.endswith(".csv") else None
-        both.append(figures_of(_analysed(name)) if read_off is None else read_off)
+        both.append(figures_of(_analysed(name, damaged=args.damaged)) if read_off is None else read_off)
     rows = list(compare(*both))
     if args.json:
         print(json.dumps([row.as_json() for row in rows], indent=1))

@@ -17,6 +17,7 @@ from bt_selfsecure.demo.watching import WatchedEnd, WatchedSession
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.haoxiao.attacks import StolenKey
 from bt_selfsecure.eve.haoxiao.knowledge import Knowledge
+from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
 from bt_selfsecure.protocols.haoxiao.events import (
     ActiveAttack,
@@ -37,7 +38,7 @@ from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig
 from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.events import Persist
 from bt_selfsecure.sansio.trace import KeyLog, Tracer
-from bt_selfsecure.stats.losses import JointLoss, lower_bound, secret_bits
+from bt_selfsecure.stats.losses import JointLoss, lower_bound, missed_entropy, secret_bits
 from bt_selfsecure.wording import counted
 
 SESSION_S: Final = 3600.0
@@ -233,7 +234,9 @@ class Scenario:
         hide."""
         outcome, joint = self.outcome, self.outcome.joint
         outcome.e_given_bob_low = lower_bound(joint.bob_only, joint.received, CONFIDENCE) if joint.received else 0.0
-        hidden = 8.0 * self.plot.alice.message_bytes * joint.bob_only
+        alice = self.plot.alice
+        told = limits.DIGEST_BYTES if alice.hardened else 0  # by the list
+        hidden = missed_entropy(joint.bob_only, packet_bits=8 * (alice.message_bytes - told))
         outcome.secret_bits = secret_bits(joint.received, outcome.e_given_bob_low, missed_entropy=hidden)
         if outcome.established:
             self._stage.say(f"Both ends hold K_0, fingerprint {outcome.fingerprint}; to compare aloud: {outcome.sas}.")

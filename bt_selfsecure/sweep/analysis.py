@@ -14,10 +14,10 @@ from bt_selfsecure.errors import UsageError
 from bt_selfsecure.stats.bursts import GilbertElliottFit
 from bt_selfsecure.stats.losses import clopper_pearson, lower_bound
 from bt_selfsecure.sweep.collusion import collusion
-from bt_selfsecure.sweep.counting import SettingCounts, count, table
+from bt_selfsecure.sweep.counting import Numbers, SettingCounts, count, table
 from bt_selfsecure.sweep.doubts import doubts
 from bt_selfsecure.sweep.each_run import InRuns, OneRuns, number_or_none
-from bt_selfsecure.sweep.results import Analysis, AtDistance, Fit, ListenerLosses, Pair, Rows
+from bt_selfsecure.sweep.results import DAMAGED, Analysis, AtDistance, Fit, Judged, ListenerLosses, Pair, Rows
 from bt_selfsecure.sweep.statistics import phi_interval
 from bt_selfsecure.sweep.store import Store
 from bt_selfsecure.sweep.worth import needed, to_send, together, verdict
@@ -35,10 +35,13 @@ def analyse(
     store: Store,
     progress: Callable[[int, int], None] = lambda done, all_of_them: None,
     listeners: Sequence[str] = (),
+    *,
+    damaged: str = DAMAGED[0],
 ) -> Analysis:
     """Return everything that the sweep's runs tell; of these `listeners` only, if any are named. `progress` is told the
-    runs done and to do. Raises `UsageError` without a run, or with a listener that no run has."""
-    settings = count(store, progress, listeners)
+    runs done and to do. What Eve has `damaged` copies of counts as heard, or as lost. Raises `UsageError` without a
+    run, or with a listener that no run has."""
+    settings = count(store, progress, listeners, damaged_heard=damaged == DAMAGED[0])
     pairs = [pair for one in settings for pair in _pairs(one)]
     colluding = [collusion(one) for one in settings]
     runs = sum(len(one.runs) for one in settings)
@@ -54,6 +57,7 @@ def analyse(
         loss_by_distance=_by_distance(settings),
         each_run=Rows(list(OneRuns(one)) if runs <= FEW_RUNS else OneRuns(one) for one in settings),
         roles=_roles(settings),
+        damaged=damaged,
     )
     analysis.warnings.extend(doubts(analysis))
     return analysis
@@ -86,16 +90,18 @@ def _listeners(one: SettingCounts) -> Iterator[ListenerLosses]:
 
 
 def _pairs(one: SettingCounts) -> Iterator[Pair]:
-    sent, in_each, in_all = one.sent, one.both, one.tables().tolist()
+    sent, in_each, in_all, damaged = one.sent, one.both, one.tables().tolist(), one.damaged()
     names = one.key.listeners
     for bob, eve in ((bob, eve) for bob in range(len(names)) for eve in range(len(names)) if bob != eve):
-        joint = table(sent, in_all[bob][bob], in_all[eve][eve], in_all[bob][eve])
+        joint = table(sent, in_all[bob][bob], one.heard_as_eve[eve], in_all[bob][eve])
         ci_low, ci_high = clopper_pearson(joint.bob_only, joint.received)
         phi_low, phi_high = phi_interval(joint)
         heard, missed = in_each[:, bob, bob], in_each[:, bob, bob] - in_each[:, bob, eve]
         runs = InRuns(one, heard, missed)
         worst, longest, least_bound, keys, broken = together(runs.kinds())
         shares = np.sort(missed[heard > 0] / heard[heard > 0])
+        has_damaged = damaged[:, bob, eve]
+        intact = missed + has_damaged if one.damaged_heard else missed
         expected = sum((1 - joint.e_given_bob) ** by_bob for by_bob in heard.tolist() if by_bob)
         yield Pair(
             setting=one.key.setting,
@@ -140,7 +146,23 @@ def _pairs(one: SettingCounts) -> Iterator[Pair]:
             packets_needed=needed(least_bound),
             packets_to_send=to_send(longest),
             verdict=verdict(joint.received, joint.bob_only, worst),
+            eve_damaged_given_bob=int(has_damaged.sum()),
+            eve_hands_on_damaged=one.hands_on_damaged[eve],
+            damaged_heard=_judged(one, heard, intact - has_damaged),
+            damaged_lost=_judged(one, heard, intact),
         )
+
+
+def _judged(one: SettingCounts, heard: Numbers, missed: Numbers) -> Judged:
+    by_bob, by_bob_alone = int(heard.sum()), int(missed.sum())
+    worst = together(InRuns(one, heard, missed).kinds()).worst
+    return Judged(
+        by_bob_alone,
+        by_bob_alone / by_bob if by_bob else None,
+        worst.bound if worst else 0.0,
+        worst.secret_bits if worst else None,
+        verdict(by_bob, by_bob_alone, worst),
+    )
 
 
 def _by_distance(settings: list[SettingCounts]) -> list[AtDistance]:

@@ -39,10 +39,10 @@ def bursts(lost: int) -> Counter[int]:
     return Counter({n: a - 2 * b + c for n, (a, b, c) in enumerate(lengths, start=1) if a - 2 * b + c})
 
 
-def alone(heard_by: Sequence[int]) -> Iterator[int]:
-    """Return, of each, the packets that it heard and no other."""
+def alone(heard_by: Sequence[int], by_eve: Sequence[int]) -> Iterator[int]:
+    """Return, of each as Bob, the packets that it heard and no other as Eve, who may count as having heard more."""
     once = twice = 0
-    for heard in heard_by:
+    for heard in by_eve:
         twice |= once & heard
         once |= heard
     return ((heard & ~twice).bit_count() for heard in heard_by)

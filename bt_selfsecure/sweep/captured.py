@@ -4,11 +4,15 @@ What a capture does not have counts as missed, so it has to be whole: one that c
 packets were cut, or in which nothing is ours is refused. That it ran all the time can't be seen in it. Packets that
 others heard before its first packet, or after its last, are pointed out where chance would not leave so many, and so is
 a long silence between.
+
+A copy with a wrong CRC is not heard. Of an advertisement that another listener has whole it can be told which packet it
+is a copy of, and so it is kept beside as copies of what was not heard: who has the copy can make it good.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import groupby
@@ -21,7 +25,14 @@ from bt_selfsecure.eve.haoxiao.format import HAOXIAO
 from bt_selfsecure.eve.reading import Reader, damaged
 from bt_selfsecure.eve.sources import Capture, CapturedPacket
 from bt_selfsecure.eve.sources.packet import CUT, UNHEARD
-from bt_selfsecure.protocols.haoxiao.frames import FrameError, Kind, decode
+from bt_selfsecure.protocols.haoxiao.frames import (
+    COMPACT_FRAME_BYTES,
+    RAND_FRAME_BYTES,
+    FrameError,
+    Kind,
+    decode,
+)
+from bt_selfsecure.stats.losses import count_heard
 from bt_selfsecure.sweep.circumstances import Circumstances
 from bt_selfsecure.sweep.packing import Reception
 from bt_selfsecure.sweep.store import Store
@@ -41,6 +52,8 @@ class _Packet:
 
     time: float
     """Of its first copy; 0 where it is not known."""
+    data: int
+    """The frame, as a number."""
     copies: int = 0
     rssi: float | None = None
 
@@ -54,6 +67,8 @@ class _Captured:
     wrong_crc: int = 0
     ours_wrong: int = 0
     """Of these as many look like packets of ours."""
+    copies: list[int] = field(default_factory=list)
+    """What may be a packet of ours with a wrong CRC, as a number, whichever bits are flipped."""
     first: float = 0.0
     last: float = 0.0
     """The times of its first and last packet, whosever; 0 where it has none."""
@@ -71,6 +86,7 @@ class _Captured:
             "ours": self.ours,
             "wrong_crc": self.wrong_crc,
             "ours_wrong_crc": self.ours_wrong,
+            "hands_on_damaged": bool(self.wrong_crc),
         }
 
 
@@ -117,17 +133,34 @@ def add_to(store: Store, files: Mapping[str, Path], how: Circumstances, progress
             raise UsageError(f"a capture has packet {last} of a burst: --packets {how.packets} is too few")
         count = last + 1 if how.packets is None else how.packets
         notes = how.notes({name: each.file.name for name, each in captures.items()}, burst=burst[1].hex())
-        info = replace(how.run(count, repeat, notes), started=_moment(began[burst]))
+        size = COMPACT_FRAME_BYTES if burst[0] is Kind.RAND_COMPACT else RAND_FRAME_BYTES
+        info = replace(how.run(count, repeat, notes), started=_moment(began[burst]), size_bytes=size)
         store.add(info, _receptions(captures, burst, count))
     return len(bursts)
 
 
 def _receptions(captures: Mapping[str, _Captured], burst: Burst, count: int) -> Iterator[Reception]:
+    sent = {seq: packet.data for each in captures.values() for seq, packet in each.bursts.get(burst, {}).items()}
     for name, each in captures.items():
         packets = each.bursts.get(burst, {})
+        lacking = {seq: data for seq, data in sent.items() if seq not in packets}
+        damaged = _repairable(each.copies, lacking) if burst[0] is Kind.RAND_COMPACT else Counter()
         for seq in range(count):
             packet = packets.get(seq)
-            yield Reception(seq, name, True, packet.rssi, packet.copies) if packet else Reception(seq, name, False)
+            if packet:
+                yield Reception(seq, name, True, packet.rssi, packet.copies)
+            else:
+                yield Reception(seq, name, False, copies=damaged[seq] or None)
+
+
+def _repairable(copies: Sequence[int], lacking: Mapping[int, int]) -> Counter[int]:
+    """Return how many damaged copies there are of each packet that came whole to others only: such as can be made good,
+    by the number of their wrong bits."""
+    found: Counter[int] = Counter()
+    for copy in copies if lacking else ():
+        nearest, seq = min(((copy ^ data).bit_count(), seq) for seq, data in lacking.items())
+        found.update(count_heard(set(), {seq: nearest}, packet_bits=8 * COMPACT_FRAME_BYTES))
+    return found
 
 
 def _moment(seconds: float) -> datetime | None:
@@ -171,11 +204,15 @@ def _read(listener: str, file: Path) -> _Captured:
 def _take(captured: _Captured, reader: Reader, heard: CapturedPacket) -> None:
     if heard.crc_ok is False:
         captured.wrong_crc += 1
-        captured.ours_wrong += _burst_packet(damaged(heard, HAOXIAO.advertised) or b"") is not None
+        if (copy := damaged(heard, HAOXIAO.advertised)) is not None:
+            captured.ours_wrong += _burst_packet(copy) is not None
+            captured.copies.append(int.from_bytes(copy))
     for datagram in reader.read(heard):
         if (found := _burst_packet(datagram.data)) is not None:
             burst, seq = found
-            packet = captured.bursts.setdefault(burst, {}).setdefault(seq, _Packet(heard.time))
+            packet = captured.bursts.setdefault(burst, {}).setdefault(
+                seq, _Packet(heard.time, int.from_bytes(datagram.data))
+            )
             packet.copies += 1
             packet.rssi = max((level for level in (packet.rssi, heard.rssi) if level is not None), default=None)
 

@@ -48,7 +48,10 @@ class Sets:
         if len(one.key.listeners) > MOST_TOGETHER:
             by_bob = one.both[number, self.bob]
             return np.append(by_bob[self.bob] - np.delete(by_bob, self.bob), one.alone[number, self.bob])
-        return unheard[self.words] - unheard[np.bitwise_or(self.words, 1 << self.bob)]
+        missed: Numbers = unheard[self.words] - unheard[np.bitwise_or(self.words, 1 << self.bob)]
+        if (damaged := one.damaged_at(number, self.bob)) is not None:
+            missed = missed - damaged[self.words]  # Bob did not hear them
+        return missed
 
     def least(self, values: Numbers, nth: int) -> int:
         """Return which set of the nth number of Eves has the least."""

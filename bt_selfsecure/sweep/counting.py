@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,8 +45,10 @@ AT_ONCE = 1 << 20
 class SettingCounts:
     """These are of all runs of one setting."""
 
-    def __init__(self, key: SettingKey) -> None:
+    def __init__(self, key: SettingKey, *, damaged_heard: bool = True) -> None:
+        """Count what a listener has damaged copies of as heard by it as an Eve, never as Bob; or as lost."""
         self.key = key
+        self.damaged_heard = damaged_heard
         count = len(key.listeners)
         self.runs, self.sent_in, self.queued_in = array("q"), array("q"), array("q")
         """Of each run: its id, the packets that were on the air, and those that were lost in the sender's queue."""
@@ -62,6 +65,14 @@ class SettingCounts:
         """[Bob][Eve]"""
         self.distances: dict[tuple[str, float], list[int]] = {}
         """Packets sent and heard, by listener and its own distance."""
+        self.heard_as_eve = [0] * count
+        """Packets that each listener counts as having heard when it is Eve."""
+        self.hands_on_damaged = [True] * count
+        """Whether each listener hands on damaged copies, as far as is known of all runs."""
+        self._damaged: dict[int, Numbers] = {}
+        """[Bob, Eve], by the number of the run: packets that Bob heard, and of which Eve has damaged copies alone."""
+        self._damaged_words: dict[tuple[int, int], tuple[NDArray[np.uint16], Numbers]] = {}
+        """As `_words`, by the number of the run and Bob: of the packets of which he has damaged copies alone."""
         self._both, self._alone, self._unheard = array("q"), array("q"), array("q")
         self._words: list[tuple[NDArray[np.uint16], Numbers]] = []
         self._copies, self._rssi, self._metres = array("d"), array("d"), array("d")
@@ -74,13 +85,13 @@ class SettingCounts:
 
     @property
     def both(self) -> Numbers:
-        """Return packets that two listeners both heard (one: the diagonal), shape (runs, listeners, listeners)."""
+        """Return packets that Bob heard and Eve, too (one: the diagonal), shape (runs, Bobs, Eves)."""
         count = len(self.key.listeners)
         return np.frombuffer(self._both, np.int64).reshape(-1, count, count)
 
     @property
     def alone(self) -> Numbers:
-        """Return packets that this listener heard and no other one, shape (runs, listeners)."""
+        """Return packets that this Bob heard and no Eve, shape (runs, listeners)."""
         return np.frombuffer(self._alone, np.int64).reshape(-1, len(self.key.listeners))
 
     @property
@@ -108,12 +119,20 @@ class SettingCounts:
         return self.tables().diagonal()
 
     def tables(self) -> Numbers:
-        """Return packets heard by two listeners in all runs, shape (listeners, listeners)."""
+        """Return packets heard by Bob and Eve in all runs, shape (Bobs, Eves)."""
         tables: Numbers = self.both.sum(axis=0)
         return tables
 
+    def damaged(self) -> Numbers:
+        """Return packets that Bob heard, and of which Eve has damaged copies alone, shape (runs, Bobs, Eves)."""
+        count = len(self.key.listeners)
+        every = np.zeros((len(self.runs) if self._damaged else 1, count, count), np.int64)
+        for number, damaged in self._damaged.items():
+            every[number] = damaged
+        return every if self._damaged else np.broadcast_to(every, (len(self.runs), count, count))
+
     def unheard(self, number: int) -> Numbers:
-        """Return, of each set of listeners (bit i for listener i), the packets that none of them heard in the run of
+        """Return, of each set of Eves (bit i for listener i), the packets that none of them heard in the run of
         this number in `runs`, shape (2^listeners,). It is empty where there are too many listeners."""
         listeners = len(self.key.listeners)
         if listeners > MOST_TOGETHER:
@@ -121,18 +140,15 @@ class SettingCounts:
         if listeners <= FEW:
             sets = np.frombuffer(self._unheard, np.int64)
             return sets[number << listeners : (number + 1) << listeners]
-        # Sums over the subsets of the complement, one listener at a time.
-        words, counts = self._words[number]
-        total: Numbers = np.zeros(1 << listeners, np.int64)
-        total[words] = counts
-        for bit in range(listeners):
-            halves = total.reshape(-1, 2, 1 << bit)
-            halves[:, 1] += halves[:, 0]
-        of_complement: Numbers = total[::-1]
-        return of_complement
+        return _unheard(listeners, *self._words[number])
 
-    def add(self, store: Store, run: StoredRun) -> None:
-        """Add a row a listener."""
+    def damaged_at(self, number: int, bob: int) -> Numbers | None:
+        """Return the same of the packets of which this Bob has damaged copies alone; None where there are none."""
+        words = self._damaged_words.get((number, bob))
+        return None if words is None else _unheard(len(self.key.listeners), *words)
+
+    def add(self, store: Store, run: StoredRun, sniffers: Set[str] = frozenset()) -> None:
+        """Add a row a listener. `sniffers` are known to hand on damaged copies, whether they have any of this run."""
         packed = store.packed(run.id)
         listeners = [packed[name] for name in self.key.listeners]
         flags = _bits([each.heard for each in listeners], run.info.packets)
@@ -140,8 +156,12 @@ class SettingCounts:
             self._copies.append(_mean_copies(each, heard))
             self._rssi.append(_mean_level(each, heard))
         bitmaps = [each.heard for each in listeners]
+        damaged = _damaged(listeners, flags)
+        for index, name in enumerate(self.key.listeners):
+            self.hands_on_damaged[index] &= name in sniffers or bool(damaged is not None and damaged[index].any())
         if queued := [each.lost_in_queue for each in listeners if each.lost_in_queue is not None]:
-            flags = flags[:, ~_bits(queued, run.info.packets).any(axis=0)]
+            left = ~_bits(queued, run.info.packets).any(axis=0)
+            flags, damaged = flags[:, left], None if damaged is None else damaged[:, left]
             bitmaps = [row.tobytes() for row in np.packbits(flags, axis=1, bitorder="little")]
         sent = flags.shape[1]
         self.runs.append(run.id)
@@ -151,8 +171,18 @@ class SettingCounts:
         self._started.append(UNKNOWN if began is None else (began - EPOCH) // timedelta(microseconds=1))
         _add_roles(self.roles, run.info)
         heard_by = [int.from_bytes(bitmap, "little") for bitmap in bitmaps]
-        self._count_together(heard_by, flags, sent)
-        self._count_order(heard_by, flags, sent)
+        by_eve, as_eve = heard_by, flags
+        if damaged is not None and damaged.any():
+            self._count_damaged(flags, damaged)
+            if self.damaged_heard:
+                as_eve = flags | damaged
+                by_eve = [
+                    int.from_bytes(row.tobytes(), "little") for row in np.packbits(as_eve, axis=1, bitorder="little")
+                ]
+        for index, heard_too in enumerate(by_eve):
+            self.heard_as_eve[index] += heard_too.bit_count()
+        self._count_together(heard_by, by_eve, as_eve, sent)
+        self._count_order(heard_by, by_eve, flags, as_eve, sent)
         for name, bitmap in zip(self.key.listeners, heard_by, strict=True):
             metres = stands(run.info, name)
             self._metres.append(math.nan if metres is None else metres)
@@ -166,28 +196,42 @@ class SettingCounts:
         for waiting in self._waiting:
             waiting.count()
 
-    def _count_together(self, heard_by: Sequence[int], flags: Flags, sent: int) -> None:
-        self._both.extend((one & other).bit_count() for one in heard_by for other in heard_by)
-        if len(heard_by) > MOST_TOGETHER:
-            self._alone.extend(bits.alone(heard_by))
-        elif len(heard_by) > FEW:
-            self._words.append(_words(flags))
-        else:
-            self._unheard.extend(sent - heard.bit_count() for heard in bits.unions(heard_by))
+    def _count_damaged(self, flags: Flags, damaged: Flags) -> None:
+        number = len(self.runs) - 1
+        self._damaged[number] = flags.astype(np.int64) @ damaged.T.astype(np.int64)
+        if self.damaged_heard and len(flags) <= MOST_TOGETHER:
+            for bob in np.flatnonzero(damaged.any(axis=1)).tolist():
+                self._damaged_words[number, bob] = _words((flags | damaged)[:, damaged[bob]])
 
-    def _count_order(self, heard_by: Sequence[int], flags: Flags, sent: int) -> None:
+    def _count_together(self, heard_by: Sequence[int], by_eve: Sequence[int], as_eve: Flags, sent: int) -> None:
+        self._both.extend(
+            (heard if bob == eve else heard & too).bit_count()
+            for bob, heard in enumerate(heard_by)
+            for eve, too in enumerate(by_eve)
+        )
+        if len(heard_by) > MOST_TOGETHER:
+            self._alone.extend(bits.alone(heard_by, by_eve))
+        elif len(heard_by) > FEW:
+            self._words.append(_words(as_eve))
+        else:
+            self._unheard.extend(sent - heard.bit_count() for heard in bits.unions(by_eve))
+
+    def _count_order(
+        self, heard_by: Sequence[int], by_eve: Sequence[int], flags: Flags, as_eve: Flags, sent: int
+    ) -> None:
         all_of_them = (1 << sent) - 1
         lost_by = [heard ^ all_of_them for heard in heard_by]
         self._waiting[0].add(~flags[:, : sent // WINDOW * WINDOW])
         for lost, steps, bursts, row in zip(lost_by, self.loss_steps, self.bursts, flags, strict=True):
             _add(steps, bits.steps(lost, all_of_them))
             bursts.update(bits.bursts(lost) or _bursts(row))
+        missed_by = [heard ^ all_of_them for heard in by_eve]
         for bob, heard in enumerate(heard_by):
-            for lost, steps in zip(lost_by, self.miss_steps[bob], strict=True):
+            for lost, steps in zip(missed_by, self.miss_steps[bob], strict=True):
                 _add(steps, bits.steps(lost & heard, heard))
             whole = heard.bit_count() // WINDOW * WINDOW
             if whole:
-                self._waiting[1 + bob].add(~flags[:, flags[bob]][:, :whole])
+                self._waiting[1 + bob].add(~as_eve[:, flags[bob]][:, :whole])
 
 
 class _Waiting:
@@ -223,23 +267,27 @@ def count(
     store: Store,
     progress: Callable[[int, int], None] = lambda done, all_of_them: None,
     chosen: Sequence[str] = (),
+    *,
+    damaged_heard: bool = True,
 ) -> list[SettingCounts]:
     """Return all runs that count, by setting: nearest first. `progress` is told the runs done and to do. Of the
-    listeners only those that are `chosen`; all where none is. Raises `UsageError` if there is no run, or one has too
+    listeners only those that are `chosen`; all where none is. What Eve has damaged copies of counts as heard, or as
+    lost. Raises `UsageError` if there is no run, or one has too
     many listeners."""
     settings = by_setting(store, chosen)
     all_of_them, done = sum(map(len, settings.values())), 0
     counted = []
+    sniffers = {number: _sniffers(manifest) for number, manifest in store.manifests().items()}
     for key, runs in settings.items():
         if len(key.listeners) > MOST_LISTENERS:
             raise UsageError(
                 f"run {runs[0]} has {len(key.listeners)} listeners, and at most {MOST_LISTENERS} are compared: "
                 "choose some with --listeners NAME,NAME"
             )
-        counted.append(SettingCounts(key))
+        counted.append(SettingCounts(key, damaged_heard=damaged_heard))
         for run in store.in_batches(runs):
             progress(done, all_of_them)
-            counted[-1].add(store, run)
+            counted[-1].add(store, run, sniffers[run.manifest])
             done += 1
         counted[-1].finish()
     progress(done, all_of_them)
@@ -249,6 +297,12 @@ def count(
 def table(sent: int, by_bob: int, by_eve: int, by_both: int) -> JointLoss:
     """Return the 2x2 table of two listeners, from packets sent and packets heard."""
     return JointLoss(by_both, by_bob - by_both, by_eve - by_both, sent - by_bob - by_eve + by_both)
+
+
+def _sniffers(manifest: Mapping[str, Any]) -> frozenset[str]:
+    """Return the listeners whose captures have packets with a wrong CRC, and whose record has what came of them."""
+    captures = (manifest.get("captured") or {}).get("captures", {})
+    return frozenset(name for name, told in captures.items() if told.get("hands_on_damaged"))
 
 
 def _add_roles(roles: dict[str, set[str]], info: RunInfo) -> None:
@@ -267,6 +321,18 @@ def _bits(bitmaps: Sequence[bytes], packets: int) -> Flags:
     """Return a row of bits for each of them."""
     together = np.frombuffer(b"".join(bitmaps), np.uint8).reshape(len(bitmaps), -1)
     return np.unpackbits(together, axis=1, count=packets, bitorder="little").view(np.bool_)
+
+
+def _damaged(listeners: Sequence[Packed], heard: Flags) -> Flags | None:
+    """Return a row of each of them: packets of which it has damaged copies alone; None where none has any."""
+    if all(each.copies is None for each in listeners):
+        return None
+    damaged = np.zeros_like(heard)
+    for row, each in zip(damaged, listeners, strict=True):
+        if each.copies is not None:
+            row[:] = np.frombuffer(numbers := unpacked(each.copies, COUNTS, each.packets)[1], numbers.typecode) > 0
+    damaged &= ~heard
+    return damaged if damaged.any() else None
 
 
 def _mean_copies(one: Packed, heard: Flags) -> float:
@@ -292,6 +358,17 @@ def _words(flags: Flags) -> tuple[NDArray[np.uint16], Numbers]:
     for listener, heard in enumerate(flags):
         words |= heard.astype(np.uint16) << np.uint16(listener)
     return np.unique(words, return_counts=True)
+
+
+def _unheard(listeners: int, words: NDArray[np.uint16], counts: Numbers) -> Numbers:
+    """Sum over the subsets of the complement, one listener at a time."""
+    total: Numbers = np.zeros(1 << listeners, np.int64)
+    total[words] = counts
+    for bit in range(listeners):
+        halves = total.reshape(-1, 2, 1 << bit)
+        halves[:, 1] += halves[:, 0]
+    of_complement: Numbers = total[::-1]
+    return of_complement
 
 
 def _bursts(heard: Flags) -> Counter[int]:

@@ -26,7 +26,8 @@ class Reception(NamedTuple):
     rssi: float | None = None
     """dBm, of the best copy."""
     copies: int | None = None
-    """How often it came (an advertisement is repeated); None is once, if it was heard."""
+    """How often it came (an advertisement is repeated); None is once, if it was heard. Copies of one that was not heard
+    were damaged."""
     lost_in_queue: bool = False
     """It never went on the air for this listener: dropped or flushed in the sender's queue. No loss of the radio's."""
 

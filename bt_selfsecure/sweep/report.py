@@ -57,6 +57,7 @@ def html(store: Store, analysis: Analysis) -> str:
         worst=min((pair for pair in pairs if pair.worst), key=lambda pair: pair.strength, default=None),
         packets=sum({row.run: row.sent for row in analysis.each_run}.values()),
         distances=sorted({row.distance_m for row in analysis.each_run if row.distance_m is not None}),
+        dropped=any(pair.marked_verdict != pair.verdict for pair in analysis.pairs),
         figures=drawn(analysis),
         listeners=report_tables.listeners(analysis, apart),
         pairs=report_tables.pairs(analysis, apart),

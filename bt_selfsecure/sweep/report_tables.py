@@ -91,7 +91,7 @@ def pairs(analysis: Analysis, apart: Mapping[Setting, str]) -> ReportTable:
         ("at, m", lambda pair: words.metres(pair.bob_distance_m)),
         ("Eve", lambda pair: pair.eve),
         ("at, m", lambda pair: words.metres(pair.eve_distance_m)),
-        ("verdict", lambda pair: pair.verdict),
+        ("verdict", lambda pair: pair.marked_verdict),
         ("bits", lambda pair: words.bits(pair.secret_bits)),
         ("N for 128", lambda pair: words.count(pair.packets_to_send["128"])),
         (

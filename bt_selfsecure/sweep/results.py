@@ -15,6 +15,10 @@ BITS = (40, 80, 128)
 """Strengths of a key for which the packets are given."""
 LEAP: Final = timedelta(days=365)
 """Between two runs of a record: beyond that a clock that nobody had set is likelier. A Pi's begins in 1970."""
+DROPS: Final = "~"
+"""Marks verdicts of a receiver of Eve's that drops damaged copies."""
+DAMAGED: Final = ("heard", "lost")
+"""As what packets count of which Eve has damaged copies alone."""
 NO_KEY, BROKEN, WEAK, HOLDS = VERDICTS = ("no key", "broken", "weak", "holds")
 
 
@@ -98,6 +102,17 @@ class InRun:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """Says what a pair's keys are worth if what Eve has damaged copies of is counted in one of the two ways."""
+
+    eve_missed_given_bob: int
+    e_given_b: float | None
+    bound: float
+    secret_bits: float | None
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
 class Pair:
     """Takes one listener as Bob, another as Eve. Counts and shares are of all runs pooled, unless they say
     otherwise."""
@@ -161,6 +176,19 @@ class Pair:
     """N, so that Bob keeps as many with 99 % probability, in the run that takes most; None if no number is enough."""
     verdict: str
     """no key, or broken: in all runs; weak: the worst run is worth less than 128 bits; else holds."""
+    eve_damaged_given_bob: int
+    """Packets that Bob heard, and of which Eve has damaged copies alone."""
+    eve_hands_on_damaged: bool
+    """Whether Eve's receiver handed on damaged copies. If not, who has a sniffer at her place misses less than this."""
+    damaged_heard: Judged
+    damaged_lost: Judged
+    """What it comes to where those packets count as heard by Eve, as is right, and as lost."""
+
+    @property
+    def marked_verdict(self) -> str:
+        """Return the verdict, with a mark where it is of a receiver that drops damaged copies, and so may be kind."""
+        may_be_kind = self.verdict in (WEAK, HOLDS) and not self.eve_hands_on_damaged
+        return self.verdict + DROPS * may_be_kind
 
     @property
     def worst(self) -> InRun | None:
@@ -300,6 +328,8 @@ class Analysis:
     each_run: Rows
     roles: dict[str, dict[str, str]]
     """Sender, then listener: the part it plays by the plan (bob or eve), if all runs of this sender say the same."""
+    damaged: str
+    """What packets count as in all figures, of which Eve has damaged copies alone: heard or lost."""
     warnings: list[str] = field(default_factory=list)
 
     def part(self, setting: Setting, listener: str) -> str | None:

@@ -11,9 +11,12 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from bt_selfsecure.protocols.haoxiao import limits
+from bt_selfsecure.protocols.haoxiao.frames import COMPACT_FRAME_BYTES, RAND_FRAME_BYTES
 from bt_selfsecure.stats.losses import (
     bits_per_packet,
     lower_bound,
+    missed_entropy,
     packets_needed,
     packets_to_send,
     secret_bits,
@@ -26,13 +29,23 @@ bound_of = lru_cache(maxsize=1 << 16)(lower_bound)
 """Of Eve's misses, and what Bob heard: the same few numbers come again and again."""
 
 
+def hidden_bits(size_bytes: int) -> int:
+    """Return the random bits that a missed packet of so many bytes hides: those of the burst message that fits into it,
+    less what the list of its part gives away of each (`hardened`)."""
+    if size_bytes >= RAND_FRAME_BYTES:
+        message = limits.BURST_MESSAGE_BYTES
+    else:
+        message = min(limits.COMPACT_MESSAGE_BYTES, size_bytes - (COMPACT_FRAME_BYTES - limits.COMPACT_MESSAGE_BYTES))
+    return 8 * max(0, message - limits.DIGEST_BYTES)
+
+
 def in_run(run: int, sent: int, heard: int, missed: int, size_bytes: int) -> InRun:
     """Return the worth of a run of which Bob heard so many packets, and Eve (or Eves together) missed so many of
     those."""
     if not heard:
         return InRun(run, sent, 0, 0, None, 0.0, None, NO_KEY)
     bound = bound_of(missed, heard)
-    bits = secret_bits(heard, bound, missed_entropy=8 * size_bytes * missed)
+    bits = secret_bits(heard, bound, missed_entropy=missed_entropy(missed, packet_bits=hidden_bits(size_bytes)))
     verdict = BROKEN if not missed else WEAK if bits < BITS[-1] else HOLDS
     return InRun(run, sent, heard, missed, missed / heard, bound, bits, verdict)
 

@@ -32,7 +32,7 @@ def test_bursts_are_counted_in_bits_as_one_by_one(parts: list[tuple[bool, int]])
 def test_sets_of_listeners_are_counted_in_bits_as_one_by_one(heard_by: list[set[int]]) -> None:
     numbers = [sum(1 << seq for seq in heard) for heard in heard_by]
     others = [set().union(*(heard for j, heard in enumerate(heard_by) if j != i)) for i in range(len(heard_by))]
-    assert list(bits.alone(numbers)) == [len(one - rest) for one, rest in zip(heard_by, others, strict=True)]
+    assert list(bits.alone(numbers, numbers)) == [len(one - rest) for one, rest in zip(heard_by, others, strict=True)]
     for word, together in enumerate(bits.unions(numbers)):
         union = set().union(*(heard for i, heard in enumerate(heard_by) if word >> i & 1))
         assert together == sum(1 << seq for seq in union)

@@ -55,6 +55,15 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
+class Bound:
+    """Says how hard K_0 is, if the packets of which Eve has damaged copies are counted in one of the two ways."""
+
+    e_given_bob_low: float
+    secret_bits: float
+    hidden_bits: float
+
+
+@dataclass(frozen=True, slots=True)
 class EstablishmentVerdict:
     """Tells of one establishment, and of the session that follows from its key."""
 
@@ -73,6 +82,15 @@ class EstablishmentVerdict:
     """k: packets of S that she lacks, after repair."""
     repaired: int
     """Packets with a wrong CRC that she made good."""
+    damaged_given_bob: int | None
+    """Of these as many as she seems to have damaged copies of, which more tries may make good."""
+    hands_on_damaged: bool
+    """Whether a radio of hers handed on anything with a wrong CRC. If none did, the bound is none against a sniffer."""
+    damaged: str
+    """What those packets count as in the bound and the bits below: heard or lost."""
+    damaged_heard: Bound | None
+    damaged_lost: Bound | None
+    """If those packets count as heard by Eve, as is right, and as lost: one of them is what is told below."""
     e_given_bob_low: float | None
     """Lower bound on e|B from these figures, at `confidence`."""
     confidence: float
@@ -117,6 +135,14 @@ class EstablishmentVerdict:
         return None if self.kept is None else JointLoss.of(self.sent, set(self.kept), set(self.has))
 
     @property
+    def judged(self) -> JointLoss | None:
+        """Return the same, what she has damaged copies of counted as in the bound."""
+        joint, heard = self.joint, self.damaged_given_bob or 0
+        if joint is None or self.damaged == "lost":
+            return joint
+        return joint._replace(both=joint.both + heard, bob_only=joint.bob_only - heard)
+
+    @property
     def open(self) -> bool:
         """Return whether Eve may have the key though it is not told here: she has all that it takes and the response
         does not prove it, so a packet, the accept or the response was forged; or some responses were not looked at."""
@@ -145,6 +171,10 @@ class EstablishmentVerdict:
         if self.rivals_left_out:
             left_out = counted(self.rivals_left_out, "response") + (" was" if self.rivals_left_out == 1 else " were")
             return f"Not decided, for {left_out} not looked at. By the others {lacks}."
+        if self.damaged_given_bob == self.missed_given_bob and not self.secret_bits:
+            return (
+                f"Eve has no key yet: {lacks}, and of each a damaged copy that --repair may make good; 0 secret bits."
+            )
         return f"Locked out: {lacks}; {self.secret_bits:.1f} secret bits at {100 * self.confidence:g} % confidence."
 
 

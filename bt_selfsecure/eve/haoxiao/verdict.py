@@ -18,13 +18,13 @@ from bt_selfsecure.eve.haoxiao.attacks.theft import SessionHeard, StolenKey, Sto
 from bt_selfsecure.eve.haoxiao.establishments import MOST_FRAMES, Eavesdropper
 from bt_selfsecure.eve.haoxiao.format import HAOXIAO
 from bt_selfsecure.eve.haoxiao.knowledge import Knowledge
-from bt_selfsecure.eve.haoxiao.report import DIRECTIONS, OWNER, CaptureReport, EstablishmentVerdict, Read
+from bt_selfsecure.eve.haoxiao.report import DIRECTIONS, OWNER, Bound, CaptureReport, EstablishmentVerdict, Read
 from bt_selfsecure.eve.reading import Reader, damaged
 from bt_selfsecure.eve.sources.packet import CapturedPacket
 from bt_selfsecure.protocols.haoxiao import limits
-from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile
+from bt_selfsecure.protocols.haoxiao.frames import COMPACT_FRAME_BYTES, Frame, Kind, Profile, burst_encoder
 from bt_selfsecure.protocols.haoxiao.keychain import Chain
-from bt_selfsecure.protocols.haoxiao.material import KeyMaterial, Offer
+from bt_selfsecure.protocols.haoxiao.material import KeyMaterial, Offer, burst_rand
 from bt_selfsecure.protocols.haoxiao.suites import SUITES
 from bt_selfsecure.stats.losses import lower_bound, missed_entropy, secret_bits
 
@@ -32,22 +32,34 @@ CONFIDENCE: Final = 0.95
 MOST_WORK: Final = 1 << 24
 """Packets of bursts and received sets that are looked at in all: some ten seconds of one core. A thousand ordinary
 establishments take a tenth of it; a capture made to take for ever is judged as far as this goes."""
+MOST_COMPARED: Final = 1 << 23
+"""Damaged copies with packets, each with each: a second or two of one core."""
+MOST_WRONG: Final = 6
+"""Bits of the 40 of a head. A packet of anybody else's is as near to a head with a probability of 4e-6."""
 TRY: Final = 16
 """What it costs to try a key on a data frame, in packets."""
 
 
 class Judge:
     """Feed it what each Eve heard, in any order; `report` gives the verdict. `work` bounds the repair of packets with a
-    wrong CRC, in tries; 0 leaves them alone."""
+    wrong CRC, in tries; 0 leaves them alone. What she has damaged copies of counts as heard, or else as lost."""
 
-    def __init__(self, work: int = 0, confidence: float = CONFIDENCE, stolen: Iterable[StolenRecord] = ()) -> None:
+    def __init__(
+        self,
+        work: int = 0,
+        confidence: float = CONFIDENCE,
+        stolen: Iterable[StolenRecord] = (),
+        *,
+        damaged_heard: bool = True,
+    ) -> None:
         self._work: Final = work
         self._confidence: Final = confidence
+        self._damaged_heard: Final = damaged_heard
         self._stolen: Final = [thief for record in stolen for thief in (record.sending, record.receiving)]
         self._eve: Final = Eavesdropper()
         self._damaged: Final[dict[bytes, None]] = {}
         self._captures = self._packets = self._crc_bad = self._left_out = 0
-        self._tries, self._budget = work, MOST_WORK
+        self._tries, self._budget, self._comparisons = work, MOST_WORK, MOST_COMPARED
         self._skipped: Final[Counter[str]] = Counter()
         self._bearers: Final[Counter[str]] = Counter()
         self._linktypes: Final[dict[int, None]] = {}
@@ -67,7 +79,7 @@ class Judge:
             self._linktypes[heard.linktype] = None
             if heard.crc_ok is False:
                 self._crc_bad += 1
-                if len(self._damaged) < min(self._work, MOST_FRAMES) and (copy := damaged(heard, HAOXIAO.advertised)):
+                if len(self._damaged) < MOST_FRAMES and (copy := damaged(heard, HAOXIAO.advertised)):
                     self._damaged[copy] = None
             for datagram in reader.read(heard):
                 if self._eve.hear(datagram.data) is not None:
@@ -77,6 +89,7 @@ class Judge:
         """Return the verdict over everything so far."""
         session = cache(lambda profile: SessionHeard(f for f in self._eve.session() if f.profile is profile))
         self._tries, self._budget, self._left_out = self._work, MOST_WORK, 0
+        self._comparisons = MOST_COMPARED
         verdicts = [self._judge(knowledge, session) for knowledge in self._eve.establishments(self._may)]
         for thief in self._stolen:
             for frame in self._eve.session():
@@ -119,7 +132,9 @@ class Judge:
         answer = _offer(knowledge.accept, accept=True)
         sent = _sent(knowledge, offer)
         k = None if missing is None else len(missing)
-        low, bits, hidden = self._bits(knowledge)
+        copies = None if missing is None else self._damaged_copies(knowledge, missing)
+        lost, repaired_all = self._bits(knowledge), self._bits(knowledge, copies or 0)
+        told = repaired_all if self._damaged_heard else lost
         thieves = self._thieves(knowledge, material, session) if material else []
         return EstablishmentVerdict(
             profile=(knowledge.request or knowledge.response or _UNKNOWN).profile.label,
@@ -131,10 +146,15 @@ class Judge:
             heard_by_eve=len(knowledge.burst),
             missed_given_bob=k,
             repaired=repaired,
-            e_given_bob_low=low,
+            damaged_given_bob=copies,
+            hands_on_damaged=bool(self._crc_bad),
+            damaged="heard" if self._damaged_heard else "lost",
+            damaged_heard=repaired_all,
+            damaged_lost=lost,
+            e_given_bob_low=told.e_given_bob_low if told else None,
             confidence=self._confidence,
-            secret_bits=0.0 if material else None if knowledge.more_rivals else bits,
-            hidden_bits=hidden,
+            secret_bits=0.0 if material else None if knowledge.more_rivals or not told else told.secret_bits,
+            hidden_bits=told.hidden_bits if told else None,
             mixed_in=bool(offer and (offer.share or offer.authenticated)) or bool(answer and answer.names),
             has_key=material is not None,
             fingerprint=material.fingerprint if material else "",
@@ -162,21 +182,47 @@ class Judge:
             s = knowledge.received_set
             honest &= s is not None and (before is None or (before[0] < response.seq and before[1] <= s))
             before = response.seq, s or frozenset()
-            bits = self._bits(knowledge)[1]
-            if bits is not None and (worst is None or bits < worst[0]):
-                worst = bits, response
+            bits = self._bits(knowledge)
+            if bits is not None and (worst is None or bits.secret_bits < worst[0]):
+                worst = bits.secret_bits, response
             if number == len(knowledge.rivals) - 1 and not honest and worst is not None:
                 knowledge.response = worst[1]
         return 1 if honest and knowledge.rivals else len(knowledge.rivals) + knowledge.more_rivals, material
 
-    def _bits(self, knowledge: Knowledge) -> tuple[float, float, float] | tuple[None, None, None]:
-        """Lower bound on e|B, secret bits by it, and the bits that what she lacks hides; None without S."""
+    def _bits(self, knowledge: Knowledge, repairable: int = 0) -> Bound | None:
+        """How hard K_0 is, if so many of the packets that she lacks count as heard; None without S."""
         s, missing = knowledge.received_set, knowledge.missing
         if s is None or missing is None:
-            return None, None, None
-        low = lower_bound(len(missing), len(s), self._confidence)
-        hidden = min(256.0, missed_entropy(len(missing), packet_bits=_hidden_bits(knowledge)))
-        return low, secret_bits(len(s), low, missed_entropy=hidden), hidden
+            return None
+        lacking = len(missing) - repairable
+        low = lower_bound(lacking, len(s), self._confidence)
+        hidden = min(256.0, missed_entropy(lacking, packet_bits=_hidden_bits(knowledge)))
+        return Bound(low, secret_bits(len(s), low, missed_entropy=hidden), hidden)
+
+    def _damaged_copies(self, knowledge: Knowledge, missing: frozenset[int]) -> int:
+        """Of how many packets that she lacks she seems to have damaged copies: such as have the head of one of those
+        but for `MOST_WRONG` bits, and are near to none that she heard, nor to each other. Never kinder where there is
+        too much to look at, or nothing tells: then each copy is one of another packet."""
+        among = len(knowledge.burst) + 2 * len(missing)
+        if knowledge.request is None or len(self._damaged) * among > self._comparisons:
+            return min(len(missing), len(self._damaged))
+        self._comparisons -= len(self._damaged) * among
+        rand = burst_rand(knowledge.request, compact=True)
+        encoded = burst_encoder(knowledge.request.profile, Kind.RAND_COMPACT, rand)
+        size = limits.COMPACT_MESSAGE_BYTES
+        known = [int.from_bytes(encoded(n, text)) for n, text in knowledge.burst.items() if len(text) == size]
+        heads = [int.from_bytes(encoded(seq, bytes(size))[:_HEAD_BYTES]) for seq in missing]
+        found = 0
+        for copy in map(int.from_bytes, self._damaged):
+            head = copy >> 8 * (COMPACT_FRAME_BYTES - _HEAD_BYTES)
+            if any((head ^ other).bit_count() <= MOST_WRONG for other in heads) and all(
+                (copy ^ other).bit_count() > _NEAR for other in known
+            ):
+                known.append(copy)
+                found += 1
+                if found == len(missing):
+                    break
+        return found
 
     def _thieves(
         self, knowledge: Knowledge, material: KeyMaterial, session: Callable[[Profile], SessionHeard]
@@ -207,6 +253,10 @@ class Judge:
         return repaired
 
 
+_HEAD_BYTES: Final = 1 + 2 + limits.SESSION_TAG_BYTES
+"""Bytes of the head of a burst packet in an advertisement: version and kind, Seq, tag."""
+_NEAR: Final = 48
+"""Wrong bits: so near to each other are no two packets, of whose 192 bits 152 are random."""
 _UNKNOWN: Final = Frame(Profile.HARDENED, Kind.RAND)
 
 

@@ -114,6 +114,8 @@ PAPER_HASH_BYTES: Final = 32
 SHORT_MAC_BYTES: Final = 16
 COMPACT_CHECK_BYTES: Final = 3
 COMPACT_FRAME_BYTES: Final = 24
+RAND_FRAME_BYTES: Final = 61
+"""Of a burst packet in `hardened`, in the long form."""
 
 _RAND_BYTES: Final = {
     Kind.REQUEST: limits.NONCE_BYTES,
