@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bt_selfsecure.cli.eve_sources import hear_each, with_progress
+from bt_selfsecure.cli.numbers import integer
 from bt_selfsecure.eve.haoxiao.format import HAOXIAO
 from bt_selfsecure.eve.reading import Reader
 from bt_selfsecure.eve.sources import Source
@@ -17,6 +18,10 @@ from bt_selfsecure.eve.sources.linktypes import NAMES
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
+    from collections.abc import Iterator
+
+    from bt_selfsecure.eve.haoxiao.verdict import Judge
+    from bt_selfsecure.eve.sources import CapturedPacket
 
 READ = """\
 Sum up captures: pcap, pcapng, btsnoop (btmon -w, Android) and PacketLogger
@@ -33,7 +38,11 @@ others; monitor:hci0 only listens to what its host says and hears.
 `ours` counts the frames of this protocol, whatever carried them. Packets with a
 wrong CRC, or cut by a snap length, are counted, and not looked into. A damaged
 file counts up to where the damage is, and that is said; so is a file that is no
-capture, and the others still count."""
+capture, and the others still count.
+
+Messages that Eve can read are listed by direction, with the round of the last
+one. What she has of each key, and what she lacks, tells `eve report`, also as a
+page."""
 EPILOG = """\
 exit status: 0  every FILE is a capture, be it damaged
              2  one is none, or could not be read: the others are summed up
@@ -49,6 +58,8 @@ class Summary:
     crc_bad: int = 0
     ours: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
+    read: list[dict[str, Any]] = field(default_factory=list)
+    """Of each key that she has and each direction: the messages in hexadecimal, by round."""
 
 
 def add_read(commands: _SubParsersAction[ArgumentParser]) -> None:
@@ -61,6 +72,9 @@ def add_read(commands: _SubParsersAction[ArgumentParser]) -> None:
         "files", nargs="+", metavar="FILE", help="capture file, FIFO, - for standard input, or an adapter (hci0)"
     )
     read.add_argument("--json", action="store_true", help="one JSON object instead of the table")
+    read.add_argument(
+        "--messages", type=integer(least=0), metavar="N", help="show so many of a direction (default all)"
+    )
     read.set_defaults(run=run_read)
 
 
@@ -77,10 +91,17 @@ def add_install(commands: _SubParsersAction[ArgumentParser]) -> None:
 
 def run_read(args: Namespace) -> int:
     """Print the summary; 2 if something in it is missing."""
-    summary = Summary()
-    unread = hear_each(args.files, partial(_add, summary))
+    from bt_selfsecure.cli.eve_report import in_hex, read_lines
+    from bt_selfsecure.eve.haoxiao.verdict import Judge
+
+    summary, judge = Summary(), Judge()
+    unread = hear_each(args.files, partial(_add, summary, judge))
     if unread < len(args.files) or summary.packets:
+        read = [each for verdict in judge.report().verdicts for each in verdict.read]
+        summary.read = in_hex(read)
         print(json.dumps(asdict(summary), indent=2) if args.json else _table(summary))
+        if read and not args.json:
+            print("\n".join(["messages that Eve can read", *read_lines(read, args.messages)]))
     return 2 if unread else 0
 
 
@@ -96,16 +117,20 @@ def run_install_wireshark(args: Namespace) -> int:
     return 0
 
 
-def _add(summary: Summary, source: Source) -> None:
-    reader = Reader(HAOXIAO)
+def _add(summary: Summary, judge: Judge, source: Source) -> None:
     try:
-        for heard in with_progress(source):
-            if heard.crc_ok is False:
-                summary.crc_bad += 1
-            for datagram in reader.read(heard):
-                summary.ours += HAOXIAO.is_frame(datagram.data)
+        judge.hear_all(_counted(summary, source))
     finally:  # what was heard before a fault, or before Ctrl-C, counts
         _count(summary, source)
+
+
+def _counted(summary: Summary, source: Source) -> Iterator[CapturedPacket]:
+    reader = Reader(HAOXIAO)
+    for heard in with_progress(source):
+        summary.crc_bad += heard.crc_ok is False
+        for datagram in reader.read(heard):
+            summary.ours += HAOXIAO.is_frame(datagram.data)
+        yield heard
 
 
 def _count(summary: Summary, source: Source) -> None:

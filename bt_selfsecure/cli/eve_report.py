@@ -112,9 +112,9 @@ def as_object(report: CaptureReport) -> dict[str, Any]:
     found = asdict(report)
     for verdict, told in zip(found["verdicts"], report.verdicts, strict=True):
         del verdict["kept"], verdict["has"]
-        verdict["read"] = _in_hex(told.read)
+        verdict["read"] = in_hex(told.read)
         verdict["sentence"] = told.sentence
-    found["stolen"] = _in_hex(report.stolen)
+    found["stolen"] = in_hex(report.stolen)
     return {
         **found,
         "limits": report.limits,
@@ -124,7 +124,8 @@ def as_object(report: CaptureReport) -> dict[str, Any]:
     }
 
 
-def _in_hex(read: Iterable[Read]) -> list[dict[str, Any]]:
+def in_hex(read: Iterable[Read]) -> list[dict[str, Any]]:
+    """Return the messages read for programs."""
     return [
         {"direction": each.direction, "messages": {number: text.hex() for number, text in each.messages.items()}}
         for each in read
@@ -147,7 +148,7 @@ def lines(report: CaptureReport, messages: int | None = None) -> list[str]:
         out += ["", "No establishment was heard."]
     if report.stolen_read:
         read = counted(len(report.stolen_read), "message")
-        out += ["", f"with what was stolen: {read} read", *_read(report.stolen, messages)]
+        out += ["", f"with what was stolen: {read} read", *read_lines(report.stolen, messages)]
     if report.unopened:
         out += ["", f"data frames that no key of hers opens: {report.unopened}"]
     if report.unread:
@@ -191,7 +192,7 @@ def _establishment(number: int, verdict: EstablishmentVerdict, messages: int | N
         f"establishment {number}, {verdict.profile}, {ends}",
         *table,
         f"  {verdict.sentence}",
-        *_read(verdict.read, messages),
+        *read_lines(verdict.read, messages),
     ]
 
 
@@ -203,7 +204,8 @@ def _damaged_rows(verdict: EstablishmentVerdict) -> Iterator[tuple[str, str]]:
         yield "  damaged copies", "dropped by her radio: no bound against a sniffer"
 
 
-def _read(read: Iterable[Read], most: int | None) -> list[str]:
+def read_lines(read: Iterable[Read], most: int | None) -> list[str]:
+    """Return the messages read for a terminal, so many of a direction."""
     return [f"    {line}" for each in read for line in each.told(most)]
 
 

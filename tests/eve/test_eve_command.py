@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +31,23 @@ def test_json_sums_up_all_files_together(tmp_path: Path, capsys: pytest.CaptureF
         "crc_bad": 64,
         "ours": len(wires()),
         "skipped": {"link type 1 is not read": 1},
+        "read": [],
     }
+
+
+def test_of_each_direction_all_messages_are_listed_or_as_many_as_asked_for_and_the_last_is_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    captures = Path(__file__).parents[2] / "captures"
+    files = [str(captures / f"colluding-{number}.pcapng") for number in (1, 2)]
+    for asked, shown in ((), 6), (("--messages", "2"), 2), (("--messages", "0"), 0):
+        assert main(["eve", "read", *files, *asked]) == 0
+        there, back = capsys.readouterr().out.split("messages that Eve can read\n")[1].split("    responder")
+        for told, direction in ((there, "initiator to responder"), (f"    responder{back}", "responder to initiator")):
+            assert re.match(rf" +{direction}: 6 messages, the last of round \d+\n", told)
+            assert len(re.findall(r"^ +\d+  ", told, re.MULTILINE)) == shown
+    assert main(["eve", "read", *files, "--json"]) == 0
+    assert [len(each["messages"]) for each in json.loads(capsys.readouterr().out)["read"]] == [6, 6]
 
 
 def test_the_table_says_the_same_for_people(capsys: pytest.CaptureFixture[str]) -> None:

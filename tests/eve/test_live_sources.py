@@ -20,6 +20,7 @@ from bt_selfsecure.cli.main import main
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.haoxiao.format import HAOXIAO
 from bt_selfsecure.eve.reading import Reader
+from bt_selfsecure.eve.haoxiao.verdict import Judge
 from bt_selfsecure.eve.sources import Capture, CapturedPacket, Direction, HeardTap, open_source
 from bt_selfsecure.eve.sources.live import Monitored
 
@@ -82,7 +83,7 @@ def test_ctrl_c_ends_a_radio_and_what_it_heard_is_summed_up(channel: tuple[socke
     timer = threading.Timer(0.5, signal.pthread_kill, (main_thread, signal.SIGINT))
     timer.start()
     summary = Summary()
-    hear_out(source, partial(_add, summary))
+    hear_out(source, partial(_add, summary, Judge()))
     timer.join()
     assert (summary.packets, summary.ours, summary.by_linktype) == (3, 3, {"254 BLUETOOTH_LINUX_MONITOR": 3})
 
