@@ -19,8 +19,8 @@ from bt_selfsecure.cli.eve_sources import hear_out
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.haoxiao.format import HAOXIAO
-from bt_selfsecure.eve.reading import Reader
 from bt_selfsecure.eve.haoxiao.verdict import Judge
+from bt_selfsecure.eve.reading import Reader
 from bt_selfsecure.eve.sources import Capture, CapturedPacket, Direction, HeardTap, open_source
 from bt_selfsecure.eve.sources.live import Monitored
 
