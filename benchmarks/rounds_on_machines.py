@@ -50,7 +50,7 @@ ECHO, ANSWER, GOODBYE, CORE, DISK = b"\xff", b"\xfe", b"\xfd", b"\xfc", b"\xfb"
 ROUNDS = 20
 """In a block."""
 PLACE = Path("/var/lib/bt-selfsecure/rounds")
-RECORD = "r" * 1400
+RECORD_CHARACTERS = 1400
 """As long as a session's, with its key's facts."""
 
 
@@ -69,6 +69,7 @@ class BareDisk:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self._commits = 0
         self._database = sqlite3.connect(folder / "bare.sqlite", isolation_level=None)
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = FULL")
@@ -79,8 +80,13 @@ class BareDisk:
     def commit(self) -> None:
         self._database.execute("BEGIN IMMEDIATE")
         self._database.execute("INSERT INTO message (message) VALUES (?)", (MESSAGE,))
-        self._database.execute("UPDATE record SET record = ? WHERE id = 1", (RECORD,))
+        self._database.execute("UPDATE record SET record = ? WHERE id = 1", (self._new_record(),))
         self._database.execute("COMMIT")
+
+    def _new_record(self) -> str:
+        """Return another one each time: SQLite spares a page in which nothing has changed."""
+        self._commits += 1
+        return f"{self._commits:0{RECORD_CHARACTERS}}"
 
     def close(self) -> None:
         self._database.close()

@@ -93,7 +93,7 @@ class Screen:
         sys.stdout.flush()
 
     def _prompt(self, place: Place) -> None:
-        rows = to_do(self._driver.plan, place, self._driver.sweep.stood)
+        rows = to_do(self._driver.plan, place, self._driver.sweep.whereabouts.may_be)
         print()
         for row in rows:
             print(f"  {row['name']:<12} {moves(row):<6}{row['does']}, {row['where']}")
@@ -140,8 +140,10 @@ class Screen:
         turn = sweep.place.turn if sweep.place else self._driver.plan.turns - 1
         for place in self._driver.plan.places():
             if place.turn == turn and f"{place.distance_m:g}" == wanted.removesuffix("m").strip():
-                runs = sum(run.place == place for run in sweep.done)
-                self._redo = Wish(Redo(place), self._ground)
+                if not (runs := sweep.runs_at(place)):
+                    print(f"there is no run at {metres(place)} yet: nothing to do again")
+                    return
+                self._redo = Wish(Redo(place), self._ground, runs=runs)
                 print(f"withdraw {counted(runs, 'run')} at {metres(place)} and do them again? y, or anything else")
                 return
         known = ", ".join(metres(place) for place in self._driver.plan.places())

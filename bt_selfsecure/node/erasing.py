@@ -57,7 +57,7 @@ class Deleted:
 class Erasable(Protocol):
     """`journal.Journal` is one."""
 
-    on_commit: Callable[[bool], None]
+    on_commit: Callable[[bool, float], None]
     trouble: str
 
     def erase(self, pages: int) -> str:
@@ -96,16 +96,16 @@ class Eraser:
             if handle:
                 handle.cancel()
 
-    def _on_commit(self, at_checkpoint: bool) -> None:
+    def _on_commit(self, at_checkpoint: bool, now: float) -> None:
         """What waits for the commit goes first: it is only asked for here."""
         if not self._commits:
-            self._clean_at = self._loop.time()
+            self._clean_at = now
         self._commits += 1
-        self._committed_at = self._loop.time()
+        self._committed_at = now
         if self._soon is None and (at_checkpoint or self._commits >= self._rounds) and not self._why:
             self._soon = self._loop.call_soon(self._erase)
         elif self._later is None:
-            self._later = self._loop.call_later(IDLE_S, self._look)
+            self._later = self._loop.call_at(now + IDLE_S, self._look)
 
     def _look(self) -> None:
         self._later = None

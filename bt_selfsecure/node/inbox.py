@@ -66,9 +66,9 @@ class Inbox:
     def _room_of(self, address: str) -> str:
         return address if address in self._known else ""
 
-    def put(self, address: str, port: int, message: bytes) -> None:
-        """Note it in the journal, and show it to readers."""
-        waiting = _Waiting(address, port, time.time(), self._clock(), message)
+    def put(self, address: str, port: int, message: bytes, now: float) -> None:
+        """Note it in the journal, and show it to readers; it came at this loop time."""
+        waiting = _Waiting(address, port, time.time(), now, message)
         number = self._journal.insert(address, "inbox", address, port, waiting.wrote, message)
         if self._durable_first:
             self._journal.after_commit(address, lambda: self._show(number, waiting))

@@ -25,7 +25,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
+from time import monotonic
 from typing import Any, Final
 
 from bt_selfsecure.errors import BtSelfSecureError
@@ -89,7 +89,7 @@ class Journal(Noted):
     or another node has it.
 
     `told` is called with each change of `trouble`. `peers` are the addresses of the configured peers: of those it can
-    tell whose a damaged row is.
+    tell whose a damaged row is. `clock` gives the time, in seconds, of which `commit` is told.
     """
 
     def __init__(
@@ -99,17 +99,19 @@ class Journal(Noted):
         sync_each: bool,
         told: Callable[[str], None] = lambda trouble: None,
         peers: Iterable[str] = (),
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         super().__init__()
         self._directory, self._sync_each, self._told = directory, sync_each, told
-        self._peers = frozenset(peers)
+        self._peers, self._clock = frozenset(peers), clock
         self._sync_due = False
-        self._looked_at = perf_counter()
+        self._looked_at = self.commit_at = clock()
+        """The second: when the commit that is under way began, or else when the last one ended."""
         self._marked = 0
         """Up to which numbers the lock file says were given out; 0 while the log has nothing in it."""
         self._deleted = Deleted()
-        self.on_commit: Callable[[bool], None] = lambda at_checkpoint: None
-        """Called after each commit, with whether it was synced for a checkpoint of `every-W`."""
+        self.on_commit: Callable[[bool, float], None] = lambda at_checkpoint, now: None
+        """Called after each commit, with whether it was synced for a checkpoint of `every-W`, and with the time."""
         self.notes: list[str] = []
         """What has become of the file, a sentence each, for as long as the node runs."""
         self._lock = lock(directory, OPEN_S)
@@ -180,7 +182,7 @@ class Journal(Noted):
     def look(self) -> None:
         """Look whether the files are still those that are open: what was deleted or replaced is written anew, from what
         is open, and nothing is lost. Raises `JournalError` where that can't be done; it is to be tried again."""
-        self._looked_at = perf_counter()
+        self._looked_at = self._clock()
         if self._identities() == self._files:
             return
         try:
@@ -299,12 +301,13 @@ class Journal(Noted):
         self.bring(address, table, number, *values)
         return number
 
-    def commit(self, *, sync: bool = False) -> None:
+    def commit(self, *, sync: bool = False, now: float | None = None) -> None:
         """Bring all noted changes to the disk; with `sync`, safe from a loss of power. Raises `JournalError`, and is
-        then to be called again: also where nothing is noted it finds out whether the trouble is over."""
+        then to be called again: also where nothing is noted it finds out whether the trouble is over. `now` spares a
+        look at the clock, which on some machines is a system call."""
         if not self.is_noted and not self.trouble:
             return
-        began = perf_counter()
+        self.commit_at = began = self._clock() if now is None else now
         if began - self._looked_at > LOOK_S or self.trouble:
             self.look()
         writes = self.noted_bytes if self._lacking else 0
@@ -323,12 +326,13 @@ class Journal(Noted):
             self._lacking = max(self._lacking, self.noted_bytes) if is_full(error) else 0
             self._say(f"the node's state can't be kept: {refusal(error)}")
             raise JournalError(self.trouble) from None
-        self.latency.add(perf_counter() - began)
+        self.commit_at = self._clock()
+        self.latency.add(self.commit_at - began)
         if not self._marked:
             self._marked = self._numbers.reserved["outbox"]
             mark(self._lock, b"in use %d" % self._marked)
         self._deleted.commits += 1
-        self.on_commit(self._sync_due)
+        self.on_commit(self._sync_due, self.commit_at)
         calls, self._sync_due = self.take_calls(), False
         if writes >= self._lacking or not self._lacks():
             self._lacking = 0

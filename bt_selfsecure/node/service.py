@@ -68,7 +68,7 @@ class Node:
         self._changing = asyncio.Lock()
         durable_first = self.settings.durable_first
         place = config.node.state_directory
-        self.journal = Journal(place, sync_each=durable_first, told=self._on_disk, peers=known)
+        self.journal = Journal(place, sync_each=durable_first, told=self._on_disk, peers=known, clock=self._clock)
         self._eraser = Eraser(self.journal, config.session.checkpoint_rounds)
         self._card = Card(self.journal, self._peers)
         self._inbox = Inbox(
@@ -235,8 +235,8 @@ class Node:
             if discovery:
                 await discovery.resume()
 
-    def receive(self, address: str, port: int, message: bytes) -> None:
-        self._inbox.put(address, port, message)
+    def receive(self, address: str, port: int, message: bytes, now: float) -> None:
+        self._inbox.put(address, port, message, now)
 
     def inbox_has_room(self, address: str) -> bool:
         if address in self._known:

@@ -179,7 +179,7 @@ class Driver:
                 "over": self.over,
                 "dead_s": max(0.0, sweep.changed_at + DEAD_S - now),
                 "ground": {"place": place and asdict(place), "phase": sweep.ground.phase.value},
-                "place": place and asdict(place) | {"nodes": to_do(self.plan, place, sweep.stood)},
+                "place": place and asdict(place) | {"nodes": to_do(self.plan, place, sweep.whereabouts.may_be)},
                 "then": self._then(),
                 "turns": self.plan.turns,
                 "skipped": [asdict(skipped) for skipped in sweep.skipped],
@@ -220,9 +220,7 @@ class Driver:
         return self._standing
 
     def _place(self, place: Place) -> dict[str, Any]:
-        runs = list(self.plan.runs_at(place))
-        done = sum(run in self.sweep.done for run in runs)
-        left = len(self.sweep.missing_at(place))
+        done, left = self.sweep.runs_at(place), len(self.sweep.missing_at(place))
         return asdict(place) | {"done": done, "of": done + left}
 
     def _points(self, place: Place) -> list[dict[str, Any]]:

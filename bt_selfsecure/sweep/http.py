@@ -121,6 +121,10 @@ class HttpServer:
                 async with asyncio.timeout(REQUEST_S):
                     request = await _read(http, connection)
                 answer = self._answer(request)
+            except TimeoutError:  # said, and not waited for
+                with suppress(BlockingIOError):
+                    connection.send(self._written(http, Answer(HTTPStatus.REQUEST_TIMEOUT)))
+                return
             except RefusedError as refused:
                 answer = Answer(refused.status)
             except h11.RemoteProtocolError as error:

@@ -48,9 +48,11 @@ from bt_selfsecure.sweep.orders import (
     SendPackets,
 )
 from bt_selfsecure.sweep.plan import Place, Plan, Roles, Run, metres
+from bt_selfsecure.sweep.positions import Whereabouts
 from bt_selfsecure.sweep.states import BUSY, TRANSITIONS, WRITING, Cause, State
 from bt_selfsecure.sweep.tally import Tally, narrow_enough
 from bt_selfsecure.sweep.wishes import DEAD_S, STALE_S, Ground, Phase, Wish
+from bt_selfsecure.wording import counted
 
 ANSWER_S: Final = 60.0
 """For a message, its answer, and a radio that is set up anew; the session repeats what is lost meanwhile."""
@@ -85,8 +87,7 @@ class Sweep:
         """What the person wants, while something is written down."""
         self.skipped: list[Place] = []
         """The last one last."""
-        self.stood: Place | None = None
-        """Where the nodes were last said to stand."""
+        self.whereabouts = Whereabouts()
         self.changed_at = now
         """When what a screen shows became another thing, or the person was obeyed."""
         self._tag = NOBODY
@@ -149,7 +150,8 @@ class Sweep:
                 self._deferred.append(event)
             case Placed(place):
                 if self.state is State.ASKING and place == self.place:
-                    self._retries, self.trouble, self.stood = 0, "", place
+                    self._retries, self.trouble = 0, ""
+                    self.whereabouts.placed(place)
                     self._change(Cause.PLACED, now + self.plan.sweep.countdown_s)
             case Stop(place):
                 if place == self.place and self.state is not State.ASKING:
@@ -227,8 +229,8 @@ class Sweep:
                 return "there is nothing to interrupt"
             case TakeBack(place) if place not in self.skipped:
                 return f"{metres(place)} is not skipped"
-            case Redo(place) if not any(run.place == place for run in self.done):
-                return f"there is no run at {metres(place)} yet"
+            case Redo(place):
+                return self._why_not_redo(place, wish.runs)
             case End() if self.ground.phase is not Phase.DONE:
                 return "there is something left to do"
             case None:
@@ -236,6 +238,19 @@ class Sweep:
         return ""
 
     # --- what is left to do
+
+    def runs_at(self, place: Place) -> int:
+        """Return how many runs of this place are written: a redo withdraws all of them."""
+        return sum(run.place == place for run in self.done)
+
+    def _why_not_redo(self, place: Place, asked: int | None) -> str:
+        """Return why what the person was `asked` is not what she would get."""
+        being_written = self.state is State.STORING and place == self.place  # and withdrawn with the others
+        if not (runs := self.runs_at(place) + being_written):
+            return f"there is no run at {metres(place)} yet"
+        if runs == asked:
+            return ""
+        return f"{metres(place)} has {counted(runs, 'run')} now, and the question was about {asked or 0}: ask again"
 
     def missing_at(self, place: Place) -> list[Run]:
         """Return the runs that this place still lacks; of a kind whose intervals are narrow enough, none after
@@ -284,6 +299,7 @@ class Sweep:
 
     def _ask(self, place: Place, trouble: str) -> None:
         self.place, self.run, self.trouble = place, self.missing_at(place)[0], trouble
+        self.whereabouts.asked(place)
         self._change(Cause.NEXT_PLACE, None)
         self._effects.append(Prompt(place, self.plan.roles_in(place.turn), trouble))
 

@@ -16,6 +16,8 @@ let asked = false;         // a wish is on its way
 let chosen = null;         // in the list of places
 let drawn = "";
 let redo = null;           // the place that the question names
+let asks = 0;              // the runs that it names
+let hung = false;          // a wish got no answer
 let next = 0, noticed = 0;
 
 const $ = id => document.getElementById(id);
@@ -59,6 +61,9 @@ function render(view) {
   }
   dead = Math.max(dead, now() + 1000 * view.dead_s);
   state = view;
+  if ($("sure").open && writtenAt(redo) !== asks) question();
+  if (hung) notice("Your last tap got no answer: it was done if the screen shows it, and else not.", NOTICE_MS);
+  hung = false;
   const phase = view.place ? view.ground.phase : "done", place = view.place;
   put("count", `${runs(view.done)} done, ${view.left} to go`);
   put("doing", view.over ? "The sweep has ended"
@@ -70,7 +75,7 @@ function render(view) {
   put("then", phase === "done" ? (view.skipped.length ? `Skipped: ${view.skipped.map(metres).join(", ")}` : "")
     : view.then ? `Then: ${title(view.then)}` : "Then: the end");
   put("command", view.report);
-  const movers = place ? [...place.nodes].sort((one, other) => other.moves - one.moves) : [];
+  const movers = place ? [...place.nodes].sort((one, other) => urgent(other) - urgent(one)) : [];
   rows($("who"), movers.map(node =>
     [node.name, `${node.does}, ${node.where}`, node.moves === null ? "put there" : node.moves ? "moves" : "stays"]));
   show("who", place);
@@ -83,11 +88,13 @@ function render(view) {
   fit($("lines"), view.lines.length, () => element("li"));
   view.lines.forEach((line, n) => set($("lines").children[view.lines.length - 1 - n], "textContent", line));
   choices(view);
+  $("bar").classList.toggle("turns", view.turns > 1);
   $("main").classList.toggle("stop", phase === "under way");
   put("main", view.over ? "Ended" : phase === "done" ? "End the sweep" : phase === "under way" ? "Interrupt"
     : view.trouble ? "Try again" : "In place: start");
   tick();
 }
+const urgent = node => node.moves ? 2 : node.moves === null ? 1 : 0;
 const title = place => `${place.distance_m}\u00a0m` + (state.turns > 1 ? `, turn ${place.turn + 1} of ${state.turns}` : "");
 
 function losses(view) {
@@ -119,7 +126,14 @@ function choices(view) {
   if (wanted) set($("which"), "value", at(wanted));
   label();
 }
-const label = () => put("again", option() ? `${option().skipped ? "Unskip" : "Redo"} ${option().place.distance_m}\u00a0m` : "Redo");
+const label = () => put("again", option() ? `${option().skipped ? "Unskip" : "Redo"} ${metres(option().place)}` : "Redo");
+const writtenAt = place => state.places.find(each => at(each) === at(place)).done;
+function question() {
+  asks = writtenAt(redo);
+  put("question", `Withdraw ${runs(asks)} at ${metres(redo)}, and measure there again?`);
+  put("yes", `Withdraw and redo ${metres(redo)}`);
+  dead = Math.max(dead, now() + DEAD_MS);
+}
 
 function tick() {  // what changes by itself
   const lost = !connected() && (state ? !state.over : now() > PATIENCE_MS), able = ready();
@@ -133,6 +147,7 @@ function tick() {  // what changes by itself
   set($("again"), "disabled", !able || !option());
   set($("skip"), "disabled", !able || !state.place);
   set($("yes"), "disabled", !able);
+  set($("no"), "disabled", now() < dead);  // a second tap on Redo lands here
   if (lost && state) notice("What you tap now is not done. The sweep goes on without this page, or it has ended.");
   else if (lost || now() > noticed) notice("");
 }
@@ -180,9 +195,11 @@ function plot(view) {
   show("part", part);
   const distances = [...new Set(view.places.map(place => place.distance_m))].sort((a, b) => a - b);
   if (drawn === (drawn = JSON.stringify([view.points, distances, part]))) return;
-  const W = 362, H = 240, left = 50, bottom = 28, top = 12, right = 30, furthest = Math.max(...distances);
+  const furthest = Math.max(...distances), half = d => 4.7 * `${d}`.length, step = Math.min(5, 40 / Math.max(1, series.size));
+  const aside = step * (series.size - 1) / 2 + 10;  // marks reach so far to both sides of their place
+  const W = 362, H = 240, left = 50, bottom = 28, top = 12, right = Math.max(30, aside, half(furthest) + 2);
   const most = [.05, .1, .2, .5, 1].find(limit => view.points.every(point => Object.values(point.losses).every(share => share[2] <= limit))) || 1;
-  const x = d => left + (W - left - right) * d / furthest, y = v => top + (H - top - bottom) * (1 - v / most);
+  const x = d => left + aside + (W - left - aside - right) * d / furthest, y = v => top + (H - top - bottom) * (1 - v / most);
   const picture = svg("svg", {viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": "Loss against distance, all runs of a place pooled; the table below has the figures"});
   const ticks = most === .2 ? 4 : 5;
   for (let i = 0; i <= ticks; i++) {
@@ -193,13 +210,11 @@ function plot(view) {
   let free = W;  // from the right: the furthest place is always named
   for (const d of distances.reverse()) {
     picture.append(svg("line", {x1: x(d), x2: x(d), y1: H - bottom, y2: H - bottom + 6, stroke: "#000", "stroke-width": 2}));
-    const half = 4.7 * `${d}`.length;
-    if (x(d) + half > free) continue;
-    free = x(d) - half - 6;
+    if (x(d) + half(d) > free) continue;
+    free = x(d) - half(d) - 6;
     picture.append(svg("text", {x: x(d), y: H - 7, "text-anchor": "middle"}, `${d}`));
   }
   picture.append(svg("text", {x: W - right, y: H - bottom - 6, "text-anchor": "end"}, "metres"));
-  const step = Math.min(5, 40 / Math.max(1, series.size));
   $("key").replaceChildren(...[...series].map(([name, values], n) => {
     const shift = (n - (series.size - 1) / 2) * step;
     values.sort((a, b) => a[0] - b[0]);
@@ -231,16 +246,17 @@ async function look() {
   tick();
   if (!state || !state.over) next = setTimeout(look, 1000);
 }
-async function wish(name, place) {
+async function wish(name, place, runs) {
   if (!ready()) return;
   asked = true;
   chosen = null;
   tick();
   try {
-    const view = await ask("do", {wish: name, place, at: state.now + (now() - heard) / 1000, ground: state.ground});
+    const view = await ask("do", {wish: name, place, runs, at: state.now + (now() - heard) / 1000, ground: state.ground});
     if (view.error) notice(`Nothing is done: ${view.error}.`, NOTICE_MS);
   } catch {
     heard = -Infinity;
+    hung = true;
   }
   asked = false;
   dead = Math.max(dead, now() + DEAD_MS);
@@ -251,17 +267,15 @@ $("skip").onclick = () => wish("skip");
 $("which").onchange = () => { chosen = $("which").value; label() };
 $("again").onclick = () => {
   if (!ready() || !option()) return;
-  const {turn, distance_m, done} = option().place;
+  const {turn, distance_m} = option().place;
   if (option().skipped) return wish("back", {turn, distance_m});
   redo = {turn, distance_m};
-  put("question", `Withdraw ${runs(done)} at ${metres(redo)}, and measure there again?`);
-  put("yes", `Withdraw and redo ${metres(redo)}`);
-  dead = now() + DEAD_MS;
+  question();
   tick();
   $("sure").showModal();
 };
 $("no").onclick = () => $("sure").close();
-$("yes").onclick = () => { $("sure").close(); wish("redo", redo) };
+$("yes").onclick = () => { $("sure").close(); wish("redo", redo, asks) };
 window.addEventListener("offline", () => { heard = -Infinity; tick() });
 window.addEventListener("online", look);
 document.addEventListener("visibilitychange", () => { if (!document.hidden) look() });

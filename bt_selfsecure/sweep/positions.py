@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -31,13 +32,41 @@ def positions(plan: Plan, place: Place) -> dict[str, Position]:
     return found
 
 
-def to_do(plan: Plan, place: Place, stood: Place | None) -> list[dict[str, Any]]:
-    """Return what a screen says of each node; `moves` is None where nobody knows where it `stood`."""
-    before = positions(plan, stood) if stood else {}
+class Whereabouts:
+    """Knows for which places the nodes may stand."""
+
+    def __init__(self) -> None:
+        self._stood: Place | None = None
+        self._asked_for: list[Place] = []
+
+    def placed(self, place: Place) -> None:
+        """Take that a person says that the nodes stand there."""
+        self._stood, self._asked_for = place, []
+
+    def asked(self, place: Place) -> None:
+        """Take that a person is asked to move them there, which she may do in part."""
+        if self._asked_for[-1:] != [place]:
+            self._asked_for.append(place)
+
+    @property
+    def may_be(self) -> list[Place]:
+        """Return where they stood, and where they may have been moved for what was asked before the last question.
+        Empty: nobody knows."""
+        return [self._stood, *self._asked_for[:-1]] if self._stood else []
+
+
+def to_do(plan: Plan, place: Place, may_stand: Sequence[Place]) -> list[dict[str, Any]]:
+    """Return what a screen says of each node, where it `may_stand` for these places; `moves` is None where nobody knows
+    whether it has to."""
+    before = [positions(plan, each) for each in may_stand]
     return [
-        {"name": name} | asdict(position) | {"moves": before[name] != position if before else None}
+        {"name": name} | asdict(position) | {"moves": _moves({each[name] == position for each in before})}
         for name, position in positions(plan, place).items()
     ]
+
+
+def _moves(there: set[bool]) -> bool | None:
+    return False in there if len(there) == 1 else None
 
 
 def moves(row: dict[str, Any]) -> str:

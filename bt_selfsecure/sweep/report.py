@@ -48,6 +48,7 @@ def html(store: Store, analysis: Analysis) -> str:
         version=__version__,
         analysis=analysis,
         words=words,
+        long_word=report_tables.LONG_WORD.search,
         captions=CAPTIONS,
         minute="%Y-%m-%d %H:%M",
         bearers=sorted({row.setting.bearer for row in analysis.listeners}),

@@ -14,6 +14,10 @@ MOST_ROWS: Final = 72
 """A table has so many rows at most; the weakest pairs come first, and the JSON has all."""
 FIGURE: Final = re.compile(r"-|\W*\d\S*( (%|M|B|dBm))?")
 """This is set as figures are: to the right, and in one line."""
+UNIT: Final = re.compile(r"(?<=\d) (?=(m|B|M|dBm|ms|MHz)\b)")
+"""Before it no line ends."""
+LONG_WORD: Final = re.compile(r"\S{15}")
+"""This may be longer than its cell, and is broken there; nothing else is."""
 MOST_EACH_RUN: Final = 12
 """So many pairs are shown run by run."""
 
@@ -41,7 +45,7 @@ def table(label: str, columns: Columns[Row], rows: Iterable[Row], most: int | No
         if not column or any(value not in (words.NONE, "") for value in column):
             figures = all(FIGURE.fullmatch(value) for value in column)
             head.append((name, figures))
-            cells.append([(value, figures) for value in column])
+            cells.append([(UNIT.sub("\N{NO-BREAK SPACE}", value), figures) for value in column])
     return ReportTable(label, head, list(zip(*cells, strict=True)), len(every))
 
 

@@ -42,6 +42,8 @@ TOKEN_BYTES: Final = 5
 TOKEN: Final = re.compile(f"[0-9a-f]{{{2 * TOKEN_BYTES}}}")
 JSON: Final = "application/json"
 HTML: Final = "text/html; charset=utf-8"
+NAMES_S: Final = 1.0
+"""For the machine's name in its domain: in a car park no name server answers."""
 
 
 def listening(where: str) -> socket.socket:
@@ -75,7 +77,7 @@ def token_beside(record: Path, *, new: bool) -> str:
 @contextlib.asynccontextmanager
 async def serve(driver: Driver, listener: socket.socket, token: str) -> AsyncGenerator[str, None]:
     """Serve for the time of the context, which yields the page's address; the sweep goes on where that fails."""
-    page = Page(driver, token)
+    page = Page(driver, token, await _names(), listener.getsockname()[0])
     server = asyncio.create_task(HttpServer(listener, page.answer, page.headers).run(), name="page")
 
     def ended(task: asyncio.Task[None]) -> None:
@@ -106,8 +108,9 @@ def _reachable(host: str) -> str:
 class Page:
     """This is what the phone sees of one sweep."""
 
-    def __init__(self, driver: Driver, token: str) -> None:
+    def __init__(self, driver: Driver, token: str, names: frozenset[str], listens_on: str) -> None:
         self._driver, self._root = driver, f"/{token}/"
+        self._names, self._listens_on = names, ipaddress.ip_address(listens_on)
         shown = page("sweep/page.html")
         self._page = shown.encode()
         policy = (
@@ -124,7 +127,7 @@ class Page:
 
     def answer(self, request: HttpRequest) -> Answer:
         """Return what to say to a request. Raises `RefusedError`."""
-        if not _is_ours(request.headers.get("host", "")):
+        if not self._is_ours(request.headers.get("host", "")):
             raise RefusedError(HTTPStatus.MISDIRECTED_REQUEST)
         if not hmac.compare_digest(request.path[: len(self._root)].encode(), self._root.encode()):
             raise RefusedError(HTTPStatus.NOT_FOUND)
@@ -138,6 +141,16 @@ class Page:
             case _, "" | "state" | "do":
                 raise RefusedError(HTTPStatus.METHOD_NOT_ALLOWED)
         raise RefusedError(HTTPStatus.NOT_FOUND)
+
+    def _is_ours(self, host: str) -> bool:
+        """Return whether a request was meant for this machine: a name that somebody else made lead here is not its
+        own, nor is an address that another machine has."""
+        name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
+        try:
+            address = ipaddress.ip_address(name.strip("[]"))
+        except ValueError:
+            return name.lower().removesuffix(".") in self._names
+        return address == self._listens_on or _has(address)
 
     def _state(self, status: HTTPStatus, **more: Any) -> Answer:
         return Answer(status, json.dumps(self._driver.view() | more).encode(), JSON)
@@ -164,9 +177,24 @@ def _digest(shown: str, element: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _is_ours(host: str) -> bool:
-    """Return whether a request was meant for this machine: a name that somebody else made lead here is not its own."""
-    name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
-    with contextlib.suppress(ValueError):
-        return bool(ipaddress.ip_address(name.strip("[]")))
-    return name.lower().partition(".")[0] in ("localhost", socket.gethostname().lower().partition(".")[0])
+async def _names() -> frozenset[str]:
+    """Return what this machine is called: as it calls itself, as mDNS does, and in its domain, in lower case."""
+    own = socket.gethostname().lower()
+    names = {"localhost", own, f"{own.partition('.')[0]}.local"}
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(NAMES_S):
+            loop = asyncio.get_running_loop()
+            found = await loop.getaddrinfo(own, None, type=socket.SOCK_STREAM, flags=socket.AI_CANONNAME)
+            names |= {name.lower().removesuffix(".") for *_, name, _ in found if name}
+    return frozenset(names)
+
+
+def _has(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Return whether this machine has the address: one can listen there."""
+    if address.is_unspecified or address.is_multicast:
+        return False
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.bind((str(address), 0))
+        return True
+    return False

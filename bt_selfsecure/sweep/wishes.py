@@ -4,9 +4,10 @@ A wish whose ground is gone is refused and not guessed at: so a second tap, a se
 network and one that met the end of a run do nothing. `Sweep.why_not` says why. On the wire of the page:
 
     {"wish": "redo", "place": {"turn": 0, "distance_m": 3.0}, "at": 8123.5,
-     "ground": {"place": {"turn": 0, "distance_m": 4.5}, "phase": "asking"}}
+     "runs": 2, "ground": {"place": {"turn": 0, "distance_m": 4.5}, "phase": "asking"}}
 
-`place` is of redo and back only; the others are about the place of their ground. `at` is by the clock in `Driver.view`.
+`place` is of redo and back only; the others are about the place of their ground. `runs` is of redo only: how many its
+question named. `at` is by the clock in `Driver.view`.
 """
 
 from __future__ import annotations
@@ -69,6 +70,8 @@ class Wish:
     ground: Ground
     at: float | None = None
     """When it was made; None: just now."""
+    runs: int | None = None
+    """Of a redo: how many the screen said that it withdraws."""
 
 
 class NoWishError(BtSelfSecureError):
@@ -99,7 +102,10 @@ def read_wish(body: bytes, plan: Plan) -> Wish:
         if not math.isfinite(at):
             raise ValueError
         if name in _ELSEWHERE:
-            return Wish(_ELSEWHERE[name](_place(values["place"], places)), ground, at)
+            runs = values["runs"] if name == REDO else None
+            if name == REDO and type(runs) is not int:
+                raise ValueError
+            return Wish(_ELSEWHERE[name](_place(values["place"], places)), ground, at, runs)
         here = wish_here(name, ground)
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise NoWishError("this is no wish of the page") from error

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import calendar
+import contextlib
+import itertools
+import json
 import re
 import time
 from collections.abc import AsyncIterator
@@ -19,9 +22,18 @@ from two_daemons import QuickNodes, start, wait_until
 
 from bt_selfsecure.cli.status import status_lines, watch_lines
 from bt_selfsecure.node import ages
+from bt_selfsecure.node.haoxiao.confirmation import Trust
+from bt_selfsecure.node.haoxiao.kept import StateRows, note
+from bt_selfsecure.node.haoxiao.peer_events import KeepState
+from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.metrics import render
 from bt_selfsecure.node.service import Node
 from bt_selfsecure.node.two_nodes import ADDRESSES, OTHER
+from bt_selfsecure.protocols.haoxiao.frames import Profile
+from bt_selfsecure.protocols.haoxiao.record import Role
+from bt_selfsecure.protocols.haoxiao.session import Session
+from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig
+from bt_selfsecure.sansio.context import EndpointContext
 
 HOUR, DAY, YEAR = 3600.0, 86_400.0, 365.25 * 86_400.0
 STARTS = {
@@ -186,6 +198,42 @@ def test_an_age_that_is_kept_comes_back_and_an_unknown_one_stays_unknown(
     monkeypatch.setattr(ages.time, "time", lambda: 1.7e9)
     assert ages.restored(**ages.kept(age)) == pytest.approx(age)
     assert ages.restored(**ages.kept(None)) is None
+
+
+def test_what_is_kept_about_a_key_is_written_anew_within_a_second_and_at_once_where_it_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So a round needs no look at the wall clock, and the age comes back the same."""
+    session = Session.start(Profile.HARDENED, Role.INITIATOR, bytes(32), SessionConfig(), EndpointContext(bytes))
+    looks = itertools.count(1)
+    monkeypatch.setattr(ages.time, "time", lambda: 1.7e9 + next(looks))
+    rows = StateRows()
+
+    def told(now: float, **facts: Any) -> float | None:
+        row = rows.row(KeepState(session.record, {"born": 5.0, **facts}, {}, True, Trust()), now)
+        key = json.loads(row.facts)["key"]
+        assert {name: key[name] for name in facts} == facts
+        return float(key["written"])
+
+    first = told(10.0)
+    assert told(10.9) == first
+    assert told(10.9, authenticated=True) != first
+    second = told(10.9, authenticated=True)
+    assert told(11.8, authenticated=True) == second
+    assert told(12.0, authenticated=True) != second
+    assert next(looks) == 1 + 3 * 3, "three of the five looked, each for a key and for two times of its trust"
+
+
+def test_a_key_has_aged_while_the_disk_took_nothing(tmp_path: Path) -> None:
+    session = Session.start(Profile.HARDENED, Role.INITIATOR, bytes(32), SessionConfig(), EndpointContext(bytes))
+    state = KeepState(session.record, {"born": 0.0}, {}, True, Trust())
+    with contextlib.closing(Journal(tmp_path, sync_each=True)) as journal:
+        note(journal, ADDRESSES["bob"], state, StateRows())
+        journal.commit(now=5 * HOUR)
+        row = journal.peer(ADDRESSES["bob"])
+    assert row is not None
+    key = json.loads(row.facts)["key"]
+    assert ages.restored(key["since"], key["written"]) == pytest.approx(5 * HOUR, abs=60)
 
 
 # --- real daemons

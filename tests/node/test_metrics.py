@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import sqlite3
 import stat
 from pathlib import Path
 from typing import Any
 
+import pytest
 from loopback_node import LoopbackNode
 from node_world import World, connected, peer_of, read, send_all, until, virtual
 from prometheus_client.parser import text_string_to_metric_families
 
+from bt_selfsecure.air.virtual_time import VirtualTimeLoop
 from bt_selfsecure.node.daemon import MetricsFile
 from bt_selfsecure.node.metrics import METRICS, render, write
+from bt_selfsecure.node.service import Node
 from bt_selfsecure.protocols.haoxiao.frames import Kind, decode, peek_kind
+
+DISK_S = 0.002
+
+
+def give_slow_disk(node: Node) -> None:
+    """Virtual time passes while it writes."""
+    loop, execute = asyncio.get_running_loop(), node.journal.execute
+    assert isinstance(loop, VirtualTimeLoop)
+
+    def execute_slowly(database: sqlite3.Connection) -> None:
+        loop._jump(DISK_S)
+        execute(database)
+
+    node.journal.execute = execute_slowly  # type: ignore[method-assign]
 
 
 def parsed(text: bytes) -> dict[str, float]:
@@ -40,6 +59,7 @@ def test_the_figures_are_what_happened_between_two_nodes(tmp_path: Path) -> None
 
     async def main() -> None:
         async with world.pair() as (alice, bob):
+            give_slow_disk(alice)
             await connected(alice, bob)
             await send_all(alice, "bob", [b"%d" % number for number in range(20)])
             await read(bob, 20)
@@ -59,6 +79,7 @@ def test_the_figures_are_what_happened_between_two_nodes(tmp_path: Path) -> None
         assert figures["journal_commit_seconds_count"] > 20
         mean = figures["journal_commit_seconds_sum"] / figures["journal_commit_seconds_count"]
         assert 0 < mean <= figures["journal_commit_slowest_seconds"]
+        assert figures["journal_commit_slowest_seconds"] == pytest.approx(DISK_S)
         assert figures["healthy"] == figures['connected{peer="bob"}'] == 1
         assert not any(name.startswith("rssi") for name in figures), "nobody has heard it advertise"
 

@@ -20,6 +20,7 @@ WAITS = {
     "node.links": {"FIRST_RETRY": 0.2},
     "node.daemon": {"BEAT_S": 0.5},
     "node.erasing": {"IDLE_S": 0.5},
+    "node.haoxiao.trust": {"FIRST_WAIT_S": 1.0},
     "node.journal": {"OPEN_S": 0.5},
     "node.journal_file": {"OPEN_S": 0.5},
 }

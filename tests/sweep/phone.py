@@ -98,12 +98,17 @@ class WebSweep:
         assert status == 200
         return dict(json.loads(body))
 
-    def wish(self, name: str, view: Mapping[str, Any] | None = None, place: Any = None) -> tuple[int, dict[str, Any]]:
-        """As a phone sends it that shows `view`; the one of now is waited for until it is no change any more."""
+    def wish(
+        self, name: str, view: Mapping[str, Any] | None = None, place: Any = None, runs: int | None = None
+    ) -> tuple[int, dict[str, Any]]:
+        """As a phone sends it that shows `view`; the one of now is waited for until it is no change any more. `runs`:
+        those that it shows of the place, if not told."""
         if view is None:
             time.sleep(0.75)
             view = self.view()
-        wish = {"wish": name, "place": place, "at": view["now"], "ground": view["ground"]}
+        if place and runs is None:
+            runs = next(each["done"] for each in view["places"] if {**each, **place} == each)
+        wish = {"wish": name, "place": place, "runs": runs, "at": view["now"], "ground": view["ground"]}
         status, _, body = self.request(self.path + "do", json.dumps(wish).encode())
         return status, json.loads(body)
 

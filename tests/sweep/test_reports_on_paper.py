@@ -29,6 +29,12 @@ OUTSIDE = """box => [...document.querySelectorAll("main *")].filter(e => e.check
 CANNOT_BE_REACHED = """() => [...document.querySelectorAll("main *")].filter(e => e.checkVisibility())
   .filter(e => e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX !== "visible" && e.tabIndex !== 0)
   .map(e => e.outerHTML.slice(0, 200))"""
+BROKEN = """() => [...document.querySelectorAll("td")].flatMap(cell => {
+  const text = cell.firstChild, range = document.createRange();
+  return text ? [...text.data.matchAll(/(?<!\\S)[\\p{L}\\d.]{1,14}(\\u00a0\\p{L}+)?(?!\\S)/gu)].filter(word => {
+    range.setStart(text, word.index); range.setEnd(text, word.index + word[0].length);
+    return new Set([...range.getClientRects()].map(r => r.top)).size > 1 }).map(word => word[0]) : [] })"""
+"""Words and figures with their unit that do not stand in one line."""
 TICKS = """() => [...document.querySelectorAll("svg")].map(svg => [...svg.querySelectorAll("text")].map(e => {
   const r = e.getBoundingClientRect(), s = svg.getBoundingClientRect();
   return { text: e.textContent, tick: !!e.closest("g[id*=tick]"), box: [r.left, r.right, r.top, r.bottom],
@@ -80,6 +86,7 @@ REPORTS: dict[str, Write] = {
     "sweep": sweep_report("pi-eve-", 4, (0.15, 0.5, 1.5, 3, 12.5)),
     "sweep with long names": sweep_report(LONG, 2, (0.15, 123.456)),
     "sweep of twelve": sweep_report("pi-", 11, (0.15, 3, 123.456)),
+    "sweep of sensors": sweep_report("sensor", 11, (0.15, 3, 123.456)),
     "demo": demo_report,
     "verdict": verdict,
 }
@@ -108,6 +115,7 @@ def test_every_report_fits_a_phone_a_desk_and_paper_and_axe_finds_nothing(
         assert page.evaluate("document.documentElement.scrollWidth") == width
         assert page.evaluate(OUTSIDE, ".wide") == []
         assert page.evaluate(CANNOT_BE_REACHED) == []
+        assert page.evaluate(BROKEN) == []
         assert_labels_apart(page)
         try:
             from axe_playwright_python.sync_playwright import Axe
@@ -119,6 +127,7 @@ def test_every_report_fits_a_phone_a_desk_and_paper_and_axe_finds_nothing(
     page.emulate_media(media="print")
     page.screenshot(path=tmp_path / "paper.png", full_page=True)
     assert page.evaluate(OUTSIDE, "") == []
+    assert page.evaluate(BROKEN) == []
     assert page.evaluate("[...document.querySelectorAll('details table')].every(e => e.getClientRects().length)")
     context.close()
 

@@ -51,6 +51,17 @@ TEXTS = """() => [...document.querySelectorAll("body *:not(script, style, option
 LABELS = """() => { const picture = document.querySelector("#plot svg").getBoundingClientRect();
   return [...document.querySelectorAll("#plot text")].map(e => { const b = e.getBoundingClientRect();
     return [e.textContent, b.left - picture.left, b.right - picture.left, picture.width, b.top, b.bottom] }) }"""
+DRAWN = """() => { const picture = document.querySelector("#plot svg").getBoundingClientRect();
+  return [...document.querySelectorAll("#plot path, #plot polyline")]
+    .map(e => e.getBoundingClientRect().left - picture.left) }"""
+SHOWN = """() => { const list = document.getElementById("which"), style = getComputedStyle(list), arrow = 24;
+  const pen = document.createElement("canvas").getContext("2d");
+  pen.font = `${style.fontWeight} ${style.fontSize} ${style.fontFamily}`;
+  const room = list.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight) - arrow;
+  let text = list.selectedOptions[0].textContent;
+  while (pen.measureText(text).width > room) text = text.slice(0, -1);
+  return text.length }"""
+"""How many letters of the choice there is room for."""
 MARKS = """() => [...document.querySelectorAll("#key path")]
   .map(e => [e.getAttribute("d"), e.getAttribute("fill") === "#fff"])"""
 
@@ -97,6 +108,11 @@ def test_at_any_size_with_any_names_every_button_is_on_the_screen(
         assert right <= width, text
     below = sorted((left, right) for text, left, right, _, _, _ in labels if re.fullmatch(r"[\d.]+", text))
     assert all(one[1] < other[0] for one, other in pairwise(below))
+    assert "123.456" in [text for text, *_ in labels]  # the furthest
+    of_losses = max(right for text, _, right, *_ in labels if text.endswith("%"))
+    assert of_losses <= min(screen.page.evaluate(DRAWN))
+    assert " · turn 1" in screen.text("again")
+    assert screen.page.evaluate(SHOWN) >= len("123.456 m · turn 1")
     screen.tap("again")
     screen.page.locator("#yes:enabled").wait_for()
     screen.picture("sure")
@@ -104,6 +120,7 @@ def test_at_any_size_with_any_names_every_button_is_on_the_screen(
     screen.tap("no")
     screen.tap("skip")
     screen.says("Move to 0.15 m, turn 2")
+    assert screen.text("again") == "Unskip 123.456 m · turn 1"
     screen.picture("turn-2")
     screen.assert_all_within_reach()
     assert screen.problems == []
@@ -171,6 +188,21 @@ def test_a_rotating_plan_is_told_turn_by_turn_and_stays_is_said_only_of_who_stay
         ["pi-01", "sends, at the end of the tape", "moves"],
         ["pi-02", "receives, 1.5 m from there", "moves"],
         ["pi-00", eve, "moves"],
+    ]
+
+
+def test_after_a_move_was_asked_for_who_may_have_moved_is_told_where_to_stand(start: Start, phone: Open) -> None:
+    sweep = start(plan(distances_m=[0.15, 0.5], countdown_s=0))
+    screen = phone(sweep.url, SIZES[0])
+    screen.tap("main")
+    screen.says("Move to 0.5 m")
+    screen.tap("again")
+    screen.tap("yes")
+    screen.says("Move to 0.15 m")
+    assert who(screen) == [
+        ["pi-01", "receives, 0.15 m from there", "put there"],
+        ["pi-00", "sends, at the end of the tape", "stays"],
+        ["pi-02", "listens, at the place of Eve", "stays"],
     ]
 
 

@@ -14,6 +14,7 @@ import ssl
 import stat
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,11 @@ ELSEWHERE: list[tuple[dict[str, str], int]] = [
     ({"Host": "rebound.test:{port}", "Origin": "http://rebound.test:{port}"}, 421),
     ({"Host": "127.0.0.1.rebound.test"}, 421),
     ({"Host": ""}, 421),
+    ({"Host": "localhost.evil.test"}, 421),
+    ({"Host": f"{socket.gethostname()}.evil.test"}, 421),
+    ({"Host": "192.0.2.7:{port}"}, 421),
+    ({"Host": "0.0.0.0:{port}"}, 421),
+    ({"Host": "[2001:db8::7]"}, 421),
     ({"Content-Type": "text/plain"}, 415),
     ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
 ]
@@ -197,6 +203,8 @@ def test_who_knows_the_address_steers_from_its_own_page_alone(sweep: WebSweep) -
         own = {name: value.format(port=sweep.port) for name, value in headers.items()}
         assert sweep.request(sweep.path + "do", body, own)[0] == wanted, headers
     assert sweep.view()["place"]["distance_m"] == 0.15
+    for name in ("LocalHost", "localhost.", f"{socket.gethostname().partition('.')[0]}.local", "127.0.0.1"):
+        assert sweep.request(sweep.path + "state", headers={"Host": f"{name}:{sweep.port}"})[0] == 200, name
     own = {"Origin": f"http://{socket.gethostname()}:{sweep.port}", "Host": f"{socket.gethostname()}:{sweep.port}"}
     assert sweep.request(sweep.path + "do", body, own | {"Sec-Fetch-Site": "same-origin"})[0] == 200
 
@@ -212,6 +220,14 @@ def test_a_connection_that_asks_for_nothing_is_closed_and_a_slow_one_too(sweep: 
             if time.monotonic() > began + REQUEST_S + 1:
                 raise AssertionError("a slow request has all the time of the world")
     assert silent.fileno() == -1
+
+
+def test_a_request_that_does_not_come_whole_in_its_time_is_told_so(sweep: WebSweep) -> None:
+    body = request("POST TOKENdo", JSON, "Content-Length: 99", body=b"{").replace(b"TOKEN", sweep.path.encode())
+    with ThreadPoolExecutor() as pool:  # the time of one
+        for answer in pool.map(lambda part: raw(sweep, part), (body, b"GET / HT", b"")):
+            assert status_of(answer) == 408
+            assert b"X-Content-Type-Options: nosniff" in answer
 
 
 # --- floods -----------------------------------------------------------------------------------------------------------

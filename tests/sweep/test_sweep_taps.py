@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
 import signal
 import threading
 import time
@@ -12,8 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from phone import SIZES, Phone, WebSweep, four_places, plan, until
+from phone import SIZES, SLOW, Phone, WebSweep, four_places, plan, until
 
+from bt_selfsecure.sweep.store import Store
 from bt_selfsecure.sweep.wishes import DEAD_S, STALE_S
 
 Start = Callable[..., WebSweep]
@@ -123,6 +125,46 @@ def test_a_question_about_a_redo_ends_where_the_sweep_goes_on_and_is_about_the_p
     screen.says("Move to 0.5 m")
 
 
+def test_a_question_about_a_redo_follows_the_runs_that_are_written_and_withdraws_as_many_as_it_names(
+    start: Start, phone: Open
+) -> None:
+    sweep = start(plan(**SLOW, distances_m=[0.5, 1.5], countdown_s=0))
+    screen = phone(sweep.url)
+    screen.tap("main")
+    here = {"turn": 0, "distance_m": 0.5}
+    until(lambda: sweep.view()["places"][0]["done"] >= 1)
+    status, told = sweep.wish("redo", place=here, runs=0)
+    assert (status, told["places"][0]["done"] >= 1) == (409, True)
+    assert re.fullmatch(r"0.5 m has \d+ runs? now, and the question was about 0: ask again", told["error"])
+    screen.tap("again")
+    first = screen.text("question")
+    screen.page.wait_for_function("told => document.getElementById('question').textContent !== told", arg=first)
+    said = """() => { if (!$("sure").open) $("again").click(); if ($("yes").disabled) return "";
+        const told = $("question").textContent; $("yes").click(); return told }"""
+    named = 0
+    while not (line := next((line for line in sweep.view()["lines"] if "withdrawn" in line), "")):
+        if question := screen.page.evaluate(said):
+            named = int(re.findall(r"Withdraw (\d+) run", question)[0])
+        screen.page.wait_for_timeout(100)
+    assert line.startswith("the runs at 0.5 m are withdrawn")
+    with Store(sweep.record) as store:
+        assert named == sum(bool(run.withdrawn) for run in store.runs(withdrawn=True)) > 1
+
+
+def test_a_second_tap_on_redo_leaves_the_question_open(
+    start: Start, phone: Open, measured: Callable[[str], bytes], tmp_path: Path
+) -> None:
+    (tmp_path / "plan.db").write_bytes(measured(""))
+    screen = phone(start(four_places("")).url, SIZES[0])
+    screen.says("Move to 1.5 m")
+    screen.settle()
+    taps = "() => { for (const id of ['again', 'no', 'yes']) document.getElementById(id).click() }"
+    screen.page.evaluate(taps)
+    assert screen.page.is_visible("#sure")
+    screen.tap("no")
+    assert not screen.page.is_visible("#sure")
+
+
 def test_what_is_tapped_without_a_connection_is_never_done(start: Start, phone: Open) -> None:
     sweep = start(plan())
     screen = phone(sweep.url)
@@ -142,6 +184,7 @@ def test_what_is_tapped_without_a_connection_is_never_done(start: Start, phone: 
     screen.page.wait_for_timeout(1000 * STALE_S)
     sweep.process.send_signal(signal.SIGCONT)
     screen.says("Move to 0.15 m")
+    screen.page.get_by_text("Your last tap got no answer: it was done if the screen shows it").wait_for()
     screen.page.wait_for_timeout(1500)
     assert sweep.view()["skipped"] == []
 

@@ -12,6 +12,7 @@ from sweep_world import SweepWorld, new_store, plan_of
 
 from bt_selfsecure.sweep.events import End, Placed, Redo, Skip, Stop, TakeBack
 from bt_selfsecure.sweep.plan import Place
+from bt_selfsecure.sweep.positions import to_do
 from bt_selfsecure.sweep.states import State
 from bt_selfsecure.sweep.store import Store
 from bt_selfsecure.sweep.wishes import DEAD_S, STALE_S, Ground, NoWishError, Phase, Wish, read_wish, wish_here
@@ -54,7 +55,8 @@ def tap(world: SweepWorld, wish: Wish) -> bool:
 
 def wishes(ground: Ground) -> list[Wish]:
     here = [wish_here(name, ground) for name in ("placed", "stop", "skip", "end")]
-    return [*here, Wish(Redo(NEAR), ground), Wish(Redo(FAR), ground), Wish(TakeBack(FAR), ground)]
+    runs = len(list(plan_of().runs_at(NEAR)))
+    return [*here, Wish(Redo(NEAR), ground, runs=runs), Wish(Redo(FAR), ground, runs=0), Wish(TakeBack(FAR), ground)]
 
 
 CARRIED_OUT = {
@@ -155,7 +157,7 @@ def test_a_run_counts_as_written_when_it_is_and_as_withdrawn_when_that_is_writte
 
 def test_at_the_end_a_place_can_be_done_again_and_after_it_nothing_can(store: Store) -> None:
     world = world_in(State.DONE, store)
-    assert tap(world, Wish(Redo(NEAR), world.sweep.ground))
+    assert tap(world, Wish(Redo(NEAR), world.sweep.ground, runs=world.sweep.runs_at(NEAR)))
     assert world.sweep.place == NEAR
     world.run()
     assert world.sweep.state is State.OVER
@@ -165,6 +167,53 @@ def test_at_the_end_a_place_can_be_done_again_and_after_it_nothing_can(store: St
             world.sweep.handle(wish.want, world.now + 10)
     assert world.sweep.state is State.OVER
     assert world.sweep.next_effect() is None
+
+
+def test_a_redo_withdraws_as_many_runs_as_its_question_named_or_none(store: Store) -> None:
+    world = SweepWorld(plan_of(), store)
+    while len(world.sweep.done) < 2:
+        world.step()
+    asked = Wish(Redo(NEAR), world.sweep.ground, runs=2)
+    world.now += 10
+    assert world.sweep.why_not(asked, world.now) == ""
+    while world.sweep.state is not State.STORING:
+        world.step()
+    assert len(world.sweep.done) == 2
+    assert world.sweep.why_not(asked, world.now) == "0.5 m has 3 runs now, and the question was about 2: ask again"
+    while world.sweep.state is State.STORING:
+        world.step()
+    assert world.sweep.ground == asked.ground
+    assert not tap(world, asked)
+    assert tap(world, Wish(Redo(NEAR), world.sweep.ground, runs=3))
+    assert world.sweep.done == {}
+
+
+def told(world: SweepWorld) -> list[bool | None]:
+    """Of Alice, Bob and Eve whether they move."""
+    assert world.sweep.place
+    return [row["moves"] for row in to_do(world.sweep.plan, world.sweep.place, world.sweep.whereabouts.may_be)]
+
+
+def test_nobody_stays_who_may_have_been_moved_for_what_was_asked_meanwhile(store: Store) -> None:
+    world = SweepWorld(plan_of(distances_m=(0.5, 3.0, 4.5)), store)
+    assert told(world) == [None, None, None]
+    while world.sweep.place != FAR:
+        world.step()
+    assert told(world) == [False, True, False]
+    world.sweep.handle(Redo(NEAR), world.now)
+    while world.sweep.state is not State.ASKING:
+        world.step()
+    assert told(world) == [False, None, False]
+    world.sweep.handle(Placed(NEAR), world.now)
+    assert told(world) == [False, False, False]
+    world.sweep.handle(Stop(NEAR), world.now)
+    assert told(world) == [False, False, False]
+    world.sweep.handle(Skip(NEAR), world.now)
+    assert told(world) == [False, True, False]
+    world.sweep.handle(Skip(FAR), world.now)
+    assert told(world) == [False, True, False]
+    world.sweep.handle(TakeBack(FAR), world.now)
+    assert told(world) == [False, None, False]
 
 
 # --- on the wire ------------------------------------------------------------------------------------------------------
@@ -179,7 +228,8 @@ def wire(**changes: Any) -> bytes:
 def test_a_wish_is_read_as_the_page_writes_it() -> None:
     ground = Ground(NEAR, Phase.ASKING)
     assert read_wish(wire(), plan_of()) == Wish(Placed(NEAR), ground, 1.5)
-    assert read_wish(wire(wish="redo", place=asdict(FAR)), plan_of()) == Wish(Redo(FAR), ground, 1.5)
+    redo = wire(wish="redo", place=asdict(FAR), runs=2)
+    assert read_wish(redo, plan_of()) == Wish(Redo(FAR), ground, 1.5, runs=2)
     end = Ground(None, Phase.DONE)
     assert read_wish(wire(wish="end", ground={"place": None, "phase": "done"}), plan_of()) == Wish(End(), end, 1.5)
 
@@ -198,6 +248,8 @@ NO_WISHES = [
     wire(wish=["placed"]),
     wire(wish="redo"),
     wire(wish="redo", place=None),
+    wire(wish="redo", place=asdict(NEAR)),
+    *[wire(wish="redo", place=asdict(NEAR), runs=runs) for runs in (None, True, "2", 2.0, [2])],
     wire(wish="redo", place={"turn": [], "distance_m": 0.5}),
     wire(wish="redo", place={"turn": 0, "distance_m": 0.51}),
     wire(wish="redo", place={"turn": 7, "distance_m": 0.5}),
@@ -210,8 +262,8 @@ NO_WISHES = [
         for number in (b"Infinity", b"-Infinity", b"NaN", b"1e999", DIGITS.encode(), b"-" + DIGITS.encode())
         for changes in (
             {"at": 777},
-            {"wish": "redo", "place": {"turn": 777, "distance_m": 0.5}},
-            {"wish": "redo", "place": {"turn": 0, "distance_m": 777}},
+            {"wish": "redo", "runs": 2, "place": {"turn": 777, "distance_m": 0.5}},
+            {"wish": "redo", "runs": 2, "place": {"turn": 0, "distance_m": 777}},
         )
     ],
 ]

@@ -27,8 +27,8 @@ class NodeContext(Protocol):
         """Hold the broadcast link for a burst; other advertising and scanning of ours pauses meanwhile. Raises
         `BtSelfSecureError`."""
 
-    def receive(self, address: str, port: int, message: bytes) -> None:
-        """Take a whole message, and note it in the journal, not yet committed."""
+    def receive(self, address: str, port: int, message: bytes, now: float) -> None:
+        """Take a whole message that came at this loop time, and note it in the journal, not yet committed."""
 
     def inbox_has_room(self, address: str) -> bool: ...
     def may_agree(self, address: str) -> bool:

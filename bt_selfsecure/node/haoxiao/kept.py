@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
 
 from bt_selfsecure.node import ages
 from bt_selfsecure.node.haoxiao.confirmation import Confirmation, Trust
@@ -22,6 +22,9 @@ from bt_selfsecure.node.haoxiao.peer_session import age_of
 from bt_selfsecure.node.journal import DamagedError, Journal
 from bt_selfsecure.node.noted import PeerRow
 from bt_selfsecure.protocols.haoxiao.record import RecordError, SessionRecord
+
+FACTS_S: Final = 1.0
+"""A wall clock that leaps is noticed so late."""
 
 # --- in ---------------------------------------------------------------------------------------------------------------
 
@@ -121,11 +124,30 @@ def _moment(moment: dict[str, float] | None, now: float) -> float | None:
 # --- out --------------------------------------------------------------------------------------------------------------
 
 
-def note(journal: Journal, address: str, output: Note, clock: Callable[[], float]) -> None:
+class StateRows:
+    """Makes the rows of one peer's state. The text of the facts, with its look at the wall clock, is made anew once in
+    `FACTS_S` only, where nothing in it has changed: it says from when on the key is, which stays the same."""
+
+    def __init__(self) -> None:
+        self._of: tuple[dict[str, Any], dict[str, Any], Trust] | None = None
+        self._facts = ""
+        self._until = 0.0
+
+    def row(self, state: KeepState, now: float) -> PeerRow:
+        """Return the row of a state, at this loop time."""
+        of = state.key, state.offered, state.trust
+        if now >= self._until or of != self._of:
+            self._of, self._until = (dict(state.key), dict(state.offered), state.trust), now + FACTS_S
+            key, offered, trust = _kept(state.key, now), _kept(state.offered, now), _kept_trust(state.trust, now)
+            self._facts = json.dumps({"key": key, "offered": offered, "trust": trust})
+        return PeerRow(state.record.to_json(), self._facts, state.synchronised)
+
+
+def note(journal: Journal, address: str, output: Note, rows: StateRows) -> None:
     """Note what a peer's machine wants kept, for the next commit."""
     match output:
         case KeepState():
-            journal.keep(address, lambda: _row(output, clock()))
+            journal.keep(address, lambda: rows.row(output, journal.commit_at))
         case KeepFragment():
             journal.insert(address, "outbox", address, output.fragment, number=output.number)
         case DropFragment():
@@ -134,11 +156,6 @@ def note(journal: Journal, address: str, output: Note, clock: Callable[[], float
             journal.insert(address, "partial", address, output.piece)
         case DropPieces():
             journal.write(address, "DELETE FROM partial WHERE peer = ?", address)
-
-
-def _row(state: KeepState, now: float) -> PeerRow:
-    facts = {"key": _kept(state.key, now), "offered": _kept(state.offered, now), "trust": _kept_trust(state.trust, now)}
-    return PeerRow(state.record.to_json(), json.dumps(facts), state.synchronised)
 
 
 def _kept(facts: dict[str, Any], now: float) -> dict[str, Any]:

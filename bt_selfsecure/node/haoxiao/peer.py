@@ -22,7 +22,7 @@ from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node import ages
 from bt_selfsecure.node.haoxiao import peer_events as events
 from bt_selfsecure.node.haoxiao.context import NodeContext
-from bt_selfsecure.node.haoxiao.kept import note, stored
+from bt_selfsecure.node.haoxiao.kept import StateRows, note, stored
 from bt_selfsecure.node.haoxiao.peer_events import Commit, Level, Output, SendBurst, Urgency
 from bt_selfsecure.node.haoxiao.peer_machine import PeerMachine
 from bt_selfsecure.node.haoxiao.peer_status import status_of, told_link
@@ -49,7 +49,9 @@ class HaoXiaoPeer:
         self._node, self._journal, self._log = node, node.journal, PeerLog(log, name)
         self._loop = asyncio.get_running_loop()
         self._clock = self._loop.time
-        now = self._since = self._clock()
+        now = self._since = self._now = self._clock()
+        """The last: loop time at the newest input. A look at the clock can be a system call."""
+        self._rows: Final = StateRows()
         kept, new_number = stored(node.journal, address, now), partial(node.journal.new_number, "outbox")
         self._machine: Final = PeerMachine(
             node.settings.peer(name, address, dial),
@@ -78,7 +80,7 @@ class HaoXiaoPeer:
     async def send(self, message: bytes, port: int, *, acknowledged: bool) -> int:
         if self._journal.trouble:
             self._journal.commit()  # it may be over
-        number = self._machine.send(message, port, self._clock(), durable=not acknowledged)
+        number = self._machine.send(message, port, self._look(), durable=not acknowledged)
         with self._waiting.for_message(number) as outcome:
             self._act()
             await outcome
@@ -91,7 +93,7 @@ class HaoXiaoPeer:
             return {"established": False, "peer": self.name, "reason": "the node begins anew with it: try again"}
         try:
             with self._waiting.for_key() as outcome:
-                self._machine.establish(self._clock(), wait=wait, without_continuity=without_continuity)
+                self._machine.establish(self._look(), wait=wait, without_continuity=without_continuity)
                 self._act()
                 return await outcome
         finally:
@@ -101,7 +103,7 @@ class HaoXiaoPeer:
     def confirm(self, string: str, by: str) -> str:
         """Do as `PeerMachine.confirm` does, and return when the disk has it. Raises `JournalError`, too."""
         self._journal.commit()
-        why = self._machine.confirm(string, by, self._clock())
+        why = self._machine.confirm(string, by, self._look())
         self._act()
         self._journal.commit(sync=True)
         return why
@@ -116,25 +118,25 @@ class HaoXiaoPeer:
         if self._running and own is not None and self._machine.links.own is None:
             establish = self._node.settings.establish(own, self.address)
             establish = replace(establish, admit=lambda identity: self._node.may_agree(self.address))
-            self._machine.adapter_up(own, establish, self._clock())
+            self._machine.adapter_up(own, establish, self._look())
             self._act()
 
     async def adapter_gone(self) -> None:
         if self._running and self._machine.links.own is not None:
-            self._machine.adapter_gone(self._clock())
+            self._machine.adapter_gone(self._look())
             self._act()
             await asyncio.gather(*(line.link.close() for line in self._open.values()))
 
     def sighted(self) -> None:
         if self._running:
-            self._machine.sighted(self._clock())
+            self._machine.sighted(self._look())
             self._act()
 
     def disk(self, *, works: bool) -> None:
         if works:
-            self._machine.disk_works(self._clock())
+            self._machine.disk_works(self._look())
         else:
-            self._machine.refused(self._clock())
+            self._machine.refused(self._look())
         self._wake.set()
 
     def shares_key(self, data: bytes) -> bool:
@@ -164,13 +166,13 @@ class HaoXiaoPeer:
                 self._running = True
                 self._begun.set()
                 if self._journal.trouble:
-                    self._machine.refused(self._clock())
+                    self._machine.refused(self._look())
                 self.adapter_up()
                 self._act()
                 while True:
                     await self._wake.wait()
                     self._wake.clear()
-                    now = self._clock()
+                    now = self._look()
                     self._machine.handle_timer(now)
                     self._close_stuck(now)
                     self._act()
@@ -183,6 +185,10 @@ class HaoXiaoPeer:
 
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         return self._tasks.create_task(work, name=f"{self.name}: {name}")
+
+    def _look(self) -> float:
+        self._now = self._clock()
+        return self._now
 
     def _set_alarm(self) -> None:
         """Wake `run` at the next deadline; an alarm that is early enough stays."""
@@ -221,11 +227,11 @@ class HaoXiaoPeer:
             case events.Log():
                 self._log.line(self._level(output.level), output.text, output.event, output.of_round)
             case events.Note():
-                note(self._journal, self.address, output, self._clock)
+                note(self._journal, self.address, output, self._rows)
             case events.Commit():
                 self._commit(output)
             case events.Deliver():
-                self._node.receive(self.address, output.port, output.message)
+                self._node.receive(self.address, output.port, output.message, self._now)
             case events.Kept() | events.Delivered():
                 self._waiting.end_message(output.number)
             case events.Refused():
@@ -265,21 +271,22 @@ class HaoXiaoPeer:
             self._node.commit_later()
             return
         try:
-            self._journal.commit(sync=commit.urgency is Urgency.SYNC)
+            self._journal.commit(sync=commit.urgency is Urgency.SYNC, now=self._now)
         except JournalError:
-            self._machine.refused(self._clock())
+            self._machine.refused(self._look())
 
     def _on_kept(self) -> None:
         """All that was noted is on disk, by whomever it was committed."""
         self._asked = False
-        self._machine.persisted(self._token, self._clock())
+        self._now = max(self._now, self._journal.commit_at)
+        self._machine.persisted(self._token, self._now)
         if not self._acting:
             self._wake.set()
 
     # --- links
 
     def _use(self, bearer: str, link: Link, *, dialled: bool) -> None:
-        number, now = next(self._numbers), self._clock()
+        number, now = next(self._numbers), self._look()
         line = self._open[number] = OpenLink(number, bearer, link, now, self._machine.send_failed)
         self._start(self._read(line), f"read {bearer}")
         visible = link.traits.losses_visible
@@ -290,7 +297,7 @@ class HaoXiaoPeer:
         try:
             link = await self._node.connect(bearer, self.address)
         except BtSelfSecureError as error:
-            self._machine.dial_failed(bearer, str(error), self._clock())
+            self._machine.dial_failed(bearer, str(error), self._look())
             self._act()
         else:
             self._use(bearer, link, dialled=True)
@@ -300,12 +307,12 @@ class HaoXiaoPeer:
             while True:
                 data = await line.link.receive()
                 room = self._node.inbox_has_room(self.address)
-                self._machine.receive(line.number, data, self._clock(), inbox_has_room=room)
+                self._machine.receive(line.number, data, self._look(), inbox_has_room=room)
                 self._act(line)
                 await line.flush()
         except LinkClosedError as error:
             del self._open[line.number]
-            self._machine.link_down(line.number, str(error), self._clock())
+            self._machine.link_down(line.number, str(error), self._look())
             self._act()
         finally:
             self._open.pop(line.number, None)
@@ -328,7 +335,7 @@ class HaoXiaoPeer:
                 await self._radio_link.send(packet.data)
             except BearerError as error:
                 trouble = str(error)
-        self._machine.burst_sent(self._clock(), trouble)
+        self._machine.burst_sent(self._look(), trouble)
         self._act()
 
     async def _hold_radio(self) -> None:
@@ -336,11 +343,11 @@ class HaoXiaoPeer:
         try:
             async with self._node.radio(self.address) as link:
                 self._radio_link = link
-                self._machine.radio_granted(self._clock())
+                self._machine.radio_granted(self._look())
                 self._act()
                 while True:
                     data = await link.receive()
-                    self._machine.overhear(data, self._clock())
+                    self._machine.overhear(data, self._look())
                     self._act()
         except BtSelfSecureError as error:
             why = str(error)
@@ -348,9 +355,9 @@ class HaoXiaoPeer:
             return  # it was released meanwhile
         held, self._radio, self._radio_link = self._radio_link, None, None
         if held:
-            self._machine.radio_lost(self._clock())
+            self._machine.radio_lost(self._look())
         else:
-            self._machine.radio_refused(why, self._clock())
+            self._machine.radio_refused(why, self._look())
         self._act()
 
     # --- what is told about it ----------------------------------------------------------------------------------------

@@ -307,7 +307,7 @@ class PeerMachine:
         if hardened and not self.trust.admits(event):
             return self.agreement.dropped(endpoint, now)
         if hardened:
-            self.trust.took(event, now, self.agreement.jitter(), replaces=self.session.session is not None)
+            self.trust.took(event, now, replaces=self.session.session is not None)
         role = Role.INITIATOR if self.agreement.is_lower else Role.RESPONDER
         facts = self.agreement.succeeded(event, endpoint, now)
         self.session.take_key(event, facts, role, self.agreement.config.profile, now)

@@ -16,11 +16,11 @@ from bt_selfsecure.node.haoxiao.confirmation import Confirmation, Trust
 from bt_selfsecure.node.haoxiao.peer_events import Level, Outputs, PeerConfig
 from bt_selfsecure.node.metrics import PeerCounters
 from bt_selfsecure.protocols.haoxiao.events import Established
-from bt_selfsecure.sansio.back_off import BackOff
+from bt_selfsecure.sansio.back_off import doubled
 
 FIRST_WAIT_S: Final = 60.0
 LAST_WAIT_S: Final = 3600.0
-"""From one key from nowhere to the next: at least the first, and at most what doubles with each up to the last."""
+"""From a key from nowhere to the next: the first of these, and what doubles with each up to the last."""
 DAY_S: Final = 86_400.0
 """After so long without one the waits begin anew."""
 
@@ -31,7 +31,7 @@ class PeerTrust:
     def __init__(self, config: PeerConfig, kept: Trust, counts: PeerCounters, out: Outputs) -> None:
         self.kept = kept
         self._config, self._counts, self._out = config, counts, out
-        self._wait: Final = BackOff(FIRST_WAIT_S, LAST_WAIT_S)
+        self._put_off_until, self._in_a_row = 0.0, 0
         self._refused_at: float | None = None
 
     @property
@@ -41,25 +41,26 @@ class PeerTrust:
 
     def requires_continuity(self, now: float, *, asked: bool) -> bool:
         """Return whether a key without it is to be refused now; `asked`: a person here waits for one."""
-        return self.is_confirmed or (not asked and now < self._wait.until)
+        return self.is_confirmed or (not asked and now < self._put_off_until)
 
     def admits(self, event: Established) -> bool:
         """Return whether this key may be taken: the peer may have been confirmed while it was agreed on."""
         return event.continuity or not self.is_confirmed
 
-    def took(self, event: Established, now: float, jitter: float, *, replaces: bool) -> None:
+    def took(self, event: Established, now: float, *, replaces: bool) -> None:
         """Note that a key was agreed on; `replaces`: there was one."""
         if self.kept.first is None:
             self.kept = replace(self.kept, first=now)
         if replaces and not event.continuity:
-            self._count(now, jitter)
+            self._count(now)
         if event.authenticated and not self._config.shares_authentication_key and not self.is_confirmed:
             self.confirm(Confirmation.AUTHENTICATION_KEY, "", now)
 
-    def _count(self, now: float, jitter: float) -> None:
-        if now > self._wait.until + DAY_S:
-            self._wait.reset()
-        self._wait.failed(now, jitter)
+    def _count(self, now: float) -> None:
+        if now > self._put_off_until + DAY_S:
+            self._in_a_row = 0
+        self._put_off_until = now + doubled(FIRST_WAIT_S, LAST_WAIT_S, self._in_a_row)
+        self._in_a_row += 1
         self.kept = replace(self.kept, nowhere=self.kept.nowhere + 1)
         self._counts.keys_from_nowhere += 1
         self._out.log(
@@ -84,7 +85,7 @@ class PeerTrust:
     def confirm(self, how: Confirmation, by: str, now: float) -> None:
         """Note that it is the one that is meant."""
         self.kept = Trust(how, by, now, self.kept.first)
-        self._wait.reset()
+        self._put_off_until, self._in_a_row = 0.0, 0
         whom = f" by {by}" if by else ""
         self._out.log(Level.INFO, f"confirmed ({how.value}){whom}", "confirmed")
 
@@ -93,7 +94,7 @@ class PeerTrust:
         if self.is_confirmed:
             self._out.log(Level.WARNING, "not confirmed any more: a person here allows a key from nowhere", "doubted")
         self.kept = Trust(first=now)
-        self._wait.reset()
+        self._put_off_until, self._in_a_row = 0.0, 0
 
     def told(self, now: float) -> dict[str, Any]:
         """Return it as `Trust` in api_types.py, with ages in the place of times."""

@@ -121,26 +121,19 @@ class SessionRecord:
         return _distinct(*reversed(self.continuity))
 
     def to_json(self) -> str:
-        """Return the newest version of the format above, one line."""
+        """Return the newest version of the format above, one line. A driver asks for it at each round, so it is written
+        as text at once: what is in it is numbers, names of ours, and hexadecimal."""
         sending, receiving = self.sending, self.receiving
-        record = {
-            "format": FORMAT,
-            "version": VERSION,
-            "profile": self.profile.label,
-            "role": self.role.value,
-            "sending": _chain_to_dict(sending.chain)
-            | {"offer": sending.offer.hex(), "messages": [message.hex() for message in sending.messages]},
-            "receiving": _chain_to_dict(receiving.chain)
-            | {
-                "offer": receiving.offer.hex(),
-                "previous": receiving.previous.hex(),
-                "epoch": receiving.epoch,
-                "begun_with": receiving.begun_with.hex(),
-                "skipped": receiving.skipped,
-            },
-            "continuity": [key.hex() for key in self.continuity],
-        }
-        return json.dumps(record, separators=(",", ":"))
+        in_force, offered = self.continuity
+        return (
+            f'{{"format":"{FORMAT}","version":{VERSION},"profile":"{self.profile.label}","role":"{self.role.value}",'
+            f'"sending":{{{_chain_to_json(sending.chain)},"offer":"{sending.offer.hex()}",'
+            f'"messages":{_hex_list(sending.messages)}}},'
+            f'"receiving":{{{_chain_to_json(receiving.chain)},"offer":"{receiving.offer.hex()}",'
+            f'"previous":"{receiving.previous.hex()}","epoch":{receiving.epoch},'
+            f'"begun_with":"{receiving.begun_with.hex()}","skipped":{receiving.skipped}}},'
+            f'"continuity":["{in_force.hex()}","{offered.hex()}"]}}'
+        )
 
     @classmethod
     def from_json(cls, text: str | bytes) -> SessionRecord:
@@ -188,14 +181,16 @@ class SessionRecord:
         )
 
 
-def _chain_to_dict(chain: Chain) -> dict[str, Any]:
-    return {
-        "seq": chain.seq,
-        "key": chain.key.hex(),
-        "checkpoint_rounds": chain.checkpoint_rounds,
-        "alpha": chain.alpha,
-        "checkpoints": [key.hex() for key in chain.checkpoints],
-    }
+def _chain_to_json(chain: Chain) -> str:
+    """Return the members of its object."""
+    return (
+        f'"seq":{chain.seq},"key":"{chain.key.hex()}","checkpoint_rounds":{chain.checkpoint_rounds},'
+        f'"alpha":{chain.alpha},"checkpoints":{_hex_list(chain.checkpoints)}'
+    )
+
+
+def _hex_list(values: tuple[bytes, ...]) -> str:
+    return "[" + ",".join([f'"{value.hex()}"' for value in values]) + "]"
 
 
 def _chain_from_dict(profile: Profile, data: dict[str, Any]) -> Chain:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from bt_selfsecure.errors import LocalError, UsageError
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.events import MessageDelivered, MessageReceived, ReestablishNeeded, Unreachable
 from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, decode, encode
+from bt_selfsecure.protocols.haoxiao.record import SessionRecord
 from bt_selfsecure.protocols.haoxiao.sending import SenderState
 from bt_selfsecure.protocols.haoxiao.session import Session
 from bt_selfsecure.protocols.haoxiao.session_config import Durability, SessionConfig
@@ -341,6 +343,19 @@ def test_behind_a_slow_disk_one_frame_of_a_kind_waits_at_most(pair: Pair) -> Non
         assert pair.give(pair.bob, data) == []
     pair.bob.write()
     assert kinds(pair.frames(pair.bob)) == [Kind.DATA_ACK]
+
+
+def test_a_record_is_the_json_that_any_writer_makes_of_it(pair: Pair) -> None:
+    for number in range(5):
+        pair.round(b"%d" % number)
+    pair.send(b"under way", pair.alice)
+    for end in (pair.alice, pair.bob):
+        end.session.rekey(bytes(range(32)), 0.0)
+        end.serve()
+    for record in (persist.record for end in (pair.alice, pair.bob) for persist in end.records):
+        text = record.to_json()
+        assert json.dumps(json.loads(text), separators=(",", ":")) == text
+        assert SessionRecord.from_json(text) == record
 
 
 def test_old_keys_leave_the_record(pair: Pair) -> None:
