@@ -167,7 +167,8 @@ class EstablishTable:
     target_bits: float = key(128.0, "Secret bits that the losses must give.", between(1, 256, " bits"))
     eve_loss_bound: float = key(
         0.05,
-        "Share of what the responder hears that an eavesdropper misses at least; measure it, the secrecy rests on it.",
+        "Share of what the responder hears that an eavesdropper misses at least; measure it, the secrecy rests on it. "
+        "What she has a damaged copy of she did not miss.",
         Rule("above 0 and at most 1", lambda value: 0 < value <= 1),
     )
     burst: int = key(400, "Packets of the first part of a burst.", between(1, limits.MAX_BURST))

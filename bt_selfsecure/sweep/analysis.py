@@ -17,7 +17,7 @@ from bt_selfsecure.sweep.collusion import collusion
 from bt_selfsecure.sweep.counting import Numbers, SettingCounts, count, table
 from bt_selfsecure.sweep.doubts import doubts
 from bt_selfsecure.sweep.each_run import InRuns, OneRuns, number_or_none
-from bt_selfsecure.sweep.results import DAMAGED, Analysis, AtDistance, Fit, Judged, ListenerLosses, Pair, Rows
+from bt_selfsecure.sweep.results import DAMAGED, Analysis, AtDistance, Fit, InRun, Judged, ListenerLosses, Pair, Rows
 from bt_selfsecure.sweep.statistics import phi_interval
 from bt_selfsecure.sweep.store import Store
 from bt_selfsecure.sweep.worth import needed, to_send, together, verdict
@@ -101,7 +101,11 @@ def _pairs(one: SettingCounts) -> Iterator[Pair]:
         worst, longest, least_bound, keys, broken = together(runs.kinds())
         shares = np.sort(missed[heard > 0] / heard[heard > 0])
         has_damaged = damaged[:, bob, eve]
-        intact = missed + has_damaged if one.damaged_heard else missed
+        judged = _judged(heard, missed, worst)
+        otherwise = judged
+        if has_damaged.any():
+            other = missed + has_damaged if one.damaged_heard else missed - has_damaged
+            otherwise = _judged(heard, other, together(InRuns(one, heard, other).kinds()).worst)
         expected = sum((1 - joint.e_given_bob) ** by_bob for by_bob in heard.tolist() if by_bob)
         yield Pair(
             setting=one.key.setting,
@@ -148,14 +152,13 @@ def _pairs(one: SettingCounts) -> Iterator[Pair]:
             verdict=verdict(joint.received, joint.bob_only, worst),
             eve_damaged_given_bob=int(has_damaged.sum()),
             eve_hands_on_damaged=one.hands_on_damaged[eve],
-            damaged_heard=_judged(one, heard, intact - has_damaged),
-            damaged_lost=_judged(one, heard, intact),
+            damaged_heard=judged if one.damaged_heard else otherwise,
+            damaged_lost=otherwise if one.damaged_heard else judged,
         )
 
 
-def _judged(one: SettingCounts, heard: Numbers, missed: Numbers) -> Judged:
+def _judged(heard: Numbers, missed: Numbers, worst: InRun | None) -> Judged:
     by_bob, by_bob_alone = int(heard.sum()), int(missed.sum())
-    worst = together(InRuns(one, heard, missed).kinds()).worst
     return Judged(
         by_bob_alone,
         by_bob_alone / by_bob if by_bob else None,

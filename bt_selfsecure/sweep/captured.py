@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -41,6 +41,9 @@ from bt_selfsecure.sweep.tables import Progress
 BURST: Final = (Kind.RAND, Kind.RAND_COMPACT)
 BY_CHANCE: Final = 1e-3
 """So seldom a listener that heard the rest of a burst as it did would miss all packets at an end of its capture."""
+
+SEGMENTS: Final = 18
+"""By which damaged copies are looked up: 2^80 tries make up to 17 wrong bits good (`count_heard`)."""
 
 Burst = tuple[Kind, bytes]
 """Bursts are told apart by the session id (or tag) in their packets."""
@@ -157,10 +160,23 @@ def _repairable(copies: Sequence[int], lacking: Mapping[int, int]) -> Counter[in
     """Return how many damaged copies there are of each packet that came whole to others only: such as can be made good,
     by the number of their wrong bits."""
     found: Counter[int] = Counter()
-    for copy in copies if lacking else ():
-        nearest, seq = min(((copy ^ data).bit_count(), seq) for seq, data in lacking.items())
-        found.update(count_heard(set(), {seq: nearest}, packet_bits=8 * COMPACT_FRAME_BYTES))
+    alike: dict[tuple[int, int], list[int]] = {}
+    for seq, data in lacking.items():
+        for segment in _segments(data):
+            alike.setdefault(segment, []).append(seq)
+    for copy in copies:
+        near = {seq: (copy ^ lacking[seq]).bit_count() for each in _segments(copy) for seq in alike.get(each, ())}
+        if near:
+            seq = min(near, key=near.__getitem__)
+            found.update(count_heard(set(), {seq: near[seq]}, packet_bits=8 * COMPACT_FRAME_BYTES))
     return found
+
+
+def _segments(frame: int) -> Iterator[tuple[int, int]]:
+    """Yield where each segment of a frame begins, and what it is: one of them is whole in any copy with fewer wrong
+    bits than there are segments."""
+    for low, high in pairwise(8 * COMPACT_FRAME_BYTES * number // SEGMENTS for number in range(SEGMENTS + 1)):
+        yield low, frame >> low & (1 << high - low) - 1
 
 
 def _moment(seconds: float) -> datetime | None:
