@@ -292,7 +292,7 @@ class KeyAgreement:
     def dropped(self, endpoint: Endpoint[Event], now: float) -> None:
         """The peer was confirmed while a key without continuity was agreed on: it is not used."""
         if endpoint is self.responder:
-            self.responder.close(now)
+            self.responder.give_up(now)
         self.failed(self._trust.refused(now), now)
 
     def failed(self, reason: str, now: float) -> None:
@@ -308,7 +308,7 @@ class KeyAgreement:
         """Note that a link that carried it is gone."""
         if bearer == self._config.establish_bearer or self._links.get(self._config.establish_bearer) is None:
             if self.responder:
-                self.responder.close(now)
+                self.responder.give_up(now)
                 self.follow_responder(now)
             if self.initiator:
                 self.failed(why, now)

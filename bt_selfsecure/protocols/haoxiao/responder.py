@@ -37,6 +37,7 @@ class ResponderState(MachineEnum):
     RESPONDED = enum.auto()  # 2 T_2 runs
     AWAITING_ACKNOWLEDGE = enum.auto()  # 2 T_3 runs
     ESTABLISHED = enum.auto()
+    CLOSED = enum.auto()
 
 
 class ResponderInput(MachineEnum):
@@ -47,6 +48,7 @@ class ResponderInput(MachineEnum):
     T_2_OVER = enum.auto()
     ACKNOWLEDGED = enum.auto()
     FAILED = enum.auto()
+    CLOSE = enum.auto()
 
 
 S, I = ResponderState, ResponderInput
@@ -61,12 +63,13 @@ RESPONDER_TABLE: Final[Mapping[tuple[ResponderState, ResponderInput], ResponderS
     (S.RESPONDED, I.T_2_OVER): S.AWAITING_ACKNOWLEDGE,
     (S.RESPONDED, I.ACKNOWLEDGED): S.ESTABLISHED,
     (S.AWAITING_ACKNOWLEDGE, I.ACKNOWLEDGED): S.ESTABLISHED,
-    **{(state, I.FAILED): S.IDLE for state in S if state not in (S.IDLE, S.ESTABLISHED)},
+    **{(state, I.FAILED): S.IDLE for state in S if state not in (S.IDLE, S.ESTABLISHED, S.CLOSED)},
+    **{(state, I.CLOSE): S.CLOSED for state in (S.IDLE, S.ESTABLISHED, S.CLOSED)},
 }
 _RESPONDED: Final = frozenset({S.RESPONDED, S.AWAITING_ACKNOWLEDGE})
 _BURST: Final = FrameRow({S.ACCEPTED, S.COLLECTING, *_RESPONDED}, "_receive_burst", not_for_us("a burst packet"))
 RESPONDER_FRAMES: Final[FrameTable[Kind, ResponderState]] = {
-    Kind.REQUEST: FrameRow(set(S), "_receive_request", replayed("a request")),
+    Kind.REQUEST: FrameRow(set(S) - {S.CLOSED}, "_receive_request", replayed("a request")),
     Kind.RAND: _BURST,
     Kind.RAND_COMPACT: _BURST,
     Kind.RAND_LIST: FrameRow({S.ACCEPTED, S.COLLECTING}, "_receive_list", not_for_us("a list of burst packets")),
@@ -169,12 +172,18 @@ class Responder:
             self._deadline = None
             getattr(self, RESPONDER_TIMERS[self.state])(now)
 
-    def close(self, now: float) -> None:
-        """Give up what is under way, send nothing more of it, and forget it, the last key too; T_d goes on."""
+    def give_up(self, now: float) -> None:
+        """End what is under way, send nothing more of it, and forget it, the last key too; T_d goes on, and the next
+        request may come."""
         if self._machine.can(I.FAILED):
             self._fail(Failure.CLOSED, now)
         self._current = None
         self._outbox.clear()
+
+    def close(self, now: float) -> None:
+        """Give up, and answer nothing more: the next request neither."""
+        self.give_up(now)
+        self._machine.on(I.CLOSE, now)
 
     # --- request ------------------------------------------------------------------------------------------------------
 

@@ -81,6 +81,7 @@ class Server:
         self._waiting: list[_Handshake] = []  # for M3, the oldest first
         self._established: dict[bytes, _Handshake] = {}  # the newest of each device
         self._outbox: Final[deque[bytes]] = deque(maxlen=limits.MOST_FRAMES)
+        self._is_closed = False
 
     # --- the verbs ----------------------------------------------------------------------------------------------------
 
@@ -110,7 +111,7 @@ class Server:
         if message is None:
             return
         handler = SERVER_FRAMES.get(message.kind)
-        if handler is None:
+        if handler is None or self._is_closed:
             self._events.reject(Rejection.NOT_FOR_US, message.kind.name)
         else:
             getattr(self, handler)(message, data, now)
@@ -125,7 +126,8 @@ class Server:
             del self._established[one.device_id]
 
     def close(self, now: float) -> None:
-        """Forget every handshake, and send nothing more. Keys that were told stay good."""
+        """Forget every handshake, and answer nothing more. Keys that were told stay good."""
+        self._is_closed = True
         for one in (*self._waiting, *self._established.values()):
             one.machine.on(I.DISPLACED, now)
         self._waiting.clear()

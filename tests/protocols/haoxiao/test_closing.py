@@ -89,14 +89,30 @@ def test_an_initiator_closed_before_it_begins_says_so_and_never_begins(profile: 
 
 
 @both_profiles
-def test_a_responder_that_was_closed_takes_the_next_request(profile: Profile) -> None:
+def test_a_responder_that_has_given_up_takes_the_next_request(profile: Profile) -> None:
     bob = Responder(small(bob_address(0), profile), EndpointContext(DeterministicRandom(1)))
     bob.receive_frame(request_of(ALICE, 1, profile), 0.0)
-    bob.close(0.0)
+    bob.give_up(0.0)
     assert bob.frames_to_send(0.0) == []
     assert bob.state is ResponderState.IDLE
     bob.receive_frame(request_of(bob_address(7), 2, profile), 0.0)
     assert len(bob.frames_to_send(0.0)) == 1
+
+
+@both_profiles
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_closed_responder_answers_nothing_more(profile: Profile, phase: str) -> None:
+    """Neither a new request, nor any frame that the establishment before it has brought."""
+    scene = at_phase(profile, phase)
+    now = scene.world.now
+    scene.bob.close(now)
+    state = scene.bob.state
+    for data in [request_of(bob_address(7), 2, profile), *(t.data for t in scene.world.sent)]:
+        scene.bob.receive_frame(data, now + 100.0)
+        scene.bob.handle_timer(now + 100.0)
+        assert scene.bob.frames_to_send(now + 100.0) == []
+        assert scene.bob.get_timer() is None
+    assert scene.bob.state is state
 
 
 @both_profiles

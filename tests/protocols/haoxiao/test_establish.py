@@ -649,7 +649,7 @@ def test_no_second_request_of_one_identity_is_considered_within_t_d(profile: Pro
     for tenths in range(201):
         bob.receive_frame(request_of(ALICE, tenths, profile), tenths / 10)
         accepts += bob.frames_to_send(tenths / 10)
-        bob.close(tenths / 10)
+        bob.give_up(tenths / 10)
     assert len(accepts) == 3, "at 0, 10 and 20 s"
     assert bob.rejections[Rejection.THROTTLED] == 198
 

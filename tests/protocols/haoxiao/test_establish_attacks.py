@@ -632,6 +632,8 @@ def snapshots(profile: Profile) -> tuple[dict[str, Snapshot], list[bytes]]:
     closed = cast(profile, start=True)
     closed.alice.close(0.0)
     found["FAILED"] = lambda: (copy.deepcopy(closed.alice), 0.0)
+    closed.bob.close(0.0)
+    found["CLOSED"] = lambda: (copy.deepcopy(closed.bob), 0.0)
     return found, [t.data for t in scene.world.sent]
 
 

@@ -339,6 +339,21 @@ def test_a_server_when_closed_has_forgotten_every_handshake() -> None:
 
 
 @EVERY
+def test_a_closed_server_answers_nothing_more(profile: Profile) -> None:
+    """Neither an M1 that it knows or not, nor an id that is not enrolled, nor an M3."""
+    done = exchange(profile)
+    stranger = client(profile, identity=STRANGER)
+    stranger.start(0.0)
+    done.server.close(1.0)
+    events(done.server)
+    for data in [*done.said, *stranger.frames_to_send(0.0)]:
+        done.server.receive_frame(data, 2.0)
+        assert done.server.frames_to_send(2.0) == []
+        assert done.server.get_timer() is None
+    assert {type(event) for event in events(done.server)} == {FrameRejected}
+
+
+@EVERY
 def test_the_key_log_and_no_trace_has_the_keys(profile: Profile) -> None:
     lines, trace = list[str](), list[str]()
     context = EndpointContext(counted("c"), lambda step: trace.append(step.to_json()), lines.append)
