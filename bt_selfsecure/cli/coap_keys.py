@@ -118,7 +118,7 @@ def _pair(args: Namespace) -> int:
     from bt_selfsecure.protocols.dotp.record import DotpRecord
 
     path = folder_of(args) / f"{args.name}{SUFFIX}"
-    if os.sep in args.name or args.name.startswith("."):
+    if not args.name or os.sep in args.name or args.name.startswith("."):
         raise UsageError(f"{args.name!r} can't be the name of a pair: it becomes a file's")
     if path.exists():
         raise UsageError(f"there is a pair {args.name!r} already: name another, or remove {path}")

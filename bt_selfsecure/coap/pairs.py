@@ -39,8 +39,10 @@ def private(path: Path) -> bytes:
 def write_private(path: Path, data: bytes, *, new: bool = False) -> None:
     """Put this in the place of the file, readable for its owner alone, and return once it is on the disk.
 
-    Raises `UsageError` where it can't be written, and with `new` where there is one already.
+    Raises `UsageError` where it can't be written, with `new` where there is one already, and for a name that is none.
     """
+    if not path.name:
+        raise UsageError(f"{path} is a folder: name a file in it")
     part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

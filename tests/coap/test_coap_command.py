@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -158,6 +159,11 @@ def test_observe_prints_each_change_until_ctrl_c(loopback_host: str) -> None:
         ("enrol --state STATE", "give a record, or --file"),
         ("enrol --file STATE/nothing --state STATE", "can't read"),
         ("devices --remove x --state STATE", "16 hexadecimal digits"),
+        ("key /", "/ is a folder: name a file in it"),
+        ("key .", ". is a folder: name a file in it"),
+        ("key ''", ". is a folder: name a file in it"),
+        ("key STATE/..", "is there already"),
+        ("pair '' --as client --sn 1 --state STATE", "can't be the name of a pair"),
         ("key STATE/new --identity a/b", "can't be an identity"),
         ("put coap://127.0.0.1/store/a STATE/nothing", "can't read"),
     ],
@@ -168,7 +174,7 @@ def test_what_can_not_be_used_is_said_in_one_line(
     for name, mode, text in (("open", 0o644, "a b\n"), ("one-word", 0o600, "a\n"), ("short", 0o600, "a 1234\n")):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(mode)
-    assert main(["coap", *words.replace("STATE", str(tmp_path)).split()]) == 2
+    assert main(["coap", *shlex.split(words.replace("STATE", str(tmp_path)))]) == 2
     complaint = capsys.readouterr().err
     assert complaint.count("\n") == 1
     assert said in complaint
