@@ -97,7 +97,10 @@ class NodeClient:
         return nodes
 
     def send(self, peer: str, message: bytes, *, port: int = 0, until: str = "durable", timeout: float = 60.0) -> int:
-        """Send a message, and return its number once it is `durable` here or `acknowledged` by the peer."""
+        """Send a message, and return its number once it is `durable` here or `acknowledged` by the peer. Raises
+        `UsageError` for a message that is no bytes."""
+        if not isinstance(message, bytes | bytearray):
+            raise UsageError(f"a message is bytes, and this is {type(message).__name__}: encode a text first")
         path = f"/v1/peers/{quoted(peer)}/messages" + query(port=port, until=until, timeout=f"{timeout:f}")
         wait = timeout if until == "acknowledged" else 0.0
         number: int = self._object("POST", path, message, wait=wait)["id"]

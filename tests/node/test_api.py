@@ -280,6 +280,13 @@ def test_a_client_that_is_closed_has_no_connection_and_the_next_call_opens_anoth
         assert connection.fileno() == -1
 
 
+@pytest.mark.parametrize("message", ["str", None, 5, [1]])
+def test_a_message_that_is_no_bytes_is_named_and_not_the_node(at_alice: NodeClient, message: Any) -> None:
+    with pytest.raises(UsageError, match=f"a message is bytes, and this is {type(message).__name__}"):
+        at_alice.send("bob", message)
+    assert at_alice.send("bob", b"bytes") > 0
+
+
 # --- the description --------------------------------------------------------------------------------------------------
 
 
