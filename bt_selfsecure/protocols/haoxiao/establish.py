@@ -110,11 +110,14 @@ class EstablishConfig:
     """The responder's policy: whether to agree on a key with this identity."""
 
     def __post_init__(self) -> None:
-        """Raises `UsageError` where a value is out of range."""
+        """Raises `UsageError` where a value is out of range, or of another kind."""
+        self._check_kinds()
         if len(self.identity) != limits.IDENTITY_BYTES:
             raise UsageError(f"identity must be a device address of {limits.IDENTITY_BYTES} bytes")
         if not 1 <= self.burst <= self.max_burst <= limits.MAX_BURST:
             raise UsageError(f"burst sizes must be 1 <= burst <= max_burst <= {limits.MAX_BURST}")
+        if not 0 <= self.interval < math.inf:
+            raise UsageError(f"interval is {self.interval:g} s and must be 0 seconds or more")
         if not 0 < self.eve_loss_bound <= 1:
             raise UsageError("eve_loss_bound must be above 0 and at most 1: an Eve who misses nothing has every key")
         if not 0 < self.target_bits <= 256:
@@ -152,6 +155,19 @@ class EstablishConfig:
         if self.peer and (len(self.peer) != limits.IDENTITY_BYTES or self.responders > 1):
             raise UsageError(f"peer is one device address of {limits.IDENTITY_BYTES} bytes, and responders 1 then")
         self._check_continuity()
+
+    def _check_kinds(self) -> None:
+        own = {name: getattr(self, name) for name in ("identity", "authentication_key", "peer")}
+        for name, value in [*own.items(), *(("continuity_keys", key) for key in self.continuity_keys)]:
+            if not isinstance(value, bytes):
+                raise UsageError(f"{name} must be bytes, as in bytes.fromhex('b827eb123456'): it is of another kind")
+        for name in ("burst", "max_burst", "threshold", "responders", "max_requests"):
+            value = getattr(self, name)
+            if (not isinstance(value, int) or isinstance(value, bool)) and (name, value) != ("threshold", None):
+                raise UsageError(f"{name} must be a whole number and is {value!r}")
+        for name in ("interval", "eve_loss_bound", "target_bits"):
+            if not isinstance(value := getattr(self, name), int | float):
+                raise UsageError(f"{name} must be a number and is {value!r}")
 
     def _check_continuity(self) -> None:
         if self.profile is Profile.PAPER and (self.continuity_keys or self.requires_continuity):
