@@ -125,7 +125,13 @@ def hkdf_extract(salt: bytes, material: bytes) -> bytes:
 
 
 def hkdf_expand(prk: bytes, info: bytes, length: int = 32) -> bytes:
-    """Return HKDF-Expand of RFC 5869 section 2.3 with SHA-256; `length` at most 8160 bytes, `prk` at most 64."""
+    """Return HKDF-Expand of RFC 5869 section 2.3 with SHA-256. Raises `LocalError` for a `prk` of more than 64 bytes,
+    and a `length` that is not 0 to 8160."""
+    if not 0 <= length <= 255 * 32 or len(prk) > _BLOCK_BYTES:
+        raise LocalError(
+            f"HKDF-Expand takes a key of at most {_BLOCK_BYTES} bytes and gives 0 to {255 * 32}, not {length} of "
+            f"{len(prk)}: hash a longer key first"
+        )
     if length <= 32:
         return hmac_sha256(prk, info + b"\x01")[:length]
     return HKDFExpand(_SHA256, length, info).derive(prk)

@@ -436,3 +436,13 @@ def test_our_hmac_refuses_a_key_that_it_would_have_to_hash_first() -> None:
         suites.hmac_sha256(bytes(65), b"data")
     with pytest.raises(LocalError):
         hkdf_expand(bytes(65), b"info")
+
+
+@pytest.mark.parametrize(
+    ("prk", "length"),
+    [(bytes(65), 31), (bytes(65), 32), (bytes(65), 33), (bytes(32), -1), (bytes(32), 8161)],
+    ids=lambda value: f"{value}" if isinstance(value, int) else f"{len(value)} bytes",
+)
+def test_our_expansion_refuses_a_key_or_length_that_it_is_not_for(prk: bytes, length: int) -> None:
+    with pytest.raises(LocalError, match=r"HKDF-Expand takes a key of at most 64 bytes and gives 0 to 8160"):
+        hkdf_expand(prk, b"info", length)
