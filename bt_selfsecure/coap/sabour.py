@@ -21,6 +21,7 @@ from bt_selfsecure.errors import PeerError
 from bt_selfsecure.protocols.sabour.client import Client
 from bt_selfsecure.protocols.sabour.events import Established, HandshakeExpired, HandshakeFailed, UnknownDevice
 from bt_selfsecure.protocols.sabour.keys import OscoreContext
+from bt_selfsecure.protocols.sabour.messages import peek_kind
 from bt_selfsecure.protocols.sabour.server import Server
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,12 @@ CONTEXTS_OF_A_DEVICE: Final = 2
 
 class HandshakeError(PeerError):
     """There is no key: the text says why."""
+
+
+def name_of(datagram: bytes) -> str:
+    """Return what a log calls it: M1 to M4, a refusal, or nothing of these."""
+    kind = peek_kind(datagram)
+    return "no message" if kind is None else kind.name
 
 
 class Contexts:
@@ -116,7 +123,7 @@ async def handshake(aiocoap_context: Any, origin: str, client: Client) -> Oscore
                 if isinstance(event, HandshakeFailed):
                     raise HandshakeError(event.reason.value)
             for frame in client.frames_to_send(loop.time()):
-                log.info("M%d sent", frame[0] & 0x0F)
+                log.info("%s sent", name_of(frame))
                 message = Message(code=POST, uri=f"{origin}/auth", payload=frame, transport_tuning=Unreliable())
                 asked.add(aiocoap_context.request(message, handle_blockwise=False).response)
             deadline = client.get_timer()
@@ -130,7 +137,7 @@ async def handshake(aiocoap_context: Any, origin: str, client: Client) -> Oscore
                 asked.discard(answer)
                 try:
                     client.receive_frame(answer.result().payload, loop.time())
-                    log.info("M%d received", answer.result().payload[0] & 0x0F if answer.result().payload else 0)
+                    log.info("%s received", name_of(answer.result().payload))
                 except error.Error as failure:
                     log.debug("no answer: %s", failure)
             client.handle_timer(loop.time())

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from aiocoap import error, interfaces
 
-from bt_selfsecure.coap.sabour import HandshakeError
+from bt_selfsecure.coap.sabour import HandshakeError, name_of
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.protocols.sabour.client import Client
 from bt_selfsecure.protocols.sabour.events import Established, HandshakeFailed, UnknownDevice
@@ -111,13 +111,13 @@ async def paper_handshake(host: str, port: int, client: Client) -> PayloadKey:
                 if isinstance(event, HandshakeFailed):
                     raise HandshakeError(event.reason.value)
             for frame in client.frames_to_send(loop.time()):
-                log.info("M%d sent", frame[0] & 0x0F)
+                log.info("%s sent", name_of(frame))
                 socket.sendto(frame)
             deadline = client.get_timer()
             try:
                 async with asyncio.timeout_at(deadline):
                     answer = await answers.queue.get()
-                log.info("M%d received", answer[0] & 0x0F if answer else 0)
+                log.info("%s received", name_of(answer))
                 client.receive_frame(answer, loop.time())
             except TimeoutError:
                 client.handle_timer(loop.time())

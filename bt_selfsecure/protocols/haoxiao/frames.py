@@ -144,6 +144,7 @@ _COMPACT_HEAD: Final = struct.Struct(">BH")
 _hash: Final = hashlib.sha256  # Hash_A of [3], cut to the HMAC field of its kind
 _VERSIONS: Final = frozenset(p.value for p in Profile)
 _RETIRED: Final = 2
+_RETIRED_KINDS: Final = {_RETIRED << 4 | kind: kind for kind in Kind}
 
 
 def mac_bytes(profile: Profile, kind: Kind) -> int:
@@ -195,6 +196,11 @@ def peek_kind(data: bytes) -> Kind | None:
     """Return the kind that the first octet names, whatever follows it; None where it is the first of no frame."""
     form = _FORMS.get(data[0]) if data else None
     return None if form is None else form.kind
+
+
+def peek_retired_kind(data: bytes) -> Kind | None:
+    """Return the kind that the first octet names of a frame of version 2, which is not spoken any more, or None."""
+    return _RETIRED_KINDS.get(data[0]) if data else None
 
 
 def head(frame: Frame) -> bytes:

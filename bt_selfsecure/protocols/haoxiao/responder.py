@@ -19,7 +19,7 @@ from bt_selfsecure.protocols.haoxiao.events import (
     RequestRefused,
 )
 from bt_selfsecure.protocols.haoxiao.frame_queue import FrameQueue
-from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, encode
+from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, encode, peek_retired_kind
 from bt_selfsecure.protocols.haoxiao.material import KeyShare, Offer, continuity_name
 from bt_selfsecure.protocols.haoxiao.received_burst import CommittedBurst
 from bt_selfsecure.protocols.haoxiao.responder_context import ResponderContext
@@ -92,7 +92,7 @@ _OLD_IDENTITY: Final = slice(5 + limits.NONCE_BYTES, 5 + limits.NONCE_BYTES + li
 class _Queue(FrameQueue):
     def retired(self, data: bytes) -> None:
         """The same of a request of a version that is not spoken any more, by whom it says that it is."""
-        if data[0] & 0xF == Kind.REQUEST:
+        if peek_retired_kind(data) is Kind.REQUEST:
             self.put_if_room(RequestRefused(data[_OLD_IDENTITY], Refusal.VERSION))
         else:
             super().retired(data)

@@ -98,6 +98,14 @@ _FORMS: Final = {profile: _forms(profile) for profile in Profile}
 _OCTETS: Final = {profile: {form.kind: octet for octet, form in forms.items()} for profile, forms in _FORMS.items()}
 
 
+_KINDS: Final = {octet: form.kind for forms in _FORMS.values() for octet, form in forms.items()}
+
+
+def peek_kind(data: bytes) -> Kind | None:
+    """Return the kind that the first octet names, whatever follows it; None where it is the first of no message."""
+    return _KINDS.get(data[0]) if data else None
+
+
 def size(profile: Profile, kind: Kind) -> int:
     """Return the bytes of such a datagram. KeyError for a kind that the profile does not have."""
     return _FORMS[profile][_OCTETS[profile][kind]].size

@@ -24,7 +24,16 @@ from bt_selfsecure.protocols.sabour.events import (
     UnknownDevice,
 )
 from bt_selfsecure.protocols.sabour.keys import NotAuthentic, OscoreContext, PayloadKey
-from bt_selfsecure.protocols.sabour.messages import Kind, Message, MessageError, Profile, decode, encode, size
+from bt_selfsecure.protocols.sabour.messages import (
+    Kind,
+    Message,
+    MessageError,
+    Profile,
+    decode,
+    encode,
+    peek_kind,
+    size,
+)
 from bt_selfsecure.protocols.sabour.server import SERVER_FRAMES, Server
 from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.events import Rejection
@@ -404,3 +413,11 @@ def test_events_that_strangers_cause_at_will_are_bounded_also_where_paper_believ
     for number in range(limits.MOST_EVENTS + 10):
         Exchange(client(profile, seed=f"{number}"), host).run()
     assert len(events(host)) == limits.MOST_EVENTS
+
+
+@EVERY
+def test_the_first_octet_names_the_kind_and_no_other_octet_does(profile: Profile) -> None:
+    assert [peek_kind(data) for data in exchange(profile).said] == [Kind.M1, Kind.M2, Kind.M3, Kind.M4]
+    assert [peek_kind(bytes([octet])) for octet in (0x00, 0x10, 0x31, 0x25, 0xF1)] == [None] * 5
+    assert peek_kind(bytes([0x15])) is Kind.REFUSAL
+    assert peek_kind(b"") is None
