@@ -107,9 +107,10 @@ def test_what_the_library_page_says_of_losses_is_what_comes_out() -> None:
 
 @pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.name)
 def test_a_page_opens_with_an_example(page: Path) -> None:
-    """Before its second heading there is something to type, to read as code, or a figure of its own."""
-    opening = page.read_text(encoding="utf-8").split("\n## ")[0]
-    assert re.search(r"^(    \S|```|\| )", opening, re.MULTILINE)
+    """Right behind its heading there is something to type, to read as code, or a figure of its own."""
+    title, *opening = page.read_text(encoding="utf-8").splitlines()
+    assert title.startswith("# ")
+    assert re.match(r"    \S|```|\| ", next(line for line in opening if line and not line.startswith("<!-- ")))
 
 
 def test_every_page_that_the_tree_names_is_there() -> None:

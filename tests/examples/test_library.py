@@ -12,6 +12,7 @@ import sys
 import venv
 import zipfile
 from pathlib import Path
+from typing import get_args, get_origin, get_type_hints
 
 import pytest
 
@@ -66,6 +67,20 @@ def test_what_is_lazy_is_what_type_checkers_see() -> None:
     seen = {name.name: node.module for node in typed.body if isinstance(node, ast.ImportFrom) for name in node.names}
     assert seen == bt_selfsecure._MODULES
     assert sorted(seen) == sorted(bt_selfsecure.__all__)
+
+
+def test_what_an_event_holds_has_a_public_name() -> None:
+    """So that a program can compare it, and annotate what takes it."""
+    names = [getattr(bt_selfsecure, name) for name in bt_selfsecure.__all__]
+    public = [*names, *vars(bt_selfsecure.events).values()]
+    held = set[type]()
+    for event in get_args(bt_selfsecure.events.Event):
+        kind = get_origin(event) or event
+        hints = get_type_hints(kind, vars(sys.modules[kind.__module__])).values()
+        held |= {part for hint in hints for part in (hint, *get_args(hint)) if isinstance(part, type)}
+    ours = {kind for kind in held if kind.__module__.startswith("bt_selfsecure.")}
+    assert len(ours) > 3
+    assert [kind for kind in ours if kind not in public] == []
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:

@@ -8,6 +8,7 @@ from dataclasses import field
 from bt_selfsecure.protocols.haoxiao.record import SessionRecord
 from bt_selfsecure.sansio.events import FrameRejected as FrameRejected  # as itself: `events` has all of them
 from bt_selfsecure.sansio.events import Persist as Persist
+from bt_selfsecure.sansio.events import Rejection as Rejection
 from bt_selfsecure.sansio.value import value
 
 # --- establishment ----------------------------------------------------------------------------------------------------
