@@ -22,7 +22,7 @@ let next = 0, noticed = 0;
 
 const $ = id => document.getElementById(id);
 const now = () => performance.now();
-const metres = place => `${place.distance_m}\u00a0m` + (state.turns > 1 ? ` · turn ${place.turn + 1}` : "");
+const metres = place => `${place.distance_m}\u00a0m` + (state.turns > 1 ? ` ·\u00a0turn\u00a0${place.turn + 1}` : "");
 const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
 const at = place => `${place.turn} ${place.distance_m}`;
 const runs = count => `${count} run${count === 1 ? "" : "s"}`;

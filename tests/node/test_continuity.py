@@ -191,6 +191,31 @@ def test_a_confirmed_peer_that_lost_its_state_needs_a_person(folder: Path) -> No
     virtual(main())
 
 
+def test_what_cannot_reach_the_peer_takes_no_confirmation_and_what_takes_it_is_on_disk(folder: Path) -> None:
+    """As the disk has it when the node is killed at once."""
+    world = World(folder)
+
+    async def main() -> None:
+        alice = await world.start("alice", "bob", dial="never")
+        bob = await world.start("bob", "alice", dial="always")
+        await connected(alice, bob)
+        await compared(alice, bob)
+        await world.stop("bob")
+        await until(lambda: peer_of(alice, "bob")["state"] != "connected")
+        assert not (await alice.establish("bob", without_continuity=True))["established"]
+        assert trust(alice, "bob")["confirmed"] == "string"
+        bob = await world.start("bob", "alice", dial="always")
+        await connected(alice, bob)
+        assert (await asyncio.wait_for(alice.establish("bob", without_continuity=True), 900))["established"]
+        assert trust(alice, "bob")["confirmed"] is None
+        await world.stop("alice")
+        alice = await world.start("alice", "bob", dial="never")
+        assert trust(alice, "bob")["confirmed"] is None
+        await world.close()
+
+    virtual(main())
+
+
 def test_a_confirmation_survives_new_keys_and_restarts_and_is_told_with_its_age(folder: Path) -> None:
     world = World(folder)
 

@@ -132,15 +132,16 @@ class PeerMachine:
 
     def establish(self, now: float, *, wait: bool = False, without_continuity: bool = False) -> None:
         """Agree on a new key now, or join what is under way; `EstablishOutcome` tells what became of it. With `wait`
-        only the other end begins. `without_continuity`: it need not be the peer that was confirmed, and is no longer.
+        only the other end begins. `without_continuity`: it need not be the peer that was confirmed, and is no longer,
+        unless it can't be reached.
         """
-        if without_continuity:
-            self.trust.doubt(now)
-            self.session.keep_now()
         self.agreement.is_wanted = True
         self.agreement.is_asked |= not wait
         if not self.links.session_line and not self._may_dial:
             return self.agreement.fail_outcome("it is not connected, and not to be dialled")
+        if without_continuity:
+            self.trust.doubt(now)
+            self.session.keep_now()
         self.links.redial.reset()
         self.agreement.retry.reset()
         self._out.look_due = True
