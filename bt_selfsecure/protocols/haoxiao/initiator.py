@@ -260,9 +260,9 @@ class Initiator:
         pieces = self._burst.list() if self.state is S.COLLECTING else []
         self._outbox += pieces
         again = self.config.next_repeat(now)
-        self._repeat = None if again is None else now + (again - now) * (len(pieces) or 2**self._openings)
+        waits = -(-len(pieces) // limits.LIST_PIECES_A_REPEAT) or 2**self._openings
+        self._repeat = None if again is None else now + (again - now) * waits
         self._openings += 1
-        return None
 
     def _overhear_burst(self, frame: Frame, now: float) -> None:
         """Tell an echo of a burst packet of ours, which is harmless, from other content, which is an attack."""

@@ -14,6 +14,7 @@ MIN_AUTHENTICATION_KEY_BYTES: Final = 16  # it can be guessed offline from one e
 PAIR_ID_BYTES: Final = 8  # names one responder's part of an establishment
 COMMITMENT_BYTES: Final = 32  # SHA-256 of the RandData that [10] reveals later; C, of a part's messages
 DIGEST_BYTES: Final = 4  # of each burst message, in the list of its part: what a listener learns of it
+LIST_PIECES_A_REPEAT: Final = 8  # of a list, sent again as one frame is: each must come, so all go out often
 LIST_DIGESTS: Final = 60  # in one piece of a list: with all else 333 bytes, which is one flushable packet of `l2cap`
 CONTINUITY_NAME_BYTES: Final = 8
 MAX_CONTINUITY_NAMES: Final = 2  # of the K_0 in force, and of one that the peer was not seen to have

@@ -5,11 +5,14 @@ from __future__ import annotations
 from random import Random
 
 import pytest
+from harness import cast, chaos
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.burst_list import ListReader, digest, list_of
+from bt_selfsecure.protocols.haoxiao.establish import Timers
+from bt_selfsecure.protocols.haoxiao.events import EstablishFailed
 from bt_selfsecure.protocols.haoxiao.received_burst import CommittedBurst
 
 FIRST = 1000
@@ -88,3 +91,15 @@ def test_s_is_made_of_the_true_packets_alone_whatever_else_comes_when(data: st.D
     burst.add_list(0, pieces[0])
     assert burst.is_proved
     assert burst.kept == {seq: messages[seq] for seq in came}
+
+
+@pytest.mark.parametrize("count", [500, 1600])
+def test_the_list_of_a_long_part_comes_over_a_link_that_loses_a_tenth(count: int) -> None:
+    """Every piece must: the more there are, the oftener all are sent."""
+    failed: list[EstablishFailed] = []
+    for seed in range(20):
+        air = chaos(Random(seed), loss=0.1, double=0, late=0, damage=0)
+        scene = cast(burst=count, interval=0.002, timers=Timers(), seed=seed + 1, channel=air)
+        scene.world.run()
+        failed += scene.world.events(EstablishFailed, "alice")
+    assert failed == []
