@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 import os
@@ -186,8 +187,11 @@ def said(process: subprocess.Popen[str], status: int = 0) -> str:
 def test_between_daemons_a_compared_key_is_not_replaced_by_who_has_only_bobs_address(nodes: TwoNodes) -> None:
     start(nodes)
     at_bob = command(nodes, "bob", "establish", "alice", "--wait", "--json")
-    while at_bob.poll() is None:  # the first of them may be too early for it
+    ended = None
+    while ended is None:  # the first of them may be too early for it
         at_alice = said(command(nodes, "alice", "establish", "bob", "--json"))
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            ended = at_bob.wait(5)
     outcomes = [json.loads(each) for each in (at_alice, said(at_bob))]
     assert outcomes[0]["sas"] == outcomes[1]["sas"] != ""
     for name in ADDRESSES:
