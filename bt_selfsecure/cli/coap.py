@@ -153,13 +153,13 @@ async def _until_signal(args: Namespace, options: Chosen) -> int:
 
 
 def _sabour_server(options: Chosen) -> Any:
-    from bt_selfsecure.coap.keys import enrolled, own_identity
+    from bt_selfsecure.coap.keys import Enrolled, own_identity
     from bt_selfsecure.protocols.sabour.config import ServerConfig
     from bt_selfsecure.protocols.sabour.server import Server
     from bt_selfsecure.sansio.context import EndpointContext
 
     assert options.profile is not None
-    devices = enrolled(options.folder)
+    devices = Enrolled(options.folder)
     if not devices:
         raise UsageError("no device is enrolled: on it `coap identity` shows its record, here `coap enrol` takes it")
     config = ServerConfig(own_identity(options.folder, os.urandom), devices, options.profile)
@@ -170,6 +170,8 @@ def _sabour_server(options: Chosen) -> Any:
 
 
 def _request(args: Namespace) -> int:
+    from bt_selfsecure.protocols.dotp.keys import ExhaustedError
+
     payload = _payload(args.file) if args.method in ("put", "post") else b""
     options = chosen(args, server=False)
     level = logging.INFO if args.verbose else logging.CRITICAL
@@ -182,6 +184,8 @@ def _request(args: Namespace) -> int:
     except PeerError as error:
         print(f"bt-selfsecure: {error}", file=sys.stderr)
         return 1
+    except ExhaustedError as error:
+        raise UsageError(str(error)) from None
     if output is not None:
         _show(args, output)
     if args.verbose:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,10 @@ from coap_processes import COAP, LEFT_S, coap, serving
 from test_qr_codes import photographed
 
 from bt_selfsecure.cli.main import main
+from bt_selfsecure.coap.pairs import PairFile
 from bt_selfsecure.coap.resources import SENSOR_BYTES
+from bt_selfsecure.protocols.dotp.keys import Policy, Role
+from bt_selfsecure.protocols.dotp.record import DotpRecord
 
 
 @pytest.fixture
@@ -85,6 +89,38 @@ def test_sabours_handshake_says_what_the_paper_prints(profile: str, tmp_path: Pa
         assert process.stderr is not None
         noted = process.stderr.read()
     assert ("is not enrolled here" if profile == "hardened" else "Device not defined!") in noted
+
+
+@pytest.mark.parametrize("layer", ["dtls", "object"])
+def test_a_pair_whose_numbers_are_used_up_says_so_in_one_line(
+    layer: str, tmp_path: Path, loopback_host: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = DotpRecord.paper(Role.CLIENT, 1234, Policy.PER_IO_NRPRNG, 40)
+    PairFile.begin(tmp_path / "few.pair", "few", replace(record, sending=replace(record.sending, number=256)))
+    scheme = "coaps" if layer == "dtls" else "coap"
+    own = ["--scheme", "dotp", "--layer", layer, "--pair", "few", "--state", str(tmp_path)]
+    for verb in ("get", "observe"):
+        assert main(["coap", verb, f"{scheme}://{loopback_host}:9/time", *own]) == 2
+        complaint = capsys.readouterr().err
+        assert complaint.count("\n") == 1
+        assert "all numbers of this pair are used up" in complaint
+
+
+def test_a_running_server_takes_in_who_is_enrolled_and_who_is_struck_off(tmp_path: Path, loopback_host: str) -> None:
+    records = {end: coap("identity", "--state", tmp_path / end)[1].decode().strip() for end in ("a", "b", "host")}
+    for device in ("a", "b"):
+        assert coap("enrol", records["host"], "--state", tmp_path / device)[0] == 0
+    assert coap("enrol", records["a"], "--state", tmp_path / "host")[0] == 0
+    own = ("--scheme", "sabour", "--state")
+    with serving(loopback_host, *own, tmp_path / "host") as (uri, _):
+        words = ("get", f"{uri}/time", "--timeout", 2, *own)
+        assert coap(*words, tmp_path / "a")[0] == 0
+        assert coap(*words, tmp_path / "b")[0] == 1
+        assert coap("enrol", records["b"], "--state", tmp_path / "host")[0] == 0
+        assert coap(*words, tmp_path / "b")[0] == 0
+        assert coap("devices", "--remove", records["a"][:16], "--state", tmp_path / "host")[0] == 0
+        assert coap(*words, tmp_path / "a")[0] == 1
+        assert coap(*words, tmp_path / "b")[0] == 0
 
 
 def test_devices_are_listed_and_struck_off(tmp_path: Path) -> None:
