@@ -109,6 +109,8 @@ def _key(args: Namespace) -> int:
     from bt_selfsecure.coap.keys import new_key
     from bt_selfsecure.coap.pairs import write_private
 
+    if not args.file.parent.is_dir():
+        raise UsageError(f"there is no folder {args.file.parent}: make it, or name another")
     write_private(args.file, new_key(args.identity, os.urandom), new=True)
     return 0
 

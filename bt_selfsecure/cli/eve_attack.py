@@ -60,7 +60,7 @@ Of those on CoAP, --live takes servers of this computer, and stands in their
 place for whoever asks at her own ports; --profile says which of Sabour's:
 
   dotp/known-text dotp/replay dotp/loss dotp/change dotp/deafen 127.0.0.1:5683
-  sabour/middle 127.0.0.1:5684 127.0.0.1:5588   paper: CoAP, and M1 to M4
+  sabour/middle 127.0.0.1:5683 127.0.0.1:5588   paper: CoAP, and M1 to M4
   sabour/middle 127.0.0.1:5683                  hardened
 
 Others are carried out against devices that are listed as yours in

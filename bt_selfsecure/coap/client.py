@@ -91,11 +91,15 @@ class CoapClient:
         """Refuse what is no URI of this scheme; with Sabour's, have a context with the server."""
         try:
             parts = urlsplit(uri)
-            host, port = parts.hostname or "", parts.port
-        except ValueError:  # a port or an address that is none
+            host = parts.hostname or ""
+        except ValueError:  # an address that is none
             host = ""
         if not host or parts.scheme != self._scheme.uri_scheme:
             raise UsageError(f"{uri!r} does not fit: this scheme has {self._scheme.uri_scheme}://HOST/PATH")
+        try:
+            port = parts.port
+        except ValueError:
+            raise UsageError(f"{parts.netloc!r} has a port that is none: give 1 to 65535, or nothing") from None
         expect_zone(host)
         origin = f"{parts.scheme}://{parts.netloc}"
         if self.before is not None:

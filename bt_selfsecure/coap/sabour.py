@@ -10,12 +10,14 @@ import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from aiocoap import Message, error
 from aiocoap.numbers import CHANGED, POST
 from aiocoap.numbers.constants import Unreliable
 from aiocoap.resource import Resource, Site
 
+from bt_selfsecure.coap.channels import ChannelError
 from bt_selfsecure.coap.oscore import MemoryContext, OscoreSite
 from bt_selfsecure.errors import PeerError
 from bt_selfsecure.protocols.sabour.client import Client
@@ -144,6 +146,8 @@ async def handshake(aiocoap_context: Any, origin: str, client: Client) -> Oscore
                     client.receive_frame(answer.result().payload, loop.time())
                     log.info("%s received", name_of(answer.result().payload))
                 except error.Error as failure:
+                    if isinstance(failure.__cause__, ChannelError):  # nothing listens there
+                        raise HandshakeError(f"no answer of {urlsplit(origin).netloc}: {failure.__cause__}") from None
                     log.debug("no answer: %s", failure)
             client.handle_timer(loop.time())
     finally:

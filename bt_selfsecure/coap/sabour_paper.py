@@ -22,7 +22,6 @@ from bt_selfsecure.protocols.sabour.server import Server
 log = logging.getLogger(__name__)
 
 AUTH_PORT: Final = 5588
-COAP_PORT: Final = 5684
 MOST_KEYS: Final = 256
 
 
@@ -96,10 +95,13 @@ class PaperSite(interfaces.Resource):  # type: ignore[misc]
 
 class _Answers(asyncio.DatagramProtocol):
     def __init__(self) -> None:
-        self.queue: Final[asyncio.Queue[bytes]] = asyncio.Queue()
+        self.queue: Final[asyncio.Queue[bytes | OSError]] = asyncio.Queue()
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         self.queue.put_nowait(data)
+
+    def error_received(self, exc: Any) -> None:
+        self.queue.put_nowait(exc)
 
 
 async def paper_handshake(host: str, port: int, client: Client) -> PayloadKey:
@@ -122,6 +124,10 @@ async def paper_handshake(host: str, port: int, client: Client) -> PayloadKey:
             try:
                 async with asyncio.timeout_at(deadline):
                     answer = await answers.queue.get()
+                if isinstance(answer, OSError):
+                    raise HandshakeError(
+                        f"no answer of {host} port {port}, the handshake's: nothing listens there ({answer.strerror})"
+                    )
                 log.info("%s received", name_of(answer))
                 client.receive_frame(answer, loop.time())
             except TimeoutError:
