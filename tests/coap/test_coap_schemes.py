@@ -228,6 +228,31 @@ def test_the_session_and_the_observation_of_a_device_that_is_struck_off_end(loop
     run(test)
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("dtls", "devA"), ("dotp dtls", "pair/0"), ("dotp object", "pair, number 0")],
+)
+def test_a_server_logs_whose_session_it_is_and_a_key_that_is_another(
+    name: str, said: str, loopback_host: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ends = Ends(name, tmp_path)
+
+    async def test() -> None:
+        async with ends.running(loopback_host) as serving:
+            uri = f"{ends.client.uri_scheme}://{loopback_host}:{serving.port}/time"
+            async with connected(ends.client) as client:
+                await client.request("get", uri)
+            if name == "dtls":
+                async with connected(DtlsPsk({b"devA": b"another"})) as client:
+                    with pytest.raises(NoResponseError):
+                        await client.request("get", uri, timeout=1)
+
+    with caplog.at_level(logging.INFO):
+        run(test)
+    assert re.search(rf"session with 127.0.0.1:\d+: {said}\n", caplog.text)
+    assert (": its key is another, or somebody changes what it sends" in caplog.text) == (name == "dtls")
+
+
 def test_an_unknown_device_is_met_with_silence_and_logged(
     loopback_host: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
