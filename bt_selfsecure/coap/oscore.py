@@ -93,6 +93,7 @@ class OscoreRequests(interfaces.RequestProvider):  # type: ignore[misc]
     def request(self, pipe: Any) -> None:
         task = self._wire.loop.create_task(self._request(pipe))
         self._tasks.add(task)
+        pipe.on_interest_end(task.cancel)
         task.add_done_callback(self._tasks.discard)
 
     async def _request(self, pipe: Any) -> None:

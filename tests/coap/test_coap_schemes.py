@@ -18,19 +18,17 @@ from served import DEVICE, HOST, NAMES, Ends, begun, run
 
 from bt_selfsecure.coap.channels import DtlsChannel, DtlsGate, dtls_client
 from bt_selfsecure.coap.client import NoResponseError, connected
-from bt_selfsecure.coap.keys import Enrolled, enrol, strike_off
 from bt_selfsecure.coap.pairs import PairFile
 from bt_selfsecure.coap.resources import SENSOR_BYTES, sensor_json, site
-from bt_selfsecure.coap.sabour import HandshakeError, secured
+from bt_selfsecure.coap.sabour import HandshakeError
 from bt_selfsecure.coap.schemes import DotpDtls, DotpObject, DtlsPsk, Plain
 from bt_selfsecure.coap.server import serve
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.protocols.dotp.keys import ExhaustedError, Policy, Role
 from bt_selfsecure.protocols.dotp.record import DotpRecord
 from bt_selfsecure.protocols.sabour.client import Client
-from bt_selfsecure.protocols.sabour.config import ClientConfig, ServerConfig
-from bt_selfsecure.protocols.sabour.enrolment import Enrolment, Identity
-from bt_selfsecure.protocols.sabour.server import Server
+from bt_selfsecure.protocols.sabour.config import ClientConfig
+from bt_selfsecure.protocols.sabour.enrolment import Identity
 from bt_selfsecure.sansio.context import EndpointContext
 
 BROKEN = ["coap://[::1/time", "coap://127.0.0.1:99999/time", "coap://[x]/time", "coap://127.0.0.1:x/time"]
@@ -198,59 +196,6 @@ def test_used_up_numbers_are_said_to_be_used_up(
         await serving.close()
 
     run(test)
-
-
-def test_the_session_and_the_observation_of_a_device_that_is_struck_off_end(loopback_host: str, tmp_path: Path) -> None:
-    for device in (DEVICE.enrolment, HOST.enrolment):
-        enrol(tmp_path, device)
-    whole = secured(site(), Server(ServerConfig(HOST, Enrolled(tmp_path)), EndpointContext(os.urandom)))
-
-    async def test() -> None:
-        serving = await serve(whole, loopback_host, 0)
-        uri = f"coap://{loopback_host}:{serving.port}"
-        async with connected(device=ClientConfig(DEVICE, HOST.enrolment)) as client:
-            assert (await client.request("get", f"{uri}/time")).code == aiocoap.CONTENT
-            watched = client.observe(f"{uri}/time")
-            assert (await anext(watched)).code == aiocoap.CONTENT
-            strike_off(tmp_path, DEVICE.device_id)
-            with pytest.raises(NoResponseError, match="no context for this device"):
-                await anext(watched)
-            with pytest.raises(NoResponseError, match="may not know this device id"):
-                await client.request("get", f"{uri}/time", timeout=1)
-        async with connected(device=ClientConfig(DEVICE, HOST.enrolment)) as client:
-            enrol(tmp_path, DEVICE.enrolment)
-            assert (await client.request("get", f"{uri}/time")).code == aiocoap.CONTENT
-            enrol(tmp_path, Enrolment(DEVICE.device_id, HOST.enrolment.key))  # the id, with another key
-            with pytest.raises(NoResponseError, match="no context for this device"):
-                await client.request("get", f"{uri}/time")
-        await serving.close()
-
-    run(test)
-
-
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [("dtls", "devA"), ("dotp dtls", "pair/0"), ("dotp object", "pair, number 0")],
-)
-def test_a_server_logs_whose_session_it_is_and_a_key_that_is_another(
-    name: str, said: str, loopback_host: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    ends = Ends(name, tmp_path)
-
-    async def test() -> None:
-        async with ends.running(loopback_host) as serving:
-            uri = f"{ends.client.uri_scheme}://{loopback_host}:{serving.port}/time"
-            async with connected(ends.client) as client:
-                await client.request("get", uri)
-            if name == "dtls":
-                async with connected(DtlsPsk({b"devA": b"another"})) as client:
-                    with pytest.raises(NoResponseError):
-                        await client.request("get", uri, timeout=1)
-
-    with caplog.at_level(logging.INFO):
-        run(test)
-    assert re.search(rf"session with 127.0.0.1:\d+: {said}\n", caplog.text)
-    assert (": its key is another, or somebody changes what it sends" in caplog.text) == (name == "dtls")
 
 
 def test_an_unknown_device_is_met_with_silence_and_logged(
