@@ -51,7 +51,7 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
         type=integer(least=100, most=MOST_SESSIONS),
         default=1100,
         metavar="N",
-        help="figures up to so many (default 1100)",
+        help="figures for 100, 1100, ... up to so many, and for so many (default 1100)",
     )
     coap.add_argument("--gets", type=integer(least=1, most=1000), default=20, metavar="N", help="of a row (default 20)")
     coap.add_argument("--plots", type=Path, metavar="DIR", help="write the figures as SVG")

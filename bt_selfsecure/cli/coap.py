@@ -79,7 +79,7 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
         "--port",
         type=integer(least=0, most=MOST_PORT),
         metavar="N",
-        help="default 5683, for coaps and sabour's paper profiles 5684; 0: a free one",
+        help="default 5683, for coaps 5684; 0: a free one",
     )
     serve.add_argument("-v", "--verbose", action="store_true", help="log handshakes and sessions")
     add_options(serve, server=True)
@@ -127,7 +127,7 @@ async def _until_signal(args: Namespace, options: Chosen) -> int:
     from bt_selfsecure.coap.manager import ManagedSite
     from bt_selfsecure.coap.resources import site
     from bt_selfsecure.coap.sabour import secured
-    from bt_selfsecure.coap.sabour_paper import COAP_PORT, PaperHandshakes, PaperSite
+    from bt_selfsecure.coap.sabour_paper import PaperHandshakes, PaperSite
     from bt_selfsecure.coap.server import serve
     from bt_selfsecure.protocols.dotp.keys import Role
 
@@ -135,17 +135,17 @@ async def _until_signal(args: Namespace, options: Chosen) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as closing:
-        whole, port = site(), args.port
+        whole = site()
         if options.is_paper:
             handshakes = PaperHandshakes(_sabour_server(options))
             await handshakes.open(args.bind, args.auth_port)
             closing.callback(handshakes.close)
-            whole, port = PaperSite(whole, handshakes), COAP_PORT if port is None else port
+            whole = PaperSite(whole, handshakes)
         elif options.profile is not None:
             whole = secured(whole, _sabour_server(options))
         if manager := await closing.enter_async_context(managed(args, Role.SERVER)):
             whole = ManagedSite(whole, manager)
-        serving = await serve(whole, args.bind, port, options.scheme)
+        serving = await serve(whole, args.bind, args.port, options.scheme)
         closing.push_async_callback(serving.close)
         print(f"serving {options.scheme.uri_scheme}://{serving.where} ({args.scheme}); Ctrl-C ends it", flush=True)
         await stop.wait()
@@ -153,13 +153,13 @@ async def _until_signal(args: Namespace, options: Chosen) -> int:
 
 
 def _sabour_server(options: Chosen) -> Any:
-    from bt_selfsecure.coap.keys import enrolled, own_identity
+    from bt_selfsecure.coap.keys import Enrolled, own_identity
     from bt_selfsecure.protocols.sabour.config import ServerConfig
     from bt_selfsecure.protocols.sabour.server import Server
     from bt_selfsecure.sansio.context import EndpointContext
 
     assert options.profile is not None
-    devices = enrolled(options.folder)
+    devices = Enrolled(options.folder)
     if not devices:
         raise UsageError("no device is enrolled: on it `coap identity` shows its record, here `coap enrol` takes it")
     config = ServerConfig(own_identity(options.folder, os.urandom), devices, options.profile)
@@ -170,6 +170,8 @@ def _sabour_server(options: Chosen) -> Any:
 
 
 def _request(args: Namespace) -> int:
+    from bt_selfsecure.protocols.dotp.keys import ExhaustedError
+
     payload = _payload(args.file) if args.method in ("put", "post") else b""
     options = chosen(args, server=False)
     level = logging.INFO if args.verbose else logging.CRITICAL
@@ -182,6 +184,8 @@ def _request(args: Namespace) -> int:
     except PeerError as error:
         print(f"bt-selfsecure: {error}", file=sys.stderr)
         return 1
+    except ExhaustedError as error:
+        raise UsageError(str(error)) from None
     if output is not None:
         _show(args, output)
     if args.verbose:

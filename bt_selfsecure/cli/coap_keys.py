@@ -98,7 +98,9 @@ def add_parsers(verbs: _SubParsersAction[ArgumentParser]) -> None:
     add_folder(enrol)
     enrol.set_defaults(run=_enrol)
     devices = verbs.add_parser("devices", help="who is enrolled", description="List who is enrolled: id, public key.")
-    devices.add_argument("--remove", metavar="ID", help="strike this one off; a server takes it in when it starts")
+    devices.add_argument(
+        "--remove", metavar="ID", help="strike this one off; also a server that runs serves it no more"
+    )
     add_folder(devices)
     devices.set_defaults(run=_devices)
 
@@ -107,6 +109,8 @@ def _key(args: Namespace) -> int:
     from bt_selfsecure.coap.keys import new_key
     from bt_selfsecure.coap.pairs import write_private
 
+    if not args.file.parent.is_dir():
+        raise UsageError(f"there is no folder {args.file.parent}: make it, or name another")
     write_private(args.file, new_key(args.identity, os.urandom), new=True)
     return 0
 

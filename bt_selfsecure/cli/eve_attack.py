@@ -60,8 +60,11 @@ Of those on CoAP, --live takes servers of this computer, and stands in their
 place for whoever asks at her own ports; --profile says which of Sabour's:
 
   dotp/known-text dotp/replay dotp/loss dotp/change dotp/deafen 127.0.0.1:5683
-  sabour/middle 127.0.0.1:5684 127.0.0.1:5588   paper: CoAP, and M1 to M4
+  sabour/middle 127.0.0.1:5683 127.0.0.1:5588   paper: CoAP, and M1 to M4
   sabour/middle 127.0.0.1:5683                  hardened
+
+Whether it succeeded she judges by what passes: she read something; the server
+answered what she changed, or more than it was asked, or nothing any more.
 
 Others are carried out against devices that are listed as yours in
 /etc/bt-selfsecure/eve.toml, and against no others:
@@ -200,5 +203,4 @@ def _live_on_coap(args: Namespace) -> int:
     if args.name not in ON_COAP:
         raise UsageError(f"{args.name} is not carried out live: choose one of {', '.join(ON_COAP)}")
     places = [place_of(target) for target in args.targets]
-    asyncio.run(attack(args.name, args.profile, places, args.seconds, partial(print, flush=True)))
-    return 0
+    return int(asyncio.run(attack(args.name, args.profile, places, args.seconds, partial(print, flush=True))))

@@ -111,6 +111,17 @@ class DtlsChannel:
     def established(self) -> bool:
         return self._end.established
 
+    def is_unopened(self, datagram: bytes) -> bool:
+        """Return whether this ends in a sealed record, and the handshake did not come through by it: then its key is
+        another, or somebody changed it."""
+        if self.established or self.ended:
+            return False
+        epoch, start = b"", 0
+        while start + 13 <= len(datagram):
+            epoch = datagram[start + 3 : start + 5]
+            start += 13 + int.from_bytes(datagram[start + 11 : start + 13])
+        return any(epoch)
+
     @property
     def transmission(self) -> tuple[str, int]:
         pair, _, session = self.identity.rpartition("/")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -25,6 +26,9 @@ from bt_selfsecure.protocols.sabour.keys import PayloadKey
 from bt_selfsecure.sansio.context import EndpointContext
 
 TIMEOUT_S: Final = 10.0
+DEFAULT_MAX_AGE_S: Final = 60
+AFTER_MAX_AGE_S = 5.0, 15.0
+"""Between which an observer waits on, by chance, so that not all ask at once (RFC 7641, 3.3.1)."""
 METHODS: Final = {
     "get": aiocoap.GET,
     "put": aiocoap.PUT,
@@ -68,21 +72,41 @@ class CoapClient:
         return response
 
     async def observe(self, uri: str, timeout: float = TIMEOUT_S) -> AsyncIterator[Any]:
-        """Yield the resource, and again at each change, until the server ends it. `timeout` is for the first alone."""
-        with _as_sentences(self, uri, timeout):
-            async with asyncio.timeout(timeout):
-                await self._prepare(uri)
-                request = self._context.request(self._message("get", uri, b"", observe=0))
-                first = await request.response
-        yield first
-        if first.opt.observe is None:
-            return
-        with _as_sentences(self, uri, timeout):
+        """Yield the resource, and again at each change, until the server ends it. `timeout` is for a registration.
+
+        What is older than its Max-Age is asked for again (RFC 7641, 3.3.1): a server that is gone is noticed so. Raises
+        as `request` does.
+        """
+        last: Any = None
+        while True:
             try:
-                async for message in request.observation:
-                    yield message
-            except (error.ObservationCancelled, error.NotObservable):
+                with _as_sentences(self, uri, timeout):
+                    async with asyncio.timeout(timeout):
+                        await self._prepare(uri)
+                        request = self._context.request(self._message("get", uri, b"", observe=0))
+                        response = await request.response
+            except NoResponseError as failure:
+                if last is None:
+                    raise
+                raise NoResponseError(f"the server is gone: {failure}") from None
+            if last is None or (response.code, response.payload) != (last.code, last.payload):
+                yield response
+            last = response
+            if response.opt.observe is None:
                 return
+            notifications = aiter(request.observation)
+            while True:
+                with _as_sentences(self, uri, timeout):
+                    try:
+                        async with asyncio.timeout(_fresh_s(last)):
+                            last = await anext(notifications)
+                    except TimeoutError:
+                        break
+                    except (StopAsyncIteration, error.ObservationCancelled, error.NotObservable):
+                        return
+                yield last
+            if not request.observation.cancelled:
+                request.observation.cancel()
 
     def _message(self, method: str, uri: str, payload: bytes, **options: Any) -> Any:
         return aiocoap.Message(code=METHODS[method], uri=uri, payload=payload, **options)
@@ -91,11 +115,15 @@ class CoapClient:
         """Refuse what is no URI of this scheme; with Sabour's, have a context with the server."""
         try:
             parts = urlsplit(uri)
-            host, port = parts.hostname or "", parts.port
-        except ValueError:  # a port or an address that is none
+            host = parts.hostname or ""
+        except ValueError:  # an address that is none
             host = ""
         if not host or parts.scheme != self._scheme.uri_scheme:
             raise UsageError(f"{uri!r} does not fit: this scheme has {self._scheme.uri_scheme}://HOST/PATH")
+        try:
+            port = parts.port
+        except ValueError:
+            raise UsageError(f"{parts.netloc!r} has a port that is none: give 1 to 65535, or nothing") from None
         expect_zone(host)
         origin = f"{parts.scheme}://{parts.netloc}"
         if self.before is not None:
@@ -140,6 +168,12 @@ class CoapClient:
                 f"({self._device.identity.device_id.hex()}), or can't be reached"
             )
         return f"no answer of {where} in {timeout:g} s: {'it was heard before' if heard else 'is it served there?'}"
+
+
+def _fresh_s(response: Any) -> float:
+    """Return for how long an observer waits before it asks again."""
+    max_age = response.opt.max_age
+    return float(DEFAULT_MAX_AGE_S if max_age is None else max_age) + random.uniform(*AFTER_MAX_AGE_S)
 
 
 class _as_sentences:  # noqa: N801 - a context manager, used as a function

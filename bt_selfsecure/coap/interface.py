@@ -20,7 +20,7 @@ from aiocoap.numbers.constants import MAX_REGULAR_BLOCK_SIZE_EXP
 from aiocoap.tokenmanager import TokenManager
 from aiocoap.util import hostportjoin, hostportsplit
 
-from bt_selfsecure.coap.channels import Channel, ChannelError, Gate
+from bt_selfsecure.coap.channels import Channel, ChannelError, DotpChannel, DtlsChannel, Gate
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 
 log = logging.getLogger(__name__)
@@ -52,6 +52,8 @@ class Remote(interfaces.EndpointAddress):  # type: ignore[misc]
         self.hostinfo_local = local
         self.timer: asyncio.TimerHandle | None = None
         self.last_heard = 0.0
+        self.told = ""
+        """What the log has of it."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Remote) and (self.place, id(self.channel)) == (other.place, id(other.channel))
@@ -250,8 +252,20 @@ class UdpServer(_Udp, asyncio.DatagramProtocol):
             if remote is None or remote.channel is not channel:
                 remote = self._welcome(place, channel)
         remote.last_heard = now
+        self._note(remote, data)
         self._remotes.move_to_end(place)
         self._received(remote, messages)
+
+    def _note(self, remote: Remote, data: bytes) -> None:
+        """Log who it is, once of a session and for each number of D-OTP's object layer; and a wrong key."""
+        channel, told = remote.channel, remote.channel.identity
+        if isinstance(channel, DotpChannel):
+            told = f"{told}, number {channel.transmission[1]}"
+        elif isinstance(channel, DtlsChannel) and channel.is_unopened(data):
+            log.info("no session with %s: its key is another, or somebody changes what it sends", remote.hostinfo)
+        if told != remote.told:
+            remote.told = told
+            log.info("session with %s: %s", remote.hostinfo, told)
 
     def _welcome(self, place: Place, channel: Channel) -> Remote:
         if former := self._remotes.pop(place, None):

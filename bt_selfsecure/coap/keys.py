@@ -6,17 +6,22 @@ there (libcoap: -u IDENTITY -k KEY); where 32 secret bytes are needed, as 64 hex
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from bt_selfsecure.coap.pairs import private, write_private
 from bt_selfsecure.errors import UnreadableError, UsageError
+from bt_selfsecure.files import is_there
 from bt_selfsecure.protocols.dotp.keys import HARDENED_BYTES
 from bt_selfsecure.protocols.sabour import limits
 from bt_selfsecure.protocols.sabour.enrolment import RECORD_BYTES, Enrolment, Identity
 from bt_selfsecure.qr_codes import PREFIX, CodeKind, code_of, read_code
 from bt_selfsecure.sansio.context import Random
+
+log = logging.getLogger(__name__)
 
 IDENTITY_FILE: Final = "identity"
 ENROLLED_FILE: Final = "enrolled"
@@ -81,10 +86,46 @@ def own_identity(folder: Path, random: Random) -> Identity:
 
 def enrolled(folder: Path) -> dict[bytes, bytes]:
     """Return the keys of those who are enrolled, by id. Raises `UsageError` where the file can't be used."""
+    return _enrolled_of(_written(folder))
+
+
+def _written(folder: Path) -> bytes:
     path = folder / ENROLLED_FILE
-    if not path.exists():
-        return {}
-    return {one.device_id: one.key for one in (enrolment(line) for line in private(path).decode().split())}
+    return private(path) if is_there(path) else b""
+
+
+def _enrolled_of(written: bytes) -> dict[bytes, bytes]:
+    lines = written.decode("ascii", "replace").split()
+    return {one.device_id: one.key for one in (enrolment(line) for line in lines)}
+
+
+class Enrolled(Mapping[bytes, bytes]):
+    """Is who is enrolled in a folder now, by id: a server that runs sees who comes and who is struck off. Where the
+    file can't be used any more, that is logged and nobody is enrolled. The first reading raises `UsageError`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder: Final = folder
+        self._seen = _written(folder)
+        self._known = _enrolled_of(self._seen)
+
+    def __getitem__(self, device_id: bytes) -> bytes:
+        return self._now()[device_id]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._now())
+
+    def __len__(self) -> int:
+        return len(self._now())
+
+    def _now(self) -> dict[bytes, bytes]:
+        try:
+            written = _written(self._folder)
+            if written != self._seen:
+                self._known, self._seen = _enrolled_of(written), written
+        except (UsageError, OSError) as failure:
+            log.error("nobody is enrolled as long as that is so: %s", failure)
+            return {}
+        return self._known
 
 
 def enrolment(text: str) -> Enrolment:

@@ -122,8 +122,10 @@ class _Ask(Resource):  # type: ignore[misc]
     async def render_post(self, request: Any) -> Any:
         try:
             asked = json.loads(request.payload)
-            pair, end, number = str(asked["pair"]), Role(asked["end"]), int(asked["n"])
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            pair, end, number = asked["pair"], Role(asked["end"]), asked["n"]
+            if type(pair) is not str or type(number) is not int:  # true is an int, too
+                raise TypeError
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise error.BadRequest('{"pair", "end", "n"} is needed') from None
         try:
             answer = self._service.ask(self._what, _device(request), pair, end, number)

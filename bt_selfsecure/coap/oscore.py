@@ -38,7 +38,9 @@ class MemoryContext(oscore.CanProtect, oscore.CanUnprotect, oscore.SecurityConte
     alg_aead = oscore.algorithms[oscore.DEFAULT_ALGORITHM]
     hashfun = oscore.hashfunctions[oscore.DEFAULT_HASHFUNCTION]
 
-    def __init__(self, context: OscoreContext, identity: str) -> None:
+    def __init__(self, context: OscoreContext, identity: str, is_trusted: Callable[[], bool] = lambda: True) -> None:
+        """`is_trusted` tells whether the one at the other end still may use it."""
+        self.is_trusted: Final = is_trusted
         self.sender_id, self.recipient_id = context.sender_id, context.recipient_id
         self.identity: Final = identity
         self.sender_sequence_number = 0
@@ -91,6 +93,7 @@ class OscoreRequests(interfaces.RequestProvider):  # type: ignore[misc]
     def request(self, pipe: Any) -> None:
         task = self._wire.loop.create_task(self._request(pipe))
         self._tasks.add(task)
+        pipe.on_interest_end(task.cancel)
         task.add_done_callback(self._tasks.discard)
 
     async def _request(self, pipe: Any) -> None:
@@ -156,6 +159,8 @@ class OscoreSite(interfaces.Resource):  # type: ignore[misc]
         within = IterablePipe(message)
         run_driving_pipe(error_to_message(within, log), self._inner.render_to_pipe(within))
         async for event in within:
+            if not context.is_trusted():
+                raise _NoContextError
             response = Message(code=INTERNAL_SERVER_ERROR) if event.exception is not None else event.message
             if not event.is_last:
                 response.opt.observe = 0

@@ -8,14 +8,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from aiocoap import Message, error
 from aiocoap.numbers import CHANGED, POST
 from aiocoap.numbers.constants import Unreliable
 from aiocoap.resource import Resource, Site
 
+from bt_selfsecure.coap.channels import ChannelError
 from bt_selfsecure.coap.oscore import MemoryContext, OscoreSite
 from bt_selfsecure.errors import PeerError
 from bt_selfsecure.protocols.sabour.client import Client
@@ -47,20 +49,25 @@ def name_of(datagram: bytes) -> str:
 class Contexts:
     """Keeps a server's contexts, by the id of who sends. Bounded: the oldest go."""
 
-    def __init__(self) -> None:
+    def __init__(self, devices: Mapping[bytes, bytes]) -> None:
+        self._devices: Final = devices
         self._contexts: Final[OrderedDict[int, MemoryContext]] = OrderedDict()
 
-    def add(self, context: MemoryContext) -> None:
-        own = [key for key, one in self._contexts.items() if one.identity == context.identity]
-        for key in own[: len(own) + 1 - CONTEXTS_OF_A_DEVICE]:
-            del self._contexts[key]
+    def add(self, keys: OscoreContext, device_id: bytes) -> None:
+        """Take the context of a device that has proved itself. It is over once the device is struck off, or its id has
+        another key."""
+        key = self._devices.get(device_id)
+        context = MemoryContext(keys, device_id.hex(), lambda: key is not None and self._devices.get(device_id) == key)
+        own = [which for which, one in self._contexts.items() if one.identity == context.identity]
+        for which in own[: len(own) + 1 - CONTEXTS_OF_A_DEVICE]:
+            del self._contexts[which]
         self._contexts[id(context)] = context
         if len(self._contexts) > MOST_CONTEXTS:
             self._contexts.popitem(last=False)
 
     def of(self, sender_id: bytes) -> Iterable[MemoryContext]:
         """Return those of this sender, the newest first."""
-        return [one for one in reversed(self._contexts.values()) if one.recipient_id == sender_id]
+        return [one for one in reversed(self._contexts.values()) if one.recipient_id == sender_id and one.is_trusted()]
 
 
 class Auth(Resource):  # type: ignore[misc]
@@ -77,7 +84,7 @@ class Auth(Resource):  # type: ignore[misc]
         for event in iter(self._server.next_event, None):
             match event:
                 case Established(device_id=device, keys=OscoreContext() as keys):
-                    self._contexts.add(MemoryContext(keys, device.hex()))
+                    self._contexts.add(keys, device)
                     log.info("device %s has proved itself", device.hex())
                 case UnknownDevice(device_id=device):
                     log.warning("device %s is not enrolled here: it got no answer", device.hex())
@@ -93,7 +100,7 @@ class Auth(Resource):  # type: ignore[misc]
 
 def secured(inner: Any, server: Server) -> OscoreSite:
     """Return the site as its devices reach it: after the handshake, in OSCORE."""
-    contexts, outer = Contexts(), Site()
+    contexts, outer = Contexts(server.config.devices), Site()
     outer.add_resource(AUTH, Auth(server, contexts))
     return OscoreSite(_Both(outer, inner), contexts.of, AUTH)
 
@@ -139,6 +146,8 @@ async def handshake(aiocoap_context: Any, origin: str, client: Client) -> Oscore
                     client.receive_frame(answer.result().payload, loop.time())
                     log.info("%s received", name_of(answer.result().payload))
                 except error.Error as failure:
+                    if isinstance(failure.__cause__, ChannelError):  # nothing listens there
+                        raise HandshakeError(f"no answer of {urlsplit(origin).netloc}: {failure.__cause__}") from None
                     log.debug("no answer: %s", failure)
             client.handle_timer(loop.time())
     finally:

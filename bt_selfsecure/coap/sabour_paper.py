@@ -22,7 +22,6 @@ from bt_selfsecure.protocols.sabour.server import Server
 log = logging.getLogger(__name__)
 
 AUTH_PORT: Final = 5588
-COAP_PORT: Final = 5684
 MOST_KEYS: Final = 256
 
 
@@ -32,7 +31,12 @@ class PaperHandshakes(asyncio.DatagramProtocol):
     def __init__(self, server: Server) -> None:
         self._server: Final = server
         self._socket: asyncio.DatagramTransport
-        self.keys: Final[dict[str, PayloadKey]] = {}
+        self._keys: Final[dict[str, tuple[PayloadKey, bytes]]] = {}
+
+    def key_of(self, host: str) -> PayloadKey | None:
+        """Return the key of the last handshake from this address, if its device is still enrolled."""
+        key, device = self._keys.get(host, (None, b""))
+        return key if device in self._server.config.devices else None
 
     async def open(self, host: str, port: int = AUTH_PORT) -> int:
         """Return the port. Raises `UsageError` where it can't be had."""
@@ -49,11 +53,11 @@ class PaperHandshakes(asyncio.DatagramProtocol):
         self._server.receive_frame(data, now)
         for event in iter(self._server.next_event, None):
             match event:
-                case Established(keys=PayloadKey() as key):
-                    self.keys.pop(place[0], None)
-                    self.keys[place[0]] = key
-                    if len(self.keys) > MOST_KEYS:
-                        del self.keys[next(iter(self.keys))]
+                case Established(device_id=device, keys=PayloadKey() as key):
+                    self._keys.pop(place[0], None)
+                    self._keys[place[0]] = key, device
+                    if len(self._keys) > MOST_KEYS:
+                        del self._keys[next(iter(self._keys))]
                     log.info("Client authenticated!")
                 case UnknownDevice(device_id=device):
                     log.warning("Device not defined! (%s)", device.hex())
@@ -77,7 +81,7 @@ class PaperSite(interfaces.Resource):  # type: ignore[misc]
         return bool(await self._inner.needs_blockwise_assembly(request))
 
     async def render(self, request: Any) -> Any:
-        key = self._handshakes.keys.get(request.remote.place[0])
+        key = self._handshakes.key_of(request.remote.place[0])
         if key is None:
             raise error.Unauthorized("there was no handshake")
         response = await self._inner.render(request)
@@ -91,10 +95,13 @@ class PaperSite(interfaces.Resource):  # type: ignore[misc]
 
 class _Answers(asyncio.DatagramProtocol):
     def __init__(self) -> None:
-        self.queue: Final[asyncio.Queue[bytes]] = asyncio.Queue()
+        self.queue: Final[asyncio.Queue[bytes | OSError]] = asyncio.Queue()
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         self.queue.put_nowait(data)
+
+    def error_received(self, exc: Any) -> None:
+        self.queue.put_nowait(exc)
 
 
 async def paper_handshake(host: str, port: int, client: Client) -> PayloadKey:
@@ -117,6 +124,10 @@ async def paper_handshake(host: str, port: int, client: Client) -> PayloadKey:
             try:
                 async with asyncio.timeout_at(deadline):
                     answer = await answers.queue.get()
+                if isinstance(answer, OSError):
+                    raise HandshakeError(
+                        f"no answer of {host} port {port}, the handshake's: nothing listens there ({answer.strerror})"
+                    )
                 log.info("%s received", name_of(answer))
                 client.receive_frame(answer, loop.time())
             except TimeoutError:

@@ -18,9 +18,13 @@ def coap(*words: object, given: bytes = b"") -> tuple[int, bytes, str]:
 
 
 @contextmanager
-def serving(host: str, *words: object, command: str = "serve") -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """The URI at which `coap serve` (or `manager`) says that it serves, and its process."""
-    line = [*COAP, command, "--bind", host, "--port", "0", *map(str, words)]
+def serving(
+    host: str, *words: object, command: str = "serve", port: int | None = 0
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The URI at which `coap serve` (or `manager`) says that it serves, and its process. Without a port at the
+    default one."""
+    at = [] if port is None else ["--port", str(port)]
+    line = [*COAP, command, "--bind", host, *at, *map(str, words)]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         said = process.stdout.readline()

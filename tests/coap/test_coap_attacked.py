@@ -96,6 +96,31 @@ def test_who_changes_what_passes_gets_as_far_as_the_profile_lets_her(
         assert ("no authentic answer" in asked[0][2]) == (profile == "hardened")
 
 
+@pytest.mark.parametrize(
+    ("attack", "profile", "succeeded"),
+    [
+        ("dotp/known-text", "paper", 1),
+        ("dotp/known-text", "hardened", 0),
+        ("dotp/change", "paper", 1),
+        ("dotp/change", "hardened", 0),
+        ("dotp/deafen", "paper", 1),
+        ("dotp/deafen", "hardened", 0),
+        ("dotp/replay", "paper", 0),
+    ],
+)
+def test_the_exit_status_of_a_live_attack_says_whether_it_succeeded(
+    attack: str, profile: str, succeeded: int, tmp_path: Path, loopback_host: str
+) -> None:
+    with pair_served(loopback_host, tmp_path, profile) as (place, options):
+        command = [*EVE, attack, place, "--live", "--seconds", "5"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            port = process.stdout.readline().split()[4].rstrip(",")
+            for _ in range(2):
+                coap("get", f"coap://{loopback_host}:{port}/time", "--timeout", 1, *options)
+            assert process.wait(20) == succeeded
+
+
 def test_one_datagram_lost_without_a_serial_and_nothing_is_read_any_more(tmp_path: Path, loopback_host: str) -> None:
     """Fig. 10a, live: also what CoAP repeats is nonsense at the server."""
     with (
@@ -171,7 +196,8 @@ def test_a_woman_in_the_middle_of_sabours_handshake_reads_paper_and_of_hardened_
         ("dotp/loss 127.0.0.1", "on this computer alone"),
         ("dotp/loss localhost:5683", "on this computer alone"),
         ("dotp/loss", "takes 1 of 127.0.0.1:PORT"),
-        ("sabour/middle 127.0.0.1:5684", "takes 2 of 127.0.0.1:PORT"),
+        ("sabour/middle 127.0.0.1:5683", "takes --profile paper with 2 of 127.0.0.1:PORT, of CoAP and of the hand"),
+        ("sabour/middle 127.0.0.1:5683", "or --profile hardened with 1"),
         ("sabour/points 127.0.0.1:5684", "is not carried out live: choose one of dotp/known-text"),
     ],
 )

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,10 @@ from coap_processes import COAP, LEFT_S, coap, serving
 from test_qr_codes import photographed
 
 from bt_selfsecure.cli.main import main
+from bt_selfsecure.coap.pairs import PairFile
 from bt_selfsecure.coap.resources import SENSOR_BYTES
+from bt_selfsecure.protocols.dotp.keys import Policy, Role
+from bt_selfsecure.protocols.dotp.record import DotpRecord
 
 
 @pytest.fixture
@@ -87,6 +91,36 @@ def test_sabours_handshake_says_what_the_paper_prints(profile: str, tmp_path: Pa
     assert ("is not enrolled here" if profile == "hardened" else "Device not defined!") in noted
 
 
+@pytest.mark.parametrize("layer", ["dtls", "object"])
+def test_a_pair_whose_numbers_are_used_up_says_so_in_one_line(layer: str, tmp_path: Path, loopback_host: str) -> None:
+    record = DotpRecord.paper(Role.CLIENT, 1234, Policy.PER_IO_NRPRNG, 40)
+    PairFile.begin(tmp_path / "few.pair", "few", replace(record, sending=replace(record.sending, number=256)))
+    scheme = "coaps" if layer == "dtls" else "coap"
+    own = ["--scheme", "dotp", "--layer", layer, "--pair", "few", "--state", str(tmp_path)]
+    for verb in ("get", "observe"):
+        status, _, complaint = coap(verb, f"{scheme}://{loopback_host}:9/time", *own)
+        assert status == 2
+        assert complaint.count("\n") == 1
+        assert "all numbers of this pair are used up" in complaint
+
+
+def test_a_running_server_takes_in_who_is_enrolled_and_who_is_struck_off(tmp_path: Path, loopback_host: str) -> None:
+    records = {end: coap("identity", "--state", tmp_path / end)[1].decode().strip() for end in ("a", "b", "host")}
+    for device in ("a", "b"):
+        assert coap("enrol", records["host"], "--state", tmp_path / device)[0] == 0
+    assert coap("enrol", records["a"], "--state", tmp_path / "host")[0] == 0
+    own = ("--scheme", "sabour", "--state")
+    with serving(loopback_host, *own, tmp_path / "host") as (uri, _):
+        words = ("get", f"{uri}/time", "--timeout", 2, *own)
+        assert coap(*words, tmp_path / "a")[0] == 0
+        assert coap(*words, tmp_path / "b")[0] == 1
+        assert coap("enrol", records["b"], "--state", tmp_path / "host")[0] == 0
+        assert coap(*words, tmp_path / "b")[0] == 0
+        assert coap("devices", "--remove", records["a"][:16], "--state", tmp_path / "host")[0] == 0
+        assert coap(*words, tmp_path / "a")[0] == 1
+        assert coap(*words, tmp_path / "b")[0] == 0
+
+
 def test_devices_are_listed_and_struck_off(tmp_path: Path) -> None:
     record = coap("identity", "--state", tmp_path / "device")[1].decode().strip()
     coap("enrol", record, "--state", tmp_path)
@@ -147,6 +181,9 @@ def test_observe_prints_each_change_until_ctrl_c(loopback_host: str) -> None:
         ("get coaps://127.0.0.1/time --scheme dotp --pair x --no-serial", "are for --scheme dotp --layer object"),
         ("get coap://127.0.0.1/time --key-file x", "--key-file is for --scheme dtls"),
         ("get coaps://127.0.0.1/time", "does not fit"),
+        ("get coap://127.0.0.1:99999/x", "'127.0.0.1:99999' has a port that is none"),
+        ("get coap://127.0.0.1:x/x", "'127.0.0.1:x' has a port that is none"),
+        ("key STATE/nowhere/k.key", "there is no folder STATE/nowhere"),
         ("get coap://127.0.0.1/time --scheme sabour --state STATE", "enrol the server's record"),
         ("serve --scheme sabour --state STATE", "no device is enrolled"),
         ("serve --bind 0.0.0.0", "name one of this computer's"),
@@ -177,7 +214,30 @@ def test_what_can_not_be_used_is_said_in_one_line(
     assert main(["coap", *shlex.split(words.replace("STATE", str(tmp_path)))]) == 2
     complaint = capsys.readouterr().err
     assert complaint.count("\n") == 1
-    assert said in complaint
+    assert said.replace("STATE", str(tmp_path)) in complaint
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("profile", ["hardened", "paper", "paper-hash"])
+def test_where_nobody_listens_sabours_handshake_says_so_at_once(
+    profile: str, tmp_path: Path, loopback_host: str
+) -> None:
+    record = coap("identity", "--state", tmp_path / "host")[1].decode().strip()
+    assert coap("enrol", record, "--state", tmp_path / "device")[0] == 0
+    own = ("--scheme", "sabour", "--profile", profile, "--auth-port", 9, "--state", tmp_path / "device")
+    status, _, said = coap("get", f"coap://{loopback_host}:9/time", "--timeout", 15, *own)
+    assert status == 1
+    assert "nothing listens there (Connection refused)" in said
+
+
+def test_without_a_port_the_papers_device_asks_where_its_server_serves(tmp_path: Path, loopback_host: str) -> None:
+    records = {end: coap("identity", "--state", tmp_path / end)[1].decode().strip() for end in ("device", "host")}
+    assert coap("enrol", records["device"], "--state", tmp_path / "host")[0] == 0
+    port = 10_000 + (os.getpid() + 3) % 50_000
+    own = ("--scheme", "sabour", "--profile", "paper", "--auth-port", port, "--state")
+    with serving(loopback_host, *own, tmp_path / "host", port=None) as (uri, _):
+        assert uri == f"coap://{loopback_host}:5683"
+        assert coap("get", f"coap://{loopback_host}/time", *own, tmp_path / "device")[0] == 0
 
 
 def test_without_aiocoap_it_is_said_what_to_install(tmp_path: Path) -> None:

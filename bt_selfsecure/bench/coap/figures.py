@@ -197,7 +197,8 @@ def _persist(end: Dotp) -> None:
 def figures(
     most: int, layer: str, tell: Callable[[int], None] = lambda _sessions: None, policies: Sequence[str] = (*POLICIES,)
 ) -> list[CostPoint]:
-    """Return each policy's points, for as many sessions of SHOWN as `most` lets; `tell` is told how many are done."""
+    """Return each policy's points, for as many sessions of SHOWN as `most` lets and for `most`; `tell` is told how many
+    are done."""
     dtls = layer == "dtls"
     sessions: dict[str, DtlsSessions | ObjectSessions] = {}
     if dtls:
@@ -212,15 +213,16 @@ def figures(
     try:
         for each in sessions.values():  # so that none pays for what is loaded
             each.run()
-        for done in range(TURN, most + 1, TURN):
+        for done in sorted({*range(TURN, most, TURN), most}):
+            turn = (done - 1) % TURN + 1
             names = list(sessions)
-            for name in names if done // TURN % 2 else reversed(names):
+            for name in names if -(-done // TURN) % 2 else reversed(names):
                 begin = time.process_time()
-                for _ in range(TURN):
+                for _ in range(turn):
                     sessions[name].run()
                 spent[name] += time.process_time() - begin
             tell(done)
-            if done in SHOWN:
+            if done in SHOWN or done == most:
                 for name in policies:
                     paper = not dtls and not name.startswith("hardened")
                     baseline = spent[STATIC_PAPER if paper else STATIC]

@@ -1,7 +1,7 @@
 """Attacks on CoAP as it is served on this computer: real sockets, and Eve in the server's place.
 
 She listens at ports of her own. Who asks there reaches the server through her, datagram by datagram, as `hear` of an
-attack decides. She tells what she did and read; whether it worked the two ends tell.
+attack decides. She tells what she did and read; whether it worked she judges by what passes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import repeat
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import aiocoap
 from aiocoap import error
@@ -107,6 +107,15 @@ class EveRelay:
 # --- D-OTP's object layer ---------------------------------------------------------------------------------------------
 
 
+class LiveAttack(Protocol):
+    """Is an attack, and what it came to."""
+
+    @property
+    def succeeded(self) -> bool: ...
+
+    def hear(self, sender: Role, data: bytes) -> Iterable[Sent]: ...
+
+
 class _Reading:
     """Takes the first request whose text is one of those that she supposes, has SN by it, and tells every text."""
 
@@ -114,6 +123,10 @@ class _Reading:
         self._say: Final = say
         self._public: Final = Public()
         self._sn: int | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        return self._sn is not None
 
     def hear(self, sender: Role, data: bytes) -> list[Sent]:
         policy = self._public.policy
@@ -139,24 +152,62 @@ def _told(text: bytes) -> str:
     return " ".join(filter(None, (str(message.code), path, ascii(message.payload.decode(errors="replace"))[1:-1])))
 
 
-def _telling(hear: Hear, say: Say) -> Hear:
-    """Tell what the attack did to each datagram that is not simply handed on."""
+class _Telling:
+    """Tells what the attack did to each datagram that is not simply handed on, and counts what passes."""
 
-    def heard(sender: Role, data: bytes) -> list[Sent]:
-        onward = list(hear(sender, data))
+    def __init__(self, hear: Hear, say: Say) -> None:
+        self._hear: Final = hear
+        self._say: Final = say
+        self.touched = False
+        self.asked = self.answered = 0
+        """Datagrams of the client, and of the server."""
+        self.asked_since = self.answered_since = 0
+        """Of the client after the first that was touched, and of the server after the first of those."""
+
+    def hear(self, sender: Role, data: bytes) -> list[Sent]:
+        onward = list(self._hear(sender, data))
+        if sender is Role.CLIENT:
+            self.asked += 1
+            self.asked_since += self.touched
+        else:
+            self.answered += 1
+            self.answered_since += self.asked_since > 0
         if onward != [(sender.peer, data)]:
-            say(f"{sender.value}: a datagram of {len(data)} bytes became {len(onward)}")
+            self.touched = True
+            self._say(f"{sender.value}: a datagram of {len(data)} bytes became {len(onward)}")
         return onward
 
-    return heard
+
+class _MadeMore(_Telling):
+    """Succeeds if the server sent more than it was asked; do not observe through it."""
+
+    @property
+    def succeeded(self) -> bool:
+        return self.answered > self.asked
 
 
-DOTP: Final[dict[str, Callable[[Say], Hear]]] = {
-    "dotp/known-text": lambda say: _Reading(say).hear,
-    "dotp/replay": lambda say: _telling(Replay().hear, say),
-    "dotp/loss": lambda say: _telling(Drop(1).hear, say),
-    "dotp/change": lambda say: _telling(Change(b"time", b"door").hear, say),
-    "dotp/deafen": lambda say: _telling(Deafen(Public(), os.urandom, 1).hear, say),
+class _MadeAnother(_Telling):
+    """Succeeds if the server answered what was changed."""
+
+    @property
+    def succeeded(self) -> bool:
+        return self.touched and self.answered > 0
+
+
+class _MadeDeaf(_Telling):
+    """Succeeds if the server answered nothing that came later."""
+
+    @property
+    def succeeded(self) -> bool:
+        return self.asked_since > 0 and self.answered_since == 0
+
+
+DOTP: Final[dict[str, Callable[[Say], LiveAttack]]] = {
+    "dotp/known-text": _Reading,
+    "dotp/replay": lambda say: _MadeMore(Replay().hear, say),
+    "dotp/loss": lambda say: _MadeDeaf(Drop(1).hear, say),
+    "dotp/change": lambda say: _MadeAnother(Change(b"time", b"door").hear, say),
+    "dotp/deafen": lambda say: _MadeDeaf(Deafen(Public(), os.urandom, 1).hear, say),
 }
 
 
@@ -170,6 +221,8 @@ class _Middle:
         self._profile: Final = profile
         self._say: Final = say
         self._mallory: ManInTheMiddle | None = None
+        self.succeeded = False
+        """Whether she read anything."""
 
     def hear(self, sender: Role, data: bytes) -> list[Sent]:
         """Take a datagram of the handshake."""
@@ -207,6 +260,7 @@ class _Middle:
             text = with_server.open(message.payload)
         except NotAuthentic:
             return [(sender.peer, data)]
+        self.succeeded = True
         self._say(f"read, and handed on under her own key: {ascii(text.decode(errors='replace'))[1:-1]}")
         return [(sender.peer, _with(data, message.payload, with_client.seal(text, os.urandom)))]
 
@@ -222,21 +276,29 @@ LIVE: Final = {**dict.fromkeys(DOTP, 1), "sabour/middle": 2}
 """Each with its number of places, at most: of `hardened` the handshake has no port of its own."""
 
 
-async def attack(name: str, profile: str, places: list[Place], seconds: float, say: Say) -> None:
-    """Stand in the servers' places for so long. Raises `UsageError` where there are too many or too few."""
+async def attack(name: str, profile: str, places: list[Place], seconds: float, say: Say) -> bool:
+    """Stand in the servers' places for so long, and return whether the attack succeeded. Raises `UsageError` where
+    there are too many or too few."""
     wanted = 1 if profile == "hardened" else LIVE[name]
+    if len(places) != wanted and name not in DOTP:
+        raise UsageError(
+            f"a live {name} takes --profile paper with {LIVE[name]} of 127.0.0.1:PORT, of CoAP and of the handshake, "
+            "or --profile hardened with 1"
+        )
     if len(places) != wanted:
         raise UsageError(f"a live {name} takes {wanted} of 127.0.0.1:PORT: see bt-selfsecure eve attack --help")
     if name in DOTP:
-        hears = [DOTP[name](say)]
+        carried: LiveAttack = DOTP[name](say)
+        hears: list[Hear] = [carried.hear]
     else:
-        middle = _Middle(Profile.HARDENED if profile == "hardened" else Profile.PAPER_ECDSA, say)
+        carried = middle = _Middle(Profile.HARDENED if profile == "hardened" else Profile.PAPER_ECDSA, say)
         hears = [middle.hear_coap, middle.hear]
     relays = [EveRelay(place, hear) for place, hear in zip(places, hears, strict=False)]
     try:
         for place, relay in zip(places, relays, strict=True):
             say(f"listening at {place[0]} port {relay.port}, in the place of port {place[1]}")
         await asyncio.sleep(seconds)
+        return carried.succeeded
     finally:
         for relay in relays:
             relay.close()

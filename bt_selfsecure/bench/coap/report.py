@@ -158,4 +158,4 @@ def _curves(axes: Axes, policies: Sequence[str], points: Sequence[CostPoint]) ->
 def _times(axes: Axes, rows: Sequence[Row]) -> None:
     names = [row.name for row in reversed(rows)]
     axes.barh(names, [1000 * row.median_s for row in reversed(rows)], color=COLOURS[0])
-    axes.set_xlabel("median, ms, from the first datagram to the response")
+    axes.set_xlabel("median of a GET, ms")

@@ -81,3 +81,8 @@ def test_a_relay_without_a_response_says_so() -> None:
 def test_a_folder_that_is_not_there_is_told_before_the_work(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "coap", "--plots", "/nowhere/at/all"]) == 2
     assert re.match(r"bt-selfsecure: there is no folder .*\n$", capsys.readouterr().err)
+
+
+def test_the_figures_have_the_papers_numbers_of_sessions_and_the_one_that_was_asked_for() -> None:
+    points = figures(130, "object", policies=("hardened 256",))
+    assert [point.sessions for point in points] == [100, 130]
