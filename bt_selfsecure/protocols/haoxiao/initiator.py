@@ -263,6 +263,7 @@ class Initiator:
         waits = -(-len(pieces) // limits.LIST_PIECES_A_REPEAT) or 2**self._openings
         self._repeat = None if again is None else now + (again - now) * waits
         self._openings += 1
+        return None
 
     def _overhear_burst(self, frame: Frame, now: float) -> None:
         """Tell an echo of a burst packet of ours, which is harmless, from other content, which is an attack."""
