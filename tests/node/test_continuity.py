@@ -127,6 +127,7 @@ def test_the_key_of_a_confirmed_peer_is_not_replaced_by_one_who_has_only_its_add
         bob = await world.start("bob", "alice")
         assert await asyncio.wait_for(read(bob, 1), 600) == [b"open the door: 4711"]
         assert fingerprint(alice, "bob") == before
+        assert peer_of(alice, "bob")["trouble"] == "", "what a stranger tried is no reason to give up a confirmation"
         await world.close()
 
     virtual(main())

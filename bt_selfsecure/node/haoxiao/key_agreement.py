@@ -123,8 +123,8 @@ class KeyAgreement:
             self._hinted = self._out.look_due = True
 
     def forget_hint(self) -> None:
-        """Note that the key that there is works."""
-        self._hinted = False
+        """Note that the key that there is works: what was the matter with another one is over."""
+        self._hinted, self.trouble = False, ""
 
     def consider(self, now: float, *, leads: bool, linked_since: float, has_key: bool, due: bool) -> None:
         """Begin, if it is time. `leads`: this end dialled the link; `due`: the policy wants another key."""
