@@ -9,10 +9,9 @@ from __future__ import annotations
 import enum
 from typing import Final, Protocol
 
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from bt_selfsecure.crypto import hkdf_expand
 from bt_selfsecure.errors import BtSelfSecureError, LocalError
 from bt_selfsecure.protocols.dotp.mt19937 import Mt19937
 
@@ -149,11 +148,6 @@ class PaperKeys:
         return self._rn
 
 
-def expand(key: bytes, info: bytes) -> bytes:
-    """Return HKDF-Expand of RFC 5869 with SHA-256, 32 bytes."""
-    return HKDFExpand(hashes.SHA256(), HARDENED_BYTES, info).derive(key)
-
-
 class HardenedKeys:
     """Makes each key by its number, in no particular order. Within an epoch none comes twice: AES is a permutation."""
 
@@ -169,7 +163,7 @@ class HardenedKeys:
     @classmethod
     def of_pair(cls, secret: bytes, sender: Role) -> HardenedKeys:
         """Return the keys under which this role sends, from what both ends hold."""
-        return cls(expand(secret, b"btss dotp " + sender.value.encode()))
+        return cls(hkdf_expand(secret, b"btss dotp " + sender.value.encode()))
 
     @property
     def state(self) -> tuple[int, bytes]:
@@ -186,7 +180,7 @@ class HardenedKeys:
     def forget_before(self, number: int) -> None:
         """Forget the secrets of the epochs before this number's: nobody can compute their keys again."""
         while self._epoch < number >> EPOCH_BITS:
-            self._secret = expand(self._secret, b"btss dotp next")
+            self._secret = hkdf_expand(self._secret, b"btss dotp next")
             self._epoch += 1
             self._first, self._batch = -1, b""
 
@@ -199,9 +193,9 @@ class HardenedKeys:
             raise LocalError(f"the keys of epoch {first >> EPOCH_BITS} are forgotten: this is epoch {self._epoch}")
         secret = self._secret
         for _ in range(ahead):
-            secret = expand(secret, b"btss dotp next")
+            secret = hkdf_expand(secret, b"btss dotp next")
         count = (first & (1 << EPOCH_BITS) - 1) << 1
-        cipher = Cipher(algorithms.AES(expand(secret, b"btss dotp key")), modes.CTR(count.to_bytes(16)))
+        cipher = Cipher(algorithms.AES(hkdf_expand(secret, b"btss dotp key")), modes.CTR(count.to_bytes(16)))
         return cipher.encryptor().update(bytes(_BATCH_KEYS * HARDENED_BYTES))
 
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from bt_selfsecure.crypto import sha256
 from bt_selfsecure.protocols.haoxiao import limits
-from bt_selfsecure.protocols.haoxiao.suites import sha256
 
 _LABEL: Final = b"btss burst list"
 

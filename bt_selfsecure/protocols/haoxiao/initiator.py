@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+from bt_selfsecure.crypto import sha256
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
 from bt_selfsecure.protocols.haoxiao.events import (
@@ -43,7 +44,6 @@ from bt_selfsecure.protocols.haoxiao.material import (
 from bt_selfsecure.protocols.haoxiao.peer_context import PeerContext
 from bt_selfsecure.protocols.haoxiao.received_set import ReceivedSetError, decode_received_set
 from bt_selfsecure.protocols.haoxiao.sent_burst import SentBurst
-from bt_selfsecure.protocols.haoxiao.suites import sha256
 from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.endpoint import earliest
 from bt_selfsecure.sansio.events import Rejection

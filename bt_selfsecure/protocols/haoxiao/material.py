@@ -12,10 +12,11 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
+from bt_selfsecure.crypto import hkdf_expand, sha256
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.events import ShortAuthenticationString
 from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, encode
-from bt_selfsecure.protocols.haoxiao.suites import SUITES, hkdf_expand, sha256
+from bt_selfsecure.protocols.haoxiao.suites import SUITES
 from bt_selfsecure.sansio.context import Random
 
 _FLAGS: Final = 0b11111

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from dataclasses import dataclass, field
 
+from bt_selfsecure.crypto import sha256
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
 from bt_selfsecure.protocols.haoxiao.events import Established
@@ -19,7 +20,6 @@ from bt_selfsecure.protocols.haoxiao.material import (
 )
 from bt_selfsecure.protocols.haoxiao.received_burst import BlacklistedBurst, CommittedBurst
 from bt_selfsecure.protocols.haoxiao.received_set import encode_received_set
-from bt_selfsecure.protocols.haoxiao.suites import sha256
 
 
 @dataclass(slots=True)

