@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from aiocoap import Message, error
@@ -27,6 +27,7 @@ from bt_selfsecure.protocols.sabour.messages import peek_kind
 from bt_selfsecure.protocols.sabour.server import Server
 
 log = logging.getLogger(__name__)
+Keys = TypeVar("Keys")
 
 AUTH: Final = ("auth",)
 NO_ANSWER: Final = 0b11010
@@ -116,6 +117,17 @@ class _Both:
         await (self._outer if is_auth else self._inner).render_to_pipe(pipe)
 
 
+def agreed(client: Client, kind: type[Keys]) -> Keys | None:
+    """Return what a device's handshake came to; None while it is under way. Raises `HandshakeError`."""
+    for event in iter(client.next_event, None):
+        if isinstance(event, Established) and isinstance(event.keys, kind):
+            log.info("Server authenticated!")
+            return event.keys
+        if isinstance(event, HandshakeFailed):
+            raise HandshakeError(event.reason.value)
+    return None
+
+
 async def handshake(aiocoap_context: Any, origin: str, client: Client) -> OscoreContext:
     """Run a device's handshake with the server at `origin` ("coap://host"). Raises `HandshakeError`."""
     loop = asyncio.get_running_loop()
@@ -123,12 +135,8 @@ async def handshake(aiocoap_context: Any, origin: str, client: Client) -> Oscore
     client.start(loop.time())
     try:
         while True:
-            for event in iter(client.next_event, None):
-                if isinstance(event, Established) and isinstance(event.keys, OscoreContext):
-                    log.info("Server authenticated!")
-                    return event.keys
-                if isinstance(event, HandshakeFailed):
-                    raise HandshakeError(event.reason.value)
+            if keys := agreed(client, OscoreContext):
+                return keys
             for frame in client.frames_to_send(loop.time()):
                 log.info("%s sent", name_of(frame))
                 message = Message(code=POST, uri=f"{origin}/auth", payload=frame, transport_tuning=Unreliable())

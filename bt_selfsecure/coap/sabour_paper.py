@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from aiocoap import error, interfaces
 
-from bt_selfsecure.coap.sabour import HandshakeError, name_of
+from bt_selfsecure.coap.sabour import HandshakeError, agreed, name_of
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.protocols.sabour.client import Client
-from bt_selfsecure.protocols.sabour.events import Established, HandshakeFailed, UnknownDevice
+from bt_selfsecure.protocols.sabour.events import Established, UnknownDevice
 from bt_selfsecure.protocols.sabour.keys import PayloadKey
 from bt_selfsecure.protocols.sabour.server import Server
 
@@ -111,12 +111,8 @@ async def paper_handshake(host: str, port: int, client: Client) -> PayloadKey:
     client.start(loop.time())
     try:
         while True:
-            for event in iter(client.next_event, None):
-                if isinstance(event, Established) and isinstance(event.keys, PayloadKey):
-                    log.info("Server authenticated!")
-                    return event.keys
-                if isinstance(event, HandshakeFailed):
-                    raise HandshakeError(event.reason.value)
+            if key := agreed(client, PayloadKey):
+                return key
             for frame in client.frames_to_send(loop.time()):
                 log.info("%s sent", name_of(frame))
                 socket.sendto(frame)
