@@ -17,7 +17,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import math
 import os
+from collections.abc import Collection
 from typing import Final
 
 from bt_selfsecure.bearers import hci
@@ -90,6 +92,27 @@ class IpspBearer(Bearer):
         return self._network
 
 
+class Dialler:
+    """Dials one peer, and again where it did not listen, or the connection broke at once: the kernel tries once."""
+
+    def __init__(self, adapter: str, peer: str, helper: HelperClient) -> None:
+        self._adapter, self._peer, self._helper = adapter, peer, helper
+        self._clock = asyncio.get_running_loop().time
+        self._dialled = -math.inf
+
+    async def dial(self) -> None:
+        """Dial now. Raises `BearerError`."""
+        await self._helper.ask("connect", self._peer)
+        self._dialled = self._clock()
+
+    async def dial_again(self, connected: Collection[str]) -> None:
+        """Dial unless the peer is connected, is being dialled by the kernel, or was a moment ago. Raises
+        `BearerError`."""
+        waited = self._clock() - self._dialled > REDIAL_S and self._peer not in connected
+        if waited and not hci.is_connecting_to(self._adapter, self._peer, hci.LE_LINK):
+            await self.dial()
+
+
 class _Network:
     """The helper, the interface as it comes and goes, one socket on it, and the links."""
 
@@ -117,17 +140,11 @@ class _Network:
 
     async def dial(self, peer: str) -> NumberedLink[str]:
         """Raises `BearerError`; waits for ever for a peer that does not answer."""
-        await self._helper.ask("connect", peer)
-        clock = asyncio.get_running_loop().time
-        dialled = clock()
+        dialler = Dialler(self._adapter, peer, self._helper)
+        await dialler.dial()
 
         async def call(hello: bytes) -> None:
-            nonlocal dialled
-            waited = clock() - dialled > REDIAL_S and peer not in self._connected
-            if waited and not hci.is_connecting_to(self._adapter, peer, hci.LE_LINK):
-                # It did not listen, or the connection broke at once: the kernel does not try again.
-                await self._helper.ask("connect", peer)
-                dialled = clock()
+            await dialler.dial_again(self._connected)
             with contextlib.suppress(OSError):  # there is no interface yet
                 await self.send(ALL_NODES, hello)
 

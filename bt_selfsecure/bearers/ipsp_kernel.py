@@ -129,12 +129,32 @@ def udp_socket(interface: Interface, port: int) -> socket.socket:
     """Hears nothing but what comes by this interface. Raises OSError."""
     sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.name.encode())
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, interface.index)
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 0)
+        _confine(sock, interface)
         sock.bind(("::", port, 0, 0))
     except OSError:
         sock.close()
         raise
     return sock
+
+
+def echo_socket(interface: Interface) -> socket.socket:
+    """Return a socket for ICMPv6 echo on this interface: the kernel's for everyone, or root's. Raises OSError."""
+    family, nonblocking = socket.AF_INET6, socket.SOCK_NONBLOCK
+    try:
+        sock = socket.socket(family, socket.SOCK_DGRAM | nonblocking, socket.IPPROTO_ICMPV6)
+    except PermissionError:
+        sock = socket.socket(family, socket.SOCK_RAW | nonblocking, socket.IPPROTO_ICMPV6)
+    try:
+        _confine(sock, interface)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _confine(sock: socket.socket, interface: Interface) -> None:
+    """Let it send and hear by this interface alone, and not itself. Raises OSError."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.name.encode())
+    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, interface.index)
+    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 0)

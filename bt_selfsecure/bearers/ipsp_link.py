@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import errno
 import os
-import socket
 import struct
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -18,8 +17,8 @@ from typing import Final
 
 from bt_selfsecure.bearers import hci
 from bt_selfsecure.bearers.base import BearerError
-from bt_selfsecure.bearers.ipsp import ALL_NODES, PEERS_S, REDIAL_S
-from bt_selfsecure.bearers.ipsp_kernel import HelperClient, Interface, watch
+from bt_selfsecure.bearers.ipsp import ALL_NODES, PEERS_S, Dialler
+from bt_selfsecure.bearers.ipsp_kernel import HelperClient, Interface, echo_socket, watch
 from bt_selfsecure.bearers.sockets import Readiness
 
 ECHO_REQUEST: Final = 128  # RFC 4443 4.1
@@ -63,7 +62,7 @@ async def keep_up(adapter: str, peer: str | None) -> AsyncGenerator[InterfaceSta
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
-        link.close()
+        link.close_echo()
         await helper.close()
 
 
@@ -71,18 +70,17 @@ class _Link:
     """This knows the helper, the interface as it comes and goes, and who answered on it."""
 
     def __init__(self, adapter: str, peer: str | None, helper: HelperClient) -> None:
-        self._adapter, self._peer, self._helper = adapter, peer, helper
+        self._helper, self._dialler = helper, Dialler(adapter, peer, helper) if peer else None
         self._interface: Interface | None = None
         self._echo: Readiness | None = None
         self._answered: set[str] = set()
         self._connected: tuple[str, ...] = ()
-        self._dialled = -REDIAL_S
 
     async def watch(self, own: str) -> None:
         """Follow the interface of the adapter with this address."""
         async for interface in watch(own):
             if interface != self._interface:
-                self._close_echo()
+                self.close_echo()
                 self._interface = interface
 
     async def look(self) -> InterfaceState:
@@ -91,26 +89,19 @@ class _Link:
         if connected != self._connected:
             self._answered.clear()
             self._connected = connected
-        await self._dial_again()
+        if self._dialler:
+            await self._dialler.dial_again(connected)
         if self._interface is None:
             return InterfaceState(None, connected)
         self._ask_who_is_there(self._interface)
         return InterfaceState(self._interface.name, connected, tuple(sorted(self._answered)))
-
-    async def _dial_again(self) -> None:
-        now = asyncio.get_running_loop().time()
-        if self._peer is None or self._peer in self._connected or now - self._dialled < REDIAL_S:
-            return
-        if not hci.is_connecting_to(self._adapter, self._peer, hci.LE_LINK):
-            await self._helper.ask("connect", self._peer)
-            self._dialled = now
 
     def _ask_who_is_there(self, interface: Interface) -> None:
         if len(self._answered) >= len(self._connected):
             return
         try:
             if self._echo is None:
-                self._echo = Readiness(_echo_socket(interface))
+                self._echo = Readiness(echo_socket(interface))
                 asyncio.get_running_loop().add_reader(self._echo.sock, self._read_echo, interface)
             request = _ECHO.pack(ECHO_REQUEST, 0, 0, os.getpid() & 0xFFFF, 0)  # the kernel fills in the checksum
             self._echo.sock.sendto(request, (ALL_NODES, 0, 0, interface.index))
@@ -128,29 +119,9 @@ class _Link:
             if message[:1] == bytes([ECHO_REPLY]):
                 self._answered.add(f"{address.partition('%')[0]}%{interface.name}")
 
-    def _close_echo(self) -> None:
+    def close_echo(self) -> None:
+        """Ask and hear nobody any more; the interface itself goes when the helper does."""
         self._answered.clear()
         if self._echo:
             self._echo.close()
             self._echo = None
-
-    def close(self) -> None:
-        """Close the socket; the interface goes when the helper does."""
-        self._close_echo()
-
-
-def _echo_socket(interface: Interface) -> socket.socket:
-    """Return a socket for ICMPv6 echo on this interface: the kernel's for everyone, or root's. Raises OSError."""
-    family, nonblocking = socket.AF_INET6, socket.SOCK_NONBLOCK
-    try:
-        sock = socket.socket(family, socket.SOCK_DGRAM | nonblocking, socket.IPPROTO_ICMPV6)
-    except PermissionError:
-        sock = socket.socket(family, socket.SOCK_RAW | nonblocking, socket.IPPROTO_ICMPV6)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.name.encode())
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, interface.index)
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 0)
-    except OSError:
-        sock.close()
-        raise
-    return sock
