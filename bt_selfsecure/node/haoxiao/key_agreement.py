@@ -35,7 +35,8 @@ from bt_selfsecure.protocols.haoxiao.events import (
 from bt_selfsecure.protocols.haoxiao.frames import Kind, peek_kind
 from bt_selfsecure.protocols.haoxiao.initiator import Initiator
 from bt_selfsecure.protocols.haoxiao.initiator_table import InitiatorState
-from bt_selfsecure.protocols.haoxiao.responder import Responder, ResponderState
+from bt_selfsecure.protocols.haoxiao.responder import Responder
+from bt_selfsecure.protocols.haoxiao.responder_table import ResponderState
 from bt_selfsecure.sansio.back_off import BackOff
 from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.endpoint import Endpoint
