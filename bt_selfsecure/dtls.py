@@ -46,8 +46,7 @@ from bt_selfsecure.sansio.events import FrameRejected, Rejection
 from bt_selfsecure.sansio.value import value
 
 CIPHERS: Final = "PSK-CHACHA20-POLY1305:PSK-AES128-CCM8:PSK-AES128-GCM-SHA256:@SECLEVEL=0"
-"""What is offered, in this order. RFC 7252 asks every CoAP device for CCM8, which libssl has at level 0 alone, for the
-8 bytes of its tag."""
+"""Offered in this order. RFC 7252 asks for CCM8, which libssl has at level 0 alone, for its tag of 8 bytes."""
 MOST_DATAGRAM_BYTES: Final = 16_384
 MOST_EVENTS: Final = 64
 COOKIE_BYTES: Final = 16
@@ -55,7 +54,7 @@ COOKIE_S: Final = 60.0
 """A cookie is good for at least so long, and at most twice."""
 _HEADER_BYTES: Final = 13
 _LEAST_SEALED_BYTES, _LEAST_OF_GCM_BYTES = 17, 25
-"""One byte, and what a cipher adds: nonce 8 and tag 8 in CCM8, 8 and 16 in GCM, 0 and 16 in ChaCha20-Poly1305."""
+"""One byte, and what a cipher adds: nonce and tag 8 + 8 in CCM8, 8 + 16 in GCM, 0 + 16 in ChaCha20-Poly1305."""
 
 
 @value
@@ -68,6 +67,8 @@ class DtlsConfig:
     last_timeout_s: float = 60.0
     """The wait before a flight of the handshake is repeated, doubled with each up to the last."""
     ciphers: str = CIPHERS
+    prepare: Callable[[Any], object] = id
+    """Given each new SSL_CTX: how a program of yours has certificates."""
 
 
 @value
@@ -212,13 +213,14 @@ class Dtls:
 
     def _begin(self, as_what: Callable[[Any], None]) -> None:
         lib, context, config = self._lib, self._context, self._config
-        for bound in (CTRL_SET_MIN_VERSION, CTRL_SET_MAX_VERSION):
-            lib.SSL_CTX_ctrl(context, bound, DTLS1_2, None)
+        lib.SSL_CTX_ctrl(context, CTRL_SET_MIN_VERSION, DTLS1_2, None)
+        lib.SSL_CTX_ctrl(context, CTRL_SET_MAX_VERSION, DTLS1_2, None)
         lib.SSL_CTX_ctrl(context, CTRL_SESS_CACHE_MODE, 0, None)  # a resumed session would not ask for the key
         lib.SSL_CTX_set_options(context, OP_NO_QUERY_MTU | OP_COOKIE_EXCHANGE | OP_NO_TICKET | OP_NO_RENEGOTIATION)
         if not lib.SSL_CTX_set_cipher_list(context, config.ciphers.encode()):
             lib.ERR_clear_error()
             raise LocalError(f"libssl knows none of the ciphers {config.ciphers}")
+        config.prepare(context)
         self._ssl = lib.SSL_new(context)
         self._in, self._out = lib.BIO_new(lib.BIO_s_mem()), lib.BIO_new(lib.BIO_s_mem())
         for memory in (self._in, self._out):
@@ -377,8 +379,7 @@ class DtlsListener:
         if not _HEADER_BYTES < len(data) <= MOST_DATAGRAM_BYTES:
             return []
         end, lib = self._waiting, libssl()
-        epoch = int(now // COOKIE_S)
-        good = self._cookie(address, epoch), self._cookie(address, epoch - 1)
+        good = self._cookie(address, int(now // COOKIE_S)), self._cookie(address, int(now // COOKIE_S) - 1)
         end._now = now
         end._keys.cookie, end._keys.cookies = (lambda: good[0]), (lambda: good)
         lib.BIO_write(end._in, data, len(data))
