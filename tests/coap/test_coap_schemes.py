@@ -91,7 +91,7 @@ def test_many_clients_one_after_another_are_served(name: str, tmp_path: Path, lo
     async def test() -> None:
         async with ends.running(loopback_host) as serving:
             for _ in range(5):
-                async with connected(ends.client, ends.device) as client:
+                async with connected(ends.client, ends.device, security=ends.security) as client:
                     uri = f"{ends.client.uri_scheme}://{loopback_host}:{serving.port}/time"
                     assert (await client.request("get", uri)).code == aiocoap.CONTENT
 
