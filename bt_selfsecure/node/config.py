@@ -313,9 +313,9 @@ class PeerTable:
     udp: str = key(
         "", 'Where it listens on udp, as in "127.0.0.1:5701"; no other place may use its address.', PLACE_OR_NONE
     )
-    via: Nested = key(
+    via: Nested = key(  # noqa: RUF009 — a tuple or a text: nobody can change either
         "",
-        'Peers that it is reached through, where it is not heard here: any of a list, or, with "auto", of all. Two lists '
+        'Peers that it is reached through, where it is not heard here: any of a list, or with "auto" of all. Two lists '
         "are two ways without a common relay: only both together can come between at the first key. Empty: directly.",
         VIA,
     )
