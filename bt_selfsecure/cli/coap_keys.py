@@ -187,7 +187,7 @@ def _over_node(args: Namespace, begin: Callable[[bytes, str], None]) -> None:
 
 def _identity(args: Namespace) -> int:
     from bt_selfsecure.coap.keys import code_of_record, own_identity
-    from bt_selfsecure.qr_codes import drawn
+    from bt_selfsecure.oob.qr import drawn
 
     record = own_identity(folder_of(args), os.urandom).enrolment
     if args.qr:

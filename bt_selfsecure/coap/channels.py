@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from bt_selfsecure.dtls import Closed, Credentials, DataReceived, Dtls, DtlsConfig, DtlsListener, Established
+from bt_selfsecure.dtls.endpoint import Dtls
+from bt_selfsecure.dtls.listener import DtlsListener
+from bt_selfsecure.dtls.values import Closed, Credentials, DataReceived, DtlsConfig, Established
 from bt_selfsecure.errors import PeerError
 from bt_selfsecure.protocols.dotp.endpoint import Dotp, MessageReceived
 from bt_selfsecure.protocols.dotp.keys import Role

@@ -14,12 +14,14 @@ import aiocoap
 from aiocoap import error
 
 from bt_selfsecure.coap.channels import DtlsChannel
-from bt_selfsecure.coap.interface import UdpClient, carry, expect_zone
+from bt_selfsecure.coap.interface import carry
 from bt_selfsecure.coap.oscore import ContextLostError, MemoryContext, OscoreRequests
 from bt_selfsecure.coap.oscore_pairs import OscorePair
+from bt_selfsecure.coap.remote import expect_zone
 from bt_selfsecure.coap.sabour import handshake
 from bt_selfsecure.coap.sabour_paper import AUTH_PORT, paper_handshake
 from bt_selfsecure.coap.schemes import DotpDtls, DotpObject, Plain, Scheme
+from bt_selfsecure.coap.udp_client import UdpClient
 from bt_selfsecure.errors import BtSelfSecureError, PeerError, UsageError
 from bt_selfsecure.protocols.sabour.client import Client as SabourClient
 from bt_selfsecure.protocols.sabour.config import ClientConfig

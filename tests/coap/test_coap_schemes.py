@@ -367,7 +367,7 @@ def test_a_client_that_was_started_again_at_its_port_gets_a_new_session(loopback
 
 
 def test_a_server_keeps_a_bounded_number_of_peers(loopback_host: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bt_selfsecure.coap.interface.MOST_REMOTES", 3)
+    monkeypatch.setattr("bt_selfsecure.coap.udp_server.MOST_REMOTES", 3)
 
     async def test() -> None:
         serving = await serve(site(), loopback_host, 0)

@@ -21,7 +21,8 @@ from bt_selfsecure.coap.channels import Channel, DtlsChannel, DtlsGate, Gate
 from bt_selfsecure.coap.resources import site
 from bt_selfsecure.coap.schemes import Channels
 from bt_selfsecure.coap.server import serve
-from bt_selfsecure.dtls import Credentials, Dtls, DtlsConfig
+from bt_selfsecure.dtls.endpoint import Dtls
+from bt_selfsecure.dtls.values import Credentials, DtlsConfig
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.sansio.context import Random
 
