@@ -17,7 +17,9 @@ sys.path.insert(0, str(HERE.parent))
 from harness import ALICE, BOB, DeterministicRandom, Transmission, bob_address, cast, clear  # noqa: E402
 from test_frames import CASES, SEED  # noqa: E402
 
+from bt_selfsecure.crypto import hkdf_expand  # noqa: E402
 from bt_selfsecure.protocols.haoxiao import limits  # noqa: E402
+from bt_selfsecure.protocols.haoxiao.exported import Generation  # noqa: E402
 from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, decode  # noqa: E402
 from bt_selfsecure.protocols.haoxiao.material import WORDS  # noqa: E402
 from bt_selfsecure.protocols.haoxiao.record import Role, SessionRecord  # noqa: E402
@@ -251,9 +253,21 @@ def session(profile: Profile) -> dict[str, Any]:
     }
 
 
+def exported() -> dict[str, Any]:
+    """Keys for other programs, of the first generations after a K_0."""
+    k0 = bytes.fromhex(establishment("plain", Profile.HARDENED)["k0"])
+    generation = Generation.first(hkdf_expand(k0, b"btss export"))
+    made = []
+    for number in range(3):
+        of = generation.at(number)
+        keys = {label: of.key(label, length).hex() for label, length in (("wireguard", 32), ("a", 16), ("b", 64))}
+        made.append({"number": number, "id": of.id, "held": of.held.hex(), "keys": keys})
+    return {"provenance": PROVENANCE, "k0": k0.hex(), "generations": made}
+
+
 def everything() -> dict[str, dict[str, Any]]:
     """Each file's content by its name."""
-    made = {"frames.json": frames()}
+    made = {"frames.json": frames(), "exported.json": exported()}
     for profile in Profile:
         made[f"establishment-{profile.label}.json"] = establishments(profile)
         made[f"session-{profile.label}.json"] = session(profile)
