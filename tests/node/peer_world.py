@@ -450,7 +450,8 @@ class PeerWorld:
             assert ours.agreed, "a key that was wanted, and never came"
             assert ours.agreed == theirs.agreed == ours.newest == theirs.newest
         else:
-            assert not ours.wanted and not theirs.wanted
+            assert not ours.wanted
+            assert not theirs.wanted
         for i, end in enumerate(self.ends):
             self._check_all_came(i)
             assert not end.key_wishes

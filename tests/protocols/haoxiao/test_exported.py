@@ -67,7 +67,8 @@ def test_a_key_is_there_where_both_ends_have_said_that_they_hold_it_and_nowhere_
     assert alice.agreed is None
     message = said(alice)
     assert bob.receive(message)
-    assert bob.agreed and alice.agreed is None
+    assert bob.agreed
+    assert alice.agreed is None
     assert alice.receive(said(bob))
     assert alice.agreed == bob.agreed
     assert alice.agreed.key("wireguard") != alice.agreed.key("oscore")
@@ -83,7 +84,8 @@ def test_an_older_generation_is_forgotten_when_both_hold_the_next() -> None:
     assert not alice.rotate(), "one after the other"
     talk(alice, bob)
     for end in (alice, bob):
-        assert end.agreed and end.agreed.number == 1
+        assert end.agreed
+        assert end.agreed.number == 1
         assert old.root.hex() not in json.dumps(end.kept.to_fields())
 
 
@@ -110,7 +112,8 @@ def test_an_end_that_was_restored_goes_forward_to_its_peer_and_nobody_goes_back(
     bob.say_again()
     talk(restored, bob)
     assert restored.agreed == bob.agreed == alice.agreed
-    assert bob.agreed and bob.agreed.number == 3
+    assert bob.agreed
+    assert bob.agreed.number == 3
 
 
 def test_a_key_without_continuity_takes_the_keys_of_the_peer_before_it_away() -> None:
