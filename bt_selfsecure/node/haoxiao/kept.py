@@ -21,6 +21,7 @@ from bt_selfsecure.node.haoxiao.peer_events import (
 )
 from bt_selfsecure.node.journal import DamagedError, Journal
 from bt_selfsecure.node.noted import PeerRow
+from bt_selfsecure.protocols.haoxiao.exported import KeptGenerations
 from bt_selfsecure.protocols.haoxiao.record import RecordError, SessionRecord
 
 FACTS_S: Final = 1.0
@@ -39,12 +40,13 @@ def stored(journal: Journal, address: str, now: float) -> Stored:
         if row is None:
             return Stored(fragments=fragments, pieces=pieces, dropped=dropped)
         record = SessionRecord.from_json(row.record)
-        *facts, trust = _facts(row.facts)
+        *facts, trust, generations = _facts(row.facts)
         key, offered = (_restored(of_one, now) for of_one in facts)
     except (DamagedError, RecordError) as error:
         dropped += 1 + bool(pieces)  # one that was under way to it, and one from it
         return Stored(damage=str(error), fragments=fragments, dropped=dropped)
-    return Stored(record, key, offered, row.synchronised, "", fragments, pieces, dropped, _trust(trust, now))
+    kept_trust = _trust(trust, now)
+    return Stored(record, key, offered, row.synchronised, "", fragments, pieces, dropped, kept_trust, generations)
 
 
 def stored_messages(journal: Journal, address: str) -> tuple[tuple[tuple[int, bytes], ...], int]:
@@ -77,8 +79,9 @@ def _messages(rows: Iterable[tuple[int, bytes | None]]) -> Iterator[list[tuple[i
         yield message
 
 
-def _facts(text: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """About the key in use, about a newer one, and whether the peer is confirmed. Raises `DamagedError`."""
+def _facts(text: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], KeptGenerations]:
+    """About the key in use, about a newer one, whether the peer is confirmed, and the keys for other programs. Raises
+    `DamagedError`."""
     try:
         facts = json.loads(text)
         trust = facts.get("trust", {})
@@ -95,9 +98,11 @@ def _facts(text: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
             trust.update(by=str(trust["by"]), nowhere=int(trust["nowhere"]))
             for moment in filter(None, (trust["at"], trust["first"])):
                 moment.update(since=float(moment["since"]), written=float(moment["written"]))
+        exported = facts.get("exported")
+        generations = KeptGenerations.from_fields(exported) if exported else KeptGenerations()
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         raise DamagedError("what was kept about this peer's key is damaged: a new one is agreed on by itself") from None
-    return key, offered, trust
+    return key, offered, trust, generations
 
 
 def _restored(facts: dict[str, Any], now: float) -> dict[str, Any]:
@@ -129,17 +134,19 @@ class StateRows:
     `FACTS_S` only, where nothing in it has changed: it says from when on the key is, which stays the same."""
 
     def __init__(self) -> None:
-        self._of: tuple[dict[str, Any], dict[str, Any], Trust] | None = None
+        self._of: tuple[dict[str, Any], dict[str, Any], Trust, KeptGenerations] | None = None
         self._facts = ""
         self._until = 0.0
 
     def row(self, state: KeepState, now: float) -> PeerRow:
         """Return the row of a state, at this loop time."""
-        of = state.key, state.offered, state.trust
+        of = state.key, state.offered, state.trust, state.generations
         if now >= self._until or of != self._of:
-            self._of, self._until = (dict(state.key), dict(state.offered), state.trust), now + FACTS_S
+            self._of = dict(state.key), dict(state.offered), state.trust, state.generations
+            self._until = now + FACTS_S
             key, offered, trust = _kept(state.key, now), _kept(state.offered, now), _kept_trust(state.trust, now)
-            self._facts = json.dumps({"key": key, "offered": offered, "trust": trust})
+            exported = state.generations.to_fields()
+            self._facts = json.dumps({"key": key, "offered": offered, "trust": trust, "exported": exported})
         return PeerRow(state.record.to_json(), self._facts, state.synchronised)
 
 
