@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import AESCCM
 
 from bt_selfsecure.protocols.sabour import limits
 from bt_selfsecure.sansio.context import Random
@@ -128,21 +127,3 @@ def ecdsa_verify(point: bytes, signature: bytes, digest: bytes) -> bool:
     except (InvalidSignature, ValueError):
         return False
     return True
-
-
-# --- AES-128-CCM ------------------------------------------------------------------------------------------------------
-
-
-def ccm_seal(key: bytes, nonce: bytes, plain: bytes) -> bytes:
-    """Return the ciphertext and its tag of 8 bytes."""
-    return AESCCM(key, tag_length=limits.TAG_BYTES).encrypt(nonce, plain, None)
-
-
-def ccm_open(key: bytes, nonce: bytes, sealed: bytes) -> bytes | None:
-    """Return the plaintext; None for what was not sealed under this key and nonce."""
-    if len(sealed) < limits.TAG_BYTES:
-        return None
-    try:
-        return AESCCM(key, tag_length=limits.TAG_BYTES).decrypt(nonce, sealed, None)
-    except InvalidTag:
-        return None
