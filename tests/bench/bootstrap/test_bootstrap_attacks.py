@@ -1,4 +1,4 @@
-"""Each attack on the bootstrapping succeeds where it should, and who has the PSK is as docs/protocols/bootstrap.md says."""
+"""Each attack on the bootstrapping succeeds where it should; who has the PSK is as docs/protocols/bootstrap.md says."""
 
 from __future__ import annotations
 
