@@ -2,7 +2,7 @@
 
 Its library, lakers, has no wheels for Pis: so this is for the bench alone.
 
-python -m bt_selfsecure.bench.coap.edhoc HOST PORT < secrets
+python -m bt_selfsecure.bench.coap.edhoc HOST PORT FILE
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from pathlib import Path
 from typing import Any, Final
 
 import aiocoap
@@ -17,6 +18,7 @@ from aiocoap.credentials import CredentialsMap
 from aiocoap.edhoc import CoseKeyForEdhoc
 from aiocoap.oscore_sitewrapper import OscoreSiteWrapper
 
+from bt_selfsecure.coap.pairs import private
 from bt_selfsecure.coap.resources import site
 
 ENDS: Final = ("client", "server")
@@ -58,7 +60,6 @@ async def serve(host: str, port: int, secrets: str) -> None:
         transports=["simplesocketserver"],
         server_credentials=known,
     )
-    print(f"serving coap://{host}:{port}", flush=True)
     await asyncio.Event().wait()
 
 
@@ -74,4 +75,4 @@ async def get(uri: str, origin: str, secrets: str) -> bytes:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1], int(sys.argv[2]), sys.stdin.readline()))
+    asyncio.run(serve(sys.argv[1], int(sys.argv[2]), private(Path(sys.argv[3])).decode()))
