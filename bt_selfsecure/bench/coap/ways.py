@@ -18,10 +18,11 @@ from bt_selfsecure.bench.coap.certificates import DtlsCertificates, make_certifi
 from bt_selfsecure.coap.client import connected
 from bt_selfsecure.coap.keys import enrol, own_identity
 from bt_selfsecure.coap.oscore_pairs import OscorePair
-from bt_selfsecure.coap.pairs import PairFile, private, write_private
+from bt_selfsecure.coap.pairs import PairFile
 from bt_selfsecure.coap.resources import SENSOR_BYTES
 from bt_selfsecure.coap.schemes import DotpDtls, DotpObject, DtlsPsk, Plain, Scheme
 from bt_selfsecure.errors import PeerError
+from bt_selfsecure.files import private, write_private
 from bt_selfsecure.isolated import python_module
 from bt_selfsecure.protocols.dotp.keys import Role
 from bt_selfsecure.protocols.dotp.record import DotpRecord

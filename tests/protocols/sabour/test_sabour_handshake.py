@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sabour_ends import DEVICE, SERVER, STRANGER, Exchange, client, counted, events, exchange, server
+from counted_bytes import counted
+from sabour_ends import DEVICE, SERVER, STRANGER, Exchange, client, events, exchange, server
 
 from bt_selfsecure.crypto import CCM_NONCE_BYTES, CCM_TAG_BYTES
 from bt_selfsecure.errors import LocalError, UnreadableError, UsageError
