@@ -19,6 +19,7 @@ from bt_selfsecure.node.haoxiao.burst import Burst
 from bt_selfsecure.node.haoxiao.key_table import KEY_TABLE, RESPONDING, KeyInput, KeyState
 from bt_selfsecure.node.haoxiao.peer_events import Dial, EstablishOutcome, Level, Outputs, PeerConfig
 from bt_selfsecure.node.haoxiao.peer_links import PeerLinks
+from bt_selfsecure.node.haoxiao.trouble import PeerTrouble
 from bt_selfsecure.node.haoxiao.trust import PeerTrust
 from bt_selfsecure.node.metrics import PeerCounters
 from bt_selfsecure.protocols.haoxiao.establish import MAX_T_1_S, EstablishConfig
@@ -44,8 +45,6 @@ from bt_selfsecure.sansio.trace import Machine
 
 GRACE_S: Final = 10.0
 """Seconds that the end which did not dial leaves the first request to the other."""
-QUIET_S: Final = 600.0
-"""A failure that comes again within so many seconds, and no key between, is not written into the log again."""
 BURST_KINDS: Final = frozenset((Kind.RAND, Kind.RAND_COMPACT))
 SLOWEST_S: Final = 0.1
 """Seconds from one burst packet to the next: a peer that does not come along gets twice as many each time, to this."""
@@ -69,8 +68,8 @@ class KeyAgreement:
         context: EndpointContext,
         trust: PeerTrust,
     ) -> None:
-        self.trouble = ""
-        """Why the last one failed; empty after a success."""
+        self.trouble: Final = PeerTrouble(config, out, trust)
+        """Why the last one failed."""
         self.initiator: Initiator | None = None
         self.responder: Responder | None = None
         self.is_wanted = False
@@ -88,8 +87,6 @@ class KeyAgreement:
         self._slower = 1
         """Times the configured interval."""
         self._hinted = False
-        self._said: dict[str, float] = {}
-        """What the log was told, and until when it is not told again."""
         self._rejections: Counter[Rejection] = Counter()
         """Of initiators that are over."""
 
@@ -124,7 +121,7 @@ class KeyAgreement:
 
     def forget_hint(self) -> None:
         """Note that the key that there is works: what was the matter with another one is over."""
-        self._hinted, self.trouble = False, ""
+        self._hinted, self.trouble.text = False, ""
 
     def consider(self, now: float, *, leads: bool, linked_since: float, has_key: bool, due: bool) -> None:
         """Begin, if it is time. `leads`: this end dialled the link; `due`: the policy wants another key."""
@@ -160,8 +157,11 @@ class KeyAgreement:
         config, peer = self.config, self._config.identity
         if not config.hardened:
             return replace(config, peer=peer, compare=True)
-        keys, requires = self.continuity_keys(), self._trust.requires_continuity(now, asked=self.is_wanted)
+        keys, requires = self.continuity_keys(), self._requires_continuity(now)
         return replace(config, peer=peer, compare=self.is_wanted, continuity_keys=keys, requires_continuity=requires)
+
+    def _requires_continuity(self, now: float) -> bool:
+        return self._trust.requires_continuity(now, asked=self.is_wanted)
 
     # --- the adapter and the bearer of its own
 
@@ -190,13 +190,16 @@ class KeyAgreement:
     # --- what comes
 
     def receive(self, data: bytes, now: float) -> None:
-        """Take a frame of an establishment."""
+        """Take a frame of an establishment, or what is none."""
+        self.trouble.hear(data, now)
         kind = peek_kind(data)
         if kind == Kind.REQUEST and self._own_request_stands(now):
             return
         if kind in _FOR_INITIATOR or (kind in BURST_KINDS and self._machine.state not in RESPONDING):
             if self.initiator:
                 self.initiator.expect_comparison(self._compares)
+                if not self._requires_continuity(now):  # a person may have allowed that since it began
+                    self.initiator.config = replace(self.initiator.config, requires_continuity=False)
                 self.initiator.receive_frame(data, now)
             else:
                 self._rejections[Rejection.NOT_FOR_US] += 1
@@ -238,22 +241,23 @@ class KeyAgreement:
             case EstablishFailed() if endpoint is self.initiator:
                 if event.reason in _TOO_LATE:
                     self._slower *= 2
-                refused = event.reason is Failure.NO_CONTINUITY
-                detail = f": {event.detail}" if event.detail else ""
-                self.failed(self._trust.refused(now) if refused else event.reason.value + detail, now)
+                self.failed(self.trouble.why(event.reason, event.detail, now), now)
             case EstablishFailed():
                 self._counts.failed_establishments += 1
-                self._say(f"its establishment failed: {event.reason.value}", now, "no-key")
+                why = self.trouble.why(event.reason, "", now)
+                self.trouble.say(f"its establishment failed: {why}", now, "no-key")
+            case RequestRefused() if event.reason in (Refusal.VERSION, Refusal.PROFILE):
+                self.trouble.hear_foreign(event.reason, now)
             case RequestRefused() if event.reason is Refusal.CONTINUITY:
-                self._say(self._trust.refused(now), now, "no-continuity")
+                self.trouble.say(self._trust.refused(now), now, "no-continuity")
             case AcceptRefused() if event.reason is Refusal.CONTINUITY:
                 pass  # what becomes of it is told
             case RequestRefused():
-                self._say(f"its request is refused: {event.reason.value}", now, "refused")
+                self.trouble.say(f"its request is refused: {event.reason.value}", now, "refused")
             case AcceptRefused():
-                self._say(f"its accept is refused: {event.reason.value}", now, "refused")
+                self.trouble.say(f"its accept is refused: {event.reason.value}", now, "refused")
             case ActiveAttack():
-                self._say("contradicting burst packets: an active attack", now, "attack")
+                self.trouble.say("contradicting burst packets: an active attack", now, "attack")
             case FrameRejected():
                 self._out.log(Level.DEBUG, f"{event.reason.value} {event.detail}", "rejected")
             case _:
@@ -283,10 +287,9 @@ class KeyAgreement:
         if endpoint is self.initiator:
             self._end_initiator(now)
         self._hinted = False
-        self.trouble = ""
-        self._said.clear()
+        self.trouble.over()
         self.retry.reset()
-        self._tell(EstablishOutcome(facts=facts))
+        self._tell(EstablishOutcome(facts=facts | {"profile": self.config.profile.label}))
         return facts
 
     def dropped(self, endpoint: Endpoint[Event], now: float) -> None:
@@ -300,7 +303,7 @@ class KeyAgreement:
         self._end_initiator(now)
         self.retry.failed(now, self.jitter())
         self._counts.failed_establishments += 1
-        self._say(f"no key: {reason}", now, "no-key")
+        self.trouble.say(f"no key: {reason}", now, "no-key")
         self.fail_outcome(reason)
         self._out.look_due = True
 
@@ -336,14 +339,6 @@ class KeyAgreement:
             self.is_wanted = self.is_asked = False
             self._out.put(outcome)
 
-    def _say(self, text: str, now: float, event: str = "") -> None:
-        """Strangers can cause any of these, and another one with each frame."""
-        self._said = {said: until for said, until in self._said.items() if until > now}
-        if text not in self._said:
-            self._out.log(Level.WARNING, text, event)
-        self._said[text] = now + QUIET_S
-        self.trouble = text
-
     @property
     def _losses_visible(self) -> bool:
         bearer = self._config.establish_bearer
@@ -365,13 +360,13 @@ class KeyAgreement:
     def burst_sent(self, now: float, trouble: str) -> None:
         """Take note that the driver has sent a packet of a burst, or could not."""
         if trouble:
-            self._say(trouble, now)
+            self.trouble.say(trouble, now)
         self.burst.sent(now)
 
     def radio_refused(self, why: str, now: float) -> None:
         """Take note that there is no broadcast link to be had."""
         self.burst.radio_refused(now)
-        self._say(why, now)
+        self.trouble.say(why, now)
 
     def mind_the_radio(self, now: float) -> None:
         """Give the broadcast link back when no burst is sent or awaited."""

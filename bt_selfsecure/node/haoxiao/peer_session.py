@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from bt_selfsecure.node.errors import QueueFullError
-from bt_selfsecure.node.haoxiao.confirmation import DIFFER, NO_CONTINUITY, NO_STRING, is_same_string
+from bt_selfsecure.node.haoxiao.confirmation import DIFFER, NO_CONTINUITY, is_same_string, no_string
 from bt_selfsecure.node.haoxiao.outbox import FragmentQueue, ends_message
 from bt_selfsecure.node.haoxiao.peer_events import (
     Deliver,
@@ -320,7 +320,7 @@ class PeerSession:
         if own and not self.continuity_keys():
             return NO_CONTINUITY
         if not own:
-            return NO_STRING
+            return no_string(self._config.name)
         same = bool(string) and is_same_string(string, own)
         self.key = self.key | {"sas": ""}
         if same:
