@@ -23,7 +23,7 @@ from peer_world import PeerWorld
 from bt_selfsecure.node.haoxiao.burst import RADIO_TABLE
 from bt_selfsecure.node.haoxiao.key_table import KEY_TABLE
 from bt_selfsecure.node.haoxiao.peer_links import LINK_TABLE
-from bt_selfsecure.node.haoxiao.peer_session import SESSION_TABLE
+from bt_selfsecure.node.haoxiao.session_table import SESSION_TABLE
 from bt_selfsecure.protocols.haoxiao.session_config import Durability
 from bt_selfsecure.sansio.trace import Transition
 

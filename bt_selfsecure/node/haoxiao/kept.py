@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from bt_selfsecure.node import ages
 from bt_selfsecure.node.haoxiao.confirmation import Confirmation, Trust
+from bt_selfsecure.node.haoxiao.key_in_use import age_of
 from bt_selfsecure.node.haoxiao.outbox import begins_message, ends_message
 from bt_selfsecure.node.haoxiao.peer_events import (
     DropFragment,
@@ -18,7 +19,6 @@ from bt_selfsecure.node.haoxiao.peer_events import (
     Note,
     Stored,
 )
-from bt_selfsecure.node.haoxiao.peer_session import age_of
 from bt_selfsecure.node.journal import DamagedError, Journal
 from bt_selfsecure.node.noted import PeerRow
 from bt_selfsecure.protocols.haoxiao.record import RecordError, SessionRecord

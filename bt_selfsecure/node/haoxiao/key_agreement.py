@@ -17,30 +17,27 @@ from typing import Any, Final
 
 from bt_selfsecure.node.haoxiao.burst import Burst
 from bt_selfsecure.node.haoxiao.key_table import KEY_TABLE, RESPONDING, KeyInput, KeyState
+from bt_selfsecure.node.haoxiao.key_troubles import KeyTroubles
 from bt_selfsecure.node.haoxiao.peer_events import Dial, EstablishOutcome, Level, Outputs, PeerConfig
 from bt_selfsecure.node.haoxiao.peer_links import PeerLinks
-from bt_selfsecure.node.haoxiao.trouble import PeerTrouble
 from bt_selfsecure.node.haoxiao.trust import PeerTrust
 from bt_selfsecure.node.metrics import PeerCounters
 from bt_selfsecure.protocols.haoxiao.establish import MAX_T_1_S, EstablishConfig
 from bt_selfsecure.protocols.haoxiao.events import (
-    AcceptRefused,
-    ActiveAttack,
     Established,
     EstablishFailed,
     Event,
     Failure,
-    Refusal,
-    RequestRefused,
 )
 from bt_selfsecure.protocols.haoxiao.frames import Kind, peek_kind
 from bt_selfsecure.protocols.haoxiao.initiator import Initiator
 from bt_selfsecure.protocols.haoxiao.initiator_table import InitiatorState
-from bt_selfsecure.protocols.haoxiao.responder import Responder, ResponderState
+from bt_selfsecure.protocols.haoxiao.responder import Responder
+from bt_selfsecure.protocols.haoxiao.responder_table import ResponderState
 from bt_selfsecure.sansio.back_off import BackOff
 from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.endpoint import Endpoint
-from bt_selfsecure.sansio.events import FrameRejected, Rejection
+from bt_selfsecure.sansio.events import Rejection
 from bt_selfsecure.sansio.trace import Machine
 
 GRACE_S: Final = 10.0
@@ -68,8 +65,6 @@ class KeyAgreement:
         context: EndpointContext,
         trust: PeerTrust,
     ) -> None:
-        self.trouble: Final = PeerTrouble(config, out, trust)
-        """Why the last one failed."""
         self.initiator: Initiator | None = None
         self.responder: Responder | None = None
         self.is_wanted = False
@@ -87,6 +82,7 @@ class KeyAgreement:
         self._slower = 1
         """Times the configured interval."""
         self._hinted = False
+        self._troubles: Final = KeyTroubles(config, counts, out, trust)
         self._rejections: Counter[Rejection] = Counter()
         """Of initiators that are over."""
 
@@ -121,7 +117,7 @@ class KeyAgreement:
 
     def forget_hint(self) -> None:
         """Note that the key that there is works: what was the matter with another one is over."""
-        self._hinted, self.trouble.text = False, ""
+        self._hinted, self._troubles.trouble = False, ""
 
     def consider(self, now: float, *, leads: bool, linked_since: float, has_key: bool, due: bool) -> None:
         """Begin, if it is time. `leads`: this end dialled the link; `due`: the policy wants another key."""
@@ -191,7 +187,7 @@ class KeyAgreement:
 
     def receive(self, data: bytes, now: float) -> None:
         """Take a frame of an establishment, or what is none."""
-        self.trouble.hear(data, now)
+        self._troubles.hear(data, now)
         kind = peek_kind(data)
         if kind == Kind.REQUEST and self._own_request_stands(now):
             return
@@ -241,27 +237,9 @@ class KeyAgreement:
             case EstablishFailed() if endpoint is self.initiator:
                 if event.reason in _TOO_LATE:
                     self._slower *= 2
-                self.failed(self.trouble.why(event.reason, event.detail, now), now)
-            case EstablishFailed():
-                self._counts.failed_establishments += 1
-                why = self.trouble.why(event.reason, "", now)
-                self.trouble.say(f"its establishment failed: {why}", now, "no-key")
-            case RequestRefused() if event.reason in (Refusal.VERSION, Refusal.PROFILE):
-                self.trouble.hear_foreign(event.reason, now)
-            case RequestRefused() if event.reason is Refusal.CONTINUITY:
-                self.trouble.say(self._trust.refused(now), now, "no-continuity")
-            case AcceptRefused() if event.reason is Refusal.CONTINUITY:
-                pass  # what becomes of it is told
-            case RequestRefused():
-                self.trouble.say(f"its request is refused: {event.reason.value}", now, "refused")
-            case AcceptRefused():
-                self.trouble.say(f"its accept is refused: {event.reason.value}", now, "refused")
-            case ActiveAttack():
-                self.trouble.say("contradicting burst packets: an active attack", now, "attack")
-            case FrameRejected():
-                self._out.log(Level.DEBUG, f"{event.reason.value} {event.detail}", "rejected")
+                self.failed(self._troubles.why(event, now), now)
             case _:
-                self._out.log(Level.DEBUG, str(event))
+                self._troubles.on_event(event, now)
 
     def succeeded(self, event: Established, endpoint: Endpoint[Event], now: float) -> dict[str, Any]:
         """Take a new key, which both ends hold: return the facts about it, as `Key` in api_types.py has them beside its
@@ -287,7 +265,7 @@ class KeyAgreement:
         if endpoint is self.initiator:
             self._end_initiator(now)
         self._hinted = False
-        self.trouble.over()
+        self._troubles.forget()
         self.retry.reset()
         self._tell(EstablishOutcome(facts=facts | {"profile": self.config.profile.label}))
         return facts
@@ -303,7 +281,7 @@ class KeyAgreement:
         self._end_initiator(now)
         self.retry.failed(now, self.jitter())
         self._counts.failed_establishments += 1
-        self.trouble.say(f"no key: {reason}", now, "no-key")
+        self._troubles.say(f"no key: {reason}", now, "no-key")
         self.fail_outcome(reason)
         self._out.look_due = True
 
@@ -360,19 +338,24 @@ class KeyAgreement:
     def burst_sent(self, now: float, trouble: str) -> None:
         """Take note that the driver has sent a packet of a burst, or could not."""
         if trouble:
-            self.trouble.say(trouble, now)
+            self._troubles.say(trouble, now)
         self.burst.sent(now)
 
     def radio_refused(self, why: str, now: float) -> None:
         """Take note that there is no broadcast link to be had."""
         self.burst.radio_refused(now)
-        self.trouble.say(why, now)
+        self._troubles.say(why, now)
 
     def mind_the_radio(self, now: float) -> None:
         """Give the broadcast link back when no burst is sent or awaited."""
         self.burst.mind_the_radio(now, needed=self.initiator is not None or self._machine.state in RESPONDING)
 
     # --- what is told about it
+
+    @property
+    def trouble(self) -> str:
+        """Return why the last one failed, or what was the matter since; empty after a success."""
+        return self._troubles.trouble
 
     @property
     def rejections(self) -> Counter[Rejection]:

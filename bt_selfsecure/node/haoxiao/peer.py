@@ -372,7 +372,7 @@ class HaoXiaoPeer:
 
     @property
     def own_address(self) -> str:
-        return self._machine.session.own_address
+        return self._machine.session.key.own_address
 
     @property
     def waiting_messages(self) -> int:
