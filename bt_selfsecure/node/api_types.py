@@ -277,6 +277,8 @@ class Established(Key):
     established: Literal[True]
     peer: str
     """Name of the peer."""
+    profile: str
+    """hardened or paper."""
     reason: Literal[""]
 
 

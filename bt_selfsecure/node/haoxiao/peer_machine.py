@@ -314,6 +314,8 @@ class PeerMachine:
             self.session.on_event(event, now)
             if isinstance(event, Resynchronised) and self.session.is_agreed:
                 self.agreement.forget_hint()  # the key that there is works
+                if self.trust.in_step():
+                    self.session.keep_now()
         return any_event
 
     def _take_key(self, event: Established, endpoint: Endpoint[Event], now: float) -> None:
