@@ -19,8 +19,8 @@ from aiocoap.edhoc import CoseKeyForEdhoc
 from aiocoap.oscore_sitewrapper import OscoreSiteWrapper
 from aiocoap.util import hostportjoin
 
-from bt_selfsecure.coap.pairs import private
 from bt_selfsecure.coap.resources import site
+from bt_selfsecure.files import private
 
 ENDS: Final = ("client", "server")
 SUITE, METHOD = 2, 3
