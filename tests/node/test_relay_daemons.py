@@ -10,7 +10,9 @@ import pytest
 from relay_daemons import ADDRESSES, RelayNodes
 from two_daemons import Traffic, wait_until
 
+from bt_selfsecure.cli.status import status_lines
 from bt_selfsecure.node.client import ApiError
+from bt_selfsecure.node.metrics import render
 
 ENDS = {"alice": "carol", "carol": "alice"}
 LINE = {"alice": ["bob"], "bob": ["alice", "carol"], "carol": ["bob"]}
@@ -53,7 +55,13 @@ def test_two_ends_agree_on_a_key_through_a_third_and_messages_come_once_and_in_o
     assert relay["for"] == ["alice", "carol"]
     assert [link["ends"] for link in relay["links"]] == [["alice", "carol"]]
     assert relay["forwarded_bytes"]["alice"] > 1000
-    assert nodes.client("alice").status()["relay"] is None
+    at_bob, at_alice = nodes.client("bob").status(), nodes.client("alice").status()
+    shown = "\n".join(status_lines(at_bob, 80))
+    assert "relay  for alice, carol\n  links     alice and carol, idle for " in shown
+    assert b"bt_selfsecure_relay_links 1.0" in render(at_bob)
+    assert b'bt_selfsecure_relay_forwarded_bytes_total{peer="alice"}' in render(at_bob)
+    assert any(line.startswith("  through   bob") for line in status_lines(at_alice, 80))
+    assert at_alice["relay"] is None
     assert [peer["name"] for peer in nodes.client("bob").peers()] == ["alice", "carol"]
     with pytest.raises(ApiError, match="port 11 is the relay's own"):
         nodes.client("alice").send("bob", b"x", port=11)
