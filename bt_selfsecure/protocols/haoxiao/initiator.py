@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from bt_selfsecure.crypto import sha256
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
 from bt_selfsecure.protocols.haoxiao.events import (
@@ -23,7 +22,7 @@ from bt_selfsecure.protocols.haoxiao.events import (
     ResponseVerified,
 )
 from bt_selfsecure.protocols.haoxiao.frame_queue import FrameQueue
-from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, encode
+from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind
 from bt_selfsecure.protocols.haoxiao.initiator_table import (
     INITIATOR_FRAMES,
     INITIATOR_TABLE,
@@ -34,16 +33,13 @@ from bt_selfsecure.protocols.haoxiao.initiator_table import (
 )
 from bt_selfsecure.protocols.haoxiao.material import (
     KeyMaterial,
-    KeyShare,
-    Offer,
     burst_rand,
-    continuity_name,
     nonce_commitment,
-    pair_id,
 )
 from bt_selfsecure.protocols.haoxiao.peer_context import PeerContext
 from bt_selfsecure.protocols.haoxiao.received_set import ReceivedSetError, decode_received_set
 from bt_selfsecure.protocols.haoxiao.sent_burst import SentBurst
+from bt_selfsecure.protocols.haoxiao.sent_request import SentRequest
 from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.endpoint import earliest
 from bt_selfsecure.sansio.events import Rejection
@@ -72,30 +68,8 @@ class Initiator:
         self._key_log: Final = context.key_log
         self._machine: Final = Machine(context.name, "initiator", INITIATOR_TABLE, S.NEW, context.tracer)
         self._events: Final = FrameQueue()
-        self._share = KeyShare(random if config.exchange_shares else None)
-        self._rand_data = random(limits.NONCE_BYTES)  # RandData of [10]; committed to in the request
-        self._continuity: Final = {continuity_name(key): key for key in config.continuity_keys}
         self._burst: Final = SentBurst(config, random)
-        if config.hardened:
-            self._burst.draw()
-        offer = Offer(
-            config.identity,
-            config.compact,
-            bool(config.authentication_key),
-            config.burst,
-            config.t_1,
-            sha256(self._rand_data),
-            self._burst.commitment,
-            self._share.public,
-            tuple(self._continuity),
-        )
-        self.request: Final = Frame(
-            config.profile,
-            Kind.REQUEST,
-            rand=random(limits.NONCE_BYTES),
-            message=offer.encode(config.profile, accept=False),
-        )
-        self._request_bytes: Final = encode(self.request, seed=random(32))
+        self._request: Final = SentRequest(config, random, self._burst)
         self._burst.open(self.request)
         self._requests = 0
         self._no_accept = Failure.NO_ACCEPT
@@ -111,6 +85,11 @@ class Initiator:
     @property
     def state(self) -> InitiatorState:
         return self._machine.state
+
+    @property
+    def request(self) -> Frame:
+        """Return the request that this end sends."""
+        return self._request.frame
 
     @property
     def sent(self) -> int:
@@ -169,39 +148,20 @@ class Initiator:
 
     def _send_request(self, now: float) -> None:
         self._requests += 1
-        self._outbox.append(self._request_bytes)
+        self._outbox.append(self._request.datagram)
         self._deadline = now + self.config.timers.t_h
 
     def _receive_accept(self, frame: Frame, now: float) -> None:
-        session, message = frame.message[: limits.SESSION_ID_BYTES], frame.message[limits.SESSION_ID_BYTES :]
-        offer = Offer.decode(self.config.profile, message, accept=True)
-        if session != self.request.rand[: limits.SESSION_ID_BYTES] or offer is None:
-            return self._events.reject(Rejection.NOT_FOR_US, "an accept of another request")
-        pair = pair_id(self.request, frame)
-        known = pair in self._legs or any(leg.offer.identity == offer.identity for leg in self._legs.values())
-        if known:
-            return self._events.reject(Rejection.REPLAY, "this responder has accepted already")
-        secret = self._share.exchange(offer.share)
-        if secret is None or bool(offer.share) != self.config.exchange_shares:
-            return self._events.reject(Rejection.NOT_FOR_US, "an accept with another key exchange than the request's")
-        continuity_key = self._continuity.get(offer.names[0]) if offer.names else b""
-        if continuity_key is None:
-            return self._events.reject(Rejection.NOT_FOR_US, "an accept with a continuity key that was not named")
-        if (refusal := self._refusal(offer)) is not None:
-            self._no_accept = _REFUSED[refusal]
-            return self._events.put_if_room(AcceptRefused(offer.identity, refusal))
-        self._legs[pair] = PeerContext(self.config, offer, frame, pair, secret, continuity_key)
-        self._events.put(PeerAccepted(offer.identity))
+        judged = self._request.judge(frame, self.config, self._legs.values())
+        if isinstance(judged, tuple):
+            return self._events.reject(*judged)
+        if isinstance(judged, AcceptRefused):
+            self._no_accept = _REFUSED[judged.reason]
+            return self._events.put_if_room(judged)
+        self._legs[judged.pair] = judged
+        self._events.put(PeerAccepted(judged.offer.identity))
         if len(self._legs) == self.config.responders:
             self._start_burst(now)
-        return None
-
-    def _refusal(self, offer: Offer) -> Refusal | None:
-        """Return why this is not the one whom this end means."""
-        if self.config.peer and offer.identity != self.config.peer:
-            return Refusal.IDENTITY
-        if self.config.requires_continuity and not offer.names:
-            return Refusal.CONTINUITY
         return None
 
     def _t_h_over(self, now: float) -> None:
@@ -350,7 +310,7 @@ class Initiator:
         """Send [10] to everybody who has not sent the end yet. From here on no received set can change."""
         for leg in self._legs.values():
             if not leg.ended and leg.material is not None:
-                self._outbox.append(leg.acknowledgement(leg.material, self._rand_data))
+                self._outbox.append(leg.acknowledgement(leg.material, self._request.rand_data))
         self._repeat = self.config.next_repeat(now)
 
     def _receive_end(self, frame: Frame, now: float) -> None:
@@ -365,7 +325,7 @@ class Initiator:
         leg.ended = True
         if self._key_log is not None:
             self._key_log(key_log_line("K0", leg.pair, leg.material.k0))
-        self._events.put(leg.established(leg.material, nonce, self._rand_data, self.sent))
+        self._events.put(leg.established(leg.material, nonce, self._request.rand_data, self.sent))
         if all(leg.ended for leg in self._legs.values()):
             self._finish(now)
         return None
@@ -397,5 +357,5 @@ class Initiator:
     def _forget(self) -> None:
         self._legs.clear()
         self._burst.forget()
-        self._share, self._rand_data = KeyShare(None), b""
+        self._request.forget()
         self._deadline = self._repeat = None
