@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 from statistics import fmean
-from typing import Final
+from typing import Any, Final
 
 from bt_selfsecure.air.models import Bernoulli, Jammed
 from bt_selfsecure.air.world import World
 from bt_selfsecure.bench.attacks import Attack, Trial
 from bt_selfsecure.bench.haoxiao import insiders
 from bt_selfsecure.bench.haoxiao.ends import Ends, trial_of
-from bt_selfsecure.bench.haoxiao.testbed import ALICE, BOB_LOSS, BURST, EVE_LOSS, Testbed
+from bt_selfsecure.bench.haoxiao.testbed import ALICE, BOB, BOB_LOSS, BURST, EVE_LOSS, Testbed
 from bt_selfsecure.eve.haoxiao.attacks.flood import RequestFlood
 from bt_selfsecure.eve.haoxiao.attacks.guessing import BruteForce, Repair
 from bt_selfsecure.eve.haoxiao.attacks.middle import ManInTheMiddle
@@ -34,6 +34,9 @@ WEAK_BITS: Final = 4
 WORK: Final = 1 << 9
 FLOOD_S: Final = 0.5
 """From one request of the flood to the next."""
+DRAWS: Final = 20
+SHORTENED: Final = 1
+"""Digits of a string, of six: so that luck shows."""
 ROUNDS_ON_TAPE: Final = 60
 HEALING_LOSSES: Final = (0.05, 0.1, 0.2, 0.5)
 SETTING: Final = (
@@ -132,18 +135,34 @@ def steering(ends: Ends, seed: int) -> Trial:
 
 def middle(ends: Ends, seed: int) -> Trial:
     """Alice and Bob are out of each other's range, and hear Mallory."""
-
-    def heard(random: Random, sender: str, listeners: Sequence[str], now: float) -> frozenset[str]:
-        return frozenset(listeners) if sender == "eve" else frozenset({"eve"} & set(listeners))
-
-    mallory = ManInTheMiddle(Random(seed).randbytes)
-    scene = ends.scene(seed, speak=mallory.hear)
-    scene.world = World(heard, seed, {"eve": scene.hear})
-    scene.establish()
+    scene, mallory = _between(ends, seed)
     keys = mallory.keys()
     both = keys is not None and scene.established and keys == (scene.keys["alice"].k0, scene.keys["bob"].k0)
     differ = scene.established and scene.keys["alice"].sas != scene.keys["bob"].sas
     return Trial(both, scene.established, differ or bool(scene.failures))
+
+
+def _between(ends: Ends, seed: int, **more: Any) -> tuple[Testbed, ManInTheMiddle]:
+    def heard(random: Random, sender: str, listeners: Sequence[str], now: float) -> frozenset[str]:
+        return frozenset(listeners) if sender == "eve" else frozenset({"eve"} & set(listeners))
+
+    mallory = ManInTheMiddle(Random(seed).randbytes)
+    scene = ends.scene(seed, speak=mallory.hear, **more)
+    scene.world = World(heard, seed, {"eve": scene.hear})
+    scene.establish()
+    return scene, mallory
+
+
+def draws(ends: Ends, seed: int) -> Trial:
+    """Stand there again and again while no person looks, until the two would read the same; a node of `hardened` makes
+    a string for a person only."""
+    meant = {end: {"compare": ends.profile is Profile.PAPER} for end in (ALICE, BOB)}
+    for number in range(DRAWS):
+        scene, _ = _between(ends, DRAWS * seed + number, meant=meant)
+        alice, bob = (key.sas if (key := scene.keys.get(name)) else None for name in ("alice", "bob"))
+        if alice and bob and alice.digits[:SHORTENED] == bob.digits[:SHORTENED]:
+            return Trial(True, scene.established, False)
+    return Trial(False, scene.established, bool(scene.failures))
 
 
 def replay(ends: Ends, seed: int) -> Trial:
@@ -324,6 +343,12 @@ ATTACKS: Final[tuple[Attack[Ends], ...]] = (
            remedy="People compare the string, which differs in every run; an authentication key.",
            setting=f"{CLEAR} none: they hear her alone",
            meaning=f"{_ANY_LENGTH}, and neither does X25519: nobody knows with whom he agrees"),
+    Attack("draws", f"stands in the middle {DRAWS} times while nobody looks (row 7)", "Alice and Bob hear her and not "
+           f"each other; strings cut to {SHORTENED} digit of 6", "at both ends there is the same string, for whoever "
+           "looks later", draws, runs=20, remedy="`hardened`: no string where no person asked, and one for each time.",
+           setting=f"{DRAWS} establishments a run, each of a burst of {BURST} packets",
+           meaning=f"of {DRAWS} tries one has the same digit in {100 * (1 - 0.9**DRAWS):.0f} % of runs; with all six it "
+           "takes her 700 000 tries for an even chance"),
     Attack("replay", "plays Alice's establishment to Bob again", "all of S, and a Bob who was restarted",
            "Bob establishes the old K_0", replay, runs=20, remedy="`hardened`: the accept's Rand is in K_0.",
            setting=f"{CLEAR} none", meaning="it is the protocol that decides, no loss and no length"),

@@ -35,7 +35,7 @@ def rows(text: str) -> dict[str, list[str]]:
 def test_the_tables_of_attackers_say_what_the_document_shows() -> None:
     """In docs/security.md a row for each attack but variants of one that is there; in README some of these."""
     documented, told = rows(DOCUMENT.read_text()), rows(DOCUMENT.with_name("security.md").read_text())
-    assert len(told) == 17
+    assert len(told) == 18
     assert {name: documented[name] for name in told} == told
     assert documented.keys() - told.keys() == {"colluding", "repair", "brute-force", "brute-force-sound", "reflection"}
     in_short = rows((DOCUMENT.parents[1] / "README.md").read_text())
@@ -54,6 +54,7 @@ def test_the_tables_of_attackers_say_what_the_document_shows() -> None:
         ("brute-force-sound", (0, 0), (0, 0)),
         ("steering", (4, 10), (0, 0)),
         ("middle", (10, 10), (10, 10)),
+        ("draws", (5, 10), (0, 0)),
         ("replay", (10, 10), (0, 0)),
         ("reflection", (0, 0), (0, 0)),
         ("flood", (8, 10), (8, 10)),
@@ -85,6 +86,7 @@ PROTECTED = {  # successes of ten: with X25519, with an authentication key
     "brute-force": (0, 0),
     "steering": (0, 0),
     "middle": (10, 0),
+    "draws": (0, 0),
     "replay": (0, 0),
     "reflection": (0, 0),
     "flood": (10, 10),
