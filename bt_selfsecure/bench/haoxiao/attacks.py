@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from random import Random
 from statistics import fmean
 from typing import Any, Final
@@ -32,8 +33,8 @@ from bt_selfsecure.stats.losses import packets_needed
 WEAK_BITS: Final = 4
 """Random bits in each message of a broken generator."""
 WORK: Final = 1 << 9
-FLOOD_S: Final = 0.5
-"""From one request of the flood to the next."""
+SLOW_FLOOD_S: Final = 10.0
+"""From one request of a flood to the next, as T_d."""
 DRAWS: Final = 20
 SHORTENED: Final = 1
 """Digits of a string, of six: so that luck shows."""
@@ -201,14 +202,14 @@ def reflection(ends: Ends, seed: int) -> Trial:
     return Trial(not whole, True, bool(rejected))
 
 
-def flood(ends: Ends, seed: int) -> Trial:
+def flood(ends: Ends, seed: int, *, pace_s: float = 0.5) -> Trial:
     """Send requests in Alice's name, all the time, from before she begins."""
     scene = ends.scene(seed)
     requests = RequestFlood(ends.profile, Random(seed).randbytes, ALICE)
 
     def send() -> None:
         scene.world.transmit("eve", requests.request())
-        scene.world.at(scene.world.now + FLOOD_S, send)
+        scene.world.at(scene.world.now + pace_s, send)
 
     scene.world.at(0.0, send)
     scene.establish(begin=0.75)
@@ -347,8 +348,8 @@ ATTACKS: Final[tuple[Attack[Ends], ...]] = (
            f"each other; strings cut to {SHORTENED} digit of 6", "at both ends there is the same string, for whoever "
            "looks later", draws, runs=20, remedy="`hardened`: no string where no person asked, and one for each time.",
            setting=f"{DRAWS} establishments a run, each of a burst of {BURST} packets",
-           meaning=f"of {DRAWS} tries one has the same digit in {100 * (1 - 0.9**DRAWS):.0f} % of runs; with all six it "
-           "takes her 700 000 tries for an even chance"),
+           meaning=f"of {DRAWS} tries one has the same digit in {100 * (1 - 0.9**DRAWS):.0f} % of runs; with all six "
+           "it takes her 700 000 tries for an even chance"),
     Attack("replay", "plays Alice's establishment to Bob again", "all of S, and a Bob who was restarted",
            "Bob establishes the old K_0", replay, runs=20, remedy="`hardened`: the accept's Rand is in K_0.",
            setting=f"{CLEAR} none", meaning="it is the protocol that decides, no loss and no length"),
@@ -359,6 +360,10 @@ ATTACKS: Final[tuple[Attack[Ends], ...]] = (
     Attack("flood", "requests in Alice's name, two a second", "a sender in range of Bob, Alice's address",
            "no key comes about", flood, runs=20, remedy="None; nothing secret is lost, state stays bounded.",
            setting=SETTING, meaning="who may send may disturb, in any setting"),
+    Attack("flood-slow", "requests in Alice's name, six a minute", "a sender in range of Bob, Alice's address",
+           "no key comes about", partial(flood, pace_s=SLOW_FLOOD_S), runs=20,
+           remedy="None; nothing secret is lost, state stays bounded.", setting=SETTING,
+           meaning="one request in T_d makes Bob deaf to Alice, unless it gets lost"),
     Attack("jamming", "destroys what she fails to receive", "to know within a packet that she will not receive it",
            "Eve has K_0", jamming, remedy="X25519, or an authentication key: e|B is 0.",
            setting=SETTING, meaning=f"{_ANY_LENGTH}: Bob keeps nothing that she lacks"),

@@ -37,7 +37,8 @@ def test_the_tables_of_attackers_say_what_the_document_shows() -> None:
     documented, told = rows(DOCUMENT.read_text()), rows(DOCUMENT.with_name("security.md").read_text())
     assert len(told) == 18
     assert {name: documented[name] for name in told} == told
-    assert documented.keys() - told.keys() == {"colluding", "repair", "brute-force", "brute-force-sound", "reflection"}
+    variants = {"brute-force-sound", "flood-slow", "block-compact"}
+    assert documented.keys() - told.keys() == {"colluding", "repair", "brute-force", "reflection"} | variants
     in_short = rows((DOCUMENT.parents[1] / "README.md").read_text())
     assert len(in_short) == 6
     assert {name: told[name] for name in in_short} == in_short
@@ -58,6 +59,7 @@ def test_the_tables_of_attackers_say_what_the_document_shows() -> None:
         ("replay", (10, 10), (0, 0)),
         ("reflection", (0, 0), (0, 0)),
         ("flood", (8, 10), (8, 10)),
+        ("flood-slow", (8, 10), (8, 10)),
         ("jamming", (5, 10), (8, 10)),
         ("theft", (2, 9), (2, 9)),
         ("impersonation", (10, 10), (10, 10)),
@@ -69,6 +71,7 @@ def test_the_tables_of_attackers_say_what_the_document_shows() -> None:
         ("relay", (0, 0), (0, 0)),
         ("forged-packet", (0, 6), (0, 0)),
         ("block", (10, 10), (10, 10)),
+        ("block-compact", (10, 10), (10, 10)),
     ],
 )
 def test_an_attack_succeeds_as_often_as_it_should(name: str, paper: tuple[int, int], hardened: tuple[int, int]) -> None:
