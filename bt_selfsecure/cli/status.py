@@ -23,6 +23,7 @@ MINUTE_S: Final = 60
 HOUR_S: Final = 60 * MINUTE_S
 DAY_S: Final = 24 * HOUR_S
 ASK: Final = "bt-selfsecure establish"
+PAPER: Final = "paper"
 
 
 def status_lines(status: dict[str, Any], width: int) -> list[str]:
@@ -34,6 +35,8 @@ def status_lines(status: dict[str, Any], width: int) -> list[str]:
         lines += _wrap(f"! {problem}", width, "  ")
     for peer in status["peers"]:
         lines += ["", *_peer_lines(peer, width)]
+    if relay := status["relay"]:
+        lines += ["", *_relay_lines(relay, width)]
     if not status["peers"]:
         lines += ["", *_wrap("No peers: add a [[peer]] to the configuration and restart the node.", width)]
     return lines
@@ -44,6 +47,8 @@ def _peer_lines(peer: dict[str, Any], width: int) -> list[str]:
     rows = [("state", state(peer)), *_key_rows(peer["key"]), *_whom_rows(peer), ("messages", _messages(peer))]
     if losses := _losses(peer):
         rows.append(("losses", losses))
+    if peer["link"] and peer["link"]["path"]:
+        rows.insert(1, ("through", _through(peer["link"])))
     if peer["trouble"]:
         rows.insert(1, ("trouble", peer["trouble"]))
     if peer["rejections"]:
@@ -54,6 +59,26 @@ def _peer_lines(peer: dict[str, Any], width: int) -> list[str]:
     for label, text in rows:
         lines += _row(label, text, width)
     return lines
+
+
+def _relay_lines(relay: dict[str, Any], width: int) -> list[str]:
+    """What the node carries for others."""
+    lines = _wrap(f"relay  for {', '.join(relay['for'])}", width, INDENT)
+    links = [
+        f"{' and '.join(link['ends'])}, idle for {duration(link['idle_s'])}" if all(link["neighbours"])
+        else f"{' and '.join(link['ends'])}, not open yet"
+        for link in relay["links"]
+    ]  # fmt: skip
+    rows = [("links", "; ".join(links) or "none"), ("carried", _by(relay["forwarded_bytes"], " bytes of"))]
+    rows += [("waiting", _by(relay["waiting_bytes"], " bytes for"))] if relay["waiting_bytes"] else []
+    rows += [("dropped", _by(relay["dropped"], ""))] if relay["dropped"] else []
+    for label, text in rows:
+        lines += _row(label, text, width)
+    return lines
+
+
+def _by(counts: dict[str, int], what: str) -> str:
+    return ", ".join(f"{count:,}{what} {of}" for of, count in counts.items()) or "nothing"
 
 
 def watch_lines(status: dict[str, Any], width: int) -> list[str]:
@@ -88,6 +113,16 @@ def _phone_lines(peer: dict[str, Any], width: int) -> list[str]:
         if text:
             lines += _wrap(f"{INDENT}{label:<{SHORT_LABEL}}{text}", width, " " * (SHORT_LABEL + len(INDENT)))
     return lines
+
+
+def _through(link: dict[str, Any]) -> str:
+    """Which nodes carry a link."""
+    text = ", then ".join(link["path"])
+    if link["second_path"]:
+        text += f"; a second way through {', then '.join(link['second_path'])}"
+    if link["round_trip_s"] is not None:
+        text += f"; {link['round_trip_s']:.2f} s there and back"
+    return text
 
 
 def _alarm(trust: dict[str, Any]) -> str:
@@ -141,20 +176,31 @@ def _whom_rows(peer: dict[str, Any]) -> list[tuple[str, str]]:
     name, key, trust = peer["name"], peer["key"], peer["trust"]
     rows = []
     if key or trust["confirmed"]:
-        text = whom(peer)
-        if trust["confirmed"] is None:
-            sas = key["sas"]
-            text += (
-                f"; compare {sas} at both ends: bt-selfsecure confirm {name}" if sas else f"; to compare: {ASK} {name}"
-            )
-        rows.append(("peer", text))
+        rows.append(("peer", whom(peer) if trust["confirmed"] else f"{whom(peer)}; {_how_to_confirm(peer)}"))
     if trust["refused"]:
         ago = f", the last {duration(trust['refused_age_s'])} ago" if trust["refused_age_s"] is not None else ""
         text = f"{counted(trust['refused'], 'key')}{ago}, from one who has not the key in use"
         if trust["confirmed"]:
             text += f"; if {name} has lost its state: {ASK} {name} --without-continuity"
+        else:
+            text += f", too soon after others; at once: {ASK} {name}, and compare"
         rows.append(("refused", text))
     return rows
+
+
+def _how_to_confirm(peer: dict[str, Any]) -> str:
+    """What leads to a confirmation; only what the node does not refuse."""
+    name, sas = peer["name"], peer["key"]["sas"]
+    if refusal := _never_confirmed(name, peer["session"]["profile"]):
+        return f"{refusal}; {sas} is for this one key" if sas else refusal
+    return f"compare {sas} at both ends: bt-selfsecure confirm {name}" if sas else f"to compare: {ASK} {name}"
+
+
+def _never_confirmed(name: str, profile: str) -> str:
+    """Why `confirm` would refuse in any case; else empty. A stranger's name is its address."""
+    if profile == PAPER:
+        return f"the profile {PAPER} confirms nobody"
+    return "a stranger: to confirm it, add it to the configuration as a [[peer]]" if ":" in name else ""
 
 
 def whom(peer: dict[str, Any]) -> str:
@@ -197,7 +243,7 @@ def establishment_lines(outcome: dict[str, Any], width: int) -> list[str]:
         rows.append(("peer", "its authentication key proved it"))
     if outcome["sas"]:
         rows.append(("compare", f"{outcome['sas']} with what {name} shows, where somebody asked for it, too"))
-        rows.append(("then", f"bt-selfsecure confirm {name}"))
+        rows.append(("then", _never_confirmed(name, outcome["profile"]) or f"bt-selfsecure confirm {name}"))
     for label, text in rows:
         lines += _row(label, text, width)
     return lines
