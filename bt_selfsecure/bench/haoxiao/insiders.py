@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Final
 
@@ -101,14 +103,30 @@ def forged_packet(ends: Ends, seed: int) -> Trial:
     return trial_of(scene, not scene.established)
 
 
-def block(ends: Ends, seed: int) -> Trial:
+def block(ends: Ends, seed: int, *, compact: bool = False) -> Trial:
     """Send as many forged packets for each Seq as it takes, before the true ones."""
     copies = COPIES if ends.profile is Profile.HARDENED else 1
-    compact = bool(seed % 2)
     forgery = Forgery(Random(seed).randbytes, seqs=range(BURST), copies=copies, compact=compact)
     scene = ends.scene(seed, air=LOSSLESS, speak=forgery.hear, compact=compact)
     scene.establish()
     return trial_of(scene, not scene.established)
+
+
+def _block(name: str, what: str, pace_s: float, run: Callable[[Ends, int], Trial]) -> Attack[Ends]:
+    """`pace_s`: from one packet of a node's burst to the next."""
+    minute = 60 / pace_s
+    return Attack(
+        name,
+        f"forged packets for each Seq ahead of the true ones, {what}: {COPIES} in `hardened`, 1 in `paper`",
+        f"a sender in range of Bob that is faster than Alice; {COPIES * BURST} frames an establishment, {BURST} "
+        f"against `paper`: at a node's pace ({1000 * pace_s:g} ms) {COPIES * minute:.0f} and {minute:.0f} a minute",
+        "no key comes about",
+        run,
+        runs=20,
+        remedy="None; nothing secret is lost. Requests in Alice's name, six a minute, cost less: see flood-slow.",
+        setting=f"a burst of {BURST} packets, {what}; nobody misses any",
+        meaning="of N packets she has to forge nearly 4 N, so a longer burst costs her more",
+    )
 
 
 _DECIDES: Final = "it is the protocol that decides, no loss and no length"
@@ -131,10 +149,6 @@ ATTACKS: Final[tuple[Attack[Ends], ...]] = (
            "no key comes about", forged_packet, runs=50, remedy="None is needed.",
            setting=f"a burst of {BURST} packets, of which Bob misses 10 %",
            meaning="what fails fails without her, too: in `paper` a lost acknowledge or end"),
-    Attack("block", f"forged packets for each Seq ahead of the true ones: {COPIES} in `hardened`, 1 in `paper`",
-           f"a sender in range of Bob that is faster than Alice; {COPIES * BURST} frames an establishment, {BURST} "
-           "against `paper`", "no key comes about", block, runs=20,
-           remedy="None; nothing secret is lost. Requests in Alice's name, six a minute, cost less: see flood.",
-           setting=f"a burst of {BURST} packets, long ones and compact ones in turn; nobody misses any",
-           meaning="of N packets she has to forge nearly 4 N, so a longer burst costs her more"),
+    _block("block", "long ones", 0.01, block),
+    _block("block-compact", "compact ones", 0.03, partial(block, compact=True)),
 )  # fmt: skip

@@ -21,7 +21,7 @@ from typing import Final
 from bt_selfsecure.node.haoxiao.confirmation import Confirmation
 from bt_selfsecure.node.haoxiao.key_agreement import KeyAgreement
 from bt_selfsecure.node.haoxiao.peer_events import ForeignKeys, Output, Outputs, PeerConfig, Stored, Urgency
-from bt_selfsecure.node.haoxiao.peer_links import ActiveLink, LinkState, PeerLinks
+from bt_selfsecure.node.haoxiao.peer_links import ActiveLink, LinkFacts, LinkState, PeerLinks
 from bt_selfsecure.node.haoxiao.peer_session import PeerSession
 from bt_selfsecure.node.haoxiao.trust import PeerTrust
 from bt_selfsecure.node.metrics import PeerCounters
@@ -193,9 +193,9 @@ class PeerMachine:
             self.links.redial.reset()
             self._look_soon(now)
 
-    def link_up(self, number: int, bearer: str, *, dialled: bool, losses_visible: bool, now: float) -> None:
-        """Take a link that is open, to be named by this number; `dialled` answers a `Dial`."""
-        line = ActiveLink(number, bearer, dialled, losses_visible, now)
+    def link_up(self, number: int, bearer: str, facts: LinkFacts, now: float) -> None:
+        """Take a link that is open, to be named by this number; one that was dialled answers a `Dial`."""
+        line, dialled = ActiveLink(number, bearer, facts, now), facts.dialled
         used = self.links.up(line, dialler_wins=self.links.own is not None and self.agreement.is_lower)
         if used and bearer == self.config.session_bearer:
             self._asunder_since = now

@@ -35,9 +35,10 @@ def rows(text: str) -> dict[str, list[str]]:
 def test_the_tables_of_attackers_say_what_the_document_shows() -> None:
     """In docs/security.md a row for each attack but variants of one that is there; in README some of these."""
     documented, told = rows(DOCUMENT.read_text()), rows(DOCUMENT.with_name("security.md").read_text())
-    assert len(told) == 17
+    assert len(told) == 18
     assert {name: documented[name] for name in told} == told
-    assert documented.keys() - told.keys() == {"colluding", "repair", "brute-force", "brute-force-sound", "reflection"}
+    variants = {"brute-force-sound", "flood-slow", "block-compact"}
+    assert documented.keys() - told.keys() == {"colluding", "repair", "brute-force", "reflection"} | variants
     in_short = rows((DOCUMENT.parents[1] / "README.md").read_text())
     assert len(in_short) == 6
     assert {name: told[name] for name in in_short} == in_short
@@ -54,9 +55,11 @@ def test_the_tables_of_attackers_say_what_the_document_shows() -> None:
         ("brute-force-sound", (0, 0), (0, 0)),
         ("steering", (4, 10), (0, 0)),
         ("middle", (10, 10), (10, 10)),
+        ("draws", (5, 10), (0, 0)),
         ("replay", (10, 10), (0, 0)),
         ("reflection", (0, 0), (0, 0)),
         ("flood", (8, 10), (8, 10)),
+        ("flood-slow", (8, 10), (8, 10)),
         ("jamming", (5, 10), (8, 10)),
         ("theft", (2, 9), (2, 9)),
         ("impersonation", (10, 10), (10, 10)),
@@ -68,6 +71,7 @@ def test_the_tables_of_attackers_say_what_the_document_shows() -> None:
         ("relay", (0, 0), (0, 0)),
         ("forged-packet", (0, 6), (0, 0)),
         ("block", (10, 10), (10, 10)),
+        ("block-compact", (10, 10), (10, 10)),
     ],
 )
 def test_an_attack_succeeds_as_often_as_it_should(name: str, paper: tuple[int, int], hardened: tuple[int, int]) -> None:
@@ -85,6 +89,7 @@ PROTECTED = {  # successes of ten: with X25519, with an authentication key
     "brute-force": (0, 0),
     "steering": (0, 0),
     "middle": (10, 0),
+    "draws": (0, 0),
     "replay": (0, 0),
     "reflection": (0, 0),
     "flood": (10, 10),
