@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from threading import Event, Lock, Thread
+from threading import Event, Thread
 from typing import Any, Final
 
 from bt_selfsecure.crypto import sha256
@@ -59,7 +60,6 @@ class KeyManager:
 
     def __init__(self, client: NodeClient, store: KeyStore, place: Place, rotate_s: float | None = None) -> None:
         self._client, self._store, self._place, self._rotate_s = client, store, place, rotate_s
-        self._lock = Lock()
         self._end = Event()
         self._followers: list[Thread] = []
 
@@ -105,12 +105,11 @@ class KeyManager:
                 extension_mandatory_unsupported=unsupported,
             )
         pair = label_of(master, slave)
-        with self._lock:
-            generation = self._newest(peer, master, slave)
-            chain, _, count = generation.partition(".")
-            if int(count) > MOST_GENERATION or self._store.next_index(pair, generation) + number > MOST_INDEX:
-                raise KmeError(503, "the keys of this generation are used up")
-            given = self._store.reserve(pair, generation, number, size // 8)
+        generation = self._newest(peer, master, slave)
+        chain, _, count = generation.partition(".")
+        if int(count) > MOST_GENERATION or self._store.next_index(pair, generation) + number > MOST_INDEX:
+            raise KmeError(503, "the keys of this generation are used up")
+        given = self._store.reserve(pair, generation, number, size // 8)
         chain = chain[: 2 * CHAIN_BYTES]
         return [_key(KeyId(chain, int(count), index, size // 8), key) for index, key in given]
 
@@ -124,13 +123,12 @@ class KeyManager:
         if len(names) > MOST_KEYS:
             raise KmeError(400, "number of key_IDs is out of range", max_key_per_request=MOST_KEYS)
         wanted = []
-        with self._lock:
-            for name in names:
-                generation = self._generation(peer, master, slave, name) if name else None
-                if name is None or generation is None:
-                    raise missing
-                wanted.append((generation, name.place, name.size))
-            keys = self._store.fetch(label_of(master, slave), wanted)
+        for name in names:
+            generation = self._generation(peer, master, slave, name) if name else None
+            if name is None or generation is None:
+                raise missing
+            wanted.append((generation, name.place, name.size))
+        keys = self._store.fetch(label_of(master, slave), wanted)
         if keys is None:
             raise missing
         return [_key(name, key) for name, key in zip(names, keys, strict=True) if name]
@@ -161,8 +159,7 @@ class KeyManager:
                 self._end.wait(RETRY_S)
                 continue
             after, since = told["generation"], time.monotonic()
-            with self._lock:
-                self._store.keep(pair, after, told["key"])
+            self._store.keep(pair, after, told["key"])
 
     def _newest(self, peer: str, master: str, slave: str, after: str = "") -> str:
         try:
@@ -183,7 +180,8 @@ class KeyManager:
         if found is None:
             newest = self._newest(peer, master, slave)
             if not _is_of(name, newest) and _may_come(name, newest):
-                self._newest(peer, master, slave, after=newest)
+                with suppress(KmeError):
+                    self._newest(peer, master, slave, after=newest)
             found = among_ours()
         return found
 

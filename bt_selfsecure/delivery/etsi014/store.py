@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
 from bt_selfsecure.crypto import hkdf_expand
@@ -23,10 +24,11 @@ CREATE TABLE fetched (pair TEXT, generation TEXT, number INTEGER, PRIMARY KEY (p
 
 
 class KeyStore:
-    """Holds the roots of each pair of applications. A pair is `master` and `slave` in one text."""
+    """Holds the roots of each pair of applications, for any threads. A pair is `master` and `slave` in one text."""
 
     def __init__(self, path: Path) -> None:
         """Raises `UsageError` where the file can't be used."""
+        self._lock: Final = Lock()
         try:
             path.touch(0o600)
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -60,9 +62,10 @@ class KeyStore:
 
     def next_index(self, pair: str, generation: str) -> int:
         """Return how many keys of this generation the master was given."""
-        found = self._db.execute(
-            "SELECT next FROM root WHERE pair = ? AND generation = ?", (pair, generation)
-        ).fetchone()
+        with self._all_or_nothing():
+            found = self._db.execute(
+                "SELECT next FROM root WHERE pair = ? AND generation = ?", (pair, generation)
+            ).fetchone()
         return int(found[0]) if found else 0
 
     def reserve(self, pair: str, generation: str, count: int, size: int) -> list[tuple[int, bytes]]:
@@ -76,7 +79,10 @@ class KeyStore:
 
     def generations(self, pair: str) -> list[str]:
         """Return those whose roots are here, the newest first."""
-        found = self._db.execute("SELECT generation FROM root WHERE pair = ? ORDER BY came DESC", (pair,))
+        with self._all_or_nothing():
+            found = self._db.execute(
+                "SELECT generation FROM root WHERE pair = ? ORDER BY came DESC", (pair,)
+            ).fetchall()
         return [generation for (generation,) in found]
 
     def fetch(self, pair: str, wanted: Iterable[tuple[str, int, int]]) -> list[bytes] | None:
@@ -99,13 +105,14 @@ class KeyStore:
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
 
 
 class _NotHereError(Exception):
