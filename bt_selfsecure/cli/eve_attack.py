@@ -45,6 +45,14 @@ On Sabour's handshake, `paper` in both readings and `hardened`:
   sabour/middle sabour/false-device sabour/false-server sabour/replay
   sabour/points sabour/flood
 
+On Kang's bootstrapping, `paper` and `hardened`:
+
+  bootstrap/overheard-1 bootstrap/overheard-4 bootstrap/overheard-1-4
+  bootstrap/written-4 bootstrap/written-4-blind bootstrap/chosen-psk
+  bootstrap/splice bootstrap/replay-1 bootstrap/replay-2 bootstrap/replay-3
+  bootstrap/replay-2-late bootstrap/false-controller bootstrap/middle
+  bootstrap/bogus-2 bootstrap/jam-4 bootstrap/controller-ik
+
 With --live from this computer's radio, against the devices whose addresses
 follow: Alice's, and Bob's where the attack needs both.
 
@@ -60,9 +68,13 @@ follow: Alice's, and Bob's where the attack needs both.
 Of those on CoAP, --live takes servers of this computer, and stands in their
 place for whoever asks at her own ports; --profile says which of Sabour's:
 
-  dotp/known-text dotp/replay dotp/loss dotp/change dotp/deafen 127.0.0.1:5683
+  dotp/known-text dotp/replay dotp/loss dotp/crossing dotp/change dotp/deafen
+                127.0.0.1:5683
   sabour/middle 127.0.0.1:5683 127.0.0.1:5588   paper: CoAP, and M1 to M4
   sabour/middle 127.0.0.1:5683                  hardened
+  sabour/replay 127.0.0.1:5588                  paper: M1 to M4 alone
+  sabour/replay 127.0.0.1:5683                  hardened
+sabour/replay waits until the server has been started again.
 
 Whether it succeeded she judges by what passes: she read something; the server
 answered what she changed, or more than it was asked, or nothing any more.
@@ -198,7 +210,8 @@ def _live(args: Namespace) -> int:
 def _live_on_coap(args: Namespace) -> int:
     try:
         from bt_selfsecure.bench.coap.live import LIVE as ON_COAP
-        from bt_selfsecure.bench.coap.live import attack, place_of
+        from bt_selfsecure.bench.coap.live import attack
+        from bt_selfsecure.bench.coap.live_relay import place_of
     except ImportError as error:
         raise UsageError(f"CoAP needs {error.name}: install it with pip install 'bt-selfsecure[coap]'") from None
     if args.name not in ON_COAP:

@@ -35,6 +35,8 @@ def status_lines(status: dict[str, Any], width: int) -> list[str]:
         lines += _wrap(f"! {problem}", width, "  ")
     for peer in status["peers"]:
         lines += ["", *_peer_lines(peer, width)]
+    if relay := status["relay"]:
+        lines += ["", *_relay_lines(relay, width)]
     if not status["peers"]:
         lines += ["", *_wrap("No peers: add a [[peer]] to the configuration and restart the node.", width)]
     return lines
@@ -45,6 +47,8 @@ def _peer_lines(peer: dict[str, Any], width: int) -> list[str]:
     rows = [("state", state(peer)), *_key_rows(peer["key"]), *_whom_rows(peer), ("messages", _messages(peer))]
     if losses := _losses(peer):
         rows.append(("losses", losses))
+    if peer["link"] and peer["link"]["path"]:
+        rows.insert(1, ("through", _through(peer["link"])))
     if peer["trouble"]:
         rows.insert(1, ("trouble", peer["trouble"]))
     if peer["rejections"]:
@@ -55,6 +59,26 @@ def _peer_lines(peer: dict[str, Any], width: int) -> list[str]:
     for label, text in rows:
         lines += _row(label, text, width)
     return lines
+
+
+def _relay_lines(relay: dict[str, Any], width: int) -> list[str]:
+    """What the node carries for others."""
+    lines = _wrap(f"relay  for {', '.join(relay['for'])}", width, INDENT)
+    links = [
+        f"{' and '.join(link['ends'])}, idle for {duration(link['idle_s'])}" if all(link["neighbours"])
+        else f"{' and '.join(link['ends'])}, not open yet"
+        for link in relay["links"]
+    ]  # fmt: skip
+    rows = [("links", "; ".join(links) or "none"), ("carried", _by(relay["forwarded_bytes"], " bytes of"))]
+    rows += [("waiting", _by(relay["waiting_bytes"], " bytes for"))] if relay["waiting_bytes"] else []
+    rows += [("dropped", _by(relay["dropped"], ""))] if relay["dropped"] else []
+    for label, text in rows:
+        lines += _row(label, text, width)
+    return lines
+
+
+def _by(counts: dict[str, int], what: str) -> str:
+    return ", ".join(f"{count:,}{what} {of}" for of, count in counts.items()) or "nothing"
 
 
 def watch_lines(status: dict[str, Any], width: int) -> list[str]:
@@ -89,6 +113,16 @@ def _phone_lines(peer: dict[str, Any], width: int) -> list[str]:
         if text:
             lines += _wrap(f"{INDENT}{label:<{SHORT_LABEL}}{text}", width, " " * (SHORT_LABEL + len(INDENT)))
     return lines
+
+
+def _through(link: dict[str, Any]) -> str:
+    """Which nodes carry a link."""
+    text = ", then ".join(link["path"])
+    if link["second_path"]:
+        text += f"; a second way through {', then '.join(link['second_path'])}"
+    if link["round_trip_s"] is not None:
+        text += f"; {link['round_trip_s']:.2f} s there and back"
+    return text
 
 
 def _alarm(trust: dict[str, Any]) -> str:

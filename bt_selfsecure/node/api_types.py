@@ -74,6 +74,32 @@ class Journal(TypedDict):
     """The slowest, in seconds."""
 
 
+class RelayCircuit(TypedDict):
+    """Describes a link of others that goes through this node."""
+
+    ends: list[str]
+    """Its two ends: names of peers, or addresses."""
+    neighbours: list[str]
+    """Through whom each of them is reached from here; empty where the link is not open yet."""
+    idle_s: float
+    """Seconds since it carried something."""
+
+
+RelayPart = TypedDict("RelayPart", {"for": list[str]})
+
+
+class Relay(RelayPart):
+    """Says what the node carries for others; null where it is to carry nothing."""
+
+    links: list[RelayCircuit]
+    forwarded_bytes: dict[str, int]
+    """Since there is an adapter, by the neighbour that they came from."""
+    waiting_bytes: dict[str, int]
+    """For a neighbour, now."""
+    dropped: dict[str, int]
+    """Frames that were not forwarded, by reason."""
+
+
 class Link(TypedDict):
     """Describes the open link."""
 
@@ -86,7 +112,13 @@ class Link(TypedDict):
     losses_visible: bool
     """Whether packets that the radio loses are missing here, or the link repeats them."""
     encrypted: bool
-    """Whether the controllers encrypt it, as far as the system tells."""
+    """Whether the controllers encrypt it, as far as the system tells; on relay, each hop by a session."""
+    path: list[str]
+    """Names or addresses of the nodes that carry it, from here to the peer, as they told; empty where nobody does."""
+    second_path: list[str]
+    """The same of a second way without a common node; empty where there is one way."""
+    round_trip_s: float | None
+    """Seconds that an answer took when it was opened; null where that was not measured."""
 
 
 class Key(TypedDict):
@@ -267,6 +299,7 @@ class Status(TypedDict):
     """Each with its remedy, one sentence."""
     discovery: Discovery | None
     journal: Journal
+    relay: Relay | None
     peers: list[Peer]
     """As GET /v1/peers."""
 
@@ -301,6 +334,22 @@ class Confirmed(TypedDict):
     """Name of the peer."""
     reason: str
     """Why not, in a sentence; else empty."""
+
+
+class ExportedKey(TypedDict):
+    """Is a key for another program."""
+
+    peer: str
+    """Name of the peer."""
+    generation: str
+    """Names the generation that it is of, the same at both ends: 16 hexadecimal digits of the chain, which begins with
+    each key that is agreed on, a dot, and the number in it."""
+    key: str
+    """Base64."""
+    connected: bool
+    """Whether there is a link with the peer."""
+    silent_s: float | None
+    """Seconds since the last datagram of the peer; null where there was none."""
 
 
 class Sent(TypedDict):

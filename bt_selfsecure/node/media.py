@@ -43,7 +43,7 @@ class KernelMedia:
         has_link: Callable[[str], bool],
     ) -> None:
         self._config, self._adapter, self._own = config, adapter, own
-        anyone, peers = config.node.accept == "anyone", {peer.address for peer in config.peer}
+        anyone, peers = config.node.accept == "anyone", {peer.address for peer in config.peer if not peer.via}
         self._pairing = Pairing(
             allows=lambda address: anyone or address in peers,
             needed=lambda: anyone or not all(map(has_link, peers)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, Coroutine, Mapping
@@ -21,7 +22,8 @@ from bt_selfsecure.node.config import Config
 from bt_selfsecure.node.discovery import Discovery, Sighting
 from bt_selfsecure.node.erasing import Eraser
 from bt_selfsecure.node.haoxiao.peer import HaoXiaoPeer
-from bt_selfsecure.node.haoxiao.settings import PROFILES, Settings
+from bt_selfsecure.node.haoxiao.relay import MediaWithRelay, NodeRelay
+from bt_selfsecure.node.haoxiao.settings import PROFILES, RELAY, Settings
 from bt_selfsecure.node.inbox import Inbox
 from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.journal_file import JournalError
@@ -60,7 +62,8 @@ class Node:
         self._known = known = {peer.address for peer in config.peer}
         self._peers = Peers(self, partial(HaoXiaoPeer, self), known, config.node.max_links)
         medium = media or KernelMedia(config, lambda: self.adapter, lambda: self._own, self._peers.has_link)
-        self._bearers = Bearers(medium, self._on_link)
+        self._relay = NodeRelay(config, self._peers)
+        self._bearers = Bearers(MediaWithRelay(medium, self._relay), self._on_link)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._commit_timer: asyncio.TimerHandle | None = None
         self._keeper: AdapterSupervisor | None = None
@@ -162,7 +165,9 @@ class Node:
             self._own = address.upper()
             if moved := self._card.moved(self._own, self._sightings):
                 log.warning("%s", moved)
-            self._bearers.listen({self._session_bearer, self._establish_bearer} - {"le_advert"})
+            self._relay.begin(self._own)
+            bearers = {self._session_bearer, self._establish_bearer} - {"le_advert"}
+            self._bearers.listen(bearers | {RELAY} if self._relay.is_used else bearers)
             for peer in self._peers.values():
                 peer.adapter_up()
             await self._discover()
@@ -176,6 +181,7 @@ class Node:
                 await self._discovery.stop()
                 self._discovery = None
             await self._bearers.close()
+            self._relay.end()
 
     async def _discover(self) -> None:
         table = self._config.discovery
@@ -235,8 +241,13 @@ class Node:
             if discovery:
                 await discovery.resume()
 
+    def connected(self, address: str, is_so: bool) -> None:
+        self._relay.connected(address, is_so)
+
     def receive(self, address: str, port: int, message: bytes, now: float) -> None:
-        self._inbox.put(address, port, message, now)
+        if port == self._relay.port:
+            return self._relay.receive(address, message)
+        return self._inbox.put(address, port, message, now)
 
     def inbox_has_room(self, address: str) -> bool:
         if address in self._known:
@@ -281,6 +292,8 @@ class Node:
     async def send(
         self, peer: str, message: bytes, *, port: int = 0, until: Literal["durable", "acknowledged"] = "durable"
     ) -> int:
+        if port == self._relay.port:
+            raise UsageError(f"port {port} is the relay's own: take another one")
         return await self._peers.named(peer).send(message, port, acknowledged=until == "acknowledged")
 
     def inbox(self, peer: str | None, port: int, *, follow: bool = True) -> AsyncGenerator[Received, None]:
@@ -310,20 +323,37 @@ class Node:
             raise UsageError(f"string is {string[:64]!r} and must be {error}") from None
         return {"confirmed": not why, "peer": named.name, "reason": why}
 
+    async def export(self, peer: str, label: str, length: int, *, after: str, rotate: bool) -> api_types.ExportedKey:
+        named = self._peers.named(peer)
+        try:
+            generation, key = await named.export(label, length, after=after, rotate=rotate)
+        except UnreadableError as error:
+            raise UsageError(f"label is {label[:64]!r} and must be {error}") from None
+        return {
+            "peer": named.name,
+            "generation": generation,
+            "key": base64.b64encode(key).decode(),
+            "connected": bool(named.link_count),
+            "silent_s": named.silent_s,
+        }
+
+    def no_key_yet(self, peer: str) -> str:
+        named = self._peers.named(peer)
+        name = named.name
+        if not named.has_key:
+            return f"there is no key with {name} yet, so none for other programs: see bt-selfsecure status"
+        if not named.link_count:
+            return f"{name} is not connected, so the two ends can't agree on a generation of keys: see status"
+        return (
+            f"{name} holds no such generation yet. A key that was agreed on by an older version has none: "
+            f"bt-selfsecure establish {name}"
+        )
+
     async def scan(self, seconds: float) -> list[api_types.Sighting]:
         if self._discovery is None:
             raise BtSelfSecureError("there is no adapter to scan with, or [discovery] is off in the configuration")
-        return [
-            {
-                "address": sighting.address,
-                "name": sighting.name or None,
-                "rssi": sighting.rssi,
-                "peer": self._peers[sighting.address].name if sighting.address in self._peers else None,
-                "profile": sighting.profile,
-                "version": sighting.version,
-            }
-            for sighting in await self._discovery.scan(seconds)
-        ]
+        names = {address: peer.name for address, peer in self._peers.items()}
+        return [sighting.told(names.get(sighting.address)) for sighting in await self._discovery.scan(seconds)]
 
     def status(self) -> api_types.Status:
         problems = self._problems()
@@ -337,6 +367,7 @@ class Node:
             "problems": problems,
             "discovery": self._discovery.status() if self._discovery else None,
             "journal": cast(api_types.Journal, asdict(self.journal.latency)),
+            "relay": self._relay.status(),
             "peers": self.peers(),
         }
 
@@ -355,7 +386,10 @@ class Node:
             "inbox": self._inbox.count(peer.address),
             "limit": self._config.node.queue_messages,
         }
-        told = peer.status() | {
+        status = peer.status()
+        if link := status["link"]:
+            status["link"] = link | {way: list(map(self._name_of, link[way])) for way in ("path", "second_path")}
+        told = status | {
             "queues": queues,
             "counts": peer.counts.told(),
             "rssi": sighting.rssi if sighting else None,

@@ -21,6 +21,7 @@ from bt_selfsecure.node.haoxiao.peer_events import (
 )
 from bt_selfsecure.node.journal import DamagedError, Journal
 from bt_selfsecure.node.noted import PeerRow
+from bt_selfsecure.protocols.haoxiao.exported import KeptGenerations
 from bt_selfsecure.protocols.haoxiao.record import RecordError, SessionRecord
 
 RESTORED: Final = "restored"
@@ -41,12 +42,13 @@ def stored(journal: Journal, address: str, now: float) -> Stored:
         if row is None:
             return Stored(fragments=fragments, pieces=pieces, dropped=dropped)
         record = SessionRecord.from_json(row.record)
-        *facts, trust, restored = _facts(row.facts)
+        *facts, trust, generations, restored = _facts(row.facts)
         key, offered = (_from_disk(of_one, now) for of_one in facts)
     except (DamagedError, RecordError) as error:
         dropped += 1 + bool(pieces)  # one that was under way to it, and one from it
         return Stored(damage=str(error), fragments=fragments, dropped=dropped)
-    return Stored(record, key, offered, row.synchronised, "", fragments, pieces, dropped, _trust(trust, restored, now))
+    kept_trust = _trust(trust, restored, now)
+    return Stored(record, key, offered, row.synchronised, "", fragments, pieces, dropped, kept_trust, generations)
 
 
 def stored_messages(journal: Journal, address: str) -> tuple[tuple[tuple[int, bytes], ...], int]:
@@ -79,9 +81,9 @@ def _messages(rows: Iterable[tuple[int, bytes | None]]) -> Iterator[list[tuple[i
         yield message
 
 
-def _facts(text: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], bool]:
-    """About the key in use, about a newer one, whether the peer is confirmed, and whether all that was put back from a
-    copy. Raises `DamagedError`."""
+def _facts(text: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], KeptGenerations, bool]:
+    """About the key in use, about a newer one, whether the peer is confirmed, the keys for other programs, and whether
+    all that was put back from a copy. Raises `DamagedError`."""
     try:
         facts = json.loads(text)
         trust = facts.get("trust", {})
@@ -98,9 +100,11 @@ def _facts(text: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], b
             trust.update(by=str(trust["by"]), nowhere=int(trust["nowhere"]))
             for moment in filter(None, (trust["at"], trust["first"])):
                 moment.update(since=float(moment["since"]), written=float(moment["written"]))
+        exported = facts.get("exported")
+        generations = KeptGenerations.from_fields(exported) if exported else KeptGenerations()
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         raise DamagedError("what was kept about this peer's key is damaged: a new one is agreed on by itself") from None
-    return key, offered, trust, facts.get(RESTORED) is True
+    return key, offered, trust, generations, facts.get(RESTORED) is True
 
 
 def _from_disk(facts: dict[str, Any], now: float) -> dict[str, Any]:
@@ -131,18 +135,19 @@ class StateRows:
     `FACTS_S` only, where nothing in it has changed: it says from when on the key is, which stays the same."""
 
     def __init__(self) -> None:
-        self._of: tuple[dict[str, Any], dict[str, Any], Trust] | None = None
+        self._of: tuple[dict[str, Any], dict[str, Any], Trust, KeptGenerations] | None = None
         self._facts = ""
         self._until = 0.0
 
     def row(self, state: KeepState, now: float) -> PeerRow:
         """Return the row of a state, at this loop time."""
-        of = state.key, state.offered, state.trust
+        of = state.key, state.offered, state.trust, state.generations
         if now >= self._until or of != self._of:
-            self._of, self._until = (dict(state.key), dict(state.offered), state.trust), now + FACTS_S
+            self._of = dict(state.key), dict(state.offered), state.trust, state.generations
+            self._until = now + FACTS_S
             key, offered, trust = _kept(state.key, now), _kept(state.offered, now), _kept_trust(state.trust, now)
             facts = {"key": key, "offered": offered, "trust": trust, RESTORED: state.trust.restored}
-            self._facts = json.dumps(facts)
+            self._facts = json.dumps(facts | {"exported": state.generations.to_fields()})
         return PeerRow(state.record.to_json(), self._facts, state.synchronised)
 
 

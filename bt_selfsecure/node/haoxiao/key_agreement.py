@@ -150,7 +150,7 @@ class KeyAgreement:
 
     def _of_now(self, now: float) -> EstablishConfig:
         """Return it with what this end has, asks and lets a person compare now; `paper` always has a string."""
-        config, peer = self.config, self._config.identity
+        config, peer = self._links.fitted(self.config), self._config.identity
         if not config.hardened:
             return replace(config, peer=peer, compare=True)
         keys, requires = self.continuity_keys(), self._requires_continuity(now)
@@ -252,7 +252,7 @@ class KeyAgreement:
             "sent": event.sent,
             "received": len(event.received),
             "sas": str(event.sas) if event.sas else "",
-            "authenticated": event.authenticated and not self._config.shares_authentication_key,
+            "authenticated": event.authenticated and self._config.key_proves,
             "continuity": event.continuity,
             "hybrid": event.hybrid,
             "bearer": self._config.establish_bearer,

@@ -21,7 +21,7 @@ from typing import Final
 from bt_selfsecure.node.haoxiao.confirmation import Confirmation
 from bt_selfsecure.node.haoxiao.key_agreement import KeyAgreement
 from bt_selfsecure.node.haoxiao.peer_events import ForeignKeys, Output, Outputs, PeerConfig, Stored, Urgency
-from bt_selfsecure.node.haoxiao.peer_links import ActiveLink, LinkState, PeerLinks
+from bt_selfsecure.node.haoxiao.peer_links import ActiveLink, LinkFacts, LinkState, PeerLinks
 from bt_selfsecure.node.haoxiao.peer_session import PeerSession
 from bt_selfsecure.node.haoxiao.trust import PeerTrust
 from bt_selfsecure.node.metrics import PeerCounters
@@ -161,6 +161,17 @@ class PeerMachine:
         self._settle(now)
         return why
 
+    def export(self, now: float, *, rotate: bool = False) -> None:
+        """Hold a generation of the keys for other programs in common with the peer, or with `rotate` the next one;
+        `GenerationAgreed` tells of each."""
+        generations = self.session.generations
+        generations.want()
+        if rotate:
+            generations.rotate()
+        self.session.say_generation(changed=True)
+        self._out.look_due |= self.links.session_line is None
+        self._settle(now)
+
     # --- the adapter and the links
 
     def adapter_up(self, own: str, establish: EstablishConfig, now: float) -> None:
@@ -182,9 +193,9 @@ class PeerMachine:
             self.links.redial.reset()
             self._look_soon(now)
 
-    def link_up(self, number: int, bearer: str, *, dialled: bool, losses_visible: bool, now: float) -> None:
-        """Take a link that is open, to be named by this number; `dialled` answers a `Dial`."""
-        line = ActiveLink(number, bearer, dialled, losses_visible, now)
+    def link_up(self, number: int, bearer: str, facts: LinkFacts, now: float) -> None:
+        """Take a link that is open, to be named by this number; one that was dialled answers a `Dial`."""
+        line, dialled = ActiveLink(number, bearer, facts, now), facts.dialled
         used = self.links.up(line, dialler_wins=self.links.own is not None and self.agreement.is_lower)
         if used and bearer == self.config.session_bearer:
             self._asunder_since = now
@@ -256,6 +267,8 @@ class PeerMachine:
     def disk_works(self, now: float) -> None:
         """Take note that the disk takes what is given to it, again."""
         self._disk_works = True
+        self.session.generations.say_again()  # it may be among what the disk has refused
+        self.session.say_generation()
         self._look_soon(now)
 
     # --- a turn -------------------------------------------------------------------------------------------------------
