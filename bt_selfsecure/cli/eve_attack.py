@@ -31,8 +31,8 @@ as docs/attacks.md tells: how often it succeeds against `paper`, `hardened`,
 
   passive everything colluding repair brute-force brute-force-sound steering
   middle draws replay reflection flood flood-slow jamming theft impersonation
-  stolen-disk rounds rollback takeover relay forged-packet block block-compact
-  disk-backwards
+  impersonation-later stolen-disk disk-backwards rounds rollback takeover relay
+  forged-packet block block-compact
 
 On D-OTP's object layer, `paper` (as it is, and in two readings without what
 mends it) and `hardened`:

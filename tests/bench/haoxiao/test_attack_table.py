@@ -37,7 +37,7 @@ def test_the_tables_of_attackers_say_what_the_document_shows() -> None:
     documented, told = rows(DOCUMENT.read_text()), rows(DOCUMENT.with_name("security.md").read_text())
     assert len(told) == 18
     assert {name: documented[name] for name in told} == told
-    variants = {"brute-force-sound", "flood-slow", "block-compact"}
+    variants = {"brute-force-sound", "flood-slow", "block-compact", "impersonation-later"}
     assert documented.keys() - told.keys() == {"colluding", "repair", "brute-force", "reflection"} | variants
     in_short = rows((DOCUMENT.parents[1] / "README.md").read_text())
     assert len(in_short) == 6
@@ -66,6 +66,7 @@ def test_the_tables_of_attackers_say_what_the_document_shows() -> None:
         ("stolen-disk", (0, 0), (0, 0)),
         ("disk-backwards", (0, 0), (0, 0)),
         ("rounds", (0, 0), (0, 0)),
+        ("impersonation-later", (0, 0), (0, 0)),
         ("rollback", (0, 0), (0, 0)),
         ("takeover", (10, 10), (0, 0)),
         ("relay", (0, 0), (0, 0)),
