@@ -22,31 +22,26 @@ from bt_selfsecure.protocols.haoxiao.relay_frames import RelayFrame, RelayKind, 
 from bt_selfsecure.sansio.context import EndpointContext
 
 ENDS: Final = ("alice", "bob")
-NEAR: Final[Mapping[str, tuple[str, ...]]] = {
-    "alice": ("mallory", "dave"),
-    "mallory": ENDS,
-    "dave": ENDS,
-    "bob": ("mallory", "dave"),
-}
 REDIAL_S: Final = 0.5
 Tamper = Callable[[RelayFrame], list[RelayFrame]]
 """What a relay sends in the place of a frame that it is to forward."""
 
 
 def identity(name: str) -> bytes:
-    return bytes((2, 0xB7, 0x5E, 0, 1, list(NEAR).index(name)))
+    """Return the device address of who has this name of at most four letters, or begins so."""
+    return b"\x02\xb7" + name[:4].encode().ljust(4, b"\0")
 
 
 class RelayedWorld(World):
-    """Carries what Alice and Bob send by links through `mallory` alone, or, with `double`, by a link of two ways,
-    through `mallory` and through `dave`. Their sessions with the relays lose nothing. `tampers` has the relays that are
-    not honest; whatever a relay forwards, its `ear` hears, by its name."""
+    """Carries what Alice and Bob send by links through the one of `relays`, or, where there are two, by a link of two
+    ways. Their sessions with the relays lose nothing. `tampers` has the relays that are not honest; whatever a relay
+    forwards, its `ear` hears, by its name."""
 
     def __init__(
         self,
         seed: int,
         *,
-        double: bool = False,
+        relays: tuple[str, ...] = ("mallory",),
         tampers: Mapping[str, Tamper] | None = None,
         ears: Mapping[str, Ear] | None = None,
     ) -> None:
@@ -55,9 +50,10 @@ class RelayedWorld(World):
         self._tampers: Final = dict(tampers or {})
         self.links: Final[dict[str, RelayLinkUp]] = {}
         self._alarms: dict[str, float] = {}
-        via = Via(*(frozenset((identity(name),)) for name in (("mallory", "dave") if double else ("mallory",))))
-        names, random = dict(zip(map(identity, NEAR), NEAR, strict=True)), Random(seed)
-        self._names: Final = names
+        via = Via(*(frozenset((identity(name),)) for name in relays))
+        near = dict.fromkeys(ENDS, relays) | dict.fromkeys(relays, ENDS)
+        self._names: Final = {identity(name): name for name in near}
+        random = Random(seed)
         self.nodes: Final = {
             name: RelayEndpoint(
                 RelayConfig(
@@ -69,9 +65,9 @@ class RelayedWorld(World):
                 ),
                 EndpointContext(random.randbytes),
             )
-            for name, others in NEAR.items()
+            for name, others in near.items()
         }
-        for name, others in NEAR.items():
+        for name, others in near.items():
             for other in others:
                 self.nodes[name].neighbour_up(identity(other))
 
@@ -102,7 +98,7 @@ class RelayedWorld(World):
         for neighbour, data in node.frames_to_send(self.now):
             node.sent(neighbour, len(data))
             for sent in self._tampered(name, data):
-                self.at(self.now + LATENCY_S, lambda to=self._names[neighbour], sent=sent: self._take(name, to, sent))  # type: ignore[misc]
+                self.carry(name, self._names[neighbour], sent)
         timer = node.get_timer()
         if timer is not None and self._alarms.get(name) != timer:
             self._alarms[name] = timer
@@ -117,7 +113,12 @@ class RelayedWorld(World):
         tamper = self._tampers.get(name)
         return [encode(sent) for sent in tamper(frame)] if tamper else [data]
 
-    def _take(self, sender: str, name: str, data: bytes) -> None:
+    def carry(self, sender: str, name: str, data: bytes) -> None:
+        """Bring a relay's frame from one neighbour to the other, by their session."""
+        self.at(self.now + LATENCY_S, lambda: self.take(sender, name, data))
+
+    def take(self, sender: str, name: str, data: bytes) -> None:
+        """A relay's frame has come."""
         self.nodes[name].receive_frame(data, identity(sender), self.now)
         self._settle(name)
 

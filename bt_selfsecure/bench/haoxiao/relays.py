@@ -55,7 +55,7 @@ def _of_two(ends: Ends, seed: int, hers: frozenset[str]) -> Trial:
             shares[frame.body[0]] = frame.body[5:]
         return _in_the_middle(mallory)(frame)
 
-    scene.world = world = RelayedWorld(seed, double=True, tampers=dict.fromkeys(hers, collecting))
+    scene.world = world = RelayedWorld(seed, relays=("mallory", "dave"), tampers=dict.fromkeys(hers, collecting))
     world.open()
     if ends.profile is Profile.HARDENED:  # the other has no authentication key
         scene.authentication_key = sha256(ends.authentication_key + world.key)
