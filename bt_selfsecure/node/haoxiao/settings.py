@@ -14,9 +14,10 @@ from bt_selfsecure.node.haoxiao.peer_events import PeerConfig
 from bt_selfsecure.node.media import bearer_name, no_radio
 from bt_selfsecure.node.via import groups
 from bt_selfsecure.protocols.haoxiao import limits
-from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig, Timers
+from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
 from bt_selfsecure.protocols.haoxiao.frames import Profile, encode
 from bt_selfsecure.protocols.haoxiao.keychain import Chain
+from bt_selfsecure.protocols.haoxiao.relay import RELAYED_BURST, RELAYED_TIMERS
 from bt_selfsecure.protocols.haoxiao.relay_frames import MAX_DATAGRAM_BYTES
 from bt_selfsecure.protocols.haoxiao.session_config import Durability
 from bt_selfsecure.protocols.haoxiao.suites import SUITES
@@ -30,10 +31,6 @@ FRAME_BYTES: Final = {
     RELAY: MAX_DATAGRAM_BYTES,
 }
 """Longest frame of a session by bearer: one baseband packet, one IPv6 packet. Elsewhere the core's own limit rules."""
-RELAYED_BURST: Final = 16
-"""Packets of a burst that goes through others: they hear all of it, so more would add nothing."""
-RELAYED_TIMERS: Final = Timers(t_h=2.0, t_2=4.0, t_3=4.0, waiting=15.0, repeat=1.0)
-"""Of an establishment through others, for round trips of some seconds; more where one was measured."""
 HEARS_ALL: Final = "a relay hears the whole burst"
 PROFILES: Final[Mapping[int, str]] = {profile.value: profile.label for profile in Profile}
 """Names of the profiles, by the number that a node advertises."""
