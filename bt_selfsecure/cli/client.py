@@ -214,8 +214,14 @@ def _establish(args: Namespace) -> int:
         if peer["trust"]["confirmed"] and not asks_yes(_doubt(peer["name"], whom(peer)), "give --yes, if you are sure"):
             print("Nothing is changed.")
             return 1
-    with progress(lambda: _state(client, args.peer)):
-        outcome = client.establish(args.peer, wait=args.wait, without_continuity=args.without_continuity)
+    try:
+        seen = _Seen(client, args.peer)
+        with progress(seen.state, seen.trouble):
+            outcome = client.establish(args.peer, wait=args.wait, without_continuity=args.without_continuity)
+    except KeyboardInterrupt:
+        if args.without_continuity:
+            print(f"{args.peer} is not confirmed any more, if it could be reached.", file=sys.stderr)
+        raise
     print(json.dumps(outcome, indent=2) if args.json else "\n".join(establishment_lines(outcome, columns())))
     return 0 if outcome["established"] else 1
 
@@ -227,11 +233,23 @@ def _doubt(name: str, known: str) -> str:
     )
 
 
-def _state(client: NodeClient, name: str) -> str:
-    """What the node says of an establishment under way."""
-    from bt_selfsecure.cli.status import state
+class _Seen:
+    """Looks at an establishment that is waited for: an end may wait for ever for what the other end refuses."""
 
-    return state(find(client, name))
+    def __init__(self, client: NodeClient, name: str) -> None:
+        self._client, self._name, self._told = client, name, ""
+
+    def state(self) -> str:
+        """Return what goes on."""
+        from bt_selfsecure.cli.status import state
+
+        return state(find(self._client, self._name))
+
+    def trouble(self) -> str:
+        """Return what has gone wrong since the last look, or nothing."""
+        peer = find(self._client, self._name)
+        told, self._told = self._told, peer["trouble"]
+        return f"{peer['name']}: {self._told}" if self._told not in ("", told) else ""
 
 
 def find(client: NodeClient, name: str) -> dict[str, Any]:
@@ -258,30 +276,36 @@ def _scan(args: Namespace) -> int:
 
 
 @contextmanager
-def progress(tell: Callable[[], str]) -> Iterator[None]:
-    """Show on a terminal's standard error what goes on, with the seconds; leave nothing of it behind."""
-    if not sys.stderr.isatty():
+def progress(tell: Callable[[], str], news: Callable[[], str] | None = None) -> Iterator[None]:
+    """Show on a terminal's standard error what goes on, with the seconds; leave nothing of that behind. What `news`
+    returns is a line that stays, also where standard error is no terminal."""
+    on_terminal = sys.stderr.isatty()
+    if not (on_terminal or news):
         yield
         return
     from threading import Event, Thread
 
     done = Event()
-    thread = Thread(target=_show_progress, args=(tell, done), daemon=True)
+    thread = Thread(target=_show_progress, args=(tell if on_terminal else None, news, done), daemon=True)
     thread.start()
     try:
         yield
     finally:
         done.set()
         thread.join()
-        print("\r" + CLEAR_LINE_END, end="", file=sys.stderr, flush=True)
+        if on_terminal:
+            print("\r" + CLEAR_LINE_END, end="", file=sys.stderr, flush=True)
 
 
-def _show_progress(tell: Callable[[], str], done: Event) -> None:
+def _show_progress(tell: Callable[[], str] | None, news: Callable[[], str] | None, done: Event) -> None:
     start = time.monotonic()
     while not done.wait(PROGRESS_S):
         try:
-            what = tell()
+            new, what = news() if news else "", tell() if tell else ""
         except UsageError:
             continue  # the command itself will say it
-        line = f"{what}, {time.monotonic() - start:.0f} s"[: columns() - 1]
-        print("\r" + line + CLEAR_LINE_END, end="", file=sys.stderr, flush=True)
+        if new:
+            print(("\r" + CLEAR_LINE_END) * bool(tell) + "\n".join(wrapped(new, columns(), "  ")), file=sys.stderr)
+        if tell:
+            line = f"{what}, {time.monotonic() - start:.0f} s"[: columns() - 1]
+            print("\r" + line + CLEAR_LINE_END, end="", file=sys.stderr, flush=True)

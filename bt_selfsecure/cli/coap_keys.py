@@ -111,7 +111,7 @@ def add_parsers(verbs: _SubParsersAction[ArgumentParser]) -> None:
 
 def _key(args: Namespace) -> int:
     from bt_selfsecure.coap.keys import new_key
-    from bt_selfsecure.coap.pairs import write_private
+    from bt_selfsecure.files import write_private
 
     if not args.file.parent.is_dir():
         raise UsageError(f"there is no folder {args.file.parent}: make it, or name another")
@@ -121,7 +121,8 @@ def _key(args: Namespace) -> int:
 
 def _pair(args: Namespace) -> int:
     from bt_selfsecure.coap.keys import secret_of
-    from bt_selfsecure.coap.pairs import SUFFIX, PairFile, private
+    from bt_selfsecure.coap.pairs import SUFFIX, PairFile
+    from bt_selfsecure.files import private
     from bt_selfsecure.protocols.dotp.keys import Role
     from bt_selfsecure.protocols.dotp.record import DotpRecord
 

@@ -108,8 +108,8 @@ async def managed(args: Namespace, end: Role) -> AsyncIterator[ManagerClient | N
     from bt_selfsecure.coap.client import connected
     from bt_selfsecure.coap.keys import read_keys
     from bt_selfsecure.coap.manager import ManagerClient
-    from bt_selfsecure.coap.pairs import private
     from bt_selfsecure.coap.schemes import DtlsPsk
+    from bt_selfsecure.files import private
 
     if not args.manager_key:
         raise UsageError("--manager needs --manager-key with this device's key")
@@ -137,7 +137,7 @@ def chosen(args: Namespace, *, server: bool) -> Chosen:
     except ImportError as error:
         raise UsageError(NEEDED.format(error.name)) from None
     from bt_selfsecure.coap.keys import read_keys
-    from bt_selfsecure.coap.pairs import private
+    from bt_selfsecure.files import private
     from bt_selfsecure.protocols.sabour.messages import Profile
 
     folder = folder_of(args)

@@ -54,6 +54,7 @@ COMMANDS: Final = {
     "doctor": Command("doctor", "is this machine fit for the node, and if not, what to do"),
     "link": Command("link", "an IP interface over Bluetooth (IPSP), for any program"),
     "coap": Command("coap", "CoAP over D-OTP, Sabour's handshake, DTLS-PSK, or plain"),
+    "iotcrypto": Command("iotcrypto", "certificates and trust of IoT networks"),
     "bench": Command("bench", "what the protocols cost beside others, measured here"),
     "lab": Command("lab", "virtual Pis with the real Linux Bluetooth stack"),
     "eve": Command("eve_group", "what an eavesdropper hears, keeps, computes and tries", is_group=True),

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 WINDOW: Final = 32
 """Requests that may overtake each other (RFC 8613 section 3.2.2)."""
-MOST_SAID: Final = 60
+MOST_SAID_BYTES: Final = 60
 """Bytes of what a stranger says that are shown."""
 
 
@@ -33,7 +33,7 @@ class ContextLostError(PeerError):
 
 
 class PresetLostError(PeerError):
-    """The same, of a key that both ends had in advance."""
+    """The other end no longer has the context of a key that both ends had in advance."""
 
     def __init__(self, said: str) -> None:
         super().__init__(
@@ -128,7 +128,9 @@ class OscoreRequests(interfaces.RequestProvider):  # type: ignore[misc]
             told.__cause__ = failure
             if isinstance(failure, oscore.NotAProtectedMessage):
                 said = failure.plain_message
-                told.__cause__ = self._security.lost(f"{said.code} {said.payload[:MOST_SAID].decode(errors='replace')}")
+                told.__cause__ = self._security.lost(
+                    f"{said.code} {said.payload[:MOST_SAID_BYTES].decode(errors='replace')}"
+                )
             pipe.add_exception(failure if isinstance(failure, error.NetworkError) else told)
 
     def _send(self, request: Any) -> tuple[Any, Any]:

@@ -17,9 +17,8 @@ import filelock
 from aiocoap import oscore
 
 from bt_selfsecure.coap.oscore import PresetLostError
-from bt_selfsecure.coap.pairs import private, write_private
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.files import is_there
+from bt_selfsecure.files import is_there, private, write_private
 from bt_selfsecure.protocols.dotp.keys import Role
 
 SUFFIX: Final = ".oscore"

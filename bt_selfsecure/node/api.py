@@ -1,6 +1,7 @@
 """The local API: HTTP on a Unix socket, as `api_types.py` declares it; `curl --unix-socket` is enough.
 
-Who may use it is a matter of the socket's group and mode (0660). It shows no secret.
+Who may use it is a matter of the socket's group and mode (0660). It shows no secret but the keys for other programs, to
+who asks for one.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from bt_selfsecure.node.api_operations import (
     ComparedQuery,
     ConfirmQuery,
     EstablishQuery,
+    KeyQuery,
     LevelQuery,
     NoQuery,
     PairQuery,
@@ -40,6 +42,7 @@ from bt_selfsecure.node.api_operations import (
 from bt_selfsecure.node.api_types import (
     Confirmed,
     Established,
+    ExportedKey,
     LogLevel,
     NotEstablished,
     Number,
@@ -110,6 +113,13 @@ class NodeApi(Protocol):
     def confirm(self, peer: str, string: str, by: str) -> Confirmed:
         """`string` is empty where the other end shows another one. Raises `UnknownPeerError`, `UsageError`."""
 
+    async def export(self, peer: str, label: str, length: int, *, after: str, rotate: bool) -> ExportedKey:
+        """Return a key for another program, as soon as both ends hold its generation. Raises `UnknownPeerError`,
+        `UsageError` where there can't be one."""
+
+    def no_key_yet(self, peer: str) -> str:
+        """Return why there is no such key yet, with the remedy."""
+
     async def scan(self, seconds: float) -> list[Sighting]: ...
 
 
@@ -133,6 +143,7 @@ class Api:
             "send": self._send,
             "establish": self._establish,
             "confirm": self._confirm,
+            "key": self._key,
             "receive": self._messages,
             "acknowledge": self._acknowledge,
             "scan": self._scan,
@@ -250,6 +261,15 @@ class Api:
         if query.differs is bool(query.string):
             raise UsageError("give string, as the other end shows it, or differs=true")
         return web.json_response(self._node.confirm(peer, query.string, user_of(request.transport)))
+
+    async def _key(self, request: web.Request) -> web.Response:
+        query, peer = read_query(request.query, KeyQuery), request.match_info["peer"]
+        try:
+            async with asyncio.timeout(query.timeout):
+                key = await self._node.export(peer, query.label, query.bytes, after=query.after, rotate=query.rotate)
+        except TimeoutError:
+            return _error(504, self._node.no_key_yet(peer))
+        return web.json_response(key)
 
     async def _scan(self, request: web.Request) -> web.Response:
         query = read_query(request.query, ScanQuery)

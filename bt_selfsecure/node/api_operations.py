@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal
 from bt_selfsecure.node.api_types import (
     Confirmed,
     Established,
+    ExportedKey,
     Health,
     Level,
     LogLevel,
@@ -69,6 +70,22 @@ class ConfirmQuery:
     """The string that the other end shows; its six digits suffice, or its four words."""
     differs: bool = False
     """It shows another one: nothing is confirmed, and this string is not shown again."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyQuery:
+    """Says which key a program is to have."""
+
+    label: str
+    """What the key is for, 1 to 64 bytes: the same at both ends. Keys of two labels tell nothing of each other."""
+    bytes: Annotated[int, Range(1, 1024)] = 32
+    """Length of the key."""
+    after: str = ""
+    """Wait for another generation than this one, which the program has."""
+    rotate: bool = False
+    """Go on to the next generation first."""
+    timeout: Annotated[float, Range(0, 86_400)] = 60.0
+    """Seconds to wait until both ends hold it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +204,15 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "What became of it.",
         ConfirmQuery,
         {404: NO_PEER},
+    ),
+    "key": Operation(
+        "POST",
+        "/v1/peers/{peer}/key",
+        "A key for another program, which the other end gives to its programs, too",
+        ExportedKey,
+        "The key. It is a secret: what reads it must keep it.",
+        KeyQuery,
+        {404: NO_PEER, 504: "The two ends hold no such generation yet."},
     ),
     "receive": Operation(
         "GET",

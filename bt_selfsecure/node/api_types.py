@@ -277,6 +277,8 @@ class Established(Key):
     established: Literal[True]
     peer: str
     """Name of the peer."""
+    profile: str
+    """hardened or paper."""
     reason: Literal[""]
 
 
@@ -299,6 +301,22 @@ class Confirmed(TypedDict):
     """Name of the peer."""
     reason: str
     """Why not, in a sentence; else empty."""
+
+
+class ExportedKey(TypedDict):
+    """Is a key for another program."""
+
+    peer: str
+    """Name of the peer."""
+    generation: str
+    """Names the generation that it is of, the same at both ends: 16 hexadecimal digits of the chain, which begins with
+    each key that is agreed on, a dot, and the number in it."""
+    key: str
+    """Base64."""
+    connected: bool
+    """Whether there is a link with the peer."""
+    silent_s: float | None
+    """Seconds since the last datagram of the peer; null where there was none."""
 
 
 class Sent(TypedDict):

@@ -90,6 +90,25 @@ class NodeClient:
         how = query(string=string) if string else query(differs="true")
         return self._object("POST", f"/v1/peers/{quoted(peer)}/confirm{how}")
 
+    def key(
+        self,
+        peer: str,
+        label: str,
+        *,
+        length: int = 32,
+        after: str = "",
+        rotate: bool = False,
+        timeout: float = 60.0,
+    ) -> dict[str, Any]:
+        """Return a key for another program, as `ExportedKey` in api_types.py with `key` in bytes, as soon as both ends
+        hold its generation. Raises `ApiError` with status 504 where that takes longer."""
+        wishes = {"after": after} if after else {}
+        wishes |= {"rotate": "true"} if rotate else {}
+        how = query(label=label, bytes=length, timeout=f"{timeout:f}", **wishes)
+        told = self._object("POST", f"/v1/peers/{quoted(peer)}/key{how}", wait=timeout)
+        told["key"] = binascii.a2b_base64(told["key"])
+        return told
+
     def scan(self, seconds: float) -> list[dict[str, Any]]:
         nodes: list[dict[str, Any]] = self._object("POST", "/v1/scan" + query(seconds=f"{seconds:f}"), wait=seconds)[
             "nodes"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, Coroutine, Mapping
@@ -319,6 +320,32 @@ class Node:
         except UnreadableError as error:
             raise UsageError(f"string is {string[:64]!r} and must be {error}") from None
         return {"confirmed": not why, "peer": named.name, "reason": why}
+
+    async def export(self, peer: str, label: str, length: int, *, after: str, rotate: bool) -> api_types.ExportedKey:
+        named = self._peers.named(peer)
+        try:
+            generation, key = await named.export(label, length, after=after, rotate=rotate)
+        except UnreadableError as error:
+            raise UsageError(f"label is {label[:64]!r} and must be {error}") from None
+        return {
+            "peer": named.name,
+            "generation": generation,
+            "key": base64.b64encode(key).decode(),
+            "connected": bool(named.link_count),
+            "silent_s": named.silent_s,
+        }
+
+    def no_key_yet(self, peer: str) -> str:
+        named = self._peers.named(peer)
+        name = named.name
+        if not named.has_key:
+            return f"there is no key with {name} yet, so none for other programs: see bt-selfsecure status"
+        if not named.link_count:
+            return f"{name} is not connected, so the two ends can't agree on a generation of keys: see status"
+        return (
+            f"{name} holds no such generation yet. A key that was agreed on by an older version has none: "
+            f"bt-selfsecure establish {name}"
+        )
 
     async def scan(self, seconds: float) -> list[api_types.Sighting]:
         if self._discovery is None:

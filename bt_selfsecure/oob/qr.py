@@ -22,11 +22,12 @@ _HALVES: Final = {(0, 0): " ", (1, 0): "\u2580", (0, 1): "\u2584", (1, 1): "\u25
 
 
 class CodeKind(enum.IntEnum):
-    """Says what a code is of. 4 is kept for another protocol."""
+    """Says what a code is of."""
 
     PAIRING = 1
     KANG_FLIGHT = 2
     SABOUR_DEVICE = 3
+    IOTCRYPTO_ID = 4
 
 
 def code_of(kind: CodeKind, data: bytes) -> str:

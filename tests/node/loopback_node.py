@@ -38,6 +38,10 @@ class LoopbackNode:
         self.establishing_s = 0.02
         self.established = 0
         self.nowhere = 0
+        self.refused = 0
+        self.profile = "hardened"
+        self.trouble = ""
+        """With a peer that is there."""
         self.confirmed: dict[str, str] = {}
         """By whom, a peer's name."""
         self.shown = 0
@@ -72,12 +76,14 @@ class LoopbackNode:
             "name": other.name,
             "address": other.address,
             "state": "establishing" if self.establishing == other.name else "connected" if connected else "away",
-            "trouble": "the peer is off or out of range: it is tried again" if other.away else "",
+            "trouble": "the peer is off or out of range: it is tried again" if other.away else self.trouble,
             "link": {"bearer": "rfcomm", **ages.told(60.0), "losses_visible": False, "encrypted": True}
             if connected
             else None,
             "key": self.key(other) if self.established else None,
-            "session": {"profile": "hardened", "sent": 1204, "received": 88, "epoch": 0} if self.established else None,
+            "session": {"profile": self.profile, "sent": 1204, "received": 88, "epoch": 0}
+            if self.established
+            else None,
             "queues": {"outbox": 0, "inbox": waiting, "limit": self.limit},
             "counts": {
                 "rounds_out": 1204,
@@ -101,8 +107,8 @@ class LoopbackNode:
                 "first_since": ages.told(86_400.0)["since"],
                 "keys_from_nowhere": self.nowhere,
                 "shared_key": False,
-                "refused": 0,
-                "refused_age_s": None,
+                "refused": self.refused,
+                "refused_age_s": 60.0 if self.refused else None,
                 "refused_since": None,
             },
             "rejections": {"not made with the key": 3} if self.established else {},
@@ -174,12 +180,12 @@ class LoopbackNode:
         await asyncio.sleep(self.establishing_s)
         self.establishing = None
         self.established += 1
-        return {"established": True, "peer": other.name, "reason": ""} | self.key(other)
+        return {"established": True, "peer": other.name, "profile": self.profile, "reason": ""} | self.key(other)
 
     def confirm(self, peer: str, string: str, by: str) -> dict[str, Any]:
         other = self._find(peer)
         same = bool(string) and is_same_string(string, self.key(other)["sas"])
-        self.confirmed[other.name] = by if same else ""
+        self.confirmed[other.name] = by if same else self.confirmed.get(other.name, "")
         return {"confirmed": same, "peer": other.name, "reason": "" if same else "the strings differ"}
 
     async def scan(self, seconds: float) -> list[dict[str, Any]]:

@@ -46,6 +46,10 @@ class PeerPair(RuleBasedStateMachine):
     def establish(self, i: int) -> None:
         self.world.establish(i)
 
+    @rule(i=ENDS, rotate=st.booleans())
+    def export(self, i: int, rotate: bool) -> None:
+        self.world.export(i, rotate=rotate)
+
     @rule(i=ENDS)
     def give_up(self, i: int) -> None:
         self.world.give_up(i)
@@ -152,6 +156,7 @@ def run_schedule(seed: int, steps: int = 120, tracer: Callable[[Transition], Non
             (5, partial(world.pass_time, draw.choice((0.05, 0.3, 3.0)))),
             (5, partial(world.say, i, durable=draw.random() < 0.5, size=draw.randint(4, 40))),
             (2, partial(world.establish, i)),
+            (2, partial(world.export, i, rotate=draw.random() < 0.7)),
             (1, partial(world.give_up, i)),
             (1, partial(world.cut, i)),
             (1, partial(world.refuse, i)),

@@ -17,9 +17,10 @@ import aiocoap
 from aiocoap.credentials import CredentialsMap
 from aiocoap.edhoc import CoseKeyForEdhoc
 from aiocoap.oscore_sitewrapper import OscoreSiteWrapper
+from aiocoap.util import hostportjoin
 
-from bt_selfsecure.coap.pairs import private
 from bt_selfsecure.coap.resources import site
+from bt_selfsecure.files import private
 
 ENDS: Final = ("client", "server")
 SUITE, METHOD = 2, 3
@@ -53,7 +54,8 @@ def credentials(secrets: str, own: str) -> dict[str, Any]:
 async def serve(host: str, port: int, secrets: str) -> None:
     """Serve until the process ends."""
     known = CredentialsMap()
-    known.load_from_dict({f"coap://{host}:{port}/*": credentials(secrets, "server")})
+    names = {hostportjoin(each, port) for each in (host, host.partition("%")[0])}  # also without a zone
+    known.load_from_dict({f"coap://{name}/*": credentials(secrets, "server") for name in names})
     await aiocoap.Context.create_server_context(
         OscoreSiteWrapper(site(), known),
         bind=(host, port),

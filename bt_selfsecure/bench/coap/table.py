@@ -21,7 +21,7 @@ from typing import IO, Any, Final
 
 from aiocoap import error
 
-from bt_selfsecure.bench.coap.ways import HOST, WITHIN_S, Ports, Way, all_ways, make_keys
+from bt_selfsecure.bench.coap.ways import HOST, WITHIN_S, Ports, TableWay, all_ways, make_keys
 from bt_selfsecure.coap.resources import SENSOR_BYTES
 from bt_selfsecure.errors import PeerError, UsageError
 from bt_selfsecure.isolated import FOLDER, python_module
@@ -126,7 +126,7 @@ class RelayProcess:
 
 
 @contextmanager
-def started(ways: Sequence[Way], host: str, ports: Sequence[int]) -> Iterator[Callable[[], None]]:
+def started(ways: Sequence[TableWay], host: str, ports: Sequence[int]) -> Iterator[Callable[[], None]]:
     """Run the servers of these ways meanwhile. Yields what raises `BenchError` once one of them has ended."""
     none = subprocess.DEVNULL
     with ExitStack() as closing:
@@ -160,13 +160,13 @@ def free_ports(count: int) -> list[int]:
     return found if len({*found}) == count else free_ports(count)
 
 
-async def _ask(way: Way, ports: Ports) -> None:
+async def _ask(way: TableWay, ports: Ports) -> None:
     got = await way.get(ports)
     if len(got) != SENSOR_BYTES:
         raise BenchError(f"{way.name}: {len(got)} bytes came")
 
 
-async def _until_it_answers(way: Way, ports: Ports, check: Callable[[], None]) -> None:
+async def _until_it_answers(way: TableWay, ports: Ports, check: Callable[[], None]) -> None:
     until = asyncio.get_running_loop().time() + READY_S
     while True:
         try:
@@ -179,7 +179,7 @@ async def _until_it_answers(way: Way, ports: Ports, check: Callable[[], None]) -
 
 
 async def measured(
-    ways: Sequence[Way],
+    ways: Sequence[TableWay],
     gets: int,
     relay: RelayProcess,
     tell: Tell = _silent,

@@ -18,10 +18,11 @@ from bt_selfsecure.bench.coap.certificates import DtlsCertificates, make_certifi
 from bt_selfsecure.coap.client import connected
 from bt_selfsecure.coap.keys import enrol, own_identity
 from bt_selfsecure.coap.oscore_pairs import OscorePair
-from bt_selfsecure.coap.pairs import PairFile, private, write_private
+from bt_selfsecure.coap.pairs import PairFile
 from bt_selfsecure.coap.resources import SENSOR_BYTES
 from bt_selfsecure.coap.schemes import DotpDtls, DotpObject, DtlsPsk, Plain, Scheme
 from bt_selfsecure.errors import PeerError
+from bt_selfsecure.files import private, write_private
 from bt_selfsecure.isolated import python_module
 from bt_selfsecure.protocols.dotp.keys import Role
 from bt_selfsecure.protocols.dotp.record import DotpRecord
@@ -42,7 +43,7 @@ Get = Callable[[Ports], Awaitable[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class TableWay:
     """Is one row of the table."""
 
     name: str
@@ -70,12 +71,12 @@ def make_keys(folder: Path) -> None:
         write_private(folder / EDHOC_FILE, new_secrets().encode())
 
 
-def all_ways(folder: Path, *, client: bool = True) -> list[Way]:
+def all_ways(folder: Path, *, client: bool = True) -> list[TableWay]:
     """Return those whose programs are installed; without `client`, to serve them alone. Raises `UsageError` where the
     folder is not as `make_keys` leaves it."""
     ways = [*_our_ways(folder, client=client)]
     ways.append(
-        Way(
+        TableWay(
             "CoAPS, DTLS-ECDHE",
             lambda host, port: python_module("bt_selfsecure.bench.coap.certificates", host, str(port), str(folder)),
             _our_get(DtlsCertificates(folder, "client")),
@@ -94,7 +95,7 @@ def _our_get(scheme: Scheme, device: ClientConfig | None = None, security: Oscor
     return get
 
 
-def _our_ways(folder: Path, *, client: bool) -> list[Way]:
+def _our_ways(folder: Path, *, client: bool) -> list[TableWay]:
     def serve(state: Path, *words: str) -> Callable[[str, int], list[str]]:
         own = ("--state", str(state), *words)
         return lambda host, port: python_module(
@@ -102,8 +103,8 @@ def _our_ways(folder: Path, *, client: bool) -> list[Way]:
         )
 
     ways = [
-        Way("CoAP", serve(folder), _our_get(Plain())),
-        Way(
+        TableWay("CoAP", serve(folder), _our_get(Plain())),
+        TableWay(
             "CoAPS, DTLS-PSK",
             serve(folder, "--scheme", "dtls", "--key-file", str(folder / "keys")),
             _our_get(DtlsPsk({IDENTITY: KEY})),
@@ -112,10 +113,10 @@ def _our_ways(folder: Path, *, client: bool) -> list[Way]:
     for layer, kind in LAYERS.items():
         pair = ("--scheme", "dotp", "--layer", layer, "--pair", f"{layer}-server")
         pairs = [PairFile(folder / f"{layer}-client.pair")] if client else []
-        ways.append(Way(f"D-OTP, layer {layer}", serve(folder, *pair), _our_get(kind(pairs))))
+        ways.append(TableWay(f"D-OTP, layer {layer}", serve(folder, *pair), _our_get(kind(pairs))))
     security = OscorePair(folder / "client.oscore") if client else None
     server = serve(folder, "--scheme", "oscore", "--pair", "server")
-    ways.append(Way("OSCORE", server, _our_get(Plain(), security=security)))
+    ways.append(TableWay("OSCORE", server, _our_get(Plain(), security=security)))
     device, host = (own_identity(folder / end, os.urandom) for end in ("device", "host"))
     for name, option, profile in (
         ("Sabour, paper", "paper", Profile.PAPER_ECDSA),
@@ -123,11 +124,11 @@ def _our_ways(folder: Path, *, client: bool) -> list[Way]:
     ):
         config = ClientConfig(device, host.enrolment, profile)
         server = serve(folder / "host", "--scheme", "sabour", "--profile", option)
-        ways.append(Way(name, server, _our_get(Plain(), config)))
+        ways.append(TableWay(name, server, _our_get(Plain(), config)))
     return ways
 
 
-def _edhoc_way(folder: Path) -> Way:
+def _edhoc_way(folder: Path) -> TableWay:
     from bt_selfsecure.bench.coap import edhoc
 
     file = folder / EDHOC_FILE
@@ -137,14 +138,14 @@ def _edhoc_way(folder: Path) -> Way:
         origin = f"coap://{HOST}:{ports[0]}"
         return await edhoc.get(f"{origin}/index", origin, secrets)
 
-    return Way(
+    return TableWay(
         "OSCORE with EDHOC (aiocoap)",
         lambda host, port: python_module("bt_selfsecure.bench.coap.edhoc", host, str(port), str(file)),
         get,
     )
 
 
-def _libcoap_ways(folder: Path) -> list[Way]:
+def _libcoap_ways(folder: Path) -> list[TableWay]:
     def own(end: str, other: str) -> list[str]:
         files = {"-c": f"{end}.crt", "-j": f"{end}.key", "-C": f"{other}.crt", "-R": f"{other}.crt"}
         return [word for option, name in files.items() for word in (option, str(folder / name))]
@@ -164,7 +165,7 @@ def _libcoap_ways(folder: Path) -> list[Way]:
     return ways
 
 
-def _libcoap_way(name: str, library: str, server: list[str], client: list[str]) -> Way:
+def _libcoap_way(name: str, library: str, server: list[str], client: list[str]) -> TableWay:
     """Its server has CoAP at the first port, CoAPS at the next."""
     command = [f"coap-client-{library}", "-v", "1", "-B", str(WITHIN_S), *client]
 
@@ -176,7 +177,7 @@ def _libcoap_way(name: str, library: str, server: list[str], client: list[str]) 
             raise PeerError(f"libcoap's client printed {printed[:60]!r}")
         return printed.strip()
 
-    return Way(
+    return TableWay(
         name, lambda host, port: [f"coap-server-{library}", "-A", host, "-p", str(port), "-d", "9", *server], get
     )
 

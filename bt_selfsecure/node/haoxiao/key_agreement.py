@@ -82,7 +82,7 @@ class KeyAgreement:
         self._slower = 1
         """Times the configured interval."""
         self._hinted = False
-        self._troubles: Final = KeyTroubles(counts, out, trust)
+        self._troubles: Final = KeyTroubles(config, counts, out, trust)
         self._rejections: Counter[Rejection] = Counter()
         """Of initiators that are over."""
 
@@ -153,8 +153,11 @@ class KeyAgreement:
         config, peer = self.config, self._config.identity
         if not config.hardened:
             return replace(config, peer=peer, compare=True)
-        keys, requires = self.continuity_keys(), self._trust.requires_continuity(now, asked=self.is_wanted)
+        keys, requires = self.continuity_keys(), self._requires_continuity(now)
         return replace(config, peer=peer, compare=self.is_wanted, continuity_keys=keys, requires_continuity=requires)
+
+    def _requires_continuity(self, now: float) -> bool:
+        return self._trust.requires_continuity(now, asked=self.is_wanted)
 
     # --- the adapter and the bearer of its own
 
@@ -183,13 +186,16 @@ class KeyAgreement:
     # --- what comes
 
     def receive(self, data: bytes, now: float) -> None:
-        """Take a frame of an establishment."""
+        """Take a frame of an establishment, or what is none."""
+        self._troubles.hear(data, now)
         kind = peek_kind(data)
         if kind == Kind.REQUEST and self._own_request_stands(now):
             return
         if kind in _FOR_INITIATOR or (kind in BURST_KINDS and self._machine.state not in RESPONDING):
             if self.initiator:
                 self.initiator.expect_comparison(self._compares)
+                if not self._requires_continuity(now):  # a person may have allowed that since it began
+                    self.initiator.config = replace(self.initiator.config, requires_continuity=False)
                 self.initiator.receive_frame(data, now)
             else:
                 self._rejections[Rejection.NOT_FOR_US] += 1
@@ -231,9 +237,7 @@ class KeyAgreement:
             case EstablishFailed() if endpoint is self.initiator:
                 if event.reason in _TOO_LATE:
                     self._slower *= 2
-                refused = event.reason is Failure.NO_CONTINUITY
-                detail = f": {event.detail}" if event.detail else ""
-                self.failed(self._trust.refused(now) if refused else event.reason.value + detail, now)
+                self.failed(self._troubles.why(event, now), now)
             case _:
                 self._troubles.on_event(event, now)
 
@@ -263,7 +267,7 @@ class KeyAgreement:
         self._hinted = False
         self._troubles.forget()
         self.retry.reset()
-        self._tell(EstablishOutcome(facts=facts))
+        self._tell(EstablishOutcome(facts=facts | {"profile": self.config.profile.label}))
         return facts
 
     def dropped(self, endpoint: Endpoint[Event], now: float) -> None:

@@ -9,6 +9,7 @@ from dataclasses import field
 from typing import Any, Final
 
 from bt_selfsecure.node.haoxiao.confirmation import Trust
+from bt_selfsecure.protocols.haoxiao.exported import KeptGenerations
 from bt_selfsecure.protocols.haoxiao.record import SessionRecord
 from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig
 from bt_selfsecure.sansio.value import value
@@ -105,6 +106,7 @@ class KeepState(Note):
     """About a newer one that the peer was not seen to use."""
     synchronised: bool
     trust: Trust
+    generations: KeptGenerations
 
 
 @value
@@ -173,6 +175,11 @@ class EstablishOutcome:
 
 
 @value
+class GenerationAgreed:
+    """Another generation of the keys for other programs is held by both ends."""
+
+
+@value
 class ForeignKeys:
     """Asks whether the keys that this frame of the peer's names are another peer's: its own they are not."""
 
@@ -212,6 +219,7 @@ Output = (
     | Refused
     | Delivered
     | EstablishOutcome
+    | GenerationAgreed
     | ForeignKeys
     | Log
 )
@@ -311,3 +319,4 @@ class Stored:
     """Messages, or parts of them, that the disk had damaged."""
     trust: Trust = field(default_factory=Trust)
     """Nothing is confirmed of a peer whose record is damaged."""
+    generations: KeptGenerations = field(default_factory=KeptGenerations)

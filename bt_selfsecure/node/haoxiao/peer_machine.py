@@ -161,6 +161,17 @@ class PeerMachine:
         self._settle(now)
         return why
 
+    def export(self, now: float, *, rotate: bool = False) -> None:
+        """Hold a generation of the keys for other programs in common with the peer, or with `rotate` the next one;
+        `GenerationAgreed` tells of each."""
+        generations = self.session.generations
+        generations.want()
+        if rotate:
+            generations.rotate()
+        self.session.say_generation(changed=True)
+        self._out.look_due |= self.links.session_line is None
+        self._settle(now)
+
     # --- the adapter and the links
 
     def adapter_up(self, own: str, establish: EstablishConfig, now: float) -> None:
@@ -256,6 +267,8 @@ class PeerMachine:
     def disk_works(self, now: float) -> None:
         """Take note that the disk takes what is given to it, again."""
         self._disk_works = True
+        self.session.generations.say_again()  # it may be among what the disk has refused
+        self.session.say_generation()
         self._look_soon(now)
 
     # --- a turn -------------------------------------------------------------------------------------------------------
@@ -301,6 +314,8 @@ class PeerMachine:
             self.session.on_event(event, now)
             if isinstance(event, Resynchronised) and self.session.is_agreed:
                 self.agreement.forget_hint()  # the key that there is works
+                if self.trust.in_step():
+                    self.session.keep_now()
         return any_event
 
     def _take_key(self, event: Established, endpoint: Endpoint[Event], now: float) -> None:

@@ -50,11 +50,14 @@ def state_of(machine: PeerMachine) -> PeerState:
 def status_of(machine: PeerMachine, now: float) -> dict[str, Any]:
     """Return the fields of `Peer` in api_types.py that follow from its machine."""
     session, rejections = machine.session, machine.agreement.rejections
+    troubles = [session.trouble, machine.agreement.trouble]
+    if not session.is_agreed:
+        troubles.reverse()  # why there is no key in common tells more than that nobody answers
     if session.session:
         rejections.update(session.session.rejections)
     return {
         "state": state_of(machine).value,
-        "trouble": machine.links.trouble or session.trouble or machine.agreement.trouble,
+        "trouble": next(filter(None, (machine.links.trouble, *troubles)), ""),
         "key": told_key(session.key.facts, now) if session.key.facts else None,
         "session": session.status,
         "trust": told_trust(machine.trust.told(now)),

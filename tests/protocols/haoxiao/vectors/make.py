@@ -18,7 +18,9 @@ from harness import ALICE, BOB, DeterministicRandom, Transmission, bob_address, 
 from relay_network import A, B, C, D, Network, between  # noqa: E402
 from test_frames import CASES, SEED  # noqa: E402
 
+from bt_selfsecure.crypto import hkdf_expand  # noqa: E402
 from bt_selfsecure.protocols.haoxiao import limits  # noqa: E402
+from bt_selfsecure.protocols.haoxiao.exported import Generation  # noqa: E402
 from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, decode  # noqa: E402
 from bt_selfsecure.protocols.haoxiao.material import WORDS  # noqa: E402
 from bt_selfsecure.protocols.haoxiao.record import Role, SessionRecord  # noqa: E402
@@ -255,6 +257,18 @@ def session(profile: Profile) -> dict[str, Any]:
     }
 
 
+def exported() -> dict[str, Any]:
+    """Keys for other programs, of the first generations after a K_0."""
+    k0 = bytes.fromhex(establishment("plain", Profile.HARDENED)["k0"])
+    generation = Generation.first(hkdf_expand(k0, b"btss export"))
+    made = []
+    for number in range(3):
+        of = generation.at(number)
+        keys = {label: of.key(label, length).hex() for label, length in (("wireguard", 32), ("a", 16), ("b", 64))}
+        made.append({"number": number, "id": of.id, "held": of.held.hex(), "keys": keys})
+    return {"provenance": PROVENANCE, "k0": k0.hex(), "generations": made}
+
+
 def relay() -> dict[str, Any]:
     """A link of two ways from A to C, by B and by D, from the first request to the error that closes it."""
     network = Network(
@@ -289,7 +303,7 @@ def relay() -> dict[str, Any]:
 
 def everything() -> dict[str, dict[str, Any]]:
     """Each file's content by its name."""
-    made = {"frames.json": frames(), "relay.json": relay()}
+    made = {"frames.json": frames(), "exported.json": exported(), "relay.json": relay()}
     for profile in Profile:
         made[f"establishment-{profile.label}.json"] = establishments(profile)
         made[f"session-{profile.label}.json"] = session(profile)
