@@ -404,3 +404,25 @@ class Sightings(TypedDict):
     """Lists all nodes that were heard."""
 
     nodes: list[Sighting]
+
+
+class PairingLine(TypedDict):
+    """Tells how a pairing goes on: one line of the stream. What does not belong to an event is empty."""
+
+    event: Literal["shown", "calling", "trouble", "wrong", "keyed", "released", "string", "paired", "failed"]
+    """`shown`: `code` is to be carried. `wrong`: somebody guessed, `left` guesses are left. `keyed`: the other device
+    has proved itself, and a key is agreed on. `released`: it has given up, what is shown still holds. `string`: people
+    are to compare, then POST /v1/pair/compared."""
+    peer: str
+    """What the other device is called here."""
+    address: str
+    """Its device address; in `shown` this node's."""
+    code: str
+    """In `shown`: hexadecimal digits, or three words."""
+    place: str
+    """In `shown`: where this node listens, on udp."""
+    string: str
+    """What both ends must show."""
+    text: str
+    """For people: why it is delayed, or failed."""
+    left: int

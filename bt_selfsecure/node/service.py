@@ -27,8 +27,11 @@ from bt_selfsecure.node.haoxiao.settings import PROFILES, RELAY, Settings
 from bt_selfsecure.node.inbox import Inbox
 from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.journal_file import JournalError
+from bt_selfsecure.node.known import KnownPeers
 from bt_selfsecure.node.media import Bearers, KernelMedia, Media, bearer_name
 from bt_selfsecure.node.messages import Received
+from bt_selfsecure.node.pairing.adoption import Adoption
+from bt_selfsecure.node.pairing.desk import PairingDesk
 from bt_selfsecure.node.peer import NodePeer
 from bt_selfsecure.node.peers import Peers
 
@@ -59,9 +62,9 @@ class Node:
         self._session_bearer = bearer_name(config.session.bearer)
         self._establish_bearer = bearer_name(config.establish.bearer)
         self._own: str | None = None
-        self._known = known = {peer.address for peer in config.peer}
+        self.known = known = KnownPeers(config)
         self._peers = Peers(self, partial(HaoXiaoPeer, self), known, config.node.max_links)
-        medium = media or KernelMedia(config, lambda: self.adapter, lambda: self._own, self._peers.has_link)
+        medium = media or KernelMedia(config, known, lambda: self.adapter, lambda: self._own, self._peers.has_link)
         self._relay = NodeRelay(config, self._peers)
         self._bearers = Bearers(MediaWithRelay(medium, self._relay), self._on_link)
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -77,13 +80,16 @@ class Node:
         self._inbox = Inbox(
             self.journal, config.node.queue_messages, self._name_of, known=known, durable_first=durable_first
         )
+        parts = (place, known, self._peers, self.settings, self.journal, self._inbox, self._bearers)
+        self._adoption = Adoption(*parts, lambda: self._discovery)
+        self.pairing = PairingDesk(self._adoption, config, lambda: self._own)
         self._api = Api(self, config)
 
     async def start(self) -> None:
         """Serve the local API, and bring up what the adapter allows. Raises `UsageError`; `stop` it then, too."""
         await self._api.start()
         self._eraser.begin()
-        for table in self._config.peer:
+        for table in self.known.values():
             self._peers.begin(table.name, table.address, table.dial)
         if self._config.node.accept == "anyone":
             for address in self.journal.addresses():
@@ -106,6 +112,7 @@ class Node:
     async def stop(self) -> None:
         """Close everything; what was lazy is on disk then."""
         await self._api.stop()
+        await self.pairing.stop()
         if self._commit_timer:
             self._commit_timer.cancel()
         with contextlib.suppress(JournalError):
@@ -195,7 +202,7 @@ class Node:
             advertise=table.advertise,
             scan=table.scan,
             scan_interval_s=table.scan_interval_s,
-            peers=[peer.address for peer in self._config.peer],
+            peers=self.known,
             on_sighting=self._on_sighting,
         )
         await self._discovery.start()
@@ -214,17 +221,20 @@ class Node:
     def _on_link(self, bearer: str, link: Link) -> bool:
         """Whether the link is welcome."""
         if link.peer not in self._peers:
+            if self.pairing.take_stranger(bearer, link):
+                return True
             if self._config.node.accept != "anyone" or not self._peers.make_room():
                 return False
             peer = self._peers.begin(link.peer, link.peer, "never")
             asyncio.get_running_loop().call_soon(peer.attach, bearer, link)
             return True
-        return self._peers.may_link(link.peer) and self._peers[link.peer].attach(bearer, link)
+        may = self._peers.may_link(link.peer)
+        return may and self._peers[link.peer].attach(bearer, self.pairing.for_peer(bearer, link))
 
     # --- what a peer needs
 
     async def connect(self, bearer: str, address: str) -> Link:
-        return await self._bearers.connect(bearer, address)
+        return self.pairing.for_peer(bearer, await self._bearers.connect(bearer, address))
 
     @contextlib.asynccontextmanager
     async def radio(self, address: str) -> AsyncGenerator[Link, None]:
@@ -250,8 +260,8 @@ class Node:
         return self._inbox.put(address, port, message, now)
 
     def inbox_has_room(self, address: str) -> bool:
-        if address in self._known:
-            return self._inbox.has_room(address)
+        if address in self.known:
+            return not self._adoption.is_for_now(address) and self._inbox.has_room(address)
         return self._inbox.has_room(address, sum(peer.half_received_bytes for peer in self._peers.strangers))
 
     def may_agree(self, address: str) -> bool:
@@ -294,7 +304,7 @@ class Node:
     ) -> int:
         if port == self._relay.port:
             raise UsageError(f"port {port} is the relay's own: take another one")
-        return await self._peers.named(peer).send(message, port, acknowledged=until == "acknowledged")
+        return await self._adoption.for_good(peer).send(message, port, acknowledged=until == "acknowledged")
 
     def inbox(self, peer: str | None, port: int, *, follow: bool = True) -> AsyncGenerator[Received, None]:
         return self._inbox.stream(self._peers.named(peer).address if peer else None, port, follow=follow)
@@ -315,7 +325,7 @@ class Node:
 
     def confirm(self, peer: str, string: str, by: str) -> api_types.Confirmed:
         named = self._peers.named(peer)
-        if self._config.find_peer(named.address) is None:
+        if named.address not in self.known:
             raise UsageError(f"{named.name} is a stranger: add it to the configuration as a [[peer]] first")
         try:
             why = named.confirm(string, by)
@@ -415,8 +425,7 @@ class Node:
         return [problem for problem in found if problem]
 
     def _name_of(self, address: str) -> str:
-        table = self._config.find_peer(address)
-        return table.name if table else address
+        return self.known[address].name if address in self.known else address
 
 
 def _log_fault(task: asyncio.Task[None]) -> None:

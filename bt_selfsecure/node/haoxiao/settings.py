@@ -47,6 +47,14 @@ class Settings:
         self.no_radio = no_radio(config)
         """Why losses of a burst hide nothing from an eavesdropper; empty where a radio carries it."""
 
+    def set_key(self, address: str, key: bytes) -> None:
+        """Use this authentication key with a peer that was not known at the start."""
+        self._keys[address] = key
+
+    def drop_key(self, address: str) -> None:
+        """Use none any more, and know the peer no more."""
+        self._keys.pop(address, None)
+
     @property
     def profile(self) -> Profile:
         """Return the cipher suite and its rules."""
