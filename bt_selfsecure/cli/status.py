@@ -133,7 +133,20 @@ def _strength_rows(key: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         ("secret", f"{key['secret_bits']:.1f} bits (target {key['target_bits']:g}), {heard}"),
         ("rests on", str(key["rests_on"])),
+        *_shared_rows(key),
     ]
+
+
+def _shared_rows(key: dict[str, Any]) -> list[tuple[str, str]]:
+    """What others to whom the burst was sent, too, could know of the key."""
+    if not key["shared"]:
+        return []
+    least = min(one["missed"] for one in key["shared"])
+    others = counted(len(key["shared"]), "other peer")
+    if least:
+        return [("burst", f"shared with {others}; each missed {least:,} packets of this key or more")]
+    known = "X25519 alone keeps the key from one" if key["hybrid"] else "one of them can compute the key"
+    return [("burst", f"shared with {others}; {known} who missed none of its packets")]
 
 
 def _whom_rows(peer: dict[str, Any]) -> list[tuple[str, str]]:

@@ -89,6 +89,16 @@ class Link(TypedDict):
     """Whether the controllers encrypt it, as far as the system tells."""
 
 
+class Shared(TypedDict):
+    """Describes another peer to whom a key's burst was sent, too."""
+
+    peer: str
+    """Its device address."""
+    missed: int
+    """Packets that became the key and that it did not receive: with none it could compute the key, where no X25519
+    secret is mixed in."""
+
+
 class Key(TypedDict):
     """Tells facts about the key that both ends hold, never the key."""
 
@@ -117,6 +127,8 @@ class Key(TypedDict):
     """This node's device address then; empty where an older version agreed on the key."""
     rests_on: str
     """On what the secrecy rests, in a sentence."""
+    shared: list[Shared]
+    """The others who heard its burst, as far as this node knows: it does where it sent the burst."""
     age_s: float | None
     """Seconds since it was agreed on, by a clock that does not jump; null where the clock was set while the node was
     off."""

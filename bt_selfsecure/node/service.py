@@ -20,6 +20,7 @@ from bt_selfsecure.node.card import Card
 from bt_selfsecure.node.config import Config
 from bt_selfsecure.node.discovery import Discovery, Sighting
 from bt_selfsecure.node.erasing import Eraser
+from bt_selfsecure.node.haoxiao.bursts import Bursts
 from bt_selfsecure.node.haoxiao.peer import HaoXiaoPeer
 from bt_selfsecure.node.haoxiao.settings import PROFILES, Settings
 from bt_selfsecure.node.inbox import Inbox
@@ -58,6 +59,7 @@ class Node:
         self._establish_bearer = bearer_name(config.establish.bearer)
         self._own: str | None = None
         self._known = known = {peer.address for peer in config.peer}
+        self.bursts = Bursts()
         self._peers = Peers(self, partial(HaoXiaoPeer, self), known, config.node.max_links)
         medium = media or KernelMedia(config, lambda: self.adapter, lambda: self._own, self._peers.has_link)
         self._bearers = Bearers(medium, self._on_link)
@@ -113,6 +115,7 @@ class Node:
                     await self._keeper.stop()
                 await self._cancel([name for name in self._tasks if name.startswith("adapter ")])
                 await self._end()
+                await self.bursts.stop()
                 await self._peers.stop()
                 await self._cancel(list(self._tasks))
         except TimeoutError:

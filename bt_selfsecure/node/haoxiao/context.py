@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from bt_selfsecure.bearers.base import Link
+from bt_selfsecure.node.haoxiao.bursts import Bursts
 from bt_selfsecure.node.haoxiao.settings import Settings
 from bt_selfsecure.node.journal import Journal
 
@@ -15,6 +16,7 @@ class NodeContext(Protocol):
 
     journal: Journal
     settings: Settings
+    bursts: Bursts
 
     @property
     def own(self) -> str | None:

@@ -164,6 +164,7 @@ class HaoXiaoPeer:
         try:
             async with self._tasks:
                 self._running = True
+                self._node.bursts.add(self._machine, self._wake.set)
                 self._begun.set()
                 if self._journal.trouble:
                     self._machine.refused(self._look())
@@ -178,6 +179,7 @@ class HaoXiaoPeer:
                     self._act()
         finally:
             self._running = False
+            self._node.bursts.forget(self._machine)
             if self._alarm:
                 self._alarm.cancel()
             self._waiting.end_keys({"established": False, "peer": self.name, "reason": "the node is stopping"})
@@ -243,6 +245,8 @@ class HaoXiaoPeer:
             case events.HangUp():
                 if line := self._open.get(output.link):
                     self._start(line.link.close(), "hang up")
+            case events.GatherBurst():
+                self._node.bursts.gather(self._machine)
             case events.TakeRadio():
                 self._radio = self._start(self._hold_radio(), "radio")
             case events.ReleaseRadio():

@@ -58,6 +58,12 @@ class ReleaseRadio:
     """Give the broadcast link back, or wait for it no longer; nothing more is told of it."""
 
 
+@value
+class GatherBurst:
+    """Find others to whom a burst is to be sent too, and give this machine its leg by `join_burst`; if it still
+    gathers, as `burst_config` says then."""
+
+
 # --- the disk ---------------------------------------------------------------------------------------------------------
 
 
@@ -206,6 +212,7 @@ Output = (
     | HangUp
     | TakeRadio
     | ReleaseRadio
+    | GatherBurst
     | Deliver
     | Commit
     | Kept

@@ -23,6 +23,7 @@ from bt_selfsecure.node.haoxiao.key_agreement import KeyAgreement
 from bt_selfsecure.node.haoxiao.peer_events import ForeignKeys, Output, Outputs, PeerConfig, Stored, Urgency
 from bt_selfsecure.node.haoxiao.peer_links import ActiveLink, LinkState, PeerLinks
 from bt_selfsecure.node.haoxiao.peer_session import PeerSession
+from bt_selfsecure.node.haoxiao.shared_burst import BurstLeg
 from bt_selfsecure.node.haoxiao.trust import PeerTrust
 from bt_selfsecure.node.metrics import PeerCounters
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
@@ -220,6 +221,11 @@ class PeerMachine:
     def burst_sent(self, now: float, trouble: str = "") -> None:
         """Take note that the packet of the last `SendBurst` is sent, or could not be."""
         self.agreement.burst_sent(now, trouble)
+        self._settle(now)
+
+    def join_burst(self, leg: BurstLeg, now: float) -> None:
+        """Take a leg of the burst that `GatherBurst` asked for; it is not begun yet."""
+        self.agreement.join_burst(leg, now)
         self._settle(now)
 
     # --- the radio

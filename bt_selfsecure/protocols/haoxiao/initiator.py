@@ -64,10 +64,7 @@ class Initiator:
     """
 
     def __init__(
-        self,
-        config: EstablishConfig,
-        context: EndpointContext,
-        others: Sequence[EstablishConfig] = (),
+        self, config: EstablishConfig, context: EndpointContext, others: Sequence[EstablishConfig] = ()
     ) -> None:
         random = context.random
         self.config = config
@@ -261,7 +258,8 @@ class Initiator:
             if leg.opening and leg.responded_part != self._part:
                 self._outbox.append((leg.offer.identity, leg.opening))
         pieces = self._burst.list() if self.state is S.COLLECTING else []
-        self._outbox += [(EVERYBODY, piece) for piece in pieces]
+        late = [leg.offer.identity for leg in self._legs.values() if leg.responded_part != self._part]
+        self._outbox += [(to, piece) for to in (late if len(self._calls) > 1 else [EVERYBODY]) for piece in pieces]
         again = self.config.next_repeat(now)
         waits = -(-len(pieces) // limits.LIST_PIECES_A_REPEAT) or 2**self._openings
         self._repeat = None if again is None else now + (again - now) * waits
