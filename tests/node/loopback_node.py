@@ -37,6 +37,8 @@ class LoopbackNode:
         self.establishing: str | None = None
         self.establishing_s = 0.02
         self.established = 0
+        self.under_way = self.most_under_way = 0
+        """Establishments at the same time."""
         self.nowhere = 0
         self.confirmed: dict[str, str] = {}
         """By whom, a peer's name."""
@@ -126,6 +128,7 @@ class LoopbackNode:
             "bearer": "rfcomm",
             "own_address": self.address,
             **ages.told(7200.0),
+            "shared": [],
             "rests_on": "Eve's misses alone, at least 5 % as configured: rfcomm hides its losses from the responder.",
         }
 
@@ -171,7 +174,10 @@ class LoopbackNode:
         if other.away:
             return {"established": False, "peer": other.name, "reason": "nobody accepted the request"}
         self.establishing = other.name
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
         await asyncio.sleep(self.establishing_s)
+        self.under_way -= 1
         self.establishing = None
         self.established += 1
         return {"established": True, "peer": other.name, "reason": ""} | self.key(other)
