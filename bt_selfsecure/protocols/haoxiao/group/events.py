@@ -46,7 +46,7 @@ class MemberAway:
 
 @value
 class GroupMessage:
-    """A message of the group's owner: each comes once, in order."""
+    """A message of the group's owner has come: each does once, in order."""
 
     group: bytes
     name: str
@@ -58,7 +58,7 @@ class GroupMessage:
 
 
 @value
-class Joined:
+class GroupJoined:
     """This end is a member in that epoch."""
 
     group: bytes
@@ -67,18 +67,18 @@ class Joined:
 
 
 @value
-class Lost:
+class GroupLost:
     """This member can't follow any more, and has asked for another epoch: messages until then are lost to it."""
 
     group: bytes
 
 
 @value
-class Ended:
+class GroupEnded:
     """This end is no member any more."""
 
     group: bytes
 
 
 OwnerEvent = Post | Persist[OwnerRecord] | EpochBegun | Settled | MemberAway | FrameRejected
-ListenerEvent = Post | Persist[MemberRecord] | GroupMessage | Joined | Lost | Ended | FrameRejected
+ListenerEvent = Post | Persist[MemberRecord] | GroupMessage | GroupJoined | GroupLost | GroupEnded | FrameRejected

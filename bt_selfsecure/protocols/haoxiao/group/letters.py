@@ -42,7 +42,7 @@ class LetterKind(enum.IntEnum):
     LEAVE = 5
 
 
-class Wish(enum.IntEnum):
+class Lack(enum.IntEnum):
     """Says what a member that reports lacks."""
 
     NONE = 0
@@ -51,7 +51,7 @@ class Wish(enum.IntEnum):
 
 
 @value
-class Welcome:
+class WelcomeLetter:
     """Gives a member the secret of an epoch."""
 
     group: bytes
@@ -64,7 +64,7 @@ class Welcome:
 
 
 @value
-class Repair:
+class RepairLetter:
     """Gives a member a round that it has missed."""
 
     group: bytes
@@ -75,7 +75,7 @@ class Repair:
 
 
 @value
-class Closed:
+class ClosedLetter:
     """Tells a member that it is none any more."""
 
     group: bytes
@@ -83,30 +83,30 @@ class Closed:
 
 
 @value
-class Report:
+class ReportLetter:
     """Tells the owner what a member has: all rounds before `number`."""
 
     group: bytes
     epoch: int
     number: int
-    wish: Wish = Wish.NONE
+    wish: Lack = Lack.NONE
 
 
 @value
-class Leave:
+class LeaveLetter:
     """Tells the owner that a member is to be none any more."""
 
     group: bytes
     epoch: int
 
 
-Letter = Welcome | Repair | Closed | Report | Leave
+Letter = WelcomeLetter | RepairLetter | ClosedLetter | ReportLetter | LeaveLetter
 _KINDS: Final = {
-    Welcome: LetterKind.WELCOME,
-    Repair: LetterKind.REPAIR,
-    Closed: LetterKind.CLOSED,
-    Report: LetterKind.REPORT,
-    Leave: LetterKind.LEAVE,
+    WelcomeLetter: LetterKind.WELCOME,
+    RepairLetter: LetterKind.REPAIR,
+    ClosedLetter: LetterKind.CLOSED,
+    ReportLetter: LetterKind.REPORT,
+    LeaveLetter: LetterKind.LEAVE,
 }
 
 
@@ -114,13 +114,13 @@ def encode(letter: Letter) -> bytes:
     """Return the letter as one message of a session."""
     head = bytes([_KINDS[type(letter)]]) + letter.group + letter.epoch.to_bytes(4)
     match letter:
-        case Welcome():
+        case WelcomeLetter():
             name = letter.name.encode()
             s = encode_received_set(letter.seqs, MAX_BURST) if letter.seqs else b""
             return head + letter.secret + letter.session + bytes([len(name)]) + name + s
-        case Repair():
+        case RepairLetter():
             return head + letter.number.to_bytes(_NUMBER_BYTES) + letter.rand + letter.message
-        case Report():
+        case ReportLetter():
             return head + letter.number.to_bytes(_NUMBER_BYTES) + bytes([letter.wish])
         case _:
             return head
@@ -136,17 +136,17 @@ def decode(data: bytes) -> Letter:
         case LetterKind.WELCOME:
             return _welcome(group, epoch, rest)
         case LetterKind.REPAIR if NONCE_BYTES <= len(after) <= NONCE_BYTES + limits.MAX_MESSAGE_BYTES:
-            return Repair(group, epoch, number, after[:NONCE_BYTES], after[NONCE_BYTES:])
+            return RepairLetter(group, epoch, number, after[:NONCE_BYTES], after[NONCE_BYTES:])
         case LetterKind.CLOSED if not rest:
-            return Closed(group, epoch)
-        case LetterKind.REPORT if len(after) == 1 and after[0] <= max(Wish):
-            return Report(group, epoch, number, Wish(after[0]))
+            return ClosedLetter(group, epoch)
+        case LetterKind.REPORT if len(after) == 1 and after[0] <= max(Lack):
+            return ReportLetter(group, epoch, number, Lack(after[0]))
         case LetterKind.LEAVE if not rest:
-            return Leave(group, epoch)
+            return LeaveLetter(group, epoch)
     raise LetterError("a letter of another form")
 
 
-def _welcome(group: bytes, epoch: int, rest: bytes) -> Welcome:
+def _welcome(group: bytes, epoch: int, rest: bytes) -> WelcomeLetter:
     at = limits.SECRET_BYTES + SESSION_ID_BYTES
     size = rest[at] if len(rest) > at else limits.MAX_NAME_BYTES + 1
     name, s = rest[at + 1 : at + 1 + size], rest[at + 1 + size :]
@@ -157,4 +157,4 @@ def _welcome(group: bytes, epoch: int, rest: bytes) -> Welcome:
         text = name.decode()
     except (ReceivedSetError, UnicodeDecodeError):
         raise LetterError("a welcome of another form") from None
-    return Welcome(group, epoch, rest[: limits.SECRET_BYTES], text, rest[limits.SECRET_BYTES : at], seqs)
+    return WelcomeLetter(group, epoch, rest[: limits.SECRET_BYTES], text, rest[limits.SECRET_BYTES : at], seqs)

@@ -9,17 +9,24 @@ from typing import Final
 from bt_selfsecure.protocols.haoxiao.frames import Frame, FrameError
 from bt_selfsecure.protocols.haoxiao.frames import decode as decode_frame
 from bt_selfsecure.protocols.haoxiao.group import limits
-from bt_selfsecure.protocols.haoxiao.group.events import Ended, GroupMessage, Joined, ListenerEvent, Lost, Post
+from bt_selfsecure.protocols.haoxiao.group.events import (
+    GroupEnded,
+    GroupJoined,
+    GroupLost,
+    GroupMessage,
+    ListenerEvent,
+    Post,
+)
 from bt_selfsecure.protocols.haoxiao.group.fragments import Assembly
 from bt_selfsecure.protocols.haoxiao.group.keys import NO_SESSION, NOTHING, Common, Heard, first_key, next_key, opened
 from bt_selfsecure.protocols.haoxiao.group.letters import (
-    Closed,
-    Leave,
+    ClosedLetter,
+    Lack,
+    LeaveLetter,
     LetterError,
-    Repair,
-    Report,
-    Welcome,
-    Wish,
+    RepairLetter,
+    ReportLetter,
+    WelcomeLetter,
     decode,
     encode,
 )
@@ -43,7 +50,9 @@ def answer_unknown(letter: bytes) -> bytes | None:
         unknown = decode(letter)
     except LetterError:
         return None
-    return encode(Report(unknown.group, unknown.epoch, 0, Wish.EPOCH)) if isinstance(unknown, Repair) else None
+    return (
+        encode(ReportLetter(unknown.group, unknown.epoch, 0, Lack.EPOCH)) if isinstance(unknown, RepairLetter) else None
+    )
 
 
 class GroupListener:
@@ -80,7 +89,7 @@ class GroupListener:
             letter = decode(welcome)
         except LetterError:
             return None
-        if not isinstance(letter, Welcome):
+        if not isinstance(letter, WelcomeLetter):
             return None
         record = MemberRecord(letter.group, letter.name, 0, bytes(32), 0)
         listener = cls(record, owner, context, find_heard, S.LOST)
@@ -108,7 +117,7 @@ class GroupListener:
     def leave(self, now: float) -> None:
         """Be no member any more, and tell the owner."""
         if self.state is not S.OVER:
-            self._post(Leave(self._kept.group, self._kept.epoch))
+            self._post(LeaveLetter(self._kept.group, self._kept.epoch))
             self._end(now)
 
     # --- the verbs ----------------------------------------------------------------------------------------------------
@@ -133,7 +142,7 @@ class GroupListener:
             self._gap_at = None
             if self._asked != self._kept.number:
                 self._asked = self._kept.number
-                self._report(Wish.ROUND)
+                self._report(Lack.ROUND)
 
     def receive_frame(self, data: bytes, now: float) -> None:
         """Take a fragment that came from the owner's address, which anybody can use."""
@@ -171,16 +180,16 @@ class GroupListener:
         if letter.group != self._kept.group or self.state is S.OVER:
             return self._events.reject(Rejection.NOT_FOR_US, "a letter of another group")
         match letter:
-            case Welcome():
+            case WelcomeLetter():
                 return self._take_welcome(letter, now)
-            case Repair():
+            case RepairLetter():
                 return self._take_repair(letter, now)
-            case Closed():
+            case ClosedLetter():
                 return self._end(now)
             case _:
                 return self._events.reject(Rejection.NOT_FOR_US, "a letter of a member")
 
-    def _take_welcome(self, letter: Welcome, now: float) -> None:
+    def _take_welcome(self, letter: WelcomeLetter, now: float) -> None:
         if letter.epoch <= self._kept.epoch:
             return self._events.reject(Rejection.REPLAY, "a welcome to an epoch that is over")
         common = self._common(letter)
@@ -191,17 +200,17 @@ class GroupListener:
         self._machine.on(I.WELCOME, now, epoch=letter.epoch)
         self._kept = MemberRecord(letter.group, letter.name, letter.epoch, key, 0)
         self._assemblies, self._asked, self._gap_at = {}, -1, None
-        self._events.put(Joined(letter.group, letter.name, letter.epoch))
+        self._events.put(GroupJoined(letter.group, letter.name, letter.epoch))
         self._report()
         return self._persist()
 
-    def _common(self, letter: Welcome) -> Common | None:
+    def _common(self, letter: WelcomeLetter) -> Common | None:
         if letter.session == NO_SESSION:
             return NOTHING
         heard = self._find_heard(letter.session)
         return Common.of(heard, letter.seqs) if heard else None
 
-    def _take_repair(self, letter: Repair, now: float) -> None:
+    def _take_repair(self, letter: RepairLetter, now: float) -> None:
         kept = self._kept
         if letter.epoch < kept.epoch or (letter.epoch == kept.epoch and letter.number < kept.number):
             return self._events.reject(Rejection.REPLAY, "a repair of what is here")
@@ -233,21 +242,21 @@ class GroupListener:
         """Ask for another epoch: this end was put back to an older state, or lost one."""
         if self.state is S.LISTENING:
             self._machine.on(I.GAP, now)
-            self._events.put(Lost(self._kept.group))
-        self._report(Wish.EPOCH)
+            self._events.put(GroupLost(self._kept.group))
+        self._report(Lack.EPOCH)
         self._persist()
 
-    def _report(self, wish: Wish = Wish.NONE) -> None:
+    def _report(self, wish: Lack = Lack.NONE) -> None:
         self._unreported, self._report_at = 0, None
-        self._post(Report(self._kept.group, self._kept.epoch, self._kept.number, wish))
+        self._post(ReportLetter(self._kept.group, self._kept.epoch, self._kept.number, wish))
 
     def _end(self, now: float) -> None:
         self._machine.on(I.END, now)
         self._assemblies, self._report_at, self._gap_at = {}, None, None
         self._kept = replace(self._kept, key=bytes(32))
-        self._events.put(Ended(self._kept.group))
+        self._events.put(GroupEnded(self._kept.group))
 
-    def _post(self, letter: Report | Leave) -> None:
+    def _post(self, letter: ReportLetter | LeaveLetter) -> None:
         self._events.put(Post(self._owner, encode(letter)))
 
     def _persist(self) -> None:

@@ -21,14 +21,14 @@ from bt_selfsecure.protocols.haoxiao.group.events import EpochBegun, MemberAway,
 from bt_selfsecure.protocols.haoxiao.group.fragments import fragments
 from bt_selfsecure.protocols.haoxiao.group.keys import NOTHING, Common, first_key, next_key, seal
 from bt_selfsecure.protocols.haoxiao.group.letters import (
-    Closed,
-    Leave,
+    ClosedLetter,
+    Lack,
+    LeaveLetter,
     Letter,
     LetterError,
-    Repair,
-    Report,
-    Welcome,
-    Wish,
+    RepairLetter,
+    ReportLetter,
+    WelcomeLetter,
     decode,
     encode,
 )
@@ -127,7 +127,7 @@ class GroupOwner:
         self._assure_all()
         self._kept = replace(self._kept, members=(*stay, *added))
         for member in gone:
-            self._post(member.identity, Closed(self._kept.group, self._kept.epoch))
+            self._post(member.identity, ClosedLetter(self._kept.group, self._kept.epoch))
         identities = [member.identity for member in self._kept.members]
         self._begin_epoch(now, self._find_common(identities) if identities else NOTHING, why)
 
@@ -183,21 +183,21 @@ class GroupOwner:
         if member is None or letter.group != self._kept.group:
             return self._events.reject(Rejection.NOT_FOR_US, "a letter of no member")
         match letter:
-            case Report():
+            case ReportLetter():
                 return self._receive_report(member, letter, now)
-            case Leave():
+            case LeaveLetter():
                 return self.change((), (peer,), now, "a member has left")
             case _:
                 return self._events.reject(Rejection.NOT_FOR_US, "a letter of an owner")
 
-    def _receive_report(self, member: Membership, report: Report, now: float) -> None:
+    def _receive_report(self, member: Membership, report: ReportLetter, now: float) -> None:
         kept, peer = self._kept, member.identity
         if report.epoch > kept.epoch or (report.epoch == kept.epoch and report.number > kept.number):
             self._assure_all()  # this end was put back to an older state: what it sends next they have had already
             epoch = max(kept.epoch, min(report.epoch, kept.epoch + limits.MAX_LEAP))
             self._kept, self._due = replace(self._kept, epoch=epoch, pending=()), {}
             return self._want_epoch(now)
-        if report.wish is Wish.EPOCH:
+        if report.wish is Lack.EPOCH:
             if report.epoch == kept.epoch or member.state is not MemberState.INVITED:
                 self._want_epoch(now)
             return None
@@ -207,7 +207,7 @@ class GroupOwner:
             return self._want_epoch(now)  # it has forgotten rounds
         self._move(peer, MemberInput.REPORTED, now)
         self._update(peer, acknowledged=report.number, assured=max(member.assured, report.number))
-        if report.wish is Wish.ROUND and report.number < kept.number:
+        if report.wish is Lack.ROUND and report.number < kept.number:
             self._repair(peer, report.number + 1)
         self._settle()
         return self._persist(sync=member.state is not MemberState.CURRENT)
@@ -231,7 +231,7 @@ class GroupOwner:
             self._update(identity, acknowledged=0, assured=0)
         self._events.put(EpochBegun(epoch, len(identities), common.bits, why))
         for identity in identities:
-            self._post(identity, Welcome(kept.group, epoch, secret, kept.name, common.session, common.seqs))
+            self._post(identity, WelcomeLetter(kept.group, epoch, secret, kept.name, common.session, common.seqs))
         self._persist(sync=True)
 
     def _assure_all(self) -> None:
@@ -270,7 +270,7 @@ class GroupOwner:
             return
         for number in range(max(member.assured, kept.first), until):
             pending = kept.pending[number - kept.first]
-            self._post(peer, Repair(kept.group, kept.epoch, number, pending.rand, pending.message))
+            self._post(peer, RepairLetter(kept.group, kept.epoch, number, pending.rand, pending.message))
         self._update(peer, assured=max(member.assured, until))
 
     def _post(self, peer: bytes, letter: Letter) -> None:

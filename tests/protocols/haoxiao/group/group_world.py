@@ -20,10 +20,10 @@ from dataclasses import dataclass, field
 
 from bt_selfsecure.protocols.haoxiao.frames import decode as decode_frame
 from bt_selfsecure.protocols.haoxiao.group.events import (
-    Ended,
+    GroupEnded,
+    GroupJoined,
+    GroupLost,
     GroupMessage,
-    Joined,
-    Lost,
     MemberAway,
     Post,
 )
@@ -235,11 +235,11 @@ class GroupWorld:
                     case GroupMessage():
                         assert event.message not in self.uncommitted, "it is not on the owner's disk"
                         member.noted.append(event.message)
-                    case Joined():
+                    case GroupJoined():
                         member.excused = False
-                    case Lost():
+                    case GroupLost():
                         assert member.excused, "it can't have lost anything"
-                    case Ended():
+                    case GroupEnded():
                         ended = True
                     case _:
                         pass

@@ -9,7 +9,14 @@ from group_world import BURST, OWNER, GroupWorld, identity
 from bt_selfsecure.errors import LocalError
 from bt_selfsecure.protocols.haoxiao.frames import Kind, decode
 from bt_selfsecure.protocols.haoxiao.group import letters, limits
-from bt_selfsecure.protocols.haoxiao.group.events import Ended, EpochBegun, GroupMessage, Joined, Lost, Post
+from bt_selfsecure.protocols.haoxiao.group.events import (
+    EpochBegun,
+    GroupEnded,
+    GroupJoined,
+    GroupLost,
+    GroupMessage,
+    Post,
+)
 from bt_selfsecure.protocols.haoxiao.group.fragments import Assembly, fragments
 from bt_selfsecure.protocols.haoxiao.group.keys import NOTHING, Common, Heard, first_key, group_key, opened, seal
 from bt_selfsecure.protocols.haoxiao.group.listener import GroupListener
@@ -34,6 +41,11 @@ def bare(members: int = 2) -> tuple[GroupOwner, list[GroupListener], GroupWorld]
     return world.owner, [one for one in listeners if one], world
 
 
+def miss(world: GroupWorld, indices: set[int]) -> None:
+    """Of what is on its way, nobody hears the fragments of these numbers."""
+    world.air = [one for one in world.air if decode(one[1]).rand[0] >> 4 not in indices]
+
+
 def test_a_message_is_broadcast_once_and_received_once_by_each() -> None:
     world = quiet(4)
     for _ in range(20):
@@ -49,7 +61,7 @@ def test_a_message_is_broadcast_once_and_received_once_by_each() -> None:
 def test_any_one_fragment_may_be_lost(missed: int) -> None:
     world = quiet(2)
     world.say(64)
-    del world.air[missed]
+    miss(world, {missed})
     world.flow()
     assert len(world.members[A].inbox) == 1
     assert not world.members[A].to.letters
@@ -58,12 +70,12 @@ def test_any_one_fragment_may_be_lost(missed: int) -> None:
 def test_two_lost_fragments_are_healed_in_the_session_alone() -> None:
     world = quiet(2)
     world.say(64)
-    del world.air[1:3]
+    miss(world, {1, 2})
     world.flow()
     assert world.members[A].inbox == []
     world.pass_time(limits.GAP_S)
-    assert letters.decode(world.members[A].back.letters[0]) == letters.Report(
-        world.owner.record.group, 1, 0, letters.Wish.ROUND
+    assert letters.decode(world.members[A].back.letters[0]) == letters.ReportLetter(
+        world.owner.record.group, 1, 0, letters.Lack.ROUND
     )
     world.flow()
     assert len(world.members[A].inbox) == 1
@@ -78,7 +90,7 @@ def test_who_has_heard_nothing_gets_it_in_time_and_who_is_ahead_needs_only_what_
     world.flow()
     world.pass_time(limits.REPAIR_S)
     repaired = [letters.decode(letter) for letter in world.members[A].to.letters]
-    assert [one.number for one in repaired if isinstance(one, letters.Repair)][:1] == [0]
+    assert [one.number for one in repaired if isinstance(one, letters.RepairLetter)][:1] == [0]
     world.flow()
     assert len(world.members[A].inbox) == 3
 
@@ -194,20 +206,17 @@ def test_nobody_but_a_member_can_change_anything() -> None:
     world = quiet(3)
     before = world.owner.record
     group = before.group
-    for letter in (
-        letters.Leave(group, 1),
-        letters.Report(group, 9, 9),
-        letters.Report(group, 1, 0, letters.Wish.EPOCH),
-    ):
+    lost = letters.ReportLetter(group, 1, 0, letters.Lack.EPOCH)
+    for letter in (letters.LeaveLetter(group, 1), letters.ReportLetter(group, 9, 9), lost):
         world.owner.receive_letter(b"strang", letters.encode(letter), world.now)
-        world.owner.receive_letter(A, letters.encode(letters.Leave(bytes(8), 1)), world.now)
+        world.owner.receive_letter(A, letters.encode(letters.LeaveLetter(bytes(8), 1)), world.now)
     assert world.owner.record == before
     assert world.owner.get_timer() is None
 
 
 def test_a_member_that_lies_about_epochs_costs_an_epoch_and_no_more() -> None:
     world = quiet(3)
-    lie = letters.encode(letters.Report(world.owner.record.group, limits.MAX_EPOCHS, 0))
+    lie = letters.encode(letters.ReportLetter(world.owner.record.group, limits.MAX_EPOCHS, 0))
     world.own_turn(lambda: world.owner.receive_letter(A, lie, world.now))
     assert world.owner.record.epoch <= 1 + limits.MAX_LEAP
     world.pass_time(limits.EPOCH_S)
@@ -223,9 +232,8 @@ def test_a_member_that_lies_about_epochs_costs_an_epoch_and_no_more() -> None:
 def test_the_key_takes_both_what_is_common_and_the_secret() -> None:
     common = Common(b"one burs", (0, 1), bytes(32), 2.0)
     secret = bytes(range(32))
-    keys = {
-        group_key(c, s) for c in (common, NOTHING, Common(b"one burs", (0, 1), b"\1" * 32)) for s in (secret, bytes(32))
-    }
+    other = Common(b"one burs", (0, 1), b"\1" * 32)
+    keys = {group_key(c, s) for c in (common, NOTHING, other) for s in (secret, bytes(32))}
     assert len(keys) == 6
     assert first_key(common, secret, bytes(8), 1) != first_key(common, secret, bytes(8), 2)
     assert first_key(common, secret, bytes(8), 1) != first_key(common, secret, b"\1" * 8, 1)
@@ -311,7 +319,7 @@ def test_an_owner_that_was_put_back_to_an_older_state_begins_another_epoch() -> 
     for member in world.members.values():
         member.excused, member.must = True, []
     world.crash_owner()
-    report = letters.encode(letters.Report(world.owner.record.group, 1, 10))
+    report = letters.encode(letters.ReportLetter(world.owner.record.group, 1, 10))
     world.own_turn(lambda: world.owner.receive_letter(A, report, world.now))
     world.pass_time(limits.EPOCH_S)
     world.flow()
@@ -320,12 +328,11 @@ def test_an_owner_that_was_put_back_to_an_older_state_begins_another_epoch() -> 
 
 
 def test_a_lost_member_can_be_expelled() -> None:
-    listener = GroupListener.restore(
-        MemberRecord(bytes(8), "x", 0, bytes(32), 0), OWNER, quiet().context, lambda s: None
-    )
+    record = MemberRecord(bytes(8), "x", 0, bytes(32), 0)
+    listener = GroupListener.restore(record, OWNER, quiet().context, lambda session: None)
     assert listener.state is ListenerState.LOST
-    listener.receive_letter(letters.encode(letters.Closed(bytes(8), 1)), 0.0)
-    assert [type(event) for event in iter(listener.next_event, None)] == [Ended]
+    listener.receive_letter(letters.encode(letters.ClosedLetter(bytes(8), 1)), 0.0)
+    assert [type(event) for event in iter(listener.next_event, None)] == [GroupEnded]
     assert listener.state is ListenerState.OVER
 
 
@@ -407,7 +414,6 @@ def test_records_come_back_as_they_were() -> None:
         ("1", "2"),
         ('"key":"', '"key":"00'),
         ('"owner"', '"other"'),
-        ("INVITED", "GONE"),
         ("CURRENT", "GONE"),
         ("{", "["),
     ],
@@ -415,20 +421,20 @@ def test_records_come_back_as_they_were() -> None:
 def test_a_damaged_record_is_refused_with_a_sentence(change: tuple[str, str]) -> None:
     world = quiet(3)
     text = world.record.replace(*change, 1)
-    if text != world.record:
-        with pytest.raises(RecordError, match="group"):
-            record_of(text)
+    assert text != world.record
+    with pytest.raises(RecordError, match="group"):
+        record_of(text)
 
 
 def test_a_join_is_told_and_reported() -> None:
     world = quiet(2)
-    welcome = letters.encode(letters.Welcome(bytes(8), 1, bytes(32), "lamps"))
+    welcome = letters.encode(letters.WelcomeLetter(bytes(8), 1, bytes(32), "lamps"))
     listener = GroupListener.join(welcome, OWNER, world.context, lambda session: None, 0.0)
     assert listener is not None
     told = list(iter(listener.next_event, None))
-    assert [type(event) for event in told[:2]] == [Joined, Post]
+    assert [type(event) for event in told[:2]] == [GroupJoined, Post]
     assert GroupListener.join(b"\1", OWNER, world.context, lambda session: None, 0.0) is None
-    unknown = letters.Welcome(bytes(8), 1, bytes(32), "lamps", b"a burst.", (1,))
+    unknown = letters.WelcomeLetter(bytes(8), 1, bytes(32), "lamps", b"a burst.", (1,))
     listener = GroupListener.join(letters.encode(unknown), OWNER, world.context, lambda session: None, 0.0)
     assert listener is not None
     assert listener.state is ListenerState.LOST
@@ -441,4 +447,4 @@ def test_events_say_what_the_machines_do() -> None:
     (begun,) = [event for event in told if isinstance(event, EpochBegun)]
     assert (begun.epoch, begun.members, begun.why) == (2, 1, "a test")
     assert GroupMessage.__doc__
-    assert Lost.__doc__
+    assert GroupLost.__doc__

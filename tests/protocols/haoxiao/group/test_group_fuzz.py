@@ -23,15 +23,14 @@ def fuzz(frames: int, seed: int) -> None:
     world = GroupWorld(seed, 3)
     world.flow()
     seen = [b"\x3d\x00\x05" + bytes(21)]
-    written = [letters.encode(letters.Leave(bytes(8), 1))]
+    written = [letters.encode(letters.LeaveLetter(bytes(8), 1))]
     for number in range(frames):
         member = world.members[A]
         if number % 50 == 0:
             world.say(rng.choice((8, 64)))
             seen = (seen + [data for _, data in world.air])[-200:]
-            written = (
-                written + [letter for m in world.members.values() for letter in (*m.to.letters, *m.back.letters)]
-            )[-50:]
+            posted = [letter for m in world.members.values() for letter in (*m.to.letters, *m.back.letters)]
+            written = (written + posted)[-50:]
             world.flow()
             world.pass_time(rng.choice((0.1, 1.0)))
         if member.listener is not None:

@@ -260,11 +260,11 @@ def group() -> dict[str, Any]:
         group_id, secret, session = draw(8), draw(32), draw(8) if seqs else bytes(8)
         common = keys.Common(session, seqs, b"".join(draw(16) for _ in seqs))
         key = keys.first_key(common, secret, group_id, 3)
-        welcome = letters.Welcome(group_id, 3, secret, "lamps", session, seqs)
+        welcome = letters.WelcomeLetter(group_id, 3, secret, "lamps", session, seqs)
         rounds = []
         for number, message in enumerate((b"", b"on \x80\x00", bytes(range(64)))):
             rand, sealed = keys.seal(key, number, message, draw)
-            repair = letters.Repair(group_id, 3, number, rand, message)
+            repair = letters.RepairLetter(group_id, 3, number, rand, message)
             rounds.append(
                 {
                     "key": key.hex(),
@@ -272,7 +272,7 @@ def group() -> dict[str, Any]:
                     "rand": rand.hex(),
                     "fragments": [fragment.hex() for fragment in fragments.fragments(number, sealed)],
                     "repair": letters.encode(repair).hex(),
-                    "report": letters.encode(letters.Report(group_id, 3, number + 1)).hex(),
+                    "report": letters.encode(letters.ReportLetter(group_id, 3, number + 1)).hex(),
                 }
             )
             key = keys.next_key(key, number, rand, message)
@@ -283,8 +283,8 @@ def group() -> dict[str, Any]:
                 "secret": secret.hex(),
                 "tokens": common.tokens.hex(),
                 "welcome": letters.encode(welcome).hex(),
-                "closed": letters.encode(letters.Closed(group_id, 3)).hex(),
-                "leave": letters.encode(letters.Leave(group_id, 3)).hex(),
+                "closed": letters.encode(letters.ClosedLetter(group_id, 3)).hex(),
+                "leave": letters.encode(letters.LeaveLetter(group_id, 3)).hex(),
                 "group_key": keys.group_key(common, secret).hex(),
                 "rounds": rounds,
             }
