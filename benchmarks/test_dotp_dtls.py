@@ -10,7 +10,9 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 
-from bt_selfsecure.dtls import Credentials, DataReceived, Dtls, DtlsListener
+from bt_selfsecure.dtls.endpoint import Dtls
+from bt_selfsecure.dtls.listener import DtlsListener
+from bt_selfsecure.dtls.values import Credentials, DataReceived
 from bt_selfsecure.protocols.dotp.keys import Role
 from bt_selfsecure.protocols.dotp.psk import ClientKeys, ServerKeys
 from bt_selfsecure.protocols.dotp.record import DotpRecord

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from statistics import median
 
+from bt_selfsecure import curves
 from bt_selfsecure.protocols.sabour import primitives
 from bt_selfsecure.protocols.sabour.client import Client
 from bt_selfsecure.protocols.sabour.config import ClientConfig, ServerConfig
@@ -35,9 +36,9 @@ def handshake() -> None:
 def curves_alone() -> None:
     """Of both ends: two one-time keys, two agreements, two signatures, two verifications."""
     secrets = os.urandom(32), os.urandom(32)
-    shares = [primitives.x25519_public(secret) for secret in secrets]
+    shares = [curves.x25519_public(secret) for secret in secrets]
     for secret, share in zip(secrets, reversed(shares), strict=True):
-        primitives.x25519(secret, share)
+        curves.x25519(secret, share)
     for identity in (DEVICE, HOST):
         signature = primitives.ed25519_sign(identity.seed, b"transcript")
         assert primitives.ed25519_verify(identity.enrolment.key, signature, b"transcript")

@@ -10,7 +10,7 @@ from tables import state_diagram
 from bt_selfsecure.node.haoxiao.burst import RADIO_TABLE
 from bt_selfsecure.node.haoxiao.key_table import KEY_TABLE
 from bt_selfsecure.node.haoxiao.peer_links import LINK_TABLE
-from bt_selfsecure.node.haoxiao.peer_session import SESSION_TABLE
+from bt_selfsecure.node.haoxiao.session_table import SESSION_TABLE
 
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "link": lambda: state_diagram(LINK_TABLE),

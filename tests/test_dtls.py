@@ -12,20 +12,20 @@ from collections.abc import Callable
 
 import pytest
 
-from bt_selfsecure.dtls import (
+from bt_selfsecure.dtls.endpoint import Dtls
+from bt_selfsecure.dtls.libssl import Libssl, NoLibsslError
+from bt_selfsecure.dtls.listener import DtlsListener
+from bt_selfsecure.dtls.values import (
     CIPHERS,
     Closed,
     Credentials,
     DataReceived,
-    Dtls,
     DtlsConfig,
-    DtlsListener,
     Established,
     Event,
     UnknownIdentity,
 )
 from bt_selfsecure.errors import LocalError
-from bt_selfsecure.libssl import Libssl, NoLibsslError
 from bt_selfsecure.sansio.events import FrameRejected
 
 KEY, IDENTITY = bytes(range(32)), b"devA"

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
-from bt_selfsecure.dtls import Closed, Credentials, DataReceived, Dtls, DtlsListener, Established
+from bt_selfsecure.dtls.endpoint import Dtls
+from bt_selfsecure.dtls.listener import DtlsListener
+from bt_selfsecure.dtls.values import Closed, Credentials, DataReceived, Established
 from bt_selfsecure.protocols.dotp.keys import Policy, Role
 from bt_selfsecure.protocols.dotp.psk import ClientKeys, ServerKeys
 from bt_selfsecure.protocols.dotp.record import DotpRecord

@@ -222,8 +222,15 @@ def _establish(args: Namespace) -> int:
             if peer["trust"]["confirmed"] and not asks_yes(_doubt(peer["name"], whom(peer)), sure):
                 print("Nothing is changed.")
                 return 1
-    with progress(lambda: "; ".join(_state(client, name) for name in names)):
-        outcomes = _establish_all(client, names, wait=args.wait, without_continuity=args.without_continuity)
+    try:
+        seen = _Seen(client, names)
+        with progress(seen.state, seen.trouble):
+            outcomes = _establish_all(client, names, wait=args.wait, without_continuity=args.without_continuity)
+    except KeyboardInterrupt:
+        if args.without_continuity:
+            for name in names:
+                print(f"{name} is not confirmed any more, if it could be reached.", file=sys.stderr)
+        raise
     if args.json:
         print(json.dumps(outcomes[0] if len(args.peers) == 1 else outcomes, indent=2))
     else:
@@ -265,11 +272,27 @@ def _doubt(name: str, known: str) -> str:
     )
 
 
-def _state(client: NodeClient, name: str) -> str:
-    """What the node says of an establishment under way."""
-    from bt_selfsecure.cli.status import state
+class _Seen:
+    """Looks at establishments that are waited for: an end may wait for ever for what the other end refuses."""
 
-    return state(find(client, name))
+    def __init__(self, client: NodeClient, names: list[str]) -> None:
+        self._client, self._names, self._told = client, names, dict.fromkeys(names, "")
+
+    def state(self) -> str:
+        """Return what goes on."""
+        from bt_selfsecure.cli.status import state
+
+        return "; ".join(state(find(self._client, name)) for name in self._names)
+
+    def trouble(self) -> str:
+        """Return what has gone wrong since the last look, or nothing."""
+        found = []
+        for name in self._names:
+            peer = find(self._client, name)
+            told, self._told[name] = self._told[name], peer["trouble"]
+            if peer["trouble"] not in ("", told):
+                found.append(f"{peer['name']}: {peer['trouble']}")
+        return "; ".join(found)
 
 
 def find(client: NodeClient, name: str) -> dict[str, Any]:
@@ -296,30 +319,36 @@ def _scan(args: Namespace) -> int:
 
 
 @contextmanager
-def progress(tell: Callable[[], str]) -> Iterator[None]:
-    """Show on a terminal's standard error what goes on, with the seconds; leave nothing of it behind."""
-    if not sys.stderr.isatty():
+def progress(tell: Callable[[], str], news: Callable[[], str] | None = None) -> Iterator[None]:
+    """Show on a terminal's standard error what goes on, with the seconds; leave nothing of that behind. What `news`
+    returns is a line that stays, also where standard error is no terminal."""
+    on_terminal = sys.stderr.isatty()
+    if not (on_terminal or news):
         yield
         return
     from threading import Event, Thread
 
     done = Event()
-    thread = Thread(target=_show_progress, args=(tell, done), daemon=True)
+    thread = Thread(target=_show_progress, args=(tell if on_terminal else None, news, done), daemon=True)
     thread.start()
     try:
         yield
     finally:
         done.set()
         thread.join()
-        print("\r" + CLEAR_LINE_END, end="", file=sys.stderr, flush=True)
+        if on_terminal:
+            print("\r" + CLEAR_LINE_END, end="", file=sys.stderr, flush=True)
 
 
-def _show_progress(tell: Callable[[], str], done: Event) -> None:
+def _show_progress(tell: Callable[[], str] | None, news: Callable[[], str] | None, done: Event) -> None:
     start = time.monotonic()
     while not done.wait(PROGRESS_S):
         try:
-            what = tell()
+            new, what = news() if news else "", tell() if tell else ""
         except UsageError:
             continue  # the command itself will say it
-        line = f"{what}, {time.monotonic() - start:.0f} s"[: columns() - 1]
-        print("\r" + line + CLEAR_LINE_END, end="", file=sys.stderr, flush=True)
+        if new:
+            print(("\r" + CLEAR_LINE_END) * bool(tell) + "\n".join(wrapped(new, columns(), "  ")), file=sys.stderr)
+        if tell:
+            line = f"{what}, {time.monotonic() - start:.0f} s"[: columns() - 1]
+            print("\r" + line + CLEAR_LINE_END, end="", file=sys.stderr, flush=True)

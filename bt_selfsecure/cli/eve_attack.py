@@ -44,6 +44,14 @@ On Sabour's handshake, `paper` in both readings and `hardened`:
   sabour/middle sabour/false-device sabour/false-server sabour/replay
   sabour/points sabour/flood
 
+On Kang's bootstrapping, `paper` and `hardened`:
+
+  bootstrap/overheard-1 bootstrap/overheard-4 bootstrap/overheard-1-4
+  bootstrap/written-4 bootstrap/written-4-blind bootstrap/chosen-psk
+  bootstrap/splice bootstrap/replay-1 bootstrap/replay-2 bootstrap/replay-3
+  bootstrap/replay-2-late bootstrap/false-controller bootstrap/middle
+  bootstrap/bogus-2 bootstrap/jam-4 bootstrap/controller-ik
+
 With --live from this computer's radio, against the devices whose addresses
 follow: Alice's, and Bob's where the attack needs both.
 

@@ -23,6 +23,7 @@ MINUTE_S: Final = 60
 HOUR_S: Final = 60 * MINUTE_S
 DAY_S: Final = 24 * HOUR_S
 ASK: Final = "bt-selfsecure establish"
+PAPER: Final = "paper"
 
 
 def status_lines(status: dict[str, Any], width: int) -> list[str]:
@@ -34,6 +35,9 @@ def status_lines(status: dict[str, Any], width: int) -> list[str]:
         lines += _wrap(f"! {problem}", width, "  ")
     for peer in status["peers"]:
         lines += ["", *_peer_lines(peer, width)]
+    if status["groups"]:
+        groups = [line for group in status["groups"] for line in group_lines(group, width - len(INDENT))]
+        lines += ["", "groups", *(INDENT + line for line in groups)]
     if not status["peers"]:
         lines += ["", *_wrap("No peers: add a [[peer]] to the configuration and restart the node.", width)]
     return lines
@@ -154,20 +158,31 @@ def _whom_rows(peer: dict[str, Any]) -> list[tuple[str, str]]:
     name, key, trust = peer["name"], peer["key"], peer["trust"]
     rows = []
     if key or trust["confirmed"]:
-        text = whom(peer)
-        if trust["confirmed"] is None:
-            sas = key["sas"]
-            text += (
-                f"; compare {sas} at both ends: bt-selfsecure confirm {name}" if sas else f"; to compare: {ASK} {name}"
-            )
-        rows.append(("peer", text))
+        rows.append(("peer", whom(peer) if trust["confirmed"] else f"{whom(peer)}; {_how_to_confirm(peer)}"))
     if trust["refused"]:
         ago = f", the last {duration(trust['refused_age_s'])} ago" if trust["refused_age_s"] is not None else ""
         text = f"{counted(trust['refused'], 'key')}{ago}, from one who has not the key in use"
         if trust["confirmed"]:
             text += f"; if {name} has lost its state: {ASK} {name} --without-continuity"
+        else:
+            text += f", too soon after others; at once: {ASK} {name}, and compare"
         rows.append(("refused", text))
     return rows
+
+
+def _how_to_confirm(peer: dict[str, Any]) -> str:
+    """What leads to a confirmation; only what the node does not refuse."""
+    name, sas = peer["name"], peer["key"]["sas"]
+    if refusal := _never_confirmed(name, peer["session"]["profile"]):
+        return f"{refusal}; {sas} is for this one key" if sas else refusal
+    return f"compare {sas} at both ends: bt-selfsecure confirm {name}" if sas else f"to compare: {ASK} {name}"
+
+
+def _never_confirmed(name: str, profile: str) -> str:
+    """Why `confirm` would refuse in any case; else empty. A stranger's name is its address."""
+    if profile == PAPER:
+        return f"the profile {PAPER} confirms nobody"
+    return "a stranger: to confirm it, add it to the configuration as a [[peer]]" if ":" in name else ""
 
 
 def whom(peer: dict[str, Any]) -> str:
@@ -210,10 +225,25 @@ def establishment_lines(outcome: dict[str, Any], width: int) -> list[str]:
         rows.append(("peer", "its authentication key proved it"))
     if outcome["sas"]:
         rows.append(("compare", f"{outcome['sas']} with what {name} shows, where somebody asked for it, too"))
-        rows.append(("then", f"bt-selfsecure confirm {name}"))
+        rows.append(("then", _never_confirmed(name, outcome["profile"]) or f"bt-selfsecure confirm {name}"))
     for label, text in rows:
         lines += _row(label, text, width)
     return lines
+
+
+def group_lines(group: dict[str, Any], width: int) -> list[str]:
+    """Return what people are told of a group: a line, and one for each member."""
+    counts, number, bits = group["counts"], group["number"], group["secret_bits"]
+    head = f"{printable(group['name'])}  epoch {group['epoch']}"
+    if not group["own"]:
+        came = f"{counted(counts['received'], 'message')} since the start, {counts['repaired']:,} by the session"
+        return _wrap(f"{head}, of {group['owner']}: {came}", width, INDENT)
+    common = f"{bits:.0f} secret bits of a burst in common" if bits else "no burst in common"
+    lines = _wrap(f"{head}, {counted(number, 'message')}, {group['waiting']:,} under way; {common}", width, INDENT)
+    for member in group["members"]:
+        has = "" if member["state"] == "away" else f", has {member['acknowledged']:,} of {number:,} for sure"
+        lines += _wrap(f"{INDENT}{member['peer']}: {member['state']}{has}", width, INDENT * 2)
+    return lines if group["members"] else [*lines, f"{INDENT}no members"]
 
 
 def peer_table(peers: list[dict[str, Any]], width: int) -> list[str]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from bt_selfsecure.dtls import Closed, Credentials, DataReceived, Dtls, DtlsListener, Established
+from bt_selfsecure.dtls.endpoint import Dtls
+from bt_selfsecure.dtls.listener import DtlsListener
+from bt_selfsecure.dtls.values import Closed, Credentials, DataReceived, DtlsConfig, Established
 from bt_selfsecure.errors import PeerError
 from bt_selfsecure.protocols.dotp.endpoint import Dotp, MessageReceived
 from bt_selfsecure.protocols.dotp.keys import Role
@@ -253,8 +255,15 @@ class PlainGate:
 class DtlsGate:
     """Takes who brings its cookie back; whether it has a key shows in its channel."""
 
-    def __init__(self, look_up: Callable[[bytes], bytes | None], admit: Admit, random: Random, now: float) -> None:
-        self._listener: Final = DtlsListener(look_up, random, now)
+    def __init__(
+        self,
+        look_up: Callable[[bytes], bytes | None],
+        admit: Admit,
+        random: Random,
+        now: float,
+        config: DtlsConfig | None = None,
+    ) -> None:
+        self._listener: Final = DtlsListener(look_up, random, now, config)
         self._admit: Final = admit
 
     def is_anew(self, datagram: bytes, channel: Channel) -> bool:

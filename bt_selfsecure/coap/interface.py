@@ -7,100 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from functools import partial
-from ipaddress import IPv6Address
 from typing import Any, Final, TypeVar
 
-from aiocoap import COAP_PORT, COAPS_PORT, CON, Message, error, interfaces
+from aiocoap import CON, Message, error, interfaces
 from aiocoap.messagemanager import MessageManager
-from aiocoap.numbers.constants import MAX_REGULAR_BLOCK_SIZE_EXP
 from aiocoap.tokenmanager import TokenManager
-from aiocoap.util import hostportjoin, hostportsplit
 
-from bt_selfsecure.coap.channels import Channel, ChannelError, DotpChannel, DtlsChannel, Gate
-from bt_selfsecure.errors import BtSelfSecureError, UsageError
+from bt_selfsecure.coap.channels import ChannelError
+from bt_selfsecure.coap.remote import Remote
+from bt_selfsecure.errors import BtSelfSecureError
 
 log = logging.getLogger(__name__)
 
 Interface = TypeVar("Interface")
-Place = tuple[Any, ...]
-"""As asyncio names the source of a datagram."""
-MOST_REMOTES: Final = 256
-"""Peers of a server; the one that was silent for longest goes."""
 MOST_REMEMBERED: Final = 4096
 """Requests of which a copy is known to be one; CoAP wants it for 247 s of each."""
-IDLE_S: Final = 300.0
-"""After which a server forgets a session that is silent and observes nothing, as libcoap does."""
-PORTS: Final = {"coap": COAP_PORT, "coaps": COAPS_PORT}
-
-
-class Remote(interfaces.EndpointAddress):  # type: ignore[misc]
-    """Is a place and the channel to it: the same two are the same peer."""
-
-    is_multicast = is_multicast_locally = False
-    maximum_block_size_exp = MAX_REGULAR_BLOCK_SIZE_EXP
-    scheme = hostinfo_local = ""
-
-    def __init__(self, place: Place, channel: Channel, scheme: str, write: Callable[[bytes], None], local: str) -> None:
-        self.place: Final = place
-        self.channel: Final = channel
-        self.scheme = scheme
-        self.write: Final = write
-        self.hostinfo_local = local
-        self.timer: asyncio.TimerHandle | None = None
-        self.last_heard = 0.0
-        self.told = ""
-        """What the log has of it."""
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Remote) and (self.place, id(self.channel)) == (other.place, id(other.channel))
-
-    def __hash__(self) -> int:
-        return hash((self.place, id(self.channel)))
-
-    def __repr__(self) -> str:
-        return f"<{self.uri_base} {self.channel.identity}>"
-
-    @property
-    def hostinfo(self) -> str:
-        host, port = self.place[:2]
-        return str(hostportjoin(host, None if port == PORTS[self.scheme] else port))
-
-    @property
-    def uri_base(self) -> str:
-        return f"{self.scheme}://{self.hostinfo}"
-
-    @property
-    def uri_base_local(self) -> str:
-        return f"{self.scheme}://{self.hostinfo_local}"
-
-    @property
-    def authenticated_claims(self) -> list[str]:
-        return [self.channel.identity] if self.channel.identity else []
-
-    @property
-    def blockwise_key(self) -> object:
-        return self.place, id(self.channel)
-
-
-def expect_zone(host: str) -> None:
-    """Raise `UsageError` for a link-local address without its interface: it can be on each of them."""
-    try:
-        address = IPv6Address(host)
-    except ValueError:
-        return
-    if address.is_link_local and not address.scope_id:
-        raise UsageError(f"{host} can be on any interface: name it, as in {host}%bt0")
-
-
-def host_of(place: Place) -> str:
-    """Return the address of a place, a link-local one with its interface."""
-    host, _, *flow_and_zone = place
-    zone = flow_and_zone[1] if flow_and_zone else 0
-    return f"{host}%{socket.if_indextoname(zone)}" if zone and "%" not in host else str(host)
 
 
 class _Messages(MessageManager):  # type: ignore[misc]
@@ -138,8 +61,8 @@ async def carry(context: Any, opened: Callable[[Any], Awaitable[Interface]]) -> 
     return interface
 
 
-class _Udp(interfaces.MessageInterface):  # type: ignore[misc]
-    """What server and client have in common: the way through a channel, and its timer."""
+class UdpInterface(interfaces.MessageInterface):  # type: ignore[misc]
+    """Holds what server and client have in common: the way through a channel, and its timer."""
 
     def __init__(self, manager: Any, scheme: str) -> None:
         self._manager: Any = manager
@@ -203,196 +126,3 @@ class _Udp(interfaces.MessageInterface):  # type: ignore[misc]
         self._flush(remote)
         if remote.timer is not None:
             remote.timer.cancel()
-
-
-class UdpServer(_Udp, asyncio.DatagramProtocol):
-    """Has one socket for all who come. Open it by `open`."""
-
-    def __init__(self, manager: Any, scheme: str, gate: Gate) -> None:
-        super().__init__(manager, scheme)
-        self._gate: Final = gate
-        self._remotes: Final[OrderedDict[Place, Remote]] = OrderedDict()
-        self._socket: asyncio.DatagramTransport
-        self.place: Place
-        self._local = ""
-        self._sweeping: asyncio.TimerHandle | None = None
-
-    @classmethod
-    async def open(cls, manager: Any, scheme: str, gate: Gate, host: str, port: int) -> UdpServer:
-        """Raises `OSError` where the place can't be had."""
-        server = cls(manager, scheme, gate)
-        server._socket, _ = await server._loop.create_datagram_endpoint(lambda: server, local_addr=(host, port))
-        server.place = server._socket.get_extra_info("sockname")
-        server._local = hostportjoin(*server.place[:2])
-        server._sweep()
-        return server
-
-    @property
-    def remotes(self) -> int:
-        """Return how many peers it keeps."""
-        return len(self._remotes)
-
-    def datagram_received(self, data: bytes, place: Place) -> None:
-        try:
-            self._take(data, place, self._loop.time())
-        except BtSelfSecureError as failure:  # of the disk, on which the state has to be before anything is done
-            log.error("a datagram of %s was dropped: %s", hostportjoin(*place[:2]), failure)
-
-    def _take(self, data: bytes, place: Place, now: float) -> None:
-        remote = self._remotes.get(place)
-        if remote is not None and not self._gate.is_anew(data, remote.channel):
-            messages = remote.channel.receive(data, now)
-        else:
-            channel, answers = self._gate.admit(data, repr(place).encode(), now)
-            if channel is None:
-                for answer in answers:
-                    self._socket.sendto(answer, place)
-                return
-            messages = answers
-            if remote is None or remote.channel is not channel:
-                remote = self._welcome(place, channel)
-        remote.last_heard = now
-        self._note(remote, data)
-        self._remotes.move_to_end(place)
-        self._received(remote, messages)
-
-    def _note(self, remote: Remote, data: bytes) -> None:
-        """Log who it is, once of a session and for each number of D-OTP's object layer; and a wrong key."""
-        channel, told = remote.channel, remote.channel.identity
-        if isinstance(channel, DotpChannel):
-            told = f"{told}, number {channel.transmission[1]}"
-        elif isinstance(channel, DtlsChannel) and channel.is_unopened(data):
-            log.info("no session with %s: its key is another, or somebody changes what it sends", remote.hostinfo)
-        if told != remote.told:
-            remote.told = told
-            log.info("session with %s: %s", remote.hostinfo, told)
-
-    def _welcome(self, place: Place, channel: Channel) -> Remote:
-        if former := self._remotes.pop(place, None):
-            self._forget(former)
-        remote = Remote(place, channel, self._scheme, partial(self._socket.sendto, addr=place), self._local)
-        self._remotes[place] = remote
-        if len(self._remotes) > MOST_REMOTES:
-            _, oldest = self._remotes.popitem(last=False)
-            self._part(oldest)
-            self._forget(oldest)
-        return remote
-
-    def _forget(self, remote: Remote) -> None:
-        if remote.timer is not None:
-            remote.timer.cancel()
-        self._fail(remote, ChannelError(remote.channel.ended or "forgotten"))
-
-    def _ended(self, remote: Remote) -> None:
-        if self._remotes.get(remote.place) is remote:
-            del self._remotes[remote.place]
-        if not remote.channel.identity:
-            log.info("no session with %s: %s", remote.hostinfo, remote.channel.ended)
-        super()._ended(remote)
-
-    def _sweep(self) -> None:
-        now = self._loop.time()
-        observing = {remote for _, remote in self._manager.token_manager.incoming_requests}
-        for place, remote in list(self._remotes.items()):
-            if remote.last_heard + IDLE_S > now:
-                break
-            if remote in observing:
-                continue
-            del self._remotes[place]
-            self._part(remote)
-            self._forget(remote)
-        self._sweeping = self._loop.call_later(IDLE_S / 10, self._sweep)
-
-    def error_received(self, exc: Exception) -> None:
-        log.info("somebody to whom we answered is not there any more: %s", exc)
-
-    async def determine_remote(self, request: Any) -> None:
-        """Nobody is called from here."""
-
-    async def shutdown(self) -> None:
-        self._manager = None
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-        for remote in self._remotes.values():
-            self._part(remote)
-        self._remotes.clear()
-        self._socket.close()
-
-
-class _Socket(asyncio.DatagramProtocol):
-    """A client's socket to one place."""
-
-    def __init__(self, took: Callable[[bytes], None], failed: Callable[[Exception], None]) -> None:
-        self._took, self._failed = took, failed
-
-    def datagram_received(self, data: bytes, addr: Place) -> None:
-        self._took(data)
-
-    def error_received(self, exc: Exception) -> None:
-        self._failed(exc)
-
-
-class UdpClient(_Udp):
-    """Has a socket for each server that is called."""
-
-    def __init__(self, manager: Any, scheme: str, connect: Callable[[float], Channel]) -> None:
-        super().__init__(manager, scheme)
-        self._connect: Final = connect
-        self._remotes: Final[dict[tuple[str, int], tuple[Remote, asyncio.DatagramTransport]]] = {}
-
-    @property
-    def channels(self) -> list[Channel]:
-        return [remote.channel for remote, _ in self._remotes.values()]
-
-    async def determine_remote(self, request: Any) -> Remote | None:
-        if request.requested_scheme not in (self._scheme, None):
-            return None
-        if self._manager is None:
-            raise error.LibraryShutdown
-        if request.unresolved_remote is not None:
-            host, port = hostportsplit(request.unresolved_remote)
-        else:
-            host, port = request.opt.uri_host, request.opt.uri_port
-        return await self.remote(host, port)
-
-    async def remote(self, host: str, port: int | None) -> Remote:
-        """Return the server there, with a channel that has not ended. Raises aiocoap's errors."""
-        key = host.lower(), port or PORTS[self._scheme]
-        known = self._remotes.get(key)
-        if known is None or known[0].channel.ended:
-            known = self._remotes[key] = await self._call(*key)
-        return known[0]
-
-    async def _call(self, host: str, port: int) -> tuple[Remote, asyncio.DatagramTransport]:
-        remote: Remote
-        try:
-            channel = self._connect(self._loop.time())
-        except BtSelfSecureError as failure:
-            raise error.NetworkError(str(failure)) from failure
-
-        def took(data: bytes) -> None:
-            try:
-                self._received(remote, channel.receive(data, self._loop.time()))
-            except BtSelfSecureError as failure:  # of the disk
-                self._fail(remote, failure)
-
-        def failed(exc: Exception) -> None:
-            self._fail(remote, ChannelError(f"nothing listens there ({exc.strerror or exc})"))  # type: ignore[attr-defined]
-
-        try:
-            transport, _ = await self._loop.create_datagram_endpoint(
-                lambda: _Socket(took, failed), remote_addr=(host, port)
-            )
-        except OSError as failure:
-            raise error.ResolutionError(f"{host}: {failure.strerror}") from None
-        local = hostportjoin(*transport.get_extra_info("sockname")[:2])
-        place = transport.get_extra_info("peername")
-        remote = Remote(place, channel, self._scheme, transport.sendto, local)
-        return remote, transport
-
-    async def shutdown(self) -> None:
-        self._manager = None
-        for remote, transport in self._remotes.values():
-            self._part(remote)
-            transport.close()
-        self._remotes.clear()

@@ -10,8 +10,10 @@ from typing import Any, Final
 import aiocoap
 from aiocoap.util import hostportjoin
 
-from bt_selfsecure.coap.interface import PORTS, UdpServer, carry, expect_zone, host_of
+from bt_selfsecure.coap.interface import carry
+from bt_selfsecure.coap.remote import PORTS, expect_zone, host_of
 from bt_selfsecure.coap.schemes import Plain, Scheme
+from bt_selfsecure.coap.udp_server import UdpServer
 from bt_selfsecure.errors import UsageError
 
 ANYWHERE: Final = ("", "::", "0.0.0.0")

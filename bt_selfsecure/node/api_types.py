@@ -254,6 +254,64 @@ class Peer(TypedDict):
     progress: Progress | None
 
 
+class Member(TypedDict):
+    """Describes a member of a group at its owner."""
+
+    peer: str
+    """Its name."""
+    state: str
+    """invited (its session has the welcome), current (it hears broadcasts), or away (it misses messages until it is
+    back)."""
+    acknowledged: int
+    """It has all messages of this epoch before this one."""
+
+
+class GroupCounts(TypedDict):
+    """Counts what happened in a group since the start."""
+
+    sent: int
+    """Messages that this node sent to its group."""
+    fragments: int
+    """Advertisements, or datagrams, of their broadcasts."""
+    letters: int
+    """Messages of sessions about the group: welcomes, repairs and acknowledgements."""
+    received: int
+    """Messages that came here as to a member."""
+    repaired: int
+    """Of these, by the session and not by the broadcast."""
+    rejected: int
+    """Frames and letters that changed nothing."""
+
+
+class Group(TypedDict):
+    """Describes a group of which this node is the owner or a member."""
+
+    name: str
+    """As its owner has named it."""
+    own: bool
+    """Whether this node is the owner, who alone sends."""
+    owner: str
+    """Name of the owner."""
+    epoch: int
+    """Counts the changes of its members, and of its key."""
+    number: int
+    """Number of the next message of this epoch."""
+    secret_bits: float | None
+    """Secret bits of what all members have in common of one burst, which the group's key takes beside the secret that
+    each has by its session; 0 where that is nothing, null at a member."""
+    members: list[Member]
+    """At the owner."""
+    waiting: int
+    """Messages that not all members are known to have."""
+    counts: GroupCounts
+
+
+class GroupList(TypedDict):
+    """Lists all groups."""
+
+    groups: list[Group]
+
+
 class Peers(TypedDict):
     """Lists all peers."""
 
@@ -281,6 +339,8 @@ class Status(TypedDict):
     journal: Journal
     peers: list[Peer]
     """As GET /v1/peers."""
+    groups: list[Group]
+    """As GET /v1/groups."""
 
 
 class Established(Key):
@@ -289,6 +349,8 @@ class Established(Key):
     established: Literal[True]
     peer: str
     """Name of the peer."""
+    profile: str
+    """hardened or paper."""
     reason: Literal[""]
 
 
@@ -311,6 +373,22 @@ class Confirmed(TypedDict):
     """Name of the peer."""
     reason: str
     """Why not, in a sentence; else empty."""
+
+
+class ExportedKey(TypedDict):
+    """Is a key for another program."""
+
+    peer: str
+    """Name of the peer."""
+    generation: str
+    """Names the generation that it is of, the same at both ends: 16 hexadecimal digits of the chain, which begins with
+    each key that is agreed on, a dot, and the number in it."""
+    key: str
+    """Base64."""
+    connected: bool
+    """Whether there is a link with the peer."""
+    silent_s: float | None
+    """Seconds since the last datagram of the peer; null where there was none."""
 
 
 class Sent(TypedDict):
@@ -342,6 +420,8 @@ class ReceivedLine(TypedDict):
     """Seconds since then; null for what came before the node was started."""
     message: str
     """The bytes, in base64."""
+    group: str
+    """Name of the sender's group to which it was sent; empty for one to this node alone."""
 
 
 class Sighting(TypedDict):

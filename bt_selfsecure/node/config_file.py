@@ -19,6 +19,7 @@ from bt_selfsecure.node.config import (
     bearer_spec,
 )
 from bt_selfsecure.node.tables import Origin, TableReader, load_toml, parse_toml, shown, table_lines, wrapped
+from bt_selfsecure.node.via import check_relay
 
 NO_ADDRESS: Final = bytes(6)
 
@@ -99,6 +100,7 @@ def check(file: ConfigFile) -> None:
     if config.session.bearer == "le_advert":
         fail(("session", "bearer"), "is le_advert, whose 24 bytes hold no message: take rfcomm, l2cap or ipsp")
     _check_udp(file)
+    check_relay(config, file.origin)
     from bt_selfsecure.node.haoxiao.endpoint_config import session_config
 
     for name, build in (("session", lambda: session_config(config)), ("establish", lambda: _build_establish(config))):
@@ -125,6 +127,8 @@ def _check_udp(file: ConfigFile) -> None:
         return
     listen = parse_place(config.udp.listen)
     for number, peer in enumerate(config.peer):
+        if peer.via:
+            continue
         if not peer.udp:
             fail(("peer", number), 'needs udp = "127.0.0.1:5701" or wherever it listens, since udp is a bearer here')
         place = parse_place(peer.udp)

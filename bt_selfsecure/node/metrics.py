@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from bt_selfsecure.node import api_types
-from bt_selfsecure.node.api_types import Key, Peer, Status
+from bt_selfsecure.node.api_types import Group, Key, Peer, Status
 from bt_selfsecure.node.shares import burst_loss
 
 if TYPE_CHECKING:
@@ -89,6 +89,16 @@ def _rejections(status: Status) -> Iterator[Sample]:
 
 def _build(status: Status) -> Iterator[Sample]:
     yield {"version": status["version"]}, 1
+
+
+def _of_groups(read: Callable[[Group], float]) -> Read:
+    """One sample a group."""
+
+    def samples(status: Status) -> Iterator[Sample]:
+        for group in status["groups"]:
+            yield {"group": group["name"], "owner": group["owner"]}, read(group)
+
+    return samples
 
 
 METRICS: Final[tuple[tuple[str, str, str, Read], ...]] = (
@@ -172,6 +182,25 @@ METRICS: Final[tuple[tuple[str, str, str, Read], ...]] = (
         "gauge",
         "Messages that wait, for the peer (out) or for a reader here (in).",
         _two_ways(lambda peer: (peer["queues"]["outbox"], peer["queues"]["inbox"])),
+    ),
+    ("group_epoch", "gauge", "Epoch of a group.", _of_groups(lambda group: group["epoch"])),
+    (
+        "group_messages_total",
+        "counter",
+        "Messages of a group: sent by its owner, or received by a member.",
+        _of_groups(lambda group: group["counts"]["sent"] + group["counts"]["received"]),
+    ),
+    (
+        "group_repaired_total",
+        "counter",
+        "Messages of a group that came by the session and not by the broadcast.",
+        _of_groups(lambda group: group["counts"]["repaired"]),
+    ),
+    (
+        "group_members_away",
+        "gauge",
+        "Members of this node's group that miss messages until they are back.",
+        _of_groups(lambda group: sum(member["state"] == "away" for member in group["members"])),
     ),
     (
         "journal_commit_slowest_seconds",

@@ -38,6 +38,11 @@ class NodePeer(Protocol):
         """Take what a person, `by` name, says that the other end shows, empty where that is something else; return why
         the peer is not confirmed by that, or nothing. Raises `UnreadableError`, `JournalError`."""
 
+    async def export(self, label: str, length: int, *, after: str, rotate: bool) -> tuple[str, bytes]:
+        """Return the id of a generation of keys that both ends hold, and its key of this label, of so many bytes, as
+        soon as there is another one than `after`; with `rotate`, go on to the next. Raises `UnreadableError` for the
+        label."""
+
     def attach(self, bearer: str, link: Link) -> bool:
         """Use the link that the peer has dialled on this bearer; return False if nobody is here to use it."""
 

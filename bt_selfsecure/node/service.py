@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, Coroutine, Mapping
@@ -21,12 +22,15 @@ from bt_selfsecure.node.config import Config
 from bt_selfsecure.node.discovery import Discovery, Sighting
 from bt_selfsecure.node.erasing import Eraser
 from bt_selfsecure.node.haoxiao.bursts import Bursts
+from bt_selfsecure.node.haoxiao.group_wishes import GroupWishes
+from bt_selfsecure.node.haoxiao.groups import Groups
 from bt_selfsecure.node.haoxiao.peer import HaoXiaoPeer
 from bt_selfsecure.node.haoxiao.settings import PROFILES, Settings
 from bt_selfsecure.node.inbox import Inbox
 from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.journal_file import JournalError
 from bt_selfsecure.node.media import Bearers, KernelMedia, Media, bearer_name
+from bt_selfsecure.node.message_limits import GROUP_PORT
 from bt_selfsecure.node.messages import Received
 from bt_selfsecure.node.peer import NodePeer
 from bt_selfsecure.node.peers import Peers
@@ -76,12 +80,15 @@ class Node:
         self._inbox = Inbox(
             self.journal, config.node.queue_messages, self._name_of, known=known, durable_first=durable_first
         )
+        self.groups = Groups(self)
+        self.group_wishes = GroupWishes(self, self.groups, self._peers, known)
         self._api = Api(self, config)
 
     async def start(self) -> None:
         """Serve the local API, and bring up what the adapter allows. Raises `UsageError`; `stop` it then, too."""
         await self._api.start()
         self._eraser.begin()
+        self.groups.start()
         for table in self._config.peer:
             self._peers.begin(table.name, table.address, table.dial)
         if self._config.node.accept == "anyone":
@@ -116,6 +123,7 @@ class Node:
                 await self._cancel([name for name in self._tasks if name.startswith("adapter ")])
                 await self._end()
                 await self.bursts.stop()
+                await self.groups.stop()
                 await self._peers.stop()
                 await self._cancel(list(self._tasks))
         except TimeoutError:
@@ -239,7 +247,23 @@ class Node:
                 await discovery.resume()
 
     def receive(self, address: str, port: int, message: bytes, now: float) -> None:
-        self._inbox.put(address, port, message, now)
+        if port != GROUP_PORT or address in self._known:
+            self._inbox.put(address, port, message, now)
+
+    @property
+    def inbox_rows(self) -> Inbox:
+        return self._inbox
+
+    @property
+    def on_radio(self) -> bool:
+        return self._establish_bearer == "le_advert"
+
+    @property
+    def is_radio_free(self) -> bool:
+        return self._own is not None and all(map(self._peers.has_link, self._known))
+
+    def name_of(self, address: str) -> str:
+        return self._name_of(address) if address != self._own else self._config.node.name
 
     def inbox_has_room(self, address: str) -> bool:
         if address in self._known:
@@ -313,6 +337,32 @@ class Node:
             raise UsageError(f"string is {string[:64]!r} and must be {error}") from None
         return {"confirmed": not why, "peer": named.name, "reason": why}
 
+    async def export(self, peer: str, label: str, length: int, *, after: str, rotate: bool) -> api_types.ExportedKey:
+        named = self._peers.named(peer)
+        try:
+            generation, key = await named.export(label, length, after=after, rotate=rotate)
+        except UnreadableError as error:
+            raise UsageError(f"label is {label[:64]!r} and must be {error}") from None
+        return {
+            "peer": named.name,
+            "generation": generation,
+            "key": base64.b64encode(key).decode(),
+            "connected": bool(named.link_count),
+            "silent_s": named.silent_s,
+        }
+
+    def no_key_yet(self, peer: str) -> str:
+        named = self._peers.named(peer)
+        name = named.name
+        if not named.has_key:
+            return f"there is no key with {name} yet, so none for other programs: see bt-selfsecure status"
+        if not named.link_count:
+            return f"{name} is not connected, so the two ends can't agree on a generation of keys: see status"
+        return (
+            f"{name} holds no such generation yet. A key that was agreed on by an older version has none: "
+            f"bt-selfsecure establish {name}"
+        )
+
     async def scan(self, seconds: float) -> list[api_types.Sighting]:
         if self._discovery is None:
             raise BtSelfSecureError("there is no adapter to scan with, or [discovery] is off in the configuration")
@@ -341,6 +391,7 @@ class Node:
             "discovery": self._discovery.status() if self._discovery else None,
             "journal": cast(api_types.Journal, asdict(self.journal.latency)),
             "peers": self.peers(),
+            "groups": self.group_wishes.status(),
         }
 
     def show_nearby(self, status: dict[str, Any]) -> None:

@@ -16,12 +16,13 @@ from bt_selfsecure.protocols.haoxiao.group.listener import GroupListener
 from bt_selfsecure.protocols.haoxiao.group.tables import LISTENER_FRAMES, LISTENER_TABLE
 from bt_selfsecure.protocols.haoxiao.initiator import Initiator
 from bt_selfsecure.protocols.haoxiao.initiator_table import INITIATOR_FRAMES, INITIATOR_TABLE, INITIATOR_TIMERS
-from bt_selfsecure.protocols.haoxiao.material import WORDS
 from bt_selfsecure.protocols.haoxiao.receiving import RECEIVER_FRAMES, RECEIVER_TABLE, Receiver
-from bt_selfsecure.protocols.haoxiao.responder import RESPONDER_FRAMES, RESPONDER_TABLE, RESPONDER_TIMERS, Responder
+from bt_selfsecure.protocols.haoxiao.responder import Responder
+from bt_selfsecure.protocols.haoxiao.responder_table import RESPONDER_FRAMES, RESPONDER_TABLE, RESPONDER_TIMERS
 from bt_selfsecure.protocols.haoxiao.sending import SENDER_FRAMES, SENDER_TABLE, SENDER_TIMERS, Sender
 from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig
 from bt_selfsecure.stats.losses import packets_needed
+from bt_selfsecure.word_list import WORDS
 
 VECTORS = Path(__file__).parents[2] / "tests/protocols/haoxiao/vectors/frames.json"
 NAMES = {

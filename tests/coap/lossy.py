@@ -15,8 +15,11 @@ import aiocoap
 
 from bt_selfsecure.coap.channels import Channel, Gate
 from bt_selfsecure.coap.client import CoapClient
-from bt_selfsecure.coap.interface import Place, Remote, UdpClient, UdpServer, carry
+from bt_selfsecure.coap.interface import carry
+from bt_selfsecure.coap.remote import Place, Remote
 from bt_selfsecure.coap.schemes import Plain
+from bt_selfsecure.coap.udp_client import UdpClient
+from bt_selfsecure.coap.udp_server import UdpServer
 from bt_selfsecure.protocols.sabour.config import ClientConfig
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from coap_processes import COAP, LEFT_S, coap, serving
-from test_qr_codes import photographed
+from qr_photo import photographed
 
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.coap.pairs import PairFile

@@ -26,10 +26,11 @@ from bt_selfsecure.coap.channels import (
     PlainGate,
     dtls_client,
 )
-from bt_selfsecure.coap.interface import MOST_REMEMBERED, MOST_REMOTES
+from bt_selfsecure.coap.interface import MOST_REMEMBERED
 from bt_selfsecure.coap.pairs import PairFile
 from bt_selfsecure.coap.resources import site
 from bt_selfsecure.coap.sabour import secured
+from bt_selfsecure.coap.udp_server import MOST_REMOTES
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.protocols.dotp.endpoint import Dotp
 from bt_selfsecure.protocols.dotp.keys import Role

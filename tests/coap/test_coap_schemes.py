@@ -91,7 +91,7 @@ def test_many_clients_one_after_another_are_served(name: str, tmp_path: Path, lo
     async def test() -> None:
         async with ends.running(loopback_host) as serving:
             for _ in range(5):
-                async with connected(ends.client, ends.device) as client:
+                async with connected(ends.client, ends.device, security=ends.security) as client:
                     uri = f"{ends.client.uri_scheme}://{loopback_host}:{serving.port}/time"
                     assert (await client.request("get", uri)).code == aiocoap.CONTENT
 
@@ -367,7 +367,7 @@ def test_a_client_that_was_started_again_at_its_port_gets_a_new_session(loopback
 
 
 def test_a_server_keeps_a_bounded_number_of_peers(loopback_host: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bt_selfsecure.coap.interface.MOST_REMOTES", 3)
+    monkeypatch.setattr("bt_selfsecure.coap.udp_server.MOST_REMOTES", 3)
 
     async def test() -> None:
         serving = await serve(site(), loopback_host, 0)

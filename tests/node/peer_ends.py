@@ -53,7 +53,8 @@ class Disk:
             return Stored(fragments=fragments, pieces=self.pieces)
         record = SessionRecord.from_json(self.state.record.to_json())
         key, offered = ({**facts, "born": None} if facts else {} for facts in (self.state.key, self.state.offered))
-        return Stored(record, key, offered, self.state.synchronised, "", fragments, self.pieces, trust=self.state.trust)
+        kept = {"trust": self.state.trust, "generations": self.state.generations}
+        return Stored(record, key, offered, self.state.synchronised, "", fragments, self.pieces, **kept)
 
 
 @dataclass

@@ -6,7 +6,8 @@ The driver of each end does as `peer.py` does, and checks as it goes:
 2. *Once, in order, never where refused.* `every-message`: what an inbox has on disk is what the other end's programs
    said, in that order, each once, and all of it that was told as kept or delivered, in the end.
 3. *Every wish has an outcome*, unless its process died.
-4. *No deadlock.* `heal`: with links, disks and adapters that work both ends are connected within `PATIENCE_S`.
+4. *A key for other programs only where the other end has it, too.* Once wanted, both come to hold the same.
+5. *No deadlock.* `heal`: with links, disks and adapters that work both ends are connected within `PATIENCE_S`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from bt_selfsecure.node.haoxiao.peer_events import (
     Dial,
     EstablishOutcome,
     GatherBurst,
+    GenerationAgreed,
     HangUp,
     Kept,
     Log,
@@ -40,6 +42,7 @@ from bt_selfsecure.node.haoxiao.peer_machine import PeerMachine
 from bt_selfsecure.node.haoxiao.peer_status import PeerState, state_of
 from bt_selfsecure.node.haoxiao.shared_burst import SharedBurst
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig, Timers
+from bt_selfsecure.protocols.haoxiao.exported import KeptGenerations
 from bt_selfsecure.protocols.haoxiao.frames import Kind, decode
 from bt_selfsecure.protocols.haoxiao.session_config import Durability, SessionConfig
 from bt_selfsecure.sansio.context import EndpointContext
@@ -152,6 +155,11 @@ class PeerWorld:
         """A program of this end wants another key."""
         self.ends[i].key_wishes += 1
         self.ends[i].machine.establish(self.now)
+        self.act(i)
+
+    def export(self, i: int, *, rotate: bool) -> None:
+        """A program of this end wants a key of its own, or the next one."""
+        self.ends[i].machine.export(self.now, rotate=rotate)
         self.act(i)
 
     def give_up(self, i: int) -> None:
@@ -316,10 +324,11 @@ class PeerWorld:
                 case EstablishOutcome():
                     assert end.key_wishes
                     end.key_wishes = 0
-                case Log():
+                case GenerationAgreed() | Log():
                     pass
                 case _:
                     end.noted.append(output)
+        self._check_generation(i)
 
     def _commit(self, i: int, *, sync: bool) -> None:
         end = self.ends[i]
@@ -371,6 +380,15 @@ class PeerWorld:
                 assert record, "a resynchronisation without a record"
             case _:
                 pass
+
+    def _check_generation(self, i: int) -> None:
+        """The other end can give its programs the same keys, or what it gives is on its way to this end: the next, or
+        the first of a newer K_0."""
+        own, disk = self.ends[i].machine.session.generations.kept, self.ends[1 - i].written
+        theirs = disk.state.generations if disk.state else KeptGenerations()
+        if own.agreed and own.newest and own.agreed not in (theirs.newest, theirs.agreed):
+            is_on_its_way = theirs.agreed == own.newest or own.newest.name != own.agreed.name
+            assert is_on_its_way, "a generation that the other end does not hold"
 
     def _check_inbox(self, i: int) -> None:
         """Of what the other end's programs have said."""
@@ -446,6 +464,13 @@ class PeerWorld:
         for i in (0, 1):
             self.write(i)
             self._check_inbox(i)
+        ours, theirs = (end.machine.session.generations.kept for end in self.ends)
+        if ours.wanted and theirs.wanted:
+            assert ours.agreed, "a key that was wanted, and never came"
+            assert ours.agreed == theirs.agreed == ours.newest == theirs.newest
+        else:
+            assert not ours.wanted
+            assert not theirs.wanted
         for i, end in enumerate(self.ends):
             self._check_all_came(i)
             assert not end.key_wishes

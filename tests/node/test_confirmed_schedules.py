@@ -78,14 +78,14 @@ class Watched:
 
     def confirm(self, i: int) -> None:
         machine = self.world.ends[i].machine
-        own = machine.session.key.get("sas", "")
+        own = machine.session.key.facts.get("sas", "")
         why = machine.confirm(own if self.draw.random() < 0.9 else "", "jane", self.world.now)
         self.world.act(i)
         if not why:
             assert own, "without a string nothing is compared"
             self.seen["confirmed"] += 1
-            self.good[i] = {machine.session.key["fingerprint"]}
-        assert not machine.session.key.get("sas") or machine.session._offered
+            self.good[i] = {machine.session.key.facts["fingerprint"]}
+        assert not machine.session.key.facts.get("sas") or machine.session.key.offered
 
     def doubt(self, i: int) -> None:
         """A person allows a key without continuity."""
@@ -96,7 +96,7 @@ class Watched:
 
     def keys(self, i: int) -> list[dict[str, Any]]:
         session = self.world.ends[i].machine.session
-        return [facts for facts in (session.key, session._offered) if facts]
+        return [facts for facts in (session.key.facts, session.key.offered) if facts]
 
     def check(self) -> None:
         for i, end in enumerate(self.world.ends):

@@ -23,7 +23,7 @@ from peer_world import PeerWorld
 from bt_selfsecure.node.haoxiao.burst import RADIO_TABLE
 from bt_selfsecure.node.haoxiao.key_table import KEY_TABLE
 from bt_selfsecure.node.haoxiao.peer_links import LINK_TABLE
-from bt_selfsecure.node.haoxiao.peer_session import SESSION_TABLE
+from bt_selfsecure.node.haoxiao.session_table import SESSION_TABLE
 from bt_selfsecure.protocols.haoxiao.session_config import Durability
 from bt_selfsecure.sansio.trace import Transition
 
@@ -45,6 +45,10 @@ class PeerPair(RuleBasedStateMachine):
     @rule(i=ENDS)
     def establish(self, i: int) -> None:
         self.world.establish(i)
+
+    @rule(i=ENDS, rotate=st.booleans())
+    def export(self, i: int, rotate: bool) -> None:
+        self.world.export(i, rotate=rotate)
 
     @rule(i=ENDS)
     def give_up(self, i: int) -> None:
@@ -156,6 +160,7 @@ def run_schedule(seed: int, steps: int = 120, tracer: Callable[[Transition], Non
             (5, partial(world.pass_time, draw.choice((0.05, 0.3, 3.0)))),
             (5, partial(world.say, i, durable=draw.random() < 0.5, size=draw.randint(4, 40))),
             (2, partial(world.establish, i)),
+            (2, partial(world.export, i, rotate=draw.random() < 0.7)),
             (1, partial(world.give_up, i)),
             (1, partial(world.cut, i)),
             (1, partial(world.refuse, i)),

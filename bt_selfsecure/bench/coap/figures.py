@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from bt_selfsecure.dtls import Credentials, DataReceived, Dtls, DtlsListener
+from bt_selfsecure.dtls.endpoint import Dtls
+from bt_selfsecure.dtls.listener import DtlsListener
+from bt_selfsecure.dtls.values import Credentials, DataReceived
 from bt_selfsecure.protocols.dotp.endpoint import Dotp
 from bt_selfsecure.protocols.dotp.keys import Keys, Policy, Role
 from bt_selfsecure.protocols.dotp.psk import ClientKeys, ServerKeys

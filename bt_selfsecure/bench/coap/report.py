@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -33,15 +33,14 @@ class CoapBench:
     """Holds what one run measured."""
 
     points: Sequence[CostPoint]
-    rows: Sequence[Row]
-    slow_rows: Sequence[Row]
+    tables: Mapping[str, Sequence[Row]]
+    """Table 1, by what it was measured over."""
 
     def to_json(self) -> dict[str, Any]:
         """Return all of it, with the papers' own figures."""
         return {
             "figures": [point.to_json() for point in self.points],
-            "table": [row.to_json() for row in self.rows],
-            "table_over_a_slow_link": [row.to_json() for row in self.slow_rows],
+            "tables": {where: [row.to_json() for row in rows] for where, rows in self.tables.items()},
             "papers_figures_percent": PAPER,
             "papers_table_s": PAPER_TABLE | {"Proposed": PAPER_PROPOSED},
         }
@@ -65,12 +64,8 @@ def lines(bench: CoapBench) -> list[str]:
     text: list[str] = []
     for layer in dict.fromkeys(point.layer for point in bench.points):
         text += _figure_lines([point for point in bench.points if point.layer == layer], layer)
-    for title, rows in (
-        ("Table 1, loopback", bench.rows),
-        ("Table 1, a link of 100 kbit/s and 15 ms each way", bench.slow_rows),
-    ):
-        if rows:
-            text += _table_lines(title, rows)
+    for where, rows in bench.tables.items():
+        text += _table_lines(f"Table 1, {where}", rows)
     return text
 
 
@@ -90,7 +85,8 @@ def _figure_lines(points: Sequence[CostPoint], layer: str) -> list[str]:
 
 def _table_lines(title: str, rows: Sequence[Row]) -> list[str]:
     text = [
-        f"{title}: GET of 315 bytes by a new client, {len(rows[0].seconds)} times",
+        title,
+        f"GET of 315 bytes by a new client, {len(rows[0].seconds)} times, all ways in turn; ms",
         f"{'':36} {'min':>7} {'average':>7} {'max':>7} {'median':>7} {'bytes':>6}",
     ]
     for row in rows:
@@ -110,7 +106,7 @@ def draw(bench: CoapBench, folder: Path) -> list[Path]:
 
     written = []
     with mpl.rc_context(look.STYLE):
-        for name, policies in FIGURES.items():
+        for name, policies in FIGURES.items() if bench.points else ():
             shown = [point for point in bench.points if point.layer == "dtls" and point.policy in policies]
             figure = Figure(figsize=(look.WIDTH, 3.4), layout="constrained")
             axes = figure.subplots()
@@ -119,11 +115,12 @@ def draw(bench: CoapBench, folder: Path) -> list[Path]:
             axes.set_ylabel("more than one static key, %")
             axes.set_title(f"{name.replace('-', ' ').capitalize()}, remade")
             written.append(_write(folder / f"coap-{name}.svg", look.svg(figure, f"{name}, remade")))
-        for name, rows in (("table-1", bench.rows), ("table-1-slow-link", bench.slow_rows)):
-            if rows:
-                figure = Figure(figsize=(look.WIDTH, 3.8), layout="constrained")
-                _times(figure.subplots(), rows)
-                written.append(_write(folder / f"coap-{name}.svg", look.svg(figure, f"{name}, remade")))
+        for name, (where, rows) in zip(("table-1", "table-1-slow-link"), bench.tables.items(), strict=False):
+            figure = Figure(figsize=(look.WIDTH, 3.8), layout="constrained")
+            axes = figure.subplots()
+            _times(axes, rows)
+            axes.set_title(f"Table 1, {where}")
+            written.append(_write(folder / f"coap-{name}.svg", look.svg(figure, f"{name}, remade")))
     return written
 
 

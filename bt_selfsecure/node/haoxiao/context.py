@@ -7,6 +7,7 @@ from typing import Protocol
 
 from bt_selfsecure.bearers.base import Link
 from bt_selfsecure.node.haoxiao.bursts import Bursts
+from bt_selfsecure.node.haoxiao.groups import Groups
 from bt_selfsecure.node.haoxiao.settings import Settings
 from bt_selfsecure.node.journal import Journal
 
@@ -17,6 +18,7 @@ class NodeContext(Protocol):
     journal: Journal
     settings: Settings
     bursts: Bursts
+    groups: Groups
 
     @property
     def own(self) -> str | None:

@@ -18,6 +18,7 @@ from typing import Any, Final
 from bt_selfsecure.node.haoxiao.burst import Burst
 from bt_selfsecure.node.haoxiao.key_facts import key_facts
 from bt_selfsecure.node.haoxiao.key_table import KEY_TABLE, RESPONDING, KeyInput, KeyState
+from bt_selfsecure.node.haoxiao.key_troubles import KeyTroubles
 from bt_selfsecure.node.haoxiao.peer_events import Dial, EstablishOutcome, GatherBurst, Level, Outputs, PeerConfig
 from bt_selfsecure.node.haoxiao.peer_links import PeerLinks
 from bt_selfsecure.node.haoxiao.shared_burst import PACKETS, BurstLeg, SharedBurst
@@ -25,29 +26,24 @@ from bt_selfsecure.node.haoxiao.trust import PeerTrust
 from bt_selfsecure.node.metrics import PeerCounters
 from bt_selfsecure.protocols.haoxiao.establish import MAX_T_1_S, EstablishConfig
 from bt_selfsecure.protocols.haoxiao.events import (
-    AcceptRefused,
-    ActiveAttack,
     Established,
     EstablishFailed,
     Event,
     Failure,
     Independence,
-    Refusal,
-    RequestRefused,
 )
 from bt_selfsecure.protocols.haoxiao.frames import Kind, peek_kind
 from bt_selfsecure.protocols.haoxiao.initiator_table import ASKING
-from bt_selfsecure.protocols.haoxiao.responder import Responder, ResponderState
+from bt_selfsecure.protocols.haoxiao.responder import Responder
+from bt_selfsecure.protocols.haoxiao.responder_table import ResponderState
 from bt_selfsecure.sansio.back_off import BackOff
 from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.endpoint import Endpoint
-from bt_selfsecure.sansio.events import FrameRejected, Rejection
+from bt_selfsecure.sansio.events import Rejection
 from bt_selfsecure.sansio.trace import Machine
 
 GRACE_S: Final = 10.0
 """Seconds that the end which did not dial leaves the first request to the other."""
-QUIET_S: Final = 600.0
-"""A failure that comes again within so many seconds, and no key between, is not written into the log again."""
 SLOWEST_S: Final = 0.1
 """Seconds from one burst packet to the next: a peer that does not come along gets twice as many each time, to this."""
 _FOR_INITIATOR: Final = frozenset((Kind.ACCEPT, Kind.RESPONSE, Kind.END))
@@ -69,8 +65,6 @@ class KeyAgreement:
         context: EndpointContext,
         trust: PeerTrust,
     ) -> None:
-        self.trouble = ""
-        """Why the last one failed; empty after a success."""
         self.initiator: BurstLeg | None = None
         self.responder: Responder | None = None
         self.is_wanted = False
@@ -90,8 +84,7 @@ class KeyAgreement:
         self._slower = 1
         """Times the configured interval."""
         self._hinted = False
-        self._said: dict[str, float] = {}
-        """What the log was told, and until when it is not told again."""
+        self._troubles: Final = KeyTroubles(config, counts, out, trust)
         self._rejections: Counter[Rejection] = Counter()
         """Of initiators that are over."""
 
@@ -126,7 +119,7 @@ class KeyAgreement:
 
     def forget_hint(self) -> None:
         """Note that the key that there is works: what was the matter with another one is over."""
-        self._hinted, self.trouble = False, ""
+        self._hinted, self._troubles.trouble = False, ""
 
     def consider(self, now: float, *, leads: bool, linked_since: float, has_key: bool, due: bool) -> None:
         """Begin, if it is time. `leads`: this end dialled the link; `due`: the policy wants another key."""
@@ -175,8 +168,11 @@ class KeyAgreement:
         config, peer = self.config, self._config.identity
         if not config.hardened:
             return replace(config, peer=peer, compare=True)
-        keys, requires = self.continuity_keys(), self._trust.requires_continuity(now, asked=self.is_wanted)
+        keys, requires = self.continuity_keys(), self._requires_continuity(now)
         return replace(config, peer=peer, compare=self.is_wanted, continuity_keys=keys, requires_continuity=requires)
+
+    def _requires_continuity(self, now: float) -> bool:
+        return self._trust.requires_continuity(now, asked=self.is_wanted)
 
     # --- the adapter and the bearer of its own
 
@@ -205,13 +201,16 @@ class KeyAgreement:
     # --- what comes
 
     def receive(self, data: bytes, now: float) -> None:
-        """Take a frame of an establishment."""
+        """Take a frame of an establishment, or what is none."""
+        self._troubles.hear(data, now)
         kind = peek_kind(data)
         if kind == Kind.REQUEST and self._own_request_stands(now):
             return
         if kind in _FOR_INITIATOR or (kind in PACKETS and self._machine.state not in RESPONDING):
             if self.initiator:
                 self.initiator.expect_comparison(self._compares)
+                if not self._requires_continuity(now):  # a person may have allowed that since it began
+                    self.initiator.waive_continuity()
                 self.initiator.receive_frame(data, now)
             else:
                 self._rejections[Rejection.NOT_FOR_US] += 1
@@ -253,28 +252,11 @@ class KeyAgreement:
             case EstablishFailed() if endpoint is self.initiator:
                 if event.reason in _TOO_LATE:
                     self._slower *= 2
-                refused = event.reason is Failure.NO_CONTINUITY
-                detail = f": {event.detail}" if event.detail else ""
-                self.failed(self._trust.refused(now) if refused else event.reason.value + detail, now)
-            case EstablishFailed():
-                self._counts.failed_establishments += 1
-                self._say(f"its establishment failed: {event.reason.value}", now, "no-key")
-            case RequestRefused() if event.reason is Refusal.CONTINUITY:
-                self._say(self._trust.refused(now), now, "no-continuity")
-            case AcceptRefused() if event.reason is Refusal.CONTINUITY:
-                pass  # what becomes of it is told
-            case RequestRefused():
-                self._say(f"its request is refused: {event.reason.value}", now, "refused")
-            case AcceptRefused():
-                self._say(f"its accept is refused: {event.reason.value}", now, "refused")
+                self.failed(self._troubles.why(event, now), now)
             case Independence():
                 self._others.append(event)
-            case ActiveAttack():
-                self._say("contradicting burst packets: an active attack", now, "attack")
-            case FrameRejected():
-                self._out.log(Level.DEBUG, f"{event.reason.value} {event.detail}", "rejected")
             case _:
-                self._out.log(Level.DEBUG, str(event))
+                self._troubles.on_event(event, now)
 
     def succeeded(self, event: Established, endpoint: Endpoint[Event], now: float) -> dict[str, Any]:
         """Take a new key, which both ends hold: return the facts about it, as `Key` in api_types.py has them beside its
@@ -289,10 +271,9 @@ class KeyAgreement:
         if endpoint is self.initiator:
             self._end_initiator(now)
         self._hinted = False
-        self.trouble = ""
-        self._said.clear()
+        self._troubles.forget()
         self.retry.reset()
-        self._tell(EstablishOutcome(facts=facts))
+        self._tell(EstablishOutcome(facts=facts | {"profile": self.config.profile.label}))
         return facts
 
     def dropped(self, endpoint: Endpoint[Event], now: float) -> None:
@@ -306,7 +287,7 @@ class KeyAgreement:
         self._end_initiator(now)
         self.retry.failed(now, self.jitter())
         self._counts.failed_establishments += 1
-        self._say(f"no key: {reason}", now, "no-key")
+        self._troubles.say(f"no key: {reason}", now, "no-key")
         self.fail_outcome(reason)
         self._out.look_due = True
 
@@ -344,14 +325,6 @@ class KeyAgreement:
             self.is_wanted = self.is_asked = False
             self._out.put(outcome)
 
-    def _say(self, text: str, now: float, event: str = "") -> None:
-        """Strangers can cause any of these, and another one with each frame."""
-        self._said = {said: until for said, until in self._said.items() if until > now}
-        if text not in self._said:
-            self._out.log(Level.WARNING, text, event)
-        self._said[text] = now + QUIET_S
-        self.trouble = text
-
     @property
     def _losses_visible(self) -> bool:
         bearer = self._config.establish_bearer
@@ -373,19 +346,24 @@ class KeyAgreement:
     def burst_sent(self, now: float, trouble: str) -> None:
         """Take note that the driver has sent a packet of a burst, or could not."""
         if trouble:
-            self._say(trouble, now)
+            self._troubles.say(trouble, now)
         self.burst.sent(now)
 
     def radio_refused(self, why: str, now: float) -> None:
         """Take note that there is no broadcast link to be had."""
         self.burst.radio_refused(now)
-        self._say(why, now)
+        self._troubles.say(why, now)
 
     def mind_the_radio(self, now: float) -> None:
         """Give the broadcast link back when no burst is sent or awaited."""
         self.burst.mind_the_radio(now, needed=self.initiator is not None or self._machine.state in RESPONDING)
 
     # --- what is told about it
+
+    @property
+    def trouble(self) -> str:
+        """Return why the last one failed, or what was the matter since; empty after a success."""
+        return self._troubles.trouble
 
     @property
     def rejections(self) -> Counter[Rejection]:

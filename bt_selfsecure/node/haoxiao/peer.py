@@ -31,6 +31,7 @@ from bt_selfsecure.node.journal_file import JournalError
 from bt_selfsecure.node.links import STUCK_S, OpenLink
 from bt_selfsecure.node.metrics import PeerCounters
 from bt_selfsecure.node.peer_log import PeerLog
+from bt_selfsecure.protocols.haoxiao.exported import checked
 from bt_selfsecure.sansio.context import EndpointContext
 
 log = logging.getLogger(__name__)
@@ -108,6 +109,19 @@ class HaoXiaoPeer:
         self._journal.commit(sync=True)
         return why
 
+    async def export(self, label: str, length: int, *, after: str, rotate: bool) -> tuple[str, bytes]:
+        checked(label)
+        generations = self._machine.session.generations
+        if rotate and not after and generations.agreed:
+            after = generations.agreed.id
+        self._machine.export(self._look(), rotate=rotate)
+        self._act()
+        while (agreed := generations.agreed) is None or agreed.id == after:
+            with self._waiting.for_generation() as outcome:
+                await outcome
+            generations = self._machine.session.generations
+        return agreed.id, agreed.key(label, length)
+
     def attach(self, bearer: str, link: Link) -> bool:
         if self._running:
             self._use(bearer, link, dialled=False)
@@ -165,6 +179,7 @@ class HaoXiaoPeer:
             async with self._tasks:
                 self._running = True
                 self._node.bursts.add(self._machine, self._wake.set)
+                self._node.groups.add(self._machine, self._act)
                 self._begun.set()
                 if self._journal.trouble:
                     self._machine.refused(self._look())
@@ -180,10 +195,12 @@ class HaoXiaoPeer:
         finally:
             self._running = False
             self._node.bursts.forget(self._machine)
+            self._node.groups.forget(self._machine)
             if self._alarm:
                 self._alarm.cancel()
             self._waiting.end_keys({"established": False, "peer": self.name, "reason": "the node is stopping"})
             self._waiting.end_messages(BtSelfSecureError("the node is stopping; the message stays queued"))
+            self._waiting.end_generations(BtSelfSecureError("the node is stopping: ask it again when it is back"))
 
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         return self._tasks.create_task(work, name=f"{self.name}: {name}")
@@ -245,6 +262,8 @@ class HaoXiaoPeer:
             case events.HangUp():
                 if line := self._open.get(output.link):
                     self._start(line.link.close(), "hang up")
+            case events.GroupFragment():
+                self._node.groups.hear(self._machine.config.identity, output.data)
             case events.GatherBurst():
                 self._node.bursts.gather(self._machine)
             case events.TakeRadio():
@@ -258,6 +277,8 @@ class HaoXiaoPeer:
             case events.EstablishOutcome():
                 head = {"established": True, "peer": self.name, "reason": ""}
                 self._waiting.end_keys(head | ages.told(0.0) | (output.facts or {}))
+            case events.GenerationAgreed():
+                self._waiting.end_generations()
             case events.ForeignKeys():
                 self._node.look_for_copies(self.address, output.frame)
 
@@ -376,7 +397,7 @@ class HaoXiaoPeer:
 
     @property
     def own_address(self) -> str:
-        return self._machine.session.own_address
+        return self._machine.session.key.own_address
 
     @property
     def waiting_messages(self) -> int:

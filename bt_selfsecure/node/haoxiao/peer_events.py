@@ -9,6 +9,7 @@ from dataclasses import field
 from typing import Any, Final
 
 from bt_selfsecure.node.haoxiao.confirmation import Trust
+from bt_selfsecure.protocols.haoxiao.exported import KeptGenerations
 from bt_selfsecure.protocols.haoxiao.record import SessionRecord
 from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig
 from bt_selfsecure.sansio.value import value
@@ -101,6 +102,13 @@ class DropPieces(Note):
 
 
 @value
+class GroupFragment:
+    """Give this fragment of the peer's broadcast to the groups that it may be of."""
+
+    data: bytes = field(repr=False)
+
+
+@value
 class KeepState(Note):
     """Note the newest state of the session; it replaces every earlier one."""
 
@@ -111,6 +119,7 @@ class KeepState(Note):
     """About a newer one that the peer was not seen to use."""
     synchronised: bool
     trust: Trust
+    generations: KeptGenerations
 
 
 @value
@@ -179,6 +188,11 @@ class EstablishOutcome:
 
 
 @value
+class GenerationAgreed:
+    """Another generation of the keys for other programs is held by both ends."""
+
+
+@value
 class ForeignKeys:
     """Asks whether the keys that this frame of the peer's names are another peer's: its own they are not."""
 
@@ -213,12 +227,14 @@ Output = (
     | TakeRadio
     | ReleaseRadio
     | GatherBurst
+    | GroupFragment
     | Deliver
     | Commit
     | Kept
     | Refused
     | Delivered
     | EstablishOutcome
+    | GenerationAgreed
     | ForeignKeys
     | Log
 )
@@ -318,3 +334,4 @@ class Stored:
     """Messages, or parts of them, that the disk had damaged."""
     trust: Trust = field(default_factory=Trust)
     """Nothing is confirmed of a peer whose record is damaged."""
+    generations: KeptGenerations = field(default_factory=KeptGenerations)

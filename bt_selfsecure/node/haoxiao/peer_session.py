@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from bt_selfsecure.node.errors import QueueFullError
-from bt_selfsecure.node.haoxiao.confirmation import DIFFER, NO_CONTINUITY, NO_STRING, is_same_string
+from bt_selfsecure.node.haoxiao.confirmation import DIFFER
+from bt_selfsecure.node.haoxiao.key_in_use import KeyInUse
 from bt_selfsecure.node.haoxiao.outbox import FragmentQueue, ends_message
 from bt_selfsecure.node.haoxiao.peer_events import (
     Deliver,
     Delivered,
     DropPieces,
+    GenerationAgreed,
     KeepPiece,
     KeepState,
     Kept,
@@ -23,6 +25,7 @@ from bt_selfsecure.node.haoxiao.peer_events import (
     Stored,
     Urgency,
 )
+from bt_selfsecure.node.haoxiao.session_table import AGREED, SESSION_TABLE, UNREACHABLE, SessionInput, SessionState
 from bt_selfsecure.node.haoxiao.trust import PeerTrust
 from bt_selfsecure.node.messages import Joiner, parse, split
 from bt_selfsecure.node.metrics import PeerCounters
@@ -34,43 +37,15 @@ from bt_selfsecure.protocols.haoxiao.events import (
     Resynchronised,
     Unreachable,
 )
+from bt_selfsecure.protocols.haoxiao.exported import PORT, Generations
 from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, peek_kind
 from bt_selfsecure.protocols.haoxiao.record import Role, SessionRecord
 from bt_selfsecure.protocols.haoxiao.session import Session
 from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.events import FrameRejected, Persist
-from bt_selfsecure.sansio.trace import Machine, MachineEnum
-
-HOUR_S: Final = 3600.0
-
-
-class SessionState(MachineEnum):
-    NO_KEY = enum.auto()
-    SYNCHRONISING = enum.auto()  # until both directions have found together, since start or new key
-    CONNECTED = enum.auto()
-    SYNCHRONISING_UNREACHABLE = enum.auto()
-    UNREACHABLE = enum.auto()  # the peer does not answer
-
-
-class SessionInput(MachineEnum):
-    KEY = enum.auto()
-    AGREED = enum.auto()
-    SILENT = enum.auto()
-    ANSWERED = enum.auto()
-
+from bt_selfsecure.sansio.trace import Machine
 
 S, I = SessionState, SessionInput
-SESSION_TABLE: Final[Mapping[tuple[SessionState, SessionInput], SessionState]] = {
-    **{(state, I.KEY): S.SYNCHRONISING for state in S},
-    (S.SYNCHRONISING, I.AGREED): S.CONNECTED,
-    (S.CONNECTED, I.AGREED): S.CONNECTED,
-    (S.SYNCHRONISING, I.SILENT): S.SYNCHRONISING_UNREACHABLE,
-    (S.CONNECTED, I.SILENT): S.UNREACHABLE,
-    (S.SYNCHRONISING_UNREACHABLE, I.ANSWERED): S.SYNCHRONISING,
-    (S.UNREACHABLE, I.ANSWERED): S.CONNECTED,
-}
-_AGREED: Final = frozenset((S.CONNECTED, S.UNREACHABLE))
-_UNREACHABLE: Final = frozenset((S.SYNCHRONISING_UNREACHABLE, S.UNREACHABLE))
 
 
 class PeerSession:
@@ -93,17 +68,13 @@ class PeerSession:
         """Of the last time; empty after a success."""
         self.answered_at = 0.0
         """Time of the last answer."""
-        self.key: dict[str, Any] = dict(stored.key)
-        """About the key in use; "born" is the time at which it was agreed on, None where not known."""
+        self.key: Final = KeyInUse(config, stored, now)
         self.outbox: Final = FragmentQueue(stored.fragments, out, new_number)
         self._config, self._counts, self._out, self._context = config, counts, out, context
         self._trust: Final = trust
         self._machine: Final = Machine(config.name, "peer's session", SESSION_TABLE, S.NO_KEY, context.tracer)
         self._agreed: set[bool] = set()
         """Directions in which both ends have found together since start or new key; True is ours to send in."""
-        self._keyed_at = now
-        self._offered: dict[str, Any] = dict(stored.offered)
-        """About a newer one that the peer was not seen to use."""
         self._synchronised = stored.synchronised
         """The two ends have agreed at least once, so that rounds can be counted."""
         self._next_out = self._next_in = 0
@@ -116,6 +87,8 @@ class PeerSession:
         self._to_release: list[tuple[int, int]] = []
         """The token of a commit, and the session's that it stands for."""
         self._joiner: Final = Joiner(stored.pieces)
+        self.generations: Final = Generations(stored.generations)
+        """Of the keys for other programs."""
         if stored.damage:
             self.outbox.drop_begun()  # its first fragments were in the session
             out.log(Level.ERROR, stored.damage, "record-damaged")
@@ -135,11 +108,11 @@ class PeerSession:
     @property
     def is_agreed(self) -> bool:
         """Return whether the two ends have found together in both directions, since start or new key."""
-        return self._machine.state in _AGREED
+        return self._machine.state in AGREED
 
     @property
     def is_unreachable(self) -> bool:
-        return self._machine.state in _UNREACHABLE
+        return self._machine.state in UNREACHABLE
 
     @property
     def waiting(self) -> int:
@@ -255,7 +228,11 @@ class PeerSession:
         message = self._joiner.add(fragment)
         if had and len(self._joiner.pieces) <= had:
             self._out.put(DropPieces())
-        if message is not None:
+        if message is not None and fragment.port == PORT:
+            if is_agreed := self.generations.receive(message):
+                self._out.put(GenerationAgreed())
+            self.say_generation(changed=is_agreed)
+        elif message is not None:
             self._out.put(Deliver(fragment.port, message))
         elif self._joiner.pieces:
             self._out.put(KeepPiece(fragment.piece))
@@ -264,6 +241,8 @@ class PeerSession:
         if number:
             self._unkept.pop(number, None)
             self._out.put(Delivered(number))
+            if self.generations.to_say:
+                self.say_generation()
 
     def _on_resynchronised(self, event: Resynchronised, now: float) -> None:
         self._counts.resynchronisations += 1
@@ -273,6 +252,8 @@ class PeerSession:
         self._agreed.add(event.sending)
         if len(self._agreed) == 2:
             self._machine.on(I.AGREED, now)
+            self.generations.say_again()
+            self.say_generation()
         self._out.look_due = True
         if not event.sending:
             return
@@ -288,7 +269,7 @@ class PeerSession:
             self._out.commit(Urgency.SYNC)  # before anything is sent
 
     def _answered(self, now: float) -> None:
-        if self._machine.state in _UNREACHABLE:
+        if self._machine.state in UNREACHABLE:
             self._machine.on(I.ANSWERED, now)
         self.trouble, self.answered_at = "", now
 
@@ -303,10 +284,10 @@ class PeerSession:
         """Go over to a new K_0."""
         if self.session is None:
             self.session = Session.start(profile, role, event.k0, self._config.session, self._context)
-        self._offered = facts | {"begun_at": self._rounds, "born": now}
+        self.key.offer(facts, self._rounds, now)
+        self.generations.offer(event.export_root, continues=event.continuity)
         self._agreed.clear()
         self._machine.on(I.KEY, now)
-        self._keyed_at = now
         # Always through a resynchronisation, also of a session that is new here: the peer's may not be.
         # The role is that of the address of now: the state may have been made under another one.
         self.session.rekey(event.k0, now, role)
@@ -314,19 +295,10 @@ class PeerSession:
     def compare(self, string: str) -> str:
         """Take what a person says that the other end shows; return why that confirms nothing, or nothing. The string is
         for this one comparison. Raises `UnreadableError`, and it may be tried again."""
-        if self._offered:
-            return f"{self._config.name} does not use the newest key yet: try again when it is connected"
-        own = str(self.key.get("sas", ""))
-        if own and not self.continuity_keys():
-            return NO_CONTINUITY
-        if not own:
-            return NO_STRING
-        same = bool(string) and is_same_string(string, own)
-        self.key = self.key | {"sas": ""}
-        if same:
-            return ""
-        self._out.log(Level.WARNING, DIFFER, "strings-differ")
-        return DIFFER
+        why = self.key.compare(string, continues=bool(self.continuity_keys()))
+        if why is DIFFER:
+            self._out.log(Level.WARNING, why, "strings-differ")
+        return why
 
     def continuity_keys(self) -> tuple[bytes, ...]:
         """Return what the keys with this peer have left for the next one."""
@@ -338,33 +310,36 @@ class PeerSession:
         return record.sending.chain.seq + record.receiving.chain.seq if record else 0
 
     def is_due(self, now: float) -> bool:
-        """Return whether the key is as old, or as much used, as the configuration allows, or the peer has not taken a
-        newer.
+        """Return whether the policy wants another key."""
+        return self.key.is_due(self._rounds, now)
 
-        One of unknown age is as good as an old one, and for its age no key is replaced before it was used for an hour.
-        """
-        used = now - self._keyed_at
-        if self._offered:
-            return used > HOUR_S
-        if not self.key:
-            return False
-        hours, messages = self._config.renew_hours, self._config.renew_messages
-        age = age_of(self.key, now)
-        aged = bool(hours) and (age is None or age > hours * HOUR_S) and used > min(1.0, hours) * HOUR_S
-        return aged or (bool(messages) and self._rounds - int(self.key["begun_at"]) > messages)
+    def say_generation(self, *, changed: bool = False) -> None:
+        """Tell the peer what there is to tell about the keys for other programs, and keep it, or what else has changed
+        of them. Where the queue is full it is told when there is room."""
+        if said := self.generations.to_say:
+            with suppress(QueueFullError):
+                self.send(said, PORT, durable=False)
+                self.generations.to_say = b""
+        if said or changed:
+            self.keep_now()
 
     # --- the disk
 
     def _persist(self, event: Persist[SessionRecord]) -> None:
-        if self._offered and not event.record.sending.offer:
-            self.key, self._offered = self._offered, {}
+        if not event.record.sending.offer:
+            self.key.use()
+            self.generations.use()
+            self.say_generation()
         self._keep(event.record)
         token = self._out.commit(Urgency.SYNC if event.sync else Urgency.LATER)
         if event.sync:
             self._to_release.append((token, event.token))
 
     def _keep(self, record: SessionRecord) -> None:
-        self._out.put(KeepState(record, self.key, self._offered, self._synchronised, self._trust.kept))
+        key = self.key
+        self._out.put(
+            KeepState(record, key.facts, key.offered, self._synchronised, self._trust.kept, self.generations.kept)
+        )
 
     def keep_now(self) -> None:
         """Keep what is known about the peer, which has changed."""
@@ -373,12 +348,6 @@ class PeerSession:
             self._out.commit(Urgency.SYNC)
 
     # --- what is told about it
-
-    @property
-    def own_address(self) -> str:
-        """Return the address under which this node has agreed on the key in use; empty where there is none, or it is
-        not known."""
-        return str(self.key.get("own_address", ""))
 
     @property
     def status(self) -> dict[str, Any] | None:
@@ -392,8 +361,3 @@ class PeerSession:
             "received": record.receiving.chain.seq,
             "epoch": record.receiving.epoch,
         }
-
-
-def age_of(facts: dict[str, Any], now: float) -> float | None:
-    """Return the age of the key that these facts are about; None where it is not known."""
-    return None if facts["born"] is None else now - facts["born"]

@@ -7,9 +7,10 @@ from typing import Any, Final
 
 from bt_selfsecure.node import ages
 from bt_selfsecure.node.haoxiao.key_agreement import KeyAgreement
+from bt_selfsecure.node.haoxiao.key_in_use import age_of
 from bt_selfsecure.node.haoxiao.key_table import RESPONDING
 from bt_selfsecure.node.haoxiao.peer_machine import PeerMachine
-from bt_selfsecure.node.haoxiao.peer_session import SessionState, age_of
+from bt_selfsecure.node.haoxiao.session_table import SessionState
 from bt_selfsecure.node.links import OpenLink
 
 
@@ -51,12 +52,15 @@ def state_of(machine: PeerMachine) -> PeerState:
 def status_of(machine: PeerMachine, now: float) -> dict[str, Any]:
     """Return the fields of `Peer` in api_types.py that follow from its machine."""
     session, rejections = machine.session, machine.agreement.rejections
+    troubles = [session.trouble, machine.agreement.trouble]
+    if not session.is_agreed:
+        troubles.reverse()  # why there is no key in common tells more than that nobody answers
     if session.session:
         rejections.update(session.session.rejections)
     return {
         "state": state_of(machine).value,
-        "trouble": machine.links.trouble or session.trouble or machine.agreement.trouble,
-        "key": told_key(session.key, now) if session.key else None,
+        "trouble": next(filter(None, (machine.links.trouble, *troubles)), ""),
+        "key": told_key(session.key.facts, now) if session.key.facts else None,
         "session": session.status,
         "trust": told_trust(machine.trust.told(now)),
         "rejections": {reason.value: count for reason, count in rejections.items() if count},

@@ -158,6 +158,10 @@ class BurstLeg:
         """Give the key with this peer its string, or none."""
         self._shared.initiator.expect_comparison(expects, self.peer)
 
+    def waive_continuity(self) -> None:
+        """Take the key with this peer without continuity."""
+        self._shared.initiator.waive_continuity(self.peer)
+
     def leave(self, packets: Sequence[bytes], now: float) -> None:
         """Take this peer out of the burst; `packets` of it wait with his machine."""
         self._shared.leave(self, packets, now)

@@ -1,4 +1,4 @@
-"""Those who wait: for a message to be kept or delivered, and for a key."""
+"""Those who wait: for a message to be kept or delivered, for a key, and for a generation of keys for programs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ class Waiters:
         self._loop = loop
         self._messages: dict[int, asyncio.Future[None]] = {}
         self._outcomes: list[asyncio.Future[dict[str, Any]]] = []
+        self._generations: list[asyncio.Future[None]] = []
 
     @contextmanager
     def for_message(self, number: int) -> Iterator[asyncio.Future[None]]:
@@ -32,6 +33,15 @@ class Waiters:
             yield outcome
         finally:
             self._outcomes.remove(outcome)
+
+    @contextmanager
+    def for_generation(self) -> Iterator[asyncio.Future[None]]:
+        generation: asyncio.Future[None] = self._loop.create_future()
+        self._generations.append(generation)
+        try:
+            yield generation
+        finally:
+            self._generations.remove(generation)
 
     @property
     def is_key_awaited(self) -> bool:
@@ -55,3 +65,13 @@ class Waiters:
         for outcome in self._outcomes:
             if not outcome.done():
                 outcome.set_result(told)
+
+    def end_generations(self, error: Exception | None = None) -> None:
+        """Release those who wait for the next generation, which is there, or will not come."""
+        for generation in self._generations:
+            if generation.done():
+                continue
+            if error:
+                generation.set_exception(error)
+            else:
+                generation.set_result(None)

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
+from bt_selfsecure.crypto import sha256
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
 from bt_selfsecure.protocols.haoxiao.events import AcceptRefused, Failure, Refusal
 from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, encode
 from bt_selfsecure.protocols.haoxiao.material import KeyShare, Offer, continuity_name, pair_id
 from bt_selfsecure.protocols.haoxiao.peer_context import PeerContext
+from bt_selfsecure.protocols.haoxiao.sent_burst import SentBurst
 from bt_selfsecure.sansio.context import Random
 from bt_selfsecure.sansio.events import FrameRejected
 from bt_selfsecure.sansio.frame_table import not_for_us, replayed
@@ -59,12 +61,28 @@ class Call:
 class Calls:
     """Holds the requests of one burst: one for each peer who is called by name, or one for whoever answers."""
 
-    def __init__(self, configs: Sequence[EstablishConfig], offer: Offer, random: Random) -> None:
+    def __init__(self, configs: Sequence[EstablishConfig], random: Random, burst: SentBurst) -> None:
+        """In `hardened` the first part of the burst is drawn here: each request commits to it."""
+        config = configs[0]
+        self.share = KeyShare(random if config.exchange_shares else None)
+        self.rand_data = random(limits.NONCE_BYTES)
+        """RandData of [10]; each request commits to it."""
+        if config.hardened:
+            burst.draw()
+        offer = Offer(
+            config.identity,
+            config.compact,
+            burst=config.burst,
+            t_1=config.t_1,
+            commitment=sha256(self.rand_data),
+            part=burst.commitment,
+            share=self.share.public,
+        )
         rand, session = random(limits.NONCE_BYTES), limits.SESSION_ID_BYTES
-        self._open = [Call(configs[0], offer, rand, random)]
-        for config in configs[1:]:
+        self._open = [Call(config, offer, rand, random)]
+        for other in configs[1:]:
             own = rand[:session] + random(limits.NONCE_BYTES - session)
-            self._open.append(Call(config, offer, own, random))
+            self._open.append(Call(other, offer, own, random))
         self.request: Final = self._open[0].request
         """Of the first: its session id is that of all."""
 
@@ -91,9 +109,13 @@ class Calls:
             if peer in (b"", call.config.peer) and call.config.compare is not expects:
                 call.config = replace(call.config, compare=expects)
 
-    def accept(
-        self, frame: Frame, share: KeyShare, legs: Mapping[bytes, PeerContext]
-    ) -> PeerContext | AcceptRefused | FrameRejected:
+    def waive_continuity(self, peer: bytes) -> None:
+        """Require no continuity of this peer any more."""
+        for call in self._open:
+            if call.config.peer == peer and call.config.requires_continuity:
+                call.config = replace(call.config, requires_continuity=False)
+
+    def accept(self, frame: Frame, legs: Mapping[bytes, PeerContext]) -> PeerContext | AcceptRefused | FrameRejected:
         """Return the responder whose accept this is, or why it can't be taken."""
         session, message = frame.message[: limits.SESSION_ID_BYTES], frame.message[limits.SESSION_ID_BYTES :]
         offer = Offer.decode(frame.profile, message, accept=True)
@@ -103,7 +125,7 @@ class Calls:
         pair = pair_id(call.request, frame)
         if pair in legs or any(leg.offer.identity == offer.identity for leg in legs.values()):
             return replayed("this responder has accepted already")
-        secret = share.exchange(offer.share)
+        secret = self.share.exchange(offer.share)
         if secret is None or bool(offer.share) != call.config.exchange_shares:
             return not_for_us("an accept with another key exchange than the request's")
         continuity_key = call.continuity_key(offer)
@@ -124,6 +146,6 @@ class Calls:
         self._open = [call for call in self._open if call not in late]
         return [(call.no_accept, call.config.peer) for call in late]
 
-    def clear(self) -> None:
-        """Forget them all."""
+    def forget(self) -> None:
         self._open.clear()
+        self.share, self.rand_data = KeyShare(None), b""

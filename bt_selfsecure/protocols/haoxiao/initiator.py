@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from bt_selfsecure.crypto import sha256
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.call import Calls
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
@@ -34,8 +33,6 @@ from bt_selfsecure.protocols.haoxiao.initiator_table import (
 )
 from bt_selfsecure.protocols.haoxiao.material import (
     KeyMaterial,
-    KeyShare,
-    Offer,
     nonce_commitment,
 )
 from bt_selfsecure.protocols.haoxiao.peer_context import PeerContext, independence
@@ -72,22 +69,8 @@ class Initiator:
         self._key_log: Final = context.key_log
         self._machine: Final = Machine(context.name, "initiator", INITIATOR_TABLE, S.NEW, context.tracer)
         self._events: Final = FrameQueue()
-        self._share = KeyShare(random if config.exchange_shares else None)
-        self._rand_data = random(limits.NONCE_BYTES)  # RandData of [10]; committed to in the request
         self._burst: Final = SentBurst(config, random)
-        if config.hardened:
-            self._burst.draw()
-        offer = Offer(
-            config.identity,
-            config.compact,
-            burst=config.burst,
-            t_1=config.t_1,
-            commitment=sha256(self._rand_data),
-            part=self._burst.commitment,
-            share=self._share.public,
-        )
-        self._calls: Final = Calls((config, *others), offer, random)
-        self.request: Final = self._calls.request
+        self._calls: Final = Calls((config, *others), random, self._burst)
         self._burst.open(self.request)
         self._requests = 0
         self._wait_until = 0.0  # for those who have not accepted yet, of several
@@ -103,6 +86,11 @@ class Initiator:
     @property
     def state(self) -> InitiatorState:
         return self._machine.state
+
+    @property
+    def request(self) -> Frame:
+        """Return the request that this end sends; of several, the first."""
+        return self._calls.request
 
     @property
     def sent(self) -> int:
@@ -125,6 +113,10 @@ class Initiator:
         for leg in self._legs.values():
             if peer in (EVERYBODY, leg.offer.identity) and leg.config.compare is not expects:
                 leg.config = replace(leg.config, compare=expects)
+
+    def waive_continuity(self, peer: bytes) -> None:
+        """Take an accept of this peer without continuity: a person has allowed that since it began."""
+        self._calls.waive_continuity(peer)
 
     def leave(self, peer: bytes, now: float) -> None:
         """Go on without this peer; where it was the last one, the establishment ends."""
@@ -185,7 +177,7 @@ class Initiator:
         self._deadline = now + self.config.timers.t_h
 
     def _receive_accept(self, frame: Frame, now: float) -> None:
-        leg = self._calls.accept(frame, self._share, self._legs)
+        leg = self._calls.accept(frame, self._legs)
         if isinstance(leg, FrameRejected):
             return self._events.reject(leg.reason, leg.detail)
         if isinstance(leg, AcceptRefused):
@@ -348,7 +340,7 @@ class Initiator:
         """Send [10] to everybody who has not sent the end yet. From here on no received set can change."""
         for leg in self._legs.values():
             if not leg.ended and leg.material is not None:
-                self._outbox.append((leg.offer.identity, leg.acknowledgement(leg.material, self._rand_data)))
+                self._outbox.append((leg.offer.identity, leg.acknowledgement(leg.material, self._calls.rand_data)))
         self._repeat = self.config.next_repeat(now)
 
     def _receive_end(self, frame: Frame, now: float) -> None:
@@ -363,7 +355,7 @@ class Initiator:
         leg.ended = True
         if self._key_log is not None:
             self._key_log(key_log_line("K0", leg.pair, leg.material.k0))
-        self._events.put(leg.established(leg.material, nonce, self._rand_data, self._burst))
+        self._events.put(leg.established(leg.material, nonce, self._calls.rand_data, self._burst))
         if all(leg.ended for leg in self._legs.values()):
             self._finish(now)
         return None
@@ -394,7 +386,6 @@ class Initiator:
 
     def _forget(self) -> None:
         self._legs.clear()
-        self._calls.clear()
+        self._calls.forget()
         self._burst.forget()
-        self._share, self._rand_data = KeyShare(None), b""
         self._deadline = self._repeat = None

@@ -18,6 +18,7 @@ from bt_selfsecure.protocols.haoxiao.events import ShortAuthenticationString
 from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, encode
 from bt_selfsecure.protocols.haoxiao.suites import SUITES
 from bt_selfsecure.sansio.context import Random
+from bt_selfsecure.word_list import WORDS
 
 _FLAGS: Final = 0b11111
 _ALL_NAMES: Final = 0b11000
@@ -189,15 +190,3 @@ def burst_rand(request: Frame, *, compact: bool) -> bytes:
 
 def burst_kind(*, compact: bool) -> Kind:
     return Kind.RAND_COMPACT if compact else Kind.RAND
-
-
-# fmt: off
-WORDS: Final = (
-    "acid", "amber", "apple", "arrow", "bacon", "badge", "banjo", "basil", "bison", "bread", "cabin", "camel",
-    "candy", "cedar", "cider", "cobra", "daisy", "delta", "diver", "eagle", "ember", "fable", "fairy", "field",
-    "flute", "forest", "garlic", "ginger", "globe", "grape", "hazel", "honey", "igloo", "ivory", "jelly", "koala",
-    "ladder", "lemon", "lilac", "lunar", "mango", "maple", "medal", "melon", "ninja", "ocean", "olive", "onion",
-    "opera", "otter", "panda", "pearl", "piano", "quartz", "radio", "raven", "robin", "salad", "tango", "tiger",
-    "tulip", "velvet", "walnut", "zebra",
-)
-# fmt: on

@@ -16,20 +16,11 @@ from dataclasses import field
 from typing import Final, Protocol
 
 from bt_selfsecure.crypto import hkdf_expand, hkdf_extract, hmac_sha256, sha256
+from bt_selfsecure.curves import ecdsa_verify, p256, p256_public, p256_scalar, x25519, x25519_public
 from bt_selfsecure.protocols.sabour import limits
 from bt_selfsecure.protocols.sabour.keys import Keys, OscoreContext, PayloadKey
 from bt_selfsecure.protocols.sabour.messages import Kind, Message, Profile, encode
-from bt_selfsecure.protocols.sabour.primitives import (
-    ecdsa_sign,
-    ecdsa_verify,
-    ed25519_sign,
-    ed25519_verify,
-    p256,
-    p256_public,
-    p256_scalar,
-    x25519,
-    x25519_public,
-)
+from bt_selfsecure.protocols.sabour.primitives import ecdsa_sign_with, ed25519_sign, ed25519_verify
 from bt_selfsecure.sansio.context import Random
 from bt_selfsecure.sansio.value import value
 
@@ -122,7 +113,7 @@ class PaperSuite:
         signed = run.parties.device_id + run.share_of(side)
         if self.profile is Profile.PAPER_HASH:
             return sha256(signed + run.own.secret)
-        return ecdsa_sign(run.own.secret, sha256(signed), random)
+        return ecdsa_sign_with(run.own.secret, sha256(signed), random)
 
     def verify(self, side: Side, run: ProtocolRun, signature: bytes) -> bool:
         if self.profile is Profile.PAPER_HASH:

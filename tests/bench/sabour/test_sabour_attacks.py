@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from bt_selfsecure import curves
 from bt_selfsecure.bench.attacks import carry_out, find
 from bt_selfsecure.bench.sabour.attacks import ATTACKS
 from bt_selfsecure.eve.sabour.attacks.points import P256_POINTS, X25519_POINTS
-from bt_selfsecure.protocols.sabour import primitives
 from bt_selfsecure.protocols.sabour.messages import Profile
 
 AGAINST_PAPER = {"middle": True, "false-device": True, "false-server": True, "replay": True, "points": False}
@@ -42,8 +42,8 @@ def test_nobody_notices_the_woman_in_the_middle_of_paper() -> None:
 def test_the_points_that_eve_offers_are_what_they_are_said_to_be() -> None:
     secret = bytes(range(32))
     assert len(set(X25519_POINTS)) == 14
-    assert [point for point in X25519_POINTS if primitives.x25519(secret, point) is not None] == []
-    assert [point for point in P256_POINTS if primitives.p256(bytes(31) + b"\5", point) is not None] == []
+    assert [point for point in X25519_POINTS if curves.x25519(secret, point) is not None] == []
+    assert [point for point in P256_POINTS if curves.p256(bytes(31) + b"\5", point) is not None] == []
 
 
 def test_the_attacks_have_names_of_their_own() -> None:

@@ -7,7 +7,9 @@ import os
 import pytest
 from dotp_pair import record
 
-from bt_selfsecure.dtls import Credentials, DataReceived, Dtls, DtlsListener
+from bt_selfsecure.dtls.endpoint import Dtls
+from bt_selfsecure.dtls.listener import DtlsListener
+from bt_selfsecure.dtls.values import Credentials, DataReceived
 from bt_selfsecure.errors import LocalError
 from bt_selfsecure.protocols.dotp.keys import ExhaustedError, PaperKeys, Policy, Role
 from bt_selfsecure.protocols.dotp.psk import RESERVED_SESSIONS, ClientKeys, ServerKeys

@@ -16,7 +16,8 @@ from bt_selfsecure.protocols.haoxiao.events import EstablishFailed, Failure
 from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile
 from bt_selfsecure.protocols.haoxiao.initiator import Initiator
 from bt_selfsecure.protocols.haoxiao.initiator_table import InitiatorState
-from bt_selfsecure.protocols.haoxiao.responder import Responder, ResponderState
+from bt_selfsecure.protocols.haoxiao.responder import Responder
+from bt_selfsecure.protocols.haoxiao.responder_table import ResponderState
 from bt_selfsecure.protocols.haoxiao.session import Session
 from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig
 from bt_selfsecure.sansio.context import EndpointContext
@@ -70,13 +71,13 @@ def test_whoever_is_closed_sends_nothing_more_and_waits_for_nothing(profile: Pro
 @pytest.mark.parametrize("phase", PHASES)
 def test_whoever_is_closed_holds_no_secret_of_an_establishment(profile: Profile, phase: str) -> None:
     scene = at_phase(profile, phase)
-    secrets = {t.frame.message for t in scene.world.frames(Kind.RAND)} | {scene.alice._rand_data} - {b""}
+    secrets = {t.frame.message for t in scene.world.frames(Kind.RAND)} | {scene.alice._calls.rand_data} - {b""}
     if phase == "over":
         secrets.add(scene.world.established("bob").k0)
     for end in (scene.alice, scene.bob):
         end.close(scene.world.now)
         assert secrets.isdisjoint(reachable(end, set()))
-    assert scene.alice._share.public == b""
+    assert scene.alice._calls.share.public == b""
 
 
 @both_profiles

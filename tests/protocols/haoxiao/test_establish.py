@@ -45,7 +45,8 @@ from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, encode
 from bt_selfsecure.protocols.haoxiao.initiator import Initiator
 from bt_selfsecure.protocols.haoxiao.initiator_table import InitiatorState
 from bt_selfsecure.protocols.haoxiao.material import Offer
-from bt_selfsecure.protocols.haoxiao.responder import Responder, ResponderState
+from bt_selfsecure.protocols.haoxiao.responder import Responder
+from bt_selfsecure.protocols.haoxiao.responder_table import ResponderState
 from bt_selfsecure.protocols.haoxiao.suites import PAPER
 from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.events import FrameRejected, Rejection

@@ -24,7 +24,8 @@ from bt_selfsecure.protocols.haoxiao.frames import FrameError, Kind, Profile, de
 from bt_selfsecure.protocols.haoxiao.initiator import Initiator
 from bt_selfsecure.protocols.haoxiao.initiator_table import InitiatorState
 from bt_selfsecure.protocols.haoxiao.receiving import ReceiverState
-from bt_selfsecure.protocols.haoxiao.responder import Responder, ResponderState
+from bt_selfsecure.protocols.haoxiao.responder import Responder
+from bt_selfsecure.protocols.haoxiao.responder_table import ResponderState
 from bt_selfsecure.protocols.haoxiao.sending import SenderState
 from bt_selfsecure.protocols.haoxiao.session_config import Durability
 from bt_selfsecure.protocols.haoxiao.suites import SUITES

@@ -13,7 +13,8 @@ from bt_selfsecure.protocols.haoxiao.group.tables import LISTENER_FRAMES
 from bt_selfsecure.protocols.haoxiao.initiator import Initiator
 from bt_selfsecure.protocols.haoxiao.initiator_table import INITIATOR_FRAMES, INITIATOR_TIMERS
 from bt_selfsecure.protocols.haoxiao.receiving import RECEIVER_FRAMES, Receiver
-from bt_selfsecure.protocols.haoxiao.responder import RESPONDER_FRAMES, RESPONDER_TIMERS, Responder
+from bt_selfsecure.protocols.haoxiao.responder import Responder
+from bt_selfsecure.protocols.haoxiao.responder_table import RESPONDER_FRAMES, RESPONDER_TIMERS
 from bt_selfsecure.protocols.haoxiao.sending import SENDER_FRAMES, SENDER_TIMERS, Sender
 
 MACHINES: dict[str, tuple[Any, Any, type]] = {

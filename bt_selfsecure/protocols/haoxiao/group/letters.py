@@ -126,6 +126,13 @@ def encode(letter: Letter) -> bytes:
             return head
 
 
+def decode_group(data: bytes) -> bytes:
+    """Return the id of the group that a letter is about, whatever else it is. Raises `LetterError`."""
+    if len(data) < _HEAD_BYTES:
+        raise LetterError("no letter of a group")
+    return data[1 : 1 + limits.GROUP_ID_BYTES]
+
+
 def decode(data: bytes) -> Letter:
     """Return the letter that these bytes are. Raises `LetterError`."""
     if len(data) < _HEAD_BYTES or data[0] not in LetterKind.__members__.values():

@@ -98,10 +98,12 @@ class GroupListener:
 
     @classmethod
     def restore(
-        cls, record: MemberRecord, owner: bytes, context: EndpointContext, find_heard: FindHeard
+        cls, record: MemberRecord, owner: bytes, context: EndpointContext, find_heard: FindHeard, now: float
     ) -> GroupListener:
-        """Return the group as it was stored."""
-        return cls(record, owner, context, find_heard, S.LISTENING if record.epoch else S.LOST)
+        """Return the group as it was stored. It tells the owner how far it is: what it told last may be lost."""
+        listener = cls(record, owner, context, find_heard, S.LISTENING if record.epoch else S.LOST)
+        listener._report_at = now
+        return listener
 
     @property
     def record(self) -> MemberRecord:
@@ -128,6 +130,11 @@ class GroupListener:
     def frames_to_send(self, now: float) -> list[bytes]:
         """Return nothing: a member answers by letters."""
         return []
+
+    @property
+    def has_news(self) -> bool:
+        """Return whether there is anything to be taken by `next_event`."""
+        return self._events.is_filled
 
     def persisted(self, token: int) -> None:
         """Take note of nothing: what a member tells goes with its record, in one transaction."""

@@ -271,7 +271,7 @@ class GroupWorld:
         assert record is None or isinstance(record, MemberRecord)
         member.listener = None
         if record is not None:
-            member.listener = GroupListener.restore(record, OWNER, self.context, self.find(peer))
+            member.listener = GroupListener.restore(record, OWNER, self.context, self.find(peer), self.now)
 
     def post(self, peer: bytes) -> bool:
         """The oldest letter to this member arrives."""

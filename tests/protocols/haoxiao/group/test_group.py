@@ -329,7 +329,7 @@ def test_an_owner_that_was_put_back_to_an_older_state_begins_another_epoch() -> 
 
 def test_a_lost_member_can_be_expelled() -> None:
     record = MemberRecord(bytes(8), "x", 0, bytes(32), 0)
-    listener = GroupListener.restore(record, OWNER, quiet().context, lambda session: None)
+    listener = GroupListener.restore(record, OWNER, quiet().context, lambda session: None, 0.0)
     assert listener.state is ListenerState.LOST
     listener.receive_letter(letters.encode(letters.ClosedLetter(bytes(8), 1)), 0.0)
     assert [type(event) for event in iter(listener.next_event, None)] == [GroupEnded]

@@ -15,13 +15,19 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from harness import ALICE, BOB, DeterministicRandom, Transmission, bob_address, cast, clear  # noqa: E402
+from relay_network import A, B, C, D, Network, between  # noqa: E402
 from test_frames import CASES, SEED  # noqa: E402
 
+from bt_selfsecure.crypto import hkdf_expand  # noqa: E402
 from bt_selfsecure.protocols.haoxiao import limits  # noqa: E402
+from bt_selfsecure.protocols.haoxiao.exported import Generation  # noqa: E402
 from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, decode  # noqa: E402
 from bt_selfsecure.protocols.haoxiao.group import fragments, keys, letters  # noqa: E402
 from bt_selfsecure.protocols.haoxiao.material import WORDS  # noqa: E402
 from bt_selfsecure.protocols.haoxiao.record import Role, SessionRecord  # noqa: E402
+from bt_selfsecure.protocols.haoxiao.relay_events import Via  # noqa: E402
+from bt_selfsecure.protocols.haoxiao.relay_frames import RELAY_PORT  # noqa: E402
+from bt_selfsecure.protocols.haoxiao.relay_frames import decode as decode_relayed  # noqa: E402
 from bt_selfsecure.protocols.haoxiao.session import Session  # noqa: E402
 from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig  # noqa: E402
 from bt_selfsecure.protocols.haoxiao.suites import SUITES  # noqa: E402
@@ -292,9 +298,53 @@ def group() -> dict[str, Any]:
     return {"provenance": PROVENANCE, "epochs": made}
 
 
+def exported() -> dict[str, Any]:
+    """Keys for other programs, of the first generations after a K_0."""
+    k0 = bytes.fromhex(establishment("plain", Profile.HARDENED)["k0"])
+    generation = Generation.first(hkdf_expand(k0, b"btss export"))
+    made = []
+    for number in range(3):
+        of = generation.at(number)
+        keys = {label: of.key(label, length).hex() for label, length in (("wireguard", 32), ("a", 16), ("b", 64))}
+        made.append({"number": number, "id": of.id, "held": of.held.hex(), "keys": keys})
+    return {"provenance": PROVENANCE, "k0": k0.hex(), "generations": made}
+
+
+def relay() -> dict[str, Any]:
+    """A link of two ways from A to C, by B and by D, from the first request to the error that closes it."""
+    network = Network(
+        {A: {B, D}, B: {A, C}, C: {B, D}, D: {A, C}}, between(A, C, Via(frozenset((B,)), frozenset((D,))))
+    )
+    for node, relay in network.nodes.items():
+        relay.links._random = DeterministicRandom(node[-1])
+    frames: list[dict[str, Any]] = []
+
+    def told(sender: bytes, receiver: bytes) -> None:
+        wire = network.moving[sender, receiver][0]
+        frame = decode_relayed(wire)
+        named = {name: getattr(frame, name).hex() for name in ("source", "destination", "body")}
+        numbers = {"kind": frame.kind.name, "ttl": frame.ttl, "link": frame.link}
+        frames.append({"from": sender.hex(), "to": receiver.hex(), **numbers, **named, "wire": wire.hex()})
+
+    def run() -> None:
+        while network.busy:
+            told(*network.busy[0])
+            network.step()
+
+    number = network.dial(A, C)
+    run()
+    (up,), _ = network.take(A), network.take(C)
+    network.send(A, C, number, b"a datagram")
+    run()
+    network.nodes[C].links.close(A, number, network.now)
+    network.settle(C)
+    run()
+    return {"provenance": PROVENANCE, "port": RELAY_PORT, "key": up.key.hex(), "frames": frames}
+
+
 def everything() -> dict[str, dict[str, Any]]:
     """Each file's content by its name."""
-    made = {"frames.json": frames(), "group.json": group()}
+    made = {"frames.json": frames(), "group.json": group(), "exported.json": exported(), "relay.json": relay()}
     for profile in Profile:
         made[f"establishment-{profile.label}.json"] = establishments(profile)
         made[f"session-{profile.label}.json"] = session(profile)

@@ -1,4 +1,4 @@
-"""The few functions of the system's libssl that `dtls.py` needs, by ctypes: nothing is compiled.
+"""The few functions of the system's libssl that this room needs, by ctypes: nothing is compiled.
 
 OpenSSL 3.0 to 3.5 have them all, under these names and with these types. The numbers are from its public headers.
 """
