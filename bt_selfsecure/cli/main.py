@@ -43,6 +43,7 @@ COMMANDS: Final = {
     "send": Command("messages", "send a message to a peer", "add_send"),
     "receive": Command("messages", "print received messages", "add_receive"),
     "pipe": Command("messages", "a stream in each direction, like nc", "add_pipe"),
+    "group": Command("group", "one to many: a broadcast that each member receives once", is_group=True),
     "report": Command("operations", "one file to attach to a bug report", "add_report"),
     "backup": Command("operations", "copy the node's state to a file", "add_backup"),
     "restore": Command("operations", "put a backup in the place of the node's state", "add_restore"),

@@ -21,6 +21,9 @@ from bt_selfsecure.node.card import Card
 from bt_selfsecure.node.config import Config
 from bt_selfsecure.node.discovery import Discovery, Sighting
 from bt_selfsecure.node.erasing import Eraser
+from bt_selfsecure.node.haoxiao.bursts import Bursts
+from bt_selfsecure.node.haoxiao.group_wishes import GroupWishes
+from bt_selfsecure.node.haoxiao.groups import Groups
 from bt_selfsecure.node.haoxiao.peer import HaoXiaoPeer
 from bt_selfsecure.node.haoxiao.relay import MediaWithRelay, NodeRelay
 from bt_selfsecure.node.haoxiao.settings import PROFILES, RELAY, Settings
@@ -29,6 +32,7 @@ from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.journal_file import JournalError
 from bt_selfsecure.node.known import KnownPeers
 from bt_selfsecure.node.media import Bearers, KernelMedia, Media, bearer_name
+from bt_selfsecure.node.message_limits import GROUP_PORT
 from bt_selfsecure.node.messages import Received
 from bt_selfsecure.node.pairing.adoption import Adoption
 from bt_selfsecure.node.pairing.desk import PairingDesk
@@ -63,6 +67,7 @@ class Node:
         self._establish_bearer = bearer_name(config.establish.bearer)
         self._own: str | None = None
         self.known = known = KnownPeers(config)
+        self.bursts = Bursts()
         self._peers = Peers(self, partial(HaoXiaoPeer, self), known, config.node.max_links)
         medium = media or KernelMedia(config, known, lambda: self.adapter, lambda: self._own, self._peers.has_link)
         self._relay = NodeRelay(config, self._peers)
@@ -83,12 +88,15 @@ class Node:
         parts = (place, known, self._peers, self.settings, self.journal, self._inbox, self._bearers)
         self._adoption = Adoption(*parts, lambda: self._discovery)
         self.pairing = PairingDesk(self._adoption, config, lambda: self._own)
+        self.groups = Groups(self)
+        self.group_wishes = GroupWishes(self, self.groups, self._peers, known)
         self._api = Api(self, config)
 
     async def start(self) -> None:
         """Serve the local API, and bring up what the adapter allows. Raises `UsageError`; `stop` it then, too."""
         await self._api.start()
         self._eraser.begin()
+        self.groups.start()
         for table in self.known.values():
             self._peers.begin(table.name, table.address, table.dial)
         if self._config.node.accept == "anyone":
@@ -123,6 +131,8 @@ class Node:
                     await self._keeper.stop()
                 await self._cancel([name for name in self._tasks if name.startswith("adapter ")])
                 await self._end()
+                await self.bursts.stop()
+                await self.groups.stop()
                 await self._peers.stop()
                 await self._cancel(list(self._tasks))
         except TimeoutError:
@@ -257,7 +267,24 @@ class Node:
     def receive(self, address: str, port: int, message: bytes, now: float) -> None:
         if port == self._relay.port:
             return self._relay.receive(address, message)
-        return self._inbox.put(address, port, message, now)
+        if port != GROUP_PORT or address in self.known:
+            self._inbox.put(address, port, message, now)
+        return None
+
+    @property
+    def inbox_rows(self) -> Inbox:
+        return self._inbox
+
+    @property
+    def on_radio(self) -> bool:
+        return self._establish_bearer == "le_advert"
+
+    @property
+    def is_radio_free(self) -> bool:
+        return self._own is not None and all(map(self._peers.has_link, self.known.direct))
+
+    def name_of(self, address: str) -> str:
+        return self._name_of(address) if address != self._own else self._config.node.name
 
     def inbox_has_room(self, address: str) -> bool:
         if address in self.known:
@@ -379,6 +406,7 @@ class Node:
             "journal": cast(api_types.Journal, asdict(self.journal.latency)),
             "relay": self._relay.status(),
             "peers": self.peers(),
+            "groups": self.group_wishes.status(),
         }
 
     def show_nearby(self, status: dict[str, Any]) -> None:

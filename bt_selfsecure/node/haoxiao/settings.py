@@ -99,6 +99,10 @@ class Settings:
         most = max(config.burst, min(config.max_burst, most_packets(self._config)))
         return replace(config, max_burst=most)
 
+    def reckoned_bits(self, received: int, message_bytes: int) -> float:
+        """Return the secret bits of so many packets, for the configured bound on an eavesdropper's loss."""
+        return self._establish.reckoned_bits(received, message_bytes)
+
     def is_shared(self, address: str) -> bool:
         """Return whether the peer's authentication key is that of another peer, too."""
         own = self._keys.get(address, b"")
