@@ -30,8 +30,9 @@ as docs/attacks.md tells: how often it succeeds against `paper`, `hardened`,
 `hardened` with X25519 (as nodes have it) and with an authentication key.
 
   passive everything colluding repair brute-force brute-force-sound steering
-  middle replay reflection flood jamming theft impersonation stolen-disk rounds
-  rollback takeover relay forged-packet block disk-backwards
+  middle draws replay reflection flood flood-slow jamming theft impersonation
+  impersonation-later stolen-disk disk-backwards rounds rollback takeover relay
+  forged-packet block block-compact
 
 On D-OTP's object layer, `paper` (as it is, and in two readings without what
 mends it) and `hardened`:
