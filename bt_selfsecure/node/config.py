@@ -370,7 +370,7 @@ def bearer_spec(config: Config, bearer: str, adapter: str = "") -> BearerSpec:
 def udp_places(config: Config, own: str) -> UdpPlaces:
     """Return what `open_bearer` takes for udp; `own` is the device address."""
     peers = {peer.address: peer.udp for peer in config.peer if peer.udp}
-    return UdpPlaces(own, config.udp.listen, peers, config.node.accept == "anyone")
+    return UdpPlaces(own, config.udp.listen, peers, lambda: config.node.accept == "anyone")
 
 
 def authentication_key(peer: PeerTable) -> bytes:
