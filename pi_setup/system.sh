@@ -84,11 +84,12 @@ put_systemd_files() {
   run udevadm trigger --settle --sysname-match=rfkill
 }
 
-# The extras beside `node`: what advertising takes, and CoAP where the role coap made its folder.
+# The extras beside `node`: what advertising takes; CoAP, and what draws codes, where the role of each made its folder.
 wished() {
   local extras
   extras=$(discovery)
   { [ "${role-}" != coap ] && [ ! -d "$configuration/coap" ]; } || extras+=${extras:+,}coap
+  { [ "${role-}" != bootstrap ] && [ ! -d "$state-bootstrap" ]; } || extras+=${extras:+,}pair
   echo "$extras"
 }
 
