@@ -53,7 +53,7 @@ class PeerTrust:
             self.kept = replace(self.kept, first=now)
         if replaces and not event.continuity:
             self._count(now)
-        if event.authenticated and not self._config.shares_authentication_key and not self.is_confirmed:
+        if event.authenticated and self._config.key_proves and not self.is_confirmed:
             how = Confirmation.BOOTSTRAPPED if self._config.is_bootstrapped else Confirmation.AUTHENTICATION_KEY
             self.confirm(how, "", now)
 

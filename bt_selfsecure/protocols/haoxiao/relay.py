@@ -14,6 +14,7 @@ from collections import Counter
 from typing import Final
 
 from bt_selfsecure.protocols.haoxiao import limits
+from bt_selfsecure.protocols.haoxiao.establish import Timers
 from bt_selfsecure.protocols.haoxiao.relay_events import RelayConfig, RelayEvent
 from bt_selfsecure.protocols.haoxiao.relay_forwarder import Allowance, Forwarder, WayCache
 from bt_selfsecure.protocols.haoxiao.relay_frames import RelayFrame, decode, encode
@@ -22,6 +23,10 @@ from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.endpoint import EventQueue, earliest
 from bt_selfsecure.sansio.events import Rejection
 
+RELAYED_BURST: Final = 16
+"""Packets of a burst that goes through others: they hear all of it, so more would add nothing."""
+RELAYED_TIMERS: Final = Timers(t_h=2.0, t_2=4.0, t_3=4.0, waiting=15.0, repeat=1.0)
+"""Of an establishment through others, for round trips of some seconds."""
 SWEEP_S: Final = 30.0
 """What is to be forgotten is looked for this often."""
 
