@@ -9,7 +9,7 @@ from typing import Final
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.files import is_there, whole, write_private
 from bt_selfsecure.node.config import NAME
-from bt_selfsecure.node.config_file import ConfigFile, check, parse
+from bt_selfsecure.node.config_file import ConfigFile, check, parse, with_paired
 from bt_selfsecure.node.where import DEFAULT_PATH
 from bt_selfsecure.protocols.bootstrap.keys import authentication_key
 
@@ -36,7 +36,7 @@ def write_peer(config: Path, name: str, address: str, udp: str, psk: bytes) -> P
         made = text + "\n".join(["", "[[peer]]", f'name = "{name}"', f'address = "{address}"', *where, *lines, ""])
     else:
         made = _with(text, parse(text, config), found, lines)
-    check(parse(made, config))
+    check(with_paired(parse(made, config)))
     write_private(key, authentication_key(psk))
     if made != text:
         mode = config.stat().st_mode & 0o777 if is_there(config) else READABLE

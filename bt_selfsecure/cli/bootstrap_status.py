@@ -114,5 +114,7 @@ def _footprint(args: Namespace) -> int:
     for row in rows:
         print(f"{row.role:<18}{row.kept_bytes:>12} B{row.buffer_bytes:>15} B  {row.primitives.split(':')[0]}")
     print("Each takes AES-128 in its forward direction alone, as CMAC and CCM; SBR and SBS\na clock as well.")
-    print("RFC 7228: " + "; ".join(f"{name} {data} of RAM" for name, data, _ in CLASSES) + ".")
+    print(f"\n{'RFC 7228':<18}{'data (RAM)':>14}{'code (flash)':>17}")
+    for name, data, code in CLASSES:
+        print(f"{name:<18}{data:>14}{code:>17}")
     return 0
