@@ -68,16 +68,16 @@ def footprint() -> list[RoleFootprint]:
     transaction = Transaction(tid, node_id, flights[Kind.F1], key, 0, Step.CONFIRMED, flights[Kind.F4], key)
     candidate = Candidate(node_id, tid, key, flights[Kind.F5], 0.0)
     node = NodeRecord(node_id, key, "", 0.0, node_id, candidate, {node_id: 0}, tid)
-    aes = "AES-128, the forward direction alone: CMAC, CCM"
+    aes = "AES-128 (CMAC, CCM)"
     return [
         RoleFootprint("SBI, a node", bytes_of(installation), _in_hand(Kind.F4, Kind.F8, Kind.F1, Kind.F5), aes),
         RoleFootprint(
             "SBR, a controller",
             bytes_of(transaction) + bytes_of(TidReservation()),
             _in_hand(Kind.F1, Kind.F3, Kind.F2, Kind.F4),
-            aes + "; a clock",
+            aes + ", clock",
         ),
-        RoleFootprint("SBS, a server", bytes_of(node), _in_hand(Kind.F2, Kind.F6, Kind.F3, Kind.F7), aes + "; a clock"),
+        RoleFootprint("SBS, a server", bytes_of(node), _in_hand(Kind.F2, Kind.F6, Kind.F3, Kind.F7), aes + ", clock"),
     ]
 
 

@@ -112,8 +112,8 @@ def _footprint(args: Namespace) -> int:
         return 0
     print(f"{'role':<18}{'state, a node':>14}{'flights in hand':>17}  primitives")
     for row in rows:
-        print(f"{row.role:<18}{row.kept_bytes:>12} B{row.buffer_bytes:>15} B  {row.primitives.split(':')[0]}")
-    print("Each takes AES-128 in its forward direction alone, as CMAC and CCM; SBR and SBS\na clock as well.")
+        print(f"{row.role:<18}{row.kept_bytes:>12} B{row.buffer_bytes:>15} B  {row.primitives}")
+    print("AES-128 in its forward direction alone.")
     print(f"\n{'RFC 7228':<18}{'data (RAM)':>14}{'code (flash)':>17}")
     for name, data, code in CLASSES:
         print(f"{name:<18}{data:>14}{code:>17}")
