@@ -133,7 +133,7 @@ class SbrController:
                 self._fail(event.node_id, SILENT)
             elif isinstance(event, NodeJoined):
                 log.info("node %s has joined", event.node_id.hex())
-        self._wake()
+                self._wake()
         for data in self._sbr.frames_to_send(now):
             self._send(data, source)
         if self._timer is not None:

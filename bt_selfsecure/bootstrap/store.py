@@ -191,6 +191,12 @@ class BootstrapStore:
 
     # --- the server ---------------------------------------------------------------------------------------------------
 
+    @property
+    def version(self) -> int:
+        """Return a number that is another one when another program has changed the file."""
+        ((version,),) = self._rows("PRAGMA data_version")
+        return int(version)
+
     def controllers(self) -> dict[bytes, KnownController]:
         """Return all controllers by ID_c."""
         found = {}
@@ -340,16 +346,25 @@ class NodesNow(Mapping[bytes, NodeRecord]):
 
 
 class ControllersNow(Mapping[bytes, Controller]):
-    """Is whom an SBS answers, as it is in the file now."""
+    """Is whom an SBS answers, as it is in the file now; read again when another program has changed that."""
 
     def __init__(self, store: BootstrapStore) -> None:
         self._store: Final = store
+        self._version = -1
+        self._known: dict[bytes, Controller] = {}
 
     def __getitem__(self, controller_id: bytes) -> Controller:
-        return self._store.controllers()[controller_id].controller
+        return self._now()[controller_id]
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self._store.controllers())
+        return iter(self._now())
 
     def __len__(self) -> int:
-        return len(self._store.controllers())
+        return len(self._now())
+
+    def _now(self) -> dict[bytes, Controller]:
+        """A stranger's datagram costs no more than the question whether anything has changed."""
+        if (version := self._store.version) != self._version:
+            self._known = {key: one.controller for key, one in self._store.controllers().items()}
+            self._version = version
+        return self._known
