@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from bt_selfsecure.protocols.bootstrap.messages import Kind
 
 MOST_LETTERS: Final = 4096
-NO_PICTURE: Final = (".txt", "")
 
 
 def add_state(parser: ArgumentParser) -> None:
@@ -68,8 +67,10 @@ def place(text: str) -> Place:
 
 def add_code(parser: ArgumentParser, what: str) -> None:
     parser.add_argument("code", nargs="?", metavar="CODE", help=f"{what}, in quotes: 'BTSS1:...'")
-    parser.add_argument("--file", metavar="FILE", help="where it stands, text or picture; - for standard input")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="write the code that is shown here as PNG or SVG")
+    parser.add_argument("--file", metavar="FILE", help="where it is: text, picture or .wav; - for standard input")
+    parser.add_argument(
+        "--write", type=Path, metavar="FILE", help="write what is shown here, too: as .png, .svg, or sound in .wav"
+    )
 
 
 def show(flight: bytes, args: Namespace, *lines: str) -> None:
@@ -77,10 +78,17 @@ def show(flight: bytes, args: Namespace, *lines: str) -> None:
     from bt_selfsecure.oob.qr import CodeKind, code_of, drawn, write_picture
 
     code = code_of(CodeKind.KANG_FLIGHT, flight)
-    if args.picture:
-        if args.picture.suffix not in (".png", ".svg"):
-            raise UsageError(f"{args.picture} is neither .png nor .svg: name a file of one of them")
-        write_picture(code, args.picture, args.picture.suffix[1:])
+    match args.write.suffix if args.write else None:
+        case ".png" | ".svg" as suffix:
+            write_picture(code, args.write, suffix[1:])
+        case ".wav":
+            from bt_selfsecure.oob.sound import write_sound
+
+            write_sound(flight, args.write)
+        case None:
+            pass
+        case _:
+            raise UsageError(f"{args.write} is neither .png, .svg nor .wav: name a file of one of them")
     if sys.stdout.isatty():
         try:
             print(drawn(code, colours=True))
@@ -149,6 +157,8 @@ def _from_file(path: Path, kind: Kind) -> bytes:
         raise UsageError(f"can't read {str(path)!r} ({error.strerror}): give the code, or a file with it") from None
     if head.strip().upper().startswith(PREFIX.encode()):
         return read_flight(head.decode("ascii", "replace"), kind)
+    if path.suffix == ".wav":
+        return _from_sound(path, kind)
     problem = UsageError(f"there is no code of ours in {str(path)!r}: a sharper or closer picture, or type the code")
     for code in codes_in_file(path):
         try:
@@ -156,3 +166,14 @@ def _from_file(path: Path, kind: Kind) -> bytes:
         except UsageError as error:
             problem = error
     raise problem
+
+
+def _from_sound(path: Path, kind: Kind) -> bytes:
+    from bt_selfsecure.oob.qr import CodeKind, code_of
+    from bt_selfsecure.oob.sound import codecs, heard
+    from bt_selfsecure.protocols.bootstrap.messages import SIZES, Profile
+
+    codecs()
+    for data in heard(path, SIZES[Profile.HARDENED][kind]):
+        return read_flight(code_of(CodeKind.KANG_FLIGHT, data), kind)
+    raise UsageError(f"no flight {kind.value} is to be heard in {str(path)!r}: record it nearer, or type the code")

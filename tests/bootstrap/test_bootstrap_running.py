@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import random
+import shutil
 import signal
 import subprocess
 import threading
@@ -67,8 +69,8 @@ def test_codes_are_read_from_pictures_and_a_typo_is_told(tmp_path: Path) -> None
     image = pytest.importorskip("PIL.Image")
     home = Home(tmp_path)
     with ended(home.both()):
-        run("join", "--show", "--state", home.node, "--picture", tmp_path / "f1.png")
-        pictures = "--file", tmp_path / "f1.png", "--picture", tmp_path / "4.png"
+        run("join", "--show", "--state", home.node, "--write", tmp_path / "f1.png")
+        pictures = "--file", tmp_path / "f1.png", "--write", tmp_path / "4.png"
         run("admit", "--no-wait", "--state", home.server, *pictures)
         assert "has joined" in run("join", "--no-peer", "--state", home.node, "--file", tmp_path / "4.png")
     code = home.flight1("--anew")
@@ -84,6 +86,17 @@ def test_codes_are_read_from_pictures_and_a_typo_is_told(tmp_path: Path) -> None
     image.new("L", (200, 200), 255).save(tmp_path / "empty.png")
     for file, why in ((__file__, "it is no picture"), (tmp_path / "empty.png", "no code of ours")):
         assert why in run("admit", "--state", home.server, "--file", file, status=2)
+
+
+def test_flights_go_by_sound(tmp_path: Path) -> None:
+    if shutil.which("minimodem") is None and importlib.util.find_spec("ggwave") is None:
+        pytest.skip("neither minimodem nor ggwave is installed")
+    home = Home(tmp_path)
+    with ended(home.both()):
+        run("join", "--show", "--state", home.node, "--write", tmp_path / "1.wav")
+        run("admit", "--no-wait", "--state", home.server, "--file", tmp_path / "1.wav", "--write", tmp_path / "4.wav")
+        assert "has joined" in run("join", "--no-peer", "--state", home.node, "--file", tmp_path / "4.wav")
+    assert "no flight 4 is to be heard" in run("join", "--state", home.node, "--file", tmp_path / "1.wav", status=2)
 
 
 def test_a_changed_code_that_is_still_one_is_refused_and_burns_nothing(tmp_path: Path) -> None:
