@@ -54,6 +54,7 @@ COMMANDS: Final = {
     "setup": Command("setup", "install a node on this Pi, upgrade or remove it"),
     "doctor": Command("doctor", "is this machine fit for the node, and if not, what to do"),
     "link": Command("link", "an IP interface over Bluetooth (IPSP), for any program"),
+    "bootstrap": Command("bootstrap_group", "installers' keys become the network's own (Kang)", is_group=True),
     "coap": Command("coap", "CoAP over D-OTP, Sabour's handshake, DTLS-PSK, or plain"),
     "iotcrypto": Command("iotcrypto", "certificates and trust of IoT networks"),
     "device": Command("device", "a device of an IoT network"),
