@@ -25,5 +25,5 @@ def test_sabours_handshake_and_get_take_at_most_two_fifths_of_the_bytes_and_half
     print("", *lines(CoapBench([], {LOOPBACK.name: fast, SLOW.name: slow})), sep="\n")
     assert len(ratios(fast)) == len(ratios(slow)) >= 1
     for rows in (fast, slow):
-        assert all(size <= MOST_BYTES for _, _, size in ratios(rows))
-    assert all(time <= MOST_TIME for _, time, _ in ratios(slow))
+        assert all(share.size <= MOST_BYTES for share in ratios(rows))
+    assert all(share.time <= MOST_TIME for share in ratios(slow) if "libcoap" in share.name)

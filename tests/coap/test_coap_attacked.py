@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ from bt_selfsecure.protocols.dotp.keys import PaperKeys, Policy, Profile, psk
 
 EVE = [sys.executable, "-m", "bt_selfsecure", "eve", "attack"]
 SN = 0xC0FFEE42
+COAP, AUTH = 20_683, 20_588
+"""Of the loopback address that this process of the tests has for itself."""
 
 
 @contextmanager
@@ -33,6 +36,13 @@ def eve(*words: object) -> Iterator[tuple[list[int], list[str]]]:
         finally:
             process.terminate()
             said += process.stdout.read().splitlines()
+
+
+def both_enrolled(folder: Path) -> None:
+    """Device and host know each other."""
+    for end, other in (("device", "host"), ("host", "device")):
+        record = coap("identity", "--state", folder / end)[1].decode().strip()
+        assert coap("enrol", record, "--state", folder / other)[0] == 0
 
 
 @contextmanager
@@ -132,6 +142,23 @@ def test_one_datagram_lost_without_a_serial_and_nothing_is_read_any_more(tmp_pat
     assert len(said) == 1
 
 
+@pytest.mark.parametrize(
+    ("profile", "reading", "succeeded"), [("paper", ["--one-key"], 1), ("paper", [], 0), ("hardened", [], 0)]
+)
+def test_an_answer_that_crosses_the_repeated_request_is_under_its_pad_where_there_is_one_sn(
+    profile: str, reading: list[str], succeeded: int, tmp_path: Path, loopback_host: str
+) -> None:
+    """Fig. 11a, live: she keeps the answer back until CoAP asks again."""
+    with pair_served(loopback_host, tmp_path, profile, *reading) as (place, options):
+        command = [*EVE, "dotp/crossing", place, "--live", "--seconds", "9"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            port = process.stdout.readline().split()[4].rstrip(",")
+            coap("get", f"coap://{loopback_host}:{port}/time", "--timeout", 6, *options)
+            assert process.wait(20) == succeeded
+            assert ("one pad for a request and its answer" in process.stdout.read()) == bool(succeeded)
+
+
 def test_with_one_key_for_both_directions_who_speaks_in_turn_is_understood(tmp_path: Path, loopback_host: str) -> None:
     """Fig. 11a up to where two datagrams cross."""
     with pair_served(loopback_host, tmp_path, "paper", "--one-key") as (place, options):
@@ -166,12 +193,38 @@ def test_the_key_of_one_dtls_session_of_paper_gives_eve_those_that_follow_and_th
 
 
 @pytest.mark.parametrize("profile", ["paper", "hardened"])
+def test_a_played_handshake_convinces_a_server_that_was_started_again_in_paper_alone(
+    profile: str, tmp_path: Path, loopback_host: str
+) -> None:
+    both_enrolled(tmp_path)
+    options = ("--scheme", "sabour", "--profile", profile)
+    served = (*options, "--auth-port", AUTH, "--state", tmp_path / "host")
+    place = f"{loopback_host}:{AUTH if profile == 'paper' else COAP}"
+    command = [*EVE, "sabour/replay", "--profile", profile, place, "--live", "--seconds", "20"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            hers = process.stdout.readline().split()[4].rstrip(",")
+            at, auth = (COAP, hers) if profile == "paper" else (hers, AUTH)
+            own = (*options, "--auth-port", auth, "--timeout", 5, "--state", tmp_path / "device")
+            with serving(loopback_host, *served, port=COAP):
+                assert coap("get", f"coap://{loopback_host}:{at}/index", *own)[0] == 0
+                time.sleep(3)  # she tries meanwhile, and the server says what it said
+                assert process.poll() is None
+            with serving(loopback_host, *served, port=COAP):
+                status, said = process.wait(40), process.stdout.read()
+        finally:
+            process.terminate()
+    assert "M1 is played: the server begins anew" in said
+    assert ("takes the device for present" in said) == (profile == "paper")
+    assert status == (profile == "paper")
+
+
+@pytest.mark.parametrize("profile", ["paper", "hardened"])
 def test_a_woman_in_the_middle_of_sabours_handshake_reads_paper_and_of_hardened_gets_no_handshake(
     profile: str, tmp_path: Path, loopback_host: str
 ) -> None:
-    for end, other in (("device", "host"), ("host", "device")):
-        record = coap("identity", "--state", tmp_path / end)[1].decode().strip()
-        assert coap("enrol", record, "--state", tmp_path / other)[0] == 0
+    both_enrolled(tmp_path)
     auth = 10_000 + (os.getpid() + 2) % 50_000
     options = ("--scheme", "sabour", "--profile", profile)
     with serving(loopback_host, *options, "--auth-port", auth, "--state", tmp_path / "host") as (uri, _):

@@ -37,7 +37,8 @@ def test_the_tables_of_attackers_say_what_the_document_shows() -> None:
     documented, told = rows(DOCUMENT.read_text()), rows(DOCUMENT.with_name("security.md").read_text())
     assert len(told) == 22
     assert {name: documented[name] for name in told} == told
-    assert documented.keys() - told.keys() == {"colluding", "repair", "brute-force", "brute-force-sound", "reflection"}
+    variants = {"brute-force-sound", "flood-slow", "block-compact", "impersonation-later"}
+    assert documented.keys() - told.keys() == {"colluding", "repair", "brute-force", "reflection"} | variants
     in_short = rows((DOCUMENT.parents[1] / "README.md").read_text())
     assert len(in_short) == 6
     assert {name: told[name] for name in in_short} == in_short
@@ -54,20 +55,24 @@ def test_the_tables_of_attackers_say_what_the_document_shows() -> None:
         ("brute-force-sound", (0, 0), (0, 0)),
         ("steering", (4, 10), (0, 0)),
         ("middle", (10, 10), (10, 10)),
+        ("draws", (5, 10), (0, 0)),
         ("replay", (10, 10), (0, 0)),
         ("reflection", (0, 0), (0, 0)),
         ("flood", (8, 10), (8, 10)),
+        ("flood-slow", (8, 10), (8, 10)),
         ("jamming", (5, 10), (8, 10)),
         ("theft", (2, 9), (2, 9)),
         ("impersonation", (10, 10), (10, 10)),
         ("stolen-disk", (0, 0), (0, 0)),
         ("disk-backwards", (0, 0), (0, 0)),
         ("rounds", (0, 0), (0, 0)),
+        ("impersonation-later", (0, 0), (0, 0)),
         ("rollback", (0, 0), (0, 0)),
         ("takeover", (10, 10), (0, 0)),
         ("relay", (0, 0), (0, 0)),
         ("forged-packet", (0, 6), (0, 0)),
         ("block", (10, 10), (10, 10)),
+        ("block-compact", (10, 10), (10, 10)),
         ("relay-listens", (10, 10), (10, 10)),
         ("relay-middle", (10, 10), (10, 10)),
         ("relay-one-of-two", (10, 10), (0, 0)),
@@ -90,6 +95,7 @@ PROTECTED = {  # successes of ten: with X25519, with an authentication key
     "brute-force": (0, 0),
     "steering": (0, 0),
     "middle": (10, 0),
+    "draws": (0, 0),
     "replay": (0, 0),
     "reflection": (0, 0),
     "flood": (10, 10),
