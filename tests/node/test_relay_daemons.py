@@ -96,6 +96,10 @@ def test_two_ways_authenticate_the_key_by_what_neither_relay_has_alone(make: Mak
         assert end["key"]["authenticated"] is False
         assert end["trust"]["confirmed"] is None
         assert "those of both ways do not work together" in end["key"]["rests_on"]
+    renewed = nodes.client("alice").establish("carol")
+    assert renewed["established"]
+    assert renewed["continuity"]
+    wait_until(lambda: nodes.peer("carol", "alice")["key"]["fingerprint"] == renewed["fingerprint"])
     Traffic(nodes, 5, pause=0, other=ENDS).finish(60)
 
 

@@ -126,7 +126,7 @@ class NodeRelay:
 
     def _carry(self, machine: RelayEndpoint, neighbour: bytes, data: bytes) -> None:
         def done() -> None:
-            machine.sent(neighbour, len(data))
+            machine.sent(neighbour, data)
             self.bearer.has_room()
 
         if peer := self._peers.get(shown(neighbour)):
