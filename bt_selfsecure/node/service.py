@@ -213,6 +213,9 @@ class Node:
 
     def _on_link(self, bearer: str, link: Link) -> bool:
         """Whether the link is welcome."""
+        table = self._config.find_peer(link.peer)
+        if table and bool(table.via) is not (bearer == RELAY):
+            return False  # whoever calls directly is not who is reached through others
         if link.peer not in self._peers:
             if self._config.node.accept != "anyone" or not self._peers.make_room():
                 return False

@@ -21,7 +21,7 @@ from typing import Final
 from bt_selfsecure.node.haoxiao.confirmation import Confirmation
 from bt_selfsecure.node.haoxiao.key_agreement import KeyAgreement
 from bt_selfsecure.node.haoxiao.peer_events import ForeignKeys, Output, Outputs, PeerConfig, Stored, Urgency
-from bt_selfsecure.node.haoxiao.peer_links import ActiveLink, LinkFacts, LinkState, PeerLinks
+from bt_selfsecure.node.haoxiao.peer_links import ONE_WAY, ActiveLink, LinkFacts, LinkState, PeerLinks
 from bt_selfsecure.node.haoxiao.peer_session import PeerSession
 from bt_selfsecure.node.haoxiao.trust import PeerTrust
 from bt_selfsecure.node.metrics import PeerCounters
@@ -103,7 +103,8 @@ class PeerMachine:
             self._copies_left -= 1
             self._out.put(ForeignKeys(data))
         if kind is None or not kind.phase:
-            self.agreement.receive(data, now)
+            if not self.links.lacks_way:
+                self.agreement.receive(data, now)
         elif session is None:
             if not self.agreement.is_under_way:
                 self.agreement.hint("it has a key that this node has not")
@@ -139,6 +140,8 @@ class PeerMachine:
         self.agreement.is_asked |= not wait
         if not self.links.session_line and not self._may_dial:
             return self.agreement.fail_outcome("it is not connected, and not to be dialled")
+        if self.links.session_line and self.links.lacks_way:
+            return self.agreement.fail_outcome(ONE_WAY)
         if without_continuity:
             self.trust.doubt(now)
             self.session.keep_now()
@@ -384,7 +387,7 @@ class PeerMachine:
         elif session.session and now - self._asunder_since > NO_COMMON_KEY_S:
             self._asunder_since = now
             agreement.hint("the two ends find no common key")
-        if self._disk_works and (self.config.asks or session.session or agreement.is_wanted):
+        if self._disk_works and not links.lacks_way and (self.config.asks or session.session or agreement.is_wanted):
             has_key, due = session.session is not None, session.is_due(now)
             agreement.consider(now, leads=line.dialled, linked_since=line.since, has_key=has_key, due=due)
         self._look_at = now + LOOK_S

@@ -76,6 +76,7 @@ class Settings:
             rests_on=partial(rests_on_relays, table) if table and relayed else self.rests_on,
             asks=address in self._keys,
             shares_authentication_key=self.is_shared(address),
+            two_ways=table is not None and len(groups(table)) > 1,
             key_proves=bool(self._keys.get(address)) and not self.is_shared(address),
         )
 

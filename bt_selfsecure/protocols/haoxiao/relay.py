@@ -101,6 +101,7 @@ class RelayEndpoint:
     def neighbour_down(self, neighbour: bytes) -> None:
         """Take note that he is away. What is under way to him waits, as much as may."""
         self.up.discard(neighbour)
+        self.links.neighbour_down(neighbour)
 
     def sent(self, neighbour: bytes, data: bytes) -> None:
         """Take note that he has this frame of what was put out, or never gets it."""
