@@ -26,7 +26,7 @@ from bt_selfsecure.protocols.haoxiao.relay_events import (
     Via,
 )
 from bt_selfsecure.protocols.haoxiao.relay_frames import MAX_DATAGRAM_BYTES, RELAY_PORT, RelayFault
-from bt_selfsecure.protocols.haoxiao.relay_links import DIAL_S, SILENCE_S
+from bt_selfsecure.protocols.haoxiao.relay_ways import DIAL_S, SILENCE_S
 from bt_selfsecure.sansio.context import EndpointContext
 
 log = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ class NodeRelay:
 
     def _carry(self, machine: RelayEndpoint, neighbour: bytes, data: bytes) -> None:
         def done() -> None:
-            machine.sent(neighbour, len(data))
+            machine.sent(neighbour, data)
             self.bearer.has_room()
 
         if peer := self._peers.get(shown(neighbour)):
@@ -156,6 +156,10 @@ class NodeRelay:
                 return f"nothing was heard of it through others for {SILENCE_S:.0f} s"
             return f"it did not answer through others in {DIAL_S:.0f} s: see that it runs, and its via to this node"
         if self._machine and by == self._machine.config.own:
+            if fault is RelayFault.CLOSED:
+                return "dialled anew, to have both of its ways"
+            if was_up:
+                return "the node that carried it is away, and another one is asked"
             return "no peer that leads to it is connected: see via, and those peers"
         return f"{name_of(self._config, shown(by))} {fault.text}"
 
