@@ -27,6 +27,7 @@ from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.node import metrics
 from bt_selfsecure.node.api_operations import (
     OPERATIONS,
+    ComparedQuery,
     ConfirmQuery,
     CreateQuery,
     EstablishQuery,
@@ -34,6 +35,7 @@ from bt_selfsecure.node.api_operations import (
     LevelQuery,
     MembersQuery,
     NoQuery,
+    PairQuery,
     ReceiveQuery,
     ScanQuery,
     SendQuery,
@@ -47,6 +49,7 @@ from bt_selfsecure.node.api_types import (
     LogLevel,
     NotEstablished,
     Number,
+    PairingLine,
     Peer,
     ReceivedLine,
     Sighting,
@@ -54,7 +57,13 @@ from bt_selfsecure.node.api_types import (
 )
 from bt_selfsecure.node.config import Config
 from bt_selfsecure.node.connections import Connections, listen, most_connections
-from bt_selfsecure.node.errors import MessageTooLongError, QueueFullError, UnknownGroupError, UnknownPeerError
+from bt_selfsecure.node.errors import (
+    ConflictError,
+    MessageTooLongError,
+    QueueFullError,
+    UnknownGroupError,
+    UnknownPeerError,
+)
 from bt_selfsecure.node.message_limits import MAX_MESSAGE_BYTES
 from bt_selfsecure.node.messages import Received
 from bt_selfsecure.node.query import read_query, read_value, reader
@@ -69,6 +78,19 @@ http_log = logging.getLogger(f"{__name__}.http")
 http_log.setLevel(logging.CRITICAL)  # aiohttp logs a traceback for every request that is not HTTP
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class PairingApi(Protocol):
+    """Lists what the local API needs of a node's pairings."""
+
+    def pair(self, query: PairQuery, carried: bytes) -> AsyncGenerator[PairingLine, None]:
+        """Pair with another device, and yield what is to be told. Closed before its end, it is given up."""
+
+    def compared(self, same: bool, by: str) -> None:
+        """Take a person's word on the strings of the pairing that is under way. Raises `UsageError`."""
+
+    async def forget(self, peer: str) -> None:
+        """Let a peer go that was paired. Raises `UnknownPeerError`, `UsageError`."""
 
 
 class GroupApi(Protocol):
@@ -92,6 +114,9 @@ class GroupApi(Protocol):
 
 class NodeApi(Protocol):
     """Lists what the local API needs of a node. A peer is named by its name or its address."""
+
+    @property
+    def pairing(self) -> PairingApi: ...
 
     @property
     def group_wishes(self) -> GroupApi: ...
@@ -154,6 +179,9 @@ class Api:
             "receive": self._messages,
             "acknowledge": self._acknowledge,
             "scan": self._scan,
+            "pair": self._pair,
+            "compared": self._compared,
+            "forget": self._forget,
             "groups": self._groups,
             "create_group": self._create_group,
             "change_group": self._change_group,
@@ -308,6 +336,29 @@ class Api:
         query = read_query(request.query, ScanQuery)
         return web.json_response({"nodes": await self._node.scan(query.seconds)})
 
+    async def _pair(self, request: web.Request) -> web.StreamResponse:
+        query, carried = read_query(request.query, PairQuery), await request.read()
+        async with contextlib.aclosing(self._node.pairing.pair(query, carried)) as lines:
+            first = await anext(lines)
+            response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+            await response.prepare(request)
+            with contextlib.suppress(ConnectionError):
+                await response.write(json.dumps(first).encode() + b"\n")
+                async for line in lines:
+                    await response.write(json.dumps(line).encode() + b"\n")
+                await response.write_eof()
+        return response
+
+    async def _compared(self, request: web.Request) -> web.Response:
+        query = read_query(request.query, ComparedQuery)
+        self._node.pairing.compared(query.same, user_of(request.transport))
+        return web.Response(status=204)
+
+    async def _forget(self, request: web.Request) -> web.Response:
+        read_query(request.query, NoQuery)
+        await asyncio.shield(self._node.pairing.forget(request.match_info["peer"]))
+        return web.Response(status=204)
+
     async def _metrics(self, request: web.Request) -> web.Response:
         read_query(request.query, NoQuery)
         headers = {"Content-Type": metrics.CONTENT_TYPE}
@@ -338,7 +389,7 @@ class Api:
         """One reader at a time of each message: two would both be shown what neither has acknowledged."""
         for other, other_port in self._readers.values():
             if port == other_port and (peer == other or None in (peer, other)):
-                raise _ConflictError("another program reads these messages already: end it, or choose a peer or a port")
+                raise ConflictError("another program reads these messages already: end it, or choose a peer or a port")
         task = cast(asyncio.Task[Any], asyncio.current_task())
         self._readers[task] = (peer, port)
         try:
@@ -362,14 +413,10 @@ def user_of(transport: asyncio.Transport | None) -> str:
 # --- requests and answers ---------------------------------------------------------------------------------------------
 
 
-class _ConflictError(UsageError):
-    """Somebody else does it already."""
-
-
 STATUS: Final[dict[type[BtSelfSecureError], int]] = {
     UnknownPeerError: 404,
     UnknownGroupError: 404,
-    _ConflictError: 409,
+    ConflictError: 409,
     MessageTooLongError: 413,
     QueueFullError: 429,
     UsageError: 400,

@@ -19,6 +19,7 @@ from bt_selfsecure.node.api_types import (
     Level,
     LogLevel,
     NotEstablished,
+    PairingLine,
     Peers,
     Port,
     Range,
@@ -125,6 +126,29 @@ class ScanQuery:
 
     seconds: Annotated[float, Range(1, 60)] = 6.0
     """How long."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairQuery:
+    """Says how to pair."""
+
+    way: Literal["words", "code", "call"]
+    """What is carried from one device to the other: three words, a code of 39 bytes, or a call of 16 bytes that others
+    hear, too."""
+    address: str = ""
+    """With words that were read: the device address of the one that shows them."""
+    udp: str = ""
+    """Where that device listens, on a node whose bearer is udp."""
+    name: str = ""
+    """What the peer is to be called here; by default what it calls itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedQuery:
+    """Says what a person has seen at both ends."""
+
+    same: bool
+    """The strings are the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +293,34 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         errors={404: NO_GROUP},
     ),
     "scan": Operation("POST", "/v1/scan", "Look for nodes", Sightings, "Who was heard.", ScanQuery),
+    "pair": Operation(
+        "POST",
+        "/v1/pair",
+        "Pair with a device; the body is what was read of it, and empty where this node is to show something. Whoever "
+        "reads no further before the last line has given it up",
+        PairingLine,
+        "One JSON object a line; the last is `paired` or `failed`.",
+        PairQuery,
+        {409: "Another pairing is under way."},
+        media="application/x-ndjson",
+        body="The code or call as bytes, or the words; 0 to 64 bytes.",
+    ),
+    "compared": Operation(
+        "POST",
+        "/v1/pair/compared",
+        "A person has compared the strings of a pairing",
+        None,
+        "Taken.",
+        ComparedQuery,
+    ),
+    "forget": Operation(
+        "DELETE",
+        "/v1/paired/{peer}",
+        "Let a peer go that was paired: its keys and messages are erased",
+        None,
+        "Nothing of it is left.",
+        errors={404: NO_PEER},
+    ),
     "metrics": Operation(
         "GET",
         "/v1/metrics",

@@ -74,6 +74,32 @@ class Journal(TypedDict):
     """The slowest, in seconds."""
 
 
+class RelayCircuit(TypedDict):
+    """Describes a link of others that goes through this node."""
+
+    ends: list[str]
+    """Its two ends: names of peers, or addresses."""
+    neighbours: list[str]
+    """Through whom each of them is reached from here; empty where the link is not open yet."""
+    idle_s: float
+    """Seconds since it carried something."""
+
+
+RelayPart = TypedDict("RelayPart", {"for": list[str]})
+
+
+class Relay(RelayPart):
+    """Says what the node carries for others; null where it is to carry nothing."""
+
+    links: list[RelayCircuit]
+    forwarded_bytes: dict[str, int]
+    """Since there is an adapter, by the neighbour that they came from."""
+    waiting_bytes: dict[str, int]
+    """For a neighbour, now."""
+    dropped: dict[str, int]
+    """Frames that were not forwarded, by reason."""
+
+
 class Link(TypedDict):
     """Describes the open link."""
 
@@ -86,7 +112,13 @@ class Link(TypedDict):
     losses_visible: bool
     """Whether packets that the radio loses are missing here, or the link repeats them."""
     encrypted: bool
-    """Whether the controllers encrypt it, as far as the system tells."""
+    """Whether the controllers encrypt it, as far as the system tells; on relay, each hop by a session."""
+    path: list[str]
+    """Names or addresses of the nodes that carry it, from here to the peer, as they told; empty where nobody does."""
+    second_path: list[str]
+    """The same of a second way without a common node; empty where there is one way."""
+    round_trip_s: float | None
+    """Seconds that an answer took when it was opened; null where that was not measured."""
 
 
 class Shared(TypedDict):
@@ -139,9 +171,10 @@ class Key(TypedDict):
 class Trust(TypedDict):
     """Says whether the peer is the one that is meant."""
 
-    confirmed: Literal["string", "authentication key"] | None
-    """How that became known: a person has compared the strings, or it has the authentication key of this peer alone;
-    null where it is not confirmed. A confirmed peer gets no key that does not mix in the one before."""
+    confirmed: Literal["string", "authentication key", "bootstrapped"] | None
+    """How that became known: a person has compared the strings, or it has the authentication key of this peer alone,
+    which perhaps came of bootstrapping; null where it is not confirmed. A confirmed peer gets no key that does not mix
+    in the one before."""
     by: str
     """User of this computer who has compared; empty where nobody did."""
     confirmed_age_s: float | None
@@ -337,6 +370,7 @@ class Status(TypedDict):
     """Each with its remedy, one sentence."""
     discovery: Discovery | None
     journal: Journal
+    relay: Relay | None
     peers: list[Peer]
     """As GET /v1/peers."""
     groups: list[Group]
@@ -445,3 +479,25 @@ class Sightings(TypedDict):
     """Lists all nodes that were heard."""
 
     nodes: list[Sighting]
+
+
+class PairingLine(TypedDict):
+    """Tells how a pairing goes on: one line of the stream. What does not belong to an event is empty."""
+
+    event: Literal["shown", "calling", "trouble", "wrong", "keyed", "released", "string", "paired", "failed"]
+    """`shown`: `code` is to be carried. `wrong`: somebody guessed, `left` guesses are left. `keyed`: the other device
+    has proved itself, and a key is agreed on. `released`: it has given up, what is shown still holds. `string`: people
+    are to compare, then POST /v1/pair/compared."""
+    peer: str
+    """What the other device is called here."""
+    address: str
+    """Its device address; in `shown` this node's."""
+    code: str
+    """In `shown`: hexadecimal digits, or three words."""
+    place: str
+    """In `shown`: where this node listens, on udp."""
+    string: str
+    """What both ends must show."""
+    text: str
+    """For people: why it is delayed, or failed."""
+    left: int

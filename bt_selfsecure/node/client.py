@@ -176,6 +176,24 @@ class NodeClient:
                 if not follow:
                     raise
 
+    def pair(self, way: str, carried: bytes = b"", **more: str) -> Generator[dict[str, Any], None, None]:
+        """Pair with a device: `carried` is what was read of it, empty where this node is to show something; `more` is
+        as in `PairQuery`. Yield `PairingLine`s; who stops before the last one has given up."""
+        with closing(UnixHttpConnection(self._path)) as connection, _in_one_line(self._path):
+            given = {name: value for name, value in more.items() if value}
+            answer = self._ask(connection, "POST", "/v1/pair" + query(way=way, **given), carried)
+            connection.wait_without_end()
+            for line in answer.lines():
+                yield json.loads(line, object_hook=_Answer)
+
+    def compared(self, *, same: bool) -> None:
+        """Say whether both ends of the pairing that is under way show the same string."""
+        self._request("POST", "/v1/pair/compared" + query(same=str(same).lower()))
+
+    def forget(self, peer: str) -> None:
+        """Let a peer go that was paired."""
+        self._request("DELETE", f"/v1/paired/{quoted(peer)}")
+
     def follow(self, *, peer: str | None = None, port: int = 0) -> Generator[Received, None, None]:
         """Yield as `receive` does, without end: a node that is restarted is waited for, and shows again what was not
         acknowledged."""

@@ -9,6 +9,10 @@ class UnknownPeerError(UsageError):
     """There is no configured peer of that name or address."""
 
 
+class ConflictError(UsageError):
+    """Somebody else does it already."""
+
+
 class QueueFullError(UsageError):
     """The queue for this peer is full: as many messages wait as `queue_messages` allows."""
 

@@ -88,6 +88,13 @@ class Inbox:
             self._count(waiting.peer, -1, -len(waiting.message))
             self._journal.delete(waiting.peer, "inbox", number)
 
+    def forget_peer(self, address: str) -> None:
+        """Show nothing of this peer any more; `Journal.forget_peer` takes it from the disk."""
+        for number, waiting in list(self._messages.items()):
+            if waiting.peer == address:
+                del self._messages[number]
+                self._count(address, -1, -len(waiting.message))
+
     async def stream(self, address: str | None, port: int, *, follow: bool) -> AsyncGenerator[Received, None]:
         """Yield those that nobody acknowledged; with `follow` then those that come, for ever."""
         ports = (port, GROUP_MESSAGE) if port == 0 else (port,)

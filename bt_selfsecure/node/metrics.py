@@ -87,6 +87,21 @@ def _rejections(status: Status) -> Iterator[Sample]:
             yield {"peer": peer["name"], "reason": reason}, count
 
 
+def _carried(status: Status) -> Iterator[Sample]:
+    for peer, count in (status["relay"] or {"forwarded_bytes": {}})["forwarded_bytes"].items():
+        yield {"peer": peer}, count
+
+
+def _not_carried(status: Status) -> Iterator[Sample]:
+    for reason, count in (status["relay"] or {"dropped": {}})["dropped"].items():
+        yield {"reason": reason}, count
+
+
+def _relay_links(status: Status) -> Iterator[Sample]:
+    if relay := status["relay"]:
+        yield {}, len(relay["links"])
+
+
 def _build(status: Status) -> Iterator[Sample]:
     yield {"version": status["version"]}, 1
 
@@ -183,6 +198,9 @@ METRICS: Final[tuple[tuple[str, str, str, Read], ...]] = (
         "Messages that wait, for the peer (out) or for a reader here (in).",
         _two_ways(lambda peer: (peer["queues"]["outbox"], peer["queues"]["inbox"])),
     ),
+    ("relay_links", "gauge", "Links of others that go through this node.", _relay_links),
+    ("relay_forwarded_bytes_total", "counter", "Carried for others, by the neighbour that they came from.", _carried),
+    ("relay_dropped_frames_total", "counter", "Frames of others that were not carried.", _not_carried),
     ("group_epoch", "gauge", "Epoch of a group.", _of_groups(lambda group: group["epoch"])),
     (
         "group_messages_total",

@@ -122,6 +122,7 @@ class LoopbackNode:
             "problems": self.problems,
             "discovery": None,
             "journal": {"commits": 42, "seconds": 0.21, "slowest_s": 0.0125},
+            "relay": None,
             "peers": self.peers(),
             "groups": self.group_wishes.status(),
         }
@@ -137,7 +138,15 @@ class LoopbackNode:
             "address": other.address,
             "state": "establishing" if self.establishing == other.name else "connected" if connected else "away",
             "trouble": "the peer is off or out of range: it is tried again" if other.away else self.trouble,
-            "link": {"bearer": "rfcomm", **ages.told(60.0), "losses_visible": False, "encrypted": True}
+            "link": {
+                "bearer": "rfcomm",
+                **ages.told(60.0),
+                "losses_visible": False,
+                "encrypted": True,
+                "path": [],
+                "second_path": [],
+                "round_trip_s": None,
+            }
             if connected
             else None,
             "key": self.key(other) if self.established else None,

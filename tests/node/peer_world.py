@@ -38,6 +38,7 @@ from bt_selfsecure.node.haoxiao.peer_events import (
     TakeRadio,
     Urgency,
 )
+from bt_selfsecure.node.haoxiao.peer_links import LinkFacts
 from bt_selfsecure.node.haoxiao.peer_machine import PeerMachine
 from bt_selfsecure.node.haoxiao.peer_status import PeerState, state_of
 from bt_selfsecure.node.haoxiao.shared_burst import SharedBurst
@@ -185,9 +186,8 @@ class PeerWorld:
         self.wires.append(wire)
         for which in (i, 1 - i):
             if wire in self.wires:
-                self.ends[which].machine.link_up(
-                    wire.numbers[which], bearer, dialled=which == i, losses_visible=True, now=self.now
-                )
+                facts = LinkFacts(dialled=which == i, losses_visible=True)
+                self.ends[which].machine.link_up(wire.numbers[which], bearer, facts, self.now)
                 self.act(which)
 
     def deliver(self, to: int, *, lose: bool = False) -> bool:

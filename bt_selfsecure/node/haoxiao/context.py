@@ -38,6 +38,9 @@ class NodeContext(Protocol):
     def may_agree(self, address: str) -> bool:
         """Return whether a request of this peer's is to be answered now."""
 
+    def connected(self, address: str, is_so: bool) -> None:
+        """Take note that there is a session with this peer now, or none any more."""
+
     def look_for_copies(self, address: str, data: bytes) -> None:
         """Find out whether the keys that this frame of the peer's names are another peer's: its own they are not."""
 

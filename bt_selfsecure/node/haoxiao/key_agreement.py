@@ -165,7 +165,7 @@ class KeyAgreement:
 
     def _of_now(self, now: float) -> EstablishConfig:
         """Return it with what this end has, asks and lets a person compare now; `paper` always has a string."""
-        config, peer = self.config, self._config.identity
+        config, peer = self._links.fitted(self.config), self._config.identity
         if not config.hardened:
             return replace(config, peer=peer, compare=True)
         keys, requires = self.continuity_keys(), self._requires_continuity(now)

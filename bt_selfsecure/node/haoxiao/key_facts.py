@@ -19,7 +19,7 @@ def key_facts(
         "sent": event.sent,
         "received": len(event.received),
         "sas": str(event.sas) if event.sas else "",
-        "authenticated": event.authenticated and not config.shares_authentication_key,
+        "authenticated": event.authenticated and config.key_proves,
         "continuity": event.continuity,
         "hybrid": event.hybrid,
         "bearer": config.establish_bearer,

@@ -93,6 +93,9 @@ def told_link(line: OpenLink, now: float) -> dict[str, Any]:
         "bearer": line.bearer,
         "losses_visible": traits.losses_visible,
         "encrypted": traits.link_encrypted,
+        "path": list(line.link.path),
+        "second_path": list(line.link.second_path),
+        "round_trip_s": line.link.round_trip,
     } | ages.told(now - line.since)
 
 

@@ -8,7 +8,7 @@
 -- docs/protocols/haoxiao.md; this file is held against tests/protocols/haoxiao/vectors by tests/eve/test_dissector.py.
 --
 -- Key log: Preferences, Protocols, BTSS, or -o btss.keylog_file:FILE. Then data frames are opened, as far as it has
--- their keys, and their messages are in btss.plain.
+-- their keys, and their messages are in btss.plain; what nodes carry for each other in them is in btss.relay.*.
 --
 -- Limits: what is a copy or a replay is judged by this file alone, direction by direction; link type USER0 shows no
 -- directions. What a listener did not hear is not made up for: of an IPSP channel of which a segment was missed,
@@ -17,7 +17,9 @@
 -- Installed and named with -X lua_script it is read twice: whichever comes first counts.
 if pcall(Field.new, "btss.kind") then return end
 
-local crypto = dofile(debug.getinfo(1, "S").source:sub(2):gsub("[^/\\]*$", "") .. "bt_selfsecure_crypto.lua")
+local folder = debug.getinfo(1, "S").source:sub(2):gsub("[^/\\]*$", "")
+local crypto = dofile(folder .. "bt_selfsecure_crypto.lua")
+local add_relayed = dofile(folder .. "bt_selfsecure_relay.lua")
 
 local btss = Proto("btss", "bt_selfsecure")
 btss.prefs.keylog_file = Pref.string("Key log file", "", "What --key-log wrote: lines BTSS_KI and BTSS_K0")
@@ -384,6 +386,7 @@ local function add_plain(tree, found)
   if #found[3] > 0 then
     tree:add(f.plain, whole(48)):set_generated()
     tree:add(f.text, whole(48), (found[3]:gsub("[^%g ]", "."))):set_generated()
+    return add_relayed(whole(48):tvb(), tree)
   end
 end
 
@@ -536,8 +539,8 @@ local function dissect_frame(tvb, pinfo, tree, certain)
     local raw = tvb():raw()
     local found = opened(version, sealed.retran, seq, sealed.message, raw:sub(-octets), raw, not pinfo.visited)
     if found then
-      add_plain(branch, found)
-      line = line .. string.format(" decrypted, %d bytes", #found[3])
+      local relayed = add_plain(branch, found)
+      line = line .. string.format(" decrypted, %d bytes", #found[3]) .. (relayed or "")
     end
     if keys_fault then branch:add_proto_expert_info(x.keylog, keys_fault) end
   end
