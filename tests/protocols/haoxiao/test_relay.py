@@ -225,7 +225,7 @@ def test_one_of_two_ways_carries_a_link_alone_which_has_no_key_and_both_come_bac
         network.settle(node)
     network.run()
     assert network.take(A)[-1] == RelayLinkDown(here.link, C, RelayFault.CLOSED, A)
-    assert network.take(C)[-1] == RelayLinkDown(here.link, A, RelayFault.CLOSED, A)
+    assert network.take(C)[-1] == RelayLinkDown(there.link, A, RelayFault.CLOSED, A)
     network.dial(A, C)
     network.run()
     (here,), (there,) = network.take(A), network.take(C)
