@@ -21,14 +21,21 @@ from bt_selfsecure.node.card import Card
 from bt_selfsecure.node.config import Config
 from bt_selfsecure.node.discovery import Discovery, Sighting
 from bt_selfsecure.node.erasing import Eraser
+from bt_selfsecure.node.haoxiao.bursts import Bursts
+from bt_selfsecure.node.haoxiao.group_wishes import GroupWishes
+from bt_selfsecure.node.haoxiao.groups import Groups
 from bt_selfsecure.node.haoxiao.peer import HaoXiaoPeer
 from bt_selfsecure.node.haoxiao.relay import MediaWithRelay, NodeRelay
 from bt_selfsecure.node.haoxiao.settings import PROFILES, RELAY, Settings
 from bt_selfsecure.node.inbox import Inbox
 from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.journal_file import JournalError
+from bt_selfsecure.node.known import KnownPeers
 from bt_selfsecure.node.media import Bearers, KernelMedia, Media, bearer_name
+from bt_selfsecure.node.message_limits import GROUP_PORT
 from bt_selfsecure.node.messages import Received
+from bt_selfsecure.node.pairing.adoption import Adoption
+from bt_selfsecure.node.pairing.desk import PairingDesk
 from bt_selfsecure.node.peer import NodePeer
 from bt_selfsecure.node.peers import Peers
 
@@ -59,9 +66,10 @@ class Node:
         self._session_bearer = bearer_name(config.session.bearer)
         self._establish_bearer = bearer_name(config.establish.bearer)
         self._own: str | None = None
-        self._known = known = {peer.address for peer in config.peer}
+        self.known = known = KnownPeers(config)
+        self.bursts = Bursts()
         self._peers = Peers(self, partial(HaoXiaoPeer, self), known, config.node.max_links)
-        medium = media or KernelMedia(config, lambda: self.adapter, lambda: self._own, self._peers.has_link)
+        medium = media or KernelMedia(config, known, lambda: self.adapter, lambda: self._own, self._peers.has_link)
         self._relay = NodeRelay(config, self._peers)
         self._bearers = Bearers(MediaWithRelay(medium, self._relay), self._on_link)
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -77,13 +85,19 @@ class Node:
         self._inbox = Inbox(
             self.journal, config.node.queue_messages, self._name_of, known=known, durable_first=durable_first
         )
+        parts = (place, known, self._peers, self.settings, self.journal, self._inbox, self._bearers)
+        self._adoption = Adoption(*parts, lambda: self._discovery)
+        self.pairing = PairingDesk(self._adoption, config, lambda: self._own)
+        self.groups = Groups(self)
+        self.group_wishes = GroupWishes(self, self.groups, self._peers, known)
         self._api = Api(self, config)
 
     async def start(self) -> None:
         """Serve the local API, and bring up what the adapter allows. Raises `UsageError`; `stop` it then, too."""
         await self._api.start()
         self._eraser.begin()
-        for table in self._config.peer:
+        self.groups.start()
+        for table in self.known.values():
             self._peers.begin(table.name, table.address, table.dial)
         if self._config.node.accept == "anyone":
             for address in self.journal.addresses():
@@ -106,6 +120,7 @@ class Node:
     async def stop(self) -> None:
         """Close everything; what was lazy is on disk then."""
         await self._api.stop()
+        await self.pairing.stop()
         if self._commit_timer:
             self._commit_timer.cancel()
         with contextlib.suppress(JournalError):
@@ -116,6 +131,8 @@ class Node:
                     await self._keeper.stop()
                 await self._cancel([name for name in self._tasks if name.startswith("adapter ")])
                 await self._end()
+                await self.bursts.stop()
+                await self.groups.stop()
                 await self._peers.stop()
                 await self._cancel(list(self._tasks))
         except TimeoutError:
@@ -195,7 +212,7 @@ class Node:
             advertise=table.advertise,
             scan=table.scan,
             scan_interval_s=table.scan_interval_s,
-            peers=[peer.address for peer in self._config.peer],
+            peers=self.known,
             on_sighting=self._on_sighting,
         )
         await self._discovery.start()
@@ -217,17 +234,20 @@ class Node:
         if table and bool(table.via) is not (bearer == RELAY):
             return False  # whoever calls directly is not who is reached through others
         if link.peer not in self._peers:
+            if self.pairing.take_stranger(bearer, link):
+                return True
             if self._config.node.accept != "anyone" or not self._peers.make_room():
                 return False
             peer = self._peers.begin(link.peer, link.peer, "never")
             asyncio.get_running_loop().call_soon(peer.attach, bearer, link)
             return True
-        return self._peers.may_link(link.peer) and self._peers[link.peer].attach(bearer, link)
+        may = self._peers.may_link(link.peer)
+        return may and self._peers[link.peer].attach(bearer, self.pairing.for_peer(bearer, link))
 
     # --- what a peer needs
 
     async def connect(self, bearer: str, address: str) -> Link:
-        return await self._bearers.connect(bearer, address)
+        return self.pairing.for_peer(bearer, await self._bearers.connect(bearer, address))
 
     @contextlib.asynccontextmanager
     async def radio(self, address: str) -> AsyncGenerator[Link, None]:
@@ -250,11 +270,28 @@ class Node:
     def receive(self, address: str, port: int, message: bytes, now: float) -> None:
         if port == self._relay.port:
             return self._relay.receive(address, message)
-        return self._inbox.put(address, port, message, now)
+        if port != GROUP_PORT or address in self.known:
+            self._inbox.put(address, port, message, now)
+        return None
+
+    @property
+    def inbox_rows(self) -> Inbox:
+        return self._inbox
+
+    @property
+    def on_radio(self) -> bool:
+        return self._establish_bearer == "le_advert"
+
+    @property
+    def is_radio_free(self) -> bool:
+        return self._own is not None and all(map(self._peers.has_link, self.known.direct))
+
+    def name_of(self, address: str) -> str:
+        return self._name_of(address) if address != self._own else self._config.node.name
 
     def inbox_has_room(self, address: str) -> bool:
-        if address in self._known:
-            return self._inbox.has_room(address)
+        if address in self.known:
+            return not self._adoption.is_for_now(address) and self._inbox.has_room(address)
         return self._inbox.has_room(address, sum(peer.half_received_bytes for peer in self._peers.strangers))
 
     def may_agree(self, address: str) -> bool:
@@ -297,7 +334,7 @@ class Node:
     ) -> int:
         if port == self._relay.port:
             raise UsageError(f"port {port} is the relay's own: take another one")
-        return await self._peers.named(peer).send(message, port, acknowledged=until == "acknowledged")
+        return await self._adoption.for_good(peer).send(message, port, acknowledged=until == "acknowledged")
 
     def inbox(self, peer: str | None, port: int, *, follow: bool = True) -> AsyncGenerator[Received, None]:
         return self._inbox.stream(self._peers.named(peer).address if peer else None, port, follow=follow)
@@ -318,7 +355,7 @@ class Node:
 
     def confirm(self, peer: str, string: str, by: str) -> api_types.Confirmed:
         named = self._peers.named(peer)
-        if self._config.find_peer(named.address) is None:
+        if named.address not in self.known:
             raise UsageError(f"{named.name} is a stranger: add it to the configuration as a [[peer]] first")
         try:
             why = named.confirm(string, by)
@@ -363,6 +400,7 @@ class Node:
             "journal": cast(api_types.Journal, asdict(self.journal.latency)),
             "relay": self._relay.status(),
             "peers": self.peers(),
+            "groups": self.group_wishes.status(),
         }
 
     def show_nearby(self, status: dict[str, Any]) -> None:
@@ -399,8 +437,7 @@ class Node:
         return [problem for problem in found if problem]
 
     def _name_of(self, address: str) -> str:
-        table = self._config.find_peer(address)
-        return table.name if table else address
+        return self.known[address].name if address in self.known else address
 
 
 def _log_fault(task: asyncio.Task[None]) -> None:
