@@ -225,6 +225,8 @@ def whom(peer: dict[str, Any]) -> str:
     age = "" if trust["confirmed_age_s"] is None else f" {duration(trust['confirmed_age_s'])} ago"
     if trust["confirmed"] == "string":
         return f"confirmed: {trust['by'] or 'somebody'} has compared the strings{age}"
+    if trust["confirmed"] == "bootstrapped":
+        return "confirmed: bootstrapped" + (f",{age}" if age else "")
     if trust["confirmed"]:
         return "confirmed by its authentication key" + (f",{age}" if age else "")
     text = "unconfirmed"

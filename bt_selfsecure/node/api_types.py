@@ -171,9 +171,10 @@ class Key(TypedDict):
 class Trust(TypedDict):
     """Says whether the peer is the one that is meant."""
 
-    confirmed: Literal["string", "authentication key"] | None
-    """How that became known: a person has compared the strings, or it has the authentication key of this peer alone;
-    null where it is not confirmed. A confirmed peer gets no key that does not mix in the one before."""
+    confirmed: Literal["string", "authentication key", "bootstrapped"] | None
+    """How that became known: a person has compared the strings, or it has the authentication key of this peer alone,
+    which perhaps came of bootstrapping; null where it is not confirmed. A confirmed peer gets no key that does not mix
+    in the one before."""
     by: str
     """User of this computer who has compared; empty where nobody did."""
     confirmed_age_s: float | None

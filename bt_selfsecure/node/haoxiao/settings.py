@@ -42,6 +42,7 @@ class Settings:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._keys = {peer.address: authentication_key(peer) for peer in config.peer}
+        self._bootstrapped = {peer.address for peer in config.peer if peer.bootstrapped}
         self._session = session_config(config)
         self._establish = establish_config(config, bytes(limits.IDENTITY_BYTES))
         self.no_radio = no_radio(config)
@@ -84,6 +85,8 @@ class Settings:
             rests_on=partial(rests_on_relays, table) if table and relayed else self.rests_on,
             asks=address in self._keys,
             shares_authentication_key=self.is_shared(address),
+            is_bootstrapped=address in self._bootstrapped,
+            two_ways=table is not None and len(groups(table)) > 1,
             key_proves=bool(self._keys.get(address)) and not self.is_shared(address),
         )
 
