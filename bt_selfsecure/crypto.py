@@ -1,4 +1,4 @@
-"""The hash, the HMAC and the key derivation that every protocol here rests on: SHA-256, RFC 2104 and RFC 5869."""
+"""What several protocols here rest on: SHA-256, HMAC (RFC 2104), HKDF (RFC 5869), and of AES-128 CMAC and CCM."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import hashlib
 import hmac
 from typing import Final
 
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import cmac as _cmac
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESCCM
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from bt_selfsecure.errors import LocalError
@@ -16,6 +20,8 @@ _IPAD: Final = bytes(octet ^ 0x36 for octet in range(256))
 _OPAD: Final = bytes(octet ^ 0x5C for octet in range(256))
 _BLOCK_BYTES: Final = 64
 _hash: Final = hashlib.sha256
+CCM_NONCE_BYTES: Final = 13
+CCM_TAG_BYTES: Final = 8
 
 
 def hmac_sha256(key: bytes, data: bytes) -> bytes:
@@ -51,3 +57,25 @@ def hkdf_expand(prk: bytes, info: bytes, length: int = 32) -> bytes:
 def sha256(data: bytes) -> bytes:
     """Return SHA-256 of the data, 32 bytes."""
     return _hash(data).digest()
+
+
+def cmac(key: bytes, data: bytes) -> bytes:
+    """Return AES-CMAC (RFC 4493) under a key of 16 bytes, 16 bytes."""
+    code = _cmac.CMAC(AES(key))
+    code.update(data)
+    return code.finalize()
+
+
+def ccm_seal(key: bytes, nonce: bytes, plain: bytes, associated: bytes = b"") -> bytes:
+    """Return AES-CCM (RFC 3610) of the plaintext, with its tag of 8 bytes; the nonce has 13."""
+    return AESCCM(key, tag_length=CCM_TAG_BYTES).encrypt(nonce, plain, associated)
+
+
+def ccm_open(key: bytes, nonce: bytes, sealed: bytes, associated: bytes = b"") -> bytes | None:
+    """Return the plaintext; None for what was not sealed under this key, nonce and associated data."""
+    if len(sealed) < CCM_TAG_BYTES:
+        return None
+    try:
+        return AESCCM(key, tag_length=CCM_TAG_BYTES).decrypt(nonce, sealed, associated)
+    except InvalidTag:
+        return None

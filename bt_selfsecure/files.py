@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 from bt_selfsecure.errors import UsageError
+
+OWNER: Final = 0o600
+"""Mode of a file of secrets."""
 
 
 def is_there(path: Path) -> bool:
@@ -22,6 +27,45 @@ def is_there(path: Path) -> bool:
             raise
         return False
     return True
+
+
+def private(path: Path) -> bytes:
+    """Return what a file of secrets holds. Raises `UsageError` where others may read it, or it can't be read."""
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode & 0o777
+            if mode & 0o077:
+                raise UsageError(f"{path} holds a secret and others may read it (mode {mode:03o}): chmod 600 {path}")
+            return file.read()
+    except OSError as error:
+        raise UsageError(f"can't read {path} ({error.strerror}): name a file of yours") from None
+
+
+def write_private(path: Path, data: bytes, *, new: bool = False) -> None:
+    """Put this in the place of the file, readable for its owner alone, and return once it is on the disk.
+
+    Raises `UsageError` where it can't be written, with `new` where there is one already, and for a name that is none.
+    """
+    if not path.name:
+        raise UsageError(f"{path} is a folder: name a file in it")
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if new and is_there(path):
+            raise UsageError(f"{path} is there already: name another, or remove it if nothing uses its keys any more")
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, OWNER)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise UsageError(f"can't write {path} ({error.strerror}): make room there, or name another folder") from None
 
 
 @contextmanager

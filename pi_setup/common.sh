@@ -299,7 +299,8 @@ need_installed() {
     die "can't write to $venv: set BT_SELFSECURE_VENV to a folder of your own, or remove what is in the way"
   venv_fits || make_venv
   text="installing bt_selfsecure and what its $extras needs with pip (once, about half a minute)"
-  pip=("$venv/bin/python" -I -m pip install -q --no-compile --only-binary :all:)
+  # pyDes, which NFC needs, is source only, and Python alone.
+  pip=("$venv/bin/python" -I -m pip install -q --no-compile --only-binary :all: --no-binary pyDes)
   rm -f "$venv/.left-out"
   say "$text"
   if quietly "${pip[@]}" -e "${checkout}[$extras]"; then return; fi

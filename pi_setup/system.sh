@@ -84,13 +84,25 @@ put_systemd_files() {
   run udevadm trigger --settle --sysname-match=rfkill
 }
 
+# The extras beside `node`: what advertising takes, and what a role takes that made its folder.
+wished() {
+  local extras
+  extras=$(discovery)
+  { [ "${role-}" != coap ] && [ ! -d "$configuration/coap" ]; } || extras+=${extras:+,}coap
+  { [ "${role-}" != bootstrap ] && [ ! -d "$configuration/bootstrap" ]; } || extras+=${extras:+,}pair
+  case ${role-} in gateway | device) extras+=${extras:+,}iot ;;
+    *) [ ! -d "$configuration/gateway" ] && [ ! -d "$configuration/devices" ] || extras+=${extras:+,}iot ;;
+  esac
+  echo "$extras"
+}
+
 # Names this version of ours: the same sources, with the same python and the same system, have the same one.
 version_id() {
   (
     cd "$checkout" || exit
     find bt_selfsecure systemd pyproject.toml -type f ! -name '*.pyc' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
     "$python" -VV
-    echo "node,$(discovery)"
+    echo "node,$(wished)"
   ) | sha256sum | cut -c1-12
 }
 
@@ -137,7 +149,7 @@ make_version() {
   run "$python" -I -m venv --system-site-packages --without-pip "$place"
   say "fetching and unpacking what the node needs: some minutes on a small Pi"
   run "$python" -I -m zipfile -e "$(pip_wheel)" "$home/pip"
-  extras=$(discovery)
+  extras=$(wished)
   pip=("$place/bin/python" "$home/pip/pip" install -q --only-binary :all: "${from[@]}")
   if ! attempt_run "${pip[@]}" "${checkout}[node${extras:+,$extras}]" shtab; then
     gather node "$extras" "${pip[@]}" || failed "${pip[*]@Q}" || exit 1

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Final
 from bt_selfsecure.cli.client import progress
 from bt_selfsecure.cli.coap_options import NEEDED
 from bt_selfsecure.cli.numbers import integer
-from bt_selfsecure.errors import UsageError
+from bt_selfsecure.errors import PeerError, UsageError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
+    from collections.abc import Callable
 
     from bt_selfsecure.bench.coap.report import CoapBench
 
@@ -29,7 +30,17 @@ quarter of an hour, most of it for the paper's list of used numbers."""
 EPILOG: Final = """\
 example:
   bt-selfsecure bench coap --sessions 9100 --plots . --json > coap.json
+the table between two computers, as over `link up --ipsp`; both run this version:
+  bob$   bt-selfsecure bench coap --serve fe80::1%bt0 --keys keys
+  bob$   scp -r keys alice:
+  alice$ bt-selfsecure bench coap --at fe80::1%bt0 --keys keys
 """
+IOT_DESCRIPTION: Final = """\
+Remake figures of paper 004, side by side with its own:
+  8   sizes of transmission packets, plain and encrypted; bytes of a connection,
+      with X.509 as a peer
+  9   what a connection's cryptography computes, and the CPU's share of it
+  10  sizes of structures in CBOR, CBOR as hexadecimal, JSON, and C"""
 MOST_SESSIONS: Final = 9100
 MOST_OBJECT_SESSIONS: Final = 1100
 """In layer object the paper's list grows seven times as fast."""
@@ -56,19 +67,41 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
     coap.add_argument("--gets", type=integer(least=1, most=1000), default=20, metavar="N", help="of a row (default 20)")
     coap.add_argument("--plots", type=Path, metavar="DIR", help="write the figures as SVG")
     coap.add_argument("--json", action="store_true", help="all of it as one JSON object")
+    where = coap.add_mutually_exclusive_group()
+    where.add_argument("--serve", metavar="ADDRESS", help="serve what is measured, at an address of this computer's")
+    where.add_argument("--at", metavar="ADDRESS", help="Table 1 alone, with the servers of --serve there")
+    coap.add_argument("--keys", type=Path, metavar="DIR", help="the same folder for both; --serve makes it")
     coap.set_defaults(run=_coap)
+    iot = verbs.add_parser(
+        "iotcrypto",
+        help="figures 8 to 10 of IoT-Crypto",
+        description=IOT_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    iot.add_argument("--figure", choices=("8", "9", "10"), metavar="N", help="this one alone: 8, 9 or 10")
+    iot.add_argument("--json", action="store_true", help="one JSON object")
+    iot.set_defaults(run=_iotcrypto)
 
 
 def _coap(args: Namespace) -> int:
     if args.plots and not args.plots.is_dir():
         raise UsageError(f"there is no folder {args.plots}: make it, or name another")
+    if bool(args.keys) != bool(args.serve or args.at):
+        raise UsageError("--keys DIR is for --serve and --at, and both need it")
+    if args.at and not args.keys.is_dir():
+        raise UsageError(f"there is no folder {args.keys}: --serve makes it at the other computer; copy it from there")
     now = ["beginning"]
     try:
+        if args.serve:
+            return _serve(args)
         with progress(lambda: now[0]):
             measured = _measure(args, now)
             written = _draw(args, measured)
     except ImportError as error:
         raise UsageError(NEEDED.format(error.name)) from None
+    except PeerError as error:
+        print(f"bt-selfsecure: {error}", file=sys.stderr)
+        return 1
     if args.json:
         print(json.dumps(measured.to_json(), indent=2))
     else:
@@ -80,11 +113,35 @@ def _coap(args: Namespace) -> int:
     return 0
 
 
+def _serve(args: Namespace) -> int:
+    from bt_selfsecure.bench.coap.table import serve_table
+    from bt_selfsecure.bench.coap.ways import make_keys
+
+    if not args.keys.is_dir():
+        try:
+            args.keys.mkdir(mode=0o700)
+        except OSError as error:
+            raise UsageError(f"can't make {args.keys} ({error.strerror}): name another folder") from None
+        make_keys(args.keys)
+
+    def ready(count: int) -> None:
+        print(f"serving {count} ways at {args.serve}; Ctrl-C ends it", flush=True)
+
+    asyncio.run(serve_table(args.serve, args.keys, ready))
+    return 0
+
+
 def _measure(args: Namespace, now: list[str]) -> CoapBench:
     from bt_selfsecure.bench.coap.figures import figures
     from bt_selfsecure.bench.coap.report import CoapBench
-    from bt_selfsecure.bench.coap.table import LOOPBACK, SLOW, table
+    from bt_selfsecure.bench.coap.table import LOOPBACK, SLOW, table, table_at
 
+    def said(where: str) -> Callable[[str], None]:
+        return lambda what: now.__setitem__(0, f"Table 1 {where}: {what}")
+
+    if args.at:
+        rows = asyncio.run(table_at(args.at, args.keys, args.gets, said(f"at {args.at}")))
+        return CoapBench([], {f"servers at {args.at}": rows})
     points = []
     for layer, most in (("dtls", args.sessions), ("object", min(args.sessions, MOST_OBJECT_SESSIONS))):
 
@@ -92,10 +149,8 @@ def _measure(args: Namespace, now: list[str]) -> CoapBench:
             now[0] = f"layer {layer}: {done} of {most} sessions"
 
         points += figures(most, layer, tell)
-    now[0] = "Table 1 on loopback"
-    rows = asyncio.run(table(args.gets, LOOPBACK))
-    now[0] = "Table 1 over a slow link"
-    return CoapBench(points, rows, asyncio.run(table(args.gets, SLOW)))
+    tables = {link.name: asyncio.run(table(args.gets, link, said(link.name))) for link in (LOOPBACK, SLOW)}
+    return CoapBench(points, tables)
 
 
 def _draw(args: Namespace, measured: CoapBench) -> list[Path]:
@@ -107,3 +162,14 @@ def _draw(args: Namespace, measured: CoapBench) -> list[Path]:
         return draw(measured, args.plots)
     except ModuleNotFoundError as error:
         raise UsageError(f"--plots needs {error.name}: install it with pip install 'bt-selfsecure[plots]'") from None
+
+
+def _iotcrypto(args: Namespace) -> int:
+    from bt_selfsecure.cli.iot_options import needing_extra
+
+    with needing_extra():
+        from bt_selfsecure.bench.iotcrypto.report import figures, lines
+    with progress(lambda: "measuring"):
+        measured = figures([args.figure] if args.figure else ["8", "9", "10"])
+    print(json.dumps(measured, indent=2) if args.json else "\n".join(lines(measured)))
+    return 0

@@ -29,7 +29,7 @@ TO_TOP: Final = "\x1b[H"
 """Cursor to the upper left corner (ECMA-48 CUP)."""
 ESTABLISH_TEXT: Final = """\
 Agree on a new key now; the session goes over to it by itself. Exit status 1:
-there is none.
+there is none, or with one of several there is none.
 
 The key has a short authentication string, for one comparison: with the string
 of the same key at the other end, where somebody must ask for it, too. Then
@@ -42,6 +42,9 @@ whoever answers, and the peer is to be compared anew."""
 ESTABLISH_EXAMPLES: Final = """\
 examples:
   bt-selfsecure establish bob
+  bt-selfsecure establish bob carol dave
+      Over le_advert one burst gives up to seven peers a key each. --all: all
+      that are configured.
   bt-selfsecure establish alice --wait
       At bob, before that: both ends then have the string of one key.
   bt-selfsecure establish bob --without-continuity"""
@@ -87,7 +90,8 @@ def add_establish(commands: _SubParsersAction[ArgumentParser]) -> None:
         ESTABLISH_EXAMPLES,
         _establish,
     )
-    establish.add_argument("peer", metavar="PEER", help="name or address")
+    establish.add_argument("peers", metavar="PEER", nargs="*", help="name or address")
+    establish.add_argument("--all", action="store_true", help="with each peer that there is")
     establish.add_argument("--wait", action="store_true", help="let the other end begin; until Ctrl-C")
     establish.add_argument(
         "--without-continuity",
@@ -95,7 +99,7 @@ def add_establish(commands: _SubParsersAction[ArgumentParser]) -> None:
         help="take a key from whoever answers; a peer that was confirmed is not any more",
     )
     establish.add_argument("--yes", action="store_true", help="do not ask, with --without-continuity")
-    establish.add_argument("--json", action="store_true", help="the outcome as one JSON object")
+    establish.add_argument("--json", action="store_true", help="the outcome as one JSON object; an array for several")
 
 
 def add_scan(commands: _SubParsersAction[ArgumentParser]) -> None:
@@ -207,17 +211,58 @@ def _establish(args: Namespace) -> int:
     from bt_selfsecure.cli.status import establishment_lines
 
     client = node_client(args)
+    if bool(args.peers) is args.all:
+        raise UsageError("give the names of peers, or --all and none")
+    names = [peer["name"] for peer in client.peers()] if args.all else list(dict.fromkeys(args.peers))
     if args.without_continuity and not args.yes:
         from bt_selfsecure.cli.status import whom
 
-        peer = find(client, args.peer)
-        if peer["trust"]["confirmed"] and not asks_yes(_doubt(peer["name"], whom(peer)), "give --yes, if you are sure"):
-            print("Nothing is changed.")
-            return 1
-    with progress(lambda: _state(client, args.peer)):
-        outcome = client.establish(args.peer, wait=args.wait, without_continuity=args.without_continuity)
-    print(json.dumps(outcome, indent=2) if args.json else "\n".join(establishment_lines(outcome, columns())))
-    return 0 if outcome["established"] else 1
+        for peer in [find(client, name) for name in names]:
+            sure = "give --yes, if you are sure"
+            if peer["trust"]["confirmed"] and not asks_yes(_doubt(peer["name"], whom(peer)), sure):
+                print("Nothing is changed.")
+                return 1
+    try:
+        seen = _Seen(client, names)
+        with progress(seen.state, seen.trouble):
+            outcomes = _establish_all(client, names, wait=args.wait, without_continuity=args.without_continuity)
+    except KeyboardInterrupt:
+        if args.without_continuity:
+            for name in names:
+                print(f"{name} is not confirmed any more, if it could be reached.", file=sys.stderr)
+        raise
+    if args.json:
+        print(json.dumps(outcomes[0] if len(args.peers) == 1 else outcomes, indent=2))
+    else:
+        print("\n".join(line for outcome in outcomes for line in establishment_lines(outcome, columns())))
+    return 0 if all(outcome["established"] for outcome in outcomes) else 1
+
+
+def _establish_all(client: NodeClient, names: list[str], **how: bool) -> list[dict[str, Any]]:
+    """Ask for all keys at once, so that they come from one burst where they can."""
+    if len(names) == 1:
+        return [client.establish(names[0], **how)]
+    from threading import Thread
+
+    for name in names:
+        find(client, name)  # none is begun where one is unknown
+    outcomes: dict[str, dict[str, Any]] = {}
+    errors: list[UsageError] = []
+
+    def ask(name: str) -> None:
+        try:
+            outcomes[name] = client.establish(name, **how)
+        except UsageError as error:
+            errors.append(error)
+
+    threads = [Thread(target=ask, args=(name,), daemon=True) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return [outcomes[name] for name in names]
 
 
 def _doubt(name: str, known: str) -> str:
@@ -227,11 +272,27 @@ def _doubt(name: str, known: str) -> str:
     )
 
 
-def _state(client: NodeClient, name: str) -> str:
-    """What the node says of an establishment under way."""
-    from bt_selfsecure.cli.status import state
+class _Seen:
+    """Looks at establishments that are waited for: an end may wait for ever for what the other end refuses."""
 
-    return state(find(client, name))
+    def __init__(self, client: NodeClient, names: list[str]) -> None:
+        self._client, self._names, self._told = client, names, dict.fromkeys(names, "")
+
+    def state(self) -> str:
+        """Return what goes on."""
+        from bt_selfsecure.cli.status import state
+
+        return "; ".join(state(find(self._client, name)) for name in self._names)
+
+    def trouble(self) -> str:
+        """Return what has gone wrong since the last look, or nothing."""
+        found = []
+        for name in self._names:
+            peer = find(self._client, name)
+            told, self._told[name] = self._told[name], peer["trouble"]
+            if peer["trouble"] not in ("", told):
+                found.append(f"{peer['name']}: {peer['trouble']}")
+        return "; ".join(found)
 
 
 def find(client: NodeClient, name: str) -> dict[str, Any]:
@@ -258,30 +319,36 @@ def _scan(args: Namespace) -> int:
 
 
 @contextmanager
-def progress(tell: Callable[[], str]) -> Iterator[None]:
-    """Show on a terminal's standard error what goes on, with the seconds; leave nothing of it behind."""
-    if not sys.stderr.isatty():
+def progress(tell: Callable[[], str], news: Callable[[], str] | None = None) -> Iterator[None]:
+    """Show on a terminal's standard error what goes on, with the seconds; leave nothing of that behind. What `news`
+    returns is a line that stays, also where standard error is no terminal."""
+    on_terminal = sys.stderr.isatty()
+    if not (on_terminal or news):
         yield
         return
     from threading import Event, Thread
 
     done = Event()
-    thread = Thread(target=_show_progress, args=(tell, done), daemon=True)
+    thread = Thread(target=_show_progress, args=(tell if on_terminal else None, news, done), daemon=True)
     thread.start()
     try:
         yield
     finally:
         done.set()
         thread.join()
-        print("\r" + CLEAR_LINE_END, end="", file=sys.stderr, flush=True)
+        if on_terminal:
+            print("\r" + CLEAR_LINE_END, end="", file=sys.stderr, flush=True)
 
 
-def _show_progress(tell: Callable[[], str], done: Event) -> None:
+def _show_progress(tell: Callable[[], str] | None, news: Callable[[], str] | None, done: Event) -> None:
     start = time.monotonic()
     while not done.wait(PROGRESS_S):
         try:
-            what = tell()
+            new, what = news() if news else "", tell() if tell else ""
         except UsageError:
             continue  # the command itself will say it
-        line = f"{what}, {time.monotonic() - start:.0f} s"[: columns() - 1]
-        print("\r" + line + CLEAR_LINE_END, end="", file=sys.stderr, flush=True)
+        if new:
+            print(("\r" + CLEAR_LINE_END) * bool(tell) + "\n".join(wrapped(new, columns(), "  ")), file=sys.stderr)
+        if tell:
+            line = f"{what}, {time.monotonic() - start:.0f} s"[: columns() - 1]
+            print("\r" + line + CLEAR_LINE_END, end="", file=sys.stderr, flush=True)

@@ -125,6 +125,8 @@ def _serve(args: Namespace) -> int:
 
 async def _until_signal(args: Namespace, options: Chosen) -> int:
     from bt_selfsecure.coap.manager import ManagedSite
+    from bt_selfsecure.coap.oscore import OscoreSite
+    from bt_selfsecure.coap.oscore_pairs import OscorePairs
     from bt_selfsecure.coap.resources import site
     from bt_selfsecure.coap.sabour import secured
     from bt_selfsecure.coap.sabour_paper import PaperHandshakes, PaperSite
@@ -143,6 +145,10 @@ async def _until_signal(args: Namespace, options: Chosen) -> int:
             whole = PaperSite(whole, handshakes)
         elif options.profile is not None:
             whole = secured(whole, _sabour_server(options))
+        elif options.oscore:
+            for pair in options.oscore:
+                closing.callback(pair.close)
+            whole = OscoreSite(whole, OscorePairs(options.oscore).of)
         if manager := await closing.enter_async_context(managed(args, Role.SERVER)):
             whole = ManagedSite(whole, manager)
         serving = await serve(whole, args.bind, args.port, options.scheme)
@@ -198,10 +204,11 @@ async def _ask(args: Namespace, options: Chosen, payload: bytes) -> tuple[int, A
     from bt_selfsecure.protocols.dotp.keys import Role
 
     device = None if options.profile is None else _device(args, options)
-    async with (
-        managed(args, Role.CLIENT) as manager,
-        connected(options.scheme, device, args.auth_port) as client,
-    ):
+    async with contextlib.AsyncExitStack() as closing:
+        for pair in options.oscore:
+            closing.callback(pair.close)
+        manager = await closing.enter_async_context(managed(args, Role.CLIENT))
+        client = await closing.enter_async_context(connected(options.scheme, device, args.auth_port, *options.oscore))
         client.before = manager.begin if manager else None
         if args.method == "observe":
             return await _observe(args, client), None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bt_selfsecure.cli.client import node_client, progress
-from bt_selfsecure.cli.coap_options import add_folder, folder_of
+from bt_selfsecure.cli.coap_options import NEEDED, add_folder, folder_of, path_of_pair
 from bt_selfsecure.cli.numbers import integer
 from bt_selfsecure.errors import UsageError
 
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 NODE_PORT: Final = 14
 """Of a node's session, on which a key goes from one end to the other."""
 PAIR: Final = """\
-Begin one end of a D-OTP pair; begin the other one with the same key and the
-other --as. NAME is what this end calls it. The pair keeps its own state from
-then on: a key file is not needed any more, and must not be used again."""
+Begin one end of a pair, for D-OTP or OSCORE; begin the other one with the
+same key and the other --as. NAME is what this end calls it. The pair keeps its
+own state from then on: a key file is not needed any more, and must not be used
+again."""
 PAIR_EPILOG: Final = """\
 a key comes from one of:
   --key-file FILE   coap key made it; the same file at both ends
@@ -51,13 +52,16 @@ def add_parsers(verbs: _SubParsersAction[ArgumentParser]) -> None:
 
     pair = verbs.add_parser(
         "pair",
-        help="begin one end of a D-OTP pair",
+        help="begin one end of a pair, for D-OTP or OSCORE",
         description=PAIR,
         epilog=PAIR_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     pair.add_argument("name", metavar="NAME")
     pair.add_argument("--as", dest="role", choices=("client", "server"), required=True, help="which end this is")
+    pair.add_argument(
+        "--for", dest="scheme", choices=("dotp", "oscore"), default="dotp", help="what it is used by (default dotp)"
+    )
     source = pair.add_mutually_exclusive_group()
     source.add_argument("--key-file", type=Path, metavar="FILE")
     source.add_argument("--over", metavar="PEER", help="a peer of the node on this computer")
@@ -70,7 +74,12 @@ def add_parsers(verbs: _SubParsersAction[ArgumentParser]) -> None:
         metavar="POLICY",
         help=f"with --sn: when the key changes: {', '.join(policies)} (the default)",
     )
-    pair.add_argument("--bits", choices=("64", "96"), default="64", help="with --sn: size of a key (default 64)")
+    pair.add_argument(
+        "--bits",
+        choices=("40", "64", "96"),
+        default="64",
+        help="with --sn: size of a key (default 64; 40, to see its numbers run out after 256)",
+    )
     pair.add_argument("--identity", default="pair", metavar="ID", help="with --sn: the pair's name on the wire")
     pair.add_argument("--config", type=Path, metavar="FILE", help="the node's configuration, if not the default one")
     add_folder(pair)
@@ -107,7 +116,7 @@ def add_parsers(verbs: _SubParsersAction[ArgumentParser]) -> None:
 
 def _key(args: Namespace) -> int:
     from bt_selfsecure.coap.keys import new_key
-    from bt_selfsecure.coap.pairs import write_private
+    from bt_selfsecure.files import write_private
 
     if not args.file.parent.is_dir():
         raise UsageError(f"there is no folder {args.file.parent}: make it, or name another")
@@ -117,13 +126,21 @@ def _key(args: Namespace) -> int:
 
 def _pair(args: Namespace) -> int:
     from bt_selfsecure.coap.keys import secret_of
-    from bt_selfsecure.coap.pairs import SUFFIX, PairFile, private
+    from bt_selfsecure.coap.pairs import SUFFIX, PairFile
+    from bt_selfsecure.files import private
     from bt_selfsecure.protocols.dotp.keys import Role
     from bt_selfsecure.protocols.dotp.record import DotpRecord
 
-    path = folder_of(args) / f"{args.name}{SUFFIX}"
-    if not args.name or os.sep in args.name or args.name.startswith("."):
-        raise UsageError(f"{args.name!r} can't be the name of a pair: it becomes a file's")
+    is_oscore = args.scheme == "oscore"
+    if is_oscore:
+        try:
+            from bt_selfsecure.coap.oscore_pairs import SUFFIX as OSCORE_SUFFIX
+            from bt_selfsecure.coap.oscore_pairs import OscorePair
+        except ImportError as error:
+            raise UsageError(NEEDED.format(error.name)) from None
+        if args.sn is not None:
+            raise UsageError("--sn is the paper's, for D-OTP alone: give --key-file or --over")
+    path = path_of_pair(folder_of(args), args.name, OSCORE_SUFFIX if is_oscore else SUFFIX)
     if path.exists():
         raise UsageError(f"there is a pair {args.name!r} already: name another, or remove {path}")
     role = Role(args.role)
@@ -135,7 +152,10 @@ def _pair(args: Namespace) -> int:
 
     def begin(line: bytes, where: str) -> None:
         identity, secret = secret_of(line, where)
-        PairFile.begin(path, identity, DotpRecord.hardened(role, secret))
+        if is_oscore:
+            OscorePair.begin(path, role, identity, secret)
+        else:
+            PairFile.begin(path, identity, DotpRecord.hardened(role, secret))
 
     if args.over:
         _over_node(args, begin)
@@ -158,7 +178,7 @@ def _over_node(args: Namespace, begin: Callable[[bytes, str], None]) -> None:
 
     node = node_client(args)
     if args.role == "client":
-        line = new_key(os.urandom(4).hex(), os.urandom)
+        line = new_key(os.urandom(3).hex(), os.urandom)
         number = node.send(args.over, line, port=NODE_PORT)
         begin(line, "the new key")
         print(f"the key is on its way to {args.over} (message {number})")
@@ -173,7 +193,7 @@ def _over_node(args: Namespace, begin: Callable[[bytes, str], None]) -> None:
 
 def _identity(args: Namespace) -> int:
     from bt_selfsecure.coap.keys import code_of_record, own_identity
-    from bt_selfsecure.qr_codes import drawn
+    from bt_selfsecure.oob.qr import drawn
 
     record = own_identity(folder_of(args), os.urandom).enrolment
     if args.qr:

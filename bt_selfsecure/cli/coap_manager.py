@@ -90,8 +90,8 @@ async def _until_signal(args: Namespace, text: str) -> int:
     except ImportError as error:
         raise UsageError(NEEDED.format(error.name)) from None
     from bt_selfsecure.coap.keys import read_keys
-    from bt_selfsecure.coap.pairs import private
     from bt_selfsecure.coap.schemes import DtlsPsk
+    from bt_selfsecure.files import private
     from bt_selfsecure.protocols.dotp.manager import ManagerConfig
 
     config = ManagerConfig(read_pairs(text, args.pairs), most_grants=args.rate, done_s=args.done)

@@ -13,15 +13,16 @@ from bt_selfsecure.errors import UsageError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from bt_selfsecure.coap.manager import ManagerClient
+    from bt_selfsecure.coap.oscore_pairs import OscorePair
     from bt_selfsecure.coap.pairs import PairFile
     from bt_selfsecure.coap.schemes import Scheme
     from bt_selfsecure.protocols.dotp.keys import Role
     from bt_selfsecure.protocols.sabour.messages import Profile
 
-SCHEMES: Final = ("plain", "dtls", "dotp", "sabour")
+SCHEMES: Final = ("plain", "dtls", "oscore", "dotp", "sabour")
 LAYERS: Final = ("dtls", "object")
 PROFILES: Final = ("hardened", "paper", "paper-hash")
 MOST_PORT: Final = 65_535
@@ -29,6 +30,7 @@ SCHEME_HELP: Final = """\
 schemes:
   plain   no security (coap://)
   dtls    DTLS 1.2 with a pre-shared key that stays: --key-file (coaps://)
+  oscore  OSCORE with such a key: --pair, made by coap pair --for oscore (coap://)
   dotp    D-OTP: --pair. Layer dtls: a key for each DTLS session (coaps://);
           layer object: a key for each datagram, no handshake (coap://)
   sabour  Sabour's handshake, then OSCORE (coap://): coap identity, coap enrol
@@ -44,6 +46,8 @@ class Chosen:
     profile: Profile | None
     """Of Sabour's handshake; None without it."""
     folder: Path
+    oscore: Sequence[OscorePair] = ()
+    """Of OSCORE with keys that both ends have; each is to be closed."""
 
     @property
     def is_paper(self) -> bool:
@@ -70,7 +74,7 @@ def add_options(parser: ArgumentParser, *, server: bool) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="dotp: a pair made by coap pair" + ("; may be given several times" if server else ""),
+        help="dotp, oscore: a pair made by coap pair" + ("; may be given several times" if server else ""),
     )
     parser.add_argument("--layer", choices=LAYERS, default="dtls", help="dotp: which layer (default dtls)")
     for name, figure in (("--no-serial", "10a"), ("--one-key", "11a")):
@@ -104,8 +108,8 @@ async def managed(args: Namespace, end: Role) -> AsyncIterator[ManagerClient | N
     from bt_selfsecure.coap.client import connected
     from bt_selfsecure.coap.keys import read_keys
     from bt_selfsecure.coap.manager import ManagerClient
-    from bt_selfsecure.coap.pairs import private
     from bt_selfsecure.coap.schemes import DtlsPsk
+    from bt_selfsecure.files import private
 
     if not args.manager_key:
         raise UsageError("--manager needs --manager-key with this device's key")
@@ -133,7 +137,7 @@ def chosen(args: Namespace, *, server: bool) -> Chosen:
     except ImportError as error:
         raise UsageError(NEEDED.format(error.name)) from None
     from bt_selfsecure.coap.keys import read_keys
-    from bt_selfsecure.coap.pairs import private
+    from bt_selfsecure.files import private
     from bt_selfsecure.protocols.sabour.messages import Profile
 
     folder = folder_of(args)
@@ -143,8 +147,8 @@ def chosen(args: Namespace, *, server: bool) -> Chosen:
         raise UsageError("--key-file is for --scheme dtls; a pair takes its own by coap pair")
     if (args.no_serial or args.one_key) and (args.scheme, args.layer) != ("dotp", "object"):
         raise UsageError("--no-serial and --one-key are for --scheme dotp --layer object")
-    if args.scheme != "dotp" and args.pair:
-        raise UsageError("--pair is for --scheme dotp")
+    if args.scheme not in ("dotp", "oscore") and args.pair:
+        raise UsageError("--pair is for --scheme dotp and oscore")
     if args.scheme == "dtls":
         if not args.key_file:
             raise UsageError("--scheme dtls needs --key-file: make one with bt-selfsecure coap key")
@@ -152,9 +156,11 @@ def chosen(args: Namespace, *, server: bool) -> Chosen:
         if not server and len(keys) > 1:
             raise UsageError(f"{args.key_file} has {len(keys)} keys, and a client has one")
         return Chosen(DtlsPsk(keys), None, folder)
+    if args.scheme in ("dotp", "oscore") and (not args.pair or (len(args.pair) > 1 and not server)):
+        raise UsageError(f"--scheme {args.scheme} needs --pair NAME" + ("" if server else ", one for a client"))
+    if args.scheme == "oscore":
+        return Chosen(Plain(), None, folder, [_oscore_pair(folder, name, server=server) for name in args.pair])
     if args.scheme == "dotp":
-        if not args.pair or (len(args.pair) > 1 and not server):
-            raise UsageError("--scheme dotp needs --pair NAME" + ("" if server else ", one for a client"))
         pairs = [pair_of(folder, name) for name in args.pair]
         if args.layer == "object":
             return Chosen(DotpObject(pairs, not args.no_serial, not args.one_key), None, folder)
@@ -167,6 +173,20 @@ def pair_of(folder: Path, name: str) -> PairFile:
     """Return the pair of this name. Raises `UsageError` where there is none, or it is in use."""
     from bt_selfsecure.coap.pairs import SUFFIX, PairFile
 
-    if os.sep in name or name.startswith("."):
+    return PairFile(path_of_pair(folder, name, SUFFIX))
+
+
+def path_of_pair(folder: Path, name: str, suffix: str) -> Path:
+    """Raises `UsageError` for a name that can't be a file's."""
+    if not name or os.sep in name or name.startswith("."):
         raise UsageError(f"{name!r} can't be the name of a pair: it becomes a file's")
-    return PairFile(folder / f"{name}{SUFFIX}")
+    return folder / f"{name}{suffix}"
+
+
+def _oscore_pair(folder: Path, name: str, *, server: bool) -> OscorePair:
+    from bt_selfsecure.coap.oscore_pairs import SUFFIX, OscorePair
+    from bt_selfsecure.protocols.dotp.keys import Role
+
+    pair = OscorePair(path_of_pair(folder, name, SUFFIX))
+    pair.expect(Role.SERVER if server else Role.CLIENT)
+    return pair

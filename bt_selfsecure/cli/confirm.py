@@ -30,7 +30,7 @@ Read the digits to each other where you know whom you hear, or hold the screens
 side by side. Whoever stands between the two is right by chance once in a
 million; if the strings differ, answer no.
 
-Exit status 1: it is not confirmed."""
+Exit status 1: nothing was confirmed by it."""
 EXAMPLES: Final = """\
 examples:
   bt-selfsecure confirm bob
@@ -65,7 +65,7 @@ def _confirm(args: Namespace) -> int:
     if args.json:
         print(json.dumps(outcome, indent=2))
     else:
-        print("\n".join(_lines(outcome)))
+        print("\n".join(_lines(outcome, peer)))
     return 0 if outcome["confirmed"] else 1
 
 
@@ -75,14 +75,14 @@ def _without_string(peer: dict[str, Any]) -> dict[str, Any]:
         return {"confirmed": True, "peer": name, "reason": ""}
     if peer["key"] is None:
         return {"confirmed": False, "peer": name, "reason": "there is no key with it yet: see bt-selfsecure status"}
-    why = (
-        "nobody has asked for its key here, or the string was compared already: for another one, bt-selfsecure "
-        f"establish --wait there, and then bt-selfsecure establish {name} here"
-    )
-    return {"confirmed": False, "peer": name, "reason": why}
+    from bt_selfsecure.node.haoxiao.confirmation import no_string
+
+    return {"confirmed": False, "peer": name, "reason": no_string(name)}
 
 
-def _lines(outcome: dict[str, Any]) -> list[str]:
+def _lines(outcome: dict[str, Any], peer: dict[str, Any]) -> list[str]:
+    name = outcome["peer"]
     if outcome["confirmed"]:
-        return wrapped(f"{outcome['peer']} is confirmed.", columns())
-    return wrapped(f"{outcome['peer']} is not confirmed: {outcome['reason']}", columns(), "  ")
+        return wrapped(f"{name} is confirmed.", columns())
+    so = "stays confirmed, not by this" if peer["trust"]["confirmed"] else "is not confirmed"
+    return wrapped(f"{name} {so}: {outcome['reason']}", columns(), "  ")

@@ -72,9 +72,10 @@ OPEN: Final = """\
 Whoever has that disk, or uses this computer, can read {path}:
 its file system keeps no permissions, as FAT on a USB stick."""
 RESTORED: Final = """\
-Restored. Its keys may be old: the peers resynchronise, or refuse them and agree on
-new ones. If somebody else may have had this file, or a disk as old as it:
-bt-selfsecure establish PEER, for each peer."""
+Restored. Its keys may be old: the peers resynchronise, or refuse them and agree
+on new ones. One that is confirmed, here or there, waits for a person: see
+bt-selfsecure status. If somebody else may have had this file, or a disk as old
+as it: bt-selfsecure establish PEER, for each peer."""
 
 WAITED: Final = """\
 {sent} waited in it to be sent: a peer may get again what it has had since.
@@ -240,7 +241,8 @@ def _restore(args: Namespace) -> int:
         print(text.format(sent=sent, read=read, file=args.file), file=sys.stderr)
     _warn_if_open(directory / FILE)
     if old:
-        print(f"The state that was there before: {old}; it holds keys, delete it when all is well.", file=sys.stderr)
+        print(f"The state that was there before: {old}", file=sys.stderr)
+        print("It holds keys: delete it when all is well.", file=sys.stderr)
     return 0
 
 

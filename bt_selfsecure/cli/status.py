@@ -23,6 +23,7 @@ MINUTE_S: Final = 60
 HOUR_S: Final = 60 * MINUTE_S
 DAY_S: Final = 24 * HOUR_S
 ASK: Final = "bt-selfsecure establish"
+PAPER: Final = "paper"
 
 
 def status_lines(status: dict[str, Any], width: int) -> list[str]:
@@ -34,6 +35,11 @@ def status_lines(status: dict[str, Any], width: int) -> list[str]:
         lines += _wrap(f"! {problem}", width, "  ")
     for peer in status["peers"]:
         lines += ["", *_peer_lines(peer, width)]
+    if relay := status["relay"]:
+        lines += ["", *_relay_lines(relay, width)]
+    if status["groups"]:
+        groups = [line for group in status["groups"] for line in group_lines(group, width - len(INDENT))]
+        lines += ["", "groups", *(INDENT + line for line in groups)]
     if not status["peers"]:
         lines += ["", *_wrap("No peers: add a [[peer]] to the configuration and restart the node.", width)]
     return lines
@@ -44,6 +50,8 @@ def _peer_lines(peer: dict[str, Any], width: int) -> list[str]:
     rows = [("state", state(peer)), *_key_rows(peer["key"]), *_whom_rows(peer), ("messages", _messages(peer))]
     if losses := _losses(peer):
         rows.append(("losses", losses))
+    if peer["link"] and peer["link"]["path"]:
+        rows.insert(1, ("through", _through(peer["link"])))
     if peer["trouble"]:
         rows.insert(1, ("trouble", peer["trouble"]))
     if peer["rejections"]:
@@ -54,6 +62,26 @@ def _peer_lines(peer: dict[str, Any], width: int) -> list[str]:
     for label, text in rows:
         lines += _row(label, text, width)
     return lines
+
+
+def _relay_lines(relay: dict[str, Any], width: int) -> list[str]:
+    """What the node carries for others."""
+    lines = _wrap(f"relay  for {', '.join(relay['for'])}", width, INDENT)
+    links = [
+        f"{' and '.join(link['ends'])}, idle for {duration(link['idle_s'])}" if all(link["neighbours"])
+        else f"{' and '.join(link['ends'])}, not open yet"
+        for link in relay["links"]
+    ]  # fmt: skip
+    rows = [("links", "; ".join(links) or "none"), ("carried", _by(relay["forwarded_bytes"], " bytes of"))]
+    rows += [("waiting", _by(relay["waiting_bytes"], " bytes for"))] if relay["waiting_bytes"] else []
+    rows += [("dropped", _by(relay["dropped"], ""))] if relay["dropped"] else []
+    for label, text in rows:
+        lines += _row(label, text, width)
+    return lines
+
+
+def _by(counts: dict[str, int], what: str) -> str:
+    return ", ".join(f"{count:,}{what} {of}" for of, count in counts.items()) or "nothing"
 
 
 def watch_lines(status: dict[str, Any], width: int) -> list[str]:
@@ -88,6 +116,16 @@ def _phone_lines(peer: dict[str, Any], width: int) -> list[str]:
         if text:
             lines += _wrap(f"{INDENT}{label:<{SHORT_LABEL}}{text}", width, " " * (SHORT_LABEL + len(INDENT)))
     return lines
+
+
+def _through(link: dict[str, Any]) -> str:
+    """Which nodes carry a link."""
+    text = ", then ".join(link["path"])
+    if link["second_path"]:
+        text += f"; a second way through {', then '.join(link['second_path'])}"
+    if link["round_trip_s"] is not None:
+        text += f"; {link['round_trip_s']:.2f} s there and back"
+    return text
 
 
 def _alarm(trust: dict[str, Any]) -> str:
@@ -133,7 +171,20 @@ def _strength_rows(key: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         ("secret", f"{key['secret_bits']:.1f} bits (target {key['target_bits']:g}), {heard}"),
         ("rests on", str(key["rests_on"])),
+        *_shared_rows(key),
     ]
+
+
+def _shared_rows(key: dict[str, Any]) -> list[tuple[str, str]]:
+    """What others to whom the burst was sent, too, could know of the key."""
+    if not key["shared"]:
+        return []
+    least = min(one["missed"] for one in key["shared"])
+    others = counted(len(key["shared"]), "other peer")
+    if least:
+        return [("burst", f"shared with {others}; each missed {least:,} packets of this key or more")]
+    known = "X25519 alone keeps the key from one" if key["hybrid"] else "one of them can compute the key"
+    return [("burst", f"shared with {others}; {known} who missed none of its packets")]
 
 
 def _whom_rows(peer: dict[str, Any]) -> list[tuple[str, str]]:
@@ -141,20 +192,31 @@ def _whom_rows(peer: dict[str, Any]) -> list[tuple[str, str]]:
     name, key, trust = peer["name"], peer["key"], peer["trust"]
     rows = []
     if key or trust["confirmed"]:
-        text = whom(peer)
-        if trust["confirmed"] is None:
-            sas = key["sas"]
-            text += (
-                f"; compare {sas} at both ends: bt-selfsecure confirm {name}" if sas else f"; to compare: {ASK} {name}"
-            )
-        rows.append(("peer", text))
+        rows.append(("peer", whom(peer) if trust["confirmed"] else f"{whom(peer)}; {_how_to_confirm(peer)}"))
     if trust["refused"]:
         ago = f", the last {duration(trust['refused_age_s'])} ago" if trust["refused_age_s"] is not None else ""
         text = f"{counted(trust['refused'], 'key')}{ago}, from one who has not the key in use"
         if trust["confirmed"]:
             text += f"; if {name} has lost its state: {ASK} {name} --without-continuity"
+        else:
+            text += f", too soon after others; at once: {ASK} {name}, and compare"
         rows.append(("refused", text))
     return rows
+
+
+def _how_to_confirm(peer: dict[str, Any]) -> str:
+    """What leads to a confirmation; only what the node does not refuse."""
+    name, sas = peer["name"], peer["key"]["sas"]
+    if refusal := _never_confirmed(name, peer["session"]["profile"]):
+        return f"{refusal}; {sas} is for this one key" if sas else refusal
+    return f"compare {sas} at both ends: bt-selfsecure confirm {name}" if sas else f"to compare: {ASK} {name}"
+
+
+def _never_confirmed(name: str, profile: str) -> str:
+    """Why `confirm` would refuse in any case; else empty. A stranger's name is its address."""
+    if profile == PAPER:
+        return f"the profile {PAPER} confirms nobody"
+    return "a stranger: to confirm it, add it to the configuration as a [[peer]]" if ":" in name else ""
 
 
 def whom(peer: dict[str, Any]) -> str:
@@ -163,6 +225,8 @@ def whom(peer: dict[str, Any]) -> str:
     age = "" if trust["confirmed_age_s"] is None else f" {duration(trust['confirmed_age_s'])} ago"
     if trust["confirmed"] == "string":
         return f"confirmed: {trust['by'] or 'somebody'} has compared the strings{age}"
+    if trust["confirmed"] == "bootstrapped":
+        return "confirmed: bootstrapped" + (f",{age}" if age else "")
     if trust["confirmed"]:
         return "confirmed by its authentication key" + (f",{age}" if age else "")
     text = "unconfirmed"
@@ -197,10 +261,25 @@ def establishment_lines(outcome: dict[str, Any], width: int) -> list[str]:
         rows.append(("peer", "its authentication key proved it"))
     if outcome["sas"]:
         rows.append(("compare", f"{outcome['sas']} with what {name} shows, where somebody asked for it, too"))
-        rows.append(("then", f"bt-selfsecure confirm {name}"))
+        rows.append(("then", _never_confirmed(name, outcome["profile"]) or f"bt-selfsecure confirm {name}"))
     for label, text in rows:
         lines += _row(label, text, width)
     return lines
+
+
+def group_lines(group: dict[str, Any], width: int) -> list[str]:
+    """Return what people are told of a group: a line, and one for each member."""
+    counts, number, bits = group["counts"], group["number"], group["secret_bits"]
+    head = f"{printable(group['name'])}  epoch {group['epoch']}"
+    if not group["own"]:
+        came = f"{counted(counts['received'], 'message')} since the start, {counts['repaired']:,} by the session"
+        return _wrap(f"{head}, of {group['owner']}: {came}", width, INDENT)
+    common = f"{bits:.0f} secret bits of a burst in common" if bits else "no burst in common"
+    lines = _wrap(f"{head}, {counted(number, 'message')}, {group['waiting']:,} under way; {common}", width, INDENT)
+    for member in group["members"]:
+        has = "" if member["state"] == "away" else f", has {member['acknowledged']:,} of {number:,} for sure"
+        lines += _wrap(f"{INDENT}{member['peer']}: {member['state']}{has}", width, INDENT * 2)
+    return lines if group["members"] else [*lines, f"{INDENT}no members"]
 
 
 def peer_table(peers: list[dict[str, Any]], width: int) -> list[str]:

@@ -11,6 +11,8 @@ from bt_selfsecure.errors import UsageError
 USUAL: Final = (80, 24)
 MOST_COLUMNS: Final = 80
 """Longer lines are hard to read."""
+ANSWER: Final = len(" yes")
+"""Columns that are left for one behind a question."""
 
 
 def columns() -> int:
@@ -51,12 +53,19 @@ def wrapped(text: str, width: int, indent: str = "") -> list[str]:
 
 
 def asks_yes(question: str, otherwise: str) -> bool:
-    """Ask until a person says yes or no. Raises `UsageError` where there is none: what to do `otherwise`."""
+    """Ask until a person says yes or no, in lines that fit. Raises `UsageError` where there is none: what to do
+    `otherwise`; a Ctrl-C stands on the question's line, and what is said of it on the next one."""
     if not sys.stdin.isatty():
         raise UsageError(f"there is no terminal to ask on: {otherwise}")
+    prompt = f"{question} Type yes or no:"
+    shown = "\n".join(line for part in prompt.split("\n") for line in wrapped(part, columns() - ANSWER))
     while True:
-        print(f"{question} Type yes or no: ", end="", file=sys.stderr, flush=True)
-        answer = sys.stdin.readline()
+        print(shown, end=" ", file=sys.stderr, flush=True)
+        try:
+            answer = sys.stdin.readline()
+        except KeyboardInterrupt:
+            print(file=sys.stderr)
+            raise
         if not answer:
             raise UsageError("nothing was answered, and nothing is changed")
         if answer.strip().lower() in ("yes", "no"):

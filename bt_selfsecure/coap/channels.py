@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from bt_selfsecure.dtls.endpoint import Dtls
-from bt_selfsecure.dtls.listener import DtlsListener
-from bt_selfsecure.dtls.values import Closed, Credentials, DataReceived, Established
+from bt_selfsecure.dtls.listener import DtlsListener, is_client_hello
+from bt_selfsecure.dtls.values import Closed, Credentials, DataReceived, DtlsConfig, Established
 from bt_selfsecure.errors import PeerError
 from bt_selfsecure.protocols.dotp.endpoint import Dotp, MessageReceived
 from bt_selfsecure.protocols.dotp.keys import Role
@@ -20,8 +20,6 @@ from bt_selfsecure.sansio.events import Persist
 
 MOST_QUEUED: Final = 16
 """Messages that wait for a handshake."""
-_HELLO: Final = 22, 1
-"""Content type handshake, handshake type client_hello (RFC 6347)."""
 Write = Callable[[DotpRecord], None]
 """Returns when the record is on disk."""
 Admit = Callable[[bytes], bool]
@@ -255,15 +253,21 @@ class PlainGate:
 class DtlsGate:
     """Takes who brings its cookie back; whether it has a key shows in its channel."""
 
-    def __init__(self, look_up: Callable[[bytes], bytes | None], admit: Admit, random: Random, now: float) -> None:
-        self._listener: Final = DtlsListener(look_up, random, now)
+    def __init__(
+        self,
+        look_up: Callable[[bytes], bytes | None],
+        admit: Admit,
+        random: Random,
+        now: float,
+        config: DtlsConfig | None = None,
+    ) -> None:
+        self._listener: Final = DtlsListener(look_up, random, now, config)
         self._admit: Final = admit
 
     def is_anew(self, datagram: bytes, channel: Channel) -> bool:
         """Return whether it is a new hello where a session is: then its client was started again at the same port."""
         assert isinstance(channel, DtlsChannel)
-        is_hello = len(datagram) > 13 and (datagram[0], datagram[13]) == _HELLO and datagram[3:5] == b"\0\0"
-        return bool(channel.ended) or (is_hello and channel.established)
+        return bool(channel.ended) or (channel.established and is_client_hello(datagram))
 
     def admit(self, datagram: bytes, place: bytes, now: float) -> tuple[Channel | None, list[bytes]]:
         answer = self._listener.receive_frame(datagram, place, now)

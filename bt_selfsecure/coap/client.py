@@ -16,6 +16,7 @@ from aiocoap import error
 from bt_selfsecure.coap.channels import DtlsChannel
 from bt_selfsecure.coap.interface import carry
 from bt_selfsecure.coap.oscore import ContextLostError, MemoryContext, OscoreRequests
+from bt_selfsecure.coap.oscore_pairs import OscorePair
 from bt_selfsecure.coap.remote import expect_zone
 from bt_selfsecure.coap.sabour import handshake
 from bt_selfsecure.coap.sabour_paper import AUTH_PORT, paper_handshake
@@ -24,7 +25,7 @@ from bt_selfsecure.coap.udp_client import UdpClient
 from bt_selfsecure.errors import BtSelfSecureError, PeerError, UsageError
 from bt_selfsecure.protocols.sabour.client import Client as SabourClient
 from bt_selfsecure.protocols.sabour.config import ClientConfig
-from bt_selfsecure.protocols.sabour.keys import PayloadKey
+from bt_selfsecure.protocols.sabour.keys import NotAuthentic, PayloadKey
 from bt_selfsecure.sansio.context import EndpointContext
 
 TIMEOUT_S: Final = 10.0
@@ -47,7 +48,13 @@ class CoapClient:
     """Sends requests over one scheme. Made by `connected`."""
 
     def __init__(
-        self, context: Any, interface: UdpClient, scheme: Scheme, device: ClientConfig | None, auth_port: int
+        self,
+        context: Any,
+        interface: UdpClient,
+        scheme: Scheme,
+        device: ClientConfig | None,
+        auth_port: int,
+        security: OscorePair | None = None,
     ) -> None:
         self._auth_port: Final = auth_port
         self._context: Final = context
@@ -59,6 +66,12 @@ class CoapClient:
         self._payload_key: PayloadKey | None = None
         self.before: Callable[[tuple[str, int]], Awaitable[None]] | None = None
         """Called before a request with its channel's transmission: how the D-OTP manager is asked."""
+        if security is not None:
+            self._protect(security)
+
+    def _protect(self, security: Any) -> None:
+        self._protecting = OscoreRequests(self._context, security)
+        self._context.request_interfaces.insert(0, self._protecting)
 
     async def request(self, method: str, uri: str, payload: bytes = b"", timeout: float = TIMEOUT_S) -> Any:
         """Return aiocoap's response message, also where its code says no.
@@ -69,9 +82,7 @@ class CoapClient:
             async with asyncio.timeout(timeout):
                 await self._prepare(uri)
                 response = await self._context.request(self._message(method, uri, payload)).response
-        if self._payload_key is not None and response.payload:
-            response.payload = self._payload_key.open(response.payload)
-        return response
+        return self._opened(response)
 
     async def observe(self, uri: str, timeout: float = TIMEOUT_S) -> AsyncIterator[Any]:
         """Yield the resource, and again at each change, until the server ends it. `timeout` is for a registration.
@@ -86,7 +97,7 @@ class CoapClient:
                     async with asyncio.timeout(timeout):
                         await self._prepare(uri)
                         request = self._context.request(self._message("get", uri, b"", observe=0))
-                        response = await request.response
+                        response = self._opened(await request.response)
             except NoResponseError as failure:
                 if last is None:
                     raise
@@ -101,7 +112,7 @@ class CoapClient:
                 with _as_sentences(self, uri, timeout):
                     try:
                         async with asyncio.timeout(_fresh_s(last)):
-                            last = await anext(notifications)
+                            last = self._opened(await anext(notifications))
                     except TimeoutError:
                         break
                     except (StopAsyncIteration, error.ObservationCancelled, error.NotObservable):
@@ -109,6 +120,15 @@ class CoapClient:
                 yield last
             if not request.observation.cancelled:
                 request.observation.cancel()
+
+    def _opened(self, response: Any) -> Any:
+        """Open the payload, which the paper's profile of Sabour seals. Raises `NoResponseError` where that fails."""
+        if self._payload_key is not None and response.payload:
+            try:
+                response.payload = self._payload_key.open(response.payload)
+            except NotAuthentic:
+                raise NoResponseError("what came was not sealed by the server of the handshake: ask again") from None
+        return response
 
     def _message(self, method: str, uri: str, payload: bytes, **options: Any) -> Any:
         return aiocoap.Message(code=METHODS[method], uri=uri, payload=payload, **options)
@@ -140,9 +160,7 @@ class CoapClient:
             self._proved = origin
             return
         keys = await handshake(self._context, origin, client)
-        security = MemoryContext(keys, self._device.server.device_id.hex())
-        self._protecting = OscoreRequests(self._context, security)
-        self._context.request_interfaces.insert(0, self._protecting)
+        self._protect(MemoryContext(keys, self._device.server.device_id.hex()))
         self._proved = origin
 
     def forget(self) -> None:
@@ -202,10 +220,13 @@ class _as_sentences:  # noqa: N801 - a context manager, used as a function
 
 @asynccontextmanager
 async def connected(
-    scheme: Scheme | None = None, device: ClientConfig | None = None, auth_port: int = AUTH_PORT
+    scheme: Scheme | None = None,
+    device: ClientConfig | None = None,
+    auth_port: int = AUTH_PORT,
+    security: OscorePair | None = None,
 ) -> AsyncIterator[CoapClient]:
     """Yield a client over this scheme; with `device` after Sabour's handshake, for which the paper's profile has a port
-    of its own. Raises `UsageError`."""
+    of its own, with `security` in OSCORE under a key that both ends have. Raises `UsageError`."""
     secured = scheme or Plain()
     loop = asyncio.get_running_loop()
     context = aiocoap.Context(loop=loop, loggername="bt_selfsecure.coap.client")
@@ -216,6 +237,6 @@ async def connected(
 
     interface = await carry(context, opened)
     try:
-        yield CoapClient(context, interface, secured, device, auth_port)
+        yield CoapClient(context, interface, secured, device, auth_port, security)
     finally:
         await context.shutdown()

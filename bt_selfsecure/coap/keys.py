@@ -12,13 +12,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from bt_selfsecure.coap.pairs import private, write_private
 from bt_selfsecure.errors import UnreadableError, UsageError
-from bt_selfsecure.files import is_there
+from bt_selfsecure.files import is_there, private, write_private
+from bt_selfsecure.oob.qr import PREFIX, CodeKind, code_of, read_code
 from bt_selfsecure.protocols.dotp.keys import HARDENED_BYTES
 from bt_selfsecure.protocols.sabour import limits
 from bt_selfsecure.protocols.sabour.enrolment import RECORD_BYTES, Enrolment, Identity
-from bt_selfsecure.qr_codes import PREFIX, CodeKind, code_of, read_code
 from bt_selfsecure.sansio.context import Random
 
 log = logging.getLogger(__name__)

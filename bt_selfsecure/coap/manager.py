@@ -22,8 +22,8 @@ from aiocoap.numbers.contentformat import ContentFormat
 from aiocoap.resource import ObservableResource, Resource, Site
 
 from bt_selfsecure.coap.client import CoapClient
-from bt_selfsecure.coap.pairs import private, write_private
 from bt_selfsecure.errors import PeerError, UsageError
+from bt_selfsecure.files import private, write_private
 from bt_selfsecure.protocols.dotp.keys import Role
 from bt_selfsecure.protocols.dotp.manager import Alarm, GrantAnswer, Manager, ManagerConfig, ManagerRecordError
 

@@ -1,4 +1,4 @@
-"""OSCORE (RFC 8613) by aiocoap, for contexts that a handshake made: in memory, gone with the program.
+"""OSCORE (RFC 8613) by aiocoap. The contexts that a handshake made are in memory, gone with the program.
 
 aiocoap's own transport and site for OSCORE import EDHOC, whose library has no wheels for Pis; so these two are ours.
 """
@@ -6,7 +6,7 @@ aiocoap's own transport and site for OSCORE import EDHOC, whose library has no w
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from aiocoap import Message, error, interfaces, oscore
@@ -21,18 +21,32 @@ log = logging.getLogger(__name__)
 
 WINDOW: Final = 32
 """Requests that may overtake each other (RFC 8613 section 3.2.2)."""
+MOST_SAID_BYTES: Final = 60
+"""Bytes of what a stranger says that are shown."""
 
 
 class ContextLostError(PeerError):
     """The server says, and anybody can, that it has no such context: so the request may have been done or not."""
 
-    def __init__(self) -> None:
+    def __init__(self, said: str) -> None:
         super().__init__("it has no context for this device any more (or somebody says so): ask again")
+
+
+class PresetLostError(PeerError):
+    """The other end no longer has the context of a key that both ends had in advance."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__(
+            f"it says, unproved, {said!r}: its key or identity is another, or it does not serve this pair, or an end "
+            "was put back from a copy; then make the pair anew, with a new key"
+        )
 
 
 class MemoryContext(oscore.CanProtect, oscore.CanUnprotect, oscore.SecurityContextUtils):  # type: ignore[misc]
     """Is a security context that nobody has used before and nobody will later: its numbers need no disk."""
 
+    lost = ContextLostError
+    """How it is told that the server has no such context."""
     id_context = None
     echo_recovery = None
     alg_aead = oscore.algorithms[oscore.DEFAULT_ALGORITHM]
@@ -98,24 +112,40 @@ class OscoreRequests(interfaces.RequestProvider):  # type: ignore[misc]
 
     async def _request(self, pipe: Any) -> None:
         try:
-            protected, number = self._security.protect(pipe.request)
-            protected.remote = pipe.request.remote.below
-            wire = self._wire.request(protected)
-            if self._respond(pipe, await wire.response, number):
+            wire, number = self._send(pipe.request)
+            first = await wire.response
+            message = self._opened(first, number)
+            if message.code is UNAUTHORIZED and message.opt.echo is not None:  # it was started again: RFC 8613, B.1.2
+                wire, number = self._send(pipe.request.copy(echo=message.opt.echo))
+                first = await wire.response
+                message = self._opened(first, number)
+            if self._respond(pipe, first, message):
                 async for notification in wire.observation:
-                    if not self._respond(pipe, notification, number):
+                    if not self._respond(pipe, notification, self._opened(notification, number)):
                         return
         except Exception as failure:
-            lost = isinstance(failure, oscore.NotAProtectedMessage)
             told = error.NetworkError(str(failure))
-            told.__cause__ = ContextLostError() if lost else failure
+            told.__cause__ = failure
+            if isinstance(failure, oscore.NotAProtectedMessage):
+                said = failure.plain_message
+                told.__cause__ = self._security.lost(
+                    f"{said.code} {said.payload[:MOST_SAID_BYTES].decode(errors='replace')}"
+                )
             pipe.add_exception(failure if isinstance(failure, error.NetworkError) else told)
 
-    def _respond(self, pipe: Any, protected: Any, number: Any) -> bool:
-        """Hand a response on; return whether others follow."""
+    def _send(self, request: Any) -> tuple[Any, Any]:
+        protected, number = self._security.protect(request)
+        protected.remote = request.remote.below
+        return self._wire.request(protected), number
+
+    def _opened(self, protected: Any, number: Any) -> Any:
         oscore.verify_start(protected)
         message, _ = self._security.unprotect(protected, number)
         message.remote = OscoreRemote(self._security, protected.remote)
+        return message
+
+    def _respond(self, pipe: Any, protected: Any, message: Any) -> bool:
+        """Hand a response on; return whether others follow."""
         follow = protected.opt.observe is not None and message.code.is_successful()
         pipe.add_response(message, is_last=not follow)
         return follow
@@ -126,14 +156,26 @@ class OscoreRequests(interfaces.RequestProvider):  # type: ignore[misc]
 
 
 class OscoreSite(interfaces.Resource):  # type: ignore[misc]
-    """Opens requests for the site within, and protects its responses. Who comes without a context has `open_path`."""
+    """Opens requests for the site within, and protects its responses. Who comes without a context has what is
+    `in_clear`, by path: whole messages, without block-wise transfer, so that a stranger costs little."""
 
     def __init__(
-        self, inner: Any, contexts_of: Callable[[bytes], Iterable[Any]], open_path: tuple[str, ...] = ()
+        self,
+        inner: Any,
+        contexts_of: Callable[[bytes], Iterable[Any]],
+        in_clear: Mapping[tuple[str, ...], Callable[[Any], Any]] | None = None,
     ) -> None:
         self._inner: Final = inner
         self._contexts_of: Final = contexts_of
-        self._open: Final = open_path
+        self._in_clear: Final = in_clear or {}
+
+    def at_once(self, request: Any) -> Any | None:
+        """Return the response where it takes no waiting: what is in clear, and is right."""
+        answer = self._in_clear.get(request.opt.uri_path) if request.opt.oscore is None else None
+        try:
+            return None if answer is None else answer(request)
+        except error.RenderableError:
+            return None
 
     async def render(self, request: Any) -> None:
         raise error.MethodNotAllowed
@@ -146,9 +188,10 @@ class OscoreSite(interfaces.Resource):  # type: ignore[misc]
         try:
             unprotected = oscore.verify_start(request)
         except oscore.NotAProtectedMessage:
-            if not self._open or request.opt.uri_path != self._open:
+            answer = self._in_clear.get(request.opt.uri_path)
+            if answer is None:
                 raise error.Unauthorized("OSCORE is needed here") from None
-            await self._inner.render_to_pipe(pipe)
+            pipe.add_response(answer(request), is_last=True)
             return
         except (oscore.DecodeError, IndexError):  # the latter of an option that is cut off
             raise error.BadOption("Failed to decode COSE") from None

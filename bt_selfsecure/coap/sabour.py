@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 from aiocoap import Message, error
 from aiocoap.numbers import CHANGED, POST
 from aiocoap.numbers.constants import Unreliable
-from aiocoap.resource import Resource, Site
 
 from bt_selfsecure.coap.channels import ChannelError
 from bt_selfsecure.coap.oscore import MemoryContext, OscoreSite
@@ -71,15 +70,17 @@ class Contexts:
         return [one for one in reversed(self._contexts.values()) if one.recipient_id == sender_id and one.is_trusted()]
 
 
-class Auth(Resource):  # type: ignore[misc]
+class Auth:
     """Is where devices prove themselves."""
 
     def __init__(self, server: Server, contexts: Contexts) -> None:
-        super().__init__()
         self._server: Final = server
         self._contexts: Final = contexts
 
-    async def render_post(self, request: Any) -> Any:
+    def answer(self, request: Any) -> Any:
+        """Return the response. Raises aiocoap's error for what is no POST."""
+        if request.code is not POST:
+            raise error.UnallowedMethod
         now = asyncio.get_running_loop().time()
         self._server.receive_frame(request.payload, now)
         for event in iter(self._server.next_event, None):
@@ -101,20 +102,8 @@ class Auth(Resource):  # type: ignore[misc]
 
 def secured(inner: Any, server: Server) -> OscoreSite:
     """Return the site as its devices reach it: after the handshake, in OSCORE."""
-    contexts, outer = Contexts(server.config.devices), Site()
-    outer.add_resource(AUTH, Auth(server, contexts))
-    return OscoreSite(_Both(outer, inner), contexts.of, AUTH)
-
-
-class _Both:
-    """The handshake for who comes in clear, the site for who has a context: `OscoreSite` lets nobody else through."""
-
-    def __init__(self, outer: Any, inner: Any) -> None:
-        self._outer, self._inner = outer, inner
-
-    async def render_to_pipe(self, pipe: Any) -> None:
-        is_auth = pipe.request.opt.uri_path == AUTH
-        await (self._outer if is_auth else self._inner).render_to_pipe(pipe)
+    contexts = Contexts(server.config.devices)
+    return OscoreSite(inner, contexts.of, {AUTH: Auth(server, contexts).answer})
 
 
 def agreed(client: Client, kind: type[Keys]) -> Keys | None:

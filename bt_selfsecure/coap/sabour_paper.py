@@ -70,8 +70,8 @@ class PaperHandshakes(asyncio.DatagramProtocol):
         self._socket.close()
 
 
-class PaperSite(interfaces.Resource):  # type: ignore[misc]
-    """Seals the responses of the site within."""
+class PaperSite(interfaces.ObservableResource):  # type: ignore[misc]
+    """Seals the responses of the site within, notifications too."""
 
     def __init__(self, inner: Any, handshakes: PaperHandshakes) -> None:
         self._inner: Final = inner
@@ -89,8 +89,12 @@ class PaperSite(interfaces.Resource):  # type: ignore[misc]
             response.payload = key.seal(response.payload, os.urandom)
         return response
 
+    async def add_observation(self, request: Any, serverobservation: Any) -> None:
+        serverobservation.accept(lambda: None)  # where the site within takes none, it is as if nothing ever changed
+        await self._inner.add_observation(request, serverobservation)
+
     async def render_to_pipe(self, pipe: Any) -> None:
-        await interfaces.Resource._render_to_pipe(self, pipe)
+        await interfaces.ObservableResource._render_to_pipe(self, pipe)
 
 
 class _Answers(asyncio.DatagramProtocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, Protocol
 
 from bt_selfsecure.coap.channels import (
     Channel,
@@ -29,6 +29,23 @@ log = logging.getLogger(__name__)
 AT_ONCE: Final = DotpConfig(reserved=16)
 """A command that gets one resource and ends, and a server that is killed, skip so many numbers."""
 Channels = Callable[[float], Channel]
+
+
+class Scheme(Protocol):
+    """Is what client and server need of one."""
+
+    @property
+    def uri_scheme(self) -> str:
+        """Return "coap" or "coaps"."""
+        ...
+
+    def client(self) -> Channels:
+        """Return what makes the channel to a server. Raises `UsageError` where this is a server's."""
+        ...
+
+    def gate(self, random: Random, now: float) -> Gate:
+        """Return a server's entrance. Raises `UsageError` where this is a client's."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +161,3 @@ def _without_equals(identities: Sequence[str]) -> None:
     for identity in identities:
         if identities.count(identity) > 1:
             raise UsageError(f"two pairs have the identity {identity!r}: make one of them anew, with another")
-
-
-Scheme = Plain | DtlsPsk | DotpDtls | DotpObject

@@ -50,7 +50,7 @@ MOST_DATAGRAM_BYTES: Final = 16_384
 MOST_EVENTS: Final = 64
 HEADER_BYTES: Final = 13
 _LEAST_SEALED_BYTES, _LEAST_OF_GCM_BYTES = 17, 25
-"""One byte, and what a cipher adds: nonce 8 and tag 8 in CCM8, 8 and 16 in GCM, 0 and 16 in ChaCha20-Poly1305."""
+"""One byte, and what a cipher adds: nonce and tag 8 + 8 in CCM8, 8 + 16 in GCM, 0 + 16 in ChaCha20-Poly1305."""
 
 
 class Dtls:
@@ -87,13 +87,14 @@ class Dtls:
 
     def _begin(self, as_what: Callable[[Any], None]) -> None:
         lib, context, config = self._lib, self._context, self._config
-        for bound in (CTRL_SET_MIN_VERSION, CTRL_SET_MAX_VERSION):
-            lib.SSL_CTX_ctrl(context, bound, DTLS1_2, None)
+        lib.SSL_CTX_ctrl(context, CTRL_SET_MIN_VERSION, DTLS1_2, None)
+        lib.SSL_CTX_ctrl(context, CTRL_SET_MAX_VERSION, DTLS1_2, None)
         lib.SSL_CTX_ctrl(context, CTRL_SESS_CACHE_MODE, 0, None)  # a resumed session would not ask for the key
         lib.SSL_CTX_set_options(context, OP_NO_QUERY_MTU | OP_COOKIE_EXCHANGE | OP_NO_TICKET | OP_NO_RENEGOTIATION)
         if not lib.SSL_CTX_set_cipher_list(context, config.ciphers.encode()):
             lib.ERR_clear_error()
             raise LocalError(f"libssl knows none of the ciphers {config.ciphers}")
+        config.prepare(context)
         self._ssl = lib.SSL_new(context)
         self._in, self._out = lib.BIO_new(lib.BIO_s_mem()), lib.BIO_new(lib.BIO_s_mem())
         for memory in (self._in, self._out):

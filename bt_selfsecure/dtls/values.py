@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import field
-from typing import Final
+from typing import Any, Final
 
 from bt_selfsecure.sansio.value import value
 
@@ -23,6 +23,8 @@ class DtlsConfig:
     last_timeout_s: float = 60.0
     """The wait before a flight of the handshake is repeated, doubled with each up to the last."""
     ciphers: str = CIPHERS
+    prepare: Callable[[Any], object] = id
+    """Given each new SSL_CTX: how a program of yours has certificates."""
 
 
 @value

@@ -31,6 +31,8 @@ LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 MAX_KEY_FILE_BYTES: Final = 4096
 
 T = TypeVar("T")
+Nested = str | tuple[Any, ...]
+"""A value of a file that is text, or a list, perhaps of lists."""
 
 
 class Rule(NamedTuple):
@@ -92,6 +94,21 @@ PLACE: Final = Rule(
     'an IP address with a UDP port, as in "127.0.0.1:5700" or "[::1]:5700"', partial(is_good, parse_place)
 )
 PLACE_OR_NONE: Final = Rule(f"{PLACE.expected}, or empty", lambda value: not value or PLACE.accepts(value))
+
+
+def _is_via(value: Nested) -> bool:
+    if not isinstance(value, tuple):
+        return value in ("", "auto")
+    groups = value if len(value) == 2 and all(isinstance(group, tuple) for group in value) else (value,)
+    names = [name for group in groups for name in group]
+    return all(groups) and all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
+
+
+VIA: Final = Rule('"auto", a list of peers, as in ["bob"], or two such lists, as in [["bob"], ["dave"]]', _is_via)
+END: Final = Rule(
+    f'names of peers or device addresses, as in ["alice", "{EXAMPLE}"]',
+    lambda value: NAME.accepts(value) or is_address(value),
+)
 
 
 def about(doc: str, rule: Rule = ANY, read: Callable[[str], str] = str) -> dict[str, Any]:
@@ -255,6 +272,25 @@ class UdpTable:
 
 
 @dataclass(frozen=True, slots=True)
+class RelayTable:
+    """Says whose messages this node carries to others; it can read none of them."""
+
+    for_: tuple[str, ...] = field(
+        default=(),
+        metadata=about(
+            "Whom it forwards for: whatever one of these sends to another of them.",
+            END,
+            read=lambda text: spelled(text) if ":" in text else text,
+        ),
+    )
+    max_links: int = key(32, "Links of others at once; one neighbour has half of them at most.", between(1, 4096))
+    queue_bytes: int = key(
+        65_536, "That wait for one neighbour; more is dropped, and repeated by the ends.", between(4096, 1 << 24)
+    )
+    rate_bytes: int = key(32_768, "A second from one neighbour on average; more is dropped.", between(256, 1 << 24))
+
+
+@dataclass(frozen=True, slots=True)
 class PeerTable:
     """Names a node to talk to; there is one [[peer]] for each."""
 
@@ -268,8 +304,20 @@ class PeerTable:
         "File with a key of 16 random bytes or more that both ends have; it proves who the peer is. Empty: none.",
         PATH_OR_NONE,
     )
+    bootstrapped: bool = key(
+        False, "Whether that key came of bootstrapping: bt-selfsecure bootstrap join and admit write both."
+    )
     udp: str = key(
         "", 'Where it listens on udp, as in "127.0.0.1:5701"; no other place may use its address.', PLACE_OR_NONE
+    )
+    via: Nested = field(
+        default="",
+        metadata=about(
+            'Peers that it is reached through, where it is not heard here: any of a list, or, with "auto", of all. Two '
+            "lists are two ways without a common relay: only both together can come between when a key is agreed on. "
+            "Empty: directly.",
+            VIA,
+        ),
     )
 
     @property
@@ -289,6 +337,7 @@ class Config:
     l2cap: L2capTable = field(default_factory=L2capTable)
     ipsp: IpspTable = field(default_factory=IpspTable)
     udp: UdpTable = field(default_factory=UdpTable)
+    relay: RelayTable = field(default_factory=RelayTable)
     peer: tuple[PeerTable, ...] = ()
 
     @property
@@ -324,7 +373,7 @@ def bearer_spec(config: Config, bearer: str, adapter: str = "") -> BearerSpec:
 def udp_places(config: Config, own: str) -> UdpPlaces:
     """Return what `open_bearer` takes for udp; `own` is the device address."""
     peers = {peer.address: peer.udp for peer in config.peer if peer.udp}
-    return UdpPlaces(own, config.udp.listen, peers, config.node.accept == "anyone")
+    return UdpPlaces(own, config.udp.listen, peers, lambda: config.node.accept == "anyone")
 
 
 def authentication_key(peer: PeerTable) -> bytes:

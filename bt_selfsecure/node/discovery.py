@@ -59,6 +59,17 @@ class Sighting:
     seen_at: float
     """Seconds, by the event loop's clock."""
 
+    def told(self, peer: str | None) -> api_types.Sighting:
+        """Return it as the local API has it; `peer` is the name of the configured peer that it is."""
+        return {
+            "address": self.address,
+            "name": self.name or None,
+            "rssi": self.rssi,
+            "peer": peer,
+            "profile": self.profile,
+            "version": self.version,
+        }
+
 
 class Discovery:
     """Advertises and scans from `start` to `stop`.
@@ -95,6 +106,10 @@ class Discovery:
         """The radio is wanted for a burst: a scan ends at once."""
         self._scanning = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
+
+    def know(self, address: str) -> None:
+        """Recognise a peer that was not configured at the start."""
+        self._known[beacon.identity_of(address)] = address
 
     async def start(self) -> None:
         """Begin. What fails is tried again, with back-off, and named in `status`."""

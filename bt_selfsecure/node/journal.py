@@ -260,6 +260,16 @@ class Journal(Noted):
         rows = self._sound("SELECT * FROM inbox ORDER BY id")
         return [(row[0], row[1].decode(), row[2], row[3], row[4]) for row in rows]
 
+    def groups(self) -> list[tuple[int, str, str]]:
+        """Return (id, owner's address, record) of each group; one that is damaged goes with the next commit."""
+        with self._reading():
+            rows = self._database.execute("SELECT * FROM group_state ORDER BY id").fetchall()
+        for row in rows:
+            if not is_sound(row):
+                log.error("what was kept of a group was damaged on the disk and is dropped: see dmesg")
+                self.remove("group_state", row[0])
+        return [(row[0], row[1].decode(), row[2].decode()) for row in rows if is_sound(row)]
+
     def damaged_of(self, address: str, table: str) -> list[DamagedRow]:
         """Return the damaged rows that were this peer's, or may have been."""
         return [row for row in self.damaged if row.table == table and row.peer in (address, "")]
@@ -305,7 +315,8 @@ class Journal(Noted):
         """Bring all noted changes to the disk; with `sync`, safe from a loss of power. Raises `JournalError`, and is
         then to be called again: also where nothing is noted it finds out whether the trouble is over. `now` spares a
         look at the clock, which on some machines is a system call."""
-        if not self.is_noted and not self.trouble:
+        if self.held or (not self.is_noted and not self.trouble):
+            self._sync_due |= sync and not self._sync_each
             return
         self.commit_at = began = self._clock() if now is None else now
         if began - self._looked_at > LOOK_S or self.trouble:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from bt_selfsecure.bearers.base import Link
@@ -30,6 +31,9 @@ class NodePeer(Protocol):
         """Queue a message and return its number, when it is on disk, or when the peer has it. Cancelled, it stays
         queued. Raises `MessageTooLongError`, `QueueFullError`, `JournalError`."""
 
+    def carry(self, message: bytes, port: int, done: Callable[[], None]) -> None:
+        """Queue a message that need not outlast a crash; `done` is called when the peer has it, or never gets it."""
+
     async def establish(self, *, wait: bool = False, without_continuity: bool = False) -> dict[str, Any]:
         """Agree on a new key, and return the outcome, as `Established` and `NotEstablished` in api_types.py. With
         `wait` the other end is to begin; `without_continuity`: it need not be the one that was confirmed."""
@@ -37,6 +41,11 @@ class NodePeer(Protocol):
     def confirm(self, string: str, by: str) -> str:
         """Take what a person, `by` name, says that the other end shows, empty where that is something else; return why
         the peer is not confirmed by that, or nothing. Raises `UnreadableError`, `JournalError`."""
+
+    async def export(self, label: str, length: int, *, after: str, rotate: bool) -> tuple[str, bytes]:
+        """Return the id of a generation of keys that both ends hold, and its key of this label, of so many bytes, as
+        soon as there is another one than `after`; with `rotate`, go on to the next. Raises `UnreadableError` for the
+        label."""
 
     def attach(self, bearer: str, link: Link) -> bool:
         """Use the link that the peer has dialled on this bearer; return False if nobody is here to use it."""

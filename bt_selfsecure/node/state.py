@@ -20,7 +20,7 @@ from bt_selfsecure.files import is_there
 from bt_selfsecure.node import journal_file as journal
 from bt_selfsecure.node import set_aside as aside
 from bt_selfsecure.node.disk import directory_refusal, refusal
-from bt_selfsecure.node.haoxiao.undelivered import Waiting, count_waiting, drop_waiting
+from bt_selfsecure.node.haoxiao.undelivered import Waiting, count_waiting, drop_waiting, mark_restored
 from bt_selfsecure.node.set_aside import FILE, LOG, NEW
 
 WAL_MODE: Final = slice(18, 20)
@@ -150,6 +150,7 @@ def _take(source: Path, folder: Path, drop_messages: bool) -> Waiting:
     waiting = count_waiting(new)
     if drop_messages:
         drop_waiting(new)
+    mark_restored(new)
     aside.give_to_owner(new)
     aside.sync_file(new)
     return waiting

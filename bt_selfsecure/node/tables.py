@@ -36,7 +36,7 @@ TYPESET: Final[Mapping[str, str]] = {
 }
 """What word processors and web pages make of characters that TOML wants as they are on the keyboard."""
 LIST: Final = re.compile(r"tuple\[(\w+), \.\.\.\]")
-"""A field of this type is a list in the file, of one element at least."""
+"""A field of this type is a list in the file, of one element at least, unless none is its default."""
 
 Place = tuple[str | int, ...]
 """As in ("session", "omega"), ("peer", 1, "name") or ("sweep", "distances_m", 2)."""
@@ -162,11 +162,11 @@ class TableReader:
         """Return an instance of the dataclass `table`, with the values at this place. Raises `UsageError`."""
         if not isinstance(values, dict):
             self._origin.fail(place, f"must be a table: write [{place[0]}] on a line of its own")
-        fields = {field.name: field for field in dataclasses.fields(table)}
+        fields = {key_of(field): field for field in dataclasses.fields(table)}
         self.refuse_unknown(place, values, list(fields))
-        read = {name: self._value(fields[name], (*place, name), value) for name, value in values.items()}
+        read = {fields[name].name: self._value(fields[name], (*place, name), value) for name, value in values.items()}
         for name, field in fields.items():
-            if name not in read and field.default is field.default_factory is dataclasses.MISSING:
+            if field.name not in read and field.default is field.default_factory is dataclasses.MISSING:
                 example = "[...]" if LIST.fullmatch(str(field.type)) else '"..."'
                 self._origin.fail(place, f"needs {name}: add a line {name} = {example}")
         return table(**read)
@@ -180,12 +180,17 @@ class TableReader:
                 self._origin.fail((*place, name), f"is an unknown {what}: {remedy}")
 
     def _value(self, field: dataclasses.Field[Any], place: Place, value: Any) -> Any:
+        if field.type == "Nested":
+            value, rule = _tuples(value), field.metadata["rule"]
+            if not rule.accepts(value):
+                self._origin.fail(place, f"is {shown(value)} and must be {rule.expected}")
+            return value
         listed = LIST.fullmatch(str(field.type))
         if not listed:
             return self._scalar(str(field.type), field, place, value)
         if not isinstance(value, list):
             self._origin.fail(place, f"is {shown(value)} and must be a list, as in [...]")
-        if not value:
+        if not value and field.default != ():
             self._origin.fail(place, "is empty and must have one element at least")
         return tuple(self._scalar(listed[1], field, (*place, index), element) for index, element in enumerate(value))
 
@@ -211,11 +216,21 @@ def table_lines(origin: Origin, header: str, place: Place, table: Any, *, tell: 
     for field in dataclasses.fields(table):
         rule: Rule = field.metadata["rule"]
         lines += wrapped(field.metadata["doc"] + (f" ({rule.expected})" if rule.expected != "anything" else ""))
-        line = origin.lines.get((*place, field.name))
-        setting = f"{field.name} = {toml(getattr(table, field.name))}"
+        line = origin.lines.get((*place, key_of(field)))
+        setting = f"{key_of(field)} = {toml(getattr(table, field.name))}"
         source = "" if not tell else f"  # {origin.path}:{line}" if line else "  # default"
         lines.append(("" if line else "#") + setting + source)
     return lines
+
+
+def key_of(field: dataclasses.Field[Any]) -> str:
+    """Return the key of a field in the file: a word that Python keeps for itself has an underscore behind it here."""
+    return field.name.rstrip("_")
+
+
+def _tuples(value: Any) -> Any:
+    """Lists as tuples, also in lists."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def wrapped(text: str) -> list[str]:
@@ -244,7 +259,7 @@ def shown(value: Any) -> str:
     """Return a value in one short line."""
     if isinstance(value, int) and abs(value) >= 1 << 63:
         return "a number beyond 64 bits"
-    return clip(toml(value) if isinstance(value, str | int | float) else f"a {type(value).__name__}")
+    return clip(toml(value) if isinstance(value, str | int | float | tuple) else f"a {type(value).__name__}")
 
 
 def clip(text: str) -> str:

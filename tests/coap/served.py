@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from bt_selfsecure.coap.client import CoapClient, connected
+from bt_selfsecure.coap.oscore import OscoreSite
+from bt_selfsecure.coap.oscore_pairs import OscorePair, OscorePairs
 from bt_selfsecure.coap.pairs import PairFile
 from bt_selfsecure.coap.resources import site
 from bt_selfsecure.coap.sabour import secured
@@ -24,7 +26,7 @@ from bt_selfsecure.sansio.context import EndpointContext
 
 SECRET = bytes(range(32))
 SN = 1234
-NAMES = ["plain", "dtls", "dotp dtls", "dotp object", "dotp paper dtls", "dotp paper object", "sabour"]
+NAMES = ["plain", "dtls", "dotp dtls", "dotp object", "dotp paper dtls", "dotp paper object", "sabour", "oscore"]
 DEVICE, HOST = Identity(b"device 1", bytes(range(32))), Identity(b"server 1", bytes(range(32, 64)))
 
 
@@ -39,12 +41,23 @@ def begun(folder: Path, name: str, identity: str = "pair", secret: bytes | None 
     return ends
 
 
+def oscore_pairs(folder: Path, identity: str = "devA", secret: bytes = SECRET) -> dict[Role, OscorePair]:
+    """Both ends of OSCORE with a key that they have in advance."""
+    ends = {}
+    for role in Role:
+        path = folder / f"{identity}-{role.value}.oscore"
+        OscorePair.begin(path, role, identity, secret)
+        ends[role] = OscorePair(path)
+    return ends
+
+
 class Ends:
     """What a server and a client of one scheme are made of."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
         self.device: ClientConfig | None = None
+        self.security: OscorePair | None = None
         self.site: Any = site()
         self.server: Scheme = Plain()
         self.client: Scheme = Plain()
@@ -58,6 +71,10 @@ class Ends:
             devices = {DEVICE.device_id: DEVICE.enrolment.key}
             self.device = ClientConfig(DEVICE, HOST.enrolment)
             self.site = secured(site(), Server(ServerConfig(HOST, devices), EndpointContext(os.urandom)))
+        elif name == "oscore":
+            pairs = oscore_pairs(folder)
+            self.security = pairs[Role.CLIENT]
+            self.site = OscoreSite(site(), OscorePairs([pairs[Role.SERVER]]).of)
 
     @asynccontextmanager
     async def running(self, host: str) -> AsyncIterator[Serving]:
@@ -70,7 +87,7 @@ class Ends:
     @asynccontextmanager
     async def both(self, host: str) -> AsyncIterator[tuple[CoapClient, str]]:
         """A client, and the server's URI without a path."""
-        async with self.running(host) as serving, connected(self.client, self.device) as client:
+        async with self.running(host) as serving, connected(self.client, self.device, security=self.security) as client:
             yield client, f"{self.client.uri_scheme}://{host}:{serving.port}"
 
 

@@ -44,7 +44,8 @@ def wheelhouse(release: str) -> Path:
     """A folder with all that pip needs on that release; fetched once, and again when pyproject.toml changed."""
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"]
-    wanted = project["project"]["dependencies"] + project["build-system"]["requires"] + extras["node"] + ["shtab"]
+    wanted = [*project["project"]["dependencies"], *project["build-system"]["requires"], "shtab"]
+    wanted += extras["node"] + extras["coap"] + extras["pair"]
     place = cache_directory() / f"wheels-{release}"
     note = place / "requirements.json"
     if not note.exists() or json.loads(note.read_text()) != wanted:

@@ -53,7 +53,8 @@ class Disk:
             return Stored(fragments=fragments, pieces=self.pieces)
         record = SessionRecord.from_json(self.state.record.to_json())
         key, offered = ({**facts, "born": None} if facts else {} for facts in (self.state.key, self.state.offered))
-        return Stored(record, key, offered, self.state.synchronised, "", fragments, self.pieces, trust=self.state.trust)
+        kept = {"trust": self.state.trust, "generations": self.state.generations}
+        return Stored(record, key, offered, self.state.synchronised, "", fragments, self.pieces, **kept)
 
 
 @dataclass
@@ -94,6 +95,8 @@ class End:
     """Links that have ended, which the machine was not told yet."""
     bursts: list[SendBurst] = field(default_factory=list)
     radio: str = "free"
+    gathers: bool = False
+    """Its machine waits for a burst that several peers may share."""
     wishes: dict[int, Wish] = field(default_factory=dict)
     said: int = 0
     key_wishes: int = 0

@@ -6,7 +6,8 @@ The driver of each end does as `peer.py` does, and checks as it goes:
 2. *Once, in order, never where refused.* `every-message`: what an inbox has on disk is what the other end's programs
    said, in that order, each once, and all of it that was told as kept or delivered, in the end.
 3. *Every wish has an outcome*, unless its process died.
-4. *No deadlock.* `heal`: with links, disks and adapters that work both ends are connected within `PATIENCE_S`.
+4. *A key for other programs only where the other end has it, too.* Once wanted, both come to hold the same.
+5. *No deadlock.* `heal`: with links, disks and adapters that work both ends are connected within `PATIENCE_S`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from bt_selfsecure.node.haoxiao.peer_events import (
     Delivered,
     Dial,
     EstablishOutcome,
+    GatherBurst,
+    GenerationAgreed,
     HangUp,
     Kept,
     Log,
@@ -35,9 +38,12 @@ from bt_selfsecure.node.haoxiao.peer_events import (
     TakeRadio,
     Urgency,
 )
+from bt_selfsecure.node.haoxiao.peer_links import LinkFacts
 from bt_selfsecure.node.haoxiao.peer_machine import PeerMachine
 from bt_selfsecure.node.haoxiao.peer_status import PeerState, state_of
+from bt_selfsecure.node.haoxiao.shared_burst import SharedBurst
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig, Timers
+from bt_selfsecure.protocols.haoxiao.exported import KeptGenerations
 from bt_selfsecure.protocols.haoxiao.frames import Kind, decode
 from bt_selfsecure.protocols.haoxiao.session_config import Durability, SessionConfig
 from bt_selfsecure.sansio.context import EndpointContext
@@ -152,6 +158,11 @@ class PeerWorld:
         self.ends[i].machine.establish(self.now)
         self.act(i)
 
+    def export(self, i: int, *, rotate: bool) -> None:
+        """A program of this end wants a key of its own, or the next one."""
+        self.ends[i].machine.export(self.now, rotate=rotate)
+        self.act(i)
+
     def give_up(self, i: int) -> None:
         """The programs of this end wait for no key any more."""
         self.ends[i].key_wishes = 0
@@ -175,9 +186,8 @@ class PeerWorld:
         self.wires.append(wire)
         for which in (i, 1 - i):
             if wire in self.wires:
-                self.ends[which].machine.link_up(
-                    wire.numbers[which], bearer, dialled=which == i, losses_visible=True, now=self.now
-                )
+                facts = LinkFacts(dialled=which == i, losses_visible=True)
+                self.ends[which].machine.link_up(wire.numbers[which], bearer, facts, self.now)
                 self.act(which)
 
     def deliver(self, to: int, *, lose: bool = False) -> bool:
@@ -208,6 +218,18 @@ class PeerWorld:
         if at is not None:
             self.now = max(self.now, at)
             self.ends[i].machine.handle_timer(self.now)
+            self.act(i)
+
+    def gathered(self, i: int) -> None:
+        """The node has found nobody else for a burst, and begins it, where it is still wanted."""
+        end = self.ends[i]
+        end.gathers = False
+        if config := end.machine.agreement.burst_config(self.now):
+            context = EndpointContext(self.sources[i].randbytes, self.tracer, name="burst")
+            shared = SharedBurst([config], context)
+            end.machine.join_burst(shared.legs[config.peer], self.now)
+            shared.start(self.now)
+            end.machine.handle_timer(self.now)
             self.act(i)
 
     def burst_sent(self, i: int, *, lose: bool = False) -> None:
@@ -263,6 +285,7 @@ class PeerWorld:
         end.dials.clear()
         end.downs.clear()
         end.bursts.clear()
+        end.gathers = False
         end.radio, end.key_wishes, end.token, end.refuses, end.adapter = "free", 0, 0, False, False
         end.machine = self._machine(i, end.written.stored())
         self.act(i)
@@ -284,6 +307,8 @@ class PeerWorld:
                 case HangUp():
                     for wire in [wire for wire in self.wires if wire.numbers[i] == output.link]:
                         self._close(wire)
+                case GatherBurst():
+                    end.gathers = True
                 case TakeRadio():
                     assert end.radio == "free"
                     end.radio = "asked"
@@ -299,10 +324,11 @@ class PeerWorld:
                 case EstablishOutcome():
                     assert end.key_wishes
                     end.key_wishes = 0
-                case Log():
+                case GenerationAgreed() | Log():
                     pass
                 case _:
                     end.noted.append(output)
+        self._check_generation(i)
 
     def _commit(self, i: int, *, sync: bool) -> None:
         end = self.ends[i]
@@ -355,6 +381,15 @@ class PeerWorld:
             case _:
                 pass
 
+    def _check_generation(self, i: int) -> None:
+        """The other end can give its programs the same keys, or what it gives is on its way to this end: the next, or
+        the first of a newer K_0."""
+        own, disk = self.ends[i].machine.session.generations.kept, self.ends[1 - i].written
+        theirs = disk.state.generations if disk.state else KeptGenerations()
+        if own.agreed and own.newest and own.agreed not in (theirs.newest, theirs.agreed):
+            is_on_its_way = theirs.agreed == own.newest or own.newest.name != own.agreed.name
+            assert is_on_its_way, "a generation that the other end does not hold"
+
     def _check_inbox(self, i: int) -> None:
         """Of what the other end's programs have said."""
         sender, inbox = self.ends[1 - i], self.ends[i].written.inbox
@@ -397,6 +432,8 @@ class PeerWorld:
             self.down(i)
         elif end.dials:
             self.dial_over(i, good=True)
+        elif end.gathers:
+            self.gathered(i)
         elif end.radio == "asked":
             self.radio(i, good=True)
         elif end.bursts:
@@ -427,6 +464,13 @@ class PeerWorld:
         for i in (0, 1):
             self.write(i)
             self._check_inbox(i)
+        ours, theirs = (end.machine.session.generations.kept for end in self.ends)
+        if ours.wanted and theirs.wanted:
+            assert ours.agreed, "a key that was wanted, and never came"
+            assert ours.agreed == theirs.agreed == ours.newest == theirs.newest
+        else:
+            assert not ours.wanted
+            assert not theirs.wanted
         for i, end in enumerate(self.ends):
             self._check_all_came(i)
             assert not end.key_wishes

@@ -34,7 +34,7 @@ from bt_selfsecure.node.config import (
 )
 from bt_selfsecure.node.config_file import ConfigFile, check, load, parse, read, render
 from bt_selfsecure.node.haoxiao.endpoint_config import establish_config, session_config
-from bt_selfsecure.node.tables import Origin, places
+from bt_selfsecure.node.tables import Origin, key_of, places
 from bt_selfsecure.node.where import find_path
 from bt_selfsecure.protocols.haoxiao.frames import Profile
 from bt_selfsecure.protocols.haoxiao.session_config import Durability
@@ -352,7 +352,7 @@ def test_every_key_is_printed_with_a_sentence_and_its_origin() -> None:
         head = lines.index("[[peer]]" if table.name == "peer" else f"[{table.name}]")
         end = next((n for n in range(head + 1, len(lines)) if lines[n].startswith("[")), len(lines))
         for key in dataclasses.fields(PeerTable if table.name == "peer" else getattr(Config(), table.name)):
-            (number,) = [n for n in range(head, end) if re.match(rf"#?{key.name} = ", lines[n])]
+            (number,) = [n for n in range(head, end) if re.match(rf"#?{key_of(key)} = ", lines[n])]
             assert lines[number - 1].startswith("# ")
             assert re.search(r"  # (default|node\.toml:\d+)$", lines[number])
     assert "omega = 3  # node.toml:2" in lines

@@ -7,9 +7,12 @@ import getpass
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +94,7 @@ def test_an_answer_that_never_comes_changes_nothing(run: Run, config: Path, alic
         status, seen = typed(config, answer, "confirm", "bob")
         assert (status, alice.confirmed) == (expected, {}), seen
         assert "Traceback" not in seen
+    assert seen.endswith("yes or no: ^C\nbt-selfsecure: interrupted; nothing was left half-written\n")
 
 
 def test_a_script_gives_the_string_of_the_other_end(run: Run, alice: LoopbackNode) -> None:
@@ -101,6 +105,13 @@ def test_a_script_gives_the_string_of_the_other_end(run: Run, alice: LoopbackNod
     for given, said in (("", "--string is empty"), ("  ", "--string is empty")):
         status, _, err = run("confirm", "bob", "--string", given)
         assert (status, said in err) == (2, True), given
+
+
+def test_who_was_confirmed_stays_so_whatever_is_compared_later_and_the_line_says_it(run: Run) -> None:
+    run("establish", "bob")
+    assert run("confirm", "bob", "--string", "123456")[0] == 0
+    status, out, _ = run("confirm", "bob", "--string", "654321")
+    assert (status, out) == (1, "bob stays confirmed, not by this: the strings differ\n")
 
 
 def test_without_a_terminal_and_without_a_string_it_says_what_to_give(
@@ -124,8 +135,76 @@ def test_a_confirmed_peer_is_given_up_only_after_a_yes(run: Run, config: Path, a
     status, seen = typed(config, "no\n", "establish", "bob", "--without-continuity")
     assert status == 1
     assert "bob is confirmed:" in seen
+    assert all(len(line) <= 80 for line in seen.splitlines()), seen
     assert seen.endswith("Nothing is changed.\n")
     assert run("establish", "bob", "--without-continuity", "--yes")[0] == 0
+
+
+# --- what status and establish advise ---------------------------------------------------------------------------------
+
+
+def test_no_command_advises_a_confirmation_that_is_always_refused(
+    run: Run, alice: LoopbackNode, bob: LoopbackNode
+) -> None:
+    alice.profile = "paper"
+    for _, out, _ in (run("establish", "bob"), run("status")):
+        assert "the profile paper confirms nobody" in " ".join(out.split())
+        assert "bt-selfsecure confirm" not in " ".join(out.split())
+    alice.profile, bob.name = "hardened", bob.address
+    for _, out, _ in (run("establish", bob.address), run("status")):
+        assert "add it to the configuration as a [[peer]]" in " ".join(out.split())
+        assert "bt-selfsecure confirm" not in " ".join(out.split())
+
+
+def test_a_key_of_an_unconfirmed_peer_that_was_put_off_has_a_remedy(run: Run, alice: LoopbackNode) -> None:
+    run("establish", "bob")
+    alice.refused = 3
+    out = " ".join(run("status")[1].split())
+    assert "refused 3 keys, the last 1 min ago, from one who has not the key in use, too soon after others" in out
+    assert "at once: bt-selfsecure establish bob, and compare" in out
+
+
+def test_who_waits_for_a_key_is_told_each_thing_that_goes_wrong_meanwhile_once(run: Run, alice: LoopbackNode) -> None:
+    """Standard error is no terminal here."""
+    alice.establishing_s = 3.0
+    troubles = [
+        "its establishment failed: no burst packet came after the accept",
+        "its request is refused: " + 20 * "x ",
+    ]
+
+    def go_wrong() -> None:
+        for each in troubles:
+            time.sleep(1.2)
+            alice.trouble = each
+
+    with ThreadPoolExecutor(1) as pool:
+        job = pool.submit(go_wrong)
+        status, _, err = run("establish", "bob", "--wait")
+        job.result()
+    assert status == 0
+    assert [" ".join(line.split()) for line in err.split("bob: ")[1:]] == [each.strip() for each in troubles]
+    assert all(len(line) <= 80 for line in err.splitlines())
+
+
+def test_ctrl_c_on_the_way_to_a_key_from_whoever_answers_says_what_may_be_so_already(
+    run: Run, config: Path, alice: LoopbackNode
+) -> None:
+    run("establish", "bob")
+    run("confirm", "bob", "--string", "123456")
+    alice.establishing_s = 30.0
+    words = ("establish", "bob", "--without-continuity", "--yes", "--config", str(config))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bt_selfsecure.cli.main", *words], stderr=subprocess.PIPE, text=True
+    )
+    wait_until(lambda: alice.establishing is not None)
+    process.send_signal(signal.SIGINT)
+    assert "bob is not confirmed any more, if it could be reached.\n" in said_to_stderr(process)
+
+
+def said_to_stderr(process: subprocess.Popen[str]) -> str:
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    return err
 
 
 @pytest.mark.parametrize(

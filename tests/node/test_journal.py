@@ -22,6 +22,7 @@ from bt_selfsecure.node.journal import Journal, PeerRow
 from bt_selfsecure.node.journal_file import APPLICATION_ID, LOCK, MIGRATIONS, JournalError
 from bt_selfsecure.node.set_aside import FILE, LOG
 from bt_selfsecure.node.state import backup, restore, set_aside
+from bt_selfsecure.protocols.haoxiao.group.record import record_of
 from bt_selfsecure.protocols.haoxiao.record import SessionRecord
 
 BOB = "B8:27:EB:00:00:02"
@@ -458,6 +459,8 @@ def test_a_journal_of_each_format_is_read(tmp_path: Path, number: int) -> None:
         assert journal.partial(BOB) == [b"hel"]
         assert journal.inbox() == [(10001, BOB, 1, 1700000100.5, b"world")]
         assert journal.insert(BOB, "inbox", BOB, 1, 0.0, b"") > 10001
+        groups = [(owner, record_of(text).name) for _, owner, text in journal.groups()]
+        assert groups == ([("B8:27:EB:00:00:01", "lamps"), (BOB, "doors")] if number >= 3 else [])
 
 
 def test_migrations_run_once_each_and_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -433,11 +433,8 @@ def test_an_establishment_that_can_not_be_says_why(folder: Path) -> None:
         bob = await world.start("bob", "alice", establish__profile="paper", establish__exchange_shares=False)
         await until(lambda: peer_of(alice, "bob")["state"] == "establishing")
         outcome = await alice.establish("bob")
-        assert outcome == {
-            "established": False,
-            "peer": "bob",
-            "reason": "nobody accepted the request: 20 requests were sent",
-        }
+        assert (outcome["established"], outcome["peer"]) == (False, "bob")
+        assert outcome["reason"].startswith("nobody accepted the request: 20 requests were sent, and bob is linked")
         assert "no key: nobody accepted" in peer_of(alice, "bob")["trouble"]
         assert "another profile" in peer_of(bob, "alice")["trouble"]
         never = await world.start("carol", "dave", dial="never")

@@ -46,6 +46,10 @@ class PeerPair(RuleBasedStateMachine):
     def establish(self, i: int) -> None:
         self.world.establish(i)
 
+    @rule(i=ENDS, rotate=st.booleans())
+    def export(self, i: int, rotate: bool) -> None:
+        self.world.export(i, rotate=rotate)
+
     @rule(i=ENDS)
     def give_up(self, i: int) -> None:
         self.world.give_up(i)
@@ -89,6 +93,10 @@ class PeerPair(RuleBasedStateMachine):
     def burst_sent(self, i: int, lose: bool) -> None:
         if self.world.ends[i].bursts:
             self.world.burst_sent(i, lose=lose)
+
+    @rule(i=ENDS)
+    def gathered(self, i: int) -> None:
+        self.world.gathered(i)
 
     @rule(i=ENDS, good=st.booleans())
     def radio(self, i: int, good: bool) -> None:
@@ -152,6 +160,7 @@ def run_schedule(seed: int, steps: int = 120, tracer: Callable[[Transition], Non
             (5, partial(world.pass_time, draw.choice((0.05, 0.3, 3.0)))),
             (5, partial(world.say, i, durable=draw.random() < 0.5, size=draw.randint(4, 40))),
             (2, partial(world.establish, i)),
+            (2, partial(world.export, i, rotate=draw.random() < 0.7)),
             (1, partial(world.give_up, i)),
             (1, partial(world.cut, i)),
             (1, partial(world.refuse, i)),
@@ -164,6 +173,7 @@ def run_schedule(seed: int, steps: int = 120, tracer: Callable[[Transition], Non
             (1, partial(world.inject, i, draw.choice(world.ever) if world.ever else b"")),
             (20 * bool(end.dials), partial(world.dial_over, which, good=draw.random() < 0.7)),
             (20 * bool(end.downs), partial(world.down, which)),
+            (20 * end.gathers, partial(world.gathered, which)),
             (30 * bool(end.bursts), partial(world.burst_sent, which, lose=draw.random() < 0.2)),
             (
                 20 * (end.radio == "asked") + (end.radio == "held"),

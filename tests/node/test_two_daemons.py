@@ -19,6 +19,7 @@ from two_daemons import QuickNodes, Traffic, start, wait_until
 
 from bt_selfsecure.bearers.base import Bearer
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.node.client import ApiError
 from bt_selfsecure.node.config import (
     Config,
     EstablishTable,
@@ -29,6 +30,7 @@ from bt_selfsecure.node.config import (
 )
 from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.journal_file import LOCK
+from bt_selfsecure.node.known import KnownPeers
 from bt_selfsecure.node.media import KernelMedia
 from bt_selfsecure.node.service import Node
 from bt_selfsecure.node.set_aside import FILE, LOG
@@ -351,7 +353,7 @@ class RadioAndUdp:
     def __init__(self, air: AdvertAir, config: Config, address: str) -> None:
         self._advert, self._kernel = (
             air.bearer(address),
-            KernelMedia(config, lambda: "hci0", lambda: address, lambda peer: False),
+            KernelMedia(config, KnownPeers(config), lambda: "hci0", lambda: address, lambda peer: False),
         )
 
     def open(self, name: str) -> Bearer:
@@ -388,3 +390,42 @@ def test_a_session_on_udp_is_worth_what_its_key_from_a_radio_is(tmp_path: Path, 
         await bob.stop()
 
     asyncio.run(asyncio.wait_for(main(), 60))
+
+
+@quick
+@pytest.mark.timeout(180)
+def test_both_daemons_give_their_programs_the_same_key_through_rotations_a_kill_and_a_new_key(nodes: TwoNodes) -> None:
+    def keys(label: str = "wireguard", **how: Any) -> list[dict[str, Any]]:
+        return [nodes.client(name).key(OTHER[name], label, **how) for name in ADDRESSES]
+
+    start(nodes)
+    seen: set[bytes] = set()
+    with pytest.raises(ApiError, match=r"label is '' and must be a text of 1 to 64 bytes"):
+        nodes.client("alice").key("bob", "")
+    for step in ("first", "rotated", "killed", "new K_0"):
+        if step == "rotated":
+            nodes.client("alice").key("bob", "wireguard", rotate=True)
+        elif step == "killed":
+            nodes.kill("bob")
+            nodes.start("bob")
+            wait_until(lambda: peer(nodes, "alice")["state"] == "connected")
+            nodes.client("bob").key("alice", "wireguard", rotate=True)
+        elif step == "new K_0":
+            old = nodes.client("alice").key("bob", "wireguard")["generation"]
+            assert nodes.client("alice").establish("bob")["established"]
+            nodes.client("alice").key("bob", "wireguard", after=old)
+        wait_until(lambda: len({key["generation"] for key in keys()}) == 1)
+        ours, theirs = keys()
+        assert ours["key"] == theirs["key"]
+        assert ours["key"] not in seen, step
+        assert len(ours["key"]) == 32
+        assert keys("oscore", length=16)[0]["key"] not in ours["key"]
+        seen.add(ours["key"])
+    nodes.kill("bob")
+    with pytest.raises(ApiError, match=r"bob (is not connected|holds no such generation)"):
+        nodes.client("alice").key("bob", "wireguard", rotate=True, timeout=0.5)
+    assert nodes.client("alice").key("bob", "wireguard")["key"] in seen
+    hexed = [key.hex() for key in seen]
+    for name in ADDRESSES:
+        log = nodes.log(name).read_text()
+        assert not any(key in log for key in hexed)

@@ -2,7 +2,7 @@
 
 Its library, lakers, has no wheels for Pis: so this is for the bench alone.
 
-python -m bt_selfsecure.bench.coap.edhoc HOST PORT < secrets
+python -m bt_selfsecure.bench.coap.edhoc HOST PORT FILE
 """
 
 from __future__ import annotations
@@ -10,14 +10,17 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from pathlib import Path
 from typing import Any, Final
 
 import aiocoap
 from aiocoap.credentials import CredentialsMap
 from aiocoap.edhoc import CoseKeyForEdhoc
 from aiocoap.oscore_sitewrapper import OscoreSiteWrapper
+from aiocoap.util import hostportjoin
 
 from bt_selfsecure.coap.resources import site
+from bt_selfsecure.files import private
 
 ENDS: Final = ("client", "server")
 SUITE, METHOD = 2, 3
@@ -51,14 +54,14 @@ def credentials(secrets: str, own: str) -> dict[str, Any]:
 async def serve(host: str, port: int, secrets: str) -> None:
     """Serve until the process ends."""
     known = CredentialsMap()
-    known.load_from_dict({f"coap://{host}:{port}/*": credentials(secrets, "server")})
+    names = {hostportjoin(each, port) for each in (host, host.partition("%")[0])}  # also without a zone
+    known.load_from_dict({f"coap://{name}/*": credentials(secrets, "server") for name in names})
     await aiocoap.Context.create_server_context(
         OscoreSiteWrapper(site(), known),
         bind=(host, port),
         transports=["simplesocketserver"],
         server_credentials=known,
     )
-    print(f"serving coap://{host}:{port}", flush=True)
     await asyncio.Event().wait()
 
 
@@ -74,4 +77,4 @@ async def get(uri: str, origin: str, secrets: str) -> bytes:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1], int(sys.argv[2]), sys.stdin.readline()))
+    asyncio.run(serve(sys.argv[1], int(sys.argv[2]), private(Path(sys.argv[3])).decode()))

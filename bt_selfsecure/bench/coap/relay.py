@@ -1,10 +1,10 @@
 """A UDP relay in a process of its own: all that passes, with its time, so that whoever is measured is measured alike.
 
-python -m bt_selfsecure.bench.coap.relay KBIT_PER_S DELAY_MS 127.0.0.1:5684 ...
+python -m bt_selfsecure.bench.coap.relay KBIT_PER_S DELAY_MS HOST PORT ...
 
-It is a link of this rate and delay in each direction (0 0: as fast as it can). It prints the ports at which it takes
-the targets' place, as JSON; then, for each line on standard input, what came out since the last: [seconds, "client" or
-"server", bytes] of each datagram; the first is the time at which it came in.
+It is a link of this rate and delay in each direction (0 0: as fast as it can) to these ports of a host. It prints the
+ports of 127.0.0.1 at which it takes their place, as JSON; then, for each line on standard input, what came out since
+the last: [seconds, "client" or "server", bytes] of each datagram; the first is the time at which it came in.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from collections.abc import Callable
 from functools import partial
 from itertools import count
 from selectors import EVENT_READ, DefaultSelector
-from typing import Final
+from typing import Any, Final
 
 LONGEST: Final = 65_535
-Place = tuple[str, int]
+HERE: Final = "127.0.0.1"
+Place = tuple[Any, ...]
 
 
 class Relay:
     """Keeps a socket for each client and target, and what is under way."""
 
-    def __init__(self, kbit_per_s: float, delay_s: float, targets: list[Place]) -> None:
+    def __init__(self, kbit_per_s: float, delay_s: float, host: str, targets: list[int]) -> None:
         self._byte_s = 8 / (1000 * kbit_per_s) if kbit_per_s else 0.0
         self._delay_s = delay_s
         self._selector = DefaultSelector()
@@ -40,9 +41,10 @@ class Relay:
         ports = []
         for target in targets:
             front = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            front.bind((target[0], 0))
+            front.bind((HERE, 0))
             ports.append(front.getsockname()[1])
-            self._read(front, partial(self._from_client, front, target))
+            family, _, _, _, place = socket.getaddrinfo(host, target, type=socket.SOCK_DGRAM)[0]
+            self._read(front, partial(self._from_client, front, family, place))
         self._read(sys.stdin.fileno(), self._tell)
         print(json.dumps(ports), flush=True)
 
@@ -55,16 +57,17 @@ class Relay:
             while self._under_way and self._under_way[0][0] <= time.perf_counter():
                 _, _, who, data, send = heapq.heappop(self._under_way)
                 self._passed.append((time.perf_counter(), who, len(data)))
-                send(data)
+                with contextlib.suppress(OSError):  # there is no server yet
+                    send(data)
 
     def _read(self, what: socket.socket | int, call: Callable[[], None]) -> None:
         self._selector.register(what, EVENT_READ, call)
 
-    def _from_client(self, front: socket.socket, target: Place) -> None:
+    def _from_client(self, front: socket.socket, family: int, target: Place) -> None:
         data, source = front.recvfrom(LONGEST)
         back = self._backs.get((front.fileno(), source))
         if back is None:
-            back = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            back = socket.socket(family, socket.SOCK_DGRAM)
             back.connect(target)
             self._backs[front.fileno(), source] = back
             self._read(back, lambda: self._from_server(back, lambda data: front.sendto(data, source)))
@@ -94,6 +97,5 @@ class Relay:
 
 
 if __name__ == "__main__":
-    kbit_per_s, delay_ms, *places = sys.argv[1:]
-    split = [place.rpartition(":") for place in places]
-    Relay(float(kbit_per_s), float(delay_ms) / 1000, [(host, int(port)) for host, _, port in split]).run()
+    kbit_per_s, delay_ms, host, *ports = sys.argv[1:]
+    Relay(float(kbit_per_s), float(delay_ms) / 1000, host, [int(port) for port in ports]).run()

@@ -1,47 +1,50 @@
 """Table 1 of paper 001, made anew: GETs of the 315-byte JSON, each from a new client, over each scheme and libcoap.
 
-Servers and a relay are processes of their own, on loopback. Time and bytes are those that the relay sees, from the
-client's first datagram to the response; libcoap's client is a new process each time, so its start does not count.
+Servers are processes of their own, here or on another computer; so is a relay, through which all goes. Time and bytes
+are those that the relay sees, from the client's first datagram to the response; libcoap's client is a new process each
+time, so its start does not count. The ways take turns, a GET each, so that the computer's moods meet them alike.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-import os
-import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, median
 from typing import IO, Any, Final
 
-from bt_selfsecure.coap.client import connected
-from bt_selfsecure.coap.keys import enrol, own_identity
-from bt_selfsecure.coap.pairs import PairFile, write_private
-from bt_selfsecure.coap.resources import SENSOR_BYTES
-from bt_selfsecure.coap.schemes import DotpDtls, DotpObject, DtlsPsk, Plain, Scheme
-from bt_selfsecure.errors import BtSelfSecureError
-from bt_selfsecure.isolated import FOLDER, python_module
-from bt_selfsecure.protocols.dotp.keys import Role
-from bt_selfsecure.protocols.dotp.record import DotpRecord
-from bt_selfsecure.protocols.sabour.config import ClientConfig
-from bt_selfsecure.protocols.sabour.messages import Profile
+from aiocoap import error
 
-HOST: Final = "127.0.0.1"
+from bt_selfsecure.bench.coap.ways import HOST, WITHIN_S, Ports, TableWay, all_ways, make_keys
+from bt_selfsecure.coap.resources import SENSOR_BYTES
+from bt_selfsecure.errors import PeerError, UsageError
+from bt_selfsecure.isolated import FOLDER, python_module
+
 GETS: Final = 20
 PAPER: Final = {"CoAP": (0.117325, 0.119034, 0.1226845), "CoAPS": (0.368749, 0.381574, 0.4264857)}
 PAPER_PROPOSED: Final = (0.298961, 0.336894, 0.3489935)
-IDENTITY, KEY = b"devA", b"5301919777550"
-WITHIN_S: Final = 10
-CERTIFICATE: Final = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN={0}"
+READY_S: Final = 60.0
+"""Within which a server must answer; a Python's start takes a slow computer its time."""
+SETTLED_S: Final = 0.02
+"""What closes a session passes meanwhile, and is not the next one's."""
+FIRST_PORT: Final = 45_683
+"""Of those on another computer."""
 
 
-class BenchError(BtSelfSecureError):
+Tell = Callable[[str], None]
+
+
+def _silent(_said: str) -> None: ...
+
+
+class BenchError(PeerError):
     """Says that something that is measured does not do what it should."""
 
 
@@ -63,8 +66,13 @@ class Row:
     def median_s(self) -> float:
         return median(self.seconds)
 
+    @property
+    def least_s(self) -> float:
+        """Return the seconds of the GET that other programs disturbed least."""
+        return min(self.seconds)
+
     def to_json(self) -> dict[str, Any]:
-        figures = {"min_s": min(self.seconds), "average_s": mean(self.seconds), "max_s": max(self.seconds)}
+        figures = {"min_s": self.least_s, "average_s": mean(self.seconds), "max_s": max(self.seconds)}
         return asdict(self) | figures | {"median_s": self.median_s, "bytes": self.bytes}
 
 
@@ -75,6 +83,12 @@ class SlowLink:
     kbit_per_s: float = 0.0
     delay_ms: float = 0.0
 
+    @property
+    def name(self) -> str:
+        if self == LOOPBACK:
+            return "loopback"
+        return f"a link of {self.kbit_per_s:g} kbit/s and {self.delay_ms:g} ms each way"
+
 
 LOOPBACK: Final = SlowLink()
 SLOW: Final = SlowLink(100.0, 15.0)
@@ -82,10 +96,10 @@ SLOW: Final = SlowLink(100.0, 15.0)
 
 
 class RelayProcess:
-    """Runs the relay in front of these ports."""
+    """Runs the relay in front of these ports of a host."""
 
-    def __init__(self, link: SlowLink, ports: list[int]) -> None:
-        words = [str(link.kbit_per_s), str(link.delay_ms), *(f"{HOST}:{port}" for port in ports)]
+    def __init__(self, link: SlowLink, host: str, ports: Sequence[int]) -> None:
+        words = [str(link.kbit_per_s), str(link.delay_ms), host, *map(str, ports)]
         command = python_module("bt_selfsecure.bench.coap.relay", *words)
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=FOLDER)
@@ -117,180 +131,136 @@ class RelayProcess:
         self._out.close()
 
 
-async def measured(name: str, gets: int, relay: RelayProcess, get: Callable[[], Awaitable[None]]) -> Row:
-    """Return the row of so many calls, after one that warms up."""
-    await get()
-    relay.passed()
-    seen = []
-    for _ in range(gets):
-        await get()
-        await asyncio.sleep(0.02)  # what closes a session passes, and is not the next one's
-        seen.append(relay.passed())
-    seconds, sizes, datagrams = zip(*seen, strict=True)
-    return Row(name, seconds, sizes, datagrams[-1])
-
-
 @contextmanager
-def started(*command: str, given: str = "") -> Iterator[subprocess.Popen[str]]:
-    """Run a program meanwhile, with this on its standard input."""
-    pipe, none = subprocess.PIPE, subprocess.DEVNULL
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=none, text=True, cwd=FOLDER) as process:
+def started(ways: Sequence[TableWay], host: str, ports: Sequence[int]) -> Iterator[Callable[[], None]]:
+    """Run the servers of these ways meanwhile. Yields what raises `BenchError` once one of them has ended."""
+    none = subprocess.DEVNULL
+    with ExitStack() as closing:
+        processes = []
+        for way, port in zip(ways, ports, strict=True):
+            process = subprocess.Popen(way.server(host, port), stdin=none, stdout=none, stderr=none, cwd=FOLDER)
+            closing.callback(process.wait)
+            closing.callback(process.kill)
+            processes.append(process)
+
+        def check() -> None:
+            for way, port, process in zip(ways, ports, processes, strict=True):
+                if process.poll() is not None:
+                    raise BenchError(
+                        f"the server of {way.name} ended: is {host} this computer's, and UDP port {port} free?"
+                    )
+
+        yield check
+
+
+def free_ports(count: int) -> list[int]:
+    """Return so many even UDP ports that are free, as is the next of each."""
+    with ExitStack() as until_all_are_found:
+
+        def taken(port: int) -> int:
+            tried = until_all_are_found.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            tried.bind((HOST, port))
+            return int(tried.getsockname()[1])
+
+        found: list[int] = []
+        while len(found) < count:
+            with contextlib.suppress(OSError):  # of the two one is another program's
+                port = taken(0)
+                if taken(port ^ 1):
+                    found.append(port & ~1)
+        return found
+
+
+async def _ask(way: TableWay, ports: Ports) -> None:
+    got = await way.get(ports)
+    if len(got) != SENSOR_BYTES:
+        raise BenchError(f"{way.name}: {len(got)} bytes came")
+
+
+async def _until_it_answers(way: TableWay, ports: Ports, check: Callable[[], None]) -> None:
+    until = asyncio.get_running_loop().time() + READY_S
+    while True:
         try:
-            assert process.stdin is not None
-            process.stdin.write(given)
-            process.stdin.flush()
-            yield process
-        finally:
-            process.kill()
+            async with asyncio.timeout(WITHIN_S):
+                return await _ask(way, ports)
+        except (PeerError, TimeoutError, error.Error) as failure:
+            check()
+            if asyncio.get_running_loop().time() > until:
+                raise BenchError(f"{way.name}: no answer in {READY_S:g} s ({failure})") from None
+            await asyncio.sleep(0.2)
 
 
-@contextmanager
-def ours(link: SlowLink, folder: Path, *words: str) -> Iterator[RelayProcess]:
-    """Run `coap serve` with these options meanwhile, behind a relay; with two ports, where the paper has two."""
-    auth = free_port()
-    command = python_module("bt_selfsecure", "coap", "serve", "--bind", HOST, "--port", "0", *words)
-    with started(*command, "--auth-port", str(auth), "--state", str(folder)) as process, ExitStack() as closing:
-        assert process.stdout is not None
-        said = process.stdout.readline()
-        if not said:
-            raise BenchError(f"{' '.join(command)} ended")
-        relay = RelayProcess(link, [int(said.split()[1].rsplit(":", 1)[1]), auth])
-        closing.callback(relay.close)
-        yield relay
-
-
-def free_port() -> int:
-    """Return an even UDP port that is free, most likely with the next."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as tried:
-        tried.bind((HOST, 0))
-        return int(tried.getsockname()[1]) & ~1
-
-
-async def row_of(
-    name: str, gets: int, relay: RelayProcess, scheme: Scheme, path: str = "index", device: ClientConfig | None = None
-) -> Row:
-    """Return the row of our client."""
-    uri = f"{scheme.uri_scheme}://{HOST}:{relay.ports[0]}/{path}"
-
-    async def get() -> None:
-        async with connected(scheme, device, relay.ports[-1]) as client:
-            payload = (await client.request("get", uri)).payload
-            if len(payload) != SENSOR_BYTES:
-                raise BenchError(f"{name}: {len(payload)} bytes came")
-
-    return await measured(name, gets, relay, get)
-
-
-async def our_rows(gets: int, link: SlowLink, folder: Path) -> list[Row]:
-    """Return the rows of our schemes."""
+async def measured(
+    ways: Sequence[TableWay],
+    gets: int,
+    relay: RelayProcess,
+    tell: Tell = _silent,
+    *,
+    check: Callable[[], None] = lambda: None,
+    settled_s: float = SETTLED_S,
+) -> list[Row]:
+    """Return the rows of so many GETs of each way, after one that warms up. Raises `BenchError`; so may `check`, while
+    a server does not answer."""
+    ports = list(zip(relay.ports[::2], relay.ports[1::2], strict=True))
+    for way, own in zip(ways, ports, strict=True):
+        tell(f"waiting for {way.name}")
+        await _until_it_answers(way, own, check)
+        await asyncio.sleep(settled_s)
+        relay.passed()
+    seen: list[list[tuple[float, int, int]]] = [[] for _ in ways]
+    for turn in range(gets):
+        tell(f"{turn} of {gets} GETs")
+        for way, own, passed in zip(ways, ports, seen, strict=True):
+            async with asyncio.timeout(WITHIN_S):
+                await _ask(way, own)
+            await asyncio.sleep(settled_s)
+            passed.append(relay.passed())
     rows = []
-    with ours(link, folder) as relay:
-        rows.append(await row_of("CoAP", gets, relay, Plain()))
-    keys = folder / "keys"
-    write_private(keys, IDENTITY + b" " + KEY + b"\n")
-    with ours(link, folder, "--scheme", "dtls", "--key-file", str(keys)) as relay:
-        rows.append(await row_of("CoAPS, DTLS-PSK", gets, relay, DtlsPsk({IDENTITY: KEY})))
-    for layer, kind in (("dtls", DotpDtls), ("object", DotpObject)):
-        secret = os.urandom(32)
-        for role in Role:
-            PairFile.begin(folder / f"{layer}-{role.value}.pair", layer, DotpRecord.hardened(role, secret))
-        with ours(link, folder, "--scheme", "dotp", "--layer", layer, "--pair", f"{layer}-server") as relay:
-            pair = PairFile(folder / f"{layer}-client.pair")
-            rows.append(await row_of(f"D-OTP, layer {layer}", gets, relay, kind([pair])))
-    device, host = own_identity(folder / "device", os.urandom), own_identity(folder / "host", os.urandom)
-    enrol(folder / "host", device.enrolment)
-    for name, words, profile in (
-        ("Sabour, paper", ("--profile", "paper"), Profile.PAPER_ECDSA),
-        ("Sabour, hardened", (), Profile.HARDENED),
-    ):
-        with ours(link, folder / "host", "--scheme", "sabour", *words) as relay:
-            config = ClientConfig(device, host.enrolment, profile)
-            rows.append(await row_of(name, gets, relay, Plain(), device=config))
+    for way, passed in zip(ways, seen, strict=True):
+        seconds, sizes, datagrams = zip(*passed, strict=True)
+        rows.append(Row(way.name, seconds, sizes, datagrams[-1]))
     return rows
 
 
-async def edhoc_rows(gets: int, link: SlowLink) -> list[Row]:
-    """Return the row of OSCORE with EDHOC, if its library is installed."""
-    try:
-        from bt_selfsecure.bench.coap import edhoc
-    except ImportError:
-        return []
-    port, secrets = free_port(), edhoc.new_secrets()
-    command = python_module("bt_selfsecure.bench.coap.edhoc", HOST, str(port))
-    with started(*command, given=secrets + "\n") as process, ExitStack() as closing:
-        assert process.stdout is not None
-        if not process.stdout.readline():
-            raise BenchError("the server with EDHOC ended")
-        relay = RelayProcess(link, [port])
-        closing.callback(relay.close)
-        origin = f"coap://{HOST}:{relay.ports[0]}"
-
-        async def get() -> None:
-            payload = await edhoc.get(f"{origin}/index", origin, secrets)
-            if len(payload) != SENSOR_BYTES:
-                raise BenchError(f"EDHOC: {len(payload)} bytes came")
-
-        return [await measured("OSCORE with EDHOC (aiocoap)", gets, relay, get)]
-
-
-async def libcoap_rows(gets: int, link: SlowLink, folder: Path) -> list[Row]:
-    """Return the rows of libcoap's programs, as far as they are installed."""
-    rows = []
-    for end in ("client", "server"):
-        words = CERTIFICATE.format(end).split()
-        files = ["-keyout", str(folder / f"{end}.key"), "-out", str(folder / f"{end}.crt")]
-        subprocess.run([*words, *files], check=True, capture_output=True)
-
-    def own(end: str, other: str) -> list[str]:
-        files = {"-c": f"{end}.crt", "-j": f"{end}.key", "-C": f"{other}.crt", "-R": f"{other}.crt"}
-        return [word for option, name in files.items() for word in (option, str(folder / name))]
-
-    ways = [
-        ("CoAP", [], []),
-        ("CoAPS, DTLS-PSK", ["-k", KEY.decode()], ["-u", IDENTITY.decode(), "-k", KEY.decode()]),
-        ("CoAPS, DTLS-ECDHE", own("server", "client"), own("client", "server")),
-    ]
-    for library in ("openssl", "gnutls"):
-        if shutil.which(f"coap-server-{library}") is None:
-            continue
-        for name, server, client in ways:
-            if name == "CoAP" and library != "openssl":
-                continue
-            said = f"{name} (libcoap, {library})" if client else f"{name} (libcoap)"
-            rows.append(await _libcoap_row(said, gets, link, library, server, client))
-    return rows
-
-
-async def _libcoap_row(name: str, gets: int, link: SlowLink, library: str, server: list[str], client: list[str]) -> Row:
-    port = free_port()
-    scheme, at = ("coaps", port + 1) if client else ("coap", port)
-    with started(f"coap-server-{library}", "-A", HOST, "-p", str(port), "-d", "9", *server), ExitStack() as closing:
-        readings = "x" * SENSOR_BYTES
-        command = [f"coap-client-{library}", "-v", "1", "-B", str(WITHIN_S), *client]
-        uri = f"{scheme}://{HOST}:{at}/index"
-        async with asyncio.timeout(WITHIN_S):
-            while (await _libcoap([*command, uri])).strip() != readings.encode():  # until it listens
-                await _libcoap([*command, "-m", "put", "-e", readings, uri])
-        relay = RelayProcess(link, [at])
-        closing.callback(relay.close)
-
-        async def get() -> None:
-            printed = await _libcoap([*command, f"{scheme}://{HOST}:{relay.ports[0]}/index"])
-            if printed.strip() != readings.encode():
-                raise BenchError(f"{name}: libcoap's client printed {printed[:60]!r}")
-
-        return await measured(name, gets, relay, get)
-
-
-async def _libcoap(command: list[str]) -> bytes:
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=asyncio.subprocess.DEVNULL)
-    out, _ = await process.communicate()
-    return out
-
-
-async def table(gets: int = GETS, link: SlowLink = LOOPBACK) -> list[Row]:
-    """Return all rows over such a link. Raises `BenchError` where something does not do what it should."""
+async def table(gets: int = GETS, link: SlowLink = LOOPBACK, tell: Tell = _silent) -> list[Row]:
+    """Return all rows over such a link, on this computer. Raises `BenchError`."""
     with tempfile.TemporaryDirectory() as name:
-        rows = await our_rows(gets, link, Path(name))
-        return [*rows, *await edhoc_rows(gets, link), *await libcoap_rows(gets, link, Path(name))]
+        make_keys(Path(name))
+        ways = all_ways(Path(name))
+        ports = free_ports(len(ways))
+        with started(ways, HOST, ports) as check:
+            relay = RelayProcess(link, HOST, [each for port in ports for each in (port, port + 1)])
+            try:
+                return await measured(ways, gets, relay, tell, check=check)
+            finally:
+                relay.close()
+
+
+async def table_at(host: str, folder: Path, gets: int = GETS, tell: Tell = _silent) -> list[Row]:
+    """Return all rows that another computer serves from a copy of this folder. Raises `BenchError`."""
+    ways = all_ways(folder)
+    relay = RelayProcess(LOOPBACK, host, [FIRST_PORT + n for n in range(2 * len(ways))])
+    try:
+        return await measured(ways, gets, relay, tell, settled_s=10 * SETTLED_S)
+    finally:
+        relay.close()
+
+
+async def serve_table(host: str, folder: Path, ready: Callable[[int], None]) -> None:
+    """Serve all ways at this address, for `table_at`, until it is cancelled; `ready` is told how many. Raises
+    `UsageError` for an address that can't be had, and `BenchError` where a server ends."""
+    ways = all_ways(folder, client=False)
+    try:
+        family, kind, _, _, place = socket.getaddrinfo(host, FIRST_PORT, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind) as tried:
+            tried.bind(place)
+    except OSError as failure:
+        raise UsageError(
+            f"can't serve at {host} ({failure.strerror}): name an address of this computer's, with its UDP ports from "
+            f"{FIRST_PORT} on free"
+        ) from None
+    with started(ways, host, [FIRST_PORT + 2 * n for n in range(len(ways))]) as check:
+        ready(len(ways))
+        while True:
+            check()
+            await asyncio.sleep(1)

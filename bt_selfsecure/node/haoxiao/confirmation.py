@@ -9,10 +9,6 @@ from typing import Final
 from bt_selfsecure.errors import UnreadableError
 from bt_selfsecure.sansio.value import value
 
-NO_STRING: Final = (
-    "there is no string to compare: nobody has asked for this key here, or it was compared already. Ask for another: "
-    "bt-selfsecure establish PEER --wait at one end, and then bt-selfsecure establish PEER at the other"
-)
 NO_CONTINUITY: Final = "the profile 'paper' has no continuity, so a comparison holds for this one key: use 'hardened'"
 DIFFER: Final = "the strings differ: somebody may stand between the two. Agree on another key, and compare again"
 _DIGITS: Final = re.compile(r"\d{3} ?\d{3}")
@@ -25,6 +21,8 @@ class Confirmation(enum.Enum):
     """A person here has compared the short authentication string of its key."""
     AUTHENTICATION_KEY = "authentication key"
     """It has the authentication key that was configured for it, and for no other peer."""
+    BOOTSTRAPPED = "bootstrapped"
+    """The same, of a key that came of bootstrapping."""
 
 
 @value
@@ -40,6 +38,16 @@ class Trust:
     """When the first key was agreed on; of a peer that was confirmed, or no longer is, the first since then."""
     nowhere: int = 0
     """Keys from nowhere since `first`."""
+    restored: bool = False
+    """A person has put an earlier state back at this end, and the two have not found together since."""
+
+
+def no_string(name: str) -> str:
+    """Return why there is nothing to compare with the peer of this name, and what to do."""
+    return (
+        "there is no string to compare: nobody has asked for this key here, or it was compared already. For another: "
+        f"bt-selfsecure establish --wait there, and then bt-selfsecure establish {name} here"
+    )
 
 
 def is_same_string(given: str, own: str) -> bool:

@@ -21,8 +21,11 @@ from bt_selfsecure.node.haoxiao.peer_events import (
 )
 from bt_selfsecure.node.journal import DamagedError, Journal
 from bt_selfsecure.node.noted import PeerRow
+from bt_selfsecure.protocols.haoxiao.exported import KeptGenerations
 from bt_selfsecure.protocols.haoxiao.record import RecordError, SessionRecord
 
+RESTORED: Final = "restored"
+"""Whether the row was put back from a copy, and the two have not found together since."""
 FACTS_S: Final = 1.0
 """A wall clock that leaps is noticed so late."""
 
@@ -39,12 +42,13 @@ def stored(journal: Journal, address: str, now: float) -> Stored:
         if row is None:
             return Stored(fragments=fragments, pieces=pieces, dropped=dropped)
         record = SessionRecord.from_json(row.record)
-        *facts, trust = _facts(row.facts)
-        key, offered = (_restored(of_one, now) for of_one in facts)
+        *facts, trust, generations, restored = _facts(row.facts)
+        key, offered = (_from_disk(of_one, now) for of_one in facts)
     except (DamagedError, RecordError) as error:
         dropped += 1 + bool(pieces)  # one that was under way to it, and one from it
         return Stored(damage=str(error), fragments=fragments, dropped=dropped)
-    return Stored(record, key, offered, row.synchronised, "", fragments, pieces, dropped, _trust(trust, now))
+    kept_trust = _trust(trust, restored, now)
+    return Stored(record, key, offered, row.synchronised, "", fragments, pieces, dropped, kept_trust, generations)
 
 
 def stored_messages(journal: Journal, address: str) -> tuple[tuple[tuple[int, bytes], ...], int]:
@@ -77,17 +81,19 @@ def _messages(rows: Iterable[tuple[int, bytes | None]]) -> Iterator[list[tuple[i
         yield message
 
 
-def _facts(text: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """About the key in use, about a newer one, and whether the peer is confirmed. Raises `DamagedError`."""
+def _facts(text: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], KeptGenerations, bool]:
+    """About the key in use, about a newer one, whether the peer is confirmed, the keys for other programs, and whether
+    all that was put back from a copy. Raises `DamagedError`."""
     try:
         facts = json.loads(text)
         trust = facts.get("trust", {})
-        known = {"own_address": ""}
+        known: dict[str, Any] = {"own_address": "", "shared": []}
         key, offered = ({**known, **facts[name]} if facts[name] else {} for name in ("key", "offered"))
         for of_one in filter(None, (key, offered)):
             of_one.setdefault("written", of_one["since"])  # an older version kept when it was agreed on, and no more
             of_one.update(since=float(of_one["since"]), written=float(of_one["written"]))
             int(of_one["begun_at"])
+            of_one["shared"] = [{"peer": str(one["peer"]), "missed": int(one["missed"])} for one in of_one["shared"]]
             if not trust:  # an older version had a string for each key, whether a person had asked for it or not
                 of_one.update(sas="", continuity=False)
         if trust:
@@ -95,25 +101,26 @@ def _facts(text: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
             trust.update(by=str(trust["by"]), nowhere=int(trust["nowhere"]))
             for moment in filter(None, (trust["at"], trust["first"])):
                 moment.update(since=float(moment["since"]), written=float(moment["written"]))
+        exported = facts.get("exported")
+        generations = KeptGenerations.from_fields(exported) if exported else KeptGenerations()
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         raise DamagedError("what was kept about this peer's key is damaged: a new one is agreed on by itself") from None
-    return key, offered, trust
+    return key, offered, trust, generations, facts.get(RESTORED) is True
 
 
-def _restored(facts: dict[str, Any], now: float) -> dict[str, Any]:
+def _from_disk(facts: dict[str, Any], now: float) -> dict[str, Any]:
     if not facts:
         return {}
     age = ages.restored(facts.pop("since"), facts.pop("written"))
     return facts | {"born": None if age is None else now - age}
 
 
-def _trust(facts: dict[str, Any], now: float) -> Trust:
+def _trust(facts: dict[str, Any], restored: bool, now: float) -> Trust:
     if not facts:
-        return Trust()
+        return Trust(restored=restored)
     at, first = (_moment(facts[name], now) for name in ("at", "first"))
-    return Trust(
-        Confirmation(facts["confirmed"]) if facts["confirmed"] else None, facts["by"], at, first, facts["nowhere"]
-    )
+    how = Confirmation(facts["confirmed"]) if facts["confirmed"] else None
+    return Trust(how, facts["by"], at, first, facts["nowhere"], restored)
 
 
 def _moment(moment: dict[str, float] | None, now: float) -> float | None:
@@ -129,17 +136,19 @@ class StateRows:
     `FACTS_S` only, where nothing in it has changed: it says from when on the key is, which stays the same."""
 
     def __init__(self) -> None:
-        self._of: tuple[dict[str, Any], dict[str, Any], Trust] | None = None
+        self._of: tuple[dict[str, Any], dict[str, Any], Trust, KeptGenerations] | None = None
         self._facts = ""
         self._until = 0.0
 
     def row(self, state: KeepState, now: float) -> PeerRow:
         """Return the row of a state, at this loop time."""
-        of = state.key, state.offered, state.trust
+        of = state.key, state.offered, state.trust, state.generations
         if now >= self._until or of != self._of:
-            self._of, self._until = (dict(state.key), dict(state.offered), state.trust), now + FACTS_S
+            self._of = dict(state.key), dict(state.offered), state.trust, state.generations
+            self._until = now + FACTS_S
             key, offered, trust = _kept(state.key, now), _kept(state.offered, now), _kept_trust(state.trust, now)
-            self._facts = json.dumps({"key": key, "offered": offered, "trust": trust})
+            facts = {"key": key, "offered": offered, "trust": trust, RESTORED: state.trust.restored}
+            self._facts = json.dumps(facts | {"exported": state.generations.to_fields()})
         return PeerRow(state.record.to_json(), self._facts, state.synchronised)
 
 
@@ -169,3 +178,10 @@ def _kept_trust(trust: Trust, now: float) -> dict[str, Any]:
     at, first = (ages.kept(None if time is None else now - time) for time in (trust.at, trust.first))
     confirmed = trust.confirmed.value if trust.confirmed else ""
     return {"confirmed": confirmed, "by": trust.by, "at": at, "first": first, "nowhere": trust.nowhere}
+
+
+def marked_restored(facts: str) -> str:
+    """Return the facts of a row that is put back from a copy: the peer may have gone on since that was made. Raises
+    `DamagedError`."""
+    _facts(facts)
+    return json.dumps(json.loads(facts) | {RESTORED: True})

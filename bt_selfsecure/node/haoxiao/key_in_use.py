@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from bt_selfsecure.node.haoxiao.confirmation import DIFFER, NO_CONTINUITY, NO_STRING, is_same_string
+from bt_selfsecure.node.haoxiao.confirmation import DIFFER, NO_CONTINUITY, is_same_string, no_string
 from bt_selfsecure.node.haoxiao.peer_events import PeerConfig, Stored
 
 HOUR_S: Final = 3600.0
@@ -41,7 +41,7 @@ class KeyInUse:
         if own and not continues:
             return NO_CONTINUITY
         if not own:
-            return NO_STRING
+            return no_string(self._config.name)
         same = bool(string) and is_same_string(string, own)
         self.facts = self.facts | {"sas": ""}
         return "" if same else DIFFER

@@ -9,6 +9,7 @@ from dataclasses import field
 from typing import Any, Final
 
 from bt_selfsecure.node.haoxiao.confirmation import Trust
+from bt_selfsecure.protocols.haoxiao.exported import KeptGenerations
 from bt_selfsecure.protocols.haoxiao.record import SessionRecord
 from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig
 from bt_selfsecure.sansio.value import value
@@ -58,6 +59,12 @@ class ReleaseRadio:
     """Give the broadcast link back, or wait for it no longer; nothing more is told of it."""
 
 
+@value
+class GatherBurst:
+    """Find others to whom a burst is to be sent too, and give this machine its leg by `join_burst`; if it still
+    gathers, as `burst_config` says then."""
+
+
 # --- the disk ---------------------------------------------------------------------------------------------------------
 
 
@@ -95,6 +102,13 @@ class DropPieces(Note):
 
 
 @value
+class GroupFragment:
+    """Give this fragment of the peer's broadcast to the groups that it may be of."""
+
+    data: bytes = field(repr=False)
+
+
+@value
 class KeepState(Note):
     """Note the newest state of the session; it replaces every earlier one."""
 
@@ -105,6 +119,7 @@ class KeepState(Note):
     """About a newer one that the peer was not seen to use."""
     synchronised: bool
     trust: Trust
+    generations: KeptGenerations
 
 
 @value
@@ -173,6 +188,11 @@ class EstablishOutcome:
 
 
 @value
+class GenerationAgreed:
+    """Another generation of the keys for other programs is held by both ends."""
+
+
+@value
 class ForeignKeys:
     """Asks whether the keys that this frame of the peer's names are another peer's: its own they are not."""
 
@@ -206,12 +226,15 @@ Output = (
     | HangUp
     | TakeRadio
     | ReleaseRadio
+    | GatherBurst
+    | GroupFragment
     | Deliver
     | Commit
     | Kept
     | Refused
     | Delivered
     | EstablishOutcome
+    | GenerationAgreed
     | ForeignKeys
     | Log
 )
@@ -289,7 +312,13 @@ class PeerConfig:
     asks: bool = True
     """Whether this end asks for the first key, too; not a stranger's, who asks if he wants one."""
     shares_authentication_key: bool = False
+    is_bootstrapped: bool = False
+    """Whether the authentication key came of bootstrapping."""
     """The authentication key is that of other peers, too, so it does not tell which of them this is."""
+    two_ways: bool = False
+    """Keys are agreed on over links alone that have a key of their own, of two ways."""
+    key_proves: bool = True
+    """Whether the authentication key, where there is one, is this peer's alone, and kept by the two ends."""
 
 
 @value
@@ -311,3 +340,4 @@ class Stored:
     """Messages, or parts of them, that the disk had damaged."""
     trust: Trust = field(default_factory=Trust)
     """Nothing is confirmed of a peer whose record is damaged."""
+    generations: KeptGenerations = field(default_factory=KeptGenerations)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from bt_selfsecure.node.errors import QueueFullError
@@ -13,6 +14,7 @@ from bt_selfsecure.node.haoxiao.peer_events import (
     Deliver,
     Delivered,
     DropPieces,
+    GenerationAgreed,
     KeepPiece,
     KeepState,
     Kept,
@@ -35,6 +37,7 @@ from bt_selfsecure.protocols.haoxiao.events import (
     Resynchronised,
     Unreachable,
 )
+from bt_selfsecure.protocols.haoxiao.exported import PORT, Generations
 from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, peek_kind
 from bt_selfsecure.protocols.haoxiao.record import Role, SessionRecord
 from bt_selfsecure.protocols.haoxiao.session import Session
@@ -84,6 +87,8 @@ class PeerSession:
         self._to_release: list[tuple[int, int]] = []
         """The token of a commit, and the session's that it stands for."""
         self._joiner: Final = Joiner(stored.pieces)
+        self.generations: Final = Generations(stored.generations)
+        """Of the keys for other programs."""
         if stored.damage:
             self.outbox.drop_begun()  # its first fragments were in the session
             out.log(Level.ERROR, stored.damage, "record-damaged")
@@ -223,7 +228,11 @@ class PeerSession:
         message = self._joiner.add(fragment)
         if had and len(self._joiner.pieces) <= had:
             self._out.put(DropPieces())
-        if message is not None:
+        if message is not None and fragment.port == PORT:
+            if is_agreed := self.generations.receive(message):
+                self._out.put(GenerationAgreed())
+            self.say_generation(changed=is_agreed)
+        elif message is not None:
             self._out.put(Deliver(fragment.port, message))
         elif self._joiner.pieces:
             self._out.put(KeepPiece(fragment.piece))
@@ -232,6 +241,8 @@ class PeerSession:
         if number:
             self._unkept.pop(number, None)
             self._out.put(Delivered(number))
+            if self.generations.to_say:
+                self.say_generation()
 
     def _on_resynchronised(self, event: Resynchronised, now: float) -> None:
         self._counts.resynchronisations += 1
@@ -241,6 +252,8 @@ class PeerSession:
         self._agreed.add(event.sending)
         if len(self._agreed) == 2:
             self._machine.on(I.AGREED, now)
+            self.generations.say_again()
+            self.say_generation()
         self._out.look_due = True
         if not event.sending:
             return
@@ -272,6 +285,7 @@ class PeerSession:
         if self.session is None:
             self.session = Session.start(profile, role, event.k0, self._config.session, self._context)
         self.key.offer(facts, self._rounds, now)
+        self.generations.offer(event.export_root, continues=event.continuity)
         self._agreed.clear()
         self._machine.on(I.KEY, now)
         # Always through a resynchronisation, also of a session that is new here: the peer's may not be.
@@ -299,18 +313,33 @@ class PeerSession:
         """Return whether the policy wants another key."""
         return self.key.is_due(self._rounds, now)
 
+    def say_generation(self, *, changed: bool = False) -> None:
+        """Tell the peer what there is to tell about the keys for other programs, and keep it, or what else has changed
+        of them. Where the queue is full it is told when there is room."""
+        if said := self.generations.to_say:
+            with suppress(QueueFullError):
+                self.send(said, PORT, durable=False)
+                self.generations.to_say = b""
+        if said or changed:
+            self.keep_now()
+
     # --- the disk
 
     def _persist(self, event: Persist[SessionRecord]) -> None:
         if not event.record.sending.offer:
             self.key.use()
+            self.generations.use()
+            self.say_generation()
         self._keep(event.record)
         token = self._out.commit(Urgency.SYNC if event.sync else Urgency.LATER)
         if event.sync:
             self._to_release.append((token, event.token))
 
     def _keep(self, record: SessionRecord) -> None:
-        self._out.put(KeepState(record, self.key.facts, self.key.offered, self._synchronised, self._trust.kept))
+        key = self.key
+        self._out.put(
+            KeepState(record, key.facts, key.offered, self._synchronised, self._trust.kept, self.generations.kept)
+        )
 
     def keep_now(self) -> None:
         """Keep what is known about the peer, which has changed."""

@@ -53,8 +53,9 @@ class PeerTrust:
             self.kept = replace(self.kept, first=now)
         if replaces and not event.continuity:
             self._count(now)
-        if event.authenticated and not self._config.shares_authentication_key and not self.is_confirmed:
-            self.confirm(Confirmation.AUTHENTICATION_KEY, "", now)
+        if event.authenticated and self._config.key_proves and not self.is_confirmed:
+            how = Confirmation.BOOTSTRAPPED if self._config.is_bootstrapped else Confirmation.AUTHENTICATION_KEY
+            self.confirm(how, "", now)
 
     def _count(self, now: float) -> None:
         if now > self._put_off_until + DAY_S:
@@ -63,10 +64,11 @@ class PeerTrust:
         self._in_a_row += 1
         self.kept = replace(self.kept, nowhere=self.kept.nowhere + 1)
         self._counts.keys_from_nowhere += 1
+        lost = "this node's state was restored" if self.kept.restored else "the peer has lost its state"
         self._out.log(
             Level.WARNING,
-            "a key from nowhere: the key before it is not mixed in, so the peer has lost its state, or is another one. "
-            f"Compare: bt-selfsecure establish {self._config.name}",
+            f"a key from nowhere: the key before it is not mixed in, so {lost}, or it is another one. Compare: "
+            f"bt-selfsecure establish {self._config.name}",
             "from-nowhere",
         )
 
@@ -75,12 +77,17 @@ class PeerTrust:
         self._counts.refused_keys += 1
         self._refused_at = now
         name = self._config.name
+        if self.is_confirmed and self.kept.restored:
+            return f"a new key is refused: {self.how_restored}"
         if self.is_confirmed:
             return (
                 "a new key is refused: the other end has not the one in use, so it is not the peer, or has lost "
                 f"its state; then bt-selfsecure establish {name} --without-continuity"
             )
-        return "a key from nowhere is put off, since there were others lately: bt-selfsecure establish takes it at once"
+        return (
+            "a key from nowhere is put off, since there were others lately: it comes by itself within an hour or so, "
+            f"and bt-selfsecure establish {name} takes it at once"
+        )
 
     def confirm(self, how: Confirmation, by: str, now: float) -> None:
         """Note that it is the one that is meant."""
@@ -93,8 +100,24 @@ class PeerTrust:
         """Note that a person no longer takes it for the one that it was."""
         if self.is_confirmed:
             self._out.log(Level.WARNING, "not confirmed any more: a person here allows a key from nowhere", "doubted")
-        self.kept = Trust(first=now)
+        self.kept = Trust(first=now, restored=self.kept.restored)
         self._put_off_until, self._in_a_row = 0.0, 0
+
+    @property
+    def how_restored(self) -> str:
+        """Return what a person can do where this end has an earlier state of its own than the peer may have of it."""
+        name = self._config.name
+        return (
+            f"this node's state was restored, so {name} may rightly have a newer key. If so: bt-selfsecure establish "
+            f"{name} --without-continuity, there too if it has confirmed this node, and compare again"
+        )
+
+    def in_step(self) -> bool:
+        """Take note that the two have found together: what this end has of it is not too old. Return whether that is
+        news."""
+        was_restored = self.kept.restored
+        self.kept = replace(self.kept, restored=False)
+        return was_restored
 
     def told(self, now: float) -> dict[str, Any]:
         """Return it as `Trust` in api_types.py, with ages in the place of times."""

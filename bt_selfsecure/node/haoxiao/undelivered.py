@@ -1,4 +1,4 @@
-"""The messages that wait in a copy of the state: how many they are, and how to be without them.
+"""A copy of the state that takes its place: which messages wait in it, how to be without them, and that it is one.
 
 A copy is older than what it is put in the place of, so they may have been sent, or read, since it was made. Only where
 both ends still have a checkpoint in common the peer tells how many rounds it has had; under a new key they are sent
@@ -14,7 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from bt_selfsecure.node.haoxiao.kept import marked_restored
 from bt_selfsecure.node.haoxiao.outbox import ends_message
+from bt_selfsecure.node.journal import DamagedError
 from bt_selfsecure.node.journal_file import digest, is_sound
 from bt_selfsecure.protocols.haoxiao.record import RecordError, SessionRecord
 
@@ -48,6 +50,18 @@ def drop_waiting(path: Path) -> None:
             idle = replace(record, sending=replace(record.sending, messages=()))
             new = (row[0], idle.to_json(), *row[2:-1])
             database.execute("UPDATE peer SET record = ?, digest = ? WHERE id = ?", (new[1], digest(*new), row[0]))
+        database.execute("COMMIT")
+
+
+def mark_restored(path: Path) -> None:
+    """Let each peer's row say that it was put back from a copy; nobody else has the file open. Raises
+    `sqlite3.Error`."""
+    with _open(path) as database:
+        database.execute("BEGIN")
+        for row, _ in list(_records(database)):
+            with contextlib.suppress(DamagedError, UnicodeDecodeError):
+                new = (*row[:2], marked_restored(row[2].decode()), row[3])
+                database.execute("UPDATE peer SET facts = ?, digest = ? WHERE id = ?", (new[2], digest(*new), row[0]))
         database.execute("COMMIT")
 
 

@@ -1,9 +1,9 @@
-"""Those who wait: for a message to be kept or delivered, and for a key."""
+"""Those who wait: for a message to be kept or delivered, for a key, and for a generation of keys for programs."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,9 @@ class Waiters:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._messages: dict[int, asyncio.Future[None]] = {}
+        self._told: dict[int, Callable[[], None]] = {}
         self._outcomes: list[asyncio.Future[dict[str, Any]]] = []
+        self._generations: list[asyncio.Future[None]] = []
 
     @contextmanager
     def for_message(self, number: int) -> Iterator[asyncio.Future[None]]:
@@ -23,6 +25,10 @@ class Waiters:
             yield message
         finally:
             del self._messages[number]
+
+    def when_over(self, number: int, done: Callable[[], None]) -> None:
+        """Call `done` when the peer has the message of this number, or never gets it."""
+        self._told[number] = done
 
     @contextmanager
     def for_key(self) -> Iterator[asyncio.Future[dict[str, Any]]]:
@@ -33,11 +39,22 @@ class Waiters:
         finally:
             self._outcomes.remove(outcome)
 
+    @contextmanager
+    def for_generation(self) -> Iterator[asyncio.Future[None]]:
+        generation: asyncio.Future[None] = self._loop.create_future()
+        self._generations.append(generation)
+        try:
+            yield generation
+        finally:
+            self._generations.remove(generation)
+
     @property
     def is_key_awaited(self) -> bool:
         return any(not outcome.done() for outcome in self._outcomes)
 
     def end_message(self, number: int, error: Exception | None = None) -> None:
+        if done := self._told.pop(number, None):
+            done()
         message = self._messages.get(number)
         if message is None or message.done():
             return
@@ -48,10 +65,20 @@ class Waiters:
 
     def end_messages(self, error: Exception) -> None:
         """Release those who wait for a message: nobody will learn whether it arrived."""
-        for number in self._messages:
+        for number in (*self._messages, *self._told):
             self.end_message(number, error)
 
     def end_keys(self, told: dict[str, Any]) -> None:
         for outcome in self._outcomes:
             if not outcome.done():
                 outcome.set_result(told)
+
+    def end_generations(self, error: Exception | None = None) -> None:
+        """Release those who wait for the next generation, which is there, or will not come."""
+        for generation in self._generations:
+            if generation.done():
+                continue
+            if error:
+                generation.set_exception(error)
+            else:
+                generation.set_result(None)

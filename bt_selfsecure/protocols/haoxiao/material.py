@@ -18,6 +18,7 @@ from bt_selfsecure.protocols.haoxiao.events import ShortAuthenticationString
 from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, encode
 from bt_selfsecure.protocols.haoxiao.suites import SUITES
 from bt_selfsecure.sansio.context import Random
+from bt_selfsecure.word_list import WORDS
 
 _FLAGS: Final = 0b11111
 _ALL_NAMES: Final = 0b11000
@@ -166,6 +167,12 @@ def continuity_name(key: bytes) -> bytes:
     return hkdf_expand(key, b"btss continuity name", limits.CONTINUITY_NAME_BYTES)
 
 
+def packet_tokens(messages: Iterable[bytes]) -> bytes:
+    """Return what outlives the messages of S for a group of those who heard them: 16 bytes each, from which neither
+    the message follows nor any K_0."""
+    return b"".join([sha256(b"btss group packet" + message)[: limits.TOKEN_BYTES] for message in messages])
+
+
 def nonce_commitment(nonce: bytes) -> bytes:
     """Return Rand of a response, which binds the responder to the nonce that its end packet shows; 16 bytes."""
     return sha256(b"btss nonce" + nonce)[: limits.NONCE_BYTES]
@@ -183,15 +190,3 @@ def burst_rand(request: Frame, *, compact: bool) -> bytes:
 
 def burst_kind(*, compact: bool) -> Kind:
     return Kind.RAND_COMPACT if compact else Kind.RAND
-
-
-# fmt: off
-WORDS: Final = (
-    "acid", "amber", "apple", "arrow", "bacon", "badge", "banjo", "basil", "bison", "bread", "cabin", "camel",
-    "candy", "cedar", "cider", "cobra", "daisy", "delta", "diver", "eagle", "ember", "fable", "fairy", "field",
-    "flute", "forest", "garlic", "ginger", "globe", "grape", "hazel", "honey", "igloo", "ivory", "jelly", "koala",
-    "ladder", "lemon", "lilac", "lunar", "mango", "maple", "medal", "melon", "ninja", "ocean", "olive", "onion",
-    "opera", "otter", "panda", "pearl", "piano", "quartz", "radio", "raven", "robin", "salad", "tango", "tiger",
-    "tulip", "velvet", "walnut", "zebra",
-)
-# fmt: on

@@ -29,6 +29,7 @@ from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.events import Rejection
 from bt_selfsecure.sansio.frame_table import FrameRow, FrameTable, replayed
 from bt_selfsecure.sansio.outbox import Outbox
+from bt_selfsecure.sansio.round_trip import RoundTrip
 from bt_selfsecure.sansio.trace import Machine, MachineEnum, key_log_line
 
 
@@ -96,6 +97,8 @@ class Sender:
         self._random: Final = context.random
         self._key_log: Final = context.key_log
         self._machine: Final = Machine(context.name, "sender", SENDER_TABLE, S.IDLE, context.tracer)
+        self._round_trip: Final = RoundTrip(config.timeout, config.max_timeout) if config.follows_round_trip else None
+        self._begun: list[float] = []  # when each attempt was made
         self._attempts: list[Attempt] = []  # all of this round: the acknowledgement of any may come, and late (row 10)
         self._waits = 0  # time-outs in a row: the exponent of the back-off
         self._last_frame = b""
@@ -155,7 +158,11 @@ class Sender:
         frame, attempt = self.kept.chain.seal(self.kept.messages[0], len(self._attempts), self._random)
         self._attempts.append(attempt)
         self._last_frame = self._out.send(encode(frame))
-        self.deadline = now + self._config.back_off(self._waits)
+        if self._round_trip is None:
+            self.deadline = now + self._config.back_off(self._waits)
+        else:
+            self._begun = [*self._begun[: attempt.retran], now]
+            self.deadline = now + self._config.back_off(self._waits, self._round_trip.wait)
 
     def receive_ack(self, frame: Frame, now: float) -> None:
         kept, chain = self.kept, self.kept.chain
@@ -164,6 +171,8 @@ class Sender:
         attempt = self._proved_attempt(frame)
         if attempt is None:
             return self._out.events.reject(Rejection.UNAUTHENTIC, "an acknowledgement")
+        if self._round_trip is not None:
+            self._round_trip.measured(now - self._begun[attempt.retran])
         message, following = kept.messages[0], kept.messages[1:]
         self._machine.on(I.ACKNOWLEDGED, now, seq=chain.seq, retran=attempt.retran)
         self.kept = SendingState(chain.rolled(attempt, message), following, kept.offer)

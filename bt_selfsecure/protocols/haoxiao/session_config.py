@@ -37,6 +37,9 @@ class SessionConfig:
     """Seconds until the first retransmission of data, request or call; doubled at each further one."""
     max_timeout: float = 10.0
     """Seconds between retransmissions at most; an unreachable peer is tried this often."""
+    follows_round_trip: bool = False
+    """Whether a message's first retransmission waits for as long as earlier ones took, where that is more than
+    `timeout`: for links whose round trip is not known before, as through other nodes."""
 
     def __post_init__(self) -> None:
         """Raises `UsageError` where a value is out of range."""
@@ -49,6 +52,8 @@ class SessionConfig:
         if not 0 < self.timeout <= self.max_timeout:
             raise UsageError("timeout must be above 0 and at most max_timeout")
 
-    def back_off(self, waits: int) -> float:
-        """Return the seconds to wait after this many time-outs in a row."""
-        return self.timeout if not waits else doubled(self.timeout, self.max_timeout, waits)
+    def back_off(self, waits: int, first: float = 0.0) -> float:
+        """Return the seconds to wait after this many time-outs in a row; the first wait is `timeout`, or `first` where
+        that is more."""
+        first = max(first, self.timeout)
+        return first if not waits else doubled(first, self.max_timeout, waits)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import field
 
+from bt_selfsecure.crypto import CCM_NONCE_BYTES, ccm_open, ccm_seal
 from bt_selfsecure.errors import LocalError, PeerError
 from bt_selfsecure.protocols.sabour import limits
-from bt_selfsecure.protocols.sabour.primitives import ccm_open, ccm_seal
 from bt_selfsecure.sansio.context import Random
 from bt_selfsecure.sansio.trace import KeyLog, key_log_line
 from bt_selfsecure.sansio.value import value
@@ -41,12 +41,12 @@ class PayloadKey:
         """Return nonce 13, ciphertext and tag 8. Raises `LocalError` for a payload that CCM can't take."""
         if len(payload) > limits.MAX_PAYLOAD_BYTES:
             raise LocalError(f"a payload has at most {limits.MAX_PAYLOAD_BYTES} bytes, this has {len(payload)}")
-        nonce = random(limits.NONCE_BYTES)
+        nonce = random(CCM_NONCE_BYTES)
         return nonce + ccm_seal(self.key, nonce, payload)
 
     def open(self, sealed: bytes) -> bytes:
         """Return the payload. Raises `NotAuthentic`, and nothing else."""
-        plain = ccm_open(self.key, sealed[: limits.NONCE_BYTES], sealed[limits.NONCE_BYTES :])
+        plain = ccm_open(self.key, sealed[:CCM_NONCE_BYTES], sealed[CCM_NONCE_BYTES:])
         if plain is None:
             raise NotAuthentic("the payload was not sealed under this key")
         return plain

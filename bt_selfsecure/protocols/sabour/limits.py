@@ -15,8 +15,6 @@ REFUSAL: Final = b"Device not defined!"
 MASTER_SECRET_BYTES: Final = 16
 MASTER_SALT_BYTES: Final = 8
 SENDER_ID_BYTES: Final = 4  # at most 7 with AES-CCM-16-64-128 (RFC 8613 section 3.3)
-NONCE_BYTES: Final = 13
-TAG_BYTES: Final = 8
 MAX_PAYLOAD_BYTES: Final = (1 << 16) - 1  # of AES-CCM with a nonce of 13 bytes
 
 MOST_EVENTS: Final = 64

@@ -1,12 +1,11 @@
-"""Ed25519, ECDSA with a one-time number of ours, and AES-CCM, of octets alone: what is no valid key is refused here."""
+"""Ed25519, and ECDSA with a one-time number of ours, of octets alone: what is no valid key is refused here."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import AESCCM
 
 from bt_selfsecure.curves import P256_ORDER, SCALAR_BYTES, p256_public, p256_scalar
 from bt_selfsecure.protocols.sabour import limits
@@ -71,21 +70,3 @@ def ecdsa_sign_with(secret: bytes, digest: bytes, random: Random) -> bytes:
         s = inverse * (int.from_bytes(digest) + r * int.from_bytes(secret)) % P256_ORDER
         if r and s:
             return r.to_bytes(SCALAR_BYTES) + s.to_bytes(SCALAR_BYTES)
-
-
-# --- AES-128-CCM ------------------------------------------------------------------------------------------------------
-
-
-def ccm_seal(key: bytes, nonce: bytes, plain: bytes) -> bytes:
-    """Return the ciphertext and its tag of 8 bytes."""
-    return AESCCM(key, tag_length=limits.TAG_BYTES).encrypt(nonce, plain, None)
-
-
-def ccm_open(key: bytes, nonce: bytes, sealed: bytes) -> bytes | None:
-    """Return the plaintext; None for what was not sealed under this key and nonce."""
-    if len(sealed) < limits.TAG_BYTES:
-        return None
-    try:
-        return AESCCM(key, tag_length=limits.TAG_BYTES).decrypt(nonce, sealed, None)
-    except InvalidTag:
-        return None

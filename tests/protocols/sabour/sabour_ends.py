@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+
+from counted_bytes import counted
 
 from bt_selfsecure.protocols.sabour.client import Client
 from bt_selfsecure.protocols.sabour.config import ClientConfig, ServerConfig
@@ -14,22 +14,6 @@ from bt_selfsecure.protocols.sabour.events import Event
 from bt_selfsecure.protocols.sabour.messages import Profile
 from bt_selfsecure.protocols.sabour.server import Server
 from bt_selfsecure.sansio.context import EndpointContext
-
-
-def counted(name: str) -> Callable[[int], bytes]:
-    """A generator for tests: SHA-256 of its name and a counter, so the same everywhere."""
-    count = 0
-
-    def random(size: int) -> bytes:
-        nonlocal count
-        out = b""
-        while len(out) < size:
-            out += hashlib.sha256(f"{name} {count}".encode()).digest()
-            count += 1
-        return out[:size]
-
-    return random
-
 
 DEVICE = Identity.generate(counted("device"))
 SERVER = Identity.generate(counted("server"))

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sabour_ends import DEVICE, SERVER, STRANGER, Exchange, client, counted, events, exchange, server
+from counted_bytes import counted
+from sabour_ends import DEVICE, SERVER, STRANGER, Exchange, client, events, exchange, server
 
+from bt_selfsecure.crypto import CCM_NONCE_BYTES, CCM_TAG_BYTES
 from bt_selfsecure.errors import LocalError, UnreadableError, UsageError
 from bt_selfsecure.protocols.sabour import limits
 from bt_selfsecure.protocols.sabour.client import CLIENT_FRAMES, Client, ClientState
@@ -92,7 +94,7 @@ def test_the_response_is_opened_by_who_has_ssk_and_by_nobody_else(profile: Profi
     assert isinstance(mine, PayloadKey)
     assert isinstance(theirs, PayloadKey)
     sealed = theirs.seal(b'{"Data": []}', counted("nonce"))
-    assert len(sealed) == len(b'{"Data": []}') + limits.NONCE_BYTES + limits.TAG_BYTES
+    assert len(sealed) == len(b'{"Data": []}') + CCM_NONCE_BYTES + CCM_TAG_BYTES
     assert mine.open(sealed) == b'{"Data": []}'
     for cut in range(len(sealed)):
         with pytest.raises(NotAuthentic):

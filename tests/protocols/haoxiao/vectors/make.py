@@ -15,12 +15,19 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from harness import ALICE, BOB, DeterministicRandom, Transmission, bob_address, cast, clear  # noqa: E402
+from relay_network import A, B, C, D, Network, between  # noqa: E402
 from test_frames import CASES, SEED  # noqa: E402
 
+from bt_selfsecure.crypto import hkdf_expand  # noqa: E402
 from bt_selfsecure.protocols.haoxiao import limits  # noqa: E402
+from bt_selfsecure.protocols.haoxiao.exported import Generation  # noqa: E402
 from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, decode  # noqa: E402
+from bt_selfsecure.protocols.haoxiao.group import fragments, keys, letters  # noqa: E402
 from bt_selfsecure.protocols.haoxiao.material import WORDS  # noqa: E402
 from bt_selfsecure.protocols.haoxiao.record import Role, SessionRecord  # noqa: E402
+from bt_selfsecure.protocols.haoxiao.relay_events import Via  # noqa: E402
+from bt_selfsecure.protocols.haoxiao.relay_frames import RELAY_PORT  # noqa: E402
+from bt_selfsecure.protocols.haoxiao.relay_frames import decode as decode_relayed  # noqa: E402
 from bt_selfsecure.protocols.haoxiao.session import Session  # noqa: E402
 from bt_selfsecure.protocols.haoxiao.session_config import SessionConfig  # noqa: E402
 from bt_selfsecure.protocols.haoxiao.suites import SUITES  # noqa: E402
@@ -251,9 +258,93 @@ def session(profile: Profile) -> dict[str, Any]:
     }
 
 
+def group() -> dict[str, Any]:
+    """Two rounds of an epoch, with and without something in common of a burst."""
+    draw = DeterministicRandom(7)
+    made = []
+    for seqs in ((), (0, 3, 4)):
+        group_id, secret, session = draw(8), draw(32), draw(8) if seqs else bytes(8)
+        common = keys.Common(session, seqs, b"".join(draw(16) for _ in seqs))
+        key = keys.first_key(common, secret, group_id, 3)
+        welcome = letters.WelcomeLetter(group_id, 3, secret, "lamps", session, seqs)
+        rounds = []
+        for number, message in enumerate((b"", b"on \x80\x00", bytes(range(64)))):
+            rand, sealed = keys.seal(key, number, message, draw)
+            repair = letters.RepairLetter(group_id, 3, number, rand, message)
+            rounds.append(
+                {
+                    "key": key.hex(),
+                    "message": message.hex(),
+                    "rand": rand.hex(),
+                    "fragments": [fragment.hex() for fragment in fragments.fragments(number, sealed)],
+                    "repair": letters.encode(repair).hex(),
+                    "report": letters.encode(letters.ReportLetter(group_id, 3, number + 1)).hex(),
+                }
+            )
+            key = keys.next_key(key, number, rand, message)
+        made.append(
+            {
+                "group": group_id.hex(),
+                "epoch": 3,
+                "secret": secret.hex(),
+                "tokens": common.tokens.hex(),
+                "welcome": letters.encode(welcome).hex(),
+                "closed": letters.encode(letters.ClosedLetter(group_id, 3)).hex(),
+                "leave": letters.encode(letters.LeaveLetter(group_id, 3)).hex(),
+                "group_key": keys.group_key(common, secret).hex(),
+                "rounds": rounds,
+            }
+        )
+    return {"provenance": PROVENANCE, "epochs": made}
+
+
+def exported() -> dict[str, Any]:
+    """Keys for other programs, of the first generations after a K_0."""
+    k0 = bytes.fromhex(establishment("plain", Profile.HARDENED)["k0"])
+    generation = Generation.first(hkdf_expand(k0, b"btss export"))
+    made = []
+    for number in range(3):
+        of = generation.at(number)
+        keys = {label: of.key(label, length).hex() for label, length in (("wireguard", 32), ("a", 16), ("b", 64))}
+        made.append({"number": number, "id": of.id, "held": of.held.hex(), "keys": keys})
+    return {"provenance": PROVENANCE, "k0": k0.hex(), "generations": made}
+
+
+def relay() -> dict[str, Any]:
+    """A link of two ways from A to C, by B and by D, from the first request to the error that closes it."""
+    network = Network(
+        {A: {B, D}, B: {A, C}, C: {B, D}, D: {A, C}}, between(A, C, Via(frozenset((B,)), frozenset((D,))))
+    )
+    for node, relay in network.nodes.items():
+        relay.links._random = DeterministicRandom(node[-1])
+    frames: list[dict[str, Any]] = []
+
+    def told(sender: bytes, receiver: bytes) -> None:
+        wire = network.moving[sender, receiver][0]
+        frame = decode_relayed(wire)
+        named = {name: getattr(frame, name).hex() for name in ("source", "destination", "body")}
+        numbers = {"kind": frame.kind.name, "ttl": frame.ttl, "link": frame.link}
+        frames.append({"from": sender.hex(), "to": receiver.hex(), **numbers, **named, "wire": wire.hex()})
+
+    def run() -> None:
+        while network.busy:
+            told(*network.busy[0])
+            network.step()
+
+    number = network.dial(A, C)
+    run()
+    (up,), _ = network.take(A), network.take(C)
+    network.send(A, C, number, b"a datagram")
+    run()
+    network.nodes[C].links.close(A, number, network.now)
+    network.settle(C)
+    run()
+    return {"provenance": PROVENANCE, "port": RELAY_PORT, "key": up.key.hex(), "frames": frames}
+
+
 def everything() -> dict[str, dict[str, Any]]:
     """Each file's content by its name."""
-    made = {"frames.json": frames()}
+    made = {"frames.json": frames(), "group.json": group(), "exported.json": exported(), "relay.json": relay()}
     for profile in Profile:
         made[f"establishment-{profile.label}.json"] = establishments(profile)
         made[f"session-{profile.label}.json"] = session(profile)

@@ -11,9 +11,10 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+sys.path[:0] = [str(HERE.parent), str(HERE.parents[2])]
 
-from sabour_ends import DEVICE, SERVER, Exchange, client, counted, events, server  # noqa: E402
+from counted_bytes import counted  # noqa: E402
+from sabour_ends import DEVICE, SERVER, Exchange, client, events, server  # noqa: E402
 
 from bt_selfsecure.protocols.sabour.events import Established  # noqa: E402
 from bt_selfsecure.protocols.sabour.keys import OscoreContext, PayloadKey  # noqa: E402

@@ -11,25 +11,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from qr_photo import photographed
 
 from bt_selfsecure.errors import UnreadableError, UsageError
-from bt_selfsecure.qr_codes import PREFIX, CodeKind, code_of, drawn, read_code
+from bt_selfsecure.oob.qr import PREFIX, CodeKind, code_of, drawn, read_code
 
 KIND = CodeKind.SABOUR_DEVICE
-MODULE_PIXELS = 6
-DARK = {" ": (0, 0), "\u2580": (1, 0), "\u2584": (0, 1), "\u2588": (1, 1)}
-
-
-def photographed(text: str, path: Path) -> Path:
-    """Write what stands in the terminal as a picture (PGM), each half of a letter as a square."""
-    rows = []
-    for line in text.splitlines():
-        halves = [DARK[letter] for letter in line]
-        for half in (0, 1):
-            row = b"".join(bytes([0 if pair[half] else 255]) * MODULE_PIXELS for pair in halves)
-            rows += [row] * MODULE_PIXELS
-    path.write_bytes(b"P5 %d %d 255\n" % (len(rows[0]), len(rows)) + b"".join(rows))
-    return path
 
 
 @given(st.binary(max_size=60))

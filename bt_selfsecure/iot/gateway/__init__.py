@@ -1,0 +1,1 @@
+"""A gateway: between its devices and its cloud."""
