@@ -15,7 +15,7 @@ from bt_selfsecure.errors import UsageError
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
 
-    from bt_selfsecure.delivery.follow import Consumer, Wish
+    from bt_selfsecure.delivery.follow import Consumer, KeyWish
 
 DESCRIPTION: Final = """\
 Keys for other programs. The two ends of a session draw them from a chain beside
@@ -172,12 +172,12 @@ def _get(args: Namespace) -> int:
 
 
 def _watch(args: Namespace) -> int:
-    from bt_selfsecure.delivery.follow import Delivery, Wish, follow
+    from bt_selfsecure.delivery.follow import Delivery, KeyWish, follow
 
     client = node_client(args)
     find(client, args.peer)
     label, consumers = _consumers(args, client)
-    wish = Wish(args.peer, args.label or label, args.bytes, args.rotate, args.lost_after)
+    wish = KeyWish(args.peer, args.label or label, args.bytes, args.rotate, args.lost_after)
     for event in follow(client, wish):
         for consumer in consumers:
             if isinstance(event, Delivery):
@@ -190,7 +190,7 @@ def _watch(args: Namespace) -> int:
     return 0
 
 
-def _tell(args: Namespace, event: Any, wish: Wish) -> None:
+def _tell(args: Namespace, event: Any, wish: KeyWish) -> None:
     generation = getattr(event, "generation", "")
     if args.json:
         fields = {"event": "key" if generation else "lost", "peer": event.peer, "label": wish.label}
@@ -218,7 +218,7 @@ def _consumers(args: Namespace, client: Any) -> tuple[str, list[Consumer]]:
         raise UsageError(f"name one program that is to have the key: {options}, or --run alone")
     if args.wireguard and args.bytes != to.WIREGUARD_BYTES:
         raise UsageError(f"WireGuard takes a key of {to.WIREGUARD_BYTES} bytes: leave --bytes out")
-    chosen = [made[name]() for name in given] + ([to.Command(args.command)] if args.command else [])
+    chosen = [made[name]() for name in given] + ([to.RunCommand(args.command)] if args.command else [])
     return (given[0].replace("_", "-") if given else "run"), chosen
 
 
@@ -254,7 +254,7 @@ def _serve(args: Namespace) -> int:
         there[sae] = find(client, peer)["name"]
     if both := set(args.sae) & set(there):
         raise UsageError(f"{min(both)!r} is an application here and there: give each its own id")
-    place = manager.Place(args.kme, frozenset(args.sae), there)
+    place = manager.KmePlace(args.kme, frozenset(args.sae), there)
     context = server.tls(args.folder, args.kme)
     kept = store.KeyStore(args.folder / "keys.sqlite")
     try:

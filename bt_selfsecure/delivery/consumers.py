@@ -36,7 +36,7 @@ class KeyFile:
         write_private(self._path, formed(delivery.key, self._form))
 
     def lost(self, lost: Lost) -> None:
-        """The file stays; `--run` is told."""
+        """Leave the file; `--run` is told."""
 
 
 def formed(key: bytes, form: str) -> bytes:
@@ -104,7 +104,7 @@ class OscoreFolder:
         return sorted(others, key=lambda path: path.stat().st_mtime_ns)[: -(_KEPT_CONTEXTS - 1)]
 
     def lost(self, lost: Lost) -> None:
-        """What there is goes on: OSCORE has its own replay window, and no peer to ask."""
+        """Leave what there is: OSCORE has its own replay window, and no peer to ask."""
 
 
 class CoapIdentities:
@@ -120,7 +120,7 @@ class CoapIdentities:
         write_private(self._path, "".join(self._lines).encode())
 
     def lost(self, lost: Lost) -> None:
-        """What the server has read it has."""
+        """Leave it: what the server has read it has."""
 
 
 class StrongSwan:
@@ -159,7 +159,7 @@ class StrongSwan:
                 raise UsageError(f"strongSwan refuses the key: {error}") from None
 
 
-class Command:
+class RunCommand:
     """Runs a command of the user's after each delivery, and where the peer is lost. It is told by BTSS_EVENT (`key` or
     `lost`), BTSS_PEER, BTSS_GENERATION, and never the key itself."""
 

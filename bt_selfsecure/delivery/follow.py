@@ -46,7 +46,7 @@ class Consumer(Protocol):
 
 
 @value
-class Wish:
+class KeyWish:
     """Says which keys are followed, and how."""
 
     peer: str
@@ -58,7 +58,7 @@ class Wish:
     """Seconds without the peer after which it is lost; None for never."""
 
 
-def follow(client: NodeClient, wish: Wish, clock: Callable[[], float] = time.monotonic) -> Iterator[Delivery | Lost]:
+def follow(client: NodeClient, wish: KeyWish, clock: Callable[[], float] = time.monotonic) -> Iterator[Delivery | Lost]:
     """Yield the key that there is, then each that takes its place; `Lost` once each time that the peer, or the node
     itself, is away for too long, and the key of then again when it is back. Without end.
 

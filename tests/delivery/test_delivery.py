@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from two_daemons import wait_until
 
-from bt_selfsecure.delivery.consumers import CoapIdentities, Command, KeyFile, OscoreFolder, WireGuard
+from bt_selfsecure.delivery.consumers import CoapIdentities, KeyFile, OscoreFolder, RunCommand, WireGuard
 from bt_selfsecure.delivery.follow import Delivery, Lost
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.two_nodes import OTHER, TwoNodes
@@ -157,7 +157,7 @@ def test_a_public_key_that_is_none_is_refused(public: str) -> None:
 
 
 def test_a_command_that_fails_is_told_by_what_it_said(tmp_path: Path) -> None:
-    command = Command("sh -c 'echo nothing works >&2; exit 3'")
+    command = RunCommand("sh -c 'echo nothing works >&2; exit 3'")
     with pytest.raises(UsageError, match="failed with 3: nothing works"):
         command.take(delivery(0))
 

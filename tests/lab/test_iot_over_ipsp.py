@@ -99,7 +99,7 @@ class Network:
     def wait_for(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         until = time.monotonic() + SETTLED_S
         while not condition(now := self.status()):
-            assert time.monotonic() < until, (now, *map(self.log, self.lab.names))
+            assert time.monotonic() < until, "\n".join((str(now), *map(self.log, self.lab.names)))
             time.sleep(1)
         return now
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 from bt_selfsecure.crypto import sha256
 from bt_selfsecure.delivery.etsi014.key_ids import CHAIN_BYTES, MOST_GENERATION, MOST_INDEX, KeyId
 from bt_selfsecure.delivery.etsi014.store import KeyStore
-from bt_selfsecure.delivery.follow import Wish
+from bt_selfsecure.delivery.follow import KeyWish
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.node.client import NodeClient
 
@@ -40,7 +40,7 @@ class KmeError(BtSelfSecureError):
 
 
 @dataclass(frozen=True)
-class Place:
+class KmePlace:
     """Says who is where: applications of this KME, and those of the other one with the node's peer there."""
 
     kme_id: str
@@ -58,7 +58,7 @@ class KeyManager:
     """Answers for the applications of `place`. Its verbs take the id that the caller's certificate has, and raise
     `KmeError`."""
 
-    def __init__(self, client: NodeClient, store: KeyStore, place: Place, rotate_s: float | None = None) -> None:
+    def __init__(self, client: NodeClient, store: KeyStore, place: KmePlace, rotate_s: float | None = None) -> None:
         self._client, self._store, self._place, self._rotate_s = client, store, place, rotate_s
         self._end = Event()
         self._followers: list[Thread] = []
@@ -140,7 +140,7 @@ class KeyManager:
         for there, peer in self._place.there.items():
             for here in sorted(self._place.here):
                 for master, slave in ((here, there), (there, here)):
-                    wish = Wish(peer, label_of(master, slave), rotate_s=self._rotate_s)
+                    wish = KeyWish(peer, label_of(master, slave), rotate_s=self._rotate_s)
                     thread = Thread(target=self._follow, args=(wish, label_of(master, slave)), daemon=True)
                     self._followers.append(thread)
                     thread.start()
@@ -148,7 +148,7 @@ class KeyManager:
     def stop(self) -> None:
         self._end.set()
 
-    def _follow(self, wish: Wish, pair: str) -> None:
+    def _follow(self, wish: KeyWish, pair: str) -> None:
         after, since = "", time.monotonic()
         while not self._end.is_set():
             due = bool(wish.rotate_s and after) and time.monotonic() - since >= (wish.rotate_s or 0.0)
