@@ -7,6 +7,7 @@ import json
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 from bootstrap_processes import LIVE_S, Home, Served, command, ended, run
 
+from bt_selfsecure.bootstrap.store import BootstrapStore
 from bt_selfsecure.oob.qr import CodeKind, code_of, read_code
 
 
@@ -132,7 +134,7 @@ def test_a_node_that_lost_its_keys_is_told_so_and_enrolled_again(tmp_path: Path)
     with ended(home.both()):
         home.join(home.flight4(home.flight1()))
         (home.node / "bootstrap.db").unlink()
-        assert "was not set up" in run("join", "--show", "--state", home.node, status=2)
+        assert "nothing was set up" in run("join", "--show", "--state", home.node, status=2)
         home.enrol("--again")
         home.join(home.flight4(home.flight1()))
 
@@ -235,8 +237,6 @@ def test_one_service_and_one_join_at_a_time_run_on_a_folder(tmp_path: Path) -> N
 
 
 def test_strange_datagrams_and_lines_do_not_disturb_a_service(tmp_path: Path) -> None:
-    import socket
-
     home, rng = Home(tmp_path), random.Random(3)
     with ended(served := home.both()):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
@@ -254,3 +254,26 @@ def test_strange_datagrams_and_lines_do_not_disturb_a_service(tmp_path: Path) ->
         code, said = served.end()
         assert code == 0
         assert "Traceback" not in said
+
+
+def test_a_node_that_began_anew_is_joined_only_when_the_newest_key_is_proved(tmp_path: Path) -> None:
+    """Its former join was done at the server, and it never heard so: by the next flight 4 it knows, and goes on."""
+    home = Home(tmp_path)
+    with ended(served := home.both()):
+        flight4 = home.flight4(home.flight1())
+        before = home.keys()[1]
+        served.end()
+        assert "not joined yet" in run("join", "--no-peer", "--state", home.node, "--timeout", 1, flight4, status=1)
+        served.start()
+        flight5 = BootstrapStore(home.node).networks()[0].record.flight5
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as once:
+            once.sendto(flight5, ("127.0.0.1", home.nid))  # the answer comes here, and not to the node
+        until = time.monotonic() + LIVE_S
+        while (psk := home.keys()[1]) == before:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        refused = run("admit", "--state", home.server, home.flight1("--anew"), status=1)
+        assert "not made with the node's key" in refused
+        home.join(home.flight4(home.flight1("--anew")))  # under the other key
+        keys, newest = home.keys()
+        assert keys == {newest} != {psk}
