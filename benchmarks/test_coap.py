@@ -1,7 +1,7 @@
 """Hardened Sabour over real aiocoap beside libcoap's DTLS with certificates, in one run.
 
 On loopback time is the CPU's, and libcoap is C: what is asserted there is bytes. Over a link as slow as 6LoWPAN over
-Bluetooth LE both are.
+Bluetooth LE both are, of the GETs that other programs disturbed least.
 """
 
 from __future__ import annotations
@@ -26,4 +26,4 @@ def test_sabours_handshake_and_get_take_at_most_two_fifths_of_the_bytes_and_half
     assert len(ratios(fast)) == len(ratios(slow)) >= 1
     for rows in (fast, slow):
         assert all(share.size <= MOST_BYTES for share in ratios(rows))
-    assert all(share.time <= MOST_TIME for share in ratios(slow) if "libcoap" in share.name)
+    assert all(share.least <= MOST_TIME for share in ratios(slow))

@@ -53,6 +53,7 @@ COMMANDS: Final = {
     "config": Command("config", "check the node's configuration, or print it with every key explained"),
     "setup": Command("setup", "install a node on this Pi, upgrade or remove it"),
     "doctor": Command("doctor", "is this machine fit for the node, and if not, what to do"),
+    "key": Command("key", "keys for other programs: files, WireGuard, OSCORE, IKEv2"),
     "link": Command("link", "an IP interface over Bluetooth (IPSP), for any program"),
     "bootstrap": Command("bootstrap_group", "installers' keys become the network's own (Kang)", is_group=True),
     "coap": Command("coap", "CoAP over D-OTP, Sabour's handshake, DTLS-PSK, or plain"),

@@ -109,7 +109,7 @@ class Journal(Noted):
         """The second: when the commit that is under way began, or else when the last one ended."""
         self._marked = 0
         """Up to which numbers the lock file says were given out; 0 while the log has nothing in it."""
-        self._deleted = Deleted()
+        self._deleted = Deleted(directory / LOG)
         self.on_commit: Callable[[bool, float], None] = lambda at_checkpoint, now: None
         """Called after each commit, with whether it was synced for a checkpoint of `every-W`, and with the time."""
         self.notes: list[str] = []
@@ -373,9 +373,10 @@ class Journal(Noted):
                 self._database.execute("ROLLBACK")
             raise
 
-    def erase(self, pages: int = 0) -> str:
+    def erase(self, pages: int = 0, *, room: float = 0.0) -> str:
         """Take what was deleted out of the files, too; return why that can't be done now, or an empty text. So many
-        pages may be written for it at least. The other peers wait meanwhile."""
+        pages may be written for it at least, and the log gets so many times the room that it took. The other peers wait
+        meanwhile."""
         if self.trouble or self.must_restart or self._identities() != self._files:
             return self.trouble or f"{FILE} was deleted or replaced"
         if self._marked:
@@ -384,7 +385,7 @@ class Journal(Noted):
         try:
             self._database.execute("PRAGMA busy_timeout = 0")
             try:
-                is_done = self._deleted.erase(self._database, pages)
+                is_done = self._deleted.erase(self._database, pages, room)
             finally:
                 self._database.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         except sqlite3.Error as error:

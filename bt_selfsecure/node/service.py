@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, cast
 from bt_selfsecure import __version__
 from bt_selfsecure.bearers.base import Link
 from bt_selfsecure.errors import BtSelfSecureError, UnreadableError, UsageError
-from bt_selfsecure.node import ages, api_types
+from bt_selfsecure.node import api_types, told
 from bt_selfsecure.node.adapter import AdapterState, AdapterSupervisor
 from bt_selfsecure.node.api import Api
 from bt_selfsecure.node.card import Card
@@ -230,6 +230,9 @@ class Node:
 
     def _on_link(self, bearer: str, link: Link) -> bool:
         """Whether the link is welcome."""
+        table = self._config.find_peer(link.peer)
+        if table and bool(table.via) is not (bearer == RELAY):
+            return False  # whoever calls directly is not who is reached through others
         if link.peer not in self._peers:
             if self.pairing.take_stranger(bearer, link):
                 return True
@@ -375,16 +378,7 @@ class Node:
         }
 
     def no_key_yet(self, peer: str) -> str:
-        named = self._peers.named(peer)
-        name = named.name
-        if not named.has_key:
-            return f"there is no key with {name} yet, so none for other programs: see bt-selfsecure status"
-        if not named.link_count:
-            return f"{name} is not connected, so the two ends can't agree on a generation of keys: see status"
-        return (
-            f"{name} holds no such generation yet. A key that was agreed on by an older version has none: "
-            f"bt-selfsecure establish {name}"
-        )
+        return told.why_no_key(self._peers.named(peer))
 
     async def scan(self, seconds: float) -> list[api_types.Sighting]:
         if self._discovery is None:
@@ -418,23 +412,13 @@ class Node:
         return [self._peer_status(peer) for peer in self._peers.values()]
 
     def _peer_status(self, peer: NodePeer) -> api_types.Peer:
-        sighting, silent = self._sightings.get(peer.address), peer.silent_s
-        queues: api_types.Queues = {
+        sighting, limit = self._sightings.get(peer.address), self._config.node.queue_messages
+        waiting: api_types.Queues = {
             "outbox": peer.waiting_messages,
             "inbox": self._inbox.count(peer.address),
-            "limit": self._config.node.queue_messages,
+            "limit": limit,
         }
-        status = peer.status()
-        if link := status["link"]:
-            status["link"] = link | {way: list(map(self._name_of, link[way])) for way in ("path", "second_path")}
-        told = status | {
-            "queues": queues,
-            "counts": peer.counts.told(),
-            "rssi": sighting.rssi if sighting else None,
-            "silent_s": silent,
-            "last_seen": ages.told(silent)["since"],
-        }
-        return cast(api_types.Peer, told)
+        return told.peer_status(peer, sighting.rssi if sighting else None, waiting, self._name_of)
 
     def _problems(self) -> list[str]:
         adapter = ""

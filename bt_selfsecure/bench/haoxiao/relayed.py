@@ -96,7 +96,7 @@ class RelayedWorld(World):
         while (event := node.next_event()) is not None:
             self._on_relay(name, event)
         for neighbour, data in node.frames_to_send(self.now):
-            node.sent(neighbour, len(data))
+            node.sent(neighbour, data)
             for sent in self._tampered(name, data):
                 self.carry(name, self._names[neighbour], sent)
         timer = node.get_timer()

@@ -13,7 +13,7 @@ from bt_selfsecure.crypto import sha256
 from bt_selfsecure.eve.haoxiao.attacks.middle import ManInTheMiddle
 from bt_selfsecure.protocols.haoxiao.frames import Profile
 from bt_selfsecure.protocols.haoxiao.relay_frames import MAX_DATAGRAM_BYTES, RelayFrame, RelayKind
-from bt_selfsecure.protocols.haoxiao.relay_links import made_of
+from bt_selfsecure.protocols.haoxiao.relay_ways import made_of
 
 MESSAGES: Final = 10
 SHARE: Final = 0.3

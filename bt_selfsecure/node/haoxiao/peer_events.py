@@ -315,6 +315,8 @@ class PeerConfig:
     is_bootstrapped: bool = False
     """Whether the authentication key came of bootstrapping."""
     """The authentication key is that of other peers, too, so it does not tell which of them this is."""
+    two_ways: bool = False
+    """Keys are agreed on over links alone that have a key of their own, of two ways."""
     key_proves: bool = True
     """Whether the authentication key, where there is one, is this peer's alone, and kept by the two ends."""
 

@@ -29,7 +29,7 @@ from bt_selfsecure.node.haoxiao.peer_events import (
     Stored,
     Urgency,
 )
-from bt_selfsecure.node.haoxiao.peer_links import ActiveLink, LinkFacts, LinkState, PeerLinks
+from bt_selfsecure.node.haoxiao.peer_links import ONE_WAY, ActiveLink, LinkFacts, LinkState, PeerLinks
 from bt_selfsecure.node.haoxiao.peer_session import PeerSession
 from bt_selfsecure.node.haoxiao.shared_burst import BurstLeg
 from bt_selfsecure.node.haoxiao.trust import PeerTrust
@@ -115,7 +115,8 @@ class PeerMachine:
             self._copies_left -= 1
             self._out.put(ForeignKeys(data))
         if kind is None or not kind.phase:
-            self.agreement.receive(data, now)
+            if not self.links.lacks_way:
+                self.agreement.receive(data, now)
         elif kind is Kind.GROUP_FRAGMENT:
             self._out.put(GroupFragment(data))
         elif session is None:
@@ -158,6 +159,8 @@ class PeerMachine:
         self.agreement.is_asked |= not wait
         if not self.links.session_line and not self._may_dial:
             return self.agreement.fail_outcome("it is not connected, and not to be dialled")
+        if self.links.session_line and self.links.lacks_way:
+            return self.agreement.fail_outcome(ONE_WAY)
         if without_continuity:
             self.trust.doubt(now)
             self.session.keep_now()
@@ -409,7 +412,7 @@ class PeerMachine:
         elif session.session and now - self._asunder_since > NO_COMMON_KEY_S:
             self._asunder_since = now
             agreement.hint("the two ends find no common key")
-        if self._disk_works and (self.config.asks or session.session or agreement.is_wanted):
+        if self._disk_works and not links.lacks_way and (self.config.asks or session.session or agreement.is_wanted):
             has_key, due = session.session is not None, session.is_due(now)
             agreement.consider(now, leads=line.dialled, linked_since=line.since, has_key=has_key, due=due)
         self._look_at = now + LOOK_S

@@ -86,6 +86,7 @@ class Settings:
             asks=address in self._keys,
             shares_authentication_key=self.is_shared(address),
             is_bootstrapped=address in self._bootstrapped,
+            two_ways=table is not None and len(groups(table)) > 1,
             key_proves=bool(self._keys.get(address)) and not self.is_shared(address),
         )
 

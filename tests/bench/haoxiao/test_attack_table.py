@@ -10,6 +10,7 @@ import pytest
 from bt_selfsecure.bench.attacks import carry_out, find
 from bt_selfsecure.bench.haoxiao.attacks import ATTACKS, rounds_to_heal
 from bt_selfsecure.bench.haoxiao.ends import HARDENED, KEYED, PAPER, X25519
+from bt_selfsecure.bench.haoxiao.groups import rounds_to_heal as broadcasts_to_heal
 from bt_selfsecure.bench.papers import names
 from bt_selfsecure.protocols.haoxiao.frames import Profile
 
@@ -35,7 +36,7 @@ def rows(text: str) -> dict[str, list[str]]:
 def test_the_tables_of_attackers_say_what_the_document_shows() -> None:
     """In docs/security.md a row for each attack but variants of one that is there; in README some of these."""
     documented, told = rows(DOCUMENT.read_text()), rows(DOCUMENT.with_name("security.md").read_text())
-    assert len(told) == 23
+    assert len(told) == 26
     assert {name: documented[name] for name in told} == told
     variants = {"brute-force-sound", "flood-slow", "block-compact", "impersonation-later"}
     assert documented.keys() - told.keys() == {"colluding", "repair", "brute-force", "reflection"} | variants
@@ -78,6 +79,9 @@ def test_the_tables_of_attackers_say_what_the_document_shows() -> None:
         ("relay-one-of-two", (10, 10), (0, 0)),
         ("relay-both", (10, 10), (10, 10)),
         ("relay-disturbs", (0, 0), (0, 0)),
+        ("group-theft", (0, 0), (0, 3)),
+        ("newcomer", (0, 0), (0, 0)),
+        ("expelled", (0, 0), (0, 0)),
     ],
 )
 def test_an_attack_succeeds_as_often_as_it_should(name: str, paper: tuple[int, int], hardened: tuple[int, int]) -> None:
@@ -132,6 +136,14 @@ def test_steering_is_reported_in_both_profiles_and_changes_nothing_in_hardened()
     assert all(trial.noticed for trial in [*paper, *hardened])
     assert any(trial.established for trial in paper)
     assert all(trial.established for trial in hardened)
+
+
+def test_a_groups_key_heals_after_one_over_the_share_of_broadcasts_that_the_thief_misses() -> None:
+    """Of the six fragments of one she may lose any one, as a member may; four standard errors."""
+    loss, thefts = 0.2, 60
+    missed = 1 - (1 - loss) ** 6 - 6 * loss * (1 - loss) ** 5
+    mean = sum(broadcasts_to_heal(seed, loss) for seed in range(thefts)) / thefts
+    assert abs(mean - 1 / missed) < 4 * (1 - missed) ** 0.5 / missed / thefts**0.5
 
 
 @pytest.mark.parametrize("profile", Profile)
