@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from bootstrap_processes import LIVE_S, Home, Served, command, ended, run
+from bootstrap_processes import LIVE_S, Home, LossyRelay, Served, command, ended, free_port, run
 
 from bt_selfsecure.bootstrap.store import BootstrapStore
 from bt_selfsecure.oob.qr import CodeKind, code_of, read_code
@@ -277,3 +277,24 @@ def test_a_node_that_began_anew_is_joined_only_when_the_newest_key_is_proved(tmp
         home.join(home.flight4(home.flight1("--anew")))  # under the other key
         keys, newest = home.keys()
         assert keys == {newest} != {psk}
+
+
+def test_a_join_comes_about_over_networks_that_lose_double_and_hold_back(tmp_path: Path) -> None:
+    home, inner, nid = Home(tmp_path), free_port(), free_port()
+    relays = LossyRelay(inner, home.port, 1), LossyRelay(nid, home.nid, 2)
+    for relay in relays:
+        relay.start()
+    server = Served("--as", "server", "--state", home.server, "--bind", f"127.0.0.1:{inner}")
+    controller = Served("--as", "controller", "--state", home.attic, "--controller-file", home.key, "--server",
+                        f"127.0.0.1:{home.port}", "--nid-bind", f"127.0.0.1:{nid}")  # fmt: skip
+    try:
+        with ended(server, controller):
+            for _ in range(3):
+                home.join(home.flight4(home.flight1(), of=home.attic))
+                keys, network = home.keys()
+                assert keys == {network}
+    finally:
+        for relay in relays:
+            relay.end()
+    assert all(relay.passed for relay in relays)
+    assert sum(relay.lost for relay in relays) > 0
