@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import random
+import shlex
 import shutil
 import signal
 import socket
@@ -298,3 +300,38 @@ def test_a_join_comes_about_over_networks_that_lose_double_and_hold_back(tmp_pat
             relay.end()
     assert all(relay.passed for relay in relays)
     assert sum(relay.lost for relay in relays) > 0
+
+
+IN_A_NAMESPACE = """
+set -e
+ip link set lo up
+ip link add bt0 type veth peer name bt1
+ip link set bt0 up
+ip link set bt1 up
+for _ in $(seq 100); do
+  own=$(ip -6 -o addr show dev bt0 scope link -tentative | awk '{{ print $4 }}' | cut -d/ -f1)
+  [ -z "$own" ] || break
+  sleep 0.1
+done
+{run} serve --state server --add-controller hall --nid "udp:[$own%bt0]:5702"
+{run} serve --state server >served &
+served=$!
+trap 'kill $served; wait $served || true' EXIT
+until grep -q Ctrl-C served; do sleep 0.1; done
+{run} enrol lamp --state server
+{run} enrol --setup lamp.setup --state node
+{run} join --show --state node >flight1
+{run} admit --no-wait --state server --file flight1 >flight4
+{run} join --no-peer --state node --file flight4 --timeout 30
+"""
+"""An interface with a link-local address alone, as IPSP makes one over Bluetooth."""
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="a network namespace takes root")
+def test_a_nid_may_be_on_an_interface_as_that_over_bluetooth(tmp_path: Path) -> None:
+    script = IN_A_NAMESPACE.format(run=shlex.join(command()))
+    done = subprocess.run(
+        ["unshare", "-n", "bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=2 * LIVE_S
+    )
+    assert done.returncode == 0, done.stderr
+    assert "lamp has joined home" in done.stdout
