@@ -84,11 +84,15 @@ put_systemd_files() {
   run udevadm trigger --settle --sysname-match=rfkill
 }
 
-# The extras beside `node`: what advertising takes, and CoAP where the role coap made its folder.
+# The extras beside `node`: what advertising takes, and what a role takes that made its folder.
 wished() {
   local extras
   extras=$(discovery)
   { [ "${role-}" != coap ] && [ ! -d "$configuration/coap" ]; } || extras+=${extras:+,}coap
+  { [ "${role-}" != bootstrap ] && [ ! -d "$configuration/bootstrap" ]; } || extras+=${extras:+,}pair
+  case ${role-} in gateway | device) extras+=${extras:+,}iot ;;
+    *) [ ! -d "$configuration/gateway" ] && [ ! -d "$configuration/devices" ] || extras+=${extras:+,}iot ;;
+  esac
   echo "$extras"
 }
 

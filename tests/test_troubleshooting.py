@@ -11,6 +11,7 @@ import pytest
 
 from bt_selfsecure.cli.main import COMMANDS
 from bt_selfsecure.protocols.haoxiao.events import Failure, Refusal
+from bt_selfsecure.protocols.sabour.events import Failure as HandshakeFailure
 
 CHECKOUT = Path(__file__).parents[1]
 HOLE = "…"
@@ -65,6 +66,11 @@ def test_every_way_in_which_an_establishment_ends_without_a_key_is_there() -> No
     own_fault = {Failure.CLOSED, Refusal.BUSY, Refusal.PARAMETERS}
     missing = {reason.value for reason in (*Failure, *Refusal) if reason not in own_fault} - set(headings())
     assert missing == set()
+
+
+def test_every_way_in_which_sabours_handshake_ends_without_a_key_is_there() -> None:
+    own_fault = {HandshakeFailure.CLOSED}
+    assert {reason.value for reason in HandshakeFailure if reason not in own_fault} - set(headings()) == set()
 
 
 def test_what_the_node_says_of_the_adapter_and_of_its_state_is_there() -> None:

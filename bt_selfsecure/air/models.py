@@ -271,6 +271,20 @@ class Jammed:
         return heard if self.eve in heard or self.eve not in listeners else frozenset()
 
 
+@dataclass(frozen=True)
+class Near:
+    """Puts devices out of each other's range: those that `pairs` names hear each other as `air` says, and no others of
+    them. Who is in no pair, as an Eve, hears all."""
+
+    air: LossModel
+    pairs: frozenset[frozenset[str]]
+
+    def transmit(self, random: Random, sender: str, listeners: Sequence[str], now: float) -> frozenset[str]:
+        placed = frozenset[str]().union(*self.pairs)
+        within = [name for name in listeners if {name, sender} in self.pairs or not {name, sender} <= placed]
+        return self.air.transmit(random, sender, within, now)
+
+
 # --- Models by name, as given on a command line -----------------------------------------------------------------------
 
 
@@ -287,14 +301,17 @@ def parse_model(spec: str) -> LossModel:
     recording:bob=3,eve=6,eve2=7,position=2,start=0,file=MINE.json
                                           receivers by name or bit; the last three may be left out
     jammed:MODEL                          one of these, where nobody hears what "eve" failed to receive
+    near:alice-bob,bob-carol;MODEL        one of these, where Alice and Carol are out of each other's range
     """
     name, _, rest = spec.partition(":")
     if name == "jammed":
         if rest.partition(":")[0] not in _MODELS:
             raise UsageError("jammed stands before another loss model: write it as in jammed:bernoulli:bob=0.1,eve=0.3")
         return Jammed(parse_model(rest))
+    if name == "near":
+        return _near(rest)
     if name not in _MODELS:
-        raise UsageError(f"unknown loss model {name!r}: choose one of {', '.join([*_MODELS, 'jammed'])}")
+        raise UsageError(f"unknown loss model {name!r}: choose one of {', '.join([*_MODELS, 'jammed', 'near'])}")
     build, example = _MODELS[name]
     if not rest:
         raise UsageError(f"loss model {spec!r} lacks its figures: write it as in {name}:{example}")
@@ -309,6 +326,17 @@ def parse_model(spec: str) -> LossModel:
     except (KeyError, ValueError) as error:  # a key that is missing, a value that is not a number
         fault = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         raise UsageError(f"loss model {spec!r}: {fault}: write it as in {name}:{example}") from None
+
+
+def _near(text: str) -> LossModel:
+    pairs, _, model = text.partition(";")
+    ends = [frozenset(pair.split("-")) for pair in pairs.split(",")]
+    if not model or not all(len(pair) == 2 and all(pair) for pair in ends):
+        raise UsageError(
+            "near names who hear each other, and another loss model: write it as in "
+            "near:alice-bob,bob-carol;bernoulli:alice=0.1,bob=0.1,carol=0.1"
+        )
+    return Near(parse_model(model), frozenset(ends))
 
 
 def _bernoulli(values: dict[str, str]) -> LossModel:

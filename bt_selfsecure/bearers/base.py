@@ -51,6 +51,14 @@ class Link(ABC):
     """Where the other end is, as udp has it in [[peer]]; empty where its device address is enough to find it."""
     rssi: int | None = None
     """dBm of the datagram that `receive` gave last; None where the medium does not tell."""
+    path: tuple[str, ...] = ()
+    """Device addresses of the nodes that carry it, from here to the peer; empty where nobody does."""
+    second_path: tuple[str, ...] = ()
+    """The same of a second way, which shares no node with the first."""
+    round_trip: float | None = None
+    """Seconds that a question and its answer took when it was opened; None where that was not measured."""
+    key: bytes = b""
+    """What both ends, and nobody on the way, hold since it was opened: of each of two ways a share."""
 
     @abstractmethod
     async def send(self, data: bytes) -> None:

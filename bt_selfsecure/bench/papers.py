@@ -11,8 +11,10 @@ from bt_selfsecure.bench.bootstrap import attacks as bootstrap
 from bt_selfsecure.bench.dotp import attacks as dotp
 from bt_selfsecure.bench.haoxiao import attacks as haoxiao
 from bt_selfsecure.bench.haoxiao.ends import ALL_ENDS, HARDENED, PAPER
+from bt_selfsecure.bench.iotcrypto import attacks as iotcrypto
 from bt_selfsecure.bench.sabour import attacks as sabour
 from bt_selfsecure.protocols.bootstrap.messages import Profile as BootstrapProfile
+from bt_selfsecure.protocols.iotcrypto.messages import Profile as IotProfile
 from bt_selfsecure.protocols.sabour.messages import Profile
 
 
@@ -64,6 +66,13 @@ PAPERS: Final[Mapping[str, Paper]] = {
         {profile.value: profile for profile in BootstrapProfile},
         [profile.value for profile in BootstrapProfile],
         "a node that joins by one controller of one server",
+        established="share a key",
+    ),
+    "iotcrypto": Paper(
+        iotcrypto.ATTACKS,
+        {profile.value: profile for profile in IotProfile},
+        [profile.value for profile in IotProfile],
+        "a company's device and gateway",
         established="share a key",
     ),
 }

@@ -35,6 +35,12 @@ the table between two computers, as over `link up --ipsp`; both run this version
   bob$   scp -r keys alice:
   alice$ bt-selfsecure bench coap --at fe80::1%bt0 --keys keys
 """
+IOT_DESCRIPTION: Final = """\
+Remake figures of paper 004, side by side with its own:
+  8   sizes of transmission packets, plain and encrypted; bytes of a connection,
+      with X.509 as a peer
+  9   what a connection's cryptography computes, and the CPU's share of it
+  10  sizes of structures in CBOR, CBOR as hexadecimal, JSON, and C"""
 MOST_SESSIONS: Final = 9100
 MOST_OBJECT_SESSIONS: Final = 1100
 """In layer object the paper's list grows seven times as fast."""
@@ -66,6 +72,15 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
     where.add_argument("--at", metavar="ADDRESS", help="Table 1 alone, with the servers of --serve there")
     coap.add_argument("--keys", type=Path, metavar="DIR", help="the same folder for both; --serve makes it")
     coap.set_defaults(run=_coap)
+    iot = verbs.add_parser(
+        "iotcrypto",
+        help="figures 8 to 10 of IoT-Crypto",
+        description=IOT_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    iot.add_argument("--figure", choices=("8", "9", "10"), metavar="N", help="this one alone: 8, 9 or 10")
+    iot.add_argument("--json", action="store_true", help="one JSON object")
+    iot.set_defaults(run=_iotcrypto)
 
 
 def _coap(args: Namespace) -> int:
@@ -147,3 +162,14 @@ def _draw(args: Namespace, measured: CoapBench) -> list[Path]:
         return draw(measured, args.plots)
     except ModuleNotFoundError as error:
         raise UsageError(f"--plots needs {error.name}: install it with pip install 'bt-selfsecure[plots]'") from None
+
+
+def _iotcrypto(args: Namespace) -> int:
+    from bt_selfsecure.cli.iot_options import needing_extra
+
+    with needing_extra():
+        from bt_selfsecure.bench.iotcrypto.report import figures, lines
+    with progress(lambda: "measuring"):
+        measured = figures([args.figure] if args.figure else ["8", "9", "10"])
+    print(json.dumps(measured, indent=2) if args.json else "\n".join(lines(measured)))
+    return 0

@@ -18,7 +18,7 @@ from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.config import Config, udp_places
 from bt_selfsecure.node.config_file import read
 from bt_selfsecure.node.doctor.checks import checks_of
-from bt_selfsecure.node.doctor.findings import Verdict
+from bt_selfsecure.node.doctor.findings import Finding, Verdict
 from bt_selfsecure.node.doctor.host_system import HostSystem
 from bt_selfsecure.node.doctor.report import Result, examine
 from bt_selfsecure.node.where import find_path
@@ -139,22 +139,21 @@ def _show(results: Iterable[Result], system: HostSystem, out: TextIO) -> list[Re
         print("Its only bearer is udp, so no check of a radio is made; --adapter hci0 makes them.\n", file=out)
     for result in results:
         done.append(result)
-        print(lines(result, coloured), file=out, flush=True)
+        print(lines(result.check.name, result.finding, coloured), file=out, flush=True)
     plural = {Verdict.OK: "OK", Verdict.WARNING: "warnings", Verdict.FAILURE: "failures", Verdict.NOT_SEEN: "not seen"}
     counts = ", ".join(f"{_count(done, verdict)} {name}" for verdict, name in plural.items())
     print(f"\n{len(done)} checks: {counts}", file=out)
     return done
 
 
-def lines(result: Result, coloured: bool) -> str:
+def lines(name: str, finding: Finding, coloured: bool) -> str:
     """Return the lines that tell of one check, wrapped to 80 columns."""
-    finding = result.finding
     label = f"{finding.verdict.value.upper():<8}"
     if coloured:
         label = f"\x1b[{COLOURS[finding.verdict]}m{label}\x1b[0m"
     text = _wrapped(finding.text, "")
     remedy = "\n" + " " * INDENT + _wrapped(finding.remedy, "> ") if finding.remedy else ""
-    return f"{label}  {result.check.name:<{INDENT - 10}}{text}{remedy}"
+    return f"{label}  {name:<{INDENT - 10}}{text}{remedy}"
 
 
 def _wrapped(text: str, head: str) -> str:

@@ -30,8 +30,9 @@ as docs/attacks.md tells: how often it succeeds against `paper`, `hardened`,
 `hardened` with X25519 (as nodes have it) and with an authentication key.
 
   passive everything colluding repair brute-force brute-force-sound steering
-  middle replay reflection flood jamming theft impersonation stolen-disk rounds
-  rollback takeover relay forged-packet block disk-backwards
+  middle draws replay reflection flood flood-slow jamming theft impersonation
+  impersonation-later stolen-disk disk-backwards rounds rollback takeover relay
+  forged-packet block block-compact
 
 On D-OTP's object layer, `paper` (as it is, and in two readings without what
 mends it) and `hardened`:
@@ -67,9 +68,14 @@ follow: Alice's, and Bob's where the attack needs both.
 Of those on CoAP, --live takes servers of this computer, and stands in their
 place for whoever asks at her own ports; --profile says which of Sabour's:
 
-  dotp/known-text dotp/replay dotp/loss dotp/change dotp/deafen 127.0.0.1:5683
+  dotp/known-text dotp/replay dotp/loss dotp/crossing dotp/change dotp/deafen
+  dotp/exhaustion 127.0.0.1:5683   the last: of a pair made with --bits 40
   sabour/middle 127.0.0.1:5683 127.0.0.1:5588   paper: CoAP, and M1 to M4
   sabour/middle 127.0.0.1:5683                  hardened
+  sabour/replay sabour/false-device sabour/points 127.0.0.1:5588   paper
+  the same 127.0.0.1:5683                                          hardened
+These three learn the device's id from a handshake that passes, and then call
+the server themselves; sabour/replay waits until it has been started again.
 
 Whether it succeeded she judges by what passes: she read something; the server
 answered what she changed, or more than it was asked, or nothing any more.
@@ -205,7 +211,8 @@ def _live(args: Namespace) -> int:
 def _live_on_coap(args: Namespace) -> int:
     try:
         from bt_selfsecure.bench.coap.live import LIVE as ON_COAP
-        from bt_selfsecure.bench.coap.live import attack, place_of
+        from bt_selfsecure.bench.coap.live import attack
+        from bt_selfsecure.bench.coap.live_relay import place_of
     except ImportError as error:
         raise UsageError(f"CoAP needs {error.name}: install it with pip install 'bt-selfsecure[coap]'") from None
     if args.name not in ON_COAP:

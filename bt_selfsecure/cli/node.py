@@ -60,7 +60,7 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
 def run(args: Namespace) -> int:
     """Run until a signal comes. UsageError for a configuration or a machine that can't be used."""
     config = load(find_path(args.config)).config
-    _begin_log(args.log_level or config.node.log_level)
+    begin_log(args.log_level or config.node.log_level)
     try:
         return asyncio.run(_until_signal(config))
     except UsageError:
@@ -70,8 +70,8 @@ def run(args: Namespace) -> int:
         return 1
 
 
-def _begin_log(level: str) -> None:
-    """To the journal with its fields, where that reads standard error; else to standard error, with the time."""
+def begin_log(level: str) -> None:
+    """Log to the journal with its fields, where that reads standard error; else to standard error, with the time."""
     if stderr_is_the_journal():
         with contextlib.suppress(OSError):
             logging.basicConfig(level=level.upper(), format=FORMAT, handlers=[JournalHandler()])

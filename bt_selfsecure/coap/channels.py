@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from bt_selfsecure.dtls.endpoint import Dtls
-from bt_selfsecure.dtls.listener import DtlsListener
+from bt_selfsecure.dtls.listener import DtlsListener, is_client_hello
 from bt_selfsecure.dtls.values import Closed, Credentials, DataReceived, DtlsConfig, Established
 from bt_selfsecure.errors import PeerError
 from bt_selfsecure.protocols.dotp.endpoint import Dotp, MessageReceived
@@ -20,8 +20,6 @@ from bt_selfsecure.sansio.events import Persist
 
 MOST_QUEUED: Final = 16
 """Messages that wait for a handshake."""
-_HELLO: Final = 22, 1
-"""Content type handshake, handshake type client_hello (RFC 6347)."""
 Write = Callable[[DotpRecord], None]
 """Returns when the record is on disk."""
 Admit = Callable[[bytes], bool]
@@ -269,8 +267,7 @@ class DtlsGate:
     def is_anew(self, datagram: bytes, channel: Channel) -> bool:
         """Return whether it is a new hello where a session is: then its client was started again at the same port."""
         assert isinstance(channel, DtlsChannel)
-        is_hello = len(datagram) > 13 and (datagram[0], datagram[13]) == _HELLO and datagram[3:5] == b"\0\0"
-        return bool(channel.ended) or (is_hello and channel.established)
+        return bool(channel.ended) or (channel.established and is_client_hello(datagram))
 
     def admit(self, datagram: bytes, place: bytes, now: float) -> tuple[Channel | None, list[bytes]]:
         answer = self._listener.receive_frame(datagram, place, now)

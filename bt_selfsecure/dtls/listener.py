@@ -14,6 +14,12 @@ COOKIE_S: Final = 60.0
 """A cookie is good for at least so long, and at most twice."""
 
 
+def is_client_hello(datagram: bytes) -> bool:
+    """Return whether this begins a handshake (RFC 6347): where an established endpoint is, its client was started again
+    at the same port."""
+    return len(datagram) > HEADER_BYTES and (datagram[0], datagram[13]) == (22, 1) and not any(datagram[3:5])
+
+
 class DtlsListener:
     """Takes clients that have no endpoint yet. It keeps nothing of one that was not seen to be where it says.
 

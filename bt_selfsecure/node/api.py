@@ -29,9 +29,11 @@ from bt_selfsecure.node.api_operations import (
     OPERATIONS,
     ComparedQuery,
     ConfirmQuery,
+    CreateQuery,
     EstablishQuery,
     KeyQuery,
     LevelQuery,
+    MembersQuery,
     NoQuery,
     PairQuery,
     ReceiveQuery,
@@ -45,7 +47,13 @@ from bt_selfsecure.node.api_types import (
 )
 from bt_selfsecure.node.config import Config
 from bt_selfsecure.node.connections import Connections, listen, most_connections
-from bt_selfsecure.node.errors import ConflictError, MessageTooLongError, QueueFullError, UnknownPeerError
+from bt_selfsecure.node.errors import (
+    ConflictError,
+    MessageTooLongError,
+    QueueFullError,
+    UnknownGroupError,
+    UnknownPeerError,
+)
 from bt_selfsecure.node.message_limits import MAX_MESSAGE_BYTES
 from bt_selfsecure.node.messages import Received
 from bt_selfsecure.node.node_api import NodeApi
@@ -90,6 +98,11 @@ class Api:
             "pair": self._pair,
             "compared": self._compared,
             "forget": self._forget,
+            "groups": self._groups,
+            "create_group": self._create_group,
+            "change_group": self._change_group,
+            "send_to_group": self._send_to_group,
+            "end_group": self._end_group,
             "metrics": self._metrics,
             "log_level": self._log_level,
             "set_log_level": self._set_log_level,
@@ -211,6 +224,30 @@ class Api:
             return _error(504, self._node.no_key_yet(peer))
         return web.json_response(key)
 
+    async def _groups(self, request: web.Request) -> web.Response:
+        read_query(request.query, NoQuery)
+        return web.json_response({"groups": self._node.group_wishes.status()})
+
+    async def _create_group(self, request: web.Request) -> web.Response:
+        query = read_query(request.query, CreateQuery)
+        work = self._node.group_wishes.create(request.match_info["group"], _names(query.members))
+        return web.json_response(await asyncio.shield(work))
+
+    async def _change_group(self, request: web.Request) -> web.Response:
+        query = read_query(request.query, MembersQuery)
+        work = self._node.group_wishes.change(request.match_info["group"], _names(query.add), _names(query.remove))
+        return web.json_response(await asyncio.shield(work))
+
+    async def _send_to_group(self, request: web.Request) -> web.Response:
+        read_query(request.query, NoQuery)
+        number = self._node.group_wishes.send(request.match_info["group"], await request.read())
+        return web.json_response({"id": number})
+
+    async def _end_group(self, request: web.Request) -> web.Response:
+        read_query(request.query, NoQuery)
+        self._node.group_wishes.end(request.match_info["group"])
+        return web.Response(status=204)
+
     async def _scan(self, request: web.Request) -> web.Response:
         query = read_query(request.query, ScanQuery)
         return web.json_response({"nodes": await self._node.scan(query.seconds)})
@@ -294,6 +331,7 @@ def user_of(transport: asyncio.Transport | None) -> str:
 
 STATUS: Final[dict[type[BtSelfSecureError], int]] = {
     UnknownPeerError: 404,
+    UnknownGroupError: 404,
     ConflictError: 409,
     MessageTooLongError: 413,
     QueueFullError: 429,
@@ -321,6 +359,11 @@ async def _in_one_line(request: web.Request, handler: Handler) -> web.StreamResp
         return _error(500, "the node failed at this; its log says why (journalctl -u bt-selfsecure)")
 
 
+def _names(text: str) -> list[str]:
+    """Those of a list with commas, each once."""
+    return list(dict.fromkeys(name for name in text.split(",") if name))
+
+
 def _error(status: int, text: str) -> web.Response:
     headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 429 else None
     return web.json_response({"error": text}, status=status, headers=headers)
@@ -335,6 +378,7 @@ def _line(received: Received) -> bytes:
         time=received.time,
         age_s=received.age_s,
         message=base64.b64encode(received.message).decode(),
+        group=received.group,
     )
     return json.dumps(line).encode() + b"\n"
 

@@ -13,6 +13,8 @@ from bt_selfsecure.node.api_types import (
     Confirmed,
     Established,
     ExportedKey,
+    Group,
+    GroupList,
     Health,
     Level,
     LogLevel,
@@ -101,6 +103,24 @@ class ReceiveQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class CreateQuery:
+    """Says who is in a new group."""
+
+    members: str = ""
+    """Names or addresses of peers, with commas between."""
+
+
+@dataclass(frozen=True, slots=True)
+class MembersQuery:
+    """Says how the members change; each list has commas between its names or addresses."""
+
+    add: str = ""
+    """Who joins: can't read what was before."""
+    remove: str = ""
+    """Who is out: can't read what follows."""
+
+
+@dataclass(frozen=True, slots=True)
 class ScanQuery:
     """Says how long to look for nodes."""
 
@@ -162,6 +182,7 @@ class Operation:
 
 
 NO_PEER: Final = "There is no such peer."
+NO_GROUP: Final = "There is no such group, or no such peer."
 OPERATIONS: Final[Mapping[str, Operation]] = {
     "health": Operation(
         "GET",
@@ -230,6 +251,46 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "The reader has this message: forget it",
         None,
         "Forgotten, now or before.",
+    ),
+    "groups": Operation("GET", "/v1/groups", "The groups of this node, as owner and as member", GroupList, "Groups."),
+    "create_group": Operation(
+        "POST",
+        "/v1/groups/{group}",
+        "Begin a group of peers; over le_advert one burst comes first, which takes its time",
+        Group,
+        "The group.",
+        CreateQuery,
+        {404: NO_PEER},
+    ),
+    "change_group": Operation(
+        "POST",
+        "/v1/groups/{group}/members",
+        "Change who is in a group of this node's, by another epoch of its key",
+        Group,
+        "The group.",
+        MembersQuery,
+        {404: NO_GROUP},
+    ),
+    "send_to_group": Operation(
+        "POST",
+        "/v1/groups/{group}/messages",
+        "Send to all members of a group of this node's, by one broadcast; the body is the message's bytes",
+        Sent,
+        "It is durable: each member gets it once, in order.",
+        errors={
+            404: NO_GROUP,
+            413: "The message is too long for a broadcast.",
+            429: "Too many messages are under way; Retry-After says for how many seconds to wait.",
+        },
+        body="The message, 0 to 200 bytes.",
+    ),
+    "end_group": Operation(
+        "DELETE",
+        "/v1/groups/{group}",
+        "Delete a group of this node's, or leave one of which it is a member",
+        None,
+        "It is done here; the others are told.",
+        errors={404: NO_GROUP},
     ),
     "scan": Operation("POST", "/v1/scan", "Look for nodes", Sightings, "Who was heard.", ScanQuery),
     "pair": Operation(

@@ -97,17 +97,11 @@ PLACE_OR_NONE: Final = Rule(f"{PLACE.expected}, or empty", lambda value: not val
 
 
 def _is_via(value: Nested) -> bool:
-    """Whether it is "", "auto", a list of peers, or two such lists."""
     if not isinstance(value, tuple):
         return value in ("", "auto")
-    groups = value if all(isinstance(group, tuple) for group in value) else (value,)
+    groups = value if len(value) == 2 and all(isinstance(group, tuple) for group in value) else (value,)
     names = [name for group in groups for name in group]
-    return (
-        all(isinstance(name, str) and NAME.accepts(name) for name in names)
-        and len(set(names)) == len(names)
-        and all(groups)
-        and len(groups) in ((1,) if groups == (value,) else (2,))
-    )
+    return all(groups) and all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
 
 
 VIA: Final = Rule('"auto", a list of peers, as in ["bob"], or two such lists, as in [["bob"], ["dave"]]', _is_via)
@@ -310,14 +304,20 @@ class PeerTable:
         "File with a key of 16 random bytes or more that both ends have; it proves who the peer is. Empty: none.",
         PATH_OR_NONE,
     )
+    bootstrapped: bool = key(
+        False, "Whether that key came of bootstrapping: bt-selfsecure bootstrap join and admit write both."
+    )
     udp: str = key(
         "", 'Where it listens on udp, as in "127.0.0.1:5701"; no other place may use its address.', PLACE_OR_NONE
     )
-    via: Nested = key(  # noqa: RUF009 — a tuple or a text: nobody can change either
-        "",
-        'Peers that it is reached through, where it is not heard here: any of a list, or with "auto" of all. Two lists '
-        "are two ways without a common relay: only both together can come between at the first key. Empty: directly.",
-        VIA,
+    via: Nested = field(
+        default="",
+        metadata=about(
+            'Peers that it is reached through, where it is not heard here: any of a list, or, with "auto", of all. Two '
+            "lists are two ways without a common relay: only both together can come between when a key is agreed on. "
+            "Empty: directly.",
+            VIA,
+        ),
     )
 
     @property

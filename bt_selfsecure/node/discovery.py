@@ -59,6 +59,17 @@ class Sighting:
     seen_at: float
     """Seconds, by the event loop's clock."""
 
+    def told(self, peer: str | None) -> api_types.Sighting:
+        """Return it as the local API has it; `peer` is the name of the configured peer that it is."""
+        return {
+            "address": self.address,
+            "name": self.name or None,
+            "rssi": self.rssi,
+            "peer": peer,
+            "profile": self.profile,
+            "version": self.version,
+        }
+
 
 class Discovery:
     """Advertises and scans from `start` to `stop`.

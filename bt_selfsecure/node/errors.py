@@ -19,3 +19,7 @@ class QueueFullError(UsageError):
 
 class MessageTooLongError(UsageError):
     """A message has more bytes than the node takes."""
+
+
+class UnknownGroupError(UsageError):
+    """This node is neither owner nor member of a group of that name."""

@@ -54,6 +54,11 @@ class KnownPeers(Mapping[str, PeerTable]):
         return next((table for table in self.values() if table.name == name), None)
 
     @property
+    def direct(self) -> set[str]:
+        """Return the addresses of those that are not reached through others."""
+        return {address for address, table in self.items() if not table.via}
+
+    @property
     def admits_strangers(self) -> bool:
         """Return whether others than those may have a link."""
         return self._config.node.accept == "anyone" or self.is_pairing

@@ -10,6 +10,7 @@ from bt_selfsecure.node.api_types import (
     Confirmed,
     Established,
     ExportedKey,
+    Group,
     NotEstablished,
     PairingLine,
     Peer,
@@ -32,11 +33,34 @@ class PairingApi(Protocol):
         """Let a peer go that was paired. Raises `UnknownPeerError`, `UsageError`."""
 
 
+class GroupApi(Protocol):
+    """Lists what the local API needs of a node's groups."""
+
+    def status(self) -> list[Group]: ...
+
+    async def create(self, name: str, peers: list[str]) -> Group:
+        """Begin a group. Raises `UsageError`, `UnknownPeerError`."""
+
+    async def change(self, name: str, add: list[str], remove: list[str]) -> Group:
+        """Change its members. Raises `UsageError`, `UnknownPeerError`, `UnknownGroupError`."""
+
+    def send(self, name: str, message: bytes) -> int:
+        """Send to all members, and return the message's number, when it is on disk. Raises `UnknownGroupError`,
+        `QueueFullError`, `MessageTooLongError`."""
+
+    def end(self, name: str) -> None:
+        """Delete it, or leave it. Raises `UnknownGroupError`."""
+
+
 class NodeApi(Protocol):
     """Lists what the local API needs of a node. A peer is named by its name or its address."""
 
     @property
     def pairing(self) -> PairingApi: ...
+
+    @property
+    def group_wishes(self) -> GroupApi: ...
+
     def status(self) -> Status: ...
     def peers(self) -> list[Peer]: ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from bt_selfsecure.bearers.base import Link
@@ -29,6 +30,9 @@ class NodePeer(Protocol):
     async def send(self, message: bytes, port: int, *, acknowledged: bool) -> int:
         """Queue a message and return its number, when it is on disk, or when the peer has it. Cancelled, it stays
         queued. Raises `MessageTooLongError`, `QueueFullError`, `JournalError`."""
+
+    def carry(self, message: bytes, port: int, done: Callable[[], None]) -> None:
+        """Queue a message that need not outlast a crash; `done` is called when the peer has it, or never gets it."""
 
     async def establish(self, *, wait: bool = False, without_continuity: bool = False) -> dict[str, Any]:
         """Agree on a new key, and return the outcome, as `Established` and `NotEstablished` in api_types.py. With

@@ -14,20 +14,25 @@ from typing import Any, Final, Literal, cast
 from bt_selfsecure import __version__
 from bt_selfsecure.bearers.base import Link
 from bt_selfsecure.errors import BtSelfSecureError, UnreadableError, UsageError
-from bt_selfsecure.node import ages, api_types
+from bt_selfsecure.node import api_types, told
 from bt_selfsecure.node.adapter import AdapterState, AdapterSupervisor
 from bt_selfsecure.node.api import Api
 from bt_selfsecure.node.card import Card
 from bt_selfsecure.node.config import Config
 from bt_selfsecure.node.discovery import Discovery, Sighting
 from bt_selfsecure.node.erasing import Eraser
+from bt_selfsecure.node.haoxiao.bursts import Bursts
+from bt_selfsecure.node.haoxiao.group_wishes import GroupWishes
+from bt_selfsecure.node.haoxiao.groups import Groups
 from bt_selfsecure.node.haoxiao.peer import HaoXiaoPeer
-from bt_selfsecure.node.haoxiao.settings import PROFILES, Settings
+from bt_selfsecure.node.haoxiao.relay import MediaWithRelay, NodeRelay
+from bt_selfsecure.node.haoxiao.settings import PROFILES, RELAY, Settings
 from bt_selfsecure.node.inbox import Inbox
 from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.journal_file import JournalError
 from bt_selfsecure.node.known import KnownPeers
 from bt_selfsecure.node.media import Bearers, KernelMedia, Media, bearer_name
+from bt_selfsecure.node.message_limits import GROUP_PORT
 from bt_selfsecure.node.messages import Received
 from bt_selfsecure.node.pairing.adoption import Adoption
 from bt_selfsecure.node.pairing.desk import PairingDesk
@@ -64,9 +69,11 @@ class Node:
         self._establish_bearer = bearer_name(config.establish.bearer)
         self._own: str | None = None
         self.known = known = KnownPeers(config)
+        self.bursts = Bursts()
         self._peers = Peers(self, partial(HaoXiaoPeer, self), known, config.node.max_links)
         medium = media or KernelMedia(config, known, lambda: self.adapter, lambda: self._own, self._peers.has_link)
-        self._bearers = Bearers(medium, self._on_link)
+        self._relay = NodeRelay(config, self._peers)
+        self._bearers = Bearers(MediaWithRelay(medium, self._relay), self._on_link)
         self._tasks = NamedTasks()
         self._commit_timer: asyncio.TimerHandle | None = None
         self._keeper: AdapterSupervisor | None = None
@@ -83,12 +90,15 @@ class Node:
         parts = (place, known, self._peers, self.settings, self.journal, self._inbox, self._bearers)
         self._adoption = Adoption(*parts, lambda: self._discovery)
         self.pairing = PairingDesk(self._adoption, config, lambda: self._own)
+        self.groups = Groups(self)
+        self.group_wishes = GroupWishes(self, self.groups, self._peers, known)
         self._api = Api(self, config)
 
     async def start(self) -> None:
         """Serve the local API, and bring up what the adapter allows. Raises `UsageError`; `stop` it then, too."""
         await self._api.start()
         self._eraser.begin()
+        self.groups.start()
         for table in self.known.values():
             self._peers.begin(table.name, table.address, table.dial)
         if self._config.node.accept == "anyone":
@@ -123,6 +133,8 @@ class Node:
                     await self._keeper.stop()
                 await self._tasks.cancel("adapter ")
                 await self._end()
+                await self.bursts.stop()
+                await self.groups.stop()
                 await self._peers.stop()
                 await self._tasks.cancel()
         except TimeoutError:
@@ -162,7 +174,9 @@ class Node:
             self._own = address.upper()
             if moved := self._card.moved(self._own, self._sightings):
                 log.warning("%s", moved)
-            self._bearers.listen({self._session_bearer, self._establish_bearer} - {"le_advert"})
+            self._relay.begin(self._own)
+            bearers = {self._session_bearer, self._establish_bearer} - {"le_advert"}
+            self._bearers.listen(bearers | {RELAY} if self._relay.is_used else bearers)
             for peer in self._peers.values():
                 peer.adapter_up()
             await self._discover()
@@ -176,6 +190,7 @@ class Node:
                 await self._discovery.stop()
                 self._discovery = None
             await self._bearers.close()
+            self._relay.end()
 
     async def _discover(self) -> None:
         table = self._config.discovery
@@ -207,6 +222,9 @@ class Node:
 
     def _on_link(self, bearer: str, link: Link) -> bool:
         """Whether the link is welcome."""
+        table = self._config.find_peer(link.peer)
+        if table and bool(table.via) is not (bearer == RELAY):
+            return False  # whoever calls directly is not who is reached through others
         if link.peer not in self._peers:
             if self.pairing.take_stranger(bearer, link):
                 return True
@@ -238,8 +256,30 @@ class Node:
             if discovery:
                 await discovery.resume()
 
+    def connected(self, address: str, is_so: bool) -> None:
+        self._relay.connected(address, is_so)
+
     def receive(self, address: str, port: int, message: bytes, now: float) -> None:
-        self._inbox.put(address, port, message, now)
+        if port == self._relay.port:
+            return self._relay.receive(address, message)
+        if port != GROUP_PORT or address in self.known:
+            self._inbox.put(address, port, message, now)
+        return None
+
+    @property
+    def inbox_rows(self) -> Inbox:
+        return self._inbox
+
+    @property
+    def on_radio(self) -> bool:
+        return self._establish_bearer == "le_advert"
+
+    @property
+    def is_radio_free(self) -> bool:
+        return self._own is not None and all(map(self._peers.has_link, self.known.direct))
+
+    def name_of(self, address: str) -> str:
+        return self._name_of(address) if address != self._own else self._config.node.name
 
     def inbox_has_room(self, address: str) -> bool:
         if address in self.known:
@@ -284,6 +324,8 @@ class Node:
     async def send(
         self, peer: str, message: bytes, *, port: int = 0, until: Literal["durable", "acknowledged"] = "durable"
     ) -> int:
+        if port == self._relay.port:
+            raise UsageError(f"port {port} is the relay's own: take another one")
         return await self._adoption.for_good(peer).send(message, port, acknowledged=until == "acknowledged")
 
     def inbox(self, peer: str | None, port: int, *, follow: bool = True) -> AsyncGenerator[Received, None]:
@@ -328,31 +370,13 @@ class Node:
         }
 
     def no_key_yet(self, peer: str) -> str:
-        named = self._peers.named(peer)
-        name = named.name
-        if not named.has_key:
-            return f"there is no key with {name} yet, so none for other programs: see bt-selfsecure status"
-        if not named.link_count:
-            return f"{name} is not connected, so the two ends can't agree on a generation of keys: see status"
-        return (
-            f"{name} holds no such generation yet. A key that was agreed on by an older version has none: "
-            f"bt-selfsecure establish {name}"
-        )
+        return told.why_no_key(self._peers.named(peer))
 
     async def scan(self, seconds: float) -> list[api_types.Sighting]:
         if self._discovery is None:
             raise BtSelfSecureError("there is no adapter to scan with, or [discovery] is off in the configuration")
-        return [
-            {
-                "address": sighting.address,
-                "name": sighting.name or None,
-                "rssi": sighting.rssi,
-                "peer": self._peers[sighting.address].name if sighting.address in self._peers else None,
-                "profile": sighting.profile,
-                "version": sighting.version,
-            }
-            for sighting in await self._discovery.scan(seconds)
-        ]
+        names = {address: peer.name for address, peer in self._peers.items()}
+        return [sighting.told(names.get(sighting.address)) for sighting in await self._discovery.scan(seconds)]
 
     def status(self) -> api_types.Status:
         problems = self._problems()
@@ -366,7 +390,9 @@ class Node:
             "problems": problems,
             "discovery": self._discovery.status() if self._discovery else None,
             "journal": cast(api_types.Journal, asdict(self.journal.latency)),
+            "relay": self._relay.status(),
             "peers": self.peers(),
+            "groups": self.group_wishes.status(),
         }
 
     def show_nearby(self, status: dict[str, Any]) -> None:
@@ -378,20 +404,13 @@ class Node:
         return [self._peer_status(peer) for peer in self._peers.values()]
 
     def _peer_status(self, peer: NodePeer) -> api_types.Peer:
-        sighting, silent = self._sightings.get(peer.address), peer.silent_s
-        queues: api_types.Queues = {
+        sighting, limit = self._sightings.get(peer.address), self._config.node.queue_messages
+        waiting: api_types.Queues = {
             "outbox": peer.waiting_messages,
             "inbox": self._inbox.count(peer.address),
-            "limit": self._config.node.queue_messages,
+            "limit": limit,
         }
-        told = peer.status() | {
-            "queues": queues,
-            "counts": peer.counts.told(),
-            "rssi": sighting.rssi if sighting else None,
-            "silent_s": silent,
-            "last_seen": ages.told(silent)["since"],
-        }
-        return cast(api_types.Peer, told)
+        return told.peer_status(peer, sighting.rssi if sighting else None, waiting, self._name_of)
 
     def _problems(self) -> list[str]:
         adapter = ""

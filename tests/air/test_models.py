@@ -286,3 +286,19 @@ def test_what_eve_misses_nobody_hears_where_she_jams_and_her_own_packets_are_lef
     assert all("eve" in listeners for listeners in heard if listeners)
     assert 0.25 < sum(not listeners for listeners in heard) / 2000 < 0.35
     assert any(air.transmit(random, "eve", ("alice", "bob"), 0.0) == {"alice", "bob"} for _ in range(10))
+
+
+def test_who_is_out_of_range_hears_nothing_and_an_eve_hears_all() -> None:
+    air, random = parse_model("near:alice-bob,bob-carol;bernoulli:alice=0,bob=0,carol=0,eve=0"), Random(1)
+    assert air.transmit(random, "alice", ["bob", "carol", "eve"], 0.0) == {"bob", "eve"}
+    assert air.transmit(random, "bob", ["alice", "carol", "eve"], 0.0) == {"alice", "carol", "eve"}
+    assert air.transmit(random, "carol", ["alice", "bob", "eve"], 0.0) == {"bob", "eve"}
+    assert air.transmit(random, "eve", ["alice", "carol"], 0.0) == {"alice", "carol"}
+
+
+@pytest.mark.parametrize(
+    "spec", ["near:", "near:alice-bob", "near:alice;bernoulli:bob=0.1", "near:a-b,;bernoulli:b=0.1"]
+)
+def test_a_range_that_is_none_is_refused_with_an_example(spec: str) -> None:
+    with pytest.raises(UsageError, match="write it as in near:alice-bob,bob-carol;bernoulli"):
+        parse_model(spec)

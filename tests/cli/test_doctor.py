@@ -188,7 +188,7 @@ def result(verdict: Verdict, text: str = "What was seen.", remedy: str = "") -> 
 
 def test_a_long_finding_and_its_remedy_are_wrapped_in_their_column() -> None:
     long = result(Verdict.FAILURE, "word " * 40 + "/a/path/" + "of-many-letters/" * 8, "do this " * 20)
-    lines = doctor.lines(long, coloured=False).splitlines()
+    lines = doctor.lines("Adapter", long.finding, coloured=False).splitlines()
     assert lines[0].startswith("FAILURE   Adapter           word word")
     assert all(len(line) <= 80 for line in lines)
     assert all(line.startswith(" " * 28) for line in lines[1:])
@@ -196,7 +196,9 @@ def test_a_long_finding_and_its_remedy_are_wrapped_in_their_column() -> None:
 
 
 def test_colour_changes_no_width() -> None:
-    plain, coloured = (doctor.lines(result(Verdict.WARNING), coloured=colour) for colour in (False, True))
+    plain, coloured = (
+        doctor.lines("name", result(Verdict.WARNING).finding, coloured=colour) for colour in (False, True)
+    )
     assert "\x1b[33mWARNING \x1b[0m" in coloured
     assert coloured.replace("\x1b[33m", "").replace("\x1b[0m", "") == plain
 

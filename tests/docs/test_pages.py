@@ -90,6 +90,22 @@ def test_every_file_and_command_that_a_page_names_is_there(page: Path) -> None:
     assert commands - set(COMMANDS) == set()
 
 
+def tests_that_are_there() -> set[str]:
+    files = [*(CHECKOUT / "tests").rglob("*.py"), *(CHECKOUT / "benchmarks").rglob("*.py")]
+    return {name for file in files for name in re.findall(r"def (test_\w+)\(", file.read_text(encoding="utf-8"))}
+
+
+def test_every_test_that_a_page_names_is_there() -> None:
+    known, missing, count = tests_that_are_there(), [], 0
+    for page in PAGES:
+        for name in re.findall(r"(?<![/\w])(test_\w+)(?![\w./])", page.read_text(encoding="utf-8")):
+            count += 1
+            if name not in known:
+                missing.append(f"{page.name}: {name}")
+    assert missing == []
+    assert count > 50
+
+
 def test_the_files_through_which_a_message_walks_are_there() -> None:
     named = set(re.findall(r"`([a-z_/]+\.py)`", (DOCS / "house.md").read_text()))
     assert len(named) > 20

@@ -177,6 +177,21 @@ def test_a_refusal_shows_its_text_and_what_is_neither_is_left_to_others(tmp_path
     assert len(shown(path, "coap", "frame.number")) >= 3
 
 
+def test_a_conversation_that_began_as_coap_stays_coap_and_one_of_dotp_stays_that(tmp_path: Path) -> None:
+    """Also of a version that CoAP does not have, and where a serial has come to look like a message of CoAP."""
+    odd = [GET, b"\x00" + GET[1:], b"\x80" + GET[1:], b"\xc0" + GET[1:], GET]
+    path = write(tmp_path / "odd.pcapng", packets([(Role.CLIENT, data) for data in odd], COAP_PORT))
+    assert shown(path, "btss_dotp", "frame.number") == []
+    assert len(shown(path, "coap", "frame.number")) == len(odd)
+    record = DotpRecord.hardened(Role.CLIENT, SECRET)
+    late = replace(record, sending=replace(record.sending, number=1 << 30))
+    records = [*sent(record, [GET]), *sent(late, [GET])]
+    path = write(tmp_path / "late.pcapng", packets([(Role.CLIENT, data) for data in records], COAP_PORT))
+    assert shown(path, "btss_dotp", "btss_dotp.serial") == [["0"], [str(1 << 30)]]
+    alone = write(tmp_path / "alone.pcapng", packets([(Role.CLIENT, records[1])], COAP_PORT))
+    assert shown(alone, "btss_dotp", "frame.number") == []
+
+
 @pytest.mark.parametrize("datagrams", [500, pytest.param(20_000, marks=pytest.mark.long)])
 def test_no_datagram_brings_the_dissector_to_a_fault(datagrams: int, tmp_path: Path, key_file: tuple[str, str]) -> None:
     draw = random.Random(7)

@@ -39,7 +39,7 @@ WRONG = ("wrong_length", "wrong_check", "wrong_padding", "wrong_set", "conflict"
 
 
 def expected(frame: dict[str, Any]) -> list[str]:
-    compact = frame["kind"] == "RAND_COMPACT"
+    compact = frame["kind"] in ("RAND_COMPACT", "GROUP_FRAGMENT")
     return [
         str(Profile[frame["profile"].upper()].value),
         str(Kind[frame["kind"]].value),
@@ -233,6 +233,33 @@ def test_both_profiles_sessions_in_one_file_are_opened_with_one_key_log(tmp_path
     sent = [(round_, attempt) for s in sessions for round_ in s["rounds"] for attempt in round_["attempts"]]
     path = write(tmp_path / "sessions.pcapng", bare(bytes.fromhex(attempt["wire"]) for _, attempt in sent))
     assert dissected(path, PLAIN, *with_keys(log)) == [[r["message"], a["rand"], r["key"]] for r, a in sent]
+
+
+def test_what_nodes_carry_for_each_other_shows_with_a_key_log(tmp_path: Path) -> None:
+    """The frames of the relay's vectors, each a message to port 11 of a session between neighbours."""
+    relayed = vectors("relay")["frames"]
+    chain = Chain.start(SUITES[Profile.HARDENED], bytes(32), b"initiator", 1)
+    wires_of_session, lines = [], []
+    for relayed_frame in relayed:
+        message = bytes([11 << 2 | 2]) + bytes.fromhex(relayed_frame["wire"])
+        sealed, attempt = chain.seal(message, 0, bytes)
+        wires_of_session.append(encode(sealed))
+        lines.append(chain_key_line(chain, b"initiator"))
+        chain = chain.rolled(attempt, message)
+    (log := tmp_path / "keys").write_text("\n".join(lines) + "\n")
+    path = write(tmp_path / "relayed.pcapng", bare(wires_of_session))
+    fields = [f"btss.relay.{name}" for name in ("kind", "ttl", "source", "destination", "link", "share", "datagram")]
+    rows = dissected(path, fields, *with_keys(log))
+    kinds = ("DATAGRAM", "REQUEST", "REPLY", "ERROR", "SHARE")
+    assert [(kinds[int(row[0])], int(row[1]), int(row[4], 16)) for row in rows] == [
+        (frame["kind"], frame["ttl"], frame["link"]) for frame in relayed
+    ]
+    assert [[row[2], row[3]] for row in rows] == [
+        [bytes.fromhex(frame[end]).hex(":") for end in ("source", "destination")] for frame in relayed
+    ]
+    assert {row[5] for row in rows} - {""} == {frame["body"][10:] for frame in relayed if frame["kind"] == "SHARE"}
+    assert {row[6] for row in rows} - {""} == {b"a datagram".hex()}
+    assert dissected(path, fields) == [[""] * len(fields)] * len(rows)
 
 
 @pytest.mark.long

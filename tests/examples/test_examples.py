@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import socket
@@ -60,7 +61,7 @@ def test_an_example_has_at_most_80_lines_and_imports_nothing_private(path: Path)
     text = path.read_text()
     assert len(text.splitlines()) <= MOST_LINES
     assert set(re.findall(r"(?:from|import) (bt_selfsecure\S*)", text)) <= {"bt_selfsecure"}
-    assert f"    python examples/{path.name}" in text
+    assert re.search(rf"^    .*(python|device run) examples/{path.name}", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", ["key_over_udp.py", "chat.py"])
@@ -156,3 +157,80 @@ def test_the_planner_says_what_the_command_plans(capsys: pytest.CaptureFixture[s
         plan = json.loads(capsys.readouterr().out)
         assert (plan["received"], plan["packets"]) == (int(keep), int(send))
     assert len(re.findall("bits: Bob keeps", told)) == 4
+
+
+# --- devices of an IoT network ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+    """A gateway that runs, its configuration, and the folder of a device."""
+    at = tmp_path / "acme"
+    iotcrypto = [sys.executable, "-m", "bt_selfsecure.cli.main", "iotcrypto"]
+    for words in (
+        ("key", "--network", "office"),
+        ("certificate", "--role", "party", "--name", "ACME"),
+        ("prepare", str(tmp_path / "cellar"), "--role", "gateway", "--name", "cellar"),
+        ("prepare", str(tmp_path / "boiler"), "--role", "device", "--name", "boiler"),
+    ):
+        subprocess.run([*iotcrypto, *words, "--state", str(at)], check=True, capture_output=True)
+    config = tmp_path / "gateway.toml"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config.write_text(
+        f'[gateway]\nstate = "{tmp_path}/cellar"\nsocket = "{tmp_path}/s"\nsocket_group = ""\n[devices]\n'
+        f'listen = ["127.0.0.1"]\nnegotiation_port = 0\ntransmission_port = 0\nfetch_s = 1\n'
+        f'advertisement_port = {port}\ninterfaces = ["lo"]\n'
+    )
+    command = [sys.executable, "-m", "bt_selfsecure.cli.main", "gateway", "run", "--config", str(config)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as gateway:
+        try:
+            yield config, tmp_path / "boiler"
+        finally:
+            gateway.terminate()
+
+
+def gateway_says(config: Path, *words: str) -> str:
+    """What a command of the gateway's prints, once it succeeds."""
+    command = [sys.executable, "-m", "bt_selfsecure.cli.main", "gateway", *words, "--config", str(config)]
+    until = time.monotonic() + 60
+    while (done := subprocess.run(command, capture_output=True, text=True)).returncode:
+        assert time.monotonic() < until, done.stderr
+        time.sleep(0.5)
+    return done.stdout
+
+
+@contextmanager
+def device(example: str, config: Path, state: Path, **environment: str) -> Iterator[None]:
+    port = re.search(r"advertisement_port = (\d+)", config.read_text())
+    assert port
+    command = [sys.executable, "-m", "bt_selfsecure.cli.main", "device", "run", str(EXAMPLES / example)]
+    command += ["--state", str(state), "--advertisement-port", port[1]]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | environment) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+
+
+def test_a_laptop_is_a_device_of_an_iot_network(office: tuple[Path, Path]) -> None:
+    config, state = office
+    with device("laptop_device.py", config, state):
+        assert re.search(r"^load \d", gateway_says(config, "ask", "boiler", "load"))
+        assert gateway_says(config, "command", "boiler", "say", "hello") == "done: said\n"
+
+
+def test_a_pi_tells_its_temperature_and_switches_its_led(office: tuple[Path, Path], tmp_path: Path) -> None:
+    """With the files that a Pi 4 has, in a folder."""
+    config, state = office
+    led, zone = tmp_path / "sys/class/leds/ACT", tmp_path / "sys/class/thermal/thermal_zone0"
+    for path, text in ((led / "trigger", "mmc0"), (led / "brightness", "0"), (zone / "temp", "51121")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    with device("pi_device.py", config, state, PI_SYS=str(tmp_path / "sys")):
+        assert gateway_says(config, "ask", "boiler", "temperature") == "temperature 51.1\n"
+        assert gateway_says(config, "command", "boiler", "led", "true") == "done: the LED is on\n"
+        assert (led / "brightness").read_text() == "1"
+        assert gateway_says(config, "ask", "boiler", "led") == "led true\n"
+        assert gateway_says(config, "command", "boiler", "led", "mmc0") == "done: the LED shows mmc0\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +70,9 @@ class Nodes:
         discover: bool = False,
         anyone: bool = False,
         pairs: Callable[[str, str], bool] = lambda one, other: True,
+        more: Mapping[str, str] | None = None,
     ) -> None:
-        """New configuration, no state, all started."""
+        """New configuration, no state, all started; `more` is added to a node's configuration."""
         self.end()
         status = self.lab.status()["machines"]
         for name in self.lab.names:
@@ -88,6 +89,7 @@ class Nodes:
             for other in self.lab.names:
                 if other != name and pairs(name, other):
                     text += PEER.format(name=other, address=status[other]["address"])
+            text += (more or {}).get(name, "")
             self.lab.run(
                 name,
                 f"rm -rf /var/lib/bt-selfsecure/* /lab/*.log /lab/enough; cat >/mnt/node.toml <<'END'\n{text}\nEND",

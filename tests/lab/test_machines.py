@@ -115,7 +115,11 @@ def test_a_pulled_plug_costs_what_was_not_on_the_card_and_a_peer_notices_by_the_
 ) -> None:
     boot = "cat /proc/sys/kernel/random/boot_id"
     before = lab.run("bob", f"echo kept >/var/lib/bt-selfsecure/card; sync; echo lost >/root/memory; {boot}").check()
-    lab.run("alice", f"hcitool cc {lab.address('bob')}; hcitool con | grep {lab.address('bob')}").check()
+    bob = lab.address("bob")
+    there = f"hcitool con | grep -q {bob}"
+    end_an_older_one = f"hcitool dc {bob}; sleep 0.5"  # that a test before has left
+    connect = f"for _ in $(seq 20); do hcitool cc {bob} && {there} && exit 0; {end_an_older_one}; done; exit 1"
+    lab.run("alice", connect).check()
     with ThreadPoolExecutor(1) as pool:
         job = pool.submit(lab.run, "bob", "sleep 1000")
         time.sleep(1)
@@ -125,7 +129,7 @@ def test_a_pulled_plug_costs_what_was_not_on_the_card_and_a_peer_notices_by_the_
     lab.do("start", machine="bob")
     assert lab.run("bob", "cat /var/lib/bt-selfsecure/card; ls /root/memory").out == "kept\n"
     assert lab.run("bob", boot).check() != before  # the kernel drew other random numbers
-    noticed = f"for _ in $(seq 60); do hcitool con | grep -q {lab.address('bob')} || exit 0; sleep 0.5; done; exit 1"
+    noticed = f"for _ in $(seq 60); do {there} || exit 0; sleep 0.5; done; exit 1"
     lab.run("alice", noticed).check()
 
 

@@ -241,6 +241,39 @@ def test_a_confirmation_survives_new_keys_and_restarts_and_is_told_with_its_age(
     virtual(main())
 
 
+def test_who_owns_the_disk_of_a_confirmed_peer_can_be_it_and_the_true_one_is_refused_then_and_told(
+    folder: Path,
+) -> None:
+    world = World(folder)
+
+    async def main() -> None:
+        alice, bob = await world.start("alice", "bob"), await world.start("bob", "alice")
+        await connected(alice, bob)
+        await compared(alice, bob)
+        await asyncio.sleep(5)
+        await world.stop("bob")
+        backup(folder / "bob", folder / "mallory")
+        true_one, world.folder = world.folder, folder / "her"
+        world.folder.mkdir()
+        restore(folder / "mallory", world.folder / "bob")
+        mallory = await world.start("bob", "alice")
+        await connected(alice, mallory)
+        for _ in range(2):  # with one key since, the true one would still have what was before
+            before = fingerprint(alice, "bob")
+            assert (await mallory.establish("alice"))["continuity"]
+            await until(lambda before=before: fingerprint(alice, "bob") != before)
+            await connected(alice, mallory)
+        assert trust(alice, "bob")["confirmed"] == "string"
+        await world.stop("bob")
+        world.folder = true_one
+        await world.start("bob", "alice")
+        await until(lambda: trust(alice, "bob")["refused"] > 0, 900)
+        assert "is refused" in peer_of(alice, "bob")["trouble"]
+        await world.close()
+
+    virtual(main())
+
+
 # --- the string -------------------------------------------------------------------------------------------------------
 
 

@@ -93,7 +93,7 @@ def test_an_adapter_that_becomes_another_one_under_the_running_node_is_told_and_
         await connected(alice, bob)
         await alice._end()  # as `AdapterSupervisor` has it where the adapter goes
         await alice.send("bob", b"meanwhile")
-        alice._bearers._media._address = ADDRESSES["carol"]  # type: ignore[attr-defined]
+        alice._bearers._media._media._address = ADDRESSES["carol"]  # type: ignore[attr-defined]
         await alice._begin(ADDRESSES["carol"])
         assert f"and its address is {ADDRESSES['carol']}" in " ".join(alice.status()["problems"])
         await until(lambda: is_connected(alice, "bob") and is_connected(bob, "carol"), 900)

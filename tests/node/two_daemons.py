@@ -6,7 +6,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -77,16 +77,17 @@ def start(nodes: TwoNodes) -> None:
 
 
 class Traffic:
-    """Both ends send `count` numbered messages and read what comes, each in a thread, from now on."""
+    """Both ends send `count` numbered messages and read what comes, each in a thread, from now on. `other` names the
+    other end of each."""
 
-    def __init__(self, nodes: TwoNodes, count: int, pause: float = PAUSE) -> None:
-        self.taken: dict[str, list[Part]] = {name: [] for name in ADDRESSES}
-        self.came: dict[str, list[Part]] = {name: [] for name in ADDRESSES}
-        self._nodes, self._count, self._pause = nodes, count, pause
+    def __init__(self, nodes: TwoNodes, count: int, pause: float = PAUSE, other: Mapping[str, str] = OTHER) -> None:
+        self.taken: dict[str, list[Part]] = {name: [] for name in other}
+        self.came: dict[str, list[Part]] = {name: [] for name in other}
+        self._nodes, self._count, self._pause, self._other = nodes, count, pause, other
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=work, args=(name,), daemon=True)
-            for name in ADDRESSES
+            for name in other
             for work in (self._send, self._receive)
         ]
         for thread in self._threads:
@@ -98,7 +99,7 @@ class Traffic:
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
         self._stop.set()
-        for name, other in OTHER.items():
+        for name, other in self._other.items():
             came = self.came[other]
             assert [number for number, _ in self.taken[name]] == list(range(self._count))
             assert set(self.taken[name]) <= set(came), "lost"
@@ -117,7 +118,7 @@ class Traffic:
         text = "{} {} ".format(*part).encode().ljust(SIZES[part[0] % len(SIZES)])
         while not self._stop.is_set():
             try:
-                self._nodes.client(name).send(OTHER[name], text)
+                self._nodes.client(name).send(self._other[name], text)
                 return True
             except ApiError:  # refused for good, as where the queue is full
                 time.sleep(PAUSE)

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from random import Random
 from statistics import fmean
-from typing import Final
+from typing import Any, Final
 
 from bt_selfsecure.air.models import Bernoulli, Jammed
 from bt_selfsecure.air.world import World
 from bt_selfsecure.bench.attacks import Attack, Trial
-from bt_selfsecure.bench.haoxiao import insiders
+from bt_selfsecure.bench.haoxiao import groups, insiders, relays
 from bt_selfsecure.bench.haoxiao.ends import Ends, trial_of
-from bt_selfsecure.bench.haoxiao.testbed import ALICE, BOB_LOSS, BURST, EVE_LOSS, Testbed
+from bt_selfsecure.bench.haoxiao.testbed import ALICE, BOB, BOB_LOSS, BURST, EVE_LOSS, Testbed
 from bt_selfsecure.eve.haoxiao.attacks.flood import RequestFlood
 from bt_selfsecure.eve.haoxiao.attacks.guessing import BruteForce, Repair
 from bt_selfsecure.eve.haoxiao.attacks.middle import ManInTheMiddle
@@ -32,8 +33,11 @@ from bt_selfsecure.stats.losses import packets_needed
 WEAK_BITS: Final = 4
 """Random bits in each message of a broken generator."""
 WORK: Final = 1 << 9
-FLOOD_S: Final = 0.5
-"""From one request of the flood to the next."""
+SLOW_FLOOD_S: Final = 10.0
+"""From one request of a flood to the next, as T_d."""
+DRAWS: Final = 20
+SHORTENED: Final = 1
+"""Digits of a string, of six: so that luck shows."""
 ROUNDS_ON_TAPE: Final = 60
 HEALING_LOSSES: Final = (0.05, 0.1, 0.2, 0.5)
 SETTING: Final = (
@@ -132,18 +136,34 @@ def steering(ends: Ends, seed: int) -> Trial:
 
 def middle(ends: Ends, seed: int) -> Trial:
     """Alice and Bob are out of each other's range, and hear Mallory."""
-
-    def heard(random: Random, sender: str, listeners: Sequence[str], now: float) -> frozenset[str]:
-        return frozenset(listeners) if sender == "eve" else frozenset({"eve"} & set(listeners))
-
-    mallory = ManInTheMiddle(Random(seed).randbytes)
-    scene = ends.scene(seed, speak=mallory.hear)
-    scene.world = World(heard, seed, {"eve": scene.hear})
-    scene.establish()
+    scene, mallory = _between(ends, seed)
     keys = mallory.keys()
     both = keys is not None and scene.established and keys == (scene.keys["alice"].k0, scene.keys["bob"].k0)
     differ = scene.established and scene.keys["alice"].sas != scene.keys["bob"].sas
     return Trial(both, scene.established, differ or bool(scene.failures))
+
+
+def _between(ends: Ends, seed: int, **more: Any) -> tuple[Testbed, ManInTheMiddle]:
+    def heard(random: Random, sender: str, listeners: Sequence[str], now: float) -> frozenset[str]:
+        return frozenset(listeners) if sender == "eve" else frozenset({"eve"} & set(listeners))
+
+    mallory = ManInTheMiddle(Random(seed).randbytes)
+    scene = ends.scene(seed, speak=mallory.hear, **more)
+    scene.world = World(heard, seed, {"eve": scene.hear})
+    scene.establish()
+    return scene, mallory
+
+
+def draws(ends: Ends, seed: int) -> Trial:
+    """Stand there again and again while no person looks, until the two would read the same; a node of `hardened` makes
+    a string for a person only."""
+    meant = {end: {"compare": ends.profile is Profile.PAPER} for end in (ALICE, BOB)}
+    for number in range(DRAWS):
+        scene, _ = _between(ends, DRAWS * seed + number, meant=meant)
+        alice, bob = (key.sas if (key := scene.keys.get(name)) else None for name in ("alice", "bob"))
+        if alice and bob and alice.digits[:SHORTENED] == bob.digits[:SHORTENED]:
+            return Trial(True, scene.established, False)
+    return Trial(False, scene.established, bool(scene.failures))
 
 
 def replay(ends: Ends, seed: int) -> Trial:
@@ -182,14 +202,14 @@ def reflection(ends: Ends, seed: int) -> Trial:
     return Trial(not whole, True, bool(rejected))
 
 
-def flood(ends: Ends, seed: int) -> Trial:
+def flood(ends: Ends, seed: int, *, pace_s: float = 0.5) -> Trial:
     """Send requests in Alice's name, all the time, from before she begins."""
     scene = ends.scene(seed)
     requests = RequestFlood(ends.profile, Random(seed).randbytes, ALICE)
 
     def send() -> None:
         scene.world.transmit("eve", requests.request())
-        scene.world.at(scene.world.now + FLOOD_S, send)
+        scene.world.at(scene.world.now + pace_s, send)
 
     scene.world.at(0.0, send)
     scene.establish(begin=0.75)
@@ -324,6 +344,12 @@ ATTACKS: Final[tuple[Attack[Ends], ...]] = (
            remedy="People compare the string, which differs in every run; an authentication key.",
            setting=f"{CLEAR} none: they hear her alone",
            meaning=f"{_ANY_LENGTH}, and neither does X25519: nobody knows with whom he agrees"),
+    Attack("draws", f"stands in the middle {DRAWS} times while nobody looks (row 7)", "Alice and Bob hear her and not "
+           f"each other; strings cut to {SHORTENED} digit of 6", "at both ends there is the same string, for whoever "
+           "looks later", draws, runs=20, remedy="`hardened`: no string where no person asked, and one for each time.",
+           setting=f"{DRAWS} establishments a run, each of a burst of {BURST} packets",
+           meaning=f"of {DRAWS} tries one has the same digit in {100 * (1 - 0.9**DRAWS):.0f} % of runs; with all six "
+           "it takes her 700 000 tries for an even chance"),
     Attack("replay", "plays Alice's establishment to Bob again", "all of S, and a Bob who was restarted",
            "Bob establishes the old K_0", replay, runs=20, remedy="`hardened`: the accept's Rand is in K_0.",
            setting=f"{CLEAR} none", meaning="it is the protocol that decides, no loss and no length"),
@@ -334,6 +360,10 @@ ATTACKS: Final[tuple[Attack[Ends], ...]] = (
     Attack("flood", "requests in Alice's name, two a second", "a sender in range of Bob, Alice's address",
            "no key comes about", flood, runs=20, remedy="None; nothing secret is lost, state stays bounded.",
            setting=SETTING, meaning="who may send may disturb, in any setting"),
+    Attack("flood-slow", "requests in Alice's name, six a minute", "a sender in range of Bob, Alice's address",
+           "no key comes about", partial(flood, pace_s=SLOW_FLOOD_S), runs=20,
+           remedy="None; nothing secret is lost, state stays bounded.", setting=SETTING,
+           meaning="one request in T_d makes Bob deaf to Alice, unless it gets lost"),
     Attack("jamming", "destroys what she fails to receive", "to know within a packet that she will not receive it",
            "Eve has K_0", jamming, remedy="X25519, or an authentication key: e|B is 0.",
            setting=SETTING, meaning=f"{_ANY_LENGTH}: Bob keeps nothing that she lacks"),
@@ -358,4 +388,6 @@ ATTACKS: Final[tuple[Attack[Ends], ...]] = (
            setting=f"a session of {ROUNDS_ON_TAPE} rounds each way, of which she hears every packet",
            meaning="she reads the last W to 2W rounds, from the older of two checkpoints on, and none before"),
     *insiders.ATTACKS,
+    *relays.ATTACKS,
+    *groups.ATTACKS,
 )  # fmt: skip

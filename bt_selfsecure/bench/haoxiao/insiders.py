@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Final
 
@@ -11,8 +13,10 @@ from bt_selfsecure.bench.haoxiao.ends import Ends, trial_of
 from bt_selfsecure.bench.haoxiao.testbed import ALICE, BOB, BURST
 from bt_selfsecure.eve.haoxiao.attacks.forging import Forgery
 from bt_selfsecure.eve.haoxiao.attacks.speaking import SpeakingThief
-from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, decode
+from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, decode, encode
+from bt_selfsecure.protocols.haoxiao.session import Session
 from bt_selfsecure.protocols.haoxiao.suites import SUITES
+from bt_selfsecure.sansio.events import Persist
 
 LOSSLESS: Final = Bernoulli({"alice": 0.0, "bob": 0.0, "eve": 0.0})
 CAROL: Final = bytes.fromhex("02b75e000003")
@@ -31,9 +35,7 @@ def rounds(ends: Ends, seed: int) -> Trial:
     mallory = SpeakingThief(suite, key, random.randbytes)
     now = scene.world.now
     alice.rekey(FIRST, now)
-    for event in iter(alice.next_event, None):
-        if hasattr(event, "token"):
-            alice.persisted(event.token)
+    _keep(alice)
     for data in alice.frames_to_send(now):
         if decode(data).kind is Kind.RESYNC_REQUEST:
             alice.receive_frame(mallory.response(data, random.choice(FAR)), now)
@@ -43,6 +45,41 @@ def rounds(ends: Ends, seed: int) -> Trial:
         end.rekey(SINCE, now)
     scene.converse({"alice": alice, "bob": bob}, [b"hello"])
     return Trial(scene.received["bob"] != [b"hello"], True, noticed)
+
+
+def impersonation_later(ends: Ends, seed: int) -> Trial:
+    """Let a thief of K_i from Alice's memory talk with Bob in her name, and go on when the two have established anew.
+    Success: Bob takes a message of hers once more."""
+    scene, random = ends.scene(seed, air=LOSSLESS), Random(seed)
+    sessions = scene.sessions(FIRST)
+    chain = sessions["alice"].record.sending.chain
+    for number in range(random.randrange(1, 20)):
+        frame, attempt = chain.seal(b"forged", 0, random.randbytes)
+        _hear(sessions["bob"], encode(frame), scene.world.now)
+        assert sessions["bob"].record.receiving.chain.seq == number + 1, "until then she is Alice"
+        chain = chain.rolled(attempt, b"forged")
+    for end in sessions.values():
+        end.rekey(SINCE, scene.world.now)
+    scene.converse(sessions, [b"hello"])
+    thief, bob, now = SpeakingThief(SUITES[ends.profile], chain.key, random.randbytes), sessions["bob"], scene.world.now
+    before, rejected = bob.record.receiving.chain, sum(bob.rejections.values())
+    _hear(bob, encode(chain.seal(b"forged", 0, random.randbytes)[0]), now)
+    _hear(bob, thief.request(thief.call(), chain.seq), now)
+    noticed = sum(bob.rejections.values()) > rejected
+    return Trial(bob.record.receiving.chain != before, scene.received["bob"] == [b"hello"], noticed)
+
+
+def _hear(end: Session, data: bytes, now: float) -> None:
+    """What it answers gets lost."""
+    end.receive_frame(data, now)
+    _keep(end)
+    end.frames_to_send(now)
+
+
+def _keep(end: Session) -> None:
+    for event in iter(end.next_event, None):
+        if isinstance(event, Persist):
+            end.persisted(event.token)
 
 
 def rollback(ends: Ends, seed: int) -> Trial:
@@ -101,14 +138,30 @@ def forged_packet(ends: Ends, seed: int) -> Trial:
     return trial_of(scene, not scene.established)
 
 
-def block(ends: Ends, seed: int) -> Trial:
+def block(ends: Ends, seed: int, *, compact: bool = False) -> Trial:
     """Send as many forged packets for each Seq as it takes, before the true ones."""
     copies = COPIES if ends.profile is Profile.HARDENED else 1
-    compact = bool(seed % 2)
     forgery = Forgery(Random(seed).randbytes, seqs=range(BURST), copies=copies, compact=compact)
     scene = ends.scene(seed, air=LOSSLESS, speak=forgery.hear, compact=compact)
     scene.establish()
     return trial_of(scene, not scene.established)
+
+
+def _block(name: str, what: str, pace_s: float, run: Callable[[Ends, int], Trial]) -> Attack[Ends]:
+    """`pace_s`: from one packet of a node's burst to the next."""
+    minute = 60 / pace_s
+    return Attack(
+        name,
+        f"forged packets for each Seq ahead of the true ones, {what}: {COPIES} in `hardened`, 1 in `paper`",
+        f"a sender in range of Bob that is faster than Alice; {COPIES * BURST} frames an establishment, {BURST} "
+        f"against `paper`: at a node's pace ({1000 * pace_s:g} ms) {COPIES * minute:.0f} and {minute:.0f} a minute",
+        "no key comes about",
+        run,
+        runs=20,
+        remedy="None; nothing secret is lost. Requests in Alice's name, six a minute, cost less: see flood-slow.",
+        setting=f"a burst of {BURST} packets, {what}; nobody misses any",
+        meaning="of N packets she has to forge nearly 4 N, so a longer burst costs her more",
+    )
 
 
 _DECIDES: Final = "it is the protocol that decides, no loss and no length"
@@ -116,6 +169,10 @@ ATTACKS: Final[tuple[Attack[Ends], ...]] = (
     Attack("rounds", "names a round near the limit, as whoever was once the peer", "to have been taken for Bob once",
            "Alice can't talk to the true Bob with a new key", rounds, runs=20, remedy="None is needed.",
            setting="a session, and a new K_0 after it", meaning=_DECIDES),
+    Attack("impersonation-later", "K_i from memory, sends in Alice's name, and goes on once the two establish anew",
+           "one look into a device, and a sender in range of Bob", "Bob takes her message for Alice's after that",
+           impersonation_later, runs=20, remedy="None is needed: until then see impersonation.",
+           setting="up to 19 rounds of hers with Bob, then a new K_0", meaning=_DECIDES),
     Attack("rollback", "an older K_i, then speaks under it", "one look into a device, and a sender in range",
            "an end goes on from that key", rollback, runs=20,
            remedy="`every-message`, the default. In `every-W` it is told.",
@@ -131,10 +188,6 @@ ATTACKS: Final[tuple[Attack[Ends], ...]] = (
            "no key comes about", forged_packet, runs=50, remedy="None is needed.",
            setting=f"a burst of {BURST} packets, of which Bob misses 10 %",
            meaning="what fails fails without her, too: in `paper` a lost acknowledge or end"),
-    Attack("block", f"forged packets for each Seq ahead of the true ones: {COPIES} in `hardened`, 1 in `paper`",
-           f"a sender in range of Bob that is faster than Alice; {COPIES * BURST} frames an establishment, {BURST} "
-           "against `paper`", "no key comes about", block, runs=20,
-           remedy="None; nothing secret is lost. Requests in Alice's name, six a minute, cost less: see flood.",
-           setting=f"a burst of {BURST} packets, long ones and compact ones in turn; nobody misses any",
-           meaning="of N packets she has to forge nearly 4 N, so a longer burst costs her more"),
+    _block("block", "long ones", 0.01, block),
+    _block("block-compact", "compact ones", 0.03, partial(block, compact=True)),
 )  # fmt: skip

@@ -6,6 +6,7 @@ from array import array
 from dataclasses import dataclass, field
 from typing import Final
 
+from bt_selfsecure.eve.haoxiao.relayed import in_words
 from bt_selfsecure.eve.reading import ON_AIR
 from bt_selfsecure.eve.sources.linktypes import NAMES
 from bt_selfsecure.eve.sources.packet import UNHEARD
@@ -51,7 +52,7 @@ class Read:
         head = f"{self.direction}: {counted(len(self.messages), 'message')}, the last of round {max(self.messages)}"
         shown = list(self.messages.items())[:most]
         more = [f"  and {len(self.messages) - len(shown):,} more"] * (len(shown) < len(self.messages))
-        return [head, *(f"{number:>5}  {preview(message)}" for number, message in shown), *more]
+        return [head, *(f"{number:>5}  {in_words(message) or preview(message)}" for number, message in shown), *more]
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +209,10 @@ class CaptureReport:
     """Frames heard when there was no room for more."""
     repair_used_up: bool = False
     """Whether more tries might have made more packets good."""
+    group_fragments: int = 0
+    """Of broadcasts to groups."""
+    group_broadcasts: int = 0
+    """Those of which she has enough to read them, had she the group's key."""
     skipped: dict[str, int] = field(default_factory=dict)
     """What the captures held that could not be read, by reason."""
 

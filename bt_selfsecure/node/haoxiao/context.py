@@ -6,6 +6,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from bt_selfsecure.bearers.base import Link
+from bt_selfsecure.node.haoxiao.bursts import Bursts
+from bt_selfsecure.node.haoxiao.groups import Groups
 from bt_selfsecure.node.haoxiao.settings import Settings
 from bt_selfsecure.node.journal import Journal
 
@@ -15,6 +17,8 @@ class NodeContext(Protocol):
 
     journal: Journal
     settings: Settings
+    bursts: Bursts
+    groups: Groups
 
     @property
     def own(self) -> str | None:
@@ -33,6 +37,9 @@ class NodeContext(Protocol):
     def inbox_has_room(self, address: str) -> bool: ...
     def may_agree(self, address: str) -> bool:
         """Return whether a request of this peer's is to be answered now."""
+
+    def connected(self, address: str, is_so: bool) -> None:
+        """Take note that there is a session with this peer now, or none any more."""
 
     def look_for_copies(self, address: str, data: bytes) -> None:
         """Find out whether the keys that this frame of the peer's names are another peer's: its own they are not."""

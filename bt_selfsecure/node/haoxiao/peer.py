@@ -12,7 +12,7 @@ import itertools
 import logging
 import math
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -24,8 +24,9 @@ from bt_selfsecure.node.haoxiao import peer_events as events
 from bt_selfsecure.node.haoxiao.context import NodeContext
 from bt_selfsecure.node.haoxiao.kept import StateRows, note, stored
 from bt_selfsecure.node.haoxiao.peer_events import Commit, Level, Output, SendBurst, Urgency
+from bt_selfsecure.node.haoxiao.peer_links import LinkFacts
 from bt_selfsecure.node.haoxiao.peer_machine import PeerMachine
-from bt_selfsecure.node.haoxiao.peer_status import status_of, told_link
+from bt_selfsecure.node.haoxiao.peer_status import PeerState, state_of, status_of, told_link
 from bt_selfsecure.node.haoxiao.waiting import Waiters
 from bt_selfsecure.node.journal_file import JournalError
 from bt_selfsecure.node.links import STUCK_S, OpenLink
@@ -75,6 +76,7 @@ class HaoXiaoPeer:
         self._radio: asyncio.Task[None] | None = None
         self._radio_link: Link | None = None
         self._waiting: Final = Waiters(self._loop)
+        self._is_connected = False
 
     # --- what others ask of it ----------------------------------------------------------------------------------------
 
@@ -86,6 +88,14 @@ class HaoXiaoPeer:
             self._act()
             await outcome
         return number
+
+    def carry(self, message: bytes, port: int, done: Callable[[], None]) -> None:
+        try:
+            number = self._machine.send(message, port, self._look(), durable=False)
+        except BtSelfSecureError:
+            return done()  # as many wait as may
+        self._waiting.when_over(number, done)
+        return self._act()
 
     async def establish(self, *, wait: bool = False, without_continuity: bool = False) -> dict[str, Any]:
         """Agree on a new key, and return the outcome, as `Established` and `NotEstablished` in api_types.py."""
@@ -178,6 +188,8 @@ class HaoXiaoPeer:
         try:
             async with self._tasks:
                 self._running = True
+                self._node.bursts.add(self._machine, self._wake.set)
+                self._node.groups.add(self._machine, self._act)
                 self._begun.set()
                 if self._journal.trouble:
                     self._machine.refused(self._look())
@@ -192,6 +204,9 @@ class HaoXiaoPeer:
                     self._act()
         finally:
             self._running = False
+            self._tell_connected()
+            self._node.bursts.forget(self._machine)
+            self._node.groups.forget(self._machine)
             if self._alarm:
                 self._alarm.cancel()
             self._waiting.end_keys({"established": False, "peer": self.name, "reason": "the node is stopping"})
@@ -233,6 +248,13 @@ class HaoXiaoPeer:
             if line is not reader and line.must_flush:
                 self._start(line.flush(), "send")
         self._set_alarm()
+        self._tell_connected()
+
+    def _tell_connected(self) -> None:
+        now = self._running and state_of(self._machine) is PeerState.CONNECTED
+        if now is not self._is_connected:
+            self._is_connected = now
+            self._node.connected(self.address, now)
 
     def _do(self, output: Output) -> None:
         match output:
@@ -258,6 +280,10 @@ class HaoXiaoPeer:
             case events.HangUp():
                 if line := self._open.get(output.link):
                     self._start(line.link.close(), "hang up")
+            case events.GroupFragment():
+                self._node.groups.hear(self._machine.config.identity, output.data)
+            case events.GatherBurst():
+                self._node.bursts.gather(self._machine)
             case events.TakeRadio():
                 self._radio = self._start(self._hold_radio(), "radio")
             case events.ReleaseRadio():
@@ -306,8 +332,8 @@ class HaoXiaoPeer:
         number, now = next(self._numbers), self._look()
         line = self._open[number] = OpenLink(number, bearer, link, now, self._machine.send_failed)
         self._start(self._read(line), f"read {bearer}")
-        visible = link.traits.losses_visible
-        self._machine.link_up(number, bearer, dialled=dialled, losses_visible=visible, now=now)
+        facts = LinkFacts(dialled, link.traits.losses_visible, link.key, link.round_trip)
+        self._machine.link_up(number, bearer, facts, now)
         self._act()
 
     async def _call_peer(self, bearer: str) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
+from bt_selfsecure.crypto import sha256
 from bt_selfsecure.node.haoxiao.peer_events import Dial, HangUp, Level, Outputs, PeerConfig
+from bt_selfsecure.protocols.haoxiao.establish import REPEAT_S, EstablishConfig
 from bt_selfsecure.sansio.back_off import BackOff
 from bt_selfsecure.sansio.trace import Machine, MachineEnum, Tracer
+from bt_selfsecure.sansio.value import value
 
 STEADY_S: Final = 30.0
 """A link that lasted so many seconds ends the back-off."""
@@ -19,6 +22,7 @@ LINK_DEAD_S: Final = 30.0
 """An unreachable peer that was not heard for so many seconds has a link that is dead: it is dialled anew."""
 LAST_DEAF_S: Final = 600.0
 """The same where that does not help: doubled each time up to this, for a peer whose inbox is full."""
+ONE_WAY: Final = "one of its two ways is not there: the session goes on, and no key is agreed on until it is"
 
 
 class LinkState(MachineEnum):
@@ -62,6 +66,19 @@ LINK_TABLE: Final[Mapping[tuple[LinkState, LinkInput], LinkState]] = {
 }
 
 
+@value
+class LinkFacts:
+    """Says what is known of a link when it is opened."""
+
+    dialled: bool
+    """By this end."""
+    losses_visible: bool
+    key: bytes = field(default=b"", repr=False)
+    """Of both ends, made with the link: what is agreed on over it is authenticated by it, too. Most links have none."""
+    round_trip: float | None = None
+    """Seconds that an answer took; None where that was not measured."""
+
+
 @dataclass(slots=True, eq=False)
 class ActiveLink:
     """Knows one open link: its bearer, its number, and who dialled it."""
@@ -69,11 +86,17 @@ class ActiveLink:
     number: int
     """By which the driver knows it."""
     bearer: str
-    dialled: bool
-    """By this end."""
-    losses_visible: bool
+    facts: LinkFacts
     since: float
     given_up: bool = False
+
+    @property
+    def dialled(self) -> bool:
+        return self.facts.dialled
+
+    @property
+    def losses_visible(self) -> bool:
+        return self.facts.losses_visible
 
 
 class PeerLinks:
@@ -113,6 +136,27 @@ class PeerLinks:
     def control_line(self) -> ActiveLink | None:
         """Return the link on which an establishment's frames go."""
         return self._lines.get(self._config.establish_bearer) or self.session_line
+
+    @property
+    def lacks_way(self) -> bool:
+        """Return whether a key can't be agreed on now: it takes a link of two ways, and there is none."""
+        line = self.control_line
+        return self._config.two_ways and (line is None or not line.facts.key)
+
+    def fitted(self, config: EstablishConfig) -> EstablishConfig:
+        """Return the configuration of an establishment as it is on the link that carries it: authenticated by the
+        link's own key, too, and as patient as its round trip asks for."""
+        line = self.control_line
+        if line is None:
+            return config
+        key, trip, timers = line.facts.key, line.facts.round_trip, config.timers
+        if key:
+            config = replace(config, authentication_key=sha256(config.authentication_key + key))
+        if trip is None:
+            return config
+        waits = (("t_h", 2 * trip), ("t_2", 3 * trip), ("t_3", 3 * trip), ("repeat", 2 * trip))
+        slower = {name: max(getattr(timers, name) or REPEAT_S, wait) for name, wait in waits}
+        return replace(config, timers=replace(timers, **slower))
 
     def by_number(self, number: int) -> ActiveLink | None:
         """Return the link of this number, if it is in use."""
@@ -175,6 +219,8 @@ class PeerLinks:
             self.heard_at = now
             self.trouble = ""
             self._out.log(Level.INFO, f"linked over {bearer}", "linked")
+            if self.lacks_way:
+                self.say(ONE_WAY)
         return True
 
     def down(self, number: int, why: str, now: float, jitter: float) -> ActiveLink | None:

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from bt_selfsecure.bearers.limits import FLUSHABLE_BYTES, UDP_FRAME_BYTES
-from bt_selfsecure.node.config import Config, address_bytes, authentication_key
-from bt_selfsecure.node.haoxiao.endpoint_config import establish_config, session_config
+from bt_selfsecure.node.config import Config, PeerTable, address_bytes, authentication_key
+from bt_selfsecure.node.haoxiao.endpoint_config import OTHER_INTERVAL_MS, establish_config, session_config
 from bt_selfsecure.node.haoxiao.peer_events import PeerConfig
 from bt_selfsecure.node.media import bearer_name, no_radio
+from bt_selfsecure.node.via import groups
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
 from bt_selfsecure.protocols.haoxiao.frames import Profile, encode
 from bt_selfsecure.protocols.haoxiao.keychain import Chain
+from bt_selfsecure.protocols.haoxiao.relay import RELAYED_BURST, RELAYED_TIMERS
+from bt_selfsecure.protocols.haoxiao.relay_frames import MAX_DATAGRAM_BYTES
 from bt_selfsecure.protocols.haoxiao.session_config import Durability
 from bt_selfsecure.protocols.haoxiao.suites import SUITES
 
-FRAME_BYTES: Final = {"l2cap": FLUSHABLE_BYTES, "ipsp": UDP_FRAME_BYTES, "udp": UDP_FRAME_BYTES}
+RELAY: Final = "relay"
+"""Bearer of peers that are reached through others."""
+FRAME_BYTES: Final = {
+    "l2cap": FLUSHABLE_BYTES,
+    "ipsp": UDP_FRAME_BYTES,
+    "udp": UDP_FRAME_BYTES,
+    RELAY: MAX_DATAGRAM_BYTES,
+}
 """Longest frame of a session by bearer: one baseband packet, one IPv6 packet. Elsewhere the core's own limit rules."""
+HEARS_ALL: Final = "a relay hears the whole burst"
 PROFILES: Final[Mapping[int, str]] = {profile.value: profile.label for profile in Profile}
 """Names of the profiles, by the number that a node advertises."""
 
@@ -30,6 +42,7 @@ class Settings:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._keys = {peer.address: authentication_key(peer) for peer in config.peer}
+        self._bootstrapped = {peer.address for peer in config.peer if peer.bootstrapped}
         self._session = session_config(config)
         self._establish = establish_config(config, bytes(limits.IDENTITY_BYTES))
         self.no_radio = no_radio(config)
@@ -55,28 +68,43 @@ class Settings:
 
     def peer(self, name: str, address: str, dial: str) -> PeerConfig:
         """Return what the machine of this peer is configured with."""
+        table = self._config.find_peer(address)
+        relayed = table is not None and bool(table.via)
         return PeerConfig(
             name=name,
             identity=address_bytes(address),
             dial=dial,
-            session=self._session,
-            session_bearer=bearer_name(self._config.session.bearer),
-            establish_bearer=bearer_name(self._config.establish.bearer),
-            no_radio=self.no_radio,
-            fragment_bytes=fragment_bytes(self._config),
+            session=replace(self._session, follows_round_trip=relayed),
+            session_bearer=RELAY if relayed else bearer_name(self._config.session.bearer),
+            establish_bearer=RELAY if relayed else bearer_name(self._config.establish.bearer),
+            no_radio=HEARS_ALL if relayed else self.no_radio,
+            fragment_bytes=fragment_bytes(self._config, RELAY if relayed else ""),
             queue_messages=self._config.node.queue_messages,
             renew_hours=self._config.establish.renew_after_hours,
             renew_messages=self._config.establish.renew_after_messages,
-            rests_on=self.rests_on,
+            rests_on=partial(rests_on_relays, table) if table and relayed else self.rests_on,
             asks=address in self._keys,
             shares_authentication_key=self.is_shared(address),
+            is_bootstrapped=address in self._bootstrapped,
+            two_ways=table is not None and len(groups(table)) > 1,
+            key_proves=bool(self._keys.get(address)) and not self.is_shared(address),
         )
 
     def establish(self, own: str, address: str) -> EstablishConfig:
         """Return the configuration of an establishment with the peer of this address; `own` is the node's."""
         config = replace(self._establish, identity=address_bytes(own), authentication_key=self._keys.get(address, b""))
+        if (table := self._config.find_peer(address)) and table.via:
+            wait = OTHER_INTERVAL_MS / 1000
+            burst = replace(config, burst=RELAYED_BURST, max_burst=RELAYED_BURST, interval=wait, compact=False)
+            return replace(
+                burst, eve_loss_bound=1.0, timers=RELAYED_TIMERS
+            )  # one packet is enough: its bits count none
         most = max(config.burst, min(config.max_burst, most_packets(self._config)))
         return replace(config, max_burst=most)
+
+    def reckoned_bits(self, received: int, message_bytes: int) -> float:
+        """Return the secret bits of so many packets, for the configured bound on an eavesdropper's loss."""
+        return self._establish.reckoned_bits(received, message_bytes)
 
     def is_shared(self, address: str) -> bool:
         """Return whether the peer's authentication key is that of another peer, too."""
@@ -101,11 +129,26 @@ class Settings:
         return f"On the eavesdropper's misses alone: {bearer} hides losses from the responder. Configured: {bound}."
 
 
-def fragment_bytes(config: Config) -> int:
-    """Return how many bytes the longest message of a session has that fits a frame of its bearer."""
+def rests_on_relays(peer: PeerTable, losses_visible: bool, hybrid: bool, authenticated: bool) -> str:
+    """Return a sentence that says on what the secrecy of a key rests whose burst has gone through others."""
+    others = ["X25519"] * hybrid + ["the authentication key"] * bool(peer.authentication_key_file and authenticated)
+    text = f"On {' and '.join(others)} alone: {HEARS_ALL}."
+    if peer.authentication_key_file and authenticated:
+        return f"{text} Against a relay that changes frames: on the authentication key."
+    ways = groups(peer)
+    if len(ways) > 1:
+        return (
+            f"{text} Against relays that change frames: that those of both ways do not work together, or on the string."
+        )
+    return f"{text} Against a relay that changes frames: on the string, once it is compared."
+
+
+def fragment_bytes(config: Config, bearer: str = "") -> int:
+    """Return how many bytes the longest message of a session has that fits a frame of this bearer, or the configured
+    one."""
     suite = SUITES[Profile[config.establish.profile.upper()]]
     frame, _ = Chain.start(suite, bytes(limits.KEY_BYTES), b"", 1).seal(b"", 0, bytes)
-    longest = FRAME_BYTES.get(bearer_name(config.session.bearer), limits.MAX_FRAME_BYTES)
+    longest = FRAME_BYTES.get(bearer or bearer_name(config.session.bearer), limits.MAX_FRAME_BYTES)
     return min(limits.MAX_MESSAGE_BYTES, longest - len(encode(frame)))
 
 

@@ -53,8 +53,9 @@ class PeerTrust:
             self.kept = replace(self.kept, first=now)
         if replaces and not event.continuity:
             self._count(now)
-        if event.authenticated and not self._config.shares_authentication_key and not self.is_confirmed:
-            self.confirm(Confirmation.AUTHENTICATION_KEY, "", now)
+        if event.authenticated and self._config.key_proves and not self.is_confirmed:
+            how = Confirmation.BOOTSTRAPPED if self._config.is_bootstrapped else Confirmation.AUTHENTICATION_KEY
+            self.confirm(how, "", now)
 
     def _count(self, now: float) -> None:
         if now > self._put_off_until + DAY_S:

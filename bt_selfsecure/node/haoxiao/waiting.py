@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ class Waiters:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._messages: dict[int, asyncio.Future[None]] = {}
+        self._told: dict[int, Callable[[], None]] = {}
         self._outcomes: list[asyncio.Future[dict[str, Any]]] = []
         self._generations: list[asyncio.Future[None]] = []
 
@@ -24,6 +25,10 @@ class Waiters:
             yield message
         finally:
             del self._messages[number]
+
+    def when_over(self, number: int, done: Callable[[], None]) -> None:
+        """Call `done` when the peer has the message of this number, or never gets it."""
+        self._told[number] = done
 
     @contextmanager
     def for_key(self) -> Iterator[asyncio.Future[dict[str, Any]]]:
@@ -48,6 +53,8 @@ class Waiters:
         return any(not outcome.done() for outcome in self._outcomes)
 
     def end_message(self, number: int, error: Exception | None = None) -> None:
+        if done := self._told.pop(number, None):
+            done()
         message = self._messages.get(number)
         if message is None or message.done():
             return
@@ -58,7 +65,7 @@ class Waiters:
 
     def end_messages(self, error: Exception) -> None:
         """Release those who wait for a message: nobody will learn whether it arrived."""
-        for number in self._messages:
+        for number in (*self._messages, *self._told):
             self.end_message(number, error)
 
     def end_keys(self, told: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ LIFETIME_S: Final = 365 * 86_400
 FIRST_RETRY_S: Final = 1.0
 LAST_RETRY_S: Final = 60.0
 """From one repetition of flights 2, 5 or 6 to the next: doubled each time, up to the last."""
-MOST_RETRIES: Final = 5
+MOST_RETRIES: Final = 3
 """Of flights 2 and 6. Flight 5 is repeated until flight 8 comes."""
 TID_BLOCK: Final = 64
 """So many TID an SBR reserves on its disk at once."""

@@ -18,20 +18,27 @@ class Drop:
 
 
 class Hold:
-    """Holds the client's n-th datagram back until the server has sent one that crosses it (Fig. 11a)."""
+    """Holds an end's n-th datagram back, the client's if no other is named, until the other has sent one that crosses
+    it (Fig. 11a)."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, whose: Role = Role.CLIENT) -> None:
         self._left = number
+        self._whose = whose
         self._held: bytes | None = None
 
+    @property
+    def is_over(self) -> bool:
+        """Return whether it has let the datagram go."""
+        return self._left <= 0 and self._held is None
+
     def hear(self, sender: Role, data: bytes) -> list[Sent]:
-        if sender is Role.CLIENT:
+        if sender is self._whose:
             self._left -= 1
             if not self._left:
                 self._held = data
                 return []
         onward = [(sender.peer, data)]
-        if sender is Role.SERVER and self._held is not None:
-            onward.append((Role.SERVER, self._held))
+        if sender is not self._whose and self._held is not None:
+            onward.append((sender, self._held))
             self._held = None
         return onward

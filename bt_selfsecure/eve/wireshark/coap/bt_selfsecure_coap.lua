@@ -3,14 +3,16 @@
 --   tshark -X lua_script:bt_selfsecure_coap.lua -r eve.pcapng -Y "btss_dotp || btss_sabour"
 --   bt-selfsecure eve install-wireshark         puts it where Wireshark looks for it
 --
--- It takes CoAP's port 5683: what is CoAP goes on to Wireshark's own dissector, and M1 to M4 in it are shown, too; what
--- is not is D-OTP's. M1 to M4 of the profile paper are on port 5588. Other ports: Preferences, Protocols. The wire is
--- described in docs/protocols/dotp.md and docs/protocols/sabour.md; tests/eve/test_coap_dissector.py holds this to it.
+-- It looks at CoAP's port 5683, and takes a conversation for D-OTP's that begins as no CoAP of version 1 does and as a
+-- serial does; all else goes on to Wireshark's own dissector of CoAP, and M1 to M4 in it are shown, too. M1 to M4 of the
+-- profile paper are on port 5588. Other ports: Preferences, Protocols. The wire is described in docs/protocols/dotp.md
+-- and docs/protocols/sabour.md; tests/eve/test_coap_dissector.py holds this to it.
 --
 -- Decryption, of the profile hardened: -o btss_dotp.key_file:FILE, as `bt-selfsecure coap key` writes it.
 --
 -- Limits: a D-OTP datagram shows no profile: where a tag has room it is taken for hardened, unless the preference says
--- otherwise. From number 2^30 on one can look like CoAP. With a key, the first 256 epochs are tried.
+-- otherwise. A conversation of which the capture has nothing before number 2^30 is taken for CoAP. With a key, the first
+-- 256 epochs are tried.
 
 if pcall(Field.new, "btss_dotp.serial") then return end
 
@@ -47,6 +49,7 @@ dotp.experts = { again, fault }
 
 local directions, keys_path, keys_fault -- of each key in the file two: what leads to their keys, by epoch
 local opened, first_with -- by packet: what was opened; by sender and serial: the packet that had it first
+local is_dotp, kinds -- by packet, and by conversation: whether it is D-OTP's
 
 local function load_keys()
   directions, keys_path, keys_fault = {}, dotp.prefs.key_file, nil
@@ -95,6 +98,16 @@ local function opened_by(raw)
     if text then return { direction, text } end
   end
   return false
+end
+
+-- Of what no CoAP of version 1 is: the first datagram that says decides for its conversation. Serials begin at 0, so the
+-- bits where CoAP has its version are 0 until number 2^30; and that version was never anybody's.
+local function looks_like_dotp(tvb, pinfo)
+  local ends = { tostring(pinfo.src) .. "/" .. pinfo.src_port, tostring(pinfo.dst) .. "/" .. pinfo.dst_port }
+  table.sort(ends)
+  local conversation, version = table.concat(ends, " "), tvb(0, 1):bitfield(0, 2)
+  if kinds[conversation] == nil and version < 2 then kinds[conversation] = version == 0 and tvb:len() > SERIAL_BYTES end
+  return kinds[conversation] == true
 end
 
 local function dissect_dotp(tvb, pinfo, tree)
@@ -205,7 +218,8 @@ end
 
 function dotp.dissector(tvb, pinfo, tree)
   if tvb:len() < 4 then return 0 end
-  if tvb(0, 1):bitfield(0, 2) ~= 1 then return dissect_dotp(tvb, pinfo, tree) end
+  if is_dotp[pinfo.number] == nil then is_dotp[pinfo.number] = looks_like_dotp(tvb, pinfo) end
+  if is_dotp[pinfo.number] then return dissect_dotp(tvb, pinfo, tree) end
   as_coap(tvb, pinfo, tree)
   local start = payload_of(tvb)
   if start then dissect_sabour(tvb(start):tvb(), pinfo, tree) end
@@ -213,7 +227,7 @@ function dotp.dissector(tvb, pinfo, tree)
 end
 
 function dotp.init()
-  opened, first_with = {}, {}
+  opened, first_with, is_dotp, kinds = {}, {}, {}, {}
   load_keys()
 end
 
@@ -234,6 +248,6 @@ function sabour.prefs_changed()
   if ports[sabour.name] ~= sabour.prefs.udp_port then set_port(sabour) end
 end
 
-opened, first_with, directions = {}, {}, {}
+opened, first_with, is_dotp, kinds, directions = {}, {}, {}, {}, {}
 set_port(dotp)
 set_port(sabour)

@@ -1,0 +1,1 @@
+"""Attacks on IoT-Crypto, carried out on the real machines, and its figures."""

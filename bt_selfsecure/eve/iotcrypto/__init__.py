@@ -1,0 +1,1 @@
+"""What Eve does against IoT-Crypto: she reads its public formats, and computes."""

@@ -1,0 +1,1 @@
+../bt_selfsecure/eve/wireshark/haoxiao/bt_selfsecure_relay.lua
