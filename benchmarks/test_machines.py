@@ -40,8 +40,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLab]:
     lab.end()
 
 
-def medians(lab: RunningLab, durability: str) -> dict[str, float]:
-    """Milliseconds of a round, by way."""
+def measured(lab: RunningLab, durability: str) -> dict[str, list[float]]:
+    """Milliseconds of each round, by way."""
 
     def run(name: str, other: str) -> str:
         words = f"{name} {other} {lab.address(other)} {durability} {BLOCKS}"
@@ -51,15 +51,21 @@ def medians(lab: RunningLab, durability: str) -> dict[str, float]:
         alice, bob = pool.submit(run, "alice", "bob"), pool.submit(run, "bob", "alice")
         bob.result()
         seconds: dict[str, list[float]] = json.loads(alice.result().splitlines()[-1])
-    return {way: 1000 * statistics.median(times) for way, times in seconds.items()}
+    return {way: [1000 * second for second in times] for way, times in seconds.items()}
+
+
+def times_an_echo(ms: dict[str, float]) -> str:
+    told = {way: f"{each / ms['echo']:.2f}" for way, each in ms.items()}
+    return f"session {told['session']}, node {told['node']}, a bare commit at each end {told['disk']}"
 
 
 @pytest.mark.parametrize(("durability", "most"), [("every-W", 2.0), ("every-message", 3.0)])
 def test_a_round_between_two_kernels_gets_no_slower(lab: RunningLab, durability: str, most: float) -> None:
-    median = medians(lab, durability)
+    times = measured(lab, durability)
+    median = {way: statistics.median(each) for way, each in times.items()}
+    tenth = {way: statistics.quantiles(each, n=10)[0] for way, each in times.items()}
     print(f"\n{durability}: medians on virtual Pis", {way: f"{ms:.1f} ms" for way, ms in median.items()})
-    times = {way: f"{ms / median['echo']:.2f}" for way, ms in median.items()}
-    print(f"times an echo: session {times['session']}, node {times['node']}, a bare commit at each end {times['disk']}")
+    print(f"times an echo: {times_an_echo(median)}; of the tenth that was disturbed least: {times_an_echo(tenth)}")
     assert median["node"] <= most * median["echo"]
 
 

@@ -27,7 +27,11 @@ from bt_selfsecure.node.api_operations import OPERATIONS, Operation  # noqa: E40
 from bt_selfsecure.node.api_types import Error  # noqa: E402
 from bt_selfsecure.node.message_limits import MAX_MESSAGE_BYTES  # noqa: E402
 
-PARAMETERS: Final = {"peer": "Name or address of a peer.", "id": "Of a message, from the stream."}
+PARAMETERS: Final = {
+    "group": "Name of a group.",
+    "peer": "Name or address of a peer.",
+    "id": "Of a message, from the stream.",
+}
 EVERYWHERE: Final = {400: "The request can't be used.", 500: "A fault.", 503: "The node can't do it now."}
 Json = dict[str, Any]
 

@@ -89,6 +89,7 @@ wished() {
   local extras
   extras=$(discovery)
   { [ "${role-}" != coap ] && [ ! -d "$configuration/coap" ]; } || extras+=${extras:+,}coap
+  { [ "${role-}" != bootstrap ] && [ ! -d "$configuration/bootstrap" ]; } || extras+=${extras:+,}pair
   case ${role-} in gateway | device) extras+=${extras:+,}iot ;;
     *) [ ! -d "$configuration/gateway" ] && [ ! -d "$configuration/devices" ] || extras+=${extras:+,}iot ;;
   esac

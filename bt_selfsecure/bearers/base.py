@@ -47,6 +47,8 @@ class Link(ABC):
     mtu: int
     """Longest datagram, bytes."""
     traits: Traits
+    whereabouts: str = ""
+    """Where the other end is, as udp has it in [[peer]]; empty where its device address is enough to find it."""
     rssi: int | None = None
     """dBm of the datagram that `receive` gave last; None where the medium does not tell."""
     path: tuple[str, ...] = ()

@@ -56,6 +56,7 @@ class _DrawnLink(Link):
     def __init__(self, link: Link, faults: Faults, random: Random) -> None:
         self.peer, self.mtu = link.peer, link.mtu
         self.traits = replace(link.traits, losses_visible=True)
+        self.whereabouts = link.whereabouts
         self._link, self._faults, self._random = link, faults, random
         self._double = b""
 

@@ -45,6 +45,8 @@ class Ways(Generic[Address]):
     """Of a link to that device."""
     fault: Callable[[OSError, str], BearerError]
     """The error as a sentence that begins with what was being done."""
+    shown: Callable[[Address], str] = lambda address: ""
+    """The place of an end, where its device address is not enough to find it."""
 
 
 class NumberedLink(QueuedLink, Generic[Address]):
@@ -57,6 +59,7 @@ class NumberedLink(QueuedLink, Generic[Address]):
         """By this end."""
         self.heard_at = asyncio.get_running_loop().time()
         """Loop time of the last datagram, of whatever kind."""
+        self.whereabouts = links.ways.shown(place[0])
         self.place: Final = place
         """The peer's address, and the link's number."""
         self._links = links

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from bt_selfsecure.errors import UsageError
@@ -20,9 +20,9 @@ class UdpPlaces:
     """This end's device address; a node without adapter makes one up."""
     listen: str
     peers: Mapping[str, str] = field(default_factory=dict)
-    """By device address."""
-    anyone: bool = False
-    """Whether other devices may dial as well."""
+    """By device address, as they are whenever it is looked up."""
+    anyone: Callable[[], bool] = field(default=lambda: False, compare=False)
+    """Whether other devices may dial as well, now."""
 
 
 def parse_place(text: str) -> Place:

@@ -38,38 +38,43 @@ def require_bond(sock: socket.socket) -> None:
 
 
 class Readiness:
-    """Waits for one socket; cancelling a wait loses nothing, and `close` ends every wait."""
+    """Waits for one socket; cancelling a wait loses nothing, and `close` ends every wait.
+
+    The loop gets the descriptor: of a socket that it does not know it makes a text each time, by four system calls.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.is_closed = False
+        self._descriptor: Final = sock.fileno()
         self._waits: dict[str, asyncio.Future[None]] = {}
 
     async def readable(self) -> None:
         loop = asyncio.get_running_loop()
-        await self._wait("read", loop.add_reader, loop.remove_reader)
+        await self._wait(loop, "read", loop.add_reader, loop.remove_reader)
 
     async def writable(self) -> None:
         loop = asyncio.get_running_loop()
-        await self._wait("write", loop.add_writer, loop.remove_writer)
+        await self._wait(loop, "write", loop.add_writer, loop.remove_writer)
 
-    async def _wait(self, kind: str, add: Callable[..., Any], remove: Callable[..., Any]) -> None:
-        ready = asyncio.get_running_loop().create_future()
-        self._waits[kind] = ready
-        add(self.sock, _resolve, ready)
+    async def _wait(
+        self, loop: asyncio.AbstractEventLoop, kind: str, add: Callable[..., Any], remove: Callable[..., Any]
+    ) -> None:
+        ready = self._waits[kind] = loop.create_future()
+        add(self._descriptor, _resolve, ready)
         try:
             await ready
         finally:
             if not self.is_closed:
-                remove(self.sock)
+                remove(self._descriptor)
 
     def close(self) -> None:
         if self.is_closed:
             return
         self.is_closed = True
         loop = asyncio.get_running_loop()
-        loop.remove_reader(self.sock)
-        loop.remove_writer(self.sock)
+        loop.remove_reader(self._descriptor)
+        loop.remove_writer(self._descriptor)
         self.sock.close()
         for ready in self._waits.values():
             _resolve(ready)
@@ -81,33 +86,67 @@ def _resolve(ready: asyncio.Future[None]) -> None:
 
 
 class SocketLink(Link):
-    """Is what stream and packet links share."""
+    """Is what stream and packet links share.
+
+    Its reader stays with the loop, and takes what has come as soon as it is told of it: a datagram costs one look at
+    the socket. While nobody has taken what came last, the rest waits in the kernel, and the peer with it.
+    """
 
     def __init__(self, sock: socket.socket, peer: str, mtu: int, traits: Traits) -> None:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self.peer, self.mtu, self.traits = peer, mtu, traits
         self._socket = Readiness(sock)
+        self._descriptor: Final = sock.fileno()
         self._sending = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
+        self._is_watched = False
+        self._came = b""
+        """Nobody has taken it yet."""
+        self._failure: LinkClosedError | None = None
+        """After `_came`."""
+        self._awaited: asyncio.Future[None] | None = None
 
     async def close(self) -> None:
-        self._socket.close()
+        self._end()
+
+    def _end(self) -> None:
+        self._socket.close()  # and takes its reader away
+        if self._awaited:
+            _resolve(self._awaited)
 
     async def _receive_some(self, size: int) -> bytes:
-        while True:
+        while not self._came:
+            if self._failure is not None:
+                failure, self._failure = self._failure, None
+                raise failure
             self._require_open()
-            try:
-                data = self._socket.sock.recv(size)
-            except BlockingIOError:
-                await self._socket.readable()
-                continue
-            except OSError as error:
-                self._socket.close()
-                raise closed(error, self.peer) from error
-            if not data:
-                self._socket.close()
-                raise LinkClosedError(f"{self.peer} closed the link", transient=True)
-            return data
+            if not self._is_watched:
+                self._loop.add_reader(self._descriptor, self._take, size)
+                self._is_watched = True
+            self._awaited = self._loop.create_future()
+            await self._awaited
+        came, self._came = self._came, b""
+        return came
+
+    def _take(self, size: int) -> None:
+        if self._came:
+            self._loop.remove_reader(self._descriptor)
+            self._is_watched = False
+            return
+        try:
+            self._came = self._socket.sock.recv(size)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._failure = closed(error, self.peer)
+        else:
+            if not self._came:
+                self._failure = LinkClosedError(f"{self.peer} closed the link", transient=True)
+        if self._failure is not None:
+            self._end()
+        elif self._awaited:
+            _resolve(self._awaited)
 
     async def _send_some(self, data: bytes) -> int:
         while not (sent := self._send_at_once(data)):
@@ -122,7 +161,7 @@ class SocketLink(Link):
         except BlockingIOError:
             return 0
         except OSError as error:
-            self._socket.close()
+            self._end()
             raise closed(error, self.peer) from error
 
     def _require_open(self) -> None:
@@ -160,7 +199,7 @@ class StreamLink(SocketLink):
                     begun = True
             except asyncio.CancelledError:
                 if begun and rest:  # half a datagram would garble the stream
-                    self._socket.close()
+                    self._end()
                 raise
 
     async def receive(self) -> bytes:

@@ -63,13 +63,15 @@ class UdpBearer(Bearer):
     def __init__(self, places: UdpPlaces) -> None:
         self._own, self._anyone = places.own, places.anyone
         self._listen = parse_place(places.listen)
-        self._peers = {peer: parse_place(place) for peer, place in places.peers.items()}
+        self._peers = places.peers
+        for place in self._peers.values():
+            parse_place(place)
         self._socket: _Socket | None = None
         self._quiet_until: dict[str, float] = {}
         """Of configured peers that were told of."""
 
     async def connect(self, peer: str) -> Link:
-        place = self._peers.get(peer)
+        place = self._place_of(peer)
         if place is None:
             raise BearerError(f'it is not known where {peer} listens: add udp = "ADDRESS:PORT" to its [[peer]]')
         opened, doing = self._open(), f"no connection to {peer} at {shown_place(place)}"
@@ -97,11 +99,15 @@ class UdpBearer(Bearer):
             self._socket = _Socket(self._own, self._listen, self._admits)
         return self._socket
 
+    def _place_of(self, peer: str) -> Place | None:
+        place = self._peers.get(peer)
+        return None if place is None else parse_place(place)
+
     def _admits(self, peer: str, place: Place) -> bool:
-        known = self._peers.get(peer)
+        known = self._place_of(peer)
         if known is not None and place != known:
             self._tell_elsewhere(peer, place, known)
-        return self._anyone and peer != self._own if known is None else place == known
+        return self._anyone() and peer != self._own if known is None else place == known
 
     def _tell_elsewhere(self, peer: str, place: Place, known: Place) -> None:
         """Once in a while for each peer: anybody who reaches this socket can make it so."""
@@ -121,7 +127,7 @@ class _Socket:
     def __init__(self, own: str, place: Place, admits: Callable[[str, Place], bool]) -> None:
         """Raises `BearerError`."""
         self.links: NumberedLinks[Place] = NumberedLinks(
-            own, Ways(self.send, self._answer, admits, lambda peer: TRAITS, _fault)
+            own, Ways(self.send, self._answer, admits, lambda peer: TRAITS, _fault, shown_place)
         )
         self._own = own
         sock = listening(place)

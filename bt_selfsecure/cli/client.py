@@ -29,7 +29,7 @@ TO_TOP: Final = "\x1b[H"
 """Cursor to the upper left corner (ECMA-48 CUP)."""
 ESTABLISH_TEXT: Final = """\
 Agree on a new key now; the session goes over to it by itself. Exit status 1:
-there is none.
+there is none, or with one of several there is none.
 
 The key has a short authentication string, for one comparison: with the string
 of the same key at the other end, where somebody must ask for it, too. Then
@@ -42,6 +42,9 @@ whoever answers, and the peer is to be compared anew."""
 ESTABLISH_EXAMPLES: Final = """\
 examples:
   bt-selfsecure establish bob
+  bt-selfsecure establish bob carol dave
+      Over le_advert one burst gives up to seven peers a key each. --all: all
+      that are configured.
   bt-selfsecure establish alice --wait
       At bob, before that: both ends then have the string of one key.
   bt-selfsecure establish bob --without-continuity"""
@@ -87,7 +90,8 @@ def add_establish(commands: _SubParsersAction[ArgumentParser]) -> None:
         ESTABLISH_EXAMPLES,
         _establish,
     )
-    establish.add_argument("peer", metavar="PEER", help="name or address")
+    establish.add_argument("peers", metavar="PEER", nargs="*", help="name or address")
+    establish.add_argument("--all", action="store_true", help="with each peer that there is")
     establish.add_argument("--wait", action="store_true", help="let the other end begin; until Ctrl-C")
     establish.add_argument(
         "--without-continuity",
@@ -95,7 +99,7 @@ def add_establish(commands: _SubParsersAction[ArgumentParser]) -> None:
         help="take a key from whoever answers; a peer that was confirmed is not any more",
     )
     establish.add_argument("--yes", action="store_true", help="do not ask, with --without-continuity")
-    establish.add_argument("--json", action="store_true", help="the outcome as one JSON object")
+    establish.add_argument("--json", action="store_true", help="the outcome as one JSON object; an array for several")
 
 
 def add_scan(commands: _SubParsersAction[ArgumentParser]) -> None:
@@ -207,23 +211,58 @@ def _establish(args: Namespace) -> int:
     from bt_selfsecure.cli.status import establishment_lines
 
     client = node_client(args)
+    if bool(args.peers) is args.all:
+        raise UsageError("give the names of peers, or --all and none")
+    names = [peer["name"] for peer in client.peers()] if args.all else list(dict.fromkeys(args.peers))
     if args.without_continuity and not args.yes:
         from bt_selfsecure.cli.status import whom
 
-        peer = find(client, args.peer)
-        if peer["trust"]["confirmed"] and not asks_yes(_doubt(peer["name"], whom(peer)), "give --yes, if you are sure"):
-            print("Nothing is changed.")
-            return 1
+        for peer in [find(client, name) for name in names]:
+            sure = "give --yes, if you are sure"
+            if peer["trust"]["confirmed"] and not asks_yes(_doubt(peer["name"], whom(peer)), sure):
+                print("Nothing is changed.")
+                return 1
     try:
-        seen = _Seen(client, args.peer)
+        seen = _Seen(client, names)
         with progress(seen.state, seen.trouble):
-            outcome = client.establish(args.peer, wait=args.wait, without_continuity=args.without_continuity)
+            outcomes = _establish_all(client, names, wait=args.wait, without_continuity=args.without_continuity)
     except KeyboardInterrupt:
         if args.without_continuity:
-            print(f"{args.peer} is not confirmed any more, if it could be reached.", file=sys.stderr)
+            for name in names:
+                print(f"{name} is not confirmed any more, if it could be reached.", file=sys.stderr)
         raise
-    print(json.dumps(outcome, indent=2) if args.json else "\n".join(establishment_lines(outcome, columns())))
-    return 0 if outcome["established"] else 1
+    if args.json:
+        print(json.dumps(outcomes[0] if len(args.peers) == 1 else outcomes, indent=2))
+    else:
+        print("\n".join(line for outcome in outcomes for line in establishment_lines(outcome, columns())))
+    return 0 if all(outcome["established"] for outcome in outcomes) else 1
+
+
+def _establish_all(client: NodeClient, names: list[str], **how: bool) -> list[dict[str, Any]]:
+    """Ask for all keys at once, so that they come from one burst where they can."""
+    if len(names) == 1:
+        return [client.establish(names[0], **how)]
+    from threading import Thread
+
+    for name in names:
+        find(client, name)  # none is begun where one is unknown
+    outcomes: dict[str, dict[str, Any]] = {}
+    errors: list[UsageError] = []
+
+    def ask(name: str) -> None:
+        try:
+            outcomes[name] = client.establish(name, **how)
+        except UsageError as error:
+            errors.append(error)
+
+    threads = [Thread(target=ask, args=(name,), daemon=True) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return [outcomes[name] for name in names]
 
 
 def _doubt(name: str, known: str) -> str:
@@ -234,22 +273,26 @@ def _doubt(name: str, known: str) -> str:
 
 
 class _Seen:
-    """Looks at an establishment that is waited for: an end may wait for ever for what the other end refuses."""
+    """Looks at establishments that are waited for: an end may wait for ever for what the other end refuses."""
 
-    def __init__(self, client: NodeClient, name: str) -> None:
-        self._client, self._name, self._told = client, name, ""
+    def __init__(self, client: NodeClient, names: list[str]) -> None:
+        self._client, self._names, self._told = client, names, dict.fromkeys(names, "")
 
     def state(self) -> str:
         """Return what goes on."""
         from bt_selfsecure.cli.status import state
 
-        return state(find(self._client, self._name))
+        return "; ".join(state(find(self._client, name)) for name in self._names)
 
     def trouble(self) -> str:
         """Return what has gone wrong since the last look, or nothing."""
-        peer = find(self._client, self._name)
-        told, self._told = self._told, peer["trouble"]
-        return f"{peer['name']}: {self._told}" if self._told not in ("", told) else ""
+        found = []
+        for name in self._names:
+            peer = find(self._client, name)
+            told, self._told[name] = self._told[name], peer["trouble"]
+            if peer["trouble"] not in ("", told):
+                found.append(f"{peer['name']}: {peer['trouble']}")
+        return "; ".join(found)
 
 
 def find(client: NodeClient, name: str) -> dict[str, Any]:

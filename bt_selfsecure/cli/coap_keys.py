@@ -74,7 +74,12 @@ def add_parsers(verbs: _SubParsersAction[ArgumentParser]) -> None:
         metavar="POLICY",
         help=f"with --sn: when the key changes: {', '.join(policies)} (the default)",
     )
-    pair.add_argument("--bits", choices=("64", "96"), default="64", help="with --sn: size of a key (default 64)")
+    pair.add_argument(
+        "--bits",
+        choices=("40", "64", "96"),
+        default="64",
+        help="with --sn: size of a key (default 64; 40, to see its numbers run out after 256)",
+    )
     pair.add_argument("--identity", default="pair", metavar="ID", help="with --sn: the pair's name on the wire")
     pair.add_argument("--config", type=Path, metavar="FILE", help="the node's configuration, if not the default one")
     add_folder(pair)

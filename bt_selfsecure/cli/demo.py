@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -34,6 +35,9 @@ DEFAULT: Final = StoryRequest()
 BURSTS: Final = {Profile.HARDENED: 200, Profile.PAPER: 400}
 """Packets of a burst by default: `hardened` goes on burst by burst until the target is met, `paper` has this one."""
 
+STORIES: Final = ("relay",)
+"""Beside that of the key: each a module of demo/."""
+
 DESCRIPTION = """\
 Alice and Bob agree on a key from the packets that the radio loses, and send a
 file under a key that rolls at every message. Eve listens, with losses of her
@@ -58,6 +62,9 @@ examples:
   bt-selfsecure demo --profile paper --attack steering
       The paper to the letter, and its two flaws: Eve steers the key to what
       she has, and one lost ACK parts the keys.
+  bt-selfsecure demo --story relay
+      Another story: two that hardly hear each other, and a third that carries
+      what they send and can't read it.
   bt-selfsecure demo --bearer rfcomm
       The same through a real Bluetooth host stack (Bumble), two virtual
       devices joined by the lossy air.
@@ -78,6 +85,8 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
+    parser.add_argument("name", nargs="?", metavar="STORY", choices=STORIES, help="as --story STORY")
+    parser.add_argument("--story", metavar="STORY", choices=STORIES, help=f"another story: {', '.join(STORIES)}")
     air = parser.add_argument_group("the air")
     air.add_argument("--bob", metavar="RECEIVER", help=f"receiver of the recording that is Bob (default {DEFAULT.bob})")
     air.add_argument(
@@ -123,6 +132,8 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
 
 def run(args: Namespace) -> int:
     """Tell the story and say what came of it. UsageError for input that can't be used, with nothing written."""
+    if story := args.story or args.name:
+        return _other_story(args, story)
     request = _request(args)
     production = stage_set(request)
     with interruptible(), ExitStack() as stack:
@@ -152,6 +163,21 @@ def run(args: Namespace) -> int:
     else:
         write(sys.stdout, "", *closing(result, width_of(sys.stdout)), *_written(args))
     return 0 if outcome.success else 1
+
+
+def _other_story(args: Namespace, name: str) -> int:
+    """It has the recording and the seed alone to choose from."""
+    given = [option for option in (*_OF_THE_RUN, "out", "key_log") if getattr(args, option) != _USUAL.get(option)]
+    if given:
+        raise UsageError(
+            f"--{given[0].replace('_', '-')} is of the story of the key: leave it out, or leave {name} out"
+        )
+    stage = SilentStage() if args.json else PlainStage(sys.stdout)
+    with interruptible():
+        told = import_module(f"bt_selfsecure.demo.{name}").tell(args.seed, stage.say)
+    if args.json:
+        print(output.to_json(told.facts))
+    return 0 if told.success else 1
 
 
 @contextmanager
@@ -206,13 +232,14 @@ _OF_THE_RUN: Final = (
     *("bob", "eve", "position", "recording", "model", "distance", "bearer", "profile", "bob_profile"),
     *("target_bits", "eve_loss_bound", "burst", "attack", "send"),
 )
+_USUAL: Final = {"bearer": "memory", "profile": "hardened", "target_bits": 128.0}
 
 
 def _command(args: Namespace) -> str:
     """The command line that gives the same run, whatever was shown of it and written."""
     words = ["bt-selfsecure", "demo"]
     for name in _OF_THE_RUN:
-        value, usual = getattr(args, name), {"bearer": "memory", "profile": "hardened", "target_bits": 128.0}.get(name)
+        value, usual = getattr(args, name), _USUAL.get(name)
         for one in value if isinstance(value, list) else [value]:
             words += [] if one == usual else [f"--{name.replace('_', '-')}", str(one)]
     return shlex.join([*words, "--seed", str(args.seed)])

@@ -31,8 +31,8 @@ as docs/attacks.md tells: how often it succeeds against `paper`, `hardened`,
 
   passive everything colluding repair brute-force brute-force-sound steering
   middle draws replay reflection flood flood-slow jamming theft impersonation
-  stolen-disk rounds rollback takeover relay forged-packet block block-compact
-  disk-backwards
+  impersonation-later stolen-disk disk-backwards rounds rollback takeover relay
+  forged-packet block block-compact
 
 On D-OTP's object layer, `paper` (as it is, and in two readings without what
 mends it) and `hardened`:
@@ -69,12 +69,13 @@ Of those on CoAP, --live takes servers of this computer, and stands in their
 place for whoever asks at her own ports; --profile says which of Sabour's:
 
   dotp/known-text dotp/replay dotp/loss dotp/crossing dotp/change dotp/deafen
-                127.0.0.1:5683
+  dotp/exhaustion 127.0.0.1:5683   the last: of a pair made with --bits 40
   sabour/middle 127.0.0.1:5683 127.0.0.1:5588   paper: CoAP, and M1 to M4
   sabour/middle 127.0.0.1:5683                  hardened
-  sabour/replay 127.0.0.1:5588                  paper: M1 to M4 alone
-  sabour/replay 127.0.0.1:5683                  hardened
-sabour/replay waits until the server has been started again.
+  sabour/replay sabour/false-device sabour/points 127.0.0.1:5588   paper
+  the same 127.0.0.1:5683                                          hardened
+These three learn the device's id from a handshake that passes, and then call
+the server themselves; sabour/replay waits until it has been started again.
 
 Whether it succeeded she judges by what passes: she read something; the server
 answered what she changed, or more than it was asked, or nothing any more.

@@ -151,6 +151,9 @@ def lines(report: CaptureReport, messages: int | None = None) -> list[str]:
         out += ["", f"with what was stolen: {read} read", *read_lines(report.stolen, messages)]
     if report.unopened:
         out += ["", f"data frames that no key of hers opens: {report.unopened}"]
+    if report.group_fragments:
+        whole, fragments = counted(report.group_broadcasts, "broadcast"), f"{report.group_fragments:,} fragments"
+        out += ["", f"{whole} to groups, whole, of {fragments}: only a member has the key, or who robbed one"]
     if report.unread:
         out += ["", f"captures that could not be read, or not to their end: {report.unread}"]
     if report.not_kept:

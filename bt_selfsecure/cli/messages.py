@@ -112,7 +112,7 @@ def _port(parser: ArgumentParser) -> None:
 def _send(args: Namespace) -> int:
     from bt_selfsecure.node.client import ApiError
 
-    client, message = node_client(args), _message(args.file)
+    client, message = node_client(args), read_message(args.file)
     until = "acknowledged" if args.wait else "durable"
     try:
         with progress(lambda: f"waiting for {args.peer}"):
@@ -125,7 +125,8 @@ def _send(args: Namespace) -> int:
     return 0
 
 
-def _message(file: str) -> bytes:
+def read_message(file: str) -> bytes:
+    """Return what is in this file, or on standard input for "-". Raises `UsageError`."""
     try:
         if file == "-":
             message = sys.stdin.buffer.read(MAX_MESSAGE_BYTES + 1)

@@ -37,6 +37,9 @@ def status_lines(status: dict[str, Any], width: int) -> list[str]:
         lines += ["", *_peer_lines(peer, width)]
     if relay := status["relay"]:
         lines += ["", *_relay_lines(relay, width)]
+    if status["groups"]:
+        groups = [line for group in status["groups"] for line in group_lines(group, width - len(INDENT))]
+        lines += ["", "groups", *(INDENT + line for line in groups)]
     if not status["peers"]:
         lines += ["", *_wrap("No peers: add a [[peer]] to the configuration and restart the node.", width)]
     return lines
@@ -168,7 +171,20 @@ def _strength_rows(key: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         ("secret", f"{key['secret_bits']:.1f} bits (target {key['target_bits']:g}), {heard}"),
         ("rests on", str(key["rests_on"])),
+        *_shared_rows(key),
     ]
+
+
+def _shared_rows(key: dict[str, Any]) -> list[tuple[str, str]]:
+    """What others to whom the burst was sent, too, could know of the key."""
+    if not key["shared"]:
+        return []
+    least = min(one["missed"] for one in key["shared"])
+    others = counted(len(key["shared"]), "other peer")
+    if least:
+        return [("burst", f"shared with {others}; each missed {least:,} packets of this key or more")]
+    known = "X25519 alone keeps the key from one" if key["hybrid"] else "one of them can compute the key"
+    return [("burst", f"shared with {others}; {known} who missed none of its packets")]
 
 
 def _whom_rows(peer: dict[str, Any]) -> list[tuple[str, str]]:
@@ -209,6 +225,8 @@ def whom(peer: dict[str, Any]) -> str:
     age = "" if trust["confirmed_age_s"] is None else f" {duration(trust['confirmed_age_s'])} ago"
     if trust["confirmed"] == "string":
         return f"confirmed: {trust['by'] or 'somebody'} has compared the strings{age}"
+    if trust["confirmed"] == "bootstrapped":
+        return "confirmed: bootstrapped" + (f",{age}" if age else "")
     if trust["confirmed"]:
         return "confirmed by its authentication key" + (f",{age}" if age else "")
     text = "unconfirmed"
@@ -247,6 +265,21 @@ def establishment_lines(outcome: dict[str, Any], width: int) -> list[str]:
     for label, text in rows:
         lines += _row(label, text, width)
     return lines
+
+
+def group_lines(group: dict[str, Any], width: int) -> list[str]:
+    """Return what people are told of a group: a line, and one for each member."""
+    counts, number, bits = group["counts"], group["number"], group["secret_bits"]
+    head = f"{printable(group['name'])}  epoch {group['epoch']}"
+    if not group["own"]:
+        came = f"{counted(counts['received'], 'message')} since the start, {counts['repaired']:,} by the session"
+        return _wrap(f"{head}, of {group['owner']}: {came}", width, INDENT)
+    common = f"{bits:.0f} secret bits of a burst in common" if bits else "no burst in common"
+    lines = _wrap(f"{head}, {counted(number, 'message')}, {group['waiting']:,} under way; {common}", width, INDENT)
+    for member in group["members"]:
+        has = "" if member["state"] == "away" else f", has {member['acknowledged']:,} of {number:,} for sure"
+        lines += _wrap(f"{INDENT}{member['peer']}: {member['state']}{has}", width, INDENT * 2)
+    return lines if group["members"] else [*lines, f"{INDENT}no members"]
 
 
 def peer_table(peers: list[dict[str, Any]], width: int) -> list[str]:

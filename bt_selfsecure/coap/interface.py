@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
-from aiocoap import CON, Message, error, interfaces
+from aiocoap import CON, NON, Message, error, interfaces
 from aiocoap.messagemanager import MessageManager
 from aiocoap.tokenmanager import TokenManager
 
@@ -49,6 +49,16 @@ class _Messages(MessageManager):  # type: ignore[misc]
         if message.mtype is CON and (response := self._recent_messages[key]) is not None:
             self._send_initially(response)
         return True
+
+    def _process_request(self, request: Any) -> None:
+        """Answer what the site has an answer to at once; the rest goes through aiocoap, a task for each request."""
+        site = self.token_manager.context.serversite
+        response = site.at_once(request) if request.mtype is NON and hasattr(site, "at_once") else None
+        if response is None:
+            super()._process_request(request)
+            return
+        response.token, response.remote, response.mtype = request.token, request.remote, NON
+        self.send_message(response, lambda: None)
 
 
 async def carry(context: Any, opened: Callable[[Any], Awaitable[Interface]]) -> Interface:

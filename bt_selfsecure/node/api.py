@@ -15,9 +15,9 @@ import logging
 import pwd
 import socket
 import struct
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from importlib.resources import files
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 from aiohttp import ClientPayloadError, web
 
@@ -27,33 +27,36 @@ from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.node import metrics
 from bt_selfsecure.node.api_operations import (
     OPERATIONS,
+    ComparedQuery,
     ConfirmQuery,
+    CreateQuery,
     EstablishQuery,
     KeyQuery,
     LevelQuery,
+    MembersQuery,
     NoQuery,
+    PairQuery,
     ReceiveQuery,
     ScanQuery,
     SendQuery,
-    Until,
 )
 from bt_selfsecure.node.api_types import (
-    Confirmed,
-    Established,
-    ExportedKey,
     LogLevel,
-    NotEstablished,
     Number,
-    Peer,
     ReceivedLine,
-    Sighting,
-    Status,
 )
 from bt_selfsecure.node.config import Config
 from bt_selfsecure.node.connections import Connections, listen, most_connections
-from bt_selfsecure.node.errors import MessageTooLongError, QueueFullError, UnknownPeerError
+from bt_selfsecure.node.errors import (
+    ConflictError,
+    MessageTooLongError,
+    QueueFullError,
+    UnknownGroupError,
+    UnknownPeerError,
+)
 from bt_selfsecure.node.message_limits import MAX_MESSAGE_BYTES
 from bt_selfsecure.node.messages import Received
+from bt_selfsecure.node.node_api import NodeApi
 from bt_selfsecure.node.query import read_query, read_value, reader
 
 RETRY_AFTER_S: Final = 1
@@ -66,43 +69,6 @@ http_log = logging.getLogger(f"{__name__}.http")
 http_log.setLevel(logging.CRITICAL)  # aiohttp logs a traceback for every request that is not HTTP
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class NodeApi(Protocol):
-    """Lists what the local API needs of a node. A peer is named by its name or its address."""
-
-    def status(self) -> Status: ...
-    def peers(self) -> list[Peer]: ...
-
-    async def send(self, peer: str, message: bytes, *, port: int = 0, until: Until = "durable") -> int:
-        """Send a message, and return its number once it is on disk or the peer has it. Cancelled, the message stays
-        queued.
-
-        Raises `UnknownPeerError`, `QueueFullError` (at once), `MessageTooLongError`.
-        """
-
-    def inbox(self, peer: str | None, port: int, *, follow: bool = True) -> AsyncGenerator[Received, None]:
-        """Yield the messages that nobody acknowledged, the oldest first; with `follow`, then those that come."""
-
-    def acknowledge(self, number: int) -> None:
-        """Forget this message, which its reader has. Unknown numbers are forgotten already."""
-
-    async def establish(
-        self, peer: str, *, wait: bool = False, without_continuity: bool = False
-    ) -> Established | NotEstablished:
-        """Agree on a new key, and return how that ended. Raises `UnknownPeerError`."""
-
-    def confirm(self, peer: str, string: str, by: str) -> Confirmed:
-        """`string` is empty where the other end shows another one. Raises `UnknownPeerError`, `UsageError`."""
-
-    async def export(self, peer: str, label: str, length: int, *, after: str, rotate: bool) -> ExportedKey:
-        """Return a key for another program, as soon as both ends hold its generation. Raises `UnknownPeerError`,
-        `UsageError` where there can't be one."""
-
-    def no_key_yet(self, peer: str) -> str:
-        """Return why there is no such key yet, with the remedy."""
-
-    async def scan(self, seconds: float) -> list[Sighting]: ...
 
 
 class Api:
@@ -129,6 +95,14 @@ class Api:
             "receive": self._messages,
             "acknowledge": self._acknowledge,
             "scan": self._scan,
+            "pair": self._pair,
+            "compared": self._compared,
+            "forget": self._forget,
+            "groups": self._groups,
+            "create_group": self._create_group,
+            "change_group": self._change_group,
+            "send_to_group": self._send_to_group,
+            "end_group": self._end_group,
             "metrics": self._metrics,
             "log_level": self._log_level,
             "set_log_level": self._set_log_level,
@@ -250,9 +224,56 @@ class Api:
             return _error(504, self._node.no_key_yet(peer))
         return web.json_response(key)
 
+    async def _groups(self, request: web.Request) -> web.Response:
+        read_query(request.query, NoQuery)
+        return web.json_response({"groups": self._node.group_wishes.status()})
+
+    async def _create_group(self, request: web.Request) -> web.Response:
+        query = read_query(request.query, CreateQuery)
+        work = self._node.group_wishes.create(request.match_info["group"], _names(query.members))
+        return web.json_response(await asyncio.shield(work))
+
+    async def _change_group(self, request: web.Request) -> web.Response:
+        query = read_query(request.query, MembersQuery)
+        work = self._node.group_wishes.change(request.match_info["group"], _names(query.add), _names(query.remove))
+        return web.json_response(await asyncio.shield(work))
+
+    async def _send_to_group(self, request: web.Request) -> web.Response:
+        read_query(request.query, NoQuery)
+        number = self._node.group_wishes.send(request.match_info["group"], await request.read())
+        return web.json_response({"id": number})
+
+    async def _end_group(self, request: web.Request) -> web.Response:
+        read_query(request.query, NoQuery)
+        self._node.group_wishes.end(request.match_info["group"])
+        return web.Response(status=204)
+
     async def _scan(self, request: web.Request) -> web.Response:
         query = read_query(request.query, ScanQuery)
         return web.json_response({"nodes": await self._node.scan(query.seconds)})
+
+    async def _pair(self, request: web.Request) -> web.StreamResponse:
+        query, carried = read_query(request.query, PairQuery), await request.read()
+        async with contextlib.aclosing(self._node.pairing.pair(query, carried)) as lines:
+            first = await anext(lines)
+            response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+            await response.prepare(request)
+            with contextlib.suppress(ConnectionError):
+                await response.write(json.dumps(first).encode() + b"\n")
+                async for line in lines:
+                    await response.write(json.dumps(line).encode() + b"\n")
+                await response.write_eof()
+        return response
+
+    async def _compared(self, request: web.Request) -> web.Response:
+        query = read_query(request.query, ComparedQuery)
+        self._node.pairing.compared(query.same, user_of(request.transport))
+        return web.Response(status=204)
+
+    async def _forget(self, request: web.Request) -> web.Response:
+        read_query(request.query, NoQuery)
+        await asyncio.shield(self._node.pairing.forget(request.match_info["peer"]))
+        return web.Response(status=204)
 
     async def _metrics(self, request: web.Request) -> web.Response:
         read_query(request.query, NoQuery)
@@ -284,7 +305,7 @@ class Api:
         """One reader at a time of each message: two would both be shown what neither has acknowledged."""
         for other, other_port in self._readers.values():
             if port == other_port and (peer == other or None in (peer, other)):
-                raise _ConflictError("another program reads these messages already: end it, or choose a peer or a port")
+                raise ConflictError("another program reads these messages already: end it, or choose a peer or a port")
         task = cast(asyncio.Task[Any], asyncio.current_task())
         self._readers[task] = (peer, port)
         try:
@@ -308,13 +329,10 @@ def user_of(transport: asyncio.Transport | None) -> str:
 # --- requests and answers ---------------------------------------------------------------------------------------------
 
 
-class _ConflictError(UsageError):
-    """Somebody else does it already."""
-
-
 STATUS: Final[dict[type[BtSelfSecureError], int]] = {
     UnknownPeerError: 404,
-    _ConflictError: 409,
+    UnknownGroupError: 404,
+    ConflictError: 409,
     MessageTooLongError: 413,
     QueueFullError: 429,
     UsageError: 400,
@@ -341,6 +359,11 @@ async def _in_one_line(request: web.Request, handler: Handler) -> web.StreamResp
         return _error(500, "the node failed at this; its log says why (journalctl -u bt-selfsecure)")
 
 
+def _names(text: str) -> list[str]:
+    """Those of a list with commas, each once."""
+    return list(dict.fromkeys(name for name in text.split(",") if name))
+
+
 def _error(status: int, text: str) -> web.Response:
     headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 429 else None
     return web.json_response({"error": text}, status=status, headers=headers)
@@ -355,6 +378,7 @@ def _line(received: Received) -> bytes:
         time=received.time,
         age_s=received.age_s,
         message=base64.b64encode(received.message).decode(),
+        group=received.group,
     )
     return json.dumps(line).encode() + b"\n"
 

@@ -13,10 +13,13 @@ from bt_selfsecure.node.api_types import (
     Confirmed,
     Established,
     ExportedKey,
+    Group,
+    GroupList,
     Health,
     Level,
     LogLevel,
     NotEstablished,
+    PairingLine,
     Peers,
     Port,
     Range,
@@ -100,11 +103,52 @@ class ReceiveQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class CreateQuery:
+    """Says who is in a new group."""
+
+    members: str = ""
+    """Names or addresses of peers, with commas between."""
+
+
+@dataclass(frozen=True, slots=True)
+class MembersQuery:
+    """Says how the members change; each list has commas between its names or addresses."""
+
+    add: str = ""
+    """Who joins: can't read what was before."""
+    remove: str = ""
+    """Who is out: can't read what follows."""
+
+
+@dataclass(frozen=True, slots=True)
 class ScanQuery:
     """Says how long to look for nodes."""
 
     seconds: Annotated[float, Range(1, 60)] = 6.0
     """How long."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairQuery:
+    """Says how to pair."""
+
+    way: Literal["words", "code", "call"]
+    """What is carried from one device to the other: three words, a code of 39 bytes, or a call of 16 bytes that others
+    hear, too."""
+    address: str = ""
+    """With words that were read: the device address of the one that shows them."""
+    udp: str = ""
+    """Where that device listens, on a node whose bearer is udp."""
+    name: str = ""
+    """What the peer is to be called here; by default what it calls itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedQuery:
+    """Says what a person has seen at both ends."""
+
+    same: bool
+    """The strings are the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +182,7 @@ class Operation:
 
 
 NO_PEER: Final = "There is no such peer."
+NO_GROUP: Final = "There is no such group, or no such peer."
 OPERATIONS: Final[Mapping[str, Operation]] = {
     "health": Operation(
         "GET",
@@ -207,7 +252,75 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         None,
         "Forgotten, now or before.",
     ),
+    "groups": Operation("GET", "/v1/groups", "The groups of this node, as owner and as member", GroupList, "Groups."),
+    "create_group": Operation(
+        "POST",
+        "/v1/groups/{group}",
+        "Begin a group of peers; over le_advert one burst comes first, which takes its time",
+        Group,
+        "The group.",
+        CreateQuery,
+        {404: NO_PEER},
+    ),
+    "change_group": Operation(
+        "POST",
+        "/v1/groups/{group}/members",
+        "Change who is in a group of this node's, by another epoch of its key",
+        Group,
+        "The group.",
+        MembersQuery,
+        {404: NO_GROUP},
+    ),
+    "send_to_group": Operation(
+        "POST",
+        "/v1/groups/{group}/messages",
+        "Send to all members of a group of this node's, by one broadcast; the body is the message's bytes",
+        Sent,
+        "It is durable: each member gets it once, in order.",
+        errors={
+            404: NO_GROUP,
+            413: "The message is too long for a broadcast.",
+            429: "Too many messages are under way; Retry-After says for how many seconds to wait.",
+        },
+        body="The message, 0 to 200 bytes.",
+    ),
+    "end_group": Operation(
+        "DELETE",
+        "/v1/groups/{group}",
+        "Delete a group of this node's, or leave one of which it is a member",
+        None,
+        "It is done here; the others are told.",
+        errors={404: NO_GROUP},
+    ),
     "scan": Operation("POST", "/v1/scan", "Look for nodes", Sightings, "Who was heard.", ScanQuery),
+    "pair": Operation(
+        "POST",
+        "/v1/pair",
+        "Pair with a device; the body is what was read of it, and empty where this node is to show something. Whoever "
+        "reads no further before the last line has given it up",
+        PairingLine,
+        "One JSON object a line; the last is `paired` or `failed`.",
+        PairQuery,
+        {409: "Another pairing is under way."},
+        media="application/x-ndjson",
+        body="The code or call as bytes, or the words; 0 to 64 bytes.",
+    ),
+    "compared": Operation(
+        "POST",
+        "/v1/pair/compared",
+        "A person has compared the strings of a pairing",
+        None,
+        "Taken.",
+        ComparedQuery,
+    ),
+    "forget": Operation(
+        "DELETE",
+        "/v1/paired/{peer}",
+        "Let a peer go that was paired: its keys and messages are erased",
+        None,
+        "Nothing of it is left.",
+        errors={404: NO_PEER},
+    ),
     "metrics": Operation(
         "GET",
         "/v1/metrics",

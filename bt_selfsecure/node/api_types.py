@@ -121,6 +121,16 @@ class Link(TypedDict):
     """Seconds that an answer took when it was opened; null where that was not measured."""
 
 
+class Shared(TypedDict):
+    """Describes another peer to whom a key's burst was sent, too."""
+
+    peer: str
+    """Its device address."""
+    missed: int
+    """Packets that became the key and that it did not receive: with none it could compute the key, where no X25519
+    secret is mixed in."""
+
+
 class Key(TypedDict):
     """Tells facts about the key that both ends hold, never the key."""
 
@@ -149,6 +159,8 @@ class Key(TypedDict):
     """This node's device address then; empty where an older version agreed on the key."""
     rests_on: str
     """On what the secrecy rests, in a sentence."""
+    shared: list[Shared]
+    """The others who heard its burst, as far as this node knows: it does where it sent the burst."""
     age_s: float | None
     """Seconds since it was agreed on, by a clock that does not jump; null where the clock was set while the node was
     off."""
@@ -159,9 +171,10 @@ class Key(TypedDict):
 class Trust(TypedDict):
     """Says whether the peer is the one that is meant."""
 
-    confirmed: Literal["string", "authentication key"] | None
-    """How that became known: a person has compared the strings, or it has the authentication key of this peer alone;
-    null where it is not confirmed. A confirmed peer gets no key that does not mix in the one before."""
+    confirmed: Literal["string", "authentication key", "bootstrapped"] | None
+    """How that became known: a person has compared the strings, or it has the authentication key of this peer alone,
+    which perhaps came of bootstrapping; null where it is not confirmed. A confirmed peer gets no key that does not mix
+    in the one before."""
     by: str
     """User of this computer who has compared; empty where nobody did."""
     confirmed_age_s: float | None
@@ -274,6 +287,64 @@ class Peer(TypedDict):
     progress: Progress | None
 
 
+class Member(TypedDict):
+    """Describes a member of a group at its owner."""
+
+    peer: str
+    """Its name."""
+    state: str
+    """invited (its session has the welcome), current (it hears broadcasts), or away (it misses messages until it is
+    back)."""
+    acknowledged: int
+    """It has all messages of this epoch before this one."""
+
+
+class GroupCounts(TypedDict):
+    """Counts what happened in a group since the start."""
+
+    sent: int
+    """Messages that this node sent to its group."""
+    fragments: int
+    """Advertisements, or datagrams, of their broadcasts."""
+    letters: int
+    """Messages of sessions about the group: welcomes, repairs and acknowledgements."""
+    received: int
+    """Messages that came here as to a member."""
+    repaired: int
+    """Of these, by the session and not by the broadcast."""
+    rejected: int
+    """Frames and letters that changed nothing."""
+
+
+class Group(TypedDict):
+    """Describes a group of which this node is the owner or a member."""
+
+    name: str
+    """As its owner has named it."""
+    own: bool
+    """Whether this node is the owner, who alone sends."""
+    owner: str
+    """Name of the owner."""
+    epoch: int
+    """Counts the changes of its members, and of its key."""
+    number: int
+    """Number of the next message of this epoch."""
+    secret_bits: float | None
+    """Secret bits of what all members have in common of one burst, which the group's key takes beside the secret that
+    each has by its session; 0 where that is nothing, null at a member."""
+    members: list[Member]
+    """At the owner."""
+    waiting: int
+    """Messages that not all members are known to have."""
+    counts: GroupCounts
+
+
+class GroupList(TypedDict):
+    """Lists all groups."""
+
+    groups: list[Group]
+
+
 class Peers(TypedDict):
     """Lists all peers."""
 
@@ -302,6 +373,8 @@ class Status(TypedDict):
     relay: Relay | None
     peers: list[Peer]
     """As GET /v1/peers."""
+    groups: list[Group]
+    """As GET /v1/groups."""
 
 
 class Established(Key):
@@ -381,6 +454,8 @@ class ReceivedLine(TypedDict):
     """Seconds since then; null for what came before the node was started."""
     message: str
     """The bytes, in base64."""
+    group: str
+    """Name of the sender's group to which it was sent; empty for one to this node alone."""
 
 
 class Sighting(TypedDict):
@@ -404,3 +479,25 @@ class Sightings(TypedDict):
     """Lists all nodes that were heard."""
 
     nodes: list[Sighting]
+
+
+class PairingLine(TypedDict):
+    """Tells how a pairing goes on: one line of the stream. What does not belong to an event is empty."""
+
+    event: Literal["shown", "calling", "trouble", "wrong", "keyed", "released", "string", "paired", "failed"]
+    """`shown`: `code` is to be carried. `wrong`: somebody guessed, `left` guesses are left. `keyed`: the other device
+    has proved itself, and a key is agreed on. `released`: it has given up, what is shown still holds. `string`: people
+    are to compare, then POST /v1/pair/compared."""
+    peer: str
+    """What the other device is called here."""
+    address: str
+    """Its device address; in `shown` this node's."""
+    code: str
+    """In `shown`: hexadecimal digits, or three words."""
+    place: str
+    """In `shown`: where this node listens, on udp."""
+    string: str
+    """What both ends must show."""
+    text: str
+    """For people: why it is delayed, or failed."""
+    left: int

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from _thread import _local  # as `threading` has it, which takes a twentieth of what Python takes to start
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, Final
@@ -109,6 +109,29 @@ class NodeClient:
         told["key"] = binascii.a2b_base64(told["key"])
         return told
 
+    def groups(self) -> list[dict[str, Any]]:
+        groups: list[dict[str, Any]] = self._object("GET", "/v1/groups")["groups"]
+        return groups
+
+    def create_group(self, group: str, peers: Iterable[str]) -> dict[str, Any]:
+        """Begin a group of these peers, and return it, after the burst that they share."""
+        how = query(members=",".join(peers))
+        return self._object("POST", f"/v1/groups/{quoted(group)}{how}", wait=LONGEST_S)
+
+    def change_group(self, group: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> dict[str, Any]:
+        """Change who is in a group, and return it."""
+        how = query(add=",".join(add), remove=",".join(remove))
+        return self._object("POST", f"/v1/groups/{quoted(group)}/members{how}", wait=LONGEST_S)
+
+    def send_to_group(self, group: str, message: bytes) -> int:
+        """Send to all members by one broadcast, and return the message's number once it is durable here."""
+        number: int = self._object("POST", f"/v1/groups/{quoted(group)}/messages", message)["id"]
+        return number
+
+    def end_group(self, group: str) -> None:
+        """Delete a group of this node's, or leave one of which it is a member."""
+        self._request("DELETE", f"/v1/groups/{quoted(group)}")
+
     def scan(self, seconds: float) -> list[dict[str, Any]]:
         nodes: list[dict[str, Any]] = self._object("POST", "/v1/scan" + query(seconds=f"{seconds:f}"), wait=seconds)[
             "nodes"
@@ -140,10 +163,36 @@ class NodeClient:
                 for line in answer.lines():
                     fields = json.loads(line, object_hook=_Answer)
                     message, age = binascii.a2b_base64(fields["message"]), fields.get("age_s")
-                    yield Received(fields["id"], fields["peer"], fields["port"], fields["time"], message, age)
+                    yield Received(
+                        fields["id"],
+                        fields["peer"],
+                        fields["port"],
+                        fields["time"],
+                        message,
+                        age,
+                        fields.get("group", ""),
+                    )
             except StoppedError:
                 if not follow:
                     raise
+
+    def pair(self, way: str, carried: bytes = b"", **more: str) -> Generator[dict[str, Any], None, None]:
+        """Pair with a device: `carried` is what was read of it, empty where this node is to show something; `more` is
+        as in `PairQuery`. Yield `PairingLine`s; who stops before the last one has given up."""
+        with closing(UnixHttpConnection(self._path)) as connection, _in_one_line(self._path):
+            given = {name: value for name, value in more.items() if value}
+            answer = self._ask(connection, "POST", "/v1/pair" + query(way=way, **given), carried)
+            connection.wait_without_end()
+            for line in answer.lines():
+                yield json.loads(line, object_hook=_Answer)
+
+    def compared(self, *, same: bool) -> None:
+        """Say whether both ends of the pairing that is under way show the same string."""
+        self._request("POST", "/v1/pair/compared" + query(same=str(same).lower()))
+
+    def forget(self, peer: str) -> None:
+        """Let a peer go that was paired."""
+        self._request("DELETE", f"/v1/paired/{quoted(peer)}")
 
     def follow(self, *, peer: str | None = None, port: int = 0) -> Generator[Received, None, None]:
         """Yield as `receive` does, without end: a node that is restarted is waited for, and shows again what was not

@@ -304,6 +304,9 @@ class PeerTable:
         "File with a key of 16 random bytes or more that both ends have; it proves who the peer is. Empty: none.",
         PATH_OR_NONE,
     )
+    bootstrapped: bool = key(
+        False, "Whether that key came of bootstrapping: bt-selfsecure bootstrap join and admit write both."
+    )
     udp: str = key(
         "", 'Where it listens on udp, as in "127.0.0.1:5701"; no other place may use its address.', PLACE_OR_NONE
     )
@@ -370,7 +373,7 @@ def bearer_spec(config: Config, bearer: str, adapter: str = "") -> BearerSpec:
 def udp_places(config: Config, own: str) -> UdpPlaces:
     """Return what `open_bearer` takes for udp; `own` is the device address."""
     peers = {peer.address: peer.udp for peer in config.peer if peer.udp}
-    return UdpPlaces(own, config.udp.listen, peers, config.node.accept == "anyone")
+    return UdpPlaces(own, config.udp.listen, peers, lambda: config.node.accept == "anyone")
 
 
 def authentication_key(peer: PeerTable) -> bytes:

@@ -18,6 +18,7 @@ from bt_selfsecure.node.config import (
     Rule,
     bearer_spec,
 )
+from bt_selfsecure.node.paired import paired_peers
 from bt_selfsecure.node.tables import Origin, TableReader, load_toml, parse_toml, shown, table_lines, wrapped
 from bt_selfsecure.node.via import check_relay
 
@@ -33,11 +34,27 @@ class ConfigFile:
 
 
 def load(path: Path) -> ConfigFile:
-    """Read it for a node: every value, and what they demand of each other. Raises UsageError, one line with file, line,
-    key and what was expected."""
-    file = read(path)
+    """Read it for a node: every value, what they demand of each other, and who was paired. Raises UsageError, one line
+    with file, line, key and what was expected."""
+    file = with_paired(read(path))
     check(file)
     return file
+
+
+def with_paired(file: ConfigFile) -> ConfigFile:
+    """Return it with the peers that were paired, where they may be read. Raises `UsageError`."""
+    config = file.config
+    paired = paired_peers(config.node.state_directory)
+    for number, peer in enumerate(config.peer):
+        for other in paired:
+            for name in ("name", "address"):
+                if getattr(peer, name) == getattr(other, name):
+                    file.origin.fail(
+                        ("peer", number, name),
+                        f"is that of a peer that was paired: leave this one out, or bt-selfsecure pair forget "
+                        f"{other.name}",
+                    )
+    return ConfigFile(dataclasses.replace(config, peer=config.peer + paired), file.origin)
 
 
 def read(path: Path) -> ConfigFile:

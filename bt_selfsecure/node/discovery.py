@@ -107,6 +107,10 @@ class Discovery:
         self._scanning = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
 
+    def know(self, address: str) -> None:
+        """Recognise a peer that was not configured at the start."""
+        self._known[beacon.identity_of(address)] = address
+
     async def start(self) -> None:
         """Begin. What fails is tried again, with back-off, and named in `status`."""
         if self._advertise:

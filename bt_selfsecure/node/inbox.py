@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Collection
 from typing import Final, NamedTuple
 
 from bt_selfsecure.node.journal import Journal
+from bt_selfsecure.node.message_limits import GROUP_MESSAGE, GROUP_PORT
 from bt_selfsecure.node.messages import Received
 
 INBOX_BYTES: Final = 8 << 20
@@ -75,6 +76,11 @@ class Inbox:
         else:
             self._show(number, waiting)
 
+    def put_group(self, address: str, group: str, message: bytes, now: float) -> None:
+        """Note a message of a group's owner, for the readers of port 0."""
+        name = group.encode()
+        self.put(address, GROUP_MESSAGE, bytes([len(name)]) + name + message, now)
+
     def acknowledge(self, number: int) -> None:
         """Forget it, with the next commit."""
         waiting = self._messages.pop(number, None)
@@ -82,15 +88,33 @@ class Inbox:
             self._count(waiting.peer, -1, -len(waiting.message))
             self._journal.delete(waiting.peer, "inbox", number)
 
+    def forget_peer(self, address: str) -> None:
+        """Show nothing of this peer any more; `Journal.forget_peer` takes it from the disk."""
+        for number, waiting in list(self._messages.items()):
+            if waiting.peer == address:
+                del self._messages[number]
+                self._count(address, -1, -len(waiting.message))
+
     async def stream(self, address: str | None, port: int, *, follow: bool) -> AsyncGenerator[Received, None]:
         """Yield those that nobody acknowledged; with `follow` then those that come, for ever."""
+        ports = (port, GROUP_MESSAGE) if port == 0 else (port,)
+        async for number, waiting in self._waiting(ports, follow=follow):
+            if address in (None, waiting.peer):
+                yield self._as_received(number, waiting)
+
+    async def letters(self) -> AsyncGenerator[tuple[int, str, bytes], None]:
+        """Yield number, sender's address and bytes of what is written about groups, for ever."""
+        async for number, waiting in self._waiting((GROUP_PORT,), follow=True):
+            yield number, waiting.peer, waiting.message
+
+    async def _waiting(self, ports: Collection[int], *, follow: bool) -> AsyncGenerator[tuple[int, _Waiting], None]:
         seen = 0
         while True:
             changed = self._changed
             for number in sorted(number for number in self._messages if number > seen):
                 waiting = self._messages.get(number)
-                if waiting and waiting.port == port and address in (None, waiting.peer):
-                    yield self._as_received(number, waiting)
+                if waiting and waiting.port in ports:
+                    yield number, waiting
                 seen = number
             if not follow:
                 return
@@ -99,7 +123,11 @@ class Inbox:
     def _as_received(self, number: int, waiting: _Waiting) -> Received:
         age = None if waiting.came is None else self._clock() - waiting.came
         when = waiting.wrote if age is None else time.time() - age
-        return Received(number, self._name_of(waiting.peer), waiting.port, when, waiting.message, age)
+        port, message, group = waiting.port, waiting.message, ""
+        if port == GROUP_MESSAGE:
+            port, size = 0, message[0]
+            group, message = message[1 : 1 + size].decode(), message[1 + size :]
+        return Received(number, self._name_of(waiting.peer), port, when, message, age, group)
 
     def _show(self, number: int, waiting: _Waiting) -> None:
         self._messages[number] = waiting

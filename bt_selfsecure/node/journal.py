@@ -109,7 +109,7 @@ class Journal(Noted):
         """The second: when the commit that is under way began, or else when the last one ended."""
         self._marked = 0
         """Up to which numbers the lock file says were given out; 0 while the log has nothing in it."""
-        self._deleted = Deleted()
+        self._deleted = Deleted(directory / LOG)
         self.on_commit: Callable[[bool, float], None] = lambda at_checkpoint, now: None
         """Called after each commit, with whether it was synced for a checkpoint of `every-W`, and with the time."""
         self.notes: list[str] = []
@@ -260,6 +260,16 @@ class Journal(Noted):
         rows = self._sound("SELECT * FROM inbox ORDER BY id")
         return [(row[0], row[1].decode(), row[2], row[3], row[4]) for row in rows]
 
+    def groups(self) -> list[tuple[int, str, str]]:
+        """Return (id, owner's address, record) of each group; one that is damaged goes with the next commit."""
+        with self._reading():
+            rows = self._database.execute("SELECT * FROM group_state ORDER BY id").fetchall()
+        for row in rows:
+            if not is_sound(row):
+                log.error("what was kept of a group was damaged on the disk and is dropped: see dmesg")
+                self.remove("group_state", row[0])
+        return [(row[0], row[1].decode(), row[2].decode()) for row in rows if is_sound(row)]
+
     def damaged_of(self, address: str, table: str) -> list[DamagedRow]:
         """Return the damaged rows that were this peer's, or may have been."""
         return [row for row in self.damaged if row.table == table and row.peer in (address, "")]
@@ -305,7 +315,8 @@ class Journal(Noted):
         """Bring all noted changes to the disk; with `sync`, safe from a loss of power. Raises `JournalError`, and is
         then to be called again: also where nothing is noted it finds out whether the trouble is over. `now` spares a
         look at the clock, which on some machines is a system call."""
-        if not self.is_noted and not self.trouble:
+        if self.held or (not self.is_noted and not self.trouble):
+            self._sync_due |= sync and not self._sync_each
             return
         self.commit_at = began = self._clock() if now is None else now
         if began - self._looked_at > LOOK_S or self.trouble:
@@ -362,9 +373,10 @@ class Journal(Noted):
                 self._database.execute("ROLLBACK")
             raise
 
-    def erase(self, pages: int = 0) -> str:
+    def erase(self, pages: int = 0, *, room: float = 0.0) -> str:
         """Take what was deleted out of the files, too; return why that can't be done now, or an empty text. So many
-        pages may be written for it at least. The other peers wait meanwhile."""
+        pages may be written for it at least, and the log gets so many times the room that it took. The other peers wait
+        meanwhile."""
         if self.trouble or self.must_restart or self._identities() != self._files:
             return self.trouble or f"{FILE} was deleted or replaced"
         if self._marked:
@@ -373,7 +385,7 @@ class Journal(Noted):
         try:
             self._database.execute("PRAGMA busy_timeout = 0")
             try:
-                is_done = self._deleted.erase(self._database, pages)
+                is_done = self._deleted.erase(self._database, pages, room)
             finally:
                 self._database.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         except sqlite3.Error as error:

@@ -96,6 +96,15 @@ MIGRATIONS: Final = (
     UPDATE inbox SET digest = row_digest(id, CAST(peer AS BLOB), port, time, message)
         WHERE typeof(peer) = 'text' AND typeof(port) = 'integer' AND typeof(time) = 'real' AND typeof(message) = 'blob';
     """,
+    # Groups, of which this node is the owner or a member.
+    """
+    CREATE TABLE group_state (
+        id INTEGER PRIMARY KEY,      -- the group's own, without its lowest bit
+        peer TEXT NOT NULL,          -- address of the owner
+        record TEXT NOT NULL,        -- protocols/haoxiao/group/record.py's JSON; holds keys
+        digest BLOB NOT NULL
+    ) STRICT;
+    """,
 )
 """Each brings a file from its place in the tuple to the next; the newest is the file's user_version."""
 OF_A_CELL: Final = re.compile(r"(NULL|NUMERIC|TEXT|non-[A-Z]+) value in \w+\.\w+")

@@ -13,7 +13,8 @@ from bt_selfsecure.bearers.base import Bearer, Link
 from bt_selfsecure.bearers.pairing import Pairing
 from bt_selfsecure.bearers.specs import import_bearer, open_bearer, parse_spec
 from bt_selfsecure.errors import BtSelfSecureError
-from bt_selfsecure.node.config import Config, bearer_spec, udp_places
+from bt_selfsecure.node.config import Config, bearer_spec
+from bt_selfsecure.node.known import KnownPeers
 from bt_selfsecure.sansio.back_off import BackOff
 
 log = logging.getLogger(__name__)
@@ -38,15 +39,15 @@ class KernelMedia:
     def __init__(
         self,
         config: Config,
+        known: KnownPeers,
         adapter: Callable[[], str],
         own: Callable[[], str | None],
         has_link: Callable[[str], bool],
     ) -> None:
-        self._config, self._adapter, self._own = config, adapter, own
-        anyone, peers = config.node.accept == "anyone", {peer.address for peer in config.peer if not peer.via}
+        self._config, self._known, self._adapter, self._own = config, known, adapter, own
         self._pairing = Pairing(
-            allows=lambda address: anyone or address in peers,
-            needed=lambda: anyone or not all(map(has_link, peers)),
+            allows=lambda address: known.admits_strangers or address in known.direct,
+            needed=lambda: known.admits_strangers or not all(map(has_link, known.direct)),
             memory=config.node.state_directory / "adapter-settings.json",
             answers=config.rfcomm.pair,
         )
@@ -60,7 +61,7 @@ class KernelMedia:
             bearer_spec(config, table, self._adapter()),
             pairing=self._pairing,
             flush_timeout_slots=config.l2cap.flush_timeout_slots,
-            udp=udp_places(config, self._own() or ""),
+            udp=self._known.udp_places(self._own() or ""),
         )
 
 

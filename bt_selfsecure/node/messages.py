@@ -59,6 +59,8 @@ class Received(NamedTuple):
     message: bytes
     age_s: float | None = None
     """Seconds since then; None where it came before the node was started, so that only a wall clock could tell."""
+    group: str = ""
+    """Name of the sender's group to which it was sent; empty for one to this node alone."""
 
 
 class Joiner:

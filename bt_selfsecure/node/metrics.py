@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from bt_selfsecure.node import api_types
-from bt_selfsecure.node.api_types import Key, Peer, Status
+from bt_selfsecure.node.api_types import Group, Key, Peer, Status
 from bt_selfsecure.node.shares import burst_loss
 
 if TYPE_CHECKING:
@@ -106,6 +106,16 @@ def _build(status: Status) -> Iterator[Sample]:
     yield {"version": status["version"]}, 1
 
 
+def _of_groups(read: Callable[[Group], float]) -> Read:
+    """One sample a group."""
+
+    def samples(status: Status) -> Iterator[Sample]:
+        for group in status["groups"]:
+            yield {"group": group["name"], "owner": group["owner"]}, read(group)
+
+    return samples
+
+
 METRICS: Final[tuple[tuple[str, str, str, Read], ...]] = (
     ("build_info", "gauge", "The program's version; always 1.", _build),
     ("healthy", "gauge", "1 if the node has no problem.", _of_node(lambda status: status["healthy"])),
@@ -191,6 +201,25 @@ METRICS: Final[tuple[tuple[str, str, str, Read], ...]] = (
     ("relay_links", "gauge", "Links of others that go through this node.", _relay_links),
     ("relay_forwarded_bytes_total", "counter", "Carried for others, by the neighbour that they came from.", _carried),
     ("relay_dropped_frames_total", "counter", "Frames of others that were not carried.", _not_carried),
+    ("group_epoch", "gauge", "Epoch of a group.", _of_groups(lambda group: group["epoch"])),
+    (
+        "group_messages_total",
+        "counter",
+        "Messages of a group: sent by its owner, or received by a member.",
+        _of_groups(lambda group: group["counts"]["sent"] + group["counts"]["received"]),
+    ),
+    (
+        "group_repaired_total",
+        "counter",
+        "Messages of a group that came by the session and not by the broadcast.",
+        _of_groups(lambda group: group["counts"]["repaired"]),
+    ),
+    (
+        "group_members_away",
+        "gauge",
+        "Members of this node's group that miss messages until they are back.",
+        _of_groups(lambda group: sum(member["state"] == "away" for member in group["members"])),
+    ),
     (
         "journal_commit_slowest_seconds",
         "gauge",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -40,11 +41,32 @@ class Noted:
 
     def __init__(self) -> None:
         self._noted: dict[str, _Changes] = {}
+        self.held = 0
+        """So many want nothing to be committed now."""
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Let no commit come between what is noted in this context: it is for the caller to commit after it."""
+        self.held += 1
+        try:
+            yield
+        finally:
+            self.held -= 1
 
     def bring(self, address: str, table: str, number: int, *values: Any) -> None:
         """Note a new row of this peer's, with this number."""
         statement = f"INSERT INTO {table} VALUES ({'?, ' * (1 + len(values))}?)"
         self._of(address).statements[table, number] = statement, (number, *values)
+
+    def replace(self, table: str, number: int, *values: Any) -> None:
+        """Note a row that takes the place of the one of this number, if there is one."""
+        statement = f"INSERT OR REPLACE INTO {table} VALUES ({'?, ' * (1 + len(values))}?)"
+        self._of("").statements[table, number] = statement, (number, *values)
+
+    def remove(self, table: str, number: int) -> None:
+        """Note that the row of this number goes, whether it was replaced since the last commit or not."""
+        self._of("").statements.pop((table, number), None)
+        self.write("", f"DELETE FROM {table} WHERE id = ?", number)
 
     def delete(self, address: str, table: str, number: int) -> None:
         """Note that a row goes. One that is not on disk yet is never written: the card is spared."""
@@ -66,6 +88,13 @@ class Noted:
     def discard(self, address: str) -> None:
         """Forget what is noted of this peer: its state in memory is thrown away, as in a crash."""
         self._noted.pop(address, None)
+
+    def forget_peer(self, address: str) -> None:
+        """Note that nothing of this peer is to be kept."""
+        self.discard(address)
+        self.write(address, "DELETE FROM peer WHERE id = ?", address_number(address))
+        for table in ("outbox", "partial", "inbox"):
+            self.write(address, f"DELETE FROM {table} WHERE peer = ?", address)
 
     def _of(self, address: str) -> _Changes:
         return self._noted.setdefault(address, _Changes())

@@ -49,6 +49,13 @@ class Peers(dict[str, NodePeer]):
         self._tasks[address] = asyncio.create_task(self._supervise(peer), name=f"peer {address}")
         return peer
 
+    async def end(self, address: str) -> None:
+        """End the work with one peer, and forget it; what is on the disk stays."""
+        self.pop(address, None)
+        if task := self._tasks.pop(address, None):
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
     async def stop(self) -> None:
         """End the work with all of them."""
         for task in self._tasks.values():

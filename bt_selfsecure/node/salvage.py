@@ -21,10 +21,13 @@ LOST: Final = {
     "outbox": ("", b"", b""),
     "partial": ("", b"", b""),
     "inbox": ("", 0, 0.0, b"", b""),
+    "group_state": ("", "", b""),
 }
 """What stands in a row that is lost, after its number; the second column of a queue's is whose it was, if that is
 known."""
-TEXT: Final = {"peer": (1, 2), "outbox": (1,), "partial": (1,), "inbox": (1,)}
+TEXT: Final = {"peer": (1, 2), "outbox": (1,), "partial": (1,), "inbox": (1,), "group_state": (1, 2)}
+NUMBERED: Final = ("outbox", "partial", "inbox")
+"""Tables whose numbers SQLite gives out; older journals have these and `peer` alone."""
 """Columns that are text, by their places."""
 BEYOND: Final = 1 << 32
 """More numbers than a node gives out: where the last one is lost, the next are this far on."""
@@ -45,10 +48,14 @@ def salvage(directory: Path, peers: Collection[str] = ()) -> Path:
         contextlib.closing(create(path)) as new,
     ):
         old.execute("PRAGMA writable_schema = ON")  # with which a file that was cut short is read, too
-        for table in LOST:
+        tables = [*NUMBERED, "peer"]
+        for table in tables:
             old.execute(f"SELECT id, digest FROM {table} LIMIT 0")  # raises where it has no such table
+        with contextlib.suppress(sqlite3.OperationalError):
+            old.execute("SELECT id, digest FROM group_state LIMIT 0")
+            tables.append("group_state")
         new.execute("BEGIN IMMEDIATE")
-        for table in LOST:
+        for table in tables:
             _copy(old, new, table, peers)
         new.execute("COMMIT")
     kept = put_in_place(directory)
@@ -64,7 +71,7 @@ def _copy(old: sqlite3.Connection, new: sqlite3.Connection, table: str, peers: C
             for place, value in enumerate(row)
         ]
         new.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", values)
-    if table == "peer":
+    if table not in NUMBERED:
         return
     try:
         found = old.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchall()

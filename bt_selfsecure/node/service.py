@@ -6,7 +6,7 @@ import asyncio
 import base64
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any, Final, Literal, cast
@@ -14,23 +14,31 @@ from typing import Any, Final, Literal, cast
 from bt_selfsecure import __version__
 from bt_selfsecure.bearers.base import Link
 from bt_selfsecure.errors import BtSelfSecureError, UnreadableError, UsageError
-from bt_selfsecure.node import ages, api_types
+from bt_selfsecure.node import api_types, told
 from bt_selfsecure.node.adapter import AdapterState, AdapterSupervisor
 from bt_selfsecure.node.api import Api
 from bt_selfsecure.node.card import Card
 from bt_selfsecure.node.config import Config
 from bt_selfsecure.node.discovery import Discovery, Sighting
 from bt_selfsecure.node.erasing import Eraser
+from bt_selfsecure.node.haoxiao.bursts import Bursts
+from bt_selfsecure.node.haoxiao.group_wishes import GroupWishes
+from bt_selfsecure.node.haoxiao.groups import Groups
 from bt_selfsecure.node.haoxiao.peer import HaoXiaoPeer
 from bt_selfsecure.node.haoxiao.relay import MediaWithRelay, NodeRelay
 from bt_selfsecure.node.haoxiao.settings import PROFILES, RELAY, Settings
 from bt_selfsecure.node.inbox import Inbox
 from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.journal_file import JournalError
+from bt_selfsecure.node.known import KnownPeers
 from bt_selfsecure.node.media import Bearers, KernelMedia, Media, bearer_name
+from bt_selfsecure.node.message_limits import GROUP_PORT
 from bt_selfsecure.node.messages import Received
+from bt_selfsecure.node.pairing.adoption import Adoption
+from bt_selfsecure.node.pairing.desk import PairingDesk
 from bt_selfsecure.node.peer import NodePeer
 from bt_selfsecure.node.peers import Peers
+from bt_selfsecure.node.tasks import NamedTasks
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +49,8 @@ END_S: Final = 3.0
 
 
 class Node:
-    """Does its work between `start` and `stop`; `haoxiao.context.NodeContext` and `api.NodeApi` are what it offers.
+    """Does its work between `start` and `stop`; `haoxiao.context.NodeContext` and `node_api.NodeApi` say what it
+    offers.
 
     With `media` and `address` it runs on those; without, as configured: on UDP, or on an adapter, whose coming and
     going it follows. Peers, their queues and the local API are there whether the adapter is or not.
@@ -59,12 +68,13 @@ class Node:
         self._session_bearer = bearer_name(config.session.bearer)
         self._establish_bearer = bearer_name(config.establish.bearer)
         self._own: str | None = None
-        self._known = known = {peer.address for peer in config.peer}
+        self.known = known = KnownPeers(config)
+        self.bursts = Bursts()
         self._peers = Peers(self, partial(HaoXiaoPeer, self), known, config.node.max_links)
-        medium = media or KernelMedia(config, lambda: self.adapter, lambda: self._own, self._peers.has_link)
+        medium = media or KernelMedia(config, known, lambda: self.adapter, lambda: self._own, self._peers.has_link)
         self._relay = NodeRelay(config, self._peers)
         self._bearers = Bearers(MediaWithRelay(medium, self._relay), self._on_link)
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._tasks = NamedTasks()
         self._commit_timer: asyncio.TimerHandle | None = None
         self._keeper: AdapterSupervisor | None = None
         self._discovery: Discovery | None = None
@@ -77,13 +87,19 @@ class Node:
         self._inbox = Inbox(
             self.journal, config.node.queue_messages, self._name_of, known=known, durable_first=durable_first
         )
+        parts = (place, known, self._peers, self.settings, self.journal, self._inbox, self._bearers)
+        self._adoption = Adoption(*parts, lambda: self._discovery)
+        self.pairing = PairingDesk(self._adoption, config, lambda: self._own)
+        self.groups = Groups(self)
+        self.group_wishes = GroupWishes(self, self.groups, self._peers, known)
         self._api = Api(self, config)
 
     async def start(self) -> None:
         """Serve the local API, and bring up what the adapter allows. Raises `UsageError`; `stop` it then, too."""
         await self._api.start()
         self._eraser.begin()
-        for table in self._config.peer:
+        self.groups.start()
+        for table in self.known.values():
             self._peers.begin(table.name, table.address, table.dial)
         if self._config.node.accept == "anyone":
             for address in self.journal.addresses():
@@ -106,6 +122,7 @@ class Node:
     async def stop(self) -> None:
         """Close everything; what was lazy is on disk then."""
         await self._api.stop()
+        await self.pairing.stop()
         if self._commit_timer:
             self._commit_timer.cancel()
         with contextlib.suppress(JournalError):
@@ -114,10 +131,12 @@ class Node:
             async with asyncio.timeout(END_S):
                 if self._keeper:
                     await self._keeper.stop()
-                await self._cancel([name for name in self._tasks if name.startswith("adapter ")])
+                await self._tasks.cancel("adapter ")
                 await self._end()
+                await self.bursts.stop()
+                await self.groups.stop()
                 await self._peers.stop()
-                await self._cancel(list(self._tasks))
+                await self._tasks.cancel()
         except TimeoutError:
             log.error("links and adapter were not closed within %g s", END_S)
         with contextlib.suppress(JournalError):
@@ -138,21 +157,11 @@ class Node:
         return self._own
 
     def _on_adapter_up(self, address: str) -> None:
-        self._spawn("adapter up", self._begin(address))
+        self._tasks.begin("adapter up", self._begin(address))
 
     def _on_adapter_gone(self, state: AdapterState) -> None:
         log.warning("%s is %s", self.adapter, state.value)
-        self._spawn("adapter gone", self._end())
-
-    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work, name=name)
-        task.add_done_callback(_log_fault)
-        self._tasks[name] = task
-
-    async def _cancel(self, names: list[str]) -> None:
-        for name in names:
-            self._tasks[name].cancel()
-        await asyncio.gather(*(self._tasks.pop(name) for name in names), return_exceptions=True)
+        self._tasks.begin("adapter gone", self._end())
 
     async def _begin(self, address: str) -> None:
         """The adapter works: listen, dial, be seen."""
@@ -195,7 +204,7 @@ class Node:
             advertise=table.advertise,
             scan=table.scan,
             scan_interval_s=table.scan_interval_s,
-            peers=[peer.address for peer in self._config.peer],
+            peers=self.known,
             on_sighting=self._on_sighting,
         )
         await self._discovery.start()
@@ -213,18 +222,24 @@ class Node:
 
     def _on_link(self, bearer: str, link: Link) -> bool:
         """Whether the link is welcome."""
+        table = self._config.find_peer(link.peer)
+        if table and bool(table.via) is not (bearer == RELAY):
+            return False  # whoever calls directly is not who is reached through others
         if link.peer not in self._peers:
+            if self.pairing.take_stranger(bearer, link):
+                return True
             if self._config.node.accept != "anyone" or not self._peers.make_room():
                 return False
             peer = self._peers.begin(link.peer, link.peer, "never")
             asyncio.get_running_loop().call_soon(peer.attach, bearer, link)
             return True
-        return self._peers.may_link(link.peer) and self._peers[link.peer].attach(bearer, link)
+        may = self._peers.may_link(link.peer)
+        return may and self._peers[link.peer].attach(bearer, self.pairing.for_peer(bearer, link))
 
     # --- what a peer needs
 
     async def connect(self, bearer: str, address: str) -> Link:
-        return await self._bearers.connect(bearer, address)
+        return self.pairing.for_peer(bearer, await self._bearers.connect(bearer, address))
 
     @contextlib.asynccontextmanager
     async def radio(self, address: str) -> AsyncGenerator[Link, None]:
@@ -247,11 +262,28 @@ class Node:
     def receive(self, address: str, port: int, message: bytes, now: float) -> None:
         if port == self._relay.port:
             return self._relay.receive(address, message)
-        return self._inbox.put(address, port, message, now)
+        if port != GROUP_PORT or address in self.known:
+            self._inbox.put(address, port, message, now)
+        return None
+
+    @property
+    def inbox_rows(self) -> Inbox:
+        return self._inbox
+
+    @property
+    def on_radio(self) -> bool:
+        return self._establish_bearer == "le_advert"
+
+    @property
+    def is_radio_free(self) -> bool:
+        return self._own is not None and all(map(self._peers.has_link, self.known.direct))
+
+    def name_of(self, address: str) -> str:
+        return self._name_of(address) if address != self._own else self._config.node.name
 
     def inbox_has_room(self, address: str) -> bool:
-        if address in self._known:
-            return self._inbox.has_room(address)
+        if address in self.known:
+            return not self._adoption.is_for_now(address) and self._inbox.has_room(address)
         return self._inbox.has_room(address, sum(peer.half_received_bytes for peer in self._peers.strangers))
 
     def may_agree(self, address: str) -> bool:
@@ -294,7 +326,7 @@ class Node:
     ) -> int:
         if port == self._relay.port:
             raise UsageError(f"port {port} is the relay's own: take another one")
-        return await self._peers.named(peer).send(message, port, acknowledged=until == "acknowledged")
+        return await self._adoption.for_good(peer).send(message, port, acknowledged=until == "acknowledged")
 
     def inbox(self, peer: str | None, port: int, *, follow: bool = True) -> AsyncGenerator[Received, None]:
         return self._inbox.stream(self._peers.named(peer).address if peer else None, port, follow=follow)
@@ -315,7 +347,7 @@ class Node:
 
     def confirm(self, peer: str, string: str, by: str) -> api_types.Confirmed:
         named = self._peers.named(peer)
-        if self._config.find_peer(named.address) is None:
+        if named.address not in self.known:
             raise UsageError(f"{named.name} is a stranger: add it to the configuration as a [[peer]] first")
         try:
             why = named.confirm(string, by)
@@ -338,16 +370,7 @@ class Node:
         }
 
     def no_key_yet(self, peer: str) -> str:
-        named = self._peers.named(peer)
-        name = named.name
-        if not named.has_key:
-            return f"there is no key with {name} yet, so none for other programs: see bt-selfsecure status"
-        if not named.link_count:
-            return f"{name} is not connected, so the two ends can't agree on a generation of keys: see status"
-        return (
-            f"{name} holds no such generation yet. A key that was agreed on by an older version has none: "
-            f"bt-selfsecure establish {name}"
-        )
+        return told.why_no_key(self._peers.named(peer))
 
     async def scan(self, seconds: float) -> list[api_types.Sighting]:
         if self._discovery is None:
@@ -369,6 +392,7 @@ class Node:
             "journal": cast(api_types.Journal, asdict(self.journal.latency)),
             "relay": self._relay.status(),
             "peers": self.peers(),
+            "groups": self.group_wishes.status(),
         }
 
     def show_nearby(self, status: dict[str, Any]) -> None:
@@ -380,23 +404,13 @@ class Node:
         return [self._peer_status(peer) for peer in self._peers.values()]
 
     def _peer_status(self, peer: NodePeer) -> api_types.Peer:
-        sighting, silent = self._sightings.get(peer.address), peer.silent_s
-        queues: api_types.Queues = {
+        sighting, limit = self._sightings.get(peer.address), self._config.node.queue_messages
+        waiting: api_types.Queues = {
             "outbox": peer.waiting_messages,
             "inbox": self._inbox.count(peer.address),
-            "limit": self._config.node.queue_messages,
+            "limit": limit,
         }
-        status = peer.status()
-        if link := status["link"]:
-            status["link"] = link | {way: list(map(self._name_of, link[way])) for way in ("path", "second_path")}
-        told = status | {
-            "queues": queues,
-            "counts": peer.counts.told(),
-            "rssi": sighting.rssi if sighting else None,
-            "silent_s": silent,
-            "last_seen": ages.told(silent)["since"],
-        }
-        return cast(api_types.Peer, told)
+        return told.peer_status(peer, sighting.rssi if sighting else None, waiting, self._name_of)
 
     def _problems(self) -> list[str]:
         adapter = ""
@@ -415,10 +429,4 @@ class Node:
         return [problem for problem in found if problem]
 
     def _name_of(self, address: str) -> str:
-        table = self._config.find_peer(address)
-        return table.name if table else address
-
-
-def _log_fault(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (fault := task.exception()):
-        log.error("%s: a fault of this program, please report it", task.get_name(), exc_info=fault)
+        return self.known[address].name if address in self.known else address

@@ -65,6 +65,11 @@ class EventQueue(Generic[Event]):
         self.rejections[reason] += 1
         self.put_if_room(FrameRejected(reason, detail))
 
+    @property
+    def is_filled(self) -> bool:
+        """Return whether there is an event to take."""
+        return bool(self._events)
+
     def take(self) -> Event | FrameRejected | None:
         """Return the oldest event, and forget it; None where there is none."""
         events = self._events

@@ -12,6 +12,8 @@ from tables import state_diagram, table
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.establish import MAX_T_1_S, MIN_T_1_S, REPEAT_S, EstablishConfig, Timers
 from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, mac_bytes
+from bt_selfsecure.protocols.haoxiao.group.listener import GroupListener
+from bt_selfsecure.protocols.haoxiao.group.tables import LISTENER_FRAMES, LISTENER_TABLE
 from bt_selfsecure.protocols.haoxiao.initiator import Initiator
 from bt_selfsecure.protocols.haoxiao.initiator_table import INITIATOR_FRAMES, INITIATOR_TABLE, INITIATOR_TIMERS
 from bt_selfsecure.protocols.haoxiao.receiving import RECEIVER_FRAMES, RECEIVER_TABLE, Receiver
@@ -37,6 +39,7 @@ NAMES = {
     Kind.RESYNC_CALL: "`call`",
     Kind.RESYNC_REQUEST: "`resync request`",
     Kind.RESYNC_RESPONSE: "`resync response`",
+    Kind.GROUP_FRAGMENT: "`group fragment`",
 }
 MESSAGES = {
     Kind.REQUEST: "6 / 77 + o",
@@ -48,7 +51,9 @@ MESSAGES = {
     Kind.DATA_ACK: "34 / 16",
     Kind.RESYNC_CALL: "24 k",
     Kind.RESYNC_REQUEST: "24 + 24 k",
+    Kind.GROUP_FRAGMENT: "- / 21",
 }
+HEADS = {Kind.RAND_COMPACT: 3, Kind.GROUP_FRAGMENT: 2}
 VARIES = {
     Kind.RESPONSE: ("c", 3),
     Kind.RAND_LIST: ("4 n", 32),
@@ -73,7 +78,7 @@ def size_of(frame: dict[str, Any], field: str) -> int:
 
 def datagram(profile: Profile, kind: Kind) -> str:
     """Return the size of the vectors' frame, less what varies in it."""
-    if kind is Kind.RAND_LIST and profile is Profile.PAPER:
+    if kind in (Kind.RAND_LIST, Kind.GROUP_FRAGMENT) and profile is Profile.PAPER:
         return "-"
     frame = example(profile, kind)
     name, contained = VARIES.get(kind, ("", 0))
@@ -109,7 +114,7 @@ def sizes() -> str:
     rows: list[tuple[object, ...]] = [("kind", "", "Phase", "head", "Rand", "Message", "HMAC", "datagram")]
     for kind in Kind:
         frame = example(Profile.HARDENED, kind)
-        head = 3 if kind is Kind.RAND_COMPACT else 4 if kind.phase else 5
+        head = HEADS.get(kind) or (4 if kind.phase else 5)
         hmac = in_both(*(mac_bytes(profile, kind) for profile in Profile))
         hmac += "" if hmac == "0" else " u" if kind <= Kind.RAND_COMPACT or kind is Kind.RAND_LIST else " k"
         total = in_both(*(datagram(profile, kind) for profile in Profile))
@@ -199,6 +204,7 @@ MACHINES: dict[str, tuple[Any, Any, type, Any]] = {
     "responder": (RESPONDER_FRAMES, RESPONDER_TIMERS, Responder, RESPONDER_TABLE),
     "sender": (SENDER_FRAMES, SENDER_TIMERS, Sender, SENDER_TABLE),
     "receiver": (RECEIVER_FRAMES, {}, Receiver, RECEIVER_TABLE),
+    "group listener": (LISTENER_FRAMES, {}, GroupListener, LISTENER_TABLE),
 }
 
 

@@ -93,6 +93,40 @@ def test_every_byte_may_come_alone_and_every_receive_be_cancelled() -> None:
     play(scene)
 
 
+@pytest.mark.parametrize("steps", range(4))
+def test_what_came_is_not_lost_with_the_receive_that_is_cancelled_then(steps: int) -> None:
+    async def scene(link: StreamLink, far: socket.socket) -> None:
+        receiving = asyncio.create_task(link.receive())
+        await asyncio.sleep(0.01)
+        far.send(b"\x00\x01a")
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        receiving.cancel()
+        received = [result for result in await asyncio.gather(receiving, return_exceptions=True) if result == b"a"]
+        far.send(b"\x00\x01b")
+        while received != [b"a", b"b"]:
+            received.append(await link.receive())
+            assert received in ([b"a"], [b"a", b"b"])
+
+    play(scene)
+
+
+def test_what_nobody_takes_waits_in_the_kernel_until_the_peer_has_to_wait() -> None:
+    async def scene(link: StreamLink, far: socket.socket) -> None:
+        far.send(b"\x00\x01!")
+        assert await link.receive() == b"!"
+        sent, piece = 0, bytes(STREAM_DATAGRAM_BYTES)
+        with contextlib.suppress(BlockingIOError):
+            while sent < 100 * len(piece):
+                sent += far.send((b"\xff\xff" + piece)[sent % (2 + len(piece)) :])
+                await asyncio.sleep(0)
+        assert sent < 20 * len(piece)
+        for _ in range(sent // (2 + len(piece))):
+            assert await link.receive() == piece
+
+    play(scene)
+
+
 def test_everything_arrives_both_ways_at_once() -> None:
     async def main() -> None:
         near, far = (StreamLink(sock, PEER, TRAITS) for sock in socket.socketpair())

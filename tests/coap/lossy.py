@@ -16,6 +16,7 @@ import aiocoap
 from bt_selfsecure.coap.channels import Channel, Gate
 from bt_selfsecure.coap.client import CoapClient
 from bt_selfsecure.coap.interface import carry
+from bt_selfsecure.coap.oscore_pairs import OscorePair
 from bt_selfsecure.coap.remote import Place, Remote
 from bt_selfsecure.coap.schemes import Plain
 from bt_selfsecure.coap.udp_client import UdpClient
@@ -112,7 +113,10 @@ async def server_on(network: Network, site: Any, gate: Gate) -> Any:
 
 
 async def client_on(
-    network: Network, connect: Callable[[float], Channel], device: ClientConfig | None = None
+    network: Network,
+    connect: Callable[[float], Channel],
+    device: ClientConfig | None = None,
+    security: OscorePair | None = None,
 ) -> tuple[CoapClient, Any]:
     """Return a client, and its aiocoap context."""
     context = aiocoap.Context(loop=asyncio.get_running_loop())
@@ -122,4 +126,4 @@ async def client_on(
         client.network = network
         return client
 
-    return CoapClient(context, await carry(context, opened), Plain(), device, 0), context
+    return CoapClient(context, await carry(context, opened), Plain(), device, 0, security), context

@@ -46,11 +46,13 @@ def both_enrolled(folder: Path) -> None:
 
 
 @contextmanager
-def pair_served(host: str, folder: Path, profile: str, *more: str) -> Iterator[tuple[str, list[object]]]:
+def pair_served(
+    host: str, folder: Path, profile: str, *more: str, bits: tuple[object, ...] = ()
+) -> Iterator[tuple[str, list[object]]]:
     """The server's place, and the client's options; D-OTP's object layer."""
     key = folder / "key"
     assert coap("key", key)[0] == 0
-    source = ("--sn", SN) if profile == "paper" else ("--key-file", key)
+    source = ("--sn", SN, *bits) if profile == "paper" else ("--key-file", key)
     for role in ("client", "server"):
         assert coap("pair", "p", "--as", role, *source, "--state", folder / role)[0] == 0
     options = ("--scheme", "dotp", "--layer", "object", *more, "--pair", "p", "--state")
@@ -220,6 +222,54 @@ def test_a_played_handshake_convinces_a_server_that_was_started_again_in_paper_a
     assert status == (profile == "paper")
 
 
+@pytest.mark.parametrize(
+    ("attack", "profile", "succeeded"),
+    [
+        ("false-device", "paper", 1),
+        ("false-device", "hardened", 0),
+        ("points", "paper", 0),
+        ("points", "hardened", 0),
+    ],
+)
+def test_who_calls_in_a_devices_name_is_believed_in_paper_with_a_sig_of_hers_and_nowhere_with_no_point(
+    attack: str, profile: str, succeeded: int, tmp_path: Path, loopback_host: str
+) -> None:
+    both_enrolled(tmp_path)
+    options = ("--scheme", "sabour", "--profile", profile)
+    place = f"{loopback_host}:{AUTH if profile == 'paper' else COAP}"
+    command = [*EVE, f"sabour/{attack}", "--profile", profile, place, "--live", "--seconds", "12"]
+    with (
+        serving(loopback_host, *options, "--auth-port", AUTH, "--state", tmp_path / "host", port=COAP),
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process,
+    ):
+        assert process.stdout is not None
+        hers = process.stdout.readline().split()[4].rstrip(",")
+        at, auth = (COAP, hers) if profile == "paper" else (hers, AUTH)
+        own = (*options, "--auth-port", auth, "--timeout", 5, "--state", tmp_path / "device")
+        assert coap("get", f"coap://{loopback_host}:{at}/index", *own)[0] == 0
+        assert process.wait(30) == succeeded
+        said = process.stdout.read()
+        assert ("M1 with " if attack == "points" else "with a SIG of hers") in said
+
+
+@pytest.mark.parametrize(("profile", "succeeded"), [("paper", 1), ("hardened", 0)])
+def test_eve_uses_up_the_servers_numbers_in_paper_alone(
+    profile: str, succeeded: int, tmp_path: Path, loopback_host: str
+) -> None:
+    """RN has 8 bits in `paper`, so that it is soon over."""
+    bits = ("--bits", 40) if profile == "paper" else ()
+    with pair_served(loopback_host, tmp_path, profile, bits=bits) as (place, options):
+        command = [*EVE, "dotp/exhaustion", place, "--live", "--seconds", "9"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            port = process.stdout.readline().split()[4].rstrip(",")
+            status = coap("get", f"coap://{loopback_host}:{port}/time", "--timeout", 4, *options)[0]
+            assert process.wait(20) == succeeded
+        assert status == succeeded  # in paper she has cut the client off
+        later = coap("get", f"coap://{place}/time", "--timeout", 3, *options)[0]
+        assert later == succeeded, "the server has no number left"
+
+
 @pytest.mark.parametrize("profile", ["paper", "hardened"])
 def test_a_woman_in_the_middle_of_sabours_handshake_reads_paper_and_of_hardened_gets_no_handshake(
     profile: str, tmp_path: Path, loopback_host: str
@@ -251,7 +301,7 @@ def test_a_woman_in_the_middle_of_sabours_handshake_reads_paper_and_of_hardened_
         ("dotp/loss", "takes 1 of 127.0.0.1:PORT"),
         ("sabour/middle 127.0.0.1:5683", "takes --profile paper with 2 of 127.0.0.1:PORT, of CoAP and of the hand"),
         ("sabour/middle 127.0.0.1:5683", "or --profile hardened with 1"),
-        ("sabour/points 127.0.0.1:5684", "is not carried out live: choose one of dotp/known-text"),
+        ("sabour/flood 127.0.0.1:5684", "is not carried out live: choose one of dotp/known-text"),
     ],
 )
 def test_whom_eve_can_not_attack_is_said_in_one_line(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -160,14 +161,24 @@ def test_a_device_that_says_another_id_is_met_as_the_papers_figures_show(tmp_pat
     assert "does not know this device id" in said
 
 
-def test_observe_prints_each_change_until_ctrl_c(loopback_host: str) -> None:
-    with serving(loopback_host) as (uri, _):
-        command = [*COAP, "observe", f"{uri}/time"]
+@pytest.mark.parametrize("profile", [None, "hardened", "paper"])
+def test_observe_prints_each_change_until_ctrl_c(profile: str | None, tmp_path: Path, loopback_host: str) -> None:
+    """With Sabour's handshake what was sealed is opened, in each notification."""
+    own: tuple[object, ...] = ()
+    if profile is not None:
+        for end, other in (("device", "host"), ("host", "device")):
+            record = coap("identity", "--state", tmp_path / end)[1].decode().strip()
+            assert coap("enrol", record, "--state", tmp_path / other)[0] == 0
+        own = ("--scheme", "sabour", "--profile", profile, "--auth-port", 20_588, "--state")
+    with serving(loopback_host, *own, *([tmp_path / "host"] if own else [])) as (uri, _):
+        command = [*COAP, "observe", f"{uri}/time", *map(str, own), *([str(tmp_path / "device")] if own else [])]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
             assert watching.stdout is not None
-            assert watching.stdout.readline() != watching.stdout.readline() != ""
+            times = [watching.stdout.readline().strip() for _ in range(3)]
             watching.send_signal(signal.SIGINT)
             assert watching.wait(LEFT_S) == 130
+    assert len({*times}) == 3
+    assert all(re.fullmatch(r"[A-Z][a-z]{2} \d\d \d\d:\d\d:\d\d", each) for each in times), times
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import aiocoap
 import pytest
 from fuzzing import mutated
 from lossy import Network, client_on, in_virtual_time, server_on
-from served import DEVICE, HOST, SECRET, begun
+from served import DEVICE, HOST, SECRET, begun, oscore_pairs
 
 from bt_selfsecure.coap.channels import (
     Channel,
@@ -27,6 +27,8 @@ from bt_selfsecure.coap.channels import (
     dtls_client,
 )
 from bt_selfsecure.coap.interface import MOST_REMEMBERED
+from bt_selfsecure.coap.oscore import OscoreSite
+from bt_selfsecure.coap.oscore_pairs import OscorePair, OscorePairs
 from bt_selfsecure.coap.pairs import PairFile
 from bt_selfsecure.coap.resources import site
 from bt_selfsecure.coap.sabour import secured
@@ -53,31 +55,37 @@ def dotp(role: Role) -> DotpChannel:
     return DotpChannel(Dotp(DotpRecord.hardened(role, SECRET)), lambda _record: None, "pair")
 
 
-def gate_of(name: str) -> tuple[Any, Gate, Callable[[float], Channel], ClientConfig | None]:
+def gate_of(
+    name: str, folder: Path
+) -> tuple[Any, Gate, Callable[[float], Channel], ClientConfig | None, OscorePair | None]:
     """A server's site and gate, and what its client has."""
     if name == "dotp":
-        return site(), DotpGate([dotp(Role.SERVER)]), lambda _now: dotp(Role.CLIENT), None
+        return site(), DotpGate([dotp(Role.SERVER)]), lambda _now: dotp(Role.CLIENT), None, None
     if name == "sabour":
         devices = {DEVICE.device_id: DEVICE.enrolment.key}
         server = Server(ServerConfig(HOST, devices), EndpointContext(os.urandom))
         device = ClientConfig(DEVICE, HOST.enrolment)
-        return secured(site(), server), PlainGate(), lambda _now: PlainChannel(), device
-    return site(), PlainGate(), lambda _now: PlainChannel(), None
+        return secured(site(), server), PlainGate(), lambda _now: PlainChannel(), device, None
+    if name == "oscore":
+        pairs = oscore_pairs(folder)
+        whole = OscoreSite(site(), OscorePairs([pairs[Role.SERVER]]).of)
+        return whole, PlainGate(), lambda _now: PlainChannel(), None, pairs[Role.CLIENT]
+    return site(), PlainGate(), lambda _now: PlainChannel(), None, None
 
 
-@pytest.mark.parametrize("name", ["plain", "dotp", "sabour"])
+@pytest.mark.parametrize("name", ["plain", "dotp", "sabour", "oscore"])
 @pytest.mark.parametrize("runs", [2000, pytest.param(300_000, marks=pytest.mark.long)])
 def test_what_strangers_send_raises_nothing_and_others_are_served_meanwhile(
-    name: str, runs: int, caplog: pytest.LogCaptureFixture
+    name: str, runs: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     chance = random.Random(runs)
 
     async def test() -> None:
-        whole, gate, connect, device = gate_of(name)
+        whole, gate, connect, device, security = gate_of(name, tmp_path)
         network = Network(chance, loss=0, double=0, most_delay_s=0.01)
         context = await server_on(network, whole, gate)
         server = context.request_interfaces[0].token_interface.message_interface
-        client, asking = await client_on(network, connect, device)
+        client, asking = await client_on(network, connect, device, security)
         assert (await client.request("get", "coap://server/time")).code == aiocoap.CONTENT
         seen = [*MESSAGES, *network.sent[("client", 1)]]
         for number in range(runs):

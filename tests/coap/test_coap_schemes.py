@@ -386,3 +386,25 @@ def test_the_program_on_the_page_runs_and_prints_the_time(tmp_path: Path) -> Non
     (tmp_path / "program.py").write_text(program)
     done = subprocess.run([sys.executable, tmp_path / "program.py"], capture_output=True, text=True, timeout=30)
     assert done.stdout.startswith("2.05 Content b'"), done.stderr
+
+
+def test_what_is_in_clear_is_a_post_to_auth_and_every_other_request_is_told_so(
+    loopback_host: str, tmp_path: Path
+) -> None:
+    """Also where its sender wants no confirmation, and is answered at once."""
+
+    async def test() -> None:
+        async with Ends("sabour", tmp_path).running(loopback_host) as serving:
+            client = await aiocoap.Context.create_client_context()
+            codes = {}
+            for code, path in ((aiocoap.GET, "auth"), (aiocoap.POST, "time"), (aiocoap.POST, "auth/x")):
+                for tuning in (aiocoap.Unreliable, aiocoap.Reliable):
+                    uri = f"coap://{serving.where}/{path}"
+                    request = aiocoap.Message(code=code, uri=uri, payload=b"?", transport_tuning=tuning())
+                    async with asyncio.timeout(5):
+                        codes[code, path, tuning] = (await client.request(request).response).code
+            await client.shutdown()
+        assert {code for (method, _, _), code in codes.items() if method is aiocoap.GET} == {aiocoap.METHOD_NOT_ALLOWED}
+        assert {code for (method, _, _), code in codes.items() if method is aiocoap.POST} == {aiocoap.UNAUTHORIZED}
+
+    run(test)

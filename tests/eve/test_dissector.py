@@ -39,7 +39,7 @@ WRONG = ("wrong_length", "wrong_check", "wrong_padding", "wrong_set", "conflict"
 
 
 def expected(frame: dict[str, Any]) -> list[str]:
-    compact = frame["kind"] == "RAND_COMPACT"
+    compact = frame["kind"] in ("RAND_COMPACT", "GROUP_FRAGMENT")
     return [
         str(Profile[frame["profile"].upper()].value),
         str(Kind[frame["kind"]].value),

@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from bt_selfsecure.cli.main import main
-from bt_selfsecure.node.haoxiao import key_agreement as establishing
+from bt_selfsecure.node.haoxiao import shared_burst as establishing
 
 
 class BrokenInitiator(establishing.Initiator):

@@ -45,7 +45,7 @@ def wheelhouse(release: str) -> Path:
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"]
     wanted = [*project["project"]["dependencies"], *project["build-system"]["requires"], "shtab"]
-    wanted += extras["node"] + extras["coap"]
+    wanted += extras["node"] + extras["coap"] + extras["pair"]
     place = cache_directory() / f"wheels-{release}"
     note = place / "requirements.json"
     if not note.exists() or json.loads(note.read_text()) != wanted:

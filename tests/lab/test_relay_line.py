@@ -76,7 +76,7 @@ def test_a_thousand_messages_each_way_with_the_middle_killed_ten_times_and_a_plu
     draw = random.Random(7)
 
     def blows() -> None:
-        for number in range(10):
+        for number in range(11):
             name = draw.choice(MIDDLE)
             time.sleep(draw.uniform(5, 30))
             if number == 5:

@@ -11,16 +11,67 @@ from typing import Any, TypeVar
 
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node import ages
-from bt_selfsecure.node.api import Api, Until
+from bt_selfsecure.node.api import Api
+from bt_selfsecure.node.api_operations import Until
 from bt_selfsecure.node.client import NodeClient
 from bt_selfsecure.node.config import Config, NodeTable
-from bt_selfsecure.node.errors import MessageTooLongError, QueueFullError, UnknownPeerError
+from bt_selfsecure.node.errors import MessageTooLongError, QueueFullError, UnknownGroupError, UnknownPeerError
 from bt_selfsecure.node.haoxiao.confirmation import is_same_string
 from bt_selfsecure.node.messages import Received
 
 T = TypeVar("T")
 SECRET = "00c0ffee" * 8
 MOST_BYTES = 1 << 20
+
+
+class LoopbackGroups:
+    """The groups of a `LoopbackNode`: what is sent to one is at its members at once."""
+
+    def __init__(self, node: LoopbackNode) -> None:
+        self._node = node
+
+    def status(self) -> list[dict[str, Any]]:
+        return [self._told(name) for name in self._node.groups]
+
+    def _told(self, name: str) -> dict[str, Any]:
+        names = ("sent", "fragments", "letters", "received", "repaired", "rejected")
+        number = self._node.sent_to_groups
+        members = [{"peer": one, "state": "current", "acknowledged": number} for one in self._node.groups[name]]
+        return {
+            "name": name,
+            "own": True,
+            "owner": self._node.name,
+            "epoch": 1,
+            "number": number,
+            "secret_bits": 131.4,
+            "members": members,
+            "waiting": 0,
+            "counts": dict.fromkeys(names, 0),
+        }
+
+    async def create(self, name: str, peers: list[str]) -> dict[str, Any]:
+        self._node.groups[name] = [self._node._find(peer).name for peer in peers]
+        return self._told(name)
+
+    async def change(self, name: str, add: list[str], remove: list[str]) -> dict[str, Any]:
+        self._find(name)
+        self._node.groups[name] = [one for one in [*self._node.groups[name], *add] if one not in remove]
+        return self._told(name)
+
+    def send(self, name: str, message: bytes) -> int:
+        self._find(name)
+        if len(message) > 200:
+            raise MessageTooLongError("a message to a group has at most 200 bytes")
+        self._node.sent_to_groups += 1
+        return self._node.sent_to_groups - 1
+
+    def end(self, name: str) -> None:
+        self._find(name)
+        del self._node.groups[name]
+
+    def _find(self, name: str) -> None:
+        if name not in self._node.groups:
+            raise UnknownGroupError(f"this node owns no group {name!r}: see bt-selfsecure group status")
 
 
 class LoopbackNode:
@@ -37,6 +88,11 @@ class LoopbackNode:
         self.establishing: str | None = None
         self.establishing_s = 0.02
         self.established = 0
+        self.groups: dict[str, list[str]] = {}
+        """Names of their members."""
+        self.sent_to_groups = 0
+        self.under_way = self.most_under_way = 0
+        """Establishments at the same time."""
         self.nowhere = 0
         self.refused = 0
         self.profile = "hardened"
@@ -52,6 +108,10 @@ class LoopbackNode:
     def join(self, other: LoopbackNode) -> None:
         self.known[other.name], other.known[self.name] = other, self
 
+    @property
+    def group_wishes(self) -> LoopbackGroups:
+        return LoopbackGroups(self)
+
     def status(self) -> dict[str, Any]:
         return {
             "version": "0.0.0",
@@ -65,6 +125,7 @@ class LoopbackNode:
             "journal": {"commits": 42, "seconds": 0.21, "slowest_s": 0.0125},
             "relay": None,
             "peers": self.peers(),
+            "groups": self.group_wishes.status(),
         }
 
     def peers(self) -> list[dict[str, Any]]:
@@ -141,6 +202,7 @@ class LoopbackNode:
             "bearer": "rfcomm",
             "own_address": self.address,
             **ages.told(7200.0),
+            "shared": [],
             "rests_on": "Eve's misses alone, at least 5 % as configured: rfcomm hides its losses from the responder.",
         }
 
@@ -186,7 +248,10 @@ class LoopbackNode:
         if other.away:
             return {"established": False, "peer": other.name, "reason": "nobody accepted the request"}
         self.establishing = other.name
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
         await asyncio.sleep(self.establishing_s)
+        self.under_way -= 1
         self.establishing = None
         self.established += 1
         return {"established": True, "peer": other.name, "profile": self.profile, "reason": ""} | self.key(other)

@@ -19,7 +19,10 @@ from bt_selfsecure.node.config import Config, DiscoveryTable, EstablishTable, No
 from bt_selfsecure.node.service import Node
 
 ADDRESSES = {
-    name: f"B8:27:EB:00:00:{number:02X}" for number, name in enumerate(("alice", "bob", "carol", "dave", "mallory"), 1)
+    name: f"B8:27:EB:00:00:{number:02X}"
+    for number, name in enumerate(
+        ("alice", "bob", "carol", "dave", "mallory", "erin", "frank", "grace", "heidi", "ivan"), 1
+    )
 }
 
 
@@ -216,6 +219,8 @@ class AdvertAir:
         self.lose = lose or (lambda datagram: False)
         self.links: list[AdvertLink] = []
         self.most_open = 0
+        self.sent: list[tuple[str, bytes]] = []
+        """By whose address, and what; once each, whoever hears it."""
 
     def bearer(self, address: str) -> AdvertBearer:
         return AdvertBearer(self, address)
@@ -250,6 +255,7 @@ class AdvertLink(Link):
     async def send(self, data: bytes) -> None:
         self._require_size(data)
         await asyncio.sleep(0.03)
+        self.bearer.air.sent.append((self.bearer.address, data))
         for link in self.bearer.air.links:
             if link.peer == self.bearer.address and not self.bearer.air.lose(data):
                 link.received.put_nowait(data)

@@ -95,6 +95,8 @@ class End:
     """Links that have ended, which the machine was not told yet."""
     bursts: list[SendBurst] = field(default_factory=list)
     radio: str = "free"
+    gathers: bool = False
+    """Its machine waits for a burst that several peers may share."""
     wishes: dict[int, Wish] = field(default_factory=dict)
     said: int = 0
     key_wishes: int = 0

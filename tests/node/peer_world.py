@@ -24,6 +24,7 @@ from bt_selfsecure.node.haoxiao.peer_events import (
     Delivered,
     Dial,
     EstablishOutcome,
+    GatherBurst,
     GenerationAgreed,
     HangUp,
     Kept,
@@ -40,6 +41,7 @@ from bt_selfsecure.node.haoxiao.peer_events import (
 from bt_selfsecure.node.haoxiao.peer_links import LinkFacts
 from bt_selfsecure.node.haoxiao.peer_machine import PeerMachine
 from bt_selfsecure.node.haoxiao.peer_status import PeerState, state_of
+from bt_selfsecure.node.haoxiao.shared_burst import SharedBurst
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig, Timers
 from bt_selfsecure.protocols.haoxiao.exported import KeptGenerations
 from bt_selfsecure.protocols.haoxiao.frames import Kind, decode
@@ -218,6 +220,18 @@ class PeerWorld:
             self.ends[i].machine.handle_timer(self.now)
             self.act(i)
 
+    def gathered(self, i: int) -> None:
+        """The node has found nobody else for a burst, and begins it, where it is still wanted."""
+        end = self.ends[i]
+        end.gathers = False
+        if config := end.machine.agreement.burst_config(self.now):
+            context = EndpointContext(self.sources[i].randbytes, self.tracer, name="burst")
+            shared = SharedBurst([config], context)
+            end.machine.join_burst(shared.legs[config.peer], self.now)
+            shared.start(self.now)
+            end.machine.handle_timer(self.now)
+            self.act(i)
+
     def burst_sent(self, i: int, *, lose: bool = False) -> None:
         """A packet of a burst has left."""
         end = self.ends[i]
@@ -271,6 +285,7 @@ class PeerWorld:
         end.dials.clear()
         end.downs.clear()
         end.bursts.clear()
+        end.gathers = False
         end.radio, end.key_wishes, end.token, end.refuses, end.adapter = "free", 0, 0, False, False
         end.machine = self._machine(i, end.written.stored())
         self.act(i)
@@ -292,6 +307,8 @@ class PeerWorld:
                 case HangUp():
                     for wire in [wire for wire in self.wires if wire.numbers[i] == output.link]:
                         self._close(wire)
+                case GatherBurst():
+                    end.gathers = True
                 case TakeRadio():
                     assert end.radio == "free"
                     end.radio = "asked"
@@ -415,6 +432,8 @@ class PeerWorld:
             self.down(i)
         elif end.dials:
             self.dial_over(i, good=True)
+        elif end.gathers:
+            self.gathered(i)
         elif end.radio == "asked":
             self.radio(i, good=True)
         elif end.bursts:

@@ -29,6 +29,7 @@ from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.metrics import render
 from bt_selfsecure.node.service import Node
 from bt_selfsecure.node.two_nodes import ADDRESSES, OTHER
+from bt_selfsecure.protocols.haoxiao.exported import KeptGenerations
 from bt_selfsecure.protocols.haoxiao.frames import Profile
 from bt_selfsecure.protocols.haoxiao.record import Role
 from bt_selfsecure.protocols.haoxiao.session import Session
@@ -210,7 +211,7 @@ def test_what_is_kept_about_a_key_is_written_anew_within_a_second_and_at_once_wh
     rows = StateRows()
 
     def told(now: float, **facts: Any) -> float | None:
-        row = rows.row(KeepState(session.record, {"born": 5.0, **facts}, {}, True, Trust()), now)
+        row = rows.row(KeepState(session.record, {"born": 5.0, **facts}, {}, True, Trust(), KeptGenerations()), now)
         key = json.loads(row.facts)["key"]
         assert {name: key[name] for name in facts} == facts
         return float(key["written"])
@@ -226,7 +227,7 @@ def test_what_is_kept_about_a_key_is_written_anew_within_a_second_and_at_once_wh
 
 def test_a_key_has_aged_while_the_disk_took_nothing(tmp_path: Path) -> None:
     session = Session.start(Profile.HARDENED, Role.INITIATOR, bytes(32), SessionConfig(), EndpointContext(bytes))
-    state = KeepState(session.record, {"born": 0.0}, {}, True, Trust())
+    state = KeepState(session.record, {"born": 0.0}, {}, True, Trust(), KeptGenerations())
     with contextlib.closing(Journal(tmp_path, sync_each=True)) as journal:
         note(journal, ADDRESSES["bob"], state, StateRows())
         journal.commit(now=5 * HOUR)

@@ -149,6 +149,49 @@ def test_establish_tells_the_key_and_what_it_is_worth(run: Run) -> None:
     )
 
 
+def test_establish_with_several_asks_for_all_keys_at_once(
+    run: Run, alice: LoopbackNode, bob: LoopbackNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carol = LoopbackNode("carol", "B8:27:EB:00:00:03")
+    alice.join(carol)
+    alice.establishing_s = 1.0
+    outcomes = json.loads(run("establish", "bob", "carol", "--json")[1])
+    assert alice.most_under_way == 2
+    assert [one["peer"] for one in outcomes] == ["bob", "carol"]
+    carol.away = True
+    status, out, _ = run("establish", "--all")
+    assert status == 1
+    assert "A new key with bob" in out
+    assert "no key with carol" in out
+
+
+@pytest.mark.parametrize("words", [("establish",), ("establish", "bob", "--all")])
+def test_establish_takes_names_or_all(run: Run, words: tuple[str, ...]) -> None:
+    status, _, err = run(*words)
+    assert status == 2
+    assert "give the names of peers, or --all and none" in err
+
+
+def test_an_unknown_name_among_several_begins_no_establishment(run: Run, alice: LoopbackNode) -> None:
+    _, _, err = run("establish", "bob", "nobody")
+    assert "there is no peer 'nobody'" in err
+    assert alice.established == 0
+
+
+def test_status_says_what_the_others_of_one_burst_could_know(run: Run) -> None:
+    from bt_selfsecure.cli.status import establishment_lines
+
+    outcome = json.loads(run("establish", "bob", "--json")[1])
+    shared = [{"peer": "B8:27:EB:00:00:03", "missed": 12}, {"peer": "B8:27:EB:00:00:04", "missed": 7}]
+    told = " ".join(" ".join(establishment_lines(outcome | {"shared": shared}, 80)).split())
+    assert "shared with 2 other peers; each missed 7 packets of this key or more" in told
+    shared[0]["missed"] = 0
+    told = " ".join(" ".join(establishment_lines(outcome | {"shared": shared, "hybrid": True}, 80)).split())
+    assert "X25519 alone keeps the key from one who missed none" in told
+    told = " ".join(" ".join(establishment_lines(outcome | {"shared": shared, "hybrid": False}, 80)).split())
+    assert "one of them can compute the key" in told
+
+
 def test_no_key_is_the_answer_no(run: Run, bob: LoopbackNode) -> None:
     bob.away = True
     assert run("establish", "bob")[:2] == (1, "no key with bob: nobody accepted the request\n")

@@ -51,6 +51,7 @@ class Watched:
             (0.3, partial(self.doubt, i)),
             (20 * bool(end.dials), partial(world.dial_over, which, good=draw.random() < 0.9)),
             (20 * bool(end.downs), partial(world.down, which)),
+            (20 * end.gathers, partial(world.gathered, which)),
             (30 * bool(end.bursts), partial(world.burst_sent, which, lose=draw.random() < 0.1)),
             (20 * (end.radio == "asked"), partial(world.radio, which, good=draw.random() < 0.9)),
         ]

@@ -191,7 +191,7 @@ def test_no_rest_of_a_deleted_row_stays_in_a_page_however_the_rows_came_and_went
             journal.commit()
         if number % 50 == 0:
             journal.commit()
-            assert journal.erase() == ""
+            assert journal.erase(room=draw.choice((0.0, 1.5))) == ""
             there = {int(digits) for digits in MARK.findall(every_byte(tmp_path))}
             assert there == {*rows.values(), *kept.values()}
     journal.close()

@@ -17,10 +17,12 @@ import pytest
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node import journal_file as module
+from bt_selfsecure.node.erasing import MOST_ROOM_BYTES
 from bt_selfsecure.node.journal import Journal, PeerRow
 from bt_selfsecure.node.journal_file import APPLICATION_ID, LOCK, MIGRATIONS, JournalError
 from bt_selfsecure.node.set_aside import FILE, LOG
 from bt_selfsecure.node.state import backup, restore, set_aside
+from bt_selfsecure.protocols.haoxiao.group.record import record_of
 from bt_selfsecure.protocols.haoxiao.record import SessionRecord
 
 BOB = "B8:27:EB:00:00:02"
@@ -457,6 +459,8 @@ def test_a_journal_of_each_format_is_read(tmp_path: Path, number: int) -> None:
         assert journal.partial(BOB) == [b"hel"]
         assert journal.inbox() == [(10001, BOB, 1, 1700000100.5, b"world")]
         assert journal.insert(BOB, "inbox", BOB, 1, 0.0, b"") > 10001
+        groups = [(owner, record_of(text).name) for _, owner, text in journal.groups()]
+        assert groups == ([("B8:27:EB:00:00:01", "lamps"), (BOB, "doors")] if number >= 3 else [])
 
 
 def test_migrations_run_once_each_and_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -487,9 +491,52 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pyt
         assert journal._database.execute("SELECT count(*) FROM sqlite_master WHERE name = 'news'").fetchone() == (0,)
 
 
+def test_an_erased_log_with_room_for_more_does_not_grow_and_has_nothing_of_what_was_in_it(tmp_path: Path) -> None:
+    def log_length() -> int:
+        return (tmp_path / LOG).stat().st_size
+
+    def commits(journal: Journal) -> None:
+        for _ in range(20):
+            journal.delete(BOB, "outbox", put(journal, b"secret " * 100))
+            put(journal, b"secret")
+            journal.commit()
+
+    with opened(tmp_path, sync_each=True) as journal:
+        commits(journal)
+        length = log_length()
+        assert journal.erase(room=2.0) == ""
+        assert log_length() == 2 * length
+        assert not any((tmp_path / LOG).read_bytes())
+        commits(journal)
+        assert log_length() == 2 * length
+        assert journal.erase(room=1000.0) == ""
+        assert log_length() == MOST_ROOM_BYTES
+        assert journal.erase() == ""
+        assert log_length() == 0
+
+
+def test_what_another_program_writes_while_the_log_gets_room_is_not_overwritten(tmp_path: Path) -> None:
+    with opened(tmp_path, sync_each=True) as journal, contextlib.closing(sqlite3.connect(tmp_path / FILE)) as other:
+        put(journal, b"1")
+        journal.commit()
+
+        def write(statement: str) -> None:
+            if statement == "BEGIN IMMEDIATE":
+                with other:
+                    other.execute("PRAGMA user_version = 99")
+
+        journal._database.set_trace_callback(write)
+        assert journal.erase(room=2.0) == ""
+        journal._database.set_trace_callback(None)
+        shutil.copytree(tmp_path, tmp_path / "killed")
+    with contextlib.closing(sqlite3.connect(tmp_path / "killed" / FILE)) as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (99,)
+
+
+@pytest.mark.parametrize("room", [0.0, 2.0])
 @pytest.mark.parametrize("step", ["marked", "written anew", "truncated", "committed"])
 def test_a_crash_at_any_step_of_erasing_loses_nothing_and_is_not_taken_for_a_lost_log(
-    tmp_path: Path, step: str
+    tmp_path: Path, step: str, room: float
 ) -> None:
     state, killed = tmp_path / "state", tmp_path / "killed"
 
@@ -506,14 +553,14 @@ def test_a_crash_at_any_step_of_erasing_loses_nothing_and_is_not_taken_for_a_los
         journal.commit()
         if word := words.get(step):
             journal._database.set_trace_callback(partial(look, word))
-        assert journal.erase(1000) == ""
+        assert journal.erase(1000, room=room) == ""
         journal._database.set_trace_callback(None)
         if step == "committed":
             rows.append(put(journal, b"after"))
             journal.commit()
         if not killed.exists():
             shutil.copytree(state, killed)
-    assert (step == "truncated") is not bool((killed / LOG).stat().st_size)
+    assert (step == "truncated") is not any((killed / LOG).read_bytes())
     with opened(killed) as journal:
         assert journal.notes == []
         assert [number for number, _ in journal.outbox(BOB)] == rows[30:]

@@ -66,6 +66,7 @@ class SmallWorld(PeerWorld):
                 "dialled": end.dials,
                 "not dialled": end.dials,
                 "burst": end.bursts,
+                "gathered": end.gathers,
                 "granted": end.radio == "asked",
                 "not granted": end.radio == "asked",
                 "radio lost": end.radio == "held",
@@ -97,6 +98,8 @@ class SmallWorld(PeerWorld):
                 self.dial_over(i, good=verb == "dialled")
             case "burst":
                 self.burst_sent(i)
+            case "gathered":
+                self.gathered(i)
             case "granted" | "not granted" | "radio lost":
                 self.radio(i, good=verb == "granted")
             case "timeout":

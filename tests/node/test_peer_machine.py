@@ -94,6 +94,10 @@ class PeerPair(RuleBasedStateMachine):
         if self.world.ends[i].bursts:
             self.world.burst_sent(i, lose=lose)
 
+    @rule(i=ENDS)
+    def gathered(self, i: int) -> None:
+        self.world.gathered(i)
+
     @rule(i=ENDS, good=st.booleans())
     def radio(self, i: int, good: bool) -> None:
         self.world.radio(i, good=good)
@@ -169,6 +173,7 @@ def run_schedule(seed: int, steps: int = 120, tracer: Callable[[Transition], Non
             (1, partial(world.inject, i, draw.choice(world.ever) if world.ever else b"")),
             (20 * bool(end.dials), partial(world.dial_over, which, good=draw.random() < 0.7)),
             (20 * bool(end.downs), partial(world.down, which)),
+            (20 * end.gathers, partial(world.gathered, which)),
             (30 * bool(end.bursts), partial(world.burst_sent, which, lose=draw.random() < 0.2)),
             (
                 20 * (end.radio == "asked") + (end.radio == "held"),

@@ -12,6 +12,7 @@ from two_daemons import Traffic, wait_until
 
 from bt_selfsecure.cli.status import status_lines
 from bt_selfsecure.node.client import ApiError
+from bt_selfsecure.node.haoxiao.peer_links import ONE_WAY
 from bt_selfsecure.node.metrics import render
 
 ENDS = {"alice": "carol", "carol": "alice"}
@@ -96,7 +97,25 @@ def test_two_ways_authenticate_the_key_by_what_neither_relay_has_alone(make: Mak
         assert end["key"]["authenticated"] is False
         assert end["trust"]["confirmed"] is None
         assert "those of both ways do not work together" in end["key"]["rests_on"]
+    renewed = nodes.client("alice").establish("carol")
+    assert renewed["established"]
+    assert renewed["continuity"]
+    wait_until(lambda: nodes.peer("carol", "alice")["key"]["fingerprint"] == renewed["fingerprint"])
     Traffic(nodes, 5, pause=0, other=ENDS).finish(60)
+
+
+@pytest.mark.timeout(240)
+def test_one_of_two_ways_carries_the_session_on_and_no_new_key(make: Make) -> None:
+    nodes = make(SQUARE, '[["bob"], ["dave"]]')
+    nodes.start(*SQUARE)
+    for name, other in ENDS.items():
+        nodes.wait_connected(name, other)
+    nodes.kill("bob")
+    Traffic(nodes, 3, other=ENDS).finish(120)
+    wait_until(lambda: nodes.peer("alice", "carol")["link"]["path"] == ["dave"])
+    assert nodes.peer("alice", "carol")["link"]["second_path"] == []
+    outcome = nodes.client("alice").establish("carol")
+    assert (outcome["established"], outcome["reason"]) == (False, ONE_WAY)
 
 
 @pytest.mark.timeout(120)

@@ -30,6 +30,7 @@ from bt_selfsecure.node.config import (
 )
 from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.journal_file import LOCK
+from bt_selfsecure.node.known import KnownPeers
 from bt_selfsecure.node.media import KernelMedia
 from bt_selfsecure.node.service import Node
 from bt_selfsecure.node.set_aside import FILE, LOG
@@ -352,7 +353,7 @@ class RadioAndUdp:
     def __init__(self, air: AdvertAir, config: Config, address: str) -> None:
         self._advert, self._kernel = (
             air.bearer(address),
-            KernelMedia(config, lambda: "hci0", lambda: address, lambda peer: False),
+            KernelMedia(config, KnownPeers(config), lambda: "hci0", lambda: address, lambda peer: False),
         )
 
     def open(self, name: str) -> Bearer:

@@ -16,12 +16,12 @@ import aiocoap
 from aiocoap import error
 
 from bt_selfsecure.bench.coap.live_relay import EveRelay, Hear, LiveAttack, Place, Say
-from bt_selfsecure.bench.coap.live_sabour import Middle, Replaying
+from bt_selfsecure.bench.coap.live_sabour import SABOUR, Middle
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.dotp.attacks import Public, Sent
 from bt_selfsecure.eve.dotp.attacks.between import Drop, Hold
 from bt_selfsecure.eve.dotp.attacks.listening import PadReader
-from bt_selfsecure.eve.dotp.attacks.speaking import Change, Deafen, Replay
+from bt_selfsecure.eve.dotp.attacks.speaking import Change, Deafen, Impersonate, Replay
 from bt_selfsecure.eve.dotp.serial_number import known_of_get, read, sns_of_known
 from bt_selfsecure.protocols.dotp.keys import SERIAL_BYTES, Role, direction_sn
 from bt_selfsecure.protocols.sabour.messages import Profile
@@ -30,6 +30,12 @@ PATHS: Final = (b"time", b"sensor", b"index")
 """What a client is supposed to ask for."""
 GET_AND_CONTENT: Final = bytes([0x40 ^ 0x60, 0x01 ^ 0x45, 0, 0])
 """The exclusive or of how a confirmable GET and its piggybacked 2.05 begin: type, code, message id."""
+
+
+SHORT_BITS: Final = 40
+"""Of a key whose RN has 8."""
+HER_REQUEST: Final = bytes.fromhex("4001 6576 b4") + b"time"
+MOST_FORGED: Final = 256
 
 
 # --- D-OTP's object layer ---------------------------------------------------------------------------------------------
@@ -48,18 +54,54 @@ class _Reading:
         return self._sn is not None
 
     def hear(self, sender: Role, data: bytes) -> list[Sent]:
-        policy = self._public.policy
         if self._sn is None and sender is Role.CLIENT:
-            size = len(data) - SERIAL_BYTES
-            for path in PATHS:
-                if 0 <= size - 5 - len(path) <= 8:
-                    for sn in sns_of_known(data, known_of_get(size, path), policy):
-                        self._sn = sn
-                        self._say(f"SN is {sn}")
+            self._sn = _sn_of(data, self._public, self._say)
         if self._sn is not None:
-            (text,) = read([data], direction_sn(self._sn, sender), policy)
+            (text,) = read([data], direction_sn(self._sn, sender), self._public.policy)
             self._say(f"{sender.value}: {_told(text)}")
         return [(sender.peer, data)]
+
+
+def _sn_of(data: bytes, public: Public, say: Say) -> int | None:
+    """Return SN, where a request is for one of the paths that she supposes."""
+    size = len(data) - SERIAL_BYTES
+    for path in PATHS:
+        if 0 <= size - 5 - len(path) <= 8:
+            for sn in sns_of_known(data, known_of_get(size, path), public.policy, public.bits):
+                say(f"SN is {sn}")
+                return sn
+    return None
+
+
+class _Exhausting:
+    """Is the client from its first answer on, in a pair whose RN has 8 bits: a request for each answer, until the
+    server has no number left. Succeeds if she was answered, and then no more."""
+
+    def __init__(self, say: Say) -> None:
+        self._say: Final = say
+        self._public: Final = Public(bits=SHORT_BITS)
+        self._eve: Impersonate | None = None
+        self._asked = self._answered = 0
+
+    @property
+    def succeeded(self) -> bool:
+        return self._asked == self._answered > 1
+
+    def hear(self, sender: Role, data: bytes) -> list[Sent]:
+        if self._eve is None and sender is Role.CLIENT:
+            sn = _sn_of(data, self._public, self._say)
+            if sn is not None:
+                (text,) = read([data], direction_sn(sn, sender), self._public.policy, SHORT_BITS)
+                self._eve = Impersonate(self._public, text, HER_REQUEST, MOST_FORGED)
+        if self._eve is None:
+            return [(sender.peer, data)]
+        onward = self._eve.hear(sender, data)
+        if sender is Role.SERVER:
+            self._asked += len(onward)
+            self._answered += 1
+            if onward:
+                self._say(f"answered {self._answered} times; her request {self._asked} goes out")
+        return onward
 
 
 def _told(text: bytes) -> str:
@@ -151,13 +193,14 @@ DOTP: Final[dict[str, Callable[[Say], LiveAttack]]] = {
     "dotp/loss": lambda say: _MadeDeaf(Drop(1).hear, say),
     "dotp/crossing": _Crossing,
     "dotp/change": lambda say: _MadeAnother(Change(b"time", b"door").hear, say),
+    "dotp/exhaustion": _Exhausting,
     "dotp/deafen": lambda say: _MadeDeaf(Deafen(Public(), os.urandom, 1).hear, say),
 }
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
 
-LIVE: Final = {**dict.fromkeys(DOTP, 1), "sabour/middle": 2, "sabour/replay": 1}
+LIVE: Final = {**dict.fromkeys(DOTP, 1), "sabour/middle": 2, **dict.fromkeys(SABOUR, 1)}
 """Each with its number of places, at most: of `hardened` the handshake has no port of its own."""
 
 
@@ -181,8 +224,8 @@ async def attack(name: str, profile: str, places: list[Place], seconds: float, s
         carried = middle = Middle(which, say)
         hears = [middle.hear_coap, middle.hear]
     else:
-        carried = replay = Replaying(which, say)
-        hears, play = [replay.hear], replay.play(places[0])
+        carried = visitor = SABOUR[name](which, say)
+        hears, play = [visitor.hear], visitor.play(places[0])
     relays = [EveRelay(place, hear) for place, hear in zip(places, hears, strict=False)]
     try:
         for place, relay in zip(places, relays, strict=True):

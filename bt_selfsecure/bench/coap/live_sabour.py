@@ -1,4 +1,4 @@
-"""Eve in the place of a server of Sabour's handshake: in the middle of one, and with the record of one."""
+"""Eve in the place of a server of Sabour's handshake: in the middle of one, and with what she heard of one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from itertools import repeat
+from itertools import cycle, repeat
 from typing import Final
 
 import aiocoap
@@ -14,11 +14,13 @@ from aiocoap import error
 
 from bt_selfsecure.bench.coap.live_relay import LONGEST, Place, Say, udp
 from bt_selfsecure.eve.dotp.attacks import Sent
+from bt_selfsecure.eve.sabour.attacks.forgery import FalseDevice
 from bt_selfsecure.eve.sabour.attacks.middle import ManInTheMiddle
+from bt_selfsecure.eve.sabour.attacks.points import POINTS, InvalidPoints
 from bt_selfsecure.eve.sabour.attacks.replay import Replay
 from bt_selfsecure.protocols.dotp.keys import Role
 from bt_selfsecure.protocols.sabour.keys import NotAuthentic, PayloadKey
-from bt_selfsecure.protocols.sabour.messages import Kind, MessageError, Profile, decode
+from bt_selfsecure.protocols.sabour.messages import Kind, Message, MessageError, Profile, decode
 from bt_selfsecure.protocols.sabour.suites import Parties
 
 EACH_S: Final = 1.0
@@ -80,51 +82,44 @@ def _with(data: bytes, old: bytes, new: bytes) -> bytes:
     return data[: len(data) - len(old)] + new
 
 
-class Replaying:
-    """Plays M1 of a handshake that passed her to the server again, until it has forgotten that one, as a server that
-    was started again has; then M3. Succeeds if M4 comes: the server takes the device for present."""
+class Visitor:
+    """Learns a device's id from M1, which shows it to whoever hears it; then calls on the server herself, each second
+    until she succeeds: `visit` says how."""
 
     def __init__(self, profile: Profile, say: Say) -> None:
         self._profile: Final = profile
         self._say: Final = say
-        self._tape: Final = Replay(profile)
-        self._datagrams: Final[dict[bytes, bytes]] = {}
-        self._m2s: Final[set[bytes]] = set()
+        self._device_id = b""
         self.succeeded = False
 
     def hear(self, sender: Role, data: bytes) -> list[Sent]:
         frame = self._frame(data)
-        if self._kind(frame) is Kind.M2:
-            self._m2s.add(frame)
-        elif sender is Role.CLIENT:
-            self._tape.record(frame)
-            self._datagrams.setdefault(frame, data)
+        message = self._message(frame)
+        if message is not None and message.kind is Kind.M1:
+            self._device_id = message.device_id
+        self._note(frame)
         return [(sender.peer, data)]
 
     async def play(self, place: Place) -> None:
-        """Try each second, until it succeeded."""
+        """Call until it succeeded."""
         while not self.succeeded:
             await asyncio.sleep(EACH_S)
-            for m1 in self._tape.begin():
+            if self._device_id:
                 with contextlib.suppress(OSError, TimeoutError), udp(place) as own:
                     own.connect(place)
-                    await self._play(own, m1)
+                    await self._visit(own)
 
-    async def _play(self, own: socket.socket, m1: bytes) -> None:
-        m2 = await self._asked(own, m1)
-        if m2 in self._m2s:
-            return  # it remembers the handshake, and says again what it said
-        self._m2s.add(m2)
-        for m3 in self._tape.hear(m2):
-            self._say("M1 is played: the server begins anew")
-            if self._kind(await self._asked(own, m3)) is Kind.M4:
-                self.succeeded = True
-                self._say("M3 is played: the server takes the device for present, and sends M4")
+    def _note(self, frame: bytes) -> None:
+        """Take what passes."""
+
+    async def _visit(self, own: socket.socket) -> None:
+        raise NotImplementedError
 
     async def _asked(self, own: socket.socket, frame: bytes) -> bytes:
-        """Return the frame that answers a datagram of the tape. Raises TimeoutError."""
+        """Return the frame that answers this one. Raises TimeoutError."""
         loop = asyncio.get_running_loop()
-        await loop.sock_sendall(own, self._datagrams[frame])
+        in_coap = b"\x50\x02" + os.urandom(2) + b"\xb4auth\xff" + frame
+        await loop.sock_sendall(own, in_coap if self._profile.hardened else frame)
         async with asyncio.timeout(EACH_S):
             while True:
                 answer = self._frame(await loop.sock_recv(own, LONGEST))
@@ -140,8 +135,76 @@ class Replaying:
         except (error.UnparsableMessage, ValueError):
             return b""
 
-    def _kind(self, frame: bytes) -> Kind | None:
+    def _message(self, frame: bytes) -> Message | None:
         try:
-            return decode(self._profile, frame).kind
+            return decode(self._profile, frame)
         except MessageError:
             return None
+
+    def _is_m4(self, frame: bytes) -> bool:
+        message = self._message(frame)
+        return message is not None and message.kind is Kind.M4
+
+
+class Replaying(Visitor):
+    """Plays M1 of a handshake that passed her again, until the server has forgotten that one, as a server that was
+    started again has; then M3. Succeeds if M4 comes: the server takes the device for present."""
+
+    def __init__(self, profile: Profile, say: Say) -> None:
+        super().__init__(profile, say)
+        self._tape: Final = Replay(profile)
+        self._heard: Final[set[bytes]] = set()
+
+    def _note(self, frame: bytes) -> None:
+        self._tape.record(frame)
+        self._heard.add(frame)
+
+    async def _visit(self, own: socket.socket) -> None:
+        for m1 in self._tape.begin():
+            m2 = await self._asked(own, m1)
+            if m2 in self._heard:
+                return  # it remembers the handshake, and says again what it said
+            self._heard.add(m2)
+            for m3 in self._tape.hear(m2):
+                self._say("M1 is played: the server begins anew")
+                if self._is_m4(await self._asked(own, m3)):
+                    self.succeeded = True
+                    self._say("M3 is played: the server takes the device for present, and sends M4")
+
+
+class Forging(Visitor):
+    """Makes a handshake in the device's name, under a key of her own. Succeeds if M4 comes."""
+
+    async def _visit(self, own: socket.socket) -> None:
+        eve = FalseDevice(self._profile, Parties(self._device_id), os.urandom)
+        (m1,) = eve.begin()
+        for m3 in eve.hear(await self._asked(own, m1)):
+            self._say(f"M3 in the name of {self._device_id.hex()}, with a SIG of hers")
+            if self._is_m4(await self._asked(own, m3)):
+                self.succeeded = True
+                self._say("M4 comes: the server takes her for the device")
+
+
+class Pointing(Visitor):
+    """Offers one PK after the other that is no valid point. Succeeds if the server goes on with one."""
+
+    def __init__(self, profile: Profile, say: Say) -> None:
+        super().__init__(profile, say)
+        self._points: Final = cycle(POINTS[profile])
+
+    async def _visit(self, own: socket.socket) -> None:
+        point = next(self._points)
+        self._say(f"M1 with {point.hex()}")
+        eve = InvalidPoints(self._profile, self._device_id, point)
+        for m1 in eve.begin():
+            eve.hear(await self._asked(own, m1))
+        if eve.taken:
+            self.succeeded = True
+            self._say("M2 comes: the server goes on with it")
+
+
+SABOUR: Final[dict[str, type[Visitor]]] = {
+    "sabour/replay": Replaying,
+    "sabour/false-device": Forging,
+    "sabour/points": Pointing,
+}

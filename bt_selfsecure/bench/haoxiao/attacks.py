@@ -16,7 +16,7 @@ from typing import Any, Final
 from bt_selfsecure.air.models import Bernoulli, Jammed
 from bt_selfsecure.air.world import World
 from bt_selfsecure.bench.attacks import Attack, Trial
-from bt_selfsecure.bench.haoxiao import insiders
+from bt_selfsecure.bench.haoxiao import groups, insiders, relays
 from bt_selfsecure.bench.haoxiao.ends import Ends, trial_of
 from bt_selfsecure.bench.haoxiao.testbed import ALICE, BOB, BOB_LOSS, BURST, EVE_LOSS, Testbed
 from bt_selfsecure.eve.haoxiao.attacks.flood import RequestFlood
@@ -388,4 +388,6 @@ ATTACKS: Final[tuple[Attack[Ends], ...]] = (
            setting=f"a session of {ROUNDS_ON_TAPE} rounds each way, of which she hears every packet",
            meaning="she reads the last W to 2W rounds, from the older of two checkpoints on, and none before"),
     *insiders.ATTACKS,
+    *relays.ATTACKS,
+    *groups.ATTACKS,
 )  # fmt: skip

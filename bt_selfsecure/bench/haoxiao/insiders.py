@@ -13,8 +13,10 @@ from bt_selfsecure.bench.haoxiao.ends import Ends, trial_of
 from bt_selfsecure.bench.haoxiao.testbed import ALICE, BOB, BURST
 from bt_selfsecure.eve.haoxiao.attacks.forging import Forgery
 from bt_selfsecure.eve.haoxiao.attacks.speaking import SpeakingThief
-from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, decode
+from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, decode, encode
+from bt_selfsecure.protocols.haoxiao.session import Session
 from bt_selfsecure.protocols.haoxiao.suites import SUITES
+from bt_selfsecure.sansio.events import Persist
 
 LOSSLESS: Final = Bernoulli({"alice": 0.0, "bob": 0.0, "eve": 0.0})
 CAROL: Final = bytes.fromhex("02b75e000003")
@@ -33,9 +35,7 @@ def rounds(ends: Ends, seed: int) -> Trial:
     mallory = SpeakingThief(suite, key, random.randbytes)
     now = scene.world.now
     alice.rekey(FIRST, now)
-    for event in iter(alice.next_event, None):
-        if hasattr(event, "token"):
-            alice.persisted(event.token)
+    _keep(alice)
     for data in alice.frames_to_send(now):
         if decode(data).kind is Kind.RESYNC_REQUEST:
             alice.receive_frame(mallory.response(data, random.choice(FAR)), now)
@@ -45,6 +45,41 @@ def rounds(ends: Ends, seed: int) -> Trial:
         end.rekey(SINCE, now)
     scene.converse({"alice": alice, "bob": bob}, [b"hello"])
     return Trial(scene.received["bob"] != [b"hello"], True, noticed)
+
+
+def impersonation_later(ends: Ends, seed: int) -> Trial:
+    """Let a thief of K_i from Alice's memory talk with Bob in her name, and go on when the two have established anew.
+    Success: Bob takes a message of hers once more."""
+    scene, random = ends.scene(seed, air=LOSSLESS), Random(seed)
+    sessions = scene.sessions(FIRST)
+    chain = sessions["alice"].record.sending.chain
+    for number in range(random.randrange(1, 20)):
+        frame, attempt = chain.seal(b"forged", 0, random.randbytes)
+        _hear(sessions["bob"], encode(frame), scene.world.now)
+        assert sessions["bob"].record.receiving.chain.seq == number + 1, "until then she is Alice"
+        chain = chain.rolled(attempt, b"forged")
+    for end in sessions.values():
+        end.rekey(SINCE, scene.world.now)
+    scene.converse(sessions, [b"hello"])
+    thief, bob, now = SpeakingThief(SUITES[ends.profile], chain.key, random.randbytes), sessions["bob"], scene.world.now
+    before, rejected = bob.record.receiving.chain, sum(bob.rejections.values())
+    _hear(bob, encode(chain.seal(b"forged", 0, random.randbytes)[0]), now)
+    _hear(bob, thief.request(thief.call(), chain.seq), now)
+    noticed = sum(bob.rejections.values()) > rejected
+    return Trial(bob.record.receiving.chain != before, scene.received["bob"] == [b"hello"], noticed)
+
+
+def _hear(end: Session, data: bytes, now: float) -> None:
+    """What it answers gets lost."""
+    end.receive_frame(data, now)
+    _keep(end)
+    end.frames_to_send(now)
+
+
+def _keep(end: Session) -> None:
+    for event in iter(end.next_event, None):
+        if isinstance(event, Persist):
+            end.persisted(event.token)
 
 
 def rollback(ends: Ends, seed: int) -> Trial:
@@ -134,6 +169,10 @@ ATTACKS: Final[tuple[Attack[Ends], ...]] = (
     Attack("rounds", "names a round near the limit, as whoever was once the peer", "to have been taken for Bob once",
            "Alice can't talk to the true Bob with a new key", rounds, runs=20, remedy="None is needed.",
            setting="a session, and a new K_0 after it", meaning=_DECIDES),
+    Attack("impersonation-later", "K_i from memory, sends in Alice's name, and goes on once the two establish anew",
+           "one look into a device, and a sender in range of Bob", "Bob takes her message for Alice's after that",
+           impersonation_later, runs=20, remedy="None is needed: until then see impersonation.",
+           setting="up to 19 rounds of hers with Bob, then a new K_0", meaning=_DECIDES),
     Attack("rollback", "an older K_i, then speaks under it", "one look into a device, and a sender in range",
            "an end goes on from that key", rollback, runs=20,
            remedy="`every-message`, the default. In `every-W` it is told.",

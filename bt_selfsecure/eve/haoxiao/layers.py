@@ -68,6 +68,7 @@ _RAND_BYTES: Final = {
     Kind.RAND_LIST: 8,
     Kind.DATA: 0,
     Kind.DATA_ACK: 0,
+    Kind.GROUP_FRAGMENT: 1,
 }
 
 
@@ -216,6 +217,17 @@ def _compact(packet: Packet) -> bool:
     return bool(packet.kind == Kind.RAND_COMPACT)
 
 
+def _short(packet: Packet) -> bool:
+    """Neither Retran nor Len."""
+    return _compact(packet) or bool(packet.kind == Kind.GROUP_FRAGMENT)
+
+
+def _message_bytes(packet: Packet) -> int:
+    if packet.kind == Kind.GROUP_FRAGMENT:
+        return limits.FRAGMENT_BYTES
+    return limits.COMPACT_MESSAGE_BYTES if _compact(packet) else int(packet.len)
+
+
 def _padded(packet: Packet) -> bool:
     return bool(packet.version == Profile.PAPER and packet.kind in (Kind.REQUEST, Kind.ACCEPT))
 
@@ -250,8 +262,8 @@ class BTSS(Packet):
     fields_desc = [  # noqa: RUF012
         BitEnumField("version", Profile.HARDENED, 4, VERSIONS),
         BitEnumField("kind", Kind.RAND, 4, KINDS),
-        ConditionalField(BitField("retran", 0, 4), lambda packet: not _compact(packet)),
-        ConditionalField(BitFieldLenField("len", None, 12, length_of="message"), lambda packet: not _compact(packet)),
+        ConditionalField(BitField("retran", 0, 4), lambda packet: not _short(packet)),
+        ConditionalField(BitFieldLenField("len", None, 12, length_of="message"), lambda packet: not _short(packet)),
         MultipleTypeField([(ByteField("seq", 0), lambda packet: packet.kind >> 3 == 1)], ShortField("seq", 0)),
         ConditionalField(_AllButHash("padded", b""), _padded),
         ConditionalField(
@@ -263,7 +275,7 @@ class BTSS(Packet):
                 "message",
                 Raw(),
                 Raw,
-                length_from=lambda packet: limits.COMPACT_MESSAGE_BYTES if _compact(packet) else packet.len,
+                length_from=_message_bytes,
             ),
             lambda packet: not _padded(packet),
         ),

@@ -209,6 +209,10 @@ class CaptureReport:
     """Frames heard when there was no room for more."""
     repair_used_up: bool = False
     """Whether more tries might have made more packets good."""
+    group_fragments: int = 0
+    """Of broadcasts to groups."""
+    group_broadcasts: int = 0
+    """Those of which she has enough to read them, had she the group's key."""
     skipped: dict[str, int] = field(default_factory=dict)
     """What the captures held that could not be read, by reason."""
 

@@ -13,6 +13,7 @@ from functools import cache
 from itertools import cycle
 from typing import Final
 
+from bt_selfsecure.eve.haoxiao.attacks.group_theft import GroupHeard
 from bt_selfsecure.eve.haoxiao.attacks.guessing import Repair
 from bt_selfsecure.eve.haoxiao.attacks.theft import SessionHeard, StolenKey, StolenRecord
 from bt_selfsecure.eve.haoxiao.establishments import MOST_FRAMES, Eavesdropper
@@ -62,6 +63,7 @@ class Judge:
         self._tries, self._budget, self._comparisons = work, MOST_WORK, MOST_COMPARED
         self._skipped: Final[Counter[str]] = Counter()
         self._bearers: Final[Counter[str]] = Counter()
+        self._groups: Final = GroupHeard()
         self._linktypes: Final[dict[int, None]] = {}
 
     def hear_all(self, source: Iterable[CapturedPacket], skipped: Mapping[str, int] | None = None) -> None:
@@ -82,8 +84,10 @@ class Judge:
                 if len(self._damaged) < MOST_FRAMES and (copy := damaged(heard, HAOXIAO.advertised)):
                     self._damaged[copy] = None
             for datagram in reader.read(heard):
-                if self._eve.hear(datagram.data) is not None:
+                if (frame := self._eve.hear(datagram.data)) is not None:
                     self._bearers[datagram.bearer] += 1
+                    if frame.kind is Kind.GROUP_FRAGMENT:
+                        self._groups.add(frame, heard.time)
 
     def report(self) -> CaptureReport:
         """Return the verdict over everything so far."""
@@ -112,6 +116,8 @@ class Judge:
             left_out=self._left_out + sum(not thief.tries_left for thief in self._stolen),
             repair_used_up=bool(self._work and self._damaged and not self._tries),
             skipped=dict(self._skipped),
+            group_fragments=self._groups.fragments,
+            group_broadcasts=self._groups.whole,
         )
 
     def _may(self, cost: int) -> bool:

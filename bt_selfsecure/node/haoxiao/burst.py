@@ -66,9 +66,16 @@ class Burst:
         else:
             self._send(data)
 
-    def clear(self) -> None:
-        """Drop what has not left: the establishment is over."""
+    @property
+    def is_busy(self) -> bool:
+        """Return whether packets have not left, here or at the driver."""
+        return bool(self._packets) or self._sending
+
+    def clear(self) -> list[bytes]:
+        """Drop what has not left, and return the packets among it: this end's part of the establishment is over."""
+        packets = [packet for packet in self._packets if peek_kind(packet) is not Kind.RAND_LIST]
         self._packets.clear()
+        return packets
 
     def reset(self, now: float) -> None:
         """Forget all of it: the adapter is gone."""

@@ -21,6 +21,8 @@ class Confirmation(enum.Enum):
     """A person here has compared the short authentication string of its key."""
     AUTHENTICATION_KEY = "authentication key"
     """It has the authentication key that was configured for it, and for no other peer."""
+    BOOTSTRAPPED = "bootstrapped"
+    """The same, of a key that came of bootstrapping."""
 
 
 @value

@@ -6,6 +6,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from bt_selfsecure.bearers.base import Link
+from bt_selfsecure.node.haoxiao.bursts import Bursts
+from bt_selfsecure.node.haoxiao.groups import Groups
 from bt_selfsecure.node.haoxiao.settings import Settings
 from bt_selfsecure.node.journal import Journal
 
@@ -15,6 +17,8 @@ class NodeContext(Protocol):
 
     journal: Journal
     settings: Settings
+    bursts: Bursts
+    groups: Groups
 
     @property
     def own(self) -> str | None:

@@ -87,12 +87,13 @@ def _facts(text: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], K
     try:
         facts = json.loads(text)
         trust = facts.get("trust", {})
-        known = {"own_address": ""}
+        known: dict[str, Any] = {"own_address": "", "shared": []}
         key, offered = ({**known, **facts[name]} if facts[name] else {} for name in ("key", "offered"))
         for of_one in filter(None, (key, offered)):
             of_one.setdefault("written", of_one["since"])  # an older version kept when it was agreed on, and no more
             of_one.update(since=float(of_one["since"]), written=float(of_one["written"]))
             int(of_one["begun_at"])
+            of_one["shared"] = [{"peer": str(one["peer"]), "missed": int(one["missed"])} for one in of_one["shared"]]
             if not trust:  # an older version had a string for each key, whether a person had asked for it or not
                 of_one.update(sas="", continuity=False)
         if trust:

@@ -16,10 +16,12 @@ from dataclasses import replace
 from typing import Any, Final
 
 from bt_selfsecure.node.haoxiao.burst import Burst
+from bt_selfsecure.node.haoxiao.key_facts import key_facts
 from bt_selfsecure.node.haoxiao.key_table import KEY_TABLE, RESPONDING, KeyInput, KeyState
 from bt_selfsecure.node.haoxiao.key_troubles import KeyTroubles
-from bt_selfsecure.node.haoxiao.peer_events import Dial, EstablishOutcome, Level, Outputs, PeerConfig
+from bt_selfsecure.node.haoxiao.peer_events import Dial, EstablishOutcome, GatherBurst, Level, Outputs, PeerConfig
 from bt_selfsecure.node.haoxiao.peer_links import PeerLinks
+from bt_selfsecure.node.haoxiao.shared_burst import PACKETS, BurstLeg, SharedBurst
 from bt_selfsecure.node.haoxiao.trust import PeerTrust
 from bt_selfsecure.node.metrics import PeerCounters
 from bt_selfsecure.protocols.haoxiao.establish import MAX_T_1_S, EstablishConfig
@@ -28,10 +30,10 @@ from bt_selfsecure.protocols.haoxiao.events import (
     EstablishFailed,
     Event,
     Failure,
+    Independence,
 )
 from bt_selfsecure.protocols.haoxiao.frames import Kind, peek_kind
-from bt_selfsecure.protocols.haoxiao.initiator import Initiator
-from bt_selfsecure.protocols.haoxiao.initiator_table import InitiatorState
+from bt_selfsecure.protocols.haoxiao.initiator_table import ASKING
 from bt_selfsecure.protocols.haoxiao.responder import Responder
 from bt_selfsecure.protocols.haoxiao.responder_table import ResponderState
 from bt_selfsecure.sansio.back_off import BackOff
@@ -42,11 +44,9 @@ from bt_selfsecure.sansio.trace import Machine
 
 GRACE_S: Final = 10.0
 """Seconds that the end which did not dial leaves the first request to the other."""
-BURST_KINDS: Final = frozenset((Kind.RAND, Kind.RAND_COMPACT))
 SLOWEST_S: Final = 0.1
 """Seconds from one burst packet to the next: a peer that does not come along gets twice as many each time, to this."""
 _FOR_INITIATOR: Final = frozenset((Kind.ACCEPT, Kind.RESPONSE, Kind.END))
-_ASKING: Final = frozenset((InitiatorState.REQUESTING, InitiatorState.RESTING))
 _TOO_LATE: Final = frozenset((Failure.NO_RESPONSE, Failure.NO_END))
 _IDLE: Final = frozenset((ResponderState.IDLE, ResponderState.ESTABLISHED))
 S, I = KeyState, KeyInput
@@ -65,7 +65,7 @@ class KeyAgreement:
         context: EndpointContext,
         trust: PeerTrust,
     ) -> None:
-        self.initiator: Initiator | None = None
+        self.initiator: BurstLeg | None = None
         self.responder: Responder | None = None
         self.is_wanted = False
         """Somebody waits for the outcome, and for the string to compare."""
@@ -79,6 +79,8 @@ class KeyAgreement:
         self._trust: Final = trust
         self._machine: Final = Machine(config.name, "key agreement", KEY_TABLE, S.IDLE, context.tracer)
         self._establish: EstablishConfig | None = None
+        self._others: list[Independence] = []
+        """What the other peers of the burst under way missed of this one's key."""
         self._slower = 1
         """Times the configured interval."""
         self._hinted = False
@@ -136,10 +138,23 @@ class KeyAgreement:
     def _begin(self, now: float) -> None:
         bearer = self._config.establish_bearer
         self._out.log(Level.INFO, f"establishing a key over {bearer}", "establishing")
-        self._machine.on(I.START, now)
+        if bearer == "le_advert":  # everybody near hears the burst: it may be for several
+            self._machine.on(I.GATHER, now)
+            return self._out.put(GatherBurst())
         context = replace(self._context, name=f"{self._config.name} initiator")
-        self.initiator = Initiator(self._at_its_pace(now), context)
-        self.initiator.start(now)
+        shared = SharedBurst([self._at_its_pace(now)], context)
+        self.join_burst(shared.legs[self._config.identity], now)
+        return shared.start(now)
+
+    def burst_config(self, now: float) -> EstablishConfig | None:
+        """Return with what this peer takes part in a burst for several; None where it is not to, any more."""
+        return self._at_its_pace(now) if self._machine.state is S.GATHERING else None
+
+    def join_burst(self, leg: BurstLeg, now: float) -> None:
+        """Take this leg of a burst, which is not begun yet."""
+        self._machine.on(I.START, now)
+        self.initiator, self._others = leg, []
+        leg.has_packets = lambda: self.burst.is_busy
 
     def _at_its_pace(self, now: float) -> EstablishConfig:
         """As configured, but not faster than the two ends were seen to be. T_1 follows, and goes with the request."""
@@ -191,11 +206,11 @@ class KeyAgreement:
         kind = peek_kind(data)
         if kind == Kind.REQUEST and self._own_request_stands(now):
             return
-        if kind in _FOR_INITIATOR or (kind in BURST_KINDS and self._machine.state not in RESPONDING):
+        if kind in _FOR_INITIATOR or (kind in PACKETS and self._machine.state not in RESPONDING):
             if self.initiator:
                 self.initiator.expect_comparison(self._compares)
                 if not self._requires_continuity(now):  # a person may have allowed that since it began
-                    self.initiator.config = replace(self.initiator.config, requires_continuity=False)
+                    self.initiator.waive_continuity()
                 self.initiator.receive_frame(data, now)
             else:
                 self._rejections[Rejection.NOT_FOR_US] += 1
@@ -205,7 +220,7 @@ class KeyAgreement:
 
     def _own_request_stands(self, now: float) -> bool:
         """Where both ends ask."""
-        if self.initiator and self.initiator.state in _ASKING and not self.is_lower:
+        if self.initiator and self.initiator.state in ASKING and not self.is_lower:
             self._end_initiator(now)
             self.retry.failed(now, self.jitter())
         return self.initiator is not None
@@ -238,30 +253,21 @@ class KeyAgreement:
                 if event.reason in _TOO_LATE:
                     self._slower *= 2
                 self.failed(self._troubles.why(event, now), now)
+            case Independence():
+                self._others.append(event)
             case _:
                 self._troubles.on_event(event, now)
 
     def succeeded(self, event: Established, endpoint: Endpoint[Event], now: float) -> dict[str, Any]:
         """Take a new key, which both ends hold: return the facts about it, as `Key` in api_types.py has them beside its
         age."""
-        secret_bits = 0.0 if self._config.no_radio else event.secret_bits
-        facts = {
-            "fingerprint": event.fingerprint,
-            "secret_bits": secret_bits,
-            "target_bits": event.target_bits,
-            "sent": event.sent,
-            "received": len(event.received),
-            "sas": str(event.sas) if event.sas else "",
-            "authenticated": event.authenticated and self._config.key_proves,
-            "continuity": event.continuity,
-            "hybrid": event.hybrid,
-            "bearer": self._config.establish_bearer,
-            "own_address": self._links.own or "",
-            "rests_on": self._config.rests_on(self._losses_visible, event.hybrid, event.authenticated),
-        }
+        others = self._others if endpoint is self.initiator else []
+        facts = key_facts(event, self._config, self._links.own or "", self._losses_visible, others)
         self._counts.establishments += 1
         why = f": {self._config.no_radio}" if self._config.no_radio else ""
-        self._out.log(Level.INFO, f"key {event.fingerprint}, {secret_bits:.0f} secret bits{why}", "established")
+        self._out.log(
+            Level.INFO, f"key {event.fingerprint}, {facts['secret_bits']:.0f} secret bits{why}", "established"
+        )
         if endpoint is self.initiator:
             self._end_initiator(now)
         self._hinted = False
@@ -291,7 +297,7 @@ class KeyAgreement:
             if self.responder:
                 self.responder.give_up(now)
                 self.follow_responder(now)
-            if self.initiator:
+            if self.initiator or self._machine.state is S.GATHERING:
                 self.failed(why, now)
 
     def fail_outcome(self, reason: str) -> None:
@@ -303,11 +309,13 @@ class KeyAgreement:
         return int.from_bytes(self._context.random(4)) / (1 << 32)
 
     def _end_initiator(self, now: float) -> None:
-        if self.initiator:
-            self._rejections.update(self.initiator.rejections)
+        packets, leg = self.burst.clear(), self.initiator
+        if leg:
+            self._rejections.update(leg.rejections)
             self.initiator = None
+            leg.leave(packets, now)
+        if leg or self._machine.state is S.GATHERING:
             self._machine.on(I.OVER, now)
-        self.burst.clear()
         own = self._links.get(self._config.establish_bearer)
         if own and own.dialled and own.bearer != self._config.session_bearer:
             self._links.hang_up(own)
@@ -328,7 +336,7 @@ class KeyAgreement:
     def send(self, data: bytes, now: float) -> None:
         """Put out a frame of an endpoint of ours."""
         kind = peek_kind(data)
-        if kind in BURST_KINDS or kind is Kind.RAND_LIST:
+        if kind in PACKETS or kind is Kind.RAND_LIST:
             self.burst.send(data, now)
         elif kind == Kind.ACCEPT:
             self.burst.accept(data, now)
@@ -365,13 +373,3 @@ class KeyAgreement:
             if endpoint:
                 total.update(endpoint.rejections)
         return total
-
-    @property
-    def progress(self) -> dict[str, int | None] | None:
-        """Return how many burst packets were sent, or heard, and how many must be heard for a key."""
-        if self.initiator:
-            sent = self.initiator.sent - len(self.burst)
-            return {"sent": sent, "heard": None, "needed": self.initiator.config.n_r}
-        if self._machine.state in RESPONDING and self.responder:
-            return {"sent": None, "heard": self.responder.received, "needed": self.responder.config.n_r}
-        return None

@@ -188,6 +188,8 @@ class HaoXiaoPeer:
         try:
             async with self._tasks:
                 self._running = True
+                self._node.bursts.add(self._machine, self._wake.set)
+                self._node.groups.add(self._machine, self._act)
                 self._begun.set()
                 if self._journal.trouble:
                     self._machine.refused(self._look())
@@ -203,6 +205,8 @@ class HaoXiaoPeer:
         finally:
             self._running = False
             self._tell_connected()
+            self._node.bursts.forget(self._machine)
+            self._node.groups.forget(self._machine)
             if self._alarm:
                 self._alarm.cancel()
             self._waiting.end_keys({"established": False, "peer": self.name, "reason": "the node is stopping"})
@@ -276,6 +280,10 @@ class HaoXiaoPeer:
             case events.HangUp():
                 if line := self._open.get(output.link):
                     self._start(line.link.close(), "hang up")
+            case events.GroupFragment():
+                self._node.groups.hear(self._machine.config.identity, output.data)
+            case events.GatherBurst():
+                self._node.bursts.gather(self._machine)
             case events.TakeRadio():
                 self._radio = self._start(self._hold_radio(), "radio")
             case events.ReleaseRadio():

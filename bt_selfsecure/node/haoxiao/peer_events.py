@@ -59,6 +59,12 @@ class ReleaseRadio:
     """Give the broadcast link back, or wait for it no longer; nothing more is told of it."""
 
 
+@value
+class GatherBurst:
+    """Find others to whom a burst is to be sent too, and give this machine its leg by `join_burst`; if it still
+    gathers, as `burst_config` says then."""
+
+
 # --- the disk ---------------------------------------------------------------------------------------------------------
 
 
@@ -93,6 +99,13 @@ class KeepPiece(Note):
 @value
 class DropPieces(Note):
     """Note that no message is half received."""
+
+
+@value
+class GroupFragment:
+    """Give this fragment of the peer's broadcast to the groups that it may be of."""
+
+    data: bytes = field(repr=False)
 
 
 @value
@@ -213,6 +226,8 @@ Output = (
     | HangUp
     | TakeRadio
     | ReleaseRadio
+    | GatherBurst
+    | GroupFragment
     | Deliver
     | Commit
     | Kept
@@ -297,7 +312,11 @@ class PeerConfig:
     asks: bool = True
     """Whether this end asks for the first key, too; not a stranger's, who asks if he wants one."""
     shares_authentication_key: bool = False
+    is_bootstrapped: bool = False
+    """Whether the authentication key came of bootstrapping."""
     """The authentication key is that of other peers, too, so it does not tell which of them this is."""
+    two_ways: bool = False
+    """Keys are agreed on over links alone that have a key of their own, of two ways."""
     key_proves: bool = True
     """Whether the authentication key, where there is one, is this peer's alone, and kept by the two ends."""
 

@@ -22,6 +22,7 @@ LINK_DEAD_S: Final = 30.0
 """An unreachable peer that was not heard for so many seconds has a link that is dead: it is dialled anew."""
 LAST_DEAF_S: Final = 600.0
 """The same where that does not help: doubled each time up to this, for a peer whose inbox is full."""
+ONE_WAY: Final = "one of its two ways is not there: the session goes on, and no key is agreed on until it is"
 
 
 class LinkState(MachineEnum):
@@ -136,6 +137,12 @@ class PeerLinks:
         """Return the link on which an establishment's frames go."""
         return self._lines.get(self._config.establish_bearer) or self.session_line
 
+    @property
+    def lacks_way(self) -> bool:
+        """Return whether a key can't be agreed on now: it takes a link of two ways, and there is none."""
+        line = self.control_line
+        return self._config.two_ways and (line is None or not line.facts.key)
+
     def fitted(self, config: EstablishConfig) -> EstablishConfig:
         """Return the configuration of an establishment as it is on the link that carries it: authenticated by the
         link's own key, too, and as patient as its round trip asks for."""
@@ -212,6 +219,8 @@ class PeerLinks:
             self.heard_at = now
             self.trouble = ""
             self._out.log(Level.INFO, f"linked over {bearer}", "linked")
+            if self.lacks_way:
+                self.say(ONE_WAY)
         return True
 
     def down(self, number: int, why: str, now: float, jitter: float) -> ActiveLink | None:

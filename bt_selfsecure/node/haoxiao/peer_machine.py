@@ -20,14 +20,24 @@ from typing import Final
 
 from bt_selfsecure.node.haoxiao.confirmation import Confirmation
 from bt_selfsecure.node.haoxiao.key_agreement import KeyAgreement
-from bt_selfsecure.node.haoxiao.peer_events import ForeignKeys, Output, Outputs, PeerConfig, Stored, Urgency
-from bt_selfsecure.node.haoxiao.peer_links import ActiveLink, LinkFacts, LinkState, PeerLinks
+from bt_selfsecure.node.haoxiao.peer_events import (
+    ForeignKeys,
+    GroupFragment,
+    Output,
+    Outputs,
+    PeerConfig,
+    Stored,
+    Urgency,
+)
+from bt_selfsecure.node.haoxiao.peer_links import ONE_WAY, ActiveLink, LinkFacts, LinkState, PeerLinks
 from bt_selfsecure.node.haoxiao.peer_session import PeerSession
+from bt_selfsecure.node.haoxiao.shared_burst import BurstLeg
 from bt_selfsecure.node.haoxiao.trust import PeerTrust
 from bt_selfsecure.node.metrics import PeerCounters
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
 from bt_selfsecure.protocols.haoxiao.events import Established, Event, ReestablishNeeded, Resynchronised
 from bt_selfsecure.protocols.haoxiao.frames import Kind, peek_kind
+from bt_selfsecure.protocols.haoxiao.group.keys import Heard
 from bt_selfsecure.protocols.haoxiao.record import Role
 from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.endpoint import Endpoint
@@ -62,6 +72,8 @@ class PeerMachine:
         self.agreement: Final = KeyAgreement(config, self.links, self.counts, self._out, context, self.trust)
         self.session: Final = PeerSession(config, stored, self.counts, self._out, context, new_number, self.trust, now)
         self.agreement.continuity_keys = self.session.continuity_keys
+        self.heard: Heard | None = None
+        """What both ends have heard of the newest key's burst, as long as this program runs: for a group's key."""
         self._disk_works = True
         self._keyed_by = 0
         """Token of the commit before which no frame tells of a key that was agreed on."""
@@ -103,7 +115,10 @@ class PeerMachine:
             self._copies_left -= 1
             self._out.put(ForeignKeys(data))
         if kind is None or not kind.phase:
-            self.agreement.receive(data, now)
+            if not self.links.lacks_way:
+                self.agreement.receive(data, now)
+        elif kind is Kind.GROUP_FRAGMENT:
+            self._out.put(GroupFragment(data))
         elif session is None:
             if not self.agreement.is_under_way:
                 self.agreement.hint("it has a key that this node has not")
@@ -116,6 +131,11 @@ class PeerMachine:
         if peek_kind(data) is Kind.RAND_COMPACT and self._disk_works and self.links.own is not None:
             self.agreement.receive(data, now)
             self._settle(now)
+
+    def broadcast(self, data: bytes) -> None:
+        """Send this fragment of a broadcast, where no radio does, to this peer as to all others; it may get lost."""
+        if line := self.links.session_line:
+            self._out.send(line.number, data)
 
     # --- wishes
 
@@ -139,6 +159,8 @@ class PeerMachine:
         self.agreement.is_asked |= not wait
         if not self.links.session_line and not self._may_dial:
             return self.agreement.fail_outcome("it is not connected, and not to be dialled")
+        if self.links.session_line and self.links.lacks_way:
+            return self.agreement.fail_outcome(ONE_WAY)
         if without_continuity:
             self.trust.doubt(now)
             self.session.keep_now()
@@ -231,6 +253,11 @@ class PeerMachine:
     def burst_sent(self, now: float, trouble: str = "") -> None:
         """Take note that the packet of the last `SendBurst` is sent, or could not be."""
         self.agreement.burst_sent(now, trouble)
+        self._settle(now)
+
+    def join_burst(self, leg: BurstLeg, now: float) -> None:
+        """Take a leg of the burst that `GatherBurst` asked for; it is not begun yet."""
+        self.agreement.join_burst(leg, now)
         self._settle(now)
 
     # --- the radio
@@ -327,6 +354,7 @@ class PeerMachine:
         role = Role.INITIATOR if self.agreement.is_lower else Role.RESPONDER
         facts = self.agreement.succeeded(event, endpoint, now)
         self.session.take_key(event, facts, role, self.agreement.config.profile, now)
+        self.heard = Heard.of(event.session, event.received, event.tokens)
         self._keyed_by = self._out.commit(Urgency.SYNC)
         self._asunder_since = now
         self._copies_left = COPIES
@@ -384,7 +412,7 @@ class PeerMachine:
         elif session.session and now - self._asunder_since > NO_COMMON_KEY_S:
             self._asunder_since = now
             agreement.hint("the two ends find no common key")
-        if self._disk_works and (self.config.asks or session.session or agreement.is_wanted):
+        if self._disk_works and not links.lacks_way and (self.config.asks or session.session or agreement.is_wanted):
             has_key, due = session.session is not None, session.is_due(now)
             agreement.consider(now, leads=line.dialled, linked_since=line.since, has_key=has_key, due=due)
         self._look_at = now + LOOK_S

@@ -6,7 +6,9 @@ import enum
 from typing import Any, Final
 
 from bt_selfsecure.node import ages
+from bt_selfsecure.node.haoxiao.key_agreement import KeyAgreement
 from bt_selfsecure.node.haoxiao.key_in_use import age_of
+from bt_selfsecure.node.haoxiao.key_table import RESPONDING
 from bt_selfsecure.node.haoxiao.peer_machine import PeerMachine
 from bt_selfsecure.node.haoxiao.session_table import SessionState
 from bt_selfsecure.node.links import OpenLink
@@ -62,8 +64,18 @@ def status_of(machine: PeerMachine, now: float) -> dict[str, Any]:
         "session": session.status,
         "trust": told_trust(machine.trust.told(now)),
         "rejections": {reason.value: count for reason, count in rejections.items() if count},
-        "progress": machine.agreement.progress,
+        "progress": progress_of(machine.agreement),
     }
+
+
+def progress_of(agreement: KeyAgreement) -> dict[str, int | None] | None:
+    """Return how many burst packets were sent, or heard, and how many must be heard for a key."""
+    if agreement.initiator:
+        sent = agreement.initiator.sent - len(agreement.burst)
+        return {"sent": sent, "heard": None, "needed": agreement.initiator.config.n_r}
+    if agreement.state in RESPONDING and agreement.responder:
+        return {"sent": None, "heard": agreement.responder.received, "needed": agreement.responder.config.n_r}
+    return None
 
 
 def told_trust(facts: dict[str, Any]) -> dict[str, Any]:

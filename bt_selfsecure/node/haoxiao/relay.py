@@ -26,7 +26,7 @@ from bt_selfsecure.protocols.haoxiao.relay_events import (
     Via,
 )
 from bt_selfsecure.protocols.haoxiao.relay_frames import MAX_DATAGRAM_BYTES, RELAY_PORT, RelayFault
-from bt_selfsecure.protocols.haoxiao.relay_links import DIAL_S, SILENCE_S
+from bt_selfsecure.protocols.haoxiao.relay_ways import DIAL_S, SILENCE_S
 from bt_selfsecure.sansio.context import EndpointContext
 
 log = logging.getLogger(__name__)
@@ -68,13 +68,14 @@ class NodeRelay:
     def connected(self, address: str, is_so: bool) -> None:
         """Take note that there is a session with this neighbour now, or none any more."""
         if self._machine is None:
-            return None
-        if not is_so:
-            return self._machine.neighbour_down(address_bytes(address))
-        self._machine.neighbour_up(address_bytes(address))
-        for peer in via.relayed(self._config):
+            return
+        if is_so:
+            self._machine.neighbour_up(address_bytes(address))
+        else:
+            self._machine.neighbour_down(address_bytes(address))
+        self._loop.call_soon(self._settle)
+        for peer in via.relayed(self._config) if is_so else ():
             self._loop.call_soon(self._peers[peer.address].sighted)
-        return None
 
     def receive(self, address: str, message: bytes) -> None:
         """Take a message that came to the relay's port, once the turn that has brought it is over."""
@@ -90,7 +91,8 @@ class NodeRelay:
     def _dial(self, peer: str) -> int:
         if self._machine is None:
             raise BearerError("there is no adapter", transient=True)
-        number = self._machine.links.dial(address_bytes(peer), self._loop.time())
+        single = self._peers[peer].has_key  # without one there is nothing to carry by one of two ways
+        number = self._machine.links.dial(address_bytes(peer), self._loop.time(), single=single)
         self._loop.call_soon(self._settle)
         return number
 
@@ -126,7 +128,7 @@ class NodeRelay:
 
     def _carry(self, machine: RelayEndpoint, neighbour: bytes, data: bytes) -> None:
         def done() -> None:
-            machine.sent(neighbour, len(data))
+            machine.sent(neighbour, data)
             self.bearer.has_room()
 
         if peer := self._peers.get(shown(neighbour)):
@@ -156,6 +158,10 @@ class NodeRelay:
                 return f"nothing was heard of it through others for {SILENCE_S:.0f} s"
             return f"it did not answer through others in {DIAL_S:.0f} s: see that it runs, and its via to this node"
         if self._machine and by == self._machine.config.own:
+            if fault is RelayFault.CLOSED:
+                return "dialled anew, to have both of its ways"
+            if was_up:
+                return "the node that carried it is away, and another one is asked"
             return "no peer that leads to it is connected: see via, and those peers"
         return f"{name_of(self._config, shown(by))} {fault.text}"
 

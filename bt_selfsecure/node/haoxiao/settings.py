@@ -14,9 +14,10 @@ from bt_selfsecure.node.haoxiao.peer_events import PeerConfig
 from bt_selfsecure.node.media import bearer_name, no_radio
 from bt_selfsecure.node.via import groups
 from bt_selfsecure.protocols.haoxiao import limits
-from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig, Timers
+from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
 from bt_selfsecure.protocols.haoxiao.frames import Profile, encode
 from bt_selfsecure.protocols.haoxiao.keychain import Chain
+from bt_selfsecure.protocols.haoxiao.relay import RELAYED_BURST, RELAYED_TIMERS
 from bt_selfsecure.protocols.haoxiao.relay_frames import MAX_DATAGRAM_BYTES
 from bt_selfsecure.protocols.haoxiao.session_config import Durability
 from bt_selfsecure.protocols.haoxiao.suites import SUITES
@@ -30,10 +31,6 @@ FRAME_BYTES: Final = {
     RELAY: MAX_DATAGRAM_BYTES,
 }
 """Longest frame of a session by bearer: one baseband packet, one IPv6 packet. Elsewhere the core's own limit rules."""
-RELAYED_BURST: Final = 16
-"""Packets of a burst that goes through others: they hear all of it, so more would add nothing."""
-RELAYED_TIMERS: Final = Timers(t_h=2.0, t_2=4.0, t_3=4.0, waiting=15.0, repeat=1.0)
-"""Of an establishment through others, for round trips of some seconds; more where one was measured."""
 HEARS_ALL: Final = "a relay hears the whole burst"
 PROFILES: Final[Mapping[int, str]] = {profile.value: profile.label for profile in Profile}
 """Names of the profiles, by the number that a node advertises."""
@@ -45,10 +42,19 @@ class Settings:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._keys = {peer.address: authentication_key(peer) for peer in config.peer}
+        self._bootstrapped = {peer.address for peer in config.peer if peer.bootstrapped}
         self._session = session_config(config)
         self._establish = establish_config(config, bytes(limits.IDENTITY_BYTES))
         self.no_radio = no_radio(config)
         """Why losses of a burst hide nothing from an eavesdropper; empty where a radio carries it."""
+
+    def set_key(self, address: str, key: bytes) -> None:
+        """Use this authentication key with a peer that was not known at the start."""
+        self._keys[address] = key
+
+    def drop_key(self, address: str) -> None:
+        """Use none any more, and know the peer no more."""
+        self._keys.pop(address, None)
 
     @property
     def profile(self) -> Profile:
@@ -79,6 +85,8 @@ class Settings:
             rests_on=partial(rests_on_relays, table) if table and relayed else self.rests_on,
             asks=address in self._keys,
             shares_authentication_key=self.is_shared(address),
+            is_bootstrapped=address in self._bootstrapped,
+            two_ways=table is not None and len(groups(table)) > 1,
             key_proves=bool(self._keys.get(address)) and not self.is_shared(address),
         )
 
@@ -93,6 +101,10 @@ class Settings:
             )  # one packet is enough: its bits count none
         most = max(config.burst, min(config.max_burst, most_packets(self._config)))
         return replace(config, max_burst=most)
+
+    def reckoned_bits(self, received: int, message_bytes: int) -> float:
+        """Return the secret bits of so many packets, for the configured bound on an eavesdropper's loss."""
+        return self._establish.reckoned_bits(received, message_bytes)
 
     def is_shared(self, address: str) -> bool:
         """Return whether the peer's authentication key is that of another peer, too."""

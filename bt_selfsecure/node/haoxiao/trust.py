@@ -54,7 +54,8 @@ class PeerTrust:
         if replaces and not event.continuity:
             self._count(now)
         if event.authenticated and self._config.key_proves and not self.is_confirmed:
-            self.confirm(Confirmation.AUTHENTICATION_KEY, "", now)
+            how = Confirmation.BOOTSTRAPPED if self._config.is_bootstrapped else Confirmation.AUTHENTICATION_KEY
+            self.confirm(how, "", now)
 
     def _count(self, now: float) -> None:
         if now > self._put_off_until + DAY_S:

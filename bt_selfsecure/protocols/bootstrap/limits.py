@@ -12,8 +12,6 @@ MOST_TID: Final = (1 << 8 * TID_BYTES) - 1
 TS_BYTES: Final = 8
 SHORT_TAG_BYTES: Final = 8
 """Of flight 1, which a person may have to type, and of CCM."""
-TAG_BYTES: Final = 16
-AUTHENTICATION_KEY_BYTES: Final = 32
 
 WINDOW_S: Final = 300
 """By so much the clocks of SBR and SBS may differ."""
@@ -22,7 +20,7 @@ LIFETIME_S: Final = 365 * 86_400
 FIRST_RETRY_S: Final = 1.0
 LAST_RETRY_S: Final = 60.0
 """From one repetition of flights 2, 5 or 6 to the next: doubled each time, up to the last."""
-MOST_RETRIES: Final = 5
+MOST_RETRIES: Final = 3
 """Of flights 2 and 6. Flight 5 is repeated until flight 8 comes."""
 TID_BLOCK: Final = 64
 """So many TID an SBR reserves on its disk at once."""

@@ -130,6 +130,11 @@ class Established:
     """Whether the continuity key of an earlier K_0 with this peer is mixed in: it is the same one as then."""
     export_root: bytes = field(default=b"", repr=False)
     """X_0, from which keys for other programs follow, 32 bytes. Secret."""
+    session: bytes = b""
+    """Names the burst, 8 bytes: all who have heard it have a key of this session id."""
+    tokens: bytes = field(default=b"", repr=False)
+    """A token of 16 bytes for each packet of S, in its order: what those who have heard one burst have in common, and
+    from which no K_0 follows. `hardened` only. Secret."""
 
 
 @value

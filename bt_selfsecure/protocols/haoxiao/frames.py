@@ -17,6 +17,13 @@ authenticated). `Len` counts Message. Numbers are big-endian. The burst packet h
      |Ver |  3 | Seq   | Tag   | Message      | Check  |
      +----+----+-------+-------+--------------+--------+
 
+So has the fragment of a group's broadcast, with index and count (4 bits each) as Rand:
+
+      0        1       2       3              24
+     +----+----+-------+-------+--------------+
+     |Ver | 13 | Seq   | Rand  | Message      |
+     +----+----+-------+-------+--------------+
+
 Request and accept carry the unkeyed hash of [3] in HMAC, burst packets a truncated one; decoding checks them. In
 `paper` request and accept are padded by OAEP, [2]: `head | OAEP(head | Rand | Message) | Hash`.
 """
@@ -63,6 +70,7 @@ class Kind(enum.IntEnum):
     RESYNC_CALL = 10
     RESYNC_REQUEST = 11
     RESYNC_RESPONSE = 12
+    GROUP_FRAGMENT = 13
 
     __hash__ = int.__hash__
 
@@ -114,6 +122,7 @@ PAPER_HASH_BYTES: Final = 32
 SHORT_MAC_BYTES: Final = 16
 COMPACT_CHECK_BYTES: Final = 3
 COMPACT_FRAME_BYTES: Final = 24
+FRAGMENT_FRAME_BYTES: Final = 3 + limits.FRAGMENT_BYTES
 RAND_FRAME_BYTES: Final = 61
 """Of a burst packet in `hardened`, in the long form."""
 
@@ -131,13 +140,15 @@ _RAND_BYTES: Final = {
     Kind.RESYNC_CALL: limits.NONCE_BYTES,
     Kind.RESYNC_REQUEST: limits.NONCE_BYTES,
     Kind.RESYNC_RESPONSE: limits.NONCE_BYTES,
+    Kind.GROUP_FRAGMENT: 1,
 }
 # The paper hashes with SHA-256 except in [9], where it says HMAC-MD5; `hardened` cuts every HMAC to 128 bits.
 _PAPER_SHORT: Final = frozenset({Kind.RAND, Kind.RAND_LIST, Kind.RESPONSE, Kind.RESYNC_RESPONSE})
 # The acknowledgement of [13] is itself an HMAC; call and request of a resynchronisation carry one for each checkpoint.
-_MAC_IN_MESSAGE: Final = frozenset({Kind.DATA_ACK, Kind.RESYNC_CALL, Kind.RESYNC_REQUEST})
+_MAC_IN_MESSAGE: Final = frozenset({Kind.DATA_ACK, Kind.RESYNC_CALL, Kind.RESYNC_REQUEST, Kind.GROUP_FRAGMENT})
 _UNKEYED: Final = frozenset({Kind.REQUEST, Kind.ACCEPT, Kind.RAND, Kind.RAND_COMPACT, Kind.RAND_LIST})
 _PADDED: Final = frozenset({Kind.REQUEST, Kind.ACCEPT})
+_HARDENED_ONLY: Final = frozenset({Kind.RAND_LIST, Kind.GROUP_FRAGMENT})
 _SESSION_HEAD: Final = struct.Struct(">BHB")
 _ESTABLISH_HEAD: Final = struct.Struct(">BHH")
 _COMPACT_HEAD: Final = struct.Struct(">BH")
@@ -186,7 +197,7 @@ def _form(profile: Profile, kind: Kind) -> _Form:
 
 
 def _exists(profile: Profile, kind: Kind) -> bool:
-    return kind is not Kind.RAND_LIST or profile is Profile.HARDENED
+    return kind not in _HARDENED_ONLY or profile is Profile.HARDENED
 
 
 _FORMS: Final = {p << 4 | k: _form(p, k) for p in Profile for k in Kind if _exists(p, k)}
@@ -221,6 +232,8 @@ def encode(frame: Frame, *, seed: bytes = b"") -> bytes:
     if form is None:
         raise LocalError(f"{kind.name} is no kind of the profile {frame.profile.label}")
     _, _, layout, rand_size, _, _, mac_size, unkeyed, padded = form
+    if kind is Kind.GROUP_FRAGMENT:
+        return _encode_fragment(octet, frame)
     if len(message) > limits.MAX_LEN or len(rand) != rand_size:
         raise LocalError(f"{kind.name}: {len(message)} bytes of Message or {len(rand)} of Rand are out of range")
     try:
@@ -239,6 +252,18 @@ def encode(frame: Frame, *, seed: bytes = b"") -> bytes:
     if len(mac) != mac_size:
         raise LocalError(f"{kind.name}: the HMAC field has {len(mac)} bytes")
     return clear + rand + message + mac
+
+
+def _encode_fragment(octet: int, frame: Frame) -> bytes:
+    data = bytes([octet, frame.seq & 255]) + frame.rand + frame.message
+    if len(data) != FRAGMENT_FRAME_BYTES or not _is_fragment(frame.rand[0]) or frame.seq > 255 or frame.retran:
+        raise LocalError(f"{frame.kind.name}: Seq {frame.seq}, Retran {frame.retran}, Rand or Message do not fit")
+    return data
+
+
+def _is_fragment(octet: int) -> bool:
+    """Whether this can be index and count: the fragments of a count have data, and one more is their parity."""
+    return 0 < octet & 15 >= octet >> 4
 
 
 def burst_encoder(profile: Profile, kind: Kind, rand: bytes) -> Callable[[int, bytes], bytes]:
@@ -268,6 +293,8 @@ def decode(data: bytes) -> Frame:
     profile, kind, layout, _, start, rand_end, mac_size, unkeyed, padded = form
     if unkeyed and kind is Kind.RAND_COMPACT:
         return _decode_compact(profile, data)
+    if kind is Kind.GROUP_FRAGMENT:
+        return _decode_fragment(profile, data)
     end = size - mac_size
     if end < start:
         raise FrameError(Malformed.SIZE)
@@ -291,6 +318,14 @@ def _decode_compact(profile: Profile, data: bytes) -> Frame:
     if check != _hash(body).digest()[:COMPACT_CHECK_BYTES]:
         raise FrameError(Malformed.CHECK)
     return Frame(profile, Kind.RAND_COMPACT, 0, int.from_bytes(body[1:3]), body[3:5], body[5:], check)
+
+
+def _decode_fragment(profile: Profile, data: bytes) -> Frame:
+    if len(data) != FRAGMENT_FRAME_BYTES:
+        raise FrameError(Malformed.SIZE)
+    if not _is_fragment(data[2]):
+        raise FrameError(Malformed.LENGTH)
+    return Frame(profile, Kind.GROUP_FRAGMENT, 0, data[1], data[2:3], data[3:])
 
 
 def _unpad(clear_head: bytes, padded: bytes) -> bytes:

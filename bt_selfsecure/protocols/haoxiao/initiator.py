@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from bt_selfsecure.protocols.haoxiao import limits
+from bt_selfsecure.protocols.haoxiao.call import Calls
 from bt_selfsecure.protocols.haoxiao.establish import EstablishConfig
 from bt_selfsecure.protocols.haoxiao.events import (
     AcceptRefused,
@@ -16,14 +17,13 @@ from bt_selfsecure.protocols.haoxiao.events import (
     EstablishFailed,
     Event,
     Failure,
-    Independence,
     PeerAccepted,
-    Refusal,
     ResponseVerified,
 )
 from bt_selfsecure.protocols.haoxiao.frame_queue import FrameQueue
-from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind
+from bt_selfsecure.protocols.haoxiao.frames import Frame
 from bt_selfsecure.protocols.haoxiao.initiator_table import (
+    ASKING,
     INITIATOR_FRAMES,
     INITIATOR_TABLE,
     INITIATOR_TIMERS,
@@ -33,34 +33,35 @@ from bt_selfsecure.protocols.haoxiao.initiator_table import (
 )
 from bt_selfsecure.protocols.haoxiao.material import (
     KeyMaterial,
-    burst_rand,
     nonce_commitment,
 )
-from bt_selfsecure.protocols.haoxiao.peer_context import PeerContext
+from bt_selfsecure.protocols.haoxiao.peer_context import PeerContext, independence
 from bt_selfsecure.protocols.haoxiao.received_set import ReceivedSetError, decode_received_set
 from bt_selfsecure.protocols.haoxiao.sent_burst import SentBurst
-from bt_selfsecure.protocols.haoxiao.sent_request import SentRequest
 from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.endpoint import earliest
-from bt_selfsecure.sansio.events import Rejection
+from bt_selfsecure.sansio.events import FrameRejected, Rejection
 from bt_selfsecure.sansio.frame_table import dispatch
 from bt_selfsecure.sansio.trace import Machine, key_log_line
 
 S, I = InitiatorState, InitiatorInput
-_REFUSED: Final = {Refusal.IDENTITY: Failure.IDENTITY, Refusal.CONTINUITY: Failure.NO_CONTINUITY}
+EVERYBODY: Final = b""
+"""Stands for all responders where a frame is for each of them."""
+LAGGARD_S: Final = 3.0
+"""Seconds from the first accept that a burst for several waits for the others whom it is for."""
 
 
 class Initiator:
     """Plays Alice of one establishment, and is thrown away after it. Drive it by the verbs of `Endpoint`, after
     `start(now)`.
 
+    Where a burst is for several peers who are called by name, `config` and `others` name one each, and differ in
+    nothing but whom they mean and what there is with him: `addressed_frames` then says to whom each frame goes.
     Raises `LocalError` for misuse by the driver only.
     """
 
     def __init__(
-        self,
-        config: EstablishConfig,
-        context: EndpointContext,
+        self, config: EstablishConfig, context: EndpointContext, others: Sequence[EstablishConfig] = ()
     ) -> None:
         random = context.random
         self.config = config
@@ -69,13 +70,13 @@ class Initiator:
         self._machine: Final = Machine(context.name, "initiator", INITIATOR_TABLE, S.NEW, context.tracer)
         self._events: Final = FrameQueue()
         self._burst: Final = SentBurst(config, random)
-        self._request: Final = SentRequest(config, random, self._burst)
+        self._calls: Final = Calls((config, *others), random, self._burst)
         self._burst.open(self.request)
         self._requests = 0
-        self._no_accept = Failure.NO_ACCEPT
+        self._wait_until = 0.0  # for those who have not accepted yet, of several
         self._legs: Final[dict[bytes, PeerContext]] = {}
         self._burst_started = self._packet_due = 0.0
-        self._outbox: list[bytes] = []
+        self._outbox: list[tuple[bytes, bytes]] = []
         self._deadline: float | None = None
         self._repeat: float | None = None
         self._openings = 0  # how often this part was opened again: each time after twice as long
@@ -88,8 +89,8 @@ class Initiator:
 
     @property
     def request(self) -> Frame:
-        """Return the request that this end sends."""
-        return self._request.frame
+        """Return the request that this end sends; of several, the first."""
+        return self._calls.request
 
     @property
     def sent(self) -> int:
@@ -105,12 +106,31 @@ class Initiator:
         self._machine.on(I.START, now)
         self._send_request(now)
 
-    def expect_comparison(self, expects: bool) -> None:
-        """Give the keys that are under way their strings, or none: `EstablishConfig.compare`, as a person now says."""
-        if self.config.compare is not expects:
-            self.config = replace(self.config, compare=expects)
-            for leg in self._legs.values():
-                leg.config = self.config
+    def expect_comparison(self, expects: bool, peer: bytes = EVERYBODY) -> None:
+        """Give the keys that are under way, or that with this peer, their strings, or none: `EstablishConfig.compare`,
+        as a person now says."""
+        self._calls.expect_comparison(expects, peer)
+        for leg in self._legs.values():
+            if peer in (EVERYBODY, leg.offer.identity) and leg.config.compare is not expects:
+                leg.config = replace(leg.config, compare=expects)
+
+    def waive_continuity(self, peer: bytes) -> None:
+        """Take an accept of this peer without continuity: a person has allowed that since it began."""
+        self._calls.waive_continuity(peer)
+
+    def leave(self, peer: bytes, now: float) -> None:
+        """Go on without this peer; where it was the last one, the establishment ends."""
+        self._calls.drop(peer)
+        for pair in [pair for pair, leg in self._legs.items() if leg.offer.identity == peer]:
+            del self._legs[pair]
+        if self.state not in OVER and not (self._calls and (self._legs or self.state in ASKING)):
+            self._fail(None, now)
+        elif self.state in ASKING and self._calls.are_accepted:
+            self._start_burst(now)
+        elif self.state is S.COLLECTING and self.config.hardened and self._have_all_responded:
+            self._responses_are_in(now)
+        elif self.state is S.CONFIRMING and all(leg.ended for leg in self._legs.values()):
+            self._finish(now)
 
     def next_event(self) -> Event | None:
         return self._events.take()
@@ -121,6 +141,11 @@ class Initiator:
         return earliest(self._deadline, self._repeat)
 
     def frames_to_send(self, now: float) -> list[bytes]:
+        return [data for _, data in self.addressed_frames(now)]
+
+    def addressed_frames(self, now: float) -> list[tuple[bytes, bytes]]:
+        """Return as `frames_to_send` does, each frame with the identity of the peer to which it goes; `EVERYBODY` for
+        what each responder is to have."""
         if self._machine.state is S.BURSTING:
             self._send_burst(now)
         out, self._outbox = self._outbox, []
@@ -148,33 +173,38 @@ class Initiator:
 
     def _send_request(self, now: float) -> None:
         self._requests += 1
-        self._outbox.append(self._request.datagram)
+        self._outbox += self._calls.datagrams()
         self._deadline = now + self.config.timers.t_h
 
     def _receive_accept(self, frame: Frame, now: float) -> None:
-        judged = self._request.judge(frame, self.config, self._legs.values())
-        if isinstance(judged, tuple):
-            return self._events.reject(*judged)
-        if isinstance(judged, AcceptRefused):
-            self._no_accept = _REFUSED[judged.reason]
-            return self._events.put_if_room(judged)
-        self._legs[judged.pair] = judged
-        self._events.put(PeerAccepted(judged.offer.identity))
-        if len(self._legs) == self.config.responders:
+        leg = self._calls.accept(frame, self._legs)
+        if isinstance(leg, FrameRejected):
+            return self._events.reject(leg.reason, leg.detail)
+        if isinstance(leg, AcceptRefused):
+            return self._events.put_if_room(leg)
+        self._legs[leg.pair] = leg
+        self._events.put(PeerAccepted(leg.offer.identity))
+        if len(self._legs) == 1:
+            self._wait_until = now + LAGGARD_S
+        if len(self._legs) == max(self.config.responders, len(self._calls)):
             self._start_burst(now)
         return None
 
+    def _is_enough(self, now: float) -> bool:
+        """Whether the burst begins with those who have accepted: the others of several have a while."""
+        return bool(self._legs) and (len(self._calls) == 1 or now >= self._wait_until)
+
     def _t_h_over(self, now: float) -> None:
-        if self._legs:
+        if self._is_enough(now):
             self._start_burst(now)
         elif self._requests >= self.config.max_requests:
-            self._fail(self._no_accept, now, f"{self._requests} requests were sent")
+            self._fail(self._calls.no_accept, now, f"{self._requests} requests were sent")
         else:
             self._machine.on(I.T_H_OVER, now)
             self._deadline = now + self.config.timers.t_w
 
     def _t_w_over(self, now: float) -> None:
-        if self._legs:
+        if self._is_enough(now):
             return self._start_burst(now)
         self._machine.on(I.T_W_OVER, now)
         return self._send_request(now)
@@ -183,6 +213,8 @@ class Initiator:
 
     def _start_burst(self, now: float, given: InitiatorInput = I.ACCEPTED) -> None:
         self._machine.on(given, now, responders=len(self._legs), sent=self.sent)
+        for reason, peer in self._calls.drop_late():
+            self._events.put(EstablishFailed(reason, peer, "the burst began without it"))
         if not self._burst.drawn:
             self._burst.draw()
         self._burst_started = self._packet_due = now
@@ -200,7 +232,7 @@ class Initiator:
         if self._repeat is not None and now >= self._repeat:
             self._say_again(now)
         while now >= self._packet_due:
-            self._outbox.append(self._burst.next())
+            self._outbox.append((EVERYBODY, self._burst.next()))
             of_part = self.sent % config.burst
             self._packet_due = self._burst_started + of_part * config.interval
             if of_part == 0:
@@ -216,9 +248,10 @@ class Initiator:
             return self._acknowledge(now) if self.state is S.CONFIRMING else None
         for leg in self._legs.values():
             if leg.opening and leg.responded_part != self._part:
-                self._outbox.append(leg.opening)
+                self._outbox.append((leg.offer.identity, leg.opening))
         pieces = self._burst.list() if self.state is S.COLLECTING else []
-        self._outbox += pieces
+        late = [leg.offer.identity for leg in self._legs.values() if leg.responded_part != self._part]
+        self._outbox += [(to, piece) for to in (late if len(self._calls) > 1 else [EVERYBODY]) for piece in pieces]
         again = self.config.next_repeat(now)
         waits = -(-len(pieces) // limits.LIST_PIECES_A_REPEAT) or 2**self._openings
         self._repeat = None if again is None else now + (again - now) * waits
@@ -227,8 +260,7 @@ class Initiator:
 
     def _overhear_burst(self, frame: Frame, now: float) -> None:
         """Tell an echo of a burst packet of ours, which is harmless, from other content, which is an attack."""
-        ours = frame.rand == burst_rand(self.request, compact=frame.kind is Kind.RAND_COMPACT)
-        if not ours or self._burst.is_ours(frame.seq, frame.message):
+        if not self._burst.is_contradicted(frame):
             return self._events.reject(Rejection.NOT_FOR_US, "a burst packet")
         return self._events.put_if_room(ActiveAttack(frame.seq))
 
@@ -251,12 +283,12 @@ class Initiator:
             return self._events.reject(Rejection.MALFORMED, "a received set that can't be")
         messages = map(self._burst.message, received)
         material = KeyMaterial.derive(
-            self.request,
+            leg.request,
             leg.accept,
             s,
             messages,
             secret=leg.secret,
-            authentication_key=self.config.authentication_key,
+            authentication_key=leg.config.authentication_key,
             continuity_key=leg.continuity_key,
         )
         if not material.authentic(frame):
@@ -264,9 +296,13 @@ class Initiator:
             return self._events.reject(Rejection.UNAUTHENTIC, "a response")
         leg.respond(self._part, received, material, frame.rand)
         self._events.put(ResponseVerified(leg.offer.identity, len(received), leg.bits))
-        if self.config.hardened and all(leg.responded_part == self._part for leg in self._legs.values()):
+        if self.config.hardened and self._have_all_responded:
             self._responses_are_in(now)
         return None
+
+    @property
+    def _have_all_responded(self) -> bool:
+        return all(leg.responded_part == self._part for leg in self._legs.values())
 
     def _responses_are_in(self, now: float) -> None:
         """Go on bursting, or fix the keys: 2 T_2 is over, or (`hardened`) everybody has responded."""
@@ -281,7 +317,8 @@ class Initiator:
             self._drop(pair, *self._legs[pair].shortfall(self.sent))
         if not self._legs:
             return self._fail(None, now)
-        self._report_independence()
+        for told in independence(self._legs.values()):
+            self._events.put(told)
         self._machine.on(I.RESPONDED, now, responders=len(self._legs))
         self._deadline = now + self.config.timers.t_3 + self.config.timers.waiting
         return self._acknowledge(now)
@@ -293,16 +330,9 @@ class Initiator:
         for leg in self._legs.values():
             if leg.material is not None:
                 leg.opening = leg.more(leg.material, self._part + 1, self._burst.commitment)
-                self._outbox.append(leg.opening)
+                self._outbox.append((leg.offer.identity, leg.opening))
         self._repeat = self.config.next_repeat(now)
         self._start_burst(now, I.TARGET_NOT_YET)
-
-    def _report_independence(self) -> None:
-        for a in self._legs.values():
-            for b in self._legs.values():
-                if a is not b:
-                    missed = len(set(a.received) - set(b.received))
-                    self._events.put(Independence(a.offer.identity, b.offer.identity, len(a.received), missed))
 
     # --- confirmation -------------------------------------------------------------------------------------------------
 
@@ -310,7 +340,7 @@ class Initiator:
         """Send [10] to everybody who has not sent the end yet. From here on no received set can change."""
         for leg in self._legs.values():
             if not leg.ended and leg.material is not None:
-                self._outbox.append(leg.acknowledgement(leg.material, self._request.rand_data))
+                self._outbox.append((leg.offer.identity, leg.acknowledgement(leg.material, self._calls.rand_data)))
         self._repeat = self.config.next_repeat(now)
 
     def _receive_end(self, frame: Frame, now: float) -> None:
@@ -325,7 +355,7 @@ class Initiator:
         leg.ended = True
         if self._key_log is not None:
             self._key_log(key_log_line("K0", leg.pair, leg.material.k0))
-        self._events.put(leg.established(leg.material, nonce, self._request.rand_data, self.sent))
+        self._events.put(leg.established(leg.material, nonce, self._calls.rand_data, self._burst))
         if all(leg.ended for leg in self._legs.values()):
             self._finish(now)
         return None
@@ -356,6 +386,6 @@ class Initiator:
 
     def _forget(self) -> None:
         self._legs.clear()
+        self._calls.forget()
         self._burst.forget()
-        self._request.forget()
         self._deadline = self._repeat = None

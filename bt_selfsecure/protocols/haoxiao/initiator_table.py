@@ -35,6 +35,7 @@ class InitiatorInput(MachineEnum):
 
 
 S, I = InitiatorState, InitiatorInput
+ASKING: Final = frozenset({S.REQUESTING, S.RESTING})
 OVER: Final = frozenset({S.ESTABLISHED, S.FAILED})
 INITIATOR_TABLE: Final[Mapping[tuple[InitiatorState, InitiatorInput], InitiatorState]] = {
     (S.NEW, I.START): S.REQUESTING,
@@ -50,7 +51,7 @@ INITIATOR_TABLE: Final[Mapping[tuple[InitiatorState, InitiatorInput], InitiatorS
 }
 _OVERHEARD: Final = FrameRow(set(S) - OVER - {S.NEW}, "_overhear_burst", not_for_us("a burst packet"))
 INITIATOR_FRAMES: Final[FrameTable[Kind, InitiatorState]] = {
-    Kind.ACCEPT: FrameRow({S.REQUESTING, S.RESTING}, "_receive_accept", replayed("an accept after its time")),
+    Kind.ACCEPT: FrameRow(ASKING, "_receive_accept", replayed("an accept after its time")),
     Kind.RAND: _OVERHEARD,
     Kind.RAND_COMPACT: _OVERHEARD,
     Kind.RESPONSE: FrameRow({S.COLLECTING}, "_receive_response", replayed("a response that is not waited for")),

@@ -21,6 +21,8 @@ MAX_CONTINUITY_NAMES: Final = 2  # of the K_0 in force, and of one that the peer
 SHARE_BYTES: Final = 32  # X25519 public key, RFC 7748
 BURST_MESSAGE_BYTES: Final = 32  # Randmsg_i: one missed packet alone hides 256 bits
 COMPACT_MESSAGE_BYTES: Final = 16  # Randmsg_i in an advertisement: the least that row 6 of the reading allows
+TOKEN_BYTES: Final = 16  # what is kept of a burst message for a group's key: as many as `hardened` needs of it
+FRAGMENT_BYTES: Final = 21  # of a group's broadcast in one advertisement, behind a head of three
 KEY_BYTES: Final = 32  # K_0, K_i: SHA-256
 
 MAX_LEN: Final = 4095  # Len has 12 bits

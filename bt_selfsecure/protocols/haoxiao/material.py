@@ -167,6 +167,12 @@ def continuity_name(key: bytes) -> bytes:
     return hkdf_expand(key, b"btss continuity name", limits.CONTINUITY_NAME_BYTES)
 
 
+def packet_tokens(messages: Iterable[bytes]) -> bytes:
+    """Return what outlives the messages of S for a group of those who heard them: 16 bytes each, from which neither
+    the message follows nor any K_0."""
+    return b"".join([sha256(b"btss group packet" + message)[: limits.TOKEN_BYTES] for message in messages])
+
+
 def nonce_commitment(nonce: bytes) -> bytes:
     """Return Rand of a response, which binds the responder to the nonce that its end packet shows; 16 bytes."""
     return sha256(b"btss nonce" + nonce)[: limits.NONCE_BYTES]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from itertools import permutations
 
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.establish import FLOOD_CHANCE, FLOOD_PAUSE_S, EstablishConfig
-from bt_selfsecure.protocols.haoxiao.events import Established, Failure
+from bt_selfsecure.protocols.haoxiao.events import Established, Failure, Independence
 from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind
-from bt_selfsecure.protocols.haoxiao.material import KeyMaterial, Offer
+from bt_selfsecure.protocols.haoxiao.material import KeyMaterial, Offer, packet_tokens
+from bt_selfsecure.protocols.haoxiao.sent_burst import SentBurst
 from bt_selfsecure.sansio.context import Random
 
 
@@ -17,6 +20,7 @@ class PeerContext:
     """Follows one responder of the burst, from its accept to its end."""
 
     config: EstablishConfig
+    request: Frame
     offer: Offer
     accept: Frame
     pair: bytes
@@ -85,7 +89,7 @@ class PeerContext:
         frame = Frame(self.config.profile, Kind.ACKNOWLEDGE, rand=rand_data, message=self.pair)
         return material.sealed(frame)
 
-    def established(self, material: KeyMaterial, nonce: bytes, rand_data: bytes, sent: int) -> Established:
+    def established(self, material: KeyMaterial, nonce: bytes, rand_data: bytes, burst: SentBurst) -> Established:
         """Return what is told when the end has shown this nonce."""
         config = self.config
         return Established(
@@ -93,7 +97,7 @@ class PeerContext:
             k0=material.k0,
             fingerprint=material.fingerprint,
             sas=material.sas(nonce, rand_data) if config.compare else None,
-            sent=sent,
+            sent=burst.sent,
             received=self.received,
             secret_bits=self.bits,
             target_bits=config.target_bits,
@@ -101,4 +105,13 @@ class PeerContext:
             hybrid=config.exchange_shares,
             continuity=bool(self.continuity_key),
             export_root=material.export_root,
+            session=self.request.rand[: limits.SESSION_ID_BYTES],
+            tokens=packet_tokens(map(burst.message, self.received)) if config.hardened else b"",
         )
+
+
+def independence(legs: Collection[PeerContext]) -> Iterator[Independence]:
+    """Say of each responder how much of its received set each other one missed."""
+    for a, b in permutations(legs, 2):
+        missed = len(set(a.received) - set(b.received))
+        yield Independence(a.offer.identity, b.offer.identity, len(a.received), missed)

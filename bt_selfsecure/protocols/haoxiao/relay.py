@@ -14,6 +14,7 @@ from collections import Counter
 from typing import Final
 
 from bt_selfsecure.protocols.haoxiao import limits
+from bt_selfsecure.protocols.haoxiao.establish import Timers
 from bt_selfsecure.protocols.haoxiao.relay_events import RelayConfig, RelayEvent
 from bt_selfsecure.protocols.haoxiao.relay_forwarder import Allowance, Forwarder, WayCache
 from bt_selfsecure.protocols.haoxiao.relay_frames import RelayFrame, decode, encode
@@ -22,6 +23,12 @@ from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.endpoint import EventQueue, earliest
 from bt_selfsecure.sansio.events import Rejection
 
+RELAYED_BURST: Final = 16
+"""Packets of a burst that goes through others: they hear all of it, so more would add nothing."""
+RELAYED_TIMERS: Final = Timers(t_h=2.0, t_2=4.0, t_3=4.0, waiting=15.0, repeat=1.0)
+"""Of an establishment through others, for round trips of some seconds."""
+LEAST_BYTES: Final = 256
+"""A frame counts for so many at least: a message of its own, in a queue and a round, costs no less."""
 SWEEP_S: Final = 30.0
 """What is to be forgotten is looked for this often."""
 
@@ -54,7 +61,7 @@ class RelayEndpoint:
         if frame is None or frame.source == self.config.own:
             return self._events.reject(Rejection.MALFORMED, "no relay frame")
         rate = self.config.rate_bytes
-        if not self._allowances.setdefault(neighbour, Allowance(rate, now)).take(len(data), now):
+        if not self._allowances.setdefault(neighbour, Allowance(rate, now)).take(_cost(data), now):
             return self._events.reject(Rejection.FLOODED, "more than [relay] rate_bytes")
         if frame.destination == self.config.own:
             return self.links.take(frame, neighbour, now)
@@ -90,20 +97,22 @@ class RelayEndpoint:
         """Take note that there is a session with this neighbour."""
         if neighbour in self.config.neighbours:
             self.up.add(neighbour)
+            self.links.neighbour_up(neighbour)
 
     def neighbour_down(self, neighbour: bytes) -> None:
         """Take note that he is away. What is under way to him waits, as much as may."""
         self.up.discard(neighbour)
+        self.links.neighbour_down(neighbour)
 
-    def sent(self, neighbour: bytes, size: int) -> None:
-        """Take note that he has so many bytes of what was put out, or never gets them."""
-        self.waiting[neighbour] = max(0, self.waiting[neighbour] - size)
+    def sent(self, neighbour: bytes, data: bytes) -> None:
+        """Take note that he has this frame of what was put out, or never gets it."""
+        self.waiting[neighbour] = max(0, self.waiting[neighbour] - _cost(data))
 
     def _put_out(self, neighbour: bytes, frame: RelayFrame) -> bool:
         data = encode(frame)
-        if self.waiting[neighbour] + len(data) > self.config.queue_bytes:
+        if self.waiting[neighbour] + _cost(data) > self.config.queue_bytes:
             return False
-        self.waiting[neighbour] += len(data)
+        self.waiting[neighbour] += _cost(data)
         self._out.append((neighbour, data))
         return True
 
@@ -112,3 +121,7 @@ class RelayEndpoint:
         """Return how many frames of neighbours changed nothing, by reason; what was not forwarded is in
         `forwarder.dropped`."""
         return self._events.rejections
+
+
+def _cost(data: bytes) -> int:
+    return max(len(data), LEAST_BYTES)

@@ -65,7 +65,7 @@ class RelayLinkUp:
     round_trip: float | None = None
     """Seconds that request and reply took; None for the end that was dialled."""
     key: bytes = field(default=b"", repr=False)
-    """32 bytes, made of what each of two ways has carried; empty where there is one way."""
+    """32 bytes, made of what each of two ways has carried; empty where there is one way, or one of two alone."""
 
 
 @value

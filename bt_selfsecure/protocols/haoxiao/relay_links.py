@@ -12,16 +12,16 @@ With two ways there are two numbers, and each way carries a share; neither end t
       | -- SHARE (both ways) ------------------------------------> |
       | <------------------------------------------ REPLY open -- |    on both: the link is up, with its key
 
-Datagrams go the first way. A link never changes its way: where a relay has forgotten it, it is over.
+Datagrams go the first way. Where one of the two can't be had the other carries the link alone, and it has no key: a
+session goes on over it, and nothing is agreed on. A link never changes its way: where a relay has forgotten it, it is
+over.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Final
 
-from bt_selfsecure.crypto import hkdf_expand, sha256
 from bt_selfsecure.protocols.haoxiao.relay_events import (
     RelayConfig,
     RelayDatagram,
@@ -40,56 +40,21 @@ from bt_selfsecure.protocols.haoxiao.relay_frames import (
     error_body,
     split_path,
 )
+from bt_selfsecure.protocols.haoxiao.relay_ways import (
+    ALONE_S,
+    DIAL_S,
+    MAX_ANSWERED,
+    REPEAT_S,
+    SILENCE_S,
+    SINGLE_S,
+    RelayLink,
+    Way,
+    are_two,
+    back,
+    due,
+    made_of,
+)
 from bt_selfsecure.sansio.context import Random
-
-DIAL_S: Final = 20.0
-REPEAT_S: Final = 4.0
-"""From one request, or share, to the next: what carries them repeats by itself, unless a relay was started anew."""
-BEAT_S: Final = 60.0
-"""The end that dialled asks for a sign of life on a link of which nothing was heard for so long."""
-SILENCE_S: Final = 150.0
-"""A link of which nothing was heard for so long is over; less than `FORGET_S` of the relays."""
-MAX_ANSWERED: Final = 4
-"""Links, up or not, that one peer has dialled."""
-LABEL: Final = b"btss relay shares"
-
-
-@dataclass(slots=True)
-class Way:
-    """Is one of the ways of a link, which has a number of its own."""
-
-    number: int
-    group: frozenset[bytes]
-    """Neighbours that may lead to the peer; empty: any."""
-    neighbour: bytes | None = None
-    path: tuple[bytes, ...] = ()
-    share: bytes = field(default=b"", repr=False)
-    other: int | None = None
-    """Number of the link's other way, as a share that came has told."""
-    is_second: bool = False
-    is_open: bool = False
-    asked: set[bytes] = field(default_factory=set)
-    """Neighbours that may still answer."""
-
-
-@dataclass(slots=True)
-class RelayLink:
-    """Is a link of this node's, up or on the way to that."""
-
-    peer: bytes
-    dialled: bool
-    ways: tuple[Way, ...]
-    since: float
-    heard_at: float
-    asked_at: float
-    """Time of the newest request or share."""
-    is_up: bool = False
-    waits_for_reply: bool = False
-    round_trip: float | None = None
-
-    @property
-    def number(self) -> int:
-        return self.ways[0].number
 
 
 class RelayLinks:
@@ -113,14 +78,14 @@ class RelayLinks:
 
     # --- what the node wants
 
-    def dial(self, peer: bytes, now: float) -> int:
-        """Ask for a link to this peer, and return its number."""
+    def dial(self, peer: bytes, now: float, *, single: bool = False) -> int:
+        """Ask for a link to this peer, and return its number. With `single`, one of two ways is enough."""
         via = self._config.peers[peer]
         ways = tuple(Way(self._number(peer), group) for group in via.groups)
         if via.is_double:
             for way in ways:
                 way.share = self._random(SHARE_BYTES)
-        link = RelayLink(peer, True, ways, now, now, now)
+        link = RelayLink(peer, True, ways[0].number, ways, now, now, now, may_be_single=single)
         for way in ways:
             self._links[peer, way.number] = link
         self._ask(link, now)
@@ -155,8 +120,7 @@ class RelayLinks:
                 for hop in sorted(way.asked):
                     self._send(hop, RelayFrame(RelayKind.REQUEST, self._config.own, link.peer, way.number))
                 if not way.asked:
-                    return self._end(link, RelayFault.NO_WAY, self._config.own)
-        return None
+                    self._lose(link, way, RelayFault.NO_WAY, self._config.own)
 
     def _hops(self, link: RelayLink, way: Way, now: float) -> set[bytes]:
         """Whom to ask for this way: of any neighbours the one by which the peer was found lately, at first."""
@@ -178,7 +142,9 @@ class RelayLinks:
             return self._on_request(frame, link, via, neighbour, now)
         if link is None:
             return self._refuse(frame, neighbour, RelayFault.UNKNOWN_LINK)
-        way = next(way for way in link.ways if way.number == frame.link)
+        way = link.way_of(frame.link)
+        if way is None:
+            return self._refuse(frame, neighbour, RelayFault.UNKNOWN_LINK)
         if frame.kind is RelayKind.ERROR:
             return self._on_error(frame, link, way, neighbour)
         if way.neighbour is None and frame.kind is RelayKind.REPLY and neighbour in way.asked:
@@ -203,8 +169,8 @@ class RelayLinks:
             return self._refuse(frame, neighbour, RelayFault.OTHER_WAY)
         if link is None:
             link = self._answered(frame, neighbour, path, now)
-        way = next(way for way in link.ways if way.number == frame.link)
-        if link.dialled or way.neighbour != neighbour:
+        way = link.way_of(frame.link)
+        if link.dialled or way is None or way.neighbour != neighbour:
             # A copy that a flood has brought by another way, or the link's own that has come to another way.
             return None if now - link.since < DIAL_S else self._refuse(frame, neighbour, RelayFault.OTHER_WAY)
         link.heard_at = now
@@ -220,7 +186,8 @@ class RelayLinks:
         for old in sorted(theirs, key=lambda link: link.since)[: len(theirs) + 1 - MAX_ANSWERED]:
             self._end(old, RelayFault.CLOSED, frame.source)
         way = Way(frame.link, frozenset(), neighbour, path)
-        link = self._links[frame.source, frame.link] = RelayLink(frame.source, False, (way,), now, now, now)
+        link = RelayLink(frame.source, False, frame.link, (way,), now, now, now)
+        self._links[frame.source, frame.link] = link
         return link
 
     def _reply(self, link: RelayLink, way: Way) -> None:
@@ -238,6 +205,8 @@ class RelayLinks:
         way.neighbour, way.path = neighbour, path
         way.asked.clear()
         self._cache.put(link.peer, neighbour, now)
+        if any(other.is_lost for other in link.ways):
+            self._go_alone(link, way)
 
     def _shares_relay(self, link: RelayLink, way: Way, path: tuple[bytes, ...]) -> bool:
         """Whether a relay of this path is one of the link's other way."""
@@ -263,29 +232,34 @@ class RelayLinks:
                     made_of(first.share, rest[0].share) if rest else b"",
                 )
             )
-        elif all(each.neighbour for each in link.ways) and frame.body[0] == 0:
+        elif way.share and all(each.neighbour for each in link.ways) and frame.body[0] == 0:
             self._share(link)
 
     def _share(self, link: RelayLink) -> None:
-        """Send each share its way."""
+        """Send each share its way. One that names its own way as the other is alone."""
         for index, (way, other) in enumerate(zip(link.ways, reversed(link.ways), strict=True)):
             self._put_out(link, way, RelayKind.SHARE, bytes([index]) + other.number.to_bytes(4) + way.share)
 
     def _on_share(self, frame: RelayFrame, link: RelayLink, way: Way, via: Via) -> None:
         if not via.is_double:
-            return
+            return None
         if not link.is_up:
             way.is_second, way.other, way.share = frame.body[0] == 1, int.from_bytes(frame.body[1:5]), frame.body[5:]
+            if way.other == way.number:
+                link.is_up = link.is_single = way.is_open = True
+                self._put(RelayLinkUp(link.number, link.peer, False, back(way)))
+                return self._reply(link, way)
             other = self._links.get((link.peer, way.other))
-            if other is None or other.dialled or other.is_up or not _are_two(via, way, other.ways[0]):
-                return
+            if other is None or other.dialled or other.is_up or not are_two(via, way, other.ways[0]):
+                return None
             link.ways = first, second = (other.ways[0], way) if way.is_second else (way, other.ways[0])
             self._links[link.peer, way.other] = link
             link.is_up = first.is_open = second.is_open = True
             key = made_of(first.share, second.share)
-            self._put(RelayLinkUp(link.number, link.peer, False, _back(first), _back(second), None, key))
+            self._put(RelayLinkUp(link.number, link.peer, False, back(first), back(second), None, key))
         for each in link.ways:
             self._reply(link, each)
+        return None
 
     def _on_error(self, frame: RelayFrame, link: RelayLink, way: Way, neighbour: bytes) -> None:
         fault, by = RelayFault(frame.body[0]), frame.body[1:]
@@ -297,9 +271,52 @@ class RelayLinks:
         elif way.neighbour != neighbour:
             return
         self._cache.forget(link.peer, neighbour)
-        self._end(link, fault, by)
+        self._lose(link, way, fault, by)
 
     # --- how it ends, and time
+
+    def neighbour_up(self, neighbour: bytes) -> None:
+        """Dial anew what has one of two ways, where this neighbour may lead to the other."""
+        for link in list(self):
+            if link.dialled and link.is_up and link.is_single:
+                groups = self._config.peers[link.peer].groups
+                if any(neighbour in group and link.ways[0].neighbour not in group for group in groups):
+                    self._renew(link)
+
+    def neighbour_down(self, neighbour: bytes) -> None:
+        """Dial anew what this neighbour carried, where another one may carry it."""
+        for link in list(self):
+            for way in link.ways if link.is_up and link.dialled else ():
+                groups = self._config.peers[link.peer].groups
+                others = {hop for hop in self._up - {link.peer} for group in groups if not group or hop in group}
+                if way.neighbour == neighbour and others:
+                    self._lose(link, way, RelayFault.NO_WAY, self._config.own)
+
+    def _lose(self, link: RelayLink, way: Way, fault: RelayFault, by: bytes) -> None:
+        """One way can't be had, or is over: the other carries the link, unless what is sent goes the one."""
+        others = tuple(other for other in link.ways if other is not way and not other.is_lost)
+        if not others or (way is link.ways[0] if link.is_up else not link.may_be_single):
+            return self._end(link, fault, by)
+        way.is_lost = True
+        if link.is_up:
+            link.ways = others
+        elif others[0].neighbour:
+            self._go_alone(link, others[0])
+        return None
+
+    def _renew(self, link: RelayLink) -> None:
+        """End a link that may be had by both ways now."""
+        for way in link.ways:
+            self._tell(link.peer, way.number, {way.neighbour} if way.neighbour else way.asked, RelayFault.CLOSED)
+        self._end(link, RelayFault.CLOSED, self._config.own)
+
+    def _go_alone(self, link: RelayLink, way: Way) -> None:
+        """Have the link by this way, since the other is not there."""
+        for other in link.ways:
+            if other is not way:
+                self._tell(link.peer, other.number, other.asked, RelayFault.CLOSED)
+        link.ways, link.is_single = (way,), True
+        self._share(link)
 
     def _end(self, link: RelayLink, fault: RelayFault | None = None, by: bytes | None = None) -> None:
         """Forget a link, and tell of it."""
@@ -310,9 +327,8 @@ class RelayLinks:
             self._put(RelayDialFailed(link.number, link.peer, fault, by))
 
     def _forget(self, link: RelayLink) -> None:
-        for way in link.ways:
-            if self._links.get((link.peer, way.number)) is link:
-                del self._links[link.peer, way.number]
+        for place in [place for place, known in self._links.items() if known is link]:
+            del self._links[place]
 
     def _refuse(self, frame: RelayFrame, neighbour: bytes, fault: RelayFault) -> None:
         if frame.kind is not RelayKind.ERROR:
@@ -328,11 +344,11 @@ class RelayLinks:
         return self._send(way.neighbour, RelayFrame(kind, self._config.own, link.peer, way.number, body=body))
 
     def get_timer(self) -> float | None:
-        return min(map(_due, self), default=None)
+        return min(map(due, self), default=None)
 
     def handle_timer(self, now: float) -> None:
         for link in list(self):
-            if now < _due(link):
+            if now < due(link):
                 continue
             if now - link.since >= DIAL_S and not link.is_up:
                 for way in link.ways:
@@ -342,34 +358,18 @@ class RelayLinks:
             elif now - link.heard_at >= SILENCE_S:
                 self.close(link.peer, link.number, now)
                 self._end(link)
+            elif link.is_up and link.is_single and now - link.since >= SINGLE_S:
+                self._renew(link)
             elif link.is_up:
                 self._ask(link, now)
-            elif all(way.neighbour for way in link.ways) and len(link.ways) > 1:
+            elif all(way.neighbour for way in link.ways) and link.ways[0].share:
                 link.asked_at = now
                 self._share(link)
+            elif (
+                link.may_be_single
+                and now - link.since >= ALONE_S
+                and (found := [way for way in link.ways if way.neighbour])
+            ):
+                self._go_alone(link, found[0])
             else:
                 self._ask(link, now)
-
-
-def made_of(first: bytes, second: bytes) -> bytes:
-    """Return the key that the shares of two ways make: who has one of them knows nothing of it."""
-    return hkdf_expand(sha256(LABEL + first + second), LABEL, SHARE_BYTES)
-
-
-def _are_two(via: Via, one: Way, other: Way) -> bool:
-    """Whether each names the other as the second of two ways, as they are configured, and no relay is on both."""
-    configured = any(a.neighbour in via.first and b.neighbour in via.second for a, b in ((one, other), (other, one)))
-    named = bool(other.share) and one.other == other.number and other.other == one.number
-    return configured and named and one.is_second is not other.is_second and set(one.path).isdisjoint(other.path)
-
-
-def _back(way: Way) -> tuple[bytes, ...]:
-    """The path from this end, of a request that the other one has sent."""
-    return tuple(reversed(way.path))
-
-
-def _due(link: RelayLink) -> float:
-    if not link.is_up:
-        return min(link.since + DIAL_S, link.asked_at + REPEAT_S) if link.dialled else link.since + DIAL_S
-    silent = link.heard_at + SILENCE_S
-    return min(silent, max(link.heard_at, link.asked_at) + BEAT_S) if link.dialled else silent

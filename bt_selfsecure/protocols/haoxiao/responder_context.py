@@ -16,6 +16,7 @@ from bt_selfsecure.protocols.haoxiao.material import (
     burst_kind,
     burst_rand,
     nonce_commitment,
+    packet_tokens,
     pair_id,
 )
 from bt_selfsecure.protocols.haoxiao.received_burst import BlacklistedBurst, CommittedBurst
@@ -119,7 +120,9 @@ class ResponderContext:
         """Make the end packet, forget the burst, and return what is told."""
         config = self.config
         self.end = material.sealed(Frame(config.profile, Kind.END, message=self.pair + self.nonce))
-        self.packets.kept.clear()
+        kept = self.packets.kept
+        tokens = packet_tokens(map(kept.__getitem__, self.received)) if config.hardened else b""
+        kept.clear()
         return Established(
             peer=self.offer.identity,
             k0=material.k0,
@@ -133,4 +136,6 @@ class ResponderContext:
             hybrid=bool(self.offer.share),
             continuity=bool(self.continuity_key),
             export_root=material.export_root,
+            session=self.request.rand[: limits.SESSION_ID_BYTES],
+            tokens=tokens,
         )

@@ -40,7 +40,7 @@ class SentBurst:
         """Name the establishment to which all its packets belong."""
         kind, rand = burst_kind(compact=self._config.compact), burst_rand(request, compact=self._config.compact)
         self._packet = burst_encoder(self._config.profile, kind, rand)
-        self._session = request.rand[: limits.SESSION_ID_BYTES]
+        self._request = request
 
     def next(self) -> bytes:
         """Return the next packet, as a datagram."""
@@ -52,16 +52,27 @@ class SentBurst:
         """Return the list of the newest part, as datagrams."""
         first = len(self._messages) - self._config.burst
         return [
-            encode(Frame(self._config.profile, Kind.RAND_LIST, 0, first + at, self._session, piece))
+            encode(
+                Frame(
+                    self._config.profile,
+                    Kind.RAND_LIST,
+                    0,
+                    first + at,
+                    self._request.rand[: limits.SESSION_ID_BYTES],
+                    piece,
+                )
+            )
             for at, piece in zip(range(0, self._config.burst, limits.LIST_DIGESTS), self._pieces, strict=True)
         ]
 
     def message(self, seq: int) -> bytes:
         return self._messages[seq]
 
-    def is_ours(self, seq: int, message: bytes) -> bool:
-        """Return whether this is what we have sent under this Seq."""
-        return seq < self.sent and self._messages[seq] == message
+    def is_contradicted(self, frame: Frame) -> bool:
+        """Return whether a burst packet of this establishment is another one than we have sent under its Seq."""
+        if frame.rand != burst_rand(self._request, compact=frame.kind is Kind.RAND_COMPACT):
+            return False
+        return frame.seq >= self.sent or self._messages[frame.seq] != frame.message
 
     def forget(self) -> None:
         self._messages.clear()

@@ -194,6 +194,11 @@ class PairingEnd:
                 self._say(PairingPhase.WITHDRAWN, WITHDRAWALS)
             self._end(reason, now, silent=was_paired)
 
+    def undo(self, now: float) -> None:
+        """Take back that all is well here, even where it is paired: what comes of it could not be kept."""
+        self._say(PairingPhase.WITHDRAWN, WITHDRAWALS)
+        self._end(Failure.CLOSED, now)
+
     # --- with the key -------------------------------------------------------------------------------------------------
 
     def _keyed(self, run: PairingRun, given: PairingInput, now: float) -> None:

@@ -10,6 +10,7 @@ import pytest
 from bt_selfsecure.bench.attacks import carry_out, find
 from bt_selfsecure.bench.haoxiao.attacks import ATTACKS, rounds_to_heal
 from bt_selfsecure.bench.haoxiao.ends import HARDENED, KEYED, PAPER, X25519
+from bt_selfsecure.bench.haoxiao.groups import rounds_to_heal as broadcasts_to_heal
 from bt_selfsecure.bench.papers import names
 from bt_selfsecure.protocols.haoxiao.frames import Profile
 
@@ -17,7 +18,7 @@ DOCUMENT = Path(__file__).parents[3] / "docs/attacks.md"
 
 
 def test_every_attack_of_the_table_is_in_the_document() -> None:
-    named = re.findall(r"^\| `([a-z/-]+)`:", DOCUMENT.read_text(), flags=re.MULTILINE)
+    named = re.findall(r"^\| `([a-z0-9/-]+)`:", DOCUMENT.read_text(), flags=re.MULTILINE)
     assert named == names()
 
 
@@ -35,9 +36,9 @@ def rows(text: str) -> dict[str, list[str]]:
 def test_the_tables_of_attackers_say_what_the_document_shows() -> None:
     """In docs/security.md a row for each attack but variants of one that is there; in README some of these."""
     documented, told = rows(DOCUMENT.read_text()), rows(DOCUMENT.with_name("security.md").read_text())
-    assert len(told) == 18
+    assert len(told) == 26
     assert {name: documented[name] for name in told} == told
-    variants = {"brute-force-sound", "flood-slow", "block-compact"}
+    variants = {"brute-force-sound", "flood-slow", "block-compact", "impersonation-later"}
     assert documented.keys() - told.keys() == {"colluding", "repair", "brute-force", "reflection"} | variants
     in_short = rows((DOCUMENT.parents[1] / "README.md").read_text())
     assert len(in_short) == 6
@@ -66,12 +67,21 @@ def test_the_tables_of_attackers_say_what_the_document_shows() -> None:
         ("stolen-disk", (0, 0), (0, 0)),
         ("disk-backwards", (0, 0), (0, 0)),
         ("rounds", (0, 0), (0, 0)),
+        ("impersonation-later", (0, 0), (0, 0)),
         ("rollback", (0, 0), (0, 0)),
         ("takeover", (10, 10), (0, 0)),
         ("relay", (0, 0), (0, 0)),
         ("forged-packet", (0, 6), (0, 0)),
         ("block", (10, 10), (10, 10)),
         ("block-compact", (10, 10), (10, 10)),
+        ("relay-listens", (10, 10), (10, 10)),
+        ("relay-middle", (10, 10), (10, 10)),
+        ("relay-one-of-two", (10, 10), (0, 0)),
+        ("relay-both", (10, 10), (10, 10)),
+        ("relay-disturbs", (0, 0), (0, 0)),
+        ("group-theft", (0, 0), (0, 3)),
+        ("newcomer", (0, 0), (0, 0)),
+        ("expelled", (0, 0), (0, 0)),
     ],
 )
 def test_an_attack_succeeds_as_often_as_it_should(name: str, paper: tuple[int, int], hardened: tuple[int, int]) -> None:
@@ -99,6 +109,11 @@ PROTECTED = {  # successes of ten: with X25519, with an authentication key
     "takeover": (0, 0),
     "relay": (0, 0),
     "forged-packet": (0, 0),
+    "relay-listens": (0, 0),
+    "relay-middle": (10, 0),
+    "relay-one-of-two": (0, 0),
+    "relay-both": (10, 0),
+    "relay-disturbs": (0, 0),
 }
 
 
@@ -121,6 +136,14 @@ def test_steering_is_reported_in_both_profiles_and_changes_nothing_in_hardened()
     assert all(trial.noticed for trial in [*paper, *hardened])
     assert any(trial.established for trial in paper)
     assert all(trial.established for trial in hardened)
+
+
+def test_a_groups_key_heals_after_one_over_the_share_of_broadcasts_that_the_thief_misses() -> None:
+    """Of the six fragments of one she may lose any one, as a member may; four standard errors."""
+    loss, thefts = 0.2, 60
+    missed = 1 - (1 - loss) ** 6 - 6 * loss * (1 - loss) ** 5
+    mean = sum(broadcasts_to_heal(seed, loss) for seed in range(thefts)) / thefts
+    assert abs(mean - 1 / missed) < 4 * (1 - missed) ** 0.5 / missed / thefts**0.5
 
 
 @pytest.mark.parametrize("profile", Profile)

@@ -121,6 +121,8 @@ class World:
     sent: list[Transmission] = field(default_factory=list)
     """What left, once each; `destination` is empty."""
     told: list[tuple[float, str, Event]] = field(default_factory=list)
+    peers: Mapping[bytes, str] = field(default_factory=dict)
+    """Names of the ends that an initiator calls, by identity: what goes to one of them no other one hears."""
     _air: list[tuple[float, int, str, bytes]] = field(default_factory=list)
     _order: Iterator[int] = field(default_factory=count)
 
@@ -156,14 +158,19 @@ class World:
 
     def _pump(self) -> None:
         for name, end in self.ends.items():
-            for data in end.frames_to_send(self.now):
-                self.sent.append(Transmission(self.now, name, "", data))
+            for to, data in self._frames_of(end):
+                self.sent.append(Transmission(self.now, name, to, data))
                 for other in self.ends:
-                    if other != name:
+                    if other != name and to in ("", other):
                         for delay, arriving in self.channel(Transmission(self.now, name, other, data)):
                             self.inject(arriving, other, self.now + delay)
             while (event := end.next_event()) is not None:
                 self.told.append((self.now, name, event))
+
+    def _frames_of(self, end: Endpoint) -> list[tuple[str, bytes]]:
+        if self.peers and isinstance(end, Initiator):
+            return [(self.peers.get(peer, ""), data) for peer, data in end.addressed_frames(self.now)]
+        return [("", data) for data in end.frames_to_send(self.now)]
 
     # --- what happened ------------------------------------------------------------------------------------------------
 

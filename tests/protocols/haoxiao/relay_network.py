@@ -69,7 +69,7 @@ class Network:
             for other, sent in malice(to, data) if malice else [(to, data)]:
                 self.moving.setdefault((node, other), deque()).append(sent)
             if malice:
-                relay.sent(to, len(data))
+                relay.sent(to, data)
 
     @property
     def busy(self) -> list[tuple[bytes, bytes]]:
@@ -84,7 +84,7 @@ class Network:
         sender, receiver = busy[which % len(busy)]
         data = self.moving[sender, receiver].popleft()
         if sender not in self.malice:
-            self.nodes[sender].sent(receiver, len(data))
+            self.nodes[sender].sent(receiver, data)
         self.nodes[receiver].receive_frame(data, sender, self.now)
         self.settle(receiver)
 
@@ -107,8 +107,8 @@ class Network:
             self.settle(node)
         self.now = end
 
-    def dial(self, end: bytes, peer: bytes) -> int:
-        number = self.nodes[end].links.dial(peer, self.now)
+    def dial(self, end: bytes, peer: bytes, *, single: bool = False) -> int:
+        number = self.nodes[end].links.dial(peer, self.now, single=single)
         self.settle(end)
         return number
 

@@ -71,13 +71,13 @@ def test_whoever_is_closed_sends_nothing_more_and_waits_for_nothing(profile: Pro
 @pytest.mark.parametrize("phase", PHASES)
 def test_whoever_is_closed_holds_no_secret_of_an_establishment(profile: Profile, phase: str) -> None:
     scene = at_phase(profile, phase)
-    secrets = {t.frame.message for t in scene.world.frames(Kind.RAND)} | {scene.alice._request.rand_data} - {b""}
+    secrets = {t.frame.message for t in scene.world.frames(Kind.RAND)} | {scene.alice._calls.rand_data} - {b""}
     if phase == "over":
         secrets.add(scene.world.established("bob").k0)
     for end in (scene.alice, scene.bob):
         end.close(scene.world.now)
         assert secrets.isdisjoint(reachable(end, set()))
-    assert scene.alice._request.share.public == b""
+    assert scene.alice._calls.share.public == b""
 
 
 @both_profiles

@@ -402,7 +402,7 @@ class ChangesItsMind(Initiator):
     """Opens another RandData than the one that its request committed to."""
 
     def _acknowledge(self, now: float) -> None:
-        self._request.rand_data = bytes(16)
+        self._calls.rand_data = bytes(16)
         super()._acknowledge(now)
 
 
@@ -481,7 +481,7 @@ def test_an_eve_who_heard_everything_has_the_key_without_x25519_and_not_with_it(
 def test_the_key_with_x25519_is_another_one_of_the_same_burst_and_transcript() -> None:
     """K_0' = HKDF(K_0 || shared secret): who has the losses' part and the secret has the key, who lacks one has not."""
     scene = cast(H, exchange_shares=True)
-    share = scene.alice._request.share  # the test's own Alice: her private key is no secret here
+    share = scene.alice._calls.share  # the test's own Alice: her private key is no secret here
     scene.world.run()
     bobs = scene.world.frames(Kind.ACCEPT)[0].frame.message[-limits.SHARE_BYTES :]
     secret = share.exchange(bobs)

@@ -93,6 +93,7 @@ CASES = [
     Case(H, Kind.DATA_ACK, "39 f010 2b", retran=15, seq=43, message=MAC[:16]),
     Case(H, Kind.RESYNC_CALL, "3a 0018 00", rand=RAND, message=MESSAGE[:24]),
     Case(H, Kind.RESYNC_REQUEST, "3b 0030 00", rand=RAND, message=bytes(24) + MESSAGE[:24]),
+    Case(H, Kind.GROUP_FRAGMENT, "3d 07", seq=7, rand=b"\x25", message=MESSAGE[:21]),
     Case(H, Kind.RESYNC_RESPONSE, "3c 0020 00", rand=RAND, message=MESSAGE, mac=MAC[:16]),
 ]
 UNKEYED = (Kind.REQUEST, Kind.ACCEPT, Kind.RAND, Kind.RAND_COMPACT, Kind.RAND_LIST)
@@ -112,7 +113,8 @@ def without_hash(frame: Frame) -> Frame:
 
 
 def test_the_table_has_every_kind_in_both_profiles() -> None:
-    every = {(p, k) for p in Profile for k in Kind} - {(Profile.PAPER, Kind.RAND_LIST)}
+    every = {(p, k) for p in Profile for k in Kind}
+    every -= {(Profile.PAPER, kind) for kind in (Kind.RAND_LIST, Kind.GROUP_FRAGMENT)}
     assert {(case.profile, case.kind) for case in CASES} == every
 
 
@@ -197,20 +199,20 @@ def test_data_of_hardened_is_36_bytes_longer_than_its_message_rand_included() ->
 
 def test_no_frame_is_larger_than_the_reader_allows() -> None:
     for case in CASES:
-        if case.kind is Kind.RAND_COMPACT:
+        if case.kind in (Kind.RAND_COMPACT, Kind.GROUP_FRAGMENT):
             continue
         largest = replace(case.frame, message=bytes(limits.MAX_LEN))
         assert len(encode(largest, seed=SEED)) <= limits.MAX_FRAME_BYTES
 
 
 def test_phase_is_0_while_a_key_is_established_and_1_in_the_session() -> None:
-    assert [kind.phase for kind in Kind] == [0] * 8 + [1] * 5
+    assert [kind.phase for kind in Kind] == [0] * 8 + [1] * 6
     assert all(kind.phase == encode(case.frame, seed=SEED)[0] >> 3 & 1 for case in CASES for kind in [case.kind])
 
 
 @every_case
 def test_the_authenticated_head_is_what_stands_before_rand(case: Case) -> None:
-    if case.kind is not Kind.RAND_COMPACT:
+    if case.kind not in (Kind.RAND_COMPACT, Kind.GROUP_FRAGMENT):
         assert head(case.frame) == bytes.fromhex(case.start)
 
 
@@ -245,7 +247,10 @@ def test_a_field_that_the_wire_cannot_carry_is_the_drivers_fault(case: Case, cha
         (b"\x40" + bytes(40), Malformed.VERSION),
         (b"\x27" + bytes(40), Malformed.RETIRED),
         (b"\x17" + bytes(40), Malformed.KIND),
-        (b"\x3d" + bytes(40), Malformed.KIND),
+        (b"\x3e" + bytes(40), Malformed.KIND),
+        (b"\x3d" + bytes(40), Malformed.SIZE),
+        (b"\x3d\x00\x65" + bytes(21), Malformed.LENGTH),
+        (b"\x3d\x00\x00" + bytes(21), Malformed.LENGTH),
         (b"\x38" + bytes(18), Malformed.SIZE),
         (b"\x38\x00\x01\x00" + bytes(16), Malformed.LENGTH),
         (b"\x33" + bytes(23), Malformed.CHECK),
@@ -337,7 +342,7 @@ def test_the_kind_of_a_frame_is_seen_in_its_first_octet_whatever_follows() -> No
     for first in range(256):
         for rest in (b"", bytes(60)):
             kind = peek_kind(bytes([first]) + rest)
-            known = first >> 4 in set(Profile) and first & 15 in set(Kind) and first != 0x17
+            known = first >> 4 in set(Profile) and first & 15 in set(Kind) and first not in (0x17, 0x1D)
             assert kind == (Kind(first & 15) if known else None)
     assert peek_kind(b"") is None
     assert all(peek_kind(case.wire) is case.kind for case in CASES)

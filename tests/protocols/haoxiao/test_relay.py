@@ -20,7 +20,7 @@ from bt_selfsecure.protocols.haoxiao.relay_frames import (
     decode,
     encode,
 )
-from bt_selfsecure.protocols.haoxiao.relay_links import DIAL_S
+from bt_selfsecure.protocols.haoxiao.relay_ways import ALONE_S, DIAL_S, SINGLE_S
 from bt_selfsecure.sansio.events import FrameRejected
 
 TWO_WAYS = Via(frozenset((B,)), frozenset((D,)))
@@ -202,6 +202,81 @@ def test_two_ways_give_both_ends_one_key_of_which_each_relay_carries_a_half(back
     assert network.take(A) == [RelayDatagram(number, C, b"back")]
 
 
+def test_one_of_two_ways_carries_a_link_alone_which_has_no_key_and_both_come_back() -> None:
+    network = Network(SQUARE, between(A, C, TWO_WAYS))
+    for end in (A, C):
+        network.nodes[end].neighbour_down(B)
+    network.nodes[B].neighbour_down(A)
+    network.dial(A, C)
+    network.run()
+    assert [type(event) for event in network.take(A)] == [RelayDialFailed]
+    network.dial(A, C, single=True)
+    network.run()
+    (here,), (there,) = network.take(A), network.take(C)
+    assert (here.path, here.second_path, here.key) == ((D,), (), b"") == (there.path, there.second_path, there.key)
+    network.send(A, C, here.link, b"there")
+    network.send(C, A, there.link, b"back")
+    network.run()
+    assert [event.data for event in network.take(C) + network.take(A)] == [b"there", b"back"]
+    network.pass_time(SINGLE_S / 2)
+    assert network.take(A) == []
+    for node, other in ((C, B), (B, A), (A, B)):
+        network.nodes[node].neighbour_up(other)
+        network.settle(node)
+    network.run()
+    assert network.take(A)[-1] == RelayLinkDown(here.link, C, RelayFault.CLOSED, A)
+    assert network.take(C)[-1] == RelayLinkDown(there.link, A, RelayFault.CLOSED, A)
+    network.dial(A, C)
+    network.run()
+    (here,), (there,) = network.take(A), network.take(C)
+    assert here.key == there.key != b""
+
+
+def test_where_nobody_answers_on_one_of_two_ways_the_other_is_taken_after_a_while() -> None:
+    network = Network(SQUARE, between(A, C, TWO_WAYS))
+    network.malice[B] = lambda to, data: []
+    network.dial(A, C, single=True)
+    network.pass_time(ALONE_S - 1)
+    assert network.take(A) == []
+    network.pass_time(10)
+    (here,), (there,) = network.take(A), network.take(C)
+    assert (here.path, here.key, there.key) == ((D,), b"", b"")
+    network.pass_time(SINGLE_S)
+    assert network.take(A)[-1] == RelayLinkDown(here.link, C, RelayFault.CLOSED, A)
+
+
+@pytest.mark.parametrize(("away", "left"), [(B, D), (D, B)])
+def test_a_relay_that_goes_leaves_the_link_to_the_other(away: bytes, left: bytes) -> None:
+    network = Network(SQUARE, between(A, C, TWO_WAYS))
+    number = linked(network)
+    network.nodes[A].neighbour_down(away)
+    network.settle(A)
+    if away == B:
+        assert [type(event) for event in network.take(A)] == [RelayLinkDown]
+        number = network.dial(A, C, single=True)
+        network.run()
+        (up,) = network.take(A)
+        assert (up.path, up.key) == ((left,), b"")
+        network.take(C)
+    network.send(A, C, number, b"there")
+    network.run()
+    assert [event.data for event in network.take(C)] == [b"there"]
+    assert network.take(A) == []
+
+
+def test_a_link_goes_over_to_another_neighbour_when_its_own_is_away() -> None:
+    network = Network(SQUARE, between(A, C))
+    linked(network)
+    used = network.nodes[A].links._cache.get(C, network.now)
+    network.nodes[A].neighbour_down(used)
+    network.settle(A)
+    assert [type(event) for event in network.take(A)] == [RelayLinkDown]
+    network.dial(A, C)
+    network.run()
+    (up,) = network.take(A)
+    assert up.path == (D if used == B else B,)
+
+
 def test_two_ways_with_one_relay_in_common_are_no_two_ways() -> None:
     near = {A: {B, D}, B: {A, E}, D: {A, E}, E: {B, D, C, F}, C: {E, F}, F: {E, C}}
     via, back = Via(frozenset((B,)), frozenset((D,))), Via(frozenset((E,)), frozenset((F,)))
@@ -262,13 +337,13 @@ def test_a_neighbour_can_not_ask_in_the_name_of_another() -> None:
 
 
 def test_a_neighbour_that_sends_too_much_is_not_heard_until_time_has_passed() -> None:
-    network = Network(line(A, B, C), between(A, C), rate_bytes=1000)
+    network = Network(line(A, B, C), between(A, C), rate_bytes=2000)
     number = linked(network)
     for _ in range(100):
         network.send(A, C, number, bytes(100))
         network.run()
     came = len(network.take(C))
-    assert came < 20
+    assert 5 < came < 20
     network.now += 2
     network.send(A, C, number, bytes(100))
     network.run()
@@ -289,6 +364,14 @@ def test_what_waits_for_a_neighbour_is_bounded_and_what_is_more_is_dropped() -> 
     network.send(A, C, number, b"again")
     network.run()
     assert network.take(C) == [RelayDatagram(number, A, b"again")]
+
+
+def test_small_frames_do_not_fill_a_neighbours_queue_of_messages() -> None:
+    network = Network(line(A, B, C), between(A, C), queue_bytes=65_536)
+    number = linked(network)
+    for _ in range(1000):
+        network.send(A, C, number, b"x")
+    assert len(network.moving[A, B]) == 65_536 // 256
 
 
 def test_no_neighbour_takes_all_the_links() -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from bt_selfsecure.protocols.haoxiao.frames import Kind
+from bt_selfsecure.protocols.haoxiao.group.listener import GroupListener
+from bt_selfsecure.protocols.haoxiao.group.tables import LISTENER_FRAMES
 from bt_selfsecure.protocols.haoxiao.initiator import Initiator
 from bt_selfsecure.protocols.haoxiao.initiator_table import INITIATOR_FRAMES, INITIATOR_TIMERS
 from bt_selfsecure.protocols.haoxiao.receiving import RECEIVER_FRAMES, Receiver
@@ -20,6 +22,7 @@ MACHINES: dict[str, tuple[Any, Any, type]] = {
     "responder": (RESPONDER_FRAMES, RESPONDER_TIMERS, Responder),
     "sender": (SENDER_FRAMES, SENDER_TIMERS, Sender),
     "receiver": (RECEIVER_FRAMES, {}, Receiver),
+    "group listener": (LISTENER_FRAMES, {}, GroupListener),
 }
 
 
@@ -29,7 +32,7 @@ def test_every_handler_in_a_table_is_a_method_and_every_method_for_frames_is_in_
     named = {row.handler for row in frames.values()} | set(timers.values())
     assert [name for name in named if not callable(getattr(machine, name, None))] == []
     receiving = {name for name in vars(machine) if re.match(r"_?(receive|overhear)_", name)}
-    assert receiving - {"receive_frame", "_receive_request_again", "_receive_again"} <= named
+    assert receiving - {"receive_frame", "receive_letter", "_receive_request_again", "_receive_again"} <= named
 
 
 def test_every_kind_is_taken_by_somebody() -> None:

@@ -31,7 +31,7 @@ def load(name: str) -> Any:
 def test_the_code_gives_exactly_the_bytes_of_the_vectors() -> None:
     """Where this fails, other implementations no longer work with ours: that needs another version nibble."""
     made = runpy.run_path(str(VECTORS / "make.py"))["everything"]()
-    assert sorted(made) == sorted(["exported.json", "frames.json", "relay.json", *FILES])
+    assert sorted(made) == sorted(["exported.json", "frames.json", "group.json", "relay.json", *FILES])
     for name, content in made.items():
         assert json.loads(json.dumps(content)) == load(name), name
 
@@ -365,3 +365,36 @@ def test_the_relay_s_key_and_frames_are_those_of_the_page() -> None:
             shares[wire[18]] = wire[23:]
     label = b"btss relay shares"
     assert hkdf_expand(sha256(label + shares[0] + shares[1]), label).hex() == vectors["key"]
+
+
+# --- a group ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("epoch", load("group.json")["epochs"], ids=["secret", "common"])
+def test_an_epoch_of_a_group_by_the_specification_alone(epoch: dict[str, Any]) -> None:
+    group, tokens, secret = (bytes.fromhex(epoch[name]) for name in ("group", "tokens", "secret"))
+    common = sha256(b"btss group common" + tokens)
+    key = hkdf_expand(hs(common, secret), b"btss group")
+    assert key.hex() == epoch["group_key"]
+    key = hkdf_expand(key, b"btss chain group " + group + epoch["epoch"].to_bytes(4))
+    assert epoch["closed"] == (b"\x03" + group + epoch["epoch"].to_bytes(4)).hex()
+    assert epoch["leave"] == (b"\x05" + group + epoch["epoch"].to_bytes(4)).hex()
+    welcome = bytes.fromhex(epoch["welcome"])
+    assert welcome[:45] == b"\x01" + group + epoch["epoch"].to_bytes(4) + secret
+    assert welcome[53:59] == b"\x05lamps"
+    assert bool(welcome[59:]) is any(welcome[45:53]) is bool(tokens)
+    for i, one in enumerate(epoch["rounds"]):
+        message, rand = bytes.fromhex(one["message"]), bytes.fromhex(one["rand"])
+        assert key.hex() == one["key"]
+        pieces = []
+        for index, fragment in enumerate(map(bytes.fromhex, one["fragments"])):
+            assert fragment[:3] == bytes([0x3D, i, index << 4 | len(one["fragments"]) - 1])
+            pieces.append(fragment[3:])
+        assert xor(*pieces) == bytes(21), "the last is the exclusive or of the others"
+        parts = hkdf_expand(key, b"btss round", 96)
+        plain = AESSIV(parts[:64]).decrypt(b"".join(pieces[:-1]), [i.to_bytes(8) + b"\0"])
+        assert plain.rstrip(b"\0") == rand + message + b"\x80"
+        head = group + epoch["epoch"].to_bytes(4) + i.to_bytes(8)
+        assert one["repair"] == (b"\x02" + head + rand + message).hex()
+        assert one["report"] == (b"\x04" + head[:-8] + (i + 1).to_bytes(8) + b"\0").hex()
+        key = hkdf_expand(key, b"btss next key" + rand + sha256(message) + i.to_bytes(8) + b"\0")

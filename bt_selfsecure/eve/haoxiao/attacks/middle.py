@@ -25,6 +25,7 @@ class VictimContext:
     secret: bytes = field(default=b"", repr=False)
     burst: dict[int, bytes] = field(default_factory=dict, repr=False)
     material: KeyMaterial | None = None
+    authentication_key: bytes = field(default=b"", repr=False)
 
     def is_named(self, pair: bytes) -> bool:
         return self.accept is not None and pair == pair_id(self.request, self.accept)
@@ -37,7 +38,9 @@ class VictimContext:
         except (ReceivedSetError, KeyError):
             return None
         assert self.accept is not None
-        self.material = KeyMaterial.derive(self.request, self.accept, s, messages, secret=self.secret)
+        self.material = KeyMaterial.derive(
+            self.request, self.accept, s, messages, secret=self.secret, authentication_key=self.authentication_key
+        )
         return self.material
 
 
@@ -49,9 +52,12 @@ class ManInTheMiddle:
     authentication string, compared by people, finds her.
     """
 
-    def __init__(self, random: Random, identity: bytes | None = None) -> None:
-        """`identity`: as whom both ends know her, where their links tell them her address; else the other end's."""
+    def __init__(self, random: Random, identity: bytes | None = None, authentication_key: bytes = b"") -> None:
+        """`identity`: as whom both ends know her, where their links tell them her address; else the other end's.
+        `authentication_key`: of the two ends, where she has it."""
         self._random: Final = random
+        self.authentication_key = authentication_key
+        """Of the two ends, where she has it; before they begin."""
         self._identity: Final = identity
         self._rand_data: Final = random(limits.NONCE_BYTES)
         self._nonce: Final = random(limits.NONCE_BYTES)
@@ -105,14 +111,15 @@ class ManInTheMiddle:
             if offer is None:
                 return []
             share = KeyShare(self._random if offer.share else None)
-            self._alice = VictimContext(frame, KeyShare(self._random if offer.share else None))
+            key = self.authentication_key
+            self._alice = VictimContext(frame, KeyShare(self._random if offer.share else None), authentication_key=key)
             mine = replace(self._named(offer), commitment=sha256(self._rand_data), share=share.public, names=())
             burst: dict[int, bytes] = {}
             if frame.profile is Profile.HARDENED:
                 mine = replace(mine, part=self._draw(burst, 0, offer))
             message = mine.encode(frame.profile, accept=False)
             request = Frame(frame.profile, Kind.REQUEST, rand=self._random(limits.NONCE_BYTES), message=message)
-            self._bob = VictimContext(request, share, burst=burst)
+            self._bob = VictimContext(request, share, burst=burst, authentication_key=key)
             self._request = encode(request, seed=self._random(32))
         return [self._request]
 

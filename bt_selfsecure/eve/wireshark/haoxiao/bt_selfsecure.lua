@@ -28,18 +28,19 @@ btss.prefs.udp_port = Pref.uint("UDP port", 5700, "Of the bearer ipsp")
 local KINDS = {
   [0] = "request", "accept", "rand", "rand (compact)", "response", "acknowledge", "end", "rand list",
   [8] = "data", [9] = "ack", [10] = "call", [11] = "resync request", [12] = "resync response",
+  [13] = "group fragment",
 }
 local VERSIONS = { [1] = "paper", [3] = "hardened" }
 local REQUEST, ACCEPT, RAND, COMPACT, RESPONSE, ACKNOWLEDGE, END, LIST = 0, 1, 2, 3, 4, 5, 6, 7
-local DATA, DATA_ACK, CALL, RESYNC_REQUEST, RESYNC_RESPONSE = 8, 9, 10, 11, 12
+local DATA, DATA_ACK, CALL, RESYNC_REQUEST, RESYNC_RESPONSE, FRAGMENT = 8, 9, 10, 11, 12, 13
 local PAPER = 1
-local RAND_BYTES = { [0] = 16, 16, 8, 2, 16, 16, 0, 8, [8] = 0, [9] = 0, [10] = 16, [11] = 16, [12] = 16 }
+local RAND_BYTES = { [0] = 16, 16, 8, 2, 16, 16, 0, 8, [8] = 0, [9] = 0, [10] = 16, [11] = 16, [12] = 16, [13] = 1 }
 local UNKEYED = { [REQUEST] = true, [ACCEPT] = true, [RAND] = true, [COMPACT] = true, [LIST] = true }
 local OAEP_BYTES = 65
 
 local function mac_bytes(version, kind)
   if kind == COMPACT then return 3 end
-  if kind == DATA_ACK or kind == CALL or kind == RESYNC_REQUEST then return 0 end
+  if kind == DATA_ACK or kind == CALL or kind == RESYNC_REQUEST or kind == FRAGMENT then return 0 end
   if version == PAPER and kind ~= RAND and kind ~= RESPONSE and kind ~= RESYNC_RESPONSE then return 32 end
   return 16
 end
@@ -56,6 +57,8 @@ local f = {
   rand = ProtoField.bytes("btss.rand", "Rand"),
   message = ProtoField.bytes("btss.message", "Message"),
   mac = ProtoField.bytes("btss.mac", "HMAC"),
+  index = ProtoField.uint8("btss.index", "Index", base.DEC, nil, 0xf0),
+  count = ProtoField.uint8("btss.count", "Count", base.DEC, nil, 0x0f),
   check = ProtoField.uint8("btss.check.status", "Unkeyed hash", base.DEC, { [0] = "wrong", "right" }),
   padded = ProtoField.bytes("btss.padded", "Padded by OAEP"),
   session = ProtoField.bytes("btss.session", "Session id"),
@@ -393,9 +396,15 @@ local function padded(version, kind)
   return version == PAPER and (kind == REQUEST or kind == ACCEPT)
 end
 
+-- Whether this can be index and count: as many fragments have data, and one more is their parity.
+local function is_fragment(octet)
+  return octet % 16 > 0 and math.floor(octet / 16) <= octet % 16
+end
+
 -- Whether Len, or where there is none the kind, agrees with the size.
 local function sound(version, kind, tvb)
   if kind == COMPACT then return tvb:len() == 24 end
+  if kind == FRAGMENT then return version ~= PAPER and tvb:len() == 24 and is_fragment(tvb(2, 1):uint()) end
   local rest = tvb:len() - (kind >= 8 and 4 or 5) - RAND_BYTES[kind] - mac_bytes(version, kind)
   if padded(version, kind) then rest = rest - OAEP_BYTES - 5 end
   return rest >= 0 and tvb(1, 2):uint() % 4096 == rest
@@ -455,6 +464,18 @@ local function dissect_compact(tvb, pinfo, tree)
   return tvb(1, 2):uint()
 end
 
+local function dissect_fragment(version, tvb, tree)
+  if version == PAPER or tvb:len() ~= 24 or not is_fragment(tvb(2, 1):uint()) then return nil end
+  tree:add(f.seq, tvb(1, 1))
+  local rand = tree:add(f.rand, tvb(2, 1))
+  rand:add(f.index, tvb(2, 1))
+  rand:add(f.count, tvb(2, 1))
+  tree:add(f.message, tvb(3, 21))
+  local index, count = math.floor(tvb(2, 1):uint() / 16), tvb(2, 1):uint() % 16
+  local which = index == count and "parity of %d" or index + 1 .. " of %d"
+  return tvb(1, 1):uint(), " " .. string.format(which, count)
+end
+
 -- Rand and Message, of which `body` is made. Whether their lengths are right; what to say of them; and the message.
 local function dissect_body(kind, body, len, hardened, tree)
   local rand = RAND_BYTES[kind]
@@ -500,6 +521,8 @@ local function dissect_frame(tvb, pinfo, tree, certain)
   local seq, info, sealed
   if kind == COMPACT then
     seq = dissect_compact(tvb, pinfo, branch)
+  elseif kind == FRAGMENT then
+    seq, info = dissect_fragment(version, tvb, branch)
   else
     seq, info, sealed = dissect_fields(version, kind, tvb, branch)
   end

@@ -22,6 +22,7 @@ from bt_selfsecure.crypto import hkdf_expand  # noqa: E402
 from bt_selfsecure.protocols.haoxiao import limits  # noqa: E402
 from bt_selfsecure.protocols.haoxiao.exported import Generation  # noqa: E402
 from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, decode  # noqa: E402
+from bt_selfsecure.protocols.haoxiao.group import fragments, keys, letters  # noqa: E402
 from bt_selfsecure.protocols.haoxiao.material import WORDS  # noqa: E402
 from bt_selfsecure.protocols.haoxiao.record import Role, SessionRecord  # noqa: E402
 from bt_selfsecure.protocols.haoxiao.relay_events import Via  # noqa: E402
@@ -257,6 +258,46 @@ def session(profile: Profile) -> dict[str, Any]:
     }
 
 
+def group() -> dict[str, Any]:
+    """Two rounds of an epoch, with and without something in common of a burst."""
+    draw = DeterministicRandom(7)
+    made = []
+    for seqs in ((), (0, 3, 4)):
+        group_id, secret, session = draw(8), draw(32), draw(8) if seqs else bytes(8)
+        common = keys.Common(session, seqs, b"".join(draw(16) for _ in seqs))
+        key = keys.first_key(common, secret, group_id, 3)
+        welcome = letters.WelcomeLetter(group_id, 3, secret, "lamps", session, seqs)
+        rounds = []
+        for number, message in enumerate((b"", b"on \x80\x00", bytes(range(64)))):
+            rand, sealed = keys.seal(key, number, message, draw)
+            repair = letters.RepairLetter(group_id, 3, number, rand, message)
+            rounds.append(
+                {
+                    "key": key.hex(),
+                    "message": message.hex(),
+                    "rand": rand.hex(),
+                    "fragments": [fragment.hex() for fragment in fragments.fragments(number, sealed)],
+                    "repair": letters.encode(repair).hex(),
+                    "report": letters.encode(letters.ReportLetter(group_id, 3, number + 1)).hex(),
+                }
+            )
+            key = keys.next_key(key, number, rand, message)
+        made.append(
+            {
+                "group": group_id.hex(),
+                "epoch": 3,
+                "secret": secret.hex(),
+                "tokens": common.tokens.hex(),
+                "welcome": letters.encode(welcome).hex(),
+                "closed": letters.encode(letters.ClosedLetter(group_id, 3)).hex(),
+                "leave": letters.encode(letters.LeaveLetter(group_id, 3)).hex(),
+                "group_key": keys.group_key(common, secret).hex(),
+                "rounds": rounds,
+            }
+        )
+    return {"provenance": PROVENANCE, "epochs": made}
+
+
 def exported() -> dict[str, Any]:
     """Keys for other programs, of the first generations after a K_0."""
     k0 = bytes.fromhex(establishment("plain", Profile.HARDENED)["k0"])
@@ -303,7 +344,7 @@ def relay() -> dict[str, Any]:
 
 def everything() -> dict[str, dict[str, Any]]:
     """Each file's content by its name."""
-    made = {"frames.json": frames(), "exported.json": exported(), "relay.json": relay()}
+    made = {"frames.json": frames(), "group.json": group(), "exported.json": exported(), "relay.json": relay()}
     for profile in Profile:
         made[f"establishment-{profile.label}.json"] = establishments(profile)
         made[f"session-{profile.label}.json"] = session(profile)

@@ -1,0 +1,104 @@
+"""Peers that were paired: tables and keys in the node's own state directory, read beside its configuration.
+
+The configuration is an administrator's, and the daemon may not write it. `paired.toml` has [[peer]] tables as it has;
+the authentication key of each is a file of its own in `paired/`, mode 0600.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from bt_selfsecure.errors import UsageError
+from bt_selfsecure.files import whole
+from bt_selfsecure.node.config import PeerTable
+from bt_selfsecure.node.tables import TableReader, key_of, load_toml, toml
+
+FILE: Final = "paired.toml"
+FOLDER: Final = "paired"
+HEAD: Final = "# Peers that were paired. The node writes this file; bt-selfsecure pair forget NAME takes one out.\n"
+
+
+def paired_peers(directory: Path) -> tuple[PeerTable, ...]:
+    """Return the tables of all that were paired; none where the directory may not be read. Raises `UsageError` for a
+    file that is damaged."""
+    path = directory / FILE
+    try:
+        if not path.exists():
+            return ()
+        path.open("rb").close()
+    except PermissionError:
+        return ()
+    values, origin = load_toml(path, missing="pair again", kind="list of paired peers")
+    reader = TableReader(origin)
+    peers = values.get("peer", [])
+    if set(values) - {"peer"} or not isinstance(peers, list) or not all(isinstance(peer, dict) for peer in peers):
+        raise UsageError(f"{path} is damaged: remove it, and pair again")
+    return tuple(reader.table(PeerTable, ("peer", number), peer) for number, peer in enumerate(peers))
+
+
+def key_file(directory: Path, address: str) -> Path:
+    """Return where the authentication key of the peer of this address is kept."""
+    return directory / FOLDER / f"{address.replace(':', '')}.key"
+
+
+def keep(directory: Path, peer: PeerTable, key: bytes) -> PeerTable:
+    """Keep a peer and its key, in the place of what was kept of its address, and return its table as it is read at the
+    next start. Raises `UsageError` where the disk does not take it; then nothing is changed."""
+    file = key_file(directory, peer.address)
+    table = dataclasses.replace(peer, authentication_key_file=str(file))
+    try:
+        file.parent.mkdir(mode=0o700, exist_ok=True)
+        with whole(file, 0o600) as part:
+            part.write_bytes(key)
+            _sync(part)
+    except OSError as error:
+        raise UsageError(f"can't keep the key of {peer.name} in {file} ({error.strerror}): make room there") from None
+    try:
+        _write(directory, [one for one in paired_peers(directory) if one.address != peer.address] + [table])
+    except BaseException:
+        file.unlink(missing_ok=True)
+        raise
+    return table
+
+
+def forget(directory: Path, address: str) -> bool:
+    """Take a peer and its key out; return whether it was there. Raises `UsageError` where the disk does not take it."""
+    peers = paired_peers(directory)
+    left = [peer for peer in peers if peer.address != address]
+    if len(left) < len(peers):
+        _write(directory, left)
+    _erase(key_file(directory, address))
+    return len(left) < len(peers)
+
+
+def _write(directory: Path, peers: list[PeerTable]) -> None:
+    """All of it, or nothing: a plug may be pulled at any moment."""
+    lines = [HEAD]
+    for peer in peers:
+        fields = [field for field in dataclasses.fields(peer) if getattr(peer, field.name) != field.default]
+        lines += ["[[peer]]", *(f"{key_of(field)} = {toml(getattr(peer, field.name))}" for field in fields), ""]
+    try:
+        with whole(directory / FILE, 0o600) as part:
+            part.write_text("\n".join(lines), encoding="utf-8")
+            _sync(part)
+    except OSError as error:
+        raise UsageError(f"can't write {directory / FILE} ({error.strerror}): make room there") from None
+
+
+def _erase(file: Path) -> None:
+    """What flash keeps below the file system stays there."""
+    with suppress(OSError):
+        with file.open("r+b") as key:
+            key.write(bytes(file.stat().st_size))
+            key.flush()
+            os.fsync(key.fileno())
+        file.unlink()
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb") as written:
+        os.fsync(written.fileno())

@@ -1,0 +1,27 @@
+"""Every number of a group, each with its unit and one line of reason."""
+
+from __future__ import annotations
+
+from typing import Final
+
+GROUP_ID_BYTES: Final = 8
+SECRET_BYTES: Final = 32  # given to each member in its own session
+MAX_FRAGMENTS: Final = 15  # index and count have 4 bits each, and the parity follows the last
+MAX_MESSAGE_BYTES: Final = 200  # more fragments are seldom whole: longer messages go by the sessions alone
+MAX_NAME_BYTES: Final = 32
+MAX_MEMBERS: Final = 32
+MAX_ROUNDS: Final = 2**47  # as in a session
+MAX_EPOCHS: Final = 2**32 - 1
+
+MAX_LEAP: Final = 2**16  # epochs that an owner believes to have forgotten, if a member says so
+
+WINDOW: Final = 32  # rounds that not all members are assured of; each is for `REPAIR_S` at most
+AHEAD: Final = 8  # rounds beyond the next one of which a member keeps fragments
+REPORT_ROUNDS: Final = 8  # received, that a member acknowledges at once
+MAX_EVENTS: Final = 256  # unread ones: beyond that, what strangers can cause is counted and no longer told
+
+REPAIR_S: Final = 5.0  # until a round that a member has not acknowledged is given to its session
+REPORT_S: Final = 2.0  # until a member acknowledges what it has: well before the owner repairs it
+GAP_S: Final = 0.5  # without a further fragment, until a member asks for the round that it lacks
+STALE_S: Final = 2.0  # after which fragments of one round are none of the same broadcast
+EPOCH_S: Final = 10.0  # from one epoch to the next that a member asks for
