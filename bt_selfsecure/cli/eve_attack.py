@@ -52,7 +52,9 @@ On Kang's bootstrapping, `paper` and `hardened`:
   bootstrap/splice bootstrap/replay-1 bootstrap/replay-2 bootstrap/replay-3
   bootstrap/replay-2-late bootstrap/false-controller bootstrap/middle
   bootstrap/bogus-2 bootstrap/jam-4 bootstrap/controller-ik
-on IoT-Crypto's certificates and negotiation:
+
+On IoT-Crypto, `paper` and `hardened`:
+
   iotcrypto/impostor iotcrypto/recorded iotcrypto/stolen-device
   iotcrypto/revoked iotcrypto/forged-signer iotcrypto/transitive
   iotcrypto/rogue-gateway iotcrypto/expired iotcrypto/clock-far
