@@ -36,6 +36,8 @@ class Neighbour:
 
         asyncio.get_running_loop().call_soon(arrive)
 
+    has_key = False
+
     def sighted(self) -> None:
         """It dials when it is told to."""
 

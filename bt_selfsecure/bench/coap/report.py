@@ -46,7 +46,7 @@ class CoapBench:
         }
 
 
-class Share(NamedTuple):
+class CostShare(NamedTuple):
     """Says what hardened Sabour takes of another way's."""
 
     name: str
@@ -57,14 +57,14 @@ class Share(NamedTuple):
     size: float
 
 
-def ratios(rows: Iterable[Row]) -> list[Share]:
+def ratios(rows: Iterable[Row]) -> list[CostShare]:
     """Return hardened Sabour's shares of each way with DTLS-ECDHE."""
     by_name = {row.name: row for row in rows}
     if HARDENED not in by_name:
         return []
     own = by_name[HARDENED]
     return [
-        Share(name, own.median_s / row.median_s, own.least_s / row.least_s, own.bytes / row.bytes)
+        CostShare(name, own.median_s / row.median_s, own.least_s / row.least_s, own.bytes / row.bytes)
         for name, row in by_name.items()
         if name.startswith(ECDHE)
     ]

@@ -68,13 +68,14 @@ class NodeRelay:
     def connected(self, address: str, is_so: bool) -> None:
         """Take note that there is a session with this neighbour now, or none any more."""
         if self._machine is None:
-            return None
-        if not is_so:
-            return self._machine.neighbour_down(address_bytes(address))
-        self._machine.neighbour_up(address_bytes(address))
-        for peer in via.relayed(self._config):
+            return
+        if is_so:
+            self._machine.neighbour_up(address_bytes(address))
+        else:
+            self._machine.neighbour_down(address_bytes(address))
+        self._loop.call_soon(self._settle)
+        for peer in via.relayed(self._config) if is_so else ():
             self._loop.call_soon(self._peers[peer.address].sighted)
-        return None
 
     def receive(self, address: str, message: bytes) -> None:
         """Take a message that came to the relay's port, once the turn that has brought it is over."""
@@ -90,7 +91,8 @@ class NodeRelay:
     def _dial(self, peer: str) -> int:
         if self._machine is None:
             raise BearerError("there is no adapter", transient=True)
-        number = self._machine.links.dial(address_bytes(peer), self._loop.time())
+        single = self._peers[peer].has_key  # without one there is nothing to carry by one of two ways
+        number = self._machine.links.dial(address_bytes(peer), self._loop.time(), single=single)
         self._loop.call_soon(self._settle)
         return number
 

@@ -32,7 +32,7 @@ _LAST: Final = (1 << 8 * _GENERATION_BYTES) - 1
 
 @value
 class Generation:
-    """One link X_g of the chain that begins with a K_0."""
+    """Is one link X_g of the chain that begins with a K_0."""
 
     name: bytes
     """Of the chain: Expand(X_0, "btss export name", 8), which tells nothing of it."""

@@ -97,6 +97,7 @@ class RelayEndpoint:
         """Take note that there is a session with this neighbour."""
         if neighbour in self.config.neighbours:
             self.up.add(neighbour)
+            self.links.neighbour_up(neighbour)
 
     def neighbour_down(self, neighbour: bytes) -> None:
         """Take note that he is away. What is under way to him waits, as much as may."""

@@ -78,14 +78,14 @@ class RelayLinks:
 
     # --- what the node wants
 
-    def dial(self, peer: bytes, now: float) -> int:
-        """Ask for a link to this peer, and return its number."""
+    def dial(self, peer: bytes, now: float, *, single: bool = False) -> int:
+        """Ask for a link to this peer, and return its number. With `single`, one of two ways is enough."""
         via = self._config.peers[peer]
         ways = tuple(Way(self._number(peer), group) for group in via.groups)
         if via.is_double:
             for way in ways:
                 way.share = self._random(SHARE_BYTES)
-        link = RelayLink(peer, True, ways[0].number, ways, now, now, now)
+        link = RelayLink(peer, True, ways[0].number, ways, now, now, now, may_be_single=single)
         for way in ways:
             self._links[peer, way.number] = link
         self._ask(link, now)
@@ -275,6 +275,14 @@ class RelayLinks:
 
     # --- how it ends, and time
 
+    def neighbour_up(self, neighbour: bytes) -> None:
+        """Dial anew what has one of two ways, where this neighbour may lead to the other."""
+        for link in list(self):
+            if link.dialled and link.is_up and link.is_single:
+                groups = self._config.peers[link.peer].groups
+                if any(neighbour in group and link.ways[0].neighbour not in group for group in groups):
+                    self._renew(link)
+
     def neighbour_down(self, neighbour: bytes) -> None:
         """Dial anew what this neighbour carried, where another one may carry it."""
         for link in list(self):
@@ -287,7 +295,7 @@ class RelayLinks:
     def _lose(self, link: RelayLink, way: Way, fault: RelayFault, by: bytes) -> None:
         """One way can't be had, or is over: the other carries the link, unless what is sent goes the one."""
         others = tuple(other for other in link.ways if other is not way and not other.is_lost)
-        if not others or (link.is_up and way is link.ways[0]):
+        if not others or (way is link.ways[0] if link.is_up else not link.may_be_single):
             return self._end(link, fault, by)
         way.is_lost = True
         if link.is_up:
@@ -295,6 +303,12 @@ class RelayLinks:
         elif others[0].neighbour:
             self._go_alone(link, others[0])
         return None
+
+    def _renew(self, link: RelayLink) -> None:
+        """End a link that may be had by both ways now."""
+        for way in link.ways:
+            self._tell(link.peer, way.number, {way.neighbour} if way.neighbour else way.asked, RelayFault.CLOSED)
+        self._end(link, RelayFault.CLOSED, self._config.own)
 
     def _go_alone(self, link: RelayLink, way: Way) -> None:
         """Have the link by this way, since the other is not there."""
@@ -345,14 +359,17 @@ class RelayLinks:
                 self.close(link.peer, link.number, now)
                 self._end(link)
             elif link.is_up and link.is_single and now - link.since >= SINGLE_S:
-                self.close(link.peer, link.number, now)
-                self._end(link, RelayFault.CLOSED, self._config.own)
+                self._renew(link)
             elif link.is_up:
                 self._ask(link, now)
             elif all(way.neighbour for way in link.ways) and link.ways[0].share:
                 link.asked_at = now
                 self._share(link)
-            elif now - link.since >= ALONE_S and (found := [way for way in link.ways if way.neighbour]):
+            elif (
+                link.may_be_single
+                and now - link.since >= ALONE_S
+                and (found := [way for way in link.ways if way.neighbour])
+            ):
                 self._go_alone(link, found[0])
             else:
                 self._ask(link, now)

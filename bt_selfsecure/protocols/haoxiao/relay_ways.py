@@ -60,6 +60,7 @@ class RelayLink:
     is_up: bool = False
     waits_for_reply: bool = False
     round_trip: float | None = None
+    may_be_single: bool = False
     is_single: bool = False
     """It has one of its two ways."""
 

@@ -107,8 +107,8 @@ class Network:
             self.settle(node)
         self.now = end
 
-    def dial(self, end: bytes, peer: bytes) -> int:
-        number = self.nodes[end].links.dial(peer, self.now)
+    def dial(self, end: bytes, peer: bytes, *, single: bool = False) -> int:
+        number = self.nodes[end].links.dial(peer, self.now, single=single)
         self.settle(end)
         return number
 

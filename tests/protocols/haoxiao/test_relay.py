@@ -209,17 +209,23 @@ def test_one_of_two_ways_carries_a_link_alone_which_has_no_key_and_both_come_bac
     network.nodes[B].neighbour_down(A)
     network.dial(A, C)
     network.run()
+    assert [type(event) for event in network.take(A)] == [RelayDialFailed]
+    network.dial(A, C, single=True)
+    network.run()
     (here,), (there,) = network.take(A), network.take(C)
     assert (here.path, here.second_path, here.key) == ((D,), (), b"") == (there.path, there.second_path, there.key)
     network.send(A, C, here.link, b"there")
     network.send(C, A, there.link, b"back")
     network.run()
     assert [event.data for event in network.take(C) + network.take(A)] == [b"there", b"back"]
-    for node, other in ((A, B), (C, B), (B, A)):
+    network.pass_time(SINGLE_S / 2)
+    assert network.take(A) == []
+    for node, other in ((C, B), (B, A), (A, B)):
         network.nodes[node].neighbour_up(other)
-    network.pass_time(SINGLE_S)
+        network.settle(node)
+    network.run()
     assert network.take(A)[-1] == RelayLinkDown(here.link, C, RelayFault.CLOSED, A)
-    network.take(C)
+    assert network.take(C)[-1] == RelayLinkDown(there.link, A, RelayFault.CLOSED, A)
     network.dial(A, C)
     network.run()
     (here,), (there,) = network.take(A), network.take(C)
@@ -229,12 +235,14 @@ def test_one_of_two_ways_carries_a_link_alone_which_has_no_key_and_both_come_bac
 def test_where_nobody_answers_on_one_of_two_ways_the_other_is_taken_after_a_while() -> None:
     network = Network(SQUARE, between(A, C, TWO_WAYS))
     network.malice[B] = lambda to, data: []
-    network.dial(A, C)
+    network.dial(A, C, single=True)
     network.pass_time(ALONE_S - 1)
     assert network.take(A) == []
     network.pass_time(10)
     (here,), (there,) = network.take(A), network.take(C)
     assert (here.path, here.key, there.key) == ((D,), b"", b"")
+    network.pass_time(SINGLE_S)
+    assert network.take(A)[-1] == RelayLinkDown(here.link, C, RelayFault.CLOSED, A)
 
 
 @pytest.mark.parametrize(("away", "left"), [(B, D), (D, B)])
@@ -245,7 +253,7 @@ def test_a_relay_that_goes_leaves_the_link_to_the_other(away: bytes, left: bytes
     network.settle(A)
     if away == B:
         assert [type(event) for event in network.take(A)] == [RelayLinkDown]
-        number = network.dial(A, C)
+        number = network.dial(A, C, single=True)
         network.run()
         (up,) = network.take(A)
         assert (up.path, up.key) == ((left,), b"")

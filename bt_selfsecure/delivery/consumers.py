@@ -1,0 +1,196 @@
+"""To whom keys are handed: one class a program. None of them shows a key to other users, in arguments or in a log."""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import shlex
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from os import environ
+from pathlib import Path
+from typing import Final
+
+from bt_selfsecure.delivery.follow import Consumer, Delivery, Lost
+from bt_selfsecure.errors import UsageError
+from bt_selfsecure.files import write_private
+
+WIREGUARD_BYTES: Final = 32
+OSCORE_BYTES: Final = 32
+COMMAND_S: Final = 30.0
+"""A program that is called has so long."""
+_KEPT_CONTEXTS: Final = 2
+"""Folders of OSCORE that stay: the newest, and the one before for what is under way."""
+
+
+class KeyFile:
+    """Puts each key into a file, for its owner alone, in the place of the one before."""
+
+    def __init__(self, path: Path, form: str = "raw") -> None:
+        """`form` is "raw", "hex" or "base64"; the last two end in a newline."""
+        self._path, self._form = path, form
+
+    def take(self, delivery: Delivery) -> None:
+        write_private(self._path, formed(delivery.key, self._form))
+
+    def lost(self, lost: Lost) -> None:
+        """Leave the file; `--run` is told."""
+
+
+def formed(key: bytes, form: str) -> bytes:
+    """Return a key as bytes ("raw"), or as a line of "hex" or "base64"."""
+    if form == "raw":
+        return key
+    return (key.hex() if form == "hex" else base64.b64encode(key).decode()).encode() + b"\n"
+
+
+class WireGuard:
+    """Sets the preshared key of one peer of a WireGuard interface, beside its own keys.
+
+    It counts from the next handshake on, up to 120 s later; until then all goes on. Where the peer is lost it becomes a
+    random one: what comes after the handshake in use has ended (180 s) then needs the node's peer again.
+    """
+
+    def __init__(self, interface: str, public_key: str) -> None:
+        try:
+            whole = len(base64.b64decode(public_key, validate=True)) == WIREGUARD_BYTES
+        except ValueError:
+            whole = False
+        if not whole:
+            raise UsageError(
+                f"{public_key!r} is no public key of WireGuard: take what `wg pubkey` prints, 44 characters"
+            )
+        if shutil.which("wg") is None:
+            raise UsageError("there is no `wg` here: sudo apt install wireguard-tools")
+        self._set: Final = ["wg", "set", interface, "peer", public_key, "preshared-key", "/dev/stdin"]
+
+    def take(self, delivery: Delivery) -> None:
+        run(self._set, formed(delivery.key, "base64"))
+
+    def lost(self, lost: Lost) -> None:
+        run(self._set, formed(secrets.token_bytes(WIREGUARD_BYTES), "base64"))
+
+
+class OscoreFolder:
+    """Makes a context folder of OSCORE (RFC 8613) for each generation, as aiocoap reads it, and the link `current` to
+    the newest. The ids are 00 and 01: the first is that of the end with the lower device address."""
+
+    def __init__(self, folder: Path, *, is_lower: bool) -> None:
+        self._folder = folder
+        own, other = ("00", "01") if is_lower else ("01", "00")
+        self._ids: Final = {"sender-id_hex": own, "recipient-id_hex": other}
+
+    def take(self, delivery: Delivery) -> None:
+        chain, _, number = delivery.generation.partition(".")
+        settings = self._ids | {"secret_hex": delivery.key.hex(), "id-context_hex": f"{chain}{int(number):08x}"}
+        context = self._folder / delivery.generation
+        if not context.exists():
+            write_private(context / "settings.json", json.dumps(settings).encode() + b"\n")
+        try:
+            link = self._folder / ".current"
+            link.unlink(missing_ok=True)
+            link.symlink_to(delivery.generation)
+            link.replace(self._folder / "current")
+            for old in self._older(delivery.generation):
+                shutil.rmtree(old)
+        except OSError as error:
+            raise UsageError(f"can't write to {self._folder} ({error.strerror}): name a folder of yours") from None
+
+    def _older(self, newest: str) -> Sequence[Path]:
+        contexts = [path.parent for path in self._folder.glob("*/settings.json") if path.parent.name != "current"]
+        others = [path for path in contexts if path.name != newest]
+        return sorted(others, key=lambda path: path.stat().st_mtime_ns)[: -(_KEPT_CONTEXTS - 1)]
+
+    def lost(self, lost: Lost) -> None:
+        """Leave what there is: OSCORE has its own replay window, and no peer to ask."""
+
+
+class CoapIdentities:
+    """Writes the file of DTLS-PSK keys that libcoap's server reads at its start (`-i`): the newest two generations,
+    each under its own identity. libcoap takes keys as text, so the key is that of its hexadecimal digits."""
+
+    def __init__(self, path: Path, hint: str = "") -> None:
+        self._path, self._hint = path, hint
+        self._lines: list[str] = []
+
+    def take(self, delivery: Delivery) -> None:
+        self._lines = [*self._lines[-1:], f"{self._hint},{delivery.generation},{delivery.key.hex()}\n"]
+        write_private(self._path, "".join(self._lines).encode())
+
+    def lost(self, lost: Lost) -> None:
+        """Leave it: what the server has read it has."""
+
+
+class StrongSwan:
+    """Gives strongSwan a postquantum preshared key (RFC 8784) of this id, by vici. Where the peer is lost it is taken
+    away, so that a connection with `ppk_required` makes no new IKE_SA."""
+
+    def __init__(self, ppk_id: str, socket: str = "/run/charon.vici") -> None:
+        try:
+            import vici
+        except ImportError:
+            raise UsageError("vici is not installed: pip install 'bt-selfsecure[strongswan]'") from None
+        self._id, self._socket, self._vici = ppk_id, socket, vici
+
+    def take(self, delivery: Delivery) -> None:
+        self._ask("load_shared", {"id": self._unique, "type": "ppk", "data": delivery.key, "owners": [self._id]})
+
+    def lost(self, lost: Lost) -> None:
+        self._ask("unload_shared", {"id": self._unique})
+
+    @property
+    def _unique(self) -> str:
+        return f"bt-selfsecure-{self._id}"
+
+    def _ask(self, what: str, fields: Mapping[str, object]) -> None:
+        import socket as sockets
+
+        with sockets.socket(sockets.AF_UNIX) as connection:
+            try:
+                connection.connect(self._socket)
+                getattr(self._vici.Session(connection), what)(dict(fields))
+            except OSError as error:
+                raise UsageError(
+                    f"strongSwan does not answer on {self._socket} ({error.strerror}): is it running, and are you root?"
+                ) from None
+            except Exception as error:  # vici's own are below Exception alone
+                raise UsageError(f"strongSwan refuses the key: {error}") from None
+
+
+class RunCommand:
+    """Runs a command of the user's after each delivery, and where the peer is lost. It is told by BTSS_EVENT (`key` or
+    `lost`), BTSS_PEER, BTSS_GENERATION, and never the key itself."""
+
+    def __init__(self, text: str) -> None:
+        try:
+            self._words: Final = shlex.split(text)
+        except ValueError as error:
+            raise UsageError(f"--run can't be read ({error}): quote it as for a shell") from None
+        if not self._words or shutil.which(self._words[0]) is None:
+            raise UsageError(f"--run names no program that can be run: {text!r}")
+
+    def take(self, delivery: Delivery) -> None:
+        run(self._words, b"", BTSS_EVENT="key", BTSS_PEER=delivery.peer, BTSS_GENERATION=delivery.generation)
+
+    def lost(self, lost: Lost) -> None:
+        run(self._words, b"", BTSS_EVENT="lost", BTSS_PEER=lost.peer, BTSS_GENERATION="")
+
+
+def run(words: Sequence[str], given: bytes, **told: str) -> None:
+    """Run a program with this on its standard input. Raises `UsageError` where it fails, or takes too long."""
+    try:
+        done = subprocess.run(
+            words, input=given, capture_output=True, timeout=COMMAND_S, env=environ | told, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise UsageError(f"{words[0]} has not ended within {COMMAND_S:.0f} s: it is stopped") from None
+    except OSError as error:
+        raise UsageError(f"can't run {words[0]} ({error.strerror})") from None
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        raise UsageError(f"{' '.join(words[:4])} failed with {done.returncode}{': ' + said[-1][:200] if said else ''}")
+
+
+Consumers = Sequence[Consumer]

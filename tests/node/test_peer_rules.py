@@ -1,0 +1,94 @@
+"""Rules of `PeerMachine` that no invariant tells, each by the one schedule that needs it; in virtual time."""
+
+from __future__ import annotations
+
+import pytest
+from peer_world import PATIENCE_S, PeerWorld
+
+from bt_selfsecure.node.haoxiao import peer_machine
+from bt_selfsecure.node.haoxiao.peer_machine import LOOK_S, NO_COMMON_KEY_S
+from bt_selfsecure.protocols.haoxiao.session_config import Durability
+
+DURABILITIES = pytest.mark.parametrize("durability", Durability)
+
+
+def connected(durability: Durability, seed: int) -> PeerWorld:
+    world = PeerWorld(durability, seed=seed)
+    world.pass_time(PATIENCE_S, until=world.is_connected)
+    assert world.is_connected()
+    for i in (0, 1):
+        world.write(i)
+    return world
+
+
+def asunder(durability: Durability, seconds: float) -> PeerWorld:
+    """One has started anew, and they are linked for so long and hear noise, but nothing that the other says: each may
+    have another key for all that they know."""
+    world = connected(durability, 1)
+    world.crash(0)
+    while not world.wires:
+        for i in (0, 1):
+            if world.ends[i].downs:
+                world.down(i)
+            elif world.ends[i].dials:
+                world.dial_over(i, good=True)
+            else:
+                world.timeout(i)
+    until = world.now + seconds
+    while world.wires:
+        if world.deliver(0, lose=True) or world.deliver(1, lose=True):
+            continue
+        at, i = min((end.machine.get_timer(), i) for i, end in enumerate(world.ends))
+        if at > until:
+            break
+        world.timeout(i)
+        for i in (0, 1):
+            world.inject(i, b"noise")
+    assert world.wires, "the link lasts"
+    return world
+
+
+def has_asked(world: PeerWorld) -> bool:
+    """Whether the end that dialled has asked for another key."""
+    machine = world.ends[0].machine
+    return machine.agreement.is_under_way or machine.counts.failed_establishments > 0
+
+
+@DURABILITIES
+def test_two_ends_that_are_linked_and_find_no_common_key_for_half_a_minute_agree_on_another(
+    durability: Durability,
+) -> None:
+    assert not has_asked(asunder(durability, NO_COMMON_KEY_S - LOOK_S))
+    world = asunder(durability, NO_COMMON_KEY_S + 2 * LOOK_S)
+    assert has_asked(world)
+    world.pass_time(PATIENCE_S, until=world.is_connected)
+    assert world.is_connected()
+
+
+def test_no_other_rule_makes_two_ends_without_a_common_key_agree_on_one_in_that_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else the test above would show nothing."""
+    monkeypatch.setattr(peer_machine, "NO_COMMON_KEY_S", float("inf"))
+    assert not has_asked(asunder(Durability.EVERY_MESSAGE, NO_COMMON_KEY_S + 2 * LOOK_S))
+
+
+@DURABILITIES
+def test_while_the_disk_refuses_the_session_is_given_nothing_and_then_all_of_it(durability: Durability) -> None:
+    world = connected(durability, 1)
+    alice = world.ends[0]
+    world.refuse(0)
+    world.say(0)
+    assert not alice.machine.disk_is_well
+    waiting = alice.machine.session.waiting
+    number = alice.machine.send(b"0:77", 0, world.now, durable=False)
+    world.act(0)
+    assert [wire.queues for wire in world.wires if any(wire.queues)] == []
+    assert alice.machine.session.outbox.holds(number)
+    assert alice.machine.session.waiting == waiting + 1
+    world.pass_time(60.0)
+    assert b"0:77" not in world.ends[1].written.inbox
+    world.mend(0)
+    world.pass_time(60.0)
+    world.write(1)
+    assert world.ends[1].written.inbox[-1] == b"0:77"
