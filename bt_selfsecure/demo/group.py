@@ -129,10 +129,8 @@ def _talk(recording: Recording, random: Random, facts: dict[str, Any], say: Say)
         "one_thief_read": len(alone.read),
         "all_thieves_read": len(together.read),
     }
-    size = scene.broadcasts // MESSAGES
-    say(
-        f"{MESSAGES} messages of {len(MESSAGE)} bytes, each broadcast once, in {size} fragments: of {MEMBERS * MESSAGES}"
-    )
+    size, all_of_them = scene.broadcasts // MESSAGES, MEMBERS * MESSAGES
+    say(f"{MESSAGES} messages of {len(MESSAGE)} bytes, each broadcast once, in {size} fragments: of {all_of_them}")
     say(f"receptions {whole} were whole, and {repaired} healed by a session, in private.")
     each = all(count == MESSAGES for count in got.values())
     say(f"Each member has each message once, in order: {'yes' if each else 'NO'}.")
