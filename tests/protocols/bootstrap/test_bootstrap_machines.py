@@ -9,9 +9,8 @@ from itertools import pairwise
 import pytest
 from bootstrap_ends import CONTROLLER, IK, NAMES, NODE_ID, NOON, OTHER, Ends, counted, written
 
-from bt_selfsecure.errors import UsageError
 from bt_selfsecure.protocols.bootstrap import keys, limits
-from bt_selfsecure.protocols.bootstrap.config import Controller, SbrConfig
+from bt_selfsecure.protocols.bootstrap.config import SbrConfig
 from bt_selfsecure.protocols.bootstrap.events import KeyTaken, NoAnswer, NodeJoined, NodeRefused, Refusal
 from bt_selfsecure.protocols.bootstrap.messages import SIZES, FlightError, Kind, Profile, channel_of, decode, kind_of
 from bt_selfsecure.protocols.bootstrap.records import (
@@ -365,11 +364,6 @@ def test_kinds_and_channels_are_told_from_bytes() -> None:
     assert [kind_of(Profile.PAPER, bytes(size)) for size in SIZES[Profile.PAPER].values()] == list(Kind)[:5]
     with pytest.raises(FlightError):
         kind_of(Profile.PAPER, bytes(25))
-
-
-def test_a_controller_has_an_id_and_a_key_of_the_right_size() -> None:
-    with pytest.raises(UsageError, match="id of 8 bytes"):
-        Controller(b"short", bytes(16))
 
 
 def test_keys_are_logged_only_where_they_are_asked_for() -> None:
