@@ -21,7 +21,7 @@ from bt_selfsecure.protocols.iotcrypto.records import AlertRecord, ReadingRecord
 
 pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(7200)]
 
-CUTS = 10
+CUTS = int(__import__("os").environ.get("CUTS", "10"))
 """Of each machine."""
 SETTLED_S = 300.0
 STATE = "/lab/iot"
@@ -99,7 +99,7 @@ class Network:
     def wait_for(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         until = time.monotonic() + SETTLED_S
         while not condition(now := self.status()):
-            assert time.monotonic() < until, (now, *map(self.log, self.lab.names))
+            assert time.monotonic() < until, "\n".join((str(now), *map(self.log, self.lab.names)))
             time.sleep(1)
         return now
 

@@ -112,7 +112,10 @@ def test_each_metric_has_a_sample_a_type_and_the_units_that_prometheus_wants(
         "waiting_bytes": {},
         "dropped": {"full": 1},
     }
-    status = alice.status() | {"relay": carried}
+    member = {"name": "bob", "state": "away"}
+    counts = {"sent": 1, "received": 0, "repaired": 0}
+    group: Any = {"name": "office", "owner": "alice", "epoch": 1, "members": [member], "counts": counts}
+    status: Any = alice.status() | {"relay": carried, "groups": [group]}
     samples = parsed(render(status))
     assert samples['rssi_dbm{peer="b"o\\b"}'] == -61
     for name, kind, _, _ in METRICS:

@@ -48,7 +48,7 @@ def rounds(ends: Ends, seed: int) -> Trial:
 
 
 def impersonation_later(ends: Ends, seed: int) -> Trial:
-    """Take K_i from Alice's memory, and have rounds with Bob in her name; then the two establish anew, and she goes on.
+    """Let a thief of K_i from Alice's memory talk with Bob in her name, and go on when the two have established anew.
     Success: Bob takes a message of hers once more."""
     scene, random = ends.scene(seed, air=LOSSLESS), Random(seed)
     sessions = scene.sessions(FIRST)

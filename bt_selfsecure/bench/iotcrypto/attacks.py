@@ -9,7 +9,7 @@ from bt_selfsecure.bench.iotcrypto.testbed import EXPIRES, NOW, Testbed
 from bt_selfsecure.dtls.endpoint import Dtls
 from bt_selfsecure.dtls.listener import DtlsListener
 from bt_selfsecure.dtls.values import Credentials
-from bt_selfsecure.eve.iotcrypto.attacks import Impostor, Recorder, with_forged_signer
+from bt_selfsecure.eve.iotcrypto.attacks import Impostor, NegotiationRecorder, with_forged_signer
 from bt_selfsecure.eve.iotcrypto.outside import Outside
 from bt_selfsecure.protocols.iotcrypto.certificate import Role, SignedCertificate
 from bt_selfsecure.protocols.iotcrypto.limits import CLOCK_SKEW_S
@@ -27,7 +27,7 @@ def impostor(profile: Profile, seed: int) -> Trial:
 
 def recorded(profile: Profile, seed: int) -> Trial:
     """Succeeds when a stolen device's key gives the session key of before."""
-    bed, eve = Testbed(profile, seed), Recorder(profile)
+    bed, eve = Testbed(profile, seed), NegotiationRecorder(profile)
 
     def overheard(data: bytes) -> list[bytes]:
         eve.hear(data)

@@ -49,7 +49,7 @@ class Impostor:
         return [encode_message(self._profile, answer)]
 
 
-class Recorder:
+class NegotiationRecorder:
     """Keeps a negotiation that she heard, under the common key, for the day on which she gets the device's key."""
 
     def __init__(self, profile: Profile) -> None:
