@@ -39,6 +39,7 @@ COMMANDS: Final = {
     "peers": Command("client", "one line a peer", "add_peers"),
     "establish": Command("client", "agree on a new key with a peer now", "add_establish"),
     "confirm": Command("confirm", "say that a peer is the one that you mean"),
+    "pair": Command("pair_group", "make two devices know each other: QR code, words, sound, light, NFC", is_group=True),
     "scan": Command("client", "which nodes are near", "add_scan"),
     "send": Command("messages", "send a message to a peer", "add_send"),
     "receive": Command("messages", "print received messages", "add_receive"),

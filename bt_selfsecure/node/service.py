@@ -6,7 +6,7 @@ import asyncio
 import base64
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any, Final, Literal, cast
@@ -38,6 +38,7 @@ from bt_selfsecure.node.pairing.adoption import Adoption
 from bt_selfsecure.node.pairing.desk import PairingDesk
 from bt_selfsecure.node.peer import NodePeer
 from bt_selfsecure.node.peers import Peers
+from bt_selfsecure.node.tasks import NamedTasks
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,8 @@ END_S: Final = 3.0
 
 
 class Node:
-    """Does its work between `start` and `stop`; `haoxiao.context.NodeContext` and `api.NodeApi` are what it offers.
+    """Does its work between `start` and `stop`; `haoxiao.context.NodeContext` and `node_api.NodeApi` say what it
+    offers.
 
     With `media` and `address` it runs on those; without, as configured: on UDP, or on an adapter, whose coming and
     going it follows. Peers, their queues and the local API are there whether the adapter is or not.
@@ -72,7 +74,7 @@ class Node:
         medium = media or KernelMedia(config, known, lambda: self.adapter, lambda: self._own, self._peers.has_link)
         self._relay = NodeRelay(config, self._peers)
         self._bearers = Bearers(MediaWithRelay(medium, self._relay), self._on_link)
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._tasks = NamedTasks()
         self._commit_timer: asyncio.TimerHandle | None = None
         self._keeper: AdapterSupervisor | None = None
         self._discovery: Discovery | None = None
@@ -129,12 +131,12 @@ class Node:
             async with asyncio.timeout(END_S):
                 if self._keeper:
                     await self._keeper.stop()
-                await self._cancel([name for name in self._tasks if name.startswith("adapter ")])
+                await self._tasks.cancel("adapter ")
                 await self._end()
                 await self.bursts.stop()
                 await self.groups.stop()
                 await self._peers.stop()
-                await self._cancel(list(self._tasks))
+                await self._tasks.cancel()
         except TimeoutError:
             log.error("links and adapter were not closed within %g s", END_S)
         with contextlib.suppress(JournalError):
@@ -155,21 +157,11 @@ class Node:
         return self._own
 
     def _on_adapter_up(self, address: str) -> None:
-        self._spawn("adapter up", self._begin(address))
+        self._tasks.begin("adapter up", self._begin(address))
 
     def _on_adapter_gone(self, state: AdapterState) -> None:
         log.warning("%s is %s", self.adapter, state.value)
-        self._spawn("adapter gone", self._end())
-
-    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work, name=name)
-        task.add_done_callback(_log_fault)
-        self._tasks[name] = task
-
-    async def _cancel(self, names: list[str]) -> None:
-        for name in names:
-            self._tasks[name].cancel()
-        await asyncio.gather(*(self._tasks.pop(name) for name in names), return_exceptions=True)
+        self._tasks.begin("adapter gone", self._end())
 
     async def _begin(self, address: str) -> None:
         """The adapter works: listen, dial, be seen."""
@@ -438,8 +430,3 @@ class Node:
 
     def _name_of(self, address: str) -> str:
         return self.known[address].name if address in self.known else address
-
-
-def _log_fault(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (fault := task.exception()):
-        log.error("%s: a fault of this program, please report it", task.get_name(), exc_info=fault)

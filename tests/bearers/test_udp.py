@@ -35,7 +35,7 @@ pytestmark = pytest.mark.timeout(60)
 def bearer(own: str, host: str, spec: str = "udp", *, anyone: bool = False, peers: bool = True) -> Bearer:
     (other,) = PORTS.keys() - {own}
     places = {other: f"{host}:{PORTS[other]}"} if peers else {}
-    return open_bearer(spec, udp=UdpPlaces(own, f"{host}:{PORTS[own]}", places, anyone))
+    return open_bearer(spec, udp=UdpPlaces(own, f"{host}:{PORTS[own]}", places, lambda: anyone))
 
 
 def play(host: str, scene: Scene, spec: str = "udp") -> None:

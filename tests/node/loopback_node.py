@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node import ages
-from bt_selfsecure.node.api import Api, Until
+from bt_selfsecure.node.api import Api
+from bt_selfsecure.node.api_operations import Until
 from bt_selfsecure.node.client import NodeClient
 from bt_selfsecure.node.config import Config, NodeTable
 from bt_selfsecure.node.errors import MessageTooLongError, QueueFullError, UnknownGroupError, UnknownPeerError

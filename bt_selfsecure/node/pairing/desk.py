@@ -143,7 +143,7 @@ class PairingDesk:
 
     def for_peer(self, bearer: str, link: Link) -> Link:
         """Return the link of a peer as its driver is to use it: a pairing may still have to say something on it."""
-        for driver in self._running:
+        for driver in reversed(self._running):  # one that is done may linger while the same two pair again
             if driver.peer == link.peer or (driver is self._current and self._node.known.is_pairing):
                 taken = driver.take(bearer, link)
                 taken.is_handed_over = True

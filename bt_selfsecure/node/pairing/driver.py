@@ -35,6 +35,8 @@ DIAL_S: Final = 60.0
 REDIAL_S: Final = 1.0
 AGAIN_S: Final = 2.0
 """From one attempt at a session's key to the next."""
+END_S: Final = 1.0
+"""For so long what is still to be said may take."""
 MOST_LINKS: Final = 8
 """Of strangers at once; the oldest goes."""
 Told = Callable[..., None]
@@ -85,6 +87,7 @@ class PairingDriver:
         self._string = ""
         self._agreeing: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._sending: set[asyncio.Task[None]] = set()
         self._is_kept = False
         self.is_decided = False
         """Paired, or failed: whoever waits for the outcome has it."""
@@ -129,7 +132,9 @@ class PairingDriver:
         for link in links:
             with contextlib.suppress(LinkClosedError):
                 if not link.send_now(data):
-                    self._start(_sent(link, data))
+                    sending = self._start(_sent(link, data))
+                    self._sending.add(sending)
+                    sending.add_done_callback(self._sending.discard)
 
     # --- its life -----------------------------------------------------------------------------------------------------
 
@@ -167,6 +172,8 @@ class PairingDriver:
         """What is left of it: the other end is told, links are closed, and a peer that is not kept is dropped."""
         self._endpoint.close(self._clock())
         frames = self._endpoint.frames_to_send(self._clock())
+        if self._sending:
+            await asyncio.wait(self._sending, timeout=END_S)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -291,8 +298,8 @@ class PairingDriver:
         try:
             self._node.keep(self._table, self._keyed.key)
         except UsageError as error:
-            self._fail(str(error))
             self._endpoint.undo(self._clock())
+            self._fail(str(error))
             return
         self._is_kept = self.is_decided = True
         log.info("%s (%s) is paired", self._table.name, self._table.address)

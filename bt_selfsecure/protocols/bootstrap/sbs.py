@@ -126,7 +126,7 @@ class Sbs:
         flight4 = keys.seal(made.kw, Kind.F4, flight.tid, controller_id + rn_c, flight1)
         flight5 = keys.flight_5(made.psk, flight1, flight4)
         candidate = Candidate(controller_id, flight.tid, made.psk, flight5, ts + self.config.lifetime_s)
-        if candidate != node.candidate:
+        if node.candidate is None or replace(candidate, until=node.candidate.until) != node.candidate:
             number = int.from_bytes(flight.tid)
             if number <= node.last.get(controller_id, 0):
                 self._refuse(first.node_id, controller, Refusal.OLD_TID)

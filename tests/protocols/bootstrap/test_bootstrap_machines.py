@@ -15,14 +15,10 @@ from bt_selfsecure.protocols.bootstrap.config import Controller, SbrConfig
 from bt_selfsecure.protocols.bootstrap.events import KeyTaken, NoAnswer, NodeJoined, NodeRefused, Refusal
 from bt_selfsecure.protocols.bootstrap.messages import SIZES, FlightError, Kind, Profile, channel_of, decode, kind_of
 from bt_selfsecure.protocols.bootstrap.records import (
-    BootstrapRecordError,
-    Installation,
     NodeRecord,
-    Record,
     Step,
     TidReservation,
     Transaction,
-    read_record,
 )
 from bt_selfsecure.protocols.bootstrap.sbi import SBI_FRAMES, Sbi, SbiState
 from bt_selfsecure.protocols.bootstrap.sbr import SBR_TABLE, Sbr
@@ -344,38 +340,6 @@ def test_transactions_that_nobody_ends_push_out_the_oldest() -> None:
     open_ones = [one for one in ends.disks["sbr"].values() if isinstance(one, Transaction)]
     assert len(open_ones) == limits.MOST_OPEN
     assert min(one.tid for one in open_ones) == (11).to_bytes(8)
-
-
-RECORDS: list[Record] = [
-    *(
-        record
-        for name in NAMES
-        for record in up_to(7)[0].disks[name].values()
-        if not isinstance(record, TidReservation)
-    ),
-    TidReservation(65),
-    NodeRecord(NODE_ID, IK),
-    Installation(NODE_ID, IK, ()),
-    Transaction(bytes(8), NODE_ID, bytes(34), bytes(16), 0),
-]  # type: ignore[list-item]
-
-
-@pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
-def test_a_record_is_read_as_it_was_written_and_a_damaged_one_is_told(record: Record) -> None:
-    text = record.to_json()
-    assert read_record(text) == record
-    for damaged in ("", "[]", "{}", text[:-2], text.replace('"version":1', '"version":2'), text.replace(":", ":1", 1)):
-        with pytest.raises(BootstrapRecordError) as told:
-            read_record(damaged)
-        assert IK.hex() not in str(told.value)
-
-
-def test_records_show_no_key_in_their_repr() -> None:
-    ends = Ends()
-    ends.join()
-    shown = repr([[*disk.values()] for disk in ends.disks.values()]) + repr(ends.told) + repr(CONTROLLER)
-    for secret in (IK, ends.network_key, CONTROLLER.sk_cs):
-        assert repr(secret)[2:-1] not in shown
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,89 @@
+"""`bt-selfsecure pair nfc`: two NFC readers that are held together, or a tag."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from bt_selfsecure.cli.client import progress
+from bt_selfsecure.cli.pair import Pairing, add_place, pair_parser
+from bt_selfsecure.cli.pair_show import others_words
+from bt_selfsecure.errors import UnreadableError, UsageError
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace, _SubParsersAction
+    from threading import Event
+
+TEXT: Final = """\
+Show what `pair show` shows as an NFC tag, by a reader on this device, until the
+other device has read it; or write it to a tag, to be held to the other device.
+It reaches a hand's breadth: whoever reads it can pair in the other's place.
+"""
+EXAMPLES: Final = """\
+examples:
+  bob$    bt-selfsecure pair nfc
+  alice$  bt-selfsecure pair nfc --read
+  bob$    bt-selfsecure pair nfc --write --device tty:AMA0:pn532"""
+
+
+def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """Add `pair nfc`."""
+    what = "hold two NFC readers together, or read or write a tag"
+    nfc = pair_parser(commands, "nfc", what, TEXT, EXAMPLES, _nfc)
+    nfc.add_argument("--device", default="usb", metavar="READER", help="the reader, as nfcpy names it (default usb)")
+    how = nfc.add_mutually_exclusive_group()
+    how.add_argument("--read", action="store_true", help="read the other device, or its tag")
+    how.add_argument("--write", action="store_true", help="write a tag; it is worth something until this ends")
+    add_place(nfc)
+
+
+def _nfc(args: Namespace) -> int:
+    from bt_selfsecure.oob.nfc import record, show_as_tag, write_tag
+    from bt_selfsecure.oob.qr import CodeKind
+
+    record(b"")  # is the library there?
+    if args.read:
+        return Pairing(args, "code").run(_read(args.device), udp=args.udp)
+
+    def show(line: dict[str, Any]) -> None:
+        print("Hold a tag to the reader." if args.write else "Hold the other reader to this one.")
+        print(others_words(line, "nfc --read"), flush=True)
+
+    def emit(code: str, over: Event) -> None:
+        data = bytes([CodeKind.PAIRING]) + bytes.fromhex(code)
+        if not args.write:
+            show_as_tag(args.device, data, over.is_set)
+        elif write_tag(args.device, data, over.is_set):
+            print("The tag is written: hold it to the other device.", flush=True)
+
+    return Pairing(args, "code", show=show, emit=emit).run()
+
+
+def _read(device: str) -> bytes:
+    from threading import Event, Thread
+
+    from bt_selfsecure.oob.nfc import read_tag
+    from bt_selfsecure.oob.qr import CodeKind
+
+    over, found = Event(), list[bytes | UsageError | UnreadableError | None]()
+
+    def read() -> None:
+        try:
+            found.append(read_tag(device, over.is_set))
+        except (UsageError, UnreadableError) as error:
+            found.append(error)
+
+    thread = Thread(target=read, daemon=True)  # nfcpy takes a Ctrl-C for itself
+    thread.start()
+    try:
+        with progress(lambda: "hold the tag, or the other device, to the reader"):
+            while thread.is_alive():
+                thread.join(0.2)
+    finally:
+        over.set()
+    match found:
+        case [bytes(data)] if data[:1] == bytes([CodeKind.PAIRING]):
+            return data[1:]
+        case [UsageError() | UnreadableError() as error]:
+            raise UsageError(str(error))
+        case _:
+            raise UsageError("what is on the tag is of something else: write it anew at the other device")

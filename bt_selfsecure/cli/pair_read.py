@@ -1,0 +1,134 @@
+"""`bt-selfsecure pair scan` and `pair listen`: what one device reads or hears of the other."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from bt_selfsecure.cli.client import progress
+from bt_selfsecure.cli.pair import Pairing, add_place, pair_parser
+from bt_selfsecure.errors import UnreadableError, UsageError
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace, _SubParsersAction
+
+CALL_BYTES: Final = 16
+MOST_CODE_LETTERS: Final = 1000
+SCAN_TEXT: Final = """\
+Read the code that `pair show` prints at the other device: from pictures of the
+QR code, from the code as text in quotes, from - for a text on standard input,
+or, where nothing is given, by the camera of this device.
+"""
+SCAN_EXAMPLES: Final = """\
+examples:
+  bt-selfsecure pair scan photo.jpg
+  bt-selfsecure pair scan 'BTSS1:...'
+  bt-selfsecure pair scan --camera /dev/video0
+  bt-selfsecure pair scan --udp 127.0.0.1:5701 photo.jpg"""
+LISTEN_TEXT: Final = """\
+Hear the sound that `pair sound` plays at the other device, by the microphone,
+or from a recording. Everybody near hears it: so both ends show a string at
+last, and a person at each compares.
+"""
+LISTEN_EXAMPLES: Final = """\
+examples:
+  bt-selfsecure pair listen
+  bt-selfsecure pair listen recording.wav"""
+CHUNK_S: Final = 8
+"""A call takes less than half of that; it is recorded anew again and again."""
+LONGEST_S: Final = 120.0
+
+
+def add_scan(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """Add `pair scan`."""
+    what = "read a QR code from pictures, a camera, or as text"
+    scan = pair_parser(commands, "scan", what, SCAN_TEXT, SCAN_EXAMPLES, _scan)
+    scan.add_argument("source", nargs="*", metavar="PICTURE|CODE", help="pictures, of which one has it; or the code")
+    scan.add_argument("--camera", default="", metavar="DEVICE", help="which camera, as in /dev/video0")
+    add_place(scan)
+
+
+def _scan(args: Namespace) -> int:
+    from bt_selfsecure.oob.qr import CodeKind, read_code
+
+    text = _code(args)
+    try:
+        carried = read_code(text, CodeKind.PAIRING)
+    except UnreadableError as error:
+        raise UsageError(str(error)) from None
+    return Pairing(args, "code").run(carried, udp=args.udp)
+
+
+def _code(args: Namespace) -> str:
+    from bt_selfsecure.oob.qr import PREFIX, codes_in_file
+
+    if not args.source:
+        return _by_camera(args.camera)
+    if args.camera:
+        raise UsageError("give pictures, or --camera: not both")
+    if args.source == ["-"]:
+        return sys.stdin.read(MOST_CODE_LETTERS)
+    if len(args.source) == 1 and (args.source[0].startswith(PREFIX) or not Path(args.source[0]).exists()):
+        return str(args.source[0])
+    found = {code for picture in args.source for code in codes_in_file(Path(picture))}
+    if len(found) != 1:
+        many = f"{len(found)} codes are" if found else "no code of ours is"
+        raise UsageError(f"{many} to be seen there: take a sharper picture of the one code, or type it in quotes")
+    return found.pop()
+
+
+def _by_camera(device: str) -> str:
+    from bt_selfsecure.oob.camera import SIZE_OF_CODES, frames
+    from bt_selfsecure.oob.qr import codes_in_frame
+
+    with frames(device, SIZE_OF_CODES) as pictures, progress(lambda: "looking for a code"):
+        for picture in pictures:
+            if found := codes_in_frame(picture.grey, *SIZE_OF_CODES):
+                return found[0]
+            if picture.at > LONGEST_S:
+                break
+    raise UsageError("the camera has seen no code: hold it still, nearer, and in light; or type the code in quotes")
+
+
+def add_listen(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """Add `pair listen`."""
+    what = "hear the sound of the other device"
+    listen = pair_parser(commands, "listen", what, LISTEN_TEXT, LISTEN_EXAMPLES, _listen)
+    listen.add_argument("recording", nargs="?", type=Path, metavar="FILE", help="a recording, as a WAV file")
+    add_place(listen)
+
+
+def _listen(args: Namespace) -> int:
+    return Pairing(args, "call").run(_heard(args.recording), udp=args.udp)
+
+
+def _heard(recording: Path | None) -> bytes:
+    from bt_selfsecure.oob.sound import codecs, heard
+
+    codecs()
+    if recording:
+        with progress(lambda: f"listening to {recording}"):
+            found = next(heard(recording, CALL_BYTES), None)
+        if found is None:
+            raise UsageError(f"no call of ours is to be heard in {recording}: record it nearer, without pauses")
+        return found
+    recorder = shutil.which("arecord")
+    if recorder is None:
+        raise UsageError("nothing here records sound: apt install alsa-utils, or give a recording")
+    until = time.monotonic() + LONGEST_S
+    with tempfile.TemporaryDirectory() as folder, progress(lambda: "listening"):
+        while time.monotonic() < until:
+            file = Path(folder) / "heard.wav"
+            words = [recorder, "-q", "-f", "S16_LE", "-r", "48000", "-c", "1", "-d", str(CHUNK_S), str(file)]
+            done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+            if done.returncode:
+                why = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+                raise UsageError(f"can't record ({why[:120]}): see arecord -l, or give a recording")
+            if found := next(heard(file, CALL_BYTES), None):
+                return found
+    raise UsageError("no call was heard: go nearer, and make the other device louder")

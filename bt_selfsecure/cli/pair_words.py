@@ -1,0 +1,74 @@
+"""`bt-selfsecure pair words`: three words, shown at one device and typed at the other."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from bt_selfsecure.cli.pair import Pairing, add_place, pair_parser
+from bt_selfsecure.cli.pair_show import others_words
+from bt_selfsecure.errors import UnreadableError, UsageError
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace, _SubParsersAction
+
+TEXT: Final = """\
+Show three words, or type those that the other device shows: the first three
+letters of each are enough, and a typo is found before anything is sent. Whoever
+stands between the two, or guesses, is right once in 262 144; after five wrong
+guesses the words are worth nothing any more.
+"""
+EXAMPLES: Final = """\
+examples:
+  bob$    bt-selfsecure pair words
+  alice$  bt-selfsecure pair words --with B8:27:EB:12:34:56 otter panda radio
+  alice$  bt-selfsecure pair words --with B8:27:EB:12:34:56
+      They are asked for, and the Tab key completes each."""
+
+
+def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """Add `pair words`."""
+    what = "show three words, or type those of the other device"
+    words = pair_parser(commands, "words", what, TEXT, EXAMPLES, _words)
+    words.add_argument("words", nargs="*", metavar="WORD", help="the three words that the other device shows")
+    words.add_argument(
+        "--with", dest="address", default="", metavar="ADDRESS", help="the device that shows them, as it says itself"
+    )
+    add_place(words)
+
+
+def _words(args: Namespace) -> int:
+    if not args.address:
+        if args.words:
+            raise UsageError("whose words are they? give --with and the address that the other device shows with them")
+
+        def show(line: dict[str, Any]) -> None:
+            print(f"\n    {line['code']}\n")
+            print(others_words(line, f"words --with {line['address']} {line['code']}"), flush=True)
+
+        return Pairing(args, "words", show=show).run()
+    from bt_selfsecure.oob.words import read_words
+
+    try:
+        carried = read_words(" ".join(args.words) if args.words else _asked())
+    except UnreadableError as error:
+        raise UsageError(str(error)) from None
+    return Pairing(args, "words").run(carried.encode(), address=args.address, udp=args.udp)
+
+
+def _asked() -> str:
+    """Typed by a person, each word completed by Tab."""
+    from bt_selfsecure.oob.words import completions
+
+    if not sys.stdin.isatty():
+        raise UsageError("there is no terminal to ask for the words on: give them behind --with ADDRESS")
+    with contextlib.suppress(ImportError):
+        import readline
+
+        readline.set_completer(lambda text, number: [*completions(text), None][number])
+        readline.parse_and_bind("tab: complete")
+    try:
+        return input("The three words that it shows: ")
+    except EOFError:
+        raise UsageError("nothing was typed, and nothing sent") from None
