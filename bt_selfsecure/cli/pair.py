@@ -51,7 +51,7 @@ def add_place(parser: ArgumentParser) -> None:
     )
 
 
-class Pairing:
+class PairingTalk:
     """Follows one pairing. `show` prints what is shown, of `code` and a line of the API; `emit` sends it."""
 
     def __init__(
