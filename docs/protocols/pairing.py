@@ -22,7 +22,12 @@ FRAMES = (
     ("0xF1", "share B", "run 8, identity 6, share 32, tag 16, name", ""),
     ("0xF2", "tag A", "run 8, tag 16", ""),
     ("0xF3", "refused", "run 8, why 1", ", ".join(f"{why.value} {why.name.lower()}" for why in Why)),
-    ("0xF4", "progress", "run 8, phase 1, tag 16", ", ".join(f"{one.value} {one.name.lower()}" for one in PairingPhase)),
+    (
+        "0xF4",
+        "progress",
+        "run 8, phase 1, tag 16",
+        ", ".join(f"{one.value} {one.name.lower()}" for one in PairingPhase),
+    ),
 )
 
 
