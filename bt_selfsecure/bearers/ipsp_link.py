@@ -70,7 +70,8 @@ class _Link:
     """This knows the helper, the interface as it comes and goes, and who answered on it."""
 
     def __init__(self, adapter: str, peer: str | None, helper: HelperClient) -> None:
-        self._helper, self._dialler = helper, Dialler(adapter, peer, helper) if peer else None
+        self._helper, self._adapter = helper, adapter
+        self._dialler = Dialler(adapter, peer, helper) if peer else None
         self._interface: Interface | None = None
         self._echo: Readiness | None = None
         self._answered: set[str] = set()
@@ -89,6 +90,8 @@ class _Link:
         if connected != self._connected:
             self._answered.clear()
             self._connected = connected
+            if not self._dialler:  # a kernel that was told of a peer while it began to advertise may have stopped
+                await self._helper.ask("listen", self._adapter)
         if self._dialler:
             await self._dialler.dial_again(connected)
         if self._interface is None:

@@ -11,7 +11,7 @@ from bt_selfsecure.bearers.places import Place
 from bt_selfsecure.bootstrap.serving import datagrams
 from bt_selfsecure.bootstrap.setup import parse_nid
 from bt_selfsecure.bootstrap.store import BootstrapStore, KnownNetwork
-from bt_selfsecure.errors import PeerError
+from bt_selfsecure.errors import PeerError, UsageError
 from bt_selfsecure.protocols.bootstrap.events import Event, FrameRejected, NodeJoined
 from bt_selfsecure.protocols.bootstrap.messages import FlightChannel, FlightError, channel_of
 from bt_selfsecure.protocols.bootstrap.sbi import Sbi, SbiState
@@ -30,7 +30,6 @@ class JoiningNode:
         self.known: Final = known
         self._store: Final = store
         self._sbi: Final = Sbi(known.record, EndpointContext(os.urandom, name=known.node))
-        self.joined: NodeJoined | None = None
 
     @property
     def state(self) -> SbiState:
@@ -55,9 +54,8 @@ class JoiningNode:
             )
 
     async def prove(self, seconds: float) -> bool:
-        """Repeat flight 5 until flight 8 comes, at most for so long; return whether it came."""
-        if self.state not in (SbiState.PROVING, SbiState.PROVING_SHOWING):
-            return self.joined is not None
+        """Repeat flight 5 until flight 8 comes, at most for so long; return whether it came. Raises `UsageError` where
+        it can't be written that it did."""
         loop = asyncio.get_running_loop()
         over: asyncio.Future[None] = loop.create_future()
 
@@ -67,9 +65,14 @@ class JoiningNode:
                     return
             except FlightError:
                 return
-            self._sbi.receive_frame(data, time.monotonic())
-            self._events()
-            if self.joined is not None and not over.done():
+            try:
+                self._sbi.receive_frame(data, time.monotonic())
+                joined = any(isinstance(event, NodeJoined) for event in self._events())
+            except UsageError as error:  # the disk does not take it
+                if not over.done():
+                    over.set_exception(error)
+                return
+            if joined and not over.done():
                 over.set_result(None)
 
         until = time.monotonic() + seconds
@@ -82,17 +85,15 @@ class JoiningNode:
                         transport.sendto(data)
                 wait = min(self._sbi.get_timer() or until, until) - time.monotonic()
                 await asyncio.wait({over}, timeout=max(0.0, wait))
-        return self.joined is not None
+        if over.done():
+            over.result()
+        return over.done()
 
     def _nid(self) -> Place:
         return parse_nid(self.known.place(self._sbi.record.next_controller).nid)
 
     def _events(self) -> list[Event]:
-        events = settle(self._sbi, lambda rows: self._store.write_installation(self.known.network, rows))
-        for event in events:
-            if isinstance(event, NodeJoined):
-                self.joined = event
-        return events
+        return settle(self._sbi, lambda rows: self._store.write_installation(self.known.network, rows))
 
     def _frames(self) -> list[bytes]:
         return self._sbi.frames_to_send(time.monotonic())

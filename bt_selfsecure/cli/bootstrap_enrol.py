@@ -77,8 +77,7 @@ def add_revoke(verbs: _SubParsersAction[ArgumentParser]) -> None:
 def _enrol(args: Namespace) -> int:
     if (args.node is None) == (args.setup is None):
         raise UsageError("name the node (at the server), or give --setup FILE (at the node)")
-    store = opened(args)
-    return _set_up(args, store) if args.setup else _at_server(args, store)
+    return _set_up(args, opened(args, make=True)) if args.setup else _at_server(args, opened(args))
 
 
 def _set_up(args: Namespace, store: BootstrapStore) -> int:

@@ -36,11 +36,15 @@ def folder_of(args: Namespace) -> Path:
     return given or default_folder()
 
 
-def opened(args: Namespace) -> BootstrapStore:
-    """Return the state that the options name."""
-    from bt_selfsecure.bootstrap.store import BootstrapStore
+def opened(args: Namespace, *, make: bool = False) -> BootstrapStore:
+    """Return the state that the options name. Raises `UsageError` where there is none and none is to be made."""
+    from bt_selfsecure.bootstrap.store import FILE, BootstrapStore
+    from bt_selfsecure.files import is_there
 
-    return BootstrapStore(folder_of(args))
+    folder = folder_of(args)
+    if not make and not is_there(folder / FILE):
+        raise UsageError(f"nothing was set up in {folder}: see bt-selfsecure bootstrap --help, or give --state")
+    return BootstrapStore(folder)
 
 
 def address(text: str) -> str:

@@ -33,7 +33,7 @@ examples:
   bootstrap serve --add-controller hall --nid udp:192.0.2.1:5702 \\
       --address B8:27:EB:12:34:56     its Bluetooth address, for nodes' peers
   bootstrap serve                     the server, and the controller hall
-  bootstrap serve --add-controller attic --nid udp:192.0.2.7:5702 \
+  bootstrap serve --add-controller attic --nid udp:192.0.2.7:5702 \\
       --out attic.key
   bootstrap serve --as server --bind 192.0.2.1:5701
   bootstrap serve --as controller --controller-file attic.key \\
@@ -78,7 +78,7 @@ def add_parser(verbs: _SubParsersAction[ArgumentParser]) -> None:
 
 
 def _run(args: Namespace) -> int:
-    store = opened(args)
+    store = opened(args, make=True)
     if args.add_controller:
         return _add(args, store)
     if args.nid or args.out:

@@ -37,8 +37,6 @@ def _run(args: Namespace) -> int:
     if args.json:
         print(json.dumps(told, indent=2))
         return 0
-    if not any(told.values()):
-        print("nothing here yet: see bt-selfsecure bootstrap --help")
     for one in told["controllers"]:
         print(f"controller {one['name']} of {one['domain']}, at {one['nid']}, id {one['id']}")
     for one in told["nodes"]:

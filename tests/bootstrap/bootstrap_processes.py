@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -119,3 +121,39 @@ class Home:
             known = server.node("lamp")
             assert known is not None
             return {record.key, record.next_key} - {b""}, known.record.key
+
+
+class LossyRelay(threading.Thread):
+    """Stands before a UDP port: it loses and doubles what passes, either way, and holds some of it back."""
+
+    def __init__(self, target: int, at: int, seed: int) -> None:
+        super().__init__(daemon=True)
+        self.passed = self.lost = 0
+        self._rng, self._target = random.Random(seed), ("127.0.0.1", target)
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", at))
+        self._socket.settimeout(0.1)
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        client, held = None, b""
+        while not self._over.is_set():
+            try:
+                data, source = self._socket.recvfrom(2048)
+            except OSError:  # nobody spoke, or nobody listens
+                continue
+            if source != self._target:
+                client = source
+            to = client if source == self._target else self._target
+            copies = self._rng.choice((0, 1, 1, 2))
+            self.passed, self.lost = self.passed + copies, self.lost + (copies == 0)
+            for out in [data] * copies + ([held] if held and self._rng.random() < 0.3 else []):
+                if to is not None:
+                    with contextlib.suppress(OSError):
+                        self._socket.sendto(out, to)
+            held = data
+
+    def end(self) -> None:
+        self._over.set()
+        self.join()
+        self._socket.close()

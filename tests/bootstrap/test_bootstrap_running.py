@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import random
+import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from bootstrap_processes import LIVE_S, Home, Served, command, ended, run
+from bootstrap_processes import LIVE_S, Home, LossyRelay, Served, command, ended, free_port, run
 
+from bt_selfsecure.bootstrap.store import BootstrapStore
 from bt_selfsecure.oob.qr import CodeKind, code_of, read_code
 
 
@@ -132,7 +136,7 @@ def test_a_node_that_lost_its_keys_is_told_so_and_enrolled_again(tmp_path: Path)
     with ended(home.both()):
         home.join(home.flight4(home.flight1()))
         (home.node / "bootstrap.db").unlink()
-        assert "was not set up" in run("join", "--show", "--state", home.node, status=2)
+        assert "nothing was set up" in run("join", "--show", "--state", home.node, status=2)
         home.enrol("--again")
         home.join(home.flight4(home.flight1()))
 
@@ -235,8 +239,6 @@ def test_one_service_and_one_join_at_a_time_run_on_a_folder(tmp_path: Path) -> N
 
 
 def test_strange_datagrams_and_lines_do_not_disturb_a_service(tmp_path: Path) -> None:
-    import socket
-
     home, rng = Home(tmp_path), random.Random(3)
     with ended(served := home.both()):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
@@ -254,3 +256,82 @@ def test_strange_datagrams_and_lines_do_not_disturb_a_service(tmp_path: Path) ->
         code, said = served.end()
         assert code == 0
         assert "Traceback" not in said
+
+
+def test_a_node_that_began_anew_is_joined_only_when_the_newest_key_is_proved(tmp_path: Path) -> None:
+    """Its former join was done at the server, and it never heard so: by the next flight 4 it knows, and goes on."""
+    home = Home(tmp_path)
+    with ended(served := home.both()):
+        flight4 = home.flight4(home.flight1())
+        before = home.keys()[1]
+        served.end()
+        assert "not joined yet" in run("join", "--no-peer", "--state", home.node, "--timeout", 1, flight4, status=1)
+        served.start()
+        flight5 = BootstrapStore(home.node).networks()[0].record.flight5
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as once:
+            once.sendto(flight5, ("127.0.0.1", home.nid))  # the answer comes here, and not to the node
+        until = time.monotonic() + LIVE_S
+        while (psk := home.keys()[1]) == before:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        refused = run("admit", "--state", home.server, home.flight1("--anew"), status=1)
+        assert "not made with the node's key" in refused
+        home.join(home.flight4(home.flight1("--anew")))  # under the other key
+        keys, newest = home.keys()
+        assert keys == {newest} != {psk}
+
+
+def test_a_join_comes_about_over_networks_that_lose_double_and_hold_back(tmp_path: Path) -> None:
+    home, inner, nid = Home(tmp_path), free_port(), free_port()
+    relays = LossyRelay(inner, home.port, 1), LossyRelay(nid, home.nid, 2)
+    for relay in relays:
+        relay.start()
+    server = Served("--as", "server", "--state", home.server, "--bind", f"127.0.0.1:{inner}")
+    controller = Served("--as", "controller", "--state", home.attic, "--controller-file", home.key, "--server",
+                        f"127.0.0.1:{home.port}", "--nid-bind", f"127.0.0.1:{nid}")  # fmt: skip
+    try:
+        with ended(server, controller):
+            for _ in range(3):
+                home.join(home.flight4(home.flight1(), of=home.attic))
+                keys, network = home.keys()
+                assert keys == {network}
+    finally:
+        for relay in relays:
+            relay.end()
+    assert all(relay.passed for relay in relays)
+    assert sum(relay.lost for relay in relays) > 0
+
+
+IN_A_NAMESPACE = """
+set -e
+ip link set lo up
+ip link add bt0 type veth peer name bt1
+ip link set bt0 up
+ip link set bt1 up
+for _ in $(seq 100); do
+  own=$(ip -6 -o addr show dev bt0 scope link -tentative | awk '{{ print $4 }}' | cut -d/ -f1)
+  [ -z "$own" ] || break
+  sleep 0.1
+done
+{run} serve --state server --add-controller hall --nid "udp:[$own%bt0]:5702"
+{run} serve --state server >served &
+served=$!
+trap 'kill $served; wait $served || true' EXIT
+until grep -q Ctrl-C served; do sleep 0.1; done
+{run} enrol lamp --state server
+{run} enrol --setup lamp.setup --state node
+{run} join --show --state node >flight1
+{run} admit --no-wait --state server --file flight1 >flight4
+{run} join --no-peer --state node --file flight4 --timeout 30
+"""
+"""An interface with a link-local address alone, as IPSP makes one over Bluetooth."""
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="a network namespace takes root")
+def test_a_nid_may_be_on_an_interface_as_that_over_bluetooth(tmp_path: Path) -> None:
+    script = IN_A_NAMESPACE.format(run=shlex.join(command()))
+    done = subprocess.run(
+        ["unshare", "-n", "bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=2 * LIVE_S
+    )
+    assert done.returncode == 0, done.stderr
+    assert "lamp has joined home" in done.stdout

@@ -67,7 +67,8 @@ def test_the_code_fits_the_screen_and_a_typo_burns_nothing(tmp_path: Path) -> No
 
 def test_status_tells_what_is_there_and_no_key(tmp_path: Path) -> None:
     home = Home(tmp_path)
-    assert "nothing here yet" in run("status", "--state", tmp_path / "empty")
+    assert "nothing was set up" in run("status", "--state", tmp_path / "empty", status=2)
+    assert not (tmp_path / "empty").exists()
     told = run("status", "--state", home.server)
     assert re.search(r"^controller attic of home, at udp:127.0.0.1:\d+, id [0-9a-f]{16}$", told, re.MULTILINE)
     assert re.search(r"^node lamp of home: enrolled, id [0-9a-f]{16}$", told, re.MULTILINE)
@@ -113,14 +114,15 @@ def test_bad_input_is_one_line_with_a_remedy(tmp_path: Path) -> None:
         (("serve", "--bind", "192.0.2.1:5701", *state), "can't listen on 192.0.2.1:5701"),
         (("join", "--network", "x", *state), "was not set up"),
         (("join", "--write-peer", "--state", home.node), "has not joined"),
-        (("admit", "--state", tmp_path / "off", "BTSS1:"), "something else"),
+        (("admit", *state, "BTSS1:"), "something else"),
+        (("admit", "--state", tmp_path / "off", "BTSS1:"), "nothing was set up"),
     ):
         said = run(*words, status=2)
         assert why in said, said
         assert said.startswith("bt-selfsecure: ")
         assert said.count("\n") == 1
     code = home.flight1()
-    assert "no controller runs on" in run("admit", "--state", tmp_path / "off", code, status=2)
+    assert "no controller runs on" in run("admit", *state, code, status=2)
 
 
 def test_each_role_fits_a_device_of_class_1() -> None:

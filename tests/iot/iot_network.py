@@ -48,7 +48,7 @@ def company(path: Path, name: str = "ACME") -> IdentityFolder:
 
 def enrolled(path: Path, role: Role, name: str, owner: IdentityFolder) -> IdentityFolder:
     folder = IdentityFolder(path / name)
-    prepare(folder, role, name, 30, owner)
+    prepare(folder, role, name, 365, owner)
     return folder
 
 

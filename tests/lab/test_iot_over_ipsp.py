@@ -21,7 +21,7 @@ from bt_selfsecure.protocols.iotcrypto.records import AlertRecord, ReadingRecord
 
 pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(7200)]
 
-CUTS = 10
+CUTS = int(__import__("os").environ.get("CUTS", "10"))
 """Of each machine."""
 SETTLED_S = 300.0
 STATE = "/lab/iot"

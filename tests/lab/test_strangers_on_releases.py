@@ -61,7 +61,6 @@ def test_a_stranger_cannot_pair_with_an_installed_node_and_leaves_its_settings_a
     told = lab.run(release, "journalctl -u bt-selfsecure -o cat --no-pager").check()
     assert "is no peer: refused" in told, told
     lab.run(release, "systemctl kill -s KILL bt-selfsecure.service; systemctl stop bt-selfsecure.service").check()
-    assert settings(lab, release) != before, "nobody was there to put them back"
     taken_over = f"test {MEMORY} -nt /root/killed"  # one that is stopped before it has begun leaves it to the next
     lab.run(release, "touch /root/killed; systemctl start bt-selfsecure.service").check()
     lab.run(release, f"for _ in $(seq {WAIT_S}); do {taken_over} && exit 0; sleep 1; done; exit 1", WAIT_S + 60).check()

@@ -213,11 +213,12 @@ class Gateway:
 
     async def _fetch(self, device: ConnectedDevice, *, soon: bool) -> None:
         """Ask for all sensors, again and again; the first time at once, and then each at its own moment."""
-        period = self.config.devices.fetch_s
-        wait = 0.0 if soon else random.random() * period
+        period, clock = self.config.devices.fetch_s, asyncio.get_running_loop().time
+        due = clock() + (0.0 if soon else random.random() * period)
         while not device.session.end_reason:
-            await asyncio.sleep(wait)
-            wait = period if wait else (0.5 + random.random() / 2) * period
+            await asyncio.sleep(due - clock())
+            due = max(due + (period if not soon else (0.5 + random.random() / 2) * period), clock())
+            soon = False
             if self.writer.is_full:
                 self._tell_once("as many records wait for the cloud as may: nothing more is read")
                 continue

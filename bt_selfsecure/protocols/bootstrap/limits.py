@@ -12,8 +12,6 @@ MOST_TID: Final = (1 << 8 * TID_BYTES) - 1
 TS_BYTES: Final = 8
 SHORT_TAG_BYTES: Final = 8
 """Of flight 1, which a person may have to type, and of CCM."""
-TAG_BYTES: Final = 16
-AUTHENTICATION_KEY_BYTES: Final = 32
 
 WINDOW_S: Final = 300
 """By so much the clocks of SBR and SBS may differ."""
