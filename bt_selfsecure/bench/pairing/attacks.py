@@ -41,7 +41,7 @@ class Speaker(Protocol):
 
 @dataclass
 class Scene:
-    """One of the two, who hears Eve alone."""
+    """Is one of the two, who hears Eve alone."""
 
     end: PairingEnd
     eve: Speaker
@@ -146,7 +146,7 @@ def asks(way: Way, seed: int) -> Trial:
 
 
 def guesses(way: Way, seed: int) -> Trial:
-    """She tries ten secrets by chance, each in a run of its own. Success: Bob has a key with her."""
+    """Try ten secrets by chance, each in a run of its own. Success: Bob has a key with her."""
     two = Two(way, seed)
     scenes = [two.asks_bob(two.guess()) for _ in range(10)]
     return Trial(any(scene.is_hers for scene in scenes), False, any(scene.noticed for scene in scenes))
