@@ -20,7 +20,7 @@ from two_daemons import PROGRAM, WAITS, QuickNodes, wait_until
 from bt_selfsecure.isolated import FOLDER
 from bt_selfsecure.node.two_nodes import ADDRESSES
 
-PATIENCE_S: Final = 60
+PATIENCE_S: Final = 120
 PAIRED: Final = "paired.toml"
 
 

@@ -100,8 +100,11 @@ def test_a_sound_pairs_both_when_people_have_compared(nodes: LoneNodes, tmp_path
         bob.event("shown")
         wait_until(file.exists)
         with nodes.pair("alice", "listen", "--json", str(file), "--udp", nodes.place("bob")) as alice:
-            strings = {command.event("string")["string"] for command in (bob, alice)}
-            assert len(strings) == 1
+            for command in (bob, alice):
+                command.event("string")
+            wait_until(lambda: len({nodes.client(name).peers()[0]["key"]["sas"] for name in ADDRESSES}) == 1)
+            with pytest.raises(Exception, match="another string: compare that one"):
+                nodes.client("alice").compared(same=True, string="000 000")
             assert nodes.names("alice") == ["bob"]
             with pytest.raises(Exception, match="being paired"):
                 nodes.client("alice").send("bob", b"too early")
