@@ -154,6 +154,8 @@ class GroupListener:
 
     def _receive_fragment(self, frame: Frame, now: float) -> None:
         ahead = (frame.seq - self._kept.number) & 255
+        if ahead >= 256 - limits.AHEAD:
+            return None  # of a round that is here already: any one of its fragments was one too many
         if ahead >= limits.AHEAD:
             return self._events.reject(Rejection.REPLAY, "a fragment out of its time")
         self._assemblies.setdefault(self._kept.number + ahead, Assembly()).add(frame, now)
