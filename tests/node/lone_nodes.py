@@ -72,12 +72,12 @@ class LoneNodes(QuickNodes):
 class Command:
     """Runs one command of `name`'s."""
 
-    def __init__(self, nodes: LoneNodes, name: str, *words: str) -> None:
+    def __init__(self, nodes: LoneNodes, name: str, *words: str, stdin: int = subprocess.DEVNULL) -> None:
         command = [sys.executable, "-P", "-c", PROGRAM.format(first=nodes.first, waits=WAITS), *words]
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
             [*command, "--config", str(nodes.config(name))],
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,

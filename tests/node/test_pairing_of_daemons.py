@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
 import shutil
 import socket
@@ -135,6 +137,35 @@ def test_strings_that_differ_at_one_end_pair_neither(nodes: LoneNodes, who: str,
         assert len(code) == 32
     for name in ADDRESSES:
         wait_until(lambda name=name: nodes.has_nothing(name))
+
+
+@pytest.mark.parametrize("answer", ["yes", "no"])
+def test_a_person_at_a_terminal_is_asked_whether_the_other_end_shows_the_same(
+    nodes: LoneNodes, answer: str, tmp_path: Path
+) -> None:
+    master, slave = pty.openpty()
+    try:
+        with nodes.pair("bob", "sound", "--json", "--out", str(tmp_path / "call.wav")) as bob:
+            bob.event("shown")
+            wait_until((tmp_path / "call.wav").exists)
+            words = ("listen", str(tmp_path / "call.wav"), "--udp", nodes.place("bob"))
+            with nodes.pair("alice", *words, stdin=slave) as alice:
+                alice.until("    ")
+                bob.event("string")
+                nodes.client("bob").compared(same=True)
+                os.write(master, f"{answer}\n".encode())
+                status, output, errors = alice.end()
+                assert "Does bob show the same? Type yes or no:" in errors.replace("\n", " ")
+                last = "Paired with bob" if answer == "yes" else "Not paired: the strings differ"
+                assert (status, output.splitlines()[-1 if answer == "yes" else -2].startswith(last)) == (
+                    int(answer == "no"),
+                    True,
+                )
+            bob.event("paired" if answer == "yes" else "released")
+            bob.interrupt()
+    finally:
+        os.close(master)
+        os.close(slave)
 
 
 # --- who is refused ---------------------------------------------------------------------------------------------------
