@@ -26,7 +26,7 @@ Json = dict[str, Any]
 PARAMETERS: Final = {
     "device": "Id of a device: 32 hexadecimal digits.",
     "number": "Of an alert.",
-    "token": "Name of a token.",
+    "name": "Of a token.",
 }
 OPEN: Final = {
     400: "The request can't be used.",

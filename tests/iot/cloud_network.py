@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from iot_network import LOOPBACK, company, enrolled
+from iot_network import LOOPBACK, company
 
 from bt_selfsecure.bearers.places import Place
 from bt_selfsecure.iot.cloud.cloud import Cloud
 from bt_selfsecure.iot.cloud.config import CloudConfig, default_config
 from bt_selfsecure.iot.cloud.running import open_base, run_cloud
 from bt_selfsecure.iot.cloud.tokens import TokenRole, make_proof, make_token
-from bt_selfsecure.iot.folder import IdentityFolder
+from bt_selfsecure.iot.folder import IdentityFolder, prepare
 from bt_selfsecure.protocols.iotcrypto.certificate import Role, SecretKeys
 
 
@@ -95,7 +95,7 @@ async def cloud_at(
     owner = owner or company(path)
     folder = IdentityFolder(path / "cloud")
     if not folder.has_key:
-        folder = enrolled(path, Role.CLOUD, "cloud", owner)
+        prepare(folder, Role.CLOUD, "cloud", 365, owner)
     config = cloud_config(folder.path, database, ports, **api)
     there: asyncio.Future[tuple[Cloud, int]] = asyncio.get_running_loop().create_future()
     task = asyncio.ensure_future(run_cloud(config, lambda *told: there.set_result(told)))

@@ -52,6 +52,8 @@ from bt_selfsecure.node.errors import ConflictError
 from bt_selfsecure.node.query import read_query
 from bt_selfsecure.protocols.iotcrypto import limits
 from bt_selfsecure.protocols.iotcrypto.transmission_messages import (
+    MEASURED,
+    WORD,
     ActuatorCommand,
     Answer,
     CommandStatus,
@@ -183,8 +185,8 @@ class CloudApi:
 
     async def _health(self, request: web.Request) -> web.Response:
         read_query(request.query, NoQuery)
-        found = self.problems()
-        return _json({"healthy": not found, "problems": found}, 503 if found else 200)
+        faults = self.faults()
+        return _json({"healthy": not faults, "problems": self.problems()}, 503 if faults else 200)
 
     async def _openapi(self, request: web.Request) -> web.Response:
         read_query(request.query, NoQuery)
@@ -254,7 +256,7 @@ class CloudApi:
             "gateways": gateways,
             "devices": devices,
             "unseen_alerts": alerts,
-            "healthy": int(not self.problems()),
+            "healthy": int(not self.faults()),
             "refused_negotiations": self._cloud.refused,
             "certificate_expires_seconds": self._cloud.member.signed.certificate.expires,
             "start_time_seconds": int(self._begun),
@@ -267,6 +269,8 @@ class CloudApi:
 
     async def _ask(self, request: web.Request) -> web.Response:
         query = read_query(request.query, AskQuery)
+        if query.sensor and not WORD(query.sensor):
+            raise NotThereError("no device can have a sensor of this name: it has 1 to 32 printable bytes")
         answer = await self._forward(request, ReadingRequest((query.sensor,) if query.sensor else ()))
         if not isinstance(answer, ReadingResponse):
             raise DeviceFailedError("the device answers otherwise than it was asked")
@@ -274,17 +278,12 @@ class CloudApi:
 
     async def _command(self, request: web.Request) -> web.Response:
         query = read_query(request.query, CommandQuery)
-        identity = query.id or secrets.token_hex(8)
-        if not re.fullmatch("[0-9a-f]{16}", identity):
-            raise UsageError("id must be 16 hexadecimal digits, in small letters")
-        try:
-            argument = json.loads(query.argument, parse_constant=_no_constant)
-            forwarded = ActuatorCommand(int(identity, 16), query.name, argument)
-            ForwardedAsk.of(bytes(16), [int(forwarded.KIND), *forwarded.content()])
-        except (ValueError, RecursionError, BtSelfSecureError):
-            raise UsageError(
-                "name must have 1 to 32 bytes, and argument be JSON, as in true, 21.5 or a text in quotes"
-            ) from None
+        identity, argument = query.id or secrets.token_hex(8), _argument(query.argument)
+        forwarded = ActuatorCommand(int(identity, 16), query.name, argument)
+        if not WORD(query.name):
+            raise NotThereError("no device can have a command of this name: it has 1 to 32 printable bytes")
+        if not MEASURED(argument):
+            return _json({"id": identity, "done": False, "text": "no device can be told this value"})
         device = request.match_info["device"]
         no = await self._readers.do(queries.device_number, _scope(request), device)
         text = json.dumps(argument)
@@ -311,11 +310,7 @@ class CloudApi:
             raise NoAnswerError("the device is not connected: GET /v1/connections says since when")
         if not device["trust"]["trusted"]:
             raise NoAnswerError(f"the device is not trusted: {device['trust']['why']}")
-        try:
-            forwarded = ForwardedAsk(bytes.fromhex(device["id"]), ask)
-            ForwardedAsk.of(forwarded.device, [int(ask.KIND), *ask.content()])
-        except BtSelfSecureError as error:
-            raise UsageError(f"no device can be asked so: {error}") from None
+        forwarded = ForwardedAsk(bytes.fromhex(device["id"]), ask)
         try:
             answer = await self._cloud.forward(bytes.fromhex(device["gateway"]), forwarded)
         except (NotConnectedError, LocalError) as error:
@@ -336,7 +331,7 @@ class CloudApi:
         try:
             is_new = self._cloud.member.take_list(await request.read())
         except NotTakenError as error:
-            raise UsageError(f"the list is not taken: {error}") from None
+            raise ConflictError(f"the list is not taken: {error}") from None
         if is_new:
             log.info("%s brought a new list of the owner's", request[TOKEN].name)
             self._cloud.lists_changed()
@@ -351,28 +346,31 @@ class CloudApi:
         query = read_query(request.query, TokenQuery)
         role = TokenRole[query.role.upper()]
         made = await self._readers.do(make_token, query.name, role, query.days, self._now_ms())
-        return _json({"token": made})
+        return _json({"secret": made})
 
     async def _revoke_token(self, request: web.Request) -> web.Response:
         read_query(request.query, NoQuery)
-        if not await self._readers.do(revoke_token, request.match_info["token"]):
+        if not await self._readers.do(revoke_token, request.match_info["name"]):
             raise NotThereError("there is no token of this name: GET /v1/tokens lists them")
         return web.Response(status=204)
 
-    def problems(self) -> list[str]:
-        """Return what is wrong, each in one sentence with its remedy."""
+    def faults(self) -> list[str]:
+        """Return what keeps it from its work, each in one sentence with its remedy."""
         member = self._cloud.member
-        own, now = member.signed.certificate, member.wall()
         found = [self._cloud.trouble] if self._cloud.trouble else []
-        if now < member.trust.least_time:
+        if member.wall() < member.trust.least_time:
             found.append(
                 "this computer's clock is behind what the owner has signed: set it; nobody is trusted until then"
             )
-        if now >= own.expires - WARN_DAYS * DAY_S:
-            days = int((own.expires - now) / DAY_S)
-            when = f"expires in {days} days" if days > 0 else "has expired"
-            found.append(f"its certificate {when}: iotcrypto certificate renews it, then have it signed")
+        if member.wall() >= member.signed.certificate.expires:
+            found.append("its certificate has expired: iotcrypto certificate renews it, then have it signed")
         return found
+
+    def problems(self) -> list[str]:
+        """Return the faults, and what will be one."""
+        days = int((self._cloud.member.signed.certificate.expires - self._cloud.member.wall()) / DAY_S)
+        soon = [f"its certificate expires in {days} days: iotcrypto certificate renews it, then have it signed"]
+        return self.faults() + (soon if 0 <= days < WARN_DAYS else [])
 
     def _now_ms(self) -> int:
         return int(self._cloud.member.wall() * 1000)
@@ -386,8 +384,13 @@ def _scope(request: web.Request) -> Scope:
     return scope  # type: ignore[no-any-return]
 
 
-def _no_constant(text: str) -> None:
-    raise ValueError(text)
+def _argument(text: str) -> Any:
+    """Return a number, true, false, null or text, as JSON says them; what is none of these is the text."""
+    try:
+        found = json.loads(text, parse_constant=str)
+    except (ValueError, RecursionError):
+        return text
+    return text if isinstance(found, (dict, list)) else found
 
 
 async def _page(request: web.Request) -> web.Response:

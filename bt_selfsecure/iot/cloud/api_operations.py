@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
 from bt_selfsecure.iot.cloud import api_types as types
-from bt_selfsecure.iot.cloud.tokens import TokenRole
+from bt_selfsecure.iot.cloud.tokens import NAME_PATTERN, NAME_SAID, TokenRole
 from bt_selfsecure.node.api_operations import NoQuery, Operation
-from bt_selfsecure.node.api_types import Health, Range
+from bt_selfsecure.node.api_types import Health, Pattern, Range
 
+MemberId = Annotated[str, Pattern("[0-9a-f]{32}|", "32 hexadecimal digits, in small letters")]
+CommandId = Annotated[str, Pattern("[0-9a-f]{16}|", "16 hexadecimal digits, in small letters")]
+Argument = Annotated[str, Pattern("[ -~]{1,1024}", "1 to 1024 printable ASCII letters")]
+TokenName = Annotated[str, Pattern(NAME_PATTERN, NAME_SAID)]
 Limit = Annotated[int, Range(1, 500)]
 Time = Annotated[int, Range(0, 2**53 - 1)]
 Number = Annotated[int, Range(0, 2**53 - 1)]
@@ -20,9 +24,9 @@ Number = Annotated[int, Range(0, 2**53 - 1)]
 class DevicesQuery:
     """Says which devices."""
 
-    gateway: str = ""
+    gateway: MemberId = ""
     """Id of a gateway: those that are connected to it."""
-    after: str = ""
+    after: MemberId = ""
     """`next` of the answer before."""
     limit: Limit = 100
     """At most so many."""
@@ -48,7 +52,7 @@ class ConnectionsQuery:
 
     at_ms: Time = 0
     """Those that stood at this time; 0: all."""
-    member: str = ""
+    member: MemberId = ""
     """Of this device or gateway."""
     before: Number = 2**53 - 1
     """`next` of the answer before."""
@@ -82,9 +86,9 @@ class CommandQuery:
 
     name: str
     """The command's, 1 to 32 bytes."""
-    argument: str = "null"
-    """Its value as JSON, as in true, 21.5 or a text in quotes."""
-    id: str = ""
+    argument: Argument = "null"
+    """Its value as JSON, as in true, 21.5 or a text in quotes; what is none of these is the text."""
+    id: CommandId = ""
     """16 hexadecimal digits of your own choice: what is given again under the same is done once."""
 
 
@@ -92,8 +96,8 @@ class CommandQuery:
 class TokenQuery:
     """Says what a new token is."""
 
-    name: str
-    """Who gets it, 1 to 64 printable letters."""
+    name: TokenName
+    """Who gets it."""
     role: Literal["viewer", "operator", "owner"] = "viewer"
     """What it may. A partner's is made by `bt-selfsecure cloud token`."""
     days: Annotated[int, Range(1, 3650)] = 90
@@ -114,8 +118,9 @@ def _get(path: str, summary: str, answer: Any, said: str, query: type = NoQuery,
 
 
 NO_DEVICE: Final = "There is no such device."
+NO_NAME: Final = "There is no such device, or none can have a sensor or command of this name."
 AWAY: Final[Mapping[int, str]] = {
-    404: NO_DEVICE,
+    404: NO_NAME,
     409: "A command with this id was given already, and is another or has no answer.",
     502: "The device answers with an error.",
     504: "It is not connected, or does not answer.",
@@ -209,19 +214,31 @@ OPERATIONS: Final[Mapping[str, CloudOperation]] = {
             "Bring a list that the owner has signed; it goes to all gateways at once",
             types.ListTaken,
             "It is on the disk.",
-            errors={413: "No list is that long."},
+            errors={
+                409: "It is no list of the owner's, or older than the one that is here.",
+                413: "No list is that long.",
+            },
             body="The list, as `iotcrypto trust` and `iotcrypto revoke` write it.",
         ),
         TokenRole.OWNER,
     ),
     "tokens": CloudOperation(_get("/v1/tokens", "Tokens", types.TokenList, "Tokens."), TokenRole.OWNER),
     "add_token": CloudOperation(
-        Operation("POST", "/v1/tokens", "Make a token", types.NewToken, "The token.", TokenQuery), TokenRole.OWNER
+        Operation(
+            "POST",
+            "/v1/tokens",
+            "Make a token",
+            types.NewToken,
+            "The token.",
+            TokenQuery,
+            {409: "There is a token of this name."},
+        ),
+        TokenRole.OWNER,
     ),
     "revoke_token": CloudOperation(
         Operation(
             "DELETE",
-            "/v1/tokens/{token}",
+            "/v1/tokens/{name}",
             "Let a token count no more",
             None,
             "It does not.",

@@ -289,5 +289,5 @@ class TokenList(TypedDict):
 class NewToken(TypedDict):
     """Holds a new token: this once, as the cloud keeps its hash alone."""
 
-    token: str
-    """The secret, for the header `Authorization: Bearer`."""
+    secret: str
+    """The token's text, for the header `Authorization: Bearer`."""

@@ -8,6 +8,7 @@ import enum
 import hashlib
 import hmac
 import json
+import re
 import secrets
 from collections import OrderedDict
 from typing import Any, Final
@@ -15,9 +16,12 @@ from typing import Any, Final
 from bt_selfsecure.curves import ecdsa_verify
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.iot.cloud.sql import CloudDatabase
+from bt_selfsecure.node.errors import ConflictError
 from bt_selfsecure.protocols.iotcrypto.certificate import Certificate, Role, SecretKeys, SignedCertificate
 from bt_selfsecure.sansio.value import value
 
+NAME_PATTERN: Final = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+NAME_SAID: Final = "1 to 64 letters (A to Z, a to z), digits, dots, hyphens or underscores"
 PREFIX: Final = "btss_"
 DAY_MS: Final = 86_400_000
 PROOF_S: Final = 60
@@ -58,8 +62,8 @@ def make_token(
     base: CloudDatabase, name: str, role: TokenRole, days: int, now_ms: int, partner: bytes | None = None
 ) -> str:
     """Return a new token, whose text nobody can read again. Raises `UsageError` and `SqlError`."""
-    if not 1 <= len(name) <= 64 or not name.isprintable() or not 1 <= days <= 3650:
-        raise UsageError("a token has a name of 1 to 64 printable letters and lasts 1 to 3650 days")
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise UsageError(f"a token's name must be {NAME_SAID}")
     if (role is TokenRole.PARTNER) != (partner is not None):
         raise UsageError("a partner's token, and no other, is bound to the certificate of its company")
     if partner is not None and SignedCertificate.decode(partner).certificate.role is not Role.PARTY:
@@ -71,7 +75,7 @@ def make_token(
         (name, _hash(made), role.name.lower(), partner, now_ms, now_ms + days * DAY_MS),
     )
     if not rows:
-        raise UsageError(f"there is a token {name!r} already: revoke it, or choose another name")
+        raise ConflictError(f"there is a token {name!r} already: revoke it, or choose another name")
     return made
 
 
