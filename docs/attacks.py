@@ -60,6 +60,7 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "dotp": partial(attacks, "dotp", "in step"),
     "sabour": partial(attacks, "sabour", "key of both ends"),
     "bootstrap": partial(attacks, "bootstrap", "a common key"),
+    "pairing": partial(attacks, "pairing", "a key"),
     "iotcrypto": partial(attacks, "iotcrypto", "a common key"),
     "healing": healing_rounds,
 }

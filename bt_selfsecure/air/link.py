@@ -56,6 +56,10 @@ PAGE_SCAN_INTERVAL_S: Final = 1.28
 """Seconds between two chances of a page (Core Vol 4 Part E 6.8, the default)."""
 CONNECTION_ACCEPT_TIMEOUT_S: Final = 5.0
 """Seconds that a host has to answer a connection request (Core Vol 4 Part E 6.7, the default)."""
+LE_INTERVAL_S: Final = 1.25e-3
+"""Seconds of one unit of a connection interval."""
+UNANSWERED_INTERVALS: Final = 6
+"""After so many without an answer an LE connection was not established (Core Vol 6 Part B 4.5.2)."""
 LE_OCTET_S: Final = 8e-6
 """Seconds of one octet on LE's 1 Mbit/s radio."""
 LE_OVERHEAD_BYTES: Final = 10
@@ -142,6 +146,10 @@ class LossyLink(LocalLink):  # type: ignore[misc]
                 pdu_type = ADV_SCAN_IND
             case ll.AdvNonConnInd():
                 pdu_type = ADV_NONCONN_IND
+            case ll.ConnectInd():
+                super().send_advertising_pdu(sender_controller, packet)
+                asyncio.get_running_loop().call_soon(self._see_whether_answered, sender_controller, packet)
+                return
             case _:  # connection set-up and extended advertising: Bumble's own, lossless
                 super().send_advertising_pdu(sender_controller, packet)
                 return
@@ -162,6 +170,19 @@ class LossyLink(LocalLink):  # type: ignore[misc]
         for name, tap in self.taps.items():
             tap_time, receive = loop.time() + air_time, tap.hear if name in heard else tap.miss
             loop.call_at(tap_time, receive, tap_time, LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR, on_air)
+
+    def _see_whether_answered(self, initiator: Any, packet: Any) -> None:
+        """Of several that answer one advertisement the first is connected; to the others nobody ever speaks."""
+        connection = _le(initiator).get(packet.advertiser_address)
+        if connection is None or self.peer_of(connection) is not None:
+            return
+
+        def fail() -> None:
+            if _le(initiator).get(packet.advertiser_address) is connection:
+                initiator.on_le_disconnected(connection, hci.HCI_ErrorCode.CONNECTION_FAILED_TO_BE_ESTABLISHED_ERROR)
+
+        wait = UNANSWERED_INTERVALS * packet.interval * LE_INTERVAL_S
+        asyncio.get_running_loop().call_later(wait, fail)
 
     # --- connections
 

@@ -12,9 +12,11 @@ from bt_selfsecure.bench.dotp import attacks as dotp
 from bt_selfsecure.bench.haoxiao import attacks as haoxiao
 from bt_selfsecure.bench.haoxiao.ends import ALL_ENDS, HARDENED, PAPER
 from bt_selfsecure.bench.iotcrypto import attacks as iotcrypto
+from bt_selfsecure.bench.pairing import attacks as pairing
 from bt_selfsecure.bench.sabour import attacks as sabour
 from bt_selfsecure.protocols.bootstrap.messages import Profile as BootstrapProfile
 from bt_selfsecure.protocols.iotcrypto.messages import Profile as IotProfile
+from bt_selfsecure.protocols.pairing.codes import Way
 from bt_selfsecure.protocols.sabour.messages import Profile
 
 
@@ -67,6 +69,13 @@ PAPERS: Final[Mapping[str, Paper]] = {
         [profile.value for profile in BootstrapProfile],
         "a node that joins by one controller of one server",
         established="share a key",
+    ),
+    "pairing": Paper(
+        pairing.ATTACKS,
+        {way.name.lower(): way for way in Way},
+        [way.name.lower() for way in Way],
+        "Bob shows or sends something, and Alice reads it",
+        established="have a key",
     ),
     "iotcrypto": Paper(
         iotcrypto.ATTACKS,

@@ -41,6 +41,11 @@ Remake figures of paper 004, side by side with its own:
       with X.509 as a peer
   9   what a connection's cryptography computes, and the CPU's share of it
   10  sizes of structures in CBOR, CBOR as hexadecimal, JSON, and C"""
+UPDATE_DESCRIPTION: Final = """\
+Remake Table 2 of paper 002: what it costs to be rid of a thief, in bytes on the
+air, CPU of the owner, and what he must keep, for 2 to 32 nodes. Beside the next
+message, as in the paper, and a group's next epoch: a key tree (LKH, RFC 2627),
+and new establishments with all by one burst. Half a minute."""
 MOST_SESSIONS: Final = 9100
 MOST_OBJECT_SESSIONS: Final = 1100
 """In layer object the paper's list grows seven times as fast."""
@@ -72,6 +77,18 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
     where.add_argument("--at", metavar="ADDRESS", help="Table 1 alone, with the servers of --serve there")
     coap.add_argument("--keys", type=Path, metavar="DIR", help="the same folder for both; --serve makes it")
     coap.set_defaults(run=_coap)
+    update = verbs.add_parser(
+        "update",
+        help="Table 2 of paper 002: a key update after a compromise",
+        description=UPDATE_DESCRIPTION,
+        epilog="example:\n  bt-selfsecure bench update --nodes 8",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    update.add_argument(
+        "--nodes", type=integer(least=2, most=32), metavar="N", help="for so many alone (default: 2, 4, 8, 16 and 32)"
+    )
+    update.add_argument("--json", action="store_true", help="a JSON array")
+    update.set_defaults(run=_update)
     iot = verbs.add_parser(
         "iotcrypto",
         help="figures 8 to 10 of IoT-Crypto",
@@ -81,6 +98,17 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
     iot.add_argument("--figure", choices=("8", "9", "10"), metavar="N", help="this one alone: 8, 9 or 10")
     iot.add_argument("--json", action="store_true", help="one JSON object")
     iot.set_defaults(run=_iotcrypto)
+
+
+def _update(args: Namespace) -> int:
+    from bt_selfsecure.bench.haoxiao import key_update
+
+    counts, found = [args.nodes] if args.nodes else key_update.NODES, []
+    for count in counts:
+        with progress(lambda count=count: f"{count} nodes"):  # type: ignore[misc]
+            found += key_update.updates(count)
+    print(json.dumps(key_update.to_json(found), indent=2) if args.json else "\n".join(key_update.lines(found)))
+    return 0
 
 
 def _coap(args: Namespace) -> int:

@@ -35,7 +35,7 @@ DEFAULT: Final = StoryRequest()
 BURSTS: Final = {Profile.HARDENED: 200, Profile.PAPER: 400}
 """Packets of a burst by default: `hardened` goes on burst by burst until the target is met, `paper` has this one."""
 
-STORIES: Final = ("relay",)
+STORIES: Final = ("relay", "group")
 """Beside that of the key: each a module of demo/."""
 
 DESCRIPTION = """\
@@ -65,6 +65,9 @@ examples:
   bt-selfsecure demo --story relay
       Another story: two that hardly hear each other, and a third that carries
       what they send and can't read it.
+  bt-selfsecure demo --story group
+      The recording's receivers as a group: what they have in common of a
+      burst, one broadcast for all, a stolen group key that dies.
   bt-selfsecure demo --bearer rfcomm
       The same through a real Bluetooth host stack (Bumble), two virtual
       devices joined by the lossy air.

@@ -17,9 +17,9 @@ Run a device until Ctrl-C or SIGTERM: it finds its gateway, agrees on keys, and
 answers by what MODULE says, a file with any of these:
 
   SENSORS = ("temperature",)
-  def read_sensor(name): ...           a number, text, True, False or None
-  def execute(name, argument): ...     do it; the text returned is the status
-  def alerts(): ...                    each second: texts, or pairs (text, value)
+  def read_sensor(name): ...          a number, text, True, False or None
+  def execute(name, argument): ...    do it; the text returned is the status
+  def alerts(): ...                   each second: texts, or (text, value)
 
 What raises is told as a failure. Alerts are kept until the gateway has them,
 and a command is done once, over restarts and power cuts, too."""

@@ -53,6 +53,13 @@ On Kang's bootstrapping, `paper` and `hardened`:
   bootstrap/replay-2-late bootstrap/false-controller bootstrap/middle
   bootstrap/bogus-2 bootstrap/jam-4 bootstrap/controller-ik
 
+On IoT-Crypto, `paper` and `hardened`:
+
+  iotcrypto/impostor iotcrypto/recorded iotcrypto/stolen-device
+  iotcrypto/revoked iotcrypto/forged-signer iotcrypto/transitive
+  iotcrypto/rogue-gateway iotcrypto/expired iotcrypto/clock-far
+  iotcrypto/clock-near iotcrypto/outside
+
 With --live from this computer's radio, against the devices whose addresses
 follow: Alice's, and Bob's where the attack needs both.
 

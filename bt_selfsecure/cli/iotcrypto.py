@@ -25,14 +25,14 @@ Keys and certificates of IoT-Crypto: a company signs its devices, gateways and
 cloud, trusts partners' signatures, and revokes. Files are small and binary."""
 EPILOG: Final = """\
 example, a company with one device:
-  iotcrypto key --network office                      the company's keys
+  iotcrypto key --network office            the company's keys
   iotcrypto certificate --role party --name ACME
   iotcrypto prepare cellar --role gateway --name cellar
   iotcrypto prepare boiler --role device --name boiler
-  scp -r boiler pi@192.0.2.7:                 then there: device run --state boiler
-  iotcrypto revoke boiler/certificate         it was stolen; lists go to gateways
+  scp -r boiler pi@192.0.2.7:               there: device run --state boiler
+  iotcrypto revoke boiler/certificate       stolen; the list goes to gateways
 a partner's gateway takes this device, and this device the partner's gateway:
-  iotcrypto sign --list partners-gateway      both companies, each the other's
+  iotcrypto sign --list partners-gateway    both companies, each the other's
 docs/iot.md explains who signs what.
 """
 ROLES: Final = ("party", "device", "gateway", "cloud")

@@ -51,7 +51,7 @@ def add_place(parser: ArgumentParser) -> None:
     )
 
 
-class Pairing:
+class PairingTalk:
     """Follows one pairing. `show` prints what is shown, of `code` and a line of the API; `emit` sends it."""
 
     def __init__(
@@ -133,7 +133,11 @@ class Pairing:
     def _ask(self, line: dict[str, Any]) -> None:
         """People at both ends look at both. Meanwhile the stream waits."""
         same = asks_yes(f"Others may have heard or seen it. Does {line['peer']} show the same?", OTHERWISE)
-        self._client.compared(same=same)
+        try:
+            self._client.compared(same=same, string=line["string"])
+        except UsageError as error:
+            print(f"{error}.", file=sys.stderr, flush=True)  # it comes next
+            return
         self._doing = f"waiting for the word of {line['peer']}"
 
     def _begin_emitting(self, emit: Emit, code: str) -> None:

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from bt_selfsecure.cli.client import progress
-from bt_selfsecure.cli.pair import Pairing, add_place, pair_parser
+from bt_selfsecure.cli.pair import PairingTalk, add_place, pair_parser
 from bt_selfsecure.cli.pair_show import others_words
 from bt_selfsecure.errors import UsageError
 
@@ -46,7 +46,7 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
 
 def _light(args: Namespace) -> int:
     if args.read is not None:
-        return Pairing(args, "call").run(_seen(args.read), udp=args.udp)
+        return PairingTalk(args, "call").run(_seen(args.read), udp=args.udp)
     from bt_selfsecure.oob.light import Led, blinking, round_seconds
 
     led = Led(args.led)
@@ -62,7 +62,7 @@ def _light(args: Namespace) -> int:
                 if over.wait(max(0.0, began + at - time.monotonic())):
                     return
 
-    return Pairing(args, "call", show=show, emit=emit).run()
+    return PairingTalk(args, "call", show=show, emit=emit).run()
 
 
 def _seen(source: str) -> bytes:

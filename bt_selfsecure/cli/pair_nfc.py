@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from bt_selfsecure.cli.client import progress
-from bt_selfsecure.cli.pair import Pairing, add_place, pair_parser
+from bt_selfsecure.cli.pair import PairingTalk, add_place, pair_parser
 from bt_selfsecure.cli.pair_show import others_words
 from bt_selfsecure.errors import UnreadableError, UsageError
 
@@ -42,7 +42,7 @@ def _nfc(args: Namespace) -> int:
 
     record(b"")  # is the library there?
     if args.read:
-        return Pairing(args, "code").run(_read(args.device), udp=args.udp)
+        return PairingTalk(args, "code").run(_read(args.device), udp=args.udp)
 
     def show(line: dict[str, Any]) -> None:
         print("Hold a tag to the reader." if args.write else "Hold the other reader to this one.")
@@ -55,7 +55,7 @@ def _nfc(args: Namespace) -> int:
         elif write_tag(args.device, data, over.is_set):
             print("The tag is written: hold it to the other device.", flush=True)
 
-    return Pairing(args, "code", show=show, emit=emit).run()
+    return PairingTalk(args, "code", show=show, emit=emit).run()
 
 
 def _read(device: str) -> bytes:

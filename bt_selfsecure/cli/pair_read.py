@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bt_selfsecure.cli.client import progress
-from bt_selfsecure.cli.pair import Pairing, add_place, pair_parser
+from bt_selfsecure.cli.pair import PairingTalk, add_place, pair_parser
 from bt_selfsecure.errors import UnreadableError, UsageError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _scan(args: Namespace) -> int:
         carried = read_code(text, CodeKind.PAIRING)
     except UnreadableError as error:
         raise UsageError(str(error)) from None
-    return Pairing(args, "code").run(carried, udp=args.udp)
+    return PairingTalk(args, "code").run(carried, udp=args.udp)
 
 
 def _code(args: Namespace) -> str:
@@ -104,7 +104,7 @@ def add_listen(commands: _SubParsersAction[ArgumentParser]) -> None:
 
 
 def _listen(args: Namespace) -> int:
-    return Pairing(args, "call").run(_heard(args.recording), udp=args.udp)
+    return PairingTalk(args, "call").run(_heard(args.recording), udp=args.udp)
 
 
 def _heard(recording: Path | None) -> bytes:

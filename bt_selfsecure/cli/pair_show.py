@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from bt_selfsecure.cli.pair import Pairing, pair_parser
+from bt_selfsecure.cli.pair import PairingTalk, pair_parser
 from bt_selfsecure.cli.terminal import columns, wrapped
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.files import whole
@@ -66,7 +66,7 @@ def _show(args: Namespace) -> int:
                 write_picture(text, part, args.out.suffix[1:])
         return text
 
-    return Pairing(args, "code", show=show, text_of=text_of).run()
+    return PairingTalk(args, "code", show=show, text_of=text_of).run()
 
 
 def others_words(line: dict[str, Any], command: str) -> str:
@@ -108,7 +108,7 @@ def _sound(args: Namespace) -> int:
     def show(line: dict[str, Any]) -> None:
         print(others_words(line, "listen"), flush=True)
 
-    return Pairing(args, "call", show=show, emit=emit).run()
+    return PairingTalk(args, "call", show=show, emit=emit).run()
 
 
 def _player() -> list[str]:

@@ -6,7 +6,7 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from bt_selfsecure.cli.pair import Pairing, add_place, pair_parser
+from bt_selfsecure.cli.pair import PairingTalk, add_place, pair_parser
 from bt_selfsecure.cli.pair_show import others_words
 from bt_selfsecure.errors import UnreadableError, UsageError
 
@@ -47,14 +47,14 @@ def _words(args: Namespace) -> int:
             print(f"\n    {line['code']}\n")
             print(others_words(line, f"words --with {line['address']} {line['code']}"), flush=True)
 
-        return Pairing(args, "words", show=show).run()
+        return PairingTalk(args, "words", show=show).run()
     from bt_selfsecure.oob.words import read_words
 
     try:
         carried = read_words(" ".join(args.words) if args.words else _asked())
     except UnreadableError as error:
         raise UsageError(str(error)) from None
-    return Pairing(args, "words").run(carried.encode(), address=args.address, udp=args.udp)
+    return PairingTalk(args, "words").run(carried.encode(), address=args.address, udp=args.udp)
 
 
 def _asked() -> str:

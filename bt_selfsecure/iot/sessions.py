@@ -29,7 +29,7 @@ from bt_selfsecure.protocols.iotcrypto.transmission import (
 from bt_selfsecure.protocols.iotcrypto.transmission_messages import Answer, Ask
 from bt_selfsecure.sansio.context import EndpointContext
 
-DIAL_S: Final = 30.0
+DIAL_S: Final = 15.0
 """For each of negotiation and connection."""
 
 

@@ -21,7 +21,7 @@ from bt_selfsecure.sansio.back_off import LAST_RETRY_S, BackOff
 
 log = logging.getLogger(__name__)
 
-ANSWER_S: Final = 5.0
+OBEY_S: Final = 5.0
 """A beacon that has not obeyed by then is killed; its advertisement goes with its D-Bus connection."""
 START_S: Final = 60.0
 """For its first word: a Python has to start and to import bluezero, on the smallest Pi while it boots."""
@@ -96,7 +96,7 @@ class Advertiser:
         elif self.state is Advertising.OFF and self._child is not None:  # only starting, and deaf until it advertises
             self._child.kill()
         try:
-            async with asyncio.timeout(ANSWER_S):
+            async with asyncio.timeout(OBEY_S):
                 await self._silent.wait()
         except TimeoutError:
             if self._child is not None:

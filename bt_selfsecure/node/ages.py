@@ -10,7 +10,7 @@ import time
 from typing import Final, TypedDict
 
 DAY_S: Final = 86_400.0
-LONGEST_S: Final = 3653 * DAY_S
+OLDEST_S: Final = 3653 * DAY_S
 """Two wall clocks that are ten years apart are not both right: 1970, where a Pi begins, and 2000 are farther away."""
 UNKNOWN_S: Final = 1e15
 """On disk, the age of what is of unknown age: farther back than any clock."""
@@ -42,6 +42,6 @@ def restored(since: float, written: float) -> float | None:
     At least: a clock that went back by less than a day has stood still meanwhile, as on a Pi without power.
     """
     age, meanwhile = written - since, time.time() - written
-    if not (0 <= age <= LONGEST_S and -DAY_S <= meanwhile <= LONGEST_S):
+    if not (0 <= age <= OLDEST_S and -DAY_S <= meanwhile <= OLDEST_S):
         return None
     return age + max(0.0, meanwhile)

@@ -267,7 +267,7 @@ class Api:
 
     async def _compared(self, request: web.Request) -> web.Response:
         query = read_query(request.query, ComparedQuery)
-        self._node.pairing.compared(query.same, user_of(request.transport))
+        self._node.pairing.compared(query.same, query.string, user_of(request.transport))
         return web.Response(status=204)
 
     async def _forget(self, request: web.Request) -> web.Response:

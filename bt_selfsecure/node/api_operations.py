@@ -149,6 +149,8 @@ class ComparedQuery:
 
     same: bool
     """The strings are the same."""
+    string: str = ""
+    """That of this end; it is refused where there is a newer one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,9 +186,10 @@ class NodeClient:
             for line in answer.lines():
                 yield json.loads(line, object_hook=_Answer)
 
-    def compared(self, *, same: bool) -> None:
-        """Say whether both ends of the pairing that is under way show the same string."""
-        self._request("POST", "/v1/pair/compared" + query(same=str(same).lower()))
+    def compared(self, *, same: bool, string: str = "") -> None:
+        """Say whether both ends of the pairing that is under way show the same string, as this one."""
+        given = {"string": string} if string else {}
+        self._request("POST", "/v1/pair/compared" + query(same=str(same).lower(), **given))
 
     def forget(self, peer: str) -> None:
         """Let a peer go that was paired."""

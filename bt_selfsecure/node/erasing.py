@@ -150,7 +150,10 @@ class Eraser:
             self._later = self._loop.call_at(idle_at, self._look)
 
     def _erase_and_go_on(self) -> None:
-        self._erase(room=self._rounds / self._commits if self._commits >= FEWEST_COMMITS else 0.0)
+        if self._commits < FEWEST_COMMITS:
+            self._erase()
+        else:
+            self._erase(room=1.0 if self._has_room else self._rounds / self._commits)
 
     def _erase(self, pages: int = 0, *, room: float = 0.0) -> None:
         self._soon = None

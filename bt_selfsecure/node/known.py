@@ -16,6 +16,7 @@ class KnownPeers(Mapping[str, PeerTable]):
         self._config: Final = config
         self._tables = {peer.address: peer for peer in config.peer}
         self._places = {peer.address: peer.udp for peer in config.peer if peer.udp}
+        self._called: set[str] = set()
         self.is_pairing = False
         """Anybody may dial, to be paired; what is no pairing of his is not listened to."""
 
@@ -39,15 +40,26 @@ class KnownPeers(Mapping[str, PeerTable]):
         del self._tables[address]
         self._places.pop(address, None)
 
-    def find_place(self, address: str, place: str) -> None:
-        """Say where a device listens on udp that is to be paired; nothing for one that is known."""
+    def call(self, address: str, place: str) -> None:
+        """Take note that a device is dialled to be paired, and where it listens on udp."""
+        self._called.add(address)
         if place and address not in self:
             self._places[address] = place
 
-    def forget_place(self, address: str) -> None:
-        """Take that back, unless the device is known by now."""
+    def end_call(self, address: str) -> None:
+        """Take that back; a device that is known by now stays so."""
+        self._called.discard(address)
         if address not in self:
             self._places.pop(address, None)
+
+    def may_bond(self, address: str) -> bool:
+        """Return whether the radio may pair with this device."""
+        return self.admits_strangers or address in self.direct or address in self._called
+
+    @property
+    def awaits_strangers(self) -> bool:
+        """Return whether one may have to, that is no peer yet."""
+        return self.admits_strangers or bool(self._called)
 
     def named(self, name: str) -> PeerTable | None:
         """Return the peer of this name, if there is one."""

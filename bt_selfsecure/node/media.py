@@ -46,8 +46,8 @@ class KernelMedia:
     ) -> None:
         self._config, self._known, self._adapter, self._own = config, known, adapter, own
         self._pairing = Pairing(
-            allows=lambda address: known.admits_strangers or address in known.direct,
-            needed=lambda: known.admits_strangers or not all(map(has_link, known.direct)),
+            allows=known.may_bond,
+            needed=lambda: known.awaits_strangers or not all(map(has_link, known.direct)),
             memory=config.node.state_directory / "adapter-settings.json",
             answers=config.rfcomm.pair,
         )

@@ -26,7 +26,7 @@ class PairingApi(Protocol):
     def pair(self, query: PairQuery, carried: bytes) -> AsyncGenerator[PairingLine, None]:
         """Pair with another device, and yield what is to be told. Closed before its end, it is given up."""
 
-    def compared(self, same: bool, by: str) -> None:
+    def compared(self, same: bool, string: str, by: str) -> None:
         """Take a person's word on the strings of the pairing that is under way. Raises `UsageError`."""
 
     async def forget(self, peer: str) -> None:

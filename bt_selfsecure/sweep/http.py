@@ -26,8 +26,8 @@ MOST: Final = 32
 """Connections at once: a phone takes one or two."""
 REQUEST_S: Final = 5.0
 """From the connection to the end of the request."""
-ANSWER_S: Final = 20.0
-"""For the answer to go through."""
+SENDING_S: Final = 20.0
+"""For our answer to go through."""
 MAX_HEAD_BYTES: Final = 8192
 MAX_BODY_BYTES: Final = 1024
 RECEIVE_BYTES: Final = 4096
@@ -129,7 +129,7 @@ class HttpServer:
                 answer = Answer(refused.status)
             except h11.RemoteProtocolError as error:
                 answer = Answer(HTTPStatus(error.error_status_hint))
-            async with asyncio.timeout(ANSWER_S):
+            async with asyncio.timeout(SENDING_S):
                 await loop.sock_sendall(connection, self._written(http, answer))
                 connection.shutdown(socket.SHUT_WR)
                 for _ in range(MAX_HEAD_BYTES // RECEIVE_BYTES):  # what is left unread would take the answer back

@@ -15,7 +15,7 @@ from bt_selfsecure.sweep.study_pieces import ASK_VERSIONS, StudyPiece, StudyTota
 
 IN_FLIGHT: Final = 64
 CONNECT_S: Final = 10
-LOOK_S: Final = 2.0
+SILENCE_S: Final = 2.0
 """Silence after which we look who is still there."""
 CLOSE_S: Final = 0.3
 LONGEST_REASON: Final = 200
@@ -98,7 +98,7 @@ class _Cluster:
         try:
             while self._fill():
                 try:
-                    future = self._ended.get(timeout=LOOK_S)
+                    future = self._ended.get(timeout=SILENCE_S)
                 except Empty:
                     self._look()
                     continue

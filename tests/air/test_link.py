@@ -63,6 +63,28 @@ async def connect_le(alice: Any, bob: Any) -> Any:
     return await alice.connect(bob.public_address, core.PhysicalTransport.LE, own_address_type=public)
 
 
+def test_of_two_that_answer_one_advertisement_one_is_connected_and_the_other_told_so() -> None:
+    async def main() -> None:
+        link = LossyLink(Fading().heard, {})
+        alice, bob = await devices(link)
+        carol = virtual_device("carol", 3, link)
+        await carol.power_on()
+        public, le = hci.OwnAddressType.PUBLIC, core.PhysicalTransport.LE
+        calls = [
+            asyncio.create_task(device.connect(bob.public_address, le, own_address_type=public))
+            for device in (alice, carol)
+        ]
+        await asyncio.sleep(1)
+        await bob.start_advertising(own_address_type=public)
+        lost = [ends(connection) for connection in await asyncio.gather(*calls)]
+        await asyncio.sleep(1)
+        (failed,) = [reason for ended in lost for _, reason in ended]
+        assert failed == hci.HCI_ErrorCode.CONNECTION_FAILED_TO_BE_ESTABLISHED_ERROR
+        assert len(controller_of(link, "bob").le_connections) == 1
+
+    run_virtual(main())
+
+
 def test_calling_a_device_that_is_not_there_ends_with_the_page_timeout() -> None:
     async def main() -> float:
         alice, _ = await devices(LossyLink(Fading().heard, {}))

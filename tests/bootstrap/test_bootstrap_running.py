@@ -141,6 +141,7 @@ def test_a_node_that_lost_its_keys_is_told_so_and_enrolled_again(tmp_path: Path)
         home.join(home.flight4(home.flight1()))
 
 
+@pytest.mark.long
 def test_a_node_of_another_domain_is_refused(tmp_path: Path) -> None:
     home = Home(tmp_path)
     run("serve", "--state", home.server, "--add-controller", "shop", "--nid", "udp:127.0.0.1:5702", "--domain", "shop")
@@ -192,6 +193,7 @@ def kill_now_and_then(stop: threading.Event, rng: random.Random, victims: tuple[
         rng.choice(victims).kill_and_start()
 
 
+@pytest.mark.long
 def test_whoever_is_killed_at_any_moment_comes_back_and_node_and_network_share_a_key(tmp_path: Path) -> None:
     home, rng = Home(tmp_path), random.Random(7)
     with ended(server := home.server_alone(), controller := home.controller_alone()):
@@ -281,6 +283,7 @@ def test_a_node_that_began_anew_is_joined_only_when_the_newest_key_is_proved(tmp
         assert keys == {newest} != {psk}
 
 
+@pytest.mark.long
 def test_a_join_comes_about_over_networks_that_lose_double_and_hold_back(tmp_path: Path) -> None:
     home, inner, nid = Home(tmp_path), free_port(), free_port()
     relays = LossyRelay(inner, home.port, 1), LossyRelay(nid, home.nid, 2)

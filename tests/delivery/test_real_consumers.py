@@ -114,7 +114,19 @@ def test_wireguard_loses_no_ping_while_its_preshared_key_changes(
         count = int(seconds / 0.2)
         seen = {wireguard.preshared("alice")}
         ping = subprocess.Popen(
-            ["ip", "netns", "exec", wireguard.spaces["alice"], "ping", "-i", "0.2", "-c", str(count), "10.99.0.2"],
+            [
+                "ip",
+                "netns",
+                "exec",
+                wireguard.spaces["alice"],
+                "ping",
+                "-q",
+                "-i",
+                "0.2",
+                "-c",
+                str(count),
+                "10.99.0.2",
+            ],
             stdout=subprocess.PIPE,
             text=True,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ from bt_selfsecure.protocols.iotcrypto.transmission import TransmissionEnd
 from bt_selfsecure.protocols.iotcrypto.transmission_messages import (
     Acknowledgement,
     Ask,
+    ErrorCode,
+    ErrorMessage,
     Measured,
     ReadingRequest,
     ReadingResponse,
@@ -48,7 +50,7 @@ def company(path: Path, name: str = "ACME") -> IdentityFolder:
 
 def enrolled(path: Path, role: Role, name: str, owner: IdentityFolder) -> IdentityFolder:
     folder = IdentityFolder(path / name)
-    prepare(folder, role, name, 30, owner)
+    prepare(folder, role, name, 365, owner)
     return folder
 
 
@@ -107,6 +109,8 @@ class CloudEnd:
     sessions: dict[bytes, IotSession] = field(default_factory=dict)
     deaf: bool = False
     """Whether it acknowledges nothing."""
+    refuses: Iterator[bool] = field(default_factory=lambda: iter(()))
+    """Which of the next batches it does not take."""
 
     def __post_init__(self) -> None:
         self.service: SessionService | None = None
@@ -134,9 +138,11 @@ class CloudEnd:
         elif isinstance(message, RecordBatch) and not self.deaf:
             kept = self.records.setdefault((session.id, message.epoch), [])
             new = message.after(len(kept))
-            if new is not None:
-                kept += new
-                session.answer(n, Acknowledgement())
+            if new is None or next(self.refuses, False):
+                session.answer(n, ErrorMessage(ErrorCode.REFUSED))
+                return
+            kept += new
+            session.answer(n, Acknowledgement())
 
     def ended(self, session: IotSession, reason: str) -> None:
         if self.sessions.get(session.id) is session:

@@ -134,6 +134,27 @@ def test_while_the_cloud_is_away_all_is_kept_and_comes_later_in_order_and_once(p
     asyncio.run(main())
 
 
+def test_batches_that_a_cloud_refuses_or_that_come_after_a_gap_come_again_in_order(place: Place) -> None:
+    async def main() -> None:
+        cloud, sensor = CloudEnd(Member(place.cloud, Role.CLOUD)), Sensor()
+        ports = (await cloud.open())[1:]
+        cloud.close()
+        config = gateway_config(("127.0.0.1", *ports), fetch_s=60)
+        async with gateway_at(place.gateway, config) as gateway, device_at(place.device, sensor, gateway):
+            await until(lambda: gateway.devices)
+            own = place.device.signed().certificate.id
+            records = [ReadingRecord(own, number, {"count": number}) for number in range(1000, 1400)]
+            await asyncio.gather(*(gateway.writer.add(record) for record in records))
+            cloud.refuses = iter([False, True, False, False, True])
+            await cloud.open(ports)
+            await until(lambda: not gateway.writer.waiting, 60)
+        cloud.close()
+        counts = [one.readings["count"] for one in cloud.all if isinstance(one, ReadingRecord)]
+        assert [count for count in counts if int(count or 0) >= 1000] == list(range(1000, 1400))
+
+    asyncio.run(main())
+
+
 def test_a_gateway_that_was_killed_loses_and_doubles_nothing(place: Place) -> None:
     async def main() -> None:
         cloud, sensor = CloudEnd(Member(place.cloud, Role.CLOUD)), Sensor()

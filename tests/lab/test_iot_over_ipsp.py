@@ -21,7 +21,7 @@ from bt_selfsecure.protocols.iotcrypto.records import AlertRecord, ReadingRecord
 
 pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(7200)]
 
-CUTS = int(__import__("os").environ.get("CUTS", "10"))
+CUTS = 10
 """Of each machine."""
 SETTLED_S = 300.0
 STATE = "/lab/iot"
@@ -149,7 +149,8 @@ def test_two_devices_over_bluetooth_are_read_commanded_cut_and_revoked(
     kept = [decode_record(row[0]) for row in rows(network.folder("cellar") / "gateway.db", "SELECT record FROM outbox")]
     for name in ("boiler", "lamp"):
         own = IdentityFolder(network.folder(name)).signed().certificate.id
-        counts = [one.readings["count"] for one in kept if isinstance(one, ReadingRecord) and one.device == own]
+        read = [one.readings for one in kept if isinstance(one, ReadingRecord) and one.device == own]
+        counts = [readings["count"] for readings in read if "count" in readings]  # `gateway ask` had the lamp alone
         assert len(counts) > CUTS
         assert counts == sorted({*counts})
         arrived = [one.id for one in kept if isinstance(one, AlertRecord) and one.device == own]

@@ -109,6 +109,37 @@ def fingerprints(ends: Ends) -> list[str]:
     return [str(machine.session.key.facts.get("fingerprint", "")) for machine in ends.machines.values()]
 
 
+@pytest.mark.parametrize(
+    ("more", "via", "words"),
+    [
+        (
+            "",
+            '"auto"',
+            "On X25519 alone: a relay hears the whole burst. Against a relay that changes frames: on the str",
+        ),
+        (
+            "",
+            '[["bob"], ["dave"]]',
+            "Against relays that change frames: that those of both ways do not work together, or",
+        ),
+        (
+            "k",
+            '"auto"',
+            "On X25519 and the authentication key alone: a relay hears the whole burst. Against a relay that",
+        ),
+        ("b", '"auto"', "Against a relay that changes frames: on the bootstrapped key."),
+    ],
+)
+def test_what_is_told_of_a_key_says_on_what_it_rests(tmp_path: Path, more: str, via: str, words: str) -> None:
+    (tmp_path / "key").write_bytes(bytes(32))
+    (tmp_path / "key").chmod(0o600)
+    key = f'authentication_key_file = "{tmp_path}/key"\n' if more else ""
+    file = parse(config("alice", via) + key + "bootstrapped = true\n" * (more == "b"), Path("node.toml"))
+    check(file)
+    told = Settings(file.config).peer("carol", ADDRESSES["carol"], "auto").rests_on(False, True, bool(more))
+    assert words in told
+
+
 def test_a_key_is_agreed_on_over_a_link_of_two_ways_and_confirms_nobody() -> None:
     ends = Ends()
     ends.link(DIALLED, CALLED)

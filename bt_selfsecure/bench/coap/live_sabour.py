@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextlib
 import os
@@ -112,8 +113,9 @@ class Visitor:
     def _note(self, frame: bytes) -> None:
         """Take what passes."""
 
+    @abc.abstractmethod
     async def _visit(self, own: socket.socket) -> None:
-        raise NotImplementedError
+        """Try it once, by this socket."""
 
     async def _asked(self, own: socket.socket, frame: bytes) -> bytes:
         """Return the frame that answers this one. Raises TimeoutError."""

@@ -40,6 +40,10 @@ class GroupTestbed:
         self.owner = GroupOwner.create("testbed", identities, self.context, lambda who: NOTHING, 0.0)
         self.settle()
 
+    def hears(self, identity: bytes) -> bool:
+        """Return whether this member hears the fragment that is on the air."""
+        return self.random.random() >= self.loss
+
     def say(self, message: bytes) -> None:
         """Send to all, and let a little time pass."""
         self.owner.send(message, self.now)
@@ -67,8 +71,8 @@ class GroupTestbed:
             for fragment in self.owner.frames_to_send(self.now):
                 self.broadcasts += 1
                 self.radio(fragment)
-                for listener in self.listeners.values():
-                    if self.random.random() >= self.loss:
+                for identity, listener in self.listeners.items():
+                    if self.hears(identity):
                         listener.receive_frame(fragment, self.now)
                 moved = True
             for identity, listener in list(self.listeners.items()):

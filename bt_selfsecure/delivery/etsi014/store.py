@@ -11,7 +11,7 @@ from threading import Lock
 from typing import Final
 
 from bt_selfsecure.crypto import hkdf_expand
-from bt_selfsecure.errors import UsageError
+from bt_selfsecure.errors import BtSelfSecureError, UsageError
 
 KEPT_GENERATIONS: Final = 16
 """Of each pair, for a slave that asks late; older roots are erased."""
@@ -115,7 +115,7 @@ class KeyStore:
             self._db.execute("COMMIT")
 
 
-class _NotHereError(Exception):
+class _NotHereError(BtSelfSecureError):
     """One of several keys is not here."""
 
 

@@ -38,7 +38,7 @@ MOST_HEARD: Final = 8
 """Gateways of which an advertisement is kept."""
 HEARD_S: Final = 10.0
 """For which an advertisement is followed."""
-DISK_RETRY_S: Final = 5.0
+RETRY_S: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ class Device:
 
     def _hear(self, advertisement: Advertisement, host: str) -> None:
         at = advertisement.id, host
-        if at not in self._heard and len(self._heard) == MOST_HEARD:
-            self._heard.popitem(last=False)
+        if at not in self._heard and len(self._heard) == MOST_HEARD:  # whoever advertises most, the good one stays
+            del self._heard[next(heard for heard in self._heard if heard != self._good)]
         self._heard[at] = advertisement, _now()
         self._something_heard.set()
 
@@ -184,13 +184,16 @@ class Device:
                 alert = await self._disk.do(self._store.first_alert)
                 if alert is None:
                     await self._alert_made.wait()
-                elif isinstance(await self.keeper.request(alert), Acknowledgement):
+                elif isinstance(answer := await self.keeper.request(alert), Acknowledgement):
                     await self._disk.do(self._store.drop_alert, alert.id)
+                else:
+                    self.keeper.tell(f"an alert waits, as the gateway does not take it: {answer}")
+                    await asyncio.sleep(RETRY_S)
             except NotConnectedError:
                 await asyncio.sleep(0)
             except sqlite3.Error as error:
                 self.keeper.tell(f"alerts can't be read: {error}")
-                await asyncio.sleep(DISK_RETRY_S)
+                await asyncio.sleep(RETRY_S)
 
 
 def _now() -> float:

@@ -35,7 +35,7 @@ class GatewayTable:
     socket: Path = field(
         default=SOCKET, metadata=about("Where `bt-selfsecure gateway status` and the like find it.", SOCKET_PATH)
     )
-    socket_group: str = key("bt-selfsecure", "Group that may use the socket; empty: its owner's alone.")
+    socket_group: str = key("", "Group that may use the socket; empty: that of the process.")
     profile: str = key("hardened", "Of the connection protocol, one in the whole network.", PROFILE)
     log_level: str = key("info", "How much is logged.", one_of(*LOG_LEVELS))
 

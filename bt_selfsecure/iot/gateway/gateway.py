@@ -23,6 +23,7 @@ from bt_selfsecure.iot.service import SessionService
 from bt_selfsecure.iot.sessions import IotSession, NotConnectedError
 from bt_selfsecure.protocols.iotcrypto.certificate import Role
 from bt_selfsecure.protocols.iotcrypto.events import NegotiationFailed
+from bt_selfsecure.protocols.iotcrypto.limits import MOST_READINGS
 from bt_selfsecure.protocols.iotcrypto.lists import ListKind
 from bt_selfsecure.protocols.iotcrypto.messages import Advertisement
 from bt_selfsecure.protocols.iotcrypto.records import (
@@ -233,7 +234,8 @@ class Gateway:
         with contextlib.suppress(StoreFullError):
             await self.writer.add(ReadingRecord(device.session.id, now, answer.readings))
             self.counts["readings"] += 1
-            device.readings |= answer.readings
+            kept = device.readings if len(device.readings) <= MOST_READINGS else {}
+            device.readings = {**kept, **answer.readings}
             device.read_ms = now
 
     def asked(self, session: IotSession, n: int, message: Ask) -> None:
@@ -248,8 +250,9 @@ class Gateway:
     async def _keep_alert(self, session: IotSession, n: int, alert: AlertMessage) -> None:
         try:
             await self.writer.add(AlertRecord(session.id, alert.time, alert.id, alert.text, alert.value))
-        except StoreFullError:
-            return  # not acknowledged: the device keeps it
+        except StoreFullError as error:
+            session.answer(n, ErrorMessage(ErrorCode.FULL, str(error)))  # the device keeps it
+            return
         self.counts["alerts"] += 1
         log.warning("alert of the device %r: %s", session.peer.certificate.name, alert.text)
         session.answer(n, Acknowledgement())

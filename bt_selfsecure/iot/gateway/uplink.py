@@ -18,6 +18,7 @@ from bt_selfsecure.iot.sessions import IotSession, NotConnectedError, connect, n
 from bt_selfsecure.protocols.iotcrypto.certificate import Role
 from bt_selfsecure.protocols.iotcrypto.transmission import TransmissionEnd
 from bt_selfsecure.protocols.iotcrypto.transmission_messages import (
+    Acknowledgement,
     Answer,
     Ask,
     ErrorCode,
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 
 MOST_BATCHES: Final = 8
 """Under way at once."""
+RETRY_S: Final = 1.0
 
 Forward = Callable[[ForwardedAsk], Awaitable[Answer]]
 
@@ -108,7 +110,10 @@ class Uplink:
                     await self._writer.added.wait()
                 if under_way and (not records or len(under_way) == MOST_BATCHES):
                     last, oldest = under_way[0]
-                    await oldest
+                    if not isinstance(answer := await oldest, Acknowledgement):
+                        self.keeper.tell(f"the cloud does not take records: {answer}")
+                        await asyncio.sleep(RETRY_S)
+                        return
                     under_way.popleft()
                     await self._disk.do(self._store.acknowledge, last)
                     self._writer.waiting = await self._disk.do(self._store.waiting)

@@ -64,6 +64,8 @@ class KeptGroup:
     def __init__(self, machine: GroupOwner | GroupListener, owner: str) -> None:
         self.machine, self.owner = machine, owner
         self.counts: Counter[str] = Counter()
+        self.is_saved = False
+        """Its state is on disk, or noted for it: reports of members are lazy."""
 
     @property
     def name(self) -> str:

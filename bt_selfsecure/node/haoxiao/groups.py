@@ -87,6 +87,8 @@ class Groups:
         """End all work."""
         if self._alarm:
             self._alarm.cancel()
+        for group in self.kept.values():
+            self.save(group)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -154,12 +156,13 @@ class Groups:
     def _take_events(self, group: KeptGroup, now: float) -> None:
         machine, counts = group.machine, group.counts
         newest: Persist[Any] | None = None
+        sync = False
         while (event := machine.next_event()) is not None:
             match event:
                 case Post():
                     self._post(group, event, now)
                 case Persist():
-                    newest = event
+                    newest, sync = event, sync or event.sync
                 case GroupMessage():
                     counts["received"] += 1
                     counts["repaired"] += event.repaired
@@ -172,10 +175,17 @@ class Groups:
                     counts["rejected"] += 1
                 case _:
                     log_event(group, event, self._node.name_of)
-        if newest is not None:
+        group.is_saved &= newest is None
+        if newest is not None and sync:
+            self.save(group)
             token = newest.token
-            self._journal.replace("group_state", group.number, group.owner, newest.record.to_json())
             self._journal.after_commit("", lambda: self._on_kept(group, token))
+
+    def save(self, group: KeptGroup) -> None:
+        """Note the state of a group for the next commit, if it has changed."""
+        if not group.is_saved:
+            group.is_saved = True
+            self._journal.replace("group_state", group.number, group.owner, group.machine.record.to_json())
 
     def _post(self, group: KeptGroup, post: Post, now: float) -> None:
         """Give a letter to the session with a peer."""
@@ -237,8 +247,10 @@ class Groups:
         while True:
             await asyncio.sleep(LOOK_S)
             for group in list(self.kept.values()):
+                self.save(group)
                 for member in group.machine.record.members if isinstance(group.machine, GroupOwner) else ():
                     self._look_at(group, member.identity, member.state)
+            self.commit()
             self.air.listen(self._owners)
 
     @property

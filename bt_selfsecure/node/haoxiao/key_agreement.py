@@ -42,7 +42,7 @@ from bt_selfsecure.sansio.endpoint import Endpoint
 from bt_selfsecure.sansio.events import Rejection
 from bt_selfsecure.sansio.trace import Machine
 
-GRACE_S: Final = 10.0
+FIRST_REQUEST_S: Final = 10.0
 """Seconds that the end which did not dial leaves the first request to the other."""
 SLOWEST_S: Final = 0.1
 """Seconds from one burst packet to the next: a peer that does not come along gets twice as many each time, to this."""
@@ -125,7 +125,7 @@ class KeyAgreement:
         """Begin, if it is time. `leads`: this end dialled the link; `due`: the policy wants another key."""
         if self.is_under_way or now < self.retry.until:
             return
-        lonely = not has_key and (leads or now - linked_since > GRACE_S)
+        lonely = not has_key and (leads or now - linked_since > FIRST_REQUEST_S)
         if not (self.is_asked or self._hinted or lonely or (due and leads)):
             return
         bearer = self._config.establish_bearer

@@ -131,10 +131,11 @@ class Settings:
 
 def rests_on_relays(peer: PeerTable, losses_visible: bool, hybrid: bool, authenticated: bool) -> str:
     """Return a sentence that says on what the secrecy of a key rests whose burst has gone through others."""
-    others = ["X25519"] * hybrid + ["the authentication key"] * bool(peer.authentication_key_file and authenticated)
-    text = f"On {' and '.join(others)} alone: {HEARS_ALL}."
-    if peer.authentication_key_file and authenticated:
-        return f"{text} Against a relay that changes frames: on the authentication key."
+    key = f"the {'bootstrapped' if peer.bootstrapped else 'authentication'} key"
+    has_key = bool(peer.authentication_key_file) and authenticated
+    text = f"On {' and '.join(['X25519'] * hybrid + [key] * has_key)} alone: {HEARS_ALL}."
+    if has_key:
+        return f"{text} Against a relay that changes frames: on {key}."
     ways = groups(peer)
     if len(ways) > 1:
         return (

@@ -56,7 +56,7 @@ class PairingDesk:
             read = self._read(way, carried, query.address)
             address = self._callable(read, own)
             endpoint = PairingInitiator(config, read, context)
-            self._node.known.find_place(address, query.udp)
+            self._node.known.call(address, query.udp)
             told("calling", address=address)
         else:
             words = drawn_words(os.urandom) if way is Way.WORDS else ""
@@ -77,7 +77,7 @@ class PairingDesk:
                     break
         finally:
             self._current, self._node.known.is_pairing = None, False
-            self._node.known.forget_place(address)
+            self._node.known.end_call(address)
             if not driver.is_decided:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
@@ -128,11 +128,11 @@ class PairingDesk:
 
     # --- what the node asks -------------------------------------------------------------------------------------------
 
-    def compared(self, same: bool, by: str) -> None:
+    def compared(self, same: bool, string: str, by: str) -> None:
         """Take a person's word on the strings of the pairing that is under way. Raises `UsageError`."""
         if self._current is None:
             raise UsageError("no pairing is under way")
-        self._current.compared(same, by)
+        self._current.compared(same, string, by)
 
     def take_stranger(self, bearer: str, link: Link) -> bool:
         """Listen to one who is no peer, if a pairing is under way that waits for somebody."""

@@ -113,6 +113,8 @@ class PairingDriver:
             self._links.remove(link)
 
     def _receive(self, link: PairingLink, data: bytes) -> None:
+        if self._endpoint.state is PairingState.OVER:
+            return
         with contextlib.suppress(FrameError):
             frame = decode(data)
             if frame.identity and frame.identity != address_bytes(link.peer):
@@ -278,18 +280,33 @@ class PairingDriver:
             self._wake.set()
 
     async def _is_same(self, peer: NodePeer, string: str) -> bool:
-        self._string, self._verdict = string, asyncio.get_running_loop().create_future()
-        self._told("string", peer=peer.name, string=string)
-        by = await self._verdict
+        """What people have found. The other end may have given up the key and begun another one: then there is another
+        string, at both ends."""
+        self._verdict = verdict = asyncio.get_running_loop().create_future()
+        while not verdict.done():
+            if string != self._string:
+                self._string = string
+                self._told("string", peer=peer.name, string=string)
+            another = asyncio.ensure_future(peer.establish(wait=True))
+            try:
+                await asyncio.wait((verdict, another), return_when=asyncio.FIRST_COMPLETED)
+                if another.done() and another.result()["established"]:
+                    string = str(another.result()["sas"])
+            finally:
+                another.cancel()
+        by = verdict.result()
         if by:
             with contextlib.suppress(UnreadableError):
                 return not peer.confirm(string, by)
         return False
 
-    def compared(self, same: bool, by: str) -> None:
-        """Take a person's word. Raises `UsageError` where nobody is asked."""
+    def compared(self, same: bool, string: str, by: str) -> None:
+        """Take a person's word on this string, or on the newest where none is named. Raises `UsageError` where nobody
+        is asked, and where there is a newer one."""
         if self._verdict is None or self._verdict.done():
             raise UsageError("there is nothing to compare now")
+        if string and string != self._string:
+            raise UsageError("there is another key by now, with another string: compare that one")
         self._verdict.set_result(by if same else "")
 
     def _keep(self) -> None:

@@ -13,10 +13,10 @@ from hmac import compare_digest
 from typing import Final
 
 from bt_selfsecure.protocols.bootstrap import keys, limits
-from bt_selfsecure.protocols.bootstrap.events import Event, KeyTaken, NodeJoined
+from bt_selfsecure.protocols.bootstrap.events import KeyTaken, NodeJoined
 from bt_selfsecure.protocols.bootstrap.messages import Flight, Kind, decode
 from bt_selfsecure.protocols.bootstrap.records import Installation
-from bt_selfsecure.protocols.bootstrap.write_ahead import FlightQueue, WriteAhead
+from bt_selfsecure.protocols.bootstrap.write_ahead import KeepingEnd
 from bt_selfsecure.sansio.back_off import doubled
 from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.events import Rejection
@@ -65,16 +65,18 @@ def state_of(record: Installation) -> SbiState:
     return S.SHOWING if record.flight1 else S.READY
 
 
-class Sbi:
+class Sbi(KeepingEnd[Installation]):
     """Is one node's end. Drive it by the verbs of `Endpoint`, `start` and `persisted`."""
 
     def __init__(self, record: Installation, context: EndpointContext) -> None:
-        self._context: Final = context
+        super().__init__({record.node_id: record}, context)
         self._node_id: Final = record.node_id
-        self._events: Final = FlightQueue()
-        self._store: Final = WriteAhead({record.node_id: record}, self._events)
+        self._written: Installation = record
+        self._begin(record)
+
+    def _begin(self, record: Installation) -> None:
         self._record = record
-        self._machine: Final = Machine(context.name, "sbi", SBI_TABLE, state_of(record), context.tracer)
+        self._machine = Machine(self._context.name, "sbi", SBI_TABLE, state_of(record), self._context.tracer)
         self._sent = 0
         self._deadline: float | None = 0.0 if record.next_key else None
 
@@ -88,10 +90,6 @@ class Sbi:
     def record(self) -> Installation:
         """Return what is to be kept, written or not."""
         return self._record
-
-    @property
-    def rejections(self) -> Mapping[Rejection, int]:
-        return self._events.rejections
 
     def start(self, now: float, *, anew: bool = False) -> None:
         """Show flight 1: the one that is shown already, or another with `anew`.
@@ -111,14 +109,8 @@ class Sbi:
         self._put(replace(record, flight1=flight1, is_of_next=is_of_next))
         self._store.send(flight1)
 
-    def next_event(self) -> Event | None:
-        return self._events.take()
-
     def get_timer(self) -> float | None:
         return self._deadline
-
-    def frames_to_send(self, now: float) -> list[bytes]:
-        return self._store.take_frames()
 
     def receive_frame(self, data: bytes, now: float) -> None:
         flight = self._events.decode(data)
@@ -131,7 +123,13 @@ class Sbi:
 
     def persisted(self, token: int) -> None:
         """Release the flights that wait for the record with this token."""
-        self._store.persisted(token)
+        super().persisted(token)
+        self._written = self._record
+
+    def refused(self) -> None:
+        """Take back what could not be written, and be as before it."""
+        super().refused()
+        self._begin(self._written)
 
     # --- the flights --------------------------------------------------------------------------------------------------
 

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from bt_selfsecure.protocols.bootstrap import keys, limits
 from bt_selfsecure.protocols.bootstrap.config import SbrConfig
-from bt_selfsecure.protocols.bootstrap.events import Event, NoAnswer, NodeJoined
+from bt_selfsecure.protocols.bootstrap.events import NoAnswer, NodeJoined
 from bt_selfsecure.protocols.bootstrap.messages import Flight, Kind
 from bt_selfsecure.protocols.bootstrap.records import COUNTER_KEY, Gone, Step, TidReservation, Transaction
-from bt_selfsecure.protocols.bootstrap.write_ahead import FlightQueue, WriteAhead
+from bt_selfsecure.protocols.bootstrap.write_ahead import KeepingEnd
 from bt_selfsecure.sansio.back_off import doubled
 from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.events import Rejection
@@ -64,8 +64,11 @@ SBR_FRAMES: Final[FrameTable[Kind, SbrState]] = {
     Kind.F7: FrameRow({S.CONFIRMED}, "_receive_f7", replayed("a flight 7 that is not waited for")),
 }
 
+REPEATED: Final = (Step.ASKED, Step.CONFIRMED)
+"""In these something is asked of the server, until it answers."""
 
-class Sbr:
+
+class Sbr(KeepingEnd[Transaction | TidReservation]):
     """Is one controller's end, for all of its nodes. Drive it by the verbs of `Endpoint`, `persisted` and `refused`.
 
     `kept` is what the driver has written: each `Persist` changes it, before `persisted` is called. Flight 8 goes to
@@ -74,31 +77,20 @@ class Sbr:
 
     def __init__(self, config: SbrConfig, kept: Kept, context: EndpointContext) -> None:
         self.config: Final = config
-        self._context: Final = context
-        self._events: Final = FlightQueue()
-        self._store: Final = WriteAhead(kept, self._events)
+        super().__init__(kept, context)
         self._up: Final = keys.up_key(config.controller.sk_cs)
         self._down: Final = keys.down_key(config.controller.sk_cs)
         self._next_tid = self._reserved
         self._repeats: Final[dict[bytes, tuple[float, int]]] = {
-            one.tid: (0.0, 0) for one in self._transactions() if one.step in (Step.ASKED, Step.CONFIRMED)
+            one.tid: (0.0, 0) for one in self._transactions() if one.step in REPEATED
         }
-        """By TID, when its flight is repeated, and how often it was."""
+        """By TID, when its flight is repeated, and how often it was. One that was answered is found out at its time: so
+        it is repeated if the answer could not be written."""
 
     # --- the verbs ----------------------------------------------------------------------------------------------------
 
-    @property
-    def rejections(self) -> Mapping[Rejection, int]:
-        return self._events.rejections
-
-    def next_event(self) -> Event | None:
-        return self._events.take()
-
     def get_timer(self) -> float | None:
         return min((deadline for deadline, _ in self._repeats.values()), default=None)
-
-    def frames_to_send(self, now: float) -> list[bytes]:
-        return self._store.take_frames()
 
     def receive_frame(self, data: bytes, now: float) -> None:
         flight = self._events.decode(data)
@@ -118,20 +110,12 @@ class Sbr:
     def handle_timer(self, now: float) -> None:
         for tid, (deadline, sent) in list(self._repeats.items()):
             transaction = self._of(tid)
-            if transaction is None:
+            if transaction is None or transaction.step not in REPEATED:
                 del self._repeats[tid]
             elif deadline <= now and sent > self.config.retries:
                 self._give_up(transaction, now)
             elif deadline <= now:
                 self._ask(transaction, now)
-
-    def persisted(self, token: int) -> None:
-        """Release the flights that wait for the record with this token."""
-        self._store.persisted(token)
-
-    def refused(self) -> None:
-        """Take back what could not be written."""
-        self._store.refused()
 
     # --- the flights --------------------------------------------------------------------------------------------------
 
@@ -166,9 +150,8 @@ class Sbr:
         told = self.config.controller.controller_id + transaction.rn_c
         flight4 = keys.seal(kw, Kind.F4, transaction.tid, told, transaction.flight1)
         for other in self._others(transaction):
-            if other.step in (Step.ASKED, Step.ANSWERED):
+            if other.step in (Step.ASKED, Step.ANSWERED) and other.tid < transaction.tid:
                 self._drop(other, I.DISPLACED, now)
-        self._repeats.pop(transaction.tid, None)
         self._advance(transaction, I.F3, now, flight4=flight4, psk=psk)
         self._store.send(flight4)
 
@@ -189,7 +172,6 @@ class Sbr:
         for other in self._others(transaction):
             if other.tid < transaction.tid:
                 self._drop(other, I.DISPLACED, now)
-        self._repeats.pop(transaction.tid, None)
         self._advance(transaction, I.F7, now)
         self._store.send(keys.flight_8(transaction.psk, self._flight5(transaction)))
         if self._context.key_log is not None:

@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from bt_selfsecure.protocols.bootstrap import keys, limits
 from bt_selfsecure.protocols.bootstrap.config import Controller, SbsConfig
-from bt_selfsecure.protocols.bootstrap.events import Event, NodeJoined, NodeRefused, Refusal
+from bt_selfsecure.protocols.bootstrap.events import NodeJoined, NodeRefused, Refusal
 from bt_selfsecure.protocols.bootstrap.messages import SIZES, VERSION, Flight, Kind, Profile, decode
 from bt_selfsecure.protocols.bootstrap.records import Candidate, NodeRecord
-from bt_selfsecure.protocols.bootstrap.write_ahead import FlightQueue, WriteAhead
+from bt_selfsecure.protocols.bootstrap.write_ahead import KeepingEnd
 from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.events import Rejection
 from bt_selfsecure.sansio.trace import Machine, MachineEnum, key_log_line
@@ -47,7 +47,7 @@ SBS_FRAMES: Final[Mapping[Kind, str]] = {Kind.F2: "_receive_f2", Kind.F6: "_rece
 _F1_BYTES: Final = SIZES[Profile.HARDENED][Kind.F1]
 
 
-class Sbs:
+class Sbs(KeepingEnd[NodeRecord]):
     """Is the server's end, for all nodes and controllers of its domains. Drive it by the verbs of `Endpoint`,
     `persisted` and `refused`; what `frames_to_send` gives after `receive_frame` goes to where that datagram came from.
 
@@ -56,27 +56,15 @@ class Sbs:
 
     def __init__(self, config: SbsConfig, kept: Mapping[bytes, NodeRecord], context: EndpointContext) -> None:
         self.config: Final = config
-        self._context: Final = context
-        self._events: Final = FlightQueue()
-        self._store: Final = WriteAhead(kept, self._events)
+        super().__init__(kept, context)
 
     # --- the verbs ----------------------------------------------------------------------------------------------------
-
-    @property
-    def rejections(self) -> Mapping[Rejection, int]:
-        return self._events.rejections
-
-    def next_event(self) -> Event | None:
-        return self._events.take()
 
     def get_timer(self) -> float | None:
         return None
 
     def handle_timer(self, now: float) -> None:
         """Do nothing: an SBS answers, and repeats nothing by itself."""
-
-    def frames_to_send(self, now: float) -> list[bytes]:
-        return self._store.take_frames()
 
     def receive_frame(self, data: bytes, now: float) -> None:
         flight = self._events.decode(data)
@@ -93,14 +81,6 @@ class Sbs:
                 take(flight, controller, plain, now)
                 return
         self._events.reject(Rejection.UNAUTHENTIC, flight.kind.name)
-
-    def persisted(self, token: int) -> None:
-        """Release the flights that wait for the record with this token."""
-        self._store.persisted(token)
-
-    def refused(self) -> None:
-        """Take back what could not be written."""
-        self._store.refused()
 
     # --- the flights --------------------------------------------------------------------------------------------------
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from bt_selfsecure.protocols.bootstrap import limits
 from bt_selfsecure.protocols.bootstrap.events import Event, Persist
 from bt_selfsecure.protocols.bootstrap.messages import Flight, FlightError, decode
 from bt_selfsecure.protocols.bootstrap.records import Gone, Row
+from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.endpoint import EventQueue
 from bt_selfsecure.sansio.events import Rejection
 
@@ -87,15 +88,34 @@ class WriteAhead(Generic[Kept]):
         return out
 
 
-class RecordKeeper(Protocol):
-    """Is an SBI, SBR or SBS of `hardened`."""
+class KeepingEnd(Generic[Kept]):
+    """Is what SBI, SBR and SBS of `hardened` have in common: records, events, and the verbs that give them away."""
 
-    def next_event(self) -> Event | None: ...
+    def __init__(self, kept: Mapping[bytes, Kept], context: EndpointContext) -> None:
+        self._context: Final = context
+        self._events: Final = FlightQueue()
+        self._store: Final = WriteAhead(kept, self._events)
 
-    def persisted(self, token: int) -> None: ...
+    @property
+    def rejections(self) -> Mapping[Rejection, int]:
+        return self._events.rejections
+
+    def next_event(self) -> Event | None:
+        return self._events.take()
+
+    def frames_to_send(self, now: float) -> list[bytes]:
+        return self._store.take_frames()
+
+    def persisted(self, token: int) -> None:
+        """Release the flights that wait for the record with this token."""
+        self._store.persisted(token)
+
+    def refused(self) -> None:
+        """Take back what could not be written."""
+        self._store.refused()
 
 
-def settle(end: RecordKeeper, write: Callable[[Sequence[Row]], None]) -> list[Event]:
+def settle(end: KeepingEnd[Any], write: Callable[[Sequence[Row]], None]) -> list[Event]:
     """Take an end's events: write all that it asks for at once, tell it so, and return the others."""
     rows: list[Row] = []
     told: list[Event] = []

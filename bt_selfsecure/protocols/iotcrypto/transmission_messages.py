@@ -76,7 +76,9 @@ class ErrorCode(enum.IntEnum):
     ABSENT = 3
     """The device is known, and not connected."""
     REFUSED = 4
-    """It was understood, and is not done: as a list that is not the owner's."""
+    """It was understood, and is not done: as a list that is not the owner's, or records after a gap."""
+    FULL = 5
+    """There is no room now: ask again later."""
 
 
 @value
@@ -210,7 +212,7 @@ class RecordBatch(Spoken):
 
     def after(self, last: int) -> tuple[bytes, ...] | None:
         """Return those that follow record number `last`, which is the last that is on disk; None where there is a gap
-        before them: then nothing is to be answered, as it will come again after what is missing."""
+        before them: then the answer is `ErrorCode.REFUSED`, and they come again after what is missing."""
         return None if self.first > last + 1 else self.records[last + 1 - self.first :]
 
 
@@ -251,10 +253,10 @@ _CLASSES: Final[dict[int, type[Ask | Answer]]] = {
 ANSWERS: Final[Mapping[TransmissionKind, frozenset[TransmissionKind]]] = {
     TransmissionKind.REQUEST: frozenset({TransmissionKind.RESPONSE, TransmissionKind.ERROR}),
     TransmissionKind.COMMAND: frozenset({TransmissionKind.STATUS, TransmissionKind.ERROR}),
-    TransmissionKind.ALERT: frozenset({TransmissionKind.ACKNOWLEDGEMENT}),
+    TransmissionKind.ALERT: frozenset({TransmissionKind.ACKNOWLEDGEMENT, TransmissionKind.ERROR}),
     TransmissionKind.LIST: frozenset({TransmissionKind.ACKNOWLEDGEMENT, TransmissionKind.ERROR}),
     TransmissionKind.REKEY: frozenset({TransmissionKind.ACKNOWLEDGEMENT}),
-    TransmissionKind.RECORDS: frozenset({TransmissionKind.ACKNOWLEDGEMENT}),
+    TransmissionKind.RECORDS: frozenset({TransmissionKind.ACKNOWLEDGEMENT, TransmissionKind.ERROR}),
     TransmissionKind.FORWARD: frozenset({TransmissionKind.RESPONSE, TransmissionKind.STATUS, TransmissionKind.ERROR}),
 }
 """Which kinds are asks, and what may answer each."""

@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from bt_selfsecure.crypto import hkdf_expand, hkdf_extract, hmac_sha256
 from bt_selfsecure.protocols.pairing import limits
-from bt_selfsecure.protocols.pairing.cpace import Contribution, confirmation_tag, intermediate_key
+from bt_selfsecure.protocols.pairing.cpace import Contribution
 from bt_selfsecure.protocols.pairing.events import Event, Failure, Keyed, Paired, PairingFailed
 from bt_selfsecure.protocols.pairing.frames import Frame, FrameError, Kind, PairingPhase, decode, encode
+from bt_selfsecure.protocols.pairing.run import PairingRun, Side
 from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.endpoint import EventQueue
 from bt_selfsecure.sansio.events import Rejection
@@ -65,13 +65,6 @@ COMMON_TABLE: Final[Mapping[tuple[PairingState, PairingInput], PairingState]] = 
 _WITH_KEY: Final = frozenset({S.KEYED, S.CONFIRMED, S.PAIRED})
 
 
-class Side(enum.IntEnum):
-    """Says whose word a frame is."""
-
-    INITIATOR = 0
-    RESPONDER = 1
-
-
 @dataclass(frozen=True, slots=True)
 class PairingConfig:
     """Says who an end is."""
@@ -90,30 +83,6 @@ class PairingConfig:
     @property
     def name_octets(self) -> bytes:
         return self.name.encode()[: limits.NAME_BYTES]
-
-
-class PairingRun:
-    """Holds one run of CPace: its number, what both ends contributed, and what follows from it."""
-
-    def __init__(self, number: bytes, initiator: Contribution, responder: Contribution, shared: bytes) -> None:
-        self.number, self.initiator, self.responder = number, initiator, responder
-        self._isk: Final = intermediate_key(shared, initiator, responder)
-        self._prk: Final = hkdf_extract(b"btss pairing", self._isk)
-
-    def tag(self, side: Side) -> bytes:
-        """Return the tag by which that end shows that it has the key; 16 bytes."""
-        of = self.initiator if side is Side.INITIATOR else self.responder
-        return confirmation_tag(self._isk, of)[: limits.TAG_BYTES]
-
-    def progress(self, side: Side, phase: PairingPhase) -> Frame:
-        """Return the frame by which that end says how far it is."""
-        tag = hmac_sha256(hkdf_expand(self._prk, b"progress"), bytes([side, phase]))[: limits.TAG_BYTES]
-        return Frame(Kind.PROGRESS, self.number, phase, tag=tag)
-
-    @property
-    def key(self) -> bytes:
-        """Return the authentication key of the two, 32 bytes."""
-        return hkdf_expand(self._prk, b"authentication key", limits.KEY_BYTES)
 
 
 class PairingEnd:

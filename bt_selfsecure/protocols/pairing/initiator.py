@@ -14,13 +14,12 @@ from bt_selfsecure.protocols.pairing.end import (
     PairingConfig,
     PairingEnd,
     PairingInput,
-    PairingRun,
     PairingState,
     S,
-    Side,
 )
 from bt_selfsecure.protocols.pairing.events import Failure
 from bt_selfsecure.protocols.pairing.frames import Frame, Kind, PairingPhase, Why
+from bt_selfsecure.protocols.pairing.run import PairingRun, Side
 from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.events import Rejection
 from bt_selfsecure.sansio.frame_table import FrameRow, FrameTable, not_for_us, replayed

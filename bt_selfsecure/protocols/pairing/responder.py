@@ -15,13 +15,12 @@ from bt_selfsecure.protocols.pairing.end import (
     PairingConfig,
     PairingEnd,
     PairingInput,
-    PairingRun,
     PairingState,
     S,
-    Side,
 )
 from bt_selfsecure.protocols.pairing.events import Released, WrongGuess
 from bt_selfsecure.protocols.pairing.frames import Frame, Kind, PairingPhase, Why
+from bt_selfsecure.protocols.pairing.run import PairingRun, Side
 from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.endpoint import earliest
 from bt_selfsecure.sansio.events import Rejection

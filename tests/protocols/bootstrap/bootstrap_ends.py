@@ -89,6 +89,13 @@ class Ends:
         out: list[bytes] = end.frames_to_send(now)
         return out
 
+    def refuse(self, name: str) -> None:
+        """Let this end's disk take nothing of what it asks for."""
+        end = getattr(self, name)
+        while end.next_event() is not None:
+            pass
+        end.refused()
+
     def give(self, name: str, flights: Iterable[bytes], now: float = 0.0) -> list[bytes]:
         """Give an end these flights, and return what it sends."""
         for data in flights:

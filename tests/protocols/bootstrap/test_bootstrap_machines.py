@@ -9,9 +9,8 @@ from itertools import pairwise
 import pytest
 from bootstrap_ends import CONTROLLER, IK, NAMES, NODE_ID, NOON, OTHER, Ends, counted, written
 
-from bt_selfsecure.errors import UsageError
 from bt_selfsecure.protocols.bootstrap import keys, limits
-from bt_selfsecure.protocols.bootstrap.config import Controller, SbrConfig
+from bt_selfsecure.protocols.bootstrap.config import SbrConfig
 from bt_selfsecure.protocols.bootstrap.events import KeyTaken, NoAnswer, NodeJoined, NodeRefused, Refusal
 from bt_selfsecure.protocols.bootstrap.messages import SIZES, FlightError, Kind, Profile, channel_of, decode, kind_of
 from bt_selfsecure.protocols.bootstrap.records import (
@@ -305,15 +304,13 @@ def test_nothing_leaves_before_what_it_rests_on_is_written(number: int) -> None:
     assert bool(ends.say(TAKES[number])) == (number != 8)
 
 
-@pytest.mark.parametrize("number", [1, 2, 3, 5, 6, 7])
+@pytest.mark.parametrize("number", range(1, 9))
 def test_what_can_not_be_written_is_as_if_it_had_not_come(number: int) -> None:
     ends, tape = up_to(number)
     name = TAKES[number]
-    end, before = getattr(ends, name), dict(ends.disks[name])
-    end.receive_frame(tape[-1], 0.0)
-    while end.next_event() is not None:
-        pass
-    end.refused()
+    before = dict(ends.disks[name])
+    getattr(ends, name).receive_frame(tape[-1], 0.0)
+    ends.refuse(name)
     assert ends.say(name) == []
     assert ends.disks[name] == before
     for each in range(number, 9):  # and when it comes again, all is as ever
@@ -369,11 +366,6 @@ def test_kinds_and_channels_are_told_from_bytes() -> None:
         kind_of(Profile.PAPER, bytes(25))
 
 
-def test_a_controller_has_an_id_and_a_key_of_the_right_size() -> None:
-    with pytest.raises(UsageError, match="id of 8 bytes"):
-        Controller(b"short", bytes(16))
-
-
 def test_keys_are_logged_only_where_they_are_asked_for() -> None:
     lines: list[str] = []
     ends = Ends()
@@ -386,3 +378,22 @@ def test_keys_are_logged_only_where_they_are_asked_for() -> None:
 def test_steps_of_a_transaction_are_states_of_its_machine() -> None:
     states = {state.name for state, _ in SBR_TABLE} | {state.name for state in SBR_TABLE.values()}
     assert {step.name for step in Step} == states - {"NEW", "OVER"}
+
+
+def test_an_answer_to_an_older_flight_1_of_a_node_does_not_displace_a_newer_one() -> None:
+    ends, tape = up_to(2)
+    ends.sbi.start(0.0, anew=True)
+    (newer,) = ends.give("sbr", ends.say("sbi"))
+    assert ends.give("sbr", ends.give("sbs", tape[-1:]))  # the older one is answered first
+    (flight4,) = ends.give("sbr", ends.give("sbs", [newer]))
+    assert ends.give("sbi", [flight4])
+
+
+def test_an_answer_that_can_not_be_written_is_asked_for_again() -> None:
+    ends, tape = up_to(3)
+    ends.sbr.receive_frame(tape[-1], 0.0)
+    ends.refuse("sbr")
+    timer = ends.sbr.get_timer()
+    assert timer is not None
+    ends.sbr.handle_timer(timer)
+    assert ends.say("sbr") == [tape[1]]

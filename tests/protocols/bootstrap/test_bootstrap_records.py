@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from bootstrap_ends import CONTROLLER, IK, NAMES, NODE_ID, Ends
 
+from bt_selfsecure.errors import UsageError
+from bt_selfsecure.protocols.bootstrap.config import Controller
 from bt_selfsecure.protocols.bootstrap.records import (
     BootstrapRecordError,
     Installation,
@@ -56,3 +58,8 @@ def test_records_show_no_key_in_their_repr() -> None:
     shown = repr([[*disk.values()] for disk in ends.disks.values()]) + repr(ends.told) + repr(CONTROLLER)
     for secret in (IK, ends.network_key, CONTROLLER.sk_cs):
         assert repr(secret)[2:-1] not in shown
+
+
+def test_a_controller_has_an_id_and_a_key_of_the_right_size() -> None:
+    with pytest.raises(UsageError, match="id of 8 bytes"):
+        Controller(b"short", bytes(16))

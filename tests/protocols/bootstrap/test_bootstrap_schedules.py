@@ -1,4 +1,4 @@
-"""Loss, replay, overtaking, crashes of any end and wrong clocks: node and network always share a key.
+"""Loss, replay, overtaking, crashes and full disks of any end and wrong clocks: node and network always share a key.
 
 SCHEDULES=100000 pytest tests/protocols/bootstrap/test_bootstrap_schedules.py       a hundred thousand
 """
@@ -65,6 +65,8 @@ class World:
             case chance if chance < 0.06:
                 self.ends.say(receiver, self.now)  # after that, and before it has sent anything
                 self.ends.begin(receiver)
+            case chance if chance < 0.09:
+                self.ends.refuse(receiver)  # the disk is full
         self.take(receiver, to=sender)
 
     def time(self, seconds: float) -> None:

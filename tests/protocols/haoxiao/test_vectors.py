@@ -395,6 +395,6 @@ def test_an_epoch_of_a_group_by_the_specification_alone(epoch: dict[str, Any]) -
         plain = AESSIV(parts[:64]).decrypt(b"".join(pieces[:-1]), [i.to_bytes(8) + b"\0"])
         assert plain.rstrip(b"\0") == rand + message + b"\x80"
         head = group + epoch["epoch"].to_bytes(4) + i.to_bytes(8)
-        assert one["repair"] == (b"\x02" + head + rand + message).hex()
-        assert one["report"] == (b"\x04" + head[:-8] + (i + 1).to_bytes(8) + b"\0").hex()
+        assert one["repair"] == (b"\x02" + head + rand + bytes([len(message)]) + message).hex()
+        assert one["report"] == (b"\x04" + head[:-8] + (i + 1).to_bytes(8) + bytes(5)).hex()
         key = hkdf_expand(key, b"btss next key" + rand + sha256(message) + i.to_bytes(8) + b"\0")

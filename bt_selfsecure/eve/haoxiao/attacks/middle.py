@@ -58,6 +58,8 @@ class ManInTheMiddle:
         self._random: Final = random
         self.authentication_key = authentication_key
         """Of the two ends, where she has it; before they begin."""
+        self.key_with_bob = b""
+        """Where she has another one with Bob."""
         self._identity: Final = identity
         self._rand_data: Final = random(limits.NONCE_BYTES)
         self._nonce: Final = random(limits.NONCE_BYTES)
@@ -119,7 +121,7 @@ class ManInTheMiddle:
                 mine = replace(mine, part=self._draw(burst, 0, offer))
             message = mine.encode(frame.profile, accept=False)
             request = Frame(frame.profile, Kind.REQUEST, rand=self._random(limits.NONCE_BYTES), message=message)
-            self._bob = VictimContext(request, share, burst=burst, authentication_key=key)
+            self._bob = VictimContext(request, share, burst=burst, authentication_key=self.key_with_bob or key)
             self._request = encode(request, seed=self._random(32))
         return [self._request]
 

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, encode
+from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile
 from bt_selfsecure.protocols.haoxiao.group import limits
 from bt_selfsecure.protocols.haoxiao.limits import FRAGMENT_BYTES
 from bt_selfsecure.protocols.haoxiao.suites import xor_padded
 
 SIZE: Final = FRAGMENT_BYTES
+OCTET: Final = Profile.HARDENED << 4 | Kind.GROUP_FRAGMENT
 
 
 def fragments(number: int, sealed: bytes) -> list[bytes]:
@@ -26,10 +27,7 @@ def fragments(number: int, sealed: bytes) -> list[bytes]:
     pieces = [sealed[at : at + SIZE] for at in range(0, len(sealed), SIZE)]
     pieces.append(xor_padded(bytes(SIZE), *pieces))
     count = len(pieces) - 1
-    return [
-        encode(Frame(Profile.HARDENED, Kind.GROUP_FRAGMENT, 0, number & 255, bytes([index << 4 | count]), piece))
-        for index, piece in enumerate(pieces)
-    ]
+    return [bytes([OCTET, number & 255, index << 4 | count]) + piece for index, piece in enumerate(pieces)]
 
 
 class Assembly:

@@ -8,15 +8,16 @@
 | kind | from | what follows |
 |---|---|---|
 | 1 welcome | owner | secret (32), session id of the burst (8), length of the name (1), name, Cpr_s of the common set |
-| 2 repair | owner | round (8), Rand (16), message |
+| 2 repair | owner | for each round: its number (8), Rand (16), length of the message (1), message |
 | 3 closed | owner | |
-| 4 report | member | next round (8), wish (1): 0 none, 1 that round, 2 another epoch |
+| 4 report | member | next round (8), wish (1): 0 none, 1 rounds, 2 another epoch; which of the 32 after it it has (4) |
 | 5 leave | member | |
 """
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
 from dataclasses import field
 from typing import Final
 
@@ -28,6 +29,7 @@ from bt_selfsecure.sansio.value import value
 
 _HEAD_BYTES: Final = 1 + limits.GROUP_ID_BYTES + 4
 _NUMBER_BYTES: Final = 8
+_REPORT_BYTES: Final = 5
 
 
 class LetterError(PeerError):
@@ -46,8 +48,11 @@ class Lack(enum.IntEnum):
     """Says what a member that reports lacks."""
 
     NONE = 0
-    ROUND = 1
+    ROUNDS = 1
     EPOCH = 2
+
+
+_LACKS: Final = {lack.value: lack for lack in Lack}
 
 
 @value
@@ -64,14 +69,21 @@ class WelcomeLetter:
 
 
 @value
-class RepairLetter:
-    """Gives a member a round that it has missed."""
+class MissedRound:
+    """Is a round that a member has missed."""
 
-    group: bytes
-    epoch: int
     number: int
     rand: bytes = field(repr=False)
     message: bytes = field(repr=False)
+
+
+@value
+class RepairLetter:
+    """Gives a member the rounds that it has missed, in order."""
+
+    group: bytes
+    epoch: int
+    rounds: tuple[MissedRound, ...]
 
 
 @value
@@ -90,6 +102,8 @@ class ReportLetter:
     epoch: int
     number: int
     wish: Lack = Lack.NONE
+    held: int = 0
+    """Bit k: the member holds round `number` + 1 + k, which it can't read yet."""
 
 
 @value
@@ -119,9 +133,14 @@ def encode(letter: Letter) -> bytes:
             s = encode_received_set(letter.seqs, MAX_BURST) if letter.seqs else b""
             return head + letter.secret + letter.session + bytes([len(name)]) + name + s
         case RepairLetter():
-            return head + letter.number.to_bytes(_NUMBER_BYTES) + letter.rand + letter.message
+            return head + b"".join(
+                [
+                    one.number.to_bytes(_NUMBER_BYTES) + one.rand + bytes([len(one.message)]) + one.message
+                    for one in letter.rounds
+                ]
+            )
         case ReportLetter():
-            return head + letter.number.to_bytes(_NUMBER_BYTES) + bytes([letter.wish])
+            return head + letter.number.to_bytes(_NUMBER_BYTES) + bytes([letter.wish]) + letter.held.to_bytes(4)
         case _:
             return head
 
@@ -135,22 +154,32 @@ def decode_group(data: bytes) -> bytes:
 
 def decode(data: bytes) -> Letter:
     """Return the letter that these bytes are. Raises `LetterError`."""
-    if len(data) < _HEAD_BYTES or data[0] not in LetterKind.__members__.values():
+    if len(data) < _HEAD_BYTES:
         raise LetterError("no letter of a group")
     group, epoch, rest = data[1:9], int.from_bytes(data[9:_HEAD_BYTES]), data[_HEAD_BYTES:]
     number, after = int.from_bytes(rest[:_NUMBER_BYTES]), rest[_NUMBER_BYTES:]
-    match LetterKind(data[0]):
+    match data[0]:
+        case LetterKind.REPORT if len(after) == _REPORT_BYTES and after[0] in _LACKS:
+            return ReportLetter(group, epoch, number, _LACKS[after[0]], int.from_bytes(after[1:]))
+        case LetterKind.REPAIR if rest:
+            return RepairLetter(group, epoch, tuple(_missed(rest)))
         case LetterKind.WELCOME:
             return _welcome(group, epoch, rest)
-        case LetterKind.REPAIR if NONCE_BYTES <= len(after) <= NONCE_BYTES + limits.MAX_MESSAGE_BYTES:
-            return RepairLetter(group, epoch, number, after[:NONCE_BYTES], after[NONCE_BYTES:])
         case LetterKind.CLOSED if not rest:
             return ClosedLetter(group, epoch)
-        case LetterKind.REPORT if len(after) == 1 and after[0] <= max(Lack):
-            return ReportLetter(group, epoch, number, Lack(after[0]))
         case LetterKind.LEAVE if not rest:
             return LeaveLetter(group, epoch)
     raise LetterError("a letter of another form")
+
+
+def _missed(rest: bytes) -> Iterator[MissedRound]:
+    size = _NUMBER_BYTES + NONCE_BYTES + 1
+    while rest:
+        head, length = rest[:size], rest[size - 1] if len(rest) >= size else limits.MAX_MESSAGE_BYTES + 1
+        message, rest = rest[size : size + length], rest[size + length :]
+        if len(message) != length or length > limits.MAX_MESSAGE_BYTES:
+            raise LetterError("a repair of another form")
+        yield MissedRound(int.from_bytes(head[:_NUMBER_BYTES]), head[_NUMBER_BYTES:-1], message)
 
 
 def _welcome(group: bytes, epoch: int, rest: bytes) -> WelcomeLetter:

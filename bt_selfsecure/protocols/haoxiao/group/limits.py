@@ -16,12 +16,12 @@ MAX_EPOCHS: Final = 2**32 - 1
 MAX_LEAP: Final = 2**16  # epochs that an owner believes to have forgotten, if a member says so
 
 WINDOW: Final = 32  # rounds that not all members are assured of; each is for `REPAIR_S` at most
-AHEAD: Final = 8  # rounds beyond the next one of which a member keeps fragments
-REPORT_ROUNDS: Final = 8  # received, that a member acknowledges at once
+AHEAD: Final = 33  # rounds from the next one on of which a member keeps fragments: as many as a report names
+REPORT_ROUNDS: Final = 16  # received, that a member acknowledges at once
 MAX_EVENTS: Final = 256  # unread ones: beyond that, what strangers can cause is counted and no longer told
 
-REPAIR_S: Final = 5.0  # until a round that a member has not acknowledged is given to its session
-REPORT_S: Final = 2.0  # until a member acknowledges what it has: well before the owner repairs it
-GAP_S: Final = 0.5  # without a further fragment, until a member asks for the round that it lacks
+REPAIR_S: Final = 6.0  # until a round that a member has not acknowledged is given to its session
+REPORT_S: Final = 3.0  # until a member acknowledges what it has: well before the owner repairs it
+GAP_S: Final = 0.75  # from the first fragment of a round until it is not whole for good: 16 take half a second
 STALE_S: Final = 2.0  # after which fragments of one round are none of the same broadcast
 EPOCH_S: Final = 10.0  # from one epoch to the next that a member asks for

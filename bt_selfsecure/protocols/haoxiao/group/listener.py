@@ -30,10 +30,10 @@ from bt_selfsecure.protocols.haoxiao.group.letters import (
     decode,
     encode,
 )
-from bt_selfsecure.protocols.haoxiao.group.record import MemberRecord
+from bt_selfsecure.protocols.haoxiao.group.record import MemberRecord, Pending
 from bt_selfsecure.protocols.haoxiao.group.tables import LISTENER_FRAMES, LISTENER_TABLE, ListenerInput, ListenerState
 from bt_selfsecure.sansio.context import EndpointContext
-from bt_selfsecure.sansio.endpoint import EventQueue, earliest
+from bt_selfsecure.sansio.endpoint import EventQueue
 from bt_selfsecure.sansio.events import Persist, Rejection
 from bt_selfsecure.sansio.frame_table import dispatch
 from bt_selfsecure.sansio.trace import Machine
@@ -73,11 +73,9 @@ class GroupListener:
         self._events: Final = EventQueue[ListenerEvent](limits.MAX_EVENTS)
         self._assemblies: dict[int, Assembly] = {}
         """By the number of the round: of the next one, and of a few that follow it."""
-        self._unreported = 0
+        self._reported = 0
+        """Rounds of this epoch that it had, or held, when it reported last."""
         self._report_at: float | None = None
-        self._gap_at: float | None = None
-        self._asked = -1
-        """The round for which this end has asked last."""
         self._token = 0
 
     @classmethod
@@ -140,16 +138,11 @@ class GroupListener:
         """Take note of nothing: what a member tells goes with its record, in one transaction."""
 
     def get_timer(self) -> float | None:
-        return earliest(self._report_at, self._gap_at)
+        return self._report_at
 
     def handle_timer(self, now: float) -> None:
         if self._report_at is not None and now >= self._report_at:
-            self._report()
-        if self._gap_at is not None and now >= self._gap_at:
-            self._gap_at = None
-            if self._asked != self._kept.number:
-                self._asked = self._kept.number
-                self._report(Lack.ROUND)
+            self._report(self._lack(now))
 
     def receive_frame(self, data: bytes, now: float) -> None:
         """Take a fragment that came from the owner's address, which anybody can use."""
@@ -161,19 +154,29 @@ class GroupListener:
 
     def _receive_fragment(self, frame: Frame, now: float) -> None:
         ahead = (frame.seq - self._kept.number) & 255
+        if ahead >= 256 - limits.AHEAD:
+            return None  # of a round that is here already: any one of its fragments was one too many
         if ahead >= limits.AHEAD:
             return self._events.reject(Rejection.REPLAY, "a fragment out of its time")
         self._assemblies.setdefault(self._kept.number + ahead, Assembly()).add(frame, now)
         self._open_whole(now)
-        self._gap_at = now + limits.GAP_S if self._assemblies else None
+        self._report_soon(now)
         return None
 
     def _open_whole(self, now: float) -> None:
         """Take the next round, and those after it, as far as they are whole."""
-        while (assembly := self._assemblies.get(self._kept.number)) and (sealed := assembly.sealed):
-            found = opened(self._kept.key, self._kept.number, sealed)
+        while True:
+            number = self._kept.number
+            if (repair := self._kept.early.get(number)) is not None:
+                self._accept(repair.rand, repair.message, now, repaired=True)
+                continue
+            assembly = self._assemblies.get(number)
+            sealed = assembly.sealed if assembly else None
+            if sealed is None:
+                return
+            found = opened(self._kept.key, number, sealed)
             if found is None:
-                del self._assemblies[self._kept.number]
+                del self._assemblies[number]
                 self._events.reject(Rejection.UNAUTHENTIC, "a broadcast")
                 return
             self._accept(*found, now, repaired=False)
@@ -201,12 +204,12 @@ class GroupListener:
             return self._events.reject(Rejection.REPLAY, "a welcome to an epoch that is over")
         common = self._common(letter)
         if common is None:
-            self._kept = replace(self._kept, epoch=letter.epoch, number=0)
+            self._kept = replace(self._kept, epoch=letter.epoch, number=0, early={})
             return self._lose(now)
         key = first_key(common, letter.secret, letter.group, letter.epoch)
         self._machine.on(I.WELCOME, now, epoch=letter.epoch)
         self._kept = MemberRecord(letter.group, letter.name, letter.epoch, key, 0)
-        self._assemblies, self._asked, self._gap_at = {}, -1, None
+        self._assemblies, self._reported = {}, 0
         self._events.put(GroupJoined(letter.group, letter.name, letter.epoch))
         self._report()
         return self._persist()
@@ -219,13 +222,17 @@ class GroupListener:
 
     def _take_repair(self, letter: RepairLetter, now: float) -> None:
         kept = self._kept
-        if letter.epoch < kept.epoch or (letter.epoch == kept.epoch and letter.number < kept.number):
+        rounds = [one for one in letter.rounds if letter.epoch > kept.epoch or one.number >= kept.number]
+        if letter.epoch < kept.epoch or not rounds:
             return self._events.reject(Rejection.REPLAY, "a repair of what is here")
-        if self.state is not S.LISTENING or letter.epoch > kept.epoch or letter.number > kept.number:
+        beyond = rounds[-1].number >= kept.number + limits.AHEAD
+        if self.state is not S.LISTENING or letter.epoch > kept.epoch or beyond:
             return self._lose(now)  # what comes before it is not to be had
-        self._accept(letter.rand, letter.message, now, repaired=True)
+        early = {one.number: Pending(one.rand, one.message) for one in rounds}
+        self._kept = replace(kept, early={**kept.early, **early})
         self._open_whole(now)
-        return None
+        self._report_soon(now)
+        return self._persist()
 
     # --- rounds -------------------------------------------------------------------------------------------------------
 
@@ -233,17 +240,39 @@ class GroupListener:
         kept = self._kept
         self._machine.on(I.ACCEPTED, now, number=kept.number)
         self._assemblies.pop(kept.number, None)
-        self._gap_at = now + limits.GAP_S if self._assemblies else None
         key = next_key(kept.key, kept.number, rand, message)
-        self._kept = replace(kept, key=key, number=kept.number + 1)
+        early = {number: one for number, one in kept.early.items() if number > kept.number}
+        self._kept = replace(kept, key=key, number=kept.number + 1, early=early)
         self._events.put(GroupMessage(kept.group, kept.name, kept.epoch, kept.number, message, repaired))
-        if not repaired:
-            self._unreported += 1
-            if self._unreported >= limits.REPORT_ROUNDS:
-                self._report()
-            elif self._report_at is None:
-                self._report_at = now + limits.REPORT_S
         self._persist()
+
+    # --- reports
+
+    @property
+    def _held(self) -> int:
+        """Which rounds behind the next one this end holds: bit k for the round `number` + 1 + k."""
+        first, held = self._kept.number + 1, 0
+        for number, assembly in self._assemblies.items():
+            if number >= first and assembly.sealed is not None:
+                held |= 1 << number - first
+        for number in self._kept.early:
+            held |= 1 << number - first
+        return held
+
+    def _report_soon(self, now: float) -> None:
+        """Report at once what is much, and else in a while, if there is anything."""
+        had = self._kept.number + self._held.bit_count()
+        if had >= self._reported + limits.REPORT_ROUNDS:
+            self._report(self._lack(now))
+        elif self._report_at is None and (had > self._reported or self._assemblies):
+            self._report_at = now + limits.REPORT_S
+
+    def _lack(self, now: float) -> Lack:
+        """Whether the next round was broadcast, and will not be whole any more: it is not, and a later one has come, or
+        nothing more of it for a while."""
+        begun = self._assemblies.get(self._kept.number)
+        over = begun is not None and now - begun.heard_at >= limits.GAP_S
+        return Lack.ROUNDS if over or len(self._assemblies) > (begun is not None) else Lack.NONE
 
     def _lose(self, now: float) -> None:
         """Ask for another epoch: this end was put back to an older state, or lost one."""
@@ -254,13 +283,14 @@ class GroupListener:
         self._persist()
 
     def _report(self, wish: Lack = Lack.NONE) -> None:
-        self._unreported, self._report_at = 0, None
-        self._post(ReportLetter(self._kept.group, self._kept.epoch, self._kept.number, wish))
+        held = self._held
+        self._reported, self._report_at = self._kept.number + held.bit_count(), None
+        self._post(ReportLetter(self._kept.group, self._kept.epoch, self._kept.number, wish, held))
 
     def _end(self, now: float) -> None:
         self._machine.on(I.END, now)
-        self._assemblies, self._report_at, self._gap_at = {}, None, None
-        self._kept = replace(self._kept, key=bytes(32))
+        self._assemblies, self._report_at = {}, None
+        self._kept = replace(self._kept, key=bytes(32), early={})
         self._events.put(GroupEnded(self._kept.group))
 
     def _post(self, letter: ReportLetter | LeaveLetter) -> None:

@@ -11,6 +11,7 @@ thief of K_i who missed it has nothing of what follows.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import Final
@@ -26,6 +27,7 @@ from bt_selfsecure.protocols.haoxiao.group.letters import (
     LeaveLetter,
     Letter,
     LetterError,
+    MissedRound,
     RepairLetter,
     ReportLetter,
     WelcomeLetter,
@@ -56,7 +58,7 @@ class GroupOwner:
         self._random: Final = context.random
         self._find_common: Final = find_common
         self._events: Final = EventQueue[OwnerEvent](limits.MAX_EVENTS)
-        self._frames: list[tuple[int, bytes]] = []
+        self._frames: deque[tuple[int, list[bytes]]] = deque()
         self._due: dict[int, float] = {}
         """By round that is pending: when those who have not reported it get it by their sessions."""
         self._epoch_due: float | None = None
@@ -111,7 +113,7 @@ class GroupOwner:
         self._due[number] = now + limits.REPAIR_S
         self._persist(sync=True)
         if hearing:
-            self._frames += [(self._token, data) for data in fragments(number, sealed)]
+            self._frames.append((self._token, fragments(number, sealed)))
         self._settle()
         return number
 
@@ -150,8 +152,9 @@ class GroupOwner:
 
     def frames_to_send(self, now: float) -> list[bytes]:
         """Return the fragments that are to be broadcast, each once."""
-        out = [data for token, data in self._frames if token <= self._persisted]
-        self._frames = [(token, data) for token, data in self._frames if token > self._persisted]
+        out: list[bytes] = []
+        while self._frames and self._frames[0][0] <= self._persisted:
+            out += self._frames.popleft()[1]
         return out
 
     def persisted(self, token: int) -> None:
@@ -205,10 +208,12 @@ class GroupOwner:
             return self._events.reject(Rejection.REPLAY, "a report of an epoch that is over")
         if report.number < member.acknowledged:
             return self._want_epoch(now)  # it has forgotten rounds
-        self._move(peer, MemberInput.REPORTED, now)
-        self._update(peer, acknowledged=report.number, assured=max(member.assured, report.number))
-        if report.wish is Lack.ROUND and report.number < kept.number:
-            self._repair(peer, report.number + 1)
+        if member.state is MemberState.INVITED:
+            self._move(peer, MemberInput.REPORTED, now)
+        self._assure(peer, max(member.assured, report.number), member.repaired, acknowledged=report.number)
+        if report.wish is Lack.ROUNDS:
+            held = {report.number + 1 + k for k in range(report.held.bit_length()) if report.held >> k & 1}
+            self._repair(peer, min(max(held, default=report.number) + 1, kept.number), held)
         self._settle()
         return self._persist(sync=member.state is not MemberState.CURRENT)
 
@@ -225,10 +230,11 @@ class GroupOwner:
         secret, epoch = self._random(limits.SECRET_BYTES), kept.epoch + 1
         key = first_key(common, secret, kept.group, epoch)
         self._kept = replace(kept, epoch=epoch, key=key, number=0, bits=common.bits, pending=())
-        self._frames, self._due, self._epoch_due, self._epoch_at = [], {}, None, now
+        self._frames.clear()
+        self._due, self._epoch_due, self._epoch_at = {}, None, now
         for identity in identities:
             self._move(identity, MemberInput.EPOCH, now)
-            self._update(identity, acknowledged=0, assured=0)
+            self._update(identity, acknowledged=0, assured=0, repaired=())
         self._events.put(EpochBegun(epoch, len(identities), common.bits, why))
         for identity in identities:
             self._post(identity, WelcomeLetter(kept.group, epoch, secret, kept.name, common.session, common.seqs))
@@ -257,21 +263,33 @@ class GroupOwner:
         return True
 
     def _update(self, peer: bytes, **changes: object) -> None:
-        members = (
+        members = [
             replace(member, **changes) if member.identity == peer else member  # type: ignore[arg-type]
             for member in self._kept.members
-        )
+        ]
         self._kept = replace(self._kept, members=tuple(members))
 
-    def _repair(self, peer: bytes, until: int) -> None:
-        """Give a member by its session the rounds before `until` of which it is not assured."""
+    def _repair(self, peer: bytes, until: int, held: Collection[int] = ()) -> None:
+        """Give a member by its session the rounds before `until` of which it is not assured, but those that it holds,
+        which it may forget."""
         kept, member = self._kept, self._member(peer)
         if member is None:
             return
+        missed = []
         for number in range(max(member.assured, kept.first), until):
-            pending = kept.pending[number - kept.first]
-            self._post(peer, RepairLetter(kept.group, kept.epoch, number, pending.rand, pending.message))
-        self._update(peer, assured=max(member.assured, until))
+            if number not in held and number not in member.repaired:
+                pending = kept.pending[number - kept.first]
+                missed.append(MissedRound(number, pending.rand, pending.message))
+        if missed:
+            self._post(peer, RepairLetter(kept.group, kept.epoch, tuple(missed)))
+            self._assure(peer, member.assured, [*member.repaired, *(one.number for one in missed)])
+
+    def _assure(self, peer: bytes, assured: int, repaired: Collection[int], **changes: object) -> None:
+        """Note that a member has, or will have, all rounds before `assured`, and those in `repaired`."""
+        while assured in repaired:
+            assured += 1
+        later = tuple(sorted(one for one in repaired if one > assured)) if repaired else ()
+        self._update(peer, assured=assured, repaired=later, **changes)
 
     def _post(self, peer: bytes, letter: Letter) -> None:
         self._events.put(Post(peer, encode(letter)))
@@ -279,6 +297,8 @@ class GroupOwner:
     def _settle(self) -> None:
         """Forget the rounds of which all are assured."""
         kept = self._kept
+        if not kept.pending:
+            return
         assured = [member.assured for member in kept.members if member.state is not MemberState.AWAY]
         first = min(assured, default=kept.number)
         if first > kept.first:

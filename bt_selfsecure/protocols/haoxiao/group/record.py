@@ -4,15 +4,17 @@ The state of a machine *is* its record, as a session's is: frozen, replaced as a
 hexadecimal):
 
     {"format": "bt-selfsecure group", "version": 1, "role": "owner", "group", "name", "epoch", "key", "number", "bits",
-     "members": [[identity, state, acknowledged, assured], ...], "pending": [[rand, message], ...]}
-    {"format": "bt-selfsecure group", "version": 1, "role": "member", "group", "name", "epoch", "key", "number"}
+     "members": [[identity, state, acknowledged, assured, [repaired, ...]], ...], "pending": [[rand, message], ...]}
+    {"format": "bt-selfsecure group", "version": 1, "role": "member", "group", "name", "epoch", "key", "number",
+     "early": [[number, rand, message], ...]}
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import field
-from typing import Any, Final
+from typing import Final
 
 from bt_selfsecure.protocols.haoxiao.group import limits
 from bt_selfsecure.protocols.haoxiao.group.tables import MemberState
@@ -31,6 +33,11 @@ class Pending:
 
     rand: bytes = field(repr=False)
     message: bytes = field(repr=False)
+    text: str = field(init=False, repr=False, compare=False)
+    """As it stands in the record: made once, since a record is written at each round."""
+
+    def __post_init__(self) -> None:
+        self.text = f'["{self.rand.hex()}","{self.message.hex()}"]'  # type: ignore[misc]
 
 
 @value
@@ -43,6 +50,15 @@ class Membership:
     """It has all rounds of this epoch before that one."""
     assured: int = 0
     """It has them, or its session will give them to it."""
+    repaired: tuple[int, ...] = ()
+    """Rounds from there on that its session will give to it."""
+
+    text: str = field(init=False, repr=False, compare=False)
+    """As it stands in the record."""
+
+    def __post_init__(self) -> None:
+        rounds = f"{self.acknowledged},{self.assured},{list(self.repaired)}"
+        self.text = f'["{self.identity.hex()}","{self.state.name}",{rounds}]'  # type: ignore[misc]
 
 
 @value
@@ -70,10 +86,9 @@ class OwnerRecord:
 
     def to_json(self) -> str:
         """Return it as one line."""
-        members = [[m.identity.hex(), m.state.name, m.acknowledged, m.assured] for m in self.members]
-        pending = [[one.rand.hex(), one.message.hex()] for one in self.pending]
-        own = {"bits": self.bits, "members": members, "pending": pending}
-        return _to_json("owner", self, own)
+        members = ",".join([one.text for one in self.members])
+        pending = ",".join([one.text for one in self.pending])
+        return f'{_head("owner", self)},"bits":{self.bits!r},"members":[{members}],"pending":[{pending}]}}'
 
 
 @value
@@ -86,16 +101,20 @@ class MemberRecord:
     key: bytes = field(repr=False)
     number: int
     """The next round of this epoch: all before it were received."""
+    early: Mapping[int, Pending] = field(default_factory=dict)
+    """Repairs of later rounds, by their numbers."""
 
     def to_json(self) -> str:
         """Return it as one line."""
-        return _to_json("member", self, {})
+        early = json.dumps([[number, one.rand.hex(), one.message.hex()] for number, one in self.early.items()])
+        return f'{_head("member", self)},"early":{early}}}'
 
 
-def _to_json(role: str, record: OwnerRecord | MemberRecord, own: dict[str, Any]) -> str:
-    head = {"format": FORMAT, "version": VERSION, "role": role, "group": record.group.hex(), "name": record.name}
-    state = {"epoch": record.epoch, "key": record.key.hex(), "number": record.number}
-    return json.dumps(head | state | own, separators=(",", ":"))
+def _head(role: str, record: OwnerRecord | MemberRecord) -> str:
+    """What both have in common, up to where the rest follows. It is written at each round: json takes twice as long."""
+    names = f'{{"format":"{FORMAT}","version":{VERSION},"role":"{role}","group":"{record.group.hex()}"'
+    state = f'"epoch":{record.epoch},"key":"{record.key.hex()}","number":{record.number}'
+    return f'{names},"name":{json.dumps(record.name)},{state}'
 
 
 def record_of(text: str) -> OwnerRecord | MemberRecord:
@@ -107,9 +126,10 @@ def record_of(text: str) -> OwnerRecord | MemberRecord:
         group, key = _bytes(fields["group"], limits.GROUP_ID_BYTES), _bytes(fields["key"], KEY_BYTES)
         name, epoch, number = str(fields["name"]), _number(fields["epoch"]), _number(fields["number"])
         if fields["role"] == "member":
-            return MemberRecord(group, name, epoch, key, number)
+            early = {_number(n): _pending(rand, message) for n, rand, message in fields["early"]}
+            return MemberRecord(group, name, epoch, key, number, early)
         members = tuple(_membership(*of_one) for of_one in fields["members"])
-        pending = tuple(Pending(_bytes(rand, NONCE_BYTES), bytes.fromhex(m)) for rand, m in fields["pending"])
+        pending = tuple(_pending(rand, message) for rand, message in fields["pending"])
         if fields["role"] != "owner" or len(pending) > number:
             raise RecordError(_DAMAGED)
         return OwnerRecord(group, name, epoch, key, number, float(fields["bits"]), members, pending)
@@ -117,8 +137,13 @@ def record_of(text: str) -> OwnerRecord | MemberRecord:
         raise RecordError(_DAMAGED) from None
 
 
-def _membership(identity: str, state: str, acknowledged: int, assured: int) -> Membership:
-    return Membership(_bytes(identity, IDENTITY_BYTES), MemberState[state], _number(acknowledged), _number(assured))
+def _membership(identity: str, state: str, acknowledged: int, assured: int, repaired: Iterable[int]) -> Membership:
+    who, rounds = _bytes(identity, IDENTITY_BYTES), tuple(map(_number, repaired))
+    return Membership(who, MemberState[state], _number(acknowledged), _number(assured), rounds)
+
+
+def _pending(rand: str, message: str) -> Pending:
+    return Pending(_bytes(rand, NONCE_BYTES), bytes.fromhex(message))
 
 
 def _bytes(text: str, size: int) -> bytes:

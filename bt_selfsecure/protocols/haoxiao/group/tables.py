@@ -30,7 +30,6 @@ MEMBER_TABLE: Final[Mapping[tuple[MemberState, MemberInput], MemberState]] = {
     **{(state, I.EPOCH): S.INVITED for state in S},
     **{(state, I.NO_ROOM): S.AWAY for state in S},
     (S.INVITED, I.REPORTED): S.CURRENT,
-    (S.CURRENT, I.REPORTED): S.CURRENT,
 }
 
 

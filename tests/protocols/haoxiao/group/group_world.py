@@ -39,7 +39,7 @@ from bt_selfsecure.sansio.trace import Tracer
 
 OWNER = b"owner!"
 BURST = b"one burs"
-LETTERS = 12
+LETTERS = 5
 """For which a session has room."""
 
 

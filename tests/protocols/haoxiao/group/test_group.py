@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from fuzzing import weight
-from group_world import BURST, OWNER, GroupWorld, identity
+from group_world import BURST, LETTERS, OWNER, GroupWorld, identity
 
 from bt_selfsecure.errors import LocalError
 from bt_selfsecure.protocols.haoxiao.frames import Kind, decode
@@ -73,16 +73,16 @@ def test_two_lost_fragments_are_healed_in_the_session_alone() -> None:
     miss(world, {1, 2})
     world.flow()
     assert world.members[A].inbox == []
-    world.pass_time(limits.GAP_S)
+    world.pass_time(limits.REPORT_S)
     assert letters.decode(world.members[A].back.letters[0]) == letters.ReportLetter(
-        world.owner.record.group, 1, 0, letters.Lack.ROUND
+        world.owner.record.group, 1, 0, letters.Lack.ROUNDS
     )
     world.flow()
     assert len(world.members[A].inbox) == 1
     assert len(world.sent) == 6, "never again on the air"
 
 
-def test_who_has_heard_nothing_gets_it_in_time_and_who_is_ahead_needs_only_what_it_lacks() -> None:
+def test_who_has_heard_nothing_gets_it_in_time() -> None:
     world = quiet(2)
     for _ in range(3):
         world.say(30)
@@ -90,9 +90,44 @@ def test_who_has_heard_nothing_gets_it_in_time_and_who_is_ahead_needs_only_what_
     world.flow()
     world.pass_time(limits.REPAIR_S)
     repaired = [letters.decode(letter) for letter in world.members[A].to.letters]
-    assert [one.number for one in repaired if isinstance(one, letters.RepairLetter)][:1] == [0]
+    (letter,) = [letter for letter in repaired if isinstance(letter, letters.RepairLetter)]
+    assert [one.number for one in letter.rounds] == [0, 1, 2]
     world.flow()
     assert len(world.members[A].inbox) == 3
+
+
+def test_a_report_names_what_is_held_so_only_the_rest_is_repaired() -> None:
+    world = quiet(2)
+    for _ in range(5):
+        world.say(30)
+    world.air = [one for one in world.air if decode(one[1]).seq not in (0, 3)]
+    while world.fragment(0):
+        pass
+    world.pass_time(limits.REPORT_S)
+    report = letters.decode(world.members[A].back.letters[0])
+    assert report == letters.ReportLetter(world.owner.record.group, 1, 0, letters.Lack.ROUNDS, 0b1011)
+    world.answer(A)
+    (repair,) = [letters.decode(letter) for letter in world.members[A].to.letters]
+    assert isinstance(repair, letters.RepairLetter)
+    assert [one.number for one in repair.rounds] == [0, 3]
+    world.flow()
+    assert len(world.members[A].inbox) == 5
+
+
+def test_what_is_held_and_forgotten_in_a_crash_is_repaired_too() -> None:
+    world = quiet(2)
+    for _ in range(5):
+        world.say(30)
+    world.air = [one for one in world.air if decode(one[1]).seq not in (0, 3)]
+    while world.fragment(0):
+        pass
+    world.pass_time(limits.REPORT_S)
+    world.answer(A)
+    world.crash(A)
+    world.flow()
+    world.pass_time(limits.REPAIR_S)
+    world.flow()
+    assert len(world.members[A].inbox) == 5
 
 
 def test_members_acknowledge_many_rounds_at_a_time() -> None:
@@ -357,7 +392,7 @@ def test_memory_stays_bounded_with_32_members_of_whom_one_never_answers() -> Non
         world.pass_time(1.0)
         heaviest = max(heaviest, weight(world.owner.record), len(world.owner.record.pending))
         assert len(world.owner.record.pending) <= limits.WINDOW
-    assert len(silent.to.letters) <= 12
+    assert len(silent.to.letters) <= LETTERS
     state = {member.identity: member.state for member in world.owner.record.members}
     assert state.pop(identity(7)) is MemberState.AWAY
     assert set(state.values()) == {MemberState.CURRENT}

@@ -270,7 +270,7 @@ def group() -> dict[str, Any]:
         rounds = []
         for number, message in enumerate((b"", b"on \x80\x00", bytes(range(64)))):
             rand, sealed = keys.seal(key, number, message, draw)
-            repair = letters.RepairLetter(group_id, 3, number, rand, message)
+            repair = letters.RepairLetter(group_id, 3, (letters.MissedRound(number, rand, message),))
             rounds.append(
                 {
                     "key": key.hex(),

@@ -1,0 +1,1 @@
+"""Attacks on pairing, with real endpoints."""

@@ -1,0 +1,1 @@
+"""What Eve does to pairing."""

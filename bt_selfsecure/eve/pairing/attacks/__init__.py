@@ -1,0 +1,1 @@
+"""Attacks on pairing: she has what is public, what she heard, and what she guesses."""
