@@ -230,7 +230,7 @@ def _is_lower(client: Any, peer: str) -> bool:
 
 
 def _ca(args: Namespace) -> int:
-    from bt_selfsecure.delivery.etsi014.authority import issue
+    from bt_selfsecure.authority import issue
 
     for made in issue(args.folder, args.names, args.host, args.days):
         print(f"made {made} and {made.with_suffix('.key').name}")
