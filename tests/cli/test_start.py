@@ -35,7 +35,7 @@ def test_a_command_imports_no_more_than_it_uses(command: str, spared: set[str]) 
 
 
 def imports(*words: str) -> set[str]:
-    """What is imported, with what this computer's Python imports at any start: packages and systems can have it do so."""
+    """What is imported, with what Python imports at any start here: packages and systems can have it do so."""
     ran = subprocess.run(
         [sys.executable, "-X", "importtime", *words],
         stdin=subprocess.DEVNULL,
