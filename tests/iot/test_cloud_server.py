@@ -11,9 +11,20 @@ from cloud_network import Rest, cloud_at
 from iot_network import Sensor, company, device_at, enrolled, gateway_at, gateway_config, until
 
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.iot.cloud import cloud
 from bt_selfsecure.iot.folder import add_signature
+from bt_selfsecure.iot.members import Member
+from bt_selfsecure.iot.sessions import connect, negotiate
 from bt_selfsecure.protocols.iotcrypto.certificate import Role
 from bt_selfsecure.protocols.iotcrypto.lists import ListKind
+from bt_selfsecure.protocols.iotcrypto.records import ReadingRecord, encode_record
+from bt_selfsecure.protocols.iotcrypto.transmission import TransmissionEnd
+from bt_selfsecure.protocols.iotcrypto.transmission_messages import (
+    Acknowledgement,
+    ErrorCode,
+    ErrorMessage,
+    RecordBatch,
+)
 
 
 async def soon(rest: Rest, path: str, is_so: Any, seconds: float = 15.0) -> Any:
@@ -51,7 +62,7 @@ def test_readings_alerts_and_structure_go_up_and_commands_and_lists_down(tmp_pat
                 assert await rest.ask(command, "POST") == (200, done)
                 assert await rest.ask(command, "POST") == (200, done)
                 assert sensor.commands == [("lamp", True)]
-                assert (await rest.ask(command.replace("true", "false"), "POST"))[0] == 409
+                assert (await rest.ask(command.replace("=true", "=false"), "POST"))[0] == 409
                 told = await rest.ask(f"/v1/devices/{id_}/commands?name=fail", "POST")
                 assert (told[0], told[1]["done"]) == (200, False)
                 assert len((await rest.get(f"/v1/devices/{id_}/commands"))["commands"]) == 2
@@ -67,7 +78,7 @@ def test_readings_alerts_and_structure_go_up_and_commands_and_lists_down(tmp_pat
                 assert not device["trust"]["trusted"]
                 assert "revoked" in device["reason"]
                 assert (await rest.get("/v1/trust"))["revoked"] == [id_]
-                assert (await rest.ask(command.replace("aa", "ab"), "POST"))[0] == 504
+                assert (await rest.ask(command.replace("=00000000000000aa", "=00000000000000ab"), "POST"))[0] == 504
             gateways = (await soon(rest, "/v1/gateways", lambda told: not told["gateways"][0]["connected"]))["gateways"]
             assert [each["name"] for each in gateways] == ["cellar"]
 
@@ -215,5 +226,33 @@ def test_a_partner_sees_what_its_company_has_signed_until_it_is_revoked(tmp_path
                 made = owner.sign_list(ListKind.REVOCATIONS, (partner.signed().certificate.id,))
                 assert (await rest.ask("/v1/trust/lists", "POST", made.encode()))[0] == 200
                 assert (await theirs.ask("/v1/devices"))[0] == 401
+
+    asyncio.run(main())
+
+
+def test_a_batch_that_overtook_another_waits_for_it_and_one_after_a_gap_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cloud, "GAP_S", 1.0)
+
+    async def main() -> None:
+        owner = company(tmp_path)
+        member = Member(enrolled(tmp_path, Role.GATEWAY, "cellar", owner), Role.GATEWAY)
+        async with cloud_at(tmp_path, owner) as running:
+            host, port, other = running.place  # type: ignore[misc]
+            established = await negotiate((host, port), member.network, member.config(Role.CLOUD))
+            session = await connect((host, other), established, TransmissionEnd.UPLINK)
+            records = [encode_record(ReadingRecord(bytes(16), 1, {"count": count})) for count in range(3)]
+            later = asyncio.ensure_future(session.request(RecordBatch(b"epoch 01", 2, (records[1],))))
+            await asyncio.sleep(0.3)
+            assert not later.done()
+            first = await session.request(RecordBatch(b"epoch 01", 1, (records[0],)))
+            assert [first, await later] == [Acknowledgement()] * 2
+            refused = await session.request(RecordBatch(b"epoch 01", 5, (records[2],)))
+            assert isinstance(refused, ErrorMessage)
+            assert refused.code is ErrorCode.REFUSED
+            assert running.cloud.store is not None
+            assert running.cloud.store.counts["readings"] == 2
+            session.close("done")
 
     asyncio.run(main())

@@ -8,17 +8,23 @@ import re
 import secrets
 import ssl
 import time
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from functools import cache, partial
-from importlib.resources import files
+from functools import partial
 from typing import Any, Final
 
 from aiohttp import web
 
-from bt_selfsecure import __version__
-from bt_selfsecure.errors import BtSelfSecureError, LocalError, PeerError, UsageError
+from bt_selfsecure.errors import LocalError, UsageError
 from bt_selfsecure.iot.cloud import queries
+from bt_selfsecure.iot.cloud.answers import (
+    DeviceFailedError,
+    ForbiddenError,
+    Handler,
+    NoAnswerError,
+    Rates,
+    description,
+    in_one_line,
+    json_answer,
+)
 from bt_selfsecure.iot.cloud.api_operations import (
     OPERATIONS,
     AlertsQuery,
@@ -33,7 +39,6 @@ from bt_selfsecure.iot.cloud.cloud import Cloud
 from bt_selfsecure.iot.cloud.page import HEADERS, the_page
 from bt_selfsecure.iot.cloud.queries import NotThereError, Scope
 from bt_selfsecure.iot.cloud.readers import Readers
-from bt_selfsecure.iot.cloud.sql import SqlError
 from bt_selfsecure.iot.cloud.tokens import (
     NoTokenError,
     ProofReader,
@@ -71,44 +76,8 @@ http_log.setLevel(logging.CRITICAL)  # aiohttp logs a traceback for every reques
 
 STRANGERS_PER_MINUTE: Final = 60
 """Requests without a token that counts, of one address."""
-MOST_RATES: Final = 4096
 STOP_S: Final = 1.0
 TOKEN, SCOPE = web.RequestKey("token", Token), web.RequestKey("scope", object)
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class TooOftenError(BtSelfSecureError):
-    """So many requests may not come."""
-
-
-class DeviceFailedError(BtSelfSecureError):
-    """There is an answer of the device, and it is an error."""
-
-
-class NoAnswerError(BtSelfSecureError):
-    """No answer comes from the device now."""
-
-
-class ForbiddenError(BtSelfSecureError):
-    """The token's role is too small."""
-
-
-class Rates:
-    """Counts requests by who makes them, as buckets that fill by the minute."""
-
-    def __init__(self, per_minute: int) -> None:
-        self._most: Final = per_minute
-        self._left: Final[OrderedDict[str, tuple[float, float]]] = OrderedDict()
-
-    def take(self, who: str, now: float) -> None:
-        """Raises `TooOftenError`."""
-        left, at = self._left.pop(who, (float(self._most), now))
-        left = min(self._most, left + (now - at) * self._most / 60)
-        self._left[who] = max(left - 1, 0.0) if left >= 1 else left, now
-        if len(self._left) > MOST_RATES:
-            self._left.popitem(last=False)
-        if left < 1:
-            raise TooOftenError(f"more than {self._most} requests a minute: wait a second, or ask for more at once")
 
 
 class CloudApi:
@@ -122,7 +91,7 @@ class CloudApi:
         self._proofs: Final = ProofReader()
         self._rates: Final = Rates(cloud.config.api.requests_per_minute)
         self._strangers: Final = Rates(STRANGERS_PER_MINUTE)
-        application = web.Application(client_max_size=limits.MOST_LIST_BYTES, middlewares=[_in_one_line])
+        application = web.Application(client_max_size=limits.MOST_LIST_BYTES, middlewares=[in_one_line])
         for name, each in OPERATIONS.items():
             handler = partial(self._checked, each.role, getattr(self, f"_{name}"))
             application.router.add_route(each.operation.method, each.operation.path, handler)
@@ -186,17 +155,17 @@ class CloudApi:
     async def _health(self, request: web.Request) -> web.Response:
         read_query(request.query, NoQuery)
         faults = self.faults()
-        return _json({"healthy": not faults, "problems": self.problems()}, 503 if faults else 200)
+        return json_answer({"healthy": not faults, "problems": self.problems()}, 503 if faults else 200)
 
     async def _openapi(self, request: web.Request) -> web.Response:
         read_query(request.query, NoQuery)
-        return _json(description())
+        return json_answer(description())
 
     async def _network(self, request: web.Request) -> web.Response:
         read_query(request.query, NoQuery)
         gateways, devices, alerts = await self._readers.do(queries.counts, _scope(request))
         member = self._cloud.member
-        return _json(
+        return json_answer(
             {
                 "name": member.network.name,
                 "cloud": member.signed.certificate.name,
@@ -213,28 +182,30 @@ class CloudApi:
     async def _gateways(self, request: web.Request) -> web.Response:
         read_query(request.query, NoQuery)
         found = await self._readers.do(queries.gateways, _scope(request), self._judge)
-        return _json({"gateways": found})
+        return json_answer({"gateways": found})
 
     async def _devices(self, request: web.Request) -> web.Response:
         query = read_query(request.query, DevicesQuery)
-        return _json(await self._readers.do(queries.devices, _scope(request), query, self._judge))
+        return json_answer(await self._readers.do(queries.devices, _scope(request), query, self._judge))
 
     async def _device(self, request: web.Request) -> web.Response:
         read_query(request.query, NoQuery)
         device = request.match_info["device"]
-        return _json(await self._readers.do(queries.device, _scope(request), device, self._judge))
+        return json_answer(await self._readers.do(queries.device, _scope(request), device, self._judge))
 
     async def _readings(self, request: web.Request) -> web.Response:
         query = read_query(request.query, ReadingsQuery)
-        return _json(await self._readers.do(queries.readings, _scope(request), request.match_info["device"], query))
+        return json_answer(
+            await self._readers.do(queries.readings, _scope(request), request.match_info["device"], query)
+        )
 
     async def _connections(self, request: web.Request) -> web.Response:
         query = read_query(request.query, ConnectionsQuery)
-        return _json(await self._readers.do(queries.connections, _scope(request), query))
+        return json_answer(await self._readers.do(queries.connections, _scope(request), query))
 
     async def _alerts(self, request: web.Request) -> web.Response:
         query = read_query(request.query, AlertsQuery)
-        return _json(await self._readers.do(queries.alerts, _scope(request), query))
+        return json_answer(await self._readers.do(queries.alerts, _scope(request), query))
 
     async def _seen(self, request: web.Request) -> web.Response:
         read_query(request.query, NoQuery)
@@ -274,7 +245,7 @@ class CloudApi:
         answer = await self._forward(request, ReadingRequest((query.sensor,) if query.sensor else ()))
         if not isinstance(answer, ReadingResponse):
             raise DeviceFailedError("the device answers otherwise than it was asked")
-        return _json({"readings": dict(answer.readings)})
+        return json_answer({"readings": dict(answer.readings)})
 
     async def _command(self, request: web.Request) -> web.Response:
         query = read_query(request.query, CommandQuery)
@@ -283,7 +254,7 @@ class CloudApi:
         if not WORD(query.name):
             raise NotThereError("no device can have a command of this name: it has 1 to 32 printable bytes")
         if not MEASURED(argument):
-            return _json({"id": identity, "done": False, "text": "no device can be told this value"})
+            return json_answer({"id": identity, "done": False, "text": "no device can be told this value"})
         device = request.match_info["device"]
         no = await self._readers.do(queries.device_number, _scope(request), device)
         text = json.dumps(argument)
@@ -292,17 +263,17 @@ class CloudApi:
         if known is not None and known[:3] != (no, query.name, text):
             raise ConflictError("another command has this id already: choose one by chance")
         if known is not None and known[3] is not None:
-            return _json({"id": identity, "done": bool(known[3]), "text": known[4]})
+            return json_answer({"id": identity, "done": bool(known[3]), "text": known[4]})
         answer = await self._forward(request, forwarded)
         if not isinstance(answer, CommandStatus):
             raise DeviceFailedError("the device answers otherwise than it was asked")
         await self._readers.do(queries.end_command, identity, answer.done, answer.text)
         log.info("%s had %s do %r: %s", request[TOKEN].name, device, query.name, "done" if answer.done else "not done")
-        return _json({"id": identity, "done": answer.done, "text": answer.text})
+        return json_answer({"id": identity, "done": answer.done, "text": answer.text})
 
     async def _commands(self, request: web.Request) -> web.Response:
         read_query(request.query, NoQuery)
-        return _json(await self._readers.do(queries.commands, request.match_info["device"]))
+        return json_answer(await self._readers.do(queries.commands, request.match_info["device"]))
 
     async def _forward(self, request: web.Request, ask: ReadingRequest | ActuatorCommand) -> Answer:
         device = await self._readers.do(queries.device, _scope(request), request.match_info["device"], self._judge)
@@ -324,7 +295,7 @@ class CloudApi:
 
     async def _trust(self, request: web.Request) -> web.Response:
         read_query(request.query, NoQuery)
-        return _json(self._judge.state())
+        return json_answer(self._judge.state())
 
     async def _take_list(self, request: web.Request) -> web.Response:
         read_query(request.query, NoQuery)
@@ -335,18 +306,18 @@ class CloudApi:
         if is_new:
             log.info("%s brought a new list of the owner's", request[TOKEN].name)
             self._cloud.lists_changed()
-        return _json({"new": is_new})
+        return json_answer({"new": is_new})
 
     async def _tokens(self, request: web.Request) -> web.Response:
         read_query(request.query, NoQuery)
         rows = await self._readers.do(list_tokens)
-        return _json({"tokens": [{"name": name, "role": role, "expires_ms": end} for name, role, end in rows]})
+        return json_answer({"tokens": [{"name": name, "role": role, "expires_ms": end} for name, role, end in rows]})
 
     async def _add_token(self, request: web.Request) -> web.Response:
         query = read_query(request.query, TokenQuery)
         role = TokenRole[query.role.upper()]
         made = await self._readers.do(make_token, query.name, role, query.days, self._now_ms())
-        return _json({"secret": made})
+        return json_answer({"secret": made})
 
     async def _revoke_token(self, request: web.Request) -> web.Response:
         read_query(request.query, NoQuery)
@@ -396,59 +367,3 @@ def _argument(text: str) -> Any:
 async def _page(request: web.Request) -> web.Response:
     text, headers = the_page()
     return web.Response(text=text, content_type="text/html", headers=headers)
-
-
-STATUS: Final[dict[type[BtSelfSecureError], int]] = {
-    NoTokenError: 401,
-    ForbiddenError: 403,
-    NotThereError: 404,
-    ConflictError: 409,
-    TooOftenError: 429,
-    DeviceFailedError: 502,
-    NoAnswerError: 504,
-    SqlError: 503,
-    UsageError: 400,
-    PeerError: 400,
-    BtSelfSecureError: 503,
-}
-"""The first that fits counts."""
-
-
-@web.middleware
-async def _in_one_line(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every error is one line in JSON; what no caller can help is logged, and told as that."""
-    try:
-        return await handler(request)
-    except web.HTTPRequestEntityTooLarge:
-        return _error(413, f"a list has at most {limits.MOST_LIST_BYTES} bytes")
-    except web.HTTPException as error:
-        answer = _error(error.status, f"{error.reason}: {request.method} {request.path[:64]}; see GET /v1/openapi.json")
-        if "Allow" in error.headers:
-            answer.headers["Allow"] = error.headers["Allow"]
-        return answer
-    except BtSelfSecureError as error:
-        return _error(next(status for kind, status in STATUS.items() if isinstance(error, kind)), str(error))
-    except Exception:
-        log.exception("%s %s failed", request.method, request.path)
-        return _error(500, "the cloud failed at this; its log says why (journalctl -u bt-selfsecure-cloud)")
-
-
-def _json(body: Any, status: int = 200) -> web.Response:
-    return web.json_response(body, status=status, headers=HEADERS)
-
-
-def _error(status: int, text: str) -> web.Response:
-    answer = _json({"error": text}, status)
-    if status == 429:
-        answer.headers["Retry-After"] = "1"
-    if status == 401:
-        answer.headers["WWW-Authenticate"] = "Bearer, DPoP"
-    return answer
-
-
-@cache
-def description() -> dict[str, Any]:
-    """Return the description in OpenAPI 3.1, as docs/generate.py has made it, and of this version."""
-    described: dict[str, Any] = json.loads(files("bt_selfsecure.iot.cloud").joinpath("openapi.json").read_text("utf-8"))
-    described["info"]["version"] = __version__
-    return described

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from bt_selfsecure.iot.cloud.config import CloudConfig
 from bt_selfsecure.iot.cloud.sql import CloudDatabase, SqlError
@@ -23,6 +23,8 @@ from bt_selfsecure.protocols.iotcrypto.transmission_messages import (
     Acknowledgement,
     Answer,
     Ask,
+    ErrorCode,
+    ErrorMessage,
     ForwardedAsk,
     ReadingRequest,
     ReadingResponse,
@@ -34,6 +36,8 @@ log = logging.getLogger(__name__)
 
 COMMIT_S: Final = 0.05
 """For which batches are gathered before they are written together."""
+GAP_S: Final = 3.0
+"""For a batch that is missing before another: it was overtaken, or lost and comes again."""
 MOST_TOGETHER: Final = 4096
 """Batches in one transaction."""
 RETRY_S: Final = 2.0
@@ -46,6 +50,15 @@ T = TypeVar("T")
 
 class AbsentError(NotConnectedError):
     """The gateway of a device is not connected."""
+
+
+class _Waiting(NamedTuple):
+    """Is a batch that is to be written, and under which number it is answered."""
+
+    session: IotSession
+    n: int
+    batch: RecordBatch
+    since: float
 
 
 class Cloud:
@@ -68,7 +81,7 @@ class Cloud:
         self._base: CloudDatabase | None = None
         self._disk: Final = DiskThread()
         self._tasks: Final = Tasks()
-        self._queue: list[tuple[IotSession, int, RecordBatch]] = []
+        self._queue: list[_Waiting] = []
         self._something: Final = asyncio.Event()
         self._given: Final[dict[bytes, dict[ListKind, int]]] = {}
         self._rekeyed: Final[set[IotSession]] = set()
@@ -140,7 +153,7 @@ class Cloud:
     def asked(self, session: IotSession, n: int, message: Ask) -> None:
         match message:
             case RecordBatch():
-                self._queue.append((session, n, message))
+                self._queue.append(_Waiting(session, n, message, asyncio.get_running_loop().time()))
                 self._something.set()
             case ReadingRequest():
                 session.answer(n, ReadingResponse({}))
@@ -219,25 +232,31 @@ class Cloud:
             await self._something.wait()
             await asyncio.sleep(COMMIT_S)
             self._something.clear()
-            waiting, self._queue = [one for one in self._queue if not one[0].end_reason], []
-            waiting.sort(key=lambda one: (one[0].id, one[2].epoch, one[2].first))  # some were overtaken on the way
+            waiting, self._queue = [one for one in self._queue if not one.session.end_reason], []
+            waiting.sort(
+                key=lambda one: (one.session.id, one.batch.epoch, one.batch.first)
+            )  # some were overtaken on the way
             for at in range(0, len(waiting), MOST_TOGETHER):
                 await self._keep(waiting[at : at + MOST_TOGETHER])
 
-    async def _keep(self, group: list[tuple[IotSession, int, RecordBatch]]) -> None:
-        """Write these. What can't be written yet waits: for the database, or for the batch before it."""
-        arrivals = [Arrival(session.peer, batch) for session, _, batch in group]
+    async def _keep(self, group: list[_Waiting]) -> None:
+        """Write these. What can't be written yet waits: for the database, or a while for the batch before it."""
+        arrivals = [Arrival(one.session.peer, one.batch) for one in group]
         now = self._now_ms()
         taken = await self._on_disk(lambda store: store.take(arrivals, now))
         if taken is None:
             self._queue += group
             self._something.set()
             return
+        loop = asyncio.get_running_loop()
         for one, is_there in zip(group, taken, strict=True):
             if is_there:
-                one[0].answer(one[1], Acknowledgement())
-            else:
+                one.session.answer(one.n, Acknowledgement())
+            elif loop.time() - one.since < GAP_S:
                 self._queue.append(one)
+                loop.call_at(one.since + GAP_S, self._something.set)
+            else:
+                one.session.answer(one.n, ErrorMessage(ErrorCode.REFUSED, "records before these are missing"))
 
     async def _note(self, what: Callable[[CloudStore], None]) -> None:
         await self._on_disk(what)

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from typing import Any, Final
 
 from bt_selfsecure.curves import ecdsa_verify
-from bt_selfsecure.errors import BtSelfSecureError, UsageError
+from bt_selfsecure.errors import BtSelfSecureError, UnreadableError, UsageError
 from bt_selfsecure.iot.cloud.sql import CloudDatabase
 from bt_selfsecure.node.errors import ConflictError
 from bt_selfsecure.protocols.iotcrypto.certificate import Certificate, Role, SecretKeys, SignedCertificate
@@ -147,13 +147,13 @@ class ProofReader:
     @staticmethod
     def _read(proof: str, partner: Certificate) -> tuple[dict[str, Any], dict[str, Any], str]:
         if len(proof) > MOST_PROOF_BYTES:
-            raise ValueError
+            raise UnreadableError("no proof")
         signed, _, signature = proof.rpartition(".")
         head, body = (json.loads(_unpacked(part)) for part in signed.split("."))
         digest = hashlib.sha256(signed.encode()).digest()
         right = isinstance(head, dict) and isinstance(body, dict) and head.get("jwk") == _jwk(partner.ecdsa_key)
         if not right or not ecdsa_verify(partner.ecdsa_key, _unpacked(signature), digest):
-            raise ValueError
+            raise UnreadableError("no proof")
         return head, body, f"{partner.id.hex()} {str(body.get('jti'))[:64]}"
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from bt_selfsecure.errors import UsageError
+
 SENSORS = ("on", "switched")
 
 _on = False
@@ -18,7 +20,7 @@ def read_sensor(name: str) -> bool | int:
 def execute(name: str, argument: object) -> str:
     global _on, _switched
     if name != "switch" or type(argument) is not bool:
-        raise ValueError("the command is switch, with true or false")
+        raise UsageError("the command is switch, with true or false")
     _switched += argument != _on
     _on = argument
     return "it is on" if _on else "it is off"

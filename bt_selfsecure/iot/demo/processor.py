@@ -6,6 +6,8 @@ import os
 import time
 from collections.abc import Iterator
 
+from bt_selfsecure.errors import UsageError
+
 SENSORS = ("load", "busy_percent")
 BUSY_LOAD = 0.9 * (os.cpu_count() or 1)
 
@@ -31,7 +33,7 @@ def read_sensor(name: str) -> float:
 
 def execute(name: str, argument: object) -> str:
     if name != "rest":
-        raise ValueError(f"there is no command {name!r}: it is rest, with seconds")
+        raise UsageError(f"there is no command {name!r}: it is rest, with seconds")
     time.sleep(min(max(float(str(argument)), 0), 5))
     return "rested"
 

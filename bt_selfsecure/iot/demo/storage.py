@@ -6,6 +6,8 @@ import os
 import shutil
 from collections.abc import Iterator
 
+from bt_selfsecure.errors import UsageError
+
 SENSORS = ("memory_free_mb", "disk_free_gb")
 LEAST_GB = 1.0
 
@@ -23,7 +25,7 @@ def read_sensor(name: str) -> float:
 
 
 def execute(name: str, argument: object) -> str:
-    raise ValueError(f"there is no command {name!r}, nor any other")
+    raise UsageError(f"there is no command {name!r}, nor any other")
 
 
 def alerts() -> Iterator[tuple[str, float]]:
