@@ -240,7 +240,8 @@ def whom(peer: dict[str, Any]) -> str:
         return "confirmed by its authentication key" + (f",{age}" if age else "")
     text = "unconfirmed"
     if trust["shared_key"]:
-        text += ": its authentication key is that of other peers, too, so it may be any of them: give each pair a key of its own"
+        text += ": its authentication key is that of other peers, too"
+        text += ", so it may be any of them: give each pair a key of its own"
     if trust["keys_from_nowhere"]:
         text += f", {counted(trust['keys_from_nowhere'], 'key')} from nowhere"
         text += "" if trust["first_since"] is None else f" since {day(trust['first_since'])}"

@@ -2,10 +2,10 @@
 `PeerMachine`.
 
 A key has continuity where the key before it is mixed in, which only who had that one can do. A *confirmed* peer gets no
-key without it, unless a person who waits for one allows it: for this one wish, and only the key that is taken on it ends
-the confirmation. An *unconfirmed* one does, as with ssh's first use, so that it heals by itself: but each such key in the
-place of another, a key from nowhere, counts, is told, and puts off the next one. `paper` has no continuity: of its
-peers nothing is confirmed, and nothing counted.
+key without it, unless a person who waits for one allows it: for this one wish, and only the key that is taken on it
+ends the confirmation. An *unconfirmed* one does, as with ssh's first use, so that it heals by itself: but each such key
+in the place of another, a key from nowhere, counts, is told, and puts off the next one. `paper` has no continuity: of
+its peers nothing is confirmed, and nothing counted.
 """
 
 from __future__ import annotations
