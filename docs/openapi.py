@@ -10,6 +10,7 @@ import importlib
 import json
 import typing
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any, Final
 
 import typing_extensions
@@ -78,8 +79,21 @@ class Schemas:
 
 def operation(name: str, of: Operation, schemas: Schemas) -> Json:
     """Return an operation's description."""
-    error = {"content": {"application/json": {"schema": schemas.of(Error)}}}
-    errors = sorted((EVERYWHERE | dict(of.errors)).items())
+    return described_operation(name, of, schemas, EVERYWHERE, PARAMETERS, MAX_MESSAGE_BYTES, Error)
+
+
+def described_operation(
+    name: str,
+    of: Operation,
+    schemas: Schemas,
+    everywhere: dict[int, str],
+    in_paths: dict[str, Any],
+    most_body_bytes: int,
+    error_type: type,
+) -> Json:
+    """Return an operation's description, of this API or of another that is declared alike."""
+    error = {"content": {"application/json": {"schema": schemas.of(error_type)}}}
+    errors = sorted((everywhere | dict(of.errors)).items())
     answers = {str(status): {"description": doc} | error for status, doc in errors}
     if name == "health":
         answers["503"] = {
@@ -95,8 +109,8 @@ def operation(name: str, of: Operation, schemas: Schemas) -> Json:
             "name": part[1:-1],
             "in": "path",
             "required": True,
-            "description": PARAMETERS[part[1:-1]],
-            "schema": {"type": "integer", "minimum": 1} if part == "{id}" else {"type": "string"},
+            "description": in_paths[part[1:-1]],
+            "schema": {"type": "integer", "minimum": 1} if part in ("{id}", "{number}") else {"type": "string"},
         }
         for part in of.path.split("/")
         if part.startswith("{")
@@ -111,16 +125,21 @@ def operation(name: str, of: Operation, schemas: Schemas) -> Json:
     if parameters:
         described["parameters"] = parameters
     if of.body:
-        content = {"application/octet-stream": {"schema": {"type": "string", "maxLength": MAX_MESSAGE_BYTES}}}
+        content = {"application/octet-stream": {"schema": {"type": "string", "maxLength": most_body_bytes}}}
         described["requestBody"] = {"description": of.body, "content": content}
     return described
 
 
-def description() -> Json:
-    """Return the whole description, but for the version, which the node puts in."""
-    for kind in (*vars(api_types).values(), *vars(api_operations).values()):
+def document(*modules: ModuleType) -> None:
+    """Let pydantic take the sentences under fields for their descriptions."""
+    for kind in (kind for module in modules for kind in vars(module).values()):
         if isinstance(kind, type) and (typing_extensions.is_typeddict(kind) or hasattr(kind, "__dataclass_fields__")):
             kind.__pydantic_config__ = ConfigDict(use_attribute_docstrings=True)  # type: ignore[attr-defined]
+
+
+def description() -> Json:
+    """Return the whole description, but for the version, which the node puts in."""
+    document(api_types, api_operations)
     schemas, paths = Schemas(), dict[str, Json]()
     for name, each in OPERATIONS.items():
         paths.setdefault(each.path, {})[each.method.lower()] = operation(name, each, schemas)

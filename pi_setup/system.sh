@@ -90,6 +90,7 @@ wished() {
   extras=$(discovery)
   { [ "${role-}" != coap ] && [ ! -d "$configuration/coap" ]; } || extras+=${extras:+,}coap
   { [ "${role-}" != bootstrap ] && [ ! -d "$configuration/bootstrap" ]; } || extras+=${extras:+,}pair
+  { [ "${role-}" != cloud ] && [ ! -d "$configuration/cloud" ]; } || extras+=${extras:+,}cloud
   case ${role-} in gateway | device) extras+=${extras:+,}iot ;;
     *) [ ! -d "$configuration/gateway" ] && [ ! -d "$configuration/devices" ] || extras+=${extras:+,}iot ;;
   esac

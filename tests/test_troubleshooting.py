@@ -37,6 +37,7 @@ def said_by_python() -> Iterator[str]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.expr) and (text := template(node)) is not None:
                 yield text
+                yield re.sub(r"%[a-z]", HOLE, text)  # of a log
                 for line in text.splitlines():  # of a text of several, in which values are filled
                     yield re.sub(r"\{\w+\}", HOLE, line)
 

@@ -30,7 +30,8 @@ quarter of an hour, most of it for the paper's list of used numbers."""
 EPILOG: Final = """\
 example:
   bt-selfsecure bench coap --sessions 9100 --plots . --json > coap.json
-the table between two computers, as over `link up --ipsp`; both run this version:
+the table between two computers, as over `link up --ipsp`, with this version at
+both:
   bob$   bt-selfsecure bench coap --serve fe80::1%bt0 --keys keys
   bob$   scp -r keys alice:
   alice$ bt-selfsecure bench coap --at fe80::1%bt0 --keys keys

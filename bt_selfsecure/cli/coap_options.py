@@ -30,7 +30,7 @@ SCHEME_HELP: Final = """\
 schemes:
   plain   no security (coap://)
   dtls    DTLS 1.2 with a pre-shared key that stays: --key-file (coaps://)
-  oscore  OSCORE with such a key: --pair, made by coap pair --for oscore (coap://)
+  oscore  OSCORE with such a key: --pair, by coap pair --for oscore (coap://)
   dotp    D-OTP: --pair. Layer dtls: a key for each DTLS session (coaps://);
           layer object: a key for each datagram, no handshake (coap://)
   sabour  Sabour's handshake, then OSCORE (coap://): coap identity, coap enrol

@@ -105,7 +105,7 @@ def add_status(commands: _SubParsersAction[ArgumentParser]) -> None:
 
 def add_leave(commands: _SubParsersAction[ArgumentParser]) -> None:
     """Add `group leave`."""
-    text = "Be no member of this group any more; its owner is told, and begins another epoch."
+    text = "Be no member of this group any more; its owner is told, and begins another\nepoch."
     _named(client_parser(commands, "leave", "be no member any more", text, "", _end))
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from bt_selfsecure.iot.folder import IdentityFolder
 
-NEEDED: Final = "IoT-Crypto needs {}: install it with pip install 'bt-selfsecure[iot]'"
+NEEDED: Final = "IoT-Crypto needs {}: install it with pip install 'bt-selfsecure[{}]'"
 
 
 def add_state(parser: ArgumentParser) -> None:
@@ -39,14 +39,14 @@ def state_of(args: Namespace) -> Path:
 
 
 @contextmanager
-def needing_extra() -> Iterator[None]:
+def needing_extra(extra: str = "iot") -> Iterator[None]:
     """Turn a library that is missing into a sentence."""
     try:
         yield
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("bt_selfsecure"):
             raise
-        raise UsageError(NEEDED.format(error.name)) from None
+        raise UsageError(NEEDED.format(error.name, extra)) from None
 
 
 def folder_of(args: Namespace) -> IdentityFolder:

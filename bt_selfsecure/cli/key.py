@@ -80,7 +80,11 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
     """Add `key` and its commands."""
     raw = argparse.RawDescriptionHelpFormatter
     key = commands.add_parser(
-        "key", help="keys for other programs", description=DESCRIPTION, epilog=EPILOG, formatter_class=raw
+        "key",
+        help="keys for other programs: files, WireGuard, OSCORE, IKEv2",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=raw,
     )
     verbs = key.add_subparsers(title="commands", metavar="COMMAND", required=True)
     get = verbs.add_parser("get", help="print one", description=GET_TEXT, formatter_class=raw)
@@ -230,7 +234,7 @@ def _is_lower(client: Any, peer: str) -> bool:
 
 
 def _ca(args: Namespace) -> int:
-    from bt_selfsecure.delivery.etsi014.authority import issue
+    from bt_selfsecure.authority import issue
 
     for made in issue(args.folder, args.names, args.host, args.days):
         print(f"made {made} and {made.with_suffix('.key').name}")

@@ -76,17 +76,21 @@ def _up(args: Namespace) -> int:
 
 
 def _address(args: Namespace) -> str:
-    """Return the peer's device address; where it is given by a name, as the node's configuration has it."""
+    """Return the peer's device address; where it is given by a name, as the node knows it by its
+    configuration, or by pairing."""
     if is_address(address := spelled(args.peer)):
         return address
-    from bt_selfsecure.node.config_file import read
+    from bt_selfsecure.node.config_file import read, with_paired
     from bt_selfsecure.node.where import find_path
 
-    known = {peer.name: peer.address for peer in read(find_path(args.config)).config.peer}
+    known = {peer.name: peer.address for peer in with_paired(read(find_path(args.config))).config.peer}
     if args.peer in known:
         return known[args.peer]
     names = ", ".join(sorted(known)) or "none"
-    raise UsageError(f"{args.peer!r} is neither a device address nor a peer in the configuration: those are {names}")
+    raise UsageError(
+        f"{args.peer!r} is neither a device address nor a peer that is known: those are {names} "
+        "(sudo sees those that were paired, too)"
+    )
 
 
 async def _follow(args: Namespace, peer: str | None) -> None:

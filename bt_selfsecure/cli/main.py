@@ -61,6 +61,7 @@ COMMANDS: Final = {
     "iotcrypto": Command("iotcrypto", "certificates and trust of IoT networks"),
     "device": Command("device", "a device of an IoT network"),
     "gateway": Command("gateway", "a gateway of an IoT network"),
+    "cloud": Command("cloud", "the cloud server of an IoT network"),
     "bench": Command("bench", "what the protocols cost beside others, measured here"),
     "lab": Command("lab", "virtual Pis with the real Linux Bluetooth stack"),
     "eve": Command("eve_group", "what an eavesdropper hears, keeps, computes and tries", is_group=True),

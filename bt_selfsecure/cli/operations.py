@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO
 
 from bt_selfsecure.cli.client import client_parser, node_client, progress
+from bt_selfsecure.cli.terminal import columns, wrapped
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.config import LOG_LEVELS, STATE_DIRECTORY
 from bt_selfsecure.node.config_file import read
@@ -35,9 +36,10 @@ status, the doctor's findings, the logs. It holds no key and no message. With
 stand-in for the same device throughout. Look through it before you attach it.
 With sudo it sees more."""
 BACKUP_TEXT: Final = """\
-Copy the node's state (keys, queues, where each session stands) to FILE, also
-while the node runs. FILE HOLDS THE KEYS: who has it can read what is sent under
-them. Keep it as you keep a key, and delete it when you have a newer one.
+Copy the node's state (keys, queues, where each session stands, peers that were
+paired) to FILE, also while the node runs. FILE HOLDS THE KEYS: who has it can
+read what is sent under them, and pass for this node or a paired peer. Keep it
+as you keep a key, and delete it when you have a newer one.
 /etc/bt-selfsecure is not in it: copy that as well, for a new card."""
 RESTORE_TEXT: Final = """\
 Put a backup, or a folder that was set aside, in the place of the node's state.
@@ -53,21 +55,25 @@ bt-selfsecure establish NODE --without-continuity.
 It is not safe from a thief of that backup, or of a disk as old as it, who reads
 on from there. If in doubt: bt-selfsecure establish PEER, for each of them.
 
+Peers that were paired are those of FILE then. Where it has none, those that are
+there stay. bt-selfsecure pair forget NAME takes one out.
+
 Messages that waited in FILE to be sent are sent, but for those that the peer
 has had since: it tells, whatever the key, unless it has lost its own state.
 Messages that waited in FILE for a reader here are shown, perhaps again.
 restore says how many there are; --drop-messages restores without them."""
 STATE_TEXT: Final = """\
 What to do with all that the node keeps (keys, queues, where each session
-stands), other than to copy it: see backup and restore."""
+stands, peers that were paired), other than to copy it: see backup and restore."""
 SET_ASIDE_TEXT: Final = """\
-Move the node's state (keys, queues, where each session stands) to a folder
-beside it, with the time in its name: the node then begins with new keys, and
-agrees on them with its peers by itself; a peer that has confirmed this node
-asks for a person first (there: bt-selfsecure establish NODE
---without-continuity). Stop the node first. Nothing is destroyed, damaged files
-neither: restore FOLDER puts them back. The folder holds keys: delete it when
-all is well."""
+Move the node's state (keys, queues, where each session stands, peers that were
+paired) to a folder beside it, with the time in its name: the node then begins
+with new keys, and agrees on them with the peers in its configuration by itself;
+one that has confirmed this node asks for a person first (there: bt-selfsecure
+establish NODE --without-continuity). Whoever was paired has to pair again, and
+forgets this node first: pair forget NODE. Stop the node first. Nothing is
+destroyed, damaged files neither: restore FOLDER puts them back. The folder
+holds keys: delete it when all is well."""
 OPEN: Final = """\
 Whoever has that disk, or uses this computer, can read {path}:
 its file system keeps no permissions, as FAT on a USB stick."""
@@ -81,6 +87,7 @@ WAITED: Final = """\
 {sent} waited in it to be sent: a peer may get again what it has had since.
 {read} waited in it to be read here: shown, perhaps again. To have none of
 them, before you start the node: bt-selfsecure restore --drop-messages {file}"""
+PAIRED: Final = "Peers that were paired are those of the file: {names}. To take one out: bt-selfsecure pair forget NAME"
 DROPPED: Final = "Left out: {sent} that waited in it to be sent, and {read} to be read here."
 
 
@@ -233,8 +240,10 @@ def _restore(args: Namespace) -> int:
     from bt_selfsecure.node.state import restore
 
     directory = _state_directory(args)
-    old, waiting = restore(args.file, directory, drop_messages=args.drop_messages)
+    old, waiting, paired = restore(args.file, directory, drop_messages=args.drop_messages)
     print(RESTORED, file=sys.stderr)
+    if paired:
+        print("\n".join(wrapped(PAIRED.format(names=", ".join(paired)), columns())), file=sys.stderr)
     if any(waiting):
         sent, read = (counted(number, "message") for number in waiting)
         text = DROPPED if args.drop_messages else WAITED

@@ -308,9 +308,13 @@ def peer_table(peers: list[dict[str, Any]], width: int) -> list[str]:
     return _table(("NAME", "ADDRESS", "STATE", "KEY", "WHO", "OUT/IN"), rows, width)
 
 
+def nearest(nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return nodes that were heard, the loudest first."""
+    return sorted(nodes, key=lambda node: UNHEARD if node["rssi"] is None else -node["rssi"])
+
+
 def sighting_table(nodes: list[dict[str, Any]], width: int) -> list[str]:
     """Return a table of one line a node, the nearest first."""
-    nearest = sorted(nodes, key=lambda node: UNHEARD if node["rssi"] is None else -node["rssi"])
     rows = [
         (
             node["peer"] or "-",
@@ -319,7 +323,7 @@ def sighting_table(nodes: list[dict[str, Any]], width: int) -> list[str]:
             printable(node["name"] or "-"),
             node["profile"] or "?",
         )
-        for node in nearest
+        for node in nearest(nodes)
     ]
     return _table(("PEER", "ADDRESS", "SIGNAL", "NAME", "PROFILE"), rows, width) if rows else ["No node was heard."]
 

@@ -87,7 +87,7 @@ class _WentWrongError(BtSelfSecureError):
 
 def run(args: Namespace) -> int:
     """Tell the story. Ctrl-C ends it at any moment, and then nothing runs any more."""
-    with _signals_as_ctrl_c(), _folder(args.folder) as folder:
+    with signals_as_ctrl_c(), folder_for(args.folder) as folder:
         nodes = TwoNodes(folder, args.loss)
         try:
             _Story(nodes, args.loss).tell()
@@ -106,8 +106,9 @@ def run(args: Namespace) -> int:
 
 
 @contextlib.contextmanager
-def _signals_as_ctrl_c() -> Iterator[None]:
-    """A terminal that is closed ends the two as well. After one of them this process ends: no other changes how."""
+def signals_as_ctrl_c() -> Iterator[None]:
+    """Let a terminal that is closed end what was started as well. After one of them this process ends: no other
+    changes how."""
     before = {number: signal.signal(number, signal.default_int_handler) for number in SIGNALS}
     try:
         yield
@@ -118,7 +119,8 @@ def _signals_as_ctrl_c() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _folder(given: Path | None) -> Iterator[Path]:
+def folder_for(given: Path | None) -> Iterator[Path]:
+    """Yield this folder, or else one that is gone afterwards."""
     if given:
         yield given
         return

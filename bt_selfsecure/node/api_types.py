@@ -27,6 +27,17 @@ class Range(NamedTuple):
         return handler(schema) | {name: bound for name, bound in bounds.items() if bound is not None}
 
 
+class Pattern(NamedTuple):
+    """Bounds a text: all of it must match."""
+
+    pattern: str
+    said: str
+    """Completes "must be ..."."""
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        return handler(schema) | {"pattern": f"^({self.pattern})$"}
+
+
 Port = Annotated[int, Range(0, MAX_PORT)]
 Number = Annotated[int, Range(1, 2**63 - 1)]
 """Of a received message."""

@@ -14,19 +14,27 @@ from typing import Final
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.files import whole
+from bt_selfsecure.node import set_aside
 from bt_selfsecure.node.config import PeerTable
 from bt_selfsecure.node.tables import TableReader, key_of, load_toml, toml
 
-FILE: Final = "paired.toml"
-FOLDER: Final = "paired"
+FILE: Final = set_aside.PAIRED
+FOLDER: Final = set_aside.PAIRED_KEYS
 HEAD: Final = "# Peers that were paired. The node writes this file; bt-selfsecure pair forget NAME takes one out.\n"
 
 
 def paired_peers(directory: Path) -> tuple[PeerTable, ...]:
     """Return the tables of all that were paired; none where the directory may not be read. Raises `UsageError` for a
-    file that is damaged."""
-    path = directory / FILE
+    file that is damaged.
+
+    The keys are where the list is, whatever folder that was in when they were kept. What a restore that was cut short
+    has made ready is read already: the next start puts it in place."""
+    place = directory
     try:
+        new = directory / set_aside.NEW_PAIRED
+        if (directory / set_aside.NEW).exists() and (new / FILE).exists():
+            place = new
+        path = place / FILE
         if not path.exists():
             return ()
         path.open("rb").close()
@@ -37,7 +45,11 @@ def paired_peers(directory: Path) -> tuple[PeerTable, ...]:
     peers = values.get("peer", [])
     if set(values) - {"peer"} or not isinstance(peers, list) or not all(isinstance(peer, dict) for peer in peers):
         raise UsageError(f"{path} is damaged: remove it, and pair again")
-    return tuple(reader.table(PeerTable, ("peer", number), peer) for number, peer in enumerate(peers))
+    tables = [reader.table(PeerTable, ("peer", number), peer) for number, peer in enumerate(peers)]
+    keys = place if (place / FOLDER).exists() else directory
+    return tuple(
+        dataclasses.replace(table, authentication_key_file=str(key_file(keys, table.address))) for table in tables
+    )
 
 
 def key_file(directory: Path, address: str) -> Path:

@@ -10,7 +10,7 @@ from dataclasses import MISSING, fields
 from typing import Any, Literal, TypeVar
 
 from bt_selfsecure.errors import UnreadableError, UsageError
-from bt_selfsecure.node.api_types import Range
+from bt_selfsecure.node.api_types import Pattern, Range
 
 Query = TypeVar("Query")
 Read = Callable[[str], Any]
@@ -56,6 +56,9 @@ def _readers(kind: type) -> Mapping[str, Read]:
 def reader(of: Any) -> Read:
     """Return what reads a value of this type, as api_types annotates it."""
     bounds = next((each for each in getattr(of, "__metadata__", ()) if isinstance(each, Range)), None)
+    pattern = next((each for each in getattr(of, "__metadata__", ()) if isinstance(each, Pattern)), None)
+    if pattern:
+        return functools.partial(_matching, pattern)
     plain = typing.get_args(of)[0] if bounds else of
     if typing.get_origin(plain) is Literal:
         return functools.partial(_choice, {choice: choice for choice in typing.get_args(plain)})
@@ -73,6 +76,12 @@ def _whole(bounds: Range, text: str) -> int:
     if not re.fullmatch("[0-9]{1,19}", text) or not _within(bounds, int(text)):
         raise UnreadableError(f"a whole number, {bounds.low} to {bounds.high}")
     return int(text)
+
+
+def _matching(pattern: Pattern, text: str) -> str:
+    if not re.fullmatch(pattern.pattern, text):
+        raise UnreadableError(pattern.said)
+    return text
 
 
 def _seconds(bounds: Range, text: str) -> float:

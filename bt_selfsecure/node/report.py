@@ -23,8 +23,10 @@ from bt_selfsecure.bearers.places import parse_place
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.isolated import FOLDER, python_module
 from bt_selfsecure.node.client import NodeClient
+from bt_selfsecure.node.config import STATE_DIRECTORY
 from bt_selfsecure.node.config_file import read, render
 from bt_selfsecure.node.redaction import Redactor
+from bt_selfsecure.node.set_aside import PAIRED
 
 UNIT: Final = "bt-selfsecure.service"
 LOG_LINES: Final = 500
@@ -75,6 +77,7 @@ def redactor(config: Path) -> Redactor:
         text = config.read_bytes().replace(b"\0", b"").lstrip(b"\xff\xfe").decode("utf-8-sig", errors="replace")
     except OSError:
         text = ""
+    text += _paired(config)
     peers = 0
     for table in re.split(r"^(?=\s*\[)|(?=\{)", text, flags=re.MULTILINE):
         is_peer = PEER.search(table) is not None
@@ -88,6 +91,15 @@ def redactor(config: Path) -> Redactor:
             found = (address.replace("-", ":") for address in DEVICE_ADDRESS.findall(table))
             addresses.update(dict.fromkeys(found, f"<address of peer {peers}>"))
     return Redactor(names, addresses)
+
+
+def _paired(config: Path) -> str:
+    """The list of peers that were paired, whether it is right or not; empty where there is none to be seen."""
+    try:
+        listed = read(config).config.node.state_directory / PAIRED if config.exists() else STATE_DIRECTORY / PAIRED
+        return "\n" + listed.read_text(encoding="utf-8", errors="replace")
+    except (OSError, UsageError):
+        return ""
 
 
 def _people() -> dict[str, str]:

@@ -1,7 +1,8 @@
 """What a node keeps, moved aside or replaced: nothing of it is destroyed, and a crash in between loses nothing.
 
 A journal is replaced in three steps: the new one, complete, gets the name `journal.db.new`; what is there moves to a
-folder; the new one gets the old one's name. From the first step on the next start does the others.
+folder; the new one gets the old one's name. From the first step on the next start does the others. Peers that were
+paired are replaced with it where they lie ready, in `paired.new`, before the first step.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -19,14 +21,21 @@ LOG: Final = f"{FILE}-wal"
 """Where the newest of the state stands until SQLite brings it into the file."""
 NEW: Final = f"{FILE}.new"
 FILES: Final = (FILE, LOG, f"{FILE}-journal", f"{FILE}-shm")
+PAIRED: Final = "paired.toml"
+PAIRED_KEYS: Final = "paired"
+OF_PAIRED: Final = (PAIRED_KEYS, PAIRED)
+"""The list of peers that were paired, and the folder of their keys, which is there before whoever names them."""
+NEW_PAIRED: Final = "paired.new"
+"""A folder of both, which means something while there is a `journal.db.new` alone."""
 
 
-def set_aside(directory: Path) -> Path | None:
-    """Move the state to a new folder in the directory, which `state.restore` takes; None if there is none.
+def set_aside(directory: Path, others: Collection[str] = ()) -> Path | None:
+    """Move the journal, and others of these names, to a new folder in the directory, which `state.restore` takes; None
+    if there is none of them.
 
     The directory is locked by the caller. Raises `OSError`.
     """
-    files = [directory / name for name in FILES if (directory / name).exists()]
+    files = [directory / name for name in (*FILES, *others) if (directory / name).exists()]
     if not files:
         return None
     name, number = f"set-aside-{time.strftime('%Y%m%d-%H%M%S')}", 1
@@ -57,20 +66,36 @@ def new_file(directory: Path) -> Iterator[Path]:
         yield part
         give_to_owner(part)
         sync_file(part)
+        no_new_paired(directory)
         part.replace(directory / NEW)
     finally:
         part.unlink(missing_ok=True)
 
 
+def no_new_paired(directory: Path) -> None:
+    """Remove what a restore that was cut short has left: nothing was replaced by it. The directory is locked by the
+    caller, and has no `journal.db.new`. Raises `OSError`."""
+    if (directory / NEW_PAIRED).exists():
+        shutil.rmtree(directory / NEW_PAIRED)
+
+
 def put_in_place(directory: Path) -> Path | None:
-    """Let `journal.db.new` be the journal, if there is one; return the folder where what was there lies now.
+    """Let `journal.db.new` be the journal, if there is one, and what lies in `paired.new` the peers that were paired;
+    return the folder where what was there lies now.
 
     The directory is locked by the caller. Raises `OSError`.
     """
     new = directory / NEW
     if not new.exists():
         return None
-    old = set_aside(directory)
+    paired = directory / NEW_PAIRED
+    names = [name for name in OF_PAIRED if (paired / name).exists()]
+    old = set_aside(directory, names)
+    for name in names:
+        (paired / name).replace(directory / name)
+    if paired.exists():
+        sync_folder(directory)
+        paired.rmdir()
     new.replace(directory / FILE)
     sync_folder(directory)
     return old

@@ -18,10 +18,11 @@ from typing import Final, NamedTuple
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.files import is_there
 from bt_selfsecure.node import journal_file as journal
+from bt_selfsecure.node import paired_copy
 from bt_selfsecure.node import set_aside as aside
 from bt_selfsecure.node.disk import directory_refusal, refusal
 from bt_selfsecure.node.haoxiao.undelivered import Waiting, count_waiting, drop_waiting, mark_restored
-from bt_selfsecure.node.set_aside import FILE, LOG, NEW
+from bt_selfsecure.node.set_aside import FILE, LOG, NEW, NEW_PAIRED
 
 WAL_MODE: Final = slice(18, 20)
 """The bytes of the header that are 2 where there may be a WAL (sqlite.org/fileformat2.html, 1.3); a backup has none."""
@@ -30,8 +31,8 @@ ANOTHER_BACKUP: Final = "name another backup; the node's state stays as it is"
 
 
 def backup(directory: Path, target: Path) -> int:
-    """Copy the state as it is on disk now, also while the node runs; return the copy's size in bytes. It holds keys:
-    mode 0600, where there are modes.
+    """Copy the state as it is on disk now, also while the node runs, and with it the peers that were paired; return the
+    copy's size in bytes. It holds keys: mode 0600, where there are modes.
 
     Raises `UsageError`; then there is no copy.
     """
@@ -71,6 +72,7 @@ def _copy(source: Path, new: Path) -> None:
                 raise
             _copy_files(source, new)
         copy.execute("PRAGMA journal_mode = DELETE")
+        paired_copy.put(copy, source.parent)
     journal.inspect(new, source, alone=True)
 
 
@@ -88,11 +90,13 @@ class Restored(NamedTuple):
     """The folder where the state that was there lies now, if there was any."""
     waiting: Waiting
     """Messages that waited in the backup."""
+    paired: tuple[str, ...]
+    """Names of the peers in it that were paired. Where there are none, those that are in the state stay."""
 
 
 def restore(source: Path, directory: Path, *, drop_messages: bool = False) -> Restored:
     """Put a backup, or a folder that was set aside, in the place of the state, with or without the messages that waited
-    in it.
+    in it. Peers that were paired are replaced by those in it, if it has any.
 
     Raises `UsageError` for what is no backup and while a node runs; then nothing is changed.
     """
@@ -102,9 +106,15 @@ def restore(source: Path, directory: Path, *, drop_messages: bool = False) -> Re
             _refuse_half(source, directory)
             with _folder(directory) as folder:
                 waiting = _take(source, folder, drop_messages)
+                paired = paired_copy.take(folder / FILE, source, folder / NEW_PAIRED, ANOTHER_BACKUP)
+                aside.put_in_place(directory)  # what a restore that was cut short has left, if it was that far
+                aside.no_new_paired(directory)
+                if paired:
+                    (folder / NEW_PAIRED).replace(directory / NEW_PAIRED)
+                    aside.sync_folder(directory)
                 (folder / FILE).replace(directory / NEW)
             journal.mark(lock, journal.CLOSED)
-            return Restored(aside.put_in_place(directory), waiting)
+            return Restored(aside.put_in_place(directory), waiting, paired)
     except OSError as error:
         raise UsageError(f"can't restore {source}: {directory_refusal(error, directory)}") from None
     except sqlite3.Error as error:
@@ -157,13 +167,13 @@ def _take(source: Path, folder: Path, drop_messages: bool) -> Waiting:
 
 
 def set_aside(directory: Path) -> Path | None:
-    """Move all that is kept to a folder, which `restore` takes, and return it; None where nothing of a state is left.
-    Raises `UsageError`; then nothing is changed."""
+    """Move all that is kept, also of peers that were paired, to a folder, which `restore` takes, and return it; None
+    where nothing of a state is left. Raises `UsageError`; then nothing is changed."""
     try:
         had_state = is_there(directory)
         if had_state:
             with journal.locked(directory) as lock:
-                folder = aside.set_aside(directory)
+                folder = aside.set_aside(directory, aside.OF_PAIRED)
                 had_state = bool(folder or journal.marked(lock))
                 journal.mark(lock, b"")
     except OSError as error:

@@ -60,7 +60,7 @@ class TwoNodes:
         self.folder: Final = folder.absolute()
         share = f"{loss:.6f}".rstrip("0")
         self.processes: Final[dict[str, subprocess.Popen[bytes]]] = {}
-        places = dict(zip(ADDRESSES, (f"{host}:{port}" for port in ports or _free_ports(host)), strict=True))
+        places = dict(zip(ADDRESSES, (f"{host}:{port}" for port in ports or free_ports(host)), strict=True))
         bearer = f"faults:loss={share};udp" if float(share) else "udp"
         texts = {name: self._configuration(name, bearer, places) for name in ADDRESSES}
         for name, text in texts.items():
@@ -91,7 +91,7 @@ class TwoNodes:
         """Start both, in the main thread; return when their APIs answer. Raises `UsageError` with its last word if one
         ends instead."""
         for name in names:
-            with self.log(name).open("ab") as log, _no_interrupt():
+            with self.log(name).open("ab") as log, no_interrupt():
                 self.processes[name] = subprocess.Popen(
                     self.command("node", "--config", str(self.config(name))),
                     stdin=subprocess.DEVNULL,
@@ -152,8 +152,8 @@ class TwoNodes:
 
 
 @contextlib.contextmanager
-def _no_interrupt() -> Iterator[None]:
-    """A signal comes only after this: a child that was just made must not be forgotten."""
+def no_interrupt() -> Iterator[None]:
+    """Let a signal come only after this: a child that was just made must not be forgotten."""
     came: list[int] = []
     before = {number: signal.signal(number, lambda number, frame: came.append(number)) for number in SIGNALS}
     try:
@@ -165,12 +165,12 @@ def _no_interrupt() -> Iterator[None]:
             signal.raise_signal(came[0])
 
 
-def _free_ports(host: str) -> tuple[int, int]:
-    """Two that are nobody's at this moment."""
+def free_ports(host: str, count: int = 2) -> list[int]:
+    """Return UDP ports that are nobody's at this moment."""
     with contextlib.ExitStack() as stack:
         ports = []
-        for _ in ADDRESSES:
+        for _ in range(count):
             sock = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
             sock.bind((host, 0))
             ports.append(int(sock.getsockname()[1]))
-    return ports[0], ports[1]
+    return ports

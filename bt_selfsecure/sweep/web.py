@@ -12,9 +12,7 @@ who listens to an unencrypted network can.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import hashlib
 import hmac
 import ipaddress
 import json
@@ -33,7 +31,7 @@ from bt_selfsecure.sweep.driver import Driver
 from bt_selfsecure.sweep.wishes import NoWishError, read_wish
 
 try:
-    from bt_selfsecure.look.pages import page
+    from bt_selfsecure.look.pages import digest, page
     from bt_selfsecure.sweep.http import Answer, HttpRequest, HttpServer, RefusedError
 except ModuleNotFoundError as error:
     raise UsageError(f"--web needs {error.name}: install it with pip install 'bt-selfsecure[node]'") from error
@@ -114,7 +112,7 @@ class Page:
         shown = page("sweep/page.html")
         self._page = shown.encode()
         policy = (
-            f"default-src 'none'; style-src {_digest(shown, 'style')}; script-src {_digest(shown, 'script')}; "
+            f"default-src 'none'; style-src {digest(shown, 'style')}; script-src {digest(shown, 'script')}; "
             "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         )
         self.headers = {
@@ -169,12 +167,6 @@ class Page:
         if why := self._driver.wish(wish):
             return self._state(HTTPStatus.CONFLICT, error=why)
         return self._state(HTTPStatus.OK)
-
-
-def _digest(shown: str, element: str) -> str:
-    """Return what a content security policy says of the page's one element of this name: nothing else may run."""
-    (text,) = re.findall(f"<{element}>(.*?)</{element}>", shown, re.DOTALL)
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 async def _names() -> frozenset[str]:

@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from qkdsec.client.etsi014 import ETSI014Client
 
-from bt_selfsecure.delivery.etsi014.authority import issue
+from bt_selfsecure.authority import issue
 from bt_selfsecure.delivery.etsi014.key_ids import KeyId
 from bt_selfsecure.delivery.etsi014.store import KEPT_GENERATIONS, KeyStore
 from bt_selfsecure.errors import UsageError

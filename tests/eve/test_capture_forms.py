@@ -22,6 +22,7 @@ from bt_selfsecure.eve.reading import Reader
 from bt_selfsecure.eve.sources import NO_TIME, UNREADABLE, Capture, Direction, open_source
 from bt_selfsecure.eve.sources import compressed as compressed_source
 from bt_selfsecure.eve.sources.packet import BOMB, CUT, CUT_SHORT, DAMAGED
+from bt_selfsecure.protocols.haoxiao.frames import Kind, peek_kind
 
 PACKET = bytes.fromhex("d6be898e4209060504030201020106fcb633")
 """An advertisement on the air, from access address to CRC."""
@@ -143,7 +144,9 @@ def with_times(tmp_path: Path, offset: int, resolution: int = 6) -> Path:
     options = struct.pack("<HHB3x", 9, 1, resolution) + struct.pack("<HHq", 14, 8, offset) + bytes(4)
     path = tmp_path / "times.pcapng"
     path.write_bytes(
-        SECTION + interface(LE, options) + b"".join(enhanced(advertisement(w)) for w in wires() if len(w) == 24)
+        SECTION
+        + interface(LE, options)
+        + b"".join(enhanced(advertisement(w)) for w in wires() if peek_kind(w) is Kind.RAND_COMPACT)
     )
     return path
 

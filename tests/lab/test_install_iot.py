@@ -31,7 +31,8 @@ def test_a_gateway_and_a_device_run_as_confined_services_and_uninstall_leaves_no
         made += "; echo DEVICE=/etc/bt-selfsecure/boiler.py | sudo tee /etc/bt-selfsecure/devices/boiler"
         pis.as_user(NAME, made).check()
         pis.as_user(NAME, "pi_setup/install --role device", INSTALL_S).check()
-        pis.as_user(NAME, "sudo systemctl restart bt-selfsecure-gateway").check()
+        begun = pis.as_user(NAME, "sudo systemctl restart bt-selfsecure-gateway")
+        assert begun.status == 0, pis.lab.run(NAME, "journalctl -u bt-selfsecure-gateway --no-pager").out
         until = time.monotonic() + CONNECTED_S
         while True:
             said = pis.as_user(NAME, "sudo bt-selfsecure gateway status --json").out

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -51,7 +52,15 @@ class LoneNodes(QuickNodes):
             not self.names(name)
             and not (keys.is_dir() and any(keys.iterdir()))
             and not (listed.exists() and "[[peer]]" in listed.read_text())
+            and not self._rows(name)
         )
+
+    def _rows(self, name: str) -> int:
+        """Of any peer's state in the journal."""
+        with contextlib.closing(
+            sqlite3.connect(f"{(self.state(name) / 'journal.db').as_uri()}?mode=ro", uri=True)
+        ) as db:
+            return int(db.execute("SELECT count(*) FROM peer").fetchone()[0])
 
     def forget_all(self) -> None:
         for name in ADDRESSES:
@@ -63,12 +72,12 @@ class LoneNodes(QuickNodes):
 class Command:
     """Runs one command of `name`'s."""
 
-    def __init__(self, nodes: LoneNodes, name: str, *words: str) -> None:
+    def __init__(self, nodes: LoneNodes, name: str, *words: str, stdin: int = subprocess.DEVNULL) -> None:
         command = [sys.executable, "-P", "-c", PROGRAM.format(first=nodes.first, waits=WAITS), *words]
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
             [*command, "--config", str(nodes.config(name))],
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,

@@ -17,6 +17,7 @@ from test_api_on_nodes import secrets_of
 
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.node import report
+from bt_selfsecure.node.set_aside import PAIRED
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -82,8 +83,9 @@ fe80::ba27:ebff:fe12:3456%bt0 2001:db8::ba27:ebff:fe12:3456 machine 0123456789ab
 """
 
 
+@pytest.mark.parametrize("known_by", ["configuration", "pairing"])
 def test_no_part_of_a_redacted_report_tells_a_name_or_an_address_wherever_it_stands(
-    run: Run, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known_by: str
 ) -> None:
     """In paths, names of units and files, logs, status and configuration, in every spelling."""
     node, peer = LoopbackNode(NODE, "B8:27:EB:00:00:01"), LoopbackNode(PEER, ADDRESS)
@@ -92,8 +94,13 @@ def test_no_part_of_a_redacted_report_tells_a_name_or_an_address_wherever_it_sta
     (folder := tmp_path / f"of-{PEER}").mkdir()
     (config := folder / f"{NODE}.toml").write_text(
         f'[node]\nname = "{NODE}"\nsocket = "{server.socket(NODE)}"\nmetrics_file = "/run/{PEER}.prom"\n'
-        f'[[peer]]\nname = "{PEER}"\naddress = "{ADDRESS}"\nauthentication_key_file = "/etc/bobo-{PEER}/grandma.key"\n'
+        f'state_directory = "{folder}"\n'
     )
+    with (config if known_by == "configuration" else folder / PAIRED).open("a") as listed:
+        listed.write(
+            f'[[peer]]\nname = "{PEER}"\naddress = "{ADDRESS}"\n'
+            f'authentication_key_file = "/etc/bobo-{PEER}/grandma.key"\n'
+        )
     monkeypatch.setattr(socket, "gethostname", lambda: f"{COMPUTER}.example.org")
     monkeypatch.setenv("SUDO_USER", PERSON)
     monkeypatch.setattr(report, "_output", lambda *command: f"{' '.join(command)}\n{SAID}")

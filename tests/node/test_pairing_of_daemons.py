@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -136,6 +139,35 @@ def test_strings_that_differ_at_one_end_pair_neither(nodes: LoneNodes, who: str,
         wait_until(lambda name=name: nodes.has_nothing(name))
 
 
+@pytest.mark.parametrize("answer", ["yes", "no"])
+def test_a_person_at_a_terminal_is_asked_whether_the_other_end_shows_the_same(
+    nodes: LoneNodes, answer: str, tmp_path: Path
+) -> None:
+    master, slave = pty.openpty()
+    try:
+        with nodes.pair("bob", "sound", "--json", "--out", str(tmp_path / "call.wav")) as bob:
+            bob.event("shown")
+            wait_until((tmp_path / "call.wav").exists)
+            words = ("listen", str(tmp_path / "call.wav"), "--udp", nodes.place("bob"))
+            with nodes.pair("alice", *words, stdin=slave) as alice:
+                alice.until("    ")
+                bob.event("string")
+                nodes.client("bob").compared(same=True)
+                os.write(master, f"{answer}\n".encode())
+                status, output, errors = alice.end()
+                assert "Does bob show the same? Type yes or no:" in errors.replace("\n", " ")
+                last = "Paired with bob" if answer == "yes" else "Not paired: the strings differ"
+                assert (status, output.splitlines()[-1 if answer == "yes" else -2].startswith(last)) == (
+                    int(answer == "no"),
+                    True,
+                )
+            bob.event("paired" if answer == "yes" else "released")
+            bob.interrupt()
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
 # --- who is refused ---------------------------------------------------------------------------------------------------
 
 
@@ -262,3 +294,29 @@ def test_what_one_end_can_not_keep_neither_has(nodes: LoneNodes) -> None:
             wait_until(lambda name=name: not nodes.names(name))
     finally:
         folder.unlink()
+
+
+# --- channels of the command itself -----------------------------------------------------------------------------------
+
+
+@pytest.mark.long
+def test_two_nfc_readers_that_are_held_together_pair_both(nodes: LoneNodes) -> None:
+    pytest.importorskip("nfc")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        reader = f"udp:127.0.0.1:{sock.getsockname()[1]}"
+    with nodes.pair("bob", "nfc", "--device", reader) as bob:
+        bob.until("This device is")
+        done = nodes.pair("alice", "nfc", "--read", "--device", reader, "--udp", nodes.place("bob")).end()
+        assert (done[0], bob.end()[0]) == (0, 0), done
+    assert_paired(nodes, "authentication key")
+
+
+@pytest.mark.long
+def test_an_led_that_is_not_there_is_named_before_anything_is_begun(nodes: LoneNodes) -> None:
+    done = nodes.pair("bob", "light", "--led", "nowhere").end()
+    assert (done[0], "there is no LED 'nowhere'" in done[2]) == (2, True)
+    none = nodes.pair("alice", "light", "--read", "/dev/video97").end()
+    assert (none[0], "there is no camera /dev/video97" in none[2] or "needs ffmpeg" in none[2]) == (2, True)
+    silent = nodes.pair("alice", "listen", "/dev/null").end()
+    assert (silent[0], "WAV file" in silent[2]) == (2, True)

@@ -72,7 +72,7 @@ class Cost:
             self.cpu_s += time.process_time() - begin
 
 
-class Pair:
+class TwoEnds:
     """Is the owner's session with one member, at both ends."""
 
     def __init__(self, number: int, cost: Cost, random: Random, loss: float, keep: Keep = no_disk) -> None:
@@ -143,7 +143,7 @@ class Pair:
 def by_sessions(members: int, messages: list[bytes], loss: float, seed: int, keep: Keep = no_disk) -> Cost:
     """Return what it costs to send these messages to each member in its session."""
     cost = Cost()
-    pairs = [Pair(number, cost, Random(f"{seed} {number}"), loss, keep) for number in range(members)]
+    pairs = [TwoEnds(number, cost, Random(f"{seed} {number}"), loss, keep) for number in range(members)]
     cost.air_s = cost.cpu_s = 0.0
     for message in messages:
         for pair in pairs:
@@ -172,7 +172,7 @@ class _Run:
         self._random, self._loss = Random(f"{seed} of the radio"), loss
         context = EndpointContext(os.urandom)
         self._keep = keep
-        self.pairs = [Pair(number, self.cost, Random(f"{seed} {number}"), loss, keep) for number in range(members)]
+        self.pairs = [TwoEnds(number, self.cost, Random(f"{seed} {number}"), loss, keep) for number in range(members)]
         self.received: list[list[bytes]] = [[] for _ in self.pairs]
         self.listeners: list[GroupListener | None] = [None] * members
         self._number = {member(number): number for number in range(members)}

@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from bt_selfsecure.bearers.places import parse_place
+from bt_selfsecure.iot.configured import HOST, PORT, PROFILE, default_tables, read_tables, render_tables
 from bt_selfsecure.node.config import (
     ABSOLUTE,
     LOG_LEVELS,
     PLACE_OR_NONE,
     SOCKET_PATH,
-    Rule,
     about,
     between,
-    is_good,
     key,
     one_of,
 )
-from bt_selfsecure.node.tables import Origin, TableReader, load_toml, parse_toml, table_lines, wrapped
+from bt_selfsecure.node.tables import Origin
 
 DEFAULT_PATH: Final = Path("/etc/bt-selfsecure/gateway.toml")
 STATE: Final = Path("/var/lib/bt-selfsecure-iot")
 SOCKET: Final = Path("/run/bt-selfsecure-gateway/gateway.sock")
-PORT: Final = between(0, 65_535)
-
-
-def _is_host(text: str) -> bool:
-    return is_good(parse_place, f"[{text}]:1" if ":" in text else f"{text}:1")
-
-
-HOST: Final = Rule('an IP address, as in "0.0.0.0" or "::"', _is_host)
-PROFILE: Final = one_of("hardened", "paper")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +35,7 @@ class GatewayTable:
     socket: Path = field(
         default=SOCKET, metadata=about("Where `bt-selfsecure gateway status` and the like find it.", SOCKET_PATH)
     )
-    socket_group: str = key("bt-selfsecure", "Group that may use the socket; empty: its owner's alone.")
+    socket_group: str = key("", "Group that may use the socket; empty: that of the process.")
     profile: str = key("hardened", "Of the connection protocol, one in the whole network.", PROFILE)
     log_level: str = key("info", "How much is logged.", one_of(*LOG_LEVELS))
 
@@ -100,20 +88,15 @@ class GatewayConfig:
 
 def read_config(path: Path) -> tuple[GatewayConfig, Origin]:
     """Return the configuration. Raises `UsageError`, one line with file, line, key and what was expected."""
-    remedy = "`bt-selfsecure gateway config` prints one to begin with"
-    return _made(*load_toml(path, missing=remedy, kind="configuration of a gateway"))
+    return _checked(*read_tables(GatewayConfig, path, "gateway"))
 
 
 def default_config() -> tuple[GatewayConfig, Origin]:
     """Return what an empty file means."""
-    return _made(*parse_toml("", DEFAULT_PATH, "configuration of a gateway"))
+    return default_tables(GatewayConfig, DEFAULT_PATH, "gateway")
 
 
-def _made(values: dict[str, Any], origin: Origin) -> tuple[GatewayConfig, Origin]:
-    reader = TableReader(origin)
-    tables = {each.name: type(getattr(GatewayConfig(), each.name)) for each in dataclasses.fields(GatewayConfig)}
-    reader.refuse_unknown((), values, list(tables))
-    config = GatewayConfig(**{name: reader.table(tables[name], (name,), value) for name, value in values.items()})
+def _checked(config: GatewayConfig, origin: Origin) -> tuple[GatewayConfig, Origin]:
     if config.devices.negotiation_port == config.devices.transmission_port != 0:
         origin.fail(("devices", "transmission_port"), "is that of the negotiation, too: take another")
     return config, origin
@@ -121,10 +104,4 @@ def _made(values: dict[str, Any], origin: Origin) -> tuple[GatewayConfig, Origin
 
 def render(config: GatewayConfig, origin: Origin) -> str:
     """Return the text of a file that reads back as the same configuration, each key with what it means."""
-    lines = wrapped(
-        "Configuration of `bt-selfsecure gateway`. A line that begins with # and a key shows the default: to change "
-        "it, remove the #. Then: bt-selfsecure gateway config"
-    )
-    for each in dataclasses.fields(GatewayConfig):
-        lines += table_lines(origin, f"[{each.name}]", (each.name,), getattr(config, each.name))
-    return "\n".join(lines) + "\n"
+    return render_tables(config, origin, "gateway")

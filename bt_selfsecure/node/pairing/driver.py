@@ -113,6 +113,8 @@ class PairingDriver:
             self._links.remove(link)
 
     def _receive(self, link: PairingLink, data: bytes) -> None:
+        if self._endpoint.state is PairingState.OVER:
+            return
         with contextlib.suppress(FrameError):
             frame = decode(data)
             if frame.identity and frame.identity != address_bytes(link.peer):

@@ -350,15 +350,15 @@ class RelayLinks:
         for link in list(self):
             if now < due(link):
                 continue
-            if now - link.since >= DIAL_S and not link.is_up:
+            if now >= link.since + DIAL_S and not link.is_up:
                 for way in link.ways:
                     self._cache.forget(link.peer, way.neighbour or b"")
                 self.close(link.peer, link.number, now)
                 self._end(link)
-            elif now - link.heard_at >= SILENCE_S:
+            elif now >= link.heard_at + SILENCE_S:
                 self.close(link.peer, link.number, now)
                 self._end(link)
-            elif link.is_up and link.is_single and now - link.since >= SINGLE_S:
+            elif link.is_up and link.is_single and now >= link.since + SINGLE_S:
                 self._renew(link)
             elif link.is_up:
                 self._ask(link, now)
@@ -367,7 +367,7 @@ class RelayLinks:
                 self._share(link)
             elif (
                 link.may_be_single
-                and now - link.since >= ALONE_S
+                and now >= link.since + ALONE_S
                 and (found := [way for way in link.ways if way.neighbour])
             ):
                 self._go_alone(link, found[0])

@@ -58,9 +58,10 @@ class RelayWorld(World):
     def dial(self, i: int) -> None:
         """End i dials where it has no link."""
         if self.links[i] is None:
-            self.links[i] = self.network.dial(ENDS[i], ENDS[1 - i])
-            if self.network.nodes[ENDS[i]].links.get_timer() is None:
-                self.links[i] = None
+            single = self.rng.random() < 0.5  # a session goes on by one of two ways
+            self.links[i] = self.network.dial(ENDS[i], ENDS[1 - i], single=single)
+            if all(link.number != self.links[i] for link in self.network.nodes[ENDS[i]].links):
+                self.links[i] = None  # nobody to ask, which was told before the number was known
 
     def _on_event(self, node: bytes, event: RelayEvent) -> None:
         if node not in ENDS:

@@ -245,6 +245,26 @@ def test_where_nobody_answers_on_one_of_two_ways_the_other_is_taken_after_a_whil
     assert network.take(A)[-1] == RelayLinkDown(here.link, C, RelayFault.CLOSED, A)
 
 
+def test_a_dial_ends_at_its_time_whatever_fraction_of_a_second_it_began_at() -> None:
+    """At its own deadline, to the bit, where a sum and a difference of floats need not agree."""
+    for tenths in range(1, 2000, 7):
+        network = Network(SQUARE, between(A, C, TWO_WAYS))
+        for relay in (B, D):
+            network.malice[relay] = lambda to, data: [(to, data)] if decode(data).kind is not RelayKind.SHARE else []
+        network.now = tenths / 10
+        network.dial(A, C, single=True)
+        network.run()
+        node = network.nodes[A]
+        for _ in range(20):
+            if (timer := node.get_timer()) is not None:
+                network.now = timer
+                node.handle_timer(timer)
+                network.settle(A)
+                network.run()
+        assert node.get_timer() is None
+        assert [type(event) for event in network.take(A)] == [RelayDialFailed]
+
+
 @pytest.mark.parametrize(("away", "left"), [(B, D), (D, B)])
 def test_a_relay_that_goes_leaves_the_link_to_the_other(away: bytes, left: bytes) -> None:
     network = Network(SQUARE, between(A, C, TWO_WAYS))

@@ -16,7 +16,8 @@ from bt_selfsecure.protocols.pairing.end import PairingEnd, PairingState
 from bt_selfsecure.protocols.pairing.events import Keyed, Paired
 from bt_selfsecure.protocols.pairing.frames import FrameError, decode, encode, is_pairing
 
-TURNS = 3000
+TURNS = [3000, pytest.param(90_000, marks=pytest.mark.long)]
+"""Of each of twelve: the second is a million in all."""
 
 
 @given(st.binary(max_size=200))
@@ -30,9 +31,10 @@ def test_any_bytes_are_a_frame_that_encodes_back_or_none(data: bytes) -> None:
         assert is_pairing(octets)
 
 
+@pytest.mark.parametrize("turns", TURNS)
 @pytest.mark.parametrize("way", Way)
 @pytest.mark.parametrize("which", ["initiator", "responder", "keyed initiator", "keyed responder"])
-def test_changed_frames_raise_nothing_make_no_key_and_fill_no_memory(way: Way, which: str) -> None:
+def test_changed_frames_raise_nothing_make_no_key_and_fill_no_memory(way: Way, which: str, turns: int) -> None:
     rng = random.Random(f"{way} {which}")
     bob = responder(way)
     alice = initiator(read(bob))
@@ -46,7 +48,7 @@ def test_changed_frames_raise_nothing_make_no_key_and_fill_no_memory(way: Way, w
         if which == "initiator":
             end.start(0.0)  # type: ignore[attr-defined]
     light = weight(end)
-    for turn in range(TURNS):
+    for turn in range(turns):
         end.receive_frame(mutated(rng.choice(said), rng, lambda octet: 0xF0 | rng.randrange(6)), 1.0)
         if turn % 5 == 0:
             end.frames_to_send(1.0)

@@ -1,4 +1,4 @@
-"""A small certification authority, for KMEs and applications of one's own: P-256, one folder, openssl reads it all."""
+"""A small certification authority for servers and clients of one's own: P-256, one folder, openssl reads it all."""
 
 from __future__ import annotations
 

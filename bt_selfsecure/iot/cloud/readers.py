@@ -1,0 +1,52 @@
+"""Connections for reading, each with a thread of its own, beside the one that writes."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+from bt_selfsecure.iot.cloud.sql import CloudDatabase, SqlError
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+THREADS: Final = 4
+
+
+class Readers:
+    """Lends a connection to what is done in a thread; one that fails is replaced."""
+
+    def __init__(self, connect: Callable[[], CloudDatabase], threads: int = THREADS) -> None:
+        self._connect: Final = connect
+        self._executor: Final = ThreadPoolExecutor(threads, "reader")
+        self._own: Final = threading.local()
+        self._all: Final[set[CloudDatabase]] = set()
+
+    async def do(
+        self, what: Callable[Concatenate[CloudDatabase, Given], Result], *given: Given.args, **named: Given.kwargs
+    ) -> Result:
+        """Return what it returns, given a connection first. Raises what it raises, and `SqlError`."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._executor, lambda: self._done(what, *given, **named)
+        )
+
+    def close(self) -> None:
+        """Wait for what was begun."""
+        self._executor.shutdown()
+        for base in self._all:
+            base.close()
+
+    def _done(self, what: Callable[..., Result], *given: Any, **named: Any) -> Result:
+        base: CloudDatabase | None = getattr(self._own, "base", None)
+        if base is None:
+            base = self._own.base = self._connect()
+            self._all.add(base)
+        try:
+            return what(base, *given, **named)
+        except SqlError:
+            self._own.base = None
+            self._all.discard(base)
+            base.close()
+            raise

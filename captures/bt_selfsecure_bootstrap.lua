@@ -1,0 +1,1 @@
+../bt_selfsecure/eve/wireshark/bootstrap/bt_selfsecure_bootstrap.lua

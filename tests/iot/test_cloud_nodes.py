@@ -1,0 +1,56 @@
+"""Two nodes of Hao and Xiao on the page of an IoT network: secret bits, losses and problems, and never a key."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cloud_network import cloud_at
+from iot_network import company, device_at, enrolled, gateway_at, gateway_config, until
+
+from bt_selfsecure.iot.cloud.copies import batches
+from bt_selfsecure.iot.cloud.running import open_base
+from bt_selfsecure.iot.device.program import Program
+from bt_selfsecure.node.two_nodes import TwoNodes
+from bt_selfsecure.protocols.iotcrypto.certificate import Role
+
+
+def test_what_a_node_says_of_itself_is_beside_what_other_devices_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = TwoNodes(tmp_path / "nodes", 0.0)
+    monkeypatch.setenv("BT_SELFSECURE_CONFIG", str(nodes.config("alice")))
+
+    async def main() -> None:
+        owner = company(tmp_path)
+        folder = enrolled(tmp_path, Role.GATEWAY, "cellar", owner)
+        alice = enrolled(tmp_path, Role.DEVICE, "alice", owner)
+        program = Program.load("bt_selfsecure.iot.device.local_node")
+        async with cloud_at(tmp_path, owner) as running:
+            rest = running.rest()
+            async with (
+                gateway_at(folder, gateway_config(running.place, fetch_s=0.5)) as gateway,  # type: ignore[arg-type]
+                device_at(alice, program, gateway),
+            ):
+                told: dict[str, Any] = {}
+                async with asyncio.timeout(60):
+                    while told.get("connected") != 1 or told.get("least_secret_bits") is None:
+                        await asyncio.sleep(0.2)
+                        devices = (await rest.get("/v1/devices"))["devices"]
+                        told = devices[0]["readings"] if devices else {}
+                assert set(told) == set(program.sensors)
+                assert told["least_secret_bits"] == 0  # over UDP nothing is secret by losses
+                await until(lambda: running.cloud.store and running.cloud.store.counts["alerts"] >= told["problems"])
+            base = open_base(running.config)
+            text = str([*batches(base, 0, follow=False)])
+            base.close()
+            status = nodes.client("alice").status()
+            assert status["peers"][0]["key"]["fingerprint"] not in text
+
+    try:
+        nodes.start("alice", "bob")
+        asyncio.run(main())
+    finally:
+        nodes.stop()
