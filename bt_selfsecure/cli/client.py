@@ -40,8 +40,8 @@ have none.
 
 A peer that is confirmed gets no key unless it has the one before. One that has
 lost its state, as on a new card, has not: --without-continuity takes a key from
-whoever answers, for as long as the command waits, and if that one has not the key
-before, the peer is to be compared anew. Without a key it stays confirmed."""
+whoever answers while the command waits, and if that one has not the key before,
+the peer is to be compared anew. Where no key came it stays confirmed."""
 ESTABLISH_EXAMPLES: Final = """\
 examples:
   bt-selfsecure establish bob
