@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 WATCH_S: Final = 1.0
 PROGRESS_S: Final = 0.5
+STILL_S: Final = 10.0
+"""After so many seconds of nothing new who waits for a key is told what goes on, also without a terminal."""
 MAX_SCAN_S: Final = 60
 TO_TOP: Final = "\x1b[H"
 """Cursor to the upper left corner (ECMA-48 CUP)."""
@@ -38,7 +40,8 @@ have none.
 
 A peer that is confirmed gets no key unless it has the one before. One that has
 lost its state, as on a new card, has not: --without-continuity takes a key from
-whoever answers, and the peer is to be compared anew."""
+whoever answers while the command waits, and if that one has not the key before,
+the peer is to be compared anew. Where no key came it stays confirmed."""
 ESTABLISH_EXAMPLES: Final = """\
 examples:
   bt-selfsecure establish bob
@@ -96,7 +99,7 @@ def add_establish(commands: _SubParsersAction[ArgumentParser]) -> None:
     establish.add_argument(
         "--without-continuity",
         action="store_true",
-        help="take a key from whoever answers; a peer that was confirmed is not any more",
+        help="take a key from whoever answers; with it a peer that was confirmed is not any more",
     )
     establish.add_argument("--yes", action="store_true", help="do not ask, with --without-continuity")
     establish.add_argument("--json", action="store_true", help="the outcome as one JSON object; an array for several")
@@ -223,18 +226,21 @@ def _establish(args: Namespace) -> int:
                 print("Nothing is changed.")
                 return 1
     try:
-        seen = _Seen(client, names)
+        seen = _Seen(client, names, waits=args.wait)
         with progress(seen.state, seen.trouble):
             outcomes = _establish_all(client, names, wait=args.wait, without_continuity=args.without_continuity)
     except KeyboardInterrupt:
         if args.without_continuity:
             for name in names:
-                print(f"{name} is not confirmed any more, if it could be reached.", file=sys.stderr)
+                print(f"{name} stays confirmed, if it was and has no new key yet: see status.", file=sys.stderr)
         raise
     if args.json:
         print(json.dumps(outcomes[0] if len(args.peers) == 1 else outcomes, indent=2))
     else:
         print("\n".join(line for outcome in outcomes for line in establishment_lines(outcome, columns())))
+        for name in names if args.without_continuity else ():
+            if find(client, name)["trust"]["confirmed"]:
+                print(f"{name} stays confirmed.")
     return 0 if all(outcome["established"] for outcome in outcomes) else 1
 
 
@@ -275,8 +281,10 @@ def _doubt(name: str, known: str) -> str:
 class _Seen:
     """Looks at establishments that are waited for: an end may wait for ever for what the other end refuses."""
 
-    def __init__(self, client: NodeClient, names: list[str]) -> None:
+    def __init__(self, client: NodeClient, names: list[str], *, waits: bool) -> None:
+        """`waits`: for the other end to begin, which may take as long as it likes."""
         self._client, self._names, self._told = client, names, dict.fromkeys(names, "")
+        self._still_at = float("inf") if waits else time.monotonic() + STILL_S
 
     def state(self) -> str:
         """Return what goes on."""
@@ -292,7 +300,19 @@ class _Seen:
             told, self._told[name] = self._told[name], peer["trouble"]
             if peer["trouble"] not in ("", told):
                 found.append(f"{peer['name']}: {peer['trouble']}")
+        if not found and time.monotonic() > self._still_at:
+            self._still_at = float("inf")
+            found = [f"{name}: {self._still(find(self._client, name))}" for name in self._names]
         return "; ".join(found)
+
+    def _still(self, peer: dict[str, Any]) -> str:
+        """Return what goes on with a peer that has long not come to an end: no frame says that the other refuses."""
+        from bt_selfsecure.cli.status import state
+
+        progress = peer["progress"]
+        if progress and (progress["sent"] or progress["heard"]):
+            return state(peer)
+        return f"{state(peer)}; no answer for {STILL_S:.0f} s. If it refuses, its own bt-selfsecure status says why"
 
 
 def find(client: NodeClient, name: str) -> dict[str, Any]:

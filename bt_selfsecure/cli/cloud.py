@@ -24,8 +24,8 @@ was connected to whom, in SQLite or PostgreSQL; shows them by REST and on a
 page; passes commands and trust lists down."""
 EPILOG: Final = """\
 examples:
-  bt-selfsecure cloud up --demo                    see one live, on this computer
-  bt-selfsecure cloud config > cloud.toml          then edit it
+  bt-selfsecure cloud up --demo                see one live, on this computer
+  bt-selfsecure cloud config > cloud.toml      then edit it
   bt-selfsecure cloud run --config cloud.toml
   bt-selfsecure cloud token add anna --role operator
   bt-selfsecure cloud backup monday.db

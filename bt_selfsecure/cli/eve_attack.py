@@ -10,7 +10,7 @@ import textwrap
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from bt_selfsecure.addresses import parse_address
 from bt_selfsecure.cli.numbers import integer, real
@@ -29,36 +29,7 @@ Carry an attack out. Without --live on the virtual air, on endpoints of its own,
 as docs/attacks.md tells: how often it succeeds against `paper`, `hardened`,
 `hardened` with X25519 (as nodes have it) and with an authentication key.
 
-  passive everything colluding repair brute-force brute-force-sound steering
-  middle draws replay reflection flood flood-slow jamming theft impersonation
-  impersonation-later stolen-disk disk-backwards rounds rollback takeover relay
-  forged-packet block block-compact
-
-On D-OTP's object layer, `paper` (as it is, and in two readings without what
-mends it) and `hardened`:
-
-  dotp/known-text dotp/one-key dotp/generator dotp/replay dotp/loss
-  dotp/crossing dotp/change dotp/deafen dotp/impersonation dotp/exhaustion
-
-On Sabour's handshake, `paper` in both readings and `hardened`:
-
-  sabour/middle sabour/false-device sabour/false-server sabour/replay
-  sabour/points sabour/flood
-
-On Kang's bootstrapping, `paper` and `hardened`:
-
-  bootstrap/overheard-1 bootstrap/overheard-4 bootstrap/overheard-1-4
-  bootstrap/written-4 bootstrap/written-4-blind bootstrap/chosen-psk
-  bootstrap/splice bootstrap/replay-1 bootstrap/replay-2 bootstrap/replay-3
-  bootstrap/replay-2-late bootstrap/false-controller bootstrap/middle
-  bootstrap/bogus-2 bootstrap/jam-4 bootstrap/controller-ik
-
-On IoT-Crypto, `paper` and `hardened`:
-
-  iotcrypto/impostor iotcrypto/recorded iotcrypto/stolen-device
-  iotcrypto/revoked iotcrypto/forged-signer iotcrypto/transitive
-  iotcrypto/rogue-gateway iotcrypto/expired iotcrypto/clock-far
-  iotcrypto/clock-near iotcrypto/outside
+{names}
 
 With --live from this computer's radio, against the devices whose addresses
 follow: Alice's, and Bob's where the attack needs both.
@@ -97,13 +68,38 @@ exit status: 0  the attack failed, in every run
 """
 LIVE = {"steering": 1, "flood": 1, "middle": 2, "replay": 1}
 """Each with its number of addresses."""
+ON: Final = {
+    "dotp": "On D-OTP's object layer, `paper` (as it is, and in two readings without what\nmends it) and `hardened`:",
+    "sabour": "On Sabour's handshake, `paper` in both readings and `hardened`:",
+    "bootstrap": "On Kang's bootstrapping, `paper` and `hardened`:",
+    "pairing": "On pairing by a picture, a sound or a light:",
+    "iotcrypto": "On IoT-Crypto, `paper` and `hardened`:",
+}
+
+
+class _WithNames(argparse.RawDescriptionHelpFormatter):
+    """Writes the names of the attacks from their tables, which are imported when somebody asks for help."""
+
+    def add_text(self, text: str | None) -> None:
+        super().add_text(text and text.replace("{names}", _names()))
+
+
+def _names() -> str:
+    from bt_selfsecure.bench.papers import PAPERS, names
+
+    parts = []
+    for paper in PAPERS:
+        of_it = " ".join(name for name in names() if name.rpartition("/")[0] == paper)
+        lines = textwrap.fill(of_it, 80, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+        parts.append(f"{ON[paper]}\n\n{lines}" if paper else lines)
+    return "\n\n".join(parts)
 
 
 def add(commands: _SubParsersAction[ArgumentParser]) -> None:
     """Add `attack`."""
     attack = commands.add_parser(
         "attack", help="carry an attack out: on the virtual air, or live on your own devices",
-        description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=DESCRIPTION, epilog=EPILOG, formatter_class=_WithNames,
     )  # fmt: skip
     attack.add_argument("name", metavar="NAME", help="of the attack")
     attack.add_argument(

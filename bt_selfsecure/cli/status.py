@@ -24,6 +24,11 @@ HOUR_S: Final = 60 * MINUTE_S
 DAY_S: Final = 24 * HOUR_S
 ASK: Final = "bt-selfsecure establish"
 PAPER: Final = "paper"
+_WHY_REFUSED: Final = {
+    "no continuity": "; if {name} has lost its state: {ask} {name} --without-continuity",
+    "restored": "; but it is this node's state that was restored. If so: {ask} {name} --without-continuity",
+    "too soon": ", too soon after others; at once: {ask} {name}, and compare",
+}
 
 
 def status_lines(status: dict[str, Any], width: int) -> list[str]:
@@ -132,7 +137,8 @@ def _alarm(trust: dict[str, Any]) -> str:
     """What somebody else may have caused; empty where there was nothing."""
     counts = ((trust["keys_from_nowhere"], "from nowhere"), (trust["refused"], "refused"))
     found = ", ".join(f"{count:,} {what}" for count, what in counts if count)
-    return f"! keys {found}" if found else ""
+    differed = [] if trust["differed_by"] is None else ["! strings differed"]
+    return "; ".join([*differed, f"! keys {found}"] if found else differed)
 
 
 def _losses(peer: dict[str, Any]) -> str:
@@ -193,14 +199,17 @@ def _whom_rows(peer: dict[str, Any]) -> list[tuple[str, str]]:
     rows = []
     if key or trust["confirmed"]:
         rows.append(("peer", whom(peer) if trust["confirmed"] else f"{whom(peer)}; {_how_to_confirm(peer)}"))
+    if trust["differed_by"] is not None:
+        on = "" if trust["differed_since"] is None else f" on {day(trust['differed_since'])}"
+        text = (
+            f"strings differed{on}, compared by {trust['differed_by'] or 'somebody'}: one may stand between the two; "
+        )
+        text += f"to compare again: {ASK} {name}" + ", if need be --without-continuity" * bool(trust["confirmed"])
+        rows.append(("compared", text))
     if trust["refused"]:
         ago = f", the last {duration(trust['refused_age_s'])} ago" if trust["refused_age_s"] is not None else ""
         text = f"{counted(trust['refused'], 'key')}{ago}, from one who has not the key in use"
-        if trust["confirmed"]:
-            text += f"; if {name} has lost its state: {ASK} {name} --without-continuity"
-        else:
-            text += f", too soon after others; at once: {ASK} {name}, and compare"
-        rows.append(("refused", text))
+        rows.append(("refused", f"{text}{_WHY_REFUSED[trust['refused_why']].format(ask=ASK, name=name)}"))
     return rows
 
 
@@ -231,7 +240,8 @@ def whom(peer: dict[str, Any]) -> str:
         return "confirmed by its authentication key" + (f",{age}" if age else "")
     text = "unconfirmed"
     if trust["shared_key"]:
-        text += ": its authentication key is that of other peers, too, so it may be any of them"
+        text += ": its authentication key is that of other peers, too"
+        text += ", so it may be any of them: give each pair a key of its own"
     if trust["keys_from_nowhere"]:
         text += f", {counted(trust['keys_from_nowhere'], 'key')} from nowhere"
         text += "" if trust["first_since"] is None else f" since {day(trust['first_since'])}"

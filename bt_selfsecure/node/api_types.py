@@ -192,6 +192,13 @@ class Trust(TypedDict):
     """Seconds since then; null where that is not known."""
     confirmed_since: float | None
     """When that was, seconds since 1970-01-01 UTC, by the clock as it is now."""
+    differed_by: str | None
+    """User of this computer who has compared last and said that the strings differ, perhaps empty; null where nobody
+    did, or some were equal since."""
+    differed_age_s: float | None
+    """Seconds since then; null where that is not known."""
+    differed_since: float | None
+    """When that was."""
     first_age_s: float | None
     """Seconds since the first key with this peer, or since it lost its confirmation; null where that is not known."""
     first_since: float | None
@@ -201,7 +208,11 @@ class Trust(TypedDict):
     shared_key: bool
     """Whether the authentication key is that of other peers, too: it does not tell which of them this is."""
     refused: int
-    """Keys that were refused since the node's start, since the one in use was not to be mixed in."""
+    """Keys that were refused since the one in use was not to be mixed in: since the node's start, or since the peer was
+    confirmed, or was no longer."""
+    refused_why: Literal["no continuity", "restored", "too soon"] | None
+    """Why the last of them was: of a confirmed peer, or of one whose state at this end was put back from a copy; or, of
+    one that is not confirmed, others came just before. null where there was none."""
     refused_age_s: float | None
     """Seconds since the last of them; null where there was none."""
     refused_since: float | None

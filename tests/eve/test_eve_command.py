@@ -198,3 +198,13 @@ def test_the_dissector_is_where_the_readme_of_a_checkout_says() -> None:
     captures = Path(__file__).parents[2] / "captures"
     for file in HERE.glob("*/*.lua"):
         assert (captures / file.name).samefile(file)
+
+
+def test_help_names_every_attack_that_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    from bt_selfsecure.bench.papers import names
+
+    with pytest.raises(SystemExit):
+        main(["eve", "attack", "--help"])
+    out = capsys.readouterr().out
+    assert set(names()) <= set(out.split())
+    assert all(len(line) <= 80 for line in out.splitlines())

@@ -95,6 +95,10 @@ class LoopbackNode:
         """Establishments at the same time."""
         self.nowhere = 0
         self.refused = 0
+        self.refused_why = "too soon"
+        self.differed_by: str | None = None
+        self.sent = 1200
+        """Packets of the burst under way."""
         self.profile = "hardened"
         self.trouble = ""
         """With a peer that is there."""
@@ -173,11 +177,15 @@ class LoopbackNode:
                 "by": self.confirmed.get(other.name, ""),
                 "confirmed_age_s": None,
                 "confirmed_since": None,
+                "differed_by": self.differed_by,
+                "differed_age_s": None if self.differed_by is None else 86_400.0,
+                "differed_since": None if self.differed_by is None else 1_777_809_600.0,
                 "first_age_s": 86_400.0,
                 "first_since": ages.told(86_400.0)["since"],
                 "keys_from_nowhere": self.nowhere,
                 "shared_key": False,
                 "refused": self.refused,
+                "refused_why": self.refused_why if self.refused else None,
                 "refused_age_s": 60.0 if self.refused else None,
                 "refused_since": None,
             },
@@ -185,7 +193,7 @@ class LoopbackNode:
             "rssi": -61 if connected else None,
             "silent_s": 4.0 if connected else None,
             "last_seen": ages.told(4.0)["since"] if connected else None,
-            "progress": {"sent": 1200, "heard": None, "needed": 1730} if self.establishing else None,
+            "progress": {"sent": self.sent, "heard": None, "needed": 1730} if self.establishing else None,
         }
 
     def key(self, other: LoopbackNode) -> dict[str, Any]:
@@ -195,7 +203,7 @@ class LoopbackNode:
             "target_bits": 128.0,
             "sent": 3200,
             "received": 2713,
-            "sas": "123 456 (apple river stone)",
+            "sas": "123 456 (apple river stone moon)",
             "authenticated": False,
             "continuity": True,
             "hybrid": True,

@@ -81,7 +81,7 @@ bob  B8:27:EB:00:00:02
   secret    139.2 bits (target 128), 2,713 of 3,200 packets over rfcomm
   rests on  Eve's misses alone, at least 5 % as configured: rfcomm hides its
             losses from the responder.
-  peer      unconfirmed; compare 123 456 (apple river stone) at both ends:
+  peer      unconfirmed; compare 123 456 (apple river stone moon) at both ends:
             bt-selfsecure confirm bob
   messages  1,204 sent, 88 received; waiting 0 out, 0 in (each up to 100)
   losses    15.2 % of burst, 7.7 % resent

@@ -21,6 +21,7 @@ from loopback_node import LoopbackNode, Server
 from on_a_terminal import spawn
 from two_daemons import QuickNodes, start, wait_until
 
+from bt_selfsecure.cli import client
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.node.client import NodeClient
 from bt_selfsecure.node.haoxiao.confirmation import is_same_string
@@ -72,7 +73,7 @@ def test_confirm_shows_the_string_and_asks_and_yes_confirms(run: Run, config: Pa
     run("establish", "bob")
     status, seen = typed(config, "perhaps\nyes\n", "confirm", "bob")
     assert status == 0
-    assert "bob  B8:27:EB:00:00:02  key ab12-bob\n\n    123 456 (apple river stone)\n" in seen
+    assert "bob  B8:27:EB:00:00:02  key ab12-bob\n\n    123 456 (apple river stone moon)\n" in seen
     assert seen.count("Does bob show the same? Type yes or no: ") == 2
     assert seen.endswith("bob is confirmed.\n")
     assert alice.confirmed == {"bob": getpass.getuser()}
@@ -198,7 +199,52 @@ def test_ctrl_c_on_the_way_to_a_key_from_whoever_answers_says_what_may_be_so_alr
     )
     wait_until(lambda: alice.establishing is not None)
     process.send_signal(signal.SIGINT)
-    assert "bob is not confirmed any more, if it could be reached.\n" in said_to_stderr(process)
+    assert "bob stays confirmed, if it was and has no new key yet: see status.\n" in said_to_stderr(process)
+
+
+def test_a_key_without_continuity_that_did_not_come_is_said_to_have_changed_nothing(
+    run: Run, bob: LoopbackNode
+) -> None:
+    run("establish", "bob")
+    run("confirm", "bob", "--string", "123456")
+    bob.away = True
+    status, out, _ = run("establish", "bob", "--without-continuity", "--yes")
+    assert (status, out) == (1, "no key with bob: nobody accepted the request\nbob stays confirmed.\n")
+
+
+@pytest.mark.parametrize("words", [(), ("--without-continuity", "--yes")])
+def test_who_waits_for_a_key_that_the_other_end_refuses_is_told_where_it_says_why(
+    run: Run, alice: LoopbackNode, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """No frame says so, and standard error is no terminal here."""
+    monkeypatch.setattr(client, "STILL_S", 1.0)
+    alice.establishing_s, alice.sent = 3.0, 0
+    _, _, err = run("establish", "bob", *words)
+    assert err.count("its own bt-selfsecure status says why") == 1, err
+    alice.sent = 1200
+    _, _, err = run("establish", "bob", *words)
+    assert "1,200 packets sent" in err
+    assert "refuses" not in err
+
+
+def test_strings_that_differed_and_whom_they_were_compared_by_are_in_status(run: Run, alice: LoopbackNode) -> None:
+    run("establish", "bob")
+    run("confirm", "bob", "--string", "123456")
+    assert "differed" not in run("status")[1]
+    alice.differed_by = "pi"
+    out = " ".join(run("status")[1].split())
+    assert "strings differed on 3 May 2026, compared by pi: one may stand between the two" in out
+    assert "bt-selfsecure establish bob, if need be --without-continuity" in out
+
+
+@pytest.mark.parametrize("why", ["no continuity", "restored", "too soon"])
+def test_keys_that_were_refused_are_shown_with_the_reason_of_then(run: Run, alice: LoopbackNode, why: str) -> None:
+    run("establish", "bob")
+    alice.refused, alice.refused_why = 5, why
+    out = " ".join(run("status")[1].split())
+    assert ("too soon after others" in out) is (why == "too soon")
+    assert ("this node's state that was restored" in out) is (why == "restored")
+    assert ("if bob has lost its state" in out) is (why == "no continuity")
 
 
 def said_to_stderr(process: subprocess.Popen[str]) -> str:
@@ -218,7 +264,7 @@ def said_to_stderr(process: subprocess.Popen[str]) -> str:
         ("123457", False),
         ("apple river stone mood", False),
         ("123 456 (apple river stone mood)", False),
-        ("1234567", False),
+        ("1234567", None),
         ("12345", None),
         ("apple river stone", None),
         ("", None),

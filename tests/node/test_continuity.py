@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import re
 import secrets
@@ -205,13 +206,178 @@ def test_what_cannot_reach_the_peer_takes_no_confirmation_and_what_takes_it_is_o
         await until(lambda: peer_of(alice, "bob")["state"] != "connected")
         assert not (await alice.establish("bob", without_continuity=True))["established"]
         assert trust(alice, "bob")["confirmed"] == "string"
+        world.folder = folder / "mallory"
+        world.folder.mkdir()
         bob = await world.start("bob", "alice", dial="always")
-        await connected(alice, bob)
+        await until(lambda: peer_of(alice, "bob")["link"])
         assert (await asyncio.wait_for(alice.establish("bob", without_continuity=True), 900))["established"]
         assert trust(alice, "bob")["confirmed"] is None
+        world.folder = folder
         await world.stop("alice")
         alice = await world.start("alice", "bob", dial="never")
         assert trust(alice, "bob")["confirmed"] is None
+        await world.close()
+
+    virtual(main())
+
+
+@pytest.mark.parametrize("end", ["gone", "silent", "cancelled", "crashed"])
+def test_a_wish_for_a_key_without_continuity_that_fails_takes_no_confirmation_and_allows_nobody_one_later(
+    folder: Path, end: str
+) -> None:
+    """The link ends while it waits, or the peer is silent, or the person waits no more, or power fails."""
+    world = World(folder)
+
+    async def main() -> None:
+        alice, bob = await world.start("alice", "bob"), await world.start("bob", "alice")
+        await connected(alice, bob)
+        await compared(alice, bob)
+        before = fingerprint(alice, "bob")
+        bob._peers[ADDRESSES["alice"]]._machine.receive = lambda *args, **kwargs: None  # type: ignore[method-assign]
+        waiting = asyncio.create_task(alice.establish("bob", without_continuity=True))
+        await asyncio.sleep(1)
+        assert trust(alice, "bob")["confirmed"] == "string", "while it waits"
+        if end == "cancelled":
+            plain = asyncio.create_task(alice.establish("bob"))
+            await asyncio.sleep(1)
+            waiting.cancel()
+            await mallory_takes_the_place_of_bob(world)
+            assert not (await plain)["established"], "who has not allowed it gets none"
+        elif end == "crashed":
+            await world.stop("alice")
+            alice = await world.start("alice", "bob")
+            await mallory_takes_the_place_of_bob(world)
+        else:
+            if end == "silent":
+                assert not (await asyncio.wait_for(waiting, 900))["established"]
+            await mallory_takes_the_place_of_bob(world)
+            if end == "gone":
+                assert not (await asyncio.wait_for(waiting, 900))["established"]
+        await asyncio.sleep(900)
+        told = trust(alice, "bob")
+        assert (told["confirmed"], told["by"], told["keys_from_nowhere"]) == ("string", "jane", 0)
+        assert told["refused"] > 0
+        assert fingerprint(alice, "bob") == before
+        await world.close()
+
+    virtual(main())
+
+
+def test_who_allows_a_key_without_continuity_and_gets_one_with_it_has_lost_nothing(folder: Path) -> None:
+    world = World(folder)
+
+    async def main() -> None:
+        alice, bob = await world.start("alice", "bob"), await world.start("bob", "alice")
+        await connected(alice, bob)
+        await compared(alice, bob)
+        outcome = await asyncio.wait_for(alice.establish("bob", without_continuity=True), 900)
+        assert outcome["established"]
+        assert outcome["continuity"]
+        assert trust(alice, "bob")["confirmed"] == "string"
+        await world.close()
+
+    virtual(main())
+
+
+def test_the_refusals_of_before_are_not_those_of_a_peer_that_is_confirmed_or_no_longer(folder: Path) -> None:
+    world = World(folder)
+
+    async def main() -> None:
+        alice, bob = await world.start("alice", "bob"), await world.start("bob", "alice")
+        await connected(alice, bob)
+        assert (trust(alice, "bob")["refused"], trust(alice, "bob")["refused_why"]) == (0, None)
+        await compared(alice, bob)
+        bob = await mallory_takes_the_place_of_bob(world)
+        await asyncio.sleep(900)
+        told = trust(alice, "bob")
+        assert told["refused"] > 0
+        assert told["refused_why"] == "no continuity"
+        counted = peer_of(alice, "bob")["counts"]["refused_keys"]
+        assert (await asyncio.wait_for(alice.establish("bob", without_continuity=True), 900))["established"]
+        told = trust(alice, "bob")
+        assert (told["confirmed"], told["refused"], told["refused_why"], told["refused_age_s"]) == (None, 0, None, None)
+        bob = await mallory_takes_the_place_of_bob(world)
+        await until(lambda: trust(alice, "bob")["refused"] > 0)
+        assert trust(alice, "bob")["refused_why"] == "too soon"
+        await connected(alice, bob, HOUR)
+        await compared(alice, bob)
+        assert (trust(alice, "bob")["refused"], trust(alice, "bob")["refused_why"]) == (0, None)
+        assert peer_of(alice, "bob")["counts"]["refused_keys"] > counted, "that of the metrics goes on"
+        await world.close()
+
+    virtual(main())
+
+
+@pytest.mark.parametrize("confirmed", [True, False])
+def test_strings_that_differed_stay_in_status_over_restarts_until_some_are_equal(folder: Path, confirmed: bool) -> None:
+    world = World(folder)
+
+    async def main() -> None:
+        alice, bob = await world.start("alice", "bob"), await world.start("bob", "alice")
+        await connected(alice, bob)
+        assert trust(alice, "bob")["differed_by"] is None
+        if confirmed:
+            await compared(alice, bob)
+        await alice.establish("bob")
+        await connected(alice, bob)
+        assert not alice.confirm("bob", "", "pi")["confirmed"]
+        for _ in range(2):
+            told = trust(alice, "bob")
+            assert (told["confirmed"], told["differed_by"]) == ("string" if confirmed else None, "pi")
+            assert told["differed_since"] is not None
+            await world.stop("alice")
+            alice = await world.start("alice", "bob")
+            await connected(alice, bob)
+        await compared(alice, bob)
+        assert (trust(alice, "bob")["differed_by"], trust(alice, "bob")["differed_since"]) == (None, None)
+        await world.close()
+
+    virtual(main())
+
+
+def test_what_is_no_string_is_called_so_also_where_there_is_none_to_compare_it_with(folder: Path) -> None:
+    world = World(folder)
+
+    async def main() -> None:
+        alice = await world.start("alice", "bob")
+        for of in ("12345", "apple river stone"):
+            with pytest.raises(UsageError, match="six digits, or four words"):
+                alice.confirm("bob", of, "jane")
+        assert "there is no string" in alice.confirm("bob", "123456", "jane")["reason"]
+        await connected(alice, await world.start("bob", "alice"))
+        with pytest.raises(UsageError, match="six digits, or four words"):
+            alice.confirm("bob", "12345", "jane")
+        await world.close()
+
+    virtual(main())
+
+
+def test_a_moment_that_there_was_not_is_null_on_disk_and_one_of_an_older_version_is_none(folder: Path) -> None:
+    world = World(folder)
+
+    def facts() -> dict[str, Any]:
+        with contextlib.closing(sqlite3.connect(folder / "alice" / FILE)) as database:
+            return dict(json.loads(database.execute("SELECT facts FROM peer").fetchone()[0]))
+
+    async def main() -> None:
+        alice, bob = await world.start("alice", "bob"), await world.start("bob", "alice")
+        await connected(alice, bob)
+        await world.stop("alice")
+        assert facts()["trust"]["at"] is None
+        old = json.loads(json.dumps(facts()))
+        old["trust"]["at"] = {"since": -999998204032558.2, "written": 1795967441.8}
+        del old["trust"]["differed"]
+        with contextlib.closing(sqlite3.connect(folder / "alice" / FILE)) as database, database:
+            database.text_factory = bytes
+            row = database.execute("SELECT * FROM peer").fetchone()
+            text = json.dumps(old).encode()
+            fitting = digest(*row[:2], text, row[3])
+            database.execute("UPDATE peer SET facts = CAST(? AS TEXT), digest = ?", (text, fitting))
+        alice = await world.start("alice", "bob")
+        assert fingerprint(alice, "bob") == old["key"]["fingerprint"]
+        told = trust(alice, "bob")
+        assert (told["confirmed_since"], told["differed_by"]) == (None, None)
+        assert told["first_since"] is not None
         await world.close()
 
     virtual(main())
@@ -557,6 +723,8 @@ def test_a_state_of_version_2_goes_on_with_its_key_and_confirms_nobody(folder: P
         '"nowhere": "x"',
         '"at": 5',
         '"first": {"x": 1}',
+        '"differed": 5',
+        '"differed": {"by": "pi"}',
     ],
 )
 def test_a_damaged_cell_confirms_nobody(folder: Path, damage: str) -> None:

@@ -12,6 +12,7 @@ from bt_selfsecure.sansio.value import value
 NO_CONTINUITY: Final = "the profile 'paper' has no continuity, so a comparison holds for this one key: use 'hardened'"
 DIFFER: Final = "the strings differ: somebody may stand between the two. Agree on another key, and compare again"
 _DIGITS: Final = re.compile(r"\d{3} ?\d{3}")
+_WORDS: Final = 4
 
 
 class Confirmation(enum.Enum):
@@ -34,6 +35,11 @@ class Trust:
     """The user's name who has compared."""
     at: float | None = None
     """When it was confirmed."""
+    differed_by: str | None = None
+    """The user's name who has compared last, and found the strings different; None where nobody did, or some were equal
+    since."""
+    differed_at: float | None = None
+    """When that was."""
     first: float | None = None
     """When the first key was agreed on; of a peer that was confirmed, or no longer is, the first since then."""
     nowhere: int = 0
@@ -50,15 +56,19 @@ def no_string(name: str) -> str:
     )
 
 
+def parse_string(text: str) -> tuple[str, list[str]]:
+    """Return the digits and the words of what a person read at the other end: of one of them there may be none. Raises
+    `UnreadableError` where it is no string."""
+    text = " ".join(text.replace("(", " ").replace(")", " ").split()).lower()
+    found = _DIGITS.match(text)
+    digits = found[0].replace(" ", "") if found else ""
+    words = text[found.end() if found else 0 :].split()
+    if (len(words) != _WORDS and (words or not digits)) or any(letter.isdigit() for word in words for letter in word):
+        raise UnreadableError("six digits, or four words")
+    return digits, words
+
+
 def is_same_string(given: str, own: str) -> bool:
     """Return whether what a person read at the other end, digits or words, is of this string. Raises `UnreadableError`
     where it is neither."""
-    digits, _, words = own.partition(" (")
-    text = " ".join(given.replace("(", " ").replace(")", " ").split()).lower()
-    if found := _DIGITS.match(text):
-        rest = text[found.end() :].split()
-        same = found[0].replace(" ", "") == digits.replace(" ", "")
-        return same and (not rest or rest == words.rstrip(")").split())
-    if len(text.split()) != len(words.split()) or any(letter.isdigit() for letter in text):
-        raise UnreadableError("six digits, or four words")
-    return text == words.rstrip(")")
+    return all(its in ("", [], ours) for its, ours in zip(parse_string(given), parse_string(own), strict=True))

@@ -99,8 +99,10 @@ def _facts(text: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], K
         if trust:
             Confirmation(trust["confirmed"]) if trust["confirmed"] else None
             trust.update(by=str(trust["by"]), nowhere=int(trust["nowhere"]))
-            for moment in filter(None, (trust["at"], trust["first"])):
+            differed = trust.setdefault("differed", None)  # an older version kept none, and wrote a number as null
+            for moment in filter(None, (trust["at"], trust["first"], differed and differed["at"])):
                 moment.update(since=float(moment["since"]), written=float(moment["written"]))
+            trust["differed"] = differed and {"by": str(differed["by"]), "at": differed["at"]}
         exported = facts.get("exported")
         generations = KeptGenerations.from_fields(exported) if exported else KeptGenerations()
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
@@ -120,7 +122,8 @@ def _trust(facts: dict[str, Any], restored: bool, now: float) -> Trust:
         return Trust(restored=restored)
     at, first = (_moment(facts[name], now) for name in ("at", "first"))
     how = Confirmation(facts["confirmed"]) if facts["confirmed"] else None
-    return Trust(how, facts["by"], at, first, facts["nowhere"], restored)
+    differed = facts["differed"] or {"by": None, "at": None}
+    return Trust(how, facts["by"], at, differed["by"], _moment(differed["at"], now), first, facts["nowhere"], restored)
 
 
 def _moment(moment: dict[str, float] | None, now: float) -> float | None:
@@ -175,9 +178,18 @@ def _kept(facts: dict[str, Any], now: float) -> dict[str, Any]:
 
 
 def _kept_trust(trust: Trust, now: float) -> dict[str, Any]:
-    at, first = (ages.kept(None if time is None else now - time) for time in (trust.at, trust.first))
+    times = (trust.at, trust.first, trust.differed_at)
+    at, first, at_differed = (None if time is None else ages.kept(now - time) for time in times)
     confirmed = trust.confirmed.value if trust.confirmed else ""
-    return {"confirmed": confirmed, "by": trust.by, "at": at, "first": first, "nowhere": trust.nowhere}
+    differed = None if trust.differed_by is None else {"by": trust.differed_by, "at": at_differed}
+    return {
+        "confirmed": confirmed,
+        "by": trust.by,
+        "at": at,
+        "first": first,
+        "nowhere": trust.nowhere,
+        "differed": differed,
+    }
 
 
 def marked_restored(facts: str) -> str:

@@ -322,7 +322,7 @@ class KeyAgreement:
 
     def _tell(self, outcome: EstablishOutcome) -> None:
         if self.is_wanted:
-            self.is_wanted = self.is_asked = False
+            self.is_wanted = self.is_asked = self._trust.allows_one = False
             self._out.put(outcome)
 
     @property

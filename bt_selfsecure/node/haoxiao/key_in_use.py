@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from bt_selfsecure.node.haoxiao.confirmation import DIFFER, NO_CONTINUITY, is_same_string, no_string
+from bt_selfsecure.node.haoxiao.confirmation import DIFFER, NO_CONTINUITY, is_same_string, no_string, parse_string
 from bt_selfsecure.node.haoxiao.peer_events import PeerConfig, Stored
 
 HOUR_S: Final = 3600.0
@@ -35,6 +35,8 @@ class KeyInUse:
     def compare(self, string: str, *, continues: bool) -> str:
         """Take what a person says that the other end shows, as `PeerSession.compare` does. `continues`: the key has
         left something for the next one."""
+        if string:
+            parse_string(string)
         if self.offered:
             return f"{self._config.name} does not use the newest key yet: try again when it is connected"
         own = str(self.facts.get("sas", ""))

@@ -103,13 +103,13 @@ class HaoXiaoPeer:
         if not self._running:
             return {"established": False, "peer": self.name, "reason": "the node begins anew with it: try again"}
         try:
-            with self._waiting.for_key() as outcome:
+            with self._waiting.for_key(without_continuity=without_continuity) as outcome:
                 self._machine.establish(self._look(), wait=wait, without_continuity=without_continuity)
                 self._act()
                 return await outcome
         finally:
-            if not self._waiting.is_key_awaited:
-                self._machine.abandon_establish()
+            if not self._waiting.is_any_key_allowed:
+                self._machine.abandon_establish(but_others_wait=self._waiting.is_key_awaited)
 
     def confirm(self, string: str, by: str) -> str:
         """Do as `PeerMachine.confirm` does, and return when the disk has it. Raises `JournalError`, too."""

@@ -312,9 +312,9 @@ class PeerConfig:
     asks: bool = True
     """Whether this end asks for the first key, too; not a stranger's, who asks if he wants one."""
     shares_authentication_key: bool = False
+    """The authentication key is that of other peers, too, so it does not tell which of them this is."""
     is_bootstrapped: bool = False
     """Whether the authentication key came of bootstrapping."""
-    """The authentication key is that of other peers, too, so it does not tell which of them this is."""
     two_ways: bool = False
     """Keys are agreed on over links alone that have a key of their own, of two ways."""
     key_proves: bool = True

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from bt_selfsecure.node.haoxiao.confirmation import Confirmation
+from bt_selfsecure.node.haoxiao.confirmation import DIFFER, Confirmation
 from bt_selfsecure.node.haoxiao.key_agreement import KeyAgreement
 from bt_selfsecure.node.haoxiao.peer_events import (
     ForeignKeys,
@@ -152,8 +152,8 @@ class PeerMachine:
 
     def establish(self, now: float, *, wait: bool = False, without_continuity: bool = False) -> None:
         """Agree on a new key now, or join what is under way; `EstablishOutcome` tells what became of it. With `wait`
-        only the other end begins. `without_continuity`: it need not be the peer that was confirmed, and is no longer,
-        unless it can't be reached.
+        only the other end begins. `without_continuity`: it need not be the peer that was confirmed; one such key may
+        be taken until the outcome, and takes the confirmation with it.
         """
         self.agreement.is_wanted = True
         self.agreement.is_asked |= not wait
@@ -161,17 +161,18 @@ class PeerMachine:
             return self.agreement.fail_outcome("it is not connected, and not to be dialled")
         if self.links.session_line and self.links.lacks_way:
             return self.agreement.fail_outcome(ONE_WAY)
-        if without_continuity:
-            self.trust.doubt(now)
-            self.session.keep_now()
+        self.trust.allows_one |= without_continuity
         self.links.redial.reset()
         self.agreement.retry.reset()
         self._out.look_due = True
         return self._settle(now)
 
-    def abandon_establish(self) -> None:
-        """Take note that nobody waits for the outcome any more."""
-        self.agreement.is_wanted = self.agreement.is_asked = False
+    def abandon_establish(self, *, but_others_wait: bool = False) -> None:
+        """Take note that nobody waits for the outcome any more; or that others do, none of whom allows a key without
+        continuity."""
+        self.trust.allows_one = False
+        if not but_others_wait:
+            self.agreement.is_wanted = self.agreement.is_asked = False
 
     def confirm(self, string: str, by: str, now: float) -> str:
         """Take it from a person, `by` name, that the other end shows this string; the empty one, that it shows another.
@@ -179,6 +180,8 @@ class PeerMachine:
         why = self.session.compare(string)
         if not why:
             self.trust.confirm(Confirmation.STRING, by, now)
+        elif why is DIFFER:
+            self.trust.differ(by, now)
         self.session.keep_now()
         self._settle(now)
         return why

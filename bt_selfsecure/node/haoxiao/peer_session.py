@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import Any, Final
 
 from bt_selfsecure.node.errors import QueueFullError
-from bt_selfsecure.node.haoxiao.confirmation import DIFFER
 from bt_selfsecure.node.haoxiao.key_in_use import KeyInUse
 from bt_selfsecure.node.haoxiao.outbox import FragmentQueue, ends_message
 from bt_selfsecure.node.haoxiao.peer_events import (
@@ -295,10 +294,7 @@ class PeerSession:
     def compare(self, string: str) -> str:
         """Take what a person says that the other end shows; return why that confirms nothing, or nothing. The string is
         for this one comparison. Raises `UnreadableError`, and it may be tried again."""
-        why = self.key.compare(string, continues=bool(self.continuity_keys()))
-        if why is DIFFER:
-            self._out.log(Level.WARNING, why, "strings-differ")
-        return why
+        return self.key.compare(string, continues=bool(self.continuity_keys()))
 
     def continuity_keys(self) -> tuple[bytes, ...]:
         """Return what the keys with this peer have left for the next one."""

@@ -81,7 +81,7 @@ def progress_of(agreement: KeyAgreement) -> dict[str, int | None] | None:
 def told_trust(facts: dict[str, Any]) -> dict[str, Any]:
     """Return `Trust` in api_types.py."""
     told = {name: fact for name, fact in facts.items() if not name.endswith("_age")}
-    for name in ("confirmed", "first", "refused"):
+    for name in ("confirmed", "differed", "first", "refused"):
         told |= {f"{name}_{of}": value for of, value in ages.told(facts[f"{name}_age"]).items()}
     return told
 

@@ -15,7 +15,8 @@ class Waiters:
         self._loop = loop
         self._messages: dict[int, asyncio.Future[None]] = {}
         self._told: dict[int, Callable[[], None]] = {}
-        self._outcomes: list[asyncio.Future[dict[str, Any]]] = []
+        self._outcomes: dict[asyncio.Future[dict[str, Any]], bool] = {}
+        """With whether who waits allows a key without continuity."""
         self._generations: list[asyncio.Future[None]] = []
 
     @contextmanager
@@ -31,13 +32,13 @@ class Waiters:
         self._told[number] = done
 
     @contextmanager
-    def for_key(self) -> Iterator[asyncio.Future[dict[str, Any]]]:
+    def for_key(self, *, without_continuity: bool) -> Iterator[asyncio.Future[dict[str, Any]]]:
         outcome: asyncio.Future[dict[str, Any]] = self._loop.create_future()
-        self._outcomes.append(outcome)
+        self._outcomes[outcome] = without_continuity
         try:
             yield outcome
         finally:
-            self._outcomes.remove(outcome)
+            del self._outcomes[outcome]
 
     @contextmanager
     def for_generation(self) -> Iterator[asyncio.Future[None]]:
@@ -51,6 +52,11 @@ class Waiters:
     @property
     def is_key_awaited(self) -> bool:
         return any(not outcome.done() for outcome in self._outcomes)
+
+    @property
+    def is_any_key_allowed(self) -> bool:
+        """Return whether one of those who wait for a key allows one without continuity."""
+        return any(allowed and not outcome.done() for outcome, allowed in self._outcomes.items())
 
     def end_message(self, number: int, error: Exception | None = None) -> None:
         if done := self._told.pop(number, None):
