@@ -173,6 +173,7 @@ def set_aside(directory: Path) -> Path | None:
         had_state = is_there(directory)
         if had_state:
             with journal.locked(directory) as lock:
+                aside.put_in_place(directory)  # of a restore that was cut short: else the next start would
                 folder = aside.set_aside(directory, aside.OF_PAIRED)
                 had_state = bool(folder or journal.marked(lock))
                 journal.mark(lock, b"")

@@ -156,3 +156,19 @@ def test_a_backup_of_a_paired_node_is_a_paired_node_on_another_card(tmp_path: Pa
         assert [received.message for received in nodes.client("bob").receive()] == [b"hello"]
     finally:
         nodes.stop()
+
+
+def test_after_set_aside_nothing_comes_back_of_a_restore_that_was_cut_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paired(tmp_path / "old", BOB)
+    backup(tmp_path / "old", tmp_path / "copy")
+    paired(tmp_path / "state", CAROL)
+    with monkeypatch.context() as patch:
+        patch.setattr("bt_selfsecure.node.set_aside.put_in_place", lambda directory: None)
+        restore(tmp_path / "copy", tmp_path / "state")
+    folder = set_aside(tmp_path / "state")
+    assert folder
+    assert_paired(folder, BOB)
+    Journal(tmp_path / "state", sync_each=False).close()
+    assert_paired(tmp_path / "state")
