@@ -152,17 +152,20 @@ def guesses(way: Way, seed: int) -> Trial:
     return Trial(any(scene.is_hers for scene in scenes), False, any(scene.noticed for scene in scenes))
 
 
+_SURE: Final = "nothing here is by chance: what a run shows each run shows"
+
 ATTACKS: Final[tuple[Attack[Way], ...]] = (
     Attack("middle", "stands in the middle of the pairing, and of the establishment after it",
            "Alice and Bob hear her and not each other; of a call she has heard all, of words and code she guesses",
            "she shares a session's key with each, and what people must compare is the same", middle, runs=20,
-           remedy="None is needed; of a call, that people compare."),
+           remedy="None is needed; of a call, that people compare.",
+           meaning="words are guessed once in 2^18 / 5, strings are the same once in a million"),
     Attack("answers", "answers Alice in Bob's place", "to have seen or heard what Bob shows, and that he does not "
            "answer", "Alice has a key with her, and need not compare", answers, runs=20,
-           remedy="A code, whose commitment binds its owner. Words are for Alice alone."),
+           remedy="A code, whose commitment binds its owner. Words are for Alice alone.", meaning=_SURE),
     Attack("asks", "asks Bob in Alice's place", "to have seen what Bob shows, and to be faster than Alice",
            "Bob has a key with her, and need not compare", asks, runs=20,
-           remedy="Show it to nobody else; look whose name Bob tells: Alice's is not paired then."),
+           remedy="Show it to nobody else; look whose name Bob tells: Alice's is not paired then.", meaning=_SURE),
     Attack("guesses", "guesses ten times what Bob shows", "a sender in reach of Bob while he pairs",
            "Bob has a key with her", guesses, runs=20,
            remedy="None is needed: after five wrong guesses words are worth nothing.",
