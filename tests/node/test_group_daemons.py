@@ -14,7 +14,7 @@ from two_daemons import PROGRAM, WAITS, wait_until
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.isolated import FOLDER
 from bt_selfsecure.node.client import ApiError, NodeClient
-from bt_selfsecure.node.two_nodes import _free_ports
+from bt_selfsecure.node.two_nodes import free_ports
 
 NAMES = ("alice", "bob", "carol")
 ADDRESS = {name: f"02:00:00:00:00:0{number}" for number, name in enumerate(NAMES, 1)}
@@ -43,7 +43,7 @@ class Daemons:
 
     def __init__(self, folder: Path, host: str) -> None:
         self.folder = folder
-        ports = [*_free_ports(host), *_free_ports(host)]
+        ports = free_ports(host, len(NAMES))
         places = {name: f"{host}:{port}" for name, port in zip(NAMES, ports, strict=False)}
         for name in NAMES:
             text = CONFIGURATION.format(name=name, address=ADDRESS[name], folder=folder, place=places[name])
