@@ -29,6 +29,8 @@ SHORT: Final = 4
 """Packets: over fewer, jitter that adds up is still small against the interval."""
 USUAL: Final = 6.0
 """A packet is told from its neighbour unless its times are so many times farther off than is usual in these logs."""
+LEAST_TOGETHER: Final = 100
+"""Packets heard by several, below which one row in the wrong place would change a share by more than a hundredth."""
 LONG: Final = 50
 """Packets: so many in a row that nobody heard may have been a pause."""
 
@@ -256,13 +258,18 @@ def _joined(pool: _Pool, steps: Numbers, uncertain: int, told: KnownTiming, inte
         by_none += bursts[-1].packets - len(groups)
     if not bursts:
         raise UsageError("no packet is left that can be told apart: give longer logs")
+    if (together := int((heard_by[kept_all] > 1).sum())) < LEAST_TOGETHER:
+        raise UsageError(
+            f"only {together} packets were heard by several, and a join takes {LEAST_TOGETHER}: one wrong row would be "
+            "more than a hundredth of them; give longer logs"
+        )
     return Joined(
         bursts,
         reference,
         interval,
         told.interval_s is not None,
         pool.clocks,
-        int((heard_by[kept_all] > 1).sum()),
+        together,
         int((heard_by[kept_all] == 1).sum()),
         by_none,
         uncertain,
