@@ -11,11 +11,9 @@ from bt_selfsecure.bench.bootstrap import attacks as bootstrap
 from bt_selfsecure.bench.dotp import attacks as dotp
 from bt_selfsecure.bench.haoxiao import attacks as haoxiao
 from bt_selfsecure.bench.haoxiao.ends import ALL_ENDS, HARDENED, PAPER
-from bt_selfsecure.bench.iotcrypto import attacks as iotcrypto
 from bt_selfsecure.bench.pairing import attacks as pairing
 from bt_selfsecure.bench.sabour import attacks as sabour
 from bt_selfsecure.protocols.bootstrap.messages import Profile as BootstrapProfile
-from bt_selfsecure.protocols.iotcrypto.messages import Profile as IotProfile
 from bt_selfsecure.protocols.pairing.codes import Way
 from bt_selfsecure.protocols.sabour.messages import Profile
 
@@ -41,6 +39,24 @@ class Paper:
     def chosen(self, profile: str) -> dict[str, Any]:
         """Return the ends of this profile, or of "both"."""
         return {label: ends for label, ends in self.ends.items() if profile == "both" or label.startswith(profile)}
+
+
+def _iotcrypto() -> dict[str, Paper]:
+    """Nothing where its CBOR is not installed, as on a node: all else goes on without."""
+    try:
+        from bt_selfsecure.bench.iotcrypto import attacks as iotcrypto
+    except ModuleNotFoundError:
+        return {}
+    from bt_selfsecure.protocols.iotcrypto.messages import Profile as IotProfile
+
+    paper = Paper(
+        iotcrypto.ATTACKS,
+        {profile.value: profile for profile in IotProfile},
+        [profile.value for profile in IotProfile],
+        "a company's device and gateway",
+        established="share a key",
+    )
+    return {"iotcrypto": paper}
 
 
 PAPERS: Final[Mapping[str, Paper]] = {
@@ -77,13 +93,7 @@ PAPERS: Final[Mapping[str, Paper]] = {
         "Bob shows or sends something, and Alice reads it",
         established="have a key",
     ),
-    "iotcrypto": Paper(
-        iotcrypto.ATTACKS,
-        {profile.value: profile for profile in IotProfile},
-        [profile.value for profile in IotProfile],
-        "a company's device and gateway",
-        established="share a key",
-    ),
+    **_iotcrypto(),
 }
 """By what stands before the / in an attack's name; Hao and Xiao's has nothing there."""
 

@@ -17,4 +17,5 @@ def test_each_way_is_measured_over_the_interface(lab_of: Callable[..., RunningLa
     rows = table_over_ipsp(lab_of("alice", "bob", options=("--memory", "1024")), 1)
     assert {"CoAP", "CoAPS, DTLS-PSK", "D-OTP, layer object", "OSCORE", HARDENED} <= rows.keys()
     assert rows["CoAP"]["datagrams"] == 2
-    assert rows["CoAP"]["median_s"] < rows[HARDENED]["median_s"]
+    assert rows[HARDENED]["datagrams"] > 2
+    assert all(row["median_s"] > 0 for row in rows.values())
