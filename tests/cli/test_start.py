@@ -45,3 +45,36 @@ def imports(*words: str) -> set[str]:
         check=False,
     )
     return set(re.findall(r"^import time: .*\| +(\S+)$", ran.stderr, re.MULTILINE))
+
+
+EXTRAS = {"aiocoap", "aiohttp", "bleak", "bumble", "cbor2", "dask", "filelock", "jinja2", "matplotlib", "ndef", "nfc"}
+EXTRAS |= {"numpy", "psycopg", "pyarrow", "reedsolo", "rich", "scapy", "segno", "vici", "zxingcpp"}
+EVERY_HELP = f"""
+import argparse, sys
+
+
+class Without:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {sorted(EXTRAS)}:
+            raise ModuleNotFoundError(name)
+
+
+sys.meta_path.insert(0, Without())
+from bt_selfsecure.cli.main import parser
+
+
+def show(of):
+    of.format_help()
+    for action in of._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for each in action.choices.values():
+                show(each)
+
+
+show(parser())
+"""
+
+
+def test_every_help_is_shown_where_no_extra_is_installed_as_shell_completion_asks_on_a_node() -> None:
+    done = subprocess.run([sys.executable, "-c", EVERY_HELP], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
