@@ -92,3 +92,15 @@ def test_while_the_disk_refuses_the_session_is_given_nothing_and_then_all_of_it(
     world.pass_time(60.0)
     world.write(1)
     assert world.ends[1].written.inbox[-1] == b"0:77"
+
+
+def test_a_key_for_programs_that_is_asked_for_again_writes_nothing() -> None:
+    world = PeerWorld(Durability.EVERY_MESSAGE)
+    world.heal()
+    world.export(0, rotate=False)
+    world.heal()
+    end = world.ends[0]
+    token = end.token
+    world.export(0, rotate=False)
+    assert (end.token, end.noted) == (token, [])
+    assert end.machine.session.generations.agreed

@@ -190,10 +190,11 @@ class PeerMachine:
         """Hold a generation of the keys for other programs in common with the peer, or with `rotate` the next one;
         `GenerationAgreed` tells of each."""
         generations = self.session.generations
+        before = generations.kept
         generations.want()
         if rotate:
             generations.rotate()
-        self.session.say_generation(changed=True)
+        self.session.say_generation(changed=generations.kept is not before)
         self._out.look_due |= self.links.session_line is None
         self._settle(now)
 
