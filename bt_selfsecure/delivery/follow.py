@@ -12,7 +12,9 @@ from bt_selfsecure.node.client import ApiError, NodeAwayError, NodeClient
 from bt_selfsecure.sansio.value import value
 
 LOOK_S: Final = 2.0
-"""Seconds between two looks at whether the peer is there."""
+"""Seconds between two looks at whether the peer is there, where somebody wants to know."""
+ASK_S: Final = 20.0
+"""As long as the node is asked at once, where nobody does."""
 RETRY_S: Final = 0.5
 _CONNECTED: Final = "connected"
 _NOT_YET: Final = 504
@@ -69,7 +71,8 @@ def follow(client: NodeClient, wish: KeyWish, clock: Callable[[], float] = time.
     while True:
         now = clock()
         due = rotate_at is not None and now >= rotate_at
-        wait = LOOK_S if rotate_at is None or due else max(0.05, min(LOOK_S, rotate_at - now))
+        longest = ASK_S if wish.lost_s is None else LOOK_S
+        wait = longest if rotate_at is None or due else max(0.05, min(longest, rotate_at - now))
         told, why = None, ""
         try:
             told = client.key(wish.peer, wish.label, length=wish.length, after=after, rotate=due, timeout=wait)
@@ -85,11 +88,13 @@ def follow(client: NodeClient, wish: KeyWish, clock: Callable[[], float] = time.
             seen_at, is_lost = clock(), False
             rotate_at = seen_at + wish.rotate_s if wish.rotate_s else None
             yield Delivery(told["peer"], after, told["key"])
+        elif wish.lost_s is None:
+            continue
         elif _is_connected(client, wish.peer):
             seen_at = clock()
             if is_lost:
                 after, is_lost = "", False
-        elif wish.lost_s is not None and not is_lost and clock() - seen_at > wish.lost_s:
+        elif not is_lost and clock() - seen_at > wish.lost_s:
             is_lost = True
             yield Lost(wish.peer, why)
 

@@ -12,7 +12,7 @@ from bt_selfsecure.node import metrics
 from bt_selfsecure.node.api_types import Status
 from bt_selfsecure.node.config import Config
 from bt_selfsecure.node.journal_file import JournalError
-from bt_selfsecure.node.notify import is_a_service, notify, watchdog_seconds
+from bt_selfsecure.node.notify import beat, is_a_service, notify
 from bt_selfsecure.node.service import Node
 
 log = logging.getLogger(__name__)
@@ -58,17 +58,16 @@ async def _begun(config: Config) -> Node:
 
 async def _beat(node: Node, file: MetricsFile) -> None:
     """Tell systemd that the loop turns and the node can say how it is: one that hangs is restarted."""
-    asked = watchdog_seconds()
-    every = min(BEAT_S, asked / 2) if asked else BEAT_S
-    while True:
+
+    def look() -> str:
         node.look_at_disk()
         told = node.status()
         connected = sum(peer["state"] == "connected" for peer in told["peers"])
-        text = told["problems"][0] if told["problems"] else f"{connected} of {len(told['peers'])} peers connected"
-        notify(WATCHDOG=1, STATUS=text)
         node.show_nearby({"version": __version__, "healthy": told["healthy"], "connected": connected})
         file.write(told)
-        await asyncio.sleep(every)
+        return told["problems"][0] if told["problems"] else f"{connected} of {len(told['peers'])} peers connected"
+
+    await beat(look, BEAT_S)
 
 
 class MetricsFile:

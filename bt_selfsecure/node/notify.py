@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
+from collections.abc import Callable
+from typing import NoReturn
 
 
 def notify(**assignments: str | int) -> None:
@@ -30,3 +33,13 @@ def watchdog_seconds() -> float | None:
     microseconds = os.environ.get("WATCHDOG_USEC", "")
     meant_for_us = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
     return int(microseconds) / 1e6 if microseconds.isdecimal() and meant_for_us else None
+
+
+async def beat(say: Callable[[], str], longest_s: float) -> NoReturn:
+    """Tell systemd that the loop turns, and what `say` returns then: a service that hangs is restarted. Not more than
+    `longest_s` seconds apart; more often where systemd asks for it. Raises what `say` raises."""
+    asked = watchdog_seconds()
+    every = min(longest_s, asked / 2) if asked else longest_s
+    while True:
+        notify(WATCHDOG=1, STATUS=say())
+        await asyncio.sleep(every)

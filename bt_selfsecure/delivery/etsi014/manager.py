@@ -7,7 +7,6 @@ itself; nothing passes between them but what the applications tell each other, t
 from __future__ import annotations
 
 import base64
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any, Final
 from bt_selfsecure.crypto import sha256
 from bt_selfsecure.delivery.etsi014.key_ids import CHAIN_BYTES, MOST_GENERATION, MOST_INDEX, KeyId
 from bt_selfsecure.delivery.etsi014.store import KeyStore
-from bt_selfsecure.delivery.follow import KeyWish
+from bt_selfsecure.delivery.follow import Delivery, KeyWish, follow
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.node.client import NodeClient
 
@@ -27,7 +26,6 @@ MOST_STORED: Final = 1_000_000
 """What status tells at most: keys are derived when they are asked for."""
 PATIENCE_S: Final = 5.0
 """A request waits so long for the node's peer."""
-FOLLOW_S: Final = 20.0
 RETRY_S: Final = 2.0
 
 
@@ -149,17 +147,15 @@ class KeyManager:
         self._end.set()
 
     def _follow(self, wish: KeyWish, pair: str) -> None:
-        after, since = "", time.monotonic()
         while not self._end.is_set():
-            due = bool(wish.rotate_s and after) and time.monotonic() - since >= (wish.rotate_s or 0.0)
-            wait = min(FOLLOW_S, wish.rotate_s or FOLLOW_S)
             try:
-                told = self._client.key(wish.peer, wish.label, after=after, rotate=due, timeout=wait)
+                for event in follow(self._client, wish):
+                    if self._end.is_set():
+                        return
+                    if isinstance(event, Delivery):
+                        self._store.keep(pair, event.generation, event.key)
             except UsageError:
                 self._end.wait(RETRY_S)
-                continue
-            after, since = told["generation"], time.monotonic()
-            self._store.keep(pair, after, told["key"])
 
     def _newest(self, peer: str, master: str, slave: str, after: str = "") -> str:
         try:

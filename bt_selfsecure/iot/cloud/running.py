@@ -19,7 +19,7 @@ from bt_selfsecure.iot.cloud.schema import migrate
 from bt_selfsecure.iot.cloud.sql import CloudDatabase, SqlError, connect
 from bt_selfsecure.iot.folder import IdentityFolder
 from bt_selfsecure.iot.members import Member
-from bt_selfsecure.node.notify import notify, watchdog_seconds
+from bt_selfsecure.node.notify import beat, notify
 from bt_selfsecure.protocols.iotcrypto.certificate import Role
 from bt_selfsecure.protocols.iotcrypto.messages import Profile
 
@@ -105,7 +105,4 @@ async def _beat(cloud: Cloud, api: CloudApi) -> None:
     await cloud.running.wait()
     log.info("the cloud %r runs", cloud.member.signed.certificate.name)
     notify(READY=1)
-    period = min(BEAT_S, (watchdog_seconds() or BEAT_S) / 2)
-    while True:
-        notify(WATCHDOG=1, STATUS=f"{len(cloud.gateways)} gateways; {'; '.join(api.problems()) or 'all is well'}")
-        await asyncio.sleep(period)
+    await beat(lambda: f"{len(cloud.gateways)} gateways; {'; '.join(api.problems()) or 'all is well'}", BEAT_S)

@@ -13,7 +13,7 @@ from bt_selfsecure.iot.gateway.gateway import Gateway
 from bt_selfsecure.iot.gateway.store import GatewayStore
 from bt_selfsecure.iot.interfaces import keep_ipsp_up
 from bt_selfsecure.iot.members import Member
-from bt_selfsecure.node.notify import notify, watchdog_seconds
+from bt_selfsecure.node.notify import beat, notify
 from bt_selfsecure.protocols.iotcrypto.certificate import Role
 from bt_selfsecure.protocols.iotcrypto.messages import Profile
 
@@ -50,7 +50,4 @@ async def _beat(gateway: Gateway) -> None:
     await gateway.running.wait()
     log.info("the gateway %r runs", gateway.member.signed.certificate.name)
     notify(READY=1)
-    period = min(BEAT_S, (watchdog_seconds() or BEAT_S) / 2)
-    while True:
-        notify(WATCHDOG=1, STATUS=f"{len(gateway.devices)} devices, {gateway.writer.waiting} records wait")
-        await asyncio.sleep(period)
+    await beat(lambda: f"{len(gateway.devices)} devices, {gateway.writer.waiting} records wait", BEAT_S)
