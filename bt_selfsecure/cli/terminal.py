@@ -60,8 +60,8 @@ def asks_yes(question: str, otherwise: str) -> bool:
     prompt = f"{question} Type yes or no:"
     shown = "\n".join(line for part in prompt.split("\n") for line in wrapped(part, columns() - ANSWER))
     while True:
-        print(shown, end=" ", file=sys.stderr, flush=True)
-        try:
+        try:  # from the prompt on: whoever sees it may press Ctrl-C before `print` is back
+            print(shown, end=" ", file=sys.stderr, flush=True)
             answer = sys.stdin.readline()
         except KeyboardInterrupt:
             print(file=sys.stderr)
