@@ -1,4 +1,7 @@
-"""`bt-selfsecure bench ipsp` between machines, direct and through a gateway with two peers, as a person sets it up."""
+"""`bt-selfsecure bench ipsp` between machines, direct and through a gateway with two peers, as docs/iot.md sets it up.
+
+The kernel's 6LoWPAN over Bluetooth does not find the peer of a route `via` another (the paper mended that in its own
+kernel): it does find one that the neighbour cache has for the destination."""
 
 from __future__ import annotations
 
@@ -30,16 +33,14 @@ def test_throughput_and_round_trips_are_measured_direct_and_through_a_gateway(
         wait_for(lab, name, lambda state: bool(state["answered"]))
     wait_for(lab, "cellar", lambda state: len(state["answered"]) == 2)
     (gateway,) = last_state(lab, "alice")["answered"]
-    link_local = {}
     for name, address in WAYS.items():
-        shown = lab.run(name, "ip -6 -o addr show dev bt0 scope link").check()
-        link_local[name] = shown.split("inet6 ")[1].split("/")[0]
         lab.run(name, f"ip addr add {address}/128 dev bt0").check()
+        lab.run("cellar", f"ip route add {address} dev bt0").check()
+        lab.run("cellar", f"ip neigh replace {address} lladdr {lab.address(name)} dev bt0").check()
+    for name, other in (("alice", WAYS["bob"]), ("bob", WAYS["alice"])):
+        lab.run(name, f"ip route add {other} dev bt0").check()
+        lab.run(name, f"ip neigh replace {other} lladdr {lab.address('cellar')} dev bt0").check()
     lab.run("cellar", "sysctl -q -w net.ipv6.conf.all.forwarding=1").check()
-    for name, address in WAYS.items():
-        lab.run("cellar", f"ip route add {address}/128 via {link_local[name]} dev bt0").check()
-    for name, other in (("alice", "bob"), ("bob", "alice")):
-        lab.run(name, f"ip route add {WAYS[other]}/128 via {gateway.partition('%')[0]} dev bt0").check()
     for name in ("cellar", "bob"):
         lab.run(name, "nohup iperf3 -s </dev/null >/dev/null 2>&1 & echo").check()
     time.sleep(1)
