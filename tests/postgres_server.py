@@ -55,7 +55,11 @@ def running_server() -> Iterator[PostgresServer]:
     where = programs()
     if where is None:
         pytest.skip("there is no PostgreSQL: apt-get install postgresql")
-    pytest.importorskip("psycopg", reason="psycopg finds no libpq: apt-get install libpq5")
+    try:
+        import psycopg  # noqa: F401
+    except ImportError as error:
+        why = str(error).splitlines()[0]
+        pytest.skip(f"psycopg can't be used ({why}): pip install -e .[dev], apt-get install libpq5")
     folder = Path(tempfile.mkdtemp(prefix="btss-pg-"))
     try:
         server = PostgresServer(where, folder)
