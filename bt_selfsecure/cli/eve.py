@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 READ = """\
 Sum up captures: pcap, pcapng, btsnoop (btmon -w, Android) and PacketLogger
 (.pklg), also in .gz or .zst, of link types 147 (ours), 187, 192 (PPI with LE),
-201, 251, 254, 256 and 272, and of networks 1, 101, 113 and 276. A FIFO or - (standard input) is read as it comes,
-until whoever writes it ends:
+201, 251, 254, 256 and 272, and of networks 1, 101, 113 and 276. A FIFO or -
+(standard input) is read as it comes, until whoever writes it ends:
 
   dumpcap -i bluetooth0 -w - | bt-selfsecure eve read -
 
