@@ -33,7 +33,8 @@ class InstalledCloud:
         """What the service answers, by HTTPS that its authority vouches for, as soon as it does."""
         until = time.monotonic() + SERVED_S
         while (asked := self._pis.lab.run(NAME, f"python3 /tmp/ask.py {path} 'Bearer {self._token}'")).status:
-            assert time.monotonic() < until, (asked.err, self._pis.lab.run(NAME, f"journalctl -u {UNIT}").out)
+            if time.monotonic() > until:
+                pytest.fail(f"{asked.err}\n{self._pis.lab.run(NAME, f'journalctl -u {UNIT} -n 40').out}")
             time.sleep(2)
         return json.loads(asked.out)
 
