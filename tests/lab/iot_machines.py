@@ -93,7 +93,7 @@ class CloudHere:
             free.bind((HOST, 0))
             port = free.getsockname()[1]
         self.ports, self._url = free_ports(HOST), f"http://{HOST}:{port}"
-        database = postgres.url if postgres else ""
+        database = postgres.database("cloud") if postgres else ""
         self._file.write_text(CLOUD_CONFIG.format(state=path / "cloud", database=database, port=port, ports=self.ports))
         base = self.base()
         self._token = make_token(base, "test", TokenRole.OWNER, 1, int(time.time() * 1000))
