@@ -28,11 +28,13 @@ class PostgresServer:
         if not os.geteuid():
             shutil.chown(folder, self._user)
         folder.chmod(0o755)
-        self._do("initdb", "-U", "cloud", "-A", "trust", "-E", "UTF8")
+        self._do("initdb", "-U", "admin", "-A", "trust", "-E", "UTF8")
 
-    @property
-    def url(self) -> str:
-        return f"postgresql:///postgres?host={self._folder}&user=cloud"
+    def database(self, name: str) -> str:
+        """Return the URL of a new database of its own user, as docs/cloud.md has people make one."""
+        for words in (["createuser", name], ["createdb", "--owner", name, name]):
+            subprocess.run([self._programs / words[0], "-h", self._folder, "-U", "admin", *words[1:]], check=True)
+        return f"postgresql:///{name}?host={self._folder}&user={name}"
 
     def start(self) -> None:
         options = f"-c listen_addresses= -c unix_socket_directories={self._folder}"

@@ -87,15 +87,13 @@ def judge(network: IotNetwork, cuts: int) -> None:
     """Nothing lost, nothing doubled, nothing of a stranger or after the end of trust."""
     left_ms = network.left_ms(LAMP)
     status = "bt-selfsecure gateway status --json --config /lab/gateway.toml"
-    for name in DEVICES:
-        network.lab.do("kill", machine=name)
+    stores = {name: network.kept(name) for name in DEVICES}
     until = time.monotonic() + 120
     while json.loads(network.lab.run(GATEWAY, status).out)["waiting"]:
         assert time.monotonic() < until, network.logs()
-    network.lab.do("kill", machine=GATEWAY)
+    store = network.kept(GATEWAY) / "gateway.db"
     network.end()
-    stores = {name: network.kept(name) for name in network.lab.names}
-    ((last,),) = rows(stores[GATEWAY] / "gateway.db", "SELECT seq FROM sqlite_sequence WHERE name = 'outbox'")
+    ((last,),) = rows(store, "SELECT seq FROM sqlite_sequence WHERE name = 'outbox'")
     with closing(network.cloud.base()) as base:
         ((epochs, taken),) = base.execute("SELECT count(*), max(last) FROM stream")
         assert (epochs, taken) == (1, last), "a record was lost between gateway and cloud, or the gateway's store"
@@ -105,9 +103,8 @@ def judge(network: IotNetwork, cuts: int) -> None:
         days = [day for (day,) in base.execute("SELECT day FROM reading_day ORDER BY day")]
         for name in DEVICES:
             where = f"WHERE device = {members[name]} ORDER BY number"
-            readings = [
-                row for day in days for row in base.execute(f"SELECT time, readings FROM reading_{day} {where}")
-            ]
+            found = [base.execute(f"SELECT time, readings FROM reading_{day} {where}") for day in days]
+            readings = [(time_ms, json.loads(text)) for rows_of_day in found for time_ms, text in rows_of_day]
             counts = [each["count"] for _, each in readings if "count" in each]  # it was asked for the lamp alone, too
             assert counts == sorted({*counts}), "doubled, or out of order"
             assert len(counts) > cuts
