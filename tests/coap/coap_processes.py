@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 COAP = [sys.executable, "-m", "bt_selfsecure", "coap"]
-LEFT_S = 20
+LEFT_S = 60
 
 
 def coap(*words: object, given: bytes = b"") -> tuple[int, bytes, str]:

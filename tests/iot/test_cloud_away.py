@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
 from iot_network import CloudEnd, Sensor, company, device_at, enrolled, gateway_at, gateway_config, until
 from virtual_loop import run_virtually
 
@@ -16,6 +17,7 @@ AWAY_S = 600.0
 FETCH_S = 2.0
 
 
+@pytest.mark.long
 def test_ten_minutes_without_a_cloud_arrive_later_in_order(tmp_path: Path) -> None:
     owner = company(tmp_path)
     gateway_folder = enrolled(tmp_path, Role.GATEWAY, "cellar", owner)

@@ -74,7 +74,7 @@ class WebSweep:
     def stop(self) -> None:
         self.process.send_signal(signal.SIGCONT)
         self.process.terminate()
-        self.process.wait(20)
+        self.process.wait(60)
 
     def __enter__(self) -> Self:
         return self
@@ -86,7 +86,7 @@ class WebSweep:
         self, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None, method: str = ""
     ) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body of an answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         with contextlib.closing(connection):
             kind = {"Content-Type": "application/json"} if body is not None else {}
             connection.request(method or ("GET" if body is None else "POST"), path, body, kind | dict(headers or {}))
@@ -137,7 +137,7 @@ class Phone:
             device_scale_factor=2 if small else 1,
         )
         self.page = self.context.new_page()
-        self.page.set_default_timeout(15_000)
+        self.page.set_default_timeout(60_000)
         self.problems: list[str] = []
         self.asked: list[str] = []
         self.page.on("console", lambda message: self.problems.append(message.text))
@@ -202,7 +202,7 @@ class Phone:
         self.page.wait_for_timeout(1100)
 
 
-def until(look: Callable[[], Any], seconds: float = 20.0) -> Any:
+def until(look: Callable[[], Any], seconds: float = 60.0) -> Any:
     """What `look` finds, as soon as it finds something."""
     end = time.monotonic() + seconds
     while not (found := look()):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -205,8 +206,8 @@ LIVE: Final = {**dict.fromkeys(DOTP, 1), "sabour/middle": 2, **dict.fromkeys(SAB
 
 
 async def attack(name: str, profile: str, places: list[Place], seconds: float, say: Say) -> bool:
-    """Stand in the servers' places for so long, and return whether the attack succeeded. Raises `UsageError` where
-    there are too many or too few."""
+    """Stand in the servers' places for so long, or until Ctrl-C or SIGTERM, and return whether the attack succeeded.
+    Raises `UsageError` where there are too many or too few."""
     wanted = 1 if profile == "hardened" else LIVE[name]
     if len(places) != wanted and name not in DOTP:
         raise UsageError(
@@ -216,7 +217,8 @@ async def attack(name: str, profile: str, places: list[Place], seconds: float, s
     if len(places) != wanted:
         raise UsageError(f"a live {name} takes {wanted} of 127.0.0.1:PORT: see bt-selfsecure eve attack --help")
     which = Profile.HARDENED if profile == "hardened" else Profile.PAPER_ECDSA
-    play: Awaitable[object] = asyncio.Event().wait()
+    loop = asyncio.get_running_loop()
+    play: Awaitable[object] = loop.create_future()
     if name in DOTP:
         carried: LiveAttack = DOTP[name](say)
         hears: list[Hear] = [carried.hear]
@@ -228,12 +230,16 @@ async def attack(name: str, profile: str, places: list[Place], seconds: float, s
         hears, play = [visitor.hear], visitor.play(places[0])
     relays = [EveRelay(place, hear) for place, hear in zip(places, hears, strict=False)]
     try:
-        for place, relay in zip(places, relays, strict=True):
-            say(f"listening at {place[0]} port {relay.port}, in the place of port {place[1]}")
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds) as lasting:
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    loop.add_signal_handler(number, lasting.reschedule, loop.time())
+                for place, relay in zip(places, relays, strict=True):
+                    say(f"listening at {place[0]} port {relay.port}, in the place of port {place[1]}")
                 await play
         return carried.succeeded
     finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
         for relay in relays:
             relay.close()
