@@ -178,7 +178,8 @@ async def ask_controller(folder: Path, flight1: bytes, on_flight4: Callable[[byt
             raise NotAdmittedError(str(told.get("refused", "the controller has stopped: ask again")))
         on_flight4(bytes.fromhex(told["flight4"]))
         try:
-            return bool((await asyncio.wait_for(_line(reader), timeout)).get("joined"))
+            async with asyncio.timeout(timeout):
+                return bool((await _line(reader)).get("joined"))
         except TimeoutError:
             return False
     finally:
