@@ -126,6 +126,9 @@ async def _in_one_message(request: web.Request, handler: Any) -> web.StreamRespo
         return _answer({"message": str(error)} | ({"details": details} if details else {}), error.status)
     except web.HTTPException as error:
         return _answer({"message": error.reason}, error.status)
+    except UsageError as error:
+        log.error("%s", error)
+        return _answer({"message": str(error)}, 503)
     except Exception:
         log.exception("a request of %s failed", request.path)
         return _answer({"message": "the KME failed at this; its log says why"}, 503)
