@@ -19,6 +19,8 @@ SEND_BUFFER_BYTES: Final = 8192
 SOL_BLUETOOTH: Final = 274
 BT_SECURITY: Final = 4
 BT_FLUSHABLE: Final = 8  # include/net/bluetooth/bluetooth.h
+NOTHING: Final = b"\x00\x00"
+"""As of SDP: neither paired nor encrypted. Of RFCOMM alone the kernel takes it."""
 MEDIUM: Final = b"\x02\x00"
 """struct bt_security: encrypted, and paired for good (general bonding)."""
 
@@ -35,6 +37,11 @@ def require_bond(sock: socket.socket) -> None:
     """Pair for good where the two have not yet. A device that is paired for one connection only bluetoothd takes for
     temporary, and disconnects half a minute after a scan has seen it (TemporaryTimeout of its main.conf)."""
     sock.setsockopt(SOL_BLUETOOTH, BT_SECURITY, MEDIUM)
+
+
+def require_nothing(sock: socket.socket) -> None:
+    """Neither pair nor encrypt, for this connection."""
+    sock.setsockopt(SOL_BLUETOOTH, BT_SECURITY, NOTHING)
 
 
 class Readiness:

@@ -136,10 +136,9 @@ def _prove(args: Namespace, store: BootstrapStore, node: JoiningNode) -> int:
     with progress(lambda: "proving the new key to the controller"):
         done = asyncio.run(node.prove(args.timeout))
     if not done:
+        why = node.trouble or "the controller does not answer at its NID, or does not know this node's answer"
         print(
-            "not joined yet: the controller does not answer at its NID, or does not know this node's answer. Run this "
-            "again, or with --anew if the controller lost its state",
-            file=sys.stderr,
+            f"not joined yet: {why}. Run this again, or with --anew if the controller lost its state", file=sys.stderr
         )
         return 1
     print(f"{node.known.node} has joined {node.known.network}: the installer's key is worth nothing any more")

@@ -68,9 +68,9 @@ class PairingTalk:
         self._doing = "waiting for the other device"
         self._over: Event | None = None
 
-    def run(self, carried: bytes = b"", **more: str) -> int:
+    def run(self, carried: bytes = b"", *, udp: str = "", address: str = "") -> int:
         """Pair, with what was read of the other device, if anything was; return the exit status."""
-        lines = self._client.pair(self._way, carried, name=self._args.name, **more)
+        lines = self._client.pair(self._way, carried, name=self._args.name, udp=udp, address=address)
         with closing(lines):
             try:
                 while True:
@@ -106,7 +106,6 @@ class PairingTalk:
         return None
 
     def _tell(self, event: str, line: dict[str, Any]) -> None:
-        who, text = line["peer"], line["text"]
         match event:
             case "shown":
                 return self._show(line)
@@ -114,21 +113,9 @@ class PairingTalk:
                 self._doing = f"calling {line['address']}"
                 return None
             case "string":
-                said = f"\n    {line['string']}\n"
-                return print(said, flush=True)
-            case "trouble":
-                return print("\n".join(wrapped(text, columns(), "  ")), file=sys.stderr, flush=True)
-            case "wrong":
-                said = f"Somebody has typed other words: {line['left']} of five guesses are left."
-            case "keyed":
-                said = f"{who} ({line['address']}) is there."
-            case "released":
-                said = f"{who}: {text}. Waiting for it, or another one."
-            case "paired":
-                said = f"Paired with {who} ({line['address']}): bt-selfsecure send {who}"
-            case _:
-                said = f"Not paired: {text}."
-        return print("\n".join(wrapped(said, columns(), "  ")), flush=True)
+                return print(f"\n    {line['string']}\n", flush=True)
+        where = sys.stderr if event == "trouble" else sys.stdout
+        return print("\n".join(wrapped(told(line), columns(), "  ")), file=where, flush=True)
 
     def _ask(self, line: dict[str, Any]) -> None:
         """People at both ends look at both. Meanwhile the stream waits."""
@@ -149,6 +136,24 @@ class PairingTalk:
     def _stop_emitting(self) -> None:
         if self._over:
             self._over.set()
+
+
+def told(line: dict[str, Any]) -> str:
+    """Return what a line of the API says to a person."""
+    who, text = line["peer"], line["text"]
+    match line["event"]:
+        case "trouble":
+            return str(text)
+        case "wrong":
+            return f"Somebody has typed other words: {line['left']} of five guesses are left."
+        case "keyed":
+            return f"{who} ({line['address']}) is there."
+        case "released":
+            return f"{who}: {text}. Waiting for it, or another one."
+        case "paired":
+            return f"Paired with {who} ({line['address']}): bt-selfsecure send {who}"
+        case _:
+            return f"Not paired: {text}."
 
 
 def _emitted(emit: Emit, code: str, over: Event) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -54,14 +55,20 @@ def add_scan(commands: _SubParsersAction[ArgumentParser]) -> None:
 
 
 def _scan(args: Namespace) -> int:
+    way, carried = _read(_code(args))
+    return PairingTalk(args, way).run(carried, udp=args.udp)
+
+
+def _read(text: str) -> tuple[str, bytes]:
+    """The way of pairing that a code is for, and what it carries."""
     from bt_selfsecure.oob.qr import CodeKind, read_code
 
-    text = _code(args)
+    with suppress(UnreadableError):
+        return "call", read_code(text, CodeKind.CALL)
     try:
-        carried = read_code(text, CodeKind.PAIRING)
+        return "code", read_code(text, CodeKind.PAIRING)
     except UnreadableError as error:
         raise UsageError(str(error)) from None
-    return PairingTalk(args, "code").run(carried, udp=args.udp)
 
 
 def _code(args: Namespace) -> str:

@@ -27,7 +27,10 @@ SHOW_EXAMPLES: Final = """\
 examples:
   bt-selfsecure pair show
   bt-selfsecure pair show --out code.png
-      For a display, or paper: PNG or SVG, of mode 0600."""
+      For a display, or paper: PNG or SVG, of mode 0600.
+  bt-selfsecure pair show --compare
+      For pair page at the other device, or where others look on: a code without
+      a secret. Both ends show a string at last, and a person at each compares."""
 SOUND_TEXT: Final = """\
 Send 16 bytes as sound, again and again, until the other device has them. It is
 no secret: everybody near hears it. So both ends show a string at last, and a
@@ -46,6 +49,7 @@ def add_show(commands: _SubParsersAction[ArgumentParser]) -> None:
     """Add `pair show`."""
     show = pair_parser(commands, "show", "print a QR code, and the code as text", SHOW_TEXT, SHOW_EXAMPLES, _show)
     show.add_argument("--out", type=Path, metavar="FILE", help="write the QR code to a picture, .png or .svg, too")
+    show.add_argument("--compare", action="store_true", help="a code that holds no secret; people compare a string")
 
 
 def _show(args: Namespace) -> int:
@@ -55,18 +59,20 @@ def _show(args: Namespace) -> int:
         raise UsageError(f"{str(args.out)!r} is neither .png nor .svg: name such a file")
     drawn("", colours=False)  # before anything is begun
 
+    way, kind = ("call", CodeKind.CALL) if args.compare else ("code", CodeKind.PAIRING)
+
     def show(line: dict[str, Any]) -> None:
         print(drawn(line["code"], colours=sys.stdout.isatty()), line["code"], sep="\n")
         print(others_words(line, "scan PHOTO, or the code in quotes"), flush=True)
 
     def text_of(code: str) -> str:
-        text = code_of(CodeKind.PAIRING, bytes.fromhex(code))
+        text = code_of(kind, bytes.fromhex(code))
         if args.out:
             with whole(args.out, 0o600) as part:
                 write_picture(text, part, args.out.suffix[1:])
         return text
 
-    return PairingTalk(args, "code", show=show, text_of=text_of).run()
+    return PairingTalk(args, way, show=show, text_of=text_of).run()
 
 
 def others_words(line: dict[str, Any], command: str) -> str:

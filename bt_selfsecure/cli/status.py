@@ -78,6 +78,8 @@ def _relay_lines(relay: dict[str, Any], width: int) -> list[str]:
         for link in relay["links"]
     ]  # fmt: skip
     rows = [("links", "; ".join(links) or "none"), ("carried", _by(relay["forwarded_bytes"], " bytes of"))]
+    routes = [f"{route['to']} by {route['by']}, found {duration(route['age_s'])} ago" for route in relay["routes"]]
+    rows += [("routes", "; ".join(routes))] if routes else []
     rows += [("waiting", _by(relay["waiting_bytes"], " bytes for"))] if relay["waiting_bytes"] else []
     rows += [("dropped", _by(relay["dropped"], ""))] if relay["dropped"] else []
     for label, text in rows:
@@ -288,7 +290,8 @@ def group_lines(group: dict[str, Any], width: int) -> list[str]:
     lines = _wrap(f"{head}, {counted(number, 'message')}, {group['waiting']:,} under way; {common}", width, INDENT)
     for member in group["members"]:
         has = "" if member["state"] == "away" else f", has {member['acknowledged']:,} of {number:,} for sure"
-        lines += _wrap(f"{INDENT}{member['peer']}: {member['state']}{has}", width, INDENT * 2)
+        how = "hears no broadcasts, by its session" if member["state"] == "deaf" else member["state"]
+        lines += _wrap(f"{INDENT}{member['peer']}: {how}{has}", width, INDENT * 2)
     return lines if group["members"] else [*lines, f"{INDENT}no members"]
 
 

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from phone import SIZES, SLOW, Phone, WebSweep, four_places, plan, until
+from browser_phone import SIZES, Phone
+from phone import SLOW, WebSweep, four_places, plan, until
 
 from bt_selfsecure.sweep.store import Store
 from bt_selfsecure.sweep.wishes import DEAD_S, STALE_S
