@@ -83,7 +83,7 @@ def test_ctrl_c_ends_a_radio_and_what_it_heard_is_summed_up(channel: tuple[socke
     timer = threading.Timer(0.5, signal.pthread_kill, (main_thread, signal.SIGINT))
     timer.start()
     summary = Summary()
-    hear_out(source, partial(_add, summary, Judge()))
+    hear_out(source, partial(_add, summary, Judge(), None))
     timer.join()
     assert (summary.packets, summary.ours, summary.by_linktype) == (3, 3, {"254 BLUETOOTH_LINUX_MONITOR": 3})
 
