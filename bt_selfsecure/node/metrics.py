@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
-from bt_selfsecure.node import api_types
-from bt_selfsecure.node.api_types import Group, Key, Peer, Status
+from bt_selfsecure.node import api_peer_types
+from bt_selfsecure.node.api_peer_types import Key, Peer
+from bt_selfsecure.node.api_types import Group, Status
 from bt_selfsecure.node.shares import burst_loss
 
 if TYPE_CHECKING:
@@ -46,9 +47,9 @@ class PeerCounters:
     keys_from_nowhere: int = 0
     refused_keys: int = 0
 
-    def told(self) -> api_types.Counts:
+    def told(self) -> api_peer_types.Counts:
         """Return the counters as the local API has them."""
-        return cast(api_types.Counts, asdict(self))
+        return cast(api_peer_types.Counts, asdict(self))
 
 
 def _of_peers(read: Callable[[Peer], float | None]) -> Read:

@@ -6,16 +6,20 @@ import os
 import pty
 import re
 import shutil
+import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from amounts import at_length
 from lone_nodes import PAIRED, Command, LoneNodes
 from two_daemons import wait_until
 
 from bt_selfsecure.node.two_nodes import ADDRESSES, OTHER
 
+STALL_S = 2.0
 WORDS = re.compile(r"[a-z]+ [a-z]+ [a-z]+")
 
 
@@ -84,6 +88,7 @@ def test_a_qr_code_that_is_handed_over_as_a_picture_pairs_both(nodes: LoneNodes,
     assert_paired(nodes, "authentication key")
 
 
+@pytest.mark.long
 def test_three_words_that_are_typed_in_part_pair_both_under_a_name_of_ones_own(nodes: LoneNodes) -> None:
     with nodes.pair("bob", "words", "--name", "alice") as bob:
         words = shown_words(bob)
@@ -95,6 +100,7 @@ def test_three_words_that_are_typed_in_part_pair_both_under_a_name_of_ones_own(n
     assert_paired(nodes, "authentication key")
 
 
+@pytest.mark.long
 def test_a_sound_pairs_both_when_people_have_compared(nodes: LoneNodes, tmp_path: Path) -> None:
     if shutil.which("minimodem") is None:
         pytest.skip("minimodem is not installed (apt-get install minimodem)")
@@ -117,7 +123,7 @@ def test_a_sound_pairs_both_when_people_have_compared(nodes: LoneNodes, tmp_path
     assert_paired(nodes, "string")
 
 
-@pytest.mark.parametrize("who", ADDRESSES)
+@pytest.mark.parametrize("who", ["alice", at_length("bob")])
 def test_strings_that_differ_at_one_end_pair_neither(nodes: LoneNodes, who: str, tmp_path: Path) -> None:
     with nodes.pair("bob", "sound", "--json", "--out", str(tmp_path / "call.wav")) as bob:
         code = bob.event("shown")["code"]
@@ -139,7 +145,7 @@ def test_strings_that_differ_at_one_end_pair_neither(nodes: LoneNodes, who: str,
         wait_until(lambda name=name: nodes.has_nothing(name))
 
 
-@pytest.mark.parametrize("answer", ["yes", "no"])
+@pytest.mark.parametrize("answer", ["yes", at_length("no")])
 def test_a_person_at_a_terminal_is_asked_whether_the_other_end_shows_the_same(
     nodes: LoneNodes, answer: str, tmp_path: Path
 ) -> None:
@@ -166,6 +172,27 @@ def test_a_person_at_a_terminal_is_asked_whether_the_other_end_shows_the_same(
     finally:
         os.close(master)
         os.close(slave)
+
+
+def test_a_daemon_that_gets_no_time_for_seconds_holds_up_a_pairing_and_begins_nothing_anew(
+    nodes: LoneNodes, tmp_path: Path
+) -> None:
+    file = tmp_path / "call.wav"
+    with nodes.pair("bob", "sound", "--json", "--out", str(file)) as bob:
+        bob.event("shown")
+        wait_until(file.exists)
+        logged = nodes.log("alice").stat().st_size
+        with nodes.pair("alice", "listen", "--json", str(file), "--udp", nodes.place("bob")) as alice:
+            string = [command.event("string")["string"] for command in (bob, alice)]
+            nodes.processes["bob"].send_signal(signal.SIGSTOP)
+            time.sleep(STALL_S)
+            nodes.processes["bob"].send_signal(signal.SIGCONT)
+            for name in ADDRESSES:
+                nodes.client(name).compared(same=True, string=string[0])
+            assert (alice.end()[0], bob.end()[0]) == (0, 0)
+    with nodes.log("alice").open() as log:
+        log.seek(logged)
+        assert "nothing came" not in log.read()
 
 
 # --- who is refused ---------------------------------------------------------------------------------------------------
@@ -279,6 +306,7 @@ def test_ctrl_c_at_either_end_at_any_moment_leaves_nothing_half_paired(
             wait_until(lambda name=name: nodes.has_nothing(name))
 
 
+@pytest.mark.long
 def test_what_one_end_can_not_keep_neither_has(nodes: LoneNodes) -> None:
     """Bob's disk takes no key: a file is where its folder must be."""
     folder = nodes.state("bob") / "paired"

@@ -19,19 +19,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from amounts import at_length
 from phone import WebSweep, plan, until
 from test_sweep_wishes import NO_WISHES
 
+from bt_selfsecure.phone.guard import listening
+from bt_selfsecure.phone.http import MOST, REQUEST_S
 from bt_selfsecure.sweep.control import AirCrew
 from bt_selfsecure.sweep.driver import Driver
 from bt_selfsecure.sweep.events import End, Placed
-from bt_selfsecure.sweep.http import MOST, REQUEST_S
 from bt_selfsecure.sweep.plan import parse
 from bt_selfsecure.sweep.record import Book
 from bt_selfsecure.sweep.rehearsal import RehearsalMedium
 from bt_selfsecure.sweep.states import State
 from bt_selfsecure.sweep.store import Store
-from bt_selfsecure.sweep.web import listening, serve
+from bt_selfsecure.sweep.web import serve
 
 HEADERS = {
     "cache-control": "no-store",
@@ -101,7 +103,7 @@ def test_a_wish_is_carried_out_or_refused_with_the_reason_and_what_there_is_now(
     assert (status, view["ground"]["phase"]) == (200, "under way")
 
 
-@pytest.mark.parametrize("words", [(), ("--unattended",)], ids=["by the person", "by itself"])
+@pytest.mark.parametrize("words", [at_length(()), ("--unattended",)], ids=["by the person", "by itself"])
 def test_what_is_wished_after_the_end_is_refused_and_the_count_is_what_the_file_has(
     words: tuple[str, ...], start: Callable[..., WebSweep]
 ) -> None:
@@ -117,7 +119,7 @@ def test_what_is_wished_after_the_end_is_refused_and_the_count_is_what_the_file_
     for name in ("redo", "back", "skip", "placed", "stop", "end"):
         status, told = sweep.wish(name, view, {"turn": 0, "distance_m": 1.5})
         assert (status, told["error"], told["done"]) == (409, "the sweep has ended", 6)
-    assert sweep.process.wait(10) == 0
+    assert sweep.process.wait(60) == 0
     assert sweep.said.read_text().endswith(f"\nthe report: bt-selfsecure sweep report {sweep.record}\n")
     assert runs_in(sweep.record) == 6 * (2 - len(words))
     with Store(sweep.record) as store:
@@ -304,7 +306,7 @@ def test_the_sweep_outlives_its_page_and_says_so(tmp_path: Path) -> None:
         sweep_plan = parse(text, tmp_path)
         crew = AirCrew(sweep_plan.nodes, RehearsalMedium(1), nothing)
         driver = Driver(sweep_plan, Book(store, sweep_plan), crew)
-        listener = listening("127.0.0.1:0")
+        listener = listening("127.0.0.1:0", "--web")
         async with serve(driver, listener, "0" * 10):
             work = asyncio.create_task(driver.run())
             await asyncio.sleep(0)
