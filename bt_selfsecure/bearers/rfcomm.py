@@ -19,7 +19,7 @@ from bt_selfsecure.bearers.bluez import BlueZ
 from bt_selfsecure.bearers.faults import fault, require_bluetooth_sockets
 from bt_selfsecure.bearers.pairing import Pairing
 from bt_selfsecure.bearers.sdp import find_rfcomm_channel
-from bt_selfsecure.bearers.sockets import Readiness, StreamLink, require_bond, require_nothing
+from bt_selfsecure.bearers.sockets import Readiness, StreamLink, require_bond, require_no_bond
 from bt_selfsecure.bearers.system_bus import SystemBusError
 
 SERVICE_UUID: Final = "b7355ec5-0e11-4b1e-9c0e-5e1f5ec07e00"
@@ -31,7 +31,7 @@ TRAITS: Final = Traits(losses_visible=False, ordered=True, broadcast=False, link
 
 class RfcommBearer(Bearer):
     """Uses `channel`, 1 to 30; 0 finds and offers one by SDP. Without `pairing` whoever asks may pair. `is_open` talks
-    to whoever calls, and neither pairs nor encrypts: what travels must secure itself."""
+    to whoever calls, and leaves no bond: what travels must secure itself."""
 
     name = "rfcomm"
     traits = TRAITS
@@ -49,7 +49,7 @@ class RfcommBearer(Bearer):
         self._preparing = asyncio.Lock()
 
     async def connect(self, peer: str) -> Link:
-        bluez = await self._agent()
+        bluez = None if self._is_open else await self._agent()
         own = hci.adapter_address(self._adapter)
         channel = self._channel or await find_rfcomm_channel(own, peer, SERVICE_UUID)
         sock = _socket(peer, self._is_open)
@@ -106,7 +106,7 @@ def _socket(what: str, is_open: bool) -> socket.socket:
     try:
         sock = socket.socket(socket.AF_BLUETOOTH, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, socket.BTPROTO_RFCOMM)
         if is_open:
-            require_nothing(sock)
+            require_no_bond(sock)
         else:
             require_bond(sock)
     except OSError as error:

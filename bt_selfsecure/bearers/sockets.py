@@ -19,8 +19,9 @@ SEND_BUFFER_BYTES: Final = 8192
 SOL_BLUETOOTH: Final = 274
 BT_SECURITY: Final = 4
 BT_FLUSHABLE: Final = 8  # include/net/bluetooth/bluetooth.h
-NOTHING: Final = b"\x00\x00"
-"""As of SDP: neither paired nor encrypted. Of RFCOMM alone the kernel takes it."""
+LOW: Final = b"\x01\x00"
+"""Encrypted by a key of this connection alone (no bonding), as between any two devices of today: the kernel agrees on
+it without asking an agent, also where nobody may pair, and forgets it."""
 MEDIUM: Final = b"\x02\x00"
 """struct bt_security: encrypted, and paired for good (general bonding)."""
 
@@ -39,9 +40,9 @@ def require_bond(sock: socket.socket) -> None:
     sock.setsockopt(SOL_BLUETOOTH, BT_SECURITY, MEDIUM)
 
 
-def require_nothing(sock: socket.socket) -> None:
-    """Neither pair nor encrypt, for this connection."""
-    sock.setsockopt(SOL_BLUETOOTH, BT_SECURITY, NOTHING)
+def require_no_bond(sock: socket.socket) -> None:
+    """Pair with nobody: the two have a key for this connection, which proves nothing."""
+    sock.setsockopt(SOL_BLUETOOTH, BT_SECURITY, LOW)
 
 
 class Readiness:

@@ -1,7 +1,6 @@
 """Flights 5 and 8 over Bluetooth: one channel of RFCOMM, beside whatever a node has on the same adapter.
 
-Nobody pairs for it, and nothing is encrypted: a flight proves itself and tells nothing, and who listens here lets
-nobody use anything else of the computer.
+Nobody is paired for it: the link's key is that connection's alone, and proves nothing. A flight proves itself.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 udp:192.0.2.1:5702         datagrams
 udp:[fe80::1%eth0]:5702
-bt:B8:27:EB:12:34:56       a channel of RFCOMM of that adapter, for which nobody pairs: the flights prove themselves
+bt:B8:27:EB:12:34:56       a channel of RFCOMM of that adapter, for which nobody is paired: flights prove themselves
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ iperf3, and how long a packet takes there and back, by ping. Each run is one
 distance and one way; --results keeps them together, and shows and draws all.
 
 PEER is an IP address over a link that is up: `link up --ipsp` at both ends says
-it. There, `iperf3 -s` must run. With --through-gateway the address is one that a
-gateway's two links lead to; docs/iot.md has the commands for such a way.
+it. There, `iperf3 -s` must run. With --through-gateway a gateway is between,
+with a link to each; docs/iot.md has the commands for such a way.
 
 On virtual Pis it runs as well, and says that nothing of it is of a radio."""
 EPILOG: Final = """\
@@ -55,7 +55,7 @@ def add_ipsp(verbs: _SubParsersAction[ArgumentParser]) -> None:
         "--repeats", type=integer(least=1, most=1000), default=50, metavar="N", help="runs of iperf3 (default 50)"
     )
     ipsp.add_argument(
-        "--seconds", type=real(above=0.5, most=3600), default=10.0, metavar="S", help="each of them (default 10)"
+        "--seconds", type=integer(least=1, most=3600), default=10, metavar="S", help="each of them (default 10)"
     )
     ipsp.add_argument(
         "--pings", type=integer(least=1, most=10_000), default=200, metavar="N", help="pings (default 200)"

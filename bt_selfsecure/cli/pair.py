@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
     from threading import Event
 
+    from bt_selfsecure.cli.channels import Emit
     from bt_selfsecure.node.client import NodeClient
 
-Emit = Callable[[str, "Event"], None]
-"""`emit(code, over)` sends what is shown, in a thread of its own, until `over` is set."""
 OTHERWISE: Final = "with --json, say it by bt-selfsecure pair compared"
 COMPARED_TEXT: Final = """\
 For scripts, in another process than the pairing that runs with --json and has
@@ -85,6 +84,7 @@ class PairingTalk:
 
     def _take(self, line: dict[str, Any]) -> int | None:
         event = line["event"]
+        data = line["code"]
         if event == "shown":
             line = line | {"code": self._text_of(line["code"])}
         if self._args.json:
@@ -93,7 +93,7 @@ class PairingTalk:
             self._tell(event, line)
         match event:
             case "shown" if self._emit:
-                self._begin_emitting(self._emit, line["code"])
+                self._begin_emitting(self._emit, bytes.fromhex(data))
             case "keyed":
                 self._stop_emitting()
                 self._doing = f"agreeing on a key with {line['peer']}"
@@ -127,11 +127,11 @@ class PairingTalk:
             return
         self._doing = f"waiting for the word of {line['peer']}"
 
-    def _begin_emitting(self, emit: Emit, code: str) -> None:
+    def _begin_emitting(self, emit: Emit, data: bytes) -> None:
         from threading import Event, Thread
 
         self._over = Event()
-        Thread(target=_emitted, args=(emit, code, self._over), daemon=True).start()
+        Thread(target=emitted, args=(emit, data, self._over), daemon=True).start()
 
     def _stop_emitting(self) -> None:
         if self._over:
@@ -156,9 +156,10 @@ def told(line: dict[str, Any]) -> str:
             return f"Not paired: {text}."
 
 
-def _emitted(emit: Emit, code: str, over: Event) -> None:
+def emitted(emit: Emit, data: bytes, over: Event) -> None:
+    """Send until it is over; say what goes wrong with it."""
     try:
-        emit(code, over)
+        emit(data, over)
     except UsageError as error:
         print(f"bt-selfsecure: {error}", file=sys.stderr, flush=True)
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,8 +38,6 @@ examples:
   bt-selfsecure pair sound
   bt-selfsecure pair sound --out call.wav
       To be played by another program."""
-PLAYERS: Final = (("pw-play",), ("paplay",), ("aplay", "-q"))
-PAUSE_S: Final = 1.0
 
 
 def add_show(commands: _SubParsersAction[ArgumentParser]) -> None:
@@ -92,33 +87,19 @@ def add_sound(commands: _SubParsersAction[ArgumentParser]) -> None:
 
 
 def _sound(args: Namespace) -> int:
+    from bt_selfsecure.cli.channels import by_sound
     from bt_selfsecure.oob.sound import codecs, write_sound
 
     if args.codec not in ("", *codecs()):
         raise UsageError(f"{args.codec} is not installed here: see docs/pairing.md")
-    player = [] if args.out else _player()
 
-    def emit(code: str, over: Event) -> None:
-        data = bytes.fromhex(code)
-        if args.out:
-            with whole(args.out, 0o600) as part:
-                write_sound(data, part, args.codec)
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "call.wav"
-            write_sound(data, file, args.codec)
-            while not over.is_set():
-                subprocess.run([*player, str(file)], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
-                over.wait(PAUSE_S)
+    def write(data: bytes, over: Event) -> None:
+        with whole(args.out, 0o600) as part:
+            write_sound(data, part, args.codec)
+
+    emit = write if args.out else by_sound(args.codec)
 
     def show(line: dict[str, Any]) -> None:
         print(others_words(line, "listen"), flush=True)
 
     return PairingTalk(args, "call", show=show, emit=emit).run()
-
-
-def _player() -> list[str]:
-    for program, *words in PLAYERS:
-        if path := shutil.which(program):
-            return [path, *words]
-    raise UsageError("nothing here plays a sound: apt install alsa-utils, or write it to a file by --out")

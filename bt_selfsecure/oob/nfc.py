@@ -34,7 +34,7 @@ def read_record(message: bytes) -> bytes:
                 return bytes(one.data)
     except (ndef.DecodeError, ValueError, IndexError) as error:
         raise UnreadableError(f"the tag's content is damaged ({str(error)[:80]}): hold it there again") from None
-    raise UnreadableError("the tag has nothing of ours: write it with pair show --nfc-write, or take another one")
+    raise UnreadableError("the tag has nothing of ours: write it by pair nfc --write, or take another one")
 
 
 def read_tag(device: str, is_over: Callable[[], bool]) -> bytes | None:

@@ -49,9 +49,8 @@ def test_throughput_and_round_trips_are_measured_direct_and_through_a_gateway(
     said = lab.run("alice", BENCH.format(WAYS["bob"], 2, "--through-gateway"), timeout=300.0).check()
     assert "which tells nothing of a radio" in said
     direct, through = json.loads((lab.shared["alice"] / "ble.json").read_text())["rows"]
-    print(said)
     assert [row["through_gateway"] for row in (direct, through)] == [False, True]
     assert all(row["virtual"] for row in (direct, through))
     assert all(len(row["kbit_s"]) == 2 and min(row["kbit_s"]) > 0 for row in (direct, through))
     assert all(len(row["round_trips_ms"]) > 15 for row in (direct, through))
-    assert sorted(through["round_trips_ms"])[10] > sorted(direct["round_trips_ms"])[10]
+    assert min(through["round_trips_ms"]) > min(direct["round_trips_ms"])

@@ -78,6 +78,7 @@ def test_two_ends_agree_on_a_key_through_a_third_and_messages_come_once_and_in_o
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.long
 def test_relays_and_ends_that_are_killed_while_messages_pass_lose_and_double_none(make: Make) -> None:
     nodes = make(LINE, '"auto"')
     nodes.start(*LINE)
@@ -114,6 +115,7 @@ def test_two_ways_authenticate_the_key_by_what_neither_relay_has_alone(make: Mak
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.long
 def test_one_of_two_ways_carries_the_session_on_and_no_new_key(make: Make) -> None:
     nodes = make(SQUARE, '[["bob"], ["dave"]]')
     nodes.start(*SQUARE)

@@ -51,13 +51,13 @@ def require_programs() -> None:
 
 
 def measure(
-    peer: str, *, distance_m: float, through_gateway: bool, repeats: int, seconds: float, pings: int, tell: Tell
+    peer: str, *, distance_m: float, through_gateway: bool, repeats: int, seconds: int, pings: int, tell: Tell
 ) -> IpspRow:
     """Measure now. `tell` is told what is being done. Raises `PeerError` where the peer does not answer."""
     round_trips = _pinged(peer, pings, tell)
     rates = []
     for number in range(1, repeats + 1):
-        tell(f"iperf3 {number} of {repeats}, {seconds:g} s each")
+        tell(f"iperf3 {number} of {repeats}, {seconds} s each")
         rates.append(_rate(peer, seconds))
     return IpspRow(
         distance_m, through_gateway, peer, is_virtual(), int(time.time()), tuple(rates), tuple(round_trips), pings
@@ -82,8 +82,8 @@ def _pinged(peer: str, count: int, tell: Tell) -> list[float]:
     return found
 
 
-def _rate(peer: str, seconds: float) -> float:
-    done = _run("iperf3", "-c", peer, "-p", str(IPERF3_PORT), "-t", f"{seconds:g}", "-J", seconds=seconds)
+def _rate(peer: str, seconds: int) -> float:
+    done = _run("iperf3", "-c", peer, "-p", str(IPERF3_PORT), "-t", str(seconds), "-J", seconds=seconds)
     try:
         told = json.loads(done.stdout)
         if "error" not in told:
