@@ -35,7 +35,7 @@ class Phone:
             device_scale_factor=2 if small else 1,
         )
         self.page = self.context.new_page()
-        self.page.set_default_timeout(15_000)
+        self.page.set_default_timeout(60_000)
         self.problems: list[str] = []
         self.asked: list[str] = []
         self.page.on("console", lambda message: self.problems.append(message.text))

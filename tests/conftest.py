@@ -7,8 +7,15 @@ import os
 import pytest
 from hypothesis import settings
 
-settings.register_profile("bt-selfsecure", deadline=None, print_blob=True)
-settings.load_profile("bt-selfsecure")
+settings.register_profile("whole", deadline=None, print_blob=True, max_examples=100)
+settings.register_profile("fast", settings.get_profile("whole"), max_examples=25)
+settings.load_profile("whole")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A run that leaves the long tests out has a part of the examples, too: see `amounts.py`."""
+    if "not long" in config.option.markexpr:
+        settings.load_profile("fast")
 
 
 @pytest.fixture(scope="session")

@@ -61,8 +61,9 @@ place for whoever asks at her own ports; --profile says which of Sabour's:
 These four learn the device's id from a handshake that passes, and then call
 the server themselves; sabour/replay waits until it has been started again.
 
-Whether it succeeded she judges by what passes: she read something; the server
-answered what she changed, or more than it was asked, or nothing any more.
+Whether it succeeded she judges by what passed when her time is over, or at
+Ctrl-C: she read something; the server answered what she changed, or more than
+it was asked, or nothing any more.
 
 Others are carried out against devices that are listed as yours in
 /etc/bt-selfsecure/eve.toml, and against no others:

@@ -23,7 +23,7 @@ both, and each end takes one of:
   pair sound            pair listen        a sound; ends with comparing a string
   pair light            pair light --read  an LED; ends with comparing a string
   pair nfc              pair nfc --read    two readers held together, or a tag
-  pair page             pair page          a page on the phone; ends with a string
+  pair page             pair page          a phone; ends with comparing a string
 """
 EPILOG = """\
 example:

@@ -98,6 +98,17 @@ class RelayCircuit(TypedDict):
     """Seconds since it carried something."""
 
 
+class Route(TypedDict):
+    """Describes by whom an end was found that is no neighbour, or not only one."""
+
+    to: str
+    """Its name, or address."""
+    by: str
+    """The neighbour that leads to it."""
+    age_s: float
+    """Seconds since it was found so; it is asked for anew after ten minutes."""
+
+
 RelayPart = TypedDict("RelayPart", {"for": list[str]})
 
 
@@ -105,6 +116,7 @@ class Relay(RelayPart):
     """Says what the node carries for others; null where it is to carry nothing."""
 
     links: list[RelayCircuit]
+    routes: list[Route]
     forwarded_bytes: dict[str, int]
     """Since there is an adapter, by the neighbour that they came from."""
     waiting_bytes: dict[str, int]
@@ -119,8 +131,8 @@ class Member(TypedDict):
     peer: str
     """Its name."""
     state: str
-    """invited (its session has the welcome), current (it hears broadcasts), or away (it misses messages until it is
-    back)."""
+    """invited (its session has the welcome), current (it hears broadcasts), deaf (it hears none, or is silent: its
+    session gets each), or away (it misses messages until it is back)."""
     acknowledged: int
     """It has all messages of this epoch before this one."""
 

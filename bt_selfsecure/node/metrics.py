@@ -98,6 +98,11 @@ def _not_carried(status: Status) -> Iterator[Sample]:
         yield {"reason": reason}, count
 
 
+def _relay_routes(status: Status) -> Iterator[Sample]:
+    if relay := status["relay"]:
+        yield {}, len(relay["routes"])
+
+
 def _relay_links(status: Status) -> Iterator[Sample]:
     if relay := status["relay"]:
         yield {}, len(relay["links"])
@@ -200,6 +205,7 @@ METRICS: Final[tuple[tuple[str, str, str, Read], ...]] = (
         _two_ways(lambda peer: (peer["queues"]["outbox"], peer["queues"]["inbox"])),
     ),
     ("relay_links", "gauge", "Links of others that go through this node.", _relay_links),
+    ("relay_routes", "gauge", "Ends of which the relay knows by whom they are reached.", _relay_routes),
     ("relay_forwarded_bytes_total", "counter", "Carried for others, by the neighbour that they came from.", _carried),
     ("relay_dropped_frames_total", "counter", "Frames of others that were not carried.", _not_carried),
     ("group_epoch", "gauge", "Epoch of a group.", _of_groups(lambda group: group["epoch"])),

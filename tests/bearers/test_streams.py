@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import contract
 import pytest
+from amounts import part_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -56,7 +57,7 @@ def test_a_datagram_is_its_length_in_two_bytes_and_itself() -> None:
     play(scene)
 
 
-@settings(max_examples=50)
+@settings(max_examples=part_of(50))
 @given(st.lists(st.binary(min_size=1, max_size=600), min_size=1, max_size=8), st.lists(st.integers(1, 700)))
 def test_wherever_the_stream_is_cut_the_datagrams_are_whole(datagrams: list[bytes], cuts: list[int]) -> None:
     stream = b"".join(len(data).to_bytes(2) + data for data in datagrams)
@@ -168,7 +169,7 @@ def test_senders_at_once_take_turns() -> None:
     asyncio.run(main())
 
 
-@settings(max_examples=50)
+@settings(max_examples=part_of(50))
 @given(st.lists(st.integers(1, 20_000), min_size=1, max_size=12))
 def test_what_is_not_sent_at_once_is_sent_whole_and_in_order_when_there_is_room(sizes: list[int]) -> None:
     datagrams = [bytes([number]) * size for number, size in enumerate(sizes)]

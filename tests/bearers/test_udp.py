@@ -13,6 +13,7 @@ from random import Random
 
 import contract
 import pytest
+from amounts import part_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -461,7 +462,7 @@ def test_a_peers_flood_fills_its_links_queue_and_no_more(loopback_host: str) -> 
     play(loopback_host, scene)
 
 
-@settings(max_examples=300)
+@settings(max_examples=part_of(300))
 @given(st.binary(max_size=80))
 def test_every_datagram_is_one_of_four_or_nothing_and_reads_back(datagram: bytes) -> None:
     frame = parse(datagram)
@@ -472,7 +473,7 @@ NUMBERS = st.integers(0, 2**32 - 1)
 ADDRESSES = st.binary(min_size=6, max_size=6).map(lambda octets: octets.hex(":").upper())
 
 
-@settings(max_examples=300)
+@settings(max_examples=part_of(300))
 @given(
     st.builds(Hello, NUMBERS, ADDRESSES, ADDRESSES)
     | st.builds(Welcome, NUMBERS, ADDRESSES)
@@ -491,7 +492,7 @@ FRAMES = st.one_of(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=part_of(300))
 @given(
     st.lists(st.tuples(FRAMES.map(pack) | st.binary(max_size=30), st.sampled_from(["bob", "elsewhere"])), max_size=60),
     st.integers(0, 60),

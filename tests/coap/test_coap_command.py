@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from amounts import at_length
 from coap_processes import COAP, LEFT_S, coap, serving
 from qr_photo import photographed
 
@@ -31,7 +32,7 @@ def key_file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("layer", ["dtls", "object"])
+@pytest.mark.parametrize("layer", [at_length("dtls"), "object"])
 def test_a_pair_of_one_key_file_is_served_in_each_layer(
     layer: str, key_file: Path, tmp_path: Path, loopback_host: str
 ) -> None:
@@ -69,7 +70,7 @@ def test_a_key_that_stays_is_taken_from_its_file(key_file: Path, loopback_host: 
     assert "no session came about in 2 s: its key or identity is another" in said
 
 
-@pytest.mark.parametrize("profile", ["hardened", "paper", "paper-hash"])
+@pytest.mark.parametrize("profile", ["hardened", "paper", at_length("paper-hash")])
 def test_sabours_handshake_says_what_the_paper_prints(profile: str, tmp_path: Path, loopback_host: str) -> None:
     records = {end: coap("identity", "--state", tmp_path / end)[1].decode().strip() for end in ("device", "host")}
     assert coap("enrol", records["device"], "--state", tmp_path / "host")[0] == 0
@@ -123,6 +124,9 @@ def test_a_running_server_takes_in_who_is_enrolled_and_who_is_struck_off(tmp_pat
 
 
 def test_devices_are_listed_and_struck_off(tmp_path: Path) -> None:
+    assert coap("devices", "--state", tmp_path) == (0, b"", "nobody is enrolled\n")
+    status, _, said = coap("get", "coap://127.0.0.1/time", "--scheme", "sabour", "--state", tmp_path)
+    assert (status, "no server is enrolled: take its record" in said) == (2, True)
     record = coap("identity", "--state", tmp_path / "device")[1].decode().strip()
     coap("enrol", record, "--state", tmp_path)
     assert coap("devices", "--state", tmp_path)[1].decode() == f"{record[:16]} {record[16:]}\n"
@@ -161,7 +165,14 @@ def test_a_device_that_says_another_id_is_met_as_the_papers_figures_show(tmp_pat
     assert "does not know this device id" in said
 
 
-@pytest.mark.parametrize("profile", [None, "hardened", "paper"])
+def test_what_can_not_be_observed_is_shown_once_and_said(loopback_host: str) -> None:
+    with serving(loopback_host) as (uri, _):
+        status, shown, said = coap("observe", f"{uri}/.well-known/core")
+    assert (status, b"</time>" in shown) == (1, True)
+    assert said == f"bt-selfsecure: {uri}/.well-known/core can't be observed, or not any more: this is what it is now\n"
+
+
+@pytest.mark.parametrize("profile", [None, at_length("hardened"), at_length("paper")])
 def test_observe_prints_each_change_until_ctrl_c(profile: str | None, tmp_path: Path, loopback_host: str) -> None:
     """With Sabour's handshake what was sealed is opened, in each notification."""
     own: tuple[object, ...] = ()
@@ -229,7 +240,10 @@ def test_what_can_not_be_used_is_said_in_one_line(
     assert not (tmp_path / "nowhere").exists()
 
 
-@pytest.mark.parametrize("profile", ["hardened", "paper", "paper-hash"])
+@pytest.mark.parametrize(
+    "profile",
+    ["hardened", at_length("paper"), at_length("paper-hash")],
+)
 def test_where_nobody_listens_sabours_handshake_says_so_at_once(
     profile: str, tmp_path: Path, loopback_host: str
 ) -> None:

@@ -94,7 +94,7 @@ def test_a_file_follows_each_generation_and_the_command_is_told_but_not_the_key(
             assert before != after
             assert key(nodes, "bob", "get", "--label", "app").stdout.decode() == after
             process.send_signal(signal.SIGINT)
-            assert process.wait(20) == 130
+            assert process.wait(60) == 130
             assert process.stderr is not None
             assert "Traceback" not in process.stderr.read()
         finally:

@@ -87,7 +87,7 @@ class Kmes:
         where = path if path.startswith("/") else f"/api/v1/keys/{path}"
         request = urllib.request.Request(f"https://{self.places[name]}{where}", data)
         try:
-            with urllib.request.urlopen(request, context=context, timeout=20) as answer:
+            with urllib.request.urlopen(request, context=context, timeout=60) as answer:
                 return answer.status, json.load(answer)
         except HTTPError as error:
             return error.code, json.load(error)

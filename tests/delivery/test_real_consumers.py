@@ -20,6 +20,7 @@ import pytest
 from aiocoap import credentials, oscore, resource
 from aiocoap.oscore_sitewrapper import OscoreSiteWrapper
 from aiocoap.transports.oscore import OSCOREAddress
+from amounts import at_length
 from two_daemons import wait_until
 
 from bt_selfsecure.node.two_nodes import OTHER, TwoNodes
@@ -96,7 +97,7 @@ def wireguard(tmp_path: Path) -> Iterator[WireGuardPair]:
         yield WireGuardPair(tmp_path, closing)
 
 
-@pytest.mark.parametrize("seconds", [10.0, pytest.param(300.0, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seconds", [6.0, at_length(300.0)])
 def test_wireguard_loses_no_ping_while_its_preshared_key_changes(
     nodes: TwoNodes, wireguard: WireGuardPair, seconds: float
 ) -> None:

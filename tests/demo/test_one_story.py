@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from html import unescape
 from typing import Any
 
@@ -27,6 +28,7 @@ class Listening(SilentStage):
         self.lines.append(line)
 
 
+@cache
 def told(**request: Any) -> tuple[Production, Outcome, str]:
     """One run, and all that it says: the story, the block at the end, the page."""
     stage, production = Listening(), stage_set(StoryRequest(**request))

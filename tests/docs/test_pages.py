@@ -90,13 +90,13 @@ def test_every_file_and_command_that_a_page_names_is_there(page: Path) -> None:
     assert commands - set(COMMANDS) == set()
 
 
-def tests_that_are_there() -> set[str]:
+def known_tests() -> set[str]:
     files = [*(CHECKOUT / "tests").rglob("*.py"), *(CHECKOUT / "benchmarks").rglob("*.py")]
     return {name for file in files for name in re.findall(r"def (test_\w+)\(", file.read_text(encoding="utf-8"))}
 
 
 def test_every_test_that_a_page_names_is_there() -> None:
-    known, missing, count = tests_that_are_there(), [], 0
+    known, missing, count = known_tests(), [], 0
     for page in PAGES:
         for name in re.findall(r"(?<![/\w])(test_\w+)(?![\w./])", page.read_text(encoding="utf-8")):
             count += 1

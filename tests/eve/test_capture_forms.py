@@ -329,4 +329,4 @@ def test_a_packed_capture_is_read_from_a_pipe_as_it_comes(tmp_path: Path) -> Non
         assert len(list(source)) == 9
     thread.join()
     os.close(fifo[0])
-    assert packer.wait(20) == 0
+    assert packer.wait(60) == 0

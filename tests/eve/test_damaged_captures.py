@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from amounts import part_of
 from capture_tools import OTHERS, btsnoop, packetlogger, packets_of_tshark, read
 from carriers import FIXTURES, HCI, LE, advertisement, l2cap, report, run, write
 from hypothesis import given, settings
@@ -167,7 +168,7 @@ def test_damage_anywhere_in_a_packed_capture_breaks_nothing(
     all_of(bytes(content))
 
 
-@settings(max_examples=40)
+@settings(max_examples=part_of(40))
 @given(
     st.sampled_from(OTHERS), st.lists(st.tuples(st.integers(0, 8000), st.binary(min_size=1, max_size=8)), max_size=12)
 )

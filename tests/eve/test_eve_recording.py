@@ -93,7 +93,7 @@ def test_a_signal_of_systemds_ends_a_capture_in_good_order(tmp_path: Path) -> No
             time.sleep(0.05)
         time.sleep(0.2)
         capture.send_signal(signal.SIGTERM)
-        out, _ = capture.communicate(timeout=20)
+        out, _ = capture.communicate(timeout=60)
     assert capture.returncode == 0
     assert "packets kept in" in out
     [kept] = (tmp_path / "o").iterdir()

@@ -301,7 +301,7 @@ def test_a_fifo_is_read_packet_by_packet_as_it_is_written(tmp_path: Path) -> Non
     def sniffer() -> None:
         with fifo.open("wb", buffering=0) as out:
             out.write(file[:20_000])
-            assert goes_on.wait(20)
+            assert goes_on.wait(60)
             out.write(file[20_000:])
 
     thread = threading.Thread(target=sniffer)

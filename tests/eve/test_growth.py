@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from amounts import at_length
 
 from bt_selfsecure.air.capture import LINKTYPE_USER0, PcapngWriter
 from bt_selfsecure.protocols.haoxiao import limits
@@ -67,7 +68,14 @@ def mebibytes(folder: Path, make: Make, count: int, command: str = "report") -> 
     return float(done.stdout.rpartition("MIB")[2])
 
 
-@pytest.mark.parametrize("make", [burst, request, accept, response, last_of_the_longest, data])
+@pytest.mark.parametrize(
+    "make",
+    [
+        burst,
+        request,
+        *(at_length(make) for make in (accept, response, last_of_the_longest, data)),
+    ],
+)
 def test_a_report_over_packets_of_made_up_sessions_grows_by_less_than_the_capture(tmp_path: Path, make: Make) -> None:
     few, fourfold = (mebibytes(tmp_path, make, count) for count in (FEW, FOURFOLD))
     assert math.log(fourfold / few, 4) < 0.3

@@ -7,6 +7,7 @@ import secrets
 from pathlib import Path
 
 import pytest
+from amounts import at_length
 from carriers import bare, write
 
 from bt_selfsecure.cli.main import main
@@ -165,7 +166,7 @@ def test_each_response_is_decoded_once_whatever_is_asked_of_it(tmp_path: Path, d
     assert len(decoded) == 40
 
 
-@pytest.mark.parametrize("responses", [200, 400])
+@pytest.mark.parametrize("responses", [50, at_length(200), at_length(400)])
 def test_received_sets_of_any_number_of_responders_are_looked_at_up_to_a_stated_work(
     responses: int, tmp_path: Path, decoded: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

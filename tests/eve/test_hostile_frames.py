@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from amounts import part_of
 from carriers import wires
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -79,7 +80,7 @@ def test_any_packet_may_be_damaged(packet: bytes, linktype: int) -> None:
     assert found is None or len(found) == 24
 
 
-@settings(max_examples=40)
+@settings(max_examples=part_of(40))
 @given(st.data())
 def test_any_record_is_read_or_refused_in_one_line(data: st.DataObject) -> None:
     record = json.loads(RECORD)

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from amounts import at_length
 
 from bt_selfsecure.bench.papers import PAPERS, names
 from bt_selfsecure.cli.eve_report import lines
@@ -192,7 +193,12 @@ def test_an_attack_of_another_seed_is_another_run_and_of_the_same_the_same(capsy
 
 
 @pytest.mark.parametrize(
-    ("chosen", "labels"), [("both", ["paper", "hardened"]), ("paper", ["paper"]), ("hardened", ["hardened"])]
+    ("chosen", "labels"),
+    [
+        ("both", ["paper", "hardened"]),
+        at_length("paper", ["paper"]),
+        at_length("hardened", ["hardened"]),
+    ],
 )
 def test_what_an_attack_means_is_told_for_each_profile_by_its_own_figures(
     chosen: str, labels: list[str], capsys: pytest.CaptureFixture[str]

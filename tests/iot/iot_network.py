@@ -84,7 +84,7 @@ async def gateway_at(folder: IdentityFolder, config: GatewayConfig, **member: An
     store = GatewayStore(folder.path / "gateway.db")
     gateway = Gateway(config, Member(folder, Role.GATEWAY, Profile(config.gateway.profile), **member), store)
     async with running(gateway.run(), [store.close]):
-        await asyncio.wait_for(gateway.running.wait(), 10)
+        await asyncio.wait_for(gateway.running.wait(), 60)
         yield gateway
 
 
@@ -154,7 +154,7 @@ class CloudEnd:
         return [decode_record(data) for kept in self.records.values() for data in kept]
 
 
-async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Return once it is so. Raises `TimeoutError`."""
     async with asyncio.timeout(seconds):
         while not condition():

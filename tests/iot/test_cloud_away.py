@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from pathlib import Path
 
+import pytest
 from cloud_network import cloud_at
 from iot_network import Sensor, company, device_at, enrolled, gateway_at, gateway_config, until
 from virtual_loop import run_virtually, virtual_wall
@@ -29,6 +30,7 @@ async def without_a_cloud(gateway: Gateway, sensor: Sensor) -> None:
     assert gateway.writer.waiting > LEAST
 
 
+@pytest.mark.long
 def test_ten_minutes_without_a_cloud_arrive_later_in_order(tmp_path: Path, database_url: str) -> None:
     owner = company(tmp_path)
     gateway_folder = enrolled(tmp_path, Role.GATEWAY, "cellar", owner)

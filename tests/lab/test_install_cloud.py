@@ -19,7 +19,7 @@ STATE = "/var/lib/bt-selfsecure-cloud"
 ASK = f"""\
 import ssl, sys, urllib.request
 context = ssl.create_default_context(cafile="{STATE}/https/ca.crt")
-request = urllib.request.Request("https://localhost:8443" + sys.argv[1], headers={{"Authorization": sys.argv[2]}})
+request = urllib.request.Request("https://127.0.0.1:8443" + sys.argv[1], headers={{"Authorization": sys.argv[2]}})
 print(urllib.request.urlopen(request, context=context, timeout=30).read().decode())
 """
 

@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlencode
 
 import pytest
+from amounts import part_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from loopback_node import LoopbackNode, Server
@@ -529,7 +530,7 @@ def statuses(caller: Caller, data: bytes) -> list[int]:
     return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3}) ", answer)]
 
 
-FUZZ = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=part_of(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
 HOST = b"Host: node"
 HEADERS = st.sampled_from(
     [HOST, b"Host:", b"Content-Length: 5", b"Content-Length: -5", b"Content-Length: 99999999999999999999", b": y", b"X",

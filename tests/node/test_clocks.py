@@ -281,7 +281,7 @@ def test_two_daemons_go_on_and_tell_true_ages_wherever_their_clock_starts_and_ju
             nodes.set_clock(ahead)
             for name, other in OTHER.items():
                 client = nodes.client(name)
-                client.send(other, b"%d" % number, until="acknowledged", timeout=20)
+                client.send(other, b"%d" % number, until="acknowledged", timeout=60)
                 (received,) = nodes.client(other).receive()
                 nodes.client(other).acknowledge(received.id)
                 assert received.message == b"%d" % number

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from amounts import part_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -257,7 +258,7 @@ LINES = st.one_of(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=part_of(300))
 @given(st.lists(LINES, max_size=8).map("\n".join))
 def test_any_toml_is_a_configuration_or_a_usage_error_that_names_a_line(text: str) -> None:
     try:
@@ -320,7 +321,7 @@ CONFIGS = st.builds(
 )
 
 
-@settings(max_examples=50)
+@settings(max_examples=part_of(50))
 @given(CONFIGS, st.booleans())
 def test_what_is_printed_reads_back_as_the_same_configuration(config: Config, origin: bool) -> None:
     everything = dict.fromkeys(

@@ -311,6 +311,7 @@ def said(process: subprocess.Popen[str], status: int = 0) -> str:
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.long
 def test_between_daemons_a_compared_key_is_not_replaced_by_who_has_only_bobs_address(nodes: TwoNodes) -> None:
     start(nodes)
     at_bob = command(nodes, "bob", "establish", "alice", "--wait", "--json")

@@ -153,6 +153,7 @@ def test_an_unconfirmed_peer_heals_by_itself_and_each_key_from_nowhere_is_counte
     virtual(main())
 
 
+@pytest.mark.long
 def test_keys_from_nowhere_come_once_a_minute_and_then_once_an_hour(folder: Path) -> None:
     world = World(folder)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from amounts import at_length
 from node_world import ADDRESSES, World, connected, read, virtual
 from two_daemons import WAITS, QuickNodes, start, wait_until
 
@@ -198,7 +199,7 @@ def test_no_rest_of_a_deleted_row_stays_in_a_page_however_the_rows_came_and_went
     journal.close()
 
 
-@DURABILITIES
+@pytest.mark.parametrize("durability", ["every-message", at_length("every-W")])
 @pytest.mark.timeout(120)
 def test_a_thief_of_the_disk_of_a_daemon_that_was_killed_finds_what_is_alive_alone(
     tmp_path: Path, loopback_host: str, durability: str

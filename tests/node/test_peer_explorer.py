@@ -271,7 +271,7 @@ def test_no_order_of_events_breaks_an_invariant(
     budget: Mapping[str, int],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    check(explore(lambda: begin(durability, bearer=bearer), NONE | budget, 3), capsys)
+    check(explore(lambda: begin(durability, bearer=bearer), NONE | budget, 2), capsys)
 
 
 @pytest.mark.long

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from amounts import part_of
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -136,7 +137,7 @@ class PeerPair(RuleBasedStateMachine):
 
 
 PeerPair.TestCase.settings = settings(
-    max_examples=60,
+    max_examples=part_of(60),
     stateful_step_count=40,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

@@ -133,6 +133,7 @@ def test_a_restore_that_is_interrupted_leaves_the_paired_peers_of_the_state_that
     assert_paired(tmp_path / "state", BOB)
 
 
+@pytest.mark.long
 def test_a_backup_of_a_paired_node_is_a_paired_node_on_another_card(tmp_path: Path, loopback_host: str) -> None:
     """Real daemons: Alice loses all she has, and is Bob's peer again by her backup."""
     nodes = LoneNodes(tmp_path, 0.0, loopback_host)

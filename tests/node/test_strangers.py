@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from amounts import at_length
 from node_world import (
     ADDRESSES,
     World,
@@ -273,8 +274,14 @@ def frames_of_a_stranger(draw: random.Random, address: str, profile: Profile) ->
             yield draw.choice((request(draw), draw.randbytes(40)))
 
 
-@pytest.mark.parametrize("frames", [5000, pytest.param(100_000, marks=pytest.mark.long)])
-@pytest.mark.parametrize("profile", OF_PROFILE)
+@pytest.mark.parametrize(
+    ("profile", "frames"),
+    [
+        ("hardened", 5000),
+        at_length("paper", 5000),
+        *(at_length(profile, 100_000) for profile in OF_PROFILE),
+    ],
+)
 @pytest.mark.timeout(900)
 def test_frames_of_strangers_move_the_memory_little_and_push_out_nobody_with_a_key(
     tmp_path: Path, profile: str, frames: int

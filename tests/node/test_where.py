@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from amounts import part_of
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +25,7 @@ LINES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=1000, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=part_of(1000), deadline=None)
 @given(st.lists(LINES, max_size=8).map("\n".join))
 @example('[node]\nname = """\nsocket = "/a"\n"""')
 @example('[node]\n"s\\u006fcket" = "/f"')

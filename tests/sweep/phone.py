@@ -67,7 +67,7 @@ class WebSweep:
     def stop(self) -> None:
         self.process.send_signal(signal.SIGCONT)
         self.process.terminate()
-        self.process.wait(20)
+        self.process.wait(60)
 
     def __enter__(self) -> Self:
         return self
@@ -79,7 +79,7 @@ class WebSweep:
         self, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None, method: str = ""
     ) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body of an answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         with contextlib.closing(connection):
             kind = {"Content-Type": "application/json"} if body is not None else {}
             connection.request(method or ("GET" if body is None else "POST"), path, body, kind | dict(headers or {}))
@@ -116,7 +116,7 @@ class WebSweep:
         return until(there)
 
 
-def until(look: Callable[[], Any], seconds: float = 20.0) -> Any:
+def until(look: Callable[[], Any], seconds: float = 60.0) -> Any:
     """What `look` finds, as soon as it finds something."""
     end = time.monotonic() + seconds
     while not (found := look()):

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from amounts import part_of
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from timed_data import Air, heard
@@ -87,7 +88,7 @@ def row_by_row() -> Callable[[Path, Circumstances], object]:
 @example('seq,receiver,heard\n0, "eve",1\n0,"bob",1\n', {})
 @example('seq,receiver,heard,note\n0,bob,1,"a\n1,bob,1,b"\n1,bob,1,\n', {})
 @example("seq,receiver\n0,bob\n2,bob\n2,bob\n9,bob\n", {"packets": 10})
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=part_of(150), deadline=None)
 def test_by_column_a_table_is_the_same_runs_or_the_same_fault_as_row_by_row(
     tmp_path_factory: pytest.TempPathFactory, row_by_row: Callable[..., object], text: str, how: dict[str, Any]
 ) -> None:

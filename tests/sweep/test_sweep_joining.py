@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from amounts import part_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from timed_data import Air, Heard, heard
@@ -83,7 +84,7 @@ def test_what_a_jittering_sender_leaves_in_two_logs_joins_them_as_it_was(air: Ai
     ),
     st.integers(0, 2**32),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=part_of(150), deadline=None)
 def test_a_join_is_never_kinder_than_the_truth_or_it_is_refused(air: Air, seed: int) -> None:
     truth = heard(air, seed)
     try:

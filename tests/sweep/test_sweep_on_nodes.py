@@ -116,7 +116,7 @@ def plan(**changes: Any) -> Plan:
     return Plan(RolesTable("alice", "bob", ("eve",)), SweepTable(bearers=bearers, **settings))
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.02)

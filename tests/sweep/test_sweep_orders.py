@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict
 
 import pytest
+from amounts import part_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -86,7 +87,7 @@ def test_an_order_that_can_not_be_is_refused(change: dict[str, object]) -> None:
 JSON = st.dictionaries(st.sampled_from(["order", "answer", "tag", "facts"]), st.integers() | st.text(max_size=5))
 
 
-@settings(max_examples=100)
+@settings(max_examples=part_of(100))
 @given(st.binary(max_size=40) | JSON.map(lambda values: json.dumps(values).encode()))
 def test_whatever_comes_is_an_order_an_answer_or_refused(data: bytes) -> None:
     for decode in (decode_order, decode_answer):

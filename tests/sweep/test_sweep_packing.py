@@ -5,6 +5,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from amounts import part_of
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -26,7 +27,7 @@ def packets(draw: st.DrawFn) -> list[tuple[int, float | None, int | None]]:
 
 @given(packets(), st.randoms(use_true_random=False), st.booleans())
 @example([(HEARD, -60.0, 1), (HEARD, -60.5, None), (MISSED, 1e300, 300)], Random(1), False)
-@settings(max_examples=200)
+@settings(max_examples=part_of(200))
 def test_packets_come_back_as_they_were_given_whatever_the_order_of_their_rows(
     rows: list[tuple[int, float | None, int | None]], random: Random, shuffled: bool
 ) -> None:

@@ -68,7 +68,7 @@ MARKS = """() => [...document.querySelectorAll("#key path")]
 
 
 NAMES = {"eleven-long": (11, LONG), "long": (1, LONG), "short": (1, "pi-"), "of-the-installer": (4, "pi-1234")}
-QUICK = [("eleven-long", SIZES[0]), ("eleven-long", SIZES[2]), ("short", SIZES[1])]
+QUICK = [("eleven-long", SIZES[0])]
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_a_sweep_is_walked_through_with_one_thumb_and_its_end_stays_on_the_scree
     screen.tap("main")
     for each in (screen, slept):
         each.says("The sweep has ended")
-    assert sweep.process.wait(10) == 0
+    assert sweep.process.wait(60) == 0
     screen.page.wait_for_timeout(1000)
     for each in (screen, slept):
         assert (each.text("doing"), each.text("report"), each.text("notice")) == ("The sweep has ended", report, "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from amounts import part_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -119,7 +120,7 @@ VALUES = st.one_of(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=part_of(60))
 @given(st.dictionaries(st.sampled_from(["distances_m", "packets", "repeats", "bearers", "narrow_enough", "x"]), VALUES))
 def test_any_values_are_a_plan_or_a_usage_error_in_one_line(values: dict[str, object]) -> None:
     import json
@@ -136,7 +137,7 @@ def test_any_values_are_a_plan_or_a_usage_error_in_one_line(values: dict[str, ob
     assert plan.places() if plan else "\n" not in error
 
 
-@settings(max_examples=100)
+@settings(max_examples=part_of(100))
 @given(st.text())
 def test_any_text_is_a_plan_or_a_usage_error_in_one_line(text: str) -> None:
     plan, error = plan_or_error(text)

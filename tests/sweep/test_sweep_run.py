@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from amounts import at_length
 from on_a_terminal import spawn
 
 from bt_selfsecure.cli.main import main
@@ -101,7 +102,7 @@ class Terminal:
         self.pid, self._terminal = spawn(["env", f"--chdir={folder}", *words])
         os.set_blocking(self._terminal, False)
 
-    def wait_for(self, true: Callable[[], bool], seconds: float = 20.0) -> None:
+    def wait_for(self, true: Callable[[], bool], seconds: float = 60.0) -> None:
         until = time.monotonic() + seconds
         while not true():
             assert time.monotonic() < until, self.said
@@ -227,7 +228,7 @@ def test_sigterm_ends_it_as_systemd_does(folder: Path) -> None:
     while "on the phone: http://127.0.0.1:" not in child.stdout.readline():
         assert child.poll() is None
     child.terminate()
-    _, said = child.communicate(timeout=20)
+    _, said = child.communicate(timeout=60)
     assert said == "", said
     assert child.returncode == 0
 
@@ -254,7 +255,7 @@ def test_what_can_not_be_used_is_said_in_one_line(
     assert printed.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("seed", range(1, 6))
+@pytest.mark.parametrize("seed", [1, *(at_length(seed) for seed in range(2, 6))])
 def test_the_rehearsal_as_the_page_has_it_goes_from_holds_to_broken(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

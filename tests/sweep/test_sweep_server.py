@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from amounts import at_length
 from phone import WebSweep, plan, until
 from test_sweep_wishes import NO_WISHES
 
@@ -102,7 +103,7 @@ def test_a_wish_is_carried_out_or_refused_with_the_reason_and_what_there_is_now(
     assert (status, view["ground"]["phase"]) == (200, "under way")
 
 
-@pytest.mark.parametrize("words", [(), ("--unattended",)], ids=["by the person", "by itself"])
+@pytest.mark.parametrize("words", [at_length(()), ("--unattended",)], ids=["by the person", "by itself"])
 def test_what_is_wished_after_the_end_is_refused_and_the_count_is_what_the_file_has(
     words: tuple[str, ...], start: Callable[..., WebSweep]
 ) -> None:
@@ -118,7 +119,7 @@ def test_what_is_wished_after_the_end_is_refused_and_the_count_is_what_the_file_
     for name in ("redo", "back", "skip", "placed", "stop", "end"):
         status, told = sweep.wish(name, view, {"turn": 0, "distance_m": 1.5})
         assert (status, told["error"], told["done"]) == (409, "the sweep has ended", 6)
-    assert sweep.process.wait(10) == 0
+    assert sweep.process.wait(60) == 0
     assert sweep.said.read_text().endswith(f"\nthe report: bt-selfsecure sweep report {sweep.record}\n")
     assert runs_in(sweep.record) == 6 * (2 - len(words))
     with Store(sweep.record) as store:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from amounts import at_length
 from browser_phone import SIZES, Phone
 from phone import SLOW, WebSweep, four_places, plan, until
 
@@ -74,7 +75,7 @@ def assert_two_taps_do_what_one_does(
     assert hidden
 
 
-@pytest.mark.parametrize("case", [("asking", "main"), ("counting", "yes")], ids="-".join)
+@pytest.mark.parametrize("case", [("asking", "main"), at_length(("counting", "yes"))], ids="-".join)
 def test_a_double_tap_does_what_one_tap_does(
     start: Start, phone: Open, measured: Callable[[str], bytes], tmp_path: Path, case: tuple[str, str]
 ) -> None:
@@ -106,6 +107,7 @@ def test_two_phones_that_show_the_same_have_one_effect_and_the_second_one_is_tol
     assert [place["distance_m"] for place in sweep.view()["skipped"]] == [0.15]
 
 
+@pytest.mark.long
 def test_a_question_about_a_redo_ends_where_the_sweep_goes_on_and_is_about_the_place_that_it_names(
     start: Start, phone: Open, measured: Callable[[str], bytes], tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ attack decides. She tells what she did and read; whether it worked she judges by
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Callable
 from typing import Final
 
@@ -25,6 +26,7 @@ BOTH_PORTS: Final[dict[str, Callable[[Profile, Say], Middle | Serving]]] = {
 """In `paper` the handshake has a port of its own, and these are at both."""
 LIVE: Final = {**dict.fromkeys([*DOTP, KNOWN_KEY, HELLOS, *SABOUR], 1), **dict.fromkeys(BOTH_PORTS, 2)}
 """Each with its number of places, at most: of `hardened` the handshake has no port of its own."""
+ENDS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 async def attack(
@@ -36,9 +38,9 @@ async def attack(
     key: str = "",
     over: asyncio.Event | None = None,
 ) -> bool:
-    """Stand in the servers' places for so long, or until it is over, and return whether the attack succeeded. `key` is
-    the one that is known to her. Raises `UsageError` where there are too many places or too few, or no use for a
-    key."""
+    """Stand in the servers' places for so long, or until it is over (by Ctrl-C or SIGTERM, too), and return whether the
+    attack succeeded. `key` is the one that is known to her. Raises `UsageError` where there are too many places or too
+    few, or no use for a key."""
     wanted = 1 if profile == "hardened" else LIVE[name]
     if len(places) != wanted and name.startswith("sabour/"):
         raise UsageError(
@@ -60,10 +62,14 @@ async def attack(
     else:
         carried = KnownKey(say, key) if key else HelloFlood(say) if name == HELLOS else SABOUR[name](which, say)
         hears = [carried.hear]
+    over = over or asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in ENDS:
+        loop.add_signal_handler(number, over.set)
     relays = [EveRelay(place, hear) for place, hear in zip(places, hears, strict=False)]
     for place, relay in zip(places, relays, strict=True):
         say(f"listening at {place[0]} port {relay.port}, in the place of port {place[1]}")
-    waiting: list[asyncio.Future[object]] = [asyncio.ensure_future((over or asyncio.Event()).wait())]
+    waiting: list[asyncio.Future[object]] = [asyncio.ensure_future(over.wait())]
     if isinstance(carried, LivePlayer):
         waiting.append(asyncio.ensure_future(carried.play(places[0])))
     try:
@@ -72,6 +78,8 @@ async def attack(
             one.result()
         return carried.succeeded
     finally:
+        for number in ENDS:
+            loop.remove_signal_handler(number)
         for one in waiting:
             one.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)

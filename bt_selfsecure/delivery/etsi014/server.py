@@ -159,6 +159,9 @@ async def _in_one_message(request: web.Request, handler: Any) -> web.StreamRespo
         answer = _answer({"message": error.reason}, error.status)
         answer.headers.update({name: value for name, value in error.headers.items() if name == "Allow"})
         return answer
+    except UsageError as error:
+        log.error("%s", error)
+        return _answer({"message": str(error)}, 503)
     except Exception:
         log.exception("a request of %s failed", request.path)
         return _answer({"message": "the KME failed at this; its log says why"}, 503)

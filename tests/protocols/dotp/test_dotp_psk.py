@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from amounts import at_length
 from dotp_pair import record
 
 from bt_selfsecure.dtls.endpoint import Dtls
@@ -92,7 +93,7 @@ def test_no_session_is_left_when_the_numbers_are_used_up() -> None:
         ClientKeys(written, PAIR).reserve()
 
 
-@pytest.mark.parametrize("policy", [None, NR])
+@pytest.mark.parametrize("policy", [None, at_length(NR)])
 def test_a_thousand_sessions_across_restarts_of_the_server(policy: Policy | None) -> None:
     """Each over DTLS, with its own key; one whose handshake came before is refused, restarted or not."""
     client = ClientKeys(record(Role.CLIENT, policy), PAIR)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 
 import pytest
+from amounts import part_of
 from dotp_pair import End, pair
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -78,7 +79,7 @@ def run(kind: tuple[Policy | None, int], schedule: list[tuple[int, int]]) -> Non
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-@settings(max_examples=60)
+@settings(max_examples=part_of(60))
 @given(schedule=SCHEDULES)
 def test_no_key_is_used_twice_and_nothing_is_read_under_a_wrong_one(
     kind: tuple[Policy | None, int], schedule: list[tuple[int, int]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
+from amounts import part_of
 from harness import cast, chaos
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -39,7 +40,7 @@ def test_a_list_is_read_in_any_order_and_repeated_as_often_as_need_be(count: int
     assert not reader.take(FIRST, pieces[0])
 
 
-@settings(max_examples=200)
+@settings(max_examples=part_of(200))
 @given(st.data())
 def test_what_anybody_sends_proves_nothing(data: st.DataObject) -> None:
     count = data.draw(st.sampled_from([1, 3, 60, 61, 200]))
@@ -69,7 +70,7 @@ def test_what_anybody_sends_proves_nothing(data: st.DataObject) -> None:
     assert reader.digests == true
 
 
-@settings(max_examples=100)
+@settings(max_examples=part_of(100))
 @given(st.data())
 def test_s_is_made_of_the_true_packets_alone_whatever_else_comes_when(data: st.DataObject) -> None:
     """Before the list and after it; of a Seq at most `MAX_COPIES` differing packets wait."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from amounts import part_of
 from harness import (
     ALICE,
     LATENCY,
@@ -152,7 +153,7 @@ def test_of_a_flood_of_forged_responses_a_bounded_number_is_read_in_each_part(
 
 
 @given(seed=st.integers(0, 1 << 30), pause=st.floats(0.03, 0.2))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=part_of(50), deadline=None)
 def test_no_steady_flood_of_forged_responses_keeps_the_true_one_out(seed: int, pause: float) -> None:
     """However it is timed: the true one is repeated, and which one is read next is not for the attacker to choose."""
     draw = random.Random(seed)
@@ -583,7 +584,7 @@ def test_no_event_and_no_setting_shows_a_secret(profile: Profile) -> None:
 chances = st.floats(0, 0.5)
 
 
-@settings(max_examples=150)
+@settings(max_examples=part_of(150))
 @given(st.sampled_from(Profile), st.integers(0, 2**32), chances, chances, chances, chances, st.integers(1, 3))
 def test_whatever_the_air_does_two_established_ends_hold_the_same_key(
     profile: Profile, seed: int, loss: float, double: float, late: float, damage: float, bobs: int

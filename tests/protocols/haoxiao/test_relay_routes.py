@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Mapping
 from itertools import pairwise
 
+from amounts import part_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from relay_network import A, B, C, D, E, F, Network, between, identity
@@ -30,7 +31,7 @@ def hops(near: Mapping[bytes, set[bytes]]) -> int | None:
     return known.get(C)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=part_of(400), deadline=None)
 @given(heard=st.sets(st.sampled_from(PAIRS)), seed=st.integers(0, 1 << 32))
 def test_a_link_comes_about_where_there_is_a_way_of_four_hops_at_most_and_nowhere_else(
     heard: set[frozenset[bytes]], seed: int

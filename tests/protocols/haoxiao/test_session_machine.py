@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from amounts import part_of
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -122,7 +123,7 @@ class SessionPair(RuleBasedStateMachine):
 
 
 SessionPair.TestCase.settings = settings(
-    max_examples=60,
+    max_examples=part_of(60),
     stateful_step_count=40,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

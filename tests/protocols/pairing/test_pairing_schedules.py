@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+from amounts import part_of
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -103,7 +104,7 @@ class Pairings(RuleBasedStateMachine):
 
 
 TestPairings = Pairings.TestCase
-TestPairings.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestPairings.settings = settings(max_examples=part_of(60), stateful_step_count=40, deadline=None)
 
 
 @pytest.mark.parametrize("way", Way)

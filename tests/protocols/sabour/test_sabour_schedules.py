@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 import pytest
+from amounts import part_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sabour_ends import DEVICE, STRANGER, client, events, server
@@ -95,13 +96,13 @@ def check(profile: Profile, fates: list[Fate]) -> None:
 
 
 @given(FATES)
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=part_of(100))
 def test_whatever_the_air_does_both_ends_agree_or_the_device_says_why_not(fates: list[Fate]) -> None:
     check(Profile.HARDENED, fates)
 
 
 @given(FATES, st.sampled_from([Profile.PAPER_ECDSA, Profile.PAPER_HASH]))
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=part_of(50))
 def test_a_paper_device_always_says_how_it_ended(fates: list[Fate], profile: Profile) -> None:
     check(profile, fates)
 
@@ -114,7 +115,7 @@ def test_ten_thousand_schedules(fates: list[Fate]) -> None:
 
 
 @given(st.lists(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=3), max_size=24))
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=part_of(50))
 def test_where_nothing_is_lost_both_ends_have_keys(fates: list[Fate]) -> None:
     device, host = client(Profile.HARDENED), server(Profile.HARDENED)
     device.start(0.0)
@@ -136,7 +137,7 @@ def test_one_lost_datagram_costs_a_retransmission_and_no_handshake(lost: int) ->
 
 
 @given(FATES)
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=part_of(50))
 def test_two_devices_on_one_air_get_keys_of_their_own(fates: list[Fate]) -> None:
     """Each hears the other's M2 and M4, and takes none of them for its own."""
     one, other = client(Profile.HARDENED, seed="1"), client(Profile.HARDENED, identity=STRANGER, seed="2")

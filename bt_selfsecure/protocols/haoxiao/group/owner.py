@@ -2,7 +2,7 @@
 
     owner                                                  members
       | -- round i, fragments and parity, to all ----------> |   whole and authentic: K_{i+1}, on disk
-      | <------- report "all before i + 8", in each session - |   many rounds at a time
+      | <------- report "all before i + 16", in each session  |   many rounds at a time
       | -- repair i: message and Rand, in one session -----> |   whoever has not reported in time
 
 A repair that is in the durable outbox of a member's session counts as delivered. The broadcast is never repeated: so a

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from amounts import part_of
 from group_world import GroupWorld, identity
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -142,6 +143,6 @@ class Group(RuleBasedStateMachine):
 
 
 Group.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=40, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=part_of(60), stateful_step_count=40, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
 TestGroup: Any = Group.TestCase
