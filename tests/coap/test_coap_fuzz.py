@@ -29,6 +29,7 @@ from bt_selfsecure.coap.channels import (
     PlainGate,
     dtls_client,
 )
+from bt_selfsecure.coap.client import NoResponseError
 from bt_selfsecure.coap.interface import MOST_REMEMBERED
 from bt_selfsecure.coap.manager import ManagerService
 from bt_selfsecure.coap.oscore import OscoreSite
@@ -214,6 +215,27 @@ def test_what_a_client_is_answered_raises_what_a_person_reads_and_no_text_of_a_s
     with caplog.at_level(logging.ERROR):
         in_virtual_time(test)
     assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+
+
+@pytest.mark.parametrize(
+    "option", ["d1 0e 00", "d1 0e 09", "d1 0a 0a"], ids=["block1", "more of block1", "a later block2"]
+)
+def test_an_answer_whose_block_options_do_not_fit_is_said_in_a_sentence(option: str) -> None:
+    async def test() -> None:
+        network = Network(random.Random(1), loss=0, double=0, most_delay_s=0.01)
+        client, asking = await client_on(network, lambda _now: PlainChannel())
+
+        def answer(data: bytes) -> None:
+            token = data[4 : 4 + (data[0] & 15)]
+            forged = bytes([0x60 | len(token), 0x45]) + data[2:4] + token + bytes.fromhex(option) + b"\xffforged"
+            network.carry(forged, SERVER, CLIENT)
+
+        network.receivers[SERVER] = answer
+        with pytest.raises(NoResponseError, match="is no answer to this request"):
+            await client.request("get", "coap://server/time")
+        await asking.shutdown()
+
+    in_virtual_time(test)
 
 
 def test_a_flood_of_requests_fills_no_memory() -> None:
