@@ -29,6 +29,7 @@ from bt_selfsecure.coap.channels import (
     PlainGate,
     dtls_client,
 )
+from bt_selfsecure.coap.client import NoResponseError
 from bt_selfsecure.coap.interface import MOST_REMEMBERED
 from bt_selfsecure.coap.manager import ManagerService
 from bt_selfsecure.coap.oscore import OscoreSite
@@ -208,6 +209,52 @@ def test_what_a_client_is_answered_raises_what_a_person_reads_and_no_text_of_a_s
             grown.check(network.changed)
         assert stored, "the genuine answer was never taken"
         assert not false or name == "plain"
+        await asking.shutdown()
+        await context.shutdown()
+
+    with caplog.at_level(logging.ERROR):
+        in_virtual_time(test)
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+
+
+@pytest.mark.parametrize(
+    "option", ["d1 0e 00", "d1 0e 09", "d1 0a 0a"], ids=["block1", "more of block1", "a later block2"]
+)
+def test_an_answer_whose_block_options_do_not_fit_is_said_in_a_sentence(option: str) -> None:
+    async def test() -> None:
+        network = Network(random.Random(1), loss=0, double=0, most_delay_s=0.01)
+        client, asking = await client_on(network, lambda _now: PlainChannel())
+
+        def answer(data: bytes) -> None:
+            token = data[4 : 4 + (data[0] & 15)]
+            forged = bytes([0x60 | len(token), 0x45]) + data[2:4] + token + bytes.fromhex(option) + b"\xffforged"
+            network.carry(forged, SERVER, CLIENT)
+
+        network.receivers[SERVER] = answer
+        with pytest.raises(NoResponseError, match="is no answer to this request"):
+            await client.request("get", "coap://server/time")
+        await asking.shutdown()
+
+    in_virtual_time(test)
+
+
+def test_a_message_of_an_oscore_group_is_refused_without_a_traceback(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        network = Network(random.Random(1), loss=0, double=0, most_delay_s=0.01)
+        whole, gate, connect, _, security = gate_of("oscore", tmp_path)
+        context = await server_on(network, whole, gate)
+        client, asking = await client_on(network, connect, None, security)
+        assert (await client.request("get", "coap://server/time")).code == aiocoap.CONTENT
+        request = bytearray(network.sent[CLIENT][0])
+        option = request.index(b"server") + len(b"server") + 1  # after the host comes OSCORE's
+        assert request[option] == 0x09, "flags: a key id, and a number of one byte"
+        request[option] |= 0x20
+        request[3] ^= 1
+        network.receivers[SERVER](bytes(request))
+        await asyncio.sleep(1)
+        assert network.sent[SERVER][-1][1] == aiocoap.BAD_OPTION
         await asking.shutdown()
         await context.shutdown()
 
