@@ -1,6 +1,6 @@
 """The table of openapi.md, and bt_selfsecure/node/openapi.json in OpenAPI 3.1, which a node serves.
 
-Both are made from bt_selfsecure/node/api_types.py and api_operations.py: run docs/generate.py.
+Both are made from bt_selfsecure/node/api_types.py, api_peer_types.py and api_operations.py: run docs/generate.py.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from tables import table
 
 typing.TypedDict = typing_extensions.TypedDict  # pydantic's wish on Python 3.11
 
-from bt_selfsecure.node import api_operations, api_types  # noqa: E402
+from bt_selfsecure.node import api_operations, api_peer_types, api_types  # noqa: E402
 
-for module in (api_types, api_operations):  # another page's program may have imported them before
+for module in (api_peer_types, api_types, api_operations):  # another page's program may have imported them before
     importlib.reload(module)
 
 from bt_selfsecure.node.api_operations import OPERATIONS, Operation  # noqa: E402
@@ -139,7 +139,7 @@ def document(*modules: ModuleType) -> None:
 
 def description() -> Json:
     """Return the whole description, but for the version, which the node puts in."""
-    document(api_types, api_operations)
+    document(api_types, api_peer_types, api_operations)
     schemas, paths = Schemas(), dict[str, Json]()
     for name, each in OPERATIONS.items():
         paths.setdefault(each.path, {})[each.method.lower()] = operation(name, each, schemas)

@@ -77,12 +77,18 @@ can_be_root() {
   [[ " $(id -nG) " =~ \ (sudo|admin|wheel)\  ]] && { : </dev/tty; } 2>/dev/null && sudo -v -p "Password of %p, $1: "
 }
 
-# A package source that can't be updated may be one that is not needed: the installation decides.
-apt_install() {
+# A package source that can't be updated may be one that is not needed: the installation decides. Of PostgreSQL no
+# cluster is made and started, as its package would by itself: the tests make their own.
+apt_install() (
   as_root apt-get -q update
+  if [[ " $* " = *" postgresql "* ]]; then
+    no_cluster=/etc/postgresql-common/createcluster.d/bt-selfsecure.conf
+    trap 'as_root sh -c "rm -f $no_cluster; rmdir -p --ignore-fail-on-non-empty ${no_cluster%/*}"' EXIT
+    as_root sh -c "mkdir -p ${no_cluster%/*} && echo create_main_cluster = off >$no_cluster"
+  fi
   as_root env DEBIAN_FRONTEND=noninteractive \
     apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=300 install "$@"
-}
+)
 
 has_venv() { "$python" -I -c 'import ensurepip, venv' 2>/dev/null; }
 

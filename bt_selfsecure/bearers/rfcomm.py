@@ -19,7 +19,7 @@ from bt_selfsecure.bearers.bluez import BlueZ
 from bt_selfsecure.bearers.faults import fault, require_bluetooth_sockets
 from bt_selfsecure.bearers.pairing import Pairing
 from bt_selfsecure.bearers.sdp import find_rfcomm_channel
-from bt_selfsecure.bearers.sockets import Readiness, StreamLink, require_bond
+from bt_selfsecure.bearers.sockets import Readiness, StreamLink, require_bond, require_no_bond
 from bt_selfsecure.bearers.system_bus import SystemBusError
 
 SERVICE_UUID: Final = "b7355ec5-0e11-4b1e-9c0e-5e1f5ec07e00"
@@ -30,25 +30,29 @@ TRAITS: Final = Traits(losses_visible=False, ordered=True, broadcast=False, link
 
 
 class RfcommBearer(Bearer):
-    """Uses `channel`, 1 to 30; 0 finds and offers one by SDP. Without `pairing` whoever asks may pair."""
+    """Uses `channel`, 1 to 30; 0 finds and offers one by SDP. Without `pairing` whoever asks may pair. `is_open` talks
+    to whoever calls, and leaves no bond: what travels must secure itself."""
 
     name = "rfcomm"
     traits = TRAITS
 
-    def __init__(self, adapter: str, channel: int = 0, *, pairing: Pairing | None = None) -> None:
+    def __init__(
+        self, adapter: str, channel: int = 0, *, pairing: Pairing | None = None, is_open: bool = False
+    ) -> None:
         if not 0 <= channel <= 30:
             raise BearerError(f"there is no RFCOMM channel {channel}: take 1 to 30, or none to use SDP")
         self._adapter, self._channel, self._pairing = adapter, channel, pairing or Pairing()
+        self._is_open = is_open
         self._bluez: BlueZ | None = None
         self._without_bus = ""
         """Why bluetoothd could not be asked."""
         self._preparing = asyncio.Lock()
 
     async def connect(self, peer: str) -> Link:
-        bluez = await self._agent()
+        bluez = None if self._is_open else await self._agent()
         own = hci.adapter_address(self._adapter)
         channel = self._channel or await find_rfcomm_channel(own, peer, SERVICE_UUID)
-        sock = _socket(peer)
+        sock = _socket(peer, self._is_open)
         try:
             sock.bind((own, 0))
             async with asyncio.timeout(CONNECT_S):
@@ -98,10 +102,13 @@ class RfcommBearer(Bearer):
         return StreamLink(sock, peer, Traits(False, True, False, encrypted))
 
 
-def _socket(what: str) -> socket.socket:
+def _socket(what: str, is_open: bool) -> socket.socket:
     try:
         sock = socket.socket(socket.AF_BLUETOOTH, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, socket.BTPROTO_RFCOMM)
-        require_bond(sock)
+        if is_open:
+            require_no_bond(sock)
+        else:
+            require_bond(sock)
     except OSError as error:
         raise fault(error, f"no RFCOMM to {what}") from error
     return sock
@@ -113,7 +120,7 @@ class _ChannelListener(Listener):
     def __init__(self, bearer: RfcommBearer) -> None:
         self._bearer = bearer
         own = hci.adapter_address(bearer._adapter)
-        sock = _socket("anybody")
+        sock = _socket("anybody", bearer._is_open)
         try:
             sock.bind((own, bearer._channel))
             sock.listen(BACKLOG)

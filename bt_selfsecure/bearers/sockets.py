@@ -19,6 +19,9 @@ SEND_BUFFER_BYTES: Final = 8192
 SOL_BLUETOOTH: Final = 274
 BT_SECURITY: Final = 4
 BT_FLUSHABLE: Final = 8  # include/net/bluetooth/bluetooth.h
+LOW: Final = b"\x01\x00"
+"""Encrypted by a key of this connection alone (no bonding): without one, two devices of today have SDP's channel alone
+(Core Vol 3 Part C 5.2.2). The kernel agrees on it also where nobody may pair, and forgets it; an agent may refuse."""
 MEDIUM: Final = b"\x02\x00"
 """struct bt_security: encrypted, and paired for good (general bonding)."""
 
@@ -35,6 +38,11 @@ def require_bond(sock: socket.socket) -> None:
     """Pair for good where the two have not yet. A device that is paired for one connection only bluetoothd takes for
     temporary, and disconnects half a minute after a scan has seen it (TemporaryTimeout of its main.conf)."""
     sock.setsockopt(SOL_BLUETOOTH, BT_SECURITY, MEDIUM)
+
+
+def require_no_bond(sock: socket.socket) -> None:
+    """Pair with nobody: the two have a key for this connection, which proves nothing."""
+    sock.setsockopt(SOL_BLUETOOTH, BT_SECURITY, LOW)
 
 
 class Readiness:

@@ -7,9 +7,7 @@ import os
 import time
 from typing import Any, Final
 
-from bt_selfsecure.bearers.places import Place
-from bt_selfsecure.bootstrap.serving import datagrams
-from bt_selfsecure.bootstrap.setup import parse_nid
+from bt_selfsecure.bootstrap.nid import Nid, flights, parse_nid
 from bt_selfsecure.bootstrap.store import BootstrapStore, KnownNetwork
 from bt_selfsecure.errors import PeerError, UsageError
 from bt_selfsecure.protocols.bootstrap.events import Event, FrameRejected, NodeJoined
@@ -29,6 +27,8 @@ class JoiningNode:
     def __init__(self, store: BootstrapStore, known: KnownNetwork) -> None:
         self.known: Final = known
         self._store: Final = store
+        self.trouble = ""
+        """Why no proof came through, where that is known."""
         self._sbi: Final = Sbi(known.record, EndpointContext(os.urandom, name=known.node))
 
     @property
@@ -76,20 +76,21 @@ class JoiningNode:
                 over.set_result(None)
 
         until = time.monotonic() + seconds
-        async with datagrams(take, to=self._nid()) as transport:
+        async with flights(take, to=self._nid()) as (to, _):
             while not over.done() and (now := time.monotonic()) < until:
                 self._sbi.handle_timer(now)
                 self._events()
                 for data in self._frames():
                     if channel_of(data) is FlightChannel.NID:
-                        transport.sendto(data)
+                        to.sendto(data)
                 wait = min(self._sbi.get_timer() or until, until) - time.monotonic()
                 await asyncio.wait({over}, timeout=max(0.0, wait))
+            self.trouble = getattr(to, "trouble", "")
         if over.done():
             over.result()
         return over.done()
 
-    def _nid(self) -> Place:
+    def _nid(self) -> Nid:
         return parse_nid(self.known.place(self._sbi.record.next_controller).nid)
 
     def _events(self) -> list[Event]:

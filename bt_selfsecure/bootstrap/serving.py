@@ -12,8 +12,9 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Final
 
-from bt_selfsecure.bearers.places import Place, shown_place
+from bt_selfsecure.bearers.places import Place
 from bt_selfsecure.bootstrap.controller import NotAdmittedError, SbrController
+from bt_selfsecure.bootstrap.nid import Nid, datagrams, flights
 from bt_selfsecure.bootstrap.server import DAY_S, SbsServer
 from bt_selfsecure.bootstrap.store import BootstrapStore
 from bt_selfsecure.errors import UsageError
@@ -27,37 +28,6 @@ log = logging.getLogger(__name__)
 SOCKET: Final = "controller.sock"
 MOST_LINE_BYTES: Final = 1024
 MOST_PATH_BYTES: Final = 107
-Datagram = Callable[[bytes, Any], None]
-
-
-class _Endpoint(asyncio.DatagramProtocol):
-    def __init__(self, take: Datagram) -> None:
-        self._take = take
-
-    def datagram_received(self, data: bytes, addr: Any) -> None:
-        self._take(data, addr)
-
-    def error_received(self, exc: Exception) -> None:
-        """What an ICMP message says is tried again like any loss."""
-
-
-@contextlib.asynccontextmanager
-async def datagrams(take: Datagram, *, at: Place | None = None, to: Place | None = None) -> AsyncIterator[Any]:
-    """Yield a UDP transport that listens at a place, or talks to one. Raises `UsageError` where it can't."""
-    where = at or to
-    assert where is not None
-    try:
-        transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-            lambda: _Endpoint(take), local_addr=at, remote_addr=to
-        )
-    except OSError as error:
-        what = f"listen on {shown_place(where)}" if at else f"send to {shown_place(where)}"
-        why = error.strerror or error
-        raise UsageError(f"can't {what} over UDP ({why}): name an address of this computer, or a free port") from None
-    try:
-        yield transport
-    finally:
-        transport.close()
 
 
 @contextlib.asynccontextmanager
@@ -73,22 +43,22 @@ async def server_service(store: BootstrapStore, at: Place, lifetime_s: float) ->
 
 @contextlib.asynccontextmanager
 async def controller_service(
-    store: BootstrapStore, controller: Controller, server: Place, nid: Place
-) -> AsyncIterator[Place]:
+    store: BootstrapStore, controller: Controller, server: Place, nid: Nid
+) -> AsyncIterator[Nid]:
     """Run a controller whose server is elsewhere; yield where nodes reach it."""
     async with contextlib.AsyncExitStack() as closing:
         up = await closing.enter_async_context(datagrams(lambda data, _: one.from_server(data), to=server))
-        down = await closing.enter_async_context(datagrams(lambda data, source: one.from_node(data, source), at=nid))
+        down, where = await closing.enter_async_context(flights(lambda data, to: one.from_node(data, to), at=nid))
         one = SbrController(store, controller, up.sendto, down.sendto)
         closing.callback(one.close)
         await closing.enter_async_context(control_socket(store.folder, one))
-        yield down.get_extra_info("sockname")[:2]
+        yield where
 
 
 @contextlib.asynccontextmanager
 async def both_service(
-    store: BootstrapStore, controller: Controller, at: Place, nid: Place, lifetime_s: float
-) -> AsyncIterator[tuple[Place, Place]]:
+    store: BootstrapStore, controller: Controller, at: Place, nid: Nid, lifetime_s: float
+) -> AsyncIterator[tuple[Place, Nid]]:
     """Run a server, and a controller of it in the same process; yield where other controllers and nodes reach them."""
     loop = asyncio.get_running_loop()
 
@@ -107,12 +77,12 @@ async def both_service(
         up = await closing.enter_async_context(
             datagrams(lambda data, source: server.take(data, lambda out: up.sendto(out, source)), at=at)
         )
-        down = await closing.enter_async_context(datagrams(lambda data, source: one.from_node(data, source), at=nid))
+        down, where = await closing.enter_async_context(flights(lambda data, to: one.from_node(data, to), at=nid))
         one = SbrController(store, controller, ask, down.sendto)
         closing.callback(one.close)
         await closing.enter_async_context(control_socket(store.folder, one))
         closing.enter_context(_told_daily(server))
-        yield up.get_extra_info("sockname")[:2], down.get_extra_info("sockname")[:2]
+        yield up.get_extra_info("sockname")[:2], where
 
 
 @contextlib.contextmanager
@@ -208,7 +178,8 @@ async def ask_controller(folder: Path, flight1: bytes, on_flight4: Callable[[byt
             raise NotAdmittedError(str(told.get("refused", "the controller has stopped: ask again")))
         on_flight4(bytes.fromhex(told["flight4"]))
         try:
-            return bool((await asyncio.wait_for(_line(reader), timeout)).get("joined"))
+            async with asyncio.timeout(timeout):
+                return bool((await _line(reader)).get("joined"))
         except TimeoutError:
             return False
     finally:

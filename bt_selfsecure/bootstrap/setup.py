@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from bt_selfsecure.addresses import is_address
-from bt_selfsecure.bearers.places import Place, parse_place
+from bt_selfsecure.bearers.places import parse_place
+from bt_selfsecure.bootstrap.nid import parse_nid
 from bt_selfsecure.errors import UnreadableError, UsageError
 from bt_selfsecure.files import private
 from bt_selfsecure.node.config import NAME
@@ -25,7 +26,6 @@ from bt_selfsecure.sansio.value import value
 FORMAT: Final = "bt-selfsecure bootstrap setup"
 CONTROLLER_FORMAT: Final = "bt-selfsecure bootstrap controller"
 VERSION: Final = 1
-NID: Final = "udp:"
 
 
 @value
@@ -35,7 +35,7 @@ class ControllerPlace:
     name: str
     controller_id: bytes
     nid: str
-    """As in "udp:192.0.2.1:5702"."""
+    """As in "udp:192.0.2.1:5702" or "bt:B8:27:EB:12:34:56"."""
     address: str = ""
     """Its Bluetooth device address, or its node's; empty where there is to be no peer."""
     udp: str = ""
@@ -126,13 +126,6 @@ def controller_from_file(path: Path) -> tuple[ControllerPlace, Controller]:
         return place, Controller(place.controller_id, sk_cs, str(data["domain"]))
     except (ValueError, KeyError, TypeError, UsageError):
         raise _damaged(path) from None
-
-
-def parse_nid(text: str) -> Place:
-    """Return where an NID is. Raises `UsageError`."""
-    if not text.startswith(NID):
-        raise UsageError(f"{text!r} is no NID: write it as udp:192.0.2.1:5702 or udp:[fe80::1%eth0]:5702")
-    return parse_place(text.removeprefix(NID))
 
 
 def of_size(text: Any, size: int) -> bytes:

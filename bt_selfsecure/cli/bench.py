@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from bt_selfsecure.cli.bench_ipsp import add_ipsp
 from bt_selfsecure.cli.client import progress
 from bt_selfsecure.cli.coap_options import NEEDED
 from bt_selfsecure.cli.numbers import integer
@@ -99,6 +100,7 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
     iot.add_argument("--figure", choices=("8", "9", "10"), metavar="N", help="this one alone: 8, 9 or 10")
     iot.add_argument("--json", action="store_true", help="one JSON object")
     iot.set_defaults(run=_iotcrypto)
+    add_ipsp(verbs)
 
 
 def _update(args: Namespace) -> int:

@@ -139,7 +139,7 @@ def _at_server(args: Namespace, store: BootstrapStore) -> int:
 
 
 def _places(args: Namespace, store: BootstrapStore, domain: str) -> tuple[ControllerPlace, ...]:
-    from bt_selfsecure.bootstrap.setup import parse_nid
+    from bt_selfsecure.bootstrap.nid import parse_nid
 
     if args.nid:
         parse_nid(args.nid)

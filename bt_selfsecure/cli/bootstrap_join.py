@@ -5,10 +5,22 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bt_selfsecure.cli.bootstrap_options import add_code, add_state, address, folder_of, given_flight, opened, show
+from bt_selfsecure.cli.bootstrap_options import (
+    add_code,
+    add_state,
+    address,
+    folder_of,
+    given_flight,
+    opened,
+    sent,
+    show,
+    until_ctrl_c,
+)
 from bt_selfsecure.cli.client import progress
 from bt_selfsecure.cli.numbers import real
 from bt_selfsecure.errors import UsageError
@@ -19,6 +31,7 @@ if TYPE_CHECKING:
     from bt_selfsecure.bootstrap.joining import JoiningNode
     from bt_selfsecure.bootstrap.store import BootstrapStore, KnownNetwork
 
+SILENT: Final = "the controller does not answer at its NID, or does not know this node's answer"
 CONFIG: Final = "the node's configuration, if not the default one"
 JOIN: Final = """\
 Show flight 1 as a code, take flight 4, which the controller shows for it, and
@@ -108,13 +121,17 @@ def _join(args: Namespace) -> int:
         node = JoiningNode(store, known)
         if node.state is SbiState.PROVING and not (args.anew or args.show or args.code or args.file):
             return _prove(args, store, node)
-        if args.code is None and args.file is None:
-            flight1 = node.show(anew=args.anew)
-            show(flight1, args, f"{known.node} asks to join {known.network}. Let the controller read this (admit):")
-            if args.show:
-                return 0
+        with ExitStack() as sending:
+            if args.code is None and args.file is None:
+                flight1 = node.show(anew=args.anew)
+                show(flight1, args, f"{known.node} asks to join {known.network}. Let the controller read this (admit):")
+                how_far = sending.enter_context(sent(flight1, args))
+                if args.show:
+                    until_ctrl_c(how_far)
+                    return 0
+            flight4 = given_flight(args, Kind.F4, "Flight 4, which it shows then (code, or a file's path):")
         try:
-            node.take(given_flight(args, Kind.F4, "Flight 4, which it shows then (code, or a file's path):"))
+            node.take(flight4)
         except FlightRefusedError as error:
             print(f"not joined: {error}", file=sys.stderr)
             return 1
@@ -136,10 +153,9 @@ def _prove(args: Namespace, store: BootstrapStore, node: JoiningNode) -> int:
     with progress(lambda: "proving the new key to the controller"):
         done = asyncio.run(node.prove(args.timeout))
     if not done:
+        why = node.trouble or SILENT
         print(
-            "not joined yet: the controller does not answer at its NID, or does not know this node's answer. Run this "
-            "again, or with --anew if the controller lost its state",
-            file=sys.stderr,
+            f"not joined yet: {why}. Run this again, or with --anew if the controller lost its state", file=sys.stderr
         )
         return 1
     print(f"{node.known.node} has joined {node.known.network}: the installer's key is worth nothing any more")
@@ -181,19 +197,26 @@ def _admit(args: Namespace) -> int:
     known = store.node(decode(flight1).node_id.hex())
     name = known.name if known else decode(flight1).node_id.hex()
 
-    def answered(flight4: bytes) -> None:
-        show(flight4, args, f"Let {name} read this (join), and nobody who has its installer's key:")
+    sending = ExitStack()
+    how_far: Callable[[], str] = str
 
-    try:
-        with progress(lambda: f"waiting for {name}"):
-            done = asyncio.run(
-                ask_controller(folder_of(args), flight1, answered, 0.0 if args.no_wait else args.timeout)
-            )
-    except NotAdmittedError as error:
-        print(f"{name} is not admitted: {error}", file=sys.stderr)
-        return 1
-    if args.no_wait:
-        return 0
+    def answered(flight4: bytes) -> None:
+        nonlocal how_far
+        show(flight4, args, f"Let {name} read this (join), and nobody who has its installer's key:")
+        how_far = sending.enter_context(sent(flight4, args))
+
+    with sending:
+        try:
+            with progress(lambda: how_far() or f"waiting for {name}"):
+                done = asyncio.run(
+                    ask_controller(folder_of(args), flight1, answered, 0.0 if args.no_wait else args.timeout)
+                )
+        except NotAdmittedError as error:
+            print(f"{name} is not admitted: {error}", file=sys.stderr)
+            return 1
+        if args.no_wait:
+            until_ctrl_c(how_far)
+            return 0
     if not done:
         print(f"{name} has not proved itself yet; the controller goes on waiting for it", file=sys.stderr)
         return 1

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
+import time
 from argparse import ArgumentTypeError
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from bt_selfsecure.cli.client import progress
 from bt_selfsecure.errors import UnreadableError, UsageError
 
 if TYPE_CHECKING:
@@ -17,6 +21,8 @@ if TYPE_CHECKING:
     from bt_selfsecure.protocols.bootstrap.messages import Kind
 
 MOST_LETTERS: Final = 4096
+GIVEN_BACK_S: Final = 2.0
+"""The channel that was sent on takes at most so long to end."""
 
 
 def add_state(parser: ArgumentParser) -> None:
@@ -75,6 +81,68 @@ def add_code(parser: ArgumentParser, what: str) -> None:
     parser.add_argument(
         "--write", type=Path, metavar="FILE", help="write what is shown here, too: as .png, .svg, or sound in .wav"
     )
+    by = parser.add_argument_group("other channels (light and sound are for everybody near)")
+    by.add_argument(
+        "--send", choices=("light", "sound", "nfc"), help="send what is shown here so, too, until this ends"
+    )
+    by.add_argument(
+        "--receive", choices=("light", "sound", "nfc", "camera"), help=f"take {what} so; camera is for a QR code"
+    )
+    by.add_argument("--led", default="ACT", metavar="NAME", help="which LED (default ACT)")
+    by.add_argument("--camera", default="", metavar="SOURCE", help="which camera, as in /dev/video0, or a video")
+    by.add_argument("--reader", default="usb", metavar="READER", help="NFC, as nfcpy names it (default usb)")
+
+
+@contextmanager
+def sent(flight: bytes, args: Namespace) -> Iterator[Callable[[], str]]:
+    """Send a flight by the channel that the options name, if one, for the time of the context. Yield how far it is, in
+    words: empty where nothing is sent. Raises `UsageError` where that channel is not there."""
+    from threading import Event, Thread
+
+    from bt_selfsecure.cli import channels
+    from bt_selfsecure.cli.pair import emitted
+    from bt_selfsecure.oob.light import round_seconds
+    from bt_selfsecure.oob.qr import CodeKind
+
+    number, began, a_round = flight[1], time.monotonic(), round_seconds(len(flight))
+    match args.send:
+        case "light":
+            emit = channels.by_light(args.led)
+            print(f"The LED {args.led} blinks flight {number}, {a_round:.0f} s a round.", file=sys.stderr, flush=True)
+        case "sound":
+            emit = channels.by_sound()
+        case "nfc":
+            emit = channels.by_nfc(args.reader, CodeKind.KANG_FLIGHT)
+        case _:
+            yield str
+            return
+
+    def how_far() -> str:
+        rounds, at = divmod(time.monotonic() - began, a_round)
+        light = f", round {rounds + 1:.0f}: {at:.0f} of {a_round:.0f} s" if args.send == "light" else ""
+        return f"sending flight {number} by {args.send}{light}"
+
+    over = Event()
+    thread = Thread(target=emitted, args=(emit, flight, over), daemon=True)
+    thread.start()
+    try:
+        if args.send == args.receive == "nfc":  # a reader does one thing at a time
+            with progress(lambda: f"hold the other reader to this one, for flight {number}"):
+                while thread.is_alive():
+                    thread.join(0.2)
+        yield how_far
+    finally:
+        over.set()
+        thread.join(GIVEN_BACK_S)  # the LED is as before
+
+
+def until_ctrl_c(how_far: Callable[[], str]) -> None:
+    """Go on with what is sent, if anything is, until a person ends it."""
+    from threading import Event
+
+    if how_far():
+        with suppress(KeyboardInterrupt), progress(lambda: f"{how_far()}; Ctrl-C when it has arrived"):
+            Event().wait()
 
 
 def show(flight: bytes, args: Namespace, *lines: str) -> None:
@@ -106,8 +174,10 @@ def show(flight: bytes, args: Namespace, *lines: str) -> None:
 def given_flight(args: Namespace, kind: Kind, prompt: str) -> bytes:
     """Return the flight that the options name, or that a person types at the prompt, as a code or as the path of a file
     with it. Raises `UsageError`."""
-    if args.code is not None and args.file is not None:
-        raise UsageError("give a code, or --file where it stands, and not both")
+    if sum(way is not None for way in (args.code, args.file, args.receive)) > 1:
+        raise UsageError("give a code, --file where it stands, or --receive, and not two of them")
+    if args.receive is not None:
+        return _received(args, kind)
     if args.code is not None:
         return read_flight(args.code, kind)
     if args.file not in (None, "-"):
@@ -115,6 +185,24 @@ def given_flight(args: Namespace, kind: Kind, prompt: str) -> bytes:
     if args.file is None and sys.stdin.isatty():
         return _asked(kind, prompt)
     return read_flight(sys.stdin.readline(MOST_LETTERS), kind)
+
+
+def _received(args: Namespace, kind: Kind) -> bytes:
+    from bt_selfsecure.cli import channels
+    from bt_selfsecure.oob.qr import CodeKind, code_of
+    from bt_selfsecure.protocols.bootstrap.messages import SIZES, Profile
+
+    size = SIZES[Profile.HARDENED][kind]
+    match args.receive:
+        case "camera":
+            return read_flight(channels.code_by_camera(args.camera), kind)
+        case "light":
+            data = channels.seen_light(args.camera, size)
+        case "sound":
+            data = channels.heard_sound(None, size)
+        case _:
+            data = channels.read_nfc(args.reader, CodeKind.KANG_FLIGHT)
+    return read_flight(code_of(CodeKind.KANG_FLIGHT, data), kind)
 
 
 def _asked(kind: Kind, prompt: str) -> bytes:

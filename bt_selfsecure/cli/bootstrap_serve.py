@@ -53,8 +53,10 @@ def add_parser(verbs: _SubParsersAction[ArgumentParser]) -> None:
     add = parser.add_argument_group("a new controller")
     add.add_argument("--add-controller", metavar="NAME", help="make its keys, and end")
     add.add_argument("--domain", default="home", metavar="NAME", help="whose nodes it may let join (default home)")
-    add.add_argument("--nid", metavar="NID", help="where nodes reach it, as in udp:192.0.2.1:5702")
-    add.add_argument("--address", type=address, metavar="ADDR", help="its Bluetooth device address")
+    add.add_argument("--nid", metavar="NID", help="where nodes reach it, as in udp:192.0.2.1:5702, or bt:ADDR")
+    add.add_argument(
+        "--address", type=address, metavar="ADDR", help="its Bluetooth device address (default: its NID's)"
+    )
     add.add_argument("--udp", default="", metavar="PLACE", help="where its node listens, if that has no radio")
     add.add_argument("--out", type=Path, metavar="FILE", help="write its keys for another computer; mode 0600")
     run = parser.add_argument_group("to run")
@@ -67,7 +69,7 @@ def add_parser(verbs: _SubParsersAction[ArgumentParser]) -> None:
         help="where the server listens (default 127.0.0.1:5701)",
     )  # fmt: skip
     run.add_argument(
-        "--nid-bind", type=place, metavar="PLACE", help="where the controller listens (default: at its NID)"
+        "--nid-bind", type=place, metavar="PLACE", help="on UDP: where the controller listens (default: at its NID)"
     )
     run.add_argument(
         "--lifetime", type=integer(least=1, most=36_500), default=365, metavar="DAYS", help="of a PSK (default 365)"
@@ -93,7 +95,8 @@ def _run(args: Namespace) -> int:
 
 def _add(args: Namespace, store: BootstrapStore) -> int:
     from bt_selfsecure.bearers.places import parse_place
-    from bt_selfsecure.bootstrap.setup import ControllerPlace, controller_json, parse_nid
+    from bt_selfsecure.bootstrap.nid import BluetoothPlace, parse_nid
+    from bt_selfsecure.bootstrap.setup import ControllerPlace, controller_json
     from bt_selfsecure.files import is_there, write_private
     from bt_selfsecure.node.config import NAME
     from bt_selfsecure.protocols.bootstrap import limits
@@ -103,14 +106,17 @@ def _add(args: Namespace, store: BootstrapStore) -> int:
         if not NAME.accepts(name):
             raise UsageError(f"{name!r} can't be a name: it is {NAME.expected}")
     if not args.nid:
-        raise UsageError("a controller needs --nid, where nodes reach it: as in udp:192.0.2.1:5702")
-    parse_nid(args.nid)
+        raise UsageError(
+            "a controller needs --nid, where nodes reach it: as in udp:192.0.2.1:5702 or bt:B8:27:EB:12:34:56"
+        )
+    nid = parse_nid(args.nid)
     if args.udp:
         parse_place(args.udp)
     if args.out and is_there(args.out):
         raise UsageError(f"{args.out} is there already: name another file")
     controller = Controller(os.urandom(limits.ID_BYTES), os.urandom(limits.KEY_BYTES), args.domain)
-    where = ControllerPlace(args.add_controller, controller.controller_id, args.nid, args.address or "", args.udp)
+    device = args.address or (nid.address if isinstance(nid, BluetoothPlace) else "")
+    where = ControllerPlace(args.add_controller, controller.controller_id, args.nid, device, args.udp)
     store.add_controller(controller, where)
     if args.out:
         write_private(args.out, controller_json(where, controller).encode(), new=True)
@@ -137,8 +143,8 @@ def _chosen(args: Namespace, store: BootstrapStore) -> tuple[ControllerPlace, Co
 
 async def _until_signal(args: Namespace, store: BootstrapStore) -> int:
     from bt_selfsecure.bearers.places import shown_place
+    from bt_selfsecure.bootstrap.nid import parse_nid, shown_nid
     from bt_selfsecure.bootstrap.serving import both_service, controller_service, server_service
-    from bt_selfsecure.bootstrap.setup import parse_nid
 
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -155,12 +161,12 @@ async def _until_signal(args: Namespace, store: BootstrapStore) -> int:
         if not args.server:
             raise UsageError("a controller alone needs --server, where the server is: as in 192.0.2.1:5701")
         async with controller_service(store, controller, args.server, nid) as at:
-            print(f"controller {where.name} at {shown_place(at)}; Ctrl-C ends it", flush=True)
+            print(f"controller {where.name} at {shown_nid(at)}; Ctrl-C ends it", flush=True)
             await stop.wait()
         return 0
     async with both_service(store, controller, args.bind, nid, lifetime) as (server, at):
         print(
-            f"server at {shown_place(server)}, controller {where.name} at {shown_place(at)}; Ctrl-C ends it", flush=True
+            f"server at {shown_place(server)}, controller {where.name} at {shown_nid(at)}; Ctrl-C ends it", flush=True
         )
         await stop.wait()
     return 0

@@ -217,11 +217,13 @@ async def _ask(args: Namespace, options: Chosen, payload: bytes) -> tuple[int, A
 
 
 async def _observe(args: Namespace, client: CoapClient) -> int:
-    status = 1
+    """Return only where the server has no more to tell."""
+    response = None
     async for response in client.observe(args.uri, args.timeout):
-        status = int(not response.code.is_successful())
         _show(args, response)
-    return status
+    if response is not None and response.code.is_successful():
+        print(f"bt-selfsecure: {args.uri} can't be observed, or not any more: this is what it is now", file=sys.stderr)
+    return 1
 
 
 def _device(args: Namespace, options: Chosen) -> ClientConfig:
@@ -241,8 +243,11 @@ def _device(args: Namespace, options: Chosen) -> ClientConfig:
         if args.server in (None, device.hex())
     }
     if len(known) != 1:
-        which = f"{args.server} is not enrolled" if args.server else f"{len(known)} are enrolled, and one is needed"
-        raise UsageError(f"{which}: enrol the server's record by coap enrol, and name it by --server ID")
+        if known:
+            raise UsageError(f"{len(known)} are enrolled: say which of them the server is, by --server ID")
+        raise UsageError(
+            f"{f'{args.server} is not' if args.server else 'no server is'} enrolled: take its record by coap enrol"
+        )
     return ClientConfig(identity, next(iter(known.values())), options.profile)
 
 

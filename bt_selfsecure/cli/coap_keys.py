@@ -230,6 +230,9 @@ def _devices(args: Namespace) -> int:
 
     if args.remove:
         strike_off(folder_of(args), device_id(args.remove))
-    for device, key in enrolled(folder_of(args)).items():
+    devices = enrolled(folder_of(args))
+    for device, key in devices.items():
         print(device.hex(), key.hex())
+    if not devices and not args.remove:
+        print("nobody is enrolled", file=sys.stderr)
     return 0

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from bt_selfsecure.air.capture import PcapngWriter
 from bt_selfsecure.air.virtual_time import run_virtual
 from bt_selfsecure.bench.haoxiao.naive import message_of_parting
+from bt_selfsecure.cli.iot_options import needing_extra
 from bt_selfsecure.cli.numbers import integer, real
 from bt_selfsecure.demo import output
 from bt_selfsecure.demo.outcome import Outcome
@@ -22,7 +23,7 @@ from bt_selfsecure.demo.plain import PlainStage, SilentStage, width_of, write
 from bt_selfsecure.demo.scenario import Observer
 from bt_selfsecure.demo.setting import ATTACKS, LARGEST_BURST, Production, StoryRequest, perform, stage_set
 from bt_selfsecure.demo.summary import FinishedRun, as_object, closing
-from bt_selfsecure.errors import UsageError
+from bt_selfsecure.errors import PeerError, UsageError
 from bt_selfsecure.files import folder
 from bt_selfsecure.protocols.haoxiao.frames import Profile
 from bt_selfsecure.sansio.trace import Transition
@@ -35,7 +36,8 @@ DEFAULT: Final = StoryRequest()
 BURSTS: Final = {Profile.HARDENED: 200, Profile.PAPER: 400}
 """Packets of a burst by default: `hardened` goes on burst by burst until the target is met, `paper` has this one."""
 
-STORIES: Final = ("relay", "group")
+IOTCRYPTO: Final = "iotcrypto"
+STORIES: Final = ("relay", "group", IOTCRYPTO)
 """Beside that of the key: each a module of demo/."""
 
 DESCRIPTION = """\
@@ -68,6 +70,9 @@ examples:
   bt-selfsecure demo --story group
       The recording's receivers as a group: what they have in common of a
       burst, one broadcast for all, a stolen group key that dies.
+  bt-selfsecure demo --story iotcrypto
+      Two companies share a boiler by signing certificates, and take it back by
+      revoking: gateways, devices and a cloud on sockets of this computer.
   bt-selfsecure demo --bearer rfcomm
       The same through a real Bluetooth host stack (Bumble), two virtual
       devices joined by the lossy air.
@@ -175,9 +180,16 @@ def _other_story(args: Namespace, name: str) -> int:
         raise UsageError(
             f"--{given[0].replace('_', '-')} is of the story of the key: leave it out, or leave {name} out"
         )
+    if name == IOTCRYPTO and args.seed != DEFAULT.seed:
+        raise UsageError("--seed changes nothing in iotcrypto, whose keys this computer draws: leave it out")
     stage = SilentStage() if args.json else PlainStage(sys.stdout)
-    with interruptible():
-        told = import_module(f"bt_selfsecure.demo.{name}").tell(args.seed, stage.say)
+    with interruptible(), needing_extra("cloud"):
+        story = import_module(f"bt_selfsecure.demo.{name}")
+        try:
+            told = story.tell(args.seed, stage.say)
+        except PeerError as error:
+            print(f"bt-selfsecure: {error}", file=sys.stderr)
+            return 1
     if args.json:
         print(output.to_json(told.facts))
     return 0 if told.success else 1

@@ -21,6 +21,7 @@ from bt_selfsecure.node.doctor.checks import checks_of
 from bt_selfsecure.node.doctor.findings import Finding, Verdict
 from bt_selfsecure.node.doctor.host_system import HostSystem
 from bt_selfsecure.node.doctor.report import Result, examine
+from bt_selfsecure.node.via import relayed
 from bt_selfsecure.node.where import find_path
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def run(args: Namespace) -> int:
         bearers=config.bearers,
         state_directory=config.node.state_directory,
         socket=config.node.socket,
+        through=[peer.name for peer in relayed(config)],
         udp=udp_places(config, config.node.address) if "udp" in config.bearers else None,
     )
     results = examine(system, checks_of(system))

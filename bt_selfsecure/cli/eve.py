@@ -14,20 +14,21 @@ from bt_selfsecure.cli.numbers import integer
 from bt_selfsecure.eve.haoxiao.format import HAOXIAO
 from bt_selfsecure.eve.reading import Reader
 from bt_selfsecure.eve.sources import Source
-from bt_selfsecure.eve.sources.linktypes import NAMES
+from bt_selfsecure.eve.sources.linktypes import NAMES, NETWORKS
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
     from collections.abc import Iterator
 
     from bt_selfsecure.eve.haoxiao.verdict import Judge
+    from bt_selfsecure.eve.iotcrypto.traffic import Traffic
     from bt_selfsecure.eve.sources import CapturedPacket
 
 READ = """\
 Sum up captures: pcap, pcapng, btsnoop (btmon -w, Android) and PacketLogger
 (.pklg), also in .gz or .zst, of link types 147 (ours), 187, 192 (PPI with LE),
-201, 251, 254, 256 and 272. A FIFO or - (standard input) is read as it comes,
-until whoever writes it ends:
+201, 251, 254, 256 and 272, and of networks 1, 101, 113 and 276. A FIFO or -
+(standard input) is read as it comes, until whoever writes it ends:
 
   dumpcap -i bluetooth0 -w - | bt-selfsecure eve read -
 
@@ -42,7 +43,12 @@ capture, and the others still count.
 
 Messages that Eve can read are listed by direction, with the round of the last
 one. What she has of each key, and what she lacks, tells `eve report`, also as a
-page."""
+page.
+
+Of IoT-Crypto, in captures of networks and in IPSP, what shows to whoever has no
+key: gateways by their advertisements, and each negotiation and transmission:
+who, when, sizes of messages, and what ids tell. Its ports are 5711 to 5714, and
+those that are advertised."""
 EPILOG = """\
 exit status: 0  every FILE is a capture, be it damaged
              2  one is none, or could not be read: the others are summed up
@@ -60,6 +66,8 @@ class Summary:
     skipped: dict[str, int] = field(default_factory=dict)
     read: list[dict[str, Any]] = field(default_factory=list)
     """Of each key that she has and each direction: the messages in hexadecimal, by round."""
+    iotcrypto: dict[str, Any] | None = None
+    """What shows of IoT-Crypto; None where it could not be looked for."""
 
 
 def add_read(commands: _SubParsersAction[ArgumentParser]) -> None:
@@ -94,14 +102,20 @@ def run_read(args: Namespace) -> int:
     from bt_selfsecure.cli.eve_report import in_hex, read_lines
     from bt_selfsecure.eve.haoxiao.verdict import Judge
 
-    summary, judge = Summary(), Judge()
-    unread = hear_each(args.files, partial(_add, summary, judge))
+    summary, judge, traffic = Summary(), Judge(), _traffic()
+    unread = hear_each(args.files, partial(_add, summary, judge, traffic))
     if unread < len(args.files) or summary.packets:
         read = [each for verdict in judge.report().verdicts for each in verdict.read]
         summary.read = in_hex(read)
+        if traffic is not None:
+            from bt_selfsecure.eve.iotcrypto.traffic import to_json
+
+            summary.iotcrypto = to_json(traffic)
         print(json.dumps(asdict(summary), indent=2) if args.json else _table(summary))
         if read and not args.json:
             print("\n".join(["messages that Eve can read", *read_lines(read, args.messages)]))
+        if not args.json:
+            _print_iotcrypto(summary, traffic)
     return 2 if unread else 0
 
 
@@ -117,15 +131,34 @@ def run_install_wireshark(args: Namespace) -> int:
     return 0
 
 
-def _add(summary: Summary, judge: Judge, source: Source) -> None:
+def _traffic() -> Traffic | None:
+    """Return who notes what shows of IoT-Crypto, where its encoding can be read here."""
     try:
-        judge.hear_all(_counted(summary, source))
+        from bt_selfsecure.eve.iotcrypto.traffic import Traffic
+    except ModuleNotFoundError:
+        return None
+    return Traffic()
+
+
+def _print_iotcrypto(summary: Summary, traffic: Traffic | None) -> None:
+    if traffic is not None:
+        from bt_selfsecure.eve.iotcrypto.traffic import lines
+
+        for line in lines(traffic):
+            print(line)
+    elif not {f"{number} {NAMES[number]}" for number in NETWORKS}.isdisjoint(summary.by_linktype):
+        print("IoT-Crypto was not looked for: that needs pip install 'bt-selfsecure[iot]'")
+
+
+def _add(summary: Summary, judge: Judge, traffic: Traffic | None, source: Source) -> None:
+    try:
+        judge.hear_all(_counted(summary, traffic, source))
     finally:  # what was heard before a fault, or before Ctrl-C, counts
         _count(summary, source)
 
 
-def _counted(summary: Summary, source: Source) -> Iterator[CapturedPacket]:
-    reader = Reader(HAOXIAO)
+def _counted(summary: Summary, traffic: Traffic | None, source: Source) -> Iterator[CapturedPacket]:
+    reader = Reader(HAOXIAO, traffic.hear if traffic else None)
     for heard in with_progress(source):
         summary.crc_bad += heard.crc_ok is False
         for datagram in reader.read(heard):

@@ -46,13 +46,19 @@ follow: Alice's, and Bob's where the attack needs both.
 Of those on CoAP, --live takes servers of this computer, and stands in their
 place for whoever asks at her own ports; --profile says which of Sabour's:
 
-  dotp/known-text dotp/replay dotp/loss dotp/crossing dotp/change dotp/deafen
-  dotp/exhaustion 127.0.0.1:5683   the last: of a pair made with --bits 40
+  dotp/known-text dotp/generator dotp/replay dotp/loss dotp/crossing
+  dotp/change dotp/deafen dotp/impersonation dotp/exhaustion 127.0.0.1:5683
+                               layer object; the last: a pair with --bits 40
+  dotp/one-key 127.0.0.1:5683 --key KEY   layer object: reads all that passes
+  dotp/one-key 127.0.0.1:5684 --key KEY   layer dtls: is served after a session
+  dotp/flood 127.0.0.1:5684               layer dtls: hellos without end
   sabour/middle 127.0.0.1:5683 127.0.0.1:5588   paper: CoAP, and M1 to M4
   sabour/middle 127.0.0.1:5683                  hardened
-  sabour/replay sabour/false-device sabour/points 127.0.0.1:5588   paper
-  the same 127.0.0.1:5683                                          hardened
-These three learn the device's id from a handshake that passes, and then call
+  sabour/false-server, with the same: no server needs to be there
+  sabour/replay sabour/false-device sabour/points sabour/flood 127.0.0.1:5588
+                                                paper
+  the same 127.0.0.1:5683                       hardened
+These four learn the device's id from a handshake that passes, and then call
 the server themselves; sabour/replay waits until it has been started again.
 
 Whether it succeeded she judges by what passed when her time is over, or at
@@ -124,6 +130,7 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
         "--seconds", type=real(above=0), default=60.0, metavar="S", help="that a live attack lasts (default 60)"
     )
     attack.add_argument("--capture", metavar="FILE", help="that a live replay plays")
+    attack.add_argument("--key", metavar="KEY", help="that became known, for a live dotp/one-key")
     attack.add_argument("--own", type=Path, metavar="FILE", help="list of your devices (default: see above)")
     attack.set_defaults(run=run)
 
@@ -222,4 +229,6 @@ def _live_on_coap(args: Namespace) -> int:
     if args.name not in ON_COAP:
         raise UsageError(f"{args.name} is not carried out live: choose one of {', '.join(ON_COAP)}")
     places = [place_of(target) for target in args.targets]
-    return int(asyncio.run(attack(args.name, args.profile, places, args.seconds, partial(print, flush=True))))
+    return int(
+        asyncio.run(attack(args.name, args.profile, places, args.seconds, partial(print, flush=True), args.key or ""))
+    )

@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
     from threading import Event
 
+    from bt_selfsecure.cli.channels import Emit
     from bt_selfsecure.node.client import NodeClient
 
-Emit = Callable[[str, "Event"], None]
-"""`emit(code, over)` sends what is shown, in a thread of its own, until `over` is set."""
 OTHERWISE: Final = "with --json, say it by bt-selfsecure pair compared"
 COMPARED_TEXT: Final = """\
 For scripts, in another process than the pairing that runs with --json and has
@@ -68,9 +67,9 @@ class PairingTalk:
         self._doing = "waiting for the other device"
         self._over: Event | None = None
 
-    def run(self, carried: bytes = b"", **more: str) -> int:
+    def run(self, carried: bytes = b"", *, udp: str = "", address: str = "") -> int:
         """Pair, with what was read of the other device, if anything was; return the exit status."""
-        lines = self._client.pair(self._way, carried, name=self._args.name, **more)
+        lines = self._client.pair(self._way, carried, name=self._args.name, udp=udp, address=address)
         with closing(lines):
             try:
                 while True:
@@ -85,6 +84,7 @@ class PairingTalk:
 
     def _take(self, line: dict[str, Any]) -> int | None:
         event = line["event"]
+        data = line["code"]
         if event == "shown":
             line = line | {"code": self._text_of(line["code"])}
         if self._args.json:
@@ -93,7 +93,7 @@ class PairingTalk:
             self._tell(event, line)
         match event:
             case "shown" if self._emit:
-                self._begin_emitting(self._emit, line["code"])
+                self._begin_emitting(self._emit, bytes.fromhex(data))
             case "keyed":
                 self._stop_emitting()
                 self._doing = f"agreeing on a key with {line['peer']}"
@@ -106,7 +106,6 @@ class PairingTalk:
         return None
 
     def _tell(self, event: str, line: dict[str, Any]) -> None:
-        who, text = line["peer"], line["text"]
         match event:
             case "shown":
                 return self._show(line)
@@ -114,21 +113,9 @@ class PairingTalk:
                 self._doing = f"calling {line['address']}"
                 return None
             case "string":
-                said = f"\n    {line['string']}\n"
-                return print(said, flush=True)
-            case "trouble":
-                return print("\n".join(wrapped(text, columns(), "  ")), file=sys.stderr, flush=True)
-            case "wrong":
-                said = f"Somebody has typed other words: {line['left']} of five guesses are left."
-            case "keyed":
-                said = f"{who} ({line['address']}) is there."
-            case "released":
-                said = f"{who}: {text}. Waiting for it, or another one."
-            case "paired":
-                said = f"Paired with {who} ({line['address']}): bt-selfsecure send {who}"
-            case _:
-                said = f"Not paired: {text}."
-        return print("\n".join(wrapped(said, columns(), "  ")), flush=True)
+                return print(f"\n    {line['string']}\n", flush=True)
+        where = sys.stderr if event == "trouble" else sys.stdout
+        return print("\n".join(wrapped(told(line), columns(), "  ")), file=where, flush=True)
 
     def _ask(self, line: dict[str, Any]) -> None:
         """People at both ends look at both. Meanwhile the stream waits."""
@@ -140,20 +127,39 @@ class PairingTalk:
             return
         self._doing = f"waiting for the word of {line['peer']}"
 
-    def _begin_emitting(self, emit: Emit, code: str) -> None:
+    def _begin_emitting(self, emit: Emit, data: bytes) -> None:
         from threading import Event, Thread
 
         self._over = Event()
-        Thread(target=_emitted, args=(emit, code, self._over), daemon=True).start()
+        Thread(target=emitted, args=(emit, data, self._over), daemon=True).start()
 
     def _stop_emitting(self) -> None:
         if self._over:
             self._over.set()
 
 
-def _emitted(emit: Emit, code: str, over: Event) -> None:
+def told(line: dict[str, Any]) -> str:
+    """Return what a line of the API says to a person."""
+    who, text = line["peer"], line["text"]
+    match line["event"]:
+        case "trouble":
+            return str(text)
+        case "wrong":
+            return f"Somebody has typed other words: {line['left']} of five guesses are left."
+        case "keyed":
+            return f"{who} ({line['address']}) is there."
+        case "released":
+            return f"{who}: {text}. Waiting for it, or another one."
+        case "paired":
+            return f"Paired with {who} ({line['address']}): bt-selfsecure send {who}"
+        case _:
+            return f"Not paired: {text}."
+
+
+def emitted(emit: Emit, data: bytes, over: Event) -> None:
+    """Send until it is over; say what goes wrong with it."""
     try:
-        emit(code, over)
+        emit(data, over)
     except UsageError as error:
         print(f"bt-selfsecure: {error}", file=sys.stderr, flush=True)
 

@@ -23,6 +23,7 @@ both, and each end takes one of:
   pair sound            pair listen        a sound; ends with comparing a string
   pair light            pair light --read  an LED; ends with comparing a string
   pair nfc              pair nfc --read    two readers held together, or a tag
+  pair page             pair page          a phone; ends with comparing a string
 """
 EPILOG = """\
 example:
@@ -38,6 +39,7 @@ COMMANDS: Final = {
     "listen": Command("pair_read", "hear the sound of the other device", "add_listen"),
     "light": Command("pair_light", "let an LED blink, or read one by a camera"),
     "nfc": Command("pair_nfc", "hold two NFC readers together, or read or write a tag"),
+    "page": Command("pair_page", "a page on the phone: codes, photos, and the string"),
     "compared": Command("pair", "for scripts: whether both ends show the same string", "add_compared"),
     "forget": Command("pair", "let a peer go that was paired", "add_forget"),
 }

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from bt_selfsecure.cli.client import progress
 from bt_selfsecure.cli.pair import PairingTalk, add_place, pair_parser
 from bt_selfsecure.cli.pair_show import others_words
-from bt_selfsecure.errors import UnreadableError, UsageError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
@@ -37,53 +35,20 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
 
 
 def _nfc(args: Namespace) -> int:
-    from bt_selfsecure.oob.nfc import record, show_as_tag, write_tag
+    from bt_selfsecure.cli.channels import by_nfc, read_nfc
+    from bt_selfsecure.oob.nfc import write_tag
     from bt_selfsecure.oob.qr import CodeKind
 
-    record(b"")  # is the library there?
+    shown = by_nfc(args.device, CodeKind.PAIRING)
     if args.read:
-        return PairingTalk(args, "code").run(_read(args.device), udp=args.udp)
+        return PairingTalk(args, "code").run(read_nfc(args.device, CodeKind.PAIRING), udp=args.udp)
 
     def show(line: dict[str, Any]) -> None:
         print("Hold a tag to the reader." if args.write else "Hold the other reader to this one.")
         print(others_words(line, "nfc --read"), flush=True)
 
-    def emit(code: str, over: Event) -> None:
-        data = bytes([CodeKind.PAIRING]) + bytes.fromhex(code)
-        if not args.write:
-            show_as_tag(args.device, data, over.is_set)
-        elif write_tag(args.device, data, over.is_set):
+    def write(data: bytes, over: Event) -> None:
+        if write_tag(args.device, bytes([CodeKind.PAIRING]) + data, over.is_set):
             print("The tag is written: hold it to the other device.", flush=True)
 
-    return PairingTalk(args, "code", show=show, emit=emit).run()
-
-
-def _read(device: str) -> bytes:
-    from threading import Event, Thread
-
-    from bt_selfsecure.oob.nfc import read_tag
-    from bt_selfsecure.oob.qr import CodeKind
-
-    over, found = Event(), list[bytes | UsageError | UnreadableError | None]()
-
-    def read() -> None:
-        try:
-            found.append(read_tag(device, over.is_set))
-        except (UsageError, UnreadableError) as error:
-            found.append(error)
-
-    thread = Thread(target=read, daemon=True)  # nfcpy takes a Ctrl-C for itself
-    thread.start()
-    try:
-        with progress(lambda: "hold the tag, or the other device, to the reader"):
-            while thread.is_alive():
-                thread.join(0.2)
-    finally:
-        over.set()
-    match found:
-        case [bytes(data)] if data[:1] == bytes([CodeKind.PAIRING]):
-            return data[1:]
-        case [UsageError() | UnreadableError() as error]:
-            raise UsageError(str(error))
-        case _:
-            raise UsageError("what is on the tag is of something else: write it anew at the other device")
+    return PairingTalk(args, "code", show=show, emit=write if args.write else shown).run()

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import sys
-import tempfile
-import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bt_selfsecure.cli.client import progress
 from bt_selfsecure.cli.pair import PairingTalk, add_place, pair_parser
 from bt_selfsecure.errors import UnreadableError, UsageError
 
@@ -39,9 +35,6 @@ LISTEN_EXAMPLES: Final = """\
 examples:
   bt-selfsecure pair listen
   bt-selfsecure pair listen recording.wav"""
-CHUNK_S: Final = 8
-"""A call takes less than half of that; it is recorded anew again and again."""
-LONGEST_S: Final = 120.0
 
 
 def add_scan(commands: _SubParsersAction[ArgumentParser]) -> None:
@@ -54,21 +47,28 @@ def add_scan(commands: _SubParsersAction[ArgumentParser]) -> None:
 
 
 def _scan(args: Namespace) -> int:
+    way, carried = _read(_code(args))
+    return PairingTalk(args, way).run(carried, udp=args.udp)
+
+
+def _read(text: str) -> tuple[str, bytes]:
+    """The way of pairing that a code is for, and what it carries."""
     from bt_selfsecure.oob.qr import CodeKind, read_code
 
-    text = _code(args)
+    with suppress(UnreadableError):
+        return "call", read_code(text, CodeKind.CALL)
     try:
-        carried = read_code(text, CodeKind.PAIRING)
+        return "code", read_code(text, CodeKind.PAIRING)
     except UnreadableError as error:
         raise UsageError(str(error)) from None
-    return PairingTalk(args, "code").run(carried, udp=args.udp)
 
 
 def _code(args: Namespace) -> str:
+    from bt_selfsecure.cli.channels import code_by_camera
     from bt_selfsecure.oob.qr import PREFIX, codes_in_file
 
     if not args.source:
-        return _by_camera(args.camera)
+        return code_by_camera(args.camera)
     if args.camera:
         raise UsageError("give pictures, or --camera: not both")
     if args.source == ["-"]:
@@ -82,19 +82,6 @@ def _code(args: Namespace) -> str:
     return found.pop()
 
 
-def _by_camera(device: str) -> str:
-    from bt_selfsecure.oob.camera import SIZE_OF_CODES, frames
-    from bt_selfsecure.oob.qr import codes_in_frame
-
-    with frames(device, SIZE_OF_CODES) as pictures, progress(lambda: "looking for a code"):
-        for picture in pictures:
-            if found := codes_in_frame(picture.grey, *SIZE_OF_CODES):
-                return found[0]
-            if picture.at > LONGEST_S:
-                break
-    raise UsageError("the camera has seen no code: hold it still, nearer, and in light; or type the code in quotes")
-
-
 def add_listen(commands: _SubParsersAction[ArgumentParser]) -> None:
     """Add `pair listen`."""
     what = "hear the sound of the other device"
@@ -104,31 +91,6 @@ def add_listen(commands: _SubParsersAction[ArgumentParser]) -> None:
 
 
 def _listen(args: Namespace) -> int:
-    return PairingTalk(args, "call").run(_heard(args.recording), udp=args.udp)
+    from bt_selfsecure.cli.channels import heard_sound
 
-
-def _heard(recording: Path | None) -> bytes:
-    from bt_selfsecure.oob.sound import codecs, heard
-
-    codecs()
-    if recording:
-        with progress(lambda: f"listening to {recording}"):
-            found = next(heard(recording, CALL_BYTES), None)
-        if found is None:
-            raise UsageError(f"no call of ours is to be heard in {recording}: record it nearer, without pauses")
-        return found
-    recorder = shutil.which("arecord")
-    if recorder is None:
-        raise UsageError("nothing here records sound: apt install alsa-utils, or give a recording")
-    until = time.monotonic() + LONGEST_S
-    with tempfile.TemporaryDirectory() as folder, progress(lambda: "listening"):
-        while time.monotonic() < until:
-            file = Path(folder) / "heard.wav"
-            words = [recorder, "-q", "-f", "S16_LE", "-r", "48000", "-c", "1", "-d", str(CHUNK_S), str(file)]
-            done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-            if done.returncode:
-                why = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-                raise UsageError(f"can't record ({why[:120]}): see arecord -l, or give a recording")
-            if found := next(heard(file, CALL_BYTES), None):
-                return found
-    raise UsageError("no call was heard: go nearer, and make the other device louder")
+    return PairingTalk(args, "call").run(heard_sound(args.recording, CALL_BYTES), udp=args.udp)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bt_selfsecure.cli.client import node_client, progress
 from bt_selfsecure.cli.pair import PairingTalk, add_place, pair_parser
 from bt_selfsecure.cli.pair_show import others_words
-from bt_selfsecure.cli.terminal import columns
+from bt_selfsecure.cli.terminal import columns, typed
 from bt_selfsecure.errors import UnreadableError, UsageError
 
 if TYPE_CHECKING:
@@ -89,9 +89,7 @@ def _chosen(client: NodeClient) -> str:
     head, *rows = sighting_table(near, columns() - len("15 "))
     print(f"   {head}", *(f"{number:2} {row}" for number, row in enumerate(rows, 1)), sep="\n", file=sys.stderr)
     while True:
-        print(f"Which one shows them? 1 to {len(near)}:", end=" ", file=sys.stderr, flush=True)
-        answer = sys.stdin.readline()
-        if not answer:
+        if not (answer := typed(f"Which one shows them? 1 to {len(near)}:")):
             raise UsageError("nothing was chosen, and nothing sent")
         if answer.strip() in map(str, range(1, len(near) + 1)):
             return str(near[int(answer) - 1]["address"])
@@ -112,3 +110,6 @@ def _asked() -> str:
         return input("The three words that it shows: ")
     except EOFError:
         raise UsageError("nothing was typed, and nothing sent") from None
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        raise

@@ -24,6 +24,8 @@ HOUR_S: Final = 60 * MINUTE_S
 DAY_S: Final = 24 * HOUR_S
 ASK: Final = "bt-selfsecure establish"
 PAPER: Final = "paper"
+PICONET: Final = 7
+"""Links of a piconet, and so peers of one burst."""
 _WHY_REFUSED: Final = {
     "no continuity": "; if {name} has lost its state: {ask} {name} --without-continuity",
     "restored": "; but it is this node's state that was restored. If so: {ask} {name} --without-continuity",
@@ -78,6 +80,8 @@ def _relay_lines(relay: dict[str, Any], width: int) -> list[str]:
         for link in relay["links"]
     ]  # fmt: skip
     rows = [("links", "; ".join(links) or "none"), ("carried", _by(relay["forwarded_bytes"], " bytes of"))]
+    routes = [f"{route['to']} by {route['by']}, found {duration(route['age_s'])} ago" for route in relay["routes"]]
+    rows += [("routes", "; ".join(routes))] if routes else []
     rows += [("waiting", _by(relay["waiting_bytes"], " bytes for"))] if relay["waiting_bytes"] else []
     rows += [("dropped", _by(relay["dropped"], ""))] if relay["dropped"] else []
     for label, text in rows:
@@ -284,11 +288,13 @@ def group_lines(group: dict[str, Any], width: int) -> list[str]:
     if not group["own"]:
         came = f"{counted(counts['received'], 'message')} since the start, {counts['repaired']:,} by the session"
         return _wrap(f"{head}, of {group['owner']}: {came}", width, INDENT)
-    common = f"{bits:.0f} secret bits of a burst in common" if bits else "no burst in common"
+    why = f", as one serves {PICONET} at most" if len(group["members"]) > PICONET else ""
+    common = f"{bits:.0f} secret bits of a burst in common" if bits else f"no burst in common{why}"
     lines = _wrap(f"{head}, {counted(number, 'message')}, {group['waiting']:,} under way; {common}", width, INDENT)
     for member in group["members"]:
         has = "" if member["state"] == "away" else f", has {member['acknowledged']:,} of {number:,} for sure"
-        lines += _wrap(f"{INDENT}{member['peer']}: {member['state']}{has}", width, INDENT * 2)
+        how = "hears no broadcasts, by its session" if member["state"] == "deaf" else member["state"]
+        lines += _wrap(f"{INDENT}{member['peer']}: {how}{has}", width, INDENT * 2)
     return lines if group["members"] else [*lines, f"{INDENT}no members"]
 
 

@@ -93,9 +93,9 @@ def _places(plan: Plan, distance_m: float) -> list[Place]:
 
 
 def _listener(where: str) -> socket:
-    from bt_selfsecure.sweep.web import listening
+    from bt_selfsecure.phone.guard import listening
 
-    return listening(where)
+    return listening(where, "--web")
 
 
 def _end_at_sigterm() -> None:

@@ -52,6 +52,17 @@ def wrapped(text: str, width: int, indent: str = "") -> list[str]:
     return [*lines, text.rstrip(" ")] if text.strip(" ") else lines
 
 
+def typed(prompt: str) -> str:
+    """Return the line that a person types behind the prompt, empty at its end. A Ctrl-C ends the line: from the prompt
+    on, for whoever sees it may be faster than `print`."""
+    try:
+        print(prompt, end=" ", file=sys.stderr, flush=True)
+        return sys.stdin.readline()
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        raise
+
+
 def asks_yes(question: str, otherwise: str) -> bool:
     """Ask until a person says yes or no, in lines that fit. Raises `UsageError` where there is none: what to do
     `otherwise`; a Ctrl-C stands on the question's line, and what is said of it on the next one."""
@@ -60,13 +71,7 @@ def asks_yes(question: str, otherwise: str) -> bool:
     prompt = f"{question} Type yes or no:"
     shown = "\n".join(line for part in prompt.split("\n") for line in wrapped(part, columns() - ANSWER))
     while True:
-        print(shown, end=" ", file=sys.stderr, flush=True)
-        try:
-            answer = sys.stdin.readline()
-        except KeyboardInterrupt:
-            print(file=sys.stderr)
-            raise
-        if not answer:
+        if not (answer := typed(shown)):
             raise UsageError("nothing was answered, and nothing is changed")
         if answer.strip().lower() in ("yes", "no"):
             return answer.strip().lower() == "yes"

@@ -216,6 +216,10 @@ class _as_sentences:  # noqa: N801 - a context manager, used as a function
             raise NoResponseError(f"no answer of {urlsplit(self._uri).netloc}: {cause or failure}") from None
         if isinstance(failure, error.MalformedUrlError | error.IncompleteUrlError):
             raise UsageError(f"{self._uri!r} is no URI of CoAP: give coap://HOST/PATH") from None
+        # of aiocoap, too, where an answer's block options are not those that it supposes
+        if isinstance(failure, error.Error | AttributeError | AssertionError):
+            where = urlsplit(self._uri).netloc
+            raise NoResponseError(f"what came from {where} is no answer to this request: ask again") from None
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import secrets
 import shlex
 import shutil
@@ -15,14 +16,13 @@ from typing import Final
 
 from bt_selfsecure.delivery.follow import Consumer, Delivery, Lost
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.files import write_private
+from bt_selfsecure.files import private, write_private
 
 WIREGUARD_BYTES: Final = 32
 OSCORE_BYTES: Final = 32
 COMMAND_S: Final = 30.0
 """A program that is called has so long."""
-_KEPT_CONTEXTS: Final = 2
-"""Folders of OSCORE that stay: the newest, and the one before for what is under way."""
+_GENERATION: Final = re.compile(r"[0-9a-f]+\.[0-9]+")
 
 
 class KeyFile:
@@ -75,7 +75,8 @@ class WireGuard:
 
 class OscoreFolder:
     """Makes a context folder of OSCORE (RFC 8613) for each generation, as aiocoap reads it, and the link `current` to
-    the newest. The ids are 00 and 01: the first is that of the end with the lower device address."""
+    the newest; the one before stays, for what is under way. The ids are 00 and 01: the first is that of the end with
+    the lower device address."""
 
     def __init__(self, folder: Path, *, is_lower: bool) -> None:
         self._folder = folder
@@ -85,23 +86,25 @@ class OscoreFolder:
     def take(self, delivery: Delivery) -> None:
         chain, _, number = delivery.generation.partition(".")
         settings = self._ids | {"secret_hex": delivery.key.hex(), "id-context_hex": f"{chain}{int(number):08x}"}
-        context = self._folder / delivery.generation
-        if not context.exists():
-            write_private(context / "settings.json", json.dumps(settings).encode() + b"\n")
+        file = self._folder / delivery.generation / "settings.json"
+        if not file.exists():
+            write_private(file, json.dumps(settings).encode() + b"\n")
+        link, newest = self._folder / ".current", self._folder / "current"
         try:
-            link = self._folder / ".current"
-            link.unlink(missing_ok=True)
-            link.symlink_to(delivery.generation)
-            link.replace(self._folder / "current")
-            for old in self._older(delivery.generation):
-                shutil.rmtree(old)
+            before = newest.readlink().name if newest.is_symlink() else ""
+            if before != delivery.generation:
+                link.unlink(missing_ok=True)
+                link.symlink_to(delivery.generation)
+                link.replace(newest)
+            for context in self._contexts() if before != delivery.generation else ():
+                if context.name not in (before, delivery.generation):
+                    (context / "settings.json").unlink(missing_ok=True)  # it first, lest its numbers begin anew
+                    shutil.rmtree(context)
         except OSError as error:
             raise UsageError(f"can't write to {self._folder} ({error.strerror}): name a folder of yours") from None
 
-    def _older(self, newest: str) -> Sequence[Path]:
-        contexts = [path.parent for path in self._folder.glob("*/settings.json") if path.parent.name != "current"]
-        others = [path for path in contexts if path.name != newest]
-        return sorted(others, key=lambda path: path.stat().st_mtime_ns)[: -(_KEPT_CONTEXTS - 1)]
+    def _contexts(self) -> Sequence[Path]:
+        return [path for path in self._folder.iterdir() if _GENERATION.fullmatch(path.name) and path.is_dir()]
 
     def lost(self, lost: Lost) -> None:
         """Leave what there is: OSCORE has its own replay window, and no peer to ask."""
@@ -113,11 +116,18 @@ class CoapIdentities:
 
     def __init__(self, path: Path, hint: str = "") -> None:
         self._path, self._hint = path, hint
-        self._lines: list[str] = []
 
     def take(self, delivery: Delivery) -> None:
-        self._lines = [*self._lines[-1:], f"{self._hint},{delivery.generation},{delivery.key.hex()}\n"]
-        write_private(self._path, "".join(self._lines).encode())
+        others = [line for line in self._lines() if line.split(",")[1] != delivery.generation]
+        line = f"{self._hint},{delivery.generation},{delivery.key.hex()}"
+        write_private(self._path, "".join(f"{each}\n" for each in (*others[-1:], line)).encode())
+
+    def _lines(self) -> Sequence[str]:
+        """Of an earlier run, too."""
+        if not self._path.exists():
+            return []
+        lines = private(self._path).decode(errors="replace").splitlines()
+        return [line for line in lines if line.count(",") == 2 and _GENERATION.fullmatch(line.split(",")[1])]
 
     def lost(self, lost: Lost) -> None:
         """Leave it: what the server has read it has."""

@@ -110,7 +110,7 @@ class PlainStage:
         self._map_due = True
 
     def say(self, line: str) -> None:
-        write(self._stream, *textwrap.wrap(line, self._width, subsequent_indent="  "))
+        write(self._stream, *(textwrap.wrap(line, self._width, subsequent_indent="  ") or [""]))
 
     def show(self, story: Scenario) -> None:
         if self._map_due and story.phase != "establish":

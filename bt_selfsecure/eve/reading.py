@@ -6,6 +6,8 @@
     L2CAP                                      HCI ACL packets               l2cap
     USER0                                      as it is                      memory
 
+Whoever asks gets the other UDP datagrams, too: those of IPSP, and of captures of networks.
+
 Nothing need have been heard of how a connection began. Limits: on the air only connections that are not encrypted; a
 capture without directions (link type 251) has both in one, and loses what they interleave. What was missed is not made
 up for: over an unheard gap pieces of two datagrams may be taken for one whose length they fit.
@@ -38,10 +40,19 @@ from bt_selfsecure.bearers.hci_events import (
 )
 from bt_selfsecure.bearers.link_datagrams import Data, parse
 from bt_selfsecure.eve.formats import Format
-from bt_selfsecure.eve.lowpan import udp_payload
+from bt_selfsecure.eve.lowpan import udp_ports
 from bt_selfsecure.eve.reassembly import DirectionReassembler, Recent, Streams, read_rfcomm
-from bt_selfsecure.eve.sources.linktypes import ACL, BLUETOOTH_LE_LL, EVENT, NORDIC_BLE, PPI, READ
+from bt_selfsecure.eve.sources.linktypes import (
+    ACL,
+    BLUETOOTH_LE_LL,
+    EVENT,
+    NETWORKS,
+    NORDIC_BLE,
+    PPI,
+    READ,
+)
 from bt_selfsecure.eve.sources.packet import CapturedPacket, Direction
+from bt_selfsecure.eve.udp import UdpDatagram, of_ip
 
 ON_AIR: Final = frozenset({PPI, BLUETOOTH_LE_LL, LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR, NORDIC_BLE})
 """Link types whose packets are LE's, as the radio brings them."""
@@ -69,13 +80,16 @@ class Datagram(NamedTuple):
     data: bytes
 
 
+_OTHER: Final = {Direction.UNKNOWN: "", Direction.SENT: "received", Direction.RECEIVED: "sent"}
 _datagram: Final[Callable[[tuple[float, str, str, bytes]], Datagram]] = partial(tuple.__new__, Datagram)
 
 
 class Reader:
     """Finds our datagrams in what one source heard. Takes packets in their order, never raises, and stays bounded."""
 
-    def __init__(self, format_: Format) -> None:
+    def __init__(self, format_: Format, on_udp: Callable[[UdpDatagram], None] | None = None) -> None:
+        """`on_udp` gets what UDP carries, ours or not."""
+        self._on_udp: Final = on_udp
         self._streams: Final = Streams("big", format_.longest)
         self._acl: Final[Recent[_Connection]] = Recent(_Connection)
         self._le: Final[Recent[_Connection]] = Recent(_Connection)
@@ -91,6 +105,10 @@ class Reader:
             return self._data_pdu(heard, int.from_bytes(packet[:4], "little"), packet[4:-_CRC_BYTES])
         if linktype == LINKTYPE_USER0:
             return [Datagram(time, "memory", "", packet)]
+        if linktype in NETWORKS:
+            if self._on_udp and (found := of_ip(time, packet)):
+                self._on_udp(found)
+            return []
         if packet[0] == EVENT:
             return self._event(heard)
         return self._acl_packet(heard) if packet[0] == ACL else []
@@ -175,11 +193,19 @@ class Reader:
         if cid < _FIRST_DYNAMIC_CID:
             return []
         sdu = way.sdus.read(cid, frame)
-        payload = udp_payload(sdu) if sdu else None
-        carried = parse(payload) if payload else None
-        if not isinstance(carried, Data):
+        found = udp_ports(sdu) if sdu else None
+        if found is None:
             return []
-        return [Datagram(heard.time, "ipsp", f"{name} {heard.direction.value}".rstrip(), carried.data)]
+        source_port, port, payload = found
+        sender = f"{name} {heard.direction.value}".rstrip()
+        if self._on_udp:
+            self._on_udp(
+                UdpDatagram(
+                    heard.time, sender, source_port, f"{name} {_OTHER[heard.direction]}".rstrip(), port, payload
+                )
+            )
+        carried = parse(payload) if payload else None
+        return [Datagram(heard.time, "ipsp", sender, carried.data)] if isinstance(carried, Data) else []
 
 
 class ReadingTap(Tap):

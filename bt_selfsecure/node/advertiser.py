@@ -199,7 +199,8 @@ class Advertiser:
                 self._is(Advertising.RAW_HCI)
                 self._say(f"{self._without_bluez}: raw HCI advertises instead, without the GATT status service")
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wanted.wait(), REFRESH_S)
+                    async with asyncio.timeout(REFRESH_S):
+                        await self._wanted.wait()
                 if self._wanted.is_set():
                     await self._set_raw(False)
                     self._is(Advertising.PAUSED)

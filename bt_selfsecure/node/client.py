@@ -176,10 +176,16 @@ class NodeClient:
                 if not follow:
                     raise
 
-    def pair(self, way: str, carried: bytes = b"", **more: str) -> Generator[dict[str, Any], None, None]:
+    def connection(self) -> UnixHttpConnection:
+        """Return a connection for one stream, which another thread may end."""
+        return UnixHttpConnection(self._path)
+
+    def pair(
+        self, way: str, carried: bytes = b"", *, over: UnixHttpConnection | None = None, **more: str
+    ) -> Generator[dict[str, Any], None, None]:
         """Pair with a device: `carried` is what was read of it, empty where this node is to show something; `more` is
-        as in `PairQuery`. Yield `PairingLine`s; who stops before the last one has given up."""
-        with closing(UnixHttpConnection(self._path)) as connection, _in_one_line(self._path):
+        as in `PairQuery`. Yield `PairingLine`s; who stops before the last one, or ends `over`, has given up."""
+        with closing(over or self.connection()) as connection, _in_one_line(self._path):
             given = {name: value for name, value in more.items() if value}
             answer = self._ask(connection, "POST", "/v1/pair" + query(way=way, **given), carried)
             connection.wait_without_end()

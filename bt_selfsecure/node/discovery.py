@@ -204,7 +204,8 @@ class Discovery:
         try:
             async with asyncio.timeout(seconds + HANG_S), scanner:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wanted.wait(), seconds)
+                    async with asyncio.timeout(seconds):
+                        await self._wanted.wait()
         except TimeoutError as error:
             raise DiscoveryError("can't scan, bluetoothd hangs: sudo systemctl restart bluetooth") from error
         except (BleakError, OSError, EOFError) as error:

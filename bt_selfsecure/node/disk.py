@@ -1,4 +1,5 @@
-"""What SQLite and the kernel say when the disk refuses, as a sentence with the remedy that helps.
+"""What the disk took for commits, and what SQLite and the kernel say when it refuses: a sentence with the remedy that
+helps.
 
 SQLite's own texts can hold what stands in a row, and a row can hold keys: only its code is used.
 """
@@ -9,6 +10,7 @@ import errno
 import os
 import pwd
 import sqlite3
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -139,3 +141,17 @@ def _user(number: int) -> str:
         return pwd.getpwuid(number).pw_name
     except KeyError:
         return str(number)
+
+
+@dataclass(slots=True)
+class Latency:
+    """Counts what the disk took for commits since the start, in seconds; as `Journal` in api_types.py."""
+
+    commits: int = 0
+    seconds: float = 0.0
+    slowest_s: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.commits += 1
+        self.seconds += seconds
+        self.slowest_s = max(self.slowest_s, seconds)

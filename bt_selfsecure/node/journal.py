@@ -23,14 +23,13 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node.damaged_rows import QUEUES, DamagedRow, damaged_rows
-from bt_selfsecure.node.disk import directory_refusal, is_damage, is_full, refusal
+from bt_selfsecure.node.disk import Latency, directory_refusal, is_damage, is_full, refusal
 from bt_selfsecure.node.erasing import MOST_PAGES, Deleted
 from bt_selfsecure.node.journal_file import (
     CLOSED,
@@ -67,20 +66,6 @@ SPARE_BYTES: Final = 32 << 10
 
 class DamagedError(BtSelfSecureError):
     """There is something else on the disk than what was written of a peer."""
-
-
-@dataclass(slots=True)
-class Latency:
-    """Counts what the disk took for commits since the start, in seconds; as `Journal` in api_types.py."""
-
-    commits: int = 0
-    seconds: float = 0.0
-    slowest_s: float = 0.0
-
-    def add(self, seconds: float) -> None:
-        self.commits += 1
-        self.seconds += seconds
-        self.slowest_s = max(self.slowest_s, seconds)
 
 
 class Journal(Noted):

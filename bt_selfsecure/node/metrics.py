@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
-from bt_selfsecure.node import api_types
-from bt_selfsecure.node.api_types import Group, Key, Peer, Status
+from bt_selfsecure.node import api_peer_types
+from bt_selfsecure.node.api_peer_types import Key, Peer
+from bt_selfsecure.node.api_types import Group, Status
 from bt_selfsecure.node.shares import burst_loss
 
 if TYPE_CHECKING:
@@ -46,9 +47,9 @@ class PeerCounters:
     keys_from_nowhere: int = 0
     refused_keys: int = 0
 
-    def told(self) -> api_types.Counts:
+    def told(self) -> api_peer_types.Counts:
         """Return the counters as the local API has them."""
-        return cast(api_types.Counts, asdict(self))
+        return cast(api_peer_types.Counts, asdict(self))
 
 
 def _of_peers(read: Callable[[Peer], float | None]) -> Read:
@@ -95,6 +96,11 @@ def _carried(status: Status) -> Iterator[Sample]:
 def _not_carried(status: Status) -> Iterator[Sample]:
     for reason, count in (status["relay"] or {"dropped": {}})["dropped"].items():
         yield {"reason": reason}, count
+
+
+def _relay_routes(status: Status) -> Iterator[Sample]:
+    if relay := status["relay"]:
+        yield {}, len(relay["routes"])
 
 
 def _relay_links(status: Status) -> Iterator[Sample]:
@@ -199,6 +205,7 @@ METRICS: Final[tuple[tuple[str, str, str, Read], ...]] = (
         _two_ways(lambda peer: (peer["queues"]["outbox"], peer["queues"]["inbox"])),
     ),
     ("relay_links", "gauge", "Links of others that go through this node.", _relay_links),
+    ("relay_routes", "gauge", "Ends of which the relay knows by whom they are reached.", _relay_routes),
     ("relay_forwarded_bytes_total", "counter", "Carried for others, by the neighbour that they came from.", _carried),
     ("relay_dropped_frames_total", "counter", "Frames of others that were not carried.", _not_carried),
     ("group_epoch", "gauge", "Epoch of a group.", _of_groups(lambda group: group["epoch"])),

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from bt_selfsecure.node.api_operations import PairQuery, Until
+from bt_selfsecure.node.api_peer_types import Peer
 from bt_selfsecure.node.api_types import (
     Confirmed,
     Established,
@@ -13,7 +14,6 @@ from bt_selfsecure.node.api_types import (
     Group,
     NotEstablished,
     PairingLine,
-    Peer,
     Sighting,
     Status,
 )

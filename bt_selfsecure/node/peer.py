@@ -102,4 +102,4 @@ class NodePeer(Protocol):
         """Return the seconds since the last datagram; None where there was none."""
 
     def status(self) -> dict[str, Any]:
-        """Return it as `Peer` in api_types.py, without what only the node knows. No secret."""
+        """Return it as `Peer` in api_peer_types.py, without what only the node knows. No secret."""

@@ -6,20 +6,19 @@ import asyncio
 import base64
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from dataclasses import asdict
 from functools import partial
 from typing import Any, Final, Literal, cast
 
 from bt_selfsecure import __version__
 from bt_selfsecure.bearers.base import Link
-from bt_selfsecure.errors import BtSelfSecureError, UnreadableError, UsageError
-from bt_selfsecure.node import api_types, told
+from bt_selfsecure.errors import UnreadableError, UsageError
+from bt_selfsecure.node import api_peer_types, api_types, told
 from bt_selfsecure.node.adapter import AdapterState, AdapterSupervisor
 from bt_selfsecure.node.api import Api
 from bt_selfsecure.node.card import Card
 from bt_selfsecure.node.config import Config
-from bt_selfsecure.node.discovery import Discovery, Sighting
 from bt_selfsecure.node.erasing import Eraser
 from bt_selfsecure.node.haoxiao.bursts import Bursts
 from bt_selfsecure.node.haoxiao.group_wishes import GroupWishes
@@ -29,11 +28,12 @@ from bt_selfsecure.node.haoxiao.relay import MediaWithRelay, NodeRelay
 from bt_selfsecure.node.haoxiao.settings import PROFILES, RELAY, Settings
 from bt_selfsecure.node.inbox import Inbox
 from bt_selfsecure.node.journal import Journal
-from bt_selfsecure.node.journal_file import JournalError
 from bt_selfsecure.node.known import KnownPeers
+from bt_selfsecure.node.lazy_commits import LazyCommits
 from bt_selfsecure.node.media import Bearers, KernelMedia, Media, bearer_name
 from bt_selfsecure.node.message_limits import GROUP_PORT
 from bt_selfsecure.node.messages import Received
+from bt_selfsecure.node.nearby import Nearby
 from bt_selfsecure.node.pairing.adoption import Adoption
 from bt_selfsecure.node.pairing.desk import PairingDesk
 from bt_selfsecure.node.peer import NodePeer
@@ -42,8 +42,6 @@ from bt_selfsecure.node.tasks import NamedTasks
 
 log = logging.getLogger(__name__)
 
-COMMIT_S: Final = 1.0
-"""What may be lazy is on disk within so long."""
 END_S: Final = 3.0
 """Links and adapter have so long to be closed when the node stops."""
 
@@ -75,20 +73,20 @@ class Node:
         self._relay = NodeRelay(config, self._peers)
         self._bearers = Bearers(MediaWithRelay(medium, self._relay), self._on_link)
         self._tasks = NamedTasks()
-        self._commit_timer: asyncio.TimerHandle | None = None
         self._keeper: AdapterSupervisor | None = None
-        self._discovery: Discovery | None = None
+        self._nearby = Nearby(config, self.settings.profile, PROFILES, known, self._on_sighting)
         self._changing = asyncio.Lock()
         durable_first = self.settings.durable_first
         place = config.node.state_directory
         self.journal = Journal(place, sync_each=durable_first, told=self._on_disk, peers=known, clock=self._clock)
+        self._lazy = LazyCommits(self.journal)
         self._eraser = Eraser(self.journal, config.session.checkpoint_rounds)
         self._card = Card(self.journal, self._peers)
         self._inbox = Inbox(
             self.journal, config.node.queue_messages, self._name_of, known=known, durable_first=durable_first
         )
         parts = (place, known, self._peers, self.settings, self.journal, self._inbox, self._bearers)
-        self._adoption = Adoption(*parts, lambda: self._discovery)
+        self._adoption = Adoption(*parts, self._nearby)
         self.pairing = PairingDesk(self._adoption, config, lambda: self._own)
         self.groups = Groups(self)
         self.group_wishes = GroupWishes(self, self.groups, self._peers, known)
@@ -123,10 +121,8 @@ class Node:
         """Close everything; what was lazy is on disk then."""
         await self._api.stop()
         await self.pairing.stop()
-        if self._commit_timer:
-            self._commit_timer.cancel()
-        with contextlib.suppress(JournalError):
-            self.journal.commit(sync=True)
+        self._lazy.stop()
+        self._lazy.commit_now()
         try:
             async with asyncio.timeout(END_S):
                 if self._keeper:
@@ -139,8 +135,7 @@ class Node:
                 await self._tasks.cancel()
         except TimeoutError:
             log.error("links and adapter were not closed within %g s", END_S)
-        with contextlib.suppress(JournalError):
-            self.journal.commit(sync=True)
+        self._lazy.commit_now()
         self._eraser.stop()
         self.journal.close()
 
@@ -172,47 +167,24 @@ class Node:
             if self.settings.no_radio:
                 log.warning("%s: whoever reads the network misses nothing of what makes a key", self.settings.no_radio)
             self._own = address.upper()
-            if moved := self._card.moved(self._own, self._sightings):
+            if moved := self._card.moved(self._own, self._nearby.sightings):
                 log.warning("%s", moved)
             self._relay.begin(self._own)
             bearers = {self._session_bearer, self._establish_bearer} - {"le_advert"}
             self._bearers.listen(bearers | {RELAY} if self._relay.is_used else bearers)
             for peer in self._peers.values():
                 peer.adapter_up()
-            await self._discover()
+            if not self._fixed_address:
+                await self._nearby.begin(self.adapter)
 
     async def _end(self) -> None:
         async with self._changing:
             self._own = None
             for peer in self._peers.values():
                 await peer.adapter_gone()
-            if self._discovery:
-                await self._discovery.stop()
-                self._discovery = None
+            await self._nearby.end()
             await self._bearers.close()
             self._relay.end()
-
-    async def _discover(self) -> None:
-        table = self._config.discovery
-        if self._fixed_address or not (table.advertise or table.scan):
-            return
-        self._discovery = Discovery(
-            adapter=self.adapter,
-            name=self._config.node.name,
-            profile=self.settings.profile,
-            profiles=PROFILES,
-            advertise=table.advertise,
-            scan=table.scan,
-            scan_interval_s=table.scan_interval_s,
-            peers=self.known,
-            on_sighting=self._on_sighting,
-        )
-        await self._discovery.start()
-
-    @property
-    def _sightings(self) -> Mapping[str, Sighting]:
-        """By address."""
-        return self._discovery.sightings if self._discovery else {}
 
     def _on_sighting(self, address: str) -> None:
         if peer := self._peers.get(address):
@@ -243,18 +215,12 @@ class Node:
 
     @contextlib.asynccontextmanager
     async def radio(self, address: str) -> AsyncGenerator[Link, None]:
-        discovery = self._discovery
-        if discovery:
-            await discovery.pause()
-        try:
+        async with self._nearby.paused():
             link = await self._bearers.connect("le_advert", address)
             try:
                 yield link
             finally:
                 await link.close()
-        finally:
-            if discovery:
-                await discovery.resume()
 
     def connected(self, address: str, is_so: bool) -> None:
         self._relay.connected(address, is_so)
@@ -290,22 +256,11 @@ class Node:
         return self._peers.may_agree(address)
 
     def commit_later(self) -> None:
-        if self._commit_timer is None:
-            self._commit_timer = asyncio.get_running_loop().call_later(COMMIT_S, self._commit)
-
-    def _commit(self) -> None:
-        self._commit_timer = None
-        with contextlib.suppress(JournalError):
-            self.journal.commit()
-        if self.journal.trouble:
-            self.commit_later()
+        self._lazy.later()
 
     def look_at_disk(self) -> None:
         """Look whether the journal is still the node's. Raises `JournalError` where only a new start helps."""
-        with contextlib.suppress(JournalError):
-            self.journal.look()
-        if self.journal.must_restart:
-            raise JournalError(f"{self.journal.trouble} (the next start takes over what can be read)".strip())
+        self._lazy.look()
 
     def _on_disk(self, trouble: str) -> None:
         for peer in self._peers.values():
@@ -373,10 +328,7 @@ class Node:
         return told.why_no_key(self._peers.named(peer))
 
     async def scan(self, seconds: float) -> list[api_types.Sighting]:
-        if self._discovery is None:
-            raise BtSelfSecureError("there is no adapter to scan with, or [discovery] is off in the configuration")
-        names = {address: peer.name for address, peer in self._peers.items()}
-        return [sighting.told(names.get(sighting.address)) for sighting in await self._discovery.scan(seconds)]
+        return await self._nearby.scan(seconds, {address: peer.name for address, peer in self._peers.items()})
 
     def status(self) -> api_types.Status:
         problems = self._problems()
@@ -388,7 +340,7 @@ class Node:
             "uptime_s": self._clock() - self._began,
             "healthy": not problems,
             "problems": problems,
-            "discovery": self._discovery.status() if self._discovery else None,
+            "discovery": self._nearby.status(),
             "journal": cast(api_types.Journal, asdict(self.journal.latency)),
             "relay": self._relay.status(),
             "peers": self.peers(),
@@ -397,15 +349,14 @@ class Node:
 
     def show_nearby(self, status: dict[str, Any]) -> None:
         """Let everybody near read it, by GATT."""
-        if self._discovery:
-            self._discovery.set_status(status)
+        self._nearby.show(status)
 
-    def peers(self) -> list[api_types.Peer]:
+    def peers(self) -> list[api_peer_types.Peer]:
         return [self._peer_status(peer) for peer in self._peers.values()]
 
-    def _peer_status(self, peer: NodePeer) -> api_types.Peer:
-        sighting, limit = self._sightings.get(peer.address), self._config.node.queue_messages
-        waiting: api_types.Queues = {
+    def _peer_status(self, peer: NodePeer) -> api_peer_types.Peer:
+        sighting, limit = self._nearby.sightings.get(peer.address), self._config.node.queue_messages
+        waiting: api_peer_types.Queues = {
             "outbox": peer.waiting_messages,
             "inbox": self._inbox.count(peer.address),
             "limit": limit,
@@ -422,7 +373,7 @@ class Node:
             *(self._keeper.misfits if self._keeper else ()),
             self.journal.trouble,
             self._eraser.trouble,
-            *self._card.troubles(self._own, self._sightings),
+            *self._card.troubles(self._own, self._nearby.sightings),
             self._api.trouble,
             *(f"{name}: {text}" for name, text in self._bearers.troubles.items()),
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bt_selfsecure.node.api_types import Key
+    from bt_selfsecure.node.api_peer_types import Key
 
 
 def burst_loss(key: Key) -> float:

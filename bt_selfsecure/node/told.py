@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import cast
 
-from bt_selfsecure.node import ages, api_types
+from bt_selfsecure.node import ages, api_peer_types
 from bt_selfsecure.node.peer import NodePeer
 
 
 def peer_status(
-    peer: NodePeer, rssi: int | None, queues: api_types.Queues, name_of: Callable[[str], str]
-) -> api_types.Peer:
+    peer: NodePeer, rssi: int | None, queues: api_peer_types.Queues, name_of: Callable[[str], str]
+) -> api_peer_types.Peer:
     """Return it all; `name_of` gives an address's name."""
     status, silent = peer.status(), peer.silent_s
     if link := status["link"]:
@@ -23,7 +23,7 @@ def peer_status(
         "silent_s": silent,
         "last_seen": ages.told(silent)["since"],
     }
-    return cast(api_types.Peer, told)
+    return cast(api_peer_types.Peer, told)
 
 
 def why_no_key(peer: NodePeer) -> str:

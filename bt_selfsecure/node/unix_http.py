@@ -140,6 +140,12 @@ class UnixHttpConnection:
     def __del__(self) -> None:
         self.close()
 
+    def end(self) -> None:
+        """Let whatever another thread reads from it come to its end."""
+        if self.sock:
+            with suppress(OSError):  # it has ended
+                self.sock.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """End it; the next request opens another."""
         for each in (self._stream, self.sock):

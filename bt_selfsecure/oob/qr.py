@@ -8,6 +8,7 @@ other data.
 from __future__ import annotations
 
 import enum
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,8 @@ from typing import Any, Final
 from bt_selfsecure.errors import UnreadableError, UsageError
 
 PREFIX: Final = "BTSS1:"
+MOST_PIXELS: Final = 64_000_000
+"""Of a picture: what a phone's camera gives, and what a small Pi has the memory for."""
 _LETTERS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:"
 _BLACK_ON_WHITE, _AS_BEFORE = "\033[30;107m", "\033[0m"
 _HALVES: Final = {(0, 0): " ", (1, 0): "\u2580", (0, 1): "\u2584", (1, 1): "\u2588"}
@@ -28,6 +31,8 @@ class CodeKind(enum.IntEnum):
     KANG_FLIGHT = 2
     SABOUR_DEVICE = 3
     IOTCRYPTO_ID = 4
+    CALL = 5
+    """Of a pairing: without a secret, so that a string is compared at last."""
 
 
 def code_of(kind: CodeKind, data: bytes) -> str:
@@ -76,6 +81,11 @@ def drawn(code: str, *, colours: bool) -> str:
     return "\n".join(f"{_BLACK_ON_WHITE}{line}{_AS_BEFORE}" if colours else line for line in lines)
 
 
+def as_data_uri(code: str) -> str:
+    """Return the code as an SVG picture in a URI. Raises `UsageError` where segno is not installed."""
+    return str(_qr_code(code).svg_data_uri(scale=8, border=2))
+
+
 def write_picture(code: str, file: Path, kind: str) -> None:
     """Write the code as a picture: `kind` is "png" or "svg". Raises `UsageError` where segno is not installed."""
     _qr_code(code).save(str(file), kind=kind, scale=8, border=4)
@@ -92,13 +102,24 @@ def _qr_code(code: str) -> Any:
 def codes_in_file(picture: Path) -> list[str]:
     """Return the codes of ours in a picture. Raises `UsageError` for what is no picture, and where zxing-cpp or Pillow
     is not installed."""
+    return _codes_in_picture(picture, repr(str(picture)))
+
+
+def codes_in_upload(picture: bytes) -> list[str]:
+    """Return the codes of ours in the bytes of a picture. Raises as `codes_in_file`."""
+    return _codes_in_picture(io.BytesIO(picture), "the picture")
+
+
+def _codes_in_picture(picture: Path | io.BytesIO, called: str) -> list[str]:
     image = _pillow()
     try:
         with image.open(picture) as opened:
+            if opened.width * opened.height > MOST_PIXELS:
+                raise UsageError(f"{called} has over {MOST_PIXELS // 10**6} million pixels: make it smaller, or cut it")
             return list(codes_in(opened.convert("L")))
-    except (OSError, ValueError, image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, image.DecompressionBombError) as error:  # SyntaxError: of PNG, of PPM
         why = getattr(error, "strerror", None) or "it is no picture"
-        raise UsageError(f"can't read {str(picture)!r} ({why}): give a photo or screenshot, as PNG or JPEG") from None
+        raise UsageError(f"can't read {called} ({why}): give a photo or screenshot, as PNG or JPEG") from None
 
 
 def codes_in_frame(grey: bytes, width: int, height: int) -> list[str]:

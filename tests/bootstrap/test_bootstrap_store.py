@@ -13,8 +13,9 @@ import pytest
 
 from bt_selfsecure.bootstrap.controller import SbrController
 from bt_selfsecure.bootstrap.joining import FlightRefusedError, JoiningNode
+from bt_selfsecure.bootstrap.nid import parse_nid, shown_nid
 from bt_selfsecure.bootstrap.server import SbsServer
-from bt_selfsecure.bootstrap.setup import ControllerPlace, NodeSetup, controller_from_file, controller_json, parse_nid
+from bt_selfsecure.bootstrap.setup import ControllerPlace, NodeSetup, controller_from_file, controller_json
 from bt_selfsecure.bootstrap.store import BootstrapStore, ChangedMeanwhileError, KnownNode, held
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.protocols.bootstrap.config import Controller
@@ -231,14 +232,20 @@ def test_a_controllers_file_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("nid", "place"), [("udp:192.0.2.1:5702", ("192.0.2.1", 5702)), ("udp:[fe80::1%eth0]:9", ("fe80::1%eth0", 9))]
+    ("nid", "place"),
+    [
+        ("udp:192.0.2.1:5702", ("192.0.2.1", 5702)),
+        ("udp:[fe80::1%eth0]:9", ("fe80::1%eth0", 9)),
+        ("bt:B8:27:EB:12:34:56", ("B8:27:EB:12:34:56",)),
+    ],
 )
 def test_an_nid_names_a_place(nid: str, place: tuple[str, int]) -> None:
     assert parse_nid(nid) == place
+    assert shown_nid(parse_nid(nid)) == nid
 
 
 @pytest.mark.parametrize(
-    "nid", ["", "udp:", "192.0.2.1:5702", "udp:hall:5702", "udp:192.0.2.1:0", "bt:B8:27:EB:12:34:56"]
+    "nid", ["", "udp:", "192.0.2.1:5702", "udp:hall:5702", "udp:192.0.2.1:0", "bt:", "bt:hci0", "B8:27:EB:12:34:56"]
 )
 def test_what_is_no_nid_is_told(nid: str) -> None:
     with pytest.raises(UsageError, match="as "):

@@ -129,6 +129,7 @@ def test_who_changes_what_passes_gets_as_far_as_the_profile_lets_her(
         ("dotp/deafen", "paper", 1),
         at_length("dotp/deafen", "hardened", 0),
         at_length("dotp/replay", "paper", 0),
+        ("dotp/generator", "paper", 1),
     ],
 )
 def test_the_exit_status_of_a_live_attack_says_whether_it_succeeded(
@@ -323,7 +324,7 @@ def test_a_woman_in_the_middle_of_sabours_handshake_reads_paper_and_of_hardened_
         ("dotp/loss", "takes 1 of 127.0.0.1:PORT"),
         ("sabour/middle 127.0.0.1:5683", "takes --profile paper with 2 of 127.0.0.1:PORT, of CoAP and of the hand"),
         ("sabour/middle 127.0.0.1:5683", "or --profile hardened with 1"),
-        ("sabour/flood 127.0.0.1:5684", "is not carried out live: choose one of dotp/known-text"),
+        ("bootstrap/jam-4 127.0.0.1:5684", "is not carried out live: choose one of dotp/known-text"),
     ],
 )
 def test_whom_eve_can_not_attack_is_said_in_one_line(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -124,6 +124,9 @@ def test_a_running_server_takes_in_who_is_enrolled_and_who_is_struck_off(tmp_pat
 
 
 def test_devices_are_listed_and_struck_off(tmp_path: Path) -> None:
+    assert coap("devices", "--state", tmp_path) == (0, b"", "nobody is enrolled\n")
+    status, _, said = coap("get", "coap://127.0.0.1/time", "--scheme", "sabour", "--state", tmp_path)
+    assert (status, "no server is enrolled: take its record" in said) == (2, True)
     record = coap("identity", "--state", tmp_path / "device")[1].decode().strip()
     coap("enrol", record, "--state", tmp_path)
     assert coap("devices", "--state", tmp_path)[1].decode() == f"{record[:16]} {record[16:]}\n"
@@ -160,6 +163,13 @@ def test_a_device_that_says_another_id_is_met_as_the_papers_figures_show(tmp_pat
         status, _, said = coap("get", f"{uri}/index", "--device-id", "00" * 8, *own, tmp_path / "device")
     assert status == 1
     assert "does not know this device id" in said
+
+
+def test_what_can_not_be_observed_is_shown_once_and_said(loopback_host: str) -> None:
+    with serving(loopback_host) as (uri, _):
+        status, shown, said = coap("observe", f"{uri}/.well-known/core")
+    assert (status, b"</time>" in shown) == (1, True)
+    assert said == f"bt-selfsecure: {uri}/.well-known/core can't be observed, or not any more: this is what it is now\n"
 
 
 @pytest.mark.parametrize("profile", [None, at_length("hardened"), at_length("paper")])

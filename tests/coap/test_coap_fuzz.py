@@ -1,4 +1,7 @@
-"""Whatever comes to a CoAP server: nothing raises, memory is bounded, and who has a key is served on."""
+"""Whatever comes to a CoAP server or client: nothing raises, memory is bounded, and who has a key is served on.
+
+pytest -m long tests/coap/test_coap_fuzz.py        a million datagrams at each input
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ from typing import Any
 
 import aiocoap
 import pytest
-from fuzzing import mutated
-from lossy import Network, client_on, in_virtual_time, server_on
+from fuzzing import mutated, resident
+from lossy import CLIENT, SERVER, Network, client_on, in_virtual_time, server_on
 from served import DEVICE, HOST, SECRET, begun, oscore_pairs
 
 from bt_selfsecure.coap.channels import (
@@ -26,16 +29,20 @@ from bt_selfsecure.coap.channels import (
     PlainGate,
     dtls_client,
 )
+from bt_selfsecure.coap.client import NoResponseError
 from bt_selfsecure.coap.interface import MOST_REMEMBERED
+from bt_selfsecure.coap.manager import ManagerService
 from bt_selfsecure.coap.oscore import OscoreSite
 from bt_selfsecure.coap.oscore_pairs import OscorePair, OscorePairs
 from bt_selfsecure.coap.pairs import PairFile
+from bt_selfsecure.coap.remote import Place
 from bt_selfsecure.coap.resources import site
 from bt_selfsecure.coap.sabour import secured
 from bt_selfsecure.coap.udp_server import MOST_REMOTES
-from bt_selfsecure.errors import UsageError
+from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.protocols.dotp.endpoint import Dotp
 from bt_selfsecure.protocols.dotp.keys import Role
+from bt_selfsecure.protocols.dotp.manager import ManagerConfig
 from bt_selfsecure.protocols.dotp.record import DotpRecord
 from bt_selfsecure.protocols.sabour.config import ClientConfig, ServerConfig
 from bt_selfsecure.protocols.sabour.server import Server
@@ -48,11 +55,55 @@ MESSAGES = [
     bytes.fromhex("50025678b461757468ff2100112233445566778899"),
     bytes.fromhex("48021111000000000000000091 09 14 ff aabbccddeeff00112233".replace(" ", "")),
 ]
+ASKED = [
+    bytes.fromhex("40021234") + path + b'\xff{"pair": "pair", "end": "client", "n": %d}' % number
+    for path in (b"\xb5grant", b"\xb4done")
+    for number in (0, 7, 70)
+]
+"""Of a manager."""
+DEVICES = ("operator", "sensor", "gateway", "")
 KEY = b"5301919777550"
+MOST_GROWN = 16 << 20
+WARM = 20_000
+PARTS = pytest.mark.parametrize(
+    "runs",
+    [2000, *(pytest.param(100_000 + part, marks=[pytest.mark.long, pytest.mark.timeout(3600)]) for part in range(10))],
+)
+"""How many, and the seed."""
 
 
 def dotp(role: Role) -> DotpChannel:
     return DotpChannel(Dotp(DotpRecord.hardened(role, SECRET)), lambda _record: None, "pair")
+
+
+class OfDevices(PlainGate):
+    """Takes each place for the one device whose session it is, as DTLS does."""
+
+    def admit(self, datagram: bytes, place: bytes, now: float) -> tuple[Channel | None, list[bytes]]:
+        channel = PlainChannel()
+        channel.identity = "operator" if place == repr(CLIENT).encode() else DEVICES[sum(place) % len(DEVICES)]
+        return channel, channel.receive(datagram, now)
+
+
+class Grown:
+    """Looks at what the process has grown by since the first so many."""
+
+    def __init__(self) -> None:
+        self._first = 0
+
+    def check(self, number: int) -> None:
+        if number >= WARM and not self._first:
+            self._first = resident()
+        assert not self._first or resident() - self._first < MOST_GROWN
+
+
+def hostile(seen: list[bytes], chance: random.Random) -> bytes:
+    """Return one that was seen, changed, or one of chance alone. Most have a message id of their own: what has one that
+    came is a copy, and looked at no further."""
+    if chance.random() < 0.1:
+        return chance.randbytes(chance.randrange(200))
+    data = mutated(chance.choice(seen), chance)
+    return data[:2] + chance.randbytes(2) + data[4:] if chance.random() < 0.7 and len(data) >= 4 else data
 
 
 def gate_of(
@@ -61,6 +112,9 @@ def gate_of(
     """A server's site and gate, and what its client has."""
     if name == "dotp":
         return site(), DotpGate([dotp(Role.SERVER)]), lambda _now: dotp(Role.CLIENT), None, None
+    if name == "manager":
+        service = ManagerService(ManagerConfig({"pair": {Role.CLIENT: "sensor", Role.SERVER: "gateway"}}), folder / "m")
+        return service.site, OfDevices(), lambda _now: PlainChannel(), None, None
     if name == "sabour":
         devices = {DEVICE.device_id: DEVICE.enrolment.key}
         server = Server(ServerConfig(HOST, devices), EndpointContext(os.urandom))
@@ -73,27 +127,134 @@ def gate_of(
     return site(), PlainGate(), lambda _now: PlainChannel(), None, None
 
 
-@pytest.mark.parametrize("name", ["plain", "dotp", "sabour", "oscore"])
-@pytest.mark.parametrize("runs", [2000, pytest.param(300_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("name", ["plain", "dotp", "sabour", "oscore", "manager"])
+@PARTS
 def test_what_strangers_send_raises_nothing_and_others_are_served_meanwhile(
     name: str, runs: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    chance = random.Random(runs)
+    """Of a manager it is devices that send so: nobody else gets through DTLS."""
+    chance, grown = random.Random(runs), Grown()
+    asked = "coap://server/state" if name == "manager" else "coap://server/time"
 
     async def test() -> None:
-        whole, gate, connect, device, security = gate_of(name, tmp_path)
         network = Network(chance, loss=0, double=0, most_delay_s=0.01)
+        whole, gate, connect, device, security = gate_of(name, tmp_path)
         context = await server_on(network, whole, gate)
         server = context.request_interfaces[0].token_interface.message_interface
         client, asking = await client_on(network, connect, device, security)
-        assert (await client.request("get", "coap://server/time")).code == aiocoap.CONTENT
-        seen = [*MESSAGES, *network.sent[("client", 1)]]
+        assert (await client.request("get", asked)).code == aiocoap.CONTENT
+        seen = [*MESSAGES, *network.sent[CLIENT]] if name != "manager" else [*ASKED, *network.sent[CLIENT]]
         for number in range(runs):
-            data = mutated(chance.choice(seen), chance) if number % 10 else chance.randbytes(chance.randrange(200))
-            server.datagram_received(data, ("stranger", chance.randrange(1000)))
+            server.datagram_received(hostile(seen, chance), ("stranger", chance.randrange(1000)))
             if number % 500 == 0:
-                assert (await client.request("get", "coap://server/time", timeout=1000)).code == aiocoap.CONTENT
+                assert (await client.request("get", asked, timeout=1000)).code == aiocoap.CONTENT
+                for sent in (*network.sent.values(), *network.delivered.values()):
+                    sent.clear()  # what the network of the test remembers
+                grown.check(number)
         assert server.remotes <= MOST_REMOTES
+        await asking.shutdown()
+        await context.shutdown()
+
+    with caplog.at_level(logging.ERROR):
+        in_virtual_time(test)
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+
+
+class FalseNetwork(Network):
+    """Hands on less than half of what the server sends as it is, and with each some that were changed."""
+
+    changed = 0
+
+    def __init__(self, chance: random.Random) -> None:
+        super().__init__(chance, loss=0, double=0, most_delay_s=0.01)
+
+    def carry(self, data: bytes, source: Place, to: Place) -> None:
+        chance = self._chance
+        if source == SERVER:
+            seen = [data, *self.sent[SERVER][-4:]]
+            for _ in range(chance.randrange(40)):
+                self.changed += 1
+                asyncio.get_running_loop().call_later(
+                    chance.uniform(0, 0.02), self._deliver, hostile(seen, chance), source, to
+                )
+            if chance.random() < 0.6:
+                return
+        super().carry(data, source, to)
+
+
+@pytest.mark.parametrize("name", ["plain", "dotp", "sabour", "oscore"])
+@PARTS
+def test_what_a_client_is_answered_raises_what_a_person_reads_and_no_text_of_a_stranger_is_taken(
+    name: str, runs: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    chance, grown = random.Random(runs), Grown()
+
+    async def test() -> None:
+        network = FalseNetwork(chance)
+        whole, gate, connect, device, security = gate_of(name, tmp_path)
+        context = await server_on(network, whole, gate)
+        client, asking = await client_on(network, connect, device, security)
+        stored = false = number = 0
+        while network.changed < runs:
+            number += 1
+            try:
+                if not stored:
+                    stored += (await client.request("put", "coap://server/store/a", b"genuine")).code.is_successful()
+                answer = await client.request("get", "coap://server/store/a")
+            except BtSelfSecureError:
+                continue
+            false += answer.code == aiocoap.CONTENT and answer.payload != b"genuine"
+            for sent in (*network.sent.values(), *network.delivered.values()):
+                del sent[:-8]
+            grown.check(network.changed)
+        assert stored, "the genuine answer was never taken"
+        assert not false or name == "plain"
+        await asking.shutdown()
+        await context.shutdown()
+
+    with caplog.at_level(logging.ERROR):
+        in_virtual_time(test)
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+
+
+@pytest.mark.parametrize(
+    "option", ["d1 0e 00", "d1 0e 09", "d1 0a 0a"], ids=["block1", "more of block1", "a later block2"]
+)
+def test_an_answer_whose_block_options_do_not_fit_is_said_in_a_sentence(option: str) -> None:
+    async def test() -> None:
+        network = Network(random.Random(1), loss=0, double=0, most_delay_s=0.01)
+        client, asking = await client_on(network, lambda _now: PlainChannel())
+
+        def answer(data: bytes) -> None:
+            token = data[4 : 4 + (data[0] & 15)]
+            forged = bytes([0x60 | len(token), 0x45]) + data[2:4] + token + bytes.fromhex(option) + b"\xffforged"
+            network.carry(forged, SERVER, CLIENT)
+
+        network.receivers[SERVER] = answer
+        with pytest.raises(NoResponseError, match="is no answer to this request"):
+            await client.request("get", "coap://server/time")
+        await asking.shutdown()
+
+    in_virtual_time(test)
+
+
+def test_a_message_of_an_oscore_group_is_refused_without_a_traceback(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        network = Network(random.Random(1), loss=0, double=0, most_delay_s=0.01)
+        whole, gate, connect, _, security = gate_of("oscore", tmp_path)
+        context = await server_on(network, whole, gate)
+        client, asking = await client_on(network, connect, None, security)
+        assert (await client.request("get", "coap://server/time")).code == aiocoap.CONTENT
+        request = bytearray(network.sent[CLIENT][0])
+        option = request.index(b"server") + len(b"server") + 1  # after the host comes OSCORE's
+        assert request[option] == 0x09, "flags: a key id, and a number of one byte"
+        request[option] |= 0x20
+        request[3] ^= 1
+        network.receivers[SERVER](bytes(request))
+        await asyncio.sleep(1)
+        assert network.sent[SERVER][-1][1] == aiocoap.BAD_OPTION
         await asking.shutdown()
         await context.shutdown()
 
@@ -121,7 +282,7 @@ def test_a_flood_of_requests_fills_no_memory() -> None:
     in_virtual_time(test)
 
 
-@pytest.mark.parametrize("runs", [1000, pytest.param(50_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("runs", [1000, pytest.param(1_000_000, marks=[pytest.mark.long, pytest.mark.timeout(3600)])])
 def test_mutated_hellos_and_records_of_dtls_raise_nothing_and_open_no_session(runs: int) -> None:
     chance, gate = random.Random(runs), DtlsGate({b"devA": KEY}.get, lambda _identity: True, os.urandom, 0.0)
     client = dtls_client(b"devA", KEY, 0.0)

@@ -10,6 +10,7 @@ import secrets
 import socket
 import ssl
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from qkdsec.client.etsi014 import ETSI014Client
 
+from bt_selfsecure import __version__
 from bt_selfsecure.authority import issue
 from bt_selfsecure.delivery.etsi014.key_ids import KeyId
 from bt_selfsecure.delivery.etsi014.store import KEPT_GENERATIONS, KeyStore
@@ -82,7 +84,8 @@ class Kmes:
         context = ssl.create_default_context(cafile=str(self.folder / "ca.crt"))
         context.load_cert_chain(f"{files}.crt", f"{files}.key")
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
-        request = urllib.request.Request(f"https://{self.places[name]}/api/v1/keys/{path}", data)
+        where = path if path.startswith("/") else f"/api/v1/keys/{path}"
+        request = urllib.request.Request(f"https://{self.places[name]}{where}", data)
         try:
             with urllib.request.urlopen(request, context=context, timeout=60) as answer:
                 return answer.status, json.load(answer)
@@ -220,6 +223,37 @@ def test_nothing_of_a_key_is_logged(kmes: Kmes) -> None:
         for form in (bytes(made.key).hex(), base64.b64encode(made.key).decode()):
             assert form not in text
         assert "Traceback" not in text
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("slave", "only"), [("", "/api/v1/"), ("app-b", "/(status|enc_keys)$")], ids=["anybody", "one it knows"]
+)
+def test_schemathesis_finds_nothing(kmes: Kmes, tmp_path: Path, slave: str, only: str) -> None:
+    """Over mutual TLS. Whoever asks for a slave that is known, or for what no key needs, is refused nothing."""
+    pytest.importorskip("schemathesis", reason="schemathesis is not installed: pip install -e .[dev]")
+    status, described = kmes.ask("alice", "/api/v1/openapi.json")
+    assert (status, described["info"]["version"]) == (200, __version__)
+    excluded = "missing_required_header"
+    if slave:
+        for operations in described["paths"].values():
+            for operation in operations.values():
+                for parameter in operation.get("parameters", []):
+                    if parameter["name"] == "SAE_ID":
+                        parameter["schema"] = {"const": slave}
+    else:
+        excluded += ",positive_data_acceptance"  # names of keys and of applications are in no schema
+    (tmp_path / "openapi.json").write_text(json.dumps(described))
+    files = kmes.folder / SAE["alice"]
+    command = [
+        sys.executable, "-m", "schemathesis.cli", "run", "openapi.json", "--url", f"https://{kmes.places['alice']}",
+        "--request-cert", f"{files}.crt", "--request-cert-key", f"{files}.key",
+        "--tls-verify", str(kmes.folder / "ca.crt"), "--include-path-regex", only,
+        "--exclude-checks", excluded, "--max-examples", "30", "--seed", "1", "--no-color", "--generation-deterministic",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert "Traceback" not in (kmes.folder / "alice.log").read_text()
 
 
 @given(st.binary(min_size=6, max_size=6), st.integers(0, 2**30 - 1), st.integers(0, 2**32 - 1), st.integers(8, 128))

@@ -150,15 +150,15 @@ def test_a_file_means_the_same_in_every_container_that_editcap_writes(others: Pa
 @pytest.mark.long
 def test_link_types_may_be_mixed_in_one_file(tmp_path: Path) -> None:
     ours = write(tmp_path / "ours.pcapng", [*bare([b"one", b"two"]), report(b"x"), l2cap(b"sdu")])
-    foreign = tmp_path / "ethernet.pcap"
-    with RawPcapWriter(str(foreign), linktype=1) as writer:
+    foreign = tmp_path / "wlan.pcap"
+    with RawPcapWriter(str(foreign), linktype=105) as writer:
         writer.write(bytes(60))
     mixed = tmp_path / "mixed.pcapng"
     run("mergecap", "-a", "-w", mixed, ours, foreign, *(FIXTURES / f"{name}.pcapng" for name in OTHERS))
     capture, heard = read(mixed)
     assert capture.packets == packets_of_tshark(mixed)
-    assert capture.linktypes == {RAW: 2, HCI: 2, 1: 1, LE: 1106, 272: 832}
-    assert capture.skipped == {"link type 1 is not read": 1}
+    assert capture.linktypes == {RAW: 2, HCI: 2, 105: 1, LE: 1106, 272: 832}
+    assert capture.skipped == {"link type 105 is not read": 1}
     assert len(heard) == capture.packets - 1
 
 

@@ -14,7 +14,7 @@ from scapy.layers.inet import UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.sixlowpan import LoWPAN_IPHC, LoWPAN_NHC, LoWPAN_NHC_UDP
 
-from bt_selfsecure.eve.lowpan import udp_payload
+from bt_selfsecure.eve.lowpan import udp_payload, udp_ports
 
 PAYLOAD = b"\x03\0\0\0\x07\x23payload"
 
@@ -60,6 +60,22 @@ def test_scapy_compresses_an_ipv6_packet_so_that_its_payload_is_found() -> None:
     udp = LoWPAN_NHC_UDP(P=0, C=0, udpSourcePort=5700, udpDestPort=5700, udpChecksum=0xABCD)
     packet = LoWPAN_IPHC(tf=3, nh=1, hlim=2, sam=3, dam=3) / LoWPAN_NHC(exts=[udp])
     assert udp_payload(bytes(packet) + PAYLOAD) == PAYLOAD
+
+
+@pytest.mark.parametrize(
+    ("form", "octets", "ports"),
+    [
+        (0, "164f9c40", (5711, 40000)),
+        (1, "9c4021", (40000, 0xF021)),
+        (2, "219c40", (0xF021, 40000)),
+        (3, "3a", (0xF0B3, 0xF0BA)),
+    ],
+)
+def test_ports_are_those_that_were_compressed(form: int, octets: str, ports: tuple[int, int]) -> None:
+    """RFC 6282 section 4.3.3."""
+    head = LoWPAN_IPHC(tf=3, nh=1, hlim=2, sam=3, dam=3)
+    packet = bytes(head)[:2] + bytes([0xF0 | form]) + bytes.fromhex(octets) + bytes(2) + PAYLOAD
+    assert udp_ports(packet) == (*ports, PAYLOAD)
 
 
 def test_what_is_no_udp_gives_nothing() -> None:

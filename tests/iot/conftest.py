@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from postgres_server import running_server
+from postgres_server import PostgresServer, running_server
 
 from bt_selfsecure.iot.cloud.schema import migrate
 from bt_selfsecure.iot.cloud.sql import CloudDatabase, connect
@@ -16,24 +16,18 @@ _numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    with running_server() as url:
-        yield url
+def postgres() -> Iterator[PostgresServer]:
+    with running_server() as server:
+        yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+def database_url(request: pytest.FixtureRequest) -> str:
     """Of a database of its own: empty for SQLite, which is in `tmp_path`."""
     if request.param == "sqlite":
-        yield ""
-        return
-    url: str = request.getfixturevalue("postgres")
-    name = f"cloud{next(_numbers)}"
-    server = connect(url, Path())
-    server.execute(f"CREATE DATABASE {name}")
-    yield url.replace("/postgres?", f"/{name}?")
-    server.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    server.close()
+        return ""
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.database(f"cloud{next(_numbers)}")
 
 
 @pytest.fixture

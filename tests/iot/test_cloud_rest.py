@@ -132,7 +132,7 @@ def test_the_page_runs_nothing_but_its_own_script(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_schemathesis_finds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_schemathesis_finds_nothing(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "STRANGERS_PER_MINUTE", 1_000_000)
     pytest.importorskip("schemathesis", reason="schemathesis is not installed: pip install -e .[dev]")
 
@@ -140,7 +140,7 @@ def test_schemathesis_finds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         owner = company(tmp_path)
         folder = enrolled(tmp_path, Role.GATEWAY, "cellar", owner)
         boiler = enrolled(tmp_path, Role.DEVICE, "boiler", owner)
-        async with cloud_at(tmp_path, owner, requests_per_minute=1_000_000) as running:  # noqa: SIM117
+        async with cloud_at(tmp_path, owner, database_url, requests_per_minute=1_000_000) as running:  # noqa: SIM117
             async with (
                 gateway_at(folder, gateway_config(running.place)) as gateway,  # type: ignore[arg-type]
                 device_at(boiler, Sensor(), gateway),

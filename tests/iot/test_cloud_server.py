@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ from iot_network import Sensor, company, device_at, enrolled, gateway_at, gatewa
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.iot.cloud import cloud
-from bt_selfsecure.iot.folder import add_signature
+from bt_selfsecure.iot.folder import IdentityFolder, add_signature
 from bt_selfsecure.iot.members import Member
 from bt_selfsecure.iot.sessions import connect, negotiate
-from bt_selfsecure.protocols.iotcrypto.certificate import Role
+from bt_selfsecure.protocols.iotcrypto.certificate import Role, SignedCertificate
 from bt_selfsecure.protocols.iotcrypto.lists import ListKind
 from bt_selfsecure.protocols.iotcrypto.records import ReadingRecord, encode_record
 from bt_selfsecure.protocols.iotcrypto.transmission import TransmissionEnd
@@ -155,6 +156,36 @@ def test_a_gateway_that_is_revoked_while_connected_is_closed_within_two_seconds(
             await until(lambda: not running.cloud.gateways, 2)
 
     asyncio.run(main())
+
+
+def test_who_expires_while_connected_is_closed_within_two_seconds_and_rest_says_so(tmp_path: Path) -> None:
+    async def main() -> None:
+        owner = company(tmp_path)
+        folder = enrolled(tmp_path, Role.GATEWAY, "cellar", owner)
+        boiler = enrolled(tmp_path, Role.DEVICE, "boiler", owner)
+        async with cloud_at(tmp_path, owner) as running:
+            now = int(time.time())
+            expires = {"boiler": certify(boiler, owner, now + 4), "cellar": certify(folder, owner, now + 6)}
+            async with (
+                gateway_at(folder, gateway_config(running.place)) as gateway,  # type: ignore[arg-type]
+                device_at(boiler, Sensor(), gateway),
+            ):
+                rest = running.rest()
+                await soon(rest, "/v1/network", lambda told: told["devices"] == told["gateways"] == 1, 3)
+                await soon(rest, "/v1/network", lambda told: told["devices"] == told["gateways"] == 0)
+                for each in (await rest.get("/v1/connections"))["connections"]:
+                    assert 0 <= each["left_ms"] / 1000 - expires.pop(each["name"]) < 2
+                    assert "has expired" in each["reason"]
+                assert not expires
+
+    asyncio.run(main())
+
+
+def certify(folder: IdentityFolder, owner: IdentityFolder, expires: int) -> int:
+    old = folder.signed().certificate
+    renewed = folder.secrets().certificate(old.role, old.name, old.created, expires)
+    folder.put_signed(add_signature(SignedCertificate(renewed), owner.secrets().sign(renewed)))
+    return expires
 
 
 def test_a_gateway_takes_a_new_key_when_the_old_one_has_had_its_time(

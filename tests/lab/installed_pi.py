@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ from running_lab import RunningLab
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.lab.client import Completed, LabError
-from bt_selfsecure.lab.kernel import cache_directory
+from bt_selfsecure.lab.kernel import cache_directory, keep
 from bt_selfsecure.lab.system import system
 
 T = TypeVar("T")
@@ -29,6 +30,7 @@ CHECKOUT: Final = Path(__file__).parents[2]
 PYTHONS: Final = {"bookworm": "3.11", "trixie": "3.13"}
 PLATFORMS: Final = ("manylinux2014_x86_64", "manylinux_2_28_x86_64", "manylinux_2_34_x86_64")
 USER: Final = "pi"
+EXTRAS: Final = ("node", "coap", "pair", "iot", "cloud")
 RELEASES: Final = tuple(PYTHONS)
 """Each is the name of the machine that has it, too: a Pi with bookworm and one with trixie are peers."""
 INSTALL_S: Final = 900
@@ -45,18 +47,20 @@ def wheelhouse(release: str) -> Path:
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"]
     wanted = [*project["project"]["dependencies"], *project["build-system"]["requires"], "shtab"]
-    wanted += extras["node"] + extras["coap"] + extras["pair"]
-    place = cache_directory() / f"wheels-{release}"
-    note = place / "requirements.json"
-    if not note.exists() or json.loads(note.read_text()) != wanted:
-        shutil.rmtree(place, ignore_errors=True)
+    wanted += [need for extra in EXTRAS for need in extras[extra] if not need.startswith(project["project"]["name"])]
+    place = cache_directory() / f"wheels-{release}-{hashlib.sha256(repr(wanted).encode()).hexdigest()[:12]}"
+
+    def make(work: Path) -> Path:
+        made = work / "made"
         options = [word for platform in PLATFORMS for word in ("--platform", platform)]
-        download = [sys.executable, "-m", "pip", "download", "-q", "-d", str(place)]
+        download = [sys.executable, "-m", "pip", "download", "-q", "-d", str(made)]
         only = ["--only-binary=:all:", "--python-version", PYTHONS[release], *options]
         subprocess.run([*download, *only, *wanted], check=True)
         # What bluezero depends on comes from Debian.
         subprocess.run([*download, *only, "--no-deps", *extras["discovery"]], check=True)
-        note.write_text(json.dumps(wanted))
+        return made
+
+    keep(place, make)
     return place
 
 

@@ -143,7 +143,7 @@ def test_the_node_is_not_root_and_writes_nowhere_but_in_its_own_folders(pis: Deb
 def test_systemd_has_no_complaint_about_the_units_and_finds_them_safe(pis: DebianPis) -> None:
     services = [
         f"bt-selfsecure{rest}.service"
-        for rest in ("", "-eve", "-ipsp@1", "-sweep@plan", "-sweep-agent", "-coap@1", "-gateway", "-device@1")
+        for rest in ("", "-eve", "-ipsp@1", "-sweep@plan", "-sweep-agent", "-coap@1", "-gateway", "-device@1", "-cloud")
     ]
 
     def analyse(name: str) -> None:

@@ -1,161 +1,155 @@
-"""A gateway and two devices, three machines, over Bluetooth (IPSP) alone: readings, commands, alerts, revocation, and
-power cuts in mid traffic."""
+"""A gateway and two devices, three machines, over Bluetooth (IPSP) alone, and their cloud on this computer: readings,
+commands, alerts, expiry, revocation, and power cuts in mid traffic."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import sqlite3
 import time
+import urllib.error
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
+from iot_machines import DEVICES, GATEWAY, STRANGER, IotNetwork, rows
+from postgres_server import running_server
 from running_lab import RunningLab
 
-from bt_selfsecure.iot.folder import IdentityFolder, new_network, prepare
-from bt_selfsecure.protocols.iotcrypto.certificate import Role
 from bt_selfsecure.protocols.iotcrypto.lists import ListKind
-from bt_selfsecure.protocols.iotcrypto.records import AlertRecord, ReadingRecord, decode_record
 
-pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(7200)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(7200)]
 
+BOILER, LAMP = DEVICES
 CUTS = 10
-"""Of each machine."""
-SETTLED_S = 300.0
-STATE = "/lab/iot"
-"""Where a machine keeps what outlives its power, as on a card."""
-CONFIG = """\
-[gateway]
-state = "/lab/iot"
-socket = "/run/gateway.sock"
-socket_group = ""
-[devices]
-listen = ["::"]
-interfaces = ["bt0"]
-fetch_s = 1
-[ipsp]
-enabled = true
-"""
-PROGRAM = """\
-from pathlib import Path
-COUNT, LAMP = Path("/lab/count"), Path("/lab/lamp")
-SENSORS = ("count", "lamp")
-def read_sensor(name):
-    if name == "lamp":
-        return LAMP.exists()
-    now = int(COUNT.read_text() or 0) + 1 if COUNT.exists() else 1
-    COUNT.write_text(str(now))
-    return now
-def execute(name, argument):
-    LAMP.write_text("on") if argument else LAMP.unlink(missing_ok=True)
-    return f"{name} {argument}"
-def alerts():
-    yield "every second"
-"""
-GATEWAY = "bt-selfsecure gateway"
-AT = "--config /lab/gateway.toml"
+"""Of each machine, and of the cloud with its database."""
+CLOSED_S = 2.0
+"""For a connection with whoever is not trusted any more."""
 
 
-class Network:
-    """Is a company's three machines."""
-
-    def __init__(self, lab: RunningLab, path: Path) -> None:
-        self.lab = lab
-        self.owner = IdentityFolder(path / "owner")
-        self.owner.make_key()
-        self.owner.certify(Role.PARTY, "ACME", 30)
-        self.owner.put_network(new_network("office"))
-        device = f"bt-selfsecure device run /lab/program.py --state {STATE} --ipsp {lab.address('cellar')}"
-        self.commands = {"cellar": f"{GATEWAY} run {AT}", "boiler": device, "lamp": device}
-        for name in lab.names:
-            role = Role.GATEWAY if name == "cellar" else Role.DEVICE
-            prepare(IdentityFolder(self.folder(name)), role, name, 30, self.owner)
-            (lab.shared[name] / "program.py").write_text(PROGRAM)
-            (lab.shared[name] / "gateway.toml").write_text(CONFIG)
-
-    def folder(self, name: str) -> Path:
-        return self.lab.shared[name] / "iot"
-
-    def begin(self, name: str) -> None:
-        self.lab.run(name, f"nohup {self.commands[name]} </dev/null >>/lab/{name}.log 2>&1 & echo").check()
-
-    def cut(self, name: str) -> None:
-        """Pull the plug, and put it in again."""
-        self.lab.do("kill", machine=name)
-        self.lab.do("start", machine=name)
-        self.begin(name)
-
-    def log(self, name: str) -> str:
-        path = self.lab.shared[name] / f"{name}.log"
-        return path.read_text(errors="replace") if path.exists() else ""
-
-    def status(self) -> dict[str, Any]:
-        said = self.lab.run("cellar", f"{GATEWAY} status --json {AT}", timeout=120.0).out
-        found: dict[str, Any] = json.loads(said) if said.startswith("{") else {"devices": []}
-        return found
-
-    def wait_for(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        until = time.monotonic() + SETTLED_S
-        while not condition(now := self.status()):
-            assert time.monotonic() < until, "\n".join((str(now), *map(self.log, self.lab.names)))
-            time.sleep(1)
-        return now
-
-    def wait_for_news(self) -> None:
-        """Wait until both devices are connected and were read since now."""
-        now_ms = time.time() * 1000
-        self.wait_for(lambda now: sum(one["read_ms"] > now_ms for one in now["devices"]) == 2)
+def begin(network: IotNetwork) -> None:
+    for name in network.lab.names:
+        network.begin(name)
+    network.wait_for_news()
 
 
-def rows(path: Path, query: str) -> list[Any]:
-    """Read a store of a program that was ended."""
-    base = sqlite3.connect(path)
-    try:
-        return base.execute(query).fetchall()
-    finally:
-        base.close()
+def command(network: IotNetwork) -> None:
+    place = f"/v1/devices/{network.id(LAMP)}"
+    switch = f"{place}/commands?name=lamp&argument=true&id={7:016x}"
+    for _ in range(2):  # the second time it is told what became of it
+        assert network.cloud.ask(switch, b"")["text"] == "lamp True"
+    assert network.cloud.ask(f"{place}/ask?sensor=lamp", b"") == {"readings": {"lamp": True}}
+
+
+def cut_each(network: IotNetwork) -> float:
+    """Return the seconds in which the slowest was back."""
+    slowest = 0.0
+    for name in (*network.lab.names, "cloud"):
+        begun = time.monotonic()
+        network.cut(name)
+        network.wait_for_news()
+        slowest = max(slowest, time.monotonic() - begun)
+    return slowest
+
+
+def expire(network: IotNetwork, seconds: float) -> None:
+    """A certificate expires while its device is connected, and is renewed."""
+    while True:
+        expires = network.certify(LAMP, seconds)
+        network.cut(LAMP)  # so that it shows this one
+        network.wait_for_news(LAMP, until=expires)
+        if time.time() < expires - 1:
+            break
+        seconds *= 2  # this computer is busy
+    network.wait_for(lambda told: not told[LAMP]["connected"])
+    assert 0 <= network.left_ms(LAMP) / 1000 - expires < CLOSED_S
+    assert "expired" in network.cloud.devices()[LAMP]["reason"]
+    network.certify_for_long(LAMP)
+    network.wait_for_news()
+
+
+def revoke(network: IotNetwork) -> None:
+    """A device is revoked while it is connected, and does not come back, not even anew."""
+    made = network.owner.sign_list(ListKind.REVOCATIONS, (bytes.fromhex(network.id(LAMP)),))
+    begun = time.monotonic()
+    assert network.cloud.ask("/v1/trust/lists", made.encode()) == {"new": True}
+    network.wait_for(lambda told: not told[LAMP]["connected"])
+    assert time.monotonic() - begun < CLOSED_S
+    network.cut(LAMP)
+    network.wait_for_news(BOILER)
+    with pytest.raises(urllib.error.HTTPError):
+        network.cloud.ask(f"/v1/devices/{network.id(LAMP)}/ask", b"")
+    seen = len(network.log(GATEWAY))
+    while "revoked" not in network.log(GATEWAY)[seen:] and "revoked" not in network.log(LAMP):
+        network.wait_for_news(BOILER)
+
+
+def judge(network: IotNetwork, cuts: int) -> None:
+    """Nothing lost, nothing doubled, nothing of a stranger or after the end of trust."""
+    left_ms = network.left_ms(LAMP)
+    status = "bt-selfsecure gateway status --json --config /lab/gateway.toml"
+    stores = {name: network.kept(name) for name in DEVICES}
+    until = time.monotonic() + 120
+    while json.loads(network.lab.run(GATEWAY, status).out)["waiting"]:
+        assert time.monotonic() < until, network.logs()
+    store = network.kept(GATEWAY) / "gateway.db"
+    network.end()
+    ((last,),) = rows(store, "SELECT seq FROM sqlite_sequence WHERE name = 'outbox'")
+    with closing(network.cloud.base()) as base:
+        ((epochs, taken),) = base.execute("SELECT count(*), max(last) FROM stream")
+        assert (epochs, taken) == (1, last), "a record was lost between gateway and cloud, or the gateway's store"
+        members = {name: no for no, name in base.execute("SELECT no, name FROM member")}
+        assert {*members} == {*network.lab.names}, "whoever was not trusted has a place in the network"
+        assert STRANGER in network.log(GATEWAY), "the stranger did not even try"
+        days = [day for (day,) in base.execute("SELECT day FROM reading_day ORDER BY day")]
+        for name in DEVICES:
+            where = f"WHERE device = {members[name]} ORDER BY number"
+            found = [base.execute(f"SELECT time, readings FROM reading_{day} {where}") for day in days]
+            readings = [(time_ms, json.loads(text)) for rows_of_day in found for time_ms, text in rows_of_day]
+            counts = [each["count"] for _, each in readings if "count" in each]  # it was asked for the lamp alone, too
+            assert counts == sorted({*counts}), "doubled, or out of order"
+            assert len(counts) > cuts
+            # What was read and not yet on the gateway's disk is nobody's yet: at most one with each cut.
+            assert counts[-1] - counts[0] + 1 - len(counts) <= 2 * cuts + 4
+            arrived = [int(id_, 16) for (id_,) in base.execute(f"SELECT alert FROM alert {where}")]
+            waiting = [id_ for (id_,) in rows(stores[name] / "device.db", "SELECT id FROM alert ORDER BY id")]
+            assert len(arrived) > cuts
+            assert arrived == list(range(arrived[0], arrived[0] + len(arrived))), "lost or doubled"
+            assert arrived[0] & 0xFFFFFFFF == 0
+            later = [id_ for id_ in waiting if id_ > arrived[-1]]
+            assert later == list(range(arrived[-1] + 1, arrived[-1] + 1 + len(later)))
+            if name == LAMP:
+                assert all(time_ms <= left_ms for time_ms, _ in readings)
 
 
 def test_two_devices_over_bluetooth_are_read_commanded_cut_and_revoked(
     lab_of: Callable[..., RunningLab], tmp_path: Path
 ) -> None:
-    network = Network(lab_of("cellar", "boiler", "lamp"), tmp_path)
-    lab = network.lab
-    for name in lab.names:
-        network.begin(name)
-    network.wait_for_news()
-    seen = network.status()["devices"]
-    assert {one["name"] for one in seen} == {"boiler", "lamp"}
-    assert all(one["where"].startswith("[fe80::") for one in seen)
-    assert "lamp True" in lab.run("cellar", f"{GATEWAY} command lamp lamp true {AT}").check()
-    assert lab.run("cellar", f"{GATEWAY} ask lamp lamp {AT}").check().strip() == "lamp true"
-
-    for _ in range(CUTS):
-        for name in lab.names:
+    network = IotNetwork(lab_of(GATEWAY, *DEVICES), tmp_path)
+    try:
+        begin(network)
+        command(network)
+        for name in (GATEWAY, "cloud"):
             network.cut(name)
             network.wait_for_news()
+        revoke(network)
+        judge(network, 1)
+    finally:
+        network.end()
 
-    lamp = IdentityFolder(network.folder("lamp")).signed().certificate.id
-    network.owner.sign_list(ListKind.REVOCATIONS, (lamp,))
-    shutil.copy(network.owner.path / "revocations.list", lab.shared["cellar"])
-    lab.run("cellar", f"bt-selfsecure iotcrypto trust --take /lab/revocations.list --state {STATE}").check()
-    network.wait_for(lambda now: [one["name"] for one in now["devices"]] == ["boiler"])
-    assert "was revoked" in network.log("cellar")
 
-    for name in lab.names:
-        lab.do("kill", machine=name)
-    kept = [decode_record(row[0]) for row in rows(network.folder("cellar") / "gateway.db", "SELECT record FROM outbox")]
-    for name in ("boiler", "lamp"):
-        own = IdentityFolder(network.folder(name)).signed().certificate.id
-        read = [one.readings for one in kept if isinstance(one, ReadingRecord) and one.device == own]
-        counts = [readings["count"] for readings in read if "count" in readings]  # `gateway ask` had the lamp alone
-        assert len(counts) > CUTS
-        assert counts == sorted({*counts})
-        arrived = [one.id for one in kept if isinstance(one, AlertRecord) and one.device == own]
-        waiting = [row[0] for row in rows(network.folder(name) / "device.db", "SELECT id FROM alert ORDER BY id")]
-        assert len(arrived) > CUTS
-        assert arrived == list(range(arrived[0], arrived[0] + len(arrived))), "lost or doubled"
-        assert arrived[0] & 0xFFFFFFFF == 0
-        assert [one for one in waiting if one not in arrived] == list(range(arrived[-1] + 1, (waiting or [0])[-1] + 1))
+@pytest.mark.long
+def test_ten_cuts_of_each_lose_and_double_nothing_and_who_is_not_trusted_any_more_is_closed(
+    lab_of: Callable[..., RunningLab], tmp_path: Path
+) -> None:
+    with running_server() as postgres:
+        lab = lab_of(GATEWAY, *DEVICES, options=("--memory", "300"))  # a lab of its own
+        network = IotNetwork(lab, tmp_path, postgres)
+        try:
+            begin(network)
+            command(network)
+            slowest = max(cut_each(network) for _ in range(CUTS))
+            expire(network, slowest + 10)
+            revoke(network)
+            judge(network, CUTS)
+        finally:
+            network.end()

@@ -209,7 +209,7 @@ def record_secrets(node: Node, name: str) -> list[str]:
 
 def links_of(node: Node, name: str) -> list[Link]:
     peer = node._peers[ADDRESSES[name]]
-    return [line.link for line in peer._open.values()]
+    return [line.link for line in peer._lines]
 
 
 class AdvertAir:

@@ -21,8 +21,9 @@ from two_daemons import WAITS, QuickNodes, start, wait_until
 from bt_selfsecure.node.erasing import IDLE_S, PATIENCE_S, RETRY_S
 from bt_selfsecure.node.haoxiao import peer_session
 from bt_selfsecure.node.journal import Journal
+from bt_selfsecure.node.lazy_commits import COMMIT_S
 from bt_selfsecure.node.noted import PeerRow
-from bt_selfsecure.node.service import COMMIT_S, Node
+from bt_selfsecure.node.service import Node
 from bt_selfsecure.node.set_aside import FILE, LOG
 from bt_selfsecure.protocols.haoxiao.record import SessionRecord
 

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from node_world import AdvertAir, World, is_connected, lossy, read, until, virtual
+from node_world import ADDRESSES, AdvertAir, World, is_connected, lossy, read, until, virtual
 
+from bt_selfsecure.cli.status import group_lines
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.errors import MessageTooLongError, QueueFullError, UnknownGroupError
 from bt_selfsecure.node.haoxiao.groups import LOOK_S
+from bt_selfsecure.node.haoxiao.shared_burst import LEGS
 from bt_selfsecure.node.service import Node
 from bt_selfsecure.protocols.haoxiao.frames import Kind, peek_kind
 
@@ -173,7 +175,7 @@ def test_a_member_that_is_away_for_longer_than_its_outbox_joins_with_the_next_ep
     async def body(scene: Office) -> None:
         await scene.create()
         await scene.world.stop("dave")
-        for number in range(30):
+        for number in range(60):
             await scene.send(b"%d" % number)
             for name in ("bob", "carol"):
                 assert await read(scene.world.nodes[name], 1) == [b"%d" % number]
@@ -188,7 +190,7 @@ def test_a_member_that_is_away_for_longer_than_its_outbox_joins_with_the_next_ep
         assert await read(scene.world.nodes["bob"], 1) == [b"back"]
         got = await had
         assert got == [b"%d" % number for number in range(len(got))]
-        assert 5 < len(got) < 30
+        assert 5 < len(got) < 60
 
     office(body, tmp_path, "rfcomm", node__queue_messages=10)
 
@@ -208,6 +210,22 @@ def test_a_member_with_an_empty_disk_joins_anew(tmp_path: Path) -> None:
         assert (await read(scene.world.nodes["bob"], 1))[-1] == b"for all"
 
     office(body, tmp_path, "rfcomm")
+
+
+def test_a_group_of_more_than_one_burst_serves_has_nothing_in_common_says_so_and_works(tmp_path: Path) -> None:
+    others = tuple(name for name in ADDRESSES if name != "alice")
+    assert len(others) > LEGS
+
+    async def body(scene: Office) -> None:
+        told = await scene.create("lamps", others)
+        assert told["secret_bits"] == 0.0
+        assert "no burst in common, as one serves 7 at most" in " ".join(group_lines(told, 200))
+        for number in range(3):
+            await scene.send(b"%d" % number)
+        for name in others:
+            assert await read(scene.world.nodes[name], 3) == [b"0", b"1", b"2"]
+
+    office(body, tmp_path, others=others)
 
 
 def test_what_can_not_be_is_refused_with_a_sentence(tmp_path: Path) -> None:

@@ -108,6 +108,7 @@ def test_each_metric_has_a_sample_a_type_and_the_units_that_prometheus_wants(
     carried: Any = {
         "for": ["bob"],
         "links": [],
+        "routes": [{"to": "carol", "by": "bob", "age_s": 1.0}],
         "forwarded_bytes": {"bob": 1},
         "waiting_bytes": {},
         "dropped": {"full": 1},

@@ -13,7 +13,7 @@ import pytest
 from node_world import ADDRESSES, World, connected, fingerprint, is_connected, peer_of, read, until, virtual
 
 from bt_selfsecure.node.discovery import Sighting
-from bt_selfsecure.node.service import Node
+from bt_selfsecure.node.nearby import Nearby
 
 NAMES = ("alice", "bob", "carol", "dave")
 
@@ -138,7 +138,7 @@ def test_a_copy_that_hears_the_device_it_was_made_of_says_so_and_so_does_who_hea
 ) -> None:
     world = World(tmp_path)
     near: dict[str, Any] = {}
-    monkeypatch.setattr(Node, "_sightings", property(lambda node: near))
+    monkeypatch.setattr(Nearby, "sightings", property(lambda nearby: near))
 
     async def main() -> None:
         await meet(world, "alice", "bob")

@@ -6,7 +6,9 @@ import os
 import pty
 import re
 import shutil
+import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from two_daemons import wait_until
 
 from bt_selfsecure.node.two_nodes import ADDRESSES, OTHER
 
+STALL_S = 2.0
 WORDS = re.compile(r"[a-z]+ [a-z]+ [a-z]+")
 
 
@@ -169,6 +172,27 @@ def test_a_person_at_a_terminal_is_asked_whether_the_other_end_shows_the_same(
     finally:
         os.close(master)
         os.close(slave)
+
+
+def test_a_daemon_that_gets_no_time_for_seconds_holds_up_a_pairing_and_begins_nothing_anew(
+    nodes: LoneNodes, tmp_path: Path
+) -> None:
+    file = tmp_path / "call.wav"
+    with nodes.pair("bob", "sound", "--json", "--out", str(file)) as bob:
+        bob.event("shown")
+        wait_until(file.exists)
+        logged = nodes.log("alice").stat().st_size
+        with nodes.pair("alice", "listen", "--json", str(file), "--udp", nodes.place("bob")) as alice:
+            string = [command.event("string")["string"] for command in (bob, alice)]
+            nodes.processes["bob"].send_signal(signal.SIGSTOP)
+            time.sleep(STALL_S)
+            nodes.processes["bob"].send_signal(signal.SIGCONT)
+            for name in ADDRESSES:
+                nodes.client(name).compared(same=True, string=string[0])
+            assert (alice.end()[0], bob.end()[0]) == (0, 0)
+    with nodes.log("alice").open() as log:
+        log.seek(logged)
+        assert "nothing came" not in log.read()
 
 
 # --- who is refused ---------------------------------------------------------------------------------------------------

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from peer_world import PATIENCE_S, PeerWorld
 
-from bt_selfsecure.node.haoxiao import peer_machine
-from bt_selfsecure.node.haoxiao.peer_machine import LOOK_S, NO_COMMON_KEY_S
+from bt_selfsecure.node.haoxiao import peer_upkeep
+from bt_selfsecure.node.haoxiao.peer_upkeep import LOOK_S, NO_COMMON_KEY_S
 from bt_selfsecure.protocols.haoxiao.session_config import Durability
 
 DURABILITIES = pytest.mark.parametrize("durability", Durability)
@@ -69,7 +69,7 @@ def test_no_other_rule_makes_two_ends_without_a_common_key_agree_on_one_in_that_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Else the test above would show nothing."""
-    monkeypatch.setattr(peer_machine, "NO_COMMON_KEY_S", float("inf"))
+    monkeypatch.setattr(peer_upkeep, "NO_COMMON_KEY_S", float("inf"))
     assert not has_asked(asunder(Durability.EVERY_MESSAGE, NO_COMMON_KEY_S + 2 * LOOK_S))
 
 

@@ -12,6 +12,9 @@ from two_daemons import Traffic, wait_until
 
 from bt_selfsecure.cli.status import status_lines
 from bt_selfsecure.node.client import ApiError
+from bt_selfsecure.node.doctor.findings import Verdict
+from bt_selfsecure.node.doctor.host_system import HostSystem
+from bt_selfsecure.node.doctor.others import others
 from bt_selfsecure.node.haoxiao.peer_links import ONE_WAY
 from bt_selfsecure.node.metrics import render
 
@@ -59,10 +62,16 @@ def test_two_ends_agree_on_a_key_through_a_third_and_messages_come_once_and_in_o
     at_bob, at_alice = nodes.client("bob").status(), nodes.client("alice").status()
     shown = "\n".join(status_lines(at_bob, 80))
     assert "relay  for alice, carol\n  links     alice and carol, idle for " in shown
+    assert "; ".join(sorted(f"{route['to']} by {route['by']}" for route in relay["routes"])) == "carol by carol"
+    assert "  routes    carol by carol, found " in shown
     assert b"bt_selfsecure_relay_links 1.0" in render(at_bob)
+    assert b"bt_selfsecure_relay_routes 1.0" in render(at_bob)
     assert b'bt_selfsecure_relay_forwarded_bytes_total{peer="alice"}' in render(at_bob)
     assert any(line.startswith("  through   bob") for line in status_lines(at_alice, 80))
     assert at_alice["relay"] is None
+    for name, other, words in (("alice", "carol", "Through others: carol."), ("bob", "", "Relays for alice, carol: 1")):
+        found = others(HostSystem("", socket=nodes.folder / f"{name}.sock", through=[other] if other else []))
+        assert (found.verdict, found.text[: len(words)]) == (Verdict.OK, words)
     assert [peer["name"] for peer in nodes.client("bob").peers()] == ["alice", "carol"]
     with pytest.raises(ApiError, match="port 11 is the relay's own"):
         nodes.client("alice").send("bob", b"x", port=11)
@@ -116,6 +125,8 @@ def test_one_of_two_ways_carries_the_session_on_and_no_new_key(make: Make) -> No
     Traffic(nodes, 3, other=ENDS).finish(120)
     wait_until(lambda: nodes.peer("alice", "carol")["link"]["path"] == ["dave"])
     assert nodes.peer("alice", "carol")["link"]["second_path"] == []
+    found = others(HostSystem("", socket=nodes.folder / "alice.sock", through=["carol"]))
+    assert (found.verdict, "and connected (one of its two ways" in found.text) == (Verdict.WARNING, True)
     outcome = nodes.client("alice").establish("carol")
     assert (outcome["established"], outcome["reason"]) == (False, ONE_WAY)
 
@@ -130,3 +141,7 @@ def test_a_relay_that_does_not_forward_for_them_is_named_with_the_remedy(make: M
     expected = "bob does not forward between these two: see its [relay] for"
     wait_until(lambda: nodes.peer("alice", "carol")["trouble"] == expected)
     assert nodes.client("bob").status()["relay"]["links"] == []
+    found = others(HostSystem("", socket=nodes.folder / "alice.sock", through=["carol"]))
+    assert found.verdict is Verdict.WARNING
+    assert found.text == f"carol is reached through others, and not connected ({expected})."
+    assert "of others not carried" in others(HostSystem("", socket=nodes.folder / "bob.sock")).text

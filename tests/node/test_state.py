@@ -18,7 +18,7 @@ from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.haoxiao.undelivered import Waiting
 from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.journal_file import LOCK
-from bt_selfsecure.node.service import COMMIT_S
+from bt_selfsecure.node.lazy_commits import COMMIT_S
 from bt_selfsecure.node.set_aside import FILE, LOG
 from bt_selfsecure.node.state import backup, restore, set_aside
 

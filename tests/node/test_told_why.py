@@ -16,7 +16,8 @@ from test_strangers import request_of
 from bt_selfsecure.bearers.base import Link, LinkClosedError
 from bt_selfsecure.node.config import address_bytes
 from bt_selfsecure.node.haoxiao.key_table import KeyState
-from bt_selfsecure.node.service import COMMIT_S, Node
+from bt_selfsecure.node.lazy_commits import COMMIT_S
+from bt_selfsecure.node.service import Node
 from bt_selfsecure.node.state import backup, restore, set_aside
 from bt_selfsecure.protocols.haoxiao.frames import Kind
 

@@ -54,6 +54,8 @@ def wait_until(is_so: Callable[[], object], seconds: float = 60.0) -> None:
 class QuickNodes(TwoNodes):
     """Daemons that wait for less than others, and agree on a key of few packets."""
 
+    waits: Mapping[str, Mapping[str, float]] = WAITS
+
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         for name in ADDRESSES:
@@ -66,7 +68,7 @@ class QuickNodes(TwoNodes):
         return ""
 
     def command(self, *words: str) -> list[str]:
-        return [sys.executable, "-P", "-c", PROGRAM.format(first=self.first, waits=WAITS), *words]
+        return [sys.executable, "-P", "-c", PROGRAM.format(first=self.first, waits=self.waits), *words]
 
 
 def start(nodes: TwoNodes) -> None:

@@ -136,6 +136,29 @@ def test_without_network_only_what_is_needed_ends_the_script(needed: str, status
 
 
 @pytest.mark.parametrize(
+    "ends", ["", "echo 'E: no network'; exit 100", "kill -INT $BASHPID"], ids=["well", "ill", "Ctrl-C"]
+)
+def test_of_postgresql_no_cluster_is_made_and_how_is_gone_afterwards(ends: str, tmp_path: Path) -> None:
+    """Root's commands are done below a folder."""
+    script = f"""
+        . '{COMMON}'
+        as_root() {{
+          case $1 in
+            sh) sh -c "$(sed 's,/etc/,{tmp_path}/etc/,g' <<<"$3")" ;;
+            env) cat '{tmp_path}/etc/postgresql-common/createcluster.d/'*; {ends} ;;
+          esac
+        }}
+        apt_install tshark postgresql
+    """
+    (tmp_path / "etc/postgresql-common").mkdir(parents=True)
+    (tmp_path / "etc/other").touch()
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+    assert "create_main_cluster = off\n" in done.stdout, done.stderr
+    assert (done.returncode == 0) == (not ends)
+    assert [path.name for path in (tmp_path / "etc").iterdir()] == ["other"]
+
+
+@pytest.mark.parametrize(
     "program",
     [
         "import time; time.sleep(30)",

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser_phone import Phone
 from jinja2 import UndefinedError
-from phone import Phone, WebSweep, plan
+from phone import WebSweep, plan
 from sweep_data import info, recorded, simulated
 
 from bt_selfsecure.air.models import Bernoulli

@@ -9,7 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from phone import LONG, SIZES, SLOW, Phone, WebSweep, four_places, plan
+from browser_phone import SIZES, Phone
+from phone import LONG, SLOW, WebSweep, four_places, plan
 
 from bt_selfsecure.look.pages import page
 from bt_selfsecure.sweep.store import Store

@@ -23,16 +23,17 @@ from amounts import at_length
 from phone import WebSweep, plan, until
 from test_sweep_wishes import NO_WISHES
 
+from bt_selfsecure.phone.guard import listening
+from bt_selfsecure.phone.http import MOST, REQUEST_S
 from bt_selfsecure.sweep.control import AirCrew
 from bt_selfsecure.sweep.driver import Driver
 from bt_selfsecure.sweep.events import End, Placed
-from bt_selfsecure.sweep.http import MOST, REQUEST_S
 from bt_selfsecure.sweep.plan import parse
 from bt_selfsecure.sweep.record import Book
 from bt_selfsecure.sweep.rehearsal import RehearsalMedium
 from bt_selfsecure.sweep.states import State
 from bt_selfsecure.sweep.store import Store
-from bt_selfsecure.sweep.web import listening, serve
+from bt_selfsecure.sweep.web import serve
 
 HEADERS = {
     "cache-control": "no-store",
@@ -305,7 +306,7 @@ def test_the_sweep_outlives_its_page_and_says_so(tmp_path: Path) -> None:
         sweep_plan = parse(text, tmp_path)
         crew = AirCrew(sweep_plan.nodes, RehearsalMedium(1), nothing)
         driver = Driver(sweep_plan, Book(store, sweep_plan), crew)
-        listener = listening("127.0.0.1:0")
+        listener = listening("127.0.0.1:0", "--web")
         async with serve(driver, listener, "0" * 10):
             work = asyncio.create_task(driver.run())
             await asyncio.sleep(0)

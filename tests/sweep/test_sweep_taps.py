@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 from amounts import at_length
-from phone import SIZES, SLOW, Phone, WebSweep, four_places, plan, until
+from browser_phone import SIZES, Phone
+from phone import SLOW, WebSweep, four_places, plan, until
 
 from bt_selfsecure.sweep.store import Store
 from bt_selfsecure.sweep.wishes import DEAD_S, STALE_S

@@ -10,26 +10,24 @@ python -m bt_selfsecure.bench.coap.certificates HOST PORT FOLDER
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from bt_selfsecure.bench.dtls_certificates import take_certificates
 from bt_selfsecure.coap.channels import Channel, DtlsChannel, DtlsGate, Gate
 from bt_selfsecure.coap.resources import site
 from bt_selfsecure.coap.schemes import Channels
 from bt_selfsecure.coap.server import serve
 from bt_selfsecure.dtls.endpoint import Dtls
 from bt_selfsecure.dtls.values import Credentials, DtlsConfig
-from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.sansio.context import Random
 
 CIPHERS: Final = "ECDHE-ECDSA-AES128-CCM8:@SECLEVEL=0"
 ENDS: Final = ("client", "server")
 _MAKE: Final = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN={0}"
-_PEM, _VERIFY_PEER, _OR_FAIL = 1, 1, 2
 
 
 def make_certificates(folder: Path) -> None:
@@ -61,19 +59,9 @@ class DtlsCertificates:
 
     def _prepare(self, context: Any) -> None:
         """Give libssl this end's certificate, and whom it trusts: the other end's alone."""
-        lib, (other,) = ctypes.CDLL("libssl.so.3"), (end for end in ENDS if end != self.end)
-        own, key, trusted = (
-            str(self.folder / name).encode() for name in (f"{self.end}.crt", f"{self.end}.key", f"{other}.crt")
-        )
-        at = ctypes.c_void_p(context)
-        taken = (
-            lib.SSL_CTX_use_certificate_file(at, own, _PEM)
-            and lib.SSL_CTX_use_PrivateKey_file(at, key, _PEM)
-            and lib.SSL_CTX_load_verify_locations(at, trusted, None)
-        )
-        if taken != 1:
-            raise BtSelfSecureError(f"libssl does not take the certificates in {self.folder}: make them anew")
-        lib.SSL_CTX_set_verify(at, _VERIFY_PEER | _OR_FAIL, None)
+        (other,) = (end for end in ENDS if end != self.end)
+        names = (f"{self.end}.crt", f"{self.end}.key", f"{other}.crt")
+        take_certificates(context, *(self.folder / name for name in names))
 
 
 async def main(host: str, port: int, folder: Path) -> None:

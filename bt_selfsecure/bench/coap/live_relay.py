@@ -7,7 +7,7 @@ import ipaddress
 import socket
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.dotp.attacks import Sent
@@ -27,6 +27,13 @@ class LiveAttack(Protocol):
     def succeeded(self) -> bool: ...
 
     def hear(self, sender: Role, data: bytes) -> Iterable[Sent]: ...
+
+
+@runtime_checkable
+class LivePlayer(LiveAttack, Protocol):
+    """Is one that also calls on the server itself."""
+
+    async def play(self, place: Place) -> object: ...
 
 
 def place_of(text: str) -> Place:

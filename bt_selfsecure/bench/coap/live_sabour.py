@@ -15,7 +15,8 @@ from aiocoap import error
 
 from bt_selfsecure.bench.coap.live_relay import LONGEST, Place, Say, udp
 from bt_selfsecure.eve.dotp.attacks import Sent
-from bt_selfsecure.eve.sabour.attacks.forgery import FalseDevice
+from bt_selfsecure.eve.sabour.attacks.flood import Flood
+from bt_selfsecure.eve.sabour.attacks.forgery import FalseDevice, FalseServer
 from bt_selfsecure.eve.sabour.attacks.middle import ManInTheMiddle
 from bt_selfsecure.eve.sabour.attacks.points import POINTS, InvalidPoints
 from bt_selfsecure.eve.sabour.attacks.replay import Replay
@@ -25,6 +26,8 @@ from bt_selfsecure.protocols.sabour.messages import Kind, Message, MessageError,
 from bt_selfsecure.protocols.sabour.suites import Parties
 
 EACH_S: Final = 1.0
+HER_READING: Final = b'{"value": 0}'
+EACH_M1_S: Final = 0.001
 
 
 class Middle:
@@ -78,14 +81,59 @@ class Middle:
         return [(sender.peer, _with(data, message.payload, with_client.seal(text, os.urandom)))]
 
 
+class Serving:
+    """Is the server, which nothing reaches: as if it were off. Succeeds if the device, which she has answered, then
+    asks for something: it takes her for the server."""
+
+    def __init__(self, profile: Profile, say: Say) -> None:
+        self._profile: Final = profile
+        self._say: Final = say
+        self._eve: FalseServer | None = None
+        self.succeeded = False
+
+    def hear(self, sender: Role, data: bytes) -> list[Sent]:
+        """Take a datagram of the handshake."""
+        try:
+            message = decode(self._profile, data)
+        except MessageError:
+            return []
+        if message.kind is Kind.M1:
+            self._eve = self._eve or FalseServer(self._profile, Parties(message.device_id), os.urandom)
+        answers = [] if self._eve is None else self._eve.hear(data)
+        if answers:
+            self._say(f"{message.kind.name} of device {self._name(message)} is answered by her")
+        return [(Role.CLIENT, answer) for answer in answers]
+
+    def _name(self, message: Message) -> str:
+        return message.device_id.hex() if message.kind is Kind.M1 else "that was"
+
+    def hear_coap(self, sender: Role, data: bytes) -> list[Sent]:
+        """Take a CoAP message: in `hardened` perhaps of the handshake."""
+        try:
+            message = aiocoap.Message.decode(data)
+        except (error.UnparsableMessage, ValueError):
+            return []
+        if self._profile.hardened and message.opt.uri_path == ("auth",):
+            head = bytes([data[0], 0x44]) + os.urandom(2) + message.token
+            return [(Role.CLIENT, head + b"\xff" + frame) for _, frame in self.hear(sender, message.payload)]
+        keys = self._eve.keys() if self._eve else None
+        if keys is None:
+            return []
+        self.succeeded = True
+        self._say(f"the device asks her: {message.code} /{'/'.join(message.opt.uri_path)}")
+        if not isinstance(keys, PayloadKey):
+            return []
+        head = bytes([data[0] | 0x20, 0x45]) + data[2:4] + message.token
+        return [(Role.CLIENT, head + b"\xff" + keys.seal(HER_READING, os.urandom))]
+
+
 def _with(data: bytes, old: bytes, new: bytes) -> bytes:
     """Return the CoAP message with another payload, which is its end."""
     return data[: len(data) - len(old)] + new
 
 
-class Visitor:
-    """Learns a device's id from M1, which shows it to whoever hears it; then calls on the server herself, each second
-    until she succeeds: `visit` says how."""
+class Overhearing:
+    """Learns a device's id from M1, which shows it to whoever hears it."""
 
     def __init__(self, profile: Profile, say: Say) -> None:
         self._profile: Final = profile
@@ -101,32 +149,12 @@ class Visitor:
         self._note(frame)
         return [(sender.peer, data)]
 
-    async def play(self, place: Place) -> None:
-        """Call until it succeeded."""
-        while not self.succeeded:
-            await asyncio.sleep(EACH_S)
-            if self._device_id:
-                with contextlib.suppress(OSError, TimeoutError), udp(place) as own:
-                    own.connect(place)
-                    await self._visit(own)
-
     def _note(self, frame: bytes) -> None:
         """Take what passes."""
 
-    @abc.abstractmethod
-    async def _visit(self, own: socket.socket) -> None:
-        """Try it once, by this socket."""
-
-    async def _asked(self, own: socket.socket, frame: bytes) -> bytes:
-        """Return the frame that answers this one. Raises TimeoutError."""
-        loop = asyncio.get_running_loop()
-        in_coap = b"\x50\x02" + os.urandom(2) + b"\xb4auth\xff" + frame
-        await loop.sock_sendall(own, in_coap if self._profile.hardened else frame)
-        async with asyncio.timeout(EACH_S):
-            while True:
-                answer = self._frame(await loop.sock_recv(own, LONGEST))
-                if answer:
-                    return answer
+    def _datagram(self, frame: bytes) -> bytes:
+        """Return what carries a message of the handshake to the server."""
+        return b"\x50\x02" + os.urandom(2) + b"\xb4auth\xff" + frame if self._profile.hardened else frame
 
     def _frame(self, data: bytes) -> bytes:
         """Return the handshake's message in a datagram: in `hardened` it is a CoAP payload."""
@@ -146,6 +174,33 @@ class Visitor:
     def _is_m4(self, frame: bytes) -> bool:
         message = self._message(frame)
         return message is not None and message.kind is Kind.M4
+
+
+class Visitor(Overhearing):
+    """Calls on the server herself then, each second until she succeeds: `visit` says how."""
+
+    async def play(self, place: Place) -> None:
+        """Call until it succeeded."""
+        while not self.succeeded:
+            await asyncio.sleep(EACH_S)
+            if self._device_id:
+                with contextlib.suppress(OSError, TimeoutError), udp(place) as own:
+                    own.connect(place)
+                    await self._visit(own)
+
+    @abc.abstractmethod
+    async def _visit(self, own: socket.socket) -> None:
+        """Try it once, by this socket."""
+
+    async def _asked(self, own: socket.socket, frame: bytes) -> bytes:
+        """Return the frame that answers this one. Raises TimeoutError."""
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(own, self._datagram(frame))
+        async with asyncio.timeout(EACH_S):
+            while True:
+                answer = self._frame(await loop.sock_recv(own, LONGEST))
+                if answer:
+                    return answer
 
 
 class Replaying(Visitor):
@@ -205,8 +260,42 @@ class Pointing(Visitor):
             self._say("M2 comes: the server goes on with it")
 
 
-SABOUR: Final[dict[str, type[Visitor]]] = {
+class Flooding(Overhearing):
+    """Sends the server M1 in the device's name without end. Succeeds if no handshake comes to its end meanwhile."""
+
+    def __init__(self, profile: Profile, say: Say) -> None:
+        super().__init__(profile, say)
+        self._sent = self._tried = self._done = 0
+        self.succeeded = False
+
+    def _note(self, frame: bytes) -> None:
+        message = self._message(frame)
+        if self._sent and message is not None:
+            self._tried += message.kind is Kind.M1
+            self._done += message.kind is Kind.M4 and self._tried > 0
+            self.succeeded = self._tried > 0 and not self._done
+
+    async def play(self, place: Place) -> None:
+        """Wait until the id is known; then send."""
+        while not self._device_id:
+            await asyncio.sleep(EACH_M1_S)
+        eve = Flood(self._profile, self._device_id, os.urandom)
+        self._say(f"up to {1 / EACH_M1_S:.0f} M1 a second in the name of {self._device_id.hex()}")
+        try:
+            with udp(place) as own:
+                own.connect(place)
+                while True:
+                    with contextlib.suppress(OSError):
+                        own.send(self._datagram(eve.m1()))
+                        self._sent += 1
+                    await asyncio.sleep(EACH_M1_S)  # one by one: 16 at once displace whoever is in a handshake
+        finally:
+            self._say(f"{self._sent} M1; {self._done} of the device's {self._tried} came to an end")
+
+
+SABOUR: Final[dict[str, type[Overhearing]]] = {
     "sabour/replay": Replaying,
     "sabour/false-device": Forging,
     "sabour/points": Pointing,
+    "sabour/flood": Flooding,
 }

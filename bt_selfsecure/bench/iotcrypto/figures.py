@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import base64
 import json
-import ssl
 import struct
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Final
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from bt_selfsecure.bench.iotcrypto.testbed import NOW, Testbed
 from bt_selfsecure.curves import ecdsa_sign, ecdsa_verify, x25519, x25519_public
 from bt_selfsecure.dtls.endpoint import Dtls
 from bt_selfsecure.dtls.listener import DtlsListener
 from bt_selfsecure.dtls.values import Credentials, DtlsConfig
-from bt_selfsecure.protocols.iotcrypto.canonical import encode
+from bt_selfsecure.protocols.iotcrypto.canonical import decode, encode
 from bt_selfsecure.protocols.iotcrypto.keys import hardened_keys
-from bt_selfsecure.protocols.iotcrypto.messages import Profile
+from bt_selfsecure.protocols.iotcrypto.messages import Profile, decode_message
 from bt_selfsecure.protocols.iotcrypto.transmission_messages import (
     ActuatorCommand,
     AlertMessage,
@@ -61,11 +52,13 @@ class Wire:
     """Joins two ends of DTLS in memory, and counts."""
 
     key: bytes
+    configs: tuple[DtlsConfig, DtlsConfig] = (_DTLS, _DTLS)
+    """Of client and server."""
 
     def __post_init__(self) -> None:
         self.sizes: list[int] = []
-        listener = DtlsListener(lambda name: self.key, lambda size: bytes(size), 0.0, _DTLS)
-        self.client = Dtls.client(lambda hint: Credentials(b"office", self.key), 0.0, _DTLS)
+        listener = DtlsListener(lambda name: self.key, lambda size: bytes(size), 0.0, self.configs[1])
+        self.client = Dtls.client(lambda hint: Credentials(b"office", self.key), 0.0, self.configs[0])
         self.server: Dtls | None = None
         while not (self.server and self.client.established):
             for data in self.client.frames_to_send(0.0):
@@ -107,16 +100,59 @@ def figure_8() -> list[tuple[str, int, int]]:
 
 def connection_bytes(profile: Profile) -> list[tuple[str, int]]:
     """Return what is in a connection, as the paper counts: the handshake of DTLS, and each message in its record."""
+    handshake, messages = _connection(profile)
+    return [("DTLS handshake", handshake), *((name, sealed) for name, _, sealed in messages)]
+
+
+def connection_parts(profile: Profile) -> dict[str, int]:
+    """Return the same by what it is for: the sum is that of `connection_bytes`."""
+    handshake, messages = _connection(profile)
+    parts = dict.fromkeys(PARTS, 0)
+    parts["DTLS handshake"] = handshake
+    for _, data, sealed in messages:
+        parts["records of DTLS, 29 bytes each"] += sealed - len(data)
+        _, *fields = decode(data, len(data))
+        inner = []
+        if isinstance(fields[0], bytes) and len(fields) > 1:  # a hello or an answer
+            certificate, signatures, *fields = fields
+            inner = [("certificates", len(certificate)), ("third-party signatures", len(encode(signatures)))]
+        for name, size in [*inner, ("keys, nonces, proof and MACs", sum(map(len, fields)))]:
+            parts[name] += size
+            data = data[size:]
+        parts["what CBOR has around these"] += len(data)
+    return parts
+
+
+PARTS: Final = (
+    "certificates",
+    "third-party signatures",
+    "keys, nonces, proof and MACs",
+    "what CBOR has around these",
+    "records of DTLS, 29 bytes each",
+    "DTLS handshake",
+)
+
+
+def _connection(profile: Profile) -> tuple[int, list[tuple[str, bytes, int]]]:
+    """Return the bytes of a handshake, and of each message its name, itself, and the bytes of its datagram."""
     bed, wire = Testbed(profile, 1), Wire(bytes(16))
-    rows = [("DTLS handshake", sum(wire.sizes))]
+    handshake, messages = sum(wire.sizes), []
 
     def counted(data: bytes) -> list[bytes]:
-        rows.append((f"message {len(rows)}", wire.sealed(data)))
+        name = decode_message(profile, data).kind.name.lower()
+        messages.append((name, data, wire.sealed(data)))
         return [data]
 
     gateway = bed.responder(bed.gateway_keys, bed.gateway)
     bed.run(bed.initiator(bed.device_keys, bed.device), gateway, counted, counted)
-    return rows
+    return handshake, messages
+
+
+def certificate_parts() -> dict[str, int]:
+    """Return the bytes of each field of a certificate with the longest name, with CBOR's head of it."""
+    fields = decode(Testbed(Profile.HARDENED, 1).device.certificate.encode(), 1024)
+    names = ("version", "id", "role", "name", "created", "expires", "X25519 key", "P-256 key", "self-signature")
+    return {"array": 1} | {name: len(encode(value)) for name, value in zip(names, fields, strict=True)}
 
 
 # --- figure 9 ---------------------------------------------------------------------------------------------------------
@@ -221,65 +257,3 @@ def figure_10() -> list[tuple[str, int, int, int, int]]:
 
 def _in_json(value: Any) -> Any:
     return base64.b64encode(value).decode() if isinstance(value, bytes) else dict(value)
-
-
-# --- a peer -----------------------------------------------------------------------------------------------------------
-
-
-def x509_peer() -> tuple[int, int]:
-    """Return the bytes of an X.509 certificate of the same content, one P-256 key, and of a TLS 1.2 handshake in which
-    both ends show one, measured by Python's ssl in memory (DTLS adds some 25 bytes to each of its dozen messages)."""
-    with tempfile.TemporaryDirectory() as place:
-        size, contexts = _x509_contexts(Path(place))
-    return size, _handshake_bytes(*contexts)
-
-
-def _x509_contexts(place: Path) -> tuple[int, tuple[ssl.SSLContext, ssl.SSLContext]]:
-    keys = {name: ec.generate_private_key(ec.SECP256R1()) for name in ("owner", "boiler", "cellar")}
-    now = datetime.now(UTC)
-    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "owner")])
-    size = 0
-    for name, key in keys.items():
-        made = (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-            .issuer_name(issuer)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now)
-            .not_valid_after(now + timedelta(days=365))
-            .add_extension(x509.BasicConstraints(ca=name == "owner", path_length=None), critical=True)
-            .sign(keys["owner"], hashes.SHA256())
-        )
-        size = len(made.public_bytes(serialization.Encoding.DER))
-        private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        (place / name).write_bytes(made.public_bytes(serialization.Encoding.PEM) + private)
-    contexts = []
-    for name, side in (("boiler", ssl.PROTOCOL_TLS_CLIENT), ("cellar", ssl.PROTOCOL_TLS_SERVER)):
-        context = ssl.SSLContext(side)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.maximum_version = ssl.TLSVersion.TLSv1_2
-        context.set_ciphers("ECDHE-ECDSA-CHACHA20-POLY1305")
-        context.load_verify_locations(place / "owner")
-        context.load_cert_chain(place / name)
-        contexts.append(context)
-    return size, (contexts[0], contexts[1])
-
-
-def _handshake_bytes(client: ssl.SSLContext, server: ssl.SSLContext) -> int:
-    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ends = (client.wrap_bio(down, up), server.wrap_bio(up, down, server_side=True))
-    total, done = 0, set[int]()
-    while len(done) < 2:
-        for number, (end, out) in enumerate(zip(ends, (up, down), strict=True)):
-            before = out.pending
-            try:
-                end.do_handshake()
-                done.add(number)
-            except ssl.SSLWantReadError:
-                pass
-            total += out.pending - before
-    return total

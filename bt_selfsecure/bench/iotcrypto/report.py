@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from bt_selfsecure.bench.iotcrypto.figures import (
@@ -10,12 +12,14 @@ from bt_selfsecure.bench.iotcrypto.figures import (
     PAPER_CERTIFICATE_BYTES,
     PAPER_CONNECTION_BYTES,
     PAPER_SHARE,
+    certificate_parts,
     connection_bytes,
+    connection_parts,
     figure_8,
     figure_9,
     figure_10,
-    x509_peer,
 )
+from bt_selfsecure.bench.iotcrypto.peers import peers
 from bt_selfsecure.protocols.iotcrypto.limits import MOST_NAME_BYTES
 from bt_selfsecure.protocols.iotcrypto.messages import Profile
 
@@ -24,7 +28,6 @@ def figures(which: Sequence[str]) -> dict[str, Any]:
     """Return the figures of these numbers, measured now."""
     made: dict[str, Any] = {}
     if "8" in which:
-        certificate, handshake = x509_peer()
         made["8"] = {
             "packets": [{"message": name, "plain": plain, "encrypted": sealed} for name, plain, sealed in figure_8()],
             "paper_added": PAPER_ADDED_BYTES,
@@ -33,7 +36,10 @@ def figures(which: Sequence[str]) -> dict[str, Any]:
                 for profile in Profile
             },
             "paper_connection": PAPER_CONNECTION_BYTES,
-            "x509": {"certificate": certificate, "tls_1_2_handshake": handshake},
+            "connection_parts": {profile.value: connection_parts(profile) for profile in Profile},
+            "certificate_parts": certificate_parts(),
+            "paper_certificate": PAPER_CERTIFICATE_BYTES,
+            "peers": [asdict(peer) for peer in peers()],
         }
     if "9" in which:
         measured = figure_9()
@@ -68,8 +74,20 @@ def lines(made: dict[str, Any]) -> Iterator[str]:
             parts = " + ".join(str(row["bytes"]) for row in rows)
             yield f"A connection, {profile}: {sum(row['bytes'] for row in rows)} = {parts}"
         yield f"  paper: {figure['paper_connection']}; each: DTLS handshake, then the messages in their records"
-        peer = figure["x509"]
-        yield f"  beside it: TLS 1.2, both with X.509 of {peer['certificate']} bytes: {peer['tls_1_2_handshake']}"
+        of_profiles = [*figure["connection_parts"].values()]
+        yield f"{'What is in a connection':48}" + "".join(f"{name:>10}" for name in figure["connection_parts"])
+        for part in of_profiles[0]:
+            yield f"  {part:46}" + "".join(f"{parts[part]:10}" for parts in of_profiles)
+        told = ", ".join(f"{name} {size}" for name, size in figure["certificate_parts"].items())
+        whole = sum(figure["certificate_parts"].values())
+        yield from textwrap.wrap(
+            f"A certificate: {whole} (paper: {figure['paper_certificate']}) = {told}", 80, subsequent_indent="  "
+        )
+        handshake = of_profiles[0]["DTLS handshake"]
+        yield f"The transmission then begins with a DTLS handshake of its own: {handshake}"
+        yield "Beside it, bytes of a handshake                  credential handshake"
+        for peer in figure["peers"]:
+            yield f"  {peer['name']:46} {peer['credential_bytes']:10} {peer['handshake_bytes']:9}  {peer['source']}"
     if figure := made.get("9"):
         yield "Figure 9: CPU time of a connection's cryptography, both ends together"
         whole = sum(figure["microseconds"].values())

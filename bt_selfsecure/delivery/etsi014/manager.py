@@ -14,14 +14,21 @@ from threading import Event, Thread
 from typing import Any, Final
 
 from bt_selfsecure.crypto import sha256
+from bt_selfsecure.delivery.etsi014.api_types import (
+    KEY_BITS,
+    LEAST_BITS,
+    MOST_BITS,
+    MOST_KEYS,
+    OCTET_BITS,
+    EtsiKey,
+    KmeStatus,
+)
 from bt_selfsecure.delivery.etsi014.key_ids import CHAIN_BYTES, MOST_GENERATION, MOST_INDEX, KeyId
 from bt_selfsecure.delivery.etsi014.store import KeyStore
 from bt_selfsecure.delivery.follow import Delivery, KeyWish, follow
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.node.client import NodeClient
 
-KEY_BITS, LEAST_BITS, MOST_BITS, MOST_KEYS = 256, 64, 1024, 128
-"""Of a key where nothing is said, at least and at most; and keys a request."""
 MOST_STORED: Final = 1_000_000
 """What status tells at most: keys are derived when they are asked for."""
 PATIENCE_S: Final = 5.0
@@ -61,7 +68,7 @@ class KeyManager:
         self._end = Event()
         self._followers: list[Thread] = []
 
-    def status(self, master: str, slave: str) -> dict[str, Any]:
+    def status(self, master: str, slave: str) -> KmeStatus:
         """Return the standard's Status data format, table 5."""
         peer = self._peer(master, slave)
         stored, target = 0, ""
@@ -84,19 +91,20 @@ class KeyManager:
             "max_SAE_ID_count": 0,
         }
 
-    def enc_keys(self, master: str, slave: str, request: Mapping[str, Any]) -> list[dict[str, str]]:
+    def enc_keys(self, master: str, slave: str, request: Mapping[str, Any]) -> list[EtsiKey]:
         """Return new keys for the master, by the Key request data format, table 6."""
         peer = self._peer(master, slave)
         number, size = _whole(request, "number", 1), _whole(request, "size", KEY_BITS)
-        if size % 8:
+        if size % OCTET_BITS:
             raise KmeError(400, "size shall be a multiple of 8")
         if not LEAST_BITS <= size <= MOST_BITS:
             raise KmeError(400, "size is out of range", min_key_size=LEAST_BITS, max_key_size=MOST_BITS)
         if not 1 <= number <= MOST_KEYS:
             raise KmeError(400, "number is out of range", max_key_per_request=MOST_KEYS)
-        if request.get("additional_slave_SAE_IDs"):
+        if _listed(request, "additional_slave_SAE_IDs", str):
             raise KmeError(400, "additional_slave_SAE_IDs are not supported", max_SAE_ID_count=0)
-        if unsupported := request.get("extension_mandatory"):
+        _listed(request, "extension_optional", dict)
+        if unsupported := _listed(request, "extension_mandatory", dict):
             raise KmeError(
                 400,
                 "not all extension_mandatory parameters are supported",
@@ -111,7 +119,7 @@ class KeyManager:
         chain = chain[: 2 * CHAIN_BYTES]
         return [_key(KeyId(chain, int(count), index, size // 8), key) for index, key in given]
 
-    def dec_keys(self, slave: str, master: str, key_ids: Sequence[str]) -> list[dict[str, str]]:
+    def dec_keys(self, slave: str, master: str, key_ids: Sequence[str]) -> list[EtsiKey]:
         """Return to the slave the keys of these names, each once, and all or none."""
         peer = self._peer(slave, master)
         names = [KeyId.parse(key_id) for key_id in key_ids]
@@ -200,14 +208,21 @@ def _may_come(name: KeyId, newest: str) -> bool:
     return chain[: 2 * CHAIN_BYTES] != name.chain or int(number) < name.generation
 
 
-def _key(name: KeyId, key: bytes) -> dict[str, str]:
+def _key(name: KeyId, key: bytes) -> EtsiKey:
     return {"key_ID": str(name), "key": base64.b64encode(key).decode()}
 
 
 def _whole(request: Mapping[str, Any], name: str, default: int) -> int:
     value = request.get(name, default)
-    if isinstance(value, str) and value.isdecimal():
-        return int(value)
+    if isinstance(value, float) and value.is_integer():  # in JSON 2.0 is an integer, too
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         raise KmeError(400, f"{name} shall be an integer")
+    return value
+
+
+def _listed(request: Mapping[str, Any], name: str, kind: type) -> list[Any]:
+    value = request.get(name, [])
+    if not isinstance(value, list) or not all(isinstance(each, kind) for each in value):
+        raise KmeError(400, f"{name} shall be an array of {'strings' if kind is str else 'objects'}")
     return value

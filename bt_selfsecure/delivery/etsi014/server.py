@@ -4,22 +4,28 @@ logged."""
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
 import ssl
 from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import web
 
+from bt_selfsecure import __version__
 from bt_selfsecure.delivery.etsi014.manager import KeyManager, KmeError
 from bt_selfsecure.errors import UsageError
 
 MOST_BODY_BYTES: Final = 1 << 16
+MOST_DIGITS: Final = 9
 PATH: Final = "/api/v1/keys/{sae}"
 
 log = logging.getLogger(__name__)
+http_log = logging.getLogger(f"{__name__}.http")
+http_log.setLevel(logging.CRITICAL)  # aiohttp logs a traceback for every request that is not HTTP
 
 
 def tls(folder: Path, name: str) -> ssl.SSLContext:
@@ -56,7 +62,11 @@ def application(manager: KeyManager) -> web.Application:
         keys = await asyncio.to_thread(manager.dec_keys, _caller(request), request.match_info["sae"], key_ids)
         return _answer({"keys": keys})
 
+    async def openapi(_: web.Request) -> web.Response:
+        return _answer(_description())
+
     made = web.Application(client_max_size=MOST_BODY_BYTES, middlewares=[_in_one_message])
+    made.router.add_get("/api/v1/openapi.json", openapi)
     made.router.add_get(PATH + "/status", status)
     for method in ("GET", "POST"):
         made.router.add_route(method, PATH + "/enc_keys", enc_keys)
@@ -66,7 +76,7 @@ def application(manager: KeyManager) -> web.Application:
 
 async def serve(manager: KeyManager, context: ssl.SSLContext, host: str, port: int) -> None:
     """Serve until cancelled. Raises `UsageError` where the port can't be had."""
-    runner = web.AppRunner(application(manager), access_log=None)
+    runner = web.AppRunner(application(manager), access_log=None, logger=http_log)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port, ssl_context=context).start()
@@ -90,9 +100,19 @@ def _caller(request: web.Request) -> str:
     return str(names[0])
 
 
+@functools.cache
+def _description() -> dict[str, Any]:
+    """This API in OpenAPI 3.1, with this version."""
+    described: dict[str, Any] = json.loads(
+        files("bt_selfsecure.delivery.etsi014").joinpath("openapi.json").read_text("utf-8")
+    )
+    described["info"]["version"] = __version__
+    return described
+
+
 async def _wish(request: web.Request) -> Mapping[str, Any]:
-    if request.method == "GET":
-        return dict(request.query)
+    if request.method != "POST":
+        return _queried(request)
     try:
         body = json.loads(await request.read() or b"{}")
     except (ValueError, RecursionError):
@@ -100,6 +120,17 @@ async def _wish(request: web.Request) -> Mapping[str, Any]:
     if not isinstance(body, dict):
         raise KmeError(400, "the request's body is not a JSON object")
     return body
+
+
+def _queried(request: web.Request) -> Mapping[str, Any]:
+    """Parameters of a query, of which numbers are numbers and none stands there twice."""
+    wish: dict[str, Any] = {}
+    for name, value in request.query.items():
+        if name in wish:
+            raise KmeError(400, f"{name[:64]} is there twice")
+        is_number = name in ("number", "size") and value.isascii() and value.isdecimal()
+        wish[name] = int(value) if is_number and len(value) <= MOST_DIGITS else value
+    return wish
 
 
 def _key_ids(wish: Mapping[str, Any]) -> list[str]:
@@ -125,7 +156,12 @@ async def _in_one_message(request: web.Request, handler: Any) -> web.StreamRespo
         details = [{name: value} for name, value in error.details.items()]
         return _answer({"message": str(error)} | ({"details": details} if details else {}), error.status)
     except web.HTTPException as error:
-        return _answer({"message": error.reason}, error.status)
+        answer = _answer({"message": error.reason}, error.status)
+        answer.headers.update({name: value for name, value in error.headers.items() if name == "Allow"})
+        return answer
+    except UsageError as error:
+        log.error("%s", error)
+        return _answer({"message": str(error)}, 503)
     except Exception:
         log.exception("a request of %s failed", request.path)
         return _answer({"message": "the KME failed at this; its log says why"}, 503)

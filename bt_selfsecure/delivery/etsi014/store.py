@@ -105,14 +105,24 @@ class KeyStore:
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
+        """Raises `UsageError` where the disk does not take it: then nothing is given out."""
         with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
             try:
-                yield
-            except BaseException:
-                self._db.execute("ROLLBACK")
+                self._db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield
+                    self._db.execute("COMMIT")
+                except BaseException:
+                    if self._db.in_transaction:
+                        self._db.execute("ROLLBACK")
+                    raise
+            except sqlite3.IntegrityError:
                 raise
-            self._db.execute("COMMIT")
+            except sqlite3.Error as error:  # its text may hold what stands in a row
+                name = getattr(error, "sqlite_errorname", type(error).__name__)
+                raise UsageError(
+                    f"can't keep which keys were given out, so none is ({name}): make room on the disk, or see dmesg"
+                ) from None
 
 
 class _NotHereError(BtSelfSecureError):

@@ -7,14 +7,16 @@ first octets are no secret. What Eve does not read off is which generator makes 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import product
+from itertools import islice, product
 from typing import Final
 
-from bt_selfsecure.protocols.dotp.keys import SERIAL_BYTES, SESSION_NUMBERS, SN_BITS, PaperKeys, Policy
+from bt_selfsecure.protocols.dotp.keys import SERIAL_BYTES, SESSION_NUMBERS, SN_BITS, PaperKeys, Policy, paper_key
 from bt_selfsecure.protocols.dotp.mt19937 import Mt19937
 
 KEY_EXCHANGE: Final = 2
 """Which of a session's numbers names the key of its handshake."""
+MOST_AHEAD: Final = 10_000
+"""Numbers of a generator that she makes to see whether it is the one."""
 
 
 def sn_of_key(key: bytes) -> int:
@@ -65,20 +67,22 @@ def sns_of_known(datagram: bytes, known: Sequence[int | None], policy: Policy, b
     Each known octet in a key block's upper half is an octet of SN; she tries all values of those that she lacks, at
     most two, and the rest of what she knows tells them apart.
     """
-    size, sealed = bits // 8, datagram[SERIAL_BYTES:]
+    return [sn for sn in _candidates(datagram, known, bits // 8) if _fits(read([datagram], sn, policy, bits)[0], known)]
+
+
+def _candidates(datagram: bytes, known: Sequence[int | None], size: int) -> Iterator[int]:
+    """Return each SN that fits what she knows in the upper halves of the key blocks; none where it is too little."""
     octets: list[Sequence[int]] = [range(256)] * (SN_BITS // 8)
-    for at, (octet, plain) in enumerate(zip(sealed, known, strict=True)):
+    for at, (octet, plain) in enumerate(zip(datagram[SERIAL_BYTES:], known, strict=True)):
         if plain is not None and at % size < len(octets):
             octets[at % size] = (octet ^ plain,)
-    if sum(len(each) > 1 for each in octets) > 2:
-        return []
-    found = []
-    for each in product(*octets):
-        sn = int.from_bytes(bytes(each))
-        (text,) = read([datagram], sn, policy, bits)
-        if all(plain in (None, octet) for octet, plain in zip(text, known, strict=True)):
-            found.append(sn)
-    return found
+    if sum(len(each) > 1 for each in octets) <= 2:
+        for each in product(*octets):
+            yield int.from_bytes(bytes(each))
+
+
+def _fits(text: bytes, known: Sequence[int | None]) -> bool:
+    return all(plain in (None, octet) for octet, plain in zip(text, known, strict=True))
 
 
 def _mt19937(seed: int) -> Iterator[int]:
@@ -118,7 +122,7 @@ GENERATORS: Final[Mapping[str, Callable[[int], Iterator[int]]]] = {
 }
 
 
-def generators_that_give(keys: Sequence[bytes], within: int = 10_000) -> list[str]:
+def generators_that_give(keys: Sequence[bytes], within: int = MOST_AHEAD) -> list[str]:
     """Return the generators whose numbers from the keys' own SN hold those of these 64-bit keys, in this order."""
     found = []
     for name, make in GENERATORS.items():
@@ -128,4 +132,19 @@ def generators_that_give(keys: Sequence[bytes], within: int = 10_000) -> list[st
                 wanted.pop(0)
         if not wanted:
             found.append(name)
+    return found
+
+
+def generators_of_known(datagram: bytes, known: Sequence[int | None]) -> list[tuple[str, int]]:
+    """Return the generators, each with its seed, under whose 64-bit keys a datagram's text is what she knows of it:
+    keys that follow each other, of which she has the octets where she knows the text."""
+    number, sealed = int.from_bytes(datagram[:SERIAL_BYTES]), datagram[SERIAL_BYTES:]
+    found: list[tuple[str, int]] = []
+    if number > MOST_AHEAD:
+        return found
+    for sn, (name, make) in product(_candidates(datagram, known, 8), GENERATORS.items()):
+        rns = islice(make(sn), number, number - -len(sealed) // 8)
+        pad = b"".join(paper_key(sn, rn, 64).to_bytes(8) for rn in rns)
+        if _fits(bytes(a ^ b for a, b in zip(sealed, pad, strict=False)), known):
+            found.append((name, sn))
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from functools import cache, reduce
+from functools import cache, partial, reduce
 from operator import getitem, xor
 from typing import Final
 
@@ -26,6 +26,11 @@ PPI: Final = 192
 BLUETOOTH_LE_LL: Final = 251
 BLUETOOTH_LINUX_MONITOR: Final = 254
 NORDIC_BLE: Final = 272
+ETHERNET: Final = 1
+RAW_IP: Final = 101
+LINUX_SLL: Final = 113
+LINUX_SLL2: Final = 276
+NETWORKS: Final = frozenset({ETHERNET, RAW_IP, LINUX_SLL, LINUX_SLL2})
 
 NAMES: Final = {
     LINKTYPE_USER0: "USER0",
@@ -36,6 +41,10 @@ NAMES: Final = {
     BLUETOOTH_LINUX_MONITOR: "BLUETOOTH_LINUX_MONITOR",
     LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR: "BLUETOOTH_LE_LL_WITH_PHDR",
     NORDIC_BLE: "NORDIC_BLE",
+    ETHERNET: "ETHERNET",
+    RAW_IP: "RAW",
+    LINUX_SLL: "LINUX_SLL",
+    LINUX_SLL2: "LINUX_SLL2",
 }
 """Of the link types that are read."""
 
@@ -231,6 +240,28 @@ def _raw(time: float, data: bytes) -> CapturedPacket:
     return CapturedPacket(time, None, None, data, None, LINKTYPE_USER0, _UNKNOWN)
 
 
+# --- networks ---------------------------------------------------------------------------------------------------------
+
+_IP: Final = (0x0800, 0x86DD)
+_TAGS: Final = (0x8100, 0x88A8)  # of VLANs: four octets, the last two of which are the type of what follows
+
+
+def _network(linktype: int, type_at: int, payload_at: int, time: float, data: bytes) -> CapturedPacket | None:
+    """Read the IP packet behind a head with an EtherType; of any other protocol nothing is kept."""
+    if len(data) < payload_at:
+        return None
+    kind = int.from_bytes(data[type_at : type_at + 2])
+    while kind in _TAGS and len(data) >= payload_at + 4:
+        kind = int.from_bytes(data[payload_at + 2 : payload_at + 4])
+        payload_at += 4
+    packet = data[payload_at:] if kind in _IP else b""
+    return CapturedPacket(time, None, None, packet, None, linktype, _UNKNOWN)
+
+
+def _raw_ip(time: float, data: bytes) -> CapturedPacket:
+    return CapturedPacket(time, None, None, data, None, RAW_IP, _UNKNOWN)
+
+
 READ: Final[dict[int, Callable[[float, bytes], CapturedPacket | None]]] = {
     LINKTYPE_USER0: _raw,
     BLUETOOTH_HCI_H4: _h4,
@@ -240,5 +271,9 @@ READ: Final[dict[int, Callable[[float, bytes], CapturedPacket | None]]] = {
     BLUETOOTH_LINUX_MONITOR: _monitor,
     LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR: _le_with_phdr,
     NORDIC_BLE: _nordic,
+    ETHERNET: partial(_network, ETHERNET, 12, 14),
+    RAW_IP: _raw_ip,
+    LINUX_SLL: partial(_network, LINUX_SLL, 14, 16),
+    LINUX_SLL2: partial(_network, LINUX_SLL2, 0, 20),
 }
 """For each link type, what takes its packets apart: never raises, gives None where one is too short, or a note."""

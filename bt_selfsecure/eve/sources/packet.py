@@ -38,7 +38,7 @@ class CapturedPacket(NamedTuple):
     """LE channel index, 0 to 39, of which 37, 38 and 39 are for advertising (Core Vol 6 Part B 1.4.1)."""
     bytes: bytes
     """LE air: access address, PDU, CRC. HCI: packet indicator and packet (H4, Core Vol 4 Part A 2); empty for a note of
-    the host's own. Any other link type: the packet as it is."""
+    the host's own. A network: the IP packet; empty for any other. Any other link type: the packet as it is."""
     crc_ok: bool | None
     """As the source says, or as an advertisement's CRC tells; None where neither does."""
     linktype: int

@@ -110,7 +110,11 @@ function showDevice(node, item) {
   const text = said.map(([sensor, value]) => `${sensor} ${shown(value)}`).join("\n");
   if (values.dataset.text !== text) {
     values.dataset.text = text;
-    values.replaceChildren(...said.flatMap(([sensor, value]) => [`${sensor} `, make("b", shown(value)), " "]));
+    values.replaceChildren(...said.flatMap(([sensor, value]) => {
+      const pair = make("span", `${sensor} `);
+      pair.append(make("b", shown(value)));
+      return [pair, " "];
+    }));
     if (!said.length) values.textContent = "no readings yet";
   }
   const read = item.read_ms ? `; read ${when(item.read_ms)}` : "";
@@ -200,7 +204,7 @@ async function refresh() {
     role = network.role;
     $("enter").hidden = true; $("shown").hidden = false; $("trouble").hidden = true;
     put($("name"), network.name);
-    put($("who"), `${network.owner}; cloud ${network.cloud}; ${clock.format(network.now_ms)}`);
+    put($("who"), `${network.owner}; cloud \u201c${network.cloud}\u201d; ${clock.format(network.now_ms)}`);
     for (const [id, count] of [["gateways", network.gateways], ["devices", network.devices], ["unseen", network.unseen_alerts]])
       put($(id), count.toLocaleString());
     if (network.unseen_alerts > unseen) put($("told"), `${network.unseen_alerts} alerts that nobody has seen`);
@@ -213,6 +217,8 @@ async function refresh() {
     await Promise.all([...$("tree").children].filter(each => each.open).map(fill));
     $("no-alerts").hidden = alerts.length > 0;
     keyed($("alerts"), alerts, each => each.number, newAlert, showAlert);
+    const last = each => each.left_ms ?? each.joined_ms;
+    connections.sort((one, other) => last(other) - last(one));
     const names = new Map(gateways.map(each => [each.id, each.name]));
     keyed($("structure"), connections, each => each.number, () => make("li"), (node, item) => showConnection(node, item, names));
     if (role !== "partner" && turn++ % SLOW_EACH === 0) showTrust(await ask("GET", "/v1/trust"));

@@ -6,6 +6,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from bt_selfsecure.files import OWNER
 Row = tuple[Any, ...]
 WAIT_S: Final = 10.0
 """For another program that writes."""
+CLAIM_S: Final = 2.0
+"""PostgreSQL takes a moment to see that whoever had the claim was ended."""
 _CLAIM: Final = 5_713_571_4
 """Number of the lock that says which server takes from gateways."""
 
@@ -162,7 +165,12 @@ class Postgres(CloudDatabase):
             yield
 
     def claim(self) -> bool:
-        return bool(self.execute("SELECT pg_try_advisory_lock(?)", (_CLAIM,))[0][0])
+        until = time.monotonic() + CLAIM_S
+        while not self.execute("SELECT pg_try_advisory_lock(?)", (_CLAIM,))[0][0]:
+            if time.monotonic() > until:
+                return False
+            time.sleep(CLAIM_S / 40)
+        return True
 
     def make_day(self, day: int) -> None:
         self.execute(

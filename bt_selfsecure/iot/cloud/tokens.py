@@ -101,7 +101,12 @@ def revoke_token(base: CloudDatabase, name: str) -> bool:
 
 
 def _hash(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()
+    return hashlib.sha256(_bytes(text)).digest()
+
+
+def _bytes(text: str) -> bytes:
+    """Return what a header or JSON had of others, which need not be UTF-8."""
+    return text.encode(errors="surrogatepass")
 
 
 # --- proofs of a partner's (RFC 9449) ---------------------------------------------------------------------------------
@@ -133,10 +138,10 @@ class ProofReader:
             raise NoTokenError("the proof's type must be dpop+jwt, and its algorithm ES256")
         wanted = {"htm": method, "htu": url, "ath": _packed(_hash(token))}
         for name, expected in wanted.items():
-            if not hmac.compare_digest(str(body.get(name)).encode(), expected.encode()):
+            if not hmac.compare_digest(_bytes(str(body.get(name))), expected.encode()):
                 raise NoTokenError(f"the proof is for another request: {name} must be {expected}")
         issued = body.get("iat")
-        if not isinstance(issued, (int, float)) or abs(now_s - issued) > PROOF_S:
+        if not isinstance(issued, (int, float)) or not now_s - PROOF_S <= issued <= now_s + PROOF_S:
             raise NoTokenError(f"the proof is older or newer than {PROOF_S} s: set the clock")
         while self._used and (next(iter(self._used.values())) < now_s - 2 * PROOF_S or len(self._used) >= MOST_PROOFS):
             self._used.popitem(last=False)

@@ -116,7 +116,8 @@ class Program:
             raise ProgramError(f"{what} has not returned yet from its last call")
         work = self._running[what] = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
         try:
-            return await asyncio.wait_for(asyncio.shield(work), CALL_S)
+            async with asyncio.timeout(CALL_S):
+                return await asyncio.shield(work)
         except TimeoutError:
             if not work.done():
                 raise ProgramError(f"{what} has not returned in {CALL_S:g} s") from None

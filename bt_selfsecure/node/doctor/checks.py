@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
-from bt_selfsecure.node.doctor import host, network, radio, software
+from bt_selfsecure.node.doctor import host, network, others, radio, software
 from bt_selfsecure.node.doctor.host_system import HostSystem
 from bt_selfsecure.node.doctor.report import Check, Of
 
@@ -30,10 +31,12 @@ CHECKS: Final = (
     Check(19, "Kernel", software.kernel),
     Check(20, "Bearers", radio.bearers),
     Check(21, "UDP", network.udp, Of.UDP),
+    Check(22, "Relay, groups", others.others, Of.OTHERS),
 )
 
 
 def checks_of(system: HostSystem) -> list[Check]:
     """Return the checks that concern the node of this machine, in order."""
     concerns = {Of.ALL: True, Of.RADIO: bool(system.adapter), Of.UDP: "udp" in system.bearers}
+    concerns[Of.OTHERS] = bool(system.through) or os.path.exists(system.socket)  # noqa: PTH110 - it never raises
     return [check for check in CHECKS if concerns[check.of]]

@@ -30,13 +30,15 @@ class HostSystem:
         state_directory: Path = STATE_DIRECTORY,
         socket: Path = Path(SOCKET),
         udp: UdpPlaces | None = None,
+        through: Iterable[str] = (),
         root: Path = Path("/"),
     ) -> None:
         self.adapter, self.peer, self.root = adapter, peer, root
         self.bearers = tuple(bearers)
         """Those that the node is configured for."""
         self.state_directory = self.path(state_directory)
-        self.socket, self.udp = socket, udp
+        self.socket, self.udp, self.through = socket, udp, tuple(through)
+        """The last are the peers that the node reaches through others."""
 
     def path(self, path: str | Path) -> Path:
         """Return where this path lies below the root."""

@@ -15,6 +15,7 @@ class Of(enum.Enum):
 
     RADIO = "those with an adapter"
     UDP = "those with udp"
+    OTHERS = "those that run, or reach a peer through others"
     ALL = "all"
 
 

@@ -57,7 +57,8 @@ class Bursts:
             shared = self._begin()
             if shared is not None:
                 try:
-                    await asyncio.wait_for(shared, STUCK_S)
+                    async with asyncio.timeout(STUCK_S):
+                        await shared
                 except TimeoutError:
                     log.error("a fault of this program, please report it: a burst has not ended")
 

@@ -17,9 +17,10 @@ class GroupAir:
     """Sends one broadcast after the other, and hears owners while the radio looks for nobody: until then their messages
     come by the sessions."""
 
-    def __init__(self, node: GroupNode, hear: Callable[[bytes, bytes], None]) -> None:
-        """`hear` is given the identity of an owner, and what came from his address."""
-        self._node, self._hear = node, hear
+    def __init__(self, node: GroupNode, hear: Callable[[bytes, bytes], None], unsent: Callable[[], None]) -> None:
+        """`hear` is given the identity of an owner, and what came from his address; `unsent` is called when what waited
+        for the radio could not leave."""
+        self._node, self._hear, self._unsent = node, hear, unsent
         self._to_send: deque[bytes] = deque()
         self._sending = asyncio.Event()
         self._listening: dict[str, asyncio.Task[None]] = {}
@@ -28,6 +29,10 @@ class GroupAir:
     def waiting(self) -> int:
         """Return how many fragments wait for the radio."""
         return len(self._to_send)
+
+    def can_hear(self) -> bool:
+        """Return whether owners are listened to: by the radio if it is free for it, and where none is, by the links."""
+        return not self._node.on_radio or self._node.is_radio_free
 
     def send(self, fragments: list[bytes]) -> None:
         """Broadcast these, behind those that wait."""
@@ -46,10 +51,11 @@ class GroupAir:
             except BtSelfSecureError as error:
                 log.info("a broadcast could not be sent, and goes by the sessions: %s", error)
                 self._to_send.clear()
+                self._unsent()
 
     def listen(self, owners: Collection[str]) -> None:
         """Hear these owners from now on, by their addresses, if the radio is free for it."""
-        wanted = set(owners) if self._node.on_radio and self._node.is_radio_free else set[str]()
+        wanted = set(owners) if self._node.on_radio and self.can_hear() else set[str]()
         for address in set(self._listening) - wanted:
             self._listening.pop(address).cancel()
         for address in wanted:

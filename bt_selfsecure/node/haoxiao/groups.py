@@ -56,7 +56,7 @@ class Groups:
         self.kept: Final[dict[bytes, KeptGroup]] = {}
         """By the group's id."""
         self._alarm: asyncio.TimerHandle | None = None
-        self.air: Final = GroupAir(node, self.hear)
+        self.air: Final = GroupAir(node, self.hear, self._on_unsent)
         self._tasks: list[asyncio.Task[None]] = []
 
     # --- its life -----------------------------------------------------------------------------------------------------
@@ -75,7 +75,8 @@ class Groups:
             if isinstance(record, MemberRecord):
                 identity = bytes.fromhex(owner.replace(":", ""))
                 machine: GroupListener | GroupOwner
-                machine = GroupListener.restore(record, identity, self.context(name), self._heard_of(identity), now)
+                heard = self._heard_of(identity)
+                machine = GroupListener.restore(record, identity, self.context(name), heard, now, self.air.can_hear)
             else:
                 machine = GroupOwner.restore(record, self.context(name), self.common, now)
             self.kept[record.group] = KeptGroup(machine, owner)
@@ -226,6 +227,13 @@ class Groups:
         self.kept.pop(group.machine.record.group, None)
         self._journal.remove("group_state", group.number)
 
+    def _on_unsent(self) -> None:
+        """Broadcasts could not leave."""
+        for group in self.kept.values():
+            if isinstance(group.machine, GroupOwner):
+                group.machine.unheard(self._clock())
+        self._set_alarm()
+
     # --- deadlines
 
     def _set_alarm(self) -> None:
@@ -248,7 +256,12 @@ class Groups:
             await asyncio.sleep(LOOK_S)
             for group in list(self.kept.values()):
                 self.save(group)
-                for member in group.machine.record.members if isinstance(group.machine, GroupOwner) else ():
+                if isinstance(group.machine, GroupListener):
+                    group.machine.look(self._clock())
+                    if group.machine.has_news:
+                        self.turn(group, lambda now: None)
+                    continue
+                for member in group.machine.record.members:
                     self._look_at(group, member.identity, member.state)
             self.commit()
             self.air.listen(self._owners)
@@ -295,7 +308,8 @@ class Groups:
         machine = None
         if joined < MOST_GROUPS:
             context = self.context("of another")
-            machine = GroupListener.join(letter, identity, context, self._heard_of(identity), self._clock())
+            heard, now = self._heard_of(identity), self._clock()
+            machine = GroupListener.join(letter, identity, context, heard, now, self.air.can_hear)
         if machine is not None:
             group = self.kept[machine.record.group] = KeptGroup(machine, address)
             self.turn(group, lambda now: None, number)

@@ -259,8 +259,8 @@ class KeyAgreement:
                 self._troubles.on_event(event, now)
 
     def succeeded(self, event: Established, endpoint: Endpoint[Event], now: float) -> dict[str, Any]:
-        """Take a new key, which both ends hold: return the facts about it, as `Key` in api_types.py has them beside its
-        age."""
+        """Take a new key, which both ends hold: return the facts about it, as `Key` in api_peer_types.py has them
+        beside its age."""
         others = self._others if endpoint is self.initiator else []
         facts = key_facts(event, self._config, self._links.own or "", self._losses_visible, others)
         self._counts.establishments += 1

@@ -1,4 +1,4 @@
-"""What is told of a key that was agreed on, as `Key` in api_types.py has it beside its age: never the key."""
+"""What is told of a key that was agreed on, as `Key` in api_peer_types.py has it beside its age: never the key."""
 
 from __future__ import annotations
 

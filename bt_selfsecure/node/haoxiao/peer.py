@@ -1,6 +1,6 @@
-"""Drives the `PeerMachine` of one peer; owns the links, the tasks and what waits for an outcome.
+"""Drives the `PeerMachine` of one peer; owns its links (peer_lines.py), the tasks and what waits for an outcome.
 
-Each input is followed by `_act`, which does what the machine puts out: first it sends, as far as the links take it at
+Each input is followed by `act`, which does what the machine puts out: first it sends, as far as the links take it at
 once; then it notes, and writes to the disk, in the event loop. What a link had no room for waits in its queue: a link's
 reader sends what answers its datagram, a task of its own all else.
 """
@@ -8,7 +8,6 @@ reader sends what answers its datagram, a task of its own all else.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import math
 import secrets
@@ -17,19 +16,19 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
-from bt_selfsecure.bearers.base import BearerError, Link, LinkClosedError
+from bt_selfsecure.bearers.base import Link
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node import ages
 from bt_selfsecure.node.haoxiao import peer_events as events
 from bt_selfsecure.node.haoxiao.context import NodeContext
 from bt_selfsecure.node.haoxiao.kept import StateRows, note, stored
-from bt_selfsecure.node.haoxiao.peer_events import Commit, Level, Output, SendBurst, Urgency
-from bt_selfsecure.node.haoxiao.peer_links import LinkFacts
+from bt_selfsecure.node.haoxiao.peer_events import Commit, Level, Output, Urgency
+from bt_selfsecure.node.haoxiao.peer_lines import PeerLines
 from bt_selfsecure.node.haoxiao.peer_machine import PeerMachine
 from bt_selfsecure.node.haoxiao.peer_status import PeerState, state_of, status_of, told_link
 from bt_selfsecure.node.haoxiao.waiting import Waiters
 from bt_selfsecure.node.journal_file import JournalError
-from bt_selfsecure.node.links import STUCK_S, OpenLink
+from bt_selfsecure.node.links import OpenLink
 from bt_selfsecure.node.metrics import PeerCounters
 from bt_selfsecure.node.peer_log import PeerLog
 from bt_selfsecure.protocols.haoxiao.exported import checked
@@ -68,13 +67,10 @@ class HaoXiaoPeer:
         self._wake = asyncio.Event()
         self._alarm: asyncio.TimerHandle | None = None
         self._acting = self._asked = False
-        """`_act` is at work; the journal is to tell of the next commit."""
+        """`act` is at work; the journal is to tell of the next commit."""
         self._token = 0
         """Of the newest commit."""
-        self._open: dict[int, OpenLink] = {}
-        self._numbers = itertools.count(1)
-        self._radio: asyncio.Task[None] | None = None
-        self._radio_link: Link | None = None
+        self._lines: Final = PeerLines(self, self._machine, node, self._log)
         self._waiting: Final = Waiters(self._loop)
         self._is_connected = False
 
@@ -83,19 +79,19 @@ class HaoXiaoPeer:
     async def send(self, message: bytes, port: int, *, acknowledged: bool) -> int:
         if self._journal.trouble:
             self._journal.commit()  # it may be over
-        number = self._machine.send(message, port, self._look(), durable=not acknowledged)
+        number = self._machine.send(message, port, self.look(), durable=not acknowledged)
         with self._waiting.for_message(number) as outcome:
-            self._act()
+            self.act()
             await outcome
         return number
 
     def carry(self, message: bytes, port: int, done: Callable[[], None]) -> None:
         try:
-            number = self._machine.send(message, port, self._look(), durable=False)
+            number = self._machine.send(message, port, self.look(), durable=False)
         except BtSelfSecureError:
             return done()  # as many wait as may
         self._waiting.when_over(number, done)
-        return self._act()
+        return self.act()
 
     async def establish(self, *, wait: bool = False, without_continuity: bool = False) -> dict[str, Any]:
         """Agree on a new key, and return the outcome, as `Established` and `NotEstablished` in api_types.py."""
@@ -104,8 +100,8 @@ class HaoXiaoPeer:
             return {"established": False, "peer": self.name, "reason": "the node begins anew with it: try again"}
         try:
             with self._waiting.for_key(without_continuity=without_continuity) as outcome:
-                self._machine.establish(self._look(), wait=wait, without_continuity=without_continuity)
-                self._act()
+                self._machine.establish(self.look(), wait=wait, without_continuity=without_continuity)
+                self.act()
                 return await outcome
         finally:
             if not self._waiting.is_any_key_allowed:
@@ -114,8 +110,8 @@ class HaoXiaoPeer:
     def confirm(self, string: str, by: str) -> str:
         """Do as `PeerMachine.confirm` does, and return when the disk has it. Raises `JournalError`, too."""
         self._journal.commit()
-        why = self._machine.confirm(string, by, self._look())
-        self._act()
+        why = self._machine.confirm(string, by, self.look())
+        self.act()
         self._journal.commit(sync=True)
         return why
 
@@ -124,8 +120,8 @@ class HaoXiaoPeer:
         generations = self._machine.session.generations
         if rotate and not after and generations.agreed:
             after = generations.agreed.id
-        self._machine.export(self._look(), rotate=rotate)
-        self._act()
+        self._machine.export(self.look(), rotate=rotate)
+        self.act()
         while (agreed := generations.agreed) is None or agreed.id == after:
             with self._waiting.for_generation() as outcome:
                 await outcome
@@ -134,7 +130,7 @@ class HaoXiaoPeer:
 
     def attach(self, bearer: str, link: Link) -> bool:
         if self._running:
-            self._use(bearer, link, dialled=False)
+            self._lines.use(bearer, link, dialled=False)
         return self._running
 
     def adapter_up(self) -> None:
@@ -142,25 +138,25 @@ class HaoXiaoPeer:
         if self._running and own is not None and self._machine.links.own is None:
             establish = self._node.settings.establish(own, self.address)
             establish = replace(establish, admit=lambda identity: self._node.may_agree(self.address))
-            self._machine.adapter_up(own, establish, self._look())
-            self._act()
+            self._machine.adapter_up(own, establish, self.look())
+            self.act()
 
     async def adapter_gone(self) -> None:
         if self._running and self._machine.links.own is not None:
-            self._machine.adapter_gone(self._look())
-            self._act()
-            await asyncio.gather(*(line.link.close() for line in self._open.values()))
+            self._machine.adapter_gone(self.look())
+            self.act()
+            await self._lines.close()
 
     def sighted(self) -> None:
         if self._running:
-            self._machine.sighted(self._look())
-            self._act()
+            self._machine.sighted(self.look())
+            self.act()
 
     def disk(self, *, works: bool) -> None:
         if works:
-            self._machine.disk_works(self._look())
+            self._machine.disk_works(self.look())
         else:
-            self._machine.refused(self._look())
+            self._machine.refused(self.look())
         self._wake.set()
 
     def shares_key(self, data: bytes) -> bool:
@@ -189,19 +185,19 @@ class HaoXiaoPeer:
             async with self._tasks:
                 self._running = True
                 self._node.bursts.add(self._machine, self._wake.set)
-                self._node.groups.add(self._machine, self._act)
+                self._node.groups.add(self._machine, self.act)
                 self._begun.set()
                 if self._journal.trouble:
-                    self._machine.refused(self._look())
+                    self._machine.refused(self.look())
                 self.adapter_up()
-                self._act()
+                self.act()
                 while True:
                     await self._wake.wait()
                     self._wake.clear()
-                    now = self._look()
+                    now = self.look()
                     self._machine.handle_timer(now)
-                    self._close_stuck(now)
-                    self._act()
+                    self._lines.close_stuck(now)
+                    self.act()
         finally:
             self._running = False
             self._tell_connected()
@@ -213,10 +209,10 @@ class HaoXiaoPeer:
             self._waiting.end_messages(BtSelfSecureError("the node is stopping; the message stays queued"))
             self._waiting.end_generations(BtSelfSecureError("the node is stopping: ask it again when it is back"))
 
-    def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    def begin(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         return self._tasks.create_task(work, name=f"{self.name}: {name}")
 
-    def _look(self) -> float:
+    def look(self) -> float:
         self._now = self._clock()
         return self._now
 
@@ -234,7 +230,7 @@ class HaoXiaoPeer:
 
     # --- what the machine puts out ------------------------------------------------------------------------------------
 
-    def _act(self, reader: OpenLink | None = None) -> None:
+    def act(self, reader: OpenLink | None = None) -> None:
         """Do it all; what is to be sent on the link of `reader` is left to it."""
         if self._acting:
             return
@@ -244,9 +240,9 @@ class HaoXiaoPeer:
                 self._do(output)
         finally:
             self._acting = False
-        for line in self._open.values():
+        for line in self._lines:
             if line is not reader and line.must_flush:
-                self._start(line.flush(), "send")
+                self.begin(line.flush(), "send")
         self._set_alarm()
         self._tell_connected()
 
@@ -259,7 +255,7 @@ class HaoXiaoPeer:
     def _do(self, output: Output) -> None:
         match output:
             case events.Send():
-                if line := self._open.get(output.link):
+                if line := self._lines.get(output.link):
                     line.put(output.data)
             case events.Log():
                 self._log.line(self._level(output.level), output.text, output.event, output.of_round)
@@ -274,22 +270,20 @@ class HaoXiaoPeer:
             case events.Refused():
                 self._waiting.end_message(output.number, JournalError(self._journal.trouble))
             case events.SendBurst():
-                self._start(self._send_burst(output), "burst")
+                self.begin(self._lines.send_burst(output), "burst")
             case events.Dial():
-                self._start(self._call_peer(output.bearer), f"dial on {output.bearer}")
+                self.begin(self._lines.dial(output.bearer), f"dial on {output.bearer}")
             case events.HangUp():
-                if line := self._open.get(output.link):
-                    self._start(line.link.close(), "hang up")
+                if line := self._lines.get(output.link):
+                    self._lines.hang_up(line)
             case events.GroupFragment():
                 self._node.groups.hear(self._machine.config.identity, output.data)
             case events.GatherBurst():
                 self._node.bursts.gather(self._machine)
             case events.TakeRadio():
-                self._radio = self._start(self._hold_radio(), "radio")
+                self._lines.take_radio()
             case events.ReleaseRadio():
-                if self._radio:
-                    self._radio.cancel()
-                self._radio = self._radio_link = None
+                self._lines.release_radio()
             case events.EstablishOutcome(facts=None):
                 self._waiting.end_keys({"established": False, "peer": self.name, "reason": output.reason})
             case events.EstablishOutcome():
@@ -316,7 +310,7 @@ class HaoXiaoPeer:
         try:
             self._journal.commit(sync=commit.urgency is Urgency.SYNC, now=self._now)
         except JournalError:
-            self._machine.refused(self._look())
+            self._machine.refused(self.look())
 
     def _on_kept(self) -> None:
         """All that was noted is on disk, by whomever it was committed."""
@@ -325,83 +319,6 @@ class HaoXiaoPeer:
         self._machine.persisted(self._token, self._now)
         if not self._acting:
             self._wake.set()
-
-    # --- links
-
-    def _use(self, bearer: str, link: Link, *, dialled: bool) -> None:
-        number, now = next(self._numbers), self._look()
-        line = self._open[number] = OpenLink(number, bearer, link, now, self._machine.send_failed)
-        self._start(self._read(line), f"read {bearer}")
-        facts = LinkFacts(dialled, link.traits.losses_visible, link.key, link.round_trip)
-        self._machine.link_up(number, bearer, facts, now)
-        self._act()
-
-    async def _call_peer(self, bearer: str) -> None:
-        try:
-            link = await self._node.connect(bearer, self.address)
-        except BtSelfSecureError as error:
-            self._machine.dial_failed(bearer, str(error), self._look())
-            self._act()
-        else:
-            self._use(bearer, link, dialled=True)
-
-    async def _read(self, line: OpenLink) -> None:
-        try:
-            while True:
-                data = await line.link.receive()
-                room = self._node.inbox_has_room(self.address)
-                self._machine.receive(line.number, data, self._look(), inbox_has_room=room)
-                self._act(line)
-                await line.flush()
-        except LinkClosedError as error:
-            del self._open[line.number]
-            self._machine.link_down(line.number, str(error), self._look())
-            self._act()
-        finally:
-            self._open.pop(line.number, None)
-            await line.link.close()
-
-    def _close_stuck(self, now: float) -> None:
-        for line in self._open.values():
-            if line.is_stuck(now):
-                text = f"the link over {line.bearer} took nothing for {STUCK_S:.0f} s and is given up"
-                self._log.warning("%s", text, event="stuck")
-                self._start(line.link.close(), "hang up")
-
-    async def _send_burst(self, packet: SendBurst) -> None:
-        trouble = ""
-        if packet.link is not None:
-            if line := self._open.get(packet.link):
-                await line.send(packet.data)
-        elif self._radio_link:
-            try:
-                await self._radio_link.send(packet.data)
-            except BearerError as error:
-                trouble = str(error)
-        self._machine.burst_sent(self._look(), trouble)
-        self._act()
-
-    async def _hold_radio(self) -> None:
-        this, why = asyncio.current_task(), ""
-        try:
-            async with self._node.radio(self.address) as link:
-                self._radio_link = link
-                self._machine.radio_granted(self._look())
-                self._act()
-                while True:
-                    data = await link.receive()
-                    self._machine.overhear(data, self._look())
-                    self._act()
-        except BtSelfSecureError as error:
-            why = str(error)
-        if self._radio is not this:
-            return  # it was released meanwhile
-        held, self._radio, self._radio_link = self._radio_link, None, None
-        if held:
-            self._machine.radio_lost(self._look())
-        else:
-            self._machine.radio_refused(why, self._look())
-        self._act()
 
     # --- what is told about it ----------------------------------------------------------------------------------------
 
@@ -427,8 +344,8 @@ class HaoXiaoPeer:
         return None if heard_at is None else self._clock() - heard_at
 
     def status(self) -> dict[str, Any]:
-        """Return it as `Peer` in api_types.py, without what only the node knows. No secret."""
+        """Return it as `Peer` in api_peer_types.py, without what only the node knows. No secret."""
         used = self._machine.links.session_line
-        line, now = self._open.get(used.number) if used else None, self._clock()
+        line, now = self._lines.get(used.number) if used else None, self._clock()
         told = {"name": self.name, "address": self.address, "link": told_link(line, now) if line else None}
         return told | status_of(self._machine, now)

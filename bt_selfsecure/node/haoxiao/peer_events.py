@@ -184,7 +184,7 @@ class EstablishOutcome:
     reason: str = ""
     """Why there is none; empty where there is."""
     facts: dict[str, Any] | None = None
-    """About the key, as `Key` in api_types.py has them beside its age."""
+    """About the key, as `Key` in api_peer_types.py has them beside its age."""
 
 
 @value

@@ -10,7 +10,8 @@ something has changed that decides on it.
     key agreement  IDLE, DIALLING, INITIATING, RESPONDING                key_agreement.py, its radio in burst.py
     session        NO_KEY, SYNCHRONISING, CONNECTED, UNREACHABLE         peer_session.py
 
-Each is a table of transitions; what people are shown, `PeerState`, follows from the three and the disk.
+Each is a table of transitions; what people are shown, `PeerState`, follows from the three and the disk. What is lacking
+peer_upkeep.py finds.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ from bt_selfsecure.node.haoxiao.peer_events import (
     Stored,
     Urgency,
 )
-from bt_selfsecure.node.haoxiao.peer_links import ONE_WAY, ActiveLink, LinkFacts, LinkState, PeerLinks
+from bt_selfsecure.node.haoxiao.peer_links import ONE_WAY, ActiveLink, LinkFacts, PeerLinks
 from bt_selfsecure.node.haoxiao.peer_session import PeerSession
+from bt_selfsecure.node.haoxiao.peer_upkeep import PeerUpkeep
 from bt_selfsecure.node.haoxiao.shared_burst import BurstLeg
 from bt_selfsecure.node.haoxiao.trust import PeerTrust
 from bt_selfsecure.node.metrics import PeerCounters
@@ -42,10 +44,6 @@ from bt_selfsecure.protocols.haoxiao.record import Role
 from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.endpoint import Endpoint
 
-LOOK_S: Final = 5.0
-"""Seconds between two looks at a peer that is linked, where nothing asks for one sooner."""
-NO_COMMON_KEY_S: Final = 30.0
-"""Two ends that are linked for so many seconds and have not found a common key need a new one."""
 COPIES: Final = 8
 """Frames of a peer that are tried with the keys of the others, from one key to the next."""
 _NAMES_KEYS: Final = frozenset((Kind.RESYNC_CALL, Kind.RESYNC_REQUEST))
@@ -72,14 +70,13 @@ class PeerMachine:
         self.agreement: Final = KeyAgreement(config, self.links, self.counts, self._out, context, self.trust)
         self.session: Final = PeerSession(config, stored, self.counts, self._out, context, new_number, self.trust, now)
         self.agreement.continuity_keys = self.session.continuity_keys
+        self._upkeep: Final = PeerUpkeep(config, self.links, self.agreement, self.session, now)
         self.heard: Heard | None = None
         """What both ends have heard of the newest key's burst, as long as this program runs: for a group's key."""
         self._disk_works = True
         self._keyed_by = 0
         """Token of the commit before which no frame tells of a key that was agreed on."""
         self._persisted = 0
-        self._look_at: float | None = None
-        self._asunder_since = now
         self._copies_left = COPIES
 
     # --- the verbs ----------------------------------------------------------------------------------------------------
@@ -91,8 +88,8 @@ class PeerMachine:
     def get_timer(self) -> float | None:
         """Return when `handle_timer` is to be called, or None."""
         deadlines = [deadline for endpoint in self._endpoints() if (deadline := endpoint.get_timer()) is not None]
-        if self._look_at is not None:
-            deadlines.append(self._look_at)
+        if self._upkeep.look_at is not None:
+            deadlines.append(self._upkeep.look_at)
         return min(deadlines, default=None)
 
     def handle_timer(self, now: float) -> None:
@@ -157,7 +154,7 @@ class PeerMachine:
         """
         self.agreement.is_wanted = True
         self.agreement.is_asked |= not wait
-        if not self.links.session_line and not self._may_dial:
+        if not self.links.session_line and not self._upkeep.may_dial:
             return self.agreement.fail_outcome("it is not connected, and not to be dialled")
         if self.links.session_line and self.links.lacks_way:
             return self.agreement.fail_outcome(ONE_WAY)
@@ -224,7 +221,7 @@ class PeerMachine:
         line, dialled = ActiveLink(number, bearer, facts, now), facts.dialled
         used = self.links.up(line, dialler_wins=self.links.own is not None and self.agreement.is_lower)
         if used and bearer == self.config.session_bearer:
-            self._asunder_since = now
+            self._upkeep.begin_together(now)
             self.counts.links += 1
         if dialled and bearer != self.config.session_bearer:
             self.agreement.dial_over(now)
@@ -246,7 +243,7 @@ class PeerMachine:
         if line is None:
             return
         self.agreement.link_lost(line.bearer, why, now)
-        if not self.links.session_line and not self._may_dial:
+        if not self.links.session_line and not self._upkeep.may_dial:
             self.agreement.fail_outcome(why)
         self._look_soon(now)
 
@@ -316,7 +313,7 @@ class PeerMachine:
                 continue
             if out.look_due:
                 out.look_due = False
-                self._look(now)
+                self._upkeep.look(now, disk_works=self._disk_works)
             elif (out.urgency or Urgency.LATER) > Urgency.LATER or not self._take_frames(now):
                 break
         self.agreement.mind_the_radio(now)
@@ -360,7 +357,7 @@ class PeerMachine:
         self.session.take_key(event, facts, role, self.agreement.config.profile, now)
         self.heard = Heard.of(event.session, event.received, event.tokens)
         self._keyed_by = self._out.commit(Urgency.SYNC)
-        self._asunder_since = now
+        self._upkeep.begin_together(now)
         self._copies_left = COPIES
         self._out.look_due = True
         return None
@@ -380,48 +377,6 @@ class PeerMachine:
                 self.session.count(data)
                 self._out.send(line.number, data)
         return any_frame
-
-    # --- what is due --------------------------------------------------------------------------------------------------
-
-    @property
-    def _may_dial(self) -> bool:
-        return self.links.own is not None and self.config.dial != "never"
-
-    @property
-    def _wants_to_dial(self) -> bool:
-        if not self._may_dial:
-            return False
-        if self.config.dial == "always" or self.agreement.is_lower:
-            return True
-        return bool(self.session.outbox) or self.agreement.is_wanted
-
-    def _look(self, now: float) -> None:
-        """Is there a link, is it alive, is there a key, is it good?"""
-        links, agreement, session = self.links, self.agreement, self.session
-        line = links.session_line
-        if line is None:
-            self._look_at = None
-            if links.state is LinkState.UNLINKED and self._wants_to_dial:
-                if now >= links.redial.until:
-                    links.dial(now)
-                else:
-                    self._look_at = links.redial.until
-            return
-        if session.answered_at > line.since:
-            links.answered()
-        if session.is_unreachable:
-            links.give_up_if_dead(line, now)
-        if session.is_agreed or agreement.is_under_way:
-            self._asunder_since = now
-        elif session.session and now - self._asunder_since > NO_COMMON_KEY_S:
-            self._asunder_since = now
-            agreement.hint("the two ends find no common key")
-        if self._disk_works and not links.lacks_way and (self.config.asks or session.session or agreement.is_wanted):
-            has_key, due = session.session is not None, session.is_due(now)
-            agreement.consider(now, leads=line.dialled, linked_since=line.since, has_key=has_key, due=due)
-        self._look_at = now + LOOK_S
-        if now < agreement.retry.until < self._look_at:
-            self._look_at = agreement.retry.until
 
     # --- what is told about it ----------------------------------------------------------------------------------------
 

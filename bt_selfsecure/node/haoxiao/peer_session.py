@@ -347,7 +347,7 @@ class PeerSession:
 
     @property
     def status(self) -> dict[str, Any] | None:
-        """Return it as `Session` in api_types.py."""
+        """Return it as `Session` in api_peer_types.py."""
         if self.session is None:
             return None
         record = self.session.record

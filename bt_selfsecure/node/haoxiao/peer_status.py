@@ -50,7 +50,7 @@ def state_of(machine: PeerMachine) -> PeerState:
 
 
 def status_of(machine: PeerMachine, now: float) -> dict[str, Any]:
-    """Return the fields of `Peer` in api_types.py that follow from its machine."""
+    """Return the fields of `Peer` in api_peer_types.py that follow from its machine."""
     session, rejections = machine.session, machine.agreement.rejections
     troubles = [session.trouble, machine.agreement.trouble]
     if not session.is_agreed:
@@ -79,7 +79,7 @@ def progress_of(agreement: KeyAgreement) -> dict[str, int | None] | None:
 
 
 def told_trust(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return `Trust` in api_types.py."""
+    """Return `Trust` in api_peer_types.py."""
     told = {name: fact for name, fact in facts.items() if not name.endswith("_age")}
     for name in ("confirmed", "differed", "first", "refused"):
         told |= {f"{name}_{of}": value for of, value in ages.told(facts[f"{name}_age"]).items()}
@@ -87,7 +87,7 @@ def told_trust(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def told_link(line: OpenLink, now: float) -> dict[str, Any]:
-    """Return `Link` in api_types.py."""
+    """Return `Link` in api_peer_types.py."""
     traits = line.link.traits
     return {
         "bearer": line.bearer,
@@ -100,7 +100,7 @@ def told_link(line: OpenLink, now: float) -> dict[str, Any]:
 
 
 def told_key(facts: dict[str, Any], now: float) -> dict[str, Any]:
-    """Return `Key` in api_types.py, by what is known about it."""
+    """Return `Key` in api_peer_types.py, by what is known about it."""
     return {name: fact for name, fact in facts.items() if name not in ("begun_at", "born")} | ages.told(
         age_of(facts, now)
     )

@@ -54,9 +54,8 @@ class NodeRelay:
     # --- its life
 
     def begin(self, own: str) -> None:
-        """Work under this device address."""
-        if self.is_used or self._config.relay.for_:
-            self._machine = RelayEndpoint(relay_config(self._config, own), EndpointContext(secrets.token_bytes))
+        """Work under this device address. A node that relays for nobody tells so."""
+        self._machine = RelayEndpoint(relay_config(self._config, own), EndpointContext(secrets.token_bytes))
 
     def end(self) -> None:
         """Carry nothing more; what was under way is forgotten."""
@@ -156,7 +155,10 @@ class NodeRelay:
         if fault is None or by is None:
             if was_up:
                 return f"nothing was heard of it through others for {SILENCE_S:.0f} s"
-            return f"it did not answer through others in {DIAL_S:.0f} s: see that it runs, and its via to this node"
+            return (
+                f"it did not answer through others in {DIAL_S:.0f} s: see that it runs, its via to this node, and that "
+                "who is between them has a version with [relay]"
+            )
         if self._machine and by == self._machine.config.own:
             if fault is RelayFault.CLOSED:
                 return "dialled anew, to have both of its ways"
@@ -187,6 +189,7 @@ class NodeRelay:
         name = partial(name_of, self._config)
         circuits = list(machine.forwarder.circuits.items()) if machine else []
         now = self._loop.time()
+        ways = machine.cache.ages(now) if machine else []
         return cast(
             api_types.Relay,
             {
@@ -201,6 +204,7 @@ class NodeRelay:
                     }
                     for key, circuit in circuits
                 ],
+                "routes": [{"to": name(shown(end)), "by": name(shown(by)), "age_s": age} for end, by, age in ways],
                 "forwarded_bytes": {name(shown(of)): count for of, count in machine.forwarder.forwarded.items()}
                 if machine
                 else {},

@@ -147,7 +147,7 @@ class PeerTrust:
         return was_restored
 
     def told(self, now: float) -> dict[str, Any]:
-        """Return it as `Trust` in api_types.py, with ages in the place of times."""
+        """Return it as `Trust` in api_peer_types.py, with ages in the place of times."""
         kept = self.kept
         return {
             "confirmed": kept.confirmed.value if kept.confirmed else None,

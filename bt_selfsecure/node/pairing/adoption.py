@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -10,12 +9,12 @@ from bt_selfsecure.bearers.base import Link
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node import paired
 from bt_selfsecure.node.config import PeerTable
-from bt_selfsecure.node.discovery import Discovery
 from bt_selfsecure.node.errors import UnknownPeerError
 from bt_selfsecure.node.inbox import Inbox
 from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.known import KnownPeers
 from bt_selfsecure.node.media import Bearers
+from bt_selfsecure.node.nearby import Nearby
 from bt_selfsecure.node.peer import NodePeer
 from bt_selfsecure.node.peers import Peers
 
@@ -28,7 +27,7 @@ class TakesKeys(Protocol):
 
 
 class Adoption:
-    """Takes peers in while the node runs, and lets them go. `discovery` gives what scans now, if anything does."""
+    """Takes peers in while the node runs, and lets them go."""
 
     def __init__(
         self,
@@ -39,11 +38,11 @@ class Adoption:
         journal: Journal,
         inbox: Inbox,
         bearers: Bearers,
-        discovery: Callable[[], Discovery | None],
+        nearby: Nearby,
     ) -> None:
         self.known = known
         self._directory, self._peers, self._settings = directory, peers, settings
-        self._journal, self._inbox, self._bearers, self._discovery = journal, inbox, bearers, discovery
+        self._journal, self._inbox, self._bearers, self._nearby = journal, inbox, bearers, nearby
         self._for_now: set[str] = set()
 
     async def dial(self, bearer: str, address: str) -> Link:
@@ -69,8 +68,7 @@ class Adoption:
         self.known.add(table)
         self._for_now.add(table.address)
         self._settings.set_key(table.address, key)
-        if discovery := self._discovery():
-            discovery.know(table.address)
+        self._nearby.know(table.address)
         return self._peers.begin(table.name, table.address, table.dial)
 
     def keep(self, table: PeerTable, key: bytes) -> None:

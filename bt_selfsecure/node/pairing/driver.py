@@ -165,7 +165,8 @@ class PairingDriver:
     async def _turn(self) -> None:
         at = self._endpoint.get_timer()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), None if at is None else max(0.0, at - self._clock()))
+            async with asyncio.timeout_at(at):
+                await self._wake.wait()
         self._wake.clear()
         self._endpoint.handle_timer(self._clock())
         self._act()

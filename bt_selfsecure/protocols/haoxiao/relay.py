@@ -29,6 +29,10 @@ RELAYED_TIMERS: Final = Timers(t_h=2.0, t_2=4.0, t_3=4.0, waiting=15.0, repeat=1
 """Of an establishment through others, for round trips of some seconds."""
 LEAST_BYTES: Final = 256
 """A frame counts for so many at least: a message of its own, in a queue and a round, costs no less."""
+MUTE_AFTER: Final = 8
+"""Frames to a neighbour that has never sent a frame: a version without relays keeps each for a program to read."""
+MUTE_EACH: Final = 32
+"""Of those that follow one in so many is sent: it may have been upgraded."""
 SWEEP_S: Final = 30.0
 """What is to be forgotten is looked for this often."""
 
@@ -46,9 +50,13 @@ class RelayEndpoint:
         self._events: Final[EventQueue[RelayEvent]] = EventQueue(limits.MAX_EVENTS)
         self._out: Final[list[tuple[bytes, bytes]]] = []
         self._allowances: Final[dict[bytes, Allowance]] = {}
-        cache = WayCache()
-        self.forwarder: Final = Forwarder(config, self.up, self._put_out, cache)
-        self.links: Final = RelayLinks(config, self.up, self._put_out, self._events.put, context.random, cache)
+        self.cache: Final = WayCache()
+        self._speak: Final[set[bytes]] = set()
+        """Neighbours that have ever sent a frame."""
+        self._asked: Final[Counter[bytes]] = Counter()
+        """Frames to those that have not."""
+        self.forwarder: Final = Forwarder(config, self.up, self._put_out, self.cache)
+        self.links: Final = RelayLinks(config, self.up, self._put_out, self._events.put, context.random, self.cache)
         self._sweep_at: float | None = None
 
     # --- the verbs
@@ -60,6 +68,7 @@ class RelayEndpoint:
         frame = decode(data)
         if frame is None or frame.source == self.config.own:
             return self._events.reject(Rejection.MALFORMED, "no relay frame")
+        self._speak.add(neighbour)
         rate = self.config.rate_bytes
         if not self._allowances.setdefault(neighbour, Allowance(rate, now)).take(_cost(data), now):
             return self._events.reject(Rejection.FLOODED, "more than [relay] rate_bytes")
@@ -109,6 +118,10 @@ class RelayEndpoint:
         self.waiting[neighbour] = max(0, self.waiting[neighbour] - _cost(data))
 
     def _put_out(self, neighbour: bytes, frame: RelayFrame) -> bool:
+        if neighbour not in self._speak:
+            self._asked[neighbour] += 1
+            if self._asked[neighbour] > MUTE_AFTER and self._asked[neighbour] % MUTE_EACH:
+                return False
         data = encode(frame)
         if self.waiting[neighbour] + _cost(data) > self.config.queue_bytes:
             return False

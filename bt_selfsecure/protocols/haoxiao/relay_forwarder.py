@@ -192,6 +192,10 @@ class WayCache:
         if len(self._ways) > MAX_CACHE:
             del self._ways[next(iter(self._ways))]
 
+    def ages(self, now: float) -> list[tuple[bytes, bytes, float]]:
+        """Return each end, the neighbour by which it was found, and the seconds since."""
+        return [(end, by, now - until + CACHE_S) for end, (by, until) in self._ways.items() if now < until]
+
     def get(self, end: bytes, now: float) -> bytes | None:
         neighbour, until = self._ways.get(end, (None, 0.0))
         return neighbour if now < until else None

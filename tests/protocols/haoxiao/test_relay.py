@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from relay_network import ANY, A, B, C, D, E, F, Network, between, line
 
+from bt_selfsecure.protocols.haoxiao.relay import MUTE_AFTER, RelayEndpoint
 from bt_selfsecure.protocols.haoxiao.relay_events import (
+    RelayConfig,
     RelayDatagram,
     RelayDialFailed,
     RelayLinkDown,
@@ -19,8 +23,10 @@ from bt_selfsecure.protocols.haoxiao.relay_frames import (
     RelayKind,
     decode,
     encode,
+    error_body,
 )
 from bt_selfsecure.protocols.haoxiao.relay_ways import ALONE_S, DIAL_S, SINGLE_S
+from bt_selfsecure.sansio.context import EndpointContext
 from bt_selfsecure.sansio.events import FrameRejected
 
 TWO_WAYS = Via(frozenset((B,)), frozenset((D,)))
@@ -392,6 +398,32 @@ def test_small_frames_do_not_fill_a_neighbours_queue_of_messages() -> None:
     for _ in range(1000):
         network.send(A, C, number, b"x")
     assert len(network.moving[A, B]) == 65_536 // 256
+
+
+def test_a_neighbour_whose_version_has_no_relay_is_not_sent_a_pile_of_requests() -> None:
+    """It keeps each for a program to read, and answers none."""
+    config = RelayConfig(A, frozenset({B}), frozenset(), {C: Via(frozenset({B}))})
+    relay = RelayEndpoint(config, EndpointContext(random.Random(1).randbytes))
+    relay.neighbour_up(B)
+    now, sent = 0.0, 0
+
+    def run_for(seconds: float) -> int:
+        nonlocal now
+        count, end = 0, now + seconds
+        while now < end:
+            if relay.get_timer() is None:
+                relay.links.dial(C, now)
+            now += 1.0
+            relay.handle_timer(now)
+            for _, data in relay.frames_to_send(now):
+                count += 1
+                relay.sent(B, data)
+        return count
+
+    sent = run_for(3600.0)
+    assert MUTE_AFTER <= sent < 50, "of some 1000"
+    relay.receive_frame(encode(RelayFrame(RelayKind.ERROR, C, A, 1, body=error_body(RelayFault.NO_WAY, B))), B, now)
+    assert run_for(400.0) > 80, "who has answered once is asked each time"
 
 
 def test_no_neighbour_takes_all_the_links() -> None:

@@ -1,7 +1,7 @@
 """Mutated and strange bytes at every parser, and at every input of the machines in every state: no other exception than
 what is promised, one encoding of whatever is read, bounded memory, nobody let in.
 
-pytest -m long tests/protocols/iotcrypto/test_iotcrypto_fuzz.py        a million
+pytest -m long tests/protocols/iotcrypto/test_iotcrypto_fuzz.py        a million of each
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from bt_selfsecure.protocols.iotcrypto.transmission_messages import (
     Acknowledgement,
     AlertMessage,
     ListPiece,
+    RecordBatch,
     decode_transmission,
     encode_transmission,
 )
@@ -142,10 +143,10 @@ def test_no_message_raises_or_lets_a_stranger_in(profile: Profile) -> None:
     fuzz_negotiation(profile, 1, 3_000)
 
 
-def fuzz_transmission(seed: int, count: int) -> None:
-    rng = random.Random(seed)
+def fuzz_transmission(at: TransmissionEnd, seed: int, count: int) -> None:
+    rng = random.Random(f"{at} {seed}")
     tape = [encode_transmission(number, message) for number in range(3) for message in MESSAGES]
-    end = Transmission(TransmissionEnd.GATEWAY, EndpointContext(counted(str(seed))))
+    end = Transmission(at, EndpointContext(counted(str(seed))))
     pieces, now = ListPieces(), 0.0
     for number in range(count):
         end.receive_frame(hostile(rng.choice(tape), rng), now)
@@ -154,7 +155,7 @@ def fuzz_transmission(seed: int, count: int) -> None:
             tape = [*tape, *end.frames_to_send(now)][-60:]
         if rng.random() < 0.5:
             for event in iter(end.next_event, None):
-                if isinstance(event, AskReceived) and isinstance(event.message, AlertMessage):
+                if isinstance(event, AskReceived) and isinstance(event.message, AlertMessage | RecordBatch):
                     end.answer(event.n, Acknowledgement())
         with contextlib.suppress(MalformedError):
             pieces.take(ListPiece(rng.randrange(4), rng.randrange(1, 6), rng.randbytes(rng.randrange(1, 4))))
@@ -165,16 +166,22 @@ def fuzz_transmission(seed: int, count: int) -> None:
             assert weight(end) + weight(pieces) < MOST_WEIGHT
 
 
-def test_no_message_of_a_transmission_raises_or_stays() -> None:
-    fuzz_transmission(1, 4_000)
+@pytest.mark.parametrize("at", TransmissionEnd, ids=lambda at: at.name.lower())
+def test_no_message_of_a_transmission_raises_or_stays(at: TransmissionEnd) -> None:
+    fuzz_transmission(at, 1, 2_000)
+
+
+MILLION = 1_000_000
+PARTS = 10
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("part", range(10))
-def test_a_million(part: int) -> None:
+@pytest.mark.parametrize("part", range(PARTS))
+def test_a_million_of_each(part: int) -> None:
     for name in PARSERS:
-        fuzz_parser(name, 100 + part, 10_000)
+        fuzz_parser(name, 100 + part, MILLION // PARTS)
     for profile in Profile:
-        fuzz_negotiation(profile, 100 + part, 5_000)
-    fuzz_transmission(100 + part, 10_000)
+        fuzz_negotiation(profile, 100 + part, MILLION // PARTS)
+    for at in TransmissionEnd:
+        fuzz_transmission(at, 100 + part, MILLION // PARTS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from bt_selfsecure.protocols.sabour.keys import Keys
 from bt_selfsecure.protocols.sabour.messages import Kind, Message, MessageError, Profile, decode, encode
 from bt_selfsecure.protocols.sabour.suites import SUITES, Parties, ProtocolRun, Side
 from bt_selfsecure.sansio.context import Random
@@ -67,3 +68,7 @@ class FalseServer(_Forger):
         if message.kind is Kind.M3 and self._run is not None:
             return [self._signature(Kind.M4, Side.SERVER, self._run)]
         return []
+
+    def keys(self) -> Keys | None:
+        """Return what she would share with the device, if it believed her."""
+        return None if self._run is None else self._suite.keys(Side.SERVER, self._run)

@@ -10,7 +10,7 @@
 | 1 welcome | owner | secret (32), session id of the burst (8), length of the name (1), name, Cpr_s of the common set |
 | 2 repair | owner | for each round: its number (8), Rand (16), length of the message (1), message |
 | 3 closed | owner | |
-| 4 report | member | next round (8), wish (1): 0 none, 1 rounds, 2 another epoch; which of the 32 after it it has (4) |
+| 4 report | member | next round (8), wish (1): 0 none, 1 rounds, 2 an epoch, 3 all by the session; what it holds (4) |
 | 5 leave | member | |
 """
 
@@ -50,6 +50,8 @@ class Lack(enum.IntEnum):
     NONE = 0
     ROUNDS = 1
     EPOCH = 2
+    AIR = 3
+    """It hears no broadcasts now, and all that it has not reported."""
 
 
 _LACKS: Final = {lack.value: lack for lack in Lack}

@@ -18,10 +18,14 @@ MAX_LEAP: Final = 2**16  # epochs that an owner believes to have forgotten, if a
 WINDOW: Final = 32  # rounds that not all members are assured of; each is for `REPAIR_S` at most
 AHEAD: Final = 33  # rounds from the next one on of which a member keeps fragments: as many as a report names
 REPORT_ROUNDS: Final = 16  # received, that a member acknowledges at once
+REPORT_SPAN: Final = 24  # rounds from the oldest unacknowledged on, of which it may hold some: so many it reports, too
 MAX_EVENTS: Final = 256  # unread ones: beyond that, what strangers can cause is counted and no longer told
 
-REPAIR_S: Final = 6.0  # until a round that a member has not acknowledged is given to its session
-REPORT_S: Final = 3.0  # until a member acknowledges what it has: well before the owner repairs it
+REPAIR_S: Final = 30.0  # until a round that a member has not acknowledged is given to its session
+RESTART_S: Final = 6.0  # the same after a start of the owner, who does not know what had left
+REPORT_S: Final = 24.0  # until a member acknowledges what it has: a report costs what a message does
+LACK_S: Final = 3.0  # until it tells what it lacks: well after a broadcast is over, and for a few of a stream at a time
+STEADY_S: Final = 10.0  # that a member must hear again before it says so: each change costs a report
 GAP_S: Final = 0.75  # from the first fragment of a round until it is not whole for good: 16 take half a second
 STALE_S: Final = 2.0  # after which fragments of one round are none of the same broadcast
 EPOCH_S: Final = 10.0  # from one epoch to the next that a member asks for

@@ -33,12 +33,14 @@ from bt_selfsecure.protocols.haoxiao.group.letters import (
 from bt_selfsecure.protocols.haoxiao.group.record import MemberRecord, Pending
 from bt_selfsecure.protocols.haoxiao.group.tables import LISTENER_FRAMES, LISTENER_TABLE, ListenerInput, ListenerState
 from bt_selfsecure.sansio.context import EndpointContext
-from bt_selfsecure.sansio.endpoint import EventQueue
+from bt_selfsecure.sansio.endpoint import EventQueue, earliest
 from bt_selfsecure.sansio.events import Persist, Rejection
 from bt_selfsecure.sansio.frame_table import dispatch
 from bt_selfsecure.sansio.trace import Machine
 
 S, I = ListenerState, ListenerInput
+Hears = Callable[[], bool]
+"""Tells whether broadcasts are listened to now."""
 FindHeard = Callable[[bytes], Heard | None]
 """Gives what this end has heard of the owner's burst of that session id; None where it does not know it any more."""
 
@@ -64,23 +66,44 @@ class GroupListener:
     """
 
     def __init__(
-        self, record: MemberRecord, owner: bytes, context: EndpointContext, find_heard: FindHeard, state: ListenerState
+        self,
+        record: MemberRecord,
+        owner: bytes,
+        context: EndpointContext,
+        find_heard: FindHeard,
+        state: ListenerState,
+        hears: Hears,
     ) -> None:
         self._kept = record
         self._owner: Final = owner
         self._find_heard: Final = find_heard
+        self._hears: Final = hears
+        self._is_deaf = not hears()
+        """What the owner was told, or is in the next report."""
+        self._hears_since: float | None = None
         self._machine: Final = Machine(context.name, "group listener", LISTENER_TABLE, state, context.tracer)
         self._events: Final = EventQueue[ListenerEvent](limits.MAX_EVENTS)
         self._assemblies: dict[int, Assembly] = {}
         """By the number of the round: of the next one, and of a few that follow it."""
+        self._acknowledged = 0
+        """The next round, when it reported last."""
         self._reported = 0
         """Rounds of this epoch that it had, or held, when it reported last."""
         self._report_at: float | None = None
+        self._lacks_since: float | None = None
+        self._has_since: float | None = None
+        """When the oldest came that is not reported."""
         self._token = 0
 
     @classmethod
     def join(
-        cls, welcome: bytes, owner: bytes, context: EndpointContext, find_heard: FindHeard, now: float
+        cls,
+        welcome: bytes,
+        owner: bytes,
+        context: EndpointContext,
+        find_heard: FindHeard,
+        now: float,
+        hears: Hears = lambda: True,
     ) -> GroupListener | None:
         """Return the group to which this letter invites; None where it is no welcome."""
         try:
@@ -90,17 +113,24 @@ class GroupListener:
         if not isinstance(letter, WelcomeLetter):
             return None
         record = MemberRecord(letter.group, letter.name, 0, bytes(32), 0)
-        listener = cls(record, owner, context, find_heard, S.LOST)
+        listener = cls(record, owner, context, find_heard, S.LOST, hears)
         listener.receive_letter(welcome, now)
         return listener
 
     @classmethod
     def restore(
-        cls, record: MemberRecord, owner: bytes, context: EndpointContext, find_heard: FindHeard, now: float
+        cls,
+        record: MemberRecord,
+        owner: bytes,
+        context: EndpointContext,
+        find_heard: FindHeard,
+        now: float,
+        hears: Hears = lambda: True,
     ) -> GroupListener:
-        """Return the group as it was stored. It tells the owner how far it is: what it told last may be lost."""
-        listener = cls(record, owner, context, find_heard, S.LISTENING if record.epoch else S.LOST)
-        listener._report_at = now
+        """Return the group as it was stored. It tells the owner how far it is, as what it told last may be lost, and
+        that it has not heard what was sent meanwhile."""
+        listener = cls(record, owner, context, find_heard, S.LISTENING if record.epoch else S.LOST, hears)
+        listener._has_since, listener._report_at, listener._is_deaf = now - limits.REPORT_S, now, True
         return listener
 
     @property
@@ -119,6 +149,20 @@ class GroupListener:
         if self.state is not S.OVER:
             self._post(LeaveLetter(self._kept.group, self._kept.epoch))
             self._end(now)
+
+    def look(self, now: float) -> None:
+        """Tell the owner if broadcasts are not listened to any more, or for a while have been again."""
+        if not self._hears():
+            self._hears_since = None
+            if not self._is_deaf:
+                self._is_deaf = True
+                self._report()
+        elif self._is_deaf:
+            if self._hears_since is None:
+                self._hears_since = now
+            if now - self._hears_since >= limits.STEADY_S:
+                self._is_deaf, self._hears_since = False, None
+                self._report()
 
     # --- the verbs ----------------------------------------------------------------------------------------------------
 
@@ -209,7 +253,7 @@ class GroupListener:
         key = first_key(common, letter.secret, letter.group, letter.epoch)
         self._machine.on(I.WELCOME, now, epoch=letter.epoch)
         self._kept = MemberRecord(letter.group, letter.name, letter.epoch, key, 0)
-        self._assemblies, self._reported = {}, 0
+        self._assemblies, self._lacks_since = {}, None
         self._events.put(GroupJoined(letter.group, letter.name, letter.epoch))
         self._report()
         return self._persist()
@@ -260,12 +304,21 @@ class GroupListener:
         return held
 
     def _report_soon(self, now: float) -> None:
-        """Report at once what is much, and else in a while, if there is anything."""
+        """Report at once what is much, soon what is lacking, and else in a while, if there is anything."""
         had = self._kept.number + self._held.bit_count()
-        if had >= self._reported + limits.REPORT_ROUNDS:
-            self._report(self._lack(now))
-        elif self._report_at is None and (had > self._reported or self._assemblies):
-            self._report_at = now + limits.REPORT_S
+        if not (self._assemblies or self._kept.early):
+            self._lacks_since = None
+        elif self._lacks_since is None:
+            self._lacks_since = now
+        if (had > self._reported or self._kept.number > self._acknowledged) and self._has_since is None:
+            self._has_since = now
+        seen = self._kept.number + self._held.bit_length() - self._acknowledged
+        if had >= self._reported + limits.REPORT_ROUNDS or seen >= limits.REPORT_SPAN:
+            return self._report(self._lack(now))
+        lacks_at = None if self._lacks_since is None else self._lacks_since + limits.LACK_S
+        has_at = None if self._has_since is None else self._has_since + limits.REPORT_S
+        self._report_at = earliest(lacks_at, has_at)
+        return None
 
     def _lack(self, now: float) -> Lack:
         """Whether the next round was broadcast, and will not be whole any more: it is not, and a later one has come, or
@@ -284,7 +337,11 @@ class GroupListener:
 
     def _report(self, wish: Lack = Lack.NONE) -> None:
         held = self._held
-        self._reported, self._report_at = self._kept.number + held.bit_count(), None
+        self._acknowledged, self._reported = self._kept.number, self._kept.number + held.bit_count()
+        self._report_at = None
+        self._lacks_since = self._has_since = None
+        if self._is_deaf and wish is not Lack.EPOCH:
+            wish = Lack.AIR
         self._post(ReportLetter(self._kept.group, self._kept.epoch, self._kept.number, wish, held))
 
     def _end(self, now: float) -> None:

@@ -2,7 +2,7 @@
 
     owner                                                  members
       | -- round i, fragments and parity, to all ----------> |   whole and authentic: K_{i+1}, on disk
-      | <------- report "all before i + 8", in each session - |   many rounds at a time
+      | <------- report "all before i + 16", in each session  |   many rounds at a time
       | -- repair i: message and Rand, in one session -----> |   whoever has not reported in time
 
 A repair that is in the durable outbox of a member's session counts as delivered. The broadcast is never repeated: so a
@@ -81,7 +81,7 @@ class GroupOwner:
     def restore(cls, record: OwnerRecord, context: EndpointContext, find_common: FindCommon, now: float) -> GroupOwner:
         """Return the group as it was stored. What had not left is not broadcast any more: it goes by the sessions."""
         owner = cls(record, context, find_common)
-        owner._due = dict.fromkeys(range(record.first, record.number), now + limits.REPAIR_S)
+        owner._due = dict.fromkeys(range(record.first, record.number), now + limits.RESTART_S)
         return owner
 
     # --- wishes -------------------------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ class GroupOwner:
         self._kept = replace(kept, key=key, number=number + 1, pending=(*kept.pending, Pending(rand, message)))
         hearing = [member for member in self._kept.members if member.state is MemberState.CURRENT]
         for member in self._kept.members:
-            if member.state is MemberState.INVITED:
+            if member.state in (MemberState.INVITED, MemberState.DEAF):
                 self._repair(member.identity, number + 1)
         self._due[number] = now + limits.REPAIR_S
         self._persist(sync=True)
@@ -137,6 +137,10 @@ class GroupOwner:
         """Take note that the session of a member that is away has room again: it joins with the next epoch."""
         if (member := self._member(peer)) and member.state is MemberState.AWAY:
             self._want_epoch(now)
+
+    def unheard(self, now: float) -> None:
+        """Take note that a broadcast did not leave: whoever has not reported it gets it by its session at once."""
+        self._due = dict.fromkeys(self._due, now)
 
     def no_room(self, peer: bytes, now: float) -> None:
         """Take note that the session of this member does not take its letter."""
@@ -168,8 +172,9 @@ class GroupOwner:
         late = [number for number, at in self._due.items() if now >= at]
         if late:
             for member in self._kept.members:
-                if member.state is not MemberState.AWAY:
-                    self._repair(member.identity, max(late) + 1)
+                if member.state is not MemberState.AWAY and member.assured <= max(late):
+                    self._repair(member.identity, self._kept.number)
+                    self._move(member.identity, MemberInput.DEAF, now)  # until it reports
             self._settle()
             self._persist(sync=True)
         if self._epoch_due is not None and now >= self._epoch_due:
@@ -208,14 +213,16 @@ class GroupOwner:
             return self._events.reject(Rejection.REPLAY, "a report of an epoch that is over")
         if report.number < member.acknowledged:
             return self._want_epoch(now)  # it has forgotten rounds
-        if member.state is MemberState.INVITED:
-            self._move(peer, MemberInput.REPORTED, now)
+        deaf = report.wish is Lack.AIR
+        if deaf or member.state is not MemberState.CURRENT:
+            self._move(peer, MemberInput.DEAF if deaf else MemberInput.REPORTED, now)
         self._assure(peer, max(member.assured, report.number), member.repaired, acknowledged=report.number)
-        if report.wish is Lack.ROUNDS:
+        if report.wish is not Lack.NONE:
             held = {report.number + 1 + k for k in range(report.held.bit_length()) if report.held >> k & 1}
-            self._repair(peer, min(max(held, default=report.number) + 1, kept.number), held)
+            until = kept.number if deaf else max(held, default=report.number) + 1
+            self._repair(peer, min(until, kept.number), held)
         self._settle()
-        return self._persist(sync=member.state is not MemberState.CURRENT)
+        return self._persist(sync=deaf or member.state is not MemberState.CURRENT)
 
     # --- epochs -------------------------------------------------------------------------------------------------------
 

@@ -16,12 +16,14 @@ class MemberState(MachineEnum):
 
     INVITED = enum.auto()  # its session has the welcome; what is sent meanwhile goes there too
     CURRENT = enum.auto()  # it has reported in this epoch, and hears broadcasts
+    DEAF = enum.auto()  # it hears no broadcasts, as its radio is at work: its session gets what is sent
     AWAY = enum.auto()  # there was no room for it: it joins with the next epoch
 
 
 class MemberInput(MachineEnum):
     EPOCH = enum.auto()
     REPORTED = enum.auto()
+    DEAF = enum.auto()
     NO_ROOM = enum.auto()
 
 
@@ -30,6 +32,8 @@ MEMBER_TABLE: Final[Mapping[tuple[MemberState, MemberInput], MemberState]] = {
     **{(state, I.EPOCH): S.INVITED for state in S},
     **{(state, I.NO_ROOM): S.AWAY for state in S},
     (S.INVITED, I.REPORTED): S.CURRENT,
+    (S.DEAF, I.REPORTED): S.CURRENT,
+    **{(state, I.DEAF): S.DEAF for state in (S.INVITED, S.CURRENT, S.DEAF)},
 }
 
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from bt_selfsecure.protocols.haoxiao.frames import decode as decode_frame
+from bt_selfsecure.protocols.haoxiao.group import limits
 from bt_selfsecure.protocols.haoxiao.group.events import (
     GroupEnded,
     GroupJoined,
@@ -77,6 +78,8 @@ class Member:
     may: set[bytes] = field(default_factory=set)
     """What it can have: sent while it was a member."""
     absent: bool = False
+    deaf: bool = False
+    """Its radio is at work elsewhere."""
     excused: bool = False
     """It was away, or its disk was changed: it may lack messages until it joins anew."""
     heard: Heard | None = None
@@ -128,6 +131,9 @@ class GroupWorld:
 
     def find(self, peer: bytes) -> Callable[[bytes], Heard | None]:
         return lambda session: self.members[peer].heard
+
+    def hears(self, peer: bytes) -> Callable[[], bool]:
+        return lambda: not self.members[peer].deaf
 
     # --- the owner
 
@@ -271,7 +277,8 @@ class GroupWorld:
         assert record is None or isinstance(record, MemberRecord)
         member.listener = None
         if record is not None:
-            member.listener = GroupListener.restore(record, OWNER, self.context, self.find(peer), self.now)
+            hears = self.hears(peer)
+            member.listener = GroupListener.restore(record, OWNER, self.context, self.find(peer), self.now, hears)
 
     def post(self, peer: bytes) -> bool:
         """The oldest letter to this member arrives."""
@@ -282,7 +289,8 @@ class GroupWorld:
 
         def take() -> None:
             if member.listener is None:
-                member.listener = GroupListener.join(letter, OWNER, self.context, self.find(peer), self.now)
+                hears = self.hears(peer)
+                member.listener = GroupListener.join(letter, OWNER, self.context, self.find(peer), self.now, hears)
                 if member.listener is None and (answer := answer_unknown(letter)):
                     member.back.noted.append(answer)
             else:
@@ -311,7 +319,7 @@ class GroupWorld:
             changed = bytearray(data)
             changed[self.random.randrange(1, len(changed))] ^= 1 << self.random.randrange(8)
             data = bytes(changed)
-        if not (lose or member.absent) and member.listener is not None:
+        if not (lose or member.absent or member.deaf) and member.listener is not None:
             listener = member.listener
             self.turn(peer, lambda: listener.receive_frame(data, self.now))
         return True
@@ -347,6 +355,8 @@ class GroupWorld:
         for peer, member in self.members.items():
             if (listener := member.listener) is not None:
                 self.turn(peer, lambda listener=listener: listener.handle_timer(self.now))  # type: ignore[misc]
+            if (listener := member.listener) is not None:
+                self.turn(peer, lambda listener=listener: listener.look(self.now))  # type: ignore[misc]
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
@@ -365,7 +375,7 @@ class GroupWorld:
     def heal(self) -> None:
         self.crashes = 0.0
         for member in self.members.values():
-            member.absent = False
+            member.absent = member.deaf = False
         for _ in range(40):
             self.flow()
             self.room()
@@ -375,9 +385,12 @@ class GroupWorld:
             self.pass_time(max(0.0, at - self.now))
         else:
             raise AssertionError("deadlines that never end")
+        for seconds in (0.0, limits.STEADY_S):
+            self.pass_time(seconds)
+            self.flow()
         self.say()
         self.flow()
-        self.pass_time(6.0)
+        self.pass_time(limits.REPAIR_S)
         self.flow()
         on = {member.identity: member for member in self.owner.record.members}
         for peer, member in self.members.items():

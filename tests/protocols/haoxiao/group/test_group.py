@@ -163,6 +163,89 @@ def test_after_a_crash_nothing_is_broadcast_again_and_all_is_repaired() -> None:
     assert len(world.members[A].inbox) == len(world.members[B].inbox) == 1
 
 
+def test_messages_now_and_then_are_acknowledged_together() -> None:
+    world = quiet(2)
+    for _ in range(3):
+        world.say()
+        while world.fragment(0):
+            pass
+        world.pass_time(10.0)
+    assert len(world.members[A].back.letters) == 1, "one in `REPORT_S`"
+    world.flow()
+    assert world.owner.record.pending == ()
+
+
+def test_what_is_lacking_is_wished_soon_and_does_not_wait_for_what_is_acknowledged() -> None:
+    world = quiet(2)
+    world.say(64)
+    world.flow()
+    world.pass_time(1.0)
+    world.say(64)
+    miss(world, {1, 2})
+    world.flow()
+    world.pass_time(limits.LACK_S)
+    world.flow()
+    assert len(world.members[A].inbox) == 2
+
+
+def test_a_member_whose_radio_is_at_work_gets_each_by_its_session_until_it_hears_again() -> None:
+    world = quiet(3)
+    world.members[A].deaf = True
+    world.pass_time(0.1)
+    world.flow()
+    assert [member.state for member in world.owner.record.members] == [MemberState.DEAF, MemberState.CURRENT]
+    sent = len(world.sent)
+    for _ in range(3):
+        world.say()
+        world.flow()
+    assert len(world.sent) == sent + 9, "the other one hears them"
+    assert len(world.members[A].inbox) == len(world.members[B].inbox) == 3, "at once"
+    world.members[A].deaf = False
+    world.pass_time(1.0)
+    world.flow()
+    assert world.owner.record.members[0].state is MemberState.DEAF, "it may change its mind"
+    world.pass_time(limits.STEADY_S)
+    world.flow()
+    assert world.owner.record.members[0].state is MemberState.CURRENT
+
+
+def test_a_member_that_falls_silent_gets_each_by_its_session_until_it_reports() -> None:
+    world = quiet(2)
+    world.say()
+    world.air.clear()
+    world.pass_time(limits.REPAIR_S)
+    sent = len(world.sent)
+    world.say()
+    assert len(world.sent) == sent, "nobody is known to hear"
+    world.flow()
+    assert len(world.members[A].inbox) == 2
+    world.pass_time(limits.REPORT_S)
+    world.flow()
+    assert world.owner.record.members[0].state is MemberState.CURRENT
+
+
+def test_a_broadcast_that_could_not_leave_goes_by_the_sessions_at_once() -> None:
+    world = quiet(3)
+    world.say()
+    world.air.clear()
+    world.owner.unheard(world.now)
+    world.pass_time(0.0)
+    world.flow()
+    assert len(world.members[A].inbox) == len(world.members[B].inbox) == 1
+
+
+def test_a_member_that_asks_while_its_session_takes_nothing_is_away() -> None:
+    world = quiet(2)
+    world.members[A].to.letters.extend([b"of another kind"] * LETTERS)
+    world.say(64)
+    miss(world, {1, 2})
+    while world.fragment(0):
+        pass
+    world.pass_time(limits.LACK_S)
+    world.answer(A)
+    assert world.owner.record.members[0].state is MemberState.AWAY
+
+
 # --- epochs -----------------------------------------------------------------------------------------------------------
 
 
@@ -337,6 +420,8 @@ def test_a_member_that_has_lost_all_it_had_joins_anew() -> None:
     world.crash(A)
     world.say()
     world.flow()
+    world.pass_time(limits.REPAIR_S)
+    world.flow()
     for _ in range(3):
         world.pass_time(limits.EPOCH_S)
         world.flow()
@@ -396,7 +481,7 @@ def test_memory_stays_bounded_with_32_members_of_whom_one_never_answers() -> Non
     state = {member.identity: member.state for member in world.owner.record.members}
     assert state.pop(identity(7)) is MemberState.AWAY
     assert set(state.values()) == {MemberState.CURRENT}
-    assert heaviest < 8000
+    assert heaviest < 200 * limits.WINDOW + 100 * limits.MAX_MEMBERS, "whatever the time in which it is not repaired"
     assert len(world.members[identity(0)].inbox) == 300
     world.heal()
     assert silent.listener is not None

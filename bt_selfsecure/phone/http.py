@@ -25,11 +25,14 @@ from bt_selfsecure.errors import BtSelfSecureError
 MOST: Final = 32
 """Connections at once: a phone takes one or two."""
 REQUEST_S: Final = 5.0
-"""From the connection to the end of the request."""
+"""From the connection to the end of the request, of such a body."""
+LONG_REQUEST_S: Final = 30.0
+"""Of a longer one."""
 SENDING_S: Final = 20.0
 """For our answer to go through."""
 MAX_HEAD_BYTES: Final = 8192
 MAX_BODY_BYTES: Final = 1024
+"""Where the page's server does not say otherwise."""
 RECEIVE_BYTES: Final = 4096
 RETRY_S: Final = 1.0
 """After a connection that the kernel could not give us."""
@@ -65,12 +68,18 @@ class RefusedError(BtSelfSecureError):
 
 
 class HttpServer:
-    """The server gives each request to `answer`, and adds `headers` to every answer."""
+    """The server gives each request to `answer`, and adds `headers` to every answer. `most_body_bytes` says of a path
+    how long a body may be."""
 
     def __init__(
-        self, listener: socket.socket, answer: Callable[[HttpRequest], Answer], headers: Mapping[str, str]
+        self,
+        listener: socket.socket,
+        answer: Callable[[HttpRequest], Answer],
+        headers: Mapping[str, str],
+        most_body_bytes: Callable[[str], int] = lambda path: MAX_BODY_BYTES,
     ) -> None:
         self._listener, self._answer, self._headers = listener, answer, headers
+        self._most_body_bytes = most_body_bytes
         self._open: dict[asyncio.Task[None], str] = {}
         """Address of each, the oldest first."""
 
@@ -118,8 +127,8 @@ class HttpServer:
         http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
         with suppress(OSError, TimeoutError):
             try:
-                async with asyncio.timeout(REQUEST_S):
-                    request = await _read(http, connection)
+                async with asyncio.timeout(REQUEST_S) as patience:
+                    request = await self._read(http, connection, patience)
                 answer = self._answer(request)
             except TimeoutError:  # said, and not waited for
                 with suppress(BlockingIOError):
@@ -136,6 +145,33 @@ class HttpServer:
                     if not await loop.sock_recv(connection, RECEIVE_BYTES):
                         break
 
+    async def _read(self, http: h11.Connection, connection: socket.socket, patience: asyncio.Timeout) -> HttpRequest:
+        """Return the whole request. Raises `RefusedError` and `h11.RemoteProtocolError`."""
+        loop = asyncio.get_running_loop()
+        head: h11.Request | None = None
+        body, most = bytearray(), MAX_BODY_BYTES
+        while not isinstance(event := http.next_event(), (h11.EndOfMessage, h11.ConnectionClosed)):
+            if event is h11.NEED_DATA:
+                http.receive_data(await loop.sock_recv(connection, RECEIVE_BYTES))
+            elif isinstance(event, h11.Request):
+                head = event
+                most = self._most_body_bytes(_path(head))
+                if most > MAX_BODY_BYTES:
+                    patience.reschedule(loop.time() + LONG_REQUEST_S)
+            elif isinstance(event, h11.Data):
+                body += event.data
+                if len(body) > most:
+                    raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        if head is None:
+            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+        if http.trailing_data[0]:
+            raise RefusedError(HTTPStatus.BAD_REQUEST)
+        headers: dict[str, str] = {}
+        for name, value in head.headers:
+            key = name.decode("ascii")
+            headers[key] = ", ".join(filter(None, (headers.get(key), value.decode("latin-1"))))
+        return HttpRequest(head.method.decode("ascii"), _path(head), headers, bytes(body))
+
     def _written(self, http: h11.Connection, answer: Answer) -> bytes:
         headers = [
             *self._headers.items(),
@@ -148,26 +184,5 @@ class HttpServer:
         return b"".join(http.send(part) or b"" for part in parts)
 
 
-async def _read(http: h11.Connection, connection: socket.socket) -> HttpRequest:
-    """Return the whole request. Raises `RefusedError` and `h11.RemoteProtocolError`."""
-    loop = asyncio.get_running_loop()
-    head: h11.Request | None = None
-    body = b""
-    while not isinstance(event := http.next_event(), (h11.EndOfMessage, h11.ConnectionClosed)):
-        if event is h11.NEED_DATA:
-            http.receive_data(await loop.sock_recv(connection, RECEIVE_BYTES))
-        elif isinstance(event, h11.Request):
-            head = event
-        elif isinstance(event, h11.Data):
-            body += event.data
-            if len(body) > MAX_BODY_BYTES:
-                raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-    if head is None:
-        raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
-    if http.trailing_data[0]:
-        raise RefusedError(HTTPStatus.BAD_REQUEST)
-    headers: dict[str, str] = {}
-    for name, value in head.headers:
-        key = name.decode("ascii")
-        headers[key] = ", ".join(filter(None, (headers.get(key), value.decode("latin-1"))))
-    return HttpRequest(head.method.decode("ascii"), head.target.decode("latin-1").partition("?")[0], headers, body)
+def _path(head: h11.Request) -> str:
+    return head.target.decode("latin-1").partition("?")[0]

@@ -1,0 +1,1 @@
+../bt_selfsecure/eve/wireshark/iotcrypto/bt_selfsecure_iotcrypto.lua
