@@ -89,6 +89,24 @@ def test_what_a_program_raises_or_returns_amiss_is_an_error_of_its_own(monkeypat
     asyncio.run(main())
 
 
+def test_who_asks_while_a_sensor_is_read_waits_for_its_turn() -> None:
+    running = 0
+
+    def slow(name: str) -> int:
+        nonlocal running
+        running += 1
+        time.sleep(0.05)
+        alone = running == 1
+        running -= 1
+        return alone
+
+    async def main() -> None:
+        program = Program(("t",), slow)
+        assert await asyncio.gather(*(program.readings(()) for _ in range(4))) == [{"t": True}] * 4
+
+    asyncio.run(main())
+
+
 def test_text_of_a_program_is_made_printable_and_short() -> None:
     async def main() -> None:
         program = Program(("t",), lambda name: "\x1b[2J" + "ü" * 300, lambda name, argument: None)

@@ -12,6 +12,7 @@ import asyncio
 import importlib
 import importlib.util
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -55,6 +56,7 @@ class Program:
         self.has_alerts: Final = alerts is not None
         self._read_sensor, self._execute, self._alerts = read_sensor, execute, alerts
         self._running: dict[str, asyncio.Future[Any]] = {}
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     @classmethod
     def load(cls, name: str) -> Program:
@@ -111,14 +113,17 @@ class Program:
         return made
 
     async def _call(self, what: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        running = self._running.get(what)
-        if running is not None and not running.done():
-            raise ProgramError(f"{what} has not returned yet from its last call")
-        work = self._running[what] = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
+        """Return what it returns, once those that were called before have. Raises `ProgramError`."""
+        work: asyncio.Future[Any] | None = None
         try:
-            async with asyncio.timeout(CALL_S):
+            async with asyncio.timeout(CALL_S), self._turns[what]:
+                if before := self._running.get(what):
+                    await asyncio.wait([before])
+                work = self._running[what] = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
                 return await asyncio.shield(work)
         except TimeoutError:
+            if work is None:
+                raise ProgramError(f"{what} has not returned yet from its last call") from None
             if not work.done():
                 raise ProgramError(f"{what} has not returned in {CALL_S:g} s") from None
             raise ProgramError(f"{what} raised TimeoutError") from None
