@@ -238,6 +238,31 @@ def test_an_answer_whose_block_options_do_not_fit_is_said_in_a_sentence(option: 
     in_virtual_time(test)
 
 
+def test_a_message_of_an_oscore_group_is_refused_without_a_traceback(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        network = Network(random.Random(1), loss=0, double=0, most_delay_s=0.01)
+        whole, gate, connect, _, security = gate_of("oscore", tmp_path)
+        context = await server_on(network, whole, gate)
+        client, asking = await client_on(network, connect, None, security)
+        assert (await client.request("get", "coap://server/time")).code == aiocoap.CONTENT
+        request = bytearray(network.sent[CLIENT][0])
+        option = request.index(b"server") + len(b"server") + 1  # after the host comes OSCORE's
+        assert request[option] == 0x09, "flags: a key id, and a number of one byte"
+        request[option] |= 0x20
+        request[3] ^= 1
+        network.receivers[SERVER](bytes(request))
+        await asyncio.sleep(1)
+        assert network.sent[SERVER][-1][1] == aiocoap.BAD_OPTION
+        await asking.shutdown()
+        await context.shutdown()
+
+    with caplog.at_level(logging.ERROR):
+        in_virtual_time(test)
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+
+
 def test_a_flood_of_requests_fills_no_memory() -> None:
     async def test() -> None:
         network = Network(random.Random(1), loss=0, double=0, most_delay_s=0.01)
