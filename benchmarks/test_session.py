@@ -1,7 +1,13 @@
 """One round of the session beside one one-way message of the Double Ratchet, and beside its own primitives, bare.
 
 The floor is what the cipher suite must compute for one round at both ends, called in the same way and with nothing
-around it: no frames, states, records or events.
+around it: no frames, states, records or events. The Double Ratchet's floor is the same of its message.
+
+Seen: a round of 24 us is 1.62 times its floor of 14.8, and 0.33 of a Double Ratchet message of 74, whose own floor is
+17.7. 0.30 would be 22 us, 1.5 times the floor: the 9 us around the primitives are some 130 calls and 18 objects at 0.05
+to 0.1 us each, 1.6 us of it this driver's. Nor do the primitives get cheaper: half of the floor is AES-SIV, whose key
+schedule alone (2.2 us of 3.2) is due at both ends, since each round has a key of its own; HKDF by hashlib with its
+contexts copied takes 1.8 us where the library takes 1.7, and HMAC is 0.7 us here, 1.0 in `cryptography`, 1.2 in `hmac`.
 """
 
 from __future__ import annotations
@@ -15,8 +21,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
-from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+from cryptography.hazmat.primitives.hmac import HMAC
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
+from cryptography.hazmat.primitives.padding import PKCS7
 from doubleratchet import DoubleRatchet, Header
 from doubleratchet.recommended import (
     HashFunction,
@@ -40,8 +49,10 @@ if TYPE_CHECKING:
 
 MESSAGE = bytes(range(64))
 BATCH, TURNS = 40, 250
-"""Batches that are short enough to be left alone on a busy machine now and then, and long enough to be warm."""
+"""Batches that are short enough to be left alone on a busy machine now and then; before each there is another one, so
+that code of the others does not lie in the CPU's caches."""
 MOST_OF_THEIR_TIME = 0.40
+MOST_TIMES_THE_FLOOR = 1.7
 MOST_BYTES_MORE = 36
 
 
@@ -149,6 +160,38 @@ async def double_pair() -> tuple[DoubleRatchet, DoubleRatchet]:
     return alice, bob
 
 
+def double_floor(key: bytes) -> bytes:
+    """One message's primitives: at both ends two HMACs, HKDF, AES-CBC with its padding, and the HMAC over it all."""
+    associated = bytes(50)
+    cipher, mac_key = double_keys(key)
+    padder, encryptor = PKCS7(128).padder(), cipher.encryptor()
+    sealed = encryptor.update(padder.update(MESSAGE) + padder.finalize()) + encryptor.finalize()
+    mac = double_hmac(mac_key, associated + sealed)
+    cipher, mac_key = double_keys(key)
+    assert mac == double_hmac(mac_key, associated + sealed)
+    unpadder, decryptor = PKCS7(128).unpadder(), cipher.decryptor()
+    assert unpadder.update(decryptor.update(sealed) + decryptor.finalize()) + unpadder.finalize() == MESSAGE
+    return mac
+
+
+def double_keys(key: bytes) -> tuple[Cipher[modes.CBC], bytes]:
+    """The next chain key is derived with the message key, in one go."""
+    message_key, _ = double_hmac(key, b"\1"), double_hmac(key, b"\2")
+    keys = HKDF(SHA256, 80, bytes(32), b"benchmark aead").derive(message_key)
+    return Cipher(algorithms.AES(keys[:32]), modes.CBC(keys[64:])), keys[32:64]
+
+
+def double_hmac(key: bytes, data: bytes) -> bytes:
+    code = HMAC(key, SHA256)
+    code.update(data)
+    return code.finalize()
+
+
+def double_floor_batch() -> None:
+    for _ in range(BATCH):
+        double_floor(bytes(32))
+
+
 async def double_batch(alice: DoubleRatchet, bob: DoubleRatchet) -> None:
     for _ in range(BATCH):
         assert await bob.decrypt_message(await alice.encrypt_message(MESSAGE, b"ad"), b"ad") == MESSAGE
@@ -158,6 +201,7 @@ async def double_batch(alice: DoubleRatchet, bob: DoubleRatchet) -> None:
 
 
 def seconds(call: Callable[[], object]) -> float:
+    call()
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
@@ -170,19 +214,25 @@ def test_one_round_takes_at_most_two_fifths_of_a_double_ratchet_message(
     pair = Pair(Profile.HARDENED, durability)
     with asyncio.Runner() as runner:
         alice, bob = runner.run(double_pair())
-        ours, theirs, bare = [], [], []
+        ours, theirs, bare, their_bare = [], [], [], []
         for _ in range(TURNS):  # in turns, so that all meet the same weather
             ours.append(seconds(pair.batch))
             theirs.append(seconds(lambda: runner.run(double_batch(alice, bob))))
             bare.append(seconds(floor_batch))
-    round_us, ratchet_us, floor_us = (min(each) / BATCH * 1e6 for each in (ours, theirs, bare))  # the least disturbed
+            their_bare.append(seconds(double_floor_batch))
+    round_us, ratchet_us, floor_us, their_floor_us = (
+        min(each) / BATCH * 1e6
+        for each in (ours, theirs, bare, their_bare)  # the least disturbed
+    )
     ratio = round_us / ratchet_us
     benchmark.extra_info["of a Double Ratchet message"] = round(ratio, 3)
     benchmark.extra_info["times the floor"] = round(round_us / floor_us, 2)
     benchmark(pair.round)
-    print(f"\n{durability.value}: a round takes {round_us:.1f} us, a Double Ratchet message {ratchet_us:.1f}", end="")
-    print(f" (ratio {ratio:.3f}), the bare primitives {floor_us:.1f} ({round_us / floor_us:.2f} times the floor)")
+    print(f"\n{durability.value}: a round takes {round_us:.1f} us, {ratio:.3f} of a Double Ratchet message", end="")
+    print(f" ({ratchet_us:.1f}); it is {round_us / floor_us:.2f} times its bare primitives ({floor_us:.1f}), ", end="")
+    print(f"that {ratchet_us / their_floor_us:.2f} times its own ({their_floor_us:.1f})")
     assert ratio <= MOST_OF_THEIR_TIME
+    assert round_us / floor_us <= MOST_TIMES_THE_FLOOR
 
 
 def test_a_round_of_the_paper_profile(benchmark: BenchmarkFixture) -> None:

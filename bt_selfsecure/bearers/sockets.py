@@ -20,8 +20,8 @@ SOL_BLUETOOTH: Final = 274
 BT_SECURITY: Final = 4
 BT_FLUSHABLE: Final = 8  # include/net/bluetooth/bluetooth.h
 LOW: Final = b"\x01\x00"
-"""Encrypted by a key of this connection alone (no bonding), as between any two devices of today: the kernel agrees on
-it without asking an agent, also where nobody may pair, and forgets it."""
+"""Encrypted by a key of this connection alone (no bonding): without one, two devices of today have SDP's channel alone
+(Core Vol 3 Part C 5.2.2). The kernel agrees on it also where nobody may pair, and forgets it; an agent may refuse."""
 MEDIUM: Final = b"\x02\x00"
 """struct bt_security: encrypted, and paired for good (general bonding)."""
 

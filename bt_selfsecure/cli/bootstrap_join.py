@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from bt_selfsecure.bootstrap.joining import JoiningNode
     from bt_selfsecure.bootstrap.store import BootstrapStore, KnownNetwork
 
+SILENT: Final = "the controller does not answer at its NID, or does not know this node's answer"
 CONFIG: Final = "the node's configuration, if not the default one"
 JOIN: Final = """\
 Show flight 1 as a code, take flight 4, which the controller shows for it, and
@@ -152,7 +153,7 @@ def _prove(args: Namespace, store: BootstrapStore, node: JoiningNode) -> int:
     with progress(lambda: "proving the new key to the controller"):
         done = asyncio.run(node.prove(args.timeout))
     if not done:
-        why = node.trouble or "the controller does not answer at its NID, or does not know this node's answer"
+        why = node.trouble or SILENT
         print(
             f"not joined yet: {why}. Run this again, or with --anew if the controller lost its state", file=sys.stderr
         )

@@ -99,7 +99,7 @@ def _player() -> list[str]:
     for program, *words in PLAYERS:
         if path := shutil.which(program):
             return [path, *words]
-    raise UsageError("nothing here plays a sound: apt install alsa-utils, or write it to a file")
+    raise UsageError("nothing here plays a sound: apt install alsa-utils, or write it to a file (see --help)")
 
 
 def heard_sound(recording: Path | None, size: int) -> bytes:
@@ -134,10 +134,11 @@ def heard_sound(recording: Path | None, size: int) -> bytes:
 
 
 def by_nfc(device: str, kind: int) -> Emit:
-    """Return what shows bytes of this kind of code as a tag. Raises `UsageError` where the library is missing."""
-    from bt_selfsecure.oob.nfc import record, show_as_tag
+    """Return what shows bytes of a kind of code as a tag. Raises `UsageError` where library or reader is missing."""
+    from bt_selfsecure.oob.nfc import record, require_reader, show_as_tag
 
-    record(b"")  # is it there?
+    record(b"")  # is the library there?
+    require_reader(device)
     return lambda data, over: show_as_tag(device, bytes([kind]) + data, over.is_set)
 
 

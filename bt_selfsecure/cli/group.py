@@ -116,7 +116,16 @@ def add_delete(commands: _SubParsersAction[ArgumentParser]) -> None:
 
 
 def _named(parser: ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="of the group")
+    parser.add_argument("name", metavar="NAME", type=_name, help="of the group")
+
+
+def _name(text: str) -> str:
+    """Return what was given, if it is anything: the node checks the rest."""
+    if not text:
+        from argparse import ArgumentTypeError
+
+        raise ArgumentTypeError("a group's name has 1 to 32 bytes of printable text")
+    return text
 
 
 # --- the commands -----------------------------------------------------------------------------------------------------

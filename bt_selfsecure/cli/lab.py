@@ -69,6 +69,7 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
     up.add_argument("machines", nargs="+", metavar="NAME", help="names of the machines, as in alice bob eve")
     own = up.add_mutually_exclusive_group()
     own.add_argument("--nodes", action="store_true", help="run a node on each machine, all peers of each other")
+    own.add_argument("--strangers", action="store_true", help="the same, where none knows another: for pair")
     own.add_argument(
         "--system",
         metavar="RELEASE",
@@ -179,6 +180,7 @@ def _boot(args: Namespace, names: list[str], work: Callable[[Lab], Awaitable[int
         megabytes=args.memory,
         runner=Runner(args.runner) if args.runner else None,
         nodes=getattr(args, "nodes", False),
+        strangers=getattr(args, "strangers", False),
         systems=tuple(filter(None, getattr(args, "system", "").split(","))),
         progress=_progress,
     )

@@ -137,8 +137,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
     except KeyboardInterrupt:
         print("bt-selfsecure: interrupted; nothing was left half-written", file=sys.stderr)
-        status = 130
+        status = streams.INTERRUPTED
     streams.drop_output()
+    if status == streams.INTERRUPTED and arguments is None:
+        streams.leave(status)
     return status
 
 

@@ -72,6 +72,8 @@ async def _served(args: Namespace, client: NodeClient, called: str, listener: so
     def tell(line: dict[str, Any]) -> None:
         if args.json:
             print(json.dumps(line), flush=True)
+        elif line["event"] == "page":
+            print(line["text"], flush=True)  # lines of a QR code
         elif said := _said(line):
             where = sys.stderr if line["event"] == "trouble" else sys.stdout
             print("\n".join(wrapped(said, columns(), "  ")), file=where, flush=True)
@@ -92,7 +94,7 @@ def _opened(address: str) -> str:
     """Return what is shown of the page's address: on a terminal that has the room, as a QR code too."""
     from bt_selfsecure.oob.qr import drawn
 
-    said = f"On the phone, which takes the same network: {address}"
+    said = f"On the phone, in the same network: {address}"
     lines = drawn(address, colours=True).splitlines()
     fits = sys.stdout.isatty() and len(lines) + 3 <= rows()
     return "\n".join([*(lines if fits else []), said])
@@ -100,8 +102,6 @@ def _opened(address: str) -> str:
 
 def _said(line: dict[str, Any]) -> str:
     match line["event"]:
-        case "page":
-            return str(line["text"])
         case "shown" | "calling":
             return ""
         case "string":

@@ -58,7 +58,7 @@ def _show(args: Namespace) -> int:
 
     def show(line: dict[str, Any]) -> None:
         print(drawn(line["code"], colours=sys.stdout.isatty()), line["code"], sep="\n")
-        print(others_words(line, "scan PHOTO, or the code in quotes"), flush=True)
+        print(others_words(line, "scan", "PHOTO, or the code in quotes"), flush=True)
 
     def text_of(code: str) -> str:
         text = code_of(kind, bytes.fromhex(code))
@@ -70,10 +70,10 @@ def _show(args: Namespace) -> int:
     return PairingTalk(args, way, show=show, text_of=text_of).run()
 
 
-def others_words(line: dict[str, Any], command: str) -> str:
+def others_words(line: dict[str, Any], command: str, what: str = "") -> str:
     """Return what is to be typed at the other device, in lines that fit."""
     place = f" --udp {line['place']}" if line["place"] else ""
-    said = f"This device is {line['address']}. At the other: bt-selfsecure pair {command}{place}"
+    said = f"This device is {line['address']}. At the other: bt-selfsecure pair {command}{place} {what}"
     return "\n".join(wrapped(said, columns(), "  "))
 
 

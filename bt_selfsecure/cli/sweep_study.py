@@ -9,6 +9,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bt_selfsecure.cli.streams import INTERRUPTED
 from bt_selfsecure.cli.sweep_text import needed, progress_line
 from bt_selfsecure.errors import UsageError
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from bt_selfsecure.sweep.study import PointResult
 
 MOST_ROWS = 40
-INTERRUPTED = 130
-"""As a shell tells a program that Ctrl-C ended."""
 
 DESCRIPTION = """\
 Simulate establishments at each point of a grid of losses, correlations, packet

@@ -15,6 +15,9 @@ mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/dbus /run/lab /run/lock /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /dev/shm
+for link in fd:/proc/self/fd stdin:fd/0 stdout:fd/1 stderr:fd/2; do # as udev has them
+  [ -e "/dev/${link%%:*}" ] || ln -s "${link#*:}" "/dev/${link%%:*}"
+done
 mount -t debugfs debugfs /sys/kernel/debug
 hostname "$name"
 echo "127.0.0.1 localhost $name" >/etc/hosts

@@ -53,9 +53,9 @@ class Lab:
 
     `air` is a loss model's spec; None loses a tenth for everybody. `taps` gives each listener without a machine, by
     name, the pcapng file of what it hears; those of `sniffers` hand on advertisements with a wrong CRC, too. `runner`
-    is the best that is here unless one is named. `nodes` runs a node on each machine, peers of each other. `systems`
-    are Debian releases, one for all machines or one for each, with which each is a computer of its own; with none they
-    see the host's files. Raises `UsageError` for what can't be, `MachineError` where a boot fails.
+    is the best that is here unless one is named. `nodes` runs a node on each machine, peers of each other; `strangers`,
+    of nobody. `systems` are Debian releases, one for all machines or one for each, with which each is a computer of its
+    own; with none they see the host's files. Raises `UsageError` for what can't be, `MachineError` where a boot fails.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class Lab:
         megabytes: int = 256,
         runner: Runner | None = None,
         nodes: bool = False,
+        strangers: bool = False,
         systems: Sequence[str] = (),
         progress: Callable[[str], None] = lambda text: None,
     ) -> None:
@@ -82,7 +83,9 @@ class Lab:
         self._megabytes, self._runner = megabytes, runner
         if len(systems) not in (0, 1, len(names)):
             raise UsageError(f"{len(systems)} systems for {len(names)} machines: name one for all, or one for each")
-        self._nodes, self._systems = nodes, list(systems) * (len(names) if len(systems) == 1 else 1)
+        self._peers: list[str] | None = list(names) if nodes else [] if strangers else None
+        """Of each machine's node; None where none is run."""
+        self._systems = list(systems) * (len(names) if len(systems) == 1 else 1)
         listeners = [*self._names, *self._taps]
         self._air = LossProcess(Bernoulli(dict.fromkeys(listeners, DEFAULT_LOSS)), Random(seed))
         self._spec = f"bernoulli:{','.join(f'{name}={DEFAULT_LOSS}' for name in listeners)}"
@@ -154,8 +157,8 @@ class Lab:
     async def _boot(self, machine: VirtualMachine) -> None:
         if not machine.is_running:
             await machine.start()
-            if self._nodes:
-                await machine.run(_node_script(machine.name, self._names), lambda name, data: None)
+            if self._peers is not None:
+                await machine.run(_node_script(machine.name, self._peers), lambda name, data: None)
 
     async def _close(self) -> None:
         if self._server:

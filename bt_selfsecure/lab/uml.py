@@ -226,6 +226,8 @@ def _compile(work: Path, package: str, progress: Callable[[str], None]) -> Path:
         registers.write_text(registers.read_text().replace(SET_REGISTERS, SET_ALL_REGISTERS))
     with as_file(files("bt_selfsecure.lab").joinpath(CONFIG)) as config:
         _make(source, "allnoconfig", f"KCONFIG_ALLCONFIG={config}")
+        if left_out := _left_out(config.read_text(), (source / ".config").read_text()):
+            progress(f"this kernel will not have {', '.join(left_out)}: {CONFIG} lacks what these depend on")
     _make(source, "linux", f"-j{len(os.sched_getaffinity(0))}", progress=progress)
     made = work / "made"
     modules = made / "modules" / (source / "include/config/kernel.release").read_text().strip()
@@ -234,6 +236,12 @@ def _compile(work: Path, package: str, progress: Callable[[str], None]) -> Path:
     for name in ("modules.builtin", "modules.builtin.modinfo"):
         shutil.copy(source / name, modules)
     return made
+
+
+def _left_out(wanted: str, made: str) -> list[str]:
+    """What make has left out of a configuration: of that it says nothing."""
+    has = frozenset(made.splitlines())
+    return [line.partition("=")[0] for line in wanted.splitlines() if line.endswith("=y") and line not in has]
 
 
 def _make(source: Path, *arguments: str, progress: Callable[[str], None] = lambda text: None) -> None:

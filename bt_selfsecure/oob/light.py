@@ -130,7 +130,7 @@ class Led:
         self._brightness, self._trigger = leds / name / "brightness", leds / name / "trigger"
         if not name or "/" in name or not self._brightness.exists():
             there = ", ".join(sorted(path.name for path in leds.glob("*"))[:8]) if leds.is_dir() else ""
-            raise UsageError(f"there is no LED {name!r} here: {f'there are {there}' if there else 'nor any other'}")
+            raise UsageError(f"there is no LED {name!r} here{f': there are {there}' if there else ', nor any other'}")
         try:
             most = (leds / name / "max_brightness").read_text(encoding="ascii").strip()
             with self._brightness.open("a", encoding="ascii"):

@@ -101,16 +101,25 @@ def _targets(device: str) -> dict[str, Any]:
     return {"targets": ["212F"]} if device.startswith("udp") else {}
 
 
-def _connect(device: str, is_over: Callable[[], bool], **options: Any) -> None:
+def require_reader(device: str) -> None:
+    """Raise `UsageError` for a reader that can't be used."""
+    _opened(device).close()
+
+
+def _opened(device: str) -> Any:
     try:
         import nfc
     except ImportError:
         raise UsageError("NFC needs nfcpy: install it with pip install 'bt-selfsecure[nfc]'") from None
     try:
-        frontend = nfc.ContactlessFrontend(device)
+        return nfc.ContactlessFrontend(device)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error) or "it is not there"
         raise UsageError(f"can't use the NFC reader {device!r} ({why}): name it as in usb or tty:AMA0") from None
+
+
+def _connect(device: str, is_over: Callable[[], bool], **options: Any) -> None:
+    frontend = _opened(device)
     try:
         frontend.connect(**options, terminate=is_over)
     except OSError as error:

@@ -37,11 +37,12 @@ class Taker(Protocol):
 def dispatch(row: FrameRow[Any] | None, taker: Taker, frame: Any, now: float, events: EventQueue[Any]) -> None:
     """Give the frame to the method that the row of its kind names, if the taker is in a state of it; else reject it."""
     if row is None:
-        events.reject(Rejection.NOT_FOR_US, frame.kind.name)
-    elif taker.state not in row.states:
-        events.reject(row.otherwise.reason, row.otherwise.detail)
-    else:
-        getattr(taker, row.handler)(frame, now)
+        return events.reject(Rejection.NOT_FOR_US, frame.kind.name)
+    states, handler, otherwise = row
+    if taker.state not in states:
+        return events.reject(otherwise.reason, otherwise.detail)
+    getattr(taker, handler)(frame, now)
+    return None
 
 
 def replayed(what: str) -> FrameRejected:

@@ -36,8 +36,10 @@ class Outbox(Generic[Queue, Record]):
 
     def persisted(self, token: int) -> None:
         """Release what waits for the record with this token, or an earlier one."""
+        if token > self._token:  # nobody was asked for that one yet
+            token = self._token
         if token > self._persisted:
-            self._persisted = min(token, self._token)
+            self._persisted = token
 
     def send(self, data: bytes) -> bytes:
         """Put this frame out, behind what was last asked to be written; return it, to be kept for a repetition."""

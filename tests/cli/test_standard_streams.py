@@ -97,3 +97,20 @@ def test_letters_that_a_terminal_has_not_are_replaced(environment: dict[str, str
     assert (done.stderr, done.returncode) == (b"", 0)
     for_programs = json.loads(shell(f"$BT sweep analyse --json {tmp_path}/joint.csv", **plain).stdout)
     assert {row["listener"] for row in for_programs["listeners"]} == set(names)
+
+
+def test_after_ctrl_c_nothing_runs_any_more_and_what_was_said_is_out() -> None:
+    """Python's own end takes down every module, which on a busy computer takes seconds with Dask."""
+    program = """if True:
+        import atexit, os, signal, sys
+        from bt_selfsecure.cli import main
+        def interrupted(words):
+            print("half an answer")
+            os.kill(os.getpid(), signal.SIGINT)
+        main._run = interrupted
+        atexit.register(print, "taken down", flush=True)
+        sys.exit(main.main())
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout) == (130, b"half an answer\n")
+    assert done.stderr == b"bt-selfsecure: interrupted; nothing was left half-written\n"

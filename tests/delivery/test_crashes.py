@@ -81,7 +81,7 @@ def test_a_context_of_oscore_is_whole_and_its_numbers_go_on_whenever_the_program
         return sorted(path.parent.name.removeprefix(f"{CHAIN}.") for path in place.glob(f"{CHAIN}.*/settings.json"))
 
     take(folder, 0)
-    for number in range(1, 4):
+    for number in range(1, 3):
         (folder / "current" / "sequence.json").write_text(str(number - 1))  # as aiocoap does
         step, more = 0, True
         while more:

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scapy.utils import rdpcap
 
-from bt_selfsecure.eve.haoxiao.layers import BTSS, BTSS_IPSP
+from bt_selfsecure.eve.haoxiao.layers import BTSS, BTSS_IPSP, BTSS_Relay
 from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile
+from bt_selfsecure.protocols.haoxiao.relay_frames import RelayKind
 
 FRAMES = vectors("frames")["frames"]
 
@@ -96,3 +97,45 @@ def test_any_bytes_behind_ipsp_are_taken_apart_into_themselves(first: int, rest:
     """scapy shows what is too short as Raw, where another layer is before it."""
     wire = bytes.fromhex("0300000007") + bytes([first]) + rest
     assert bytes(BTSS_IPSP(wire)) == wire
+
+
+@pytest.mark.parametrize("frame", vectors("relay")["frames"], ids=lambda frame: frame["kind"])
+def test_what_nodes_carry_for_each_other_is_taken_apart_and_built_again(frame: dict[str, Any]) -> None:
+    message = bytes([11 << 2 | 2]) + bytes.fromhex(frame["wire"])
+    packet = BTSS_Relay(message)
+    assert (packet.port, packet.first, packet.more) == (11, 1, 0)
+    assert (packet.kind, packet.ttl, packet.link) == (RelayKind[frame["kind"]], frame["ttl"], frame["link"])
+    for end in ("source", "destination"):
+        assert getattr(packet, end) == bytes.fromhex(frame[end]).hex(":")
+    body = bytes.fromhex(frame["body"])
+    match RelayKind(packet.kind):
+        case RelayKind.REQUEST:
+            assert "".join(packet.via).replace(":", "") == body.hex()
+        case RelayKind.REPLY:
+            assert (packet.open, "".join(packet.via).replace(":", "")) == (body[0], body[1:].hex())
+        case RelayKind.ERROR:
+            assert (packet.why, packet.by) == (body[0], body[1:].hex(":"))
+        case RelayKind.SHARE:
+            assert (packet.second, packet.other, packet.share) == (body[0], int.from_bytes(body[1:5]), body[5:])
+        case RelayKind.DATAGRAM:
+            assert bytes(packet.payload) == body
+            packet = packet.copy()
+            packet.remove_payload()
+            message = message[: -len(body)]
+    packet.clear_cache()
+    assert bytes(packet) == message
+
+
+def test_a_relayed_datagram_is_taken_apart_as_the_frame_that_it_is() -> None:
+    wire = bytes.fromhex(next(frame for frame in FRAMES if frame["kind"] == "DATA")["wire"])
+    packet = BTSS_Relay(bytes(BTSS_Relay(source="02:00:00:00:00:01", destination="02:00:00:00:00:03") / BTSS(wire)))
+    assert bytes(packet[BTSS]) == wire
+    assert packet.mysummary() == "relayed datagram, 02:00:00:00:00:01 to 02:00:00:00:00:03"
+
+
+def test_a_piece_of_a_groups_broadcast_says_which_it_is() -> None:
+    pieces = [BTSS(bytes.fromhex(wire)) for wire in vectors("group")["epochs"][1]["rounds"][0]["fragments"]]
+    assert [piece.piece() for piece in pieces] == [(0, 2), (1, 2), (2, 2)]
+    assert [len(bytes(piece.message)) for piece in pieces] == [21, 21, 21]
+    assert pieces[1].mysummary().endswith("Seq=0 2 of 2")
+    assert BTSS(kind="end").piece() is None

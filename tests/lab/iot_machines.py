@@ -203,19 +203,19 @@ class IotNetwork:
     def wait_for(self, condition: Callable[[dict[str, Told]], bool]) -> dict[str, Told]:
         """Return the devices, as REST shows them, as soon as it is so."""
         until = time.monotonic() + SETTLED_S
-        while not condition(now := self.cloud.devices()):
+        while not ((now := self.cloud.devices()) and condition(now)):
             assert time.monotonic() < until, f"{now}\n{self.logs()}"
             time.sleep(0.1)
         return now
 
-    def wait_for_news(self, *names: str) -> None:
-        """Wait until these devices are connected and were read since now, and the cloud knows."""
+    def wait_for_news(self, *names: str, until: float = float("inf")) -> None:
+        """Wait until these devices are connected and were read since now, and the cloud knows, or until that time."""
         now_ms = time.time() * 1000
-        self.wait_for(
-            lambda told: all(
-                name in told and told[name]["connected"] and told[name]["read_ms"] > now_ms for name in names or DEVICES
-            )
-        )
+
+        def is_new(told: dict[str, Told], name: str) -> bool:
+            return name in told and told[name]["connected"] and told[name]["read_ms"] > now_ms
+
+        self.wait_for(lambda told: time.time() > until or all(is_new(told, name) for name in names or DEVICES))
 
     def put(self, name: str, file: Path) -> None:
         """Copy a file into a machine's folder while its program runs."""

@@ -160,6 +160,11 @@ def test_compiling_a_kernel_without_the_tools_names_them_with_the_apt_line(
     assert uml.find() is None
 
 
+def test_what_make_leaves_out_of_a_kernels_configuration_is_named() -> None:
+    wanted = '# what it has\nCONFIG_A=y\nCONFIG_B=y\nCONFIG_NAME="uml"\n'
+    assert uml._left_out(wanted, "CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_BB=y\n") == ["CONFIG_B"]
+
+
 def test_what_the_cache_holds_is_made_once_and_removed_when_nobody_has_used_it_for_a_month(tmp_path: Path) -> None:
     for name, days in (("old", 31), ("young", 29), ("used", 31)):
         (tmp_path / name / "d").mkdir(parents=True)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from lab_nodes import Nodes
+from lab_nodes import Nodes, node_status
 from running_lab import RunningLab
 
 pytestmark = pytest.mark.lab
@@ -41,3 +41,19 @@ def test_a_picture_of_a_code_pairs_two_pis_and_they_stay_so_when_the_power_fails
     assert "Paired with alice" in (shared["bob"] / "show.log").read_text()
     nodes.power_cycle("alice")
     nodes.wait_for("alice", "bob", lambda peer: peer["state"] == "connected", 300)
+
+
+def test_two_strangers_are_paired_by_six_commands(lab_of: Callable[..., RunningLab]) -> None:
+    """Those of docs/virtual-pis.md: the lab, two shells, and three typed in them and beside them."""
+    lab = lab_of("alice", "bob", options=("--strangers",))
+    shared, until = lab.shared, time.monotonic() + 120
+    while not all(node_status(lab, name).get("address") for name in lab.names):
+        assert time.monotonic() < until, lab.all_logs()
+        time.sleep(0.5)
+    lab.run("bob", SHOW).check()
+    until = time.monotonic() + 120
+    while not (shared["bob"] / "code.png").exists():
+        assert time.monotonic() < until, (shared["bob"] / "show.log").read_text()
+        time.sleep(0.5)
+    shutil.copy(shared["bob"] / "code.png", shared["alice"])
+    assert "Paired with bob" in lab.run("alice", "bt-selfsecure pair scan /lab/code.png", timeout=300).check()

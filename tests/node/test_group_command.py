@@ -56,6 +56,8 @@ def test_a_group_is_made_spoken_to_changed_and_deleted(group: Run, tmp_path: Pat
         (("status", "nothing"), "there is no group 'nothing' here"),
         (("delete", "nothing"), "owns no group"),
         (("add", "nothing", "bob"), "owns no group"),
+        (("create", "", "bob"), "has 1 to 32 bytes"),
+        (("delete", ""), "has 1 to 32 bytes"),
     ],
 )
 def test_what_can_not_be_is_one_line(group: Run, words: tuple[str, ...], fault: str) -> None:

@@ -125,6 +125,8 @@ def test_one_of_two_ways_carries_the_session_on_and_no_new_key(make: Make) -> No
     Traffic(nodes, 3, other=ENDS).finish(120)
     wait_until(lambda: nodes.peer("alice", "carol")["link"]["path"] == ["dave"])
     assert nodes.peer("alice", "carol")["link"]["second_path"] == []
+    found = others(HostSystem("", socket=nodes.folder / "alice.sock", through=["carol"]))
+    assert (found.verdict, "and connected (one of its two ways" in found.text) == (Verdict.WARNING, True)
     outcome = nodes.client("alice").establish("carol")
     assert (outcome["established"], outcome["reason"]) == (False, ONE_WAY)
 
@@ -141,5 +143,5 @@ def test_a_relay_that_does_not_forward_for_them_is_named_with_the_remedy(make: M
     assert nodes.client("bob").status()["relay"]["links"] == []
     found = others(HostSystem("", socket=nodes.folder / "alice.sock", through=["carol"]))
     assert found.verdict is Verdict.WARNING
-    assert found.text == f"carol is reached through others, and is not connected ({expected})."
+    assert found.text == f"carol is reached through others, and not connected ({expected})."
     assert "of others not carried" in others(HostSystem("", socket=nodes.folder / "bob.sock")).text

@@ -243,7 +243,7 @@ def test_ctrl_c_ends_a_study_on_a_cluster_with_no_more_work_and_what_is_done_is_
     work = children.ru_utime - others.ru_utime + children.ru_stime - others.ru_stime - used
     with capsys.disabled():
         print(f"\nCtrl-C took {took:.2f} s, {work:.2f} s of them on a CPU")
-    assert work < 1.0
+    assert work < 0.1, "more than to say goodbye to the cluster"
     assert len(said) == 1 + (lost != "nothing"), said
     assert all(f"sweep study {path} --scheduler {cluster.address}" in line for line in said)
     assert pieces.read_text().count("\n") > 1

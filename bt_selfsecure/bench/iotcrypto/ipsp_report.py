@@ -79,7 +79,7 @@ def draw(rows: Sequence[IpspRow], folder: Path) -> list[Path]:
             axes.set_ylim(bottom=0)
             title = f"{name.replace('-', ' ').capitalize()}, remade{' on VIRTUAL machines' if virtual else ''}"
             axes.set_title(title)
-            axes.legend(frameon=False)
+            axes.legend(frameon=False, loc="lower left")
             path = folder / f"ipsp-{name}.svg"
             path.write_text(look.svg(figure, title), encoding="utf-8")
             written.append(path)

@@ -28,6 +28,7 @@ try:
         ByteField,
         ConditionalField,
         Field,
+        FieldListField,
         FlagsField,
         IntField,
         LongField,
@@ -53,6 +54,8 @@ from bt_selfsecure.bearers.ipsp import PORT
 from bt_selfsecure.bearers.limits import COMPANY_ID
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.frames import Kind, Profile, mac_bytes
+from bt_selfsecure.protocols.haoxiao.relay_frames import MAX_HOPS, RELAY_PORT, RelayFault, RelayKind
+from bt_selfsecure.protocols.haoxiao.relay_frames import VERSION as RELAY_VERSION
 
 VERSIONS: Final = {profile.value: profile.label for profile in Profile}
 KINDS: Final = {kind.value: kind.name.lower() for kind in Kind}
@@ -86,6 +89,10 @@ def _hardened(field: Field[Any, Any]) -> ConditionalField:
 def _share() -> ConditionalField:
     field: StrFixedLenField = StrFixedLenField("share", bytes(SHARE_BYTES), SHARE_BYTES)
     return ConditionalField(field, lambda packet: not packet._paper() and packet.flags.value & SHARES != 0)
+
+
+def _of(kind: RelayKind, field: Field[Any, Any]) -> ConditionalField:
+    return ConditionalField(field, lambda packet: packet.kind == kind)
 
 
 def _names() -> StrLenField:
@@ -199,6 +206,37 @@ class BTSS_ResyncResponse(_Message):  # noqa: N801
     ]
 
 
+class BTSS_Relay(Packet):  # noqa: N801
+    """Is what nodes carry for each other, in a session's message to port 11: see docs/protocols/relay.md. Give it what
+    was decrypted: the node's octet is first."""
+
+    name = "bt_selfsecure, relayed"
+    fields_desc = [  # noqa: RUF012
+        BitField("port", RELAY_PORT, 6),
+        BitField("first", 1, 1),
+        BitField("more", 0, 1),
+        BitField("version", RELAY_VERSION, 4),
+        BitField("ttl", MAX_HOPS, 4),
+        ByteEnumField("kind", RelayKind.DATAGRAM, {kind.value: kind.name.lower() for kind in RelayKind}),
+        MACField("source", "00:00:00:00:00:00"),
+        MACField("destination", "00:00:00:00:00:00"),
+        XIntField("link", 0),
+        _of(RelayKind.REPLY, ByteEnumField("open", 1, {0: "a share is awaited", 1: "yes"})),
+        _of(RelayKind.ERROR, ByteEnumField("why", 0, {fault.value: fault.name.lower() for fault in RelayFault})),
+        _of(RelayKind.ERROR, MACField("by", "00:00:00:00:00:00")),
+        _of(RelayKind.SHARE, ByteField("second", 0)),
+        _of(RelayKind.SHARE, XIntField("other", 0)),
+        _of(RelayKind.SHARE, StrFixedLenField("share", bytes(SHARE_BYTES), SHARE_BYTES)),
+        ConditionalField(
+            FieldListField("via", [], MACField("", "00:00:00:00:00:00")),
+            lambda packet: packet.kind in (RelayKind.REQUEST, RelayKind.REPLY),
+        ),
+    ]
+
+    def mysummary(self) -> str:
+        return self.sprintf("relayed %BTSS_Relay.kind%, %BTSS_Relay.source% to %BTSS_Relay.destination%")
+
+
 MESSAGES: Final[dict[int, type[_Message]]] = {
     Kind.REQUEST: BTSS_Request,
     Kind.ACCEPT: BTSS_Accept,
@@ -295,8 +333,15 @@ class BTSS(Packet):
         end = len(whole) - _hash_bytes(self)
         return hashlib.sha256(whole[:end]).digest().startswith(whole[end:])
 
+    def piece(self) -> tuple[int, int] | None:
+        """Return which piece of a group's broadcast this is, and of how many with data; the one behind them is the
+        parity. None for another kind."""
+        return (self.rand[0] >> 4, self.rand[0] & 15) if self.kind == Kind.GROUP_FRAGMENT and self.rand else None
+
     def mysummary(self) -> str:
-        return self.sprintf("BTSS %BTSS.kind% (%BTSS.version%) Seq=%BTSS.seq%")
+        text = self.sprintf("BTSS %BTSS.kind% (%BTSS.version%) Seq=%BTSS.seq%")
+        piece = self.piece()
+        return f"{text} {piece[0] + 1} of {piece[1]}" if piece else text
 
 
 class BTSS_IPSP(Packet):  # noqa: N801
@@ -313,3 +358,4 @@ conf.l2types.register(LINKTYPE_USER0, BTSS)
 bind_layers(EIR_Manufacturer_Specific_Data, BTSS, company_identifier=COMPANY_ID)
 bind_layers(UDP, BTSS_IPSP, sport=PORT, dport=PORT)
 bind_layers(BTSS_IPSP, BTSS, type=3)
+bind_layers(BTSS_Relay, BTSS, kind=RelayKind.DATAGRAM)

@@ -26,10 +26,11 @@ def others(system: HostSystem) -> Finding:
 
 def _troubles(status: Any, system: HostSystem) -> Iterator[tuple[str, str]]:
     for peer in status["peers"]:
-        if peer["name"] in system.through and peer["state"] != "connected":
+        if peer["name"] in system.through and (peer["state"] != "connected" or peer["trouble"]):
+            how = "connected" if peer["state"] == "connected" else "not connected"
             why = f" ({peer['trouble']})" if peer["trouble"] else ""
             yield (
-                f"{peer['name']} is reached through others, and is not connected{why}.",
+                f"{peer['name']} is reached through others, and {how}{why}.",
                 "See that a node between is connected here, and has both ends in its [relay] for.",
             )
     relay = status["relay"] or {"dropped": {}}

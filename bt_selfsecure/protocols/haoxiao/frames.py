@@ -148,6 +148,7 @@ _PAPER_SHORT: Final = frozenset({Kind.RAND, Kind.RAND_LIST, Kind.RESPONSE, Kind.
 _MAC_IN_MESSAGE: Final = frozenset({Kind.DATA_ACK, Kind.RESYNC_CALL, Kind.RESYNC_REQUEST, Kind.GROUP_FRAGMENT})
 _UNKEYED: Final = frozenset({Kind.REQUEST, Kind.ACCEPT, Kind.RAND, Kind.RAND_COMPACT, Kind.RAND_LIST})
 _PADDED: Final = frozenset({Kind.REQUEST, Kind.ACCEPT})
+_BRIEF: Final = frozenset({Kind.RAND_COMPACT, Kind.GROUP_FRAGMENT})
 _HARDENED_ONLY: Final = frozenset({Kind.RAND_LIST, Kind.GROUP_FRAGMENT})
 _SESSION_HEAD: Final = struct.Struct(">BHB")
 _ESTABLISH_HEAD: Final = struct.Struct(">BHH")
@@ -179,6 +180,8 @@ class _Form(NamedTuple):
     mac_bytes: int
     unkeyed: bool
     padded: bool
+    brief: bool
+    """One of those for advertising: of a size of their own, without Len."""
 
 
 def _form(profile: Profile, kind: Kind) -> _Form:
@@ -193,6 +196,7 @@ def _form(profile: Profile, kind: Kind) -> _Form:
         mac_bytes(profile, kind),
         kind in _UNKEYED,
         kind in _PADDED and profile is Profile.PAPER,
+        kind in _BRIEF,
     )
 
 
@@ -231,9 +235,9 @@ def encode(frame: Frame, *, seed: bytes = b"") -> bytes:
     form = _FORMS.get(octet)
     if form is None:
         raise LocalError(f"{kind.name} is no kind of the profile {frame.profile.label}")
-    _, _, layout, rand_size, _, _, mac_size, unkeyed, padded = form
-    if kind is Kind.GROUP_FRAGMENT:
-        return _encode_fragment(octet, frame)
+    _, _, layout, rand_size, _, _, mac_size, unkeyed, padded, brief = form
+    if brief:
+        return _encode_compact(octet, frame) if unkeyed else _encode_fragment(octet, frame)
     if len(message) > limits.MAX_LEN or len(rand) != rand_size:
         raise LocalError(f"{kind.name}: {len(message)} bytes of Message or {len(rand)} of Rand are out of range")
     try:
@@ -241,10 +245,6 @@ def encode(frame: Frame, *, seed: bytes = b"") -> bytes:
     except struct.error:
         raise LocalError(f"{kind.name}: Retran {frame.retran} or Seq {frame.seq} is out of range") from None
     if unkeyed:
-        if kind is Kind.RAND_COMPACT:
-            if frame.retran or len(message) != limits.COMPACT_MESSAGE_BYTES:
-                raise LocalError(f"{kind.name}: Retran {frame.retran} or {len(message)} bytes of Message do not fit")
-            clear = _COMPACT_HEAD.pack(octet, frame.seq)
         body = clear + rand + message
         if padded:
             body = clear + oaep.encode(body, seed=seed)
@@ -252,6 +252,17 @@ def encode(frame: Frame, *, seed: bytes = b"") -> bytes:
     if len(mac) != mac_size:
         raise LocalError(f"{kind.name}: the HMAC field has {len(mac)} bytes")
     return clear + rand + message + mac
+
+
+def _encode_compact(octet: int, frame: Frame) -> bytes:
+    rand, message, name = frame.rand, frame.message, frame.kind.name
+    if len(rand) != limits.SESSION_TAG_BYTES or len(message) != limits.COMPACT_MESSAGE_BYTES or frame.retran:
+        raise LocalError(f"{name}: {len(message)} bytes of Message, {len(rand)} of Rand or a Retran do not fit")
+    try:
+        body = _COMPACT_HEAD.pack(octet, frame.seq) + rand + message
+    except struct.error:
+        raise LocalError(f"{name}: Seq {frame.seq} is out of range") from None
+    return body + _hash(body).digest()[:COMPACT_CHECK_BYTES]
 
 
 def _encode_fragment(octet: int, frame: Frame) -> bytes:
@@ -264,6 +275,14 @@ def _encode_fragment(octet: int, frame: Frame) -> bytes:
 def _is_fragment(octet: int) -> bool:
     """Whether this can be index and count: the fragments of a count have data, and one more is their parity."""
     return 0 < octet & 15 >= octet >> 4
+
+
+def encode_round(octet: int, retran: int, seq: int, message: bytes, mac: bytes = b"") -> bytes:
+    """Return `encode` of `DATA` or `DATA_ACK`, for which no `Frame` is made: each round has both. `octet` is the first
+    one; `seq` may be the whole number of the round. Raises `LocalError` for a message that Len can't say."""
+    if len(message) > limits.MAX_LEN:
+        raise LocalError(f"{len(message)} bytes of Message are out of range")
+    return _SESSION_HEAD.pack(octet, retran << 12 | len(message), seq & 255) + message + mac
 
 
 def burst_encoder(profile: Profile, kind: Kind, rand: bytes) -> Callable[[int, bytes], bytes]:
@@ -290,11 +309,9 @@ def decode(data: bytes) -> Frame:
         version = data[0] >> 4
         unknown = Malformed.RETIRED if version == _RETIRED else Malformed.VERSION
         raise FrameError(Malformed.KIND if version in _VERSIONS else unknown)
-    profile, kind, layout, _, start, rand_end, mac_size, unkeyed, padded = form
-    if unkeyed and kind is Kind.RAND_COMPACT:
-        return _decode_compact(profile, data)
-    if kind is Kind.GROUP_FRAGMENT:
-        return _decode_fragment(profile, data)
+    profile, kind, layout, _, start, rand_end, mac_size, unkeyed, padded, brief = form
+    if brief:
+        return _decode_compact(profile, data) if unkeyed else _decode_fragment(profile, data)
     end = size - mac_size
     if end < start:
         raise FrameError(Malformed.SIZE)

@@ -11,7 +11,7 @@ from typing import Final
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.protocols.haoxiao import limits
-from bt_selfsecure.protocols.haoxiao.frames import Frame
+from bt_selfsecure.protocols.haoxiao.frames import Frame, decode
 from bt_selfsecure.protocols.haoxiao.suites import Attempt, NotAuthentic, Suite
 from bt_selfsecure.sansio.context import Random
 from bt_selfsecure.sansio.value import value
@@ -55,6 +55,11 @@ class Chain:
 
     def seal(self, message: bytes, retran: int, random: Random) -> tuple[Frame, Attempt]:
         """Return one attempt at this round's message: the frame, and what its sender keeps until the round ends."""
+        data, attempt = self.datagram(message, retran, random)
+        return decode(data), attempt
+
+    def datagram(self, message: bytes, retran: int, random: Random) -> tuple[bytes, Attempt]:
+        """Return the same with the frame as it is sent."""
         return self.suite.seal(self.key, self.seq, retran, self.alpha, message, random)
 
     def open(self, frame: Frame) -> tuple[bytes, Attempt]:

@@ -10,7 +10,7 @@ from typing import Final
 from bt_selfsecure.protocols.haoxiao import limits
 from bt_selfsecure.protocols.haoxiao.events import MessageReceived, ReestablishNeeded, Resynchronised, RolledBack
 from bt_selfsecure.protocols.haoxiao.frame_queue import FrameQueue
-from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, encode
+from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, encode, encode_round
 from bt_selfsecure.protocols.haoxiao.keychain import Chain
 from bt_selfsecure.protocols.haoxiao.record import ReceivingState, Role, SessionRecord
 from bt_selfsecure.protocols.haoxiao.resync import Keys, common_keys, request_fields, resync_call, resync_response
@@ -111,7 +111,7 @@ class Receiver:
             self._log_key()
         out.events.put(MessageReceived(seq, message, epoch))
         out.persist(sync=self._each_synced or rolled.at_checkpoint)
-        self._ack = out.send(encode(_acknowledgement(rolled, attempt)))
+        self._ack = out.send(_acknowledgement(rolled, attempt))
 
     # --- resynchronisation --------------------------------------------------------------------------------------------
 
@@ -215,9 +215,9 @@ def _opened(chain: Chain, frame: Frame) -> tuple[bytes, Attempt] | None:
         return None
 
 
-def _acknowledgement(rolled: Chain, attempt: Attempt) -> Frame:
+def _acknowledgement(rolled: Chain, attempt: Attempt) -> bytes:
     """Return Seq_ACK, the number of the next round, with [13] as message; `paper` adds alpha_r (2 bytes)."""
     profile, ack = rolled.suite.profile, attempt.ack
     if profile is Profile.PAPER:
         ack += (rolled.alpha & 0xFFFF).to_bytes(2)
-    return Frame(profile, Kind.DATA_ACK, attempt.retran, rolled.seq & 255, b"", ack)
+    return encode_round(profile << 4 | Kind.DATA_ACK, attempt.retran, rolled.seq, ack)

@@ -155,9 +155,9 @@ class Sender:
 
     def _attempt(self, now: float) -> None:
         """Make one more attempt: fresh Rand, [11] to [13]."""
-        frame, attempt = self.kept.chain.seal(self.kept.messages[0], len(self._attempts), self._random)
+        data, attempt = self.kept.chain.datagram(self.kept.messages[0], len(self._attempts), self._random)
         self._attempts.append(attempt)
-        self._last_frame = self._out.send(encode(frame))
+        self._last_frame = self._out.send(data)
         if self._round_trip is None:
             self.deadline = now + self._config.back_off(self._waits)
         else:

@@ -186,8 +186,7 @@ class Session:
         self._receiver.handle_timer(now)
 
     def receive_frame(self, data: bytes, now: float) -> None:
-        frame = self._events.decode(data, self.profile)
-        if frame is None:
+        if (frame := self._events.decode(data, self.profile)) is None:
             return
         if (row := RECEIVER_FRAMES.get(frame.kind)) is not None:
             dispatch(row, self._receiver, frame, now, self._events)

@@ -55,5 +55,6 @@ class SessionConfig:
     def back_off(self, waits: int, first: float = 0.0) -> float:
         """Return the seconds to wait after this many time-outs in a row; the first wait is `timeout`, or `first` where
         that is more."""
-        first = max(first, self.timeout)
-        return first if not waits else doubled(first, self.max_timeout, waits)
+        if first < self.timeout:
+            first = self.timeout
+        return doubled(first, self.max_timeout, waits) if waits else first

@@ -22,11 +22,14 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from bt_selfsecure.crypto import hkdf_expand, hkdf_extract, hmac_sha256, sha256
 from bt_selfsecure.errors import PeerError
 from bt_selfsecure.protocols.haoxiao import limits, oaep
-from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, head
+from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, encode_round, head
 from bt_selfsecure.sansio.context import Random
 from bt_selfsecure.sansio.value import value
 
 _SEQ_RETRAN: Final = struct.Struct(">QB")
+_PAPER_DATA: Final = Profile.PAPER << 4 | Kind.DATA
+_HARDENED_DATA: Final = Profile.HARDENED << 4 | Kind.DATA
+"""First octet of a message's frame."""
 _SHA256: Final = hashes.SHA256()
 _hash: Final = hashlib.sha256
 
@@ -81,8 +84,8 @@ class Suite(Protocol):
 
     def seal(
         self, key: bytes, seq: int, retran: int, alpha: int, message: bytes, random: Random
-    ) -> tuple[Frame, Attempt]:
-        """Return the frame of one attempt under K_i, [2] and [11] to [13], with fresh Rand, and what its sender must
+    ) -> tuple[bytes, Attempt]:
+        """Return the datagram of one attempt under K_i, [2] and [11] to [13], with fresh Rand, and what its sender must
         keep. `alpha`, the rounds since the last checkpoint, is in P_p of `paper`; in `hardened` it follows from the
         rest."""
         ...
@@ -153,14 +156,14 @@ class PaperSuite:
 
     def seal(
         self, key: bytes, seq: int, retran: int, alpha: int, message: bytes, random: Random
-    ) -> tuple[Frame, Attempt]:
+    ) -> tuple[bytes, Attempt]:
         sealing, k_a = self.split(key)
         rand = random(limits.NONCE_BYTES)
         padded = oaep.encode(self._plaintext(seq, retran, alpha, rand, message), seed=random(32))
         mac = hmac.digest(sealing[:32], padded, "sha256")
         body = self._crypt(sealing[32:], mac, padded)
-        frame = Frame(self.profile, Kind.DATA, min(retran, 1), seq & 255, b"", body, mac)
-        return frame, Attempt(seq, retran, rand, self._ack(k_a, padded))
+        data = encode_round(_PAPER_DATA, min(retran, 1), seq, body, mac)
+        return data, Attempt(seq, retran, rand, self._ack(k_a, padded))
 
     def open(self, key: bytes, seq: int, frame: Frame) -> tuple[bytes, Attempt]:
         """Return message and attempt of an authentic frame; as in the paper it is decrypted before it is verified (row
@@ -243,13 +246,13 @@ class HardenedSuite:
 
     def seal(
         self, key: bytes, seq: int, retran: int, alpha: int, message: bytes, random: Random
-    ) -> tuple[Frame, Attempt]:
+    ) -> tuple[bytes, Attempt]:
         sealing, k_a = self.split(key)
         rand = random(limits.NONCE_BYTES)
         sealed = AESSIV(sealing).encrypt(rand + message, [_SEQ_RETRAN.pack(seq, retran)])
         mac = sealed[:16]
-        frame = Frame(Profile.HARDENED, Kind.DATA, retran, seq & 255, b"", sealed[16:], mac)
-        return frame, Attempt(seq, retran, rand, hmac_sha256(k_a, mac)[:16])
+        data = encode_round(_HARDENED_DATA, retran, seq, sealed[16:], mac)
+        return data, Attempt(seq, retran, rand, hmac_sha256(k_a, mac)[:16])
 
     def open(self, key: bytes, seq: int, frame: Frame) -> tuple[bytes, Attempt]:
         mac, sealed, retran = frame.mac, frame.message, frame.retran

@@ -98,7 +98,7 @@ class InsiderWorld(World):
                     message, attempt = chain.open(frame)
                 except NotAuthentic:
                     continue
-                return self._receive(i, encode(_acknowledgement(chain.rolled(attempt, message), attempt)))
+                return self._receive(i, _acknowledgement(chain.rolled(attempt, message), attempt))
         return None
 
     # --- the driver, and what holds -----------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from bt_selfsecure.protocols.haoxiao.frames import (
     burst_encoder,
     decode,
     encode,
+    encode_round,
     head,
     mac_bytes,
     peek_kind,
@@ -309,6 +310,15 @@ def test_every_frame_that_can_be_written_is_read_back(case: Case, retran: int, s
         bytes(0 if case.kind in UNKEYED else mac_bytes(case.profile, case.kind)),
     )
     assert without_hash(decode(encode(frame, seed=SEED))) == frame
+
+
+@given(st.sampled_from(Profile), st.integers(0, 15), st.integers(0, 2**47), st.binary(max_size=64))
+def test_what_a_round_sends_needs_no_frame_to_be_written(profile: Profile, retran: int, seq: int, body: bytes) -> None:
+    for kind in (Kind.DATA, Kind.DATA_ACK):
+        frame = Frame(profile, kind, retran, seq & 255, b"", body, MAC[: mac_bytes(profile, kind)])
+        assert encode_round(profile << 4 | kind, retran, seq, body, frame.mac) == encode(frame)
+    with pytest.raises(LocalError):
+        encode_round(profile << 4 | Kind.DATA, 0, 0, bytes(limits.MAX_LEN + 1))
 
 
 def mutated(rng: random.Random, pool: list[bytes]) -> bytes:
