@@ -14,14 +14,14 @@ from typing import Final
 from bt_selfsecure.bench.coap.live_dotp import DOTP
 from bt_selfsecure.bench.coap.live_dtls import HelloFlood, KnownKey
 from bt_selfsecure.bench.coap.live_relay import EveRelay, Hear, LiveAttack, LivePlayer, Place, Say
-from bt_selfsecure.bench.coap.live_sabour import SABOUR, Middle, Serving
+from bt_selfsecure.bench.coap.live_sabour import SABOUR, FalseServing, Middle
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.protocols.sabour.messages import Profile
 
 KNOWN_KEY, HELLOS = "dotp/one-key", "dotp/flood"
-BOTH_PORTS: Final[dict[str, Callable[[Profile, Say], Middle | Serving]]] = {
+BOTH_PORTS: Final[dict[str, Callable[[Profile, Say], Middle | FalseServing]]] = {
     "sabour/middle": Middle,
-    "sabour/false-server": Serving,
+    "sabour/false-server": FalseServing,
 }
 """In `paper` the handshake has a port of its own, and these are at both."""
 LIVE: Final = {**dict.fromkeys([*DOTP, KNOWN_KEY, HELLOS, *SABOUR], 1), **dict.fromkeys(BOTH_PORTS, 2)}

@@ -28,7 +28,7 @@ HANDSHAKE, CLIENT_KEY_EXCHANGE = 22, 16
 RECORD_BYTES, MESSAGE_BYTES = 13, 12
 """Of the heads of a DTLS record, and of a handshake message in it."""
 HELLOS_A_TURN, TURN_S = 20, 0.02
-PORTS: Final = 64
+SOCKETS: Final = 64
 
 
 def is_dtls(data: bytes) -> bool:
@@ -140,13 +140,13 @@ class HelloFlood:
     async def play(self, place: Place) -> None:
         """Send, and count what comes back."""
         hello = Dtls.client(lambda _hint: Credentials(b"nobody", os.urandom(32)), 0.0).frames_to_send(0.0)[0]
-        sockets = [udp(place) for _ in range(PORTS)]
+        sockets = [udp(place) for _ in range(SOCKETS)]
         sent = came = 0
         try:
             while True:
                 for _ in range(HELLOS_A_TURN):
-                    came += _taken(sockets[sent % PORTS])
-                    sockets[sent % PORTS].sendto(hello, place)
+                    came += _taken(sockets[sent % SOCKETS])
+                    sockets[sent % SOCKETS].sendto(hello, place)
                     sent += 1
                 self._began = True
                 await asyncio.sleep(TURN_S)

@@ -81,7 +81,7 @@ class Middle:
         return [(sender.peer, _with(data, message.payload, with_client.seal(text, os.urandom)))]
 
 
-class Serving:
+class FalseServing:
     """Is the server, which nothing reaches: as if it were off. Succeeds if the device, which she has answered, then
     asks for something: it takes her for the server."""
 
