@@ -75,10 +75,12 @@ class WireGuardOnMachines:
         one, other = (self.preshared(name) for name in OTHER)
         return one == other != "(none)"
 
-    def ping(self, seconds: float) -> tuple[int, int]:
-        """How many were sent, and how many of them were answered."""
+    def ping(self, seconds: float, patience_s: float = 5) -> tuple[int, int]:
+        """How many were sent, and how many of them were answered within `patience_s` of the last."""
         count = max(1, round(seconds / PING_S))
-        said = self.lab.run("alice", f"ping -q -i {PING_S} -c {count} -W 5 {INSIDE['bob']}", seconds + WITHIN_S).out
+        said = self.lab.run(
+            "alice", f"ping -q -i {PING_S} -c {count} -W {patience_s} {INSIDE['bob']}", seconds + WITHIN_S
+        ).out
         found = re.search(r"(\d+) packets transmitted, (\d+) received", said)
         assert found, said
         return int(found[1]), int(found[2])
