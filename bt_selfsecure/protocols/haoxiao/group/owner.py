@@ -116,7 +116,8 @@ class GroupOwner:
             if member.state in (MemberState.INVITED, MemberState.DEAF):
                 self._repair(member.identity, number + 1)
         self._due[number] = now + limits.REPAIR_S
-        if any(self._reports_soon(member.identity, now) for member in hearing):
+        reported = self._acknowledged_at.values()
+        if len(reported) < len(kept.members) or now - min(reported) >= limits.REPORT_S:  # somebody reports soon
             self._due[number] = now + limits.REPAIR_SOON_S
             self._soon.add(number)
         self._persist(sync=True)
@@ -277,7 +278,7 @@ class GroupOwner:
         return next((member for member in self._kept.members if member.identity == peer), None)
 
     def _is_silent(self, member: Membership, late: Iterable[int], sent: Mapping[int, float]) -> bool:
-        """Return whether it has not reported one of these rounds, of which those in `sent` only who reports soon has."""
+        """Return whether it has not reported one of these rounds; of those in `sent` only who reports soon has to."""
         over = [number for number in late if number not in sent or self._reports_soon(member.identity, sent[number])]
         return member.state is not MemberState.AWAY and member.assured <= max(over, default=-1)
 
