@@ -114,6 +114,49 @@ def test_two_devices_without_keyboard_are_paired_by_their_pages_and_a_photo(
         assert screens[name].problems == []
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("size", [SIZES[0], SIZES[2]], ids=str)
+def test_axe_finds_nothing_whatever_the_page_shows(
+    nodes: LoneNodes, pages: Callable[..., ServedPage], phone: Callable[..., Phone], size: tuple[int, int]
+) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    rules = ["wcag2a", "wcag2aa", "wcag2aaa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+    def assert_clean(screen: Phone, heading: str) -> None:
+        screen.says(heading)
+        screen.settle()
+        found = axe.run(screen.page, options={"runOnly": rules, "resultTypes": ["violations"]})
+        assert found.response["violations"] == []
+
+    alice, bob = pages("alice"), pages("bob")
+    screen, other = phone(alice.url, size), phone(bob.url, size)
+    assert_clean(screen, "Pair two devices")
+    screen.page.fill("#text", "no code")
+    screen.page.locator("#form button").tap()
+    screen.page.wait_for_selector("#notice:not(:empty)")
+    assert_clean(screen, "Pair two devices")
+    screen.page.fill("#text", bob.view()["code"])
+    screen.page.locator("#form button").tap()
+    assert_clean(screen, "Does bob show the same?")
+    screen.tap("other")
+    screen.page.wait_for_selector("#trouble:visible")
+    assert_clean(screen, "Pair two devices")
+    other.page.wait_for_selector("#trouble:visible")
+    screen.page.fill("#text", bob.wait("showing")["code"])
+    screen.page.locator("#form button").tap()
+    screen.says("Does bob show the same?")
+    screen.tap("main")
+    assert_clean(screen, "Waiting for bob")
+    other.tap("main")
+    assert_clean(screen, "Paired with bob")
+    alice.command.end()
+    bob.command.end()
+    lost = phone(pages("bob").url, size)
+    lost.says("Pair two devices")
+    lost.page.route("**/state", lambda route: route.abort())
+    assert_clean(lost, "No connection to the Pi")
+
+
 def test_a_page_and_a_terminal_are_paired_by_a_code_as_text(nodes: LoneNodes, pages: Callable[..., ServedPage]) -> None:
     page = pages("alice")
     page.wait("showing")
