@@ -101,7 +101,7 @@ def wireguard(tmp_path: Path) -> Iterator[WireGuardPair]:
 def test_a_public_key_that_no_peer_has_is_refused_and_makes_none(nodes: TwoNodes, wireguard: WireGuardPair) -> None:
     own = ["--wireguard", wireguard.interfaces["alice"], "--public-key", wireguard.public["alice"]]
     space = wireguard.spaces["alice"]
-    stranger = own[:-1] + [b64encode(bytes(range(32))).decode()]
+    stranger = [*own[:-1], b64encode(bytes(range(32))).decode()]
     for words in (own, stranger):
         command = ["ip", "netns", "exec", space, *watch(nodes, "alice", *words, "--once")]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
