@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from bt_selfsecure.cli.client import client_parser, node_client, progress
@@ -11,7 +13,7 @@ from bt_selfsecure.cli.terminal import columns
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 TEXT: Final = """\
 One to many. The owner of a group sends a message to all members by one
@@ -135,10 +137,21 @@ def _create(args: Namespace) -> int:
     from bt_selfsecure.cli.status import group_lines
 
     client = node_client(args)
-    with progress(lambda: "one burst for all members"):
+    with _burst():
         group = client.create_group(args.name, args.peers)
     print("\n".join(group_lines(group, columns())))
     return 0
+
+
+@contextmanager
+def _burst() -> Iterator[None]:
+    """Tell what is waited for, and whoever does not wait that the node does not stop it."""
+    try:
+        with progress(lambda: "one burst for all members"):
+            yield
+    except KeyboardInterrupt:
+        print("The node goes on with it: see bt-selfsecure group status.", file=sys.stderr)
+        raise
 
 
 def _send(args: Namespace) -> int:
@@ -152,7 +165,7 @@ def _add(args: Namespace) -> int:
     from bt_selfsecure.cli.status import group_lines
 
     client = node_client(args)
-    with progress(lambda: "one burst for all members"):
+    with _burst():
         group = client.change_group(args.name, add=args.peers)
     print("\n".join(group_lines(group, columns())))
     return 0

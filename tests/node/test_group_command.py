@@ -71,6 +71,18 @@ def test_what_can_not_be_is_one_line(group: Run, words: tuple[str, ...], fault: 
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(("words", "asks"), [("create", "create_group"), ("add", "change_group")])
+def test_who_does_not_wait_for_the_burst_is_told_that_the_node_goes_on(
+    group: Run, monkeypatch: pytest.MonkeyPatch, words: str, asks: str
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(NodeClient, asks, interrupted)
+    status, _, err = group(words, "lamps", "bob")
+    assert (status, err.splitlines()[0]) == (130, "The node goes on with it: see bt-selfsecure group status.")
+
+
 def test_too_long_a_message_is_refused(group: Run, tmp_path: Path) -> None:
     group("create", "lamps", "bob")
     message = tmp_path / "long"
