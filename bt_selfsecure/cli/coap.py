@@ -209,7 +209,8 @@ async def _ask(args: Namespace, options: Chosen, payload: bytes) -> tuple[int, A
             closing.callback(pair.close)
         manager = await closing.enter_async_context(managed(args, Role.CLIENT))
         client = await closing.enter_async_context(connected(options.scheme, device, args.auth_port, *options.oscore))
-        client.before = manager.begin if manager else None
+        if manager:
+            client.before, client.after = manager.begin, manager.finish
         if args.method == "observe":
             return await _observe(args, client), None
         response = await client.request(args.method, args.uri, payload, args.timeout)

@@ -66,6 +66,8 @@ class CoapClient:
         self._payload_key: PayloadKey | None = None
         self.before: Callable[[tuple[str, int]], Awaitable[None]] | None = None
         """Called before a request with its channel's transmission: how the D-OTP manager is asked."""
+        self.after: Callable[[], Awaitable[None]] | None = None
+        """Called once the registration of an observation is answered: notifications are not asked for one by one."""
         if security is not None:
             self._protect(security)
 
@@ -98,6 +100,8 @@ class CoapClient:
                         await self._prepare(uri)
                         request = self._context.request(self._message("get", uri, b"", observe=0))
                         response = self._opened(await request.response)
+                        if self.after is not None:
+                            await self.after()
             except NoResponseError as failure:
                 if last is None:
                     raise

@@ -6,6 +6,7 @@ aiocoap keeps what RFC 7252 asks of a sender: message ids, tokens, retransmissio
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -49,6 +50,16 @@ class _Messages(MessageManager):  # type: ignore[misc]
         if message.mtype is CON and (response := self._recent_messages[key]) is not None:
             self._send_initially(response)
         return True
+
+    def _add_exchange(self, message: Any, messageerror_monitor: Callable[[], None]) -> None:
+        """Let a reset of a request that is answered already be nothing: what aiocoap says of it is a TypeError of
+        logging's, after which nothing would go to that place any more."""
+
+        def reset() -> None:
+            with contextlib.suppress(TypeError):
+                messageerror_monitor()
+
+        super()._add_exchange(message, reset)
 
     def _process_request(self, request: Any) -> None:
         """Answer what the site has an answer to at once; the rest goes through aiocoap, a task for each request."""

@@ -195,39 +195,45 @@ class ManagerClient:
 
     def __init__(self, client: CoapClient, uri: str, end: Role) -> None:
         self._client, self._uri, self._end = client, uri.rstrip("/"), end
-        self._last: tuple[str, int] | None = None
+        self._granted: Final[dict[str, int]] = {}
+        """By pair, what was granted last: it is not asked for again, also once it is done."""
+        self._open: Final[dict[str, int]] = {}
 
     async def begin(self, transmission: tuple[str, int]) -> None:
         """Ask for a transmission, once (steps 1 and 2). Raises `NotGrantedError`, and `NoResponseError` without an
         answer."""
-        if transmission == self._last:
-            return
-        await self.finish()
-        await self._post("grant", transmission)
-        self._last = transmission
-
-    async def finish(self) -> None:
-        """Tell that the last one is over (steps 7 and 8)."""
-        if self._last is not None:
-            last, self._last = self._last, None
-            await self._post("done", last)
-
-    async def _post(self, what: str, transmission: tuple[str, int]) -> None:
         pair, number = transmission
-        text = json.dumps({"pair": pair, "end": self._end.value, "n": number}).encode()
-        answer = await self._client.request("post", f"{self._uri}/{what}", text)
+        if self._granted.get(pair) == number:
+            return
+        await self.finish(pair)
+        answer = await self._post("grant", transmission)
         if not answer.code.is_successful():
             why = answer.payload.decode(errors="replace") or str(answer.code)
             raise NotGrantedError(f"the manager refuses {pair!r}, n = {number}: {why}")
+        self._granted[pair] = self._open[pair] = number
+
+    async def finish(self, *pairs: str) -> None:
+        """Tell that what was granted to these pairs, or to all, is over (steps 7 and 8), each once. What the manager
+        has given up is over, too: its answer counts nothing."""
+        for pair in pairs or list(self._open):
+            if (number := self._open.pop(pair, None)) is not None:
+                await self._post("done", (pair, number))
+
+    async def _post(self, what: str, transmission: tuple[str, int]) -> Any:
+        pair, number = transmission
+        text = json.dumps({"pair": pair, "end": self._end.value, "n": number}).encode()
+        return await self._client.request("post", f"{self._uri}/{what}", text)
 
 
 class ManagedSite(interfaces.Resource):  # type: ignore[misc]
-    """Asks for the server's end before it gives a request to the site within, and tells before the next."""
+    """Asks for the server's end before it gives a request to the site within, and tells once that has answered, while
+    an observation may go on."""
 
     def __init__(self, inner: Any, manager: ManagerClient) -> None:
         self._inner: Final = inner
         self._manager: Final = manager
         self._turn: Final = asyncio.Lock()
+        self._telling: Final[set[asyncio.Task[None]]] = set()
 
     async def render(self, request: Any) -> None:
         raise error.MethodNotAllowed
@@ -246,4 +252,17 @@ class ManagedSite(interfaces.Resource):  # type: ignore[misc]
             except PeerError as failure:
                 log.error("the manager: %s", failure)
                 raise error.ServiceUnavailable("the manager does not answer") from None
-            await self._inner.render_to_pipe(pipe)
+        pipe.on_event(lambda _first: self._answered(transmission[0]), is_interest=False)
+        await self._inner.render_to_pipe(pipe)
+
+    def _answered(self, pair: str) -> None:
+        telling = asyncio.create_task(self._tell(pair))
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
+
+    async def _tell(self, pair: str) -> None:
+        async with self._turn:
+            try:
+                await self._manager.finish(pair)
+            except PeerError as failure:
+                log.error("the manager: %s", failure)

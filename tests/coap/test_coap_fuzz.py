@@ -238,6 +238,26 @@ def test_an_answer_whose_block_options_do_not_fit_is_said_in_a_sentence(option: 
     in_virtual_time(test)
 
 
+def test_a_reset_of_a_request_that_is_answered_keeps_nothing_from_going_out_afterwards() -> None:
+    """The answer overtakes what acknowledges the request, and that is a reset."""
+
+    async def test() -> None:
+        network = Network(random.Random(1), loss=0, double=0, most_delay_s=0)
+        client, asking = await client_on(network, lambda _now: PlainChannel())
+
+        def answer(data: bytes) -> None:
+            if data[1] == aiocoap.GET:
+                network.receivers[CLIENT](bytes([0x50 | data[0] & 15, 0x45, 0, 0]) + data[4 : 4 + (data[0] & 15)])
+                network.receivers[CLIENT](b"\x70\0" + data[2:4])
+
+        network.receivers[SERVER] = answer
+        for _ in range(3):
+            assert (await client.request("get", "coap://server/time")).code == aiocoap.CONTENT
+        await asking.shutdown()
+
+    in_virtual_time(test)
+
+
 def test_a_message_of_an_oscore_group_is_refused_without_a_traceback(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

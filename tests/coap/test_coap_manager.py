@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from coap_processes import coap, serving
 from served import begun, run
 
 from bt_selfsecure.cli.main import main
-from bt_selfsecure.coap.client import NoResponseError, connected
+from bt_selfsecure.coap.client import CoapClient, NoResponseError, connected
 from bt_selfsecure.coap.manager import ManagedSite, ManagerClient, ManagerService, NotGrantedError, read_pairs
 from bt_selfsecure.coap.resources import site
 from bt_selfsecure.coap.schemes import DotpDtls, DotpObject, DtlsPsk
@@ -82,6 +83,88 @@ def test_both_ends_ask_before_and_tell_after_each_transmission(
     run(test)
 
 
+@asynccontextmanager
+async def managed_pairs(
+    host: str, folder: Path, kind: type[DotpDtls | DotpObject], names: list[str], **limits: Any
+) -> AsyncIterator[tuple[str, str, list[CoapClient]]]:
+    """A manager, a server that asks it for all of these pairs, and a client of each; the manager's URI, the resource's
+    and the clients."""
+    ends = {name: begun(folder, name, name, name.ljust(32).encode()) for name in names}
+    service = ManagerService(ManagerConfig(dict.fromkeys(names, PAIRS["pair"]), **limits), folder / "manager.json")
+    async with AsyncExitStack() as closing:
+        manager = await serve(service.site, host, 0, DtlsPsk(KEYS))
+        closing.push_async_callback(manager.close)
+        closing.callback(service.close)
+        uri = f"coaps://{host}:{manager.port}"
+        asked = ManagerClient(await closing.enter_async_context(connected(key_of("gateway"))), uri, Role.SERVER)
+        served = await serve(ManagedSite(site(), asked), host, 0, kind([pair[Role.SERVER] for pair in ends.values()]))
+        closing.push_async_callback(served.close)
+        clients = [await closing.enter_async_context(connected(kind([pair[Role.CLIENT]]))) for pair in ends.values()]
+        yield uri, f"{kind.uri_scheme}://{host}:{served.port}/time", clients
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(20):
+        while not await holds():
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("kind", [DotpDtls, DotpObject])
+def test_a_server_that_nobody_asks_any_more_tells_that_its_last_transmission_is_done(
+    kind: type[DotpDtls | DotpObject], tmp_path: Path, loopback_host: str
+) -> None:
+    async def test() -> None:
+        async with managed_pairs(loopback_host, tmp_path, kind, ["pair"]) as (manager, resource, (client,)):
+            assert (await client.request("get", resource)).code == aiocoap.CONTENT
+
+            async def told() -> bool:
+                end = (await state(manager))["ends"][1]
+                return (end["granted"], end["done"], end["open"]) == (1, 1, 0)
+
+            await until(told)
+
+    run(test)
+
+
+@pytest.mark.parametrize("kind", [DotpDtls, DotpObject])
+def test_the_sessions_of_several_pairs_go_on_side_by_side(
+    kind: type[DotpDtls | DotpObject], tmp_path: Path, loopback_host: str
+) -> None:
+    """Fig. 6b under a manager: each in its turn, and more than once."""
+
+    async def test() -> None:
+        async with managed_pairs(loopback_host, tmp_path, kind, ["one", "other"]) as (manager, resource, clients):
+            for _ in range(3):
+                for client in clients:
+                    assert (await client.request("get", resource)).code == aiocoap.CONTENT
+            assert (await state(manager))["alarms"] == []
+
+    run(test)
+
+
+@pytest.mark.parametrize("kind", [DotpDtls, DotpObject])
+def test_an_observation_keeps_nobody_waiting_and_is_no_alarm_as_long_as_it_lasts(
+    kind: type[DotpDtls | DotpObject], tmp_path: Path, loopback_host: str
+) -> None:
+    async def test() -> None:
+        async with (
+            managed_pairs(loopback_host, tmp_path, kind, ["one", "other"], done_s=2) as (manager, resource, clients),
+            connected(key_of("sensor")) as sensor,
+        ):
+            own = ManagerClient(sensor, manager, Role.CLIENT)
+            clients[0].before, clients[0].after = own.begin, own.finish
+            told = 0
+            async for _ in clients[0].observe(resource):
+                told += 1
+                assert (await clients[told % 2].request("get", resource, timeout=5)).code == aiocoap.CONTENT
+                await own.finish()
+                if told == 4:
+                    break
+            assert (await state(manager))["alarms"] == []
+
+    run(test)
+
+
 def test_a_refusal_stops_the_transmission_at_either_end(tmp_path: Path, loopback_host: str) -> None:
     ends = begun(tmp_path, "pair")
 
@@ -133,6 +216,24 @@ def test_an_alarm_is_in_the_log_in_the_state_and_in_the_metrics(
         run(test)
     assert "ALARM a number was asked for that is not above the last one" in caplog.text
     assert "ALARM a transmission was granted and never done" in caplog.text
+
+
+def test_what_the_manager_has_given_up_keeps_no_end_from_its_next_transmission(
+    tmp_path: Path, loopback_host: str
+) -> None:
+    async def test() -> None:
+        async with (
+            manager_at(loopback_host, tmp_path / "manager.json", done_s=0.1) as (service, uri),
+            connected(key_of("sensor")) as sensor,
+        ):
+            own = ManagerClient(sensor, uri, Role.CLIENT)
+            await own.begin(("pair", 1))
+            while not service.manager.alarms:
+                await asyncio.sleep(0.05)
+            await own.begin(("pair", 2))
+            assert service.manager.ends["pair", Role.CLIENT].granted == 2
+
+    run(test)
 
 
 def test_a_manager_that_was_started_anew_goes_on_counting(tmp_path: Path, loopback_host: str) -> None:
