@@ -17,7 +17,10 @@ THEFTS = 200
 
 
 def cell(trials: list[Trial], word: str) -> str:
-    """Return what came of the runs: successes, those in which both ends had what `word` says, noticed."""
+    """Return what came of the runs: successes, those in which both ends had what `word` says, noticed; a dash where
+    there was nothing to attack."""
+    if not trials:
+        return "–"
     success, established, noticed = (
         sum(getattr(trial, name) for trial in trials) for name in ("success", "established", "noticed")
     )

@@ -32,8 +32,8 @@ class Attack(Generic[Ends]):
     needs: str
     aim: str
     """What counts as a success."""
-    run: Callable[[Ends, int], Trial]
-    """One run, of this seed."""
+    run: Callable[[Ends, int], Trial | None]
+    """One run, of this seed; None where such ends have nothing of what is attacked."""
     runs: int = 100
     remedy: str = ""
     """What helps, in one sentence."""
@@ -59,10 +59,12 @@ def carry_out(
     *,
     seed: int = 0,
 ) -> list[Trial]:
-    """Carry out so many runs, or as many as its row has; seeds from `seed` on. `told` gets the number of each that is
-    over."""
-    trials = []
+    """Carry out so many runs, or as many as its row has; seeds from `seed` on: none against ends that have nothing of
+    what is attacked. `told` gets the number of each that is over."""
+    trials: list[Trial] = []
     for number in range(runs or attack.runs):
-        trials.append(attack.run(ends, seed + number))
+        if (trial := attack.run(ends, seed + number)) is None:
+            break
+        trials.append(trial)
         told(number + 1)
     return trials

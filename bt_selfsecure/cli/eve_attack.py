@@ -179,16 +179,22 @@ def _lines(name: str, paper: Paper, attack: Attack[Any], results: Mapping[str, S
         f"{'':<29}{'succeeded':>11}{'of runs':>9}{paper.established:>17}{'noticed':>9}",
     ]
     for label, trials in results.items():
+        if not trials:
+            out.append(f"{label:<29}{'–':>11}  nothing of what is attacked")
+            continue
         success, keys, noticed = (sum(getattr(trial, name) for trial in trials) for name in asdict(trials[0]))
         out.append(f"{label:<29}{success:>11}{len(trials):>9}{keys:>17}{noticed:>9}")
     from bt_selfsecure.stats.losses import clopper_pearson
 
     chances = []
-    for label in (label for label in paper.judged if label in results):
+    for label in (label for label in paper.judged if results.get(label)):
         success = sum(trial.success for trial in results[label])
         low, high = clopper_pearson(success, len(results[label]))
         chances.append(f"{100 * low:.0f} to {100 * high:.0f} % ({success} of {len(results[label])}, {label})")
-    means = f"a chance of {' and '.join(chances)}, at 95 % confidence, in this setting{paper.scope}: {attack.meaning}."
+    judged = (
+        f"a chance of {' and '.join(chances)}, at 95 % confidence, in this setting{paper.scope}: " if chances else ""
+    )
+    means = f"{judged}{attack.meaning}."
     return [
         f"{name}: {attack.what}",
         *out, "", *_row("means", means), *_row("what helps", attack.remedy),

@@ -16,8 +16,6 @@ from bt_selfsecure.protocols.haoxiao.frames import Profile
 MEMBERS: Final = 6
 ROUNDS: Final = 100
 MESSAGE: Final = bytes(64)
-NO_GROUP: Final = Trial(False, False, False)
-"""Of `paper`, which has none."""
 
 
 def lossy(thief: StolenGroupKey, seed: int, loss: float) -> Callable[[bytes], None]:
@@ -31,10 +29,10 @@ def lossy(thief: StolenGroupKey, seed: int, loss: float) -> Callable[[bytes], No
     return hear
 
 
-def group_theft(ends: Ends, seed: int) -> Trial:
+def group_theft(ends: Ends, seed: int) -> Trial | None:
     """Take K_i of the group from memory, and listen to a hundred broadcasts."""
     if ends.profile is Profile.PAPER:
-        return NO_GROUP
+        return None
     scene = GroupTestbed(MEMBERS, seed)
     record = scene.owner.record
     thief = StolenGroupKey(record.key, record.number)
@@ -54,10 +52,10 @@ def rounds_to_heal(seed: int, loss: float) -> int:
     return len(thief.read) + 1
 
 
-def newcomer(ends: Ends, seed: int) -> Trial:
+def newcomer(ends: Ends, seed: int) -> Trial | None:
     """Record all broadcasts, then join, and read the past."""
     if ends.profile is Profile.PAPER:
-        return NO_GROUP
+        return None
     scene, tape, random = GroupTestbed(MEMBERS, seed), list[bytes](), Random(seed)
     scene.radio = tape.append
     for _ in range(random.randrange(1, 8)):
@@ -66,10 +64,10 @@ def newcomer(ends: Ends, seed: int) -> Trial:
     return Trial(_reads(scene, member(MEMBERS), tape), True, False)
 
 
-def expelled(ends: Ends, seed: int) -> Trial:
+def expelled(ends: Ends, seed: int) -> Trial | None:
     """Be a member, be put out, and read on with all that a member had."""
     if ends.profile is Profile.PAPER:
-        return NO_GROUP
+        return None
     scene, random = GroupTestbed(MEMBERS, seed), Random(seed)
     for _ in range(random.randrange(1, 8)):
         scene.say(MESSAGE)

@@ -152,3 +152,11 @@ def test_rounds_to_heal_are_one_over_the_thiefs_loss(profile: Profile) -> None:
     loss, thefts = 0.2, 25
     mean = sum(rounds_to_heal(profile, seed, loss) for seed in range(thefts)) / thefts
     assert abs(mean - 1 / loss) < 4 * (1 - loss) ** 0.5 / loss / thefts**0.5
+
+
+def test_a_run_in_which_there_is_nothing_to_attack_is_no_attack_that_failed() -> None:
+    """`paper` has no groups: neither table nor command says 0 of so many."""
+    for name in ("group-theft", "newcomer", "expelled"):
+        assert carry_out(find(ATTACKS, name), PAPER, 3) == []
+        assert f"(`{name}`) | – |" in DOCUMENT.with_name("security.md").read_text()
+        assert re.search(rf"^\| `{name}`: [^|]*\|[^|]*\|[^|]*\| – \| \*\*\d", DOCUMENT.read_text(), flags=re.MULTILINE)
