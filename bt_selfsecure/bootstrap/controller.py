@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 
 PORT: Final = 5702
 SILENT: Final = (
-    "the server does not answer: it is away, or knows no such node or controller, or their clocks differ; its log says"
+    "the server does not answer: it is away, or refuses the node, its domain, this controller or the clock; its log "
+    "says"
 )
 
 

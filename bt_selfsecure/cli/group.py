@@ -106,13 +106,13 @@ def add_status(commands: _SubParsersAction[ArgumentParser]) -> None:
 def add_leave(commands: _SubParsersAction[ArgumentParser]) -> None:
     """Add `group leave`."""
     text = "Be no member of this group any more; its owner is told, and begins another\nepoch."
-    _named(client_parser(commands, "leave", "be no member any more", text, "", _end))
+    _named(client_parser(commands, "leave", "be no member any more", text, "", _leave))
 
 
 def add_delete(commands: _SubParsersAction[ArgumentParser]) -> None:
     """Add `group delete`."""
     text = "End a group of this node's: its members are told, and its key is forgotten."
-    _named(client_parser(commands, "delete", "end a group of this node's", text, "", _end))
+    _named(client_parser(commands, "delete", "end a group of this node's", text, "", _delete))
 
 
 def _named(parser: ArgumentParser) -> None:
@@ -165,7 +165,12 @@ def _remove(args: Namespace) -> int:
     return 0
 
 
-def _end(args: Namespace) -> int:
+def _leave(args: Namespace) -> int:
+    node_client(args).end_group(args.name, leave=True)
+    return 0
+
+
+def _delete(args: Namespace) -> int:
     node_client(args).end_group(args.name)
     return 0
 

@@ -211,7 +211,7 @@ def _consumers(args: Namespace, client: Any) -> tuple[str, list[Consumer]]:
 
     made: dict[str, Any] = {
         "file": lambda: to.KeyFile(args.file, args.format),
-        "wireguard": lambda: to.WireGuard(args.wireguard, args.public_key or ""),
+        "wireguard": lambda: to.WireGuard(args.wireguard, args.public_key),
         "oscore": lambda: to.OscoreFolder(args.oscore, is_lower=_is_lower(client, args.peer)),
         "coap_psk": lambda: to.CoapIdentities(args.coap_psk),
         "strongswan": lambda: to.StrongSwan(args.strongswan),
@@ -220,6 +220,8 @@ def _consumers(args: Namespace, client: Any) -> tuple[str, list[Consumer]]:
     if len(given) > 1 or not (given or args.command):
         options = ", ".join("--" + name.replace("_", "-") for name in made)
         raise UsageError(f"name one program that is to have the key: {options}, or --run alone")
+    if args.public_key is not None and args.wireguard is None:
+        raise UsageError("--public-key is of a peer of WireGuard: give --wireguard IF, too")
     if args.wireguard and args.bytes != to.WIREGUARD_BYTES:
         raise UsageError(f"WireGuard takes a key of {to.WIREGUARD_BYTES} bytes: leave --bytes out")
     chosen = [made[name]() for name in given] + ([to.RunCommand(args.command)] if args.command else [])

@@ -7,7 +7,9 @@ import json
 import signal
 import sys
 from contextlib import suppress
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from bt_selfsecure.cli.client import node_client
 from bt_selfsecure.cli.pair import add_place, pair_parser, told
@@ -69,12 +71,16 @@ async def _served(args: Namespace, client: NodeClient, called: str, listener: so
     from bt_selfsecure.phone.introduction import Introduction
     from bt_selfsecure.phone.pairing_page import serve
 
+    last = ""
+
     def tell(line: dict[str, Any]) -> None:
+        nonlocal last
         if args.json:
             print(json.dumps(line), flush=True)
         elif line["event"] == "page":
             print(line["text"], flush=True)  # lines of a QR code
-        elif said := _said(line):
+        elif (said := _said(line)) and said != last:  # it tries again and again
+            last = said
             where = sys.stderr if line["event"] == "trouble" else sys.stdout
             print("\n".join(wrapped(said, columns(), "  ")), file=where, flush=True)
 
@@ -91,13 +97,22 @@ async def _served(args: Namespace, client: NodeClient, called: str, listener: so
 
 
 def _opened(address: str) -> str:
-    """Return what is shown of the page's address: on a terminal that has the room, as a QR code too."""
+    """Return what is shown of the page's address: on a terminal that has the room, as a QR code too, for a phone that
+    can come."""
     from bt_selfsecure.oob.qr import drawn
 
+    if _is_loopback(urlsplit(address).hostname or ""):
+        return f"On this computer, or where ssh -L leads to it: {address}"
     said = f"On the phone, in the same network: {address}"
     lines = drawn(address, colours=True).splitlines()
     fits = sys.stdout.isatty() and len(lines) + 3 <= rows()
     return "\n".join([*(lines if fits else []), said])
+
+
+def _is_loopback(host: str) -> bool:
+    with suppress(ValueError):
+        return ip_address(host).is_loopback
+    return host == "localhost"
 
 
 def _said(line: dict[str, Any]) -> str:

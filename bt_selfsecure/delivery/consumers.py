@@ -53,7 +53,9 @@ class WireGuard:
     random one: what comes after the handshake in use has ended (180 s) then needs the node's peer again.
     """
 
-    def __init__(self, interface: str, public_key: str) -> None:
+    def __init__(self, interface: str, public_key: str | None) -> None:
+        if public_key is None:
+            raise UsageError("--wireguard takes --public-key, too: that of the peer, as `wg show` names it")
         try:
             whole = len(base64.b64decode(public_key, validate=True)) == WIREGUARD_BYTES
         except ValueError:
@@ -64,13 +66,24 @@ class WireGuard:
             )
         if shutil.which("wg") is None:
             raise UsageError("there is no `wg` here: sudo apt install wireguard-tools")
-        self._set: Final = ["wg", "set", interface, "peer", public_key, "preshared-key", "/dev/stdin"]
+        self._interface: Final = interface
+        self._public_key: Final = public_key
 
     def take(self, delivery: Delivery) -> None:
-        run(self._set, formed(delivery.key, "base64"))
+        self._set(delivery.key)
 
     def lost(self, lost: Lost) -> None:
-        run(self._set, formed(secrets.token_bytes(WIREGUARD_BYTES), "base64"))
+        self._set(secrets.token_bytes(WIREGUARD_BYTES))
+
+    def _set(self, key: bytes) -> None:
+        """`wg` would make a peer of a key that is none's, and the one that is meant would go without."""
+        if self._public_key not in run(["wg", "show", self._interface, "peers"], b"").decode().split():
+            raise UsageError(
+                f"{self._interface} has no peer {self._public_key}: give --public-key as `wg show {self._interface} "
+                "peers` names it; it is the other end's key"
+            )
+        words = ["wg", "set", self._interface, "peer", self._public_key, "preshared-key", "/dev/stdin"]
+        run(words, formed(key, "base64"))
 
 
 class OscoreFolder:
@@ -188,8 +201,9 @@ class RunCommand:
         run(self._words, b"", BTSS_EVENT="lost", BTSS_PEER=lost.peer, BTSS_GENERATION="")
 
 
-def run(words: Sequence[str], given: bytes, **told: str) -> None:
-    """Run a program with this on its standard input. Raises `UsageError` where it fails, or takes too long."""
+def run(words: Sequence[str], given: bytes, **told: str) -> bytes:
+    """Run a program with this on its standard input, and return what it printed. Raises `UsageError` where it fails, or
+    takes too long."""
     try:
         done = subprocess.run(
             words, input=given, capture_output=True, timeout=COMMAND_S, env=environ | told, check=False
@@ -201,6 +215,7 @@ def run(words: Sequence[str], given: bytes, **told: str) -> None:
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         raise UsageError(f"{' '.join(words[:4])} failed with {done.returncode}{': ' + said[-1][:200] if said else ''}")
+    return done.stdout
 
 
 Consumers = Sequence[Consumer]

@@ -30,6 +30,7 @@ from bt_selfsecure.node.api_operations import (
     ComparedQuery,
     ConfirmQuery,
     CreateQuery,
+    EndQuery,
     EstablishQuery,
     KeyQuery,
     LevelQuery,
@@ -244,8 +245,8 @@ class Api:
         return web.json_response({"id": number})
 
     async def _end_group(self, request: web.Request) -> web.Response:
-        read_query(request.query, NoQuery)
-        self._node.group_wishes.end(request.match_info["group"])
+        wishes, query = self._node.group_wishes, read_query(request.query, EndQuery)
+        (wishes.leave if query.leave else wishes.delete)(request.match_info["group"])
         return web.Response(status=204)
 
     async def _scan(self, request: web.Request) -> web.Response:

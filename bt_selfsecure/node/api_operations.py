@@ -121,6 +121,14 @@ class MembersQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class EndQuery:
+    """Says whose group it is."""
+
+    leave: bool = False
+    """Another node's, of which this one is to be no member any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class ScanQuery:
     """Says how long to look for nodes."""
 
@@ -289,9 +297,10 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "end_group": Operation(
         "DELETE",
         "/v1/groups/{group}",
-        "Delete a group of this node's, or leave one of which it is a member",
+        "Delete a group of this node's, or with `leave` be no member any more of another's",
         None,
         "It is done here; the others are told.",
+        EndQuery,
         errors={404: NO_GROUP},
     ),
     "scan": Operation("POST", "/v1/scan", "Look for nodes", Sightings, "Who was heard.", ScanQuery),

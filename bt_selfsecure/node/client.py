@@ -128,9 +128,9 @@ class NodeClient:
         number: int = self._object("POST", f"/v1/groups/{quoted(group)}/messages", message)["id"]
         return number
 
-    def end_group(self, group: str) -> None:
-        """Delete a group of this node's, or leave one of which it is a member."""
-        self._request("DELETE", f"/v1/groups/{quoted(group)}")
+    def end_group(self, group: str, *, leave: bool = False) -> None:
+        """Delete a group of this node's, or be no member any more of another's."""
+        self._request("DELETE", f"/v1/groups/{quoted(group)}{query(leave='true') if leave else ''}")
 
     def scan(self, seconds: float) -> list[dict[str, Any]]:
         nodes: list[dict[str, Any]] = self._object("POST", "/v1/scan" + query(seconds=f"{seconds:f}"), wait=seconds)[

@@ -48,8 +48,11 @@ class GroupApi(Protocol):
         """Send to all members, and return the message's number, when it is on disk. Raises `UnknownGroupError`,
         `QueueFullError`, `MessageTooLongError`."""
 
-    def end(self, name: str) -> None:
-        """Delete it, or leave it. Raises `UnknownGroupError`."""
+    def delete(self, name: str) -> None:
+        """End it, as its owner. Raises `UnknownGroupError`."""
+
+    def leave(self, name: str) -> None:
+        """Be no member any more. Raises `UnknownGroupError`."""
 
 
 class NodeApi(Protocol):

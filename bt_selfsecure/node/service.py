@@ -78,8 +78,8 @@ class Node:
         self._changing = asyncio.Lock()
         durable_first = self.settings.durable_first
         place = config.node.state_directory
+        self._lazy = LazyCommits(lambda: self.journal)
         self.journal = Journal(place, sync_each=durable_first, told=self._on_disk, peers=known, clock=self._clock)
-        self._lazy = LazyCommits(self.journal)
         self._eraser = Eraser(self.journal, config.session.checkpoint_rounds)
         self._card = Card(self.journal, self._peers)
         self._inbox = Inbox(

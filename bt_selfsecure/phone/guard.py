@@ -24,7 +24,7 @@ try:
     from bt_selfsecure.look.pages import digest, page
     from bt_selfsecure.phone.http import Answer, HttpRequest, RefusedError
 except ModuleNotFoundError as error:
-    raise UsageError(f"a page takes {error.name}: install it with pip install 'bt-selfsecure[node]'") from error
+    raise UsageError(f"a page needs {error.name}: install it with pip install 'bt-selfsecure[node]'") from error
 
 TOKEN_BYTES: Final = 5
 TOKEN: Final = re.compile(f"[0-9a-f]{{{2 * TOKEN_BYTES}}}")

@@ -206,7 +206,7 @@ def test_observe_prints_each_change_until_ctrl_c(profile: str | None, tmp_path: 
         ("get coap://127.0.0.1:99999/x", "'127.0.0.1:99999' has a port that is none"),
         ("get coap://127.0.0.1:x/x", "'127.0.0.1:x' has a port that is none"),
         ("key STATE/nowhere/k.key", "there is no folder STATE/nowhere"),
-        ("get coap://127.0.0.1/time --scheme sabour --state STATE", "enrol the server's record"),
+        ("get coap://127.0.0.1/time --scheme sabour --state STATE", "take its record by coap enrol"),
         ("serve --scheme sabour --state STATE", "no device is enrolled"),
         ("serve --bind 0.0.0.0", "name one of this computer's"),
         ("serve --scheme dtls --key-file STATE/open", "others may read it"),

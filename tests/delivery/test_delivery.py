@@ -64,6 +64,8 @@ def test_both_ends_print_the_same_key_in_each_format(nodes: TwoNodes) -> None:
         (("get", "--label", "a", "--bytes", "0"), "1"),
         (("watch",), "name one program that is to have the key: --file"),
         (("watch", "--file", "/tmp/a", "--oscore", "/tmp/b"), "name one program"),
+        (("watch", "--wireguard", "wg0"), "--wireguard takes --public-key, too"),
+        (("watch", "--public-key", "A" * 43 + "=", "--run", "true"), "give --wireguard IF, too"),
         (("watch", "--run", "no-such-program"), "--run names no program"),
         (("watch", "--file", "/proc/none/key", "--once"), "/proc/none/key"),
     ],

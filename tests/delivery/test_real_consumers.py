@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -95,6 +96,18 @@ def wireguard(tmp_path: Path) -> Iterator[WireGuardPair]:
         pytest.skip(f"takes root, and {', '.join(absent) or 'nothing else'} (wireguard-tools, wireguard-go, iproute2)")
     with ExitStack() as closing:
         yield WireGuardPair(tmp_path, closing)
+
+
+def test_a_public_key_that_no_peer_has_is_refused_and_makes_none(nodes: TwoNodes, wireguard: WireGuardPair) -> None:
+    own = ["--wireguard", wireguard.interfaces["alice"], "--public-key", wireguard.public["alice"]]
+    space = wireguard.spaces["alice"]
+    stranger = [*own[:-1], b64encode(bytes(range(32))).decode()]
+    for words in (own, stranger):
+        command = ["ip", "netns", "exec", space, *watch(nodes, "alice", *words, "--once")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 2
+        assert f"has no peer {words[-1]}" in done.stderr
+    assert wireguard.at("alice", "wg", "show", own[1], "peers").split() == [wireguard.public["bob"]]
 
 
 @pytest.mark.parametrize("seconds", [6.0, at_length(300.0)])

@@ -65,9 +65,12 @@ class LoopbackGroups:
         self._node.sent_to_groups += 1
         return self._node.sent_to_groups - 1
 
-    def end(self, name: str) -> None:
+    def delete(self, name: str) -> None:
         self._find(name)
         del self._node.groups[name]
+
+    def leave(self, name: str) -> None:
+        raise UnknownGroupError(f"this node is no member of a group {name!r}: see bt-selfsecure group status")
 
     def _find(self, name: str) -> None:
         if name not in self._node.groups:

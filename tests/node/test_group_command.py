@@ -44,6 +44,10 @@ def test_a_group_is_made_spoken_to_changed_and_deleted(group: Run, tmp_path: Pat
     assert "1 message," in group("status")[1]
     assert json.loads(group("status", "lamps", "--json")[1])[0]["members"][0]["peer"] == "bob"
     assert group("remove", "lamps", "bob")[1].endswith("no members\n")
+    assert group("leave", "lamps")[::2] == (
+        2,
+        "bt-selfsecure: this node is no member of a group 'lamps': see bt-selfsecure group status\n",
+    )
     assert group("delete", "lamps")[0] == 0
     assert group("status")[1] == "No groups: bt-selfsecure group create NAME PEER ...\n"
 

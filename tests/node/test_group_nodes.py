@@ -152,9 +152,14 @@ def test_who_joins_gets_what_follows_and_who_is_out_what_was(tmp_path: Path) -> 
 def test_a_member_leaves_and_a_group_is_deleted(tmp_path: Path) -> None:
     async def body(scene: Office) -> None:
         await scene.create()
-        scene.world.nodes["bob"].group_wishes.end("lamps")
+        scene.world.nodes["bob"].group_wishes.leave("lamps")
         await until(lambda: set(scene.states()) == {"carol", "dave"})
-        scene.alice.group_wishes.end("lamps")
+        with pytest.raises(UnknownGroupError, match="no member of a group 'lamps'"):
+            scene.alice.group_wishes.leave("lamps")
+        with pytest.raises(UnknownGroupError, match="owns no group 'lamps'"):
+            scene.world.nodes["carol"].group_wishes.delete("lamps")
+        assert set(scene.states()) == {"carol", "dave"}
+        scene.alice.group_wishes.delete("lamps")
         await until(lambda: not any(node.group_wishes.status() for node in scene.world.nodes.values()))
         with pytest.raises(UnknownGroupError):
             await scene.send(b"x")
@@ -244,7 +249,7 @@ def test_what_can_not_be_is_refused_with_a_sentence(tmp_path: Path) -> None:
         with pytest.raises(MessageTooLongError, match="200 bytes"):
             wishes.send("lamps", bytes(201))
         with pytest.raises(UnknownGroupError):
-            wishes.end("x")
+            wishes.delete("x")
         with pytest.raises(UnknownGroupError, match="owns no group"):
             scene.world.nodes["bob"].group_wishes.send("lamps", b"")
 

@@ -27,7 +27,7 @@ class RefusingDesk:
 
     async def pair(self, query: Any, carried: bytes) -> AsyncGenerator[dict[str, Any], None]:
         self.asked.append((query.address, carried))
-        yield {"event": "failed", "peer": "", "address": query.address, "text": "it was asked for"}
+        yield {"event": "failed", "peer": "", "address": query.address, "code": "", "text": "it was asked for"}
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import http.client
 import json
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from two_daemons import wait_until
 
 from bt_selfsecure.node.two_nodes import ADDRESSES, OTHER
 from bt_selfsecure.oob.qr import CodeKind, code_of, write_picture
+from bt_selfsecure.phone.introduction import PATIENCE_S
 
 pytestmark = pytest.mark.timeout(180)
 JSON = {"Content-Type": "application/json"}
@@ -112,6 +114,49 @@ def test_two_devices_without_keyboard_are_paired_by_their_pages_and_a_photo(
         screens[name].settle()
         assert screens[name].text("doing") == f"Paired with {OTHER[name]}"
         assert screens[name].problems == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("size", [SIZES[0], SIZES[2]], ids=str)
+def test_axe_finds_nothing_whatever_the_page_shows(
+    nodes: LoneNodes, pages: Callable[..., ServedPage], phone: Callable[..., Phone], size: tuple[int, int]
+) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    rules = ["wcag2a", "wcag2aa", "wcag2aaa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+    def assert_clean(screen: Phone, heading: str) -> None:
+        screen.says(heading)
+        screen.settle()
+        found = axe.run(screen.page, options={"runOnly": rules, "resultTypes": ["violations"]})
+        assert found.response["violations"] == []
+
+    alice, bob = pages("alice"), pages("bob")
+    screen, other = phone(alice.url, size), phone(bob.url, size)
+    assert_clean(screen, "Pair two devices")
+    screen.page.fill("#text", "no code")
+    screen.page.locator("#form button").tap()
+    screen.page.wait_for_selector("#notice:not(:empty)")
+    assert_clean(screen, "Pair two devices")
+    screen.page.fill("#text", bob.view()["code"])
+    screen.page.locator("#form button").tap()
+    assert_clean(screen, "Does bob show the same?")
+    screen.tap("other")
+    screen.page.wait_for_selector("#trouble:visible")
+    assert_clean(screen, "Pair two devices")
+    other.page.wait_for_selector("#trouble:visible")
+    screen.page.fill("#text", bob.wait("showing")["code"])
+    screen.page.locator("#form button").tap()
+    screen.says("Does bob show the same?")
+    screen.tap("main")
+    assert_clean(screen, "Waiting for bob")
+    other.tap("main")
+    assert_clean(screen, "Paired with bob")
+    alice.command.end()
+    bob.command.end()
+    lost = phone(pages("bob").url, size)
+    lost.says("Pair two devices")
+    lost.page.route("**/state", lambda route: route.abort())
+    assert_clean(lost, "No connection to the Pi")
 
 
 def test_a_page_and_a_terminal_are_paired_by_a_code_as_text(nodes: LoneNodes, pages: Callable[..., ServedPage]) -> None:
@@ -240,3 +285,36 @@ def test_a_node_that_stops_is_told_on_the_page_and_the_page_goes_on_when_it_is_b
     wait_until(lambda: "no node runs" in page.view()["trouble"] or "has stopped" in page.view()["trouble"])
     nodes.start("bob")
     wait_until(lambda: page.view()["phase"] == "showing" and page.view()["code"] != before)
+
+
+@pytest.mark.long
+def test_two_people_who_read_at_the_same_moment_are_told_that_one_reads_and_then_pair(
+    nodes: LoneNodes, pages: Callable[..., ServedPage]
+) -> None:
+    served = {name: pages(name) for name in ADDRESSES}
+    codes = {name: page.wait("showing")["code"] for name, page in served.items()}
+    with ThreadPoolExecutor() as people:
+        people.map(lambda name: served[name].wish(wish="read", code=codes[OTHER[name]]), ADDRESSES)
+    for page in served.values():
+        wait_until(lambda page=page: "not calling this one" in page.view()["trouble"], 60)
+    alice, bob = served["alice"], served["bob"]
+    alice.wait("showing")
+    alice.wish(wish="read", code=bob.wait("showing")["code"])
+    string = alice.wait("comparing")["string"]
+    assert bob.wait("comparing")["string"] == string
+    for page in (alice, bob):
+        page.wish(wish="same", string=string)
+    assert [page.wait("paired")["peer"] for page in (alice, bob)] == ["bob", "alice"]
+
+
+@pytest.mark.long
+def test_a_page_for_this_computer_sends_no_phone_there_and_what_goes_on_is_told_once(
+    nodes: LoneNodes, pages: Callable[..., ServedPage]
+) -> None:
+    pages("alice").wait("showing")
+    with nodes.pair("alice", "page", "--listen", "127.0.0.1:0") as second:
+        assert second.until("On ").startswith("On this computer")
+        time.sleep(3 * PATIENCE_S)
+        status, output, _ = second.interrupt()
+    assert status == 130
+    assert output.count("another pairing is under way") == 1

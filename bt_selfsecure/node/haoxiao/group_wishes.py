@@ -73,19 +73,23 @@ class GroupWishes:
         self._groups.turn(group, lambda now: owner.change(coming, going, now, why))
         return self._told(group)
 
-    def end(self, name: str) -> None:
-        """Delete the group of this name that the node owns, or leave the one of which it is a member. Raises
-        `UnknownGroupError`."""
-        group = next((group for group in self._groups.kept.values() if group.name == name), None)
-        if group is None:
-            raise UnknownGroupError(f"there is no group {name[:64]!r} here: see bt-selfsecure group status")
-        owner = group.machine
-        if isinstance(owner, GroupListener):
-            return self._groups.turn(group, owner.leave)
+    def delete(self, name: str) -> None:
+        """End the group of this name that the node owns. Raises `UnknownGroupError`."""
+        group, owner = self._own(name)
         members = [member.identity for member in owner.record.members]
         self._groups.turn(group, lambda now: owner.change((), members, now, "the group is deleted"))
         self._groups.drop(group)
-        return self._groups.commit()
+        self._groups.commit()
+
+    def leave(self, name: str) -> None:
+        """Be no member any more of the group of this name, nor, where owners have chosen the same, of any. Raises
+        `UnknownGroupError`."""
+        kept = [group for group in self._groups.kept.values() if group.name == name]
+        left = [(group, group.machine) for group in kept if isinstance(group.machine, GroupListener)]
+        if not left:
+            raise UnknownGroupError(f"this node is no member of a group {name[:64]!r}: see bt-selfsecure group status")
+        for group, machine in left:
+            self._groups.turn(group, machine.leave)
 
     def send(self, name: str, message: bytes) -> int:
         """Send to a group that the node owns; return the message's number, when it is on disk. Raises

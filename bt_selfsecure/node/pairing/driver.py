@@ -351,7 +351,7 @@ def _free_name(said: str, address: str, known: KnownPeers) -> str:
 
 def _sentence(reason: Failure, who: str) -> str:
     texts = {
-        Failure.NO_ANSWER: f"{who} does not answer: is it showing this still, and near?",
+        Failure.NO_ANSWER: f"{who} does not answer: is it near, showing this still, and not calling this one?",
         Failure.KNOWN: f"this device is a peer of {who} already: there, bt-selfsecure pair forget it first",
         Failure.WAY: f"{who} shows something else: see which way was taken there",
         Failure.CLOSED: "it was given up",

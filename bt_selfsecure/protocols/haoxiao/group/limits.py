@@ -22,8 +22,10 @@ REPORT_SPAN: Final = 24  # rounds from the oldest unacknowledged on, of which it
 MAX_EVENTS: Final = 256  # unread ones: beyond that, what strangers can cause is counted and no longer told
 
 REPAIR_S: Final = 30.0  # until a round that a member has not acknowledged is given to its session
+REPAIR_SOON_S: Final = 9.0  # the same, where the member would have acknowledged it soon
 RESTART_S: Final = 6.0  # the same after a start of the owner, who does not know what had left
 REPORT_S: Final = 24.0  # until a member acknowledges what it has: a report costs what a message does
+REPORT_SOON_S: Final = 3.0  # the same, where it has acknowledged nothing for `REPORT_S`: so it costs no more of them
 LACK_S: Final = 3.0  # until it tells what it lacks: well after a broadcast is over, and for a few of a stream at a time
 STEADY_S: Final = 10.0  # that a member must hear again before it says so: each change costs a report
 GAP_S: Final = 0.75  # from the first fragment of a round until it is not whole for good: 16 take half a second

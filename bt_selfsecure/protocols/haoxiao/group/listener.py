@@ -91,8 +91,10 @@ class GroupListener:
         """Rounds of this epoch that it had, or held, when it reported last."""
         self._report_at: float | None = None
         self._lacks_since: float | None = None
-        self._has_since: float | None = None
-        """When the oldest came that is not reported."""
+        self._acknowledged_at = float("-inf")
+        """When it reported last that it had more."""
+        self._has_at: float | None = None
+        """When it reports what it has."""
         self._token = 0
 
     @classmethod
@@ -130,7 +132,8 @@ class GroupListener:
         """Return the group as it was stored. It tells the owner how far it is, as what it told last may be lost, and
         that it has not heard what was sent meanwhile."""
         listener = cls(record, owner, context, find_heard, S.LISTENING if record.epoch else S.LOST, hears)
-        listener._has_since, listener._report_at, listener._is_deaf = now - limits.REPORT_S, now, True
+        listener._has_at = listener._report_at = now
+        listener._is_deaf = True
         return listener
 
     @property
@@ -156,13 +159,13 @@ class GroupListener:
             self._hears_since = None
             if not self._is_deaf:
                 self._is_deaf = True
-                self._report()
+                self._report(now)
         elif self._is_deaf:
             if self._hears_since is None:
                 self._hears_since = now
             if now - self._hears_since >= limits.STEADY_S:
                 self._is_deaf, self._hears_since = False, None
-                self._report()
+                self._report(now)
 
     # --- the verbs ----------------------------------------------------------------------------------------------------
 
@@ -186,7 +189,7 @@ class GroupListener:
 
     def handle_timer(self, now: float) -> None:
         if self._report_at is not None and now >= self._report_at:
-            self._report(self._lack(now))
+            self._report(now, self._lack(now))
 
     def receive_frame(self, data: bytes, now: float) -> None:
         """Take a fragment that came from the owner's address, which anybody can use."""
@@ -255,7 +258,7 @@ class GroupListener:
         self._kept = MemberRecord(letter.group, letter.name, letter.epoch, key, 0)
         self._assemblies, self._lacks_since = {}, None
         self._events.put(GroupJoined(letter.group, letter.name, letter.epoch))
-        self._report()
+        self._report(now)
         return self._persist()
 
     def _common(self, letter: WelcomeLetter) -> Common | None:
@@ -310,14 +313,14 @@ class GroupListener:
             self._lacks_since = None
         elif self._lacks_since is None:
             self._lacks_since = now
-        if (had > self._reported or self._kept.number > self._acknowledged) and self._has_since is None:
-            self._has_since = now
+        if had > self._reported or self._kept.number > self._acknowledged:
+            is_quiet = now - self._acknowledged_at >= limits.REPORT_S
+            self._has_at = earliest(self._has_at, now + (limits.REPORT_SOON_S if is_quiet else limits.REPORT_S))
         seen = self._kept.number + self._held.bit_length() - self._acknowledged
         if had >= self._reported + limits.REPORT_ROUNDS or seen >= limits.REPORT_SPAN:
-            return self._report(self._lack(now))
+            return self._report(now, self._lack(now))
         lacks_at = None if self._lacks_since is None else self._lacks_since + limits.LACK_S
-        has_at = None if self._has_since is None else self._has_since + limits.REPORT_S
-        self._report_at = earliest(lacks_at, has_at)
+        self._report_at = earliest(lacks_at, self._has_at)
         return None
 
     def _lack(self, now: float) -> Lack:
@@ -332,14 +335,16 @@ class GroupListener:
         if self.state is S.LISTENING:
             self._machine.on(I.GAP, now)
             self._events.put(GroupLost(self._kept.group))
-        self._report(Lack.EPOCH)
+        self._report(now, Lack.EPOCH)
         self._persist()
 
-    def _report(self, wish: Lack = Lack.NONE) -> None:
+    def _report(self, now: float, wish: Lack = Lack.NONE) -> None:
         held = self._held
+        if self._kept.number > self._acknowledged:
+            self._acknowledged_at = now
         self._acknowledged, self._reported = self._kept.number, self._kept.number + held.bit_count()
         self._report_at = None
-        self._lacks_since = self._has_since = None
+        self._lacks_since = self._has_at = None
         if self._is_deaf and wish is not Lack.EPOCH:
             wish = Lack.AIR
         self._post(ReportLetter(self._kept.group, self._kept.epoch, self._kept.number, wish, held))

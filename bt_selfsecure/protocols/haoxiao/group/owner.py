@@ -12,7 +12,7 @@ thief of K_i who missed it has nothing of what follows.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -61,6 +61,10 @@ class GroupOwner:
         self._frames: deque[tuple[int, list[bytes]]] = deque()
         self._due: dict[int, float] = {}
         """By round that is pending: when those who have not reported it get it by their sessions."""
+        self._soon: Final = set[int]()
+        """Rounds whose deadline is that of members who report soon; then comes that of all."""
+        self._acknowledged_at: dict[bytes, float] = {}
+        """When a member reported last that it had more; none here has for long, or never."""
         self._epoch_due: float | None = None
         self._epoch_at = float("-inf")
         self._token = self._persisted = 0
@@ -82,6 +86,7 @@ class GroupOwner:
         """Return the group as it was stored. What had not left is not broadcast any more: it goes by the sessions."""
         owner = cls(record, context, find_common)
         owner._due = dict.fromkeys(range(record.first, record.number), now + limits.RESTART_S)
+        owner._acknowledged_at = {member.identity: now for member in record.members}  # for all that is known
         return owner
 
     # --- wishes -------------------------------------------------------------------------------------------------------
@@ -111,6 +116,10 @@ class GroupOwner:
             if member.state in (MemberState.INVITED, MemberState.DEAF):
                 self._repair(member.identity, number + 1)
         self._due[number] = now + limits.REPAIR_S
+        reported = self._acknowledged_at.values()
+        if len(reported) < len(kept.members) or now - min(reported) >= limits.REPORT_S:  # somebody reports soon
+            self._due[number] = now + limits.REPAIR_SOON_S
+            self._soon.add(number)
         self._persist(sync=True)
         if hearing:
             self._frames.append((self._token, fragments(number, sealed)))
@@ -141,6 +150,7 @@ class GroupOwner:
     def unheard(self, now: float) -> None:
         """Take note that a broadcast did not leave: whoever has not reported it gets it by its session at once."""
         self._due = dict.fromkeys(self._due, now)
+        self._soon.clear()
 
     def no_room(self, peer: bytes, now: float) -> None:
         """Take note that the session of this member does not take its letter."""
@@ -169,12 +179,16 @@ class GroupOwner:
         return earliest(min(self._due.values(), default=None), self._epoch_due)
 
     def handle_timer(self, now: float) -> None:
-        late = [number for number, at in self._due.items() if now >= at]
-        if late:
-            for member in self._kept.members:
-                if member.state is not MemberState.AWAY and member.assured <= max(late):
-                    self._repair(member.identity, self._kept.number)
-                    self._move(member.identity, MemberInput.DEAF, now)  # until it reports
+        late = {number: at for number, at in self._due.items() if now >= at}
+        sent = {number: at - limits.REPAIR_SOON_S for number, at in late.items() if number in self._soon}
+        for number, at in sent.items():
+            self._soon.remove(number)
+            self._due[number] = at + limits.REPAIR_S
+        silent = [member for member in self._kept.members if self._is_silent(member, late, sent)]
+        for member in silent:
+            self._repair(member.identity, self._kept.number)
+            self._move(member.identity, MemberInput.DEAF, now)  # until it reports
+        if silent:
             self._settle()
             self._persist(sync=True)
         if self._epoch_due is not None and now >= self._epoch_due:
@@ -204,6 +218,7 @@ class GroupOwner:
             self._assure_all()  # this end was put back to an older state: what it sends next they have had already
             epoch = max(kept.epoch, min(report.epoch, kept.epoch + limits.MAX_LEAP))
             self._kept, self._due = replace(self._kept, epoch=epoch, pending=()), {}
+            self._soon.clear()
             return self._want_epoch(now)
         if report.wish is Lack.EPOCH:
             if report.epoch == kept.epoch or member.state is not MemberState.INVITED:
@@ -216,6 +231,8 @@ class GroupOwner:
         deaf = report.wish is Lack.AIR
         if deaf or member.state is not MemberState.CURRENT:
             self._move(peer, MemberInput.DEAF if deaf else MemberInput.REPORTED, now)
+        if report.number > member.acknowledged:
+            self._acknowledged_at[peer] = now
         self._assure(peer, max(member.assured, report.number), member.repaired, acknowledged=report.number)
         if report.wish is not Lack.NONE:
             held = {report.number + 1 + k for k in range(report.held.bit_length()) if report.held >> k & 1}
@@ -239,6 +256,8 @@ class GroupOwner:
         self._kept = replace(kept, epoch=epoch, key=key, number=0, bits=common.bits, pending=())
         self._frames.clear()
         self._due, self._epoch_due, self._epoch_at = {}, None, now
+        self._soon.clear()
+        self._acknowledged_at = {one: at for one, at in self._acknowledged_at.items() if one in identities}
         for identity in identities:
             self._move(identity, MemberInput.EPOCH, now)
             self._update(identity, acknowledged=0, assured=0, repaired=())
@@ -257,6 +276,15 @@ class GroupOwner:
 
     def _member(self, peer: bytes) -> Membership | None:
         return next((member for member in self._kept.members if member.identity == peer), None)
+
+    def _is_silent(self, member: Membership, late: Iterable[int], sent: Mapping[int, float]) -> bool:
+        """Return whether it has not reported one of these rounds; of those in `sent` only who reports soon has to."""
+        over = [number for number in late if number not in sent or self._reports_soon(member.identity, sent[number])]
+        return member.state is not MemberState.AWAY and member.assured <= max(over, default=-1)
+
+    def _reports_soon(self, peer: bytes, sent: float) -> bool:
+        """Return whether this member reports soon what it has of a round that was sent then."""
+        return sent - self._acknowledged_at.get(peer, float("-inf")) >= limits.REPORT_S
 
     def _move(self, peer: bytes, given: MemberInput, now: float) -> bool:
         """Whether this is a member; its state is as the table says."""
@@ -311,6 +339,7 @@ class GroupOwner:
         if first > kept.first:
             self._kept = replace(kept, pending=kept.pending[first - kept.first :])
             self._due = {number: at for number, at in self._due.items() if number >= first}
+            self._soon.intersection_update(self._due)
             self._events.put(Settled(kept.epoch, first))
 
     def _persist(self, *, sync: bool) -> None:

@@ -103,7 +103,7 @@ def test_a_report_names_what_is_held_so_only_the_rest_is_repaired() -> None:
     world.air = [one for one in world.air if decode(one[1]).seq not in (0, 3)]
     while world.fragment(0):
         pass
-    world.pass_time(limits.REPORT_S)
+    world.pass_time(limits.LACK_S)
     report = letters.decode(world.members[A].back.letters[0])
     assert report == letters.ReportLetter(world.owner.record.group, 1, 0, letters.Lack.ROUNDS, 0b1011)
     world.answer(A)
@@ -165,14 +165,66 @@ def test_after_a_crash_nothing_is_broadcast_again_and_all_is_repaired() -> None:
 
 def test_messages_now_and_then_are_acknowledged_together() -> None:
     world = quiet(2)
+    world.say()
+    world.flow()
+    world.pass_time(limits.REPORT_SOON_S)
+    world.answer(A)
+    assert world.owner.record.pending == ()
     for _ in range(3):
         world.say()
         while world.fragment(0):
             pass
-        world.pass_time(10.0)
+        world.pass_time(8.5)
     assert len(world.members[A].back.letters) == 1, "one in `REPORT_S`"
     world.flow()
     assert world.owner.record.pending == ()
+
+
+def test_a_message_alone_is_repaired_soon_at_who_has_heard_nothing_of_it() -> None:
+    world = quiet(3)
+    for _ in range(2):
+        world.say()
+        world.air = [one for one in world.air if one[0] != A]
+        world.flow()
+        world.pass_time(limits.REPORT_SOON_S)
+        world.flow()
+        world.pass_time(limits.REPAIR_SOON_S - limits.REPORT_SOON_S)
+        world.flow()
+        assert world.members[A].inbox == world.members[B].inbox
+        for seconds in (limits.REPORT_SOON_S, limits.REPORT_S):
+            world.pass_time(seconds)
+            world.flow()
+        assert {member.state for member in world.owner.record.members} == {MemberState.CURRENT}
+    assert not world.owner.record.pending
+
+
+def test_who_has_just_reported_is_not_taken_for_silent_before_it_reports_again() -> None:
+    world = quiet(2)
+    world.say()
+    world.flow()
+    world.pass_time(limits.REPORT_SOON_S)
+    world.flow()
+    world.say()
+    world.flow()
+    for _ in range(3):
+        world.pass_time(limits.REPORT_S / 3)
+        assert not world.members[A].to.letters
+    world.flow()
+    assert world.owner.record.pending == ()
+    assert world.owner.record.members[0].state is MemberState.CURRENT
+
+
+def test_an_owner_that_was_killed_does_not_take_for_silent_who_reported_before() -> None:
+    world = quiet(2)
+    world.say()
+    world.flow()
+    world.pass_time(limits.REPORT_SOON_S)
+    world.flow()
+    world.crash_owner()
+    world.say()
+    world.flow()
+    world.pass_time(limits.REPAIR_SOON_S)
+    assert not world.members[A].to.letters
 
 
 def test_what_is_lacking_is_wished_soon_and_does_not_wait_for_what_is_acknowledged() -> None:
