@@ -24,6 +24,8 @@ EVE = [sys.executable, "-m", "bt_selfsecure", "eve", "attack"]
 SN = 0xC0FFEE42
 COAP, AUTH = 20_683, 20_588
 """Of the loopback address that this process of the tests has for itself."""
+SERVED_S = 30
+"""Of a request that is to be answered: it ends with its answer, and a computer may have much else to do."""
 
 
 @contextmanager
@@ -111,7 +113,10 @@ def test_who_changes_what_passes_gets_as_far_as_the_profile_lets_her(
         pair_served(loopback_host, tmp_path, profile) as (place, options),
         eve(attack, place) as ((port,), said),
     ):
-        asked = [coap("get", f"coap://{loopback_host}:{port}/time", "--timeout", 5, *options) for _ in range(2)]
+        asked = [
+            coap("get", f"coap://{loopback_host}:{port}/time", "--timeout", 5 if status else SERVED_S, *options)
+            for status in statuses
+        ]
     assert tuple(status for status, _, _ in asked) == statuses
     assert said
     if attack == "dotp/change":  # of paper the server answers what Eve asked
@@ -141,7 +146,7 @@ def test_the_exit_status_of_a_live_attack_says_whether_it_succeeded(
             assert process.stdout is not None
             port = process.stdout.readline().split()[4].rstrip(",")
             for _ in range(2):
-                coap("get", f"coap://{loopback_host}:{port}/time", "--timeout", 1, *options)
+                coap("get", f"coap://{loopback_host}:{port}/time", "--timeout", 3 if succeeded else 1, *options)
             assert verdict(process) == succeeded
 
 
@@ -227,7 +232,7 @@ def test_a_played_handshake_convinces_a_server_that_was_started_again_in_paper_a
         try:
             hers = process.stdout.readline().split()[4].rstrip(",")
             at, auth = (COAP, hers) if profile == "paper" else (hers, AUTH)
-            own = (*options, "--auth-port", auth, "--timeout", 5, "--state", tmp_path / "device")
+            own = (*options, "--auth-port", auth, "--timeout", SERVED_S, "--state", tmp_path / "device")
             with serving(loopback_host, *served, port=COAP):
                 assert coap("get", f"coap://{loopback_host}:{at}/index", *own)[0] == 0
                 time.sleep(3)  # she tries meanwhile, and the server says what it said
@@ -267,7 +272,7 @@ def test_who_calls_in_a_devices_name_is_believed_in_paper_with_a_sig_of_hers_and
         assert process.stdout is not None
         hers = process.stdout.readline().split()[4].rstrip(",")
         at, auth = (COAP, hers) if profile == "paper" else (hers, AUTH)
-        own = (*options, "--auth-port", auth, "--timeout", 5, "--state", tmp_path / "device")
+        own = (*options, "--auth-port", auth, "--timeout", SERVED_S, "--state", tmp_path / "device")
         assert coap("get", f"coap://{loopback_host}:{at}/index", *own)[0] == 0
         tried = "M1 with " if attack == "points" else "with a SIG of hers"
         for _ in range(1 if succeeded else 3):  # until the third one had no answer, or what it succeeded by is said
@@ -282,12 +287,12 @@ def test_eve_uses_up_the_servers_numbers_in_paper_alone(
     """RN has 8 bits in `paper`, so that it is soon over."""
     bits = ("--bits", 40) if profile == "paper" else ()
     with pair_served(loopback_host, tmp_path, profile, bits=bits) as (place, options):
-        command = [*EVE, "dotp/exhaustion", place, "--live", "--seconds", "9"]
+        command = [*EVE, "dotp/exhaustion", place, "--live"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             port = process.stdout.readline().split()[4].rstrip(",")
             status = coap("get", f"coap://{loopback_host}:{port}/time", "--timeout", 4, *options)[0]
-            assert (process.wait(60) if succeeded else verdict(process)) == succeeded
+            assert verdict(process) == succeeded
         assert status == succeeded  # in paper she has cut the client off
         later = coap("get", f"coap://{place}/time", "--timeout", 3, *options)[0]
         assert later == succeeded, "the server has no number left"
@@ -303,7 +308,8 @@ def test_a_woman_in_the_middle_of_sabours_handshake_reads_paper_and_of_hardened_
     with serving(loopback_host, *options, "--auth-port", auth, "--state", tmp_path / "host") as (uri, _):
         places = [uri.removeprefix("coap://"), *([f"{loopback_host}:{auth}"] if profile == "paper" else [])]
         with eve("sabour/middle", "--profile", profile, *places) as (ports, said):
-            own = (*options, "--auth-port", ports[-1], "--timeout", 5, "--state", tmp_path / "device")
+            patience = SERVED_S if profile == "paper" else 5
+            own = (*options, "--auth-port", ports[-1], "--timeout", patience, "--state", tmp_path / "device")
             status, out, why = coap("get", f"coap://{loopback_host}:{ports[0]}/index", *own)
     assert said[:2] == ["M1 of the client is replaced", "M2 of the server is replaced"]
     if profile == "paper":
