@@ -98,7 +98,7 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
     what.add_argument(
         "--take", type=Path, metavar="FILE", help="take a list of the owner's, as a gateway would bring it"
     )
-    trust.add_argument("--code", metavar="CODE", help="with --owner: its id, from `show --qr` there, to be compared")
+    trust.add_argument("--code", metavar="CODE", help="with FILE or --owner: its id, from `show --qr` there, to be compared")
     add_state(trust)
     trust.set_defaults(run=_trust)
 
@@ -165,15 +165,12 @@ def _sign(args: Namespace) -> int:
     folder = folder_of(args)
     from bt_selfsecure.files import write_private
     from bt_selfsecure.iot.folder import CERTIFICATE, add_signature, read_signed
-    from bt_selfsecure.protocols.iotcrypto.certificate import Role
     from bt_selfsecure.protocols.iotcrypto.lists import ListedSignature, ListKind
 
     signed = read_signed(args.file)
-    if folder.signed().certificate.role is not Role.PARTY:
-        raise UsageError("a device, gateway or cloud signs for nobody: do this in the folder of a party")
     if not signed.certificate.is_self_signed:
         raise UsageError(f"{args.file}: its own signature is wrong: get it again")
-    by = folder.secrets().sign(signed.certificate)
+    by = folder.party_secrets().sign(signed.certificate)
     if args.list:
         before = folder.list_of(ListKind.SIGNATURES)
         entries = [one for one in (before.entries if before else ()) if _subject(one) != signed.certificate.id]
@@ -200,12 +197,16 @@ def _trust(args: Namespace) -> int:
 
     if sum(each is not None for each in (args.file, args.remove, args.owner, args.take)) != 1:
         raise UsageError("give one of FILE, --remove, --owner and --take: see bt-selfsecure iotcrypto trust --help")
+    if args.code is not None:
+        if not (args.file or args.owner):
+            raise UsageError("--code is compared with a certificate: give FILE or --owner FILE with it")
+        shown = read_signed(args.file or args.owner).certificate
+        if _id(args.code) != shown.id:
+            raise UsageError(
+                f"the code is not of this certificate ({shown.id.hex()}): it may be another's, don't trust it"
+            )
     if args.owner:
         owner = read_signed(args.owner).certificate
-        if args.code and _id(args.code) != owner.id:
-            raise UsageError(
-                f"the code is not of this certificate ({owner.id.hex()}): it may be another's, don't trust it"
-            )
         folder.put_owner(owner)
         print(f"owner: {_line(owner)}")
         return 0
@@ -243,7 +244,9 @@ def _revoke(args: Namespace) -> int:
     before = folder.list_of(ListKind.REVOCATIONS)
     entries = before.entries if before else ()
     if (who in entries) != args.undo:
-        raise UsageError(f"{who.hex()} is {'not ' if args.undo else ''}revoked already: nothing was changed")
+        raise UsageError(f"{who.hex()} is {'not revoked' if args.undo else 'revoked already'}: nothing was changed")
+    if who == folder.signed().certificate.id and not args.undo:
+        raise UsageError("that is this owner itself, without whom it trusts nobody: nothing was changed")
     kept = tuple(one for one in entries if one != who)
     print(_line_of_list(folder.sign_list(ListKind.REVOCATIONS, kept if args.undo else (*kept, who))))
     return 0
@@ -251,6 +254,7 @@ def _revoke(args: Namespace) -> int:
 
 def _id(text: str) -> bytes:
     """Return the id that a code, hexadecimal digits or a certificate's file say. Raises `UsageError`."""
+    from bt_selfsecure.files import is_there
     from bt_selfsecure.iot.folder import read_signed
     from bt_selfsecure.oob.qr import PREFIX, CodeKind, read_code
 
@@ -263,6 +267,8 @@ def _id(text: str) -> bytes:
         raise UsageError(str(error)) from None
     except ValueError:
         pass
+    if not is_there(Path(text)):
+        raise UsageError(f"{text!r} is no file, no id (32 hexadecimal digits) and no code: `iotcrypto show` prints them")
     return read_signed(Path(text)).certificate.id
 
 
@@ -295,7 +301,7 @@ def _show(args: Namespace) -> int:
     told: dict[str, Any] = {"lists": [_list_object(one) for one in lists]}
     wrong = ""
     if signed is not None:
-        wrong = _wrong(signed, folder if args.file is None else None)
+        wrong = _wrong(signed, folder, own=args.file is None)
         told = {"certificate": _object(signed), "problem": wrong or None} | told
     if args.json:
         print(json.dumps(told))
@@ -315,9 +321,11 @@ def _show(args: Namespace) -> int:
     return int(bool(wrong))
 
 
-def _wrong(signed: SignedCertificate, folder: IdentityFolder | None) -> str:
-    """Say why a certificate is not valid now; with the folder that it is in, also why its owner would not trust it."""
+def _wrong(signed: SignedCertificate, folder: IdentityFolder, *, own: bool) -> str:
+    """Say why a certificate is not valid now: revoked here, too, and of the folder's own, why its owner would not trust
+    it."""
     from bt_selfsecure.protocols.iotcrypto.certificate import Role
+    from bt_selfsecure.protocols.iotcrypto.lists import ListKind
     from bt_selfsecure.protocols.iotcrypto.trust import TrustVerdict
 
     certificate = signed.certificate
@@ -325,7 +333,10 @@ def _wrong(signed: SignedCertificate, folder: IdentityFolder | None) -> str:
         return TrustVerdict.FORGED.words
     if time.time() >= certificate.expires:
         return TrustVerdict.EXPIRED.words
-    if folder is None or certificate.role is Role.PARTY:
+    revoked = folder.list_of(ListKind.REVOCATIONS)
+    if revoked and certificate.id in revoked.entries:
+        return TrustVerdict.REVOKED.words
+    if not own or certificate.role is Role.PARTY:
         return ""
     verdict = folder.trust().judge(signed, int(time.time())).verdict
     return "" if verdict is TrustVerdict.TRUSTED else verdict.words

@@ -100,16 +100,32 @@ class IdentityFolder:
             raise UsageError(f"{path} is of other keys: make it anew with bt-selfsecure iotcrypto certificate")
         return signed
 
+    def _last(self) -> Certificate | None:
+        """Return the certificate of the keys that are here, if it can be read."""
+        try:
+            return self.signed().certificate
+        except UsageError:
+            return None
+
+    def party_secrets(self) -> SecretKeys:
+        """Return the secrets of a party, whose word counts."""
+        if self.signed().certificate.role is not Role.PARTY:
+            raise UsageError("a device, gateway or cloud signs for nobody: do this in the folder of a party")
+        return self.secrets()
+
     def put_signed(self, signed: SignedCertificate) -> None:
         self._write(CERTIFICATE, signed.encode())
 
     def certify(self, role: Role, name: str, days: int) -> SignedCertificate:
-        """Make a certificate of the keys that are here, valid from now."""
-        now = int(time.time())
+        """Make a certificate of the keys that are here, valid from now: the first, or one in the place of the last."""
+        secrets, now, last = self.secrets(), int(time.time()), self._last()
         try:
-            certificate = self.secrets().certificate(role, name, now, min(now + days * DAY_S, limits.MOST_TIME))
+            certificate = secrets.certificate(role, name, now, min(now + days * DAY_S, limits.MOST_TIME))
         except BtSelfSecureError as error:
             raise UsageError(f"{name!r} can't be certified ({error}): take 1 to 32 printable bytes") from None
+        if last and (last.role, last.name) != (role, name):
+            whose = f"the {last.role.name.lower()} {last.name!r}"
+            raise UsageError(f"{self.path} is of {whose}: name another folder, or remove its certificate first")
         signed = SignedCertificate(certificate)
         self.put_signed(signed)
         return signed
@@ -157,10 +173,10 @@ class IdentityFolder:
 
     def sign_list(self, kind: ListKind, entries: tuple[Entry, ...]) -> TrustList:
         """Sign the next list of this kind, as the owner, and keep it."""
-        before = self.list_of(kind)
+        secrets, before = self.party_secrets(), self.list_of(kind)
         serial = max(int(time.time()), before.serial + 1 if before else 0)
         try:
-            made = TrustList.make(kind, entries, serial, self.secrets())
+            made = TrustList.make(kind, entries, serial, secrets)
         except BtSelfSecureError as error:
             raise UsageError(f"no list can have these {len(entries)} entries ({error})") from None
         self.put_list(made)
@@ -211,12 +227,11 @@ def add_signature(signed: SignedCertificate, by: ThirdPartySignature) -> SignedC
 
 def prepare(folder: IdentityFolder, role: Role, name: str, days: int, owner: IdentityFolder) -> SignedCertificate:
     """Make in one go, as its owner, all that a new member needs in its folder. Raises `UsageError`."""
-    if owner.signed().certificate.role is not Role.PARTY:
-        raise UsageError(f"{owner.path} is of no party, which alone can sign for others")
+    secrets = owner.party_secrets()
     if not folder.has_key:
         folder.make_key()
     signed = folder.certify(role, name, days)
-    signed = add_signature(signed, owner.secrets().sign(signed.certificate))
+    signed = add_signature(signed, secrets.sign(signed.certificate))
     folder.put_signed(signed)
     folder.put_owner(owner.signed().certificate)
     folder.put_network(owner.network())

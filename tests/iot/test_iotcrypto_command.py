@@ -46,6 +46,8 @@ def test_a_member_that_was_prepared_trusts_the_others_and_is_trusted(there: Path
 
 def test_who_is_revoked_is_not_trusted_once_the_list_is_there(there: Path) -> None:
     assert run("revoke", "boiler/certificate", state="acme") == 0
+    assert run("show", "boiler", state="acme") == 1
+    assert run("show", "boiler", state="other") == 0
     assert verdict("boiler", by="cellar") is TrustVerdict.TRUSTED
     assert run("trust", "--take", "acme/revocations.list", state="cellar") == 0
     assert verdict("boiler", by="cellar") is TrustVerdict.REVOKED
@@ -118,7 +120,7 @@ BAD = [
     (["key", "--network", "two words"], "fresh", "can't be a network's name"),
     (["certificate", "--role", "device", "--name", "x" * 33], "acme", "can't be certified"),
     (["certificate", "--role", "device", "--name", "x"], "fresh", "there is no key"),
-    (["prepare", "lamp", "--role", "device", "--name", "lamp"], "boiler", "is of no party"),
+    (["prepare", "lamp", "--role", "device", "--name", "lamp"], "boiler", "signs for nobody"),
     (["sign", "cellar"], "boiler", "signs for nobody"),
     (["sign", "nowhere"], "acme", "can't read"),
     (["sign", "boiler/key"], "acme", "is no certificate"),
@@ -128,7 +130,17 @@ BAD = [
     (["trust", "--owner", "boiler"], "cellar", "is no party"),
     (["trust", "--take", "boiler/certificate"], "cellar", "is not taken"),
     (["revoke", "BTSS1:AAAA"], "acme", "is damaged"),
-    (["revoke", "boiler", "--undo"], "acme", "not revoked already"),
+    (["revoke", "boiler", "--undo"], "acme", "is not revoked"),
+    (["revoke", "boiler"], "cellar", "signs for nobody"),
+    (["revoke", "acme"], "acme", "this owner itself"),
+    (["revoke", "abc"], "acme", "no id (32"),
+    (["sign", "--list", "boiler"], "cellar", "signs for nobody"),
+    (["trust", "acme"], "cellar", "signs for nobody"),
+    (["trust", "other", "--code", "00" * 16], "acme", "don't trust it"),
+    (["trust", "--remove", "00" * 16, "--code", "00" * 16], "acme", "--code is compared"),
+    (["prepare", "acme", "--role", "device", "--name", "lamp"], "acme", "is of the party 'acme'"),
+    (["prepare", "boiler", "--role", "device", "--name", "lamp"], "acme", "is of the device 'boiler'"),
+    (["certificate", "--role", "device", "--name", "lamp"], "acme", "is of the party 'acme'"),
     (["show"], "fresh", "there is no certificate"),
     (["show", "acme/certificate", "--qr", "--days", "3"], "acme", "unrecognized arguments"),
 ]
@@ -138,11 +150,21 @@ BAD = [
 def test_input_that_cant_be_used_is_told_in_one_line(
     there: Path, capsys: pytest.CaptureFixture[str], words: list[str], state: str, why: str
 ) -> None:
+    company("other")
+    before = {path: path.read_bytes() for path in there.rglob("*") if path.is_file()}
     capsys.readouterr()
     assert run(*words, state=state) == 2
     said = capsys.readouterr().err
     assert why in said
     assert said.count("\n") == 1
+    assert {path: path.read_bytes() for path in there.rglob("*") if path.is_file()} == before
+
+
+def test_a_certificate_without_a_key_is_not_said_to_have_a_wrong_name(
+    there: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("certificate", "--role", "device", "--name", "x", state="fresh") == 2
+    assert "printable" not in capsys.readouterr().err
 
 
 def test_a_damaged_file_is_named(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
