@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -158,17 +159,25 @@ def _up(args: Namespace) -> int:
             network.stop()
 
 
+_TO_TRY: Final = """\
+Switch the lamp, which makes an alert, too:
+  curl -X POST -H "$auth" \\
+    "$api/devices/$lamp/commands?name=switch&argument=true"
+Revoke it, as its owner, and see its connection end:
+  bt-selfsecure iotcrypto revoke $lamp --state "$owner"
+  curl -X POST -H "$auth" --data-binary "@$owner/revocations.list" \\
+    $api/trust/lists
+Ctrl-C ends it all."""
+
+
 def _tell(network: Any) -> None:
     lamp = next(each for each in network.ask("/v1/devices")["devices"] if each["name"] == "lamp")
-    print(f"\nThe page of the network: {network.url}/#token={network.token}")
-    print("\nSwitch the lamp, which makes an alert, too:")
-    print(f"  curl -X POST -H 'Authorization: Bearer {network.token}' \\")
-    print(f"    '{network.url}/v1/devices/{lamp['id']}/commands?name=switch&argument=true'")
-    print("Revoke it, as its owner, and see its connection end:")
-    print(f"  bt-selfsecure iotcrypto revoke {lamp['id']} --state {network.owner.path}")
-    print(f"  curl -X POST -H 'Authorization: Bearer {network.token}' \\")
-    print(f"    --data-binary @{network.owner.path}/revocations.list {network.url}/v1/trust/lists")
-    print("Ctrl-C ends it all.", flush=True)
+    print("\nThe page of the network:", f"{network.url}/#token={network.token}", sep="\n")
+    print("\nIn a second terminal:")
+    print(f"  api={network.url}/v1 lamp={lamp['id']}")
+    print(f"  auth='Authorization: Bearer {network.token}'")
+    print(f"  owner={shlex.quote(str(network.owner.path))}")
+    print(_TO_TRY, flush=True)
 
 
 # --- tokens -----------------------------------------------------------------------------------------------------------

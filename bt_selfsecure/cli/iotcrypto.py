@@ -277,7 +277,7 @@ def _id(text: str) -> bytes:
 
 def _show(args: Namespace) -> int:
     folder = folder_of(args)
-    from bt_selfsecure.iot.folder import read_public, read_signed
+    from bt_selfsecure.iot.folder import expires_soon, read_public, read_signed
     from bt_selfsecure.oob.qr import CodeKind, code_of, drawn
     from bt_selfsecure.protocols.iotcrypto.canonical import MalformedError
     from bt_selfsecure.protocols.iotcrypto.lists import TrustList
@@ -316,7 +316,7 @@ def _show(args: Namespace) -> int:
                 print(f"  {name}")
         if wrong:
             print(f"problem: {wrong}")
-        elif signed is not None and (soon := expires_soon(signed.certificate)):
+        elif signed is not None and (soon := expires_soon(signed.certificate, time.time())):
             print(f"warning: {soon}")
     return int(bool(wrong))
 
@@ -340,16 +340,6 @@ def _wrong(signed: SignedCertificate, folder: IdentityFolder, *, own: bool) -> s
         return ""
     verdict = folder.trust().judge(signed, int(time.time())).verdict
     return "" if verdict is TrustVerdict.TRUSTED else verdict.words
-
-
-def expires_soon(certificate: Certificate) -> str:
-    """Return a sentence where less than 30 days are left, else nothing."""
-    from bt_selfsecure.iot.folder import DAY_S, WARN_DAYS
-
-    days = int((certificate.expires - time.time()) // DAY_S)
-    if days >= WARN_DAYS:
-        return ""
-    return f"the certificate expires in {days} days: iotcrypto certificate renews it, then have it signed again"
 
 
 def _date(seconds: int) -> str:

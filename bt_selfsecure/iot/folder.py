@@ -216,6 +216,14 @@ def new_network(name: str) -> NetworkKey:
     return NetworkKey(name, os.urandom(16))
 
 
+def expires_soon(certificate: Certificate, now: float) -> str:
+    """Return a sentence where less than `WARN_DAYS` are left, else nothing."""
+    days = int((certificate.expires - now) // DAY_S)
+    if not 0 <= days < WARN_DAYS:
+        return ""
+    return f"its certificate expires in {days} days: iotcrypto certificate renews it, then have it signed again"
+
+
 def add_signature(signed: SignedCertificate, by: ThirdPartySignature) -> SignedCertificate:
     """Return the certificate with this signature in the place of its signer's last. Raises `UsageError` for one too
     many."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.iot.folder import IdentityFolder
+from bt_selfsecure.iot.folder import IdentityFolder, expires_soon
 from bt_selfsecure.protocols.iotcrypto.canonical import MalformedError
 from bt_selfsecure.protocols.iotcrypto.certificate import Role, SignedCertificate
 from bt_selfsecure.protocols.iotcrypto.config import NegotiationConfig
@@ -44,6 +44,7 @@ class Member:
         """Returns seconds since 1970."""
         self.secrets: Final = folder.secrets()
         self.network: Final = folder.network()
+        self._told_soon = ""
         self._files: dict[str, tuple[int, int]] = {}
         self._pieces: Final = ListPieces()
         self.signed = folder.signed()
@@ -59,6 +60,10 @@ class Member:
 
     def reread(self) -> bool:
         """Read again what has changed on the disk; return whether anything had. What can't be read stays as it was."""
+        soon = expires_soon(self.signed.certificate, self.wall())
+        if soon and soon != self._told_soon:
+            log.warning("%s", soon)
+        self._told_soon = soon
         files = {}
         for path in self.folder.path.iterdir():
             if not path.name.startswith(".") and path.suffix in ("", ".list"):

@@ -4,6 +4,7 @@ follow. Everything that strangers can make grow is bounded."""
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import socket
@@ -11,6 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
+from bt_selfsecure.bearers.base import BearerError
 from bt_selfsecure.bearers.places import Place, shown_place
 from bt_selfsecure.bearers.udp import listening
 from bt_selfsecure.dtls.endpoint import Dtls
@@ -42,6 +44,17 @@ Transmit = Callable[[bytes], None]
 Serve = Callable[[Dtls, Transmit, Place], DrivenLink[Any]]
 
 
+def port_of(place: Place) -> socket.socket:
+    """Return a socket that is bound there. Raises `BearerError`, in words for gateways and clouds."""
+    try:
+        return listening(place)
+    except BearerError as error:
+        why = os.strerror(getattr(error.__cause__, "errno", None) or errno.EIO)
+        raise BearerError(
+            f"can't listen on UDP {shown_place(place)} ({why}): end what has it, or set listen or the port to others"
+        ) from None
+
+
 class DtlsPort:
     """Takes clients on one port of any number of addresses; who has a key gets a link of its own."""
 
@@ -63,7 +76,7 @@ class DtlsPort:
     async def open(self, places: Sequence[Place]) -> None:
         """Listen there, too. Raises `BearerError`."""
         for place in places:
-            sock = listening(place)
+            sock = port_of(place)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)  # a hundred devices at once
             number = len(self._transports)
             transport, _ = await self._loop.create_datagram_endpoint(partial(_Port, self, number), sock=sock)

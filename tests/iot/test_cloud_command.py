@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -68,6 +69,16 @@ def test_a_demonstration_lives_and_ctrl_c_leaves_nothing(tmp_path: Path) -> None
             devices = json.load(answer)["devices"]
         assert {each["name"] for each in devices if each["readings"]} == {"processor", "storage", "lamp"}
         assert len(processes_of(folder)) == 5
+        said = folder.with_suffix(".said").read_text()
+        assert max(len(line) for line in said.splitlines() if str(folder) not in line) <= 80
+        to_try = "\n".join(line for line in said.splitlines() if line.startswith("  "))
+        if shutil.which("curl"):
+            path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+            tried = subprocess.run(
+                ["bash", "-c", to_try], env=os.environ | {"PATH": path}, capture_output=True, text=True, timeout=60
+            )
+            assert "it is on" in tried.stdout, tried
+            assert '{"new": true}' in tried.stdout, tried
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
         assert "Traceback" not in folder.with_suffix(".said").read_text()

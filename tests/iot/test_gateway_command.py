@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 from iot_network import Sensor, company, device_at, enrolled, gateway_at, gateway_config, until
 
+from bt_selfsecure.bearers.udp import listening
 from bt_selfsecure.cli.main import main
-from bt_selfsecure.iot.folder import IdentityFolder
+from bt_selfsecure.iot.folder import IdentityFolder, add_signature
 from bt_selfsecure.iot.gateway.api import GatewayApi
 from bt_selfsecure.protocols.iotcrypto.certificate import Role
 
 WORDS = ("status", "status --json", "ask boiler", "ask boiler nothing", "command boiler fail", "ask nobody",
-         "command boiler lamp 7", "metrics")  # fmt: skip
+         "command boiler lamp 7", "metrics", "doctor")  # fmt: skip
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -92,6 +93,16 @@ def test_the_doctor_names_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFi
     folder.certify(Role.GATEWAY, "cellar", 30)  # and not signed again
     assert main(["gateway", "doctor", "--config", str(file)]) == 1
     assert "no trusted party has" in capsys.readouterr().out
+    folder.certify(Role.GATEWAY, "cellar", 9)
+    folder.put_signed(add_signature(folder.signed(), owner.secrets().sign(folder.signed().certificate)))
+    with listening(("0.0.0.0", 45812)):
+        assert main(["gateway", "doctor", "--config", str(file)]) == 0
+        said = " ".join(capsys.readouterr().out.split())
+        file.write_text(file.read_text().replace("[devices]", f'socket = "{tmp_path}/s"\nsocket_group = ""\n[devices]'))
+        assert "set listen or the port to others" in refused(capsys, "gateway", "run", "--config", str(file))
+    assert "its certificate expires in 8 days" in said
+    assert "end what has it, or set listen or the port to others" in said
+    assert "[udp]" not in said
     (folder.path / "network").unlink()
     assert main(["gateway", "doctor", "--config", str(file)]) == 1
     assert "there is no network key" in " ".join(capsys.readouterr().out.split())
@@ -136,6 +147,7 @@ def test_a_running_gateway_says_how_it_is(tmp_path: Path, capsys: pytest.Capture
     assert "boiler at" in said["status"][1]
     told = json.loads(said["status --json"][1])
     assert (told["gateway"]["name"], told["devices"][0]["name"]) == ("cellar", "boiler")
+    assert "this gateway runs, and has them" in said["doctor"][1]
     assert said["ask boiler"][1].startswith("count ")
     assert (said["ask boiler nothing"][0], "there is no sensor" in said["ask boiler nothing"][1]) == (2, True)
     assert said["command boiler fail"] == (1, "not done: execute raised ValueError: as it was told\n")

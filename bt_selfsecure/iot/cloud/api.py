@@ -50,7 +50,7 @@ from bt_selfsecure.iot.cloud.tokens import (
     revoke_token,
 )
 from bt_selfsecure.iot.cloud.trusting import TrustJudge
-from bt_selfsecure.iot.folder import DAY_S, WARN_DAYS
+from bt_selfsecure.iot.folder import expires_soon
 from bt_selfsecure.iot.sessions import NotConnectedError
 from bt_selfsecure.node.api_operations import NoQuery
 from bt_selfsecure.node.errors import ConflictError
@@ -339,9 +339,9 @@ class CloudApi:
 
     def problems(self) -> list[str]:
         """Return the faults, and what will be one."""
-        days = int((self._cloud.member.signed.certificate.expires - self._cloud.member.wall()) / DAY_S)
-        soon = [f"its certificate expires in {days} days: iotcrypto certificate renews it, then have it signed"]
-        return self.faults() + (soon if 0 <= days < WARN_DAYS else [])
+        member = self._cloud.member
+        soon = expires_soon(member.signed.certificate, member.wall())
+        return self.faults() + ([soon] if soon else [])
 
     def _now_ms(self) -> int:
         return int(self._cloud.member.wall() * 1000)

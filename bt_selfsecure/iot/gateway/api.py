@@ -17,7 +17,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from bt_selfsecure.errors import LocalError, UsageError
-from bt_selfsecure.iot.folder import DAY_S, WARN_DAYS
+from bt_selfsecure.iot.folder import expires_soon
 from bt_selfsecure.iot.gateway.gateway import Gateway
 from bt_selfsecure.node.connections import listen
 from bt_selfsecure.protocols.iotcrypto.certificate import Certificate
@@ -121,9 +121,8 @@ def problems(gateway: Gateway) -> list[str]:
         found.append("this computer's clock is behind what the owner has signed: set it, until then nobody is trusted")
     if now >= own.expires:
         found.append("its certificate has expired: iotcrypto certificate renews it, then have it signed again")
-    elif now >= own.expires - WARN_DAYS * DAY_S:
-        days = int((own.expires - now) / DAY_S)
-        found.append(f"its certificate expires in {days} days: iotcrypto certificate renews it, then have it signed")
+    elif soon := expires_soon(own, now):
+        found.append(soon)
     if gateway.uplink is not None and gateway.uplink.keeper.session is None:
         found.append(f"the cloud is away: {gateway.writer.waiting:,} records wait for it")
     if gateway.writer.is_full:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -12,11 +13,11 @@ from typing import Final
 
 from bt_selfsecure.bearers.base import BearerError
 from bt_selfsecure.bearers.ipsp_kernel import HELPER_SOCKET
-from bt_selfsecure.bearers.udp import listening
 from bt_selfsecure.dtls.libssl import NoLibsslError, libssl
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.iot.folder import DAY_S, WARN_DAYS, IdentityFolder
+from bt_selfsecure.iot.folder import DAY_S, IdentityFolder, expires_soon
 from bt_selfsecure.iot.gateway.config import GatewayConfig, read_config
+from bt_selfsecure.iot.service import port_of
 from bt_selfsecure.node.doctor.findings import Finding, failure, ok, warning
 from bt_selfsecure.protocols.iotcrypto.certificate import Role
 from bt_selfsecure.protocols.iotcrypto.trust import TrustVerdict
@@ -30,7 +31,8 @@ def examine(path: Path) -> Iterator[tuple[str, Finding]]:
     try:
         config = read_config(path)[0]
     except UsageError as error:
-        yield "configuration", failure(str(error), "`bt-selfsecure gateway config` prints one to begin with")
+        found = str(error) if path.exists() else f"there is no {path}"
+        yield "configuration", failure(found, "`bt-selfsecure gateway config` prints one to begin with")
         return
     yield "configuration", ok(f"{path} reads well")
     checks: dict[str, Callable[[GatewayConfig], Finding]] = {
@@ -80,21 +82,29 @@ def _certificate(config: GatewayConfig) -> Finding:
     verdict = folder.trust().judge(signed, int(time.time())).verdict
     if verdict is not TrustVerdict.TRUSTED:
         return failure("devices of its owner won't trust it", verdict.words)
-    days = int((signed.certificate.expires - time.time()) / DAY_S)
-    if days < WARN_DAYS:
-        return warning(f"it expires in {days} days", "iotcrypto certificate renews it, then have it signed again")
-    return ok(f"trusted for {days} days more")
+    if soon := expires_soon(signed.certificate, time.time()):
+        found, _, remedy = soon.partition(": ")
+        return warning(found, remedy)
+    return ok(f"trusted for {int((signed.certificate.expires - time.time()) / DAY_S)} days more")
 
 
 def _ports(config: GatewayConfig) -> Finding:
     devices = config.devices
+    if _runs(config.gateway.socket):
+        return ok("this gateway runs, and has them")
     for port in (devices.negotiation_port, devices.transmission_port):
         for host in devices.listen:
             try:
-                listening((host, port)).close()
+                port_of((host, port)).close()
             except BearerError as error:
-                return warning(str(error), "another gateway runs, or take other ports in [devices]")
+                return warning(*str(error).split(": ", 1))
     return ok(f"UDP {devices.negotiation_port} and {devices.transmission_port} are free")
+
+
+def _runs(path: Path) -> bool:
+    """Return whether a gateway answers at this socket."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        return sock.connect_ex(str(path)) == 0
 
 
 def _disk(config: GatewayConfig) -> Finding:
