@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from test_cloud_store import GATEWAY, NOW_MS, arrival, counts_of, reading, take
@@ -110,6 +110,16 @@ def test_tokens_are_made_listed_and_revoked(tmp_path: Path) -> None:
     partner = cloud("token", "add", "b", "--role", "partner", *config)
     assert partner.returncode == 2
     assert "certificate" in partner.stderr
+
+
+def test_another_program_that_ends_takes_nothing_from_a_cloud_that_runs(tmp_path: Path) -> None:
+    config = "--config", str(configuration(tmp_path))
+    first = connect("", tmp_path)
+    with closing(first), closing(connect("", tmp_path)):  # as a cloud has: one takes, others serve REST
+        assert cloud("token", "add", "anna", *config).returncode == 0
+        assert {path.name for path in tmp_path.glob("cloud.db-*")} == {"cloud.db-wal", "cloud.db-shm"}
+        take(CloudStore(first), arrival(5, reading(4), reading(5)))
+        assert len(cloud("export", *config).stdout.splitlines()) == 6
 
 
 def test_a_backup_is_whole_and_opens_as_a_database(tmp_path: Path) -> None:

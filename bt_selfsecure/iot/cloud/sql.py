@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sqlite3
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -70,7 +71,11 @@ class Sqlite(CloudDatabase):
         try:
             if new:
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if new else 0), OWNER))
+            if new:
+                _make(path)
+            if not os.access(path, os.R_OK | os.W_OK):
+                path.stat()  # says that it is not there
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             self.base: Final = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=WAIT_S)
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "cache_size = -32000"):
                 self.base.execute(f"PRAGMA {pragma}")
@@ -112,6 +117,13 @@ class Sqlite(CloudDatabase):
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def _make(path: Path) -> None:
+    """Make an empty file where there is none. One that is there must not be opened: to close it again would drop the
+    locks that other connections of this process have on it, and who ends next would take their journal away."""
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_CREAT | os.O_EXCL, OWNER))
 
 
 @contextmanager
