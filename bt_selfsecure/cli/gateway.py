@@ -6,12 +6,14 @@ import argparse
 import json
 import os
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from bt_selfsecure.cli.iot_options import needing_extra, run_until_signal
 from bt_selfsecure.cli.status import printable
+from bt_selfsecure.cli.terminal import MOST_COLUMNS
 from bt_selfsecure.errors import UsageError
 
 if TYPE_CHECKING:
@@ -125,10 +127,17 @@ def _status(args: Namespace) -> int:
         print(f"problem: {problem}")
     print(f"devices: {len(told['devices'])}")
     for device in told["devices"]:
-        readings = ", ".join(f"{name} {json.dumps(value)}" for name, value in device["readings"].items())
+        readings = ", ".join(f"{name} {_short(value)}" for name, value in device["readings"].items())
         ago = f" ({time.time() - device['read_ms'] / 1000:.0f} s ago)" if readings else ""
-        print(printable(f"  {device['name']} at {device['where']}: {readings or 'no readings yet'}{ago}"))
+        line = printable(f"  {device['name']} at {device['where']}: {readings or 'no readings yet'}{ago}")
+        print(
+            textwrap.fill(line, MOST_COLUMNS, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+        )
     return int(bool(told["problems"]))
+
+
+def _short(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else json.dumps(value)
 
 
 def _ask(args: Namespace) -> int:

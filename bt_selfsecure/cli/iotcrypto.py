@@ -98,7 +98,9 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
     what.add_argument(
         "--take", type=Path, metavar="FILE", help="take a list of the owner's, as a gateway would bring it"
     )
-    trust.add_argument("--code", metavar="CODE", help="with FILE or --owner: its id, from `show --qr` there, to be compared")
+    trust.add_argument(
+        "--code", metavar="CODE", help="with FILE or --owner: its id, from `show --qr` there, to be compared"
+    )
     add_state(trust)
     trust.set_defaults(run=_trust)
 
@@ -268,7 +270,9 @@ def _id(text: str) -> bytes:
     except ValueError:
         pass
     if not is_there(Path(text)):
-        raise UsageError(f"{text!r} is no file, no id (32 hexadecimal digits) and no code: `iotcrypto show` prints them")
+        raise UsageError(
+            f"{text!r} is no file, no id (32 hexadecimal digits) and no code: `iotcrypto show` prints them"
+        )
     return read_signed(Path(text)).certificate.id
 
 

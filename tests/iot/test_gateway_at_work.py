@@ -22,6 +22,7 @@ from iot_network import (
 
 from bt_selfsecure.iot.folder import IdentityFolder, add_signature
 from bt_selfsecure.iot.gateway import store as gateway_store
+from bt_selfsecure.iot.gateway.api import problems
 from bt_selfsecure.iot.members import Member
 from bt_selfsecure.protocols.iotcrypto.certificate import Role, SignedCertificate
 from bt_selfsecure.protocols.iotcrypto.lists import ListKind, TrustList
@@ -147,7 +148,9 @@ def test_batches_that_a_cloud_refuses_or_that_come_after_a_gap_come_again_in_ord
             await asyncio.gather(*(gateway.writer.add(record) for record in records))
             cloud.refuses = iter([False, True, False, False, True])
             await cloud.open(ports)
+            await until(lambda: any("the cloud does not take records (" in one for one in problems(gateway)))
             await until(lambda: not gateway.writer.waiting, 60)
+            assert problems(gateway) == []
         cloud.close()
         counts = [one.readings["count"] for one in cloud.all if isinstance(one, ReadingRecord)]
         assert [count for count in counts if int(count or 0) >= 1000] == list(range(1000, 1400))

@@ -125,6 +125,8 @@ def problems(gateway: Gateway) -> list[str]:
         found.append(soon)
     if gateway.uplink is not None and gateway.uplink.keeper.session is None:
         found.append(f"the cloud is away: {gateway.writer.waiting:,} records wait for it")
+    elif gateway.uplink is not None and gateway.uplink.refusal:
+        found.append(f"the cloud does not take records ({gateway.uplink.refusal}): see its log, and docs/cloud.md")
     if gateway.writer.is_full:
         found.append("as many records wait for the cloud as [cloud] most_records allows: nothing more is taken")
     return found

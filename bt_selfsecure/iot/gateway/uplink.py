@@ -58,6 +58,8 @@ class Uplink:
         self.keeper: Final = SessionKeeper(member, Role.CLOUD, self._open, self)
         self.acknowledged = 0
         """Records, since the start."""
+        self.refusal = ""
+        """Why the cloud does not take records now."""
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -111,9 +113,11 @@ class Uplink:
                 if under_way and (not records or len(under_way) == MOST_BATCHES):
                     last, oldest = under_way[0]
                     if not isinstance(answer := await oldest, Acknowledgement):
-                        self.keeper.tell(f"the cloud does not take records: {answer}")
+                        self.refusal = (isinstance(answer, ErrorMessage) and answer.text) or "it answers otherwise"
+                        self.keeper.tell(f"the cloud does not take records: {self.refusal}")
                         await asyncio.sleep(RETRY_S)
                         return
+                    self.refusal = ""
                     under_way.popleft()
                     await self._disk.do(self._store.acknowledge, last)
                     self._writer.waiting = await self._disk.do(self._store.waiting)
