@@ -6,14 +6,13 @@ import argparse
 import json
 import os
 import sys
-import textwrap
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from bt_selfsecure.cli.iot_options import needing_extra, run_until_signal
 from bt_selfsecure.cli.status import printable
-from bt_selfsecure.cli.terminal import MOST_COLUMNS
+from bt_selfsecure.cli.terminal import columns, wrapped
 from bt_selfsecure.errors import UsageError
 
 if TYPE_CHECKING:
@@ -130,9 +129,7 @@ def _status(args: Namespace) -> int:
         readings = ", ".join(f"{name} {_short(value)}" for name, value in device["readings"].items())
         ago = f" ({time.time() - device['read_ms'] / 1000:.0f} s ago)" if readings else ""
         line = printable(f"  {device['name']} at {device['where']}: {readings or 'no readings yet'}{ago}")
-        print(
-            textwrap.fill(line, MOST_COLUMNS, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
-        )
+        print(*wrapped(line, columns(), "    "), sep="\n")
     return int(bool(told["problems"]))
 
 
