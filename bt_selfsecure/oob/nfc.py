@@ -17,6 +17,8 @@ _SYSTEM_CODE: Final = "12FC"
 """Of NDEF on tags of type 3."""
 _READABLE: Final = 0x000B
 _WRITABLE: Final = 0x0009
+_TRIES: Final = 5
+"""Of reading a tag that seems to have nothing of ours: one that is held badly seems so, too."""
 
 
 def record(data: bytes) -> bytes:
@@ -46,8 +48,16 @@ def read_tag(device: str, is_over: Callable[[], bool]) -> bytes | None:
         found.append(bytes(tag.ndef.octets) if tag.ndef else b"")
         return False
 
-    _connect(device, is_over, rdwr={"on-connect": connected, **_targets(device)})
-    return read_record(found[0]) if found else None
+    while True:
+        _connect(device, is_over, rdwr={"on-connect": connected, **_targets(device)})
+        try:
+            if found:
+                return read_record(found[-1])
+        except UnreadableError:
+            if len(found) >= _TRIES:
+                raise
+        if is_over():
+            return None
 
 
 def write_tag(device: str, data: bytes, is_over: Callable[[], bool]) -> bool:
@@ -67,8 +77,10 @@ def write_tag(device: str, data: bytes, is_over: Callable[[], bool]) -> bool:
 
 
 def show_as_tag(device: str, data: bytes, is_over: Callable[[], bool]) -> None:
-    """Let the reader appear as a tag with the record, until `is_over`. Raises `UsageError` for a reader that can't."""
+    """Let the reader appear as a tag with the record, until that was read to its end, or `is_over`. Raises `UsageError`
+    for a reader that can't."""
     memory = _tag_memory(record(data))
+    read_to_the_end = False
 
     def startup(target: Any) -> Any:
         target.sensf_res = bytes.fromhex(f"0103FEFFE01122334401E0000000FFFF00{_SYSTEM_CODE}")
@@ -76,7 +88,9 @@ def show_as_tag(device: str, data: bytes, is_over: Callable[[], bool]) -> None:
         return target
 
     def read(block: int, first: bool, last: bool) -> bytes | None:
+        nonlocal read_to_the_end
         start = block * _BLOCK_BYTES
+        read_to_the_end |= start + _BLOCK_BYTES == len(memory)
         return memory[start : start + _BLOCK_BYTES] if start < len(memory) else None
 
     def refuse(*words: object) -> bool:
@@ -87,7 +101,9 @@ def show_as_tag(device: str, data: bytes, is_over: Callable[[], bool]) -> None:
         tag.add_service(_WRITABLE, read, refuse)
         return True
 
-    _connect(device, is_over, card={"on-startup": startup, "on-connect": connected})
+    _connect(device, is_over, card=(card := {"on-startup": startup, "on-connect": connected}))
+    while not (read_to_the_end or is_over()):
+        _connect(device, is_over, card=card)
 
 
 def _tag_memory(message: bytes) -> bytes:

@@ -74,6 +74,28 @@ def test_one_reader_reads_what_the_other_shows_as_a_tag() -> None:
     assert not tag.is_alive()
 
 
+def test_a_tag_that_was_taken_away_in_between_is_shown_on_and_read_anew() -> None:
+    """Whoever looks at the first block alone, and goes, has not got it."""
+    import nfc
+
+    device, until = f"udp:127.0.0.1:{free_port()}", time.monotonic() + 30
+
+    def is_over() -> bool:
+        return time.monotonic() > until
+
+    def glance(tag: nfc.tag.Tag) -> bool:
+        tag.read_from_ndef_service(0)
+        return False
+
+    tag = threading.Thread(target=show_as_tag, args=(device, DATA, is_over))
+    tag.start()
+    with nfc.ContactlessFrontend(device) as reader:
+        reader.connect(rdwr={"on-connect": glance, "targets": ["212F"]}, terminate=is_over)
+    assert read_tag(device, is_over) == DATA
+    tag.join(20)
+    assert not tag.is_alive()
+
+
 def test_a_reader_that_is_not_there_is_named() -> None:
     with pytest.raises(UsageError, match="tty:none97"):
         read_tag("tty:none97", lambda: True)
