@@ -21,6 +21,7 @@ import pytest
 from aiocoap import credentials, oscore, resource
 from aiocoap.transports.oscore import OSCOREAddress
 from amounts import at_length
+from own_networks import add_network
 from two_daemons import wait_until
 
 from bt_selfsecure.node.two_nodes import OTHER, TwoNodes
@@ -52,8 +53,7 @@ class WireGuardPair:
         self.interfaces = {name: f"wg{name[0]}{mark}"[:15] for name in OTHER}
         self.public: dict[str, str] = {}
         for name, space in self.spaces.items():
-            ran("ip", "netns", "add", space)
-            closing.callback(subprocess.run, ["ip", "netns", "del", space], check=False)
+            add_network(space, closing)
             key = ran("wg", "genkey")
             (folder / f"{name}.key").write_bytes(key)
             self.public[name] = ran("wg", "pubkey", given=key).decode().strip()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from own_networks import add_network
 
 from bt_selfsecure.delivery.consumers import StrongSwan
 from bt_selfsecure.delivery.follow import Delivery, Lost
@@ -48,8 +49,7 @@ class Gateways:
         mark = f"{os.getpid():x}"
         spaces = {name: f"btss-ike-{name[0]}{mark}" for name in ENDS}
         for space in spaces.values():
-            ran("ip", "netns", "add", space)
-            closing.callback(subprocess.run, ["ip", "netns", "del", space], check=False)
+            add_network(space, closing)
         cable = {name: f"i{name[0]}{mark}"[:15] for name in ENDS}
         # From another place: AppArmor, where it is, lets the one that is installed read nothing of ours.
         program = shutil.copy(shutil.which(DAEMON) or "", folder)
