@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bt_selfsecure.cli.client import progress
+from bt_selfsecure.cli.terminal import typed
 from bt_selfsecure.errors import UnreadableError, UsageError
 
 if TYPE_CHECKING:
@@ -208,9 +209,7 @@ def _received(args: Namespace, kind: Kind) -> bytes:
 def _asked(kind: Kind, prompt: str) -> bytes:
     """A typo burns nothing: ask again."""
     while True:
-        print(prompt, end=" ", file=sys.stderr, flush=True)
-        answer = sys.stdin.readline(MOST_LETTERS)
-        if not answer:
+        if not (answer := typed(prompt, MOST_LETTERS)):
             raise UsageError("no code was given; nothing is lost, run this again")
         if not answer.strip():
             continue

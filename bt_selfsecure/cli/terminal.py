@@ -52,12 +52,12 @@ def wrapped(text: str, width: int, indent: str = "") -> list[str]:
     return [*lines, text.rstrip(" ")] if text.strip(" ") else lines
 
 
-def typed(prompt: str) -> str:
-    """Return the line that a person types behind the prompt, empty at its end. A Ctrl-C ends the line: from the prompt
-    on, for whoever sees it may be faster than `print`."""
+def typed(prompt: str, most: int = -1) -> str:
+    """Return the line that a person types behind the prompt, `most` letters of it; empty where the input ends. A Ctrl-C
+    ends the line: from the prompt on, for whoever sees it may be faster than `print`."""
     try:
         print(prompt, end=" ", file=sys.stderr, flush=True)
-        return sys.stdin.readline()
+        return sys.stdin.readline(most)
     except KeyboardInterrupt:
         print(file=sys.stderr)
         raise

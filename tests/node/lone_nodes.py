@@ -72,6 +72,17 @@ class LoneNodes(QuickNodes):
             wait_until(lambda name=name: self.has_nothing(name))
 
 
+@contextlib.contextmanager
+def lone_nodes(folder: Path, host: str) -> Iterator[LoneNodes]:
+    """Both run, and lose nothing."""
+    nodes = LoneNodes(folder, 0.0, host)
+    try:
+        nodes.start(*ADDRESSES)
+        yield nodes
+    finally:
+        nodes.stop()
+
+
 class Command:
     """Runs one command of `name`'s."""
 

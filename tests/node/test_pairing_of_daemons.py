@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from amounts import at_length
-from lone_nodes import PAIRED, Command, LoneNodes
+from lone_nodes import PAIRED, Command, LoneNodes, lone_nodes
 from two_daemons import wait_until
 
 from bt_selfsecure.node.two_nodes import ADDRESSES, OTHER
@@ -25,12 +25,8 @@ WORDS = re.compile(r"[a-z]+ [a-z]+ [a-z]+")
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, loopback_host: str) -> Iterator[LoneNodes]:
-    nodes = LoneNodes(tmp_path_factory.mktemp("lone"), 0.0, loopback_host)
-    try:
-        nodes.start(*ADDRESSES)
+    with lone_nodes(tmp_path_factory.mktemp("lone"), loopback_host) as nodes:
         yield nodes
-    finally:
-        nodes.stop()
 
 
 @pytest.fixture

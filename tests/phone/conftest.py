@@ -11,19 +11,13 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1] / "node"))
 
 from browser_phone import chromium, phone  # noqa: F401 - fixtures
-from lone_nodes import LoneNodes
-
-from bt_selfsecure.node.two_nodes import ADDRESSES
+from lone_nodes import LoneNodes, lone_nodes
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, loopback_host: str) -> Iterator[LoneNodes]:
-    nodes = LoneNodes(tmp_path_factory.mktemp("lone"), 0.0, loopback_host)
-    try:
-        nodes.start(*ADDRESSES)
+    with lone_nodes(tmp_path_factory.mktemp("lone"), loopback_host) as nodes:
         yield nodes
-    finally:
-        nodes.stop()
 
 
 @pytest.fixture
