@@ -105,11 +105,12 @@ class OscoreFolder:
         link, newest = self._folder / ".current", self._folder / "current"
         try:
             before = newest.readlink().name if newest.is_symlink() else ""
-            if before != delivery.generation:
-                link.unlink(missing_ok=True)
-                link.symlink_to(delivery.generation)
-                link.replace(newest)
-            for context in self._contexts() if before != delivery.generation else ():
+            if before == delivery.generation:
+                return
+            link.unlink(missing_ok=True)
+            link.symlink_to(delivery.generation)
+            link.replace(newest)
+            for context in self._contexts():
                 if context.name not in (before, delivery.generation):
                     (context / "settings.json").unlink(missing_ok=True)  # it first, lest its numbers begin anew
                     shutil.rmtree(context)
