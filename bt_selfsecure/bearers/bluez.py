@@ -56,12 +56,11 @@ class BlueZ:
         try:
             await bluez._watch()
             await bluez.get("Address")
-        except SystemBusError:
+        except BaseException as error:
             bus.disconnect()
+            if isinstance(error, BearerError) and not isinstance(error, SystemBusError):
+                return None
             raise
-        except BearerError:
-            bus.disconnect()
-            return None
         bluez._tasks.append(asyncio.create_task(bluez._outlive(), name="system bus"))
         return bluez
 
@@ -78,7 +77,7 @@ class BlueZ:
                     await bluez.register_agent(pairing)
                     await bluez._set_pairable(pairing.needed())
                     bluez._tasks.append(asyncio.create_task(bluez._keep_pairable(pairing), name="pairable"))
-            except BearerError:
+            except BaseException:
                 await bluez.close()
                 raise
         return bluez

@@ -45,6 +45,7 @@ _EVENTS_ONLY: Final = struct.pack("<IIIH2x", 1 << 4, 0xFFFFFFFF, 0xFFFFFFFF, 0)
 _RAW_CHANNEL: Final = 0
 _NO_ADAPTER: Final = 0xFFFF  # HCI_DEV_NONE
 _STACK_INTERNAL: Final = 0xFD
+_COMMAND: Final = struct.Struct("<BHB")
 _DEVICE_EVENT: Final = struct.Struct("<HHH")  # struct hci_ev_stack_internal with struct hci_ev_si_device
 _DEVICE: Final = 1
 _DOWN: Final = 4  # HCI_DEV_DOWN
@@ -189,7 +190,7 @@ class HciSocket:
             answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
             self._answers[opcode] = answer
             try:
-                self._socket.sock.send(struct.pack("<BHB", 1, opcode, len(parameters)) + parameters)
+                self._socket.sock.send(_COMMAND.pack(1, opcode, len(parameters)) + parameters)
                 async with asyncio.timeout(COMMAND_S):
                     returned = await answer
             except OSError as error:  # TimeoutError is one
@@ -199,6 +200,12 @@ class HciSocket:
         if returned[:1] != b"\0":
             raise HciError(opcode, returned[0] if returned else 0xFF)
         return returned[1:]
+
+    def tell(self, opcode: int, parameters: bytes) -> None:
+        """Send a command whose answer nobody waits for: the kernel passes it on after those before it, also when this
+        socket is closed meanwhile."""
+        with contextlib.suppress(OSError):
+            self._socket.sock.send(_COMMAND.pack(1, opcode, len(parameters)) + parameters)
 
     def close(self) -> None:
         self._socket.close()

@@ -38,6 +38,8 @@ class HelperClient:
     ) -> None:
         self._reader, self._writer, self._process = reader, writer, process
         self._turn = asyncio.Lock()
+        self._owed = 0
+        """Answers that are still to come, also to those who have not waited for theirs."""
 
     @classmethod
     async def start(cls) -> HelperClient:
@@ -64,8 +66,11 @@ class HelperClient:
             try:
                 async with asyncio.timeout(HELPER_S):
                     self._writer.write(f"{' '.join(words)}\n".encode())
+                    self._owed += 1
                     await self._writer.drain()
-                    answer = (await self._reader.readline()).decode().split()
+                    while self._owed:
+                        answer = (await self._reader.readline()).decode().split()
+                        self._owed -= 1
             except TimeoutError as error:
                 raise BearerError(
                     f"{doing}: its helper has not answered in {HELPER_S:.0f} s", transient=True

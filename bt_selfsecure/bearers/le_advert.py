@@ -68,7 +68,7 @@ class LeAdvertBearer(Bearer):
                 try:
                     await radio.start()
                 except BaseException:
-                    await radio.stop()
+                    radio.stop()
                     raise
                 self._radio = radio
             return LeAdvertLink(self, self._radio, peer)
@@ -81,13 +81,13 @@ class LeAdvertBearer(Bearer):
             for link in list(self._radio.links):
                 await link.close()
 
-    async def release(self, link: LeAdvertLink) -> None:
+    def release(self, link: LeAdvertLink) -> None:
         """Switch the radio's part off when the last link has ended."""
         if self._radio:
             self._radio.links.discard(link)
             if not self._radio.links:
-                radio, self._radio = self._radio, None
-                await radio.stop()
+                self._radio.stop()
+                self._radio = None
 
 
 class LeAdvertLink(QueuedLink):
@@ -106,7 +106,7 @@ class LeAdvertLink(QueuedLink):
 
     async def close(self) -> None:
         self.end(ENDED)
-        await self._bearer.release(self)
+        self._bearer.release(self)
 
 
 class _Radio:
@@ -135,14 +135,14 @@ class _Radio:
         except hci.HciError as refused:
             raise _explained(refused) from None
 
-    async def stop(self) -> None:
+    def stop(self) -> None:
+        """Leave the air, at once: a wait for the controller could be cancelled, and the last datagram be repeated."""
         for task in self._tasks:
             task.cancel()
         if not self.is_lost:
-            with contextlib.suppress(BearerError):
-                await self._hci.command(hci.LE_SET_SCAN_ENABLE, b"\0\0")
-                if self._advertising:
-                    await self._hci.command(hci.LE_SET_ADVERTISING_ENABLE, b"\0")
+            self._hci.tell(hci.LE_SET_SCAN_ENABLE, b"\0\0")
+            if self._advertising:
+                self._hci.tell(hci.LE_SET_ADVERTISING_ENABLE, b"\0")
         self._hci.close()
 
     async def advertise(self, data: bytes) -> None:

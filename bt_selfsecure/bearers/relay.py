@@ -51,6 +51,7 @@ class RelayBearer(Bearer):
         try:
             return await answer
         except asyncio.CancelledError:
+            self._links.pop(place, None)  # it may have opened in this very turn
             self.ways.close(*place)
             raise
         finally:
