@@ -195,27 +195,40 @@ class ManagerClient:
 
     def __init__(self, client: CoapClient, uri: str, end: Role) -> None:
         self._client, self._uri, self._end = client, uri.rstrip("/"), end
+        self._turn: Final = asyncio.Lock()
         self._granted: Final[dict[str, int]] = {}
         """By pair, what was granted last: it is not asked for again, also once it is done."""
         self._open: Final[dict[str, int]] = {}
 
     async def begin(self, transmission: tuple[str, int]) -> None:
         """Ask for a transmission, once (steps 1 and 2). Raises `NotGrantedError`, and `NoResponseError` without an
-        answer."""
+        answer. Cancelled, it is brought to its end all the same: a number that the manager has granted can't be asked
+        for again."""
+        await asyncio.shield(self._begin(transmission))
+
+    async def _begin(self, transmission: tuple[str, int]) -> None:
         pair, number = transmission
-        if self._granted.get(pair) == number:
-            return
-        await self.finish(pair)
-        answer = await self._post("grant", transmission)
-        if not answer.code.is_successful():
-            why = answer.payload.decode(errors="replace") or str(answer.code)
-            raise NotGrantedError(f"the manager refuses {pair!r}, n = {number}: {why}")
-        self._granted[pair] = self._open[pair] = number
+        async with self._turn:
+            if self._granted.get(pair) == number:
+                return
+            await self._finish(pair)
+            answer = await self._post("grant", transmission)
+            if not answer.code.is_successful():
+                why = answer.payload.decode(errors="replace") or str(answer.code)
+                raise NotGrantedError(f"the manager refuses {pair!r}, n = {number}: {why}")
+            self._granted[pair] = self._open[pair] = number
 
     async def finish(self, *pairs: str) -> None:
         """Tell that what was granted to these pairs, or to all, is over (steps 7 and 8), each once. What the manager
         has given up is over, too: its answer counts nothing."""
-        for pair in pairs or list(self._open):
+        await asyncio.shield(self._finish_in_turn(*pairs))
+
+    async def _finish_in_turn(self, *pairs: str) -> None:
+        async with self._turn:
+            await self._finish(*(pairs or self._open))
+
+    async def _finish(self, *pairs: str) -> None:
+        for pair in pairs:
             if (number := self._open.pop(pair, None)) is not None:
                 await self._post("done", (pair, number))
 
@@ -232,7 +245,6 @@ class ManagedSite(interfaces.Resource):  # type: ignore[misc]
     def __init__(self, inner: Any, manager: ManagerClient) -> None:
         self._inner: Final = inner
         self._manager: Final = manager
-        self._turn: Final = asyncio.Lock()
         self._telling: Final[set[asyncio.Task[None]]] = set()
 
     async def render(self, request: Any) -> None:
@@ -243,15 +255,17 @@ class ManagedSite(interfaces.Resource):  # type: ignore[misc]
 
     async def render_to_pipe(self, pipe: Any) -> None:
         transmission = pipe.request.remote.channel.transmission
-        async with self._turn:
-            try:
-                await self._manager.begin(transmission)
-            except NotGrantedError as refused:
-                log.warning("%s", refused)
-                raise error.Forbidden("the manager refuses") from None
-            except PeerError as failure:
-                log.error("the manager: %s", failure)
-                raise error.ServiceUnavailable("the manager does not answer") from None
+        try:
+            await self._manager.begin(transmission)
+        except asyncio.CancelledError:  # who asked is gone, so it is over
+            self._answered(transmission[0])
+            raise
+        except NotGrantedError as refused:
+            log.warning("%s", refused)
+            raise error.Forbidden("the manager refuses") from None
+        except PeerError as failure:
+            log.error("the manager: %s", failure)
+            raise error.ServiceUnavailable("the manager does not answer") from None
         pipe.on_event(lambda _first: self._answered(transmission[0]), is_interest=False)
         await self._inner.render_to_pipe(pipe)
 
@@ -261,8 +275,7 @@ class ManagedSite(interfaces.Resource):  # type: ignore[misc]
         telling.add_done_callback(self._telling.discard)
 
     async def _tell(self, pair: str) -> None:
-        async with self._turn:
-            try:
-                await self._manager.finish(pair)
-            except PeerError as failure:
-                log.error("the manager: %s", failure)
+        try:
+            await self._manager.finish(pair)
+        except PeerError as failure:
+            log.error("the manager: %s", failure)

@@ -182,6 +182,8 @@ class Advertiser:
                 self._is(Advertising.BLUEZ)
             case Word.PAUSED:
                 self._is(Advertising.PAUSED)
+                if not self._wanted.is_set():  # given up before it was obeyed
+                    self._tell("resume")
             case Word.STATUS_SERVICE:
                 log.warning("bluetoothd refuses the GATT status service (%s); nothing else depends on it", reason)
             case Word.REFUSED:
@@ -207,7 +209,7 @@ class Advertiser:
         except BearerError as error:
             self._say(f"{self._without_bluez}; nor can raw HCI advertise: {error}")
         finally:
-            if self.state is Advertising.RAW_HCI:
+            if not self._silent.is_set():
                 with contextlib.suppress(BearerError):
                     await self._set_raw(False)
             self._is(Advertising.OFF)

@@ -57,9 +57,9 @@ class Nearby:
     async def paused(self) -> AsyncGenerator[None, None]:
         """Leave the radio to a burst meanwhile."""
         discovery = self._discovery
-        if discovery:
-            await discovery.pause()
         try:
+            if discovery:
+                await discovery.pause()
             yield
         finally:
             if discovery:

@@ -98,8 +98,8 @@ class Agent:
     async def close(self) -> None:
         """Give back what is held of the radio."""
         if self._ear:
-            ear, self._ear = self._ear, None
-            await ear.close()
+            await self._ear.close()  # if that is cut short, the next order does it again
+            self._ear = None
 
     async def _listen(self, order: Listen) -> None:
         await self.close()

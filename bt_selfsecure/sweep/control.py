@@ -65,22 +65,27 @@ class Hands:
     def __init__(self, agent: Agent) -> None:
         self.agent = agent
         self._work: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
+        """Of the order that holds the radio, until it has given it back."""
         self._talk: set[asyncio.Task[None]] = set()
 
     def give(self, order: Order, answer: Callable[[Answer], None]) -> None:
         """Give an order; the newest counts, and what is under way ends. To describe itself it needs no hands."""
         loop = asyncio.get_running_loop()
         if isinstance(order, Describe):
-            task = loop.create_task(self._obey(order, answer, None), name="description")
+            task = loop.create_task(self._obey(order, answer), name="description")
             self._talk.add(task)
             task.add_done_callback(self._talk.discard)
         else:
-            self._work = loop.create_task(self._obey(order, answer, self._work), name="order")
+            if self._work:
+                self._work.cancel()
+            self._work = loop.create_task(self._obey_in_turn(order, answer), name="order")
 
-    async def _obey(self, order: Order, answer: Callable[[Answer], None], before: asyncio.Task[None] | None) -> None:
-        if before and not before.done():
-            before.cancel()
-            await asyncio.wait((before,))
+    async def _obey_in_turn(self, order: Order, answer: Callable[[Answer], None]) -> None:
+        async with self._turn:
+            await self._obey(order, answer)
+
+    async def _obey(self, order: Order, answer: Callable[[Answer], None]) -> None:
         answer(await self.agent.obey(order))
 
     async def close(self) -> None:
@@ -88,7 +93,8 @@ class Hands:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self.agent.close()
+        async with self._turn:
+            await self.agent.close()
 
 
 class AirCrew:

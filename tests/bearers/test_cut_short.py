@@ -22,6 +22,7 @@ from bt_selfsecure.bearers.ipsp_kernel import HelperClient
 from bt_selfsecure.bearers.le_advert import REPAIR_S, LeAdvertBearer
 from bt_selfsecure.bearers.pairing import Pairing
 from bt_selfsecure.bearers.relay import RelayBearer, RelayedLink, RelayWays
+from bt_selfsecure.node import advertiser
 
 BOB = "BA:27:EB:00:00:02"
 
@@ -84,7 +85,8 @@ class Controller:
         _, opcode, _ = struct.unpack_from("<BHB", packet)
         if opcode in self.on:
             self.on[opcode] = bool(packet[4])
-        sock.send(struct.pack("<BBBBHB", 4, 0x0E, 4, 1, opcode, 0))
+        returned = bytes(6) if opcode == advertiser.READ_BD_ADDR else b""
+        sock.send(struct.pack("<BBBBHB", 4, 0x0E, 4 + len(returned), 1, opcode, 0) + returned)
 
 
 def test_a_link_by_advertisements_whose_end_is_cut_short_leaves_the_air(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,6 +101,23 @@ def test_a_link_by_advertisements_whose_end_is_cut_short_leaves_the_air(monkeypa
         await cancelled(closing)
         await asyncio.sleep(2 * REPAIR_S)
         assert not any(controller.on.values())
+
+    asyncio.run(test())
+
+
+def test_a_raw_advertisement_that_is_cut_short_as_it_begins_leaves_the_air(monkeypatch: pytest.MonkeyPatch) -> None:
+    refusing = [sys.executable, "-c", 'print("refused by this kernel")']
+    monkeypatch.setattr(advertiser, "python_module", lambda *_: refusing)
+
+    async def test() -> None:
+        controller = Controller()
+        monkeypatch.setattr(hci, "_open", controller.open)
+        running = asyncio.create_task(advertiser.Advertiser("hci0", "alice", 2).run())
+        async with asyncio.timeout(30):
+            while not controller.on[hci.LE_SET_ADVERTISING_ENABLE]:
+                await asyncio.sleep(0)
+        await cancelled(running)
+        assert not controller.on[hci.LE_SET_ADVERTISING_ENABLE]
 
     asyncio.run(test())
 

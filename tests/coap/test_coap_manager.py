@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiocoap
@@ -232,6 +233,57 @@ def test_what_the_manager_has_given_up_keeps_no_end_from_its_next_transmission(
                 await asyncio.sleep(0.05)
             await own.begin(("pair", 2))
             assert service.manager.ends["pair", Role.CLIENT].granted == 2
+
+    run(test)
+
+
+async def given_up_once(granted: Callable[[], int], work: Awaitable[None]) -> None:
+    """Cancel the work in the turn in which the manager has granted: its answer is on the way."""
+    task = asyncio.ensure_future(work)
+    async with asyncio.timeout(30):
+        while not granted():
+            await asyncio.sleep(0)
+    assert not task.done()
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+
+
+def test_who_is_cancelled_while_the_manager_answers_has_what_it_granted(tmp_path: Path, loopback_host: str) -> None:
+    async def test() -> None:
+        async with (
+            manager_at(loopback_host, tmp_path / "manager.json") as (service, uri),
+            connected(key_of("sensor")) as sensor,
+        ):
+            own, end = ManagerClient(sensor, uri, Role.CLIENT), service.manager.ends["pair", Role.CLIENT]
+            await given_up_once(lambda: end.granted, own.begin(("pair", 5)))
+            await own.begin(("pair", 5))
+            await given_up_once(lambda: end.done, own.finish())
+            await own.begin(("pair", 6))
+            await own.finish()
+            assert (end.granted, end.done, end.refused) == (2, 2, 0)
+            assert not service.manager.alarms
+
+    run(test)
+
+
+def test_a_server_whose_client_goes_while_the_manager_answers_tells_that_it_is_done(
+    tmp_path: Path, loopback_host: str
+) -> None:
+    remote = SimpleNamespace(channel=SimpleNamespace(transmission=("pair", 5)))
+    pipe = SimpleNamespace(request=SimpleNamespace(remote=remote))
+
+    async def test() -> None:
+        async with (
+            manager_at(loopback_host, tmp_path / "manager.json") as (service, uri),
+            connected(key_of("gateway")) as gateway,
+        ):
+            managed = ManagedSite(site(), ManagerClient(gateway, uri, Role.SERVER))
+            end = service.manager.ends["pair", Role.SERVER]
+            await given_up_once(lambda: end.granted, managed.render_to_pipe(pipe))
+            async with asyncio.timeout(30):
+                while not end.done:
+                    await asyncio.sleep(0.01)
 
     run(test)
 

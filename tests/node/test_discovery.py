@@ -8,6 +8,7 @@ import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Callable, Coroutine
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,11 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bt_selfsecure.errors import LocalError
-from bt_selfsecure.node import beacon
-from bt_selfsecure.node.advertiser import Advertising
+from bt_selfsecure.node import advertiser, beacon
+from bt_selfsecure.node.advertiser import Advertiser, Advertising
 from bt_selfsecure.node.beacon import SERVICE_UUID, ServiceData, Word
+from bt_selfsecure.node.config_file import parse
 from bt_selfsecure.node.discovery import LONGEST_NAME, MOST_SIGHTINGS, Discovery, DiscoveryError
 from bt_selfsecure.node.haoxiao.settings import PROFILES
+from bt_selfsecure.node.nearby import Nearby
 from bt_selfsecure.protocols.haoxiao.frames import Profile
 
 ALICE, BOB, STRANGER = "BA:27:EB:00:00:01", "BA:27:EB:00:00:02", "5C:F3:70:00:00:07"
@@ -170,6 +173,57 @@ async def test_a_scan_waits_for_the_end_of_every_pause() -> None:
     await found.resume()
     with pytest.raises(DiscoveryError):
         await scan
+
+
+@async_test
+async def test_a_burst_that_is_given_up_before_the_radio_is_free_leaves_no_pause_behind() -> None:
+    config = parse(f'[node]\nadapter = "{NO_ADAPTER}"\n', Path("node.toml")).config
+    nearby = Nearby(config, Profile.HARDENED, PROFILES, (), lambda address: None)
+    await nearby.begin(NO_ADAPTER)
+    await asyncio.sleep(0)  # its advertisement begins
+
+    async def burst() -> None:
+        async with nearby.paused():
+            raise AssertionError("the radio was free at once")
+
+    given_up = asyncio.create_task(burst())
+    await asyncio.sleep(0)
+    given_up.cancel()
+    await asyncio.wait([given_up])
+    assert given_up.cancelled()
+    with pytest.raises(DiscoveryError):
+        await nearby.scan(0.1, {})
+    await nearby.end()
+
+
+SLOW_BEACON = """
+import time
+print("advertising", flush=True)
+while line := input().partition(" ")[0]:
+    if line in ("pause", "resume"):
+        time.sleep(0.2)
+        print({"pause": "paused", "resume": "advertising"}[line], flush=True)
+"""
+
+
+@async_test
+async def test_a_pause_that_is_given_up_before_the_beacon_obeys_it_keeps_no_node_off_the_air() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(advertiser, "python_module", lambda *_: [sys.executable, "-c", SLOW_BEACON])
+        air = Advertiser(NO_ADAPTER, "alice", Profile.HARDENED)
+        running = asyncio.create_task(air.run())
+        while air.state is not Advertising.BLUEZ:
+            await asyncio.sleep(0.01)
+        pausing = asyncio.create_task(air.pause())
+        await asyncio.sleep(0)
+        pausing.cancel()
+        await asyncio.wait([pausing])
+        air.resume()
+        for state in (Advertising.PAUSED, Advertising.BLUEZ):
+            while air.state is not state:
+                await asyncio.sleep(0.01)
+        running.cancel()
+        await asyncio.wait([running])
 
 
 @async_test

@@ -13,6 +13,7 @@ from bt_selfsecure.air.virtual_time import run_virtual
 from bt_selfsecure.bearers.base import Bearer
 from bt_selfsecure.bearers.memory import QUEUE, MemoryAir
 from bt_selfsecure.sweep.agent import Agent, Counters, no_counters
+from bt_selfsecure.sweep.control import Hands
 from bt_selfsecure.sweep.kernel import AclCounters
 from bt_selfsecure.sweep.orders import (
     Answer,
@@ -173,6 +174,54 @@ def test_a_new_order_to_listen_replaces_the_old_and_the_radio_is_given_back() ->
             assert await bob.obey(Listen(tag, "l2cap", ALICE, 10)) == Listening(tag)
         assert isinstance(await bob.obey(Report(2)), ListenReport)
         assert not air.listeners
+
+    run_virtual(main())
+
+
+class SlowMedia(MemoryMedia):
+    """The same, and an adapter that takes its time to be given back."""
+
+    def open(self, bearer: str) -> Bearer:
+        opened = super().open(bearer)
+        end = opened.close
+
+        async def close() -> None:
+            await asyncio.sleep(1)
+            await end()
+
+        opened.close = close  # type: ignore[method-assign]
+        return opened
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.5])
+def test_orders_that_follow_each_other_closely_each_find_the_radio_given_back(pause: float) -> None:
+    async def main() -> None:
+        air, answers = MemoryAir(), list[Answer]()
+        hands = Hands(Agent(SlowMedia(air, BOB), nothing_to_tell))
+        for tag in range(1, 5):
+            hands.give(Listen(tag, "l2cap", ALICE, 10), answers.append)
+            await asyncio.sleep(5 if tag == 1 else pause)
+        await asyncio.sleep(5)
+        assert answers == [Listening(1), Listening(4)]
+        await hands.close()
+        assert not air.listeners
+
+    run_virtual(main())
+
+
+def test_an_order_to_send_that_is_replaced_at_its_end_gives_the_radio_back_before_the_next() -> None:
+    async def main() -> None:
+        air, answers = MemoryAir(), list[Answer]()
+        await agent_at(air, EVE).obey(Listen(TAG, "l2cap", BOB, 10))
+        hands = Hands(Agent(SlowMedia(air, BOB), nothing_to_tell))
+        hands.give(SendPackets(TAG, "l2cap", {"eve": EVE}, 10, 64, 10.0), answers.append)
+        for tag in (1, 2):
+            await asyncio.sleep(0.2)
+            hands.give(Listen(tag, "l2cap", ALICE, 10), answers.append)
+        await asyncio.sleep(0.2)
+        assert not answers, "the first still gives it back"
+        await hands.close()
+        assert set(air.listeners) == {EVE}
 
     run_virtual(main())
 
