@@ -54,9 +54,9 @@ class DiskThread:
         self._executor: Final = ThreadPoolExecutor(1, "disk")
 
     async def do(self, what: Callable[..., Result], *arguments: Any) -> Result:
-        """Return what it returns, and raise what it raises. What was begun is done, even if the caller is cancelled."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, what, *arguments)
+        """Return what it returns, and raise what it raises. It is done even if the caller is cancelled."""
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._executor, what, *arguments))
 
     def close(self) -> None:
-        """Wait for what was begun."""
+        """Wait for what is to be done."""
         self._executor.shutdown()

@@ -199,10 +199,10 @@ class Cloud:
         for made in [*self.member.trust.lists.values()]:
             if given.get(made.kind) == made.serial:
                 continue
-            given[made.kind] = made.serial
             for piece in pieces_of(made.encode()):
                 if not isinstance(await session.request(piece), Acknowledgement):
                     break  # a partner's gateway has another owner
+            given[made.kind] = made.serial  # not before: where this session ends, the next has to give it
 
     # --- the disk -----------------------------------------------------------------------------------------------------
 

@@ -201,11 +201,11 @@ class Gateway:
         for made in [*self.member.trust.lists.values()]:
             if device.lists.get(made.kind) == made.serial:
                 continue
-            device.lists[made.kind] = made.serial
             for piece in pieces_of(made.encode()):
                 answer = await device.session.request(piece)
                 if not isinstance(answer, Acknowledgement):
                     break  # a partner's device has another owner
+            device.lists[made.kind] = made.serial  # not before: where this session ends, the next has to give it
 
     async def _rekey(self, device: ConnectedDevice) -> None:
         await device.session.request(RekeyRequest())
