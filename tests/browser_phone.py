@@ -21,19 +21,12 @@ OUTSIDE = """() => [...document.querySelectorAll("main *, footer *")].filter(e =
     return box.right > innerWidth + 1 || box.left < -1 }).map(e => e.outerHTML)"""
 
 
-class Phone:
-    """A page on a screen of a size, with a thumb."""
+class Screen:
+    """A page on a screen of a size; what it asks for and complains of is noted."""
 
-    def __init__(self, browser: Any, url: str, size: tuple[int, int], pictures: Path, name: str) -> None:
+    def __init__(self, browser: Any, url: str, size: tuple[int, int], **how: Any) -> None:
         self.width, self.height = size
-        self._pictures, self._name = pictures, f"{re.sub(r'[^a-z0-9]+', '-', name).strip('-')[:80]}-{self.width}"
-        small = self.width < 1000
-        self.context = browser.new_context(
-            viewport={"width": self.width, "height": self.height},
-            has_touch=True,
-            is_mobile=small,
-            device_scale_factor=2 if small else 1,
-        )
+        self.context = browser.new_context(viewport={"width": self.width, "height": self.height}, **how)
         self.page = self.context.new_page()
         self.page.set_default_timeout(60_000)
         self.problems: list[str] = []
@@ -42,6 +35,15 @@ class Phone:
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.goto(url)
+
+
+class Phone(Screen):
+    """The same, with a thumb."""
+
+    def __init__(self, browser: Any, url: str, size: tuple[int, int], pictures: Path, name: str) -> None:
+        small = size[0] < 1000
+        super().__init__(browser, url, size, has_touch=True, is_mobile=small, device_scale_factor=2 if small else 1)
+        self._pictures, self._name = pictures, f"{re.sub(r'[^a-z0-9]+', '-', name).strip('-')[:80]}-{self.width}"
 
     def __enter__(self) -> Self:
         return self

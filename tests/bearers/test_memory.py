@@ -25,7 +25,7 @@ async def joined(air: MemoryAir) -> tuple[Link, Link]:
 
 def play(scene: Scene, air: MemoryAir | None = None) -> None:
     async def main() -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await scene(*await joined(air or MemoryAir()))
 
     asyncio.run(main())
@@ -156,7 +156,7 @@ def test_closing_a_bearer_ends_its_links_whoever_dialled_and_its_listener(who_cl
             await bearers[ALICE].connect(BOB)
         assert refused.value.transient
 
-    asyncio.run(asyncio.wait_for(main(), 10))
+    asyncio.run(asyncio.wait_for(main(), 60))
 
 
 def test_a_closed_listener_keeps_the_links_it_gave_and_its_place_is_free_again() -> None:
@@ -174,7 +174,7 @@ def test_a_closed_listener_keeps_the_links_it_gave_and_its_place_is_free_again()
         assert await bob_end.receive() == b"still"
         await bob.listen()
 
-    asyncio.run(asyncio.wait_for(main(), 10))
+    asyncio.run(asyncio.wait_for(main(), 60))
 
 
 # --- a broadcast ------------------------------------------------------------------------------------------------------

@@ -134,6 +134,6 @@ def test_nesting_is_bounded_and_the_worst_record_takes_no_time_to_speak_of() -> 
         nested = b"\x37" + len(nested).to_bytes(4) + nested
     with pytest.raises(SdpError, match="nested too deep"):
         rfcomm_channel(nested)
-    started = time.perf_counter()
+    started = time.process_time()
     assert rfcomm_channel(b"\0" * 0xFFFF) is None  # as many elements as an answer can have
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5

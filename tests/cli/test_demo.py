@@ -209,7 +209,7 @@ def in_a_terminal(
     """Exit status, and all that a terminal of so many lines and columns was sent."""
     environment = {**os.environ, "TERM": "xterm-256color", "LINES": str(size[0]), "COLUMNS": str(size[1]), **env}
     pid, terminal = spawn([sys.executable, "-m", "bt_selfsecure.cli.main", "demo", *words], environment)
-    out, end = b"", time.monotonic() + 30
+    out, end = b"", time.monotonic() + 90
     while time.monotonic() < end and select.select([terminal], [], [], 30)[0]:
         try:
             piece = os.read(terminal, 65536)
@@ -251,10 +251,9 @@ def test_the_live_view_fits_80_columns_and_24_lines_and_no_color_means_none() ->
 
 
 def test_ctrl_c_shows_the_cursor_again_and_leaves_nothing(tmp_path: Path) -> None:
-    started = time.monotonic()
     status, out = in_a_terminal("--out", str(tmp_path / "out"), interrupt=True)
     assert status == 130
-    assert time.monotonic() - started < 8  # the whole show takes longer
+    assert "verdict" not in out  # as at the end of the whole show
     assert_cursor_is_shown(out)
     assert list(tmp_path.iterdir()) == []
 

@@ -67,7 +67,7 @@ def test_a_signal_ends_it_cleanly(start: Start, number: signal.Signals) -> None:
     assert daemon.stdout
     assert daemon.stdout.readline() == "ready alice\n"
     daemon.send_signal(number)
-    assert daemon.communicate(timeout=20) == ("clean\n", "")
+    assert daemon.communicate(timeout=60) == ("clean\n", "")
     assert daemon.returncode == 0
 
 
@@ -77,9 +77,9 @@ def test_one_that_does_not_end_is_cut_off_in_time(start: Start) -> None:
     daemon.stdout.readline()
     daemon.send_signal(signal.SIGTERM)
     begin = time.monotonic()
-    _, words = daemon.communicate(timeout=20)
+    _, words = daemon.communicate(timeout=60)
     assert daemon.returncode == 1
-    assert STOP_S < time.monotonic() - begin < STOP_S + 1
+    assert STOP_S < time.monotonic() - begin < STOP_S + 10
     assert "did not end within 0.5 s" in words
 
 
@@ -97,7 +97,7 @@ def test_one_that_does_not_end_is_cut_off_in_time(start: Start) -> None:
 )
 def test_its_end_is_the_exit_status(start: Start, body: str, status: int, words: str) -> None:
     daemon = start(body)
-    _, error = daemon.communicate(timeout=20)
+    _, error = daemon.communicate(timeout=60)
     assert daemon.returncode == status
     assert error.endswith(words)
     assert error.count("\n") == words.count("\n")
@@ -106,12 +106,12 @@ def test_its_end_is_the_exit_status(start: Start, body: str, status: int, words:
 def test_the_log_level_is_the_configured_one_or_the_given(start: Start) -> None:
     body = "    import logging; logging.getLogger('x').info('info'); logging.getLogger('x').debug('debug'); return 0"
     for words, said in (((), ["info"]), (("--log-level", "debug"), ["info", "debug"]), (("--log-level", "error"), [])):
-        _, error = start(body, *words).communicate(timeout=20)
+        _, error = start(body, *words).communicate(timeout=60)
         assert [line.rpartition(" ")[2] for line in error.splitlines() if " x: " in line] == said
 
 
 def test_a_configuration_with_a_fault_begins_nothing(start: Start, config: Path) -> None:
     config.write_text("[node]\nmax_links = 0\n")
-    out, error = (daemon := start(CLEAN)).communicate(timeout=20)
+    out, error = (daemon := start(CLEAN)).communicate(timeout=60)
     assert (daemon.returncode, out) == (2, "")
     assert error == f"bt-selfsecure: {config}:2: [node] max_links is 0 and must be 1 to 255\n"

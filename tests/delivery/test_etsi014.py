@@ -102,7 +102,7 @@ def free_ports() -> list[int]:
 
 def wait_for(place: str) -> None:
     host, _, port = place.partition(":")
-    for _ in range(200):
+    for _ in range(1200):
         with socket.socket() as probe:
             if probe.connect_ex((host, int(port))) == 0:
                 return

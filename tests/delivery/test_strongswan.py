@@ -90,7 +90,7 @@ class Gateways:
         return str(self.folder / f"{name}.vici")
 
     def session(self, name: str) -> Any:
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while True:
             connection = socket.socket(socket.AF_UNIX)
             try:

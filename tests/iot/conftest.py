@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from browser_phone import chromium  # noqa: F401 - a fixture
 from postgres_server import PostgresServer, running_server
 
 from bt_selfsecure.iot.cloud.schema import migrate

@@ -65,7 +65,7 @@ def test_a_demonstration_lives_and_ctrl_c_leaves_nothing(tmp_path: Path) -> None
     folder = tmp_path / "demo"
     with demonstration(folder) as (process, url, token):
         request = urllib.request.Request(f"{url}/v1/devices", headers={"Authorization": f"Bearer {token}"})
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             devices = json.load(answer)["devices"]
         assert {each["name"] for each in devices if each["readings"]} == {"processor", "storage", "lamp"}
         assert len(processes_of(folder)) == 5

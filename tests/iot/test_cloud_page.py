@@ -9,22 +9,11 @@ from typing import Any
 
 import pytest
 from amounts import at_length
+from browser_phone import Screen
 from test_cloud_command import demonstration
 
-CHROMIUM = Path("/usr/bin/chromium")
 SIZES = [(390, 844), (1280, 900)]
 PERIOD_MS = 4000
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api")
-    if not CHROMIUM.exists():
-        pytest.skip(f"there is no {CHROMIUM}: apt-get install chromium")
-    with api.sync_playwright() as play:
-        made = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield made
-        made.close()
 
 
 @pytest.fixture(scope="module")
@@ -34,33 +23,27 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str
         yield url, token, folder
 
 
-class Screen:
+class CloudScreen(Screen):
     def __init__(self, browser: Any, size: tuple[int, int], url: str, pictures: Path) -> None:
-        self.size, self._pictures = size, pictures
-        self.context = browser.new_context(viewport={"width": size[0], "height": size[1]}, locale="en-GB")
-        self.page = self.context.new_page()
-        self.page.set_default_timeout(20_000)
-        self.problems: list[str] = []
-        self.asked: list[str] = []
-        self.page.on("console", lambda message: self.problems.append(message.text))
-        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.goto(url)
+        super().__init__(browser, url, size, locale="en-GB")
+        self._pictures = pictures
 
     def picture(self, name: str) -> None:
         self._pictures.mkdir(exist_ok=True)
-        self.page.screenshot(path=self._pictures / f"cloud-{name}-{self.size[0]}.png", full_page=True)
+        self.page.screenshot(path=self._pictures / f"cloud-{name}-{self.width}.png", full_page=True)
 
 
 @pytest.fixture(params=[SIZES[0], at_length(SIZES[1])], ids=["phone", "desktop"])
-def screen(browser: Any, network: Any, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Screen]:
+def screen(chromium: Any, network: Any, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CloudScreen]:
     url, token, _ = network
-    made = Screen(browser, request.param, f"{url}/#token={token}", Path(os.environ.get("SCREENSHOTS") or tmp_path))
+    made = CloudScreen(
+        chromium, request.param, f"{url}/#token={token}", Path(os.environ.get("SCREENSHOTS") or tmp_path)
+    )
     yield made
     made.context.close()
 
 
-def test_the_network_is_seen_live_without_outside_resources(screen: Screen, network: Any) -> None:
+def test_the_network_is_seen_live_without_outside_resources(screen: CloudScreen, network: Any) -> None:
     page = screen.page
     page.wait_for_selector(".device")
     assert page.url == f"{network[0]}/"  # the token is not in what one sees or bookmarks
@@ -74,7 +57,7 @@ def test_the_network_is_seen_live_without_outside_resources(screen: Screen, netw
     page.wait_for_function("([q, t]) => document.querySelector(q).innerText !== t", arg=[load, before])
     assert page.locator(".device[open]").count() == 1  # what is open stays open
     screen.picture("network")
-    assert page.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [screen.size[0]] * 2
+    assert page.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [screen.width] * 2
     for control in page.locator("button:visible, summary:visible").all():
         assert control.bounding_box()["height"] >= 44, control.inner_text()
     assert {address.split("/")[2] for address in screen.asked if not address.startswith("data:")} == {
@@ -83,7 +66,7 @@ def test_the_network_is_seen_live_without_outside_resources(screen: Screen, netw
     assert screen.problems == []
 
 
-def test_an_alert_is_shown_and_seen(screen: Screen, network: Any) -> None:
+def test_an_alert_is_shown_and_seen(screen: CloudScreen, network: Any) -> None:
     page = screen.page
     page.wait_for_selector(".device")
     lamp = page.locator(".device summary", has_text="lamp").locator("..").get_attribute("data-key")
@@ -100,7 +83,7 @@ def test_an_alert_is_shown_and_seen(screen: Screen, network: Any) -> None:
     assert screen.problems == []
 
 
-def test_a_wrong_token_is_told_and_asked_for_again(screen: Screen, network: Any) -> None:
+def test_a_wrong_token_is_told_and_asked_for_again(screen: CloudScreen, network: Any) -> None:
     page = screen.page
     page.wait_for_selector(".device")
     page.evaluate("sessionStorage.setItem('token', 'wrong')")
@@ -113,7 +96,7 @@ def test_a_wrong_token_is_told_and_asked_for_again(screen: Screen, network: Any)
     page.wait_for_selector(".device")
 
 
-def test_everybody_can_use_the_page(screen: Screen) -> None:
+def test_everybody_can_use_the_page(screen: CloudScreen) -> None:
     axe_playwright = pytest.importorskip("axe_playwright_python.sync_playwright")
     screen.page.wait_for_selector(".device")
     screen.page.locator(".device summary", has_text="processor").click()
@@ -122,7 +105,7 @@ def test_everybody_can_use_the_page(screen: Screen) -> None:
     assert [each["id"] + ": " + each["help"] for each in result.response["violations"]] == []
 
 
-def test_what_devices_say_is_text_and_never_markup(browser: Any, network: Any, tmp_path: Path) -> None:
+def test_what_devices_say_is_text_and_never_markup(chromium: Any, network: Any, tmp_path: Path) -> None:
     script = (Path(__file__).parents[2] / "bt_selfsecure/iot/cloud/page.js").read_text()
     for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
         assert way not in script

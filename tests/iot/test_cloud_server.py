@@ -28,7 +28,7 @@ from bt_selfsecure.protocols.iotcrypto.transmission_messages import (
 )
 
 
-async def soon(rest: Rest, path: str, is_so: Any, seconds: float = 15.0) -> Any:
+async def soon(rest: Rest, path: str, is_so: Any, seconds: float = 60.0) -> Any:
     """What REST says, as soon as it is so."""
     async with asyncio.timeout(seconds):
         while not is_so(told := await rest.get(path)):
@@ -98,7 +98,7 @@ def test_what_comes_while_the_cloud_is_away_or_cut_arrives_once_and_in_order(tmp
             gateway = await stack_enter(gateway_at(gateway_folder, config))
             device = await stack_enter(device_at(boiler, sensor, gateway[1]))
             rest = running.rest()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while (await rest.ask(path))[0] != 200:
                     await asyncio.sleep(0.05)
             await soon(rest, path, lambda told: len(told["readings"]) > 3)

@@ -215,7 +215,7 @@ def test_whoever_follows_a_replayed_advertisement_shows_nothing_and_finds_the_tr
             replay(Advertisement(gateway.signed().certificate.id, 1, 1), "heard yesterday")
             await until(lambda: tried)
             async with gateway_at(gateway, config) as at_work:
-                await until(lambda: at_work.devices, 20.0)
+                await until(lambda: at_work.devices, 60.0)
         assert tried
         assert shown == []
         assert not any(dtls.established for dtls in tried)

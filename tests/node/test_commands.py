@@ -471,7 +471,7 @@ def started(*words: object, **how: Any) -> subprocess.Popen[bytes]:
 
 
 def wait_until(true: Callable[[], object]) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not true():
         assert time.monotonic() < end
         time.sleep(0.01)

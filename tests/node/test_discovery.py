@@ -30,11 +30,11 @@ NO_ADAPTER = "hci99"
 
 
 def async_test(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run it in an event loop of its own, for ten seconds at most."""
+    """Run it in an event loop of its own, for a minute at most."""
 
     @wraps(test)
     def run(*args: Any, **kwargs: Any) -> None:
-        asyncio.run(asyncio.wait_for(test(*args, **kwargs), 10))
+        asyncio.run(asyncio.wait_for(test(*args, **kwargs), 60))
 
     return run
 

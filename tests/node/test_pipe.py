@@ -37,7 +37,7 @@ class Running:
             self.error = error
 
     def join(self) -> Pipe:
-        self._thread.join(20)
+        self._thread.join(60)
         assert not self._thread.is_alive()
         os.close(self.source)
         os.close(self.sink)
@@ -74,7 +74,7 @@ def digest(path: Path) -> str:
 
 
 def wait_for(size: int, path: Path) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not path.exists() or path.stat().st_size < size:
         assert time.monotonic() < end
         time.sleep(0.005)
@@ -220,7 +220,7 @@ def test_a_file_is_on_disk_before_the_message_is_forgotten(
 
 
 def wait_until_kept(node: LoopbackNode, count: int) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while len(node.kept) < count:
         assert time.monotonic() < end
         time.sleep(0.005)

@@ -105,7 +105,7 @@ def served(serve: Serve, place: Path) -> Iterator[None]:
     ready, over = threading.Event(), threading.Event()
     thread = threading.Thread(target=asyncio.run, args=(run(),))
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(60)
     try:
         yield
     finally:

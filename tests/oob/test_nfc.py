@@ -70,7 +70,7 @@ def test_one_reader_reads_what_the_other_shows_as_a_tag() -> None:
         assert read_tag(device, is_over) == DATA
     finally:
         over.set()
-        tag.join(20)
+        tag.join(60)
     assert not tag.is_alive()
 
 
@@ -92,7 +92,7 @@ def test_a_tag_that_was_taken_away_in_between_is_shown_on_and_read_anew() -> Non
     with nfc.ContactlessFrontend(device) as reader:
         reader.connect(rdwr={"on-connect": glance, "targets": ["212F"]}, terminate=is_over)
     assert read_tag(device, is_over) == DATA
-    tag.join(20)
+    tag.join(60)
     assert not tag.is_alive()
 
 

@@ -35,7 +35,7 @@ class ServedPage:
 
     def ask(self, path: str, body: bytes | None = None, headers: Any = None, method: str = "") -> tuple[int, bytes]:
         parts = urlsplit(self.url)
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
         with contextlib.closing(connection):
             connection.request(method or ("GET" if body is None else "POST"), path, body, headers or {})
             answer = connection.getresponse()

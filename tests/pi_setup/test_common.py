@@ -178,7 +178,7 @@ def test_ctrl_c_in_a_step_ends_the_script_with_130_however_its_program_takes_it(
             time.sleep(0.02)
         time.sleep(0.2)
         os.killpg(running.pid, signal.SIGINT)
-        out, err = running.communicate(timeout=20)
+        out, err = running.communicate(timeout=60)
     assert (running.returncode, out, err) == (130, "", "pi_setup: working\n")
 
 

@@ -52,7 +52,7 @@ class Three:
         self._thread.start()
         self._nodes = [self._wait(self._start(name)) for name in ADDRESSES]
         self.clients = {name: NodeClient(self._socket(name)) for name in ADDRESSES}
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while any(peer["state"] != "connected" for peer in self.clients["alice"].peers()):
             assert time.monotonic() < end
             time.sleep(0.02)

@@ -119,7 +119,7 @@ class Terminal:
         os.write(self._terminal, keys.encode())
 
     def end(self) -> int:
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while time.monotonic() < until:
             with contextlib.suppress(OSError):
                 self.said += os.read(self._terminal, 65536).decode()

@@ -48,7 +48,7 @@ def sweep(start: Callable[..., WebSweep]) -> WebSweep:
     return start(plan())
 
 
-def raw(sweep: WebSweep, data: bytes, seconds: float = 10.0) -> bytes:
+def raw(sweep: WebSweep, data: bytes, seconds: float = 60.0) -> bytes:
     """All that comes back."""
     with socket.create_connection(("127.0.0.1", sweep.port), timeout=seconds) as connection:
         with contextlib.suppress(ConnectionError):
@@ -166,11 +166,11 @@ def test_what_is_malformed_gets_a_4xx_with_the_headers_and_nothing_on_the_termin
         assert (status, json.loads(answer)["error"]) == (400, "this is no wish of the page"), body
         assert_guarded(headers)
     for shorter in (request("POST TOKENdo", "Content-Length: 99", body=b"{"), b"GET /"):
-        with socket.create_connection(("127.0.0.1", sweep.port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", sweep.port), timeout=60) as connection:
             connection.sendall(shorter.replace(b"TOKEN", sweep.path.encode()))
             connection.shutdown(socket.SHUT_WR)
             assert status_of(connection.recv(4096)) == 400
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", sweep.port), timeout=5) as connection:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", sweep.port), timeout=60) as connection:
         ssl._create_unverified_context().wrap_socket(connection, server_hostname="x")
     assert sweep.view()["ground"]["phase"] == "asking"
     assert sweep.said.read_text() == said
@@ -243,7 +243,7 @@ def flood(sweep: WebSweep, count: int, data: bytes = b"") -> Iterator[list[socke
     held: list[socket.socket] = []
     try:
         for _ in range(count):
-            connection = socket.create_connection(("127.0.0.1", sweep.port), timeout=10)
+            connection = socket.create_connection(("127.0.0.1", sweep.port), timeout=60)
             held.append(connection)
             with contextlib.suppress(ConnectionError):
                 connection.sendall(data)

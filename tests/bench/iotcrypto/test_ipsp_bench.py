@@ -34,7 +34,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         assert line
     yield
     process.terminate()
-    process.communicate(timeout=10)
+    process.communicate(timeout=60)
 
 
 @needs_programs
