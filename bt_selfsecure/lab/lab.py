@@ -155,10 +155,15 @@ class Lab:
         await _together(self._boot(machine) for machine in self._machines.values())
 
     async def _boot(self, machine: VirtualMachine) -> None:
-        if not machine.is_running:
+        if machine.is_running:
+            return
+        try:
             await machine.start()
             if self._peers is not None:
                 await machine.run(_node_script(machine.name, self._peers), lambda name, data: None)
+        except asyncio.CancelledError:  # it would pass for one that has booted
+            await machine.kill()
+            raise
 
     async def _close(self) -> None:
         if self._server:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -163,6 +164,28 @@ def test_qemu_runs_machines_too_and_states_that_nobody_begins_with_any_more_are_
     assert "UP RUNNING" in lab.run("dave", "hciconfig hci0").check()
     assert {state.name for state in home.glob("booted-test-*")} == {"booted-test-young"}
     (home / "booted-test-young").unlink()
+
+
+def test_a_start_that_is_given_up_half_way_leaves_a_machine_that_can_be_started(
+    lab_of: Callable[..., RunningLab],
+) -> None:
+    lab = lab_of("erin", options=("--strangers",))
+
+    def is_running() -> bool:
+        return bool(lab.status()["machines"]["erin"]["running"])
+
+    lab.do("kill", machine="erin")
+    with socket.socket(socket.AF_UNIX) as impatient:
+        impatient.connect(str(lab.shared["erin"].parent / "control"))
+        impatient.sendall(b'{"do": "start", "machine": "erin"}\n')
+        while not is_running():
+            time.sleep(0.05)
+    until = time.monotonic() + 60
+    while is_running():
+        assert time.monotonic() < until, "it passes for one that was started, and has no node"
+        time.sleep(0.05)
+    lab.do("start", machine="erin")
+    lab.run("erin", "for _ in $(seq 60); do bt-selfsecure status && exit 0; sleep 1; done; exit 1").check()
 
 
 def test_a_shell_on_a_machine_finds_the_command_and_says_where_it_is(lab: RunningLab) -> None:
