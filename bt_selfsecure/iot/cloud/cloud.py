@@ -138,6 +138,7 @@ class Cloud:
             log.info("the gateway %r is connected from %s", session.peer.certificate.name, session.where)
             self._tasks.begin(self._note(lambda store: store.gateway_came(session.peer, self._now_ms())))
         session.attend(self)
+        self._tasks.begin(session.ask_when_silent())
         self._tasks.begin(self._give_lists(session))
 
     def _refuse(self, failed: NegotiationFailed, where: str) -> None:

@@ -20,7 +20,7 @@ from bt_selfsecure.iot.gateway.uplink import Uplink
 from bt_selfsecure.iot.keeping import TICK_S, Tasks
 from bt_selfsecure.iot.members import Member
 from bt_selfsecure.iot.service import SessionService
-from bt_selfsecure.iot.sessions import IotSession, NotConnectedError
+from bt_selfsecure.iot.sessions import SILENCE_S, IotSession, NotConnectedError
 from bt_selfsecure.iot.telling import ToldOnce
 from bt_selfsecure.protocols.iotcrypto.certificate import Role
 from bt_selfsecure.protocols.iotcrypto.events import NegotiationFailed
@@ -154,6 +154,9 @@ class Gateway:
             log.info("the device %r is connected from %s", name, session.where)
             self._keep(JoinedRecord(session.id, self._now_ms(), session.peer))
         session.attend(self)
+        self._tasks.begin(
+            session.ask_when_silent(2 * SILENCE_S)
+        )  # a device asks first: its sensors are not read for it
         self._tasks.begin(self._fetch(device, soon=before is None))
         self._tasks.begin(self._give_lists(device))
 
