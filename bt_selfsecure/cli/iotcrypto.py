@@ -130,7 +130,9 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
 def _add_subject(parser: ArgumentParser) -> None:
     parser.add_argument("--role", choices=ROLES, required=True, help="what it is for; who signs it signs that, too")
     parser.add_argument("--name", required=True, help="whose it is, 1 to 32 bytes")
-    parser.add_argument("--days", type=integer(least=1, most=36_500), default=730, metavar="N", help="default 730")
+    parser.add_argument(
+        "--days", type=integer(least=1, most=36_500), default=730, metavar="N", help="until it expires (default 730)"
+    )
 
 
 def _key(args: Namespace) -> int:
