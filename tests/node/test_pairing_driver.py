@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
+from bt_selfsecure.addresses import spelled
 from bt_selfsecure.bearers.base import BearerError, Link
+from bt_selfsecure.bearers.memory import MemoryAir
+from bt_selfsecure.node.config import Config, NodeTable, PeerTable
+from bt_selfsecure.node.known import KnownPeers
 from bt_selfsecure.node.pairing.driver import PairingContext, PairingDriver
 from bt_selfsecure.protocols.pairing.codes import Way, decode, drawn_secret
 from bt_selfsecure.protocols.pairing.end import PairingConfig
@@ -41,9 +45,70 @@ def test_a_pairing_that_is_given_up_in_the_moment_in_which_a_frame_comes_ends(tu
         driver._wake.set()  # as a frame does
         for _ in range(turns):
             await asyncio.sleep(0)
-        running.cancel()
-        done, _ = await asyncio.wait([running], timeout=1.0)
+        driver.give_up()
+        done, _ = await asyncio.wait([running], timeout=30.0)
         assert done, "it goes on, and whoever gave it up waits for ever"
-        assert running.cancelled()
+
+    asyncio.run(main())
+
+
+class SlowToDrop:
+    """A node that agrees on no session's key, and drops a peer when `may_drop` says so."""
+
+    def __init__(self) -> None:
+        self.known = KnownPeers(Config(node=NodeTable(), peer=()))
+        self.dropping, self.may_drop, self.dropped = asyncio.Event(), asyncio.Event(), False
+
+    def adopt(self, table: PeerTable, key: bytes) -> SlowToDrop:
+        self.known.add(table)
+        return self
+
+    def attach(self, bearer: str, link: Link) -> None: ...
+
+    async def establish(self, **how: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def drop(self, address: str) -> None:
+        self.dropping.set()
+        await self.may_drop.wait()
+        self.known.remove(address)
+        self.dropped = True
+
+
+@pytest.mark.parametrize("calls", [True, False])
+def test_a_peer_is_dropped_whole_when_both_ends_give_up_at_once(calls: bool) -> None:
+    """The other end's word came first, and dropping for that was cut off by giving up here."""
+    context = EndpointContext(os.urandom, name="pairing")
+    alice, bob = (PairingConfig(bytes(5) + bytes([number]), "pi") for number in (1, 2))
+    address = spelled(bob.identity.hex(":"))
+
+    async def main() -> None:
+        waiting = PairingResponder(bob, Way.CALL, drawn_secret(Way.CALL, os.urandom), context)
+        calling = PairingInitiator(alice, decode(Way.CALL, waiting.carried.encode()), context)
+        air, events, drivers, nodes = MemoryAir(), asyncio.Queue[str](), {}, {}
+        listener = await air.bearer(address).listen()
+
+        def driven(who: str, endpoint: PairingInitiator | PairingResponder, call: str) -> asyncio.Task[None]:
+            nodes[who] = SlowToDrop()
+            nodes[who].dial = lambda bearer, peer: air.bearer(spelled(alice.identity.hex(":"))).connect(peer)
+            node = cast(PairingContext, nodes[who])
+            told = lambda event, **fields: events.put_nowait(f"{who} {event}")  # noqa: E731
+            drivers[who] = PairingDriver(node, "memory", Way.CALL, endpoint, told, call=call, name="")
+            return asyncio.create_task(drivers[who].run())
+
+        running = {"bob": driven("bob", waiting, ""), "alice": driven("alice", calling, address)}
+        drivers["bob"].take("memory", await listener.accept())
+        keyed = {await events.get() for _ in running}
+        assert keyed == {"alice keyed", "bob keyed"}
+        first, second = ("bob", "alice") if calls else ("alice", "bob")
+        drivers[first].give_up()
+        await nodes[second].dropping.wait()
+        drivers[second].give_up()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        for node in nodes.values():
+            node.may_drop.set()
+        await asyncio.wait_for(asyncio.gather(*running.values()), 30.0)
+        assert all(node.dropped for node in nodes.values())
 
     asyncio.run(main())

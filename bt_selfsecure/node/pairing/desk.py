@@ -79,13 +79,14 @@ class PairingDesk:
             self._current, self._node.known.is_pairing = None, False
             self._node.known.end_call(address)
             if not driver.is_decided:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+                driver.give_up()
+                await asyncio.wait((task,))
 
     def _over(self, driver: PairingDriver, task: asyncio.Task[None], told: Any) -> None:
         self._running.pop(driver, None)
         if not driver.is_decided:
-            told("failed", text="it was given up" if task.cancelled() else "the node failed at this: see its log")
+            failed = task.cancelled() or task.exception()
+            told("failed", text="the node failed at this: see its log" if failed else "it was given up")
 
     def _require(self, query: PairQuery) -> str:
         own = self._own()
@@ -152,8 +153,8 @@ class PairingDesk:
 
     async def stop(self) -> None:
         """Give up whatever is under way."""
-        for task in list(self._running.values()):
-            task.cancel()
+        for driver in self._running:
+            driver.give_up()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
 
 

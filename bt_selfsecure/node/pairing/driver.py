@@ -88,7 +88,9 @@ class PairingDriver:
         self._agreeing: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._sending: set[asyncio.Task[None]] = set()
-        self._is_kept = False
+        self._dropping: asyncio.Task[None] | None = None
+        """Is never cancelled: what had been dropped in part would stay for good."""
+        self._is_kept = self._is_given_up = False
         self.is_decided = False
         """Paired, or failed: whoever waits for the outcome has it."""
 
@@ -113,8 +115,8 @@ class PairingDriver:
             self._links.remove(link)
 
     def _receive(self, link: PairingLink, data: bytes) -> None:
-        if self._endpoint.state is PairingState.OVER:
-            return
+        if self._endpoint.state is PairingState.OVER or (self._dropping and not self._dropping.done()):
+            return  # whoever asks asks again
         with contextlib.suppress(FrameError):
             frame = decode(data)
             if frame.identity and frame.identity != address_bytes(link.peer):
@@ -141,14 +143,19 @@ class PairingDriver:
     # --- its life -----------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Work until it is over. Cancelled, it is given up, and nothing of it stays."""
+        """Work until it is over, or given up: then nothing of it stays."""
         try:
             if isinstance(self._endpoint, PairingInitiator):
                 self._start(self._dial(self._endpoint))
-            while self._endpoint.state is not PairingState.OVER:
+            while self._endpoint.state is not PairingState.OVER and not self._is_given_up:
                 await self._turn()
         finally:
             await self._end()
+
+    def give_up(self) -> None:
+        """Have `run` end. It is not to be cancelled for this: that could take it in the middle of its last work."""
+        self._is_given_up = True
+        self._wake.set()
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name="pairing")
@@ -185,7 +192,9 @@ class PairingDriver:
                 await _sent(link, data)
             if not link.is_handed_over:
                 await link.close()
-        await self._drop()
+        self._drop()
+        if self._dropping:
+            await self._dropping
 
     async def _dial(self, endpoint: PairingInitiator) -> None:
         """Until there is a link; again, when it ends before there is a key."""
@@ -222,7 +231,7 @@ class PairingDriver:
                     self._keep()
                 case Released():
                     self._told("released", peer=self._called, text="the other device has given up")
-                    self._start(self._released())
+                    self._release()
                 case PairingFailed():
                     self._undone(event.reason)
         if isinstance(self._endpoint, PairingResponder) and self._endpoint.state is PairingState.LOCKED:
@@ -323,17 +332,18 @@ class PairingDriver:
         log.info("%s (%s) is paired", self._table.name, self._table.address)
         self._told("paired", peer=self._table.name, address=self._table.address)
 
-    async def _released(self) -> None:
+    def _release(self) -> None:
         if self._agreeing:
             self._agreeing.cancel()
         self._verdict = None
-        await self._drop()
+        self._drop()
 
-    async def _drop(self) -> None:
+    def _drop(self) -> None:
         """Nothing of a peer stays that is not paired for good."""
         if self._table and not self._is_kept:
-            table, self._table, self._keyed = self._table, None, None
-            await self._node.drop(table.address)
+            address, self._table, self._keyed = self._table.address, None, None
+            self._dropping = asyncio.create_task(self._node.drop(address), name="pairing")
+            self._dropping.add_done_callback(self._done)
 
 
 async def _sent(link: PairingLink, data: bytes) -> None:

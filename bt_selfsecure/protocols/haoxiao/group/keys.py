@@ -7,7 +7,7 @@ from dataclasses import field
 from typing import Final
 
 from bt_selfsecure.crypto import hkdf_expand, hkdf_extract, sha256
-from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile, decode
+from bt_selfsecure.protocols.haoxiao.frames import Frame, Kind, Profile
 from bt_selfsecure.protocols.haoxiao.limits import FRAGMENT_BYTES, NONCE_BYTES, SESSION_ID_BYTES, TOKEN_BYTES
 from bt_selfsecure.protocols.haoxiao.suites import HARDENED, Attempt, NotAuthentic
 from bt_selfsecure.sansio.context import Random
@@ -76,8 +76,8 @@ def seal(key: bytes, number: int, message: bytes, random: Random) -> tuple[bytes
     padded = message + _PAD
     padded += bytes(-(_SIV_BYTES + NONCE_BYTES + len(padded)) % FRAGMENT_BYTES)
     data, attempt = HARDENED.seal(key, number, 0, 0, padded, random)
-    frame = decode(data)
-    return attempt.rand, frame.mac + frame.message
+    sealed = data[-(NONCE_BYTES + len(padded) + _SIV_BYTES) :]  # without the head of a session's frame
+    return attempt.rand, sealed[-_SIV_BYTES:] + sealed[:-_SIV_BYTES]
 
 
 def opened(key: bytes, number: int, sealed: bytes) -> tuple[bytes, bytes] | None:

@@ -298,11 +298,12 @@ class GroupOwner:
         return True
 
     def _update(self, peer: bytes, **changes: object) -> None:
-        members = [
-            replace(member, **changes) if member.identity == peer else member  # type: ignore[arg-type]
-            for member in self._kept.members
-        ]
-        self._kept = replace(self._kept, members=tuple(members))
+        members = list(self._kept.members)
+        for at, member in enumerate(members):
+            if member.identity == peer:
+                members[at] = replace(member, **changes)  # type: ignore[arg-type]
+                self._kept = replace(self._kept, members=tuple(members))
+                return
 
     def _repair(self, peer: bytes, until: int, held: Collection[int] = ()) -> None:
         """Give a member by its session the rounds before `until` of which it is not assured, but those that it holds,
