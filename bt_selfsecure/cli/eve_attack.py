@@ -121,7 +121,10 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
     attack.add_argument(
         "targets", nargs="*", metavar="ADDRESS", help="with --live: of the device, or the two; or a server's, with port"
     )
-    attack.add_argument("--profile", choices=("paper", "hardened", "both"), default="both")
+    attack.add_argument(
+        "--profile", choices=("paper", "hardened", "both"), default="both",
+        help="of what is attacked; live it is paper unless hardened is named (default both)",
+    )  # fmt: skip
     attack.add_argument(
         "--runs", type=integer(least=1), metavar="N", help="on the virtual air (default: as in docs/attacks.md)"
     )
