@@ -55,7 +55,11 @@ MOST_OBJECT_SESSIONS: Final = 1100
 
 def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
     """Add `bench` and its commands."""
-    bench = commands.add_parser("bench", help="what the protocols cost beside others, measured here")
+    bench = commands.add_parser(
+        "bench",
+        help="what the protocols cost beside others, measured here",
+        description="Measure on this computer what the protocols cost, beside others and what their papers print.",
+    )
     verbs = bench.add_subparsers(title="commands", metavar="COMMAND", required=True)
     coap = verbs.add_parser(
         "coap",

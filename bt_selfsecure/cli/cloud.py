@@ -54,7 +54,9 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
     up.add_argument("--demo", action="store_true", required=True, help="all of it made up here, on loopback")
     up.add_argument("--folder", type=Path, metavar="DIR", help="where it lives, and stays (default: gone at the end)")
     up.set_defaults(run=_up)
-    run = _verb(verbs, "run", "run it until Ctrl-C or SIGTERM", _run)
+    run = _verb(
+        verbs, "run", "run it until Ctrl-C or SIGTERM; it takes from gateways, and serves REST and the page", _run
+    )
     run.add_argument("-v", "--verbose", action="store_true", help="log what is told at level debug, too")
     _add_token(verbs)
     backup = _verb(verbs, "backup", "copy the database to a file, while the cloud runs", _backup)
@@ -82,7 +84,9 @@ def _verb(verbs: _SubParsersAction[ArgumentParser], name: str, what: str, run: A
 
 def _add_token(verbs: _SubParsersAction[ArgumentParser]) -> None:
     token = verbs.add_parser(
-        "token", help="who may use REST and the page", description="Who may use REST and the page."
+        "token",
+        help="who may use REST and the page",
+        description="Make, list and revoke tokens: whoever has one may use REST and the page, as far as its role goes.",
     )
     kinds = token.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add = _verb(kinds, "add", "make a token and print it, this once; the cloud keeps its hash alone", _token_add)
@@ -99,7 +103,7 @@ def _add_token(verbs: _SubParsersAction[ArgumentParser]) -> None:
     )
     _verb(kinds, "list", "print name, role and last day of each", _token_list)
     revoke = _verb(kinds, "revoke", "let a token count no more", _token_revoke)
-    revoke.add_argument("name", metavar="NAME")
+    revoke.add_argument("name", metavar="NAME", help="whose it is, as `cloud token list` has it")
 
 
 def _read(args: Namespace) -> CloudConfig:

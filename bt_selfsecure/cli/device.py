@@ -12,6 +12,10 @@ from bt_selfsecure.errors import UsageError
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
 
+GROUP: Final = """\
+A device of an IoT network: sensors and commands that a person writes in a few
+lines of Python. Its certificate, signed by its owner, says who it is; it takes
+a gateway that its owner trusts, and no other."""
 DESCRIPTION: Final = """\
 Run a device until Ctrl-C or SIGTERM: it finds its gateway, agrees on keys, and
 answers by what MODULE says, a file with any of these:
@@ -32,12 +36,24 @@ examples:
       over Bluetooth, to the gateway with this address
 docs/iot.md explains it all.
 """
+GROUP_EPILOG: Final = """\
+examples, at its owner's and then at the device:
+  bt-selfsecure iotcrypto prepare boiler --role device --name boiler
+  bt-selfsecure device run examples/laptop_device.py --state boiler
+docs/iot.md explains it all.
+"""
 MOST_PORT: Final = 65_535
 
 
 def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
     """Add `device` and its one command."""
-    group = commands.add_parser("device", help="a device of an IoT network")
+    group = commands.add_parser(
+        "device",
+        help="a device of an IoT network",
+        description=GROUP,
+        epilog=GROUP_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     verbs = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
     run = verbs.add_parser(
         "run",
@@ -54,7 +70,9 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
     )
     port = integer(least=1, most=MOST_PORT)
     run.add_argument("--transmission-port", type=port, default=5712, metavar="N", help="with --gateway (default 5712)")
-    run.add_argument("--advertisement-port", type=port, default=5710, metavar="N", help="default 5710")
+    run.add_argument(
+        "--advertisement-port", type=port, default=5710, metavar="N", help="where gateways advertise (default 5710)"
+    )
     run.add_argument("--ipsp", metavar="ADDRESS", help="dial this gateway over Bluetooth (IPSP), and keep it up")
     run.add_argument("--adapter", default="hci0", metavar="HCI", help="with --ipsp (default hci0)")
     run.add_argument("--profile", choices=("hardened", "paper"), default="hardened", help="of the whole network")

@@ -65,6 +65,15 @@ Whether it succeeded she judges by what passed when her time is over, or at
 Ctrl-C: she read something; the server answered what she changed, or more than
 it was asked, or nothing any more.
 
+On IoT-Crypto she has the folder of a stolen device, --stolen DIR. She calls on
+a gateway of this computer at its negotiation port, or is one at ports of hers,
+which she prints, for a device that you point there. It ends when it succeeds:
+
+  iotcrypto/impostor 127.0.0.1:5711        asks the gateway for its certificate,
+                                           and shows it to devices
+  iotcrypto/stolen-device                  is a gateway by the stolen keys
+  iotcrypto/forged-signer iotcrypto/transitive 127.0.0.1:5711   calls
+
 Others are carried out against devices that are listed as yours in
 /etc/bt-selfsecure/eve.toml, and against no others:
   own = ["B8:27:EB:12:34:56", "B8:27:EB:65:43:21"]"""
@@ -112,7 +121,10 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
     attack.add_argument(
         "targets", nargs="*", metavar="ADDRESS", help="with --live: of the device, or the two; or a server's, with port"
     )
-    attack.add_argument("--profile", choices=("paper", "hardened", "both"), default="both")
+    attack.add_argument(
+        "--profile", choices=("paper", "hardened", "both"), default="both",
+        help="of what is attacked; live it is paper unless hardened is named (default both)",
+    )  # fmt: skip
     attack.add_argument(
         "--runs", type=integer(least=1), metavar="N", help="on the virtual air (default: as in docs/attacks.md)"
     )
@@ -131,6 +143,7 @@ def add(commands: _SubParsersAction[ArgumentParser]) -> None:
     )
     attack.add_argument("--capture", metavar="FILE", help="that a live replay plays")
     attack.add_argument("--key", metavar="KEY", help="that became known, for a live dotp/one-key")
+    attack.add_argument("--stolen", type=Path, metavar="DIR", help="of a device, for a live attack on IoT-Crypto")
     attack.add_argument("--own", type=Path, metavar="FILE", help="list of your devices (default: see above)")
     attack.set_defaults(run=run)
 
@@ -208,6 +221,8 @@ def _row(name: str, text: str) -> list[str]:
 def _live(args: Namespace) -> int:
     from bt_selfsecure.eve.targets import DEFAULT_PATH, OwnDevices
 
+    if args.name.startswith("iotcrypto/"):
+        return _live_on_iotcrypto(args)
     if "/" in args.name:
         return _live_on_coap(args)
     if args.name not in LIVE:
@@ -238,3 +253,22 @@ def _live_on_coap(args: Namespace) -> int:
     return int(
         asyncio.run(attack(args.name, args.profile, places, args.seconds, partial(print, flush=True), args.key or ""))
     )
+
+
+def _live_on_iotcrypto(args: Namespace) -> int:
+    from bt_selfsecure.cli.iot_options import needing_extra
+
+    with needing_extra():
+        from bt_selfsecure.bench.coap.live_relay import place_of
+        from bt_selfsecure.bench.iotcrypto.live import LIVE as ON_IOTCRYPTO
+        from bt_selfsecure.bench.iotcrypto.live import attack
+        from bt_selfsecure.iot.folder import IdentityFolder
+        from bt_selfsecure.protocols.iotcrypto.messages import Profile
+    if args.name not in ON_IOTCRYPTO:
+        raise UsageError(f"{args.name} is not carried out live: choose one of {', '.join(ON_IOTCRYPTO)}")
+    if args.stolen is None:
+        raise UsageError("--stolen DIR is the folder of a device that she has: `iotcrypto prepare` makes one")
+    places = [place_of(target) for target in args.targets]
+    profile = Profile.HARDENED if args.profile == "hardened" else Profile.PAPER
+    say = partial(print, flush=True)
+    return int(asyncio.run(attack(args.name, profile, places, IdentityFolder(args.stolen), args.seconds, say)))

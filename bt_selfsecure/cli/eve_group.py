@@ -21,5 +21,6 @@ COMMANDS: Final = {
 
 def add_parser(subparsers: _SubParsersAction[ArgumentParser], words: Sequence[str] | None) -> None:
     """Add `eve` and its commands, or as many of them as these words need."""
-    parser = subparsers.add_parser("eve", help="what an eavesdropper hears, keeps, computes and tries")
+    what = "what an eavesdropper hears, keeps, computes and tries"
+    parser = subparsers.add_parser("eve", help=what, description=f"{what[0].upper()}{what[1:]}.")
     add_commands(parser.add_subparsers(title="commands", metavar="COMMAND", required=True), COMMANDS, words)

@@ -46,19 +46,26 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    run = _verb(verbs, "run", "run it until Ctrl-C or SIGTERM", _run)
+    run = _verb(
+        verbs, "run", "run it until Ctrl-C or SIGTERM; what devices said and the cloud lacks waits on the disk", _run
+    )
     run.add_argument("-v", "--verbose", action="store_true", help="log what is told at level debug, too")
     status = _verb(verbs, "status", "how it, its cloud and its devices are; exit status 1: it has a problem", _status)
     status.add_argument("--json", action="store_true", help="as GET /v1/status")
-    ask = _verb(verbs, "ask", "what a device's sensors say now", _ask)
+    ask = _verb(verbs, "ask", "read a device's sensors now; each is a line, its name and what it says", _ask)
     ask.add_argument("device", metavar="DEVICE", help="name or id")
     ask.add_argument("sensor", nargs="*", metavar="SENSOR", help="default: all")
     command = _verb(verbs, "command", "have a device do something; exit status 1: it was not done", _command)
     command.add_argument("device", metavar="DEVICE", help="name or id")
-    command.add_argument("name", metavar="NAME")
+    command.add_argument("name", metavar="NAME", help="of the command, as the device's program has it")
     command.add_argument("argument", nargs="?", metavar="VALUE", help="a number, true, false, null, or text")
-    _verb(verbs, "metrics", "figures for Prometheus", _metrics)
-    _verb(verbs, "doctor", "is this machine fit for it, and if not, what to do", _doctor)
+    _verb(verbs, "metrics", "print figures for Prometheus; as GET /v1/metrics on its socket", _metrics)
+    _verb(
+        verbs,
+        "doctor",
+        "is this machine fit for it, and if not, what to do; exit status 1: something is in its way",
+        _doctor,
+    )
     _verb(verbs, "config", "check the configuration and print it with every key explained", _config)
 
 

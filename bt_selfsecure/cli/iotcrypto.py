@@ -110,7 +110,8 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
         description="Add an id to this owner's revocations. The list goes to gateways by the cloud, or by copying the "
         "file revocations.list to them and `trust --take`; they close what is connected within 2 s.",
     )
-    revoke.add_argument("who", metavar="WHO", help="a certificate's file, an id in hexadecimal, or a code")
+    kinds = "a certificate's file, a code, or an id in hexadecimal: copy that, as a typo shows in a code alone"
+    revoke.add_argument("who", metavar="WHO", help=kinds)
     revoke.add_argument("--undo", action="store_true", help="take the id off the list")
     add_state(revoke)
     revoke.set_defaults(run=_revoke)
@@ -130,7 +131,9 @@ def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
 def _add_subject(parser: ArgumentParser) -> None:
     parser.add_argument("--role", choices=ROLES, required=True, help="what it is for; who signs it signs that, too")
     parser.add_argument("--name", required=True, help="whose it is, 1 to 32 bytes")
-    parser.add_argument("--days", type=integer(least=1, most=36_500), default=730, metavar="N", help="default 730")
+    parser.add_argument(
+        "--days", type=integer(least=1, most=36_500), default=730, metavar="N", help="until it expires (default 730)"
+    )
 
 
 def _key(args: Namespace) -> int:
@@ -259,12 +262,16 @@ def _id(text: str) -> bytes:
     from bt_selfsecure.files import is_there
     from bt_selfsecure.iot.folder import read_signed
     from bt_selfsecure.oob.qr import PREFIX, CodeKind, read_code
+    from bt_selfsecure.protocols.iotcrypto.canonical import MalformedError
+    from bt_selfsecure.protocols.iotcrypto.certificate import id_on_label
 
     try:
         if text.startswith(PREFIX):
-            return read_code(text, CodeKind.IOTCRYPTO_ID)
+            return id_on_label(read_code(text, CodeKind.IOTCRYPTO_ID))
         if len(text) == 32:
             return bytes.fromhex(text)
+    except MalformedError as error:
+        raise UsageError(f"a letter of the code {text!r} is wrong ({error}): type it again") from None
     except UnreadableError as error:
         raise UsageError(str(error)) from None
     except ValueError:
@@ -284,6 +291,7 @@ def _show(args: Namespace) -> int:
     from bt_selfsecure.iot.folder import expires_soon, read_public, read_signed
     from bt_selfsecure.oob.qr import CodeKind, code_of, drawn
     from bt_selfsecure.protocols.iotcrypto.canonical import MalformedError
+    from bt_selfsecure.protocols.iotcrypto.certificate import label_of
     from bt_selfsecure.protocols.iotcrypto.lists import TrustList
 
     if args.file is None:
@@ -298,7 +306,7 @@ def _show(args: Namespace) -> int:
     if args.qr:
         if signed is None:
             raise UsageError("a code is of a certificate's id, and this is a list: name a certificate")
-        code = code_of(CodeKind.IOTCRYPTO_ID, signed.certificate.id)
+        code = code_of(CodeKind.IOTCRYPTO_ID, label_of(signed.certificate.id))
         print(drawn(code, colours=sys.stdout.isatty()))
         print(code)
         return 0

@@ -43,7 +43,8 @@ examples:
 
 def add_parser(commands: _SubParsersAction[ArgumentParser]) -> None:
     """Add `link` and its one command."""
-    link = commands.add_parser("link", help="an IP interface over Bluetooth (IPSP), for any program")
+    what = "an IP interface over Bluetooth (IPSP), for any program"
+    link = commands.add_parser("link", help=what, description=f"{what[0].upper()}{what[1:]}: IPv6 by the kernel.")
     verbs = link.add_subparsers(title="commands", metavar="COMMAND", required=True)
     up = verbs.add_parser(
         "up",

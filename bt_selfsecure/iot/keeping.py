@@ -16,7 +16,6 @@ from bt_selfsecure.protocols.iotcrypto.transmission_messages import (
     Answer,
     Ask,
     ListPiece,
-    ReadingRequest,
     RekeyRequest,
 )
 from bt_selfsecure.sansio.back_off import BackOff
@@ -25,8 +24,6 @@ log = logging.getLogger(__name__)
 
 TICK_S: Final = 1.0
 LAST_RETRY_S: Final = 15.0
-SILENCE_S: Final = 60.0
-"""After which the other end is asked whether it is there."""
 
 
 class Tasks:
@@ -73,7 +70,6 @@ class SessionKeeper:
         self._what: Final = role.name.lower()
         self._tasks: Final = Tasks()
         self._over: Final = asyncio.Event()
-        self._asked_at = 0.0
         self._told = ""
         self.session: IotSession | None = None
         """None while there is none."""
@@ -104,7 +100,6 @@ class SessionKeeper:
     # --- as a handler of the session's --------------------------------------------------------------------------------
 
     def asked(self, session: IotSession, n: int, message: Ask) -> None:
-        self._asked_at = _now()
         self._tasks.begin(self._answer(session, n, message))
 
     def ended(self, session: IotSession, reason: str) -> None:
@@ -149,33 +144,27 @@ class SessionKeeper:
         before, self.session = self.session, session
         self._told = ""
         self._over.clear()
-        self._asked_at = _now()
         log.info("connected to the %s %r at %s", self._what, session.peer.certificate.name, session.where)
         session.attend(self)
+        self._tasks.begin(session.ask_when_silent())
         if before is not None:
             before.close("there is a new key")
         if not session.end_reason:
             self.connected.set()
 
     async def _watch(self) -> None:
-        """Look each second whether the other end is still there, and still trusted."""
+        """Look each second whether the other end is still trusted."""
         while True:
             await asyncio.sleep(TICK_S)
             if self._member.reread():
                 self._above.lists_changed()
             self._judge()
-            if self.session is not None and _now() - self._asked_at > SILENCE_S:
-                self._asked_at = _now()
-                self._tasks.begin(self._ask_whether_there(self.session))
 
     def _judge(self) -> None:
         if self.session is not None:
             judgement = self.session.judgement = self._member.judge(self.session.peer, self._role)
             if not judgement.is_trusted:
                 self.session.close(f"it is not trusted any more: {judgement.verdict.words}")
-
-    async def _ask_whether_there(self, session: IotSession) -> None:
-        await session.request(ReadingRequest())
 
     async def _renew(self, old: IotSession) -> None:
         try:

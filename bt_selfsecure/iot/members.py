@@ -9,6 +9,7 @@ from typing import Final
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.iot.folder import IdentityFolder, expires_soon
+from bt_selfsecure.iot.telling import ToldOnce
 from bt_selfsecure.protocols.iotcrypto.canonical import MalformedError
 from bt_selfsecure.protocols.iotcrypto.certificate import Role, SignedCertificate
 from bt_selfsecure.protocols.iotcrypto.config import NegotiationConfig
@@ -44,6 +45,7 @@ class Member:
         """Returns seconds since 1970."""
         self.secrets: Final = folder.secrets()
         self.network: Final = folder.network()
+        self._told: Final = ToldOnce(log)
         self._told_soon = ""
         self._files: dict[str, tuple[int, int]] = {}
         self._pieces: Final = ListPieces()
@@ -112,6 +114,6 @@ class Member:
             whole = self._pieces.take(piece)
             is_new = whole is not None and self.take_list(whole)
         except (MalformedError, NotTakenError, UsageError) as error:
-            log.warning("a list is not taken: %s", error)
+            self._told.warn(f"a list is not taken: {error}")  # it comes again with each connection
             return ErrorMessage(ErrorCode.REFUSED, str(error)[:80]), False
         return Acknowledgement(), is_new

@@ -26,11 +26,13 @@ from bt_selfsecure.protocols.iotcrypto.transmission import (
     Transmission,
     TransmissionEnd,
 )
-from bt_selfsecure.protocols.iotcrypto.transmission_messages import Answer, Ask
+from bt_selfsecure.protocols.iotcrypto.transmission_messages import Answer, Ask, ReadingRequest
 from bt_selfsecure.sansio.context import EndpointContext
 
 DIAL_S: Final = 15.0
 """For each of negotiation and connection."""
+SILENCE_S: Final = 20.0
+"""After which the other end is asked whether it is there."""
 
 
 class NotConnectedError(PeerError):
@@ -130,6 +132,8 @@ class IotSession:
         self.peer: Final[SignedCertificate] = established.peer
         self.judgement = established.judgement
         """What is thought of the peer; whoever judges anew puts it here."""
+        self.heard = asyncio.get_running_loop().time()
+        """When an ask or an answer has come last."""
         self.where: Final = where
         self.begun: Final = driven.begun
         self.handler: SessionHandler | None = None
@@ -166,6 +170,13 @@ class IotSession:
             finally:
                 self._awaited.pop(n, None)
 
+    async def ask_when_silent(self, after_s: float = SILENCE_S) -> None:
+        """Ask the other end whether it is there whenever nothing has come of it for so long. Without an answer the
+        session ends, and `NotConnectedError` is raised."""
+        while True:
+            rest = self.heard + after_s - asyncio.get_running_loop().time()
+            await (asyncio.sleep(rest) if rest > 0 else self.request(ReadingRequest()))
+
     def answer(self, n: int, message: Answer) -> None:
         if not self.end_reason:
             self._driven.link.inner.answer(n, message)
@@ -180,6 +191,8 @@ class IotSession:
             self._over()
 
     def _take(self, event: Any) -> None:
+        if isinstance(event, AskReceived | AskAnswered):
+            self.heard = asyncio.get_running_loop().time()
         match event:
             case AskReceived(n=n, message=message):
                 if self.handler is None:

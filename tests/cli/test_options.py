@@ -24,6 +24,8 @@ def all_of(command: ArgumentParser) -> Iterator[ArgumentParser]:
 
 
 COMMANDS = {command.prog: command for command in all_of(parser())}
+TAUGHT = ("device", "gateway", "cloud", "iotcrypto", "link")
+"""Of which no argument lacks a help."""
 NUMBERS = {
     f"{name} {max(action.option_strings, default=action.dest)}": action
     for name, command in COMMANDS.items()
@@ -87,6 +89,17 @@ def test_options_may_stand_before_between_and_after_what_has_a_place(command: Ar
 def test_help_fits_80_columns(command: ArgumentParser, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     assert [line for line in command.format_help().splitlines() if len(line) > 80] == []
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_help_says_what_a_command_does(command: ArgumentParser) -> None:
+    assert command.description
+
+
+@pytest.mark.parametrize("command", [one for one in COMMANDS if one.split()[1:2] in ([each] for each in TAUGHT)])
+def test_help_says_what_each_argument_is(command: str) -> None:
+    of = COMMANDS[command]._actions
+    assert [each.dest for each in of if not each.help and not isinstance(each, _SubParsersAction)] == []
 
 
 def test_no_option_takes_python_s_own_numbers() -> None:

@@ -165,8 +165,10 @@ def test_a_gateway_that_was_killed_loses_and_doubles_nothing(place: Place) -> No
         cloud.deaf = True
         told = 0
         for run in range(4):
-            config = gateway_config(where, negotiation_port=45711 + run, transmission_port=45721 + run)
-            async with gateway_at(place.gateway, config) as gateway, device_at(place.device, sensor, gateway):
+            async with (
+                gateway_at(place.gateway, gateway_config(where)) as gateway,
+                device_at(place.device, sensor, gateway),
+            ):
                 sensor.to_tell.append((f"run {run}", run))
                 told += 1
                 await until(lambda gateway=gateway: gateway.counts["alerts"] >= 1)  # type: ignore[misc]

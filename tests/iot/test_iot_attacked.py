@@ -12,81 +12,28 @@ from typing import Any
 import pytest
 from iot_network import LOOPBACK, Sensor, company, device_at, enrolled, gateway_at, gateway_config, running, until
 
+from bt_selfsecure.bench.iotcrypto.live import ImpostorEnd, ImpostorGateway
 from bt_selfsecure.dtls.endpoint import Dtls
-from bt_selfsecure.eve.iotcrypto.attacks import Impostor, with_forged_signer
+from bt_selfsecure.eve.iotcrypto.attacks import with_forged_signer
 from bt_selfsecure.iot import sessions
 from bt_selfsecure.iot.advertising import AdvertisementPort
 from bt_selfsecure.iot.device.device import Device, DeviceConfig
 from bt_selfsecure.iot.device.store import DeviceStore
-from bt_selfsecure.iot.folder import IdentityFolder, NetworkKey
-from bt_selfsecure.iot.links import LinkUp, SecuredLink
+from bt_selfsecure.iot.folder import IdentityFolder
+from bt_selfsecure.iot.links import SecuredLink
 from bt_selfsecure.iot.members import Member
 from bt_selfsecure.iot.service import DtlsPort, SessionService
 from bt_selfsecure.iot.sessions import DrivenLink
 from bt_selfsecure.protocols.iotcrypto.certificate import Role, SignedCertificate
 from bt_selfsecure.protocols.iotcrypto.lists import ListKind
 from bt_selfsecure.protocols.iotcrypto.messages import Advertisement, Profile
-from bt_selfsecure.protocols.iotcrypto.transmission import AskAnswered, Transmission, TransmissionEnd
-from bt_selfsecure.protocols.iotcrypto.transmission_messages import ReadingRequest
-from bt_selfsecure.sansio.context import EndpointContext
+from bt_selfsecure.protocols.iotcrypto.transmission import TransmissionEnd
 
 HEARD_S = 1.5
 """For which an attack that fails is given its chance."""
 
 
-class EveEnd:
-    """Is the impostor as the machine inside of a link."""
-
-    def __init__(self, eve: Impostor) -> None:
-        self._eve, self._said = eve, list[bytes]()
-
-    def receive_frame(self, data: bytes, now: float) -> None:
-        self._said += self._eve.hear(data)
-
-    def frames_to_send(self, now: float) -> list[bytes]:
-        said, self._said = self._said, []
-        return said
-
-    def get_timer(self) -> None:
-        return None
-
-    def handle_timer(self, now: float) -> None:
-        pass
-
-    def next_event(self) -> None:
-        return None
-
-
-class RogueGateway(SessionService):
-    """Has the network's common key and a gateway's public certificate, and no secret of it. Reads what connects."""
-
-    def __init__(self, network: NetworkKey, gateway: SignedCertificate, profile: Profile) -> None:
-        super().__init__(network, None, TransmissionEnd.GATEWAY, lambda session: None)  # type: ignore[arg-type]
-        self.eve, self.heard, self.read = Impostor(profile, gateway, os.urandom), 0, list[Any]()
-
-    def _negotiate(self, dtls: Dtls, transmit: Any, place: Any) -> DrivenLink[Any]:
-        self.heard += 1
-        return DrivenLink(SecuredLink(dtls, EveEnd(self.eve)), transmit)
-
-    def _session_key(self, identity: bytes) -> bytes | None:
-        return self.eve.key or None
-
-    def _transmit(self, dtls: Dtls, transmit: Any, place: Any) -> DrivenLink[Transmission]:
-        driven = DrivenLink(
-            SecuredLink(dtls, Transmission(TransmissionEnd.GATEWAY, EndpointContext(os.urandom))), transmit
-        )
-
-        def take(event: Any) -> None:
-            if isinstance(event, LinkUp):
-                driven.link.inner.ask(ReadingRequest(), asyncio.get_running_loop().time())
-            elif isinstance(event, AskAnswered):
-                self.read.append(event.message)
-
-        driven.take = take
-        return driven
-
-
-async def opened(service: SessionService) -> Any:
+async def opened(service: SessionService | ImpostorGateway) -> Any:
     await service.open([(LOOPBACK, 0)], [(LOOPBACK, 0)])
     return SimpleNamespace(service=service)
 
@@ -100,17 +47,18 @@ def test_a_stolen_common_key_makes_a_gateway_in_the_profile_paper_alone(tmp_path
     )
 
     async def main() -> None:
-        rogue = RogueGateway(device.network(), gateway.signed(), profile)
+        read = list[Any]()
+        rogue = ImpostorGateway(device.network(), gateway.signed(), profile, read.append)
         at = await opened(rogue)
         sensor = Sensor()
         async with device_at(device, sensor, at, profile):
             if profile is Profile.PAPER:
-                await until(lambda: rogue.read)
-                assert rogue.read[0].readings == {"count": 1}
+                await until(lambda: read)
+                assert read[0] == {"count": 1}
             else:
                 await until(lambda: rogue.heard)
                 await asyncio.sleep(HEARD_S)
-                assert (rogue.read, sensor.reads) == ([], 0)
+                assert (read, sensor.reads) == ([], 0)
         rogue.close()
 
     asyncio.run(main())
@@ -190,7 +138,7 @@ def test_whoever_follows_a_replayed_advertisement_shows_nothing_and_finds_the_tr
 
         def serve(dtls: Dtls, transmit: Any, place: Any) -> DrivenLink[Any]:
             tried.append(dtls)
-            end = EveEnd(SimpleNamespace(hear=lambda data: shown.append(data) or []))  # type: ignore[arg-type]
+            end = ImpostorEnd(SimpleNamespace(hear=lambda data: shown.append(data) or []))  # type: ignore[arg-type]
             return DrivenLink(SecuredLink(dtls, end), transmit)
 
         hers = DtlsPort(lambda identity: bytes(16), serve)

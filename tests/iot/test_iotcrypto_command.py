@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import random
 import stat
 from pathlib import Path
 
 import pytest
 
 from bt_selfsecure.cli.main import main
+from bt_selfsecure.errors import UnreadableError
 from bt_selfsecure.iot.folder import DAY_S, IdentityFolder, add_signature, read_signed
-from bt_selfsecure.protocols.iotcrypto.certificate import Role, SignedCertificate
+from bt_selfsecure.oob.qr import CodeKind, code_of, read_code
+from bt_selfsecure.protocols.iotcrypto.canonical import MalformedError
+from bt_selfsecure.protocols.iotcrypto.certificate import Role, SignedCertificate, id_on_label, label_of
 from bt_selfsecure.protocols.iotcrypto.trust import TrustVerdict
 
 
@@ -89,6 +93,39 @@ def test_an_owner_is_compared_with_its_code(there: Path, capsys: pytest.CaptureF
         code = capsys.readouterr().out.splitlines()[-1]
         assert run("trust", "--owner", "acme", "--code", code, state="own") == status
     assert "don't trust it" in capsys.readouterr().err
+
+
+LABEL = code_of(CodeKind.IOTCRYPTO_ID, label_of(bytes(range(16))))
+LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:"
+MISTYPED = {
+    *(
+        LABEL[:at] + letter + LABEL[at + 1 :]
+        for at in range(6, len(LABEL))
+        for letter in LETTERS
+        if letter != LABEL[at]
+    ),
+    *(LABEL[:at] + LABEL[at + 1] + LABEL[at] + LABEL[at + 2 :] for at in range(6, len(LABEL) - 1)),
+    *(LABEL[:length] for length in range(6, len(LABEL))),
+    LABEL + "0",
+    LABEL + "000",
+} - {LABEL}
+
+
+def test_a_code_that_is_mistyped_anywhere_is_of_no_id() -> None:
+    assert len(MISTYPED) > 1200
+    for typed in MISTYPED:
+        with pytest.raises((UnreadableError, MalformedError)):
+            id_on_label(read_code(typed, CodeKind.IOTCRYPTO_ID))
+
+
+def test_a_code_that_is_mistyped_revokes_nobody(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for typed in random.Random(1).sample(sorted(MISTYPED), 20):
+        assert run("revoke", typed, state="acme") == 2
+    assert not (there / "acme/revocations.list").exists()
+    assert "is wrong (its check does not fit): type it again" in capsys.readouterr().err
+    assert run("show", "--qr", state="boiler") == 0
+    assert run("revoke", capsys.readouterr().out.splitlines()[-1], state="acme") == 0
+    assert verdict("boiler", by="acme") is TrustVerdict.REVOKED
 
 
 def test_show_says_what_is_wrong_and_what_soon_will_be(there: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,7 +44,7 @@ def place_of(text: str) -> Place:
     except ValueError:
         is_here = False
     if not is_here or not port.isdecimal() or not 0 < int(port) < 65_536:
-        raise UsageError(f"{text!r}: CoAP is attacked on this computer alone: name a server as in 127.0.0.1:5683")
+        raise UsageError(f"{text!r}: servers are attacked on this computer alone: name one as in 127.0.0.1:5683")
     return host.strip("[]"), int(port)
 
 

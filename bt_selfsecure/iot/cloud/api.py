@@ -154,8 +154,13 @@ class CloudApi:
 
     async def _health(self, request: web.Request) -> web.Response:
         read_query(request.query, NoQuery)
-        faults = self.faults()
-        return json_answer({"healthy": not faults, "problems": self.problems()}, 503 if faults else 200)
+        unread = await self._unread()
+        is_healthy = not (unread or self.faults())
+        return json_answer({"healthy": is_healthy, "problems": unread + self.problems()}, 200 if is_healthy else 503)
+
+    async def _unread(self) -> list[str]:
+        trouble = await self._readers.trouble()
+        return [f"nothing can be read from the database: {trouble}"] if trouble else []
 
     async def _openapi(self, request: web.Request) -> web.Response:
         read_query(request.query, NoQuery)
@@ -227,7 +232,7 @@ class CloudApi:
             "gateways": gateways,
             "devices": devices,
             "unseen_alerts": alerts,
-            "healthy": int(not self.faults()),
+            "healthy": int(not (await self._unread() or self.faults())),
             "refused_negotiations": self._cloud.refused,
             "certificate_expires_seconds": self._cloud.member.signed.certificate.expires,
             "start_time_seconds": int(self._begun),

@@ -128,7 +128,15 @@ AWAY: Final[Mapping[int, str]] = {
 ASKED: Final = {status: doc for status, doc in AWAY.items() if status != 409}
 PARTNER: Final = TokenRole.PARTNER
 OPERATIONS: Final[Mapping[str, CloudOperation]] = {
-    "health": CloudOperation(_get("/v1/health", "Whether the cloud can do its work", Health, "It can."), None),
+    "health": CloudOperation(
+        _get(
+            "/v1/health",
+            "Whether the cloud can do its work; with status 503 where something is in its way",
+            Health,
+            "It can.",
+        ),
+        None,
+    ),
     "openapi": CloudOperation(_get("/v1/openapi.json", "This description", dict, "OpenAPI 3.1."), None),
     "network": CloudOperation(_get("/v1/network", "The network as a whole", types.Network, "Counts."), PARTNER),
     "gateways": CloudOperation(

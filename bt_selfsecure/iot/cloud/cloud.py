@@ -15,6 +15,7 @@ from bt_selfsecure.iot.keeping import TICK_S, Tasks
 from bt_selfsecure.iot.members import Member
 from bt_selfsecure.iot.service import SessionService
 from bt_selfsecure.iot.sessions import IotSession, NotConnectedError
+from bt_selfsecure.iot.telling import ToldOnce
 from bt_selfsecure.protocols.iotcrypto.certificate import Role
 from bt_selfsecure.protocols.iotcrypto.events import NegotiationFailed
 from bt_selfsecure.protocols.iotcrypto.lists import ListKind
@@ -43,7 +44,6 @@ MOST_TOGETHER: Final = 4096
 RETRY_S: Final = 2.0
 PRUNE_S: Final = 3600.0
 REKEYED_S: Final = 60.0
-MOST_TOLD: Final = 64
 
 T = TypeVar("T")
 
@@ -85,7 +85,7 @@ class Cloud:
         self._something: Final = asyncio.Event()
         self._given: Final[dict[bytes, dict[ListKind, int]]] = {}
         self._rekeyed: Final[set[IotSession]] = set()
-        self._told: Final[set[str]] = set()
+        self._told: Final = ToldOnce(log)
         self.service: Final = SessionService(
             member.network, member.config(Role.GATEWAY), TransmissionEnd.CLOUD, self._take, self._refuse
         )
@@ -138,17 +138,13 @@ class Cloud:
             log.info("the gateway %r is connected from %s", session.peer.certificate.name, session.where)
             self._tasks.begin(self._note(lambda store: store.gateway_came(session.peer, self._now_ms())))
         session.attend(self)
+        self._tasks.begin(session.ask_when_silent())
         self._tasks.begin(self._give_lists(session))
 
     def _refuse(self, failed: NegotiationFailed, where: str) -> None:
         self.refused += 1
         who = f"{failed.peer.certificate.name!r} at {where}" if failed.peer else where
-        trouble = f"{who} is not taken: {failed.reason.value}; {failed.verdict.words}"
-        if trouble not in self._told:  # strangers can make as many as they like
-            if len(self._told) >= MOST_TOLD:
-                self._told.clear()
-            self._told.add(trouble)
-            log.warning("%s", trouble)
+        self._told.warn(f"{who} is not taken: {failed.reason.value}; {failed.verdict.words}")
 
     def asked(self, session: IotSession, n: int, message: Ask) -> None:
         match message:

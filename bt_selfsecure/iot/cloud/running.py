@@ -72,7 +72,10 @@ async def run_cloud(config: CloudConfig, told: Callable[[Cloud, int], None] | No
     open_base(config, new=True).close()
 
     def again() -> CloudDatabase:
-        return connect(config.cloud.database, config.cloud.state)
+        try:
+            return connect(config.cloud.database, config.cloud.state)
+        except UsageError as error:  # it was there at the start, so whoever asks can't help it
+            raise SqlError(str(error)) from None
 
     cloud, readers = Cloud(config, member, again), Readers(again)
     api = CloudApi(cloud, readers, context)

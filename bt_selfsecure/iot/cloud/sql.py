@@ -77,10 +77,16 @@ class Sqlite(CloudDatabase):
                 path.stat()  # says that it is not there
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             self.base: Final = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=WAIT_S)
-            for pragma in ("journal_mode = WAL", "synchronous = FULL", "cache_size = -32000"):
-                self.base.execute(f"PRAGMA {pragma}")
+            try:
+                for pragma in ("journal_mode = WAL", "synchronous = FULL", "cache_size = -32000"):
+                    self.base.execute(f"PRAGMA {pragma}")
+            except BaseException:
+                self.base.close()
+                raise
         except OSError as error:
             raise UsageError(f"can't use the database {path} ({error.strerror}): name the cloud's folder") from None
+        except sqlite3.OperationalError as error:  # locked, the disk is full, and the like
+            raise SqlError(f"the database can't be had: {error}") from None
         except sqlite3.Error as error:
             raise UsageError(f"the database {path} can't be used ({error}): put a backup in its place") from None
 

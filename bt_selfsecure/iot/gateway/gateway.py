@@ -20,7 +20,8 @@ from bt_selfsecure.iot.gateway.uplink import Uplink
 from bt_selfsecure.iot.keeping import TICK_S, Tasks
 from bt_selfsecure.iot.members import Member
 from bt_selfsecure.iot.service import SessionService
-from bt_selfsecure.iot.sessions import IotSession, NotConnectedError
+from bt_selfsecure.iot.sessions import SILENCE_S, IotSession, NotConnectedError
+from bt_selfsecure.iot.telling import ToldOnce
 from bt_selfsecure.protocols.iotcrypto.certificate import Role
 from bt_selfsecure.protocols.iotcrypto.events import NegotiationFailed
 from bt_selfsecure.protocols.iotcrypto.limits import MOST_READINGS
@@ -94,7 +95,7 @@ class Gateway:
         )
         self.uplink: Final = self._made_uplink(parse_place(cloud)) if cloud else None
         self._tasks: Final = Tasks()
-        self._told: set[str] = set()
+        self._told: Final = ToldOnce(log)
 
     def _made_uplink(self, place: Place) -> Uplink:
         port = self.config.cloud.transmission_port
@@ -140,7 +141,7 @@ class Gateway:
         before = self.devices.get(session.id)
         name = session.peer.certificate.name
         if before is None and len(self.devices) >= self.config.devices.most:
-            self._tell_once(f"{len(self.devices)} devices are connected, as many as [devices] most allows")
+            self._told.warn(f"{len(self.devices)} devices are connected, as many as [devices] most allows")
             session.close("the gateway is full")
             return
         device = ConnectedDevice(session, before.since_ms if before else self._now_ms())
@@ -153,13 +154,16 @@ class Gateway:
             log.info("the device %r is connected from %s", name, session.where)
             self._keep(JoinedRecord(session.id, self._now_ms(), session.peer))
         session.attend(self)
+        self._tasks.begin(
+            session.ask_when_silent(2 * SILENCE_S)
+        )  # a device asks first: its sensors are not read for it
         self._tasks.begin(self._fetch(device, soon=before is None))
         self._tasks.begin(self._give_lists(device))
 
     def _refused(self, failed: NegotiationFailed, where: str) -> None:
         self.counts["refused"] += 1
         who = f"{failed.peer.certificate.name!r} at {where}" if failed.peer else where
-        self._tell_once(f"{who} is not taken: {failed.reason.value}; {failed.verdict.words}")
+        self._told.warn(f"{who} is not taken: {failed.reason.value}; {failed.verdict.words}")
 
     def ended(self, session: IotSession, reason: str) -> None:
         device = self.devices.get(session.id)
@@ -221,13 +225,13 @@ class Gateway:
             due = max(due + (period if not soon else (0.5 + random.random() / 2) * period), clock())
             soon = False
             if self.writer.is_full:
-                self._tell_once("as many records wait for the cloud as may: nothing more is read")
+                self._told.warn("as many records wait for the cloud as may: nothing more is read")
                 continue
             answer = await device.session.request(ReadingRequest())
             if isinstance(answer, ReadingResponse) and answer.readings:
                 await self._keep_reading(device, answer)
             elif isinstance(answer, ErrorMessage):
-                self._tell_once(f"the device {device.session.peer.certificate.name!r}: {answer.text}")
+                self._told.warn(f"the device {device.session.peer.certificate.name!r}: {answer.text}")
 
     async def _keep_reading(self, device: ConnectedDevice, answer: ReadingResponse) -> None:
         now = self._now_ms()
@@ -290,14 +294,6 @@ class Gateway:
 
     def _keep(self, record: KeptRecord) -> None:
         self._tasks.begin(self.writer.add(record, always=True))
-
-    def _tell_once(self, trouble: str) -> None:
-        """Log it, once: anybody near can make some of these, and again and again."""
-        if trouble not in self._told:
-            if len(self._told) >= 64:
-                self._told.clear()
-            self._told.add(trouble)
-            log.warning("%s", trouble)
 
     def _now_ms(self) -> int:
         return int(self.member.wall() * 1000)

@@ -50,6 +50,19 @@ def id_of(ecdh_key: bytes, ecdsa_key: bytes) -> bytes:
     return sha256(b"btss iotcrypto id" + ecdh_key + ecdsa_key)[: limits.ID_BYTES]
 
 
+def label_of(identity: bytes) -> bytes:
+    """Return what a label's code carries: an id, and two bytes by which a mistyped letter shows."""
+    return identity + sha256(b"btss iotcrypto label" + identity)[:2]
+
+
+def id_on_label(label: bytes) -> bytes:
+    """Return the id that a label's code carries. Raises `MalformedError` where a letter of it was mistyped."""
+    identity = label[: limits.ID_BYTES]
+    if label != label_of(identity):
+        raise MalformedError("its check does not fit")
+    return identity
+
+
 @value
 class ThirdPartySignature:
     """Says that its signer knows whose certificate it is."""

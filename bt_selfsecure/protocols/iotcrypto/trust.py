@@ -88,7 +88,8 @@ class TrustStore:
         if not new.is_signed_by(self.owner):
             raise NotTakenError(f"a list of {new.kind.name.lower()} that is not of the owner {self.owner.id.hex()}")
         if before and new.serial <= before.serial:
-            raise NotTakenError(f"a list of {new.kind.name.lower()} that is older than the one that is here")
+            what = f"a list of {new.kind.name.lower()} of serial {new.serial}"
+            raise NotTakenError(f"{what}, which is older than the one that is here, of {before.serial}")
         self.lists[new.kind] = new
         entries = new.entries
         if new.kind is ListKind.PARTIES:
