@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 from bt_selfsecure.addresses import EXAMPLE, is_address, parse_address, spelled
 from bt_selfsecure.bearers.hci import adapter_addresses
 from bt_selfsecure.errors import UsageError
+from bt_selfsecure.node.client import NodeClient
 from bt_selfsecure.node.config import Config, udp_places
 from bt_selfsecure.node.config_file import read
 from bt_selfsecure.node.doctor.checks import checks_of
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 WIDTH: Final = 80
 INDENT: Final = 28
+NAME: Final = re.compile(r"hci\d{1,3}")
 COLOURS: Final = {Verdict.OK: "32", Verdict.WARNING: "33", Verdict.FAILURE: "31", Verdict.NOT_SEEN: "36"}
 """SGR parameters (ECMA-48)."""
 
@@ -62,7 +65,9 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     parser.set_defaults(run=run)
     parser.add_argument("--config", type=Path, metavar="FILE", help="the node's, if it is not the default one")
     parser.add_argument(
-        "--adapter", metavar="hciN", help="the adapter to look at, or its address (default: of the configuration)"
+        "--adapter",
+        metavar="hciN",
+        help="the adapter to look at, or its address (default: the running node's, else of the configuration)",
     )
     parser.add_argument(
         "--peer", metavar="ADDR", help="the other node's address: is it another than ours, is it paired"
@@ -73,7 +78,7 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
 def run(args: Namespace) -> int:
     """Make the checks and show them as they come. UsageError for an adapter or address that is none."""
     config = _config(args.config)
-    adapter = args.adapter or (config.node.adapter if config.needs_adapter else "")
+    adapter = args.adapter or (_adapter_of_node(config) if config.needs_adapter else "")
     system = HostSystem(
         _adapter(adapter) if adapter else "",
         peer=parse_address(args.peer) if args.peer else None,
@@ -100,11 +105,21 @@ def _config(path: Path | None) -> Config:
         return Config()
 
 
+def _adapter_of_node(config: Config) -> str:
+    """Return the adapter that the running node has, which may have got another name since the node's start; as
+    configured where none runs, it has none, or may not be asked."""
+    with contextlib.suppress(UsageError):
+        adapter = str(NodeClient(config.node.socket).status()["adapter"])
+        if NAME.fullmatch(adapter):
+            return adapter
+    return config.node.adapter
+
+
 def _adapter(text: str) -> str:
     """Return the name that it has now; where no adapter has that address, the address."""
     if is_address(wanted := spelled(text)):
         return next((name for name, address in adapter_addresses().items() if address == wanted), wanted)
-    if not re.fullmatch(r"hci\d{1,3}", text):
+    if not NAME.fullmatch(text):
         raise UsageError(f"{text!r} is not an adapter: write it as in hci0 or {EXAMPLE}")
     return text
 

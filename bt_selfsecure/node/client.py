@@ -8,7 +8,7 @@ import os
 import time
 from _thread import _local  # as `threading` has it, which takes a twentieth of what Python takes to start
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, Final
 
@@ -211,12 +211,15 @@ class NodeClient:
                 self.wait(error)
 
     def wait(self, error: NodeAwayError) -> None:
-        """Wait until the node is back; raise the error where it does not come."""
+        """Wait until the node is back; where it does not come, raise what hinders it now, not what did at first."""
         end = time.monotonic() + PATIENCE_S
         while time.monotonic() < end:
             time.sleep(RETRY_S)
-            with suppress(NodeAwayError):
+            try:
                 self.status()
+            except NodeAwayError as newer:
+                error = newer
+            else:
                 return
         raise error
 

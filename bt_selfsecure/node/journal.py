@@ -48,6 +48,7 @@ from bt_selfsecure.node.journal_file import (
     open_database,
     refused,
 )
+from bt_selfsecure.node.journal_schema import MIGRATIONS
 from bt_selfsecure.node.noted import Noted, PeerRow
 from bt_selfsecure.node.row_numbers import RowNumbers
 from bt_selfsecure.node.salvage import salvage
@@ -314,6 +315,8 @@ class Journal(Noted):
             if self._sync_due:
                 self._database.execute("PRAGMA synchronous = FULL")
             with self._transaction():
+                if not self.is_noted:  # an empty transaction asks no disk
+                    self._database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
                 self.execute(self._database)
             if self._sync_due:
                 self._database.execute("PRAGMA synchronous = NORMAL")

@@ -15,7 +15,7 @@ from loopback_node import LoopbackNode, Server
 
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node import pipe as module
-from bt_selfsecure.node.client import NodeClient
+from bt_selfsecure.node.client import NodeAwayError, NodeClient
 from bt_selfsecure.node.pipe import CHUNK_BYTES, HEAD, PORT, Flag, Pipe, PipeError
 
 
@@ -292,6 +292,14 @@ def test_a_node_that_stays_away_is_given_up(
     server.stop("alice")
     with pytest.raises(UsageError, match=r"no node runs on .*alice\.sock"):
         running.join()
+
+
+def test_whoever_waits_in_vain_for_a_node_is_told_what_hinders_now_and_not_what_did_at_first(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bt_selfsecure.node.client.PATIENCE_S", 0.1)
+    with pytest.raises(NodeAwayError, match=r"no node runs on .*alice\.sock"):
+        NodeClient(server.socket("alice")).wait(NodeAwayError("the node ended in mid-sentence"))
 
 
 def test_an_unknown_peer_is_refused_at_once(at_alice: NodeClient, nothing: Path, tmp_path: Path) -> None:
