@@ -123,6 +123,14 @@ def test_no_service_can_take_all_memory_or_all_processes_of_a_pi(unit: Path) -> 
     assert 0 < int(tasks) <= 64
 
 
+def test_a_capture_is_begun_again_whatever_ended_it_and_however_often() -> None:
+    """As a radio that comes late at boot, or is away for an hour: both are exit status 2 at the start."""
+    (unit,) = (one for one in SERVICES if one.name == "bt-selfsecure-eve.service")
+    assert settings(unit, "Restart") == ["on-failure"]
+    assert settings(unit, "RestartPreventExitStatus") == []
+    assert settings(unit, "StartLimitIntervalSec") == ["0"]
+
+
 def test_no_socket_of_roots_lies_where_a_service_could_replace_it() -> None:
     writable = {f"/run/{name}" for unit in SERVICES for name in settings(unit, "RuntimeDirectory")}
     assert writable
