@@ -119,7 +119,7 @@ def test_a_cloud_whose_database_is_away_for_writing_goes_on_when_it_is_back(
     async def main() -> None:
         async with cloud_at(tmp_path) as running:
             with moved_away(tmp_path / "cloud/cloud.db"):
-                running.cloud._close()  # as after an error
+                await running.cloud._disk.do(running.cloud._close)  # as after an error
                 assert await running.cloud._on_disk(lambda store: True) is None
                 assert "can't use the database" in running.cloud.trouble
             assert await running.cloud._on_disk(lambda store: True)
