@@ -1,4 +1,5 @@
-"""A database that a running cloud can't read: health and REST answer 503 with the cause, and as before once it can."""
+"""A database that a running cloud can't read: health and REST answer 503, the log has the cause, and all is as before
+once it can be read."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from cloud_network import Rest, cloud_at
 from postgres_server import PostgresServer
 
 from bt_selfsecure.iot.cloud import cloud, readers, sql
+from bt_selfsecure.iot.cloud.api import NO_DATABASE
 from bt_selfsecure.iot.cloud.api_operations import OPERATIONS
 from bt_selfsecure.iot.cloud.readers import Readers
 from bt_selfsecure.iot.cloud.sql import CloudDatabase, SqlError, connect
@@ -50,8 +52,7 @@ def damaged(file: Path) -> Iterator[None]:
 async def says_503_meanwhile(rest: Rest, broken: AbstractContextManager[None]) -> None:
     with broken:
         status, told = await rest.ask("/v1/health")
-        assert (status, told["healthy"]) == (503, False)
-        assert any(each.startswith("nothing can be read from the database: ") for each in told["problems"])
+        assert (status, told) == (503, {"healthy": False, "problems": [NO_DATABASE]})
         for path in ("/v1/network", "/v1/devices", "/v1/trust", "/v1/metrics"):
             status, told = await rest.ask(path)
             assert (status, "database" in told["error"]) == (503, True), path
@@ -60,15 +61,34 @@ async def says_503_meanwhile(rest: Rest, broken: AbstractContextManager[None]) -
 
 
 @pytest.mark.parametrize("broken", [moved_away, unreadable, damaged])
-def test_a_file_that_a_running_cloud_can_not_read_is_503_with_the_cause(tmp_path: Path, broken: Break) -> None:
+def test_a_file_that_a_running_cloud_can_not_read_is_503_and_the_cause_is_logged_once(
+    tmp_path: Path, broken: Break, caplog: pytest.LogCaptureFixture
+) -> None:
     async def main() -> None:
         async with cloud_at(tmp_path) as running:
             await says_503_meanwhile(running.rest(), broken(tmp_path / "cloud/cloud.db"))
 
     asyncio.run(main())
+    (logged,) = [each.message for each in caplog.records if "nothing can be read from the database" in each.message]
+    assert len(logged) > len("nothing can be read from the database: ")
 
 
-def test_a_server_that_is_away_is_503_with_the_cause(tmp_path: Path, postgres: PostgresServer) -> None:
+def test_whoever_shows_no_token_learns_no_path_and_no_server_from_a_database_that_is_away(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with cloud_at(tmp_path) as running:
+            rest = running.rest()
+            with moved_away(tmp_path / "cloud/cloud.db"):
+                await running.cloud._disk.do(running.cloud._close)
+                assert await running.cloud._on_disk(lambda store: True) is None
+                assert str(tmp_path) in running.cloud.trouble
+                answers = [await rest.ask(path) for path in ("/v1/health", "/v1/network")]
+            assert [status for status, told in answers] == [503, 503]
+            assert str(tmp_path) not in str(answers)
+
+    asyncio.run(main())
+
+
+def test_a_server_that_is_away_is_503(tmp_path: Path, postgres: PostgresServer) -> None:
     @contextlib.contextmanager
     def away() -> Iterator[None]:
         postgres.cut()

@@ -39,6 +39,7 @@ from bt_selfsecure.iot.cloud.cloud import Cloud
 from bt_selfsecure.iot.cloud.page import HEADERS, the_page
 from bt_selfsecure.iot.cloud.queries import NotThereError, Scope
 from bt_selfsecure.iot.cloud.readers import Readers
+from bt_selfsecure.iot.cloud.sql import SqlError
 from bt_selfsecure.iot.cloud.tokens import (
     NoTokenError,
     ProofReader,
@@ -77,6 +78,8 @@ http_log.setLevel(logging.CRITICAL)  # aiohttp logs a traceback for every reques
 STRANGERS_PER_MINUTE: Final = 60
 """Requests without a token that counts, of one address."""
 STOP_S: Final = 1.0
+NO_DATABASE: Final = "the database can't be used now: the cloud's log says why (journalctl -u bt-selfsecure-cloud)"
+"""For whoever has shown no token: the cause names paths and servers."""
 TOKEN, SCOPE = web.RequestKey("token", Token), web.RequestKey("scope", object)
 
 
@@ -87,6 +90,7 @@ class CloudApi:
         """Without `context` it is HTTP, for a proxy on the same computer."""
         self._cloud, self._readers, self._context = cloud, readers, context
         self._begun: Final = time.time()
+        self._unread = ""
         self._judge: Final = TrustJudge(cloud.member)
         self._proofs: Final = ProofReader()
         self._rates: Final = Rates(cloud.config.api.requests_per_minute)
@@ -127,6 +131,9 @@ class CloudApi:
             except NoTokenError:
                 self._strangers.take(request.remote or "", time.monotonic())
                 raise
+            except SqlError as error:
+                self._log_unread(str(error))
+                raise SqlError(NO_DATABASE) from None
             self._rates.take(token.name, time.monotonic())
             if token.role < role:
                 raise ForbiddenError(
@@ -154,13 +161,18 @@ class CloudApi:
 
     async def _health(self, request: web.Request) -> web.Response:
         read_query(request.query, NoQuery)
-        unread = await self._unread()
-        is_healthy = not (unread or self.faults())
-        return json_answer({"healthy": is_healthy, "problems": unread + self.problems()}, 200 if is_healthy else 503)
+        unread = await self._readers.trouble()
+        self._log_unread(unread)
+        problems = [NO_DATABASE] if unread or self._cloud.trouble else []
+        problems += self._faults_of_trust()
+        is_healthy = not problems
+        return json_answer({"healthy": is_healthy, "problems": problems + self._soon()}, 200 if is_healthy else 503)
 
-    async def _unread(self) -> list[str]:
-        trouble = await self._readers.trouble()
-        return [f"nothing can be read from the database: {trouble}"] if trouble else []
+    def _log_unread(self, trouble: str) -> None:
+        """Once, until it is another."""
+        if trouble and trouble != self._unread:
+            log.error("nothing can be read from the database: %s", trouble)
+        self._unread = trouble
 
     async def _openapi(self, request: web.Request) -> web.Response:
         read_query(request.query, NoQuery)
@@ -232,7 +244,7 @@ class CloudApi:
             "gateways": gateways,
             "devices": devices,
             "unseen_alerts": alerts,
-            "healthy": int(not (await self._unread() or self.faults())),
+            "healthy": int(not (await self._readers.trouble() or self._cloud.trouble or self._faults_of_trust())),
             "refused_negotiations": self._cloud.refused,
             "certificate_expires_seconds": self._cloud.member.signed.certificate.expires,
             "start_time_seconds": int(self._begun),
@@ -330,10 +342,10 @@ class CloudApi:
             raise NotThereError("there is no token of this name: GET /v1/tokens lists them")
         return web.Response(status=204)
 
-    def faults(self) -> list[str]:
-        """Return what keeps it from its work, each in one sentence with its remedy."""
+    def _faults_of_trust(self) -> list[str]:
+        """What keeps gateways from being trusted, each in one sentence with its remedy."""
         member = self._cloud.member
-        found = [self._cloud.trouble] if self._cloud.trouble else []
+        found: list[str] = []
         if member.wall() < member.trust.least_time:
             found.append(
                 "this computer's clock is behind what the owner has signed: set it; nobody is trusted until then"
@@ -342,11 +354,15 @@ class CloudApi:
             found.append("its certificate has expired: iotcrypto certificate renews it, then have it signed")
         return found
 
+    def _soon(self) -> list[str]:
+        """What will be one."""
+        soon = expires_soon(self._cloud.member.signed.certificate, self._cloud.member.wall())
+        return [soon] if soon else []
+
     def problems(self) -> list[str]:
-        """Return the faults, and what will be one."""
-        member = self._cloud.member
-        soon = expires_soon(member.signed.certificate, member.wall())
-        return self.faults() + ([soon] if soon else [])
+        """Return what keeps it from its work, and what will, each in one sentence with its remedy."""
+        database = [self._cloud.trouble] if self._cloud.trouble else []
+        return database + self._faults_of_trust() + self._soon()
 
     def _now_ms(self) -> int:
         return int(self._cloud.member.wall() * 1000)
