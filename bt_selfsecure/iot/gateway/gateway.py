@@ -154,9 +154,7 @@ class Gateway:
             log.info("the device %r is connected from %s", name, session.where)
             self._keep(JoinedRecord(session.id, self._now_ms(), session.peer))
         session.attend(self)
-        self._tasks.begin(
-            session.ask_when_silent(2 * SILENCE_S)
-        )  # a device asks first: its sensors are not read for it
+        self._tasks.begin(session.ask_when_silent(2 * SILENCE_S))  # a device asks first: no sensor is read for that
         self._tasks.begin(self._fetch(device, soon=before is None))
         self._tasks.begin(self._give_lists(device))
 
