@@ -118,13 +118,13 @@ class Command:
                 return line
 
     def end(self) -> tuple[int, str, str]:
-        """Return exit status, all output, and all of standard error."""
+        """Return exit status, all output, and all of standard error, once."""
         assert self.process.stdout is not None
-        with self._patience():
+        with self._patience(), self.process.stdout, self._errors:
             self.output += self.process.stdout.read().splitlines()
             status = self.process.wait()
-        self._errors.seek(0)
-        return status, "\n".join(self.output), self._errors.read()
+            self._errors.seek(0)
+            return status, "\n".join(self.output), self._errors.read()
 
     @contextlib.contextmanager
     def _patience(self) -> Iterator[None]:
@@ -144,6 +144,8 @@ class Command:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        assert self.process.stdout is not None
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        self.process.stdout.close()
         self._errors.close()

@@ -121,8 +121,9 @@ def test_without_a_terminal_and_without_a_string_it_says_what_to_give(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run("establish", "bob")
-    monkeypatch.setattr(sys, "stdin", open(os.devnull))  # noqa: PTH123, SIM115
-    status, _, err = run("confirm", "bob")
+    with Path(os.devnull).open() as nobody:
+        monkeypatch.setattr(sys, "stdin", nobody)
+        status, _, err = run("confirm", "bob")
     assert (status, "there is no terminal to ask on: give --string" in err) == (2, True)
 
 
