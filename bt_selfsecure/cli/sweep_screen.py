@@ -74,6 +74,7 @@ class Screen:
             )
         elif sweep.done:
             print(f"the report: {driver.report}")
+        sys.stdout.flush()  # before what standard error has to say, where both go to one file
 
     def _changed(self) -> None:
         self._clear()
