@@ -21,13 +21,14 @@ data: 10 to 12 % at 0 to 2 m)."""
 
 class VirtualRadio:
     """Puts controllers named `names` on `air`. `socket(name)` is where that machine's UART ends; each connection to it
-    is a controller that was just switched on, and the end of the connection cuts its power."""
+    is a controller that was just switched on, and its end, or the next connection, cuts its power."""
 
     def __init__(self, air: LossProcess, names: Sequence[str], taps: Mapping[str, Tap], folder: Path) -> None:
         self._link = LossyLink(air.heard, taps, air.rssi)
         self._addresses = {name: address(number) for number, name in enumerate(names, 1)}
         self._folder = folder
         self._servers: list[asyncio.Server] = []
+        self._on: dict[str, Any] = {}
 
     def socket(self, name: str) -> Path:
         return self._folder / f"{name}.uart"
@@ -44,13 +45,22 @@ class VirtualRadio:
         self._link.close()
 
     def switch_on(self, name: str, source: Any, sink: Any) -> Any:
-        return LinuxController(
+        """Return the controller. One of before has a machine that was killed, and whose connection the kernel has not
+        ended yet."""
+        if before := self._on.get(name):
+            self.switch_off(before)
+        self._on[name] = LinuxController(
             name, host_source=source, host_sink=sink, link=self._link, public_address=self._addresses[name]
         )
+        return self._on[name]
 
     def switch_off(self, controller: Any) -> None:
-        controller.le_legacy_advertiser.stop()
-        self._link.remove_controller(controller)
+        """Cut its power, if it has any."""
+        if self._on.get(controller.name) is controller:
+            del self._on[controller.name]
+            controller.host = None
+            controller.le_legacy_advertiser.stop()
+            self._link.remove_controller(controller)
 
 
 def address(number: int) -> str:
@@ -71,5 +81,4 @@ class _Uart(StreamPacketSource):  # type: ignore[misc]
         self._controller = self._radio.switch_on(self._name, self, StreamPacketSink(transport))
 
     def connection_lost(self, _fault: Exception | None) -> None:
-        self._controller.host = None
         self._radio.switch_off(self._controller)

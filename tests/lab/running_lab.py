@@ -52,7 +52,7 @@ class RunningLab(LabClient):
         if self.process.poll() is None:
             self.process.terminate()
             self.process.wait(60)
-            assert "Traceback" not in self.said
+            assert "Traceback" not in self.said, self.said
 
     def all_logs(self) -> str:
         texts = [f"--- the lab\n{self.said}"]
