@@ -56,7 +56,8 @@ class VirtualRadio:
 
     def switch_off(self, controller: Any) -> None:
         """Cut its power, if it has any."""
-        if self._on.get(controller.name) is controller:
+        is_on = self._on.get(controller.name) is controller
+        if is_on:
             del self._on[controller.name]
             controller.host = None
             controller.le_legacy_advertiser.stop()
