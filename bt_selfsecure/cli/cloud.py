@@ -136,7 +136,7 @@ def _config(args: Namespace) -> int:
 
 
 def _up(args: Namespace) -> int:
-    from bt_selfsecure.cli.try_nodes import folder_for, signals_as_ctrl_c
+    from bt_selfsecure.cli.try_nodes import Dots, folder_for, signals_as_ctrl_c
 
     with needing_extra("cloud"):
         from bt_selfsecure.iot.demo.network import DemoNetwork
@@ -146,13 +146,13 @@ def _up(args: Namespace) -> int:
         network = DemoNetwork(folder)
         try:
             network.start()
-            print("A cloud, a gateway and three devices start, a process each", end="", flush=True)
+            dots = Dots("A cloud, a gateway and three devices start, a process each ")
             until = time.monotonic() + DEMO_S
             while not network.is_living():
                 if time.monotonic() > until:
                     raise UsageError(f"the network did not come to life in {DEMO_S:.0f} s: see the logs in {folder}")
                 time.sleep(0.5)
-                print(".", end="", flush=True)
+                dots.go_on()
             _tell(network)
             while True:
                 network.is_living()

@@ -27,6 +27,7 @@ MOST_LOSS: Final = 0.5
 KEY_S: Final = 120.0
 DELIVERY_S: Final = 60.0
 LOOK_S: Final = 0.25
+COLUMNS: Final = 80
 PLUG_S: Final = 2.0
 """For which it stays pulled."""
 HELLO: Final = "hello, bob"
@@ -232,19 +233,36 @@ def prompt(line: str) -> None:
     say(f"\n$ {line}")
 
 
+class Dots:
+    """Shows that something goes on: `doing`, and a dot each second, in lines of 80 columns."""
+
+    def __init__(self, doing: str) -> None:
+        self._column = len(doing)
+        self._next = time.monotonic() + 1
+        print(doing, end="", flush=True)
+
+    def go_on(self) -> None:
+        """Print the next dot, if it is time."""
+        if time.monotonic() < self._next:
+            return
+        self._next += 1
+        if self._column == COLUMNS:
+            self._column = 0
+            print()
+        self._column += 1
+        print(".", end="", flush=True)
+
+
 def wait(doing: str, seconds: float, is_done: Callable[[], bool]) -> None:
     """Wait, with a dot every second that says that it goes on. Raises `_WentWrongError` if it takes too long."""
     if is_done():
         return
     began = time.monotonic()
-    dots = 0
-    print(f"\n{doing} ", end="", flush=True)
+    print()
+    dots = Dots(f"{doing} ")
     while not is_done():
-        took = time.monotonic() - began
-        if took > seconds:
+        if time.monotonic() - began > seconds:
             raise _WentWrongError(f"not in {seconds:.0f} s")
-        if took > dots + 1:
-            dots += 1
-            print(".", end="", flush=True)
+        dots.go_on()
         time.sleep(LOOK_S)
     say(f" {time.monotonic() - began:.1f} s")

@@ -11,9 +11,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from bt_selfsecure.cli import try_nodes
 from bt_selfsecure.cli.main import main
 
 COMMAND = [sys.executable, "-m", "bt_selfsecure.cli.main", "try"]
@@ -143,3 +145,17 @@ def test_what_can_not_be_used_is_refused_in_one_line(
     assert captured.out == ""
     assert captured.err.count("\n") == 1
     assert why in captured.err
+
+
+def test_what_takes_minutes_shows_a_dot_each_second_and_no_line_wider_than_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = [0.0]
+    monkeypatch.setattr(try_nodes, "time", SimpleNamespace(monotonic=lambda: at[0]))
+    dots = try_nodes.Dots("Two nodes start ")
+    for number in range(600):
+        at[0] = number / 4
+        dots.go_on()
+    lines = capsys.readouterr().out.splitlines()
+    assert [len(line) for line in lines[:-1]] == [80] * (len(lines) - 1)
+    assert "".join(lines) == "Two nodes start " + "." * 149
