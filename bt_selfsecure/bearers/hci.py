@@ -45,7 +45,6 @@ _EVENTS_ONLY: Final = struct.pack("<IIIH2x", 1 << 4, 0xFFFFFFFF, 0xFFFFFFFF, 0)
 _RAW_CHANNEL: Final = 0
 _NO_ADAPTER: Final = 0xFFFF  # HCI_DEV_NONE
 _STACK_INTERNAL: Final = 0xFD
-_COMMAND: Final = struct.Struct("<BHB")
 _DEVICE_EVENT: Final = struct.Struct("<HHH")  # struct hci_ev_stack_internal with struct hci_ev_si_device
 _DEVICE: Final = 1
 _DOWN: Final = 4  # HCI_DEV_DOWN
@@ -190,7 +189,7 @@ class HciSocket:
             answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
             self._answers[opcode] = answer
             try:
-                self._socket.sock.send(_COMMAND.pack(1, opcode, len(parameters)) + parameters)
+                self._send(opcode, parameters)
                 async with asyncio.timeout(COMMAND_S):
                     returned = await answer
             except OSError as error:  # TimeoutError is one
@@ -205,7 +204,10 @@ class HciSocket:
         """Send a command whose answer nobody waits for: the kernel passes it on after those before it, also when this
         socket is closed meanwhile."""
         with contextlib.suppress(OSError):
-            self._socket.sock.send(_COMMAND.pack(1, opcode, len(parameters)) + parameters)
+            self._send(opcode, parameters)
+
+    def _send(self, opcode: int, parameters: bytes) -> None:
+        self._socket.sock.send(struct.pack("<BHB", 1, opcode, len(parameters)) + parameters)
 
     def close(self) -> None:
         self._socket.close()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from bt_selfsecure.cli.numbers import real
+from bt_selfsecure.cli.terminal import columns
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.isolated import FOLDER
 from bt_selfsecure.node.two_nodes import ADDRESSES, HOST, SIGNALS, TwoNodes
@@ -27,7 +28,6 @@ MOST_LOSS: Final = 0.5
 KEY_S: Final = 120.0
 DELIVERY_S: Final = 60.0
 LOOK_S: Final = 0.25
-COLUMNS: Final = 80
 PLUG_S: Final = 2.0
 """For which it stays pulled."""
 HELLO: Final = "hello, bob"
@@ -234,7 +234,7 @@ def prompt(line: str) -> None:
 
 
 class Dots:
-    """Shows that something goes on: `doing`, and a dot each second, in lines of 80 columns."""
+    """Shows that something goes on: `doing`, and a dot each second, in lines that fit the terminal."""
 
     def __init__(self, doing: str) -> None:
         self._column = len(doing)
@@ -246,7 +246,7 @@ class Dots:
         if time.monotonic() < self._next:
             return
         self._next += 1
-        if self._column == COLUMNS:
+        if self._column >= columns():
             self._column = 0
             print()
         self._column += 1

@@ -56,8 +56,7 @@ class VirtualRadio:
 
     def switch_off(self, controller: Any) -> None:
         """Cut its power, if it has any."""
-        is_on = self._on.get(controller.name) is controller
-        if is_on:
+        if controller in self._on.values():
             del self._on[controller.name]
             controller.host = None
             controller.le_legacy_advertiser.stop()

@@ -150,6 +150,7 @@ def test_what_can_not_be_used_is_refused_in_one_line(
 def test_what_takes_minutes_shows_a_dot_each_second_and_no_line_wider_than_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     at = [0.0]
     monkeypatch.setattr(try_nodes, "time", SimpleNamespace(monotonic=lambda: at[0]))
     dots = try_nodes.Dots("Two nodes start ")

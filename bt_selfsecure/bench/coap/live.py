@@ -7,7 +7,6 @@ attack decides. She tells what she did and read; whether it worked she judges by
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Callable
 from typing import Final
 
@@ -15,6 +14,7 @@ from bt_selfsecure.bench.coap.live_dotp import DOTP
 from bt_selfsecure.bench.coap.live_dtls import HelloFlood, KnownKey
 from bt_selfsecure.bench.coap.live_relay import EveRelay, Hear, LiveAttack, LivePlayer, Place, Say
 from bt_selfsecure.bench.coap.live_sabour import SABOUR, FalseServing, Middle
+from bt_selfsecure.bench.live import ended_by_signals
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.protocols.sabour.messages import Profile
 
@@ -26,7 +26,6 @@ BOTH_PORTS: Final[dict[str, Callable[[Profile, Say], Middle | FalseServing]]] = 
 """In `paper` the handshake has a port of its own, and these are at both."""
 LIVE: Final = {**dict.fromkeys([*DOTP, KNOWN_KEY, HELLOS, *SABOUR], 1), **dict.fromkeys(BOTH_PORTS, 2)}
 """Each with its number of places, at most: of `hardened` the handshake has no port of its own."""
-ENDS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 async def attack(
@@ -62,26 +61,21 @@ async def attack(
     else:
         carried = KnownKey(say, key) if key else HelloFlood(say) if name == HELLOS else SABOUR[name](which, say)
         hears = [carried.hear]
-    over = over or asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in ENDS:
-        loop.add_signal_handler(number, over.set)
-    relays = [EveRelay(place, hear) for place, hear in zip(places, hears, strict=False)]
-    for place, relay in zip(places, relays, strict=True):
-        say(f"listening at {place[0]} port {relay.port}, in the place of port {place[1]}")
-    waiting: list[asyncio.Future[object]] = [asyncio.ensure_future(over.wait())]
-    if isinstance(carried, LivePlayer):
-        waiting.append(asyncio.ensure_future(carried.play(places[0])))
-    try:
-        done, _ = await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        for one in done:
-            one.result()
-        return carried.succeeded
-    finally:
-        for number in ENDS:
-            loop.remove_signal_handler(number)
-        for one in waiting:
-            one.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
-        for relay in relays:
-            relay.close()
+    with ended_by_signals(over) as over:
+        relays = [EveRelay(place, hear) for place, hear in zip(places, hears, strict=False)]
+        for place, relay in zip(places, relays, strict=True):
+            say(f"listening at {place[0]} port {relay.port}, in the place of port {place[1]}")
+        waiting: list[asyncio.Future[object]] = [asyncio.ensure_future(over.wait())]
+        if isinstance(carried, LivePlayer):
+            waiting.append(asyncio.ensure_future(carried.play(places[0])))
+        try:
+            done, _ = await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            for one in done:
+                one.result()
+            return carried.succeeded
+        finally:
+            for one in waiting:
+                one.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+            for relay in relays:
+                relay.close()

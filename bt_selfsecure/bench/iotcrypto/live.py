@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from collections.abc import Callable
 from typing import Any, Final
 
 from bt_selfsecure.bearers.places import Place
+from bt_selfsecure.bench.live import ended_by_signals
 from bt_selfsecure.dtls.endpoint import Dtls
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.eve.iotcrypto.attacks import Impostor, with_forged_signer
@@ -33,7 +33,6 @@ LIVE: Final = {"iotcrypto/impostor": 1, "iotcrypto/stolen-device": 0, "iotcrypto
                "iotcrypto/transitive": 1}  # fmt: skip
 """Each with its number of places, of a gateway's negotiation."""
 HOST: Final = "127.0.0.1"
-ENDS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 class ImpostorEnd:
@@ -135,21 +134,16 @@ async def attack(
     if len(places) != LIVE[name]:
         takes = f"{LIVE[name] or 'none'} of 127.0.0.1:PORT"
         raise UsageError(f"a live {name} takes {takes}: see bt-selfsecure eve attack --help")
-    over = over or asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in ENDS:
-        loop.add_signal_handler(number, over.set)
-    work = asyncio.ensure_future(_carry_out(name, profile, places, stolen, say))
-    ends = asyncio.ensure_future(over.wait())
-    try:
-        await asyncio.wait([work, ends], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        return work.done() and work.result()
-    finally:
-        for number in ENDS:
-            loop.remove_signal_handler(number)
-        for each in (work, ends):
-            each.cancel()
-        await asyncio.gather(work, ends, return_exceptions=True)
+    with ended_by_signals(over) as over:
+        work = asyncio.ensure_future(_carry_out(name, profile, places, stolen, say))
+        ends = asyncio.ensure_future(over.wait())
+        try:
+            await asyncio.wait([work, ends], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            return work.done() and work.result()
+        finally:
+            for each in (work, ends):
+                each.cancel()
+            await asyncio.gather(work, ends, return_exceptions=True)
 
 
 async def _carry_out(name: str, profile: Profile, places: list[Place], stolen: IdentityFolder, say: Say) -> bool:

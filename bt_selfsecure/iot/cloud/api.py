@@ -161,12 +161,14 @@ class CloudApi:
 
     async def _health(self, request: web.Request) -> web.Response:
         read_query(request.query, NoQuery)
+        faults = await self._faults()
+        return json_answer({"healthy": not faults, "problems": faults + self._soon()}, 503 if faults else 200)
+
+    async def _faults(self) -> list[str]:
+        """What keeps it from its work, for whoever asks."""
         unread = await self._readers.trouble()
         self._log_unread(unread)
-        problems = [NO_DATABASE] if unread or self._cloud.trouble else []
-        problems += self._faults_of_trust()
-        is_healthy = not problems
-        return json_answer({"healthy": is_healthy, "problems": problems + self._soon()}, 200 if is_healthy else 503)
+        return ([NO_DATABASE] if unread or self._cloud.trouble else []) + self._faults_of_trust()
 
     def _log_unread(self, trouble: str) -> None:
         """Once, until it is another."""
@@ -244,7 +246,7 @@ class CloudApi:
             "gateways": gateways,
             "devices": devices,
             "unseen_alerts": alerts,
-            "healthy": int(not (await self._readers.trouble() or self._cloud.trouble or self._faults_of_trust())),
+            "healthy": int(not await self._faults()),
             "refused_negotiations": self._cloud.refused,
             "certificate_expires_seconds": self._cloud.member.signed.certificate.expires,
             "start_time_seconds": int(self._begun),
