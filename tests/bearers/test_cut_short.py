@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import socket
 import struct
-import subprocess
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Iterator
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from own_bus import own_bus
 
 from bt_selfsecure.bearers import hci
 from bt_selfsecure.bearers.bluez import BlueZ
@@ -140,18 +139,8 @@ def test_a_link_through_others_that_opens_as_its_dialling_is_given_up_is_ended_o
 
 @pytest.fixture
 def bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A real bus, in the system bus's place."""
-    if shutil.which("dbus-daemon") is None:
-        pytest.skip("there is no dbus-daemon: sudo apt install dbus")
-    address = f"unix:path={tmp_path}/bus"
-    for kind in ("SYSTEM", "SESSION"):
-        monkeypatch.setenv(f"DBUS_{kind}_BUS_ADDRESS", address)
-    command = ["dbus-daemon", "--session", f"--address={address}", "--nofork", "--print-address"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as daemon:
-        assert daemon.stdout is not None
-        assert daemon.stdout.readline()
+    with own_bus(tmp_path, monkeypatch):
         yield
-        daemon.terminate()
 
 
 def test_what_was_set_at_bluetoothd_is_put_back_where_the_rest_is_cut_short(bus: None) -> None:

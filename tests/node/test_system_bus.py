@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import shutil
 import socket
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from own_bus import own_bus
 
 from bt_selfsecure.bearers import bluez, system_bus
 from bt_selfsecure.bearers.base import BearerError
@@ -188,21 +188,14 @@ asyncio.run(main())
 @pytest.fixture
 def hung_bluetoothd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """It has its name on a real bus, and does not turn."""
-    if shutil.which("dbus-daemon") is None:
-        pytest.skip("there is no dbus-daemon: sudo apt install dbus")
-    address = f"unix:path={tmp_path}/bus"
-    for kind in ("SYSTEM", "SESSION"):
-        monkeypatch.setenv(f"DBUS_{kind}_BUS_ADDRESS", address)
-    command = ["dbus-daemon", "--session", f"--address={address}", "--nofork", "--print-address"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as daemon:
-        assert daemon.stdout is not None
-        assert daemon.stdout.readline()
-        with subprocess.Popen([sys.executable, "-c", OWN_THE_NAME], stdout=subprocess.PIPE) as owner:
-            assert owner.stdout is not None
-            assert owner.stdout.readline() == b"owned\n"
-            yield
-            owner.kill()
-        daemon.terminate()
+    with (
+        own_bus(tmp_path, monkeypatch),
+        subprocess.Popen([sys.executable, "-c", OWN_THE_NAME], stdout=subprocess.PIPE) as owner,
+    ):
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == b"owned\n"
+        yield
+        owner.kill()
 
 
 @needs_bluetooth
