@@ -29,8 +29,8 @@ AGENT_PATH: Final = "/bt_selfsecure/agent"
 PROFILE_PATH: Final = "/bt_selfsecure/profile"
 ANSWER_S: Final = 25.0
 """bluetoothd has so long for a call, as with every client of libdbus."""
-PAIRABLE_S: Final = 5.0
-"""Between two looks at whether pairing is needed."""
+READY_S: Final = 5.0
+"""Between two looks at whether pairing is needed, and the adapter connectable."""
 _PAIRING: Final = (errno.EACCES, errno.EBADE)
 """Authentication failed; PIN or key missing (net/bluetooth/lib.c, bt_to_errno)."""
 
@@ -76,7 +76,7 @@ class BlueZ:
                 if pairing.answers:
                     await bluez.register_agent(pairing)
                     await bluez._set_pairable(pairing.needed())
-                    bluez._tasks.append(asyncio.create_task(bluez._keep_pairable(pairing), name="pairable"))
+                bluez._tasks.append(asyncio.create_task(bluez._keep_ready(pairing), name="pairable, connectable"))
             except BaseException:
                 await bluez.close()
                 raise
@@ -85,11 +85,20 @@ class BlueZ:
     async def make_connectable(self) -> None:
         """Let peers call the adapter, for as long as it is on. Before BlueZ had a property for that only what is
         discoverable, seen by everybody's inquiry, could be called by a stranger."""
-        try:
-            await self.set("Connectable", "b", True)
-        except BearerError:
+        if not await self._make_callable():
             await self.set("DiscoverableTimeout", "u", 0)
             await self.set("Discoverable", "b", True)
+
+    async def _make_callable(self) -> bool:
+        """Return False where this bluetoothd has no property for it. BlueZ 5.82 refuses to set it, whatever to, while
+        the adapter is discoverable for a time; then it is connectable, but no longer than that."""
+        try:
+            connectable = await self.get("Connectable")
+        except BearerError:
+            return False
+        if not connectable:
+            await self.set("Connectable", "b", True)
+        return True
 
     async def register_agent(self, pairing: Pairing) -> None:
         """Pair with those who may, without asking anybody: a Pi has neither keys nor display.
@@ -142,11 +151,11 @@ class BlueZ:
 
     async def close(self) -> None:
         """Put the adapter's settings back, and leave the bus."""
+        for task in self._tasks[1:]:  # what they have asked for comes before what is asked for now
+            task.cancel()
         if self._pairing:
             await self._pairing.end(self)
         self._bus.disconnect()
-        for task in self._tasks[1:]:
-            task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def settings(self, names: Iterable[str]) -> dict[str, Any]:
@@ -207,13 +216,14 @@ class BlueZ:
             await self.set("PairableTimeout", "u", 0)
         await self.set("Pairable", "b", pairable)
 
-    async def _keep_pairable(self, pairing: Pairing) -> None:
-        """Be pairable while a peer that may pair is missing, and no longer."""
+    async def _keep_ready(self, pairing: Pairing) -> None:
+        """Be connectable, and pairable while a peer that may pair is missing and no longer."""
         now = pairing.needed()
         while not self.is_lost:
-            await asyncio.sleep(PAIRABLE_S)
-            if pairing.needed() != now:
-                with contextlib.suppress(BearerError):
+            await asyncio.sleep(READY_S)
+            with contextlib.suppress(BearerError):
+                await self._make_callable()
+                if pairing.answers and pairing.needed() != now:
                     await self._set_pairable(not now)
                     now = not now
 

@@ -180,7 +180,7 @@ class _Network:
     # --- the interface
 
     async def _watch(self) -> None:
-        async for interface in watch(self._own):
+        async for interface in watch(self._own, self._helper):
             self._change(interface)
 
     def _change(self, interface: Interface | None) -> None:

@@ -5,6 +5,7 @@
     listen ADAPTER        ok                 peers may connect: the kernel listens, the adapter (hci0) advertises
     connect ADDRESS       ok                 dials; the interface comes when the peer has answered
     peers                 ok ADDRESS...      those connected
+    keep-routes bt0       ok                 what goes to one address arrives, with any kernel (the last of these)
     whatever fails        error ERRNO
 
 When its input ends it undoes what it did, and nothing of others'. It never unloads the module, and writes one word at a
@@ -19,6 +20,9 @@ What net/bluetooth/6lowpan.c needs to be told carefully:
     "connect" closes the kernel's listener; writing 1 to 6lowpan_enable again opens it
     what closes after 0 was written to 6lowpan_enable stays in its list for ever; so that waits for the last peer
     words that it does not know it takes without complaint; so only these two are ever written
+    whom a packet is for, it notes where since Linux 6.8 each queue before the interface writes something else, so that
+    what goes to one address (not to all) is lost; it would look again if the packet still had its route, which the
+    kernel takes from it unless a filter that reads routes was ever set on this interface. So one is set, and removed
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import platform
 import re
 import signal
 import socket
@@ -48,6 +53,7 @@ PATIENCE_S: Final = 2.0
 """Seconds for what the kernel does later than it is told to."""
 _ADDRESS: Final = re.compile(r"[0-9A-F]{2}(:[0-9A-F]{2}){5}")
 _ADAPTER: Final = re.compile(r"hci(\d{1,3})")
+_INTERFACE: Final = re.compile(r"bt\d{1,3}")
 _PEER: Final = re.compile(r"([0-9a-f]{2}(?::[0-9a-f]{2}){5}) \(type \d+\)", re.IGNORECASE)
 
 # The kernel's management interface (BlueZ doc/mgmt-api.txt), whose advertisements outlast a connection.
@@ -58,6 +64,10 @@ INSTANCE: Final = 5
 CONNECTABLE: Final = 1
 IPSS: Final = b"\x03\x03\x20\x18"
 """Advertising data: the UUID of the Internet Protocol Support Service, 0x1820 (IPSP 1.0)."""
+_TAKES_ROUTES: Final = (6, 8)
+_QUEUE: Final = 0x10000
+"""Its handle in traffic control, 1:0."""
+_ROOT: Final = 0xFFFFFFFF  # TC_H_ROOT
 _CONTROL_CHANNEL: Final = 3
 _NO_INDEX: Final = 0xFFFF
 _COMMAND_COMPLETE: Final = 1
@@ -94,6 +104,9 @@ class Helper:
                     return "ok"
                 case ["peers"]:
                     return " ".join(["ok", *self._peers()])
+                case ["keep-routes", interface]:
+                    _keep_routes(interface)
+                    return "ok"
             raise HelperError(errno.EINVAL)
         except HelperError as refused:
             return f"error {refused.number}"
@@ -169,6 +182,35 @@ def _number(adapter: str) -> int:
     if found is None:
         raise HelperError(errno.EINVAL)
     return int(found[1])
+
+
+def _kernel() -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", platform.release())[:2]))
+
+
+def _keep_routes(interface: str) -> None:
+    """Raises `HelperError`: where the interface has gone, the kernel has no such filter, or somebody has set a queue
+    of his own, which stays."""
+    if not _INTERFACE.fullmatch(interface):
+        raise HelperError(errno.EINVAL)
+    if _kernel() < _TAKES_ROUTES:
+        return
+    from pyroute2 import IPRoute, NetlinkError
+
+    try:
+        index = socket.if_nametoindex(interface)
+    except OSError as error:  # without a number
+        raise HelperError(errno.ENODEV) from error
+    with IPRoute() as route:
+        try:
+            route.tc("add", "fq_codel", index, handle=_QUEUE)  # of all that take filters most systems have it
+            try:
+                key = {"mode": "map", "key": "dst", "baseclass": _QUEUE + 1}
+                route.tc("add-filter", "flow", index, parent=_QUEUE, handle=1, **key)
+            finally:
+                route.tc("del", index=index, parent=_ROOT)
+        except NetlinkError as error:
+            raise HelperError(error.code) from error
 
 
 def _manage(opcode: int, adapter: int, parameters: bytes) -> None:

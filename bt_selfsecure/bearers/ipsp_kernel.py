@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 from asyncio.subprocess import PIPE, Process
@@ -15,6 +16,8 @@ from typing import Any, Final
 from bt_selfsecure.bearers.base import BearerError
 from bt_selfsecure.bearers.faults import fault
 from bt_selfsecure.isolated import FOLDER, python_module
+
+log = logging.getLogger(__name__)
 
 HELPER_SOCKET: Final = Path("/run/bt-selfsecure-ipsp/helper.sock")
 """Where systemd starts the helper for those who are not root."""
@@ -104,17 +107,31 @@ class Interface:
     name: str
 
 
-async def watch(address: str) -> AsyncIterator[Interface | None]:
+async def watch(address: str, helper: HelperClient) -> AsyncIterator[Interface | None]:
     """Yield the IP interface of the adapter with this device address: as it is, then whenever it may have changed; None
-    while there is none, or it has no address yet. Raises OSError, and pyroute2's NetlinkError."""
+    while there is none, or it has no address yet. The helper makes each new one fit for packets to one address.
+    Raises OSError, and pyroute2's NetlinkError."""
     from pyroute2 import AsyncIPRoute
 
+    last = None
     async with AsyncIPRoute() as events, AsyncIPRoute() as route:
         await events.bind(groups=_LINK_AND_IPV6_ADDRESS)
         while True:
-            yield await _find(route, address)
+            interface = await _find(route, address)
+            if interface and interface != last:
+                await _keep_routes(helper, interface)
+            last = interface
+            yield interface
             async for _ in events.get():  # ends with what came together
                 pass
+
+
+async def _keep_routes(helper: HelperClient, interface: Interface) -> None:
+    """What goes to all passes without it, so a link may do."""
+    try:
+        await helper.ask("keep-routes", interface.name)
+    except BearerError as error:
+        log.warning("%s: what is sent to one address over %s may be lost", error, interface.name)
 
 
 async def _find(route: Any, address: str) -> Interface | None:

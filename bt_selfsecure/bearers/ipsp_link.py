@@ -79,7 +79,7 @@ class _Link:
 
     async def watch(self, own: str) -> None:
         """Follow the interface of the adapter with this address."""
-        async for interface in watch(own):
+        async for interface in watch(own, self._helper):
             if interface != self._interface:
                 self.close_echo()
                 self._interface = interface

@@ -20,12 +20,12 @@ log = logging.getLogger(__name__)
 SETTINGS: Final = {
     "Pairable": "b",
     "PairableTimeout": "u",
-    "Connectable": "b",
     "Discoverable": "b",
     "DiscoverableTimeout": "u",
+    "Connectable": "b",
 }
-"""Of org.bluez.Adapter1, with their D-Bus types, in the order in which they are put back. bluetoothd keeps them on
-disk. Older ones have no Connectable."""
+"""Of org.bluez.Adapter1, with their D-Bus types, in the order in which they are put back: what is discoverable is
+connectable, too. bluetoothd keeps them on disk. Older ones have no Connectable."""
 
 
 class AdapterProperties(Protocol):
@@ -83,7 +83,7 @@ class Pairing:
 
     async def _put_back(self, bluez: AdapterProperties) -> None:
         for name, signature in SETTINGS.items():
-            if name in self._before:
+            if name in self._before and await bluez.get(name) != self._before[name]:
                 await bluez.set(name, signature, self._before[name])
         self._before = {}
         if self._memory:
