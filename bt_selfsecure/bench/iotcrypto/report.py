@@ -85,9 +85,9 @@ def lines(made: dict[str, Any]) -> Iterator[str]:
         )
         handshake = of_profiles[0]["DTLS handshake"]
         yield f"The transmission then begins with a DTLS handshake of its own: {handshake}"
-        yield "Beside it, bytes of a handshake                  credential handshake"
+        yield "Beside it, bytes of a handshake              credential handshake"
         for peer in figure["peers"]:
-            yield f"  {peer['name']:46} {peer['credential_bytes']:10} {peer['handshake_bytes']:9}  {peer['source']}"
+            yield f"  {peer['name']:42} {peer['credential_bytes']:10} {peer['handshake_bytes']:9}  {peer['source']}"
     if figure := made.get("9"):
         yield "Figure 9: CPU time of a connection's cryptography, both ends together"
         whole = sum(figure["microseconds"].values())

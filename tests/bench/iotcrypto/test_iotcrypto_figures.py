@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from bt_selfsecure.bench.iotcrypto import figures, peers
+from bt_selfsecure.bench.iotcrypto import figures, peers, report
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.protocols.iotcrypto.messages import Profile
 
@@ -75,6 +75,7 @@ def test_without_the_library_of_edhoc_the_rfcs_figures_stand_there(monkeypatch: 
     monkeypatch.setitem(sys.modules, "lakers", None)
     known = [peer for peer in peers.peers() if peer.name == "EDHOC, credentials known before"]
     assert [(peer.handshake_bytes, peer.source) for peer in known] == [(101, "RFC 9528, 1.2")]
+    assert max(map(len, report.lines(report.figures("8")))) <= 80
 
 
 def test_the_command_prints_what_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
