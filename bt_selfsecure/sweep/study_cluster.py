@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Thread
+from time import monotonic
 from typing import Any, Final
 
-from bt_selfsecure.errors import BtSelfSecureError, UsageError
+from bt_selfsecure.errors import BtSelfSecureError, UnreadableError, UsageError
 from bt_selfsecure.sweep.study_pieces import ASK_VERSIONS, StudyPiece, StudyTotals, accepted, task, versions
 
 IN_FLIGHT: Final = 64
 CONNECT_S: Final = 10
 SILENCE_S: Final = 2.0
-"""Silence after which we look who is still there."""
+"""Silence after which we look who is still there; and how long between two looks for newcomers."""
+MUTE_S: Final = 3.0
+"""A worker whose heart did not beat for so long does not count as there; most beat each half second."""
+ANSWER_S: Final = 4.0
+"""For a worker to hand over what it made, or to say what it has."""
 CLOSE_S: Final = 0.3
 LONGEST_REASON: Final = 200
 
@@ -58,13 +64,21 @@ def on_cluster(batches: Iterator[list[StudyPiece]], scheduler: str, tell: Tell) 
 
 def _connected(distributed: Any, scheduler: str) -> Any:
     """Return a client. It is made in a thread, so that Ctrl-C ends our waiting at once: the library would wait to its
-    end."""
+    end.
+
+    One that can't be made is closed here, too: the library leaves it half open after most errors, and waits for it at
+    the end of the process, in vain, and with a traceback.
+    """
     made: SimpleQueue[Any] = SimpleQueue()
 
     def connect() -> None:
+        client = distributed.Client.__new__(distributed.Client)
         try:
-            made.put(distributed.Client(scheduler, timeout=CONNECT_S, set_as_default=False))
+            distributed.Client.__init__(client, scheduler, timeout=CONNECT_S, set_as_default=False)
+            made.put(client)
         except Exception as error:
+            with suppress(Exception):
+                client.close(timeout=CONNECT_S)
             made.put(error)
 
     Thread(target=connect, daemon=True).start()
@@ -92,6 +106,10 @@ class _Cluster:
         """Workers that have other versions, and which."""
         self._fit: list[str] | None = None
         """Those that may be asked; None is all, while no other was found."""
+        self._looked = self._heard = monotonic()
+        """When we looked for workers, and when the heart of one had beaten since the look before."""
+        self._beats: dict[str, float] = {}
+        """When it did, of each worker, by the scheduler's clock."""
 
     def outcomes(self) -> Iterator[list[StudyTotals]]:
         """Yield each batch's, in whatever order. `_GoneError` with the scheduler; what it had is then done again."""
@@ -102,6 +120,8 @@ class _Cluster:
                 except Empty:
                     self._look()
                     continue
+                if self._fit is not None and monotonic() - self._looked > SILENCE_S:
+                    self._look()
                 if (batch := self._going.pop(future, None)) is not None:
                     yield from self._ended_with(future, batch)
         finally:
@@ -130,13 +150,24 @@ class _Cluster:
             if self.client.status != "running":
                 raise _GoneError
             return
-        error = None
+        outcomes, answer = None, ""
         try:
             error = future.exception(timeout=CONNECT_S)
-            outcomes = None if error else accepted(future.result(timeout=CONNECT_S), batch)
+            if error is None:
+                answer = future.result(timeout=ANSWER_S)
+        except TimeoutError:  # whoever made it hangs, or the scheduler does, which a look shows
+            self._again.append(batch)
+            self._look()
+            self._take_back()
+            return
         except Exception as failed:
             self._again.append(batch)
             raise _GoneError from failed
+        if error is None:
+            try:
+                outcomes = accepted(answer, batch)
+            except UnreadableError as wrong:
+                error = wrong
         if isinstance(error, KilledWorker):
             raise UsageError(f"workers were killed again and again ({_reason(error)}): look after them")
         if outcomes is None:
@@ -149,38 +180,65 @@ class _Cluster:
         yield outcomes
 
     def _look(self) -> None:
-        """After a silence: is anybody there?"""
+        """After a silence: is anybody there? And now and then where not everybody is asked: is there anybody new?"""
         if self.client.status != "running":
             raise _GoneError
         try:
-            workers = self.client.sync(self.client.scheduler.ncores, callback_timeout=CONNECT_S / 2)
+            told = self.client.sync(self.client.scheduler.identity, callback_timeout=CONNECT_S / 2)
         except Exception as error:
             raise _GoneError from error
-        if self._fit is not None and not set(self._fit) & set(workers):
+        beats = {worker: each["last_seen"] for worker, each in told["workers"].items()}
+        self._looked = monotonic()
+        if any(beat != self._beats.get(worker) for worker, beat in beats.items() if worker not in self._unfit):
+            self._heard = self._looked
+        self._beats = beats
+        if self._fit is not None and not set(self._fit) & set(beats):
             self._find_fit(None)
             self._take_back()
-        elif not workers and not self._is_alone:
+        elif self._fit is not None and set(beats) - set(self._fit) - set(self._unfit):
+            self._find_fit(None)
+        if not self._is_alone and (not beats or self._looked - self._heard > MUTE_S):
             self._is_alone = True
-            self._tell(f"no worker is left at {self._scheduler}: the study waits, and goes on when one is there")
+            what = "answers any more" if beats else "is left"
+            self._tell(f"no worker {what} at {self._scheduler}: the study waits, and goes on when one is there")
 
     def _find_fit(self, error: BaseException | None) -> None:
         """Ask all workers what they have. Raises `UsageError` if there are some, and none has what we have."""
+        from distributed.comm import CommClosedError
+
         try:
-            have = self.client.run(eval, ASK_VERSIONS, on_error="return")
+            have = self.client.sync(self._asked, callback_timeout=CONNECT_S)
         except Exception as failed:
             raise _GoneError from failed
+        mute = [worker for worker, found in have.items() if isinstance(found, TimeoutError | CommClosedError)]
         self._fit = [worker for worker, found in have.items() if found == versions()] or None
-        unfit = {worker: _described(found) for worker, found in have.items() if found != versions()}
+        unfit = {
+            worker: _described(found) for worker, found in have.items() if found != versions() and worker not in mute
+        }
         listed = "; ".join(f"{worker} has {found}" for worker, found in unfit.items() if worker not in self._unfit)
         ours = _described(versions())
-        if have and not unfit and error is not None:
+        if have and not unfit and not mute and error is not None:
             raise UsageError(f"a worker failed ({_reason(error)}): look after it")
-        if unfit and not self._fit:
+        if unfit and not self._fit and not mute:
             listed = "; ".join(f"{worker} has {found}" for worker, found in unfit.items())
             raise UsageError(f"no worker has {ours}: {listed}. Give them the same")
         if listed:
             self._tell(f"left out, since this is {ours}: {listed}")
         self._unfit = unfit
+
+    async def _asked(self) -> dict[str, Any]:
+        """Return what each worker has, or the error that it gave. One that hangs does not keep us from the others."""
+        workers = list(await self.client.scheduler.ncores())
+
+        async def ask(worker: str) -> Any:
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    answers = await self.client.run(eval, ASK_VERSIONS, workers=[worker], on_error="return")
+                return answers[worker]
+            except Exception as error:
+                return error
+
+        return dict(zip(workers, await asyncio.gather(*map(ask, workers)), strict=True))
 
     def _take_back(self) -> None:
         """Have all batches done again, by those that may be asked now."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from bt_selfsecure import __version__
 from bt_selfsecure.air.haoxiao.montecarlo import draw
+from bt_selfsecure.errors import UnreadableError
 
 BATCH_S: Final = 0.2
 """Work of one task: far above what a task costs a scheduler, and soon over after Ctrl-C."""
@@ -93,12 +94,18 @@ def answer(batch: str) -> str:
 
 
 def accepted(text: str, batch: list[StudyPiece]) -> list[StudyTotals] | None:
-    """Return the outcomes in a worker's answer; None if anything but these pieces and versions made them."""
-    told = json.loads(text)
-    if told["versions"] != versions():
-        return None
-    outcomes = [
-        StudyTotals(StudyPiece(*piece), received, {int(k): count for k, count in missed.items()})
-        for piece, received, missed in told["outcomes"]
-    ]
-    return outcomes if [outcome.piece for outcome in outcomes] == batch else None
+    """Return the outcomes in a worker's answer; None if other versions made them. Raises `UnreadableError` if they are
+    not of these pieces, or it is no answer."""
+    try:
+        told = json.loads(text)
+        if told["versions"] != versions():
+            return None
+        outcomes = [
+            StudyTotals(StudyPiece(*piece), received, {int(k): count for k, count in missed.items()})
+            for piece, received, missed in told["outcomes"]
+        ]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UnreadableError("what it answers is not in our form") from error
+    if [outcome.piece for outcome in outcomes] != batch:
+        raise UnreadableError("what it answers is of other pieces")
+    return outcomes

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from bt_selfsecure.cli.main import main
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.sweep import study, study_cluster, study_pieces
 
@@ -28,6 +27,25 @@ correlation = [0.0, 0.1]
 OTHER_VERSION = "import bt_selfsecure\nbt_selfsecure.__version__ = '0.0.1'\n"
 NO_NUMPY = "import sys\nsys.modules['numpy'] = None\n"
 NO_PACKAGE = "import sys\nsys.modules['bt_selfsecure'] = None\n"
+OTHER_FORM = "from bt_selfsecure.sweep import study_pieces\nstudy_pieces.answer = lambda batch: '{}'\n"
+OTHER_PIECES = """from bt_selfsecure.sweep import study_pieces
+ours = study_pieces.answer
+study_pieces.answer = lambda batch: ours("[]")
+"""
+SOON_TIRED = """import sys
+from bt_selfsecure.cli.main import main
+from bt_selfsecure.sweep import study_cluster
+study_cluster.CONNECT_S = 0.5
+sys.exit(main())
+"""
+COUNTS_ITS_ANSWERS = """from bt_selfsecure.sweep import study_pieces
+ours = study_pieces.answer
+def answer(batch):
+    with open("answers", "a") as file:
+        file.write(".")
+    return ours(batch)
+study_pieces.answer = answer
+"""
 
 
 class Cluster:
@@ -99,22 +117,23 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def require_the_same_bytes(cluster: Cluster, then: Callable[[], object] = lambda: None) -> None:
-    """Run the study alone and there, where `then` happens after a third."""
+def require_the_same_bytes(cluster: Cluster, *events: Callable[[], object]) -> None:
+    """Run the study alone and there, where the first of the `events` happens after a third, the next after two."""
     path = cluster.folder / "grid.toml"
     path.write_text(GRID)
     grid = study.read_grid(path)
     alone, there = cluster.folder / "alone.parquet", cluster.folder / "there.parquet"
     study.run(grid, alone, None, lambda done, of: None)
-    happened: list[int] = []
+    happened = 0
 
-    def at_a_third(done: int, of: int) -> None:
-        if not happened and done >= of // 3:
-            happened.append(done)
-            then()
+    def after_a_third(done: int, of: int) -> None:
+        nonlocal happened
+        if happened < len(events) and done >= (happened + 1) * of // 3:
+            happened += 1
+            events[happened - 1]()
 
-    study.run(grid, there, cluster.address, at_a_third, cluster.tell)
-    assert happened
+    study.run(grid, there, cluster.address, after_a_third, cluster.tell)
+    assert happened == len(events)
     assert there.read_bytes() == alone.read_bytes()
     assert not list(cluster.folder.glob("*.pieces"))
 
@@ -153,6 +172,58 @@ def test_a_cluster_of_other_versions_alone_is_refused_in_a_sentence(cluster: Clu
     cluster.worker(site)
     with pytest.raises(UsageError, match=f"no worker has .*: tcp://.* has .*{what}"):
         require_the_same_bytes(cluster)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("site", "what"),
+    [
+        (OTHER_FORM, "a worker failed .*not in our form"),
+        (OTHER_PIECES, "a worker failed .*of other pieces"),
+        (OTHER_VERSION + OTHER_FORM, r"no worker has .*: tcp://.* has bt_selfsecure 0\.0\.1"),
+    ],
+)
+def test_an_answer_that_is_none_ends_the_study_in_a_sentence(cluster: Cluster, site: str, what: str) -> None:
+    cluster.worker(site)
+    with pytest.raises(UsageError, match=what):
+        require_the_same_bytes(cluster)
+    assert not cluster.told
+
+
+@pytest.mark.long
+def test_a_late_worker_is_used_also_where_another_was_left_out(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_cluster, "SILENCE_S", 0.05)
+    monkeypatch.setattr(study_cluster, "IN_FLIGHT", 3)
+    cluster.worker()
+    require_the_same_bytes(cluster, lambda: cluster.worker(OTHER_VERSION), lambda: cluster.worker(COUNTS_ITS_ANSWERS))
+    assert "left out" in cluster.told[0]
+    (answers,) = cluster.folder.glob("*/answers")
+    assert answers.stat().st_size > study_cluster.IN_FLIGHT  # those may still be anybody's
+
+
+@pytest.mark.long
+def test_the_last_worker_that_hangs_is_said_and_the_study_goes_on_with_it(cluster: Cluster) -> None:
+    hangs = cluster.worker()
+    cluster.when_told = lambda: hangs.send_signal(signal.SIGCONT)
+    require_the_same_bytes(cluster, lambda: hangs.send_signal(signal.SIGSTOP))
+    assert "no worker answers any more" in cluster.told[0]
+    assert study_cluster.ANSWER_S + study_cluster.MUTE_S + study_cluster.SILENCE_S < 10
+
+
+@pytest.mark.long
+def test_a_worker_that_hangs_does_not_keep_the_study_from_leaving_another_one_out(cluster: Cluster) -> None:
+    hangs = cluster.worker()
+    cluster.worker()
+
+    def then() -> None:
+        hangs.send_signal(signal.SIGSTOP)
+        cluster.worker(OTHER_VERSION)
+
+    cluster.when_told = lambda: hangs.send_signal(signal.SIGCONT)
+    require_the_same_bytes(cluster, then)
+    assert "left out" in cluster.told[0]
 
 
 @pytest.mark.long
@@ -195,13 +266,13 @@ def test_a_scheduler_that_dies_is_said_and_the_study_goes_on_when_it_is_back(clu
         "ws://127.0.0.1:1",
     ],
 )
-def test_an_address_where_no_scheduler_can_be_used_is_said_in_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], address: str
-) -> None:
-    monkeypatch.setattr(study_cluster, "CONNECT_S", 0.5)
+def test_an_address_where_no_scheduler_can_be_used_is_said_in_one_line(tmp_path: Path, address: str) -> None:
+    """In a process of its own, whose end shows what the library left open."""
     (tmp_path / "grid.toml").write_text(GRID)
-    assert main(["sweep", "study", str(tmp_path / "grid.toml"), "--scheduler", address]) == 2
-    (line,) = capfd.readouterr().err.splitlines()
+    command = [sys.executable, "-c", SOON_TIRED, "sweep", "study", str(tmp_path / "grid.toml"), "--scheduler", address]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
     assert f"at {address} (" in line
     assert sorted(path.name for path in tmp_path.iterdir()) == ["grid.toml"]
 
