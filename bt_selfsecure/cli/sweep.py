@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,7 +78,8 @@ def run_analyse(args: Namespace) -> int:
     """Print the analysis."""
     analysis = _analysed(args.sweep, args.listeners, args.damaged)
     if args.json:
-        print(json.dumps(analysis.as_json(), indent=1))
+        sys.stdout.writelines(analysis.json_text())
+        print()
     else:
         print(table(analysis, whole=args.all, runs=args.runs))
     return 0

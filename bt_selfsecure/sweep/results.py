@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from heapq import merge
 from itertools import chain
@@ -359,12 +360,38 @@ class Analysis:
 
     def as_json(self) -> dict[str, Any]:
         """Return it for `json.dumps`: the setting's fields stand beside those of each row."""
-        expanded = [replace(pair, each_run=list(pair.each_run)) for pair in self.pairs]
-        whole = asdict(replace(self, pairs=expanded, each_run=Rows([])))
-        whole["each_run"] = [asdict(row) for row in self.each_run]
-        for name in ("pairs", "listeners", "colluding", "shares", "each_run"):
-            whole[name] = [{**row.pop("setting"), **row} for row in whole[name]]
-        for row in (row for rows in whole.values() if isinstance(rows, list) for row in rows if isinstance(row, dict)):
-            if "conditions" in row:
-                row["conditions"] = dict(row["conditions"])
-        return whole
+        return {name: list(value) if isinstance(value, Iterator) else value for name, value in self._json_values()}
+
+    def json_text(self) -> Iterator[str]:
+        """Yield it as one JSON object, in parts: a row is made when it is written, for there are some for every run."""
+        before = "{"
+        for name, value in self._json_values():
+            yield f"{before}\n {json.dumps(name)}: "
+            before = ","
+            if isinstance(value, Iterator):
+                yield from _array(value)
+            else:
+                yield json.dumps(value, indent=1).replace("\n", "\n ")
+        yield "\n}"
+
+    def _json_values(self) -> Iterator[tuple[str, Any]]:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            has_rows = isinstance(value, Rows | list) and each.name != "warnings"
+            yield each.name, map(_json_row, value) if has_rows else value
+
+
+def _json_row(of: Any) -> dict[str, Any]:
+    row = asdict(replace(of, each_run=list(of.each_run)) if isinstance(of, Pair) else of)
+    row = {**row.pop("setting", {}), **row}
+    if "conditions" in row:
+        row["conditions"] = dict(row["conditions"])
+    return row
+
+
+def _array(rows: Iterator[dict[str, Any]]) -> Iterator[str]:
+    before = "["
+    for row in rows:
+        yield f"{before}\n  " + json.dumps(row, indent=1).replace("\n", "\n  ")
+        before = ","
+    yield "\n ]" if before == "," else "[]"

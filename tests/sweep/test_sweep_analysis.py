@@ -357,7 +357,8 @@ def test_extreme_runs_are_analysed_and_every_figure_is_json(tmp_path: Path) -> N
         )
     ):
         analysis = analysed(tmp_path / f"{number}.db", (info(1), rows))
-        json.dumps(analysis.as_json(), allow_nan=False)
+        whole = json.dumps(analysis.as_json(), allow_nan=False, indent=1)
+        assert "".join(analysis.json_text()) == whole
         for pair in analysis.pairs:
             assert not pair.secret_bits
 
@@ -400,18 +401,22 @@ MADE_AND_ANALYSED = """if True:
     code = '''if True:
         import resource, sys
         from bt_selfsecure.cli.main import main
-        assert main(["sweep", "analyse", sys.argv[1]]) == 0
+        assert main(["sweep", "analyse", *sys.argv[1:]]) == 0
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     '''
-    print(subprocess.run([sys.executable, "-c", code, record], capture_output=True, text=True, check=True).stdout)
+    child = [sys.executable, "-c", code, record, *sys.argv[3:]]
+    print(subprocess.run(child, capture_output=True, text=True, check=True).stdout)
 """
 
 
 @pytest.mark.long
-def test_an_analysis_of_sixteen_times_the_short_runs_takes_hardly_more_memory(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("least", "options"), [(4_000, []), (1_000, ["--json"])])
+def test_an_analysis_of_sixteen_times_the_short_runs_takes_hardly_more_memory(
+    tmp_path: Path, least: int, options: list[str]
+) -> None:
     peaks = []
-    for runs in (4_000, 16_000, 64_000):
-        child = [sys.executable, "-c", MADE_AND_ANALYSED, str(tmp_path / f"{runs}.db"), str(runs)]
+    for runs in (least, 4 * least, 16 * least):
+        child = [sys.executable, "-c", MADE_AND_ANALYSED, str(tmp_path / f"{runs}.db"), str(runs), *options]
         peaks.append(int(subprocess.run(child, capture_output=True, text=True, check=True).stdout.split()[-1]))
     assert math.log(peaks[2] / peaks[0], 16) < 0.3
 
