@@ -27,13 +27,13 @@ def damaged_rows(database: sqlite3.Connection, peers: Collection[str]) -> tuple[
     known, keyed = set(peers), set[str]()
     found: list[tuple[str, tuple[Any, ...]]] = []
     for row in database.execute("SELECT * FROM peer"):
-        if is_sound(row) and 0 <= row[0] < 1 << 48:
+        if is_sound("peer", row) and 0 <= row[0] < 1 << 48:
             keyed.add(address_of(row[0]))
         else:
             found.append(("peer", row))
     for table in QUEUES:
         for row in database.execute(f"SELECT * FROM {table}"):
-            if is_sound(row) and address_number(row[1]) is not None:
+            if is_sound(table, row) and address_number(row[1]) is not None:
                 known.add(row[1].decode())
             else:
                 found.append((table, row))

@@ -69,16 +69,28 @@ _REFUSALS: Final = {
     sqlite3.SQLITE_NOTADB: _DAMAGED,
 }
 """By result code (sqlite.org/rescode.html); by the primary one where the extended one is not there."""
+SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
+"""What Python's sqlite3 raises for SQLite's errors: the second where SQLite names what stands in a damaged schema, and
+that is no UTF-8."""
 _ANOTHER_PLACE: Final = "move it away, or name another [node] state_directory"
 
 
-def refusal(error: sqlite3.Error) -> DiskRefusal:
+def refusal(error: sqlite3.Error | UnicodeDecodeError) -> DiskRefusal:
     """Return why SQLite refused, by the error's code; an error without one is a fault of the program that called
     SQLite."""
+    if isinstance(error, UnicodeDecodeError):
+        return _DAMAGED
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     name = getattr(error, "sqlite_errorname", type(error).__name__)
     found = _REFUSALS.get(code) or _REFUSALS.get(code & 0xFF)
     return found or DiskRefusal(f"the journal can't be used ({name})", "please report it")
+
+
+def file_refusal(error: sqlite3.Error | UnicodeDecodeError) -> DiskRefusal:
+    """Return why SQLite refused a file of which nothing was asked but what any journal has: so an error that SQLite has
+    no code for is one of the file's schema, damaged too."""
+    is_plain = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
+    return _DAMAGED if is_plain else refusal(error)
 
 
 def is_full(error: sqlite3.Error) -> bool:
@@ -86,7 +98,7 @@ def is_full(error: sqlite3.Error) -> bool:
     return refusal(error) is _FULL
 
 
-def is_damage(error: sqlite3.Error) -> bool:
+def is_damage(error: sqlite3.Error | UnicodeDecodeError) -> bool:
     """The file itself is at fault."""
     return refusal(error).damaged
 
@@ -121,7 +133,9 @@ def directory_refusal(error: OSError, directory: Path) -> DiskRefusal:
         case errno.EEXIST | errno.ENOTDIR:
             return DiskRefusal("a file is where a folder should be", _ANOTHER_PLACE)
         case errno.EISDIR:
-            return DiskRefusal(f"{Path(str(error.filename)).name} in it is a folder", _ANOTHER_PLACE)
+            found = Path(str(error.filename))
+            kind = "a folder" if found.is_dir() else "no file"
+            return DiskRefusal(f"{found.name} in it is {kind}", _ANOTHER_PLACE)
     return DiskRefusal(what, "name another [node] state_directory")
 
 

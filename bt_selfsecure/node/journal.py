@@ -29,7 +29,7 @@ from typing import Any, Final
 
 from bt_selfsecure.errors import BtSelfSecureError
 from bt_selfsecure.node.damaged_rows import QUEUES, DamagedRow, damaged_rows
-from bt_selfsecure.node.disk import Latency, directory_refusal, is_damage, is_full, refusal
+from bt_selfsecure.node.disk import SQLITE_ERRORS, Latency, directory_refusal, file_refusal, is_damage, is_full, refusal
 from bt_selfsecure.node.erasing import MOST_PAGES, Deleted
 from bt_selfsecure.node.journal_file import (
     CLOSED,
@@ -143,8 +143,8 @@ class Journal(Noted):
                     f"the journal was damaged: what could be read of it is in use, and all of it lies in {kept}. The "
                     f"card may be failing: see dmesg, and bt-selfsecure backup"
                 )
-            except sqlite3.Error as error:
-                if is_damage(error) or error.sqlite_errorcode == sqlite3.SQLITE_ERROR:  # its schema, or not the newest
+            except SQLITE_ERRORS as error:
+                if file_refusal(error).damaged:  # or its schema is not the newest
                     raise damaged from None
                 raise JournalError(f"can't use {path}: {refusal(error)}") from None
             except OSError as error:
@@ -211,7 +211,7 @@ class Journal(Noted):
         """Return what is kept of this peer, or None. Raises `DamagedError`, and as all that reads `JournalError`."""
         with self._reading():
             row = self._database.execute("SELECT * FROM peer WHERE id = ?", (address_number(address),)).fetchone()
-        if row is not None and is_sound(row):
+        if row is not None and is_sound("peer", row):
             return PeerRow(row[1].decode(errors="replace"), row[2].decode(errors="replace"), bool(row[3]))
         anothers = any(known.table == "peer" and known.id == address_number(address) for known in self.damaged)
         if self.damaged_of(address, "peer") or (row is not None and not anothers):
@@ -224,13 +224,13 @@ class Journal(Noted):
             keyed = [
                 address_of(row[0]) for row in self._database.execute("SELECT id FROM peer") if 0 <= row[0] < 1 << 48
             ]
-        waiting = self._sound("SELECT * FROM outbox") + self._sound("SELECT * FROM inbox")
+        waiting = self._sound("outbox") + self._sound("inbox")
         return list(dict.fromkeys(keyed + [row[1].decode() for row in waiting]))
 
     def outbox(self, address: str) -> list[tuple[int, bytes | None]]:
         """Return (id, fragment) in the order in which they are to be sent; None where one is damaged that may have been
         this peer's."""
-        rows = self._sound("SELECT * FROM outbox WHERE peer = ?", address)
+        rows = self._sound("outbox", "WHERE peer = ?", address)
         found: list[tuple[int, bytes | None]] = [(row[0], row[2]) for row in rows]
         return sorted(found + [(row.id, None) for row in self.damaged_of(address, "outbox")], key=lambda row: row[0])
 
@@ -238,32 +238,33 @@ class Journal(Noted):
         """Return the pieces of the message that is under way here; none where any is damaged."""
         if self.damaged_of(address, "partial"):
             return []
-        rows = self._sound("SELECT * FROM partial WHERE peer = ? ORDER BY id", address)
+        rows = self._sound("partial", "WHERE peer = ? ORDER BY id", address)
         return [row[2] for row in rows]
 
     def inbox(self) -> list[tuple[int, str, int, float, bytes]]:
         """Return (id, peer, port, time, message) in the order in which they came."""
-        rows = self._sound("SELECT * FROM inbox ORDER BY id")
+        rows = self._sound("inbox", "ORDER BY id")
         return [(row[0], row[1].decode(), row[2], row[3], row[4]) for row in rows]
 
     def groups(self) -> list[tuple[int, str, str]]:
         """Return (id, owner's address, record) of each group; one that is damaged goes with the next commit."""
         with self._reading():
             rows = self._database.execute("SELECT * FROM group_state ORDER BY id").fetchall()
-        for row in rows:
-            if not is_sound(row):
-                log.error("what was kept of a group was damaged on the disk and is dropped: see dmesg")
-                self.remove("group_state", row[0])
-        return [(row[0], row[1].decode(), row[2].decode()) for row in rows if is_sound(row)]
+        whole = [row for row in rows if is_sound("group_state", row)]
+        if len(whole) < len(rows):
+            self._note("what was kept of a group was damaged on the disk and is dropped: see dmesg")
+        for number in {row[0] for row in rows} - {row[0] for row in whole}:
+            self.remove("group_state", number)
+        return [(row[0], row[1].decode(), row[2].decode()) for row in whole]
 
     def damaged_of(self, address: str, table: str) -> list[DamagedRow]:
         """Return the damaged rows that were this peer's, or may have been."""
         return [row for row in self.damaged if row.table == table and row.peer in (address, "")]
 
-    def _sound(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+    def _sound(self, table: str, which: str = "", *values: Any) -> list[tuple[Any, ...]]:
         with self._reading():
-            rows = self._database.execute(query, values).fetchall()
-        return [row for row in rows if is_sound(row) and address_number(row[1])]
+            rows = self._database.execute(f"SELECT * FROM {table} {which}", values).fetchall()
+        return [row for row in rows if is_sound(table, row) and address_number(row[1])]
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:

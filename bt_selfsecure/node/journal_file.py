@@ -1,7 +1,8 @@
 """Opens the journal's file: whose it is, whether it is whole, and its format; one daemon at a time has it.
 
-Each row ends with a digest of all that is in it. A card that changes a cell does not change both to fit: so a damaged
-row is known, and is that row's fault alone. What stood in it is told to nobody.
+Each row ends with a digest of its table's name and of all that is in it. A card that changes a cell, or where a table
+begins, does not change both to fit: so a damaged row is known, and is that row's fault alone. What stood in it is told
+to nobody.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
-from bt_selfsecure.node.disk import SET_ASIDE, directory_refusal, refusal
+from bt_selfsecure.node.disk import SET_ASIDE, SQLITE_ERRORS, directory_refusal, file_refusal, refusal
 from bt_selfsecure.node.journal_schema import MIGRATIONS
 from bt_selfsecure.node.set_aside import FILE, FILES, LOG, give_to_owner, new_file, put_in_place
 
@@ -32,8 +33,11 @@ CLOSED: Final = b"closed"
 """What stands in the lock file while the directory has a state: up to which numbers the node has given out that was the
 last to begin there, and whether the log has something in it or is settled; or that the node has ended in order. So a
 state that the card has lost is not taken for one that never was, nor an old one for the newest."""
-TABLES: Final = frozenset(("peer", "outbox", "partial", "inbox"))
+TABLES: Final = frozenset((b"peer", b"outbox", b"partial", b"inbox"))
 MAGIC: Final = b"SQLite format 3\0"
+VERSIONS: Final = slice(18, 20)
+"""In the file's header: who may write it, and who read it (sqlite.org/fileformat2.html, 1.3). What SQLite does not know
+there it does not write, and calls a file that can't be written."""
 APPLICATION_ID: Final = 0x62747373
 """ASCII "btss", in the file's header."""
 DIGEST_BYTES: Final = 8
@@ -43,6 +47,8 @@ INDEX_BYTES: Final = 32 << 10
 OPEN_S: Final = 5.0
 """At the start another program (a backup that ends, say) may have the file for so long, and another node."""
 LOOK_S: Final = 0.1
+NEW_TABLE: Final = re.compile(r"CREATE TABLE (\w+)")
+COMMENT_OR_BLANK: Final = re.compile(rb"--.*|\s")
 OF_A_CELL: Final = re.compile(r"(NULL|NUMERIC|TEXT|non-[A-Z]+) value in \w+\.\w+")
 """What quick_check says of a cell: that row's digest tells the same."""
 ADDRESS: Final = re.compile(rb"[0-9A-F]{2}(:[0-9A-F]{2}){5}")
@@ -57,7 +63,7 @@ class DamagedFileError(UsageError):
 
 
 def digest(*row: Any) -> bytes:
-    """Return the digest of a row's values, in their order; text is the same as its bytes."""
+    """Return the digest of a table's name and a row's values, in their order; text is the same as its bytes."""
     hashed = blake2b(digest_size=DIGEST_BYTES)
     for value in row:
         data = value.encode() if isinstance(value, str) else value if isinstance(value, bytes) else repr(value).encode()
@@ -65,9 +71,9 @@ def digest(*row: Any) -> bytes:
     return hashed.digest()
 
 
-def is_sound(row: tuple[Any, ...]) -> bool:
-    """Return whether a row, read as bytes, is as it was written."""
-    return bool(row[-1] == digest(*row[:-1]))
+def is_sound(table: str, row: tuple[Any, ...]) -> bool:
+    """Return whether a row, read as bytes, is as it was written to this table."""
+    return bool(row[-1] == digest(table, *row[:-1]))
 
 
 def address_number(address: str | bytes) -> int | None:
@@ -87,7 +93,7 @@ def owner(table: str, row: tuple[Any, ...], known: Iterable[str]) -> str:
     of_peer = table == "peer"
     for address in known:
         whole = (address_number(address), *row[1:-1]) if of_peer else (row[0], address, *row[2:-1])
-        if row[-1] == digest(*whole):
+        if row[-1] == digest(table, *whole):
             return address
     number = row[0] if of_peer else address_number(row[1])
     return next((address for address in known if address_number(address) == number), "")
@@ -173,7 +179,7 @@ def open_database(directory: Path, descriptor: int) -> sqlite3.Connection:
         if not path.exists():
             if left := next((name for name in FILES if (directory / name).exists()), ""):
                 left = f", and its {left} is there"  # SQLite would delete it
-            if left or marked(descriptor):
+            if left or path.is_symlink() or marked(descriptor):
                 raise UsageError(f"{path} is gone{left}: put it back; else {SET_ASIDE}")
             with refused(path), new_file(directory) as new:  # what has the journal's name has its tables
                 create(new).close()
@@ -186,7 +192,7 @@ def open_database(directory: Path, descriptor: int) -> sqlite3.Connection:
     database = connect(path)
     try:
         with refused(path):
-            _migrate(database)
+            migrate(database)
     except BaseException:
         database.close()
         raise
@@ -199,7 +205,6 @@ def connect(path: Path) -> sqlite3.Connection:
         database = sqlite3.connect(path, isolation_level=None, timeout=OPEN_S)
         try:
             database.text_factory = bytes
-            _add_functions(database)
             database.execute("PRAGMA secure_delete = ON")
             database.execute("PRAGMA temp_store = MEMORY")
             database.execute("PRAGMA journal_mode = WAL")
@@ -244,9 +249,7 @@ def create(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, isolation_level=None)
     try:
         database.execute("PRAGMA journal_mode = MEMORY")
-        database.text_factory = bytes
-        _add_functions(database)
-        _migrate(database)
+        migrate(database)
     except BaseException:
         database.close()
         raise
@@ -263,6 +266,8 @@ def _make_usable(path: Path) -> None:
             if not os.access(file, os.R_OK | os.W_OK, effective_ids=True):
                 with contextlib.suppress(OSError):
                     file.chmod(0o600)
+            if not file.is_file():  # a pipe would be waited for
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
             os.close(os.open(file, os.O_RDWR))
     if not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path.parent))
@@ -289,7 +294,7 @@ def refused(path: Path, remedy: str = SET_ASIDE) -> Iterator[None]:
     it is damaged."""
     try:
         yield
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         why = refusal(error)
         if why.damaged:
             raise DamagedFileError(f"can't use {path}: {why.what}: {remedy}") from error
@@ -304,34 +309,65 @@ def inspect(path: Path, called: Path | None = None, *, alone: bool = False, reme
     asked for, which some file systems do not have. `remedy` helps where it is no such file.
     """
     shown = called or path
-    with path.open("rb") as file:
-        if file.read(len(MAGIC)) != MAGIC:  # SQLite takes a file of a few bytes for an empty one
-            raise UsageError(f"{shown} is damaged or no journal: {remedy}")
+    inspect_head(path, called, remedy=remedy)
     with refused(shown, remedy), contextlib.closing(connect_read_only(path, alone=alone)) as database:
         application = database.execute("PRAGMA application_id").fetchone()[0]
         version = database.execute("PRAGMA user_version").fetchone()[0]
-        names = {name.decode() for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        try:
+            tables = _tables(database)
+        except SQLITE_ERRORS as error:
+            if not file_refusal(error).damaged:
+                raise
+            raise DamagedFileError(f"{shown} is damaged: {remedy}") from error
         told = [row[0].decode(errors="replace") for row in database.execute("PRAGMA quick_check")]
-    if not names >= TABLES:
-        what = "is another program's database" if names - TABLES else "is damaged or no journal"
+    if application != APPLICATION_ID and not tables.keys() >= TABLES:
+        what = "is another program's database" if tables.keys() - TABLES else "is damaged or no journal"
         raise UsageError(f"{shown} {what}: {remedy}")
-    if application != APPLICATION_ID or not version or any(not _is_of_a_cell(line) for line in told):
+    is_known = 0 < version <= len(MIGRATIONS)
+    has_lost = application != APPLICATION_ID or version < 1 or (is_known and not _has_tables_of(version, tables))
+    if has_lost or any(not _is_of_a_cell(line) for line in told):
         raise DamagedFileError(f"{shown} is damaged: {remedy}")
     if version > len(MIGRATIONS):
         raise UsageError(f"{shown} was written by a newer version of this program (format {version}): upgrade")
+
+
+def inspect_head(path: Path, called: Path | None = None, *, remedy: str = SET_ASIDE) -> None:
+    """Look at a file's first bytes, as `inspect` does first. Raises `UsageError` and `OSError`."""
+    with path.open("rb") as file:
+        head = file.read(VERSIONS.stop)
+    if head[: len(MAGIC)] != MAGIC:  # SQLite takes a file of a few bytes for an empty one
+        raise UsageError(f"{called or path} is damaged or no journal: {remedy}")
+    if not {*head[VERSIONS]} <= {1, 2}:
+        raise DamagedFileError(f"{called or path} is damaged: {remedy}")
+
+
+def _tables(database: sqlite3.Connection) -> dict[bytes, bytes]:
+    """How each is declared, by name, without comments and blanks. A damaged word that SQLite reads over when it opens
+    the file is worse when it writes it anew."""
+    declared = database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'")
+    return {name: COMMENT_OR_BLANK.sub(b"", sql) if isinstance(sql, bytes) else b"" for name, sql in declared}
+
+
+def _has_tables_of(version: int, tables: dict[bytes, bytes]) -> bool:
+    """Return whether these are as a journal of this format has them; of others, as a backup has, nothing is known."""
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as database:
+        migrate(database, version)
+        expected = _tables(database)
+    later = {name.encode() for script in MIGRATIONS[version:] for name in NEW_TABLE.findall(script)} - expected.keys()
+    return tables.items() >= expected.items() and not later & tables.keys()
 
 
 def _is_of_a_cell(line: str) -> bool:
     return line == "ok" or bool(OF_A_CELL.fullmatch(line))
 
 
-def _add_functions(database: sqlite3.Connection) -> None:
+def migrate(database: sqlite3.Connection, newest: int | None = None) -> None:
+    """Bring a database that commits each statement to the newest format, or this one; text comes as bytes afterwards.
+    Raises `sqlite3.Error`."""
+    database.text_factory = bytes
     database.create_function("row_digest", -1, digest, deterministic=True)
     database.create_function("address_number", 1, address_number, deterministic=True)
-
-
-def _migrate(database: sqlite3.Connection) -> None:
     version = database.execute("PRAGMA user_version").fetchone()[0]
-    for number, script in enumerate(MIGRATIONS[version:], version + 1):
+    for number, script in enumerate(MIGRATIONS[version:newest], version + 1):
         marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number};"
         database.executescript(f"BEGIN IMMEDIATE; {script} {marks} COMMIT;")

@@ -67,5 +67,25 @@ MIGRATIONS: Final = (
         digest BLOB NOT NULL
     ) STRICT;
     """,
+    # A digest is of the table's name, too: where a damaged number lets a table begin on another one's page, rows of
+    # that one are none of it.
+    """
+    UPDATE peer SET digest = row_digest('peer', id, CAST(record AS BLOB), CAST(facts AS BLOB), synchronised)
+        WHERE typeof(record) = 'text' AND typeof(facts) = 'text' AND typeof(synchronised) = 'integer'
+            AND digest = row_digest(id, CAST(record AS BLOB), CAST(facts AS BLOB), synchronised);
+    UPDATE outbox SET digest = row_digest('outbox', id, CAST(peer AS BLOB), fragment)
+        WHERE typeof(peer) = 'text' AND typeof(fragment) = 'blob'
+            AND digest = row_digest(id, CAST(peer AS BLOB), fragment);
+    UPDATE partial SET digest = row_digest('partial', id, CAST(peer AS BLOB), piece)
+        WHERE typeof(peer) = 'text' AND typeof(piece) = 'blob' AND digest = row_digest(id, CAST(peer AS BLOB), piece);
+    UPDATE inbox SET digest = row_digest('inbox', id, CAST(peer AS BLOB), port, time, message)
+        WHERE typeof(peer) = 'text' AND typeof(port) = 'integer' AND typeof(time) = 'real' AND typeof(message) = 'blob'
+            AND digest = row_digest(id, CAST(peer AS BLOB), port, time, message);
+    UPDATE group_state SET digest = row_digest('group_state', id, CAST(peer AS BLOB), CAST(record AS BLOB))
+        WHERE typeof(peer) = 'text' AND typeof(record) = 'text'
+            AND digest = row_digest(id, CAST(peer AS BLOB), CAST(record AS BLOB));
+    """,
 )
+DIGESTS_NAME_TABLES: Final = 4
+"""The first format of which that is so."""
 """Each brings a file from its place in the tuple to the next; the newest is the file's user_version."""

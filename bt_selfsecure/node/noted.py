@@ -118,12 +118,12 @@ class Noted:
         """Make all changes in the transaction that is open. Raises `sqlite3.Error`."""
         for address, changes in self._noted.items():
             for key, (statement, values) in changes.statements.items():
-                inserts = isinstance(key, tuple)
-                database.execute(statement, (*values, digest(*values)) if inserts else values)
+                inserted = (*values, digest(key[0], *values)) if isinstance(key, tuple) else values
+                database.execute(statement, inserted)
             if changes.row:
                 record, facts, synchronised = changes.row()
                 row = address_number(address), record, facts, int(synchronised)
-                database.execute(KEEP, (*row, digest(*row)))
+                database.execute(KEEP, (*row, digest("peer", *row)))
 
     def take_calls(self) -> list[Callable[[], None]]:
         """Forget the changes, which are on disk, and return who is to be told."""

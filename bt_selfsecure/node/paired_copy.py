@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from bt_selfsecure.errors import UsageError
-from bt_selfsecure.node.journal_file import digest, is_sound
+from bt_selfsecure.node.journal_file import digest
 from bt_selfsecure.node.paired import paired_peers
 from bt_selfsecure.node.set_aside import PAIRED, PAIRED_KEYS, give_to_owner, sync_file, sync_folder
 
@@ -61,7 +61,7 @@ def take(copy: Path, source: Path, place: Path, remedy: str) -> tuple[str, ...]:
     with contextlib.closing(sqlite3.connect(copy)) as database:
         if database.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'paired'").fetchone():
             rows = database.execute("SELECT name, data, digest FROM paired").fetchall()
-            if not all(map(is_sound, rows)):
+            if not all(row[-1] == digest(*row[:-1]) for row in rows):
                 raise damaged
             files = {name: data for name, data, _ in rows}
             database.execute("PRAGMA secure_delete = ON")

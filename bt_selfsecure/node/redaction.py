@@ -18,7 +18,7 @@ LINK_LOCAL: Final = re.compile(r"\bfe80:(?::?[0-9A-Fa-f]{0,4}){1,8}")
 INTERFACE: Final = re.compile(
     r"(?<![0-9A-Fa-f:])(?:[0-9A-Fa-f]{0,4}:){1,6}[0-9A-Fa-f]{0,2}ff:fe[0-9A-Fa-f]{2}:[0-9A-Fa-f]{1,4}"
 )
-LONG: Final = re.compile(r"(?<![0-9A-Za-z])(?=[0-9]*[A-Fa-f])[0-9A-Fa-f]{16,}(?![0-9A-Za-z])")
+LONG: Final = re.compile(r"(?<![0-9A-Za-z])(?:0[xX])?(?=[0-9]*[A-Fa-f])[0-9A-Fa-f]{16,}(?![0-9A-Za-z])")
 """Digits that nobody needs to compare, and that may be anything: a machine's id, a boot's, a key."""
 HOME: Final = re.compile(r"/home/[^/\s:'\"<]+")
 WORD_OF_A_PATH: Final = re.compile(r"[^\s'\"=,;()]*/[^\s'\"=,;()]*")

@@ -10,6 +10,8 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from typing import Final
 
+BEYOND_ALL: Final = 1 << 62
+"""No number that was given out: a damaged row or table may show such a one."""
 RESERVED: Final = 20_000
 """So many at a time, with half of them left when the next are: more than are given out between two commits."""
 
@@ -45,6 +47,6 @@ class RowNumbers:
 def _last_reserved(database: sqlite3.Connection, table: str) -> int:
     """Beyond every number that was given out before, whether its row was committed or not."""
     rows = database.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,))
-    newest = database.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0]
-    given = [int(seq) for (seq,) in rows if isinstance(seq, int) and seq < 1 << 62]
+    newest = database.execute(f"SELECT coalesce(max(id), 0) FROM {table} WHERE id < {BEYOND_ALL}").fetchone()[0]
+    given = [int(seq) for (seq,) in rows if isinstance(seq, int) and seq < BEYOND_ALL]
     return max(int(newest), *given, 0)

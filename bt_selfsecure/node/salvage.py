@@ -1,7 +1,8 @@
 """A journal of which the disk has lost pages: what SQLite still reads of it goes into a new one, the old one is kept.
 
 A row is taken over where its digest fits. In the place of each other one, and of each gap, there is a row without a
-digest: so the journal knows, as of any damaged row, where something was, and what is not whole without it.
+digest: so the journal knows, as of any damaged row, where something was, and what is not whole without it. Where pages
+have got out of their table the gap does not show: so there is one before the parts of each peer's messages.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from bt_selfsecure.node.disk import is_damage
-from bt_selfsecure.node.journal_file import address_number, connect_read_only, create, is_sound, owner
+from bt_selfsecure.node.journal_file import address_number, connect_read_only, create, digest, is_sound, owner
+from bt_selfsecure.node.journal_schema import DIGESTS_NAME_TABLES
 from bt_selfsecure.node.set_aside import FILE, new_file, put_in_place
 
 LOST: Final = {
@@ -26,9 +28,11 @@ LOST: Final = {
 """What stands in a row that is lost, after its number; the second column of a queue's is whose it was, if that is
 known."""
 TEXT: Final = {"peer": (1, 2), "outbox": (1,), "partial": (1,), "inbox": (1,), "group_state": (1, 2)}
+"""Columns that are text, by their places."""
 NUMBERED: Final = ("outbox", "partial", "inbox")
 """Tables whose numbers SQLite gives out; older journals have these and `peer` alone."""
-"""Columns that are text, by their places."""
+OF_PARTS: Final = ("outbox", "partial")
+"""Of these several rows are one message."""
 BEYOND: Final = 1 << 32
 """More numbers than a node gives out: where the last one is lost, the next are this far on."""
 LAST: Final = (1 << 63) - 1
@@ -54,17 +58,33 @@ def salvage(directory: Path, peers: Collection[str] = ()) -> Path:
         with contextlib.suppress(sqlite3.OperationalError):
             old.execute("SELECT id, digest FROM group_state LIMIT 0")
             tables.append("group_state")
+        has_old_digests = 0 < old.execute("PRAGMA user_version").fetchone()[0] < DIGESTS_NAME_TABLES
+        has_stray_pages = _has_stray_pages(old)
         new.execute("BEGIN IMMEDIATE")
         for table in tables:
-            _copy(old, new, table, peers)
+            rows = _Rows(old, table, peers, has_old_digests).rows
+            if table in OF_PARTS and has_stray_pages:
+                whose = sorted({row[1] for row in rows.values() if isinstance(row[1], bytes)})
+                rows |= {-number: (-number, peer, *LOST[table][1:]) for number, peer in enumerate(whose, 1)}
+            _copy(old, new, table, rows)
         new.execute("COMMIT")
     kept = put_in_place(directory)
     assert kept, "there was a journal, since it was read"
     return kept
 
 
-def _copy(old: sqlite3.Connection, new: sqlite3.Connection, table: str, peers: Collection[str]) -> None:
-    rows = _Rows(old, table, peers).rows
+def _has_stray_pages(old: sqlite3.Connection) -> bool:
+    """Return whether a page is none of any table, or of two: a number of a page has changed."""
+    try:
+        told = old.execute(f"PRAGMA quick_check({LAST >> 32})").fetchall()
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        return True
+    return any(b"never used" in line or b"2nd reference" in line for (line,) in told)
+
+
+def _copy(old: sqlite3.Connection, new: sqlite3.Connection, table: str, rows: dict[int, Row]) -> None:
     for row in rows.values():
         values = [
             value.decode() if place in TEXT[table] and isinstance(value, bytes) else value
@@ -87,8 +107,9 @@ class _Rows:
     """Those that are whole, and those that are lost, by number: from the front up to a page that can't be read, then
     from the back."""
 
-    def __init__(self, database: sqlite3.Connection, table: str, peers: Collection[str]) -> None:
+    def __init__(self, database: sqlite3.Connection, table: str, peers: Collection[str], has_old_digests: bool) -> None:
         self._database, self._table, self._peers = database, table, sorted(peers)
+        self._has_old_digests = has_old_digests
         self.rows: dict[int, Row] = {}
         reached = self._read(1, LAST)
         if reached < LAST:
@@ -108,10 +129,11 @@ class _Rows:
             try:
                 for row in self._database.execute(f"SELECT * {after}", (place,)):
                     number = row[0]
-                    if is_sound(row) and (end - number) * way > 0 and (number - place) * way > 0:
-                        self.rows[number] = row
+                    whole = self._whole(row)
+                    if whole and (end - number) * way > 0 and (number - place) * way > 0:
+                        self.rows[number] = whole
                         place = number
-                    elif not is_sound(row) and 0 <= place + way < LAST:
+                    elif not whole and 0 <= place + way < LAST:
                         self._lose(place + way, row)
                 return end
             except sqlite3.DatabaseError as error:
@@ -123,10 +145,18 @@ class _Rows:
                 return place
             place = following[0]
             row = self._one(f"SELECT * FROM {self._table} WHERE id = ?", place)
-            if row and is_sound(row):
-                self.rows[place] = row
+            if whole := row and self._whole(row):
+                self.rows[place] = whole
             else:
                 self._lose(place, row or (place, *LOST[self._table]))
+
+    def _whole(self, row: Row) -> Row | None:
+        """It, with its digest as it is today; None where it is damaged."""
+        if is_sound(self._table, row):
+            return row
+        if self._has_old_digests and row[-1] == digest(*row[:-1]):
+            return (*row[:-1], digest(self._table, *row[:-1]))
+        return None
 
     def _one(self, query: str, number: int) -> Row | None:
         """None where it can't be read either."""

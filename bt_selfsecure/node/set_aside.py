@@ -35,7 +35,7 @@ def set_aside(directory: Path, others: Collection[str] = ()) -> Path | None:
 
     The directory is locked by the caller. Raises `OSError`.
     """
-    files = [directory / name for name in (*FILES, *others) if (directory / name).exists()]
+    files = [directory / name for name in (*FILES, *others) if os.path.lexists(directory / name)]
     if not files:
         return None
     name, number = f"set-aside-{time.strftime('%Y%m%d-%H%M%S')}", 1

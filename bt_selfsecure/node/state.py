@@ -20,7 +20,7 @@ from bt_selfsecure.files import is_there
 from bt_selfsecure.node import journal_file as journal
 from bt_selfsecure.node import paired_copy
 from bt_selfsecure.node import set_aside as aside
-from bt_selfsecure.node.disk import directory_refusal, refusal
+from bt_selfsecure.node.disk import SQLITE_ERRORS, directory_refusal, file_refusal, refusal
 from bt_selfsecure.node.haoxiao.undelivered import Waiting, count_waiting, drop_waiting, mark_restored
 from bt_selfsecure.node.set_aside import FILE, LOG, NEW, NEW_PAIRED
 
@@ -43,8 +43,8 @@ def backup(directory: Path, target: Path) -> int:
         with _claimed(target) as new:
             try:
                 _copy(source, new)
-            except sqlite3.Error as error:
-                raise UsageError(f"can't back up {source} to {target}: {refusal(error)}") from None
+            except SQLITE_ERRORS as error:
+                raise UsageError(f"can't back up {source} to {target}: {file_refusal(error)}") from None
             except journal.JournalError as error:
                 raise UsageError(f"can't back up {source}: {error}") from None
             aside.sync_file(new)
@@ -60,6 +60,7 @@ def backup(directory: Path, target: Path) -> int:
 def _copy(source: Path, new: Path) -> None:
     """As one file without companions. SQLite asks for no lock on it, which nobody else knows, and can't look at what it
     can't write beside: a card that has become read-only is copied as it is."""
+    journal.inspect_head(source)
     with contextlib.closing(sqlite3.connect(f"{new.absolute().as_uri()}?vfs=unix-none", uri=True)) as copy:
         copy.execute("PRAGMA locking_mode = EXCLUSIVE")
         try:
@@ -117,7 +118,7 @@ def restore(source: Path, directory: Path, *, drop_messages: bool = False) -> Re
             return Restored(aside.put_in_place(directory), waiting, paired)
     except OSError as error:
         raise UsageError(f"can't restore {source}: {directory_refusal(error, directory)}") from None
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         raise UsageError(f"can't restore {source}: {refusal(error)}") from None
     except journal.JournalError as error:
         raise UsageError(f"can't restore {source}: {error}") from None
@@ -155,8 +156,9 @@ def _take(source: Path, folder: Path, drop_messages: bool) -> Waiting:
     os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     _copy_files(source, new)
     journal.inspect(new, source, remedy=ANOTHER_BACKUP)
-    with contextlib.closing(sqlite3.connect(new)) as database:
+    with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as database:
         database.execute("PRAGMA journal_mode = DELETE")
+        journal.migrate(database)
     waiting = count_waiting(new)
     if drop_messages:
         drop_waiting(new)

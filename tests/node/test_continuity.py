@@ -372,7 +372,7 @@ def test_a_moment_that_there_was_not_is_null_on_disk_and_one_of_an_older_version
             database.text_factory = bytes
             row = database.execute("SELECT * FROM peer").fetchone()
             text = json.dumps(old).encode()
-            fitting = digest(*row[:2], text, row[3])
+            fitting = digest("peer", *row[:2], text, row[3])
             database.execute("UPDATE peer SET facts = CAST(? AS TEXT), digest = ?", (text, fitting))
         alice = await world.start("alice", "bob")
         assert fingerprint(alice, "bob") == old["key"]["fingerprint"]
@@ -746,7 +746,7 @@ def test_a_damaged_cell_confirms_nobody(folder: Path, damage: str) -> None:
                 assert facts.count(name) == 1
                 facts = re.sub(rf"{name}: ({{[^}}]*}}|[^,}}]+)", damage, facts).encode()
                 assert facts != row[2]
-                fitting = digest(*row[:2], facts, row[3])
+                fitting = digest("peer", *row[:2], facts, row[3])
                 told = fitting if fits else row[4]
                 database.execute("UPDATE peer SET facts = CAST(? AS TEXT), digest = ?", (facts, told))
             if fits and damage.endswith('"string"'):

@@ -19,7 +19,7 @@ from bt_selfsecure.node.damaged_rows import QUEUES
 from bt_selfsecure.node.haoxiao.kept import stored_messages
 from bt_selfsecure.node.journal import DamagedError, Journal, PeerRow
 from bt_selfsecure.node.journal_file import address_number
-from bt_selfsecure.node.messages import split
+from bt_selfsecure.node.messages import Joiner, parse, split
 from bt_selfsecure.node.set_aside import FILE
 
 BOB, CAROL = ADDRESSES["bob"], ADDRESSES["carol"]
@@ -46,11 +46,10 @@ def filled(directory: Path) -> None:
 
 def messages_of(fragments: Iterable[tuple[int, bytes]]) -> list[bytes]:
     """What a peer would join."""
-    found: list[bytes] = []
-    for _, fragment in fragments:
-        found[len(found) :] = [b""] if fragment[0] & 2 else []
-        found[-1] += fragment[1:]
-    return found
+    joiner = Joiner()
+    parsed = (parse(fragment) for _, fragment in fragments)
+    joined = (joiner.add(fragment) for fragment in parsed if fragment)
+    return [message for message in joined if message is not None]
 
 
 def rows_of(directory: Path, table: str) -> int:
@@ -114,6 +113,49 @@ def test_a_damaged_counter_gives_no_number_out_twice(tmp_path: Path) -> None:
     assert journal.insert(BOB, "inbox", BOB, 1, 1.5, b"new") > max(number for number, *_ in journal.inbox())
     journal.commit()
     journal.close()
+
+
+@pytest.mark.parametrize("gone", range(5))
+def test_a_message_of_which_a_part_is_gone_without_a_trace_is_dropped_and_counted(tmp_path: Path, gone: int) -> None:
+    """But for its first parts, which may have been sent."""
+    filled(tmp_path)
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as database, database:
+        numbers = [row[0] for row in database.execute("SELECT id FROM outbox WHERE peer = ? ORDER BY id", (BOB,))]
+        database.execute("DELETE FROM outbox WHERE id = ?", (numbers[1 + gone],))
+    with contextlib.closing(Journal(tmp_path, sync_each=True)) as journal:
+        fragments, dropped = stored_messages(journal, BOB)
+        assert messages_of(fragments) == [TO_BOB[0], TO_BOB[2]]
+        assert dropped == (gone > 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("column", ["peer", "record", "digest"])
+def test_a_damaged_group_is_told_dropped_and_costs_no_other(tmp_path: Path, column: str, kind: str) -> None:
+    with contextlib.closing(Journal(tmp_path, sync_each=True)) as journal:
+        for number in (2, 4):
+            journal.replace("group_state", number, BOB, f"record of {number}")
+        journal.commit()
+    damage(tmp_path, "group_state", column, 0, kind)
+    for is_told in (True, False):
+        with contextlib.closing(Journal(tmp_path, sync_each=True)) as journal:
+            assert journal.groups() == [(4, BOB, "record of 4")]
+            assert ["what was kept of a group was damaged" in note for note in journal.notes] == [True] * is_told
+            journal.commit()
+
+
+@pytest.mark.parametrize("number", [(1 << 62) - 1, 1 << 62, (1 << 63) - 1])
+def test_a_damaged_number_of_a_row_is_not_counted_on_from(tmp_path: Path, number: int) -> None:
+    filled(tmp_path)
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as database, database:
+        for table in QUEUES:
+            database.execute(f"UPDATE {table} SET id = ? WHERE id = (SELECT max(id) FROM {table})", (number,))
+    for lost in (len(QUEUES), 0):
+        with contextlib.closing(Journal(tmp_path, sync_each=True)) as journal:
+            assert len(journal.damaged) == lost
+            added = journal.insert(BOB, "inbox", BOB, 1, 1.5, b"new")
+            journal.commit()
+            assert (added, b"new") in [(number, message) for number, *_, message in journal.inbox()]
+            assert journal.trouble == ""
 
 
 DAVE = ADDRESSES["dave"]

@@ -174,6 +174,11 @@ def a_folder_as_the_log(place: Path) -> None:
     (place / LOG).mkdir()
 
 
+def a_pipe_as_the_journal(place: Path) -> None:
+    place.mkdir()
+    os.mkfifo(place / FILE)
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -182,6 +187,7 @@ def a_folder_as_the_log(place: Path) -> None:
         (a_file_above, "lock in it is a folder: move it away"),
         (a_folder_as_the_journal, r"journal.db in it is a folder: move it away"),
         (a_folder_as_the_log, r"journal.db-wal in it is a folder: move it away"),
+        (a_pipe_as_the_journal, r"journal.db in it is no file: move it away"),
     ],
 )
 def test_what_is_in_the_way_is_named_with_its_remedy(

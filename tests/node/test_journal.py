@@ -362,6 +362,18 @@ def test_a_file_without_our_tables_is_refused_and_never_made_new(
     assert (tmp_path / FILE).read_bytes() == before
 
 
+def test_a_journal_on_a_disk_that_is_not_there_is_not_begun_anew(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / FILE).symlink_to(tmp_path / "stick" / FILE)
+    for _ in range(2):
+        with pytest.raises(UsageError, match=r"journal.db is gone: put it back; else .* state set-aside"):
+            Journal(tmp_path / "state", sync_each=True)
+    folder = set_aside(tmp_path / "state")
+    assert folder
+    assert (folder / FILE).readlink() == tmp_path / "stick" / FILE
+    Journal(tmp_path / "state", sync_each=True).close()
+
+
 @pytest.mark.parametrize("ended", ["in order", "by a pulled plug"])
 @pytest.mark.parametrize("left", [(), (LOG,), (f"{FILE}-shm",), (LOG, f"{FILE}-shm")])
 def test_a_state_that_is_gone_is_refused_until_it_is_set_aside(

@@ -98,6 +98,7 @@ def test_no_address_is_left_in_any_spelling_and_the_same_device_stays_the_same(
         ("56:34:12:EB:27:B8 as HCI has it", "<address of peer 1> as HCI has it"),
         ("2001:db8::ba27:ebff:fe12:3456", "<address of a link>"),
         ("id 0123456789abcdef0123456789abcdef", "id <digits>"),
+        ("0x0123456789ABCDEF0123, X'0123456789ABCDEF'", "<digits>, X'<digits>'"),
         ("at 1764390000123456, 1764390000 and 0123456789ab", "at 1764390000123456, 1764390000 and 0123456789ab"),
     ],
 )  # fmt: skip

@@ -17,15 +17,18 @@ from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.haoxiao.kept import stored_messages
 from bt_selfsecure.node.journal import DamagedError, Journal, PeerRow
 from bt_selfsecure.node.journal_file import address_number
+from bt_selfsecure.node.journal_schema import MIGRATIONS
 from bt_selfsecure.node.messages import split
-from bt_selfsecure.node.salvage import salvage
+from bt_selfsecure.node.salvage import LOST, salvage
 from bt_selfsecure.node.set_aside import FILE, LOG
+from bt_selfsecure.node.state import backup
 
 PAGE = 4096
-LEAF = 13
+INNER, LEAF = 5, 13
 """First octet of such a page (sqlite.org/fileformat2.html, 1.6)."""
 RECORDS = {BOB: f"record {'of bob ' * 1500}", CAROL: f"record {'of carol ' * 100}"}
 """The first one's goes on in pages of its own."""
+GROUPS = {2: (BOB, "group of bob"), 4: (CAROL, "group of carol")}
 LONG = [b"%d " % number * 2000 for number in range(6)]
 """Of many fragments each: several leaves, and not all in one."""
 KINDS: dict[str, Callable[[bytes], bytes]] = {
@@ -51,6 +54,8 @@ def filled(directory: Path) -> None:
             journal.insert(address, "inbox", address, 1, 1.5, message)
     for piece in LONG[:3]:
         journal.insert(BOB, "partial", BOB, piece)
+    for number, (owner, record) in GROUPS.items():
+        journal.replace("group_state", number, owner, record)
     journal.commit()
     journal.close()
     assert sorted(path.name for path in directory.iterdir()) == [FILE, "lock"]
@@ -96,7 +101,8 @@ def judge(directory: Path, damaged: bytes) -> bool:
         assert (directory / FILE).read_bytes() == damaged
         return False
     with contextlib.closing(journal):
-        lost, told = 0, bool(journal.notes or journal.damaged)
+        notes = list(journal.notes)
+        lost, told = 0, bool(notes or journal.damaged)
         for address, record in RECORDS.items():
             try:
                 row = journal.peer(address)
@@ -112,8 +118,9 @@ def judge(directory: Path, damaged: bytes) -> bool:
         pieces = journal.partial(BOB)
         assert pieces in ([], LONG[:3])
         lost += not pieces
+        assert set(journal.groups()) <= {(number, *group) for number, group in GROUPS.items()}
         assert told or not lost
-        for note in journal.notes:
+        for note in notes:
             (folder,) = directory.glob("set-aside-*")
             assert str(folder) in note
             assert (folder / FILE).read_bytes() == damaged
@@ -140,6 +147,92 @@ def test_of_a_damaged_page_every_other_row_is_in_use_and_nothing_is_made_up(
         shutil.copytree(whole, directory)
         begun += judge(directory, damage_page(directory, number, kind))
     assert begun >= pages(whole) - 2, "only the first page, which tells what is where, is more than its rows' trouble"
+
+
+@pytest.mark.parametrize("step", [101, at_length(3)])
+def test_a_bit_of_what_is_where_may_cost_all_and_makes_nothing_up(whole: Path, tmp_path: Path, step: int) -> None:
+    """Of the first page: the file's header, and how each table is declared and where it begins."""
+    data = (whole / FILE).read_bytes()
+    words = (b"outbox", b"group_state (", b"REATE TABLE peer", b"ragment", b"x'') STRICT")
+    told = [18, 19, 47, *map(data.index, words)]
+    bits = {8 * place + bit for place in told for bit in range(8)}
+    bits |= set([bit for bit in range(8 * PAGE) if bit < 800 or data[bit // 8]][::step])
+    for bit in sorted(bits - set(range(8 * 60, 8 * 64))):  # there stands the format, of which there may be newer ones
+        directory = tmp_path / str(bit)
+        shutil.copytree(whole, directory)
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        (directory / FILE).write_bytes(damaged)
+        with contextlib.suppress(UsageError):
+            backup(directory, tmp_path / f"copy {bit}")
+        judge(directory, bytes(damaged))
+        shutil.rmtree(directory)
+
+
+@pytest.mark.parametrize("taken", LOST)
+@pytest.mark.parametrize("taker", LOST)
+def test_a_table_that_begins_where_another_does_takes_over_none_of_its_rows(
+    whole: Path, tmp_path: Path, taker: str, taken: str
+) -> None:
+    if taker == taken:
+        return
+    directory = tmp_path / "state"
+    shutil.copytree(whole, directory)
+    with contextlib.closing(sqlite3.connect(directory / FILE)) as database, database:
+        database.execute("PRAGMA writable_schema = ON")
+        begins = "(SELECT rootpage FROM sqlite_master WHERE name = ?)"
+        database.execute(f"UPDATE sqlite_master SET rootpage = {begins} WHERE name = ?", (taken, taker))
+    assert judge(directory, (directory / FILE).read_bytes())
+
+
+def test_a_bit_of_where_a_table_goes_on_makes_no_message_of_the_parts_that_are_left(
+    whole: Path, tmp_path: Path
+) -> None:
+    """Of the inner pages of tables: a leaf is then left out, or another one is there twice, and its rows fit."""
+    pieces = [b"%d" % number * 700 for number in range(30)]
+    shutil.copytree(whole, tmp_path / "parts")
+    with contextlib.closing(Journal(tmp_path / "parts", sync_each=True)) as journal:
+        journal.write(BOB, "DELETE FROM partial")
+        for piece in pieces:
+            journal.insert(BOB, "partial", BOB, piece)
+        journal.commit()
+    data = (tmp_path / "parts" / FILE).read_bytes()
+    places = [
+        at + place
+        for at in range(PAGE, len(data), PAGE)
+        if data[at] == INNER
+        for place in (11, *(int.from_bytes(data[at + cell : at + cell + 2]) + 3 for cell in range(12, 60, 2)))
+        if place < PAGE
+    ]
+    assert len(places) > 20
+    for place in sorted(set(places)):
+        for bit in range(6):
+            directory = tmp_path / f"{place}.{bit}"
+            shutil.copytree(tmp_path / "parts", directory)
+            damaged = bytearray(data)
+            damaged[place] ^= 1 << bit
+            (directory / FILE).write_bytes(damaged)
+            with contextlib.closing(Journal(directory, sync_each=True)) as journal:
+                for address in RECORDS:
+                    assert set(messages_of(stored_messages(journal, address)[0])) <= set(LONG)
+                assert journal.partial(BOB) in ([], pieces)
+            shutil.rmtree(directory)
+
+
+@pytest.mark.parametrize("number", range(2, len(MIGRATIONS) + 1))
+def test_a_damaged_journal_of_each_format_with_digests_gives_what_it_has(tmp_path: Path, number: int) -> None:
+    fixture = Path(__file__).parent / "fixtures" / f"journal-{number}.sql"
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as database:
+        database.executescript(fixture.read_text())
+        database.execute("PRAGMA application_id = 1")
+    with contextlib.closing(Journal(tmp_path, sync_each=True)) as journal:
+        assert len(journal.notes) == 1
+        assert journal.damaged == []
+        assert journal.peer(BOB)
+        assert journal.outbox(BOB) == [(10002, b"\3abc"), (10003, b"\0def")]
+        assert journal.partial(BOB) == [b"hel"]
+        assert [message for *_, message in journal.inbox()] == [b"world"]
+        assert len(journal.groups()) == (2 if number >= 3 else 0)
 
 
 @pytest.mark.parametrize("damaged", RECORDS, ids=["the first row", "the last row"])

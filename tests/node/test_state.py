@@ -18,6 +18,7 @@ from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.haoxiao.undelivered import Waiting
 from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.journal_file import LOCK
+from bt_selfsecure.node.journal_schema import MIGRATIONS
 from bt_selfsecure.node.lazy_commits import COMMIT_S
 from bt_selfsecure.node.set_aside import FILE, LOG
 from bt_selfsecure.node.state import backup, restore, set_aside
@@ -195,6 +196,19 @@ def test_what_root_restores_belongs_to_the_nodes_user(tmp_path: Path) -> None:
     restore(tmp_path / "copy", tmp_path / "new")
     owners = {path.name: (path.stat().st_uid, path.stat().st_gid) for path in (tmp_path / "new").iterdir()}
     assert owners == dict.fromkeys((FILE, LOCK), (1234, 5678))
+
+
+@pytest.mark.parametrize("number", range(1, len(MIGRATIONS) + 1))
+def test_a_backup_of_each_format_tells_what_waits_in_it_and_is_marked_as_one(tmp_path: Path, number: int) -> None:
+    fixture = Path(__file__).parent / "fixtures" / f"journal-{number}.sql"
+    with contextlib.closing(sqlite3.connect(tmp_path / "copy")) as database:
+        database.executescript(fixture.read_text())
+    assert restore(tmp_path / "copy", tmp_path / "state").waiting == (2, 1)
+    with contextlib.closing(Journal(tmp_path / "state", sync_each=True)) as journal:
+        row = journal.peer("B8:27:EB:00:00:02")
+        assert row
+        assert json.loads(row.facts)["restored"]
+        assert [message for *_, message in journal.inbox()] == [b"world"]
 
 
 def test_what_is_no_backup_is_refused_and_the_state_stays(tmp_path: Path) -> None:

@@ -58,13 +58,19 @@ def stored_messages(journal: Journal, address: str) -> tuple[tuple[tuple[int, by
     dropped = 0
     for message in _messages(journal.outbox(address)):
         whole = [(number, fragment) for number, fragment in message if fragment is not None]
-        if len(whole) == len(message):
+        if len(whole) == len(message) and _is_to_its_end(whole):
             fragments += whole
             continue
         dropped += bool(whole or ours.intersection(number for number, _ in message))
         for number, _ in whole:
             journal.delete(address, "outbox", number)
     return tuple(fragments), dropped
+
+
+def _is_to_its_end(fragments: list[tuple[int, bytes]]) -> bool:
+    """A message's fragments get their numbers one after the other: else there is one that the disk does not give."""
+    (first, _), (last, end) = fragments[0], fragments[-1]
+    return last - first == len(fragments) - 1 and ends_message(end)
 
 
 def _messages(rows: Iterable[tuple[int, bytes | None]]) -> Iterator[list[tuple[int, bytes | None]]]:

@@ -33,8 +33,8 @@ class Waiting(NamedTuple):
 def count_waiting(path: Path) -> Waiting:
     """Return how many wait in a file that was inspected. Raises `sqlite3.Error`."""
     with _open(path) as database:
-        outbox = [row for row in database.execute("SELECT * FROM outbox") if is_sound(row)]
-        inbox = [row for row in database.execute("SELECT * FROM inbox") if is_sound(row)]
+        outbox = [row for row in database.execute("SELECT * FROM outbox") if is_sound("outbox", row)]
+        inbox = [row for row in database.execute("SELECT * FROM inbox") if is_sound("inbox", row)]
         begun = [message for _, record in _records(database) for message in record.sending.messages]
     to_send = sum(ends_message(fragment) for fragment in (*begun, *(row[2] for row in outbox)))
     return Waiting(to_send, len(inbox))
@@ -49,7 +49,9 @@ def drop_waiting(path: Path) -> None:
         for row, record in list(_records(database)):
             idle = replace(record, sending=replace(record.sending, messages=()))
             new = (row[0], idle.to_json(), *row[2:-1])
-            database.execute("UPDATE peer SET record = ?, digest = ? WHERE id = ?", (new[1], digest(*new), row[0]))
+            database.execute(
+                "UPDATE peer SET record = ?, digest = ? WHERE id = ?", (new[1], digest("peer", *new), row[0])
+            )
         database.execute("COMMIT")
 
 
@@ -61,7 +63,9 @@ def mark_restored(path: Path) -> None:
         for row, _ in list(_records(database)):
             with contextlib.suppress(DamagedError, UnicodeDecodeError):
                 new = (*row[:2], marked_restored(row[2].decode()), row[3])
-                database.execute("UPDATE peer SET facts = ?, digest = ? WHERE id = ?", (new[2], digest(*new), row[0]))
+                database.execute(
+                    "UPDATE peer SET facts = ?, digest = ? WHERE id = ?", (new[2], digest("peer", *new), row[0])
+                )
         database.execute("COMMIT")
 
 
@@ -69,7 +73,7 @@ def _records(database: sqlite3.Connection) -> Iterator[tuple[tuple[int, bytes, b
     """The rows that are whole, and what they say of each session."""
     for row in database.execute("SELECT * FROM peer"):
         with contextlib.suppress(RecordError):
-            if is_sound(row):
+            if is_sound("peer", row):
                 yield row, SessionRecord.from_json(row[1].decode())
 
 
