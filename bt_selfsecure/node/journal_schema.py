@@ -86,6 +86,6 @@ MIGRATIONS: Final = (
             AND digest = row_digest(id, CAST(peer AS BLOB), CAST(record AS BLOB));
     """,
 )
-DIGESTS_NAME_TABLES: Final = 4
-"""The first format of which that is so."""
 """Each brings a file from its place in the tuple to the next; the newest is the file's user_version."""
+DIGESTS_NAME_TABLES: Final = 4
+"""The first format whose digests have the table's name in them."""
