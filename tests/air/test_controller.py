@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -82,7 +83,8 @@ def test_data_that_were_due_are_on_the_air_before_new_ones_however_busy_the_comp
         await alice.send_sync_command(hci.HCI_LE_Set_Advertising_Enable_Command(0))
         return heard
 
-    assert [data for data in asyncio.run(main()) if len(data) == 1] == [bytes([number]) for number in range(5)]
+    came = [data for data in asyncio.run(main()) if len(data) == 1]
+    assert [data for data, _ in groupby(came)] == [bytes([number]) for number in range(5)]  # a slow one's come again
 
 
 def test_a_scanner_that_is_off_hears_nothing() -> None:
