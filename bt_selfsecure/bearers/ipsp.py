@@ -184,8 +184,6 @@ class _Network:
             self._change(interface)
 
     def _change(self, interface: Interface | None) -> None:
-        if interface == self._interface:
-            return
         self._close_socket("its interface is gone: the connection broke, or the adapter is off")
         self._interface = interface
         if interface:

@@ -108,8 +108,8 @@ class Interface:
 
 
 async def watch(address: str, helper: HelperClient) -> AsyncIterator[Interface | None]:
-    """Yield the IP interface of the adapter with this device address: as it is, then whenever it may have changed; None
-    while there is none, or it has no address yet. The helper makes each new one fit for packets to one address.
+    """Yield the IP interface of the adapter with this device address as soon as there is one, then whenever it has
+    changed; None when it has gone, or its address. The helper makes each new one fit for packets to one address.
     Raises OSError, and pyroute2's NetlinkError."""
     from pyroute2 import AsyncIPRoute
 
@@ -118,10 +118,11 @@ async def watch(address: str, helper: HelperClient) -> AsyncIterator[Interface |
         await events.bind(groups=_LINK_AND_IPV6_ADDRESS)
         while True:
             interface = await _find(route, address)
-            if interface and interface != last:
-                await _keep_routes(helper, interface)
-            last = interface
-            yield interface
+            if interface != last:
+                if interface:
+                    await _keep_routes(helper, interface)
+                last = interface
+                yield interface
             async for _ in events.get():  # ends with what came together
                 pass
 

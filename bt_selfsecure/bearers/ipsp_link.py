@@ -80,9 +80,8 @@ class _Link:
     async def watch(self, own: str) -> None:
         """Follow the interface of the adapter with this address."""
         async for interface in watch(own, self._helper):
-            if interface != self._interface:
-                self.close_echo()
-                self._interface = interface
+            self.close_echo()
+            self._interface = interface
 
     async def look(self) -> InterfaceState:
         """Dial where it is time, ask who is there, and return what is known."""
