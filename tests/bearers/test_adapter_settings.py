@@ -3,66 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from own_bus import own_bus
+from bluetoothd import Bluetoothd
 
 from bt_selfsecure.bearers import bluez
 from bt_selfsecure.bearers.pairing import Pairing
-
-dbus = pytest.importorskip("dbus_fast")
-BOB = "BA:27:EB:00:00:02"
-
-
-@pytest.fixture
-def bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with own_bus(tmp_path, monkeypatch):
-        yield
-
-
-class Bluetoothd:
-    """Sets as 5.82 does: nothing of Connectable while it is discoverable for a time, and both at once."""
-
-    def __init__(self, **settings: bool | int) -> None:
-        self.settings: dict[str, Any] = {"Pairable": False, "PairableTimeout": 0, **settings}
-
-    async def __aenter__(self) -> Bluetoothd:
-        from dbus_fast.aio import MessageBus
-
-        self._bus = await MessageBus().connect()
-        self._bus.add_message_handler(self._answer)
-        await self._bus.request_name("org.bluez")
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._bus.disconnect()
-
-    def _answer(self, message: Any) -> Any:
-        match message.member, message.body:
-            case "GetAll", _:
-                found = {name: self._variant(name) for name in self.settings}
-                return dbus.Message.new_method_return(message, "a{sv}", [found])
-            case "Get", [_, "Address"]:
-                return dbus.Message.new_method_return(message, "v", [dbus.Variant("s", BOB)])
-            case "Get", [_, name]:
-                return dbus.Message.new_method_return(message, "v", [self._variant(name)])
-            case "Set", [_, "Connectable", _] if self.settings["Discoverable"] and self.settings["DiscoverableTimeout"]:
-                return dbus.Message.new_error(message, "org.bluez.Error.Failed", "")
-            case "Set", [_, name, value]:
-                self.settings[name] = value.value
-                if name == "Discoverable":
-                    self.settings["Connectable"] = value.value
-                return dbus.Message.new_method_return(message)
-            case "RegisterAgent" | "RequestDefaultAgent", _:
-                return dbus.Message.new_method_return(message)
-        return None
-
-    def _variant(self, name: str) -> Any:
-        value = self.settings[name]
-        return dbus.Variant("b" if isinstance(value, bool) else "u", value)
 
 
 @pytest.mark.parametrize("needed", [True, False])

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import struct
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from own_bus import own_bus
+from bluetoothd import Bluetoothd
 
 from bt_selfsecure.bearers import hci
 from bt_selfsecure.bearers.bluez import BlueZ
@@ -137,47 +135,13 @@ def test_a_link_through_others_that_opens_as_its_dialling_is_given_up_is_ended_o
     asyncio.run(test())
 
 
-@pytest.fixture
-def bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with own_bus(tmp_path, monkeypatch):
-        yield
-
-
 def test_what_was_set_at_bluetoothd_is_put_back_where_the_rest_is_cut_short(bus: None) -> None:
-    dbus = pytest.importorskip("dbus_fast")
-    from dbus_fast.aio import MessageBus
-
-    settings = {"Address": dbus.Variant("s", BOB), "Connectable": dbus.Variant("b", False)}
-    told: list[Any] = []
-
-    def answer(message: Any) -> Any:
-        """As bluetoothd does, but whoever wants to be its agent waits for ever."""
-        match message.member, message.body:
-            case "GetAll", _:
-                return dbus.Message.new_method_return(message, "a{sv}", [settings])
-            case "Get", [_, name]:
-                return dbus.Message.new_method_return(message, "v", [settings[name]])
-            case "Set", [_, name, value]:
-                settings[name] = value
-                told.append((name, value.value))
-                return dbus.Message.new_method_return(message)
-            case "RegisterAgent", _:
-                asked.set()
-                return True
-        return None
-
-    asked = asyncio.Event()
-
     async def test() -> None:
-        bluetoothd = await MessageBus().connect()
-        bluetoothd.add_message_handler(answer)
-        await bluetoothd.request_name("org.bluez")
-        preparing = asyncio.create_task(BlueZ.prepare("hci0", Pairing()))
-        await asyncio.wait_for(asked.wait(), 30)
-        await cancelled(preparing)
-        bluetoothd.disconnect()
-        with contextlib.suppress(EOFError):
-            await bluetoothd.wait_for_disconnect()
-        assert told == [("Connectable", True), ("Connectable", False)]
+        async with Bluetoothd(Connectable=False) as bluetoothd:
+            bluetoothd.registers_agents = False
+            preparing = asyncio.create_task(BlueZ.prepare("hci0", Pairing()))
+            await asyncio.wait_for(bluetoothd.asked_for_agent.wait(), 30)
+            await cancelled(preparing)
+        assert bluetoothd.told == [("Connectable", True), ("Connectable", False)]
 
     asyncio.run(test())
