@@ -6,6 +6,7 @@ system says of a full disk, in the middle of a command or at exit, and refuses l
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -37,21 +38,31 @@ class _Input(FileIO):
         return _told("read standard input", super().readall)
 
 
-class _Output(FileIO):
-    """Standard output. UsageError where it can't be written, BrokenPipeError where nobody reads it any more."""
+class _Output(BufferedWriter):
+    """Standard output. UsageError where it can't be written, BrokenPipeError where nobody reads it any more.
+
+    Not below the buffer, as the input: a Ctrl-C that fell between the system's call and its return to the buffer would
+    leave there what was written, to be written once more.
+    """
 
     def write(self, data: ReadableBuffer, /) -> int:
         return _told("write the output", lambda: super(_Output, self).write(data))
 
+    def flush(self) -> None:
+        _told("write the output", super().flush)
 
-class _Complaints(FileIO):
+
+class _Complaints(BufferedWriter):
     """Standard error: what can't be said there can be said nowhere, and must not change the exit status."""
 
     def write(self, data: ReadableBuffer, /) -> int:
-        try:
+        with contextlib.suppress(OSError):
             return super().write(data)
-        except OSError:
-            return memoryview(data).nbytes
+        return memoryview(data).nbytes
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            super().flush()
 
 
 def _told(what: str, do: Callable[[], T]) -> T:
@@ -72,14 +83,14 @@ def take() -> None:
         except OSError:  # closed, and so is the lowest number that is free
             os.set_inheritable(os.open(os.devnull, way), True)
     sys.stdin = TextIOWrapper(BufferedReader(_Input(0, closefd=False)), _encoding(sys.stdin))
-    sys.stdout = _text(_Output(1, "w", closefd=False), sys.stdout, "replace")
-    sys.stderr = _text(_Complaints(2, "w", closefd=False), sys.stderr, "backslashreplace")
+    sys.stdout = _text(_Output(FileIO(1, "w", closefd=False)), sys.stdout, "replace")
+    sys.stderr = _text(_Complaints(FileIO(2, "w", closefd=False)), sys.stderr, "backslashreplace")
 
 
-def _text(raw: FileIO, before: TextIO | None, errors: str) -> TextIOWrapper:
+def _text(output: BufferedWriter, before: TextIO | None, errors: str) -> TextIOWrapper:
     """As buffered as Python's own was, which knows of terminals and PYTHONUNBUFFERED."""
     by_line = isinstance(before, TextIOWrapper) and (before.line_buffering or before.write_through)
-    return TextIOWrapper(BufferedWriter(raw), _encoding(before), errors, line_buffering=by_line)
+    return TextIOWrapper(output, _encoding(before), errors, line_buffering=by_line)
 
 
 def _encoding(before: TextIO | None) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from on_a_terminal import spawn
+from on_a_terminal import ended, spawn
 
 from bt_selfsecure.air.recording import OFFICE
 from bt_selfsecure.cli.main import main
@@ -219,9 +219,8 @@ def in_a_terminal(
         if interrupt and b"Secret bits" in out:
             interrupt = False
             os.kill(pid, signal.SIGINT)
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    os.close(terminal)
-    return status, out.decode()
+    status, rest = ended(pid, terminal)
+    return status, (out + rest).decode()
 
 
 def assert_cursor_is_shown(out: str) -> None:

@@ -114,3 +114,29 @@ def test_after_ctrl_c_nothing_runs_any_more_and_what_was_said_is_out() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60)
     assert (done.returncode, done.stdout) == (130, b"half an answer\n")
     assert done.stderr == b"bt-selfsecure: interrupted; nothing was left half-written\n"
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_what_a_ctrl_c_interrupts_is_never_written_twice(stream: str) -> None:
+    """At any moment: 3000 numbered lines, and an interrupt at each, from before it is written until after that."""
+    program = f"""if True:
+        import random, signal, sys
+        from bt_selfsecure.cli import streams
+        streams.take()
+        def interrupted(number, frame):
+            raise KeyboardInterrupt
+        signal.signal(signal.SIGALRM, interrupted)
+        for number in range(3000):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 1e-4))
+                print(number, file=sys.{stream}, flush=True)
+                while True:
+                    pass
+            except KeyboardInterrupt:
+                pass
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60)
+    numbers = getattr(done, stream).split()
+    assert done.returncode == 0
+    assert len(numbers) > 1000
+    assert len(numbers) == len(set(numbers))

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from loopback_node import LoopbackNode, Server
-from on_a_terminal import spawn
+from on_a_terminal import ended, interrupt_when_it_waits, spawn
 from two_daemons import QuickNodes, start, wait_until
 
 from bt_selfsecure.cli import client
@@ -28,6 +28,7 @@ from bt_selfsecure.node.haoxiao.confirmation import is_same_string
 from bt_selfsecure.node.two_nodes import ADDRESSES, TwoNodes
 
 PORTS = 5710, 5711
+CTRL_C, CTRL_D = "\x03", "\x04"
 OWN = "123 456 (apple river stone moon)"
 Run = Callable[..., tuple[int, str, str]]
 
@@ -64,9 +65,12 @@ def typed(config: Path, answer: str, *words: str) -> tuple[int, str]:
         seen += new
         if b"Type yes or no: " in seen and not answered:
             answered = True
-            os.write(terminal, answer.encode())
-    os.close(terminal)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), seen.decode().replace("\r\n", "\n")
+            if answer == CTRL_C:
+                interrupt_when_it_waits(pid, terminal)
+            else:
+                os.write(terminal, answer.encode())
+    status, rest = ended(pid, terminal)
+    return status, (seen + rest).decode().replace("\r\n", "\n")
 
 
 def test_confirm_shows_the_string_and_asks_and_yes_confirms(run: Run, config: Path, alice: LoopbackNode) -> None:
@@ -91,12 +95,12 @@ def test_no_confirms_nothing_and_is_exit_status_1(run: Run, config: Path, alice:
 
 def test_an_answer_that_never_comes_changes_nothing(run: Run, config: Path, alice: LoopbackNode) -> None:
     run("establish", "bob")
-    for answer, expected in (("\x04", 2), ("\x03", 130)):  # Ctrl-D, Ctrl-C
+    for answer, expected in ((CTRL_D, 2), (CTRL_C, 130)):
         status, seen = typed(config, answer, "confirm", "bob")
         assert (status, alice.confirmed) == (expected, {}), seen
         assert "Traceback" not in seen
     *_, asked, said = seen.splitlines()
-    assert asked.startswith("Does bob show the same? Type yes or no: ")
+    assert asked == "Does bob show the same? Type yes or no: ^C"
     assert said == "bt-selfsecure: interrupted; nothing was left half-written"
 
 

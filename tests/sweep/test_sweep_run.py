@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from amounts import at_length
-from on_a_terminal import spawn
+from on_a_terminal import ended, spawn
 
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.stats.losses import JointLoss, clopper_pearson, joint_probabilities
@@ -123,9 +123,10 @@ class Terminal:
         while time.monotonic() < until:
             with contextlib.suppress(OSError):
                 self.said += os.read(self._terminal, 65536).decode()
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                return os.waitstatus_to_exitcode(status)
+            if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                status, rest = ended(self.pid, self._terminal)
+                self.said += rest.decode()
+                return status
             time.sleep(0.01)
         os.kill(self.pid, signal.SIGKILL)
         raise AssertionError(self.said)
