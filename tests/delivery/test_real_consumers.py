@@ -19,7 +19,6 @@ from typing import Any
 import aiocoap
 import pytest
 from aiocoap import credentials, oscore, resource
-from aiocoap.transports.oscore import OSCOREAddress
 from amounts import at_length
 from own_networks import add_network
 from two_daemons import wait_until
@@ -162,6 +161,8 @@ def test_wireguard_loses_no_ping_while_its_preshared_key_changes(
 
 class Secret(resource.Resource):
     async def render_get(self, request: Any) -> Any:
+        from aiocoap.transports.oscore import OSCOREAddress  # wants lakers, too
+
         if not isinstance(request.remote, OSCOREAddress):
             raise aiocoap.error.UnauthorizedError
         return aiocoap.Message(payload=b"secret state")
