@@ -77,6 +77,10 @@ holds keys: delete it when all is well."""
 OPEN: Final = """\
 Whoever has that disk, or uses this computer, can read {path}:
 its file system keeps no permissions, as FAT on a USB stick."""
+LOST: Final = """\
+What the node kept last is not in it, messages that waited perhaps, and keys:
+its log was lost or damaged while it was down. The card may be failing: see
+dmesg."""
 RESTORED: Final = """\
 Restored. Its keys may be old: the peers resynchronise, or refuse them and agree
 on new ones. One that is confirmed, here or there, waits for a person: see
@@ -227,10 +231,14 @@ def _state_directory(args: Namespace) -> Path:
 
 
 def _backup(args: Namespace) -> int:
-    from bt_selfsecure.node.state import backup
+    from bt_selfsecure.node.state import backup, has_lost_log
 
-    size = backup(_state_directory(args), args.file)
+    directory = _state_directory(args)
+    has_lost = has_lost_log(directory)
+    size = backup(directory, args.file)
     print(f"{args.file}: {size:,} bytes. It holds the node's keys: keep it as you keep a key.", file=sys.stderr)
+    if has_lost:
+        print(LOST, file=sys.stderr)
     _warn_if_open(args.file)
     return 0
 

@@ -37,10 +37,10 @@ from bt_selfsecure.node.journal_file import (
     OPEN_S,
     DamagedFileError,
     JournalError,
+    Opened,
     address_number,
     address_of,
     connect,
-    has_lost_log,
     is_sound,
     lock,
     mark,
@@ -103,8 +103,7 @@ class Journal(Noted):
         self._lock = lock(directory, OPEN_S)
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(lambda: os.close(self._lock))
-            is_older = has_lost_log(directory, self._lock)
-            self._database = self._opened()
+            self._database, is_older = self._opened()
             on_failure.callback(lambda: self._database.close())
             self._lacking = 0
             """Bytes that a full disk refused: it is told as full until it has taken as many, or has room for them."""
@@ -123,7 +122,7 @@ class Journal(Noted):
                 if is_older or self._numbers.newest["outbox"] < numbers_given(self._lock):
                     self._note(
                         f"what the node kept last is gone, messages that waited perhaps, and keys: {LOG} was lost or "
-                        f"emptied while it was down, or an older {FILE} was put there. The card may be failing: see "
+                        f"damaged while it was down, or an older {FILE} was put there. The card may be failing: see "
                         f"dmesg"
                     )
                 self._numbers.reserve()
@@ -132,10 +131,10 @@ class Journal(Noted):
             self._settle()
             on_failure.pop_all()
 
-    def _opened(self) -> sqlite3.Connection:
+    def _opened(self) -> Opened:
         path = self._directory / FILE
         try:
-            database = open_database(self._directory, self._lock)
+            opened = open_database(self._directory, self._lock, sync_each=self._sync_each)
         except DamagedFileError as damaged:
             try:
                 kept = salvage(self._directory, self._peers)
@@ -149,9 +148,9 @@ class Journal(Noted):
                 raise JournalError(f"can't use {path}: {refusal(error)}") from None
             except OSError as error:
                 raise JournalError(f"can't use {path}: {directory_refusal(error, self._directory)}") from None
-            database = open_database(self._directory, self._lock)
+            opened = open_database(self._directory, self._lock, sync_each=self._sync_each)
         self._files = self._identities()
-        return database
+        return opened
 
     def _settle(self) -> None:
         """From the start to work."""

@@ -18,12 +18,13 @@ import time
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.node.disk import SET_ASIDE, SQLITE_ERRORS, directory_refusal, file_refusal, refusal
+from bt_selfsecure.node.journal_log import logged
 from bt_selfsecure.node.journal_schema import MIGRATIONS
-from bt_selfsecure.node.set_aside import FILE, FILES, LOG, give_to_owner, new_file, put_in_place
+from bt_selfsecure.node.set_aside import FILE, FILES, give_to_owner, new_file, put_in_place
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ CLOSED: Final = b"closed"
 """What stands in the lock file while the directory has a state: up to which numbers the node has given out that was the
 last to begin there, and whether the log has something in it or is settled; or that the node has ended in order. So a
 state that the card has lost is not taken for one that never was, nor an old one for the newest."""
+OPEN_LOG: Final = b"in use"
 TABLES: Final = frozenset((b"peer", b"outbox", b"partial", b"inbox"))
 MAGIC: Final = b"SQLite format 3\0"
 VERSIONS: Final = slice(18, 20)
@@ -159,23 +161,26 @@ def lock(directory: Path, seconds: float) -> int:
         return descriptor
 
 
-def has_lost_log(directory: Path, descriptor: int) -> bool:
-    """Return whether the log of a node that did not end in order is gone or empty, while its index is there: whoever
-    brings the log into the journal takes away both. The directory is locked, by this descriptor."""
-    index = directory / f"{FILE}-shm"
-    return marked(descriptor).startswith(b"in use") and index.exists() and not _size(directory / LOG)
+class Opened(NamedTuple):
+    """Is a database, and what became of its log since it was last open."""
+
+    database: sqlite3.Connection
+    has_lost_log: bool
+    """What a node that did not end in order had kept last is gone."""
 
 
-def open_database(directory: Path, descriptor: int) -> sqlite3.Connection:
+def open_database(directory: Path, descriptor: int, *, sync_each: bool) -> Opened:
     """Open the directory's database, made if there never was one, checked and migrated; text comes as bytes. A file
-    that can't be used is not written to. The directory is locked, by this descriptor.
+    that can't be used is not written to. The directory is locked, by this descriptor. Unless each commit is synced, the
+    end of the log may be lost as it was agreed on, and only the whole is told.
 
     Raises `UsageError` where a person must do something about it, `DamagedFileError` where a part of it may be whole,
     `JournalError` where that may pass.
     """
-    path = directory / FILE
+    path, index = directory / FILE, directory / f"{FILE}-shm"
     try:
         put_in_place(directory)
+        was_in_use, before = marked(descriptor).startswith(OPEN_LOG), logged(index)
         if not path.exists():
             if left := next((name for name in FILES if (directory / name).exists()), ""):
                 left = f", and its {left} is there"  # SQLite would delete it
@@ -185,7 +190,8 @@ def open_database(directory: Path, descriptor: int) -> sqlite3.Connection:
                 create(new).close()
             put_in_place(directory)
         _make_usable(path)
-        inspect(path)
+        inspect(path)  # SQLite makes a new index of the log
+        now = logged(index)
         _make_private(path)
     except OSError as error:
         raise _unusable(error, directory) from error
@@ -196,7 +202,7 @@ def open_database(directory: Path, descriptor: int) -> sqlite3.Connection:
     except BaseException:
         database.close()
         raise
-    return database
+    return Opened(database, was_in_use and before.has_lost(now) and (sync_each or not now.frames))
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -282,10 +288,6 @@ def _make_private(path: Path) -> None:
 
 def _unusable(error: OSError, directory: Path) -> JournalError:
     return JournalError(f"can't use the state directory {directory}: {directory_refusal(error, directory)}")
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
 
 
 @contextlib.contextmanager

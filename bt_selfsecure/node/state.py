@@ -22,12 +22,26 @@ from bt_selfsecure.node import paired_copy
 from bt_selfsecure.node import set_aside as aside
 from bt_selfsecure.node.disk import SQLITE_ERRORS, directory_refusal, file_refusal, refusal
 from bt_selfsecure.node.haoxiao.undelivered import Waiting, count_waiting, drop_waiting, mark_restored
+from bt_selfsecure.node.journal_log import logged
 from bt_selfsecure.node.set_aside import FILE, LOG, NEW, NEW_PAIRED
 
 WAL_MODE: Final = slice(18, 20)
 """The bytes of the header that are 2 where there may be a WAL (sqlite.org/fileformat2.html, 1.3); a backup has none."""
 
 ANOTHER_BACKUP: Final = "name another backup; the node's state stays as it is"
+
+
+def has_lost_log(directory: Path) -> bool:
+    """Return whether what a node that did not end in order kept last is gone, or the end of it. It is to be asked
+    before `backup`, after which nobody knows."""
+    index = directory / f"{FILE}-shm"
+    before = logged(index)
+    with contextlib.suppress(OSError, *SQLITE_ERRORS):
+        was_in_use = (directory / journal.LOCK).read_bytes().startswith(journal.OPEN_LOG)
+        with contextlib.closing(journal.connect_read_only(directory / FILE)) as database:
+            database.execute("SELECT 1 FROM sqlite_master")  # SQLite makes a new index of the log
+        return was_in_use and before.has_lost(logged(index))
+    return False
 
 
 def backup(directory: Path, target: Path) -> int:

@@ -22,7 +22,7 @@ from bt_selfsecure.node.journal import Journal, PeerRow
 from bt_selfsecure.node.journal_file import APPLICATION_ID, LOCK, JournalError
 from bt_selfsecure.node.journal_schema import MIGRATIONS
 from bt_selfsecure.node.set_aside import FILE, LOG
-from bt_selfsecure.node.state import backup, restore, set_aside
+from bt_selfsecure.node.state import backup, has_lost_log, restore, set_aside
 from bt_selfsecure.protocols.haoxiao.group.record import record_of
 from bt_selfsecure.protocols.haoxiao.record import SessionRecord
 
@@ -408,6 +408,7 @@ def test_a_log_that_a_command_or_the_end_has_taken_away_is_not_lost(tmp_path: Pa
         journal.commit()
         for name in ("killed", "restored", "kept"):
             shutil.copytree(tmp_path / "running", tmp_path / name)
+    assert not has_lost_log(tmp_path / "killed")
     backup(tmp_path / "killed", tmp_path / "copy")
     assert not (tmp_path / "killed" / LOG).exists()
     restore(tmp_path / "copy", tmp_path / "restored")
@@ -419,6 +420,19 @@ def test_a_log_that_a_command_or_the_end_has_taken_away_is_not_lost(tmp_path: Pa
         set_aside(tmp_path / f"{name} again")
         with opened(tmp_path / f"{name} again") as journal:
             assert journal.notes == []
+
+
+def test_whoever_copies_a_state_can_know_that_its_log_was_cut_back(tmp_path: Path) -> None:
+    with opened(tmp_path / "state", sync_each=True) as journal:
+        for _ in range(5):
+            put(journal, b"kept")
+            journal.commit()
+        shutil.copytree(tmp_path / "state", tmp_path / "killed")
+    log = tmp_path / "killed" / LOG
+    log.write_bytes(log.read_bytes()[:-1])
+    assert has_lost_log(tmp_path / "killed")
+    assert not has_lost_log(tmp_path / "state"), "it ended in order"
+    assert not has_lost_log(tmp_path / "nothing")
 
 
 @pytest.mark.parametrize("number", range(3))

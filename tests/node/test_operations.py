@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shutil
 import socket
 import stat
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from test_api_on_nodes import secrets_of
 
 from bt_selfsecure.cli.main import main
 from bt_selfsecure.node import report
-from bt_selfsecure.node.set_aside import PAIRED
+from bt_selfsecure.node.set_aside import LOG, PAIRED
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -195,6 +196,26 @@ def test_a_backup_is_restored_with_a_warning_and_only_while_the_node_is_off(
     pair.start("alice")
     assert list(pair.clients["alice"].receive()) == []
     pair.clients["alice"].send("bob", b"after", until="acknowledged", timeout=30)
+
+
+def test_a_backup_of_a_node_whose_log_was_cut_back_says_what_is_not_in_it(
+    run: Run, pair: Pair, tmp_path: Path, server: Server
+) -> None:
+    pair.wait_for_key()
+    state = server.folder / "alice.state"
+    shutil.copytree(state, tmp_path / "killed")
+    pair.stop("alice")
+    shutil.rmtree(state)
+    shutil.copytree(tmp_path / "killed", state)
+    told = []
+    for copy in ("whole", "cut", "again"):
+        if copy == "cut":
+            shutil.copytree(tmp_path / "killed", state, dirs_exist_ok=True)
+            (state / LOG).write_bytes((state / LOG).read_bytes()[:-5000])
+        status, _, err = run("backup", str(tmp_path / copy))
+        assert status == 0
+        told.append("What the node kept last is not in it, messages that waited perhaps" in err)
+    assert told == [False, True, False]
 
 
 def test_whoever_puts_keys_on_a_file_system_without_permissions_is_warned(

@@ -4,6 +4,7 @@ message comes in another form."""
 from __future__ import annotations
 
 import contextlib
+import random
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.haoxiao.kept import stored_messages
 from bt_selfsecure.node.journal import DamagedError, Journal, PeerRow
 from bt_selfsecure.node.journal_file import address_number
+from bt_selfsecure.node.journal_log import NO_SALTS, Logged, logged
 from bt_selfsecure.node.journal_schema import MIGRATIONS
 from bt_selfsecure.node.messages import split
 from bt_selfsecure.node.salvage import LOST, salvage
@@ -385,13 +387,131 @@ def test_a_log_that_a_pulled_plug_has_spoilt_costs_the_newest_changes_and_nothin
             journal.commit()
         shutil.copytree(tmp_path / "running", tmp_path / "spoilt")
     harm(tmp_path / "spoilt" / LOG)
-    for is_told in (harm in (emptied, taken_away), False):
+    for is_told in (True, False):
         with contextlib.closing(Journal(tmp_path / "spoilt", sync_each=True)) as journal:
             found = [fragment for _, fragment in journal.outbox(BOB)]
             assert (journal.damaged, journal.trouble) == ([], "")
             assert ["what the node kept last is gone" in note for note in journal.notes] == [True] * is_told
         assert found == sent[: len(found)]
         assert len(found) < len(sent)
+
+
+FRAME_BYTES = 24 + 4096
+HEAD_OF_LOG = 32
+
+
+@pytest.mark.parametrize("how", ["cut back", "a bit", "zeros", "0xFF"])
+@pytest.mark.parametrize("copied", ["nothing", "a part", "all"])
+def test_wherever_a_log_is_damaged_what_is_lost_with_it_is_told_and_nothing_is_made_up(
+    tmp_path: Path, copied: str, how: str
+) -> None:
+    """In its head, and in each frame: in the frame's own head, and in the page. In part or as a whole the log may stand
+    in the journal already."""
+    running, harmed = tmp_path / "running", tmp_path / "harmed"
+    with (
+        contextlib.closing(Journal(running, sync_each=True)) as journal,
+        contextlib.closing(sqlite3.connect(running / FILE, isolation_level=None)) as reader,
+    ):
+        for number in range(10):
+            journal.insert(BOB, "outbox", BOB, b"\2%d" % number + random.Random(number).randbytes(1500))
+            journal.commit()
+            if number == 5:
+                reader.execute("BEGIN")
+                reader.execute("SELECT count(*) FROM outbox").fetchone()
+        if copied == "all":
+            reader.execute("COMMIT")
+        if copied != "nothing":
+            with contextlib.closing(sqlite3.connect(running / FILE)) as other:
+                other.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        sent = [fragment for _, fragment in journal.outbox(BOB)]
+        shutil.copytree(running, tmp_path / "killed")
+    log = (tmp_path / "killed" / LOG).read_bytes()
+    frames, _, in_journal = logged(tmp_path / "killed" / f"{FILE}-shm")
+    assert copied == ("nothing" if not in_journal else "all" if in_journal == frames else "a part")
+    places = [0, 5, 17, 22, 30]
+    for frame in range(frames):
+        places += [HEAD_OF_LOG + frame * FRAME_BYTES + offset for offset in (2, 9, 18, 24, 1500, 4110)]
+    assert len(sent) == 10
+    assert frames > 15
+    untold = 0
+    for place in places:
+        if how == "cut back":
+            data = log[:place]
+        elif how == "a bit":
+            data = log[:place] + bytes([log[place] ^ 4]) + log[place + 1 :]
+        else:
+            data = log[:place] + (b"\0" if how == "zeros" else b"\xff") * 600 + log[place + 600 :]
+        if data == log:
+            continue
+        shutil.copytree(tmp_path / "killed", harmed)
+        (harmed / LOG).write_bytes(data)
+        with contextlib.closing(Journal(harmed, sync_each=True)) as journal:
+            found = [fragment for _, fragment in journal.outbox(BOB)]
+            is_told = bool(journal.notes or journal.damaged)
+        whole = [fragment for fragment in found if fragment is not None]
+        assert whole == [fragment for fragment in sent if fragment in whole], place
+        assert is_told or found == sent, place
+        untold += not is_told
+        shutil.rmtree(harmed)
+    assert not untold or copied == "all"
+
+
+@pytest.mark.parametrize(
+    ("now", "has_lost"),
+    [
+        (Logged(9, (b"1111", b"aaaa"), 0), False),
+        (Logged(8, (b"1111", b"aaaa"), 0), True),
+        (Logged(0, (b"1111", b"aaaa"), 0), True),
+        (Logged(0, (b"1111", b"aaba"), 0), True),
+        (Logged(0, (b"1011", b"aaaa"), 0), True),
+        (Logged(0, NO_SALTS, 0), True),
+        (Logged(0, (b"1112", b"bbbb"), 0), False),
+        (Logged(3, (b"1112", b"bbbb"), 0), False),
+    ],
+)
+def test_a_log_has_lost_frames_unless_it_began_anew_or_all_of_them_stand_in_the_journal(
+    now: Logged, has_lost: bool
+) -> None:
+    assert Logged(9, (b"1111", b"aaaa"), 8).has_lost(now) is has_lost
+    assert Logged(9, (b"1111", b"aaaa"), 9).has_lost(now) is (has_lost and now.frames > 0)
+
+
+def test_an_index_older_than_its_log_as_after_a_loss_of_power_tells_of_no_loss(tmp_path: Path) -> None:
+    """The log grows, begins anew, is taken away, and gets room; nothing syncs the index."""
+    indexes: list[bytes] = []
+    with contextlib.closing(Journal(tmp_path / "running", sync_each=True)) as journal:
+        for number in range(24):
+            journal.insert(BOB, "outbox", BOB, b"\2%d" % number + bytes(1500))
+            journal.commit()
+            if number % 5 == 2:
+                with contextlib.closing(sqlite3.connect(tmp_path / "running" / FILE)) as other:
+                    other.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            if number % 7 == 4:
+                assert journal.erase(1, room=2.0 * (number > 7)) == ""
+            shutil.copytree(tmp_path / "running", tmp_path / str(number))
+            indexes.append((tmp_path / str(number) / f"{FILE}-shm").read_bytes())
+    for number, _ in enumerate(indexes):
+        for index in indexes[: number + 1]:
+            shutil.copytree(tmp_path / str(number), tmp_path / "killed")
+            (tmp_path / "killed" / f"{FILE}-shm").write_bytes(index)
+            with contextlib.closing(Journal(tmp_path / "killed", sync_each=True)) as journal:
+                assert (journal.notes, len(journal.outbox(BOB))) == ([], number + 1)
+            shutil.rmtree(tmp_path / "killed")
+
+
+def test_where_not_each_commit_is_synced_a_log_without_its_end_is_as_it_was_agreed_on(tmp_path: Path) -> None:
+    with contextlib.closing(Journal(tmp_path / "running", sync_each=False)) as journal:
+        for number in range(20):
+            journal.insert(BOB, "outbox", BOB, b"\2%d" % number)
+            journal.commit()
+        shutil.copytree(tmp_path / "running", tmp_path / "cut")
+        shutil.copytree(tmp_path / "running", tmp_path / "emptied")
+    cut_short(tmp_path / "cut" / LOG)
+    emptied(tmp_path / "emptied" / LOG)
+    for how, notes in (("cut", 0), ("emptied", 1)):
+        with contextlib.closing(Journal(tmp_path / how, sync_each=False)) as journal:
+            assert len(journal.notes) == notes
+            assert len(journal.outbox(BOB)) < 20
 
 
 def test_a_log_of_another_program_beside_the_journal_is_refused_and_both_stay(tmp_path: Path) -> None:

@@ -1,0 +1,51 @@
+"""Whether the journal's log still holds what it held: by its index, which tells how many frames there were.
+
+SQLite reads its log up to the first frame whose checksum is wrong, and takes what is behind it for a transaction that
+was under way: so a log that the card cut back, or in which it changed a byte, seems to be one that never had more. But
+it tells the index of a commit once that is synced, and makes a new index of the log at the next start. Nothing syncs
+the index: after a loss of power it may be half a minute older than the log, and of that time nothing is known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from pathlib import Path
+from typing import Final, NamedTuple
+
+INDEX: Final = struct.Struct("=16xI12x4s4s8x48xI")
+"""The index begins with its head, 48 bytes in the machine's order, and that once more; then how much was copied
+(sqlite.org/walformat.html, 2.1)."""
+HEAD_BYTES: Final = 48
+NO_SALTS: Final = bytes(4), bytes(4)
+"""What stands there where the log has no head, or one of something else."""
+
+
+class Logged(NamedTuple):
+    """Says what an index knows of its log."""
+
+    frames: int
+    """With those of the newest commit."""
+    salts: tuple[bytes, bytes]
+    """Both are others each time that the log begins anew; in a damaged head one of them may be, too."""
+    copied: int
+    """So many of the frames stand in the database, too."""
+
+    def has_lost(self, now: Logged) -> bool:
+        """Return whether a log of which this was known has lost a commit, if an index made from it says `now`."""
+        is_new = now.salts != NO_SALTS and now.salts[0] != self.salts[0] and now.salts[1] != self.salts[1]
+        if is_new or now.frames >= self.frames:
+            return False
+        return now.frames > 0 or self.copied < self.frames  # or all of it stands in the database
+
+
+def logged(index: Path) -> Logged:
+    """Return what the index says; of one that is not there, or was being written, nothing. The caller's process has no
+    connection to the database: closing the file would give up its locks."""
+    with contextlib.suppress(OSError):
+        with index.open("rb") as file:
+            data = file.read(INDEX.size)
+        if len(data) == INDEX.size and data[:HEAD_BYTES] == data[HEAD_BYTES : 2 * HEAD_BYTES]:
+            frames, *salts, copied = INDEX.unpack(data)
+            return Logged(frames, (salts[0], salts[1]), copied)
+    return Logged(0, NO_SALTS, 0)
