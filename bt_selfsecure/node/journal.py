@@ -328,7 +328,7 @@ class Journal(Noted):
         self.commit_at = self._clock()
         self.latency.add(self.commit_at - began)
         if not self._marked:
-            self._marked = self._numbers.reserved["outbox"]
+            self._marked = self._numbers.reserved
             mark(self._lock, b"in use %d" % self._marked)
         self._deleted.commits += 1
         self.on_commit(self._sync_due, self.commit_at)

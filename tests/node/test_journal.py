@@ -104,6 +104,22 @@ def test_no_id_is_given_out_twice_although_no_row_of_most_was_ever_written(
     assert len(set(seen)) == len(seen)
 
 
+@pytest.mark.parametrize(
+    "harm", ["seq = 7", "seq = -7", "seq = 'x'", "seq = 1 << 60", "name = 'outcox'", "name = x'00'"]
+)
+def test_no_id_is_given_out_twice_although_the_row_that_counts_them_was_damaged(tmp_path: Path, harm: str) -> None:
+    with opened(tmp_path) as journal:
+        for _ in range(30_000):
+            number = journal.new_number("outbox")
+        put(journal, b"x")
+        journal.commit()
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as database, database:
+        assert database.execute(f"UPDATE sqlite_sequence SET {harm} WHERE name = 'outbox'").rowcount == 1
+    with opened(tmp_path) as journal:
+        for table in ("outbox", "inbox", "partial"):
+            assert number < journal.new_number(table) < 1 << 53
+
+
 def test_a_row_that_goes_before_it_was_committed_is_never_written(tmp_path: Path) -> None:
     with opened(tmp_path) as journal:
         first, second, third = put(journal, b"1"), put(journal, b"2"), put(journal, b"3")

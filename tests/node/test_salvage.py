@@ -23,7 +23,7 @@ from bt_selfsecure.node.journal_schema import MIGRATIONS
 from bt_selfsecure.node.messages import split
 from bt_selfsecure.node.salvage import LOST, salvage
 from bt_selfsecure.node.set_aside import FILE, LOG
-from bt_selfsecure.node.state import backup
+from bt_selfsecure.node.state import backup, restore
 
 PAGE = 4096
 INNER, LEAF = 5, 13
@@ -169,6 +169,73 @@ def test_a_bit_of_what_is_where_may_cost_all_and_makes_nothing_up(whole: Path, t
             backup(directory, tmp_path / f"copy {bit}")
         judge(directory, bytes(damaged))
         shutil.rmtree(directory)
+
+
+def heads_of_rows(data: bytes) -> list[int]:
+    """Where the first and the last row of each leaf begin, up to its values: lengths, number, types."""
+    places = []
+    for page in range(PAGE, len(data), PAGE):
+        rows, begins = int.from_bytes(data[page + 3 : page + 5]), page + 8
+        if data[page] == LEAF and rows:
+            for row in {0, rows - 1}:
+                at = page + int.from_bytes(data[begins + 2 * row :][:2])
+                places += range(at, at + 14)
+    return places
+
+
+@pytest.mark.parametrize("step", [67, at_length(1)])
+def test_a_bit_in_the_head_of_a_row_makes_nothing_up_and_gives_no_number_twice(
+    whole: Path, tmp_path: Path, step: int
+) -> None:
+    data = (whole / FILE).read_bytes()
+    for bit in [8 * place + bit for place in heads_of_rows(data) for bit in range(8)][::step]:
+        directory = tmp_path / str(bit)
+        shutil.copytree(whole, directory)
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        (directory / FILE).write_bytes(damaged)
+        with contextlib.suppress(UsageError):
+            restore(directory, tmp_path / f"restored {bit}")
+        judge(directory, bytes(damaged))
+        shutil.rmtree(directory)
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        ("peer", "record"),
+        ("peer", "facts"),
+        *((table, "peer") for table in LOST if table != "peer"),
+        ("outbox", "fragment"),
+    ],
+)
+def test_text_that_reads_as_bytes_or_bytes_as_text_is_as_it_was(
+    whole: Path, tmp_path: Path, table: str, column: str
+) -> None:
+    """One bit of a row's head tells them apart; here of all rows."""
+    shutil.copytree(whole, tmp_path / "state")
+    with contextlib.closing(sqlite3.connect(tmp_path / "state" / FILE)) as database, database:
+        database.execute("PRAGMA writable_schema = ON")
+        declared = "UPDATE sqlite_master SET sql = replace(sql, ') STRICT', ')') WHERE name = ?"
+        database.execute(declared, (table,))
+        version = database.execute("PRAGMA schema_version").fetchone()[0]
+        database.execute(f"PRAGMA schema_version = {version + 1}")
+    kind = "TEXT" if column == "message" else "BLOB"
+    with contextlib.closing(sqlite3.connect(tmp_path / "state" / FILE)) as database, database:
+        database.text_factory = bytes
+        assert database.execute(f"UPDATE {table} SET {column} = CAST({column} AS {kind})").rowcount > 1
+    with contextlib.closing(sqlite3.connect(tmp_path / "state" / FILE)) as database, database:
+        database.execute("PRAGMA writable_schema = ON")
+        database.execute("UPDATE sqlite_master SET sql = sql || ' STRICT' WHERE name = ?", (table,))
+    restore(tmp_path / "state", tmp_path / "restored")
+    for directory in (tmp_path / "restored", tmp_path / "state"):
+        with contextlib.closing(Journal(directory, sync_each=True)) as journal:
+            assert (journal.notes, journal.damaged) == ([], [])
+            assert set(journal.groups()) == {(number, *group) for number, group in GROUPS.items()}
+            assert journal.partial(BOB) == LONG[:3]
+            for address in RECORDS:
+                assert journal.peer(address) is not None
+                assert messages_of(stored_messages(journal, address)[0]) == LONG
 
 
 @pytest.mark.parametrize("taken", LOST)
