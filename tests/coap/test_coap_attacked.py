@@ -85,8 +85,8 @@ def test_from_one_request_whose_path_she_supposes_eve_reads_all_of_paper_and_not
             secret = b"the door opens at nine"
             assert coap("put", f"coap://{loopback_host}:{port}/store/note", *options, given=secret)[0] == 0
         if profile == "paper":
-            assert said[0] == f"SN is {SN}"
-            assert said[1:3] == ["client: GET /time", f"server: 2.05 Content {out.decode().strip()}"]
+            once = list(dict.fromkeys(said))  # a slow computer asks again
+            assert once[:3] == [f"SN is {SN}", "client: GET /time", f"server: 2.05 Content {out.decode().strip()}"]
             assert f"client: PUT /store/note {secret.decode()}" in said
         else:
             assert said == []

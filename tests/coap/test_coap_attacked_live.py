@@ -83,7 +83,7 @@ def test_who_has_one_text_or_one_key_of_the_object_layer_gets_all_of_paper_and_n
                 with pytest.raises(BtSelfSecureError):
                     await client.request("get", uri, timeout=0.5)
             else:
-                assert (await client.request("get", uri)).code == aiocoap.CONTENT
+                assert (await client.request("get", uri, timeout=PATIENCE_S)).code == aiocoap.CONTENT
             async with asyncio.timeout(PATIENCE_S):
                 while succeeded and last not in she.said[-1]:
                     await asyncio.sleep(0.01)
