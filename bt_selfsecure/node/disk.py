@@ -125,9 +125,9 @@ def directory_refusal(error: OSError, directory: Path) -> DiskRefusal:
             return _ELSEWHERE
         case errno.EMFILE | errno.ENFILE:
             return DiskRefusal("too many files are open", "raise LimitNOFILE= of the unit, or ulimit -n")
-        case errno.EEXIST | errno.ENOTDIR | errno.ELOOP if directory.is_symlink() and not directory.exists():
+        case errno.EEXIST | errno.ENOTDIR | errno.ELOOP | errno.ENOENT if link := _to_nowhere(error, directory):
             return DiskRefusal(
-                f"it is a link to {directory.readlink()}, and nothing is there",
+                f"{'it' if link == directory else link} is a link to {link.readlink()}, and nothing is there",
                 "mount that disk, or remove the link",
             )
         case errno.EEXIST | errno.ENOTDIR:
@@ -137,6 +137,11 @@ def directory_refusal(error: OSError, directory: Path) -> DiskRefusal:
             kind = "a folder" if found.is_dir() else "no file"
             return DiskRefusal(f"{found.name} in it is {kind}", _ANOTHER_PLACE)
     return DiskRefusal(what, "name another [node] state_directory")
+
+
+def _to_nowhere(error: OSError, directory: Path) -> Path | None:
+    places = (directory, Path(os.fsdecode(error.filename or "")))
+    return next((place for place in places if place.is_symlink() and not place.exists()), None)
 
 
 def _ownership(directory: Path) -> DiskRefusal:

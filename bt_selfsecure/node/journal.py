@@ -160,7 +160,8 @@ class Journal(Noted):
 
     def _note(self, what: str) -> None:
         log.error("%s", what)
-        self.notes.append(what)
+        if what not in self.notes:
+            self.notes.append(what)
 
     # --- the file under the running node
 

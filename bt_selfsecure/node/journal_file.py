@@ -330,7 +330,10 @@ def inspect(path: Path, called: Path | None = None, *, alone: bool = False, reme
     if has_lost or any(not _is_of_a_cell(line) for line in told):
         raise DamagedFileError(f"{shown} is damaged: {remedy}")
     if version > len(MIGRATIONS):
-        raise UsageError(f"{shown} was written by a newer version of this program (format {version}): upgrade")
+        raise UsageError(
+            f"{shown} was written by a newer version of this program (format {version}): upgrade; if none has that "
+            f"format, it is damaged: {remedy}"
+        )
 
 
 def inspect_head(path: Path, called: Path | None = None, *, remedy: str = SET_ASIDE) -> None:

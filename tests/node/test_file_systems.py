@@ -156,6 +156,11 @@ def a_dangling_link(place: Path) -> None:
     place.symlink_to(place.with_name("stick"))
 
 
+def a_dangling_lock(place: Path) -> None:
+    place.mkdir()
+    (place / LOCK).symlink_to(place / "stick" / LOCK)
+
+
 def a_file(place: Path) -> None:
     place.touch()
 
@@ -183,6 +188,10 @@ def a_pipe_as_the_journal(place: Path) -> None:
     ("make", "words"),
     [
         (a_dangling_link, r"it is a link to .*stick, and nothing is there: mount that disk, or remove the link"),
+        (
+            a_dangling_lock,
+            r"/lock is a link to .*stick/lock, and nothing is there: mount that disk, or remove the link",
+        ),
         (a_file, "a file is where a folder should be: move it away"),
         (a_file_above, "lock in it is a folder: move it away"),
         (a_folder_as_the_journal, r"journal.db in it is a folder: move it away"),

@@ -95,6 +95,18 @@ def test_what_goes_under_the_running_node_is_written_anew_and_told(
     virtual(main())
 
 
+def test_what_happens_to_the_files_again_is_told_once_in_the_status(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with contextlib.closing(Journal(tmp_path, sync_each=True)) as journal:
+        for _ in range(3):
+            for name in (FILE, *FILES):
+                (tmp_path / name).unlink(missing_ok=True)
+            journal.look()
+        assert len(journal.notes) == 1
+    assert caplog.text.count("was deleted or replaced") == 3
+
+
 @pytest.fixture
 def looking(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second has passed since the last look."""
