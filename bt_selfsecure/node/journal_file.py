@@ -24,7 +24,7 @@ from bt_selfsecure.errors import BtSelfSecureError, UsageError
 from bt_selfsecure.node.disk import SET_ASIDE, SQLITE_ERRORS, directory_refusal, file_refusal, refusal
 from bt_selfsecure.node.journal_log import logged
 from bt_selfsecure.node.journal_schema import MIGRATIONS
-from bt_selfsecure.node.set_aside import FILE, FILES, give_to_owner, new_file, put_in_place
+from bt_selfsecure.node.set_aside import FILE, FILES, give_to_owner, new_file, only_files, put_in_place
 
 log = logging.getLogger(__name__)
 
@@ -141,6 +141,7 @@ def lock(directory: Path, seconds: float) -> int:
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        only_files(directory, (LOCK,))
         descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise _unusable(error, directory) from error
@@ -180,6 +181,7 @@ def open_database(directory: Path, descriptor: int, *, sync_each: bool) -> Opene
     path, index = directory / FILE, directory / f"{FILE}-shm"
     try:
         put_in_place(directory)
+        only_files(directory)
         was_in_use, before = marked(descriptor).startswith(OPEN_LOG), logged(index)
         if not path.exists():
             if left := next((name for name in FILES if (directory / name).exists()), ""):
@@ -272,8 +274,6 @@ def _make_usable(path: Path) -> None:
             if not os.access(file, os.R_OK | os.W_OK, effective_ids=True):
                 with contextlib.suppress(OSError):
                     file.chmod(0o600)
-            if not file.is_file():  # a pipe would be waited for
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
             os.close(os.open(file, os.O_RDWR))
     if not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path.parent))

@@ -16,6 +16,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
+from bt_selfsecure.files import is_there
+
 FILE: Final = "journal.db"
 LOG: Final = f"{FILE}-wal"
 """Where the newest of the state stands until SQLite brings it into the file."""
@@ -27,6 +29,13 @@ OF_PAIRED: Final = (PAIRED_KEYS, PAIRED)
 """The list of peers that were paired, and the folder of their keys, which is there before whoever names them."""
 NEW_PAIRED: Final = "paired.new"
 """A folder of both, which means something while there is a `journal.db.new` alone."""
+
+
+def only_files(directory: Path, names: Collection[str] = FILES) -> None:
+    """Raises `OSError` where something else has the name of a file of the journal's: a pipe would be waited for."""
+    for name in names:
+        if is_there(directory / name) and not (directory / name).is_file():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(directory / name))
 
 
 def set_aside(directory: Path, others: Collection[str] = ()) -> Path | None:

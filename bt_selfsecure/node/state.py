@@ -35,8 +35,9 @@ def has_lost_log(directory: Path) -> bool:
     """Return whether what a node that did not end in order kept last is gone, or the end of it. It is to be asked
     before `backup`, after which nobody knows."""
     index = directory / f"{FILE}-shm"
-    before = logged(index)
     with contextlib.suppress(OSError, *SQLITE_ERRORS):
+        aside.only_files(directory, (*aside.FILES, journal.LOCK))
+        before = logged(index)
         was_in_use = (directory / journal.LOCK).read_bytes().startswith(journal.OPEN_LOG)
         with contextlib.closing(journal.connect_read_only(directory / FILE)) as database:
             database.execute("SELECT 1 FROM sqlite_master")  # SQLite makes a new index of the log
@@ -54,6 +55,10 @@ def backup(directory: Path, target: Path) -> int:
     try:
         if not is_there(source):
             raise UsageError(f"there is no state in {directory}: has a node ever run here?")
+        try:
+            aside.only_files(directory)
+        except IsADirectoryError as error:
+            raise UsageError(f"can't back up {source}: {directory_refusal(error, directory)}") from None
         with _claimed(target) as new:
             try:
                 _copy(source, new)

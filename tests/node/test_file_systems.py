@@ -10,6 +10,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ from node_world import ADDRESSES, World, connected, is_connected, read, until, v
 from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.journal_file import LOCK, JournalError, lock
-from bt_selfsecure.node.set_aside import FILE, LOG
+from bt_selfsecure.node.set_aside import FILE, FILES, LOG
 from bt_selfsecure.node.state import backup, is_open_to_others, restore, set_aside
 
 BOB = ADDRESSES["bob"]
@@ -184,6 +185,16 @@ def a_pipe_as_the_journal(place: Path) -> None:
     os.mkfifo(place / FILE)
 
 
+def a_pipe_as_the_index(place: Path) -> None:
+    state(place)
+    os.mkfifo(place / f"{FILE}-shm")
+
+
+def a_pipe_as_the_lock(place: Path) -> None:
+    place.mkdir()
+    os.mkfifo(place / LOCK)
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -197,6 +208,8 @@ def a_pipe_as_the_journal(place: Path) -> None:
         (a_folder_as_the_journal, r"journal.db in it is a folder: move it away"),
         (a_folder_as_the_log, r"journal.db-wal in it is a folder: move it away"),
         (a_pipe_as_the_journal, r"journal.db in it is no file: move it away"),
+        (a_pipe_as_the_index, r"journal.db-shm in it is no file: move it away"),
+        (a_pipe_as_the_lock, r"lock in it is no file: move it away"),
     ],
 )
 def test_what_is_in_the_way_is_named_with_its_remedy(
@@ -206,6 +219,32 @@ def test_what_is_in_the_way_is_named_with_its_remedy(
     with pytest.raises(JournalError, match=words) as told:
         Journal(tmp_path / "state", sync_each=True)
     assert not isinstance(told.value, UsageError), "systemd tries it again"
+
+
+@pytest.mark.parametrize("name", [*FILES, LOCK])
+def test_no_command_waits_for_a_pipe_that_has_a_files_name(tmp_path: Path, name: str) -> None:
+    state(tmp_path / "state")
+    (tmp_path / "state" / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / "state" / name)
+    program = f"""if True:
+        from pathlib import Path
+        from bt_selfsecure.errors import BtSelfSecureError
+        from bt_selfsecure.node.state import backup, has_lost_log, restore, set_aside
+        here = Path({str(tmp_path)!r})
+        assert not has_lost_log(here / "state")
+        for todo in (
+            lambda: backup(here / "state", here / "copy"),
+            lambda: restore(here / "state", here / "restored"),
+            lambda: set_aside(here / "state"),
+        ):
+            try:
+                todo()
+            except BtSelfSecureError as error:
+                print(error)
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"{name} in it is no file: move it away" in done.stdout
 
 
 @root
