@@ -327,7 +327,7 @@ def inspect(path: Path, called: Path | None = None, *, alone: bool = False, reme
         raise UsageError(f"{shown} {what}: {remedy}")
     is_known = 0 < version <= len(MIGRATIONS)
     has_lost = application != APPLICATION_ID or version < 1 or (is_known and not _has_tables_of(version, tables))
-    if has_lost or any(not _is_of_a_cell(line) for line in told):
+    if has_lost or any(not is_of_a_cell(line) for line in told):
         raise DamagedFileError(f"{shown} is damaged: {remedy}")
     if version > len(MIGRATIONS):
         raise UsageError(
@@ -362,7 +362,8 @@ def _has_tables_of(version: int, tables: dict[bytes, bytes]) -> bool:
     return tables.items() >= expected.items() and not later & tables.keys()
 
 
-def _is_of_a_cell(line: str) -> bool:
+def is_of_a_cell(line: str) -> bool:
+    """Return whether quick_check has nothing to say, or of a cell."""
     return line == "ok" or bool(OF_A_CELL.fullmatch(line))
 
 
