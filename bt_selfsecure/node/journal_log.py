@@ -31,12 +31,15 @@ class Logged(NamedTuple):
     copied: int
     """So many of the frames stand in the database, too."""
 
-    def has_lost(self, now: Logged) -> bool:
-        """Return whether a log of which this was known has lost a commit, if an index made from it says `now`."""
+    def has_lost(self, now: Logged, sync_each: bool = True) -> bool:
+        """Return whether a log of which this was known has lost a commit, if an index made from it says `now`. Unless
+        each commit was synced, whether it has lost one that was."""
         is_new = now.salts != NO_SALTS and now.salts[0] != self.salts[0] and now.salts[1] != self.salts[1]
         if is_new or now.frames >= self.frames:
             return False
-        return now.frames > 0 or self.copied < self.frames  # or all of it stands in the database
+        if not now.frames:
+            return self.copied < self.frames  # or all of it stands in the database
+        return sync_each or now.frames < self.copied  # which were synced before they were copied
 
 
 def logged(index: Path) -> Logged:

@@ -18,19 +18,24 @@ RESERVED: Final = 20_000
 
 
 class RowNumbers:
-    """Counts up for each table. `write` notes a statement for the next commit. Raises `sqlite3.Error` at its start."""
+    """Counts up for each table, from beyond what is known to be `given`. `write` notes a statement for the next commit.
+    Raises `sqlite3.Error` at its start."""
 
-    def __init__(self, database: sqlite3.Connection, tables: Collection[str], write: Callable[..., None]) -> None:
+    def __init__(
+        self, database: sqlite3.Connection, tables: Collection[str], write: Callable[..., None], given: int = 0
+    ) -> None:
         self._write = write
-        last = _last_reserved(database)
+        last = last_reserved(database)
+        if given < BEYOND_ALL:
+            last = max(last, given)
         self.newest = {table: max(last, _newest(database, table)) for table in tables}
         """By table: the number that was given out last, or one that is beyond it."""
         self.reserved = 0
         """Up to which number they are reserved with the next commit, for each table."""
 
     def reserve(self) -> None:
-        """Note that numbers are reserved: before the first is given out."""
-        self.reserved = max(self.newest.values()) + RESERVED
+        """Note that numbers are reserved, more than were: before the first is given out."""
+        self.reserved = max(*self.newest.values(), self.reserved - RESERVED + 1) + RESERVED
         for table in self.newest:
             self._write("", "DELETE FROM sqlite_sequence WHERE name = ?", table)
             self._write("", "INSERT INTO sqlite_sequence VALUES (?, ?)", table, self.reserved)
@@ -43,8 +48,9 @@ class RowNumbers:
         return number
 
 
-def _last_reserved(database: sqlite3.Connection) -> int:
-    """Beyond every number that was given out before, whether its row was committed or not."""
+def last_reserved(database: sqlite3.Connection) -> int:
+    """Return one beyond every number that was given out before, whether its row was committed or not. Raises
+    `sqlite3.Error`."""
     rows = database.execute("SELECT seq FROM sqlite_sequence")
     return max(seq if isinstance(seq, int) and seq < BEYOND_ALL else 0 for (seq,) in [*rows, (0,)])
 
