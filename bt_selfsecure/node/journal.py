@@ -90,10 +90,10 @@ class Journal(Noted):
         self._sync_due = False
         self._looked_at = self.commit_at = clock()
         """The second: when the commit that is under way began, or else when the last one ended."""
-        self._is_begun = self._is_marked = False
-        """The log begins with numbers that are reserved, or will with the next commit; the lock file says so."""
-        self._given = 0
-        """Up to which numbers it says were given out by this node."""
+        self._is_marked = False
+        """The lock file says that the log has something in it."""
+        self._given = self._in_file = 0
+        """Up to which numbers it says were given out by this node, and which of them stand in the file."""
         self._deleted = Deleted(directory / LOG)
         self.on_commit: Callable[[bool, float], None] = lambda at_checkpoint, now: None
         """Called after each commit, with whether it was synced for a checkpoint of `every-W`, and with the time."""
@@ -126,7 +126,7 @@ class Journal(Noted):
                         f"damaged while it was down, or an older {FILE} was put there. The card may be failing: see "
                         f"dmesg"
                     )
-                self._begin_log()
+                self._numbers.begin_log()
                 with contextlib.suppress(JournalError):
                     self.commit(sync=True)
             self._settle()
@@ -192,7 +192,7 @@ class Journal(Noted):
         self.must_restart = True
         put_in_place(self._directory)
         mark(self._lock, CLOSED)
-        self._is_begun = self._is_marked = False
+        self._numbers.are_in_log, self._is_marked, self._in_file = False, False, 0
         self._database = connect(self._directory / FILE)
         self._settle()
         self.must_restart = False
@@ -313,7 +313,7 @@ class Journal(Noted):
         if not writes and self._lacks():  # an empty transaction finds room on any disk
             raise JournalError(self.trouble)
         self._sync_due |= sync and not self._sync_each
-        self._begin_log()
+        self._numbers.begin_log()
         try:
             if self._sync_due:
                 self._database.execute("PRAGMA synchronous = FULL")
@@ -332,7 +332,7 @@ class Journal(Noted):
         self.latency.add(self.commit_at - began)
         if not self._is_marked and (self._sync_each or self._sync_due):
             self._is_marked, self._given = True, self._numbers.reserved
-            mark(self._lock, IN_USE, self._given)
+            mark(self._lock, IN_USE, self._given, self._in_file)
         self._deleted.commits += 1
         self.on_commit(self._sync_due, self.commit_at)
         calls, self._sync_due = self.take_calls(), False
@@ -341,11 +341,6 @@ class Journal(Noted):
             self._say("")
         for call in calls:
             call()
-
-    def _begin_log(self) -> None:
-        if not self._is_begun:
-            self._is_begun = True
-            self._numbers.reserve()
 
     def _say(self, trouble: str) -> None:
         if trouble == self.trouble:
@@ -376,8 +371,8 @@ class Journal(Noted):
         if self.trouble or self.must_restart or self._identities() != self._files:
             return self.trouble or f"{FILE} was deleted or replaced"
         if self._is_marked:
-            mark(self._lock, SETTLED, self._given)
-        self._is_begun = self._is_marked = False
+            mark(self._lock, SETTLED, self._given, self._in_file)
+        self._numbers.are_in_log = self._is_marked = False
         try:
             self._database.execute("PRAGMA busy_timeout = 0")
             try:
@@ -387,6 +382,8 @@ class Journal(Noted):
         except sqlite3.Error as error:
             self.must_restart |= is_damage(error)
             return str(refusal(error))
+        if is_done:
+            self._in_file = self._given
         return "" if is_done else "another program reads the journal: end it"
 
     def close(self) -> None:

@@ -25,6 +25,7 @@ from bt_selfsecure.node.disk import SET_ASIDE, SQLITE_ERRORS, directory_refusal,
 from bt_selfsecure.node.journal_log import logged
 from bt_selfsecure.node.journal_mark import LOCK, LOST, is_marked, mark, marked
 from bt_selfsecure.node.journal_schema import MIGRATIONS
+from bt_selfsecure.node.row_numbers import reserved_in_file
 from bt_selfsecure.node.set_aside import FILE, FILES, give_to_owner, new_file, put_in_place
 
 log = logging.getLogger(__name__)
@@ -134,11 +135,11 @@ def lock(directory: Path, seconds: float) -> int:
 
 
 class Opened(NamedTuple):
-    """Is a database, and what became of its log since it was last open."""
+    """Is a database, and what became of it since it was last open."""
 
     database: sqlite3.Connection
-    has_lost_log: bool
-    """What a node that did not end in order had kept last is gone."""
+    has_lost: bool
+    """What a node that did not end in order had kept last is gone, or what it had kept before."""
 
 
 def open_database(directory: Path, descriptor: int, *, sync_each: bool) -> Opened:
@@ -162,9 +163,11 @@ def open_database(directory: Path, descriptor: int, *, sync_each: bool) -> Opene
                 create(new).close()
             put_in_place(directory)
         _make_usable(path)
+        in_file = reserved_in_file(path)
         inspect(path)  # SQLite makes a new index of the log
-        has_lost_log = before.word == LOST or (before.log_was_in_use and known.has_lost(logged(index), sync_each))
-        if has_lost_log:  # if this start comes to nothing, the next one does not know it from the index
+        has_lost = before.word == LOST or (before.log_was_in_use and known.has_lost(logged(index), sync_each))
+        has_lost |= in_file is not None and in_file < before.in_file
+        if has_lost:  # if this start comes to nothing, the next one does not know it from the index
             mark(descriptor, LOST, before.numbers)
         _make_private(path)
     except OSError as error:
@@ -176,7 +179,7 @@ def open_database(directory: Path, descriptor: int, *, sync_each: bool) -> Opene
     except BaseException:
         database.close()
         raise
-    return Opened(database, has_lost_log)
+    return Opened(database, has_lost)
 
 
 def connect(path: Path) -> sqlite3.Connection:

@@ -24,8 +24,9 @@ CLOSED: Final = "closed"
 """The node has ended in order."""
 RESTORED: Final = "restored"
 """What is there now is older, as somebody wanted it."""
-FORM: Final = re.compile(rf"({IN_USE}|{LOST}|{SETTLED}|{CLOSED}|{RESTORED})(?: ([0-9]+))?")
-MOST_BYTES: Final = 100
+FORM: Final = re.compile(rf"({IN_USE}|{LOST}|{SETTLED}|{CLOSED}|{RESTORED})(?: ([0-9]+)(?: of ([0-9]+))?)?")
+LENGTH: Final = 64
+"""Of all of them: a crash while one is written leaves no end of the one before."""
 
 
 class Mark(NamedTuple):
@@ -34,6 +35,8 @@ class Mark(NamedTuple):
     word: str = ""
     numbers: int = 0
     """Up to which they were given out; 0 where nobody knows."""
+    in_file: int = 0
+    """Of them so many stand in the journal's file without its log, or more."""
 
     def lacks(self, numbers: int) -> bool:
         """Return whether a state in which so many are reserved is older than what was there."""
@@ -45,13 +48,13 @@ class Mark(NamedTuple):
         return self.word in {IN_USE, LOST}
 
 
-def mark(descriptor: int, word: str = "", numbers: int = 0) -> None:
+def mark(descriptor: int, word: str = "", numbers: int = 0, in_file: int = 0) -> None:
     """Write this to the lock file, or that there is no state any more; where the disk does not take it, it is told of a
     lost state later, or nothing is told of one."""
-    what = f"{word} {numbers}" if numbers else word
+    what = word + (f" {numbers}" if numbers else "") + (f" of {in_file}" if numbers and in_file else "")
     with contextlib.suppress(OSError):
-        os.pwrite(descriptor, what.encode(), 0)
-        os.ftruncate(descriptor, len(what))
+        os.pwrite(descriptor, what.ljust(LENGTH).encode() if what else b"", 0)
+        os.ftruncate(descriptor, LENGTH if what else 0)
         os.fsync(descriptor)
 
 
@@ -68,16 +71,16 @@ def marked(descriptor: int) -> Mark:
 def mark_beside(file: Path) -> Mark:
     """Return what the lock file in the folder of this journal says, if there is one."""
     with contextlib.suppress(OSError), file.with_name(LOCK).open("rb") as lock:
-        return _mark_of(lock.read(MOST_BYTES))
+        return _mark_of(lock.read(LENGTH + 1))
     return Mark()
 
 
 def _content(descriptor: int) -> bytes:
     with contextlib.suppress(OSError):
-        return os.pread(descriptor, MOST_BYTES, 0)
+        return os.pread(descriptor, LENGTH + 1, 0)
     return b""
 
 
 def _mark_of(content: bytes) -> Mark:
-    found = FORM.fullmatch(content.decode("ascii", errors="replace"))
-    return Mark(found[1], int(found[2] or 0)) if found else Mark()
+    found = FORM.fullmatch(content.decode("ascii", errors="replace").rstrip(" "))
+    return Mark(found[1], int(found[2] or 0), int(found[3] or 0)) if found else Mark()

@@ -7,8 +7,10 @@ table's rows; but each says the same, and where the card has damaged one the oth
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Final
 
 BEYOND_ALL: Final = 1 << 53
@@ -32,9 +34,16 @@ class RowNumbers:
         """By table: the number that was given out last, or one that is beyond it."""
         self.reserved = 0
         """Up to which number they are reserved with the next commit, for each table."""
+        self.are_in_log = False
+        """The log begins with a commit that reserves some, or will with the next one."""
 
-    def reserve(self) -> None:
-        """Note that numbers are reserved, more than were: before the first is given out."""
+    def begin_log(self) -> None:
+        """Let the next commit reserve more, if it is the first one in its log."""
+        if not self.are_in_log:
+            self.are_in_log = True
+            self._reserve()
+
+    def _reserve(self) -> None:
         self.reserved = max(*self.newest.values(), self.reserved - RESERVED + 1) + RESERVED
         for table in self.newest:
             self._write("", "DELETE FROM sqlite_sequence WHERE name = ?", table)
@@ -44,7 +53,7 @@ class RowNumbers:
         """Give out a number."""
         number = self.newest[table] = self.newest[table] + 1
         if self.reserved - number < RESERVED // 2:
-            self.reserve()
+            self._reserve()
         return number
 
 
@@ -53,6 +62,19 @@ def last_reserved(database: sqlite3.Connection) -> int:
     `sqlite3.Error`."""
     rows = database.execute("SELECT seq FROM sqlite_sequence")
     return max(seq if isinstance(seq, int) and seq < BEYOND_ALL else 0 for (seq,) in [*rows, (0,)])
+
+
+def reserved_in_file(path: Path) -> int | None:
+    """Return up to which number they are reserved in a journal's file without its log. None where that can't be told,
+    as while a log that has the table of numbers in another place is being copied to it."""
+    with (
+        contextlib.suppress(sqlite3.Error),
+        contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)) as database,
+    ):
+        rows = database.execute("SELECT name, seq FROM sqlite_sequence").fetchall()
+        if rows and all(isinstance(name, str) and isinstance(seq, int) for name, seq in rows):
+            return int(max(seq for _, seq in rows))
+    return None
 
 
 def _newest(database: sqlite3.Connection, table: str) -> int:

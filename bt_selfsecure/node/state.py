@@ -24,7 +24,7 @@ from bt_selfsecure.node.disk import SQLITE_ERRORS, directory_refusal, file_refus
 from bt_selfsecure.node.haoxiao.undelivered import Waiting, count_waiting, drop_waiting, mark_restored
 from bt_selfsecure.node.journal_log import Logged, logged
 from bt_selfsecure.node.journal_mark import LOST, RESTORED, Mark, is_marked, mark, mark_beside, marked
-from bt_selfsecure.node.row_numbers import last_reserved
+from bt_selfsecure.node.row_numbers import last_reserved, reserved_in_file
 from bt_selfsecure.node.set_aside import FILE, LOG, NEW, NEW_PAIRED
 
 WAL_MODE: Final = slice(18, 20)
@@ -43,15 +43,16 @@ def has_lost_log(directory: Path) -> bool:
 
 
 class _Known(NamedTuple):
-    """Says what was known of a journal's log."""
+    """Says what was known of a journal and its log, and up to which number they are reserved without it."""
 
     mark: Mark
     log: Logged
+    in_file: int | None
 
 
 def _known(file: Path) -> _Known:
     """Of a journal that nobody has opened since the node did."""
-    return _Known(mark_beside(file), logged(_index(file)))
+    return _Known(mark_beside(file), logged(_index(file)), reserved_in_file(file))
 
 
 def _index(file: Path) -> Path:
@@ -63,7 +64,8 @@ def _lacks(file: Path, known: _Known) -> bool:
     with contextlib.closing(journal.connect_read_only(file)) as database:
         last = last_reserved(database)  # and SQLite makes a new index of the log
         has_lost = known.mark.log_was_in_use and known.log.has_lost(logged(_index(file)))
-    return has_lost or known.mark.word == LOST or known.mark.lacks(last)
+    is_older = known.in_file is not None and known.in_file < known.mark.in_file
+    return has_lost or is_older or known.mark.word == LOST or known.mark.lacks(last)
 
 
 def backup(directory: Path, target: Path) -> int:

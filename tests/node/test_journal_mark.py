@@ -14,7 +14,8 @@ from bt_selfsecure.errors import UsageError
 from bt_selfsecure.node import journal_file
 from bt_selfsecure.node.journal import Journal
 from bt_selfsecure.node.journal_file import JournalError
-from bt_selfsecure.node.journal_mark import LOCK
+from bt_selfsecure.node.journal_mark import CLOSED, IN_USE, LOCK, LOST, SETTLED, Mark, mark, mark_beside, marked
+from bt_selfsecure.node.row_numbers import reserved_in_file
 from bt_selfsecure.node.set_aside import FILE, LOG
 from bt_selfsecure.node.state import backup, has_lost_log, restore, set_aside
 
@@ -88,6 +89,58 @@ def test_an_older_log_in_the_place_of_the_newest_is_told(tmp_path: Path, ended: 
     directory = tmp_path / ("running" if ended == "closed" else "killed")
     (directory / LOG).write_bytes(older)
     assert any("what the node kept last is gone" in note for note in notes_of(directory))
+
+
+def test_an_older_journal_beside_the_newest_log_is_told(tmp_path: Path) -> None:
+    """Where the log does not cover them its pages are of another time."""
+    with opened(tmp_path / "running") as journal:
+        for number in range(3):
+            put(journal)
+            assert journal.erase(10) == ""
+            if number == 1:
+                older = (tmp_path / "running" / FILE).read_bytes()
+        put(journal)
+        shutil.copytree(tmp_path / "running", tmp_path / "killed")
+    (tmp_path / "killed" / FILE).write_bytes(older)
+    for name in ("looked at", "put back"):
+        shutil.copytree(tmp_path / "killed", tmp_path / name)
+    assert has_lost_log(tmp_path / "looked at")
+    folder = set_aside(tmp_path / "put back")
+    assert folder
+    assert restore(folder, tmp_path / "new").has_lost_log
+    assert len(notes_of(tmp_path / "killed")) == 1
+    assert notes_of(tmp_path / "killed") == []
+
+
+@pytest.mark.parametrize("pages_to_write", [0, 1000])
+def test_a_crash_while_the_log_is_copied_to_the_journal_is_told_as_no_loss(tmp_path: Path, pages_to_write: int) -> None:
+    """Also where what the log has is the journal written anew, with each table in another place."""
+    running, killed = tmp_path / "running", tmp_path / "killed"
+
+    def look(statement: str) -> None:
+        if statement.startswith("PRAGMA wal_checkpoint"):
+            shutil.copytree(running, killed)
+
+    with opened(running) as journal:
+        put(journal)
+        assert journal.erase(10) == ""
+        journal.write(BOB, "CREATE TABLE later (id INTEGER PRIMARY KEY, text TEXT)")
+        journal.write(BOB, "DROP TABLE group_state")
+        for _ in range(20):
+            put(journal)
+        journal._database.set_trace_callback(look)
+        assert journal.erase(pages_to_write) == ""
+        journal._database.set_trace_callback(None)
+        newer = (running / FILE).read_bytes()
+    older = (killed / FILE).read_bytes()
+    for at in range(0, len(newer) + 1, 4096):
+        for data in (newer[:at] + older[at:], older[:at] + newer[at:]):
+            (killed / FILE).write_bytes(data)
+            shutil.copytree(killed, tmp_path / "begun")
+            before = mark_beside(tmp_path / "begun" / FILE)
+            assert before.in_file > 0
+            assert (reserved_in_file(tmp_path / "begun" / FILE) or before.in_file) >= before.in_file
+            shutil.rmtree(tmp_path / "begun")
 
 
 def test_an_older_journal_in_the_place_of_one_of_a_node_that_ended_in_order_is_told(tmp_path: Path) -> None:
@@ -209,6 +262,16 @@ def test_a_folder_that_was_set_aside_still_tells_that_its_log_was_cut_back(tmp_p
         for _ in range(2):
             assert restore(folder, state).has_lost_log is has_lost
             assert notes_of(state) == []
+
+
+def test_a_crash_while_the_mark_is_written_leaves_one_of_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths: list[int] = []
+    monkeypatch.setattr("os.ftruncate", lambda descriptor, length: lengths.append(length))
+    with journal_file.locked(tmp_path) as lock:
+        for word, numbers in ((SETTLED, 20_001), (IN_USE, 7), (CLOSED, 0), (LOST, 40_000)):
+            mark(lock, word, numbers)
+            assert marked(lock) == Mark(word, numbers)
+    assert len(set(lengths)) == 1
 
 
 @pytest.mark.parametrize(
